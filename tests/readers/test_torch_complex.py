@@ -51,12 +51,15 @@ def moved(x: Tensor, mask: Tensor):
     v = torch.view_as_complex(x)
     return (
         v.split(2, 1)[0], torch.tensor_split(v, 2, 1)[1], v.tril(), v.triu(1), v.diagonal(0, 1, 2),
-        torch.diag(v[0, 0]), torch.diag_embed(v[0]), torch.trace(v[0]), v.unfold(1, 2, 1), v[:, :1].squeeze(1),
-        torch.atleast_3d(v[0]), torch.nn.functional.pad(v, (1, 2, 0, 1), value=1.0),
+        torch.diag(v[0, 0]), torch.diag_embed(v[0]), torch.trace(v[0]), v.unfold(1, 2, 1),
+        v[:, :1].squeeze(1), torch.atleast_3d(v[0]), v.flatten(1), torch.hstack([v, v]),
+        torch.rot90(v, 1, [1, 2]),
+        torch.nn.functional.pad(v, (1, 2, 0, 1), value=1.0),
         torch.nn.functional.pad(v, (1, 1), mode="reflect"), torch.full_like(v, 2.5 + 1j),
         torch.slice_scatter(v, v[:, 1:2], 1, 0, 1), torch.select_scatter(v, v[:, 1], 1, 0),
         torch.zeros_like(v).index_add(1, torch.tensor([0, 0]), v[:, :2]), v.cumsum(1), v.movedim(0, 1),
-        v.index_fill(1, torch.tensor([0]), 2.0),
+        v.index_fill(1, torch.tensor([0]), 2.0), torch.diff(v, dim=1), torch.addcmul(v, v, v, value=2.0),
+        torch.fft.hfft(v), torch.fft.hfft2(v, norm="ortho"),
     )  # fmt: skip
 
 

@@ -81,6 +81,26 @@ def irfft(n: Call, x: Any, /, dim: Any = -1, norm: Any = None, **given: Any) -> 
     return transform(n, "IRDFT", value, axes, sizes, norm, True)
 
 
+@aten("fft_hfft2", "fft_hfftn")
+def hfftn(n: Call, x: Any, /, dim: Any = -1, norm: Any = None, **given: Any) -> Output:
+    """fft along all axes but the last, along which the other half follows: irfft of the conjugates, which
+    scales as the transform forwards."""
+    pair = pair_of(n, x)
+    wanted = given.get("s")
+    axes, sizes = _axes(n, pair.pair, n.rank(pair.pair) - 1, wanted, dim)
+    if len(axes) > 1:
+        pair = fft_of(n, pair, axes[:-1], sizes[:-1], norm)
+    last = None if wanted is None else sizes[-1]
+    swapped = {"forward": "backward", "ortho": "ortho"}.get(norm or "backward", "forward")
+    made: Output = n.also("fft_irfft", n.also("conj", pair), n=last, dim=axes[-1], norm=swapped)
+    return made
+
+
+def fft_of(n: Call, x: Complex, axes: list[int], sizes: list[Any], norm: Any) -> Complex:
+    """The transform forwards along some axes."""
+    return Complex(transform(n, "DFT", x.pair, axes, sizes, norm, False))
+
+
 @aten("fft_fftfreq", "fft_rfftfreq")
 def frequencies(n: Call, count: Any, d: float = 1.0, dtype: Any = None) -> Output:
     """i / (count * d), of fftfreq for i from 0 to the half and then for the negative ones."""

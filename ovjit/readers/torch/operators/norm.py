@@ -183,6 +183,15 @@ def normalize(n: Call, x: Output, p: Any = 2, dim: int = 1, eps: float = 1e-12) 
     return n("Divide", x, n("Maximum", size, n.like(x, eps)))
 
 
+@aten("norm_except_dim")
+def norm_except_dim(n: Call, x: Output, pow: Any = 2, dim: int = 0) -> Any:
+    """The norm over all axes but one; -1 is no axis, so that it is over all."""
+    if dim == -1:
+        return n.also("norm", x, pow)
+    axes = [i for i in range(n.rank(x)) if i != n.axis(dim, n.rank(x))]
+    return n.also("norm", x, pow, None, axes, True)
+
+
 @aten("_weight_norm", "_weight_norm_interface")
 def weight_norm(n: Call, x: Output, g: Output, dim: int = 0) -> Any:
     """v * g / |v|, the norm over all axes but one; -1 is no axis, so that it is over all"""

@@ -139,11 +139,11 @@ def sizes(n: Call, x: Any) -> Any:
 
 
 @aten("Int", "IntImplicit", "Float", "FloatImplicit", "Bool", "ScalarImplicit", "item",
-      "_local_scalar_dense")  # fmt: skip
+      "_local_scalar_dense", "is_nonzero")  # fmt: skip
 def to_number(n: Call, x: Any) -> Any:
     """A tensor of one element as a number."""
     kind = {"aten::Int": int, "aten::IntImplicit": int, "aten::Float": float, "aten::FloatImplicit": float,
-            "aten::Bool": bool}.get(n.op)  # fmt: skip
+            "aten::Bool": bool, "aten::is_nonzero": bool}.get(n.op)  # fmt: skip
     known = n.known_number(x)
     if known is not None:
         return kind(known) if kind else known

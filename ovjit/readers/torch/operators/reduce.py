@@ -257,6 +257,14 @@ def equal(n: Call, x: Output, other: Output) -> Number:
     return Number(reduced(n, "ReduceLogicalAnd", same, None, False))
 
 
+@aten("allclose")
+def allclose(
+    n: Call, x: Output, other: Output, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool = False
+) -> Number:
+    each = n.also("isclose", x, other, rtol, atol, equal_nan)
+    return Number(reduced(n, "ReduceLogicalAnd", each, None, False))
+
+
 @aten("trapezoid", "trapz", "cumulative_trapezoid")
 def trapezoid(n: Call, y: Output, x: Any = None, dx: Any = 1, dim: int = -1) -> Any:
     """The area below the points of a line, or what is added up of it to each point."""

@@ -5,14 +5,37 @@ Layers of LSTM, GRU and RNN take them padded and with their lengths, so a pack i
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.dimensions import Padded
 from ovjit.readers.torch.operators.recurrent import listed, rnn_op, stacked_layers
 from ovjit.readers.torch.registry import aten
-from ovjit.readers.torch.values import Number
+from ovjit.readers.torch.values import Number, Stacked
+
+
+@aten("pad_sequence")
+def pad_sequence(
+    n: Call, x: Any, batch_first: bool = False, padding_value: Any = 0.0, padding_side: str = "right"
+) -> Output:
+    """Sequences of some lengths as one tensor, padded to the longest of them."""
+    if isinstance(x, Stacked):
+        raise UnsupportedError("the number of sequences should be known when the model is read")
+    lengths = [n.size(v, 0) for v in x]
+    longest = reduce(lambda a, b: n.compute("Maximum", a, b), lengths)
+    rows = []
+    for value, length in zip(n.same_kind(list(x)), lengths, strict=True):
+        pads = [
+            n.ints([missing] + [0] * (n.rank(value) - 1))
+            for missing in (0, n.compute("Subtract", longest, length))
+        ]
+        pads = pads[::-1] if padding_side == "left" else pads
+        rows.append(n("Pad", value, *pads, n.like(value, padding_value), pad_mode="constant"))
+    made: Output = n.also("stack", rows, 0 if batch_first else 1)
+    return made
 
 
 @aten("_pack_padded_sequence")

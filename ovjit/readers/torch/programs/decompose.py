@@ -9,7 +9,7 @@ from typing import Any
 from ovjit.readers.torch.registry import find_rule
 
 #: PyTorch decomposes them to something else: weights of attention stand for their logarithmic sums.
-_UNFAITHFUL = ("aten::_scaled_dot_product_flash_attention_for_cpu",)
+UNFAITHFUL = ("aten::_scaled_dot_product_flash_attention_for_cpu",)
 
 
 def has_rule(target: Any) -> bool:
@@ -59,7 +59,7 @@ def kept_whole() -> list[Any]:
 
 def _may_decompose(target: Any, refused: frozenset[str]) -> bool:
     """Whether an operator that has a rule is one to decompose."""
-    return target._schema.name in refused and target._schema.name not in _UNFAITHFUL
+    return target._schema.name in refused and target._schema.name not in UNFAITHFUL
 
 
 def _names(schema: Any) -> set[str]:

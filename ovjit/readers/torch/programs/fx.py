@@ -34,12 +34,21 @@ class FxReader(TorchReader):
     """Reads one graph module. `scopes`: nodes are named after modules, else after the graph's nodes.
     `writes`: what `is_plain` says of the graph is true, and operators in place are read."""
 
+    scopes = writes = False
+
     def __init__(
         self, converters: Mapping[str, Any] | None = None, scopes: bool = False, writes: bool = False
     ):
         super().__init__(converters)
         self.scopes = scopes
         self.writes = writes
+
+    @classmethod
+    def within(cls, reader: TorchReader) -> FxReader:
+        """Reads a graph that stands for a node of another one, whose reader's state it shares."""
+        made = cls.__new__(cls)
+        made.__dict__ = reader.__dict__
+        return made
 
     def converter(self, name: str, overload: str) -> Callable[..., Any] | None:
         """By "aten::relu", or as the graph has it, "aten.relu.default"."""

@@ -19,6 +19,7 @@ from ovjit.readers.torch.recording.strides import BY_STRIDES
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.scripts.attributes import AttributesReader
 from ovjit.readers.torch.scripts.by_strides import as_in_memory
+from ovjit.readers.torch.scripts.composed import composed
 from ovjit.readers.torch.scripts.memory import tensors_of
 from ovjit.readers.torch.scripts.mutation import own_memory
 from ovjit.readers.torch.scripts.shared_memory import COPIES_OF_LISTS, RESHAPES, values_of, written_by
@@ -109,7 +110,10 @@ class ScriptReader(AttributesReader):
         if not _is_of_list(kind, inputs[0] if inputs else None):
             self.check_read(kind, inputs)
         base = label(node.scopeName(), naming(kind, [use.user for v in outputs for use in v.uses()]))
-        made = self.call(name, overload, arguments, base, partial(where, node), self._wanted(outputs))
+        try:
+            made = self.call(name, overload, arguments, base, partial(where, node), self._wanted(outputs))
+        except Refused as error:
+            made = composed(self, error, name, overload, arguments)
         made = self._in_memory(node, schema, kind, arguments, made, written)
         if len(outputs) == 1:
             self._set(node, made)

@@ -1,0 +1,192 @@
+"""Operators of scripts that have no rule, or whose rules refuse what is given: they are read as the operators
+that PyTorch's own implementation is composed of.
+
+A trace of the operator with tensors without data finds them. Open dimensions have symbols there. A second
+trace has other lengths: the operator stays refused where that gives another graph.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+from ovjit.graph.shapes import Interval
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.graph import Refused
+from ovjit.readers.torch.programs.decompose import UNFAITHFUL, more_decompositions
+from ovjit.readers.torch.programs.fx import FxReader
+from ovjit.readers.torch.programs.reader import MOST_REFUSED
+from ovjit.readers.torch.programs.undecomposed import written_beside
+from ovjit.readers.torch.values import Complex, Number, complex_type, torch_types
+
+if TYPE_CHECKING:
+    from ovjit.readers.torch.scripts.script import ScriptReader
+
+
+class _Composition(FxReader):
+    """Reads what an operator is composed of, which may write to its own tensors."""
+
+    writes = True
+
+
+#: The lengths that open dimensions have in the two traces.
+_LENGTHS = 7, 12
+
+
+def composed(
+    reader: ScriptReader, error: Refused, name: str, overload: str, arguments: Mapping[str, Any]
+) -> Any:
+    """What the operator gives that was refused with an error. Raises the error where PyTorch does not compose
+    it of others, or its composition depends on open dimensions."""
+    target = _overload(name, overload)
+    if target is None or name in UNFAITHFUL:
+        raise error
+    call, refused = Call(reader, name, name, overload), frozenset((name,))
+    while True:
+        graph, given = _of_any_length(call, target, arguments, refused) or (None, [])
+        if graph is None:
+            raise error
+        try:
+            return _Composition.within(reader).run(graph, given)
+        except Refused as other:
+            if other.operator in refused or len(refused) > MOST_REFUSED:
+                raise error from other
+            refused |= {other.operator}
+
+
+def _overload(name: str, overload: str) -> Any:
+    """PyTorch's object for an operator, None if there is none."""
+    import torch
+
+    library, _, own = name.partition("::")
+    packet = getattr(torch.ops.aten, own, None) if library == "aten" else None
+    found = getattr(packet, overload or "default", None)
+    return found if isinstance(found, torch._ops.OpOverload) else None
+
+
+def _of_any_length(
+    call: Call, target: Any, arguments: Mapping[str, Any], refused: frozenset[str]
+) -> tuple[Any, list[Any]] | None:
+    """The graph that an operator is composed of, and the values that it takes."""
+    made = []
+    try:
+        for length in _LENGTHS:
+            stands = _Stands(call, length)
+            with _silent():
+                made.append((stands.trace(target, arguments, refused), stands.given))
+    except Exception:  # whatever PyTorch raises of tensors without data
+        return None
+    (graph, given), (other, _) = made
+    is_itself = any(node.target is target for node in graph.graph.nodes)
+    if is_itself or graph.code != other.code or written_beside(graph):
+        return None
+    return graph, given
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """PyTorch logs why an operator takes no tensors without data."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+class _Stands:
+    """What stands for values of a graph while an operator is traced: tensors without data, and symbols for
+    open dimensions and numbers. Equal dimensions have one symbol. `given` are the values."""
+
+    def __init__(self, call: Call, length: int):
+        from torch._subclasses.fake_tensor import FakeTensorMode
+        from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+        self.call = call
+        self.length = length
+        self.shapes = ShapeEnv()
+        self.mode = FakeTensorMode(shape_env=self.shapes, static_shapes=False)
+        self.symbols: dict[Any, Any] = {}
+        self.given: list[Any] = []
+        self.stands: list[Any] = []
+
+    def trace(self, target: Any, arguments: Mapping[str, Any], refused: frozenset[str]) -> Any:
+        """The graph of the operator, its parts decomposed as far as there are no rules for them."""
+        import torch
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        taken = {key: self._standing(value) for key, value in arguments.items()}
+        alone = [a.name for a in target._schema.arguments if not a.kwarg_only]
+
+        def function(*inputs: Any) -> Any:
+            values = {key: _filled(value, inputs) for key, value in taken.items()}
+            first = [values.pop(name) for name in alone]
+            return target(*first, **values)
+
+        # operators in place stay: a decomposition of them would copy
+        table = {op: how for op, how in more_decompositions(refused).items() if not op._schema.is_mutable}
+        with self.mode, torch.no_grad():
+            return make_fx(function, decomposition_table=table)(*self.stands)
+
+    def _standing(self, value: Any) -> Any:
+        import torch
+
+        call = self.call
+        if isinstance(value, Number) and call.known_number(value) is None:
+            if call.dtype(value.value) != "i64":
+                raise UnsupportedError("a number that is no integer")
+            return self._take(value, self._symbol(value.key))
+        if isinstance(value, (Output, Complex)):
+            tensor, rank, _ = call.held(value)
+            shape = call.shape(tensor)
+            if shape is None:
+                raise UnsupportedError("a tensor of unknown rank")
+            kind = call.dtype(tensor)
+            dtype = complex_type(kind) if isinstance(value, Complex) else torch_types()[kind]
+            with self.mode:
+                return self._take(value, torch.empty([self._dimension(d) for d in shape[:rank]], dtype=dtype))
+        if isinstance(value, Number):
+            return call.known_number(value)
+        if isinstance(value, (list, tuple)):
+            return [self._standing(part) for part in value]
+        if value is None or isinstance(value, (bool, int, float, complex, str, torch.dtype)):
+            return value
+        raise UnsupportedError("a value that is no tensor")
+
+    def _take(self, value: Any, stand: Any) -> _Place:
+        self.given.append(value)
+        self.stands.append(stand)
+        return _Place(len(self.given) - 1)
+
+    def _dimension(self, dim: Any) -> Any:
+        return self._symbol(dim.key) if isinstance(dim, Interval) else int(dim)
+
+    def _symbol(self, key: Any) -> Any:
+        """The symbol of a dimension or number, a new one where nothing is known of it."""
+        from torch._dynamo.source import ConstantSource
+        from torch.fx.experimental.symbolic_shapes import DimDynamic
+
+        if key is None or key not in self.symbols:
+            key = ("new", len(self.symbols)) if key is None else key
+            source = ConstantSource(f"d{len(self.symbols)}")
+            symbol = self.shapes.create_symbol(self.length, source, DimDynamic.DYNAMIC, None)
+            self.symbols[key] = self.shapes.create_symintnode(symbol, hint=self.length, source=source)
+        return self.symbols[key]
+
+
+class _Place:
+    """The place of an argument among the inputs of a traced function."""
+
+    def __init__(self, index: int):
+        self.index = index
+
+
+def _filled(value: Any, inputs: Any) -> Any:
+    """An argument with the inputs in their places."""
+    if isinstance(value, _Place):
+        return inputs[value.index]
+    return [_filled(part, inputs) for part in value] if isinstance(value, list) else value
