@@ -187,6 +187,10 @@ def _stack_set(call: Call, values: Stacked, index: Any, item: Any) -> tuple[Stac
     return Stacked(made, values.numbers), None
 
 
+def _sorted(n: Call, values: Stacked, reverse: Any) -> Stacked:
+    return Stacked(n.also("sort", values.whole, descending=bool(reverse))[0], values.numbers)
+
+
 _STACKS: dict[str, Callable[..., tuple[Any, Any]]] = {
     "aten::append": lambda n, x, item: (_joined(n, x, x.whole, _row(n, x, item)), None),
     "aten::extend": lambda n, x, other: (_joined(n, x, x.whole, *_whole(n, x, other)), None),
@@ -197,6 +201,7 @@ _STACKS: dict[str, Callable[..., tuple[Any, Any]]] = {
     "aten::reverse": lambda n, x: (Stacked(n.also("flip", x.whole, [0]), x.numbers), None),
     "aten::clear": lambda n, x: ([], None),
     "aten::_set_item": _stack_set,
+    "aten::sort": lambda n, x, reverse=False: (_sorted(n, x, reverse), None),
 }
 
 # -- lists and dicts of a known length -----------------------------------------------------------------------
@@ -216,9 +221,12 @@ def _delete(n: Call, x: list[Any], index: Any) -> None:
 
 def _sort(n: Call, x: list[Any], reverse: Any = False) -> None:
     known = [n.known_number(v) if not isinstance(v, str) else v for v in x]
-    if any(v is None or isinstance(v, Output) for v in known):
-        raise UnsupportedError("sorting a list of numbers that depend on data is not supported")
-    x[:] = sorted(known, reverse=bool(reverse))
+    if None not in known:
+        x[:] = sorted(known, reverse=bool(reverse))
+        return
+    whole = n.concat([n.unsqueeze(v, [0]) for v in n.same_kind(x)], 0)
+    ordered = _sorted(n, Stacked(whole, numbers=True), reverse)
+    x[:] = [item_of(n, ordered, i) for i in range(len(x))]
 
 
 def _remove(n: Call, x: list[Any], item: Any) -> None:

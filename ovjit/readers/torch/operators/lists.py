@@ -13,7 +13,7 @@ from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.containers import item_of, stacked
 from ovjit.readers.torch.operators.numbers import computed
 from ovjit.readers.torch.registry import aten, aten_rows
-from ovjit.readers.torch.values import Complex, Nested, Stacked, number_of
+from ovjit.readers.torch.values import Complex, Nested, Number, Stacked, number_of
 
 #: `torch.strided` as a script has it.
 STRIDED = 0
@@ -104,11 +104,30 @@ def of_items(n: Call, x: Any, el: Any = None, substr: Any = None, **_: Any) -> A
         return x.count(substr)
     known = [] if isinstance(x, Stacked) else [v if isinstance(v, str) else n.known_number(v) for v in x]
     if isinstance(x, Stacked) or None in known:
-        raise UnsupportedError("the list holds numbers that are not known when the model is read")
+        return _of_open_items(n, name, x, el)
     if name in ("index", "count"):
         return getattr(known, name)(el if isinstance(el, str) else n.known_int(el, "the number"))
     functions: dict[str, Callable[..., Any]] = {"sorted": sorted, "all": all, "any": any}
     return functions[name](known)
+
+
+def _of_open_items(n: Call, name: str, x: Any, el: Any) -> Any:
+    """What is asked of numbers that are not all known, or of a list whose length depends on data."""
+    whole = x.whole if isinstance(x, Stacked) else n.concat([n.unsqueeze(v, [0]) for v in n.same_kind(x)], 0)
+    if name in ("any", "all"):
+        op = "ReduceLogicalOr" if name == "any" else "ReduceLogicalAnd"
+        return Number(n(op, n.to_type(whole, "boolean"), [0], keep_dims=False))
+    if name == "sum":
+        return Number(n("ReduceSum", whole, [0], keep_dims=False))
+    if name == "sorted":
+        ordered = n.also("sort", whole)[0]
+        if isinstance(x, Stacked):
+            return Stacked(ordered, numbers=True)
+        return [Number(n("Gather", ordered, i, 0)) for i in range(len(x))]
+    same = n("Equal", *n.same_kind([whole, el]))
+    if name == "count":
+        return Number(n("ReduceSum", n.convert(same, "i64"), [0], keep_dims=False))
+    raise UnsupportedError("the list holds numbers that are not known when the model is read")
 
 
 def extreme_list(n: Call, a: list[Any], b: list[Any], is_greatest: bool) -> list[Any]:
@@ -124,6 +143,18 @@ def extreme_list(n: Call, a: list[Any], b: list[Any], is_greatest: bool) -> list
     if known is not None:
         return a if known else b
     return [computed(n, "sym_ite", truth, x, y) for x, y in zip(a, b, strict=True)]
+
+
+def as_list(n: Call, x: Output) -> Any:
+    """A tensor as a number, or as lists of numbers."""
+    known = n.value(x)
+    if known is not None:
+        return known.tolist()
+    if n.rank(x) == 0:
+        return n.also("item", x)
+    if n.rank(x) > 1:
+        raise UnsupportedError("lists of lists of numbers that depend on data are not supported")
+    return Stacked(x, numbers=True)
 
 
 @aten("__range_length")

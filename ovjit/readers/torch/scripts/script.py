@@ -14,7 +14,7 @@ from ovjit.readers.torch.containers import change, copied, is_changed, item_of, 
 from ovjit.readers.torch.graph import Refused, bound, parsed_schema
 from ovjit.readers.torch.loops import read_loop, unrolled
 from ovjit.readers.torch.naming import UNPACK, label, naming, where
-from ovjit.readers.torch.operators.lists import extreme_list
+from ovjit.readers.torch.operators.lists import as_list, extreme_list
 from ovjit.readers.torch.recording.strides import BY_STRIDES
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.scripts.attributes import AttributesReader
@@ -28,7 +28,6 @@ from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 #: Nodes that give what they are given.
 _SAME = frozenset((
     "prim::data", "prim::unchecked_cast", "aten::_unwrap_optional", "prim::unchecked_unwrap_optional",
-    "prim::tolist",
 ))  # fmt: skip
 #: Operators of lists; some are of tensors, too.
 OF_LISTS = COPIES_OF_LISTS | {"aten::__getitem__", "aten::len", "aten::__contains__", "aten::get"}
@@ -335,6 +334,22 @@ def _text(reader: ScriptReader, node: Any) -> None:
     reader._set(node, pattern.format(*parts) if is_known else pattern)
 
 
+def _percent(reader: ScriptReader, node: Any) -> None:
+    """`pattern % parts`, the pattern alone where a part is not known."""
+    pattern, *given = (reader._value(v) for v in node.inputs())
+    parts = [part for value in given for part in (value if isinstance(value, (list, tuple)) else [value])]
+    is_known = all(isinstance(part, (str, int, float)) for part in parts)
+    reader._set(node, pattern % tuple(parts) if is_known else pattern)
+
+
+def _tolist(reader: ScriptReader, node: Any) -> None:
+    """A tensor as a number, or as lists of numbers."""
+    value = reader._value(node.inputsAt(0))
+    reader.check_read(node.kind(), [value])
+    call = Call(reader, node.kind(), label(node.scopeName(), node.kind()))
+    reader._set(node, as_list(call, value))
+
+
 def _uninitialized(reader: ScriptReader, node: Any) -> None:
     reader._set(node, Uninitialized())
 
@@ -353,6 +368,10 @@ def _extreme(reader: ScriptReader, node: Any) -> None:
     values = [reader._value(v) for v in node.inputs()]
     if len(values) == 1:
         values = values[0]
+    if isinstance(values, Stacked):
+        op = "ReduceMax" if node.kind() == "prim::max" else "ReduceMin"
+        reader._set(node, Number(call(op, values.whole, [0], keep_dims=False)))
+        return
     if len(values) == 2 and all(isinstance(v, list) for v in values):
         first, second = values
         reader._set(node, extreme_list(call, first, second, node.kind() == "prim::max"))
@@ -390,6 +409,8 @@ _SPECIAL = {
     "prim::max": _extreme,
     "prim::min": _extreme,
     "aten::format": _text,
+    "aten::percentFormat": _percent,
+    "prim::tolist": _tolist,
     "prim::Uninitialized": _uninitialized,
 }
 

@@ -1,0 +1,64 @@
+"""Lists of numbers in scripts, whose numbers or lengths depend on sizes and data: beside the script itself."""
+
+from __future__ import annotations
+
+from typing import List  # noqa: UP035 - by this name scripts know it
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+
+torch = pytest.importorskip("torch")
+Tensor = torch.Tensor
+SEED = 20261129
+
+
+def of_open_length(x: Tensor):
+    numbers = [i * 2 for i in range(x.shape[0])]
+    numbers.sort(reverse=True)
+    more = numbers[1:] + [1]
+    return x.sum() + sum(more) + max(numbers) + min(more) + more.count(2) + numbers[0]
+
+
+def of_open_numbers(x: Tensor):
+    numbers = [x.shape[0], x.shape[1], 2]
+    numbers.sort()
+    other = sorted([x.shape[0], 1])
+    return x * numbers[0] + numbers[2] + other[0] + numbers.count(2) + sum(numbers)
+
+
+def from_tensors(x: Tensor):
+    row: List[float] = x[0].tolist()  # noqa: UP006
+    known: List[int] = torch.tensor([1, 2]).tolist()  # noqa: UP006
+    whole: float = x.sum().tolist()
+    total = 0.0
+    for value in row:
+        total += value
+    return x * row[1] * known[1] + total + whole + len(row)
+
+
+def any_and_all(x: Tensor):
+    sizes = int(any([x.shape[0] > 9, False])) + int(all([True, x.shape[1] > 4]))  # noqa: C419
+    rows = [bool(t.sum() > 0) for t in x]
+    return x + sizes + int(any(rows)) * 10 + int(all(rows)) * 100
+
+
+def texts(x: Tensor):
+    if "%d_%s" % (3, "a") == "3_a":  # noqa: UP031
+        x = x + 1
+    return x
+
+
+@pytest.mark.parametrize("function", [of_open_length, of_open_numbers, from_tensors, any_and_all, texts])
+def test_lists(function):
+    script = torch.jit.script(function)
+    model = ov.convert_model(script, input=[(ov.PartialShape([-1, -1]), ov.Type.f32)])
+    compiled = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    generator = torch.Generator().manual_seed(SEED)
+    for shape in ((3, 4), (5, 6), (2, 3)):
+        x = torch.randn(*shape, generator=generator)
+        want = script(x).numpy()
+        made = compiled([x.numpy()])[0]
+        assert made.shape == want.shape
+        np.testing.assert_allclose(made, want, rtol=1e-5, atol=1e-5, err_msg=f"seed {SEED}")
