@@ -1,4 +1,4 @@
-"""Lists of numbers in scripts, whose numbers or lengths depend on sizes and data: beside the script itself."""
+"""Lists of numbers in scripts that depend on sizes and data: beside the script itself."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def from_tensors(x: Tensor):
 
 
 def any_and_all(x: Tensor):
-    sizes = int(any([x.shape[0] > 9, False])) + int(all([True, x.shape[1] > 4]))  # noqa: C419
+    sizes = int(any([x.shape[0] > 9, False])) + int(all([True, x.shape[1] > 4]))
     rows = [bool(t.sum() > 0) for t in x]
     return x + sizes + int(any(rows)) * 10 + int(all(rows)) * 100
 
@@ -50,7 +50,15 @@ def texts(x: Tensor):
     return x
 
 
-@pytest.mark.parametrize("function", [of_open_length, of_open_numbers, from_tensors, any_and_all, texts])
+def shapes(x: Tensor):
+    weight = torch.ones(1, x.shape[1]) * 2
+    loss = torch.nn.functional.binary_cross_entropy(x.sigmoid(), x.abs().clamp(0, 1), weight[0])
+    return torch.ones(torch.broadcast_shapes(x.shape, [2, 1, 1])) + loss
+
+
+@pytest.mark.parametrize(
+    "function", [shapes, of_open_length, of_open_numbers, from_tensors, any_and_all, texts]
+)
 def test_lists(function):
     script = torch.jit.script(function)
     model = ov.convert_model(script, input=[(ov.PartialShape([-1, -1]), ov.Type.f32)])

@@ -157,6 +157,13 @@ def as_list(n: Call, x: Output) -> Any:
     return Stacked(x, numbers=True)
 
 
+def broadcast_shapes(n: Call, x: list[list[Any]]) -> list[Any]:
+    """The shape that tensors of these shapes have together."""
+    rank = max(map(len, x))
+    padded = [[1] * (rank - len(shape)) + list(shape) for shape in x]
+    return [reduce(lambda a, b: n.compute("Maximum", a, b), dims) for dims in zip(*padded, strict=True)]
+
+
 @aten("__range_length")
 def range_length(n: Call, x: Any, hi: Any, step: Any) -> Any:
     """How many numbers a range has."""

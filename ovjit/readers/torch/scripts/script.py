@@ -14,7 +14,7 @@ from ovjit.readers.torch.containers import change, copied, is_changed, item_of, 
 from ovjit.readers.torch.graph import Refused, bound, parsed_schema
 from ovjit.readers.torch.loops import read_loop, unrolled
 from ovjit.readers.torch.naming import UNPACK, label, naming, where
-from ovjit.readers.torch.operators.lists import as_list, extreme_list
+from ovjit.readers.torch.operators.lists import as_list, broadcast_shapes, extreme_list
 from ovjit.readers.torch.recording.strides import BY_STRIDES
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.scripts.attributes import AttributesReader
@@ -342,6 +342,11 @@ def _percent(reader: ScriptReader, node: Any) -> None:
     reader._set(node, pattern % tuple(parts) if is_known else pattern)
 
 
+def _broadcast(reader: ScriptReader, node: Any) -> None:
+    call = Call(reader, node.kind(), label(node.scopeName(), node.kind()))
+    reader._set(node, broadcast_shapes(call, [reader._value(v) for v in node.inputs()]))
+
+
 def _tolist(reader: ScriptReader, node: Any) -> None:
     """A tensor as a number, or as lists of numbers."""
     value = reader._value(node.inputsAt(0))
@@ -411,6 +416,7 @@ _SPECIAL = {
     "aten::format": _text,
     "aten::percentFormat": _percent,
     "prim::tolist": _tolist,
+    "aten::broadcast_shapes": _broadcast,
     "prim::Uninitialized": _uninitialized,
 }
 
