@@ -104,10 +104,14 @@ def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
     inside, taken, after = last
     used = [bool(value.uses()) for i, value in enumerate(block.inputs()) if i and i - 1 not in extended]
     ends = [v for i, v in enumerate(after) if i < count or not isinstance(v, (Output, Complex))]
-    reader.end_iterations(node, inside, taken, ends, [*used, *([True] * (len(ends) - count))])
+    places = reader.end_iterations(node, inside, taken, ends, [*used, *([True] * (len(ends) - count))])
+    for i in places:
+        reader.replace(node, taken[i][0], made[i])
     for name, value in zip(written, made[count:], strict=False):
         assign(reader, node, name, value)
-    reader.note_outputs(made[:count], [after[:count], [outer for outer, _ in taken[:count]]])
+    moved = [i for i in range(count) if i not in places]
+    starts = [taken[i][0] for i in moved]
+    reader.note_outputs([made[i] for i in moved], [[after[i] for i in moved], starts])
     for value, own in zip(made[count:], after[count:], strict=False):
         if not isinstance(value, (Output, Complex)):
             reader.note_outputs([value], [[own]])

@@ -301,9 +301,15 @@ class WritingReader(TorchReader):
 
     def end_iterations(
         self, node: Any, inside: Inside, taken: Sequence[Any], after: Sequence[Any], used: Sequence[bool]
-    ) -> None:
-        """Raise Refused where an iteration may read what another one has written, by another name."""
-        for (outer, mine), made, is_used in zip(taken, after, used, strict=True):
+    ) -> list[int]:
+        """Raise Refused where an iteration may read what another one has written, by another name. Returns
+        the places of tensors that stay in their memory and are written: what the loop gives for them is what
+        that memory holds."""
+        added = [self.memory.piece(v).family for v in tensors_of(list(inside.added.values()))]
+        if any(p.is_written and p.family is family for _, mine in taken for p in mine for family in added):
+            raise Refused(node.kind(), f"a loop writes to what it has added to a list{where(node)}")
+        places = self._written_in_place(taken, after)
+        for i, ((outer, mine), made, is_used) in enumerate(zip(taken, after, used, strict=True)):
             families = [self.memory.piece(v).family for v in tensors_of(outer)]
             for piece in (self.memory.piece(v) for v in tensors_of(made)):
                 others = (p for p in piece.family if p.outer is not None and p not in mine)
@@ -313,10 +319,27 @@ class WritingReader(TorchReader):
                 if here not in mine and any(here.outer in family for family in families):
                     if is_written or (is_used and here.is_written):
                         raise Refused(node.kind(), f"a loop writes to a view{where(node)}")
-            for family in families if is_written else ():
+            for family in families if is_written and i not in places else ():
                 for piece in family:
                     piece.stale, piece.is_written = f"a loop writes to a view{where(node)}", True
         self.spoil(inside)
+        return places
+
+    def _written_in_place(self, taken: Sequence[Any], after: Sequence[Any]) -> list[int]:
+        """The places of tensors that each iteration takes, writes to and gives on, in memory of their own."""
+        families = [[id(self.memory.piece(v).family) for v in tensors_of(outer)] for outer, _ in taken]
+        ends = [[id(self.memory.piece(v).family) for v in tensors_of(made)] for made in after]
+        found = []
+        for i, ((outer, mine), made) in enumerate(zip(taken, after, strict=True)):
+            if not isinstance(outer, TENSORS) or not isinstance(made, TENSORS):
+                continue
+            piece = self.memory.piece(made)
+            others = [key for j, keys in enumerate(families) if j != i for key in keys]
+            given = [key for j, keys in enumerate(ends) if j != i for key in keys]
+            is_own = id(self.memory.piece(outer).family) not in others and id(piece.family) not in given
+            if is_own and piece in mine and piece.is_written:
+                found.append(i)
+        return found
 
     def note_outputs(self, outputs: Sequence[Any], ends: Sequence[Sequence[Any]]) -> None:
         """What a node with bodies gives may lie in memory from around them. `ends` are the same values in
