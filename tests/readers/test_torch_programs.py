@@ -214,3 +214,14 @@ def test_a_dimension_that_a_program_asserts_to_have_one_length_is_not_open(funct
         program.module()(wrong)
     with pytest.raises(OvjitError):
         compiled([wrong.numpy()])
+
+
+def test_equations_that_divide_by_a_length() -> None:
+    """Fold asserts what the number of blocks divides; an equation has no value where it divides by 0."""
+    x = torch.rand(2, 12, 18)
+    module = torch.nn.Fold((5, 6), (2, 3), stride=(1, 2), padding=1)
+    dims = (dict.fromkeys(range(3), torch.export.Dim.AUTO),)
+    program = torch.export.export(module, (x,), dynamic_shapes=dims)
+    compiled = ov.compile_model(ov.convert_model(program), "CPU", EXACT)
+    for given in (x, torch.rand(3, 12, 18)):
+        np.testing.assert_allclose(compiled([given.numpy()])[0], module(given), rtol=1e-6)

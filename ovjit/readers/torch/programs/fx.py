@@ -347,4 +347,12 @@ def _is_guarded(node: Any, symbol: Any) -> bool:
     guards = [guard.expr for guard in node.shape_env.guards]
     equations = [g for g in guards if getattr(g, "rel_op", "") == "==" and g.free_symbols == {symbol}]
     others = set(range(max(2, node.hint - _NEAR), node.hint + _NEAR)) | {node.hint * k for k in range(2, 5)}
-    return any(not any(g.subs(symbol, n) == True for n in others - {node.hint}) for g in equations)  # noqa: E712
+    return any(not any(_solves(g, symbol, n) for n in others - {node.hint}) for g in equations)
+
+
+def _solves(equation: Any, symbol: Any, number: int) -> bool:
+    """Whether an equation holds of a number. One that divides by it may have no value."""
+    try:
+        return bool(equation.subs(symbol, number) == True)  # noqa: E712
+    except ZeroDivisionError:
+        return False
