@@ -44,12 +44,22 @@ def shapes(x: Tensor, y: Tensor):
     )  # fmt: skip
 
 
+def logarithms(x: Tensor, y: Tensor):
+    q, k = x[None, None], y[None, None]
+    plain = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, k, 0.0, False)
+    causal = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, k, 0.0, True, scale=0.3)
+    masked = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q, k, k, 0.0, False, attn_mask=q @ k.mT
+    )
+    return plain[0], plain[1], causal[1], masked[1], torch._scaled_dot_product_attention_math(q, k, k)[1]
+
+
 def inputs(size):
     generator = torch.Generator().manual_seed(SEED)
     return [torch.randn(3 + size, 4 + 2 * size, generator=generator) for _ in range(2)]
 
 
-@pytest.mark.parametrize("function", [losses, transforms, shapes])
+@pytest.mark.parametrize("function", [losses, transforms, shapes, logarithms])
 def test_scripts(function):
     script = torch.jit.script(function)
     model = ov.convert_model(script, input=[(ov.PartialShape([-1, -1]), ov.Type.f32)] * 2)

@@ -42,7 +42,27 @@ def attention(
     out = n.squeeze(out, [0]) if is_alone else out
     if n.op == "aten::scaled_dot_product_attention":
         return out
+    if n.op == "aten::_scaled_dot_product_flash_attention_for_cpu" and n.is_used(1):
+        return [out, _log_sums(n, x, key, mask, is_causal, scale)]
     return [out, *[None] * 8]
+
+
+def _log_sums(n: Call, x: Output, key: Output, mask: Any, is_causal: bool, scale: Any) -> Output:
+    """The logarithm of the sum that softmax divides by, of each row."""
+    kind = n.dtype(x)
+    size = n.tensor(n.size(x, -1), kind)
+    factor = n("Power", size, n.like(size, -0.5)) if scale is None else n.tensor(scale, kind)
+    scores = n("MatMul", n("Multiply", x, factor), key, transpose_a=False, transpose_b=True)
+    if is_causal:
+        rows, columns = (n.arange(n.size(scores, axis)) for axis in (-2, -1))
+        is_before = n("GreaterEqual", n.unsqueeze(rows, [1]), columns)
+        scores = n("Select", is_before, scores, n.like(scores, -np.inf))
+    if mask is not None and n.dtype(mask) == "boolean":
+        scores = n("Select", mask, scores, n.like(scores, -np.inf))
+    elif mask is not None:
+        scores = n("Add", scores, n.to_type(mask, kind))
+    made: Output = n.also("logsumexp", scores, [-1])
+    return made
 
 
 def _repeated_heads(n: Call, value: Output, query: Output) -> Output:
