@@ -22,6 +22,7 @@ def to_slices(x: Tensor, mask: Tensor):
     rows = v.clone()
     rows[0] = rows[1] * 2
     rows[:, 1] = 0
+    rows[:, 2] = 1 + 2j
     return torch.view_as_real(out), torch.view_as_real(rows)
 
 

@@ -225,3 +225,13 @@ def test_equations_that_divide_by_a_length() -> None:
     compiled = ov.compile_model(ov.convert_model(program), "CPU", EXACT)
     for given in (x, torch.rand(3, 12, 18)):
         np.testing.assert_allclose(compiled([given.numpy()])[0], module(given), rtol=1e-6)
+
+
+def with_axes_of_data(m, x):
+    return torch.special.bessel_j0(x.mean(torch.arange(1, len(x.shape)).tolist()))
+
+
+def test_graphs_of_failed_exports_are_not_printed(capfd) -> None:
+    with pytest.raises(OvjitError, match="bessel_j0"):
+        ov.convert_model(Of(with_axes_of_data), example_input=torch.rand(2, 3, 4))
+    assert capfd.readouterr() == ("", "")

@@ -162,6 +162,8 @@ def to_number(n: Call, x: Any) -> Any:
 def to_tensor(n: Call, x: Any, dtype: Any = None) -> Any:
     if isinstance(x, (list, tuple)):
         x = _stacked(n, x)
+    elif isinstance(x, complex):
+        return n.cast(Complex(n.const([x.real, x.imag], "f32")), dtype)
     elif isinstance(x, Stacked):
         x = n.to_type(x.whole, "f32") if n.dtype(x.whole) == "f64" else x.whole
     elif isinstance(x, (int, float)) and not isinstance(x, bool):

@@ -8,6 +8,8 @@ it gives what the module itself gives of the example.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import operator
 import warnings
 from collections.abc import Sequence
@@ -76,7 +78,8 @@ def _of_dimensions(module: Any, leaves: Sequence[Any], files: set[str]) -> tuple
     from torch.fx.experimental import _config
 
     dims = tuple(dict.fromkeys(range(leaf.dim()), Dim.AUTO) for leaf in leaves)
-    with warnings.catch_warnings(record=True) as told, shadowed(files), exporting() as asking:
+    printed = contextlib.redirect_stderr(io.StringIO())  # graphs that PyTorch prints where it fails
+    with printed, warnings.catch_warnings(record=True) as told, shadowed(files), exporting() as asking:
         warnings.simplefilter("always")
         with _config.patch(backed_size_oblivious=True):
             program = torch.export.export(
