@@ -216,11 +216,24 @@ def test_pythons_functions_are_as_they_were() -> None:
     assert not hasattr(torch.Tensor, "__round__") or torch.__version__ >= "2.16"
 
 
-def test_an_order_of_two_sizes_stays_that_of_the_example() -> None:
-    """A trace has one branch, and PyTorch says so where the module is no script."""
+def test_an_order_of_two_sizes_in_a_function_that_is_no_script() -> None:
+    """Both sides of a choice are recorded."""
 
     def order(x, *more):
         return x.sum(-1) if x.shape[-1] <= x.shape[-2] else x.sum(-2)
+
+    model = ov.convert_model(Of(order), example_input=torch.rand(1, 3, 14, 24))
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for shape in ((1, 3, 14, 24), (1, 3, 24, 14), (2, 3, 9, 9)):
+        x = torch.rand(*shape)
+        np.testing.assert_allclose(compiled([x.numpy()])[0], order(x), rtol=1e-5)
+
+
+def test_a_condition_whose_other_side_fails_stays_that_of_the_example() -> None:
+    """A trace has one branch, and PyTorch says so where the other one cannot be recorded."""
+
+    def order(x, *more):
+        return x.sum(-1) if x.shape[-1] > x.shape[-2] else x.reshape(x.shape[0], x.shape[1], 14, -1, 25)
 
     module, x = Of(order), torch.rand(1, 3, 14, 24)
     with pytest.warns(torch.jit.TracerWarning, match="Python boolean"):

@@ -1,44 +1,105 @@
 """Numbers that Python chooses by the order of two sizes, chosen when the model runs.
 
 `if window >= height: shift = 0` is the example's choice in a trace. Windows of attention are written so. Here
-a branch that assigns numbers alone gives, for each, the one or the other by what is compared.
+a branch that assigns numbers alone gives, for each, the one or the other by what is compared. The bodies of
+other branches are both recorded, what follows a branch that returns as the body of the other side.
 """
 
 from __future__ import annotations
 
 import ast
 import copy
+import functools
+import operator
+import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ovjit.readers.torch.recording.loop_code import Change, parsed
+from ovjit.readers.torch.recording.recorded_branches import Branches
 
-#: What changed functions call the names of this module that they use, and what is compared.
-_MODULE, _TRUTH = "_ovjit_choices", "_ovjit_truth"
+#: What changed functions call the names of this module that they use, what is compared, a branch that is
+#: recorded, and what a function returns.
+_MODULE, _TRUTH, _NAMED, _RESULT = "_ovjit_choices", "_ovjit_truth", "_ovjit_branch", "_ovjit_result"
 _ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 _SPECIAL = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
 
 
+#: What bodies of a branch that are both recorded must not have: what leaves them, or gives others values.
+_LEAVING = (
+    ast.Return, ast.Break, ast.Continue, ast.Raise, ast.Assert, ast.Try, ast.With, ast.Delete, ast.Global,
+    ast.Nonlocal, ast.FunctionDef, ast.ClassDef, ast.While, *_SPECIAL,
+)  # fmt: skip
+#: How many branches that return may follow each other: each has what follows twice.
+_MOST_RETURNS = 4
+_BRANCH = """
+{truth} = 0
+if {module}.is_open({truth}):
+    {branch} = {module}.Branches({truth}, {names}, locals())
+    {branch}.other(locals())
+    {start}
+    {branch}.end(locals())
+    {put}
+elif {truth}: pass
+else: pass
+"""
+
+
 class Choices(Change):
-    """Replaces branches by an order on `lines` that only assign, and `a if b else c`."""
+    """Replaces branches by sizes on `lines`, and `a if b else c`. `every`: by any condition on sizes, not by
+    an order alone."""
 
     module = _MODULE
+    every = False
+
+    def __init__(self, lines: set[int]):
+        super().__init__(lines)
+        self._returns = 0
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        if isinstance(node, ast.FunctionDef):
+            node.body = self._returning(node.body)
+        return super().generic_visit(node)
+
+    def _returning(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        """Statements of a function of which one is a branch that returns: what follows is its other side."""
+        for i, node in enumerate(body):
+            if not isinstance(node, ast.If) or not self._is_order(node.test) or not _returns(node.body):
+                continue
+            rest = [*node.orelse, *body[i + 1 :]]
+            if not _returns(rest) or self._returns >= _MOST_RETURNS:
+                break
+            self._returns += 1
+            bodies = [_as_assignment(part) for part in (node.body, self._returning(rest))]
+            if not all(map(_is_recordable, bodies)):
+                break
+            made = ast.copy_location(ast.If(node.test, *bodies), node)
+            return [*body[:i], made, *parsed(f"return {_RESULT}", body[-1])]
+        return body
 
     def visit_If(self, node: ast.If) -> Any:
+        are_recordable = _is_recordable(node.body) and _is_recordable(node.orelse)
         self.generic_visit(node)
-        if not self._is_order(node.test) or node.orelse or not all(map(_assigns, node.body)):
+        if not self._is_order(node.test):
+            return node
+        truth = f"{_TRUTH}{node.lineno}_{node.col_offset}"
+        if not node.orelse and all(map(_assigns, node.body)):
+            self.any = True
+            start, choice = parsed(
+                f"{truth} = 0\nif {_MODULE}.is_open({truth}): pass\nelif {truth}: pass", node
+            )
+            assert isinstance(start, ast.Assign) and isinstance(choice, ast.If)
+            start.value = _condition(node.test)
+            choice.body = [_chosen(part, truth) for part in copy.deepcopy(node.body)]
+            plain = choice.orelse[0]
+            assert isinstance(plain, ast.If)
+            plain.body = node.body
+            return [start, choice]
+        if not are_recordable:
             return node
         self.any = True
-        truth = f"{_TRUTH}{node.lineno}_{node.col_offset}"
-        start, choice = parsed(f"{truth} = 0\nif {_MODULE}.is_open({truth}): pass\nelif {truth}: pass", node)
-        assert isinstance(start, ast.Assign) and isinstance(choice, ast.If)
-        start.value = node.test
-        choice.body = [_chosen(part, truth) for part in copy.deepcopy(node.body)]
-        plain = choice.orelse[0]
-        assert isinstance(plain, ast.If)
-        plain.body = node.body
-        return [start, choice]
+        return _branch(node, truth)
 
     def visit_IfExp(self, node: ast.IfExp) -> Any:
         self.generic_visit(node)
@@ -48,15 +109,130 @@ class Choices(Change):
         (made,) = parsed(f"{_MODULE}.either(0, lambda: 0, lambda: 0)", node)
         assert isinstance(made, ast.Expr) and isinstance(made.value, ast.Call)
         first, *rest = made.value.args
-        made.value.args[0] = node.test
+        made.value.args[0] = _condition(node.test)
         for part, value in zip(rest, (node.body, node.orelse), strict=True):
             assert isinstance(part, ast.Lambda)
             part.body = value
         return made.value
 
     def _is_order(self, test: ast.expr) -> bool:
+        span = range(test.lineno, (test.end_lineno or test.lineno) + 1)
+        if self.lines.isdisjoint(span) or any(isinstance(v, _SPECIAL) for v in ast.walk(test)):
+            return False
         is_one = isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], _ORDERS)
-        return is_one and test.lineno in self.lines
+        return is_one or self.every
+
+
+class EveryChoice(Choices):
+    """Replaces branches by any condition on sizes."""
+
+    every = True
+
+
+def _branch(node: ast.If, truth: str) -> list[ast.stmt]:
+    """A branch whose bodies are both recorded where what it asks is computed from sizes."""
+    names = sorted({name for part in (*node.body, *node.orelse) for name in _stored(part)})
+    branch = truth.replace(_TRUTH, _NAMED)
+    put = "\n    ".join([f"{name} = {branch}.state[{name!r}]" for name in names] or ["pass"])
+    text = _BRANCH.format(truth=truth, module=_MODULE, branch=branch, names=tuple(names), start=put, put=put)
+    start, choice = parsed(text, node)
+    assert isinstance(start, ast.Assign) and isinstance(choice, ast.If)
+    start.value = _condition(node.test)
+    begin, other, *rest = choice.body
+    one, two = ([_without_effect(part) for part in copy.deepcopy(body)] for body in (node.body, node.orelse))
+    count = max(1, len(names))
+    choice.body = [begin, *one, other, *rest[:count], *two, *rest[count:]]
+    plain = choice.orelse[0]
+    assert isinstance(plain, ast.If)
+    plain.body, plain.orelse = node.body, node.orelse or plain.orelse
+    return [start, choice]
+
+
+def _returns(body: Sequence[ast.stmt]) -> bool:
+    return bool(body) and isinstance(body[-1], ast.Return)
+
+
+def _as_assignment(body: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """A body that assigns what it returned."""
+    last = body[-1]
+    assert isinstance(last, ast.Return)
+    (made,) = parsed(f"{_RESULT} = None", last)
+    assert isinstance(made, ast.Assign)
+    made.value = last.value or made.value
+    return [*body[:-1], made]
+
+
+def _is_recordable(body: Sequence[ast.stmt]) -> bool:
+    """Whether a body does nothing but to give names values."""
+    for node in (inner for part in body for inner in ast.walk(part)):
+        if isinstance(node, _LEAVING):
+            return False
+        if isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load):
+            return False
+        if isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant):
+            return False  # called for what it changes
+        if isinstance(node, ast.Attribute) and node.attr.endswith("_") and not node.attr.endswith("__"):
+            return False  # an operator in place
+    return True
+
+
+def _stored(part: ast.stmt) -> Iterator[str]:
+    for node in ast.walk(part):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
+def _without_effect(part: Any) -> Any:
+    """`a += b` as `a = a + b`, as a tensor may have other names."""
+
+    class Plain(ast.NodeTransformer):
+        def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
+            if not isinstance(node.target, ast.Name):
+                return node
+            old = ast.Name(node.target.id, ast.Load())
+            made = ast.Assign([node.target], ast.BinOp(old, node.op, node.value))
+            return ast.fix_missing_locations(ast.copy_location(made, node))
+
+    return Plain().visit(part)
+
+
+def _condition(test: ast.expr) -> ast.expr:
+    """A condition that may be open: `a and b`, `not a` and `a < b < c` ask for no truth of their parts."""
+    if isinstance(test, ast.Call) and isinstance(test.func, ast.Name) and test.func.id == "bool":
+        return _condition(test.args[0]) if len(test.args) == 1 else test
+    if isinstance(test, ast.BoolOp):
+        name = "both" if isinstance(test.op, ast.And) else "one"
+        parts = [_condition(value) for value in test.values]
+    elif isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        return _call("negated", [_condition(test.operand)], test)
+    elif isinstance(test, ast.Compare) and len(test.ops) > 1:
+        values = [test.left, *test.comparators]
+        if any(isinstance(v, ast.Call) for value in values[1:-1] for v in ast.walk(value)):
+            return test  # which would be called twice
+        name = "both"
+        parts = [
+            ast.copy_location(ast.Compare(copy.deepcopy(a), [op], [copy.deepcopy(b)]), test)
+            for a, op, b in zip(values, test.ops, values[1:], strict=False)
+        ]
+    elif isinstance(test, ast.Compare) and isinstance(test.ops[0], (ast.In, ast.NotIn)):
+        made = _call("within", [test.left, *test.comparators], test)
+        return made if isinstance(test.ops[0], ast.In) else _call("negated", [made], test)
+    else:
+        return test
+    lambdas = []
+    for part in parts:
+        (late,) = parsed("lambda: 0", test)
+        assert isinstance(late, ast.Expr) and isinstance(late.value, ast.Lambda)
+        late.value.body = part
+        lambdas.append(late.value)
+    return _call(name, lambdas, test)
+
+
+def _call(name: str, arguments: Sequence[ast.expr], place: ast.expr) -> ast.expr:
+    (made,) = parsed(f"{_MODULE}.{name}()", place)
+    assert isinstance(made, ast.Expr) and isinstance(made.value, ast.Call)
+    made.value.args = list(arguments)
+    return made.value
 
 
 def _assigns(part: ast.stmt) -> bool:
@@ -87,8 +263,15 @@ def _chosen(part: Any, truth: str) -> ast.stmt:
     return made
 
 
-def names(is_of_sizes: Callable[[Any], bool]) -> Any:
-    """What changed functions use. `is_of_sizes` tells what is computed from sizes alone."""
+def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
+    """What changed functions use. `is_of_sizes` tells what is computed from sizes alone. `every`: a choice of
+    tensors is recorded with both."""
+
+    def recorded(truth: Any, one: Callable[[], Any], other: Callable[[], Any]) -> Any:
+        branch = Branches(truth, ("value",), {})
+        branch.other({"value": one()})
+        branch.end({"value": other()})
+        return branch.state["value"]
 
     def either(truth: Any, one: Callable[[], Any], other: Callable[[], Any]) -> Any:
         import torch
@@ -98,7 +281,7 @@ def names(is_of_sizes: Callable[[Any], bool]) -> Any:
         values = [one(), other()]
         numbers = [v for v in values if type(v) in (int, float) or is_of_sizes(v)]
         if len(numbers) < 2:
-            return values[0 if truth else 1]
+            return recorded(truth, one, other) if every else values[0 if truth else 1]
         if not any(isinstance(v, torch.Tensor) for v in values) and values[0] == values[1]:
             return values[0]
         kinds = {int: torch.int64, float: torch.float64}
@@ -106,4 +289,35 @@ def names(is_of_sizes: Callable[[Any], bool]) -> Any:
         is_real = any(v.is_floating_point() for v in made)
         return torch.where(truth, *(v.double() if is_real else v for v in made))
 
-    return types.SimpleNamespace(is_open=is_of_sizes, either=either)
+    def truth(value: Any) -> Any:
+        return value if value.dtype is sys.modules["torch"].bool else value != 0
+
+    def combined(is_end: Callable[[Any], bool], name: str) -> Callable[..., Any]:
+        def function(*parts: Callable[[], Any]) -> Any:
+            open_ones, value = [], None
+            for part in parts:
+                value = part()
+                if is_of_sizes(value):
+                    open_ones.append(truth(value))
+                elif is_end(value):
+                    return value
+            if not open_ones:
+                return value
+            return functools.reduce(getattr(sys.modules["torch"], name), open_ones)
+
+        return function
+
+    def negated(value: Any) -> Any:
+        return ~truth(value) if is_of_sizes(value) else not value
+
+    one = combined(bool, "logical_or")
+
+    def within(value: Any, items: Any) -> Any:
+        if not isinstance(items, (list, tuple)) or not any(map(is_of_sizes, (value, *items))):
+            return value in items
+        return one(*(functools.partial(operator.eq, value, item) for item in items))
+
+    return types.SimpleNamespace(
+        is_open=is_of_sizes, either=either, Branches=Branches, both=combined(operator.not_, "logical_and"),
+        one=one, negated=negated, within=within,
+    )  # fmt: skip

@@ -27,6 +27,9 @@ else:
 #: Python's functions that make what a loop is over, and what `rolled` has in their places.
 _WALKS = {"range": "Range", "reversed": "Reversed", "enumerate": "Enumerated", "zip": "Zipped"}
 
+#: Python's functions of a list that a loop has lengthened, and what `rolled` has in their places.
+_FOLDS = {"len": "length", "sum": "total"}
+
 
 def functions_of(frame: Any) -> list[Any]:
     """The functions that a frame may run. Code within a function may belong to many: the collector knows
@@ -173,6 +176,21 @@ class Loops(Change):
         loop = ast.copy_location(ast.For(target, part.iter, [append], []), part.iter)
         self._lists += [start, *self.visit_For(loop)]
         return ast.copy_location(ast.Name(name, ast.Load()), node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """`len(parts)` and `sum(parts)` of what such a loop has made, and `x.shape.numel()` on the lines."""
+        self.generic_visit(node)
+        function = node.func
+        if isinstance(function, ast.Name) and function.id in _FOLDS and self._is_grown(node.args[:1]):
+            self.any = True
+            node.func = ast.copy_location(_own_name(_FOLDS[function.id]), function)
+        elif isinstance(function, ast.Attribute) and function.attr == "numel" and node.lineno in self.lines:
+            self.any = True
+            node.func, node.args = ast.copy_location(_own_name("product"), function), [function.value]
+        return node
+
+    def _is_grown(self, given: Sequence[ast.expr]) -> bool:
+        return any(isinstance(each, ast.Name) and each.id in self._grown for each in given)
 
     def _is_over(self, given: ast.expr) -> bool:
         """Whether a loop over this changes: it is on the lines, or over what such a loop has made."""

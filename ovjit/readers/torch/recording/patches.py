@@ -31,13 +31,20 @@ def patched(*rows: tuple[Any, str, Any]) -> Iterator[None]:
 
 
 def divided() -> contextlib.AbstractContextManager[None]:
-    """Let Python's divmod take tensors, such as sizes while a module is traced. It does elsewhere for their
-    numbers."""
+    """Let Python's divmod, and pow with a modulus, take tensors, such as sizes while a module is traced. They
+    do elsewhere for their numbers."""
     import torch
+
+    power: Any = torch.Tensor.__pow__
+
+    def raised(base: Any, exponent: Any, modulus: Any = None) -> Any:
+        made = power(base, exponent)
+        return made if modulus is None else made % modulus
 
     return patched(
         (torch.Tensor, "__divmod__", lambda a, b: (a // b, a % b)),
         (torch.Tensor, "__rdivmod__", lambda a, b: (b // a, b % a)),
+        (torch.Tensor, "__pow__", raised),
     )
 
 

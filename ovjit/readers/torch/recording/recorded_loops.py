@@ -14,6 +14,7 @@ import contextlib
 import dis
 import functools
 import linecache
+import operator
 import os
 import sys
 import types
@@ -153,7 +154,8 @@ def recorded(noted: Found) -> Iterator[int]:
     import torch
 
     stack, cat = torch.stack, torch.cat
-    used = (Recorded, Range, Items, Unbound, Reversed, Zipped, Enumerated, length, is_open)
+    used = (Recorded, Range, Items, Unbound, Reversed, Zipped, Enumerated, length, total, product,
+            is_open)  # fmt: skip
     names = types.SimpleNamespace(LOST=LOST, **{each.__name__: each for each in used})
     lists = (torch, "stack", _stacking(stack, stack)), (torch, "cat", _stacking(cat, _joined))
     with changed(noted.lines, Loops, names) as count, patched(*lists):
@@ -361,6 +363,20 @@ def length(given: Any) -> Any:
     return given.shape[0] if isinstance(given, sys.modules["torch"].Tensor) and given.dim() else len(given)
 
 
+def total(given: Any, *start: Any) -> Any:
+    """`sum(given)`, of a list that a loop fills as it may be for others."""
+    if not isinstance(given, _Stack):
+        return sum(given, *start)
+    return sum(start, given.whole.sum(0))
+
+
+def product(given: Any) -> Any:
+    """`given.numel()`, of a shape as it may be for others."""
+    if not isinstance(given, sys.modules["torch"].Size):
+        return given.numel()
+    return functools.reduce(operator.mul, given, 1)
+
+
 class Reversed:
     """`reversed(...)`"""
 
@@ -425,15 +441,14 @@ class Recorded:
             self._trips = trips.item()
         self.before = {k: v for k, v in self.given.items() if isinstance(v, torch.Tensor)}
         whole, truth, tensors = torch._C.IntType.get(), torch._C.BoolType.get(), torch._C.TensorType.get()
-        self._tensor = tensors
         # modules are not recorded as such in a loop: their calls are part of the body
         self._modules, torch.jit._trace._trace_module_map = torch.jit._trace._trace_module_map, None
-        count = self._made("aten::Int", [torch._C._get_value_trace(trips)], whole)
-        going = self._made("prim::Constant", [], truth)
+        count = made_node("aten::Int", [torch._C._get_value_trace(trips)], whole)
+        going = made_node("prim::Constant", [], truth)
         going.node().i_("value", 1)
         starts = [torch._C._get_value_trace(v) for v in self.before.values()]
         empty = torch._C.ListType(tensors)
-        self._grown = {key: self._made("prim::ListConstruct", [], empty) for key in self.lists}
+        self._grown = {key: made_node("prim::ListConstruct", [], empty) for key in self.lists}
         self.node = self.graph.insertNode(self.graph.create("prim::Loop", [count, going, *starts], 0))
         self.block = self.node.addBlock()
         self._outside = self.graph.insertPoint()
@@ -445,38 +460,10 @@ class Recorded:
         for key, value in self.before.items():
             inner = self.block.addInputToBlock()
             inner.inferTypeFrom(value)
-            self.state[key] = _traced_as(value, inner)
+            self.state[key] = traced_as(value, inner)
         with untraced():
             zero = torch.zeros((), dtype=torch.int64)
-        self.item = walk.item(_traced_as(zero, self._made("prim::NumToTensor", [at], tensors)))
-
-    def _made(self, kind: str, inputs: list[Any], type_of: Any) -> Any:
-        node = self.graph.insertNode(self.graph.create(kind, inputs, 1))
-        node.output().setType(type_of)
-        return node.output()
-
-    def _lift(self) -> None:
-        """Move constants out, as one is that of all uses in the trace. What the body reads of modules is read
-        beside the loop: PyTorch follows values out of modules to there alone."""
-        nodes = list(nodes_of(self.block))
-        for node in nodes:
-            if node.kind() == "prim::Constant":
-                node.moveBefore(self.node)
-        home, inside = self.node.owningBlock(), {v.unique() for n in nodes for v in n.outputs()}
-        copies: dict[int, Any] = {}
-        for node in nodes:
-            for i, value in enumerate(list(node.inputs())):
-                key = value.unique()
-                is_tensor = isinstance(value.type(), type(self._tensor))
-                if key in inside or value.node().owningBlock() is home or not is_tensor:
-                    continue
-                if value.node().kind() in ("prim::Param", "prim::TracedAttr"):
-                    continue
-                if key not in copies:
-                    made = self.graph.create("prim::data", [value], 1)
-                    made.insertBefore(self.node)
-                    copies[key] = made.output().setTypeAs(value)
-                node.replaceInput(i, copies[key])
+        self.item = walk.item(traced_as(zero, made_node("prim::NumToTensor", [at], tensors)))
 
     def end(self, given: Mapping[str, Any]) -> None:
         """The body has been traced, and has left the names as `given`: `state` is that after the loop."""
@@ -497,27 +484,64 @@ class Recorded:
                 raise UnsupportedError(f"an iteration should add exactly one tensor to {key}")
             items[key] = given[key][0]
             element = torch._C._get_value_trace(items[key])
-            self._made("aten::append", [self._grown[key], element], torch._C.ListType(tensors))
+            made_node("aten::append", [self._grown[key], element], torch._C.ListType(tensors))
         self.block.registerOutput(self._going)
         for value in after.values():
             self.block.registerOutput(torch._C._get_value_trace(value))
-        self._lift()
+        lift(self.node, self.block)
         self.graph.setInsertPoint(self._outside)
         torch.jit._trace._trace_module_map = self._modules
         self.state = {}
         for key, value in after.items():
             output = self.node.addOutput()
             output.inferTypeFrom(value)
-            self.state[key] = _traced_as(value, output)
+            self.state[key] = traced_as(value, output)
         for key, item in items.items():
-            axis = self._made("prim::Constant", [], torch._C.IntType.get())
+            axis = made_node("prim::Constant", [], torch._C.IntType.get())
             axis.node().i_("value", 0)
-            made = self._made("aten::stack", [self._grown[key], axis], tensors)
-            more = _Stack(_traced_as(item, made, self._trips))
+            made = made_node("aten::stack", [self._grown[key], axis], tensors)
+            more = _Stack(traced_as(item, made, self._trips))
             if given[key].in_front:
                 more.reverse()
             both = (more, self.lists[key]) if given[key].in_front else (self.lists[key], more)
             self.state[key] = self.lists[key] = _Stack(_after(*both))
+
+
+def made_node(kind: str, inputs: list[Any], type_of: Any) -> Any:
+    """The output of a node that is put where the trace is."""
+    import torch
+
+    graph = torch._C._get_tracing_state().graph()
+    node = graph.insertNode(graph.create(kind, inputs, 1))
+    node.output().setType(type_of)
+    return node.output()
+
+
+def lift(owner: Any, block: Any) -> None:
+    """Move constants out of a block of the node `owner`, as one is that of all uses in the trace. What the
+    block reads of modules is read beside the node: PyTorch follows values out of modules to there alone."""
+    import torch
+
+    graph = torch._C._get_tracing_state().graph()
+    nodes = list(nodes_of(block))
+    for node in nodes:
+        if node.kind() == "prim::Constant":
+            node.moveBefore(owner)
+    home, inside = owner.owningBlock(), {v.unique() for n in nodes for v in n.outputs()}
+    copies: dict[int, Any] = {}
+    for node in nodes:
+        for i, value in enumerate(list(node.inputs())):
+            key = value.unique()
+            is_tensor = isinstance(value.type(), torch._C.TensorType)
+            if key in inside or value.node().owningBlock() is home or not is_tensor:
+                continue
+            if value.node().kind() in ("prim::Param", "prim::TracedAttr"):
+                continue
+            if key not in copies:
+                made = graph.create("prim::data", [value], 1)
+                made.insertBefore(owner)
+                copies[key] = made.output().setTypeAs(value)
+            node.replaceInput(i, copies[key])
 
 
 def _kind(tensor: Any) -> tuple[Any, ...]:
@@ -525,7 +549,7 @@ def _kind(tensor: Any) -> tuple[Any, ...]:
         return tensor.dtype, tuple(tensor.shape)
 
 
-def _traced_as(tensor: Any, value: Any, rows: int | None = None) -> Any:
+def traced_as(tensor: Any, value: Any, rows: int | None = None) -> Any:
     """A tensor of the same numbers, or of so many rows of them, that stands for a value of the graph."""
     import torch
 

@@ -10,8 +10,16 @@ from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.recording import recorded_loops, strides
 from ovjit.readers.torch.recording.gradient import gradient
 from ovjit.readers.torch.recording.mask_selection import agrees, depends_on_mask, for_any_mask
+from ovjit.readers.torch.recording.other_sizes import OtherSizes
 from ovjit.readers.torch.recording.patches import divided, patched, plain_modules, plain_scripts
-from ovjit.readers.torch.recording.sizes import MOST_ROUNDS, Followed, files_asking, ordering, rounding
+from ovjit.readers.torch.recording.sizes import (
+    MOST_ROUNDS,
+    Conditions,
+    Followed,
+    files_asking,
+    ordering,
+    rounding,
+)
 from ovjit.readers.torch.recording.state import called, traced
 from ovjit.readers.torch.recording.trace import Prepared, attempt, quietly
 from ovjit.readers.torch.scripts.shared_memory import writes_to_constants
@@ -78,7 +86,7 @@ def recordings(ready: Prepared) -> Generator[Recorded, None, None]:
     The last one records loops over dynamic dimensions as loops, and takes sizes from the example.
     """
     warned: list[Any] = []
-    noted, ordered = recorded_loops.Found(), recorded_loops.Found()
+    noted, ordered = recorded_loops.Found(), Conditions()
     made = plain = Recorded(recorded(ready, warned, noted, ordered), warned)
     example = _Example(ready, plain.script)
     masked = depends_on_mask(inlined(plain.script), warned) and example.assumes()
@@ -99,6 +107,8 @@ def recordings(ready: Prepared) -> Generator[Recorded, None, None]:
     if chosen is not None:
         yield chosen
         return
+    if asking or ordered.every.lines:
+        best = _right_elsewhere(ready, best, made, asking, ordered, example, plain)
     if best is not None:
         yield best
     if first is not None:
@@ -186,11 +196,48 @@ def _for_any_sizes(
     return found or best
 
 
+def _right_elsewhere(
+    ready: Prepared, best: Recorded | None, made: Recorded, asking: set[str], ordered: Conditions,
+    example: _Example, plain: Recorded,
+) -> Recorded | None:  # fmt: skip
+    """`best`, or a trace that has both bodies of branches by sizes, if that is right for more sizes.
+
+    Where the one that is taken is not right for other sizes, that is warned of.
+    """
+    others = OtherSizes(ready)
+    now = best or made
+    wrong = others.wrong(now.script)
+    is_asked = any("to a Python boolean" in str(w.message) for w in now.warned)
+    if ordered.every.lines and (is_asked or wrong):
+        both = _with_branches(ready, asking, ordered, example)
+        if both is not None:
+            missed = others.wrong(both.script)
+            if missed <= wrong and (missed < wrong or len(both.warned) < len(now.warned)):
+                best, wrong = both, missed
+    if wrong and best is not None and not best.warned:
+        return Recorded(best.script, plain.warned)
+    return best
+
+
+def _with_branches(
+    ready: Prepared, asking: set[str], ordered: Conditions, example: _Example
+) -> Recorded | None:
+    """A trace with both bodies of branches by sizes; None where it gives something else than the module for
+    the example."""
+    followed = Followed(asking, ordered, ordered.every)
+    made = _for_sizes(ready, followed, example)
+    for _ in range(MOST_ROUNDS):
+        if not followed.more_conditions():
+            break
+        made = _for_sizes(ready, followed, example) or made
+    return made
+
+
 def recorded(
     ready: Prepared,
     kept: list[Any],
     noted: recorded_loops.Found | None = None,
-    ordered: recorded_loops.Found | None = None,
+    ordered: Conditions | None = None,
 ) -> Any:
     import torch
     from torch._functorch import vmap

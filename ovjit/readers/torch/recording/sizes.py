@@ -15,6 +15,7 @@ import builtins
 import contextlib
 import functools
 import inspect
+import itertools
 import math
 import operator
 import re
@@ -28,14 +29,17 @@ import numpy as np
 
 from ovjit.readers.torch.recording import conditionals
 from ovjit.readers.torch.recording.assertions import is_claim
-from ovjit.readers.torch.recording.conditionals import Choices
+from ovjit.readers.torch.recording.conditionals import Choices, EveryChoice
 from ovjit.readers.torch.recording.loop_code import changed
 from ovjit.readers.torch.recording.patches import patched, untraced
 from ovjit.readers.torch.recording.recorded_loops import Found
 from ovjit.readers.torch.recording.trace import attempt, quietly
 
 #: What PyTorch warns of where a number or a branch is the example's.
-_ASKED = ("to a Python integer", "to a Python float", "to a Python number", "to a Python boolean")
+_ASKED = re.compile(
+    r"to a Python (integer|float|number|boolean)|used as a Python number .*\bmath\.(gcd|isqrt|lcm)\(",
+    re.DOTALL,
+)
 #: Operators by which numbers are computed from sizes, and what is no operator there.
 _LEAVES = ("aten::size", "aten::sym_size", "aten::numel")
 _STATIC = ("prim::Constant", "prim::GetAttr")
@@ -44,25 +48,33 @@ _GENERAL = {
     "aten::eq": False, "aten::ne": True, "aten::gt": True, "aten::ge": True, "aten::lt": False,
     "aten::le": False,
 }  # fmt: skip
+#: How often one call may ask the same before answers are the example's: a loop may end by that.
+MOST_ANSWERS = 64
 #: How often a module is recorded again, each time with more of its files or with one more branch as it ran.
 MOST_ROUNDS = 12
 
 
 def files_asking(warned: Sequence[Any]) -> set[str]:
     """The files in which Python asked a trace for a number."""
-    return {w.filename for w in warned if any(text in str(w.message) for text in _ASKED)}
+    return {w.filename for w in warned if _ASKED.search(str(w.message))}
 
 
 class Followed:
     """What is known of a module after some traces: files that ask for numbers, and branches as they ran."""
 
-    def __init__(self, files: set[str], branching: Found):
+    def __init__(self, files: set[str], branching: Found, conditions: Found | None = None):
         self.files = set(files)
+        #: Functions whose conditions on sizes are recorded with both bodies of their branches, if any are.
+        self.conditions = conditions
         #: Files whose code asked for a number in the last trace.
         self.seen: set[str] = set()
         self.as_run: set[tuple[Any, int]] = set()
         #: Where the last two sizes were compared that were taken for different ones.
         self.last: tuple[Any, int] | None = None
+        #: The last call that compared sizes at each place, and how often it has.
+        self._answers: dict[tuple[Any, int], tuple[Any, int]] = {}
+        #: Whether the last trace took two sizes for different ones where others may have the same.
+        self.assumes = False
         #: Values that code found to be more than 0, as it was answered.
         self.positive: set[int] = set()
         #: Modules with a branch that is the example's.
@@ -72,7 +84,16 @@ class Followed:
         #: plain trace, as long as nothing failed.
         self.branching = Found()
         self._chosen: dict[Any, set[int]] = branching.lines
-        self._is_first = bool(self._chosen)
+        self._is_first = bool(self._chosen) and conditions is None
+        if conditions is not None:
+            self._chosen = {function: set(lines) for function, lines in conditions.lines.items()}
+
+    def more_conditions(self) -> bool:
+        """Whether the last trace has asked conditions that were not known. They are recorded in the next."""
+        assert self.conditions is not None
+        before, self.files = (self._chosen, self.files), self.files | self.seen
+        self._chosen = {function: set(lines) for function, lines in self.conditions.lines.items()}
+        return before != (self._chosen, self.files)
 
     def again(self, failed: bool) -> bool:
         """Whether another trace may do better than the last one, which may have failed."""
@@ -113,19 +134,32 @@ class Followed:
     def sizes(self, whole: Any) -> Iterator[None]:
         """Record what runs of the module `whole` here for any sizes."""
         self.last, self.seen, self.ordering, self.positive = None, set(), {}, set()
+        self._answers, self.assumes = {}, False
         with contextlib.ExitStack() as stack:
             if self._scripted:
                 stack.enter_context(_as_scripts(whole, self._scripted))
             stack.enter_context(shadowed(self.files))
-            stack.enter_context(changed(self._chosen, Choices, conditionals.names(is_of_sizes)))
+            kind = Choices if self.conditions is None else EveryChoice
+            names = conditionals.names(is_of_sizes, kind.every)
+            stack.enter_context(changed(self._chosen, kind, names))
             stack.enter_context(_mode(self)())
             yield
+        self._answers = {}
 
     def answer(self, value: Any) -> bool | None:
         """How sizes that differ from each other and from 0 and 1 compare, None where a tensor is no such
         comparison."""
+        if not is_of_sizes(value):
+            return None
         node = torch_value(value).node()
-        if node.kind() not in _GENERAL or not is_of_sizes(value):
+        if self.conditions is not None:
+            frame = sys._getframe(2)
+            if is_claim(frame):
+                return None
+            if not _is_of_iterations(torch_value(value)):
+                self.conditions.add(frame)
+                return None
+        if node.kind() not in _GENERAL:
             return None
         if not _is_order(node) and _is_of_iterations(torch_value(value)):
             return None  # the number of an iteration becomes equal to any other one
@@ -144,6 +178,11 @@ class Followed:
                 self.branching.add(frame)
             return None
         self.last = place
+        caller, count = self._answers.get(place, (None, 0))
+        self._answers[place] = frame, count + 1 if caller is frame else 1
+        if self._answers[place][1] > MOST_ANSWERS:
+            return None
+        self.assumes = True
         if node.kind() in ("aten::gt", "aten::ne") and node.inputsAt(1).toIValue() == 0:
             self.positive.add(node.inputsAt(0).unique())
         return _GENERAL[node.kind()]
@@ -181,14 +220,25 @@ def _forward(own: Callable[..., Any], scripted: Mapping[int, tuple[Any, Any]]) -
     return forward
 
 
+class Conditions(Found):
+    """Functions in which layers with weights order two sizes; `every`: those with any condition on sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.every = Found()
+
+
 @contextlib.contextmanager
-def ordering(found: Found | None) -> Iterator[None]:
-    """Note where layers with weights order two sizes: their numbers are chosen when the model runs."""
+def ordering(found: Conditions | None) -> Iterator[None]:
+    """Note where layers with weights order two sizes: their numbers are chosen when the model runs. Other
+    conditions on sizes are noted, too."""
     import torch
 
     def truth(self: Any) -> bool:
         if found is not None and is_of_sizes(self):
             node, frame = torch_value(self).node(), sys._getframe(1)
+            if not is_claim(frame):
+                found.every.add(frame)
             if _is_order(node) and (module := _module_of(frame)) is not None and list(module.parameters()):
                 found.add(frame)
         return bool(torch._C.TensorBase.__bool__(self))
@@ -233,6 +283,13 @@ def rounding() -> Iterator[None]:
             warn("numpy")
         return as_array(self, *given, **named)
 
+    def text(self: Any, **named: Any) -> str:
+        if not is_of_sizes(self):
+            return str(as_text(self, **named))
+        warn("str")
+        with untraced():
+            return str(self.item())
+
     def counted(self: Any) -> int:
         if torch._C._get_tracing_state() is not None and self.dim():
             warn("len")
@@ -249,11 +306,12 @@ def rounding() -> Iterator[None]:
         return called
 
     tensor = torch.Tensor
-    as_array, length = tensor.__array__, tensor.__len__
+    as_array, length, as_text = tensor.__array__, tensor.__len__, tensor.__repr__
     rows: list[tuple[Any, str, Any]] = [
         (torch, "numel", tensor.numel),
         (tensor, "__array__", array),
         (tensor, "__len__", counted),
+        (tensor, "__repr__", text),
     ]
     if not hasattr(torch.Tensor, "__round__"):
         rows.append((torch.Tensor, "__round__", rounded))
@@ -308,8 +366,11 @@ def _sources(value: Any) -> Iterator[Any]:
         if value.debugName() not in seen:
             seen.add(value.debugName())
             yield value
-            if value.node().kind() not in ("prim::Param", "prim::Constant", *_LEAVES):
-                queue += value.node().inputs()
+            node = value.node()
+            if node.kind() not in ("prim::Param", "prim::Constant", *_LEAVES):
+                queue += node.inputs()
+            if node.kind() == "prim::If":
+                queue += (list(block.outputs())[value.offset()] for block in node.blocks())
 
 
 def _is_same(a: Any, b: Any) -> bool:
@@ -416,6 +477,8 @@ def _tensor(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[s
     import torch
 
     data, name = _data(function, args, kwargs), function.__name__
+    if isinstance(data, _Sizes):
+        data = data.tolist()
     if not any(map(is_of_sizes, _numbers(data))):
         made = function(*args, **kwargs)
         return made if name in ("as_tensor", "asarray") else made.clone()
@@ -493,8 +556,53 @@ def _whole(value: Any, how: str) -> Any:
     return getattr(torch, how)(value).to(torch.int64) if value.is_floating_point() else value
 
 
-def _round(value: Any, *digits: Any) -> Any:
-    return _whole(value, "round") if is_of_sizes(value) and not digits else builtins.round(value, *digits)
+def _round(value: Any, digits: int | None = None) -> Any:
+    if not is_of_sizes(value):
+        return builtins.round(value) if digits is None else builtins.round(value, digits)
+    if digits is None or not value.is_floating_point():
+        return _whole(value, "round")
+    return (value.double() * 10.0**digits).round() / 10.0**digits
+
+
+def _power(base: Any, exponent: Any, modulus: Any = None) -> Any:
+    """`pow` for code that is recorded."""
+    numbers = base, exponent, modulus
+    if modulus is None or not any(map(is_of_sizes, numbers)):
+        return builtins.pow(base, exponent) if modulus is None else builtins.pow(*numbers)
+    return base**exponent % modulus
+
+
+def _sorted(items: Any, **named: Any) -> Any:
+    """`sorted` for code that is recorded: pairs are put in order, each as often as any order needs."""
+    values = list(items)
+    if "key" in named or not any(map(is_of_sizes, values)) or not all(map(_is_number, values)):
+        return builtins.sorted(values, **named)
+    smaller, larger = _extreme("minimum", min), _extreme("maximum", max)
+    for last in range(len(values) - 1, 0, -1):
+        for i in range(last):
+            values[i], values[i + 1] = smaller(*values[i : i + 2]), larger(*values[i : i + 2])
+    return values[::-1] if named.get("reverse") else values
+
+
+def _truths(theirs: Callable[..., Any], combined: str) -> Callable[..., Any]:
+    """`any` or `all` for code that is recorded."""
+
+    def function(items: Any) -> Any:
+        import torch
+
+        open_ones = []
+        for item in items:
+            if is_of_sizes(item):
+                open_ones.append(item != 0)
+            elif theirs((item,)) is (theirs is any):
+                return theirs is any
+        return functools.reduce(getattr(torch, combined), open_ones) if open_ones else theirs(())
+
+    return function
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (builtins.int, builtins.float) or is_of_sizes(value)
 
 
 def _length(value: Any) -> Any:
@@ -511,16 +619,61 @@ def _extreme(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
     def function(*given: Any, **named: Any) -> Any:
         import torch
 
-        if len(given) < 2 or named:
-            return theirs(*given, **named)
-        if any(map(_is_symbol, given)):
+        if len(given) == 1 and not isinstance(given[0], torch.Tensor):
+            items = list(given[0])
+            if not items or not all(_is_number(v) or _is_symbol(v) for v in items):
+                return theirs(items, **named)
+            given = tuple(items)
+        key = named.pop("key", None) or _itself
+        keys = list(map(key, given))
+        if any(map(_is_symbol, keys)) and key is _itself:
             return functools.reduce(getattr(torch, f"sym_{name[:3]}"), given)
-        if not any(map(is_of_sizes, given)):
-            return theirs(*given, **named)
-        made = [v if isinstance(v, torch.Tensor) else torch.full((), v) for v in given]
-        return functools.reduce(getattr(torch, name), made)
+        if not any(map(is_of_sizes, keys)) or not all(map(_is_number, given)):
+            return theirs(given if len(given) > 1 else [*given], key=key, **named)
+        if key is _itself:
+            return functools.reduce(getattr(torch, name), map(_as_size, given))
+        best, value = keys[0], _as_size(given[0])
+        for other, item in zip(keys[1:], given[1:], strict=True):
+            better = other > best if name == "maximum" else other < best
+            best, value = torch.where(better, other, best), torch.where(better, item, value)
+        return value
 
     return function
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _as_size(value: Any) -> Any:
+    """A number as a tensor: integers and reals have 64 bits, as Python's."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value
+    return torch.full((), value, dtype=torch.int64 if isinstance(value, builtins.int) else torch.float64)
+
+
+#: PyTorch's names of functions of `math` and NumPy, of reals, where they are others.
+_OTHER_NAMES = {"fabs": "abs", "radians": "deg2rad", "degrees": "rad2deg", "rint": "round",
+                "arctan2": "atan2"}  # fmt: skip
+_REAL = (
+    "sqrt", "log", "log2", "log10", "log1p", "exp", "expm1", "sin", "cos", "tan", "asin", "acos", "atan",
+    "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "hypot", "atan2", "fmod", "pow",
+    "copysign", *_OTHER_NAMES,
+)  # fmt: skip
+
+
+def _in_double(name: str) -> Callable[..., Any]:
+    """PyTorch's function of numbers as reals of 64 bits."""
+    import torch
+
+    function = getattr(torch, _OTHER_NAMES.get(name, name))
+    return lambda *values: function(*(_as_size(v).double() for v in values))
+
+
+def _folded(combined: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *values: functools.reduce(combined, values)
 
 
 def _math() -> Any:
@@ -528,19 +681,41 @@ def _math() -> Any:
     import torch
 
     def wrapped(name: str) -> Callable[..., Any]:
-        def function(value: Any, *more: Any) -> Any:
-            if not more and _is_symbol(value) and hasattr(torch, f"_sym_{name}"):
-                return getattr(torch, f"_sym_{name}")(value)
-            if more or not is_of_sizes(value):
-                return getattr(math, name)(value, *more)
-            if name in ("floor", "ceil", "trunc"):
-                return _whole(value, name)
-            return getattr(torch, name)(value.double())
+        theirs, ours = getattr(math, name), _math_functions()[name]
+
+        def function(*given: Any, **named: Any) -> Any:
+            if len(given) == 1 and _is_symbol(given[0]) and hasattr(torch, f"_sym_{name}"):
+                return getattr(torch, f"_sym_{name}")(*given)
+            return ours(*given, **named) if any(map(is_of_sizes, given)) else theirs(*given, **named)
 
         return function
 
-    rows = {name: wrapped(name) for name in ("floor", "ceil", "trunc", "sqrt", "log", "log2", "exp")}
-    return SimpleNamespace(**{**vars(math), **rows})
+    return SimpleNamespace(**{**vars(math), **{name: wrapped(name) for name in _math_functions()}})
+
+
+@functools.cache
+def _math_functions() -> dict[str, Callable[..., Any]]:
+    """Functions of `math` for numbers of which some are sizes."""
+    import torch
+
+    def of_integers(name: str) -> Callable[..., Any]:
+        return lambda *values: functools.reduce(getattr(torch, name), map(_as_size, values))
+
+    def log(value: Any, *base: Any) -> Any:
+        reals = [_as_size(v).double().log() for v in (value, *base)]
+        return reals[0] / reals[1] if base else reals[0]
+
+    def is_close(a: Any, b: Any, *, rel_tol: float = 1e-9, abs_tol: float = 0.0) -> Any:
+        one, other = (_as_size(v).double() for v in (a, b))
+        limit = torch.maximum(one.abs(), other.abs()) * rel_tol
+        return (one - other).abs() <= torch.maximum(limit, _as_size(float(abs_tol)))
+
+    rows = {name: _in_double(name) for name in _REAL if hasattr(math, name)}
+    rows |= {name: functools.partial(_whole, how=name) for name in ("floor", "ceil", "trunc")}
+    rows |= {"isqrt": lambda value: _as_size(value).double().sqrt().floor().to(torch.int64)}
+    return rows | {
+        "log": log, "isclose": is_close, "gcd": of_integers("gcd"), "lcm": of_integers("lcm"),
+    }  # fmt: skip
 
 
 class _NumPy:
@@ -554,11 +729,70 @@ class _NumPy:
 
         def function(*given: Any, **named: Any) -> Any:
             numbers = list(_numbers(given))
-            if named or not any(map(is_of_sizes, numbers)):
+            if not any(map(is_of_sizes, numbers)):
                 return theirs(*given, **named)
+            if name in ("array", "asarray"):
+                return ours(*given, **named)
+            if named:
+                return theirs(*given, **named)
+            if isinstance(theirs, np.ufunc) and any(isinstance(v, (list, tuple)) for v in given):
+                return theirs(*map(_sizes_in_array, given))
             return ours(*numbers)
 
         return function
+
+
+class _Sizes(np.ndarray):
+    """An array of numbers of which some are sizes: its items are objects."""
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **named: Any) -> Any:
+        ours = _numpy_functions().get(ufunc.__name__)
+        plain = [v.view(np.ndarray) if isinstance(v, _Sizes) else v for v in inputs]
+        out = named.pop("out", None)
+        if ours is not None and method == "__call__" and not named:
+            made = np.frompyfunc(ours, len(plain), 1)(*plain)
+        elif ours is not None and method == "reduce" and named.get("axis", 0) in (None, 0) and self.ndim == 1:
+            made = functools.reduce(ours, plain[0].tolist())
+        else:
+            made = getattr(ufunc, method)(*plain, **named)
+        if out is not None:
+            out[0][...] = made
+            return out[0]
+        return made.view(_Sizes) if isinstance(made, np.ndarray) and made.dtype == object else made
+
+    def astype(self, dtype: Any, *_: Any, **__: Any) -> Any:
+        kind = np.dtype({_Int: builtins.int, _Float: builtins.float}.get(dtype, dtype)).kind
+        if kind not in "iuf":
+            return super().astype(dtype)
+        return _sizes_in_array(self.tolist(), kind)
+
+    def mean(self, *given: Any, **named: Any) -> Any:
+        return super().mean(*given, **named) if given or named else self.sum() / self.size
+
+
+def _sizes_in_array(data: Any, kind: str = "") -> Any:
+    """The array of a list of numbers, as integers or reals if `kind` says so. Anything else stays."""
+    if not isinstance(data, (list, tuple)):
+        return data
+    flat = list(_numbers(data))
+    if kind:
+        convert = _Float if kind == "f" else _Int
+        flat = [convert(v) for v in flat]
+    made = np.empty(len(flat), dtype=object)
+    for i, value in enumerate(flat):  # as objects: of a whole list NumPy asks their numbers
+        made[i] = value
+    shape, inner = [], data
+    while isinstance(inner, (list, tuple)):
+        shape.append(len(inner))
+        inner = inner[0]
+    return made.reshape(shape).view(_Sizes)
+
+
+def _array(data: Any, dtype: Any = None, **_: Any) -> Any:
+    """`np.array` of a list of numbers of which some are sizes, or of one."""
+    made = _sizes_in_array(data if isinstance(data, (list, tuple)) else [data])
+    made = made if isinstance(data, (list, tuple)) else made.reshape(())
+    return made if dtype is None else made.astype(dtype)
 
 
 @functools.cache
@@ -566,18 +800,20 @@ def _numpy_functions() -> dict[str, Callable[..., Any]]:
     """NumPy's functions of numbers and lists of them, for numbers of which some are sizes."""
     import torch
 
-    def in_double(name: str) -> Callable[..., Any]:
-        return lambda value: getattr(torch, name)(value.double())
-
-    def folded(combined: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *values: functools.reduce(combined, values)
-
-    rows = {name: in_double(name) for name in ("floor", "ceil", "trunc", "sqrt", "log", "log2", "exp")}
-    larger, smaller = folded(_extreme("maximum", max)), folded(_extreme("minimum", min))
-    rows |= {"max": larger, "maximum": larger, "min": smaller, "minimum": smaller}
-    return rows | {
-        "rint": in_double("round"), "prod": folded(operator.mul), "sum": folded(operator.add),
-    }  # fmt: skip
+    rows = {name: _in_double(name) for name in (*_REAL, "floor", "ceil", "trunc") if hasattr(np, name)}
+    largest, smallest = _folded(_extreme("maximum", max)), _folded(_extreme("minimum", min))
+    rows |= {"max": largest, "maximum": largest, "min": smallest, "minimum": smallest}
+    rows |= {"amax": largest, "amin": smallest, "abs": operator.abs, "absolute": operator.abs}
+    rows |= {"floor_divide": operator.floordiv, "mod": operator.mod, "remainder": operator.mod,
+             "power": operator.pow, "multiply": operator.mul, "add": operator.add,
+             "subtract": operator.sub, "divide": operator.truediv,
+             "true_divide": operator.truediv}  # fmt: skip
+    rows |= {"array": _array, "asarray": _array}
+    rows |= {"clip": lambda value, least, most: smallest(largest(value, least), most)}
+    rows |= {"mean": lambda *values: functools.reduce(operator.add, values) / len(values)}
+    rows |= {"cumsum": lambda *values: _sizes_in_array(list(itertools.accumulate(values)))}
+    rows |= {"round": _in_double("rint"), "sign": torch.sign}
+    return rows | {"prod": _folded(operator.mul), "sum": _folded(operator.add)}
 
 
 class _MakerType(type):
@@ -650,6 +886,8 @@ def shadowed(files: set[str]) -> Iterator[None]:
     numpy = _NumPy()
     rows = {"int": (int, _Int), "float": (float, _Float), "round": (round, _round), "math": (math, _math()),
             "max": (max, _extreme("maximum", max)), "min": (min, _extreme("minimum", min)),
+            "sorted": (sorted, _sorted), "pow": (pow, _power), "any": (any, _truths(any, "logical_or")),
+            "all": (all, _truths(all, "logical_and")),
             "torch": (sys.modules["torch"], _Torch()), "len": (len, _length), "np": (np, numpy),
             "numpy": (np, numpy)}  # fmt: skip
     modules = [m for m in list(sys.modules.values()) if getattr(m, "__file__", None) in files]

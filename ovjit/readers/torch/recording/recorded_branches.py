@@ -1,0 +1,99 @@
+"""Branches by sizes with their bodies recorded on both sides, as an If of a script has them.
+
+`if x.shape[2] > 8: x = pool(x)` is the example's choice in a trace. Here both bodies run for the example,
+each in a block of a `prim::If`. What they assign are its outputs. Whether that is right for the example is
+found by running what was recorded. A body that fails for the example ends the attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ovjit.errors import UnsupportedError
+from ovjit.readers.torch.recording.patches import untraced
+from ovjit.readers.torch.recording.recorded_loops import LOST, lift, made_node, traced_as
+
+
+class Branches:
+    """One branch while its two bodies are traced: `state` has the values of `names` that each body begins
+    with, and after `end` those behind the branch."""
+
+    def __init__(self, truth: Any, names: Sequence[str], given: Mapping[str, Any]):
+        import torch
+
+        truth = truth if truth.dtype == torch.bool else truth != 0
+        with untraced():
+            self._taken = 0 if truth.item() else 1
+        self._names = names
+        self.state = {name: given.get(name, LOST) for name in names}
+        self._before = self.state
+        self._ends: list[dict[str, Any]] = []
+        self.graph = torch._C._get_tracing_state().graph()
+        condition = made_node("aten::Bool", [torch._C._get_value_trace(truth)], torch._C.BoolType.get())
+        self.node = self.graph.insertNode(self.graph.create("prim::If", [condition], 0))
+        self._blocks = [self.node.addBlock(), self.node.addBlock()]
+        self._outside = self.graph.insertPoint()
+        # modules are not recorded as such in a body, as in that of a loop
+        self._modules, torch.jit._trace._trace_module_map = torch.jit._trace._trace_module_map, None
+        self.graph.setInsertPoint(self._blocks[0])
+
+    def other(self, given: Mapping[str, Any]) -> None:
+        """The first body has been traced, and has left the names as `given`."""
+        self._ends.append({name: given.get(name, LOST) for name in self._names})
+        self.graph.setInsertPoint(self._blocks[1])
+
+    def end(self, given: Mapping[str, Any]) -> None:
+        """The second body has been traced, and has left the names as `given`."""
+        import torch
+        from torch.utils import _pytree as tree
+
+        self._ends.append({name: given.get(name, LOST) for name in self._names})
+        self.state, joined = {}, []
+        for name in self._names:
+            values = [end[name] for end in self._ends]
+            if any(value is LOST for value in values):
+                self.state[name] = LOST  # one body alone assigns it
+                continue
+            (leaves, shape), (others, other_shape) = map(tree.tree_flatten, values)
+            if shape != other_shape:
+                raise UnsupportedError(f"two bodies of a branch give {name} other forms")
+            joined.append((name, [self._both(*pair) for pair in zip(leaves, others, strict=True)], shape))
+        for block in self._blocks:
+            lift(self.node, block)
+        self.graph.setInsertPoint(self._outside)
+        torch.jit._trace._trace_module_map = self._modules
+        for name, made, shape in joined:
+            self.state[name] = tree.tree_unflatten([self._output(pair) for pair in made], shape)
+
+    def _both(self, one: Any, other: Any) -> Any:
+        """A value that both bodies give, or a pair of tensors that become outputs of their blocks."""
+        import torch
+
+        if one is other or (type(one) is type(other) and isinstance(one, (str, bool)) and one == other):
+            return (one,)
+        numbers = int, float, torch.Tensor
+        if not isinstance(one, numbers) or not isinstance(other, numbers):
+            raise UnsupportedError("two bodies of a branch give what is neither a tensor nor a number")
+        if not isinstance(one, torch.Tensor) and type(one) is type(other) and one == other:
+            return (one,)
+        pair: list[Any] = []
+        for block, value in zip(self._blocks, (one, other), strict=True):
+            self.graph.setInsertPoint(block)
+            kind = {bool: torch.bool, int: torch.int64, float: torch.float64}.get(type(value))
+            pair.append(value if kind is None else torch.full((), value, dtype=kind))
+        if len({(value.dtype, value.dim()) for value in pair}) > 1:
+            raise UnsupportedError(
+                "two bodies of a branch give tensors of other types or numbers of dimensions"
+            )
+        for block, value in zip(self._blocks, pair, strict=True):
+            block.registerOutput(torch._C._get_value_trace(value))
+        return pair
+
+    def _output(self, pair: Any) -> Any:
+        if isinstance(pair, tuple):
+            return pair[0]
+        value = pair[self._taken]
+        output = self.node.addOutput()
+        output.inferTypeFrom(value)
+        return traced_as(value, output)

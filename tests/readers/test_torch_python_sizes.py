@@ -1,0 +1,180 @@
+"""Python code that computes with sizes and branches by them: right at other sizes, or told."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+
+torch = pytest.importorskip("torch")
+from tests.support.torch_modules import Of  # noqa: E402 - it needs PyTorch
+
+F = torch.nn.functional
+EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+SHAPES = (2, 3, 6, 8), (3, 3, 9, 5), (1, 3, 12, 7), (2, 3, 8, 8)
+
+
+def counted(x):
+    return x * x.shape.numel() / x.shape[1:].numel() + torch.Size((x.shape[2], x.shape[3])).numel()
+
+
+def ordered(x):
+    small, large = sorted(x.shape[2:])
+    first, second, third = sorted([x.shape[2], 7, x.shape[3]], reverse=True)
+    return x[:, :, :small] * large + first * 100 + second - third
+
+
+def extremes(x):
+    """The largest of a list, of a generator, and by a key."""
+    furthest = max(x.shape[2:], key=lambda d: abs(d - 7))
+    return x * max(x.shape[2:]) + min([x.shape[2], x.shape[3], 7]) - max(d * 2 for d in x.shape) + furthest
+
+
+def in_math(x):
+    h, w = x.shape[2:]
+    waves = math.sin(h) + math.cos(w) * math.tanh(h / 10) + math.log10(w) + math.log1p(h) + math.log(h, 2)
+    return x * waves + math.hypot(h, w) - math.atan2(h, w) + math.pow(h, 0.5) + math.fmod(h, 4)
+
+
+def whole_in_math(x):
+    h, w = x.shape[2:]
+    parts = math.gcd(h, 4)
+    rows = x.reshape(x.shape[0], 3, h // parts, parts, w)
+    return rows.sum(3)[:, :, : math.isqrt(h)] * pow(h, 2, 5) + round(h / 7, 1) + 2.0 * math.isclose(h, w)
+
+
+def in_arrays(x):
+    sizes = np.array(x.shape[2:])
+    half = np.ceil(sizes / 2).astype(int)
+    smaller = F.interpolate(x, size=(sizes * 0.5).astype(int).tolist())
+    whole = int(np.prod(sizes)) + float(sizes.max()) - float(sizes.mean()) + int(np.clip(sizes[0], 3, 8))
+    return torch.zeros(int(half[0]), int(half[1])) + whole, smaller, torch.tensor(sizes) * 2
+
+
+def any_or_all(x):
+    wide = any(d > 8 for d in x.shape)
+    return x * (2.0 if wide else 3.0) + (1.0 if all(d > 5 for d in x.shape[2:]) else 0.0)
+
+
+@pytest.mark.parametrize(
+    "function", [counted, ordered, extremes, in_math, whole_in_math, in_arrays, any_or_all],
+    ids=lambda function: function.__name__,
+)  # fmt: skip
+def test_numbers_of_sizes(function) -> None:
+    _check(function, SHAPES)
+
+
+def odd_rows(x):
+    if x.shape[2] % 2 == 1:
+        x = F.pad(x, (0, 0, 0, 1))
+    return x[:, :, ::2] + x[:, :, 1::2]
+
+
+def remainder(x):
+    if x.shape[2] % 2:
+        x = F.pad(x, (0, 0, 0, 1))
+    elif not (x.shape[3] - 8):
+        x = x * 3
+    else:
+        x, more = x + 1, x.shape[3]
+        x = x * more
+    return x
+
+
+def returning(x):
+    h, w = x.shape[2:]
+    if h > 10:
+        return x[:, :, :10].sum(3)
+    if h > w:
+        y = x.mean(2)
+        return y * 2
+    return x.sum(3)
+
+
+def combined(x):
+    h, w = x.shape[2:]
+    scale = 2.0 if 5 < h < 9 and w in (5, 8) else 5.0
+    if h == 8 or not (w != 5):
+        x = x.flip(2)
+    return x * scale + (h > w)
+
+
+def counted_by_halving(x):
+    """The number of halvings is the example's, and this is told; the answers must not go on without end."""
+    h, count = x.shape[2], 0
+    while h > 1:
+        h, count = h // 2, count + 1
+    return x * count
+
+
+@pytest.mark.parametrize(
+    "function", [odd_rows, remainder, returning, combined], ids=lambda function: function.__name__
+)
+@pytest.mark.parametrize("has_weights", [False, True], ids=["plain", "weights"])
+def test_branches_by_sizes(function, has_weights) -> None:
+    _check(function, SHAPES, has_weights)
+    _check(function, SHAPES[::-1], has_weights)
+
+
+def test_a_loop_that_ends_by_a_size_ends() -> None:
+    module, x = Of(counted_by_halving), torch.rand(2, 3, 6, 8)
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        model = ov.convert_model(module, example_input=x)
+    np.testing.assert_allclose(ov.compile_model(model, "CPU", EXACT)([x.numpy()])[0], module(x), rtol=1e-5)
+
+
+def listed_names(x):
+    return x * len(str(x.shape[2])) + len(f"{x.shape[3]}")
+
+
+def chosen_by_name(x):
+    return x * (2 if f"{x.shape[2]}x{x.shape[3]}" == "6x8" else 3)
+
+
+@pytest.mark.parametrize("function", [listed_names, chosen_by_name], ids=lambda function: function.__name__)
+def test_texts_of_sizes_are_told(function) -> None:
+    """A text has the example's sizes."""
+    module, x = Of(function), torch.rand(2, 3, 6, 8)
+    with pytest.warns(torch.jit.TracerWarning, match="Python number"):
+        model = ov.convert_model(module, example_input=x)
+    np.testing.assert_allclose(ov.compile_model(model, "CPU", EXACT)([x.numpy()])[0], module(x), rtol=1e-5)
+
+
+def averaged(x):
+    parts = []
+    for part in range(x.shape[1]):
+        parts.append(x[:, part].tanh())
+    return sum(parts) / len(parts)
+
+
+def averaged_rows(x):
+    parts = [part * 2 for part in x.unbind(1)]
+    return torch.stack(parts).mean(0) * len(parts) + sum(parts, 1.0)
+
+
+@pytest.mark.parametrize("function", [averaged, averaged_rows], ids=lambda function: function.__name__)
+def test_sums_and_numbers_of_the_parts_that_a_loop_makes(function) -> None:
+    _check(function, ((2, 6, 4), (3, 9, 4), (1, 5, 7)))
+
+
+def _check(function, shapes, has_weights=False) -> None:
+    """A module that is converted with the first shape gives what it gives, or is told to be the example's."""
+    module = Of(function)
+    if has_weights:
+        module.weight = torch.nn.Parameter(torch.ones(1))
+    inputs = [torch.from_numpy(np.random.default_rng(i).random(s, np.float32)) for i, s in enumerate(shapes)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", torch.jit.TracerWarning)
+        model = ov.convert_model(module, example_input=inputs[0])
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for x in inputs:
+        wanted = module(x)
+        wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+        for want, got in itertools.zip_longest(wanted, compiled([x.numpy()]).values()):
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
