@@ -289,11 +289,11 @@ class Call(Dimensions):
         """A tensor of another's shape that holds one number everywhere."""
         return self("Broadcast", self.tensor(number, kind or self.dtype(value)), self.shape_of(value))
 
-    def cut(self, value: Output, axis: int, start: Any, stop: Any, step: int = 1) -> Output:
-        """value[..., start:stop:step, ...] along one axis; bounds may be Numbers."""
+    def cut(self, value: Output, axis: int, start: Any, stop: Any, step: Any = 1) -> Output:
+        """value[..., start:stop:step, ...] along one axis; bounds and the step may be Numbers."""
         if start == 0 and step == 1 and not isinstance(stop, Number) and stop >= LAST:
             return value
-        return self("Slice", value, self.ints([start]), self.ints([stop]), [step], [axis])
+        return self("Slice", value, self.ints([start]), self.ints([stop]), self.ints([step]), [axis])
 
     def flat(self, value: Output) -> Output:
         return value if self.rank(value) == 1 else self.reshape(value, [-1])

@@ -20,7 +20,8 @@ def _kind(n: Call, dtype: Any, number: Any = 0.0) -> str:
     if dtype is not None:
         return element_type(dtype)
     if isinstance(number, (Output, Number)):
-        return n.dtype(n.tensor(number))
+        kind = n.dtype(n.tensor(number))
+        return DEFAULT_REAL if ELEMENT_TYPES[kind].is_real else kind
     return "boolean" if isinstance(number, bool) else "i64" if isinstance(number, int) else DEFAULT_REAL
 
 

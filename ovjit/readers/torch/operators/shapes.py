@@ -200,9 +200,9 @@ def at_least(n: Call, x: Any) -> Any:
 
 
 @aten("slice", "slice_copy")
-def slice_(n: Call, x: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Any:
+def slice_(n: Call, x: Any, dim: int = 0, start: Any = None, end: Any = None, step: Any = 1) -> Any:
     first, last = 0 if start is None else start, LAST if end is None else end
-    step = n.known_int(step, "the step")
+    step = n.known_number(step) or step
     value, rank, typed = n.held(x)
     made = n.cut(value, n.axis(dim, rank), first, last, step)
     if made is value:

@@ -163,17 +163,26 @@ def _as_assignment(body: Sequence[ast.stmt]) -> list[ast.stmt]:
 
 
 def _is_recordable(body: Sequence[ast.stmt]) -> bool:
-    """Whether a body does nothing but to give names values."""
+    """Whether a body does nothing but to give names values, and to fill lists of its own."""
+    own = {name for part in body for name in _stored(part)}
     for node in (inner for part in body for inner in ast.walk(part)):
         if isinstance(node, _LEAVING):
             return False
         if isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load):
             return False
-        if isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant):
+        if isinstance(node, ast.Expr) and not _adds_to(node.value, own):
             return False  # called for what it changes
         if isinstance(node, ast.Attribute) and node.attr.endswith("_") and not node.attr.endswith("__"):
             return False  # an operator in place
     return True
+
+
+def _adds_to(value: ast.expr, names: set[str]) -> bool:
+    """Whether an expression adds an item to a list of one of these names, or is a text."""
+    if not isinstance(value, ast.Call) or not isinstance(value.func, ast.Attribute):
+        return isinstance(value, ast.Constant)
+    base = value.func.value
+    return value.func.attr == "append" and isinstance(base, ast.Name) and base.id in names
 
 
 def _stored(part: ast.stmt) -> Iterator[str]:

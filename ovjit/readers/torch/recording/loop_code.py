@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 #: What rewritten functions call the names of `rolled` that they use, their loop, what it is over, and lists.
-_PREFIX = "_ovjit_"
 MODULE, _LOOP, _WALK, _LIST = "_ovjit_rolled", "_ovjit_loop", "_ovjit_walk", "_ovjit_list"
 _TEMPLATE = """
 {walk} = ()
@@ -74,6 +73,8 @@ class Change(ast.NodeTransformer):
     """Changes what is on some lines of a function, to code that uses `names` as the global `module`."""
 
     module = ""
+    #: Where it is among the changes of a function: branches first, whose bodies may have loops.
+    place = 0
 
     def __init__(self, lines: set[int]):
         self.lines = lines
@@ -85,28 +86,39 @@ class Change(ast.NodeTransformer):
     visit_AsyncFunctionDef = visit_Lambda = visit_ClassDef = visit_FunctionDef
 
 
+#: By which changes functions run changed now, each with its lines.
+_in_force: dict[Any, list[tuple[type[Change], set[int]]]] = {}
+
+
 @contextlib.contextmanager
 def changed(found: Mapping[Any, set[int]], kind: type[Change], names: Any) -> Iterator[int]:
-    """Functions run with what is on their lines changed. Gives the number of those that have changed."""
+    """Functions run with what is on their lines changed, also those that run changed by others already. Gives
+    the number of those that have changed."""
     with contextlib.ExitStack() as patches:
         count = 0
         for function, lines in found.items():
-            code = None if _is_changed(function) else _rewritten(function, kind(lines))
+            before = _in_force.get(function, [])
+            code = _rewritten(function, [*before, (kind, lines)])
             if code is not None:
                 count += 1
                 function.__globals__[kind.module] = names
                 patches.callback(function.__globals__.pop, kind.module, None)
                 patches.callback(setattr, function, "__code__", function.__code__)
+                patches.callback(_put_in_force, function, before)
                 function.__code__ = code
+                _put_in_force(function, [*before, (kind, lines)])
         yield count
 
 
-def _is_changed(function: Any) -> bool:
-    return any(name.startswith(_PREFIX) for name in function.__code__.co_names)
+def _put_in_force(function: Any, changes: list[tuple[type[Change], set[int]]]) -> None:
+    if changes:
+        _in_force[function] = changes
+    else:
+        del _in_force[function]
 
 
-def _rewritten(function: Any, change: Change) -> Any:
-    """The code of a function after a change; None where nothing in it changes."""
+def _rewritten(function: Any, changes: Sequence[tuple[type[Change], set[int]]]) -> Any:
+    """The code of a function after changes; None where the last one changes nothing in it."""
     try:
         text, first = inspect.getsourcelines(function)
         tree = ast.parse(textwrap.dedent("".join(text)))
@@ -116,8 +128,10 @@ def _rewritten(function: Any, change: Change) -> Any:
     definition = tree.body[0]
     if not isinstance(definition, ast.FunctionDef):
         return None
-    change.generic_visit(definition)
-    if not change.any:
+    made = [kind(lines) for kind, lines in changes]
+    for change in sorted(made, key=lambda change: change.place):
+        change.generic_visit(definition)
+    if not made[-1].any:
         return None
     definition.decorator_list = []
     own = function.__code__
@@ -145,6 +159,7 @@ class Loops(Change):
     """Replaces loops that begin on `lines`, and lists that are made by one."""
 
     module = MODULE
+    place = 1
 
     def __init__(self, lines: set[int]):
         super().__init__(lines)

@@ -108,7 +108,10 @@ def recordings(ready: Prepared) -> Generator[Recorded, None, None]:
         yield chosen
         return
     if asking or ordered.every.lines:
-        best = _right_elsewhere(ready, best, made, asking, ordered, example, plain)
+        with contextlib.ExitStack() as loops:
+            if has_loops:
+                _enter_loops(loops, noted)
+            best = _right_elsewhere(ready, best, made, asking, ordered, example, plain)
     if best is not None:
         yield best
     if first is not None:
