@@ -56,13 +56,21 @@ def in_arrays(x):
     return torch.zeros(int(half[0]), int(half[1])) + whole, smaller, torch.tensor(sizes) * 2
 
 
+def counted_parts(x):
+    return (
+        x * len(x.chunk(5, 3))
+        + len(torch.split(x, 3, dim=2))
+        + sum(part * 2 for part in x.unbind(1))[:, None]
+    )
+
+
 def any_or_all(x):
     wide = any(d > 8 for d in x.shape)
     return x * (2.0 if wide else 3.0) + (1.0 if all(d > 5 for d in x.shape[2:]) else 0.0)
 
 
 @pytest.mark.parametrize(
-    "function", [counted, ordered, extremes, in_math, whole_in_math, in_arrays, any_or_all],
+    "function", [counted, ordered, extremes, in_math, whole_in_math, in_arrays, any_or_all, counted_parts],
     ids=lambda function: function.__name__,
 )  # fmt: skip
 def test_numbers_of_sizes(function) -> None:
@@ -101,7 +109,22 @@ def combined(x):
     scale = 2.0 if 5 < h < 9 and w in (5, 8) else 5.0
     if h == 8 or not (w != 5):
         x = x.flip(2)
-    return x * scale + (h > w)
+    if x.shape[2:] == (w, h):
+        x = x + 1
+    return x * scale + (h > w) + (h > w or w > 7) * 3 + (2.0 if bool(h - 6) else 3.0)
+
+
+def within_loops(x):
+    """Branches before, in and behind loops over an open dimension."""
+    y = x if x.shape[2] % 2 else x * 3
+    parts = []
+    for i in range(x.shape[1]):
+        part = y[:, i] if x.shape[2] > x.shape[3] else y[:, i] * 2
+        parts.append(part + i)
+    made = torch.stack(parts, 1)
+    if x.shape[3] > 7:
+        made = made[:, :, :, :7]
+    return made / len(parts)
 
 
 def counted_by_halving(x):
@@ -113,7 +136,9 @@ def counted_by_halving(x):
 
 
 @pytest.mark.parametrize(
-    "function", [odd_rows, remainder, returning, combined], ids=lambda function: function.__name__
+    "function",
+    [odd_rows, remainder, returning, combined, within_loops],
+    ids=lambda function: function.__name__,
 )
 @pytest.mark.parametrize("has_weights", [False, True], ids=["plain", "weights"])
 def test_branches_by_sizes(function, has_weights) -> None:

@@ -23,6 +23,8 @@ from ovjit.readers.torch.recording.recorded_branches import Branches
 #: recorded, and what a function returns.
 _MODULE, _TRUTH, _NAMED, _RESULT = "_ovjit_choices", "_ovjit_truth", "_ovjit_branch", "_ovjit_result"
 _ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+#: Comparisons of lists, too, and what compares them.
+_BY_FUNCTIONS = {ast.In: "within", ast.NotIn: "within", ast.Eq: "same", ast.NotEq: "same"}
 _SPECIAL = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
 
 
@@ -114,6 +116,19 @@ class Choices(Change):
             assert isinstance(part, ast.Lambda)
             part.body = value
         return made.value
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> Any:
+        """`a > b or c` of conditions, wherever it is."""
+        self.generic_visit(node)
+        conditions = ast.Compare, ast.BoolOp
+        if (
+            not self.every
+            or not self._is_order(node)
+            or not all(isinstance(v, conditions) for v in node.values)
+        ):
+            return node
+        self.any = True
+        return _condition(node)
 
     def _is_order(self, test: ast.expr) -> bool:
         span = range(test.lineno, (test.end_lineno or test.lineno) + 1)
@@ -223,9 +238,10 @@ def _condition(test: ast.expr) -> ast.expr:
             ast.copy_location(ast.Compare(copy.deepcopy(a), [op], [copy.deepcopy(b)]), test)
             for a, op, b in zip(values, test.ops, values[1:], strict=False)
         ]
-    elif isinstance(test, ast.Compare) and isinstance(test.ops[0], (ast.In, ast.NotIn)):
-        made = _call("within", [test.left, *test.comparators], test)
-        return made if isinstance(test.ops[0], ast.In) else _call("negated", [made], test)
+    elif isinstance(test, ast.Compare) and isinstance(test.ops[0], tuple(_BY_FUNCTIONS)):
+        made = _call(_BY_FUNCTIONS[type(test.ops[0])], [test.left, *test.comparators], test)
+        is_negated = isinstance(test.ops[0], (ast.NotIn, ast.NotEq))
+        return _call("negated", [made], test) if is_negated else made
     else:
         return test
     lambdas = []
@@ -296,9 +312,9 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
         kinds = {int: torch.int64, float: torch.float64}
         made = [torch.full((), v, dtype=kinds[type(v)]) if type(v) in kinds else v for v in values]
         is_real = any(v.is_floating_point() for v in made)
-        return torch.where(truth, *(v.double() if is_real else v for v in made))
+        return torch.where(as_truth(truth), *(v.double() if is_real else v for v in made))
 
-    def truth(value: Any) -> Any:
+    def as_truth(value: Any) -> Any:
         return value if value.dtype is sys.modules["torch"].bool else value != 0
 
     def combined(is_end: Callable[[Any], bool], name: str) -> Callable[..., Any]:
@@ -307,7 +323,7 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
             for part in parts:
                 value = part()
                 if is_of_sizes(value):
-                    open_ones.append(truth(value))
+                    open_ones.append(as_truth(value))
                 elif is_end(value):
                     return value
             if not open_ones:
@@ -317,7 +333,7 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
         return function
 
     def negated(value: Any) -> Any:
-        return ~truth(value) if is_of_sizes(value) else not value
+        return ~as_truth(value) if is_of_sizes(value) else not value
 
     one = combined(bool, "logical_or")
 
@@ -326,7 +342,15 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
             return value in items
         return one(*(functools.partial(operator.eq, value, item) for item in items))
 
+    every_one = combined(operator.not_, "logical_and")
+
+    def same(a: Any, b: Any) -> Any:
+        lists = isinstance(a, tuple) and isinstance(b, tuple) or isinstance(a, list) and isinstance(b, list)
+        if not lists or len(a) != len(b) or not any(map(is_of_sizes, (*a, *b))):
+            return a == b
+        return every_one(*(functools.partial(operator.eq, *pair) for pair in zip(a, b, strict=True)))
+
     return types.SimpleNamespace(
-        is_open=is_of_sizes, either=either, Branches=Branches, both=combined(operator.not_, "logical_and"),
+        is_open=is_of_sizes, either=either, Branches=Branches, both=every_one, same=same,
         one=one, negated=negated, within=within,
     )  # fmt: skip

@@ -190,22 +190,34 @@ class Loops(Change):
         append.value.args = [element]
         loop = ast.copy_location(ast.For(target, part.iter, [append], []), part.iter)
         self._lists += [start, *self.visit_For(loop)]
+        self._grown.add(name)
         return ast.copy_location(ast.Name(name, ast.Load()), node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """`len(parts)` and `sum(parts)` of what such a loop has made, and `x.shape.numel()` on the lines."""
-        self.generic_visit(node)
         function = node.func
-        if isinstance(function, ast.Name) and function.id in _FOLDS and self._is_grown(node.args[:1]):
+        fold = _FOLDS.get(function.id) if isinstance(function, ast.Name) and node.args else None
+        if fold is not None and isinstance(node.args[0], ast.GeneratorExp):
+            made = ast.ListComp(node.args[0].elt, node.args[0].generators)
+            node.args[0] = ast.copy_location(made, node.args[0])
+        self.generic_visit(node)
+        is_unbound = fold is not None and self._is_unbound(node.args[0])
+        if fold is not None and (is_unbound or self._is_grown(node.args[0])):
             self.any = True
-            node.func = ast.copy_location(_own_name(_FOLDS[function.id]), function)
+            node.func = ast.copy_location(_own_name(fold), function)
+            node.args[0] = _walk(node.args[0]) if is_unbound else node.args[0]
         elif isinstance(function, ast.Attribute) and function.attr == "numel" and node.lineno in self.lines:
             self.any = True
             node.func, node.args = ast.copy_location(_own_name("product"), function), [function.value]
         return node
 
-    def _is_grown(self, given: Sequence[ast.expr]) -> bool:
-        return any(isinstance(each, ast.Name) and each.id in self._grown for each in given)
+    def _is_grown(self, given: ast.expr) -> bool:
+        return isinstance(given, ast.Name) and given.id in self._grown
+
+    def _is_unbound(self, given: ast.expr) -> bool:
+        if not isinstance(given, ast.Call) or not isinstance(given.func, ast.Attribute):
+            return False
+        return given.func.attr == "unbind" and given.lineno in self.lines
 
     def _is_over(self, given: ast.expr) -> bool:
         """Whether a loop over this changes: it is on the lines, or over what such a loop has made."""

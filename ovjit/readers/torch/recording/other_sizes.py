@@ -16,7 +16,7 @@ from ovjit.readers.torch.recording.state import called
 from ovjit.readers.torch.recording.trace import Prepared, quietly
 
 #: For how many other sizes a module is run, how many are tried, and the seconds after which no more are.
-MOST_SIZES, MOST_TRIES, MOST_SECONDS = 5, 12, 1.0
+MOST_SIZES, MOST_TRIES, MOST_SECONDS = 6, 12, 1.0
 
 
 class OtherSizes:
@@ -70,7 +70,8 @@ def _resized(leaves: Sequence[Any]) -> Iterator[list[Any]]:
     lengths = sorted({d for leaf in leaves for d in leaf.shape if d > 1}, reverse=True)
     if lengths:
         yield _with_lengths(leaves, {d: d + 1 for d in lengths})
-    for one, other in islice(combinations(lengths, 2), 3):
+    for one, other in islice(combinations(lengths, 2), 2):
+        yield _with_lengths(leaves, {one: other})
         yield _with_lengths(leaves, {one: other, other: one})
     for change in ({d: d + 1} for d in lengths):
         yield _with_lengths(leaves, change)

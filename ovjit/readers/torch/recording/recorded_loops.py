@@ -328,18 +328,18 @@ class Items:
         import torch
 
         self.given = given
-        self._rows = given.whole if isinstance(given, _Stack) else given
-        is_rows = isinstance(self._rows, torch.Tensor) and self._rows.dim() > 0
-        self.is_open = is_rows and is_open(self._rows.shape[0])
+        self.rows = given.whole if isinstance(given, _Stack) else given
+        is_rows = isinstance(self.rows, torch.Tensor) and self.rows.dim() > 0
+        self.is_open = is_rows and is_open(self.rows.shape[0])
 
     def plain(self) -> Any:
         return self.given
 
     def count(self) -> Any:
-        return self._rows.shape[0]
+        return self.rows.shape[0]
 
     def item(self, at: Any) -> Any:
-        return self._rows[at]
+        return self.rows[at]
 
 
 class Unbound(Items):
@@ -359,15 +359,17 @@ class Unbound(Items):
 
 def length(given: Any) -> Any:
     """`len(given)`, of a tensor or a list that a loop fills as it may be for others."""
+    if isinstance(given, Items):
+        return given.count() if given.is_open else len(given.plain())
     given = given.whole if isinstance(given, _Stack) else given
     return given.shape[0] if isinstance(given, sys.modules["torch"].Tensor) and given.dim() else len(given)
 
 
 def total(given: Any, *start: Any) -> Any:
     """`sum(given)`, of a list that a loop fills as it may be for others."""
-    if not isinstance(given, _Stack):
-        return sum(given, *start)
-    return sum(start, given.whole.sum(0))
+    if isinstance(given, Items):
+        return sum(start, given.rows.sum(0)) if given.is_open else sum(given.plain(), *start)
+    return sum(start, given.whole.sum(0)) if isinstance(given, _Stack) else sum(given, *start)
 
 
 def product(given: Any) -> Any:

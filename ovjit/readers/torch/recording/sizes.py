@@ -84,6 +84,8 @@ class Followed:
         #: plain trace, as long as nothing failed.
         self.branching = Found()
         self._chosen: dict[Any, set[int]] = branching.lines
+        #: Where conditions on sizes are noted, for a trace that has both sides of each.
+        self._every = branching.every if isinstance(branching, Conditions) else None
         self._is_first = bool(self._chosen) and conditions is None
         if conditions is not None:
             self._chosen = {function: set(lines) for function, lines in conditions.lines.items()}
@@ -160,6 +162,8 @@ class Followed:
                 self.conditions.add(frame)
                 return None
         if node.kind() not in _GENERAL:
+            if self._every is not None and not is_claim(sys._getframe(2)):
+                self._every.add(sys._getframe(2))
             return None
         if not _is_order(node) and _is_of_iterations(torch_value(value)):
             return None  # the number of an iteration becomes equal to any other one
@@ -169,6 +173,8 @@ class Followed:
         if is_claim(frame):
             with untraced():
                 return bool(value)
+        if self._every is not None:
+            self._every.add(frame)
         place = frame.f_code, frame.f_lasti
         ordered = _is_order(node)
         if ordered or place in self.as_run:
@@ -283,6 +289,20 @@ def rounding() -> Iterator[None]:
             warn("numpy")
         return as_array(self, *given, **named)
 
+    def cut(self: Any) -> Any:
+        warn("trunc")
+        return math.trunc(self.item())
+
+    def parted(theirs: Callable[..., Any], number: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*given: Any, **named: Any) -> Any:
+            made = theirs(*given, **named)
+            if isinstance(made, Parts):
+                return made
+            count = number(*given, **named) if torch._C._get_tracing_state() is not None else None
+            return made if count is None else Parts(made, count, functools.partial(warn, "len"))
+
+        return called
+
     def text(self: Any, **named: Any) -> str:
         if not is_of_sizes(self):
             return str(as_text(self, **named))
@@ -312,14 +332,60 @@ def rounding() -> Iterator[None]:
         (tensor, "__array__", array),
         (tensor, "__len__", counted),
         (tensor, "__repr__", text),
+        *((owner, "chunk", parted(owner.chunk, _chunks)) for owner in (torch, tensor)),
+        *((owner, "split", parted(owner.split, _splits)) for owner in (torch, tensor)),
     ]
-    if not hasattr(torch.Tensor, "__round__"):
-        rows.append((torch.Tensor, "__round__", rounded))
-    for function in _makers():
-        owner = torch.Tensor if hasattr(torch.Tensor, function.__name__) else torch
-        rows.append((owner, function.__name__, warning(function.__name__, function)))
+    for name, function in (("__round__", rounded), ("__trunc__", cut)):
+        if not hasattr(tensor, name):
+            rows.append((tensor, name, function))
+    for maker in _makers():
+        owner = torch.Tensor if hasattr(torch.Tensor, maker.__name__) else torch
+        rows.append((owner, maker.__name__, warning(maker.__name__, maker)))
+    _register_parts()
     with patched(*rows):
         yield
+
+
+class Parts(tuple):
+    """Parts of a tensor along an open dimension. `number` is how many there may be for others."""
+
+    number: Callable[[], Any]
+    _warn: Callable[[], None]
+
+    def __new__(cls, parts: Sequence[Any], number: Callable[[], Any], warn: Callable[[], None]) -> Parts:
+        made = super().__new__(cls, parts)
+        made.number, made._warn = number, warn
+        return made
+
+    def __len__(self) -> int:
+        self._warn()
+        return super().__len__()
+
+
+@functools.cache
+def _register_parts() -> None:
+    """PyTorch takes parts for a tuple where it looks into what a module gives."""
+    from torch.utils import _pytree as tree
+
+    tree.register_pytree_node(Parts, lambda parts: (list(parts), None), lambda parts, _: tuple(parts))
+
+
+def _chunks(input: Any, chunks: Any, dim: int = 0) -> Callable[[], Any] | None:
+    """How many parts `chunk` gives of an open dimension: parts of equal lengths, but for the last one."""
+
+    def number() -> Any:
+        total = input.size(dim)
+        return -(-total // -(-total // chunks))
+
+    return number if is_of_sizes(input.size(dim)) else None
+
+
+def _splits(input: Any, split_size_or_sections: Any = None, dim: int = 0, **named: Any) -> Any:
+    """How many parts of a length `split` gives of an open dimension; None of given lengths."""
+    length = named.get("split_size", split_size_or_sections)
+    if isinstance(length, (list, tuple)) or length is None or not is_of_sizes(input.size(dim)):
+        return None
+    return lambda: -(-input.size(dim) // length)
 
 
 def _module_of(frame: Any) -> Any:
@@ -609,6 +675,8 @@ def _length(value: Any) -> Any:
     """`len` for code that is recorded."""
     import torch
 
+    if isinstance(value, Parts):
+        return value.number()
     is_traced = isinstance(value, torch.Tensor) and torch._C._get_tracing_state() is not None
     return value.size(0) if is_traced and value.dim() else len(value)
 
