@@ -188,6 +188,35 @@ def test_sums_and_numbers_of_the_parts_that_a_loop_makes(function) -> None:
     _check(function, ((2, 6, 4), (3, 9, 4), (1, 5, 7)))
 
 
+def doubled_if_wide(x):
+    return x * 2 if x.shape[3] > x.shape[2] else x[:, :, ::2] if x.shape[2] % 2 else x
+
+
+def halves(x):
+    """What is asked here is true for all sizes but 1."""
+    first, second = x.chunk(2, -1)
+    return first.sum(-1) * x.shape[3] + second.sum(-1) + x.reshape(x.shape[0], -1).sum()
+
+
+def test_conditions_of_programs_are_told() -> None:
+    """torch.export takes the example's branches. A program tells for which sizes it holds."""
+    x = torch.rand(2, 3, 6, 8)
+    dims = (dict.fromkeys(range(4), torch.export.Dim.AUTO),)
+    program = torch.export.export(Of(doubled_if_wide), (x,), dynamic_shapes=(dims,))
+    if getattr(program, "_guards_code", None) is None:
+        pytest.skip("this PyTorch keeps no conditions")
+    with pytest.warns(UserWarning, match=r"other sizes than those with .*size\(\)\[3\] > .*size\(\)\[2\]"):
+        ov.convert_model(program)
+    program = torch.export.export(Of(halves), (x,), dynamic_shapes=(dims,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = ov.convert_model(program)
+    other = torch.rand(3, 2, 5, 10)
+    np.testing.assert_allclose(
+        ov.compile_model(model, "CPU", EXACT)([other.numpy()])[0], halves(other), rtol=1e-4
+    )
+
+
 def _check(function, shapes, has_weights=False) -> None:
     """A module that is converted with the first shape gives what it gives, or is told to be the example's."""
     module = Of(function)

@@ -20,6 +20,7 @@ from ovjit.readers.torch.decoders import TorchFXPythonDecoder, TorchScriptPython
 from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.packed import packed_layers
 from ovjit.readers.torch.programs.graph_modules import is_graph, read_graph_module, with_described
+from ovjit.readers.torch.programs.guards import warn_of_guards
 from ovjit.readers.torch.programs.reader import read_program
 from ovjit.readers.torch.recording import specialized
 from ovjit.readers.torch.recording.modules import replaced
@@ -102,6 +103,7 @@ def _program(program: Any, example: Any, read_onnx: ReadOnnx, converters: Mappin
     try:
         with quietly(kept):
             model = read_program(program, converters)
+            warn_of_guards(program)
     except ConverterError:
         raise
     except (Refused, ModelError, UnsupportedError) as error:
@@ -230,6 +232,7 @@ def _functional(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] 
         if ready.assumed:
             specialized.check_open(program, ready.assumed)
         model = read_program(program, converters, ready.names, scopes=True)
+        warn_of_guards(program)
     for port, name in zip(model.outputs, ready.module.names, strict=True):
         port.get_tensor().set_names(set() if name is None else {name})
     return model

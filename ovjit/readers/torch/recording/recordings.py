@@ -111,7 +111,7 @@ def recordings(ready: Prepared) -> Generator[Recorded, None, None]:
         with contextlib.ExitStack() as loops:
             if has_loops:
                 _enter_loops(loops, noted)
-            best = _right_elsewhere(ready, best, made, asking, ordered, example, plain)
+            best = _right_elsewhere(ready, best, made, asking, ordered, example, plain, followed.is_unsure)
     if best is not None:
         yield best
     if first is not None:
@@ -201,7 +201,7 @@ def _for_any_sizes(
 
 def _right_elsewhere(
     ready: Prepared, best: Recorded | None, made: Recorded, asking: set[str], ordered: Conditions,
-    example: _Example, plain: Recorded,
+    example: _Example, plain: Recorded, is_unsure: bool,
 ) -> Recorded | None:  # fmt: skip
     """`best`, or a trace that has both bodies of branches by sizes, if that is right for more sizes.
 
@@ -211,11 +211,12 @@ def _right_elsewhere(
     now = best or made
     wrong = others.wrong(now.script)
     is_asked = any("to a Python boolean" in str(w.message) for w in now.warned)
-    if ordered.every.lines and (is_asked or wrong):
+    if ordered.every.lines and (is_asked or wrong or is_unsure):
         both = _with_branches(ready, asking, ordered, example)
         if both is not None:
             missed = others.wrong(both.script)
-            if missed <= wrong and (missed < wrong or len(both.warned) < len(now.warned)):
+            is_better = missed < wrong or len(both.warned) < len(now.warned)
+            if missed <= wrong and (is_better or (is_unsure and len(both.warned) == len(now.warned))):
                 best, wrong = both, missed
     if wrong and best is not None and not best.warned:
         return Recorded(best.script, plain.warned)

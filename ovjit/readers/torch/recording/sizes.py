@@ -73,8 +73,8 @@ class Followed:
         self.last: tuple[Any, int] | None = None
         #: The last call that compared sizes at each place, and how often it has.
         self._answers: dict[tuple[Any, int], tuple[Any, int]] = {}
-        #: Whether the last trace took two sizes for different ones where others may have the same.
-        self.assumes = False
+        #: Whether the last trace took a remainder for what the example's is: nothing shows that others may.
+        self.is_unsure = False
         #: Values that code found to be more than 0, as it was answered.
         self.positive: set[int] = set()
         #: Modules with a branch that is the example's.
@@ -136,7 +136,7 @@ class Followed:
     def sizes(self, whole: Any) -> Iterator[None]:
         """Record what runs of the module `whole` here for any sizes."""
         self.last, self.seen, self.ordering, self.positive = None, set(), {}, set()
-        self._answers, self.assumes = {}, False
+        self._answers, self.is_unsure = {}, False
         with contextlib.ExitStack() as stack:
             if self._scripted:
                 stack.enter_context(_as_scripts(whole, self._scripted))
@@ -188,10 +188,19 @@ class Followed:
         self._answers[place] = frame, count + 1 if caller is frame else 1
         if self._answers[place][1] > MOST_ANSWERS:
             return None
-        self.assumes = True
+        self.is_unsure = self.is_unsure or self._is_unsure(value, _GENERAL[node.kind()])
         if node.kind() in ("aten::gt", "aten::ne") and node.inputsAt(1).toIValue() == 0:
             self.positive.add(node.inputsAt(0).unique())
         return _GENERAL[node.kind()]
+
+    def _is_unsure(self, value: Any, answer: bool) -> bool:
+        """Whether a comparison of a remainder is answered as for the example, which so does not show whether
+        the answer holds for others."""
+        kinds = {each.node().kind() for each in _sources(torch_value(value))}
+        if "aten::remainder" not in kinds:
+            return False
+        with untraced():
+            return bool(value.item()) == answer
 
     def counted(self, end: Any, size: Callable[[], Any]) -> Any:
         """The end of a slice. Behind `if n > 0`, -n is the length less n, which holds for 0, too: then the
@@ -496,7 +505,7 @@ def _mode(followed: Followed) -> type:
             if function is tensor.__getitem__ and followed.positive:
                 args = args[0], _counted(followed, *args)
             if function in in_double and not kwargs and any(isinstance(a, (float, tensor)) for a in args):
-                args = _doubled(args, function in divides)
+                args = _as_pythons(_doubled(args, function in divides))
             return function(*args, **kwargs)
 
     return Mode
@@ -521,6 +530,16 @@ def _doubled(args: Sequence[Any], divides: bool) -> Sequence[Any]:
     if not all(isinstance(a, (int, float)) or is_of_sizes(a) for a in args):
         return args
     return [a.double() if hasattr(a, "double") and not a.is_floating_point() else a for a in args]
+
+
+def _as_pythons(args: Sequence[Any]) -> Sequence[Any]:
+    """Reals of sizes beside a tensor of integers: Python's have the default type there."""
+    import torch
+
+    if not any(isinstance(a, torch.Tensor) and a.dim() and not a.is_floating_point() for a in args):
+        return args
+    kind = torch.get_default_dtype()
+    return [a.to(kind) if is_of_sizes(a) and a.is_floating_point() else a for a in args]
 
 
 @functools.cache

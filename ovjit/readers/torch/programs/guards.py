@@ -1,0 +1,83 @@
+"""What an exported program takes for granted of its inputs' sizes: branches of Python's are the example's."""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+import random
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_SIZE = re.compile(r"L(?:\[[^\]]+\])+\.size\(\)\[\d+\]")
+#: That a length is not 0 or 1, for which strides have rules of their own.
+_NOT_ONE = re.compile(r"[^%<>=!]+ (!= [01]|>= [012])|[^<>=!]+ != [^<>=!]*sym_max[^<>=!]+")
+#: How many conditions a warning has, for how many sizes each is tried, and their least and greatest lengths.
+_MOST, _TRIES, _LEAST, _GREATEST = 4, 300, 2, 48
+_OPERATORS: Mapping[type, Any] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
+    ast.Div: operator.truediv, ast.Mod: operator.mod, ast.BitAnd: operator.and_, ast.Eq: operator.eq,
+    ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
+    ast.GtE: operator.ge, ast.USub: operator.neg, ast.Not: operator.not_,
+}  # fmt: skip
+_FUNCTIONS: Mapping[str, Any] = {
+    "sym_max": max, "sym_min": min, "max": max, "min": min, "ceil": math.ceil, "floor": math.floor,
+}  # fmt: skip
+
+
+def warn_of_guards(program: Any) -> None:
+    """Warn of conditions on sizes for which alone a program is right."""
+    found = [re.sub(r"L\['(\w+)'\]", r"\1", guard) for guard in _conditions(program)]
+    if found:
+        more = "" if len(found) <= _MOST else f" and {len(found) - _MOST} more conditions"
+        said = "The program might be incorrect for other sizes than those with "
+        warnings.warn(f"{said}{', '.join(found[:_MOST])}{more}", stacklevel=2)
+
+
+def _conditions(program: Any) -> Iterator[str]:
+    """Conditions that no sizes of inputs imply. Different inputs may have equal sizes."""
+    for guard in dict.fromkeys(getattr(program, "_guards_code", None) or ()):
+        sizes = list(dict.fromkeys(_SIZE.findall(guard)))
+        if not sizes or _NOT_ONE.fullmatch(guard):
+            continue
+        sides = guard.split(" == ")
+        if len(sides) == 2 and any(side.isdigit() for side in sides) and set(sides) & set(sizes):
+            continue  # the length of one dimension, which the program's input has
+        inputs = {size.rpartition(".")[0] for size in sizes}
+        if len(sides) == 2 and set(sides) == set(sizes) and len(inputs) == 2:
+            continue
+        if not _is_implied(guard, sizes):
+            yield guard
+
+
+def _is_implied(guard: str, sizes: list[str]) -> bool:
+    """Whether a condition holds for all of some sizes. False where it is none of arithmetic."""
+    names = {size: f"size{i}" for i, size in enumerate(sizes)}
+    text, draw = _SIZE.sub(lambda found: names[found[0]], guard), random.Random(0)
+    try:
+        tree = ast.parse(text, mode="eval").body
+        for _ in range(_TRIES):
+            if not _value(tree, {name: draw.randint(_LEAST, _GREATEST) for name in names.values()}):
+                return False
+    except (SyntaxError, ValueError, TypeError, KeyError, ArithmeticError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def _value(node: ast.AST, sizes: Mapping[str, int]) -> Any:
+    """The value of arithmetic on sizes. KeyError for anything else: a file may have any text here."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
+        return node.value
+    if isinstance(node, ast.Name):
+        return sizes[node.id]
+    if isinstance(node, ast.BinOp):
+        return _OPERATORS[type(node.op)](_value(node.left, sizes), _value(node.right, sizes))
+    if isinstance(node, ast.UnaryOp):
+        return _OPERATORS[type(node.op)](_value(node.operand, sizes))
+    if isinstance(node, ast.Compare) and len(node.ops) == 1:
+        return _OPERATORS[type(node.ops[0])](_value(node.left, sizes), _value(node.comparators[0], sizes))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not node.keywords:
+        return _FUNCTIONS[node.func.attr](*(_value(each, sizes) for each in node.args))
+    raise KeyError(type(node).__name__)
