@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
+from ovjit.errors import OvjitError
 
 torch = pytest.importorskip("torch")
 from tests.support.torch_modules import Of  # noqa: E402 - it needs PyTorch
@@ -186,6 +187,31 @@ def averaged_rows(x):
 @pytest.mark.parametrize("function", [averaged, averaged_rows], ids=lambda function: function.__name__)
 def test_sums_and_numbers_of_the_parts_that_a_loop_makes(function) -> None:
     _check(function, ((2, 6, 4), (3, 9, 4), (1, 5, 7)))
+
+
+class Repeated(torch.nn.Module):
+    def forward(self, x):
+        return torch.tensor([1.0] * x.shape[1]) + x
+
+
+class Sorted(torch.nn.Module):
+    def forward(self, x):
+        lengths = [x.shape[1], 9, x.shape[0]]
+        lengths.sort()
+        return x * lengths[1] + lengths[0]
+
+
+@pytest.mark.parametrize("kind", [Repeated, Sorted])
+def test_scripts_with_lists_of_open_lengths_are_not_taken_for_others(kind) -> None:
+    """PyTorch's ONNX exporter takes such lists for those of one item, or in their first order."""
+    script, x = torch.jit.script(kind()), torch.rand(10, 8)
+    try:
+        model = ov.convert_model(script, example_input=x)
+    except OvjitError as error:
+        assert "known when the model is read" in str(error) or "depend on data" in str(error)
+    else:
+        got = ov.compile_model(model, "CPU", EXACT)([x.numpy()])[0]
+        np.testing.assert_allclose(got, script(x), rtol=1e-5)
 
 
 def doubled_if_wide(x):

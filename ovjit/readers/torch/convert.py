@@ -301,7 +301,7 @@ def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> 
     kept: list[Any] = []
     try:
         with quietly(), torch.no_grad():
-            called(ready.module, ready.module, ready.leaves)
+            wanted = called(ready.module, ready.module, ready.leaves)
     except Exception as error:
         raise OvjitError(
             f"{NOT_TRACED}{error}\nPlease check correctness of provided 'example_input'."
@@ -319,6 +319,8 @@ def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> 
         raise UnsupportedError(
             f"{first}" if isinstance(first, OvjitError) else f"{NOT_TRACED}{first}"
         ) from error
+    if not exporter.gives(model, ready, wanted):
+        raise first
     logs.warning("a module is read through PyTorch's ONNX exporter, because the other ways failed: %s", first)
     exporter.name_nodes(model, made)
     exporter.promote_integers(model)

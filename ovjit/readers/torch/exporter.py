@@ -9,14 +9,19 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import make_node
 from ovjit.errors import UnsupportedError
+from ovjit.graph.graph import Graph
+from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
 from ovjit.readers.torch.naming import TRACED, known_label, label
+from ovjit.readers.torch.recording.mask_selection import agrees
 from ovjit.readers.torch.recording.patches import patched
-from ovjit.readers.torch.recording.state import traced
+from ovjit.readers.torch.recording.state import called, traced
 from ovjit.readers.torch.recording.trace import (
     Prepared,
     attempt,
@@ -32,6 +37,8 @@ from ovjit.records import NamedTuple
 OPSET = 20
 #: A protobuf message has at most 2 GiB; larger weights are written to files beside the model.
 MOST_IN_MEMORY = 1 << 30
+#: Bytes of weights and inputs up to which what is exported is compared with the module.
+MOST_CHECKED = 1 << 24
 #: The pass in which the exporter names nodes.
 _NAMING = "_jit_pass_onnx_assign_scoped_names_for_node_and_value"
 
@@ -112,6 +119,37 @@ def export(ready: Prepared, folder: str, kept: list[Any]) -> Exported:
             return Exported(file, names, list(outputs), frozenset(labels), made_by, own)
     says = "PyTorch does not export the module to ONNX, by which ovjit converts it"
     raise UnsupportedError(f"{says}: {first}") from first
+
+
+def gives(model: Any, ready: Prepared, wanted: Sequence[Any]) -> bool:
+    """Whether a model gives what the module gives of its example, as far as that is found quickly. PyTorch's
+    exporter takes lists of a script for those of other lengths."""
+    import torch
+
+    sizes = sum(t.numel() * t.element_size() for t in (*weights_of(ready.given), *ready.leaves))
+    if sizes > MOST_CHECKED:
+        return True
+    with quietly(), torch.no_grad():
+        if not agrees(wanted, called(ready.module, ready.module, ready.leaves)):
+            return True  # random numbers
+    made: list[Any] = []
+    with attempt("evaluating what the ONNX exporter gives"):
+        graph = model._graph()
+        inputs = [leaf.detach().numpy() for leaf in ready.leaves]
+        made = evaluate(Graph(graph.inputs, graph.nodes, graph.public_outputs), inputs)
+    if len(made) != len(wanted):
+        return True
+    return all(_is_close(want, got) for want, got in zip(wanted, made, strict=True))
+
+
+def _is_close(want: Any, got: Any) -> bool:
+    """Whether an array has the numbers of a tensor, which may be of another type."""
+    import torch
+
+    if want.is_complex():
+        return True
+    other = torch.from_numpy(np.array(got))
+    return want.shape == other.shape and agrees([want.detach().double()], [other.double()])
 
 
 def _sources(given: Any, module: Any, leaves: Sequence[Any]) -> Iterator[tuple[Any, dict[str, str]]]:
