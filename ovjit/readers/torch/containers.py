@@ -10,6 +10,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
 from ovjit.readers.torch.call import LAST, Call
+from ovjit.readers.torch.operators.numbers import sorted_items
 from ovjit.readers.torch.scripts.memory import tensors_of
 from ovjit.readers.torch.values import Number, Stacked
 
@@ -220,13 +221,9 @@ def _delete(n: Call, x: list[Any], index: Any) -> None:
 
 
 def _sort(n: Call, x: list[Any], reverse: Any = False) -> None:
-    known = [n.known_number(v) if not isinstance(v, str) else v for v in x]
-    if None not in known:
-        x[:] = sorted(known, reverse=bool(reverse))
-        return
-    whole = n.concat([n.unsqueeze(v, [0]) for v in n.same_kind(x)], 0)
-    ordered = _sorted(n, Stacked(whole, numbers=True), reverse)
-    x[:] = [item_of(n, ordered, i) for i in range(len(x))]
+    if any(isinstance(v, Output) for v in x):
+        raise UnsupportedError("sorting a list of tensors is not supported")
+    x[:] = sorted_items(n, x, bool(reverse))
 
 
 def _remove(n: Call, x: list[Any], item: Any) -> None:

@@ -11,7 +11,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.readers.build import Unknown
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.containers import item_of, stacked
-from ovjit.readers.torch.operators.numbers import computed
+from ovjit.readers.torch.operators.numbers import computed, sorted_items
 from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Nested, Number, Stacked, number_of
 
@@ -102,12 +102,14 @@ def of_items(n: Call, x: Any, el: Any = None, substr: Any = None, **_: Any) -> A
         return reduce(lambda a, b: computed(n, "add", a, b), x, 0)
     if isinstance(x, str):
         return x.count(substr)
+    if name == "sorted" and not isinstance(x, Stacked):
+        return sorted_items(n, x)
     known = [] if isinstance(x, Stacked) else [v if isinstance(v, str) else n.known_number(v) for v in x]
     if isinstance(x, Stacked) or None in known:
         return _of_open_items(n, name, x, el)
     if name in ("index", "count"):
         return getattr(known, name)(el if isinstance(el, str) else n.known_int(el, "the number"))
-    functions: dict[str, Callable[..., Any]] = {"sorted": sorted, "all": all, "any": any}
+    functions: dict[str, Callable[..., Any]] = {"all": all, "any": any}
     return functions[name](known)
 
 

@@ -73,6 +73,19 @@ def computed(n: Call, name: str, *values: Any) -> Any:
     return Number(n(op, a, b))
 
 
+def sorted_items(n: Call, items: Any, reverse: bool = False) -> list[Any]:
+    """Texts or numbers in order. Open numbers are put in order by pairs, as often as any order needs."""
+    values = list(items)
+    known = [v if isinstance(v, str) else n.known_number(v) for v in values]
+    if None not in known:
+        return sorted(known, reverse=reverse)
+    for last in range(len(values) - 1, 0, -1):
+        for i in range(last):
+            pair = values[i : i + 2]
+            values[i], values[i + 1] = (computed(n, name, *pair) for name in ("sym_min", "sym_max"))
+    return values[::-1] if reverse else values
+
+
 def _rounded(n: Call, value: Any, digits: Any) -> Any:
     """round(value, digits)"""
     places = n.known_int(0 if digits is None else digits, "the digits to round to")

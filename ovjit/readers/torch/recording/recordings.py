@@ -26,6 +26,9 @@ from ovjit.readers.torch.scripts.shared_memory import writes_to_constants
 from ovjit.readers.torch.values import inlined
 from ovjit.records import NamedTuple
 
+#: How often a module is recorded with both bodies of branches: bodies may have branches of their own.
+MOST_BODIES = 3
+
 
 class Recorded(NamedTuple):
     """A trace, and what PyTorch warned of while it was made."""
@@ -230,7 +233,7 @@ def _with_branches(
     the example."""
     followed = Followed(asking, ordered, ordered.every)
     made = _for_sizes(ready, followed, example)
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MOST_BODIES - 1):
         if not followed.more_conditions():
             break
         made = _for_sizes(ready, followed, example) or made
