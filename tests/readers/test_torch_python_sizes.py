@@ -105,6 +105,11 @@ def returning(x):
     return x.sum(3)
 
 
+def of_one_length(x):
+    """The example has another length."""
+    return x * x.shape[2] if x.shape[3] == 5 else x - x.shape[2]
+
+
 def combined(x):
     h, w = x.shape[2:]
     scale = 2.0 if 5 < h < 9 and w in (5, 8) else 5.0
@@ -138,7 +143,7 @@ def counted_by_halving(x):
 
 @pytest.mark.parametrize(
     "function",
-    [odd_rows, remainder, returning, combined, within_loops],
+    [odd_rows, remainder, returning, of_one_length, combined, within_loops],
     ids=lambda function: function.__name__,
 )
 @pytest.mark.parametrize("has_weights", [False, True], ids=["plain", "weights"])

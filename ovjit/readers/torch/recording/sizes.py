@@ -73,7 +73,7 @@ class Followed:
         self.last: tuple[Any, int] | None = None
         #: The last call that compared sizes at each place, and how often it has.
         self._answers: dict[tuple[Any, int], tuple[Any, int]] = {}
-        #: Whether the last trace took a remainder for what the example's is: nothing shows that others may.
+        #: Whether the last trace took a condition to hold as for the example, where it may not for others.
         self.is_unsure = False
         #: Values that code found to be more than 0, as it was answered.
         self.positive: set[int] = set()
@@ -194,10 +194,11 @@ class Followed:
         return _GENERAL[node.kind()]
 
     def _is_unsure(self, value: Any, answer: bool) -> bool:
-        """Whether a comparison of a remainder is answered as for the example, which so does not show whether
-        the answer holds for others."""
+        """Whether a comparison of a remainder, or with a constant, is answered as for the example, which so
+        does not show whether the answer holds for others."""
+        node = torch_value(value).node()
         kinds = {each.node().kind() for each in _sources(torch_value(value))}
-        if "aten::remainder" not in kinds:
+        if "aten::remainder" not in kinds and node.inputsAt(1).toIValue() in (None, 0, 1):
             return False
         with untraced():
             return bool(value.item()) == answer
