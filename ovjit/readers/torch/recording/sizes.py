@@ -272,6 +272,17 @@ def _is_order(node: Any) -> bool:
     )
 
 
+def _warn_of_number(called: str) -> None:
+    """Warn of the line that has asked for a number by a function of this module, whose caller this is."""
+    import torch
+
+    frame: Any = sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("numpy.", "torch.")):
+        frame = frame.f_back
+    said = f"Converting a tensor to a Python number by {called}() might cause the trace to be incorrect."
+    warnings.warn_explicit(said, torch.jit.TracerWarning, frame.f_code.co_filename, frame.f_lineno)
+
+
 @contextlib.contextmanager
 def rounding() -> Iterator[None]:
     """`round(h)`, `len(x)`, `torch.tensor([h, w])` and `np.sqrt(h)` make numbers as `int(h)` does.
@@ -281,26 +292,17 @@ def rounding() -> Iterator[None]:
     """
     import torch
 
-    def warn(called: str) -> None:
-        frame: Any = sys._getframe(2)
-        while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(
-            ("numpy.", "torch.")
-        ):
-            frame = frame.f_back
-        said = f"Converting a tensor to a Python number by {called}() might cause the trace to be incorrect."
-        warnings.warn_explicit(said, torch.jit.TracerWarning, frame.f_code.co_filename, frame.f_lineno)
-
     def rounded(self: Any, digits: int | None = None) -> Any:
-        warn("round")
+        _warn_of_number("round")
         return round(self.item(), digits)
 
     def array(self: Any, *given: Any, **named: Any) -> Any:
         if is_of_sizes(self):
-            warn("numpy")
+            _warn_of_number("numpy")
         return as_array(self, *given, **named)
 
     def cut(self: Any) -> Any:
-        warn("trunc")
+        _warn_of_number("trunc")
         return math.trunc(self.item())
 
     def parted(theirs: Callable[..., Any], number: Callable[..., Any]) -> Callable[..., Any]:
@@ -309,20 +311,20 @@ def rounding() -> Iterator[None]:
             if isinstance(made, Parts):
                 return made
             count = number(*given, **named) if torch._C._get_tracing_state() is not None else None
-            return made if count is None else Parts(made, count, functools.partial(warn, "len"))
+            return made if count is None else Parts(made, count, functools.partial(_warn_of_number, "len"))
 
         return called
 
     def text(self: Any, **named: Any) -> str:
         if not is_of_sizes(self):
             return str(as_text(self, **named))
-        warn("str")
+        _warn_of_number("str")
         with untraced():
             return str(self.item())
 
     def counted(self: Any) -> int:
         if torch._C._get_tracing_state() is not None and self.dim():
-            warn("len")
+            _warn_of_number("len")
         return length(self)
 
     def warning(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
@@ -330,7 +332,7 @@ def rounding() -> Iterator[None]:
         def called(*args: Any, **kwargs: Any) -> Any:
             data = _data(theirs, args, kwargs)
             if isinstance(data, (list, tuple)) and any(map(is_of_sizes, _numbers(data))):
-                warn(name)
+                _warn_of_number(name)
             return theirs(*args, **kwargs)
 
         return called
