@@ -162,8 +162,7 @@ class Followed:
                 self.conditions.add(frame)
                 return None
         if node.kind() not in _GENERAL:
-            if self._every is not None and not is_claim(sys._getframe(2)):
-                self._every.add(sys._getframe(2))
+            self._note(sys._getframe(2))
             return None
         if not _is_order(node) and _is_of_iterations(torch_value(value)):
             return None  # the number of an iteration becomes equal to any other one
@@ -173,8 +172,7 @@ class Followed:
         if is_claim(frame):
             with untraced():
                 return bool(value)
-        if self._every is not None:
-            self._every.add(frame)
+        self._note(frame)
         place = frame.f_code, frame.f_lasti
         ordered = _is_order(node)
         if ordered or place in self.as_run:
@@ -184,14 +182,24 @@ class Followed:
                 self.branching.add(frame)
             return None
         self.last = place
-        caller, count = self._answers.get(place, (None, 0))
-        self._answers[place] = frame, count + 1 if caller is frame else 1
-        if self._answers[place][1] > MOST_ANSWERS:
+        if self._is_endless(frame):
             return None
         self.is_unsure = self.is_unsure or self._is_unsure(value, _GENERAL[node.kind()])
         if node.kind() in ("aten::gt", "aten::ne") and node.inputsAt(1).toIValue() == 0:
             self.positive.add(node.inputsAt(0).unique())
         return _GENERAL[node.kind()]
+
+    def _note(self, frame: Any) -> None:
+        """Note a condition on sizes, for a trace that has both sides."""
+        if self._every is not None and not is_claim(frame):
+            self._every.add(frame)
+
+    def _is_endless(self, frame: Any) -> bool:
+        """Whether one call has compared sizes at the same place very often."""
+        place = frame.f_code, frame.f_lasti
+        caller, count = self._answers.get(place, (None, 0))
+        self._answers[place] = frame, count + 1 if caller is frame else 1
+        return self._answers[place][1] > MOST_ANSWERS
 
     def _is_unsure(self, value: Any, answer: bool) -> bool:
         """Whether a comparison of a remainder, or with a constant, is answered as for the example, which so
