@@ -467,10 +467,14 @@ def _is_written(node: Any) -> bool:
     )
 
 
+#: Operators that give no tensor for an output that is not asked for.
+_UNDEFINED = ("aten::_native_multi_head_attention",)
+
+
 def _check_outputs(node: Any, name: str, made: Any) -> None:
     """Raise Refused where a rule leaves out a tensor that is read."""
-    outputs = list(node.outputs())
-    for i, (output, value) in enumerate(zip(outputs, made, strict=False) if len(outputs) > 1 else ()):
+    outputs = [] if name in _UNDEFINED or node.outputsSize() == 1 else list(node.outputs())
+    for i, (output, value) in enumerate(zip(outputs, made or (), strict=False)):
         if value is None and output.type().kind() == "TensorType" and output.uses():
             raise Refused(name, f"{name} is read without its output {i}{where(node)}")
 
