@@ -15,15 +15,17 @@ from ovjit.readers.torch.recording.mask_selection import agrees
 from ovjit.readers.torch.recording.state import called
 from ovjit.readers.torch.recording.trace import Prepared, quietly
 
-#: For how many other sizes a module is run, how many are tried, and the seconds after which no more are.
-MOST_SIZES, MOST_TRIES, MOST_SECONDS = 6, 12, 1.0
+#: For how many other sizes a module is run, and how many are tried.
+MOST_SIZES, MOST_TRIES = 6, 12
 
 
 class OtherSizes:
-    """Examples of other sizes with the module's outputs. The module runs when they are first needed."""
+    """Examples of other sizes with the module's outputs. The module runs when they are first needed, for no
+    further sizes once `seconds` have passed."""
 
-    def __init__(self, ready: Prepared):
+    def __init__(self, ready: Prepared, seconds: float):
         self._ready = ready
+        self._seconds = seconds
         self._known: list[tuple[list[Any], Any]] | None = None
 
     def wrong(self, script: Any) -> int:
@@ -48,7 +50,7 @@ class OtherSizes:
                 made = self._outputs(leaves)
                 if made is not None:
                     self._known.append((leaves, made))
-                if len(self._known) == MOST_SIZES or time.perf_counter() - begin > MOST_SECONDS:
+                if len(self._known) == MOST_SIZES or time.perf_counter() - begin > self._seconds:
                     break
             self._ready.module.names[:] = names
         return self._known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -28,6 +29,10 @@ from ovjit.records import NamedTuple
 
 #: How often a module is recorded with both bodies of branches: bodies may have branches of their own.
 MOST_BODIES = 3
+
+
+#: How long a module runs for other sizes at least, where its first trace takes less.
+LEAST_SECONDS = 0.2
 
 
 class Recorded(NamedTuple):
@@ -90,7 +95,9 @@ def recordings(ready: Prepared) -> Generator[Recorded, None, None]:
     """
     warned: list[Any] = []
     noted, ordered = recorded_loops.Found(), Conditions()
+    begin = time.perf_counter()
     made = plain = Recorded(recorded(ready, warned, noted, ordered), warned)
+    others = OtherSizes(ready, seconds=max(LEAST_SECONDS, time.perf_counter() - begin))
     example = _Example(ready, plain.script)
     masked = depends_on_mask(inlined(plain.script), warned) and example.assumes()
     asking = files_asking(warned)
@@ -114,7 +121,9 @@ def recordings(ready: Prepared) -> Generator[Recorded, None, None]:
         with contextlib.ExitStack() as loops:
             if has_loops:
                 _enter_loops(loops, noted)
-            best = _right_elsewhere(ready, best, made, asking, ordered, example, plain, followed.is_unsure)
+            best = _right_elsewhere(
+                ready, best, made, asking, ordered, example, plain, others, followed.is_unsure
+            )
     if best is not None:
         yield best
     if first is not None:
@@ -204,13 +213,12 @@ def _for_any_sizes(
 
 def _right_elsewhere(
     ready: Prepared, best: Recorded | None, made: Recorded, asking: set[str], ordered: Conditions,
-    example: _Example, plain: Recorded, is_unsure: bool,
+    example: _Example, plain: Recorded, others: OtherSizes, is_unsure: bool,
 ) -> Recorded | None:  # fmt: skip
     """`best`, or a trace that has both bodies of branches by sizes, if that is right for more sizes.
 
     Where the one that is taken is not right for other sizes, that is warned of.
     """
-    others = OtherSizes(ready)
     now = best or made
     wrong = others.wrong(now.script)
     is_asked = any("to a Python boolean" in str(w.message) for w in now.warned)
