@@ -1207,11 +1207,18 @@ def test_an_operator_that_is_not_read_is_named_with_its_place(capfd) -> None:
 
 
 def test_sums_of_fused_attention() -> None:
-    """PyTorch's decomposition has the weights in their place."""
+    """PyTorch's decomposition has the weights in their place. Sums of other kernels are refused."""
     x = rand(1, 2, 3, 4)
     fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     compare(of(lambda x: fused(x, x, x)[0]), x)
     compare(of(lambda x: fused(x, x, x)), x)
+    script = torch.jit.script(fused_sums)
+    with pytest.raises(RuntimeError, match="without its output 1"):
+        ov.convert_model(script, input=[(ov.PartialShape([-1, 2, -1, 4]), ov.Type.f32)])
+
+
+def fused_sums(x: torch.Tensor):
+    return torch.ops.aten._scaled_dot_product_efficient_attention(x, x, x, None, True)[1]
 
 
 def test_warnings_of_what_may_be_incorrect_are_shown() -> None:

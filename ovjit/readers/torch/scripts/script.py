@@ -111,6 +111,7 @@ class ScriptReader(AttributesReader):
         base = label(node.scopeName(), naming(kind, [use.user for v in outputs for use in v.uses()]))
         try:
             made = self.call(name, overload, arguments, base, partial(where, node), self._wanted(outputs))
+            _check_outputs(node, name, made)
         except Refused as error:
             made = composed(self, error, name, overload, arguments)
         made = self._in_memory(node, schema, kind, arguments, made, written)
@@ -464,6 +465,18 @@ def _is_written(node: Any) -> bool:
         and _is_written(use.user)
         for use in uses
     )
+
+
+#: Operators that give no tensor for an output that is not asked for.
+_UNDEFINED = ("aten::_native_multi_head_attention",)
+
+
+def _check_outputs(node: Any, name: str, made: Any) -> None:
+    """Raise Refused where a rule leaves out a tensor that is read."""
+    outputs = [] if name in _UNDEFINED or node.outputsSize() == 1 else list(node.outputs())
+    for i, (output, value) in enumerate(zip(outputs, made or (), strict=False)):
+        if value is None and output.type().kind() == "TensorType" and output.uses():
+            raise Refused(name, f"{name} is read without its output {i}{where(node)}")
 
 
 def _takes_one(schema: Any, made: Any) -> bool:
