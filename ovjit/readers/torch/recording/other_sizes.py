@@ -20,8 +20,8 @@ MOST_SIZES, MOST_TRIES = 6, 12
 
 
 class OtherSizes:
-    """Examples of other sizes with the module's outputs. The module runs when they are first needed, for no
-    further sizes once `seconds` have passed."""
+    """Examples of other sizes with the module's outputs, as many as the first trace is compared with in
+    `seconds`, at least one."""
 
     def __init__(self, ready: Prepared, seconds: float):
         self._ready = ready
@@ -30,7 +30,8 @@ class OtherSizes:
 
     def wrong(self, script: Any) -> int:
         """For how many of the examples a trace gives something else than the module."""
-        return sum(not self._is_right(script, *each) for each in self._examples())
+        known = self._first() if self._known is None else self._known
+        return sum(not self._is_right(script, *each) for each in known)
 
     def _is_right(self, script: Any, leaves: Sequence[Any], wanted: Any) -> bool:
         import torch
@@ -41,19 +42,19 @@ class OtherSizes:
         except Exception:  # which the model would raise, too
             return False
 
-    def _examples(self) -> list[tuple[list[Any], Any]]:
-        if self._known is None:
-            self._known = []
-            names = list(self._ready.module.names)
-            begin = time.perf_counter()
-            for leaves in islice(_resized(self._ready.leaves), MOST_TRIES):
-                made = self._outputs(leaves)
-                if made is not None:
-                    self._known.append((leaves, made))
-                if len(self._known) == MOST_SIZES or time.perf_counter() - begin > self._seconds:
-                    break
-            self._ready.module.names[:] = names
-        return self._known
+    def _first(self) -> Iterator[tuple[list[Any], Any]]:
+        """The examples, each found when it is asked for. It is compared before the next one is found."""
+        self._known = []
+        names = list(self._ready.module.names)
+        begin = time.perf_counter()
+        for leaves in islice(_resized(self._ready.leaves), MOST_TRIES):
+            made = self._outputs(leaves)
+            if made is not None:
+                self._known.append((leaves, made))
+                yield leaves, made
+            if len(self._known) == MOST_SIZES or time.perf_counter() - begin > self._seconds:
+                break
+        self._ready.module.names[:] = names
 
     def _outputs(self, leaves: Sequence[Any]) -> Any:
         """What the module gives, None where it does not take these sizes."""

@@ -31,7 +31,8 @@ from ovjit.records import NamedTuple
 MOST_BODIES = 3
 
 
-#: How long a module runs for other sizes at least, where its first trace takes less.
+#: For how long traces are compared with the module for other sizes at least: else for half of the time that
+#: the first trace has taken.
 LEAST_SECONDS = 0.2
 
 
@@ -97,7 +98,7 @@ def recordings(ready: Prepared) -> Generator[Recorded, None, None]:
     noted, ordered = recorded_loops.Found(), Conditions()
     begin = time.perf_counter()
     made = plain = Recorded(recorded(ready, warned, noted, ordered), warned)
-    others = OtherSizes(ready, seconds=max(LEAST_SECONDS, time.perf_counter() - begin))
+    others = OtherSizes(ready, seconds=max(LEAST_SECONDS, (time.perf_counter() - begin) / 2))
     example = _Example(ready, plain.script)
     masked = depends_on_mask(inlined(plain.script), warned) and example.assumes()
     asking = files_asking(warned)

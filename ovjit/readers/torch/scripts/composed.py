@@ -33,6 +33,12 @@ class _Composition(FxReader):
     writes = True
 
 
+#: Operators whose implementation reads lengths from the memory of a tensor: it has none in a trace, and
+#: PyTorch would crash.
+_READS_MEMORY = frozenset((
+    "aten::lstm", "aten::gru", "aten::rnn_tanh", "aten::rnn_relu", "aten::_pack_padded_sequence",
+    "aten::_pad_packed_sequence", "aten::tensor_split", "aten::ctc_loss", "aten::segment_reduce",
+))  # fmt: skip
 #: The lengths that open dimensions have in the two traces.
 _LENGTHS = 7, 12
 
@@ -43,7 +49,7 @@ def composed(
     """What the operator gives that was refused with an error. Raises the error where PyTorch does not compose
     it of others, or its composition depends on open dimensions."""
     target = _overload(name, overload)
-    if target is None or name in UNFAITHFUL:
+    if target is None or name in UNFAITHFUL or name in _READS_MEMORY:
         raise error
     call, refused = Call(reader, name, name, overload), frozenset((name,))
     while True:

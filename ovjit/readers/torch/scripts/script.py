@@ -473,8 +473,9 @@ _UNDEFINED = ("aten::_native_multi_head_attention",)
 
 def _check_outputs(node: Any, name: str, made: Any) -> None:
     """Raise Refused where a rule leaves out a tensor that is read."""
-    outputs = [] if name in _UNDEFINED or node.outputsSize() == 1 else list(node.outputs())
-    for i, (output, value) in enumerate(zip(outputs, made or (), strict=False)):
+    if name in _UNDEFINED or node.outputsSize() == 1:
+        return
+    for i, (output, value) in enumerate(zip(node.outputs(), made, strict=False)):
         if value is None and output.type().kind() == "TensorType" and output.uses():
             raise Refused(name, f"{name} is read without its output {i}{where(node)}")
 
