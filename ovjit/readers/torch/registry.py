@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-#: The modules with the rows, one for each family of operators. The last one changes rows of others.
+#: The modules with the rows, one for each family of operators.
 FAMILIES = (
     "attention", "complex", "create", "ctc", "elementwise", "factors", "fourier", "gradients", "indexing",
     "iterated", "linalg", "lists", "losses", "nn", "norm", "numbers", "pooling", "quant", "quantized",
     "random", "recurrent", "reduce", "resize", "scatter", "sequences", "shapes", "sorting", "special",
-    "spectra", "vision", "complex_parts",
+    "spectra", "vision",
 )  # fmt: skip
 
 #: Reads one operator: `rule(call, first argument, named arguments)` returns its outputs.
@@ -68,6 +68,9 @@ def aten_rows(rules: Mapping[str, Rule]) -> None:
 def _load() -> None:
     for family in FAMILIES:
         importlib.import_module(f"ovjit.readers.torch.operators.{family}")
+    parts = importlib.import_module("ovjit.readers.torch.operators.complex_parts")
+    for name, arguments in parts.elements():
+        _ROWS[name] = Row(parts.by_parts(_ROWS[name].rule, arguments))
 
 
 def find_rule(name: str, overload: str) -> Row | None:
@@ -76,11 +79,6 @@ def find_rule(name: str, overload: str) -> Row | None:
     if overload and (row := _ROWS.get(f"{name}.{overload}")) is not None:
         return row
     return _ROWS.get(name)
-
-
-def rewritten(name: str, rule: Rule) -> None:
-    """Give an operator whose family has been imported another rule that takes the same arguments."""
-    _ROWS[name] = Row(rule)
 
 
 def loaded_row(name: str) -> Row:

@@ -9,18 +9,12 @@ from typing import Any
 
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.recording import recorded_loops, strides
+from ovjit.readers.torch.recording.asked_numbers import files_asking, rounding
 from ovjit.readers.torch.recording.gradient import gradient
 from ovjit.readers.torch.recording.mask_selection import agrees, depends_on_mask, for_any_mask
 from ovjit.readers.torch.recording.other_sizes import OtherSizes
 from ovjit.readers.torch.recording.patches import divided, patched, plain_modules, plain_scripts
-from ovjit.readers.torch.recording.sizes import (
-    MOST_ROUNDS,
-    Conditions,
-    Followed,
-    files_asking,
-    ordering,
-    rounding,
-)
+from ovjit.readers.torch.recording.sizes import MOST_ROUNDS, Conditions, Followed, ordering
 from ovjit.readers.torch.recording.state import called, traced
 from ovjit.readers.torch.recording.trace import Prepared, attempt, quietly
 from ovjit.readers.torch.scripts.shared_memory import writes_to_constants

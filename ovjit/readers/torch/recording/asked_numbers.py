@@ -1,0 +1,139 @@
+"""Numbers that Python takes from a trace, which are the example's. PyTorch does not warn of all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ovjit.readers.torch.recording.patches import patched, untraced
+from ovjit.readers.torch.recording.python_functions import (
+    data_of,
+    numbers_in,
+    tensor_makers,
+)
+from ovjit.readers.torch.recording.size_values import (
+    Parts,
+    is_of_sizes,
+    register_parts,
+)
+
+#: What PyTorch warns of where a number or a branch is the example's.
+_ASKED = re.compile(
+    r"to a Python (integer|float|number|boolean)|used as a Python number .*\bmath\.(gcd|isqrt|lcm)\(",
+    re.DOTALL,
+)
+
+
+def files_asking(warned: Sequence[Any]) -> set[str]:
+    """The files in which Python asked a trace for a number."""
+    return {w.filename for w in warned if _ASKED.search(str(w.message))}
+
+
+def _warn_of_number(called: str) -> None:
+    """Warn of the line that has asked for a number by a function of this module, whose caller this is."""
+    import torch
+
+    frame: Any = sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("numpy.", "torch.")):
+        frame = frame.f_back
+    said = f"Converting a tensor to a Python number by {called}() might cause the trace to be incorrect."
+    warnings.warn_explicit(said, torch.jit.TracerWarning, frame.f_code.co_filename, frame.f_lineno)
+
+
+@contextlib.contextmanager
+def rounding() -> Iterator[None]:
+    """`round(h)`, `len(x)`, `torch.tensor([h, w])` and `np.sqrt(h)` make numbers as `int(h)` does.
+
+    They are warned of where PyTorch does not, or does not name the line. `torch.numel(x)` is a size as
+    `x.numel()` is one.
+    """
+    import torch
+
+    def rounded(self: Any, digits: int | None = None) -> Any:
+        _warn_of_number("round")
+        return round(self.item(), digits)
+
+    def array(self: Any, *given: Any, **named: Any) -> Any:
+        if is_of_sizes(self):
+            _warn_of_number("numpy")
+        return as_array(self, *given, **named)
+
+    def cut(self: Any) -> Any:
+        _warn_of_number("trunc")
+        return math.trunc(self.item())
+
+    def parted(theirs: Callable[..., Any], number: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*given: Any, **named: Any) -> Any:
+            made = theirs(*given, **named)
+            if isinstance(made, Parts):
+                return made
+            count = number(*given, **named) if torch._C._get_tracing_state() is not None else None
+            return made if count is None else Parts(made, count, functools.partial(_warn_of_number, "len"))
+
+        return called
+
+    def text(self: Any, **named: Any) -> str:
+        if not is_of_sizes(self):
+            return str(as_text(self, **named))
+        _warn_of_number("str")
+        with untraced():
+            return str(self.item())
+
+    def counted(self: Any) -> int:
+        if torch._C._get_tracing_state() is not None and self.dim():
+            _warn_of_number("len")
+        return length(self)
+
+    def warning(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(theirs)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            data = data_of(theirs, args, kwargs)
+            if isinstance(data, (list, tuple)) and any(map(is_of_sizes, numbers_in(data))):
+                _warn_of_number(name)
+            return theirs(*args, **kwargs)
+
+        return called
+
+    tensor = torch.Tensor
+    as_array, length, as_text = tensor.__array__, tensor.__len__, tensor.__repr__
+    rows: list[tuple[Any, str, Any]] = [
+        (torch, "numel", tensor.numel),
+        (tensor, "__array__", array),
+        (tensor, "__len__", counted),
+        (tensor, "__repr__", text),
+        *((owner, "chunk", parted(owner.chunk, _chunks)) for owner in (torch, tensor)),
+        *((owner, "split", parted(owner.split, _splits)) for owner in (torch, tensor)),
+    ]
+    for name, function in (("__round__", rounded), ("__trunc__", cut)):
+        if not hasattr(tensor, name):
+            rows.append((tensor, name, function))
+    for maker in tensor_makers():
+        owner = torch.Tensor if hasattr(torch.Tensor, maker.__name__) else torch
+        rows.append((owner, maker.__name__, warning(maker.__name__, maker)))
+    register_parts()
+    with patched(*rows):
+        yield
+
+
+def _chunks(input: Any, chunks: Any, dim: int = 0) -> Callable[[], Any] | None:
+    """How many parts `chunk` gives of an open dimension: parts of equal lengths, but for the last one."""
+
+    def number() -> Any:
+        total = input.size(dim)
+        return -(-total // -(-total // chunks))
+
+    return number if is_of_sizes(input.size(dim)) else None
+
+
+def _splits(input: Any, split_size_or_sections: Any = None, dim: int = 0, **named: Any) -> Any:
+    """How many parts of a length `split` gives of an open dimension; None of given lengths."""
+    length = named.get("split_size", split_size_or_sections)
+    if isinstance(length, (list, tuple)) or length is None or not is_of_sizes(input.size(dim)):
+        return None
+    return lambda: -(-input.size(dim) // length)

@@ -1,0 +1,475 @@
+"""Functions of Python, `math`, NumPy and PyTorch that give open numbers for sizes, as tensors of the trace.
+
+`shadowed` puts them into modules of a user's in the place of the ones that give numbers of Python's.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import functools
+import inspect
+import itertools
+import math
+import operator
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from ovjit.readers.torch.recording.patches import patched
+from ovjit.readers.torch.recording.size_values import (
+    Parts,
+    is_of_sizes,
+)
+
+
+@functools.cache
+def tensor_makers() -> frozenset[Callable[..., Any]]:
+    """PyTorch's functions that make a tensor of numbers, as they are without patches."""
+    import torch
+
+    return frozenset((torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor))
+
+
+def data_of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What one of `tensor_makers` makes a tensor of."""
+    place = 1 if function.__name__ == "new_tensor" else 0
+    return args[place] if len(args) > place else kwargs.get("data", kwargs.get("obj"))
+
+
+def tensor_of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """`torch.tensor([h, w])` has sizes as they will be. Other tensors are copies of the trace's constants,
+    which are written to otherwise."""
+    import torch
+
+    data, name = data_of(function, args, kwargs), function.__name__
+    if isinstance(data, _Sizes):
+        data = data.tolist()
+    if not any(map(is_of_sizes, numbers_in(data))):
+        made = function(*args, **kwargs)
+        return made if name in ("as_tensor", "asarray") else made.clone()
+    kind = kwargs.get("dtype") or (args[1] if name == "as_tensor" and len(args) > 1 else None)
+    if kind is None and name == "new_tensor":
+        kind = args[0].dtype
+    if kind is None:
+        reals = any(
+            v.is_floating_point() if hasattr(v, "dim") else isinstance(v, float) for v in numbers_in(data)
+        )
+        kind = torch.get_default_dtype() if reals else torch.int64
+    return _stacked(data, kind)
+
+
+def numbers_in(data: Any) -> Iterator[Any]:
+    if isinstance(data, (list, tuple)):
+        for part in data:
+            yield from numbers_in(part)
+    else:
+        yield data
+
+
+def _stacked(data: Any, kind: Any) -> Any:
+    import torch
+
+    if isinstance(data, (list, tuple)):
+        return torch.stack([_stacked(part, kind) for part in data])
+    return data.to(kind) if isinstance(data, torch.Tensor) else torch.tensor(data, dtype=kind)
+
+
+class _IntType(type):
+    def __call__(cls, *given: Any, **named: Any) -> Any:
+        if len(given) == 1 and is_of_sizes(given[0]):
+            return _whole(given[0], "trunc")
+        if given and _is_symbol(given[0]):
+            return sys.modules["torch"].sym_int(given[0])
+        return builtins.int(*given, **named)
+
+    def __instancecheck__(cls, value: Any) -> bool:
+        return isinstance(value, builtins.int) or (is_of_sizes(value) and not value.is_floating_point())
+
+
+class _Int(int, metaclass=_IntType):
+    """`int` for code that is recorded."""
+
+
+class _FloatType(type):
+    def __call__(cls, *given: Any) -> Any:
+        if given and _is_symbol(given[0]):
+            return sys.modules["torch"].sym_float(given[0])
+        return given[0].double() if given and is_of_sizes(given[0]) else builtins.float(*given)
+
+    def __instancecheck__(cls, value: Any) -> bool:
+        return isinstance(value, builtins.float) or (is_of_sizes(value) and value.is_floating_point())
+
+
+class _Float(float, metaclass=_FloatType):
+    """`float` for code that is recorded."""
+
+
+def _is_symbol(value: Any) -> bool:
+    """Whether this is an open number of torch.export."""
+    import torch
+
+    return isinstance(value, (torch.SymInt, torch.SymFloat))
+
+
+def _whole(value: Any, how: str) -> Any:
+    """A size's integer: it stays one, or a real one is rounded."""
+    import torch
+
+    return getattr(torch, how)(value).to(torch.int64) if value.is_floating_point() else value
+
+
+def _round(value: Any, digits: int | None = None) -> Any:
+    if not is_of_sizes(value):
+        return builtins.round(value) if digits is None else builtins.round(value, digits)
+    if digits is None or not value.is_floating_point():
+        return _whole(value, "round")
+    return (value.double() * 10.0**digits).round() / 10.0**digits
+
+
+def _power(base: Any, exponent: Any, modulus: Any = None) -> Any:
+    """`pow` for code that is recorded."""
+    numbers = base, exponent, modulus
+    if modulus is None or not any(map(is_of_sizes, numbers)):
+        return builtins.pow(base, exponent) if modulus is None else builtins.pow(*numbers)
+    return base**exponent % modulus
+
+
+def _sorted(items: Any, **named: Any) -> Any:
+    """`sorted` for code that is recorded: pairs are put in order, each as often as any order needs."""
+    values = list(items)
+    if "key" in named or not any(map(is_of_sizes, values)) or not all(map(_is_number, values)):
+        return builtins.sorted(values, **named)
+    smaller, larger = _extreme("minimum", min), _extreme("maximum", max)
+    for last in range(len(values) - 1, 0, -1):
+        for i in range(last):
+            values[i], values[i + 1] = smaller(*values[i : i + 2]), larger(*values[i : i + 2])
+    return values[::-1] if named.get("reverse") else values
+
+
+def _truths(theirs: Callable[..., Any], combined: str) -> Callable[..., Any]:
+    """`any` or `all` for code that is recorded."""
+
+    def function(items: Any) -> Any:
+        import torch
+
+        open_ones = []
+        for item in items:
+            if is_of_sizes(item):
+                open_ones.append(item != 0)
+            elif theirs((item,)) is (theirs is any):
+                return theirs is any
+        return functools.reduce(getattr(torch, combined), open_ones) if open_ones else theirs(())
+
+    return function
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (builtins.int, builtins.float) or is_of_sizes(value)
+
+
+def _length(value: Any) -> Any:
+    """`len` for code that is recorded."""
+    import torch
+
+    if isinstance(value, Parts):
+        return value.number()
+    is_traced = isinstance(value, torch.Tensor) and torch._C._get_tracing_state() is not None
+    return value.size(0) if is_traced and value.dim() else len(value)
+
+
+def _extreme(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
+    """`max` or `min` for code that is recorded."""
+
+    def function(*given: Any, **named: Any) -> Any:
+        import torch
+
+        if len(given) == 1 and not isinstance(given[0], torch.Tensor):
+            items = list(given[0])
+            if not items or not all(_is_number(v) or _is_symbol(v) for v in items):
+                return theirs(items, **named)
+            given = tuple(items)
+        key = named.pop("key", None) or _itself
+        keys = list(map(key, given))
+        if any(map(_is_symbol, keys)) and key is _itself:
+            return functools.reduce(getattr(torch, f"sym_{name[:3]}"), given)
+        if not any(map(is_of_sizes, keys)) or not all(map(_is_number, given)):
+            return theirs(given if len(given) > 1 else [*given], key=key, **named)
+        if key is _itself:
+            return functools.reduce(getattr(torch, name), map(_as_size, given))
+        best, value = keys[0], _as_size(given[0])
+        for other, item in zip(keys[1:], given[1:], strict=True):
+            better = other > best if name == "maximum" else other < best
+            best, value = torch.where(better, other, best), torch.where(better, item, value)
+        return value
+
+    return function
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _as_size(value: Any) -> Any:
+    """A number as a tensor: integers and reals have 64 bits, as Python's."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value
+    return torch.full((), value, dtype=torch.int64 if isinstance(value, builtins.int) else torch.float64)
+
+
+#: PyTorch's names of functions of `math` and NumPy, of reals, where they are others.
+_OTHER_NAMES = {"fabs": "abs", "radians": "deg2rad", "degrees": "rad2deg", "rint": "round",
+                "arctan2": "atan2"}  # fmt: skip
+_REAL = (
+    "sqrt", "log", "log2", "log10", "log1p", "exp", "expm1", "sin", "cos", "tan", "asin", "acos", "atan",
+    "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "hypot", "atan2", "fmod", "pow",
+    "copysign", *_OTHER_NAMES,
+)  # fmt: skip
+
+
+def _in_double(name: str) -> Callable[..., Any]:
+    """PyTorch's function of numbers as reals of 64 bits."""
+    import torch
+
+    function = getattr(torch, _OTHER_NAMES.get(name, name))
+    return lambda *values: function(*(_as_size(v).double() for v in values))
+
+
+def _folded(combined: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *values: functools.reduce(combined, values)
+
+
+def _math() -> Any:
+    """The module `math` for code that is recorded."""
+    import torch
+
+    def wrapped(name: str) -> Callable[..., Any]:
+        theirs, ours = getattr(math, name), _math_functions()[name]
+
+        def function(*given: Any, **named: Any) -> Any:
+            if len(given) == 1 and _is_symbol(given[0]) and hasattr(torch, f"_sym_{name}"):
+                return getattr(torch, f"_sym_{name}")(*given)
+            return ours(*given, **named) if any(map(is_of_sizes, given)) else theirs(*given, **named)
+
+        return function
+
+    return SimpleNamespace(**{**vars(math), **{name: wrapped(name) for name in _math_functions()}})
+
+
+@functools.cache
+def _math_functions() -> dict[str, Callable[..., Any]]:
+    """Functions of `math` for numbers of which some are sizes."""
+    import torch
+
+    def of_integers(name: str) -> Callable[..., Any]:
+        return lambda *values: functools.reduce(getattr(torch, name), map(_as_size, values))
+
+    def log(value: Any, *base: Any) -> Any:
+        reals = [_as_size(v).double().log() for v in (value, *base)]
+        return reals[0] / reals[1] if base else reals[0]
+
+    def is_close(a: Any, b: Any, *, rel_tol: float = 1e-9, abs_tol: float = 0.0) -> Any:
+        one, other = (_as_size(v).double() for v in (a, b))
+        limit = torch.maximum(one.abs(), other.abs()) * rel_tol
+        return (one - other).abs() <= torch.maximum(limit, _as_size(float(abs_tol)))
+
+    rows = {name: _in_double(name) for name in _REAL if hasattr(math, name)}
+    rows |= {name: functools.partial(_whole, how=name) for name in ("floor", "ceil", "trunc")}
+    rows |= {"isqrt": lambda value: _as_size(value).double().sqrt().floor().to(torch.int64)}
+    return rows | {
+        "log": log, "isclose": is_close, "gcd": of_integers("gcd"), "lcm": of_integers("lcm"),
+    }  # fmt: skip
+
+
+class _NumPy:
+    """`numpy` for code that is recorded."""
+
+    def __getattr__(self, name: str) -> Any:
+        theirs = getattr(np, name)
+        ours = _numpy_functions().get(name)
+        if ours is None:
+            return theirs
+
+        def function(*given: Any, **named: Any) -> Any:
+            numbers = list(numbers_in(given))
+            if not any(map(is_of_sizes, numbers)):
+                return theirs(*given, **named)
+            if name in ("array", "asarray"):
+                return ours(*given, **named)
+            if named:
+                return theirs(*given, **named)
+            if isinstance(theirs, np.ufunc) and any(isinstance(v, (list, tuple)) for v in given):
+                return theirs(*map(_sizes_in_array, given))
+            return ours(*numbers)
+
+        return function
+
+
+class _Sizes(np.ndarray):
+    """An array of numbers of which some are sizes: its items are objects."""
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **named: Any) -> Any:
+        ours = _numpy_functions().get(ufunc.__name__)
+        plain = [v.view(np.ndarray) if isinstance(v, _Sizes) else v for v in inputs]
+        out = named.pop("out", None)
+        if ours is not None and method == "__call__" and not named:
+            made = np.frompyfunc(ours, len(plain), 1)(*plain)
+        elif ours is not None and method == "reduce" and named.get("axis", 0) in (None, 0) and self.ndim == 1:
+            made = functools.reduce(ours, plain[0].tolist())
+        else:
+            made = getattr(ufunc, method)(*plain, **named)
+        if out is not None:
+            out[0][...] = made
+            return out[0]
+        return made.view(_Sizes) if isinstance(made, np.ndarray) and made.dtype == object else made
+
+    def astype(self, dtype: Any, *_: Any, **__: Any) -> Any:
+        kind = np.dtype({_Int: builtins.int, _Float: builtins.float}.get(dtype, dtype)).kind
+        if kind not in "iuf":
+            return super().astype(dtype)
+        return _sizes_in_array(self.tolist(), kind)
+
+    def mean(self, *given: Any, **named: Any) -> Any:
+        return super().mean(*given, **named) if given or named else self.sum() / self.size
+
+
+def _sizes_in_array(data: Any, kind: str = "") -> Any:
+    """The array of a list of numbers, as integers or reals if `kind` says so. Anything else stays."""
+    if not isinstance(data, (list, tuple)):
+        return data
+    flat = list(numbers_in(data))
+    if kind:
+        convert = _Float if kind == "f" else _Int
+        flat = [convert(v) for v in flat]
+    made = np.empty(len(flat), dtype=object)
+    for i, value in enumerate(flat):  # as objects: of a whole list NumPy asks their numbers
+        made[i] = value
+    shape, inner = [], data
+    while isinstance(inner, (list, tuple)):
+        shape.append(len(inner))
+        inner = inner[0]
+    return made.reshape(shape).view(_Sizes)
+
+
+def _array(data: Any, dtype: Any = None, **_: Any) -> Any:
+    """`np.array` of a list of numbers of which some are sizes, or of one."""
+    made = _sizes_in_array(data if isinstance(data, (list, tuple)) else [data])
+    made = made if isinstance(data, (list, tuple)) else made.reshape(())
+    return made if dtype is None else made.astype(dtype)
+
+
+@functools.cache
+def _numpy_functions() -> dict[str, Callable[..., Any]]:
+    """NumPy's functions of numbers and lists of them, for numbers of which some are sizes."""
+    import torch
+
+    rows = {name: _in_double(name) for name in (*_REAL, "floor", "ceil", "trunc") if hasattr(np, name)}
+    largest, smallest = _folded(_extreme("maximum", max)), _folded(_extreme("minimum", min))
+    rows |= {"max": largest, "maximum": largest, "min": smallest, "minimum": smallest}
+    rows |= {"amax": largest, "amin": smallest, "abs": operator.abs, "absolute": operator.abs}
+    rows |= {"floor_divide": operator.floordiv, "mod": operator.mod, "remainder": operator.mod,
+             "power": operator.pow, "multiply": operator.mul, "add": operator.add,
+             "subtract": operator.sub, "divide": operator.truediv,
+             "true_divide": operator.truediv}  # fmt: skip
+    rows |= {"array": _array, "asarray": _array}
+    rows |= {"clip": lambda value, least, most: smallest(largest(value, least), most)}
+    rows |= {"mean": lambda *values: functools.reduce(operator.add, values) / len(values)}
+    rows |= {"cumsum": lambda *values: _sizes_in_array(list(itertools.accumulate(values)))}
+    rows |= {"round": _in_double("rint"), "sign": torch.sign}
+    return rows | {"prod": _folded(operator.mul), "sum": _folded(operator.add)}
+
+
+class _MakerType(type):
+    """The type of what stands for `torch.Tensor` and its like in code that is recorded."""
+
+    theirs: Any
+    kind: Any
+
+    def __call__(cls, *given: Any, **named: Any) -> Any:
+        if (
+            len(given) == 1
+            and type(given[0]) in (list, tuple)
+            and any(map(is_of_sizes, numbers_in(given[0])))
+        ):
+            return _stacked(given[0], cls.kind)
+        return cls.theirs(*given, **named)
+
+    def __instancecheck__(cls, value: Any) -> bool:
+        return isinstance(value, cls.theirs)
+
+    def __getattr__(cls, name: str) -> Any:
+        return getattr(cls.theirs, name)
+
+
+@functools.cache
+def _maker(name: str) -> Any:
+    """What stands for `torch.Tensor`, `torch.LongTensor` and so on. None for other names."""
+    import torch
+
+    kinds = {"Tensor": torch.get_default_dtype(), "FloatTensor": torch.float32, "DoubleTensor": torch.float64,
+             "HalfTensor": torch.float16, "LongTensor": torch.int64, "IntTensor": torch.int32}  # fmt: skip
+    if name not in kinds:
+        return None
+    return _MakerType(name, (), {"theirs": getattr(torch, name), "kind": kinds[name]})
+
+
+#: Where code gives a type of Python's as that of elements, or makes a tensor by its type.
+_PYTHONS_TYPE = re.compile(r"\bdtype\s*=\s*(int|float)\b|\btorch\.[A-Z][a-z]*Tensor\(|\btorch\.Tensor\(")
+
+
+class _Torch:
+    """`torch` for code that is recorded and writes `dtype=int`: its `int` is the one of this module. So is
+    what stands for `torch.Tensor([h, w])`."""
+
+    def __getattr__(self, name: str) -> Any:
+        import torch
+
+        found = getattr(torch, name)
+        if (maker := _maker(name)) is not None:
+            return maker
+        if isinstance(found, type) or not callable(found):
+            return found
+        types = {_Int: torch.int64, _Float: torch.float64}
+
+        def function(*given: Any, **named: Any) -> Any:
+            if named.get("dtype") in types:
+                named["dtype"] = types[named["dtype"]]
+            return found(*given, **named)
+
+        return function
+
+
+def _names_types(module: Any) -> bool:
+    """Whether the code of a module has `dtype=int` or `dtype=float`, or `torch.Tensor(...)`."""
+    try:
+        return _PYTHONS_TYPE.search(inspect.getsource(module)) is not None
+    except (OSError, TypeError):
+        return False
+
+
+@contextlib.contextmanager
+def shadowed(files: set[str]) -> Iterator[None]:
+    """Modules of these files see the functions of this one in the place of Python's and NumPy's."""
+    numpy = _NumPy()
+    rows = {"int": (int, _Int), "float": (float, _Float), "round": (round, _round), "math": (math, _math()),
+            "max": (max, _extreme("maximum", max)), "min": (min, _extreme("minimum", min)),
+            "sorted": (sorted, _sorted), "pow": (pow, _power), "any": (any, _truths(any, "logical_or")),
+            "all": (all, _truths(all, "logical_and")),
+            "torch": (sys.modules["torch"], _Torch()), "len": (len, _length), "np": (np, numpy),
+            "numpy": (np, numpy)}  # fmt: skip
+    modules = [m for m in list(sys.modules.values()) if getattr(m, "__file__", None) in files]
+    if len({m.__file__ for m in modules}) < len(files):  # code that is typed has no file
+        modules.append(sys.modules["__main__"])
+    with patched(*(
+        (module, name, ours) for module in {id(vars(m)): m for m in modules}.values()
+        for name, (theirs, ours) in rows.items()
+        if vars(module).get(name, getattr(builtins, name, None)) is theirs
+        and (name != "torch" or _names_types(module))
+    )):  # fmt: skip
+        yield

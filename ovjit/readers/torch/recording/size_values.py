@@ -1,0 +1,108 @@
+"""Numbers of a trace that are computed from sizes of tensors alone, and numbers of parts."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+#: Operators by which numbers are computed from sizes, and what is no operator there.
+_LEAVES = ("aten::size", "aten::sym_size", "aten::numel")
+_STATIC = ("prim::Constant", "prim::GetAttr")
+
+
+class Parts(tuple):
+    """Parts of a tensor along an open dimension. `number` is how many there may be for others."""
+
+    number: Callable[[], Any]
+    _warn: Callable[[], None]
+
+    def __new__(cls, parts: Sequence[Any], number: Callable[[], Any], warn: Callable[[], None]) -> Parts:
+        made = super().__new__(cls, parts)
+        made.number, made._warn = number, warn
+        return made
+
+    def __len__(self) -> int:
+        self._warn()
+        return super().__len__()
+
+
+@functools.cache
+def register_parts() -> None:
+    """PyTorch takes parts for a tuple where it looks into what a module gives."""
+    from torch.utils import _pytree as tree
+
+    tree.register_pytree_node(Parts, lambda parts: (list(parts), None), lambda parts, _: tuple(parts))
+
+
+def torch_value(tensor: Any) -> Any:
+    import torch
+
+    return torch._C._get_value_trace(tensor)
+
+
+def is_of_sizes(tensor: Any) -> bool:
+    """Whether a tensor of one number is computed from sizes of tensors alone, one of them no constant. The
+    number of an iteration is one of these: how many there are is a size."""
+    import torch
+
+    if not isinstance(tensor, torch.Tensor) or torch._C._get_tracing_state() is None or tensor.dim():
+        return False
+    found = False
+    for value in sources_of(torch_value(tensor)):
+        node = value.node()
+        if node.kind() in _LEAVES:
+            found = found or node.inputsAt(0).node().kind() not in _STATIC
+        elif node.kind() == "prim::Param":
+            if not _counts_iterations(value):
+                return False
+            found = True
+    return found
+
+
+def sources_of(value: Any) -> Iterator[Any]:
+    """A number of a trace and all that it is computed from, each once, back to sizes of tensors."""
+    seen, queue = set(), [value]
+    while queue:
+        value = queue.pop()
+        if value.debugName() not in seen:
+            seen.add(value.debugName())
+            yield value
+            node = value.node()
+            if node.kind() not in ("prim::Param", "prim::Constant", *_LEAVES):
+                queue += node.inputs()
+            if node.kind() == "prim::If":
+                queue += (list(block.outputs())[value.offset()] for block in node.blocks())
+
+
+def is_same(a: Any, b: Any) -> bool:
+    """Whether two numbers of a trace are computed alike from the same sizes."""
+    pairs, seen = [(a, b)], set()
+    while pairs:
+        a, b = pairs.pop()
+        key = a.debugName(), b.debugName()
+        if key[0] == key[1] or key in seen:
+            continue
+        seen.add(key)
+        one, other = a.node(), b.node()
+        if one.kind() != other.kind() or a.offset() != b.offset() or one.kind() == "prim::Param":
+            return False
+        if one.kind() == "prim::Constant" and a.toIValue() != b.toIValue():
+            return False
+        sources = list(one.inputs()), list(other.inputs())
+        if len(sources[0]) != len(sources[1]) or (not sources[0] and one.kind() != "prim::Constant"):
+            return False
+        pairs += zip(*sources, strict=True)
+    return True
+
+
+def _counts_iterations(value: Any) -> bool:
+    """Whether this is the number of an iteration, in a loop that is recorded."""
+    loop = value.node().owningBlock().owningNode()
+    return loop is not None and loop.kind() == "prim::Loop" and value.offset() == 0
+
+
+def is_of_iterations(value: Any) -> bool:
+    """Whether a number is computed from that of an iteration."""
+    sources = (each for each in sources_of(value) if each.node().kind() == "prim::Param")
+    return any(map(_counts_iterations, sources))
