@@ -10,10 +10,10 @@ from typing import Any
 
 #: The modules with the rows, one for each family of operators.
 FAMILIES = (
-    "attention", "complex", "create", "ctc", "elementwise", "factors", "fourier", "gradients", "indexing",
-    "iterated", "linalg", "lists", "losses", "nn", "norm", "numbers", "pooling", "quant", "quantized",
-    "random", "recurrent", "reduce", "resize", "scatter", "sequences", "shapes", "sorting", "special",
-    "spectra", "vision",
+    "attention", "complex", "complex_parts", "create", "ctc", "elementwise", "factors", "fourier",
+    "gradients", "indexing", "iterated", "linalg", "lists", "losses", "nn", "norm", "numbers", "pooling",
+    "quant", "quantized", "random", "recurrent", "reduce", "resize", "scatter", "sequences", "shapes",
+    "sorting", "special", "spectra", "vision",
 )  # fmt: skip
 
 #: Reads one operator: `rule(call, first argument, named arguments)` returns its outputs.
@@ -39,6 +39,7 @@ class Row:
 
 
 _ROWS: dict[str, Row] = {}
+_CHANGES: dict[str, Callable[[Rule], Rule]] = {}
 
 
 def aten(*names: str) -> Callable[[Rule], Rule]:
@@ -64,13 +65,17 @@ def aten_rows(rules: Mapping[str, Rule]) -> None:
         aten(*names.split())(rule)
 
 
+def changed_later(name: str, change: Callable[[Rule], Rule]) -> None:
+    """Have `change(rule)` in the place of an operator's rule, once all families are imported."""
+    _CHANGES[name] = change
+
+
 @cache
 def _load() -> None:
     for family in FAMILIES:
         importlib.import_module(f"ovjit.readers.torch.operators.{family}")
-    parts = importlib.import_module("ovjit.readers.torch.operators.complex_parts")
-    for name, arguments in parts.elements():
-        _ROWS[name] = Row(parts.by_parts(_ROWS[name].rule, arguments))
+    for name, change in _CHANGES.items():
+        _ROWS[name] = Row(change(_ROWS[name].rule))
 
 
 def find_rule(name: str, overload: str) -> Row | None:

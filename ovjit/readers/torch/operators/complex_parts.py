@@ -4,12 +4,13 @@ and linear ones. Their rules for reals read each part."""
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.registry import Rule
+from ovjit.readers.torch.registry import Rule, changed_later
 from ovjit.readers.torch.values import PARTS, Complex, Number, name_of, torch_types
 
 #: The arguments that hold elements, by the operators. Other arguments are the same for both parts.
@@ -29,14 +30,7 @@ _ELEMENTS = {
 }
 
 
-def elements() -> Iterator[tuple[str, list[str]]]:
-    """Names of operators, each with its arguments that hold elements."""
-    for names, arguments in _ELEMENTS.items():
-        for name in names.split():
-            yield f"aten::{name}", arguments.split()
-
-
-def by_parts(rule: Rule, elements: Sequence[str]) -> Rule:
+def _by_parts(elements: Sequence[str], rule: Rule) -> Rule:
     """The rule of reals, of each part where one of the arguments `elements` is complex."""
     signature = inspect.signature(rule)
 
@@ -85,3 +79,8 @@ def _joined(n: Call, real: Any, imaginary: Any) -> Any:
     if isinstance(real, list):
         return [_joined(n, a, b) for a, b in zip(real, imaginary, strict=True)]
     return n.complex_of(n.real(real), n.real(imaginary))
+
+
+for _names, _arguments in _ELEMENTS.items():
+    for _name in _names.split():
+        changed_later(f"aten::{_name}", partial(_by_parts, _arguments.split()))
