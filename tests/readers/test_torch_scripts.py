@@ -211,7 +211,17 @@ def unbound(x: Tensor):
     return torch.stack(made), total
 
 
-@pytest.mark.parametrize("function", [steps, left_early, returned, unbound])
+def smaller_in_a_branch(x: Tensor):
+    rows, columns = x.shape
+    factor = 3
+    if rows % 2 == 0:
+        factor = min(columns, rows)
+    for i in range(rows):
+        factor = max(factor, columns - i)
+    return x * factor
+
+
+@pytest.mark.parametrize("function", [steps, left_early, returned, unbound, smaller_in_a_branch])
 def test_loops_over_open_dimensions(function) -> None:
     check(function, *rows(3, 6, 2))
 

@@ -296,6 +296,7 @@ def read_body(
             outputs = [v.debugName() for i, v in enumerate(block.outputs()) if i not in left_out]
             values = [reader.env.get(name) for name in outputs]
             values += [reader.env[name] for name in carried]
+            _compute(values)
             known = {*(inputs or ()), *carried}
             added = {k: v for k, v in given.items() if k not in known}
             _note_changes(inside, block, added, before, reader.env)
@@ -389,7 +390,20 @@ def inner_graph(reader: FxReader, graph: Any, values: Sequence[Any]) -> list[Any
     """What a graph module gives for values of a body that is being read."""
     with reader.in_body(Shared()):
         made = reader.run(graph, values)
+        _compute(made)
     return made if isinstance(made, list) else [made]
+
+
+def _compute(value: Any) -> None:
+    """Make the nodes of all numbers of a body while it is read: later they would be those of the graph around
+    it."""
+    if isinstance(value, Number):
+        _ = value.value
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            _compute(part)
+    elif isinstance(value, dict):
+        _compute(list(value.values()))
 
 
 def _names(block: Any) -> Iterator[str]:
