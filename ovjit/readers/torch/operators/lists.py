@@ -122,10 +122,7 @@ def _of_open_items(n: Call, name: str, x: Any, el: Any) -> Any:
     if name == "sum":
         return Number(n("ReduceSum", whole, [0], keep_dims=False))
     if name == "sorted":
-        ordered = n.also("sort", whole)[0]
-        if isinstance(x, Stacked):
-            return Stacked(ordered, numbers=True)
-        return [Number(n("Gather", ordered, i, 0)) for i in range(len(x))]
+        return Stacked(n.also("sort", whole)[0], numbers=True)
     same = n("Equal", *n.same_kind([whole, el]))
     if name == "count":
         return Number(n("ReduceSum", n.convert(same, "i64"), [0], keep_dims=False))

@@ -23,8 +23,6 @@ from ovjit.records import NamedTuple
 
 #: How often a module is recorded with both bodies of branches: bodies may have branches of their own.
 MOST_BODIES = 3
-
-
 #: For how long traces are compared with the module for other sizes at least: else for half of the time that
 #: the first trace has taken.
 LEAST_SECONDS = 0.2
@@ -88,159 +86,152 @@ def recordings(ready: Prepared) -> Generator[Recorded, None, None]:
     only one. Else the first trace is valid for other sizes than the example's, if Python computes with sizes.
     The last one records loops over dynamic dimensions as loops, and takes sizes from the example.
     """
-    warned: list[Any] = []
-    noted, ordered = recorded_loops.Found(), Conditions()
-    begin = time.perf_counter()
-    made = plain = Recorded(recorded(ready, warned, noted, ordered), warned)
-    others = OtherSizes(ready, seconds=max(LEAST_SECONDS, (time.perf_counter() - begin) / 2))
-    example = _Example(ready, plain.script)
-    masked = depends_on_mask(inlined(plain.script), warned) and example.assumes()
-    asking = files_asking(warned)
-    followed = Followed(asking, ordered)
+    traces = _Traces(ready)
+    made, example = traces.plain, traces.example
+    masked = depends_on_mask(inlined(made.script), made.warned) and example.assumes()
+    asking = files_asking(made.warned)
+    followed = Followed(asking, traces.conditions)
     first = chosen = best = None
     with contextlib.ExitStack() as loops:
-        has_loops = bool(noted.lines) and _enter_loops(loops, noted)
+        has_loops = traces.enter_loops(loops)
         if has_loops and asking and not masked:  # both at once: each trace takes as long as the first one
-            first = _for_sizes(ready, followed, example)
+            first = traces.for_sizes(followed)
         if has_loops and first is None:
-            made = _with_loops(ready, loops, plain, example, ordered)
+            made = traces.with_loops(loops)
             asking = files_asking(made.warned)
         if masked and depends_on_mask(inlined(made.script), made.warned):
-            chosen = _for_any_mask(ready, example, followed if asking else None)
+            chosen = traces.for_any_mask(followed if asking else None)
         if chosen is None and (asking or writes_to_constants(inlined(made.script))):
-            best = _for_any_sizes(ready, followed, first, example)
+            best = traces.for_any_sizes(followed, first)
     if chosen is not None:
         yield chosen
         return
-    if asking or ordered.every.lines:
+    if asking or traces.conditions.every.lines:
         with contextlib.ExitStack() as loops:
-            if has_loops:
-                _enter_loops(loops, noted)
-            best = _right_elsewhere(
-                ready, best, made, asking, ordered, example, plain, others, followed.is_unsure
-            )
+            traces.enter_loops(loops)
+            best = traces.right_elsewhere(best, made, asking, followed.is_unsure)
     if best is not None:
         yield best
     if first is not None:
         with contextlib.ExitStack() as loops:
-            _enter_loops(loops, noted)
-            made = _with_loops(ready, loops, plain, example, ordered)
+            traces.enter_loops(loops)
+            made = traces.with_loops(loops)
     yield made
 
 
-def _for_any_mask(ready: Prepared, example: _Example, followed: Followed | None) -> Recorded | None:
-    """The trace for any mask; None if tracing fails, or if its outputs differ from the module's.
+class _Traces:
+    """The traces of a module. `plain` is the one of the example; it finds loops over open dimensions, and
+    conditions on sizes."""
 
-    Sizes are followed if there are some to follow and that trace is right, too.
-    """
-    for sizes in (True, False) if followed is not None else (False,):
+    def __init__(self, ready: Prepared):
+        self._ready = ready
+        self._loops, self.conditions = recorded_loops.Found(), Conditions()
         warned: list[Any] = []
-        with attempt("a trace for any mask"):
-            with contextlib.ExitStack() as recording:
-                assumed = recording.enter_context(for_any_mask())
-                if sizes and followed is not None:
-                    recording.enter_context(followed.sizes(ready.module))
-                script = recorded(ready, warned)
-            if assumed.any and example.is_of(script):
-                return Recorded(script, warned)
-    return None
+        begin = time.perf_counter()
+        self.plain = Recorded(recorded(ready, warned, self._loops, self.conditions), warned)
+        seconds = max(LEAST_SECONDS, (time.perf_counter() - begin) / 2)
+        self.example = _Example(ready, self.plain.script)
+        self._others = OtherSizes(ready, seconds)
 
-
-def _enter_loops(loops: contextlib.ExitStack, noted: recorded_loops.Found) -> bool:
-    """Record loops over open dimensions as such as long as `loops` is open. False where there are none."""
-    with attempt("rewriting loops"):
-        if loops.enter_context(recorded_loops.recorded(noted)):
-            return True
-    loops.close()
-    return False
-
-
-def _with_loops(
-    ready: Prepared,
-    loops: contextlib.ExitStack,
-    plain: Recorded,
-    example: _Example,
-    ordered: recorded_loops.Found,
-) -> Recorded:
-    """The trace that has loops over open dimensions as such; the plain one where it gives something else than
-    the module for the example. Then `loops` are closed.
-
-    A body may make a number of Python's of its iteration's number: such numbers are followed, too.
-    """
-    warned: list[Any] = []
-    with attempt("a trace with loops"):
-        script = recorded(ready, warned)
-        if example.is_of(script):
-            return Recorded(script, warned)
-    asking = files_asking(warned)
-    made = _for_sizes(ready, Followed(asking, ordered), example) if asking else None
-    if made is None:
+    def enter_loops(self, loops: contextlib.ExitStack) -> bool:
+        """Record loops over open dimensions as such while `loops` is open. False where there are none."""
+        if self._loops.lines:
+            with attempt("rewriting loops"):
+                if loops.enter_context(recorded_loops.recorded(self._loops)):
+                    return True
         loops.close()
-    return made or plain
+        return False
 
+    def for_any_mask(self, followed: Followed | None) -> Recorded | None:
+        """The trace for any mask; None if tracing fails, or if its outputs differ from the module's.
 
-def _for_sizes(ready: Prepared, followed: Followed, example: _Example) -> Recorded | None:
-    """One trace in which numbers that are computed from sizes are followed; None where it gives something
-    else than the module for the example."""
-    warned: list[Any] = []
-    with attempt("a trace for any sizes"):
-        with followed.sizes(ready.module):
-            script = recorded(ready, warned)
-        if example.is_of(script):
-            return Recorded(script, warned)
-    return None
+        Sizes are followed if there are some to follow and that trace is right, too.
+        """
+        for sizes in (True, False) if followed is not None else (False,):
+            warned: list[Any] = []
+            with attempt("a trace for any mask"):
+                with contextlib.ExitStack() as recording:
+                    assumed = recording.enter_context(for_any_mask())
+                    if sizes and followed is not None:
+                        recording.enter_context(followed.sizes(self._ready.module))
+                    script = recorded(self._ready, warned)
+                if assumed.any and self.example.is_of(script):
+                    return Recorded(script, warned)
+        return None
 
+    def with_loops(self, loops: contextlib.ExitStack) -> Recorded:
+        """The trace that has loops over open dimensions as such; the plain one where it gives something else
+        than the module for the example. Then `loops` are closed.
 
-def _for_any_sizes(
-    ready: Prepared, followed: Followed, first: Recorded | None, example: _Example
-) -> Recorded | None:
-    """The best trace of some in which numbers that are computed from sizes are followed, where `first` is the
-    first one if it has been made; None where all give something else than the module for the example."""
-    best = first
-    found = first if first is not None else _for_sizes(ready, followed, example)
-    for _ in range(MOST_ROUNDS - 1):
-        best = found or best
-        if not followed.again(failed=found is None):
-            break
-        found = _for_sizes(ready, followed, example)
-    return found or best
+        A body may make a number of Python's of its iteration's number: such numbers are followed, too.
+        """
+        warned: list[Any] = []
+        with attempt("a trace with loops"):
+            script = recorded(self._ready, warned)
+            if self.example.is_of(script):
+                return Recorded(script, warned)
+        asking = files_asking(warned)
+        made = self.for_sizes(Followed(asking, self.conditions)) if asking else None
+        if made is None:
+            loops.close()
+        return made or self.plain
 
+    def for_sizes(self, followed: Followed) -> Recorded | None:
+        """One trace in which numbers that are computed from sizes are followed; None where it gives something
+        else than the module for the example."""
+        warned: list[Any] = []
+        with attempt("a trace for any sizes"):
+            with followed.sizes(self._ready.module):
+                script = recorded(self._ready, warned)
+            if self.example.is_of(script):
+                return Recorded(script, warned)
+        return None
 
-def _right_elsewhere(
-    ready: Prepared, best: Recorded | None, made: Recorded, asking: set[str], ordered: Conditions,
-    example: _Example, plain: Recorded, others: OtherSizes, is_unsure: bool,
-) -> Recorded | None:  # fmt: skip
-    """`best`, or a trace that has both bodies of branches by sizes, if that is right for more sizes.
+    def for_any_sizes(self, followed: Followed, first: Recorded | None) -> Recorded | None:
+        """The best trace of some in which numbers that are computed from sizes are followed, where `first` is
+        the first one if it has been made; None where all give something else than the module for the
+        example."""
+        best = first
+        found = first if first is not None else self.for_sizes(followed)
+        for _ in range(MOST_ROUNDS - 1):
+            best = found or best
+            if not followed.again(failed=found is None):
+                break
+            found = self.for_sizes(followed)
+        return found or best
 
-    Where the one that is taken is not right for other sizes, that is warned of.
-    """
-    now = best or made
-    wrong = others.wrong(now.script)
-    is_asked = any("to a Python boolean" in str(w.message) for w in now.warned)
-    if ordered.every.lines and (is_asked or wrong or is_unsure):
-        both = _with_branches(ready, asking, ordered, example)
-        if both is not None:
-            missed = others.wrong(both.script)
-            is_better = missed < wrong or len(both.warned) < len(now.warned)
-            if missed <= wrong and (is_better or (is_unsure and len(both.warned) == len(now.warned))):
-                best, wrong = both, missed
-    if wrong and best is not None and not best.warned:
-        return Recorded(best.script, plain.warned)
-    return best
+    def right_elsewhere(
+        self, best: Recorded | None, made: Recorded, asking: set[str], is_unsure: bool
+    ) -> Recorded | None:
+        """`best`, or a trace that has both bodies of branches by sizes, if that is right for more sizes.
+        `made` is what is taken where both are None.
 
+        Where the one that is taken is not right for other sizes, that is warned of.
+        """
+        now = best or made
+        wrong = self._others.wrong(now.script)
+        is_asked = any("to a Python boolean" in str(w.message) for w in now.warned)
+        if self.conditions.every.lines and (is_asked or wrong or is_unsure):
+            both = self._with_branches(asking)
+            if both is not None:
+                missed = self._others.wrong(both.script)
+                is_better = missed < wrong or len(both.warned) < len(now.warned)
+                if missed <= wrong and (is_better or (is_unsure and len(both.warned) == len(now.warned))):
+                    best, wrong = both, missed
+        if wrong and best is not None and not best.warned:
+            return Recorded(best.script, self.plain.warned)
+        return best
 
-def _with_branches(
-    ready: Prepared, asking: set[str], ordered: Conditions, example: _Example
-) -> Recorded | None:
-    """A trace with both bodies of branches by sizes; None where it gives something else than the module for
-    the example."""
-    followed = Followed(asking, ordered, ordered.every)
-    made = _for_sizes(ready, followed, example)
-    for _ in range(MOST_BODIES - 1):
-        if not followed.more_conditions():
-            break
-        made = _for_sizes(ready, followed, example) or made
-    return made
+    def _with_branches(self, asking: set[str]) -> Recorded | None:
+        """A trace with both bodies of branches by sizes; None where it gives something else than the module
+        for the example."""
+        followed = Followed(asking, self.conditions, self.conditions.every)
+        made = self.for_sizes(followed)
+        for _ in range(MOST_BODIES - 1):
+            if not followed.more_conditions():
+                break
+            made = self.for_sizes(followed) or made
+        return made
 
 
 def recorded(
