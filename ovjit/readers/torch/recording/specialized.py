@@ -9,6 +9,7 @@ it gives what the module itself gives of the example.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import operator
 import warnings
@@ -22,6 +23,9 @@ from ovjit.readers.torch.recording.recorded_loops import exporting
 from ovjit.readers.torch.recording.state import called
 from ovjit.readers.torch.recording.trace import Prepared, attempt
 
+#: What a module asks of open sizes is asserted when the program runs, and not taken for granted. PyTorch has
+#: this option since 2.9.
+_DEFERRED = frozenset(("prefer_deferred_runtime_asserts_over_guards",))
 #: torch.export knows lengths from here on, and to there, of what holds for any.
 _LEAST, _MOST = 2, 1 << 31
 
@@ -78,13 +82,14 @@ def _of_dimensions(module: Any, leaves: Sequence[Any], files: set[str]) -> tuple
     from torch.fx.experimental import _config
 
     dims = tuple(dict.fromkeys(range(leaf.dim()), Dim.AUTO) for leaf in leaves)
+    known = inspect.signature(torch.export.export).parameters.keys()
     printed = contextlib.redirect_stderr(io.StringIO())  # graphs that PyTorch prints where it fails
     with printed, warnings.catch_warnings(record=True) as told, shadowed(files), exporting() as asking:
         warnings.simplefilter("always")
         with _config.patch(backed_size_oblivious=True):
             program = torch.export.export(
                 module, tuple(leaves), dynamic_shapes=(dims,), strict=False,
-                prefer_deferred_runtime_asserts_over_guards=True,
+                **dict.fromkeys(_DEFERRED & known, True),
             )  # fmt: skip
     return program, told, asking
 
