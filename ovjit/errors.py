@@ -97,7 +97,6 @@ def no_path(value: object) -> OvjitError:
 
 #: What is said of endings of files that `read_model` does not take.
 _ELSEWHERE = {
-    ".meta": "Meta graphs of TensorFlow are not supported: save a SavedModel.",
     **dict.fromkeys((".pt", ".pt2", ".pth"), "Use convert_model to read files of PyTorch."),
 }
 
