@@ -10,7 +10,7 @@ from typing import Any
 
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.frameworks.assignments import needed_nodes
-from ovjit.readers.frameworks.names import node_of
+from ovjit.readers.frameworks.names import node_before, node_of, read_nodes
 from ovjit.records import NamedTuple
 
 #: Operators that are variables; those of the last kind are handles, from which others read.
@@ -53,18 +53,13 @@ def read_meta_graph(path: str) -> Frozen:
 
 def ends_of(graph: Any) -> list[str]:
     """The nodes that no other reads, in the order of their names, as OpenVINO has outputs of a graph."""
-    read = {_node_before(name) for node in graph.node for name in node.input}
+    read = read_nodes(graph)
     left = [node for node in graph.node if node.name not in read]
     return sorted(
         node.name
         for node in left
         if not node.op.startswith(("Placeholder", *_EFFECTS)) and node.op not in ("NoOp", "Const")
     )
-
-
-def _node_before(name: str) -> str:
-    """The node that an input names: one whose tensor is read, or one that is run before."""
-    return node_of(name.removeprefix("^"))
 
 
 def _with_values(graph: Any, path: str, outputs: list[str], inputs: list[str]) -> Any:
@@ -84,7 +79,7 @@ def _with_values(graph: Any, path: str, outputs: list[str], inputs: list[str]) -
             continue
         kept = made.node.add()
         kept.CopyFrom(node)
-        kept.input[:] = [name for name in node.input if _node_before(name) in needed]
+        kept.input[:] = [name for name in node.input if node_before(name) in needed]
         if node.op == "ReadVariableOp":
             _becomes(kept, "Identity", T=node.attr["dtype"])
         elif node.op == "ResourceGather":

@@ -100,6 +100,16 @@ def source_of(nodes: Mapping[str, Any], tensor: str, ends: Callable[[str], Any] 
     return name
 
 
+def node_before(name: str) -> str:
+    """The node that an input names: one whose tensor is read, or one that is run before."""
+    return node_of(name.removeprefix("^"))
+
+
+def read_nodes(graph: Any) -> set[str]:
+    """The nodes of a GraphDef that others read or wait for."""
+    return {node_before(name) for node in graph.node for name in node.input}
+
+
 def renamed(tensor: str, own: dict[str, str]) -> str:
     """A tensor, or a node that is waited for, by new names."""
     waits = "^" * tensor.startswith("^")

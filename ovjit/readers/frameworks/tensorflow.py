@@ -14,6 +14,7 @@ from ovjit.readers.archives import check_archive
 from ovjit.readers.frameworks.assignments import without_assignments
 from ovjit.readers.frameworks.exported import add_unread, converted, quiet
 from ovjit.readers.frameworks.meta_graphs import VARIABLES, Frozen, ends_of, read_meta_graph
+from ovjit.readers.frameworks.names import read_nodes
 
 #: How placeholders begin that TensorFlow leaves behind where it takes loops apart.
 _LEFT_OVER = "unused_control_flow_input"
@@ -62,7 +63,7 @@ def _frozen_session(session: Any) -> Any:
     import tensorflow as tf
 
     graph = session.graph.as_graph_def()
-    read = {name.partition(":")[0].lstrip("^") for node in graph.node for name in node.input}
+    read = read_nodes(graph)
     ends = [n.name for n in graph.node if n.name not in read and n.op not in ("NoOp", "Const", "Placeholder")]
     if not any(node.op in VARIABLES for node in graph.node):
         return graph
@@ -241,7 +242,7 @@ def _of_graph(where: str, frozen: Frozen, more: Collection[str]) -> Any:
     graph, inputs, outputs, renames = frozen
     if not outputs:
         raise ModelError(f"{where}: the graph of TensorFlow has no outputs")
-    read = {name.partition(":")[0].lstrip("^") for node in graph.node for name in node.input}
+    read = read_nodes(graph)
     placeholders = [
         node
         for node in graph.node

@@ -1,12 +1,13 @@
 """Python numbers that a module computes from sizes, recorded so that they hold for other sizes.
 
 A trace holds sizes as tensors until Python asks for a number: `int(h / 2)`, `round(h / 2)` and
-`math.sqrt(h * w)` are the example's from there on, and so is the branch of `if h == w`. Here these functions
-give tensors in the modules that call them. Two sizes are taken for different ones, and a size for more than
-1: what a module does then mostly holds for others, too. Whether it does for the example is found by running:
-`agrees`. Modules without weights that compare two sizes otherwise are taken as scripts, which hold both
+`math.sqrt(h * w)` are the example's from there on, and so is the branch of `if h == w`. The functions of
+`python_functions` give tensors in the modules that call them. Two sizes are taken for different ones, and a
+size for more than 1: what a module does then mostly holds for others, too. Whether it does for the example is
+found by running: `agrees`. Modules without weights that compare two sizes otherwise are taken as scripts, which hold both
 branches. Where one cannot be scripted, or has weights, the numbers that a branch assigns are chosen when the
-model runs. Else the example's order stays, and PyTorch's warning of it.
+model runs, or both bodies of the branch are recorded. Else the example's order stays, and PyTorch's warning
+of it.
 """
 
 from __future__ import annotations
