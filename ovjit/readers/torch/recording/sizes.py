@@ -4,10 +4,10 @@ A trace holds sizes as tensors until Python asks for a number: `int(h / 2)`, `ro
 `math.sqrt(h * w)` are the example's from there on, and so is the branch of `if h == w`. The functions of
 `python_functions` give tensors in the modules that call them. Two sizes are taken for different ones, and a
 size for more than 1: what a module does then mostly holds for others, too. Whether it does for the example is
-found by running: `agrees`. Modules without weights that compare two sizes otherwise are taken as scripts, which hold both
-branches. Where one cannot be scripted, or has weights, the numbers that a branch assigns are chosen when the
-model runs, or both bodies of the branch are recorded. Else the example's order stays, and PyTorch's warning
-of it.
+found by running: `agrees`. Modules without weights that compare two sizes otherwise are taken as scripts,
+which hold both branches. Where one cannot be scripted, or has weights, the numbers that a branch assigns are
+chosen when the model runs, or both bodies of the branch are recorded. Else the example's order stays, and
+PyTorch's warning of it.
 """
 
 from __future__ import annotations
