@@ -86,7 +86,7 @@ left_out = {"ovjit.as_openvino", "ovjit.integrations.mlserver", "ovjit.integrati
             "ovjit.integrations.ray", "ovjit.__main__", "ovjit.compat.torch",
             "ovjit.compat.frontend.pytorch.torchdynamo.backend",
             "ovjit.compat.frontend.pytorch.torchdynamo.op_support", "ovjit.readers.frameworks.lists",
-            "ovjit.readers.frameworks.paddle_program", "ovjit.readers.frameworks.paddle_rules",
+            "ovjit.readers.frameworks.paddle_program",
             "ovjit.readers.frameworks.complex_pairs", "ovjit.readers.frameworks.graph_rewriter",
             "ovjit.readers.frameworks.tables"}
 root = pathlib.Path(ROOT)
@@ -94,7 +94,8 @@ for package in ("ovjit", "ovjit_ops"):
     for path in sorted((root / package).rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        others = name in left_out or name.startswith("ovjit.integrations.vllm.")  # want packages of others
+        of_others = ("ovjit.integrations.vllm.", "ovjit.readers.frameworks.paddle_operators")
+        others = name in left_out or name.startswith(of_others)  # want packages of others
         if not others and "-" not in name:  # a hook of PyInstaller's is none of a program's
             importlib.import_module(name)
 

@@ -12,8 +12,8 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
 from inspect import signature
-from pkgutil import get_data
 from typing import Any
 
 from ovjit.errors import ModelError, UnsupportedError, unreadable
@@ -26,10 +26,7 @@ def file_to_onnx(path: str, weights: Any = None) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         made = os.path.join(folder, "model.onnx")
         arguments = [os.path.abspath(path), parameters if os.path.isfile(parameters) else "", made]
-        # copies run, also of archives: in their own folder is a paddle.py, which would be imported
-        for name in ("paddle_program.py", "paddle_rules.py"):
-            with open(os.path.join(folder, name), "wb") as file:
-                file.write(get_data("ovjit.readers.frameworks", name) or b"")
+        _copy_program(folder)
         done = subprocess.run(
             [sys.executable, os.path.join(folder, "paddle_program.py"), *arguments],
             capture_output=True,
@@ -43,6 +40,17 @@ def file_to_onnx(path: str, weights: Any = None) -> bytes:
             raise ModelError(unreadable(path, why))
         with open(made, "rb") as file:
             return file.read()
+
+
+def _copy_program(folder: str) -> None:
+    """Copies run, also of archives: in their own folder is a paddle.py, which would be imported."""
+    own = files("ovjit.readers.frameworks")
+    rules = [part for part in own.joinpath("paddle_operators").iterdir() if part.name.endswith(".py")]
+    os.mkdir(os.path.join(folder, "paddle_operators"))
+    for into, parts in ("", [own.joinpath("paddle_program.py")]), ("paddle_operators", rules):
+        for part in parts:
+            with open(os.path.join(folder, into, part.name), "wb") as file:
+                file.write(part.read_bytes())
 
 
 def object_to_onnx(

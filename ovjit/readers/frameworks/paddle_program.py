@@ -14,7 +14,7 @@ from typing import Any
 
 import paddle  # type: ignore[import-not-found]
 import paddle2onnx  # type: ignore[import-not-found]
-from paddle_rules import RULES  # type: ignore[import-not-found]
+from paddle_operators import RULES  # type: ignore[import-not-found]
 
 
 def replaced(program: Any) -> bool:

@@ -1,0 +1,73 @@
+"""Boxes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import paddle  # type: ignore[import-not-found]
+
+from .parts import Rule
+
+
+def _corners(boxes: Any, more: float, axis: int) -> tuple[Any, Any, Any, Any]:
+    """Centres and sizes of boxes of corners. Sizes are greater by `more`."""
+    left, top, right, bottom = (paddle.slice(boxes, [-1], [i], [i + 1]) for i in range(4))
+    width, height = right - left + more, bottom - top + more
+    made = (left + width / 2, top + height / 2, width, height)
+    return made if len(boxes.shape) > 2 else tuple(paddle.unsqueeze(part, axis) for part in made)
+
+
+def _box_coder(op: Any) -> Any:
+    boxes, variances, targets = op.operands_source()
+    attrs = op.attrs()
+    more = 0.0 if attrs["box_normalized"] else 1.0
+    encode, axis = "encode" in attrs["code_type"], attrs["axis"]
+    x, y, width, height = _corners(boxes, more, 0 if encode else axis)
+    if variances.initialized():
+        places = variances if len(variances.shape) < 2 else paddle.unsqueeze(variances, 0 if encode else axis)
+        scales = [paddle.slice(places, [-1], [i], [i + 1]) for i in range(4)]
+    else:
+        scales = list(attrs["variance"] or [1.0] * 4)
+    if encode:
+        left, top, wide, high = _corners(targets, more, 1)
+        made = [(left - x) / width, (top - y) / height, paddle.log(wide / width), paddle.log(high / height)]
+        return paddle.concat([part / scale for part, scale in zip(made, scales, strict=True)], axis=-1)
+    parts = [paddle.slice(targets, [2], [i], [i + 1]) * scales[i] for i in range(4)]
+    x, y = parts[0] * width + x, parts[1] * height + y
+    width, height = paddle.exp(parts[2]) * width / 2, paddle.exp(parts[3]) * height / 2
+    return paddle.concat([x - width, y - height, x + width - more, y + height - more], axis=-1)
+
+
+def _prior_box(op: Any) -> Any:
+    """Boxes around the middle of each pixel, of sizes that do not depend on values."""
+    attrs, (x, image) = op.attrs(), op.operands_source()
+    (rows, columns), (height, width) = x.shape[2:], image.shape[2:]
+    if min(rows, columns, height, width) < 1:
+        return None
+    ratios = [1.0]
+    for ratio in attrs["aspect_ratios"]:
+        if all(abs(ratio - known) >= 1e-6 for known in ratios):
+            ratios += [ratio, 1 / ratio] if attrs["flip"] else [ratio]
+    sizes = []
+    for i, least in enumerate(attrs["min_sizes"]):
+        own = [(least * math.sqrt(ratio), least / math.sqrt(ratio)) for ratio in ratios]
+        between = [(math.sqrt(least * most),) * 2 for most in attrs["max_sizes"][i : i + 1]]
+        sizes += [own[0], *between, *own[1:]] if attrs["min_max_aspect_ratios_order"] else [*own, *between]
+    steps = attrs["step_w"] or width / columns, attrs["step_h"] or height / rows
+    centers = np.meshgrid(
+        *((np.arange(n) + attrs["offset"]) * s for n, s in zip((columns, rows), steps, strict=True))
+    )
+    middle = np.stack(centers, -1)[:, :, None]
+    half = np.array(sizes) / 2
+    boxes = np.concatenate([middle - half, middle + half], -1) / ([width, height] * 2)
+    boxes = np.clip(boxes, 0, 1) if attrs["clip"] else boxes
+    made = boxes.astype(np.float32), np.broadcast_to(np.float32(attrs["variances"]), boxes.shape).copy()
+    return [paddle.assign(value) for value in made]
+
+
+RULES: dict[str, Rule] = {
+    "box_coder": _box_coder,
+    "prior_box": _prior_box,
+}

@@ -1,0 +1,131 @@
+"""Norms and normalizations."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import paddle  # type: ignore[import-not-found]
+
+from .parts import Rule, of_one_axis, sizes_of
+
+
+def _group_norm(op: Any) -> Any:
+    """The exporter reads epsilon, which has 64 bits, as a number of 32. It takes all channels to be first."""
+    x, *others = op.operands_source()
+    attrs = op.attrs()
+    last = attrs["data_format"][-1] == "C"
+    order = [0, len(x.shape) - 1, *range(1, len(x.shape) - 1)]
+    y = paddle.transpose(x, order) if last else x
+    shape = paddle.shape(y) if -1 in y.shape else y.shape
+    y = paddle.reshape(y, [0, attrs["groups"], -1])
+    y = y - paddle.mean(y, axis=[-1], keepdim=True)
+    square = paddle.mean(y * y, axis=[-1], keepdim=True)
+    y = paddle.reshape(y * paddle.rsqrt(square + attrs["epsilon"]), shape)
+    own = [
+        None if not v.initialized() else paddle.reshape(v, [1, -1, *[1] * (len(x.shape) - 2)]) for v in others
+    ]
+    for value, apply in zip(own, (paddle.multiply, paddle.add), strict=False):
+        y = y if value is None else apply(y, value)
+    return paddle.transpose(y, [0, *range(2, len(x.shape)), 1]) if last else y
+
+
+def _batch_norm(op: Any) -> Any:
+    """The exporter takes channels to be the second dimension. It reads statistics that several operators use
+    from the first of these, which writes them when a model learns."""
+    attrs = op.attrs()
+    x, *given = op.operands_source()
+    mean, variance = (_before_learning(value, i) for i, value in enumerate(given[:2], 1))
+    last = attrs["data_format"][-1] == "C" and len(x.shape) > 2
+    if not last and mean.has_one_use() and mean is given[0]:
+        return None
+    if not (attrs["is_test"] or attrs["use_global_stats"]):
+        return None
+    shape = [-1] if last or len(x.shape) < 3 else [1, -1, *[1] * (len(x.shape) - 2)]
+    middle, spread, weight, bias = (
+        paddle.reshape(value, shape) if value.initialized() else None
+        for value in (mean, variance, *given[2:])
+    )
+    scale = paddle.rsqrt(spread + attrs["epsilon"])
+    made = (x - middle) * (scale if weight is None else scale * weight)
+    return [made if bias is None else made + bias, mean, variance]
+
+
+def _before_learning(value: Any, place: int) -> Any:
+    """What statistics are that other normalizations write, which do not learn."""
+    made = value.get_defining_op()
+    while made.name() in ("pd_op.batch_norm", "pd_op.batch_norm_"):
+        value = made.operand_source(place)
+        made = value.get_defining_op()
+    return value
+
+
+def _norm(op: Any) -> Any:
+    """The exporter does not know norms of all elements, and computes infinite powers."""
+    x, attrs = op.operand_source(0), op.attrs()
+    order, axis = attrs["porder"], attrs["axis"]
+    if not attrs["asvector"] and not math.isinf(order):
+        return None
+    flat = attrs["asvector"]
+    made = _norm_along(paddle.reshape(x, [-1]) if flat else x, order, 0 if flat else axis)
+    if flat and attrs["keepdim"]:
+        return paddle.reshape(made, [1] * len(x.shape))
+    return made if attrs["keepdim"] else paddle.squeeze(made, axis=[0 if flat else axis])
+
+
+def _norm_along(x: Any, order: float, axis: int) -> Any:
+    sizes = paddle.abs(x)
+    if math.isinf(order):
+        return (paddle.max if order > 0 else paddle.min)(sizes, axis=[axis], keepdim=True)
+    if order == 0:
+        return paddle.sum(paddle.cast(sizes > 0, x.dtype), axis=[axis], keepdim=True)
+    total = paddle.sum(sizes * sizes if order == 2 else paddle.pow(sizes, order), axis=[axis], keepdim=True)
+    return paddle.sqrt(total) if order == 2 else paddle.pow(total, 1 / order)
+
+
+def _distance(op: Any) -> Any:
+    """The exporter gives it a dimension."""
+    x, y = op.operands_source()
+    return of_one_axis(
+        lambda flat, axis, keepdim: _norm_along(flat, op.attrs()["p"], axis[0]), paddle.reshape(x - y, [-1])
+    )
+
+
+def _layer_norm(op: Any) -> Any:
+    """The exporter refuses open sizes where more than the last dimension is normalized."""
+    x, weight, bias = op.operands_source()
+    axis, epsilon = op.attrs()["begin_norm_axis"], op.attrs()["epsilon"]
+    if axis >= len(x.shape) - 1 or min(x.shape[axis:]) >= 0:
+        return None
+    axes = [*range(axis, len(x.shape))]
+    y = x - paddle.mean(x, axis=axes, keepdim=True)
+    y = y * paddle.rsqrt(paddle.mean(y * y, axis=axes, keepdim=True) + epsilon)
+    own = sizes_of(x)[axis:]
+    for value, apply in ((weight, paddle.multiply), (bias, paddle.add)):
+        y = apply(y, paddle.reshape(value, own)) if value.initialized() else y
+    return y
+
+
+def _instance_norm(op: Any) -> Any:
+    """The exporter refuses an open number of channels."""
+    x, weight, bias = op.operands_source()
+    if x.shape[1] >= 0:
+        return None
+    axes = [*range(2, len(x.shape))]
+    y = x - paddle.mean(x, axis=axes, keepdim=True)
+    y = y * paddle.rsqrt(paddle.mean(y * y, axis=axes, keepdim=True) + op.attrs()["epsilon"])
+    for value, apply in ((weight, paddle.multiply), (bias, paddle.add)):
+        if value.initialized():
+            y = apply(y, paddle.reshape(value, [1, -1, *[1] * len(axes)]))
+    return y
+
+
+RULES: dict[str, Rule] = {
+    "group_norm": _group_norm,
+    "batch_norm": _batch_norm,
+    "batch_norm_": _batch_norm,
+    "p_norm": _norm,
+    "layer_norm": _layer_norm,
+    "instance_norm": _instance_norm,
+    "dist": _distance,
+}

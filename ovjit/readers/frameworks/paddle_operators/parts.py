@@ -1,0 +1,74 @@
+"""What the rules share: sizes, constants, reductions, scans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import paddle  # type: ignore[import-not-found]
+
+#: What gives the value of an operator's first result, by other operators; None leaves the operator as it is.
+Rule = Callable[[Any], Any]
+
+
+def sizes_of(x: Any) -> list[Any]:
+    """The sizes of a tensor: numbers where they are known, else tensors without dimensions."""
+    if all(size >= 0 for size in x.shape):
+        return list(x.shape)
+    shape = paddle.shape(x)
+    return [size if size >= 0 else shape[axis] for axis, size in enumerate(x.shape)]
+
+
+def numbers_below(size: Any) -> Any:
+    """The numbers below a size, in 64 bits."""
+    return paddle.arange(0, size, 1, dtype="int64")
+
+
+def constant_of(value: Any) -> list[Any] | None:
+    """What an operand states, where it is a constant."""
+    made = value.get_defining_op()
+    if made.name() not in ("pd_op.full", "pd_op.full_int_array"):
+        return None
+    stated = made.attrs()["value"]
+    return list(stated) if isinstance(stated, (list, tuple)) else [stated]
+
+
+def parts_of(value: Any) -> list[Any]:
+    """The tensors of a list that a program puts together."""
+    return list(value.get_defining_op().operands_source())
+
+
+def of_one_axis(function: Callable[..., Any], x: Any) -> Any:
+    """A number, by way of a tensor of one element: the exporter gives no other reduction no dimensions."""
+    return paddle.squeeze(function(x, axis=[0], keepdim=True), axis=[0])
+
+
+def scanned(x: Any, axis: int, first: float, join: Callable[..., Any]) -> Any:
+    """What `join` makes of the elements up to each one, by steps of 1, 2, 4, ...; None for open sizes."""
+    size, step = x.shape[axis], 1
+    if size < 0:
+        return None
+    while step < size:
+        shape = [step if i == axis % len(x.shape) else n for i, n in enumerate(sizes_of(x))]
+        before = paddle.concat(
+            [paddle.full(shape, first, x.dtype), paddle.slice(x, [axis], [0], [size - step])], axis=axis
+        )
+        x, step = join(x, before), step * 2
+    return x
+
+
+def same_everywhere(x: Any, y: Any, equal: Any) -> Any:
+    if x.shape != y.shape or min([*x.shape, 0]) < 0:
+        return None
+    return of_one_axis(paddle.all, paddle.reshape(equal, [-1])) if len(x.shape) else equal
+
+
+def along(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A reduction along axes, or to a number."""
+
+    def reduce(x: Any, axis: list[int], keepdim: bool, **_: Any) -> Any:
+        if axis or keepdim:
+            return function(x, axis=axis or [*range(len(x.shape))], keepdim=keepdim)
+        return of_one_axis(function, paddle.reshape(x, [-1]))
+
+    return reduce
