@@ -1,4 +1,7 @@
-"""Operators of TensorFlow that its exporter does not know, and leaves in the ONNX model under their names."""
+"""Operators of TensorFlow that its exporter does not know, and leaves in the ONNX model under their names.
+
+Those of Paddle are in paddle_nodes.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from ovjit.readers import incomplete, matrices, special
 from ovjit.readers.bits import recast
 from ovjit.readers.frameworks.diagonals import DIAGONALS
 from ovjit.readers.frameworks.layers import LAYERS
+from ovjit.readers.frameworks.paddle_nodes import DOMAIN, LEFT
 from ovjit.readers.frameworks.resizing import RESIZING
 from ovjit.readers.frameworks.segments import SEGMENTS
 from ovjit.readers.frameworks.unconverted import MARKED
@@ -27,7 +31,8 @@ _INT32 = 6
 
 def known_operators(framework: str) -> Mapping[str, Rule]:
     """The rules for operators that an exporter leaves, by their names in a domain of their own."""
-    return {f"{MARKED}.{name}": rule for name, rule in TENSORFLOW.items()} if framework == "tf" else {}
+    domain, rules = {"tf": (MARKED, TENSORFLOW), "paddle": (DOMAIN, LEFT)}[framework]
+    return {f"{domain}.{name}": rule for name, rule in rules.items()}
 
 
 def _wide(function: Callable[..., Output]) -> Rule:

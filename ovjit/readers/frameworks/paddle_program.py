@@ -15,15 +15,18 @@ from typing import Any
 import paddle  # type: ignore[import-not-found]
 import paddle2onnx  # type: ignore[import-not-found]
 from paddle_operators import RULES  # type: ignore[import-not-found]
+from paddle_operators.left import LEFT, Left, left, put_back  # type: ignore[import-not-found]
 
 
-def replaced(program: Any) -> bool:
-    """Replace the operators of a program that have rules. Whether there were any."""
+def replaced(program: Any) -> tuple[bool, list[Left]]:
+    """Replace the operators of a program that have rules. Whether there were any, and those that stay."""
+    rows: list[Left] = []
     with paddle.static.program_guard(program):
-        return _replaced_in(program.global_block())
+        return _replaced_in(program.global_block(), rows), rows
 
 
-def _replaced_in(block: Any) -> bool:
+def _replaced_in(block: Any, rows: list[Left] | None) -> bool:
+    """`rows`: where the operators that stay are put; None in branches and loops, where none can."""
     from paddle.base.libpaddle import pir  # type: ignore[import-not-found]
 
     found = False
@@ -31,20 +34,29 @@ def _replaced_in(block: Any) -> bool:
         if op.name().startswith("builtin."):
             continue
         for inner in op.blocks():
-            found |= _replaced_in(inner)
+            found |= _replaced_in(inner, None)
         if op.name() == "pd_op.while":
             pir.set_insertion_point(op)
             found |= _apart(op)
-        rule = RULES.get(op.name().removeprefix("pd_op."))
-        if rule is None:
+        name = op.name().removeprefix("pd_op.")
+        stays, rule = name in LEFT and LEFT[name](op), RULES.get(name)
+        if not stays and rule is None:
             continue
         pir.set_insertion_point(op)
-        made = rule(op)
+        made = _left(op, rows) if stays else rule(op)
         if made is not None:
             _put_for(op, made if isinstance(made, list) else [made])
             block.remove_op(op)
             found = True
     return found
+
+
+def _left(op: Any, rows: list[Left] | None) -> list[Any]:
+    if rows is None:
+        raise NotImplementedError(f"{op.name()} in a branch or a loop")
+    row, made = left(op, len(rows))
+    rows.append(row)
+    return made
 
 
 def _apart(loop: Any) -> bool:
@@ -91,22 +103,35 @@ def _program(path: str, parameters: str, executor: Any) -> Any:
     return program
 
 
-def corrected(path: str, parameters: str, folder: str) -> tuple[str, str]:
-    """The files of a model without the operators that have rules: those that are given, if it has none."""
+def corrected(path: str, parameters: str, folder: str) -> tuple[str, str, list[Left], int]:
+    """The files of a model without the operators that have rules: those that are given, if it has none. Also
+    the operators that stay, and how many outputs the model has."""
     paddle.enable_static()
     made = os.path.join(folder, "corrected")
-    if parameters:
-        program = _program(path, parameters, paddle.static.Executor(paddle.CPUPlace()))
-    else:
-        program = _bare_program(path)
+    executor = paddle.static.Executor(paddle.CPUPlace())
+    program = _program(path, parameters, executor) if parameters else _bare_program(path)
     with paddle.pir_utils.IrGuard():
-        if not replaced(program):
-            return path, parameters
-        if not parameters:
+        found, rows = replaced(program)
+        if not found:
+            return path, parameters, rows, 0
+        feeds, fetches = _ends(program)
+        more = [value for row in rows for value in row.operands]
+        if not parameters and not more:
             paddle.save(program, made + ".json")
-            return made + ".json", ""
-    paddle2onnx.convert.save_program(program, made)
-    return made + ".json", made + ".pdiparams"
+            return made + ".json", "", rows, 0
+        paddle.static.save_inference_model(made, feeds, [*fetches, *more], executor, program=program)
+    return made + ".json", made + ".pdiparams" if parameters else "", rows, len(fetches)
+
+
+def _ends(program: Any) -> tuple[list[Any], list[Any]]:
+    """The inputs and outputs of a program."""
+    feeds, fetches = [], []
+    for op in program.global_block().ops:
+        if op.name() == "pd_op.feed":
+            feeds.extend(op.results())
+        elif op.name() in ("pd_op.fetch", "builtin.shadow_output"):
+            fetches.extend(op.operands_source())
+    return feeds, fetches
 
 
 def _bare_program(path: str) -> Any:
@@ -121,8 +146,10 @@ def _bare_program(path: str) -> Any:
 def main(arguments: Sequence[str]) -> None:
     path, parameters, target = arguments
     with tempfile.TemporaryDirectory() as folder:
-        path, parameters = corrected(path, parameters, folder)
+        path, parameters, rows, outputs = corrected(path, parameters, folder)
         paddle2onnx.export(path, parameters, save_file=target, opset_version=17, enable_optimize=False)
+    if rows and os.path.isfile(target):
+        put_back(target, rows, outputs)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,127 @@
+"""Rules for the operators of Paddle's that stay in the ONNX model, with Paddle's operands and attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.readers.onnx.node import OnnxNode
+from ovjit.readers.rows import Rule
+
+_List = list[Output]
+#: The domain of the operators that stay.
+DOMAIN = "paddle"
+
+
+def _of_lists(function: Callable[..., list[list[Output]]]) -> Rule:
+    """A function of the tensors of each operand: none where it is missing, several where it is a list. It
+    gives the tensors of each result, of which the node has the first ones."""
+
+    def rule(n: OnnxNode) -> list[Output]:
+        given = iter(n.inputs)
+        operands = [[next(given) for _ in range(count)] for count in n.required("operands")]
+        made = zip(function(n, *operands), n.required("results"), strict=True)
+        return [value for values, count in made for value in values[:count]]
+
+    return rule
+
+
+def _in_order(n: OnnxNode, value: Output, order: Sequence[int]) -> Output:
+    """The equal parts of the first dimension in another order."""
+    if list(order) == sorted(order):
+        return value
+    size = n.static_shape(value)[0] // len(order)
+    return n.folded(n("Gather", value, np.concatenate([np.arange(size) + i * size for i in order]), 0))
+
+
+def _stacked(n: OnnxNode, values: Sequence[Output]) -> Output:
+    return n.folded(n.concat([n.unsqueeze(value, [0]) for value in values], 0))
+
+
+#: Mode -> OpenVINO's sequence, which of Paddle's gates comes where, attributes.
+_CELLS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
+    "LSTM": ("LSTMSequence", (1, 0, 2, 3), {}),  # i f c o -> f i c o
+    "GRU": ("GRUSequence", (1, 0, 2), {"linear_before_reset": True}),  # r z h -> z r h
+    "RNN_TANH": ("RNNSequence", (0,), {"activations": ["tanh"]}),
+    "RNN_RELU": ("RNNSequence", (0,), {"activations": ["relu"]}),
+}
+
+
+def _biases(n: OnnxNode, own: Output, recurrent: Output, mode: str, order: Sequence[int]) -> Output:
+    """The biases of elements and states added up; a GRU has those of its new state apart."""
+    w, r = (_in_order(n, value, order) for value in (own, recurrent))
+    if mode != "GRU":
+        return n.folded(n("Add", w, r))
+    size = n.static_shape(w)[0] // 3
+    (w_gates, w_new), (r_gates, r_new) = (n.split(value, 0, [2 * size, size]) for value in (w, r))
+    return n.folded(n.concat([n("Add", w_gates, r_gates), w_new, r_new], 0))
+
+
+def _recurrent(
+    n: OnnxNode, given: _List, states: _List, weights: _List, lengths: _List, _: Any
+) -> list[list[Output]]:
+    """Layers of recurrent cells, one after the other, in one direction or both."""
+    mode, layers = n.required("mode"), n.required("num_layers")
+    directions = 2 if n.attr("is_bidirec", 0) else 1
+    op, order, attributes = _CELLS[mode]
+    matrices, biases = weights[: len(weights) // 2], weights[len(weights) // 2 :]
+    x = n.transpose(given[0], [1, 0, 2])
+    if lengths:
+        counts = n.convert(lengths[0], "i32")
+    else:
+        counts = n.broadcast(n.convert(n.dim_of(x, 1), "i32"), n.dim_of(x, 0))
+    ends: list[list[Output]] = [[] for _ in states]
+    for layer in range(layers):
+        cells = range(layer * directions, (layer + 1) * directions)
+        begin = [n.transpose(n.slice(v, 0, cells.start, cells.stop), [1, 0, 2]) for v in states]
+        w, r = (_stacked(n, [_in_order(n, matrices[2 * i + k], order) for i in cells]) for k in (0, 1))
+        b = _stacked(n, [_biases(n, biases[2 * i], biases[2 * i + 1], mode, order) for i in cells])
+        y, *after = n.all(
+            op, x, *begin, counts, w, r, b, hidden_size=n.required("hidden_size"),
+            direction="bidirectional" if directions == 2 else "forward", **attributes, opset=5,
+        )  # fmt: skip
+        rows = n.transpose(y, [0, 2, 1, 3])
+        x = n("Reshape", rows, [0, 0, directions * n.required("hidden_size")], special_zero=True)
+        for all_ends, end in zip(ends, after, strict=True):
+            all_ends.append(n.transpose(end, [1, 0, 2]))
+    unused = [n.const(0, "u8")]
+    return [[n.transpose(x, [1, 0, 2])], unused, [n.concat(end, 0) for end in ends], unused]
+
+
+def _matrix_nms(n: OnnxNode) -> list[Output]:
+    """The boxes that are kept, with their classes and scores, their places, and how many each image has."""
+    same = n.attrs("score_threshold", "nms_top_k", "keep_top_k", "post_threshold", "gaussian_sigma")
+    rows, places, counts = n.all(
+        "MatrixNms", n[0], n[1], **same, sort_result_type="score", output_type="i32",
+        background_class=n.attr("background_label", 0), normalized=bool(n.attr("normalized", 1)),
+        decay_function="gaussian" if n.attr("use_gaussian", 0) else "linear", opset=8,
+    )  # fmt: skip
+    return [rows, places, counts]
+
+
+def _generate_proposals(n: OnnxNode) -> list[Output]:
+    scores, deltas, sizes, anchors, variances = n.inputs
+    images = n.concat([sizes, n.broadcast(n.like(sizes, 1), n("ShapeOf", sizes))], 1)
+    per_pixel = n("ShapeOf", scores)  # N A H W
+    count, height, width = (n.slice(per_pixel, 0, i, i + 1) for i in (1, 2, 3))
+    form = n.concat([height, width, count, n.const([4])], 0)
+    anchors, variances = (n.reshape(value, form) for value in (anchors, variances))
+    spread = n.reshape(n.transpose(variances, [2, 3, 0, 1]), n.concat([n.const([1, -1]), height, width], 0))
+    rois, kept, counts = n.all(
+        "GenerateProposals", images, anchors, n("Multiply", deltas, spread), scores,
+        min_size=max(float(n.required("min_size")), 1.0), nms_threshold=n.required("nms_thresh"),
+        pre_nms_count=n.required("pre_nms_top_n"), post_nms_count=n.required("post_nms_top_n"),
+        normalized=not n.attr("pixel_offset", 1), nms_eta=n.attr("eta", 1.0), roi_num_type="i32", opset=9,
+    )  # fmt: skip
+    return [rois, n.unsqueeze(kept, [1]), counts]
+
+
+#: The operators, by their names in the domain.
+LEFT: Mapping[str, Rule] = {
+    "rnn": _of_lists(_recurrent),
+    "matrix_nms": _matrix_nms,
+    "generate_proposals": _generate_proposals,
+}

@@ -1,0 +1,117 @@
+"""Operators that stay operators of Paddle's in the ONNX model: ovjit has rules for them.
+
+In the program that the exporter gets, outputs are in place of their operands, and inputs in place of their
+results. Their nodes replace these outputs and inputs in the exported graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import onnx
+import paddle  # type: ignore[import-not-found]
+
+from .parts import parts_of
+
+#: The domain of the operators that stay.
+DOMAIN = "paddle"
+#: The names of inputs that are in place of results.
+_STANDING = "ovjit_result_"
+
+
+class Left(NamedTuple):
+    """An operator that stays: its attributes, operands and the names of its results, "" for unused ones.
+
+    Two attributes more say how many tensors each operand and each result has.
+    """
+
+    kind: str
+    attributes: dict[str, Any]
+    operands: list[Any]
+    results: list[str]
+
+
+def _has_lengths_or_is_plain(op: Any) -> bool:
+    """The exporter ignores lengths of sequences, and does not know cells without gates."""
+    return op.operand_source(op.num_operands() - 2).initialized() or op.attrs()["mode"].startswith("RNN")
+
+
+def _always(op: Any) -> bool:
+    return True
+
+
+#: Operator -> where it stays.
+LEFT: dict[str, Callable[[Any], bool]] = {
+    "rnn": _has_lengths_or_is_plain, "matrix_nms": _always, "generate_proposals": _always,
+}  # fmt: skip
+
+
+def left(op: Any, place: int) -> tuple[Left, list[Any]]:
+    """The operator in a table, and what is in place of its results: values, and lists of them."""
+    groups = [_tensors(value) for value in op.operands_source()]
+    names: list[str] = []
+
+    def standing(value: Any) -> Any:
+        used = not value.use_empty()
+        names.append(f"{_STANDING}{place}_{len(names)}" if used else "")
+        return paddle.static.data(names[-1], list(value.shape), value.dtype) if used else value
+
+    made: list[Any] = []
+    counts = []
+    for result in op.results():
+        first = len(names)
+        one = result.is_dense_tensor_type()
+        made.append(standing(result) if one else [standing(part) for part in _taken(result)])
+        counts.append(len(names) - first)
+    attributes = {key: value for key, value in op.attrs().items() if _is_plain(value)}
+    attributes |= {"operands": [len(group) for group in groups], "results": counts}
+    operands = [paddle.assign(value) for group in groups for value in group]
+    return Left(op.name().removeprefix("pd_op."), attributes, operands, names), made
+
+
+def _tensors(value: Any) -> list[Any]:
+    """The tensors of an operand. States of random numbers, of u8, are none: the exporter has no such constants."""
+    if not value.initialized() or value.is_dense_tensor_type() and value.dtype == paddle.uint8:
+        return []
+    return [value] if value.is_dense_tensor_type() else parts_of(value)
+
+
+def _taken(result: Any) -> list[Any]:
+    """The tensors of a list that is a result, by what takes them apart."""
+    for user in result.all_used_ops():
+        if user.name() == "builtin.split":
+            return list(user.results())
+    places = {user.attrs()["index"]: user.result(0) for user in result.all_used_ops()}
+    return [places.get(i, next(iter(places.values()))) for i in range(max(places, default=-1) + 1)]
+
+
+def _is_plain(value: Any) -> bool:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    listed = (int, float) if values is value else (bool, int, float, str)
+    return bool(values) and all(type(each) in listed for each in values)
+
+
+def put_back(path: str, rows: list[Left], outputs: int) -> None:
+    """Put nodes for the operators that stay into an exported file, whose program has so many outputs of its
+    own before those that are in place of operands."""
+    model = onnx.load(path)
+    graph = model.graph
+    names = [port.name for port in graph.output[outputs:]]
+    del graph.output[outputs:]
+    kept = [port for port in graph.input if not port.name.startswith(_STANDING)]
+    del graph.input[:]
+    graph.input.extend(kept)
+    for place, port in enumerate(graph.output):
+        if port.name.startswith(_STANDING):  # Paddle may declare other sizes than it computes
+            own = f"fetch_name_{place}"
+            graph.node.append(onnx.helper.make_node("Identity", [port.name], [own]))
+            port.name = own
+            port.type.tensor_type.ClearField("shape")
+    for row in rows:
+        operands, names = names[: len(row.operands)], names[len(row.operands) :]
+        node = onnx.helper.make_node(row.kind, operands, row.results, domain=DOMAIN, **row.attributes)
+        made = [i for i, each in enumerate(graph.node) if not {*operands}.isdisjoint(each.output)]
+        graph.node.insert(max(made, default=-1) + 1, node)
+    model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
+    onnx.save(model, path)
