@@ -6,7 +6,8 @@ Arguments and results are f64 where nothing else is said.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.readers.build import Builder
@@ -48,6 +49,11 @@ SCALED_ERFC = {
 }  # fmt: skip
 #: Where 1 - erf(x) begins to lose digits.
 FAR = 0.5
+
+
+def in_f64(function: Callable[..., Output]) -> Callable[[Any], Output]:
+    """The rule of a function of a node's operands that is computed in f64."""
+    return lambda n: n.convert(function(n, *(n.convert(v, "f64") for v in n.inputs)), n.dtype(n[0]))
 
 
 def polynomial(n: Builder, x: Output, coefficients: Sequence[float]) -> Output:

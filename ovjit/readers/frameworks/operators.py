@@ -35,11 +35,6 @@ def known_operators(framework: str) -> Mapping[str, Rule]:
     return {f"{domain}.{name}": rule for name, rule in rules.items()}
 
 
-def _wide(function: Callable[..., Output]) -> Rule:
-    """A function of one operand or several that is computed in f64."""
-    return lambda n: n.convert(function(n, *(n.convert(v, "f64") for v in n.inputs)), n.dtype(n[0]))
-
-
 def _unless_zero(function: Callable[[OnnxNode], Output]) -> Rule:
     """0 where the first operand is, whatever the second one."""
 
@@ -341,20 +336,20 @@ TENSORFLOW: dict[str, Rule] = {
     "FakeQuantWithMinMaxArgs": _fake_quantized,
     "FakeQuantWithMinMaxVars": _fake_quantized,
     "FakeQuantWithMinMaxVarsPerChannel": _fake_quantized,
-    "Igamma": _wide(lambda n, a, x: incomplete.gamma_parts(n, a, x)[0]),
-    "Igammac": _wide(lambda n, a, x: incomplete.gamma_parts(n, a, x)[1]),
-    "Betainc": _wide(incomplete.beta_part),
-    "Zeta": _wide(incomplete.zeta),
-    "Polygamma": _wide(incomplete.polygamma),
-    "Erfc": _wide(special.erfc),
-    "Lgamma": _wide(special.log_gamma),
-    "Digamma": _wide(special.digamma),
-    "Erfinv": _wide(special.erf_inverse),
-    "Ndtri": _wide(_normal_quantile),
-    "BesselI0": _wide(lambda n, x: special.bessel_i(n, x, 0, False)),
-    "BesselI1": _wide(lambda n, x: special.bessel_i(n, x, 1, False)),
-    "BesselI0e": _wide(lambda n, x: special.bessel_i(n, x, 0, True)),
-    "BesselI1e": _wide(lambda n, x: special.bessel_i(n, x, 1, True)),
+    "Igamma": special.in_f64(lambda n, a, x: incomplete.gamma_parts(n, a, x)[0]),
+    "Igammac": special.in_f64(lambda n, a, x: incomplete.gamma_parts(n, a, x)[1]),
+    "Betainc": special.in_f64(incomplete.beta_part),
+    "Zeta": special.in_f64(incomplete.zeta),
+    "Polygamma": special.in_f64(incomplete.polygamma),
+    "Erfc": special.in_f64(special.erfc),
+    "Lgamma": special.in_f64(special.log_gamma),
+    "Digamma": special.in_f64(special.digamma),
+    "Erfinv": special.in_f64(special.erf_inverse),
+    "Ndtri": special.in_f64(_normal_quantile),
+    "BesselI0": special.in_f64(lambda n, x: special.bessel_i(n, x, 0, False)),
+    "BesselI1": special.in_f64(lambda n, x: special.bessel_i(n, x, 1, False)),
+    "BesselI0e": special.in_f64(lambda n, x: special.bessel_i(n, x, 0, True)),
+    "BesselI1e": special.in_f64(lambda n, x: special.bessel_i(n, x, 1, True)),
     "Expm1": lambda n: n.convert(special.expm1(n, n.wide(n[0])), n.dtype(n[0])),
     "Log1p": lambda n: _log1p(n, n[0]),
     "Xlogy": _unless_zero(lambda n: n("Multiply", n[0], n("Log", n[1]))),

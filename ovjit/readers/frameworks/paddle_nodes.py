@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.readers import matrices, special
+from ovjit.readers.factorization import determinant
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.rows import Rule
 
@@ -119,9 +121,48 @@ def _generate_proposals(n: OnnxNode) -> list[Output]:
     return [rois, n.unsqueeze(kept, [1]), counts]
 
 
+def _nms(n: OnnxNode) -> Output:
+    """The places of the boxes that are kept. Boxes come in the order of their scores."""
+    boxes = n.unsqueeze(n[0], [0])
+    count = n.dim_of(n[0], 0)
+    scores = n.reshape(n.convert(n("Negative", n.upto(count)), n.dtype(boxes)), [1, 1, -1])
+    threshold = float(n.required("threshold"))
+    found = n(
+        "NonMaxSuppression", boxes, scores, n.scalar(count), threshold, float(-np.inf),
+        sort_result_descending=True, output_type="i64", opset=9,
+    )  # fmt: skip
+    return n.squeeze(n.slice(found, 1, 2, 3), [1])
+
+
+def _unique(n: OnnxNode) -> list[Output]:
+    """The values, and their first places, the place of each element's value, and counts."""
+    kind = "i32" if n.attr("dtype", "int64") == "int32" else "i64"
+    axes = [n.const(np.int64(axis)) for axis in n.attr("axis", [])]
+    return n.all("Unique", n[0], *axes, sorted=True, index_element_type=kind, count_element_type=kind)
+
+
+def _deformable(n: OnnxNode) -> Output:
+    strides, pads, dilations = (n.required(name) for name in ("strides", "paddings", "dilations"))
+    return n(
+        "DeformableConvolution", n[0], n[1], n[2], *n.inputs[3:], strides=strides, dilations=dilations,
+        pads_begin=pads[:2], pads_end=pads[-2:], group=n.required("groups"),
+        deformable_group=n.required("deformable_groups"), bilinear_interpolation_pad=True, opset=8,
+    )  # fmt: skip
+
+
 #: The operators, by their names in the domain.
 LEFT: Mapping[str, Rule] = {
     "rnn": _of_lists(_recurrent),
     "matrix_nms": _matrix_nms,
     "generate_proposals": _generate_proposals,
+    "nms": _nms,
+    "unique": _unique,
+    "deformable_conv": _deformable,
+    "floor_divide": lambda n: n("Divide", n[0], n[1], m_pythondiv=True),
+    "digamma": special.in_f64(special.digamma),
+    "lgamma": special.in_f64(special.log_gamma),
+    "erfinv": special.in_f64(special.erf_inverse),
+    "i0": special.in_f64(lambda n, x: special.bessel_i(n, x, 0, False)),
+    "det": lambda n: determinant(n, n[0]),
+    "inverse": lambda n: matrices.inverse(n, n[0]),
 }

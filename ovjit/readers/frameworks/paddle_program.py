@@ -15,7 +15,7 @@ from typing import Any
 import paddle  # type: ignore[import-not-found]
 import paddle2onnx  # type: ignore[import-not-found]
 from paddle_operators import RULES  # type: ignore[import-not-found]
-from paddle_operators.left import LEFT, Left, left, put_back  # type: ignore[import-not-found]
+from paddle_operators.left import LEFT, ONLY_LEFT, Left, left, put_back  # type: ignore[import-not-found]
 
 
 def replaced(program: Any) -> tuple[bool, list[Left]]:
@@ -40,6 +40,7 @@ def _replaced_in(block: Any, rows: list[Left] | None) -> bool:
             found |= _apart(op)
         name = op.name().removeprefix("pd_op.")
         stays, rule = name in LEFT and LEFT[name](op), RULES.get(name)
+        stays &= rows is not None or name in ONLY_LEFT
         if not stays and rule is None:
             continue
         pir.set_insertion_point(op)

@@ -153,6 +153,14 @@ def _grown(x):
     return y
 
 
+def _listed(x):
+    """The last element of a list of two, and how many there are."""
+    first = paddle.zeros([1], "int64")
+    values = paddle.tensor.array_write(x, first, paddle.tensor.create_array("float32"))
+    values = paddle.tensor.array_write(x * 2, first + 1, values)
+    return paddle.tensor.array_read(values, first + 1), paddle.tensor.array_length(values)
+
+
 class Shared(paddle.nn.Layer):
     """A normalization is used twice."""
 
@@ -210,6 +218,32 @@ def left_operators() -> dict:
         "lstm": (Recurrent(paddle.nn.LSTM), f(4, 5, 3), lengths),
         "gru": (Recurrent(paddle.nn.GRU), f(4, 5, 3), lengths),
         "rnn": (Recurrent(paddle.nn.SimpleRNN), f(4, 5, 3), lengths),
+        "nms": (lambda x, s: ops.nms(x, 0.3, s), boxes, np.arange(48, dtype=np.float32)),
+        "unique": (
+            lambda x: paddle.unique(x, return_index=True, return_inverse=True, return_counts=True),
+            rng.integers(-4, 4, 20) << 40,
+        ),
+        "rows": (lambda x: paddle.unique(x, axis=0), rng.integers(0, 2, (9, 2))),
+        "quotients": (
+            lambda x, y: (x // y, x / y, paddle.divide(x, y)),
+            np.array([2**40 + 1, -(2**35) - 3, 7, -9]),
+            np.array([3, 7, -2, 4]),
+        ),
+        "deformed": (
+            lambda x, o, w: ops.deform_conv2d(x, o, w, stride=2, padding=1),
+            f(1, 4, 7, 7),
+            f(1, 18, 4, 4),
+            f(3, 4, 3, 3),
+        ),
+        "rolled": (lambda x: paddle.roll(x, 2), f(3, 4)),
+        "expanded": (paddle.expand_as, f(1, 3), f(4, 3)),
+        "shifted": (lambda x: paddle.nn.functional.temporal_shift(x, 2, 0.25), f(4, 8, 3, 3)),
+        "gamma": (lambda x: (paddle.digamma(x), paddle.lgamma(x)), abs(f(3, 4)) * 9),
+        "bessel": (lambda x: (paddle.i0(x), paddle.erfinv(paddle.tanh(x))), f(3, 4) * 2),
+        "inverse": (
+            lambda x: (paddle.inverse(x), paddle.linalg.det(x)),
+            f(2, 4, 4) + 4 * np.eye(4, dtype=np.float32),
+        ),
     }
 
 
@@ -221,6 +255,8 @@ def check_left_operators() -> None:
         layer = function if isinstance(function, paddle.nn.Layer) else layer_of(function, len(inputs))
         for is_open in (False, True):
             check_layer(layer, inputs, want, is_open)
+    x = np.ones((2, 3), np.float32)
+    check_layer(One(_listed), [x], [x * 2, np.array([2])], True)
     kept, *inputs = left_operators()["matrix_nms"]
     branch = Two(
         lambda x, s: paddle.static.nn.cond(

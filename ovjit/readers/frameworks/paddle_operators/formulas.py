@@ -128,6 +128,14 @@ FORMULAS: dict[str, Callable[..., Any]] = {
 }
 
 
+def _quotient(op: Any) -> Any:
+    """Paddle's quotient of integers is an f32, also where its program declares an integer."""
+    x, y = op.operands_source()
+    if "int" not in str(x.dtype):
+        return None
+    return paddle.divide(paddle.cast(x, "float32"), paddle.cast(y, "float32"))
+
+
 RULES: dict[str, Rule] = {
     **{name: _of_numbers(function) for name, function in FORMULAS.items()},
     "leaky_relu": _leaky_relu,
@@ -140,4 +148,5 @@ RULES: dict[str, Rule] = {
     "bilinear": _bilinear,
     "fmax": _other_than_nan(paddle.maximum),
     "fmin": _other_than_nan(paddle.minimum),
+    "divide": _quotient,
 }

@@ -210,6 +210,30 @@ def _affine_grid(op: Any) -> Any:
     return paddle.reshape(made, [-1, *size[2:], len(grid)])
 
 
+def _shifted_in_time(op: Any) -> Any:
+    """The exporter refuses open sizes."""
+    x, attrs = op.operand_source(0), op.attrs()
+    last = attrs["data_format"][-1] == "C"
+    y = paddle.transpose(x, [0, 3, 1, 2]) if last else x
+    if min(x.shape) >= 0:
+        return None
+    steps, (_, count, *image) = attrs["seg_num"], sizes_of(y)
+    rows = paddle.reshape(y, [-1, steps, count, *image])
+    first, second = (
+        int(count * share)
+        if isinstance(count, int)
+        else paddle.cast(paddle.cast(count, "float32") * share, "int64")
+        for share in (attrs["shift_ratio"], attrs["shift_ratio"] * 2)
+    )
+    past = paddle.slice(rows, [1, 2], [0, 0], [steps - 1, first])
+    coming = paddle.slice(rows, [1, 2], [1, first], [steps, second])
+    nothing = [paddle.zeros_like(paddle.slice(part, [1], [0], [1])) for part in (past, coming)]
+    parts = [paddle.concat([nothing[0], past], axis=1), paddle.concat([coming, nothing[1]], axis=1)]
+    made = paddle.concat([*parts, paddle.slice(rows, [2], [second], [count])], axis=2)
+    made = paddle.reshape(made, sizes_of(y))
+    return paddle.transpose(made, [0, 2, 3, 1]) if last else made
+
+
 RULES: dict[str, Rule] = {
     "pool2d": _pool,
     "pool3d": _pool,
@@ -229,4 +253,5 @@ RULES: dict[str, Rule] = {
     "channel_shuffle": _shuffled,
     "affine_grid": _affine_grid,
     "deformable_conv": _deformed,
+    "temporal_shift": _shifted_in_time,
 }

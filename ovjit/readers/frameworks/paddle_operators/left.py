@@ -37,14 +37,28 @@ def _has_lengths_or_is_plain(op: Any) -> bool:
     return op.operand_source(op.num_operands() - 2).initialized() or op.attrs()["mode"].startswith("RNN")
 
 
+def _has_integers(op: Any) -> bool:
+    """The exporter computes quotients of integers in f32."""
+    return "int" in str(op.operand_source(0).dtype)
+
+
+def _has_open_filters(op: Any) -> bool:
+    """The exporter needs the sizes of filters, of offsets and of the result."""
+    return min(op.operand_source(1).shape + op.operand_source(2).shape + op.result(0).shape) < 1
+
+
 def _always(op: Any) -> bool:
     return True
 
 
 #: Operator -> where it stays.
 LEFT: dict[str, Callable[[Any], bool]] = {
-    "rnn": _has_lengths_or_is_plain, "matrix_nms": _always, "generate_proposals": _always,
+    "rnn": _has_lengths_or_is_plain, "floor_divide": _has_integers, "deformable_conv": _has_open_filters,
+    **dict.fromkeys("matrix_nms generate_proposals nms unique".split(), _always),
+    **dict.fromkeys("digamma lgamma erfinv i0 det inverse".split(), _always),
 }  # fmt: skip
+#: Those that are refused in branches and loops; others are the exporter's there.
+ONLY_LEFT = {"rnn", "matrix_nms", "generate_proposals"}
 
 
 def left(op: Any, place: int) -> tuple[Left, list[Any]]:
@@ -64,14 +78,16 @@ def left(op: Any, place: int) -> tuple[Left, list[Any]]:
         one = result.is_dense_tensor_type()
         made.append(standing(result) if one else [standing(part) for part in _taken(result)])
         counts.append(len(names) - first)
-    attributes = {key: value for key, value in op.attrs().items() if _is_plain(value)}
+    attributes = {key: _plain(value) for key, value in op.attrs().items()}
+    attributes = {key: value for key, value in attributes.items() if value is not None}
     attributes |= {"operands": [len(group) for group in groups], "results": counts}
     operands = [paddle.assign(value) for group in groups for value in group]
     return Left(op.name().removeprefix("pd_op."), attributes, operands, names), made
 
 
 def _tensors(value: Any) -> list[Any]:
-    """The tensors of an operand. States of random numbers, of u8, are none: the exporter has no such constants."""
+    """The tensors of an operand: none of u8, which are states of random numbers. The exporter has no such
+    constants."""
     if not value.initialized() or value.is_dense_tensor_type() and value.dtype == paddle.uint8:
         return []
     return [value] if value.is_dense_tensor_type() else parts_of(value)
@@ -86,10 +102,13 @@ def _taken(result: Any) -> list[Any]:
     return [places.get(i, next(iter(places.values()))) for i in range(max(places, default=-1) + 1)]
 
 
-def _is_plain(value: Any) -> bool:
-    values = value if isinstance(value, (list, tuple)) else [value]
-    listed = (int, float) if values is value else (bool, int, float, str)
-    return bool(values) and all(type(each) in listed for each in values)
+def _plain(value: Any) -> Any:
+    """An attribute as ONNX can have it, types by their names; else None."""
+    if isinstance(value, paddle.dtype):
+        return str(value).rpartition(".")[2]
+    listed = isinstance(value, (list, tuple))
+    values, kinds = (value, (int, float)) if listed else ([value], (bool, int, float, str))
+    return value if values and all(type(each) in kinds for each in values) else None
 
 
 def put_back(path: str, rows: list[Left], outputs: int) -> None:

@@ -166,6 +166,27 @@ def _crop(op: Any) -> Any:
     return paddle.slice(x, [*range(len(shape))], offsets, ends)
 
 
+def _rolled(op: Any) -> Any:
+    """The exporter refuses open sizes where all elements are rolled as one row."""
+    x, shift = op.operand_source(0), constant_of(op.operand_source(1))
+    if op.attrs()["axis"] or shift is None or min(x.shape, default=0) >= 0:
+        return None
+    return paddle.reshape(paddle.roll(paddle.reshape(x, [-1]), shift, [0]), sizes_of(x))
+
+
+def _expanded_as(op: Any) -> Any:
+    """The exporter takes the sizes of the other tensor to be known."""
+    x, y = op.operands_source()
+    if not y.initialized() or min(y.shape, default=0) >= 0:
+        return None
+    return paddle.expand(x, paddle.shape(y))
+
+
+def _count_of_list(op: Any) -> Any:
+    """The exporter gives it no dimension."""
+    return paddle.reshape(paddle._C_ops.array_length(op.operand_source(0)), [1])
+
+
 RULES: dict[str, Rule] = {
     "flip": _flip,
     "split": _split,
@@ -182,4 +203,7 @@ RULES: dict[str, Rule] = {
     "index_add_": _index_add,
     "crop": _crop,
     "masked_select": lambda op: paddle.gather_nd(op.operand_source(0), paddle.nonzero(op.operand_source(1))),
+    "roll": _rolled,
+    "expand_as": _expanded_as,
+    "array_length": _count_of_list,
 }
