@@ -296,7 +296,7 @@ def places(n: JaxNode, start: Output, size: Any, dim: Any) -> Output:
 primitives({
     "transpose": lambda n: n.transpose(n[0], [int(p) for p in n.params["permutation"]]),
     "concatenate": lambda n: n.concat(n.inputs, int(n.params["dimension"])),
-    "tile": lambda n: n("Tile", n[0], [int(r) for r in n.params["reps"]]),
+    "tile": lambda n: n("Tile", n[0], n.lengths(n.params["reps"])),
     "split": lambda n: n.all("VariadicSplit", n[0], int(n.params["axis"]), n.lengths(n.params["sizes"])),
     "dim_as_value": lambda n: n.convert(n.length(n.params["dim"]), n.out().dtype),
 })  # fmt: skip

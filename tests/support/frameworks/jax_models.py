@@ -545,6 +545,11 @@ OF_ANY_SIZE: dict[str, tuple[Callable[..., Any], str, list[tuple[int, ...]]]] = 
         "b, c",
         [(4, 5), (6, 3)],
     ),
+    "copies": (
+        lambda x: (jnp.tile(x[:1], (x.shape[0], 2)), jnp.tile(x, (x.shape[1], x.shape[0] + 1))),
+        "b, c",
+        [(4, 5), (6, 3)],
+    ),
     "running": (
         lambda x: (lax.cumprod(x, 0), lax.cummax(x, 1), lax.cumlogsumexp(x, 0, reverse=True)),
         "b, c",
