@@ -151,6 +151,30 @@ def test_shapes_that_are_set_leave_the_layout_of_the_model(tmp_path: Path) -> No
     assert counts[0] == counts[1]
 
 
+def test_places_and_cuts_beside_openvino(tmp_path: Path) -> None:
+    """Places outlive the name of their model. Inputs that no output needs stay when outputs are chosen."""
+    path = chain(tmp_path)
+    found = []
+    for package, front in zip((ov, openvino), front_ends(), strict=True):
+        lasting = [*front.load(path).get_inputs(), *front.load(path).get_outputs()]
+        told: list[Any] = [(place.get_names(), place.is_input(), place.is_output()) for place in lasting]
+        loaded = front.load(path)
+        inside = loaded.get_place_by_tensor_name("r")
+        told.append(str(loaded.get_element_type(inside) == package.Type.f32))
+        for cut in ("outputs", "subgraph", "nothing"):
+            loaded = front.load(path)
+            inside = loaded.get_place_by_tensor_name("r")
+            if cut == "subgraph":
+                loaded.extract_subgraph(loaded.get_inputs(), [inside])
+            else:
+                loaded.override_all_outputs([inside] if cut == "outputs" else [])
+            model = front.convert(loaded)
+            told.append([sorted(port.get_names()) for port in (*model.inputs, *model.outputs)])
+        found.append(told)
+    assert found[0] == found[1]
+    assert found[0][-2] == [["x"], ["y"], ["r"]]
+
+
 def test_outputs_of_convert_model(tmp_path: Path) -> None:
     """A tensor inside, in the file's layout: OpenVINO takes outputs of the model alone. A model that is read
     has no name for a tensor in another layout, as there."""

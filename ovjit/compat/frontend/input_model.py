@@ -28,24 +28,25 @@ class Place:
     Where a place is asked for that is not there, or not the only one of its kind, the answer is None.
     """
 
-    __slots__ = ("_index", "_kind", "_of")
+    __slots__ = ("_index", "_kind", "_model", "_of")
 
-    def __init__(self, kind: str, of: Any, index: int = 0):
+    def __init__(self, kind: str, of: Any, index: int = 0, model: Any = None):
         self._kind = kind  # "tensor", "operation", "input" or "output"
         self._of = of  # an operation; of a tensor, the operation whose output `index` it is
         self._index = index
+        self._model = model  # stays as long as the place: operations do not keep what takes their results
 
     @classmethod
-    def _tensor(cls, output: Output) -> Place:
-        return cls("tensor", output._node, output._index)
+    def _tensor(cls, output: Output, model: Any = None) -> Place:
+        return cls("tensor", output._node, output._index, model)
 
     # -- what a model tells: other graphs have places that answer these otherwise ----------------------------
 
     def _place(self, kind: str, of: Any, index: int = 0) -> Place:
-        return Place(kind, of, index)
+        return Place(kind, of, index, self._model)
 
     def _tensor_of(self, data: Any) -> Place:
-        return Place._tensor(data)
+        return Place._tensor(data, self._model)
 
     def _inputs(self) -> Sequence[Any]:
         """What the operation takes, None for inputs that are left out."""
@@ -241,20 +242,22 @@ class InputModel:
 
     def get_inputs(self) -> list[Place]:
         """The inputs."""
-        return [Place._tensor(p.output(0)) for p in self._model.get_parameters()]
+        return [Place._tensor(p.output(0), self) for p in self._model.get_parameters()]
 
     def get_outputs(self) -> list[Place]:
         """The tensors that are outputs."""
-        return [Place._tensor(r.input_value(0)) for r in self._model.get_results()]
+        return [Place._tensor(r.input_value(0), self) for r in self._model.get_results()]
 
     def get_place_by_tensor_name(self, tensor_name: str) -> Place | None:
         """The tensor of a name, or None."""
-        return next((Place._tensor(o) for o in self._tensors() if tensor_name in o._tensor._names), None)
+        named = (o for o in self._tensors() if tensor_name in o._tensor._names)
+        return next((Place._tensor(o, self) for o in named), None)
 
     def get_place_by_operation_name(self, operation_name: str) -> Place | None:
         """The operation of a name, or None."""
         nodes = (n for n in self._model._walk() if not isinstance(n, Result))
-        return next((Place("operation", n) for n in nodes if n.get_friendly_name() == operation_name), None)
+        named = (n for n in nodes if n.get_friendly_name() == operation_name)
+        return next((Place("operation", n, model=self) for n in named), None)
 
     def get_place_by_operation_name_and_input_port(
         self, operation_name: str, input_port_index: int
@@ -290,12 +293,13 @@ class InputModel:
         self._set(place, None, type)
 
     def get_element_type(self, place: Place) -> Type:
-        """The element type of an input or output of the model; of what is between them it is dynamic, as
-        that is not settled before the conversion."""
+        """The element type of an input or output of the model. Of what is between them it is dynamic where a
+        file does not state it: that is not settled before the conversion."""
         data = data_of(place)
         if isinstance(data._node, Parameter):
             return data._node.get_element_type()
-        return data.get_element_type() if Place._tensor(data).is_output() else Type.dynamic
+        stated = self._places is not self._read or Place._tensor(data).is_output()
+        return data.get_element_type() if stated else Type.dynamic
 
     def set_tensor_value(self, place: Place, value: np.ndarray) -> None:
         """Put a constant in the place of a tensor."""
@@ -320,6 +324,7 @@ class InputModel:
     def cut_and_add_new_output(self, place: Place, new_name: str = "") -> None:
         """Make a tensor an output, the only one that is left of what follows it."""
         self.override_all_outputs([place])
+        self._drop_unused()
         if new_name:
             data_of(place)._tensor._names = {new_name}
 
@@ -338,7 +343,7 @@ class InputModel:
                 self._model.remove_result(result)
 
     def override_all_outputs(self, outputs: Sequence[Place]) -> None:
-        """Let these tensors be the outputs, in this order."""
+        """Let these tensors be the outputs, in this order. The inputs stay, also those that none needs."""
         wanted = [data_of(place) for place in outputs]
         have: dict[Output, list[Result]] = {}
         for result in self._model.get_results():
@@ -346,7 +351,7 @@ class InputModel:
             self._model.remove_result(result)
         kept = [have[output].pop(0) if have.get(output) else Result._of(output) for output in wanted]
         self._model.add_results(kept)
-        self._drop_unused()
+        self._follow()
 
     def override_all_inputs(self, inputs: Sequence[Place]) -> None:
         """Let these tensors be the inputs, in this order. GeneralFailure if the model needs others too."""
@@ -366,7 +371,7 @@ class InputModel:
                 f"Unexpected number of inputs after override_all_inputs: the model needs {len(needed)}, "
                 f"{len(given)} are given"
             )
-        self._model._parameters[:] = [p for p in dict.fromkeys(chosen) if p in needed]
+        self._model._parameters[:] = dict.fromkeys(chosen)
 
     def extract_subgraph(self, inputs: Sequence[Place], outputs: Sequence[Place]) -> None:
         """Keep what is between these tensors."""
@@ -477,4 +482,4 @@ def _cuts(place: Place) -> list[Place]:
     """Where a model is cut to make a place an input: before all of an operation's inputs."""
     if place is None or place._kind != "operation":
         return [place]
-    return [Place("input", place._of, i) for i in range(len(place._of._inputs))]
+    return [place._place("input", place._of, i) for i in range(len(place._of._inputs))]
