@@ -157,7 +157,7 @@ def _updates(n: JaxNode, given: Output, coordinates: Sequence[Output], shape: Se
 #: How updates are combined with the elements that they update.
 JOINED = {"scatter": "none", "scatter-add": "sum", "scatter_add": "sum", "scatter-mul": "prod",
           "scatter_mul": "prod", "scatter-min": "min", "scatter_min": "min", "scatter-max": "max",
-          "scatter_max": "max"}  # fmt: skip
+          "scatter_max": "max", "scatter-sub": "sum", "scatter_sub": "sum"}  # fmt: skip
 
 
 def _joined_number(n: JaxNode, operand: Output, updates: Output) -> Output:
@@ -177,6 +177,8 @@ def _joined_number(n: JaxNode, operand: Output, updates: Output) -> Output:
 def scatter(n: JaxNode) -> Any:
     """Updates beyond the operand are dropped: they go to a row behind it that is cut off again."""
     numbers, operand, updates = n.params["dimension_numbers"], n[0], n[2]
+    if n.op_type in ("scatter-sub", "scatter_sub"):
+        updates = n("Subtract", n.like(updates, 0), updates)
     shape, batches = n.dims(operand), list(numbers.operand_batching_dims)
     dropped, result = list(numbers.inserted_window_dims), n.dims(updates)
     offsets = list(numbers.update_window_dims)

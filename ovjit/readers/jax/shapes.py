@@ -57,6 +57,13 @@ def stack(n: JaxNode) -> Any:
     return n.concat([n.unsqueeze(value, [axis]) for value in n.inputs], axis)
 
 
+@primitive("unstack")
+def unstack(n: JaxNode) -> list[Output]:
+    axis = int(n.params["axis"])
+    parts = n.all("Split", n[0], n.const(axis), num_splits=len(n.eqn.outvars))
+    return [n.squeeze(part, [axis]) for part in parts]
+
+
 @primitive("slice")
 def slice_(n: JaxNode) -> Any:
     """Axes that are taken whole are left out."""
