@@ -23,7 +23,7 @@ from ovjit.compat.frontend.failures import (
 )
 from ovjit.compat.frontend.in_memory import FRAMEWORKS as OBJECTS
 from ovjit.compat.frontend.in_memory import framework_of_object, read_object
-from ovjit.compat.frontend.input_model import InputModel, Place
+from ovjit.compat.frontend.input_model import InputModel, Place, TensorFlowInputModel
 from ovjit.compat.frontend.onnx_model import OnnxInputModel
 from ovjit.compat.frontend.pytorch.conversions import is_of_torch
 from ovjit.errors import ModelError, OvjitError, no_such_constructor, no_such_form
@@ -98,7 +98,8 @@ class FrontEnd:
             return self._load_onnx(given, bool(enable_mmap))
         if self._name == "tflite":
             return InputModel(read, lambda: self._count, lambda: self._plain(files[0], bool(enable_mmap)))
-        return InputModel(read, lambda: self._count)
+        model = TensorFlowInputModel if self._name == "tf" else InputModel
+        return model(read, lambda: self._count)
 
     def _load_onnx(self, path: Any, use_mmap: bool) -> InputModel:
         from ovjit.readers.onnx.reader import opened, read_opened

@@ -205,6 +205,9 @@ class InputModel:
     """A model that was loaded and not yet converted. Its file was read; what of its operations cannot be
     converted is an error of `convert`, or of whatever else needs them."""
 
+    #: Whether inputs are kept that the model needs and that were not chosen.
+    _adds_inputs = False
+
     def __init__(
         self,
         read: Callable[[], Model],
@@ -354,7 +357,8 @@ class InputModel:
         self._follow()
 
     def override_all_inputs(self, inputs: Sequence[Place]) -> None:
-        """Let these tensors be the inputs, in this order. GeneralFailure if the model needs others too."""
+        """Let these tensors be the inputs, in this order. If the model needs others too, they follow in a
+        model of TensorFlow's; in others it is a GeneralFailure."""
         given = [port for place in inputs for port in _cuts(place)]
         chosen = []
         for place in given:
@@ -366,12 +370,12 @@ class InputModel:
                 chosen.append(self._model._parameters[-1])
         self._drop_unused()
         needed = self._model.get_parameters()
-        if {*needed} - {*chosen}:
+        if {*needed} - {*chosen} and not self._adds_inputs:
             raise GeneralFailure(
                 f"Unexpected number of inputs after override_all_inputs: the model needs {len(needed)}, "
                 f"{len(given)} are given"
             )
-        self._model._parameters[:] = dict.fromkeys(chosen)
+        self._model._parameters[:] = dict.fromkeys([*chosen, *needed])
 
     def extract_subgraph(self, inputs: Sequence[Place], outputs: Sequence[Place]) -> None:
         """Keep what is between these tensors."""
@@ -476,6 +480,17 @@ class InputModel:
         needed = set(Model._walk_from(ends))
         self._model._parameters[:] = [p for p in self._model._parameters if p in needed]
         self._follow()
+
+
+class TensorFlowInputModel(InputModel):
+    """A model of TensorFlow's, whose tensors have names with the number of an operation's output."""
+
+    _adds_inputs = True
+
+    def get_place_by_tensor_name(self, tensor_name: str) -> Place | None:
+        """The tensor of a name, or the first output of the operation of that name, or None."""
+        found = super().get_place_by_tensor_name(tensor_name)
+        return super().get_place_by_tensor_name(f"{tensor_name}:0") if found is None else found
 
 
 def _cuts(place: Place) -> list[Place]:

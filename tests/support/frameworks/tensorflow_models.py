@@ -933,6 +933,36 @@ def ports_of_a_frozen_graph(folder: Path) -> None:
     assert [port.get_any_name() for port in ov.convert_model(folder / "three.pb").outputs] == [
         port.get_any_name() for port in openvino.convert_model(folder / "three.pb").outputs
     ]
+    told = [edited(package, folder / "three.pb") for package in PACKAGES]
+    assert told[0] == told[1], told
+
+
+def edited(package: Any, path: Path) -> list[Any]:
+    """Ports after edits of places, which have the names of operations or of their outputs."""
+    front = package.frontend.FrontEndManager().load_by_framework("tf")
+
+    def outputs(model: Any) -> None:
+        model.set_partial_shape(model.get_place_by_tensor_name("a:0"), package.PartialShape([2, 3]))
+        model.override_all_outputs([model.get_place_by_tensor_name("u")])
+
+    def inputs(model: Any) -> None:
+        model.override_all_inputs([model.get_place_by_tensor_name("c:0")])
+
+    def part(model: Any) -> None:
+        model.extract_subgraph(model.get_inputs(), [model.get_place_by_tensor_name("w:0")])
+
+    told: list[Any] = []
+    for edit in (outputs, inputs, part):
+        model = front.load(str(path))
+        assert model.get_place_by_tensor_name("none") is None
+        edit(model)
+        made = front.convert(model)
+        shapes = [(port.get_any_name(), str(port.get_partial_shape())) for port in made.inputs]
+        first = [shape for shape in shapes if edit is not inputs or shape[0] == "c:0"]
+        told.append(
+            [len(shapes), shapes[0][0] == "c:0", sorted(first), [p.get_any_name() for p in made.outputs]]
+        )
+    return told
 
 
 def meta_graphs(folder: Path) -> None:
