@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 import ovjit.torch  # noqa: E402  (torch may be missing)
 
 from bench.torch_compile import difference  # noqa: E402
-from ovjit.compat.frontend.pytorch.torchdynamo import frozen, partition  # noqa: E402
+from ovjit.compat.frontend.pytorch.torchdynamo import backend, frozen, partition  # noqa: E402
 
 SEED = 20261122
 CONFIG = {"config": {"INFERENCE_PRECISION_HINT": "f32"}}
@@ -111,6 +111,36 @@ def test_weights_that_change_often_become_inputs() -> None:
     for _ in range(frozen.CALM + 1):
         close(call([x, weight])[0], x * weight)
     assert made == [[1]] * frozen.FEW_CHANGES + [[], [1]]
+
+
+def test_a_tensor_that_a_module_replaces_becomes_an_input(monkeypatch) -> None:
+    """Two sizes and a cache that is an input of the second: no more graphs are compiled."""
+    made = []
+    compile_part = backend._by_parts
+
+    def counted(*given):
+        made.append(given)
+        return compile_part(*given)
+
+    class Cached(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(4, 4)
+            self.kept = torch.zeros(1, 4)
+
+        def forward(self, x):
+            self.kept = torch.cat([self.kept, self.linear(x)])
+            return self.kept.softmax(0)
+
+    monkeypatch.setattr(backend, "_by_parts", counted)
+    module = Cached()
+    eager = copy.deepcopy(module)
+    compiled = torch.compile(module, backend="openvino", options=CONFIG)
+    with torch.no_grad():
+        for _ in range(8):
+            x = torch.randn(1, 4)
+            close(compiled(x), eager(x))
+    assert len(made) <= 3
 
 
 def test_a_module_is_evaluated_between_steps_of_training() -> None:

@@ -23,9 +23,12 @@ _pointer, _version = methodcaller("data_ptr"), attrgetter("_version")
 
 
 class _State(NamedTuple):
-    """A compiled graph, and the weights that it was compiled with: where they are, how often PyTorch counted
-    a write to them, views of a few of their bytes, and what these were. `kept` keeps them alive."""
+    """A compiled graph, and the weights that it was compiled with: their places among the arguments, where
+    they are, how often PyTorch counted a write to them, views of a few of their bytes, and what these were.
+    `picked` takes them out of the arguments, `kept` keeps them alive."""
 
+    places: list[int]
+    picked: Callable[[Any], Sequence[Any]]
     pointers: list[int]
     versions: list[int]
     spots: list[Any]
@@ -40,48 +43,53 @@ class Frozen:
     `places` are those arguments. Each call looks at them: where one is another tensor or has been written
     to, the graph is compiled anew by `make`. PyTorch does not count what is written to `tensor.data`: that is
     seen by a few of the bytes. It counts no writes to tensors of inference mode: these stay inputs.
-    `make({})` gives the graph that takes all weights as inputs. It is called while weights change often, as
-    in training.
+    Buffers and attributes that the module puts in the place of others, such as a cache that grows, are inputs
+    from the first time on. `make({})` gives the graph that takes all weights as inputs. It is called while
+    weights change often, as in training.
     """
 
     _boxed_call = True  # for aot_autograd: all arguments come in one list
 
     def __init__(self, places: list[int], make: Callable[[Mapping[int, Any]], Callable[[Any], list[Any]]]):
-        self.places, self.make = places, make
-        self._weights = _picked(places)
-        self._state: _State | None = None
+        self.make = make
+        self._state = _State(places, _picked(places), [], [], [], b"", _never, ())
         self._changes = 0
         self._calm = 0
         self._open: Callable[[Any], list[Any]] | None = None
 
     def __call__(self, arguments: Any) -> list[Any]:
-        weights, state = self._weights(arguments), self._state
+        state = self._state
+        weights = state.picked(arguments)
         pointers = list(map(_pointer, weights))
         try:
             versions = list(map(_version, weights))
         except RuntimeError:
             versions = _counted(weights)
         if (
-            state is None
-            or pointers != state.pointers
+            pointers != state.pointers
             or versions != state.versions
             or b"".join(state.spots) != state.contents
         ):
-            state = self._made(weights, pointers, versions)
+            state = self._made(state, arguments)
         return state.call(arguments)
 
-    def _made(self, weights: Sequence[Any], pointers: list[int], versions: list[int]) -> _State:
+    def _made(self, old: _State, arguments: Any) -> _State:
         """The graph compiled with these weights. Two threads may compile it at once: each calls its own."""
+        moved = _replaced(old, arguments)
+        places = [place for place in old.places if place not in moved]
+        picked = _picked(places) if moved else old.picked
+        weights = picked(arguments)
+        pointers, versions = list(map(_pointer, weights)), _counted(weights)
         spots = _spots(weights)
         contents = b"".join(spots)
         self._changes += 1
         if self._changes <= FEW_CHANGES:
-            pairs = zip(self.places, weights, strict=True)
+            pairs = zip(places, weights, strict=True)
             call = self.make({place: weight for place, weight in pairs if not weight.is_inference()})
         else:
             self._open = self._open or self.make({})
             self._calm, call = CALM, self._patient
-        self._state = state = _State(pointers, versions, spots, contents, call, weights)
+        self._state = state = _State(places, picked, pointers, versions, spots, contents, call, weights)
         return state
 
     def _patient(self, arguments: Any) -> list[Any]:
@@ -89,15 +97,35 @@ class Frozen:
         assert self._open is not None
         self._calm -= 1
         if self._calm <= 0:
-            self._changes, self._state = 0, None
+            self._changes, self._state = 0, self._state._replace(pointers=[])
         return self._open(arguments)
+
+
+def _never(arguments: Any) -> list[Any]:
+    raise AssertionError("the graph is not compiled yet")
 
 
 def _picked(places: list[int]) -> Callable[[Any], Sequence[Any]]:
     if len(places) > 1:
         return itemgetter(*places)
+    if not places:
+        return lambda arguments: ()
     place = places[0]
     return lambda arguments: (arguments[place],)
+
+
+def _replaced(old: _State, arguments: Any) -> set[int]:
+    """The places where another tensor has come, but for parameters: what sets those is seldom the graph."""
+    import torch
+
+    if not old.pointers:
+        return set()
+    given = zip(old.places, old.picked(arguments), old.pointers, strict=True)
+    return {
+        place
+        for place, tensor, pointer in given
+        if tensor.data_ptr() != pointer and not isinstance(tensor, torch.nn.Parameter)
+    }
 
 
 def _counted(tensors: Sequence[Any]) -> list[int]:
