@@ -756,6 +756,34 @@ def test_gradients_of_convolutions(name, dynamic) -> None:
         close(got, wanted, 1e-3)
 
 
+#: Functions of a matrix whose forward or backward operators PyTorch does not decompose.
+WHOLE = {
+    "fake quantization by channel": lambda x: torch.fake_quantize_per_channel_affine(
+        x, torch.tensor([0.1, 0.02, 0.3]), torch.tensor([0, 3, -7], dtype=torch.int32), 1, -8, 7
+    ),
+    "weight norm": lambda x: torch._weight_norm(x, x[:1].sin(), 1),
+    "weight norm over all": lambda x: torch._weight_norm(x, x[0, 0], -1),
+}
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("name", WHOLE)
+def test_gradients_of_whole_operators(name, dynamic) -> None:
+    function = WHOLE[name]
+    compiled = torch.compile(
+        function, backend="openvino", options={"aot_autograd": True, **CONFIG}, dynamic=dynamic
+    )
+    given = torch.randn(5, 3)
+    made = []
+    for call in (compiled, function):
+        x = given.clone().requires_grad_()
+        result = call(x)
+        (result * torch.arange(15).view(5, 3)).sum().backward()
+        made.append((result, x.grad))
+    close(made[0][0], made[1][0])
+    close(made[0][1], made[1][1], 1e-4)
+
+
 def test_autocast_in_training() -> None:
     """PyTorch's graph says bf16 of statistics that its operator gives in f32."""
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU())

@@ -195,7 +195,22 @@ def norm_except_dim(n: Call, x: Output, pow: Any = 2, dim: int = 0) -> Any:
 @aten("_weight_norm", "_weight_norm_interface")
 def weight_norm(n: Call, x: Output, g: Output, dim: int = 0) -> Any:
     """v * g / |v|, the norm over all axes but one; -1 is no axis, so that it is over all"""
-    axes = [i for i in range(n.rank(x)) if dim == -1 or i != n.axis(dim, n.rank(x))]
-    size = n("ReduceL2", x, axes, keep_dims=True)
+    size = n("ReduceL2", x, _all_but(n, x, dim), keep_dims=True)
     out = n("Multiply", x, n("Divide", g, size))
     return [out, size] if n.op.endswith("interface") else out
+
+
+@aten("_weight_norm_interface_backward")
+def weight_norm_backward(
+    n: Call, x: Output, saved_v: Output, saved_g: Output, saved_norms: Output, dim: int
+) -> list[Output]:
+    """Gradients of v and g, by the gradient x of v * g / |v|: with u = v / |v| they are
+    (x - u * sum(x * u)) * g / |v| and sum(x * u)."""
+    unit = n("Divide", saved_v, saved_norms)
+    of_g = n("ReduceSum", n("Multiply", x, unit), _all_but(n, x, dim), keep_dims=True)
+    of_v = n("Multiply", n("Subtract", x, n("Multiply", unit, of_g)), n("Divide", saved_g, saved_norms))
+    return [of_v, of_g]
+
+
+def _all_but(n: Call, x: Output, dim: int) -> list[int]:
+    return [i for i in range(n.rank(x)) if dim == -1 or i != n.axis(dim, n.rank(x))]

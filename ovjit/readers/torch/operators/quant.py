@@ -53,13 +53,16 @@ def _within(n: Call, x: Output, scale: Output, zero: Output, ends: tuple[int, in
     return n("LogicalAnd", above, below)
 
 
-@aten("fake_quantize_per_channel_affine")
+@aten("fake_quantize_per_channel_affine", "fake_quantize_per_channel_affine_cachemask")
 def fake_per_channel(
     n: Call, x: Output, scale: Output, zero_point: Output, axis: int, quant_min: int, quant_max: int
-) -> Output:
+) -> Any:
     along = n.axis(axis, n.rank(x))
     s, z = (n.convert(n.along(v, along, n.rank(x)), n.dtype(x)) for v in (scale, zero_point))
-    return fake_quantized(n, x, s, z, quant_min, quant_max)
+    out = fake_quantized(n, x, s, z, quant_min, quant_max)
+    if "cachemask" not in n.op:
+        return out
+    return [out, _within(n, x, s, z, (quant_min, quant_max)) if n.is_used(1) else None]
 
 
 @aten("quantized_decomposed::quantize_per_tensor", "quantized_decomposed::quantize_per_channel",
