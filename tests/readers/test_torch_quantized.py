@@ -216,3 +216,71 @@ def test_modules_of_exported_programs():
     module = torch.export.export(perceptron(), (x,)).module()
     for got, want in results(module, x, x):
         np.testing.assert_allclose(got, want, 1e-5, 1e-6, err_msg=f"seed {SEED}")
+
+
+class RoundedWeights(torch.nn.Module):
+    """A layer that rounds its weights in `forward`, as NNCF's modules and those of training for integers."""
+
+    def __init__(self, shape, axis, ends, layer, normed=False, zero=0):
+        super().__init__()
+        torch.manual_seed(SEED)
+        self.weight = torch.nn.Parameter(torch.randn(shape))
+        others = [i for i in range(len(shape)) if i != axis]
+        steps = min(ends[1] - zero, zero - ends[0])
+        self.register_buffer("scale", self.weight.detach().abs().amax(others) / steps)
+        self.register_buffer("zero", torch.full((shape[axis],), zero, dtype=torch.int32))
+        self.axis, self.ends, self.layer, self.norm = axis, ends, layer, None
+        if normed:
+            self.norm = torch.nn.BatchNorm2d(6)
+            self.norm.weight.data.normal_()
+            self.norm.running_mean.normal_()
+            self.norm.running_var.uniform_(0.5, 2)
+
+    def forward(self, x):
+        ends, rounded = self.ends, torch.fake_quantize_per_channel_affine
+        x = torch.fake_quantize_per_tensor_affine(x, 0.03, 128, 0, 255)
+        y = self.layer(x, rounded(self.weight, self.scale, self.zero, self.axis, *ends))
+        return y if self.norm is None else self.norm(y)
+
+
+F, BYTE = torch.nn.functional, (-128, 127)
+ROUNDED = {
+    "linear": ((8, 8), 0, BYTE, F.linear),
+    "unsigned": ((8, 8), 0, (0, 255), F.linear, False, 120),
+    "four bits": ((8, 8), 0, (-8, 7), F.linear),
+    "seven bits": ((8, 8), 0, (-64, 63), F.linear),
+    "many levels": ((8, 8), 0, (-2048, 2047), F.linear),
+    "convolution": ((6, 4, 3, 3), 0, BYTE, F.conv2d),
+    "groups": ((6, 2, 3, 3), 0, BYTE, lambda x, w: F.conv2d(x, w, groups=2)),
+    "transposed": ((4, 6, 2, 2), 1, BYTE, F.conv_transpose2d),
+    "normed": ((6, 4, 3, 3), 0, BYTE, F.conv2d, True),
+    "normed four bits": ((6, 4, 3, 3), 0, (-8, 7), F.conv2d, True),
+    "normed groups": ((6, 2, 3, 3), 0, BYTE, lambda x, w: F.conv2d(x, w, groups=2), True),
+    "normed transposed": ((4, 6, 2, 2), 1, BYTE, F.conv_transpose2d, True),
+}
+
+
+def of_weights(model):
+    """Kinds of operations on the way of weights, and the types and numbers of their constants."""
+    ways = [n for n in model.get_ops() if n.get_output_partial_shape(0).is_static]
+    types = {
+        (n.get_element_type().to_string(), int(np.prod(n.get_output_shape(0))))
+        for n in ways
+        if n.get_type_name() == "Constant" and np.prod(n.get_output_shape(0)) > 16
+    }
+    return sorted(n.get_type_name() for n in ways if n.get_type_name() != "Constant"), types
+
+
+@pytest.mark.parametrize("case", ROUNDED)
+def test_rounded_weights_become_integers(case) -> None:
+    """Weights of up to 256 levels are integers with a scale, as in OpenVINO. BatchNorm is in the scale."""
+    openvino = pytest.importorskip("openvino")
+    module = RoundedWeights(*ROUNDED[case]).eval()
+    example = torch.randn((2, 4, 8, 8) if len(ROUNDED[case][0]) == 4 else (2, 8))
+    with torch.no_grad():
+        ours, real = (package.convert_model(module, example_input=example) for package in (ov, openvino))
+        expected = module(example).numpy()
+    assert of_weights(ours) == of_weights(real)
+    assert ("f32" in {kind for kind, _ in of_weights(ours)[1]}) == (case == "many levels")
+    got = np.array(ov.compile_model(ours, "CPU", EXACT)(example.numpy())[0])
+    assert abs(got - expected).max() < 2e-5 * abs(expected).max()

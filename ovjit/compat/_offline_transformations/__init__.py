@@ -9,11 +9,12 @@ from ovjit.api.model.folding import fold
 from ovjit.api.model.model import Model, check_model
 from ovjit.api.model.node import GRAPH_LOCK
 from ovjit.compat.passes.low_latency import low_latency
-from ovjit.compat.passes.precision import compress_quantized, compress_to_f16, flush_subnormals
+from ovjit.compat.passes.precision import compress_to_f16, flush_subnormals
 from ovjit.compat.passes.sequences import sequences_to_loops
 from ovjit.compat.passes.stateful import make_stateful
 from ovjit.compat.passes.unneeded import drop_unneeded
 from ovjit.errors import ModelError
+from ovjit.readers.quantized_weights import compress_quantized
 from ovjit.version import get_version
 
 __version__ = get_version()

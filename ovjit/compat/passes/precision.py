@@ -1,24 +1,19 @@
-"""Weights and types made smaller: f32 to f16, and quantised weights to integers."""
+"""Weights and types made smaller: f32 to f16."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant, Parameter, constant_node
+from ovjit.api.model.boundary import Constant, Parameter
 from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
-from ovjit.api.model.node import Node, make_node
-from ovjit.api.model.on_models import SeenNode, applied
+from ovjit.api.model.node import make_node
 from ovjit.api.model.rt_info import RTMap
 from ovjit.graph import dtypes
-from ovjit.graph.op import find_op
 from ovjit.readers.ir.writer import as_f16, compressible, is_quantized
-from ovjit.rewrite.pattern import op
-from ovjit.rewrite.rules import rule
 
 #: The mark of a Convert that brings a weight back to the type it is computed with.
 DECOMPRESSION = "decompression"
-_NEAR = 1e-4
 
 
 def to_f16(model: Model) -> bool:
@@ -74,79 +69,3 @@ def compress_to_f16(model: Model) -> None:
         wide = make_node("Convert", [half.output(0)], attrs, name, opset=1)
         wide._rt_info = RTMap({f"{DECOMPRESSION}_0": {}})
         node.output(0).replace(wide.output(0))
-
-
-def compress_quantized(model: Model) -> None:
-    """FakeQuantize and FakeConvert of constant weights become (Convert(small numbers) - zero point) * scale.
-
-    Up to 16 levels make 4 bits, up to 256 make 8; unsigned where no value is below 0. The zero point is left
-    out where it is 0, or where the integers can be moved by it within their type.
-    """
-    for node, found in applied([small_quantized, small_converted], model):
-        _put_small(node, *found)
-
-
-def _weight(node: Node) -> np.ndarray | None:
-    """The value of a constant, seen through a conversion from another float."""
-    if isinstance(node, Constant):
-        real = dtypes.ELEMENT_TYPES[node._attrs["element_type"]].is_real
-        return node.value.astype(np.float32) if real else None
-    if node._op.name == "Convert" and isinstance(node._inputs[0]._node, Constant):
-        return _weight(node._inputs[0]._node)
-    return None
-
-
-@rule(op.FakeQuantize(...))
-def small_quantized(node: SeenNode) -> tuple[np.ndarray, str, np.ndarray, np.ndarray] | None:
-    """FakeQuantize(weights) -> integers, their type, zero point, scale"""
-    levels = int(node.attrs["levels"])
-    values = [_weight(source._node) for source in node.of._inputs]
-    if not 2 < levels <= 256 or any(value is None for value in values):
-        return None
-    weight, in_low, in_high, out_low, out_high = (np.asarray(v, np.float32) for v in values)
-    signed = bool((out_low < 0).any())
-    bits = 4 if levels <= 16 else 8
-    low = -(levels // 2) if signed else 0
-    high = low + levels - 1
-    with np.errstate(all="ignore"):
-        steps = (np.clip(weight, in_low, in_high) - in_low) / (in_high - in_low) * np.float32(levels - 1)
-        integers = np.rint(np.where(weight <= in_low, 0, np.where(weight > in_high, levels - 1, steps))) + low
-        scale = ((out_high - out_low) / np.float32(levels - 1)).astype(np.float32)
-        zero = np.where(scale == 0, 0, np.float32(low) - out_low / scale).astype(np.float32)
-    if not np.isfinite(integers).all() or integers.shape != tuple(node.output.shape):
-        return None
-    shift = np.rint(zero)
-    if np.abs(zero - shift).max(initial=0) < _NEAR:
-        moved = integers - shift
-        bottom = -(1 << (bits - 1)) if signed else 0
-        if moved.min(initial=0) >= bottom and moved.max(initial=0) < bottom + (1 << bits):
-            integers, zero = moved, np.zeros_like(zero)
-    assert high - low < 1 << bits
-    return integers, f"{'i' if signed else 'u'}{bits}", zero, scale
-
-
-@rule(op.FakeConvert(...))
-def small_converted(node: SeenNode) -> tuple[np.ndarray, str, np.ndarray, np.ndarray] | None:
-    """FakeConvert(weights) -> values, their type of 8 bits, zero point, scale"""
-    values = [_weight(source._node) for source in node.of._inputs]
-    if any(value is None for value in values):
-        return None
-    weight, scale, *shifts = (np.asarray(v, np.float32) for v in values)
-    shift = shifts[0] if shifts else np.zeros_like(scale)
-    dtype = node.attrs["destination_type"]
-    with np.errstate(all="ignore"):
-        small = find_op("Convert").evaluate([weight * scale - shift], {"destination_type": dtype})[0]
-        return small, dtype, -shift, np.float32(1) / scale
-
-
-def _put_small(node: Node, values: np.ndarray, dtype: str, zero: np.ndarray, scale: np.ndarray) -> None:
-    real = node._tensors[0]._type.dtype
-    small = constant_node(values.astype(np.int32) if values.dtype.kind == "f" else values, dtype)
-    out = make_node("Convert", [small.output(0)], {"destination_type": real}, opset=1)
-    if np.abs(zero).max(initial=0) >= _NEAR:
-        out = make_node("Subtract", [out.output(0), constant_node(zero, real).output(0)], {}, opset=1)
-    scaled = [out.output(0), constant_node(scale, real).output(0)]
-    out = make_node("Multiply", scaled, {}, node.get_friendly_name(), opset=1)
-    if node._rt_info is not None:
-        out._rt_info = RTMap(dict(node._rt_info._items))
-    node.output(0).replace(out.output(0))

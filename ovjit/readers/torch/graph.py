@@ -18,6 +18,7 @@ from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedErro
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim, is_static
 from ovjit.graph.symbolic import named, without_symbols
+from ovjit.readers.quantized_weights import compress_quantized
 from ovjit.readers.torch.call import NOTHING_TOLD, Call, Wanted
 from ovjit.readers.torch.dimensions import Shared, TorchDraft
 from ovjit.readers.torch.fusions.activations import ACTIVATIONS
@@ -30,6 +31,10 @@ from ovjit.readers.torch.fusions.transposes import MOVEMENTS
 from ovjit.readers.torch.operators.quantized import kept_on_grid
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.values import Complex, Number, Stacked, constant_of, element_type, is_complex
+from ovjit.rewrite.pattern import op
+
+#: Of constant weights, these become integers with a scale.
+_FAKE = op["FakeQuantize FakeConvert"](...)
 
 
 class Refused(UnsupportedError):
@@ -194,7 +199,8 @@ class TorchReader(TorchDraft):
             raise OvjitError("the module returns no tensors")
         made = Model._from_parts(list(results), list(self.parameters), (), name)
         made._rt = {}
-        fold(made, keep_compressed=True)
+        fold(made, keep_compressed=True, keep=lambda node: _FAKE.fits(node._op))
+        compress_quantized(made)
         keep_packed(made)
         merge_equal(made)
         for rules in (*MOVEMENTS, *BATCH_NORMS, *ACTIVATIONS, *ATTENTION):

@@ -22,7 +22,15 @@ def f32_constant(key: str) -> Pattern:
     return constant(key).where(lambda numbers: numbers.dtype == "f32")
 
 
-CONV = op[" ".join(CHANNELS)](value("data"), f32_constant("weights"), ...).once.named("conv")
+def _integer_weights(key: str) -> Pattern:
+    """Integers, without a zero point, times steps; the channels of groups are apart by a Reshape."""
+    integers = op.Convert(constant(""))
+    spread = op.Multiply(integers | op.Subtract(integers, constant("")), f32_constant("")).once
+    return (spread | op.Reshape(spread, constant("")).once).named(key)
+
+
+_WEIGHTS = f32_constant("weights") | _integer_weights("weights")
+CONV = op[" ".join(CHANNELS)](value("data"), _WEIGHTS, ...).once.named("conv")
 BIASED = op.Add(CONV, f32_constant("bias")).once
 _PRODUCT = op.Add(op.MatMul(...).named("x"), f32_constant("bias")).once
 _STATISTICS = map(f32_constant, ("gamma", "beta", "mean", "variance"))
@@ -59,16 +67,27 @@ def fold_batch_norm(
     return True
 
 
+def shape_of_weights(weights: Seen) -> tuple[int, ...]:
+    assert weights.shape is not None
+    return tuple(int(size) for size in weights.shape)
+
+
 def with_factors(
     conv: SeenNode, x: Output, weights: Seen, factors: np.ndarray, channels: Mapping[str, tuple[int, ...]],
     name: str | None = None,
 ) -> Output:  # fmt: skip
     """A convolution of `x` whose weights are multiplied by a factor, or by one for each of their `channels`.
-    It has another name if one is given."""
-    old, array, axes = conv.of, np.asarray(weights.constant), channels[conv.op.name]
-    wide = [array.shape[i] if i in axes else 1 for i in range(array.ndim)]
-    scaled = (array * np.broadcast_to(factors, math.prod(wide)).reshape(wide)).astype(np.float32)
-    other = made_constant(scaled, "f32", weights.port._node.get_friendly_name())
+    Weights that are integers stay so. It has another name if one is given."""
+    old, axes, shape = conv.of, channels[conv.op.name], shape_of_weights(weights)
+    wide = [size if i in axes else 1 for i, size in enumerate(shape)]
+    spread = np.broadcast_to(factors, math.prod(wide)).reshape(wide)
+    if weights.constant is None:
+        name = f"{weights.port._node.get_friendly_name()}/scaled"
+        factor = made_constant(spread.astype(np.float32), "f32", f"{name}/factor")
+        other = made_node("Multiply", [weights.port, factor], name)
+    else:
+        scaled = (np.asarray(weights.constant) * spread).astype(np.float32)
+        other = made_constant(scaled, "f32", weights.port._node.get_friendly_name())
     inputs = [x, other, *old._inputs[2:]]
     return Output._of(Node._new(old._op, inputs, old._attrs, name or old.get_friendly_name()), 0)
 

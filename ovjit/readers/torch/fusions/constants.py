@@ -7,6 +7,7 @@ conv(pad(x); w)      conv(x; w), padded             x[1:][:, 2:]        x[1:, 2:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +15,14 @@ import numpy as np
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
 from ovjit.api.model.on_models import Seen, SeenNode, Users, applied, made_constant, made_node
-from ovjit.readers.torch.fusions.batch_norms import BIASED, CHANNELS, CONV, f32_constant, with_factors
+from ovjit.readers.torch.fusions.batch_norms import (
+    BIASED,
+    CHANNELS,
+    CONV,
+    f32_constant,
+    shape_of_weights,
+    with_factors,
+)
 from ovjit.rewrite.pattern import constant, op, value
 from ovjit.rewrite.rules import rule
 
@@ -84,9 +92,8 @@ def scale_outputs(
     node: SeenNode, conv: Seen, weights: Seen, factor: Seen, data: Seen, bias: Seen | None = None
 ) -> bool | None:
     """conv(data; weights) * factor -> conv(data; weights * factor), and so with a bias"""
-    shape, array = conv.shape, np.asarray(weights.constant)
-    axes = CHANNELS[conv.node.op.name]
-    channels = int(np.prod([array.shape[i] for i in axes]))
+    shape, sizes = conv.shape, shape_of_weights(weights)
+    channels = math.prod(sizes[i] for i in CHANNELS[conv.node.op.name])
     numbers = None if shape is None else _by_channel(factor, len(shape), channels)
     if numbers is None or not _is_plain(numbers).all():
         return None
