@@ -14,8 +14,8 @@ from typing import Any
 
 import paddle  # type: ignore[import-not-found]
 import paddle2onnx  # type: ignore[import-not-found]
-from paddle_operators import RULES  # type: ignore[import-not-found]
 from paddle_operators.left import LEFT, ONLY_LEFT, Left, left, put_back  # type: ignore[import-not-found]
+from paddle_operators.rules import RULES  # type: ignore[import-not-found]
 
 
 def replaced(program: Any) -> tuple[bool, list[Left]]:
