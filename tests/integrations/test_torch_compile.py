@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 import ovjit.torch  # noqa: E402  (torch may be missing)
 
 from bench.torch_compile import difference  # noqa: E402
-from ovjit.compat.frontend.pytorch.torchdynamo import backend, frozen, partition  # noqa: E402
+from ovjit.compat.frontend.pytorch.torchdynamo import backend, frozen, graphs, partition, runner  # noqa: E402
 
 SEED = 20261122
 CONFIG = {"config": {"INFERENCE_PRECISION_HINT": "f32"}}
@@ -53,6 +53,26 @@ def test_a_network_is_as_in_eager_mode(backend) -> None:
     for _ in range(2):
         x = torch.randn(2, 3, 9, 9)
         close(compiled(x), module(x), 1e-4)
+
+
+def test_weights_of_products_are_not_copied_when_they_are_read() -> None:
+    """The model has them in the memory of the module's tensors."""
+    parts = []
+    module = torch.nn.Sequential(torch.nn.Linear(6, 7), torch.nn.ReLU(), torch.nn.Linear(7, 5, bias=False))
+
+    def note(*given):
+        parts.append(graphs.part_of(*given))
+        return parts[-1]
+
+    x = torch.randn(3, 6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "part_of", note)
+        with torch.no_grad():
+            close(torch.compile(module, backend="openvino", options=CONFIG)(x), module(x))
+    addresses = {
+        node.data.ctypes.data for node in parts[0].model.get_ops() if node.get_type_name() == "Constant"
+    }
+    assert {module[0].weight.data_ptr(), module[2].weight.data_ptr()} <= addresses
 
 
 def test_weights_that_change_are_seen() -> None:

@@ -194,12 +194,16 @@ class TorchReader(TorchDraft):
             return name
         return next(other for i in count(1) if (other := f"{name}_{i}") not in inputs)
 
+    def unfolded(self, node: Any) -> bool:
+        """Whether a node stays that could be folded: weights that are rounded become integers."""
+        return _FAKE.fits(node._op)
+
     def model(self, results: Sequence[Any], name: str) -> Model:
         if not results:
             raise OvjitError("the module returns no tensors")
         made = Model._from_parts(list(results), list(self.parameters), (), name)
         made._rt = {}
-        fold(made, keep_compressed=True, keep=lambda node: _FAKE.fits(node._op))
+        fold(made, keep_compressed=True, keep=self.unfolded)
         compress_quantized(made)
         keep_packed(made)
         merge_equal(made)

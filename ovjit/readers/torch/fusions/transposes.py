@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ovjit.api.model.boundary import Result
+from ovjit.api.model.boundary import Constant, Result
 from ovjit.api.model.node import Node, Output
 from ovjit.api.model.on_models import Seen, SeenNode, made_constant, made_node
 from ovjit.graph.shapes import Dim
@@ -27,6 +27,16 @@ def before_turning(turned: Seen) -> Seen | None:
     order = found["order"].constant.tolist()
     rank = len(order)
     return found["x"] if rank > 1 and order == [*range(rank - 2), rank - 1, rank - 2] else None
+
+
+def is_for_products(node: Node) -> bool:
+    """Whether a node turns the last two dimensions of what products alone read: they have a flag for that."""
+    if node.get_type_name() != "Transpose":
+        return False
+    order = node.input_value(1).get_node()
+    if not isinstance(order, Constant) or order.value.tolist() != [1, 0]:
+        return False
+    return all(reader.get_node().get_type_name() == "MatMul" for reader in node.output(0).get_target_inputs())
 
 
 @rule(op.Transpose(_TURNED, constant("second")))

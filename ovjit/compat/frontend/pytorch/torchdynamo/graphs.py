@@ -11,6 +11,7 @@ from ovjit.compat.frontend.pytorch.torchdynamo.layouts import STRIDES
 from ovjit.errors import OvjitError
 from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.fusions.transposes import is_for_products
 from ovjit.readers.torch.programs.fx import FxReader
 from ovjit.readers.torch.recording.strides import hint
 from ovjit.readers.torch.values import Complex, Number
@@ -34,6 +35,13 @@ class Part(NamedTuple):
     laid: dict[int, tuple[list[int], list[int]]]
 
 
+class _Reader(FxReader):
+    """Weights that products read turned stay in the memory of PyTorch: no second copy is made of them."""
+
+    def unfolded(self, node: Any) -> bool:
+        return is_for_products(node) or super().unfolded(node)
+
+
 def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
     """A graph module as a Model. `constants` are tensors for some of its placeholders, by their places.
 
@@ -41,7 +49,7 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
     """
     import torch
 
-    reader = FxReader()
+    reader = _Reader()
     placeholders = module.graph.find_nodes(op="placeholder")
     values: list[Any] = [None] * len(placeholders)
     takes: list[int] = []
