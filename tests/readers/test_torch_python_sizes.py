@@ -152,6 +152,80 @@ def test_branches_by_sizes(function, has_weights) -> None:
     _check(function, SHAPES[::-1], has_weights)
 
 
+def by_its_number(x):
+    """Branches by the number of an iteration, and loops over it."""
+    rows, total = x.shape[2], x[:, :, 0]
+    for i in range(rows):
+        if i > 0:
+            total = total * 0.5 + x[:, :, i] * x[:, :, i - 1]
+        for j in range(i):
+            total = total + x[:, :, i] * (i - 2 * j)
+        for j in range(i - 3):
+            total = total - x[:, :, j] * 0.25
+    return total
+
+
+def left_early(x):
+    total = x[:, :, 0]
+    for i in range(x.shape[2]):
+        total = total + x[:, :, i]
+        if i * i > x.shape[2]:
+            total = total * 2
+            break
+        total = total * 0.5
+        if i > 4:
+            break
+        total = total + 1
+    return total
+
+
+def left_out(x):
+    rows, total = x.shape[2], x[:, :, 0]
+    for i in range(rows):
+        if i == 1 or i == rows - 1:
+            continue
+        if i % 3 == 0:
+            total = total + 1
+            continue
+        total = total + x[:, :, i]
+    return total
+
+
+def lists_of_some(x):
+    """Lists that not every iteration lengthens by one item."""
+    rows, some, pairs, either = x.shape[2], [], [], []
+    for i in range(rows):
+        if i % 3 != 1:
+            some.append(x[:, :, i] * i)
+        for j in range(i + 1, rows):
+            pairs.append(x[:, :, i] * x[:, :, j])
+        if i % 2 == 0:
+            either.append(x[:, :, i])
+        else:
+            either.append(x[:, :, i] * 2)
+    filtered = sum(x[:, :, i] * i for i in range(rows) if i % 2 == 0)
+    return torch.stack(some, 2), torch.stack(pairs, 2), sum(either) / len(some) + filtered
+
+
+@pytest.mark.parametrize(
+    "function", [by_its_number, left_early, left_out, lists_of_some], ids=lambda function: function.__name__
+)
+@pytest.mark.parametrize("has_weights", [False, True], ids=["plain", "weights"])
+def test_loops_with_branches_by_their_numbers(function, has_weights) -> None:
+    _check(function, SHAPES, has_weights)
+
+
+def shorter_by_five(x):
+    total = x.sum(2)
+    for i in range(x.shape[2] - 5):
+        total = total + x[:, :, i]
+    return total
+
+
+def test_loops_of_negative_numbers_of_iterations_end() -> None:
+    _check(shorter_by_five, [(2, 3, 6, 8), (1, 3, 9, 5), (1, 3, 3, 7)])
+
+
 def test_a_loop_that_ends_by_a_size_ends() -> None:
     module, x = Of(counted_by_halving), torch.rand(2, 3, 6, 8)
     with warnings.catch_warnings(record=True):

@@ -23,6 +23,7 @@ from ovjit.readers.torch.branches import (
 )
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.containers import assign, copied, replace, stacked
+from ovjit.readers.torch.operators.numbers import computed
 from ovjit.readers.torch.scripts.shared_memory import nodes_of
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
 MOST_ITERATIONS = 2000
 #: From this number of iterations on, a script means that its condition alone ends a loop.
 ENDLESS = (1 << 31) - 1
+#: Operators that give numbers from 0 on, and those that do where their operands are such numbers.
+_LENGTHS = frozenset(("aten::size", "aten::sym_size", "aten::len", "aten::numel", "aten::dim",
+                      "aten::__range_length"))  # fmt: skip
+_OF_COUNTS = frozenset(("aten::Int", "aten::IntImplicit", "aten::ScalarImplicit", "prim::NumToTensor",
+                        "aten::floordiv", "aten::floor_divide", "aten::mul", "aten::add"))  # fmt: skip
 
 
 def unrolled(reader: ScriptReader, node: Any) -> list[Any] | None:
@@ -69,7 +75,7 @@ def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
     for i in extended[::-1]:  # what is only added to them is an output of the loop
         reader.env[names.pop(1 + i)] = carried.pop(i)
     known = call.known_number(most)
-    trips = call.const(-1, "i64") if known is not None and known >= ENDLESS else call.index(most)
+    trips = call.const(-1, "i64") if known is not None and known >= ENDLESS else _limit(call, node, most)
     written: list[str] = []  # from around the loop
     grown: list[tuple[str, bool]] = []
     last: list[Any] = []  # of the last reading of the body: its inputs, and what it gives
@@ -194,6 +200,24 @@ def read_scan(
 
 #: The values of one iteration, its number first -> whether there is another one, and what it gives.
 Iterate = Callable[[list[Any]], tuple[Inside, list[Any]]]
+
+
+def _limit(call: Call, node: Any, most: Any) -> Output:
+    """How many iterations a loop has at most. A Loop takes a negative number for no limit."""
+    if call.known_number(most) is None and not _is_count(next(node.inputs())):
+        most = computed(call, "sym_max", most, 0)
+    return call.index(most)
+
+
+def _is_count(value: Any) -> bool:
+    """Whether a number of a script is surely not negative: a length, or computed from lengths."""
+    node = value.node()
+    if node.kind() in _LENGTHS:
+        return True
+    if node.kind() == "prim::Constant":
+        number = value.toIValue()
+        return isinstance(number, (int, float)) and number >= 0
+    return node.kind() in _OF_COUNTS and all(map(_is_count, node.inputs()))
 
 
 def looped(

@@ -16,8 +16,9 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ovjit.readers.torch.recording.loop_code import Change, parsed
+from ovjit.readers.torch.recording.loop_code import Change, lengthened, parsed
 from ovjit.readers.torch.recording.recorded_branches import Branches
+from ovjit.readers.torch.recording.recorded_loops import Added
 
 #: What changed functions call the names of this module that they use, what is compared, a branch that is
 #: recorded, and what a function returns.
@@ -37,7 +38,7 @@ _LEAVING = (
 _MOST_RETURNS = 4
 _BRANCH = """
 {truth} = 0
-if {module}.is_open({truth}):
+if {module}.is_open({truth}) and {module}.are_added({lists}):
     {branch} = {module}.Branches({truth}, {names}, locals())
     {branch}.other(locals())
     {start}
@@ -148,8 +149,12 @@ def _branch(node: ast.If, truth: str) -> list[ast.stmt]:
     """A branch whose bodies are both recorded where what it asks is computed from sizes."""
     names = sorted({name for part in (*node.body, *node.orelse) for name in _stored(part)})
     branch = truth.replace(_TRUTH, _NAMED)
+    lists = sorted(set().union(*map(_lengthened, (node.body, node.orelse))))
     put = "\n    ".join([f"{name} = {branch}.state[{name!r}]" for name in names] or ["pass"])
-    text = _BRANCH.format(truth=truth, module=_MODULE, branch=branch, names=tuple(names), start=put, put=put)
+    text = _BRANCH.format(
+        truth=truth, module=_MODULE, branch=branch, names=tuple(names), start=put, put=put,
+        lists=", ".join(lists),
+    )  # fmt: skip
     start, choice = parsed(text, node)
     assert isinstance(start, ast.Assign) and isinstance(choice, ast.If)
     start.value = _condition(node.test)
@@ -178,26 +183,30 @@ def _as_assignment(body: Sequence[ast.stmt]) -> list[ast.stmt]:
 
 
 def _is_recordable(body: Sequence[ast.stmt]) -> bool:
-    """Whether a body does nothing but to give names values, and to fill lists of its own."""
-    own = {name for part in body for name in _stored(part)}
+    """Whether a body does nothing but to give names values, and to add items to lists."""
     for node in (inner for part in body for inner in ast.walk(part)):
         if isinstance(node, _LEAVING):
             return False
         if isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load):
             return False
-        if isinstance(node, ast.Expr) and not _adds_to(node.value, own):
+        if isinstance(node, ast.Expr) and not _adds(node.value):
             return False  # called for what it changes
         if isinstance(node, ast.Attribute) and node.attr.endswith("_") and not node.attr.endswith("__"):
             return False  # an operator in place
     return True
 
 
-def _adds_to(value: ast.expr, names: set[str]) -> bool:
-    """Whether an expression adds an item to a list of one of these names, or is a text."""
+def _adds(value: ast.expr) -> bool:
+    """Whether an expression adds an item to a list, or is a text."""
     if not isinstance(value, ast.Call) or not isinstance(value.func, ast.Attribute):
         return isinstance(value, ast.Constant)
-    base = value.func.value
-    return value.func.attr == "append" and isinstance(base, ast.Name) and base.id in names
+    return value.func.attr == "append" and isinstance(value.func.value, ast.Name)
+
+
+def _lengthened(body: Sequence[ast.stmt]) -> set[str]:
+    """Names of lists, none of its own, to which a body adds items."""
+    own = {name for part in body for name in _stored(part)}
+    return {name for part in body for name in lengthened(part)} - own
 
 
 def _stored(part: ast.stmt) -> Iterator[str]:
@@ -335,6 +344,9 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
     def negated(value: Any) -> Any:
         return ~as_truth(value) if is_of_sizes(value) else not value
 
+    def are_added(*lists: Any) -> bool:
+        return all(isinstance(each, Added) for each in lists)
+
     one = combined(bool, "logical_or")
 
     def within(value: Any, items: Any) -> Any:
@@ -352,5 +364,5 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
 
     return types.SimpleNamespace(
         is_open=is_of_sizes, either=either, Branches=Branches, both=every_one, same=same,
-        one=one, negated=negated, within=within,
+        one=one, negated=negated, within=within, are_added=are_added,
     )  # fmt: skip

@@ -13,8 +13,10 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-#: What rewritten functions call the names of `rolled` that they use, their loop, what it is over, and lists.
-MODULE, _LOOP, _WALK, _LIST = "_ovjit_rolled", "_ovjit_loop", "_ovjit_walk", "_ovjit_list"
+from ovjit.readers.torch.recording.loop_exits import LIST, Renamed, left_by, straightened
+
+#: What rewritten functions call the names of `rolled` that they use, their loop and what it is over.
+MODULE, _LOOP, _WALK = "_ovjit_rolled", "_ovjit_loop", "_ovjit_walk"
 _TEMPLATE = """
 {walk} = ()
 if {walk}.is_open:
@@ -128,6 +130,7 @@ def _rewritten(function: Any, changes: Sequence[tuple[type[Change], set[int]]]) 
     definition = tree.body[0]
     if not isinstance(definition, ast.FunctionDef):
         return None
+    straightened(definition, {line for kind, lines in changes if kind is Loops for line in lines})
     made = [kind(lines) for kind, lines in changes]
     for change in sorted(made, key=lambda change: change.place):
         change.generic_visit(definition)
@@ -165,6 +168,7 @@ class Loops(Change):
         super().__init__(lines)
         self._lists: list[ast.stmt] = []  # what makes the lists of a statement
         self._grown: set[str] = set()  # names of what changed loops lengthen, or is made of it
+        self._depth = 0  # in how many changed loops a statement is: loops there may be over their numbers
 
     def visit_Assign(self, node: Any) -> Any:
         """A list that a loop makes is made before the statement that it is in."""
@@ -182,9 +186,9 @@ class Loops(Change):
         if len(node.generators) > 1 or part.ifs or part.is_async or not self._is_over(part.iter):
             return node
         self.any = True
-        name = f"{_LIST}{node.lineno}_{node.col_offset}"
+        name = f"{LIST}{node.lineno}_{node.col_offset}"
         names = {v.id: f"{name}_{v.id}" for v in ast.walk(part.target) if isinstance(v, ast.Name)}
-        target, element = (_Renamed(names).visit(v) for v in (part.target, node.elt))
+        target, element = (Renamed(names).visit(v) for v in (part.target, node.elt))
         start, append = parsed(f"{name} = []\n{name}.append(0)", node)
         assert isinstance(append, ast.Expr) and isinstance(append.value, ast.Call)
         append.value.args = [element]
@@ -225,15 +229,19 @@ class Loops(Change):
         return given.lineno in self.lines or not self._grown.isdisjoint(names)
 
     def visit_For(self, node: ast.For) -> Any:
+        is_over = self._depth > 0 or node.lineno in self.lines or self._is_over(node.iter)
+        self._depth += is_over
         self.generic_visit(node)
-        is_over = node.lineno in self.lines or self._is_over(node.iter)
-        if not is_over or node.orelse or not all(map(_stays, node.body)):
+        self._depth -= is_over
+        is_over = is_over or self._is_over(node.iter)
+        body, left = left_by(node.body)
+        if not is_over or node.orelse or not all(map(_stays, body)):
             return node
         self.any = True
-        self._grown |= {name for part in node.body for name in _lengthened(part)}
+        self._grown |= {name for part in body for name in lengthened(part)}
         targets = {v.id for v in ast.walk(node.target) if isinstance(v, ast.Name)}
-        changed = {name for part in node.body for name in _changed(part)}
-        own = _own(node.body) | targets
+        changed = {name for part in body for name in _changed(part)}
+        own = _own(body) | targets
         names = sorted(changed - own)
         at = f"{node.lineno}_{node.col_offset}"  # loops may be in loops
         loop, lost = f"{_LOOP}{at}", f"{MODULE}.LOST"
@@ -247,24 +255,13 @@ class Loops(Change):
         item = parsed(f"_ = {loop}.item", node)[0]
         assert isinstance(item, ast.Assign)
         item.targets = [copy.deepcopy(node.target)]
-        choice.body += [item, *parsed(put, node), *copy.deepcopy(node.body)]
+        choice.body += [item, *parsed(put, node), *copy.deepcopy(body)]
         forget = "\n".join(f"{name} = {lost}" for name in sorted(own))
-        choice.body += parsed(f"{loop}.end(locals())\n{put}\n{forget}", node)
+        choice.body += parsed(f"{loop}.end(locals(), {left})\n{put}\n{forget}", node)
         plain = choice.orelse[0]
         assert isinstance(plain, ast.For)
         plain.target, plain.body = node.target, node.body
         return [walk, choice]
-
-
-class _Renamed(ast.NodeTransformer):
-    """Gives variables other names."""
-
-    def __init__(self, names: dict[str, str]):
-        self.names = names
-
-    def visit_Name(self, node: ast.Name) -> Any:
-        node.id = self.names.get(node.id, node.id)
-        return node
 
 
 def _walk(given: ast.expr) -> ast.expr:
@@ -345,10 +342,10 @@ def _changed(part: ast.AST) -> Iterator[str]:
             in_place = method.endswith("_") and not method.startswith("_")
             if isinstance(base, ast.Name) and in_place:
                 yield base.id
-    yield from _lengthened(part)
+    yield from lengthened(part)
 
 
-def _lengthened(part: ast.AST) -> Iterator[str]:
+def lengthened(part: ast.AST) -> Iterator[str]:
     """Names of lists to which a statement adds an item."""
     for node in ast.walk(part):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):

@@ -81,7 +81,8 @@ class Branches:
         for block, value in zip(self._blocks, (one, other), strict=True):
             self.graph.setInsertPoint(block)
             kind = {bool: torch.bool, int: torch.int64, float: torch.float64}.get(type(value))
-            pair.append(value if kind is None else torch.full((), value, dtype=kind))
+            number = int(value) if isinstance(value, bool) else value  # PyTorch fills with no truths
+            pair.append(value if kind is None else torch.full((), number, dtype=kind))
         if len({(value.dtype, value.dim()) for value in pair}) > 1:
             raise UnsupportedError(
                 "two bodies of a branch give tensors of other types or numbers of dimensions"

@@ -25,6 +25,7 @@ from typing import Any
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.recording.loop_code import Loops, changed, functions_of
 from ovjit.readers.torch.recording.patches import outside, patched, untraced
+from ovjit.readers.torch.recording.size_values import is_of_sizes
 from ovjit.readers.torch.scripts.shared_memory import nodes_of
 
 #: After a loop, what was a name's value within an iteration alone.
@@ -247,20 +248,49 @@ def _has_items(given: Any) -> bool:
     return isinstance(given, _Stack) or bool(given)
 
 
-class _Added(list):
-    """What an iteration adds to a list, and at which end."""
+class Added(list):
+    """What an iteration adds to a list, and at which end. Each item is added where the trace is, which may be
+    in a branch or in a loop within the loop."""
 
-    in_front = False
+    def __init__(self, grown: Any, block: Any):
+        super().__init__()
+        self._grown, self._block = grown, block
+        self.in_front = self.is_regular = False
+
+    def append(self, item: Any) -> None:
+        self._add(item, False)
 
     def insert(self, at: Any, item: Any) -> None:
         if at != 0:
             raise UnsupportedError("an iteration should add its item at an end of a list")
-        self.in_front = True
-        super().insert(at, item)
+        self._add(item, True)
+
+    def extend(self, more: Any) -> None:
+        for item in more:
+            self.append(item)
+
+    def _add(self, item: Any, in_front: bool) -> None:
+        import torch
+
+        if not isinstance(item, torch.Tensor) or (self and _kind(item) != _kind(self[0])):
+            raise UnsupportedError("an iteration should add tensors of one shape to a list")
+        if self and (in_front or self.in_front):
+            raise UnsupportedError("an iteration should add one item in front of a list")
+        self.in_front = in_front
+        value, kind = torch._C._get_value_trace(item), torch._C.ListType(torch._C.TensorType.get())
+        node = made_node("aten::append", [self._grown, value], kind).node()
+        self.is_regular = (self.is_regular or not self) and node.owningBlock() == self._block
+        super().append(item)
+
+    def rows(self, trips: int) -> int:
+        """How many items the example has after so many iterations, at least as far as that is known."""
+        return trips * len(self) if self.is_regular else max(1, trips)
 
     def __add__(self, more: Any) -> Any:
-        self += more
+        self.extend(more)
         return self
+
+    __iadd__ = __add__
 
     def __radd__(self, first: Any) -> Any:
         for item in reversed(first):
@@ -438,7 +468,8 @@ class Recorded:
         trips = walk.count()
         self.graph = torch._C._get_tracing_state().graph()
         self.given = {k: given[k] for k in names if k in given}
-        self.lists = {k: v for k, v in self.given.items() if isinstance(v, list)}
+        # lists of a loop around this one have their items added there
+        self.lists = {k: v for k, v in self.given.items() if isinstance(v, list) and not isinstance(v, Added)}
         with untraced():
             self._trips = trips.item()
         self.before = {k: v for k, v in self.given.items() if isinstance(v, torch.Tensor)}
@@ -458,7 +489,8 @@ class Recorded:
         at = self.block.addInputToBlock()
         at.setType(whole)
         self._going = going
-        self.state: dict[str, Any] = {k: _Added() for k in self.lists}
+        self.state: dict[str, Any] = {k: v for k, v in self.given.items() if isinstance(v, Added)}
+        self.state |= {k: Added(self._grown[k], self.block) for k in self.lists}
         for key, value in self.before.items():
             inner = self.block.addInputToBlock()
             inner.inferTypeFrom(value)
@@ -467,8 +499,9 @@ class Recorded:
             zero = torch.zeros((), dtype=torch.int64)
         self.item = walk.item(traced_as(zero, made_node("prim::NumToTensor", [at], tensors)))
 
-    def end(self, given: Mapping[str, Any]) -> None:
-        """The body has been traced, and has left the names as `given`: `state` is that after the loop."""
+    def end(self, given: Mapping[str, Any], left: Any = None) -> None:
+        """The body has been traced, and has left the names as `given`: `state` is that after the loop. `left`
+        is a truth that ends the loop after an iteration."""
         import torch
 
         tensors = torch._C.TensorType.get()
@@ -482,12 +515,10 @@ class Recorded:
                 raise UnsupportedError(f"the loop changes the kind of {key}")
         items = {}
         for key in self.lists:
-            if not isinstance(given[key], _Added) or len(given[key]) != 1:
-                raise UnsupportedError(f"an iteration should add exactly one tensor to {key}")
+            if not isinstance(given[key], Added) or not given[key]:
+                raise UnsupportedError(f"an iteration should add a tensor to {key}")
             items[key] = given[key][0]
-            element = torch._C._get_value_trace(items[key])
-            made_node("aten::append", [self._grown[key], element], torch._C.ListType(tensors))
-        self.block.registerOutput(self._going)
+        self.block.registerOutput(self._is_going(left))
         for value in after.values():
             self.block.registerOutput(torch._C._get_value_trace(value))
         lift(self.node, self.block)
@@ -502,11 +533,22 @@ class Recorded:
             axis = made_node("prim::Constant", [], torch._C.IntType.get())
             axis.node().i_("value", 0)
             made = made_node("aten::stack", [self._grown[key], axis], tensors)
-            more = _Stack(traced_as(item, made, self._trips))
+            more = _Stack(traced_as(item, made, given[key].rows(self._trips)))
             if given[key].in_front:
                 more.reverse()
             both = (more, self.lists[key]) if given[key].in_front else (self.lists[key], more)
             self.state[key] = self.lists[key] = _Stack(_after(*both))
+
+    def _is_going(self, left: Any) -> Any:
+        """Whether another iteration follows."""
+        import torch
+
+        if left is None or left is False:
+            return self._going
+        if not is_of_sizes(left):
+            raise UnsupportedError("a loop is left by what is not computed from sizes")
+        truth = torch._C.BoolType.get()
+        return made_node("aten::Bool", [torch._C._get_value_trace(~left)], truth)
 
 
 def made_node(kind: str, inputs: list[Any], type_of: Any) -> Any:

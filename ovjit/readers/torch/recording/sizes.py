@@ -148,13 +148,13 @@ class Followed:
             frame = sys._getframe(2)
             if is_claim(frame):
                 return None
-            if not is_of_iterations(torch_value(value)):
-                self.conditions.add(frame)
-                return None
+            self.conditions.add(frame)
+            return None
         if node.kind() not in _GENERAL:
             self._note(sys._getframe(2))
             return None
         if not _is_order(node) and is_of_iterations(torch_value(value)):
+            self._note(sys._getframe(2))
             return None  # the number of an iteration becomes equal to any other one
         if is_same(node.inputsAt(0), node.inputsAt(1)):
             return node.kind() in ("aten::eq", "aten::ge", "aten::le")
