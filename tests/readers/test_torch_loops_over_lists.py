@@ -147,3 +147,39 @@ def test_a_list_in_another_function_is_not_of_the_example_without_a_word():
     compared(compiled, program, x)
     with pytest.raises(RuntimeError):
         compiled(np.ones((2, 8, 4), np.float32))
+
+
+def masked_by_lengths(x, lengths):
+    mask = torch.zeros(x.shape[0], x.shape[1])
+    for i, length in enumerate(lengths.tolist()):
+        mask[i, :length] = 1
+    return x * mask
+
+
+def scaled_by_items(x, lengths):
+    items, rows = lengths.tolist(), []
+    for i in range(len(items)):
+        rows.append(x[i] * items[i])
+    longer = [k + 1 for k in items]
+    return torch.stack(rows) / len(items), x * torch.tensor(longer)[:, None] + sum(items) - max(items)
+
+
+@pytest.mark.parametrize("function", [masked_by_lengths, scaled_by_items], ids=lambda f: f.__name__)
+def test_items_of_tensors_as_pythons_numbers(function):
+    class Module(torch.nn.Module):
+        def forward(self, x, lengths):
+            return function(x, lengths)
+
+    generator = np.random.default_rng(0)
+    inputs = [
+        (generator.random((rows, columns), np.float32), generator.integers(1, 6, rows))
+        for rows, columns in ((4, 6), (3, 9), (7, 6))
+    ]
+    module = Module()
+    model = ovjit.convert_model(module, example_input=tuple(map(torch.from_numpy, inputs[0])))
+    compiled = ovjit.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for x, lengths in inputs:
+        wanted = module(torch.from_numpy(x), torch.from_numpy(lengths))
+        wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+        for want, got in zip(wanted, compiled([x, lengths]).values(), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-5)

@@ -17,6 +17,7 @@ from ovjit.readers.torch.recording.python_functions import (
     numbers_in,
     tensor_makers,
 )
+from ovjit.readers.torch.recording.recorded_loops import tensor_of_list
 from ovjit.readers.torch.recording.size_values import (
     Parts,
     is_of_sizes,
@@ -94,6 +95,8 @@ def rounding() -> Iterator[None]:
         @functools.wraps(theirs)
         def called(*args: Any, **kwargs: Any) -> Any:
             data = data_of(theirs, args, kwargs)
+            if (made := tensor_of_list(data, kwargs.get("dtype"))) is not None:
+                return made
             if isinstance(data, (list, tuple)) and any(map(is_of_sizes, numbers_in(data))):
                 _warn_of_number(name)
             return theirs(*args, **kwargs)

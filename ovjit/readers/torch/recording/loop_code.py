@@ -28,8 +28,10 @@ else:
 #: Python's functions that make what a loop is over, and what `rolled` has in their places.
 _WALKS = {"range": "Range", "reversed": "Reversed", "enumerate": "Enumerated", "zip": "Zipped"}
 
+#: Methods of tensors that give what a loop is over.
+_METHODS = {"unbind": "Unbound"}
 #: Python's functions of a list that a loop has lengthened, and what `rolled` has in their places.
-_FOLDS = {"len": "length", "sum": "total"}
+_FOLDS = {"len": "length", "sum": "total", "max": "largest", "min": "smallest"}
 
 
 def functions_of(frame: Any) -> list[Any]:
@@ -175,8 +177,9 @@ class Loops(Change):
         self._lists, outer = [], self._lists
         node = self.generic_visit(node)
         before, self._lists = self._lists, outer
-        if isinstance(node, ast.Assign) and self._is_over(node.value):
-            self._grown |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        for target, value in _assigned(node) if isinstance(node, ast.Assign) else ():
+            if isinstance(target, ast.Name) and self._is_over(value):
+                self._grown.add(target.id)
         return [*before, node]
 
     visit_Return = visit_Expr = visit_AugAssign = visit_Assign
@@ -198,7 +201,8 @@ class Loops(Change):
         return ast.copy_location(ast.Name(name, ast.Load()), node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        """`len(parts)` and `sum(parts)` of what such a loop has made, and `x.shape.numel()` on the lines."""
+        """`len(parts)` and `sum(parts)` of what such a loop has made, and on the lines `x.shape.numel()` and
+        `x.tolist()`."""
         function = node.func
         fold = _FOLDS.get(function.id) if isinstance(function, ast.Name) and node.args else None
         if fold is not None and isinstance(node.args[0], ast.GeneratorExp):
@@ -213,15 +217,19 @@ class Loops(Change):
         elif isinstance(function, ast.Attribute) and function.attr == "numel" and node.lineno in self.lines:
             self.any = True
             node.func, node.args = ast.copy_location(_own_name("product"), function), [function.value]
+        elif _is_method(node, "tolist") and node.lineno in self.lines:
+            assert isinstance(function, ast.Attribute)
+            self.any = True
+            node.func, node.args = ast.copy_location(_own_name("listed"), function), [function.value]
         return node
 
     def _is_grown(self, given: ast.expr) -> bool:
+        if isinstance(given, ast.Call):
+            return isinstance(given.func, ast.Attribute) and given.func.attr == "listed"
         return isinstance(given, ast.Name) and given.id in self._grown
 
     def _is_unbound(self, given: ast.expr) -> bool:
-        if not isinstance(given, ast.Call) or not isinstance(given.func, ast.Attribute):
-            return False
-        return given.func.attr == "unbind" and given.lineno in self.lines
+        return _is_method(given) and given.lineno in self.lines
 
     def _is_over(self, given: ast.expr) -> bool:
         """Whether a loop over this changes: it is on the lines, or over what such a loop has made."""
@@ -264,6 +272,20 @@ class Loops(Change):
         return [walk, choice]
 
 
+def _assigned(node: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """What an assignment assigns to, each with its value: `a, b = c, d` are two."""
+    for target in node.targets:
+        value = node.value
+        if (
+            isinstance(target, ast.Tuple)
+            and isinstance(value, ast.Tuple)
+            and len(target.elts) == len(value.elts)
+        ):
+            yield from zip(target.elts, value.elts, strict=True)
+        else:
+            yield target, value
+
+
 def _walk(given: ast.expr) -> ast.expr:
     """What a loop is over, by the classes of `rolled`: `enumerate(x)` is Enumerated(Items(x))."""
     name, arguments, named = "Items", [given], []
@@ -274,11 +296,18 @@ def _walk(given: ast.expr) -> ast.expr:
             arguments = [_Lengths().visit(copy.deepcopy(each)) for each in given.args]
         elif name != "Items":
             arguments = list(map(_walk, given.args))
-    elif (
-        isinstance(given, ast.Call) and isinstance(given.func, ast.Attribute) and given.func.attr == "unbind"
-    ):
-        name, arguments, named = "Unbound", [given.func.value, *given.args], given.keywords
+    elif _is_method(given):
+        assert isinstance(given, ast.Call) and isinstance(given.func, ast.Attribute)
+        name = _METHODS[given.func.attr]
+        arguments, named = [given.func.value, *given.args], given.keywords
     return ast.copy_location(ast.Call(_own_name(name), arguments, named), given)
+
+
+def _is_method(given: ast.expr, *names: str) -> bool:
+    """Whether this calls a method of one of these names, or of `_METHODS`."""
+    if not isinstance(given, ast.Call) or not isinstance(given.func, ast.Attribute):
+        return False
+    return given.func.attr in (names or _METHODS)
 
 
 class _Lengths(ast.NodeTransformer):

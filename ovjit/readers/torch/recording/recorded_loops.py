@@ -105,9 +105,9 @@ def exporting() -> Iterator[set[str]]:
 
 
 @contextlib.contextmanager
-def found(noted: Found | None) -> Iterator[None]:
+def found(noted: Found | None, listed: Found | None = None) -> Iterator[None]:
     """Note which lines make an open dimension a number of Python's, or iterate over one, and warn of these:
-    a trace has as many iterations as the example.
+    a trace has as many iterations as the example. `listed` are the lines that make a list of a tensor.
 
     Those are left out that fill a list with tensors of unequal shapes, such as detections of each class: what
     a recorded loop appends is stacked.
@@ -122,7 +122,7 @@ def found(noted: Found | None) -> Iterator[None]:
                 noted.add(frame)
         return int(torch._C.TensorBase.__index__(self))
 
-    def noting(theirs: Any) -> Any:
+    def noting(theirs: Any, noted: Found | None) -> Any:
         def called(*given: Any, **named: Any) -> Any:
             if noted is not None and is_traced(given[0] if given else named.get("input")):
                 noted.add(sys._getframe(1))
@@ -139,7 +139,8 @@ def found(noted: Found | None) -> Iterator[None]:
 
     tensor, cat = torch.Tensor, torch.cat
     rows = [(tensor, "__iter__"), (tensor, "__len__"), (tensor, "unbind"), (torch, "unbind")]
-    noted_rows = ((owner, name, noting(getattr(owner, name))) for owner, name in rows)
+    noted_rows = [(owner, name, noting(getattr(owner, name), noted)) for owner, name in rows]
+    noted_rows += [] if listed is None else [(tensor, "tolist", noting(tensor.tolist, listed))]
     with patched((tensor, "__index__", index), (torch, "cat", joined), *noted_rows):
         yield
 
@@ -156,7 +157,7 @@ def recorded(noted: Found) -> Iterator[int]:
 
     stack, cat = torch.stack, torch.cat
     used = (Recorded, Range, Items, Unbound, Reversed, Zipped, Enumerated, length, total, product,
-            is_open)  # fmt: skip
+            largest, smallest, listed, is_open)  # fmt: skip
     names = types.SimpleNamespace(LOST=LOST, **{each.__name__: each for each in used})
     lists = (torch, "stack", _stacking(stack, stack)), (torch, "cat", _stacking(cat, _joined))
     with changed(noted.lines, Loops, names) as count, patched(*lists):
@@ -234,6 +235,18 @@ class _Stack(list):
 
     def reverse(self) -> None:
         self.whole = self.whole.flip(0)
+
+
+def tensor_of_list(given: Any, dtype: Any = None) -> Any:
+    """`torch.tensor(given)`, of a list that a loop has lengthened; None of anything else."""
+    import torch
+
+    if not isinstance(given, _Stack):
+        return None
+    kind = given.whole.dtype
+    if kind != torch.bool:
+        kind = torch.get_default_dtype() if kind.is_floating_point else torch.int64
+    return given.whole.to(dtype or kind, copy=True)
 
 
 def _after(*lists: Any) -> Any:
@@ -387,6 +400,14 @@ class Unbound(Items):
             super().__init__(owner.unbind(*given, **named))
 
 
+def listed(given: Any) -> Any:
+    """`given.tolist()`, of a tensor whose length may be another one for others, with tensors as items."""
+    import torch
+
+    is_row = isinstance(given, torch.Tensor) and given.dim() == 1 and is_open(given.shape[0])
+    return _Stack(given) if is_row else given.tolist()
+
+
 def length(given: Any) -> Any:
     """`len(given)`, of a tensor or a list that a loop fills as it may be for others."""
     if isinstance(given, Items):
@@ -400,6 +421,22 @@ def total(given: Any, *start: Any) -> Any:
     if isinstance(given, Items):
         return sum(start, given.rows.sum(0)) if given.is_open else sum(given.plain(), *start)
     return sum(start, given.whole.sum(0)) if isinstance(given, _Stack) else sum(given, *start)
+
+
+def largest(given: Any, *more: Any, **named: Any) -> Any:
+    """`max(given)`, of a list of numbers that a loop fills as it may be for others."""
+    return _extreme(max, given, more, named)
+
+
+def smallest(given: Any, *more: Any, **named: Any) -> Any:
+    """`min(given)`, of a list of numbers that a loop fills as it may be for others."""
+    return _extreme(min, given, more, named)
+
+
+def _extreme(theirs: Any, given: Any, more: Sequence[Any], named: Mapping[str, Any]) -> Any:
+    if isinstance(given, _Stack) and given.whole.dim() == 1 and not more and not named:
+        return getattr(given.whole, f"a{theirs.__name__}")(0)
+    return theirs(given, *more, **named)
 
 
 def product(given: Any) -> Any:

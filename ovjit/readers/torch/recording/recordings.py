@@ -104,7 +104,7 @@ def recordings(ready: Prepared) -> Generator[Recorded, None, None]:
         if chosen is None and (asking or writes_to_constants(inlined(made.script))):
             best = traces.for_any_sizes(followed, first)
     if chosen is not None:
-        yield chosen
+        yield traces.for_any_length(chosen)
         return
     if asking or traces.conditions.every.lines:
         with contextlib.ExitStack() as loops:
@@ -125,10 +125,11 @@ class _Traces:
 
     def __init__(self, ready: Prepared):
         self._ready = ready
-        self._loops, self.conditions = recorded_loops.Found(), Conditions()
+        self._loops, self._listed = recorded_loops.Found(), recorded_loops.Found()
+        self.conditions = Conditions()
         warned: list[Any] = []
         begin = time.perf_counter()
-        self.plain = Recorded(recorded(ready, warned, self._loops, self.conditions), warned)
+        self.plain = Recorded(recorded(ready, warned, self._loops, self.conditions, self._listed), warned)
         seconds = max(LEAST_SECONDS, (time.perf_counter() - begin) / 2)
         self.example = _Example(ready, self.plain.script)
         self._others = OtherSizes(ready, seconds)
@@ -158,6 +159,20 @@ class _Traces:
                 if assumed.any and self.example.is_of(script):
                     return Recorded(script, warned)
         return None
+
+    def for_any_length(self, chosen: Recorded) -> Recorded:
+        """A trace for any mask, or one with loops over lists of tensors' items where `chosen` is wrong for
+        other lengths of these. Where no trace is right, that is warned of."""
+        if not self._listed.lines or not self._others.wrong(chosen.script):
+            return chosen
+        for function, lines in self._listed.lines.items():
+            self._loops.lines.setdefault(function, set()).update(lines)
+        with contextlib.ExitStack() as loops:
+            if self.enter_loops(loops):
+                made = self.with_loops(loops)
+                if made is not self.plain and not self._others.wrong(made.script):
+                    return made
+        return Recorded(chosen.script, self.plain.warned)
 
     def with_loops(self, loops: contextlib.ExitStack) -> Recorded:
         """The trace that has loops over open dimensions as such; the plain one where it gives something else
@@ -239,6 +254,7 @@ def recorded(
     kept: list[Any],
     noted: recorded_loops.Found | None = None,
     ordered: Conditions | None = None,
+    listed: recorded_loops.Found | None = None,
 ) -> Any:
     import torch
     from torch._functorch import vmap
@@ -251,7 +267,8 @@ def recorded(
         (torch, "gradient", gradient),
     )
     with plain_scripts(), quietly(kept, ready.fused), torch.no_grad(), others, divided():
-        with rounding(), ordering(ordered), strides.followed(), recorded_loops.found(noted), plain_modules():
+        loops = recorded_loops.found(noted, listed)
+        with rounding(), ordering(ordered), strides.followed(), loops, plain_modules():
             return traced(ready.module, ready.leaves, ready.names)
 
 
