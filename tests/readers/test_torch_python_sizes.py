@@ -226,6 +226,45 @@ def test_loops_of_negative_numbers_of_iterations_end() -> None:
     _check(shorter_by_five, [(2, 3, 6, 8), (1, 3, 9, 5), (1, 3, 3, 7)])
 
 
+def looked_up(x):
+    """Items of dicts, sets and lists by sizes."""
+    h, w = x.shape[2:]
+    scales = {6: 2.0, 9: 3.0, 12: 4.0, 8: 5.0}
+    by_both = {(6, 8): 2.0, (9, 5): 3.0}
+    named = {h: x + 1, w + 100: x}
+    y = x * scales[h] + scales.get(w, 7.0) + by_both.get((h, w), 9.0) + named[h]
+    y = y * (2.0 if h in {6, 9} else 7.0) + (3.0 if w in scales else 4.0)
+    return y + [6, 9, 12, 7][h % 4] + [x, x * 2][w % 2]
+
+
+@pytest.mark.parametrize("has_weights", [False, True], ids=["plain", "weights"])
+def test_items_by_sizes(has_weights) -> None:
+    _check(looked_up, SHAPES, has_weights)
+
+
+def test_positions_that_modules_keep_by_sizes() -> None:
+    class Kept(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rows = {}
+
+        def forward(self, x):
+            size = x.shape[2], x.shape[3]
+            if size not in self.rows:
+                self.rows[size] = torch.arange(size[0])[:, None] * size[1] + torch.arange(size[1])
+            return x + self.rows[size]
+
+    module, inputs = Kept(), [torch.rand(shape) for shape in SHAPES]
+    module(inputs[0])  # keeps the positions of the example
+    compiled = ov.compile_model(ov.convert_model(module, example_input=inputs[0]), "CPU", EXACT)
+    for x in inputs:
+        np.testing.assert_allclose(compiled([x.numpy()])[0], module(x), rtol=1e-5)
+
+
+def numbered(x):
+    return x * len({x.shape[2], x.shape[3], 9}) + [6, 9, 12, 8].index(x.shape[2])
+
+
 def test_a_loop_that_ends_by_a_size_ends() -> None:
     module, x = Of(counted_by_halving), torch.rand(2, 3, 6, 8)
     with warnings.catch_warnings(record=True):
@@ -242,11 +281,13 @@ def chosen_by_name(x):
     return x * (2 if f"{x.shape[2]}x{x.shape[3]}" == "6x8" else 3)
 
 
-@pytest.mark.parametrize("function", [listed_names, chosen_by_name], ids=lambda function: function.__name__)
+@pytest.mark.parametrize(
+    "function", [numbered, listed_names, chosen_by_name], ids=lambda function: function.__name__
+)
 def test_texts_of_sizes_are_told(function) -> None:
     """A text has the example's sizes."""
     module, x = Of(function), torch.rand(2, 3, 6, 8)
-    with pytest.warns(torch.jit.TracerWarning, match="Python number"):
+    with pytest.warns(torch.jit.TracerWarning, match="Python (number|boolean)"):
         model = ov.convert_model(module, example_input=x)
     np.testing.assert_allclose(ov.compile_model(model, "CPU", EXACT)([x.numpy()])[0], module(x), rtol=1e-5)
 

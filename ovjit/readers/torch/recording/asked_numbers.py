@@ -36,7 +36,7 @@ def files_asking(warned: Sequence[Any]) -> set[str]:
     return {w.filename for w in warned if _ASKED.search(str(w.message))}
 
 
-def _warn_of_number(called: str) -> None:
+def warn_of_number(called: str) -> None:
     """Warn of the line that has asked for a number by a function of this module, whose caller this is."""
     import torch
 
@@ -57,16 +57,16 @@ def rounding() -> Iterator[None]:
     import torch
 
     def rounded(self: Any, digits: int | None = None) -> Any:
-        _warn_of_number("round")
+        warn_of_number("round")
         return round(self.item(), digits)
 
     def array(self: Any, *given: Any, **named: Any) -> Any:
         if is_of_sizes(self):
-            _warn_of_number("numpy")
+            warn_of_number("numpy")
         return as_array(self, *given, **named)
 
     def cut(self: Any) -> Any:
-        _warn_of_number("trunc")
+        warn_of_number("trunc")
         return math.trunc(self.item())
 
     def parted(theirs: Callable[..., Any], number: Callable[..., Any]) -> Callable[..., Any]:
@@ -75,20 +75,20 @@ def rounding() -> Iterator[None]:
             if isinstance(made, Parts):
                 return made
             count = number(*given, **named) if torch._C._get_tracing_state() is not None else None
-            return made if count is None else Parts(made, count, functools.partial(_warn_of_number, "len"))
+            return made if count is None else Parts(made, count, functools.partial(warn_of_number, "len"))
 
         return called
 
     def text(self: Any, **named: Any) -> str:
         if not is_of_sizes(self):
             return str(as_text(self, **named))
-        _warn_of_number("str")
+        warn_of_number("str")
         with untraced():
             return str(self.item())
 
     def counted(self: Any) -> int:
         if torch._C._get_tracing_state() is not None and self.dim():
-            _warn_of_number("len")
+            warn_of_number("len")
         return length(self)
 
     def warning(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,7 +98,7 @@ def rounding() -> Iterator[None]:
             if (made := tensor_of_list(data, kwargs.get("dtype"))) is not None:
                 return made
             if isinstance(data, (list, tuple)) and any(map(is_of_sizes, numbers_in(data))):
-                _warn_of_number(name)
+                warn_of_number(name)
             return theirs(*args, **kwargs)
 
         return called

@@ -36,6 +36,8 @@ _LEAVING = (
 )  # fmt: skip
 #: How many branches that return may follow each other: each has what follows twice.
 _MOST_RETURNS = 4
+#: Of how many items of a list or a dict one is chosen by a size.
+_MOST_ITEMS = 64
 _BRANCH = """
 {truth} = 0
 if {module}.is_open({truth}) and {module}.are_added({lists}):
@@ -130,6 +132,27 @@ class Choices(Change):
             return node
         self.any = True
         return _condition(node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> Any:
+        """`items[n]`: which item it is is a condition."""
+        self.generic_visit(node)
+        is_item = isinstance(node.ctx, ast.Load) and not any(
+            isinstance(part, (ast.Slice, ast.Starred)) for part in ast.walk(node.slice)
+        )
+        if not self.every or not is_item or not self._is_order(node):
+            return node
+        self.any = True
+        return _call("item", [node.value, node.slice], node)
+
+    def visit_Call(self, node: ast.Call) -> Any:
+        """`rows.get(n)` and `rows.get(n, value)` of a dict."""
+        self.generic_visit(node)
+        is_get = isinstance(node.func, ast.Attribute) and node.func.attr == "get" and not node.keywords
+        if not self.every or not is_get or len(node.args) not in (1, 2) or not self._is_order(node):
+            return node
+        assert isinstance(node.func, ast.Attribute)
+        self.any = True
+        return _call("got", [node.func.value, *node.args], node)
 
     def _is_order(self, test: ast.expr) -> bool:
         span = range(test.lineno, (test.end_lineno or test.lineno) + 1)
@@ -297,6 +320,42 @@ def _chosen(part: Any, truth: str) -> ast.stmt:
     return made
 
 
+def _has_sizes(value: Any, is_of_sizes: Callable[[Any], bool]) -> bool:
+    """Whether this is a size, or a tuple with one."""
+    return any(map(is_of_sizes, value)) if isinstance(value, tuple) else is_of_sizes(value)
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _look_ups(is_of_sizes: Callable[[Any], bool], either: Any, same: Any) -> Any:
+    """`items[at]` and `items.get(at)` by sizes: what each item is chosen by is a condition."""
+
+    def chosen(rows: Sequence[tuple[Any, Any]], last: Any) -> Any:
+        """The value of the first condition that holds, else the last one."""
+        for truth, value in reversed(rows):
+            last = either(truth, functools.partial(_itself, value), functools.partial(_itself, last))
+        return last
+
+    def item(items: Any, at: Any) -> Any:
+        if isinstance(items, dict) and items and len(items) <= _MOST_ITEMS and _has_sizes(at, is_of_sizes):
+            rows = [(same(at, key), value) for key, value in items.items()]
+            return chosen(rows, rows[-1][1])
+        if type(items) not in (list, tuple) or not 0 < len(items) <= _MOST_ITEMS or not is_of_sizes(at):
+            return items[at]
+        place = at % len(items)  # from the end, too
+        return chosen([(place == i, value) for i, value in enumerate(items)], items[-1])
+
+    def got(items: Any, *given: Any) -> Any:
+        if not isinstance(items, dict) or len(items) > _MOST_ITEMS or not _has_sizes(given[0], is_of_sizes):
+            return items.get(*given)
+        rows = [(same(given[0], key), value) for key, value in items.items()]
+        return chosen(rows, given[1] if len(given) > 1 else None)
+
+    return item, got
+
+
 def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
     """What changed functions use. `is_of_sizes` tells what is computed from sizes alone. `every`: a choice of
     tensors is recorded with both."""
@@ -350,9 +409,11 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
     one = combined(bool, "logical_or")
 
     def within(value: Any, items: Any) -> Any:
-        if not isinstance(items, (list, tuple)) or not any(map(is_of_sizes, (value, *items))):
+        if not isinstance(items, (list, tuple, dict, set, frozenset)):
             return value in items
-        return one(*(functools.partial(operator.eq, value, item) for item in items))
+        if not any(_has_sizes(part, is_of_sizes) for part in (value, *items)):
+            return value in items
+        return one(*(functools.partial(same, value, item) for item in items)) if items else False
 
     every_one = combined(operator.not_, "logical_and")
 
@@ -362,7 +423,8 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
             return a == b
         return every_one(*(functools.partial(operator.eq, *pair) for pair in zip(a, b, strict=True)))
 
+    item, got = _look_ups(is_of_sizes, either, same)
     return types.SimpleNamespace(
         is_open=is_of_sizes, either=either, Branches=Branches, both=every_one, same=same,
-        one=one, negated=negated, within=within, are_added=are_added,
+        one=one, negated=negated, within=within, are_added=are_added, item=item, got=got,
     )  # fmt: skip

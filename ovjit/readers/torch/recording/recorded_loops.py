@@ -58,6 +58,21 @@ class Found:
                 self.lines[function] = kept
 
 
+class Conditions(Found):
+    """Functions in which layers with weights order two sizes; `every`: those with any condition on sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.every = Found()
+        #: Whether a list or a dict has been asked for an item by a size.
+        self.are_looked_up = False
+
+    def look_up(self, frame: Any) -> None:
+        """Note that a frame asks for an item by a size: whether it is this one is a condition."""
+        self.every.add(frame)
+        self.are_looked_up = True
+
+
 def warn_of_index(frame: Any) -> None:
     """Warn of a line that makes an open dimension a number of Python's, such as how often a loop runs."""
     import torch
@@ -74,6 +89,18 @@ def _takes_part(frame: Any) -> bool:
     frame = outside(frame)
     asking = dis.opname[frame.f_code.co_code[frame.f_lasti]]
     return "SUBSCR" in asking or "SLICE" in asking
+
+
+def _takes_item(frame: Any) -> bool:
+    """Whether a frame that asks for an index takes an item of a list: tensors ask for slices' ends alone."""
+    frame = outside(frame)
+    code, at = frame.f_code.co_code, frame.f_lasti
+    if dis.opname[code[at]] != "BINARY_SUBSCR":
+        return False
+    at -= 2
+    while at > 0 and dis.opname[code[at]] == "CACHE":
+        at -= 2
+    return dis.opname[code[at]] not in ("BUILD_SLICE", "BUILD_TUPLE")
 
 
 @contextlib.contextmanager
@@ -105,7 +132,9 @@ def exporting() -> Iterator[set[str]]:
 
 
 @contextlib.contextmanager
-def found(noted: Found | None, listed: Found | None = None) -> Iterator[None]:
+def found(
+    noted: Found | None, listed: Found | None = None, conditions: Conditions | None = None
+) -> Iterator[None]:
     """Note which lines make an open dimension a number of Python's, or iterate over one, and warn of these:
     a trace has as many iterations as the example. `listed` are the lines that make a list of a tensor.
 
@@ -120,6 +149,10 @@ def found(noted: Found | None, listed: Found | None = None) -> Iterator[None]:
             warn_of_index(frame)
             if noted is not None:
                 noted.add(frame)
+        elif _takes_item(frame) and is_of_sizes(self):
+            warn_of_index(frame)
+            if conditions is not None:
+                conditions.look_up(frame)
         return int(torch._C.TensorBase.__index__(self))
 
     def noting(theirs: Any, noted: Found | None) -> Any:

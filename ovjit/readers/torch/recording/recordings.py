@@ -14,7 +14,7 @@ from ovjit.readers.torch.recording.gradient import gradient
 from ovjit.readers.torch.recording.mask_selection import agrees, depends_on_mask, for_any_mask
 from ovjit.readers.torch.recording.other_sizes import OtherSizes
 from ovjit.readers.torch.recording.patches import divided, patched, plain_modules, plain_scripts
-from ovjit.readers.torch.recording.sizes import MOST_ROUNDS, Conditions, Followed, ordering
+from ovjit.readers.torch.recording.sizes import MOST_ROUNDS, Followed, ordering
 from ovjit.readers.torch.recording.state import called, traced
 from ovjit.readers.torch.recording.trace import Prepared, attempt, quietly
 from ovjit.readers.torch.scripts.shared_memory import writes_to_constants
@@ -126,7 +126,7 @@ class _Traces:
     def __init__(self, ready: Prepared):
         self._ready = ready
         self._loops, self._listed = recorded_loops.Found(), recorded_loops.Found()
-        self.conditions = Conditions()
+        self.conditions = recorded_loops.Conditions()
         warned: list[Any] = []
         begin = time.perf_counter()
         self.plain = Recorded(recorded(ready, warned, self._loops, self.conditions, self._listed), warned)
@@ -226,6 +226,7 @@ class _Traces:
         now = best or made
         wrong = self._others.wrong(now.script)
         is_asked = any("to a Python boolean" in str(w.message) for w in now.warned)
+        is_asked = is_asked or self.conditions.are_looked_up
         if self.conditions.every.lines and (is_asked or wrong or is_unsure):
             both = self._with_branches(asking)
             if both is not None:
@@ -253,7 +254,7 @@ def recorded(
     ready: Prepared,
     kept: list[Any],
     noted: recorded_loops.Found | None = None,
-    ordered: Conditions | None = None,
+    ordered: recorded_loops.Conditions | None = None,
     listed: recorded_loops.Found | None = None,
 ) -> Any:
     import torch
@@ -267,7 +268,7 @@ def recorded(
         (torch, "gradient", gradient),
     )
     with plain_scripts(), quietly(kept, ready.fused), torch.no_grad(), others, divided():
-        loops = recorded_loops.found(noted, listed)
+        loops = recorded_loops.found(noted, listed, ordered)
         with rounding(), ordering(ordered), strides.followed(), loops, plain_modules():
             return traced(ready.module, ready.leaves, ready.names)
 

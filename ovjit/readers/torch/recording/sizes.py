@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ovjit.readers.torch.recording import conditionals
+from ovjit.readers.torch.recording.asked_numbers import warn_of_number
 from ovjit.readers.torch.recording.assertions import is_claim
 from ovjit.readers.torch.recording.conditionals import Choices, EveryChoice
 from ovjit.readers.torch.recording.loop_code import changed
@@ -28,7 +29,7 @@ from ovjit.readers.torch.recording.python_functions import (
     tensor_makers,
     tensor_of,
 )
-from ovjit.readers.torch.recording.recorded_loops import Found
+from ovjit.readers.torch.recording.recorded_loops import Conditions, Found
 from ovjit.readers.torch.recording.size_values import (
     is_of_iterations,
     is_of_sizes,
@@ -234,19 +235,21 @@ def _forward(own: Callable[..., Any], scripted: Mapping[int, tuple[Any, Any]]) -
     return forward
 
 
-class Conditions(Found):
-    """Functions in which layers with weights order two sizes; `every`: those with any condition on sizes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.every = Found()
-
-
 @contextlib.contextmanager
 def ordering(found: Conditions | None) -> Iterator[None]:
     """Note where layers with weights order two sizes: their numbers are chosen when the model runs. Other
-    conditions on sizes are noted, too."""
+    conditions on sizes are noted, too. Sizes are found in dicts and sets as Python's numbers are."""
     import torch
+
+    def hashed(self: Any) -> int:
+        if self.dim() or not is_of_sizes(self):
+            return identity(self)
+        frame = sys._getframe(1)
+        warn_of_number("hash")
+        if found is not None:
+            found.look_up(frame)
+        with untraced():
+            return hash(self.item())
 
     def truth(self: Any) -> bool:
         if found is not None and is_of_sizes(self):
@@ -257,7 +260,9 @@ def ordering(found: Conditions | None) -> Iterator[None]:
                 found.add(frame)
         return bool(torch._C.TensorBase.__bool__(self))
 
-    with patched(*([] if found is None else [(torch.Tensor, "__bool__", truth)])):
+    identity = torch.Tensor.__hash__
+    rows = [(torch.Tensor, "__bool__", truth), (torch.Tensor, "__hash__", hashed)]
+    with patched(*([] if found is None else rows)):
         yield
 
 
