@@ -56,15 +56,25 @@ def shapes(x: Tensor):
     return torch.ones(torch.broadcast_shapes(x.shape, [2, 1, 1])) + loss
 
 
+def counted_parts(x: Tensor):
+    """Numbers of parts, where the last ones may be empty or shorter."""
+    halves, thirds, pairs = x.chunk(2, 1), x.chunk(4, 1), x.split(2, 1)
+    total = x.sum(1)
+    for part in x.chunk(5, 1):
+        total = total + part.sum(1)
+    some = pairs[0].sum(1) + pairs[-1].sum(1) * len(pairs)
+    return x * len(thirds) + len(halves) + (total + some + thirds[0].sum(1) + len(x.split(3, 1)))[:, None]
+
+
 @pytest.mark.parametrize(
-    "function", [shapes, of_open_length, of_open_numbers, from_tensors, any_and_all, texts]
+    "function", [counted_parts, shapes, of_open_length, of_open_numbers, from_tensors, any_and_all, texts]
 )
 def test_lists(function):
     script = torch.jit.script(function)
     model = ov.convert_model(script, input=[(ov.PartialShape([-1, -1]), ov.Type.f32)])
     compiled = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     generator = torch.Generator().manual_seed(SEED)
-    for shape in ((3, 4), (5, 6), (2, 3)):
+    for shape in ((3, 4), (5, 6), (2, 3), (4, 9)):
         x = torch.randn(*shape, generator=generator)
         want = script(x).numpy()
         made = compiled([x.numpy()])[0]

@@ -46,6 +46,8 @@ class Wanted(NamedTuple):
     is_assumed: bool = False
     #: The indices of the items that are read of a list of unknown length. Below 0 they count from its end.
     items: frozenset[int] | None = None
+    #: Whether the length of such a list is read.
+    is_counted: bool = False
 
     def number(self) -> int | None:
         """How many outputs of a list of open length there are. Raises UnsupportedError where nobody tells."""

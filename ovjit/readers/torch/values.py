@@ -50,7 +50,16 @@ class Stacked:
 
 
 class Picked(dict):
-    """Parts of an open dimension by the indices that are read, some of which count from the last part."""
+    """Parts of an open dimension by the indices that are read, some of which count from the last part.
+    `number` is how many there are, where that is read."""
+
+    number: Any = None
+
+
+class Chunks(list):
+    """Parts of an open dimension, of which the last ones may be empty. `number` is how many are not."""
+
+    number: Any = None
 
 
 class Part(Output):

@@ -15,7 +15,7 @@ from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.fusions.nibbles import in_pairs
 from ovjit.readers.torch.naming import UNPACK
 from ovjit.readers.torch.registry import aten, aten_rows
-from ovjit.readers.torch.values import Complex, Number, Picked, Stacked, are_all_parts, parts_of
+from ovjit.readers.torch.values import Chunks, Complex, Number, Picked, Stacked, are_all_parts, parts_of
 
 
 @aten("view", "reshape", "_unsafe_view", "view_copy", "_reshape_copy")
@@ -248,9 +248,14 @@ def parts_of_open(n: Call, x: Output, axis: int, length: Any) -> Any:
     count = n.wanted.number()
     items = n.wanted.items
     if count is None and items is not None:
-        read = items if min(items) < 0 else range(max(items) + 1)
-        made = {i: _part_of_open(n, x, axis, length, i) for i in read}
-        return Picked(made) if min(items) < 0 else list(made.values())
+        is_list = items and min(items) >= 0 and not n.wanted.is_counted
+        read = range(max(items) + 1) if is_list else items
+        made = Picked({i: _part_of_open(n, x, axis, length, i) for i in read})
+        if is_list:
+            return list(made.values())
+        if n.wanted.is_counted:
+            made.number = _number_of_parts(n, n.size(x, axis), length)
+        return made
     if count is None:
         raise UnsupportedError(
             "the number of parts of a dynamic dimension is not known when the model is read"
@@ -263,11 +268,15 @@ def parts_of_open(n: Call, x: Output, axis: int, length: Any) -> Any:
     return n.all("VariadicSplit", x, axis, n.ints([*[length] * (count - 1), -1])) if count > 1 else [x]
 
 
+def _number_of_parts(n: Call, total: Any, length: Any) -> Any:
+    """How many parts of a length there are, of which the last one may be shorter."""
+    return n.compute("Divide", n.compute("Add", total, n.compute("Subtract", length, 1)), length)
+
+
 def _part_of_open(n: Call, x: Output, axis: int, length: Any, index: int) -> Output:
     """One part; of an index below 0, counted from the last one, which may be shorter."""
     if index < 0:
-        total = n.size(x, axis)
-        count = n.compute("Divide", n.compute("Add", total, n.compute("Subtract", length, 1)), length)
+        count = _number_of_parts(n, n.size(x, axis), length)
         first = n.compute("Multiply", n.compute("Add", count, index), length)
     else:
         first = n.compute("Multiply", length, index)
@@ -281,9 +290,13 @@ def chunk(n: Call, x: Any, chunks: int, dim: int = 0) -> Any:
         return split(n, x, max(1, -(-total // chunks)), None, axis)
     length = n.compute("Divide", n.compute("Add", total, chunks - 1), chunks)
     if chunks == 2:  # of more parts the last ones may be empty
-        return n.all("VariadicSplit", x, axis, n.ints([length, -1]))
-    bounds: list[Any] = [n.compute("Multiply", length, i) for i in range(chunks + 1)]
-    return [n.cut(x, axis, a, b) for a, b in zip(bounds, [*bounds[1:-1], LAST], strict=False)]
+        made = Chunks(n.all("VariadicSplit", x, axis, n.ints([length, -1])))
+    else:
+        bounds: list[Any] = [n.compute("Multiply", length, i) for i in range(chunks + 1)]
+        made = Chunks(n.cut(x, axis, a, b) for a, b in zip(bounds, [*bounds[1:-1], LAST], strict=False))
+    if n.wanted.is_counted:
+        made.number = _number_of_parts(n, total, length)
+    return made
 
 
 @aten("tensor_split")
@@ -343,7 +356,7 @@ def unbind(n: Call, x: Any, dim: int = 0) -> Any:
     count = n.size(value, axis)
     is_open = isinstance(count, Number)
     if isinstance(count, Number):
-        if n.wanted.items is not None and not isinstance(x, Complex):
+        if n.wanted.items is not None and not n.wanted.is_counted and not isinstance(x, Complex):
             return Picked({i: n("Gather", value, i, axis) for i in n.wanted.items})
         if n.wanted.listed is None and not isinstance(x, Complex):
             return Stacked(n.also("movedim", value, [axis], [0]))

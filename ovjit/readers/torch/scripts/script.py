@@ -156,7 +156,8 @@ class ScriptReader(AttributesReader):
             return Wanted(users[0].outputsSize(), is_examples=True, is_assumed=self.is_assumed)
         made = outputs[0].type()
         if made.kind() == "ListType":
-            return Wanted(items=_items_read(users))
+            lengths = [user for user in users if user.kind() == "aten::len"]
+            return Wanted(items=_items_read(users), is_counted=bool(lengths))
         return Wanted(rank=made.dim() if made.kind() == "TensorType" else None)
 
     def _python(self, node: Any, inputs: list[Any]) -> None:
@@ -348,6 +349,32 @@ def _broadcast(reader: ScriptReader, node: Any) -> None:
     reader._set(node, broadcast_shapes(call, [reader._value(v) for v in node.inputs()]))
 
 
+def _items_read(users: Sequence[Any]) -> frozenset[int] | None:
+    """The indices of the items that are read of a list, None where others may be."""
+    lengths = [user for user in users if user.kind() == "aten::len"]
+    indices = [user.inputsAt(1).toIValue() for user in users if user.kind() == "aten::__getitem__"]
+    if len(indices) + len(lengths) < len(users) or any(map(_limits_loop, lengths)):
+        return None
+    return frozenset(indices) if users and all(isinstance(i, int) for i in indices) else None
+
+
+def _limits_loop(node: Any) -> bool:
+    """Whether a number of a script is that of a loop's iterations, maybe the least of several."""
+    users = [use.user for use in node.output().uses() if use.user.kind() != "prim::Loop" or use.offset == 0]
+    through = ("prim::ListConstruct", "prim::min", "aten::__range_length")
+    return any(u.kind() == "prim::Loop" or (u.kind() in through and _limits_loop(u)) for u in users)
+
+
+def _length(reader: ScriptReader, node: Any) -> None:
+    """A list's length: of parts that may be empty the number of the others, but for loops over them."""
+    value = reader._value(node.inputsAt(0))
+    number = getattr(value, "number", None)
+    if number is not None and not _limits_loop(node):
+        reader._set(node, number)
+    else:
+        reader._operator(node, node.kind(), parsed_schema(node.schema()), [value])
+
+
 def _tolist(reader: ScriptReader, node: Any) -> None:
     """A tensor as a number, or as lists of numbers."""
     value = reader._value(node.inputsAt(0))
@@ -417,6 +444,7 @@ _SPECIAL = {
     "aten::format": _text,
     "aten::percentFormat": _percent,
     "prim::tolist": _tolist,
+    "aten::len": _length,
     "aten::broadcast_shapes": _broadcast,
     "prim::Uninitialized": _uninitialized,
 }
@@ -483,14 +511,6 @@ def _check_outputs(node: Any, name: str, made: Any) -> None:
 def _takes_one(schema: Any, made: Any) -> bool:
     """Whether a rule gave more values than the operator has in scripts."""
     return isinstance(made, list) and len(schema.returns) == 1 and str(schema.returns[0].type) == "Tensor"
-
-
-def _items_read(users: Sequence[Any]) -> frozenset[int] | None:
-    """The indices of the items that are read of a list, None where its length is."""
-    indices = [user.inputsAt(1).toIValue() for user in users if user.kind() == "aten::__getitem__"]
-    if not indices or len(indices) < len(users) or not all(isinstance(i, int) for i in indices):
-        return None
-    return frozenset(indices)
 
 
 def one_or_all(made: list[Any]) -> Any:
