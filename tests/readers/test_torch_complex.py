@@ -84,8 +84,21 @@ def array(tensor):
     return (torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor).numpy()
 
 
+def of_wholes(x: Tensor, mask: Tensor):
+    """Products, variances and matrices."""
+    v = torch.view_as_complex(x)
+    spread, middle = torch.var_mean(v, 2)
+    rows, columns = torch.meshgrid([v[0, 0], v[0, :, 1]], indexing="ij")
+    square = v @ v.mH + torch.eye(v.shape[1])
+    return (
+        v.prod(), v.prod(1, keepdim=True), v.cumprod(2), v.var(), v.std(1), spread, middle,
+        torch.kron(v[0], v[1]), rows * columns, torch.linalg.multi_dot([v[0], v[1].mH, v[0]]),
+        torch.linalg.inv(square), torch.linalg.solve(square, v), torch.linalg.solve(square[0], v[0, :, 0]),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("scripted", [False, True], ids=["trace", "script"])
-@pytest.mark.parametrize("function", [to_slices, to_masks, spectral, moved, functions])
+@pytest.mark.parametrize("function", [to_slices, to_masks, spectral, moved, functions, of_wholes])
 def test_beside_pytorch(function, scripted):
     class Module(torch.nn.Module):
         def forward(self, x, mask):

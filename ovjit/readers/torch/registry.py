@@ -10,10 +10,10 @@ from typing import Any
 
 #: The modules with the rows, one for each family of operators.
 FAMILIES = (
-    "attention", "complex", "complex_parts", "create", "ctc", "elementwise", "factors", "fourier",
-    "gradients", "indexing", "iterated", "linalg", "lists", "losses", "nn", "norm", "numbers", "pooling",
-    "quant", "quantized", "random", "recurrent", "reduce", "resize", "scatter", "sequences", "shapes",
-    "sorting", "special", "spectra", "vision",
+    "attention", "complex", "complex_parts", "complex_wholes", "create", "ctc", "elementwise",
+    "factors", "fourier", "gradients", "indexing", "iterated", "linalg", "lists", "losses", "nn",
+    "norm", "numbers", "pooling", "quant", "quantized", "random", "recurrent", "reduce", "resize",
+    "scatter", "sequences", "shapes", "sorting", "special", "spectra", "vision",
 )  # fmt: skip
 
 #: Reads one operator: `rule(call, first argument, named arguments)` returns its outputs.

@@ -1,0 +1,104 @@
+"""Products, variances and matrices of complex tensors, by operators of their real and imaginary parts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.operators.complex import angle, pair_of, polar
+from ovjit.readers.torch.registry import Rule, changed_later
+from ovjit.readers.torch.values import Complex
+
+
+def _of_complex(own: Callable[..., Any], rule: Rule) -> Rule:
+    """The rule of reals, and `own(call, rule, arguments)` where an argument is complex."""
+    signature = inspect.signature(rule)
+
+    def either(n: Call, *given: Any, **named: Any) -> Any:
+        arguments = signature.bind(n, *given, **named).arguments
+        values = [v for value in arguments.values() for v in (value if isinstance(value, list) else [value])]
+        if not any(isinstance(value, Complex) for value in values):
+            return rule(n, *given, **named)
+        _, *rest = arguments.values()
+        names = list(arguments)[2:]
+        return own(n, rule, *rest[:1], **dict(zip(names, rest[1:], strict=True)))
+
+    either.__signature__ = signature  # type: ignore[attr-defined]
+    return either
+
+
+def _product(n: Call, rule: Rule, x: Complex, dtype: Any = None, **named: Any) -> Complex:
+    """Sizes are multiplied, angles added."""
+    turns = n.also("cumsum" if "cum" in n.op else "sum", angle(n, x), **named)
+    return polar(n, rule(n, n.also("abs", x), **named), turns)
+
+
+def _spread(n: Call, rule: Rule, x: Complex, **named: Any) -> Any:
+    """The variance is that of the real parts and that of the imaginary ones; its root is the deviation."""
+    both = [n.also("var_mean", n.part(x, i), **named) for i in (0, 1)]
+    made = n("Add", both[0][0], both[1][0])
+    made = n("Sqrt", made) if "std" in n.op else made
+    return [made, n.complex_of(both[0][1], both[1][1])] if n.op.endswith("mean") else made
+
+
+def _bilinear(n: Call, rule: Rule, x: Any, other: Any) -> Complex:
+    """(a + bi)(c + di) = ac - bd + (ad + bc)i"""
+    x, other = pair_of(n, x), pair_of(n, other)
+    (p, q), (r, s) = ([n.part(v, i) for i in (0, 1)] for v in (x, other))
+    return n.complex_of(n("Subtract", rule(n, p, r), rule(n, q, s)), n("Add", rule(n, p, s), rule(n, q, r)))
+
+
+def _chain(n: Call, rule: Rule, x: Any) -> Any:
+    out = x[0]
+    for value in x[1:]:
+        out = n.also("complex_matmul", out, value)
+    return out
+
+
+def _meshed(n: Call, rule: Rule, x: Any, **named: Any) -> list[Complex]:
+    parts = ([n.part(pair_of(n, v), i) for v in x] for i in (0, 1))
+    both = [rule(n, values, **named) for values in parts]
+    return [n.complex_of(a, b) for a, b in zip(*both, strict=True)]
+
+
+def _inverse(n: Call, x: Complex) -> Complex:
+    """(A + Bi)^-1 = C + Di, where [[A, -B], [B, A]]^-1 = [[C, -D], [D, C]]"""
+    a, b = n.part(x, 0), n.part(x, 1)
+    rows = n("Concat", a, b, axis=-2), n("Concat", n("Negative", b), a, axis=-2)
+    whole = n("Inverse", n("Concat", *rows, axis=-1), adjoint=False)
+    rank, count = n.rank(a), n.size(a, -1)
+    columns = n.cut(whole, rank - 1, 0, count)
+    return n.complex_of(
+        n.cut(columns, rank - 2, 0, count), n.cut(columns, rank - 2, count, n.compute("Multiply", count, 2))
+    )
+
+
+def _inverted(n: Call, rule: Rule, x: Complex) -> Any:
+    made = _inverse(n, x)
+    return [made, None] if n.op.endswith("_ex") else made
+
+
+def _solved(n: Call, rule: Rule, x: Any, B: Any, left: bool = True) -> Any:
+    """A^-1 B; a vector of right-hand sides is a column."""
+    x, b = pair_of(n, x), pair_of(n, B)
+    rank, rows = n.rank(b.pair) - 1, n.rank(x.pair) - 1
+    vector = rank == 1 or (rank == rows - 1 and (n.shape(b.pair) or ())[:-1] == (n.shape(x.pair) or ())[:-2])
+    b = n.also("unsqueeze", b, -1) if vector else b
+    made: Any = n.also("complex_matmul", *((_inverse(n, x), b) if left else (b, _inverse(n, x))))
+    made = n.also("squeeze", made, -1) if vector else made
+    if n.op == "aten::linalg_solve":
+        return made
+    return [made, None] if n.op == "aten::linalg_solve_ex" else [made, None, None, None]
+
+
+_RULES: dict[str, Callable[..., Any]] = {
+    "prod cumprod": _product, "var std var_mean std_mean": _spread, "kron": _bilinear, "meshgrid": _meshed,
+    "linalg_multi_dot chain_matmul": _chain, "inverse linalg_inv linalg_inv_ex": _inverted,
+    "linalg_solve linalg_solve_ex _linalg_solve_ex": _solved,
+}  # fmt: skip
+for _names, _rule in _RULES.items():
+    for _name in _names.split():
+        changed_later(f"aten::{_name}", partial(_of_complex, _rule))
