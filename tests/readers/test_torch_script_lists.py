@@ -66,8 +66,17 @@ def counted_parts(x: Tensor):
     return x * len(thirds) + len(halves) + (total + some + thirds[0].sum(1) + len(x.split(3, 1)))[:, None]
 
 
+def padded(x: Tensor):
+    rows: List[Tensor] = []  # noqa: UP006
+    for i in range(x.shape[0]):
+        rows.append(x[i] * i)
+    lines = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    return lines + torch.nn.utils.rnn.pad_sequence(rows).transpose(0, 1)
+
+
 @pytest.mark.parametrize(
-    "function", [counted_parts, shapes, of_open_length, of_open_numbers, from_tensors, any_and_all, texts]
+    "function",
+    [padded, counted_parts, shapes, of_open_length, of_open_numbers, from_tensors, any_and_all, texts],
 )
 def test_lists(function):
     script = torch.jit.script(function)

@@ -238,4 +238,29 @@ def inlined(script: Any) -> Any:
 
     graph = script.graph.copy() if hasattr(script.graph, "copy") else script.graph
     torch._C._jit_pass_inline(graph)
+    while _typed_as_are(graph, script):
+        torch._C._jit_pass_inline(graph)
     return graph
+
+
+def _typed_as_are(graph: Any, script: Any) -> bool:
+    """Give modules that are called by an interface their own types. False where there are none."""
+    found = False
+    for node in graph.findAllNodes("prim::CallMethod"):
+        value = node.inputsAt(0)
+        module = _module_at(value, script)
+        if value.type().kind() == "InterfaceType" and module is not None:
+            value.setType(module._c._type())
+            found = True
+    return found
+
+
+def _module_at(value: Any, script: Any) -> Any:
+    """The module that a value of a script stands for, None for others."""
+    node = value.node()
+    if node.kind() == "prim::GetAttr":
+        owner = _module_at(node.inputsAt(0), script)
+        made = getattr(owner, node.s("name"), None)
+        return made if hasattr(made, "_c") else None
+    is_self = node.kind() == "prim::Param" and value.offset() == 0
+    return script if is_self and hasattr(script, "_c") else None

@@ -9,7 +9,6 @@ from functools import reduce
 from typing import Any
 
 from ovjit.api.model.node import Output
-from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.dimensions import Padded
 from ovjit.readers.torch.operators.recurrent import listed, rnn_op, stacked_layers
@@ -22,8 +21,8 @@ def pad_sequence(
     n: Call, x: Any, batch_first: bool = False, padding_value: Any = 0.0, padding_side: str = "right"
 ) -> Output:
     """Sequences of some lengths as one tensor, padded to the longest of them."""
-    if isinstance(x, Stacked):
-        raise UnsupportedError("the number of sequences should be known when the model is read")
+    if isinstance(x, Stacked):  # whose items have one shape
+        return x.whole if batch_first else n.also("transpose", x.whole, 0, 1)
     lengths = [n.size(v, 0) for v in x]
     longest = reduce(lambda a, b: n.compute("Maximum", a, b), lengths)
     rows = []
