@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import warnings
@@ -364,6 +365,25 @@ def test_conditions_of_programs_are_told() -> None:
     np.testing.assert_allclose(
         ov.compile_model(model, "CPU", EXACT)([other.numpy()])[0], halves(other), rtol=1e-4
     )
+
+
+def windows(x):
+    """Windows of half a height, every second of them."""
+    return x.sum(-1).unfold(-1, x.shape[2] // 2, 2), x.sum(-1).unfold(-1, min(x.shape[2], 5), 1)
+
+
+def test_windows_by_sizes() -> None:
+    _check(windows, SHAPES)
+
+
+def test_numbers_that_programs_take_from_the_example_are_told() -> None:
+    deferred = "prefer_deferred_runtime_asserts_over_guards"
+    if deferred not in inspect.signature(torch.export.export).parameters:
+        pytest.skip("this PyTorch defers no conditions")
+    x, dims = torch.rand(2, 3, 6, 8), (dict.fromkeys(range(4), torch.export.Dim.AUTO),)
+    program = torch.export.export(Of(windows), (x,), dynamic_shapes=(dims,), **{deferred: True})
+    with pytest.warns(UserWarning, match=r"other sizes than those with .*size\(\)\[2\] ?// ?2\) == 3"):
+        ov.convert_model(program)
 
 
 def _check(function, shapes, has_weights=False) -> None:

@@ -556,8 +556,9 @@ def unfold(n: Call, x: Output, dimension: int, size: int, step: int) -> Output:
     if rank == 0:
         return n.reshape(x, [size])
     count = n.compute("Add", n.compute("Divide", n.compute("Subtract", n.size(x, axis), size), step), 1)
-    starts = n("Multiply", n.arange(count), n.const(step))
-    places = n("Add", n.unsqueeze(starts, [1]), n.const(np.arange(size)))
+    starts = n("Multiply", n.arange(count), n.index(step))
+    within = n.const(np.arange(size)) if isinstance(size, int) else n.arange(size)
+    places = n("Add", n.unsqueeze(starts, [1]), within)
     made = n("Gather", x, places, axis)
     return n.transpose(made, [*(i for i in range(rank + 1) if i != axis + 1), axis + 1])
 

@@ -14,6 +14,9 @@ from typing import Any
 _SIZE = re.compile(r"L(?:\[[^\]]+\])+\.size\(\)\[\d+\]")
 #: That a length is not 0 or 1, for which strides have rules of their own.
 _NOT_ONE = re.compile(r"[^%<>=!]+ (!= [01]|>= [012])|[^<>=!]+ != [^<>=!]*sym_max[^<>=!]+")
+#: What is asserted where a number that is computed from sizes was taken for the example's.
+_TAKEN = re.compile(r"for expression Eq\((?!.*Mod\()(?P<value>.*\W.*), (?P<number>\d{2,}|[2-9])\) on node")
+_SYMBOL = re.compile(r"\b[su]\d+\b")
 #: How many conditions a warning has, for how many sizes each is tried, and their least and greatest lengths.
 _MOST, _TRIES, _LEAST, _GREATEST = 4, 300, 2, 48
 _OPERATORS: Mapping[type, Any] = {
@@ -30,6 +33,7 @@ _FUNCTIONS: Mapping[str, Any] = {
 def warn_of_guards(program: Any) -> None:
     """Warn of conditions on sizes for which alone a program is right."""
     found = [re.sub(r"L\['(\w+)'\]", r"\1", guard) for guard in _conditions(program)]
+    found += dict.fromkeys(_taken(program))
     if found:
         more = "" if len(found) <= _MOST else f" and {len(found) - _MOST} more conditions"
         said = "The program might be incorrect for other sizes than those with "
@@ -50,6 +54,28 @@ def _conditions(program: Any) -> Iterator[str]:
             continue
         if not _is_implied(guard, sizes):
             yield guard
+
+
+def _taken(program: Any) -> Iterator[str]:
+    """Numbers of sizes that a program has from its example and asserts, such as windows of half a length."""
+    import torch
+
+    asserts = torch.ops.aten._assert_scalar.default
+    messages = [node.args[-1] for node in program.graph.find_nodes(op="call_function", target=asserts)]
+    taken = [match for match in map(_TAKEN.search, map(str, messages)) if match]
+    names = _symbols(program) if taken else {}
+    for match in taken:
+        value = _SYMBOL.sub(lambda symbol: names.get(symbol[0], symbol[0]), match["value"])
+        yield f"{value} == {match['number']}"
+
+
+def _symbols(program: Any) -> dict[str, str]:
+    """The sizes of inputs by the symbols that stand for them."""
+    names: dict[str, str] = {}
+    for node in program.graph.find_nodes(op="placeholder"):
+        for axis, length in enumerate(getattr(node.meta.get("val"), "shape", ())):
+            names.setdefault(str(length), f"{node.name}.size()[{axis}]")
+    return names
 
 
 def _is_implied(guard: str, sizes: list[str]) -> bool:
