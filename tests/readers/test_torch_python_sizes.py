@@ -208,8 +208,25 @@ def lists_of_some(x):
     return torch.stack(some, 2), torch.stack(pairs, 2), sum(either) / len(some) + filtered
 
 
+def from_numbers(x):
+    """What begins as a number of Python's, and is a tensor or another number after an iteration."""
+    total, scaled, count, mean = 0, 0.0, 0, 1
+    for i in range(x.shape[2]):
+        total = total + x[:, :, i] * i
+        count += 2
+        mean = mean + i * 0.5
+        for part in x.unbind(3):
+            scaled += part.tanh() * i
+    pairs = 0
+    for a, b in zip(x.unbind(2), x.flip(2).unbind(2), strict=True):
+        pairs = pairs + a * b
+    return total / count, scaled * mean, pairs
+
+
 @pytest.mark.parametrize(
-    "function", [by_its_number, left_early, left_out, lists_of_some], ids=lambda function: function.__name__
+    "function",
+    [from_numbers, by_its_number, left_early, left_out, lists_of_some],
+    ids=lambda function: function.__name__,
 )
 @pytest.mark.parametrize("has_weights", [False, True], ids=["plain", "weights"])
 def test_loops_with_branches_by_their_numbers(function, has_weights) -> None:

@@ -21,6 +21,8 @@ _TEMPLATE = """
 {walk} = ()
 if {walk}.is_open:
     {loop} = {module}.Recorded({walk}, (), locals())
+    while {loop}.is_trial: pass
+    {loop}.begin()
 else:
     for _ in {walk}.plain():
         pass
@@ -256,14 +258,20 @@ class Loops(Change):
         walk, choice = parsed(_TEMPLATE.format(module=MODULE, loop=loop, walk=f"{_WALK}{at}"), node)
         assert isinstance(walk, ast.Assign) and isinstance(choice, ast.If)
         walk.value = _walk(node.iter)
-        begin = choice.body[0]
-        assert isinstance(begin, ast.Assign) and isinstance(begin.value, ast.Call)
+        begin, trial = choice.body[:2]
+        assert (
+            isinstance(trial, ast.While)
+            and isinstance(begin, ast.Assign)
+            and isinstance(begin.value, ast.Call)
+        )
         begin.value.args[1] = ast.Tuple([ast.Constant(name) for name in names], ast.Load())
         put = "\n".join(f"if {name!r} in {loop}.state: {name} = {loop}.state[{name!r}]" for name in names)
         item = parsed(f"_ = {loop}.item", node)[0]
         assert isinstance(item, ast.Assign)
         item.targets = [copy.deepcopy(node.target)]
-        choice.body += [item, *parsed(put, node), *copy.deepcopy(body)]
+        once = [item, *parsed(put, node), *body]
+        trial.body = copy.deepcopy([*once, *parsed(f"{loop}.tried(locals())", node)])
+        choice.body += copy.deepcopy(once)
         forget = "\n".join(f"{name} = {lost}" for name in sorted(own))
         choice.body += parsed(f"{loop}.end(locals(), {left})\n{put}\n{forget}", node)
         plain = choice.orelse[0]

@@ -551,14 +551,41 @@ class Enumerated(Zipped):
 
 
 class Recorded:
-    """One loop while its body is traced: `state` has the values of the names that it carries."""
+    """One loop while its body is traced: `state` has the values of the names that it carries.
+
+    Where one is a number of Python's, as `total = 0` is, the body is tried first: what it makes of the number
+    tells the kind of tensor that is carried.
+    """
 
     def __init__(self, walk: Any, names: Sequence[str], given: Mapping[str, Any]):
+        self._walk = walk
+        self.given = {k: given[k] for k in names if k in given}
+        self._numbers = [k for k, v in self.given.items() if type(v) in (int, float)]
+        self.is_trial = bool(self._numbers)
+        if self.is_trial:
+            self.item = walk.item(0)
+            self.state: dict[str, Any] = {k: _own(v) for k, v in self.given.items()}
+
+    def tried(self, given: Mapping[str, Any]) -> None:
+        """The body has been tried, and has left the names as `given`."""
         import torch
 
+        self.is_trial = False
+        for key in self._numbers:
+            number, made = self.given[key], given[key]
+            if isinstance(made, torch.Tensor):
+                self.given[key] = torch.full_like(made, number)
+            elif type(made) in (int, float):
+                kind = torch.float64 if float in (type(made), type(number)) else torch.int64
+                self.given[key] = torch.full((), number, dtype=kind)
+
+    def begin(self) -> None:
+        """The body is recorded from here on."""
+        import torch
+
+        walk = self._walk
         trips = walk.count()
         self.graph = torch._C._get_tracing_state().graph()
-        self.given = {k: given[k] for k in names if k in given}
         # lists of a loop around this one have their items added there
         self.lists = {k: v for k, v in self.given.items() if isinstance(v, list) and not isinstance(v, Added)}
         with untraced():
@@ -580,7 +607,7 @@ class Recorded:
         at = self.block.addInputToBlock()
         at.setType(whole)
         self._going = going
-        self.state: dict[str, Any] = {k: v for k, v in self.given.items() if isinstance(v, Added)}
+        self.state = dict(self.given)
         self.state |= {k: Added(self._grown[k], self.block) for k in self.lists}
         for key, value in self.before.items():
             inner = self.block.addInputToBlock()
@@ -640,6 +667,23 @@ class Recorded:
             raise UnsupportedError("a loop is left by what is not computed from sizes")
         truth = torch._C.BoolType.get()
         return made_node("aten::Bool", [torch._C._get_value_trace(~left)], truth)
+
+
+def _own(value: Any) -> Any:
+    """What the trial of a body may change: a copy of a tensor or of a list."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, Added):
+        return []
+    return (
+        _Stack(value.whole)
+        if isinstance(value, _Stack)
+        else list(value)
+        if isinstance(value, list)
+        else value
+    )
 
 
 def made_node(kind: str, inputs: list[Any], type_of: Any) -> Any:

@@ -73,6 +73,8 @@ def sources_of(value: Any) -> Iterator[Any]:
                 queue += node.inputs()
             if node.kind() == "prim::If":
                 queue += (list(block.outputs())[value.offset()] for block in node.blocks())
+            if node.kind() == "prim::Loop":
+                queue += (list(block.outputs())[value.offset() + 1] for block in node.blocks())
 
 
 def is_same(a: Any, b: Any) -> bool:
