@@ -7,6 +7,8 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any
 
+from ovjit.readers.torch.recording.instructions import listing
+
 #: Instructions that may come between the test of a value and the jump that depends on it.
 _BETWEEN = ("TO_BOOL", "UNARY_NOT", "NOT_TAKEN", "COPY", "EXTENDED_ARG")
 #: Instructions that test elements of their operands: comparisons of tuples, `in`, and calls of `any`, which
@@ -28,21 +30,39 @@ def is_claim(frame: Any) -> bool:
 
 @lru_cache(4096)
 def _is_claim(code: CodeType, at: int) -> bool:
-    rows = list(dis.get_instructions(code))
-    places = {row.offset: i for i, row in enumerate(rows)}
+    rows, places = listing(code)
     i = places.get(at, len(rows))
     while i < len(rows) and (rows[i].opname in _BETWEEN or rows[i].opname in _OF_ELEMENTS):
         i += 1
-    if i >= len(rows) or "JUMP" not in rows[i].opname or "_IF_" not in rows[i].opname:
+    if i >= len(rows) or not _is_branch(rows[i]):
         return False
-    return any(_raises(rows, way) for way in (i + 1, places.get(rows[i].argval, len(rows))))
+    return any(_raises(code, way) for way in (i + 1, places.get(rows[i].argval, len(rows))))
 
 
-def _raises(rows: list[dis.Instruction], start: int) -> bool:
-    """Whether the instructions from `start` on reach a raise without a jump or a store."""
-    for row in rows[start : start + _MOST]:
+def _is_branch(row: dis.Instruction) -> bool:
+    return "JUMP" in row.opname and "_IF_" in row.opname
+
+
+def _raises(code: CodeType, at: int) -> bool:
+    """Whether the instructions from `at` on reach a raise without a store, and without a jump but those on a
+    constant: Python 3.14 makes a loop of `any(...)`, which ends with True or False."""
+    rows, places = listing(code)
+    constant: bool | None = None
+    for _ in range(_MOST):
+        if at >= len(rows):
+            return False
+        row, at = rows[at], at + 1
         if row.opname == "RAISE_VARARGS":
             return True
-        if "JUMP" in row.opname or row.opname.startswith(_ENDS):
+        if row.opname == "LOAD_CONST" and isinstance(row.argval, bool):
+            constant = row.argval
+        elif constant is not None and row.opname == "JUMP_FORWARD":
+            at = places[row.argval]
+        elif constant is not None and _is_branch(row):
+            at = places[row.argval] if constant == ("TRUE" in row.opname) else at
+            constant = None
+        elif "JUMP" in row.opname or row.opname.startswith(_ENDS):
             return False
+        elif row.opname not in _BETWEEN:
+            constant = None
     return False

@@ -11,7 +11,6 @@ right is found by running what was recorded.
 from __future__ import annotations
 
 import contextlib
-import dis
 import functools
 import linecache
 import operator
@@ -23,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ovjit.errors import UnsupportedError
+from ovjit.readers.torch.recording.instructions import calls, takes_item, takes_part
 from ovjit.readers.torch.recording.loop_code import Loops, changed, functions_of
 from ovjit.readers.torch.recording.patches import outside, patched, untraced
 from ovjit.readers.torch.recording.size_values import is_of_sizes
@@ -86,25 +86,6 @@ def warn_of_index(frame: Any) -> None:
     warnings.warn(f"{said}: {text} ({file}:{line})", torch.jit.TracerWarning, stacklevel=3)
 
 
-def _takes_part(frame: Any) -> bool:
-    """Whether a frame takes a part of a tensor, which is recorded as such."""
-    frame = outside(frame)
-    asking = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-    return "SUBSCR" in asking or "SLICE" in asking
-
-
-def _takes_item(frame: Any) -> bool:
-    """Whether a frame that asks for an index takes an item of a list: tensors ask for slices' ends alone."""
-    frame = outside(frame)
-    code, at = frame.f_code.co_code, frame.f_lasti
-    if dis.opname[code[at]] != "BINARY_SUBSCR":
-        return False
-    at -= 2
-    while at > 0 and dis.opname[code[at]] == "CACHE":
-        at -= 2
-    return dis.opname[code[at]] not in ("BUILD_SLICE", "BUILD_TUPLE")
-
-
 @contextlib.contextmanager
 def exporting() -> Iterator[set[str]]:
     """Warn of lines for which torch.export takes an open dimension to have the example's length. Gives the
@@ -119,9 +100,9 @@ def exporting() -> Iterator[set[str]]:
             file = frame.f_code.co_filename
             if self.node.maybe_as_int() is None and not file.startswith(own):
                 compares = isinstance(self, torch.SymBool)
-                if not compares and not _takes_part(frame):
+                if not compares and not takes_part(outside(frame)):
                     warn_of_index(frame)
-                if not compares or "CALL" in dis.opname[frame.f_code.co_code[frame.f_lasti]]:
+                if not compares or calls(frame):
                     asking.add(file)
             return theirs(self)
 
@@ -151,11 +132,11 @@ def found(
         frame = sys._getframe(1)
         if taking:
             pass
-        elif not _takes_part(frame) and is_open(self):
+        elif not takes_part(outside(frame)) and is_open(self):
             warn_of_index(frame)
             if noted is not None:
                 noted.add(frame)
-        elif _takes_item(frame) and is_of_sizes(self):
+        elif takes_item(outside(frame)) and is_of_sizes(self):
             warn_of_index(frame)
             if conditions is not None:
                 conditions.look_up(frame)

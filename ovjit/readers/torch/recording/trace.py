@@ -24,8 +24,9 @@ from ovjit.readers.torch.naming import TRACED, WRAPPED
 from ovjit.readers.torch.values import torch_types
 from ovjit.records import NamedTuple
 
-#: Where code is that stands between a module's and PyTorch's, and the module that shows warnings.
-_OWN = (os.path.dirname(os.path.dirname(__file__)) + os.sep, warnings.__file__)
+#: Where code is that stands between a module's and PyTorch's, and the module that shows warnings. That is not
+#: `warnings` itself since Python 3.14.
+_OWN = (os.path.dirname(os.path.dirname(__file__)) + os.sep, warnings.formatwarning.__code__.co_filename)
 #: Types of a script's arguments that are numbers of Python's.
 _NUMBERS = ("IntType", "FloatType", "BoolType")
 NOT_TRACED = "Couldn't get TorchScript module by tracing.\nException:\n"
