@@ -23,7 +23,7 @@ from ovjit.readers.torch.recording.asked_numbers import warn_of_number
 from ovjit.readers.torch.recording.assertions import is_claim
 from ovjit.readers.torch.recording.conditionals import Choices, EveryChoice
 from ovjit.readers.torch.recording.loop_code import changed
-from ovjit.readers.torch.recording.patches import patched, untraced
+from ovjit.readers.torch.recording.patches import outside, patched, untraced
 from ovjit.readers.torch.recording.python_functions import (
     shadowed,
     tensor_makers,
@@ -145,21 +145,20 @@ class Followed:
         if not is_of_sizes(value):
             return None
         node = torch_value(value).node()
+        frame = _asking()
         if self.conditions is not None:
-            frame = sys._getframe(2)
             if is_claim(frame):
                 return None
             self.conditions.add(frame)
             return None
         if node.kind() not in _GENERAL:
-            self._note(sys._getframe(2))
+            self._note(frame)
             return None
         if not _is_order(node) and is_of_iterations(torch_value(value)):
-            self._note(sys._getframe(2))
+            self._note(frame)
             return None  # the number of an iteration becomes equal to any other one
         if is_same(node.inputsAt(0), node.inputsAt(1)):
             return node.kind() in ("aten::eq", "aten::ge", "aten::le")
-        frame = sys._getframe(2)  # of the code that compares
         if is_claim(frame):
             with untraced():
                 return bool(value)
@@ -238,7 +237,9 @@ def _forward(own: Callable[..., Any], scripted: Mapping[int, tuple[Any, Any]]) -
 @contextlib.contextmanager
 def ordering(found: Conditions | None) -> Iterator[None]:
     """Note where layers with weights order two sizes: their numbers are chosen when the model runs. Other
-    conditions on sizes are noted, too. Sizes are found in dicts and sets as Python's numbers are."""
+    conditions on sizes are noted, too. Sizes are found in dicts and sets as Python's numbers are. What code
+    claims of sizes is true, and no warning is due: PyTorch's functions claim such things, and a mode of
+    tensors' functions does not see what they ask."""
     import torch
 
     def hashed(self: Any) -> int:
@@ -252,9 +253,14 @@ def ordering(found: Conditions | None) -> Iterator[None]:
             return hash(self.item())
 
     def truth(self: Any) -> bool:
-        if found is not None and is_of_sizes(self):
-            node, frame = torch_value(self).node(), sys._getframe(1)
-            if not is_claim(frame):
+        is_size, frame = is_of_sizes(self), sys._getframe(1)
+        claims = is_size and is_claim(frame)
+        if claims and not is_of_iterations(torch_value(self)):
+            with untraced():
+                return bool(self)
+        if is_size and found is not None:
+            node = torch_value(self).node()
+            if not claims:
                 found.every.add(frame)
             if _is_order(node) and (module := _module_of(frame)) is not None and list(module.parameters()):
                 found.add(frame)
@@ -262,8 +268,13 @@ def ordering(found: Conditions | None) -> Iterator[None]:
 
     identity = torch.Tensor.__hash__
     rows = [(torch.Tensor, "__bool__", truth), (torch.Tensor, "__hash__", hashed)]
-    with patched(*([] if found is None else rows)):
+    with patched(*(rows if found is not None else rows[:1])):
         yield
+
+
+def _asking() -> Any:
+    """The frame of the code that asks for a number."""
+    return outside(sys._getframe(1))
 
 
 def _is_order(node: Any) -> bool:
@@ -304,7 +315,7 @@ def _mode(followed: Followed) -> type:
             if function is tensor.__bool__ and (told := followed.answer(args[0])) is not None:
                 return told
             if function in asking:
-                followed.seen.add(sys._getframe(1).f_code.co_filename)
+                followed.seen.add(_asking().f_code.co_filename)
             if (maker := getattr(function, "__wrapped__", function)) in makers:
                 return tensor_of(maker, args, kwargs)
             if function is tensor.__getitem__ and followed.positive:
