@@ -21,6 +21,7 @@ from ovjit.readers.torch.recording.recorded_loops import tensor_of_list
 from ovjit.readers.torch.recording.size_values import (
     Parts,
     is_of_sizes,
+    reads_sizes,
     register_parts,
 )
 
@@ -52,7 +53,7 @@ def rounding() -> Iterator[None]:
     """`round(h)`, `len(x)`, `torch.tensor([h, w])` and `np.sqrt(h)` make numbers as `int(h)` does.
 
     They are warned of where PyTorch does not, or does not name the line. `torch.numel(x)` is a size as
-    `x.numel()` is one.
+    `x.numel()` is one. `torch.tensor([1.0, 2.0])` is a constant, and PyTorch's warning of it is left out.
     """
     import torch
 
@@ -97,9 +98,15 @@ def rounding() -> Iterator[None]:
             data = data_of(theirs, args, kwargs)
             if (made := tensor_of_list(data, kwargs.get("dtype"))) is not None:
                 return made
-            if isinstance(data, (list, tuple)) and any(map(is_of_sizes, numbers_in(data))):
+            numbers = list(numbers_in(data))
+            if not any(isinstance(number, torch.Tensor) for number in numbers):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", torch.jit.TracerWarning)
+                    return theirs(*args, **kwargs)
+            made = theirs(*args, **kwargs)
+            if data is not numbers[0] and any(map(is_of_sizes, numbers)) and not reads_sizes(made):
                 warn_of_number(name)
-            return theirs(*args, **kwargs)
+            return made
 
         return called
 

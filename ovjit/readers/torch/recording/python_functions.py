@@ -76,7 +76,7 @@ def _stacked(data: Any, kind: Any) -> Any:
 
     if isinstance(data, (list, tuple)):
         return torch.stack([_stacked(part, kind) for part in data])
-    return data.to(kind) if isinstance(data, torch.Tensor) else torch.tensor(data, dtype=kind)
+    return data.to(kind) if isinstance(data, torch.Tensor) else torch.scalar_tensor(data, dtype=kind)
 
 
 class _IntType(type):

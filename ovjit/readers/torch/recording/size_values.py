@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dis
 import functools
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,8 +25,20 @@ class Parts(tuple):
         return made
 
     def __len__(self) -> int:
-        self._warn()
+        if _asks_length(sys._getframe(1)):
+            self._warn()
         return super().__len__()
+
+
+def _asks_length(frame: Any) -> bool:
+    """Whether code calls `len`. Python asks for a length, too, where `[a, *parts]` makes room for them."""
+    return _calls(frame.f_code, frame.f_lasti) and "len" in frame.f_code.co_names
+
+
+@functools.lru_cache(4096)
+def _calls(code: Any, at: int) -> bool:
+    """Whether the instruction at a place of the code is a call."""
+    return any(row.offset == at and row.opname.startswith("CALL") for row in dis.get_instructions(code))
 
 
 @functools.cache
@@ -58,6 +72,11 @@ def is_of_sizes(tensor: Any) -> bool:
                 return False
             found = True
     return found
+
+
+def reads_sizes(tensor: Any) -> bool:
+    """Whether a tensor of a trace is made of sizes, and is no constant with those of the example."""
+    return any(value.node().kind() in _LEAVES for value in sources_of(torch_value(tensor)))
 
 
 def sources_of(value: Any) -> Iterator[Any]:
