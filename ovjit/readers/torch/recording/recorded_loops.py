@@ -22,14 +22,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ovjit.errors import UnsupportedError
+from ovjit.readers.torch.recording.callees import calls_operator
 from ovjit.readers.torch.recording.instructions import calls, takes_item, takes_part
 from ovjit.readers.torch.recording.loop_code import Loops, changed, functions_of
 from ovjit.readers.torch.recording.patches import outside, patched, untraced
 from ovjit.readers.torch.recording.size_values import is_of_sizes
 from ovjit.readers.torch.scripts.shared_memory import nodes_of
 
-#: PyTorch's functions that ask for numbers as lists do, and record them.
-_OF_NUMBERS = ("unfold", "tril", "triu", "diagonal", "kthvalue")
 #: After a loop, what was a name's value within an iteration alone.
 LOST = object()
 
@@ -126,11 +125,9 @@ def found(
     """
     import torch
 
-    taking: list[Any] = []  # calls of functions that record the numbers they are given
-
     def index(self: Any) -> int:
         frame = sys._getframe(1)
-        if taking:
+        if calls_operator(frame):
             pass
         elif not takes_part(outside(frame)) and is_open(self):
             warn_of_index(frame)
@@ -150,17 +147,6 @@ def found(
 
         return called
 
-    def recording(theirs: Any) -> Any:
-        @functools.wraps(theirs)
-        def called(*given: Any, **named: Any) -> Any:
-            taking.append(theirs)
-            try:
-                return theirs(*given, **named)
-            finally:
-                taking.pop()
-
-        return called
-
     def joined(tensors: Any, *rest: Any, **named: Any) -> Any:
         frame = sys._getframe(1)
         if noted is not None and isinstance(tensors, list) and _is_unequal(tensors):
@@ -172,10 +158,6 @@ def found(
     rows = [(tensor, "__iter__"), (tensor, "__len__"), (tensor, "unbind"), (torch, "unbind")]
     noted_rows = [(owner, name, noting(getattr(owner, name), noted)) for owner, name in rows]
     noted_rows += [] if listed is None else [(tensor, "tolist", noting(tensor.tolist, listed))]
-    noted_rows += [
-        (owner, name, recording(getattr(owner, name)))
-        for owner in (torch, tensor) for name in _OF_NUMBERS if hasattr(owner, name)
-    ]  # fmt: skip
     with patched((tensor, "__index__", index), (torch, "cat", joined), *noted_rows):
         yield
 
