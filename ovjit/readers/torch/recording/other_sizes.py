@@ -68,28 +68,40 @@ class OtherSizes:
 
 
 def _resized(leaves: Sequence[Any]) -> Iterator[list[Any]]:
-    """Tensors in which all dimensions of one length have another: one more or less, twice as many, or that of
-    other dimensions."""
-    lengths = sorted({d for leaf in leaves for d in leaf.shape if d > 1}, reverse=True)
-    if lengths:
-        yield _with_lengths(leaves, {d: d + 1 for d in lengths})
+    """Tensors of other shapes, each shape once."""
+    seen = {tuple(leaf.shape for leaf in leaves)}
+    for change, axis in _changes([tuple(leaf.shape) for leaf in leaves]):
+        made = [_with_lengths(leaf, change, axis) for leaf in leaves]
+        shapes = tuple(leaf.shape for leaf in made)
+        if shapes not in seen:
+            seen.add(shapes)
+            yield made
+
+
+def _changes(shapes: Sequence[Sequence[int]]) -> Iterator[tuple[Mapping[int, int], int | None]]:
+    """Other lengths by those of the example, each for all axes or for one. All dimensions of one length have
+    another: one more or less, twice as many, or that of other dimensions. Where a tensor has a length twice,
+    one axis has another alone: images may be square in the example alone, and a sequence may be as long as
+    its vectors. The number of samples has another, too, if it is 1."""
+    lengths = sorted({d for shape in shapes for d in shape if d > 1}, reverse=True)
+    axes = {(a, d) for shape in shapes for a, d in enumerate(shape) if d > 1 and shape.count(d) > 1}
+    alone = [({d: d + 1}, a) for a, d in sorted(axes, reverse=True)]
+    yield {d: d + 1 for d in lengths}, None
+    yield from alone[:1]
     for one, other in islice(combinations(lengths, 2), 2):
-        yield _with_lengths(leaves, {one: other})
-        yield _with_lengths(leaves, {one: other, other: one})
-    for change in ({d: d + 1} for d in lengths):
-        yield _with_lengths(leaves, change)
-    for change in ({d: made} for d in lengths for made in (d * 2, d - 1)):
-        yield _with_lengths(leaves, change)
+        yield {one: other}, None
+        yield {one: other, other: one}, None
+    yield from (({d: d + 1}, None) for d in lengths)
+    yield {shape[0]: shape[0] + 1 for shape in shapes if shape}, 0
+    yield from alone[1:]
+    yield from (({d: made}, None) for d in lengths for made in (d * 2, d - 1))
 
 
-def _with_lengths(leaves: Sequence[Any], change: Mapping[int, int]) -> list[Any]:
-    """Tensors with other lengths; their items are repeated."""
+def _with_lengths(leaf: Any, change: Mapping[int, int], axis: int | None) -> Any:
+    """A tensor with other lengths of all its axes, or of one; its items are repeated."""
     import torch
 
-    made = []
-    for leaf in leaves:
-        for axis, length in enumerate(leaf.shape):
-            if length in change:
-                leaf = leaf.index_select(axis, torch.arange(change[length]) % length)
-        made.append(leaf)
-    return made
+    for place, length in enumerate(leaf.shape):
+        if length in change and axis in (None, place):
+            leaf = leaf.index_select(place, torch.arange(change[length]) % length)
+    return leaf

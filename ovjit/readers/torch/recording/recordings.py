@@ -106,7 +106,7 @@ def recordings(ready: Prepared) -> Generator[Recorded, None, None]:
     if chosen is not None:
         yield traces.for_any_length(chosen)
         return
-    if asking or traces.conditions.every.lines:
+    if asking or has_loops or traces.conditions.every.lines:
         with contextlib.ExitStack() as loops:
             traces.enter_loops(loops)
             best = traces.right_elsewhere(best, made, asking, followed.is_unsure)
@@ -234,9 +234,8 @@ class _Traces:
                 is_better = missed < wrong or len(both.warned) < len(now.warned)
                 if missed <= wrong and (is_better or (is_unsure and len(both.warned) == len(now.warned))):
                     best, wrong = both, missed
-        if wrong and best is not None and not best.warned:
-            return Recorded(best.script, self.plain.warned)
-        return best
+        now = best or made
+        return Recorded(now.script, self.plain.warned) if wrong and not now.warned else best
 
     def _with_branches(self, asking: set[str]) -> Recorded | None:
         """A trace with both bodies of branches by sizes; None where it gives something else than the module
