@@ -37,6 +37,7 @@ from ovjit.readers.torch.recording.size_values import (
     sources_of,
     torch_value,
 )
+from ovjit.readers.torch.recording.state import unchanged
 from ovjit.readers.torch.recording.trace import attempt, quietly
 
 #: How two sizes compare that are different, and one that is larger with 0 and 1.
@@ -118,7 +119,7 @@ class Followed:
         found = {}
         for key, module in self.ordering.items():
             if key not in self._scripted and not list(module.parameters()):
-                with attempt("scripting a module that orders sizes"), quietly():
+                with attempt("scripting a module that orders sizes"), quietly(), unchanged(module):
                     found[key] = module, torch.jit.script(module)
         self._scripted |= found
         return bool(found)
