@@ -117,3 +117,79 @@ def test_operators_are_found_in_the_code_that_calls_them(monkeypatch) -> None:
     x.tolist().insert(n, 1)
     torch.eye(2).tolist().insert(n, 1)
     assert len(asked) == 5 and not any(asked)
+
+
+def modulated(x, scales):
+    """As StyleGAN2: each sample has its own weights, and is a group."""
+    samples, channels, height, width = x.shape
+    weights = (scales.reshape(samples, 1, channels, 1, 1) * WEIGHTS[None]).reshape(
+        samples * 6, channels, 3, 3
+    )
+    joined = x.reshape(1, samples * channels, height, width)
+    made = F.conv2d(joined, weights, None, 1, 1, 1, samples)
+    turned = weights.reshape(samples, 6, channels, 3, 3).transpose(1, 2).reshape(samples * channels, 6, 3, 3)
+    spread = torch.conv_transpose2d(joined, turned, stride=2, groups=samples)
+    return made.reshape(samples, 6, height, width), spread.reshape(samples, 6, *spread.shape[2:])
+
+
+WEIGHTS = torch.rand(6, 4, 3, 3, generator=torch.Generator().manual_seed(5)) - 0.5
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_the_number_of_groups_is_a_size(samples) -> None:
+    example = torch.rand(samples, 4, 5, 6), torch.rand(samples, 4)
+    compiled = ov.compile_model(ov.convert_model(Of(modulated), example_input=example), "CPU", EXACT)
+    for count, height in ((1, 5), (2, 7), (3, 4)):
+        given = torch.rand(count, 4, height, 6), torch.rand(count, 4)
+        made = compiled([each.numpy() for each in given])
+        for i, wanted in enumerate(modulated(*given)):
+            np.testing.assert_allclose(made[i], wanted, rtol=1e-4, atol=1e-5)
+
+
+class Shorter(torch.nn.Module):
+    """A module that orders sizes, of which a script is tried."""
+
+    def forward(self, x):
+        if x.shape[1] > x.shape[2]:
+            return x[:, : x.shape[2]] * 2
+        return x[:, :, : x.shape[1]] * 3
+
+
+def test_a_module_that_is_tried_as_a_script_has_the_attributes_of_before() -> None:
+    module, x = Shorter().eval(), torch.rand(2, 3, 5)
+    before = dict(vars(module))
+    compiled = ov.compile_model(ov.convert_model(module, example_input=x), "CPU", EXACT)
+    assert vars(module) == before
+    for shape in ((2, 3, 5), (1, 7, 4)):
+        y = torch.rand(*shape)
+        np.testing.assert_allclose(compiled([y.numpy()])[0], module(y), rtol=1e-5)
+
+
+class Upsampling(torch.nn.Module):
+    """As in diffusers: `contiguous` gives the tensor itself, which a submodule has made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x):
+        y = self.layer(x)
+        if y.shape[0] >= 64:
+            y = y.contiguous()
+        same = y
+        if y.numel() * 2 > pow(2, 9):
+            y = y.contiguous() * 2
+        return self.layer(y), same
+
+
+def test_bodies_that_give_a_tensor_from_before_the_branch() -> None:
+    module = Upsampling().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", torch.jit.TracerWarning)
+        model = ov.convert_model(module, example_input=torch.rand(2, 3, 5, 6))
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for shape in ((2, 3, 5, 6), (65, 3, 2, 3), (1, 3, 20, 30)):
+        x = torch.rand(*shape)
+        made = compiled([x.numpy()])
+        for i, wanted in enumerate(module(x)):
+            np.testing.assert_allclose(made[i], wanted.detach(), rtol=1e-4, atol=1e-5)

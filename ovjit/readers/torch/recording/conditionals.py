@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import copy
 import functools
+import inspect
 import operator
 import sys
 import types
@@ -356,12 +357,17 @@ def _look_ups(is_of_sizes: Callable[[Any], bool], either: Any, same: Any) -> Any
     return item, got
 
 
+def _read_by(function: Any) -> dict[str, Any]:
+    """Variables that a lambda reads of the function that it is in."""
+    return {f"variable {k}": v for k, v in inspect.getclosurevars(function).nonlocals.items()}
+
+
 def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
     """What changed functions use. `is_of_sizes` tells what is computed from sizes alone. `every`: a choice of
     tensors is recorded with both."""
 
     def recorded(truth: Any, one: Callable[[], Any], other: Callable[[], Any]) -> Any:
-        branch = Branches(truth, ("value",), {})
+        branch = Branches(truth, ("value",), {**_read_by(one), **_read_by(other)})
         branch.other({"value": one()})
         branch.end({"value": other()})
         return branch.state["value"]

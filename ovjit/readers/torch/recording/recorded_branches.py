@@ -13,6 +13,7 @@ from typing import Any
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.recording.patches import untraced
 from ovjit.readers.torch.recording.recorded_loops import LOST, lift, made_node, traced_as
+from ovjit.readers.torch.recording.size_values import torch_value
 
 
 class Branches:
@@ -27,10 +28,11 @@ class Branches:
             self._taken = 0 if truth.item() else 1
         self._names = names
         self.state = {name: given.get(name, LOST) for name in names}
-        self._before = self.state
         self._ends: list[dict[str, Any]] = []
+        self._values: list[dict[int, Any]] = []
+        self._outer = [(tensor, torch_value(tensor)) for tensor in _tensors(given)]
         self.graph = torch._C._get_tracing_state().graph()
-        condition = made_node("aten::Bool", [torch._C._get_value_trace(truth)], torch._C.BoolType.get())
+        condition = made_node("aten::Bool", [torch_value(truth)], torch._C.BoolType.get())
         self.node = self.graph.insertNode(self.graph.create("prim::If", [condition], 0))
         self._blocks = [self.node.addBlock(), self.node.addBlock()]
         self._outside = self.graph.insertPoint()
@@ -40,7 +42,7 @@ class Branches:
 
     def other(self, given: Mapping[str, Any]) -> None:
         """The first body has been traced, and has left the names as `given`."""
-        self._ends.append({name: given.get(name, LOST) for name in self._names})
+        self._leave(given)
         self.graph.setInsertPoint(self._blocks[1])
 
     def end(self, given: Mapping[str, Any]) -> None:
@@ -48,7 +50,7 @@ class Branches:
         import torch
         from torch.utils import _pytree as tree
 
-        self._ends.append({name: given.get(name, LOST) for name in self._names})
+        self._leave(given)
         self.state, joined = {}, []
         for name in self._names:
             values = [end[name] for end in self._ends]
@@ -65,6 +67,17 @@ class Branches:
         torch.jit._trace._trace_module_map = self._modules
         for name, made, shape in joined:
             self.state[name] = tree.tree_unflatten([self._output(pair) for pair in made], shape)
+
+    def _leave(self, given: Mapping[str, Any]) -> None:
+        """Note what a body has left. The tensors from before it stand for the same values as there: operators
+        such as `contiguous` may give the tensor itself, which then stands for their output in the body."""
+        import torch
+
+        end = {name: given.get(name, LOST) for name in self._names}
+        self._ends.append(end)
+        self._values.append({id(tensor): torch_value(tensor) for tensor in _tensors(end)})
+        for tensor, value in self._outer:
+            torch._C._set_value_trace(tensor, value)
 
     def _both(self, one: Any, other: Any) -> Any:
         """A value that both bodies give, or a pair of tensors that become outputs of their blocks."""
@@ -87,9 +100,20 @@ class Branches:
             raise UnsupportedError(
                 "two bodies of a branch give tensors of other types or numbers of dimensions"
             )
-        for block, value in zip(self._blocks, pair, strict=True):
-            block.registerOutput(torch._C._get_value_trace(value))
+        for block, value, known in zip(self._blocks, pair, self._values, strict=True):
+            made = known[id(value)] if id(value) in known else torch_value(value)
+            block.registerOutput(self._beside(made))
         return pair
+
+    def _beside(self, value: Any) -> Any:
+        """A value that a body gives. One from before the branch is read beside it, as PyTorch follows values
+        out of modules to there alone, and not to the outputs of a block."""
+        before = {each.debugName() for _, each in self._outer}
+        if value.debugName() not in before or value.node().kind() in ("prim::Param", "prim::Constant"):
+            return value
+        made = self.graph.create("prim::data", [value], 1)
+        made.insertBefore(self.node)
+        return made.output().setTypeAs(value)
 
     def _output(self, pair: Any) -> Any:
         if isinstance(pair, tuple):
@@ -98,3 +122,11 @@ class Branches:
         output = self.node.addOutput()
         output.inferTypeFrom(value)
         return traced_as(value, output)
+
+
+def _tensors(given: Mapping[str, Any]) -> list[Any]:
+    """Tensors among values, and in their lists and dicts."""
+    import torch
+    from torch.utils import _pytree as tree
+
+    return [leaf for leaf in tree.tree_leaves(list(given.values())) if isinstance(leaf, torch.Tensor)]
