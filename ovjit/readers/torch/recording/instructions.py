@@ -37,9 +37,10 @@ def takes_item(frame: Any) -> bool:
     return is_read and (before is None or before.opname not in ("BUILD_SLICE", "BUILD_TUPLE"))
 
 
-def calls(frame: Any) -> bool:
-    """Whether a frame calls a function."""
-    return "CALL" in _current(frame)[0].opname
+def calls(frame: Any, unpacks: bool = True) -> bool:
+    """Whether a frame calls a function. `unpacks`: also one whose arguments are unpacked, as in `f(*values)`."""
+    name = _current(frame)[0].opname
+    return "CALL" in name and (unpacks or not name.endswith("_EX"))
 
 
 def _is_subscription(row: dis.Instruction) -> bool:

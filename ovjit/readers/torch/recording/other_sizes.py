@@ -6,8 +6,14 @@ the module and what was recorded of it differ there, though not for the example.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import io
+import logging
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import combinations, islice
 from typing import Any
 
@@ -17,6 +23,9 @@ from ovjit.readers.torch.recording.trace import Prepared, quietly
 
 #: For how many other sizes a module is run, and how many are tried.
 MOST_SIZES, MOST_TRIES = 6, 12
+#: For how many seconds a module runs for one other size at least, and how much longer than for all of them.
+#: A loop that ends for the example may not end there.
+LEAST_LIMIT, LONGER = 5.0, 10.0
 
 
 class OtherSizes:
@@ -60,11 +69,54 @@ class OtherSizes:
         """What the module gives, None where it does not take these sizes."""
         import torch
 
+        limit = max(LEAST_LIMIT, LONGER * self._seconds)
         try:
-            with quietly(), torch.no_grad():
-                return called(self._ready.module, self._ready.module, leaves)
-        except Exception:
+            with quietly(), _unlogged(), torch.no_grad():
+                return called(partial(within, limit, self._ready.module), self._ready.module, leaves)
+        except (Exception, SystemExit):
             return None
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """What a module logs and writes to the standard error is not shown: nobody asked for these sizes."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+class _Late(BaseException):
+    """Raised in a function that runs for too long."""
+
+
+def within(seconds: float, function: Callable[..., Any], *given: Any) -> Any:
+    """What a function gives. TimeoutError if its Python code runs for longer."""
+    thread, lock = ctypes.c_ulong(threading.get_ident()), threading.Lock()
+    interrupt = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    is_running = True
+
+    def stop() -> None:
+        with lock:
+            if is_running:
+                interrupt(thread, ctypes.py_object(_Late))
+
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        try:
+            return function(*given)
+        finally:
+            timer.cancel()
+            with lock:
+                is_running = False
+                interrupt(thread, None)  # one that has not been raised yet
+    except _Late:
+        raise TimeoutError(f"it takes more than {seconds} seconds") from None
 
 
 def _resized(leaves: Sequence[Any]) -> Iterator[list[Any]]:

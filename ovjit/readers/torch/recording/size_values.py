@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dis
 import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+from ovjit.readers.torch.recording.instructions import calls
 
 #: Operators by which numbers are computed from sizes, and what is no operator there.
 _LEAVES = ("aten::size", "aten::sym_size", "aten::numel")
@@ -31,14 +32,8 @@ class Parts(tuple):
 
 
 def _asks_length(frame: Any) -> bool:
-    """Whether code calls `len`. Python asks for a length, too, where `[a, *parts]` makes room for them."""
-    return _calls(frame.f_code, frame.f_lasti) and "len" in frame.f_code.co_names
-
-
-@functools.lru_cache(4096)
-def _calls(code: Any, at: int) -> bool:
-    """Whether the instruction at a place of the code is a call."""
-    return any(row.offset == at and row.opname.startswith("CALL") for row in dis.get_instructions(code))
+    """Whether code calls `len`. Python asks for a length, too, where `*parts` and `tuple(parts)` unpack."""
+    return calls(frame, unpacks=False) and "len" in frame.f_code.co_names
 
 
 @functools.cache

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.recording import conditionals
 from ovjit.readers.torch.recording.asked_numbers import warn_of_number
 from ovjit.readers.torch.recording.assertions import is_claim
@@ -45,8 +46,9 @@ _GENERAL = {
     "aten::eq": False, "aten::ne": True, "aten::gt": True, "aten::ge": True, "aten::lt": False,
     "aten::le": False,
 }  # fmt: skip
-#: How often one call may ask the same before answers are the example's: a loop may end by that.
-MOST_ANSWERS = 64
+#: How often one call may ask the same before answers are the example's: a loop may end by that. A loop that
+#: asks more often than the second number does not end.
+MOST_ANSWERS, MOST_LOOPS = 64, 192
 #: How often a module is recorded again, each time with more of its files or with one more branch as it ran.
 MOST_ROUNDS = 12
 
@@ -186,10 +188,13 @@ class Followed:
             self._every.add(frame)
 
     def _is_endless(self, frame: Any) -> bool:
-        """Whether one call has compared sizes at the same place very often."""
+        """Whether one call has compared sizes at the same place very often. UnsupportedError if it does not
+        end."""
         place = frame.f_code, frame.f_lasti
         caller, count = self._answers.get(place, (None, 0))
         self._answers[place] = frame, count + 1 if caller is frame else 1
+        if count >= MOST_LOOPS:
+            raise UnsupportedError("a loop by sizes does not end")
         return self._answers[place][1] > MOST_ANSWERS
 
     def _is_unsure(self, value: Any, answer: bool) -> bool:

@@ -1,19 +1,22 @@
 """Calls of modules that leave no traces: an example, buffers and attributes are afterwards as before.
 
 A conversion runs a module several times. A module may write to its inputs and buffers each time, or keep
-what it computed in an attribute, a list or a dict.
+what it computed in an attribute, a list or a dict. It may draw random numbers: each call draws the same ones.
 """
 
 from __future__ import annotations
 
 import contextlib
 import operator
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from inspect import Parameter, Signature
 from itertools import chain
 from keyword import iskeyword
 from typing import Any
+
+import numpy as np
 
 from ovjit.readers.torch.recording.patches import named_variables, patched, sizes_in_lists, traced_data
 
@@ -52,15 +55,27 @@ def _named_inputs(module: Any, names: Sequence[str]) -> Iterator[None]:
 @contextlib.contextmanager
 def unchanged(module: Any) -> Iterator[None]:
     """After the block, the buffers and other attributes of a module are the same objects, with the same
-    numbers and items."""
+    numbers and items. Generators of random numbers go on as if the block had drawn none."""
     restoring = [
         each for part in (module.modules() if hasattr(module, "modules") else ()) for each in _kept(part)
     ]
+    restoring += _generators()
     try:
         yield
     finally:
         for restore in restoring:
             restore()
+
+
+def _generators() -> list[Callable[[], None]]:
+    """What puts back the state of the generators of random numbers: PyTorch's, NumPy's and Python's."""
+    import torch
+
+    return [
+        partial(torch.set_rng_state, torch.get_rng_state()),
+        partial(np.random.set_state, np.random.get_state()),
+        partial(random.setstate, random.getstate()),
+    ]
 
 
 def _kept(part: Any) -> Iterator[Callable[[], None]]:
@@ -75,7 +90,7 @@ def _kept(part: Any) -> Iterator[Callable[[], None]]:
         if _is_state(value):
             yield partial(_restore, value, value.detach().clone(), _writes(value))
         elif type(value) in (dict, list) and name not in _internal():
-            yield partial(_refill, value, value.copy())
+            yield from _lists(value)
 
 
 @cache
@@ -95,6 +110,18 @@ def _put_back(part: Any, kind: type, table: dict[str, Any], before: Mapping[str,
     for name, value in before.items():
         if name not in _internal() and table.get(name, table) is not value:
             table[name] = value
+
+
+def _lists(value: Any) -> Iterator[Callable[[], None]]:
+    """What puts back the items of a list or dict, and those of lists and dicts in it."""
+    found = {id(value): value}
+    queue = [value]
+    while queue:
+        each = queue.pop()
+        yield partial(_refill, each, each.copy())
+        inner = {id(v): v for v in _items(each) if type(v) in (dict, list) and id(v) not in found}
+        queue += inner.values()
+        found |= inner
 
 
 def _refill(value: Any, before: Any) -> None:
