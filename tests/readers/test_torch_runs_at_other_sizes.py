@@ -6,6 +6,7 @@ import logging
 import random
 import sys
 import time
+import types
 import warnings
 
 import numpy as np
@@ -47,7 +48,24 @@ def unpacked(x):
     return torch.cat([first, *x.chunk(2, 1)], 1), second.sum(-1) + tuple(x.chunk(2, -1))[0].sum(-1)
 
 
-@pytest.mark.parametrize("function", [half, complex_half, masked, unpacked])
+def to_powers_of_two(x):
+    n = x.shape[-1]
+    if (n / 2).is_integer():
+        x = x * 2
+    first, second = x.tensor_split((n - 3,), -1)
+    return F.pad(x, (0, 2 ** (n - 1).bit_length() - n)) + n.bit_length(), first, second
+
+
+def unknown(x):
+    """As einops unpacks: none of the lengths is -1, whatever they are."""
+    lengths = [x.shape[0] * x.shape[1], 3, x.shape[2]]
+    missing = sum(int(length == -1) for length in lengths)
+    if missing > 1:
+        return x.sum()
+    return half(x) * (lengths[0] if missing == 0 else 0)
+
+
+@pytest.mark.parametrize("function", [half, complex_half, masked, unpacked, unknown, to_powers_of_two])
 def test_modules_that_follow_sizes_are_right_at_others_and_nothing_is_told(function) -> None:
     _check(_converted(Of(function)), function)
 
@@ -69,6 +87,25 @@ def test_random_numbers_are_no_reason_to_keep_the_sizes_of_the_example() -> None
         first, noise, finite = (compiled([x.numpy()])[i] for i in range(3))
         np.testing.assert_array_equal(first, half(x))
         assert noise.shape == shape and 0.1 < noise.mean() < 0.9 and finite.all()
+
+
+def test_parts_whose_number_is_a_size_are_told() -> None:
+    for function in (
+        lambda x: x.tensor_split(x.shape[1] - 3, 2)[0],
+        lambda x: torch.tensor_split(x, x.shape[1] - 3, dim=2)[0],
+    ):
+        with pytest.warns(torch.jit.TracerWarning, match=r"by tensor_split\(\) might cause"):
+            ov.convert_model(Of(function), example_input=torch.ones(2, 6, 10))
+
+
+def test_modules_that_are_imported_late_stay_so(monkeypatch) -> None:
+    class Late(types.ModuleType):
+        def __getattr__(self, name):
+            raise AssertionError(f"asked for {name}")
+
+    late = Late("late_module")
+    monkeypatch.setitem(sys.modules, "late_module", late)
+    _check(_converted(Of(half)), half)
 
 
 class Counting(torch.nn.Module):

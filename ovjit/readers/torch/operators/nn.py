@@ -35,6 +35,8 @@ def convolution(
         x = n.unsqueeze(x, [0])
     strides, spacing = spread(stride, dims), spread(dilation, dims)
     auto, pads = _padding(padding, dims)
+    if any(isinstance(v, Number) for v in pads):
+        x, pads = n.also("constant_pad_nd", x, [v for v in reversed(pads) for _ in range(2)]), [0] * dims
     if auto == "same_upper" and any(s != 1 for s in strides):
         raise UnsupportedError("padding='same' of a convolution with strides is not supported")
     own: dict[str, Any] = {"strides": strides, "dilations": spacing, "pads_begin": pads, "pads_end": pads,

@@ -80,6 +80,14 @@ def rounding() -> Iterator[None]:
 
         return called
 
+    def cut_apart(theirs: Callable[..., Any]) -> Callable[..., Any]:
+        def called(input: Any, given: Any = None, *more: Any, **named: Any) -> Any:
+            if is_of_sizes(named.get("sections", given)):
+                warn_of_number("tensor_split")
+            return theirs(input, *(() if given is None else (given,)), *more, **named)
+
+        return called
+
     def text(self: Any, **named: Any) -> str:
         if not is_of_sizes(self):
             return str(as_text(self, **named))
@@ -119,8 +127,10 @@ def rounding() -> Iterator[None]:
         (tensor, "__repr__", text),
         *((owner, "chunk", parted(owner.chunk, _chunks)) for owner in (torch, tensor)),
         *((owner, "split", parted(owner.split, _splits)) for owner in (torch, tensor)),
+        *((owner, "tensor_split", cut_apart(owner.tensor_split)) for owner in (torch, tensor)),
     ]
-    for name, function in (("__round__", rounded), ("__trunc__", cut)):
+    others = ("__round__", rounded), ("__trunc__", cut), ("is_integer", _is_whole), ("bit_length", _bits)
+    for name, function in others:
         if not hasattr(tensor, name):
             rows.append((tensor, name, function))
     for maker in tensor_makers():
@@ -129,6 +139,18 @@ def rounding() -> Iterator[None]:
     register_parts()
     with patched(*rows):
         yield
+
+
+def _is_whole(self: Any) -> Any:
+    """`is_integer` of a number of a trace."""
+    return self == self.floor() if self.is_floating_point() else self == self
+
+
+def _bits(self: Any) -> Any:
+    """`bit_length` of a number of a trace: how many powers of two are not larger."""
+    import torch
+
+    return (2 ** torch.arange(63) <= self.abs()).sum()
 
 
 def _chunks(input: Any, chunks: Any, dim: int = 0) -> Callable[[], Any] | None:

@@ -38,7 +38,7 @@ def takes_item(frame: Any) -> bool:
 
 
 def calls(frame: Any, unpacks: bool = True) -> bool:
-    """Whether a frame calls a function. `unpacks`: also one whose arguments are unpacked, as in `f(*values)`."""
+    """Whether a frame calls a function. `unpacks`: also with arguments that are unpacked, as `f(*values)`."""
     name = _current(frame)[0].opname
     return "CALL" in name and (unpacks or not name.endswith("_EX"))
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.readers.torch.recording.convolutions import sizes_in_convolutions
 from ovjit.readers.torch.recording.patches import named_variables, patched, sizes_in_lists, traced_data
 
 #: Bytes of a buffer of integers beyond which it is taken for packed weights: no copy of it is made.
@@ -35,7 +36,10 @@ def traced(module: Any, leaves: Sequence[Any], names: Sequence[str] = ()) -> Any
     import torch
 
     trace = partial(torch.jit.trace, module, strict=False, check_trace=False)
-    with _named_inputs(module, names), named_variables(), sizes_in_lists(), traced_data():
+    with (
+        _named_inputs(module, names), named_variables(), sizes_in_lists(), sizes_in_convolutions(),
+        traced_data(),
+    ):  # fmt: skip
         return called(lambda *copies: trace(copies), module, leaves)
 
 

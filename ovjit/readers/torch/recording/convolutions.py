@@ -1,0 +1,89 @@
+"""Numbers of convolutions that are sizes: PyTorch takes the example's, and does not tell."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from ovjit.readers.torch.recording.asked_numbers import warn_of_number
+from ovjit.readers.torch.recording.patches import patched, untraced
+
+#: The numbers of convolutions, and of transposed ones, from the fourth argument on.
+_OF_CONVOLUTIONS = {
+    "": ("stride", "padding", "dilation", "groups"),
+    "_transpose": ("stride", "padding", "output_padding", "groups", "dilation"),
+}
+
+
+def sizes_in_convolutions() -> contextlib.AbstractContextManager[None]:
+    """A size is traced where it is the number of groups, of which modulated convolutions have one for each
+    sample, or a padding. PyTorch takes the example's. Other numbers are the example's, and warned of."""
+    import torch
+
+    def is_size(value: Any) -> bool:
+        return (
+            isinstance(value, torch.Tensor) or isinstance(value, (tuple, list)) and any(map(is_size, value))
+        )
+
+    def number(value: Any) -> Any:
+        if isinstance(value, (tuple, list)):
+            return [number(v) for v in value]
+        return int(value) if isinstance(value, torch.Tensor) else value
+
+    def wrapped(theirs: Any, names: tuple[str, ...]) -> Any:
+        traced = ("groups",) if "output_padding" in names else ("groups", "padding")
+
+        def function(*given: Any, **named: Any) -> Any:
+            named |= dict(zip(names, given[3:], strict=False))
+            sizes = {name: named[name] for name in names if is_size(named.get(name))}
+            if torch._C._get_tracing_state() is None or not sizes:
+                return theirs(*given[:3], **named)
+            with untraced():
+                named |= {name: number(value) for name, value in sizes.items()}
+            out = theirs(*given[:3], **named)
+            if sizes.keys() - set(traced):
+                warn_of_number("convolution")
+            sizes = {name: value for name, value in sizes.items() if name in traced}
+            if sizes:
+                _set_numbers(torch._C._get_value_trace(out).node(), sizes)
+            return out
+
+        return function
+
+    return patched(*(
+        (owner, f"conv{kind}{n}d", wrapped(getattr(owner, f"conv{kind}{n}d"), names))
+        for owner in (torch, torch.nn.functional) for kind, names in _OF_CONVOLUTIONS.items()
+        for n in (1, 2, 3)
+    ))  # fmt: skip
+
+
+def _set_numbers(node: Any, sizes: Mapping[str, Any]) -> None:
+    """Give the convolution that a node of a trace is, or follows, other numbers than the example's."""
+    import torch
+
+    while "convolution" not in node.kind():
+        node = node.inputsAt(0).node()
+    graph = torch._C._get_tracing_state().graph()
+    names = [argument.name for argument in torch._C.parse_schema(node.schema()).arguments]
+
+    def made(kind: str, inputs: list[Any], type_of: Any) -> Any:
+        new = graph.insertNode(graph.create(kind, inputs, 1))
+        new.output().setType(type_of)
+        return new.output()
+
+    def number(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return made("aten::Int", [torch._C._get_value_trace(value)], torch._C.IntType.get())
+        return graph.insertConstant(value)
+
+    outside = graph.insertPoint()
+    graph.setInsertPoint(node)
+    for name, value in sizes.items():
+        if name == "groups":
+            item = number(value)
+        else:
+            items = [number(v) for v in (value if isinstance(value, (tuple, list)) else [value])]
+            item = made("prim::ListConstruct", items, torch._C.ListType.ofInts())
+        node.replaceInput(names.index(name), item)
+    graph.setInsertPoint(outside)
