@@ -15,7 +15,7 @@ import operator
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -463,7 +463,9 @@ def shadowed(files: set[str]) -> Iterator[None]:
             "all": (all, _truths(all, "logical_and")),
             "torch": (sys.modules["torch"], _Torch()), "len": (len, _length), "np": (np, numpy),
             "numpy": (np, numpy)}  # fmt: skip
-    modules = [m for m in list(sys.modules.values()) if getattr(m, "__file__", None) in files]
+    # vars, as modules that are imported late are imported where their attributes are asked for
+    every = [m for m in list(sys.modules.values()) if isinstance(m, ModuleType)]
+    modules = [m for m in every if vars(m).get("__file__") in files]
     if len({m.__file__ for m in modules}) < len(files):  # code that is typed has no file
         modules.append(sys.modules["__main__"])
     with patched(*(

@@ -12,6 +12,9 @@ from ovjit.readers.torch.recording.instructions import calls
 #: Operators by which numbers are computed from sizes, and what is no operator there.
 _LEAVES = ("aten::size", "aten::sym_size", "aten::numel")
 _STATIC = ("prim::Constant", "prim::GetAttr")
+_COMPARING = ("aten::eq", "aten::ne", "aten::lt", "aten::le", "aten::gt", "aten::ge")
+#: What makes numbers of sizes that are not below 0. What is subtracted may be, and constants may.
+_NEVER_BELOW_ZERO = {*_LEAVES, "prim::NumToTensor", "aten::Int", "aten::mul"}
 
 
 class Parts(tuple):
@@ -89,6 +92,33 @@ def sources_of(value: Any) -> Iterator[Any]:
                 queue += (list(block.outputs())[value.offset()] for block in node.blocks())
             if node.kind() == "prim::Loop":
                 queue += (list(block.outputs())[value.offset() + 1] for block in node.blocks())
+
+
+def is_fixed(value: Any) -> bool:
+    """Whether a number of a trace is the same for all sizes: what depends on them is compared with a number
+    below 0 first, as in `sum(h == -1 for h in x.shape)`."""
+    queue = [value]
+    while queue:
+        node = queue.pop().node()
+        if node.kind() in _COMPARING and _is_below_zero(node.inputsAt(1)):
+            sources = [each for each in sources_of(node.inputsAt(0)) if not _is_above_zero(each)]
+            if {each.node().kind() for each in sources} <= _NEVER_BELOW_ZERO:
+                continue
+        if node.kind() in (*_LEAVES, "prim::Param", "prim::If", "prim::Loop"):
+            return False
+        queue += node.inputs()
+    return True
+
+
+def _is_below_zero(value: Any) -> bool:
+    number = value.toIValue()
+    return isinstance(number, (int, float)) and number < 0
+
+
+def _is_above_zero(value: Any) -> bool:
+    """Whether this is a constant that is no number below 0."""
+    number = value.toIValue()
+    return isinstance(number, (int, float)) and number >= 0
 
 
 def is_same(a: Any, b: Any) -> bool:

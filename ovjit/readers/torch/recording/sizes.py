@@ -32,6 +32,7 @@ from ovjit.readers.torch.recording.python_functions import (
 )
 from ovjit.readers.torch.recording.recorded_loops import Conditions, Found
 from ovjit.readers.torch.recording.size_values import (
+    is_fixed,
     is_of_iterations,
     is_of_sizes,
     is_same,
@@ -149,6 +150,9 @@ class Followed:
             return None
         node = torch_value(value).node()
         frame = _asking()
+        if is_fixed(torch_value(value)):
+            with untraced():
+                return bool(value)
         if self.conditions is not None:
             if is_claim(frame):
                 return None
