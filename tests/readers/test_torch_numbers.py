@@ -602,6 +602,15 @@ def leaving(x):
     return state
 
 
+def returning(x):
+    state = x[0] * 0
+    for t in range(x.shape[0]):
+        if t > 2:
+            return state * 2
+        state = state * 0.5 + x[t]
+    return state
+
+
 def split(x):
     return sum(part.sum(0) for part in x.split(2))
 
@@ -613,7 +622,7 @@ def exported(x):
 
 @pytest.mark.parametrize(
     ("function", "said"),
-    [(leaving, "range.x.shape"), (exported, "range.x.shape"), (split, "a dynamic dimension into 2 parts")],
+    [(returning, "range.x.shape"), (exported, "range.x.shape"), (split, "a dynamic dimension into 2 parts")],
 )
 def test_loops_that_stay_those_of_the_example_are_told(function, said) -> None:
     with pytest.warns(torch.jit.TracerWarning, match=said):
