@@ -80,14 +80,6 @@ def rounding() -> Iterator[None]:
 
         return called
 
-    def cut_apart(theirs: Callable[..., Any]) -> Callable[..., Any]:
-        def called(input: Any, given: Any = None, *more: Any, **named: Any) -> Any:
-            if is_of_sizes(named.get("sections", given)):
-                warn_of_number("tensor_split")
-            return theirs(input, *(() if given is None else (given,)), *more, **named)
-
-        return called
-
     def text(self: Any, **named: Any) -> str:
         if not is_of_sizes(self):
             return str(as_text(self, **named))
@@ -100,24 +92,6 @@ def rounding() -> Iterator[None]:
             warn_of_number("len")
         return length(self)
 
-    def warning(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(theirs)
-        def called(*args: Any, **kwargs: Any) -> Any:
-            data = data_of(theirs, args, kwargs)
-            if (made := tensor_of_list(data, kwargs.get("dtype"))) is not None:
-                return made
-            numbers = list(numbers_in(data))
-            if not any(isinstance(number, torch.Tensor) for number in numbers):
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", torch.jit.TracerWarning)
-                    return theirs(*args, **kwargs)
-            made = theirs(*args, **kwargs)
-            if data is not numbers[0] and any(map(is_of_sizes, numbers)) and not reads_sizes(made):
-                warn_of_number(name)
-            return made
-
-        return called
-
     tensor = torch.Tensor
     as_array, length, as_text = tensor.__array__, tensor.__len__, tensor.__repr__
     rows: list[tuple[Any, str, Any]] = [
@@ -127,7 +101,7 @@ def rounding() -> Iterator[None]:
         (tensor, "__repr__", text),
         *((owner, "chunk", parted(owner.chunk, _chunks)) for owner in (torch, tensor)),
         *((owner, "split", parted(owner.split, _splits)) for owner in (torch, tensor)),
-        *((owner, "tensor_split", cut_apart(owner.tensor_split)) for owner in (torch, tensor)),
+        *((owner, "tensor_split", _cut_apart(owner.tensor_split)) for owner in (torch, tensor)),
     ]
     others = ("__round__", rounded), ("__trunc__", cut), ("is_integer", _is_whole), ("bit_length", _bits)
     for name, function in others:
@@ -135,10 +109,43 @@ def rounding() -> Iterator[None]:
             rows.append((tensor, name, function))
     for maker in tensor_makers():
         owner = torch.Tensor if hasattr(torch.Tensor, maker.__name__) else torch
-        rows.append((owner, maker.__name__, warning(maker.__name__, maker)))
+        rows.append((owner, maker.__name__, _warning(maker.__name__, maker)))
     register_parts()
     with patched(*rows):
         yield
+
+
+def _cut_apart(theirs: Callable[..., Any]) -> Callable[..., Any]:
+    """`tensor_split`, which warns of a number of parts that is a size."""
+
+    def called(input: Any, given: Any = None, *more: Any, **named: Any) -> Any:
+        if is_of_sizes(named.get("sections", given)):
+            warn_of_number("tensor_split")
+        return theirs(input, *(() if given is None else (given,)), *more, **named)
+
+    return called
+
+
+def _warning(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that makes a tensor of numbers: sizes among them are warned of if they are the example's."""
+    import torch
+
+    @functools.wraps(theirs)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        data = data_of(theirs, args, kwargs)
+        if (made := tensor_of_list(data, kwargs.get("dtype"))) is not None:
+            return made
+        numbers = list(numbers_in(data))
+        if not any(isinstance(number, torch.Tensor) for number in numbers):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", torch.jit.TracerWarning)
+                return theirs(*args, **kwargs)
+        made = theirs(*args, **kwargs)
+        if data is not numbers[0] and any(map(is_of_sizes, numbers)) and not reads_sizes(made):
+            warn_of_number(name)
+        return made
+
+    return called
 
 
 def _is_whole(self: Any) -> Any:
