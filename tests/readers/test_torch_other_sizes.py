@@ -119,33 +119,6 @@ def test_operators_are_found_in_the_code_that_calls_them(monkeypatch) -> None:
     assert len(asked) == 5 and not any(asked)
 
 
-def modulated(x, scales):
-    """As StyleGAN2: each sample has its own weights, and is a group."""
-    samples, channels, height, width = x.shape
-    weights = (scales.reshape(samples, 1, channels, 1, 1) * WEIGHTS[None]).reshape(
-        samples * 6, channels, 3, 3
-    )
-    joined = x.reshape(1, samples * channels, height, width)
-    made = F.conv2d(joined, weights, None, 1, 1, 1, samples)
-    turned = weights.reshape(samples, 6, channels, 3, 3).transpose(1, 2).reshape(samples * channels, 6, 3, 3)
-    spread = torch.conv_transpose2d(joined, turned, stride=2, groups=samples)
-    return made.reshape(samples, 6, height, width), spread.reshape(samples, 6, *spread.shape[2:])
-
-
-WEIGHTS = torch.rand(6, 4, 3, 3, generator=torch.Generator().manual_seed(5)) - 0.5
-
-
-@pytest.mark.parametrize("samples", [1, 2])
-def test_the_number_of_groups_is_a_size(samples) -> None:
-    example = torch.rand(samples, 4, 5, 6), torch.rand(samples, 4)
-    compiled = ov.compile_model(ov.convert_model(Of(modulated), example_input=example), "CPU", EXACT)
-    for count, height in ((1, 5), (2, 7), (3, 4)):
-        given = torch.rand(count, 4, height, 6), torch.rand(count, 4)
-        made = compiled([each.numpy() for each in given])
-        for i, wanted in enumerate(modulated(*given)):
-            np.testing.assert_allclose(made[i], wanted, rtol=1e-4, atol=1e-5)
-
-
 class Shorter(torch.nn.Module):
     """A module that orders sizes, of which a script is tried."""
 
