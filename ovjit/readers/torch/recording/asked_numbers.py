@@ -11,13 +11,13 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ovjit.readers.torch.recording.loop_lists import tensor_of_list
 from ovjit.readers.torch.recording.patches import patched, untraced
 from ovjit.readers.torch.recording.python_functions import (
     data_of,
     numbers_in,
     tensor_makers,
 )
-from ovjit.readers.torch.recording.recorded_loops import tensor_of_list
 from ovjit.readers.torch.recording.size_values import (
     Parts,
     is_of_sizes,

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ovjit.readers.torch.recording.loop_code import Change, lengthened, parsed
+from ovjit.readers.torch.recording.loop_lists import Added
 from ovjit.readers.torch.recording.recorded_branches import Branches
-from ovjit.readers.torch.recording.recorded_loops import Added
 
 #: What changed functions call the names of this module that they use, what is compared, a branch that is
 #: recorded, and what a function returns.

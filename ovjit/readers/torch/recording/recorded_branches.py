@@ -12,8 +12,9 @@ from typing import Any
 
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.recording.patches import untraced
-from ovjit.readers.torch.recording.recorded_loops import LOST, lift, made_node, traced_as
+from ovjit.readers.torch.recording.recorded_loops import LOST
 from ovjit.readers.torch.recording.size_values import torch_value
+from ovjit.readers.torch.recording.traced_nodes import lift, made_node, traced_as
 
 
 class Branches:

@@ -10,6 +10,7 @@ from typing import Any
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.recording import recorded_loops, strides
 from ovjit.readers.torch.recording.asked_numbers import files_asking, rounding
+from ovjit.readers.torch.recording.found_loops import Conditions, Found, found
 from ovjit.readers.torch.recording.gradient import gradient
 from ovjit.readers.torch.recording.mask_selection import agrees, depends_on_mask, for_any_mask
 from ovjit.readers.torch.recording.other_sizes import OtherSizes
@@ -125,8 +126,8 @@ class _Traces:
 
     def __init__(self, ready: Prepared):
         self._ready = ready
-        self._loops, self._listed = recorded_loops.Found(), recorded_loops.Found()
-        self.conditions = recorded_loops.Conditions()
+        self._loops, self._listed = Found(), Found()
+        self.conditions = Conditions()
         warned: list[Any] = []
         begin = time.perf_counter()
         self.plain = Recorded(recorded(ready, warned, self._loops, self.conditions, self._listed), warned)
@@ -252,9 +253,9 @@ class _Traces:
 def recorded(
     ready: Prepared,
     kept: list[Any],
-    noted: recorded_loops.Found | None = None,
-    ordered: recorded_loops.Conditions | None = None,
-    listed: recorded_loops.Found | None = None,
+    noted: Found | None = None,
+    ordered: Conditions | None = None,
+    listed: Found | None = None,
 ) -> Any:
     import torch
     from torch._functorch import vmap
@@ -267,7 +268,7 @@ def recorded(
         (torch, "gradient", gradient),
     )
     with plain_scripts(), quietly(kept, ready.fused), torch.no_grad(), others, divided():
-        loops = recorded_loops.found(noted, listed, ordered)
+        loops = found(noted, listed, ordered)
         with rounding(), ordering(ordered), strides.followed(), loops, plain_modules():
             return traced(ready.module, ready.leaves, ready.names)
 

@@ -23,6 +23,7 @@ from ovjit.readers.torch.recording import conditionals
 from ovjit.readers.torch.recording.asked_numbers import warn_of_number
 from ovjit.readers.torch.recording.assertions import is_claim
 from ovjit.readers.torch.recording.conditionals import Choices, EveryChoice
+from ovjit.readers.torch.recording.found_loops import Conditions, Found
 from ovjit.readers.torch.recording.loop_code import changed
 from ovjit.readers.torch.recording.patches import outside, patched, untraced
 from ovjit.readers.torch.recording.python_functions import (
@@ -30,7 +31,6 @@ from ovjit.readers.torch.recording.python_functions import (
     tensor_makers,
     tensor_of,
 )
-from ovjit.readers.torch.recording.recorded_loops import Conditions, Found
 from ovjit.readers.torch.recording.size_values import (
     is_fixed,
     is_of_iterations,

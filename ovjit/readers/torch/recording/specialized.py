@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovjit.errors import UnsupportedError
+from ovjit.readers.torch.recording.found_loops import exporting
 from ovjit.readers.torch.recording.mask_selection import agrees, for_any_mask
 from ovjit.readers.torch.recording.python_functions import shadowed
-from ovjit.readers.torch.recording.recorded_loops import exporting
 from ovjit.readers.torch.recording.state import called
 from ovjit.readers.torch.recording.trace import Prepared, attempt
 

@@ -1,0 +1,87 @@
+"""Nodes and values of the graph that a trace is making."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.readers.torch.recording.patches import untraced
+from ovjit.readers.torch.scripts.shared_memory import nodes_of
+
+
+def is_traced(given: Any) -> bool:
+    import torch
+
+    return isinstance(given, torch.Tensor) and torch._C._get_tracing_state() is not None
+
+
+def is_open(number: Any) -> bool:
+    """Whether this is a traced number that inputs tell. Weights and their sizes tell none."""
+    import torch
+
+    if not is_traced(number):
+        return False
+    seen, queue = set(), [torch._C._get_value_trace(number)]
+    while queue:
+        value = queue.pop()
+        if value.node().kind() == "prim::Param":
+            return True
+        if value.unique() not in seen:
+            seen.add(value.unique())
+            queue += value.node().inputs()
+            for use in value.uses() if value.node().kind() == "prim::ListConstruct" else ():
+                if use.user.kind() == "aten::append":  # a list is as long as loops make it
+                    queue += use.user.owningBlock().owningNode().inputs()
+    return False
+
+
+def made_node(kind: str, inputs: list[Any], type_of: Any) -> Any:
+    """The output of a node that is put where the trace is."""
+    import torch
+
+    graph = torch._C._get_tracing_state().graph()
+    node = graph.insertNode(graph.create(kind, inputs, 1))
+    node.output().setType(type_of)
+    return node.output()
+
+
+def lift(owner: Any, block: Any) -> None:
+    """Move constants out of a block of the node `owner`, as one is that of all uses in the trace. What the
+    block reads of modules is read beside the node: PyTorch follows values out of modules to there alone."""
+    import torch
+
+    graph = torch._C._get_tracing_state().graph()
+    nodes = list(nodes_of(block))
+    for node in nodes:
+        if node.kind() == "prim::Constant":
+            node.moveBefore(owner)
+    home, inside = owner.owningBlock(), {v.unique() for n in nodes for v in n.outputs()}
+    copies: dict[int, Any] = {}
+    for node in nodes:
+        for i, value in enumerate(list(node.inputs())):
+            key = value.unique()
+            is_tensor = isinstance(value.type(), torch._C.TensorType)
+            if key in inside or value.node().owningBlock() is home or not is_tensor:
+                continue
+            if value.node().kind() in ("prim::Param", "prim::TracedAttr"):
+                continue
+            if key not in copies:
+                made = graph.create("prim::data", [value], 1)
+                made.insertBefore(owner)
+                copies[key] = made.output().setTypeAs(value)
+            node.replaceInput(i, copies[key])
+
+
+def kind_of(tensor: Any) -> tuple[Any, ...]:
+    with untraced():
+        return tensor.dtype, tuple(tensor.shape)
+
+
+def traced_as(tensor: Any, value: Any, rows: int | None = None) -> Any:
+    """A tensor of the same numbers, or of so many rows of them, that stands for a value of the graph."""
+    import torch
+
+    with untraced():
+        own = tensor.detach().clone()
+        own = own if rows is None else own.expand(rows, *own.shape).clone()
+    torch._C._set_value_trace(own, value)
+    return own
