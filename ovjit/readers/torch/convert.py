@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -228,11 +229,15 @@ def _functional(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] 
     import torch
 
     with quietly(kept), torch.no_grad():
+        begin = time.perf_counter()
         program = specialized.exported(ready)
+        seconds = time.perf_counter() - begin
         if ready.assumed:
             specialized.check_open(program, ready.assumed)
         model = read_program(program, converters, ready.names, scopes=True)
         warn_of_guards(program)
+        if not kept:
+            specialized.warn_of_other_sizes(program, ready, seconds / 2)
     for port, name in zip(model.outputs, ready.module.names, strict=True):
         port.get_tensor().set_names(set() if name is None else {name})
     return model

@@ -38,18 +38,24 @@ class OtherSizes:
         self._known: list[tuple[list[Any], Any]] | None = None
 
     def wrong(self, script: Any) -> int:
-        """For how many of the examples a trace gives something else than the module."""
-        known = self._first() if self._known is None else self._known
-        return sum(not self._is_right(script, *each) for each in known)
+        """For how many of the examples a trace gives something else than the module, or raises an error."""
+        return sum(right is not True for right in self._compared(script))
 
-    def _is_right(self, script: Any, leaves: Sequence[Any], wanted: Any) -> bool:
+    def differs(self, program: Any) -> bool:
+        """Whether a program gives something else than the module for one of the examples. An error is told
+        by the model, too."""
+        return any(right is False for right in self._compared(program))
+
+    def _compared(self, recorded: Any) -> Iterator[bool | None]:
+        """Whether what was recorded gives what the module gives, for each example. None for an error."""
         import torch
 
-        try:
-            with quietly(), torch.no_grad(), torch.jit.optimized_execution(False):
-                return agrees(wanted, called(script, self._ready.module, leaves))
-        except Exception:  # which the model would raise, too
-            return False
+        for leaves, wanted in self._first() if self._known is None else self._known:
+            try:
+                with quietly(), torch.no_grad(), torch.jit.optimized_execution(False):
+                    yield agrees(wanted, called(recorded, self._ready.module, leaves))
+            except Exception:  # which the model would raise, too
+                yield None
 
     def _first(self) -> Iterator[tuple[list[Any], Any]]:
         """The examples, each found when it is asked for. It is compared before the next one is found."""

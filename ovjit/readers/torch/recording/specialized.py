@@ -19,6 +19,7 @@ from typing import Any
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.recording.found_loops import exporting
 from ovjit.readers.torch.recording.mask_selection import agrees, for_any_mask
+from ovjit.readers.torch.recording.other_sizes import OtherSizes
 from ovjit.readers.torch.recording.python_functions import shadowed
 from ovjit.readers.torch.recording.state import called
 from ovjit.readers.torch.recording.trace import Prepared, attempt
@@ -109,6 +110,14 @@ def check_open(program: Any, dims: Sequence[tuple[int, int]]) -> None:
             raise UnsupportedError(f"what the module does depends on the dimension {axis} of input {place}")
 
 
+def warn_of_other_sizes(program: Any, ready: Prepared, seconds: float) -> None:
+    """Warn of a program that gives something else than the module for other sizes. They are compared for so
+    many seconds."""
+    if OtherSizes(ready, seconds).differs(_without_claims(program)):
+        said = "The program might be incorrect for other sizes: it differs from the module for some"
+        warnings.warn(said, stacklevel=2)
+
+
 def _is_for_one(program: Any) -> bool:
     """Whether a program asserts that the first dimension of an input is 1."""
     import torch
@@ -130,6 +139,11 @@ def _is_for_one(program: Any) -> bool:
 
 def _agrees(program: Any, module: Any, leaves: Sequence[Any]) -> bool:
     """Whether a program gives what the module gives of the example; what it asserts is left out."""
+    return agrees(called(module, module, leaves), called(_without_claims(program), module, leaves))
+
+
+def _without_claims(program: Any) -> Any:
+    """The module of a program, which asserts nothing."""
     import torch
 
     graph = program.module(check_guards=False)  # of its own
@@ -137,4 +151,4 @@ def _agrees(program: Any, module: Any, leaves: Sequence[Any]) -> bool:
     for node in graph.graph.find_nodes(op="call_function", target=asserts):
         graph.graph.erase_node(node)
     graph.recompile()
-    return agrees(called(module, module, leaves), called(graph, module, leaves))
+    return graph
