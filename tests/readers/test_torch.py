@@ -1753,7 +1753,7 @@ def test_a_loop_that_is_not_the_same_for_all_places_stays_that_of_the_example() 
     def function(x, mask):
         for i in mask.nonzero():
             x = x + i
-            if len(x) > 4:
+            if x.sum() > 4:
                 break
         return x
 

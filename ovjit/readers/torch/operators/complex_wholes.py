@@ -31,9 +31,11 @@ def _of_complex(own: Callable[..., Any], rule: Rule) -> Rule:
 
 
 def _product(n: Call, rule: Rule, x: Complex, dtype: Any = None, **named: Any) -> Complex:
-    """Sizes are multiplied, angles added."""
-    turns = n.also("cumsum" if "cum" in n.op else "sum", angle(n, x), **named)
-    return polar(n, rule(n, n.also("abs", x), **named), turns)
+    """Sizes are multiplied, angles added, in f64: an angle may be close to that of a real number."""
+    wide = Complex(n.convert(x.pair, "f64"))
+    turns = n.also("cumsum" if "cum" in n.op else "sum", angle(n, wide), **named)
+    made = polar(n, rule(n, n.also("abs", wide), **named), turns)
+    return Complex(n.convert(made.pair, n.dtype(x.pair)))
 
 
 def _spread(n: Call, rule: Rule, x: Complex, **named: Any) -> Any:

@@ -326,8 +326,8 @@ def _has_sizes(value: Any, is_of_sizes: Callable[[Any], bool]) -> bool:
     return any(map(is_of_sizes, value)) if isinstance(value, tuple) else is_of_sizes(value)
 
 
-def _itself(value: Any) -> Any:
-    return value
+def _giving(value: Any) -> Callable[[], Any]:
+    return lambda: value
 
 
 def _look_ups(is_of_sizes: Callable[[Any], bool], either: Any, same: Any) -> Any:
@@ -336,7 +336,7 @@ def _look_ups(is_of_sizes: Callable[[Any], bool], either: Any, same: Any) -> Any
     def chosen(rows: Sequence[tuple[Any, Any]], last: Any) -> Any:
         """The value of the first condition that holds, else the last one."""
         for truth, value in reversed(rows):
-            last = either(truth, functools.partial(_itself, value), functools.partial(_itself, last))
+            last = either(truth, _giving(value), _giving(last))
         return last
 
     def item(items: Any, at: Any) -> Any:
