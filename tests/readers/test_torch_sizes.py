@@ -463,6 +463,39 @@ def test_branches_that_raise() -> None:
         assert asked == [True] * 6 + [False] * 4
 
 
+def checked(condition, told, is_raised=True):
+    """As checks of libraries are: whether it raises an error is asked after the condition."""
+    if not condition:
+        if is_raised:
+            text = f"{told} is asked for"
+            raise ValueError(text)
+        return False
+    return True
+
+
+def checked_by_helpers(x):
+    checked(x.shape[1] == 3, "three channels")
+    for size, known in zip(x.shape[1:2], ("3",), strict=True):
+        if size != int(known):
+            if len(known) == 1:
+                told = []
+                told.append(f"a size of {known}")
+                raise ValueError(told[0])
+            return x
+    return x[:, :, : int(x.shape[2] / 2)]
+
+
+def test_checks_that_raise_later_are_claims() -> None:
+    module, example = Of(checked_by_helpers).eval(), torch.rand(2, 3, 6, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", torch.jit.TracerWarning)
+        model = ov.convert_model(module, example_input=example)
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for size in ((2, 3, 6, 5), (1, 3, 9, 4), (3, 3, 4, 8)):
+        x = torch.rand(*size)
+        np.testing.assert_array_equal(compiled([x.numpy()])[0], module(x))
+
+
 @pytest.mark.parametrize("example", [(1, 3, 30, 40), (1, 3, 40, 30)])
 def test_pipelines_of_torchvision(example) -> None:
     v2 = pytest.importorskip("torchvision.transforms.v2")

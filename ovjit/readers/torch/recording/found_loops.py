@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ovjit.readers.torch.recording.assertions import Claims
 from ovjit.readers.torch.recording.callees import calls_operator
 from ovjit.readers.torch.recording.instructions import calls, takes_item, takes_part
 from ovjit.readers.torch.recording.loop_code import functions_of
@@ -54,6 +55,8 @@ class Conditions(Found):
     def __init__(self) -> None:
         super().__init__()
         self.every = Found()
+        #: Tests that one answer of does not return from: they hold for all sizes that the module takes.
+        self.claims = Claims()
         #: Whether a list or a dict has been asked for an item by a size.
         self.are_looked_up = False
 

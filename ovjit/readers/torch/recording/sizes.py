@@ -21,7 +21,7 @@ from typing import Any
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.recording import conditionals
 from ovjit.readers.torch.recording.asked_numbers import warn_of_number
-from ovjit.readers.torch.recording.assertions import is_claim
+from ovjit.readers.torch.recording.assertions import Claims, is_claim
 from ovjit.readers.torch.recording.conditionals import Choices, EveryChoice
 from ovjit.readers.torch.recording.found_loops import Conditions, Found
 from ovjit.readers.torch.recording.loop_code import changed
@@ -66,6 +66,9 @@ class Followed:
         self.as_run: set[tuple[Any, int]] = set()
         #: Where the last two sizes were compared that were taken for different ones.
         self.last: tuple[Any, int] | None = None
+        self._last_line: tuple[Any, int] | None = None
+        self._claims = branching.claims if isinstance(branching, Conditions) else Claims()
+        self._has_learned = False
         #: The last call that compared sizes at each place, and how often it has.
         self._answers: dict[tuple[Any, int], tuple[Any, int]] = {}
         #: Whether the last trace took a condition to hold as for the example, where it may not for others.
@@ -96,6 +99,8 @@ class Followed:
         """Whether another trace may do better than the last one, which may have failed."""
         new = self.seen - self.files
         self.files |= new
+        if failed and self._has_learned:
+            return True
         is_first, self._is_first = self._is_first, False
         if failed and is_first:
             self._chosen = {}
@@ -132,6 +137,7 @@ class Followed:
         """Record what runs of the module `whole` here for any sizes."""
         self.last, self.seen, self.ordering, self.positive = None, set(), {}, set()
         self._answers, self.is_unsure = {}, False
+        self._last_line, self._has_learned = None, False
         with contextlib.ExitStack() as stack:
             if self._scripted:
                 stack.enter_context(_as_scripts(whole, self._scripted))
@@ -140,7 +146,12 @@ class Followed:
             names = conditionals.names(is_of_sizes, kind.every)
             stack.enter_context(changed(self._chosen, kind, names))
             stack.enter_context(_mode(self)())
-            yield
+            try:
+                yield
+            except Exception as error:
+                last = self._last_line
+                self._has_learned = last is not None and self._claims.learn(*last, error)
+                raise
         self._answers = {}
 
     def answer(self, value: Any) -> bool | None:
@@ -154,7 +165,7 @@ class Followed:
             with untraced():
                 return bool(value)
         if self.conditions is not None:
-            if is_claim(frame):
+            if frame in self._claims:
                 return None
             self.conditions.add(frame)
             return None
@@ -166,7 +177,7 @@ class Followed:
             return None  # the number of an iteration becomes equal to any other one
         if is_same(node.inputsAt(0), node.inputsAt(1)):
             return node.kind() in ("aten::eq", "aten::ge", "aten::le")
-        if is_claim(frame):
+        if frame in self._claims:
             with untraced():
                 return bool(value)
         self._note(frame)
@@ -178,7 +189,7 @@ class Followed:
             if ordered:
                 self.branching.add(frame)
             return None
-        self.last = place
+        self.last, self._last_line = place, (frame.f_code, frame.f_lineno)
         if self._is_endless(frame):
             return None
         self.is_unsure = self.is_unsure or self._is_unsure(value, _GENERAL[node.kind()])
@@ -188,7 +199,7 @@ class Followed:
 
     def _note(self, frame: Any) -> None:
         """Note a condition on sizes, for a trace that has both sides."""
-        if self._every is not None and not is_claim(frame):
+        if self._every is not None and frame not in self._claims:
             self._every.add(frame)
 
     def _is_endless(self, frame: Any) -> bool:
@@ -264,7 +275,7 @@ def ordering(found: Conditions | None) -> Iterator[None]:
 
     def truth(self: Any) -> bool:
         is_size, frame = is_of_sizes(self), sys._getframe(1)
-        claims = is_size and is_claim(frame)
+        claims = is_size and (is_claim(frame) if found is None else frame in found.claims)
         if claims and not is_of_iterations(torch_value(self)):
             with untraced():
                 return bool(self)

@@ -65,13 +65,15 @@ def composed(
 
 
 def _overload(name: str, overload: str) -> Any:
-    """PyTorch's object for an operator, None if there is none."""
+    """PyTorch's object for an operator, None if there is none. Operators of scripts alone, such as those of
+    lists, have none that runs."""
     import torch
 
     library, _, own = name.partition("::")
     packet = getattr(torch.ops.aten, own, None) if library == "aten" else None
     found = getattr(packet, overload or "default", None)
-    return found if isinstance(found, torch._ops.OpOverload) else None
+    is_known = isinstance(found, torch._ops.OpOverload) and torch._C._dispatch_has_kernel(found.name())
+    return found if is_known else None
 
 
 def _of_any_length(
