@@ -8,6 +8,7 @@ statement that it is in.
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -124,7 +125,8 @@ def _joined(body: Sequence[ast.stmt], name: str) -> list[ast.stmt]:
             return [*body[:i], *_exit(node, name)]
         if isinstance(node, ast.If) and any(_exits([node])):
             rest = body[i + 1 :]
-            sides = [_joined(_with(side, rest), name) for side in (node.body, node.orelse)]
+            bodies = _with(node.body, rest), _with(node.orelse, copy.deepcopy(rest))
+            sides = [_joined(side, name) for side in bodies]
             made = ast.copy_location(ast.If(node.test, sides[0] or [_nothing(node)], sides[1]), node)
             return [*body[:i], made]
     return list(body)
