@@ -8,6 +8,8 @@ from typing import Any
 
 from ovjit.readers.torch.recording.asked_numbers import warn_of_number
 from ovjit.readers.torch.recording.patches import patched, untraced
+from ovjit.readers.torch.recording.size_values import torch_value
+from ovjit.readers.torch.recording.traced_nodes import made_node
 
 #: The numbers of convolutions, and of transposed ones, from the fourth argument on.
 _OF_CONVOLUTIONS = {
@@ -46,7 +48,7 @@ def sizes_in_convolutions() -> contextlib.AbstractContextManager[None]:
                 warn_of_number("convolution")
             sizes = {name: value for name, value in sizes.items() if name in traced}
             if sizes:
-                _set_numbers(torch._C._get_value_trace(out).node(), sizes)
+                _set_numbers(torch_value(out).node(), sizes)
             return out
 
         return function
@@ -67,14 +69,9 @@ def _set_numbers(node: Any, sizes: Mapping[str, Any]) -> None:
     graph = torch._C._get_tracing_state().graph()
     names = [argument.name for argument in torch._C.parse_schema(node.schema()).arguments]
 
-    def made(kind: str, inputs: list[Any], type_of: Any) -> Any:
-        new = graph.insertNode(graph.create(kind, inputs, 1))
-        new.output().setType(type_of)
-        return new.output()
-
     def number(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            return made("aten::Int", [torch._C._get_value_trace(value)], torch._C.IntType.get())
+            return made_node("aten::Int", [torch_value(value)], torch._C.IntType.get())
         return graph.insertConstant(value)
 
     outside = graph.insertPoint()
@@ -84,6 +81,6 @@ def _set_numbers(node: Any, sizes: Mapping[str, Any]) -> None:
             item = number(value)
         else:
             items = [number(v) for v in (value if isinstance(value, (tuple, list)) else [value])]
-            item = made("prim::ListConstruct", items, torch._C.ListType.ofInts())
+            item = made_node("prim::ListConstruct", items, torch._C.ListType.ofInts())
         node.replaceInput(names.index(name), item)
     graph.setInsertPoint(outside)

@@ -55,7 +55,7 @@ class Conditions(Found):
     def __init__(self) -> None:
         super().__init__()
         self.every = Found()
-        #: Tests that one answer of does not return from: they hold for all sizes that the module takes.
+        #: Tests of which one answer ends in an exception: the other one holds for all sizes that are taken.
         self.claims = Claims()
         #: Whether a list or a dict has been asked for an item by a size.
         self.are_looked_up = False

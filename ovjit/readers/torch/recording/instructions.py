@@ -18,7 +18,7 @@ class Listing(NamedTuple):
     places: dict[int, int]
 
 
-@lru_cache(4096)
+@lru_cache(64)
 def listing(code: CodeType) -> Listing:
     rows = list(dis.get_instructions(code))
     return Listing(rows, {row.offset: i for i, row in enumerate(rows)})
@@ -26,34 +26,42 @@ def listing(code: CodeType) -> Listing:
 
 def takes_part(frame: Any) -> bool:
     """Whether a frame reads, writes or deletes an item or a slice."""
-    row, _ = _current(frame)
-    return "SUBSCR" in row.opname or "SLICE" in row.opname or _is_subscription(row)
+    now = _current(frame)
+    return "SUBSCR" in now.name or "SLICE" in now.name or now.is_subscription
 
 
 def takes_item(frame: Any) -> bool:
     """Whether a frame reads an item by a single index, no slice or tuple."""
-    row, before = _current(frame)
-    is_read = row.opname == "BINARY_SUBSCR" or _is_subscription(row)
-    return is_read and (before is None or before.opname not in ("BUILD_SLICE", "BUILD_TUPLE"))
+    now = _current(frame)
+    is_read = now.name == "BINARY_SUBSCR" or now.is_subscription
+    return is_read and now.before not in ("BUILD_SLICE", "BUILD_TUPLE")
 
 
 def calls(frame: Any, unpacks: bool = True) -> bool:
     """Whether a frame calls a function. `unpacks`: also with arguments that are unpacked, as `f(*values)`."""
-    name = _current(frame)[0].opname
+    name = _current(frame).name
     return "CALL" in name and (unpacks or not name.endswith("_EX"))
 
 
-def _is_subscription(row: dis.Instruction) -> bool:
-    """Since Python 3.14 `a[b]` is a binary operator."""
-    return row.opname == "BINARY_OP" and row.argrepr == "[]"
+class _Current(NamedTuple):
+    """The names of an instruction and of the one that precedes it. `is_subscription`: whether it is the
+    operator that `a[b]` has been since Python 3.14."""
+
+    name: str
+    before: str
+    is_subscription: bool
 
 
-def _current(frame: Any) -> tuple[dis.Instruction, dis.Instruction | None]:
-    """The frame's instruction, and the one that precedes it. A frame that calls a function of Python's may be
-    at a cache behind its instruction."""
-    rows, places = listing(frame.f_code)
-    offset = frame.f_lasti
+def _current(frame: Any) -> _Current:
+    return _at(frame.f_code, frame.f_lasti)
+
+
+@lru_cache(4096)
+def _at(code: CodeType, offset: int) -> _Current:
+    """A frame that calls a function of Python's may be at a cache behind its instruction."""
+    rows, places = listing(code)
     while offset not in places:
         offset -= 2
     at = places[offset]
-    return rows[at], rows[at - 1] if at else None
+    row, before = rows[at], rows[at - 1].opname if at else ""
+    return _Current(row.opname, before, row.opname == "BINARY_OP" and row.argrepr == "[]")

@@ -19,7 +19,7 @@ from typing import Any
 
 from ovjit.readers.torch.recording.mask_selection import agrees
 from ovjit.readers.torch.recording.state import called
-from ovjit.readers.torch.recording.trace import Prepared, quietly
+from ovjit.readers.torch.recording.trace import Prepared, quietly, unlogged
 
 #: For how many other sizes a module is run, and how many are tried.
 MOST_SIZES, MOST_TRIES = 6, 12
@@ -77,22 +77,17 @@ class OtherSizes:
 
         limit = max(LEAST_LIMIT, LONGER * self._seconds)
         try:
-            with quietly(), _unlogged(), torch.no_grad():
+            with quietly(), _untold(), torch.no_grad():
                 return called(partial(within, limit, self._ready.module), self._ready.module, leaves)
         except (Exception, SystemExit):
             return None
 
 
 @contextlib.contextmanager
-def _unlogged() -> Iterator[None]:
+def _untold() -> Iterator[None]:
     """What a module logs and writes to the standard error is not shown: nobody asked for these sizes."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)
+    with unlogged(logging.CRITICAL), contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 class _Late(BaseException):

@@ -1,11 +1,11 @@
 """Loops of Python's over an open dimension, recorded as loops.
 
 A trace has the iterations of its example: `for t in range(x.shape[1])` gives wrong numbers at another length.
-Recurrent layers are written so. `found` notes the functions in which such a loop runs, over a range or over
-the parts of a tensor, and warns of what else is the example's. `recorded` lets them run with a body that is
-traced once, as a `prim::Loop`: names that the body assigns, and tensors of which it writes parts, are carried
-from one iteration to the next. A list that the body appends to is a stack of what it gets. Whether that is
-right is found by running what was recorded.
+Recurrent layers are written so. `found_loops` notes the functions in which such a loop runs, over a range or
+over the parts of a tensor, and warns of what else is the example's. `recorded` lets them run with a body
+that is traced once, as a `prim::Loop`: names that the body assigns, and tensors of which it writes parts, are
+carried from one iteration to the next. A list that the body appends to is a stack of what it gets. Whether
+that is right is found by running what was recorded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ovjit.readers.torch.recording.loop_items import (
     product,
     smallest,
     total,
-)  # fmt: skip
+)
 from ovjit.readers.torch.recording.loop_lists import Added, Stack, joined
 from ovjit.readers.torch.recording.patches import patched, untraced
 from ovjit.readers.torch.recording.size_values import is_of_sizes
@@ -199,6 +199,6 @@ def _own(value: Any) -> Any:
         return value.clone()
     if isinstance(value, Added):
         return []
-    return (
-        Stack(value.whole) if isinstance(value, Stack) else list(value) if isinstance(value, list) else value
-    )
+    if isinstance(value, Stack):
+        return Stack(value.whole)
+    return list(value) if isinstance(value, list) else value

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import inspect
 import io
+import logging
 import os
 import sys
 import warnings
@@ -118,6 +119,17 @@ def quietly(kept: list[Any] | None = None, fused: bool = False) -> Iterator[None
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextlib.contextmanager
+def unlogged(level: int) -> Iterator[None]:
+    """Nothing of this level or below is logged."""
+    before = logging.root.manager.disable
+    logging.disable(level)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 @contextlib.contextmanager

@@ -7,9 +7,8 @@ trace has other lengths: the operator stays refused where that gives another gra
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ovjit.api.model.node import Output
@@ -21,6 +20,7 @@ from ovjit.readers.torch.programs.decompose import UNFAITHFUL, more_decompositio
 from ovjit.readers.torch.programs.fx import FxReader
 from ovjit.readers.torch.programs.reader import MOST_REFUSED
 from ovjit.readers.torch.programs.undecomposed import written_beside
+from ovjit.readers.torch.recording.trace import unlogged
 from ovjit.readers.torch.values import Complex, Number, complex_type, torch_types
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _of_any_length(
     try:
         for length in _LENGTHS:
             stands = _Stands(call, length)
-            with _silent():
+            with unlogged(logging.ERROR):  # PyTorch logs why an operator takes no tensors without data
                 made.append((stands.trace(target, arguments, refused), stands.given))
     except Exception:  # whatever PyTorch raises of tensors without data
         return None
@@ -93,17 +93,6 @@ def _of_any_length(
     if is_itself or graph.code != other.code or written_beside(graph):
         return None
     return graph, given
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """PyTorch logs why an operator takes no tensors without data."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 class _Stands:
