@@ -30,8 +30,8 @@ def bill(
     root: pathlib.Path, name: str, version: str, required: Sequence[str],
     extras: Mapping[str, Sequence[str]], built: Sequence[pathlib.Path] = (),
 ) -> str:  # fmt: skip
-    """The bill as JSON text. `required` and `extras` are requirements as in pyproject.toml. `built`: files that
-    the build adds to `ovjit/data`."""
+    """The bill as JSON text. `required` and `extras` are requirements as in pyproject.toml. `built`: files
+    that the build adds to `ovjit/data`."""
     own = f"pkg:pypi/{name}@{version}"
     ranges: dict[str, list[tuple[str, str]]] = {}
     for extra, lines in {"": required, **extras}.items():

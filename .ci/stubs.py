@@ -1,5 +1,5 @@
-"""What a build adds to a wheel: its bill of materials, the sources of kernels for installations that keep bytecode
-alone, and what type checkers find under OpenVINO's names.
+"""What a build adds to a wheel: its bill of materials, the sources of kernels (for installations that keep
+bytecode alone), and what type checkers find under OpenVINO's names.
 
 At run time `ovjit.preprocess` is an alias of `ovjit.compat.preprocess`, and `ovjit.Core` is imported when it
 is first used. Type checkers know neither. The wheel therefore has a package of stubs beside ovjit, "partial"
@@ -53,7 +53,8 @@ class Stubs(BuildHookInterface):
         return str(write_sources(self.texts))
 
     def bill(self, *further: str) -> str:
-        """The path of the wheel's bill of materials. `further`: files of `ovjit/data` that the build makes."""
+        """The path of the wheel's bill of materials. `further`: files of `ovjit/data` that the build
+        makes."""
         about = self.metadata
         make = runpy.run_path(str(pathlib.Path(self.root) / ".ci" / "sbom.py"))["bill"]
         text = make(

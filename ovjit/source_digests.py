@@ -1,8 +1,8 @@
 """Digests of source files that ignore comments and docstrings.
 
 Shipped kernels, printed sources and the index of operations are valid for one digest of the packages that
-they were made from. A digest covers the syntax trees of all modules, without docstrings. It does not depend on
-Python's version.
+they were made from. A digest covers the syntax trees of all modules, without docstrings. It does not depend
+on Python's version.
 
 Parsing all sources takes more than a second. `ovjit/data/syntax.bin` therefore maps the contents of files to
 their digests. A file that it lacks, such as one whose comment has changed since, is parsed.

@@ -1,7 +1,7 @@
-"""The sources of all modules that have kernels or generate machine code, for installations without `.py` files.
+"""The sources of all modules with kernels or code generators, for installations without `.py` files.
 
-A wheel gets `ovjit/data/texts.xz` when it is built (`.ci/stubs.py`); `python -m ovjit.tools.ship --texts` writes
-it into the package. `ovjit.codegen.module_texts` reads it.
+A wheel gets `ovjit/data/texts.xz` when it is built (`.ci/stubs.py`); `python -m ovjit.tools.ship --texts`
+writes it into the package. `ovjit.codegen.module_texts` reads it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ Other files are written, too; `--texts` writes only these:
 | the index of operations (`graph/op_index.py`) | a module of `ovjit_ops`, comments aside |
 | digests of sources (`source_digests.py`) | many modules; a module that it lacks is parsed |
 | ONNX's table of operators (`readers/onnx/standard.py`) | the package onnx |
-| module sources, for installations without them (`codegen/module_texts.py`) | never: a wheel gets them when it is built |
+| module sources (`codegen/module_texts.py`) | never: a wheel gets them when it is built |
 
 `--stale` lists the files, and the pages made from the sources, that are out of date.
 """
@@ -319,7 +319,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--texts", action="store_true", help="write the files that need no compiler, and no kernels"
     )
-    parser.add_argument("--stale", action="store_true", help="write nothing; list the files that are out of date")
+    parser.add_argument(
+        "--stale", action="store_true", help="write nothing; list the files that are out of date"
+    )
     options = parser.parse_args(argv)
     if options.missing:
         show_missing(options.missing)

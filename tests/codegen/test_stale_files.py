@@ -45,7 +45,11 @@ def comment_everything(path: Path) -> None:
         first = node.body[0] if node.body else None
         if isinstance(first, ast.Expr) and ast.get_docstring(node) is not None:
             indent = " " * first.col_offset
-            lines[first.lineno - 1 : first.end_lineno] = [f'{indent}"""Other words."""', f"{indent}# and a comment", ""]
+            lines[first.lineno - 1 : first.end_lineno] = [
+                f'{indent}"""Other words."""',
+                f"{indent}# and a comment",
+                "",
+            ]
     path.write_text("# A comment.\n" + "\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -62,7 +66,9 @@ def commented(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def output(program: str, folder: Path, tmp_path: Path) -> str:
     """What a program prints on the packages in a folder, with the shipped tables of the checkout."""
-    return printed("-c", HERE + program, folder=folder, PYTHONPYCACHEPREFIX=str(tmp_path / "code"), OVJIT_CACHE="0")
+    return printed(
+        "-c", HERE + program, folder=folder, PYTHONPYCACHEPREFIX=str(tmp_path / "code"), OVJIT_CACHE="0"
+    )
 
 
 def test_comments_and_docstrings_make_nothing_stale(commented: Path, tmp_path: Path) -> None:
@@ -86,7 +92,9 @@ def test_code_makes_kernels_and_index_stale(tmp_path: Path) -> None:
         assert source_digests.modules_digest(modules.items()) != digests[package]
 
 
-def test_stale_files_are_listed_with_what_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stale_files_are_listed_with_what_writes_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for path in (ROOT / "ovjit" / "data").iterdir():
         if path.is_file():
             shutil.copy(path, tmp_path)

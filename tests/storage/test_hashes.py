@@ -72,21 +72,25 @@ def test_the_digest_of_sources_is_kept_until_one_changes(
     (package / "inner.py").write_text("x = 12\n")
     assert source_files.read_kept("digested", source_digests._KEPT) is None
     assert source_digests.package_digest("digested") != first
-    (package / "inner.py").write_text("\"\"\"A module.\"\"\"\n\nx = 1  # one\n")
+    (package / "inner.py").write_text('"""A module."""\n\nx = 1  # one\n')
     assert source_digests.package_digest("digested") == first
 
 
 SAME = [
     ("x = 1", "# a\nx = (1)  # b\n\n"),
-    ("def f(a, /, *b, c: int = 2, **d):\n    return a", 'def f(a, /, *b, c: int = 2, **d):\n    """F."""\n\n    return a'),
-    ("class A:\n    pass", 'class A:\n    # c\n    pass'),
+    (
+        "def f(a, /, *b, c: int = 2, **d):\n    return a",
+        'def f(a, /, *b, c: int = 2, **d):\n    """F."""\n\n    return a',
+    ),
+    ("class A:\n    pass", "class A:\n    # c\n    pass"),
     ("async def f(): await g()", 'async def f():\n    """F."""\n    await g()'),
 ]
 OTHER = [
     ("x = 1", "x = 1.0"), ("x = 1", "x = True"), ("x = 1", "x: int = 1"), ("x = 'a'", "x = b'a'"),
     ("return_ = None", "return_ = 'None'"), ("f(a, b)", "f([a, b])"), ("f(a)", "f(*a)"), ("[a]", "(a,)"),
     ("def f(a): return a", "def f(*, a): return a"), ("x = y = 1", "x = 1; y = 1"), ("a < b", "b < a"),
-    ("def f(): return", "def f(): return None"), ("f'{a}'", "f'{a!r}'"), ("def f(): 'a'; x = 1", "def f(): 1; x = 1"),
+    ("def f(): return", "def f(): return None"), ("f'{a}'", "f'{a!r}'"), 
+    ("def f(): 'a'; x = 1", "def f(): 1; x = 1"),
     ("def f():\n    x = 1\n    'no docstring'", "def f():\n    x = 1"), ("a if b else c", "c if b else a"),
 ]  # fmt: skip
 
