@@ -89,7 +89,7 @@ OTHER = [
     ("x = 1", "x = 1.0"), ("x = 1", "x = True"), ("x = 1", "x: int = 1"), ("x = 'a'", "x = b'a'"),
     ("return_ = None", "return_ = 'None'"), ("f(a, b)", "f([a, b])"), ("f(a)", "f(*a)"), ("[a]", "(a,)"),
     ("def f(a): return a", "def f(*, a): return a"), ("x = y = 1", "x = 1; y = 1"), ("a < b", "b < a"),
-    ("def f(): return", "def f(): return None"), ("f'{a}'", "f'{a!r}'"), 
+    ("def f(): return", "def f(): return None"), ("f'{a}'", "f'{a!r}'"),
     ("def f(): 'a'; x = 1", "def f(): 1; x = 1"),
     ("def f():\n    x = 1\n    'no docstring'", "def f():\n    x = 1"), ("a if b else c", "c if b else a"),
 ]  # fmt: skip
