@@ -267,7 +267,7 @@ TABLES: dict[str, Callable[[], bytes]] = {
 
 
 #: Pages that are made from the sources, each by a module of its name in `docs`.
-PAGES = ("operations",)
+PAGES = ("operations", "benchmarks")
 
 
 def write_tables(folder: Path) -> list[Path]:
