@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Write docs/benchmarks.md and its picture from the files of results in `bench/results`.
 
     python -m docs.benchmarks            # writes the page
