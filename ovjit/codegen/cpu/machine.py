@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from ovjit.errors import UnsupportedError
 
 X86_64, AARCH64 = "x86_64", "aarch64"
+#: The architecture of NVIDIA GPUs, which no process runs on.
+NVPTX = "nvptx64"
 #: A system's name of an architecture -> LLVM's name.
 _SPELLED = {"amd64": X86_64, "x64": X86_64, "arm64": AARCH64, "win32": "x86"}
 
