@@ -91,7 +91,7 @@ class LoweredGraph:
 
     def growing(self, pairs: Sequence[tuple[int, int]]) -> tuple[Place, ...]:
         """Which of the (output, input) `pairs` can share memory with room to grow."""
-        return growing(self.graph, pairs)
+        return () if self.context.target.is_gpu else growing(self.graph, pairs)
 
 
 def _used(graph: Graph) -> list[Value]:

@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ovjit import debug, logs
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.loading import Loaded
 from ovjit.compiler.lowered import LoweredGraph, choose_layouts
@@ -151,6 +152,15 @@ def _parametric() -> Any:
     return parametric
 
 
+def functions_for(target: Target) -> Any:
+    """The mapping kernel -> address of loaded kernels for a target; for a GPU, kernel -> number of its PTX."""
+    if target.is_gpu:
+        from ovjit.codegen.gpu.functions import Functions
+
+        return Functions(target)
+    return Loaded(target=target)
+
+
 class Program(LoweredGraph):
     """A compiled graph: makes a `Plan` for any input shapes.
 
@@ -166,16 +176,18 @@ class Program(LoweredGraph):
         self._open_halos = any(lowering.pads for lowering in self.lowerings)
         #: Traced plans for dynamic shapes; None for static shapes, or without tracing.
         stepwise = watched or bool(debug.flag("OVJIT_INTERP")) or _is_closed(self.graph)
+        stepwise |= context.target.is_gpu  # traces are evaluated by a kernel of the CPU
         self.traces: Traces | None = None if stepwise else _parametric().Traces()
         #: Traces for guessed shapes, made ahead of time. A blob stores them.
         self.traced_ahead: list[Parametric] = []
         #: Whether kernels compute reals that derive from dimensions. False once a shape depends on one.
         self._leaves_reals = True
         # behind a data-dependent shape, the segments that are compiled at run time trace their plans too
-        if self.traces or not all(is_static(v.shape) for n in self.graph.nodes for v in n.outputs):
+        traces = not context.target.is_gpu
+        if self.traces or (traces and not all(is_static(v.shape) for n in self.graph.nodes for v in n.outputs)):
             self.kernels = list(dict.fromkeys([*self.kernels, _parametric().evaluating_kernel()]))
         #: Addresses of the loaded kernels.
-        self.addresses = Loaded(target=context.target)
+        self.addresses: Any = functions_for(context.target)
         self._lock = ForkLock("model")
 
     @made_once

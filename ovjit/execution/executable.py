@@ -124,6 +124,7 @@ class Executable:
                 return table
         plan = self._plan(shapes, room)
         table = Table(plan, plan.addresses)
+        table.in_python |= self._new_job.leads_in_python
         if debug.level() >= debug.PLANS:
             debug.show_plan(table.plan)
         if not self.static:

@@ -60,6 +60,8 @@ class Job(HostSteps):
     """One inference at a time. Not thread-safe: the owning request serialises access."""
 
     __slots__ = ()
+    #: Whether Python leads every job of this class, whatever its plan.
+    leads_in_python = False
 
     def run(self) -> None:
         """Run on this thread, with help of the pool's workers. Raises the inference's error."""

@@ -3,9 +3,9 @@
     llvm_text(source)            the LLVM module of a kernel, for one thread of a warp
     compile_ptx(source, entry)   its PTX, with an entry point that runs one chunk per warp
 
-An entry point `entry(bases, args, chunks, scratch, scratch_bytes, error)` runs blocks of `blockDim.y` warps.
-Warp w of block b runs the chunk `b * blockDim.y + w`, with `scratch_bytes` bytes of scratch memory of its
-own. A kernel's error code, if it is not 0, is stored at `error`.
+An entry point `entry(bases, args, start, end, scratch, scratch_bytes, error)` runs blocks of `blockDim.y`
+warps. Warp w of block b runs the chunk `start + b * blockDim.y + w`, if it is below `end`, with
+`scratch_bytes` bytes of scratch memory of its own. A kernel's error code, if it is not 0, is stored at `error`.
 
 Needs llvmlite, and neither Numba nor a card. PTX 8.0 for `sm_80` runs on cards of compute capability 8.0 and
 more, with drivers from CUDA 12.0 on.
@@ -38,27 +38,28 @@ ENTRY_VERSION = 1
 
 _ENTRY = """
 define ptx_kernel void @{entry}(
-  i64 %bases, i64 %args, i64 %chunks, i64 %scratch, i64 %scratch_bytes, i64 %error
+  i64 %bases, i64 %args, i64 %start, i64 %end, i64 %scratch, i64 %scratch_bytes, i64 %error
 ) {{
   %block = call i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
   %warps = call i32 @llvm.nvvm.read.ptx.sreg.ntid.y()
   %warp = call i32 @llvm.nvvm.read.ptx.sreg.tid.y()
-  %first = mul i32 %block, %warps
-  %chunk32 = add i32 %first, %warp
-  %chunk = zext i32 %chunk32 to i64
-  %exists = icmp slt i64 %chunk, %chunks
-  br i1 %exists, label %run, label %end
+  %before = mul i32 %block, %warps
+  %number32 = add i32 %before, %warp
+  %number = zext i32 %number32 to i64
+  %chunk = add i64 %start, %number
+  %exists = icmp slt i64 %chunk, %end
+  br i1 %exists, label %run, label %done
 run:
-  %offset = mul i64 %chunk, %scratch_bytes
+  %offset = mul i64 %number, %scratch_bytes
   %own = add i64 %scratch, %offset
   %code = call i64 @ovjit_kernel(i64 %bases, i64 %args, i64 %chunk, i64 %own)
   %failed = icmp ne i64 %code, 0
-  br i1 %failed, label %fail, label %end
+  br i1 %failed, label %fail, label %done
 fail:
   %place = inttoptr i64 %error to ptr addrspace(1)
   store i64 %code, ptr addrspace(1) %place
-  br label %end
-end:
+  br label %done
+done:
   ret void
 }}
 """
