@@ -153,7 +153,8 @@ def _parametric() -> Any:
 
 
 def functions_for(target: Target) -> Any:
-    """The mapping kernel -> address of loaded kernels for a target; for a GPU, kernel -> number of its PTX."""
+    """The mapping kernel -> address of loaded kernels for a target; for a GPU, kernel -> number of its
+    PTX."""
     if target.is_gpu:
         from ovjit.codegen.gpu.functions import Functions
 
@@ -183,12 +184,14 @@ class Program(LoweredGraph):
         #: Whether kernels compute reals that derive from dimensions. False once a shape depends on one.
         self._leaves_reals = True
         # behind a data-dependent shape, the segments that are compiled at run time trace their plans too
-        traces = not context.target.is_gpu
-        if self.traces or (traces and not all(is_static(v.shape) for n in self.graph.nodes for v in n.outputs)):
+        if self.traces or not (context.target.is_gpu or self._has_static_shapes()):
             self.kernels = list(dict.fromkeys([*self.kernels, _parametric().evaluating_kernel()]))
         #: Addresses of the loaded kernels.
         self.addresses: Any = functions_for(context.target)
         self._lock = ForkLock("model")
+
+    def _has_static_shapes(self) -> bool:
+        return all(is_static(v.shape) for n in self.graph.nodes for v in n.outputs)
 
     @made_once
     def layers(self) -> Layers | None:

@@ -1,7 +1,9 @@
-"""One inference on a card: inputs are copied to it, a CUDA graph runs the plan's steps, outputs are copied back.
+"""One inference on a card: inputs are copied to it, a CUDA graph runs the plan's steps, outputs are copied
+back.
 
-A job has a stream, and memory of the card for its arena, inputs, outputs and argument blocks. Constants are uploaded
-once for a compiled model. Between host steps, which NumPy runs on the CPU, the steps of a table are one graph.
+A job has a stream, and memory of the card for its arena, inputs, outputs and argument blocks. Constants are
+uploaded once for a compiled model. Between host steps, which NumPy runs on the CPU, the steps of a table
+are one graph.
 """
 
 from __future__ import annotations
@@ -56,7 +58,8 @@ class DeviceMemory:
 
 
 class Replay:
-    """The steps of one table on the card: argument blocks, the plan's data, and a graph for each range of steps."""
+    """The steps of one table on the card: argument blocks, the plan's data, and a graph for each range of
+    steps."""
 
     def __init__(self, card: Card, table: Table, stream: Any):
         self.arguments = DeviceMemory(card, table.args.nbytes)
@@ -337,7 +340,8 @@ class DeviceJob(Job):
         return np.ndarray(view.shape, dtype, memory.data, strides=view.strides)
 
     def _write(self, value: Any, view: View, result: np.ndarray) -> None:
-        """Copy a result of a host step to its tensor on the card, and leave what lies between its elements."""
+        """Copy a result of a host step to its tensor on the card, and leave what lies between its
+        elements."""
         if view.count == 0:
             return
         state = self.device

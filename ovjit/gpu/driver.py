@@ -1,7 +1,7 @@
 """The functions of the CUDA driver that plans need, by ctypes. No CUDA toolkit is needed.
 
-`cards()` lists the cards that can be used. `open_card(number)` gives the `Card` with the driver's functions, once for a
-process. A `Card` cannot be used in a child after a fork: CUDA does not support that.
+`cards()` lists the cards that can be used. `open_card(number)` gives the `Card` with the driver's
+functions, once for a process. A `Card` cannot be used in a child after a fork: CUDA does not support that.
 
 Source: the CUDA Driver API reference, functions of CUDA 12.
 """
@@ -23,7 +23,7 @@ from ovjit.records import NamedTuple
 LEAST_CAPABILITY = (8, 0)
 #: Results of driver calls -> what to do. Others are reported with the driver's own words.
 ADVICE = {
-    2: "the card has too little free memory: use smaller shapes or fewer requests, or end other programs on it",
+    2: "the card has too little free memory: use smaller shapes, fewer requests or fewer programs",
     46: "the card is in exclusive mode and another process uses it, or it is not available",
     100: "the driver finds no card",
     101: "there is no card of this number",
@@ -40,7 +40,8 @@ ADVICE = {
 _NOT_FOUND = 100
 #: Attributes of a card: numbers of CUdevice_attribute.
 ATTRIBUTES = {
-    "MULTIPROCESSOR_COUNT": 16, "PCI_BUS_ID": 33, "PCI_DEVICE_ID": 34, "PCI_DOMAIN_ID": 50, "L2_CACHE_SIZE": 38,
+    "MULTIPROCESSOR_COUNT": 16, "PCI_BUS_ID": 33, "PCI_DEVICE_ID": 34, "PCI_DOMAIN_ID": 50,
+    "L2_CACHE_SIZE": 38,
     "COMPUTE_CAPABILITY_MAJOR": 75, "COMPUTE_CAPABILITY_MINOR": 76, "CLOCK_RATE": 13, "INTEGRATED": 18,
 }  # fmt: skip
 
@@ -155,16 +156,18 @@ def why_no_card() -> str:
 
 
 def open_card(number: int) -> Card:
-    """The card of this index in `cards`. Raises UnsupportedError if there is none, CardError if it cannot be used."""
+    """The card of this index in `cards`. Raises UnsupportedError if there is none, CardError if it cannot
+    be used."""
     pid, library, found, reason = _state()
     if pid != os.getpid():
         raise UnsupportedError(
-            "[GPU] this process was forked from one that used the CUDA driver, which does not work in it: start "
-            "processes by 'spawn' or 'forkserver', or compile for the CPU"
+            "[GPU] this process was forked from one that used the CUDA driver, which does not work in it: "
+            "start processes by 'spawn' or 'forkserver', or compile for the CPU"
         )
     if library is None or not 0 <= number < len(found):
         raise UnsupportedError(
-            f"[GPU] Context was not initialized for {number} device: {reason or f'there are {len(found)} cards'}"
+            f"[GPU] Context was not initialized for {number} device: "
+            f"{reason or f'there are {len(found)} cards'}"
         )
     with _lock:
         card = _open.get(number)
@@ -190,7 +193,8 @@ class Card:
         """Call a function of the driver in this card's context. Raises CardError."""
         if os.getpid() != self._pid:
             raise UnsupportedError(
-                "[GPU] a compiled model of the parent process cannot be used after a fork: compile it in this process"
+                "[GPU] a compiled model of the parent process cannot be used after a fork: compile it in "
+                "this process"
             )
         if not getattr(self._thread, "current", False):
             self._library("cuCtxSetCurrent", self._context)

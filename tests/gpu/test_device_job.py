@@ -10,10 +10,10 @@ import pytest
 
 from ovjit.engine import compile_graph
 from ovjit.errors import Cancelled, InferenceError, UnsupportedError
-from ovjit.graph.graph import Builder, Graph
-from ovjit.graph.symbolic import Interval
 from ovjit.gpu import driver
 from ovjit.gpu.driver import CardError
+from ovjit.graph.graph import Builder, Graph
+from ovjit.graph.symbolic import Interval
 from tests.support.fake_cuda import FakeCuda, install
 
 

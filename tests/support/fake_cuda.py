@@ -1,8 +1,9 @@
-"""A stand-in for the CUDA driver's library: the card's memory is this process's, and kernels run as NumPy vectors.
+"""A stand-in for the CUDA driver's library: the card's memory is this process's, and kernels run as NumPy
+vectors.
 
-It checks the order and the arguments of calls: addresses must lie in memory that is allocated, streams, events and
-graphs must exist, launches need a context, nothing is freed twice, and copies of a stream take place when it is
-synchronized, so that a result that is read too early is wrong.
+It checks the order and the arguments of calls: addresses must lie in memory that is allocated, streams,
+events and graphs must exist, launches need a context, nothing is freed twice, and copies of a stream take
+place when it is synchronized, so that a result that is read too early is wrong.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from ovjit.execution.numpy_words import Memory, Words, program
 #: Results of the driver.
 SUCCESS, INVALID_VALUE, OUT_OF_MEMORY, NOT_FOUND = 0, 1, 2, 500
 _WORDS = {1: b"invalid argument", 2: b"out of memory", 100: b"no CUDA-capable device is detected",
-          700: b"an illegal memory access was encountered", 46: b"CUDA-capable device(s) is/are busy or unavailable"}  # fmt: skip
+          700: b"an illegal memory access was encountered",
+          46: b"CUDA-capable device(s) is/are busy or unavailable"}  # fmt: skip
 
 
 def number(value: Any) -> int:
@@ -185,16 +187,16 @@ class FakeCuda:
         target(function).value = number(module)
         return SUCCESS
 
-    def do_cuLaunchKernel(self, function: Any, gx: int, gy: int, gz: int, bx: int, by: int, bz: int, shared: int,
-                          stream: Any, arguments: Any, extra: Any) -> None:  # fmt: skip
+    def do_cuLaunchKernel(self, function: Any, gx: int, gy: int, gz: int, bx: int, by: int, bz: int,
+                          shared: int, stream: Any, arguments: Any, extra: Any) -> None:  # fmt: skip
         assert (gy, gz, bx, bz, shared, extra) == (1, 1, 32, 1, 0, None) and gx > 0 and 0 < by <= 32
         source = self.modules[number(function)]
         values = [ctypes.cast(p, ctypes.POINTER(ctypes.c_int64))[0] for p in arguments]
         assert len(values) == 7
         self.enqueue(stream, lambda: self.run(source, gx * by, *values))
 
-    def run(self, source: str, warps: int, bases: int, args: int, start: int, end: int, scratch: int, each: int,
-            error: int) -> None:  # fmt: skip
+    def run(self, source: str, warps: int, bases: int, args: int, start: int, end: int, scratch: int,
+            each: int, error: int) -> None:  # fmt: skip
         self.launches += 1
         assert warps >= end - start > warps - 32
         memory = Memory([(begin, array.nbytes, "the card's memory") for begin, array in self.memory.items()])

@@ -1,7 +1,7 @@
 """The kernels of a program as PTX: in this process, in the kernel cache, or compiled now.
 
-`Functions` takes the place of `ovjit.codegen.loading.Loaded` for the target "cuda". A kernel's number is the index of
-its PTX, since a plan is made for any card.
+`Functions` is for the target "cuda" what `ovjit.codegen.loading.Loaded` is for CPUs. A kernel's number is the
+index of its PTX, since a plan is made for any card.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def ptx_of(number: int) -> Ptx:
 
 
 def number_of(kernel: Kernel, target: Target) -> int:
-    """The number of a kernel's PTX, which is compiled unless the cache has it. Raises UnsupportedError for kernels with
-    code of CPUs."""
+    """The number of a kernel's PTX, which is compiled unless the cache has it. Raises UnsupportedError for
+    kernels with code of CPUs."""
     parts = ("ptx", kernel.source, kernel.key, target.name, target.cpu, code_digest())
     symbol = "ptx_" + sha256("\0".join(parts).encode()).hexdigest()[:40]
     with _lock:

@@ -5,7 +5,8 @@
 
 An entry point `entry(bases, args, start, end, scratch, scratch_bytes, error)` runs blocks of `blockDim.y`
 warps. Warp w of block b runs the chunk `start + b * blockDim.y + w`, if it is below `end`, with
-`scratch_bytes` bytes of scratch memory of its own. A kernel's error code, if it is not 0, is stored at `error`.
+`scratch_bytes` bytes of scratch memory of its own. A kernel's error code, if it is not 0, is stored at
+`error`.
 
 Needs llvmlite, and neither Numba nor a card. PTX 8.0 for `sm_80` runs on cards of compute capability 8.0 and
 more, with drivers from CUDA 12.0 on.
