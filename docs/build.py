@@ -34,7 +34,7 @@ ORDER = {
         "docs/distributed.md", "docs/debugging.md",
     ],
     "Reference": [
-        "docs/command_line.md", "docs/operations.md", "docs/platforms.md", "docs/versions.md",
+        "docs/command_line.md", "docs/operations.md", "docs/platforms.md", "docs/gpu.md", "docs/versions.md",
         "docs/parity.md", "docs/types.md", "docs/special_values.md", "docs/benchmarks.md", "docs/accuracy.md",
         "docs/history.md", "docs/memory.md", "docs/fuzzing.md", "docs/coverage.md",
     ],
