@@ -23,8 +23,8 @@ import numpy as np
 
 import ovjit as ov
 from ovjit.engine import compile_graph
-from ovjit.graph.interp import evaluate
 from ovjit.gpu import driver
+from ovjit.graph.interp import evaluate
 
 op = ov.opset13
 
