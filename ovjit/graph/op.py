@@ -43,6 +43,7 @@ from ovjit.graph.attributes import Int as Int
 from ovjit.graph.attributes import Ints as Ints
 from ovjit.graph.attributes import OpenShape as OpenShape
 from ovjit.graph.attributes import Positive as Positive
+from ovjit.graph.attributes import Single as Single
 from ovjit.graph.attributes import Str as Str
 from ovjit.graph.attributes import Strs as Strs
 from ovjit.graph.attributes import UInt as UInt

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import InferenceError, check
-from ovjit.graph.op import Float, Ints, TensorType, Word, op
+from ovjit.graph.op import Ints, Single, TensorType, Word, op
 from ovjit.graph.shapes import compatible, is_static
 from ovjit.graph.windows import output_extents, resolve_pads, window_attributes
 from ovjit_ops.common.checks import check_type, dims
@@ -41,7 +41,7 @@ class BinaryConvolution:
         pads_end: Ints,
         dilations: Ints,
         mode: Word,
-        pad_value: Float,
+        pad_value: Single,
         auto_pad: Word = "explicit",
     ):
         window = window_attributes(2, locals())

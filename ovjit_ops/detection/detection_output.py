@@ -19,7 +19,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Node, Value
-from ovjit.graph.op import Bool, Float, Int, Ints, Str, TensorType, op
+from ovjit.graph.op import Bool, Int, Ints, Single, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_rank
@@ -274,15 +274,15 @@ class DetectionOutput1:
         keep_top_k: Ints,
         code_type: Str = "caffe.PriorBoxParameter.CORNER",
         share_location: Bool = True,
-        nms_threshold: Float,
-        confidence_threshold: Float = 0.0,
+        nms_threshold: Single,
+        confidence_threshold: Single = 0.0,
         clip_after_nms: Bool = False,
         clip_before_nms: Bool = False,
         decrease_label_id: Bool = False,
         normalized: Bool = False,
         input_height: Int = 1,
         input_width: Int = 1,
-        objectness_score: Float = 0.0,
+        objectness_score: Single = 0.0,
     ):
         aux = (aux_class_preds, aux_box_preds)
         return _infer(box_logits, class_preds, proposals, aux, locals(), num_classes)

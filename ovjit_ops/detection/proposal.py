@@ -15,7 +15,7 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.dtypes import FULL
-from ovjit.graph.op import Bool, Float, Floats, Int, Str, TensorType, op
+from ovjit.graph.op import Bool, Floats, Int, Single, Str, TensorType, op
 from ovjit.graph.shapes import Interval, is_static
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.detection.kept_boxes import kept, kept_boxes
@@ -112,7 +112,7 @@ class Proposal4:
         base_size: Int,
         pre_nms_topn: Int,
         post_nms_topn: Int,
-        nms_thresh: Float,
+        nms_thresh: Single,
         feat_stride: Int,
         min_size: Int,
         ratio: Floats,
@@ -120,8 +120,8 @@ class Proposal4:
         clip_before_nms: Bool = True,
         clip_after_nms: Bool = False,
         normalize: Bool = False,
-        box_size_scale: Float = 1.0,
-        box_coordinate_scale: Float = 1.0,
+        box_size_scale: Single = 1.0,
+        box_coordinate_scale: Single = 1.0,
         framework: Str = "",
     ):
         return _infer(class_probs, bbox_deltas, image_shape, locals())

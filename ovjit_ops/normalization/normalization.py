@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.dtypes import FULL, numpy_dtype
-from ovjit.graph.op import Bool, DType, Float, Int, Positive, TensorType, Word, op
+from ovjit.graph.op import Bool, DType, Float, Int, Positive, Single, TensorType, Word, op
 from ovjit.graph.shapes import Interval, broadcast, compatible, merge, normalize_axes, normalize_axis, text
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.images import images_of
@@ -282,7 +282,7 @@ class MVN6:
     shown, shown_first = None, ()
     words = {"eps_mode": "op::MVNEpsMode: inside_sqrt outside_sqrt"}
 
-    def infer(data, axes, *, eps: Float, normalize_variance: Bool = True, eps_mode: Word = "inside_sqrt"):
+    def infer(data, axes, *, eps: Single, normalize_variance: Bool = True, eps_mode: Word = "inside_sqrt"):
         check(eps > 0, f"eps {eps} should be positive")
         _axes_of(data, axes)
         return same_type(data, REALS)
@@ -315,7 +315,7 @@ class NormalizeL2:
 
     words = {"eps_mode": "add max"}
 
-    def infer(data, axes, *, eps: Float, eps_mode: Word = "add"):
+    def infer(data, axes, *, eps: Single, eps_mode: Word = "add"):
         check(eps >= 0, f"eps {eps} should not be negative")
         _axes_of(data, axes)
         return same_type(data, REALS)
@@ -343,7 +343,7 @@ class NormalizeL2:
 class GRN:
     """data / sqrt(sum of squares over channels + bias)"""
 
-    def infer(data, *, bias: Float):
+    def infer(data, *, bias: Single):
         check(data.rank is None or 2 <= data.rank <= 4, f"the data {data} should have 2 to 4 dimensions")
         return same_type(data, REALS)
 

@@ -53,7 +53,7 @@ def layer(
     attributes: list[tuple[str, str, Any]] = [("hidden_size", "Positive", REQUIRED)]
     attributes += [("direction", "Word", REQUIRED)] if sequence else []
     attributes += [("activations", "Strs", KINDS[kind].activations), ("activations_alpha", "Floats", ())]
-    attributes += [("activations_beta", "Floats", ()), ("clip", "Float", 0.0)]
+    attributes += [("activations_beta", "Floats", ()), ("clip", "Single", 0.0)]
     attributes += [("linear_before_reset", "Bool", False)] if "GRU" in kind else []
     attributes += [("weights_format", "Word", "fico"), ("input_forget", "Bool", False)] if peepholes else []
 

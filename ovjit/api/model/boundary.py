@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.accessors import accessor
-from ovjit.api.arguments import expect
+from ovjit.api.arguments import expect, takes
+from ovjit.api.exceptions import OVTypeError
 from ovjit.api.model.node import (
     GRAPH_LOCK,
     ConstOutput,
@@ -27,7 +28,7 @@ from ovjit.api.tensors.packing import pack_data, pack_low_first, unpack_data
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import Type
 from ovjit.api.tensors.vectors import Shape, Strides, static_dims
-from ovjit.errors import ModelError, no_such_constructor, no_such_form
+from ovjit.errors import ModelError, no_such_constructor
 from ovjit.graph import dtypes
 from ovjit.graph.converted import Unmade
 from ovjit.graph.graph import Value
@@ -44,6 +45,7 @@ class Parameter(Node):
 
     __slots__ = ()
 
+    @takes
     def __init__(self, element_type: Type, shape: Shape | PartialShape):
         if not isinstance(element_type, Type) or not isinstance(shape, (Shape, PartialShape)):
             raise no_such_constructor("Parameter takes an element type (Type) and a Shape or PartialShape")
@@ -111,6 +113,7 @@ class Result(Node):
 
     _tensors: list[ResultTensor]  # type: ignore[assignment]
 
+    @takes
     def __init__(self, output: Output):
         expect(output, Output, "Result takes an Output", no_such_constructor)
         self._make(output, None)
@@ -325,9 +328,9 @@ class Constant(Node):
             value = dtypes.cast(value, np.dtype(np.float32))
         return [_value_text(v) for v in value.tolist()]
 
-    def get_shape(self) -> Shape:
-        """The shape."""
-        return shape_of(self._tensors[0]._type.shape)
+    def get_shape(self) -> list[int]:
+        """The attribute, which is a list; `shape` is a Shape."""
+        return [*shape_of(self._tensors[0]._type.shape)]
 
     def get_byte_size(self) -> int:
         return int(self.data.nbytes)
@@ -374,24 +377,19 @@ def constant_node(
     """A Constant of a number, list, array or string(s), converted to `element_type` if given.
 
     A bare int is i64, a float f64. The value is copied unless `share` is True and it is an array that needs
-    no conversion. Raises TypeError for what has no element type, RuntimeError for an array of such.
+    no conversion. Raises TypeError for what has no element type, RuntimeError for an array or list of such.
     """
     array = np.asarray(value)
     if array.dtype == object and any(not isinstance(v, (str, bytes)) for v in array.reshape(-1)):
         if isinstance(value, np.ndarray) and element_type is not None and _natural(element_type):
             return constant_node(array.astype(dtypes.numpy_dtype(element_type)), element_type, name)
-        if isinstance(value, np.ndarray):
-            raise RuntimeError(f"Unsupported data type: {array.dtype}")
-        raise TypeError(
-            "The necessary overload for constant was not found: no overload takes "
-            f"{type(value).__name__}, {value!r:.80}"
-        )
+        raise _no_constant(value, array)
     dims = array.shape
     if element_type is None or (_natural(element_type) and array.dtype == dtypes.numpy_dtype(element_type)):
         try:
             name_of = dtypes.from_numpy(array.dtype)
-        except TypeError as error:
-            raise RuntimeError(str(error)) from None
+        except TypeError:
+            raise _no_constant(value, array) from None
         if name_of == "string":
             array = array.astype(object)
         elif share and isinstance(value, np.ndarray):
@@ -401,6 +399,16 @@ def constant_node(
         return Constant._of(array, name_of, None, name)
     new, name_of = converted(array, element_type)
     return Constant._of(new, name_of, None if _natural(name_of) else dims, name)
+
+
+def _no_constant(value: Any, array: np.ndarray) -> Exception:
+    """The error for a value of no element type: a RuntimeError for arrays and lists, else a TypeError."""
+    if isinstance(value, (np.ndarray, list)):
+        return RuntimeError(f"Unsupported data type: {array.dtype}")
+    return TypeError(
+        "The necessary overload for constant was not found: no overload takes "
+        f"{type(value).__name__}, {value!r:.80}"
+    )
 
 
 def new_output(op_name: str, *inputs: Any, name: str | None = None, **attrs: Any) -> Output:
@@ -530,7 +538,7 @@ def _without_record(kind: type[Node], inputs: Sequence[Output], attrs: dict[str,
 
 def _late_record(node: Node, name: str) -> Any:
     if name != "_op":
-        raise AttributeError(f"{type(node).__name__!r} object has no attribute {name!r}")
+        return Node.__getattr__(node, name)  # type: ignore[attr-defined]
     node._op = find_op("Result" if isinstance(node, Result) else "Parameter")
     return node._op
 
@@ -574,11 +582,14 @@ def as_output(value: Any, name: str | None = None) -> Output:
         return value
     if isinstance(value, Node):
         return value.output(0)
-    if value is None:
-        raise no_such_form("an input is a Node, an Output, a number, a list or an array, not None")
-    if isinstance(value, str):
-        raise no_such_form(f"an input is a Node, an Output, a number, a list or an array, not {value!r}")
-    made = constant_node(value)
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError(f"a text is no input: give a list of texts, not {value!r:.80}")
+        made = constant_node(value)
+    except (TypeError, RuntimeError) as error:
+        raise OVTypeError(
+            f"Unidentified data type: an input is a Node, an Output, a number, a list or an array: {error}"
+        ) from None
     if name:
         made._friendly_name = f"{name}/{made.get_name()}"
     return made.output(0)

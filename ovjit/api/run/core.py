@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import mmap
 import os
@@ -14,7 +15,7 @@ import numpy as np
 
 from ovjit import collector
 from ovjit.api.accessors import accessor
-from ovjit.api.arguments import expect
+from ovjit.api.arguments import expect, explain_calls
 from ovjit.api.model.node import GRAPH_LOCK
 from ovjit.api.model.ports import port_infos
 from ovjit.api.run import properties_table as table
@@ -36,6 +37,12 @@ DEVICES = {
 #: Devices that OpenVINO knows and that need hardware ovjit does not drive.
 ABSENT = ("GPU", "NPU")
 AVAILABLE = ("CPU",)
+#: Properties that devices without hardware answer, as in OpenVINO.
+_OF_ABSENT: dict[str, Any] = {
+    "AVAILABLE_DEVICES": [],
+    "SUPPORTED_PROPERTIES": {"AVAILABLE_DEVICES": "RO", "SUPPORTED_PROPERTIES": "RO", "CACHE_DIR": "RW"},
+    "CACHE_DIR": "",
+}
 #: Contents of files that lie in memory.
 _BYTES = (bytes, bytearray, memoryview, mmap.mmap)
 
@@ -57,9 +64,26 @@ class Version(NamedTuple):
         return f"<Version: {self.build_number} {self.description}>"
 
 
-def parse_device(name: Any, config: Any = None) -> str:
-    """The device that `name` ("CPU", "AUTO:CPU,GPU") comes down to: CPU, AUTO, MULTI, HETERO or BATCH. Those
-    that it stands over may be a property in `config` instead.
+class Device(str):
+    """The device that a name comes down to: CPU, AUTO, MULTI, HETERO or BATCH. `priorities`: the devices that
+    it stands over, as MULTI_DEVICE_PRIORITIES tells them."""
+
+    priorities: str
+
+    def __new__(cls, name: str, priorities: str = "CPU") -> Device:
+        self = str.__new__(cls, name)
+        self.priorities = priorities
+        return self
+
+
+def is_available(device: str) -> bool:
+    """True if a model can be compiled for this one device, such as "CPU" or "GPU.0"."""
+    return device in AVAILABLE
+
+
+def parse_device(name: Any, config: Any = None) -> Device:
+    """The device that `name` ("CPU", "AUTO:CPU,GPU") comes down to. Those that it stands over may be a
+    property in `config` instead.
 
     TypeError unless it is a str; DeviceError, a RuntimeError that names the devices there are, for others.
     """
@@ -71,21 +95,49 @@ def parse_device(name: Any, config: Any = None) -> str:
         _refuse(name, name)
     given = config.get("MULTI_DEVICE_PRIORITIES") if isinstance(config, Mapping) and head != "CPU" else None
     given = getattr(given, "value", given)
-    if given and isinstance(given, str) and rest not in ("", given):
-        raise DeviceError(f"MULTI_DEVICE_PRIORITIES is {given!r}, but the device name is {name!r}")
-    chosen = [part for part in (given if isinstance(given, str) and not rest else rest).split(",") if part]
-    for part in chosen:
-        part = part.partition("(")[0]
-        if part.lstrip("-") not in AVAILABLE and not part.startswith("-"):
-            _refuse(name, part)
-    if "-CPU" in chosen:
-        raise DeviceError(f"{name!r} excludes every device: CPU is the only available device")
+    if isinstance(given, str) and rest not in ("", given):
+        raise DeviceError(
+            f"Device priority / ID mismatch: MULTI_DEVICE_PRIORITIES is {given!r}, but the device name is "
+            f"{name!r}"
+        )
+    listed = (given if isinstance(given, str) and not rest else rest).split(",")
+    chosen = [part.partition("(")[0] for part in listed if part]
     if head in ("MULTI", "HETERO", "BATCH") and not chosen:
         raise DeviceError(
             f"KEY_MULTI_DEVICE_PRIORITIES key is not set for {head}: "
             f"give a list of devices, such as {head}:CPU"
         )
-    return head
+    if head in ("AUTO", "MULTI"):
+        return Device(head, ",".join(_choose_available(name, head, chosen)))
+    # HETERO asks the devices in their order, and the CPU runs all operations; BATCH has one device
+    first = chosen[: chosen.index("CPU")] if head == "HETERO" and "CPU" in chosen else chosen
+    for part in first:
+        if not is_available(part):
+            _refuse(name, part)
+    return Device(head, ",".join(chosen) or "CPU")
+
+
+def _choose_available(name: str, head: str, parts: list[str]) -> list[str]:
+    """The devices that AUTO or MULTI (`head`) of this `name` stands over. As in OpenVINO it leaves out names
+    that are no device's and those after a "-", passes by devices that are not there, AUTO without a mention,
+    and refuses a list that has no other."""
+    excluded = {part[1:] for part in parts if part.startswith("-")}
+    listed = [part for part in parts if not part.startswith("-")]
+    known = [part for part in listed if part.partition(".")[0] in (*AVAILABLE, *ABSENT)]
+    if listed and not known:
+        raise DeviceError(
+            f"No available device to filter {head} plugin in {name!r}: "
+            f"available devices are {', '.join(AVAILABLE)}"
+        )
+    over = known or [device for device in AVAILABLE if device not in excluded]
+    for part in over:
+        if part.partition(".")[0] not in ABSENT and not is_available(part):
+            _refuse(name, part)
+    if not over:
+        raise DeviceError(f"{name!r} excludes every device: available devices are {', '.join(AVAILABLE)}")
+    if not any(map(is_available, over)):
+        _refuse(name, over[0])
+    return [part for part in over if head == "MULTI" or part.partition(".")[0] != "GPU"]
 
 
 def _refuse(name: str, part: str) -> None:
@@ -118,6 +170,7 @@ def _check_model(model: Any) -> Model:
     return checked
 
 
+@explain_calls
 class Core:
     """The entry: reads and compiles models. Properties set on a Core are that Core's only."""
 
@@ -207,7 +260,7 @@ class Core:
             read = _read(model, weights, settings["ENABLE_MMAP"], self._extensions, self._converters)
             return _compile(read, device, settings)
 
-    def _device(self, name: Any, config: Any = None) -> str:
+    def _device(self, name: Any, config: Any = None) -> Device:
         """`parse_device` of a device that is asked something."""
         if name in self._plugins:
             raise self._plugin_error(name)
@@ -253,8 +306,11 @@ class Core:
         device = self._device(device_name)
         if device_name == "AUTO":
             raise DeviceError("AUTO: cannot parse valid device from '': name devices, such as AUTO:CPU")
+        for part in device_name.partition(":")[2].split(","):  # each of them is asked
+            if part.partition(".")[0] in ABSENT:
+                _refuse(device_name, part)
         table.read_config(config or {}, device)
-        chosen = device if device in ("AUTO", "MULTI") else "CPU"
+        chosen = str(device) if device in ("AUTO", "MULTI") else "CPU"
         return dict.fromkeys(sorted(node.get_friendly_name() for node in model.get_ordered_ops()), chosen)
 
     # -- properties ----------------------------------------------------------------------------------------
@@ -296,7 +352,10 @@ class Core:
         arguments = given.pop("arguments", None)
         if given or len(args) > 3:
             raise no_such_form("get_property takes the name of a property, or a device's name and that")
+        expect(arguments, (Mapping, type(None)), "arguments of a property are a dict")
         expect(device, str, "the name of a device is a str")
+        if device.partition(".")[0] in ABSENT and name in _OF_ABSENT:
+            return copy.copy(_OF_ABSENT[name])
         head = _head(device) if device else ""
         self._used.add(head)
         row = table.find_row(name, table._LETTERS[head], head, reading=True)
@@ -611,7 +670,7 @@ def _blob_bytes(stream: Any, use_mmap: bool) -> memoryview:
 
 
 def _unpickle(blob: bytes, device: str) -> CompiledModel:
-    return Core().import_model(blob, device if device in ("CPU", "AUTO") else f"{device}:CPU")
+    return Core().import_model(blob, device)
 
 
 def compile_model(

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ovjit import locks
-from ovjit.api.arguments import expect
+from ovjit.api.arguments import expect, takes
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.run.request import InferRequest
 from ovjit.api.run.request_guard import GUARDED, NOTHING, NOTIFIED, SILENT, untold, wait_quietly
@@ -421,6 +421,7 @@ class AsyncInferQueue:
 
     __slots__ = ("__dict__", "__weakref__", "_model", "_pool")
 
+    @takes
     def __init__(self, model: CompiledModel, jobs: int = 0):
         expect(model, CompiledModel, "AsyncInferQueue takes a CompiledModel", no_such_constructor)
         try:
@@ -485,6 +486,7 @@ class AsyncInferQueue:
             pool.suspect = True
             raise
 
+    @takes
     def set_callback(self, callback: Callable[[InferRequest, Any], Any]) -> None:
         """Have `callback(request, userdata)` called on a worker after every inference that succeeds."""
         if not callable(callback):

@@ -23,6 +23,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from ovjit import locks
+from ovjit.api.arguments import takes
 from ovjit.api.run.slots import OutputSlot
 from ovjit.errors import Busy, Cancelled, InferenceError, no_such_form
 from ovjit.execution.streams import is_interrupt
@@ -175,6 +176,7 @@ class RequestGuard:
         """
         self._wait(None)
 
+    @takes
     def wait_for(self, timeout: int) -> bool:
         """Wait at most `timeout` ms; whether inference and callback have ended. False before the first one.
 

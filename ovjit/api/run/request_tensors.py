@@ -254,7 +254,10 @@ def _by_index(tensors: dict[Any, Any], what: str) -> Iterator[tuple[int, Tensor]
 
 
 def _at(slots: Any, index: Any, what: str) -> Any:
-    i = operator.index(index)
+    try:
+        i = operator.index(index)
+    except TypeError:
+        raise no_such_form(f"a tensor is selected by an int, not {type(index).__name__}") from None
     if i < 0:
         raise no_such_form(f"{what.lower()} indices start at 0; {i} is given")
     if i >= len(slots):
