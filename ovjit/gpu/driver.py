@@ -201,6 +201,10 @@ class Card:
             self._thread.current = True
         self._library(function, *arguments)
 
+    def attribute(self, name: str) -> int:
+        """A fact of the card, of `ATTRIBUTES`."""
+        return self._library.attribute(name, self.facts.number)
+
     # -- memory
 
     def allocate(self, size: int) -> int:

@@ -229,6 +229,11 @@ class CompiledModel:
                 "CompiledModel.export_model(model_stream) incompatible function argument: `model_stream` "
                 f"must be an io.BytesIO object but {model_stream!r:.80}` provided"
             )
+        if self._config.get("card") is not None:
+            raise UnsupportedError(
+                "a model compiled for GPU is not exported: save the model by ov.save_model, and compile it "
+                "where it runs; kernels are in the kernel cache"
+            )
         from ovjit.storage.blob import save_blob
         from ovjit.storage.container import write_in_pieces
         from ovjit.storage.encryption import encrypted

@@ -18,6 +18,7 @@ from ovjit.api.accessors import accessor
 from ovjit.api.arguments import expect, explain_calls
 from ovjit.api.model.node import GRAPH_LOCK
 from ovjit.api.model.ports import port_infos
+from ovjit.api.run import gpu_device
 from ovjit.api.run import properties_table as table
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.tensors.tensor import Tensor
@@ -78,7 +79,12 @@ class Device(str):
 
 def is_available(device: str) -> bool:
     """True if a model can be compiled for this one device, such as "CPU" or "GPU.0"."""
-    return device in AVAILABLE
+    return device in AVAILABLE or gpu_device.index_of(device) is not None
+
+
+def available_devices() -> list[str]:
+    """The devices that models can be compiled for."""
+    return [*AVAILABLE, *gpu_device.names()]
 
 
 def parse_device(name: Any, config: Any = None) -> Device:
@@ -89,6 +95,8 @@ def parse_device(name: Any, config: Any = None) -> Device:
     """
     expect(name, str, "the name of a device is a str")
     head, colon, rest = name.partition(":")
+    if not colon and gpu_device.index_of(name) is not None:
+        return Device("GPU", name)
     if head not in DEVICES:
         _refuse(name, head)
     if colon and head == "CPU":
@@ -137,7 +145,8 @@ def _choose_available(name: str, head: str, parts: list[str]) -> list[str]:
         raise DeviceError(f"{name!r} excludes every device: available devices are {', '.join(AVAILABLE)}")
     if not any(map(is_available, over)):
         _refuse(name, over[0])
-    return [part for part in over if head == "MULTI" or part.partition(".")[0] != "GPU"]
+    there = [part for part in over if head == "MULTI" or part.partition(".")[0] != "GPU"]
+    return there or [part for part in over if is_available(part)]
 
 
 def _refuse(name: str, part: str) -> None:
@@ -187,13 +196,13 @@ class Core:
             self.register_plugins(xml_config_file)
         self._extensions: dict[tuple[str, str], type] = {}  # operations in Python, by name and version
         self._converters: dict[str, Any] = {}  # rules for operators of ONNX, by their types
-        self._settings: dict[str, dict[str, Any]] = {device: {} for device in ("", *DEVICES)}
+        self._settings: dict[str, dict[str, Any]] = {device: {} for device in ("", *DEVICES, "GPU")}
 
     # -- devices -------------------------------------------------------------------------------------------
 
     def get_available_devices(self) -> list[str]:
         """Names of the devices there are."""
-        return list(AVAILABLE)
+        return available_devices()
 
     available_devices = accessor(get_available_devices)
 
@@ -206,12 +215,13 @@ class Core:
         for device in names & set(self._plugins):
             raise self._plugin_error(device)
         for device in names & set(ABSENT):
-            _refuse(device_name, device)
-        known = sorted(names & set(DEVICES))
+            if not is_available(device):
+                _refuse(device_name, device)
+        known = sorted(names & {*DEVICES, "GPU"})
         self._used.update(known)
         version = get_version()  # OpenVINO's, for a program that knows the package under that name
         major, minor, patch = (int(part) for part in version.partition("-")[0].split(".")[:3])
-        return {device: Version(major, minor, patch, version, DEVICES[device]) for device in known}
+        return {device: Version(major, minor, patch, version, DEVICES.get(device, "ovjit_gpu")) for device in known}
 
     # -- models --------------------------------------------------------------------------------------------
 
@@ -277,7 +287,11 @@ class Core:
         merged = {**self._settings[""], **self._settings["CPU"]}
         if device != "CPU":
             merged.update(self._settings[device])
-        return table.resolve({**merged, **given}, device)
+        settings = table.resolve({**merged, **given}, device)
+        card = _card_of(device)
+        if card is not None:
+            settings.update(card=card, CACHE_DIR="", INFERENCE_PRECISION_HINT=table.TYPES["f32"])
+        return settings
 
     def import_model(
         self, model_stream: Any, device_name: str = "AUTO", config: Mapping[str, Any] | None = None
@@ -304,10 +318,12 @@ class Core:
         they need a list of devices."""
         _check_model(model)
         device = self._device(device_name)
+        if device == "GPU":
+            return gpu_device.supported_nodes(model, self._config_for(device, config))
         if device_name == "AUTO":
             raise DeviceError("AUTO: cannot parse valid device from '': name devices, such as AUTO:CPU")
         for part in device_name.partition(":")[2].split(","):  # each of them is asked
-            if part.partition(".")[0] in ABSENT:
+            if part.partition(".")[0] in ABSENT and not is_available(part):
                 _refuse(device_name, part)
         table.read_config(config or {}, device)
         chosen = str(device) if device in ("AUTO", "MULTI") else "CPU"
@@ -329,6 +345,9 @@ class Core:
         expect(device, str, "the name of a device is a str")
         if isinstance(properties, tuple) and len(properties) == 2:
             properties = dict([properties])
+        if gpu_device.index_of(device) is not None:
+            self._settings["GPU"].update(table.read_config(properties, "CPU", compiling=False))
+            return
         if device.partition(".")[0] in (*ABSENT, *self._plugins):
             return  # kept for a device that is never asked anything
         head = _head(device) if device else ""
@@ -354,6 +373,10 @@ class Core:
             raise no_such_form("get_property takes the name of a property, or a device's name and that")
         expect(arguments, (Mapping, type(None)), "arguments of a property are a dict")
         expect(device, str, "the name of a device is a str")
+        index = gpu_device.index_of(device)
+        if index is not None:
+            settings = table.hinted({**self._settings[""], **self._settings["GPU"]})
+            return gpu_device.property_of(name, index, settings, device)
         if device.partition(".")[0] in ABSENT and name in _OF_ABSENT:
             return copy.copy(_OF_ABSENT[name])
         head = _head(device) if device else ""
@@ -437,7 +460,13 @@ class Core:
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
     def __repr__(self) -> str:
-        return f"<Core: available plugins[{', '.join(AVAILABLE)}]>"
+        return f"<Core: available plugins[{', '.join(available_devices())}]>"
+
+
+def _card_of(device: str) -> int | None:
+    """The index of the card that models for this device run on; None for the CPU."""
+    over = getattr(device, "priorities", "CPU").split(",")
+    return None if "CPU" in over or device == "BATCH" else gpu_device.index_of(over[0])
 
 
 def _no_context(method: str, device_name: str) -> UnsupportedError:
@@ -606,6 +635,8 @@ def _compile_file(path: str, device: str, settings: dict[str, Any]) -> CompiledM
     CACHE_DIR, or among those that are kept unasked."""
     from ovjit.storage import file_models, kept_models
 
+    if settings.get("card") is not None:
+        return _compile(_read(path, None, settings["ENABLE_MMAP"]), device, settings)
     given = dict(settings)
     in_folder = bool(given["CACHE_DIR"])
     source = file_models.source_of(path, given) if in_folder or kept_models.folder() else None

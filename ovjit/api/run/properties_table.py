@@ -312,7 +312,7 @@ _AS_TEXT = (
     "EXCLUSIVE_ASYNC_REQUESTS", "PERF_COUNT", "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS",
 )  # fmt: skip
 
-_LETTERS = {"CPU": "C", "AUTO": "A", "MULTI": "M", "HETERO": "H", "BATCH": "B", "": "G"}
+_LETTERS = {"CPU": "C", "GPU": "C", "AUTO": "A", "MULTI": "M", "HETERO": "H", "BATCH": "B", "": "G"}
 
 
 def find_row(name: Any, letter: str, device: str, reading: bool = False) -> Row:
@@ -630,6 +630,8 @@ def _value_of(compiled: CompiledModel, name: str, letter: str) -> Any:
         return {r.name: "RO" for r in ROWS.values() if letter in r.compiled and (r.devices or r.shown)}
     if name == "NETWORK_NAME":
         return compiled._name
+    if name == "EXECUTION_DEVICES" and config.get("card") is not None:
+        return [f"GPU.{config['card']}"]
     if name == "OPTIMAL_NUMBER_OF_INFER_REQUESTS":
         return max(1, config["NUM_STREAMS"])
     if name == "LOADED_FROM_CACHE":
