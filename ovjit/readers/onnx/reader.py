@@ -29,6 +29,7 @@ from ovjit.readers.onnx.checks import (
     in_order,
     once,
 )
+from ovjit.readers.onnx.choices import check_choices
 from ovjit.readers.onnx.expansion import Expansion
 from ovjit.readers.onnx.external import ExternalData
 from ovjit.readers.onnx.labels import call_path, first, label, operator_name, resolved
@@ -323,6 +324,9 @@ class Reader(Draft):
         try:
             if schema is not None and own is None:
                 check_schema(schema, proto, inputs, attributes)
+            values = {name: read_attribute(attribute) for name, attribute in attributes.items()}
+            if own is None:
+                check_choices(domain, proto.op_type, values)
             if rule is None:
                 types = [type_bytes(v) for v in inputs]
                 function = function_body(
@@ -336,7 +340,6 @@ class Reader(Draft):
             if proto.op_type not in READS_NUMBERS:
                 for value in inputs:
                     refuse_stand_in(value, scope)
-            values = {name: read_attribute(attribute) for name, attribute in attributes.items()}
             outputs = rule(OnnxNode(self, scope, proto, version, schema, inputs, values))
         except (ModelError, UnsupportedError) as error:
             raise type(error)(f"{label(proto)}: {error}") from error
