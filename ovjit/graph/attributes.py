@@ -60,7 +60,13 @@ class Attribute(NamedTuple):
             _, fits, says = LIMITS[self.limit]
             spoken = self.name.replace("_", " ").capitalize()  # OpenVINO's wording
             check(fits(made), f"{spoken} must be {says}: {self.name} of {operation} is {made}")
-        return self._member(value, operation, alone) if self.words else made
+        if not self.words:
+            return made
+        if self.type in ("Str", "Strs"):  # shown as they are given
+            for word in (made,) if self.type == "Str" else made:
+                self._member(word, operation, alone)
+            return made
+        return self._member(value, operation, alone)
 
     def _member(self, value: Any, operation: str, alone: bool) -> str:
         """The member of the enumeration that `value` names. Raises ModelError, with OpenVINO's wording, if
@@ -72,7 +78,7 @@ class Attribute(NamedTuple):
         if words.isupper() and not alone:
             given = given.upper()
         says = f"is not a member of enum {enumeration}" if enumeration else "is not a valid value"
-        names = ", ".join(members)
+        names = ", ".join(word or "''" for word in members)
         raise ModelError(f'"{given}" {says}: {self.name} of {operation} should be one of {names}')
 
 
@@ -80,7 +86,7 @@ class Attribute(NamedTuple):
 def _members(declared: str) -> tuple[str, str, dict[str, str]]:
     """(name of an enumeration, its words as one text, word in lower case -> the member that it names)."""
     enumeration, _, words = declared.rpartition(": ")
-    pairs = (word.partition("=") for word in words.lower().split())
+    pairs = (word.replace("''", "").partition("=") for word in words.lower().split())
     return enumeration, words, {word: _enumerated(member or word) for word, _, member in pairs}
 
 
