@@ -56,7 +56,7 @@ def texts(names: str) -> dict[str, Choice]:
     return dict.fromkeys(names.split(), TEXT)
 
 
-AUTO_PAD = one_of("NOTSET SAME_UPPER SAME_LOWER VALID")
+AUTO_PAD = one_of(("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID", ""))
 COORDINATES = one_of(
     "half_pixel half_pixel_symmetric pytorch_half_pixel align_corners asymmetric tf_half_pixel_for_nn "
     "tf_crop_and_resize"
