@@ -78,7 +78,7 @@ class Attribute(NamedTuple):
         if words.isupper() and not alone:
             given = given.upper()
         says = f"is not a member of enum {enumeration}" if enumeration else "is not a valid value"
-        names = ", ".join(word or "''" for word in members)
+        names = ", ".join(members)
         raise ModelError(f'"{given}" {says}: {self.name} of {operation} should be one of {names}')
 
 
@@ -86,7 +86,7 @@ class Attribute(NamedTuple):
 def _members(declared: str) -> tuple[str, str, dict[str, str]]:
     """(name of an enumeration, its words as one text, word in lower case -> the member that it names)."""
     enumeration, _, words = declared.rpartition(": ")
-    pairs = (word.replace("''", "").partition("=") for word in words.lower().split())
+    pairs = (word.partition("=") for word in words.lower().split())
     return enumeration, words, {word: _enumerated(member or word) for word, _, member in pairs}
 
 

@@ -225,8 +225,8 @@ class Declared:
     #: (rng, dtype) -> (inputs, attributes) pairs for tests
     samples: Callable | None = None
     #: attribute -> its allowed words, as a list or a text. A text may begin with OpenVINO's name of the
-    #: enumeration and a colon; `a=b` is a second word for b, and '' the empty one. If the words are in
-    #: capitals, builders' errors show the given word in capitals. Attributes of other text are free
+    #: enumeration and a colon; `a=b` is a second word for b. If the words are in capitals, builders' errors
+    #: show the given word in capitals. Attributes of text without words are free text
     words: Mapping[str, str | Iterable[str]] = MappingProxyType({})
     #: (attributes, input types) -> attributes as `get_attributes` returns them
     shown: Callable | None = None
