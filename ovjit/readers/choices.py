@@ -13,6 +13,13 @@ from ovjit.errors import ModelError
 from ovjit.records import NamedTuple
 
 
+def unknown_choice(attribute: str, value: Any, words: Iterable[Any]) -> ModelError:
+    """The error for an attribute that is none of its choices."""
+    given = repr(value[:40] if isinstance(value, str) else value)
+    known = ", ".join(str(word) or "''" for word in words)
+    return ModelError(f"the attribute {attribute!r} is {given}, which is none of its choices: {known}")
+
+
 class Choice(NamedTuple):
     """What an attribute may be: `words` are texts or numbers. Where it is a list, that holds for each."""
 
@@ -30,11 +37,7 @@ class Choice(NamedTuple):
             return
         for each in dict.fromkeys(value) if isinstance(value, (list, tuple)) else (value,):
             if not self.fits(each):
-                known = ", ".join(str(word) or "''" for word in self.words)
-                given = repr(each[:40] if isinstance(each, str) else each)
-                raise ModelError(
-                    f"the attribute {attribute!r} is {given}, which is none of its choices: {known}"
-                )
+                raise unknown_choice(attribute, each, self.words)
 
 
 #: Any text: a name, a pattern, a label.
