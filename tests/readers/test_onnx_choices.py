@@ -19,25 +19,26 @@ from ovjit.readers.choices import TEXT
 from ovjit.readers.onnx import registry
 from ovjit.readers.onnx.choices import find_choice
 
-#: Attributes of integers that are numbers, sizes, axes, seeds, tokens, labels or types of elements.
+#: Attributes of integers that are numbers, sizes, axes, seeds, tokens, labels or types of elements, and the
+#: type of a model, of which each operator takes others.
 NUMBERS = frozenset(
     "K N activation_axis axes axis batch_axis batch_dims beginning_timestamp_token_id block_size "
     "blocksize cats_int64s channels char_embedding_size chunk_size class_ids class_nodeids class_treeids "
     "classlabels_int64s classlabels_ints consumed_inputs conv_window_size decoder_start_token_id "
-    "default_int64 dilation dilations dim dtype embedding_size end eos_token_id gather_axis group groups "
-    "hidden_size ignore_index imputed_value_int64s inputdimensions int64_vocabulary k kernel_shape "
+    "default_int64 dilation dilations dim dtype embedding_size end ends eos_token_id gather_axis group "
+    "groups hidden_size ignore_index imputed_value_int64s inputdimensions int64_vocabulary k kernel_shape "
     "keys_int64s kv_num_heads leaf_targetids left_window_size local_window_size max_gram_length max_map "
     "max_ngram_size max_skip_count maxsplit min_gram_length min_ngram_size min_tokens_to_keep mincharnum "
-    "mrope_section n_head_per_ngram n_supports n_targets ngram_counts ngram_indexes ngram_size "
+    "model_type mrope_section n_head_per_ngram n_supports n_targets ngram_counts ngram_indexes ngram_size "
     "no_repeat_ngram_size no_speech_token_id no_timestamps_token_id nodes_falsenodeids nodes_featureids "
     "nodes_nodeids nodes_treeids nodes_truenodeids num_branches num_groups num_heads num_outputs "
     "num_scan_inputs offset_group opset output_datatype output_dtype output_height output_padding "
-    "output_shape output_width p pad_id paddings pad_token_id pads perm pool_int64s pooled_shape "
+    "output_shape output_width p pad_id pad_token_id paddings pads perm pool_int64s pooled_shape "
     "q_num_heads qkv_hidden_sizes quantize_axis replaced_value_int64 right_window_size "
     "rotary_embedding_dim sample_size sampling_ratio scales scan_input_axes scan_output_axes seed shape "
-    "size sparse_block_size split start start_of_lm_token_id starts ends state_window step strides "
-    "target_ids target_nodeids target_treeids targets time_axis to transcribe_token_id translate_token_id "
-    "tree_roots value_int value_ints values_int64s vectors_per_class vocab_size".split()
+    "size sparse_block_size split start start_of_lm_token_id starts state_window step strides target_ids "
+    "target_nodeids target_treeids targets time_axis to transcribe_token_id translate_token_id tree_roots "
+    "value_int value_ints values_int64s vectors_per_class vocab_size".split()
 )
 #: A value of each kind of attributes.
 FILLING = {

@@ -34,7 +34,6 @@ _EXPERTS = {
 }
 _QUANTIZED_CACHE = one_of("NONE PER_TENSOR PER_CHANNEL")
 _GROUP_NORM = flags("activation channels_last")
-_MODEL_TYPE = one_of(range(3))
 
 declare_choices("com.microsoft", {
     ANY: {
@@ -49,7 +48,6 @@ declare_choices("com.microsoft", {
             "transBatchB unidirectional upper use_sparse_mixer"
         ),
     },
-    "BeamSearch": {"model_type": _MODEL_TYPE},
     "CDist": {"metric": one_of("euclidean sqeuclidean")},
     "CausalConvWithState": {
         "activation": one_of("none silu swish"),
@@ -68,7 +66,6 @@ declare_choices("com.microsoft", {
     "FusedMatMulActivation": _FUSED,
     "GatedRMSNorm": {"activation": one_of("silu swish sigmoid")},
     "GatherBlockQuantized": {"bits": _NUMBER_BITS},
-    "GreedySearch": {"model_type": _MODEL_TYPE},
     "GroupNorm": _GROUP_NORM,
     "GroupQueryAttention": {
         "k_quant_type": _QUANTIZED_CACHE,
@@ -93,10 +90,8 @@ declare_choices("com.microsoft", {
         "quant_type": one_of("int fp4 nvfp4 fp8 wfp4afp8"),
         "weights_prepacked": one_of((-1, 0, 1)),
     },
-    "Sampling": {"model_type": _MODEL_TYPE},
     "SkipGroupNorm": _GROUP_NORM,
     "Tokenizer": texts("pad_value separators tokenexp"),
-    "WhisperBeamSearch": {"model_type": _MODEL_TYPE},
 })  # fmt: skip
 declare_choices("com.microsoft.nchwc", {
     ANY: {"auto_pad": AUTO_PAD, **flags("ceil_mode channels_last count_include_pad storage_order")},
