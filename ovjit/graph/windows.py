@@ -16,8 +16,10 @@ from ovjit.errors import check
 from ovjit.graph.shapes import Dim, bounds, dim
 from ovjit.graph.symbolic import sym_max, sym_min
 
-#: The words of attributes (`Op.words`); the second rounding is that of versions from opset 14 on.
-AUTO_PADS = "ov::op::PadType: EXPLICIT SAME_LOWER SAME_UPPER VALID"
+#: The words of attributes (`Op.words`), of pooling in capitals; the second rounding is that of versions from
+#: opset 14 on.
+AUTO_PADS = "ov::op::PadType: explicit same_lower same_upper valid"
+POOLING_AUTO_PADS = "ov::op::PadType: EXPLICIT SAME_LOWER SAME_UPPER VALID"
 ROUNDINGS = "ov::op::RoundingType: FLOOR CEIL", "ov::op::RoundingType: FLOOR CEIL CEIL_TORCH"
 #: Maximum extent of a window that attributes give: references loop over it.
 LARGEST = (1 << 31) - 1

@@ -13,7 +13,7 @@ from ovjit.graph.dtypes import FLOATS, FULL, from_numpy, numpy_dtype
 from ovjit.graph.op import Bool, Index, Int, Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, is_static, normalize_axis, text
 from ovjit.graph.windows import (
-    AUTO_PADS,
+    POOLING_AUTO_PADS,
     ROUNDINGS,
     output_extents,
     pad_spatial,
@@ -166,7 +166,7 @@ KERNEL = {"kernel": "kernel_shape"}
 
 
 def _words(rounding: int) -> dict[str, str]:
-    return {"auto_pad": AUTO_PADS, "rounding_type": ROUNDINGS[rounding]}
+    return {"auto_pad": POOLING_AUTO_PADS, "rounding_type": ROUNDINGS[rounding]}
 
 
 @op(
