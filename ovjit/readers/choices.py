@@ -15,7 +15,7 @@ from ovjit.records import NamedTuple
 
 def unknown_choice(attribute: str, value: Any, words: Iterable[Any]) -> ModelError:
     """The error for an attribute that is none of its choices."""
-    given = repr(value[:40] if isinstance(value, str) else value)
+    given = repr(value[:40] if isinstance(value, str) else value)[:80]
     known = ", ".join(str(word) or "''" for word in words)
     return ModelError(f"the attribute {attribute!r} is {given}, which is none of its choices: {known}")
 

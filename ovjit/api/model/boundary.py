@@ -379,8 +379,8 @@ def constant_node(
     """
     array = np.asarray(value)
     if array.dtype == object and any(not isinstance(v, (str, bytes)) for v in array.reshape(-1)):
-        numbers = element_type is not None and element_type != "string" and _natural(element_type)
-        if isinstance(value, np.ndarray) and element_type is not None and numbers:
+        convertible = isinstance(value, np.ndarray) and element_type != "string"
+        if convertible and element_type is not None and _natural(element_type):
             return constant_node(array.astype(dtypes.numpy_dtype(element_type)), element_type, name)
         if isinstance(value, np.ndarray):
             check_texts(array)
