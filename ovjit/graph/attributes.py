@@ -61,7 +61,13 @@ class Attribute(NamedTuple):
             _, fits, says = LIMITS[self.limit]
             spoken = self.name.replace("_", " ").capitalize()  # OpenVINO's wording
             check(fits(made), f"{spoken} must be {says}: {self.name} of {operation} is {made}")
-        return self._member(value, operation, alone) if self.words else made
+        if not self.words:
+            return made
+        if self.type in ("Str", "Strs"):  # shown as they are given
+            for word in (made,) if self.type == "Str" else made:
+                self._member(word, operation, alone)
+            return made
+        return self._member(value, operation, alone)
 
     def choices(self) -> dict[str, str]:
         """The members of the attribute's enumeration by their names in lower case, in OpenVINO's order."""

@@ -227,7 +227,7 @@ class Declared:
     samples: Callable | None = None
     #: attribute -> its allowed words, as a list or a text. A text may begin with OpenVINO's name of the
     #: enumeration and a colon; `a=b` is a second word for b. If the words are in capitals, builders' errors
-    #: show the given word in capitals
+    #: show the given word in capitals. Attributes of text without words are free text
     words: Mapping[str, str | Iterable[str]] = MappingProxyType({})
     #: (attributes, input types) -> attributes as `get_attributes` returns them
     shown: Callable | None = None

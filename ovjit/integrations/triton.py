@@ -68,17 +68,22 @@ class TritonPythonModel:
 def answers(
     served: ServedModel, asked: Sequence[tuple[Mapping[str, np.ndarray], Sequence[str]]]
 ) -> list[dict[str, np.ndarray] | OvjitError]:
-    """For each request (inputs by name, names of outputs): its outputs or its error."""
+    """For each request (inputs by name, names of outputs): its outputs or its error. Scalars are of shape [1]
+    on both sides."""
     started: list[Any] = []
+    scalars = frozenset().union(*(port.names for port in served.inputs if port.bounds == ()))
     for arrays, wanted in asked:
+        given = {k: v.reshape(()) if k in scalars and v.shape == (1,) else v for k, v in arrays.items()}
         try:
-            started.append(served.submit(arrays, wanted))
+            started.append(served.submit(given, wanted))
         except (OvjitError, MemoryError) as error:
             started.append(_error(error))
     out: list[dict[str, np.ndarray] | OvjitError] = []
     for one in started:
         try:
-            out.append(one if isinstance(one, OvjitError) else one.result().outputs)
+            if not isinstance(one, OvjitError):
+                one = {name: np.atleast_1d(array) for name, array in one.result().outputs.items()}
+            out.append(one)
         except (OvjitError, MemoryError) as error:
             out.append(_error(error))
     return out
@@ -95,7 +100,7 @@ def config_text(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> s
 
     def ports(found: Sequence[Port]) -> str:
         return ",\n".join(
-            f"  {{ name: {json.dumps(port.name)} data_type: {_type(port)} dims: {list(port.shape)} }}"
+            f"  {{ name: {json.dumps(port.name)} data_type: {_type(port)} dims: {_dims(port)} }}"
             for port in found
         )
 
@@ -103,6 +108,12 @@ def config_text(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> s
         f'name: {json.dumps(name)}\nbackend: "python"\nmax_batch_size: 0\n'
         f"input [\n{ports(inputs)}\n]\noutput [\n{ports(outputs)}\n]\n"
     )
+
+
+def _dims(port: Port) -> list[int]:
+    """The dimensions of a port. Triton has no tensors without dimensions (its `reshape` makes one of a batch
+    only), and none with a dimension of 0: scalars are [1], and 0 is open."""
+    return [d or -1 for d in port.shape] or [1]
 
 
 def _type(port: Port) -> str:

@@ -38,7 +38,6 @@ def _infer(boxes, classes, priors, aux: tuple, attrs: dict[str, Any], many: int 
     )
     for x, what in zip(aux, ("aux_class_preds", "aux_box_preds"), strict=True):
         check_rank(x, 2, what)
-    check(attrs["code_type"].lower() in CODES, f"code_type {attrs['code_type']!r} is unknown")
     check(len(attrs["keep_top_k"]) > 0, "keep_top_k should not be empty")
     images, length, width = known.shape("NSW")
     size = 4 if attrs["normalized"] else 5
@@ -256,7 +255,10 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
         yield [x.astype(np.float32) for x in inputs], given
 
 
-@op("DetectionOutput", opset=1, samples=partial(_samples, 1), builder_dict="attrs", expand=_expand)
+@op(
+    "DetectionOutput", opset=1, samples=partial(_samples, 1), builder_dict="attrs", expand=_expand,
+    words={"code_type": CODES},
+)  # fmt: skip
 class DetectionOutput1:
     """The best boxes of every image."""
 

@@ -41,6 +41,10 @@ def anchors(attrs: dict[str, Any]) -> np.ndarray:
     return boxes - middle if tensorflow else boxes
 
 
+#: Whose order and rounding of corners is meant; the first is Caffe's.
+FRAMEWORKS = ("", "tensorflow")
+
+
 def _swapped(attrs: dict[str, Any]) -> bool:
     """Whether y precedes x in corners, as in TensorFlow."""
     return attrs["framework"].lower() == "tensorflow"
@@ -52,6 +56,10 @@ def _round(x: np.float32) -> np.float32:
 
 def _infer(scores: TensorType, deltas: TensorType, image: TensorType, attrs: dict[str, Any]) -> tuple:
     dims = fitted(REALS, class_probs=(scores, "N.HW"), bbox_deltas=(deltas, "N.HW"), image_shape=(image, "S"))
+    # not declared as words: OpenVINO's nodes may be given any text by `set_framework`
+    framework = attrs["framework"]
+    known = framework.lower() in FRAMEWORKS
+    check(known, f"framework {framework!r} should be one of {', '.join(map(repr, FRAMEWORKS))}")
     many = len(attrs["ratio"]) * len(attrs["scale"])
     check(many > 0, "ratio and scale should not be empty")
     check(all(r > 0 for r in attrs["ratio"]), f"ratio {list(attrs['ratio'])} should be positive")

@@ -246,7 +246,7 @@ class PSROIPooling:
 
 @op(
     "DeformablePSROIPooling", opset=1, lower=".cpu_deformable_pooling:DeformablePooling.of", **_POOLED,
-    builder={"data": "feature_maps", "rois": "coords"},
+    builder={"data": "feature_maps", "rois": "coords"}, words={"mode": "bilinear_deformable"},
 )  # fmt: skip
 class DeformablePSROIPooling:
     """PSROIPooling whose bins are shifted by offsets."""

@@ -254,7 +254,7 @@ class MVN2:
         return {"reduction_axes": tuple(range(1 if attrs["across_channels"] else 2, inputs[0].rank or 0))}
 
     def infer(data, *, across_channels: Bool = False, normalize_variance: Bool = False, eps: Float = 1e-9):
-        check(eps > 0, f"eps {eps} should be positive")
+        check(eps >= 0, f"eps {eps} should not be negative")
         return same_type(data, REALS)
 
     @in_f32
@@ -283,7 +283,7 @@ class MVN6:
     words = {"eps_mode": "op::MVNEpsMode: inside_sqrt outside_sqrt"}
 
     def infer(data, axes, *, eps: Single, normalize_variance: Bool = True, eps_mode: Word = "inside_sqrt"):
-        check(eps > 0, f"eps {eps} should be positive")
+        check(eps >= 0, f"eps {eps} should not be negative")
         _axes_of(data, axes)
         return same_type(data, REALS)
 
@@ -298,9 +298,9 @@ class MVN6:
         ((1, 16, 8, 8), [1, 2, 3]),
         ((4, 33), [1]),
         each=[
-            {"eps": 1e-5, "normalize_variance": variance, "eps_mode": mode}
+            {"eps": eps, "normalize_variance": variance, "eps_mode": mode}
             for mode in ("inside_sqrt", "outside_sqrt")
-            for variance in (False, True)
+            for variance, eps in ((False, 1e-5), (True, 1e-5), (True, 0.0))
         ],
     )
 
@@ -365,7 +365,7 @@ class GroupNormalization:
     def infer(data, scale, bias, *, num_groups: Int, epsilon: Float):
         says = "The number of groups needs to be a positive integer value"
         check(num_groups >= 1, f"{says}, not {num_groups}")
-        check(epsilon > 0, f"epsilon {epsilon} should be positive")
+        check(epsilon >= 0, f"epsilon {epsilon} should not be negative")
         check(data.rank is None or data.rank >= 2, "The input tensor is required to be at least 2D")
         for x, what in ((scale, "scale"), (bias, "bias")):
             check(x.rank in (None, 1), f"The {what} input is required to be 1D")
@@ -392,7 +392,7 @@ class GroupNormalization:
         ((1, 16, 4, 4), (16,), (16,), {"num_groups": 4}),
         ((1, 6, 33), (6,), (6,), {"num_groups": 1}),
         ((2, 8, 3, 3), (8,), (8,), {"num_groups": 8}),
-        each=[{"epsilon": 1e-4}],
+        each=[{"epsilon": 1e-4}, {"epsilon": 0.0}],
     )
 
 

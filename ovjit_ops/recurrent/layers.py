@@ -20,6 +20,7 @@ from ovjit_ops.common.dims import Dims
 from ovjit_ops.common.values import INTEGERS, in_f32
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 from ovjit_ops.recurrent.step import (
+    ACTIVATIONS,
     DIRECTIONS,
     FORMATS,
     KINDS,
@@ -57,7 +58,9 @@ def layer(
     attributes += [("linear_before_reset", "Bool", False)] if "GRU" in kind else []
     attributes += [("weights_format", "Word", "fico"), ("input_forget", "Bool", False)] if peepholes else []
 
-    words: dict[str, Any] = {"weights_format": FORMATS} if peepholes else {}
+    words: dict[str, Any] = {"activations": list(ACTIVATIONS)}
+    if peepholes:
+        words["weights_format"] = FORMATS
     if sequence:
         words["direction"] = f"ov::op::RecurrentSequenceDirection: {' '.join(DIRECTIONS)}"
     shown_first = [name for name, _, _ in attributes if name in ("direction", "linear_before_reset")]

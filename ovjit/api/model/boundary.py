@@ -23,7 +23,7 @@ from ovjit.api.model.node import (
 from ovjit.api.model.node_ports import ResultTensor
 from ovjit.api.tensors.convert import dims_with_symbols, element_name, partial_shape_of, shape_of, type_of
 from ovjit.api.tensors.layout import Layout
-from ovjit.api.tensors.memory import encode_strings
+from ovjit.api.tensors.memory import check_texts, decode_text, encode_strings
 from ovjit.api.tensors.packing import pack_data, pack_low_first, unpack_data
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import Type
@@ -184,6 +184,7 @@ class Constant(Node):
             self._from_values(**given)
         elif isinstance(given.get("array"), np.ndarray):
             array = given["array"]
+            check_texts(array)
             if not given.get("shared_memory", False):
                 array = np.array(array, order="C")
             else:
@@ -381,8 +382,11 @@ def constant_node(
     """
     array = np.asarray(value)
     if array.dtype == object and any(not isinstance(v, (str, bytes)) for v in array.reshape(-1)):
-        if isinstance(value, np.ndarray) and element_type is not None and _natural(element_type):
+        convertible = isinstance(value, np.ndarray) and element_type != "string"
+        if convertible and element_type is not None and _natural(element_type):
             return constant_node(array.astype(dtypes.numpy_dtype(element_type)), element_type, name)
+        if isinstance(value, np.ndarray):
+            check_texts(array)
         raise _no_constant(value, array)
     dims = array.shape
     if element_type is None or (_natural(element_type) and array.dtype == dtypes.numpy_dtype(element_type)):
@@ -392,6 +396,7 @@ def constant_node(
             raise _no_constant(value, array) from None
         if name_of == "string":
             array = array.astype(object)
+            check_texts(array)
         elif share and isinstance(value, np.ndarray):
             _check_shared(array)
         else:
@@ -431,6 +436,14 @@ def converted(array: np.ndarray, element_type: str) -> tuple[np.ndarray, str]:
 
     Integers are codes of nf4, not its values. ModelError for values that a type of few bits does not have.
     """
+    if element_type == "string" and array.dtype.kind not in "OUST":
+        raise ModelError(
+            f"Constant does not support writing elements of type {array.dtype} into Constant of type "
+            "'string': convert them to str"
+        )
+    if element_type == "string":
+        array = array.astype(object)
+        check_texts(array)
     _check_range(array, element_type)
     if element_type == "nf4" and array.dtype.kind in "iub":
         return array.astype(np.uint8).view(dtypes.numpy_dtype(element_type)), element_type
@@ -485,21 +498,13 @@ def from_storage(data: np.ndarray, element_type: str, shape: tuple[int, ...]) ->
     row = dtypes.ELEMENT_TYPES[element_type]
     if row.kind == "s":
         texts = np.empty(data.size, object)
-        texts[:] = [_text(v) for v in data.reshape(-1)]
+        texts[:] = [decode_text(v) for v in data.reshape(-1)]
         return texts.reshape(shape)
     if row.numpy is None:
         return data.reshape(-1).view(np.uint8)
     if row.is_packed:
         return dtypes.unpack_low_first(data.reshape(-1).view(np.uint8), row.bits, shape, row.numpy)
     return data.reshape(shape) if data.dtype == row.numpy else data.view(row.numpy).reshape(shape)
-
-
-def _text(value: str | bytes) -> str | bytes:
-    """The str of UTF-8 bytes; other bytes as they are."""
-    try:
-        return value.decode() if isinstance(value, bytes) else value
-    except UnicodeDecodeError:
-        return value
 
 
 def const_port(

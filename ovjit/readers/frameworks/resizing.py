@@ -151,7 +151,7 @@ def _gaussian(n: OnnxNode, x: Output) -> Output:
 
 
 #: Weights of pixels by their distance.
-_KERNELS: dict[str, Callable[[OnnxNode, Output], Output]] = {
+KERNELS: dict[str, Callable[[OnnxNode, Output], Output]] = {
     "lanczos1": _lanczos(1), "lanczos3": _lanczos(3), "lanczos5": _lanczos(5), "gaussian": _gaussian,
     "box": _box, "triangle": _triangle,
     "keyscubic": lambda n, x: _polynomials(n, x, [1.5, -2.5, 0, 1], [-0.5, 2.5, -4, 2]),
@@ -164,7 +164,7 @@ _KERNELS: dict[str, Callable[[OnnxNode, Output], Output]] = {
 def _scaled(n: OnnxNode) -> Output:
     """Images that are scaled and moved: sums of all pixels, by their distance from a place of the image."""
     made, sizes = n.convert(n[0], "f32"), n.convert(n[1], "i64")
-    kernel = _KERNELS[n.attr("kernel_type", "lanczos3")]
+    kernel = KERNELS[n.attr("kernel_type", "lanczos3")]
     for axis in (0, 1):
         count, scale, offset = (n("Gather", value, [axis], 0) for value in (sizes, n[2], n[3]))
         length = n.dim_of(n[0], axis + 1)

@@ -41,8 +41,6 @@ def grid_sample(n: OnnxNode) -> Any:
     modes = {"bilinear": "bilinear", "linear": "bilinear", "nearest": "nearest", "bicubic": "bicubic",
              "cubic": "bicubic"}  # fmt: skip
     mode, padding, aligned = n.attr("mode"), n.attr("padding_mode"), bool(n.attr("align_corners"))
-    if mode not in modes:
-        raise ModelError(f"the mode {mode[:20]!r} is unknown")
     if (rank := n.rank(n[0])) != 4:
         if modes[mode] == "bicubic":
             raise UnsupportedError("cubic sampling of volumes is not supported")

@@ -21,7 +21,6 @@ from ovjit.readers.onnx.resize_matrices import Sampling, by_matrices, to_integer
 
 _MODES = {"nearest": "nearest", "linear": "linear_onnx", "bilinear": "linear_onnx", "cubic": "cubic"}
 _COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "tf_half_pixel_for_nn", "align_corners")
-_NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil", "simple")
 
 
 @onnx_op("Upsample")
@@ -62,8 +61,6 @@ def interpolate(
 ) -> Output:
     """The first input resized by `scales` or to `sizes`, along the attribute `axes`."""
     x = n[0]
-    if mode not in _MODES or nearest not in _NEAREST:
-        raise ModelError(f"the mode {mode[:20]!r} or {nearest[:20]!r} is unknown")
     axes = n.axes(n.attr("axes") or range(n.rank(x)), n.rank(x))
     targets = scales if scales is not None else sizes
     assert targets is not None

@@ -6,6 +6,7 @@ package adds operators the same way: it registers them by `onnx_op`, and has an 
 
 from ovjit.readers.onnx_contrib import attention as attention
 from ovjit.readers.onnx_contrib import blocks as blocks
+from ovjit.readers.onnx_contrib import choices as choices
 from ovjit.readers.onnx_contrib import decoders as decoders
 from ovjit.readers.onnx_contrib import fusions as fusions
 from ovjit.readers.onnx_contrib import layers as layers

@@ -47,12 +47,7 @@ def normalizer(n: OnnxNode) -> Any:
     x = n.convert(n[0], "f32")
     axis = [-1]
     norm = n.attr("norm")
-    if norm == "MAX":
-        size = n("ReduceMax", x, axis, keep_dims=True)
-    elif norm in ("L1", "L2"):
-        size = n(f"Reduce{norm}", x, axis, keep_dims=True)
-    else:
-        raise UnsupportedError(f"the norm {norm[:20]!r} is unknown")
+    size = n("ReduceMax" if norm == "MAX" else f"Reduce{norm}", x, axis, keep_dims=True)
     zero = n("Equal", size, n.like(x, 0))
     return n("Divide", x, n("Select", zero, n.like(x, 1), size))
 

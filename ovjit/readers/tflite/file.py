@@ -163,7 +163,7 @@ def open_file(content: np.ndarray) -> LiteFile:
 
 
 @cache
-def _names(of: str) -> dict[int, str]:
+def names_of(of: str) -> dict[int, str]:
     """Number -> name of an enumeration of the schema."""
     return {v: k for k, v in vars(getattr(schema(), of)).items() if isinstance(v, int)}
 
@@ -197,7 +197,7 @@ class _Parser:
     def _code(self, row: Any) -> tuple[str, bool]:
         """The name of an operator, and whether it is a custom one."""
         number = max(row.BuiltinCode(), row.DeprecatedBuiltinCode())
-        kind = _names("BuiltinOperator").get(number)
+        kind = names_of("BuiltinOperator").get(number)
         if kind is None:
             raise UnsupportedError(f"No translator found for builtin operator {number} node.")
         if kind != "CUSTOM":
@@ -243,14 +243,32 @@ class _Parser:
         options = self._options("BuiltinOptions", row.BuiltinOptionsType(), row.BuiltinOptions())
         if options is None and hasattr(row, "BuiltinOptions2"):
             options = self._options("BuiltinOptions2", row.BuiltinOptions2Type(), row.BuiltinOptions2())
-        given = row.CustomOptionsAsNumpy() if custom else 0
+        given = self._custom_options(row, kind) if custom else b""
         return OperatorRow(
-            index, kind, custom, self._ints(row, "Inputs"), self._ints(row, "Outputs"), options,
-            b"" if isinstance(given, int) else given.tobytes(),
-        )  # fmt: skip
+            index, kind, custom, self._ints(row, "Inputs"), self._ints(row, "Outputs"), options, given
+        )
+
+    def _custom_options(self, row: Any, kind: str) -> bytes:
+        found = row.CustomOptionsAsNumpy()
+        if not isinstance(found, int):
+            return bytes(found.tobytes())
+        outside = self._outside(row, "LargeCustomOptions", f"the options of {kind[:80]}")
+        return b"" if outside is None else outside.tobytes()
+
+    def _outside(self, row: Any, prefix: str, what: str) -> np.ndarray | None:
+        """The bytes that a table names behind the flatbuffer, as in files from 2 GB on. None if it has none:
+        offsets of 0 and 1. `prefix`: what the names of offset and size begin with."""
+        if not hasattr(row, f"{prefix}Offset"):  # an older schema
+            return None
+        offset, size = getattr(row, f"{prefix}Offset")(), getattr(row, f"{prefix}Size")()
+        if offset < 2:
+            return None
+        if offset + size > self.content.size:
+            raise ModelError(f"{what} are outside of the file")
+        return self.content[offset : offset + size]
 
     def _options(self, union: str, number: int, table: Any) -> Any:
-        name = _names(union).get(number, "NONE")
+        name = names_of(union).get(number, "NONE")
         if name == "NONE" or table is None:
             return None
         options = getattr(self.tflite, name)()
@@ -267,7 +285,7 @@ class _Parser:
                 "string is absent)."
             )
         label = _text(name)
-        kind = _names("TensorType").get(row.Type())
+        kind = names_of("TensorType").get(row.Type())
         if kind not in TYPES:
             raise UnsupportedError(f"the tensor {label[:200]!r} has the unknown type {row.Type()}")
         dims = self._ints(row, "Shape")
@@ -291,12 +309,7 @@ class _Parser:
         buffer = self.buffers[index]
         if buffer.DataLength():
             return buffer.DataAsNumpy()
-        offset, size = (buffer.Offset(), buffer.Size()) if hasattr(buffer, "Offset") else (0, 0)
-        if offset < 2 and not size:
-            return None
-        if offset + size > self.content.size:
-            raise ModelError(f"the data of {label[:200]!r} are outside of the file")
-        return self.content[offset : offset + size]
+        return self._outside(buffer, "", f"the data of {label[:200]!r}")
 
     def _quant(self, row: Any, label: str, rank: int) -> Quant | None:
         if row is None or not row.ScaleLength():
