@@ -414,3 +414,15 @@ def test_trees_by_places(dtype: Any) -> None:
         "leaf_weights": tensor(rng.standard_normal(6)),
     }
     compare("TreeEnsemble", [x], attributes, 1, ML, str(dtype))
+
+
+@pytest.mark.parametrize("delimiter", [None, " ", "ab"])
+def test_string_split_up_to_a_number_of_splits(delimiter: str | None) -> None:
+    """0 splits give the whole text, a negative number all. The last part has no blanks at its end if blanks
+    separate: the standard's text and ONNX Runtime, but not ONNX's evaluator."""
+    texts = ["a b c", " d  e ", " ", "  x", "y  ", "xabyabz ab"]
+    for most in (-2, -1, 0, 1, 2):
+        attributes: dict[str, Any] = {"maxsplit": most}
+        if delimiter is not None:
+            attributes["delimiter"] = delimiter
+        compare("StringSplit", [np.array(texts, object)], attributes, 2, "", f"{delimiter!r} {most}")

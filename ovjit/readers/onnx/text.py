@@ -328,7 +328,7 @@ def string_split(n: OnnxNode) -> Any:
         how: dict[str, Any] = {"mode": "min", "sort": "value", "index_element_type": "i64"}
         return n("TopK", keys, width, axis=1, **how, opset=11)
 
-    none = n("Multiply", lengths, 0)
+    none, last = n("Multiply", lengths, 0), lengths  # where a text ends for its last part
     if mark:
         hit = _marked(n, mark, letter, lengths)
         found = in_front(hit)  # where the marks are
@@ -339,11 +339,12 @@ def string_split(n: OnnxNode) -> Any:
         first, final = _words(n, letter)
         starts, stops = in_front(first), n("Add", in_front(final), 1)
         count = n("ReduceSum", n.convert(first, "i64"), [1], keep_dims=True)
+        last = n("ReduceMax", n("Select", final, n("Add", places, 1), 0), [1], keep_dims=True)
     end = n.squeeze(n.dim_of(starts, 1), [0])
     order = n("Unsqueeze", n.upto(end), [0])
-    if most is not None and most > 0:
+    if most is not None and most >= 0:
         count = n("Minimum", count, most + 1)
-        stops = n("Select", n("Equal", order, most), lengths, stops)
+        stops = n("Select", n("Equal", order, most), last, stops)
     there = n("Less", order, count)
     stops = n("Minimum", stops, lengths)
     sides = [n("Select", there, n("Add", rows.begins, side), 0) for side in (starts, stops)]
