@@ -13,7 +13,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import ANY, is_static
 from ovjit.readers.build import MOST_ELEMENTS
-from ovjit.readers.onnx.node import EMPTY, OnnxNode, TensorList
+from ovjit.readers.onnx.node import EMPTY, LoopSequence, OnnxNode, OpenOptional, TensorList
 from ovjit.readers.onnx.registry import onnx_op, onnx_ops
 from ovjit.readers.running import running_in_order
 
@@ -52,6 +52,8 @@ def identity(n: OnnxNode) -> Any:
     value = n.inputs[0]
     if isinstance(value, TensorList):
         return [TensorList(value, value.element_type)]
+    if isinstance(value, (LoopSequence, OpenOptional)):
+        return [value]
     return value if value is EMPTY else n.same(n[0])
 
 
