@@ -14,6 +14,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.forks import made_once
+from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.onnx.control import stepped
 from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
 from ovjit.readers.onnx.patterns import EDGE, table_of
@@ -21,8 +22,19 @@ from ovjit.readers.onnx.registry import onnx_op
 
 
 def cast_text(n: OnnxNode, x: Output, kind: str) -> Output:
-    """Numbers as text, or text as numbers."""
-    raise UnsupportedError("a conversion from or to strings is not supported: OpenVINO has no such operation")
+    """Numbers as text, or text as numbers: operations that OpenVINO does not have. Types of 8 bits and fewer
+    are converted by way of wider ones."""
+    if kind == "string":
+        row = ELEMENT_TYPES[n.dtype(x)]
+        if row.bits < 8 or row.bits == 8 and row.is_real:
+            x = n.convert(x, "f32" if row.is_real else "i32")
+        return n("NumberToString", x)
+    row = ELEMENT_TYPES[kind]
+    if row.kind != "b" and (row.bits < 8 or row.bits == 8 and row.is_real):
+        from ovjit.readers.onnx.tensor import cast
+
+        return cast(n, n("StringToNumber", x, destination_type="f32" if row.is_real else "i64"), kind)
+    return n("StringToNumber", x, destination_type=kind)
 
 
 def _encoded(texts: Sequence[Any]) -> list[bytes]:
