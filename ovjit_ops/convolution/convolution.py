@@ -523,6 +523,8 @@ def _transposed_by_ones(b: Builder, node: Node) -> Sequence[Value] | None:
     if set(window["strides"]) != {1} or not filters.size or not all_finite(filters):
         return None  # infinity times padding is NaN
     reach = [(k - 1) * d for k, d in zip(kernel, window["dilations"], strict=True)]
+    if 0 in outs:
+        return None  # a convolution has at least one window
     if is_static((*extents, *outs)):
         wanted = outs if len(inputs) > 2 else None
         cut, _ = windows.transposed_pads(extents, kernel, wanted, node.attrs)
@@ -531,6 +533,8 @@ def _transposed_by_ones(b: Builder, node: Node) -> Sequence[Value] | None:
         cut, output_padding = window["pads_begin"], node.attrs["output_padding"] or (0,) * len(kernel)
         ends = zip(reach, cut, window["pads_end"], output_padding, strict=True)
         more = [r - first - last + p for r, first, last, p in ends]
+        if min(more) < 0:
+            return None  # of small images nothing may be left
     else:
         return None
     begin = [r - c for r, c in zip(reach, cut, strict=True)]

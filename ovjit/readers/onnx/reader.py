@@ -17,7 +17,7 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.api.tensors.memory import encode_strings
 from ovjit.errors import ModelError, UnsupportedError, unreadable
-from ovjit.readers.build import Draft
+from ovjit.readers.build import Builder, Draft
 from ovjit.readers.failures import located
 from ovjit.readers.ir.weights import mapped_or_read, open_regular
 from ovjit.readers.onnx import tensors
@@ -39,7 +39,10 @@ from ovjit.readers.onnx.external import ExternalData
 from ovjit.readers.onnx.labels import call_path, first, label, operator_name, resolved
 from ovjit.readers.onnx.node import (
     EMPTY,
+    LoopSequence,
     OnnxNode,
+    OpenOptional,
+    TensorList,
     read_attribute,
     reads,
 )
@@ -53,6 +56,7 @@ from ovjit.readers.onnx.registry import (
     function_body,
     prepared,
 )
+from ovjit.readers.onnx.rows import stacked
 from ovjit.readers.onnx.scope import (
     MISSING,
     Frame,
@@ -168,7 +172,7 @@ class Reader(Draft):
         given = [info for info in once(graph.input) if info.name not in constants]
         parameters = [p for info in given if (p := self._input(info, scope)) is not None]
         self.run(graph, scope)
-        results = [self._result(info.name, scope) for info in graph.output]
+        results = [result for info in graph.output for result in self._results(info.name, scope)]
         if not results:
             raise ModelError("the graph has no outputs")
         check_text(graph.name, "the name of the graph")
@@ -222,8 +226,20 @@ class Reader(Draft):
         self._define(scope, info.name, Output._of(parameter, 0))
         return parameter
 
-    def _result(self, name: str, scope: Scope) -> Result:
+    def _results(self, name: str, scope: Scope) -> list[Result]:
+        """The outputs of the model for one of the graph: a sequence is one for each of its tensors, named
+        with their numbers, or of open length one with its tensors as rows."""
         value = scope.find(name)
+        value = value.value if isinstance(value, OpenOptional) else value
+        if not isinstance(value, (TensorList, LoopSequence)):
+            return [self._result(name, value, scope)]
+        if isinstance(value, TensorList):
+            return [self._result(f"{name}_{i}", v, scope) for i, v in enumerate(value)]
+        builder = Builder()
+        builder.reader, builder.base = self, name
+        return [self._result(name, stacked(builder, value), scope)]
+
+    def _result(self, name: str, value: Any, scope: Scope) -> Result:
         if value is None:
             raise ModelError(
                 f'Output tensor "{name[:200]}" was declared as a graph output but is not produced by any '

@@ -13,9 +13,9 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import ANY, is_static
 from ovjit.readers.build import MOST_ELEMENTS
-from ovjit.readers.onnx.node import EMPTY, OnnxNode, TensorList
+from ovjit.readers.onnx.node import EMPTY, LoopSequence, OnnxNode, OpenOptional, TensorList
 from ovjit.readers.onnx.registry import onnx_op, onnx_ops
-from ovjit.readers.running import running
+from ovjit.readers.running import running_in_order
 
 # -- constants -----------------------------------------------------------------------------------------------
 
@@ -52,6 +52,8 @@ def identity(n: OnnxNode) -> Any:
     value = n.inputs[0]
     if isinstance(value, TensorList):
         return [TensorList(value, value.element_type)]
+    if isinstance(value, (LoopSequence, OpenOptional)):
+        return [value]
     return value if value is EMPTY else n.same(n[0])
 
 
@@ -518,7 +520,7 @@ def _arg(mode: str):
         last = bool(n.attr("select_last_index", 0))
         if last:
             x = n.backwards(x, axis)
-        out = n.top_k(x, 1, axis, mode)[1]
+        out = n.extreme_index(x, axis, mode)
         if last:
             out = n("Subtract", n("Subtract", n.dim_of(x, axis), 1), out)
         return out if n.attr("keepdims") else n.squeeze(out, [axis])
@@ -566,12 +568,8 @@ def by_axis(n: OnnxNode, index: int, rank: int, function: Callable[[int], Output
 
 
 def _cum_prod(n: OnnxNode, axis: int) -> Output:
-    x, backwards = n[0], bool(n.attr("reverse"))
-    if n.attr("exclusive") and (n.shape(x) or ())[axis] != 0:
-        moved = [(-1 if backwards else 1) if i == axis else 0 for i in range(n.rank(x))]
-        back = [-v for v in moved]
-        x = n("Pad", x, moved, back, n.like(x, 1), pad_mode="constant", opset=12)
-    return n("Identity", running(n, x, axis, partial(n, "Multiply"), backwards))
+    how = (bool(n.attr(name)) for name in ("reverse", "exclusive"))
+    return running_in_order(n, n[0], axis, partial(n, "Multiply"), 1, *how)
 
 
 _BLOCKS = {"DCR": "blocks_first", "CRD": "depth_first"}

@@ -14,6 +14,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.forks import made_once
+from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.onnx.control import stepped
 from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
 from ovjit.readers.onnx.patterns import EDGE, table_of
@@ -21,8 +22,19 @@ from ovjit.readers.onnx.registry import onnx_op
 
 
 def cast_text(n: OnnxNode, x: Output, kind: str) -> Output:
-    """Numbers as text, or text as numbers."""
-    raise UnsupportedError("a conversion from or to strings is not supported: OpenVINO has no such operation")
+    """Numbers as text, or text as numbers: operations that OpenVINO does not have. Types of 8 bits and fewer
+    are converted by way of wider ones."""
+    if kind == "string":
+        row = ELEMENT_TYPES[n.dtype(x)]
+        if row.bits < 8 or row.bits == 8 and row.is_real:
+            x = n.convert(x, "f32" if row.is_real else "i32")
+        return n("NumberToString", x)
+    row = ELEMENT_TYPES[kind]
+    if row.kind != "b" and (row.bits < 8 or row.bits == 8 and row.is_real):
+        from ovjit.readers.onnx.tensor import cast
+
+        return cast(n, n("StringToNumber", x, destination_type="f32" if row.is_real else "i64"), kind)
+    return n("StringToNumber", x, destination_type=kind)
 
 
 def _encoded(texts: Sequence[Any]) -> list[bytes]:
@@ -326,7 +338,7 @@ def string_split(n: OnnxNode) -> Any:
         how: dict[str, Any] = {"mode": "min", "sort": "value", "index_element_type": "i64"}
         return n("TopK", keys, width, axis=1, **how, opset=11)
 
-    none = n("Multiply", lengths, 0)
+    none, last = n("Multiply", lengths, 0), lengths  # where a text ends for its last part
     if mark:
         hit = _marked(n, mark, letter, lengths)
         found = in_front(hit)  # where the marks are
@@ -337,11 +349,12 @@ def string_split(n: OnnxNode) -> Any:
         first, final = _words(n, letter)
         starts, stops = in_front(first), n("Add", in_front(final), 1)
         count = n("ReduceSum", n.convert(first, "i64"), [1], keep_dims=True)
+        last = n("ReduceMax", n("Select", final, n("Add", places, 1), 0), [1], keep_dims=True)
     end = n.squeeze(n.dim_of(starts, 1), [0])
     order = n("Unsqueeze", n.upto(end), [0])
-    if most is not None and most > 0:
+    if most is not None and most >= 0:
         count = n("Minimum", count, most + 1)
-        stops = n("Select", n("Equal", order, most), lengths, stops)
+        stops = n("Select", n("Equal", order, most), last, stops)
     there = n("Less", order, count)
     stops = n("Minimum", stops, lengths)
     sides = [n("Select", there, n("Add", rows.begins, side), 0) for side in (starts, stops)]
