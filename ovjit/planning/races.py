@@ -4,7 +4,8 @@ The plan is walked once, step by step. A map has the last writing step and its b
 arena and of the outputs. The checks:
 
 - A step reads only bytes that were written for the buffer that it names, halos included.
-- A group's inputs are unchanged: no step has written in place over a value with later readers.
+- A group's inputs are unchanged: no step has written in place over a value with later readers. Nor has one
+  over the model's outputs, which are read behind the last step.
 - A step that may overlap the previous step in time neither reads nor writes that step's outputs.
 - No two chunks of a step write the same byte, and no chunk reads a byte that another chunk writes. This needs
   a step that states the bytes of each chunk (`touches`, for most kernels a `Rows`). Other steps of several
@@ -112,7 +113,7 @@ class Trace:
 
     def __init__(self) -> None:
         self.steps: list[tuple[Sequence[View], Sequence[View], Touches | None]] = []
-        self.groups: list[tuple[int, Any]] = []  # first step, group
+        self.groups: list[tuple[int, Any]] = []  # first step, group; None: its inputs are not checked
         self.done: dict[Value, int] = {}  # value -> the number of steps after which it is complete
 
     def step(self, reads: Sequence[View], writes: Sequence[View], touches: Touches | None = None) -> None:
@@ -123,6 +124,17 @@ class Trace:
         for value in views:
             self.done.setdefault(value, len(self.steps))
         self.groups.append((len(self.steps), group))
+
+    def enter(self, group: Any) -> bool:
+        """Steps from now on belong to `group`, a deferred one that the current group asks for. Returns
+        whether the current one has steps."""
+        first, asking = self.groups[-1]
+        self.groups.append((len(self.steps), group))
+        return asking is None or first < len(self.steps)
+
+    def leave(self, asking: Any, begun: bool) -> None:
+        """Steps from now on belong to `asking` again, whose inputs are checked here unless it has `begun`."""
+        self.groups.append((len(self.steps), None if begun else asking))
 
 
 def _strided(array: np.ndarray, view: View, shape: Sequence[int]) -> np.ndarray:
@@ -169,8 +181,8 @@ def check_races(planner: Planner, arena: int) -> None:
     for index, (reads, writes, touches) in enumerate(trace.steps):
         while following[0] <= index:
             current, following = following, next(groups)
-            if following[0] > index:
-                _check_inputs(planner, memory, current[1], following[0], index)
+            if current[1] is not None:
+                _check_inputs(planner, memory, current[1], following[0], current[0])
         name = f"step {index} of {planner.steps[index].name!r}"
         for view in reads:
             _check_read(planner, memory, view, name)
@@ -191,6 +203,13 @@ def check_races(planner: Planner, arena: int) -> None:
                 continue
             memory.window(memory.step[view.buffer.base], view, False)[...] = index
             memory.window(memory.owner[view.buffer.base], view, False)[...] = memory.number(view.buffer)
+    for first, group in (following, *groups):
+        if group is not None:
+            _check_inputs(planner, memory, group, len(trace.steps), first)
+    for value, buffer in zip(planner.outputs, planner.output_buffers, strict=True):
+        view = planner.views.get(value)
+        if view is not None and view.buffer is buffer:
+            _check_unchanged(planner, memory, value, len(trace.steps), "the caller")
 
 
 def _inputs(planner: Planner) -> int:
@@ -225,23 +244,34 @@ def _check_beside(memory: _Memory, before: range, views: Sequence[View], halo: b
 
 
 def _check_inputs(planner: Planner, memory: _Memory, group: Any, end: int, first: int) -> None:
-    """Raise OvjitError if an input of `group` was overwritten after it was complete, before the first
-    step."""
+    """Raise OvjitError if an input of `group`, whose steps are `first` to `end`, was overwritten before.
+    Without steps, outputs are views of inputs."""
     trace = planner.trace
     assert trace is not None
     read = {id(view.buffer) for reads, _, _ in trace.steps[first:end] for view in reads}
-    own = set(group.nodes)
-    for value in {v for node in group.nodes for v in node.inputs if v.node not in own}:
+    if first == end:
+        read = {
+            id(view.buffer) for v in group.outputs for view in (planner.views.get(v),) if view is not None
+        }
+    for value in group.inputs:
         view = planner.views.get(value)
-        if view is None or id(view.buffer) not in read or view.buffer.base not in memory.step:
-            continue
-        done = trace.done.get(value, first)
-        late = int(memory.window(memory.step[view.buffer.base], view, False).max(initial=-1))
-        if done <= first and late >= done:
-            raise OvjitError(
-                f"internal error: step {late} ({planner.steps[late].name!r}) overwrites {value!r}, "
-                f"which {group.name!r} still reads"
-            )
+        if view is not None and id(view.buffer) in read:
+            _check_unchanged(planner, memory, value, first, repr(group.name))
+
+
+def _check_unchanged(planner: Planner, memory: _Memory, value: Value, first: int, reader: str) -> None:
+    """Raise OvjitError if a step before `first` has overwritten `value`, which was complete before it."""
+    view = planner.views[value]
+    if view.buffer.base not in memory.step:
+        return
+    assert planner.trace is not None
+    done = planner.trace.done.get(value, first)
+    late = int(memory.window(memory.step[view.buffer.base], view, False).max(initial=-1))
+    if done <= first and late >= done:
+        raise OvjitError(
+            f"internal error: step {late} ({planner.steps[late].name!r}) overwrites {value!r}, which "
+            f"{reader} still reads"
+        )
 
 
 def _check_chunks(
