@@ -13,6 +13,8 @@ arena and of the outputs. The checks:
 
 Inputs and constants have no writer, except the inputs in `Planner.written_inputs`. For these the lowering
 states that its chunks are disjoint. OvjitError names the step and the byte.
+
+A planning with traced numbers is checked for the numbers that it was made with.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ovjit.errors import OvjitError
+from ovjit.graph.traced import as_found_number
 from ovjit.planning.views import ARENA, FIRST_IO, Buffer, Ptr, View
 from ovjit.records import NamedTuple
 
@@ -44,15 +47,27 @@ class Piece(NamedTuple):
 
     def places(self, indices: Sequence[np.ndarray]) -> np.ndarray:
         """Byte offsets in the buffer that the rows with these indices touch."""
-        out = np.full(1, self.ptr.offset, np.int64)
+        out = np.full(1, as_found_number(self.ptr.offset), np.int64)
         for index, stride in zip(indices, self.along, strict=True):
-            out = out + index * stride
+            out = out + index * as_found_number(stride)
         return _boxed(out, (*self.shape, self.itemsize), (*self.strides, 1))
+
+
+def _found(numbers: Sequence[int]) -> tuple[int, ...]:
+    """The numbers, without traces."""
+    return tuple(map(as_found_number, numbers))
+
+
+def _found_view(view: View) -> View:
+    """The view, without traces."""
+    halo = [_found(pair) for pair in view.halo]
+    shape, strides = _found(view.shape), _found(view.strides)
+    return View(view.buffer, shape, strides, view.itemsize, as_found_number(view.offset), halo)
 
 
 def _boxed(starts: np.ndarray, shape: Sequence[int], strides: Sequence[int]) -> np.ndarray:
     """Offsets of the elements of a box of this shape and strides, for a box at each of `starts`."""
-    for extent, stride in zip(shape, strides, strict=True):
+    for extent, stride in zip(_found(shape), _found(strides), strict=True):
         starts = (starts[:, None] + np.arange(extent) * stride).reshape(-1)
     return starts
 
@@ -75,11 +90,11 @@ class Rows:
         writes: Sequence[Piece],
         sizes: Sequence[int] = (),
     ):
-        self.extents = tuple(extents) or (1,)
-        self.per_chunk = per_chunk
+        self.extents = _found(extents) or (1,)
+        self.per_chunk = as_found_number(per_chunk)
         self.reads = reads
         self.writes = writes
-        self.sizes = tuple(map(min, sizes or repeat(1), self.extents))
+        self.sizes = tuple(map(min, _found(sizes) or repeat(1), self.extents))
 
     def __call__(self, chunk: int) -> tuple[Places, Places]:
         counts = [-(-n // size) if size else 0 for n, size in zip(self.extents, self.sizes, strict=True)]
@@ -100,9 +115,10 @@ def gaps(ptr: Ptr, extents: Sequence[int], strides: Sequence[int], run: int, per
     first row and the one behind the last, up to the buffer's ends. `ptr`: the first row."""
 
     def touches(chunk: int) -> tuple[Places, Places]:
-        starts = _boxed(np.full(1, ptr.offset, np.int64), extents, strides)
-        edges = np.stack([np.append(0, starts + run), np.append(starts, ptr.buffer.size)], axis=1)
-        some = edges[chunk * per_chunk : (chunk + 1) * per_chunk]
+        offset, size, length, each = _found((ptr.offset, ptr.buffer.size, run, per_chunk))
+        starts = _boxed(np.full(1, offset, np.int64), extents, strides)
+        edges = np.stack([np.append(0, starts + length), np.append(starts, size)], axis=1)
+        some = edges[chunk * each : (chunk + 1) * each]
         return [], [(ptr.buffer, np.concatenate([np.arange(*gap) for gap in some]))]
 
     return touches
@@ -148,12 +164,13 @@ class _Memory:
     """The last writer of each byte of the arena and of the outputs: the step, and the buffer's number."""
 
     def __init__(self, planner: Planner, arena: int):
-        sizes = {ARENA: arena} | {b.base: b.size for b in planner.output_buffers}
+        sizes = {ARENA: arena} | {b.base: as_found_number(b.size) for b in planner.output_buffers}
         self.step = {base: np.full(size, -1, np.int32) for base, size in sizes.items()}
         self.owner = {base: np.full(size, -1, np.int32) for base, size in sizes.items()}
         self.numbers: dict[int, int] = {}
         for view in planner.grown:  # written before the first step
-            self.window(self.owner[view.buffer.base], view, False)[...] = self.number(view.buffer)
+            window = self.window(self.owner[view.buffer.base], _found_view(view), False)
+            window[...] = self.number(view.buffer)
 
     def number(self, buffer: Buffer) -> int:
         return self.numbers.setdefault(id(buffer), len(self.numbers))
@@ -178,7 +195,8 @@ def check_races(planner: Planner, arena: int) -> None:
     groups = iter([*trace.groups, (len(trace.steps), None)])
     following = next(groups)
     open_since = 0  # the first step that may still run when this one begins
-    for index, (reads, writes, touches) in enumerate(trace.steps):
+    for index, (traced_reads, traced_writes, touches) in enumerate(trace.steps):
+        reads, writes = (list(map(_found_view, views)) for views in (traced_reads, traced_writes))
         while following[0] <= index:
             current, following = following, next(groups)
             if current[1] is not None:
@@ -194,7 +212,7 @@ def check_races(planner: Planner, arena: int) -> None:
             _check_beside(memory, range(open_since, index), views, halo, name)
         if not planner.steps[index].goes_on:
             open_since = index + 1
-        chunks = planner.steps[index].chunks
+        chunks = as_found_number(planner.steps[index].chunks)
         checked = set() if touches is None else _check_chunks(touches, chunks, reads, writes, name)
         if chunks > 1:
             _check_in_place([view for view in reads if id(view.buffer) not in checked], writes, name)
@@ -261,7 +279,7 @@ def _check_inputs(planner: Planner, memory: _Memory, group: Any, end: int, first
 
 def _check_unchanged(planner: Planner, memory: _Memory, value: Value, first: int, reader: str) -> None:
     """Raise OvjitError if a step before `first` has overwritten `value`, which was complete before it."""
-    view = planner.views[value]
+    view = _found_view(planner.views[value])
     if view.buffer.base not in memory.step:
         return
     assert planner.trace is not None
