@@ -137,9 +137,19 @@ class Trace:
 
     def begin(self, group: Any, views: Mapping[Value, View]) -> None:
         """Steps from now on belong to `group`. All values that have views by now are complete."""
-        for value in views:
-            self.done.setdefault(value, len(self.steps))
+        self.settle(views)
         self.groups.append((len(self.steps), group))
+
+    def settle(self, views: Mapping[Value, View]) -> None:
+        """Note that all values with views are complete. A view of an input is complete when the input is."""
+        first, group = self.groups[-1] if self.groups else (0, None)
+        written = {id(view.buffer) for _, writes, _ in self.steps[first:] for view in writes}
+        for value, view in views.items():
+            if value not in self.done:
+                alias = group is not None and value in group.outputs and id(view.buffer) not in written
+                sources = [v for v in group.inputs if v in self.done] if alias else ()
+                ends = [self.done[v] for v in sources if views[v].buffer is view.buffer]
+                self.done[value] = max(ends, default=len(self.steps))
 
     def enter(self, group: Any) -> bool:
         """Steps from now on belong to `group`, a deferred one that the current group asks for. Returns
@@ -191,6 +201,7 @@ def check_races(planner: Planner, arena: int) -> None:
     """Check a finished planning. `arena`: the arena's size in bytes. Raises OvjitError."""
     trace = planner.trace
     assert trace is not None and len(trace.steps) == len(planner.steps)
+    trace.settle(planner.views)
     memory = _Memory(planner, arena)
     groups = iter([*trace.groups, (len(trace.steps), None)])
     following = next(groups)
@@ -221,9 +232,6 @@ def check_races(planner: Planner, arena: int) -> None:
                 continue
             memory.window(memory.step[view.buffer.base], view, False)[...] = index
             memory.window(memory.owner[view.buffer.base], view, False)[...] = memory.number(view.buffer)
-    for first, group in (following, *groups):
-        if group is not None:
-            _check_inputs(planner, memory, group, len(trace.steps), first)
     for value, buffer in zip(planner.outputs, planner.output_buffers, strict=True):
         view = planner.views.get(value)
         if view is not None and view.buffer is buffer:
@@ -262,15 +270,10 @@ def _check_beside(memory: _Memory, before: range, views: Sequence[View], halo: b
 
 
 def _check_inputs(planner: Planner, memory: _Memory, group: Any, end: int, first: int) -> None:
-    """Raise OvjitError if an input of `group`, whose steps are `first` to `end`, was overwritten before.
-    Without steps, outputs are views of inputs."""
+    """Raise OvjitError if an input of `group`, whose steps are `first` to `end`, was overwritten before."""
     trace = planner.trace
     assert trace is not None
     read = {id(view.buffer) for reads, _, _ in trace.steps[first:end] for view in reads}
-    if first == end:
-        read = {
-            id(view.buffer) for v in group.outputs for view in (planner.views.get(v),) if view is not None
-        }
     for value in group.inputs:
         view = planner.views.get(value)
         if view is not None and id(view.buffer) in read:
