@@ -8,6 +8,7 @@ claimed kernel at most PATIENCE seconds.
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from ovjit import locks, logs
 from ovjit.codegen.cpu import machine
 from ovjit.disk.kernel_cache import default_cache
 from ovjit.forks import ForkLock
+from ovjit.out_of_memory import COMPILED, IMPORTED, check_headroom
 from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
@@ -133,9 +135,12 @@ def compile_all(missing: Mapping[str, Kernel], isa: Target) -> Iterator[tuple[st
 
 def _compile(kernel: Kernel, isa: Target) -> bytes:
     began = time.perf_counter()
+    if "numba" not in sys.modules:
+        check_headroom(IMPORTED, "importing Numba and llvmlite")
     with machine.needing("what compiles kernels"):
         import llvmlite.binding  # noqa: F401
         import numba  # noqa: F401
+    check_headroom(COMPILED, "compiling a kernel")
     code = kernel.compile(isa)
     count("compiled")
     logs.debug("compiled %s in %.0f ms", kernel.name, 1e3 * (time.perf_counter() - began))

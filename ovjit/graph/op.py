@@ -428,9 +428,9 @@ class Op(Declared):
     ) -> tuple[np.ndarray, ...] | None:
         """Evaluate an operation that `may_fold` on stored arrays. None if the outputs exceed the inputs by
         more than `budget` bytes. Raises ModelError if the inputs are not accepted."""
-        grown = sum(_bytes_of(x) for x in outputs if shapes.is_static(x.shape))
-        grown -= sum(x.nbytes for x in inputs)
-        return None if grown > budget else self.evaluate(map(np.asarray, inputs), attrs)
+        return (
+            None if grown_bytes(inputs, outputs) > budget else self.evaluate(map(np.asarray, inputs), attrs)
+        )
 
     def _check_values(self, inputs: Sequence[np.ndarray], attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
         """The output types inferred from these values; () if arrays do not determine their element types."""
@@ -453,6 +453,11 @@ class Op(Declared):
 
 def _kind(x: np.ndarray) -> TensorType:
     return TensorType(dtypes.from_numpy(x.dtype), x.shape, x)
+
+
+def grown_bytes(inputs: Iterable[Any], outputs: Iterable[TensorType]) -> int:
+    """The bytes that outputs of static shape have more than the stored inputs."""
+    return sum(_bytes_of(x) for x in outputs if shapes.is_static(x.shape)) - sum(x.nbytes for x in inputs)
 
 
 def _bytes_of(kind: TensorType) -> int:

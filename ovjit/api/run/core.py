@@ -23,6 +23,7 @@ from ovjit.api.run import properties_table as table
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError, no_path, no_such_form
+from ovjit.out_of_memory import as_memory_errors
 from ovjit.records import NamedTuple
 from ovjit.version import get_version
 
@@ -495,6 +496,7 @@ def _is_text(model: Any) -> bool:
     return isinstance(model, str) and model.lstrip("\ufeff \t\r\n").startswith("<")
 
 
+@as_memory_errors("read the model")
 def _read(
     model: Any,
     weights: Any,
@@ -583,6 +585,7 @@ def _is_model_proto(model: Any) -> bool:
     return getattr(kind, "full_name", "") == "onnx.ModelProto"
 
 
+@as_memory_errors("compile the model")
 def _compile(
     model: Model,
     device: str,

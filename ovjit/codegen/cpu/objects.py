@@ -10,6 +10,7 @@ from ovjit import locks, logs
 from ovjit.codegen.cpu import elf
 from ovjit.codegen.cpu.systems import system
 from ovjit.errors import UnsupportedError
+from ovjit.out_of_memory import COMPILED, check_headroom
 
 lock = locks.rlock("loader")
 _addresses: dict[str, int] = {}
@@ -59,6 +60,7 @@ def load(symbol: str, code: bytes) -> int:
 
 
 def _load_by_llvm(symbol: str, code: bytes) -> int:
+    check_headroom(COMPILED, "loading a kernel")
     from llvmlite import binding as llvm
 
     from ovjit.codegen.cpu.emit import initialize
