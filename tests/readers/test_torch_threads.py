@@ -61,18 +61,14 @@ FUNCTIONS = looped, half, branched, chosen, masked
 
 def _everything():
     """What other threads could see of a conversion."""
-    module = sys.modules[__name__]
-    named = {
-        name: (f, f.__code__, f.__globals__)
-        for name, f in vars(module).items()
-        if isinstance(f, types.FunctionType)
-    }
-    return [
-        sys.stdout, sys.stderr, sys.displayhook, warnings.showwarning, list(warnings.filters), logging.root.manager.disable,
-        logging.getLogger().level, list(logging.root.handlers), dict(vars(builtins)), vars(module).keys() - {"__warningregistry__"}, named,
-        torch.backends.mha.get_fastpath_enabled(), dict(vars(torch.Tensor)), torch.jit.TracerWarning, torch.cat, torch.stack,
-        torch.tensor, torch.nn.functional.conv2d, torch.is_grad_enabled(), sys.getprofile(), threading.getprofile() if hasattr(threading, "getprofile") else None,
-    ]  # fmt: skip
+    own = sys.modules[__name__]
+    functions = {n: (f, f.__code__) for n, f in vars(own).items() if isinstance(f, types.FunctionType)}
+    names = vars(own).keys() - {"__warningregistry__"}
+    streams = sys.stdout, sys.stderr, warnings.showwarning, list(warnings.filters), sys.getprofile()
+    logged = logging.root.manager.disable, logging.root.level, list(logging.root.handlers)
+    patched = dict(vars(torch.Tensor)), dict(vars(torch)), dict(vars(torch.nn.functional))
+    flags = torch.backends.mha.get_fastpath_enabled(), torch.is_grad_enabled(), torch.jit.TracerWarning
+    return [streams, logged, dict(vars(builtins)), names, functions, *patched, flags]
 
 
 class Beside(threading.Thread):
@@ -107,7 +103,7 @@ class Beside(threading.Thread):
                     self.wrong.append((f.__name__, repr(error)))
             if [int, len, max, sys.stdout, sys.stderr] != plain or logging.root.manager.disable:
                 self.wrong.append("replaced")
-            if not type(3) is int or not isinstance(3, int) or warnings.showwarning is not self.showing:
+            if not isinstance(3, int) or warnings.showwarning is not self.showing:
                 self.wrong.append("types")
             self.count += 1
             time.sleep(0.001)

@@ -455,8 +455,8 @@ def _names_types(module: Any) -> bool:
 
 @contextlib.contextmanager
 def shadowed(files: set[str], *roots: Any) -> Iterator[None]:
-    """Functions of these files, also those that `roots` alone have, see the functions of this one in the place
-    of Python's and NumPy's."""
+    """Functions of these files, also those that `roots` alone have, see the functions of this module in the
+    place of Python's and NumPy's."""
     numpy = _NumPy()
     rows = {"int": (int, _Int), "float": (float, _Float), "round": (round, _round), "math": (math, _math()),
             "max": (max, _extreme("maximum", max)), "min": (min, _extreme("minimum", min)),

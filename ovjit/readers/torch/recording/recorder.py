@@ -51,7 +51,7 @@ class _Heard(threading.local):
     """The pattern of a filter of warnings. It matches no text, in C and without taking turns, but in a thread
     that has set `match`."""
 
-    match = {}.get  # type: ignore[var-annotated]
+    match: Any = {}.get
 
 
 _heard = _Heard()
