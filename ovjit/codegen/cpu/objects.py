@@ -43,7 +43,7 @@ def load(symbol: str, code: bytes) -> int:
     """Load the object `code` and return the address of its function `symbol`. A loaded symbol is not loaded
     again.
 
-    Raises UnsupportedError for code of another machine, at which LLVM would abort.
+    Raises UnsupportedError for code of another machine, and where no code may run: LLVM would abort.
     """
     known = _addresses.get(symbol)
     if known is not None:
@@ -65,6 +65,7 @@ def _load_by_llvm(symbol: str, code: bytes) -> int:
 
     from ovjit.codegen.cpu.emit import initialize
 
+    elf.check_executable("this code cannot be loaded")
     with lock:
         if symbol not in _addresses:
             engine = _execution_engine(llvm, initialize)
