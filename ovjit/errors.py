@@ -115,6 +115,8 @@ def arguments_error(
     shown = [*map(_shown, args)]
     if named:
         shown.append("kwargs: " + ", ".join(f"{key}={_shown(value)}" for key, value in named.items()))
+    if any("OVJIT_KEY" in text for text in shown):  # what is passed beside it may be the key
+        shown = [f"<{type(value).__name__}>" for value in (*args, *named.values())]
     error = TypeError(
         f"{name}(): incompatible {kind} arguments. The following argument types are supported:\n"
         f"    1. ({', '.join(parameters)})\n\nInvoked with: {', '.join(shown)}\n\n{why}"
@@ -129,12 +131,18 @@ def why_of(error: TypeError) -> str | None:
 
 
 def _shown(value: Any) -> str:
-    """The repr of an argument, not too long; of an object that is not complete its type."""
+    """An argument as its repr, cut where it is long; of an object that is not complete its type."""
+    import reprlib
+
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"<{type(value).__name__} of length {len(value)}>"
+    short = reprlib.Repr()
+    short.maxlist = short.maxtuple = short.maxdict = short.maxset = 20
+    short.maxstring = short.maxother = 300
     try:
-        text = repr(value)
+        return short.repr(value)
     except Exception:
         return f"<{type(value).__name__}>"
-    return text if len(text) <= 300 else f"{text[:297]}..."
 
 
 def checked_index(
