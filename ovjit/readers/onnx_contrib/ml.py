@@ -11,6 +11,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
 from ovjit.readers.onnx.text import place_of, same_text, text_at
+from ovjit.readers.onnx_contrib.scores import read_labels
 
 DOMAIN = "ai.onnx.ml"
 
@@ -115,6 +116,31 @@ def _mapped(n: OnnxNode, texts: list[str], numbers: np.ndarray) -> Output:
         return n("Select", found, picked, n.attr("default_int64"))
     found, place = place_of(n, n("Equal", n.unsqueeze(n[0], [-1]), numbers))
     return text_at(n, [*texts, n.attr("default_string")], n("Select", found, place, numbers.size))
+
+
+@ml("FeatureVectorizer")
+def feature_vectorizer(n: OnnxNode) -> Any:
+    parts = [n.convert(x if n.rank(x) > 1 else n.unsqueeze(x, [1]), "f32") for x in n.tensors()]
+    return n.concat(parts, 1)
+
+
+@ml("OneHotEncoder")
+def one_hot_encoder(n: OnnxNode) -> Any:
+    if n.dtype(n[0]) == "string" and not n.attr("cats_strings") and n.attr("zeros", 1):
+        shape = [n.shape_of(n[0]), n.const(np.array([len(n.required("cats_int64s"))]))]  # no text is a number
+        return n.broadcast(0.0, n.concat(shape, 0))
+    if n.dtype(n[0]) == "string":
+        return n.convert(same_text(n, n[0], n.required("cats_strings")), "f32")
+    kinds = np.asarray(n.required("cats_int64s"), np.int64)
+    return n.convert(n("Equal", n.unsqueeze(n.convert(n[0], "i64"), [n.rank(n[0])]), kinds), "f32")
+
+
+@ml("ZipMap")
+def zip_map(n: OnnxNode) -> Any:
+    """What would be a map for each row, from classes to numbers, is the numbers: models have tensors only.
+    Columns are the classes in the order of their labels."""
+    read_labels(n)
+    return n("Identity", n[0])
 
 
 def _column(n: OnnxNode, what: str) -> np.ndarray:
