@@ -24,6 +24,7 @@ from ovjit.readers.onnx_contrib.scores import (
 if TYPE_CHECKING:
     from ovjit.readers.onnx.scope import Scope
 
+
 def _of_two(n: OnnxNode, one: Output, labels: np.ndarray, positive: bool) -> list[Output]:
     """(label, scores of both classes) from the score of one: weights that are positive are a probability."""
     above = n("Greater", one, 0.5 if positive else 0.0)

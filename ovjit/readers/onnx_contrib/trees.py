@@ -307,9 +307,7 @@ def tree_ensemble_regressor(n: OnnxNode) -> Any:
     reduction = "SUM" if how == "AVERAGE" else how
     forest, _ = _read_by_ids(n, "target", targets, reduction)
     base = _column(n, "base_values", np.float32)
-    return n.convert(
-        _regression(n, _typed(n, forest), forest, targets, how, base, read_transform(n)), "f32"
-    )
+    return n.convert(_regression(n, _typed(n, forest), forest, targets, how, base, read_transform(n)), "f32")
 
 
 def _typed(n: OnnxNode, forest: Forest) -> Output:

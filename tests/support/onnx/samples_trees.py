@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 ML = "ai.onnx.ml"
@@ -29,12 +28,16 @@ def model_of(op: str, attributes: dict[str, Any], x: np.ndarray, outputs: list[s
 class Shape:
     """One tree: children (-1 for a leaf), features, thresholds, modes, and where NaN goes."""
 
-    def __init__(self, rng: np.random.Generator, depth: int, features: int, modes: list[str], grid: np.ndarray):
+    def __init__(
+        self, rng: np.random.Generator, depth: int, features: int, modes: list[str], grid: np.ndarray
+    ):
         self.children: list[tuple[int, int]] = []
         self.rows: list[tuple[int, float, str, int]] = []
         self._grow(rng, depth, features, modes, grid, True)
 
-    def _grow(self, rng: Any, depth: int, features: int, modes: list[str], grid: np.ndarray, root: bool) -> int:
+    def _grow(
+        self, rng: Any, depth: int, features: int, modes: list[str], grid: np.ndarray, root: bool
+    ) -> int:
         place = len(self.children)
         self.children.append((-1, -1))
         leaf = depth == 0 or (not root and rng.random() < 0.2)
@@ -77,8 +80,7 @@ def by_ids(
     rng: np.random.Generator, prefix: str, trees: list[Shape], targets: list[list[int]], wide: bool,
     positive: bool,
 ) -> dict[str, Any]:  # fmt: skip
-    """Attributes of a TreeEnsembleRegressor or TreeEnsembleClassifier. `targets`: those of each tree's leaves;
-    [] for a random one at each leaf."""
+    """Attributes of a regressor or classifier. `targets`: those of each tree's leaves."""
     nodes: list[tuple[Any, ...]] = []
     weights: list[tuple[Any, ...]] = []
     for t, tree in enumerate(trees):
@@ -93,7 +95,9 @@ def by_ids(
                 weights.append((t, i, target, weight))
     names = ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids",
              "missing_value_tracks_true")  # fmt: skip
-    out: dict[str, Any] = dict(zip((f"nodes_{n}" for n in names), map(list, zip(*nodes, strict=True)), strict=True))
+    out: dict[str, Any] = dict(
+        zip((f"nodes_{n}" for n in names), map(list, zip(*nodes, strict=True)), strict=True)
+    )
     if rng.random() < 0.5:
         del out["nodes_missing_value_tracks_true"]
     names = ("treeids", "nodeids", "ids", "weights")
