@@ -206,8 +206,9 @@ def _kernels(n: OnnxNode, x: Output, vectors: np.ndarray) -> Output:
     gamma, offset, degree = [*(n.attr("kernel_params") or []), 0.0, 0.0, 0.0][:3]
     how = n.attr("kernel_type")
     if how == "RBF":
-        gap = n("Subtract", n.unsqueeze(x, [1]), vectors[None])
-        far = n("ReduceSum", n("Multiply", gap, gap), [2], keep_dims=False)
+        # vectors are the last axis: sums over the features are vectors of neighbours
+        gap = n("Subtract", n.unsqueeze(x, [2]), vectors.T[None])
+        far = n("ReduceSum", n("Multiply", gap, gap), [1], keep_dims=False)
         return n("Exp", n("Multiply", far, -float(gamma)))
     out = n("MatMul", x, n.const(vectors), transpose_b=True)
     if how == "LINEAR":
