@@ -10,7 +10,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
-from ovjit.readers.onnx.text import place_of, same_text, text_at
+from ovjit.readers.onnx.text import find_text, place_of, same_text, text_at
 from ovjit.readers.onnx_contrib.scores import read_labels
 
 DOMAIN = "ai.onnx.ml"
@@ -79,12 +79,12 @@ def label_encoder(n: OnnxNode) -> Any:
     if (keys.dtype.kind in "OUS") != (n.dtype(x) == "string"):
         raise ModelError(f"the keys differ in type from the input, which is {n.dtype(x)}")
     if n.dtype(x) == "string":
-        same = same_text(n, x, keys.tolist())
+        found, place = find_text(n, x, keys.tolist())
     else:
         same = n("Equal", n.unsqueeze(x, [-1]), n.like(x, keys))
         if keys.dtype.kind == "f" and np.isnan(keys).any():
             same = n("LogicalOr", same, n("LogicalAnd", n("IsNaN", n.unsqueeze(x, [-1])), np.isnan(keys)))
-    found, place = place_of(n, same)
+        found, place = place_of(n, same)
     default = _default(n, values)
     if values.dtype.kind in "OUS":
         return text_at(n, [*values.tolist(), default], n("Select", found, place, values.size))
@@ -111,7 +111,7 @@ def _mapped(n: OnnxNode, texts: list[str], numbers: np.ndarray) -> Output:
             f"{len(texts)} strings and {numbers.size} numbers are given; they should be equally many"
         )
     if n.dtype(n[0]) == "string":
-        found, place = place_of(n, same_text(n, n[0], texts))
+        found, place = find_text(n, n[0], texts)
         picked = n("Gather", n.const(numbers), place, 0, opset=8)
         return n("Select", found, picked, n.attr("default_int64"))
     found, place = place_of(n, n("Equal", n.unsqueeze(n[0], [-1]), numbers))
