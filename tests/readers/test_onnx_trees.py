@@ -150,3 +150,21 @@ def test_too_few_features() -> None:
     model = ov.Core().read_model(_regressor(nodes_featureids=[3, 0, 0]))
     with pytest.raises(RuntimeError, match="4 features"):
         ov.compile_model(model, "CPU")(np.zeros((2, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    "op, attributes, right",
+    [
+        ("Scaler", {"offset": [1e8, 1e8], "scale": [1.0, 2.0]}, [[1, 6]]),
+        ("LinearRegressor", {"coefficients": [1.0, 0.0], "intercepts": [-1e8], "targets": 1}, [[1]]),
+        ("SVMRegressor", {"kernel_type": "LINEAR", "coefficients": [1.0], "support_vectors": [1.0, 0.0],
+                          "kernel_params": [0.0, 0.0, 3.0], "rho": [-1e8], "n_supports": 1}, [[1]]),
+        ("SVMRegressor", {"kernel_type": "RBF", "coefficients": [1.0], "support_vectors": [1e8, 1e8],
+                          "kernel_params": [0.5, 0.0, 3.0], "rho": [0.0], "n_supports": 1}, [[np.exp(-5)]]),
+    ],
+)  # fmt: skip
+def test_doubles_are_not_rounded_first(op: str, attributes: dict[str, Any], right: list[Any]) -> None:
+    x = np.array([[1e8 + 1, 1e8 + 3]])
+    got = _answers(model_of(op, attributes, x, ["y"], 1), x)[0]
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, right, rtol=1e-6)

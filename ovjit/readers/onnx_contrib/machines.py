@@ -37,19 +37,20 @@ def _of_two(n: OnnxNode, one: Output, labels: np.ndarray, positive: bool) -> lis
     return [pick_labels(n, place, labels), n("Sigmoid", both) if how == "LOGISTIC" else both]
 
 
-def _linear(n: OnnxNode, count: int) -> Output:
-    x = n.convert(read_rows(n), "f32")
+def _linear(n: OnnxNode, x: Output, count: int) -> Output:
+    """x W^T + b with `count` rows of coefficients, in the type of x"""
     weights = np.asarray(n.required("coefficients"), np.float32)
     if count < 1 or weights.size % count:
         raise ModelError(f"{weights.size} coefficients are given for {count} rows")
-    out = n("MatMul", x, n.const(weights.reshape(count, -1)), transpose_b=True)
+    out = n("MatMul", x, n.like(x, weights.reshape(count, -1)), transpose_b=True)
     offset = n.attr("intercepts")
-    return n("Add", out, np.asarray(offset, np.float32)) if offset else out
+    return n("Add", out, n.like(x, np.asarray(offset, np.float32))) if offset else out
 
 
 @ml("LinearRegressor")
 def linear_regressor(n: OnnxNode) -> Any:
-    return transform_scores(n, _linear(n, n.attr("targets") or 1), read_transform(n))
+    out = _linear(n, read_rows(n), n.attr("targets") or 1)
+    return n.convert(transform_scores(n, out, read_transform(n)), "f32")
 
 
 @ml("LinearClassifier")
@@ -57,7 +58,7 @@ def linear_classifier(n: OnnxNode) -> Any:
     """(class of each row, scores)"""
     labels = read_labels(n)
     rows = len(n.attr("intercepts") or ()) or labels.size
-    scores = _linear(n, rows)
+    scores = _linear(n, n.convert(read_rows(n), "f32"), rows)  # as ONNX Runtime has doubles
     if rows == 1 and labels.size == 2:
         return _of_two(n, scores, labels, False)
     return [best_labels(n, scores, labels), transform_scores(n, scores, read_transform(n))]
@@ -66,7 +67,7 @@ def linear_classifier(n: OnnxNode) -> Any:
 @ml("SVMRegressor")
 def svm_regressor(n: OnnxNode) -> Any:
     """Kernels of a row and each support vector, weighted; without vectors a linear model."""
-    x = n.convert(read_rows(n), "f32")
+    x = read_rows(n)
     weights, rho = (np.asarray(n.required(name), np.float32) for name in ("coefficients", "rho"))
     count = n.attr("n_supports") or 0
     if not rho.size or not weights.size:
@@ -82,10 +83,10 @@ def svm_regressor(n: OnnxNode) -> Any:
         kernels = _kernels(n, x, vectors.reshape(count, -1))
     else:
         kernels = x
-    out = n("Add", n("MatMul", kernels, n.const(weights.reshape(-1, 1))), rho[:1])
+    out = n("Add", n("MatMul", kernels, n.like(x, weights.reshape(-1, 1))), n.like(x, rho[:1]))
     if n.attr("one_class"):
-        return n("Select", n("Greater", out, 0.0), 1.0, -1.0)
-    return transform_scores(n, out, read_transform(n))
+        return n("Select", n("Greater", out, n.like(x, 0)), 1.0, -1.0)
+    return n.convert(transform_scores(n, out, read_transform(n)), "f32")
 
 
 #: Elements of a matrix that tells which vectors speak for which pair of classes.
@@ -148,7 +149,7 @@ def _linear_machine(n: OnnxNode, labels: np.ndarray) -> Any:
             f"{rho.size} offsets of a machine without vectors, or its probabilities, are not supported"
         )
     n.attributes = {**n.attributes, "intercepts": [float(rho[0])] * labels.size}
-    scores = decided = _linear(n, labels.size)
+    scores = decided = _linear(n, n.convert(read_rows(n), "f32"), labels.size)
     if labels.size == 2:
         limit = n("GreaterEqual", scores, 0.5) if (weights >= 0).all() else n("Greater", scores, 0.0)
         above = n("ReduceLogicalOr", limit, [1], keep_dims=True)
@@ -207,15 +208,15 @@ def _kernels(n: OnnxNode, x: Output, vectors: np.ndarray) -> Output:
     how = n.attr("kernel_type")
     if how == "RBF":
         # vectors are the last axis: sums over the features are vectors of neighbours
-        gap = n("Subtract", n.unsqueeze(x, [2]), vectors.T[None])
+        gap = n("Subtract", n.unsqueeze(x, [2]), n.like(x, vectors.T[None]))
         far = n("ReduceSum", n("Multiply", gap, gap), [1], keep_dims=False)
-        return n("Exp", n("Multiply", far, -float(gamma)))
-    out = n("MatMul", x, n.const(vectors), transpose_b=True)
+        return n("Exp", n("Multiply", far, n.like(x, -gamma)))
+    out = n("MatMul", x, n.like(x, vectors), transpose_b=True)
     if how == "LINEAR":
         return out
-    out = n("Add", n("Multiply", out, float(gamma)), float(offset))
+    out = n("Add", n("Multiply", out, n.like(x, gamma)), n.like(x, offset))
     if how == "POLY":
-        return n("Power", out, float(degree))
+        return n("Power", out, n.like(x, degree))
     if how == "SIGMOID":
         return n("Tanh", out)
     raise UnsupportedError(f"the kernel {how[:20]!r} is not supported")

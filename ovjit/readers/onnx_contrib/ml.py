@@ -34,13 +34,13 @@ def binarizer(n: OnnxNode) -> Any:
 
 @ml("Scaler")
 def scaler(n: OnnxNode) -> Any:
-    """(x - offset) * scale"""
-    x = n.convert(n[0], "f32")
+    """(x - offset) * scale, of doubles in f64"""
+    x = n[0] if n.dtype(n[0]) == "f64" else n.convert(n[0], "f32")
     offset, scale = (
-        n.const(np.array(n.attr(name, default), np.float32))
+        n.like(x, np.array(n.attr(name, default), np.float32))
         for name, default in (("offset", [0.0]), ("scale", [1.0]))
     )
-    return n("Multiply", n("Subtract", x, offset), scale)
+    return n.convert(n("Multiply", n("Subtract", x, offset), scale), "f32")
 
 
 @ml("Normalizer")
