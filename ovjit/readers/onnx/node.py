@@ -200,7 +200,10 @@ def read_attribute(attribute: Any) -> Any:
     if isinstance(value, bytes):
         return _text(value)
     if KINDS[kind] == "STRINGS":
-        return [_text(s) for s in value]
+        try:
+            return [s.decode() for s in value]
+        except UnicodeDecodeError:
+            return [_text(s) for s in value]  # names the string in its error
     return list(value) if KINDS[kind].endswith("S") else value
 
 

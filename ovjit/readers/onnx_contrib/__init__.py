@@ -11,6 +11,7 @@ from ovjit.readers.onnx_contrib import decoders as decoders
 from ovjit.readers.onnx_contrib import fusions as fusions
 from ovjit.readers.onnx_contrib import layers as layers
 from ovjit.readers.onnx_contrib import linear as linear
+from ovjit.readers.onnx_contrib import machines as machines
 from ovjit.readers.onnx_contrib import ml as ml
 from ovjit.readers.onnx_contrib import nchwc as nchwc
 from ovjit.readers.onnx_contrib import quantization as quantization
