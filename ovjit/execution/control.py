@@ -48,6 +48,7 @@ class Bodies:
         self._made: dict[Any, Any] = {}
         self._seen: dict[Any, Any] = {}  # exact shapes -> executable
         self._ends: dict[int, tuple[Any, Any]] = {}
+        self._hosted: dict[Any, Any] = {}  # node -> its native evaluation, None without one
 
     def executable(self, body: Graph, arrays: Sequence[np.ndarray]) -> Executable:
         """The executable of a body for these inputs. Declared shapes that do not fit become dynamic."""
@@ -105,8 +106,24 @@ class Bodies:
         """
         if node.op.runs_body and not debug.is_on("OVJIT_INTERP"):
             return (_If if "then_body" in node.attrs else _Loop)(job, node).run(arrays)
+        if node.op.host is not None and not debug.is_on("OVJIT_INTERP"):
+            run = self._hosted_of(node)
+            if run is not None:
+                made = run(*arrays)
+                return made if isinstance(made, tuple) else (made,)
         with stopping(job.stop_if_cancelled):
             return evaluate_node(node, arrays)
+
+    def _hosted_of(self, node: Any) -> Callable[..., Any] | None:
+        """What the operation's `host` makes of a node, once for each node: it has vocabularies and tables."""
+        if node not in self._hosted:
+            with self._lock.lock:
+                if node not in self._hosted:
+                    make = node.op.hosting()
+                    known = [value.constant for value in node.inputs]
+                    self._hosted[node] = None if make is None else make(known, node.attrs)
+        found: Callable[..., Any] | None = self._hosted[node]
+        return found
 
 
 class LoopProgress:
