@@ -74,7 +74,7 @@ def validate(text: bytes, replace: bool) -> bytes:
     return bytes(out)
 
 
-@op("UTF8Validate", plugin="extension", host=True)
+@op("UTF8Validate", plugin="extension", host=".cpu_bytes:prepare_validation")
 class UTF8Validate:
     """Drops bytes that are not UTF-8, or replaces them by U+FFFD."""
 
@@ -114,7 +114,7 @@ def byte_of(token: bytes) -> bytes:
     return b"\xff" if len(token) == 6 and token[:1] == b"<" and token[5:] == b">" else token
 
 
-@op("ByteFallback", plugin="extension", host=True)
+@op("ByteFallback", plugin="extension", host=".cpu_bytes:prepare_byte_tokens")
 class ByteFallback:
     """Replaces tokens such as <0x41> by their byte."""
 
@@ -143,7 +143,7 @@ def bytes_of_chars() -> Mapping[bytes, int]:
     return {char: byte for byte, char in enumerate(chars_of_bytes())}
 
 
-@op("BytesToChars", plugin="extension", host=True)
+@op("BytesToChars", plugin="extension", host=".cpu_bytes:prepare_bytes_to_chars")
 class BytesToChars:
     """Writes each byte as a printed character, as the vocabulary of GPT-2 does."""
 
@@ -175,7 +175,7 @@ class BytesToChars:
         yield [*rows, np.array([False, True, True])], {}
 
 
-@op("CharsToBytes", plugin="extension", host=True)
+@op("CharsToBytes", plugin="extension", host=".cpu_bytes:prepare_chars_to_bytes")
 class CharsToBytes:
     """The bytes that BytesToChars has written, the strings of each row joined."""
 

@@ -67,6 +67,18 @@ class CompiledTable:
             return 0, b""
         return count, self.texts[found : self.texts.index(b"\0", found)]
 
+    def keeps_ascii(self, byte: int) -> bool:
+        """Whether a byte stands for itself if another one of ASCII follows."""
+        place = _child(self._units[0], 0) ^ byte
+        if place >= len(self._units) or self._units[place] & _LABEL != byte:
+            return True
+        unit = self._units[place]
+        if unit & _LEAF:
+            return False
+        below = _child(unit, place)
+        places = (below ^ other for other in range(128))
+        return not any(p < len(self._units) and self._units[p] & _LABEL == p ^ below for p in places)
+
 
 def _child(unit: int, place: int) -> int:
     return place ^ (unit >> 10) << ((unit & 1 << 9) >> 6)
@@ -140,41 +152,50 @@ _LATER = (
 )  # fmt: skip
 
 
-def entries_of_form(form: str, case_fold: bool) -> dict[bytes, bytes]:
-    """Character or sequence of characters -> what stands for it, in UTF-8.
+def form_of(name: str) -> str:
+    return name.lower()
 
-    A composed form has, for each character that decomposes, all sequences of single characters with that
-    decomposition. It does not put marks into their canonical order.
+
+def entries_of_form(form: str, case_fold: bool) -> dict[bytes, bytes]:
+    """Character or sequence of characters -> what stands for it, in UTF-8."""
+    singles, alike, sequences = sequences_of_form(form, case_fold)
+    variants: dict[str, list[str]] = {}
+    for char, by in alike.items():
+        variants.setdefault(by, []).append(char)
+    made = {}
+    for sequence, by in sequences.items():
+        for chosen in itertools.product(*([part, *variants.get(part, ())] for part in sequence)):
+            made["".join(chosen)] = by
+    return {key.encode(): by.encode() for key, by in (made | singles).items()}
+
+
+@functools.lru_cache(16)
+def sequences_of_form(form: str, case_fold: bool) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """(character -> what stands for it, character -> the one that it decomposes to, sequence of characters
+    after that -> what stands for it).
+
+    A composed form has the decomposition of each character. It does not put marks into their canonical order.
     """
-    entries = _entries(form)
+    singles: dict[str, str] = {}
+    alike: dict[str, str] = {}
+    sequences: dict[str, str] = {}
+    if form != "identity":
+        singles = _changed(form.upper())
+    if form.endswith("c"):
+        apart = _changed(form.upper()[:-1] + "D")
+        alike = {char: parts for char, parts in apart.items() if len(parts) == 1}
+        for char, parts in apart.items():
+            whole = singles.get(char, char)
+            if len(parts) > 1 and whole != parts:
+                sequences[parts] = whole
+        sequences = _without_redundant(singles, sequences)
     if case_fold:
         fold = _folds()
-        entries = {key: by.translate(fold) for key, by in entries.items()}
+        sequences = {key: by.translate(fold) for key, by in sequences.items()}
+        singles = {key: by.translate(fold) for key, by in singles.items()}
         for point, by in fold.items():
-            entries.setdefault(chr(point), by)
-    return {key.encode(): by.encode() for key, by in _without_redundant(entries).items()}
-
-
-def _entries(form: str) -> dict[str, str]:
-    if form == "identity":
-        return {}
-    made = _changed(form.upper())
-    if form.endswith("d"):
-        return dict(made)
-    apart = _changed(form.upper()[:-1] + "D")
-    alike: dict[str, list[str]] = {}  # character -> those that decompose to it alone
-    for char, parts in apart.items():
-        if len(parts) == 1:
-            alike.setdefault(parts, []).append(char)
-    entries = dict(made)
-    for char, parts in apart.items():
-        whole = made.get(char, char)
-        if len(parts) == 1 or whole == parts:
-            continue
-        for chosen in itertools.product(*([part, *alike.get(part, ())] for part in parts)):
-            if "".join(chosen) != whole:
-                entries["".join(chosen)] = whole
-    return entries
+            singles.setdefault(chr(point), by)
+    return singles, alike, sequences
 
 
 def _changed(form: str) -> dict[str, str]:
@@ -206,25 +227,25 @@ def _folds() -> dict[int, str]:
     return found
 
 
-def _without_redundant(entries: Mapping[str, str]) -> dict[str, str]:
-    """The entries without sequences that shorter keys replace in the same way."""
-    kept = {key: by for key, by in entries.items() if len(key) == 1}
-    longer = sorted((key for key in entries if len(key) > 1), key=len)
-    for size, keys in itertools.groupby(longer, key=len):
-        kept.update({key: entries[key] for key in keys if _replaced(kept, key, size - 1) != entries[key]})
+def _without_redundant(singles: Mapping[str, str], sequences: Mapping[str, str]) -> dict[str, str]:
+    """The sequences that shorter keys do not replace in the same way."""
+    kept: dict[str, str] = {}
+    for key in sorted(sequences, key=len):
+        if _replaced(singles, kept, key) != sequences[key]:
+            kept[key] = sequences[key]
     return kept
 
 
-def _replaced(entries: Mapping[str, str], text: str, longest: int) -> str:
+def _replaced(singles: Mapping[str, str], sequences: Mapping[str, str], text: str) -> str:
+    """The text by keys that are shorter than it."""
     out, at = [], 0
     while at < len(text):
-        for size in range(min(longest, len(text) - at), 0, -1):
-            found = entries.get(text[at : at + size])
+        for size in range(min(len(text) - 1, len(text) - at), 1, -1):
+            found = sequences.get(text[at : at + size])
             if found is not None:
-                out.append(found)
                 break
         else:
-            size = 1
-            out.append(text[at])
+            size, found = 1, singles.get(text[at], text[at])
+        out.append(found)
         at += size
     return "".join(out)

@@ -33,7 +33,7 @@ def _types(inputs, skips):
     return (*types, TensorType("boolean", inputs[3].shape))
 
 
-@op("RegexNormalization", plugin="extension", host=True)
+@op("RegexNormalization", plugin="extension", host=".cpu_split:prepare_replacement")
 class RegexNormalization:
     r"""Replaces the matches of a pattern, all of them or the first. In the replacement \1 is a group."""
 
@@ -73,7 +73,7 @@ def _compiled(table: bytes) -> CompiledTable | None:
     return CompiledTable(table) if table else None
 
 
-@op("CharsMapNormalization", plugin="extension", host=True)
+@op("CharsMapNormalization", plugin="extension", host=".cpu_characters:prepare_map")
 class CharsMapNormalization:
     """SentencePiece's normalizer, on a table of characters or on that of a normalization form."""
 
@@ -119,7 +119,7 @@ def _has_skips(count: int, form: str) -> bool:
     return count == 5 or bool(form) and count == 4
 
 
-@op("NormalizeUnicode", plugin="extension", host=True)
+@op("NormalizeUnicode", plugin="extension", host=".cpu_characters:prepare_form")
 class NormalizeUnicode:
     """A normalization form of Unicode, by SentencePiece's tables."""
 
@@ -142,7 +142,7 @@ class NormalizeUnicode:
         yield [*strings, np.array([True, False, True, False])], {}
 
 
-@op("CaseFold", plugin="extension", host=True)
+@op("CaseFold", plugin="extension", host=".cpu_characters:prepare_case")
 class CaseFold:
     """Folds case: of ASCII letters, or of all with the encoding utf-8."""
 

@@ -21,7 +21,7 @@ _WORD = r"\p{L}\p{N}\p{Mn}\p{Pc}"
 _HORIZONTAL = r"\t \xa0\u1680\u180e\u2000-\u200a\u202f\u205f\u3000"
 _VERTICAL = r"\n\x0b\f\r\x85\u2028\u2029"
 #: Escape -> the members of its class. A capital letter is the complement.
-_CLASSES = {"s": _SPACE, "w": _WORD, "d": r"\p{Nd}", "h": _HORIZONTAL, "v": _VERTICAL}
+CLASSES = {"s": _SPACE, "w": _WORD, "d": r"\p{Nd}", "h": _HORIZONTAL, "v": _VERTICAL}
 _ESCAPES = {
     "b": f"(?:(?<=[{_WORD}])(?![{_WORD}])|(?<![{_WORD}])(?=[{_WORD}]))",
     "B": f"(?:(?<=[{_WORD}])(?=[{_WORD}])|(?<![{_WORD}])(?![{_WORD}]))",
@@ -105,8 +105,8 @@ class _Reader:
         if self.at >= len(self.text):
             raise UnsupportedError(f"the pattern {self.text!r} ends in a backslash")
         letter = self.take()
-        if letter.lower() in _CLASSES and not (letter == "N" or inside and letter == "b"):
-            members = _CLASSES[letter.lower()]
+        if letter.lower() in CLASSES and not (letter == "N" or inside and letter == "b"):
+            members = CLASSES[letter.lower()]
             if letter.islower():
                 return members if inside else f"[{members}]"
             return self.complement(letter) if inside else f"[^{members}]"
@@ -129,7 +129,7 @@ class _Reader:
 
     def complement(self, letter: str) -> str:
         self.nested = True
-        return f"[^{_CLASSES[letter.lower()]}]"
+        return f"[^{CLASSES[letter.lower()]}]"
 
     def number(self) -> str:
         if self.peek() == "{":
@@ -270,8 +270,8 @@ def substitute(pattern: bytes, replacement: bytes, everywhere: bool) -> Callable
     r"""The function that replaces the matches of `pattern` (all, or the first). In the replacement, \1 to \9
     and $1 are groups. A text in which a named group is not set stays as it is."""
     found = compiled(earlier(pattern.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))
-    template = re.sub(rb"\\([1-9])", rb"$\1", replacement)
-    parts = _parts_of(template)
+    template = template_of(replacement)
+    parts = parts_of(template)
     groups = 1 + (found.groups if found is not None else 0)
 
     def replace(text: bytes) -> bytes:
@@ -303,7 +303,12 @@ def substitute(pattern: bytes, replacement: bytes, everywhere: bool) -> Callable
     return replace
 
 
-def _parts_of(template: bytes) -> list[Any] | None:
+def template_of(replacement: bytes) -> bytes:
+    r"""The replacement with $1 to $9 for \1 to \9."""
+    return re.sub(rb"\\([1-9])", rb"$\1", replacement)
+
+
+def parts_of(template: bytes) -> list[Any] | None:
     """Texts, and groups as tuples; None for a template that PCRE2 refuses."""
     parts: list[Any] = []
     at = 0

@@ -26,7 +26,26 @@ def _sample(begins=_ROWS[0], ends=_ROWS[1], data=_ROWS[2]):
     return [np.array(x, np.int32) for x in (begins, ends, data)]
 
 
-@op("RaggedToDense", plugin="extension", host=True)
+def dense(begins, ends, data, length, fill, pad_right, whole):
+    """(a dense tensor of the rows, the mask of what is not filled). `whole`: rows are not cut at their ends."""
+    size = int(length.reshape(-1)[0])
+    if size < 0:
+        raise InferenceError(f"RaggedToDense: the length {size} is negative")
+    rows = list(rows_of(begins, ends, len(data)))
+    out = np.full((len(rows), size, *data.shape[1:]), fill.reshape(-1)[0], data.dtype)
+    mask = np.zeros(out.shape, bool)
+    for i, row in enumerate(rows):
+        count = size if whole else min(len(row), size)
+        if row.start + count > len(data):
+            raise InferenceError(f"a row of {count} elements is outside of the {len(data)} elements")
+        place = slice(0, count) if pad_right else slice(size - count, size)
+        out[i, place] = data[row.start : row.start + count]
+        mask[i, place] = True
+    shape = (*begins.shape, *out.shape[1:])
+    return out.reshape(shape), mask.reshape(shape)
+
+
+@op("RaggedToDense", plugin="extension", host=".cpu_bytes:prepare_dense")
 class RaggedToDense:
     """A dense tensor of the rows, cut or filled to one length, and the mask of what was not filled."""
 
@@ -45,24 +64,8 @@ class RaggedToDense:
         return TensorType(data.dtype, shape), TensorType("boolean", shape)
 
     def ref(*inputs, pad_right=True, m_pad_max_length=False):
-        begins, ends, data, length, fill = inputs[:5]
-        if len(inputs) == 6:
-            pad_right = bool(inputs[5].reshape(-1)[0])
-        size = int(length.reshape(-1)[0])
-        if size < 0:
-            raise InferenceError(f"the length {size} is negative")
-        rows = list(rows_of(begins, ends, len(data)))
-        out = np.full((len(rows), size, *data.shape[1:]), fill.reshape(-1)[0], data.dtype)
-        mask = np.zeros(out.shape, bool)
-        for i, row in enumerate(rows):
-            count = size if m_pad_max_length else min(len(row), size)
-            if row.start + count > len(data):
-                raise InferenceError(f"a row of {count} elements is outside of the {len(data)} elements")
-            place = slice(0, count) if pad_right else slice(size - count, size)
-            out[i, place] = data[row.start : row.start + count]
-            mask[i, place] = True
-        shape = (*begins.shape, *out.shape[1:])
-        return out.reshape(shape), mask.reshape(shape)
+        right = bool(inputs[5].reshape(-1)[0]) if len(inputs) == 6 else pad_right
+        return dense(*inputs[:5], right, m_pad_max_length)
 
     def samples(rng, dtype="i32"):
         for length in (0, 2, 4, 6):
@@ -208,7 +211,36 @@ class Truncate:
                     yield [*first, *second, np.int32(most), *texts], {"m_num_inputs": 2}
 
 
-@op("CombineSegments", plugin="extension", host=True)
+def combined_shape(inputs, size):
+    """The shape of the joined rows' begins: that of a tensor with `size` rows that is no scalar."""
+    return next((x.shape for x in inputs[0:-1:3] if x.size == size and x.ndim), ())
+
+
+def combine(*inputs):
+    ids, count = inputs[-1].reshape(-1), (len(inputs) - 1) // 3
+    if len(ids) != count:
+        raise InferenceError(f"CombineSegments: {count} segments, but {len(ids)} ids")
+    parts = [inputs[3 * i : 3 * i + 3] for i in range(count)]
+    ranges = [list(rows_of(begins, ends, len(data))) for begins, ends, data in parts]
+    size = max(map(len, ranges))
+    if any(len(r) not in (1, size) for r in ranges):
+        raise InferenceError("CombineSegments: the segments differ in their number of rows")
+    rows, made, numbers, at = [], [], [], 0
+    for row in range(size):
+        first = at
+        for i, ((_, _, data), known) in enumerate(zip(parts, ranges, strict=True)):
+            span = known[row if len(known) > 1 else 0]
+            made.append(data[span.start : span.stop])
+            numbers.append(np.full(len(span), ids[i], ids.dtype))
+            at += len(span)
+        rows.append((first, at))
+    begins, ends = ragged_ends(rows, combined_shape(inputs, size))
+    joined = np.concatenate(made) if made else np.empty(0, inputs[2].dtype)
+    marks = np.concatenate(numbers) if numbers else np.empty(0, ids.dtype)
+    return begins, ends, joined, begins.copy(), ends.copy(), marks
+
+
+@op("CombineSegments", plugin="extension", host=".cpu_bytes:prepare_segments")
 class CombineSegments:
     """Joins the rows of several ragged tensors, and gives the number of the segment of each element. A tensor
     of one row is repeated."""
@@ -235,27 +267,7 @@ class CombineSegments:
         return (*ragged_type(found, dtype), *ragged_type(found, ids))
 
     def ref(*inputs):
-        ids, count = inputs[-1].reshape(-1), (len(inputs) - 1) // 3
-        if len(ids) != count:
-            raise InferenceError(f"CombineSegments: {count} segments, but {len(ids)} ids")
-        parts = [inputs[3 * i : 3 * i + 3] for i in range(count)]
-        ranges = [list(rows_of(begins, ends, len(data))) for begins, ends, data in parts]
-        size = max(map(len, ranges))
-        if any(len(r) not in (1, size) for r in ranges):
-            raise InferenceError("CombineSegments: the segments differ in their number of rows")
-        shape = next((p[0].shape for p in parts if p[0].size == size and p[0].ndim), ())
-        rows, made, numbers, at = [], [], [], 0
-        for row in range(size):
-            first = at
-            for i, ((_, _, data), known) in enumerate(zip(parts, ranges, strict=True)):
-                span = known[row if len(known) > 1 else 0]
-                made.append(data[span.start : span.stop])
-                numbers.append(np.full(len(span), ids[i], ids.dtype))
-                at += len(span)
-            rows.append((first, at))
-        both = ragged_ends(rows, shape)
-        joined = [np.concatenate(x) if x else np.empty(0, ids.dtype) for x in (made, numbers)]
-        return (*both, joined[0], both[0].copy(), both[1].copy(), joined[1])
+        return combine(*inputs)
 
     def samples(rng, dtype="i32"):
         bos = _sample(0, 1, [1])

@@ -78,7 +78,7 @@ def _outputs(shape: Any, rows: Sequence[Any], pieces: Sequence[Any], chars: np.n
     return [*ragged_ends(rows, shape), *ragged_ends(pieces, (len(pieces),)), chars]
 
 
-@op("RegexSplit", plugin="extension", host=True)
+@op("RegexSplit", plugin="extension", host=".cpu_split:prepare_split")
 class RegexSplit:
     """Cuts strings at the matches of a pattern. `behaviour`: what becomes of the matches."""
 
@@ -135,7 +135,7 @@ class RegexSplit:
         yield [*sample_rows(["é ü", "ß"]), sample_text(r"\s")], {"behaviour": "remove"}
 
 
-@op("SpecialTokensSplit", plugin="extension", host=True)
+@op("SpecialTokensSplit", plugin="extension", host=".cpu_split:prepare_special")
 class SpecialTokensSplit:
     """Cuts strings at special tokens, whose pieces are marked. Of a match with a group, the group is the
     token."""

@@ -29,7 +29,6 @@ from ovjit_ops.text.packed import (
     sample_rows,
     sample_strings,
     unpack,
-    with_known,
 )
 
 
@@ -198,7 +197,6 @@ def bpe_vocabulary(inputs: Sequence[np.ndarray]) -> tuple[dict[bytes, int], list
     return vocabulary, pairs
 
 
-@with_known(5)
 def prepare_byte_pairs(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     encoder = BytePairs(inputs[5:], attrs)
     return lambda *arrays: ids_of_rows(encoder.ids, arrays[:5])
@@ -208,7 +206,7 @@ _BPE = ("a", "b", "c", "ab", "abc", " ", "<unk>", "<0x64>", "bc", "cc", "x</w>",
 _MERGES = (("a", "b"), ("ab", "c"), ("b", "c"), ("c", "c"))
 
 
-@op("BPETokenizer", plugin="extension", host=prepare_byte_pairs)
+@op("BPETokenizer", plugin="extension", host=".cpu_words:prepare_byte_pairs")
 class BPETokenizer:
     """Byte pair encoding of ragged strings."""
 
@@ -268,7 +266,6 @@ class WordPieces:
         return out
 
 
-@with_known(5, 8)
 def prepare_word_pieces(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     encoder = WordPieces(inputs[5:8], attrs)
 
@@ -279,7 +276,7 @@ def prepare_word_pieces(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     return evaluate
 
 
-@op("WordpieceTokenizer", plugin="extension", host=prepare_word_pieces)
+@op("WordpieceTokenizer", plugin="extension", host=".cpu_words:prepare_word_pieces")
 class WordpieceTokenizer:
     """The longest words of a vocabulary in each string; words inside of a string have a mark in front."""
 
@@ -350,13 +347,12 @@ def char_length(byte: int) -> int:
     return 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
 
 
-@with_known(5)
 def prepare_unigram(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     encoder = Unigram(inputs[5:9], attrs)
     return lambda *arrays: ids_of_rows(encoder.ids, arrays[:5])
 
 
-@op("UnigramTokenizer", plugin="extension", host=prepare_unigram)
+@op("UnigramTokenizer", plugin="extension", host=".cpu_words:prepare_unigram")
 class UnigramTokenizer:
     """The words of a vocabulary with the greatest sum of scores."""
 
@@ -383,7 +379,6 @@ class UnigramTokenizer:
 # -- tries and look-ups
 
 
-@with_known(5)
 def prepare_trie(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     words, numbers = unpack(*inputs[5:8]), inputs[8].reshape(-1).tolist()
     if len(words) != len(numbers):
@@ -404,7 +399,7 @@ def prepare_trie(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     return lambda *arrays: ids_of_rows(ids, arrays[:5])
 
 
-@op("TrieTokenizer", plugin="extension", host=prepare_trie)
+@op("TrieTokenizer", plugin="extension", host=".cpu_words:prepare_trie")
 class TrieTokenizer:
     """The longest words of a vocabulary, one after another."""
 
@@ -423,7 +418,6 @@ class TrieTokenizer:
         yield [*rows, *sample_strings(*words), np.arange(10, 17, dtype=np.int32)], {}
 
 
-@with_known(3, 7)
 def prepare_encoder(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     known: dict[bytes, int] = {}
     for word, number in zip(unpack(*inputs[3:6]), inputs[6].reshape(-1).tolist(), strict=True):
@@ -437,7 +431,7 @@ def prepare_encoder(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     return evaluate
 
 
-@op("VocabEncoder", plugin="extension", host=prepare_encoder)
+@op("VocabEncoder", plugin="extension", host=".cpu_words:prepare_encoder")
 class VocabEncoder:
     """The number of each string in a vocabulary, or a default."""
 
@@ -458,7 +452,7 @@ class VocabEncoder:
             yield [*strings, *words, numbers, kind(-1)], {}
 
 
-@op("VocabDecoder", plugin="extension", host=True)
+@op("VocabDecoder", plugin="extension", host=".cpu_bytes:prepare_decoder")
 class VocabDecoder:
     """The word of each number, as ragged strings with a row for each row of numbers. Numbers that are unknown
     or skipped give an empty string."""

@@ -1,0 +1,151 @@
+"""Native forms of the operations with regular expressions (`splits`, RegexNormalization).
+
+Patterns without a table (`automata`) are left to the references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import InferenceError
+from ovjit_ops.text import patterns
+from ovjit_ops.text.automata import Automaton, automaton
+from ovjit_ops.text.cpu_native import address, as_bytes, as_i32, native, refuse, strings_of
+from ovjit_ops.text.packed import check_skips, text_of, with_known
+from ovjit_ops.text.splits import BEHAVIOURS, split_pattern
+
+_STEPS = "cpu_split_steps"
+_split_strings = native(_STEPS, "split_strings")
+_mark_matches = native(_STEPS, "mark_matches")
+_replace_matches = native(_STEPS, "replace_matches")
+
+
+def _table_args(made: Automaton) -> list[int]:
+    states, columns = made.table.shape
+    return [address(made.classes), address(made.table), columns, *made.starts]
+
+
+class _Pieces:
+    """The arrays of a cut of ragged strings."""
+
+    def __init__(self, arrays: Sequence[np.ndarray], skips: np.ndarray | None):
+        begins, ends, *strings = arrays[:5]
+        self.rows = [as_i32(begins), as_i32(ends)]
+        if self.rows[0].size != self.rows[1].size:
+            raise InferenceError("the begins and ends of rows differ in number")
+        self.kept, self.strings_at = strings_of(*strings)
+        count = self.kept[0].size
+        if skips is not None:
+            check_skips(skips, count)
+            self.kept.append(as_bytes(skips.view(np.uint8)))
+        self.skips_at = address(self.kept[-1]) if skips is not None else 0
+        in_rows = (self.rows[1].astype(np.int64) - self.rows[0]).clip(0)
+        room = int((self.kept[1].astype(np.int64) - self.kept[0]).clip(0).sum()) + 2 * count
+        if int(in_rows.sum()) > count:  # strings that are in several rows
+            room *= int(in_rows.sum())
+        self.new_rows = [np.empty(begins.shape, np.int32), np.empty(begins.shape, np.int32)]
+        self.pieces = [np.empty(room + 1, np.int32), np.empty(room + 1, np.int32)]
+        self.marks = np.empty(room + 1, bool)
+        self.rows_at = [address(self.rows[0]), address(self.rows[1]), self.rows[0].size, self.skips_at]
+        self.new_at = [address(x) for x in (*self.new_rows, *self.pieces, self.marks)]
+
+    def results(self, made: int, chars: np.ndarray, marked: bool) -> tuple[np.ndarray, ...]:
+        out = *self.new_rows, self.pieces[0][:made], self.pieces[1][:made], chars
+        return (*out, self.marks[:made]) if marked else out
+
+
+def prepare_split(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    skips = len(inputs) == 7
+    pattern = inputs[6 if skips else 5]
+    if len(inputs) == 9 or pattern is None:
+        return None
+    made = automaton(split_pattern(text_of(pattern), attrs["behaviour"]))
+    if made is None:
+        return None
+    table, behaviour = _table_args(made), BEHAVIOURS.index(attrs["behaviour"])
+    options = [behaviour, int(attrs["invert"]), attrs["max_splits"]]
+
+    def evaluate(*arrays: np.ndarray) -> Any:
+        chars = arrays[4]
+        if not chars.size:
+            zero = np.zeros(1, np.int32)
+            return (zero, zero.copy(), *arrays[2 : 6 if skips else 5])
+        pieces = _Pieces(arrays, arrays[5] if skips else None)
+        count = _split_strings(*pieces.strings_at, *table, *pieces.rows_at, *options, *pieces.new_at)
+        refuse(count, "RegexSplit")
+        return pieces.results(count, chars, skips)
+
+    # the table's memory belongs to `made`
+    evaluate.automaton = made  # type: ignore[attr-defined]
+    return evaluate
+
+
+def prepare_special(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    if inputs[-1] is None:
+        return None
+    pattern = text_of(inputs[-1])
+    made = automaton(pattern)
+    if made is None:
+        return None
+    table, whole = _table_args(made), set(range(made.groups + 1)) == made.whole_groups
+    skips = len(inputs) == 7
+
+    def evaluate(*arrays: np.ndarray) -> Any:
+        pieces = _Pieces(arrays, arrays[5] if skips else None)
+        count = _mark_matches(*pieces.strings_at, *table, *pieces.rows_at, *pieces.new_at)
+        refuse(count, "SpecialTokensSplit")
+        found = pieces.results(count, arrays[4], True)
+        if whole or not found[5].any():
+            return found
+        return by_reference(*arrays)  # the token is a part of the match
+
+    from ovjit_ops.text.splits import SpecialTokensSplit
+
+    by_reference: Any = SpecialTokensSplit.ref  # type: ignore[attr-defined]
+    evaluate.automaton = made  # type: ignore[attr-defined]
+    return evaluate
+
+
+def prepare_replacement(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    if inputs[-1] is None or inputs[-2] is None:
+        return None
+    try:
+        pattern = patterns.earlier(text_of(inputs[-2]).decode()).encode()
+    except UnicodeDecodeError:
+        return None
+    made = automaton(pattern)
+    template = patterns.template_of(text_of(inputs[-1]))
+    parts = patterns.parts_of(template)
+    if made is None or made.empty or parts is None:
+        return None
+    groups = [part for part in parts if not isinstance(part, str)]
+    if len(groups) > 1 or any(part[0] not in made.whole_groups for part in groups):
+        return None
+    at = parts.index(groups[0]) if groups else len(parts)
+    front, back = (as_bytes(np.frombuffer("".join(p).encode(), np.uint8)) for p in (parts[:at], parts[at + 1 :]))
+    options = [
+        int(attrs["global_replace"]), address(front), front.size, len(groups), address(back), back.size,
+        (made.groups + 1) * len(template),
+    ]  # fmt: skip
+    table = _table_args(made)
+
+    def evaluate(*arrays: np.ndarray) -> Any:
+        begins, ends, chars = arrays[:3]
+        kept, strings_at = strings_of(begins, ends, chars)
+        marks = 0
+        if len(arrays) == 6:
+            check_skips(arrays[3], kept[0].size)
+            kept.append(as_bytes(arrays[3].view(np.uint8)))
+            marks = address(kept[-1])
+        args = [*strings_at, *table, marks, *options]
+        total = _replace_matches(*args, 0, 0, 0)
+        refuse(total if total < 1 << 31 else -2, "RegexNormalization")
+        out = [np.empty(begins.shape, np.int32), np.empty(begins.shape, np.int32), np.empty(total + 1, np.uint8)]
+        _replace_matches(*args, *map(address, out))
+        return (out[0], out[1], out[2][:total], *arrays[3:4]) if marks else (out[0], out[1], out[2][:total])
+
+    evaluate.owned = made, front, back  # type: ignore[attr-defined]
+    return evaluate
