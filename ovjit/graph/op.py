@@ -377,7 +377,7 @@ class Op(Declared):
         try:
             out = self.infer(*(promotion.types_in(inputs) if promotion else inputs), **attrs)
         except REFUSED as error:
-            raise self._refusal(error, inputs, attrs) from error
+            raise self.refusal(error, inputs, attrs) from error
         types = (out,) if isinstance(out, TensorType) else tuple(out)
         if promotion:
             types = tuple(map(promotion.type_out, types))
@@ -424,7 +424,7 @@ class Op(Declared):
             with np.errstate(all="ignore"):
                 out = self.ref(*given, **attrs)
         except REFUSED as error:
-            raise self._refusal(error, inputs, attrs) from error
+            raise self.refusal(error, inputs, attrs) from error
         arrays = tuple(np.asarray(o) for o in out) if isinstance(out, tuple) else (np.asarray(out),)
         if promotion:
             arrays = tuple(map(promotion.value_out, arrays))
@@ -452,7 +452,7 @@ class Op(Declared):
             return ()
         return self.infer_types(kinds, attrs)
 
-    def _refusal(self, error: Exception, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> ModelError:
+    def refusal(self, error: Exception, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> ModelError:
         """The ModelError for an exception of Python or NumPy on inputs that no check has rejected."""
         kinds = ", ".join(
             repr(x) if isinstance(x, TensorType) else f"{x.dtype}{list(x.shape)}" for x in inputs

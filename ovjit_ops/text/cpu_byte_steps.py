@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i32, i64, ld, st, u8
-from ovjit_ops.text.cpu_native import OUTSIDE
+from ovjit_ops.text.cpu_native import OTHER, OUTSIDE
 
 
 @inline
@@ -218,7 +218,7 @@ def write_bytes_as_chars(a, unused, unused2, unused3):
 def write_chars_as_bytes(a, unused, unused2, unused3):
     """begins and ends of rows, their number; begins, ends, bytes, number, size of strings; new begins, ends,
     bytes; the bytes of characters (i32, index: (first byte & 3) << 6 | second byte & 63), -1 for none. Returns
-    the number of new bytes, or -3 for a character that stands for no byte."""
+    the number of new bytes, or OTHER for a character that stands for no byte."""
     chars = ld(a, 5)
     out = ld(a, 10)
     made = 0
@@ -238,14 +238,14 @@ def write_chars_as_bytes(a, unused, unused2, unused3):
                 at += 1
                 if byte >= 128:
                     if at >= end or byte < 0xC2 or byte > 0xC5:
-                        return -3
+                        return OTHER
                     second = ld[u8](chars + at) + 0
                     if second >> 6 != 2:
-                        return -3
+                        return OTHER
                     byte = ld[i32](ld(a, 11) + (((byte - 0xC2) << 6) | (second & 63)) * 4) + 0
                     at += 1
                     if byte < 0:
-                        return -3
+                        return OTHER
                 st[u8](out + made, byte)
                 made += 1
         st[i32](ld(a, 9) + row * 4, made)

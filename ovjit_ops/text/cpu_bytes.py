@@ -9,8 +9,8 @@ import numpy as np
 
 from ovjit.errors import InferenceError
 from ovjit_ops.text.byte_forms import bytes_of_chars, chars_of_bytes
-from ovjit_ops.text.cpu_native import address, as_bytes, as_i32, native, refuse, strings_of
-from ovjit_ops.text.packed import check_skips
+from ovjit_ops.text.cpu_native import OTHER, address, as_bytes, as_i32, native, refuse, strings_of
+from ovjit_ops.text.packed import check_skips, text_of
 from ovjit_ops.text.ragged import combined_shape, dense
 
 _STEPS = "cpu_byte_steps"
@@ -137,7 +137,7 @@ def prepare_chars_to_bytes(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> A
         made, to = _like(row_begins, room + 1)
         count = _as_bytes(address(rows[0]), address(rows[1]), rows[0].size, *at, *to, address(table))
         refuse(count, "CharsToBytes")
-        if count == -3:
+        if count == OTHER:
             raise InferenceError("CharsToBytes: a character stands for no byte")
         return made[0], made[1], made[2][:count]
 
@@ -194,5 +194,27 @@ def prepare_segments(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
             rows, count, address(kept[-1]), address(first), address(last), address(out), address(numbers), *parts
         )
         return first, last, out[:total], first.copy(), last.copy(), numbers[:total]
+
+    return evaluate
+
+
+def prepare_truncation(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    from ovjit_ops.text.ragged import MODES, SIDES
+
+    if inputs[-2] is None or inputs[-1] is None or len(inputs) != 6:
+        return None
+    side, mode = text_of(inputs[-2]), text_of(inputs[-1])
+    if side not in SIDES or mode not in MODES:
+        return None  # the reference has the error
+    right = side == b"right"
+
+    def evaluate(*arrays: np.ndarray) -> Any:
+        begins, ends, data = arrays[:3]
+        most = arrays[3].item()
+        if most >= data.size:
+            return begins, ends, data
+        if right:
+            return begins, np.minimum(ends, begins + np.int32(most)), data
+        return np.maximum(begins, ends - np.int32(most)), ends, data
 
     return evaluate

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ovjit_ops.text.character_maps import CompiledTable, form_of, sequences_of_form
-from ovjit_ops.text.cpu_character_steps import DOUBLE_ARRAY, FORM, FULL, NO_TABLE
-from ovjit_ops.text.cpu_native import address, as_bytes, as_i32, native, refuse, strings_of
+from ovjit_ops.text.cpu_character_steps import DOUBLE_ARRAY, FORM, NO_TABLE
+from ovjit_ops.text.cpu_native import FULL, address, as_bytes, as_i32, native, refuse, strings_of
 from ovjit_ops.text.packed import check_skips, pack, text_of
 
 _STEPS = "cpu_character_steps"

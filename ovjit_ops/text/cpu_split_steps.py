@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i32, i64, ld, st, u8
-from ovjit_ops.text.cpu_native import OUTSIDE
+from ovjit_ops.text.cpu_native import FULL, OUTSIDE
 
 #: Behaviours of RegexSplit, as `splits.BEHAVIOURS` has them.
 REMOVE, ISOLATE, CONTIGUOUS, WITH_PREVIOUS, WITH_NEXT = range(5)
@@ -130,7 +130,8 @@ def split_strings(a, unused, unused2, unused3):
     """Cut ragged strings. Returns the number of pieces, or an error.
 
     The block goes on with: begins and ends of rows, their number; which strings are kept whole (u8) or 0;
-    behaviour, invert, most splits; new begins and ends of rows; begins, ends and marks (u8, or 0) of pieces.
+    behaviour, invert, most splits; new begins and ends of rows; begins, ends and marks (u8) of pieces, room for
+    pieces.
     """
     begins = ld(a, 0)
     ends = ld(a, 1)
@@ -147,6 +148,7 @@ def split_strings(a, unused, unused2, unused3):
     to_begins = ld(a, 19)
     to_ends = ld(a, 20)
     marks = ld(a, 21)
+    room = ld(a, 22) - 2
     made = 0
     for row in range(ld(a, 12)):
         first = ld[i32](ld(a, 10) + row * 4) + 0
@@ -162,6 +164,8 @@ def split_strings(a, unused, unused2, unused3):
             size = stop - start
             text = ld(a, 2) + start
             mark = 0
+            if made > room:
+                return FULL
             if kept != 0:
                 mark = ld[u8](kept + k) + 0
             if mark != 0:
@@ -176,6 +180,8 @@ def split_strings(a, unused, unused2, unused3):
                 searching = is_valid_text(text, size)
                 going = 1
                 while going == 1:
+                    if made > room:
+                        return FULL
                     # a gap, then a match; the last gap is what follows the last match
                     found = -1
                     if searching == 1:
@@ -228,8 +234,7 @@ def split_strings(a, unused, unused2, unused3):
                                     end = size
                                 st[i32](to_begins + made * 4, start + max(begin, 0))
                                 st[i32](to_ends + made * 4, start + min(end, size))
-                                if marks != 0:
-                                    st[u8](marks + made, 0)
+                                st[u8](marks + made, 0)
                                 made += 1
                     at = match_end
                     if found < 0:
@@ -243,7 +248,7 @@ def mark_matches(a, unused, unused2, unused3):
     """Cut ragged strings at matches, which are marked. Returns the number of pieces, or an error.
 
     The block goes on with: begins and ends of rows, their number; which strings are kept whole (u8) or 0; new
-    begins and ends of rows; begins, ends and marks of pieces.
+    begins and ends of rows; begins, ends and marks of pieces, room for pieces.
     """
     classes = ld(a, 5)
     table = ld(a, 6)
@@ -252,6 +257,7 @@ def mark_matches(a, unused, unused2, unused3):
     to_begins = ld(a, 16)
     to_ends = ld(a, 17)
     marks = ld(a, 18)
+    room = ld(a, 19) - 3
     made = 0
     for row in range(ld(a, 12)):
         first = ld[i32](ld(a, 10) + row * 4) + 0
@@ -267,6 +273,8 @@ def mark_matches(a, unused, unused2, unused3):
             size = stop - start
             text = ld(a, 2) + start
             mark = 0
+            if made > room:
+                return FULL
             if kept != 0:
                 mark = ld[u8](kept + k) + 0
             if mark != 0:
@@ -278,6 +286,8 @@ def mark_matches(a, unused, unused2, unused3):
                 at = 0
                 going = is_valid_text(text, size)
                 while going == 1:
+                    if made > room:
+                        return FULL
                     found = next_match(text, size, at, classes, table, columns, ld(a, 8), ld(a, 9))
                     if found < 0:
                         going = 0

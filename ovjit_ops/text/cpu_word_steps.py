@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import f32, i32, i64, ld, st, u8
-from ovjit_ops.text.cpu_native import OUTSIDE
+from ovjit_ops.text.cpu_native import FULL, LONG, OTHER, OUTSIDE
 
 #: A number of a word that is none.
 NONE = -1
@@ -211,7 +211,8 @@ def encode_pairs(a, unused, unused2, unused3):
     The block: begins and ends of rows, their number; begins, ends, bytes of strings, their number, the number
     of bytes; new begins, ends, ids; root, table, mask, values of the trie; table and mask of the merges;
     the number of unknown bytes; the numbers of byte tokens or 0; the suffix and its size; scratch for a
-    string with its suffix, symbols, the queue; the cache or 0.
+    string with its suffix, symbols, the queue; the cache or 0; room for ids; the longest string that the scratch
+    has room for.
 
     The cache: mask, number of entries, most entries, used bytes, most bytes, used ids, most ids; addresses of
     slots (i32), entries, bytes, ids. An entry: hash, begin and size of its bytes, begin and number of its ids.
@@ -240,6 +241,8 @@ def encode_pairs(a, unused, unused2, unused3):
     symbols = ld(a, 22)
     queue = ld(a, 23)
     cache = ld(a, 24)
+    room = ld(a, 25)
+    longest = ld(a, 26)
     made = 0
     for row in range(ld(a, 2)):
         first = ld[i32](row_begins + row * 4) + 0
@@ -253,6 +256,10 @@ def encode_pairs(a, unused, unused2, unused3):
             if begin < 0 or end < begin or end > size:
                 return OUTSIDE
             length = end - begin
+            if made + length + suffix_size > room:
+                return FULL
+            if length > longest:
+                return LONG
             text = chars + begin
             known = 0
             slot = 0
@@ -366,7 +373,7 @@ def encode_pieces(a, unused, unused2, unused3):
     """WordPiece of ragged strings. Returns the number of ids, or an error.
 
     The block: as that of `encode_pairs` up to the ids; root, table, mask, values of the heads; the same of
-    the tails; the number of unknown words; the most bytes of a word.
+    the tails; the number of unknown words; the most bytes of a word; room for ids.
     """
     begins = ld(a, 3)
     ends = ld(a, 4)
@@ -385,6 +392,8 @@ def encode_pieces(a, unused, unused2, unused3):
             end = ld[i32](ends + k * 4) + 0
             if at < 0 or end < at or end > ld(a, 7):
                 return OUTSIDE
+            if made + end - at + 1 > ld(a, 21):
+                return FULL
             start = made
             found = 0
             if end - at <= ld(a, 20):
@@ -406,10 +415,10 @@ def encode_pieces(a, unused, unused2, unused3):
 
 @routine
 def encode_longest(a, unused, unused2, unused3):
-    """The longest words, one after another. Returns the number of ids, or an error; -3 - a byte that begins
+    """The longest words, one after another. Returns the number of ids, or an error; OTHER - a byte that begins
     no word.
 
-    The block: as that of `encode_pairs` up to the ids; root, table, mask, values.
+    The block: as that of `encode_pairs` up to the ids; root, table, mask, values; room for ids.
     """
     chars = ld(a, 5)
     made = 0
@@ -424,10 +433,12 @@ def encode_longest(a, unused, unused2, unused3):
             end = ld[i32](ld(a, 4) + k * 4) + 0
             if at < 0 or end < at or end > ld(a, 7):
                 return OUTSIDE
+            if made + end - at > ld(a, 15):
+                return FULL
             while at < end:
                 found = longest_word(chars, at, end, ld(a, 11), ld(a, 12), ld(a, 13), ld(a, 14))
                 if found == 0:
-                    return -3 - ld[u8](chars + at)
+                    return OTHER - ld[u8](chars + at)
                 st[i32](ld(a, 10) + made * 4, (found >> 32) - 1)
                 made += 1
                 at = found & 0xFFFFFFFF
@@ -441,7 +452,7 @@ def encode_paths(a, unused, unused2, unused3):
 
     The block: as that of `encode_pairs` up to the ids; root, table, mask, values; scores; the number of
     unknown characters and their score (at an address); scratch: best scores, sources and numbers, for each
-    byte of the longest string and one more.
+    byte of the longest string and two more; room for ids; the longest string that the scratch has room for.
     """
     chars = ld(a, 5)
     ids = ld(a, 10)
@@ -469,6 +480,10 @@ def encode_paths(a, unused, unused2, unused3):
                 return OUTSIDE
             text = chars + begin
             size = end - begin
+            if made + size + 1 > ld(a, 21):
+                return FULL
+            if size > ld(a, 22):
+                return LONG
             for j in range(size + 1):
                 st[f32](best + j * 4, 0.0)
                 st[i32](sources + j * 4, -1)

@@ -162,7 +162,7 @@ def kept_lengths(first: int, second: int, most: int, mode: bytes) -> tuple[int, 
     return half + odd * (first >= second), half + odd * (first < second)
 
 
-@op("Truncate", plugin="extension", host=True)
+@op("Truncate", plugin="extension", host=".cpu_bytes:prepare_truncation")
 class Truncate:
     """Cuts the rows of one or two ragged tensors to a length, on a side, as a mode says."""
 
