@@ -463,7 +463,7 @@ class Automaton:
     """`classes`: the class of each code point (u8). `table`: i32 [states, classes + 2], whose last columns are
     a newline that is the last character and the end of the text. An entry is the next state * 2, plus 1 if the
     pattern has ended before this character. State 0 has nothing left. `starts`: the state at the beginning of a
-    text, and elsewhere. `empty`: whether the pattern can match nothing. `whole_groups`: groups that are the
+    text, and elsewhere. `with_heads`: in front of the classes, which bytes may begin a match. `empty`: whether the pattern can match nothing. `whole_groups`: groups that are the
     whole match."""
 
     def __init__(self, pattern: str):
@@ -499,6 +499,20 @@ class Automaton:
                 row.append(numbers[following] * 2 + ended)
             rows[numbers[state]] = row
         self.table = np.array([rows[i] for i in range(len(rows))], np.int32)
+        self.with_heads = np.concatenate([self._heads(), self.classes])
+
+    def _heads(self) -> np.ndarray:
+        """1 for each byte of UTF-8 that may begin a match behind the start, or may be all of one."""
+        alive = self.table[self.starts[1], :-2] != 0
+        points = alive[self.classes]
+        heads = np.zeros(256, np.uint8)
+        heads[:128] = points[:128]
+        heads[_NEWLINE] |= self.table[self.starts[1], -2] != 0
+        for head, first, step in (*((0xC0 + i, i << 6, 1 << 6) for i in range(32)),
+                                  *((0xE0 + i, i << 12, 1 << 12) for i in range(16)),
+                                  *((0xF0 + i, i << 18, 1 << 18) for i in range(5))):  # fmt: skip
+            heads[head] = points[first : first + step].any()
+        return np.ones(256, np.uint8) if self.empty else heads
 
     def _step(
         self, state: tuple[bool, tuple[int, ...]], signature: frozenset[int], end: bool, final: bool

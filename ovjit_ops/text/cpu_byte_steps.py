@@ -11,6 +11,18 @@ from ovjit_ops.text.cpu_native import OTHER, OUTSIDE
 
 
 @inline
+def copy_bytes(to, source, size):
+    """Copy a few bytes: a loop over single ones costs more to begin than it takes."""
+    k = 0
+    while k + 8 <= size:
+        st[i64](to + k, ld[i64](source + k))
+        k += 8
+    while k < size:
+        st[u8](to + k, ld[u8](source + k))
+        k += 1
+
+
+@inline
 def put_replacement(to):
     """U+FFFD in UTF-8."""
     st[u8](to, 0xEF)
@@ -94,8 +106,7 @@ def validate_strings(a, unused, unused2, unused3):
                         made += 3 * bad
                 else:
                     if checked == 0:
-                        for j in range(count):
-                            st[u8](out + made + j, ld[u8](chars + at + j))
+                        copy_bytes(out + made, chars + at, count)
                     made += count
                 at = stop
         if checked == 0:
@@ -145,8 +156,7 @@ def put_byte_tokens(a, unused, unused2, unused3):
             st[u8](out + made, value)
             made += 1
         else:
-            for j in range(end - at):
-                st[u8](out + made + j, ld[u8](chars + at + j))
+            copy_bytes(out + made, chars + at, end - at)
             made += end - at
         st[i32](ld(a, 6) + k * 4, made)
     return made
@@ -172,8 +182,7 @@ def decode_words(a, unused, unused2, unused3):
                 if at < 0 or size < 0 or at + size > ld(a, 6):
                     return OUTSIDE
         if out != 0:
-            for j in range(size):
-                st[u8](out + made + j, ld[u8](chars + at + j))
+            copy_bytes(out + made, chars + at, size)
         else:
             st[i32](ld(a, 8) + k * 4, made)
             st[i32](ld(a, 9) + k * 4, made + size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i32, i64, ld, registers, st, u8, u32
+from ovjit_ops.text.cpu_byte_steps import copy_bytes
 from ovjit_ops.text.cpu_native import FULL, OUTSIDE
 from ovjit_ops.text.cpu_split_steps import point_of_char, size_of_char
 
@@ -214,8 +215,7 @@ def normalize_strings(a, unused, unused2, unused3):
         if made + size + 8 > room:
             return FULL
         if kept != 0:
-            for j in range(size):
-                st[u8](out + made + j, ld[u8](text + j))
+            copy_bytes(out + made, text, size)
             made += size
         else:
             at = 0

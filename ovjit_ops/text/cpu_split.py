@@ -25,7 +25,7 @@ _replace_matches = native(_STEPS, "replace_matches")
 
 def _table_args(made: Automaton) -> list[int]:
     states, columns = made.table.shape
-    return [address(made.classes), address(made.table), columns, *made.starts]
+    return [address(made.with_heads) + 256, address(made.table), columns, *made.starts]
 
 
 class _Pieces:
@@ -142,12 +142,18 @@ def prepare_replacement(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
             check_skips(arrays[3], kept[0].size)
             kept.append(as_bytes(arrays[3].view(np.uint8)))
             marks = address(kept[-1])
-        args = [*strings_at, *table, marks, *options]
-        total = _replace_matches(*args, 0, 0, 0)
+        count, room = kept[0].size, 2 * strings_at[4] + 64
+        while True:
+            places, text = Slices(count, count), np.empty(room, np.uint8)
+            total = _replace_matches(
+                *strings_at, *table, marks, *options, *places.args, address(text), room
+            )
+            if total != FULL:
+                break
+            room *= 4
         refuse(total if total < 1 << 31 else -2, "RegexNormalization")
-        out = [np.empty(begins.shape, np.int32), np.empty(begins.shape, np.int32), np.empty(total + 1, np.uint8)]
-        _replace_matches(*args, *map(address, out))
-        return (out[0], out[1], out[2][:total], *arrays[3:4]) if marks else (out[0], out[1], out[2][:total])
+        first, last = (x.reshape(begins.shape) for x in places.arrays())
+        return (first, last, text[:total], *arrays[3:4]) if marks else (first, last, text[:total])
 
     evaluate.owned = made, front, back  # type: ignore[attr-defined]
     return evaluate

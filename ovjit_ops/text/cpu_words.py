@@ -37,6 +37,8 @@ _look_up_words = native(_STEPS, "look_up_words")
 _CACHE_BYTES, _CACHE_IDS = 1 << 22, 1 << 21
 #: The longest string that the first call assumes.
 LONGEST = 1000
+#: The words that Unigram remembers at most.
+WORDS = 20000
 
 
 def _power_above(count: int) -> int:
@@ -184,7 +186,7 @@ def prepare_unigram(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     scores, penalty = np.ascontiguousarray(model.scores), np.array([model.penalty], np.float32)
 
     options = [*trie.args, address(scores), model.unknown, address(penalty)]
-    common = Scratch()
+    common, cache = Scratch(), _Cache(WORDS)
 
     def evaluate(*arrays: np.ndarray) -> Any:
         alone = common.lock.lock.acquire(blocking=False)
@@ -195,7 +197,8 @@ def prepare_unigram(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
                 each = longest // 2 + 2
                 at = address(scratch.of(3 * each))
                 places = at, at + 8 * each, at + 16 * each
-                return _encode_paths(*first, *options, *places, room, longest)
+                known = address(cache.block) if alone else 0
+                return _encode_paths(*first, *options, *places, room, longest, known)
 
             return _Ragged(arrays).run(call, "UnigramTokenizer", LONGEST)
         finally:
