@@ -47,8 +47,9 @@ def length_of(head):
 
 @routine
 def validate_strings(a, unused, unused2, unused3):
-    """begins, ends, bytes, number, size; new begins, ends, bytes (3 for each byte); whether to replace. Returns
-    the number of new bytes; with a result of bytes 0, 1 if all strings are valid and follow each other."""
+    """begins, ends, bytes, number, size; new begins, ends, bytes (3 for each byte); whether to replace.
+    Returns the number of new bytes; with a result of bytes 0, 1 if all strings are valid and follow each
+    other."""
     chars = ld(a, 2)
     size = ld(a, 4)
     out = ld(a, 7)
@@ -164,9 +165,9 @@ def put_byte_tokens(a, unused, unused2, unused3):
 
 @routine
 def decode_words(a, unused, unused2, unused3):
-    """ids, their number; begins, ends, bytes of the vocabulary, their number and size; which words are skipped
-    (u8); new begins, ends, bytes. With a result of bytes 0, only begins and ends are written. Returns the
-    number of bytes."""
+    """ids, their number; begins, ends, bytes of the vocabulary, their number and size; which words are
+    skipped (u8); new begins, ends, bytes. With a result of bytes 0, only begins and ends are written. Returns
+    the number of bytes."""
     chars = ld(a, 4)
     words = ld(a, 5)
     out = ld(a, 10)
@@ -193,8 +194,8 @@ def decode_words(a, unused, unused2, unused3):
 @routine
 def write_bytes_as_chars(a, unused, unused2, unused3):
     """begins, ends, bytes, number, size; new begins, ends, bytes (2 for each byte); the characters of bytes
-    (first byte, or both as first | second << 8); which strings are skipped (u8) or 0. Returns the number of new
-    bytes."""
+    (first byte, or both as first | second << 8); which strings are skipped (u8) or 0. Returns the number of
+    new bytes."""
     chars = ld(a, 2)
     out = ld(a, 7)
     made = 0
@@ -226,8 +227,8 @@ def write_bytes_as_chars(a, unused, unused2, unused3):
 @routine
 def write_chars_as_bytes(a, unused, unused2, unused3):
     """begins and ends of rows, their number; begins, ends, bytes, number, size of strings; new begins, ends,
-    bytes; the bytes of characters (i32, index: (first byte & 3) << 6 | second byte & 63), -1 for none. Returns
-    the number of new bytes, or OTHER for a character that stands for no byte."""
+    bytes; the bytes of characters (i32, index: (first byte & 3) << 6 | second byte & 63), -1 for none.
+    Returns the number of new bytes, or OTHER for a character that stands for no byte."""
     chars = ld(a, 5)
     out = ld(a, 10)
     made = 0
@@ -296,8 +297,8 @@ def pad_rows(a, unused, unused2, unused3):
 @routine
 def join_rows(a, unused, unused2, unused3):
     """Number of rows and of parts; ids of parts (i32); new begins, ends, elements, ids. Then for each part:
-    begins, ends, number of rows, elements (i32), their number. With elements 0, returns the number of elements
-    only."""
+    begins, ends, number of rows, elements (i32), their number. With elements 0, returns the number of
+    elements only."""
     rows = ld(a, 0)
     parts = ld(a, 1)
     out = ld(a, 5)

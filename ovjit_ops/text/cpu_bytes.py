@@ -31,8 +31,8 @@ def _like(begins: np.ndarray, room: int) -> tuple[list[np.ndarray], list[int]]:
 
 
 def _total(kept: Sequence[np.ndarray]) -> int:
-    """The bytes of all strings."""
-    return int((kept[1].astype(np.int64) - kept[0]).clip(0).sum())
+    """The bytes of all strings, of which none is longer than all bytes."""
+    return int((kept[1].astype(np.int64) - kept[0]).clip(0, kept[2].size).sum())
 
 
 def prepare_validation(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
@@ -46,6 +46,7 @@ def prepare_validation(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
             return begins, ends, chars
         made, to = _like(begins, 3 * _total(kept) + 1)
         count = _validate(*at, *to, replace)
+        refuse(count, "UTF8Validate")
         return made[0], made[1], made[2][:count].copy()
 
     return evaluate
@@ -130,7 +131,7 @@ def prepare_chars_to_bytes(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> A
         if rows[0].size != rows[1].size:
             raise InferenceError("the begins and ends of rows differ in number")
         kept, at = strings_of(*strings)
-        lengths = (kept[1].astype(np.int64) - kept[0]).clip(0)
+        lengths = (kept[1].astype(np.int64) - kept[0]).clip(0, kept[2].size)
         before = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         places = [np.clip(x, 0, lengths.size) for x in rows]
         room = int((before[places[1]] - before[places[0]]).clip(0).sum())
@@ -191,7 +192,14 @@ def prepare_segments(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
         first, last = np.empty(shape, np.int32), np.empty(shape, np.int32)
         out, numbers = np.empty(total + 1, np.int32), np.empty(total + 1, np.int32)
         _join_rows(
-            rows, count, address(kept[-1]), address(first), address(last), address(out), address(numbers), *parts
+            rows,
+            count,
+            address(kept[-1]),
+            address(first),
+            address(last),
+            address(out),
+            address(numbers),
+            *parts,
         )
         return first, last, out[:total], first.copy(), last.copy(), numbers[:total]
 

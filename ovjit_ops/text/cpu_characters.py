@@ -92,7 +92,9 @@ def _evaluating(table: _Table, name: str, dummy: bool, remove: bool, escape: boo
             kept.append(as_bytes(arrays[3].view(np.uint8)))
             marks = address(kept[-1])
         first, last = np.empty(begins.shape, np.int32), np.empty(begins.shape, np.int32)
-        room = 2 * int((kept[1].astype(np.int64) - kept[0]).clip(0).sum()) + 16 * kept[0].size + 64
+        room = (
+            2 * int((kept[1].astype(np.int64) - kept[0]).clip(0, kept[2].size).sum()) + 16 * kept[0].size + 64
+        )
         while True:
             out = np.empty(room, np.uint8)
             args = address(first), address(last), address(out), room

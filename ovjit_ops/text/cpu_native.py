@@ -57,7 +57,9 @@ def strings_of(begins: Any, ends: Any, chars: Any) -> tuple[list[np.ndarray], li
     """(arrays that must stay alive, their addresses and sizes) of packed strings."""
     arrays = [as_i32(begins), as_i32(ends), as_bytes(chars)]
     if arrays[0].size != arrays[1].size:
-        raise InferenceError(f"begins {list(arrays[0].shape)} and ends {list(arrays[1].shape)} differ in shape")
+        raise InferenceError(
+            f"begins {list(arrays[0].shape)} and ends {list(arrays[1].shape)} differ in shape"
+        )
     return arrays, [*map(address, arrays), arrays[0].size, arrays[2].size]
 
 

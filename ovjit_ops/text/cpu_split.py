@@ -48,7 +48,8 @@ class _Pieces:
         self.room = self.strings_at[4] // 2 + 2 * self.strings_at[3] + 16
 
     def run(self, call: Callable[..., int], table: Sequence[int], options: Sequence[int], name: str) -> Any:
-        """Begins and ends of rows and of pieces, and the marks of pieces. More room is made if it is needed."""
+        """Begins and ends of rows and of pieces, and the marks of pieces. More room is made if it is
+        needed."""
         count = self.rows[0].size
         while True:
             out = Slices(count, count, self.room, self.room, self.room // 4 + 1)
@@ -127,7 +128,9 @@ def prepare_replacement(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     if len(groups) > 1 or any(part[0] not in made.whole_groups for part in groups):
         return None
     at = parts.index(groups[0]) if groups else len(parts)
-    front, back = (as_bytes(np.frombuffer("".join(p).encode(), np.uint8)) for p in (parts[:at], parts[at + 1 :]))
+    front, back = (
+        as_bytes(np.frombuffer("".join(p).encode(), np.uint8)) for p in (parts[:at], parts[at + 1 :])
+    )
     options = [
         int(attrs["global_replace"]), address(front), front.size, len(groups), address(back), back.size,
         (made.groups + 1) * len(template),
@@ -145,9 +148,7 @@ def prepare_replacement(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
         count, room = kept[0].size, 2 * strings_at[4] + 64
         while True:
             places, text = Slices(count, count), np.empty(room, np.uint8)
-            total = _replace_matches(
-                *strings_at, *table, marks, *options, *places.args, address(text), room
-            )
+            total = _replace_matches(*strings_at, *table, marks, *options, *places.args, address(text), room)
             if total != FULL:
                 break
             room *= 4

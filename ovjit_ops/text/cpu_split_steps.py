@@ -1,8 +1,8 @@
 """Routines that find the matches of an automaton (`automata`) in strings: pieces, marks, replacements.
 
 A block begins with begins, ends, bytes of strings, their number and size, then the automaton: classes, table,
-columns, the states at the start and elsewhere. In front of the classes is a table of bytes: 1 for those that may
-begin a match.
+columns, the states at the start and elsewhere. In front of the classes is a table of bytes: 1 for those that
+may begin a match.
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ def split_strings(a, unused, unused2, unused3):
     """Cut ragged strings. Returns the number of pieces, or an error.
 
     The block goes on with: begins and ends of rows, their number; which strings are kept whole (u8) or 0;
-    behaviour, invert, most splits; new begins and ends of rows; begins, ends and marks (u8) of pieces, room for
-    pieces.
+    behaviour, invert, most splits; new begins and ends of rows; begins, ends and marks (u8) of pieces, room
+    for pieces.
     """
     begins = ld(a, 0)
     ends = ld(a, 1)
@@ -194,9 +194,7 @@ def split_strings(a, unused, unused2, unused3):
                     # a gap, then a match; the last gap is what follows the last match
                     found = -1
                     if searching == 1:
-                        found = next_match(
-                            text, size, at, classes, table, columns, first_state, other_state
-                        )
+                        found = next_match(text, size, at, classes, table, columns, first_state, other_state)
                     match_begin = size
                     match_end = size
                     if found >= 0:

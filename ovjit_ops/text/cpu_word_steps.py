@@ -265,13 +265,14 @@ def encode_pairs(a, unused, unused2, unused3):
     """Byte pair encoding of ragged strings. Returns the number of ids, or an error.
 
     The block: begins and ends of rows, their number; begins, ends, bytes of strings, their number, the number
-    of bytes; new begins, ends, ids; root, table, mask, values of the trie; table and mask of the merges;
-    the number of unknown bytes; the numbers of byte tokens or 0; the suffix and its size; scratch for a
-    string with its suffix, symbols, the queue; the cache or 0; room for ids; the longest string that the scratch
-    has room for.
+    of bytes; new begins, ends, ids; root, table, mask, values of the trie; table and mask of the merges; the
+    number of unknown bytes; the numbers of byte tokens or 0; the suffix and its size; scratch for a string
+    with its suffix, symbols, the queue; the cache or 0; room for ids; the longest string that the scratch has
+    room for.
 
     The cache: mask, number of entries, most entries, used bytes, most bytes, used ids, most ids; addresses of
-    slots (i32), entries, bytes, ids. An entry: hash, begin and size of its bytes, begin and number of its ids.
+    slots (i32), entries, bytes, ids. An entry: hash, begin and size of its bytes, begin and number of its
+    ids.
     """
     row_begins = ld(a, 0)
     row_ends = ld(a, 1)
@@ -357,7 +358,7 @@ def encode_pairs(a, unused, unused2, unused3):
                     head = -1
                 initial = count
                 queued = 0
-                for j in range(0, count - 1):
+                for j in range(count - 1):
                     queued = push_pair(queue, queued, symbols, j, j + 1, j, pairs, pairs_mask)
                 order = max(count - 1, 0)
                 while queued > 0:
@@ -378,10 +379,14 @@ def encode_pairs(a, unused, unused2, unused3):
                             head = count
                         else:
                             st[i64](symbols + before * SYMBOL + 16, count)
-                            queued = push_pair(queue, queued, symbols, before, count, order, pairs, pairs_mask)
+                            queued = push_pair(
+                                queue, queued, symbols, before, count, order, pairs, pairs_mask
+                            )
                         if behind != -1:
                             st[i64](symbols + behind * SYMBOL + 8, count)
-                            queued = push_pair(queue, queued, symbols, count, behind, order, pairs, pairs_mask)
+                            queued = push_pair(
+                                queue, queued, symbols, count, behind, order, pairs, pairs_mask
+                            )
                         count += 1
                 start = made
                 while head != -1:
@@ -441,8 +446,8 @@ def encode_pieces(a, unused, unused2, unused3):
 
 @routine
 def encode_longest(a, unused, unused2, unused3):
-    """The longest words, one after another. Returns the number of ids, or an error; OTHER - a byte that begins
-    no word.
+    """The longest words, one after another. Returns the number of ids, or an error; OTHER - a byte that
+    begins no word.
 
     The block: as that of `encode_pairs` up to the ids; root, table, mask, values; room for ids.
     """

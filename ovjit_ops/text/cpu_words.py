@@ -81,8 +81,8 @@ class _Ragged:
         self.room = at[4] + at[3] + 16
 
     def run(self, call: Callable[[list[int], int, int], int], name: str, longest: int = 0) -> Any:
-        """The rows and ids that `call(first arguments, room for ids, longest string)` makes. It is called again
-        where the room or the longest string that was assumed is too small."""
+        """The rows and ids that `call(first arguments, room for ids, longest string)` makes. It is called
+        again where the room or the longest string that was assumed is too small."""
         count = self.rows[0].size
         while True:
             out = Slices(count, count, self.room)
@@ -130,7 +130,9 @@ class BytePairs:
         if attrs["byte_fallback"]:
             self.bytes = as_i32([words.get(b"<0x%02X>" % byte, -1) for byte in range(256)])
         self.suffix = as_bytes(np.frombuffer(attrs["end_suffix"].encode(), np.uint8))
-        self.cache = _Cache(min(max(attrs["cache_capacity"], 0), 1 << 20)) if attrs["cache_capacity"] > 0 else None
+        self.cache = (
+            _Cache(min(max(attrs["cache_capacity"], 0), 1 << 20)) if attrs["cache_capacity"] > 0 else None
+        )
         self.scratch = Scratch()
         self.args = [
             *self.trie.args, address(self.pairs), slots - 1, self.unknown,

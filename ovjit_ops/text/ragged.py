@@ -27,7 +27,8 @@ def _sample(begins=_ROWS[0], ends=_ROWS[1], data=_ROWS[2]):
 
 
 def dense(begins, ends, data, length, fill, pad_right, whole):
-    """(a dense tensor of the rows, the mask of what is not filled). `whole`: rows are not cut at their ends."""
+    """(a dense tensor of the rows, the mask of what is not filled). `whole`: rows are not cut at their
+    ends."""
     size = int(length.reshape(-1)[0])
     if size < 0:
         raise InferenceError(f"RaggedToDense: the length {size} is negative")
