@@ -59,6 +59,7 @@ ORDER = (
     Rank("registry", "the operations that are known"),
     Rank("counts", "how many kernels were compiled and taken from the cache"),
     Rank("syntax", "Python's parser of syntax trees"),
+    Rank("words", "memory and words of a tokenizer's node, while it runs"),
     Rank("blocks", "memory of jobs, which finalizers give back under any lock"),
 )
 

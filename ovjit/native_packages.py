@@ -69,6 +69,13 @@ def is_linked(path: str) -> bool:
         return False
 
 
+def is_tokenizers(path: Any) -> bool:
+    """Whether a path is that of the library of openvino_tokenizers, whose operations ovjit has
+    (`ovjit_ops.text`). The file itself is not needed."""
+    name = os.path.basename(os.fspath(path))
+    return name.removeprefix("lib").partition(".")[0] == "openvino_tokenizers"
+
+
 def refused(path: Any) -> UnsupportedError:
     """The error of an extension that is a native library. Packages catch it and go on without their
     operations, so it is said in the log, too, once for each library."""

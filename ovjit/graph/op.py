@@ -161,6 +161,10 @@ class Declared:
     #: native lowering, group -> Lowering; None: a host step. A text ".module:name" is relative to the package
     #: of the record's module, and is imported for graphs with the operation
     lower: Callable | str | None = None
+    #: makes the native evaluation of a node on the host, where shapes of outputs depend on data: (inputs that
+    #: are known before the run, or None, attributes) -> function of arrays, or None. The program keeps it. A
+    #: text is as for `lower`; True: the reference. Such nodes run together, see `ovjit.planning.partition`
+    host: Callable | str | bool | None = None
     #: elementwise body in the functions of `ovjit.codegen.trace`
     scalar: Callable | None = None
     #: (writer, node, inputs) -> values of simpler operations, or None
@@ -321,9 +325,16 @@ class Op(Declared):
 
     def lowering(self) -> Callable | None:
         """The native lowering, or None. If the record gives it as a text, its module is imported."""
-        if not isinstance(self.lower, str):
-            return self.lower
-        module, _, name = self.lower.partition(":")
+        return self._resolve(self.lower)
+
+    def hosting(self) -> Callable | None:
+        """What makes the native evaluation on the host, or None; see `host`."""
+        return None if isinstance(self.host, bool) else self._resolve(self.host)
+
+    def _resolve(self, given: Callable | str | None) -> Callable | None:
+        if not isinstance(given, str):
+            return given
+        module, _, name = given.partition(":")
         return attrgetter(name)(importlib.import_module(module, self.module.rpartition(".")[0]))
 
     def native_types(self, target: Any) -> tuple[str, ...] | None:
@@ -367,7 +378,7 @@ class Op(Declared):
         try:
             out = self.infer(*(promotion.types_in(inputs) if promotion else inputs), **attrs)
         except REFUSED as error:
-            raise self._refusal(error, inputs, attrs) from error
+            raise self.refusal(error, inputs, attrs) from error
         types = (out,) if isinstance(out, TensorType) else tuple(out)
         if promotion:
             types = tuple(map(promotion.type_out, types))
@@ -414,7 +425,7 @@ class Op(Declared):
             with np.errstate(all="ignore"):
                 out = self.ref(*given, **attrs)
         except REFUSED as error:
-            raise self._refusal(error, inputs, attrs) from error
+            raise self.refusal(error, inputs, attrs) from error
         arrays = tuple(np.asarray(o) for o in out) if isinstance(out, tuple) else (np.asarray(out),)
         if promotion:
             arrays = tuple(map(promotion.value_out, arrays))
@@ -442,7 +453,7 @@ class Op(Declared):
             return ()
         return self.infer_types(kinds, attrs)
 
-    def _refusal(self, error: Exception, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> ModelError:
+    def refusal(self, error: Exception, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> ModelError:
         """The ModelError for an exception of Python or NumPy on inputs that no check has rejected."""
         kinds = ", ".join(
             repr(x) if isinstance(x, TensorType) else f"{x.dtype}{list(x.shape)}" for x in inputs

@@ -9,7 +9,8 @@ A slice whose few bounds depend on data does not run on the host. The bounds are
 second program, passed as dimensions of empty inputs, and the slice is a view there. So its plan is a function
 of the bounds, as of shapes. Later slices with the same bounds cause no further break.
 
-Nodes that read or write strings are evaluated on the host at the same break.
+Nodes that read or write strings are evaluated on the host at the same break, and so are nodes of operations
+with `host` (such as those of tokenizers) and the integers between them: a tokenizer is one break.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from ovjit.graph.shapes import ANY, is_static
 #: Where a node runs: after the break, before it, on the host at the break; or its values follow from shapes.
 LATER, BEFORE, HOST, KNOWN = range(4)
 
+#: Element types of nodes that may run on the host between others.
+INTEGERS = frozenset(("i32", "i64", "u8", "boolean"))
 #: Maximum elements of a value that is passed as run-time extents.
 MOST_EXTENTS = 8
 #: Run-time extents are clamped to +-FARTHEST: no index exceeds it, and traced arithmetic does not overflow.
@@ -69,6 +72,8 @@ class Cut:
         self.kept = [v for v in made if fate[v.node] in (BEFORE, KNOWN) and v.constant is None]
         asked = [n for n in graph.replaced if n not in late]
         self.before = _part(graph, self.kept, asked) if self.kept or asked else None
+        #: The constants that the hosts read.
+        self.constants = {v: v.constant for n in self.hosts for v in n.inputs if v.constant is not None}
 
     def places(self, wanted: Sequence[Sequence[int]]) -> tuple[list[tuple[Value, int]], list[list[int]]]:
         """Distribute `wanted`, the destinations of each output of the graph. Returns (value, destination)
@@ -159,8 +164,10 @@ def _fits_extents(value: Value, types: Mapping[Value, Any]) -> bool:
 def _fates(graph: Graph, types: Mapping[Value, Any], with_extents: bool) -> dict[Node, int]:
     """Where each node runs: LATER, BEFORE, HOST or KNOWN."""
     fate: dict[Node, int] = {}
+    hosted = _hosted(graph)
     for node in graph.nodes:
-        texts = any(v.dtype == "string" for v in (*node.inputs, *node.outputs))
+        strings = any(v.dtype == "string" for v in (*node.inputs, *node.outputs))
+        texts = strings or node in hosted
         sources = {fate[v.node] for v in node.inputs}
         if node.op.role == "constant":
             fate[node] = KNOWN
@@ -177,6 +184,28 @@ def _fates(graph: Graph, types: Mapping[Value, Any], with_extents: bool) -> dict
         else:
             fate[node] = BEFORE
     return fate
+
+
+def _hosted(graph: Graph) -> set[Node]:
+    """The nodes of operations with `host`, and those between them that compute integers."""
+    found = {node for node in graph.nodes if node.op.host is not None}
+    if not found:
+        return found
+    behind: set[Node] = set()  # what depends on one of them, or on strings
+    for node in graph.nodes:
+        if any(v.node in found or v.node in behind or v.dtype == "string" for v in node.inputs):
+            behind.add(node)
+    needed = {v.node for node in found for v in node.inputs}
+    for node in reversed(graph.nodes):
+        if node in needed and node in behind and node not in found and is_of_integers(node):
+            found.add(node)
+            needed.update(v.node for v in node.inputs)
+    return found
+
+
+def is_of_integers(node: Node) -> bool:
+    """Whether a node reads and writes integers only, and computes nothing but from them."""
+    return node.op.role in ("", "shape") and all(v.dtype in INTEGERS for v in (*node.inputs, *node.outputs))
 
 
 def _replaced_later(graph: Graph, fate: Mapping[Node, int]) -> list[Node]:

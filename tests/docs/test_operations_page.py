@@ -67,4 +67,12 @@ def test_operations_beyond_the_list_are_known():
 BEYOND = {
     "AUGRUCell", "AUGRUSequence", "GatedDeltaNet", "PaKVReorder", "PagedAttentionExtension",
     "PagedCausalConv1D", "PagedGatedDeltaNet", "PagedSelectiveSSM", "RMS", "RoPE", "SelectiveSSM",
+    # of openvino_tokenizers
+    "BPETokenizer", "ByteFallback", "BytesToChars", "CaseFold", "CharsMapNormalization", "CharsToBytes",
+    "CombineSegments", "ContribStringJoin", "ContribStringSplit", "EqualStr", "FuzeRagged",
+    "NormalizeUnicode", "NumericToString", "RaggedTensorPack", "RaggedToDense", "RaggedToRagged",
+    "RaggedToSparse", "RegexNormalization", "RegexSplit", "SentencepieceDetokenizer",
+    "SentencepieceStreamDetokenizer", "SentencepieceTokenizer", "SpecialTokensSplit", "StringToHashBucket",
+    "TrieTokenizer", "Truncate", "UTF8Validate", "UnigramTokenizer", "VocabDecoder", "VocabEncoder",
+    "WordpieceTokenizer",
 }  # fmt: skip

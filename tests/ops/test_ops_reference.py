@@ -80,7 +80,7 @@ def test_inference_foretells_the_reference(record, step):
             assert len(told) == len(outputs), where
             for kind, array in zip(told, outputs, strict=True):
                 assert fits(kind, array), f"{where}: {kind}, but {array.dtype}{array.shape}"
-                if record.name not in DATA_SHAPED:
+                if record.name not in DATA_SHAPED and record.host is None:
                     assert is_static(kind.shape), where
                 if kind.value is not None:
                     np.testing.assert_array_equal(kind.value, array, err_msg=where)

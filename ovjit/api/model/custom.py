@@ -29,7 +29,7 @@ from ovjit.graph import dtypes
 from ovjit.graph.op import Op as Record
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import bounds
-from ovjit.native_packages import refused
+from ovjit.native_packages import is_tokenizers, refused
 
 #: The version of every operation written in Python, as files name it.
 EXTENSION = "extension"
@@ -404,11 +404,13 @@ def extension_records(extension: OpExtension) -> dict[tuple[str, str], type]:
 
 
 def read_extensions(given: tuple[Any, ...]) -> list[Extension]:
-    """The extensions that `Core.add_extension` is given. RuntimeError for a library's path, TypeError for
-    what is none."""
+    """The extensions that `Core.add_extension` is given. The library of openvino_tokenizers adds none: ovjit
+    has its operations. RuntimeError for another library's path, TypeError for what is none."""
     if len(given) != 1:
         raise no_such_form("add_extension takes Op classes, Extensions, a list of these, or a path")
     if isinstance(given[0], (str, os.PathLike)):
+        if is_tokenizers(given[0]):
+            return []
         raise refused(given[0])
     items = given[0] if isinstance(given[0], (list, tuple)) else [given[0]]
     return [item if isinstance(item, Extension) else OpExtension(item) for item in items]

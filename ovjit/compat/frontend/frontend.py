@@ -28,6 +28,7 @@ from ovjit.compat.frontend.input_model import InputModel, Place, TensorFlowInput
 from ovjit.compat.frontend.onnx_model import OnnxInputModel
 from ovjit.compat.frontend.pytorch.conversions import is_of_torch
 from ovjit.errors import ModelError, OvjitError, no_such_constructor, no_such_form
+from ovjit.native_packages import is_tokenizers
 from ovjit.readers.formats import format_of, is_graph_def, is_meta_graph
 from ovjit.readers.frameworks.files import FRAMEWORKS, framework_of
 
@@ -155,7 +156,10 @@ class FrontEnd:
         check_model(model)
 
     def add_extension(self, extension: Any) -> None:
-        """Let models have operations written in Python. RuntimeError for the path of a library."""
+        """Let models have operations written in Python. The library of openvino_tokenizers changes nothing:
+        ovjit has its operations. RuntimeError for the path of another library."""
+        if isinstance(extension, (str, os.PathLike)) and is_tokenizers(extension):
+            return
         for item in extension if isinstance(extension, (list, tuple)) else [extension]:
             self._count += not isinstance(item, WatchingExtension)
             if isinstance(item, WatchingExtension):

@@ -15,7 +15,10 @@ from ovjit.api.model.subgraphs import CLASSES
 from ovjit.errors import ModelError, no_such_constructor
 from ovjit.graph.attributes import REQUIRED
 from ovjit.graph.op import Op, find_op
-from ovjit.native_packages import refusals, refused
+from ovjit.native_packages import is_tokenizers, refusals, refused
+
+#: Operations that openvino_tokenizers adds to every opset.
+OF_ANY_OPSET = ("StringTensorPack", "StringTensorUnpack")
 
 DEFAULT_OPSET = "opset13"
 _OPSETS = {f"opset{number}": number for number in range(1, 18)}
@@ -35,6 +38,7 @@ class NodeFactory:
             )
         self._opset = _OPSETS[opset_version]
         self._added: dict[str, type] = {}
+        self._tokenizers = False  # whether the library of openvino_tokenizers was added
 
     @property
     def factory(self) -> NodeFactory:
@@ -89,7 +93,8 @@ class NodeFactory:
                     "are not available"
                 )
             raise ModelError(f"Couldn't create operation: {why}") from error
-        if min(record.opset, record.builder_since) > self._opset:
+        anywhere = self._tokenizers and name in OF_ANY_OPSET
+        if min(record.opset, record.builder_since) > self._opset and not anywhere:
             raise ModelError(f"Couldn't create operation: {name} is not part of opset{self._opset}")
         return record
 
@@ -97,10 +102,13 @@ class NodeFactory:
         return "<NodeFactory>"
 
     def add_extension(self, extension: str | os.PathLike[str] | Extension | list[Extension]) -> None:
-        """Add operations written in Python (`OpExtension`). RuntimeError for a path: no native library is
-        loaded."""
+        """Add operations written in Python (`OpExtension`), or those of openvino_tokenizers by its library's
+        path. RuntimeError for another path: no native library is loaded."""
         if isinstance(extension, (str, os.PathLike)):
-            raise refused(extension)
+            if not is_tokenizers(extension):
+                raise refused(extension)
+            self._tokenizers = True
+            return
         for item in extension if isinstance(extension, list) else [extension]:
             if not isinstance(item, Extension):
                 raise TypeError(f"Unknown argument type: {type(extension)}")

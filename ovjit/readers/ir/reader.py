@@ -191,8 +191,16 @@ def _find_ops(net: Net, extensions: Mapping[tuple[str, str], type]) -> dict[tupl
     return records
 
 
+#: The names of opsets of operations that packages add.
+OTHER_OPSETS = ("extension", "openvino_tokenizers")
+#: Operations of an opset that files of early tokenizers have as "extension".
+OF_EXTENSION = ("StringTensorPack", "StringTensorUnpack")
+
+
 def _find_op(type_name: str, version: str) -> Op | None:
-    plugin = {PLUGIN_OPSET: True, "extension": "extension"}.get(version, False)
+    plugin = {PLUGIN_OPSET: True, **{name: name for name in OTHER_OPSETS}}.get(version, False)
+    if plugin and type_name in OF_EXTENSION:
+        return find_op(type_name)
     if not plugin and (not re.fullmatch(r"opset[1-9][0-9]?", version) or int(version[5:]) > NEWEST_OPSET):
         return None
     try:
@@ -240,6 +248,8 @@ def _make(
 #: operation -> attributes that files have and that say nothing which its inputs and other attributes do not.
 WITHOUT_EFFECT: dict[str, frozenset[str]] = {
     "MVN": frozenset(("reduction_axes",)),  # what across_channels says, in version 2
+    "StringTensorPack": frozenset(("mode",)),  # of early tokenizers, always begins_ends
+    "StringTensorUnpack": frozenset(("mode",)),
 }
 
 

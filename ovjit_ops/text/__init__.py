@@ -1,0 +1,1 @@
+"""Operations on packed strings: the tokenizers and detokenizers of the namespace "extension"."""

@@ -1,0 +1,206 @@
+"""Strings byte by byte: UTF-8 validation, byte tokens, and the characters that stand for bytes in GPT-2."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from ovjit.errors import InferenceError
+from ovjit.graph.op import Bool, TensorType, op
+from ovjit_ops.common.checks import check_type
+from ovjit_ops.text.packed import (
+    check_count,
+    check_ragged_strings,
+    check_skips,
+    check_strings,
+    map_strings,
+    pack,
+    ragged_strings_type,
+    rows_of,
+    sample_rows,
+    sample_strings,
+    strings_type,
+    unpack,
+)
+
+REPLACEMENT = b"\xef\xbf\xbd"
+#: Number of bytes of a character -> the least code point that needs them.
+_LEAST = {2: 0x80, 3: 0x800, 4: 0x10000}
+
+
+def validate(text: bytes, replace: bool) -> bytes:
+    """The text without bytes that are not UTF-8, or with U+FFFD in their place.
+
+    An overlong form gives one U+FFFD for each of its bytes, an unfinished one gives one. Surrogates and
+    numbers above 10FFFF are kept.
+    """
+    bad = REPLACEMENT if replace else b""
+    out = bytearray()
+    at = 0
+    while at < len(text):
+        head = text[at]
+        count = (
+            1
+            if head < 128
+            else 2
+            if head >> 5 == 6
+            else 3
+            if head >> 4 == 14
+            else 4
+            if head >> 3 == 30
+            else 0
+        )
+        if count == 1:
+            out.append(head)
+            at += 1
+        elif not count:
+            out += bad
+            at += 1
+        else:
+            point, end = head & (0xFF >> (count + 1)), at + 1
+            while end < len(text) and end < at + count and text[end] >> 6 == 2:
+                point = point << 6 | text[end] & 63
+                end += 1
+            if end < at + count:
+                out += bad
+            elif point < _LEAST[count]:
+                out += bad * count
+            else:
+                out += text[at:end]
+            at = end
+    return bytes(out)
+
+
+@op("UTF8Validate", plugin="extension", host=".cpu_bytes:prepare_validation")
+class UTF8Validate:
+    """Drops bytes that are not UTF-8, or replaces them by U+FFFD."""
+
+    def infer(begins, ends, chars, *, replace_mode: Bool = False):
+        check_strings((begins, ends, chars))
+        return strings_type(begins.shape)
+
+    def ref(begins, ends, chars, *, replace_mode=False):
+        return map_strings(lambda text: validate(text, replace_mode), begins, ends, chars)
+
+    def samples(rng, dtype="i32"):
+        hard = (
+            b"abc",
+            b"",
+            "é€😀".encode(),
+            b"\xff a\xc3",
+            b"\xe0\x80\x80x",
+            b"\xf0\x9f\x98",
+            b"\xed\xa0\x80",
+            b"\xe2\x28\xa1",
+        )
+        for mode in (False, True):
+            yield [*sample_strings(*hard)], {"replace_mode": mode}
+            noise = bytes(rng.integers(120, 256, 200, np.uint8))
+            yield [*sample_strings(noise, noise[:33])], {"replace_mode": mode}
+
+
+_BYTE = re.compile(rb"<0x([0-9A-F]{2})>")
+
+
+def byte_of(token: bytes) -> bytes:
+    """The byte of a token such as <0x41>; other tokens as they are."""
+    found = _BYTE.fullmatch(token)
+    if found is not None:
+        return bytes([int(found.group(1), 16)])
+    # what else has the form of one is no byte, and the package writes -1
+    return b"\xff" if len(token) == 6 and token[:1] == b"<" and token[5:] == b">" else token
+
+
+@op("ByteFallback", plugin="extension", host=".cpu_bytes:prepare_byte_tokens")
+class ByteFallback:
+    """Replaces tokens such as <0x41> by their byte."""
+
+    def infer(begins, ends, chars):
+        check_strings((begins, ends, chars))
+        return strings_type(begins.shape)
+
+    def ref(begins, ends, chars):
+        return map_strings(byte_of, begins, ends, chars)
+
+    def samples(rng, dtype="i32"):
+        yield [*sample_strings("<0x41>", "a", "", "<0xE2>", "<0x4>", "<0x0g>", "<s>", "<abcd>")], {}
+
+
+@functools.cache
+def chars_of_bytes() -> tuple[bytes, ...]:
+    """The character of each byte: itself if it is printed, else the next one from U+0100."""
+    printed = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in printed]
+    points = {b: b for b in printed} | {b: 256 + i for i, b in enumerate(others)}
+    return tuple(chr(points[b]).encode() for b in range(256))
+
+
+@functools.cache
+def bytes_of_chars() -> Mapping[bytes, int]:
+    return {char: byte for byte, char in enumerate(chars_of_bytes())}
+
+
+@op("BytesToChars", plugin="extension", host=".cpu_bytes:prepare_bytes_to_chars")
+class BytesToChars:
+    """Writes each byte as a printed character, as the vocabulary of GPT-2 does."""
+
+    def infer(*inputs):
+        check_count(inputs, (5, 6), "BytesToChars")
+        check_ragged_strings(inputs[:5])
+        types = ragged_strings_type(inputs[0].shape)
+        types = (*types[:2], *(TensorType("i32", x.shape) for x in inputs[2:4]), types[4])
+        if len(inputs) == 6:
+            check_type(inputs[5], ("boolean",), "the marks")
+            return (*types, TensorType("boolean", inputs[5].shape))
+        return types
+
+    def ref(*inputs):
+        begins, ends, *strings = inputs[:5]
+        texts = unpack(*strings)
+        skips = inputs[5] if len(inputs) == 6 else np.zeros(len(texts), bool)
+        check_skips(skips, len(texts))
+        chars = chars_of_bytes()
+        made = [b""] * len(texts)
+        for row in rows_of(begins, ends, len(texts)):
+            for i in row:
+                made[i] = texts[i] if skips[i] else b"".join([chars[b] for b in texts[i]])
+        return (begins, ends, *pack(made, strings[0].shape), *inputs[5:])
+
+    def samples(rng, dtype="i32"):
+        rows = sample_rows(["hello wörld", ""], ["\n\x00~"])
+        yield [*rows], {}
+        yield [*rows, np.array([False, True, True])], {}
+
+
+@op("CharsToBytes", plugin="extension", host=".cpu_bytes:prepare_chars_to_bytes")
+class CharsToBytes:
+    """The bytes that BytesToChars has written, the strings of each row joined."""
+
+    def infer(begins, ends, starts, stops, chars):
+        check_ragged_strings((begins, ends, starts, stops, chars))
+        return strings_type(begins.shape)
+
+    def ref(begins, ends, starts, stops, chars):
+        texts = unpack(starts, stops, chars)
+        rows = rows_of(begins, ends, len(texts))
+        return pack([b"".join([_bytes_of(texts[i]) for i in row]) for row in rows], begins.shape)
+
+    def samples(rng, dtype="i32"):
+        yield [*sample_rows(["Ġhello", "ĠwÃ¶rld"], [], ["Ċ", "~ł"])], {}
+
+
+def _bytes_of(text: bytes) -> bytes:
+    known, out, at = bytes_of_chars(), bytearray(), 0
+    while at < len(text):
+        count = 1 if text[at] < 128 else 2
+        char = text[at : at + count]
+        # a single byte stands for itself, printed or not
+        byte = char[0] if count == 1 else known.get(char)
+        if byte is None:
+            raise InferenceError(f"CharsToBytes: {char!r} is not a character that stands for a byte")
+        out.append(byte)
+        at += count
+    return bytes(out)

@@ -1,0 +1,326 @@
+"""Routines on bytes and rows: UTF-8 validation, byte tokens, characters of bytes, decoding, padding, joining.
+
+Strings are begins, ends (i32) and bytes (u8). Results that are negative are errors (`cpu_native`).
+"""
+
+from __future__ import annotations
+
+from ovjit.codegen.parts import inline, routine
+from ovjit.codegen.words import i32, i64, ld, st, u8
+from ovjit_ops.text.cpu_native import OTHER, OUTSIDE
+
+
+@inline
+def copy_bytes(to, source, size):
+    """Copy a few bytes: a loop over single ones costs more to begin than it takes."""
+    k = 0
+    while k + 8 <= size:
+        st[i64](to + k, ld[i64](source + k))
+        k += 8
+    while k < size:
+        st[u8](to + k, ld[u8](source + k))
+        k += 1
+
+
+@inline
+def put_replacement(to):
+    """U+FFFD in UTF-8."""
+    st[u8](to, 0xEF)
+    st[u8](to + 1, 0xBF)
+    st[u8](to + 2, 0xBD)
+
+
+@inline
+def length_of(head):
+    """Bytes of a character by its first byte, as UTF8Validate has it; 0 for none."""
+    count = 0
+    if head < 0x80:
+        count = 1
+    elif head >> 5 == 6:
+        count = 2
+    elif head >> 4 == 14:
+        count = 3
+    elif head >> 3 == 30:
+        count = 4
+    return count
+
+
+@routine
+def validate_strings(a, unused, unused2, unused3):
+    """begins, ends, bytes, number, size; new begins, ends, bytes (3 for each byte); whether to replace.
+    Returns the number of new bytes; with a result of bytes 0, 1 if all strings are valid and follow each
+    other."""
+    chars = ld(a, 2)
+    size = ld(a, 4)
+    out = ld(a, 7)
+    replace = ld(a, 8)
+    checked = 0
+    if out == 0:
+        checked = 1
+    made = 0
+    for k in range(ld(a, 3)):
+        at = ld[i32](ld(a, 0) + k * 4) + 0
+        end = ld[i32](ld(a, 1) + k * 4) + 0
+        if at < 0 or end < at or end > size:
+            return OUTSIDE
+        if checked == 1 and at != made:
+            return 0
+        if checked == 0:
+            st[i32](ld(a, 5) + k * 4, made)
+        while at < end:
+            head = ld[u8](chars + at) + 0
+            count = length_of(head)
+            if count == 1:
+                if checked == 0:
+                    st[u8](out + made, head)
+                made += 1
+                at += 1
+            elif count == 0:
+                if checked == 1:
+                    return 0
+                if replace != 0:
+                    put_replacement(out + made)
+                    made += 3
+                at += 1
+            else:
+                point = head & (0xFF >> (count + 1))
+                stop = at + 1
+                while stop < end and stop < at + count and ld[u8](chars + stop) >> 6 == 2:
+                    point = (point << 6) | (ld[u8](chars + stop) & 63)
+                    stop += 1
+                least = 0x80
+                if count == 3:
+                    least = 0x800
+                elif count == 4:
+                    least = 0x10000
+                bad = 0
+                if stop < at + count:
+                    bad = 1
+                elif point < least:
+                    bad = count
+                if bad > 0:
+                    if checked == 1:
+                        return 0
+                    if replace != 0:
+                        for j in range(bad):
+                            put_replacement(out + made + 3 * j)
+                        made += 3 * bad
+                else:
+                    if checked == 0:
+                        copy_bytes(out + made, chars + at, count)
+                    made += count
+                at = stop
+        if checked == 0:
+            st[i32](ld(a, 6) + k * 4, made)
+        elif made != end:
+            return 0
+    if checked == 1:
+        if made != size:
+            return 0
+        return 1
+    return made
+
+
+@inline
+def digit_of(byte):
+    """The value of a hexadecimal digit with capital letters; -1 for others."""
+    value = -1
+    if byte >= 48 and byte < 58:
+        value = byte - 48
+    elif byte >= 65 and byte < 71:
+        value = byte - 55
+    return value
+
+
+@routine
+def put_byte_tokens(a, unused, unused2, unused3):
+    """begins, ends, bytes, number, size; new begins, ends, bytes. Returns the number of new bytes."""
+    chars = ld(a, 2)
+    out = ld(a, 7)
+    made = 0
+    for k in range(ld(a, 3)):
+        at = ld[i32](ld(a, 0) + k * 4) + 0
+        end = ld[i32](ld(a, 1) + k * 4) + 0
+        if at < 0 or end < at or end > ld(a, 4):
+            return OUTSIDE
+        st[i32](ld(a, 5) + k * 4, made)
+        token = 0
+        if end - at == 6:
+            if ld[u8](chars + at) == 60 and ld[u8](chars + at + 5) == 62:
+                token = 1
+        if token == 1:
+            high = digit_of(ld[u8](chars + at + 3) + 0)
+            low = digit_of(ld[u8](chars + at + 4) + 0)
+            value = 255
+            if ld[u8](chars + at + 1) == 48 and ld[u8](chars + at + 2) == 120 and high >= 0 and low >= 0:
+                value = high * 16 + low
+            st[u8](out + made, value)
+            made += 1
+        else:
+            copy_bytes(out + made, chars + at, end - at)
+            made += end - at
+        st[i32](ld(a, 6) + k * 4, made)
+    return made
+
+
+@routine
+def decode_words(a, unused, unused2, unused3):
+    """ids, their number; begins, ends, bytes of the vocabulary, their number and size; which words are
+    skipped (u8); new begins, ends, bytes. With a result of bytes 0, only begins and ends are written. Returns
+    the number of bytes."""
+    chars = ld(a, 4)
+    words = ld(a, 5)
+    out = ld(a, 10)
+    made = 0
+    for k in range(ld(a, 1)):
+        number = ld[i32](ld(a, 0) + k * 4) + 0
+        size = 0
+        at = 0
+        if number >= 0 and number < words:
+            if ld[u8](ld(a, 7) + number) == 0:
+                at = ld[i32](ld(a, 2) + number * 4) + 0
+                size = ld[i32](ld(a, 3) + number * 4) - at
+                if at < 0 or size < 0 or at + size > ld(a, 6):
+                    return OUTSIDE
+        if out != 0:
+            copy_bytes(out + made, chars + at, size)
+        else:
+            st[i32](ld(a, 8) + k * 4, made)
+            st[i32](ld(a, 9) + k * 4, made + size)
+        made += size
+    return made
+
+
+@routine
+def write_bytes_as_chars(a, unused, unused2, unused3):
+    """begins, ends, bytes, number, size; new begins, ends, bytes (2 for each byte); the characters of bytes
+    (first byte, or both as first | second << 8); which strings are skipped (u8) or 0. Returns the number of
+    new bytes."""
+    chars = ld(a, 2)
+    out = ld(a, 7)
+    made = 0
+    for k in range(ld(a, 3)):
+        at = ld[i32](ld(a, 0) + k * 4) + 0
+        end = ld[i32](ld(a, 1) + k * 4) + 0
+        if at < 0 or end < at or end > ld(a, 4):
+            return OUTSIDE
+        st[i32](ld(a, 5) + k * 4, made)
+        skipped = 0
+        if ld(a, 9) != 0:
+            skipped = ld[u8](ld(a, 9) + k) + 0
+        for j in range(at, end):
+            byte = ld[u8](chars + j) + 0
+            if skipped != 0:
+                st[u8](out + made, byte)
+                made += 1
+            else:
+                char = ld[i32](ld(a, 8) + byte * 4) + 0
+                st[u8](out + made, char & 255)
+                made += 1
+                if char > 255:
+                    st[u8](out + made, char >> 8)
+                    made += 1
+        st[i32](ld(a, 6) + k * 4, made)
+    return made
+
+
+@routine
+def write_chars_as_bytes(a, unused, unused2, unused3):
+    """begins and ends of rows, their number; begins, ends, bytes, number, size of strings; new begins, ends,
+    bytes; the bytes of characters (i32, index: (first byte & 3) << 6 | second byte & 63), -1 for none.
+    Returns the number of new bytes, or OTHER for a character that stands for no byte."""
+    chars = ld(a, 5)
+    out = ld(a, 10)
+    made = 0
+    for row in range(ld(a, 2)):
+        first = ld[i32](ld(a, 0) + row * 4) + 0
+        last = ld[i32](ld(a, 1) + row * 4) + 0
+        if first < 0 or last < first or last > ld(a, 6):
+            return OUTSIDE
+        st[i32](ld(a, 8) + row * 4, made)
+        for k in range(first, last):
+            at = ld[i32](ld(a, 3) + k * 4) + 0
+            end = ld[i32](ld(a, 4) + k * 4) + 0
+            if at < 0 or end < at or end > ld(a, 7):
+                return OUTSIDE
+            while at < end:
+                byte = ld[u8](chars + at) + 0
+                at += 1
+                if byte >= 128:
+                    if at >= end or byte < 0xC2 or byte > 0xC5:
+                        return OTHER
+                    second = ld[u8](chars + at) + 0
+                    if second >> 6 != 2:
+                        return OTHER
+                    byte = ld[i32](ld(a, 11) + (((byte - 0xC2) << 6) | (second & 63)) * 4) + 0
+                    at += 1
+                    if byte < 0:
+                        return OTHER
+                st[u8](out + made, byte)
+                made += 1
+        st[i32](ld(a, 9) + row * 4, made)
+    return made
+
+
+@routine
+def pad_rows(a, unused, unused2, unused3):
+    """begins, ends of rows, their number; elements (i32), their number; length, fill; dense rows, mask (u8);
+    whether to pad on the right; whether to copy rows of the whole length."""
+    data = ld(a, 3)
+    length = ld(a, 5)
+    fill = ld(a, 6)
+    for row in range(ld(a, 2)):
+        first = ld[i32](ld(a, 0) + row * 4) + 0
+        last = ld[i32](ld(a, 1) + row * 4) + 0
+        count = min(last - first, length)
+        if ld(a, 10) != 0:
+            count = length
+        if first < 0 or last < first or last > ld(a, 4) or first + count > ld(a, 4):
+            return OUTSIDE
+        to = ld(a, 7) + row * length * 4
+        mask = ld(a, 8) + row * length
+        before = 0
+        if ld(a, 9) == 0:
+            before = length - count
+        for j in range(before):
+            st[i32](to + j * 4, fill)
+            st[u8](mask + j, 0)
+        for j in range(count):
+            st[i32](to + (before + j) * 4, ld[i32](data + (first + j) * 4))
+            st[u8](mask + before + j, 1)
+        for j in range(before + count, length):
+            st[i32](to + j * 4, fill)
+            st[u8](mask + j, 0)
+    return 0
+
+
+@routine
+def join_rows(a, unused, unused2, unused3):
+    """Number of rows and of parts; ids of parts (i32); new begins, ends, elements, ids. Then for each part:
+    begins, ends, number of rows, elements (i32), their number. With elements 0, returns the number of
+    elements only."""
+    rows = ld(a, 0)
+    parts = ld(a, 1)
+    out = ld(a, 5)
+    made = 0
+    for row in range(rows):
+        if out != 0:
+            st[i32](ld(a, 3) + row * 4, made)
+        for part in range(parts):
+            at = a + (7 + 5 * part) * 8
+            place = 0
+            if ld(at, 2) > 1:
+                place = row
+            first = ld[i32](ld(at, 0) + place * 4) + 0
+            last = ld[i32](ld(at, 1) + place * 4) + 0
+            if first < 0 or last < first or last > ld(at, 4):
+                return OUTSIDE
+            if out != 0:
+                number = ld[i32](ld(a, 2) + part * 4) + 0
+                for j in range(last - first):
+                    st[i32](out + (made + j) * 4, ld[i32](ld(at, 3) + (first + j) * 4))
+                    st[i32](ld(a, 6) + (made + j) * 4, number)
+            made += last - first
+        if out != 0:
+            st[i32](ld(a, 4) + row * 4, made)
+    return made

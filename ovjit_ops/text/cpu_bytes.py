@@ -1,0 +1,228 @@
+"""Native forms of the operations on bytes and rows (`byte_forms`, `ragged`, VocabDecoder)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import InferenceError
+from ovjit_ops.text.byte_forms import bytes_of_chars, chars_of_bytes
+from ovjit_ops.text.cpu_native import OTHER, address, as_bytes, as_i32, native, refuse, strings_of
+from ovjit_ops.text.packed import check_skips, text_of
+from ovjit_ops.text.ragged import combined_shape, dense
+
+_STEPS = "cpu_byte_steps"
+_validate = native(_STEPS, "validate_strings")
+_put_byte_tokens = native(_STEPS, "put_byte_tokens")
+_decode_words = native(_STEPS, "decode_words")
+_as_chars = native(_STEPS, "write_bytes_as_chars")
+_as_bytes = native(_STEPS, "write_chars_as_bytes")
+_pad_rows = native(_STEPS, "pad_rows")
+_join_rows = native(_STEPS, "join_rows")
+
+
+def _like(begins: np.ndarray, room: int) -> tuple[list[np.ndarray], list[int]]:
+    """New begins, ends and `room` bytes, and their addresses."""
+    shape = np.shape(begins)
+    made = [np.empty(shape, np.int32), np.empty(shape, np.int32), np.empty(room, np.uint8)]
+    return made, [address(x) for x in made]
+
+
+def _total(kept: Sequence[np.ndarray]) -> int:
+    """The bytes of all strings, of which none is longer than all bytes."""
+    return int((kept[1].astype(np.int64) - kept[0]).clip(0, kept[2].size).sum())
+
+
+def prepare_validation(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    replace = int(attrs["replace_mode"])
+
+    def evaluate(begins: np.ndarray, ends: np.ndarray, chars: np.ndarray) -> Any:
+        kept, at = strings_of(begins, ends, chars)
+        code = _validate(*at, 0, 0, 0, replace)
+        refuse(code, "UTF8Validate")
+        if code == 1:
+            return begins, ends, chars
+        made, to = _like(begins, 3 * _total(kept) + 1)
+        count = _validate(*at, *to, replace)
+        refuse(count, "UTF8Validate")
+        return made[0], made[1], made[2][:count].copy()
+
+    return evaluate
+
+
+def prepare_byte_tokens(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    def evaluate(begins: np.ndarray, ends: np.ndarray, chars: np.ndarray) -> Any:
+        kept, at = strings_of(begins, ends, chars)
+        made, to = _like(begins, _total(kept) + 1)
+        count = _put_byte_tokens(*at, *to)
+        refuse(count, "ByteFallback")
+        return made[0], made[1], made[2][:count]
+
+    return evaluate
+
+
+class VocabDecoder:
+    def __init__(self, inputs: Sequence[Any], attrs: Mapping[str, Any]):
+        self.words, at = strings_of(*inputs[1:4])
+        self.args = [*at[:3], at[3], at[4]]
+        self._attribute = np.array(attrs["skip_tokens"], np.int32)
+        self._known: tuple[bytes, np.ndarray] = (b"", self._mask(np.zeros(0, np.int32)))
+
+    def _mask(self, skipped: np.ndarray) -> np.ndarray:
+        """1 for each word that is skipped."""
+        count = self.words[0].size
+        mask = np.zeros(max(count, 1), np.uint8)
+        mask[skipped[(skipped >= 0) & (skipped < count)]] = 1
+        return mask
+
+    def __call__(self, *arrays: np.ndarray) -> Any:
+        skipped = arrays[4].reshape(-1) if len(arrays) == 5 else self._attribute
+        key = skipped.tobytes()
+        known = self._known
+        if known[0] != key:
+            known = self._known = key, self._mask(skipped)
+        ids = as_i32(arrays[0])
+        batch, size = ids.shape
+        each = max(size, 1)  # a row without numbers has one empty string
+        begins, ends = np.zeros(batch * each, np.int32), np.zeros(batch * each, np.int32)
+        args = [address(ids), ids.size, *self.args, address(known[1]), address(begins), address(ends)]
+        total = _decode_words(*args, 0)
+        refuse(total if total < 1 << 31 else -2, "VocabDecoder")
+        chars = np.empty(total, np.uint8)
+        if total:
+            _decode_words(*args, address(chars))
+        rows = np.arange(0, (batch + 1) * each, each, np.int32)
+        return rows[:-1], rows[1:], begins, ends, chars
+
+
+def prepare_decoder(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    return None if any(x is None for x in inputs[1:4]) else VocabDecoder(inputs, attrs)
+
+
+def prepare_bytes_to_chars(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    table = as_i32([int.from_bytes(char, "little") for char in chars_of_bytes()])
+
+    def evaluate(*arrays: np.ndarray) -> Any:
+        row_begins, row_ends, begins, ends, chars = arrays[:5]
+        kept, at = strings_of(begins, ends, chars)
+        marks = 0
+        if len(arrays) == 6:
+            check_skips(arrays[5], begins.size)
+            kept.append(as_bytes(arrays[5].view(np.uint8)))
+            marks = address(kept[-1])
+        made, to = _like(begins, 2 * _total(kept) + 1)
+        count = _as_chars(*at, *to, address(table), marks)
+        refuse(count, "BytesToChars")
+        return (row_begins, row_ends, made[0], made[1], made[2][:count], *arrays[5:])
+
+    return evaluate
+
+
+def prepare_chars_to_bytes(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    table = np.full(256, -1, np.int32)
+    for char, byte in bytes_of_chars().items():
+        if len(char) == 2:
+            table[(char[0] - 0xC2) << 6 | char[1] & 63] = byte
+
+    def evaluate(row_begins: np.ndarray, row_ends: np.ndarray, *strings: np.ndarray) -> Any:
+        rows = [as_i32(row_begins), as_i32(row_ends)]
+        if rows[0].size != rows[1].size:
+            raise InferenceError("the begins and ends of rows differ in number")
+        kept, at = strings_of(*strings)
+        lengths = (kept[1].astype(np.int64) - kept[0]).clip(0, kept[2].size)
+        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        places = [np.clip(x, 0, lengths.size) for x in rows]
+        room = int((before[places[1]] - before[places[0]]).clip(0).sum())
+        made, to = _like(row_begins, room + 1)
+        count = _as_bytes(address(rows[0]), address(rows[1]), rows[0].size, *at, *to, address(table))
+        refuse(count, "CharsToBytes")
+        if count == OTHER:
+            raise InferenceError("CharsToBytes: a character stands for no byte")
+        return made[0], made[1], made[2][:count]
+
+    return evaluate
+
+
+def prepare_dense(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    right, whole = attrs["pad_right"], int(attrs["m_pad_max_length"])
+
+    def evaluate(*arrays: np.ndarray) -> Any:
+        begins, ends, data, length, fill = arrays[:5]
+        pad_right = bool(arrays[5].reshape(-1)[0]) if len(arrays) == 6 else right
+        if data.dtype != np.int32 or data.ndim != 1:
+            return dense(begins, ends, data, length, fill, pad_right, bool(whole))
+        size = int(length.reshape(-1)[0])
+        if size < 0:
+            raise InferenceError(f"RaggedToDense: the length {size} is negative")
+        rows, elements = [as_i32(begins), as_i32(ends)], as_i32(data)
+        if rows[0].size != rows[1].size:
+            raise InferenceError("RaggedToDense: the begins and ends of rows differ in number")
+        shape = (*begins.shape, size)
+        out, mask = np.empty(shape, np.int32), np.empty(shape, bool)
+        code = _pad_rows(
+            address(rows[0]), address(rows[1]), rows[0].size, address(elements), elements.size, size,
+            int(fill.reshape(-1)[0]), address(out), address(mask), int(pad_right), whole,
+        )  # fmt: skip
+        refuse(code, "RaggedToDense")
+        return out, mask
+
+    return evaluate
+
+
+def prepare_segments(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    from ovjit_ops.text.ragged import combine
+
+    def evaluate(*arrays: np.ndarray) -> Any:
+        count = (len(arrays) - 1) // 3
+        ids = arrays[-1]
+        if any(x.dtype != np.int32 for x in (*arrays[2:-1:3], ids)) or ids.size != count:
+            return combine(*arrays)
+        kept = [as_i32(x) for x in arrays]
+        rows = max(x.size for x in kept[0:-1:3])
+        parts: list[int] = []
+        for begins, ends, data in zip(kept[0:-1:3], kept[1:-1:3], kept[2:-1:3], strict=True):
+            if begins.size != ends.size or begins.size not in (1, rows):
+                raise InferenceError("CombineSegments: the segments differ in their number of rows")
+            parts += [address(begins), address(ends), begins.size, address(data), data.size]
+        total = _join_rows(rows, count, address(kept[-1]), 0, 0, 0, 0, *parts)
+        refuse(total if total < 1 << 31 else -2, "CombineSegments")
+        shape = combined_shape(arrays, rows)
+        first, last = np.empty(shape, np.int32), np.empty(shape, np.int32)
+        out, numbers = np.empty(total + 1, np.int32), np.empty(total + 1, np.int32)
+        _join_rows(
+            rows,
+            count,
+            address(kept[-1]),
+            address(first),
+            address(last),
+            address(out),
+            address(numbers),
+            *parts,
+        )
+        return first, last, out[:total], first.copy(), last.copy(), numbers[:total]
+
+    return evaluate
+
+
+def prepare_truncation(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    from ovjit_ops.text.ragged import MODES, SIDES
+
+    if inputs[-2] is None or inputs[-1] is None or len(inputs) != 6:
+        return None
+    side, mode = text_of(inputs[-2]), text_of(inputs[-1])
+    if side not in SIDES or mode not in MODES:
+        return None  # the reference has the error
+    right = side == b"right"
+
+    def evaluate(*arrays: np.ndarray) -> Any:
+        begins, ends, data = arrays[:3]
+        most = arrays[3].item()
+        if most >= data.size:
+            return begins, ends, data
+        if right:
+            return begins, np.minimum(ends, begins + np.int32(most)), data
+        return np.maximum(begins, ends - np.int32(most)), ends, data
+
+    return evaluate

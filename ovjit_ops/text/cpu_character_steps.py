@@ -1,0 +1,281 @@
+"""The routine of SentencePiece's normalizer (`character_maps`).
+
+A table is one of three kinds: none; a normalization form; a double array. That of a form has, for each
+character, the text that replaces it, and a tree of sequences of characters. Characters that decompose to one
+character are that character in the tree. Values of characters are in pages of 256.
+"""
+
+from __future__ import annotations
+
+from ovjit.codegen.parts import inline, routine
+from ovjit.codegen.words import i32, i64, ld, registers, st, u8, u32
+from ovjit_ops.text.cpu_byte_steps import copy_bytes
+from ovjit_ops.text.cpu_native import FULL, OUTSIDE
+from ovjit_ops.text.cpu_split_steps import point_of_char, size_of_char
+
+NO_TABLE, FORM, DOUBLE_ARRAY = range(3)
+_LEAF, _VALUE, _LABEL = 1 << 8, (1 << 31) - 1, (1 << 31) | 0xFF
+
+
+@inline
+def valid_size(text, size, at):
+    """The bytes of the character at `at`; 0 if they are not UTF-8."""
+    head = ld[u8](text + at) + 0
+    count = 1
+    if head >= 0x80:
+        count = size_of_char(head)
+        if head < 0xC2 or head > 0xF4 or at + count > size:
+            count = 0
+        else:
+            second = ld[u8](text + at + 1) + 0
+            good = 1
+            for j in range(1, count):
+                if ld[u8](text + at + j) >> 6 != 2:
+                    good = 0
+            if head == 0xE0 and second < 0xA0:
+                good = 0
+            if head == 0xED and second > 0x9F:
+                good = 0
+            if head == 0xF0 and second < 0x90:
+                good = 0
+            if head == 0xF4 and second > 0x8F:
+                good = 0
+            if good == 0:
+                count = 0
+    return count
+
+
+@inline
+def value_of(pages, values, point):
+    """The value of a character."""
+    return ld[i32](values + ((ld[i32](pages + (point >> 8) * 4) << 8) | (point & 255)) * 4) + 0
+
+
+@inline
+def branch_of(node, point, tree, mask):
+    """The child of a node of the tree for a character; 0 without one. An entry is node, point and child."""
+    key = (node << 21) | point
+    slot = ((node * 0x9E3779B1) ^ (point * 0x85EBCA6B) ^ (point >> 9)) & mask
+    entry = ld(tree, 2 * slot)
+    while entry != 0 and entry != key:
+        slot = (slot + 1) & mask
+        entry = ld(tree, 2 * slot)
+    found = 0
+    if entry == key:
+        found = ld(tree, 2 * slot + 1)
+    return found
+
+
+@routine
+def build_tree(a, unused, unused2, unused3):
+    """Insert sequences: points (i32), ends in them, numbers, their count; tree, mask, numbers of nodes (i32).
+    Returns the number of nodes. The root is node 1."""
+    tree = ld(a, 4)
+    mask = ld(a, 5)
+    nodes = 2
+    at = 0
+    for k in range(ld(a, 3)):
+        node = 1
+        while at < ld[i32](ld(a, 1) + k * 4):
+            point = ld[i32](ld(a, 0) + at * 4) + 0
+            child = branch_of(node, point, tree, mask)
+            if child == 0:
+                child = nodes
+                nodes += 1
+                slot = ((node * 0x9E3779B1) ^ (point * 0x85EBCA6B) ^ (point >> 9)) & mask
+                while ld(tree, 2 * slot) != 0:
+                    slot = (slot + 1) & mask
+                st[i64](tree + slot * 16, (node << 21) | point)
+                st[i64](tree + slot * 16 + 8, child)
+                st[i32](ld(a, 6) + child * 4, 0)
+            node = child
+            at += 1
+        st[i32](ld(a, 6) + node * 4, ld[i32](ld(a, 2) + k * 4))
+    return nodes
+
+
+@inline
+def find_entry(w, text, size, at, kind, t):
+    """w["count"]: the bytes of the longest key at `at`, or 0; w["from"], w["size"]: what replaces it."""
+    w["count"] = 0
+    if kind == FORM:
+        place = at
+        node = 1
+        first = 1
+        while place < size:
+            count = valid_size(text, size, place)
+            if count == 0:
+                break
+            point = point_of_char(text, place, count)
+            number = 0
+            if first == 1:
+                number = value_of(ld(t, 0), ld(t, 1), point)
+            like = value_of(ld(t, 2), ld(t, 3), point)
+            if like == 0:
+                like = point
+            node = branch_of(node, like, ld(t, 4), ld(t, 5))
+            place += count
+            if node != 0 and first == 0:
+                number = ld[i32](ld(t, 6) + node * 4) + 0
+            if number != 0:
+                w["count"] = place - at
+                w["from"] = ld(t, 9) + ld[i32](ld(t, 7) + number * 4)
+                w["size"] = ld[i32](ld(t, 8) + number * 4) + 0
+            first = 0
+            if node == 0:
+                break
+    else:
+        units = ld(t, 0)
+        total = ld(t, 1)
+        unit = ld[u32](units) + 0
+        node = (unit >> 10) << ((unit & 512) >> 6)
+        place = at
+        while place < size:
+            byte = ld[u8](text + place) + 0
+            node = node ^ byte
+            if node >= total:
+                break
+            unit = ld[u32](units + node * 4) + 0
+            if unit & _LABEL != byte:
+                break
+            node = node ^ ((unit >> 10) << ((unit & 512) >> 6))
+            place += 1
+            if unit & _LEAF != 0 and node < total:
+                offset = ld[u32](units + node * 4) & _VALUE
+                if offset < ld(t, 3):
+                    w["count"] = place - at
+                    w["from"] = ld(t, 2) + offset
+        if w["count"] > 0:
+            length = 0
+            while ld[u8](w["from"] + length) != 0:  # the last text ends with a zero, too
+                length += 1
+            w["size"] = length
+
+
+@inline
+def take_step(w, text, size, at, kind, t, plain):
+    """w["count"]: bytes of the text that are read; w["from"], w["size"]: what stands for them."""
+    head = ld[u8](text + at) + 0
+    quick = 0
+    if head < 0x80:
+        if ld[u8](plain + head) != 0:
+            quick = 1
+            if at + 1 < size:
+                if ld[u8](text + at + 1) >= 0x80:
+                    quick = 0
+    w["count"] = 0
+    if quick == 1:
+        w["count"] = 1
+        w["from"] = text + at
+        w["size"] = 1
+    elif kind != NO_TABLE:
+        find_entry(w, text, size, at, kind, t)
+    if w["count"] == 0:
+        count = valid_size(text, size, at)
+        w["from"] = text + at
+        w["size"] = count
+        w["count"] = count
+        if count == 0:
+            w["from"] = plain + 128  # U+FFFD
+            w["size"] = 3
+            w["count"] = 1
+
+
+@routine
+def normalize_strings(a, unused, unused2, unused3):
+    """begins, ends, bytes, number, size of strings; which are kept (u8) or 0; the kind of the table, the
+    addresses in it; for each byte of ASCII whether it stands for itself if ASCII follows, then U+FFFD;
+    whether to put a blank in front, to drop blanks, to write them as U+2581; new begins, ends, bytes, room.
+    Returns the number of new bytes, or an error."""
+    kind = ld(a, 6)
+    t = ld(a, 7)
+    plain = ld(a, 8)
+    dummy = ld(a, 9)
+    remove = ld(a, 10)
+    escape = ld(a, 11)
+    out = ld(a, 14)
+    room = ld(a, 15)
+    w = registers()
+    w["from"] = 0
+    w["size"] = 0
+    w["count"] = 0
+    made = 0
+    for k in range(ld(a, 3)):
+        start = ld[i32](ld(a, 0) + k * 4) + 0
+        stop = ld[i32](ld(a, 1) + k * 4) + 0
+        if start < 0 or stop < start or stop > ld(a, 4):
+            return OUTSIDE
+        st[i32](ld(a, 12) + k * 4, made)
+        text = ld(a, 2) + start
+        size = stop - start
+        kept = 0
+        if ld(a, 5) != 0:
+            kept = ld[u8](ld(a, 5) + k) + 0
+        before = made
+        if made + size + 8 > room:
+            return FULL
+        if kept != 0:
+            copy_bytes(out + made, text, size)
+            made += size
+        else:
+            at = 0
+            leading = remove
+            while leading != 0 and at < size:
+                take_step(w, text, size, at, kind, t, plain)
+                leading = 0
+                if w["size"] == 1:
+                    if ld[u8](w["from"]) == 32:
+                        leading = 1
+                        at += w["count"]
+            if at < size and dummy != 0:
+                if escape != 0:
+                    st[u8](out + made, 0xE2)
+                    st[u8](out + made + 1, 0x96)
+                    st[u8](out + made + 2, 0x81)
+                    made += 3
+                else:
+                    st[u8](out + made, 32)
+                    made += 1
+            after = remove
+            while at < size:
+                take_step(w, text, size, at, kind, t, plain)
+                if made + 3 * w["size"] + 8 > room:
+                    return FULL
+                j = 0
+                if after != 0:
+                    while j < w["size"] and ld[u8](w["from"] + j) == 32:
+                        j += 1
+                if j < w["size"]:
+                    after = 0
+                    if ld[u8](w["from"] + w["size"] - 1) == 32:
+                        after = 1
+                while j < w["size"]:
+                    byte = ld[u8](w["from"] + j) + 0
+                    if byte == 32 and escape != 0:
+                        st[u8](out + made, 0xE2)
+                        st[u8](out + made + 1, 0x96)
+                        st[u8](out + made + 2, 0x81)
+                        made += 3
+                    else:
+                        st[u8](out + made, byte)
+                        made += 1
+                    j += 1
+                if remove == 0:
+                    after = 0
+                at += w["count"]
+            if remove != 0:
+                going = 1
+                while going == 1:
+                    going = 0
+                    if escape != 0:
+                        if made - before >= 3:
+                            if ld[u8](out + made - 3) == 0xE2 and ld[u8](out + made - 2) == 0x96:
+                                if ld[u8](out + made - 1) == 0x81:
+                                    made -= 3
+                                    going = 1
+                    elif made > before:
+                        if ld[u8](out + made - 1) == 32:
+                            made -= 1
+                            going = 1
+        st[i32](ld(a, 13) + k * 4, made)
+    return made

@@ -1,0 +1,111 @@
+"""Calls of native routines by operations on the host: the arguments are a block of int64s."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import InferenceError
+from ovjit.forks import ForkLock
+
+_functions: dict[tuple[str, str], Callable[[int, int, int, int], int]] = {}
+
+
+def native(module: str, name: str) -> Callable[..., int]:
+    """The routine `name` of a module of this package, compiled at its first use. It takes addresses and
+    integers, and returns an integer."""
+    key = module, name
+
+    def call(*values: int) -> int:
+        function = _functions.get(key)
+        if function is None:
+            function = _functions[key] = _load(module, name)
+        block = np.array(values, np.int64)
+        return function(block.__array_interface__["data"][0], 0, 0, 0)
+
+    return call
+
+
+def _load(module: str, name: str) -> Callable[[int, int, int, int], int]:
+    from ovjit.codegen.cpu.objects import function
+    from ovjit.codegen.loading import addresses
+    from ovjit.codegen.routines import routines
+
+    kernel = routines(name, (name,), lambda: importlib.import_module(f"{__package__}.{module}"))
+    return function(addresses((kernel,))[kernel], 4)
+
+
+def address(array: np.ndarray) -> int:
+    """The address of an array's first element."""
+    found: int = array.__array_interface__["data"][0]
+    return found
+
+
+def as_i32(x: Any) -> np.ndarray:
+    """x as a contiguous array of i32."""
+    return np.ascontiguousarray(x, np.int32)
+
+
+def as_bytes(x: Any) -> np.ndarray:
+    return np.ascontiguousarray(x, np.uint8)
+
+
+def strings_of(begins: Any, ends: Any, chars: Any) -> tuple[list[np.ndarray], list[int]]:
+    """(arrays that must stay alive, their addresses and sizes) of packed strings."""
+    arrays = [as_i32(begins), as_i32(ends), as_bytes(chars)]
+    if arrays[0].size != arrays[1].size:
+        raise InferenceError(
+            f"begins {list(arrays[0].shape)} and ends {list(arrays[1].shape)} differ in shape"
+        )
+    return arrays, [*map(address, arrays), arrays[0].size, arrays[2].size]
+
+
+def refuse(code: int, name: str) -> None:
+    """Raise InferenceError for a negative result of a routine."""
+    if code == OUTSIDE:
+        raise InferenceError(f"{name}: a string or a row is outside of its elements")
+    if code == TOO_LONG:
+        raise InferenceError(f"{name}: the strings have 2 GiB or more in total")
+
+
+#: Results of routines that are errors; the last two ask for more memory, for results and for a string.
+OUTSIDE, TOO_LONG, FULL, LONG = -1, -2, -3, -4
+#: Less than all of these.
+OTHER = -16
+
+
+class Slices:
+    """Parts of one new array of i32, so that one address is asked for."""
+
+    def __init__(self, *sizes: int):
+        self._array = np.empty(sum(sizes), np.int32)
+        self._sizes = sizes
+        at = address(self._array)
+        self.args = []
+        for size in sizes:
+            self.args.append(at)
+            at += 4 * size
+
+    def arrays(self) -> list[np.ndarray]:
+        out, at = [], 0
+        for size in self._sizes:
+            out.append(self._array[at : at + size])
+            at += size
+        return out
+
+
+class Scratch:
+    """Memory that a routine of one node may overwrite, for one thread at a time; others get their own."""
+
+    def __init__(self) -> None:
+        self.lock = ForkLock("words")
+        self._memory = np.empty(0, np.int64)
+
+    def of(self, count: int) -> np.ndarray:
+        """At least `count` int64s. The caller holds the lock."""
+        if self._memory.size < count:
+            self._memory = np.empty(count + count // 2, np.int64)
+        return self._memory

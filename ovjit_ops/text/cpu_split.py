@@ -1,0 +1,160 @@
+"""Native forms of the operations with regular expressions (`splits`, RegexNormalization).
+
+Patterns without a table (`automata`) are left to the references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import InferenceError
+from ovjit_ops.text import patterns
+from ovjit_ops.text.automata import Automaton, automaton
+from ovjit_ops.text.cpu_native import FULL, Slices, address, as_bytes, as_i32, native, refuse, strings_of
+from ovjit_ops.text.packed import check_skips, text_of
+from ovjit_ops.text.splits import BEHAVIOURS, split_pattern
+
+_STEPS = "cpu_split_steps"
+_split_strings = native(_STEPS, "split_strings")
+_mark_matches = native(_STEPS, "mark_matches")
+_replace_matches = native(_STEPS, "replace_matches")
+
+
+def _table_args(made: Automaton) -> list[int]:
+    states, columns = made.table.shape
+    return [address(made.with_heads) + 256, address(made.table), columns, *made.starts]
+
+
+class _Pieces:
+    """The arrays of a cut of ragged strings."""
+
+    def __init__(self, arrays: Sequence[np.ndarray], skips: np.ndarray | None):
+        begins, ends, *strings = arrays[:5]
+        self.rows = [as_i32(begins), as_i32(ends)]
+        if self.rows[0].size != self.rows[1].size:
+            raise InferenceError("the begins and ends of rows differ in number")
+        self.shape = begins.shape
+        self.kept, self.strings_at = strings_of(*strings)
+        marks = 0
+        if skips is not None:
+            check_skips(skips, self.strings_at[3])
+            self.kept.append(as_bytes(skips.view(np.uint8)))
+            marks = address(self.kept[-1])
+        self.rows_at = [address(self.rows[0]), address(self.rows[1]), self.rows[0].size, marks]
+        # most strings have fewer pieces
+        self.room = self.strings_at[4] // 2 + 2 * self.strings_at[3] + 16
+
+    def run(self, call: Callable[..., int], table: Sequence[int], options: Sequence[int], name: str) -> Any:
+        """Begins and ends of rows and of pieces, and the marks of pieces. More room is made if it is
+        needed."""
+        count = self.rows[0].size
+        while True:
+            out = Slices(count, count, self.room, self.room, self.room // 4 + 1)
+            made = call(*self.strings_at, *table, *self.rows_at, *options, *out.args, self.room)
+            if made != FULL:
+                break
+            self.room *= 4
+        refuse(made, name)
+        begins, ends, first, last, marks = out.arrays()
+        rows = begins.reshape(self.shape), ends.reshape(self.shape)
+        return (*rows, first[:made], last[:made], marks.view(bool)[:made])
+
+
+def prepare_split(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    skips = len(inputs) == 7
+    pattern = inputs[6 if skips else 5]
+    if len(inputs) == 9 or pattern is None:
+        return None
+    made = automaton(split_pattern(text_of(pattern), attrs["behaviour"]))
+    if made is None:
+        return None
+    table, behaviour = _table_args(made), BEHAVIOURS.index(attrs["behaviour"])
+    options = [behaviour, int(attrs["invert"]), attrs["max_splits"]]
+
+    def evaluate(*arrays: np.ndarray) -> Any:
+        chars = arrays[4]
+        if not chars.size:
+            zero = np.zeros(1, np.int32)
+            return (zero, zero.copy(), *arrays[2 : 6 if skips else 5])
+        pieces = _Pieces(arrays, arrays[5] if skips else None)
+        *found, marks = pieces.run(_split_strings, table, options, "RegexSplit")
+        return (*found, chars, marks) if skips else (*found, chars)
+
+    # the table's memory belongs to `made`
+    evaluate.automaton = made  # type: ignore[attr-defined]
+    return evaluate
+
+
+def prepare_special(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    if inputs[-1] is None:
+        return None
+    pattern = text_of(inputs[-1])
+    made = automaton(pattern)
+    if made is None:
+        return None
+    table, whole = _table_args(made), set(range(made.groups + 1)) == made.whole_groups
+    skips = len(inputs) == 7
+
+    def evaluate(*arrays: np.ndarray) -> Any:
+        pieces = _Pieces(arrays, arrays[5] if skips else None)
+        *found, marks = pieces.run(_mark_matches, table, (), "SpecialTokensSplit")
+        if whole or not marks.any():
+            return (*found, arrays[4], marks)
+        return by_reference(*arrays)  # the token is a part of the match
+
+    from ovjit_ops.text.splits import SpecialTokensSplit
+
+    by_reference: Any = SpecialTokensSplit.ref  # type: ignore[attr-defined]
+    evaluate.automaton = made  # type: ignore[attr-defined]
+    return evaluate
+
+
+def prepare_replacement(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    if inputs[-1] is None or inputs[-2] is None:
+        return None
+    try:
+        pattern = patterns.earlier(text_of(inputs[-2]).decode()).encode()
+    except UnicodeDecodeError:
+        return None
+    made = automaton(pattern)
+    template = patterns.template_of(text_of(inputs[-1]))
+    parts = patterns.parts_of(template)
+    if made is None or made.empty or parts is None:
+        return None
+    groups = [part for part in parts if not isinstance(part, str)]
+    if len(groups) > 1 or any(part[0] not in made.whole_groups for part in groups):
+        return None
+    at = parts.index(groups[0]) if groups else len(parts)
+    front, back = (
+        as_bytes(np.frombuffer("".join(p).encode(), np.uint8)) for p in (parts[:at], parts[at + 1 :])
+    )
+    options = [
+        int(attrs["global_replace"]), address(front), front.size, len(groups), address(back), back.size,
+        (made.groups + 1) * len(template),
+    ]  # fmt: skip
+    table = _table_args(made)
+
+    def evaluate(*arrays: np.ndarray) -> Any:
+        begins, ends, chars = arrays[:3]
+        kept, strings_at = strings_of(begins, ends, chars)
+        marks = 0
+        if len(arrays) == 6:
+            check_skips(arrays[3], kept[0].size)
+            kept.append(as_bytes(arrays[3].view(np.uint8)))
+            marks = address(kept[-1])
+        count, room = kept[0].size, 2 * strings_at[4] + 64
+        while True:
+            places, text = Slices(count, count), np.empty(room, np.uint8)
+            total = _replace_matches(*strings_at, *table, marks, *options, *places.args, address(text), room)
+            if total != FULL:
+                break
+            room *= 4
+        refuse(total if total < 1 << 31 else -2, "RegexNormalization")
+        first, last = (x.reshape(begins.shape) for x in places.arrays())
+        return (first, last, text[:total], *arrays[3:4]) if marks else (first, last, text[:total])
+
+    evaluate.owned = made, front, back  # type: ignore[attr-defined]
+    return evaluate

@@ -1,0 +1,391 @@
+"""Routines that find the matches of an automaton (`automata`) in strings: pieces, marks, replacements.
+
+A block begins with begins, ends, bytes of strings, their number and size, then the automaton: classes, table,
+columns, the states at the start and elsewhere. In front of the classes is a table of bytes: 1 for those that
+may begin a match.
+"""
+
+from __future__ import annotations
+
+from ovjit.codegen.parts import inline, routine
+from ovjit.codegen.words import i32, i64, ld, st, u8
+from ovjit_ops.text.cpu_byte_steps import copy_bytes
+from ovjit_ops.text.cpu_native import FULL, OUTSIDE
+
+#: The highest bit of each of 8 bytes.
+_HIGH = -0x7F7F7F7F7F7F7F80
+#: Behaviours of RegexSplit, as `splits.BEHAVIOURS` has them.
+REMOVE, ISOLATE, CONTIGUOUS, WITH_PREVIOUS, WITH_NEXT = range(5)
+
+
+@inline
+def size_of_char(head):
+    """The bytes of a valid character, by its first byte."""
+    count = 1
+    if head >= 0xF0:
+        count = 4
+    elif head >= 0xE0:
+        count = 3
+    elif head >= 0xC0:
+        count = 2
+    return count
+
+
+@inline
+def point_of_char(text, at, count):
+    """The code point of a valid character of `count` bytes."""
+    point = ld[u8](text + at) + 0
+    if count == 2:
+        point = ((point & 31) << 6) | (ld[u8](text + at + 1) & 63)
+    elif count == 3:
+        second = ld[u8](text + at + 1) & 63
+        point = ((point & 15) << 12) | (second << 6) | (ld[u8](text + at + 2) & 63)
+    elif count == 4:
+        second = ld[u8](text + at + 1) & 63
+        third = ld[u8](text + at + 2) & 63
+        point = ((point & 7) << 18) | (second << 12) | (third << 6) | (ld[u8](text + at + 3) & 63)
+    return point
+
+
+@inline
+def is_valid_text(text, size):
+    """1 if the bytes are UTF-8, without surrogates, overlong forms and numbers above 10FFFF."""
+    good = 1
+    at = 0
+    while at < size and good == 1:
+        head = ld[u8](text + at) + 0
+        if head < 0x80:
+            at += 1
+            while at + 8 <= size and ld[i64](text + at) & _HIGH == 0:
+                at += 8
+        else:
+            count = size_of_char(head)
+            if head < 0xC2 or head > 0xF4 or at + count > size:
+                good = 0
+            else:
+                for j in range(1, count):
+                    if ld[u8](text + at + j) >> 6 != 2:
+                        good = 0
+                second = ld[u8](text + at + 1) + 0
+                if head == 0xE0 and second < 0xA0:
+                    good = 0
+                if head == 0xED and second > 0x9F:
+                    good = 0
+                if head == 0xF0 and second < 0x90:
+                    good = 0
+                if head == 0xF4 and second > 0x8F:
+                    good = 0
+                at += count
+    return good
+
+
+@inline
+def match_at(text, size, begin, state0, classes, table, columns):
+    """The end of the match that begins at `begin`; -1 without one."""
+    found = -1
+    state = state0
+    place = begin
+    while state != 0:
+        column = columns - 1
+        count = 0
+        if place < size:
+            head = ld[u8](text + place) + 0
+            if head < 0x80:
+                count = 1
+                column = ld[u8](classes + head) + 0
+                if head == 10 and place + 1 == size:
+                    column = columns - 2
+            else:
+                count = size_of_char(head)
+                point = point_of_char(text, place, count)
+                column = ld[u8](classes + point) + 0
+        entry = ld[i32](table + (state * columns + column) * 4) + 0
+        if entry & 1 != 0:
+            found = place
+        state = entry >> 1
+        if place >= size:
+            state = 0
+        place += count
+    return found
+
+
+@inline
+def next_match(text, size, start, classes, table, columns, first, other):
+    """begin << 32 | end of the first match from `start`; -1 if there is none, or one of no bytes."""
+    found = -1
+    begin = start
+    while begin <= size:
+        state = other
+        if begin == 0:
+            state = first
+        else:
+            while begin < size and ld[u8](classes + ld[u8](text + begin) - 256) == 0:
+                begin += 1
+        end = match_at(text, size, begin, state, classes, table, columns)
+        if end >= 0:
+            if end > begin:
+                found = (begin << 32) | end
+            break
+        if begin == size:
+            break
+        head = ld[u8](text + begin) + 0
+        step = size_of_char(head)
+        begin += step
+    return found
+
+
+@routine
+def split_strings(a, unused, unused2, unused3):
+    """Cut ragged strings. Returns the number of pieces, or an error.
+
+    The block goes on with: begins and ends of rows, their number; which strings are kept whole (u8) or 0;
+    behaviour, invert, most splits; new begins and ends of rows; begins, ends and marks (u8) of pieces, room
+    for pieces.
+    """
+    begins = ld(a, 0)
+    ends = ld(a, 1)
+    strings = ld(a, 3)
+    classes = ld(a, 5)
+    table = ld(a, 6)
+    columns = ld(a, 7)
+    first_state = ld(a, 8)
+    other_state = ld(a, 9)
+    kept = ld(a, 13)
+    behaviour = ld(a, 14)
+    invert = ld(a, 15)
+    most = ld(a, 16)
+    to_begins = ld(a, 19)
+    to_ends = ld(a, 20)
+    marks = ld(a, 21)
+    room = ld(a, 22) - 2
+    made = 0
+    for row in range(ld(a, 12)):
+        first = ld[i32](ld(a, 10) + row * 4) + 0
+        last = ld[i32](ld(a, 11) + row * 4) + 0
+        if first < 0 or last < first or last > strings:
+            return OUTSIDE
+        st[i32](ld(a, 17) + row * 4, made)
+        for k in range(first, last):
+            start = ld[i32](begins + k * 4) + 0
+            stop = ld[i32](ends + k * 4) + 0
+            if start < 0 or stop < start or stop > ld(a, 4):
+                return OUTSIDE
+            size = stop - start
+            text = ld(a, 2) + start
+            mark = 0
+            if made > room:
+                return FULL
+            if kept != 0:
+                mark = ld[u8](kept + k) + 0
+            if mark != 0:
+                st[i32](to_begins + made * 4, start)
+                st[i32](to_ends + made * 4, stop)
+                st[u8](marks + made, 1)
+                made += 1
+            else:
+                before = made
+                remembered = -1
+                at = 0
+                searching = is_valid_text(text, size)
+                going = 1
+                while going == 1:
+                    if made > room:
+                        return FULL
+                    # a gap, then a match; the last gap is what follows the last match
+                    found = -1
+                    if searching == 1:
+                        found = next_match(text, size, at, classes, table, columns, first_state, other_state)
+                    match_begin = size
+                    match_end = size
+                    if found >= 0:
+                        match_begin = found >> 32
+                        match_end = found & 0xFFFFFFFF
+                    for part in range(2):
+                        begin = at
+                        end = match_begin
+                        match = invert
+                        if part == 1:
+                            begin = match_begin
+                            end = match_end
+                            match = 1 - invert
+                        there = 1
+                        if begin == end:
+                            there = 0
+                        if part == 1 and found < 0:
+                            there = 0
+                            if behaviour == WITH_NEXT and at >= size and remembered != size:
+                                # the last match is a piece, although it has nothing behind it
+                                there = 1
+                                match = invert
+                                begin = remembered
+                                end = size
+                        if there == 1:
+                            put = 1
+                            if behaviour == REMOVE:
+                                if match == 1:
+                                    put = 0
+                            elif behaviour == WITH_PREVIOUS:
+                                if match == 0 and end != size:
+                                    remembered = begin
+                                    put = 0
+                                elif match == 1:
+                                    begin = remembered
+                            elif behaviour == WITH_NEXT:
+                                if match == 1:
+                                    remembered = begin
+                                    put = 0
+                                elif remembered != -1:
+                                    begin = remembered
+                            if put == 1:
+                                if made - before == most:
+                                    end = size
+                                st[i32](to_begins + made * 4, start + max(begin, 0))
+                                st[i32](to_ends + made * 4, start + min(end, size))
+                                st[u8](marks + made, 0)
+                                made += 1
+                    at = match_end
+                    if found < 0:
+                        going = 0
+        st[i32](ld(a, 18) + row * 4, made)
+    return made
+
+
+@routine
+def mark_matches(a, unused, unused2, unused3):
+    """Cut ragged strings at matches, which are marked. Returns the number of pieces, or an error.
+
+    The block goes on with: begins and ends of rows, their number; which strings are kept whole (u8) or 0; new
+    begins and ends of rows; begins, ends and marks of pieces, room for pieces.
+    """
+    classes = ld(a, 5)
+    table = ld(a, 6)
+    columns = ld(a, 7)
+    kept = ld(a, 13)
+    to_begins = ld(a, 16)
+    to_ends = ld(a, 17)
+    marks = ld(a, 18)
+    room = ld(a, 19) - 3
+    made = 0
+    for row in range(ld(a, 12)):
+        first = ld[i32](ld(a, 10) + row * 4) + 0
+        last = ld[i32](ld(a, 11) + row * 4) + 0
+        if first < 0 or last < first or last > ld(a, 3):
+            return OUTSIDE
+        st[i32](ld(a, 14) + row * 4, made)
+        for k in range(first, last):
+            start = ld[i32](ld(a, 0) + k * 4) + 0
+            stop = ld[i32](ld(a, 1) + k * 4) + 0
+            if start < 0 or stop < start or stop > ld(a, 4):
+                return OUTSIDE
+            size = stop - start
+            text = ld(a, 2) + start
+            mark = 0
+            if made > room:
+                return FULL
+            if kept != 0:
+                mark = ld[u8](kept + k) + 0
+            if mark != 0:
+                st[i32](to_begins + made * 4, start)
+                st[i32](to_ends + made * 4, stop)
+                st[u8](marks + made, 1)
+                made += 1
+            else:
+                at = 0
+                going = is_valid_text(text, size)
+                while going == 1:
+                    if made > room:
+                        return FULL
+                    found = next_match(text, size, at, classes, table, columns, ld(a, 8), ld(a, 9))
+                    if found < 0:
+                        going = 0
+                    else:
+                        begin = found >> 32
+                        end = found & 0xFFFFFFFF
+                        if at < begin:
+                            st[i32](to_begins + made * 4, start + at)
+                            st[i32](to_ends + made * 4, start + begin)
+                            st[u8](marks + made, 0)
+                            made += 1
+                        st[i32](to_begins + made * 4, start + begin)
+                        st[i32](to_ends + made * 4, start + end)
+                        st[u8](marks + made, 1)
+                        made += 1
+                        at = end
+                if at < size:
+                    st[i32](to_begins + made * 4, start + at)
+                    st[i32](to_ends + made * 4, stop)
+                    st[u8](marks + made, 0)
+                    made += 1
+        st[i32](ld(a, 15) + row * 4, made)
+    return made
+
+
+@routine
+def replace_matches(a, unused, unused2, unused3):
+    """Replace matches in strings. Returns the number of new bytes, or an error.
+
+    The block goes on with: which strings are kept (u8) or 0; whether all matches are replaced; the text in
+    front of what is kept of a match and its size, whether the match is kept, the text behind and its size;
+    the size of the template times the number of groups; new begins, ends, bytes, room for bytes. A string
+    whose result is larger than the package's buffer stays as it is.
+    """
+    classes = ld(a, 5)
+    table = ld(a, 6)
+    columns = ld(a, 7)
+    kept = ld(a, 10)
+    front = ld(a, 12)
+    front_size = ld(a, 13)
+    whole = ld(a, 14)
+    back = ld(a, 15)
+    back_size = ld(a, 16)
+    out = ld(a, 20)
+    room = ld(a, 21)
+    made = 0
+    for k in range(ld(a, 3)):
+        start = ld[i32](ld(a, 0) + k * 4) + 0
+        stop = ld[i32](ld(a, 1) + k * 4) + 0
+        if start < 0 or stop < start or stop > ld(a, 4):
+            return OUTSIDE
+        size = stop - start
+        text = ld(a, 2) + start
+        good = 1
+        if kept != 0:
+            if ld[u8](kept + k) != 0:
+                good = 0
+        if good == 1:
+            good = is_valid_text(text, size)
+        before = made
+        at = 0
+        going = good
+        while going == 1:
+            found = next_match(text, size, at, classes, table, columns, ld(a, 8), ld(a, 9))
+            if found < 0:
+                going = 0
+            else:
+                begin = found >> 32
+                end = found & 0xFFFFFFFF
+                if made + end - at + front_size + back_size > room:
+                    return FULL
+                copy_bytes(out + made, text + at, begin - at)
+                made += begin - at
+                copy_bytes(out + made, front, front_size)
+                made += front_size
+                if whole != 0:
+                    copy_bytes(out + made, text + begin, end - begin)
+                    made += end - begin
+                    copy_bytes(out + made, back, back_size)
+                    made += back_size
+                at = end
+                if ld(a, 11) == 0:
+                    going = 0
+        if made + size - at > room:
+            return FULL
+        copy_bytes(out + made, text + at, size - at)
+        made += size - at
+        if made - before > 4 * (size + ld(a, 17)):
+            made = before
+            copy_bytes(out + made, text, size)
+            made += size
+        st[i32](ld(a, 18) + k * 4, before)
+        st[i32](ld(a, 19) + k * 4, made)
+    return made
