@@ -205,15 +205,21 @@ class ServedModel:
             self._sessions.submit(item, session)
             return
         turn = self._turn
-        if not self._waiting and not turn._is_owned():
+        nested = threading.get_ident() == self._thread.ident  # a future's callback, which may hold the lock
+        if not nested and turn._is_owned():
+            turn.release()  # an exception came just before this thread released it
+        if not nested and not self._waiting:
             try:
                 if turn.acquire(blocking=False) and self._queue.is_ready() and self._begin(item):
                     if self._deep:
                         self._wake.put(None)
                     return
             finally:
-                if turn._is_owned():
+                # no call comes before this one: after a call, a signal's handler may raise an exception
+                try:
                     turn.release()
+                except RuntimeError:
+                    pass  # another thread has it
         self._waiting.append(item)
         self._wake.put(None)
 
