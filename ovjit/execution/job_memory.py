@@ -202,7 +202,7 @@ class JobMemory:
         self._bases[1] = plan.memory.ctypes.data
         self._bases[2] = table.data.ctypes.data
         self._counters, self._perf, self._busy, self._bodies = counters, perf, busy, bodies
-        self._table = table  # last: after MemoryError or an interrupt above, the next bind repeats all of this
+        self._table = table  # last: after an exception above, such as Ctrl-C, the next bind repeats all
 
     def _publish_counters(self) -> None:
         """Make the counters visible to late helpers before all later writes.

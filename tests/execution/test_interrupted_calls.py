@@ -19,7 +19,6 @@ from tests.support.interrupted import (
     SignalError,
     bytecodes,
     check_interrupted,
-    distinct_of,
     sample_of,
 )
 

@@ -32,7 +32,7 @@ SEED = 69
 
 @pytest.fixture(scope="module")
 def counter(tmp_path_factory):
-    """A model with two variables: "sum" of all inputs, and their "product". A Reshape to `length` may fail."""
+    """A model with two variables: "sum" of all inputs, and "product". Its Reshape to `length` may fail."""
     x = ops.parameter([1, 4], F32, name="x")
     length = ops.parameter([1], np.int64, name="length")
     for port, name in ((x, "x"), (length, "length")):

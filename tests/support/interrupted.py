@@ -1,9 +1,9 @@
 """Interrupts at single bytecodes: `run_interrupted` raises an exception at the n-th one of ovjit's own files.
 
-CPython raises what a signal's handler raises between two bytecodes of the main thread, at some of them in one
-version and at others in the next. Here every bytecode is a place, but for two kinds. What is raised in a
-finalizer CPython prints, and goes on. And from the end of a `with` to the call of `__exit__` it raises nothing
-in any version, so that locks are released.
+CPython raises what a signal's handler raises between two bytecodes of the main thread, at some of them in
+one version and at others in the next. Here every bytecode is a place, but for two kinds. What is raised in a
+finalizer CPython prints, and goes on. And from the end of a `with` to the call of `__exit__` it raises
+nothing in any version, so that locks are released.
 """
 
 from __future__ import annotations
