@@ -8,8 +8,9 @@ between, the next run repeats all of it. Memory stays referenced until native co
 
 from __future__ import annotations
 
+import functools
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,6 +83,11 @@ class JobMemory:
     def moves(self) -> bool:
         """Whether the table is this job's own, see `Table.move`."""
         return self._table is not None and self._table.moves
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether what native code reads is complete."""
+        return self._bound
 
     @property
     def in_python(self) -> bool:
@@ -319,22 +325,19 @@ class JobMemory:
         """Like `take_output`, but the next run's memory is allocated when its shapes are known."""
         array = self.outputs[i]
         self._bound = False
-        self.outputs[i] = _released(array)
+        self.outputs[i] = _released(array.ndim, array.dtype)
         return array
 
-    def take_outputs(self, numbers: Sequence[int], store: Callable[[list[np.ndarray]], list[Any]]) -> None:
-        """Give up the ownership of these outputs: `store` gets the arrays, and keeps them by one store. It
-        returns an array for each, or None: its memory, which has no other use from then on. The next run
-        writes to these if their shapes and types match."""
-        bound, self._bound = self._bound, False
-        arrays = [self.outputs[i] for i in numbers]
-        for i, array in zip(numbers, arrays, strict=True):
-            self.outputs[i] = _released(array)  # before they are stored: no run may write to them then
-        for i, array, spare in zip(numbers, arrays, store(arrays), strict=True):
-            if spare is None or spare.shape != array.shape or spare.dtype != array.dtype:
-                spare = blocks.new_array(array.shape, array.dtype)
-            self.outputs[i] = spare
-            self._bases[FIRST_IO + len(self.inputs) + i] = spare.ctypes.data
+    def exchange_outputs(self, pairs: Sequence[tuple[int, int | None]], bound: bool) -> None:
+        """After `release_output`, and after the arrays were stored elsewhere: let the next run write each
+        output to the array of an input, which has no other use, and the output's shape and type. None: to
+        new memory. `bound`: whether the job was bound before."""
+        bases, first = self._bases, FIRST_IO + len(self.inputs)
+        for output, given in pairs:
+            if given is None:
+                return  # the next run allocates it
+            self.outputs[output] = self.inputs[given]  # type: ignore[assignment]
+            bases[first + output] = bases[FIRST_IO + given]
         self._bound = bound
 
     def states(self) -> Any:
@@ -343,9 +346,10 @@ class JobMemory:
         return None if states_of is None else states_of(self)
 
 
-def _released(array: np.ndarray) -> np.ndarray:
-    """An array of this type, without memory, and of a rank that no output of it has."""
-    return np.empty((0,) * (array.ndim + 1), array.dtype)
+@functools.cache
+def _released(rank: int, dtype: np.dtype) -> np.ndarray:
+    """An array without memory, of a rank that no output of this rank has."""
+    return np.empty((0,) * (rank + 1), dtype)
 
 
 def _initial_output(value: Any) -> np.ndarray:

@@ -17,12 +17,9 @@ if TYPE_CHECKING:
     from ovjit.rewrite.model_variables import Variable
 
 
-class Cell(NamedTuple):
-    """A variable's value, and of a growing one the memory of which it is a prefix, else None. The value is
-    None from a reset until a run computes the initial value."""
-
-    value: np.ndarray | None
-    memory: np.ndarray | None = None
+#: A variable's value, and of a growing one the memory of which it is a prefix, else None. The value is None
+#: from a reset until a run computes the initial value.
+Cell = tuple[np.ndarray | None, np.ndarray | None]
 
 
 class States:
@@ -49,21 +46,21 @@ class States:
     @property
     def values(self) -> list[np.ndarray | None]:
         """The value of each variable, see `Cell`."""
-        return [cell.value for cell in self.cells]
+        return [cell[0] for cell in self.cells]
 
     @property
     def memory(self) -> list[np.ndarray | None]:
         """The memory of each growing variable, see `Cell`."""
-        return [cell.memory for cell in self.cells]
+        return [cell[1] for cell in self.cells]
 
     def settle(self) -> None:
         """Update the values to the shapes in `steady`."""
         if self.steady is None:
             return
-        cells = []
-        for cell, shape in zip(self.cells, self.steady, strict=True):
-            assert cell.memory is not None
-            cells.append(Cell(beginning(cell.memory, shape), cell.memory))
+        cells: list[Cell] = []
+        for (_, memory), shape in zip(self.cells, self.steady, strict=True):
+            assert memory is not None
+            cells.append((beginning(memory, shape), memory))
         self.cells = cells
         self.steady = None  # last: the cells could be updated again
 
@@ -83,7 +80,7 @@ class States:
         self._put(k, self._reset(k))
 
     def _reset(self, k: int) -> Cell:
-        return Cell(None if self._computed[k] else lowest(self.variables[k]))
+        return None if self._computed[k] else lowest(self.variables[k]), None
 
     def _put(self, k: int, cell: Cell) -> None:
         self.cells[k] = cell
@@ -92,14 +89,14 @@ class States:
     def show(self, k: int) -> np.ndarray:
         """The value as an array for the caller; zeros after a reset."""
         self.settle()
-        value = self.cells[k].value
+        value = self.cells[k][0]
         if value is None:
             return lowest(self.variables[k])
         dtype = dtypes.numpy_dtype(self.variables[k].dtype)
         if not value.flags.c_contiguous or value.dtype != dtype:
             # the memory has spare capacity or another type: replace it by an ordinary array
             value = np.array(as_given(value, self.variables[k]), order="C")
-            self.cells[k] = Cell(value)
+            self.cells[k] = value, None
         self.shown[k] = True
         return value
 
@@ -112,12 +109,12 @@ class States:
                 f"{shapes.text(variable.shape)}, the given tensor has {shapes.text(value.shape)}"
             )
         self.settle()
-        self._put(k, Cell(owned(as_stored(value, variable))))
+        self._put(k, (owned(as_stored(value, variable)), None))
 
     def shape(self, k: int) -> tuple[int, ...]:
         """The shape of the stored value; () after a reset."""
         self.settle()
-        value = self.cells[k].value
+        value = self.cells[k][0]
         return () if value is None else value.shape
 
     def cut(self, k: int, axis: int, length: int) -> None:
@@ -127,9 +124,9 @@ class States:
         assert value is not None
         part = beginning(value, [length if a == axis else d for a, d in enumerate(value.shape)])
         if memory is None or self.shown[k]:
-            self._put(k, Cell(owned(part)))
+            self._put(k, (owned(part), None))
         else:
-            self.cells[k] = Cell(part, memory)
+            self.cells[k] = part, memory
 
 
 def as_stored(value: np.ndarray, variable: Variable) -> np.ndarray:

@@ -11,7 +11,6 @@ from ovjit.errors import InferenceError
 from ovjit.execution.executable import Executable
 from ovjit.execution.job import Job
 from ovjit.execution.states import (
-    Cell,
     Moves,
     States,
     as_given,
@@ -49,6 +48,8 @@ class StatefulProgram(StatesAhead):
         variable: an array, an `Init` that computes it, or None for zeros."""
         self.main = main
         self.variables = tuple(variables)
+        #: The dtype and the shape in which each variable is stored.
+        self._kept = [(dtypes.numpy_dtype(v.kept.dtype), v.kept.shape) for v in self.variables]
         self.given = given
         self.public_inputs = len(main.inputs) - len(self.variables)
         self.public_outputs = len(main.outputs) - sum(v.assigned for v in self.variables)
@@ -138,7 +139,8 @@ class StatefulProgram(StatesAhead):
             value = stored
             if value is None:
                 value = self._initial(job, inner, k, begun)
-            value = as_stored(value, variable)
+            if value.dtype != self._kept[k][0]:
+                value = as_stored(value, variable)
             if variable.order >= 0:
                 order = inner.inputs[variable.order]
                 assert order is not None
@@ -254,8 +256,8 @@ class StatefulProgram(StatesAhead):
         while True:
             for k, place in growing.items():
                 value, whole = current[k], memory.get(k)
-                if whole is None and value is states.cells[k].value and not states.shown[k]:
-                    whole = states.cells[k].memory
+                if whole is None and value is states.cells[k][0] and not states.shown[k]:
+                    whole = states.cells[k][1]
                 if whole is None or whole.shape[place.axis] != room:
                     room = max(room, spacious(value.shape[place.axis]))
                     whole = with_room(value, place.axis, room)
@@ -293,37 +295,44 @@ class StatefulProgram(StatesAhead):
     ) -> None:  # fmt: skip
         """Store the values after the run. The old values' memory is reused for the next run's values.
         `current`: the values of before, which variables without Assign keep."""
-        cells, taken = [], []  # taken: (k, output of `inner`)
+        old, shown = states.cells, states.shown
+        cells = list(old)
+        taken: list[tuple[int, int]] = []  # (k, output of `inner`)
         i = self.public_outputs
         for k, variable in enumerate(self.variables):
             if k in grown:
                 whole, shape = grown[k]
-                cells.append(Cell(beginning(whole, shape), whole))
+                cells[k] = beginning(whole, shape), whole
+            elif not variable.assigned:
+                if current[k] is not old[k][0]:
+                    cells[k] = current[k], None
+                continue
             else:
-                value, memory = states.cells[k]
-                cells.append(Cell(current[k], memory if current[k] is value else None))
-                if variable.assigned:
-                    taken.append((k, i))
-                    kept, new = variable.kept.shape, inner.outputs[i]
-                    if not fits(new.shape, kept):
-                        raise InferenceError(
-                            f"the variable {variable.name!r} has the shape {shapes.text(kept)}, but the "
-                            f"assigned tensor has {list(new.shape)}"
-                        )
-            i += variable.assigned
+                kept, new = self._kept[k][1], inner.outputs[i]
+                if not fits(new.shape, kept):
+                    raise InferenceError(
+                        f"the variable {variable.name!r} has the shape {shapes.text(kept)}, but the "
+                        f"assigned tensor has {list(new.shape)}"
+                    )
+                taken.append((k, i))
+            i += 1
         if not taken:
             states.store(cells)
             return
-        old, shown = states.cells, states.shown
-
-        def store(arrays: list[np.ndarray]) -> list[np.ndarray | None]:
-            for (k, _), array in zip(taken, arrays, strict=True):
-                cells[k] = Cell(array)
-            states.store(cells)
-            # a value with spare capacity has gaps
-            return [None if shown[k] or old[k].memory is not None else old[k].value for k, _ in taken]
-
-        inner.take_outputs([i for _, i in taken], store)
+        bound = inner.is_bound
+        pairs: list[tuple[int, int | None]] = []
+        for k, i in taken:  # released before they are stored: from then on no run may write to them
+            array, (spare, memory), given = inner.release_output(i), old[k], self.public_inputs + k
+            cells[k] = array, None
+            # a value that the caller sees, or that has gaps, is not written to
+            if spare is None or shown[k] or memory is not None or spare is not inner.inputs[given]:
+                pairs.append((i, None))
+            elif spare.shape != array.shape or spare.dtype != array.dtype:
+                pairs.append((i, None))
+            else:
+                pairs.append((i, given))
+        states.store(cells)
+        inner.exchange_outputs(pairs, bound)
 
     def rows(self, job: Job) -> list[Row]:
         inner = job.parts.get(self.main) or self.main.new_job()

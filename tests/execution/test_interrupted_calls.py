@@ -15,18 +15,13 @@ import ovjit
 from ovjit import opset13 as ops
 from ovjit.api.run.queue import _find_lost
 from tests.support import control_models, decoders
-from tests.support.interrupted import (
-    SignalError,
-    bytecodes,
-    check_interrupted,
-    sample_of,
-)
+from tests.support.interrupted import SignalError, bytecodes, check_interrupted, distinct_of, sample_of
 
 pytestmark = pytest.mark.thread_unsafe(reason="a trace function belongs to its thread")
 
 F32 = np.float32
 #: Bytecodes of each case in the default suite.
-SOME = 70
+SOME = 40
 SEED = 69
 
 Case = tuple[Callable[[], None], Callable[[], None]]
@@ -446,13 +441,30 @@ CASES: dict[str, Callable[[], Case]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SignalError])
-@pytest.mark.parametrize("name", CASES)
-def test_some(name: str, error: type[BaseException]) -> None:
+def _try(name: str, choose: Callable[[list[Any]], list[int]]) -> int:
+    """Interrupt a case at the chosen bytecodes: by Ctrl-C and by another exception in turn. Returns how many
+    interrupts came."""
     scenario, check = CASES[name]()
-    scenario()
-    check()
+    for _ in range(2):
+        scenario()
+        check()
     places = bytecodes(scenario)
     check()
-    numbers = sample_of(places, SOME, SEED)
-    assert check_interrupted(scenario, check, numbers, error) > len(numbers) // 2
+    numbers = choose(places)
+    count = 0
+    for error, some in ((KeyboardInterrupt, numbers[::2]), (SignalError, numbers[1::2])):
+        count += check_interrupted(scenario, check, some, error)
+    return count
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_some_bytecodes(name: str) -> None:
+    assert _try(name, lambda places: sample_of(places, SOME, SEED)) > SOME // 2
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", CASES)
+def test_every_bytecode(name: str) -> None:
+    """The first and the last run of each bytecode by both, and every run by one of them."""
+    assert _try(name, lambda places: [n for n in distinct_of(places) for _ in range(2)]) > 100
+    assert _try(name, lambda places: list(range(len(places)))) > 1000

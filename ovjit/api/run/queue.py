@@ -187,7 +187,7 @@ class _Pool:
         self.put_back(i)
 
     def _cut_short(self, job: Any) -> None:
-        """An exception came on the way through `_done`: the job is free again, its callback not called again."""
+        """An exception came on the way through `_done`: the job is free, its callback not called again."""
         i = self.numbers[job]
         self.requests[i]._cut_short(job)
         me = _get_ident()
