@@ -295,8 +295,10 @@ class InferRequest(RequestTensors):
 
     def reset_state(self) -> None:
         """Reset every variable to its initial value."""
-        for state in self.query_state():
-            state.reset()
+        self._check_idle()
+        states = self._job.states()
+        if states is not None:
+            states.reset_all()
 
     def get_compiled_model(self) -> CompiledModel:
         return self._compiled

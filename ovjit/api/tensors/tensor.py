@@ -329,6 +329,14 @@ class Tensor:
         RuntimeError. A window keeps its rank, and no dimension exceeds the window's first.
         """
         dims = static_dims(shape)
+        before = self._array, self._memory, self._shape, self._kind, self._address
+        try:
+            self._reshape(dims)
+        except BaseException:  # of a signal's handler, too: shape and memory fit each other
+            self._array, self._memory, self._shape, self._kind, self._address = before
+            raise
+
+    def _reshape(self, dims: tuple[int, ...]) -> None:
         memory = self._memory
         if self._kind == WINDOW:
             limits = memory.shape
