@@ -222,7 +222,10 @@ class Core:
         self._used.update(known)
         version = get_version()  # OpenVINO's, for a program that knows the package under that name
         major, minor, patch = (int(part) for part in version.partition("-")[0].split(".")[:3])
-        return {device: Version(major, minor, patch, version, DEVICES.get(device, "ovjit_gpu")) for device in known}
+        return {
+            device: Version(major, minor, patch, version, DEVICES.get(device, "ovjit_gpu"))
+            for device in known
+        }
 
     # -- models --------------------------------------------------------------------------------------------
 

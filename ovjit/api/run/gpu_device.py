@@ -56,7 +56,7 @@ def property_of(name: str, index: int, settings: Mapping[str, Any], device: str)
     }
     if name == "SUPPORTED_PROPERTIES":
         rows = {r.name: r.mutability for r in table.ROWS.values() if "C" in r.devices and r.name not in known}
-        own = {n: "RO" for n in (*known, "GPU_EXECUTION_UNITS_COUNT", "GPU_MEMORY_STATISTICS")}
+        own = dict.fromkeys((*known, "GPU_EXECUTION_UNITS_COUNT", "GPU_MEMORY_STATISTICS"), "RO")
         return {"SUPPORTED_PROPERTIES": "RO", **own, **rows}
     if name in known:
         return known[name]

@@ -189,9 +189,7 @@ def _compiled(
                 raise UnsupportedError(f"the loop-carried sequence {names[2 + i][:80]!r} becomes no sequence")
             is_empty = isinstance(value, TensorList) and not value
             shape = row_shape(n, of_rows(outputs[2 + i])) or ()
-            values[1 + i] = (
-                no_rows(n, shape, n.dtype(outputs[2 + i])) if is_empty else stacked(n, value)
-            )
+            values[1 + i] = no_rows(n, shape, n.dtype(outputs[2 + i])) if is_empty else stacked(n, value)
         if len(values) < 1 + len(carried):
             raise ModelError(f"the body has {len(values)} outputs, fewer than loop-carried values")
         return [*values[1 : 1 + len(carried)], values[0], *values[1 + len(carried) :]], inner
