@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ovjit.passes import Manager, ModelPass
 
 import ovjit
 from ovjit import opset13 as ops
-from ovjit.passes import Manager, ModelPass
 
 KEY = "ab" * 40
 
