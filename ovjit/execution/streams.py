@@ -111,6 +111,8 @@ class Pool:
                 raise
             job.error = error
         finally:
+            if words[LEADS]:  # an exception came before the release above
+                native.release(self.address, job.address, 0, 0)
             self.running.pop(job.address, None)
             native.finish(job.address, 0, 0, 0)
 

@@ -293,7 +293,7 @@ class ServedModel:
             return True
         except BaseException as error:
             self._forget(item)
-            if not isinstance(error, Exception):
+            if item.over or not isinstance(error, Exception):
                 item.over = True  # the caller gets the exception, and no future
                 raise
             item.trouble = error  # of this request, or of an earlier inference: the other thread knows
@@ -326,6 +326,7 @@ class ServedModel:
                 if not self._is_earlier(error):
                     item.end(None, error)
                     return
+                item.trouble = None
             try:
                 i = self._queue.get_idle_request_id()
                 before = self._running[i]
@@ -360,7 +361,8 @@ class ServedModel:
     def _over(self, request: Any, item: _Item) -> None:
         """The queue's callback."""
         try:
-            self._answer(request, item)
+            if item.trouble is None:  # else it was started all the same, and its caller gets the exception
+                self._answer(request, item)
         finally:
             self._forget(item)
 

@@ -14,6 +14,7 @@ import pytest
 import ovjit
 from ovjit import opset13 as ops
 from ovjit.api.run.queue import _find_lost
+from ovjit.execution import runner
 from tests.support import control_models, decoders
 from tests.support.interrupted import SignalError, bytecodes, check_interrupted, distinct_of, sample_of
 
@@ -350,6 +351,7 @@ def _request_case(callback: bool) -> Case:
             run(n)
         for got, want in zip(request.infer([data[5]]).to_tuple(), wants[5], strict=True):
             _close(got, want)
+        _ends(lambda: request._job._pool.words[runner.LEADERS] == 0)  # no stream is lost
 
     return scenario, check
 
@@ -412,6 +414,8 @@ def _queue_case(callback: bool, quick: int = 0) -> Case:
         if pool.suspect:
             _find_lost(pool)
         assert sorted([*pool.idle, *pool.silent]) == [0, 1], (pool.idle, pool.silent)
+        workers = compiled._executable.pool
+        _ends(lambda: workers.words[runner.LEADERS] == 0)  # no stream is lost
 
     return scenario, check
 
