@@ -329,6 +329,14 @@ def _none(reader: ScriptReader, node: Any) -> None:
         reader.env[output.debugName()] = None
 
 
+def _raise(reader: ScriptReader, node: Any) -> None:
+    """An exception that is raised for certain is an error. In a body that data choose it is left out."""
+    if not reader.around:
+        said = reader.env.get(node.inputsAt(0).debugName())
+        text = f": {said}" if isinstance(said, str) else ""
+        raise ModelError(f"the script raises an exception{where(node)}{text}")
+
+
 def _text(reader: ScriptReader, node: Any) -> None:
     """A text of parts, of which those are left out that are not known."""
     pattern, *parts = (reader._value(v) for v in node.inputs())
@@ -433,7 +441,7 @@ _SPECIAL = {
     "prim::TupleSlice": ScriptReader._slice,
     "prim::If": ScriptReader._if,
     "prim::Loop": ScriptReader._loop,
-    "prim::RaiseException": _none,
+    "prim::RaiseException": _raise,
     "prim::Print": _none,
     "aten::warn": _none,
     "prim::fork": ScriptReader._fork,
