@@ -117,12 +117,14 @@ def within(seconds: float, function: Callable[..., Any], *given: Any) -> Any:
             return function(*given)
         finally:
             timer.cancel()
+            is_late = False
             try:
                 turn.pop()
             except IndexError:
-                timer.join()
-                for _ in range(_UNTIL_RAISED):
-                    pass
+                is_late = True
+            timer.join()  # it is no other thread, which may have drawn random numbers
+            for _ in range(_UNTIL_RAISED if is_late else 0):
+                pass
     except _Late:
         raise TimeoutError(f"it takes more than {seconds} seconds") from None
 
