@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 MAX_TRIPS = 1024
 
 
+class _OpenLength(UnsupportedError):
+    """A loop over sequences cannot be unrolled, as the number of its iterations is not known."""
+
+
 @onnx_op("If")
 def if_(n: OnnxNode) -> Any:
     """A condition that follows from constants chooses its branch while the model is read."""
@@ -112,6 +116,8 @@ def loop(n: OnnxNode) -> Any:
         except UnsupportedError as error:
             if added := _added(graph, names, carried):
                 return _collected(n, graph, added)
+            if not isinstance(error, _OpenLength):
+                raise
             try:
                 return _by_rows(n, graph, names, carried)
             except UnsupportedError as other:
@@ -393,7 +399,7 @@ def _written_out(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequenc
     trips = n.value(n.optional(0))
     go_on = n.value(n.optional(1))
     if trips is None or (n.has(1) and go_on is None):
-        raise UnsupportedError(
+        raise _OpenLength(
             "a loop over sequences needs a number of iterations that is known when the model is read"
         )
     number = int(trips.reshape(())) if go_on is None or bool(go_on.reshape(())) else 0
@@ -420,9 +426,7 @@ def _iterations(
             row.append(part)
         again = n.value(_tensor(made[0]))
         if again is None:
-            raise UnsupportedError(
-                "a loop over sequences needs a condition that is known when the model is read"
-            )
+            raise _OpenLength("a loop over sequences needs a condition that is known when the model is read")
         if not bool(again.reshape(())):
             break
     return [*values, *(n.concat(row, 0) for row in collected)]

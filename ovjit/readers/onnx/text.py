@@ -24,8 +24,8 @@ from ovjit.records import NamedTuple
 
 
 def cast_text(n: OnnxNode, x: Output, kind: str) -> Output:
-    """Numbers as text, or text as numbers: operations that OpenVINO does not have. Types of 8 bits and fewer
-    are converted by way of wider ones."""
+    """Numbers as text, or text as numbers: operations that OpenVINO does not have. For small types of 8 bits
+    and fewer the result is of a wider one."""
     if kind == "string":
         row = ELEMENT_TYPES[n.dtype(x)]
         if row.bits < 8 or row.bits == 8 and row.is_real:
@@ -33,9 +33,7 @@ def cast_text(n: OnnxNode, x: Output, kind: str) -> Output:
         return n("NumberToString", x)
     row = ELEMENT_TYPES[kind]
     if row.kind != "b" and (row.bits < 8 or row.bits == 8 and row.is_real):
-        from ovjit.readers.onnx.tensor import cast
-
-        return cast(n, n("StringToNumber", x, destination_type="f32" if row.is_real else "i64"), kind)
+        kind = "f32" if row.is_real else "i64"
     return n("StringToNumber", x, destination_type=kind)
 
 
