@@ -20,6 +20,8 @@ PLAIN_TOKEN = re.compile(r"\[[A-Za-z0-9_ ,;:!?.-]+\]\+?|\\[wsd]\+?")
 #: Attributes of nodes -> tables that are made from them, the last ones.
 _made: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 _MOST_TABLES = 64
+#: Up to so many n-grams are counted one by one, which takes less than calls of NumPy.
+_FEW = 64
 
 
 def _table(kind: str, source: Any, make: Callable[[Any], Any]) -> Any:
@@ -56,8 +58,8 @@ class StringLookup:
 
     def ref(data, *, words):
         table = _table("numbers", words, _numbers)
-        found = [table.get(x, -1) for x in data.reshape(-1).tolist()]
-        return np.array(found, np.int64).reshape(data.shape)
+        found = map(table.get, data.reshape(-1).tolist(), itertools.repeat(-1))
+        return np.fromiter(found, np.int64, data.size).reshape(data.shape)
 
     def samples(rng, dtype="string"):
         for texts in (["ab", "", "xyz"], [["a", "bc"], ["über", ""]], []):
@@ -169,6 +171,13 @@ class TextNGrams:
 
 def _count(columns: Sequence[int], ends: Sequence[int], width: int) -> np.ndarray:
     """How often each column is there in each row, [rows, width]; rows end at these positions of the list."""
+    if len(columns) <= _FEW:
+        few, row = np.zeros((len(ends), width + 1), np.float32), 0
+        for i, column in enumerate(columns):
+            while i >= ends[row]:
+                row += 1
+            few[row, column] += 1
+        return few[:, :width]
     rows = np.repeat(np.arange(len(ends)) * (width + 1), np.diff(ends, prepend=0))
     total = np.bincount(rows + np.array(columns, np.int64), minlength=len(ends) * (width + 1))
     return total.reshape(len(ends), width + 1)[:, :width].astype(np.float32)

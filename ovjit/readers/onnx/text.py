@@ -50,19 +50,43 @@ def text_at(n: OnnxNode, texts: Sequence[Any], place: Output) -> Output:
     return n("StringTensorPack", *sides, np.frombuffer(b"".join(data), np.uint8))
 
 
+def _look_up(n: OnnxNode, x: Output, texts: Sequence[Any]) -> tuple[Output, list[int]]:
+    """(positions of strings in a list of words, the position of each text in that list). Columns of one
+    tensor share the list, which grows while the model is read, so that there is one step for all of them."""
+    words = [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
+    source, column = x, None
+    if x._node._op.name == "Gather":
+        data, *others = x._node._inputs
+        if all(n.value(other) is not None for other in others) and n.dtype(data) == "string":
+            source, column = data, others
+    shared = n.reader.memo.setdefault("lists of words", {})
+    if source not in shared:
+        shared[source] = n("StringLookup", source, words=[])._node, {}
+    node, positions = shared[source]
+    for word in words:
+        positions.setdefault(word, len(positions))
+    node._attrs = {**node._attrs, **node._op.check_attributes({"words": list(positions)})}
+    place = Output._of(node, 0)
+    if column is not None:
+        place = n("Gather", place, *column, opset=8)
+    return place, [positions[word] for word in words]
+
+
 def find_text(n: OnnxNode, x: Output, texts: Sequence[Any]) -> tuple[Output, Output]:
     """(whether strings are among these texts, the position of the first equal one; any for others)"""
-    words = [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
-    place = n("StringLookup", x, words=words)
-    return n("GreaterEqual", place, 0), n("Maximum", place, 0)
+    place, positions = _look_up(n, x, texts)
+    own = np.full(max(positions, default=-1) + 2, -1, np.int64)  # the last one is for words of others
+    for number, position in reversed(list(enumerate(positions))):
+        own[position] = number
+    found = n("Gather", own, n("Minimum", place, len(own) - 1), 0, opset=8)
+    found = n("Select", n("GreaterEqual", place, 0), found, -1)
+    return n("GreaterEqual", found, 0), n("Maximum", found, 0)
 
 
 def same_text(n: OnnxNode, x: Output, texts: Sequence[Any]) -> Output:
-    """Whether strings are these texts, which differ: [..., texts]"""
-    words = [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
-    place = n("StringLookup", x, words=words)
-    first = [words.index(word) for word in words] if len(set(words)) < len(words) else range(len(words))
-    return n("Equal", n.unsqueeze(place, [n.rank(x)]), np.array(first, np.int64))
+    """Whether strings are these texts: [..., texts]"""
+    place, positions = _look_up(n, x, texts)
+    return n("Equal", n.unsqueeze(place, [n.rank(x)]), np.array(positions, np.int64))
 
 
 #: Expressions whose leftmost match is the longest one for any engine: a class of characters, once or more.
