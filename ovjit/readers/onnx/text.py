@@ -5,6 +5,7 @@ Bytes of strings are numbers in OpenVINO too: StringTensorUnpack gives them, Str
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -61,11 +62,11 @@ def _look_up(n: OnnxNode, x: Output, texts: Sequence[Any]) -> tuple[Output, list
             source, column = data, others
     shared = n.reader.memo.setdefault("lists of words", {})
     if source not in shared:
-        shared[source] = n("StringLookup", source, words=[])._node, {}
+        shared[source] = n("StringLookup", source, words="[]")._node, {}
     node, positions = shared[source]
     for word in words:
         positions.setdefault(word, len(positions))
-    node._attrs = {**node._attrs, **node._op.check_attributes({"words": list(positions)})}
+    node._attrs = {**node._attrs, **node._op.check_attributes({"words": json.dumps(list(positions))})}
     place = Output._of(node, 0)
     if column is not None:
         place = n("Gather", place, *column, opset=8)
@@ -169,7 +170,7 @@ def tf_idf_vectorizer(n: OnnxNode) -> Any:
             return fused
         words = sorted(set(texts))
         number = {word: i for i, word in enumerate(words)}
-        x, pool = n("StringLookup", x, words=words), [number[text] for text in texts]
+        x, pool = n("StringLookup", x, words=json.dumps(words)), [number[text] for text in texts]
     x = n.unsqueeze(n.convert(x, "i64"), [0] if flat else [])
     columns, weights = np.asarray(n.required("ngram_indexes"), np.int64), n.attr("weights")
     width = n.limited(int(columns.max(initial=-1)) + 1, "numbers of n-grams")
@@ -222,7 +223,7 @@ def _text_n_grams(n: OnnxNode, pool: Sequence[str]) -> Output | None:
     if weights and len(weights) != len(columns):
         return None
     return n(
-        "TextNGrams", texts, case=case, token=known.token, shortest=known.shortest, pool=list(pool),
+        "TextNGrams", texts, case=case, token=known.token, shortest=known.shortest, pool=json.dumps(list(pool)),
         starts=starts, columns=columns, width=n.limited(max(columns, default=-1) + 1, "numbers of n-grams"),
         least=n.required("min_gram_length"), most=n.required("max_gram_length"),
         skips=n.limited(n.required("max_skip_count"), "skips", MOST_NODES), binary=int(mode == "IDF"),
