@@ -68,8 +68,8 @@ class Cut:
         self._repeated, self.passed = self._needs(fate)
         self.results = [v for v in dict.fromkeys(graph.outputs) if fate[v.node] == LATER]
         read = [*(v for n in self.hosts for v in n.inputs), *self.extents, *self.passed, *graph.outputs]
-        made = (v for v in dict.fromkeys(read) if v.node.op.role != "parameter")
-        self.kept = [v for v in made if fate[v.node] in (BEFORE, KNOWN) and v.constant is None]
+        result = (v for v in dict.fromkeys(read) if v.node.op.role != "parameter")
+        self.kept = [v for v in result if fate[v.node] in (BEFORE, KNOWN) and v.constant is None]
         asked = [n for n in graph.replaced if n not in late]
         self.before = _part(graph, self.kept, asked) if self.kept or asked else None
         #: The constants that the hosts read.

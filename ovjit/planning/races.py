@@ -233,8 +233,8 @@ def check_races(planner: Planner, arena: int) -> None:
             memory.window(memory.step[view.buffer.base], view, False)[...] = index
             memory.window(memory.owner[view.buffer.base], view, False)[...] = memory.number(view.buffer)
     for value, buffer in zip(planner.outputs, planner.output_buffers, strict=True):
-        made = planner.views.get(value)
-        if made is not None and made.buffer is buffer:
+        result = planner.views.get(value)
+        if result is not None and result.buffer is buffer:
             _check_unchanged(planner, memory, value, len(trace.steps), "the caller")
 
 

@@ -74,8 +74,8 @@ def if_(n: OnnxNode) -> Any:
 
 def _body(results: Sequence[Output], inner: Any, name: str, parameters: Sequence[Parameter] = ()) -> Model:
     """The Model of a body; captured values are its last parameters."""
-    made = [Result._of(value) for value in results]
-    return Model._from_parts(made, [*parameters, *(p for p, _ in inner.captured)], (), name)
+    result = [Result._of(value) for value in results]
+    return Model._from_parts(result, [*parameters, *(p for p, _ in inner.captured)], (), name)
 
 
 def _parameter(name: str, kind: TensorType) -> Parameter:
@@ -229,12 +229,16 @@ def circulated(
         again = _parameter("go", TensorType("boolean", ()))
         parameters = [_parameter(name, kind) for name, kind in zip(names, kinds, strict=True)]
         given = {name: Output._of(p, 0) for name, p in zip(names, parameters, strict=True)}
-        made, more = once(given, Output._of(trip, 0), scope)
-        return [made[name] for name in names], (scope, [trip, again, *parameters], made, more)
+        result, more = once(given, Output._of(trip, 0), scope)
+        return [result[name] for name in names], (scope, [trip, again, *parameters], result, more)
 
     kinds = kinds_of(state.values())
-    scope, parameters, made, more = settled(kinds, read)
-    results = [*(made[name] for name in names), more, *(n.unsqueeze(made[name], [0]) for name in collected)]
+    scope, parameters, result, more = settled(kinds, read)
+    results = [
+        *(result[name] for name in names),
+        more,
+        *(n.unsqueeze(result[name], [0]) for name in collected),
+    ]
     outputs = _loop(n, results, scope, parameters, [trips, go_on, *state.values()], n.base)
     del outputs[len(names) + len(collected) :]
     return dict(zip((*names, *collected), outputs, strict=True))
@@ -324,10 +328,10 @@ def _collected(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
         values = loop(n)
         states = [i for i in range(len(inputs) - 2) if i in growing or i not in added]
         last = [i for i in added if i not in growing]
-        made = dict(zip(states, values, strict=False))
-        made |= dict(zip(last, values[len(values) - len(last) :], strict=True))
-        others = [made.pop(i) for i in states if i not in added]
-        return made, [*others, *values[len(states) : len(values) - len(last)]]
+        result = dict(zip(states, values, strict=False))
+        result |= dict(zip(last, values[len(values) - len(last) :], strict=True))
+        others = [result.pop(i) for i in states if i not in added]
+        return result, [*others, *values[len(states) : len(values) - len(last)]]
 
     rows, others = read()
     for i in added:
@@ -340,11 +344,11 @@ def _collected(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
             joined[i] = {axis: picked}
         elif [k for k, size in enumerate(sizes) if isinstance(size, Interval)] == [axis]:
             growing[i] = axis
-    made, others = read() if growing else (rows, others)
-    joined |= {i: {axis: made[i]} for i, axis in growing.items()}
+    result, others = read() if growing else (rows, others)
+    joined |= {i: {axis: result[i]} for i, axis in growing.items()}
     rest = iter(others)
     states = [
-        LoopSequence(cast(TensorList, first), rows[i] if i in joined else made[i], joined.get(i))
+        LoopSequence(cast(TensorList, first), rows[i] if i in joined else result[i], joined.get(i))
         if i in added else next(rest)
         for i, first in enumerate(inputs[2:])
     ]  # fmt: skip
@@ -372,8 +376,8 @@ def _without_sequences(graph: Any, added: dict[int, Any], growing: dict[int, int
     body = type(graph)()
     body.CopyFrom(graph)
     gone = {i: node for i, node in added.items() if i not in growing}
-    made = {node.output[0] for node in gone.values()}
-    nodes = [node for node in body.node if not (node.output and node.output[0] in made)]
+    result = {node.output[0] for node in gone.values()}
+    nodes = [node for node in body.node if not (node.output and node.output[0] in result)]
     rows: list[tuple[str, list[Any]]] = [
         ("node", nodes),
         ("input", [info for i, info in enumerate(graph.input) if i - 2 not in gone]),
@@ -418,13 +422,13 @@ def _iterations(
     collected: list[list[Output]] = []
     for i in range(number):
         given = dict(zip(names, [n.const(i), n.const(True), *values], strict=True))
-        made, _ = n.reader.subgraph(graph, n.scope, given, captures=False)
-        values = made[1 : 1 + len(carried)]
-        rows = [n.unsqueeze(_tensor(v), [0]) for v in made[1 + len(carried) :]]
+        result, _ = n.reader.subgraph(graph, n.scope, given, captures=False)
+        values = result[1 : 1 + len(carried)]
+        rows = [n.unsqueeze(_tensor(v), [0]) for v in result[1 + len(carried) :]]
         collected = collected or [[] for _ in rows]
         for row, part in zip(collected, rows, strict=True):
             row.append(part)
-        again = n.value(_tensor(made[0]))
+        again = n.value(_tensor(result[0]))
         if again is None:
             raise _OpenLength("a loop over sequences needs a condition that is known when the model is read")
         if not bool(again.reshape(())):
@@ -485,9 +489,9 @@ def _scan(
             given[names[states + i]] = n.squeeze(Output._of(part, 0), [axes[i]])
         return n.reader.subgraph(graph, n.scope, given, captures=True)
 
-    parameters, made, inner = _settled(names[:states], kinds, read)
-    results = list(made[:states])
-    for i, value in enumerate(made[states:]):
+    parameters, result, inner = _settled(names[:states], kinds, read)
+    results = list(result[:states])
+    for i, value in enumerate(result[states:]):
         out_axes[i] = n.axis(out_axes[i], n.rank(_tensor(value)) + 1)
         results.append(n.unsqueeze(_tensor(value), [out_axes[i]]))
     model = _body(results, inner, graph.name, [*parameters, *parts])

@@ -257,9 +257,9 @@ class _Parser:
                         f"{op.kind} {op.index}: tensor index {index} is out of range. "
                         f"Number of tensors: {len(tensors)}"
                     )
-        made = {*out.inputs, *(index for op in out.operators for index in op.outputs)}
+        result = {*out.inputs, *(index for op in out.operators for index in op.outputs)}
         for index, tensor in enumerate(tensors):
-            if 0 in tensor.shape and tensor.data is None and index not in made:  # a constant without bytes
+            if 0 in tensor.shape and tensor.data is None and index not in result:  # a constant without bytes
                 tensors[index] = replace(tensor, data=np.empty(0, np.uint8))
         return out
 

@@ -63,10 +63,10 @@ class OtherSizes:
         names = list(self._ready.module.names)
         begin = time.perf_counter()
         for leaves in islice(_resized(self._ready.leaves), MOST_TRIES):
-            made = self._outputs(leaves)
-            if made is not None:
-                self._known.append((leaves, made))
-                yield leaves, made
+            result = self._outputs(leaves)
+            if result is not None:
+                self._known.append((leaves, result))
+                yield leaves, result
             if len(self._known) == MOST_SIZES or time.perf_counter() - begin > self._seconds:
                 break
         self._ready.module.names[:] = names
@@ -133,11 +133,11 @@ def _resized(leaves: Sequence[Any]) -> Iterator[list[Any]]:
     """Tensors of other shapes, each shape once."""
     seen = {tuple(leaf.shape for leaf in leaves)}
     for change, axis in _changes([tuple(leaf.shape) for leaf in leaves]):
-        made = [_with_lengths(leaf, change, axis) for leaf in leaves]
-        shapes = tuple(leaf.shape for leaf in made)
+        result = [_with_lengths(leaf, change, axis) for leaf in leaves]
+        shapes = tuple(leaf.shape for leaf in result)
         if shapes not in seen:
             seen.add(shapes)
-            yield made
+            yield result
 
 
 def _changes(shapes: Sequence[Sequence[int]]) -> Iterator[tuple[Mapping[int, int], int | None]]:
@@ -156,7 +156,7 @@ def _changes(shapes: Sequence[Sequence[int]]) -> Iterator[tuple[Mapping[int, int
     yield from (({d: d + 1}, None) for d in lengths)
     yield {shape[0]: shape[0] + 1 for shape in shapes if shape}, 0
     yield from alone[1:]
-    yield from (({d: made}, None) for d in lengths for made in (d * 2, d - 1))
+    yield from (({d: result}, None) for d in lengths for result in (d * 2, d - 1))
 
 
 def _with_lengths(leaf: Any, change: Mapping[int, int], axis: int | None) -> Any:
