@@ -61,9 +61,10 @@ def if_(n: OnnxNode) -> Any:
     if len(read[0][0]) != len(read[1][0]):
         raise ModelError(f"the branches return {len(read[0][0])} and {len(read[1][0])} values")
     joined = [joined_values(n, a, b) for a, b in zip(read[0][0], read[1][0], strict=True)]
+    results = ([v for a, _, _ in joined for v in a], [v for _, b, _ in joined for v in b])
     models = [
-        _body([v for row in joined for v in row[i]], inner, branch.name)
-        for i, ((_, inner), branch) in enumerate(zip(read, branches, strict=True))
+        _body(values, inner, branch.name)
+        for values, (_, inner), branch in zip(results, read, branches, strict=True)
     ]
     given = [[source for _, source in inner.captured] for _, inner in read]
     if not models[0]._results:  # branches return optionals that are empty, or sequences of nothing
