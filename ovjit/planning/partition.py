@@ -204,8 +204,8 @@ def _hosted(graph: Graph) -> set[Node]:
 
 
 def is_of_integers(node: Node) -> bool:
-    """Whether a node reads and writes integers only, and computes nothing but from them."""
-    return node.op.role in ("", "shape") and all(v.dtype in INTEGERS for v in (*node.inputs, *node.outputs))
+    """Whether a node, which has no role, reads and writes integers only."""
+    return not node.op.role and all(v.dtype in INTEGERS for v in (*node.inputs, *node.outputs))
 
 
 def _replaced_later(graph: Graph, fate: Mapping[Node, int]) -> list[Node]:
