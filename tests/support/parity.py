@@ -277,7 +277,8 @@ def table() -> str:
         "| the ids; the package raises RuntimeError |",
         "| bytes that no word of a trie begins with | `TrieTokenizer` "
         "| RuntimeError; the package does not end |",
-        "| rows of ragged tensors or strings outside of their elements | the operations of openvino_tokenizers "
+        "| rows of ragged tensors or strings outside of their elements "
+        "| the operations of openvino_tokenizers "
         "| RuntimeError; the package reads other memory |",
         "| pieces of equal scores | `SentencepieceTokenizer`, unigram "
         "| those of the installed sentencepiece, which may choose another cut than the package's "
@@ -289,8 +290,8 @@ def table() -> str:
         "",
         "## Programs",
         "",
-        f"Of {len(read_programs())} small programs over the API, in `tests/compat/programs/api`, all print the "
-        "same with both packages but these.",
+        f"Of {len(read_programs())} small programs over the API, in `tests/compat/programs/api`, all print "
+        "the same with both packages but these.",
         "",
         "| program | why it prints something else here |",
         "|---|---|",
