@@ -84,14 +84,13 @@ def train(kind: str, lines: Sequence[str]) -> Any:
     )
 
 
-def write(kind: str, folder: Path, text: str) -> tuple[Path, Path]:
-    """The IRs of a tokenizer and a detokenizer."""
+def write(tokenizer: Any, folder: Path) -> tuple[Path, Path]:
+    """The IRs of a tokenizer and its detokenizer, as openvino_tokenizers makes them."""
     import openvino
     from openvino_tokenizers import convert_tokenizer
 
-    lines = text.splitlines(keepends=True)
-    made = convert_tokenizer(train(kind, lines), with_detokenizer=True)
-    paths = folder / f"{kind}.xml", folder / f"{kind}_detokenizer.xml"
+    made = convert_tokenizer(tokenizer, with_detokenizer=True)
+    paths = folder / "tokenizer.xml", folder / "detokenizer.xml"
     for model, path in zip(made, paths, strict=True):
         openvino.save_model(model, path, compress_to_fp16=False)
     return paths
@@ -161,9 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args(arguments)
     text, rows = pages(), []
-    with tempfile.TemporaryDirectory() as folder:
-        for kind in given.kinds:
-            paths = write(kind, Path(folder), text)
+    for kind in given.kinds:
+        with tempfile.TemporaryDirectory() as folder:
+            paths = write(train(kind, text.splitlines(keepends=True)), Path(folder))
             for threads in given.threads:
                 rows += measure(kind, paths, threads, given.rounds, text)
     return command.finish(given, "tokenizers", ("kind", "threads", "texts"), COLUMNS, rows)

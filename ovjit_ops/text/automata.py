@@ -479,7 +479,7 @@ class Automaton:
         self._looked = 0
         columns = len(signatures)
         numbers: dict[tuple[bool, tuple[int, ...]], int] = {(False, ()): 0}
-        waiting = [(True, (0,)), (False, (0,))]
+        waiting: list[tuple[bool, tuple[int, ...]]] = [(True, (0,)), (False, (0,))]
         self.starts = []
         for state in waiting:
             numbers[state] = len(numbers)

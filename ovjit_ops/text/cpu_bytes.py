@@ -32,7 +32,9 @@ _join_rows = native(_steps, "join_rows")
 def _like(begins: np.ndarray, room: int) -> tuple[list[np.ndarray], list[int]]:
     """New begins, ends and `room` bytes, and their addresses."""
     shape = np.shape(begins)
-    made = [np.empty(shape, np.int32), np.empty(shape, np.int32), np.empty(room, np.uint8)]
+    made: list[np.ndarray] = [
+        np.empty(shape, np.int32), np.empty(shape, np.int32), np.empty(room, np.uint8),
+    ]  # fmt: skip
     return made, [address(x) for x in made]
 
 
@@ -99,7 +101,7 @@ class VocabDecoder:
         chars = np.empty(total, np.uint8)
         if total:
             _decode_words(*args, address(chars))
-        rows = np.arange(0, (batch + 1) * each, each, np.int32)
+        rows = np.arange(0, (batch + 1) * each, each, dtype=np.int32)
         return rows[:-1], rows[1:], begins, ends, chars
 
 

@@ -113,7 +113,7 @@ def prepare_special(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
 
     from ovjit_ops.text.splits import SpecialTokensSplit
 
-    by_reference: Any = SpecialTokensSplit.ref  # type: ignore[attr-defined]
+    by_reference: Any = SpecialTokensSplit.ref
     evaluate.automaton = made  # type: ignore[attr-defined]
     return evaluate
 

@@ -111,7 +111,7 @@ class _Cache:
 
     def __init__(self, most: int):
         slots = _power_above(2 * most)
-        self._arrays = [
+        self._arrays: list[np.ndarray] = [
             np.zeros(slots, np.int32), np.empty(5 * most, np.int64), np.empty(_CACHE_BYTES, np.uint8),
             np.empty(_CACHE_IDS, np.int32),
         ]  # fmt: skip

@@ -277,8 +277,7 @@ def table() -> str:
         "| the ids; the package raises RuntimeError |",
         "| bytes that no word of a trie begins with | `TrieTokenizer` "
         "| RuntimeError; the package does not end |",
-        "| rows of ragged tensors or strings outside of their elements "
-        "| the operations of openvino_tokenizers "
+        "| rows or strings outside of their elements | the operations of openvino_tokenizers "
         "| RuntimeError; the package reads other memory |",
         "| pieces of equal scores | `SentencepieceTokenizer`, unigram "
         "| those of the installed sentencepiece, which may choose another cut than the package's "
