@@ -94,7 +94,7 @@ def pack_forest(
     same = int(plain[0]) if plain.tolist() in ([LOWER], [LOWER | EQUAL]) else MIXED if len(plain) else LOWER
     return PackedForest(
         *_records(thresholds, nodes, trees, weights, accepted, order, bits, wide),
-        np.stack([firsts, trees[:, 1], trees[:, 2], masks.first, masks.count], 1),
+        np.stack([firsts, trees[:, 1], trees[:, 2], masks.first, masks.words], 1),
         weights if len(weights) else np.zeros(1, thresholds.dtype), masks.starts, masks.entries, masks.leaves,
         masks.features, masks.kinds, wide, bits, same, bool((inner & UNORDERED).any()),
         bool((trees[:, 2] == 1).all()),
@@ -134,10 +134,10 @@ def _records(
 
 
 class _Masks(NamedTuple):
-    """See PackedForest; `first` and `count` are each tree's words."""
+    """See PackedForest; `first` and `words` are each tree's first word and number of words."""
 
     first: np.ndarray
-    count: np.ndarray
+    words: np.ndarray
     starts: np.ndarray
     entries: np.ndarray
     leaves: np.ndarray
@@ -145,48 +145,69 @@ class _Masks(NamedTuple):
     kinds: tuple[int, ...]
 
 
+class _Leaves(NamedTuple):
+    """Numbers of leaves within their trees, from left to right: leaf `node[i]` of tree `tree[i]` has
+    `number[i]`. A node has those from `low` on, `size` of them. `per_tree`: the leaves of each tree. `fits`:
+    whether masks hold a tree."""
+
+    tree: np.ndarray
+    node: np.ndarray
+    number: np.ndarray
+    low: np.ndarray
+    size: np.ndarray
+    per_tree: np.ndarray
+    fits: np.ndarray
+
+
+def _number_leaves(
+    nodes: np.ndarray, roots: np.ndarray, leaf: np.ndarray, order: _Order, most: int
+) -> _Leaves:
+    node, tree, _ = (np.concatenate(column) for column in zip(*order.levels, strict=True))
+    per_tree = np.bincount(tree[leaf[node]], minlength=len(roots))
+    # a node that is there twice makes a tree with more leaves than inner nodes + 1, or as many nodes twice
+    proper = per_tree == np.bincount(tree[~leaf[node]], minlength=len(roots)) + 1
+    times = np.bincount(node, minlength=len(nodes))
+    shared = np.bincount(tree[(times[node] > 1) & ~leaf[node]], minlength=len(roots)) > 0
+    fits = proper & ~shared & (per_tree <= most)
+    size, low = leaf.astype(np.int64), np.zeros(len(nodes), np.int64)
+    for level, of, _ in reversed(order.levels):
+        inner = level[fits[of] & ~leaf[level]]
+        size[inner] = size[nodes[inner, 2]] + size[nodes[inner, 3]]
+    ends: list[Any] = []
+    for level, of, _ in order.levels:
+        inside = fits[of] & ~leaf[level]
+        inner = level[inside]
+        yes, no = nodes[inner, 2], nodes[inner, 3]
+        # leaves may be shared: their numbers belong to the references
+        ends.append((np.repeat(of[inside], 2), np.stack([yes, no], 1).reshape(-1),
+                     np.stack([low[inner], low[inner] + size[yes]], 1).reshape(-1)))  # fmt: skip
+        low[yes], low[no] = low[inner], low[inner] + size[yes]
+    of, child, number = (np.concatenate(column) for column in zip(*ends, strict=True))
+    alone = fits & (per_tree == 1) & leaf[roots]
+    of = np.append(of, np.flatnonzero(alone))
+    child, number = np.append(child, roots[alone]), np.append(number, np.zeros(int(alone.sum()), np.int64))
+    ends_at = leaf[child]
+    return _Leaves(of[ends_at], child[ends_at], number[ends_at], low, size, per_tree, fits)
+
+
 def _masks(
     thresholds: np.ndarray, nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, accepted: np.ndarray,
     order: _Order, most: int,
 ) -> _Masks:  # fmt: skip
     leaf = accepted == 0
-    node, tree, _ = (np.concatenate(column) for column in zip(*order.levels, strict=True))
-    many = np.bincount(tree[leaf[node]], minlength=len(trees))
-    # a node that is there twice makes a tree with more leaves than inner nodes + 1, or as many nodes twice
-    proper = many == np.bincount(tree[~leaf[node]], minlength=len(trees)) + 1
-    times = np.bincount(node, minlength=len(nodes))
-    shared = np.bincount(tree[(times[node] > 1) & ~leaf[node]], minlength=len(trees)) > 0
-    fits = proper & ~shared & (many <= most)
-    size, low = leaf.astype(np.int64), np.zeros(len(nodes), np.int64)
-    for level, of, _ in reversed(order.levels):
-        own = level[fits[of] & ~leaf[level]]
-        size[own] = size[nodes[own, 2]] + size[nodes[own, 3]]
-    ends: list[Any] = []
-    for level, of, _ in order.levels:
-        inside = fits[of]
-        own = level[inside & ~leaf[level]]
-        yes, no = nodes[own, 2], nodes[own, 3]
-        # leaves may be shared: their numbers belong to the references
-        ends.append((np.repeat(of[inside & ~leaf[level]], 2), np.stack([yes, no], 1).reshape(-1),
-                     np.stack([low[own], low[own] + size[yes]], 1).reshape(-1)))  # fmt: skip
-        low[yes], low[no] = low[own], low[own] + size[yes]
-    of, child, number = (np.concatenate(column) for column in zip(*ends, strict=True))
-    alone = fits & (many == 1) & leaf[trees[:, 0]]
-    of = np.append(of, np.flatnonzero(alone))
-    child, number = np.append(child, trees[alone, 0]), np.append(number, np.zeros(int(alone.sum()), np.int64))
-    count = np.where(fits, -(-many // WORD), 0)
+    leaves = _number_leaves(nodes, trees[:, 0], leaf, order, most)
+    count = np.where(leaves.fits, -(-leaves.per_tree // WORD), 0)
     first = np.cumsum(count) - count
 
-    ends_at = leaf[child]
-    of, child, number = of[ends_at], child[ends_at], number[ends_at]
     single = bool((trees[:, 2] == 1).all())
-    starts = nodes[child, 2]
+    starts = nodes[leaves.node, 2]
     table = np.zeros(max(1, int(count.sum())) * WORD, thresholds.dtype if single else np.int32)
-    table[first[of] * WORD + number] = weights[starts] if single else starts
+    table[first[leaves.tree] * WORD + leaves.number] = weights[starts] if single else starts
 
-    inside = fits[tree] & ~leaf[node]
+    node, tree, _ = (np.concatenate(column) for column in zip(*order.levels, strict=True))
+    inside = leaves.fits[tree] & ~leaf[node]
     node, tree = node[inside], tree[inside]
-    begin, end = low[node], low[node] + size[nodes[node, 2]]
+    begin, end = leaves.low[node], leaves.low[node] + leaves.size[nodes[node, 2]]
     words = (end - 1) // WORD - begin // WORD + 1
     entry = np.repeat(np.arange(len(node)), words)
     within = np.arange(len(entry)) - np.repeat(np.cumsum(words) - words, words)

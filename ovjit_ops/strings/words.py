@@ -161,17 +161,17 @@ class TextNGrams:
         if shortest > 1:  # characters, of which a plain token has one byte each
             texts = [[word for word in words if len(word) >= shortest] for words in texts]
         beyond, ends = itertools.repeat(width), []
-        columns_of_texts: list[int] = []
+        hits: list[int] = []
         for words in texts:
             for size, level in enumerate(grams.levels[least - 1 : most], least):
                 if size == 1:
-                    found.extend(map(level.get, words, beyond))
+                    hits.extend(map(level.get, words, beyond))
                     continue
                 for step in range(1, 2 + skips):
                     rows = [words[i * step :] for i in range(size)]
-                    found.extend(map(level.get, zip(*rows, strict=False), beyond))
-            ends.append(len(found))
-        total = _count(found, ends, width)
+                    hits.extend(map(level.get, zip(*rows, strict=False), beyond))
+            ends.append(len(hits))
+        total = _count(hits, ends, width)
         if binary:
             total = np.minimum(total, 1)
         if len(scaled):
