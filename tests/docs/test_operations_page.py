@@ -63,8 +63,9 @@ def test_operations_beyond_the_list_are_known():
     assert beyond == BEYOND, sorted(beyond ^ BEYOND)
 
 
-#: Of OpenVINO's internal and extension opsets.
+#: Of OpenVINO's internal and extension opsets, and those that readers of ONNX make.
 BEYOND = {
     "AUGRUCell", "AUGRUSequence", "GatedDeltaNet", "PaKVReorder", "PagedAttentionExtension",
     "PagedCausalConv1D", "PagedGatedDeltaNet", "PagedSelectiveSSM", "RMS", "RoPE", "SelectiveSSM",
+    "StringLookup", "TextNGrams", "TreeEnsemble",  # of readers
 }  # fmt: skip
