@@ -17,6 +17,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.forks import made_once
 from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.graph.op import find_op
 from ovjit.readers.onnx.control import stepped
 from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
 from ovjit.readers.onnx.patterns import EDGE, table_of
@@ -56,7 +57,7 @@ def _look_up(n: OnnxNode, x: Output, texts: Sequence[Any]) -> tuple[Output, list
     tensor share the list, which grows while the model is read, so that there is one step for all of them."""
     words = [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
     source, column = x, None
-    if x._node._op.name == "Gather":
+    if x._node._op is find_op("Gather", 8):
         data, *others = x._node._inputs
         if all(n.value(other) is not None for other in others) and n.dtype(data) == "string":
             source, column = data, others
@@ -198,8 +199,9 @@ def _text_n_grams(n: OnnxNode, pool: Sequence[str]) -> Output | None:
     other inputs."""
     if n.rank(n[0]) != 2:
         return None
+    views = [find_op(name) for name in ("Reshape", "Squeeze", "Unsqueeze", "Identity")]
     node = n[0]._node
-    while node._op.name in ("Reshape", "Squeeze", "Unsqueeze", "Identity"):
+    while node._op in views:
         node = node._inputs[0]._node
     known = n.reader.memo.get("plain tokens", {}).get(node)
     if known is None or known.fill in pool:
@@ -208,7 +210,7 @@ def _text_n_grams(n: OnnxNode, pool: Sequence[str]) -> Output | None:
     changed = n.reader.memo.get("cased texts", {}).get(texts._node)
     if changed is not None:
         texts, case = changed
-    if texts._node._op.name == "Reshape":
+    if texts._node._op is find_op("Reshape"):
         source = texts._node._inputs[0]
         shape = n.shape(source)
         texts = source if shape is not None and len(shape) == 2 and shape[1] == 1 else texts
