@@ -94,7 +94,7 @@ def pack_forest(
     same = int(plain[0]) if plain.tolist() in ([LOWER], [LOWER | EQUAL]) else MIXED if len(plain) else LOWER
     return PackedForest(
         *_records(thresholds, nodes, trees, weights, accepted, order, bits, wide),
-        np.stack([firsts, trees[:, 1], trees[:, 2], masks.first, masks.count], 1),
+        np.stack([firsts, trees[:, 1], trees[:, 2], masks.first, masks.words], 1),
         weights if len(weights) else np.zeros(1, thresholds.dtype), masks.starts, masks.entries, masks.leaves,
         masks.features, masks.kinds, wide, bits, same, bool((inner & UNORDERED).any()),
         bool((trees[:, 2] == 1).all()),
@@ -134,10 +134,10 @@ def _records(
 
 
 class _Masks(NamedTuple):
-    """See PackedForest; `first` and `count` are each tree's words."""
+    """See PackedForest; `first` and `words` are each tree's first word and number of words."""
 
     first: np.ndarray
-    count: np.ndarray
+    words: np.ndarray
     starts: np.ndarray
     entries: np.ndarray
     leaves: np.ndarray
@@ -204,7 +204,8 @@ def _masks(
     place = first[tree[entry]] + word
     kinds, kind = np.unique(accepted[node], return_inverse=True)
     rank = np.lexsort((row.reshape(-1)[entry], kind.reshape(-1)[entry], place))
-    values = np.ascontiguousarray(thresholds[node[entry[rank]]]).view(np.int32).reshape(len(rank), thresholds.itemsize // 4)
+    values = np.ascontiguousarray(thresholds[node[entry[rank]]]).view(np.int32)
+    values = values.reshape(len(rank), thresholds.itemsize // 4)
     entries = np.column_stack([values, row.reshape(-1)[entry[rank]], mask[rank]]).astype(np.int32)
     tally = np.bincount(place * len(kinds) + kind.reshape(-1)[entry], minlength=words * len(kinds))
     bounds = np.append(0, np.cumsum(tally)).astype(np.int64)
