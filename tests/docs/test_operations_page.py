@@ -75,5 +75,5 @@ BEYOND = {
     "SentencepieceStreamDetokenizer", "SentencepieceTokenizer", "SpecialTokensSplit", "StringToHashBucket",
     "TrieTokenizer", "Truncate", "UTF8Validate", "UnigramTokenizer", "VocabDecoder", "VocabEncoder",
     "WordpieceTokenizer",
-    "StringLookup", "TextNGrams", "TreeEnsemble",  # of readers
+    "BitCast", "NumberToString", "StringLookup", "StringToNumber", "TextNGrams", "TreeEnsemble",  # of readers
 }  # fmt: skip
