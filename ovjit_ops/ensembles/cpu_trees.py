@@ -329,11 +329,11 @@ class Forest(Lowering):
 
     def set_up(self) -> None:
         attrs, lanes = self.node.attrs, self.target.lanes
-        thresholds, nodes, trees, weights = (v.constant for v in self.node.inputs[1:])
-        if any(array is None for array in (thresholds, nodes, trees, weights)) or not len(trees):
+        tables = [v.constant for v in self.node.inputs[1:] if v.constant is not None]
+        if len(tables) < 4 or not len(tables[2]):
             raise NotNative
         self.forest = forest = pack_forest(
-            thresholds, nodes, trees, weights, attrs["targets"], attrs["features"], LEAVES_PER_LANE * lanes
+            *tables, attrs["targets"], attrs["features"], LEAVES_PER_LANE * lanes
         )
         if len(forest.records) > MOST_RECORDS or attrs["features"] > MOST_FEATURES:
             raise NotNative
@@ -373,7 +373,7 @@ class Forest(Lowering):
         if rows <= FEW_ROWS:
             tensors = {name: tensors[name] for name in ("x", "y", *ONE_ROW)}
             planner.need_scratch((count + GROUP) * 8 + (targets + lanes) * size)
-            work = count * 64
+            work = count * 64.0
             launch(planner, self.of_trees, tensors, ("y",), work=work, flops=work * rows, width=width)
             return
         unit, used = VECTORS * lanes, len(forest.features)

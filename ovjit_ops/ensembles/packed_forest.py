@@ -94,7 +94,7 @@ def pack_forest(
     same = int(plain[0]) if plain.tolist() in ([LOWER], [LOWER | EQUAL]) else MIXED if len(plain) else LOWER
     return PackedForest(
         *_records(thresholds, nodes, trees, weights, accepted, order, bits, wide),
-        np.stack([firsts, trees[:, 1], trees[:, 2], masks.first, masks.count], 1),
+        np.stack([firsts, trees[:, 1], trees[:, 2], masks.first, masks.many], 1),
         weights if len(weights) else np.zeros(1, thresholds.dtype), masks.starts, masks.entries, masks.leaves,
         masks.features, masks.kinds, wide, bits, same, bool((inner & UNORDERED).any()),
         bool((trees[:, 2] == 1).all()),
@@ -134,10 +134,10 @@ def _records(
 
 
 class _Masks(NamedTuple):
-    """See PackedForest; `first` and `count` are each tree's words."""
+    """See PackedForest; `first` and `many` are each tree's words."""
 
     first: np.ndarray
-    count: np.ndarray
+    many: np.ndarray
     starts: np.ndarray
     entries: np.ndarray
     leaves: np.ndarray
@@ -204,14 +204,15 @@ def _masks(
     place = first[tree[entry]] + word
     kinds, kind = np.unique(accepted[node], return_inverse=True)
     rank = np.lexsort((row.reshape(-1)[entry], kind.reshape(-1)[entry], place))
-    values = np.ascontiguousarray(thresholds[node[entry[rank]]]).view(np.int32).reshape(len(rank), thresholds.itemsize // 4)
+    size = thresholds.itemsize // 4
+    values = np.ascontiguousarray(thresholds[node[entry[rank]]]).view(np.int32).reshape(len(rank), size)
     entries = np.column_stack([values, row.reshape(-1)[entry[rank]], mask[rank]]).astype(np.int32)
     tally = np.bincount(place * len(kinds) + kind.reshape(-1)[entry], minlength=words * len(kinds))
     bounds = np.append(0, np.cumsum(tally)).astype(np.int64)
     rows = np.arange(max(1, words))[:, None] * len(kinds) + np.arange(len(kinds) + 1)
     return _Masks(
         first, count, bounds[np.minimum(rows, len(bounds) - 1)],
-        entries if len(entries) else np.zeros((1, 2 + thresholds.itemsize // 4), np.int32), table,
+        entries if len(entries) else np.zeros((1, 2 + size), np.int32), table,
         features if len(features) else np.zeros(1, np.int64), tuple(kinds.tolist()),
     )  # fmt: skip
 

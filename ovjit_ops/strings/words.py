@@ -160,7 +160,7 @@ class TextNGrams:
         texts = cutter[case].cut(data.reshape(-1).tolist())
         if shortest > 1:  # characters, of which a plain token has one byte each
             texts = [[word for word in words if len(word) >= shortest] for words in texts]
-        beyond, ends, found = itertools.repeat(width), [], []
+        beyond, ends, found = itertools.repeat(width), list[int](), list[int]()
         for words in texts:
             for size, level in enumerate(grams.levels[least - 1 : most], least):
                 if size == 1:

@@ -217,7 +217,8 @@ def _text_n_grams(n: OnnxNode, pool: Sequence[str]) -> Output | None:
     if weights and len(weights) != len(columns):
         return None
     return n(
-        "TextNGrams", texts, case=case, token=known.token, shortest=known.shortest, pool=json.dumps(list(pool)),
+        "TextNGrams", texts, case=case, token=known.token, shortest=known.shortest,
+        pool=json.dumps(list(pool)),
         starts=starts, columns=columns, width=n.limited(max(columns, default=-1) + 1, "numbers of n-grams"),
         least=n.required("min_gram_length"), most=n.required("max_gram_length"),
         skips=n.limited(n.required("max_skip_count"), "skips", MOST_NODES), binary=int(mode == "IDF"),
