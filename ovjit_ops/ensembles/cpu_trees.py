@@ -333,7 +333,7 @@ class Forest(Lowering):
         if len(tables) < 4 or not len(tables[2]):
             raise NotNative
         self.forest = forest = pack_forest(
-            *tables, attrs["targets"], attrs["features"], LEAVES_PER_LANE * lanes
+            tables, attrs["targets"], attrs["features"], LEAVES_PER_LANE * lanes
         )
         if len(forest.records) > MOST_RECORDS or attrs["features"] > MOST_FEATURES:
             raise NotNative

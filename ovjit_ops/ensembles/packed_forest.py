@@ -69,12 +69,10 @@ class _Order(NamedTuple):
     sizes: np.ndarray
 
 
-def pack_forest(
-    thresholds: np.ndarray, nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, targets: int,
-    features: int, most: int,
-) -> PackedForest:  # fmt: skip
-    """The layout of the arrays of a TreeEnsemble. Trees of up to `most` leaves have words. Raises
-    InferenceError for invalid arrays."""
+def pack_forest(tables: Sequence[np.ndarray], targets: int, features: int, most: int) -> PackedForest:
+    """The layout of the inputs of a TreeEnsemble behind the data. Trees of up to `most` leaves have words.
+    Raises InferenceError for invalid arrays."""
+    thresholds, nodes, trees, weights = tables
     nodes, trees = nodes.astype(np.int64), trees.astype(np.int64)
     if len(thresholds) != len(nodes):
         raise InferenceError(f"{len(thresholds)} thresholds are given for {len(nodes)} tree nodes")
