@@ -77,21 +77,21 @@ def pack_forest(tables: Sequence[np.ndarray], targets: int, features: int, most:
     if len(thresholds) != len(nodes):
         raise InferenceError(f"{len(thresholds)} thresholds are given for {len(nodes)} tree nodes")
     check_forest(nodes, trees, weights, targets, features)
-    order = _breadth_first(nodes, trees[:, 0])
+    order = _order_records(nodes, trees[:, 0])
     if order is None:
         thresholds, nodes, trees = _separate_trees(thresholds, nodes, trees)
-        order = _breadth_first(nodes, trees[:, 0])
+        order = _order_records(nodes, trees[:, 0])
         assert order is not None
-    accepted = _accepted(nodes[:, 0])
+    accepted = _read_flags(nodes[:, 0])
     inner = accepted[accepted > 0]
     bits = max(1, int(nodes[:, 1][accepted > 0].max(initial=0)).bit_length())
     wide = thresholds.dtype != np.float32 or int(order.sizes.max(initial=1)) << bits + FLAG_BITS >= 1 << 31
-    masks = _masks(thresholds, nodes, trees, weights, accepted, order, most)
+    masks = _pack_masks(thresholds, nodes, trees, weights, accepted, order, most)
     firsts = np.cumsum(order.sizes) - order.sizes
     plain = np.unique(inner & ~UNORDERED)
     same = int(plain[0]) if plain.tolist() in ([LOWER], [LOWER | EQUAL]) else MIXED if len(plain) else LOWER
     return PackedForest(
-        *_records(thresholds, nodes, trees, weights, accepted, order, bits, wide),
+        *_pack_records(thresholds, nodes, trees, weights, accepted, order, bits, wide),
         np.stack([firsts, trees[:, 1], trees[:, 2], masks.first, masks.many], 1),
         weights if len(weights) else np.zeros(1, thresholds.dtype), masks.starts, masks.entries, masks.leaves,
         masks.features, masks.kinds, wide, bits, same, bool((inner & UNORDERED).any()),
@@ -99,14 +99,14 @@ def pack_forest(tables: Sequence[np.ndarray], targets: int, features: int, most:
     )  # fmt: skip
 
 
-def _accepted(modes: np.ndarray) -> np.ndarray:
+def _read_flags(modes: np.ndarray) -> np.ndarray:
     """The flags of nodes with these modes; 0 for leaves."""
     kind = modes & 3
     flags = np.where(kind == LT, LOWER, np.where(kind == EQ, EQUAL, LOWER | EQUAL))
     return np.where(kind == LEAF, 0, flags | (modes >= NAN_TRUE) * UNORDERED)
 
 
-def _records(
+def _pack_records(
     thresholds: np.ndarray, nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, accepted: np.ndarray,
     order: _Order, bits: int, wide: bool,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
@@ -182,7 +182,7 @@ def _number_leaves(
     return _Leaves(fits, of[ends], child[ends], number[ends], low, size)
 
 
-def _masks(
+def _pack_masks(
     thresholds: np.ndarray, nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, accepted: np.ndarray,
     order: _Order, most: int,
 ) -> _Masks:  # fmt: skip
@@ -226,7 +226,7 @@ def _cut_ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndar
     return entry, word, mask.astype(np.uint32).view(np.int32)
 
 
-def _breadth_first(nodes: np.ndarray, roots: np.ndarray) -> _Order | None:
+def _order_records(nodes: np.ndarray, roots: np.ndarray) -> _Order | None:
     """The order of records. None if two trees share an inner node."""
     leaf = (nodes[:, 0] & 3) == LEAF
     count = len(roots)

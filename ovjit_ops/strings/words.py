@@ -97,6 +97,13 @@ class _Grams:
             self.levels.append(dict(zip(keys, numbers, strict=False)))
 
 
+def _is_plain(token: str) -> bool:
+    try:
+        return PLAIN_TOKEN.fullmatch(token) is not None and bool(re.compile(token))
+    except re.error:
+        return False
+
+
 def _count_grams(pool: str, starts: Sequence[int], columns: Sequence[int]) -> tuple[int, int]:
     """(the number of n-grams, the last column). Raises ModelError if they do not fit."""
     ends = [*starts[1:], len(read_words(pool))]
@@ -150,7 +157,7 @@ class TextNGrams:
         width: Count, least: Positive, most: Positive, skips: Count, binary: Count = 0, scaled: Floats = (),
     ):  # fmt: skip
         _check_strings(data)
-        check(PLAIN_TOKEN.fullmatch(token) is not None, f"the expression {token[:40]!r} is not a plain token")
+        check(_table(_is_plain, token), f"the expression {token[:40]!r} is not a plain token")
         grams, last = _table(_count_grams, pool, starts, columns)
         check(grams == len(columns), f"{len(columns)} different columns are given for {grams} n-grams")
         check(last < width, f"the column {last} is not below the width {width}")
