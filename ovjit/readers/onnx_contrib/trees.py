@@ -381,7 +381,7 @@ def _classify_two(
         rival = n.slice(both, 1, 0, 1)
     above = n("Greater", n.slice(both, 1, 1, 2), rival)
     both = transform_scores(n, both, transform)
-    alone = _transform_alone(n, alone, sum_0, transform, positive, base.size)
+    alone = _transform_alone(n, alone, sum_0, transform, base.size)
     if not (given.targets == 1).any():
         scores, above = alone, above_alone
     elif forest.certain[1]:
@@ -393,9 +393,7 @@ def _classify_two(
     return [pick_labels(n, place, labels), n.convert(scores, "f32")]
 
 
-def _transform_alone(
-    n: OnnxNode, pair: Output, score: Output, transform: str, positive: bool, bases: int
-) -> Output:
+def _transform_alone(n: OnnxNode, pair: Output, score: Output, transform: str, bases: int) -> Output:
     """Both classes' scores from the score of one: softmax does not apply to one score."""
     if bases == 2:
         return transform_scores(n, pair, transform)
