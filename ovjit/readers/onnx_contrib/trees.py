@@ -34,7 +34,7 @@ _MEMBER, _INNER_MODES = MODES.index("BRANCH_MEMBER"), len(MODES)
 #: Mode -> (mode, whether the children are exchanged).
 _FORMS = np.array([(_LEQ, 0), (_LT, 0), (_LT, 1), (_LEQ, 1), (_EQ, 0), (_EQ, 1), (_EQ, 0)])
 AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
-_MOST_FEATURE = 1 << 26
+_MOST_FEATURE, _MOST_LEVELS = 1 << 26, 1 << 14
 
 
 class Forest:
@@ -221,15 +221,16 @@ def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[
     rows = _LeafWeights(known.tree, len(known.roots), targets, reduction)
     own = leaf[place]
     nodes[leaf, 2] = rows.fill(n, np.flatnonzero(leaf), place[own], which[own], weights[own])
-    _check_depth(nodes, known.roots)
+    _check_depth(n, nodes, known.roots)
     forest = Forest(thresholds, nodes, rows.trees(known.roots), rows.weights, rows.certain)
     return forest, _Given(place[own], known.tree[place[own]], which[own], weights[own])
 
 
-def _check_depth(nodes: np.ndarray, roots: np.ndarray) -> None:
-    """Raise ModelError if the nodes of a tree form a cycle."""
+def _check_depth(n: OnnxNode, nodes: np.ndarray, roots: np.ndarray) -> None:
+    """Raise ModelError if the nodes of a tree form a cycle, or have too many levels."""
     level = roots
-    for _ in range(len(nodes) + 1):
+    for depth in range(len(nodes) + 1):
+        n.limited(depth, "levels of trees", _MOST_LEVELS)
         level = np.unique(nodes[level[nodes[level, 0] != _LEAF], 2:])
         if not level.size:
             return
@@ -457,7 +458,7 @@ def _read_by_places(n: OnnxNode, targets: int, reduction: str) -> Forest:
             n, members, modes, features, thresholds, children, missing
         )
     thresholds, nodes = _convert_nodes(modes, features, children, thresholds, missing)
-    owner = _find_owners(nodes, roots)
+    owner = _find_owners(n, nodes, roots)
     of = np.zeros(len(nodes), np.int64) if owner is None else owner
     rows = _LeafWeights(of, len(roots), targets, reduction)
     place = np.arange(inner, inner + leaves)
@@ -470,11 +471,12 @@ def _read_by_places(n: OnnxNode, targets: int, reduction: str) -> Forest:
     return Forest(thresholds, nodes, rows.trees(roots), rows.weights, rows.certain)
 
 
-def _find_owners(nodes: np.ndarray, roots: np.ndarray) -> np.ndarray | None:
+def _find_owners(n: OnnxNode, nodes: np.ndarray, roots: np.ndarray) -> np.ndarray | None:
     """The tree of each node, -1 for those of none; None if trees share nodes."""
     owner = np.full(len(nodes), -1)
     level, of = roots, np.arange(len(roots))
-    for _ in range(len(nodes) + 1):
+    for depth in range(len(nodes) + 1):
+        n.limited(depth, "levels of trees", _MOST_LEVELS)
         if not level.size:
             return owner
         known = owner[level] >= 0
