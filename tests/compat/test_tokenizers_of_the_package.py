@@ -18,7 +18,8 @@ from tests.support.run import printed
 pytestmark = [pytest.mark.pypi, pytest.mark.timeout(1800)]
 SEED, TEXTS = 20261127, 2000
 WORDS = (
-    "the don't WORLD naïve straße 你好 こんにちは 한국어 שלום हिन्दी 😀 👩‍👧 e\u0301 ﬁ Ａ ² 12345 3.14 foo_bar ... "
+    "the don't WORLD naïve straße 你好 こんにちは 한국어 שלום हिन्दी 😀 👩‍👧 e\u0301 ﬁ Ａ ² 12345 3.14 "
+    "foo_bar ... "
     "== </s> <s> <unk> <0x41> ▁ ▁▁ Ġ \\"
 ).split(" ")
 ODD = (
