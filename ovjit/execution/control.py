@@ -135,14 +135,14 @@ def _by_host(node: Any) -> Callable[..., Any] | None:
 
 
 def _of_integers(node: Any) -> Callable[..., Any] | None:
+    """The reference of a node of integers, without checks of types. Callers turn NumPy's warnings off."""
     op, attrs = node.op, node.attrs
     if op.ref is None or op.runs_body or op.in_real or op.stateful or not is_of_integers(node):
         return None
 
     def run(*arrays: np.ndarray) -> Any:
         try:
-            with np.errstate(all="ignore"):
-                made = op.ref(*arrays, **attrs)
+            made = op.ref(*arrays, **attrs)
         except REFUSED as error:
             raise op.refusal(error, arrays, attrs) from error
         return tuple(map(np.asarray, made)) if isinstance(made, tuple) else np.asarray(made)

@@ -11,7 +11,7 @@ from ovjit.errors import InferenceError
 from ovjit_ops.text.byte_forms import bytes_of_chars, chars_of_bytes
 from ovjit_ops.text.cpu_native import OTHER, address, as_bytes, as_i32, native, refuse, strings_of
 from ovjit_ops.text.packed import check_skips, text_of
-from ovjit_ops.text.ragged import combined_shape, dense
+from ovjit_ops.text.ragged import combined_shape, dense, join_strings
 
 
 def _steps() -> Any:
@@ -232,5 +232,15 @@ def prepare_truncation(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
         if right:
             return begins, np.minimum(ends, begins + np.int32(most)), data
         return np.maximum(begins, ends - np.int32(most)), ends, data
+
+    return evaluate
+
+
+def prepare_joins(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    def evaluate(begins: np.ndarray, ends: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> Any:
+        if begins.ndim == starts.ndim == 1 and begins.shape == ends.shape and starts.shape == stops.shape:
+            if (begins < ends).all() and (not begins.size or begins.min() >= 0 and ends.max() <= starts.size):
+                return starts[begins], stops[ends - 1]
+        return join_strings(begins, ends, starts, stops)
 
     return evaluate
