@@ -77,8 +77,7 @@ class HostSteps(JobMemory):
         began = runner.clock()
         try:
             arrays = [self._array(v, view) for v, view in zip(call.node.inputs, call.inputs, strict=True)]
-            with np.errstate(all="ignore"):
-                results = self.executable.bodies.evaluate(self, call.node, arrays)
+            results = self.executable.bodies.evaluate(self, call.node, arrays)
         except OvjitError as error:
             raise InferenceError(f"node {step.name!r} ({step.type}): {error}") from error
         for value, view, result in zip(call.node.outputs, call.outputs, results, strict=True):

@@ -170,7 +170,7 @@ class Chain:
                     if node.op.views and node.op.ref is not None:
                         have[node.output] = node.op.ref(*[have[v] for v in node.inputs], **node.attrs)
                     else:
-                        _run_host(job, node, have, ran)
+                        _run_host(job, node, have, ran, node in cut.between)
             here, places = rest.placed(cut, places)
             for value, i in here:
                 job.give_output(i, _value(value, have))
@@ -197,14 +197,14 @@ class Chain:
         return rows
 
 
-def _run_host(job: Job, node: Node, have: dict[Value, np.ndarray], ran: list[Any]) -> None:
+def _run_host(job: Job, node: Node, have: dict[Value, np.ndarray], ran: list[Any], between: bool) -> None:
     if job.words[runner.ABORT]:
         job.stop_if_cancelled()
     timed = job.executable.profiling
     began = runner.clock() if timed else 0
     arrays = [have[v] for v in node.inputs]
     try:
-        made = job.executable.bodies.evaluate(job, node, arrays)
+        made = job.executable.bodies.evaluate(job, node, arrays, between)
     except OvjitError as error:
         job.stop_if_cancelled()
         raise InferenceError(f"node {node.name!r} ({node.op.name}): {error}") from error
