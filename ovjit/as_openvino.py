@@ -36,6 +36,7 @@ if _real is not None and _real is not ovjit:
         "or run the program with python -m ovjit run"
     )
 install("openvino", "ovjit")
+install("openvino_genai", "ovjit.genai")
 native_packages.install()
 sys.modules["openvino"] = ovjit
 # programs choose by OpenVINO's version; ovjit's own is in ovjit.version
