@@ -128,7 +128,9 @@ class GenerationConfig:
         for name in _OF_FILES:
             if content.get(name) is not None:
                 value = content[name]
-                setattr(self, name, set(value) if name == "stop_strings" and isinstance(value, list) else value)
+                setattr(
+                    self, name, set(value) if name == "stop_strings" and isinstance(value, list) else value
+                )
         ends = content.get("eos_token_id")
         if isinstance(ends, int):
             self.set_eos_token_id(ends)
@@ -228,7 +230,10 @@ class GenerationConfig:
                                        f"<= 1.0, but got {self.top_p}")  # fmt: skip
             check(self.temperature > 0, "When 'do_sample' is true, temperature must be a strictly positive "
                                         f"float, but got {self.temperature}")  # fmt: skip
-            check(0 <= self.min_p < 1, f"When 'do_sample' is true, min_p must be in [0, 1), but got {self.min_p}")
+            check(
+                0 <= self.min_p < 1,
+                f"When 'do_sample' is true, min_p must be in [0, 1), but got {self.min_p}",
+            )
         if not self.is_beam_search():
             check(self.repetition_penalty > 0, "repetition_penalty must be a strictly positive float, but got "
                                                f"{self.repetition_penalty}")  # fmt: skip
@@ -279,8 +284,9 @@ class GenerationConfig:
 NOT_FIELDS = frozenset(("generation_config", "streamer"))
 
 
-def merge(config: GenerationConfig | None, default: GenerationConfig, keywords: Mapping[str, Any]) ->
-GenerationConfig:
+def merge(
+    config: GenerationConfig | None, default: GenerationConfig, keywords: Mapping[str, Any]
+) -> GenerationConfig:
     """The configuration of a call: `config` or a copy of the default, with keywords set, and validated."""
     if config is not None and not isinstance(config, GenerationConfig):
         raise TypeError(f"generation_config should be a GenerationConfig, not {type(config).__name__}")
