@@ -23,7 +23,17 @@ from ovjit.genai.streamers import StreamerBase, status_of, streamer_of
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer, now_us
 
 #: Properties of a pipeline that choose its engine, and are none of the device.
-ENGINE_PROPERTIES = frozenset(("ATTENTION_BACKEND", "scheduler_config", "SCHEDULER_CONFIG", "draft_model", "prompt_lookup", "adapters"))
+ENGINE_PROPERTIES = frozenset(
+    ("ATTENTION_BACKEND", "scheduler_config", "SCHEDULER_CONFIG", "draft_model", "prompt_lookup", "adapters")
+)
+
+
+#: Why a sequence ends, by the streamer's answer.
+_REASONS = {
+    StreamingStatus.STOP: GenerationFinishReason.STOP,
+    StreamingStatus.CANCEL: GenerationFinishReason.NONE,
+    StreamingStatus.TOOL_CALL_STOP: GenerationFinishReason.TOOL_CALL,
+}
 
 
 class Sequence_:
@@ -63,14 +73,18 @@ class LLMPipeline:
         device = kwargs.pop("device", None) or (given.pop(0) if given else "CPU")
         config = kwargs.pop("config", None)
         if given:
-            warnings.warn("a dict as third positional argument is deprecated: use keywords", DeprecationWarning, 3)
+            warnings.warn(
+                "a dict as third positional argument is deprecated: use keywords", DeprecationWarning, 3
+            )
             config = given.pop(0)
         properties = {**(config or {}), **kwargs}
         folder = Path(os.fsdecode(models_path))
         if not folder.exists():
             raise OvjitError(f"the folder {str(folder)!r} does not exist")
         self._tokenizer = tokenizer or Tokenizer(folder)
-        settings = folder / "generation_config.json" if folder.is_dir() else folder.parent / "generation_config.json"
+        settings = (
+            folder / "generation_config.json" if folder.is_dir() else folder.parent / "generation_config.json"
+        )
         self._config = GenerationConfig(settings) if settings.is_file() else GenerationConfig()
         engine = {name: value for name, value in properties.items() if name not in ENGINE_PROPERTIES}
         self._decoder = Decoder.load(folder, device, engine)
@@ -138,18 +152,28 @@ class LLMPipeline:
         metrics = PerfMetrics()
         metrics._load_time = self._load_time
         prompts, is_text = self._tokens_of(inputs, config, metrics)
-        if stream is not None and (len(prompts) > 1 or config.num_return_sequences > 1 or
-        config.is_beam_search()): raise OvjitError( "Currently streaming is possible only with batch size=1
-        and only for greedy or multinomial decoding" ) finished: list[list[Sequence_]] = [] for prompt in
-        prompts: finished.append(list(self._run(prompt, config, stream, metrics, began))) if not is_text:
-        return self._encoded(finished, config, metrics, began) results = self._decoded(finished, config,
-        metrics, began) if isinstance(inputs, str): if self._in_chat and config.apply_chat_template: if
-        any(s.finish is GenerationFinishReason.NONE for s in finished[0]): self._history.pop()  # the answer
-        was cancelled, and the question with it else: self._history.append({"role": "assistant", "content":
-        results.texts[0]}) if config.num_return_sequences == 1: return results.texts[0] return results
+        several = len(prompts) > 1 or config.num_return_sequences > 1 or config.is_beam_search()
+        if stream is not None and several:
+            raise OvjitError(
+                "Currently streaming is possible only with batch size=1 and only for greedy or multinomial "
+                "decoding"
+            )
+        finished = [list(self._run(prompt, config, stream, metrics, began)) for prompt in prompts]
+        if not is_text:
+            return self._encoded(finished, metrics, began)
+        results = self._decoded(finished, metrics, began)
+        if not isinstance(inputs, str):
+            return results
+        if self._in_chat and config.apply_chat_template:
+            if any(s.finish is GenerationFinishReason.NONE for s in finished[0]):
+                self._history.pop()  # the answer was cancelled, and the question with it
+            else:
+                self._history.append({"role": "assistant", "content": results.texts[0]})
+        return results.texts[0] if config.num_return_sequences == 1 else results
 
-    def _tokens_of(self, inputs: Any, config: GenerationConfig, metrics: PerfMetrics) ->
-    tuple[list[list[int]], bool]:
+    def _tokens_of(
+        self, inputs: Any, config: GenerationConfig, metrics: PerfMetrics
+    ) -> tuple[list[list[int]], bool]:
         """(tokens of each prompt, whether results are texts)."""
         if isinstance(inputs, TokenizedInputs):
             ids, mask = np.array(inputs.input_ids.data), np.array(inputs.attention_mask.data)
@@ -181,15 +205,17 @@ class LLMPipeline:
             raise OvjitError("a prompt cannot have the length 0")
         return prompts, True
 
-    def _text_prompts(self, texts: list[str], config: GenerationConfig, metrics: PerfMetrics) ->
-    tuple[list[str], bool]:
+    def _text_prompts(
+        self, texts: list[str], config: GenerationConfig, metrics: PerfMetrics
+    ) -> tuple[list[str], bool]:
         """(texts with the chat's template, whether special tokens are added)."""
         if not config.apply_chat_template or not self._tokenizer.chat_template:
             return texts, True
         if self._in_chat and len(texts) == 1:
             self._history.append({"role": "user", "content": texts[0]})
             return [self._render(self._history, metrics)], False
-        return [self._render(ChatHistory([{"role": "user", "content": text}]), metrics) for text in texts], False
+        chats = [ChatHistory([{"role": "user", "content": text}]) for text in texts]
+        return [self._render(chat, metrics) for chat in chats], False
 
     def _render(self, history: ChatHistory, metrics: PerfMetrics) -> str:
         began = now_us()
@@ -210,8 +236,11 @@ class LLMPipeline:
         if config.is_beam_search():
             raise OvjitError("beam search is not supported by this pipeline yet: set num_beams=1")
         most = config.get_max_new_tokens(len(prompt))
-        if config.max_new_tokens == UNLIMITED and config.max_length != UNLIMITED and config.max_length <= len(prompt):
-            raise OvjitError(f"max_length ({config.max_length}) should be above the prompt's length ({len(prompt)})")
+        by_length = config.max_new_tokens == UNLIMITED and config.max_length != UNLIMITED
+        if by_length and config.max_length <= len(prompt):
+            raise OvjitError(
+                f"max_length ({config.max_length}) should be above the prompt's length ({len(prompt)})"
+            )
         sampler, raw = Sampler(config, prompt), metrics.raw_metrics
         metrics._input_tokens += len(prompt)
         sequences = [Sequence_(decoder) for decoder in self._decoders(config.num_return_sequences)]
@@ -284,16 +313,21 @@ class LLMPipeline:
             del sequence.tokens[kept:]
         return True
 
-    def _stream(self, sequence: Sequence_, stream: StreamerBase, token: int, config: GenerationConfig) ->
-    None: if sequence.finish is GenerationFinishReason.STOP and token in config.stop_token_ids: return if
-    sequence.tokens and sequence.tokens[-1] != token: return  # it belonged to a stop string status =
-    status_of(stream.write(token)) if status is StreamingStatus.RUNNING: return sequence.is_running = False
-    sequence.finish = ( GenerationFinishReason.NONE if status is StreamingStatus.CANCEL else
-    GenerationFinishReason.TOOL_CALL if status is StreamingStatus.TOOL_CALL_STOP else
-    GenerationFinishReason.STOP )  # fmt: skip
+    def _stream(
+        self, sequence: Sequence_, stream: StreamerBase, token: int, config: GenerationConfig
+    ) -> None:
+        """Give a token to the streamer, and end the sequence if it says so."""
+        if sequence.finish is GenerationFinishReason.STOP and token in config.stop_token_ids:
+            return
+        if not sequence.tokens or sequence.tokens[-1] != token:
+            return  # it belonged to a stop string
+        status = status_of(stream.write(token))
+        if status is StreamingStatus.RUNNING:
+            return
+        sequence.is_running = False
+        sequence.finish = _REASONS[status]
 
-    def _decoded(self, finished: list[list[Sequence_]], config: GenerationConfig, metrics: PerfMetrics,
-                 began: float) -> DecodedResults:  # fmt: skip
+    def _decoded(self, finished: list[list[Sequence_]], metrics: PerfMetrics, began: float) -> DecodedResults:
         results, start = DecodedResults(), now_us()
         for sequence in (s for each in finished for s in each):
             results.texts.append(self._tokenizer.decode(sequence.tokens))
@@ -304,8 +338,7 @@ class LLMPipeline:
         results.perf_metrics = metrics
         return results
 
-    def _encoded(self, finished: list[list[Sequence_]], config: GenerationConfig, metrics: PerfMetrics,
-                 began: float) -> EncodedResults:  # fmt: skip
+    def _encoded(self, finished: list[list[Sequence_]], metrics: PerfMetrics, began: float) -> EncodedResults:
         results = EncodedResults()
         for sequence in (s for each in finished for s in each):
             results.tokens.append(list(sequence.tokens))

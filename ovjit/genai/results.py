@@ -66,10 +66,12 @@ class PerfMetrics:
     def __add__(self, metrics: PerfMetrics) -> PerfMetrics:
         total = type(self)()
         for name in RawPerfMetrics.NAMES:
-            setattr(total.raw_metrics, name, getattr(self.raw_metrics, name) + getattr(metrics.raw_metrics,
-            name)) total._load_time = self._load_time total._input_tokens = self._input_tokens +
-            metrics._input_tokens total._generated_tokens = self._generated_tokens +
-            metrics._generated_tokens return total
+            values = getattr(self.raw_metrics, name) + getattr(metrics.raw_metrics, name)
+            setattr(total.raw_metrics, name, values)
+        total._load_time = self._load_time
+        total._input_tokens = self._input_tokens + metrics._input_tokens
+        total._generated_tokens = self._generated_tokens + metrics._generated_tokens
+        return total
 
     __iadd__ = __add__
 
@@ -120,7 +122,8 @@ class PerfMetrics:
     def get_throughput(self) -> MeanStdPair:
         """Tokens in a second."""
         raw = self.raw_metrics
-        rates = [1e6 * size / duration for duration, size in zip(raw.m_durations, raw.m_batch_sizes[1:] or [1] * len(raw.m_durations), strict=False) if duration]
+        sizes = raw.m_batch_sizes[1:] or [1] * len(raw.m_durations)
+        rates = [1e6 * n / t for t, n in zip(raw.m_durations, sizes, strict=False) if t]
         return MeanStdPair.of(rates)
 
     def get_grammar_compile_time(self) -> SummaryStats:
