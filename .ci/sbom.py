@@ -19,16 +19,19 @@ DATA = {
     "digits": "the embedded model or its images: written by bench/train_digits.py",
     "kernels": "object code of kernels: written by python -m ovjit.tools.ship",
     "printed": "texts that kernels are printed as: written by python -m ovjit.tools.ship",
-    "texts": "sources of kernels: written by python -m ovjit.tools.ship --texts",
+    "syntax": "digests of the sources: written by python -m ovjit.tools.ship --texts",
+    "texts": "sources of kernels: written when a wheel is built",
     "operations": "the operations' names, and the modules that have them",
     "onnx_schemas": "ONNX's standard of operators: written by python -m ovjit.tools.ship --texts",
 }
 
 
 def bill(
-    root: pathlib.Path, name: str, version: str, required: Sequence[str], extras: Mapping[str, Sequence[str]]
-) -> str:
-    """The bill as JSON text. `required` and `extras` are requirements as in pyproject.toml."""
+    root: pathlib.Path, name: str, version: str, required: Sequence[str],
+    extras: Mapping[str, Sequence[str]], built: Sequence[pathlib.Path] = (),
+) -> str:  # fmt: skip
+    """The bill as JSON text. `required` and `extras` are requirements as in pyproject.toml. `built`: files
+    that the build adds to `ovjit/data`."""
     own = f"pkg:pypi/{name}@{version}"
     ranges: dict[str, list[tuple[str, str]]] = {}
     for extra, lines in {"": required, **extras}.items():
@@ -36,7 +39,8 @@ def bill(
             ranges.setdefault(project(line), []).append((extra, line))
     components = [package(key, uses) for key, uses in sorted(ranges.items())]
     needed = sorted(f"pkg:pypi/{key}" for key, uses in ranges.items() if any(not extra for extra, _ in uses))
-    files = sorted(p for p in (root / "ovjit" / "data").iterdir() if p.is_file() and p.suffix != ".py")
+    files = {p.name: p for p in (root / "ovjit" / "data").iterdir() if p.is_file() and p.suffix != ".py"}
+    files |= {path.name: path for path in built}
     document = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
@@ -50,7 +54,7 @@ def bill(
                 "version": version,
                 "purl": own,
                 "licenses": [{"license": {"id": "Apache-2.0"}}],
-                "components": [data(root, path) for path in files],
+                "components": [data(path) for _, path in sorted(files.items())],
             },
         },
         "components": components,
@@ -83,9 +87,9 @@ def package(key: str, uses: Sequence[tuple[str, str]]) -> dict[str, Any]:
     }
 
 
-def data(root: pathlib.Path, path: pathlib.Path) -> dict[str, Any]:
-    """A file that a reader of the sources cannot read."""
-    name = path.relative_to(root).as_posix()
+def data(path: pathlib.Path) -> dict[str, Any]:
+    """A file of `ovjit/data` that a reader of the sources cannot read."""
+    name = f"ovjit/data/{path.name}"
     return {
         "type": "file",
         "bom-ref": f"file:{name}",

@@ -1,4 +1,5 @@
-"""What a build adds to a wheel: its bill of materials, and what type checkers find under OpenVINO's names.
+"""What a build adds to a wheel: its bill of materials, the sources of kernels (for installations that keep
+bytecode alone), and what type checkers find under OpenVINO's names.
 
 At run time `ovjit.preprocess` is an alias of `ovjit.compat.preprocess`, and `ovjit.Core` is imported when it
 is first used. Type checkers know neither. The wheel therefore has a package of stubs beside ovjit, "partial"
@@ -8,10 +9,12 @@ as PEP 561 calls it: a line for each module, and one for each name of the packag
 from __future__ import annotations
 
 import ast
+import importlib
 import pathlib
 import re
 import runpy
 import shutil
+import sys
 import tempfile
 from typing import Any
 
@@ -23,26 +26,40 @@ class Stubs(BuildHookInterface):
     materials (`sbom.py`)."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        self.made = self.bills = pathlib.Path(tempfile.mkdtemp())
+        self.made = self.bills = self.texts = pathlib.Path(tempfile.mkdtemp())
         for path, text in stubs(pathlib.Path(self.root)).items():
             (self.made / path).parent.mkdir(parents=True, exist_ok=True)
             (self.made / path).write_text(text)
         kind = "force_include_editable" if version == "editable" else "force_include"
         build_data.setdefault(kind, {})[str(self.made)] = "ovjit-stubs"
         if version != "editable":
-            build_data["sbom_files"].append(self.bill())
+            texts = self.kernel_sources()
+            build_data[kind][texts] = "ovjit/data/texts.xz"
+            build_data["sbom_files"].append(self.bill(texts))
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         shutil.rmtree(self.made)
-        shutil.rmtree(self.bills, ignore_errors=True)
+        for folder in (self.bills, self.texts):
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def bill(self) -> str:
-        """The path of the wheel's bill of materials."""
+    def kernel_sources(self) -> str:
+        """Write the sources of modules with kernels, and return the file's path."""
+        sys.path.insert(0, self.root)
+        try:
+            write_sources = importlib.import_module("ovjit.tools.kernel_sources").write_sources
+        finally:
+            sys.path.remove(self.root)
+        self.texts = pathlib.Path(tempfile.mkdtemp())
+        return str(write_sources(self.texts))
+
+    def bill(self, *further: str) -> str:
+        """The path of the wheel's bill of materials. `further`: files of `ovjit/data` that the build
+        makes."""
         about = self.metadata
         make = runpy.run_path(str(pathlib.Path(self.root) / ".ci" / "sbom.py"))["bill"]
         text = make(
             pathlib.Path(self.root), about.core.name, about.version, about.core.dependencies,
-            about.core.optional_dependencies,
+            about.core.optional_dependencies, [pathlib.Path(path) for path in further],
         )  # fmt: skip
         self.bills = pathlib.Path(tempfile.mkdtemp())
         path = self.bills / f"{about.core.name}.cdx.json"

@@ -29,12 +29,13 @@ ORDER = {
     "How-to guides": [
         "docs/async.md", "docs/dynamic_shapes.md", "docs/precision.md", "docs/model_files.md", "docs/onnx.md",
         "docs/pytorch.md", "docs/tensorflow_lite.md", "docs/gguf.md", "docs/language_models.md",
-        "docs/custom_operations.md", "docs/adding_an_op.md", "docs/openvino_programs.md",
+        "docs/custom_operations.md", "docs/adding_an_op.md", "docs/fusion.md", "docs/aten_rules.md",
+        "docs/openvino_programs.md",
         "docs/deployment.md", "docs/containers.md", "docs/serving.md",
         "docs/distributed.md", "docs/debugging.md",
     ],
     "Reference": [
-        "docs/command_line.md", "docs/operations.md", "docs/platforms.md", "docs/versions.md",
+        "docs/command_line.md", "docs/operations.md", "docs/platforms.md", "docs/gpu.md", "docs/versions.md",
         "docs/parity.md", "docs/types.md", "docs/special_values.md", "docs/benchmarks.md", "docs/accuracy.md",
         "docs/history.md", "docs/memory.md", "docs/fuzzing.md", "docs/coverage.md",
     ],

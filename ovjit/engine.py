@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ovjit import collector, debug
 from ovjit.codegen.compiling import counts
 from ovjit.codegen.cpu.host import host_target
-from ovjit.codegen.cpu.targets import without_matrix_unit
+from ovjit.codegen.cpu.targets import TARGETS, without_matrix_unit
 from ovjit.compiler import compile as compile_program
 from ovjit.compiler.options import Context, Memory, Options, caches_of
 from ovjit.execution.executable import Executable
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 
 def context_of(config: Mapping[str, Any]) -> Context:
-    """The context of a compilation with these properties in this process."""
+    """The context of a compilation with these properties in this process. "card": the index of the GPU."""
+    if config.get("card") is not None:
+        target = TARGETS["cuda"]
+        return Context(target, Options.of(config, target))
     target = host_target()
     if config.get("OVJIT_MATRIX_UNIT") is False:
         target = without_matrix_unit(target)
@@ -75,6 +78,10 @@ def _executable(
         from ovjit.execution.watch import WatchedJob
 
         job = WatchedJob
+    elif config.get("card") is not None:
+        from ovjit.gpu.device_job import DeviceJob
+
+        job = DeviceJob
     elif debug.flag("OVJIT_INTERP") == "kernels":
         from ovjit.execution.checked_python import PythonJob
 

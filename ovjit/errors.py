@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+#: Flags of code (`inspect.CO_VARARGS`, `CO_VARKEYWORDS`).
+_MANY, _NAMED = 4, 8
+#: Packages whose calls of each other are not a program's.
+_PACKAGES = ("ovjit", "ovjit_ops")
 
 
 class OvjitError(RuntimeError):
@@ -62,12 +68,81 @@ def sizes_of_64_bits(node: str) -> Iterator[None]:
 
 def no_such_form(why: str) -> TypeError:
     """The error of a function that is called with arguments of no supported form."""
-    return TypeError(f"incompatible function arguments: {why}")
+    return _arguments_error(why, "function")
 
 
 def no_such_constructor(why: str) -> TypeError:
     """The error of a class that is called with arguments of no supported form."""
-    return TypeError(f"incompatible constructor arguments: {why}")
+    return _arguments_error(why, "constructor")
+
+
+def _arguments_error(why: str, kind: str) -> TypeError:
+    """The error about the outermost call into this package, of which the arguments are read."""
+    frame = outer = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _PACKAGES:
+        if frame.f_code.co_name != "checked":  # what `takes` puts around a function
+            outer = frame
+        frame = frame.f_back  # type: ignore[assignment]
+    code, values = outer.f_code, outer.f_locals
+    count = code.co_argcount + code.co_kwonlyargcount
+    names = list(code.co_varnames[:count])
+    many = names and names[0] in ("self", "cls")
+    given = [values[name] for name in names[bool(many) :] if name in values]
+    named: dict[str, Any] = {}
+    if code.co_flags & _MANY:
+        names.append(f"*{code.co_varnames[count]}")
+        given += values.get(code.co_varnames[count], ())
+    if code.co_flags & _NAMED:
+        name = code.co_varnames[count + bool(code.co_flags & _MANY)]
+        names.append(f"**{name}")
+        named = values.get(name, {})
+    made = code.co_name in ("__init__", "__new__", "_missing_")
+    if many and not made:
+        given.insert(0, values.get(names[0]))
+    name = "__init__" if made else "" if code.co_name.startswith("<") else code.co_name
+    if many:
+        kind = "constructor" if made else "function"
+    return arguments_error(name, kind, names, given, named, why)
+
+
+def arguments_error(
+    name: str, kind: str, parameters: Iterable[str], args: Iterable[Any], named: Mapping[str, Any], why: str
+) -> TypeError:
+    """The error of a call of `name` with arguments that do not fit. The message has the parts of pybind11's,
+    which programs look for: the call, its parameters, and what was passed; `why_of` tells what does not fit.
+
+    `kind`: function or constructor."""
+    shown = [*map(_shown, args)]
+    if named:
+        shown.append("kwargs: " + ", ".join(f"{key}={_shown(value)}" for key, value in named.items()))
+    if any("OVJIT_KEY" in text for text in shown):  # what is passed beside it may be the key
+        shown = [f"<{type(value).__name__}>" for value in (*args, *named.values())]
+    error = TypeError(
+        f"{name}(): incompatible {kind} arguments. The following argument types are supported:\n"
+        f"    1. ({', '.join(parameters)})\n\nInvoked with: {', '.join(shown)}\n\n{why}"
+    )
+    error.why = why  # type: ignore[attr-defined]
+    return error
+
+
+def why_of(error: TypeError) -> str | None:
+    """What does not fit, of an error of `arguments_error`; None for others."""
+    return getattr(error, "why", None)
+
+
+def _shown(value: Any) -> str:
+    """An argument as its repr, cut where it is long; of an object that is not complete its type."""
+    import reprlib
+
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"<{type(value).__name__} of length {len(value)}>"
+    short = reprlib.Repr()
+    short.maxlist = short.maxtuple = short.maxdict = short.maxset = 20
+    short.maxstring = short.maxother = 300
+    try:
+        return short.repr(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
 
 
 def checked_index(

@@ -42,6 +42,7 @@ ORDER = (
     Rank("request", "who runs a request; it goes along with the inference", handed=True),
     Rank("server", "who starts jobs of a server's queue"),
     Rank("parsers", "the threads that parse large requests"),
+    Rank("recorder", "the thread that records a module of PyTorch", forks=True),
     Rank("graph", "existing graphs: edits, copies and captures", forks=True),
     Rank("handles", "models that travel between processes: what is loaded"),
     Rank("model", "a compiled model: programs, plans, tables, bodies", nests=True),

@@ -1,6 +1,7 @@
 """The logger `ovjit`, for modules that are imported by every process: `logging` takes milliseconds to import.
 
-If `logging` was never imported, its level is still WARNING, so lower levels are dropped.
+It has a level of its own, WARNING unless a program sets another: a root logger at INFO is about the program's
+lines. If `logging` was never imported, lower levels are dropped.
 """
 
 from __future__ import annotations
@@ -26,4 +27,7 @@ def warning(message: str, *args: Any, **options: Any) -> None:
 def _say(level: str, message: str, *args: Any, **options: Any) -> None:
     import logging
 
-    getattr(logging.getLogger("ovjit"), level)(message, *args, stacklevel=3, **options)
+    logger = logging.getLogger("ovjit")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)
+    getattr(logger, level)(message, *args, stacklevel=3, **options)

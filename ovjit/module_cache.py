@@ -14,6 +14,7 @@ import marshal
 import mmap
 import os
 import sys
+from binascii import crc32
 from collections.abc import Mapping
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import MAGIC_NUMBER, spec_from_file_location
@@ -21,6 +22,7 @@ from types import CodeType
 from typing import Any
 
 from ovjit import source_files
+from ovjit.source_files import SUM
 
 PACKAGES = ("ovjit", "ovjit_ops")
 NAME = "modules"
@@ -34,40 +36,59 @@ _CACHED = f".{sys.implementation.cache_tag}.pyc"
 if sys.pycache_prefix is not None or sys.flags.optimize or sys.implementation.cache_tag is None:
     _CACHED = ""
 
-#: name of a module -> its source, whether it is a package, where its code begins and ends.
+#: name of a module -> its source, whether it is a package, where its code begins and ends. A checksum of the
+#: code follows it.
 Places = dict[str, tuple[str, bool, int, int]]
 
 
 class CachedLoader(SourceFileLoader):
-    """Python's own loader of a source file, but for where the bytecode comes from."""
+    """Python's own loader of a source file, but for where the bytecode comes from. Damaged code is that of
+    the source."""
 
-    def __init__(self, name: str, path: str, code: memoryview):
+    def __init__(self, name: str, path: str, code: memoryview, finder: _Finder | None = None):
         super().__init__(name, path)
-        self.code = code
+        self.code, self._finder = code, finder
 
     def get_code(self, fullname: str) -> CodeType | None:
+        if self._finder is not None and not self._finder.is_whole(fullname):
+            self._finder.forget(fullname)
+            return super().get_code(fullname)
         code: CodeType = marshal.loads(self.code)
         return code
 
 
 class _Finder:
-    """Finds the modules that `content` has at `places`."""
+    """Finds the modules that `content` has at `places`. `is_damaged`: some of them have been forgotten."""
 
     def __init__(self, content: memoryview, places: Places):
         self.content, self.places = content, places
+        self.is_damaged = False
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         place = self.places.get(name)
         if place is None:
             return None
         file, is_package, begin, end = place
-        loader = CachedLoader(name, file, self.content[begin:end])
+        loader = CachedLoader(name, file, self.content[begin:end], self)
         folder, _, base = file.rpartition(os.sep)
         folders = [folder] if is_package else None
         spec = spec_from_file_location(name, file, loader=loader, submodule_search_locations=folders)
         if spec is not None and _CACHED:  # importlib takes a third of an import's own time to name it
             spec.cached = os.sep.join((folder, "__pycache__", base[:-3] + _CACHED))
         return spec
+
+    def is_whole(self, name: str) -> bool:
+        """Whether the code of a module is as it was written."""
+        place = self.places.get(name)
+        if place is None:
+            return False
+        _, _, begin, end = place
+        return crc32(self.content[begin:end]) == int.from_bytes(self.content[end : end + SUM], "little")
+
+    def forget(self, name: str) -> None:
+        """Leave out a module, whose code is damaged."""
+        self.places.pop(name, None)
+        self.is_damaged = True
 
 
 _is_installed = False
@@ -99,29 +120,31 @@ def _made_of() -> list[Any] | None:
 
 def _read(place: str) -> _Finder | None:
     try:
-        with open(place, "rb") as file:
+        with source_files.open_trusted(place) as file:
             content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         begin = 8 + int.from_bytes(content[:8], "little")
-        made_of, places, end = marshal.loads(content[8:begin])
+        made_of, places, end = marshal.loads(source_files.check_sum(content[8:begin]))
         whole = len(content) == begin + end and made_of == _made_of()
         return _Finder(content[begin:], places) if whole else None
     except (OSError, ValueError, EOFError, TypeError):
-        return None  # not there, damaged, or of other files
+        return None  # not there, damaged, of another user, or of other files
 
 
 def _write_if_many(place: str, finder: _Finder | None) -> None:
-    """Write the file if many modules that this process has imported were not in it, and have bytecode."""
-    known = {} if finder is None else finder.places
+    """Write the file if many modules that this process has imported were not in it, and have bytecode, or if
+    some of it was damaged."""
+    known = {} if finder is None else {n: at for n, at in finder.places.items() if finder.is_whole(n)}
+    is_damaged = finder is not None and finder.is_damaged
     parts: dict[tuple[str, str, bool], bytes | memoryview] = {}
     for name, module in list(sys.modules.items()):
         spec = module.__spec__ if name.partition(".")[0] in PACKAGES and name not in known else None
         if spec is None or spec.name != name:  # an alias' second name: as a module of its own it would be two
             continue
-        if type(spec.loader) is SourceFileLoader and spec.origin is not None:
+        if type(spec.loader) in (SourceFileLoader, CachedLoader) and spec.origin is not None:
             code = _bytecode(spec.origin, spec.cached)
             if code is not None:
                 parts[name, spec.origin, spec.submodule_search_locations is not None] = code
-    made_of = _made_of() if len(parts) >= MANY else None
+    made_of = _made_of() if is_damaged or len(parts) >= MANY else None
     if made_of is None:
         return
     if finder is not None:
@@ -131,12 +154,14 @@ def _write_if_many(place: str, finder: _Finder | None) -> None:
 
 def _packed(made_of: list[Any], parts: Mapping[tuple[str, str, bool], bytes | memoryview]) -> bytes:
     places: Places = {}
+    content: list[bytes | memoryview] = []
     end = 0
     for (name, path, is_package), code in parts.items():
         places[name] = (path, is_package, end, end + len(code))
-        end += len(code)
-    index = marshal.dumps([made_of, places, end])
-    return b"".join([len(index).to_bytes(8, "little"), index, *parts.values()])
+        end += len(code) + SUM
+        content += code, crc32(code).to_bytes(SUM, "little")
+    index = source_files.with_sum(marshal.dumps([made_of, places, end]))
+    return b"".join([len(index).to_bytes(8, "little"), index, *content])
 
 
 def _bytecode(path: str, cached: str | None) -> bytes | None:

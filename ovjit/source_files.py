@@ -14,7 +14,9 @@ import contextlib
 import functools
 import marshal
 import os
+import stat
 import sys
+from binascii import crc32
 from importlib.util import cache_from_source, find_spec
 from typing import Any
 
@@ -112,12 +114,13 @@ def read_kept(package: str, name: str) -> Any:
     place = place_beside(package, name)
     if place is not None:
         try:
-            with open(place, "rb") as file:
-                state, value = marshal.loads(file.read())
+            with open_trusted(place) as file:
+                content = check_sum(file.read())
+            state, value = marshal.loads(content)
             if state == _state(package):
                 return value
         except (OSError, ValueError, EOFError, TypeError):
-            pass  # not there, damaged, or of other files: the cache may have it
+            pass  # not there, damaged, of others, or of other files: the cache may have it
     content = _cache().get(_address(package, name))
     return None if content is None else marshal.loads(content)[1]  # authenticated, under its state's address
 
@@ -126,16 +129,61 @@ def keep(package: str, name: str, value: Any) -> None:
     """Keep what was made of the package's files, of Python's own plain types."""
     place = None if sys.dont_write_bytecode else place_beside(package, name)
     content = marshal.dumps([_state(package), value])
-    if place is None or not write(place, content):
+    if place is None or not write(place, with_sum(content)):
         _cache().put(_address(package, name), content, {"name": f"{name} of {package}"})
 
 
-def write(place: str, content: bytes) -> bool:
-    """Write a file at once or not at all. False for a read-only folder."""
-    draft = f"{place}.{os.getpid()}"
+#: Bytes of a checksum.
+SUM = 4
+
+
+def with_sum(content: bytes | memoryview) -> bytes:
+    """Bytes after their checksum, which `check_sum` compares."""
+    return b"".join((crc32(content).to_bytes(SUM, "little"), content))
+
+
+def check_sum(content: bytes | memoryview) -> bytes | memoryview:
+    """The bytes after a checksum. Raises ValueError if they are damaged."""
+    if crc32(content[SUM:]) != int.from_bytes(content[:SUM], "little"):
+        raise ValueError("damaged: the checksum differs")
+    return content[SUM:]
+
+
+def open_trusted(place: str) -> Any:
+    """A file beside Python's bytecode, opened for reading. Raises PermissionError where its writer could not
+    have written the sources, as Python executes it like them: it has to belong to this user, to root or to
+    the owner of the sources, and other users may write to it only if they may write to the sources, too."""
+    descriptor = os.open(place, _READ)
     try:
-        os.makedirs(os.path.dirname(place), exist_ok=True)
-        with open(draft, "wb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise PermissionError(f"{place} is not a regular file")
+        if hasattr(os, "geteuid"):  # Windows has no such modes
+            source, folder = os.stat(__file__), os.stat(os.path.dirname(__file__))
+            if status.st_uid not in (0, os.geteuid(), source.st_uid, folder.st_uid):
+                raise PermissionError(f"{place} belongs to user {status.st_uid}")
+            if status.st_mode & 0o022 & ~(source.st_mode | folder.st_mode):
+                raise PermissionError(f"{place} may be written by others")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+_READ = os.O_RDONLY
+for _flag in ("O_CLOEXEC", "O_NONBLOCK", "O_BINARY"):
+    _READ |= getattr(os, _flag, 0)
+
+
+def write(place: str, content: bytes) -> bool:
+    """Write a file at once or not at all, with the permissions of the sources, as Python writes bytecode.
+    False for a read-only folder."""
+    draft = f"{place}.{os.urandom(8).hex()}"
+    try:
+        mode = os.stat(os.path.dirname(__file__)).st_mode & 0o777 | 0o700
+        os.makedirs(os.path.dirname(place), mode, exist_ok=True)
+        descriptor = os.open(draft, _WRITE, os.stat(__file__).st_mode & 0o666 | 0o200)
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
         os.replace(draft, place)
     except OSError:
@@ -143,6 +191,11 @@ def write(place: str, content: bytes) -> bool:
             os.unlink(draft)
         return False
     return True
+
+
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+for _flag in ("O_CLOEXEC", "O_BINARY"):
+    _WRITE |= getattr(os, _flag, 0)
 
 
 def place_beside(package: str, name: str) -> str | None:

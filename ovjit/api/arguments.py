@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
+import opcode
+import re
 import sys
 from collections.abc import Callable
+from types import FunctionType, TracebackType
 from typing import Any, TypeVar
 
-from ovjit.errors import no_such_form
+from ovjit.errors import arguments_error, no_such_form, why_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Class = TypeVar("Class", bound=type)
 
 
 def public_name(kind: type) -> str:
@@ -33,11 +37,10 @@ def expect(
     return value
 
 
-def mismatch(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], why: object) -> str:
-    """The message of a TypeError for a call of `name`."""
-    given = ", ".join([*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())])
-    why = str(why).removeprefix("incompatible function arguments: ")
-    return f"{name}(): incompatible function arguments: {why}\n\nInvoked with: {given}"
+def mismatch(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], why: Any) -> TypeError:
+    """The TypeError for a call of `name`; `why`: a text, or the error of what it called."""
+    text = why_of(why) if isinstance(why, TypeError) else None
+    return arguments_error(name, "function", ["*args", "**kwargs"], args, kwargs, text or str(why))
 
 
 def flag(value: Any, name: str) -> bool:
@@ -52,15 +55,37 @@ def flag(value: Any, name: str) -> bool:
 
 
 def takes(function: Function) -> Function:
-    """A function or constructor whose TypeError for arguments that do not fit its signature says them all."""
-    signature = inspect.signature(function)
+    """A function or constructor whose TypeError for arguments that do not fit says the call, as pybind11's
+    does: for those that do not fit its signature, and for what its own lines refuse."""
+    made = function.__name__ == "__init__"
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
         try:
-            signature.bind(*args, **kwargs)
+            return function(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(mismatch(function.__name__, args, kwargs, error)) from None
-        return function(*args, **kwargs)
+            trace = error.__traceback__
+            inner = trace.tb_next if trace is not None else None
+            if why_of(error) is not None or inner is not None and not _is_of_python(inner):
+                raise
+            names = inspect.signature(function).parameters
+            why = re.sub(r"^[\w.]+\(\) ", "", str(error))
+            kind = "constructor" if made else "function"
+            raise arguments_error(function.__name__, kind, names, args[made:], kwargs, why) from None
 
     return checked  # type: ignore[return-value]
+
+
+def _is_of_python(trace: TracebackType) -> bool:
+    """True if the innermost line itself failed, and not in a call or by `raise`."""
+    code = trace.tb_frame.f_code.co_code
+    return trace.tb_next is None and opcode.opname[code[trace.tb_lasti]] != "RAISE_VARARGS"
+
+
+def explain_calls(kind: Class) -> Class:
+    """A class whose public methods and constructor are `takes`, those with parameters."""
+    for name, function in list(vars(kind).items()):
+        public = not name.startswith("_") or name in ("__init__", "__getitem__", "__setitem__")
+        if public and isinstance(function, FunctionType) and function.__code__.co_argcount > 1:
+            setattr(kind, name, takes(function))
+    return kind

@@ -8,14 +8,17 @@ claimed kernel at most PATIENCE seconds.
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ovjit import locks, logs
-from ovjit.codegen.cpu import machine
+from ovjit.codegen.cpu import elf, machine
 from ovjit.disk.kernel_cache import default_cache
+from ovjit.errors import UnsupportedError
 from ovjit.forks import ForkLock
+from ovjit.out_of_memory import COMPILED, IMPORTED, check_headroom
 from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
@@ -131,11 +134,25 @@ def compile_all(missing: Mapping[str, Kernel], isa: Target) -> Iterator[tuple[st
     teller.end()
 
 
+_NOT_COMPILED = (
+    "kernels cannot be compiled. Those that are shipped or in the cache run: compile the model once where it "
+    "is allowed, with the same OVJIT_CACHE, or set OVJIT_INTERP=1, by which NumPy runs models, slowly. It is "
+    "the system that forbids it"
+)
+
+
 def _compile(kernel: Kernel, isa: Target) -> bytes:
     began = time.perf_counter()
-    with machine.needing("what compiles kernels"):
-        import llvmlite.binding  # noqa: F401
-        import numba  # noqa: F401
+    if "numba" not in sys.modules:
+        check_headroom(IMPORTED, "importing Numba and llvmlite")
+    try:
+        with machine.needing("what compiles kernels"):
+            import llvmlite.binding  # noqa: F401
+            import numba  # noqa: F401
+    except UnsupportedError:
+        elf.check_executable(_NOT_COMPILED)
+        raise
+    check_headroom(COMPILED, "compiling a kernel")
     code = kernel.compile(isa)
     count("compiled")
     logs.debug("compiled %s in %.0f ms", kernel.name, 1e3 * (time.perf_counter() - began))

@@ -27,6 +27,8 @@ ELEMENTS = {8: "i64", 4: "i32", 2: "i16", 1: "u8"}
 def interleave_sizes(isa: Target) -> tuple[int, ...]:
     """The bytes of elements whose rows can be interleaved in registers: those with masked loads and
     stores."""
+    if isa.is_gpu:
+        return ()
     return (4, 2, 1) if isa.name == "avx512" else (4,)
 
 

@@ -13,6 +13,7 @@ from ovjit.codegen.cpu import machine
 from ovjit.codegen.module_texts import has_own_file
 from ovjit.errors import OvjitError
 from ovjit.hashes import sha256
+from ovjit.source_digests import modules_digest, package_digest, source_digest
 from ovjit.source_files import keep, read_kept
 
 
@@ -43,71 +44,57 @@ def installed(package: str) -> str:
 
 @functools.cache
 def code_digest() -> str:
-    """A hash of the code generators, as another version of ovjit generates other code from the same source.
+    """A digest of the code generators, as another version of ovjit generates other code from the same source.
 
-    It covers all modules of `ovjit.codegen` and `ovjit.tiles`, so that new ones cannot be forgotten. Each
-    package's hash is cached with the state of its files, since reading and hashing them takes 3 ms.
+    It covers all modules of `ovjit.codegen` and `ovjit.tiles`, so that new ones cannot be forgotten. Comments
+    and docstrings do not change it (`ovjit.source_digests`).
     """
     digest = sha256()
     for package in ("ovjit.codegen", "ovjit.tiles"):
-        digest.update(_kept_digest(package).encode())
+        digest.update(_digest_of(package).encode())
     return digest.hexdigest()
 
 
 def printing_digests() -> list[str] | None:
-    """Hashes of the packages that printed sources depend on: those with the printer, with kernels, or with
-    values that kernels read. Reading them takes 20 ms, once for each state of their files. None for an
-    installation without sources, where it would take seconds."""
-    for package in _PRINTING:
-        spec = find_spec(package)
-        if spec is None or not (spec.origin or "").endswith(".py") or not os.path.isfile(spec.origin or ""):
-            return None
-    return [_kept_digest(package) for package in _PRINTING]
+    """Digests of the packages that printed sources depend on: those with the printer, with kernels, or with
+    values that kernels read. None for an installation without sources, where reading them takes seconds."""
+    digests = [package_digest(package) for package in PRINTING_PACKAGES]
+    return None if None in digests else [digest for digest in digests if digest is not None]
 
 
-def _kept_digest(package: str) -> str:
-    one = read_kept(package, _DIGEST)
-    if not isinstance(one, str):
-        one = package_digest(package)
-        keep(package, _DIGEST, one)
-    return one
-
-
-_DIGEST = "digest_of_sources"
 #: Packages of `ovjit` with kernels, or with values that kernels read. Only their files are read; nothing is
 #: imported.
 _ROOMS = ("codegen", "tiles", "graph", "planning", "execution")
-_PRINTING = (*(f"ovjit.{room}" for room in _ROOMS), "ovjit_ops")
+PRINTING_PACKAGES = (*(f"ovjit.{room}" for room in _ROOMS), "ovjit_ops")
 
 
-def package_digest(package: str) -> str:
-    """A hash of the names and contents of all modules in a package and its subpackages."""
-    digest = sha256()
-    for name, content in sorted(_modules(package)):
-        digest.update(name.encode() + b"\0" + content)
-    return digest.hexdigest()
+def _digest_of(package: str) -> str:
+    """The digest of a package, however it is installed."""
+    digest = package_digest(package)
+    if digest is None:
+        kept = read_kept(package, _KEPT)
+        if isinstance(kept, str):
+            return kept
+        digest = modules_digest(_packed_modules(package))
+        keep(package, _KEPT, digest)
+    return digest
 
 
-def _modules(package: str) -> Iterator[tuple[str, bytes]]:
-    """Yield (file name, content) of all modules in a package and its subpackages, however they are
-    installed."""
+_KEPT = "digest_of_packed_sources"
+
+
+def _packed_modules(package: str, folder: str = "") -> Iterator[tuple[str, bytes]]:
+    """Yield (path in the package, content) of all modules of a package in an archive, or without sources."""
+    import pkgutil
+
     spec = find_spec(package)
-    assert spec is not None and spec.origin is not None
-    if spec.origin.endswith(".py") and os.path.isfile(spec.origin):
-        for here, _, names in os.walk(os.path.dirname(spec.origin)):
-            for name in names:
-                if name.endswith(".py"):
-                    with open(os.path.join(here, name), "rb") as file:
-                        yield name, file.read()
-        return
-    import pkgutil  # for archives, and for bytecode without sources
-
-    yield "__init__.py", _content(package)
+    assert spec is not None
+    yield f"{folder}__init__.py", _content(package)
     for _, name, is_package in pkgutil.iter_modules(spec.submodule_search_locations):
         if is_package:
-            yield from _modules(f"{package}.{name}")
+            yield from _packed_modules(f"{package}.{name}", f"{folder}{name}/")
         else:
-            yield f"{name}.py", _content(f"{package}.{name}")
+            yield f"{folder}{name}.py", _content(f"{package}.{name}")
 
 
 def _content(module: str) -> bytes:
@@ -127,7 +114,7 @@ def _content(module: str) -> bytes:
 
 
 def file_digest(function: Callable | None) -> str:
-    """A hash of the file that defines a kernel's own intrinsics; "" without a function."""
+    """A digest of the file that defines a kernel's own intrinsics; "" without a function."""
     if function is None:
         return ""
     module = function.__globals__.get("__name__")
@@ -139,10 +126,10 @@ def _hash_file(path: str, module: str, own_file: bool) -> str:
     if own_file:
         try:
             with open(path, "rb") as file:
-                return sha256(file.read()).hexdigest()
+                return source_digest(file.read()).hex()
         except OSError:
             pass  # in an archive
     try:
-        return sha256(_content(module)).hexdigest()
+        return source_digest(_content(module)).hex()
     except (OvjitError, ImportError, ValueError):  # defined in a notebook: the kernel's key identifies it
         return path

@@ -71,7 +71,8 @@ class LoweredGraph:
         deep = {element_size(v.dtype) for v in used if len(v.shape or ()) > 2}
         deep |= {element_size(low.node.inputs[0].dtype) for low in self.lowerings if low.permutes}
         deep |= {4} if deep and 4 in sizes else set()
-        self.transposed = [size for size in ELEMENTS if size in deep]
+        # blocks are transposed in vectors of CPUs
+        self.transposed = [] if self.context.target.is_gpu else [size for size in ELEMENTS if size in deep]
         needed += map(transpose_kernel, self.transposed)
         self._by_strides = by_strides.union(needed) - surely
         return list(dict.fromkeys(needed))
@@ -90,7 +91,7 @@ class LoweredGraph:
 
     def growing(self, pairs: Sequence[tuple[int, int]]) -> tuple[Place, ...]:
         """Which of the (output, input) `pairs` can share memory with room to grow."""
-        return growing(self.graph, pairs)
+        return () if self.context.target.is_gpu else growing(self.graph, pairs)
 
 
 def _used(graph: Graph) -> list[Value]:

@@ -36,12 +36,13 @@ class Options(NamedTuple):
     def of(config: Mapping[str, Any], target: Target) -> Options:
         """The options that these properties request, for this target."""
         exact = str(config.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY")
-        precision = precision_of(config)
+        precision = "f32" if target.is_gpu else precision_of(config)
         dynamic = int(config.get("DYNAMIC_QUANTIZATION_GROUP_SIZE") or 0)
         kept, floats = caches_of(config), float_types(target)
         names = (name for cache in kept for name in cache.names(precision, floats))
         low = tuple(dict.fromkeys(name for name in names if name != precision))
         batches = 0 < config.get("threads", 0) <= MOST_THREADS and not config.get("PERF_COUNT")
+        batches = batches and not target.is_gpu
         return Options(exact, precision, dynamic, low, kept, batches)
 
 

@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ovjit import debug, logs
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.loading import Loaded
 from ovjit.compiler.lowered import LoweredGraph, choose_layouts
@@ -26,7 +27,7 @@ from ovjit.graph.dtypes import HALVES, numpy_dtype
 from ovjit.graph.graph import Graph, Value, verify
 from ovjit.graph.op import TensorType, ops_with_rules
 from ovjit.graph.shapes import GUESS, IMAGE_GUESSES, check_shapes, guessed_input, is_static
-from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced, is_traced_number
+from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced
 from ovjit.planning.concrete_types import NO_TWINS, concrete_types
 from ovjit.planning.growing import CapacityExceeded, Room, check_room, strides_of
 from ovjit.planning.lower import Lowering, ReferenceStep
@@ -151,6 +152,16 @@ def _parametric() -> Any:
     return parametric
 
 
+def functions_for(target: Target) -> Any:
+    """The mapping kernel -> address of loaded kernels for a target; for a GPU, kernel -> number of its
+    PTX."""
+    if target.is_gpu:
+        from ovjit.codegen.gpu.functions import Functions
+
+        return Functions(target)
+    return Loaded(target=target)
+
+
 class Program(LoweredGraph):
     """A compiled graph: makes a `Plan` for any input shapes.
 
@@ -166,17 +177,21 @@ class Program(LoweredGraph):
         self._open_halos = any(lowering.pads for lowering in self.lowerings)
         #: Traced plans for dynamic shapes; None for static shapes, or without tracing.
         stepwise = watched or bool(debug.flag("OVJIT_INTERP")) or _is_closed(self.graph)
+        stepwise |= context.target.is_gpu  # traces are evaluated by a kernel of the CPU
         self.traces: Traces | None = None if stepwise else _parametric().Traces()
         #: Traces for guessed shapes, made ahead of time. A blob stores them.
         self.traced_ahead: list[Parametric] = []
         #: Whether kernels compute reals that derive from dimensions. False once a shape depends on one.
         self._leaves_reals = True
         # behind a data-dependent shape, the segments that are compiled at run time trace their plans too
-        if self.traces or not all(is_static(v.shape) for n in self.graph.nodes for v in n.outputs):
+        if self.traces or not (context.target.is_gpu or self._has_static_shapes()):
             self.kernels = list(dict.fromkeys([*self.kernels, _parametric().evaluating_kernel()]))
         #: Addresses of the loaded kernels.
-        self.addresses = Loaded(target=context.target)
+        self.addresses: Any = functions_for(context.target)
         self._lock = ForkLock("model")
+
+    def _has_static_shapes(self) -> bool:
+        return all(is_static(v.shape) for n in self.graph.nodes for v in n.outputs)
 
     @made_once
     def layers(self) -> Layers | None:
@@ -429,14 +444,18 @@ class Program(LoweredGraph):
                 tape.forget()
 
     def _traced_types(
-        self, shapes: Sequence[tuple[int, ...]], room: Room | None = None
+        self,
+        shapes: Sequence[tuple[int, ...]],
+        room: Room | None = None,
+        like: Sequence[tuple[int, ...]] | None = None,
     ) -> tuple[Tape, dict[Value, TensorType]]:
+        """A tape, and types with traced numbers. Inputs share numbers as in a trace for the shapes `like`."""
         check_shapes(self.graph.inputs, shapes)
         tape = Tape([*(d for shape in shapes for d in shape), *([] if room is None else [room.capacity])])
         tape.leaves_reals = self._leaves_reals
         try:
             twins = NO_TWINS if self.layers is None else self.layers.twins
-            types = concrete_types(self.graph, _leaves(tape, self.graph.inputs, shapes), twins)
+            types = concrete_types(self.graph, _leaves(tape, self.graph.inputs, shapes, like), twins)
         except OvjitError:
             if not tape.left_reals:
                 raise
@@ -444,7 +463,7 @@ class Program(LoweredGraph):
         if types is None or (tape.left_reals and needs_cut(types)):  # shapes depend on these reals
             self._leaves_reals = False
             tape.forget()
-            return self._traced_types(shapes, room)
+            return self._traced_types(shapes, room, like)
         return tape, types
 
     def _types(self, shapes: Sequence[tuple[int, ...]]) -> dict[Value, TensorType]:
@@ -463,18 +482,13 @@ _LEAKS = (TypeError, AttributeError, ValueError, LookupError, ArithmeticError)
 
 
 def _prove(program: Program, plan: Plan, shapes: Sequence[tuple[int, ...]], room: Room | None) -> None:
-    """Raise OvjitError unless planning these shapes without a trace gives the same plan, free of races."""
-    types = program._types(shapes)
-    planner = program._planned(types, room, proved=True)
-    tape, traced = program._traced_types(shapes, room)
-    if not any(as_found_number(d) < 2 for t in traced.values() for d in t.shape if is_traced_number(d)):
-        tape.forget()
-        _parametric().check_plan(plan, planner.finish(plan.arena.lay_out))
-        return
-    # traced extents of 1 may be kept as dimensions, and of 0 have steps without chunks; plain ones are not
-    planner.finish()
-    planner = program._planned(traced, room, tape=tape)
-    _parametric().check_plan(plan, planner.finish(plan.arena.lay_out))
+    """Raise OvjitError unless planning these shapes anew gives the same plan, free of races. The new planning
+    is traced too: it may keep extents of 1 as dimensions, whose strides do not matter."""
+    tape, types = program._traced_types(shapes, room, plan.trace.made_for)
+    planner = program._planned(types, room, proved=True, tape=tape)
+    anew = planner.finish(plan.arena.lay_out)
+    tape.forget()
+    _parametric().check_plan(plan, anew)
 
 
 def _untraced(t: TensorType) -> TensorType:
@@ -489,15 +503,21 @@ def _is_closed(graph: Graph) -> bool:
     return all(is_static(v.shape) for v in graph.inputs)
 
 
-def _leaves(tape: Tape, inputs: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[tuple]:
+def _leaves(
+    tape: Tape,
+    inputs: Sequence[Value],
+    shapes: Sequence[tuple[int, ...]],
+    like: Sequence[tuple[int, ...]] | None = None,
+) -> list[tuple]:
     """The shapes with traced numbers for dynamic dimensions, and guards on static ones.
 
     Inputs of one type with equal extents along an axis share one number, with a guard on equality. Examples
-    are the states of a decoder's layers. So equal layers share the arithmetic on it.
+    are the states of a decoder's layers. So equal layers share the arithmetic on it. `like`: the shapes whose
+    extents decide this.
     """
     out, index = [], 0
     alike: dict[tuple, Any] = {}
-    for value, shape in zip(inputs, shapes, strict=True):
+    for value, shape in zip(inputs, like or shapes, strict=True):
         dims: list[Any] = []
         for axis, extent in enumerate(shape):
             leaf = tape.leaf(index)

@@ -79,16 +79,17 @@ class Arena:
         if size >= unit and REMAPS:
             self._map(-(-size // unit) * unit, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
             return
-        self.memory = None  # free the old memory first
-        self.address = self.size = 0  # a valid empty arena if the allocation fails
+        self.size = self.address = 0  # a valid empty arena if the allocation fails
+        self.memory = None  # frees the old memory before new is allocated
         memory = np.empty(size + 64, np.uint8)
         self.address = (memory.ctypes.data + 63) // 64 * 64
-        self.memory, self.size = memory, size
+        self.memory = memory
+        self.size = size  # last: it makes the arena valid
 
     def _map(self, size: int, used: int) -> None:
+        self.size = self.address = 0
         memory, self.memory = self.memory, None
         begin = self.ready if isinstance(memory, mmap.mmap) else 0
-        self.address = self.size = 0
         try:
             if isinstance(memory, mmap.mmap):
                 memory.resize(size)
@@ -97,7 +98,8 @@ class Arena:
         except (OSError, OverflowError, ValueError) as error:
             raise MemoryError(f"cannot allocate an arena of {size} bytes: {error}") from error
         self.address = np.frombuffer(memory, np.uint8).ctypes.data
-        self.memory, self.size, self.ready = memory, size, used
+        self.memory, self.ready = memory, used
+        self.size = size  # last: it makes the arena valid
         large = not begin or size - begin >= WORTH_LARGE
         # the same advice for the whole mapping: the system only grows a mapping of one kind
         _advise(memory, mmap.MADV_HUGEPAGE if large and not Arena.large_are_dear else mmap.MADV_NOHUGEPAGE)

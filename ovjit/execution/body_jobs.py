@@ -63,7 +63,8 @@ class BodyJob:
     def __del__(self) -> None:
         words = getattr(self, "words", None)
         if words is not None and streams is not None:
-            streams.give_block(self.address, words, (self._bases, self._counters, self.perf, self.table))
+            memory = [getattr(self, name, None) for name in ("_bases", "_counters", "perf", "table")]
+            streams.give_block(self.address, words, memory)
 
 
 class BodyJobs:

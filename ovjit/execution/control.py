@@ -19,8 +19,9 @@ from ovjit.graph import dtypes
 from ovjit.graph.bodies import CONCAT, LAST, MERGED, SLICED, axis_of, retyped, stopping
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.interp import evaluate_node
-from ovjit.graph.op import TensorType
+from ovjit.graph.op import REFUSED, TensorType
 from ovjit.graph.shapes import ANY, fits, is_static
+from ovjit.planning.partition import is_of_integers
 
 if TYPE_CHECKING:
     from ovjit.execution.executable import Executable
@@ -104,26 +105,49 @@ class Bodies:
 
         Raises OvjitError if the node does not accept its inputs, Cancelled if the job is cancelled.
         """
+        run = self._hosted[node] if node in self._hosted else self._hosted_of(node)
+        if run is not None:
+            made = run(*arrays)
+            return made if isinstance(made, tuple) else (made,)
         if node.op.runs_body and not debug.is_on("OVJIT_INTERP"):
             return (_If if "then_body" in node.attrs else _Loop)(job, node).run(arrays)
-        if node.op.host is not None and not debug.is_on("OVJIT_INTERP"):
-            run = self._hosted_of(node)
-            if run is not None:
-                made = run(*arrays)
-                return made if isinstance(made, tuple) else (made,)
         with stopping(job.stop_if_cancelled):
             return evaluate_node(node, arrays)
 
     def _hosted_of(self, node: Any) -> Callable[..., Any] | None:
-        """What the operation's `host` makes of a node, once for each node: it has vocabularies and tables."""
-        if node not in self._hosted:
-            with self._lock.lock:
-                if node not in self._hosted:
-                    make = node.op.hosting()
-                    known = [value.constant for value in node.inputs]
-                    self._hosted[node] = None if make is None else make(known, node.attrs)
+        """What evaluates a node without checks of types, made once for each node: that of the operation's
+        `host`, which has vocabularies and tables, or the reference of integers between such nodes. None for
+        other nodes."""
+        with self._lock.lock:
+            if node not in self._hosted:
+                run = None
+                if not debug.is_on("OVJIT_INTERP"):
+                    run = _by_host(node) or _of_integers(node)
+                self._hosted[node] = run
         found: Callable[..., Any] | None = self._hosted[node]
         return found
+
+
+def _by_host(node: Any) -> Callable[..., Any] | None:
+    make = node.op.hosting()
+    known = [value.constant for value in node.inputs]
+    return None if make is None else make(known, node.attrs)
+
+
+def _of_integers(node: Any) -> Callable[..., Any] | None:
+    op, attrs = node.op, node.attrs
+    if op.ref is None or op.runs_body or op.in_real or op.stateful or not is_of_integers(node):
+        return None
+
+    def run(*arrays: np.ndarray) -> Any:
+        try:
+            with np.errstate(all="ignore"):
+                made = op.ref(*arrays, **attrs)
+        except REFUSED as error:
+            raise op.refusal(error, arrays, attrs) from error
+        return tuple(map(np.asarray, made)) if isinstance(made, tuple) else np.asarray(made)
+
+    return run
 
 
 class LoopProgress:

@@ -17,6 +17,7 @@ from ovjit.forks import ForkLock, made_once, members
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Graph, Value
 from ovjit.graph.shapes import check_shapes, is_static
+from ovjit.out_of_memory import as_memory_errors
 
 if TYPE_CHECKING:
     from ovjit.execution.job import Job
@@ -124,6 +125,7 @@ class Executable:
                 return table
         plan = self._plan(shapes, room)
         table = Table(plan, plan.addresses)
+        table.in_python |= self._new_job.leads_in_python
         if debug.level() >= debug.PLANS:
             debug.show_plan(table.plan)
         if not self.static:
@@ -137,6 +139,7 @@ class Executable:
             self._keep(key, table, plan.trace is not None)
         return table
 
+    @as_memory_errors("plan the model for these shapes")
     def _plan(self, shapes: tuple[tuple[int, ...], ...], room: Room | None) -> Any:
         """The plan, with the addresses of its kernels. With graph breaks, the plan of the segments."""
         if self._chain is not None:

@@ -81,15 +81,18 @@ class HostSteps(JobMemory):
         except OvjitError as error:
             raise InferenceError(f"node {step.name!r} ({step.type}): {error}") from error
         for value, view, result in zip(call.node.outputs, call.outputs, results, strict=True):
-            target = self._array(value, view)
-            if target.shape != result.shape:
+            if tuple(view.shape) != result.shape:
                 raise InferenceError(
                     f"node {step.name!r} ({step.type}) returned the shape {list(result.shape)}, "
-                    f"expected {list(target.shape)}"
+                    f"expected {list(view.shape)}"
                 )
-            target[...] = result
+            self._write(value, view, result)
         if self._perf is not None:
             self._perf[2 * index], self._perf[2 * index + 1] = began, runner.clock()
+
+    def _write(self, value: Any, view: View, result: np.ndarray) -> None:
+        """Copy a result of a host step to its tensor."""
+        self._array(value, view)[...] = result
 
     def stop_if_cancelled(self) -> None:
         """Raise Cancelled after `cancel`. Long host code calls it regularly."""

@@ -60,6 +60,8 @@ class Job(HostSteps):
     """One inference at a time. Not thread-safe: the owning request serialises access."""
 
     __slots__ = ()
+    #: Whether Python leads every job of this class, whatever its plan.
+    leads_in_python = False
 
     def run(self) -> None:
         """Run on this thread, with help of the pool's workers. Raises the inference's error."""
@@ -84,8 +86,8 @@ class Job(HostSteps):
     def _run_apart(self) -> None:
         """Run on a worker, so that this thread, Python's main thread, can receive Ctrl-C."""
         self.words[runner.STARTED] = self.words[runner.ENDED] = 0  # latency 0: `wait` leaves it to the worker
-        self.start(False)
         try:
+            self.start(False)
             self.wait()
         except BaseException:
             while self.started:
@@ -159,6 +161,19 @@ class Job(HostSteps):
 
     def wait(self, timeout_ms: int | None = None) -> bool:
         """Wait until inference and callback are complete. False after a timeout. Raises the error, once."""
+        if not self.settle(timeout_ms):
+            return False
+        error = self.take_error()
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # its traceback refers to this frame: the cycle would keep the job's memory alive
+        return True
+
+    def settle(self, timeout_ms: int | None = None) -> bool:
+        """Wait until inference and callback are complete. False after a timeout. The outcome is in `error`:
+        all that this raises comes from elsewhere, such as a signal's handler, and the job may still run."""
         words, pool = self.words, self._pool
         if timeout_ms is None and words[runner.STATE] == QUEUED and words[runner.NOTIFY] == runner.SILENT:
             self.run_queued()
@@ -178,14 +193,13 @@ class Job(HostSteps):
             pool.running.pop(self.address, None)
             if words[ABORT] or words[ERROR]:
                 self._note_failure()
-            words[runner.STATE] = IDLE  # last: after an interrupt above, the next `wait` repeats this
-        error, self.error = self.error, None
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error  # its traceback refers to this frame: the cycle would keep the job's memory alive
+            words[runner.STATE] = IDLE  # last: after an interrupt above, the next call repeats this
         return True
+
+    def take_error(self) -> BaseException | None:
+        """The error of the last inference, once."""
+        error, self.error = self.error, None
+        return error
 
     def _help_out(self) -> None:
         """Run the job here if there are no workers: the interpreter is exiting, or threads cannot start."""
@@ -205,9 +219,9 @@ class Job(HostSteps):
             if not self._native.steal(pool.address, self.address, _get_ident(), 0):
                 return False
             self.lead_taken()
-            pool.complete(self.address)
+            pool.complete(self)
         except BaseException:
-            pool.complete_taken()
+            pool.complete_taken(self)
             raise
         return True
 
@@ -256,27 +270,26 @@ class Job(HostSteps):
         return InferenceError(f"node {step.name!r} ({step.type}): {text}")
 
     def call_back(self) -> None:
-        """Call the client's `_done`. An exception of it becomes the job's error, except Ctrl-C."""
+        """Call the client's `_done`. All that it raises comes from elsewhere, such as a signal's handler: it
+        is not the job's error, and `cut_short` follows."""
         words = self.words
         if words[ERROR] or words[ABORT]:
             self._note_failure()
         self._callback_running = True
         client = self.client
         if client is not None and words[runner.NOTIFY]:
-            self.client = None  # breaks the reference cycle
-            try:
-                client._done(self)
-            except BaseException as error:
-                if streams.is_interrupt(error):
-                    self.client = client
-                    raise
-                self.error = error
+            self._called = client  # for `cut_short`
+            self.client = None  # it is not called again; and this breaks the reference cycle
+            client._done(self)
+        self._called = None
 
     def cut_short(self) -> None:
-        """Called after Ctrl-C has interrupted `call_back`."""
-        client, self.client = self.client, None
+        """Called after an exception has ended `call_back`."""
+        client = self.client if self._called is None else self._called
+        self.client = None
         if client is not None:
             client._cut_short(self)
+        self._called = None
 
     def lose(self) -> None:
         """In a forked child: end a job whose thread exists only in the parent."""

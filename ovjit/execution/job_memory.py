@@ -1,7 +1,14 @@
-"""The memory of a job: its block of integers, its inputs and outputs, and the table for their shapes."""
+"""The memory of a job: its block of integers, its inputs and outputs, and the table for their shapes.
+
+A signal's handler may raise an exception between any two bytecodes. So what native code reads is never
+changed while it counts as valid: `_bound` (the addresses in `_bases`) and `_table` (the words of the runner)
+are reset first, then the data are written, and one store makes them valid again. After an exception in
+between, the next run repeats all of it. Memory stays referenced until native code no longer has its address.
+"""
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,24 +34,24 @@ class JobMemory:
     """A job's inputs and outputs, and the table that the runner executes for their shapes."""
 
     __slots__ = (
-        "__weakref__", "_addresses", "_bases", "_bodies", "_bound", "_busy", "_callback_running", "_counters",
-        "_input_shapes", "_keep", "_native", "_own", "_perf", "_pool", "_table", "_targets", "_written_for",
-        "address",
-        "client", "error", "executable", "inputs", "notes", "outputs", "parts", "room", "words",
-    )  # fmt: skip  # fmt: skip
+        "__weakref__", "_bases", "_bodies", "_bound", "_busy", "_called", "_callback_running",
+        "_counters", "_input_shapes", "_keep", "_native", "_perf", "_pool", "_table", "_targets",
+        "_written_for", "address", "client", "error", "executable", "inputs", "notes", "outputs", "parts",
+        "room", "words",
+    )  # fmt: skip
 
     def __init__(self, executable: Executable):
         self.executable = executable
         inputs, outputs = len(executable.inputs), len(executable.outputs)
         self.inputs: list[np.ndarray | None] = [None] * inputs
-        self._addresses: list[int] = [0] * inputs
         self._input_shapes: list[tuple[int, ...] | None] = [None] * inputs
         self.outputs: list[np.ndarray] = [_initial_output(v) for v in executable.outputs]
-        self._own: list[np.ndarray | None] = list(self.outputs)
+        #: The caller's arrays. Output i belongs to the caller if it is `_targets[i]`, else to the job.
         self._targets: list[np.ndarray | None] = [None] * outputs
-        #: The object whose `_done(job)` is called at the end of a run that was started with `notify`. If
-        #: Ctrl-C interrupts that call, `_cut_short(job)` is called.
+        #: The object whose `_done(job)` is called at the end of a run that was started with `notify`. If that
+        #: call raises an exception, `_cut_short(job)` is called. `_called`: the client during these calls.
         self.client: Any = None
+        self._called: Any = None
         self.error: BaseException | None = None
         #: Of a composite: executable -> this job's inner job of it; and other data that it keeps per job.
         self.parts: dict[Any, Job] = {}
@@ -78,18 +85,25 @@ class JobMemory:
         return self._table is not None and self._table.moves
 
     @property
+    def is_bound(self) -> bool:
+        """Whether what native code reads is complete."""
+        return self._bound
+
+    @property
     def in_python(self) -> bool:
         """Whether Python leads the job, and so reads the input arrays themselves."""
         return self._table is None or self._table.in_python
 
     def set_input(self, i: int, array: np.ndarray, address: int | None = None) -> None:
         """Use `array` (C-contiguous, of the input's NumPy dtype and a fitting shape) for input i."""
-        self.inputs[i] = None  # if Ctrl-C interrupts this, the input counts as not set
+        bound, self._bound = self._bound, False
+        self.inputs[i] = None  # after an exception below, the input counts as not set
         if array.shape != self._input_shapes[i]:
-            self._bound = False
+            bound = False
             self._input_shapes[i] = array.shape
         self._bases[FIRST_IO + i] = array.ctypes.data if address is None else address
         self.inputs[i] = array
+        self._bound = bound
 
     def part_job(self, part: Any) -> Job:
         """This job's inner job of the executable `part`."""
@@ -100,15 +114,15 @@ class JobMemory:
 
     def set_output(self, i: int, array: np.ndarray | None) -> None:
         """Write output i to `array` (C-contiguous) from now on. None: to the job's own memory."""
-        self._targets[i] = array
+        self._bound = False
         if array is None:
             own = np.empty_like(self.outputs[i])
             own[...] = self.outputs[i]
-            self._own[i] = self.outputs[i] = own
+            self.outputs[i] = own
+            self._targets[i] = None
         else:
-            self._own[i] = None
+            self._targets[i] = array
             self.outputs[i] = array
-        self._bound = False
 
     def reads(self, address: int, size: int) -> bool:
         """True if an input overlaps these bytes."""
@@ -119,22 +133,28 @@ class JobMemory:
                 return True
         return False
 
+    def _owned(self) -> list[tuple[int, np.ndarray]]:
+        """(i, output i) of the outputs that are not the caller's."""
+        pairs = zip(self.outputs, self._targets, strict=True)
+        return [(i, array) for i, (array, target) in enumerate(pairs) if array is not target]
+
     def leave(self, array: np.ndarray) -> None:
         """Give outputs that would overwrite `array` new memory: `array` is a view of the job's own output."""
         begin = array.ctypes.data
         end = begin + array.nbytes
-        for i, own in enumerate(self._own):
-            if own is not None and own.ctypes.data < end and begin < own.ctypes.data + own.nbytes:
+        for i, own in self._owned():
+            if own.ctypes.data < end and begin < own.ctypes.data + own.nbytes:
                 self.set_output(i, None)
 
     def leave_results(self, base: Any) -> None:
         """`leave` for all views of `base`, which is the memory of a shared result."""
-        for i, own in enumerate(self._own):
-            if own is not None and (own is base or own.base is base):
+        for i, own in self._owned():
+            if own is base or own.base is base:
                 self.set_output(i, None)
 
     def _bind(self) -> None:
         """Find the table for the current shapes, allocate outputs, and write all addresses."""
+        self._bound = False
         for i, given in enumerate(self.inputs):
             if given is None:
                 raise InferenceError(f"input {i} has no data yet")
@@ -161,6 +181,7 @@ class JobMemory:
     def _take(self, table: Table) -> None:
         """Make the runner execute this table from now on."""
         executable, plan, words = self.executable, table.plan, self.words
+        self._table = None
         counters = counters_for(len(plan.steps), executable.threads)
         perf = np.zeros(2 * max(len(plan.steps), 1), np.int64) if executable.profiling else None
         threads = executable.threads if plan.parallel else 1
@@ -177,7 +198,7 @@ class JobMemory:
             words[runner.PERF] = perf.ctypes.data
         words[runner.BUSY] = 0 if busy is None else busy.ctypes.data
         words[runner.TABLE] = table.address
-        words[runner.STEPS] = len(plan.steps)
+        words[runner.FIRST], words[runner.STEPS] = 0, len(plan.steps)
         words[runner.BASES] = self._bases.ctypes.data
         words[runner.THREADS] = threads
         words[runner.SCRATCH] = plan.scratch_offset
@@ -186,9 +207,8 @@ class JobMemory:
         bodies = BodyJobs(table, executable, self.address, words) if table.bodies else None
         self._bases[1] = plan.memory.ctypes.data
         self._bases[2] = table.data.ctypes.data
-        # last: after MemoryError or an interrupt above, the next bind repeats all of this
-        self._table, self._counters, self._perf, self._bodies = table, counters, perf, bodies
-        self._busy = busy
+        self._counters, self._perf, self._busy, self._bodies = counters, perf, busy, bodies
+        self._table = table  # last: after an exception above, such as Ctrl-C, the next bind repeats all
 
     def _publish_counters(self) -> None:
         """Make the counters visible to late helpers before all later writes.
@@ -251,34 +271,39 @@ class JobMemory:
             if mine is its or mine.dtype != its.dtype or mine.shape != self._table.plan.output_shapes[i]:
                 continue
             if mine.shape == its.shape:
-                self.outputs[i] = self._own[i] = its
-                self._bases[FIRST_IO + len(self.inputs) + i] = its.ctypes.data
-            elif job._targets[i] is None:
-                job.outputs[i] = job._own[i] = mine
+                self._put_output(i, its)
+            elif its is not job._targets[i]:
+                job.outputs[i] = mine
+
+    def _put_output(self, i: int, array: np.ndarray) -> None:
+        """Write output i, which is the job's own, to `array` of the same shape and type."""
+        bound, self._bound = self._bound, False
+        self.outputs[i] = array
+        self._bases[FIRST_IO + len(self.inputs) + i] = array.ctypes.data
+        self._bound = bound
 
     def _shape_output(self, i: int, shape: tuple[int, ...]) -> None:
         """Give output i this shape. Raises InferenceError if the caller's array has another one."""
         if self.outputs[i].shape == shape:
             return
-        if self._targets[i] is not None:
+        if self.outputs[i] is self._targets[i]:
             raise InferenceError(
                 f"output {i} has the shape {list(shape)} for these inputs, but the tensor set for it "
                 f"has the shape {list(self.outputs[i].shape)}: set a tensor of that shape"
             )
-        self.outputs[i] = self._own[i] = self._memory_for(i, shape)
+        self._bound = False
+        self.outputs[i] = self._memory_for(i, shape)
 
     def _memory_for(self, i: int, shape: Sequence[int]) -> np.ndarray:
         """An array for output i of another shape. A large one reuses the memory of the previous output if it
         has no other reference."""
         dtype = self.outputs[i].dtype
         other = None if self._written_for is None else self._written_for()
-        jobs = [self] if other is None or i >= len(other.outputs) else [self, other]
-        if self.outputs[i] is self._own[i]:
-            nothing: np.ndarray = np.empty((0,) * self.outputs[i].ndim, dtype)
-            for arrays in [arrays for job in jobs for arrays in (job.outputs, job._own)]:
-                if arrays[i] is self.outputs[i] and arrays is not self.outputs:
-                    arrays[i] = nothing
-            self.outputs[i] = nothing  # frees the block, unless the caller has a view of it
+        nothing: np.ndarray = np.empty((0,) * self.outputs[i].ndim, dtype)
+        if other is not None and i < len(other.outputs) and other.outputs[i] is self.outputs[i]:
+            if other.outputs[i] is not other._targets[i]:
+                other.outputs[i] = nothing
+        self.outputs[i] = nothing  # frees the block, unless the caller has a view of it
         return blocks.new_array(shape, dtype)
 
     def give_output(self, i: int, result: np.ndarray) -> None:
@@ -293,21 +318,38 @@ class JobMemory:
         array = self.outputs[i]
         if spare is None or spare.shape != array.shape or spare.dtype != array.dtype:
             spare = blocks.new_array(array.shape, array.dtype)
-        self.outputs[i] = self._own[i] = spare
-        self._bases[FIRST_IO + len(self.inputs) + i] = spare.ctypes.data
+        self._put_output(i, spare)
         return array
 
     def release_output(self, i: int) -> np.ndarray:
         """Like `take_output`, but the next run's memory is allocated when its shapes are known."""
         array = self.outputs[i]
-        self.outputs[i] = self._own[i] = np.empty((0,) * (array.ndim + 1), array.dtype)
         self._bound = False
+        self.outputs[i] = _released(array.ndim, array.dtype)
         return array
+
+    def exchange_outputs(self, pairs: Sequence[tuple[int, int | None]], bound: bool) -> None:
+        """After `release_output`, and after the arrays were stored elsewhere: let the next run write each
+        output to the array of an input, which has no other use, and the output's shape and type. None: to
+        new memory. `bound`: whether the job was bound before."""
+        bases, first = self._bases, FIRST_IO + len(self.inputs)
+        for output, given in pairs:
+            if given is None:
+                return  # the next run allocates it
+            self.outputs[output] = self.inputs[given]  # type: ignore[assignment]
+            bases[first + output] = bases[FIRST_IO + given]
+        self._bound = bound
 
     def states(self) -> Any:
         """The model's variables in this job as `ovjit.execution.states.States`. None without variables."""
         states_of = getattr(self.executable.program, "states_of", None)
         return None if states_of is None else states_of(self)
+
+
+@functools.cache
+def _released(rank: int, dtype: np.dtype) -> np.ndarray:
+    """An array without memory, of a rank that no output of this rank has."""
+    return np.empty((0,) * (rank + 1), dtype)
 
 
 def _initial_output(value: Any) -> np.ndarray:

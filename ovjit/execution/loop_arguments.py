@@ -42,9 +42,11 @@ class LoopArguments(LoopParts):
     def _prepare(self) -> None:
         """Rebuild the arguments if a part's traces or buffers have changed."""
         traces = [self._traces_of(part) for part in self._parts]
-        grown = [self._found_room(part) for part in self._parts]
-        if traces == self._traces and not any(grown):
+        for part in self._parts:
+            self._find_room(part)
+        if traces == self._traces:
             return
+        self._traces = None  # after an exception below, the next call repeats all of this
         self._keep = []
         rows = []
         for part, found, (address, words) in zip(self._parts, traces, self._blocks, strict=True):
@@ -77,9 +79,9 @@ class LoopArguments(LoopParts):
         state[ts.T_WORK] = PARALLEL_WORK if self.executable.threads > 1 else _FAR
         self._traces = traces
 
-    def _found_room(self, part: Part) -> bool:
-        """Enlarge the buffers of a part's results if needed. Returns whether any was enlarged."""
-        more, table = False, part.job._table
+    def _find_room(self, part: Part) -> None:
+        """Enlarge the buffers of a part's results if needed."""
+        table = part.job._table
         assert table is not None
         for slot, shape in zip(part.outputs, table.plan.output_shapes, strict=True):
             size = math.prod(shape) * slot.dtype.itemsize if is_static(shape) else 0
@@ -87,8 +89,8 @@ class LoopArguments(LoopParts):
                 raise Unfit
             if slot.number not in self._places or self._places[slot.number][0].nbytes < size:
                 size = max(_LEAST_ROOM, _ROOM * size)
-                self._places[slot.number], more = (aligned_bytes(size), aligned_bytes(size)), True
-        return more
+                self._traces = None  # the rows have the address of the previous buffers
+                self._places[slot.number] = aligned_bytes(size), aligned_bytes(size)
 
     def _traces_of(self, part: Part) -> list[Any]:
         """(trace, memory plan) pairs of a part, and its last table if that is of a plan without a trace."""
@@ -123,7 +125,7 @@ class LoopArguments(LoopParts):
                 low.append(d.lo if isinstance(d, Interval) else d)
                 most = d.hi if isinstance(d, Interval) else d
                 high.append(_FAR if most is None else most)
-        self._found_room(part)
+        self._find_room(part)
         for i, slot in enumerate(outputs):
             first, second = self._places[slot.number]
             out_rows.append((slot.number, FIRST_IO + len(inputs) + i, first.ctypes.data, second.ctypes.data,

@@ -160,14 +160,14 @@ class Chain:
                     for i in where:
                         job.give_output(i, array)
                 return
-            have: dict[Value, np.ndarray] = dict(zip(cut.graph.inputs, arrays, strict=True))
+            have: dict[Value, np.ndarray] = cut.constants | dict(zip(cut.graph.inputs, arrays, strict=True))
             if rest.part is not None:
                 before = [have[v] for v in cut.before.inputs]  # type: ignore[union-attr]
                 have.update(zip(cut.kept, _run_part(job, rest.part, before), strict=True))
                 ran.append(rest.part)
             for node in cut.hosts:
                 if node.op.views and node.op.ref is not None:
-                    have[node.output] = node.op.ref(*[_value(v, have) for v in node.inputs], **node.attrs)
+                    have[node.output] = node.op.ref(*[have[v] for v in node.inputs], **node.attrs)
                 else:
                     _run_host(job, node, have, ran)
             here, places = rest.placed(cut, places)
@@ -199,7 +199,7 @@ class Chain:
 def _run_host(job: Job, node: Node, have: dict[Value, np.ndarray], ran: list[Any]) -> None:
     job.stop_if_cancelled()
     began = runner.clock()
-    arrays = [_value(v, have) for v in node.inputs]
+    arrays = [have[v] for v in node.inputs]
     try:
         made = job.executable.bodies.evaluate(job, node, arrays)
     except OvjitError as error:

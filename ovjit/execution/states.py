@@ -17,49 +17,86 @@ if TYPE_CHECKING:
     from ovjit.rewrite.model_variables import Variable
 
 
+#: A variable's value, and of a growing one the memory of which it is a prefix, else None. The value is None
+#: from a reset until a run computes the initial value.
+Cell = tuple[np.ndarray | None, np.ndarray | None]
+
+
 class States:
-    """The values of a job's variables. A value is None from a reset until a run computes the initial
-    value."""
+    """The values of a job's variables.
+
+    A signal's handler may raise an exception anywhere. So the values after a run, or after a reset, are
+    stored by one store: all of them are those of before, or all are those of after.
+    """
 
     def __init__(self, variables: Sequence[Variable], computed: Sequence[bool]):
         """`computed`: which variables have an initial value other than zeros."""
         self.variables = tuple(variables)
         self._computed = list(computed)
-        self.values: list[np.ndarray | None] = [None] * len(self.variables)
-        #: Whether the caller has a tensor on the value's memory, which must then not be overwritten.
+        self.cells: list[Cell] = []
+        #: Whether the caller has a tensor on the value's memory, which must then not be overwritten. It is
+        #: True before the caller gets it, and False after another value was stored.
         self.shown = [False] * len(self.variables)
-        #: Of growing variables: the memory of which the value is a prefix. `room`: its capacity in elements.
-        self.memory: list[np.ndarray | None] = [None] * len(self.variables)
+        #: The capacity of growing variables, in elements.
         self.room = 0
-        #: Current shapes, if all variables grow and `values` are outdated: `settle` updates them.
+        #: Current shapes, if all variables grow and the values are outdated: `settle` updates them.
         self.steady: list[tuple[int, ...]] | None = None
-        for k in range(len(self.variables)):
-            self.reset(k)
+        self.reset_all()
+
+    @property
+    def values(self) -> list[np.ndarray | None]:
+        """The value of each variable, see `Cell`."""
+        return [cell[0] for cell in self.cells]
+
+    @property
+    def memory(self) -> list[np.ndarray | None]:
+        """The memory of each growing variable, see `Cell`."""
+        return [cell[1] for cell in self.cells]
 
     def settle(self) -> None:
-        """Update `values` to the shapes in `steady`."""
-        shapes, self.steady = self.steady, None
-        for k, shape in enumerate(shapes or ()):
-            whole = self.memory[k]
-            assert whole is not None
-            self.values[k] = beginning(whole, shape)
+        """Update the values to the shapes in `steady`."""
+        if self.steady is None:
+            return
+        cells: list[Cell] = []
+        for (_, memory), shape in zip(self.cells, self.steady, strict=True):
+            assert memory is not None
+            cells.append((beginning(memory, shape), memory))
+        self.cells = cells
+        self.steady = None  # last: the cells could be updated again
+
+    def store(self, cells: list[Cell]) -> None:
+        """Make these the values of all variables."""
+        self.steady = None
+        self.cells = cells
+        self.shown = [False] * len(cells)
+
+    def reset_all(self) -> None:
+        """Reset every variable."""
+        self.settle()
+        self.store([self._reset(k) for k in range(len(self.variables))])
 
     def reset(self, k: int) -> None:
         self.settle()
-        self.values[k] = None if self._computed[k] else lowest(self.variables[k])
-        self.memory[k], self.shown[k] = None, False
+        self._put(k, self._reset(k))
+
+    def _reset(self, k: int) -> Cell:
+        return None if self._computed[k] else lowest(self.variables[k]), None
+
+    def _put(self, k: int, cell: Cell) -> None:
+        self.cells[k] = cell
+        self.shown[k] = False
 
     def show(self, k: int) -> np.ndarray:
         """The value as an array for the caller; zeros after a reset."""
         self.settle()
-        value = self.values[k]
+        value = self.cells[k][0]
         if value is None:
             return lowest(self.variables[k])
         dtype = dtypes.numpy_dtype(self.variables[k].dtype)
         if not value.flags.c_contiguous or value.dtype != dtype:
             # the memory has spare capacity or another type: replace it by an ordinary array
-            value = self.values[k] = np.array(as_given(value, self.variables[k]), order="C")
-            self.memory[k] = None
+            value = np.array(as_given(value, self.variables[k]), order="C")
+            self.cells[k] = value, None
         self.shown[k] = True
         return value
 
@@ -72,24 +109,24 @@ class States:
                 f"{shapes.text(variable.shape)}, the given tensor has {shapes.text(value.shape)}"
             )
         self.settle()
-        self.values[k] = owned(as_stored(value, variable))
-        self.memory[k], self.shown[k] = None, False
+        self._put(k, (owned(as_stored(value, variable)), None))
 
     def shape(self, k: int) -> tuple[int, ...]:
         """The shape of the stored value; () after a reset."""
         self.settle()
-        value = self.values[k]
+        value = self.cells[k][0]
         return () if value is None else value.shape
 
     def cut(self, k: int, axis: int, length: int) -> None:
         """Keep the first `length` elements along `axis` of the stored value."""
         self.settle()
-        value = self.values[k]
+        value, memory = self.cells[k]
         assert value is not None
         part = beginning(value, [length if a == axis else d for a, d in enumerate(value.shape)])
-        if self.memory[k] is None or self.shown[k]:
-            part, self.memory[k], self.shown[k] = owned(part), None, False
-        self.values[k] = part
+        if memory is None or self.shown[k]:
+            self._put(k, (owned(part), None))
+        else:
+            self.cells[k] = part, memory
 
 
 def as_stored(value: np.ndarray, variable: Variable) -> np.ndarray:

@@ -83,41 +83,49 @@ class Pool:
         if len(self.running) > self._sweep_at:
             self.sweep()
             self._sweep_at = 2 * len(self.running) + _FEW
-        self.running[job.address] = job
-        runner.native().submit(self.address, job.address, 0, 0)
+        native = runner.native()
+        try:
+            self.running[job.address] = job
+            native.submit(self.address, job.address, 0, 0)
+        except BaseException:
+            if job.words[STATE] == runner.IDLE:  # interrupted before it was queued
+                self.running.pop(job.address, None)
+            raise
         if not self.workers:
             job.run_queued(even_long=True)
 
-    def complete(self, address: int) -> None:
-        """Run the callback of a finished job, and wake its waiters. Ctrl-C is raised after that; it may have
-        interrupted the callback."""
-        job = self.running.get(address)
-        if job is None:
-            return
-        native = runner.native()
+    def complete(self, job: Job, raises: bool = True) -> None:
+        """Run the callback of a finished job, and wake its waiters. Raises after that what has interrupted it
+        (see `Job.call_back`). Without `raises`, on a worker, that becomes the job's error."""
+        native, words, me = runner.native(), job.words, threading.get_ident()
         try:
-            job.words[OWNER] = 0  # from here on, this frame finishes the job
-            if job.words[LEADS]:
-                native.release(self.address, address, 0, 0)
+            words[OWNER] = 0  # not to be finished by `complete_taken` of what the callback calls
+            if words[LEADS]:
+                native.release(self.address, job.address, 0, 0)
             job.call_back()
-        except BaseException:
+            words[OWNER] = me  # after an exception below, `complete_taken` repeats the rest
+        except BaseException as error:
             job.cut_short()
-            raise
+            words[OWNER] = me
+            if raises:
+                raise
+            job.error = error
         finally:
-            try:
-                self.running.pop(address, None)
-            finally:
-                native.finish(address, 0, 0, 0)
+            if words[LEADS]:  # an exception came before the release above
+                native.release(self.address, job.address, 0, 0)
+            self.running.pop(job.address, None)
+            native.finish(job.address, 0, 0, 0)
 
-    def complete_taken(self) -> None:
-        """After an interrupt: finish the jobs that this thread has taken out of a queue."""
+    def complete_taken(self, last: Job | None = None) -> None:
+        """After an exception that may have come anywhere: finish the jobs that this thread has taken out of a
+        queue, and not yet finished. `last`: one that may have been in `complete`."""
         me = threading.get_ident()
-        for address, job in list(self.running.items()):
+        for job in [*self.running.values(), *([] if last is None else [last])]:
             words = job.words
             if words[OWNER] == me and words[STATE] == runner.RUNNING:
                 if words[LEADS] and not words[runner.ENDED]:
                     job.lead_taken()
-                self.complete(address)
+                self.complete(job)
 
     def sweep(self) -> None:
         """Drop references to finished jobs without a waiter."""
@@ -162,14 +170,14 @@ def _work(pool: Pool) -> None:
                 continue
         elif job.words[NOTIFY] == runner.IN_PYTHON:
             job.run_on_worker(arena)
+        pool.complete(job, raises=False)
         del job
-        pool.complete(address)
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """True for a Ctrl-C on Python's main thread. It is not an error of the job: it is raised again when the
-    current work is complete."""
-    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+    """True for Ctrl-C, or an end of the program, on Python's main thread. It is not an error of the job: it
+    is raised again when the current work is complete."""
+    return not isinstance(error, Exception) and threading.current_thread() is threading.main_thread()
 
 
 class CompletionQueue:
@@ -185,10 +193,11 @@ class CompletionQueue:
             self.address, self._memory = _free_completions.pop() if _free_completions else _new_completions()
 
     def __del__(self) -> None:
-        if _blocks_lock is None:  # the interpreter is ending
+        memory = getattr(self, "_memory", None)
+        if _blocks_lock is None or memory is None:  # the interpreter is ending, or `__init__` was interrupted
             return
         with _blocks_lock.lock:
-            _free_completions.append((self.address, self._memory))
+            _free_completions.append((self.address, memory))
 
     def pop(self, ns: int) -> int:
         """The address of a finished job, for `Pool.complete`. Waits up to `ns`; then returns 0."""
@@ -246,30 +255,27 @@ def _new_completions() -> tuple[int, np.ndarray]:
     return (memory.ctypes.data + 63) // 64 * 64, memory
 
 
-#: (address, words, memory) of blocks of dead jobs that a late worker may still read.
-_graveyard: list[tuple[int, memoryview, object]] = []
+#: Address -> (words, memory) of blocks of dead jobs that a late worker may still read.
+_graveyard: dict[int, tuple[memoryview, object]] = {}
 
 
 def give_block(address: int, words: memoryview, memory: object) -> None:
     """Recycle a block. `memory`: all memory that the block points to. Both are kept unchanged while a late
     worker reads the block: it may have claimed a slot before it reads the tables' addresses."""
     with _blocks_lock.lock:
-        _graveyard.append((address, words, memory))
+        _graveyard[address] = words, memory
         _sweep_graveyard()
 
 
 def _sweep_graveyard() -> None:
-    waiting = []
-    for grave in _graveyard:
-        address, words, _ = grave
-        if words[runner.ACTIVE]:
-            waiting.append(grave)
+    for address, (words, _) in list(_graveyard.items()):
+        # taken out first: after an exception below, the block is lost, and never given out twice
+        if words[runner.ACTIVE] or _graveyard.pop(address, None) is None:
             continue
         for i in range(JOB_WORDS):
             if i not in (runner.GENERATION, runner.ACTIVE, runner.SLOTS):
                 words[i] = 0
         _free_blocks.append((address, words))
-    _graveyard[:] = waiting
 
 
 def _after_fork() -> None:

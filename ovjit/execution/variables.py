@@ -48,6 +48,8 @@ class StatefulProgram(StatesAhead):
         variable: an array, an `Init` that computes it, or None for zeros."""
         self.main = main
         self.variables = tuple(variables)
+        #: The dtype and the shape in which each variable is stored.
+        self._kept = [(dtypes.numpy_dtype(v.kept.dtype), v.kept.shape) for v in self.variables]
         self.given = given
         self.public_inputs = len(main.inputs) - len(self.variables)
         self.public_outputs = len(main.outputs) - sum(v.assigned for v in self.variables)
@@ -117,11 +119,13 @@ class StatefulProgram(StatesAhead):
         states.settle()
         moves: dict[tuple[int, int], Moves | None] = {}  # (input with beam indices, rows) -> the reordering
         undo: list[tuple[np.ndarray, Moves, np.ndarray]] = []  # in-place reorderings, to undo after an error
+        cells = states.cells
         try:
             self._run(job, inner, states, moves, undo)
         except BaseException:
-            for rows, moved, before in undo:
-                rows[moved.to] = before
+            if states.cells is cells:
+                for rows, moved, before in undo:
+                    rows[moved.to] = before
             raise
 
     def _run(
@@ -131,10 +135,12 @@ class StatefulProgram(StatesAhead):
         current: list[np.ndarray] = []  # the variables' values before this run, reordered by beams
         begun: dict[Executable, Job] = {}  # jobs that have computed initial values in this run
         for k, variable in enumerate(self.variables):
-            value = states.values[k]
+            stored, memory = states.cells[k]
+            value = stored
             if value is None:
                 value = self._initial(job, inner, k, begun)
-            value = as_stored(value, variable)
+            if value.dtype != self._kept[k][0]:
+                value = as_stored(value, variable)
             if variable.order >= 0:
                 order = inner.inputs[variable.order]
                 assert order is not None
@@ -142,7 +148,7 @@ class StatefulProgram(StatesAhead):
                 if key not in moves:
                     moves[key] = moves_of(order, len(value))
                 moved = moves[key]
-                keeps = value is states.values[k] and states.memory[k] is not None and not states.shown[k]
+                keeps = value is stored and memory is not None and not states.shown[k]
                 if moved is None or not (keeps or not moved.to.size):
                     value = in_order(value, order)
                 elif moved.to.size:
@@ -153,11 +159,7 @@ class StatefulProgram(StatesAhead):
             inner.set_input(self.public_inputs + k, value)
         grown = self._make_room(inner, states, current)
         self._run_inner(job, inner)
-        undo.clear()
-        for k, value in enumerate(current):
-            if value is not states.values[k]:
-                states.values[k], states.memory[k], states.shown[k] = value, None, False
-        self._take(inner, states, grown)
+        self._take(inner, states, current, grown)
         if len(grown) == len(self.variables) and inner.moves:
             states.steady = [grown[k][1] for k in range(len(grown))]
 
@@ -245,16 +247,17 @@ class StatefulProgram(StatesAhead):
         """Give growing variables capacity for the elements that this run appends, in memory without other
         references. Returns for each its whole memory and its shape after the run."""
         growing = self.growing
-        inner.room = None
-        if not growing or self.main.is_cut:
+        if not growing:
             return {}
+        if self.main.is_cut:
+            return self._make_no_room(inner, current)
         memory: dict[int, np.ndarray] = {}
         room = states.room
         while True:
             for k, place in growing.items():
                 value, whole = current[k], memory.get(k)
-                if whole is None and value is states.values[k] and not states.shown[k]:
-                    whole = states.memory[k]
+                if whole is None and value is states.cells[k][0] and not states.shown[k]:
+                    whole = states.cells[k][1]
                 if whole is None or whole.shape[place.axis] != room:
                     room = max(room, spacious(value.shape[place.axis]))
                     whole = with_room(value, place.axis, room)
@@ -269,40 +272,67 @@ class StatefulProgram(StatesAhead):
                 room = spacious(need.length)
                 continue
             if self.main.is_cut:  # a graph break was found for these shapes
-                inner.room = None
-                for k, place in growing.items():
-                    current[k] = owned(current[k])
-                    inner.set_input(place.input, current[k])
-                inner.unbind()
-                return {}
+                return self._make_no_room(inner, current)
             states.room = room
             return {k: (memory[k], tuple(shapes[place.output])) for k, place in growing.items()}
 
+    def _make_no_room(
+        self, inner: Job, current: list[np.ndarray]
+    ) -> dict[int, tuple[np.ndarray, tuple[int, ...]]]:
+        """Run without spare capacity: the parts of a graph with breaks need contiguous values."""
+        if inner.room is not None:
+            inner.unbind()
+            inner.room = None
+        for k, place in self.growing.items():
+            if not current[k].flags.c_contiguous:
+                current[k] = owned(current[k])
+                inner.set_input(place.input, current[k])
+        return {}
+
     def _take(
-        self, inner: Job, states: States, grown: Mapping[int, tuple[np.ndarray, tuple[int, ...]]]
-    ) -> None:
-        """Store the new values as states. The old values' memory is reused for the next run's values."""
+        self, inner: Job, states: States, current: Sequence[np.ndarray],
+        grown: Mapping[int, tuple[np.ndarray, tuple[int, ...]]],
+    ) -> None:  # fmt: skip
+        """Store the values after the run. The old values' memory is reused for the next run's values.
+        `current`: the values of before, which variables without Assign keep."""
+        old, shown = states.cells, states.shown
+        cells = list(old)
+        taken: list[tuple[int, int]] = []  # (k, output of `inner`)
         i = self.public_outputs
         for k, variable in enumerate(self.variables):
-            if not variable.assigned:
-                continue
-            new = inner.outputs[i]
             if k in grown:
                 whole, shape = grown[k]
-                states.values[k], states.memory[k] = beginning(whole, shape), whole
-                states.shown[k] = False
-                i += 1
+                cells[k] = beginning(whole, shape), whole
+            elif not variable.assigned:
+                if current[k] is not old[k][0]:
+                    cells[k] = current[k], None
                 continue
-            kept = variable.kept.shape
-            if not fits(new.shape, kept):
-                raise InferenceError(
-                    f"the variable {variable.name!r} has the shape {shapes.text(kept)}, but the "
-                    f"assigned tensor has {list(new.shape)}"
-                )
-            spare = None if states.shown[k] else states.values[k]
-            states.values[k] = inner.take_output(i, spare)
-            states.shown[k] = False
+            else:
+                kept, new = self._kept[k][1], inner.outputs[i]
+                if not fits(new.shape, kept):
+                    raise InferenceError(
+                        f"the variable {variable.name!r} has the shape {shapes.text(kept)}, but the "
+                        f"assigned tensor has {list(new.shape)}"
+                    )
+                taken.append((k, i))
             i += 1
+        if not taken:
+            states.store(cells)
+            return
+        bound = inner.is_bound
+        pairs: list[tuple[int, int | None]] = []
+        for k, i in taken:  # released before they are stored: from then on no run may write to them
+            array, (spare, memory), given = inner.release_output(i), old[k], self.public_inputs + k
+            cells[k] = array, None
+            # a value that the caller sees, or that has gaps, is not written to
+            if spare is None or shown[k] or memory is not None or spare is not inner.inputs[given]:
+                pairs.append((i, None))
+            elif spare.shape != array.shape or spare.dtype != array.dtype:
+                pairs.append((i, None))
+            else:
+                pairs.append((i, given))
+        states.store(cells)
+        inner.exchange_outputs(pairs, bound)
 
     def rows(self, job: Job) -> list[Row]:
         inner = job.parts.get(self.main) or self.main.new_job()

@@ -21,11 +21,12 @@ UInt = Annotated[int, "UInt"]  # 64 bits, unsigned
 Positive = Annotated[int, "Positive"]  # Int > 0
 Count = Annotated[int, "Count"]  # Int >= 0
 Float = float
+Single = Annotated[float, "Single"]  # a Float kept in f32, as OpenVINO's class has it
 Bool = bool
 Str = str
 Word = Annotated[str, "Word"]  # a member of an enumeration, case-insensitive and normalised
 Ints = Annotated[tuple[int, ...], "Ints"]
-Floats = Annotated[tuple[float, ...], "Floats"]
+Floats = Annotated[tuple[float, ...], "Floats"]  # in f32
 Strs = Annotated[tuple[str, ...], "Strs"]
 DType = Annotated[str, "DType"]  # the name of an element type
 Index = Annotated[str, "Index"]  # a DType: i32 or i64
@@ -60,7 +61,17 @@ class Attribute(NamedTuple):
             _, fits, says = LIMITS[self.limit]
             spoken = self.name.replace("_", " ").capitalize()  # OpenVINO's wording
             check(fits(made), f"{spoken} must be {says}: {self.name} of {operation} is {made}")
-        return self._member(value, operation, alone) if self.words else made
+        if not self.words:
+            return made
+        if self.type in ("Str", "Strs"):  # shown as they are given
+            for word in (made,) if self.type == "Str" else made:
+                self._member(word, operation, alone)
+            return made
+        return self._member(value, operation, alone)
+
+    def choices(self) -> dict[str, str]:
+        """The members of the attribute's enumeration by their names in lower case, in OpenVINO's order."""
+        return _members(self.words)[2] if self.words else {}
 
     def _member(self, value: Any, operation: str, alone: bool) -> str:
         """The member of the enumeration that `value` names. Raises ModelError, with OpenVINO's wording, if
@@ -254,9 +265,13 @@ def _dtype(value: Any) -> str:
         raise ValueError(value) from error
 
 
+def _single(value: Any) -> float:
+    return float(np.float32(float(value)))
+
+
 _COERCE: dict[str, Callable] = {
-    "Int": _int, "int": _int, "Float": float, "float": float, "Bool": _bool, "bool": _bool,
-    "Str": _str, "str": _str, "Ints": _list_of(_int), "Floats": _list_of(float),
+    "Int": _int, "int": _int, "Float": float, "float": float, "Single": _single, "Bool": _bool, "bool": _bool,
+    "Str": _str, "str": _str, "Ints": _list_of(_int), "Floats": _list_of(_single),
     "Strs": _list_of(_word), "Word": _enumerated,
     "DType": _dtype, "UInt": _unsigned, "OpenShape": _shape, "Any_": lambda value: value,
 }  # fmt: skip

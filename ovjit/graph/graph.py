@@ -421,7 +421,11 @@ def infer_outputs(node: Node, inputs: Sequence[TensorType]) -> tuple[TensorType,
     """The types of a node's outputs for other types of its inputs. Raises ModelError."""
     if not node.lowered:
         return node.op.infer_types(inputs, node.attrs)
-    known = [TensorType("f32", t.shape, t.value) if t.dtype in STORED else t for t in inputs]
+    data = node.op.carried or len(inputs)  # others are indices, of bytes too
+    known = [
+        TensorType("f32", t.shape, t.value) if i < data and t.dtype in STORED else t
+        for i, t in enumerate(inputs)
+    ]
     found = node.op.infer_types(known, node.attrs)
     return tuple(TensorType(v.dtype, t.shape, t.value) for v, t in zip(node.outputs, found, strict=True))
 

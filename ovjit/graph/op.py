@@ -43,6 +43,7 @@ from ovjit.graph.attributes import Int as Int
 from ovjit.graph.attributes import Ints as Ints
 from ovjit.graph.attributes import OpenShape as OpenShape
 from ovjit.graph.attributes import Positive as Positive
+from ovjit.graph.attributes import Single as Single
 from ovjit.graph.attributes import Str as Str
 from ovjit.graph.attributes import Strs as Strs
 from ovjit.graph.attributes import UInt as UInt
@@ -230,7 +231,7 @@ class Declared:
     samples: Callable | None = None
     #: attribute -> its allowed words, as a list or a text. A text may begin with OpenVINO's name of the
     #: enumeration and a colon; `a=b` is a second word for b. If the words are in capitals, builders' errors
-    #: show the given word in capitals
+    #: show the given word in capitals. Attributes of text without words are free text
     words: Mapping[str, str | Iterable[str]] = MappingProxyType({})
     #: (attributes, input types) -> attributes as `get_attributes` returns them
     shown: Callable | None = None
@@ -377,7 +378,7 @@ class Op(Declared):
         try:
             out = self.infer(*(promotion.types_in(inputs) if promotion else inputs), **attrs)
         except REFUSED as error:
-            raise self._refusal(error, inputs, attrs) from error
+            raise self.refusal(error, inputs, attrs) from error
         types = (out,) if isinstance(out, TensorType) else tuple(out)
         if promotion:
             types = tuple(map(promotion.type_out, types))
@@ -424,7 +425,7 @@ class Op(Declared):
             with np.errstate(all="ignore"):
                 out = self.ref(*given, **attrs)
         except REFUSED as error:
-            raise self._refusal(error, inputs, attrs) from error
+            raise self.refusal(error, inputs, attrs) from error
         arrays = tuple(np.asarray(o) for o in out) if isinstance(out, tuple) else (np.asarray(out),)
         if promotion:
             arrays = tuple(map(promotion.value_out, arrays))
@@ -438,9 +439,9 @@ class Op(Declared):
     ) -> tuple[np.ndarray, ...] | None:
         """Evaluate an operation that `may_fold` on stored arrays. None if the outputs exceed the inputs by
         more than `budget` bytes. Raises ModelError if the inputs are not accepted."""
-        grown = sum(_bytes_of(x) for x in outputs if shapes.is_static(x.shape))
-        grown -= sum(x.nbytes for x in inputs)
-        return None if grown > budget else self.evaluate(map(np.asarray, inputs), attrs)
+        return (
+            None if grown_bytes(inputs, outputs) > budget else self.evaluate(map(np.asarray, inputs), attrs)
+        )
 
     def _check_values(self, inputs: Sequence[np.ndarray], attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
         """The output types inferred from these values; () if arrays do not determine their element types."""
@@ -452,7 +453,7 @@ class Op(Declared):
             return ()
         return self.infer_types(kinds, attrs)
 
-    def _refusal(self, error: Exception, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> ModelError:
+    def refusal(self, error: Exception, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> ModelError:
         """The ModelError for an exception of Python or NumPy on inputs that no check has rejected."""
         kinds = ", ".join(
             repr(x) if isinstance(x, TensorType) else f"{x.dtype}{list(x.shape)}" for x in inputs
@@ -463,6 +464,11 @@ class Op(Declared):
 
 def _kind(x: np.ndarray) -> TensorType:
     return TensorType(dtypes.from_numpy(x.dtype), x.shape, x)
+
+
+def grown_bytes(inputs: Iterable[Any], outputs: Iterable[TensorType]) -> int:
+    """The bytes that outputs of static shape have more than the stored inputs."""
+    return sum(_bytes_of(x) for x in outputs if shapes.is_static(x.shape)) - sum(x.nbytes for x in inputs)
 
 
 def _bytes_of(kind: TensorType) -> int:

@@ -2,21 +2,21 @@
 
 The index is made from the registry when all modules have been imported. It is kept next to Python's bytecode
 of `ovjit_ops`, for one state of its files (`source_files`). ovjit also ships an index, which is valid for
-files of the same sizes: `python -m ovjit.tools.ship --texts`. Without an index, all modules are imported.
+one digest of the sources (`source_digests`): `python -m ovjit.tools.ship --texts`. Without an index, all
+modules are imported.
 
 Other packages may have operations too (`ovjit.plugins`). They are imported before the first lookup.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import Any
 
-from ovjit.hashes import sha256
 from ovjit.plugins import import_others
 from ovjit.records import NamedTuple
-from ovjit.source_files import keep, package_data, read_kept, source_files
+from ovjit.source_digests import package_digest
+from ovjit.source_files import keep, package_data, read_kept
 
 PACKAGE, NAME = "ovjit_ops", "operations_index"
 FILE = "operations_index.json"
@@ -42,7 +42,7 @@ def _shipped_index() -> Index | None:
 
     try:
         made = json.loads(package_data(FILE))
-        if made["files"] == file_sizes():
+        if made["sources"] == package_digest(PACKAGE):
             keep(PACKAGE, NAME, [made["modules"], made["rules"]])
             return Index(made["modules"], made["rules"])
     except (OSError, ImportError, ValueError, LookupError, AttributeError, TypeError):
@@ -50,20 +50,12 @@ def _shipped_index() -> Index | None:
     return None
 
 
-def file_sizes() -> str:
-    """A hash of the names and sizes of the sources; "" if these are not separate files. Modification times
-    are not included, since an installation sets them."""
-    found = source_files(PACKAGE) or []
-    rows = [(path.replace(os.sep, "/"), size) for path, size, _ in found if path.endswith(".py")]
-    return sha256(repr(rows).encode()).hexdigest() if len(rows) > 1 else ""
-
-
 def shipped_content(records: Iterable[Any]) -> bytes:
     """The content of the shipped index for `records`, which must be all."""
     import json
 
     index = make_index(records)
-    made = {"files": file_sizes(), "modules": index.modules, "rules": index.rules}
+    made = {"sources": package_digest(PACKAGE), "modules": index.modules, "rules": index.rules}
     return json.dumps(made, separators=(",", ":"), sort_keys=True).encode() + b"\n"
 
 

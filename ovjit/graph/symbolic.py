@@ -259,7 +259,9 @@ def sym_max(first: Any, *others: Any) -> Any:
 
 def _either(what: int, a: Any, b: Any) -> Any:
     if type(a) is Traced or type(b) is Traced:
-        return extreme(what, a, b)
+        if type(a) is not Interval and type(b) is not Interval:
+            return extreme(what, a, b)
+        a, b = (ANY if type(x) is Traced else x for x in (a, b))  # intervals have no traced bounds
     choose = min if what == LEAST else max
     if type(a) is not Interval and type(b) is not Interval:
         return choose(a, b)

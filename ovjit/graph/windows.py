@@ -16,8 +16,11 @@ from ovjit.errors import check
 from ovjit.graph.shapes import Dim, bounds, dim
 from ovjit.graph.symbolic import sym_max, sym_min
 
-AUTO_PADS = ("explicit", "notset", "same_upper", "same_lower", "valid")
-ROUNDINGS = ("floor", "ceil", "ceil_torch")
+#: The words of attributes (`Op.words`), of pooling in capitals; the second rounding is that of versions from
+#: opset 14 on.
+AUTO_PADS = "ov::op::PadType: explicit same_lower same_upper valid"
+POOLING_AUTO_PADS = "ov::op::PadType: EXPLICIT SAME_LOWER SAME_UPPER VALID"
+ROUNDINGS = "ov::op::RoundingType: FLOOR CEIL", "ov::op::RoundingType: FLOOR CEIL CEIL_TORCH"
 #: Maximum extent of a window that attributes give: references loop over it.
 LARGEST = (1 << 31) - 1
 
@@ -53,27 +56,6 @@ def full_attribute(
     return value
 
 
-def check_auto_pad(auto_pad: str) -> str:
-    """`auto_pad` in lower case. Raises ModelError for an unknown one."""
-    check(
-        auto_pad.lower() in AUTO_PADS,
-        f'"{auto_pad}" is not a member of enum ov::op::PadType: it is one of {", ".join(AUTO_PADS)}',
-    )
-    return auto_pad.lower()
-
-
-def check_rounding(rounding_type: str, torch: bool) -> str:
-    """`rounding_type` in lower case. Raises ModelError for an unknown one."""
-    allowed = ROUNDINGS if torch else ROUNDINGS[:2]
-    rounding = rounding_type.lower()
-    check(
-        rounding in allowed,
-        f'"{rounding_type.upper()}" is not a member of enum ov::op::RoundingType: it is one of '
-        f"{', '.join(allowed)}",
-    )
-    return rounding
-
-
 def resolve_pads(
     auto_pad: str,
     extents: Sequence[int],
@@ -84,8 +66,7 @@ def resolve_pads(
     pads_end: Sequence[int],
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The actual padding: (before, after), per dimension."""
-    auto_pad = check_auto_pad(auto_pad)
-    if auto_pad in ("explicit", "notset"):
+    if auto_pad == "explicit":
         return tuple(pads_begin), tuple(pads_end)
     if auto_pad == "valid":
         return (0,) * len(extents), (0,) * len(extents)
@@ -122,7 +103,6 @@ def output_extents(
     rounding: str = "floor",
 ) -> tuple[Dim, ...]:
     """The number of windows per dimension. Raises ModelError if a window exceeds the padded input."""
-    auto_pad = check_auto_pad(auto_pad)
     out: list[Dim] = []
     for i, (extent, k, s, d) in enumerate(zip(extents, kernel, strides, dilations, strict=True)):
         window = (k - 1) * d + 1
@@ -189,7 +169,7 @@ def taps(kernel: Sequence[int], outputs: Sequence[int], strides: Sequence[int], 
 
 def shown_pads(attrs: Mapping[str, Any], extents: Sequence[Dim], kernel: Sequence[Dim]) -> dict[str, Any]:
     """The pads that `auto_pad` results in, as OpenVINO reports them: 0 along dynamic dimensions."""
-    if attrs["auto_pad"].lower() in ("explicit", "notset"):
+    if attrs["auto_pad"] == "explicit":
         return {}
     ones, before, after = (1,) * len(kernel), [], []
     moves = zip(extents, kernel, attrs["strides"] or ones, attrs.get("dilations") or ones, strict=True)
@@ -202,7 +182,7 @@ def shown_pads(attrs: Mapping[str, Any], extents: Sequence[Dim], kernel: Sequenc
     return {"pads_begin": tuple(before), "pads_end": tuple(after)}
 
 
-def pool_window(rank: int, attrs: dict[str, Any], torch: bool = False) -> dict[str, Any]:
+def pool_window(rank: int, attrs: dict[str, Any]) -> dict[str, Any]:
     """kernel, strides, dilations, pads, auto_pad and rounding, checked, one entry per spatial dimension."""
     kernel = tuple(attrs["kernel"])
     check(len(kernel) == rank, f"kernel {list(kernel)} should have {rank} entries, one per spatial dimension")
@@ -214,8 +194,8 @@ def pool_window(rank: int, attrs: dict[str, Any], torch: bool = False) -> dict[s
         "dilations": full_attribute(attrs.get("dilations", ()), rank, "dilations", 1, 1, pool=True),
         "pads_begin": full_attribute(attrs["pads_begin"], rank, "pads_begin", 0, 0, pool=True),
         "pads_end": full_attribute(attrs["pads_end"], rank, "pads_end", 0, 0, pool=True),
-        "auto_pad": check_auto_pad(attrs["auto_pad"]),
-        "rounding": check_rounding(attrs["rounding_type"], torch),
+        "auto_pad": attrs["auto_pad"],
+        "rounding": attrs["rounding_type"],
     }
 
 
@@ -231,7 +211,7 @@ def transposed_pads(
     window = window_attributes(rank, attrs)
     extra = full_attribute(attrs["output_padding"], rank, "output_padding", 0, 0)
     auto_pad = window["auto_pad"]
-    explicit = auto_pad in ("explicit", "notset")
+    explicit = auto_pad == "explicit"
     begins, sizes = [], []
     for i in range(rank):
         full = (extents[i] - 1) * window["strides"][i] + (kernel[i] - 1) * window["dilations"][i] + 1
@@ -256,7 +236,7 @@ def window_attributes(rank: int, attrs: dict[str, Any]) -> dict[str, Any]:
         "dilations": full_attribute(attrs["dilations"], rank, "dilations", 1, 1),
         "pads_begin": full_attribute(attrs["pads_begin"], rank, "pads_begin", 0, 0),
         "pads_end": full_attribute(attrs["pads_end"], rank, "pads_end", 0, 0),
-        "auto_pad": check_auto_pad(attrs["auto_pad"]),
+        "auto_pad": attrs["auto_pad"],
     }
 
 

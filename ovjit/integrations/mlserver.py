@@ -2,7 +2,9 @@
 
 In `model-settings.json`, `"implementation"` is `"ovjit.integrations.mlserver.OvjitRuntime"`. Under
 `parameters` are the `uri` of a model file or folder and `extra`, with `config` (properties for compiling),
-`jobs` (requests of the queue; 0: the model's optimum) and `limits` (of requests, see `Limits`).
+`jobs` (requests of the queue; 0: the model's optimum), `limits` (of requests, see `Limits`), and for models
+with state `state`, `sessions` and `session_seconds` (see `ServedModel`). The parameters `sequence_id`,
+`sequence_start` and `sequence_end` of a request name its session.
 `max_batch_size` and `max_batch_time` are MLServer's adaptive batching. Clients with raw tensors use the
 address below `/binary`.
 """
@@ -32,6 +34,10 @@ from ovjit.integrations.off_loop import off_loop
 from ovjit.integrations.protocol import Port
 from ovjit.integrations.rest import RestModel
 from ovjit.integrations.served import Answer, ServedModel
+from ovjit.integrations.sessions import Session, sequence_of
+
+#: Settings of models with state.
+_OF_STATE = ("state", "sessions", "session_seconds")
 
 
 class OvjitRuntime(mlserver.MLModel):
@@ -67,11 +73,11 @@ class OvjitRuntime(mlserver.MLModel):
         uri = await get_model_uri(self.settings)
         parameters = self.settings.parameters
         extra = dict((parameters.extra if parameters else None) or {})
-        unknown = sorted(extra.keys() - {"config", "jobs", "limits"})
+        known = ["config", "jobs", "limits", *_OF_STATE]
+        unknown = sorted(extra.keys() - set(known))
         if unknown:
             text = (
-                f"model {self.name!r}: the supported extra parameters are config, jobs and limits, "
-                f"not {unknown}"
+                f"model {self.name!r}: the supported extra parameters are {', '.join(known)}, not {unknown}"
             )
             raise MLServerError(text, 422)
         batches = self.settings.max_batch_size > 1 and self.settings.max_batch_time > 0
@@ -79,8 +85,11 @@ class OvjitRuntime(mlserver.MLModel):
             self._limits = Limits.from_settings(extra.get("limits"))
             self._served = await asyncio.to_thread(
                 ServedModel, uri, extra.get("config"), int(extra.get("jobs", 0)), batches, self.version,
-                self.engine,
+                self.engine, **{name: extra[name] for name in _OF_STATE if name in extra},
             )  # fmt: skip
+            if self._served.state is not None and self.settings.cache_enabled:
+                self._served.close()
+                raise OvjitError("the answers of a model with state cannot be cached: disable cache_enabled")
         except (RuntimeError, TypeError, ValueError, OSError) as error:
             raise MLServerError(f"model {self.name!r}: {error}", 422) from error
         self._rest = RestModel(self._served, self.name, self.version, self._observe, self._limits)
@@ -96,7 +105,7 @@ class OvjitRuntime(mlserver.MLModel):
         have status 400, as in the protocol's server."""
         try:
             wanted = [output.name for output in payload.outputs] if payload.outputs else None
-            answer = await self._served.infer(await self._arrays(payload), wanted)
+            answer = await self._served.infer(await self._arrays(payload), wanted, _session(payload))
         except OvjitError as error:
             raise InferenceError(f"model {self.name!r}: {error}") from error
         except MemoryError as error:
@@ -137,7 +146,8 @@ class OvjitRuntime(mlserver.MLModel):
         @functools.wraps(predict)
         async def checked(payload: InferenceRequest) -> InferenceResponse:
             try:
-                self._served.check(await self._arrays(payload), [o.name for o in payload.outputs or ()])
+                wanted = [output.name for output in payload.outputs or ()]
+                self._served.check(await self._arrays(payload), wanted, _session(payload))
             except OvjitError as error:
                 raise InferenceError(f"model {self.name!r}: {error}") from error
             return await predict(payload)
@@ -150,6 +160,12 @@ class OvjitRuntime(mlserver.MLModel):
         if served is not None:
             await asyncio.to_thread(served.close)
         return True
+
+
+def _session(payload: InferenceRequest) -> Session | None:
+    """The session that the request names."""
+    given = payload.parameters
+    return None if given is None else sequence_of(given.model_dump())
 
 
 def _arrays(payload: InferenceRequest, limits: Limits) -> dict[str, np.ndarray]:

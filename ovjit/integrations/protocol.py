@@ -19,6 +19,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.integrations.elements import DATATYPES, array_of, datatype_of, plain, raw_bytes, unpacked
 from ovjit.integrations.json_pieces import dumps_list, let_go, loads
 from ovjit.integrations.limits import DEFAULT, InvalidRequest, Limits, TooLarge, shown
+from ovjit.integrations.sessions import Session, sequence_of
 from ovjit.records import NamedTuple
 
 
@@ -131,14 +132,15 @@ def _bits(array: np.ndarray) -> np.ndarray:
 
 
 class Request(NamedTuple):
-    """Inputs by name; the requested outputs, None for all; the request's id; and which outputs are sent as
-    raw bytes: those named in `raw`, or all others too (`raw_unless_named`)."""
+    """Inputs by name; the requested outputs, None for all; the request's id; which outputs are sent as raw
+    bytes: those named in `raw`, or all others too (`raw_unless_named`); and the session, if it names one."""
 
     arrays: dict[str, np.ndarray]
     wanted: list[str] | None
     identity: str | None
     raw: Mapping[str, bool]
     raw_unless_named: bool
+    session: Session | None = None
 
     def is_raw(self, name: str) -> bool:
         """Whether this output is sent as bytes after the JSON."""
@@ -208,7 +210,7 @@ def read_request(content: Any, raw: bytes | memoryview = b"", limits: Limits = D
     return Request(
         arrays, [tensor["name"] for tensor in asked] or None, identity,
         {name: bool(value) for name, value in chosen.items() if value is not None},
-        bool(_parameter(content, "binary_data_output")),
+        bool(_parameter(content, "binary_data_output")), sequence_of(parameters_of(content)),
     )  # fmt: skip
 
 
@@ -233,9 +235,14 @@ def _tensor(tensor: Any, raw: memoryview, limits: Limits) -> tuple[str, np.ndarr
     return name, array_of(name, datatype, shape, data, limits), raw[size:]
 
 
-def _parameter(content: Any, name: str) -> Any:
+def parameters_of(content: Any) -> Mapping[str, Any]:
+    """The parameters of a request or a tensor."""
     found = content.get("parameters") if isinstance(content, Mapping) else None
-    return found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _parameter(content: Any, name: str) -> Any:
+    return parameters_of(content).get(name)
 
 
 def response(

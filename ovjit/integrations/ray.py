@@ -17,13 +17,17 @@ from ovjit.integrations import shipping
 from ovjit.integrations.limits import Limits
 from ovjit.integrations.rest import RestModel
 from ovjit.integrations.served import ServedModel
+from ovjit.integrations.sessions import sequence_of
 
 
 class ModelDeployment:
     """A model for `ray.serve`: `serve.deployment(ModelDeployment).bind("model.xml", name="digits")`.
 
-    `model`: a file or folder (IR, ONNX or blob); `config` and `jobs` as of `ServedModel`; `limits` of
-    requests: fields of `Limits` by name.
+    `model`: a file or folder (IR, ONNX or blob); `config`, `jobs`, `state`, `sessions` and `session_seconds`
+    as of `ServedModel`; `limits` of requests: fields of `Limits` by name.
+
+    Sessions belong to a replica. A request that reaches another one gets the error that its session has not
+    begun, so a model with sessions needs one replica, or a proxy that sends a session to one replica.
     """
 
     def __init__(
@@ -34,17 +38,26 @@ class ModelDeployment:
         config: Mapping[str, Any] | None = None,
         jobs: int = 0,
         limits: Mapping[str, int] | None = None,
+        state: str | None = None,
+        sessions: int = 64,
+        session_seconds: float = 600.0,
     ):
         bounds = Limits.from_settings(limits)
-        self._served = ServedModel(model, config, jobs, version=version)
+        self._served = ServedModel(
+            model, config, jobs, version=version, state=state, sessions=sessions,
+            session_seconds=session_seconds,
+        )  # fmt: skip
         self._rest = RestModel(self._served, name, version, limits=bounds)
 
     async def infer(
-        self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
+        self,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Sequence[str] | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Outputs by name, for handles: `await handle.infer.remote({"images": x})`. Raises InvalidRequest if
-        the inputs do not fit the model."""
-        return (await self._served.infer(inputs, outputs)).outputs
+        """Outputs by name, for handles: `await handle.infer.remote({"images": x})`. `parameters`: those of
+        the protocol that name a session. Raises InvalidRequest if the inputs do not fit the model."""
+        return (await self._served.infer(inputs, outputs, sequence_of(parameters))).outputs
 
     async def __call__(self, request: Any) -> Any:
         """Answer an HTTP request of Starlette."""

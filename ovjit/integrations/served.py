@@ -3,7 +3,11 @@ queue.
 
 In: arrays by name, from any number of threads or from an event loop. Out: a future of the outputs by name for
 each request. All requests use one `AsyncInferQueue`. If no job is free, they wait in a list without blocking
-a thread. Every future is completed: with outputs, an `InvalidRequest`, or the error of the inference.
+a thread. Every future is completed: with outputs, an `InvalidRequest`, or the error of the inference. Models
+with state use `Sessions` in the place of the queue.
+
+A signal's handler may raise an exception on the main thread, at any bytecode. It is raised by `submit`, or is
+the error of that request. No lock stays taken, and other requests get their own outcome.
 """
 
 from __future__ import annotations
@@ -14,8 +18,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, cast
 
 import numpy as np
@@ -23,6 +28,7 @@ import numpy as np
 from ovjit import locks
 from ovjit.errors import ModelError, OvjitError
 from ovjit.integrations.protocol import Port, check_inputs, offered, output_indices, ports
+from ovjit.integrations.sessions import BY_REQUEST, BY_SESSION, Session, Sessions, check_session
 from ovjit.records import NamedTuple
 
 #: Suffixes of models. If there are several files of a name, the first suffix is used.
@@ -73,18 +79,20 @@ def _candidates(folder: Path) -> list[Path]:
 
 class _Item:
     """A request: its inputs, the outputs that are wanted, and the function that receives them or an error,
-    from any thread."""
+    from any thread. `trouble`: an exception that came when another thread tried to start it."""
 
-    __slots__ = ("arrays", "begun", "chosen", "over", "settle", "started")
+    __slots__ = ("arrays", "begun", "chosen", "over", "settle", "started", "trouble")
 
     def __init__(self, arrays: list[np.ndarray], chosen: list[int], settle: _Settle):
         self.arrays, self.chosen, self.settle = arrays, chosen, settle
         self.begun = self.started = time.perf_counter()
         self.over = False
+        self.trouble: Exception | None = None
 
     def end(self, answer: Answer | None, error: BaseException | None = None) -> None:
-        self.over = True
+        """Give the outcome to the caller. Of several outcomes it gets the first."""
         self.settle(answer, error)
+        self.over = True
 
 
 def _put(
@@ -102,6 +110,10 @@ class ServedModel:
 
     `batches`: the server concatenates requests along the first dimension, so a first dimension of 1 is made
     dynamic. `ov`: the module with OpenVINO's API, by default ovjit. Thread-safe. It must be closed (`close`).
+
+    `state`: whose the values of a model's variables are. "sessions": of the session that a request names (its
+    `Session`); at most `sessions` exist, and one ends if it is idle for `session_seconds`. "request": of one
+    request, at whose begin they are reset. By default a model with variables is refused.
     """
 
     def __init__(
@@ -112,7 +124,11 @@ class ServedModel:
         batches: bool = False,
         version: str | None = None,
         ov: Any = None,
+        state: str | None = None,
+        sessions: int = 64,
+        session_seconds: float = 600.0,
     ):
+        _check_state(state, sessions, session_seconds)
         if ov is None:
             import ovjit as ov
         self.path = find_model(model, version)
@@ -125,22 +141,34 @@ class ServedModel:
             if batches:
                 _open_batch(ov, read)
             self.compiled = core.compile_model(read, "CPU", settings)
+        variables = [one.name for one in self.compiled.create_infer_request().query_state()]
+        #: Whose the values of variables are; None for models without.
+        self.state = _state_of(self.path, variables, state, batches)
         self.inputs: list[Port] = ports(self.compiled.inputs, "input")
         self.outputs: list[Port] = ports(self.compiled.outputs, "output")
         if batches:
             _check_batches(self.path, self.inputs, self.outputs)
-        self._queue = ov.AsyncInferQueue(self.compiled, jobs)
-        self._queue.set_callback(self._over)
-        self.jobs = len(self._queue)
-        self._waiting: deque[_Item] = deque()
-        self._running: list[_Item | None] = [None] * self.jobs
-        self._turn = locks.lock("server")  # held while jobs are started
-        self._failures = 0  # inferences that failed, whose error the queue may still raise
-        self._wake = threading.Event()
         self._closed = False
-        self._deep = False  # the feeding thread sleeps until it is woken
-        self._thread = threading.Thread(target=self._feed, name="ovjit-serving", daemon=True)
+        self._sessions: Sessions | None = None
+        self.jobs = jobs or int(self.compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         try:
+            if self.state is not None:
+                self._sessions = Sessions(
+                    self.compiled, self.jobs, self.state, sessions, session_seconds, self._compute
+                )
+                self._sessions.start()
+                return
+            self._queue = ov.AsyncInferQueue(self.compiled, jobs)
+            self._queue.set_callback(self._over)
+            self.jobs = len(self._queue)
+            self._waiting: deque[_Item] = deque()
+            self._running: list[_Item | None] = [None] * self.jobs
+            self._turn = locks.rlock("server")  # held while jobs are started
+            #: Errors of inferences that the queue may still raise.
+            self._failures: deque[BaseException] = deque(maxlen=4 * self.jobs)
+            self._wake: SimpleQueue[None] = SimpleQueue()
+            self._deep = False  # the feeding thread sleeps until it is woken
+            self._thread = threading.Thread(target=self._feed, name="ovjit-serving", daemon=True)
             self._thread.start()
         except RuntimeError as error:
             raise OvjitError(
@@ -148,43 +176,71 @@ class ServedModel:
                 "limit of this user's processes and threads (ulimit -u, pids.max)"
             ) from error
 
-    def submit(self, arrays: Mapping[str, np.ndarray], wanted: Sequence[str] | None = None) -> Future[Answer]:
+    def submit(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        wanted: Sequence[str] | None = None,
+        session: Session | None = None,
+    ) -> Future[Answer]:
         """Run the model on inputs by name. Returns a future of the outputs in `wanted`; all if it is empty.
-        Raises InvalidRequest at once if the inputs do not fit. The arrays are not copied, so they must not be
-        changed until the future is done."""
+        `session`: that of a model with state. Raises InvalidRequest at once if the inputs do not fit.
+        The arrays are not copied, so they must not be changed until the future is done."""
         answer: Future[Answer] = Future()
 
         def settle(found: Answer | None, error: BaseException | None) -> None:
-            if answer.set_running_or_notify_cancel():
-                _put(answer, found, error)
+            if answer.done():
+                return
+            if answer.running() or answer.set_running_or_notify_cancel():
+                with contextlib.suppress(InvalidStateError):
+                    _put(answer, found, error)
 
-        self._enter(_Item(*self.check(arrays, wanted), settle))
+        self._enter(_Item(*self.check(arrays, wanted, session), settle), session)
         return answer
 
-    def _enter(self, item: _Item) -> None:
+    def _enter(self, item: _Item, session: Session | None) -> None:
         """Start the request if a job is free, else let it wait."""
         if self._closed:
             raise OvjitError(f"the model {self.path.name} has been unloaded")
-        if not self._waiting and self._turn.acquire(blocking=False):
+        if self._sessions is not None:
+            self._sessions.submit(item, session)
+            return
+        turn = self._turn
+        nested = threading.get_ident() == self._thread.ident  # a future's callback, which may hold the lock
+        if not nested and turn._is_owned():
+            turn.release()  # an exception came just before this thread released it
+        if not nested and not self._waiting:
             try:
-                if self._queue.is_ready():
-                    self._start(item)
+                if turn.acquire(blocking=False) and self._queue.is_ready() and self._begin(item):
                     if self._deep:
-                        self._wake.set()
+                        self._wake.put(None)
                     return
             finally:
-                self._turn.release()
+                # no call comes before this one: after a call, a signal's handler may raise an exception
+                try:
+                    turn.release()
+                except RuntimeError:
+                    pass  # another thread has it
         self._waiting.append(item)
-        self._wake.set()
+        self._wake.put(None)
 
     def check(
-        self, arrays: Mapping[str, np.ndarray], wanted: Sequence[str] | None = None
+        self,
+        arrays: Mapping[str, np.ndarray],
+        wanted: Sequence[str] | None = None,
+        session: Session | None = None,
     ) -> tuple[list[np.ndarray], list[int]]:
         """The inputs in the model's order, and the indices of the wanted outputs. Raises InvalidRequest as
         `submit` does."""
+        if self.state is not None:
+            check_session(self.state, session)
         return check_inputs(arrays, self.inputs), output_indices(wanted, self.outputs)
 
-    async def infer(self, arrays: Mapping[str, np.ndarray], wanted: Sequence[str] | None = None) -> Answer:
+    async def infer(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        wanted: Sequence[str] | None = None,
+        session: Session | None = None,
+    ) -> Answer:
         """`submit` for an event loop."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
@@ -197,20 +253,51 @@ class ServedModel:
             with contextlib.suppress(RuntimeError):  # the loop is closed, so no caller is waiting
                 loop.call_soon_threadsafe(deliver, found, error)
 
-        self._enter(_Item(*self.check(arrays, wanted), settle))
+        self._enter(_Item(*self.check(arrays, wanted, session), settle), session)
         return await answer
 
     def __call__(
-        self, arrays: Mapping[str, np.ndarray], wanted: Sequence[str] | None = None
+        self,
+        arrays: Mapping[str, np.ndarray],
+        wanted: Sequence[str] | None = None,
+        session: Session | None = None,
     ) -> dict[str, np.ndarray]:
         """Run the model and wait."""
-        return self.submit(arrays, wanted).result().outputs
+        return self.submit(arrays, wanted, session).result().outputs
 
     def close(self) -> None:
         """Finish the submitted requests, then end. Later submissions raise OvjitError."""
         self._closed = True
-        self._wake.set()
+        if self._sessions is not None:
+            self._sessions.close()
+            return
+        self._wake.put(None)
         self._thread.join()
+
+    def _compute(self, request: Any, item: _Item) -> None:
+        """Run an item of a session on its InferRequest."""
+        item.started = time.perf_counter()
+        request.infer(item.arrays, share_inputs=True)
+        self._answer(request, item)
+
+    def _begin(self, item: _Item) -> bool:
+        """Start a request on a free job, on the caller's thread. False if the feeding thread must do it. The
+        caller has the lock `_turn`."""
+        try:
+            i = self._queue.get_idle_request_id()
+            if self._running[i] is not None:
+                return False  # the job is free, but its callback was not called
+            self._running[i] = item
+            item.started = time.perf_counter()
+            self._queue.start_async(item.arrays, item, share_inputs=True)
+            return True
+        except BaseException as error:
+            self._forget(item)
+            if item.over or not isinstance(error, Exception):
+                item.over = True  # the caller gets the exception, and no future
+                raise
+            item.trouble = error  # of this request, or of an earlier inference: the other thread knows
+            return False
 
     # -- the thread that starts requests, and finds inferences that failed
 
@@ -221,8 +308,8 @@ class ServedModel:
             self._deep = not busy
             if self._closed and not busy:
                 return
-            self._wake.wait(_LOOK if busy else None)
-            self._wake.clear()
+            with contextlib.suppress(Empty):
+                self._wake.get(timeout=_LOOK if busy else None)
             while self._waiting:
                 with self._turn:
                     self._start(self._waiting.popleft())
@@ -231,7 +318,15 @@ class ServedModel:
 
     def _start(self, item: _Item) -> None:
         """Start a request on the next free job. The caller has the lock `_turn`."""
+        error = item.trouble
         while True:
+            if error is not None:
+                # a queue raises the error of an earlier inference at the next start
+                self._find_failed()
+                if not self._is_earlier(error):
+                    item.end(None, error)
+                    return
+                item.trouble = None
             try:
                 i = self._queue.get_idle_request_id()
                 before = self._running[i]
@@ -243,33 +338,51 @@ class ServedModel:
                 item.started = time.perf_counter()
                 self._queue.start_async(item.arrays, item, share_inputs=True)
                 return
-            except Exception as error:
-                # a queue raises the error of an earlier inference at the next start
-                for i, other in enumerate(self._running):
-                    if other is item:
-                        self._running[i] = None
-                self._find_failed()
-                if not self._failures:
-                    item.end(None, error)
-                    return
-                self._failures -= 1
+            except Exception as raised:
+                self._forget(item)
+                error = raised
 
-    def _over(self, request: Any, item: _Item) -> None:
-        """The queue's callback."""
-        ended = time.perf_counter()
+    def _is_earlier(self, error: Exception) -> bool:
+        """Whether an error of the queue is that of an inference whose request has it already."""
+        for one in self._failures:
+            if type(one) is type(error) and str(one) == str(error):
+                self._failures.remove(one)
+                return True
+        if isinstance(error, RuntimeError) and self._failures:
+            self._failures.popleft()
+            return True
+        return False
+
+    def _forget(self, item: _Item) -> None:
         for i, other in enumerate(self._running):
             if other is item:
                 self._running[i] = None
+
+    def _over(self, request: Any, item: _Item) -> None:
+        """The queue's callback."""
+        try:
+            if item.trouble is None:  # else it was started all the same, and its caller gets the exception
+                self._answer(request, item)
+        finally:
+            self._forget(item)
+
+    def _answer(self, request: Any, item: _Item) -> None:
+        """Give an item the outputs of its request, whose inference is over."""
+        ended = time.perf_counter()
         try:
             outputs = {}
             for i in item.chosen:
                 tensor, port = request.get_output_tensor(i), self.outputs[i]
                 values = tensor.bytes_data if port.datatype == "BYTES" else np.array(tensor.data)
                 outputs[port.name] = offered(values, port)
-        except Exception as error:
-            item.end(None, error)
-            return
-        item.end(Answer(outputs, item.started - item.begun, ended - item.started))
+            item.end(Answer(outputs, item.started - item.begun, ended - item.started))
+        except BaseException as error:
+            # a signal's handler may raise on the thread that calls this, which may serve another client
+            if isinstance(error, Exception):
+                item.end(None, error)
+            else:
+                item.end(None, OvjitError(f"the inference was interrupted: {error!r}"))
+                raise
 
     def _find_failed(self) -> None:
         for i, item in enumerate(self._running):
@@ -278,15 +391,45 @@ class ServedModel:
 
     def _fail(self, i: int, item: _Item, ends: bool = False) -> None:
         """Give the item its error if its inference has failed. `ends`: the job is free, so the inference is
-        over, even if its request does not report that yet."""
+        over, even if its request does not report that yet. On the feeding thread, where no signal's handler
+        raises."""
         try:
             if ends or self._queue[i].wait_for(0):
                 self._queue[i].wait()
         except Exception as error:
             if self._running[i] is item:
                 self._running[i] = None
-                self._failures += 1
+                self._failures.append(error)
                 item.end(None, error)
+
+
+def _check_state(state: str | None, sessions: int, seconds: float) -> None:
+    """Raise OvjitError for settings of sessions that mean nothing."""
+    if state not in (None, BY_SESSION, BY_REQUEST):
+        raise OvjitError(f"the state should be {BY_SESSION!r} or {BY_REQUEST!r}, not {state!r}")
+    if isinstance(sessions, bool) or not isinstance(sessions, int) or sessions < 1:
+        raise OvjitError(f"the number of sessions should be a positive integer, not {sessions!r}")
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < 1e9:
+        raise OvjitError(f"session_seconds should be a positive number, not {seconds!r}")
+
+
+def _state_of(path: Path, variables: Sequence[str], state: str | None, batches: bool) -> str | None:
+    """Whose the values of these variables are. None without variables. Raises ModelError if clients would get
+    those of other clients."""
+    if not variables:
+        return None
+    names = ", ".join(repr(name) for name in variables[:4]) + (", ..." if len(variables) > 4 else "")
+    if state is None:
+        raise ModelError(
+            f"{path.name} has state (variables {names}), which would go from one client to the next: serve "
+            f"it with the state {BY_SESSION!r}, where each sequence_id has values of its own, or with "
+            f"{BY_REQUEST!r}, where they are reset at the begin of each request"
+        )
+    if batches:
+        raise ModelError(
+            f"{path.name} has state (variables {names}), and rows of a batch would share it: disable batching"
+        )
+    return state
 
 
 def _open_batch(ov: Any, model: Any) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import tempfile
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,42 +20,72 @@ from typing import Any
 from ovjit.disk.folders import replacing
 from ovjit.errors import ModelError
 from ovjit.forks import ForkLock
+from ovjit.storage.mapped import read_file
 
-#: The models that this process has loaded: digest -> compiled model.
-_loaded: dict[tuple[str, str], Any] = {}
+#: The models that this process has loaded: (digest, device) -> compiled model, as long as somebody has it.
+_loaded: weakref.WeakValueDictionary[tuple[str, str], Any] = weakref.WeakValueDictionary()
+#: Those among them that stay for further tasks, the last used one at the end.
+_recent: OrderedDict[tuple[str, str], Any] = OrderedDict()
+#: How many stay, though no task has them.
+MOST_RECENT = 4
 _lock = ForkLock("handles")
 
 
 class Shipped:
-    """`source()` returns the blob: bytes, a memoryview or a path. `digest`: that of the blob's bytes."""
+    """`source()` returns the blob: bytes, a memoryview or a path. `digest`: the SHA-256 of the blob's bytes,
+    which are compared with it."""
 
     def __init__(self, source: Callable[[], Any], digest: str, device: str = "CPU"):
         self.source, self.digest, self.device = source, digest, device
+        self._own: Any = None  # the model, in the process that has shipped it
 
     @classmethod
     def of(cls, compiled: Any, store: Callable[[bytes], Callable[[], Any]]) -> Shipped:
         """A handle for the model's blob in `store`. This process uses the model itself."""
         blob = compiled.export_model().getvalue()
         shipped = cls(store(blob), hashlib.sha256(blob).hexdigest())
+        shipped._own = compiled
         with _lock.lock:
             _loaded[shipped._key()] = compiled
         return shipped
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_own": None}
 
     def _key(self) -> tuple[str, str]:
         return self.digest, self.device
 
     def __call__(self) -> Any:
-        """The compiled model in this process. Raises ModelError if the blob no longer exists."""
-        found = _loaded.get(self._key())
-        if found is None:
+        """The compiled model in this process. Raises ModelError if the blob no longer exists, or is another
+        one than the one that was shipped."""
+        if self._own is not None:
+            return self._own
+        key = self._key()
+        found = _loaded.get(key)
+        if found is None or next(reversed(_recent), None) != key:
             with _lock.lock:
-                found = _loaded.get(self._key())
+                found = _loaded.get(key)
                 if found is None:
                     import ovjit
 
-                    found = ovjit.Core().import_model(self.source(), self.device)
-                    _loaded[self._key()] = found
+                    found = _loaded[key] = ovjit.Core().import_model(self._blob(), self.device)
+                _recent[key] = found
+                _recent.move_to_end(key)
+                while len(_recent) > MOST_RECENT:
+                    _recent.popitem(last=False)
         return found
+
+    def _blob(self) -> Any:
+        """The bytes of the model that was shipped. Raises ModelError for others."""
+        found = self.source()
+        blob = read_file(found, True) if isinstance(found, str) else found
+        digest = hashlib.sha256(blob).hexdigest()
+        if digest != self.digest:
+            raise ModelError(
+                f"{self.source!r} has other bytes than the model that was shipped: their SHA-256 is "
+                f"{digest[:16]}..., not {self.digest[:16]}... Ship the model again"
+            )
+        return blob
 
     def __repr__(self) -> str:
         return f"<Shipped {self.digest[:12]} from {self.source!r}>"
@@ -91,7 +122,7 @@ def ship(compiled: Any, folder: str | os.PathLike[str] | None = None) -> Shipped
         digest = hashlib.sha256(blob).hexdigest()[:16]
         if folder is not None:
             target = Path(folder, f"ovjit-{digest}.blob")
-            if not target.exists():
+            if not _has(target, blob):
                 with replacing(target) as file:
                     file.write(blob)
             return _File(str(target.resolve()))
@@ -109,6 +140,14 @@ def ship(compiled: Any, folder: str | os.PathLike[str] | None = None) -> Shipped
         assert isinstance(shipped.source, _File)
         weakref.finalize(shipped, _remove, shipped.source.path, os.getpid())
     return shipped
+
+
+def _has(path: Path, blob: bytes) -> bool:
+    """Whether a file has these bytes."""
+    try:
+        return path.stat().st_size == len(blob) and path.read_bytes() == blob
+    except OSError:
+        return False
 
 
 def _remove(path: str, owner: int) -> None:

@@ -5,6 +5,9 @@
 writes `repository/digits/config.pbtxt` with the model's inputs and outputs, `1/model.py`, and copies the
 model beside it. Triton's Python environment needs ovjit. Requests that come together run at once, in an
 `AsyncInferQueue`; instance groups and dynamic batching need not be set.
+
+A model with state needs `--state sessions` or `--state request`. Sessions are named by Triton's correlation
+ids and its flags for the begin and the end of a sequence. They belong to one instance of the model.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,9 @@ from ovjit.errors import OvjitError
 from ovjit.integrations.limits import Overloaded
 from ovjit.integrations.protocol import Port
 from ovjit.integrations.served import ServedModel, find_model
+from ovjit.integrations.sessions import BY_REQUEST, BY_SESSION, sequence_of
+
+STATES = (BY_SESSION, BY_REQUEST)
 
 #: The text of a version's `model.py`.
 MODEL_PY = "from ovjit.integrations.triton import TritonPythonModel  # noqa: F401\n"
@@ -30,7 +36,8 @@ MODEL_PY = "from ovjit.integrations.triton import TritonPythonModel  # noqa: F40
 
 class TritonPythonModel:
     """The class that Triton's Python backend creates from `model.py`. In `config.pbtxt`, parameters may have
-    `config` (JSON of properties for compiling) and `jobs` (requests of the queue)."""
+    `config` (JSON of properties for compiling), `jobs` (requests of the queue), and for models with state
+    `state`, `sessions` and `session_seconds` (see `ServedModel`)."""
 
     _served: ServedModel
 
@@ -40,7 +47,9 @@ class TritonPythonModel:
         parameters = {name: value["string_value"] for name, value in given.items()}
         self._served = ServedModel(
             args["model_repository"], json.loads(parameters.get("config", "{}")),
-            int(parameters.get("jobs", 0)), version=args["model_version"],
+            int(parameters.get("jobs", 0)), version=args["model_version"], state=parameters.get("state"),
+            sessions=int(parameters.get("sessions", 64)),
+            session_seconds=float(parameters.get("session_seconds", 600)),
         )  # fmt: skip
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
@@ -48,7 +57,11 @@ class TritonPythonModel:
         import triton_python_backend_utils as triton
 
         asked = [
-            ({t.name(): t.as_numpy() for t in request.inputs()}, list(request.requested_output_names()))
+            (
+                {t.name(): t.as_numpy() for t in request.inputs()},
+                list(request.requested_output_names()),
+                None if self._served.state is None else _parameters(request, triton),
+            )
             for request in requests
         ]
         responses = []
@@ -65,20 +78,36 @@ class TritonPythonModel:
         self._served.close()
 
 
+def _parameters(request: Any, triton: Any) -> dict[str, Any]:
+    """The session of Triton's request, in the form of the protocol's parameters."""
+    flags = request.flags()
+    return {
+        "sequence_id": request.correlation_id(),
+        "sequence_start": bool(flags & triton.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START),
+        "sequence_end": bool(flags & triton.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END),
+    }
+
+
 def answers(
-    served: ServedModel, asked: Sequence[tuple[Mapping[str, np.ndarray], Sequence[str]]]
+    served: ServedModel,
+    asked: Sequence[tuple[Any, ...]],
 ) -> list[dict[str, np.ndarray] | OvjitError]:
-    """For each request (inputs by name, names of outputs): its outputs or its error."""
+    """For each request (inputs by name, names of outputs, and perhaps the parameters that name its session):
+    its outputs or its error. Scalars are of shape [1] on both sides."""
     started: list[Any] = []
-    for arrays, wanted in asked:
+    scalars = frozenset().union(*(port.names for port in served.inputs if port.bounds == ()))
+    for arrays, wanted, *rest in asked:
+        given = {k: v.reshape(()) if k in scalars and v.shape == (1,) else v for k, v in arrays.items()}
         try:
-            started.append(served.submit(arrays, wanted))
+            started.append(served.submit(given, wanted, sequence_of(*rest) if rest else None))
         except (OvjitError, MemoryError) as error:
             started.append(_error(error))
     out: list[dict[str, np.ndarray] | OvjitError] = []
     for one in started:
         try:
-            out.append(one if isinstance(one, OvjitError) else one.result().outputs)
+            if not isinstance(one, OvjitError):
+                one = {name: np.atleast_1d(array) for name, array in one.result().outputs.items()}
+            out.append(one)
         except (OvjitError, MemoryError) as error:
             out.append(_error(error))
     return out
@@ -90,34 +119,52 @@ def _error(error: Exception) -> OvjitError:
     return Overloaded(f"not enough memory for this request: retry later: {error}")
 
 
-def config_text(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
-    """The text of `config.pbtxt`."""
+def config_text(name: str, inputs: Sequence[Port], outputs: Sequence[Port], state: str | None = None) -> str:
+    """The text of `config.pbtxt`. `state`: of a model with state, see `ServedModel`."""
 
     def ports(found: Sequence[Port]) -> str:
         return ",\n".join(
-            f"  {{ name: {json.dumps(port.name)} data_type: {_type(port)} dims: {list(port.shape)} }}"
+            f"  {{ name: {json.dumps(port.name)} data_type: {_type(port)} dims: {_dims(port)} }}"
             for port in found
         )
 
     return (
         f'name: {json.dumps(name)}\nbackend: "python"\nmax_batch_size: 0\n'
         f"input [\n{ports(inputs)}\n]\noutput [\n{ports(outputs)}\n]\n"
+        + ("" if state is None else _ONE_INSTANCE + _parameter("state", state))
     )
+
+
+#: Sessions belong to an instance, and Triton sends a sequence's requests to any of them.
+_ONE_INSTANCE = "instance_group [ { count: 1 kind: KIND_CPU } ]\n"
+
+
+def _dims(port: Port) -> list[int]:
+    """The dimensions of a port. Triton has no tensors without dimensions (its `reshape` makes one of a batch
+    only), and none with a dimension of 0: scalars are [1], and 0 is open."""
+    return [d or -1 for d in port.shape] or [1]
+
+
+def _parameter(name: str, value: str) -> str:
+    return f"parameters {{ key: {json.dumps(name)} value: {{ string_value: {json.dumps(value)} }} }}\n"
 
 
 def _type(port: Port) -> str:
     return "TYPE_STRING" if port.datatype == "BYTES" else f"TYPE_{port.datatype}"
 
 
-def write_repository(model: Path, repository: Path, name: str, version: str = "1") -> Path:
-    """Write and return the folder of a model. Raises OvjitError if the model cannot be served."""
+def write_repository(
+    model: Path, repository: Path, name: str, version: str = "1", state: str | None = None
+) -> Path:
+    """Write and return the folder of a model. `state`: of a model with state, see `ServedModel`. Raises
+    OvjitError if the model cannot be served."""
     model = find_model(model)
-    served = ServedModel(model)
+    served = ServedModel(model, state=state)
     try:
         folder = repository / name
         target = folder / version
         target.mkdir(parents=True, exist_ok=True)
-        (folder / "config.pbtxt").write_text(config_text(name, served.inputs, served.outputs))
+        (folder / "config.pbtxt").write_text(config_text(name, served.inputs, served.outputs, served.state))
         (target / "model.py").write_text(MODEL_PY)
         shutil.copy(model, target / f"model{model.suffix.lower()}")
         weights = model.with_suffix(".bin")
@@ -137,10 +184,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("repository", type=Path)
     parser.add_argument("--name", help="default: the file's")
     parser.add_argument("--version", default="1")
+    parser.add_argument("--state", choices=STATES, help="whose the values of a model's variables are")
     options = parser.parse_args(argv)
     try:
         name = options.name or find_model(options.model).stem
-        print(write_repository(options.model, options.repository, name, options.version))
+        print(write_repository(options.model, options.repository, name, options.version, options.state))
     except (RuntimeError, OSError) as error:
         print(f"ovjit: {error}", file=sys.stderr)
         return 2

@@ -7,7 +7,8 @@ from typing import Any
 from ovjit.graph.symbolic import sym_max, sym_min
 from ovjit.graph.traced import is_traced_number
 
-#: Target size of a chunk in bytes or multiply-adds: about 10 us on one core.
+#: Target size of a chunk in bytes or multiply-adds: about 10 us on one core of a CPU. A target may have
+#: another one (`Target.chunk_work`).
 CHUNK_WORK = 200_000
 #: Minimum work (flops + bytes) of a program for several threads. Below, waking a thread costs more than it
 #: gains.
@@ -21,6 +22,11 @@ def split(total: int, work_each: float, chunk_work: float = CHUNK_WORK) -> int:
     if total <= 0:
         return 1
     return int(min(total, max(1, chunk_work // max(work_each, 1e-9))))
+
+
+def split_for(target: Any, total: int, work_each: float) -> int:
+    """`split` with the target's size of a chunk."""
+    return split(total, work_each, target.chunk_work) if target.chunk_work else split(total, work_each)
 
 
 def _traced_split(total: Any, work_each: Any, chunk_work: Any) -> Any:

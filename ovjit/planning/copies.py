@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ovjit.codegen.cpu.ir import Body
-from ovjit.codegen.cpu.targets import CACHE_LINE
+from ovjit.codegen.cpu.targets import CACHE_LINE, Target
 from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.halos import clear_gaps
 from ovjit.codegen.kernel import Kernel
@@ -15,7 +15,7 @@ from ovjit.codegen.memory import DIMS
 from ovjit.codegen.transpose import interleave_kernel, interleave_sizes, transpose_kernel
 from ovjit.graph.symbolic import statically_known_equal, sym_min
 from ovjit.graph.traced import identity, is_traced_number
-from ovjit.planning.chunks import CHUNK_WORK, ceil_div, split
+from ovjit.planning.chunks import CHUNK_WORK, ceil_div, split_for
 from ovjit.planning.launch import launch, try_launch
 from ovjit.planning.races import Piece, Rows, Touches, gaps
 from ovjit.planning.views import (
@@ -96,13 +96,14 @@ def _rows(walk: _Walk, views: Sequence[View], starts: Sequence[Any], outs: int) 
 class _RowsOf(NamedTuple):
     """The common parameters of a walk's rows. `names`, `steps`, `wanted`: each tensor's name, its byte stride
     between elements, and the stride that the kernel's fast path expects. `outer`: dimensions that the kernel
-    counts rows along. `operations`: instructions per element."""
+    counts rows along. `operations`: instructions per element. `target`: for the size of a chunk."""
 
     names: Sequence[str]
     steps: Sequence[int]
     wanted: Sequence[int]
     outer: int
     operations: int
+    target: Target
 
     def walk(self, extents: Sequence[int], strides: Sequence[Sequence[int]], first: int, inner: int) -> _Walk:
         """The step for rows of `inner` elements, from index `first` of each row on."""
@@ -117,7 +118,7 @@ class _RowsOf(NamedTuple):
             values |= {f"{name}_{d}": s for d, s in enumerate(along)}
         values |= {f"d{d}": e for d, e in enumerate(extents)}
         cost, flops = inner * (1 + self.operations) * 4, rows * inner * self.operations
-        values["per_chunk"] = per_chunk = split(rows, cost * 8 if general else cost)
+        values["per_chunk"] = per_chunk = split_for(self.target, rows, cost * 8 if general else cost)
         starts = [first * step for step in steps]
         return _Walk(values, starts, extents, strides, inner, per_chunk, ceil_div(rows, per_chunk), flops)
 
@@ -149,7 +150,7 @@ def _walks(
     work = 1 + operations
     parts, piece, leaves = 0, inner, False
     if len(extents) < outer:  # one long row is cut so that threads can share it
-        most = max(CHUNK_WORK // (work * 4), SHORTEST_PIECE)
+        most = max((planner.target.chunk_work or CHUNK_WORK) // (work * 4), SHORTEST_PIECE)
         if not planner.open:
             parts, piece, leaves = _cut(inner, most, bool(extents))
         elif not modes:
@@ -159,7 +160,7 @@ def _walks(
     if len(extents) > outer:
         return order[0]
     wanted = [{"v": size, "s": 0}[m] for m, size in zip(wide, sizes, strict=True)]
-    rows = _RowsOf(names, steps, wanted, outer, operations)
+    rows = _RowsOf(names, steps, wanted, outer, operations, planner.target)
     if not parts:
         return [rows.walk(extents, strides, 0, inner)]
     cut = [[*s, step * piece] for s, step in zip(strides, steps, strict=True)]

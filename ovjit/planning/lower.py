@@ -485,10 +485,37 @@ def lower_groups(groups: Sequence[Group]) -> list[Lowering]:
     """The lowerings of all groups. An anchor without a native lowering is a host step, and its prologue and
     epilogue are lowered as groups of their own."""
     out = [lowering for group in groups for lowering in _lowered(group)]
+    if groups and groups[0].context.target.is_gpu:
+        out = _for_gpu(out)
     repeats = {value for lowering in out for value in lowering.repeats}
     for lowering in out if repeats else ():
         if type(lowering) is Elementwise and not is_static(lowering.out.shape):
             lowering.repeated = tuple(v for v in lowering.inputs if v in repeats)
+    return out
+
+
+def _for_gpu(lowerings: Sequence[Lowering]) -> list[Lowering]:
+    """The lowerings of a GPU: groups with kernels that have no code for it are host steps, node by node."""
+    from ovjit.codegen.gpu.supported import has_gpu_code, has_gpu_words
+
+    def has_code(lowering: Lowering) -> bool:
+        if isinstance(lowering, Elementwise):  # its kernel depends on layouts
+            return has_gpu_words("\n".join(lowering.body.source("")[0]))
+        return all(map(has_gpu_code, lowering.kernels))
+
+    out: list[Lowering] = []
+    done: set[Any] = set()
+    for lowering in lowerings:
+        group = lowering.group
+        if has_code(lowering):
+            done.update(group.nodes)
+            out.append(lowering)
+            continue
+        for node in group.nodes:
+            if node not in done:
+                done.add(node)
+                alone = Group(group.context, None, (node,)) if node.op.scalar else Group(group.context, node)
+                out.append(ReferenceStep(alone))
     return out
 
 

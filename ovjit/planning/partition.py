@@ -72,6 +72,8 @@ class Cut:
         self.kept = [v for v in made if fate[v.node] in (BEFORE, KNOWN) and v.constant is None]
         asked = [n for n in graph.replaced if n not in late]
         self.before = _part(graph, self.kept, asked) if self.kept or asked else None
+        #: The constants that the hosts read.
+        self.constants = {v: v.constant for n in self.hosts for v in n.inputs if v.constant is not None}
 
     def places(self, wanted: Sequence[Sequence[int]]) -> tuple[list[tuple[Value, int]], list[list[int]]]:
         """Distribute `wanted`, the destinations of each output of the graph. Returns (value, destination)
@@ -195,14 +197,15 @@ def _hosted(graph: Graph) -> set[Node]:
             behind.add(node)
     needed = {v.node for node in found for v in node.inputs}
     for node in reversed(graph.nodes):
-        if node in needed and node in behind and node not in found and _is_of_integers(node):
+        if node in needed and node in behind and node not in found and is_of_integers(node):
             found.add(node)
             needed.update(v.node for v in node.inputs)
     return found
 
 
-def _is_of_integers(node: Node) -> bool:
-    return not node.op.role and all(v.dtype in INTEGERS for v in (*node.inputs, *node.outputs))
+def is_of_integers(node: Node) -> bool:
+    """Whether a node reads and writes integers only, and computes nothing but from them."""
+    return node.op.role in ("", "shape") and all(v.dtype in INTEGERS for v in (*node.inputs, *node.outputs))
 
 
 def _replaced_later(graph: Graph, fate: Mapping[Node, int]) -> list[Node]:

@@ -75,6 +75,7 @@ class Planner(ValueViews):
         self.repeats: dict[Value, tuple[Value, Mapping[int, int]]] = {}
         self.placed: dict[Value, View] = {}  # where the producer must write
         self.offered: dict[Value, View] = {}  # where the producer may write if it writes row-major
+        self.overwritten: set[Value] = set()  # offered values over which their only reader writes its result
         self.readers: Mapping[Value, int] = {}  # value -> groups that read it; a model output counts as one
         self._instead: list[tuple[View, View]] = []  # (view that the group writes, view that gets a copy)
         self._reserved: dict[Value, View] = {}
@@ -112,8 +113,8 @@ class Planner(ValueViews):
         """The view to which a group writes `value`, in `layout` (default: the layout pass's choice).
 
         It is, in this order: the place that a concatenation has chosen; the memory of a row-major model
-        output; a view of `over` that fits and has no later reader; a new buffer. The group must read each
-        view of `over` at the index that it writes.
+        output; a view of `over` that fits; a new buffer. Memory whose values are read later
+        (`is_read_later`) is not written. The group must read each view of `over` at the index that it writes.
         """
         shape, itemsize = self.shape(value), element_size(value.dtype)
         placed = self.placed.get(value)
@@ -122,15 +123,27 @@ class Planner(ValueViews):
             self.views[value] = placed
             return placed
         wanted = layout or self.layouts.get(value) or plain(len(shape))
-        if value in self._output_of and _is_plain(wanted, shape):
-            view = self._output_view(value)
-        elif value in self.offered and _is_plain(wanted, shape):
-            view = self.offered[value]
-        else:
-            free = next((v for v in over if self._may_overwrite(v, shape, itemsize, wanted)), None)
-            view = self.allocate(shape, itemsize, wanted) if free is None else free
+        there = self._output_view(value) if value in self._output_of else self.offered.get(value)
+        if there is not None and (self.is_read_later(there.buffer, value) or not _is_plain(wanted, shape)):
+            there = None
+        if there is None:
+            there = next((v for v in over if self._may_overwrite(v, shape, itemsize, wanted)), None)
+        view = self.allocate(shape, itemsize, wanted) if there is None else there
         self.views[value] = view
         return view
+
+    def is_read_later(self, buffer: Buffer, value: Value | None = None) -> bool:
+        """Whether a step behind the current lowering may read a value of this memory: by any view of it, as a
+        model output, or by a deferred step. The new result `value` does not count.
+
+        Each decision to write over existing values asks this. It is about memory, because a value without
+        later readers may be a view of one that has some."""
+        if buffer in self.pinned:
+            return True
+        values = self.views.in_buffer.get(buffer, ())
+        return any(
+            v is not value and (self.last_use.get(v, -1) > self.index or v in self.read_later) for v in values
+        )
 
     def goes_out(self, value: Value) -> bool:
         """Whether a row-major `value` may be written to the memory of a model output."""
@@ -144,16 +157,20 @@ class Planner(ValueViews):
         """Let the producer of `source` write to the memory of `value`, whose group may overwrite `source`.
         Has no effect unless `value` is a model output or written to the memory of one, its group is the only
         reader of `source`, and both have the same element size and shape. `reshaped`: `value` is a view of
-        `source` with another shape, and other groups may read `source`, too."""
+        `source` with another shape. Then `source` may have other readers, unless a group behind `value`
+        overwrites this memory."""
         at = self._output_of.get(value)
         there = self.offered.get(value) if at is None else self._output_view(value)
         if there is None or value in self.placed or at in self._output_strides:
             return
-        if self.is_fixed(source) or not (reshaped or self.readers.get(source) == 1):
+        overwritten = not reshaped or value in self.overwritten
+        if self.is_fixed(source) or (overwritten and self.readers.get(source) != 1):
             return
         sizes = element_size(source.dtype), element_size(value.dtype)
         if sizes[0] == sizes[1] and (reshaped or self.shape(source) == self.shape(value)):
             self.offered[source] = self._end(source, there.buffer)
+            if overwritten:
+                self.overwritten.add(source)
 
     def _may_overwrite(self, view: View, shape: Sequence[int], itemsize: int, wanted: Layout) -> bool:
         size, strides, offset = wanted.allocate(shape, itemsize)
@@ -161,15 +178,13 @@ class Planner(ValueViews):
         return (
             bool(self.last_use)
             and buffer.base == ARENA
-            and buffer not in self.pinned
             and (len(view.shape), view.itemsize, view.offset) == (len(shape), itemsize, offset)
             and all(map(alike, view.shape, shape))
             and buffer.size == size
             and _same_strides(shape, view.strides, strides)
             and view.halo == wanted.halo
             and buffer in self.views.in_buffer
-            and all(self.last_use.get(v, -1) <= self.index for v in self.views.in_buffer[buffer])
-            and self.read_later.isdisjoint(self.views.in_buffer[buffer])
+            and not self.is_read_later(buffer)
         )
 
     def channels_last_output(self, value: Value, axis: int = 1, over: Sequence[View] = ()) -> View:
@@ -312,6 +327,7 @@ class Planner(ValueViews):
     def write_outputs(self) -> None:
         """Copy model outputs that no step has written in place: other layouts, inputs, constants,
         duplicates."""
+        copies: list[tuple[Value, View, View]] = []
         for i, value in enumerate(self.outputs):
             buffer = self.output_buffers[i]
             view = self.view(value)
@@ -321,6 +337,15 @@ class Planner(ValueViews):
             if view.buffer is buffer and view.offset == 0:
                 if view.count == 0 or _same_strides(view.shape, view.strides, strides):
                     continue
+            copies.append((value, view, target))
+        written = {target.buffer for _, _, target in copies}
+        for k, (value, view, target) in enumerate(copies):
+            if view.buffer in written:  # it is read before the other outputs are written
+                self.begin(_OutputGroup(value))
+                apart = self.allocate(view.shape, view.itemsize)
+                self.copy_step(view, apart)
+                copies[k] = value, apart, target
+        for value, view, target in copies:
             self.begin(_OutputGroup(value))
             self.copy_step(view, target)
 
@@ -343,7 +368,7 @@ class _OutputGroup:
         self.name = f"{value.node.name}/output"
         self.origins = value.node.origins
         self.nodes: list[Node] = []
-        self.outputs = (value,)
+        self.inputs, self.outputs = {value}, (value,)
         self.anchor, self.body = None, ()
 
 

@@ -4,7 +4,8 @@ The plan is walked once, step by step. A map has the last writing step and its b
 arena and of the outputs. The checks:
 
 - A step reads only bytes that were written for the buffer that it names, halos included.
-- A group's inputs are unchanged: no step has written in place over a value with later readers.
+- A group's inputs are unchanged: no step has written in place over a value with later readers. Nor has one
+  over the model's outputs, which are read behind the last step.
 - A step that may overlap the previous step in time neither reads nor writes that step's outputs.
 - No two chunks of a step write the same byte, and no chunk reads a byte that another chunk writes. This needs
   a step that states the bytes of each chunk (`touches`, for most kernels a `Rows`). Other steps of several
@@ -12,6 +13,8 @@ arena and of the outputs. The checks:
 
 Inputs and constants have no writer, except the inputs in `Planner.written_inputs`. For these the lowering
 states that its chunks are disjoint. OvjitError names the step and the byte.
+
+A planning with traced numbers is checked for the numbers that it was made with.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ovjit.errors import OvjitError
+from ovjit.graph.traced import as_found_number
 from ovjit.planning.views import ARENA, FIRST_IO, Buffer, Ptr, View
 from ovjit.records import NamedTuple
 
@@ -43,15 +47,27 @@ class Piece(NamedTuple):
 
     def places(self, indices: Sequence[np.ndarray]) -> np.ndarray:
         """Byte offsets in the buffer that the rows with these indices touch."""
-        out = np.full(1, self.ptr.offset, np.int64)
+        out = np.full(1, as_found_number(self.ptr.offset), np.int64)
         for index, stride in zip(indices, self.along, strict=True):
-            out = out + index * stride
+            out = out + index * as_found_number(stride)
         return _boxed(out, (*self.shape, self.itemsize), (*self.strides, 1))
+
+
+def _found(numbers: Sequence[int]) -> tuple[int, ...]:
+    """The numbers, without traces."""
+    return tuple(map(as_found_number, numbers))
+
+
+def _found_view(view: View) -> View:
+    """The view, without traces."""
+    halo = [_found(pair) for pair in view.halo]
+    shape, strides = _found(view.shape), _found(view.strides)
+    return View(view.buffer, shape, strides, view.itemsize, as_found_number(view.offset), halo)
 
 
 def _boxed(starts: np.ndarray, shape: Sequence[int], strides: Sequence[int]) -> np.ndarray:
     """Offsets of the elements of a box of this shape and strides, for a box at each of `starts`."""
-    for extent, stride in zip(shape, strides, strict=True):
+    for extent, stride in zip(_found(shape), _found(strides), strict=True):
         starts = (starts[:, None] + np.arange(extent) * stride).reshape(-1)
     return starts
 
@@ -74,11 +90,11 @@ class Rows:
         writes: Sequence[Piece],
         sizes: Sequence[int] = (),
     ):
-        self.extents = tuple(extents) or (1,)
-        self.per_chunk = per_chunk
+        self.extents = _found(extents) or (1,)
+        self.per_chunk = as_found_number(per_chunk)
         self.reads = reads
         self.writes = writes
-        self.sizes = tuple(map(min, sizes or repeat(1), self.extents))
+        self.sizes = tuple(map(min, _found(sizes) or repeat(1), self.extents))
 
     def __call__(self, chunk: int) -> tuple[Places, Places]:
         counts = [-(-n // size) if size else 0 for n, size in zip(self.extents, self.sizes, strict=True)]
@@ -99,9 +115,10 @@ def gaps(ptr: Ptr, extents: Sequence[int], strides: Sequence[int], run: int, per
     first row and the one behind the last, up to the buffer's ends. `ptr`: the first row."""
 
     def touches(chunk: int) -> tuple[Places, Places]:
-        starts = _boxed(np.full(1, ptr.offset, np.int64), extents, strides)
-        edges = np.stack([np.append(0, starts + run), np.append(starts, ptr.buffer.size)], axis=1)
-        some = edges[chunk * per_chunk : (chunk + 1) * per_chunk]
+        offset, size, length, each = _found((ptr.offset, ptr.buffer.size, run, per_chunk))
+        starts = _boxed(np.full(1, offset, np.int64), extents, strides)
+        edges = np.stack([np.append(0, starts + length), np.append(starts, size)], axis=1)
+        some = edges[chunk * each : (chunk + 1) * each]
         return [], [(ptr.buffer, np.concatenate([np.arange(*gap) for gap in some]))]
 
     return touches
@@ -112,7 +129,7 @@ class Trace:
 
     def __init__(self) -> None:
         self.steps: list[tuple[Sequence[View], Sequence[View], Touches | None]] = []
-        self.groups: list[tuple[int, Any]] = []  # first step, group
+        self.groups: list[tuple[int, Any]] = []  # first step, group; None: its inputs are not checked
         self.done: dict[Value, int] = {}  # value -> the number of steps after which it is complete
 
     def step(self, reads: Sequence[View], writes: Sequence[View], touches: Touches | None = None) -> None:
@@ -120,9 +137,30 @@ class Trace:
 
     def begin(self, group: Any, views: Mapping[Value, View]) -> None:
         """Steps from now on belong to `group`. All values that have views by now are complete."""
-        for value in views:
-            self.done.setdefault(value, len(self.steps))
+        self.settle(views)
         self.groups.append((len(self.steps), group))
+
+    def settle(self, views: Mapping[Value, View]) -> None:
+        """Note that all values with views are complete. A view of an input is complete when the input is."""
+        first, group = self.groups[-1] if self.groups else (0, None)
+        written = {id(view.buffer) for _, writes, _ in self.steps[first:] for view in writes}
+        for value, view in views.items():
+            if value not in self.done:
+                alias = group is not None and value in group.outputs and id(view.buffer) not in written
+                sources = [v for v in group.inputs if v in self.done] if alias else ()
+                ends = [self.done[v] for v in sources if views[v].buffer is view.buffer]
+                self.done[value] = max(ends, default=len(self.steps))
+
+    def enter(self, group: Any) -> bool:
+        """Steps from now on belong to `group`, a deferred one that the current group asks for. Returns
+        whether the current one has steps."""
+        first, asking = self.groups[-1]
+        self.groups.append((len(self.steps), group))
+        return asking is None or first < len(self.steps)
+
+    def leave(self, asking: Any, begun: bool) -> None:
+        """Steps from now on belong to `asking` again, whose inputs are checked here unless it has `begun`."""
+        self.groups.append((len(self.steps), None if begun else asking))
 
 
 def _strided(array: np.ndarray, view: View, shape: Sequence[int]) -> np.ndarray:
@@ -136,12 +174,13 @@ class _Memory:
     """The last writer of each byte of the arena and of the outputs: the step, and the buffer's number."""
 
     def __init__(self, planner: Planner, arena: int):
-        sizes = {ARENA: arena} | {b.base: b.size for b in planner.output_buffers}
+        sizes = {ARENA: arena} | {b.base: as_found_number(b.size) for b in planner.output_buffers}
         self.step = {base: np.full(size, -1, np.int32) for base, size in sizes.items()}
         self.owner = {base: np.full(size, -1, np.int32) for base, size in sizes.items()}
         self.numbers: dict[int, int] = {}
         for view in planner.grown:  # written before the first step
-            self.window(self.owner[view.buffer.base], view, False)[...] = self.number(view.buffer)
+            window = self.window(self.owner[view.buffer.base], _found_view(view), False)
+            window[...] = self.number(view.buffer)
 
     def number(self, buffer: Buffer) -> int:
         return self.numbers.setdefault(id(buffer), len(self.numbers))
@@ -162,15 +201,17 @@ def check_races(planner: Planner, arena: int) -> None:
     """Check a finished planning. `arena`: the arena's size in bytes. Raises OvjitError."""
     trace = planner.trace
     assert trace is not None and len(trace.steps) == len(planner.steps)
+    trace.settle(planner.views)
     memory = _Memory(planner, arena)
     groups = iter([*trace.groups, (len(trace.steps), None)])
     following = next(groups)
     open_since = 0  # the first step that may still run when this one begins
-    for index, (reads, writes, touches) in enumerate(trace.steps):
+    for index, (traced_reads, traced_writes, touches) in enumerate(trace.steps):
+        reads, writes = (list(map(_found_view, views)) for views in (traced_reads, traced_writes))
         while following[0] <= index:
             current, following = following, next(groups)
-            if following[0] > index:
-                _check_inputs(planner, memory, current[1], following[0], index)
+            if current[1] is not None:
+                _check_inputs(planner, memory, current[1], following[0], current[0])
         name = f"step {index} of {planner.steps[index].name!r}"
         for view in reads:
             _check_read(planner, memory, view, name)
@@ -182,7 +223,7 @@ def check_races(planner: Planner, arena: int) -> None:
             _check_beside(memory, range(open_since, index), views, halo, name)
         if not planner.steps[index].goes_on:
             open_since = index + 1
-        chunks = planner.steps[index].chunks
+        chunks = as_found_number(planner.steps[index].chunks)
         checked = set() if touches is None else _check_chunks(touches, chunks, reads, writes, name)
         if chunks > 1:
             _check_in_place([view for view in reads if id(view.buffer) not in checked], writes, name)
@@ -191,6 +232,10 @@ def check_races(planner: Planner, arena: int) -> None:
                 continue
             memory.window(memory.step[view.buffer.base], view, False)[...] = index
             memory.window(memory.owner[view.buffer.base], view, False)[...] = memory.number(view.buffer)
+    for value, buffer in zip(planner.outputs, planner.output_buffers, strict=True):
+        view = planner.views.get(value)
+        if view is not None and view.buffer is buffer:
+            _check_unchanged(planner, memory, value, len(trace.steps), "the caller")
 
 
 def _inputs(planner: Planner) -> int:
@@ -225,23 +270,29 @@ def _check_beside(memory: _Memory, before: range, views: Sequence[View], halo: b
 
 
 def _check_inputs(planner: Planner, memory: _Memory, group: Any, end: int, first: int) -> None:
-    """Raise OvjitError if an input of `group` was overwritten after it was complete, before the first
-    step."""
+    """Raise OvjitError if an input of `group`, whose steps are `first` to `end`, was overwritten before."""
     trace = planner.trace
     assert trace is not None
     read = {id(view.buffer) for reads, _, _ in trace.steps[first:end] for view in reads}
-    own = set(group.nodes)
-    for value in {v for node in group.nodes for v in node.inputs if v.node not in own}:
+    for value in group.inputs:
         view = planner.views.get(value)
-        if view is None or id(view.buffer) not in read or view.buffer.base not in memory.step:
-            continue
-        done = trace.done.get(value, first)
-        late = int(memory.window(memory.step[view.buffer.base], view, False).max(initial=-1))
-        if done <= first and late >= done:
-            raise OvjitError(
-                f"internal error: step {late} ({planner.steps[late].name!r}) overwrites {value!r}, "
-                f"which {group.name!r} still reads"
-            )
+        if view is not None and id(view.buffer) in read:
+            _check_unchanged(planner, memory, value, first, repr(group.name))
+
+
+def _check_unchanged(planner: Planner, memory: _Memory, value: Value, first: int, reader: str) -> None:
+    """Raise OvjitError if a step before `first` has overwritten `value`, which was complete before it."""
+    view = _found_view(planner.views[value])
+    if view.buffer.base not in memory.step:
+        return
+    assert planner.trace is not None
+    done = planner.trace.done.get(value, first)
+    late = int(memory.window(memory.step[view.buffer.base], view, False).max(initial=-1))
+    if done <= first and late >= done:
+        raise OvjitError(
+            f"internal error: step {late} ({planner.steps[late].name!r}) overwrites {value!r}, which "
+            f"{reader} still reads"
+        )
 
 
 def _check_chunks(

@@ -15,7 +15,7 @@ from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import Interval
 from ovjit.graph.symbolic import sym_max
 from ovjit.graph.traced import identity, is_traced_number
-from ovjit.planning.chunks import ceil_div, split
+from ovjit.planning.chunks import ceil_div, split_for
 from ovjit.planning.plan_steps import ControlCall, HostCall, Plan, Probe, Step
 from ovjit.planning.races import Touches, Trace
 from ovjit.planning.views import ARENA, Buffer, View, product
@@ -101,7 +101,10 @@ class StepList:
         """Add a call of a kernel whose chunks `share(items, per_chunk)`. `work`: multiply-adds, or bytes, of
         one item. `touches`: items per chunk -> `touches` of `step`. `some`: at least one chunk, even without
         items. `unit`: a chunk has a multiple of this many items."""
-        per_chunk = split(items, work) if unit is None else unit * split(items // unit, work * unit)
+        if unit is None:
+            per_chunk = split_for(self.target, items, work)
+        else:
+            per_chunk = unit * split_for(self.target, items // unit, work * unit)
         places = touches(per_chunk) if touches and self.trace else None
         values = {**values, "per_chunk": per_chunk}
         chunks = ceil_div(items, per_chunk)

@@ -32,9 +32,13 @@ Facts = TypeVar("Facts", bound="TraceFacts")
 class TraceFacts:
     """The arrays and numbers of one traced plan. A blob stores them."""
 
+    #: The input shapes that it was made for. None for one of a blob.
+    made_for: tuple[tuple[int, ...], ...] | None = None
+
     def __init__(
         self, planner: Planner, tape: Tape, shapes: Sequence[tuple[int, ...]], room: Room | None = None
     ):
+        self.made_for = tuple(map(tuple, shapes))
         self.ranks = tuple(map(len, shapes))
         self.places = None if room is None else room.places
         self.steps = planner.steps

@@ -109,7 +109,10 @@ class ValueViews(StepList):
         """Make a deferred value: add its steps under its own group's name."""
         asking = self._group
         self._group, make = self.deferred.pop(value)
+        begun = self.trace is not None and self.trace.enter(self._group)
         view = self.views[value] = make()
+        if self.trace is not None:
+            self.trace.leave(asking, begun)
         self._group = asking
         return view
 

@@ -1,6 +1,7 @@
-"""The bits of real numbers as integers and back, by arithmetic: no operation of OpenVINO says it.
+"""The bits of real numbers as integers and back.
 
-Sign, exponent and fraction are found exactly, those of subnormal numbers too. NaN is the quiet one.
+`recast` keeps all bits, by an operation that OpenVINO does not have. The others use arithmetic: sign,
+exponent and fraction are found exactly, those of subnormal numbers too. NaN is the quiet one.
 """
 
 from __future__ import annotations
@@ -114,16 +115,8 @@ def recast(n: Builder, x: Output, kind: str) -> Output:
     if old.kind == "b" and new.bits == 8 and not new.is_real:
         return n.convert(x, kind)
     known = all(row.name in FORMATS if row.is_real else row.kind in "iu" for row in (old, new))
-    if not known or old.bits != new.bits:
+    if not known or old.bits != new.bits or new.bits < 8:
         raise UnsupportedError(
             f"the bits of non-constant {old.name} as {kind}: no operation of OpenVINO expresses this"
         )
-    wide = bits_of(n, x) if old.is_real else n.convert(x, "i64")
-    if new.is_real:
-        return real_of(n, wide, kind)
-    if new.bits < 64:
-        whole = n.const(1 << new.bits)
-        wide = n("FloorMod", wide, whole)
-        if new.kind == "i":
-            wide = n("Select", n("GreaterEqual", wide, 1 << (new.bits - 1)), n("Subtract", wide, whole), wide)
-    return n.convert(wide, kind)
+    return n("BitCast", x, destination_type=kind)

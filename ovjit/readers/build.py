@@ -278,6 +278,13 @@ class Builder:
         how: dict[str, Any] = {"mode": mode, "sort": "value", "index_element_type": index, "stable": True}
         return self.all("TopK", value, count, axis=axis, **how, opset=11)
 
+    def extreme_index(self, value: Output, axis: int, mode: str, index: str = "i64") -> Output:
+        """The index of the largest, or with mode "min" the smallest, element along an axis, which stays with
+        one element. Of equal ones the first; NaN comes before all others, as in NumPy."""
+        if mode == "min" and self.is_real(value):  # TopK has NaN above all numbers
+            value, mode = self("Negative", value), "max"
+        return self.top_k(value, 1, axis, mode, index)[1]
+
     def standardized(self, value: Output, axes: Sequence[int], epsilon: float) -> Output:
         """(value - mean) / sqrt(variance + epsilon) over the axes."""
         how = {"normalize_variance": True, "eps_mode": "inside_sqrt"}

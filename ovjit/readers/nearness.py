@@ -1,6 +1,8 @@
-"""The weights of the elements around a place, by which images are resized."""
+"""Images in other sizes as weighted sums: the weights of the elements around a place, and the sums."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.readers.build import Builder
@@ -15,3 +17,48 @@ def nearness(n: Builder, gap: Output, a: float | None) -> Output:
     far = polynomial(n, gap, [-4 * a, 8 * a, -5 * a, a])
     outer = n("Select", n("Less", gap, n.like(gap, 2)), far, n.like(gap, 0))
     return n("Select", n("LessEqual", gap, n.like(gap, 1)), near, outer)
+
+
+def elements_around(n: Builder, places: Output, reach: Output) -> Output:
+    """The numbers of the 2 * `reach` elements around each place, [places, elements], real and not bounded."""
+    zero, one = n.like(places, 0), n.like(places, 1)
+    count = n("Multiply", reach, n.like(reach, 2))
+    offsets = n("Range", zero, n.scalar(count), one, output_type=n.dtype(places), opset=4)
+    first = n("Subtract", n("Floor", places), n("Subtract", reach, one))
+    return n("Add", n.unsqueeze(first, [1]), n.unsqueeze(offsets, [0]))
+
+
+def inside(n: Builder, elements: Output, count: Output) -> tuple[Output, Output]:
+    """(the nearest of `count` elements as i64, whether it is the element itself)"""
+    last = n("Subtract", count, n.like(count, 1))
+    nearest = n("Minimum", n("Maximum", elements, n.like(elements, 0)), last)
+    return n.convert(nearest, "i64"), n("Equal", nearest, elements)
+
+
+def weighted_sums(n: Builder, x: Output, axis: int, index: Output, weights: Output) -> Output:
+    """Sums of the elements of `x` at `index` along an axis, times `weights`; both are [outputs, terms].
+
+    An element of weight 0 does not count: NaN and infinities reach only the outputs that they have a weight
+    in. A product with a matrix would spread them over all outputs, as 0 times NaN is NaN.
+    """
+    rank = n.rank(x)
+    places, known = n.value(index), n.value(weights)
+    if places is not None and known is not None:
+        places, known = _without_zeros(places, known)
+        index, weights = n.const(places), n.const(known)
+    weights = n.convert(weights, n.dtype(x))
+    if axis < rank - 1:
+        weights = n.unsqueeze(weights, list(range(2, rank - axis + 1)))
+    elements = n("Gather", x, index, axis, opset=8)
+    if known is None or not known.all():
+        zero = n.folded(n("Equal", weights, n.like(weights, 0)))
+        elements = n("Select", zero, n.like(x, 0), elements)
+    products = n("Multiply", elements, n.folded(weights))
+    return n("ReduceSum", products, [axis + 1], keep_dims=False)
+
+
+def _without_zeros(index: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both with as few terms as the output with the most weights needs; the first terms have them."""
+    order = np.argsort(weights == 0, axis=1, kind="stable")
+    terms = max(1, int((weights != 0).sum(1).max(initial=1)))
+    return tuple(np.take_along_axis(v, order, 1)[:, :terms] for v in (index, weights))  # type: ignore

@@ -8,7 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 from ovjit.api.model.node import Output
+from ovjit.readers.bodies import over_slices
 from ovjit.readers.build import Builder
 from ovjit.readers.counted import counted
 
@@ -28,6 +31,32 @@ def running(n: Builder, x: Output, axis: int, join: Join, backwards: bool = Fals
         x = n.concat([joined, edge] if backwards else [edge, joined], axis)
         step *= 2
     return x
+
+
+def running_in_order(
+    n: Builder, x: Output, axis: int, join: Join, start: float, backwards: bool, exclusive: bool
+) -> Output:
+    """`running` one element after the other from `start` on, as NumPy does: an overflow stays one, which may
+    not happen in another order. `exclusive`: each place has what is before it, the first one `start`."""
+    rank, length = n.rank(x), (n.shape(x) or ())[axis]
+    if length == 0:
+        return n.same(x)
+    sizes = [n.dim_of(x, i) for i in range(rank) if i != axis]
+    first = n.broadcast(n.like(x, start), n.concat(sizes, 0) if sizes else np.zeros(0, np.int64))
+    leads = exclusive or not isinstance(length, int)  # then there is an element, too, of none
+    if leads:
+        lead = n.unsqueeze(first, [axis])
+        x = n.concat([x, lead] if backwards else [lead, x], axis)
+
+    def once(state: list[Output], pieces: list[Output], others: list[Output]) -> list[Output]:
+        joined = join(state[0], pieces[0])
+        return [joined, joined]
+
+    name = n.reader.name(n.base, "TensorIterator")
+    made = over_slices(n, once, [first], [x], [], name, axis, backwards)[1]
+    if not leads:
+        return made
+    return n.slice(made, axis, 1) if exclusive == backwards else n.slice(made, axis, 0, -1)
 
 
 def _of_open_length(n: Builder, x: Output, axis: int, join: Join, backwards: bool) -> Output:

@@ -147,7 +147,7 @@ def _on_unit(precision: str, depth: int, target: Target) -> bool:
 @rule(op.MatMul(value("x"), value("weights")))
 def compress(w: Writer, node: Node, x: Value) -> Value | None:
     """MatMul(x, (Convert(integers) - zero) * scale) -> CompressedMatMul(x, integers, scale, zero)"""
-    if node.output.dtype != "f32" or x.constant is not None:
+    if node.output.dtype != "f32" or x.constant is not None or 0 in (node.inputs[1].shape or ()):
         return None
     return _chosen(w, node) or _stacked(w, node) or _plain(w, node)
 
@@ -258,6 +258,8 @@ def stored_weights(value: Value, transposed: bool, precision: str) -> Stored | N
     if value.shape is None or len(value.shape) != 2 or not all(isinstance(d, int) for d in value.shape):
         return None
     final = tuple(value.shape)
+    if 0 in final:
+        return None  # a product of depth 0 is 0
     node = value.node
     if converts(node, of=("f16",)):
         return _halves(node.inputs[0].constant, transposed, precision)

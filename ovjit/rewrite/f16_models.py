@@ -25,6 +25,9 @@ from ovjit.rewrite.pattern import op
 #: Constants with fewer elements are converted here, since other passes read their elements.
 FEW = 1 << 12
 _ROUND = op.Round(...)
+_SAME = op.Identity(...)
+#: Reads the bits of f16.
+_BITS = op.BitCast(...)
 
 
 class _Wide(dict[Value, Value]):
@@ -75,8 +78,10 @@ def widen_halves(graph: Graph) -> Graph:
             computed.add(made)
             return [made]
         halves = [v for v in inputs if v.dtype == "f16"]
-        if not halves or node.op.runs_body or node.op.role == "result":
+        if not halves or node.op.runs_body or node.op.role == "result" or _BITS.fits(node.op):
             return None
+        if _SAME.fits(node.op):
+            return list(inputs)  # with the bits of its NaN
         if any(isinstance(a, str) and a == "f16" for a in node.attrs.values()):
             return None  # an attribute fixes its output type to f16
         if part_of(node) == "carry" and not all(v in computed or v in fixed for v in halves):

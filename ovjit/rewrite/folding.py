@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ovjit.graph.converted import Converted, is_worth
 from ovjit.graph.dtypes import HALVES
 from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.interp import evaluate_node
+from ovjit.graph.op import grown_bytes
 from ovjit.graph.shapes import is_static
 from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.pattern import operation
@@ -42,10 +45,21 @@ def fold_constants(b: Builder, node: Node, readers: Uses) -> Sequence[Value] | N
     first = given[0]
     if isinstance(first, np.ndarray | Converted) and _is_widened_weight(node, readers) and is_worth(first):
         return [b.constant(Converted(first, [np.dtype(np.float32)]), name=node.name)]
-    values = node.op.fold(given, node.attrs, [v.type for v in node.outputs], FOLD_BUDGET)
+    values = _values(node, given)
     if values is None:
         return None
     return [b.constant(v, o.dtype, name=node.name) for v, o in zip(values, node.outputs, strict=True)]
+
+
+def _values(node: Node, given: Sequence[Any]) -> Sequence[np.ndarray] | None:
+    """The node's outputs for these stored inputs. None if they are much larger than the inputs. A record
+    knows one type; a lowered node has several, as means of bytes in f32."""
+    types = [v.type for v in node.outputs]
+    if not node.lowered:
+        return node.op.fold(given, node.attrs, types, FOLD_BUDGET)
+    return (
+        None if grown_bytes(given, types) > FOLD_BUDGET else evaluate_node(node, list(map(np.asarray, given)))
+    )
 
 
 def _is_widened_weight(node: Node, readers: Uses) -> bool:

@@ -116,8 +116,9 @@ def expand_batch_norm(w: Writer, node: Node) -> Replacement:
     if len({x.shape[1], *(v.shape[0] for v in named.values())}) != 1:
         return None  # the operation's own expansion supports a dynamic number of channels
     c = {k: v.constant.astype(np.float64) for k, v in named.items()}  # type: ignore[union-attr]
-    scale = c["gamma"] / np.sqrt(c["variance"] + node.attrs["epsilon"])
-    shift = c["beta"] - c["mean"] * scale
+    with np.errstate(all="ignore"):  # a variance and an epsilon of 0
+        scale = c["gamma"] / np.sqrt(c["variance"] + node.attrs["epsilon"])
+        shift = c["beta"] - c["mean"] * scale
     shape = (1, -1) + (1,) * (len(x.shape) - 2)
     dtype = next(iter(named.values())).constant.dtype  # type: ignore[union-attr]
     scaled = w("Multiply", x, scale.astype(dtype).reshape(shape))

@@ -23,7 +23,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
-from ovjit.graph.traced import identity, is_traced_number
+from ovjit.graph.traced import as_found_number, identity, is_traced_number
 from ovjit.planning.constants import PackedRows
 from ovjit.planning.fuse import Group
 from ovjit.planning.plan import Constants, Panels, Planner, ceil_div
@@ -348,15 +348,16 @@ def _written(
     size = y.itemsize
 
     def touches(chunk: int) -> tuple[Places, Places]:
-        block, rest = divmod(chunk, values["run"])[:: 1 if values["by_pixels"] else -1]
-        panel, group = rest % values["panel_chunks"], rest // values["panel_chunks"]
-        each, outs = values["pixels_per_chunk"], values["panels_per_chunk"] * width
-        pixel = np.arange(block * each, min((block + 1) * each, values["pixels"]))
-        first, last = panel * outs, min((panel + 1) * outs, values["outs"])
-        along_y = (*(values[f"y_{letter}"] for letter in "nhw"),)
-        at = y.ptr + group * (values["y_g"] + values["outs_g"] * size) + first * size
+        known = {name: as_found_number(number) for name, number in values.items()}
+        block, rest = divmod(chunk, known["run"])[:: 1 if known["by_pixels"] else -1]
+        panel, group = rest % known["panel_chunks"], rest // known["panel_chunks"]
+        each, outs = known["pixels_per_chunk"], known["panels_per_chunk"] * width
+        pixel = np.arange(block * each, min((block + 1) * each, known["pixels"]))
+        first, last = panel * outs, min((panel + 1) * outs, known["outs"])
+        along_y = (*(known[f"y_{letter}"] for letter in "nhw"),)
+        at = y.ptr + group * (known["y_g"] + known["outs_g"] * size) + first * size
         piece = Piece(at, along_y, (last - first,), (size,), size)
-        return [], [(y.buffer, piece.places(np.unravel_index(pixel, tuple(images))))]
+        return [], [(y.buffer, piece.places(np.unravel_index(pixel, tuple(map(as_found_number, images)))))]
 
     return touches
 

@@ -10,9 +10,12 @@ Other files are written, too; `--texts` writes only these:
 
 | file | run after a change of |
 |---|---|
-| module sources, for installations without them (`codegen/module_texts.py`) | a module with kernels |
-| the index of operations (`graph/op_index.py`) | a module of `ovjit_ops` |
+| the index of operations (`graph/op_index.py`) | a module of `ovjit_ops`, comments aside |
+| digests of sources (`source_digests.py`) | many modules; a module that it lacks is parsed |
 | ONNX's table of operators (`readers/onnx/standard.py`) | the package onnx |
+| module sources (`codegen/module_texts.py`) | never: a wheel gets them when it is built |
+
+`--stale` lists the files, and the pages made from the sources, that are out of date.
 """
 
 from __future__ import annotations
@@ -22,16 +25,16 @@ import functools
 import itertools
 import os
 import pickle
-import re
 import subprocess
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovjit.records import NamedTuple
 from ovjit.tools.groups import cuts, programs_of
+from ovjit.tools.kernel_sources import write_sources
 
 if TYPE_CHECKING:
     from ovjit.codegen.cpu.targets import Target
@@ -226,44 +229,25 @@ def write(folder: Path, isa: str) -> list[Path]:
     return paths
 
 
-#: What makes a function a kernel, or part of one.
-_DECORATED = re.compile(r"^\s*@(kernel|inline|routine|rows)\b", re.MULTILINE)
-
-
-def texts() -> dict[str, str]:
-    """module -> source, for all modules that have kernels or generate machine code."""
-    from ovjit.codegen.module_texts import GENERATORS
-
-    top = Path(__file__).parents[2]
-    found = {}
-    for path in sorted((*top.glob("ovjit/**/*.py"), *top.glob("ovjit_ops/**/*.py"))):
-        name = ".".join(path.relative_to(top).with_suffix("").parts).removesuffix(".__init__")
-        text = path.read_text(encoding="utf-8")
-        if name.startswith(GENERATORS) or _DECORATED.search(text):
-            found[name] = text
-    return found
-
-
-def write_texts(folder: Path) -> Path:
-    """Write the current sources of modules. The file only changes if one of them has changed."""
-    from ovjit.codegen import module_texts
-
-    path = folder / module_texts.FILE
-    path.write_bytes(module_texts.pack(texts()))
-    return path
-
-
-def write_index(folder: Path) -> Path:
-    """Write the index of operations and their modules."""
+def index_content() -> bytes:
+    """The index of operations and their modules (`graph/op_index.py`)."""
     from ovjit.graph import op, op_index
 
-    path = folder / op_index.FILE
-    path.write_bytes(op_index.shipped_content(op.all_ops()))
-    return path
+    return op_index.shipped_content(op.all_ops())
 
 
-def write_schemas(folder: Path) -> Path:
-    """Write the table of operators from the package onnx."""
+def digests_content() -> bytes:
+    """The table of digests of all sources that a shipped file depends on (`source_digests.py`)."""
+    from ovjit import source_digests
+    from ovjit.codegen.versions import PRINTING_PACKAGES
+
+    return source_digests.table_content(
+        source for package in PRINTING_PACKAGES for _, source in source_digests.source_modules(package)
+    )
+
+
+def schemas_content() -> bytes:
+    """The table of operators from the package onnx (`readers/onnx/standard.py`)."""
     from onnx import defs
 
     from ovjit.readers.onnx import standard
@@ -271,9 +255,55 @@ def write_schemas(folder: Path) -> Path:
     schemas = defs.get_all_schemas_with_history()
     newest = {domain: max(s.since_version for s in schemas if s.domain == domain)
               for domain in sorted({s.domain for s in schemas})}  # fmt: skip
-    path = folder / standard.FILE
-    path.write_bytes(standard.shipped_content(schemas, newest | {"": defs.onnx_opset_version()}))
-    return path
+    return standard.shipped_content(schemas, newest | {"": defs.onnx_opset_version()})
+
+
+#: File in `ovjit/data` -> its content, from the sources and the package onnx alone.
+TABLES: dict[str, Callable[[], bytes]] = {
+    "operations_index.json": index_content,
+    "syntax.bin": digests_content,
+    "onnx_schemas.txt": schemas_content,
+}
+
+
+#: Pages that are made from the sources, each by a module of its name in `docs`.
+PAGES = ("operations", "benchmarks")
+
+
+def write_tables(folder: Path) -> list[Path]:
+    """Write the files of `TABLES`."""
+    for name, content in TABLES.items():
+        (folder / name).write_bytes(content())
+    return [folder / name for name in TABLES]
+
+
+def stale_files(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield each file that does not match the sources, and the command that writes it."""
+    from ovjit.codegen import shipped
+    from ovjit.codegen.cpu.targets import TARGETS
+
+    for isa in VARIANTS:
+        target = TARGETS[isa]
+        for kind, stamp in (("kernels", shipped.generators(target.machine)), ("printed", shipped.printers())):
+            name = shipped.file_name(target, kind)
+            if not _has_stamp(folder / name, stamp):
+                yield f"ovjit/data/{name}", f"python -m ovjit.tools.ship --isa {isa}"
+    for name, content in TABLES.items():
+        if not (folder / name).is_file() or (folder / name).read_bytes() != content():
+            yield f"ovjit/data/{name}", "python -m ovjit.tools.ship --texts"
+    root = Path(__file__).parents[2]
+    for page in PAGES:
+        if (root / "docs" / f"{page}.py").is_file():
+            check = [sys.executable, "-m", f"docs.{page}", "--check"]
+            if subprocess.run(check, cwd=root, stderr=subprocess.DEVNULL, check=False).returncode:
+                yield f"docs/{page}.md", f"python -m docs.{page}"
+
+
+def _has_stamp(path: Path, stamp: bytes | None) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(stamp or b"")) == stamp
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -287,12 +317,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--missing", nargs="+", metavar="MODEL", help="write nothing; tell what the package lacks for models"
     )
     parser.add_argument(
-        "--texts", action="store_true", help="write what sources and the package onnx tell, no kernels"
+        "--texts", action="store_true", help="write the files that need no compiler, and no kernels"
+    )
+    parser.add_argument(
+        "--stale", action="store_true", help="write nothing; list the files that are out of date"
     )
     options = parser.parse_args(argv)
     if options.missing:
         show_missing(options.missing)
         return 0
+    if options.stale:
+        stale = list(stale_files(options.folder))
+        print(*(f"{name}: {command}" for name, command in stale), sep="\n", end="\n" * bool(stale))
+        return bool(stale)
     if options.print:
         isa, *extra = options.print
         found = contents(isa, extra, sys.stdin.read().split())
@@ -302,7 +339,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for paths in pool.map(functools.partial(write, options.folder), () if options.texts else options.isa):
             for path in paths:
                 print(f"{path}: {path.stat().st_size:,} bytes")
-    for path in (write_texts(options.folder), write_index(options.folder), write_schemas(options.folder)):
+    for path in (*write_tables(options.folder), write_sources(options.folder)):
         print(f"{path}: {path.stat().st_size:,} bytes")
     return 0
 

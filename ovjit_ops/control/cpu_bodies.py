@@ -17,6 +17,8 @@ class LoweredControl(Lowering):
     """A node with bodies: a control step if the bodies can be planned natively, else a host step."""
 
     def set_up(self) -> None:
+        if self.target.is_gpu:
+            raise NotNative
         self.programs: list[Any] = []
 
     def add_body(self, body: Graph, types: Sequence[TensorType], outputs: Sequence[Value]) -> None:

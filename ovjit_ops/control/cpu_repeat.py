@@ -16,7 +16,7 @@ from ovjit.planning.plan import NotNative, Planner, Strides, element_size
 from ovjit.planning.views import FIRST_IO, Buffer, View, row_major
 from ovjit.records import NamedTuple
 from ovjit_ops.control.cpu_bodies import LoweredControl, given_view, plan_body, strides_of, work_of
-from ovjit_ops.control.ends import loop_iterations, ports_of
+from ovjit_ops.control.ends import check_end, loop_iterations, ports_of
 
 #: Loops with more iterations run on a worker, so that the main thread can receive Ctrl-C.
 MANY_ITERATIONS = 1 << 17
@@ -39,6 +39,8 @@ class LoweredRepeat(LoweredControl):
         self.is_loop = self.bounded or node.op.name == "Loop"
         self.given_values = node.inputs[:-1] if self.bounded else node.inputs
         self.ends = ports_of(node.attrs, len(self.given_values))
+        if self.is_loop:
+            check_end([v.type for v in self.given_values], self.ends, f"node {node.name!r} (Loop): ")
         self.inputs = [self._settled(port) for port in self.ends.inputs]
         if any(port.kind == LAST and port.iteration != -1 for port in self.ends.outputs):
             raise NotNative

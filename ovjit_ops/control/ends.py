@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import InferenceError, check
+from ovjit.errors import InferenceError, UnsupportedError, check
 from ovjit.graph import bodies, interp
 from ovjit.graph.dtypes import from_numpy, numpy_dtype
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Interval, is_static
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.values import check_one
+
+#: A loop with more iterations does not end: of a nanosecond each, these take 18 minutes.
+MOST_ITERATIONS = 1 << 40
 
 
 class Ports:
@@ -270,12 +273,26 @@ def known(type: TensorType, what: str) -> Any:
     return None if type.value is None else type.value.reshape(()).item()
 
 
+def check_end(given: Sequence[TensorType], ends: Ports, where: str = "") -> None:
+    """Raise UnsupportedError for a Loop that does not end in a lifetime: its condition is always true, and it
+    has no number of iterations, or one that is out of reach."""
+    count, go_on = known(given[0], "the trip count"), known(given[1], "the condition")
+    if count is None or 0 <= count <= MOST_ITERATIONS or not go_on:
+        return
+    if ends.condition == -1 or ends.always_again(*given):
+        often = "without limit" if count < 0 else f"{int(count)} times"
+        raise UnsupportedError(
+            f"{where}the loop runs {often}, as its condition is always true: give it a trip count of at most "
+            f"{MOST_ITERATIONS} or a condition that becomes false"
+        )
+
+
 def loop_iterations(given: Sequence[TensorType], ends: Ports) -> int | None:
     """The number of iterations of a Loop; None if it is unknown or a condition may end the loop early."""
     trip_count, condition = given[:2]
     count, go_on = known(trip_count, "the trip count"), known(condition, "the condition")
     if go_on is not None and not go_on:
         return 0
-    if count is None or count < 0 or go_on is None:
+    if count is None or not 0 <= count <= MOST_ITERATIONS or go_on is None:
         return 0 if count == 0 else None
     return int(count) if ends.condition == -1 or ends.always_again(*given) else None

@@ -6,8 +6,9 @@ from typing import Any
 
 from ovjit.errors import check
 from ovjit.graph.bodies import SLICED
+from ovjit.graph.dtypes import from_numpy
 from ovjit.graph.op import Any_, Int, Op, TensorType, op
-from ovjit_ops.control.ends import loop_iterations, one_element, ports_of
+from ovjit_ops.control.ends import MOST_ITERATIONS, check_end, loop_iterations, one_element, ports_of
 from ovjit_ops.control.ranges import sum_ranges
 
 
@@ -43,7 +44,10 @@ class Loop:
     def ref(*given, **attrs):
         count = int(one_element(given[0], "the trip count"))
         go_on = bool(one_element(given[1], "the condition"))
-        return ports_of(attrs, len(given)).run(given, None if count < 0 else count, go_on)
+        ends = ports_of(attrs, len(given))
+        if not 0 <= count <= MOST_ITERATIONS:
+            check_end([TensorType(from_numpy(a.dtype), a.shape, a) for a in given], ends)
+        return ends.run(given, None if count < 0 else count, go_on)
 
 
 @op("TensorIterator", opset=1, runs_body=True, lower=lower_repeated)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import InferenceError, check
-from ovjit.graph.op import Float, Ints, TensorType, Word, op
+from ovjit.graph.op import Ints, Single, TensorType, Word, op
 from ovjit.graph.shapes import compatible, is_static
-from ovjit.graph.windows import output_extents, resolve_pads, window_attributes
+from ovjit.graph.windows import AUTO_PADS, output_extents, resolve_pads, window_attributes
 from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.convolution.convolution import convolve, shown_window
 from ovjit_ops.elementwise.arithmetic import NUMBERS
@@ -29,7 +29,10 @@ def _padding(shape: Sequence[int], kernel: Sequence[int], attrs: dict[str, Any])
 class BinaryConvolution:
     """The sum over a window of products of signs, 1 or -1."""
 
-    words = {"mode": "op::v1::BinaryConvolution::BinaryConvolutionMode: xnor-popcount"}
+    words = {
+        "auto_pad": AUTO_PADS,
+        "mode": "op::v1::BinaryConvolution::BinaryConvolutionMode: xnor-popcount",
+    }
     shown = shown_window
 
     def infer(
@@ -41,7 +44,7 @@ class BinaryConvolution:
         pads_end: Ints,
         dilations: Ints,
         mode: Word,
-        pad_value: Float,
+        pad_value: Single,
         auto_pad: Word = "explicit",
     ):
         window = window_attributes(2, locals())

@@ -76,7 +76,6 @@ def _channels_agree(channels: Dim, wanted: Dim, groups: Dim = 1) -> None:
 
 def _infer(data: TensorType, filters: TensorType, grouped: bool, attrs: dict[str, Any]) -> TensorType:
     extra = 3 if grouped else 2
-    windows.check_auto_pad(attrs["auto_pad"])
     rank = spatial_rank(data, filters, extra)
     dtype = filters.dtype if data.dtype == "dynamic" else data.dtype
     if rank is None:
@@ -114,8 +113,8 @@ def _shown_cut(
     attrs: dict[str, Any], extents: Sequence[Dim], kernel: Sequence[Dim], inputs: Sequence[TensorType]
 ) -> dict[str, Any]:
     """The reported padding of a transposed convolution; 0 along dimensions that are unknown."""
-    kind = attrs["auto_pad"].lower()
-    if kind in ("explicit", "notset"):
+    kind = attrs["auto_pad"]
+    if kind == "explicit":
         return {}
     sizes = inputs[2].value if len(inputs) > 2 and kind != "valid" else None
     begin, end = [], []
@@ -262,7 +261,7 @@ _TRANSPOSED_CASES = [
 @op(
     "Convolution", opset=1, types=NUMBERS, epilogue=True, native=float_types, multiplied=2,
     rules=[_undilated, of_taps_that_meet_data], rules_for=["Convolution", "GroupConvolution"],
-    images=images_of(0),
+    images=images_of(0), words={"auto_pad": windows.AUTO_PADS},
 )  # fmt: skip
 class Convolution:
     """out[n, o, p] = sum over c, taps i of data[n, c, stride * p + dilation * i - pad] * filters[o, c, i]"""
@@ -437,7 +436,6 @@ def _infer_transposed(
     attrs: dict[str, Any],
 ) -> TensorType:
     extra = 3 if grouped else 2
-    windows.check_auto_pad(attrs["auto_pad"])
     rank = spatial_rank(data, filters, extra)
     dtype = filters.dtype if data.dtype == "dynamic" else data.dtype
     if rank is None and output_shape is not None and isinstance(given_rank(output_shape), int):
@@ -462,7 +460,7 @@ def _infer_transposed(
         )
         spatial = [ANY] * rank if sizes is None else sizes
     else:
-        explicit = window["auto_pad"] in ("explicit", "notset")
+        explicit = window["auto_pad"] == "explicit"
         for i in range(rank):
             cut = window["pads_begin"][i] + window["pads_end"][i] if explicit else 0
             full = (
@@ -525,14 +523,18 @@ def _transposed_by_ones(b: Builder, node: Node) -> Sequence[Value] | None:
     if set(window["strides"]) != {1} or not filters.size or not all_finite(filters):
         return None  # infinity times padding is NaN
     reach = [(k - 1) * d for k, d in zip(kernel, window["dilations"], strict=True)]
+    if 0 in outs:
+        return None  # a convolution has at least one window
     if is_static((*extents, *outs)):
         wanted = outs if len(inputs) > 2 else None
         cut, _ = windows.transposed_pads(extents, kernel, wanted, node.attrs)
         more = [o - x for o, x in zip(outs, extents, strict=True)]
-    elif len(inputs) == 2 and window["auto_pad"] in ("explicit", "notset"):
+    elif len(inputs) == 2 and window["auto_pad"] == "explicit":
         cut, output_padding = window["pads_begin"], node.attrs["output_padding"] or (0,) * len(kernel)
         ends = zip(reach, cut, window["pads_end"], output_padding, strict=True)
         more = [r - first - last + p for r, first, last, p in ends]
+        if min(more) < 0:
+            return None  # of small images nothing may be left
     else:
         return None
     begin = [r - c for r, c in zip(reach, cut, strict=True)]
@@ -600,7 +602,7 @@ def _as_columns(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Va
     full, before, behind = [], [0, 0], [0, 0]
     for i in range(rank):
         size = (extents[i] - 1) * window["strides"][i] + (kernel[i] - 1) * window["dilations"][i] + 1
-        explicit = window["auto_pad"] in ("explicit", "notset")
+        explicit = window["auto_pad"] == "explicit"
         begin, end = (window["pads_begin"][i], window["pads_end"][i]) if explicit else (0, 0)
         more = missing[i] * window["strides"][i]
         behind.append(extra[i] - end - more)

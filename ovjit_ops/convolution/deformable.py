@@ -21,7 +21,7 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, Int, Ints, TensorType, Word, op
 from ovjit.graph.shapes import Dim, Interval, compatible, compatible_shapes, is_static
-from ovjit.graph.windows import output_extents, resolve_pads, window_attributes
+from ovjit.graph.windows import AUTO_PADS, output_extents, resolve_pads, window_attributes
 from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.values import widened
 from ovjit_ops.convolution.convolution import shown_window
@@ -173,6 +173,7 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
     samples=partial(_samples, 1),
     ulp=512,
     builder={"offsets": "deformable_values"},
+    words={"auto_pad": AUTO_PADS},
 )
 class DeformableConvolution1:
     """A convolution whose taps are moved by offsets."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Node, Value
-from ovjit.graph.op import Bool, Float, Int, Ints, Str, TensorType, op
+from ovjit.graph.op import Bool, Int, Ints, Single, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_rank
@@ -38,7 +38,6 @@ def _infer(boxes, classes, priors, aux: tuple, attrs: dict[str, Any], many: int 
     )
     for x, what in zip(aux, ("aux_class_preds", "aux_box_preds"), strict=True):
         check_rank(x, 2, what)
-    check(attrs["code_type"].lower() in CODES, f"code_type {attrs['code_type']!r} is unknown")
     check(len(attrs["keep_top_k"]) > 0, "keep_top_k should not be empty")
     images, length, width = known.shape("NSW")
     size = 4 if attrs["normalized"] else 5
@@ -256,7 +255,10 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
         yield [x.astype(np.float32) for x in inputs], given
 
 
-@op("DetectionOutput", opset=1, samples=partial(_samples, 1), builder_dict="attrs", expand=_expand)
+@op(
+    "DetectionOutput", opset=1, samples=partial(_samples, 1), builder_dict="attrs", expand=_expand,
+    words={"code_type": CODES},
+)  # fmt: skip
 class DetectionOutput1:
     """The best boxes of every image."""
 
@@ -274,15 +276,15 @@ class DetectionOutput1:
         keep_top_k: Ints,
         code_type: Str = "caffe.PriorBoxParameter.CORNER",
         share_location: Bool = True,
-        nms_threshold: Float,
-        confidence_threshold: Float = 0.0,
+        nms_threshold: Single,
+        confidence_threshold: Single = 0.0,
         clip_after_nms: Bool = False,
         clip_before_nms: Bool = False,
         decrease_label_id: Bool = False,
         normalized: Bool = False,
         input_height: Int = 1,
         input_width: Int = 1,
-        objectness_score: Float = 0.0,
+        objectness_score: Single = 0.0,
     ):
         aux = (aux_class_preds, aux_box_preds)
         return _infer(box_logits, class_preds, proposals, aux, locals(), num_classes)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL
-from ovjit.graph.op import Bool, Count, Float, Floats, Int, Ints, Positive, TensorType, op
+from ovjit.graph.op import Bool, Count, Floats, Int, Ints, Positive, Single, TensorType, op
 from ovjit.graph.shapes import compatible, is_static
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.detection.boxes import best_first, random_boxes
@@ -42,8 +42,8 @@ class ExperimentalDetectronGenerateProposalsSingleImage:
         deltas,
         scores,
         *,
-        min_size: Float,
-        nms_threshold: Float,
+        min_size: Single,
+        nms_threshold: Single,
         post_nms_count: Count,
         pre_nms_count: Count,
     ):
@@ -118,8 +118,8 @@ class ExperimentalDetectronPriorGridGenerator:
         flatten: Bool = True,
         h: Count = 0,
         w: Count = 0,
-        stride_x: Float = 0.0,
-        stride_y: Float = 0.0,
+        stride_x: Single = 0.0,
+        stride_y: Single = 0.0,
     ):
         dims = fitted(
             REALS, priors=(priors, "P4"), feature_map=(feature_map, "..HW"), im_data=(im_data, "....")
@@ -283,13 +283,13 @@ class ExperimentalDetectronDetectionOutput:
         scores,
         im_info,
         *,
-        score_threshold: Float,
-        nms_threshold: Float,
+        score_threshold: Single,
+        nms_threshold: Single,
         num_classes: Positive,
         post_nms_count: Int,
         max_detections_per_image: Count,
         class_agnostic_box_regression: Bool = False,
-        max_delta_log_wh: Float,
+        max_delta_log_wh: Single,
         deltas_weights: Floats,
     ):
         known = fitted(

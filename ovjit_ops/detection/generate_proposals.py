@@ -15,7 +15,7 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.op import Bool, Count, Float, Index, TensorType, op
+from ovjit.graph.op import Bool, Count, Index, Single, TensorType, op
 from ovjit.graph.shapes import Dim, up_to
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.detection.boxes import random_boxes
@@ -67,12 +67,12 @@ class GenerateProposals:
         deltas,
         scores,
         *,
-        min_size: Float,
-        nms_threshold: Float,
+        min_size: Single,
+        nms_threshold: Single,
         pre_nms_count: Count,
         post_nms_count: Count,
         normalized: Bool = True,
-        nms_eta: Float = 1.0,
+        nms_eta: Single = 1.0,
         roi_num_type: Index = "i64",
     ):
         attrs = locals()

@@ -18,7 +18,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Value
-from ovjit.graph.op import Bool, Float, Index, Int, TensorType, Word, op
+from ovjit.graph.op import Bool, Index, Int, Single, TensorType, Word, op
 from ovjit.graph.shapes import up_to
 from ovjit.graph.symbolic import sym_min
 from ovjit.rewrite.writer import Writer
@@ -172,12 +172,12 @@ class MulticlassNms8:
         sort_result_type: Word = "none",
         sort_result_across_batch: Bool = False,
         output_type: Index = "i64",
-        iou_threshold: Float = 0.0,
-        score_threshold: Float = 0.0,
+        iou_threshold: Single = 0.0,
+        score_threshold: Single = 0.0,
         nms_top_k: Int = -1,
         keep_top_k: Int = -1,
         background_class: Int = -1,
-        nms_eta: Float = 1.0,
+        nms_eta: Single = 1.0,
         normalized: Bool = True,
     ):
         return _infer(boxes, scores, locals())
@@ -220,7 +220,7 @@ class MatrixNms:
 
     def infer(
         boxes, scores, *, background_class: Int = -1, decay_function: Word = "linear",
-        gaussian_sigma: Float = 2.0, post_threshold: Float = 0.0, **attrs,
+        gaussian_sigma: Single = 2.0, post_threshold: Single = 0.0, **attrs,
     ):  # fmt: skip
         return _infer(boxes, scores, {**attrs, "background_class": background_class})
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.op import Bool, Float, Floats, TensorType, op
+from ovjit.graph.op import Bool, Floats, Single, TensorType, op
 from ovjit.graph.shapes import ANY
 from ovjit_ops.common.values import extents_of, length, shape_value
 from ovjit_ops.elementwise.arithmetic import cases
@@ -168,7 +168,7 @@ class PriorBox1:
 
     def infer(
         layer, image, *, min_size: Floats = (), max_size: Floats = (), aspect_ratio: Floats = (),
-        flip: Bool = False, clip: Bool = False, step: Float = 0.0, offset: Float, variance: Floats = (),
+        flip: Bool = False, clip: Bool = False, step: Single = 0.0, offset: Single, variance: Floats = (),
         scale_all_sizes: Bool = True, fixed_ratio: Floats = (), fixed_size: Floats = (), density: Floats = (),
     ):  # fmt: skip
         return _boxes(layer, image, locals())
@@ -195,7 +195,7 @@ class PriorBoxClustered:
 
     def infer(
         layer, image, *, width: Floats = (1.0,), height: Floats = (1.0,), clip: Bool = True,
-        step_w: Float = 0.0, step_h: Float = 0.0, step: Float = 0.0, offset: Float, variance: Floats = (),
+        step_w: Single = 0.0, step_h: Single = 0.0, step: Single = 0.0, offset: Single, variance: Floats = (),
     ):  # fmt: skip
         check(len(width) == len(height), "width and height should have the same length")
         check(len(variance) in (0, 1, 4), "variance should have 0, 1 or 4 entries")

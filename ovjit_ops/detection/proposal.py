@@ -15,7 +15,7 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.dtypes import FULL
-from ovjit.graph.op import Bool, Float, Floats, Int, Str, TensorType, op
+from ovjit.graph.op import Bool, Floats, Int, Single, Str, TensorType, op
 from ovjit.graph.shapes import Interval, is_static
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.detection.kept_boxes import kept, kept_boxes
@@ -41,6 +41,10 @@ def anchors(attrs: dict[str, Any]) -> np.ndarray:
     return boxes - middle if tensorflow else boxes
 
 
+#: Whose order and rounding of corners is meant; the first is Caffe's.
+FRAMEWORKS = ("", "tensorflow")
+
+
 def _swapped(attrs: dict[str, Any]) -> bool:
     """Whether y precedes x in corners, as in TensorFlow."""
     return attrs["framework"].lower() == "tensorflow"
@@ -52,6 +56,10 @@ def _round(x: np.float32) -> np.float32:
 
 def _infer(scores: TensorType, deltas: TensorType, image: TensorType, attrs: dict[str, Any]) -> tuple:
     dims = fitted(REALS, class_probs=(scores, "N.HW"), bbox_deltas=(deltas, "N.HW"), image_shape=(image, "S"))
+    # not declared as words: OpenVINO's nodes may be given any text by `set_framework`
+    framework = attrs["framework"]
+    known = framework.lower() in FRAMEWORKS
+    check(known, f"framework {framework!r} should be one of {', '.join(map(repr, FRAMEWORKS))}")
     many = len(attrs["ratio"]) * len(attrs["scale"])
     check(many > 0, "ratio and scale should not be empty")
     check(all(r > 0 for r in attrs["ratio"]), f"ratio {list(attrs['ratio'])} should be positive")
@@ -112,7 +120,7 @@ class Proposal4:
         base_size: Int,
         pre_nms_topn: Int,
         post_nms_topn: Int,
-        nms_thresh: Float,
+        nms_thresh: Single,
         feat_stride: Int,
         min_size: Int,
         ratio: Floats,
@@ -120,8 +128,8 @@ class Proposal4:
         clip_before_nms: Bool = True,
         clip_after_nms: Bool = False,
         normalize: Bool = False,
-        box_size_scale: Float = 1.0,
-        box_coordinate_scale: Float = 1.0,
+        box_size_scale: Single = 1.0,
+        box_coordinate_scale: Single = 1.0,
         framework: Str = "",
     ):
         return _infer(class_probs, bbox_deltas, image_shape, locals())

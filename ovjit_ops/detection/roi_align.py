@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.graph.dtypes import FULL
-from ovjit.graph.op import Bool, Float, Int, Positive, TensorType, Word, op
+from ovjit.graph.op import Bool, Int, Positive, Single, TensorType, Word, op
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INTEGERS, widened
@@ -90,7 +90,7 @@ class ROIAlign3:
 
     def infer(
         data, rois, batch_indices, *, pooled_h: Positive, pooled_w: Positive, sampling_ratio: Int,
-        spatial_scale: Float, mode: Word,
+        spatial_scale: Single, mode: Word,
     ):  # fmt: skip
         return infer_regions(data, rois, batch_indices, 4, locals())
 
@@ -117,7 +117,7 @@ class ROIAlignRotated:
 
     def infer(
         data, rois, batch_indices, *, pooled_h: Positive, pooled_w: Positive, sampling_ratio: Int,
-        spatial_scale: Float, clockwise_mode: Bool,
+        spatial_scale: Single, clockwise_mode: Bool,
     ):  # fmt: skip
         return infer_regions(data, rois, batch_indices, 5, locals())
 

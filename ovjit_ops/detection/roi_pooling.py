@@ -16,7 +16,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL
-from ovjit.graph.op import Float, Int, Ints, Positive, TensorType, Word, op
+from ovjit.graph.op import Int, Ints, Positive, Single, TensorType, Word, op
 from ovjit.graph.shapes import compatible
 from ovjit_ops.common.checks import check_rank, check_type
 from ovjit_ops.common.dims import fitted
@@ -107,7 +107,7 @@ class ROIPooling:
         rois,
         *,
         output_roi: Ints = (),
-        spatial_scale: Float,
+        spatial_scale: Single,
         method: Word = "max",
         output_size: Ints = (),
         pooled_h: Int = ABSENT,
@@ -176,7 +176,7 @@ class PSROIPooling:
         *,
         output_dim: Positive,
         group_size: Positive = 1,
-        spatial_scale: Float,
+        spatial_scale: Single,
         spatial_bins_x: Int = 1,
         spatial_bins_y: Int = 1,
         mode: Word = "average",
@@ -246,7 +246,7 @@ class PSROIPooling:
 
 @op(
     "DeformablePSROIPooling", opset=1, lower=".cpu_deformable_pooling:DeformablePooling.of", **_POOLED,
-    builder={"data": "feature_maps", "rois": "coords"},
+    builder={"data": "feature_maps", "rois": "coords"}, words={"mode": "bilinear_deformable"},
 )  # fmt: skip
 class DeformablePSROIPooling:
     """PSROIPooling whose bins are shifted by offsets."""
@@ -257,12 +257,12 @@ class DeformablePSROIPooling:
         offsets=None,
         *,
         output_dim: Positive,
-        spatial_scale: Float,
+        spatial_scale: Single,
         group_size: Positive = 1,
         mode: Word = "bilinear_deformable",
         spatial_bins_x: Positive = 1,
         spatial_bins_y: Positive = 1,
-        trans_std: Float = 1.0,
+        trans_std: Single = 1.0,
         part_size: Positive = 1,
     ):
         samples = spatial_bins_x * spatial_bins_y

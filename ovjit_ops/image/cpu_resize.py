@@ -58,6 +58,12 @@ def picked(p, places, way):
 
 
 @inline
+def counted(v, w):
+    """Elements that have a weight, and 0 for those of weight 0, whose NaN or infinity does not count."""
+    return select(w == const[f32](0.0), const[f32](0.0), v)
+
+
+@inline
 def weigh_pixels(q, p, w, taps, c, T):
     """Store the c channels of an output pixel: the weighted sum of `taps` pixels at p. Addresses are
     incremented, which needs fewer registers."""
@@ -68,12 +74,13 @@ def weigh_pixels(q, p, w, taps, c, T):
     second = p + c * 4
     left = c
     while left > 0:
-        v = load[f32](first) * w0
+        v = counted(load[f32](first), w0) * w0
         if taps == 2:
-            v = fma(load[f32](second), w1, v)
+            v = fma(counted(load[f32](second), w1), w1, v)
         else:
             for t in range(1, taps):
-                v = fma(load[f32](first + t * c * 4), splat[f32](w + t * 4), v)
+                wt = splat[f32](w + t * 4)
+                v = fma(counted(load[f32](first + t * c * 4), wt), wt, v)
         put(to, v, left, T)
         first += VL * 4
         second += VL * 4
@@ -141,18 +148,20 @@ def resize(x: Tensor, y: Tensor, vs: Tensor, vw: Tensor, hs: Tensor, hw: Tensor,
         weights = vw + j * tv * 4
         w0 = splat[f32](weights)
         w1 = splat[f32](weights + min(tv - 1, 1) * 4)
+        both = tv == 2 and lane[f32](w0, 0) != 0.0 and lane[f32](w1, 0) != 0.0
         for r in range(x.size.in_run):
             for i in range(0, x.size.i, VL):
                 left = x.size.i - i
                 a = x.at(p, in_run=r) + i * SIZE[T]
                 v = taken(a, T, left)
-                if tv == 2:
+                if both:
                     v = fma(taken(a + x.stride.in_row, T, left), w1, v * w0)
                 else:  # of one tap, too: a row that nothing counts for is 0
-                    v = v * w0
+                    v = counted(v, w0) * w0
                     for t in range(1, tv):
                         a += x.stride.in_row
-                        v = fma(taken(a, T, left), splat[f32](weights + t * 4), v)
+                        wt = splat[f32](weights + t * 4)
+                        v = fma(counted(taken(a, T, left), wt), wt, v)
                 if across.way == VERTICAL:
                     put(y.at(q, run=r) + i * SIZE[T], v, left, T)
                 else:
@@ -165,11 +174,13 @@ def resize(x: Tensor, y: Tensor, vs: Tensor, vw: Tensor, hs: Tensor, hw: Tensor,
                         s += (ld[i32](hs + (HEAD + k) * 4) + 0) * 4
                     places = load[i32]((rel if along == PERMUTED else hs + HEAD * 4) + k * 4)
                     w = hw + k * 4
-                    v = picked(s, places, along) * load[f32](w)
+                    wt = load[f32](w)
+                    v = counted(picked(s, places, along), wt) * wt
                     for _t in range(1, th):
                         s += across.step * 4
                         w += across.columns * 4
-                        v = fma(picked(s, places, along), load[f32](w), v)
+                        wt = load[f32](w)
+                        v = fma(counted(picked(s, places, along), wt), wt, v)
                     put(q + k * SIZE[T], v, n - k, T)
         if across.way == CHANNELS:
             for o in range(y.size.run):

@@ -271,6 +271,7 @@ class Tables:
         n = ceil_div(one.outputs * c, self.lanes) * self.lanes
         permutes = not self.nearest or size == 4
         if not self.open[axis]:
+            c, n = int(c), int(n)  # the constants below are for this number of channels
             table = axis_table(one, self.attrs)
             every = (table.start[:, None] * c + np.arange(c)).reshape(-1)
             start = np.pad(every, (0, n - len(every)), mode="edge").reshape(-1, self.lanes)

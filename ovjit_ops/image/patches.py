@@ -12,7 +12,7 @@ from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Interval, compatible, is_static
 from ovjit.graph.symbolic import sym_int
-from ovjit.graph.windows import check_auto_pad, output_extents, pad_spatial, resolve_pads, taps
+from ovjit.graph.windows import AUTO_PADS, output_extents, pad_spatial, resolve_pads, taps
 from ovjit.rewrite.writer import not_negative
 from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.dims import divided
@@ -27,8 +27,8 @@ def _window(attrs: dict[str, Any]) -> dict[str, Any]:
     for name in ("sizes", "strides", "rates"):
         check(len(attrs[name]) == 2, f"{name} {list(attrs[name])} should have 2 entries")
         check(min(attrs[name]) > 0, f"{name} {list(attrs[name])} should be positive")
-    pad = check_auto_pad(attrs["auto_pad"])
-    check(pad in ("valid", "same_upper", "same_lower"), "auto_pad should be valid, same_upper or same_lower")
+    pad = attrs["auto_pad"]
+    check(pad != "explicit", "auto_pad should be valid, same_upper or same_lower")
     return {
         "auto_pad": pad,
         "kernel": attrs["sizes"],
@@ -39,7 +39,7 @@ def _window(attrs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@op("ExtractImagePatches", opset=3, types=NUMBERS)
+@op("ExtractImagePatches", opset=3, types=NUMBERS, words={"auto_pad": AUTO_PADS})
 class ExtractImagePatches:
     """Patches of a picture [N, C, H, W], each as a column of channels [N, sizes * C, OH, OW]."""
 

@@ -181,14 +181,14 @@ def axis_table(axis: Resized, attrs: dict[str, Any]) -> Table:
 
 
 def resample(x: np.ndarray, axis: int, table: Table) -> np.ndarray:
-    """Apply a table along one axis of an array of floats."""
+    """Apply a table along one axis of an array of floats. Elements of weight 0 do not count."""
     shape = [1] * x.ndim
     shape[axis] = len(table.start)
     out = np.zeros((*x.shape[:axis], len(table.start), *x.shape[axis + 1 :]), x.dtype)
     for t in range(table.taps):
-        weight = table.weight[:, t]
+        weight = table.weight[:, t].reshape(shape).astype(x.dtype)
         part = np.take(x, table.start + t, axis)
-        out += part * weight.reshape(shape).astype(x.dtype)
+        out += np.where(weight == 0, 0, part) * weight
     return out
 
 

@@ -121,7 +121,7 @@ def _gather_samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
         yield [random_array(rng, (5, 3), dtype), ints(-6, 5, 1, 1 << 40), np.array(0)], {"batch_dims": 0}
 
 
-@op("Gather", opset=1, types=MOVABLE, lower=".cpu_gather:lower_gather", images=chosen_images)
+@op("Gather", opset=1, types=MOVABLE, lower=".cpu_gather:lower_gather", images=chosen_images, carried=1)
 class Gather1:
     """The slices `indices` of the data along `axis`."""
 
@@ -152,7 +152,7 @@ class Gather8:
     samples = partial(_gather_samples, 8)
 
 
-@op("GatherElements", opset=6, types=MOVABLE, lower=".cpu_gather:GatherElements.of")
+@op("GatherElements", opset=6, types=MOVABLE, lower=".cpu_gather:GatherElements.of", carried=1)
 class GatherElements:
     """out[i, j, k] = data[indices[i, j, k], j, k] for axis 0, and so on."""
 
@@ -235,7 +235,9 @@ def _gather_nd(data: np.ndarray, indices: np.ndarray, batch_dims: int, flatten: 
     return out.reshape(math.prod(batch), *out.shape[batch_dims:]) if flatten and batch_dims > 1 else out
 
 
-@op("GatherND", opset=5, types=MOVABLE, builder={"": "gather_nd"}, lower=".cpu_gather:GatherND.of")
+@op(
+    "GatherND", opset=5, types=MOVABLE, builder={"": "gather_nd"}, lower=".cpu_gather:GatherND.of", carried=1
+)  # fmt: skip
 class GatherND5:
     """The slices of the data that index tuples select, with merged batch dimensions."""
 

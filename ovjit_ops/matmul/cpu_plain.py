@@ -257,9 +257,10 @@ def place_panels(constants: Constants, key: Any, right: np.ndarray, kind: str, w
 
 
 class PlainProduct(Lowering):
-    """MatMul of f64 or integers with any number of batch dimensions. Nothing is fused into it."""
+    """MatMul of f64, integers, or f32 on targets without tiles, with any number of batch dimensions. Nothing
+    is fused into it."""
 
-    takes = (TYPES,)
+    takes = (TYPES | {"f32"},)
     constant_inputs = None
 
     def set_up(self) -> None:

@@ -163,8 +163,18 @@ def _slice_inputs(*inputs: TensorType | None, strided: bool = False) -> list[np.
             name = ("start", "stop", "step", "axes")[i]
             integral = f"Slice `{name}` input type must be integer."
             flat = f"Slice `{name}` input must be a 1D tensor. Got rank: {{rank}}"
-        values.append(None if x is None else shape_value(x, "a limit of the slice", integral, flat))
+        value = None if x is None else shape_value(x, "a limit of the slice", integral, flat)
+        values.append(value if x is None or i > 1 else _without_ends(x, value))
     return None if any(v is None for v in values) else values  # type: ignore[return-value]
+
+
+def _without_ends(limit: TensorType, value: np.ndarray | None) -> np.ndarray | None:
+    """The numbers of a start or stop, the ends of i32 as those of i64: both are no limit, as in OpenVINO."""
+    if limit.dtype != "i32" or value is None or value.dtype.kind != "i":
+        return value
+    small, large = np.iinfo(np.int32), np.iinfo(np.int64)
+    wide = np.where(value == small.max, large.max, value.astype(np.int64))
+    return np.where(value == small.min, large.min, wide)
 
 
 def _with_open(limits: Sequence[TensorType | None]) -> list[np.ndarray] | None:
@@ -177,6 +187,7 @@ def _with_open(limits: Sequence[TensorType | None]) -> list[np.ndarray] | None:
         found, count = x.value if x.partial is None or i == 2 else x.partial, length(x)
         if count is None or (found is None and i == 2) or is_traced(found):
             return None
+        found = _without_ends(x, found) if i < 2 else found
         made.append(np.full(count, UNKNOWN, object) if found is None else found.reshape(-1))
     return made
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.dtypes import FULL, numpy_dtype
-from ovjit.graph.op import Bool, DType, Float, Int, Positive, TensorType, Word, op
+from ovjit.graph.op import Bool, DType, Float, Int, Positive, Single, TensorType, Word, op
 from ovjit.graph.shapes import Interval, broadcast, compatible, merge, normalize_axes, normalize_axis, text
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.images import images_of
@@ -254,7 +254,7 @@ class MVN2:
         return {"reduction_axes": tuple(range(1 if attrs["across_channels"] else 2, inputs[0].rank or 0))}
 
     def infer(data, *, across_channels: Bool = False, normalize_variance: Bool = False, eps: Float = 1e-9):
-        check(eps > 0, f"eps {eps} should be positive")
+        check(eps >= 0, f"eps {eps} should not be negative")
         return same_type(data, REALS)
 
     @in_f32
@@ -282,8 +282,8 @@ class MVN6:
     shown, shown_first = None, ()
     words = {"eps_mode": "op::MVNEpsMode: inside_sqrt outside_sqrt"}
 
-    def infer(data, axes, *, eps: Float, normalize_variance: Bool = True, eps_mode: Word = "inside_sqrt"):
-        check(eps > 0, f"eps {eps} should be positive")
+    def infer(data, axes, *, eps: Single, normalize_variance: Bool = True, eps_mode: Word = "inside_sqrt"):
+        check(eps >= 0, f"eps {eps} should not be negative")
         _axes_of(data, axes)
         return same_type(data, REALS)
 
@@ -298,9 +298,9 @@ class MVN6:
         ((1, 16, 8, 8), [1, 2, 3]),
         ((4, 33), [1]),
         each=[
-            {"eps": 1e-5, "normalize_variance": variance, "eps_mode": mode}
+            {"eps": eps, "normalize_variance": variance, "eps_mode": mode}
             for mode in ("inside_sqrt", "outside_sqrt")
-            for variance in (False, True)
+            for variance, eps in ((False, 1e-5), (True, 1e-5), (True, 0.0))
         ],
     )
 
@@ -315,7 +315,7 @@ class NormalizeL2:
 
     words = {"eps_mode": "add max"}
 
-    def infer(data, axes, *, eps: Float, eps_mode: Word = "add"):
+    def infer(data, axes, *, eps: Single, eps_mode: Word = "add"):
         check(eps >= 0, f"eps {eps} should not be negative")
         _axes_of(data, axes)
         return same_type(data, REALS)
@@ -343,7 +343,7 @@ class NormalizeL2:
 class GRN:
     """data / sqrt(sum of squares over channels + bias)"""
 
-    def infer(data, *, bias: Float):
+    def infer(data, *, bias: Single):
         check(data.rank is None or 2 <= data.rank <= 4, f"the data {data} should have 2 to 4 dimensions")
         return same_type(data, REALS)
 
@@ -365,7 +365,7 @@ class GroupNormalization:
     def infer(data, scale, bias, *, num_groups: Int, epsilon: Float):
         says = "The number of groups needs to be a positive integer value"
         check(num_groups >= 1, f"{says}, not {num_groups}")
-        check(epsilon > 0, f"epsilon {epsilon} should be positive")
+        check(epsilon >= 0, f"epsilon {epsilon} should not be negative")
         check(data.rank is None or data.rank >= 2, "The input tensor is required to be at least 2D")
         for x, what in ((scale, "scale"), (bias, "bias")):
             check(x.rank in (None, 1), f"The {what} input is required to be 1D")
@@ -392,7 +392,7 @@ class GroupNormalization:
         ((1, 16, 4, 4), (16,), (16,), {"num_groups": 4}),
         ((1, 6, 33), (6,), (6,), {"num_groups": 1}),
         ((2, 8, 3, 3), (8,), (8,), {"num_groups": 8}),
-        each=[{"epsilon": 1e-4}],
+        each=[{"epsilon": 1e-4}, {"epsilon": 0.0}],
     )
 
 

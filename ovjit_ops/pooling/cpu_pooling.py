@@ -257,7 +257,7 @@ class Pooling(Lowering):
 
     def finalize(self, layouts: dict[Value, Layout]) -> None:
         self.turned = self._adjacent(layouts)
-        window = pool_window(len(self.data.shape) - 2, self.node.attrs, torch=True)
+        window = pool_window(len(self.data.shape) - 2, self.node.attrs)
         sizes, strides = window["kernel"], window["strides"]
         flat = [((1, *sizes)[-2:], strides[-1])]  # (window, column stride) of each step
         if len(sizes) == 3:

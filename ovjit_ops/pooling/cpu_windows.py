@@ -68,7 +68,7 @@ class Window(NamedTuple):
 
 def windows_of(node: Node, extents: Sequence[int], outputs: Sequence[int]) -> list[Window]:
     """A `Window` for each spatial dimension of a MaxPool or AvgPool."""
-    window = pool_window(len(extents), node.attrs, torch=True)
+    window = pool_window(len(extents), node.attrs)
     del window["rounding"]
     begin, end = resolve_pads(extents=extents, **window)
     window["strides"] = tuple(map(_stride, window["strides"], extents, begin, end))

@@ -12,7 +12,16 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import FLOATS, FULL, from_numpy, numpy_dtype
 from ovjit.graph.op import Bool, Index, Int, Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, is_static, normalize_axis, text
-from ovjit.graph.windows import output_extents, pad_spatial, pool_window, resolve_pads, shown_pads, taps
+from ovjit.graph.windows import (
+    POOLING_AUTO_PADS,
+    ROUNDINGS,
+    output_extents,
+    pad_spatial,
+    pool_window,
+    resolve_pads,
+    shown_pads,
+    taps,
+)
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.images import images_of, window_images
 from ovjit_ops.common.values import given_rank, length, shape_value, widened
@@ -20,7 +29,7 @@ from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases
 from ovjit_ops.pooling.cpu_windows import lowest
 
 
-def _infer(data: TensorType, attrs: dict[str, Any], torch: bool = False) -> TensorType:
+def _infer(data: TensorType, attrs: dict[str, Any]) -> TensorType:
     check_type(data, NUMBERS)
     rank = len(attrs["kernel"])
     check(
@@ -28,7 +37,7 @@ def _infer(data: TensorType, attrs: dict[str, Any], torch: bool = False) -> Tens
         f"Expected a 3D, 4D or 5D tensor for the input. Got: {text(data.shape)}",
     )
     check(1 <= rank <= 3, f"a window should have 1 to 3 spatial dimensions, not {rank}")
-    window = pool_window(rank, attrs, torch)
+    window = pool_window(rank, attrs)
     check(
         data.rank in (None, rank + 2),
         f"a kernel of {rank} dimensions needs data of rank {rank + 2}, not {data}",
@@ -50,7 +59,7 @@ class _Windows:
     """The geometry of pooling windows over the spatial dimensions of an array."""
 
     def __init__(self, x: np.ndarray, attrs: dict[str, Any]):
-        window = pool_window(x.ndim - 2, attrs, torch=True)
+        window = pool_window(x.ndim - 2, attrs)
         outputs = output_extents(extents=x.shape[2:], **window)
         del window["rounding"]
         self.begin, self.end = resolve_pads(extents=x.shape[2:], **window)
@@ -156,6 +165,10 @@ def _samples(torch: bool, dilated: bool, more: Sequence[dict[str, Any]]):
 KERNEL = {"kernel": "kernel_shape"}
 
 
+def _words(rounding: int) -> dict[str, str]:
+    return {"auto_pad": POOLING_AUTO_PADS, "rounding_type": ROUNDINGS[rounding]}
+
+
 @op(
     "MaxPool",
     opset=1,
@@ -165,6 +178,7 @@ KERNEL = {"kernel": "kernel_shape"}
     native=FLOATS,
     part="carry",
     images=window_images,
+    words=_words(0),
 )
 class MaxPool1:
     """The maximum of each window."""
@@ -186,9 +200,9 @@ class MaxPool1:
     samples = _samples(False, False, [{}])
 
 
-def _infer_max(data: TensorType, attrs: dict[str, Any], torch: bool) -> tuple[TensorType, TensorType]:
+def _infer_max(data: TensorType, attrs: dict[str, Any]) -> tuple[TensorType, TensorType]:
     normalize_axis(attrs["axis"], len(attrs["kernel"]) + 2)
-    out = _infer(data, attrs, torch)
+    out = _infer(data, attrs)
     return out, TensorType(attrs["index_element_type"], out.shape)
 
 
@@ -203,7 +217,7 @@ class MaxPool8:
         data, *, strides: Ints = (), dilations: Ints = (), auto_pad: Word = "explicit",
         index_element_type: Index = "i64", axis: Int = 0, **attrs,
     ):  # fmt: skip
-        return _infer_max(data, {**attrs, **locals()}, False)
+        return _infer_max(data, {**attrs, **locals()})
 
     def ref(data, **attrs):
         index = max_pool_indices(data, attrs)
@@ -212,12 +226,12 @@ class MaxPool8:
     samples = _samples(False, True, _INDEX_VARIANTS)
 
 
-@op("MaxPool", opset=14, like=MaxPool8)
+@op("MaxPool", opset=14, like=MaxPool8, words=_words(1))
 class MaxPool14:
     """MaxPool-8 with the rounding type ceil_torch."""
 
     def infer(data, **attrs):
-        return _infer_max(data, attrs, True)
+        return _infer_max(data, attrs)
 
     samples = _samples(True, True, _INDEX_VARIANTS)
 
@@ -239,12 +253,12 @@ class AvgPool1:
     samples = _samples(False, False, _PAD_VARIANTS)
 
 
-@op("AvgPool", opset=14, like=AvgPool1)
+@op("AvgPool", opset=14, like=AvgPool1, words=_words(1))
 class AvgPool14:
     """AvgPool-1 with the rounding type ceil_torch."""
 
     def infer(data, **attrs):
-        return _infer(data, attrs, True)
+        return _infer(data, attrs)
 
     samples = _samples(True, False, _PAD_VARIANTS)
 
@@ -254,7 +268,7 @@ class AvgPool16:
     """AvgPool-14 with dilations."""
 
     def infer(data, *, strides: Ints = (), dilations: Ints = (), **attrs):
-        return _infer(data, {**attrs, "strides": strides, "dilations": dilations}, True)
+        return _infer(data, {**attrs, "strides": strides, "dilations": dilations})
 
     samples = _samples(True, True, _PAD_VARIANTS)
 

@@ -41,11 +41,11 @@ def _expand(w: Writer, node: Node, inputs: Sequence[Value]) -> Sequence[Value] |
     known = (q.shape[2], q.shape[3], v.shape[2])
     if not is_static(known):
         return None
-    _, size, groups = known
+    heads, size, groups = known
     attrs = node.attrs
     if attrs["fuse_qk_l2norm"]:
         q, k = (_unit(w, x, attrs[f"{n}_l2_norm_eps"]) for n, x in (("q", q), ("k", k)))
-    q, k = (repeated(w, x, groups) for x in (q, k))
+    q, k = (repeated(w, x, heads, groups) for x in (q, k))
     q = w("Multiply", q, 1 / math.sqrt(size))
     return over_tokens(w, node, [q, k, v, w("Exp", gate), beta], state, _token)
 

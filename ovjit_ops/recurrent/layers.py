@@ -20,6 +20,7 @@ from ovjit_ops.common.dims import Dims
 from ovjit_ops.common.values import INTEGERS, in_f32
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 from ovjit_ops.recurrent.step import (
+    ACTIVATIONS,
     DIRECTIONS,
     FORMATS,
     KINDS,
@@ -53,11 +54,13 @@ def layer(
     attributes: list[tuple[str, str, Any]] = [("hidden_size", "Positive", REQUIRED)]
     attributes += [("direction", "Word", REQUIRED)] if sequence else []
     attributes += [("activations", "Strs", KINDS[kind].activations), ("activations_alpha", "Floats", ())]
-    attributes += [("activations_beta", "Floats", ()), ("clip", "Float", 0.0)]
+    attributes += [("activations_beta", "Floats", ()), ("clip", "Single", 0.0)]
     attributes += [("linear_before_reset", "Bool", False)] if "GRU" in kind else []
     attributes += [("weights_format", "Word", "fico"), ("input_forget", "Bool", False)] if peepholes else []
 
-    words: dict[str, Any] = {"weights_format": FORMATS} if peepholes else {}
+    words: dict[str, Any] = {"activations": list(ACTIVATIONS)}
+    if peepholes:
+        words["weights_format"] = FORMATS
     if sequence:
         words["direction"] = f"ov::op::RecurrentSequenceDirection: {' '.join(DIRECTIONS)}"
     shown_first = [name for name, _, _ in attributes if name in ("direction", "linear_before_reset")]

@@ -33,7 +33,7 @@ def _expand(w: Writer, node: Node, inputs: Sequence[Value]) -> Sequence[Value] |
     a, dt, b, x, c, state = inputs
     if any(v.shape is None for v in inputs) or not is_static((b.shape[2], x.shape[2])):
         return None
-    b, c = (repeated(w, v, x.shape[2]) for v in (b, c))
+    b, c = (repeated(w, v, b.shape[2], x.shape[2]) for v in (b, c))
     kept = w("Exp", w("Multiply", dt, a))
     return over_tokens(w, node, [kept, b, w("Multiply", x, w("Unsqueeze", dt, [-1])), c], state, _token)
 

@@ -17,7 +17,7 @@ from ovjit.codegen.cpu.formats import BF16, find_format
 from ovjit.codegen.cpu.targets import Target
 from ovjit.errors import check
 from ovjit.graph.graph import Node, Value
-from ovjit.graph.op import Bool, Float, Floats, Int, Str, Strs, TensorType, Word, op
+from ovjit.graph.op import Bool, Floats, Int, Single, Str, Strs, TensorType, Word, op
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.dims import Dims
 from ovjit_ops.elementwise.arithmetic import random_array
@@ -56,7 +56,7 @@ class RecurrentSteps:
 
     def infer(
         *xs, kind: Str, roles: Str, direction: Word, hidden_size: Int, activations: Strs,
-        activations_alpha: Floats = (), activations_beta: Floats = (), clip: Float = 0.0,
+        activations_alpha: Floats = (), activations_beta: Floats = (), clip: Single = 0.0,
         linear_before_reset: Bool = False, input_forget: Bool = False,
     ):  # fmt: skip
         check(

@@ -39,8 +39,9 @@ def _body(context: Any, node: Node, rows: Sequence[Value], state: Value, token: 
     return inner.finish([w("Unsqueeze", y, [1]), after])
 
 
-def repeated(w: Writer, x: Value, groups: int) -> Value:
-    """Repeat heads of [batch, tokens, heads, ...] so that there are `groups` of them."""
-    heads = x.shape[2]
+def repeated(w: Writer, x: Value, heads: int, groups: int) -> Value:
+    """Repeat the heads of [batch, tokens, heads, ...] so that there are `groups` of them."""
+    if heads == groups:
+        return x
     each = np.repeat(np.arange(heads), groups // heads)
-    return x if heads == groups else w("Gather", x, each, np.array(2), batch_dims=0)
+    return w("Gather", x, each, np.array(2), batch_dims=0)

@@ -13,7 +13,28 @@ from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES
 
 
-@op("StringTensorUnpack", opset=15, types=["string"])
+def unpack_strings(data: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Begins and ends of strings, and the bytes of all."""
+    parts = [x if isinstance(x, bytes) else str(x).encode() for x in data.reshape(-1).tolist()]
+    sizes = [0, *map(len, parts)]
+    if sum(sizes) >= 1 << 31:
+        raise InferenceError("the strings have 2 GiB or more in total")
+    ends = np.array(sizes, np.int32).cumsum(dtype=np.int32)
+    symbols = np.frombuffer(bytearray().join(parts), np.uint8)
+    return ends[:-1].reshape(data.shape), ends[1:].reshape(data.shape), symbols
+
+
+def pack_strings(begins: np.ndarray, ends: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+    """Strings as an array of bytes objects. Raises InferenceError if one is outside of the symbols."""
+    b, e, whole = begins.reshape(-1).tolist(), ends.reshape(-1).tolist(), symbols.tobytes()
+    if b and (min(b) < 0 or max(e) > len(whole)) or any(map(int.__gt__, b, e)):
+        raise InferenceError(f"a string is outside of the {symbols.size} symbols")
+    out = np.empty(len(b), object)
+    out[:] = [whole[i:j] for i, j in zip(b, e, strict=True)]
+    return out.reshape(begins.shape)
+
+
+@op("StringTensorUnpack", opset=15, types=["string"], host=lambda known, attrs: unpack_strings)
 class StringTensorUnpack:
     """Unpacks strings to the begin and end offsets of each, and the UTF-8 bytes of all."""
 
@@ -25,20 +46,14 @@ class StringTensorUnpack:
         return TensorType("i32", data.shape), TensorType("i32", data.shape), TensorType("u8", (ANY,))
 
     def ref(data):
-        parts = [x if isinstance(x, bytes) else str(x).encode() for x in data.reshape(-1)]
-        ends = np.cumsum([len(p) for p in parts], dtype=np.int64)
-        if len(ends) and ends[-1] >= 1 << 31:
-            raise InferenceError("the strings have 2 GiB or more in total")
-        begins = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
-        symbols = np.frombuffer(b"".join(parts), np.uint8).copy()
-        return begins.reshape(data.shape).astype(np.int32), ends.reshape(data.shape).astype(np.int32), symbols
+        return unpack_strings(data)
 
     def samples(rng, dtype="string"):
         for words in (["ab", "", "xyz"], [["a", "bc"], ["def", ""]], ["über"]):
             yield [np.array(words, dtype=object)], {}
 
 
-@op("StringTensorPack", opset=15, types=["i32", "i64"])
+@op("StringTensorPack", opset=15, types=["i32", "i64"], host=lambda known, attrs: pack_strings)
 class StringTensorPack:
     """Packs strings from the begin and end offsets of each, and UTF-8 bytes."""
 
@@ -55,13 +70,7 @@ class StringTensorPack:
         return TensorType("string", fitted(begins=(begins, letters), ends=(ends, letters)).shape(letters))
 
     def ref(begins, ends, symbols):
-        b, e = begins.astype(np.int64).reshape(-1), ends.astype(np.int64).reshape(-1)
-        if b.size and (b.min() < 0 or (e < b).any() or e.max() > symbols.size):
-            raise InferenceError(f"a string is outside of the {symbols.size} symbols")
-        whole = symbols.tobytes()
-        out = np.empty(b.size, object)
-        out[:] = [whole[i:j] for i, j in zip(b.tolist(), e.tolist(), strict=True)]
-        return out.reshape(begins.shape)
+        return pack_strings(begins, ends, symbols)
 
     def samples(rng, dtype="i32"):
         kind = numpy_dtype(dtype)

@@ -1,9 +1,9 @@
 r"""Regular expressions as tables: an automaton over classes of characters.
 
-It finds the match that a backtracking engine finds. A state is the list of places in the pattern that are still
-possible, by priority. Places behind one where the pattern has ended are dropped. Look-ahead at one character,
-`^` and `$` are conditions on the next character, or on the place. Other patterns are `Unfit`: groups that are
-referred to, look-behind, atomic groups that matter.
+It finds the match that a backtracking engine finds. A state is the list of places in the pattern that are
+still possible, by priority. Places behind one where the pattern has ended are dropped. Look-ahead at one
+character, `^` and `$` are conditions on the next character, or on the place. Other patterns are `Unfit`:
+groups that are referred to, look-behind, atomic groups that matter.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ MOST_PLACES, MOST_STATES, MOST_CLASSES = 2000, 4000, 200
 _NEWLINE = 10
 
 
-#: Characters that are not assigned in Unicode 17, PCRE2's version, but in later versions, of which `regex` may
-#: be. First and last ones in hexadecimal.
+#: Characters that are not assigned in Unicode 17, PCRE2's version, but in later versions, of which `regex`
+#: may be. First and last ones in hexadecimal.
 _LATER = """
     558 58b-58c 5c8-5c9 b53-b54 1ade-1adf 1aec-1af0 208f 209d-209f 20c2-20c4 2e60-2e63 a7dd a7e2
     ab6c-ab6d 107bb-107bf 10ec9-10ecf 10ed9-10eee 10ef0-10ef9 11b0a 11df0-11df1 1246f 12475-1247f
@@ -354,8 +354,8 @@ def _one_character(node: Any) -> Ranges:
 
 
 def _check_possessive(parts: Sequence[Any]) -> None:
-    """Raise Unfit where a possessive repetition differs from a greedy one: what follows may begin with what is
-    repeated."""
+    """Raise Unfit where a possessive repetition differs from a greedy one: what follows may begin with what
+    is repeated."""
     for i, part in enumerate(parts):
         if not isinstance(part, Repeat) or not part.possessive:
             continue
@@ -375,7 +375,8 @@ def _check_possessive(parts: Sequence[Any]) -> None:
 
 
 class _Places:
-    """The pattern as steps: ("set", index), ("split", first, second), ("look", look), ("start",), ("end",)."""
+    """The pattern as steps: ("set", index), ("split", first, second), ("jump", step), ("start",), ("end",),
+    and ("look", index, whether the end of the text fulfils it, whether a last newline does)."""
 
     def __init__(self, node: Any):
         self.steps: list[tuple[Any, ...]] = []
@@ -460,11 +461,11 @@ def can_be_empty(node: Any) -> bool:
 
 
 class Automaton:
-    """`classes`: the class of each code point (u8). `table`: i32 [states, classes + 2], whose last columns are
-    a newline that is the last character and the end of the text. An entry is the next state * 2, plus 1 if the
-    pattern has ended before this character. State 0 has nothing left. `starts`: the state at the beginning of a
-    text, and elsewhere. `empty`: whether the pattern can match nothing. `whole_groups`: groups that are the
-    whole match."""
+    """`classes`: the class of each code point (u8). `with_heads`: in front of them, which bytes may begin a
+    match. `table`: i32 [states, classes + 2], whose last columns are a newline that is the last character and
+    the end of the text. An entry is the next state * 2, plus 1 if the pattern has ended before this
+    character. State 0 has nothing left. `starts`: the state at the beginning of a text, and elsewhere.
+    `empty`: whether the pattern can match nothing. `whole_groups`: groups that are the whole match."""
 
     def __init__(self, pattern: str):
         parser = _Parser(pattern)
@@ -499,6 +500,20 @@ class Automaton:
                 row.append(numbers[following] * 2 + ended)
             rows[numbers[state]] = row
         self.table = np.array([rows[i] for i in range(len(rows))], np.int32)
+        self.with_heads = np.concatenate([self._heads(), self.classes])
+
+    def _heads(self) -> np.ndarray:
+        """1 for each byte of UTF-8 that may begin a match behind the start, or may be all of one."""
+        alive = self.table[self.starts[1], :-2] != 0
+        points = alive[self.classes]
+        heads = np.zeros(256, np.uint8)
+        heads[:128] = points[:128]
+        heads[_NEWLINE] |= self.table[self.starts[1], -2] != 0
+        for head, first, step in (*((0xC0 + i, i << 6, 1 << 6) for i in range(32)),
+                                  *((0xE0 + i, i << 12, 1 << 12) for i in range(16)),
+                                  *((0xF0 + i, i << 18, 1 << 18) for i in range(5))):  # fmt: skip
+            heads[head] = points[first : first + step].any()
+        return np.ones(256, np.uint8) if self.empty else heads
 
     def _step(
         self, state: tuple[bool, tuple[int, ...]], signature: frozenset[int], end: bool, final: bool

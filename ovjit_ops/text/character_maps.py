@@ -217,7 +217,7 @@ def _folds() -> dict[int, str]:
     """Code point -> its folded character."""
     later = {point for first, last in _LATER for point in range(first, last + 1)}
     found = {}
-    for point in range(1, 0x110000):
+    for point in range(1, 0x1F000):  # letters with case are below
         char = chr(point)
         made = char.casefold()
         if len(made) > 1:  # simple folding gives one character

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i32, i64, ld, st, u8
-from ovjit_ops.text.cpu_native import OUTSIDE
+from ovjit_ops.text.cpu_native import OTHER, OUTSIDE
+
+
+@inline
+def copy_bytes(to, source, size):
+    """Copy a few bytes: a loop over single ones costs more to begin than it takes."""
+    k = 0
+    while k + 8 <= size:
+        st[i64](to + k, ld[i64](source + k))
+        k += 8
+    while k < size:
+        st[u8](to + k, ld[u8](source + k))
+        k += 1
 
 
 @inline
@@ -35,8 +47,9 @@ def length_of(head):
 
 @routine
 def validate_strings(a, unused, unused2, unused3):
-    """begins, ends, bytes, number, size; new begins, ends, bytes (3 for each byte); whether to replace. Returns
-    the number of new bytes; with a result of bytes 0, 1 if all strings are valid and follow each other."""
+    """begins, ends, bytes, number, size; new begins, ends, bytes (3 for each byte); whether to replace.
+    Returns the number of new bytes; with a result of bytes 0, 1 if all strings are valid and follow each
+    other."""
     chars = ld(a, 2)
     size = ld(a, 4)
     out = ld(a, 7)
@@ -94,8 +107,7 @@ def validate_strings(a, unused, unused2, unused3):
                         made += 3 * bad
                 else:
                     if checked == 0:
-                        for j in range(count):
-                            st[u8](out + made + j, ld[u8](chars + at + j))
+                        copy_bytes(out + made, chars + at, count)
                     made += count
                 at = stop
         if checked == 0:
@@ -145,8 +157,7 @@ def put_byte_tokens(a, unused, unused2, unused3):
             st[u8](out + made, value)
             made += 1
         else:
-            for j in range(end - at):
-                st[u8](out + made + j, ld[u8](chars + at + j))
+            copy_bytes(out + made, chars + at, end - at)
             made += end - at
         st[i32](ld(a, 6) + k * 4, made)
     return made
@@ -154,9 +165,9 @@ def put_byte_tokens(a, unused, unused2, unused3):
 
 @routine
 def decode_words(a, unused, unused2, unused3):
-    """ids, their number; begins, ends, bytes of the vocabulary, their number and size; which words are skipped
-    (u8); new begins, ends, bytes. With a result of bytes 0, only begins and ends are written. Returns the
-    number of bytes."""
+    """ids, their number; begins, ends, bytes of the vocabulary, their number and size; which words are
+    skipped (u8); new begins, ends, bytes. With a result of bytes 0, only begins and ends are written. Returns
+    the number of bytes."""
     chars = ld(a, 4)
     words = ld(a, 5)
     out = ld(a, 10)
@@ -172,8 +183,7 @@ def decode_words(a, unused, unused2, unused3):
                 if at < 0 or size < 0 or at + size > ld(a, 6):
                     return OUTSIDE
         if out != 0:
-            for j in range(size):
-                st[u8](out + made + j, ld[u8](chars + at + j))
+            copy_bytes(out + made, chars + at, size)
         else:
             st[i32](ld(a, 8) + k * 4, made)
             st[i32](ld(a, 9) + k * 4, made + size)
@@ -184,8 +194,8 @@ def decode_words(a, unused, unused2, unused3):
 @routine
 def write_bytes_as_chars(a, unused, unused2, unused3):
     """begins, ends, bytes, number, size; new begins, ends, bytes (2 for each byte); the characters of bytes
-    (first byte, or both as first | second << 8); which strings are skipped (u8) or 0. Returns the number of new
-    bytes."""
+    (first byte, or both as first | second << 8); which strings are skipped (u8) or 0. Returns the number of
+    new bytes."""
     chars = ld(a, 2)
     out = ld(a, 7)
     made = 0
@@ -217,8 +227,8 @@ def write_bytes_as_chars(a, unused, unused2, unused3):
 @routine
 def write_chars_as_bytes(a, unused, unused2, unused3):
     """begins and ends of rows, their number; begins, ends, bytes, number, size of strings; new begins, ends,
-    bytes; the bytes of characters (i32, index: (first byte & 3) << 6 | second byte & 63), -1 for none. Returns
-    the number of new bytes, or -3 for a character that stands for no byte."""
+    bytes; the bytes of characters (i32, index: (first byte & 3) << 6 | second byte & 63), -1 for none.
+    Returns the number of new bytes, or OTHER for a character that stands for no byte."""
     chars = ld(a, 5)
     out = ld(a, 10)
     made = 0
@@ -238,14 +248,14 @@ def write_chars_as_bytes(a, unused, unused2, unused3):
                 at += 1
                 if byte >= 128:
                     if at >= end or byte < 0xC2 or byte > 0xC5:
-                        return -3
+                        return OTHER
                     second = ld[u8](chars + at) + 0
                     if second >> 6 != 2:
-                        return -3
+                        return OTHER
                     byte = ld[i32](ld(a, 11) + (((byte - 0xC2) << 6) | (second & 63)) * 4) + 0
                     at += 1
                     if byte < 0:
-                        return -3
+                        return OTHER
                 st[u8](out + made, byte)
                 made += 1
         st[i32](ld(a, 9) + row * 4, made)
@@ -287,8 +297,8 @@ def pad_rows(a, unused, unused2, unused3):
 @routine
 def join_rows(a, unused, unused2, unused3):
     """Number of rows and of parts; ids of parts (i32); new begins, ends, elements, ids. Then for each part:
-    begins, ends, number of rows, elements (i32), their number. With elements 0, returns the number of elements
-    only."""
+    begins, ends, number of rows, elements (i32), their number. With elements 0, returns the number of
+    elements only."""
     rows = ld(a, 0)
     parts = ld(a, 1)
     out = ld(a, 5)

@@ -9,8 +9,8 @@ import numpy as np
 
 from ovjit.errors import InferenceError
 from ovjit_ops.text.byte_forms import bytes_of_chars, chars_of_bytes
-from ovjit_ops.text.cpu_native import address, as_bytes, as_i32, native, refuse, strings_of
-from ovjit_ops.text.packed import check_skips
+from ovjit_ops.text.cpu_native import OTHER, address, as_bytes, as_i32, native, refuse, strings_of
+from ovjit_ops.text.packed import check_skips, text_of
 from ovjit_ops.text.ragged import combined_shape, dense
 
 _STEPS = "cpu_byte_steps"
@@ -31,8 +31,8 @@ def _like(begins: np.ndarray, room: int) -> tuple[list[np.ndarray], list[int]]:
 
 
 def _total(kept: Sequence[np.ndarray]) -> int:
-    """The bytes of all strings."""
-    return int((kept[1].astype(np.int64) - kept[0]).clip(0).sum())
+    """The bytes of all strings, of which none is longer than all bytes."""
+    return int((kept[1].astype(np.int64) - kept[0]).clip(0, kept[2].size).sum())
 
 
 def prepare_validation(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
@@ -46,6 +46,7 @@ def prepare_validation(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
             return begins, ends, chars
         made, to = _like(begins, 3 * _total(kept) + 1)
         count = _validate(*at, *to, replace)
+        refuse(count, "UTF8Validate")
         return made[0], made[1], made[2][:count].copy()
 
     return evaluate
@@ -130,14 +131,14 @@ def prepare_chars_to_bytes(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> A
         if rows[0].size != rows[1].size:
             raise InferenceError("the begins and ends of rows differ in number")
         kept, at = strings_of(*strings)
-        lengths = (kept[1].astype(np.int64) - kept[0]).clip(0)
+        lengths = (kept[1].astype(np.int64) - kept[0]).clip(0, kept[2].size)
         before = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         places = [np.clip(x, 0, lengths.size) for x in rows]
         room = int((before[places[1]] - before[places[0]]).clip(0).sum())
         made, to = _like(row_begins, room + 1)
         count = _as_bytes(address(rows[0]), address(rows[1]), rows[0].size, *at, *to, address(table))
         refuse(count, "CharsToBytes")
-        if count == -3:
+        if count == OTHER:
             raise InferenceError("CharsToBytes: a character stands for no byte")
         return made[0], made[1], made[2][:count]
 
@@ -191,8 +192,37 @@ def prepare_segments(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
         first, last = np.empty(shape, np.int32), np.empty(shape, np.int32)
         out, numbers = np.empty(total + 1, np.int32), np.empty(total + 1, np.int32)
         _join_rows(
-            rows, count, address(kept[-1]), address(first), address(last), address(out), address(numbers), *parts
+            rows,
+            count,
+            address(kept[-1]),
+            address(first),
+            address(last),
+            address(out),
+            address(numbers),
+            *parts,
         )
         return first, last, out[:total], first.copy(), last.copy(), numbers[:total]
+
+    return evaluate
+
+
+def prepare_truncation(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    from ovjit_ops.text.ragged import MODES, SIDES
+
+    if inputs[-2] is None or inputs[-1] is None or len(inputs) != 6:
+        return None
+    side, mode = text_of(inputs[-2]), text_of(inputs[-1])
+    if side not in SIDES or mode not in MODES:
+        return None  # the reference has the error
+    right = side == b"right"
+
+    def evaluate(*arrays: np.ndarray) -> Any:
+        begins, ends, data = arrays[:3]
+        most = arrays[3].item()
+        if most >= data.size:
+            return begins, ends, data
+        if right:
+            return begins, np.minimum(ends, begins + np.int32(most)), data
+        return np.maximum(begins, ends - np.int32(most)), ends, data
 
     return evaluate

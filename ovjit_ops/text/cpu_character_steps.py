@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i32, i64, ld, registers, st, u8, u32
-from ovjit_ops.text.cpu_native import OUTSIDE
+from ovjit_ops.text.cpu_byte_steps import copy_bytes
+from ovjit_ops.text.cpu_native import FULL, OUTSIDE
 from ovjit_ops.text.cpu_split_steps import point_of_char, size_of_char
 
 NO_TABLE, FORM, DOUBLE_ARRAY = range(3)
-#: The result of a text that does not fit into the memory for it.
-FULL = -4
 _LEAF, _VALUE, _LABEL = 1 << 8, (1 << 31) - 1, (1 << 31) | 0xFF
 
 
@@ -216,8 +215,7 @@ def normalize_strings(a, unused, unused2, unused3):
         if made + size + 8 > room:
             return FULL
         if kept != 0:
-            for j in range(size):
-                st[u8](out + made + j, ld[u8](text + j))
+            copy_bytes(out + made, text, size)
             made += size
         else:
             at = 0

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ovjit_ops.text.character_maps import CompiledTable, form_of, sequences_of_form
-from ovjit_ops.text.cpu_character_steps import DOUBLE_ARRAY, FORM, FULL, NO_TABLE
-from ovjit_ops.text.cpu_native import address, as_bytes, as_i32, native, refuse, strings_of
+from ovjit_ops.text.cpu_character_steps import DOUBLE_ARRAY, FORM, NO_TABLE
+from ovjit_ops.text.cpu_native import FULL, address, as_bytes, as_i32, native, refuse, strings_of
 from ovjit_ops.text.packed import check_skips, pack, text_of
 
 _STEPS = "cpu_character_steps"
@@ -92,7 +92,9 @@ def _evaluating(table: _Table, name: str, dummy: bool, remove: bool, escape: boo
             kept.append(as_bytes(arrays[3].view(np.uint8)))
             marks = address(kept[-1])
         first, last = np.empty(begins.shape, np.int32), np.empty(begins.shape, np.int32)
-        room = 2 * int((kept[1].astype(np.int64) - kept[0]).clip(0).sum()) + 16 * kept[0].size + 64
+        room = (
+            2 * int((kept[1].astype(np.int64) - kept[0]).clip(0, kept[2].size).sum()) + 16 * kept[0].size + 64
+        )
         while True:
             out = np.empty(room, np.uint8)
             args = address(first), address(last), address(out), room

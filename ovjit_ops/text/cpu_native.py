@@ -57,7 +57,9 @@ def strings_of(begins: Any, ends: Any, chars: Any) -> tuple[list[np.ndarray], li
     """(arrays that must stay alive, their addresses and sizes) of packed strings."""
     arrays = [as_i32(begins), as_i32(ends), as_bytes(chars)]
     if arrays[0].size != arrays[1].size:
-        raise InferenceError(f"begins {list(arrays[0].shape)} and ends {list(arrays[1].shape)} differ in shape")
+        raise InferenceError(
+            f"begins {list(arrays[0].shape)} and ends {list(arrays[1].shape)} differ in shape"
+        )
     return arrays, [*map(address, arrays), arrays[0].size, arrays[2].size]
 
 
@@ -69,8 +71,30 @@ def refuse(code: int, name: str) -> None:
         raise InferenceError(f"{name}: the strings have 2 GiB or more in total")
 
 
-#: Results of routines that are errors.
-OUTSIDE, TOO_LONG = -1, -2
+#: Results of routines that are errors; the last two ask for more memory, for results and for a string.
+OUTSIDE, TOO_LONG, FULL, LONG = -1, -2, -3, -4
+#: Less than all of these.
+OTHER = -16
+
+
+class Slices:
+    """Parts of one new array of i32, so that one address is asked for."""
+
+    def __init__(self, *sizes: int):
+        self._array = np.empty(sum(sizes), np.int32)
+        self._sizes = sizes
+        at = address(self._array)
+        self.args = []
+        for size in sizes:
+            self.args.append(at)
+            at += 4 * size
+
+    def arrays(self) -> list[np.ndarray]:
+        out, at = [], 0
+        for size in self._sizes:
+            out.append(self._array[at : at + size])
+            at += size
+        return out
 
 
 class Scratch:

@@ -5,7 +5,7 @@ Patterns without a table (`automata`) are left to the references.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ import numpy as np
 from ovjit.errors import InferenceError
 from ovjit_ops.text import patterns
 from ovjit_ops.text.automata import Automaton, automaton
-from ovjit_ops.text.cpu_native import address, as_bytes, as_i32, native, refuse, strings_of
-from ovjit_ops.text.packed import check_skips, text_of, with_known
+from ovjit_ops.text.cpu_native import FULL, Slices, address, as_bytes, as_i32, native, refuse, strings_of
+from ovjit_ops.text.packed import check_skips, text_of
 from ovjit_ops.text.splits import BEHAVIOURS, split_pattern
 
 _STEPS = "cpu_split_steps"
@@ -25,7 +25,7 @@ _replace_matches = native(_STEPS, "replace_matches")
 
 def _table_args(made: Automaton) -> list[int]:
     states, columns = made.table.shape
-    return [address(made.classes), address(made.table), columns, *made.starts]
+    return [address(made.with_heads) + 256, address(made.table), columns, *made.starts]
 
 
 class _Pieces:
@@ -36,25 +36,31 @@ class _Pieces:
         self.rows = [as_i32(begins), as_i32(ends)]
         if self.rows[0].size != self.rows[1].size:
             raise InferenceError("the begins and ends of rows differ in number")
+        self.shape = begins.shape
         self.kept, self.strings_at = strings_of(*strings)
-        count = self.kept[0].size
+        marks = 0
         if skips is not None:
-            check_skips(skips, count)
+            check_skips(skips, self.strings_at[3])
             self.kept.append(as_bytes(skips.view(np.uint8)))
-        self.skips_at = address(self.kept[-1]) if skips is not None else 0
-        in_rows = (self.rows[1].astype(np.int64) - self.rows[0]).clip(0)
-        room = int((self.kept[1].astype(np.int64) - self.kept[0]).clip(0).sum()) + 2 * count
-        if int(in_rows.sum()) > count:  # strings that are in several rows
-            room *= int(in_rows.sum())
-        self.new_rows = [np.empty(begins.shape, np.int32), np.empty(begins.shape, np.int32)]
-        self.pieces = [np.empty(room + 1, np.int32), np.empty(room + 1, np.int32)]
-        self.marks = np.empty(room + 1, bool)
-        self.rows_at = [address(self.rows[0]), address(self.rows[1]), self.rows[0].size, self.skips_at]
-        self.new_at = [address(x) for x in (*self.new_rows, *self.pieces, self.marks)]
+            marks = address(self.kept[-1])
+        self.rows_at = [address(self.rows[0]), address(self.rows[1]), self.rows[0].size, marks]
+        # most strings have fewer pieces
+        self.room = self.strings_at[4] // 2 + 2 * self.strings_at[3] + 16
 
-    def results(self, made: int, chars: np.ndarray, marked: bool) -> tuple[np.ndarray, ...]:
-        out = *self.new_rows, self.pieces[0][:made], self.pieces[1][:made], chars
-        return (*out, self.marks[:made]) if marked else out
+    def run(self, call: Callable[..., int], table: Sequence[int], options: Sequence[int], name: str) -> Any:
+        """Begins and ends of rows and of pieces, and the marks of pieces. More room is made if it is
+        needed."""
+        count = self.rows[0].size
+        while True:
+            out = Slices(count, count, self.room, self.room, self.room // 4 + 1)
+            made = call(*self.strings_at, *table, *self.rows_at, *options, *out.args, self.room)
+            if made != FULL:
+                break
+            self.room *= 4
+        refuse(made, name)
+        begins, ends, first, last, marks = out.arrays()
+        rows = begins.reshape(self.shape), ends.reshape(self.shape)
+        return (*rows, first[:made], last[:made], marks.view(bool)[:made])
 
 
 def prepare_split(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
@@ -74,9 +80,8 @@ def prepare_split(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
             zero = np.zeros(1, np.int32)
             return (zero, zero.copy(), *arrays[2 : 6 if skips else 5])
         pieces = _Pieces(arrays, arrays[5] if skips else None)
-        count = _split_strings(*pieces.strings_at, *table, *pieces.rows_at, *options, *pieces.new_at)
-        refuse(count, "RegexSplit")
-        return pieces.results(count, chars, skips)
+        *found, marks = pieces.run(_split_strings, table, options, "RegexSplit")
+        return (*found, chars, marks) if skips else (*found, chars)
 
     # the table's memory belongs to `made`
     evaluate.automaton = made  # type: ignore[attr-defined]
@@ -95,11 +100,9 @@ def prepare_special(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
 
     def evaluate(*arrays: np.ndarray) -> Any:
         pieces = _Pieces(arrays, arrays[5] if skips else None)
-        count = _mark_matches(*pieces.strings_at, *table, *pieces.rows_at, *pieces.new_at)
-        refuse(count, "SpecialTokensSplit")
-        found = pieces.results(count, arrays[4], True)
-        if whole or not found[5].any():
-            return found
+        *found, marks = pieces.run(_mark_matches, table, (), "SpecialTokensSplit")
+        if whole or not marks.any():
+            return (*found, arrays[4], marks)
         return by_reference(*arrays)  # the token is a part of the match
 
     from ovjit_ops.text.splits import SpecialTokensSplit
@@ -125,7 +128,9 @@ def prepare_replacement(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     if len(groups) > 1 or any(part[0] not in made.whole_groups for part in groups):
         return None
     at = parts.index(groups[0]) if groups else len(parts)
-    front, back = (as_bytes(np.frombuffer("".join(p).encode(), np.uint8)) for p in (parts[:at], parts[at + 1 :]))
+    front, back = (
+        as_bytes(np.frombuffer("".join(p).encode(), np.uint8)) for p in (parts[:at], parts[at + 1 :])
+    )
     options = [
         int(attrs["global_replace"]), address(front), front.size, len(groups), address(back), back.size,
         (made.groups + 1) * len(template),
@@ -140,12 +145,16 @@ def prepare_replacement(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
             check_skips(arrays[3], kept[0].size)
             kept.append(as_bytes(arrays[3].view(np.uint8)))
             marks = address(kept[-1])
-        args = [*strings_at, *table, marks, *options]
-        total = _replace_matches(*args, 0, 0, 0)
+        count, room = kept[0].size, 2 * strings_at[4] + 64
+        while True:
+            places, text = Slices(count, count), np.empty(room, np.uint8)
+            total = _replace_matches(*strings_at, *table, marks, *options, *places.args, address(text), room)
+            if total != FULL:
+                break
+            room *= 4
         refuse(total if total < 1 << 31 else -2, "RegexNormalization")
-        out = [np.empty(begins.shape, np.int32), np.empty(begins.shape, np.int32), np.empty(total + 1, np.uint8)]
-        _replace_matches(*args, *map(address, out))
-        return (out[0], out[1], out[2][:total], *arrays[3:4]) if marks else (out[0], out[1], out[2][:total])
+        first, last = (x.reshape(begins.shape) for x in places.arrays())
+        return (first, last, text[:total], *arrays[3:4]) if marks else (first, last, text[:total])
 
     evaluate.owned = made, front, back  # type: ignore[attr-defined]
     return evaluate

@@ -1,15 +1,19 @@
 """Routines that find the matches of an automaton (`automata`) in strings: pieces, marks, replacements.
 
 A block begins with begins, ends, bytes of strings, their number and size, then the automaton: classes, table,
-columns, the states at the start and elsewhere.
+columns, the states at the start and elsewhere. In front of the classes is a table of bytes: 1 for those that
+may begin a match.
 """
 
 from __future__ import annotations
 
 from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i32, i64, ld, st, u8
-from ovjit_ops.text.cpu_native import OUTSIDE
+from ovjit_ops.text.cpu_byte_steps import copy_bytes
+from ovjit_ops.text.cpu_native import FULL, OUTSIDE
 
+#: The highest bit of each of 8 bytes.
+_HIGH = -0x7F7F7F7F7F7F7F80
 #: Behaviours of RegexSplit, as `splits.BEHAVIOURS` has them.
 REMOVE, ISOLATE, CONTIGUOUS, WITH_PREVIOUS, WITH_NEXT = range(5)
 
@@ -52,6 +56,8 @@ def is_valid_text(text, size):
         head = ld[u8](text + at) + 0
         if head < 0x80:
             at += 1
+            while at + 8 <= size and ld[i64](text + at) & _HIGH == 0:
+                at += 8
         else:
             count = size_of_char(head)
             if head < 0xC2 or head > 0xF4 or at + count > size:
@@ -112,6 +118,9 @@ def next_match(text, size, start, classes, table, columns, first, other):
         state = other
         if begin == 0:
             state = first
+        else:
+            while begin < size and ld[u8](classes + ld[u8](text + begin) - 256) == 0:
+                begin += 1
         end = match_at(text, size, begin, state, classes, table, columns)
         if end >= 0:
             if end > begin:
@@ -130,7 +139,8 @@ def split_strings(a, unused, unused2, unused3):
     """Cut ragged strings. Returns the number of pieces, or an error.
 
     The block goes on with: begins and ends of rows, their number; which strings are kept whole (u8) or 0;
-    behaviour, invert, most splits; new begins and ends of rows; begins, ends and marks (u8, or 0) of pieces.
+    behaviour, invert, most splits; new begins and ends of rows; begins, ends and marks (u8) of pieces, room
+    for pieces.
     """
     begins = ld(a, 0)
     ends = ld(a, 1)
@@ -147,6 +157,7 @@ def split_strings(a, unused, unused2, unused3):
     to_begins = ld(a, 19)
     to_ends = ld(a, 20)
     marks = ld(a, 21)
+    room = ld(a, 22) - 2
     made = 0
     for row in range(ld(a, 12)):
         first = ld[i32](ld(a, 10) + row * 4) + 0
@@ -162,6 +173,8 @@ def split_strings(a, unused, unused2, unused3):
             size = stop - start
             text = ld(a, 2) + start
             mark = 0
+            if made > room:
+                return FULL
             if kept != 0:
                 mark = ld[u8](kept + k) + 0
             if mark != 0:
@@ -176,12 +189,12 @@ def split_strings(a, unused, unused2, unused3):
                 searching = is_valid_text(text, size)
                 going = 1
                 while going == 1:
+                    if made > room:
+                        return FULL
                     # a gap, then a match; the last gap is what follows the last match
                     found = -1
                     if searching == 1:
-                        found = next_match(
-                            text, size, at, classes, table, columns, first_state, other_state
-                        )
+                        found = next_match(text, size, at, classes, table, columns, first_state, other_state)
                     match_begin = size
                     match_end = size
                     if found >= 0:
@@ -228,8 +241,7 @@ def split_strings(a, unused, unused2, unused3):
                                     end = size
                                 st[i32](to_begins + made * 4, start + max(begin, 0))
                                 st[i32](to_ends + made * 4, start + min(end, size))
-                                if marks != 0:
-                                    st[u8](marks + made, 0)
+                                st[u8](marks + made, 0)
                                 made += 1
                     at = match_end
                     if found < 0:
@@ -243,7 +255,7 @@ def mark_matches(a, unused, unused2, unused3):
     """Cut ragged strings at matches, which are marked. Returns the number of pieces, or an error.
 
     The block goes on with: begins and ends of rows, their number; which strings are kept whole (u8) or 0; new
-    begins and ends of rows; begins, ends and marks of pieces.
+    begins and ends of rows; begins, ends and marks of pieces, room for pieces.
     """
     classes = ld(a, 5)
     table = ld(a, 6)
@@ -252,6 +264,7 @@ def mark_matches(a, unused, unused2, unused3):
     to_begins = ld(a, 16)
     to_ends = ld(a, 17)
     marks = ld(a, 18)
+    room = ld(a, 19) - 3
     made = 0
     for row in range(ld(a, 12)):
         first = ld[i32](ld(a, 10) + row * 4) + 0
@@ -267,6 +280,8 @@ def mark_matches(a, unused, unused2, unused3):
             size = stop - start
             text = ld(a, 2) + start
             mark = 0
+            if made > room:
+                return FULL
             if kept != 0:
                 mark = ld[u8](kept + k) + 0
             if mark != 0:
@@ -278,6 +293,8 @@ def mark_matches(a, unused, unused2, unused3):
                 at = 0
                 going = is_valid_text(text, size)
                 while going == 1:
+                    if made > room:
+                        return FULL
                     found = next_match(text, size, at, classes, table, columns, ld(a, 8), ld(a, 9))
                     if found < 0:
                         going = 0
@@ -309,8 +326,8 @@ def replace_matches(a, unused, unused2, unused3):
 
     The block goes on with: which strings are kept (u8) or 0; whether all matches are replaced; the text in
     front of what is kept of a match and its size, whether the match is kept, the text behind and its size;
-    the size of the template times the number of groups; new begins, ends, bytes. With bytes 0 nothing is
-    written. A string whose result is larger than the package's buffer stays as it is.
+    the size of the template times the number of groups; new begins, ends, bytes, room for bytes. A string
+    whose result is larger than the package's buffer stays as it is.
     """
     classes = ld(a, 5)
     table = ld(a, 6)
@@ -322,6 +339,7 @@ def replace_matches(a, unused, unused2, unused3):
     back = ld(a, 15)
     back_size = ld(a, 16)
     out = ld(a, 20)
+    room = ld(a, 21)
     made = 0
     for k in range(ld(a, 3)):
         start = ld[i32](ld(a, 0) + k * 4) + 0
@@ -337,48 +355,37 @@ def replace_matches(a, unused, unused2, unused3):
         if good == 1:
             good = is_valid_text(text, size)
         before = made
-        turn = 0
-        while turn < 2:
-            at = 0
-            made = before
-            going = good
-            while going == 1:
-                found = next_match(text, size, at, classes, table, columns, ld(a, 8), ld(a, 9))
-                if found < 0:
-                    going = 0
-                else:
-                    begin = found >> 32
-                    end = found & 0xFFFFFFFF
-                    if out != 0:
-                        for j in range(at, begin):
-                            st[u8](out + made + j - at, ld[u8](text + j))
-                    made += begin - at
-                    if out != 0:
-                        for j in range(front_size):
-                            st[u8](out + made + j, ld[u8](front + j))
-                    made += front_size
-                    if whole != 0:
-                        if out != 0:
-                            for j in range(begin, end):
-                                st[u8](out + made + j - begin, ld[u8](text + j))
-                        made += end - begin
-                        if out != 0:
-                            for j in range(back_size):
-                                st[u8](out + made + j, ld[u8](back + j))
-                        made += back_size
-                    at = end
-                    if ld(a, 11) == 0:
-                        going = 0
-            if out != 0:
-                for j in range(at, size):
-                    st[u8](out + made + j - at, ld[u8](text + j))
-            made += size - at
-            if good == 1 and made - before > 4 * (size + ld(a, 17)):
-                good = 0
-                turn = 0
+        at = 0
+        going = good
+        while going == 1:
+            found = next_match(text, size, at, classes, table, columns, ld(a, 8), ld(a, 9))
+            if found < 0:
+                going = 0
             else:
-                turn = 2
-        if out != 0:
-            st[i32](ld(a, 18) + k * 4, before)
-            st[i32](ld(a, 19) + k * 4, made)
+                begin = found >> 32
+                end = found & 0xFFFFFFFF
+                if made + end - at + front_size + back_size > room:
+                    return FULL
+                copy_bytes(out + made, text + at, begin - at)
+                made += begin - at
+                copy_bytes(out + made, front, front_size)
+                made += front_size
+                if whole != 0:
+                    copy_bytes(out + made, text + begin, end - begin)
+                    made += end - begin
+                    copy_bytes(out + made, back, back_size)
+                    made += back_size
+                at = end
+                if ld(a, 11) == 0:
+                    going = 0
+        if made + size - at > room:
+            return FULL
+        copy_bytes(out + made, text + at, size - at)
+        made += size - at
+        if made - before > 4 * (size + ld(a, 17)):
+            made = before
+            copy_bytes(out + made, text, size)
+            made += size
+        st[i32](ld(a, 18) + k * 4, before)
+        st[i32](ld(a, 19) + k * 4, made)
     return made

@@ -7,8 +7,9 @@ int64. Node 0 is the root. `values` has the number of the word that ends at a no
 from __future__ import annotations
 
 from ovjit.codegen.parts import inline, routine
-from ovjit.codegen.words import f32, i32, i64, ld, st, u8
-from ovjit_ops.text.cpu_native import OUTSIDE
+from ovjit.codegen.words import f32, i32, i64, ld, registers, st, u8
+from ovjit_ops.text.cpu_byte_steps import copy_bytes
+from ovjit_ops.text.cpu_native import FULL, LONG, OTHER, OUTSIDE
 
 #: A number of a word that is none.
 NONE = -1
@@ -204,17 +205,74 @@ def put_symbol(symbols, at, number, before, behind):
     st[i64](symbols + at * SYMBOL + 24, 1)
 
 
+@inline
+def find_known(w, cache, text, size):
+    """w["known"]: the entry of a string in a cache, or 0; w["hash"], w["slot"]: where it would be."""
+    w["known"] = 0
+    if cache != 0:
+        h = hash_of(text, size)
+        slot = h & ld(cache, 0)
+        entry = ld[i32](ld(cache, 7) + slot * 4) + 0
+        while entry != 0 and w["known"] == 0:
+            place = ld(cache, 8) + (entry - 1) * KNOWN
+            if ld(place, 0) == h and ld(place, 2) == size:
+                same = same_bytes(ld(cache, 9) + ld(place, 1), text, size)
+                if same:
+                    w["known"] = place
+            if w["known"] == 0:
+                slot = (slot + 1) & ld(cache, 0)
+                entry = ld[i32](ld(cache, 7) + slot * 4) + 0
+        w["hash"] = h
+        w["slot"] = slot
+
+
+@inline
+def take_known(cache, place, to):
+    """Copy the ids of an entry."""
+    source = ld(cache, 10) + ld(place, 3) * 4
+    count = ld(place, 4)
+    j = 0
+    while j + 2 <= count:
+        st[i64](to + j * 4, ld[i64](source + j * 4))
+        j += 2
+    if j < count:
+        st[i32](to + j * 4, ld[i32](source + j * 4))
+
+
+@inline
+def keep_known(w, cache, text, size, ids, count):
+    """Add a string and its ids to the cache, if there is room."""
+    if cache != 0:
+        fits = ld(cache, 1) < ld(cache, 2) and ld(cache, 3) + size <= ld(cache, 4)
+        if fits and ld(cache, 5) + count <= ld(cache, 6):
+            place = ld(cache, 8) + ld(cache, 1) * KNOWN
+            st[i64](place, w["hash"])
+            st[i64](place + 8, ld(cache, 3))
+            st[i64](place + 16, size)
+            st[i64](place + 24, ld(cache, 5))
+            st[i64](place + 32, count)
+            copy_bytes(ld(cache, 9) + ld(cache, 3), text, size)
+            for j in range(count):
+                st[i32](ld(cache, 10) + (ld(cache, 5) + j) * 4, ld[i32](ids + j * 4))
+            st[i32](ld(cache, 7) + w["slot"] * 4, ld(cache, 1) + 1)
+            st[i64](cache + 8, ld(cache, 1) + 1)
+            st[i64](cache + 24, ld(cache, 3) + size)
+            st[i64](cache + 40, ld(cache, 5) + count)
+
+
 @routine
 def encode_pairs(a, unused, unused2, unused3):
     """Byte pair encoding of ragged strings. Returns the number of ids, or an error.
 
     The block: begins and ends of rows, their number; begins, ends, bytes of strings, their number, the number
-    of bytes; new begins, ends, ids; root, table, mask, values of the trie; table and mask of the merges;
-    the number of unknown bytes; the numbers of byte tokens or 0; the suffix and its size; scratch for a
-    string with its suffix, symbols, the queue; the cache or 0.
+    of bytes; new begins, ends, ids; root, table, mask, values of the trie; table and mask of the merges; the
+    number of unknown bytes; the numbers of byte tokens or 0; the suffix and its size; scratch for a string
+    with its suffix, symbols, the queue; the cache or 0; room for ids; the longest string that the scratch has
+    room for.
 
     The cache: mask, number of entries, most entries, used bytes, most bytes, used ids, most ids; addresses of
-    slots (i32), entries, bytes, ids. An entry: hash, begin and size of its bytes, begin and number of its ids.
+    slots (i32), entries, bytes, ids. An entry: hash, begin and size of its bytes, begin and number of its
+    ids.
     """
     row_begins = ld(a, 0)
     row_ends = ld(a, 1)
@@ -240,6 +298,12 @@ def encode_pairs(a, unused, unused2, unused3):
     symbols = ld(a, 22)
     queue = ld(a, 23)
     cache = ld(a, 24)
+    room = ld(a, 25)
+    longest = ld(a, 26)
+    w = registers()
+    w["known"] = 0
+    w["hash"] = 0
+    w["slot"] = 0
     made = 0
     for row in range(ld(a, 2)):
         first = ld[i32](row_begins + row * 4) + 0
@@ -253,36 +317,21 @@ def encode_pairs(a, unused, unused2, unused3):
             if begin < 0 or end < begin or end > size:
                 return OUTSIDE
             length = end - begin
+            if made + length + suffix_size > room:
+                return FULL
+            if length > longest:
+                return LONG
             text = chars + begin
-            known = 0
-            slot = 0
-            h = 0
-            if cache != 0:
-                h = hash_of(text, length)
-                slot = h & ld(cache, 0)
-                entry = ld[i32](ld(cache, 7) + slot * 4) + 0
-                while entry != 0 and known == 0:
-                    place = ld(cache, 8) + (entry - 1) * KNOWN
-                    if ld(place, 0) == h and ld(place, 2) == length:
-                        same = same_bytes(ld(cache, 9) + ld(place, 1), text, length)
-                        if same:
-                            known = place
-                    if known == 0:
-                        slot = (slot + 1) & ld(cache, 0)
-                        entry = ld[i32](ld(cache, 7) + slot * 4) + 0
-            if known != 0:
-                source = ld(cache, 10) + ld(known, 3) * 4
-                for j in range(ld(known, 4)):
-                    st[i32](ids + (made + j) * 4, ld[i32](source + j * 4))
-                made += ld(known, 4)
+            find_known(w, cache, text, length)
+            if w["known"] != 0:
+                take_known(cache, w["known"], ids + made * 4)
+                made += ld(w["known"], 4)
             else:
                 whole = text
                 total = length
                 if suffix_size > 0:
-                    for j in range(length):
-                        st[u8](joined + j, ld[u8](text + j))
-                    for j in range(suffix_size):
-                        st[u8](joined + length + j, ld[u8](suffix + j))
+                    copy_bytes(joined, text, length)
+                    copy_bytes(joined + length, suffix, suffix_size)
                     whole = joined
                     total = length + suffix_size
                 count = 0
@@ -309,7 +358,7 @@ def encode_pairs(a, unused, unused2, unused3):
                     head = -1
                 initial = count
                 queued = 0
-                for j in range(0, count - 1):
+                for j in range(count - 1):
                     queued = push_pair(queue, queued, symbols, j, j + 1, j, pairs, pairs_mask)
                 order = max(count - 1, 0)
                 while queued > 0:
@@ -330,33 +379,22 @@ def encode_pairs(a, unused, unused2, unused3):
                             head = count
                         else:
                             st[i64](symbols + before * SYMBOL + 16, count)
-                            queued = push_pair(queue, queued, symbols, before, count, order, pairs, pairs_mask)
+                            queued = push_pair(
+                                queue, queued, symbols, before, count, order, pairs, pairs_mask
+                            )
                         if behind != -1:
                             st[i64](symbols + behind * SYMBOL + 8, count)
-                            queued = push_pair(queue, queued, symbols, count, behind, order, pairs, pairs_mask)
+                            queued = push_pair(
+                                queue, queued, symbols, count, behind, order, pairs, pairs_mask
+                            )
                         count += 1
                 start = made
                 while head != -1:
                     st[i32](ids + made * 4, ld(symbols, 4 * head))
                     made += 1
                     head = ld(symbols, 4 * head + 2)
-                if cache != 0 and initial > 0:
-                    fits = ld(cache, 1) < ld(cache, 2) and ld(cache, 3) + length <= ld(cache, 4)
-                    if fits and ld(cache, 5) + made - start <= ld(cache, 6):
-                        place = ld(cache, 8) + ld(cache, 1) * KNOWN
-                        st[i64](place, h)
-                        st[i64](place + 8, ld(cache, 3))
-                        st[i64](place + 16, length)
-                        st[i64](place + 24, ld(cache, 5))
-                        st[i64](place + 32, made - start)
-                        for j in range(length):
-                            st[u8](ld(cache, 9) + ld(cache, 3) + j, ld[u8](text + j))
-                        for j in range(start, made):
-                            st[i32](ld(cache, 10) + (ld(cache, 5) + j - start) * 4, ld[i32](ids + j * 4))
-                        st[i32](ld(cache, 7) + slot * 4, ld(cache, 1) + 1)
-                        st[i64](cache + 8, ld(cache, 1) + 1)
-                        st[i64](cache + 24, ld(cache, 3) + length)
-                        st[i64](cache + 40, ld(cache, 5) + made - start)
+                if initial > 0:
+                    keep_known(w, cache, text, length, ids + start * 4, made - start)
         st[i32](new_ends + row * 4, made)
     return made
 
@@ -366,7 +404,7 @@ def encode_pieces(a, unused, unused2, unused3):
     """WordPiece of ragged strings. Returns the number of ids, or an error.
 
     The block: as that of `encode_pairs` up to the ids; root, table, mask, values of the heads; the same of
-    the tails; the number of unknown words; the most bytes of a word.
+    the tails; the number of unknown words; the most bytes of a word; room for ids.
     """
     begins = ld(a, 3)
     ends = ld(a, 4)
@@ -385,6 +423,8 @@ def encode_pieces(a, unused, unused2, unused3):
             end = ld[i32](ends + k * 4) + 0
             if at < 0 or end < at or end > ld(a, 7):
                 return OUTSIDE
+            if made + end - at + 1 > ld(a, 21):
+                return FULL
             start = made
             found = 0
             if end - at <= ld(a, 20):
@@ -406,10 +446,10 @@ def encode_pieces(a, unused, unused2, unused3):
 
 @routine
 def encode_longest(a, unused, unused2, unused3):
-    """The longest words, one after another. Returns the number of ids, or an error; -3 - a byte that begins
-    no word.
+    """The longest words, one after another. Returns the number of ids, or an error; OTHER - a byte that
+    begins no word.
 
-    The block: as that of `encode_pairs` up to the ids; root, table, mask, values.
+    The block: as that of `encode_pairs` up to the ids; root, table, mask, values; room for ids.
     """
     chars = ld(a, 5)
     made = 0
@@ -424,10 +464,12 @@ def encode_longest(a, unused, unused2, unused3):
             end = ld[i32](ld(a, 4) + k * 4) + 0
             if at < 0 or end < at or end > ld(a, 7):
                 return OUTSIDE
+            if made + end - at > ld(a, 15):
+                return FULL
             while at < end:
                 found = longest_word(chars, at, end, ld(a, 11), ld(a, 12), ld(a, 13), ld(a, 14))
                 if found == 0:
-                    return -3 - ld[u8](chars + at)
+                    return OTHER - ld[u8](chars + at)
                 st[i32](ld(a, 10) + made * 4, (found >> 32) - 1)
                 made += 1
                 at = found & 0xFFFFFFFF
@@ -441,7 +483,8 @@ def encode_paths(a, unused, unused2, unused3):
 
     The block: as that of `encode_pairs` up to the ids; root, table, mask, values; scores; the number of
     unknown characters and their score (at an address); scratch: best scores, sources and numbers, for each
-    byte of the longest string and one more.
+    byte of the longest string and two more; room for ids; the longest string that the scratch has room for;
+    the cache or 0.
     """
     chars = ld(a, 5)
     ids = ld(a, 10)
@@ -455,6 +498,10 @@ def encode_paths(a, unused, unused2, unused3):
     best = ld(a, 18)
     sources = ld(a, 19)
     numbers = ld(a, 20)
+    w = registers()
+    w["known"] = 0
+    w["hash"] = 0
+    w["slot"] = 0
     made = 0
     for row in range(ld(a, 2)):
         first = ld[i32](ld(a, 0) + row * 4) + 0
@@ -469,6 +516,15 @@ def encode_paths(a, unused, unused2, unused3):
                 return OUTSIDE
             text = chars + begin
             size = end - begin
+            if made + size + 1 > ld(a, 21):
+                return FULL
+            if size > ld(a, 22):
+                return LONG
+            find_known(w, ld(a, 23), text, size)
+            if w["known"] != 0:
+                take_known(ld(a, 23), w["known"], ids + made * 4)
+                made += ld(w["known"], 4)
+                size = 0
             for j in range(size + 1):
                 st[f32](best + j * 4, 0.0)
                 st[i32](sources + j * 4, -1)
@@ -530,6 +586,8 @@ def encode_paths(a, unused, unused2, unused3):
                 st[i32](ids + high * 4, one)
                 low += 1
                 high -= 1
+            if size > 0:
+                keep_known(w, ld(a, 23), text, size, ids + start * 4, made - start)
         st[i32](ld(a, 9) + row * 4, made)
     return made
 

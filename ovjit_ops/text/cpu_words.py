@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.errors import InferenceError
-from ovjit_ops.text.cpu_native import Scratch, address, as_bytes, as_i32, native, refuse, strings_of
+from ovjit_ops.text.cpu_native import (
+    FULL,
+    LONG,
+    OTHER,
+    Scratch,
+    Slices,
+    address,
+    as_bytes,
+    as_i32,
+    native,
+    refuse,
+    strings_of,
+)
 from ovjit_ops.text.packed import pack, unpack, with_known
 from ovjit_ops.text.vocabularies import Unigram, bpe_vocabulary, merge_pairs
 
@@ -23,6 +35,10 @@ _look_up_words = native(_STEPS, "look_up_words")
 
 #: Bytes and ids of the words that a tokenizer keeps at most.
 _CACHE_BYTES, _CACHE_IDS = 1 << 22, 1 << 21
+#: The longest string that the first call assumes.
+LONGEST = 1000
+#: The words that Unigram remembers at most.
+WORDS = 20000
 
 
 def _power_above(count: int) -> int:
@@ -54,38 +70,34 @@ class NativeTrie:
 class _Ragged:
     """The first part of the block of routines that encode ragged strings, and their results."""
 
-    def __init__(self, arrays: Sequence[np.ndarray], room: int):
-        """`room`: ids for each string beyond the number of its bytes."""
+    def __init__(self, arrays: Sequence[np.ndarray]):
         begins, ends, *strings = arrays[:5]
-        rows = [as_i32(begins), as_i32(ends)]
-        if rows[0].size != rows[1].size:
+        self.rows = [as_i32(begins), as_i32(ends)]
+        if self.rows[0].size != self.rows[1].size:
             raise InferenceError("the begins and ends of rows differ in number")
+        self.shape = begins.shape
         self.kept, at = strings_of(*strings)
-        lengths = self.kept[1].astype(np.int64) - self.kept[0]
-        count = self._strings_in(rows, lengths)
-        self.longest = int(lengths.max(initial=0))
-        self.ids = np.empty(count + room * self._pieces + 1, np.int32)
-        self.begins, self.ends = np.empty(begins.shape, np.int32), np.empty(begins.shape, np.int32)
-        self.kept += rows
-        results = [address(x) for x in (self.begins, self.ends, self.ids)]
-        self.args = [address(rows[0]), address(rows[1]), rows[0].size, *at[:3], at[3], at[4], *results]
+        self.inputs = [address(self.rows[0]), address(self.rows[1]), self.rows[0].size, *at]
+        self.room = at[4] + at[3] + 16
 
-    def _strings_in(self, rows: Sequence[np.ndarray], lengths: np.ndarray) -> int:
-        """The bytes of the strings of all rows: a string may be in several."""
-        counts = rows[1].astype(np.int64) - rows[0]
-        self._pieces = int(counts.sum())
-        if counts.size and (counts.min() < 0 or rows[0].min() < 0 or rows[1].max() > lengths.size):
-            raise InferenceError("a row is outside of its strings")
-        if lengths.size and lengths.min() < 0:
-            raise InferenceError("a string ends before it begins")
-        if self._pieces == lengths.size and (rows[0][1:] == rows[1][:-1]).all():
-            return int(lengths.sum())
-        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        return int((before[rows[1]] - before[rows[0]]).sum())
-
-    def results(self, made: int, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def run(self, call: Callable[[list[int], int, int], int], name: str, longest: int = 0) -> Any:
+        """The rows and ids that `call(first arguments, room for ids, longest string)` makes. It is called
+        again where the room or the longest string that was assumed is too small."""
+        count = self.rows[0].size
+        while True:
+            out = Slices(count, count, self.room)
+            made = call([*self.inputs, *out.args], self.room, longest)
+            if made == FULL:
+                self.room *= 4  # strings of rows may be the same
+            elif made == LONG:
+                longest = int((self.kept[1].astype(np.int64) - self.kept[0]).max())
+            else:
+                break
         refuse(made, name)
-        return self.begins, self.ends, self.ids[:made]
+        if made < 0:
+            return made
+        begins, ends, ids = out.arrays()
+        return begins.reshape(self.shape), ends.reshape(self.shape), ids[:made]
 
 
 class _Cache:
@@ -118,7 +130,9 @@ class BytePairs:
         if attrs["byte_fallback"]:
             self.bytes = as_i32([words.get(b"<0x%02X>" % byte, -1) for byte in range(256)])
         self.suffix = as_bytes(np.frombuffer(attrs["end_suffix"].encode(), np.uint8))
-        self.cache = _Cache(min(max(attrs["cache_capacity"], 0), 1 << 20)) if attrs["cache_capacity"] > 0 else None
+        self.cache = (
+            _Cache(min(max(attrs["cache_capacity"], 0), 1 << 20)) if attrs["cache_capacity"] > 0 else None
+        )
         self.scratch = Scratch()
         self.args = [
             *self.trie.args, address(self.pairs), slots - 1, self.unknown,
@@ -126,23 +140,23 @@ class BytePairs:
         ]  # fmt: skip
 
     def __call__(self, *arrays: np.ndarray) -> Any:
-        ragged = _Ragged(arrays, self.suffix.size)
-        most = ragged.longest + self.suffix.size + 1
-        words = -(-most // 8)
         lock = self.scratch.lock.lock
         alone = lock.acquire(blocking=False)
         try:
-            sizes = words, 8 * most, 9 * most
-            memory = self.scratch.of(sum(sizes)) if alone else np.empty(sum(sizes), np.int64)
-            first = address(memory)
+            scratch = self.scratch if alone else Scratch()
             cache = address(self.cache.block) if alone and self.cache is not None else 0
-            made = _encode_pairs(
-                *ragged.args, *self.args, first, first + 8 * words, first + 8 * (words + sizes[1]), cache
-            )
+
+            def call(first: list[int], room: int, longest: int) -> int:
+                most = longest + self.suffix.size + 1
+                words = -(-most // 8)
+                at = address(scratch.of(words + 17 * most))
+                places = at, at + 8 * words, at + 8 * (words + 8 * most)
+                return _encode_pairs(*first, *self.args, *places, cache, room, longest)
+
+            return _Ragged(arrays).run(call, "BPETokenizer", LONGEST)
         finally:
             if alone:
                 lock.release()
-        return ragged.results(made, "BPETokenizer")
 
 
 @with_known(5)
@@ -160,10 +174,9 @@ def prepare_word_pieces(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     most = attrs["max_bytes_per_word"]
 
     def evaluate(*arrays: np.ndarray) -> Any:
-        ragged = _Ragged(arrays, 1)
-        unknown = int(arrays[8].reshape(-1)[0])
-        made = _encode_pieces(*ragged.args, *tries[0].args, *tries[1].args, unknown, most)
-        return ragged.results(made, "WordpieceTokenizer")
+        options = [*tries[0].args, *tries[1].args, arrays[8].item(), most]
+        ragged = _Ragged(arrays)
+        return ragged.run(lambda first, room, _: _encode_pieces(*first, *options, room), "WordpieceTokenizer")
 
     return evaluate
 
@@ -174,17 +187,27 @@ def prepare_unigram(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     trie = NativeTrie(list(model.words), list(model.words.values()))
     scores, penalty = np.ascontiguousarray(model.scores), np.array([model.penalty], np.float32)
 
-    def evaluate(*arrays: np.ndarray) -> Any:
-        ragged = _Ragged(arrays, 1)
-        each = (ragged.longest + 3) // 2
-        memory = np.empty(3 * each, np.int64)
-        first = address(memory)
-        places = [first, first + 8 * each, first + 16 * each]
-        made = _encode_paths(
-            *ragged.args, *trie.args, address(scores), model.unknown, address(penalty), *places
-        )
-        return ragged.results(made, "UnigramTokenizer")
+    options = [*trie.args, address(scores), model.unknown, address(penalty)]
+    common, cache = Scratch(), _Cache(WORDS)
 
+    def evaluate(*arrays: np.ndarray) -> Any:
+        alone = common.lock.lock.acquire(blocking=False)
+        try:
+            scratch = common if alone else Scratch()
+
+            def call(first: list[int], room: int, longest: int) -> int:
+                each = longest // 2 + 2
+                at = address(scratch.of(3 * each))
+                places = at, at + 8 * each, at + 16 * each
+                known = address(cache.block) if alone else 0
+                return _encode_paths(*first, *options, *places, room, longest, known)
+
+            return _Ragged(arrays).run(call, "UnigramTokenizer", LONGEST)
+        finally:
+            if alone:
+                common.lock.lock.release()
+
+    evaluate.owned = trie, scores, penalty  # type: ignore[attr-defined]
     return evaluate
 
 
@@ -196,11 +219,12 @@ def prepare_trie(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     trie = NativeTrie(words, numbers)
 
     def evaluate(*arrays: np.ndarray) -> Any:
-        ragged = _Ragged(arrays, 0)
-        made = _encode_longest(*ragged.args, *trie.args)
-        if made <= -3:
-            raise InferenceError(f"TrieTokenizer: no word begins with the byte {-3 - made}")
-        return ragged.results(made, "TrieTokenizer")
+        found = _Ragged(arrays).run(
+            lambda first, room, _: _encode_longest(*first, *trie.args, room), "TrieTokenizer"
+        )
+        if isinstance(found, int):
+            raise InferenceError(f"TrieTokenizer: no word begins with the byte {OTHER - found}")
+        return found
 
     return evaluate
 

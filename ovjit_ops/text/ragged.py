@@ -27,7 +27,8 @@ def _sample(begins=_ROWS[0], ends=_ROWS[1], data=_ROWS[2]):
 
 
 def dense(begins, ends, data, length, fill, pad_right, whole):
-    """(a dense tensor of the rows, the mask of what is not filled). `whole`: rows are not cut at their ends."""
+    """(a dense tensor of the rows, the mask of what is not filled). `whole`: rows are not cut at their
+    ends."""
     size = int(length.reshape(-1)[0])
     if size < 0:
         raise InferenceError(f"RaggedToDense: the length {size} is negative")
@@ -162,7 +163,7 @@ def kept_lengths(first: int, second: int, most: int, mode: bytes) -> tuple[int, 
     return half + odd * (first >= second), half + odd * (first < second)
 
 
-@op("Truncate", plugin="extension", host=True)
+@op("Truncate", plugin="extension", host=".cpu_bytes:prepare_truncation")
 class Truncate:
     """Cuts the rows of one or two ragged tensors to a length, on a side, as a mode says."""
 

@@ -345,3 +345,111 @@ def test_compilations(tmp_path, monkeypatch, step) -> None:
 
     compile_two()
     assert interrupted_everywhere(compile_two, check, step) > 20
+
+
+class TimeLimit(Exception):
+    """An exception that a signal's handler raises, as limits of workers do."""
+
+
+ERRORS = (TimeLimit, TimeoutError, SystemExit, KeyboardInterrupt)
+
+
+@pytest.fixture(params=ERRORS)
+def alarm(request):
+    """`alarm(seconds)`: an exception comes then, wherever this thread is. `alarm.error` is its class."""
+    signal = pytest.importorskip("signal")
+    if not hasattr(signal, "setitimer"):
+        pytest.skip("needs setitimer")
+
+    def raise_it(number, frame):
+        # an exception in a finalizer would be printed and lost; the test would wait for it
+        raise request.param("of a signal's handler")
+
+    def start(seconds):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    start.error = request.param
+    before = signal.signal(signal.SIGALRM, raise_it)
+    yield start
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("callback", ["none", "quick", "on a worker"])
+def test_alarms_while_a_queue_works(compiled, alarm, callback) -> None:
+    """No job is lost, whatever the handler raises: the queue goes on, and nothing waits for ever."""
+    rng = np.random.default_rng(69)
+    queue = ovjit.AsyncInferQueue(compiled, 3)
+    if callback != "none":
+        queue.set_callback(lambda request, userdata: None)
+    came = 0
+    for _ in range(40):
+        queue._pool.quick = 1000 if callback == "quick" else 0
+        try:
+            try:
+                alarm(float(rng.uniform(1e-5, 2e-3)))
+                while True:
+                    for _ in range(5):
+                        queue.start_async([X])
+                    queue.wait_all()
+            finally:
+                alarm(0)
+        except alarm.error:
+            came += 1
+        alarm(0)
+        failed = []
+
+        def drain(failed=failed):
+            for _ in range(8):  # an exception in a callback is raised by the next call
+                try:
+                    queue.wait_all()
+                    return
+                except alarm.error as error:
+                    failed.append(error)
+
+        thread = threading.Thread(target=drain, daemon=True)
+        thread.start()
+        thread.join(30)
+        assert not thread.is_alive(), "wait_all waits for ever"
+        for _ in range(7):
+            queue.start_async([X])
+        queue.wait_all()
+    pool = queue._pool
+    within(5, lambda: not pool.running)
+    if pool.suspect:
+        _find_lost(pool)
+    assert came > 20 and sorted([*pool.idle, *pool.silent]) == [0, 1, 2]
+    for request in queue:
+        np.testing.assert_array_equal(request.results[0], WANT)
+
+
+def test_an_alarm_while_a_request_is_waited_for(alarm) -> None:
+    """It ends the wait and not the inference: until that is over, the request is busy."""
+    size = 150_000
+    x = ovjit.opset13.parameter([size], np.float32, name="x")
+    y = x
+    for _ in range(25):
+        y = ovjit.opset13.cos(ovjit.opset13.exp(ovjit.opset13.sin(y)))
+    options = {"NUM_STREAMS": 2, "INFERENCE_NUM_THREADS": 2}
+    long = ovjit.Core().compile_model(ovjit.Model([y], [x], "long"), "CPU", options)
+    request = long.create_infer_request()
+    data = [np.linspace(i, i + 1, size, dtype=np.float32) for i in range(2)]
+    wants = [np.array(long([d])[0]) for d in data]
+    request.infer([data[0]])
+    busy = 0
+    for i in range(4):
+        request.start_async([data[i % 2]])
+        with pytest.raises(alarm.error):
+            try:
+                alarm(0.002)
+                request.wait()
+                time.sleep(1)  # the inference was faster
+            finally:
+                alarm(0)
+        if request._job.busy:
+            busy += 1
+            with pytest.raises(RuntimeError, match="busy"):
+                request.infer([data[1 - i % 2]])
+        request.wait()
+        np.testing.assert_array_equal(request.results[0], wants[i % 2])
+    assert busy

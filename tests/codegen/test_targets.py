@@ -10,9 +10,10 @@ import pytest
 
 import ovjit as ov
 from ovjit import compiler
+from ovjit.codegen.cpu import targets
 from ovjit.codegen.cpu.formats import F32, tile_heights
 from ovjit.codegen.cpu.host import best_target, check_runs, host_target
-from ovjit.codegen.cpu.targets import EXTRA, TARGETS, Target, has_features, target_of
+from ovjit.codegen.cpu.targets import EXTRA, Target, has_features, target_of
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.loading import addresses
 from ovjit.compiler.options import Options
@@ -26,6 +27,8 @@ EXTRAS = {
     "avx512": ("avx512vnni",), "avx2": (), "neon": ("lse", "dotprod", "i8mm", "bf16", "fp16fml"),
     "generic": (),
 }  # fmt: skip
+#: Those of CPUs, which have tiles.
+TARGETS = {name: target for name, target in targets.TARGETS.items() if not target.is_gpu}
 #: In the LLVM text of a tile for f32: its accumulators.
 VECTORS = {name: f"<{target.lanes} x float>" for name, target in TARGETS.items()}
 #: In the machine code of a tile of f32: how it multiplies and adds.

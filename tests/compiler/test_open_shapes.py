@@ -206,7 +206,8 @@ HALOS = [
 def test_halos_of_any_element_size_are_cleared_to_the_byte(itemsize, shape, order, halo) -> None:
     planner = Planner({}, [], [], {}, Constants(), target=here().target)
     planner.trace = Trace()
-    planner.begin(type("Group", (), {"name": "g", "origins": (), "nodes": [], "anchor": None, "body": []})())
+    parts = dict.fromkeys(("origins", "nodes", "body", "inputs", "outputs"), ())
+    planner.begin(type("Group", (), {"name": "g", "anchor": None, **parts})())
     view = planner.allocate(shape, itemsize, Layout(order, halo))
     plan = planner.finish()  # proves that chunks do not meet
     if any(halo[order[-1]]) or len(shape) > 5:

@@ -10,6 +10,7 @@ import os
 import pathlib
 import pickle
 import time
+import weakref
 
 import cloudpickle
 import joblib
@@ -138,6 +139,51 @@ def test_a_shipped_model_goes_with_its_handle(compiled) -> None:
     shipping._loaded.clear()
     with pytest.raises(ModelError, match="does not exist"):
         pickle.loads(form)()
+
+
+def test_a_file_that_was_replaced_is_refused(compiled, tmp_path) -> None:
+    """Also by a whole model of the same user, whose key authenticates it."""
+    shipped = shipping.ship(compiled, tmp_path)
+    form, path = pickle.dumps(shipped), pathlib.Path(shipped.source())
+    right = path.read_bytes()
+    other = ovjit.compile_model(doubled(1), "CPU", ONE_THREAD).export_model().getvalue()
+    shipping._loaded.clear()
+    for wrong in (other, right[:-1], right + b"\0", right[:1000] + bytes([right[1000] ^ 1]) + right[1001:]):
+        path.write_bytes(wrong)
+        with pytest.raises(ModelError, match="other bytes than the model that was shipped"):
+            pickle.loads(form)()
+    shipping.ship(compiled, tmp_path)
+    assert path.read_bytes() == right
+    shipping._loaded.clear()
+    assert pickle.loads(form)() is not compiled
+
+
+def doubled(number: int) -> ovjit.Model:
+    x = ovjit.opset13.parameter([4], np.float32)
+    return ovjit.Model([ovjit.opset13.multiply(x, np.float32(number + 2))], [x])
+
+
+def test_models_that_nobody_uses_are_dropped() -> None:
+    """Those that were shipped go with their handles; of those that tasks have loaded a few stay."""
+    alive, forms = [], []
+    for number in range(12):
+        model = ovjit.compile_model(doubled(number), "CPU", ONE_THREAD)
+        alive.append(weakref.ref(model))
+        shipped = shipping.ship(model)
+        assert shipped() is model
+        forms.append((pickle.dumps(shipped), pathlib.Path(shipped.source()).read_bytes()))
+        del model, shipped
+    gc.collect()
+    assert [number for number, each in enumerate(alive) if each() is not None] == []
+    loaded = []
+    for number, (form, blob) in enumerate(forms):
+        handle = pickle.loads(form)
+        handle.source = lambda blob=blob: blob
+        assert handle()(np.ones(4, np.float32))[0].tolist() == [number + 2] * 4
+        loaded.append(weakref.ref(handle()))
+    gc.collect()
+    assert sum(each() is not None for each in loaded) == shipping.MOST_RECENT
+    shipping._recent.clear()
 
 
 def test_dask_takes_handles(dask, compiled, expected) -> None:

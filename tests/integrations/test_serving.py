@@ -17,6 +17,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import openvino
@@ -535,6 +536,51 @@ def test_the_triton_configuration_is_one(tmp_path) -> None:
     triton.write_repository(DIGITS_XML, tmp_path, "digits")
     read = text_format.Parse((tmp_path / "digits/config.pbtxt").read_text(), config.ModelConfig())
     assert read.backend == "python" and list(read.input[0].dims) == [-1, 1, 8, 8]
+
+
+def scalar_model(folder: Path) -> Path:
+    """Scalars of two types, and a tensor without elements."""
+    o = ov.opset15
+    x, empty = o.parameter([], np.float32, name="x"), o.parameter([0, 3], np.float32, name="none")
+    which = o.parameter([], np.int64, name="which")
+    results = [o.multiply(x, np.float32(2)), o.add(which, np.int64(1)), o.relu(empty)]
+    for node, name in zip(results, ("double", "next", "nothing"), strict=True):
+        node.output(0).set_names({name})
+    for node in (x, empty, which):
+        node.output(0).set_names({node.get_friendly_name()})
+    path = folder / "scalars.xml"
+    ov.save_model(ov.Model(results, [x, empty, which]), path)
+    return path
+
+
+def test_scalars_in_a_triton_repository(tmp_path) -> None:
+    """Triton refuses `dims: []`, and an empty reshape of models without batches (seen with 2.51)."""
+    path = scalar_model(tmp_path)
+    folder = triton.write_repository(path, tmp_path / "repository", "scalars")
+    text = (folder / "config.pbtxt").read_text()
+    for line in (
+        'name: "x" data_type: TYPE_FP32 dims: [1]', 'name: "none" data_type: TYPE_FP32 dims: [-1, 3]',
+        'name: "which" data_type: TYPE_INT64 dims: [1]', 'name: "double" data_type: TYPE_FP32 dims: [1]',
+        'name: "next" data_type: TYPE_INT64 dims: [1]', 'name: "nothing" data_type: TYPE_FP32 dims: [-1, 3]',
+    ):  # fmt: skip
+        assert line in text
+    assert "reshape" not in text and "max_batch_size: 0" in text
+    served = ServedModel(path)
+    try:
+        none = np.zeros((0, 3), np.float32)
+        for shape in ((1,), ()):
+            x, which = np.full(shape, 3, np.float32), np.full(shape, 4, np.int64)
+            (found,) = triton.answers(served, [({"x": x, "none": none, "which": which}, [])])
+            assert isinstance(found, dict), found
+            assert {name: (a.shape, a.tolist()) for name, a in found.items()} == {
+                "double": ((1,), [6.0]), "next": ((1,), [5]), "nothing": ((0, 3), []),
+            }  # fmt: skip
+        (found,) = triton.answers(
+            served, [({"x": np.zeros(2, np.float32), "none": none, "which": which}, [])]
+        )
+        assert isinstance(found, InvalidRequest)
+    finally:
+        served.close()
 
 
 # --- the servers themselves

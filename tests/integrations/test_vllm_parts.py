@@ -14,7 +14,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.integrations.vllm import platform
 from ovjit.integrations.vllm.decoder import PagedDecoder, read_folder, split_head
 from ovjit.integrations.vllm.options import Options
-from ovjit.integrations.vllm.tables import tables_of
+from ovjit.integrations.vllm.tables import Tables, check_tables, tables_of
 from tests.support import ROOT
 from tests.support.paged_models import SIZES, Cache, alone, decoder
 from tests.support.run import printed
@@ -96,6 +96,108 @@ def test_tables() -> None:
         tables_of(np.array([0, 4]), np.array([33]), np.zeros((1, 1), np.int32), 32)
     with pytest.raises(ValueError, match="are inconsistent"):
         tables_of(np.array([0, 4]), np.array([3]), np.zeros((1, 1), np.int32), 32)
+
+
+@pytest.mark.parametrize(
+    ("begins", "lengths", "blocks", "words"),
+    [
+        ([0, 4], [4, 4], [[0]], "are expected"),
+        ([0, 4, 8], [4, 4], [[0]], "a row for each sequence"),
+        ([0, 4], [4], [0], "are expected"),
+        ([0.0, 4.0], [4], [[0]], "should be integers"),
+        ([0, 4], [1 << 32], [[0]], "between 0 and"),
+        ([0, -4], [4], [[0]], "between 0 and"),
+        ([0, 4], [(1 << 31) - 1], [[0]], "inconsistent"),
+        ([0, 4], [4], [[-1]], "blocks"),
+        ([0, 4], [4], [[1 << 32]], "blocks"),
+    ],
+)
+def test_batches_that_contradict_themselves(begins: Any, lengths: Any, blocks: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        tables_of(np.array(begins), np.array(lengths), np.array(blocks), 32)
+
+
+def test_hostile_block_tables() -> None:
+    """Tables that name blocks outside of the caches, or of other sequences, are errors. Answers of a
+    sequence that takes no part stay the same bits, and no byte of its blocks changes."""
+    rng = np.random.default_rng(SEED)
+    paged = PagedDecoder(decoder(ov), Options.of({}))
+    size, total = paged.block, 12
+    paged.allocate(total)
+    mine = np.array([[3, 7]], np.int32)  # 40 tokens of a bystander
+    words = rng.integers(0, SIZES.words, 64)
+    paged.hidden(words[:40], np.arange(40), tables_of(np.array([0, 40]), np.array([40]), mine, size))
+
+    def kept() -> list[bytes]:
+        return [np.asarray(tensor.data)[[3, 7]].tobytes() for tensor in paged.caches.values()]
+
+    before, refused = kept(), 0
+    for i in range(200):
+        count = int(rng.integers(1, 5))
+        new, past = rng.integers(0, 50, count), rng.integers(0, 70, count)
+        free = rng.permutation([b for b in range(total) if b not in (3, 7)])
+        needed = (new + past + size - 1) // size
+        if needed.sum() > len(free):
+            continue
+        indices = free[: needed.sum()].astype(np.int32)
+        good = Tables(
+            past.astype(np.int32), np.cumsum([0, *new]).astype(np.int32), indices,
+            np.cumsum([0, *needed]).astype(np.int32), np.array((new + past).max(), np.int32),
+        )  # fmt: skip
+        rows = int(new.sum())
+        tokens, places = rng.integers(0, SIZES.words, rows), np.zeros(rows, np.int64)
+        bad, name = good, str(rng.choice([n for n in Tables._fields if getattr(good, n).size]))
+        array = getattr(good, name).copy()
+        kind = int(rng.integers(0, 5))
+        if kind == 0:  # another number at a random place
+            array.reshape(-1)[rng.integers(0, array.size)] = rng.choice(
+                [-1, -(1 << 31), total, (1 << 31) - 1, 1 << 20, int(array.reshape(-1)[0]) + 1]
+            )
+        elif kind == 1 and array.ndim:
+            array = array[: rng.integers(0, array.size)]
+        elif kind == 2 and array.ndim:
+            array = np.concatenate([array, array[-1:]])
+        elif kind == 3:
+            array = array.astype(rng.choice([np.int64, np.float32]))
+        elif indices.size > 1:  # a block of another place
+            name, array = "block_indices", indices.copy()
+            array[rng.integers(0, indices.size)] = array[rng.integers(0, indices.size)]
+        bad = good._replace(**{name: array})
+        try:
+            check_tables(bad, rows, size, total)
+        except ValueError:
+            refused += 1
+            with pytest.raises(ValueError):
+                paged.hidden(tokens, places, bad)
+        else:
+            paged.hidden(tokens, places, bad)
+            used = bad.block_indices.tolist()
+            assert all(0 <= b < total for b in used), f"seed {SEED}, try {i}: {bad}"
+        if not {3, 7} & set(bad.block_indices.tolist()):
+            assert kept() == before, f"seed {SEED}, try {i}: {bad}"
+        before = kept()
+    assert refused > 60, refused
+    with pytest.raises(ValueError, match="positions"):
+        paged.hidden(words[:2], np.arange(3), good)
+
+
+def test_a_block_that_gets_tokens_belongs_to_one_sequence() -> None:
+    def check(past: list[int], new: list[int], blocks: list[list[int]]) -> None:
+        lengths = np.add(past, new)
+        check_tables(tables_of(np.cumsum([0, *new]), lengths, np.array(blocks), 4), sum(new), 4, 9)
+
+    check([8, 8], [1, 1], [[5, 6, 7], [5, 6, 8]])  # a common prefix
+    check([8, 8], [0, 1], [[5, 6, 7], [5, 6, 8]])
+    check([8, 8], [1, 0], [[5, 6, 7], [5, 6, 0]])
+    for past, new, blocks in (
+        ([8, 8], [1, 1], [[5, 6, 7], [5, 6, 7]]),
+        ([8, 3], [1, 1], [[5, 6, 7], [6, 0, 0]]),
+        ([8], [1], [[5, 6, 5]]),
+        ([0], [8], [[5, 5]]),
+        ([3, 12], [1, 0], [[5, 0, 0], [6, 5, 7]]),
+    ):
+        with pytest.raises(ValueError, match="occur again"):
+            check(past, new, blocks)
 
 
 def served(

@@ -311,7 +311,7 @@ def by_hand(step: Callable[[Planner, Any, Any], None]) -> None:
     planner.trace = Trace()
 
     class Group:
-        name, origins, nodes, anchor, body = "by hand", (), (), None, ()
+        name, origins, nodes, anchor, body, inputs, outputs = "by hand", (), (), None, (), (), ()
 
     planner.begin(Group())
     x, y = (planner.allocate((4, 8), 4, Layout((0, 1))) for _ in range(2))

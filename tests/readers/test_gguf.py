@@ -21,6 +21,7 @@ from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.generation.decoder import model_file
 from ovjit.graph.converted import Factored, InBlocks
 from ovjit.readers.gguf.blocks import FORMS, groups_of
+from ovjit.readers.gguf.header import open_gguf
 from ovjit.readers.gguf.settings import Settings
 from ovjit.tiles.compressed import how_unpacked, pack_compressed
 from tests.readers.gguf_decoders import Reference, Sizes, quantised, tensors, write
@@ -381,6 +382,52 @@ def test_what_is_not_read_is_named(tmp_path: Path, kind: str, error: type, said:
     changed(kind, made)
     write(path, s, made)
     with pytest.raises(error, match=said):
+        ov.Core().read_model(path)
+
+
+ONES = [
+    ("llama", {}, "F32"), ("llama", {}, "Q8_0"), ("qwen2", {}, "Q4_0"), ("gpt2", {}, "F32"),
+    ("qwen2moe", {"experts": 4}, "Q8_0"), ("gemma3", {}, "F32"), ("phi3", {}, "F32"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arch", "sizes", "kind"), ONES, ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize("more", [1, 2])
+def test_dimensions_of_1_behind_others(
+    tmp_path: Path, arch: str, sizes: dict[str, Any], kind: str, more: int
+) -> None:
+    """A tensor has four dimensions, of which a file may say those of 1 behind its own: [n, 1] is [n]."""
+    s, plain, longer = Sizes(arch, layers=1, **sizes), tmp_path / "plain.gguf", tmp_path / "longer.gguf"
+    made = made_file(plain, s, kind)
+    room = {name: min(more, 4 - array.ndim) for name, (_, array) in made.items()}
+    write(longer, s, {
+        name: (one, array.reshape((1,) * room[name] + array.shape)) for name, (one, array) in made.items()
+    })  # fmt: skip
+    file = open_gguf(str(longer))
+    assert file.tensors["blk.0.attn_norm.weight"].shape == (1,) * more + (s.wide,)
+    ids = np.random.default_rng([SEED, 2]).integers(0, s.words, 5)
+    found = [decoded(ov.Core().compile_model(path, "CPU", EXACT), ids, 3) for path in (plain, longer)]
+    np.testing.assert_array_equal(*found)
+
+
+def test_dimensions_of_1_before_others_are_refused(tmp_path: Path) -> None:
+    s, path = Sizes("llama", layers=1), tmp_path / "a.gguf"
+    made = tensors(s, "F32", np.random.default_rng(SEED))
+    name = "blk.0.attn_norm.weight"
+    made[name] = "F32", made[name][1].reshape(-1, 1)
+    write(path, s, made)
+    with pytest.raises(ModelError, match=rf"'{name}' has the shape \[256, 1\]; the metadata require \[256\]"):
+        ov.Core().read_model(path)
+
+
+def test_an_unknown_scaling_is_refused_whatever_its_factor(tmp_path: Path) -> None:
+    def scaled(w: GGUFWriter) -> None:
+        w.add_string("llama.rope.scaling.type", "su")
+        w.add_float32("llama.rope.scaling.factor", 0.0)
+
+    s, path = Sizes("llama", layers=1), tmp_path / "a.gguf"
+    write(path, s, tensors(s, "F32", np.random.default_rng(SEED)), scaled)
+    with pytest.raises(UnsupportedError, match="rope.scaling.type 'su'.*none, linear, yarn, longrope"):
         ov.Core().read_model(path)
 
 

@@ -14,8 +14,10 @@ from ovjit.api.model.boundary import Constant, Parameter
 from ovjit.api.model.node import Node
 from ovjit.errors import ModelError
 from ovjit.graph import dtypes
+from ovjit.graph.attributes import FILE_NAMES
 from ovjit.graph.op import Op, all_ops, find_op
 from ovjit.readers.ir.reader import WITHOUT_EFFECT
+from ovjit.readers.ir.writer import to_bytes
 
 SEED = 20261205
 #: Operations that OpenVINO's reader does not take in the form that samples have.
@@ -135,3 +137,62 @@ def test_scatter_with_a_reduction_in_an_older_version_is_refused() -> None:
     """ScatterNDUpdate-4 has no reduction: a plain update would be wrong without a word."""
     assert "reduction" not in find_op("ScatterNDUpdate", 4).attributes
     assert "reduction" in find_op("ScatterNDUpdate", 15).attributes
+
+
+#: Attributes of operations that are any text; the framework is compared when types are inferred.
+FREE_TEXT = {"variable_id", "equation", "framework"}
+
+
+def _worded(record: Op) -> list[str]:
+    return [a.name for a in record.attributes.values() if a.words]
+
+
+def test_each_attribute_of_a_text_has_its_words() -> None:
+    for record in all_ops():
+        if record.internal:  # made by expansions alone
+            continue
+        for attribute in record.attributes.values():
+            if attribute.type in ("Word", "Str", "Strs"):
+                free = attribute.name in FREE_TEXT
+                assert bool(attribute.words) != free, f"{record!r} {attribute.name}: declare its words"
+
+
+def test_each_choice_is_refused_with_a_wrong_word() -> None:
+    tried = 0
+    for record in all_ops():
+        for name in _worded(record):
+            attribute = record.attributes[name]
+            wrong: Any = {"Strs": ["wrong"], "DType": "f8e8m0"}.get(attribute.type, "wrong")
+            with pytest.raises(ModelError) as caught:
+                record.check_attribute(name, wrong)
+            words = attribute.words.rpartition(": ")[2].lower().split()
+            said = str(caught.value).lower()
+            assert f": {name.lower()} of {record.name.lower()} should be one of" in said
+            assert all(word.partition("=")[0] in said for word in words), said
+            tried += 1
+    assert tried > 100
+
+
+@pytest.mark.parametrize("record", [r for r in _sampled() if _worded(r)], ids=lambda r: f"{r.name}-{r.opset}")
+def test_a_wrong_word_in_a_file_names_layer_attribute_and_choices(record: Op) -> None:
+    file, weights = to_bytes(_models(record)[0])
+    content = file.decode()
+    tried = 0
+    for name in _worded(record):
+        written = f'{record.attribute_prefix}{FILE_NAMES.get(name, name)}="'
+        before, found, rest = content.partition(written)
+        if not found:
+            continue
+        wrong = before + found + "f8e8m0" + rest[rest.index('"') :]
+        with pytest.raises(ModelError, match=f"{name} of {record.name} should be one of") as caught:
+            ovjit.Core().read_model(wrong.encode(), weights)
+        assert "node" in str(caught.value)
+        tried += 1
+    assert tried
+
+
+def test_the_framework_of_a_proposal() -> None:
+    record = find_op("Proposal", 4)
+    (inputs, attrs), *_ = record.samples(np.random.default_rng(SEED), "f32")
+    with pytest.raises(ModelError, match="framework 'caffe' should be one of '', 'tensorflow'"):
+        record.evaluate(inputs, {**record.check_attributes(attrs), "framework": "caffe"})

@@ -818,3 +818,67 @@ def test_scales_in_f32_of_halves(rng: np.random.Generator) -> None:
     for native in (False, True):
         (got,) = by_ovjit(model, {"x": x}, native)
         np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("opset", [10, 16])
+def test_the_largest_weighted_pixel_of_regions(opset: int, rng: np.random.Generator) -> None:
+    """RoiAlign with mode "max", beside ONNX Runtime: regions of no size, outside of the image, of none."""
+    for i in range(6):
+        images, channels, height, width = (int(v) for v in rng.integers(1, (4, 4, 9, 9)))
+        first = rng.uniform(-3, 10, (i % 4, 2))
+        sizes = rng.uniform(0 if opset == 10 else -1, 9, first.shape)
+        given = {
+            "x": rng.standard_normal((images, channels, height, width)).astype(np.float32),
+            "rois": np.concatenate([first, first + sizes], 1).astype(np.float32),
+            "batch": rng.integers(0, images, len(first)),
+        }
+        attributes: dict[str, Any] = {
+            "mode": "max", "output_height": 1 + i % 3, "output_width": 1 + i % 2, "sampling_ratio": i % 3,
+            "spatial_scale": (1.0, 0.5)[i % 2],
+        }  # fmt: skip
+        if opset == 16:
+            attributes["coordinate_transformation_mode"] = ("half_pixel", "output_half_pixel")[i // 2 % 2]
+        shapes = {"x": [None] * 4, "rois": [None, 4], "batch": [None]} if i % 2 else {}
+        model = one_node("RoiAlign", given, shapes, opset=opset, **attributes)
+        (wanted,) = by_onnxruntime(model, given)
+        for native in (False, True)[: 1 + (i == 3)]:
+            (made,) = by_ovjit(model, given, native)
+            where = f"seed {SEED}, {attributes}"
+            np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-5, err_msg=where)
+
+
+def test_loops_that_never_end_are_refused() -> None:
+    """2^63 - 1 iterations without a condition. With one that becomes false, the number is no hindrance."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [3])
+    kinds = (("i", TensorProto.INT64), ("go", TensorProto.BOOL))
+    scalars = [helper.make_tensor_value_info(*row, []) for row in kinds]
+    for condition, ends in ("true", False), ("less", True):
+        nodes = [
+            helper.make_node("Constant", [], ["true"], value=onnx.numpy_helper.from_array(np.array(True))),
+            helper.make_node("Constant", [], ["five"], value=onnx.numpy_helper.from_array(np.array(5))),
+            helper.make_node("Less", ["i", "five"], ["less"]), helper.make_node("Add", ["a", "x"], ["b"]),
+            helper.make_node("Identity", ["a"], ["row"]),
+        ]  # fmt: skip
+        names = [(condition, TensorProto.BOOL), ("b", TensorProto.FLOAT), ("row", TensorProto.FLOAT)]
+        body = helper.make_graph(
+            nodes, "body", [*scalars, helper.make_tensor_value_info("a", TensorProto.FLOAT, [3])],
+            [helper.make_tensor_value_info(*row, None) for row in names],
+        )  # fmt: skip
+        most = onnx.numpy_helper.from_array(np.array(2**63 - 1), "most")
+        graph = helper.make_graph(
+            [helper.make_node("Loop", ["most", "", "x"], ["y", "rows"], body=body)], "g", [x],
+            [onnx.ValueInfoProto(name=name) for name in ("y", "rows")], [most],
+        )  # fmt: skip
+        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        model = ovjit.Core().read_model(proto.SerializeToString())
+        assert str(model.output(1).partial_shape) == "[?,3]"
+        if ends:
+            made = ovjit.compile_model(model, "CPU")([np.ones(3, np.float32)])
+            np.testing.assert_array_equal(made[0], [7, 7, 7])
+            assert made[1].shape == (6, 3)
+            continue
+        with pytest.raises(RuntimeError, match="the loop runs 9223372036854775807 times, as its condition"):
+            ovjit.compile_model(model, "CPU")
+        inputs, outputs = [ovjit.Tensor(np.ones(3, np.float32))], [ovjit.Tensor(np.zeros(3, np.float32))] * 2
+        with pytest.raises(RuntimeError, match="give it a trip count"):
+            model.evaluate(outputs, inputs)

@@ -414,3 +414,88 @@ def test_trees_by_places(dtype: Any) -> None:
         "leaf_weights": tensor(rng.standard_normal(6)),
     }
     compare("TreeEnsemble", [x], attributes, 1, ML, str(dtype))
+
+
+@pytest.mark.parametrize("delimiter", [None, " ", "ab"])
+def test_string_split_up_to_a_number_of_splits(delimiter: str | None) -> None:
+    """0 splits give the whole text, a negative number all. The last part has no blanks at its end if blanks
+    separate: the standard's text and ONNX Runtime, but not ONNX's evaluator."""
+    texts = ["a b c", " d  e ", " ", "  x", "y  ", "xabyabz ab"]
+    for most in (-2, -1, 0, 1, 2):
+        attributes: dict[str, Any] = {"maxsplit": most}
+        if delimiter is not None:
+            attributes["delimiter"] = delimiter
+        compare("StringSplit", [np.array(texts, object)], attributes, 2, "", f"{delimiter!r} {most}")
+
+
+def cast(x: np.ndarray, to: int) -> bytes:
+    """A model of one Cast."""
+    kind = onnx.TensorProto.STRING if x.dtype == object else helper.np_dtype_to_tensor_dtype(x.dtype)
+    given, made = (helper.make_tensor_value_info(*row, x.shape) for row in (("x", kind), ("y", to)))
+    graph = helper.make_graph([helper.make_node("Cast", ["x"], ["y"], to=to)], "g", [given], [made])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    return model.SerializeToString()
+
+
+KINDS = "float32 float64 float16 int8 uint8 int16 uint16 int32 uint32 int64 uint64 bool".split()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_become_texts(kind: str) -> None:
+    dtype = np.dtype(kind)
+    rng = np.random.default_rng(69)
+    if dtype.kind == "f":
+        ends = [0, -0.0, np.nan, np.inf, -np.inf, 1e-40, 1e15, 1e17, 123456789, 0.1, 1 / 3, 16777216, 1e-5]
+        with np.errstate(over="ignore"):
+            some = rng.standard_normal(99) * 10.0 ** rng.integers(-30, 30, 99)
+            x = np.concatenate([ends, some]).astype(dtype)
+    else:
+        low, high = (0, 1) if kind == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        x = np.array([0, 1, low, high, high // 3], dtype)
+    model = cast(x, onnx.TensorProto.STRING)
+    (wanted,) = onnxruntime.InferenceSession(model).run(None, {"x": x})
+    assert ov.compile_model(model, "CPU")([x])[0].tolist() == wanted.tolist()
+
+
+NUMBERS = """0 -0 1 -1.5 3.14 1e3 1E8 +7 INF +INF -INF inf NaN nan -nan infinity 100.5 -100.9 abc 12abc 0x10
+1e400 1e39 -1e39 1e-50 .5 5. 1,000 True 9223372036854775807 9223372036854775808 18446744073709551615 300
+-1 256 -9223372036854775808 -9223372036854775809 65504 65520 1e-8 --1 1e 16777217 0x1p-3 1.17549435e-38"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_become_numbers(kind: str) -> None:
+    """As in C: blanks first, then what belongs to a number; without any, ONNX Runtime and ovjit raise."""
+    to = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    model = cast(np.array(["1"], object), to)
+    session, compiled = onnxruntime.InferenceSession(model), ov.compile_model(model, "CPU")
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
+    for text in (*NUMBERS.split(), "", " 5", "5 ", "\t4\n"):
+        given = np.array([text], object)
+        try:
+            (wanted,) = session.run(None, {"x": given}, options)
+        except Exception:
+            with pytest.raises(RuntimeError, match="the text .* is (no|beyond)"):
+                compiled([given])
+            continue
+        np.testing.assert_array_equal(compiled([given])[0], wanted, repr(text))
+
+
+def test_texts_of_small_types_and_in_files(tmp_path: Any) -> None:
+    """By way of wider types; the operations are kept in files."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["small"], to=onnx.TensorProto.INT4),
+        helper.make_node("Cast", ["small"], ["text"], to=onnx.TensorProto.STRING),
+        helper.make_node("Cast", ["text"], ["f8"], to=onnx.TensorProto.FLOAT8E5M2),
+        helper.make_node("Cast", ["f8"], ["y"], to=onnx.TensorProto.STRING),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.STRING, None)],
+    )  # fmt: skip
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    model = ov.Core().read_model(proto.SerializeToString())
+    ov.save_model(model, tmp_path / "m.xml")
+    for each in (model, ov.Core().read_model(tmp_path / "m.xml")):
+        made = ov.compile_model(each, "CPU")([np.array([1, -3, 7], np.float32)])[0]
+        assert made.tolist() == ["1", "-3", "7"]

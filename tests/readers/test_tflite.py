@@ -24,7 +24,7 @@ from tests.support import ROOT
 from tests.support.environments import install, new_environment
 from tests.support.run import command
 from tests.support.tflite.cases import all_cases, i32, one, x
-from tests.support.tflite.files import G, Op, T, const, quantized, write
+from tests.support.tflite.files import G, Op, T, _Writer, const, quantized, write
 from tests.support.tflite.nets import quantized_net
 
 SEED = 20261123
@@ -514,3 +514,56 @@ def test_front_ends_of_formats_that_go_through_onnx(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_bytes(b"")
     assert manager.load_by_model(tmp_path / "other.json") is None
     assert manager.load_by_framework("paddle").supported(tmp_path / "m.pdmodel")
+
+
+class Sharing(_Writer):
+    """Writes each table and each vector once, however often it is referred to."""
+
+    def __init__(self, builder: Any):
+        super().__init__(builder)
+        self.known: dict[Any, Any] = {}
+
+    def once(self, key: Any, make: Any) -> Any:
+        if key not in self.known:
+            self.known[key] = make()
+        return self.known[key]
+
+    def graph(self, graph: G) -> int:
+        return self.once(id(graph), lambda: super(Sharing, self).graph(graph))
+
+    def tensor(self, tensor: T) -> int:
+        return self.once(id(tensor), lambda: super(Sharing, self).tensor(tensor))
+
+    def op(self, op: Op, places: Any) -> int:
+        return self.once(id(op), lambda: super(Sharing, self).op(op, places))
+
+    def _value(self, value: Any) -> Any:
+        key = ("value", bytes(value) if isinstance(value, np.ndarray) else repr(value))
+        is_shared = isinstance(value, (str, list, np.ndarray)) and len(value) > 100
+        return (
+            self.once(key, lambda: super(Sharing, self)._value(value)) if is_shared else super()._value(value)
+        )
+
+
+def shared(graphs: int, tensors: int, ops: int, length: int, name: int, scales: int) -> bytes:
+    """A file whose tables share objects: graphs, tensors, operators, and vectors of so many numbers."""
+    import flatbuffers
+
+    quant = quantized(np.ones(scales), 0, 0) if scales else None
+    each = [T("n" * name + ("" if name > 3 else str(i)), (2,) * length, quant=quant) for i in range(tensors)]
+    op = Op("ADD", [each[0].name] * 2, [each[1].name], "AddOptions", {})
+    graph = G(each, [op] * ops, [each[0].name], [each[1].name])
+    return Sharing(flatbuffers.Builder(1024)).model([graph] * graphs, (), None)
+
+
+def test_tables_that_share_objects_are_counted_before_they_are_read() -> None:
+    """A file of some hundred thousand bytes may refer to one object a billion times."""
+    assert len(open_file(np.frombuffer(shared(20, 30, 30, 2, 1, 0), np.uint8)).graphs) == 20
+    kinds = {"graphs": (1000, 1000, 2, 2, 1, 0), "operators": (1000, 2, 1000, 2, 1, 0),
+             "names": (1, 1000, 2, 2, 100_000, 0), "shapes": (300, 100, 2, 64, 1, 0),
+             "scales": (1, 1000, 2, 2, 1, 50_000)}  # fmt: skip
+    for what, sizes in kinds.items():
+        data = np.frombuffer(shared(*sizes), np.uint8)
+        with pytest.raises(ModelError, match="share what they refer to"):
+            open_file(data)
+            raise AssertionError(f"{what} are not counted")

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ovjit import hashes, source_files
-from ovjit.codegen import versions
+from ovjit import hashes, source_digests, source_files
 from tests.support.run import printed
 
 
@@ -68,13 +67,43 @@ def test_the_digest_of_sources_is_kept_until_one_changes(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path / "bytecode"))
-    assert source_files.read_kept("digested", "digest") is None
-    first = versions.package_digest("digested")
-    source_files.keep("digested", "digest", first)
-    assert source_files.read_kept("digested", "digest") == first
+    first = source_digests.package_digest("digested")
+    assert source_files.read_kept("digested", source_digests._KEPT) == first
     (package / "inner.py").write_text("x = 12\n")
-    assert source_files.read_kept("digested", "digest") is None
-    assert versions.package_digest("digested") != first
-    monkeypatch.undo()
-    for ours in ("ovjit.codegen", "ovjit.tiles"):
-        assert source_files.read_kept(ours, versions._DIGEST) in (None, versions.package_digest(ours))
+    assert source_files.read_kept("digested", source_digests._KEPT) is None
+    assert source_digests.package_digest("digested") != first
+    (package / "inner.py").write_text('"""A module."""\n\nx = 1  # one\n')
+    assert source_digests.package_digest("digested") == first
+
+
+SAME = [
+    ("x = 1", "# a\nx = (1)  # b\n\n"),
+    (
+        "def f(a, /, *b, c: int = 2, **d):\n    return a",
+        'def f(a, /, *b, c: int = 2, **d):\n    """F."""\n\n    return a',
+    ),
+    ("class A:\n    pass", "class A:\n    # c\n    pass"),
+    ("async def f(): await g()", 'async def f():\n    """F."""\n    await g()'),
+]
+OTHER = [
+    ("x = 1", "x = 1.0"), ("x = 1", "x = True"), ("x = 1", "x: int = 1"), ("x = 'a'", "x = b'a'"),
+    ("return_ = None", "return_ = 'None'"), ("f(a, b)", "f([a, b])"), ("f(a)", "f(*a)"), ("[a]", "(a,)"),
+    ("def f(a): return a", "def f(*, a): return a"), ("x = y = 1", "x = 1; y = 1"), ("a < b", "b < a"),
+    ("def f(): return", "def f(): return None"), ("f'{a}'", "f'{a!r}'"),
+    ("def f(): 'a'; x = 1", "def f(): 1; x = 1"),
+    ("def f():\n    x = 1\n    'no docstring'", "def f():\n    x = 1"), ("a if b else c", "c if b else a"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_comments_and_docstrings_do_not_change_a_digest(one: str, other: str) -> None:
+    assert source_digests.parse_digest(one.encode()) == source_digests.parse_digest(other.encode())
+
+
+@pytest.mark.parametrize(("one", "other"), OTHER)
+def test_other_code_has_another_digest(one: str, other: str) -> None:
+    assert source_digests.parse_digest(one.encode()) != source_digests.parse_digest(other.encode())
+
+
+def test_a_file_that_is_no_python_has_the_digest_of_its_bytes() -> None:
+    assert source_digests.parse_digest(b"x = (") != source_digests.parse_digest(b"x = ((")

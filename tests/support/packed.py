@@ -10,7 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from ovjit.tools import ship
+from ovjit.tools.kernel_sources import write_sources
 from tests.support import ROOT
 
 PACKAGES = ("ovjit", "ovjit_ops")
@@ -21,7 +21,7 @@ def copied(folder: Path) -> Path:
     """Both packages in a folder, with the texts of their sources as they are now."""
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package, ignore=_NOT_COPIED)
-    ship.write_texts(folder / "ovjit" / "data")
+    write_sources(folder / "ovjit" / "data")
     return folder
 
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import openvino
 
 from tests.support import ROOT
+from tests.support.printed_programs import BETTER, read_programs
 
 #: Modules that are not walked, and why.
 LEFT_OUT = {
@@ -273,6 +274,17 @@ def table() -> str:
         "| a parameter with a dimension that no length fits | `parameter([Dimension(4, 1)])` | ModelError; "
         "OpenVINO refuses every tensor that it is given |",
     ]
+    lines += [
+        "",
+        "## Programs",
+        "",
+        f"Of {len(read_programs())} small programs over the API, in `tests/compat/programs/api`, all print the "
+        "same with both packages but these.",
+        "",
+        "| program | why it prints something else here |",
+        "|---|---|",
+    ]
+    lines += [f"| {name} | {reason} |" for name, (_, reason) in sorted(BETTER.items())]
     lines += ["", "## Modules that are not walked", "", "| module | why |", "|---|---|"]
     lines += [f"| `openvino.{name}` | {why} |" for name, why in LEFT_OUT.items()]
     return "\n".join([*lines, ""])

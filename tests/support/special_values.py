@@ -57,9 +57,10 @@ LISTS = {
 }  # fmt: skip
 #: Integers for which operations of two are tried: overflow, and division by zero.
 INTEGERS = {
-    "i8": ((127, 1), (-128, -1), (100, 100), (5, 0), (-7, 3)), "u8": ((255, 1), (0, 1), (100, 100), (5, 0)),
-    "i32": ((2**31 - 1, 1), (-(2**31), -1), (2**20, 2**20), (5, 0), (-7, 3), (0, 0), (2**24 + 1, 1)),
-    "i64": ((2**63 - 1, 1), (2**40, 2**40), (5, 0), (-7, 3), (2**24 + 1, 1)),
+    "i8": ((127, 1), (-128, -1), (100, 100), (5, 0), (-7, 3), (-7, 2)),
+    "u8": ((255, 1), (0, 1), (100, 100), (5, 0)),
+    "i32": ((2**31 - 1, 1), (-(2**31), -1), (2**20, 2**20), (5, 0), (-7, 3), (-7, 2), (0, 0), (2**24 + 1, 1)),
+    "i64": ((2**63 - 1, 1), (2**40, 2**40), (5, 0), (-7, 3), (-7, 2), (2**24 + 1, 1)),
 }  # fmt: skip
 ON_INTEGERS = (
     "add",
@@ -358,6 +359,18 @@ Where the attention is written out with `softmax`, it is NaN in both.
 Integers are exact if the type holds the result, and wrap around otherwise. OpenVINO's answers depend on the
 CPU in some rows. ovjit's do not, with one exception: `fake_quantize` of NaN is NaN on CPUs with neither
 AVX2 nor AVX-512.
+
+`divide` rounds quotients of integers down, as its specification and OpenVINO's `Model.evaluate` do; with
+`m_pythondiv=false` towards 0. OpenVINO's CPU device rounds towards 0 in both. ONNX's Div rounds towards 0
+everywhere. The smallest integer divided by -1 wraps around to itself. `mod` has the dividend's sign,
+`floor_mod` the divisor's.
+
+An argmin or argmax is the first NaN if there is one, as in NumPy, PyTorch and JAX, and in accordance with
+`reduce_min` and `reduce_max`. ONNX Runtime skips a NaN that is not first. TopK has NaN above all numbers.
+
+An image is resized by the pixels that have a weight: a NaN or an infinity does not reach other outputs, as in
+OpenVINO. Moves of elements keep the bits of NaN, but `select`, `pad` and `reverse_sequence` of f16 and bf16
+make a signalling NaN quiet.
 
 Two numbers under "given" are the operation's two inputs. Several numbers in another cell are a row of the
 result.

@@ -8,9 +8,10 @@ import py_compile
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ovjit import module_cache
+from ovjit import module_cache, source_files
 from tests.support.run import printed
 
 PROGRAM = """
@@ -49,7 +50,7 @@ def test_the_next_process_imports_from_one_file(tmp_path: Path) -> None:
 TWO_NAMES = """
 import importlib, sys
 import ovjit
-from ovjit import module_cache
+from ovjit import module_cache, source_files
 ovjit.PartialShape  # from here on, modules are looked for in the file first
 for name in ("properties", "opset11", "utils.types"):
     one, other = (importlib.import_module(f"ovjit.{room}{name}") for room in ("", "compat."))
@@ -106,7 +107,7 @@ def test_bytecode_of_other_sources_is_left_out(change: str, tmp_path: Path) -> N
 
 NAMES = """
 import importlib.util
-from ovjit import module_cache
+from ovjit import module_cache, source_files
 places = {"a": ("/x/a/__init__.py", True, 0, 0), "a.b": ("/x/a/b.py", False, 0, 0)}
 finder = module_cache._Finder(memoryview(b""), places)
 for name, (file, *_) in places.items():
@@ -121,3 +122,99 @@ def test_bytecode_has_the_name_that_importlib_gives(
 ) -> None:
     prefix = str(tmp_path) if elsewhere else None
     printed(*options, "-c", NAMES, PYTHONDONTWRITEBYTECODE="1", PYTHONPYCACHEPREFIX=prefix)
+
+
+UNDER_UMASK_0 = "import os; os.umask(0); exec(os.environ['PROGRAM'])"
+
+
+def _bytecode_of(tmp_path: Path) -> Path:
+    (file,) = (tmp_path / "bytecode").rglob("modules.*.pyc")
+    return file
+
+
+def _run_under_umask_0(tmp_path: Path) -> list[str]:
+    env = {"PYTHONDONTWRITEBYTECODE": None, "PYTHONPYCACHEPREFIX": str(tmp_path / "bytecode")}
+    return json.loads(printed("-c", UNDER_UMASK_0, folder=tmp_path, PROGRAM=PROGRAM, **env))[1]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="permissions of POSIX")
+def test_only_those_who_may_write_the_sources_may_write_the_bytecode(tmp_path: Path) -> None:
+    assert _run_under_umask_0(tmp_path) == []
+    file = _bytecode_of(tmp_path)
+    source = Path(module_cache.__file__)
+    (by_python,) = file.parent.glob("module_cache.*.pyc")
+    assert file.stat().st_mode == by_python.stat().st_mode, "as Python's own bytecode"
+    assert not file.stat().st_mode & 0o022 & ~source.stat().st_mode
+    content = file.read_bytes()
+    assert _run_under_umask_0(tmp_path) != []
+    for mode in (0o666, 0o664, 0o646):
+        if mode & 0o022 & ~(source.stat().st_mode | source.parent.stat().st_mode):
+            file.chmod(mode)
+            assert _run_under_umask_0(tmp_path) == [], "another user may have written it"
+            assert file.read_bytes() == content or file.stat().st_mode & 0o777 != mode
+            assert not file.stat().st_mode & 0o022 & ~source.stat().st_mode, "it is written anew"
+    if os.geteuid() == 0:
+        os.chown(file, 54321, 54321)
+        assert _run_under_umask_0(tmp_path) == []
+        assert file.stat().st_uid == 0
+
+
+def test_any_damage_is_a_miss_and_is_repaired(tmp_path: Path) -> None:
+    run(tmp_path)
+    cached = run(tmp_path)
+    file = _bytecode_of(tmp_path)
+    content = file.read_bytes()
+    size, rng = len(content), np.random.default_rng(69)
+    index = 8 + int.from_bytes(content[:8], "little")
+    zeroed = bytearray(content)
+    zeroed[index + 1000 : size - 1000] = bytes(size - index - 2000)
+    random = bytearray(content)
+    random[index:] = rng.bytes(size - index)
+    for name, damaged in {
+        "the code is zeros": zeroed, "the code is random": random, "random": rng.bytes(size),
+        "a bit of the index": _flipped(content, index // 2), "the length": _flipped(content, 1),
+        "a bit of a module": _flipped(content, index + 20000),
+    }.items():  # fmt: skip
+        file.write_bytes(damaged)
+        assert set(run(tmp_path)) <= set(cached), name  # whole modules only
+        assert run(tmp_path) == cached, f"{name}: it has been written again"
+
+
+def _flipped(content: bytes, place: int) -> bytes:
+    changed = bytearray(content)
+    changed[place] ^= 16
+    return bytes(changed)
+
+
+def test_drafts_of_two_processes_have_different_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two containers that share the folder may have the same process number."""
+    place, drafts = tmp_path / "bytecode" / "one.pyc", set()
+
+    def replace(draft: str, to: str) -> None:
+        drafts.add(draft)
+        os.rename(draft, to)
+
+    monkeypatch.setattr(source_files.os, "replace", replace)
+    assert source_files.write(str(place), b"1") and source_files.write(str(place), b"2")
+    assert len(drafts) == 2 and os.listdir(place.parent) == ["one.pyc"] and place.read_bytes() == b"2"
+
+
+def test_damage_of_what_is_kept_of_a_package_is_a_miss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "kept.pyc"
+    monkeypatch.setattr(source_files, "place_beside", lambda package, name: str(place))
+    monkeypatch.setattr(source_files.sys, "dont_write_bytecode", False)
+    value = {"name": ["one", 2, 3.5], "other": None}
+    source_files.keep("ovjit.graph", "of this test", value)
+    assert source_files.read_kept("ovjit.graph", "of this test") == value
+    content = place.read_bytes()
+    for at in range(len(content)):
+        place.write_bytes(_flipped(content, at))
+        assert source_files.read_kept("ovjit.graph", "of this test") is None, at
+    place.write_bytes(content)
+    place.chmod(0o666)
+    if not os.stat(source_files.__file__).st_mode & 0o022:
+        assert source_files.read_kept("ovjit.graph", "of this test") is None

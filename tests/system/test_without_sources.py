@@ -18,7 +18,7 @@ from ovjit import source_files
 from ovjit._pyinstaller import get_hook_dirs
 from ovjit.codegen import module_texts, source, versions
 from ovjit.errors import NoSource, OvjitError
-from ovjit.tools import ship
+from ovjit.tools.kernel_sources import collect_sources
 from tests.support import ROOT, packed
 
 HEAD = importlib.util.MAGIC_NUMBER + bytes(12)
@@ -129,7 +129,7 @@ def test_shipped_kernels_are_those_of_the_sources(bytecode: Path, tmp_path: Path
 def test_a_text_of_other_bytecode_is_not_believed(bytecode: Path, tmp_path: Path) -> None:
     file = bytecode / "ovjit" / "data" / module_texts.FILE
     whole = file.read_bytes()
-    texts = ship.texts()
+    texts = collect_sources()
     home = "ovjit_ops.normalization.cpu_softmax"
     assert "0.0" in texts[home]
     file.write_bytes(module_texts.pack({**texts, home: texts[home].replace("0.0", "1.0")}))
@@ -182,9 +182,9 @@ def test_states_of_bytecode_and_archives(tmp_path: Path, monkeypatch: pytest.Mon
     code = compile("x = 12", "f", "exec")
     (site / "lone" / "__init__.pyc").write_bytes(HEAD + marshal.dumps(code))
     assert source_files.source_files("lone") != first
-    digest = versions.package_digest("lone")
+    digest = versions._digest_of("lone")
     (site / "lone" / "__init__.pyc").write_bytes(HEAD + marshal.dumps(compile("x = 13", "f", "exec")))
-    assert versions.package_digest("lone") != digest  # there is no text of it
+    assert versions._digest_of("lone") != digest  # there is no text of it
 
     (tmp_path / "zip" / "within").mkdir(parents=True)
     (tmp_path / "zip" / "within" / "__init__.py").write_text("y = 1\n")
@@ -254,8 +254,8 @@ def test_modules_with_kernels_are_told_by_their_decorators() -> None:
         for k in vars(m).values()
         if isinstance(k, kinds)
     }
-    assert len(homes) > 40 and homes <= ship.texts().keys()
-    assert ovjit.__name__ not in ship.texts()
+    assert len(homes) > 40 and homes <= collect_sources().keys()
+    assert ovjit.__name__ not in collect_sources()
 
 
 PROGRAM = """

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.accessors import accessor
-from ovjit.api.arguments import expect
+from ovjit.api.arguments import expect, takes
+from ovjit.api.exceptions import OVTypeError
 from ovjit.api.model.node import (
     GRAPH_LOCK,
     ConstOutput,
@@ -22,12 +23,12 @@ from ovjit.api.model.node import (
 from ovjit.api.model.node_ports import ResultTensor
 from ovjit.api.tensors.convert import dims_with_symbols, element_name, partial_shape_of, shape_of, type_of
 from ovjit.api.tensors.layout import Layout
-from ovjit.api.tensors.memory import encode_strings
+from ovjit.api.tensors.memory import check_texts, decode_text, encode_strings
 from ovjit.api.tensors.packing import pack_data, pack_low_first, unpack_data
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import Type
 from ovjit.api.tensors.vectors import Shape, Strides, static_dims
-from ovjit.errors import ModelError, no_such_constructor, no_such_form
+from ovjit.errors import ModelError, no_such_constructor
 from ovjit.graph import dtypes
 from ovjit.graph.converted import Unmade
 from ovjit.graph.graph import Value
@@ -44,6 +45,7 @@ class Parameter(Node):
 
     __slots__ = ()
 
+    @takes
     def __init__(self, element_type: Type, shape: Shape | PartialShape):
         if not isinstance(element_type, Type) or not isinstance(shape, (Shape, PartialShape)):
             raise no_such_constructor("Parameter takes an element type (Type) and a Shape or PartialShape")
@@ -111,6 +113,7 @@ class Result(Node):
 
     _tensors: list[ResultTensor]  # type: ignore[assignment]
 
+    @takes
     def __init__(self, output: Output):
         expect(output, Output, "Result takes an Output", no_such_constructor)
         self._make(output, None)
@@ -181,6 +184,7 @@ class Constant(Node):
             self._from_values(**given)
         elif isinstance(given.get("array"), np.ndarray):
             array = given["array"]
+            check_texts(array)
             if not given.get("shared_memory", False):
                 array = np.array(array, order="C")
             else:
@@ -325,9 +329,9 @@ class Constant(Node):
             value = dtypes.cast(value, np.dtype(np.float32))
         return [_value_text(v) for v in value.tolist()]
 
-    def get_shape(self) -> Shape:
-        """The shape."""
-        return shape_of(self._tensors[0]._type.shape)
+    def get_shape(self) -> list[int]:
+        """The attribute, which is a list; `shape` is a Shape."""
+        return [*shape_of(self._tensors[0]._type.shape)]
 
     def get_byte_size(self) -> int:
         return int(self.data.nbytes)
@@ -374,26 +378,25 @@ def constant_node(
     """A Constant of a number, list, array or string(s), converted to `element_type` if given.
 
     A bare int is i64, a float f64. The value is copied unless `share` is True and it is an array that needs
-    no conversion. Raises TypeError for what has no element type, RuntimeError for an array of such.
+    no conversion. Raises TypeError for what has no element type, RuntimeError for an array or list of such.
     """
     array = np.asarray(value)
     if array.dtype == object and any(not isinstance(v, (str, bytes)) for v in array.reshape(-1)):
-        if isinstance(value, np.ndarray) and element_type is not None and _natural(element_type):
+        convertible = isinstance(value, np.ndarray) and element_type != "string"
+        if convertible and element_type is not None and _natural(element_type):
             return constant_node(array.astype(dtypes.numpy_dtype(element_type)), element_type, name)
         if isinstance(value, np.ndarray):
-            raise RuntimeError(f"Unsupported data type: {array.dtype}")
-        raise TypeError(
-            "The necessary overload for constant was not found: no overload takes "
-            f"{type(value).__name__}, {value!r:.80}"
-        )
+            check_texts(array)
+        raise _no_constant(value, array)
     dims = array.shape
     if element_type is None or (_natural(element_type) and array.dtype == dtypes.numpy_dtype(element_type)):
         try:
             name_of = dtypes.from_numpy(array.dtype)
-        except TypeError as error:
-            raise RuntimeError(str(error)) from None
+        except TypeError:
+            raise _no_constant(value, array) from None
         if name_of == "string":
             array = array.astype(object)
+            check_texts(array)
         elif share and isinstance(value, np.ndarray):
             _check_shared(array)
         else:
@@ -401,6 +404,16 @@ def constant_node(
         return Constant._of(array, name_of, None, name)
     new, name_of = converted(array, element_type)
     return Constant._of(new, name_of, None if _natural(name_of) else dims, name)
+
+
+def _no_constant(value: Any, array: np.ndarray) -> Exception:
+    """The error for a value of no element type: a RuntimeError for arrays and lists, else a TypeError."""
+    if isinstance(value, (np.ndarray, list)):
+        return RuntimeError(f"Unsupported data type: {array.dtype}")
+    return TypeError(
+        "The necessary overload for constant was not found: no overload takes "
+        f"{type(value).__name__}, {value!r:.80}"
+    )
 
 
 def new_output(op_name: str, *inputs: Any, name: str | None = None, **attrs: Any) -> Output:
@@ -423,6 +436,14 @@ def converted(array: np.ndarray, element_type: str) -> tuple[np.ndarray, str]:
 
     Integers are codes of nf4, not its values. ModelError for values that a type of few bits does not have.
     """
+    if element_type == "string" and array.dtype.kind not in "OUST":
+        raise ModelError(
+            f"Constant does not support writing elements of type {array.dtype} into Constant of type "
+            "'string': convert them to str"
+        )
+    if element_type == "string":
+        array = array.astype(object)
+        check_texts(array)
     _check_range(array, element_type)
     if element_type == "nf4" and array.dtype.kind in "iub":
         return array.astype(np.uint8).view(dtypes.numpy_dtype(element_type)), element_type
@@ -477,21 +498,13 @@ def from_storage(data: np.ndarray, element_type: str, shape: tuple[int, ...]) ->
     row = dtypes.ELEMENT_TYPES[element_type]
     if row.kind == "s":
         texts = np.empty(data.size, object)
-        texts[:] = [_text(v) for v in data.reshape(-1)]
+        texts[:] = [decode_text(v) for v in data.reshape(-1)]
         return texts.reshape(shape)
     if row.numpy is None:
         return data.reshape(-1).view(np.uint8)
     if row.is_packed:
         return dtypes.unpack_low_first(data.reshape(-1).view(np.uint8), row.bits, shape, row.numpy)
     return data.reshape(shape) if data.dtype == row.numpy else data.view(row.numpy).reshape(shape)
-
-
-def _text(value: str | bytes) -> str | bytes:
-    """The str of UTF-8 bytes; other bytes as they are."""
-    try:
-        return value.decode() if isinstance(value, bytes) else value
-    except UnicodeDecodeError:
-        return value
 
 
 def const_port(
@@ -530,7 +543,7 @@ def _without_record(kind: type[Node], inputs: Sequence[Output], attrs: dict[str,
 
 def _late_record(node: Node, name: str) -> Any:
     if name != "_op":
-        raise AttributeError(f"{type(node).__name__!r} object has no attribute {name!r}")
+        return Node.__getattr__(node, name)  # type: ignore[attr-defined]
     node._op = find_op("Result" if isinstance(node, Result) else "Parameter")
     return node._op
 
@@ -574,11 +587,14 @@ def as_output(value: Any, name: str | None = None) -> Output:
         return value
     if isinstance(value, Node):
         return value.output(0)
-    if value is None:
-        raise no_such_form("an input is a Node, an Output, a number, a list or an array, not None")
-    if isinstance(value, str):
-        raise no_such_form(f"an input is a Node, an Output, a number, a list or an array, not {value!r}")
-    made = constant_node(value)
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError(f"a text is no input: give a list of texts, not {value!r:.80}")
+        made = constant_node(value)
+    except (TypeError, RuntimeError) as error:
+        raise OVTypeError(
+            f"Unidentified data type: an input is a Node, an Output, a number, a list or an array: {error}"
+        ) from None
     if name:
         made._friendly_name = f"{name}/{made.get_name()}"
     return made.output(0)

@@ -320,7 +320,7 @@ def _is_of_other_kind(value: Any, kind: str) -> bool:
     array = np.asarray(value)
     if kind in ("Str", "Strs", "Word", "DType"):
         return array.dtype.kind in "fiub"
-    if kind in ("Int", "Ints", "Float", "Floats"):
+    if kind in ("Int", "Ints", "Float", "Single", "Floats"):
         return array.dtype.kind in "US" or (kind[:3] == "Int" and array.dtype.kind == "f" and array.size > 0)
     return False
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from ovjit.api.arguments import expect
 from ovjit.api.model.boundary import Parameter, from_storage, to_storage
-from ovjit.api.model.node import GRAPH_LOCK, DescriptorTensor, DiscreteTypeInfo, Node, Output, _outputs_of
+from ovjit.api.model.node import GRAPH_LOCK, DescriptorTensor, Node, Output, _outputs_of
+from ovjit.api.model.type_info import DiscreteTypeInfo
 from ovjit.api.tensors.convert import dims_of, element_name
 from ovjit.api.tensors.dimension import Dimension
 from ovjit.api.tensors.shapes import PartialShape
@@ -89,34 +90,37 @@ class AttributeVisitor:
     """Handed to `visit_attributes`: collects an operation's attributes, or gives it those read from a file.
 
     `attributes` is what `get_attributes` shows of them, `texts` what a file keeps where that is a text of
-    its own.
+    its own, `models` the bodies, which a file keeps beside the attributes.
     """
 
-    __slots__ = ("_given", "attributes", "texts")
+    __slots__ = ("_given", "attributes", "models", "texts")
 
     def __init__(self, _given: dict[str, Any] | None = None):
         self.attributes: dict[str, Any] = {}
         self.texts: dict[str, str] = {}
+        self.models: dict[str, Any] = {}
         self._given = _given
 
     def on_attributes(self, attributes: dict[str, Any]) -> None:
         """The operation's attributes, by name. When a file is read, those that it has are set in the dict; an
         array in it becomes the list that files keep.
 
-        An attribute is a bool, int, float, str, a list of one of these, an array of numbers, a Dimension or a
-        PartialShape; a Model is left out. TypeError for anything else, RuntimeError for a list of several
-        types.
+        An attribute is a bool, int, float, str, a list of one of these, an array of numbers, a Dimension, a
+        PartialShape, or a Model. TypeError for anything else, RuntimeError for a list of several types.
         """
         given = self._given or {}
         for key, value in attributes.items():
             if key in given:
-                attributes[key] = _like(given[key], value)
+                read = given[key]
+                attributes[key] = _like(read, value) if isinstance(read, str) else read
         for key, value in attributes.items():
             if isinstance(value, (Dimension, PartialShape)):
                 self.texts[key] = str(value).strip("[]")
                 if isinstance(value, PartialShape):
                     self.attributes[key] = [-1 if d.is_dynamic else d.get_length() for d in value]
-            elif not hasattr(value, "get_ordered_ops"):
+            elif hasattr(value, "get_ordered_ops"):
+                self.models[key] = value
+            else:
                 self.attributes[key] = attributes[key] = _plain(value)
 
 
@@ -136,7 +140,7 @@ def _plain(value: Any) -> Any:
         raise ModelError("Attributes list is empty.")
     if len({type(item) for item in value}) > 1:
         raise ModelError("Incorrect attribute. Mixed types in the container are not allowed.")
-    return list(value)
+    return [int(item) if isinstance(item, bool) else item for item in value]
 
 
 def _like(text: Any, value: Any) -> Any:
@@ -262,6 +266,12 @@ class Op(Node):
         visitor = AttributeVisitor()
         self.visit_attributes(visitor)
         return {**visitor.attributes, **visitor.texts}
+
+    def _file_bodies(self) -> dict[str, Any]:
+        """The Models among the attributes, by name."""
+        visitor = AttributeVisitor()
+        self.visit_attributes(visitor)
+        return visitor.models
 
     def get_type_name(self) -> str:
         return self.get_type_info().name
@@ -408,7 +418,7 @@ def read_extensions(given: tuple[Any, ...]) -> list[Extension]:
 
 def read_node(op_class: type, inputs: list[Output], attrs: dict[str, Any], name: str | None) -> Op:
     """The node of an extension's class that a file describes: made without arguments, then given its inputs
-    and attributes."""
+    and attributes, which are texts and the Models of bodies."""
     try:
         node: Op = op_class()
     except TypeError as error:

@@ -6,7 +6,7 @@ import operator
 from typing import Any
 
 from ovjit.api.arguments import expect
-from ovjit.api.model.node_ports import DiscreteTypeInfo
+from ovjit.api.model.type_info import DiscreteTypeInfo
 from ovjit.errors import no_such_constructor
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
 
 from ovjit import injected
+from ovjit.api.arguments import expect, explain_calls
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model_edits import ModelEdits
 from ovjit.api.model.model_forms import (
@@ -35,6 +36,7 @@ def check_model(model: Any) -> Model:
     return model
 
 
+@explain_calls
 class Model(ModelEdits):
     """A model: results, the parameters they need (more may be declared), and a name.
 
@@ -256,8 +258,15 @@ class Model(ModelEdits):
             place[last] = plain_value(obj)
 
     @property
-    def rt_info(self) -> RTMap:
-        return RTMap(self._rt)
+    def rt_info(self) -> Any:
+        """All runtime information, as an RTMap, or as the dict that was assigned."""
+        return self.__dict__.get("_assigned_rt_info") or RTMap(self._rt)
+
+    @rt_info.setter
+    def rt_info(self, info: Mapping[str, Any]) -> None:
+        expect(info, Mapping, "runtime information is a dict")
+        self._rt = {expect(key, str, "a key is a str"): plain_value(value) for key, value in info.items()}
+        self._assigned_rt_info = self._rt
 
     def __repr__(self) -> str:
         if "_parameters" not in self.__dict__:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.arguments import expect, public_name
+from ovjit.api.arguments import expect, explain_calls, public_name
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model_forms import (
     ONLY,
@@ -29,6 +29,7 @@ from ovjit.graph.shapes import Dim
 from ovjit.graph.symbolic import without_symbols
 
 
+@explain_calls
 class ModelEdits(ModelParts):
     """A model that may be edited. Only `validate_nodes_and_infer_types` and `reshape` infer types anew."""
 

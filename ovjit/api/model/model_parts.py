@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ovjit.api.accessors import accessor
-from ovjit.api.arguments import expect
+from ovjit.api.arguments import expect, explain_calls
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model_forms import ONLY, index_of, port_index, port_key
 from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, Node, Output
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ovjit.api.tensors.vectors import Shape
 
 
+@explain_calls
 class ModelParts:
     """Results, the parameters they need, sinks, variables and a name; nothing here changes them."""
 

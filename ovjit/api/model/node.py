@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 
 from ovjit.api.accessors import accessor
-from ovjit.api.arguments import expect, public_name
+from ovjit.api.arguments import expect, public_name, takes
 from ovjit.api.model.node_ports import (
     GRAPH_LOCK,
     ConstOutput,
     DescriptorTensor,
-    DiscreteTypeInfo,
     Input,
     Output,
     _Port,
     shape_text,
 )
 from ovjit.api.model.rt_info import RTMap
+from ovjit.api.model.type_info import DiscreteTypeInfo, type_info_of
 from ovjit.api.tensors.convert import CPP_NAMES, dims_of, element_name
 from ovjit.errors import ModelError, checked_index, no_such_form
 from ovjit.graph.attributes import FILE_NAMES
@@ -71,6 +71,10 @@ def _checked_name(name: Any) -> str:
     return expect(name, str, "a name is a str")
 
 
+#: Operators of nodes by the names of NumPy's functions.
+_UFUNCS = {"add": "Add", "subtract": "Subtract", "multiply": "Multiply", "divide": "Divide"}
+
+
 def _operator(op_name: str) -> tuple[Callable[[Any, Any], Node], Callable[[Any, Any], Node]]:
     """The operator of an arithmetic operation, and the one with the operands exchanged."""
     return lambda x, y: _arithmetic(op_name, x, y), lambda x, y: _arithmetic(op_name, y, x)
@@ -101,8 +105,6 @@ class Node:
     #: What comes before this node though it takes nothing of it: the ReadValue of an Assign, where a file or
     #: a pass made the two. Walks that users see go there first, as OpenVINO's along control dependencies.
     _after: tuple[Node, ...] = ()
-    #: NumPy leaves `array + node` to the node.
-    __array_ufunc__ = None
 
     _op: Op
     _attrs: dict[str, Any]
@@ -279,6 +281,7 @@ class Node:
             else:
                 self._connect(index, source)
 
+    @takes
     def set_arguments(self, sources: Sequence[Output | Node]) -> None:
         """Replace all inputs. A Node stands for all its outputs."""
         new = [out for source in sources for out in _outputs_of(source)]
@@ -374,13 +377,13 @@ class Node:
         return self._op.name
 
     def get_type_info(self) -> DiscreteTypeInfo:
-        return DiscreteTypeInfo(self._op.name, self._op.version)
+        return type_info_of(self._op.name, self._op.version)
 
     def get_attributes(self) -> dict[str, Any]:
         """The attributes by their names in files and in the order there, sequences as lists."""
         shown: dict[str, Any] = {}
         attrs = self._ordered_attrs()
-        if self._op.shown is not None:
+        if self._op.shown is not None and len(self._inputs) >= self._op.required_inputs:
             attrs = {**attrs, **self._op.shown(attrs, [source._tensor._type for source in self._inputs])}
         for name, value in attrs.items():
             if isinstance(value, tuple) or (value is None and name.endswith("shape")):
@@ -437,6 +440,7 @@ class Node:
 
     # -- values --------------------------------------------------------------------------------------------
 
+    @takes
     def evaluate(
         self, output_values: Sequence[Any], input_values: Sequence[Any], evaluationContext: Any = None
     ) -> bool:
@@ -462,10 +466,21 @@ class Node:
     __mul__, __rmul__ = _operator("Multiply")
     __truediv__, __rtruediv__ = _operator("Divide")
 
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """The node of `array + node` and of `np.add(array, node)`. NumPy raises TypeError for functions that
+        are no operator of nodes, and for further arguments, which a node has no use for."""
+        op_name = _UFUNCS.get(ufunc.__name__)
+        if op_name is None or method != "__call__" or kwargs:
+            return NotImplemented
+        return _arithmetic(op_name, *inputs)
+
     def __copy__(self, memo: object = None) -> Node:
         raise TypeError(f"cannot pickle '{public_name(type(self))}' object")
 
     __deepcopy__ = __copy__
+
+    def __reduce__(self) -> Any:
+        return self.__copy__()
 
     def __eq__(self, other: object) -> bool:
         return self is other

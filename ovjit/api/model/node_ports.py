@@ -30,35 +30,6 @@ if TYPE_CHECKING:
 GRAPH_LOCK = locks.rlock("graph")
 
 
-@functools.total_ordering
-class DiscreteTypeInfo:
-    """Name and version of an operation's type."""
-
-    __slots__ = ("name", "parent", "version_id")
-
-    def __init__(self, name: str, version_id: str, parent: DiscreteTypeInfo | None = None):
-        self.name = name
-        self.version_id = version_id
-        self.parent = parent
-
-    def hash(self) -> int:
-        return hash(self)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DiscreteTypeInfo):
-            return NotImplemented
-        return (self.name, self.version_id) == (other.name, other.version_id)
-
-    def __hash__(self) -> int:
-        return hash((self.name, self.version_id))
-
-    def __lt__(self, other: DiscreteTypeInfo) -> bool:
-        return (self.version_id, self.name) < (other.version_id, other.name)
-
-    def __repr__(self) -> str:
-        return f"<DiscreteTypeInfo: {self.name} {self.version_id}>"
-
-
 class DescriptorTensor:
     """What is known of a tensor in a graph: type, shape, names. Those that Results have given it stay when
     others are set."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.arguments import expect
+from ovjit.api.arguments import expect, explain_calls
 
 #: How a bool is spelled in a text.
 _BOOLS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False, "": False}
@@ -25,6 +25,7 @@ def _first_word(text: str) -> str:
     return next(iter(text.split()), "")
 
 
+@explain_calls
 class OVAny:
     """A value of any kind, as runtime information and properties hand it out."""
 

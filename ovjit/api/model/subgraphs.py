@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
-from ovjit.api.arguments import expect
+from ovjit.api.arguments import expect, explain_calls
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.descriptions import InputDescription, OutputDescription, description_of, port_of
 from ovjit.api.model.model import Model
@@ -216,6 +216,7 @@ class SubGraphNode(Node):
         return index
 
 
+@explain_calls
 class _Repeated(SubGraphNode):
     """What loops have in common: one body."""
 
@@ -361,6 +362,7 @@ class _Repeated(SubGraphNode):
         raise NotImplementedError
 
 
+@explain_calls
 class loop(_Repeated):
     """Loop: `loop()`, or `loop(trip_count, execution_condition)` of two Nodes or Outputs."""
 
@@ -438,6 +440,7 @@ class tensor_iterator(_Repeated):
         return ends.slice_iterations([t.shape for t in types]) if ends.of(SLICED) else 1
 
 
+@explain_calls
 class if_op(SubGraphNode):
     """If: `if_op()`, or `if_op(execution_condition)` of a Node or Output."""
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from ovjit import injected
+from ovjit.api.arguments import takes
 from ovjit.api.model.model_forms import ONLY
 from ovjit.api.model.node import ConstOutput
 from ovjit.api.model.ports import make_ports
 from ovjit.api.run import properties_table as table
 from ovjit.api.run.request import InferRequest
 from ovjit.api.run.results import OVDict
-from ovjit.errors import InferenceError, UnsupportedError, checked_index, no_such_form
+from ovjit.errors import InferenceError, UnsupportedError, checked_index, no_such_constructor, no_such_form
 from ovjit.execution.blocks import release_arenas
 from ovjit.graph.ports import PortInfo
 
@@ -52,7 +53,7 @@ class CompiledModel:
     def __new__(cls, other: CompiledModel, weights: Any = None) -> CompiledModel:
         """`CompiledModel(compiled)` is that compiled model."""
         if not isinstance(other, CompiledModel):
-            raise TypeError(
+            raise no_such_constructor(
                 f"CompiledModel() takes a CompiledModel, not {type(other).__name__}: see compile_model"
             )
         return other
@@ -158,6 +159,7 @@ class CompiledModel:
         """Reset the variables of the request that calls use."""
         self._kept_request().reset_state()
 
+    @takes
     def release_memory(self) -> None:
         """Give back the memory of the requests that calls use, unless they run, and callers' working memory.
 
@@ -227,6 +229,11 @@ class CompiledModel:
                 "CompiledModel.export_model(model_stream) incompatible function argument: `model_stream` "
                 f"must be an io.BytesIO object but {model_stream!r:.80}` provided"
             )
+        if self._config.get("card") is not None:
+            raise UnsupportedError(
+                "a model compiled for GPU is not exported: save the model by ov.save_model, and compile it "
+                "where it runs; kernels are in the kernel cache"
+            )
         from ovjit.storage.blob import save_blob
         from ovjit.storage.container import write_in_pieces
         from ovjit.storage.encryption import encrypted
@@ -242,7 +249,9 @@ class CompiledModel:
     export = export_model  # its older name
 
     def __reduce__(self) -> Any:
-        return injected.compiled_of(), (self.export_model().getvalue(), self._device)
+        over = getattr(self._device, "priorities", "CPU")
+        name = "CPU" if self._device == "CPU" else f"{self._device}:{over}"
+        return injected.compiled_of(), (self.export_model().getvalue(), name)
 
     def _ports_text(self) -> str:
         inputs = ",\n".join(map(repr, self._input_ports))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import mmap
 import os
@@ -14,13 +15,15 @@ import numpy as np
 
 from ovjit import collector
 from ovjit.api.accessors import accessor
-from ovjit.api.arguments import expect
+from ovjit.api.arguments import expect, explain_calls
 from ovjit.api.model.node import GRAPH_LOCK
 from ovjit.api.model.ports import port_infos
+from ovjit.api.run import gpu_device
 from ovjit.api.run import properties_table as table
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError, no_path, no_such_form
+from ovjit.out_of_memory import as_memory_errors
 from ovjit.records import NamedTuple
 from ovjit.version import get_version
 
@@ -36,6 +39,12 @@ DEVICES = {
 #: Devices that OpenVINO knows and that need hardware ovjit does not drive.
 ABSENT = ("GPU", "NPU")
 AVAILABLE = ("CPU",)
+#: Properties that devices without hardware answer, as in OpenVINO.
+_OF_ABSENT: dict[str, Any] = {
+    "AVAILABLE_DEVICES": [],
+    "SUPPORTED_PROPERTIES": {"AVAILABLE_DEVICES": "RO", "SUPPORTED_PROPERTIES": "RO", "CACHE_DIR": "RW"},
+    "CACHE_DIR": "",
+}
 #: Contents of files that lie in memory.
 _BYTES = (bytes, bytearray, memoryview, mmap.mmap)
 
@@ -57,35 +66,88 @@ class Version(NamedTuple):
         return f"<Version: {self.build_number} {self.description}>"
 
 
-def parse_device(name: Any, config: Any = None) -> str:
-    """The device that `name` ("CPU", "AUTO:CPU,GPU") comes down to: CPU, AUTO, MULTI, HETERO or BATCH. Those
-    that it stands over may be a property in `config` instead.
+class Device(str):
+    """The device that a name comes down to: CPU, AUTO, MULTI, HETERO or BATCH. `priorities`: the devices that
+    it stands over, as MULTI_DEVICE_PRIORITIES tells them."""
+
+    priorities: str
+
+    def __new__(cls, name: str, priorities: str = "CPU") -> Device:
+        self = str.__new__(cls, name)
+        self.priorities = priorities
+        return self
+
+
+def is_available(device: str) -> bool:
+    """True if a model can be compiled for this one device, such as "CPU" or "GPU.0"."""
+    return device in AVAILABLE or gpu_device.index_of(device) is not None
+
+
+def available_devices() -> list[str]:
+    """The devices that models can be compiled for."""
+    return [*AVAILABLE, *gpu_device.names()]
+
+
+def parse_device(name: Any, config: Any = None) -> Device:
+    """The device that `name` ("CPU", "AUTO:CPU,GPU") comes down to. Those that it stands over may be a
+    property in `config` instead.
 
     TypeError unless it is a str; DeviceError, a RuntimeError that names the devices there are, for others.
     """
     expect(name, str, "the name of a device is a str")
     head, colon, rest = name.partition(":")
+    if not colon and gpu_device.index_of(name) is not None:
+        return Device("GPU", name)
     if head not in DEVICES:
         _refuse(name, head)
     if colon and head == "CPU":
         _refuse(name, name)
     given = config.get("MULTI_DEVICE_PRIORITIES") if isinstance(config, Mapping) and head != "CPU" else None
     given = getattr(given, "value", given)
-    if given and isinstance(given, str) and rest not in ("", given):
-        raise DeviceError(f"MULTI_DEVICE_PRIORITIES is {given!r}, but the device name is {name!r}")
-    chosen = [part for part in (given if isinstance(given, str) and not rest else rest).split(",") if part]
-    for part in chosen:
-        part = part.partition("(")[0]
-        if part.lstrip("-") not in AVAILABLE and not part.startswith("-"):
-            _refuse(name, part)
-    if "-CPU" in chosen:
-        raise DeviceError(f"{name!r} excludes every device: CPU is the only available device")
+    if isinstance(given, str) and rest not in ("", given):
+        raise DeviceError(
+            f"Device priority / ID mismatch: MULTI_DEVICE_PRIORITIES is {given!r}, but the device name is "
+            f"{name!r}"
+        )
+    listed = (given if isinstance(given, str) and not rest else rest).split(",")
+    chosen = [part.partition("(")[0] for part in listed if part]
     if head in ("MULTI", "HETERO", "BATCH") and not chosen:
         raise DeviceError(
             f"KEY_MULTI_DEVICE_PRIORITIES key is not set for {head}: "
             f"give a list of devices, such as {head}:CPU"
         )
-    return head
+    if head in ("AUTO", "MULTI"):
+        return Device(head, ",".join(_choose_available(name, head, chosen)))
+    # HETERO asks the devices in their order, and the CPU runs all operations; BATCH has one device
+    first = chosen[: chosen.index("CPU")] if head == "HETERO" and "CPU" in chosen else chosen
+    for part in first:
+        if not is_available(part):
+            _refuse(name, part)
+    return Device(head, ",".join(chosen) or "CPU")
+
+
+def _choose_available(name: str, head: str, parts: list[str]) -> list[str]:
+    """The devices that AUTO or MULTI (`head`) of this `name` stands over. As in OpenVINO it leaves out names
+    that are no device's and those after a "-", passes by devices that are not there, AUTO without a mention,
+    and refuses a list that has no other."""
+    excluded = {part[1:] for part in parts if part.startswith("-")}
+    listed = [part for part in parts if not part.startswith("-")]
+    known = [part for part in listed if part.partition(".")[0] in (*AVAILABLE, *ABSENT)]
+    if listed and not known:
+        raise DeviceError(
+            f"No available device to filter {head} plugin in {name!r}: "
+            f"available devices are {', '.join(AVAILABLE)}"
+        )
+    over = known or [device for device in AVAILABLE if device not in excluded]
+    for part in over:
+        if part.partition(".")[0] not in ABSENT and not is_available(part):
+            _refuse(name, part)
+    if not over:
+        raise DeviceError(f"{name!r} excludes every device: available devices are {', '.join(AVAILABLE)}")
+    if not any(map(is_available, over)):
+        _refuse(name, over[0])
+    there = [part for part in over if head == "MULTI" or part.partition(".")[0] != "GPU"]
+    return there or [part for part in over if is_available(part)]
 
 
 def _refuse(name: str, part: str) -> None:
@@ -118,6 +180,7 @@ def _check_model(model: Any) -> Model:
     return checked
 
 
+@explain_calls
 class Core:
     """The entry: reads and compiles models. Properties set on a Core are that Core's only."""
 
@@ -134,13 +197,13 @@ class Core:
             self.register_plugins(xml_config_file)
         self._extensions: dict[tuple[str, str], type] = {}  # operations in Python, by name and version
         self._converters: dict[str, Any] = {}  # rules for operators of ONNX, by their types
-        self._settings: dict[str, dict[str, Any]] = {device: {} for device in ("", *DEVICES)}
+        self._settings: dict[str, dict[str, Any]] = {device: {} for device in ("", *DEVICES, "GPU")}
 
     # -- devices -------------------------------------------------------------------------------------------
 
     def get_available_devices(self) -> list[str]:
         """Names of the devices there are."""
-        return list(AVAILABLE)
+        return available_devices()
 
     available_devices = accessor(get_available_devices)
 
@@ -153,12 +216,16 @@ class Core:
         for device in names & set(self._plugins):
             raise self._plugin_error(device)
         for device in names & set(ABSENT):
-            _refuse(device_name, device)
-        known = sorted(names & set(DEVICES))
+            if not is_available(device):
+                _refuse(device_name, device)
+        known = sorted(names & {*DEVICES, "GPU"})
         self._used.update(known)
         version = get_version()  # OpenVINO's, for a program that knows the package under that name
         major, minor, patch = (int(part) for part in version.partition("-")[0].split(".")[:3])
-        return {device: Version(major, minor, patch, version, DEVICES[device]) for device in known}
+        return {
+            device: Version(major, minor, patch, version, DEVICES.get(device, "ovjit_gpu"))
+            for device in known
+        }
 
     # -- models --------------------------------------------------------------------------------------------
 
@@ -207,7 +274,7 @@ class Core:
             read = _read(model, weights, settings["ENABLE_MMAP"], self._extensions, self._converters)
             return _compile(read, device, settings)
 
-    def _device(self, name: Any, config: Any = None) -> str:
+    def _device(self, name: Any, config: Any = None) -> Device:
         """`parse_device` of a device that is asked something."""
         if name in self._plugins:
             raise self._plugin_error(name)
@@ -224,7 +291,11 @@ class Core:
         merged = {**self._settings[""], **self._settings["CPU"]}
         if device != "CPU":
             merged.update(self._settings[device])
-        return table.resolve({**merged, **given}, device)
+        settings = table.resolve({**merged, **given}, device)
+        card = _card_of(device)
+        if card is not None:
+            settings.update(card=card, CACHE_DIR="", INFERENCE_PRECISION_HINT=table.TYPES["f32"])
+        return settings
 
     def import_model(
         self, model_stream: Any, device_name: str = "AUTO", config: Mapping[str, Any] | None = None
@@ -251,10 +322,15 @@ class Core:
         they need a list of devices."""
         _check_model(model)
         device = self._device(device_name)
+        if device == "GPU":
+            return gpu_device.supported_nodes(model, self._config_for(device, config))
         if device_name == "AUTO":
             raise DeviceError("AUTO: cannot parse valid device from '': name devices, such as AUTO:CPU")
+        for part in device_name.partition(":")[2].split(","):  # each of them is asked
+            if part.partition(".")[0] in ABSENT and not is_available(part):
+                _refuse(device_name, part)
         table.read_config(config or {}, device)
-        chosen = device if device in ("AUTO", "MULTI") else "CPU"
+        chosen = str(device) if device in ("AUTO", "MULTI") else "CPU"
         return dict.fromkeys(sorted(node.get_friendly_name() for node in model.get_ordered_ops()), chosen)
 
     # -- properties ----------------------------------------------------------------------------------------
@@ -273,6 +349,9 @@ class Core:
         expect(device, str, "the name of a device is a str")
         if isinstance(properties, tuple) and len(properties) == 2:
             properties = dict([properties])
+        if gpu_device.index_of(device) is not None:
+            self._settings["GPU"].update(table.read_config(properties, "CPU", compiling=False))
+            return
         if device.partition(".")[0] in (*ABSENT, *self._plugins):
             return  # kept for a device that is never asked anything
         head = _head(device) if device else ""
@@ -296,7 +375,14 @@ class Core:
         arguments = given.pop("arguments", None)
         if given or len(args) > 3:
             raise no_such_form("get_property takes the name of a property, or a device's name and that")
+        expect(arguments, (Mapping, type(None)), "arguments of a property are a dict")
         expect(device, str, "the name of a device is a str")
+        index = gpu_device.index_of(device)
+        if index is not None:
+            settings = table.hinted({**self._settings[""], **self._settings["GPU"]})
+            return gpu_device.property_of(name, index, settings, device)
+        if device.partition(".")[0] in ABSENT and name in _OF_ABSENT:
+            return copy.copy(_OF_ABSENT[name])
         head = _head(device) if device else ""
         self._used.add(head)
         row = table.find_row(name, table._LETTERS[head], head, reading=True)
@@ -378,7 +464,13 @@ class Core:
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
     def __repr__(self) -> str:
-        return f"<Core: available plugins[{', '.join(AVAILABLE)}]>"
+        return f"<Core: available plugins[{', '.join(available_devices())}]>"
+
+
+def _card_of(device: str) -> int | None:
+    """The index of the card that models for this device run on; None for the CPU."""
+    over = getattr(device, "priorities", "CPU").split(",")
+    return None if "CPU" in over or device == "BATCH" else gpu_device.index_of(over[0])
 
 
 def _no_context(method: str, device_name: str) -> UnsupportedError:
@@ -407,6 +499,7 @@ def _is_text(model: Any) -> bool:
     return isinstance(model, str) and model.lstrip("\ufeff \t\r\n").startswith("<")
 
 
+@as_memory_errors("read the model")
 def _read(
     model: Any,
     weights: Any,
@@ -495,6 +588,7 @@ def _is_model_proto(model: Any) -> bool:
     return getattr(kind, "full_name", "") == "onnx.ModelProto"
 
 
+@as_memory_errors("compile the model")
 def _compile(
     model: Model,
     device: str,
@@ -547,6 +641,8 @@ def _compile_file(path: str, device: str, settings: dict[str, Any]) -> CompiledM
     CACHE_DIR, or among those that are kept unasked."""
     from ovjit.storage import file_models, kept_models
 
+    if settings.get("card") is not None:
+        return _compile(_read(path, None, settings["ENABLE_MMAP"]), device, settings)
     given = dict(settings)
     in_folder = bool(given["CACHE_DIR"])
     source = file_models.source_of(path, given) if in_folder or kept_models.folder() else None
@@ -611,7 +707,7 @@ def _blob_bytes(stream: Any, use_mmap: bool) -> memoryview:
 
 
 def _unpickle(blob: bytes, device: str) -> CompiledModel:
-    return Core().import_model(blob, device if device in ("CPU", "AUTO") else f"{device}:CPU")
+    return Core().import_model(blob, device)
 
 
 def compile_model(

@@ -213,6 +213,8 @@ def _scalar(slot: InputSlot, array: Array, plain: bool) -> Array:
 
 def _strings(slot: InputSlot, array: Array) -> Array:
     if array.dtype.kind == "O":
+        if all(isinstance(text, (str, bytes)) for text in array.flat):  # of no texts, too
+            return encode_strings(array)
         array = np.asarray(array.tolist())
     if array.dtype.kind not in "US":
         raise InferenceError(f"{slot.describe()} expects {slot.info}, an array of {array.dtype} is given")

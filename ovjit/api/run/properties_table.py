@@ -32,6 +32,10 @@ class PropertyError(OvjitError):
     """An unknown property, or a value that it cannot take."""
 
 
+class Unanswered(TypeError, PropertyError):
+    """A property that has no value of its own: it is an answer to arguments, which are missing."""
+
+
 class _NoneOf(ValueError):
     """A value that is none of those that there are."""
 
@@ -43,8 +47,8 @@ class Row(NamedTuple):
     """One property. `read` turns what the user gives into the value that is kept; None: it cannot be set.
 
     `devices`: C the CPU, A AUTO, M MULTI, H HETERO, B BATCH, G a Core as a whole. `compiled`: the devices
-    for which compiled models list it. `shown` False keeps it out of SUPPORTED_PROPERTIES. `readable` False:
-    it can be set, and is not shown.
+    for which compiled models list it. `shown`: the devices that list it in SUPPORTED_PROPERTIES, of all of
+    `devices` if True, of none if False. `readable` False: it can be set, and is not shown.
     """
 
     name: str
@@ -52,8 +56,12 @@ class Row(NamedTuple):
     read: Callable[[Any], Any] | None
     devices: str = "C"
     compiled: str = ""
-    shown: bool = True
+    shown: bool | str = True
     readable: bool = True
+
+    def is_listed(self, letter: str) -> bool:
+        """True if SUPPORTED_PROPERTIES of the device of a letter has it."""
+        return letter in self.devices and (self.shown is True or letter in str(self.shown or ""))
 
     @property
     def mutability(self) -> str:
@@ -275,7 +283,7 @@ ROWS = {
         Row("CACHE_MODE", values.CacheMode.OPTIMIZE_SPEED, _choice(values.CacheMode), "CAMHBG", "", False),
         Row("ENABLE_MMAP", True, _bool, "CAMHBG", "", False),
         Row("FORCE_TBB_TERMINATE", False, _bool, "CAMHBG", "", False),
-        Row("AUTO_BATCH_TIMEOUT", 1000, _count, "CAMHBG", "B", False),
+        Row("AUTO_BATCH_TIMEOUT", 1000, _count, "CAMHBG", "B", "B"),
         Row("ALLOW_AUTO_BATCHING", True, _bool, "CAMHBG", "", False),
         Row("DEVICE_PROPERTIES", {}, _mapping, "CAMHB", "AMH", False),
         Row("MULTI_DEVICE_PRIORITIES", "", _text, "AMHB", "AMH"),
@@ -304,7 +312,7 @@ _AS_TEXT = (
     "EXCLUSIVE_ASYNC_REQUESTS", "PERF_COUNT", "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS",
 )  # fmt: skip
 
-_LETTERS = {"CPU": "C", "AUTO": "A", "MULTI": "M", "HETERO": "H", "BATCH": "B", "": "G"}
+_LETTERS = {"CPU": "C", "GPU": "C", "AUTO": "A", "MULTI": "M", "HETERO": "H", "BATCH": "B", "": "G"}
 
 
 def find_row(name: Any, letter: str, device: str, reading: bool = False) -> Row:
@@ -392,6 +400,19 @@ def _accepted(device: str) -> str:
     return {"C": "C", "G": "GCA"}.get(letter, letter + "C")
 
 
+#: What SUPPORTED_PROPERTIES of a device has last.
+_LAST = {"H": ("MODEL_DISTRIBUTION_POLICY",), "B": ("AUTO_BATCH_TIMEOUT", "PERF_COUNT")}
+
+
+def _in_order(letter: str) -> list[Row]:
+    """The rows that a device lists, in OpenVINO's order: AUTO and MULTI sort them."""
+    rows = [row for row in ROWS.values() if row.is_listed(letter)]
+    if letter in "AM":
+        return sorted(rows, key=lambda row: row.name)
+    last = _LAST.get(letter, ())
+    return [r for r in rows if r.name not in last] + [ROWS[name] for name in last]
+
+
 def default_of(row: Row, device: str, config: Mapping[str, Any]) -> Any:
     """The default value of a property that is not set, given the properties that are set (`config`)."""
     if row.name == "INFERENCE_PRECISION_HINT":
@@ -402,9 +423,12 @@ def default_of(row: Row, device: str, config: Mapping[str, Any]) -> Any:
         return _dynamic_group(config)
     if row.name == "SUPPORTED_PROPERTIES":
         letter = _LETTERS[device]
-        return {r.name: r.mutability for r in ROWS.values() if letter in r.devices and r.shown}
+        return {r.name: r.mutability for r in _in_order(letter)}
     if row.name == "OPTIMIZATION_CAPABILITIES":
-        return ["EXPORT_IMPORT"] if device == "HETERO" else _capabilities(row.default)
+        found = _capabilities(row.default)
+        if device == "HETERO":
+            return ["EXPORT_IMPORT"]
+        return sorted(set(found) - {"EXPORT_IMPORT"}) if device in ("AUTO", "MULTI") else found
     if row.name == "OPTIMAL_NUMBER_OF_INFER_REQUESTS":
         return max(1, config.get("NUM_STREAMS", 1))
     if row.name == "RANGE_FOR_STREAMS":
@@ -463,10 +487,10 @@ def runtime_requirements() -> str:
 
 def compatibility(arguments: Any) -> values.CompatibilityCheck:
     """What COMPATIBILITY_CHECK says of the RUNTIME_REQUIREMENTS of a compiled model, without the blob.
-    PropertyError unless they are given as a str."""
+    Unanswered, a TypeError as OpenVINO's, unless they are given as a str."""
     needed = arguments.get("RUNTIME_REQUIREMENTS") if isinstance(arguments, Mapping) else None
     if not isinstance(needed, str):
-        raise PropertyError("COMPATIBILITY_CHECK needs the options {'RUNTIME_REQUIREMENTS': str}")
+        raise Unanswered("COMPATIBILITY_CHECK needs the options {'RUNTIME_REQUIREMENTS': str}")
     fits = needed == runtime_requirements()
     return values.CompatibilityCheck.SUPPORTED if fits else values.CompatibilityCheck.UNSUPPORTED
 
@@ -606,14 +630,18 @@ def _value_of(compiled: CompiledModel, name: str, letter: str) -> Any:
         return {r.name: "RO" for r in ROWS.values() if letter in r.compiled and (r.devices or r.shown)}
     if name == "NETWORK_NAME":
         return compiled._name
+    if name == "EXECUTION_DEVICES" and config.get("card") is not None:
+        return [f"GPU.{config['card']}"]
     if name == "OPTIMAL_NUMBER_OF_INFER_REQUESTS":
         return max(1, config["NUM_STREAMS"])
     if name == "LOADED_FROM_CACHE":
         return compiled._loaded_from_cache
     if name == "RUNTIME_REQUIREMENTS":
         return runtime_requirements()
-    if name in ("DEVICE_PROPERTIES", "MULTI_DEVICE_PRIORITIES"):
-        return "CPU" if name == "MULTI_DEVICE_PRIORITIES" else {"CPU": _cpu_properties(compiled)}
+    if name == "MULTI_DEVICE_PRIORITIES":
+        return getattr(compiled._device, "priorities", "CPU")
+    if name == "DEVICE_PROPERTIES":
+        return {"CPU": _cpu_properties(compiled)}
     if name in CACHES:
         return _cache_type(config, name, getattr(compiled._executable.program, "variables", ()))
     value = config.get(name, default_of(row, "CPU", config)) if row.readable else row.default

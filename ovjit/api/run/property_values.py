@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ovjit.api.arguments import explain_calls, mismatch
 from ovjit.api.model.rt_info import OVAny
-from ovjit.errors import no_such_form
+from ovjit.errors import no_such_constructor, no_such_form
 
 
 class _Kind(enum.EnumMeta):
@@ -34,9 +35,7 @@ class _Choice(enum.Enum, metaclass=_Kind):
     @classmethod
     def _missing_(cls, value: object) -> Any:
         if not hasattr(value, "__index__"):
-            raise no_such_form(
-                f"__init__(): incompatible constructor arguments: {cls.__name__} takes an int, not {value!r}"
-            )
+            raise no_such_constructor(f"{cls.__name__} takes an int, not {value!r}")
         return None
 
     def __int__(self) -> int:
@@ -145,6 +144,7 @@ class Capability:
     EXPORT_IMPORT = "EXPORT_IMPORT"
 
 
+@explain_calls
 class Num:
     """A number of streams; AUTO (-1) leaves it to the runtime."""
 
@@ -187,18 +187,13 @@ class Property(str):
         if not args:
             return str(self)
         if self._check is None:
-            raise _misfit(self, "it can only be read, and takes no value")
+            raise mismatch(self, args, {}, "it can only be read, and takes no value")
         if len(args) != 1:
-            raise _misfit(self, f"it takes one value, not {len(args)}")
+            raise mismatch(self, args, {}, f"it takes one value, not {len(args)}")
         try:
             return str(self), OVAny(self._check(args[0]))
         except TypeError as error:
-            raise _misfit(self, str(error).removeprefix("incompatible function arguments: ")) from None
-
-
-def _misfit(name: str, why: str) -> TypeError:
-    """The error for a value that a property does not take."""
-    return TypeError(f"{str(name)}(): incompatible function arguments: {why}")
+            raise mismatch(self, args, {}, error) from None
 
 
 class ListProperty(Property):

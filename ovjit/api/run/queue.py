@@ -8,8 +8,8 @@ a thread that waits for a job pops them and runs their callbacks itself.
 
 The first exception is kept, and raised by the next `start_async` or `wait_all`.
 
-Ctrl-C may come between two calls anywhere, see `request_guard.py`. A job that is moving between those places
-at that moment is in neither. `_find_lost` puts it back.
+Ctrl-C and other exceptions of a signal's handler may come anywhere, see `request_guard.py`. A job that is
+moving between those places at that moment is in neither. `_find_lost` puts it back.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ovjit import locks
-from ovjit.api.arguments import expect
+from ovjit.api.arguments import expect, takes
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.run.request import InferRequest
 from ovjit.api.run.request_guard import GUARDED, NOTHING, NOTIFIED, SILENT, untold, wait_quietly
@@ -68,7 +68,7 @@ class _Pool:
         self.error: BaseException | None = None
         self.workers = requests[0]._compiled._executable.pool
         self.completions = CompletionQueue()
-        self.lock = locks.lock("queue")  # of `blocked`
+        self.lock = locks.rlock("queue")  # of `blocked`
         self.blocked: set[int] = set()  # threads that wait for a job in a callback
         self.suspect = False  # an interrupt may have lost a job
         self.sleeping = 0  # threads that wait at the completion queue
@@ -128,6 +128,7 @@ class _Pool:
 
     def serve(self, ns: int) -> bool:
         """Run the callback of a job that finishes within `ns`, or a job that no thread has begun."""
+        done = None
         try:
             alone = not self.workers.workers
             if ns:
@@ -142,10 +143,12 @@ class _Pool:
                 self.sleeping -= 1
             if not address:
                 return False
-            self.workers.complete(address)
+            done = self.workers.running.get(address)
+            if done is not None:
+                self.workers.complete(done)
             return True
         except BaseException:
-            self.workers.complete_taken()
+            self.workers.complete_taken(done)
             raise
 
     def serve_the_rest(self) -> None:
@@ -184,7 +187,7 @@ class _Pool:
         self.put_back(i)
 
     def _cut_short(self, job: Any) -> None:
-        """Ctrl-C came on the way through `_done`: the job is free again, its callback not called again."""
+        """An exception came on the way through `_done`: the job is free, its callback not called again."""
         i = self.numbers[job]
         self.requests[i]._cut_short(job)
         me = _get_ident()
@@ -216,13 +219,8 @@ class _Pool:
 
     def wait_silent(self, i: int, timeout: int | None) -> None:
         """Wait for a silent job, without the GIL, and collect it if it is over."""
-        request = self.requests[i]
-        try:
-            if not request._job.wait(timeout):
-                return
-        except Exception as raised:
-            request._error = raised
-        self.reap(i)
+        if self.requests[i]._job.settle(timeout):
+            self.reap(i)
 
     def reap_finished(self) -> None:
         """Collect silent jobs that are over, as far as they stand at the front."""
@@ -307,7 +305,7 @@ class _Pool:
         self.running.clear()
         self.calling.clear()
         self.blocked.clear()
-        self.lock = locks.lock("queue")
+        self.lock = locks.rlock("queue")
         self.sleeping = 0
         silent = set(self.silent)
         self.idle = deque(i for i in range(len(self.requests)) if i not in silent)
@@ -421,6 +419,7 @@ class AsyncInferQueue:
 
     __slots__ = ("__dict__", "__weakref__", "_model", "_pool")
 
+    @takes
     def __init__(self, model: CompiledModel, jobs: int = 0):
         expect(model, CompiledModel, "AsyncInferQueue takes a CompiledModel", no_such_constructor)
         try:
@@ -485,6 +484,7 @@ class AsyncInferQueue:
             pool.suspect = True
             raise
 
+    @takes
     def set_callback(self, callback: Callable[[InferRequest, Any], Any]) -> None:
         """Have `callback(request, userdata)` called on a worker after every inference that succeeds."""
         if not callable(callback):

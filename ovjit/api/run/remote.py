@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from ovjit.api.accessors import accessor
+from ovjit.api.arguments import explain_calls
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import UnsupportedError
 
@@ -17,6 +18,7 @@ def _refuse(what: str) -> NoReturn:
     )
 
 
+@explain_calls
 class RemoteContext:
     """Memory of a device; `Core.create_context` makes it where there is such a device."""
 
@@ -40,6 +42,7 @@ class RemoteContext:
         _refuse("create_host_tensor")
 
 
+@explain_calls
 class RemoteTensor:
     """A tensor in a device's memory."""
 
@@ -80,6 +83,7 @@ class RemoteTensor:
     str_data = accessor(_no_data)
 
 
+@explain_calls
 class VAContext(RemoteContext):
     """Memory shared with VA-API on a GPU."""
 
@@ -95,6 +99,7 @@ class VAContext(RemoteContext):
         _refuse("create_tensor_nv12")
 
 
+@explain_calls
 class VASurfaceTensor(RemoteTensor):
     """A tensor over a VA-API surface."""
 

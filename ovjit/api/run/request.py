@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovjit.api.accessors import accessor
-from ovjit.api.arguments import expect
+from ovjit.api.arguments import expect, takes
 from ovjit.api.model.node import ConstOutput
 from ovjit.api.run.inputs import assign_inputs
 from ovjit.api.run.profiling import ProfilingInfo, profiling_infos
@@ -250,6 +250,7 @@ class InferRequest(RequestTensors):
             self._release()
             raise
 
+    @takes
     def set_callback(self, callback: Callable[[Any], Any], userdata: Any) -> None:
         """Have `callback(userdata)` called on a worker after every asynchronous inference that succeeds."""
         if not callable(callback):
@@ -294,8 +295,10 @@ class InferRequest(RequestTensors):
 
     def reset_state(self) -> None:
         """Reset every variable to its initial value."""
-        for state in self.query_state():
-            state.reset()
+        self._check_idle()
+        states = self._job.states()
+        if states is not None:
+            states.reset_all()
 
     def get_compiled_model(self) -> CompiledModel:
         return self._compiled

@@ -6,10 +6,10 @@ it. Then `_pending` is SILENT, and the next caller collects the result (`_collec
 does that on the worker, before the call. So a request is free again in its own callback. `wait` returns after
 the callback.
 
-Ctrl-C. CPython checks for signals when a call returns, when a function begins, and at the end of a loop's
-body. Stores between two calls are not interrupted. After one interrupt at any such place, a request still
-works. The current work is ended first (`_cut_short`). A guard whose owner never used it is found by a search
-for the owner (`_is_abandoned`).
+Ctrl-C, and other exceptions that a signal's handler raises. They come between any two bytecodes of the main
+thread. After one of them, a request still works. The current work is ended first (`_cut_short`). A guard
+whose owner never used it is found by a search for the owner (`_is_abandoned`). The error of an inference is a
+value (`Job.settle`, `Job.take_error`): what a wait raises is never the inference's, so it ends nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from ovjit import locks
+from ovjit.api.arguments import takes
 from ovjit.api.run.slots import OutputSlot
 from ovjit.errors import Busy, Cancelled, InferenceError, no_such_form
 from ovjit.execution.streams import is_interrupt
@@ -49,7 +50,7 @@ class RequestGuard:
     _guard: threading.Lock
     _acquire: Callable[[bool], bool]
     _release: Callable[[], None]
-    _mutex: threading.Lock
+    _mutex: Any
     _pending: int
     _started: bool
     _calling: int  # the thread that runs the callback
@@ -63,7 +64,7 @@ class RequestGuard:
         self._guard = locks.lock("request")
         self._acquire = self._guard.acquire
         self._release = self._guard.release
-        self._mutex = locks.lock("results")
+        self._mutex = locks.rlock("results")  # reentrant: a signal's handler may come while it is held
         self._pending = NOTHING
         self._started = False
         self._calling = 0
@@ -126,12 +127,16 @@ class RequestGuard:
         with self._mutex:
             if self._pending != SILENT:
                 return False
-            try:
-                self._job.wait(0)
-            except Exception as raised:
-                self._error = raised
+            self._take_error()
             self._settle(self._error)
             return True
+
+    def _take_error(self) -> None:
+        """Note the error of an inference that is over."""
+        self._job.settle(0)
+        error = self._job.take_error()
+        if error is not None:
+            self._error = error
 
     def _claim(self) -> None:
         """Take the guard though it was taken: raises Busy unless the inference that holds it is over."""
@@ -175,6 +180,7 @@ class RequestGuard:
         """
         self._wait(None)
 
+    @takes
     def wait_for(self, timeout: int) -> bool:
         """Wait at most `timeout` ms; whether inference and callback have ended. False before the first one.
 
@@ -191,13 +197,12 @@ class RequestGuard:
 
     def _wait(self, timeout: int | None) -> bool:
         if self._started and self._calling != _get_ident():
-            try:
-                if not self._job.wait(timeout):
-                    return False
-            except Exception as raised:
-                self._error = raised
+            if not self._job.settle(timeout):
+                return False
             if self._pending == SILENT:
                 self._collect()
+            else:
+                self._take_error()
         error = self._error
         if error is not None:
             self._error = untold(error)
@@ -214,10 +219,8 @@ class RequestGuard:
 
 def wait_quietly(job: Any, timeout: int | None = None) -> None:
     """Wait for a job whose outcome is known elsewhere."""
-    try:
-        job.wait(timeout)
-    except Exception:
-        pass
+    if job.settle(timeout):
+        job.take_error()
 
 
 def untold(error: BaseException, *caused: BaseException) -> BaseException:

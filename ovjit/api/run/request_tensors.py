@@ -44,10 +44,9 @@ class RequestTensors(RequestGuard):
         return tensor
 
     def _output_tensor(self, slot: OutputSlot) -> Tensor:
-        tensor = slot.tensor(self._job)
         if slot not in self._shown:
             self._shown.append(slot)
-        return tensor
+        return slot.tensor(self._job)
 
     def _bind_input(self, slot: InputSlot, tensor: Tensor) -> None:
         bound = as_port(_tensor(tensor), slot.info)
@@ -65,10 +64,11 @@ class RequestTensors(RequestGuard):
         self._note_slots()
 
     def _bind_output(self, slot: OutputSlot, tensor: Tensor) -> None:
-        slot.bind(self._job, _tensor(tensor))
-        for slots in (self._shown, self._given):
+        tensor = _tensor(tensor)
+        for slots in (self._shown, self._given):  # first: after an exception, they may have one too many
             if slot not in slots:
                 slots.append(slot)
+        slot.bind(self._job, tensor)
 
     def _slot(self, port: Any) -> Any:
         """The input or output that a name or a port means."""
@@ -254,7 +254,10 @@ def _by_index(tensors: dict[Any, Any], what: str) -> Iterator[tuple[int, Tensor]
 
 
 def _at(slots: Any, index: Any, what: str) -> Any:
-    i = operator.index(index)
+    try:
+        i = operator.index(index)
+    except TypeError:
+        raise no_such_form(f"a tensor is selected by an int, not {type(index).__name__}") from None
     if i < 0:
         raise no_such_form(f"{what.lower()} indices start at 0; {i} is given")
     if i >= len(slots):

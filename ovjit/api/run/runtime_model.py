@@ -16,7 +16,7 @@ from ovjit.api.accessors import accessor
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
-from ovjit.api.model.node_ports import DiscreteTypeInfo
+from ovjit.api.model.type_info import DiscreteTypeInfo
 from ovjit.graph.graph import Value
 from ovjit.graph.op import Op, TensorType
 
@@ -37,7 +37,7 @@ class ExecutionNode(Node):
     _RECORD = Op("ExecutionNode", 1, _any_inputs, internal=True)
 
     def get_type_info(self) -> DiscreteTypeInfo:
-        return DiscreteTypeInfo("ExecutionNode", "extension")
+        return DiscreteTypeInfo("ExecutionNode", "extension", DiscreteTypeInfo("Op", "util"))
 
     type_info = accessor(get_type_info)
 

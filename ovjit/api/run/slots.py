@@ -183,9 +183,9 @@ class InputSlot:
     def bind(self, job: Any, tensor: Tensor, private: bool = False) -> None:
         """Let the job read `tensor`, which also takes later copies. `private`: the tensor has no other
         reference, so its shape changes only here."""
+        self.shape = self.own_shape = None  # first: no array is copied to the previous tensor any more
         self.target = tensor
         self.batch = []
-        self.shape = self.own_shape = None
         self.refresh(job)
         if private and self.way == SAME:
             self.own_shape = tensor._shape
@@ -287,6 +287,7 @@ class InputSlot:
         tensor = new_tensor(TYPES[self.info.dtype], shape)
         if self.way != STRING:
             tensor._array.fill(0)
+        self.view = self.current = self.own_shape = None  # until the job has it
         self.target = tensor
         self.own = tensor._array
         if self.way == BITS:
@@ -295,9 +296,10 @@ class InputSlot:
             self.own = unpack(tensor._array, self.info.dtype, shape)
         elif self.way == RAW:
             self.own = self._raw(tensor)
-        self.view = tensor._array
-        self.current, self.place = self.own, NOWHERE
+        self.place = NOWHERE
         job.set_input(self.index, self.own)
+        self.current = self.own
+        self.view = tensor._array
         if self.way == SAME:
             self.own_shape = self.shape = shape
 
@@ -358,9 +360,10 @@ class OutputSlot:
                 f"(shape={shapes.text(self.info.shape)}) and the current tensor "
                 f"(shape=({'.'.join(map(str, tensor._shape))})) are incompatible. It is {self.describe()}"
             )
-        self.target = tensor
-        self.given = True
+        self.target = None  # after an exception below, the output has no tensor
         self.seen, self.aimed = None, (None, False)
+        self.given = True
+        self.target = tensor
         self.aim(job)
 
     def aim(self, job: Any) -> None:
@@ -380,6 +383,8 @@ class OutputSlot:
         if self.fixed and tensor._shape != self.info.shape:
             raise InferenceError(_resized("output", tensor, self.info, self.describe()))
         direct = self.fixed and self.way in (SAME, BITS) and array.flags.carray and not meets
+        self.aimed = None, False  # until the job has it: an exception may come in between
+        self.seen = None
         job.set_output(self.index, array.view(native_dtype(self.info.dtype)) if direct else None)
         self.seen = array if direct else None
         self.aimed = array, meets

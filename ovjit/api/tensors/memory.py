@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovjit.api.tensors.types import Type, type_of_dtype
+from ovjit.errors import ModelError
 
 #: Memory that ovjit makes starts at a multiple of this many bytes.
 ALIGNMENT: Final = 64
@@ -104,6 +105,30 @@ def encode_strings(array: NDArray[Any]) -> NDArray[Any]:
     texts = array.ravel().tolist()
     result.reshape(-1)[:] = [text.encode() if isinstance(text, str) else text for text in texts]
     return result
+
+
+def decode_text(value: str | bytes) -> str | bytes:
+    """The str of UTF-8 bytes; other bytes as they are."""
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value
+
+
+def check_texts(array: NDArray[Any]) -> None:
+    """Raise ModelError, with OpenVINO's words, for an object array with other elements than texts: str that
+    has a form in UTF-8, or bytes."""
+    for index, value in enumerate(array.reshape(-1).tolist() if array.dtype == object else ()):
+        if not isinstance(value, (str, bytes)):
+            raise ModelError(
+                f"Unsupported data type: object: element {index} is of {type(value).__name__}; convert it to "
+                "str or bytes"
+            )
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise ModelError(f"element {index} is not a text that UTF-8 has ({error})") from None
 
 
 def check_lendable(array: NDArray[Any]) -> Type:

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Iterator
 from typing import Any
 
-from ovjit.api.arguments import expect
+from ovjit.api.arguments import expect, takes
 from ovjit.api.tensors.dimension import (
     NOTHING,
     Dimension,
@@ -136,6 +136,7 @@ class PartialShape:
             raise RuntimeError(f"Accessing out-of-range dimension {position} of {self}")
         return dimension_of(self._items[position])
 
+    @takes
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return _partial(self._known()[index])
@@ -148,6 +149,7 @@ class PartialShape:
             raise no_such_form("get_dimension does not take a negative index")
         return self._dimension(position)
 
+    @takes
     def __setitem__(self, index: Any, value: Any) -> None:
         position = operator.index(index)
         if position < 0:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 import numpy as np
 
 from ovjit.api.accessors import accessor
-from ovjit.api.arguments import expect
+from ovjit.api.arguments import expect, takes
 from ovjit.api.tensors.memory import (
     STRING,
     address_of,
@@ -36,6 +36,7 @@ from ovjit.api.tensors.memory import (
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import TYPE_OF_DTYPE, Type, type_of_dtype
 from ovjit.api.tensors.vectors import Coordinate, Shape, Strides, shape_of, static_dims
+from ovjit.errors import no_such_constructor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -143,6 +144,8 @@ class Tensor:
             case ("image",):
                 self._from_array(np.array(first), False)
             case _:
+                if len(given) + len(named) != 1:
+                    raise no_such_constructor(f"no form of Tensor takes {_kinds(given, named)}")
                 raise TypeError(
                     "Input argument must be a PIL.Image.Image/numpy.array/list[int, float, str] object, or "
                     f"another form of Tensor's documentation, not {_kinds(given, named)}"
@@ -318,6 +321,7 @@ class Tensor:
         """True when the elements lie in C order without gaps."""
         return bool(self._array.flags.c_contiguous)
 
+    @takes
     def set_shape(self, shape: Any) -> None:
         """Give the tensor another shape. The elements that remain in memory order keep their values.
 
@@ -325,6 +329,14 @@ class Tensor:
         RuntimeError. A window keeps its rank, and no dimension exceeds the window's first.
         """
         dims = static_dims(shape)
+        before = self._array, self._memory, self._shape, self._kind, self._address
+        try:
+            self._reshape(dims)
+        except BaseException:  # of a signal's handler, too: shape and memory fit each other
+            self._array, self._memory, self._shape, self._kind, self._address = before
+            raise
+
+    def _reshape(self, dims: tuple[int, ...]) -> None:
         memory = self._memory
         if self._kind == WINDOW:
             limits = memory.shape

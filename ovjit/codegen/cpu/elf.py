@@ -2,9 +2,10 @@
 AArch64 (`relocations.py`).
 
 Each object gets a mapping: its sections, then a jump for each C library function that it calls. Memory is
-writable first and executable afterwards, never both. Then the instruction cache is flushed if the
-architecture requires it. Unknown content raises `Refused`, and llvmlite loads the object. Importing llvmlite
-takes as long as the rest of a small model's warm start.
+writable first and executable afterwards, never both. Where a system does not let memory become executable,
+the code is written to a file in memory that is mapped as executable from the beginning. Then the instruction
+cache is flushed if the architecture requires it. Unknown content raises `Refused`, and llvmlite loads the
+object. Importing llvmlite takes as long as the rest of a small model's warm start.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from __future__ import annotations
 import ctypes
 import functools
 import mmap
+import os
 import struct
 import sys
 from collections.abc import Callable
 
 from ovjit.codegen.cpu import machine
-from ovjit.codegen.cpu.relocations import ARCHITECTURES, Architecture
+from ovjit.codegen.cpu.relocations import ARCHITECTURES, Architecture, Memory
 from ovjit.codegen.cpu.relocations import Foreign as Foreign
 from ovjit.codegen.cpu.relocations import Refused as Refused
+from ovjit.errors import UnsupportedError
 from ovjit.records import NamedTuple
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -61,7 +64,8 @@ _kept: list[mmap.mmap] = []  # code is never unmapped: a plan, or a late worker,
 
 
 def load_object(code: bytes) -> dict[str, int]:
-    """symbol -> address of the object's global functions. Raises Refused."""
+    """symbol -> address of the object's global functions. Raises Refused, and UnsupportedError where this
+    process may execute no code of its own."""
     architecture = ARCHITECTURES.get(machine.name())
     if not (sys.platform == "linux" and architecture and sys.maxsize > 1 << 32):
         raise Refused("objects of another operating system")
@@ -83,41 +87,98 @@ def _load(code: bytes, architecture: Architecture) -> dict[str, int]:
     jumps = {name: size + _JUMP_BYTES * i for i, name in enumerate(sorted(outside))}
     size = max(size + _JUMP_BYTES * len(jumps), 1)
 
-    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ | mmap.PROT_WRITE)
-    base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    for number, at in place.items():
-        if sections[number].kind != _NOBITS:
-            memory[at : at + sections[number].size] = _content(code, sections[number])
-    for name, at in jumps.items():
-        jump = architecture.jump + struct.pack("<Q", _external(_text(texts, name)))
-        memory[at : at + len(jump)] = jump
-
-    def address(symbol: _Symbol) -> int:
+    def address(symbol: _Symbol, base: int) -> int:
         if symbol.section == 0:
             return base + jumps[symbol.name]
         return base + place[symbol.section] + symbol.value
 
-    for section in sections:
-        if section.kind == _REL:
-            raise Refused("relocations without addends")
-        if section.kind == _RELA and section.info in place:
-            for offset, info, addend in _RELOCATION.iter_unpack(_content(code, section)):
-                kind = info & 0xFFFFFFFF
-                if kind not in architecture.sizes:
-                    raise Refused(f"a relocation of the unknown kind {kind}")
-                if not 0 <= offset <= sections[section.info].size - architecture.sizes[kind]:
-                    raise Refused("a relocation outside of its section")
-                at = place[section.info] + offset
-                target = address(symbols[info >> 32]) + addend
-                architecture.apply(kind, memory, at, base + at, target)
+    def fill(memory: Memory, base: int) -> None:
+        """Write the code that is to run at the address `base`."""
+        for number, at in place.items():
+            if sections[number].kind != _NOBITS:
+                memory[at : at + sections[number].size] = _content(code, sections[number])
+        for name, at in jumps.items():
+            jump = architecture.jump + struct.pack("<Q", _external(_text(texts, name)))
+            memory[at : at + len(jump)] = jump
+        for section in sections:
+            if section.kind == _REL:
+                raise Refused("relocations without addends")
+            if section.kind == _RELA and section.info in place:
+                for offset, info, addend in _RELOCATION.iter_unpack(_content(code, section)):
+                    kind = info & 0xFFFFFFFF
+                    if kind not in architecture.sizes:
+                        raise Refused(f"a relocation of the unknown kind {kind}")
+                    if not 0 <= offset <= sections[section.info].size - architecture.sizes[kind]:
+                        raise Refused("a relocation outside of its section")
+                    at = place[section.info] + offset
+                    target = address(symbols[info >> 32], base) + addend
+                    architecture.apply(kind, memory, at, base + at, target)
+
+    base = _executable(size, fill)
+    if architecture.flushes:
+        flush(base, size)
+    return {_text(texts, s.name): address(s, base) for s in symbols if s.info >> 4 == _GLOBAL and s.section}
+
+
+def _executable(size: int, fill: Callable[[Memory, int], None]) -> int:
+    """The address of executable memory that `fill(memory, address)` has written. Raises UnsupportedError."""
+    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ | mmap.PROT_WRITE)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    fill(memory, base)
     try:
         protect(base, size, mmap.PROT_READ | mmap.PROT_EXEC)
     except OSError:
-        raise Refused("memory may not be made executable") from None
-    if architecture.flushes:
-        flush(base, size)
+        return _executable_file(size, fill)
     _kept.append(memory)
-    return {_text(texts, s.name): address(s) for s in symbols if s.info >> 4 == _GLOBAL and s.section}
+    return base
+
+
+def _executable_file(size: int, fill: Callable[[Memory, int], None]) -> int:
+    """As `_executable`: the memory is that of a file without a name, and executable from the beginning."""
+    try:
+        descriptor = _memory_file()
+        try:
+            os.ftruncate(descriptor, size)
+            base = _libc().mmap(None, size, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_SHARED, descriptor, 0)
+            if base in (None, _FAILED):
+                raise OSError(0, "the system does not allow executable memory")
+            content = bytearray(size)
+            fill(content, base)
+            os.pwrite(descriptor, content, 0)
+        finally:
+            os.close(descriptor)
+    except (OSError, AttributeError) as error:
+        raise UnsupportedError(_NOT_EXECUTABLE.format("compiled kernels cannot run")) from error
+    return int(base)
+
+
+def _memory_file() -> int:
+    """The descriptor of a file in memory that may be executed. Raises OSError."""
+    try:
+        return os.memfd_create("ovjit", os.MFD_CLOEXEC | _MFD_EXEC)
+    except OSError:  # before Linux 6.3
+        return os.memfd_create("ovjit", os.MFD_CLOEXEC)
+
+
+_MFD_EXEC = 0x10
+_FAILED = (1 << 64) - 1  # MAP_FAILED
+_NOT_EXECUTABLE = (
+    "this process may not make memory executable, so {}: SELinux's deny_execmem, MemoryDenyWriteExecute of "
+    "systemd or a filter of system calls forbids it. Allow it for this program (MemoryDenyWriteExecute=no, "
+    "setsebool deny_execmem off)"
+)
+
+
+def check_executable(consequence: str) -> None:
+    """Raise UnsupportedError, with the `consequence`, if memory that is written may not become executable:
+    LLVM ends the process there, and Numba is not imported."""
+    if sys.platform != "linux":
+        return
+    memory = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        protect(ctypes.addressof(ctypes.c_char.from_buffer(memory)), 1, mmap.PROT_READ | mmap.PROT_EXEC)
+    except OSError as error:
+        raise UnsupportedError(_NOT_EXECUTABLE.format(consequence)) from error
 
 
 def protect(address: int, size: int, allowed: int) -> None:
@@ -203,6 +264,8 @@ def _libraries() -> tuple[ctypes.CDLL, ...]:
 def _libc() -> ctypes.CDLL:
     libc = _libraries()[0]
     libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    libc.mmap.restype = ctypes.c_void_p
     return libc
 
 

@@ -70,7 +70,7 @@ class Format(NamedTuple):
     group: int
     madd: str
     features: tuple[str, ...] = ()
-    isas: tuple[str, ...] = tuple(TARGETS)
+    isas: tuple[str, ...] = tuple(name for name, target in TARGETS.items() if not target.is_gpu)
     products: int = 1
     listed: bool = False
     flips: bool = False

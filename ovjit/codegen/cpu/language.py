@@ -58,13 +58,16 @@ class _Again(Exception):
         self.widen = widen
 
 
-def lower(source: Function, function: ir.Function) -> None:
-    """Emit the body of `function`, a C function of int64s that returns an int64. Raises Outside."""
+def lower(
+    source: Function, function: ir.Function, words: Callable[[int], Mapping[str, Intrinsic]] = namespace
+) -> None:
+    """Emit the body of `function`, a C function of int64s that returns an int64. Raises Outside. `words`: the
+    intrinsics for a number of lanes, which operators on vectors are."""
     widened: set[str] = set()  # variables of several integer types: int64
     varying: set[str] = set()  # variables of incompatible types: a slot for each type
     while True:
         try:
-            _Walk(source, function, widened, varying).run()
+            _Walk(source, function, words, widened, varying).run()
             return
         except _Again as again:
             function.blocks.clear()
@@ -72,8 +75,15 @@ def lower(source: Function, function: ir.Function) -> None:
 
 
 class _Walk:
-    def __init__(self, source: Function, function: ir.Function, widened: set[str], varying: set[str]):
-        self.source = source
+    def __init__(
+        self,
+        source: Function,
+        function: ir.Function,
+        words: Callable[[int], Mapping[str, Intrinsic]],
+        widened: set[str],
+        varying: set[str],
+    ):
+        self.source, self.words = source, words
         self.blocks = source.blocks
         self.widened, self.varying = widened, varying
         self.order = _order(self.blocks)
@@ -331,7 +341,7 @@ class _Walk:
         """Emit an operator on vectors as its word."""
         if f not in OPERATORS:
             raise Outside(f"{getattr(f, '__name__', f)} of vectors")
-        return self.intrinsic(namespace(args[0][0].lanes)[OPERATORS[f]], args)
+        return self.intrinsic(self.words(args[0][0].lanes)[OPERATORS[f]], args)
 
     def intrinsic(self, f: Any, args: Sequence[tuple[Any, ir.Value]]) -> Any:
         if not isinstance(f, Intrinsic):

@@ -14,8 +14,11 @@ import sys
 from collections.abc import Iterator
 
 from ovjit.errors import UnsupportedError
+from ovjit.out_of_memory import lacks_memory
 
 X86_64, AARCH64 = "x86_64", "aarch64"
+#: The architecture of NVIDIA GPUs, which no process runs on.
+NVPTX = "nvptx64"
 #: A system's name of an architecture -> LLVM's name.
 _SPELLED = {"amd64": X86_64, "x64": X86_64, "arm64": AARCH64, "win32": "x86"}
 
@@ -89,6 +92,8 @@ def needing(package: str) -> Iterator[None]:
     try:
         yield
     except (ImportError, OSError) as error:
+        if lacks_memory(error):
+            raise MemoryError(f"not enough memory to import {package}: {error}") from error
         raise UnsupportedError(
             f"this machine is {name()!r}, {sys.platform}, and {package} cannot be imported: {error}. ovjit "
             "supports x86_64 and aarch64 where Numba and llvmlite can be installed (docs/platforms.md)"

@@ -10,6 +10,7 @@ from ovjit import locks, logs
 from ovjit.codegen.cpu import elf
 from ovjit.codegen.cpu.systems import system
 from ovjit.errors import UnsupportedError
+from ovjit.out_of_memory import COMPILED, check_headroom
 
 lock = locks.rlock("loader")
 _addresses: dict[str, int] = {}
@@ -42,7 +43,7 @@ def load(symbol: str, code: bytes) -> int:
     """Load the object `code` and return the address of its function `symbol`. A loaded symbol is not loaded
     again.
 
-    Raises UnsupportedError for code of another machine, at which LLVM would abort.
+    Raises UnsupportedError for code of another machine, and where no code may run: LLVM would abort.
     """
     known = _addresses.get(symbol)
     if known is not None:
@@ -59,10 +60,12 @@ def load(symbol: str, code: bytes) -> int:
 
 
 def _load_by_llvm(symbol: str, code: bytes) -> int:
+    check_headroom(COMPILED, "loading a kernel")
     from llvmlite import binding as llvm
 
     from ovjit.codegen.cpu.emit import initialize
 
+    elf.check_executable("this code cannot be loaded")
     with lock:
         if symbol not in _addresses:
             engine = _execution_engine(llvm, initialize)

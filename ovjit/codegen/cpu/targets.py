@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ovjit.codegen.cpu.machine import AARCH64, X86_64
+from ovjit.codegen.cpu.machine import AARCH64, NVPTX, X86_64
 from ovjit.codegen.cpu.neon import shapes as neon
 from ovjit.records import NamedTuple
 
@@ -56,7 +56,13 @@ class Target(NamedTuple):
     shapes: Shapes
     cpu: str = ""  # LLVM's CPU name for passes and code generation, for all CPUs of the target
     features: tuple[str, ...] = ()  # required CPU features
+    #: multiply-adds or bytes of a chunk, if another number than that of CPUs (`ovjit.planning.chunks`)
+    chunk_work: int = 0
     extras: tuple[str, ...] = ()  # optional features, of EXTRA, that code may use
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.machine == NVPTX
 
     @property
     def is_arm(self) -> bool:
@@ -97,6 +103,12 @@ TARGETS = {
         Target(
             "generic", X86_64, 4, 2,
             Shapes((4, 2, 1), (2, 1), 2, 4, (4, 1), (4, 2, 1)),
+        ),
+        # NVIDIA GPUs (`ovjit.codegen.gpu`): a vector is a warp, and no kernel has tiles of CPUs
+        Target(
+            "cuda", NVPTX, 32, 2,
+            Shapes((4, 2, 1), (2, 1), 8, 4, (4, 1), (4, 2, 1)),
+            "sm_80", ("ptx80",), chunk_work=8_000,
         ),
     )
 }  # fmt: skip

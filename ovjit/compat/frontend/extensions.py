@@ -8,15 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ovjit.api.arguments import explain_calls
 from ovjit.api.model.custom import ConversionExtensionBase, Extension
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output, make_node
 from ovjit.api.tensors.types import TYPES, Type
 from ovjit.compat.frontend.failures import GeneralFailure
-from ovjit.errors import ConverterError, ModelError, OvjitError
+from ovjit.errors import ConverterError, ModelError, OvjitError, no_such_constructor
 from ovjit.graph.op import find_op
 
 
+@explain_calls
 class ConversionExtension(ConversionExtensionBase):
     """`converter(context)` returns the outputs, by position or by name, of an operator of type `op_type`.
 
@@ -26,7 +28,8 @@ class ConversionExtension(ConversionExtensionBase):
     def __init__(self, op_type: str, *rest: Any):
         *domain, converter = rest or (None,)
         if len(domain) > 1 or not callable(converter) or not all(isinstance(v, str) for v in domain):
-            raise TypeError("ConversionExtension takes an operator's type, its domain and a function")
+            why = "ConversionExtension takes an operator's type, its domain and a function"
+            raise no_such_constructor(why)
         super().__init__(op_type, *domain)
         self.converter: Callable[[NodeContext], Any] = converter
 
@@ -52,6 +55,7 @@ class ConversionExtension(ConversionExtensionBase):
 _ConversionExtension = ConversionExtension
 
 
+@explain_calls
 class OpExtension(ConversionExtensionBase):
     """An operator of another framework that is an operation of OpenVINO's, with attributes of other names or
     with values that are given.
@@ -65,12 +69,12 @@ class OpExtension(ConversionExtensionBase):
         lists = [arg for arg in args if isinstance(arg, (list, tuple))]
         maps = [arg for arg in args if isinstance(arg, Mapping)]
         if len(texts) + len(lists) + len(maps) != len(args) or not 0 <= len(texts) <= 3 or len(maps) > 2:
-            raise TypeError("OpExtension takes type names, names of inputs and outputs, and maps")
+            raise no_such_constructor("OpExtension takes type names, names of inputs and outputs, and maps")
         domain = texts.pop() if len(texts) == 3 else ""
         known = {"ov_type_name", "fw_type_name", "in_names_vec", "out_names_vec"}
         known |= {"attr_names_map", "attr_values_map"}
         if set(named) - known:
-            raise TypeError(f"OpExtension has no argument {min(set(named) - known)!r}")
+            raise no_such_constructor(f"OpExtension has no argument {min(set(named) - known)!r}")
         framework: Any = named.get("fw_type_name", texts[-1] if texts else None)
         super().__init__(framework, domain)
         self.ov_type: str = named.get("ov_type_name", texts[0] if texts else framework)
@@ -192,12 +196,13 @@ class DecoderTransformationExtension(WatchingExtension):
             self._transformation._run(model)
 
 
+@explain_calls
 class ProgressReporterExtension(WatchingExtension):
     """`callback(progress, total steps, completed steps)`: told how far a conversion is."""
 
     def __init__(self, callback: Callable[[float, int, int], None] | None = None):
         if callback is not None and not callable(callback):
-            raise TypeError("ProgressReporterExtension takes a function")
+            raise no_such_constructor("ProgressReporterExtension takes a function")
         self._callback = callback
 
     def report_progress(self, progress: float, total_steps: int, completed_steps: int) -> None:
@@ -212,6 +217,7 @@ class ProgressReporterExtension(WatchingExtension):
         self.report_progress(1.0, steps, steps)
 
 
+@explain_calls
 class TelemetryExtension(WatchingExtension):
     """Functions that are told of events: of each conversion, how many operations of each type there are.
     ovjit itself sends nothing anywhere."""

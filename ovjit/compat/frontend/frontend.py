@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ovjit.api.arguments import explain_calls
 from ovjit.api.model.custom import Extension
 from ovjit.api.model.model import Model, check_model
 from ovjit.api.run.core import Core
@@ -48,6 +49,7 @@ def _as_failures(read: Callable[[], Any]) -> Any:
         raise kind(str(error)) from error
 
 
+@explain_calls
 class FrontEnd:
     """The reader of one format."""
 
@@ -176,6 +178,7 @@ class FrontEnd:
         return f"<FrontEnd {self._name!r}>"
 
 
+@explain_calls
 class FrontEndManager:
     """Finds front ends by their names or for a file."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.api.arguments import explain_calls
 from ovjit.api.model.boundary import Constant, Parameter, Result, constant_node
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
@@ -201,6 +202,7 @@ def data_of(place: Any) -> Any:
     return place._data()
 
 
+@explain_calls
 class InputModel:
     """A model that was loaded and not yet converted. Its file was read; what of its operations cannot be
     converted is an error of `convert`, or of whatever else needs them."""

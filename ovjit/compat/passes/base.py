@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from ovjit.api.arguments import explain_calls
 from ovjit.api.model.model import Model
 from ovjit.errors import ModelError
 
 
+@explain_calls
 class PassBase:
     """What a Manager runs. It has a name, that of its class unless another is set."""
 
@@ -31,6 +33,7 @@ class PassBase:
         return f"<{type(self).__name__}>"
 
 
+@explain_calls
 class ModelPass(PassBase):
     """A pass over a whole Model: derive from it, and write `run_on_model`."""
 

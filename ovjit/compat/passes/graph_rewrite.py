@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ovjit.api.arguments import expect
+from ovjit.api.arguments import expect, explain_calls
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
 from ovjit.compat.passes.base import ModelPass, PassBase
@@ -14,6 +14,7 @@ from ovjit.compat.passes.patterns import Symbols, match_output, symbols_of
 from ovjit.errors import ModelError, no_such_constructor, no_such_form
 
 
+@explain_calls
 class Matcher:
     """A pattern and where it was found last. `node`: the last node of the pattern, or its output."""
 
@@ -72,6 +73,7 @@ class Matcher:
         return {name: value._plain() for name, value in self._symbols.items()}
 
 
+@explain_calls
 class MatcherPass(PassBase):
     """A pattern and what to do with it: `callback(matcher)` returns whether it has changed the graph."""
 
@@ -109,6 +111,7 @@ class MatcherPass(PassBase):
         return GraphRewrite(self).run_on_model(model)
 
 
+@explain_calls
 class GraphRewrite(ModelPass):
     """Several patterns in one walk over the graph, producers first. At each node the first that applies."""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ovjit.api.arguments import explain_calls
 from ovjit.api.model.model import Model, check_model
 from ovjit.api.model.node import GRAPH_LOCK
 from ovjit.compat.passes.base import PassBase
 from ovjit.errors import no_such_form
 
 
+@explain_calls
 class Manager:
     """Runs passes one after the other."""
 

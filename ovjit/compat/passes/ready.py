@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ovjit.api.arguments import takes
+from ovjit.api.arguments import explain_calls, takes
 from ovjit.api.model.folding import fold
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node
@@ -42,6 +42,7 @@ class ConvertFP32ToFP16(ModelPass):
         return to_f16(model)
 
 
+@explain_calls
 class MakeStateful(ModelPass):
     """Pairs of parameters and results, or of their tensor names, made into variables."""
 
@@ -54,6 +55,7 @@ class MakeStateful(ModelPass):
         return True
 
 
+@explain_calls
 class LowLatency2(ModelPass):
     """Values that loops carry between iterations, made into variables of the model."""
 

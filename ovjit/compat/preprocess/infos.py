@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ovjit.compat.preprocess.steps as steps
+from ovjit.api.arguments import explain_calls
 from ovjit.api.tensors.convert import dims_of
 from ovjit.api.tensors.layout import Layout
 from ovjit.api.tensors.tensor import Tensor
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+@explain_calls
 class _Info:
     """Made by a PrePostProcessor."""
 
@@ -75,6 +77,7 @@ def _floats(value: Any, what: str) -> list[float]:
         raise no_such_form(f"{what} should be numbers, not {value!r}") from None
 
 
+@explain_calls
 class _Described(_Info):
     def _setup(self) -> None:
         self._layout: Layout | None = None
@@ -93,6 +96,7 @@ class OutputModelInfo(_Described):
     """What is to be known of a model's output."""
 
 
+@explain_calls
 class _Typed(_Described):
     def _setup(self) -> None:
         super()._setup()
@@ -108,6 +112,7 @@ class OutputTensorInfo(_Typed):
     """The tensor that a user gets. What is not set is the model's."""
 
 
+@explain_calls
 class InputTensorInfo(_Typed):
     """The tensor that a user passes. What is not set is the model's."""
 
@@ -121,8 +126,11 @@ class InputTensorInfo(_Typed):
         self._memory_type = ""
 
     def set_shape(self, shape: Any) -> InputTensorInfo:
-        """The shape: what PartialShape takes, or an array of ints. RuntimeError beside a spatial shape."""
+        """The shape: what PartialShape takes but a text, or an array of ints. RuntimeError beside a spatial
+        shape."""
         self._one_kind_of_shape(self._spatial is None)
+        if isinstance(shape, str):
+            raise no_such_form("a shape is a PartialShape or a sequence of lengths, not a text")
         given = _ints(shape, "shape", _LONG) if isinstance(shape, np.ndarray) else shape
         self._shape, self._shape_set = dims_of(given), True
         return self
@@ -173,6 +181,7 @@ class InputTensorInfo(_Typed):
         return self
 
 
+@explain_calls
 class _Steps(_Info):
     def _setup(self) -> None:
         self._steps: list[steps.Step] = []
@@ -201,6 +210,7 @@ class _Steps(_Info):
         return self._add(steps.custom(operation))
 
 
+@explain_calls
 class PreProcessSteps(_Steps):
     """Steps from the user's tensor to the model's input, in the order in which they are added."""
 
@@ -264,6 +274,7 @@ def _either(first: Any, second: Any) -> Any:
     return chosen
 
 
+@explain_calls
 class InputInfo(_Info):
     """One input: the user's tensor, the steps, the model's input."""
 
@@ -285,6 +296,7 @@ class InputInfo(_Info):
         return self._model
 
 
+@explain_calls
 class OutputInfo(_Info):
     """One output: the model's output, the steps, the user's tensor."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import ovjit.compat.preprocess.steps as steps
+from ovjit.api.arguments import explain_calls
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model, check_model
 from ovjit.api.model.node import GRAPH_LOCK, Input, Output
@@ -38,6 +39,7 @@ class _Front(NamedTuple):
     model_layout: Layout
 
 
+@explain_calls
 class PrePostProcessor:
     """Describes the tensors that a user has and wants, and the steps between them and a Model; `build` puts
     the steps into that Model. TypeError for what is no Model."""

@@ -6,11 +6,13 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from ovjit.api.arguments import expect, explain_calls
 from ovjit.api.exceptions import UserInputError
 from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.custom import Extension, OpExtension, extension_records
 from ovjit.api.model.node import Node, Output
-from ovjit.errors import ModelError
+from ovjit.api.model.subgraphs import CLASSES
+from ovjit.errors import ModelError, no_such_constructor
 from ovjit.graph.attributes import REQUIRED
 from ovjit.graph.op import Op, find_op
 from ovjit.native_packages import is_tokenizers, refusals, refused
@@ -22,11 +24,13 @@ DEFAULT_OPSET = "opset13"
 _OPSETS = {f"opset{number}": number for number in range(1, 18)}
 
 
+@explain_calls
 class NodeFactory:
     """Makes nodes of one opset, and of operations that are added."""
 
     def __init__(self, opset_version: str = DEFAULT_OPSET) -> None:
         """`opset_version`: "opset1" to "opset17". RuntimeError for others."""
+        expect(opset_version, str, "an opset is a str", no_such_constructor)
         if opset_version not in _OPSETS:
             raise ModelError(
                 f"Unsupported opset version requested: {opset_version!r}. Supported versions are opset1 "
@@ -63,12 +67,12 @@ class NodeFactory:
         record = self._record(op_type_name)
         if record.name == "Constant":
             raise ModelError("Currently NodeFactory doesn't support Constant node: use an opset's constant()")
+        if arguments is None and record.name != "Parameter":
+            return _unconnected(record)
         known = {key: value for key, value in (attributes or {}).items() if key in record.attributes}
         attrs = record.check_attributes({**_unset(record), **known})
         if record.name == "Parameter":
             return Parameter._of(attrs["element_type"], attrs["shape"])
-        if arguments is None:
-            return Node._unconnected(record, attrs)
         return Node._new(record, sources, attrs)
 
     @staticmethod
@@ -114,9 +118,27 @@ class NodeFactory:
 
 #: Values of attributes that are not given and have no default, by the kind of their values.
 _ZEROS: dict[str, Any] = {
-    "Int": 0, "Float": 0.0, "Bool": False, "Ints": (), "Floats": (), "Strs": (), "Str": "", "Word": "",
-    "DType": "dynamic", "OpenShape": (),
+    "Int": 0, "Float": 0.0, "Single": 0.0, "Bool": False, "Ints": (), "Floats": (), "Strs": (), "Str": "",
+    "Word": "", "DType": "dynamic", "OpenShape": (),
 }  # fmt: skip
+
+
+def _unconnected(record: Op) -> Node:
+    """A node without inputs and outputs, which it gets when it has its arguments and is validated. Attributes
+    without a default are zero, empty, or the first of their choices, whatever limits they have."""
+    kind = CLASSES.get(record.name)
+    if kind is not None:
+        return kind()  # it has bodies
+    attrs = {}
+    for attribute in record.attributes.values():
+        value = attribute.default
+        choices = attribute.choices()
+        if attribute.type == "Word" and choices:
+            value = choices.get(str(value).lower(), next(iter(choices.values()), ""))
+        attrs[attribute.name] = _ZEROS.get(attribute.type) if value is REQUIRED else value
+    node: Node = Node._unconnected(record, attrs)
+    node._tensors.clear()
+    return node
 
 
 def _unset(record: Op) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.generation.decoder import FILES
 from ovjit.generation.head import last_product, logits_of
 from ovjit.integrations.vllm.options import Options
-from ovjit.integrations.vllm.tables import Tables, tables_of
+from ovjit.integrations.vllm.tables import Tables, check_tables, tables_of
 from ovjit.readers.gguf.header import is_later_part
 
 DEFAULTS = Options()
@@ -157,7 +157,14 @@ class PagedDecoder:
 
     def hidden(self, tokens: np.ndarray, positions: np.ndarray, tables: Tables) -> np.ndarray:
         """Hidden states [tokens, width] of the new tokens of all sequences, in f32, valid until the next
-        call; their keys and values are in the caches then."""
+        call; their keys and values are in the caches then. Raises ValueError for tables that would read or
+        write blocks of other sequences, see `check_tables`."""
+        if tokens.ndim != 1 or tokens.shape != positions.shape:
+            raise ValueError(f"{tokens.shape} tokens have {positions.shape} positions; [n] is expected")
+        check_tables(tables, len(tokens), self.block, self.blocks)
+        return self._hidden(tokens, positions, tables)
+
+    def _hidden(self, tokens: np.ndarray, positions: np.ndarray, tables: Tables) -> np.ndarray:
         given = {
             "input_ids": tokens.astype(np.int64, copy=False),
             "position_ids": positions.astype(np.int64, copy=False),
@@ -165,7 +172,7 @@ class PagedDecoder:
         }
         given = {name: array for name, array in given.items() if name in self.inputs}
         found = self._request.infer(given, share_inputs=True, share_outputs=True)[0]
-        return found.reshape(len(tokens), -1)
+        return found.reshape(len(tokens), self.width)
 
     def logits(self, hidden: np.ndarray) -> np.ndarray:
         """Logits [rows, words] of hidden states [rows, width], valid until the next call."""
@@ -186,5 +193,6 @@ class PagedDecoder:
             blocks = np.zeros((len(batch), width), np.int32)
             tables = tables_of(np.cumsum([0, *new]), np.array(lengths), blocks, self.block)
             places = [np.arange(end - n, end) for end, n in batch]
-            rows = self.hidden(np.zeros(sum(new), np.int64), np.concatenate(places), tables)
+            # all in block 0, so what they compute is of no use
+            rows = self._hidden(np.zeros(sum(new), np.int64), np.concatenate(places), tables)
             self.logits(rows[np.cumsum(new) - 1])

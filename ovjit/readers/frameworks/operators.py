@@ -15,12 +15,14 @@ from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers import incomplete, matrices, special
 from ovjit.readers.bits import recast
+from ovjit.readers.choices import one_of
 from ovjit.readers.frameworks.diagonals import DIAGONALS
 from ovjit.readers.frameworks.layers import LAYERS
-from ovjit.readers.frameworks.paddle_nodes import DOMAIN, LEFT
-from ovjit.readers.frameworks.resizing import RESIZING
+from ovjit.readers.frameworks.paddle_nodes import CELLS, DOMAIN, LEFT
+from ovjit.readers.frameworks.resizing import KERNELS, RESIZING
 from ovjit.readers.frameworks.segments import SEGMENTS
 from ovjit.readers.frameworks.unconverted import MARKED
+from ovjit.readers.onnx.choices import ANY, check_choices, declare_choices
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.rows import Rule
 from ovjit.readers.running import running
@@ -32,7 +34,26 @@ _INT32 = 6
 def known_operators(framework: str) -> Mapping[str, Rule]:
     """The rules for operators that an exporter leaves, by their names in a domain of their own."""
     domain, rules = {"tf": (MARKED, TENSORFLOW), "paddle": (DOMAIN, LEFT)}[framework]
-    return {f"{domain}.{name}": rule for name, rule in rules.items()}
+    return {f"{domain}.{name}": _compared(domain, rule) for name, rule in rules.items()}
+
+
+declare_choices(MARKED, {ANY: {
+    "align": one_of("LEFT_RIGHT RIGHT_LEFT LEFT_LEFT RIGHT_RIGHT"),
+    "data_format": one_of("NHWC NCHW NDHWC NCDHW"),
+    "kernel_type": one_of(KERNELS),
+    "padding": one_of("SAME VALID EXPLICIT"),
+}})  # fmt: skip
+declare_choices(DOMAIN, {"rnn": {"mode": one_of(CELLS)}, "unique": {"dtype": one_of("int32 int64")}})
+
+
+def _compared(domain: str, rule: Rule) -> Rule:
+    """The rule, of nodes whose attributes are among their choices."""
+
+    def compared(n: OnnxNode) -> Any:
+        check_choices(domain, n.op_type, n.attributes)
+        return rule(n)
+
+    return compared
 
 
 def _unless_zero(function: Callable[[OnnxNode], Output]) -> Rule:

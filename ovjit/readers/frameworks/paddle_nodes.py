@@ -44,7 +44,7 @@ def _stacked(n: OnnxNode, values: Sequence[Output]) -> Output:
 
 
 #: Mode -> OpenVINO's sequence, which of Paddle's gates comes where, attributes.
-_CELLS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
+CELLS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     "LSTM": ("LSTMSequence", (1, 0, 2, 3), {}),  # i f c o -> f i c o
     "GRU": ("GRUSequence", (1, 0, 2), {"linear_before_reset": True}),  # r z h -> z r h
     "RNN_TANH": ("RNNSequence", (0,), {"activations": ["tanh"]}),
@@ -68,7 +68,7 @@ def _recurrent(
     """Layers of recurrent cells, one after the other, in one direction or both."""
     mode, layers = n.required("mode"), n.required("num_layers")
     directions = 2 if n.attr("is_bidirec", 0) else 1
-    op, order, attributes = _CELLS[mode]
+    op, order, attributes = CELLS[mode]
     matrices, biases = weights[: len(weights) // 2], weights[len(weights) // 2 :]
     x = n.transpose(given[0], [1, 0, 2])
     if lengths:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.readers.nearness import elements_around, weighted_sums
+from ovjit.readers.nearness import inside as within
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.rows import Rule
 
@@ -150,21 +152,21 @@ def _gaussian(n: OnnxNode, x: Output) -> Output:
     return n("Select", n("Less", x, n.like(x, 1.5)), made, n.like(x, 0))
 
 
-#: Weights of pixels by their distance.
-_KERNELS: dict[str, Callable[[OnnxNode, Output], Output]] = {
-    "lanczos1": _lanczos(1), "lanczos3": _lanczos(3), "lanczos5": _lanczos(5), "gaussian": _gaussian,
-    "box": _box, "triangle": _triangle,
-    "keyscubic": lambda n, x: _polynomials(n, x, [1.5, -2.5, 0, 1], [-0.5, 2.5, -4, 2]),
-    "mitchellcubic": lambda n, x: _polynomials(
+#: Weights of pixels by their distance, and the distance from which on they are 0.
+KERNELS: dict[str, tuple[float, Callable[[OnnxNode, Output], Output]]] = {
+    "lanczos1": (1, _lanczos(1)), "lanczos3": (3, _lanczos(3)), "lanczos5": (5, _lanczos(5)),
+    "gaussian": (1.5, _gaussian), "box": (0.5, _box), "triangle": (1, _triangle),
+    "keyscubic": (2, lambda n, x: _polynomials(n, x, [1.5, -2.5, 0, 1], [-0.5, 2.5, -4, 2])),
+    "mitchellcubic": (2, lambda n, x: _polynomials(
         n, x, [7 / 6, -2, 0, 8 / 9], [-7 / 18, 2, -10 / 3, 16 / 9]
-    ),
+    )),
 }  # fmt: skip
 
 
 def _scaled(n: OnnxNode) -> Output:
-    """Images that are scaled and moved: sums of all pixels, by their distance from a place of the image."""
+    """Images that are scaled and moved: sums of pixels, by their distance from a place of the image."""
     made, sizes = n.convert(n[0], "f32"), n.convert(n[1], "i64")
-    kernel = _KERNELS[n.attr("kernel_type", "lanczos3")]
+    radius, kernel = KERNELS[n.attr("kernel_type", "lanczos3")]
     for axis in (0, 1):
         count, scale, offset = (n("Gather", value, [axis], 0) for value in (sizes, n[2], n[3]))
         length = n.dim_of(n[0], axis + 1)
@@ -173,18 +175,19 @@ def _scaled(n: OnnxNode) -> Output:
         wide = n("Maximum", step, one) if n.attr("antialias", 1) else one
         at = n.convert(n.upto(count), "f32")
         at = n("Multiply", n("Subtract", n("Add", at, n.like(at, 0.5)), offset), step)
-        pixels = n.convert(n.upto(length), "f32")
-        pixels = n("Add", pixels, n.like(pixels, 0.5))
-        off = n("Abs", n("Subtract", n.unsqueeze(pixels, [0]), n.unsqueeze(at, [1])))
-        weights = kernel(n, n("Divide", off, wide))
+        places = n("Subtract", at, n.like(at, 0.5))
+        reach = n("Ceiling", n("Multiply", wide, n.like(wide, radius)))
+        pixels = elements_around(n, places, reach)
+        index, is_inside = within(n, pixels, n.convert(length, "f32"))
+        off = n("Abs", n("Subtract", pixels, n.unsqueeze(places, [1])))
+        weights = n("Select", is_inside, kernel(n, n("Divide", off, wide)), n.like(off, 0))
         total = n("ReduceSum", weights, [1], keep_dims=True)
         inside = n(
             "LogicalAnd", n("GreaterEqual", at, n.like(at, 0)), n("LessEqual", at, n.convert(length, "f32"))
         )
         counts = n("LogicalAnd", n.unsqueeze(inside, [1]), n("NotEqual", total, n.like(total, 0)))
         weights = n("Select", counts, n("Divide", weights, total), n.like(weights, 0))
-        order = [0, 2, 1, 3] if axis == 0 else [0, 1, 2, 3]
-        made = n("Transpose", n("MatMul", weights, n("Transpose", made, order)), order)
+        made = weighted_sums(n, made, axis + 1, index, weights)
     return made
 
 

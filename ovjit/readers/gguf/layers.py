@@ -5,7 +5,7 @@ from __future__ import annotations
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
 from ovjit.readers.gguf.attention import rms_norm
-from ovjit.readers.gguf.weights import Weights
+from ovjit.readers.gguf.weights import Weights, shape_of_rank
 
 
 def norm(w: Weights, x: Output, name: str) -> Output:
@@ -33,7 +33,7 @@ def feed_forward(w: Weights, x: Output, layer: int) -> Output:
 
 
 def _rows(w: Weights, name: str) -> int:
-    return w.tensor(name).shape[-2] if len(w.tensor(name).shape) > 1 else -1
+    return shape_of_rank(w.tensor(name).shape, 2)[-2]
 
 
 def _dense(w: Weights, x: Output, name: str, suffix: str = "") -> Output:

@@ -17,7 +17,7 @@ from ovjit.readers.gguf.flat import FlatAttention, FlatInputs
 from ovjit.readers.gguf.header import open_gguf
 from ovjit.readers.gguf.layers import feed_forward, norm
 from ovjit.readers.gguf.settings import Settings
-from ovjit.readers.gguf.weights import Weights
+from ovjit.readers.gguf.weights import Weights, shape_of_rank
 
 #: Names of metadata that may be names in an IR.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
@@ -61,7 +61,7 @@ def decoder(w: Weights, flat: bool = False) -> Model:
     w.base = ""
     x = norm(w, x, "output_norm")
     if w.has("output.weight"):
-        logits = w.linear(x, "output", w.tensor("token_embd.weight").shape[0])
+        logits = w.linear(x, "output", shape_of_rank(w.tensor("token_embd.weight").shape, 2)[0])
     else:
         logits = w("MatMul", x, words, transpose_a=False, transpose_b=True)
     if s.final_cap:

@@ -14,6 +14,8 @@ from ovjit.readers.gguf.weights import Weights
 FAST, SLOW = 32.0, 1.0
 #: The least base of the speeds: each pair turns no faster than the one before.
 BASE = 1.0
+#: How speeds may be stretched for a longer context.
+SCALINGS = ("none", "linear", "yarn", "longrope")
 
 
 class Turns:
@@ -81,15 +83,15 @@ class Turns:
         old = settings.real("rope.scale_linear", 1.0)
         factor = settings.real("rope.scaling.factor", old)
         kind = settings.text("rope.scaling.type", "linear" if factor != 1 else "none")
+        if kind not in SCALINGS:
+            raise UnsupportedError(
+                f"rope.scaling.type {kind!r} is not supported; supported: {', '.join(SCALINGS)}"
+            )
         more = settings.real("rope.scaling.attn_factor", 1.0)
         if kind in ("none", "longrope") or factor <= 0:
             return speeds, more
         if kind == "linear":
             return speeds / factor, more
-        if kind != "yarn":
-            raise UnsupportedError(
-                f"rope.scaling.type {kind!r} is not supported; supported: none, linear, yarn, longrope"
-            )
         fast = settings.real("rope.scaling.yarn_beta_fast", FAST)
         slow = settings.real("rope.scaling.yarn_beta_slow", SLOW)
         context = settings.whole("rope.scaling.original_context_length", settings.whole("context_length"))

@@ -30,6 +30,15 @@ def unpermuted(heads: int, size: int, rotated: int) -> np.ndarray:
     return (np.arange(heads)[:, None] * size + one).reshape(-1)
 
 
+def shape_of_rank(shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """A shape of `rank` dimensions that means the same: tensors have four in files' order, of which the last
+    are 1 where they are left out, so [n] is [n, 1]. The shape itself if there is none."""
+    lead = len(shape) - rank
+    if lead > 0 and set(shape[:lead]) == {1}:
+        return shape[lead:]
+    return (1,) * -lead + shape
+
+
 class Weights(Builder):
     """Makes nodes of one file's tensors, and knows which ones have been read."""
 
@@ -67,8 +76,7 @@ class Weights(Builder):
         """A small tensor in f32, of this shape. ModelError for another one."""
         from gguf import GGMLQuantizationType, quants
 
-        found = self.tensor(name)
-        self._check(name, found, shape)
+        found = self._checked(name, shape)
         if found.kind not in REALS:
             form_of(found.kind)
         real = quants.dequantize(found.data, GGMLQuantizationType[found.kind])
@@ -76,8 +84,7 @@ class Weights(Builder):
 
     def matrix(self, name: str, *shape: int, order: np.ndarray | None = None) -> Output:
         """A matrix [outputs, inputs], or a table of such, in f32; -1 is any size, `order` that of rows."""
-        found = self.tensor(name)
-        self._check(name, found, shape)
+        found = self._checked(name, shape)
         if found.kind in REALS:
             return self._reals(found, name, order)
         try:
@@ -112,17 +119,19 @@ class Weights(Builder):
     def chosen(self, name: str) -> bool:
         """Whether a table of matrices is multiplied with rows that each choose one, as it is stored."""
         found = self.tensor(name)
-        return found.kind not in (*REALS, "IQ4_NL") and len(found.shape) == 3 and not found.shape[1] % _PANEL
+        shape = shape_of_rank(found.shape, 3)
+        return found.kind not in (*REALS, "IQ4_NL") and len(shape) == 3 and not shape[1] % _PANEL
 
-    def _check(self, name: str, found: Stored, shape: tuple[int, ...]) -> None:
-        fits = len(shape) == len(found.shape) and all(
-            n in (-1, has) for n, has in zip(shape, found.shape, strict=False)
-        )
-        if not fits:
+    def _checked(self, name: str, shape: tuple[int, ...]) -> Stored:
+        """The tensor with the dimensions that are expected, -1 for any. ModelError for another shape."""
+        found = self.tensor(name)
+        own = shape_of_rank(found.shape, len(shape))
+        if len(shape) != len(own) or any(n not in (-1, has) for n, has in zip(shape, own, strict=True)):
             raise ModelError(
                 f"the tensor {name!r} has the shape {list(found.shape)}; the metadata require "
                 f"{['any' if n < 0 else n for n in shape]}"
             )
+        return found._replace(shape=own)
 
     def _reals(self, found: Stored, name: str, order: np.ndarray | None) -> Output:
         dtype = REALS[found.kind]

@@ -216,7 +216,11 @@ def _make(
     name = layer.name or None
     record = records[layer.type, layer.version]
     if isinstance(record, type):
-        return read_node(record, inputs, layer.attrs, layer.name or None)
+        from ovjit.api.model.subgraphs import inside_body
+
+        with inside_body():
+            bodies = {tag: _build(body, weights, records) for tag, body in layer.bodies.items()}
+        return read_node(record, inputs, {**layer.attrs, **bodies}, layer.name or None)
     if record.runs_body:
         from ovjit.readers.ir.subgraphs import subgraph_node
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ovjit.api.model.boundary import from_storage
 from ovjit.api.tensors.convert import type_of
+from ovjit.api.tensors.memory import decode_text
 from ovjit.errors import ModelError
 from ovjit.graph.converted import SMALLEST, Unmade, Unpacked
 from ovjit.graph.dtypes import ELEMENT_TYPES
@@ -145,11 +146,7 @@ def packed_strings(data: np.ndarray, count: int, from_start: bool = False) -> li
 
 
 def _strings(data: np.ndarray, count: int) -> np.ndarray:
-    """A packed string tensor of UTF-8."""
+    """A packed string tensor: UTF-8, or any bytes, as OpenVINO keeps them."""
     out = np.empty(count, object)
-    for i, text in enumerate(packed_strings(data, count)):
-        try:
-            out[i] = text.decode()
-        except UnicodeDecodeError as error:
-            raise ModelError(f"string {i} is not valid UTF-8") from error
+    out[:] = [decode_text(text) for text in packed_strings(data, count)]
     return out

@@ -18,7 +18,7 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from ovjit.api.arguments import flag
+from ovjit.api.arguments import flag, takes
 from ovjit.api.model.boundary import Constant, Parameter, Result, to_storage
 from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model, check_model
@@ -37,6 +37,7 @@ from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
 from ovjit.readers.ir.reader import PRECISIONS, TYPE_NAMES
 from ovjit.readers.ir.subgraphs import port_map_lines
+from ovjit.readers.ir.xml import BODIES
 from ovjit.rewrite.pattern import anything, constant, op
 from ovjit.version import get_version
 
@@ -46,6 +47,7 @@ _XML_PRECISIONS = {name: xml.upper() for xml, name in PRECISIONS.items() if xml 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
+@takes
 def save_model(model: Model, output_model: Any, compress_to_fp16: bool = True) -> None:
     """Write an IR to the path `output_model` (.xml) and the .bin beside it; missing folders are made.
 
@@ -61,6 +63,7 @@ def save_model(model: Model, output_model: Any, compress_to_fp16: bool = True) -
 VERSIONS = {"UNSPECIFIED": 11, "IR_V10": 10, "IR_V11": 11}
 
 
+@takes
 def serialize(model: Model, xml_path: Any, bin_path: Any = "", version: str = "UNSPECIFIED") -> None:
     """Write an IR as it is, uncompressed. Without `bin_path`, the .bin is beside the xml.
 
@@ -158,22 +161,39 @@ class _Writer:
     def bodies(self, node: SubGraphNode) -> tuple[str, str]:
         """What a layer says of its bodies: before its ports how they are fed, behind them what they are. The
         constants of all go to the same file."""
-        around = self.layers, self.edges, self.ports, self.numbers
+        tags = ("then_body", "else_body") if len(node._models) == 2 else ("body",)
         texts, ids = [], []
-        for model in node._models:
+        for tag, model in zip(tags, node._models, strict=True):
             if model is None:
                 raise ModelError(f"node {node.get_friendly_name()!r} ({node._op.name}) has no body yet")
-            self._begin()
-            with inside_body():
-                inside = self.inside(model)
-            texts.append("".join(f"\t\t\t{line}\n" for line in inside.split("\n") if line))
-            ends: tuple[Sequence[Node], ...] = (model._parameters, model._results)
-            numbers = [[self.numbers[end] for end in nodes] for nodes in ends]
-            ids.append((numbers[0], numbers[1]))
+            text, ends = self.body(tag, model)
+            texts.append(text)
+            ids.append(ends)
+        return "".join(f"\t\t\t{line}\n" for line in port_map_lines(node, ids)), "".join(texts)
+
+    def body(self, tag: str, model: Model) -> tuple[str, tuple[list[int], list[int]]]:
+        """A body's lines, and the layers of its Parameters and of its Results."""
+        around = self.layers, self.edges, self.ports, self.numbers
+        self._begin()
+        with inside_body():
+            inside = self.inside(model)
+        lines = "".join(f"\t\t\t{line}\n" for line in inside.split("\n") if line)
+        ends: tuple[Sequence[Node], ...] = (model._parameters, model._results)
+        numbers = [[self.numbers[end] for end in nodes] for nodes in ends]
         self.layers, self.edges, self.ports, self.numbers = around
-        tags = ("then_body", "else_body") if len(texts) == 2 else ("body",)
-        bodies = "".join(f"\t\t\t<{t}>\n{b}\t\t\t</{t}>\n" for t, b in zip(tags, texts, strict=True))
-        return "".join(f"\t\t\t{line}\n" for line in port_map_lines(node, ids)), bodies
+        return f"\t\t\t<{tag}>\n{lines}\t\t\t</{tag}>\n", (numbers[0], numbers[1])
+
+    def own_bodies(self, node: Op) -> str:
+        """The Models among the attributes of an operation in Python."""
+        texts = []
+        for tag, model in node._file_bodies().items():
+            if tag not in BODIES:
+                raise ModelError(
+                    f"Unsupported Model name: attribute {tag!r} of {node.get_friendly_name()!r}; a Model is "
+                    f"one of {', '.join(BODIES)}"
+                )
+            texts.append(self.body(tag, model)[0])
+        return "".join(texts)
 
     def node(self, node: Node) -> None:
         name = node.get_friendly_name()
@@ -194,6 +214,8 @@ class _Writer:
             notes = {**notes, HEADS_NOTE: heads}
         info = _notes(notes, 3)
         maps, inside = self.bodies(node) if isinstance(node, SubGraphNode) else ("", "")
+        if isinstance(node, Op):
+            inside = self.own_bodies(node)
         kind = node.get_type_info()
         op, version = kind.name, kind.version_id
         if self.executed:
@@ -311,7 +333,7 @@ def _text(value: Any, key: str, name: str) -> str:
     if isinstance(value, (int, str)):
         return str(value)
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+        return f"{value:.17g}"  # as OpenVINO writes it
     raise UnsupportedError(f"attribute {key!r} of {name!r} cannot be written to xml: {type(value).__name__}")
 
 

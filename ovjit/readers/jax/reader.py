@@ -15,6 +15,7 @@ from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim
 from ovjit.readers.build import Builder, Draft
+from ovjit.readers.jax.choices import check_params
 from ovjit.readers.jax.multi_tensor import (
     BY_OPERAND,
     BY_PART,
@@ -321,6 +322,8 @@ class Reader(Draft):
         if rule is None:
             raise UnsupportedError(f"No conversion rule found for operations: {name}")
         try:
+            if name not in self.converters:
+                check_params(name, eqn.params)
             if any(isinstance(v, Parts) for v in inputs) or max(widths(eqn.outvars), default=1) > 1:
                 outputs = self._of_parts(rule, eqn, inputs, base, sizes)
             else:

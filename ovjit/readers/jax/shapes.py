@@ -138,9 +138,7 @@ def arg_extreme(n: JaxNode) -> Any:
     x, mode = n[0], n.op_type[3:]
     if n.is_bool(x):
         x = n.convert(x, "u8")
-    elif mode == "min" and n.is_real(x):  # NaN is found first, as behind all numbers
-        x, mode = n("Negative", x), "max"
-    return n.convert(n.squeeze(n.top_k(x, 1, axis, mode, wide)[1], [axis]), kind)
+    return n.convert(n.squeeze(n.extreme_index(x, axis, mode, wide), [axis]), kind)
 
 
 @primitive("top_k")

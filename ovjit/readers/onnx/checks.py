@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from ovjit.disk.notice import warn_once
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.graph import walk
 from ovjit.readers.failures import listed
@@ -29,6 +31,55 @@ def once(infos: Sequence[Any]) -> Sequence[Any]:
             raise ModelError(f"two inputs have the name {info.name[:200]!r}")
         seen.add(info.name)
     return infos
+
+
+def last_initializers(tensors: Iterable[Any]) -> dict[str, Any]:
+    """Initializers by name. Of several with one name the last counts, as in ONNX Runtime and OpenVINO. Raises
+    ModelError where they differ in type or shape."""
+    found: dict[str, Any] = {}
+    for tensor in tensors:
+        check_text(tensor.name, "the name of an initializer")
+        before = found.get(tensor.name)
+        if before is not None:
+            if (before.data_type, list(before.dims)) != (tensor.data_type, list(tensor.dims)):
+                raise ModelError(
+                    f"the name {tensor.name[:200]!r} is defined twice, by initializers of different types or "
+                    "shapes"
+                )
+            warn_twice(tensor.name, "the last initializer")
+        found[tensor.name] = tensor
+    return found
+
+
+def constant_names(nodes: Iterable[Any]) -> set[str]:
+    """The outputs of Constant nodes. They count before initializers and inputs of their names, as in ONNX
+    Runtime."""
+    return {name for node in nodes if _is_constant(node) for name in node.output}
+
+
+def last_constants(nodes: Sequence[Any]) -> Sequence[Any]:
+    """The nodes without a Constant whose output a later one has, too."""
+    names = [name for node in nodes if _is_constant(node) for name in node.output[:1]]
+    if len(set(names)) == len(names):
+        return nodes
+    left = Counter(names)
+    kept = []
+    for node in nodes:
+        if _is_constant(node) and node.output:
+            left[node.output[0]] -= 1
+            if left[node.output[0]]:
+                warn_twice(node.output[0], "the last Constant node")
+                continue
+        kept.append(node)
+    return kept
+
+
+def _is_constant(node: Any) -> bool:
+    return node.op_type == "Constant" and node.domain in DEFAULT_DOMAINS
+
+
+def warn_twice(name: str, counts: str) -> None:
+    warn_once("defined twice", f"the name {name[:200]!r} is defined twice; {counts} counts")
 
 
 def functions_of(proto: Any) -> dict[tuple[str, str, str], Any]:

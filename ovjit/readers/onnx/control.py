@@ -15,9 +15,19 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
 from ovjit.readers.bodies import if_of, iterator_of, kinds_of, loop_of, over_slices, settled, slices
+from ovjit.readers.onnx import tensors as tensor_types
 from ovjit.readers.onnx.node import LoopSequence, OnnxNode, TensorList, reads
 from ovjit.readers.onnx.registry import onnx_op
 from ovjit.readers.onnx.repeats import repeated
+from ovjit.readers.onnx.rows import (
+    element_type,
+    is_sequence,
+    joined_values,
+    no_rows,
+    of_rows,
+    row_shape,
+    stacked,
+)
 
 if TYPE_CHECKING:
     from ovjit.readers.onnx.scope import Scope
@@ -44,41 +54,18 @@ def if_(n: OnnxNode) -> Any:
         ]
     branches = [n.required(f"{which}_branch") for which in ("then", "else")]
     read = [n.reader.subgraph(branch, n.scope, {}, captures=True) for branch in branches]
-    forms = [_form(values) for values, _ in read]
-    if forms[0] != forms[1]:
-        raise UnsupportedError(f"the branches return different kinds of values: {forms[0]} and {forms[1]}")
+    if len(read[0][0]) != len(read[1][0]):
+        raise ModelError(f"the branches return {len(read[0][0])} and {len(read[1][0])} values")
+    joined = [joined_values(n, a, b) for a, b in zip(read[0][0], read[1][0], strict=True)]
     models = [
-        _body(_flat(values), inner, branch.name)
-        for (values, inner), branch in zip(read, branches, strict=True)
+        _body([v for row in joined for v in row[i]], inner, branch.name)
+        for i, ((_, inner), branch) in enumerate(zip(read, branches, strict=True))
     ]
     given = [[source for _, source in inner.captured] for _, inner in read]
-    return _unflat(read[0][0], if_of(condition, given, models, n.reader.name(n.base, "If")))
-
-
-def _flat(values: Sequence[Any]) -> list[Output]:
-    """The tensors of values, those of sequences one after the other."""
-    out: list[Output] = []
-    for value in values:
-        if isinstance(value, TensorList):
-            out.extend(_flat(value))
-        elif isinstance(value, Output):
-            out.append(value)
-        else:
-            raise UnsupportedError(f"a body returns {value!r}, which is not supported")
-    return out
-
-
-def _form(values: Sequence[Any]) -> list[Any]:
-    """How many tensors each value has, None for a plain one."""
-    return [len(v) if isinstance(v, TensorList) else None for v in values]
-
-
-def _unflat(like: Sequence[Any], outputs: list[Output]) -> list[Any]:
-    rest = iter(outputs)
-    return [
-        TensorList([next(rest) for _ in v], v.element_type) if isinstance(v, TensorList) else next(rest)
-        for v in like
-    ]
+    if not models[0]._results:  # branches return optionals that are empty, or sequences of nothing
+        return [rebuild(iter(())) for _, _, rebuild in joined]
+    outputs = iter(if_of(condition, given, models, n.reader.name(n.base, "If")))
+    return [rebuild(outputs) for _, _, rebuild in joined]
 
 
 def _body(results: Sequence[Output], inner: Any, name: str, parameters: Sequence[Parameter] = ()) -> Model:
@@ -122,10 +109,63 @@ def loop(n: OnnxNode) -> Any:
     if any(not isinstance(v, Output) for v in carried):
         try:
             return _written_out(n, graph, names, carried)
-        except UnsupportedError:
-            if not (added := _added(graph, names, carried)):
-                raise
-            return _collected(n, graph, added)
+        except UnsupportedError as error:
+            if added := _added(graph, names, carried):
+                return _collected(n, graph, added)
+            try:
+                return _by_rows(n, graph, names, carried)
+            except UnsupportedError as other:
+                raise UnsupportedError(f"{error}, or tensors of one shape: {other}") from other
+    return _compiled(n, graph, names, carried)
+
+
+def _by_rows(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[Any]) -> list[Any]:
+    """A loop over sequences of open length: they go round as rows."""
+    sequences = [i for i, value in enumerate(carried) if not isinstance(value, Output)]
+    if not all(is_sequence(carried[i]) for i in sequences):
+        raise UnsupportedError("a loop-carried optional is not supported")
+    starts = list(carried)
+    unknown = [i for i in sequences if not row_shape(n, carried[i])]
+    tried = _tried(n, graph, names, carried) if unknown else []
+    for i in sequences:
+        value, like = carried[i], tried[i] if i in unknown else carried[i]
+        shape, kind = row_shape(n, like), element_type(n, like) or element_type(n, value)
+        if shape is None or kind is None:
+            shape, kind = _declared(graph.input[2 + i], kind)
+        empty = isinstance(value, TensorList) and not value
+        starts[i] = no_rows(n, shape, kind) if empty else stacked(n, value)
+    outputs = _compiled(n, graph, names, starts, sequences)
+    return [of_rows(v) if i in sequences else v for i, v in enumerate(outputs)]
+
+
+def _tried(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[Any]) -> list[Any]:
+    """What the body makes of the first state; the state itself where it cannot be read with sequences of
+    nothing."""
+    kinds = {names[2 + i]: v._tensor._type for i, v in enumerate(carried) if isinstance(v, Output)}
+    given: dict[str, Any] = {name: Output._of(_parameter(name, kind), 0) for name, kind in kinds.items()}
+    given |= {names[2 + i]: v for i, v in enumerate(carried) if not isinstance(v, Output)}
+    scalars = zip(names, ("i64", "boolean"), strict=False)
+    given |= {name: Output._of(_parameter(name, TensorType(kind, ())), 0) for name, kind in scalars}
+    try:
+        return n.reader.subgraph(graph, n.scope, given, captures=True)[0][1 : 1 + len(carried)]
+    except (ModelError, UnsupportedError):
+        return list(carried)
+
+
+def _declared(info: Any, kind: str | None) -> tuple[Any, str]:
+    """The shape and type of a sequence's tensors as the body's input says them."""
+    inner = info.type.sequence_type.elem_type.tensor_type
+    if not inner.HasField("shape"):
+        raise UnsupportedError("the shape of a sequence's tensors is unknown")
+    shape = [d.dim_value if d.HasField("dim_value") else 0 for d in inner.shape.dim]
+    return shape, kind or tensor_types.element_type(inner.elem_type)
+
+
+def _compiled(
+    n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[Output], sequences: Sequence[int] = ()
+) -> list[Output]:
+    """A Loop of the state `carried`; those of numbers in `sequences` are rows of what sequences are to the
+    body."""
     trips = n.convert(n[0], "i64") if n.has(0) else n.const(-1)
     go_on = n[1] if n.has(1) else n.const(True)
     trips, go_on = (v if n.shape(v) in ((), (1,)) else n.scalar(v) for v in (trips, go_on))
@@ -139,10 +179,17 @@ def loop(n: OnnxNode) -> Any:
     kinds = kinds_of(carried)
 
     def read(parameters: list[Parameter]) -> tuple[list[Any], Any]:
-        given = zip(names, (counter, again, *parameters), strict=True)
-        values, inner = n.reader.subgraph(
-            graph, n.scope, {k: Output._of(p, 0) for k, p in given}, captures=True
-        )
+        outputs = [Output._of(p, 0) for p in (counter, again, *parameters)]
+        given: dict[str, Any] = dict(zip(names, outputs, strict=True))
+        given |= {names[2 + i]: of_rows(outputs[2 + i]) for i in sequences}
+        values, inner = n.reader.subgraph(graph, n.scope, given, captures=True)
+        for i in sequences:
+            value = values[1 + i]
+            if not is_sequence(value):
+                raise UnsupportedError(f"the loop-carried sequence {names[2 + i][:80]!r} becomes no sequence")
+            is_empty = isinstance(value, TensorList) and not value
+            shape = row_shape(n, of_rows(outputs[2 + i])) or ()
+            values[1 + i] = no_rows(n, shape, n.dtype(outputs[2 + i])) if is_empty else stacked(n, value)
         if len(values) < 1 + len(carried):
             raise ModelError(f"the body has {len(values)} outputs, fewer than loop-carried values")
         return [*values[1 : 1 + len(carried)], values[0], *values[1 + len(carried) :]], inner

@@ -12,6 +12,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
 from ovjit.readers.volumes import sampled
+from ovjit.records import NamedTuple
 
 _END = (1 << 63) - 1
 
@@ -41,8 +42,6 @@ def grid_sample(n: OnnxNode) -> Any:
     modes = {"bilinear": "bilinear", "linear": "bilinear", "nearest": "nearest", "bicubic": "bicubic",
              "cubic": "bicubic"}  # fmt: skip
     mode, padding, aligned = n.attr("mode"), n.attr("padding_mode"), bool(n.attr("align_corners"))
-    if mode not in modes:
-        raise ModelError(f"the mode {mode[:20]!r} is unknown")
     if (rank := n.rank(n[0])) != 4:
         if modes[mode] == "bicubic":
             raise UnsupportedError("cubic sampling of volumes is not supported")
@@ -53,14 +52,86 @@ def grid_sample(n: OnnxNode) -> Any:
 
 @onnx_op("RoiAlign", 10)
 def roi_align(n: OnnxNode) -> Any:
-    if n.attr("mode") == "max":
-        raise UnsupportedError("mode='max' (the largest weighted neighbour) is not supported")
     half = n.version >= 16 and n.attr("coordinate_transformation_mode") == "half_pixel"
+    if n.attr("mode") == "max":
+        return _largest_weighted(n, half)
     attrs = n.attrs(
         "sampling_ratio", "spatial_scale", "mode", pooled_h="output_height", pooled_w="output_width"
     )
     attrs["aligned_mode"] = "half_pixel_for_nn" if half else "asymmetric"
     return n("ROIAlign", n[0], n[1], n.convert(n[2], "i64"), **attrs, opset=9)
+
+
+def _largest_weighted(n: OnnxNode, half: bool) -> Output:
+    """RoiAlign with mode "max": of a bin's samples the largest pixel times its bilinear weight. OpenVINO's
+    ROIAlign has the largest of the interpolated samples instead."""
+    kind, x, rois = n.dtype(n[0]), n.wide(n[0]), n.wide(n[1])
+    height, width = (n.dim_of(x, i) for i in (2, 3))
+    sizes = [int(n.attr(name)) for name in ("output_height", "output_width")]
+    rows, columns = (_bin_samples(n, rois, i, side, sizes[i], half) for i, side in enumerate((height, width)))
+    pixels = n.reshape(n.channels_last(x), n("Concat", [-1], n.dim_of(x, 1), axis=0))
+    batches = n.unsqueeze(n.convert(n[2], "i64"), [1, 2])
+    first_row = n("Multiply", batches, height)
+    best: Output | None = None
+    for row, row_weight in rows.taps:
+        for column, column_weight in columns.taps:
+            begin = n("Multiply", n("Add", first_row, n.unsqueeze(row, [2])), width)
+            taken = n("Gather", pixels, n("Add", begin, n.unsqueeze(column, [1])), 0, opset=8)
+            weight = n("Multiply", n.unsqueeze(row_weight, [2]), n.unsqueeze(column_weight, [1]))
+            value = n("Multiply", taken, n.unsqueeze(weight, [3]))  # [regions, rows, columns, channels]
+            best = value if best is None else n("Maximum", best, value)
+    is_sample = n("LogicalAnd", n.unsqueeze(rows.is_sample, [2]), n.unsqueeze(columns.is_sample, [1]))
+    best = n("Select", n.unsqueeze(is_sample, [3]), best, n.like(x, -np.inf))
+    many = [n.dim_of(rois, 0), [sizes[0]], rows.most, [sizes[1]], columns.most, n.dim_of(x, 1)]
+    bins = n.reshape(best, n("Concat", *many, axis=0))
+    found = n.transpose(n("ReduceMax", bins, [2, 4], keep_dims=False), [0, 3, 1, 2])
+    some = n("Greater", found, n.like(found, -np.inf))  # regions of no size have no samples
+    return n.convert(n("Select", some, found, n.like(found, 0)), kind)
+
+
+class _BinSamples(NamedTuple):
+    """The samples of regions along one side, [regions, bins * samples]: two pixels each, i64, and their
+    weights; whether there is such a sample; the most samples of a bin, [1]."""
+
+    taps: list[tuple[Output, Output]]
+    is_sample: Output
+    most: Output
+
+
+def _bin_samples(n: OnnxNode, rois: Output, side: int, extent: Output, bins: int, half: bool) -> _BinSamples:
+    scale, ratio = n.like(rois, n.attr("spatial_scale", 1.0)), int(n.attr("sampling_ratio", 0))
+    start, end = (
+        n("Subtract", n("Multiply", n("Gather", rois, i, 1, opset=8), scale), n.like(rois, 0.5 * half))
+        for i in (1 - side, 3 - side)
+    )
+    size = n("Subtract", end, start)
+    size = size if half else n("Maximum", size, n.like(size, 1))
+    each = n("Divide", size, n.like(size, bins))
+    if ratio > 0:
+        count, most = n.like(size, [ratio]), n.const([ratio])
+    else:
+        count = n("Ceiling", each)
+        whole = n("Concat", n.convert(count, "i64"), [1], axis=0)
+        most = n("ReduceMax", whole, [0], keep_dims=True)
+    numbers = n.unsqueeze(n.convert(n.upto(most), n.dtype(rois)), [0, 1])
+    start, each, count = (n.unsqueeze(v, [1, 2]) for v in (start, each, count))
+    step = n("Divide", n("Multiply", n("Add", numbers, n.like(numbers, 0.5)), each), count)
+    begin = n("Add", start, n("Multiply", n.like(each, np.arange(bins)[None, :, None]), each))
+    shape = n("Concat", n.dim_of(rois, 0), [-1], axis=0)
+    places = n.reshape(n("Add", begin, step), shape)
+    is_sample = n("LogicalAnd", n("Less", numbers, count), n.const(np.ones((1, bins, 1), bool)))
+    reach = n.convert(extent, n.dtype(rois))
+    last = n("Subtract", reach, n.like(reach, 1))
+    inside = n("LogicalAnd", n("GreaterEqual", places, n.like(places, -1)), n("LessEqual", places, reach))
+    inside = n.convert(inside, n.dtype(rois))
+    places = n("Minimum", n("Maximum", places, n.like(places, 0)), last)
+    low = n("Floor", places)
+    high = n("Minimum", n("Add", low, n.like(low, 1)), last)
+    far = n("Subtract", places, low)
+    near = n("Subtract", n.like(far, 1), far)
+    taps = [(n.convert(at, "i64"), n("Multiply", w, inside)) for at, w in ((low, near), (high, far))]
+    every = n.reshape(n.broadcast(is_sample, n("Concat", n.dim_of(rois, 0), [bins], most, axis=0)), shape)
+    return _BinSamples(taps, every, most)
 
 
 def crop_and_resize_places(

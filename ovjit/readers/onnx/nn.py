@@ -11,7 +11,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.graph.shapes import ANY, Interval, is_static
+from ovjit.graph.shapes import ANY, Interval, compatible_shapes, is_static, text
 from ovjit.readers.filters import convolved
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op, onnx_ops
@@ -35,10 +35,7 @@ class Window:
             raise ModelError(f"kernel_shape should have {dims} dimensions, not {len(self.kernel)}")
         self.strides = self._ints(n, "strides", 1)
         self.dilations = self._ints(n, "dilations", 1)
-        mode = n.attr("auto_pad", "NOTSET")
-        if mode not in _AUTO_PADS:
-            raise ModelError(f"auto_pad {mode[:20]!r} is unknown")
-        self.auto_pad = _AUTO_PADS[mode]
+        self.auto_pad = _AUTO_PADS[n.attr("auto_pad", "NOTSET")]
         pads = n.attr("pads")
         if pads is None or self.auto_pad != "explicit":
             pads = [0] * (2 * dims)
@@ -290,8 +287,8 @@ def max_unpool(n: OnnxNode) -> Any:
 @onnx_op("BatchNormalization")
 def batch_normalization(n: OnnxNode) -> Any:
     x, scale, bias, mean, var = (n[i] for i in range(5))
-    if n.attr("spatial", 1) == 0:
-        raise UnsupportedError("spatial=0 (statistics per element instead of per channel) is not supported")
+    if n.attr("spatial", 1) == 0 and _are_per_element(n, x, parameters := [scale, bias, mean, var]):
+        return _normalized_elements(n, x, parameters)
     training = n.version >= 14 and n.attr("training_mode")
     epsilon = n.attr("epsilon")
     kind, statistics = n.dtype(x), n.dtype(mean)
@@ -315,6 +312,31 @@ def batch_normalization(n: OnnxNode) -> Any:
         for was, is_ in ((mean, now), (var, spread))
     ]
     return [out, *running]
+
+
+def _are_per_element(n: OnnxNode, x: Output, parameters: Sequence[Output]) -> bool:
+    """True if all parameters have the shape of a row [C, ...]; those of rows [N, C], and of versions before
+    7, may be [C]. Raises ModelError for others."""
+    rank = n.rank(x)
+    if (rank == 2 or n.version < 7) and all(n.rank(v, "a statistic's rank") == 1 for v in parameters):
+        return False
+    row = (n.shape(x) or ())[1:]
+    for value in parameters:
+        if not compatible_shapes(row, n.shape(value)):
+            raise ModelError(
+                "with spatial=0, scale, B, mean and var have a number for each element of a row, "
+                f"{text(row)}, not {text(n.shape(value))}"
+            )
+    return True
+
+
+def _normalized_elements(n: OnnxNode, x: Output, parameters: Sequence[Output]) -> list[Output]:
+    """BatchNormalization with a mean and a variance for each element of a row."""
+    if any(n.wants(i) for i in range(1, 5)) and not n.attr("is_test", 0):
+        raise UnsupportedError("BatchNormalization in training mode is not supported")
+    scale, bias, mean, var = (n.convert(v, n.dtype(x)) for v in parameters)
+    root = n("Sqrt", n("Add", var, n.like(var, n.attr("epsilon"))))
+    return [n("Add", n("Multiply", n("Subtract", x, mean), n("Divide", scale, root)), bias)]
 
 
 @onnx_op("InstanceNormalization")
@@ -398,8 +420,6 @@ def mean_variance_normalization(n: OnnxNode) -> Any:
 @onnx_op("LpNormalization")
 def lp_normalization(n: OnnxNode) -> Any:
     x, p = n[0], n.attr("p")
-    if p not in (1, 2):
-        raise ModelError(f"p should be 1 or 2, not {p}")
     norm = n("ReduceL1" if p == 1 else "ReduceL2", x, [n.attr("axis")], keep_dims=True)
     zero = n("Equal", norm, n.like(norm, 0))
     return n("Divide", x, n("Select", zero, n.like(norm, 1), norm))

@@ -55,6 +55,15 @@ class _Empty:
 EMPTY = _Empty()
 
 
+class OpenOptional:
+    """An optional that holds `value` if `is_there`, a boolean of one element. Else the value stands for
+    none."""
+
+    def __init__(self, value: Any, is_there: Output) -> None:
+        self.value = value
+        self.is_there = is_there
+
+
 class OnnxNode(NodeBuilder):
     """One node that is being read. Indexing gives its inputs, calling it makes a node of the Model."""
 
@@ -99,6 +108,8 @@ class OnnxNode(NodeBuilder):
         value = self.inputs[index] if index < len(self.inputs) else None
         if value is None or isinstance(value, Output):
             return value
+        if isinstance(value, OpenOptional) and isinstance(value.value, Output):
+            return value.value  # ONNX takes it where it is not empty
         what = "an empty optional" if value is EMPTY else "a sequence"
         raise ModelError(f"input {index} should be a tensor, not {what}")
 
@@ -189,7 +200,10 @@ def read_attribute(attribute: Any) -> Any:
     if isinstance(value, bytes):
         return _text(value)
     if KINDS[kind] == "STRINGS":
-        return [_text(s) for s in value]
+        try:
+            return [s.decode() for s in value]
+        except UnicodeDecodeError:
+            return [_text(s) for s in value]  # names the string in its error
     return list(value) if KINDS[kind].endswith("S") else value
 
 

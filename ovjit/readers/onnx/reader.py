@@ -17,7 +17,7 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.api.tensors.memory import encode_strings
 from ovjit.errors import ModelError, UnsupportedError, unreadable
-from ovjit.readers.build import Draft
+from ovjit.readers.build import Builder, Draft
 from ovjit.readers.failures import located
 from ovjit.readers.ir.weights import mapped_or_read, open_regular
 from ovjit.readers.onnx import tensors
@@ -25,16 +25,24 @@ from ovjit.readers.onnx.checks import (
     check_operators,
     check_schema,
     check_text,
+    constant_names,
     functions_of,
     in_order,
+    last_constants,
+    last_initializers,
     once,
+    warn_twice,
 )
+from ovjit.readers.onnx.choices import check_choices
 from ovjit.readers.onnx.expansion import Expansion
 from ovjit.readers.onnx.external import ExternalData
 from ovjit.readers.onnx.labels import call_path, first, label, operator_name, resolved
 from ovjit.readers.onnx.node import (
     EMPTY,
+    LoopSequence,
     OnnxNode,
+    OpenOptional,
+    TensorList,
     read_attribute,
     reads,
 )
@@ -48,6 +56,7 @@ from ovjit.readers.onnx.registry import (
     function_body,
     prepared,
 )
+from ovjit.readers.onnx.rows import stacked
 from ovjit.readers.onnx.scope import (
     MISSING,
     Frame,
@@ -159,10 +168,11 @@ class Reader(Draft):
         check_operators(graph, opsets, self.functions, self.converters)
         self.expansion = Expansion(graph, self.functions, self.converters, MAX_NODES)
         scope = Scope(opsets)
-        self._initializers(graph, scope)
-        parameters = [p for info in once(graph.input) if (p := self._input(info, scope)) is not None]
+        constants = self._initializers(graph, scope)
+        given = [info for info in once(graph.input) if info.name not in constants]
+        parameters = [p for info in given if (p := self._input(info, scope)) is not None]
         self.run(graph, scope)
-        results = [self._result(info.name, scope) for info in graph.output]
+        results = [result for info in graph.output for result in self._results(info.name, scope)]
         if not results:
             raise ModelError("the graph has no outputs")
         check_text(graph.name, "the name of the graph")
@@ -180,21 +190,29 @@ class Reader(Draft):
 
     # -- a graph's ends --------------------------------------------------------------------------------------
 
-    def _initializers(self, graph: Any, scope: Scope) -> None:
-        for tensor in graph.initializer:
-            check_text(tensor.name, "the name of an initializer")
+    def _initializers(self, graph: Any, scope: Scope) -> set[str]:
+        """Define the initializers. A Constant node of an initializer's name counts before it, and a sparse
+        initializer before a dense one. Returns the names of Constant nodes."""
+        constants = constant_names(graph.node)
+        sparse = [s for s in graph.sparse_initializer if s.values.name not in constants]
+        hidden = constants.union(s.values.name for s in sparse)
+        for name, tensor in last_initializers(graph.initializer).items():
+            if name in hidden:
+                warn_twice(name, "the Constant node" if name in constants else "the sparse initializer")
+                continue
             try:
-                value = self.constant(tensor, tensor.name, scope)
+                value = self.constant(tensor, name, scope)
             except (ModelError, UnsupportedError) as error:
-                raise type(error)(f"the initializer {tensor.name[:200]!r}: {error}") from error
-            value._tensor._names = {tensor.name}
-            self._define(scope, tensor.name, value)
-        for sparse in graph.sparse_initializer:
-            name = sparse.values.name
-            check_text(name, "the name of an initializer")
-            value = self.sparse_constant(sparse, name)
+                raise type(error)(f"the initializer {name[:200]!r}: {error}") from error
             value._tensor._names = {name}
             self._define(scope, name, value)
+        for one in sparse:
+            name = one.values.name
+            check_text(name, "the name of an initializer")
+            value = self.sparse_constant(one, name)
+            value._tensor._names = {name}
+            self._define(scope, name, value)
+        return constants
 
     def _input(self, info: Any, scope: Scope) -> Parameter | None:
         if info.name in scope.values:
@@ -208,8 +226,20 @@ class Reader(Draft):
         self._define(scope, info.name, Output._of(parameter, 0))
         return parameter
 
-    def _result(self, name: str, scope: Scope) -> Result:
+    def _results(self, name: str, scope: Scope) -> list[Result]:
+        """The outputs of the model for one of the graph: a sequence is one for each of its tensors, named
+        with their numbers, or of open length one with its tensors as rows."""
         value = scope.find(name)
+        value = value.value if isinstance(value, OpenOptional) else value
+        if not isinstance(value, (TensorList, LoopSequence)):
+            return [self._result(name, value, scope)]
+        if isinstance(value, TensorList):
+            return [self._result(f"{name}_{i}", v, scope) for i, v in enumerate(value)]
+        builder = Builder()
+        builder.reader, builder.base = self, name
+        return [self._result(name, stacked(builder, value), scope)]
+
+    def _result(self, name: str, value: Any, scope: Scope) -> Result:
         if value is None:
             raise ModelError(
                 f'Output tensor "{name[:200]}" was declared as a graph output but is not produced by any '
@@ -259,7 +289,7 @@ class Reader(Draft):
 
     def run(self, graph: Any, scope: Scope) -> None:
         """Read the nodes of a graph (or function) into its scope. Calls of functions are read in place."""
-        scope.nodes = nodes = prepared(in_order(graph.node))
+        scope.nodes = nodes = prepared(in_order(last_constants(graph.node)))
         stack = [Frame(iter(nodes), scope)]
         while stack:
             frame = stack[-1]
@@ -323,6 +353,9 @@ class Reader(Draft):
         try:
             if schema is not None and own is None:
                 check_schema(schema, proto, inputs, attributes)
+            values = {name: read_attribute(attribute) for name, attribute in attributes.items()}
+            if own is None:
+                check_choices(domain, proto.op_type, values)
             if rule is None:
                 types = [type_bytes(v) for v in inputs]
                 function = function_body(
@@ -336,7 +369,6 @@ class Reader(Draft):
             if proto.op_type not in READS_NUMBERS:
                 for value in inputs:
                     refuse_stand_in(value, scope)
-            values = {name: read_attribute(attribute) for name, attribute in attributes.items()}
             outputs = rule(OnnxNode(self, scope, proto, version, schema, inputs, values))
         except (ModelError, UnsupportedError) as error:
             raise type(error)(f"{label(proto)}: {error}") from error

@@ -10,7 +10,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
 from ovjit.graph.shapes import ANY
-from ovjit.readers.onnx.activations import ALPHAS, BETAS, PLAIN, activation
+from ovjit.readers.onnx.activations import ALPHAS, BETAS, activation
 from ovjit.readers.onnx.control import stepped
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
@@ -46,11 +46,9 @@ class _Cell:
                 f"the weights have the shape {list(weights)}, which does not match {gates} "
                 f"gates of {self.hidden}"
             )
-        direction = n.attr("direction").lower()
-        if direction not in _DIRECTIONS:
-            raise ModelError(f"the direction {direction[:20]!r} is unknown")
-        self.direction = direction
-        self.count = _DIRECTIONS[direction]
+        # the default of version 1 is misspelt in the standard's schemas
+        self.direction = n.attributes.get("direction", "forward").lower()
+        self.count = _DIRECTIONS[self.direction]
         self.gates = gates
         self.batch_first = bool(n.attr("layout", 0))
         # [sequence, batch, input] -> [batch, sequence, input]
@@ -60,10 +58,6 @@ class _Cell:
             self.functions = self.functions[: len(functions) * self.count]
         if len(self.functions) != len(functions) * self.count:
             raise ModelError(f"{len(self.functions)} activations are given for {self.count} directions")
-        for f in self.functions:
-            if f not in {*PLAIN, *ALPHAS}:
-                known = ", ".join(sorted({*PLAIN, *ALPHAS}))
-                raise ModelError(f"the activation {f[:20]!r} is unknown; supported: {known}")
         self.alpha = _parameters(self.functions, n.attr("activation_alpha") or (), ALPHAS)
         self.beta = _parameters(self.functions, n.attr("activation_beta") or (), BETAS)
         self.each = len(functions)

@@ -1,7 +1,7 @@
 """Resizing: Upsample and Resize.
 
 Most of it is Interpolate. What Interpolate cannot express (anti-aliasing, `exclude_outside`, crops, other
-coordinates) is a matrix for each axis: see `resize_matrices`.
+coordinates) is a weighted sum along each axis: see `resize_weights`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
-from ovjit.readers.onnx.resize_matrices import Sampling, by_matrices, to_integers
+from ovjit.readers.onnx.resize_weights import Sampling, by_weights, to_integers
 
 _MODES = {"nearest": "nearest", "linear": "linear_onnx", "bilinear": "linear_onnx", "cubic": "cubic"}
 _COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "tf_half_pixel_for_nn", "align_corners")
-_NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil", "simple")
 
 
 @onnx_op("Upsample")
@@ -62,8 +61,6 @@ def interpolate(
 ) -> Output:
     """The first input resized by `scales` or to `sizes`, along the attribute `axes`."""
     x = n[0]
-    if mode not in _MODES or nearest not in _NEAREST:
-        raise ModelError(f"the mode {mode[:20]!r} or {nearest[:20]!r} is unknown")
     axes = n.axes(n.attr("axes") or range(n.rank(x)), n.rank(x))
     targets = scales if scales is not None else sizes
     assert targets is not None
@@ -73,8 +70,8 @@ def interpolate(
     policy = n.attr("keep_aspect_ratio_policy", "stretch")
     roi = n.optional(1) if n.version >= 11 else None
     how = Sampling(axes, mode, coordinates, nearest, targets, scales is not None, policy, roi)
-    if _needs_matrices(n, x, how, value):
-        return by_matrices(n, x, how._replace(nearest="floor" if nearest == "simple" else nearest))
+    if _needs_weights(n, x, how, value):
+        return by_weights(n, x, how._replace(nearest="floor" if nearest == "simple" else nearest))
     if value is not None:
         kept = _resized_axes(n, x, how, value)
         if not kept:
@@ -83,12 +80,14 @@ def interpolate(
     return _by_interpolate(n, x, how)
 
 
-def _needs_matrices(n: OnnxNode, x: Output, how: Sampling, value: np.ndarray | None) -> bool:
+def _needs_weights(n: OnnxNode, x: Output, how: Sampling, value: np.ndarray | None) -> bool:
     """Whether Interpolate cannot express this."""
     if how.coordinates not in _COORDINATES or n.attr("antialias", 0) or n.attr("exclude_outside", 0):
         return True
     if how.by_scales:
         return how.coordinates == "align_corners" and _uneven(n, x, how.axes, value)
+    if how.mode == "nearest" and (how.coordinates, how.nearest) == ("asymmetric", "round_prefer_ceil"):
+        return True  # Interpolate divides by a rounded scale, so that a half may become less
     return how.policy != "stretch"
 
 

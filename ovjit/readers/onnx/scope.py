@@ -14,7 +14,7 @@ from ovjit.errors import ModelError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.labels import label
-from ovjit.readers.onnx.node import LoopSequence, TensorList
+from ovjit.readers.onnx.node import LoopSequence, OpenOptional, TensorList
 from ovjit.readers.onnx.registry import DEFAULT_DOMAINS
 from ovjit.readers.onnx.standard import messages, newest_opset
 
@@ -58,15 +58,20 @@ class Scope:
         value = None if self.outer is None else self.outer.find(name)
         if value is None or not self.captures:
             return value
-        if isinstance(value, TensorList):
-            value = TensorList([self.capture(v) for v in value], value.element_type)
-        elif isinstance(value, LoopSequence):
-            first = TensorList([self.capture(v) for v in value.first], value.first.element_type)
-            value = LoopSequence(first, self.capture(value.rows))
-        elif isinstance(value, Output):
-            value = self.capture(value)
+        value = self._captured(value)
         self.values[name] = value
         return value
+
+    def _captured(self, value: Any) -> Any:
+        """A value of any kind from around the body, as the body's own."""
+        if isinstance(value, TensorList):
+            return TensorList([self.capture(v) for v in value], value.element_type)
+        if isinstance(value, LoopSequence):
+            first = TensorList([self.capture(v) for v in value.first], value.first.element_type)
+            return LoopSequence(first, self.capture(value.rows))
+        if isinstance(value, OpenOptional):
+            return OpenOptional(self._captured(value.value), self.capture(value.is_there))
+        return self.capture(value) if isinstance(value, Output) else value
 
     def capture(self, source: Output) -> Output:
         """A value from around the body, as one of the body's own."""

@@ -1,19 +1,30 @@
-"""Sequences and optionals, which are gone when the model is read: a sequence is a list of known tensors."""
+"""Sequences and optionals, which are gone when the model is read: a sequence is a list of known tensors, or
+the rows of one (see `rows`)."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import Interval
 from ovjit.readers.onnx import tensors
-from ovjit.readers.onnx.node import EMPTY, MOST_NODES, LoopSequence, OnnxNode, TensorList
+from ovjit.readers.onnx.control import circulated
+from ovjit.readers.onnx.node import EMPTY, MOST_NODES, LoopSequence, OnnxNode, OpenOptional, TensorList
 from ovjit.readers.onnx.registry import onnx_op
+from ovjit.readers.onnx.rows import fitted, is_sequence, of_rows, stacked
+
+if TYPE_CHECKING:
+    from ovjit.readers.onnx.scope import Scope
+
+_MOST = (1 << 63) - 1
 
 
 def _list(n: OnnxNode, index: int = 0) -> TensorList:
     value = n.inputs[index] if index < len(n.inputs) else None
+    value = value.value if isinstance(value, OpenOptional) else value
     if isinstance(value, LoopSequence):
         raise UnsupportedError("a sequence whose length is a loop's number of iterations is not supported")
     if not isinstance(value, TensorList):
@@ -21,11 +32,20 @@ def _list(n: OnnxNode, index: int = 0) -> TensorList:
     return value
 
 
-def _stacked(n: OnnxNode, value: TensorList | LoopSequence) -> Output:
-    """All tensors of a sequence as rows of one: [tensors, ...]. They must have one shape."""
-    first = value.first if isinstance(value, LoopSequence) else value
-    parts = [n.unsqueeze(v, [0]) for v in first]
-    return n.concat([*parts, value.rows] if isinstance(value, LoopSequence) else parts, 0)
+def _given(n: OnnxNode) -> Any:
+    """The first input, of an optional that may be empty the sequence that it has."""
+    value = n.inputs[0] if n.inputs else None
+    return value.value if isinstance(value, OpenOptional) else value
+
+
+def _cut(n: OnnxNode, rows: Output, index: int, count: int) -> tuple[Output, Output]:
+    """The rows before a place that is an input, and those from `count` behind it on."""
+    place = n.convert(n.scalar(n[index]), "i64")
+    length = n("Add", n.squeeze(n.dim_of(rows, 0), [0]), 0)
+    place = n.unsqueeze(n("Select", n("Less", place, 0), n("Add", place, length), place), [0])
+    end = np.array([_MOST], np.int64)
+    before = n("Slice", rows, [0], place, [1], [0], opset=8)
+    return before, n("Slice", rows, n("Add", place, count), end, [1], [0], opset=8)
 
 
 def _place(n: OnnxNode, index: int, count: int) -> int:
@@ -47,7 +67,16 @@ def empty(n: OnnxNode) -> Any:
 
 @onnx_op("SequenceInsert")
 def insert(n: OnnxNode) -> Any:
+    given = _given(n)
+    if isinstance(given, LoopSequence) and not n.has(2):
+        rows = fitted(n, stacked(n, given), n[1])
+        return [of_rows(n.concat([rows, n.unsqueeze(n[1], [0])], 0))]
+    if isinstance(given, LoopSequence) or (n.has(2) and n.value(n[2]) is None and given):
+        before, behind = _cut(n, fitted(n, stacked(n, given), n[1]), 2, 0)
+        return [of_rows(n.concat([before, n.unsqueeze(n[1], [0]), behind], 0))]
     values = _list(n)
+    if not values and n.has(2) and n.value(n[2]) is None:
+        return [TensorList([n[1]], n.dtype(n[1]))]  # 0 is the only place
     place = len(values) if not n.has(2) else _place(n, 2, len(values) + 1)
     if n.has(2) and n.known_ints(2, "the position")[0] < 0:
         place = n.known_ints(2, "the position")[0] + len(values)
@@ -56,6 +85,11 @@ def insert(n: OnnxNode) -> Any:
 
 @onnx_op("SequenceErase")
 def erase(n: OnnxNode) -> Any:
+    given = _given(n)
+    if isinstance(given, LoopSequence) and not n.has(1):
+        return [of_rows(n.slice(stacked(n, given), 0, 0, -1))]
+    if isinstance(given, LoopSequence) or (n.has(1) and n.value(n[1]) is None and given):
+        return [of_rows(n.concat(_cut(n, stacked(n, given), 1, 1), 0))]
     values = _list(n)
     place = _place(n, 1, len(values)) if n.has(1) else len(values) - 1
     if not values:
@@ -65,17 +99,17 @@ def erase(n: OnnxNode) -> Any:
 
 @onnx_op("SequenceAt")
 def at(n: OnnxNode) -> Any:
-    given = n.inputs[0]
+    given = _given(n)
     if isinstance(given, LoopSequence) or (isinstance(given, TensorList) and given and n.value(n[1]) is None):
         place = n.scalar(n[1])
-        return n("Gather", _stacked(n, given), place, 0, opset=8)
+        return n("Gather", stacked(n, given), place, 0, opset=8)
     values = _list(n)
     return n.same(values[_place(n, 1, len(values))])
 
 
 @onnx_op("SequenceLength")
 def length(n: OnnxNode) -> Any:
-    given = n.inputs[0]
+    given = _given(n)
     if isinstance(given, LoopSequence):
         return n("Add", n.squeeze(n.dim_of(given.rows, 0), [0]), len(given.first))
     return n.const(len(_list(n)))
@@ -84,8 +118,9 @@ def length(n: OnnxNode) -> Any:
 @onnx_op("ConcatFromSequence")
 def concat(n: OnnxNode) -> Any:
     axis = n.required("axis")
-    if isinstance(n.inputs[0], LoopSequence):
-        return _joined(n, n.inputs[0], axis)
+    given = _given(n)
+    if isinstance(given, LoopSequence):
+        return _joined(n, given, axis)
     values = list(_list(n))
     if not values:
         raise ModelError("an empty sequence cannot be concatenated")
@@ -163,11 +198,13 @@ def optional(n: OnnxNode) -> Any:
     if not n.has(0):
         return [EMPTY]
     value = n.inputs[0]
-    return [value if isinstance(value, TensorList) else n.same(n[0])]
+    return [value if isinstance(value, (TensorList, LoopSequence, OpenOptional)) else n.same(n[0])]
 
 
 @onnx_op("OptionalHasElement")
 def has_element(n: OnnxNode) -> Any:
+    if n.has(0) and isinstance(n.inputs[0], OpenOptional):
+        return n.same(n.inputs[0].is_there)
     return n.const(bool(n.has(0) and n.inputs[0] is not EMPTY))
 
 
@@ -176,8 +213,11 @@ def get_element(n: OnnxNode) -> Any:
     value = n.inputs[0] if n.inputs else None
     if value is None or value is EMPTY:
         raise ModelError("an empty optional has no element")
+    value = value.value if isinstance(value, OpenOptional) else value
     if isinstance(value, TensorList):
         return [TensorList(value, value.element_type)]
+    if isinstance(value, LoopSequence):
+        return [value]
     assert isinstance(value, Output)
     return n.same(value)
 
@@ -187,6 +227,8 @@ def map_(n: OnnxNode) -> Any:
     """The body for each item; sequences beside the first are gone through with it, tensors stay the same."""
     graph = n.required("body")
     names = [info.name for info in graph.input]
+    if any(isinstance(value, LoopSequence) for value in n.inputs):
+        return _mapped(n, graph, names)
     values = _list(n)
     rows: list[list[Any]] = [[] for _ in graph.output]
     with n.reader.expansion.unrolled(len(values), graph):
@@ -201,3 +243,21 @@ def map_(n: OnnxNode) -> Any:
                 row.append(value)
     kinds = [tensors.element_type(info.type.tensor_type.elem_type) for info in graph.output]
     return [TensorList(row, kind) for row, kind in zip(rows, kinds, strict=True)]
+
+
+def _mapped(n: OnnxNode, graph: Any, names: list[str]) -> Any:
+    """SequenceMap of a sequence of open length: a Loop over its rows, which makes rows."""
+    rows = {k: stacked(n, v) for k, v in zip(names, n.inputs, strict=True) if is_sequence(v)}
+    others = {k: v for k, v in zip(names, n.inputs, strict=True) if k not in rows}
+    made = [info.name for info in graph.output]
+
+    def once(state: dict[str, Output], trip: Output, scope: Scope) -> tuple[dict[str, Output], Output]:
+        given = {k: n("Gather", scope.capture(v), trip, 0, opset=8) for k, v in rows.items()}
+        given |= {k: scope.capture(v) for k, v in others.items()}
+        values, _ = n.reader.subgraph(graph, scope, given, captures=False)
+        return {f"row {i}": value for i, value in enumerate(values)}, n.const(True)
+
+    count = n.squeeze(n.dim_of(next(iter(rows.values())), 0), [0])
+    kept = [f"row {i}" for i in range(len(made))]
+    outputs = circulated(n, once, count, n.const(True), {}, kept)
+    return [of_rows(outputs[name]) for name in kept]

@@ -13,9 +13,9 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import ANY, is_static
 from ovjit.readers.build import MOST_ELEMENTS
-from ovjit.readers.onnx.node import EMPTY, OnnxNode, TensorList
+from ovjit.readers.onnx.node import EMPTY, LoopSequence, OnnxNode, OpenOptional, TensorList
 from ovjit.readers.onnx.registry import onnx_op, onnx_ops
-from ovjit.readers.running import running
+from ovjit.readers.running import running_in_order
 
 # -- constants -----------------------------------------------------------------------------------------------
 
@@ -52,6 +52,8 @@ def identity(n: OnnxNode) -> Any:
     value = n.inputs[0]
     if isinstance(value, TensorList):
         return [TensorList(value, value.element_type)]
+    if isinstance(value, (LoopSequence, OpenOptional)):
+        return [value]
     return value if value is EMPTY else n.same(n[0])
 
 
@@ -156,11 +158,9 @@ def _to_powers(n: OnnxNode, x: Output) -> Output:
         bounds = np.concatenate([np.zeros(1, np.float32), powers[1:]])
     elif how == "down":
         bounds = powers[1:]
-    elif how == "nearest":
+    else:
         bounds = powers * np.float32(1.5)
         bounds[0] = np.nextafter(powers[0], np.float32(1))  # among subnormals a tie goes down
-    else:
-        raise ModelError(f"the round_mode {how[:20]!r} is unknown")
     if n.attr("saturate", 1):
         bounds = bounds[: len(powers) - 1]
     table = np.append(powers, np.float32(np.nan))
@@ -319,8 +319,6 @@ def pad(n: OnnxNode) -> Any:
         far = mode == "reflect" and _far(n, x, first, last)
     if mode == "wrap" or far:
         return _pad_by_index(n, x, begin, end, mode)
-    if mode not in ("constant", "reflect", "edge"):
-        raise UnsupportedError(f"the mode {mode[:20]!r} with non-constant pads is not supported")
     if mode != "constant":
         return n("Pad", x, begin, end, pad_mode=mode, opset=12)
     fill = n.optional(2) if n.version >= 11 else n.like(x, n.attr("value", 0.0))
@@ -446,10 +444,7 @@ _REDUCTIONS = {"none": "none", "add": "sum", "mul": "prod", "min": "min", "max":
 
 
 def _reduction(n: OnnxNode) -> str:
-    name = n.attr("reduction", "none")
-    if name not in _REDUCTIONS:
-        raise ModelError(f"the reduction {name[:20]!r} is unknown")
-    return _REDUCTIONS[name]
+    return _REDUCTIONS[n.attr("reduction", "none")]
 
 
 @onnx_op("ScatterElements")
@@ -525,7 +520,7 @@ def _arg(mode: str):
         last = bool(n.attr("select_last_index", 0))
         if last:
             x = n.backwards(x, axis)
-        out = n.top_k(x, 1, axis, mode)[1]
+        out = n.extreme_index(x, axis, mode)
         if last:
             out = n("Subtract", n("Subtract", n.dim_of(x, axis), 1), out)
         return out if n.attr("keepdims") else n.squeeze(out, [axis])
@@ -573,12 +568,8 @@ def by_axis(n: OnnxNode, index: int, rank: int, function: Callable[[int], Output
 
 
 def _cum_prod(n: OnnxNode, axis: int) -> Output:
-    x, backwards = n[0], bool(n.attr("reverse"))
-    if n.attr("exclusive") and (n.shape(x) or ())[axis] != 0:
-        moved = [(-1 if backwards else 1) if i == axis else 0 for i in range(n.rank(x))]
-        back = [-v for v in moved]
-        x = n("Pad", x, moved, back, n.like(x, 1), pad_mode="constant", opset=12)
-    return n("Identity", running(n, x, axis, partial(n, "Multiply"), backwards))
+    how = (bool(n.attr(name)) for name in ("reverse", "exclusive"))
+    return running_in_order(n, n[0], axis, partial(n, "Multiply"), 1, *how)
 
 
 _BLOCKS = {"DCR": "blocks_first", "CRD": "depth_first"}
@@ -586,16 +577,14 @@ _BLOCKS = {"DCR": "blocks_first", "CRD": "depth_first"}
 
 @onnx_op("DepthToSpace")
 def depth_to_space(n: OnnxNode) -> Any:
-    mode = n.attr("mode", "DCR")
-    if mode not in _BLOCKS:
-        raise ModelError(f"the mode should be DCR or CRD, not {mode[:20]!r}")
-    return n("DepthToSpace", n[0], block_size=n.required("blocksize"), mode=_BLOCKS[mode])
+    mode = _BLOCKS[n.attr("mode", "DCR")]
+    return n("DepthToSpace", n[0], block_size=n.required("blocksize"), mode=mode)
 
 
 @onnx_op("SpaceToDepth")
 def space_to_depth(n: OnnxNode) -> Any:
-    mode = n.attr("mode", "DCR")
-    return n("SpaceToDepth", n[0], block_size=n.required("blocksize"), mode=_BLOCKS.get(mode, mode))
+    mode = _BLOCKS[n.attr("mode", "DCR")]
+    return n("SpaceToDepth", n[0], block_size=n.required("blocksize"), mode=mode)
 
 
 @onnx_op("Col2Im", 18)

@@ -5,6 +5,7 @@ Bytes of strings are numbers in OpenVINO too: StringTensorUnpack gives them, Str
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -14,15 +15,28 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.forks import made_once
+from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.onnx.control import stepped
 from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
 from ovjit.readers.onnx.patterns import EDGE, table_of
 from ovjit.readers.onnx.registry import onnx_op
+from ovjit.records import NamedTuple
 
 
 def cast_text(n: OnnxNode, x: Output, kind: str) -> Output:
-    """Numbers as text, or text as numbers."""
-    raise UnsupportedError("a conversion from or to strings is not supported: OpenVINO has no such operation")
+    """Numbers as text, or text as numbers: operations that OpenVINO does not have. Types of 8 bits and fewer
+    are converted by way of wider ones."""
+    if kind == "string":
+        row = ELEMENT_TYPES[n.dtype(x)]
+        if row.bits < 8 or row.bits == 8 and row.is_real:
+            x = n.convert(x, "f32" if row.is_real else "i32")
+        return n("NumberToString", x)
+    row = ELEMENT_TYPES[kind]
+    if row.kind != "b" and (row.bits < 8 or row.bits == 8 and row.is_real):
+        from ovjit.readers.onnx.tensor import cast
+
+        return cast(n, n("StringToNumber", x, destination_type="f32" if row.is_real else "i64"), kind)
+    return n("StringToNumber", x, destination_type=kind)
 
 
 def _encoded(texts: Sequence[Any]) -> list[bytes]:
@@ -38,28 +52,32 @@ def text_at(n: OnnxNode, texts: Sequence[Any], place: Output) -> Output:
     return n("StringTensorPack", *sides, np.frombuffer(b"".join(data), np.uint8))
 
 
+def find_text(n: OnnxNode, x: Output, texts: Sequence[Any]) -> tuple[Output, Output]:
+    """(whether strings are among these texts, the position of the first equal one; any for others)"""
+    words = [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
+    place = n("StringLookup", x, words=words)
+    return n("GreaterEqual", place, 0), n("Maximum", place, 0)
+
+
 def same_text(n: OnnxNode, x: Output, texts: Sequence[Any]) -> Output:
-    """Whether strings are these texts: [..., texts]"""
-    data = _encoded(texts)
-    width = max(map(len, data), default=0)
-    n.limited(len(data) * width, "bytes of texts")
-    table = np.zeros((len(data), width), np.uint8)
-    lengths = np.array([len(text) for text in data], np.int32)
-    for row, text in zip(table, data, strict=True):
-        row[: len(text)] = np.frombuffer(text, np.uint8)
-    begins, ends, letters = n.all("StringTensorUnpack", x)
-    rank = n.rank(x)
-    found = n("Equal", n.unsqueeze(n("Subtract", ends, begins), [rank]), lengths)
-    if not width:
-        return found
-    letters = n("Concat", letters, np.zeros(1, np.uint8), axis=0)
-    last = n.convert(n("Subtract", n.dim_of(letters, 0), 1), "i32")
-    places = n("Add", n.unsqueeze(begins, [rank]), np.arange(width, dtype=np.int32))
-    mine = n("Gather", letters, n("Minimum", places, last), 0, opset=8)
-    equal = n("Equal", n.unsqueeze(mine, [rank]), table)
-    beyond = np.arange(width) >= lengths[:, None]
-    all_equal = n("ReduceLogicalAnd", n("LogicalOr", equal, beyond), [rank + 1], keep_dims=False)
-    return n("LogicalAnd", found, all_equal)
+    """Whether strings are these texts, which differ: [..., texts]"""
+    words = [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
+    place = n("StringLookup", x, words=words)
+    first = [words.index(word) for word in words] if len(set(words)) < len(words) else range(len(words))
+    return n("Equal", n.unsqueeze(place, [n.rank(x)]), np.array(first, np.int64))
+
+
+#: Expressions whose leftmost match is the longest one for any engine: a class of characters, once or more.
+PLAIN_TOKEN = re.compile(r"\[[A-Za-z0-9_ ,;:!?.-]+\]\+?|\\[wsd]\+?")
+
+
+class PlainTokens(NamedTuple):
+    """Words that a Tokenizer has cut out of texts [texts] by a plain expression."""
+
+    texts: Output
+    token: str
+    shortest: int
+    fill: str
 
 
 class TextRows:
@@ -124,9 +142,12 @@ def tf_idf_vectorizer(n: OnnxNode) -> Any:
     x, flat, pool = n[0], n.rank(n[0]) == 1, n.attr("pool_int64s")
     if pool is None:
         texts = n.required("pool_strings")
+        fused = _text_n_grams(n, texts)
+        if fused is not None:
+            return fused
         words = sorted(set(texts))
-        found, place = place_of(n, same_text(n, x, words))
-        x, pool = n("Select", found, place, -1), [words.index(text) for text in texts]
+        number = {word: i for i, word in enumerate(words)}
+        x, pool = n("StringLookup", x, words=words), [number[text] for text in texts]
     x = n.unsqueeze(n.convert(x, "i64"), [0] if flat else [])
     columns, weights = np.asarray(n.required("ngram_indexes"), np.int64), n.attr("weights")
     width = n.limited(int(columns.max(initial=-1)) + 1, "numbers of n-grams")
@@ -137,8 +158,6 @@ def tf_idf_vectorizer(n: OnnxNode) -> Any:
         raise ModelError(f"{columns.size} output indices are given for the n-grams of {len(pool)} words")
     out = n.convert(n("Concat", *counts, _none(n, x, 1), axis=1), "f32")
     mode = n.required("mode")
-    if mode not in ("TF", "IDF", "TFIDF"):
-        raise ModelError(f"the mode {mode[:20]!r} is unknown")
     if mode == "IDF":
         out = n("Minimum", out, 1.0)
     if mode != "TF" and weights:
@@ -149,6 +168,44 @@ def tf_idf_vectorizer(n: OnnxNode) -> Any:
     which[columns] = np.arange(columns.size)
     out = n("Gather", out, which, 1, opset=8)
     return n.squeeze(out, [0]) if flat else out
+
+
+def _text_n_grams(n: OnnxNode, pool: Sequence[str]) -> Output | None:
+    """The n-grams of texts that a Tokenizer has cut into plain words, without the words: TextNGrams. None for
+    other inputs."""
+    if n.rank(n[0]) != 2:
+        return None
+    node = n[0]._node
+    while node._op.name in ("Reshape", "Squeeze", "Unsqueeze", "Identity"):
+        node = node._inputs[0]._node
+    known = n.reader.memo.get("plain tokens", {}).get(node)
+    if known is None or known.fill in pool:
+        return None
+    texts, case = known.texts, "none"
+    changed = n.reader.memo.get("cased texts", {}).get(texts._node)
+    if changed is not None:
+        texts, case = changed
+    if texts._node._op.name == "Reshape":
+        source = texts._node._inputs[0]
+        shape = n.shape(source)
+        texts = source if shape is not None and len(shape) == 2 and shape[1] == 1 else texts
+    columns, weights = list(n.required("ngram_indexes")), list(n.attr("weights") or [])
+    mode = n.required("mode")
+    if min(columns, default=0) < 0 or len(set(columns)) != len(columns) or mode not in ("TF", "IDF", "TFIDF"):
+        return None
+    starts = list(n.required("ngram_counts"))
+    sizes = np.diff([*starts, len(pool)]) / np.arange(1, len(starts) + 1)
+    if starts != sorted(starts) or (sizes % 1).any() or sizes.sum() != len(columns):
+        return None
+    if weights and len(weights) != len(columns):
+        return None
+    return n(
+        "TextNGrams", texts, case=case, token=known.token, shortest=known.shortest, pool=list(pool),
+        starts=starts, columns=columns, width=n.limited(max(columns, default=-1) + 1, "numbers of n-grams"),
+        least=n.required("min_gram_length"), most=n.required("max_gram_length"),
+        skips=n.limited(n.required("max_skip_count"), "skips", MOST_NODES), binary=int(mode == "IDF"),
+        scaled=weights if mode != "TF" else [],
+    )  # fmt: skip
 
 
 def _none(n: OnnxNode, x: Output, count: int) -> Output:
@@ -258,8 +315,9 @@ def _case_table(upper: bool) -> np.ndarray:
 def string_normalizer(n: OnnxNode) -> Any:
     """Texts but those of a list, in another case; an empty text if none is left. Of [C] or [1, C]."""
     action, rank, stop = n.attr("case_change_action"), n.rank(n[0]), n.attr("stopwords") or []
-    if action not in ("NONE", "LOWER", "UPPER") or rank not in (1, 2):
-        raise ModelError(f"case_change_action {action[:20]!r} of {rank} dimensions is not valid")
+    if rank not in (1, 2):
+        raise ModelError(f"texts of {rank} dimensions are not valid; 1 or 2 are expected")
+    given = n[0]
     x = n.reshape(n[0], [-1]) if rank == 2 else n[0]
     begins, ends, letters = n.all("StringTensorUnpack", x)
     if stop:
@@ -276,7 +334,10 @@ def string_normalizer(n: OnnxNode) -> Any:
         letters = _cased(n, letters, action == "UPPER")
     if rank == 2:
         begins, ends = (n.unsqueeze(v, [0]) for v in (begins, ends))
-    return n("StringTensorPack", begins, ends, letters)
+    out = n("StringTensorPack", begins, ends, letters)
+    if rank == 1 and not stop:
+        n.reader.memo.setdefault("cased texts", {})[out._node] = (given, action.lower())
+    return out
 
 
 #: What texts are split at where no delimiter is given: spaces, and -1, which is beyond a text.
@@ -328,7 +389,7 @@ def string_split(n: OnnxNode) -> Any:
         how: dict[str, Any] = {"mode": "min", "sort": "value", "index_element_type": "i64"}
         return n("TopK", keys, width, axis=1, **how, opset=11)
 
-    none = n("Multiply", lengths, 0)
+    none, last = n("Multiply", lengths, 0), lengths  # where a text ends for its last part
     if mark:
         hit = _marked(n, mark, letter, lengths)
         found = in_front(hit)  # where the marks are
@@ -339,11 +400,12 @@ def string_split(n: OnnxNode) -> Any:
         first, final = _words(n, letter)
         starts, stops = in_front(first), n("Add", in_front(final), 1)
         count = n("ReduceSum", n.convert(first, "i64"), [1], keep_dims=True)
+        last = n("ReduceMax", n("Select", final, n("Add", places, 1), 0), [1], keep_dims=True)
     end = n.squeeze(n.dim_of(starts, 1), [0])
     order = n("Unsqueeze", n.upto(end), [0])
-    if most is not None and most > 0:
+    if most is not None and most >= 0:
         count = n("Minimum", count, most + 1)
-        stops = n("Select", n("Equal", order, most), lengths, stops)
+        stops = n("Select", n("Equal", order, most), last, stops)
     there = n("Less", order, count)
     stops = n("Minimum", stops, lengths)
     sides = [n("Select", there, n("Add", rows.begins, side), 0) for side in (starts, stops)]

@@ -24,6 +24,8 @@ _DEEPEST = 100
 #: A file with more fields is parsed whole: protobuf reads small ones a hundred times as fast.
 _MOST_FIELDS = 1 << 20
 _RANDOM = 16
+#: Bytes that are searched at a time for numbers of one list: the first, and the most.
+_FIRST_RUN, _RUN = 256, 1 << 16
 
 #: Field number -> the fields of the message in it, None for data.
 _Fields = dict[int, Any]
@@ -75,10 +77,13 @@ class _Cut:
                     if parts is not None:
                         pieces += (self._bytes[kept:after], _varint(sum(map(len, parts))), *parts)
                         kept = at
+                elif size < 128:
+                    at = self._behind_short(at, end, tag)
             elif kind == 0:
                 _, at = self._number(after, end)
+                at = self._behind_numbers(at, end, tag)
             elif kind in (1, 5):
-                at = after + (8 if kind == 1 else 4)
+                at = self._behind_words(after, end, tag, 8 if kind == 1 else 4)
             else:
                 raise _OddError
         if at > end:
@@ -89,6 +94,43 @@ class _Cut:
         mark = self._random + len(self._data).to_bytes(8, "little")
         self._data[mark] = self._content[begin:end]
         return mark
+
+    def _behind_short(self, at: int, end: int, tag: int) -> int:
+        """The end of the fields at `at` that have the same tag of one byte and fewer than 128 bytes."""
+        content = self._bytes
+        while tag < 128 and at + 1 < end and content[at] == tag and content[at + 1] < 128:
+            at += 2 + content[at + 1]
+        return at
+
+    def _behind_words(self, after: int, end: int, tag: int, size: int) -> int:
+        """The end of a field of `size` bytes, and of those behind it with the same tag of one byte."""
+        at, many = after + size, _FIRST_RUN
+        while tag < 128 and at + size < end and self._bytes[at] == tag:
+            others = self._content[at : min(end - size, at + many * (size + 1)) : size + 1] != tag
+            run = int(others.argmax()) if others.any() else len(others)
+            at += run * (size + 1)
+            if run < len(others):
+                return at
+            many = min(4 * many, _RUN)
+        return at
+
+    def _behind_numbers(self, at: int, end: int, tag: int) -> int:
+        """The end of the fields at `at` that have the same tag of one byte and a number of up to 10 bytes."""
+        many = _FIRST_RUN
+        while tag < 128 and at < end and self._bytes[at] == tag:
+            part = self._content[at : min(end, at + many)]
+            last = np.flatnonzero(part < 128)  # of each number; tags are numbers, too
+            tags, ends = last[: len(last) // 2 * 2].reshape(-1, 2).T
+            if not len(tags):
+                return at
+            starts = np.append(0, ends[:-1] + 1)
+            others = (tags != starts) | (part[tags] != tag) | (ends - tags > 10)
+            run = int(others.argmax()) if others.any() else len(others)
+            at += int(ends[run - 1]) + 1 if run else 0
+            if run < len(others):
+                return at
+            many = min(4 * many, _RUN)
+        return at
 
     def _number(self, at: int, end: int) -> tuple[int, int]:
         """(a number, where it ends): seven bits in a byte, the lowest first; the last byte is below 128."""

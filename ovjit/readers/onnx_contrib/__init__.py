@@ -6,10 +6,12 @@ package adds operators the same way: it registers them by `onnx_op`, and has an 
 
 from ovjit.readers.onnx_contrib import attention as attention
 from ovjit.readers.onnx_contrib import blocks as blocks
+from ovjit.readers.onnx_contrib import choices as choices
 from ovjit.readers.onnx_contrib import decoders as decoders
 from ovjit.readers.onnx_contrib import fusions as fusions
 from ovjit.readers.onnx_contrib import layers as layers
 from ovjit.readers.onnx_contrib import linear as linear
+from ovjit.readers.onnx_contrib import machines as machines
 from ovjit.readers.onnx_contrib import ml as ml
 from ovjit.readers.onnx_contrib import nchwc as nchwc
 from ovjit.readers.onnx_contrib import quantization as quantization

@@ -22,8 +22,8 @@ def matmul_nbits(n: OnnxNode) -> Any:
     a, packed, scales = n[0], n.known(1, "the packed weights"), n[2]
     rows, depth, bits = n.required("N"), n.required("K"), n.attr("bits", 4)
     block = n.required("block_size")
-    if bits not in (2, 4, 8) or block < 1 or rows < 1 or depth < 1:
-        raise UnsupportedError(f"weights of {bits} bits in blocks of {block} are not supported")
+    if block < 1 or rows < 1 or depth < 1:
+        raise ModelError(f"{rows} by {depth} weights in blocks of {block} are not valid")
     blocks = -(-depth // block)
     kind = {2: "u2", 4: "u4", 8: "u8"}[bits]
     values = unpacked(packed.reshape(rows, -1), bits, rows, blocks * block)
@@ -66,8 +66,8 @@ def matmul_bnb4(n: OnnxNode) -> Any:
     a, packed, largest = n[0], n.known(1, "the packed weights").reshape(-1), n.known(2, "absmax").reshape(-1)
     rows, depth, block = n.required("N"), n.required("K"), n.required("block_size")
     kind = n.required("quant_type")
-    if kind not in (0, 1) or min(rows, depth, block) < 1 or not n.attr("transB", 1):
-        raise UnsupportedError(f"quant_type {kind} with blocks of {block} is not supported")
+    if min(rows, depth, block) < 1 or not n.attr("transB", 1):
+        raise UnsupportedError(f"blocks of {block}, or weights that are not transposed, are not supported")
     count = n.limited(rows * depth, "weights", 1 << 30)
     raw = np.ascontiguousarray(packed).view(np.uint8)
     if 2 * raw.size < count or largest.size < -(-count // block):

@@ -7,6 +7,7 @@ from typing import Any
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.activations import activation
+from ovjit.readers.onnx.choices import choices_of, declare_choices
 from ovjit.readers.onnx.nn import convolve, layer_norm, max_pool, rms_norm
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.quant import dequantize, integer_matmul
@@ -18,15 +19,13 @@ from ovjit.readers.onnx_contrib.attention import MICROSOFT, ms, projected_attent
 SAME = {
     "GridSample": 16, "Trilu": 14, "GatherND": 13, "Range": 11, "DFT": 17, "Resize": 13, "Pad": 13,
 }  # fmt: skip
-_ACTIVATIONS = (
-    "Relu", "Sigmoid", "Tanh", "Softsign", "Softplus", "LeakyRelu", "Elu", "ThresholdedRelu", "HardSigmoid",
-)  # fmt: skip
 
 
 def as_standard(name: str, version: int, domain: str = MICROSOFT) -> None:
     """Have an operator of another domain read as ai.onnx has it in a version."""
 
     onnx_op(name, domain=domain)(lambda n: standard(n, name, version))
+    declare_choices(domain, {name: choices_of("", name)})
 
 
 def standard(n: OnnxNode, name: str, version: int) -> Any:
@@ -84,13 +83,13 @@ def activated(n: OnnxNode, x: Output) -> Output:
     params = list(n.attr("activation_params") or [])
     if name == "Gelu":
         return n("Gelu", x)
-    if name == "Clip" and len(params) == 2:
+    if name == "Clip":
+        if len(params) != 2:
+            raise ModelError(f"Clip needs two activation_params, not {len(params)}")
         return n("Clamp", x, min=params[0], max=params[1])
-    if name in _ACTIVATIONS:
-        alpha = params[0] if params else n.attr("activation_alpha")
-        beta = params[1] if len(params) == 2 else n.attr("activation_beta")
-        return activation(n, name.lower(), x, alpha, beta)
-    raise UnsupportedError(f"the activation {name[:40]!r} is not supported")
+    alpha = params[0] if params else n.attr("activation_alpha")
+    beta = params[1] if len(params) == 2 else n.attr("activation_beta")
+    return activation(n, name.lower(), x, alpha, beta)
 
 
 @ms("FusedMatMul")

@@ -34,8 +34,6 @@ def linear_attention(n: OnnxNode) -> Any:
     """
     heads, groups = n.required("q_num_heads"), n.required("kv_num_heads")
     rule = n.attr("update_rule", "gated_delta")
-    if rule not in ("linear", "gated", "delta", "gated_delta"):
-        raise ModelError(f"the update_rule {rule[:20]!r} is unknown")
     if n.attr("state_window", 0):
         raise UnsupportedError("a window of states is not supported")
     if groups < 1 or heads < 1 or max(heads, groups) % min(heads, groups):

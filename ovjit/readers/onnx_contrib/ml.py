@@ -10,7 +10,8 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
-from ovjit.readers.onnx.text import place_of, same_text, text_at
+from ovjit.readers.onnx.text import find_text, place_of, same_text, text_at
+from ovjit.readers.onnx_contrib.scores import read_labels
 
 DOMAIN = "ai.onnx.ml"
 
@@ -33,13 +34,13 @@ def binarizer(n: OnnxNode) -> Any:
 
 @ml("Scaler")
 def scaler(n: OnnxNode) -> Any:
-    """(x - offset) * scale"""
-    x = n.convert(n[0], "f32")
+    """(x - offset) * scale, of doubles in f64"""
+    x = n[0] if n.dtype(n[0]) == "f64" else n.convert(n[0], "f32")
     offset, scale = (
-        n.const(np.array(n.attr(name, default), np.float32))
+        n.like(x, np.array(n.attr(name, default), np.float32))
         for name, default in (("offset", [0.0]), ("scale", [1.0]))
     )
-    return n("Multiply", n("Subtract", x, offset), scale)
+    return n.convert(n("Multiply", n("Subtract", x, offset), scale), "f32")
 
 
 @ml("Normalizer")
@@ -47,12 +48,7 @@ def normalizer(n: OnnxNode) -> Any:
     x = n.convert(n[0], "f32")
     axis = [-1]
     norm = n.attr("norm")
-    if norm == "MAX":
-        size = n("ReduceMax", x, axis, keep_dims=True)
-    elif norm in ("L1", "L2"):
-        size = n(f"Reduce{norm}", x, axis, keep_dims=True)
-    else:
-        raise UnsupportedError(f"the norm {norm[:20]!r} is unknown")
+    size = n("ReduceMax" if norm == "MAX" else f"Reduce{norm}", x, axis, keep_dims=True)
     zero = n("Equal", size, n.like(x, 0))
     return n("Divide", x, n("Select", zero, n.like(x, 1), size))
 
@@ -78,12 +74,12 @@ def label_encoder(n: OnnxNode) -> Any:
     if (keys.dtype.kind in "OUS") != (n.dtype(x) == "string"):
         raise ModelError(f"the keys differ in type from the input, which is {n.dtype(x)}")
     if n.dtype(x) == "string":
-        same = same_text(n, x, keys.tolist())
+        found, place = find_text(n, x, keys.tolist())
     else:
         same = n("Equal", n.unsqueeze(x, [-1]), n.like(x, keys))
         if keys.dtype.kind == "f" and np.isnan(keys).any():
             same = n("LogicalOr", same, n("LogicalAnd", n("IsNaN", n.unsqueeze(x, [-1])), np.isnan(keys)))
-    found, place = place_of(n, same)
+        found, place = place_of(n, same)
     default = _default(n, values)
     if values.dtype.kind in "OUS":
         return text_at(n, [*values.tolist(), default], n("Select", found, place, values.size))
@@ -110,11 +106,36 @@ def _mapped(n: OnnxNode, texts: list[str], numbers: np.ndarray) -> Output:
             f"{len(texts)} strings and {numbers.size} numbers are given; they should be equally many"
         )
     if n.dtype(n[0]) == "string":
-        found, place = place_of(n, same_text(n, n[0], texts))
+        found, place = find_text(n, n[0], texts)
         picked = n("Gather", n.const(numbers), place, 0, opset=8)
         return n("Select", found, picked, n.attr("default_int64"))
     found, place = place_of(n, n("Equal", n.unsqueeze(n[0], [-1]), numbers))
     return text_at(n, [*texts, n.attr("default_string")], n("Select", found, place, numbers.size))
+
+
+@ml("FeatureVectorizer")
+def feature_vectorizer(n: OnnxNode) -> Any:
+    parts = [n.convert(x if n.rank(x) > 1 else n.unsqueeze(x, [1]), "f32") for x in n.tensors()]
+    return n.concat(parts, 1)
+
+
+@ml("OneHotEncoder")
+def one_hot_encoder(n: OnnxNode) -> Any:
+    if n.dtype(n[0]) == "string" and not n.attr("cats_strings") and n.attr("zeros", 1):
+        shape = [n.shape_of(n[0]), n.const(np.array([len(n.required("cats_int64s"))]))]  # no text is a number
+        return n.broadcast(0.0, n.concat(shape, 0))
+    if n.dtype(n[0]) == "string":
+        return n.convert(same_text(n, n[0], n.required("cats_strings")), "f32")
+    kinds = np.asarray(n.required("cats_int64s"), np.int64)
+    return n.convert(n("Equal", n.unsqueeze(n.convert(n[0], "i64"), [n.rank(n[0])]), kinds), "f32")
+
+
+@ml("ZipMap")
+def zip_map(n: OnnxNode) -> Any:
+    """What would be a map for each row, from classes to numbers, is the numbers: models have tensors only.
+    Columns are the classes in the order of their labels."""
+    read_labels(n)
+    return n("Identity", n[0])
 
 
 def _column(n: OnnxNode, what: str) -> np.ndarray:

@@ -1,202 +1,82 @@
-"""Trees and linear models of ai.onnx.ml: all rows walk down all trees at once, a level at a time."""
+"""The tree ensembles of ai.onnx.ml, as the operation TreeEnsemble.
+
+Nodes have the modes LEQ, LT and EQ here: the others are these with the children exchanged. A list of
+members is a binary search.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.onnx.control import circulated
+from ovjit.errors import ModelError
 from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
-from ovjit.readers.onnx.text import same_text, text_at
 from ovjit.readers.onnx_contrib.ml import ml
+from ovjit.readers.onnx_contrib.scores import (
+    TRANSFORMS,
+    best_labels,
+    pick_labels,
+    read_labels,
+    read_rows,
+    read_transform,
+    transform_scores,
+    words,
+)
+from ovjit.records import NamedTuple
 
-if TYPE_CHECKING:
-    from ovjit.readers.onnx.scope import Scope
-
-_COMPARISONS = {"BRANCH_LEQ": "LessEqual", "BRANCH_LT": "Less", "BRANCH_GTE": "GreaterEqual",
-                "BRANCH_GT": "Greater", "BRANCH_EQ": "Equal", "BRANCH_NEQ": "NotEqual"}  # fmt: skip
-_MEMBER = "BRANCH_MEMBER"
-
-
-class _Forest:
-    """Nodes of all trees by number: features, thresholds, comparisons, children, roots. A leaf is its own
-    child. `members` are the numbers of which a feature may be one, [nodes, most of them], NaN behind."""
-
-    modes: list[str]
-    features: np.ndarray
-    values: np.ndarray
-    leaf: np.ndarray
-    children: np.ndarray
-    roots: np.ndarray
-    missing: np.ndarray
-    members: np.ndarray | None = None
-
-    def depth(self) -> int:
-        """The longest way from a root to a leaf. Raises ModelError for a circle."""
-        level, depth = self.roots, 0
-        while True:
-            level = np.unique(level[~self.leaf[level]])
-            if not level.size:
-                return depth
-            level = np.unique(self.children[level].reshape(-1))
-            depth += 1
-            if depth > len(self.leaf):
-                raise ModelError("the nodes of a tree form a cycle")
-
-    def leaves(self, n: OnnxNode, x: Output) -> Output:
-        """The number of the leaf that each row comes to in each tree: [rows, trees]"""
-        depth = self.depth()
-        n.limited(depth, "levels of trees", MOST_NODES)
-        kinds = sorted(set(self.modes) - {"LEAF"})
-        if unknown := [k for k in kinds if k not in (*_COMPARISONS, _MEMBER)]:
-            raise UnsupportedError(f"the comparison {unknown[0][:20]!r} is unknown")
-        shape = n.concat([n.dim_of(x, 0), n.const(np.array([len(self.roots)]))], 0)
-        at = n.broadcast(n.const(self.roots), shape)
-        features = n.const(np.where(self.leaf, 0, self.features))
-        values, children = n.like(x, self.values), n.const(self.children.reshape(-1))
-        which = n.const(np.array([kinds.index(m) if m in kinds else 0 for m in self.modes], np.int64))
-        missing = n.const(self.missing)
-        for _ in range(depth):
-            mine = n("GatherElements", x, n("Gather", features, at, 0, opset=8), axis=1)
-            limit = n("Gather", values, at, 0, opset=8)
-            yes: Output | None = None
-            for i, kind in enumerate(kinds):
-                if kind == _MEMBER:
-                    rows = n("Gather", n.like(x, self.members), at, 0, opset=8)
-                    own = n("ReduceLogicalOr", n("Equal", n.unsqueeze(mine, [2]), rows), [2], keep_dims=False)
-                else:
-                    own = n(_COMPARISONS[kind], mine, limit)
-                chosen = n("Equal", n("Gather", which, at, 0, opset=8), i)
-                yes = own if yes is None else n("Select", chosen, own, yes)
-            assert yes is not None
-            if self.missing.any():
-                track = n("LogicalAnd", n("IsNaN", mine, opset=10), n("Gather", missing, at, 0, opset=8))
-                yes = n("LogicalOr", yes, track)
-            place = n("Add", n("Multiply", at, 2), n.convert(yes, "i64"))
-            at = n("Gather", children, place, 0, opset=8)
-        return at
+MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER")
+_LEAF, _LEQ, _LT, _EQ = range(4)
+_NAN_TRUE = 4
+_MEMBER, _INNER_MODES = MODES.index("BRANCH_MEMBER"), len(MODES)
+#: Mode -> (mode, whether the children are exchanged).
+_FORMS = np.array([(_LEQ, 0), (_LT, 0), (_LT, 1), (_LEQ, 1), (_EQ, 0), (_EQ, 1), (_EQ, 0)])
+AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
+_MOST_FEATURE = 1 << 26
 
 
-class _ForestByIds(_Forest):
-    """Nodes that name their children by the ids of trees and nodes."""
+class Forest:
+    """Nodes, roots and weights of trees in the form of the operation TreeEnsemble.
 
-    def __init__(self, n: OnnxNode):
-        def column(name: str, dtype: Any) -> np.ndarray:
-            tensor = n.attr(f"{name}_as_tensor")
-            if tensor is not None:
-                return _array(n, tensor)
-            return np.asarray(n.attr(name) or [], dtype)
+    `tables`: its inputs behind the data. `certain`: for each target, whether each row has a weight for it.
+    """
 
-        trees, ids = column("nodes_treeids", np.int64), column("nodes_nodeids", np.int64)
-        count = n.limited(len(trees), "nodes of trees", 1 << 22)
-        self.modes = [str(m) for m in n.required("nodes_modes")]
-        self.features, self.values = column("nodes_featureids", np.int64), column("nodes_values", np.float32)
-        numbers = {(int(t), int(i)): k for k, (t, i) in enumerate(zip(trees, ids, strict=True))}
-        self.number = numbers
-        sides = [column(f"nodes_{side}nodeids", np.int64) for side in ("false", "true")]
-        for size in (len(self.modes), *(len(row) for row in (self.features, self.values, *sides))):
-            if size != count:
-                raise ModelError(f"{size} numbers are given for {count} tree nodes")
-        self.leaf = np.array([m == "LEAF" for m in self.modes])
-        own = np.arange(count)
-        self.children = np.stack([own, own], 1)
-        for k in np.flatnonzero(~self.leaf):
-            for s, side in enumerate(sides):
-                child = numbers.get((int(trees[k]), int(side[k])))
-                if child is None:
-                    where = f"the node {int(ids[k])} of the tree {int(trees[k])}"
-                    raise ModelError(f"{where} has a child that does not exist")
-                self.children[k, s] = child
-        missing = column("nodes_missing_value_tracks_true", np.int64)
-        self.missing = missing.astype(bool) if len(missing) == count else np.zeros(count, bool)
-        first: dict[int, int] = {}
-        for place, tree in enumerate(trees.tolist()):
-            first.setdefault(tree, place)
-        self.roots = np.array(list(first.values()), np.int64)
+    def __init__(
+        self, thresholds: np.ndarray, nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray,
+        certain: np.ndarray,
+    ):  # fmt: skip
+        self.thresholds, self.nodes, self.trees, self.weights = thresholds, nodes, trees, weights
+        self.certain = certain
 
-    def weights(self, n: OnnxNode, prefix: str, targets: int) -> np.ndarray:
-        """[nodes, targets]: what a leaf adds to each target"""
-        kind = "target" if prefix == "target" else "class"
-        trees, ids, which = (n.attr(f"{kind}_{name}") or [] for name in ("treeids", "nodeids", "ids"))
-        tensor = n.attr(f"{kind}_weights_as_tensor")
-        values = n.attr(f"{kind}_weights") or [] if tensor is None else _array(n, tensor).tolist()
-        n.limited(len(self.leaf) * targets, "weights of leaves")
-        table = np.zeros((len(self.leaf), targets), np.float32)
-        for tree, node, target, value in zip(trees, ids, which, values, strict=True):
-            place = self.number.get((tree, node))
-            if place is None or not 0 <= target < targets:
-                raise ModelError(
-                    f"the weight of node {node} of tree {tree} for target {target} refers to no leaf"
-                )
-            table[place, target] += value
-        return table
+    def results(self, n: OnnxNode, x: Output, reduction: str, targets: int) -> Output:
+        """[rows, targets]: the results of all trees, in the type of x."""
+        inner = self.nodes[:, 0] != _LEAF
+        features = int(self.nodes[inner, 1].max(initial=0)) + 1
+        kind = np.float64 if n.dtype(x) == "f64" else np.float32
+        if n.shape(x) is not None and isinstance(n.shape(x)[1], int) and n.shape(x)[1] < features:
+            raise ModelError(f"the trees read {features} features, but the input has {n.shape(x)[1]}")
+        tables = (self.thresholds.astype(kind), self.nodes.astype(np.int32), self.trees.astype(np.int32))
+        return n(
+            "TreeEnsemble", x, *map(n.const, (*tables, self.weights.astype(kind))), targets=targets,
+            features=features, reduction=reduction.lower(),
+        )  # fmt: skip
+
+    def is_scored(self, n: OnnxNode, raw: Output, reduction: str) -> Output:
+        """[rows, targets]: whether a row has a weight for the target."""
+        if reduction != "SUM":
+            return n("LogicalNot", n("IsNaN", raw, opset=10))
+        infinite = n("Equal", n("Divide", n.like(raw, 1), raw), n.like(raw, -np.inf))
+        return n("LogicalNot", n("LogicalAnd", infinite, n("Equal", raw, n.like(raw, 0))))
 
 
-class _ForestByPlaces(_Forest):
-    """Nodes that name their children by their places, leaves being a list of their own behind them."""
-
-    def __init__(self, n: OnnxNode):
-        features = np.asarray(n.required("nodes_featureids"), np.int64)
-        inner = n.limited(features.size, "nodes of trees", 1 << 22)
-        self.weights = _array(n, n.required("leaf_weights"))
-        self.targets = np.asarray(n.required("leaf_targetids"), np.int64)
-        leaves = n.limited(self.weights.size, "leaves of trees", 1 << 22)
-        kinds, self.values = _array(n, n.required("nodes_modes")), _array(n, n.required("nodes_splits"))
-        names = [*_COMPARISONS, _MEMBER]
-        if (kinds >= len(names)).any() or kinds.size != inner or self.targets.size != leaves:
-            raise ModelError("the attributes of tree nodes differ in length, or their modes are inconsistent")
-        self.modes = [names[int(kind)] for kind in kinds] + ["LEAF"] * leaves
-        self.features = np.concatenate([features, np.zeros(leaves, np.int64)])
-        self.values = np.concatenate([self.values, np.zeros(leaves, self.values.dtype)])
-        self.leaf = np.arange(inner + leaves) >= inner
-        own = np.arange(inner + leaves)
-        self.children = np.stack([own, own], 1)
-        for s, side in enumerate(("false", "true")):
-            place = np.asarray(n.required(f"nodes_{side}nodeids"), np.int64)
-            is_leaf = np.asarray(n.required(f"nodes_{side}leafs"), np.int64) != 0
-            if place.size != inner or is_leaf.size != inner or (place < 0).any():
-                raise ModelError(f"{place.size} children are given for {inner} tree nodes")
-            if (place >= np.where(is_leaf, leaves, inner)).any():
-                raise ModelError("a tree node has a child that does not exist")
-            self.children[:inner, s] = place + np.where(is_leaf, inner, 0)
-        missing = n.attr("nodes_missing_value_tracks_true") or [0] * inner
-        self.missing = np.zeros(inner + leaves, bool)
-        self.missing[:inner] = missing
-        self.roots = np.asarray(n.required("tree_roots"), np.int64)
-        if not self.roots.size or ((self.roots < 0) | (self.roots >= inner)).any():
-            raise ModelError("the root of a tree does not exist")
-        if _MEMBER in self.modes:
-            self._read_members(_array(n, n.required("membership_values")))
-
-    def _read_members(self, values: np.ndarray) -> None:
-        """Lists of members, each with a NaN behind it, for the nodes that ask for them in their order."""
-        lists = np.split(values, np.flatnonzero(np.isnan(values)) + 1)
-        nodes = [i for i, mode in enumerate(self.modes) if mode == _MEMBER]
-        if len(lists) < len(nodes):
-            raise ModelError(f"{len(lists)} lists of members are given for {len(nodes)} nodes")
-        most = max(1, *(len(row) for row in lists))
-        self.members = np.full((len(self.modes), most), np.nan, values.dtype)
-        for node, row in zip(nodes, lists, strict=False):
-            self.members[node, : len(row)] = row
-
-
-@ml("TreeEnsemble", 5)
-def tree_ensemble(n: OnnxNode) -> Any:
-    forest, targets = _ForestByPlaces(n), n.limited(n.attr("n_targets") or 1, "targets", 1 << 16)
-    if ((forest.targets < 0) | (forest.targets >= targets)).any():
-        raise ModelError("a leaf refers to a target that does not exist")
-    n.limited(len(forest.modes) * targets, "weights of leaves")
-    table = np.zeros((len(forest.modes), targets), forest.weights.dtype)
-    table[np.flatnonzero(forest.leaf), forest.targets] = forest.weights
-    hows, ends = ("AVERAGE", "SUM", "MIN", "MAX"), ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
-    how, end = n.attr("aggregate_function", 1), n.attr("post_transform", 0)
-    if not 0 <= how < len(hows) or not 0 <= end < len(ends):
-        raise ModelError(f"the aggregate function {how} or the post_transform {end} is unknown")
-    return _transformed(n, _summed(n, n[0], forest, table, hows[how]), ends[end])
+def _column(n: OnnxNode, name: str, dtype: Any) -> np.ndarray:
+    """A list that an attribute or its tensor gives."""
+    tensor = n.attr(f"{name}_as_tensor")
+    if tensor is not None and tensor.data_type:
+        return _array(n, tensor)
+    return np.asarray(n.attr(name) or [], dtype)
 
 
 def _array(n: OnnxNode, tensor: Any) -> np.ndarray:
@@ -205,314 +85,448 @@ def _array(n: OnnxNode, tensor: Any) -> np.ndarray:
     return value.reshape(-1)
 
 
-def _features(n: OnnxNode) -> Output:
-    x = n.convert(n[0], "f32")
-    return n.unsqueeze(x, [0]) if n.rank(x) == 1 else x
+def _nodes_of(
+    modes: np.ndarray, features: np.ndarray, children: np.ndarray, thresholds: np.ndarray, missing: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(thresholds, nodes) of the operation. `modes`: indices into MODES, above them leaves. `children`: the
+    true and the false one of each node. `missing`: whether NaN takes the true child."""
+    inner = modes < _INNER_MODES
+    if (features[inner] < 0).any() or (features[inner] > _MOST_FEATURE).any():
+        raise ModelError(f"a tree node reads the feature {int(features[inner].min())}")
+    forms = _FORMS[np.where(inner, modes, 0)]
+    swapped = inner & (forms[:, 1] == 1)
+    # NaN equals nothing, so that the comparison is false, or "not equal" true
+    own = np.where(modes == MODES.index("BRANCH_NEQ"), True, missing)
+    mode = forms[:, 0].copy()
+    never = swapped & np.isnan(thresholds) & (mode != _EQ)  # no number is above NaN
+    mode[never] = _LEQ
+    thresholds = np.where(never, np.array(np.inf, thresholds.dtype), thresholds)
+    nodes = np.zeros((len(modes), 4), np.int64)
+    nodes[:, 0] = np.where(inner, mode + _NAN_TRUE * (own ^ swapped), _LEAF)
+    nodes[:, 1] = np.where(inner, features, 0)
+    nodes[:, 2:] = np.where(swapped[:, None], children[:, ::-1], children)
+    nodes[~inner, 2:] = 0
+    return thresholds, nodes
 
 
-def _summed(n: OnnxNode, x: Output, forest: _Forest, table: np.ndarray, how: str) -> Output:
-    """[rows, targets]: what the leaves of all trees give together"""
-    reached = n("Gather", n.like(x, table), forest.leaves(n, x), 0, opset=8)
-    if how not in ("SUM", "AVERAGE", "MIN", "MAX"):
-        raise UnsupportedError(f"the aggregate function {how[:20]!r} is not supported")
-    if how in ("MIN", "MAX"):
-        if table.shape[1] != 1:
-            raise UnsupportedError(f"the aggregate function {how} of several targets is not supported")
-        return n(f"Reduce{how.title()}", reached, [1], keep_dims=False)
-    total = n("ReduceSum", reached, [1], keep_dims=False)
-    return n("Divide", total, n.like(x, len(forest.roots))) if how == "AVERAGE" else total
+def _mode_numbers(n: OnnxNode, names: Sequence[str]) -> np.ndarray:
+    """Indices into MODES; leaves are above them. Raises ModelError for an unknown mode."""
+    known = {name: i for i, name in enumerate(MODES[:-1])} | {"LEAF": _INNER_MODES}
+    numbers = np.array([known.get(name, -1) for name in names], np.int64)
+    if (numbers < 0).any():
+        unknown = names[int(np.flatnonzero(numbers < 0)[0])]
+        raise ModelError(f"the mode {unknown[:20]!r} of a tree node is unknown; known are {', '.join(known)}")
+    return numbers
+
+
+class _Ids:
+    """The positions of nodes by the ids of their trees and their own."""
+
+    def __init__(self, trees: np.ndarray, ids: np.ndarray):
+        self.names, first, self.tree = np.unique(trees, return_index=True, return_inverse=True)
+        order = np.argsort(first)  # trees in the order of their first nodes
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        self.rank, self.tree, self.roots = rank, rank[self.tree.reshape(-1)], first[order]
+        self.lowest = int(ids.min(initial=0))
+        self.span = int(ids.max(initial=0)) - self.lowest + 1
+        if self.span * max(len(order), 1) >= 1 << 62:
+            raise ModelError("the ids of tree nodes are too far apart")
+        keys = self.tree * self.span + (ids - self.lowest)
+        self.order = np.argsort(keys, kind="stable")
+        self.keys = keys[self.order]
+        twice = np.flatnonzero(self.keys[1:] == self.keys[:-1])
+        if twice.size:
+            at = self.order[twice[0]]
+            raise ModelError(f"the node {int(ids[at])} of the tree {int(trees[at])} is given twice")
+
+    def find(self, tree: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """The position of each node, -1 if there is none. `tree`: ranks of trees."""
+        inside = (ids >= self.lowest) & (ids - self.lowest < self.span) & (tree >= 0)
+        keys = np.where(inside, tree * self.span + (ids - self.lowest), -1)
+        if not len(self.keys):
+            return np.full(len(ids), -1)
+        at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return np.where(self.keys[at] == keys, self.order[at], -1)
+
+    def rank_of(self, trees: np.ndarray) -> np.ndarray:
+        """The rank of each tree, -1 for unknown ones."""
+        if not len(self.names):
+            return np.full(len(trees), -1)
+        at = np.minimum(np.searchsorted(self.names, trees), len(self.names) - 1)
+        return np.where(self.names[at] == trees, self.rank[at], -1)
+
+
+def _same_lengths(count: int, *columns: np.ndarray) -> None:
+    for column in columns:
+        if len(column) != count:
+            raise ModelError(f"{len(column)} numbers are given for {count} tree nodes")
+
+
+class _Given(NamedTuple):
+    """The weights of leaves as a file has them: leaves, their trees, targets, values."""
+
+    leaves: np.ndarray
+    trees: np.ndarray
+    targets: np.ndarray
+    values: np.ndarray
+
+    def are_probabilities(self) -> bool:
+        """Whether no weight is negative, and the leaves of each tree have equal sums."""
+        if (self.values < 0).any():
+            return False
+        leaves, first, place = np.unique(self.leaves, return_index=True, return_inverse=True)
+        sums, tree = np.bincount(place.reshape(-1), self.values), self.trees[first]
+        of_tree = np.zeros(int(tree.max(initial=0)) + 1)
+        of_tree[tree] = sums
+        return bool((np.abs(sums - of_tree[tree]) <= 1e-5 * sums).all())
+
+
+def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[Forest, _Given]:
+    """The forest of a TreeEnsembleRegressor or TreeEnsembleClassifier."""
+    trees, ids = _column(n, "nodes_treeids", np.int64), _column(n, "nodes_nodeids", np.int64)
+    count = n.limited(len(trees), "nodes of trees", 1 << 24)
+    modes = _mode_numbers(n, n.required("nodes_modes"))
+    features = _column(n, "nodes_featureids", np.int64)
+    values = _column(n, "nodes_values", np.float32)
+    sides = [_column(n, f"nodes_{side}nodeids", np.int64) for side in ("true", "false")]
+    _same_lengths(count, ids, modes, features, values, *sides)
+    missing = _column(n, "nodes_missing_value_tracks_true", np.int64)
+    missing = missing == 1 if len(missing) == count else np.zeros(count, bool)
+    known = _Ids(trees, ids)
+    leaf = modes == _INNER_MODES
+    children = np.stack([known.find(known.tree, side) for side in sides], 1)
+    lost = np.flatnonzero(~leaf & (children < 0).any(1))
+    if lost.size:
+        where = f"the node {int(ids[lost[0]])} of the tree {int(trees[lost[0]])}"
+        raise ModelError(f"{where} has a child that does not exist")
+    thresholds, nodes = _nodes_of(modes, features, np.where(leaf[:, None], 0, children), values, missing)
+
+    of, at, which = (
+        np.asarray(n.attr(f"{kind}_{name}") or [], np.int64) for name in ("treeids", "nodeids", "ids")
+    )
+    weights = _column(n, f"{kind}_weights", np.float32)
+    if not len(of) == len(at) == len(which) == len(weights):
+        raise ModelError(
+            f"{len(weights)} weights are given for {len(of)} trees, {len(at)} nodes and {len(which)} targets"
+        )
+    place = known.find(known.rank_of(of), at)
+    lost = np.flatnonzero((place < 0) | (which < 0) | (which >= targets))
+    if lost.size:
+        i = int(lost[0])
+        raise ModelError(
+            f"the weight of node {at[i]} of tree {of[i]} for target {which[i]} refers to no leaf or target"
+        )
+    rows = _LeafWeights(known.tree, len(known.roots), targets, reduction)
+    own = leaf[place]
+    nodes[leaf, 2] = rows.fill(n, np.flatnonzero(leaf), place[own], which[own], weights[own])
+    _check_depth(nodes, known.roots)
+    forest = Forest(thresholds, nodes, rows.trees(known.roots), rows.weights, rows.certain)
+    return forest, _Given(place[own], known.tree[place[own]], which[own], weights[own])
+
+
+def _check_depth(nodes: np.ndarray, roots: np.ndarray) -> None:
+    """Raise ModelError if the nodes of a tree form a cycle."""
+    level = roots
+    for _ in range(len(nodes) + 1):
+        level = np.unique(nodes[level[nodes[level, 0] != _LEAF], 2:])
+        if not level.size:
+            return
+    raise ModelError("the nodes of a tree form a cycle")
+
+
+class _LeafWeights:
+    """The weights of leaves, a row of neighbouring targets for each leaf of a tree."""
+
+    weights: np.ndarray
+    certain: np.ndarray
+
+    def __init__(self, tree: np.ndarray, count: int, targets: int, reduction: str):
+        self.tree, self.count, self.targets, self.reduction = tree, count, targets, reduction
+        self.first, self.width = np.zeros(count, np.int64), np.ones(count, np.int64)
+
+    def trees(self, roots: np.ndarray) -> np.ndarray:
+        return np.stack([roots, self.first, self.width], 1)
+
+    def fill(
+        self, n: OnnxNode, leaves: np.ndarray, place: np.ndarray, target: np.ndarray, weights: np.ndarray
+    ) -> np.ndarray:
+        """The position of the first weight of each of the `leaves`, whose weights have these places and
+        targets. With one target, the first of a leaf's weights counts."""
+        of = self.tree[place]
+        low, high = np.full(self.count, self.targets), np.full(self.count, -1)
+        np.minimum.at(low, of, target)
+        np.maximum.at(high, of, target)
+        self.first = np.where(high >= 0, low, 0)
+        self.width = np.where(high >= 0, high - low + 1, 1)
+        widths = self.width[self.tree[leaves]]
+        size = n.limited(int(widths.sum()), "weights of leaves")
+        starts = np.cumsum(widths) - widths
+        row = np.zeros(len(self.tree), np.int64)
+        row[leaves] = starts
+        at = row[place] + target - self.first[of]
+        self.weights = np.full(size, -0.0 if self.reduction == "SUM" else np.nan, weights.dtype)
+        if self.targets == 1:
+            at, first = np.unique(at, return_index=True)
+            self.weights[at] = weights[first]
+        else:
+            how = {"SUM": np.add, "MIN": np.fmin, "MAX": np.fmax}[self.reduction]
+            how.at(self.weights, at, weights)
+        pairs = np.unique(place * self.targets + target)
+        met = np.unique(
+            self.tree[pairs // self.targets] * self.targets + pairs % self.targets, return_counts=True
+        )
+        many = np.bincount(self.tree[leaves], minlength=self.count)
+        self.certain = np.zeros(self.targets, bool)
+        self.certain[(met[0] % self.targets)[met[1] == many[met[0] // self.targets]]] = True
+        return starts
+
+
+def _regression(
+    n: OnnxNode, x: Output, forest: Forest, targets: int, how: str, base: np.ndarray, transform: str
+) -> Output:
+    """The scores of a regressor, in the type of x. A target without a weight has no base value, either."""
+    if base.size not in (0, targets):
+        raise ModelError(f"{base.size} base values are given for {targets} targets")
+    reduction = "SUM" if how == "AVERAGE" else how
+    raw = out = forest.results(n, x, reduction, targets)
+    if how == "AVERAGE":
+        out = n("Divide", out, n.like(out, len(forest.trees)))
+    if base.size:
+        out = n("Add", out, n.like(out, base))
+    if not forest.certain.all():
+        out = n("Select", forest.is_scored(n, raw, reduction), out, n.like(out, 0))
+    # ONNX Runtime ignores other transforms of one target
+    return transform_scores(n, out, transform if targets > 1 or transform == "PROBIT" else "NONE")
 
 
 @ml("TreeEnsembleRegressor")
 def tree_ensemble_regressor(n: OnnxNode) -> Any:
-    forest, targets = _ForestByIds(n), n.limited(n.attr("n_targets") or 1, "targets", 1 << 16)
-    out = _summed(
-        n, _features(n), forest, forest.weights(n, "target", targets), n.attr("aggregate_function") or "SUM"
-    )
-    base = n.attr("base_values")
-    if base:
-        out = n("Add", out, np.asarray(base, np.float32))
-    return _transformed(n, out)
+    targets = n.limited(n.attr("n_targets") or 1, "targets", 1 << 16)
+    how = words("aggregate_function", n.attr("aggregate_function") or "SUM", AGGREGATES)
+    reduction = "SUM" if how == "AVERAGE" else how
+    forest, _ = _read_by_ids(n, "target", targets, reduction)
+    base = _column(n, "base_values", np.float32)
+    return n.convert(_regression(n, _typed(n, forest), forest, targets, how, base, read_transform(n)), "f32")
+
+
+def _typed(n: OnnxNode, forest: Forest) -> Output:
+    """The rows of features, in f64 if they or the tables of the trees are."""
+    x = read_rows(n)
+    wide = np.float64 in (forest.thresholds.dtype, forest.weights.dtype)
+    return n.convert(x, "f64") if wide else x
 
 
 @ml("TreeEnsembleClassifier")
 def tree_ensemble_classifier(n: OnnxNode) -> Any:
-    """(class of each row, scores). With weights for one class of two the other has what is left."""
-    forest = _ForestByIds(n)
-    labels = _labels(n)
-    table = forest.weights(n, "class", n.limited(labels.size, "classes", 1 << 16))
-    scores = _summed(n, _features(n), forest, table, "SUM")
-    base = np.asarray(n.attr("base_values") or [], np.float32)
-    named = set(n.attr("class_ids") or [])
-    if labels.size == 2 and len(named) == 1:
-        one = n.slice(scores, 1, min(named), min(named) + 1)
-        if base.size:
-            one = n("Add", one, base[-1:].reshape(1, 1))
-        positive = not (np.asarray(n.attr("class_weights") or [0]) < 0).any()
-        if named == {0}:
-            return _of_two(n, one, labels, positive)
-        scores = n("Concat", n("Multiply", one, 0.0), one, axis=1)
-        above = n("Greater", one, 0.5 if positive else 0.0)
-        return [_named(n, n.squeeze(n.convert(above, "i64"), [1]), labels), _transformed(n, scores)]
-    if base.size:
-        scores = n("Add", scores, base)
-    if labels.size == 2:
-        above = n("Greater", n.slice(scores, 1, 1, 2), 0.0)
-        return [_named(n, n.squeeze(n.convert(above, "i64"), [1]), labels), _transformed(n, scores)]
-    return [_best(n, scores, labels), _transformed(n, scores)]
-
-
-def _of_two(n: OnnxNode, one: Output, labels: np.ndarray, positive: bool) -> list[Output]:
-    """(label, scores of both classes) from the score of one: weights that are positive are a probability."""
-    above = n("Greater", one, 0.5 if positive else 0.0)
-    place = n.squeeze(n.convert(above, "i64"), [1])
-    how = n.attr("post_transform") or "NONE"
-    if positive and how != "LOGISTIC":
-        scores = n("Concat", n("Subtract", 1.0, one), one, axis=1)
-        return [_named(n, place, labels), scores]
-    both = n("Concat", n("Negative", one), one, axis=1)
-    return [_named(n, place, labels), n("Sigmoid", both) if how == "LOGISTIC" else both]
-
-
-def _labels(n: OnnxNode) -> np.ndarray:
-    """The names of classes, numbers or texts."""
-    for name in ("classlabels_int64s", "classlabels_ints"):
-        if n.attr(name):
-            return np.asarray(n.attr(name), np.int64)
-    if n.attr("classlabels_strings"):
-        return np.asarray(n.attr("classlabels_strings"), object)
-    raise ModelError("the labels of the classes are missing")
-
-
-def _named(n: OnnxNode, place: Output, labels: np.ndarray) -> Output:
-    if labels.dtype == object:
-        return text_at(n, labels.tolist(), place)
-    return n("Gather", n.const(labels), place, 0, opset=8)
-
-
-def _best(n: OnnxNode, scores: Output, labels: np.ndarray) -> Output:
-    return _named(n, n.squeeze(n.top_k(scores, 1, 1)[1], [1]), labels)
-
-
-def _transformed(n: OnnxNode, scores: Output, how: str | None = None) -> Output:
-    """What `post_transform` makes of scores."""
-    how = how or n.attr("post_transform") or "NONE"
-    if how == "NONE":
-        return scores
-    if how == "LOGISTIC":
-        return n("Sigmoid", scores)
-    if how == "SOFTMAX":
-        return n("Softmax", scores, axis=1, opset=8)
-    if how == "SOFTMAX_ZERO":
-        zero = n("Equal", scores, n.like(scores, 0))
-        weights = n("Select", zero, n.like(scores, -np.inf), scores)
-        return n("Select", zero, n.like(scores, 0), n("Softmax", weights, axis=1, opset=8))
-    raise UnsupportedError(f"the post_transform {how[:20]!r} is not supported")
-
-
-def _linear(n: OnnxNode, count: int) -> Output:
-    x = _features(n)
-    weights = np.asarray(n.required("coefficients"), np.float32)
-    if count < 1 or weights.size % count:
-        raise ModelError(f"{weights.size} coefficients are given for {count} rows")
-    out = n("MatMul", x, n.const(weights.reshape(count, -1)), transpose_b=True)
-    offset = n.attr("intercepts")
-    return n("Add", out, np.asarray(offset, np.float32)) if offset else out
-
-
-@ml("LinearRegressor")
-def linear_regressor(n: OnnxNode) -> Any:
-    return _transformed(n, _linear(n, n.attr("targets") or 1))
-
-
-@ml("LinearClassifier")
-def linear_classifier(n: OnnxNode) -> Any:
     """(class of each row, scores)"""
-    labels = _labels(n)
-    rows = len(n.attr("intercepts") or ()) or labels.size
-    scores = _linear(n, rows)
-    if rows == 1 and labels.size == 2:
-        return _of_two(n, scores, labels, False)
-    return [_best(n, scores, labels), _transformed(n, scores)]
+    labels = read_labels(n)
+    classes = n.limited(labels.size, "classes", 1 << 16)
+    forest, given = _read_by_ids(n, "class", classes, "SUM")
+    base, transform = _column(n, "base_values", np.float32), read_transform(n)
+    x = _typed(n, forest)
+    raw = forest.results(n, x, "SUM", classes)
+    if classes != 2:
+        return _classify_many(n, forest, raw, labels, base, transform)
+    return _classify_two(n, forest, raw, labels, base, transform, given)
 
 
-@ml("FeatureVectorizer")
-def feature_vectorizer(n: OnnxNode) -> Any:
-    parts = [n.convert(x if n.rank(x) > 1 else n.unsqueeze(x, [1]), "f32") for x in n.tensors()]
-    return n.concat(parts, 1)
+def _classify_many(
+    n: OnnxNode, forest: Forest, raw: Output, labels: np.ndarray, base: np.ndarray, transform: str
+) -> list[Output]:
+    """The class with the highest score among those that have one: by a weight, or a base value."""
+    if base.size not in (0, labels.size):
+        raise ModelError(f"{base.size} base values are given for {labels.size} classes")
+    scores, ranked = raw, raw
+    if base.size:
+        scores = ranked = n("Add", raw, n.like(raw, base))
+    elif not forest.certain.all():
+        scores = n("Add", raw, n.like(raw, 0))  # 0 instead of -0 for no weights
+        ranked = n("Select", forest.is_scored(n, raw, "SUM"), scores, n.like(raw, -np.inf))
+    scores = n.convert(transform_scores(n, scores, transform), "f32")
+    return [best_labels(n, ranked, labels), scores]
 
 
-@ml("OneHotEncoder")
-def one_hot_encoder(n: OnnxNode) -> Any:
-    if n.dtype(n[0]) == "string" and not n.attr("cats_strings") and n.attr("zeros", 1):
-        shape = [n.shape_of(n[0]), n.const(np.array([len(n.required("cats_int64s"))]))]  # no text is a number
-        return n.broadcast(0.0, n.concat(shape, 0))
-    if n.dtype(n[0]) == "string":
-        return n.convert(same_text(n, n[0], n.required("cats_strings")), "f32")
-    kinds = np.asarray(n.required("cats_int64s"), np.int64)
-    return n.convert(n("Equal", n.unsqueeze(n.convert(n[0], "i64"), [n.rank(n[0])]), kinds), "f32")
-
-
-@ml("ZipMap")
-def zip_map(n: OnnxNode) -> Any:
-    """What would be a map for each row, from classes to numbers, is the numbers: models have tensors only.
-    Columns are the classes in the order of their labels."""
-    _labels(n)
-    return n("Identity", n[0])
-
-
-@ml("SVMRegressor")
-def svm_regressor(n: OnnxNode) -> Any:
-    """Kernels of a row and each support vector, weighted; without vectors a linear model."""
-    x = _features(n)
-    weights, rho = (np.asarray(n.required(name), np.float32) for name in ("coefficients", "rho"))
-    count = n.attr("n_supports") or 0
-    if not rho.size or not weights.size:
-        raise ModelError(
-            f"{weights.size} coefficients and {rho.size} offsets are given; at least one of each is needed"
-        )
-    if count:
-        vectors = np.asarray(n.required("support_vectors"), np.float32)
-        if weights.size != count or not vectors.size or vectors.size % count:
-            raise ModelError(
-                f"{weights.size} coefficients and {vectors.size} elements do not match {count} vectors"
-            )
-        kernels = _kernels(n, x, vectors.reshape(count, -1))
+def _classify_two(
+    n: OnnxNode, forest: Forest, raw: Output, labels: np.ndarray, base: np.ndarray, transform: str,
+    given: _Given,
+) -> list[Output]:  # fmt: skip
+    """Scores and labels as ONNX Runtime has them. A row without a weight for the second class has one score.
+    With two base values the second class has the first one's sum. The label is the second class if its score
+    is positive, or above a half if one class has weights and none is negative. Of probabilities of both
+    classes the label is that of the higher one."""
+    if base.size > 2:
+        raise ModelError(f"{base.size} base values are given for two classes")
+    one_class = len(np.unique(given.targets)) < 2
+    positive = one_class and bool((given.values >= 0).all())
+    first, second = n.slice(raw, 1, 0, 1), n.slice(raw, 1, 1, 2)
+    zero = n.like(raw, 0)
+    there = n("Select", forest.is_scored(n, first, "SUM"), n.like(raw, 1), zero)
+    there = n.like(raw, [[1.0]]) if forest.certain[0] else there
+    sum_0 = n("Add", first, n.like(raw, base[0] if base.size else 0))
+    if base.size == 2:
+        high = n("Add", n("Add", first, zero), n.like(raw, base[1]))
+        both = n("Concat", n("Multiply", n("Negative", high), there), high, axis=1)
+        alone = n("Concat", n("Multiply", sum_0, there), n("Multiply", sum_0, zero), axis=1)
     else:
-        kernels = x
-    out = n("Add", n("MatMul", kernels, n.const(weights.reshape(-1, 1))), rho[:1])
-    if n.attr("one_class"):
-        return n("Select", n("Greater", out, 0.0), 1.0, -1.0)
-    return _transformed(n, out)
+        both = n("Concat", n("Multiply", sum_0, there), n("Add", second, zero), axis=1)
+        alone = n("Concat", n("Subtract", n.like(raw, 1), sum_0) if positive else n("Negative", sum_0), sum_0,
+                  axis=1)  # fmt: skip
+    limit = n.like(raw, 0.5 if positive else 0.0)
+    above_alone = n("Greater", sum_0, limit)
+    rival = limit
+    if not one_class and given.are_probabilities():
+        rival = n.slice(both, 1, 0, 1)
+    above = n("Greater", n.slice(both, 1, 1, 2), rival)
+    both = transform_scores(n, both, transform)
+    alone = _transform_alone(n, alone, sum_0, transform, positive, base.size)
+    if not (given.targets == 1).any():
+        scores, above = alone, above_alone
+    elif forest.certain[1]:
+        scores = both
+    else:
+        scored = forest.is_scored(n, second, "SUM")
+        scores, above = n("Select", scored, both, alone), n("Select", scored, above, above_alone)
+    place = n.squeeze(n.convert(above, "i64"), [1])
+    return [pick_labels(n, place, labels), n.convert(scores, "f32")]
 
 
-#: Elements of a matrix that tells which vectors speak for which pair of classes.
-MOST_WEIGHTS = 1 << 24
+def _transform_alone(
+    n: OnnxNode, pair: Output, score: Output, transform: str, positive: bool, bases: int
+) -> Output:
+    """Both classes' scores from the score of one: softmax does not apply to one score."""
+    if bases == 2:
+        return transform_scores(n, pair, transform)
+    if transform == "LOGISTIC":
+        return n("Sigmoid", n("Concat", n("Negative", score), score, axis=1))
+    if transform == "PROBIT":  # ONNX Runtime leaves the second one undefined
+        nothing = n("Multiply", score, n.like(score, 0))
+        return n("Concat", transform_scores(n, score, transform), nothing, axis=1)
+    return pair
 
 
-@ml("SVMClassifier")
-def svm_classifier(n: OnnxNode) -> Any:
-    """(class of each row, what is decided between each two classes): the class with the most votes.
+@ml("TreeEnsemble", 5)
+def tree_ensemble(n: OnnxNode) -> Any:
+    targets = n.limited(n.attr("n_targets") or 1, "targets", 1 << 16)
+    how, end = n.attr("aggregate_function", 1), n.attr("post_transform", 0)
+    if not 0 <= how < len(AGGREGATES) or not 0 <= end < len(TRANSFORMS):
+        raise ModelError(f"the aggregate_function {how} or the post_transform {end} is unknown")
+    transforms = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
+    aggregate = AGGREGATES[how]
+    forest = _read_by_places(n, targets, "SUM" if aggregate == "AVERAGE" else aggregate)
+    kind = n.dtype(n[0])
+    x = _typed(n, forest)
+    scores = _regression(n, x, forest, targets, aggregate, np.zeros(0), transforms[end])
+    return n.convert(scores, kind if kind in ("f16", "f64") else "f32")
 
-    Support vectors are ordered by class; row k of the coefficients has a vector's weights against the k-th of
-    the other classes.
-    """
-    labels, each = _labels(n), [int(count) for count in n.attr("vectors_per_class") or ()]
-    if not each:
-        return _linear_machine(n, labels)
-    classes, count = len(each), sum(each)
-    vectors, weights, rho = (
-        np.asarray(n.required(name), np.float32) for name in ("support_vectors", "coefficients", "rho")
-    )
-    fits = labels.size == classes > 1 and min(each) >= 0 < count <= vectors.size and vectors.size % count == 0
-    if not fits or weights.size != (classes - 1) * count or rho.size != classes * (classes - 1) // 2:
-        raise ModelError(
-            f"{vectors.size} elements of vectors, {weights.size} coefficients and {rho.size} offsets do "
-            f"not match {labels.size} labels with {each[:8]} vectors per class"
+
+def _read_by_places(n: OnnxNode, targets: int, reduction: str) -> Forest:
+    """The forest of a TreeEnsemble: leaves are a list of their own behind the nodes."""
+    features = np.asarray(n.required("nodes_featureids"), np.int64)
+    inner = n.limited(features.size, "nodes of trees", 1 << 24)
+    weights = _array(n, n.required("leaf_weights"))
+    target = np.asarray(n.required("leaf_targetids"), np.int64)
+    leaves = n.limited(weights.size, "leaves of trees", 1 << 24)
+    kinds, values = _array(n, n.required("nodes_modes")), _array(n, n.required("nodes_splits"))
+    if (kinds >= len(MODES)).any() or target.size != leaves:
+        raise ModelError("the modes of tree nodes are unknown, or leaves differ in number from their targets")
+    if ((target < 0) | (target >= targets)).any():
+        raise ModelError("a leaf refers to a target that does not exist")
+    missing = np.asarray(n.attr("nodes_missing_value_tracks_true") or [0] * inner, np.int64) != 0
+    _same_lengths(inner, kinds, values, missing)
+    children = np.zeros((inner, 2), np.int64)
+    for s, side in enumerate(("true", "false")):
+        place = np.asarray(n.required(f"nodes_{side}nodeids"), np.int64)
+        is_leaf = np.asarray(n.required(f"nodes_{side}leafs"), np.int64) != 0
+        if place.size != inner or is_leaf.size != inner or (place < 0).any():
+            raise ModelError(f"{place.size} children are given for {inner} tree nodes")
+        if (place >= np.where(is_leaf, leaves, inner)).any():
+            raise ModelError("a tree node has a child that does not exist")
+        children[:, s] = place + np.where(is_leaf, inner, 0)
+    roots = np.asarray(n.required("tree_roots"), np.int64)
+    if not roots.size or ((roots < 0) | (roots >= inner)).any():
+        raise ModelError("the root of a tree does not exist")
+    wide = np.float64 if np.float64 in (values.dtype, weights.dtype) else np.float32
+    modes = np.concatenate([kinds.astype(np.int64), np.full(leaves, _INNER_MODES)])
+    features = np.concatenate([features, np.zeros(leaves, np.int64)])
+    thresholds = np.concatenate([values, np.zeros(leaves, values.dtype)]).astype(wide)
+    children = np.concatenate([children, np.zeros((leaves, 2), np.int64)])
+    missing = np.concatenate([missing, np.zeros(leaves, bool)])
+    if (kinds == _MEMBER).any():
+        members = _array(n, n.required("membership_values")).astype(wide)
+        modes, features, thresholds, children, missing = _searched(
+            n, members, modes, features, thresholds, children, missing
         )
-    if rho.size * max(count, classes) > MOST_WEIGHTS:
-        raise UnsupportedError(f"{count} vectors are not valid for {rho.size} pairs of classes")
-    pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]
-    weights = weights.reshape(classes - 1, count)
-    of_class = np.repeat(np.arange(classes), each)
-    against = np.stack(
-        [
-            np.where(of_class == i, weights[j - 1], 0) + np.where(of_class == j, weights[i], 0)
-            for i, j in pairs
-        ]
-    )
-    kernels = _kernels(n, _features(n), vectors.reshape(count, -1))
-    scores = n("Add", n("MatMul", kernels, n.const(against.astype(np.float32)), transpose_b=True), rho)
-    first, second = (np.eye(classes, dtype=np.float32)[[pair[at] for pair in pairs]] for at in (0, 1))
-    won = n.convert(n("Greater", scores, 0.0), "f32")
-    votes = n("MatMul", won, n.const(first - second))
-    best = _best(n, n("Add", votes, second.sum(0)), labels)
-    if n.attr("prob_a"):
-        return [best, _transformed(n, _probabilities(n, scores, pairs, classes))]
-    if classes > 2:
-        return [best, _transformed(n, scores)]
-    how = n.attr("post_transform") or "NONE"
-    if how in ("SOFTMAX", "SOFTMAX_ZERO"):  # of one score of two classes there is nothing to normalise
-        return [best, n("Concat", n("Subtract", 1.0, scores), scores, axis=1)]
-    return [best, _transformed(n, n("Concat", n("Negative", scores), scores, axis=1))]
+    thresholds, nodes = _nodes_of(modes, features, children, thresholds, missing)
+    owner = _owners(n, nodes, roots)
+    of = np.zeros(len(nodes), np.int64) if owner is None else owner
+    rows = _LeafWeights(of, len(roots), targets, reduction)
+    place = np.arange(inner, inner + leaves)
+    used = place if owner is None else place[owner[place] >= 0]
+    starts = rows.fill(n, used, used, target[used - inner], weights.astype(wide)[used - inner])
+    nodes[used, 2] = starts
+    if owner is None:  # trees that share nodes have the same targets
+        rows.first[:], rows.width[:] = rows.first[0], rows.width[0]
+        rows.certain[:] = False
+    return Forest(thresholds, nodes, rows.trees(roots), rows.weights, rows.certain)
 
 
-def _linear_machine(n: OnnxNode, labels: np.ndarray) -> Any:
-    """A support vector machine without vectors: a sum for each class, of which the highest is the right one.
-    The second of two classes is it for ONNX Runtime wherever any sum is above a limit."""
-    weights, rho = (np.asarray(n.required(name), np.float32) for name in ("coefficients", "rho"))
-    if not rho.size or n.attr("prob_a"):
-        raise UnsupportedError(
-            f"{rho.size} offsets of a machine without vectors, or its probabilities, are not supported"
-        )
-    n.attributes = {**n.attributes, "intercepts": [float(rho[0])] * labels.size}
-    scores = decided = _linear(n, labels.size)
-    if labels.size == 2:
-        limit = n("GreaterEqual", scores, 0.5) if (weights >= 0).all() else n("Greater", scores, 0.0)
-        above = n("ReduceLogicalOr", limit, [1], keep_dims=True)
-        decided = n("Select", n("LogicalAnd", above, n.const(np.array([False, True]))), np.inf, scores)
-    return [_best(n, decided, labels), _transformed(n, scores)]
+def _owners(n: OnnxNode, nodes: np.ndarray, roots: np.ndarray) -> np.ndarray | None:
+    """The tree of each node, -1 for those of none; None if trees share nodes."""
+    owner = np.full(len(nodes), -1)
+    level, of = roots, np.arange(len(roots))
+    for depth in range(len(nodes) + 1):
+        if not level.size:
+            return owner
+        n.limited(depth, "levels of trees", MOST_NODES)
+        known = owner[level] >= 0
+        if (owner[level[known]] != of[known]).any():
+            return None
+        owner[level] = of
+        if (owner[level] != of).any():
+            return None
+        first = np.unique(level, return_index=True)[1]
+        level, of = level[first], of[first]
+        inner = nodes[level, 0] != _LEAF
+        level, of = nodes[level[inner], 2:].reshape(-1), np.repeat(of[inner], 2)
+    raise ModelError("the nodes of a tree form a cycle")
 
 
-def _probabilities(n: OnnxNode, scores: Output, pairs: Sequence[tuple[int, int]], classes: int) -> Output:
-    """Probabilities of classes from those of each pair of classes: the p that minimises p' Q p. Newton's
-    method updates one class after the other, with libsvm's number of rounds and tolerance."""
-    slopes, offsets = (np.asarray(n.attr(f"prob_{which}") or [], np.float32) for which in "ab")
-    if slopes.size != len(pairs) or offsets.size != len(pairs):
-        raise ModelError(
-            f"{slopes.size} and {offsets.size} parameters are given for {len(pairs)} pairs of classes"
-        )
-    n.limited(classes, "classes whose probabilities are found by iteration", 64)
-    of_two = n("Sigmoid", n("Negative", n("Add", n("Multiply", scores, slopes), offsets)))
-    of_two = n("Clamp", of_two, min=1e-7, max=float(np.float32(1 - 1e-7)))
-    column = np.full((classes, classes), len(pairs) * 2)
-    for at, (i, j) in enumerate(pairs):
-        column[i, j], column[j, i] = at, len(pairs) + at
-    nothing = n("Multiply", n.slice(of_two, 1, 0, 1), 0.0)
-    sides = n("Concat", of_two, n("Subtract", 1.0, of_two), nothing, axis=1)
-    wins = n("Gather", sides, column, 1, opset=8)  # [rows, i, j]: i rather than j; 0 for i = j
-    square = n("ReduceSum", n("Multiply", wins, wins), [1], keep_dims=False)
-    ones = np.eye(classes, dtype=np.float32)
-    q = n("Subtract", n("Multiply", n.unsqueeze(square, [2]), ones),
-          n("Multiply", wins, n.transpose(wins, [0, 2, 1])))  # fmt: skip
-    start = n("Add", n("Multiply", square, 0.0), np.float32(1 / classes))
-
-    def once(state: dict[str, Output], _trip: Output, scope: Scope) -> tuple[dict[str, Output], Output]:
-        """(p after one more round, whether any row had to go on)"""
-        p, q_here = state["p"], scope.capture(q)
-        first, weights = p, n.squeeze(n("MatMul", n.unsqueeze(p, [1]), q_here), [1])
-        least = n("ReduceSum", n("Multiply", p, weights), [1], keep_dims=True)
-        gap = n("ReduceMax", n("Abs", n("Subtract", weights, least)), [1], keep_dims=True)
-        busy = n("GreaterEqual", gap, np.float32(0.005 / classes))
-        for t in range(classes):
-            row = n("Gather", q_here, t, 1, opset=8)
-            mine, own = (n.slice(x, 1, t, t + 1) for x in (weights, row))
-            step = n("Divide", n("Subtract", least, mine), own)
-            more = n("Add", step, 1.0)
-            least = n("Add", least, n("Multiply", step, n("Add", n("Multiply", step, own),
-                                                          n("Multiply", mine, 2.0))))  # fmt: skip
-            least = n("Divide", n("Divide", least, more), more)
-            weights = n("Divide", n("Add", weights, n("Multiply", step, row)), more)
-            p = n("Divide", n("Add", p, n("Multiply", step, ones[t])), more)
-        return {"p": n("Select", busy, p, first)}, n("ReduceLogicalOr", busy, [0, 1], keep_dims=False)
-
-    return circulated(n, once, n.const(max(100, classes)), n.const(True), {"p": start})["p"]
-
-
-def _kernels(n: OnnxNode, x: Output, vectors: np.ndarray) -> Output:
-    """What the kernel of a support vector machine says of each row and vector: [rows, vectors]"""
-    gamma, offset, degree = [*(n.attr("kernel_params") or []), 0.0, 0.0, 0.0][:3]
-    how = n.attr("kernel_type")
-    if how == "RBF":
-        gap = n("Subtract", n.unsqueeze(x, [1]), vectors[None])
-        far = n("ReduceSum", n("Multiply", gap, gap), [2], keep_dims=False)
-        return n("Exp", n("Multiply", far, -float(gamma)))
-    out = n("MatMul", x, n.const(vectors), transpose_b=True)
-    if how == "LINEAR":
-        return out
-    out = n("Add", n("Multiply", out, float(gamma)), float(offset))
-    if how == "POLY":
-        return n("Power", out, float(degree))
-    if how == "SIGMOID":
-        return n("Tanh", out)
-    raise UnsupportedError(f"the kernel {how[:20]!r} is not supported")
+def _searched(
+    n: OnnxNode, values: np.ndarray, modes: np.ndarray, features: np.ndarray, thresholds: np.ndarray,
+    children: np.ndarray, missing: np.ndarray,
+) -> tuple[np.ndarray, ...]:  # fmt: skip
+    """The nodes with each BRANCH_MEMBER as a binary search of its sorted members, which compares for equality
+    last. `values`: the lists of members in the order of their nodes, each with a NaN behind it."""
+    asking = np.flatnonzero(modes == _MEMBER)
+    lists = np.cumsum(np.isnan(values)) - np.isnan(values)
+    if len(asking) > (lists[-1] + 1 if len(values) else 0):
+        raise ModelError(f"{len(np.unique(lists))} lists of members are given for {len(asking)} nodes")
+    pairs = np.unique(np.stack([lists, values], 1)[~np.isnan(values)], axis=0)
+    members = pairs[:, 1].astype(values.dtype)
+    bounds = np.searchsorted(pairs[:, 0], np.arange(len(asking) + 1))
+    count = n.limited(len(modes) + 2 * len(members), "nodes of trees", 1 << 24)
+    grown = [np.resize(a, (count, *a.shape[1:])) for a in (modes, features, thresholds, children, missing)]
+    modes, features, thresholds, children, missing = grown
+    yes, no = children[asking].T
+    at, low, high, free = asking, bounds[:-1], bounds[1:], count - 2 * len(members)
+    feature, track = features[asking], missing[asking]
+    modes[at] = MODES.index("BRANCH_EQ")
+    thresholds[at[low == high]] = np.nan  # no members
+    while True:
+        one = high - low == 1
+        thresholds[at[one]] = members[low[one]]
+        more = high - low > 1
+        at, low, high, yes, no, feature, track = (a[more] for a in (at, low, high, yes, no, feature, track))
+        if not at.size:
+            return modes[:free], features[:free], thresholds[:free], children[:free], missing[:free]
+        middle = (low + high) // 2
+        modes[at], thresholds[at] = MODES.index("BRANCH_LEQ"), members[middle - 1]
+        sides = free + np.arange(2 * len(at)).reshape(-1, 2)
+        free += 2 * len(at)
+        children[at] = sides
+        low, high = (np.stack(ends, 1).reshape(-1) for ends in ((low, middle), (middle, high)))
+        at = sides.reshape(-1)
+        yes, no, feature, track = (np.repeat(a, 2) for a in (yes, no, feature, track))
+        modes[at], features[at], missing[at] = MODES.index("BRANCH_EQ"), feature, track
+        children[at] = np.stack([yes, no], 1)

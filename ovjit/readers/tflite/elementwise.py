@@ -104,9 +104,9 @@ def broadcast_args(n: LiteNode) -> Any:
 
 def typed(number: int) -> str:
     """The element type of a number of TensorType."""
-    from ovjit.readers.tflite.file import _names
+    from ovjit.readers.tflite.file import names_of
 
-    kind = TYPES.get(_names("TensorType").get(number, ""), "")
+    kind = TYPES.get(names_of("TensorType").get(number, ""), "")
     if kind not in ELEMENT_TYPES:
         raise UnsupportedError(f"the element type {number} is not supported")
     return kind

@@ -21,6 +21,11 @@ from ovjit.graph.shapes import ANY, Dim
 MAGIC = b"TFL3"
 #: The most tensors, operators and buffers of a file, and dimensions of a tensor.
 MOST, MAX_RANK = 1 << 20, 64
+#: How often a file's bytes may be read in the mean, and how many bytes more: tables may share what they refer
+#: to, such as subgraphs, shapes and scales, and each of them reads it.
+MOST_SHARED, ALLOWANCE = 16, 1 << 16
+#: The fewest bytes of a table of a list.
+_OF_TABLES = 12
 #: Element types by the schema's names.
 TYPES = {
     "FLOAT32": "f32", "FLOAT16": "f16", "FLOAT64": "f64", "BFLOAT16": "bf16", "INT4": "i4", "INT8": "i8",
@@ -163,16 +168,34 @@ def open_file(content: np.ndarray) -> LiteFile:
 
 
 @cache
-def _names(of: str) -> dict[int, str]:
+def names_of(of: str) -> dict[int, str]:
     """Number -> name of an enumeration of the schema."""
     return {v: k for k, v in vars(getattr(schema(), of)).items() if isinstance(v, int)}
+
+
+@cache
+def _lengths(options: type) -> list[str]:
+    """The accessors of the lengths of vectors."""
+    return [name for name in vars(options) if name.endswith("Length")]
 
 
 class _Parser:
     def __init__(self, tflite: Any, content: np.ndarray):
         self.tflite = tflite
         self.content = content
+        self._left = MOST_SHARED * content.size + ALLOWANCE
         self.model = tflite.Model.GetRootAs(content.data, 0)
+
+    def _read(self, count: int, size: int) -> None:
+        """Count what is about to be read: entries of `size` bytes. ModelError for far more than there are."""
+        if not 0 <= count <= self.content.size // size:
+            raise ModelError(f"the file states {count} entries of a list, more than it can hold")
+        self._left -= count * size
+        if self._left < 0:
+            raise ModelError(
+                f"the tables of the file share what they refer to: to read all of it would take more than "
+                f"{MOST_SHARED} times its {self.content.size} bytes"
+            )
 
     def file(self) -> LiteFile:
         model = self.model
@@ -182,22 +205,29 @@ class _Parser:
         self.codes: list[tuple[str, bool]] = codes
         self.buffers = self._rows(model.Buffers, model.BuffersLength())
         graphs = [self._graph(row) for row in self._rows(model.Subgraphs, model.SubgraphsLength())]
-        return LiteFile(graphs, _text(model.Description() or b""))
+        return LiteFile(graphs, self._text(model.Description() or b""))
 
     def _rows(self, get: Callable[[int], Any], count: int) -> list[Any]:
         """The tables of a vector."""
-        if not 0 <= count <= min(MOST, self.content.size // 4):
+        if count > MOST:
             raise ModelError(f"the file states {count} entries of a list, more than it can hold")
+        self._read(count, 4)
+        self._left -= _OF_TABLES * count
         return [get(i) for i in range(count)]
 
+    def _text(self, data: bytes) -> str:
+        self._read(len(data), 1)
+        return _text(data)
+
     def _ints(self, table: Any, name: str) -> list[int]:
+        self._read(getattr(table, f"{name}Length")(), 4)
         found = getattr(table, f"{name}AsNumpy")()
         return [] if isinstance(found, int) else [int(v) for v in found]
 
     def _code(self, row: Any) -> tuple[str, bool]:
         """The name of an operator, and whether it is a custom one."""
         number = max(row.BuiltinCode(), row.DeprecatedBuiltinCode())
-        kind = _names("BuiltinOperator").get(number)
+        kind = names_of("BuiltinOperator").get(number)
         if kind is None:
             raise UnsupportedError(f"No translator found for builtin operator {number} node.")
         if kind != "CUSTOM":
@@ -205,13 +235,13 @@ class _Parser:
         custom = row.CustomCode()
         if not custom:
             raise ModelError("Operator has CUSTOM type but no custom_code string")
-        return _text(custom), True
+        return self._text(custom), True
 
     def _graph(self, graph: Any) -> GraphRow:
         tensors = [self._tensor(row) for row in self._rows(graph.Tensors, graph.TensorsLength())]
         rows = self._rows(graph.Operators, graph.OperatorsLength())
         out = GraphRow(
-            _text(graph.Name() or b""), tensors, [self._operator(i, row) for i, row in enumerate(rows)],
+            self._text(graph.Name() or b""), tensors, [self._operator(i, row) for i, row in enumerate(rows)],
             self._ints(graph, "Inputs"), self._ints(graph, "Outputs"),
         )  # fmt: skip
         for index in (*out.inputs, *out.outputs):
@@ -243,18 +273,42 @@ class _Parser:
         options = self._options("BuiltinOptions", row.BuiltinOptionsType(), row.BuiltinOptions())
         if options is None and hasattr(row, "BuiltinOptions2"):
             options = self._options("BuiltinOptions2", row.BuiltinOptions2Type(), row.BuiltinOptions2())
-        given = row.CustomOptionsAsNumpy() if custom else 0
+        given = self._custom_options(row, kind) if custom else b""
         return OperatorRow(
-            index, kind, custom, self._ints(row, "Inputs"), self._ints(row, "Outputs"), options,
-            b"" if isinstance(given, int) else given.tobytes(),
-        )  # fmt: skip
+            index, kind, custom, self._ints(row, "Inputs"), self._ints(row, "Outputs"), options, given
+        )
+
+    def _custom_options(self, row: Any, kind: str) -> bytes:
+        self._read(row.CustomOptionsLength(), 1)
+        found = row.CustomOptionsAsNumpy()
+        if not isinstance(found, int):
+            return bytes(found.tobytes())
+        outside = self._outside(row, "LargeCustomOptions", f"the options of {kind[:80]}")
+        if outside is None:
+            return b""
+        self._read(outside.size, 1)
+        return outside.tobytes()
+
+    def _outside(self, row: Any, prefix: str, what: str) -> np.ndarray | None:
+        """The bytes that a table names behind the flatbuffer, as in files from 2 GB on. None if it has none:
+        offsets of 0 and 1. `prefix`: what the names of offset and size begin with."""
+        if not hasattr(row, f"{prefix}Offset"):  # an older schema
+            return None
+        offset, size = getattr(row, f"{prefix}Offset")(), getattr(row, f"{prefix}Size")()
+        if offset < 2:
+            return None
+        if offset + size > self.content.size:
+            raise ModelError(f"{what} are outside of the file")
+        return self.content[offset : offset + size]
 
     def _options(self, union: str, number: int, table: Any) -> Any:
-        name = _names(union).get(number, "NONE")
+        name = names_of(union).get(number, "NONE")
         if name == "NONE" or table is None:
             return None
         options = getattr(self.tflite, name)()
         options.Init(table.Bytes, table.Pos)
+        for length in _lengths(type(options)):
+            self._read(getattr(options, length)(), 4)
         return options
 
     # -- tensors ---------------------------------------------------------------------------------------------
@@ -266,8 +320,8 @@ class _Parser:
                 "TensorFlow Lite Frontend: tensor has no 'name' field (malformed flatbuffer: optional 'name' "
                 "string is absent)."
             )
-        label = _text(name)
-        kind = _names("TensorType").get(row.Type())
+        label = self._text(name)
+        kind = names_of("TensorType").get(row.Type())
         if kind not in TYPES:
             raise UnsupportedError(f"the tensor {label[:200]!r} has the unknown type {row.Type()}")
         dims = self._ints(row, "Shape")
@@ -291,16 +345,13 @@ class _Parser:
         buffer = self.buffers[index]
         if buffer.DataLength():
             return buffer.DataAsNumpy()
-        offset, size = (buffer.Offset(), buffer.Size()) if hasattr(buffer, "Offset") else (0, 0)
-        if offset < 2 and not size:
-            return None
-        if offset + size > self.content.size:
-            raise ModelError(f"the data of {label[:200]!r} are outside of the file")
-        return self.content[offset : offset + size]
+        return self._outside(buffer, "", f"the data of {label[:200]!r}")
 
     def _quant(self, row: Any, label: str, rank: int) -> Quant | None:
         if row is None or not row.ScaleLength():
             return None
+        self._read(row.ScaleLength(), 4)
+        self._read(row.ZeroPointLength(), 8)
         scale = np.array(row.ScaleAsNumpy(), np.float32)
         zero = np.zeros(1, np.int64)
         if row.ZeroPointLength():

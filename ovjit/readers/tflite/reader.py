@@ -21,6 +21,7 @@ from ovjit.readers.build import Builder, Draft
 from ovjit.readers.failures import located
 from ovjit.readers.ir.weights import mapped_or_read, open_regular
 from ovjit.readers.rows import Rule
+from ovjit.readers.tflite.choices import check_options
 from ovjit.readers.tflite.constants import Stored, is_quantized, output_of, stored
 from ovjit.readers.tflite.file import (
     GraphRow,
@@ -244,6 +245,8 @@ class Reader(Draft):
         try:
             if own is None and op.kind not in OF_PAIRS and any(map(n.is_complex, range(len(n)))):
                 raise UnsupportedError("complex numbers are not supported here")
+            if own is None:
+                check_options(op)
             found = rule(n)
             outputs = found if isinstance(found, list) else [found]
             if len(outputs) < sum(index >= 0 for index in op.outputs):

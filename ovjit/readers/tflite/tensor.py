@@ -79,7 +79,7 @@ def pad(n: LiteNode) -> Any:
     before, behind, known = _pads(n)
     mode = "constant"
     if n.op_type == "MIRROR_PAD":
-        mode = {0: "reflect", 1: "symmetric"}.get(n.option("Mode"), "")
+        mode = ("reflect", "symmetric")[n.option("Mode")]
     fill = [n[2]] if n.op_type == "PADV2" else [n.like(x, 0)]
     first = n.reader.layouts.find(x)
     if first is None or known is None:

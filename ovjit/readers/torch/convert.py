@@ -25,6 +25,7 @@ from ovjit.readers.torch.programs.guards import warn_of_guards
 from ovjit.readers.torch.programs.reader import read_program
 from ovjit.readers.torch.recording import specialized
 from ovjit.readers.torch.recording.modules import replaced
+from ovjit.readers.torch.recording.recorder import alone
 from ovjit.readers.torch.recording.recordings import BY_VMAP, recorded, recordings
 from ovjit.readers.torch.recording.state import called
 from ovjit.readers.torch.recording.trace import (
@@ -61,8 +62,17 @@ def convert(
     `described` is (name, shape, element type) of inputs that `input` tells of; `converters` are
     functions for operators, by "aten::add", `modules` extensions for modules. With `dynamo` a module is read
     by torch.export alone, unless there are extensions for its parts. Raises UnsupportedError, which names
-    the operator and where it is, for what cannot be read in any way.
+    the operator and where it is, for what cannot be read in any way. One thread converts at a time: others
+    wait, and see nothing of it.
     """
+    with alone():
+        return _convert(given, example, described, read_onnx, converters, modules, dynamo)
+
+
+def _convert(
+    given: Any, example: Any, described: Sequence[tuple[Any, Any, Any]], read_onnx: ReadOnnx,
+    converters: Mapping[str, Any] | None, modules: Mapping[Any, Any] | None, dynamo: bool,
+) -> Model:  # fmt: skip
     import torch
 
     if isinstance(given, TorchScriptPythonDecoder):

@@ -12,6 +12,7 @@ from typing import Any
 from ovjit.errors import ModelError
 from ovjit.readers.archives import check_archive, members_of
 from ovjit.readers.formats import format_of
+from ovjit.readers.torch.recording.recorder import is_recording
 from ovjit.readers.torch.recording.trace import quietly
 from ovjit.readers.torch.untrusted import check_program, check_script
 
@@ -94,7 +95,7 @@ def _logged_errors(found: list[BaseException]) -> Iterator[None]:
     that refers to it."""
 
     def keep(record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
+        error = record.exc_info[1] if record.exc_info and is_recording() else None
         if error is not None:
             found.append(error)
         return error is None

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from ovjit.readers.torch.choices import check_choices
+
 #: The modules with the rows, one for each family of operators.
 FAMILIES = (
     "attention", "complex", "complex_parts", "complex_wholes", "create", "ctc", "elementwise",
@@ -31,6 +33,8 @@ class Row:
         self.all = any(p.kind is p.VAR_KEYWORD for p in named)
 
     def __call__(self, call: Any, arguments: Mapping[str, Any]) -> Any:
+        """What the rule gives. Raises ModelError for an argument that is none of its choices."""
+        check_choices(call.op, arguments)
         first = next(iter(arguments.values()), None)
         if self.all:
             return self.rule(call, first, **dict(list(arguments.items())[1:]))

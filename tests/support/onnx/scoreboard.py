@@ -173,6 +173,9 @@ def judge(run: Callable[[Case], list[list[Any]]], case: Case) -> tuple[str, str]
     except Exception as error:
         return "refused", f"{type(error).__name__}: {error}"[:2000]
     for answers, (_, wanted) in zip(got, case.runs, strict=True):
+        if not any(isinstance(answer, list) for answer in answers):  # a sequence is several outputs here
+            lists = [right if isinstance(right, list) else [right] for right in wanted]
+            wanted = [right for each in lists for right in each]
         if len(answers) != len(wanted):
             return "wrong", f"should have {len(wanted)} outputs, has {len(answers)}"
         for i, (answer, right) in enumerate(zip(answers, wanted, strict=True)):

@@ -66,11 +66,25 @@ def type_of(array: np.ndarray) -> str:
     return named.get(array.dtype.name, array.dtype.name.upper())
 
 
-def write(*graphs: G, signatures: Sequence[Mapping[str, Any]] = (), description: str | None = None) -> bytes:
-    """The bytes of a model."""
+def write(
+    *graphs: G,
+    signatures: Sequence[Mapping[str, Any]] = (),
+    description: str | None = None,
+    outside: bool = False,
+) -> bytes:
+    """The bytes of a model. `outside`: constants and options of custom operators lie behind the flatbuffer,
+    as in files from 2 GB on."""
     import flatbuffers
 
-    return _Writer(flatbuffers.Builder(1024)).model(graphs, signatures, description)
+    writer = _Writer(flatbuffers.Builder(1024))
+    if not outside:
+        return writer.model(graphs, signatures, description)
+    writer.behind, writer.begin = bytearray(), 2  # any offset: tables have room for it
+    flatbuffer = writer.model(graphs, signatures, description)
+    writer = _Writer(flatbuffers.Builder(1024))
+    writer.behind, writer.begin = bytearray(), -(-len(flatbuffer) // 16) * 16
+    flatbuffer = writer.model(graphs, signatures, description)
+    return flatbuffer.ljust(writer.begin, b"\0") + bytes(writer.behind)
 
 
 def quantized(scale: Any, zero: Any = 0, axis: int = 0) -> dict[str, Any]:
@@ -85,6 +99,9 @@ class _Writer:
         self.b = builder
         self.buffers: list[Any] = []
         self.codes: dict[tuple[str, str | None, int], int] = {}
+        #: What lies behind the flatbuffer, from the offset `begin` on; None: nothing does.
+        self.behind: bytearray | None = None
+        self.begin = 0
 
     def table(self, kind: str, fields: Mapping[str, Any]) -> int:
         """A table of the schema; arrays and lists of ints become vectors, str a string."""
@@ -95,6 +112,14 @@ class _Writer:
         for name, value in made.items():
             getattr(tflite, f"{kind}Add{name}")(self.b, value)
         return int(getattr(tflite, f"{kind}End")(self.b))
+
+    def put(self, data: bytes, prefix: str = "") -> dict[str, int]:
+        """The fields of a table whose data lie behind the flatbuffer."""
+        assert self.behind is not None
+        self.behind += bytes(-len(self.behind) % 16)
+        offset = self.begin + len(self.behind)
+        self.behind += data
+        return {f"{prefix}Offset": offset, f"{prefix}Size": len(data)}
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -162,7 +187,7 @@ class _Writer:
         if tensor.data is not None:
             raw = tensor.data if isinstance(tensor.data, bytes) else self._packed(tensor)
             buffer = len(self.buffers)
-            self.buffers.append(self.table("Buffer", {"Data": raw}))
+            self.buffers.append(self.table("Buffer", {"Data": raw} if self.behind is None else self.put(raw)))
         quant = None if tensor.quant is None else self.table("QuantizationParameters", tensor.quant)
         sparsity = None if tensor.sparsity is None else self.sparse(tensor.sparsity)
         shape = None if tensor.shape is None else list(tensor.shape)
@@ -223,5 +248,6 @@ class _Writer:
             fields[f"BuiltinOptions{suffix}Type"] = getattr(union, op.options)
             fields[f"BuiltinOptions{suffix}"] = options
         if op.custom_options is not None:
-            fields["CustomOptions"] = op.custom_options
+            given = {"CustomOptions": op.custom_options}
+            fields |= given if self.behind is None else self.put(op.custom_options, "LargeCustomOptions")
         return self.table("Operator", fields)

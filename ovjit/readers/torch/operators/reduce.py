@@ -222,7 +222,8 @@ def cumprod(n: Call, x: Output, dim: int, dtype: Any = None) -> Output:
     x = _summed(n, x, dtype)
     if n.rank(x) == 0:
         return x
-    made = running(n, n.wide(x), n.pick_axis(x, dim), partial(n, "Multiply"))
+    wide = n.convert(x, "f64") if n.dtype(x) == "f32" else n.wide(x)  # as PyTorch multiplies
+    made = running(n, wide, n.pick_axis(x, dim), partial(n, "Multiply"))
     return n.convert(made, n.dtype(x))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.readers.nearness import nearness
+from ovjit.readers.nearness import elements_around, inside, nearness, weighted_sums
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import Number
@@ -160,25 +160,29 @@ def _pillow(
         else:
             assert factors is not None
             step = n.const(1 / factors[i], "f64")
-        weights.append(n.convert(_smooth(n, mode, step, count, length), n.dtype(wide)))
-    out = n("MatMul", wide, weights[1], transpose_a=False, transpose_b=True)
-    if kind == "u8":
-        return n.convert(_in_bytes(n, n("MatMul", weights[0], _in_bytes(n, out))), kind)
-    return n.convert(n("MatMul", weights[0], out), kind)
+        weights.append(_smooth(n, mode, step, count, length))
+    for axis in (3, 2):
+        wide = weighted_sums(n, wide, axis, *weights[axis - 2])
+        if kind == "u8":
+            wide = _in_bytes(n, wide)
+    return n.convert(wide, kind)
 
 
-def _smooth(n: Call, mode: str, step: Output, count: Output, length: Output) -> Output:
-    """The weights of `count` elements in `length` ones that are `step` apart, f64 [length, count]: a triangle
-    or Keys' cubic with -0.5, as wide as the step, each row with the sum 1."""
-    half = n.const(0.5, "f64")
-    rows, columns = (
-        n("Add", n("Range", n.const(0.0, "f64"), v, n.const(1.0, "f64"), output_type="f64"), half)
-        for v in (length, count)
-    )
-    apart = n("Subtract", n.unsqueeze(columns, [0]), n("Multiply", n.unsqueeze(rows, [1]), step))
-    x = n("Abs", n("Divide", apart, n("Maximum", step, n.like(step, 1))))
-    made = nearness(n, x, -0.5 if mode == "bicubic" else None)
-    return n("Divide", made, n("ReduceSum", made, [1], keep_dims=True))
+def _smooth(n: Call, mode: str, step: Output, count: Output, length: Output) -> tuple[Output, Output]:
+    """The elements, i64, around the places of `length` ones that are `step` apart, and their weights, f64: a
+    triangle or Keys' cubic with -0.5, as wide as the step, each row with the sum 1. Those outside of `count`
+    have no weight."""
+    half, one = n.const(0.5, "f64"), n.const(1.0, "f64")
+    numbers = n("Range", n.const(0.0, "f64"), length, one, output_type="f64")
+    places = n("Subtract", n("Multiply", n("Add", numbers, half), step), half)
+    wide = n("Maximum", step, one)
+    reach = n("Ceiling", n("Multiply", wide, n.like(wide, 2 if mode == "bicubic" else 1)))
+    columns = elements_around(n, places, reach)
+    index, is_inside = inside(n, columns, count)
+    gap = n("Abs", n("Divide", n("Subtract", columns, n.unsqueeze(places, [1])), wide))
+    made = nearness(n, gap, -0.5 if mode == "bicubic" else None)
+    made = n("Select", is_inside, made, n.like(made, 0))
+    return index, n("Divide", made, n("ReduceSum", made, [1], keep_dims=True))
 
 
 @aten("grid_sampler", "grid_sampler_2d", "grid_sampler_3d", "_grid_sampler_2d_cpu_fallback")

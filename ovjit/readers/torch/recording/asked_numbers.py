@@ -7,7 +7,6 @@ import functools
 import math
 import re
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from ovjit.readers.torch.recording.python_functions import (
     numbers_in,
     tensor_makers,
 )
+from ovjit.readers.torch.recording.recorder import listening, tell
 from ovjit.readers.torch.recording.size_values import (
     Parts,
     is_of_sizes,
@@ -31,6 +31,9 @@ _ASKED = re.compile(
     re.DOTALL,
 )
 
+#: Packages whose code stands between a line of a module and what asks it for a number.
+_BETWEEN = "ovjit.", "numpy.", "torch."
+
 
 def files_asking(warned: Sequence[Any]) -> set[str]:
     """The files in which Python asked a trace for a number."""
@@ -41,11 +44,11 @@ def warn_of_number(called: str) -> None:
     """Warn of the line that has asked for a number by a function of this module, whose caller this is."""
     import torch
 
-    frame: Any = sys._getframe(2)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("numpy.", "torch.")):
+    frame: Any = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_BETWEEN):
         frame = frame.f_back
     said = f"Converting a tensor to a Python number by {called}() might cause the trace to be incorrect."
-    warnings.warn_explicit(said, torch.jit.TracerWarning, frame.f_code.co_filename, frame.f_lineno)
+    tell(said, torch.jit.TracerWarning, frame.f_code.co_filename, frame.f_lineno)
 
 
 @contextlib.contextmanager
@@ -137,8 +140,7 @@ def _warning(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
             return made
         numbers = list(numbers_in(data))
         if not any(isinstance(number, torch.Tensor) for number in numbers):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            with listening():
                 return theirs(*args, **kwargs)
         made = theirs(*args, **kwargs)
         if data is not numbers[0] and any(map(is_of_sizes, numbers)) and not reads_sizes(made):

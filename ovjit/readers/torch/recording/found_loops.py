@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import linecache
 import os
-import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,7 +16,8 @@ from ovjit.readers.torch.recording.assertions import Claims
 from ovjit.readers.torch.recording.callees import calls_operator
 from ovjit.readers.torch.recording.instructions import calls, takes_item, takes_part
 from ovjit.readers.torch.recording.loop_code import functions_of
-from ovjit.readers.torch.recording.patches import outside, patched, untraced
+from ovjit.readers.torch.recording.patches import caller, outside, patched, untraced
+from ovjit.readers.torch.recording.recorder import tell
 from ovjit.readers.torch.recording.size_values import is_of_sizes
 from ovjit.readers.torch.recording.traced_nodes import is_open, is_traced
 
@@ -74,7 +73,7 @@ def warn_of_index(frame: Any) -> None:
     file, line = frame.f_code.co_filename, frame.f_lineno
     said = "A dynamic dimension used as a Python number might make the trace incorrect for other lengths"
     text = linecache.getline(file, line).strip()
-    warnings.warn(f"{said}: {text} ({file}:{line})", torch.jit.TracerWarning, stacklevel=3)
+    tell(f"{said}: {text} ({file}:{line})", torch.jit.TracerWarning, file, line)
 
 
 @contextlib.contextmanager
@@ -87,7 +86,7 @@ def exporting() -> Iterator[set[str]]:
 
     def asked(theirs: Any) -> Any:
         def number(self: Any) -> Any:
-            frame = sys._getframe(1)
+            frame = caller()
             file = frame.f_code.co_filename
             if self.node.maybe_as_int() is None and not file.startswith(own):
                 compares = isinstance(self, torch.SymBool)
@@ -118,7 +117,7 @@ def found(
     import torch
 
     def index(self: Any) -> int:
-        frame = sys._getframe(1)
+        frame = caller()
         if calls_operator(frame):
             pass
         elif not takes_part(outside(frame)) and is_open(self):
@@ -134,13 +133,13 @@ def found(
     def noting(theirs: Any, noted: Found | None) -> Any:
         def called(*given: Any, **named: Any) -> Any:
             if noted is not None and is_traced(given[0] if given else named.get("input")):
-                noted.add(sys._getframe(1))
+                noted.add(caller())
             return theirs(*given, **named)
 
         return called
 
     def joined(tensors: Any, *rest: Any, **named: Any) -> Any:
-        frame = sys._getframe(1)
+        frame = caller()
         if noted is not None and isinstance(tensors, list) and _is_unequal(tensors):
             if any(value is tensors for value in frame.f_locals.values()):  # no display such as [a, b]
                 noted.leave(frame)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import copy
-import gc
 import inspect
 import sys
 import textwrap
@@ -14,6 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ovjit.readers.torch.recording.loop_exits import LIST, Renamed, left_by, straightened
+from ovjit.readers.torch.recording.redirected import (
+    before_call,
+    code_of,
+    functions_that_run,
+    functions_with,
+    redirected,
+)
 
 #: What rewritten functions call the names of `rolled` that they use, their loop and what it is over.
 MODULE, _LOOP, _WALK = "_ovjit_rolled", "_ovjit_loop", "_ovjit_walk"
@@ -40,11 +46,10 @@ def functions_of(frame: Any) -> list[Any]:
     """The functions that a frame may run. Code within a function may belong to many: the collector knows
     them, but for what the program has frozen."""
     code = frame.f_code
-    near = [f for f in _functions_near(frame) if f.__code__ is code]
+    near = [*functions_with(code), *(f for f in _functions_near(frame) if f.__code__ is code)]
     if near and not code.co_flags & inspect.CO_NESTED:
         return near
-    found = [f for f in gc.get_referrers(code) if isinstance(f, types.FunctionType)]
-    return [*found, *near]
+    return [*functions_that_run(code), *near]
 
 
 def _functions_near(frame: Any) -> Iterator[Any]:
@@ -53,7 +58,7 @@ def _functions_near(frame: Any) -> Iterator[Any]:
     for value in arguments:
         for owner in type(value).__mro__:
             yield from _functions_in(owner)
-    outer = frame.f_back
+    outer = before_call(frame)
     for values in (frame.f_globals, outer.f_locals if outer is not None else {}):
         for value in list(values.values()):
             yield from _functions_in(value)
@@ -76,7 +81,7 @@ def _functions_in(value: Any, within: bool = True) -> Iterator[Any]:
 
 
 class Change(ast.NodeTransformer):
-    """Changes what is on some lines of a function, to code that uses `names` as the global `module`."""
+    """Changes what is on some lines of a function, to code that uses `names` as the variable `module`."""
 
     module = ""
     #: Where it is among the changes of a function: branches first, whose bodies may have loops.
@@ -92,35 +97,20 @@ class Change(ast.NodeTransformer):
     visit_AsyncFunctionDef = visit_Lambda = visit_ClassDef = visit_FunctionDef
 
 
-#: By which changes functions run changed now, each with its lines.
-_in_force: dict[Any, list[tuple[type[Change], set[int]]]] = {}
-
-
 @contextlib.contextmanager
 def changed(found: Mapping[Any, set[int]], kind: type[Change], names: Any) -> Iterator[int]:
     """Functions run with what is on their lines changed, also those that run changed by others already. Gives
     the number of those that have changed."""
-    with contextlib.ExitStack() as patches:
+    with contextlib.ExitStack() as stack:
         count = 0
         for function, lines in found.items():
-            before = _in_force.get(function, [])
-            code = _rewritten(function, [*before, (kind, lines)])
-            if code is not None:
-                count += 1
-                function.__globals__[kind.module] = names
-                patches.callback(function.__globals__.pop, kind.module, None)
-                patches.callback(setattr, function, "__code__", function.__code__)
-                patches.callback(_put_in_force, function, before)
-                function.__code__ = code
-                _put_in_force(function, [*before, (kind, lines)])
+            for each in stack.enter_context(redirected([function])):
+                code = _rewritten(function, [*each.changes, (kind, lines)])
+                if code is not None:
+                    count += 1
+                    cells = {**(each.rewritten[-1][1] if each.rewritten else {}), kind.module: names}
+                    stack.enter_context(each.changed((kind, lines), code, cells))
         yield count
-
-
-def _put_in_force(function: Any, changes: list[tuple[type[Change], set[int]]]) -> None:
-    if changes:
-        _in_force[function] = changes
-    else:
-        del _in_force[function]
 
 
 def _rewritten(function: Any, changes: Sequence[tuple[type[Change], set[int]]]) -> Any:
@@ -141,9 +131,10 @@ def _rewritten(function: Any, changes: Sequence[tuple[type[Change], set[int]]]) 
     if not made[-1].any:
         return None
     definition.decorator_list = []
-    own = function.__code__
-    code = compile(_within(definition, own.co_freevars), own.co_filename, "exec", dont_inherit=True)
-    return _code_of(code, definition.name, own.co_freevars)
+    own = code_of(function)
+    free = (*own.co_freevars, *dict.fromkeys(kind.module for kind, _ in changes))
+    code = compile(_within(definition, free), own.co_filename, "exec", dont_inherit=True)
+    return _code_of(code, definition.name, free)
 
 
 def _within(definition: ast.FunctionDef, free: Sequence[str]) -> ast.Module:
@@ -159,7 +150,7 @@ def _code_of(code: Any, name: str, free: Sequence[str]) -> Any:
     """The code of the function in the function in a module. None where it has other free variables."""
     for level in ("_outer", name):
         code = next(c for c in code.co_consts if isinstance(c, types.CodeType) and c.co_name == level)
-    return code if code.co_freevars == free else None
+    return code if set(code.co_freevars) <= set(free) else None
 
 
 class Loops(Change):

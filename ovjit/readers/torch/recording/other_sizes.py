@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import io
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +15,10 @@ from functools import partial
 from itertools import combinations, islice
 from typing import Any
 
+from ovjit.readers.torch.recording.effects import Effect, Effects
 from ovjit.readers.torch.recording.mask_selection import agrees
 from ovjit.readers.torch.recording.state import called
-from ovjit.readers.torch.recording.trace import Prepared, quietly, unlogged
+from ovjit.readers.torch.recording.trace import Prepared, quietly
 
 #: For how many other sizes a module is run, and how many are tried.
 MOST_SIZES, MOST_TRIES = 6, 12
@@ -30,10 +29,11 @@ LEAST_LIMIT, LONGER = 5.0, 10.0
 
 class OtherSizes:
     """Examples of other sizes with the module's outputs, as many as the first trace is compared with in
-    `seconds`, at least one."""
+    `seconds`, at least one. The module has no other `effects` for them than for the example."""
 
-    def __init__(self, ready: Prepared, seconds: float):
+    def __init__(self, ready: Prepared, seconds: float, effects: Effects):
         self._ready = ready
+        self._effects = effects
         self._seconds = seconds
         self._known: list[tuple[list[Any], Any]] | None = None
 
@@ -77,17 +77,14 @@ class OtherSizes:
 
         limit = max(LEAST_LIMIT, LONGER * self._seconds)
         try:
-            with quietly(), _untold(), torch.no_grad():
-                return called(partial(within, limit, self._ready.module), self._ready.module, leaves)
-        except (Exception, SystemExit):
+            with quietly(), torch.no_grad():
+                return called(partial(within, limit, self._run), self._ready.module, leaves)
+        except (Exception, SystemExit, Effect):
             return None
 
-
-@contextlib.contextmanager
-def _untold() -> Iterator[None]:
-    """What a module logs and writes to the standard error is not shown: nobody asked for these sizes."""
-    with unlogged(logging.CRITICAL), contextlib.redirect_stderr(io.StringIO()):
-        yield
+    def _run(self, *leaves: Any) -> Any:
+        with self._effects.no_others():
+            return self._ready.module(*leaves)
 
 
 class _Late(BaseException):

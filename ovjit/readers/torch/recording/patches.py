@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
+
+from ovjit.readers.torch.recording.recorder import alone, is_recording
 
 _ABSENT = object()
 
@@ -17,17 +22,80 @@ _patches: list[tuple[Any, str, Any, Any]] = []
 @contextlib.contextmanager
 def patched(*rows: tuple[Any, str, Any]) -> Iterator[None]:
     """Give classes and modules other attributes, rows of (owner, name, value). They get back what they had,
-    and lose what they did not have themselves."""
-    first = len(_patches)
-    try:
-        for owner, name, value in rows:
-            _patches.append((owner, name, vars(owner).get(name, _ABSENT), value))
-            setattr(owner, name, value)
-        yield
-    finally:
-        for owner, name, value, _ in reversed(_patches[first:]):
-            _put_back(owner, name, value)
-        del _patches[first:]
+    and lose what they did not have themselves. One thread does at a time, and functions are others for this
+    thread alone."""
+    with alone():
+        first = len(_patches)
+        try:
+            for owner, name, value in rows:
+                before = vars(owner).get(name, _ABSENT)
+                value = _here(owner, name, before, value)
+                _patches.append((owner, name, before, value))
+                setattr(owner, name, value)
+            yield
+        finally:
+            for owner, name, before, _ in reversed(_patches[first:]):
+                _put_back(owner, name, before)
+            del _patches[first:]
+
+
+def _here(owner: Any, name: str, before: Any, value: Any) -> Any:
+    """What is `value` for the thread that records, and for others what the owner had before."""
+    if isinstance(value, property):
+        assert isinstance(before, property) or before is _ABSENT
+        theirs = property(*(_elsewhere(owner, name, before, at) for at in range(2)))
+        pairs = zip((value.fget, value.fset), (theirs.fget, theirs.fset), strict=True)
+        return property(*(_either(one, other) for one, other in pairs))
+    if isinstance(value, type) or not callable(value):
+        return value
+    found = before if before is not _ABSENT else _inherited(owner, name)
+    return _either(value, found if found is not _ABSENT else _missing(owner, name))
+
+
+def _either(ours: Any, theirs: Any) -> Any:
+    if isinstance(theirs, (staticmethod, classmethod)):
+        theirs = theirs.__func__
+
+    def function(*given: Any, **named: Any) -> Any:
+        return (ours if is_recording() else theirs)(*given, **named)
+
+    with contextlib.suppress(AttributeError):
+        functools.update_wrapper(function, ours)
+        if not hasattr(ours, "__wrapped__"):
+            del function.__wrapped__  # type: ignore[attr-defined]
+        else:
+            function.__wrapped__ = ours.__wrapped__  # type: ignore[attr-defined]
+    return function
+
+
+def _elsewhere(owner: Any, name: str, before: Any, place: int) -> Any:
+    """How the attribute of a class is read (0) or set (1) without the patch."""
+    found = before if before is not _ABSENT else _inherited(owner, name)
+    if place == 0:
+        return lambda self: found.__get__(self, type(self))
+    return lambda self, value: found.__set__(self, value)
+
+
+def _inherited(owner: Any, name: str) -> Any:
+    """What an object or a class has by its classes, as a function of the object; `_ABSENT` where it has
+    nothing of this name."""
+    if isinstance(owner, type):
+        found = (vars(kind)[name] for kind in owner.__mro__[1:] if name in vars(kind))
+        return next(found, _ABSENT)
+    if isinstance(owner, ModuleType):
+        return vars(builtins).get(name, _ABSENT)
+    return getattr(owner, name, _ABSENT)
+
+
+def _missing(owner: Any, name: str) -> Callable[..., Any]:
+    """An operator that a class does not have."""
+
+    def function(*_: Any, **__: Any) -> Any:
+        if name.startswith("__"):
+            return NotImplemented
+        raise AttributeError(f"{getattr(owner, '__name__', owner)!r} has no attribute {name!r}")
+
+    return function
 
 
 def divided() -> contextlib.AbstractContextManager[None]:
@@ -46,6 +114,11 @@ def divided() -> contextlib.AbstractContextManager[None]:
         (torch.Tensor, "__rdivmod__", lambda a, b: (b // a, b % a)),
         (torch.Tensor, "__pow__", raised),
     )
+
+
+def caller() -> Any:
+    """The frame that calls the function of a patch which calls this one: another stands in between."""
+    return sys._getframe(3)
 
 
 def outside(frame: Any) -> Any:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.readers.torch.recording.patches import patched
+from ovjit.readers.torch.recording.redirected import others_in
 from ovjit.readers.torch.recording.size_values import (
     Parts,
     is_of_sizes,
@@ -454,8 +454,9 @@ def _names_types(module: Any) -> bool:
 
 
 @contextlib.contextmanager
-def shadowed(files: set[str]) -> Iterator[None]:
-    """Modules of these files see the functions of this one in the place of Python's and NumPy's."""
+def shadowed(files: set[str], *roots: Any) -> Iterator[None]:
+    """Functions of these files, also those that `roots` alone have, see the functions of this module in the
+    place of Python's and NumPy's."""
     numpy = _NumPy()
     rows = {"int": (int, _Int), "float": (float, _Float), "round": (round, _round), "math": (math, _math()),
             "max": (max, _extreme("maximum", max)), "min": (min, _extreme("minimum", min)),
@@ -468,10 +469,13 @@ def shadowed(files: set[str]) -> Iterator[None]:
     modules = [m for m in every if vars(m).get("__file__") in files]
     if len({m.__file__ for m in modules}) < len(files):  # code that is typed has no file
         modules.append(sys.modules["__main__"])
-    with patched(*(
-        (module, name, ours) for module in {id(vars(m)): m for m in modules}.values()
-        for name, (theirs, ours) in rows.items()
-        if vars(module).get(name, getattr(builtins, name, None)) is theirs
-        and (name != "torch" or _names_types(module))
-    )):  # fmt: skip
+    found = [
+        (module, {
+            name: ours for name, (theirs, ours) in rows.items()
+            if vars(module).get(name, getattr(builtins, name, None)) is theirs
+            and (name != "torch" or _names_types(module))
+        })
+        for module in {id(vars(m)): m for m in modules}.values()
+    ]  # fmt: skip
+    with others_in(found, *roots):
         yield

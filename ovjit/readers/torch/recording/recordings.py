@@ -10,6 +10,7 @@ from typing import Any
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.recording import recorded_loops, strides
 from ovjit.readers.torch.recording.asked_numbers import files_asking, rounding
+from ovjit.readers.torch.recording.effects import Effects
 from ovjit.readers.torch.recording.found_loops import Conditions, Found, found
 from ovjit.readers.torch.recording.gradient import gradient
 from ovjit.readers.torch.recording.mask_selection import agrees, depends_on_mask, for_any_mask
@@ -130,10 +131,18 @@ class _Traces:
         self.conditions = Conditions()
         warned: list[Any] = []
         begin = time.perf_counter()
-        self.plain = Recorded(recorded(ready, warned, self._loops, self.conditions, self._listed), warned)
+        self._effects = Effects()
+        with self._effects.noted():
+            script = recorded(ready, warned, self._loops, self.conditions, self._listed)
+        self.plain = Recorded(script, warned)
         seconds = max(LEAST_SECONDS, (time.perf_counter() - begin) / 2)
         self.example = _Example(ready, self.plain.script)
-        self._others = OtherSizes(ready, seconds)
+        self._others = OtherSizes(ready, seconds, self._effects)
+
+    def _tried(self, warned: list[Any]) -> Any:
+        """A trace in which code has no other effects than for the example."""
+        with self._effects.no_others():
+            return recorded(self._ready, warned)
 
     def enter_loops(self, loops: contextlib.ExitStack) -> bool:
         """Record loops over open dimensions as such while `loops` is open. False where there are none."""
@@ -156,7 +165,7 @@ class _Traces:
                     assumed = recording.enter_context(for_any_mask())
                     if sizes and followed is not None:
                         recording.enter_context(followed.sizes(self._ready.module))
-                    script = recorded(self._ready, warned)
+                    script = self._tried(warned)
                 if assumed.any and self.example.is_of(script):
                     return Recorded(script, warned)
         return None
@@ -183,7 +192,7 @@ class _Traces:
         """
         warned: list[Any] = []
         with attempt("a trace with loops"):
-            script = recorded(self._ready, warned)
+            script = self._tried(warned)
             if self.example.is_of(script):
                 return Recorded(script, warned)
         asking = files_asking(warned)
@@ -198,7 +207,7 @@ class _Traces:
         warned: list[Any] = []
         with attempt("a trace for any sizes"):
             with followed.sizes(self._ready.module):
-                script = recorded(self._ready, warned)
+                script = self._tried(warned)
             if self.example.is_of(script):
                 return Recorded(script, warned)
         return None

@@ -25,7 +25,7 @@ from ovjit.readers.torch.recording.assertions import Claims, is_claim
 from ovjit.readers.torch.recording.conditionals import Choices, EveryChoice
 from ovjit.readers.torch.recording.found_loops import Conditions, Found
 from ovjit.readers.torch.recording.loop_code import changed
-from ovjit.readers.torch.recording.patches import outside, patched, untraced
+from ovjit.readers.torch.recording.patches import caller, outside, patched, untraced
 from ovjit.readers.torch.recording.python_functions import (
     shadowed,
     tensor_makers,
@@ -141,7 +141,7 @@ class Followed:
         with contextlib.ExitStack() as stack:
             if self._scripted:
                 stack.enter_context(_as_scripts(whole, self._scripted))
-            stack.enter_context(shadowed(self.files))
+            stack.enter_context(shadowed(self.files, whole))
             kind = Choices if self.conditions is None else EveryChoice
             names = conditionals.names(is_of_sizes, kind.every)
             stack.enter_context(changed(self._chosen, kind, names))
@@ -266,7 +266,7 @@ def ordering(found: Conditions | None) -> Iterator[None]:
     def hashed(self: Any) -> int:
         if self.dim() or not is_of_sizes(self):
             return identity(self)
-        frame = sys._getframe(1)
+        frame = caller()
         warn_of_number("hash")
         if found is not None:
             found.look_up(frame)
@@ -274,7 +274,7 @@ def ordering(found: Conditions | None) -> Iterator[None]:
             return hash(self.item())
 
     def truth(self: Any) -> bool:
-        is_size, frame = is_of_sizes(self), sys._getframe(1)
+        is_size, frame = is_of_sizes(self), caller()
         claims = is_size and (is_claim(frame) if found is None else frame in found.claims)
         if claims and not is_of_iterations(torch_value(self)):
             with untraced():

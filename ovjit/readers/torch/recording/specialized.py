@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import io
 import operator
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from ovjit.errors import UnsupportedError
+from ovjit.readers.torch.recording.effects import Effects
 from ovjit.readers.torch.recording.found_loops import exporting
 from ovjit.readers.torch.recording.mask_selection import agrees, for_any_mask
 from ovjit.readers.torch.recording.other_sizes import OtherSizes
+from ovjit.readers.torch.recording.patches import patched
 from ovjit.readers.torch.recording.python_functions import shadowed
+from ovjit.readers.torch.recording.recorder import keep, tell
 from ovjit.readers.torch.recording.state import called
-from ovjit.readers.torch.recording.trace import Prepared, attempt
+from ovjit.readers.torch.recording.trace import Prepared, attempt, quietly
 
 #: What a module asks of open sizes is asserted when the program runs, and not taken for granted. PyTorch has
 #: this option since 2.9.
@@ -71,7 +72,7 @@ def _of_any_size(module: Any, leaves: Sequence[Any]) -> Any:
             if _agrees(other, module, leaves):
                 program, told = other, others
     for each in told:
-        warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+        tell(str(each.message), each.category, each.filename, each.lineno)
     return program
 
 
@@ -84,15 +85,27 @@ def _of_dimensions(module: Any, leaves: Sequence[Any], files: set[str]) -> tuple
 
     dims = tuple(dict.fromkeys(range(leaf.dim()), Dim.AUTO) for leaf in leaves)
     known = inspect.signature(torch.export.export).parameters.keys()
-    printed = contextlib.redirect_stderr(io.StringIO())  # graphs that PyTorch prints where it fails
-    with printed, warnings.catch_warnings(record=True) as told, shadowed(files), exporting() as asking:
-        warnings.simplefilter("always")
+    told: list[Any] = []
+    with quietly(told), patched(*_of_exports()), shadowed(files, module), exporting() as asking:
         with _config.patch(backed_size_oblivious=True):
             program = torch.export.export(
                 module, tuple(leaves), dynamic_shapes=(dims,), strict=False,
                 **dict.fromkeys(_DEFERRED & known, True),
             )  # fmt: skip
     return program, told, asking
+
+
+def _of_exports() -> list[tuple[Any, str, Any]]:
+    """Patches of torch.export: graphs that PyTorch prints where it fails are not printed, and the numbers
+    that are drawn meanwhile by other threads are not drawn again. An export draws none."""
+    import torch.export._trace
+    import torch.fx.graph_module
+    from torch._functorch import aot_autograd
+
+    printing = torch.fx.graph_module, torch.export._trace
+    silent = [(module, "print", lambda *_, **__: None) for module in printing]
+    states = [(aot_autograd, "preserve_rng_state", contextlib.nullcontext)]
+    return [*silent, *(row for row in states if hasattr(*row[:2]))]
 
 
 def check_open(program: Any, dims: Sequence[tuple[int, int]]) -> None:
@@ -113,9 +126,9 @@ def check_open(program: Any, dims: Sequence[tuple[int, int]]) -> None:
 def warn_of_other_sizes(program: Any, ready: Prepared, seconds: float) -> None:
     """Warn of a program that gives something else than the module for other sizes. They are compared for so
     many seconds."""
-    if OtherSizes(ready, seconds).differs(_without_claims(program)):
+    if OtherSizes(ready, seconds, Effects()).differs(_without_claims(program)):
         said = "The program might be incorrect for other sizes: it differs from the module for some"
-        warnings.warn(said, stacklevel=2)
+        keep(said, UserWarning)
 
 
 def _is_for_one(program: Any) -> bool:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import contextlib
 import operator
 import random
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from inspect import Parameter, Signature
@@ -59,27 +62,54 @@ def _named_inputs(module: Any, names: Sequence[str]) -> Iterator[None]:
 @contextlib.contextmanager
 def unchanged(module: Any) -> Iterator[None]:
     """After the block, the buffers and other attributes of a module are the same objects, with the same
-    numbers and items. Generators of random numbers go on as if the block had drawn none."""
+    numbers and items."""
     restoring = [
         each for part in (module.modules() if hasattr(module, "modules") else ()) for each in _kept(part)
     ]
-    restoring += _generators()
+    with _generators_unchanged():
+        try:
+            yield
+        finally:
+            for restore in restoring:
+                restore()
+
+
+@contextlib.contextmanager
+def _generators_unchanged() -> Iterator[None]:
+    """After the block, the generators of random numbers go on as if it had drawn none: PyTorch's, NumPy's and
+    Python's.
+
+    They stay where the block has left them if another thread ran meanwhile. It may have drawn numbers, which
+    would be drawn again. Then a module's numbers are drawn as by any call of it.
+    """
+    import torch
+
+    getting = torch.get_rng_state, np.random.get_state, random.getstate
+    setting: tuple[Callable[[Any], object], ...] = torch.set_rng_state, np.random.set_state, random.setstate
+    others, states = _time_of_others(), [get() for get in getting]
     try:
         yield
     finally:
-        for restore in restoring:
-            restore()
+        for get, put, before in zip(getting, setting, states, strict=True):
+            if not _is_equal(get(), before) and others is not None and _time_of_others() == others:
+                put(before)
 
 
-def _generators() -> list[Callable[[], None]]:
-    """What puts back the state of the generators of random numbers: PyTorch's, NumPy's and Python's."""
-    import torch
+def _is_equal(one: Any, other: Any) -> bool:
+    """Whether two states of one generator are the same."""
+    if isinstance(one, tuple):
+        return all(map(_is_equal, one, other))
+    return bool((one == other).all()) if hasattr(one, "all") else bool(one == other)
 
-    return [
-        partial(torch.set_rng_state, torch.get_rng_state()),
-        partial(np.random.set_state, np.random.get_state()),
-        partial(random.setstate, random.getstate()),
-    ]
+
+def _time_of_others() -> dict[int, int] | None:
+    """The CPU time that each other thread has run, in nanoseconds; None where the system does not tell."""
+    own = threading.get_ident()
+    others = [thread for thread in sys._current_frames() if thread != own]
+    try:
+        return {each: time.clock_gettime_ns(time.pthread_getcpuclockid(each)) for each in others}
+    except (AttributeError, OSError):
+        return None if others else {}
 
 
 def _kept(part: Any) -> Iterator[Callable[[], None]]:

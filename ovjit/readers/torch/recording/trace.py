@@ -8,13 +8,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
-import io
-import logging
-import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -22,12 +18,12 @@ import numpy as np
 from ovjit import logs
 from ovjit.errors import OvjitError
 from ovjit.readers.torch.naming import TRACED, WRAPPED
+from ovjit.readers.torch.recording.effects import Effect
+from ovjit.readers.torch.recording.patches import patched
+from ovjit.readers.torch.recording.recorder import heard_category, listening
 from ovjit.readers.torch.values import torch_types
 from ovjit.records import NamedTuple
 
-#: Where code is that stands between a module's and PyTorch's, and the module that shows warnings. That is not
-#: `warnings` itself since Python 3.14.
-_OWN = (os.path.dirname(os.path.dirname(__file__)) + os.sep, warnings.formatwarning.__code__.co_filename)
 #: Types of a script's arguments that are numbers of Python's.
 _NUMBERS = ("IntType", "FloatType", "BoolType")
 NOT_TRACED = "Couldn't get TorchScript module by tracing.\nException:\n"
@@ -103,59 +99,29 @@ def _kinds(ready: Prepared, described: Sequence[Any]) -> list[Any]:
 
 @contextlib.contextmanager
 def quietly(kept: list[Any] | None = None, fused: bool = False) -> Iterator[None]:
-    """What PyTorch warns of and prints is not shown; modules run by operations that are known, layers of
+    """What this thread is warned of is not shown; modules run by operations that are known, layers of
     attention by those that PyTorch has fused if `fused`.
 
     Warnings that something may be incorrect are kept: `warn_again` shows them.
     """
     import torch
 
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(fused)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("always")
-            warnings.showwarning = _keeping([] if kept is None else kept)
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-
-
-@contextlib.contextmanager
-def unlogged(level: int) -> Iterator[None]:
-    """Nothing of this level or below is logged."""
-    before = logging.root.manager.disable
-    logging.disable(level)
-    try:
+    rows = [
+        (torch.backends.mha, "get_fastpath_enabled", lambda: fused),
+        (torch.jit, "TracerWarning", heard_category()),
+    ]
+    with listening(kept), patched(*rows):
         yield
-    finally:
-        logging.disable(before)
 
 
 @contextlib.contextmanager
 def attempt(what: str) -> Iterator[None]:
-    """What may fail, as modules and PyTorch raise errors of any kind: the reason is written to the log."""
+    """What may fail, as modules and PyTorch raise errors of any kind: the reason is written to the log. What
+    runs only for an attempt does not end the program either."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit, Effect) as error:
         logs.debug("%s failed: %s: %s", what, type(error).__name__, error)
-
-
-def _keeping(kept: list[Any]) -> Any:
-    """What is called with each warning: keeps those that say incorrect, with the module's line that causes
-    them and not that of what ovjit has put in the place of PyTorch's functions."""
-
-    def show(message: Any, category: Any, filename: str, lineno: int, *_: Any) -> None:
-        if "incorrect" not in str(message):
-            return
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename.startswith(_OWN):
-            frame = frame.f_back
-        if filename.startswith(_OWN[0]) and frame is not None:
-            filename, lineno = frame.f_code.co_filename, frame.f_lineno
-        kept.append(warnings.WarningMessage(message, category, filename, lineno))
-
-    return show
 
 
 def warn_again(kept: list[Any]) -> None:

@@ -7,7 +7,6 @@ trace has other lengths: the operator stays refused where that gives another gra
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from ovjit.readers.torch.programs.decompose import UNFAITHFUL, more_decompositio
 from ovjit.readers.torch.programs.fx import FxReader
 from ovjit.readers.torch.programs.reader import MOST_REFUSED
 from ovjit.readers.torch.programs.undecomposed import written_beside
-from ovjit.readers.torch.recording.trace import unlogged
+from ovjit.readers.torch.recording.patches import patched
 from ovjit.readers.torch.values import Complex, Number, complex_type, torch_types
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def _of_any_length(
     try:
         for length in _LENGTHS:
             stands = _Stands(call, length)
-            with unlogged(logging.ERROR):  # PyTorch logs why an operator takes no tensors without data
+            with patched(*_unlogged()):
                 made.append((stands.trace(target, arguments, refused), stands.given))
     except Exception:  # whatever PyTorch raises of tensors without data
         return None
@@ -93,6 +92,13 @@ def _of_any_length(
     if is_itself or graph.code != other.code or written_beside(graph):
         return None
     return graph, given
+
+
+def _unlogged() -> list[tuple[Any, str, Any]]:
+    """A patch by which PyTorch does not log why an operator takes no tensors without data."""
+    from torch._subclasses import fake_tensor
+
+    return [(fake_tensor.log, "exception", lambda *_, **__: None)]
 
 
 class _Stands:

@@ -1,6 +1,6 @@
-"""Resizing by a matrix for each axis: a row has the weights of one output place.
+"""Resizing by weighted sums along each axis: of the elements around the place of each output.
 
-Matrices are operations of the Model, in f32, as sizes, scales and regions may be known only when the model
+Weights are operations of the Model, in f32, as sizes, scales and regions may be known only when the model
 runs. Where they follow from constants, they are computed here, in f64, and are constants.
 """
 
@@ -9,19 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
 from ovjit.readers.build import value_range
-from ovjit.readers.nearness import nearness
+from ovjit.readers.nearness import elements_around, inside, nearness, weighted_sums
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.records import NamedTuple
 
-#: The largest matrix that is made for resizing along an axis, in elements.
-MAX_MATRIX = 1 << 24
+#: The longest axis, before or after, for which weights are made.
+MAX_LENGTH = 1 << 22
 
 
 class _Reals:
@@ -46,18 +44,19 @@ class _Reals:
 class _Axis:
     """One axis that is resized: its extent, length and scale as scalars."""
 
-    def __init__(self, r: _Reals, extent: Output, length: Output, scale: Output):
-        self.r, self.extent, self.length, self.scale = r, extent, length, scale
+    def __init__(self, r: _Reals, extent: Output, length: Output, scale: Output, by_sizes: bool):
+        self.r, self.extent, self.length, self.scale, self.by_sizes = r, extent, length, scale, by_sizes
         self.last = r("Subtract", extent, 1.0)
 
     def check(self) -> bool:
-        """Whether the axis is known to stay as it is. UnsupportedError where a known matrix is too large."""
+        """Whether the axis is known to stay as it is. UnsupportedError where known lengths are too large."""
         extent, length, scale = (self.r.n.value(v) for v in (self.extent, self.length, self.scale))
         if extent is None or length is None:
             return False
-        if not 0 <= length * extent <= MAX_MATRIX or length > MAX_MATRIX or length and not extent:
+        if not 0 <= length <= MAX_LENGTH or extent > MAX_LENGTH or length and not extent:
             raise UnsupportedError(
-                f"resizing {extent:.0f} to {length:.0f} elements by a matrix is not supported"
+                f"resizing {extent:.0f} to {length:.0f} elements by weights is not supported: lengths should "
+                f"be from 1 to {MAX_LENGTH}"
             )
         return bool(extent == length and scale == 1)
 
@@ -69,20 +68,23 @@ class _Axis:
         centre = r("Divide", r("Add", x, 0.5), scale)
         middle = r("Subtract", centre, 0.5)
         if coordinates == "asymmetric":
-            return r("Divide", x, scale)
+            # by sizes, one division: that by a quotient would move places between two elements
+            return r("Divide", r("Multiply", x, extent), length) if self.by_sizes else r("Divide", x, scale)
         if coordinates == "half_pixel":
             return middle
         if coordinates == "tf_half_pixel_for_nn":
             return centre
-        one = r("Equal", width, 1.0)
         if coordinates == "pytorch_half_pixel":
-            return r("Select", one, -0.5, middle)
+            return r("Select", r("Equal", length, 1.0), 0.0, middle)
+        one = r("Equal", width, 1.0)
         steps = r("Select", one, 1.0, r("Subtract", width, 1.0))
         if coordinates == "align_corners":
             return r("Select", one, 0.0, r("Divide", r("Multiply", x, last), steps))
         if coordinates == "half_pixel_symmetric":
-            share = r("Subtract", 1.0, r("Divide", length, width))
-            return r("Add", r("Multiply", r("Multiply", extent, 0.5), share), middle)
+            # the standard's extent / 2 * (1 - length / width) + middle, without its cancellation
+            inner = r("Multiply", r("Subtract", extent, 1.0), 0.5)
+            outer = r("Subtract", r("Add", x, 0.5), r("Multiply", length, 0.5))
+            return r("Add", inner, r("Divide", outer, scale))
         if coordinates == "tf_crop_and_resize" and region is not None:
             begin, end = region
             single = r("Multiply", r("Multiply", r("Add", begin, end), last), 0.5)
@@ -90,11 +92,6 @@ class _Axis:
             along = r("Add", r("Multiply", begin, last), r("Multiply", x, step))
             return r("Select", r("Equal", length, 1.0), r("Add", x, single), along)
         raise ModelError(f"coordinate_transformation_mode {coordinates[:40]!r} is unknown or has no region")
-
-    def inside(self, places: Output) -> Output:
-        """The nearest elements of whole places, i64."""
-        r = self.r
-        return r.n.convert(r("Minimum", r("Maximum", places, 0.0), self.last), "i64")
 
     def nearest(self, x: Output, places: Output, how: str, axis: int) -> Output:
         r = self.r
@@ -104,7 +101,7 @@ class _Axis:
             "floor": lambda: r("Floor", places),
             "ceil": lambda: r("Ceiling", places),
         }[how]()
-        return r("Gather", x, r.n.folded(self.inside(rounded)), axis, opset=8)
+        return r("Gather", x, r.n.folded(inside(r.n, rounded, self.extent)[0]), axis, opset=8)
 
     def weighted(self, x: Output, places: Output, mode: str, axis: int) -> Output:
         """Sums of the elements around each place; the input goes on at its edges with the values there."""
@@ -112,38 +109,19 @@ class _Axis:
         antialias, exclude = bool(n.attr("antialias", 0)), bool(n.attr("exclude_outside", 0))
         stretch = r("Minimum", self.scale, 1.0) if antialias else n.const(1.0, r.kind)
         reach = r("Divide", 2.0 if mode == "cubic" else 1.0, stretch)
-        reach = r("Minimum", r("Ceiling", reach), r("Add", r("Multiply", self.extent, 2.0), 2.0))
-        end = r("Add", self.extent, reach)
+        reach = r("Minimum", r("Ceiling", reach), r("Add", r("Multiply", self.extent, 4.0), 4.0))
         if n.attr("coordinate_transformation_mode") == "tf_crop_and_resize":  # places may be far outside
             places = r("Minimum", r("Maximum", places, r("Negative", reach)), r("Add", self.last, reach))
-        columns = r.count(r("Negative", reach), end)
+        columns = elements_around(n, places, reach)
         gap = r("Abs", r("Subtract", columns, n.unsqueeze(places, [1])))
         cubic = float(n.attr("cubic_coeff_a", -0.75)) if mode == "cubic" else None
         weights = nearness(n, r("Multiply", gap, stretch), cubic)
+        index, is_inside = inside(n, columns, self.extent)
         if exclude:
-            inside = r("LogicalAnd", r("GreaterEqual", columns, 0.0), r("LessEqual", columns, self.last))
-            weights = r("Select", inside, weights, 0.0)
+            weights = r("Select", is_inside, weights, 0.0)
         if antialias or exclude:
             weights = r("Divide", weights, r("ReduceSum", weights, [1], keep_dims=True))
-        rank = n.rank(x)
-        order = [d for d in range(rank) if d != axis] + [axis]
-        edges = self.inside(columns)
-        matrix = self._matrix(edges, weights)
-        if matrix is None:
-            wide = n.transpose(n("Gather", x, edges, axis, opset=8), order)
-            out = n("MatMul", wide, n.convert(weights, n.dtype(x)), transpose_b=True)
-        else:
-            out = n("MatMul", n.transpose(x, order), n.like(x, matrix))
-        return n.transpose(out, [order.index(d) for d in range(rank)])
-
-    def _matrix(self, edges: Output, weights: Output) -> np.ndarray | None:
-        """The weights of the input's own elements, [extent, length]; None where they are not known."""
-        columns, known, extent = (self.r.n.value(v) for v in (edges, weights, self.extent))
-        if columns is None or known is None or extent is None:
-            return None
-        matrix = np.zeros((int(extent), len(known)))
-        np.add.at(matrix, columns, known.T)
-        return matrix
+        return weighted_sums(n, x, axis, index, weights)
 
 
 class Sampling(NamedTuple):
@@ -169,7 +147,7 @@ def _axes(n: OnnxNode, x: Output, how: Sampling) -> list[_Axis]:
     wanted = [r.element(how.targets, i) for i in range(len(how.axes))]
     if how.by_scales:
         lengths = [r("Floor", r("Multiply", e, s)) for e, s in zip(extents, wanted, strict=True)]
-        return [_Axis(r, *row) for row in zip(extents, lengths, wanted, strict=True)]
+        return [_Axis(r, *row, False) for row in zip(extents, lengths, wanted, strict=True)]
     lengths, scales = wanted, [r("Divide", t, e) for t, e in zip(wanted, extents, strict=True)]
     if how.policy in ("not_larger", "not_smaller"):
         factor = scales[0]
@@ -177,17 +155,19 @@ def _axes(n: OnnxNode, x: Output, how: Sampling) -> list[_Axis]:
             factor = r("Minimum" if how.policy == "not_larger" else "Maximum", factor, other)
         scales = [factor] * len(scales)
         lengths = [r("Floor", r("Add", r("Multiply", e, factor), 0.5)) for e in extents]
-    return [_Axis(r, *row) for row in zip(extents, lengths, scales, strict=True)]
+    by_sizes = how.policy == "stretch"
+    return [_Axis(r, *row, by_sizes) for row in zip(extents, lengths, scales, strict=True)]
 
 
-def by_matrices(n: OnnxNode, x: Output, how: Sampling) -> Output:
+def by_weights(n: OnnxNode, x: Output, how: Sampling) -> Output:
     """`x` resized, one axis after the other."""
     kind, many = n.dtype(x), len(how.axes)
     crop, roi = how.coordinates == "tf_crop_and_resize", how.roi
     shape = None if roi is None else n.shape(roi)
     if crop and (roi is None or is_static(shape) and shape != (2 * many,)):
         raise ModelError(f"the region of interest should have {2 * many} numbers")
-    wide = x if ELEMENT_TYPES[kind].is_real or how.mode == "nearest" else n.convert(x, "f32")
+    is_real = ELEMENT_TYPES[kind].is_real
+    wide = x if how.mode == "nearest" else n.wide(x) if is_real else n.convert(x, "f32")
     outside: list[Output] = []
     for i, (axis, row) in enumerate(zip(how.axes, _axes(n, x, how), strict=True)):
         if row.check() and not crop:
@@ -203,7 +183,9 @@ def by_matrices(n: OnnxNode, x: Output, how: Sampling) -> Output:
         else:
             wide = row.weighted(wide, places, how.mode, axis)
     wide = _filled(n, wide, outside)
-    if n.dtype(wide) != kind:
+    if n.dtype(wide) != kind and is_real:
+        wide = n.convert(wide, kind)
+    elif n.dtype(wide) != kind:
         wide = to_integers(n, n("Round", wide, mode="half_to_even"), kind)
     return n("Identity", wide) if wide is x else wide
 

@@ -1,0 +1,253 @@
+"""Checks and measures the device "GPU" on an NVIDIA card.
+
+    python -m bench.gpu [--quick] [--json gpu.json] [--seconds 0.2]
+
+First it checks: each word of the kernel language beside NumPy's bits, samples of operations beside their
+references, and small networks beside the CPU's results. Then it measures memory-bound operations (GB/s),
+products (TFLOP/s) and networks (us from call to result), and PyTorch's eager mode and `torch.compile` on the
+same card if torch is installed. It exits with 1 if a check fails, and with 2 without a card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+import ovjit as ov
+from ovjit.engine import compile_graph
+from ovjit.gpu import driver
+from ovjit.graph.interp import evaluate
+
+op = ov.opset13
+
+
+def run_job(job: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    for i, array in enumerate(arrays):
+        job.set_input(i, np.ascontiguousarray(array))
+    job.run()
+    return [np.array(output) for output in job.outputs]
+
+
+# --- checks
+
+
+def check_words(card: driver.Card) -> Iterator[tuple[str, bool]]:
+    """Yield (word, whether its bits are NumPy's). NaNs may have other payloads."""
+    from ovjit.codegen.gpu.ptx import compile_ptx
+    from tests.support.word_kernels import OUTPUT, word_kernels
+
+    stream = card.create_stream()
+    data, out, bases, error = (card.allocate(size) for size in (4096, OUTPUT, 64, 8))
+    for kernel in word_kernels():
+        expected, result = kernel.expected(32), np.zeros(OUTPUT, np.uint8)
+        function = card.function(compile_ptx(kernel.source, "entry"), "entry")
+        card.upload(data, kernel.data, stream)
+        card.upload(bases, np.array([0, 0, 0, data, out], np.int64), stream)
+        card.clear(out, OUTPUT, stream)
+        card.launch(function, 1, 1, (bases, bases, 0, 1, error, 0, error), stream)
+        card.download(result, out, stream)
+        card.synchronize(stream)
+        same = np.array_equal(result, expected) or any(
+            np.array_equal(result.view(t), expected.view(t), equal_nan=True) for t in (np.float32, np.float64)
+        )
+        yield kernel.name, bool(same)
+
+
+def check_operations(count: int) -> Iterator[tuple[str, bool]]:
+    """Yield (operation, whether its results are those of the reference) for samples of operations."""
+    from tests.support.op_samples import graph_of, native_ops, samples, tolerance
+
+    records = native_ops()
+    for record in records[:: max(1, len(records) // count)]:
+        for _, arrays, attrs in samples(record, "f32", 1):
+            try:
+                graph, data = graph_of(record, arrays, attrs, "f32")
+                if graph.has_state or any(v.dtype != "f32" for v in graph.outputs):
+                    continue
+                results = run_job(compile_graph(graph, {"card": 0}).new_job(), data)
+            except RuntimeError as error:
+                yield f"{record.name}: {error}", False
+                continue
+            good = True
+            for result, want in zip(results, evaluate(graph, data), strict=True):
+                allowed = 16 * tolerance(record, np.asarray(want, np.float64), "f32")
+                close = (np.abs(result - want) <= allowed) | (result == want)
+                good &= bool((close | (np.isnan(result) & np.isnan(want))).all())
+            yield f"{record.name}-{record.opset}", good
+
+
+def networks() -> Iterator[tuple[str, ov.Model]]:
+    """Small networks of common layers with random weights."""
+    rng = np.random.default_rng(1)
+
+    def weights(*shape: int) -> np.ndarray:
+        return (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+
+    for blocks, channels, size in ((2, 16, 32), (4, 32, 56), (6, 64, 56)):
+        x = y = op.parameter([1, 3, size, size], np.float32, name="x")
+        previous = 3
+        for _ in range(blocks):
+            y = op.relu(op.convolution(y, weights(channels, previous, 3, 3), [1, 1], [1, 1], [1, 1], [1, 1]))
+            previous = channels
+        y = op.reduce_mean(y, [2, 3], False)
+        y = op.softmax(op.matmul(y, weights(channels, 10), False, False), 1)
+        yield f"{blocks} convolutions of {channels}", ov.Model([y], [x])
+    for width, layers in ((64, 1), (128, 2), (256, 2)):
+        x = y = op.parameter([1, 16, width], np.float32, name="x")
+        for _ in range(layers):
+            q, k, v = (op.matmul(y, weights(width, width), False, False) for _ in range(3))
+            scores = op.softmax(op.multiply(op.matmul(q, k, False, True), np.float32(width**-0.5)), 2)
+            y = op.mvn(op.add(y, op.matmul(scores, v, False, False)), [2], True, 1e-5, "inside_sqrt")
+            hidden = op.gelu(op.matmul(y, weights(width, 4 * width), False, False), "erf")
+            y = op.mvn(op.add(y, op.matmul(hidden, weights(4 * width, width), False, False)), [2], True, 1e-5,
+                       "inside_sqrt")  # fmt: skip
+        yield f"{layers} layers of attention, {width}", ov.Model([y], [x])
+
+
+def check_networks() -> Iterator[tuple[str, bool]]:
+    """Yield (network, whether the card's results are the CPU's)."""
+    for name, model in [("digits", ov.Core().read_model(ov.data.digits()[0])), *networks()]:
+        shape = [d if isinstance(d, int) else 1 for d in model.inputs[0].get_partial_shape().get_min_shape()]
+        x = np.random.default_rng(0).random([max(d, 1) for d in shape]).astype(np.float32)
+        exact = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
+        want = ov.compile_model(model, "CPU", exact)(x)[0]
+        result = run_job(compile_graph(model._graph(), {"card": 0}).new_job(), [x])[0]
+        yield name, bool(np.allclose(result, want, rtol=1e-3, atol=1e-4))
+
+
+# --- measurements
+
+
+def time_of(run: Callable[[], Any], seconds: float) -> float:
+    """The median time of a call, in seconds."""
+    run()
+    times, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < 5:
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def kernel_time(job: Any, arrays: Sequence[np.ndarray], times: int = 20) -> float:
+    """Seconds of the steps of a job by the card's events, the least of several runs."""
+    best = float("inf")
+    for _ in range(times):
+        run_job(job, arrays)
+        best = min(best, sum(row.real_ns for row in job.profile()) * 1e-9)
+    return best
+
+
+def memory_bound() -> Iterator[tuple[str, ov.Model, float]]:
+    """Yield (name, model, bytes that are read and written)."""
+    rows = op.parameter([8192, 1024], np.float32, name="x")
+    size = 8192 * 1024 * 4
+    yield "relu", ov.Model([op.relu(rows)], [rows]), 2 * size
+    yield "softmax", ov.Model([op.softmax(rows, 1)], [rows]), 2 * size
+    yield "layer norm", ov.Model([op.mvn(rows, [1], True, 1e-5, "inside_sqrt")], [rows]), 2 * size
+    yield "gelu", ov.Model([op.gelu(rows, "erf")], [rows]), 2 * size
+    yield "sum of rows", ov.Model([op.reduce_sum(rows, [1], True)], [rows]), size
+    yield "sum of columns", ov.Model([op.reduce_sum(rows, [0], True)], [rows]), size
+    yield "transpose", ov.Model([op.transpose(rows, [1, 0])], [rows]), 2 * size
+
+
+def measure(seconds: float) -> Iterator[dict[str, Any]]:
+    x = np.random.default_rng(2).standard_normal((8192, 1024)).astype(np.float32)
+    for name, model, moved in memory_bound():
+        job = compile_graph(model._graph(), {"card": 0, "PERF_COUNT": True}).new_job()
+        yield {"what": name, "GB/s": round(moved / kernel_time(job, [x]) / 1e9, 1)}
+    for m, n, k in ((1, 768, 768), (128, 768, 768), (512, 3072, 768), (2048, 4096, 4096)):
+        a = op.parameter([m, k], np.float32, name="a")
+        w = np.random.default_rng(3).standard_normal((k, n)).astype(np.float32)
+        model = ov.Model([op.relu(op.matmul(a, w, False, False))], [a])
+        job = compile_graph(model._graph(), {"card": 0, "PERF_COUNT": True}).new_job()
+        spent = kernel_time(job, [np.ones((m, k), np.float32)], 5)
+        yield {"what": f"product {m} x {n} x {k}", "TFLOP/s": round(2 * m * n * k / spent / 1e12, 2)}
+    for name, model in [("digits", ov.Core().read_model(ov.data.digits()[0])), *networks()]:
+        graph = model._graph()
+        shape = [d if isinstance(d, int) else 1 for d in graph.inputs[0].shape]
+        job, x = compile_graph(graph, {"card": 0}).new_job(), np.ones(shape, np.float32)
+        yield {"what": name, "us": round(time_of(lambda job=job, x=x: run_job(job, [x]), seconds) * 1e6, 1)}
+
+
+def measure_torch() -> Iterator[dict[str, Any]]:
+    """PyTorch's rates for the memory-bound operations and products."""
+    try:
+        import torch
+    except ImportError:
+        return
+    f = torch.nn.functional
+    x = torch.randn(8192, 1024, device="cuda")
+    size = x.numel() * 4
+    ways = {
+        "relu": (f.relu, 2 * size), "softmax": (lambda a: torch.softmax(a, 1), 2 * size),
+        "layer norm": (lambda a: f.layer_norm(a, (1024,)), 2 * size), "gelu": (f.gelu, 2 * size),
+        "sum of rows": (lambda a: a.sum(1, True), size), "sum of columns": (lambda a: a.sum(0, True), size),
+        "transpose": (lambda a: a.t().contiguous(), 2 * size),
+    }  # fmt: skip
+    for name, (run, moved) in ways.items():
+        rates = {}
+        for kind, way in (("eager", run), ("compiled", torch.compile(run))):
+            for _ in range(3):
+                way(x)
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            for _ in range(20):
+                way(x)
+            end.record()
+            end.synchronize()
+            rates[kind] = round(moved / (begin.elapsed_time(end) / 20e3) / 1e9, 1)
+        yield {"what": name, "torch GB/s": rates}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument(
+        "--quick", action="store_true", help="checks, and no measurement of PyTorch: some 90 s"
+    )
+    parser.add_argument("--json", help="write the results to this file")
+    parser.add_argument("--seconds", type=float, default=0.2, help="time for each network")
+    options = parser.parse_args()
+    if not driver.cards():
+        print(f"no card: {driver.why_no_card()}", file=sys.stderr)
+        return 2
+    card = driver.open_card(0)
+    head = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    found: dict[str, Any] = {
+        "card": card.facts.name, "capability": list(card.facts.capability), "commit": head.stdout.strip(),
+        "date": time.strftime("%Y-%m-%d"), "failed": [], "results": [],
+    }  # fmt: skip
+    print(f"{card.facts.name}, compute capability {'.'.join(map(str, card.facts.capability))}")
+    for title, checks in (
+        ("words", check_words(card)),
+        ("operations", check_operations(20 if options.quick else 60)),
+        ("networks", check_networks()),
+    ):
+        rows = list(checks)
+        failed = [name for name, good in rows if not good]
+        found["failed"] += failed
+        print(f"{title}: {len(rows) - len(failed)} of {len(rows)} right", *failed[:5], flush=True)
+    for row in measure(options.seconds):
+        found["results"].append(row)
+        print(*(f"{key}: {value}" for key, value in row.items()), flush=True)
+    for row in () if options.quick else measure_torch():
+        found["results"].append(row)
+        print(*(f"{key}: {value}" for key, value in row.items()), flush=True)
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(found, file, indent=1)
+    return int(bool(found["failed"]))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,166 @@
+"""Tree ensembles beside ONNX Runtime, LightGBM's own predict and lleaves: CPU time of a call.
+
+    python -m bench.trees [--trees 10 100 500 2000] [--rows 1 100 5000] [--threads 1 2] [--leaves 63]
+
+A gradient boosting of LightGBM on 28 features. In every round each engine predicts,
+in one process. Times are of the CPU (all threads), medians of rounds; ratios are medians of the rounds'
+ratios. `wall` has the ratio of elapsed times. lleaves takes part where it is installed and in forests of at
+most `--compiled` trees, as it compiles for minutes.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bench import command
+
+FEATURES = 28
+Call = Callable[[np.ndarray], Any]
+
+
+def train(trees: int, leaves: int) -> Any:
+    """A LightGBM booster."""
+    import lightgbm
+
+    rng = np.random.default_rng(trees)
+    x = rng.standard_normal((20000, FEATURES)).astype(np.float32)
+    y = np.sin(x[:, 0] * 2) + x[:, 1] * x[:, 2] + np.abs(x[:, 3]) + rng.standard_normal(len(x)) * 0.3
+    options = {
+        "num_leaves": leaves,
+        "min_data_in_leaf": 5,
+        "learning_rate": 0.05,
+        "verbose": -1,
+        "num_threads": 1,
+    }
+    return lightgbm.train(options, lightgbm.Dataset(x, y), trees)
+
+
+def to_onnx(booster: Any) -> bytes:
+    """A TreeEnsembleRegressor with the booster's trees."""
+    from onnx import TensorProto, helper
+
+    nodes: list[tuple[Any, ...]] = []
+    weights: list[tuple[Any, ...]] = []
+    for number, tree in enumerate(booster.dump_model()["tree_info"]):
+        waiting, count = [(tree["tree_structure"], 0)], 1
+        while waiting:
+            node, place = waiting.pop()
+            if "leaf_value" in node:
+                nodes.append((number, place, 0, 0.0, "LEAF", 0, 0, 0))
+                weights.append((number, place, 0, node["leaf_value"]))
+                continue
+            below = np.float32(node["threshold"])  # the next lower one: features are f32
+            below = np.nextafter(below, np.float32(-np.inf)) if below > node["threshold"] else below
+            kind = "BRANCH_LEQ"
+            row = (number, place, node["split_feature"], float(below), kind, count, count + 1)
+            nodes.append((*row, int(node["default_left"])))
+            waiting += [(node["left_child"], count), (node["right_child"], count + 1)]
+            count += 2
+    names = ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids",
+             "missing_value_tracks_true")  # fmt: skip
+    given = {f"nodes_{k}": list(c) for k, c in zip(names, zip(*nodes, strict=True), strict=True)}
+    names = ("treeids", "nodeids", "ids", "weights")
+    given |= {f"target_{k}": list(c) for k, c in zip(names, zip(*weights, strict=True), strict=True)}
+    node = helper.make_node("TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", n_targets=1, **given)
+    infos = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, [None, k]) for n, k in (("x", FEATURES), ("y", 1))
+    ]
+    graph = helper.make_graph([node], "g", infos[:1], infos[1:])
+    opsets = [helper.make_opsetid("", 15), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+
+
+def engines(booster: Any, model: bytes, threads: int, compiled: bool) -> dict[str, Call]:
+    """Name -> function of rows."""
+    import onnxruntime
+
+    import ovjit as ov
+
+    config = {"INFERENCE_NUM_THREADS": threads}
+    here = ov.Core().compile_model(ov.Core().read_model(model), "CPU", config)
+    request = here.create_infer_request()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # its CPU time is not work
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    found: dict[str, Call] = {
+        "ovjit": lambda x: request.infer([x])[0],
+        "onnxruntime": lambda x: session.run(None, {"x": x})[0],
+        "lightgbm": lambda x: booster.predict(x, num_threads=threads),
+    }
+    if compiled:
+        try:
+            import lleaves
+        except ImportError:
+            return found
+        import tempfile
+        from pathlib import Path
+
+        with tempfile.TemporaryDirectory() as folder:
+            booster.save_model(Path(folder) / "model.txt")
+            native = lleaves.Model(model_file=Path(folder) / "model.txt")
+            native.compile()
+        found["lleaves"] = lambda x: native.predict(x, n_jobs=threads)
+    return found
+
+
+def measure(call: Call, x: np.ndarray, times: int) -> tuple[float, float]:
+    """Microseconds of CPU and of elapsed time for one call."""
+    begin, cpu = time.perf_counter(), time.process_time()
+    for _ in range(times):
+        call(x)
+    return (time.process_time() - cpu) / times * 1e6, (time.perf_counter() - begin) / times * 1e6
+
+
+def compare(found: dict[str, Call], x: np.ndarray, rounds: int) -> dict[str, Any]:
+    """Medians of one setting."""
+    expected = np.ravel(found["onnxruntime"](x))
+    cost = {}
+    for name, call in found.items():
+        np.testing.assert_allclose(np.ravel(call(x)), expected, rtol=1e-4, atol=1e-4, err_msg=name)
+        cost[name] = measure(call, x, 3)[1]
+    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
+    names = list(found)
+    for i in range(rounds):
+        for name in names[i % len(names) :] + names[: i % len(names)]:
+            times = max(1, min(2000, int(10_000 / max(cost[name], 1))))
+            spent[name].append(measure(found[name], x, times))
+    row: dict[str, Any] = {f"{name} us": statistics.median(c for c, _ in spent[name]) for name in names}
+    pairs = {n: list(zip(spent["ovjit"], spent[n], strict=True)) for n in names if n != "ovjit"}
+    row |= {f"/ {n}": statistics.median(a[0] / b[0] for a, b in pairs[n]) for n in pairs}
+    row["wall / onnxruntime"] = statistics.median(a[1] / b[1] for a, b in pairs["onnxruntime"])
+    return row
+
+
+def main() -> int:
+    parser = command.parser("trees", __doc__)
+    parser.add_argument("--trees", type=int, nargs="+", default=[10, 100, 500, 2000])
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 100, 5000])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--leaves", type=int, default=63)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--compiled", type=int, default=100, help="most trees that lleaves compiles")
+    given = parser.parse_args()
+    rows = []
+    for trees in given.trees:
+        booster = train(trees, given.leaves)
+        model = to_onnx(booster)
+        for threads in given.threads:
+            found = engines(booster, model, threads, trees <= given.compiled)
+            for count in given.rows:
+                x = np.random.default_rng(count).standard_normal((count, FEATURES)).astype(np.float32)
+                row = {"trees": trees, "rows": count, "threads": threads}
+                rows.append(row | compare(found, x, given.rounds))
+    keys = ("trees", "rows", "threads")
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    rows = [{column: row.get(column, "") for column in columns} for row in rows]
+    return command.finish(given, "trees", keys, columns, rows)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

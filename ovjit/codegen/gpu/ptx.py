@@ -1,0 +1,126 @@
+"""From a kernel's source to PTX, which a driver compiles for its card.
+
+    llvm_text(source)            the LLVM module of a kernel, for one thread of a warp
+    compile_ptx(source, entry)   its PTX, with an entry point that runs one chunk per warp
+
+An entry point `entry(bases, args, start, end, scratch, scratch_bytes, error)` runs blocks of `blockDim.y`
+warps. Warp w of block b runs the chunk `start + b * blockDim.y + w`, if it is below `end`, with
+`scratch_bytes` bytes of scratch memory of its own. A kernel's error code, if it is not 0, is stored at
+`error`.
+
+Needs llvmlite, and neither Numba nor a card. PTX 8.0 for `sm_80` runs on cards of compute capability 8.0 and
+more, with drivers from CUDA 12.0 on.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import linecache
+import math
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as llvm
+import llvmlite.ir as ir
+
+from ovjit.codegen import compiling
+from ovjit.codegen.cpu import emit, language
+from ovjit.codegen.cpu.printing import Module
+from ovjit.codegen.cpu.reading import read
+from ovjit.codegen.cpu.targets import TARGETS, Target
+from ovjit.codegen.gpu.words import WARP, namespace
+
+TRIPLE = "nvptx64-nvidia-cuda"
+#: The version of PTX, as a feature of LLVM's target.
+PTX_VERSION = "ptx80"
+#: Version of the form of entry points, in the keys of cached PTX.
+ENTRY_VERSION = 1
+
+_ENTRY = """
+define ptx_kernel void @{entry}(
+  i64 %bases, i64 %args, i64 %start, i64 %end, i64 %scratch, i64 %scratch_bytes, i64 %error
+) {{
+  %block = call i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
+  %warps = call i32 @llvm.nvvm.read.ptx.sreg.ntid.y()
+  %warp = call i32 @llvm.nvvm.read.ptx.sreg.tid.y()
+  %before = mul i32 %block, %warps
+  %number32 = add i32 %before, %warp
+  %number = zext i32 %number32 to i64
+  %chunk = add i64 %start, %number
+  %exists = icmp slt i64 %chunk, %end
+  br i1 %exists, label %run, label %done
+run:
+  %offset = mul i64 %number, %scratch_bytes
+  %own = add i64 %scratch, %offset
+  %code = call i64 @ovjit_kernel(i64 %bases, i64 %args, i64 %chunk, i64 %own)
+  %failed = icmp ne i64 %code, 0
+  br i1 %failed, label %fail, label %done
+fail:
+  %place = inttoptr i64 %error to ptr addrspace(1)
+  store i64 %code, ptr addrspace(1) %place
+  br label %done
+done:
+  ret void
+}}
+"""
+_REGISTERS = ("ctaid.x", "ntid.y", "tid.y")
+
+
+def llvm_text(source: str, target: Target | None = None) -> str:
+    """The LLVM module of a kernel's source, for one thread of a warp: the function `ovjit_kernel` of four
+    int64s. Raises UnsupportedError for words that have no code for GPUs."""
+    module = Module(target or TARGETS["cuda"])
+    module.triple = TRIPLE
+    for name, function in _functions(source).items():
+        made = ir.Function(module, ir.FunctionType(ir.IntType(64), [ir.IntType(64)] * 4), f"ovjit_{name}")
+        made.linkage = "internal"
+        made.attributes.add("alwaysinline")
+        language.lower(read(function), made, namespace)
+    return str(module)
+
+
+def compile_ptx(source: str, entry: str, target: Target | None = None) -> str:
+    """The PTX of a kernel's source, with the entry point `entry`."""
+    chosen = target or TARGETS["cuda"]
+    with compiling.lock:
+        text = llvm_text(source, chosen) + _ENTRY.format(entry=entry)
+        for register in _REGISTERS:
+            if f'declare i32 @"llvm.nvvm.read.ptx.sreg.{register}"' not in text:
+                text += f"declare i32 @llvm.nvvm.read.ptx.sreg.{register}()\n"
+        machine = _machine(chosen.cpu)
+        module = llvm.parse_assembly(text)
+        module.data_layout = str(machine.target_data)
+        options = llvm.create_pipeline_tuning_options(speed_level=2)
+        options.loop_vectorization = options.slp_vectorization = False
+        passes = llvm.create_pass_builder(machine, options)
+        passes.getModulePassManager().run(module, passes)
+        ptx: str = machine.emit_assembly(module)
+    return ptx
+
+
+@functools.cache
+def _machine(cpu: str) -> llvm.TargetMachine:
+    emit.initialize_all()
+    target = llvm.Target.from_triple(TRIPLE)
+    return target.create_target_machine(cpu=cpu, features=f"+{PTX_VERSION}", opt=3)
+
+
+def _functions(source: str) -> dict[str, Callable[..., Any]]:
+    """name -> function of a kernel's source, with the words of GPUs as its global names."""
+    file = f"<ovjit gpu {hash(source)}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(True), file)
+    names: dict[str, Any] = {
+        "njit": lambda **_: lambda function: function,
+        "float_nan": math.nan,
+        "float_inf": math.inf,
+        "VL": WARP,
+    }
+    given = {*names, "__builtins__"}
+    exec(compile(source, file, "exec"), names)  # source printed by ovjit's own emitters
+    defined = {name: f for name, f in names.items() if name not in given}
+    words = namespace()
+    for name in {name for f in defined.values() for name in f.__code__.co_names}:
+        if name not in names and not hasattr(builtins, name):
+            names[name] = words[name]
+    return defined

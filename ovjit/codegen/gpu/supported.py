@@ -1,0 +1,34 @@
+"""Which kernels have code for GPUs. Needs no llvmlite: lowerings ask it for each group."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+from ovjit.codegen.kernel import Kernel
+
+#: Words that only kernels of CPUs use, without their element types.
+CPU_WORDS = frozenset(
+    "halves_low halves_high look_up zip_bytes_low zip_bytes_high zip_halves_low zip_halves_high".split()
+)
+_CALL = re.compile(r"\b([a-z]\w*)\(")
+#: Beginnings of the names of functions of the C library, and of code for rare arguments.
+_LIBRARY = ("libm_", "seldom_", "tile_")
+
+
+def has_gpu_code(kernel: Kernel) -> bool:
+    """True if each word of a kernel's source has code for a thread of a warp, and it has no words of its own,
+    which are LLVM code for CPUs."""
+    return kernel._intrinsics is None and has_gpu_words(kernel.source)
+
+
+@functools.lru_cache(1024)
+def has_gpu_words(source: str) -> bool:
+    """True if each word of a kernel's source, or of a part of one, has code for a thread of a warp."""
+    names = set(_CALL.findall(source))
+    return not any(name.startswith(_LIBRARY) or _plain(name) in CPU_WORDS for name in names)
+
+
+def _plain(name: str) -> str:
+    """A word's name without its element type."""
+    return name if name in CPU_WORDS else name.rpartition("_")[0]

@@ -1,0 +1,362 @@
+"""One inference on a card: inputs are copied to it, a CUDA graph runs the plan's steps, outputs are copied
+back.
+
+A job has a stream, and memory of the card for its arena, inputs, outputs and argument blocks. Constants are
+uploaded once for a compiled model. Between host steps, which NumPy runs on the CPU, the steps of a table
+are one graph.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ovjit.codegen.gpu.functions import ENTRY, ptx_of
+from ovjit.errors import InferenceError
+from ovjit.execution import blocks, runner
+from ovjit.execution.job import Job
+from ovjit.execution.table import Table
+from ovjit.gpu.driver import Card, open_card
+from ovjit.graph import dtypes
+from ovjit.planning.views import FIRST_IO, View
+
+if TYPE_CHECKING:
+    from ovjit.execution.executable import Executable
+
+#: Warps of a block.
+WARPS = 4
+#: Bytes of scratch memory per thread that plans have at least; no kernel uses so little.
+LEAST_SCRATCH = 4096
+#: Maximum bytes of scratch memory of a step: its chunks run in rounds beyond that.
+MOST_SCRATCH = 256 << 20
+#: Maximum bytes of an input or output that is copied through pinned memory.
+MOST_PINNED = 16 << 20
+#: Maximum tables of a job whose graphs are kept.
+MOST_GRAPHS = 16
+
+
+class DeviceMemory:
+    """Bytes of a card's memory, freed with this object."""
+
+    def __init__(self, card: Card, size: int):
+        self.card, self.size, self._pid = card, size, os.getpid()
+        self.address = card.allocate(size)
+
+    def __del__(self) -> None:
+        address = getattr(self, "address", None)
+        if address is not None and os is not None and os.getpid() == self._pid and not sys.is_finalizing():
+            try:
+                self.card.free(address)
+            except Exception:  # the card is lost, and its memory with it
+                pass
+
+
+class Replay:
+    """The steps of one table on the card: argument blocks, the plan's data, and a graph for each range of
+    steps."""
+
+    def __init__(self, card: Card, table: Table, stream: Any):
+        self.arguments = DeviceMemory(card, table.args.nbytes)
+        self.data = DeviceMemory(card, table.data.nbytes)
+        card.upload(self.arguments.address, table.args, stream)
+        card.upload(self.data.address, table.data, stream)
+        self.card, self.base = card, table.args.ctypes.data
+        #: (first step, end) -> the graph that runs these steps.
+        self.graphs: dict[tuple[int, int], Any] = {}
+
+    def __del__(self) -> None:
+        for graph in getattr(self, "graphs", {}).values():
+            if not sys.is_finalizing():
+                try:
+                    self.card.destroy_graph(graph)
+                except Exception:
+                    pass
+
+
+#: Executable -> its constants on each card, by the card's number.
+_constants: weakref.WeakKeyDictionary[Executable, dict[int, DeviceMemory]] = weakref.WeakKeyDictionary()
+
+
+class DeviceState:
+    """The stream and the memory of one job."""
+
+    def __init__(self, job: DeviceJob, card: Card):
+        self.card = card
+        self.stream = card.create_stream()
+        self.arena: DeviceMemory | None = None
+        self.bases = DeviceMemory(card, job._bases.nbytes)
+        self.errors: DeviceMemory | None = None
+        #: Number of an input or output in the bases -> its memory, and its pinned memory.
+        self.tensors: dict[int, DeviceMemory] = {}
+        self.pinned: dict[int, np.ndarray] = {}
+        self.replays: OrderedDict[int, tuple[Table, Replay]] = OrderedDict()
+        self.addresses = np.zeros_like(job._bases)
+
+    def __del__(self) -> None:
+        stream = getattr(self, "stream", None)
+        if stream is not None and not sys.is_finalizing():
+            try:
+                for memory in self.pinned.values():
+                    self.card.free_pinned(memory)
+                self.replays.clear()
+                self.card.destroy_stream(stream)
+            except Exception:  # the card is lost, or this is a forked child
+                pass
+
+    def prepare(self, job: DeviceJob, table: Table) -> Replay:
+        """Allocate the memory of a table's tensors, and write their addresses to the card."""
+        plan, card = table.plan, self.card
+        size = plan.scratch_offset + scratch_bytes(plan)
+        if self.arena is None or self.arena.size < size:
+            self.replays.clear()  # graphs have the arena's address
+            self.arena = None
+            self.arena = DeviceMemory(card, size)
+        if self.errors is None or self.errors.size < 8 * len(plan.steps):
+            self.replays.clear()
+            self.errors = DeviceMemory(card, 8 * max(len(plan.steps), 64))
+        replay = self._replay(table)
+        self.addresses[0] = self.arena.address
+        self.addresses[1] = constants_of(job.executable, card, plan.memory, self.stream).address
+        self.addresses[2] = replay.data.address
+        arrays = [*job.inputs, *job.outputs]
+        for i, array in enumerate(arrays, FIRST_IO):
+            assert array is not None
+            self.addresses[i] = self._tensor(i, array.nbytes).address
+        card.upload(self.bases.address, self.addresses, self.stream)
+        return replay
+
+    def _tensor(self, i: int, size: int) -> DeviceMemory:
+        memory = self.tensors.get(i)
+        if memory is None or memory.size < size:
+            self.tensors.pop(i, None)
+            memory = self.tensors[i] = DeviceMemory(self.card, size)
+        return memory
+
+    def _replay(self, table: Table) -> Replay:
+        known = self.replays.get(id(table))
+        if known is None or known[0] is not table:
+            known = self.replays[id(table)] = table, Replay(self.card, table, self.stream)
+            while len(self.replays) > MOST_GRAPHS:
+                self.card.synchronize(self.stream)
+                self.replays.popitem(last=False)
+        self.replays.move_to_end(id(table))
+        return known[1]
+
+    def staging(self, i: int, size: int) -> np.ndarray:
+        """Pinned memory for a tensor."""
+        memory = self.pinned.get(i)
+        if memory is None or memory.nbytes < size:
+            if memory is not None:
+                del self.pinned[i]
+                self.card.free_pinned(memory)
+            memory = self.pinned[i] = self.card.allocate_pinned(size)
+        return memory[:size]
+
+
+def scratch_bytes(plan: Any) -> int:
+    """Bytes of scratch memory of the step with the most."""
+    each = scratch_of_chunk(plan)
+    most = max((plan.chunks_of(i) for i in range(len(plan.steps))), default=0)
+    return min(each * most, max(MOST_SCRATCH, each))
+
+
+def scratch_of_chunk(plan: Any) -> int:
+    return plan.scratch_size if plan.scratch_size > LEAST_SCRATCH else 0
+
+
+def constants_of(executable: Any, card: Card, memory: np.ndarray, stream: Any) -> DeviceMemory:
+    """The constants of a compiled model on a card, uploaded at the first use."""
+    known = _constants.setdefault(executable, {})
+    found = known.get(card.facts.number)
+    if found is None:
+        content = np.ascontiguousarray(memory).view(np.uint8).reshape(-1)
+        found = DeviceMemory(card, content.nbytes)
+        card.upload(found.address, content, stream)
+        card.synchronize(stream)
+        known[card.facts.number] = found
+    return found
+
+
+class DeviceJob(Job):
+    """A job whose kernels run on a card."""
+
+    __slots__ = ("_device",)
+    leads_in_python = True
+
+    def __init__(self, executable: Executable):
+        super().__init__(executable)
+        self._device: DeviceState | None = None
+
+    @property
+    def device(self) -> DeviceState:
+        if self._device is None:
+            number = int(self.executable.config.get("card", 0))
+            self._device = DeviceState(self, open_card(number))
+        return self._device
+
+    def _take(self, table: Table) -> None:
+        super()._take(table)
+        self.words[runner.ARENA_SIZE] = 0  # the host needs no arena
+
+    def _run_segments(self, arena: blocks.Arena) -> None:
+        words, table = self.words, self._table
+        assert table is not None
+        if table.composite is not None:
+            self._run_composite(table.composite)
+            return
+        words[runner.STARTED] = runner.clock()
+        try:
+            self._run_table(table)
+        finally:
+            words[runner.ENDED] = runner.clock()
+
+    def _run_table(self, table: Table) -> None:
+        words, state, steps = self.words, self.device, len(table.plan.steps)
+        replay = state.prepare(self, table)
+        self._upload_inputs(state)
+        assert state.errors is not None
+        state.card.clear(state.errors.address, 8 * max(steps, 1), state.stream)
+        first = 0
+        for stop in (*table.host, steps):
+            if words[runner.ABORT]:
+                return
+            if stop > first:
+                self._run_steps(state, replay, table, first, stop)
+            if stop < steps:
+                if not self._check_errors(state, table):
+                    return
+                self._run_host(stop)
+            first = stop + 1
+        pinned = self._download_outputs(state)
+        if self._check_errors(state, table):
+            for i, memory in pinned.items():
+                array = self.outputs[i]
+                array.reshape(-1).view(np.uint8)[:] = memory
+
+    def _upload_inputs(self, state: DeviceState) -> None:
+        for i, array in enumerate(self.inputs):
+            assert array is not None
+            if array.dtype.hasobject:
+                raise InferenceError(f"input {i} has strings, which a GPU does not take: compile for the CPU")
+            content = array.reshape(-1).view(np.uint8)
+            if 0 < content.nbytes <= MOST_PINNED:
+                staging = state.staging(i, content.nbytes)
+                staging[:] = content
+                content = staging
+            state.card.upload(int(state.addresses[FIRST_IO + i]), content, state.stream)
+
+    def _download_outputs(self, state: DeviceState) -> dict[int, np.ndarray]:
+        """Start the copies of all outputs. Returns the pinned memory of those that go through it."""
+        pinned = {}
+        for i, array in enumerate(self.outputs):
+            at = len(self.inputs) + i
+            address = int(state.addresses[FIRST_IO + at])
+            if 0 < array.nbytes <= MOST_PINNED:
+                pinned[i] = state.staging(at, array.nbytes)
+                state.card.download(pinned[i], address, state.stream)
+            else:
+                state.card.download(array.reshape(-1).view(np.uint8), address, state.stream)
+        return pinned
+
+    def _check_errors(self, state: DeviceState, table: Table) -> bool:
+        """Wait for the stream. False if a kernel has reported an error, which becomes the job's."""
+        assert state.errors is not None
+        codes = np.zeros(max(len(table.plan.steps), 1), np.int64)
+        state.card.download(codes, state.errors.address, state.stream)
+        state.card.synchronize(state.stream)
+        failed = np.flatnonzero(codes)
+        if failed.size:
+            self.words[runner.ERROR] = int(failed[0]) << 32 | int(codes[failed[0]])
+        return not failed.size
+
+    def _run_steps(self, state: DeviceState, replay: Replay, table: Table, first: int, stop: int) -> None:
+        card, stream = state.card, state.stream
+        if self._perf is not None:
+            self._run_timed(state, replay, table, first, stop)
+            return
+        graph = replay.graphs.get((first, stop))
+        if graph is None:
+            functions = self._functions(card, table, first, stop)
+
+            def launch() -> None:
+                for i in range(first, stop):
+                    self._launch(state, replay, table, i, functions[i - first])
+
+            graph = replay.graphs[first, stop] = card.capture(stream, launch)
+        card.run_graph(graph, stream)
+
+    def _run_timed(self, state: DeviceState, replay: Replay, table: Table, first: int, stop: int) -> None:
+        """Run steps one by one with events between, whose times go to the profile."""
+        card, stream = state.card, state.stream
+        functions = self._functions(card, table, first, stop)
+        events = [card.create_event() for _ in range(stop - first + 1)]
+        try:
+            began = runner.clock()
+            card.record(events[0], stream)
+            for i in range(first, stop):
+                self._launch(state, replay, table, i, functions[i - first])
+                card.record(events[i - first + 1], stream)
+            card.synchronize(stream)
+            for i in range(first, stop):
+                ends = [began + card.elapsed_ns(events[0], events[j]) for j in (i - first, i - first + 1)]
+                self._perf[2 * i], self._perf[2 * i + 1] = ends  # type: ignore[index]
+        finally:
+            for event in events:
+                card.destroy_event(event)
+
+    def _functions(self, card: Card, table: Table, first: int, stop: int) -> Sequence[Any]:
+        numbers = table.rows[first:stop, runner.STEP_KERNEL].tolist()
+        return [card.function(ptx_of(number).text, ENTRY) for number in numbers]
+
+    def _launch(self, state: DeviceState, replay: Replay, table: Table, i: int, function: Any) -> None:
+        plan, card = table.plan, state.card
+        assert state.arena is not None and state.errors is not None
+        chunks = int(table.rows[i, runner.STEP_CHUNKS])
+        arguments = replay.arguments.address + int(table.rows[i, runner.STEP_ARGS]) - replay.base
+        each = scratch_of_chunk(plan)
+        scratch, error = state.arena.address + plan.scratch_offset, state.errors.address + 8 * i
+        round_ = chunks if not each else max(1, min(chunks, MOST_SCRATCH // each))
+        for start in range(0, chunks, max(round_, 1)):
+            count = min(round_, chunks - start)
+            values = (state.bases.address, arguments, start, start + count, scratch, each, error)
+            card.launch(function, -(-count // WARPS), WARPS, values, state.stream)
+
+    # -- host steps
+
+    def _array(self, value: Any, view: View) -> np.ndarray:
+        """A copy of a tensor of this job in the host's memory."""
+        dtype = dtypes.numpy_dtype(value.dtype)
+        if view.count == 0:
+            return np.empty(view.shape, dtype)
+        memory, address = self._span(view)
+        self.device.card.download(memory, address, self.device.stream)
+        self.device.card.synchronize(self.device.stream)
+        return np.ndarray(view.shape, dtype, memory.data, strides=view.strides)
+
+    def _write(self, value: Any, view: View, result: np.ndarray) -> None:
+        """Copy a result of a host step to its tensor on the card, and leave what lies between its
+        elements."""
+        if view.count == 0:
+            return
+        state = self.device
+        memory, address = self._span(view)
+        if memory.nbytes != view.count * view.itemsize:
+            state.card.download(memory, address, state.stream)
+            state.card.synchronize(state.stream)
+        np.ndarray(view.shape, dtypes.numpy_dtype(value.dtype), memory.data, strides=view.strides)[...] = (
+            result
+        )
+        state.card.upload(address, memory, state.stream)
+        state.card.synchronize(state.stream)
+
+    def _span(self, view: View) -> tuple[np.ndarray, int]:
+        """Host memory for the bytes of a view, and their address on the card."""
+        size = sum((d - 1) * s for d, s in zip(view.shape, view.strides, strict=True)) + view.itemsize
+        base = int(self.device.addresses[view.buffer.base])
+        return np.empty(size, np.uint8), base + view.buffer.offset + view.offset

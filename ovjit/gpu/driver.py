@@ -1,0 +1,330 @@
+"""The functions of the CUDA driver that plans need, by ctypes. No CUDA toolkit is needed.
+
+`cards()` lists the cards that can be used. `open_card(number)` gives the `Card` with the driver's
+functions, once for a process. A `Card` cannot be used in a child after a fork: CUDA does not support that.
+
+Source: the CUDA Driver API reference, functions of CUDA 12.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.records import NamedTuple
+
+#: Least compute capability: kernels are PTX for it.
+LEAST_CAPABILITY = (8, 0)
+#: Results of driver calls -> what to do. Others are reported with the driver's own words.
+ADVICE = {
+    2: "the card has too little free memory: use smaller shapes, fewer requests or fewer programs",
+    46: "the card is in exclusive mode and another process uses it, or it is not available",
+    100: "the driver finds no card",
+    101: "there is no card of this number",
+    201: "the driver's context is no longer valid: compile the model again in a new process",
+    209: "the driver has no code for this card",
+    214: "the card reported a memory error (ECC): reset the card",
+    218: "the driver cannot compile the kernel's PTX: a driver for CUDA 12.0 or newer is needed",
+    222: "the driver is older than the PTX of the kernels: a driver for CUDA 12.0 or newer is needed",
+    700: "a kernel accessed memory outside of its tensors: please report this model",
+    702: "a kernel took longer than the system allows",
+    719: "a kernel failed, and the card's context is lost: use the CPU, or start a new process",
+    803: "the driver does not support this card",
+}
+_NOT_FOUND = 100
+#: Attributes of a card: numbers of CUdevice_attribute.
+ATTRIBUTES = {
+    "MULTIPROCESSOR_COUNT": 16, "PCI_BUS_ID": 33, "PCI_DEVICE_ID": 34, "PCI_DOMAIN_ID": 50,
+    "L2_CACHE_SIZE": 38,
+    "COMPUTE_CAPABILITY_MAJOR": 75, "COMPUTE_CAPABILITY_MINOR": 76, "CLOCK_RATE": 13, "INTEGRATED": 18,
+}  # fmt: skip
+
+
+class CardError(OvjitError):
+    """A call of the CUDA driver failed. `code`: the driver's result."""
+
+    def __init__(self, function: str, code: int, words: str):
+        advice = ADVICE.get(code, "")
+        super().__init__(
+            f"[GPU] {function} failed: {words or f'error {code}'}{': ' if advice else ''}{advice}"
+        )
+        self.code = code
+
+
+class CardFacts(NamedTuple):
+    """A card as the driver describes it. `memory`: bytes."""
+
+    number: int
+    name: str
+    capability: tuple[int, int]
+    memory: int
+    uuid: bytes
+
+
+def load_library() -> Any:
+    """The driver's library. Raises OSError where there is none."""
+    return ctypes.CDLL("libcuda.so.1")
+
+
+class Library:
+    """Calls the driver's functions and checks their results."""
+
+    def __init__(self, library: Any):
+        self._library = library
+        self("cuInit", 0)
+
+    def __call__(self, function: str, *arguments: Any) -> None:
+        code = getattr(self._library, function)(*arguments)
+        if code:
+            raise CardError(function, code, self._words(code))
+
+    def _words(self, code: int) -> str:
+        text = ctypes.c_char_p()
+        self._library.cuGetErrorString(code, ctypes.byref(text))
+        return (text.value or b"").decode(errors="replace")
+
+    def attribute(self, name: str, device: int) -> int:
+        value = ctypes.c_int()
+        self("cuDeviceGetAttribute", ctypes.byref(value), ATTRIBUTES[name], device)
+        return value.value
+
+    def facts(self, number: int) -> CardFacts:
+        device, memory, name = ctypes.c_int(), ctypes.c_size_t(), ctypes.create_string_buffer(128)
+        uuid = ctypes.create_string_buffer(16)
+        self("cuDeviceGet", ctypes.byref(device), number)
+        self("cuDeviceGetName", name, len(name), device)
+        self("cuDeviceTotalMem_v2", ctypes.byref(memory), device)
+        self("cuDeviceGetUuid", uuid, device)
+        capability = tuple(
+            self.attribute(f"COMPUTE_CAPABILITY_{part}", device.value) for part in ("MAJOR", "MINOR")
+        )
+        return CardFacts(number, name.value.decode(errors="replace"), capability, memory.value, uuid.raw)
+
+
+_lock = threading.Lock()
+#: (process, library or None, facts of usable cards, reason why there is none), once it was looked for.
+_found: tuple[int, Library | None, list[CardFacts], str] | None = None
+_open: dict[int, Card] = {}
+
+
+def _look() -> tuple[int, Library | None, list[CardFacts], str]:
+    try:
+        library = Library(load_library())
+        count = ctypes.c_int()
+        library("cuDeviceGetCount", ctypes.byref(count))
+        cards = [library.facts(number) for number in range(count.value)]
+    except OSError:
+        return os.getpid(), None, [], "the NVIDIA driver's library libcuda.so.1 is not installed"
+    except CardError as error:
+        return os.getpid(), None, [], str(error)
+    usable = [card for card in cards if card.capability >= LEAST_CAPABILITY]
+    least = ".".join(map(str, LEAST_CAPABILITY))
+    reason = "" if usable else f"no card has compute capability {least} or more"
+    return os.getpid(), library, usable, reason
+
+
+def _state() -> tuple[int, Library | None, list[CardFacts], str]:
+    global _found
+    with _lock:
+        if _found is None:
+            _found = _look()
+        return _found
+
+
+def forget() -> None:
+    """Look for the driver and its cards anew. Cards that are open stay as they are."""
+    global _found
+    with _lock:
+        _found = None
+        _open.clear()
+
+
+def cards() -> list[CardFacts]:
+    """The usable cards, in the driver's order; none without a driver."""
+    return _state()[2]
+
+
+def why_no_card() -> str:
+    """The reason why `cards` is empty; "" if it is not."""
+    return _state()[3]
+
+
+def open_card(number: int) -> Card:
+    """The card of this index in `cards`. Raises UnsupportedError if there is none, CardError if it cannot
+    be used."""
+    pid, library, found, reason = _state()
+    if pid != os.getpid():
+        raise UnsupportedError(
+            "[GPU] this process was forked from one that used the CUDA driver, which does not work in it: "
+            "start processes by 'spawn' or 'forkserver', or compile for the CPU"
+        )
+    if library is None or not 0 <= number < len(found):
+        raise UnsupportedError(
+            f"[GPU] Context was not initialized for {number} device: "
+            f"{reason or f'there are {len(found)} cards'}"
+        )
+    with _lock:
+        card = _open.get(number)
+        if card is None:
+            card = _open[number] = Card(library, found[number])
+        return card
+
+
+class Card:
+    """A card with its primary context. Functions may be called from any thread."""
+
+    def __init__(self, library: Library, facts: CardFacts):
+        self.facts, self._library, self._pid = facts, library, os.getpid()
+        device, self._context = ctypes.c_int(), ctypes.c_void_p()
+        library("cuDeviceGet", ctypes.byref(device), facts.number)
+        library("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), device)
+        self._functions: dict[tuple[str, str], Any] = {}
+        self._modules: list[Any] = []
+        self._loading = threading.Lock()
+        self._thread = threading.local()
+
+    def call(self, function: str, *arguments: Any) -> None:
+        """Call a function of the driver in this card's context. Raises CardError."""
+        if os.getpid() != self._pid:
+            raise UnsupportedError(
+                "[GPU] a compiled model of the parent process cannot be used after a fork: compile it in "
+                "this process"
+            )
+        if not getattr(self._thread, "current", False):
+            self._library("cuCtxSetCurrent", self._context)
+            self._thread.current = True
+        self._library(function, *arguments)
+
+    def attribute(self, name: str) -> int:
+        """A fact of the card, of `ATTRIBUTES`."""
+        return self._library.attribute(name, self.facts.number)
+
+    # -- memory
+
+    def allocate(self, size: int) -> int:
+        """The address of `size` bytes of the card's memory, at least 16."""
+        address = ctypes.c_uint64()
+        self.call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(max(int(size), 16)))
+        return address.value
+
+    def free(self, address: int) -> None:
+        self.call("cuMemFree_v2", ctypes.c_uint64(address))
+
+    def allocate_pinned(self, size: int) -> np.ndarray:
+        """Host memory that copies read and write without a buffer between; see `free_pinned`."""
+        address = ctypes.c_void_p()
+        self.call("cuMemAllocHost_v2", ctypes.byref(address), ctypes.c_size_t(max(int(size), 16)))
+        memory = (ctypes.c_uint8 * max(int(size), 16)).from_address(address.value or 0)
+        return np.ctypeslib.as_array(memory)
+
+    def free_pinned(self, memory: np.ndarray) -> None:
+        self.call("cuMemFreeHost", ctypes.c_void_p(memory.ctypes.data))
+
+    def upload(self, address: int, array: np.ndarray, stream: Any) -> None:
+        """Copy a contiguous array to the card, in the order of the stream."""
+        if array.nbytes:
+            source, size = ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes)
+            self.call("cuMemcpyHtoDAsync_v2", ctypes.c_uint64(address), source, size, stream)
+
+    def download(self, array: np.ndarray, address: int, stream: Any) -> None:
+        """Copy to a contiguous array. It is complete when the stream is."""
+        if array.nbytes:
+            target, size = ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes)
+            self.call("cuMemcpyDtoHAsync_v2", target, ctypes.c_uint64(address), size, stream)
+
+    def clear(self, address: int, size: int, stream: Any) -> None:
+        self.call(
+            "cuMemsetD8Async", ctypes.c_uint64(address), ctypes.c_ubyte(0), ctypes.c_size_t(size), stream
+        )
+
+    def free_bytes(self) -> tuple[int, int]:
+        """(free, all) bytes of the card's memory."""
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        self.call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+        return free.value, total.value
+
+    # -- kernels
+
+    def function(self, ptx: str, entry: str) -> Any:
+        """The function `entry` of PTX, which the driver compiles once for this card."""
+        key = entry, ptx
+        with self._loading:
+            if key not in self._functions:
+                self._functions[key] = self._load(ptx, entry)
+            return self._functions[key]
+
+    def _load(self, ptx: str, entry: str) -> Any:
+        log, module, function = ctypes.create_string_buffer(8192), ctypes.c_void_p(), ctypes.c_void_p()
+        options = (ctypes.c_int * 2)(5, 6)  # CU_JIT_ERROR_LOG_BUFFER and its size
+        values = (ctypes.c_void_p * 2)(ctypes.cast(log, ctypes.c_void_p), len(log))
+        try:
+            self.call("cuModuleLoadDataEx", ctypes.byref(module), ptx.encode() + b"\0", 2, options, values)
+        except CardError as error:
+            words = log.value.decode(errors="replace").strip()[:400]
+            raise CardError("cuModuleLoadDataEx", error.code, words) from None
+        self.call("cuModuleGetFunction", ctypes.byref(function), module, entry.encode())
+        self._modules.append(module)
+        return function
+
+    def launch(self, function: Any, blocks: int, warps: int, arguments: Sequence[int], stream: Any) -> None:
+        """Launch `blocks` blocks of `warps` warps, with int64 arguments."""
+        values = [ctypes.c_uint64(a & (2**64 - 1)) for a in arguments]
+        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(v) for v in values))
+        self.call("cuLaunchKernel", function, blocks, 1, 1, 32, warps, 1, 0, stream, pointers, None)
+
+    # -- streams, graphs, events
+
+    def create_stream(self) -> Any:
+        stream = ctypes.c_void_p()
+        self.call("cuStreamCreate", ctypes.byref(stream), 1)  # CU_STREAM_NON_BLOCKING
+        return stream
+
+    def destroy_stream(self, stream: Any) -> None:
+        self.call("cuStreamDestroy_v2", stream)
+
+    def synchronize(self, stream: Any) -> None:
+        """Wait until all work of the stream is complete, without the GIL."""
+        self.call("cuStreamSynchronize", stream)
+
+    def capture(self, stream: Any, launch: Callable[[], None]) -> Any:
+        """An executable graph of what `launch` puts on the stream."""
+        graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
+        self.call("cuStreamBeginCapture_v2", stream, 2)  # CU_STREAM_CAPTURE_MODE_RELAXED
+        try:
+            launch()
+        finally:
+            self.call("cuStreamEndCapture", stream, ctypes.byref(graph))
+        try:
+            self.call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_uint64(0))
+        finally:
+            self.call("cuGraphDestroy", graph)
+        return executable
+
+    def run_graph(self, graph: Any, stream: Any) -> None:
+        self.call("cuGraphLaunch", graph, stream)
+
+    def destroy_graph(self, graph: Any) -> None:
+        self.call("cuGraphExecDestroy", graph)
+
+    def create_event(self) -> Any:
+        event = ctypes.c_void_p()
+        self.call("cuEventCreate", ctypes.byref(event), 0)
+        return event
+
+    def destroy_event(self, event: Any) -> None:
+        self.call("cuEventDestroy_v2", event)
+
+    def record(self, event: Any, stream: Any) -> None:
+        self.call("cuEventRecord", event, stream)
+
+    def elapsed_ns(self, begin: Any, end: Any) -> int:
+        """Nanoseconds between two recorded events that have passed."""
+        milliseconds = ctypes.c_float()
+        self.call("cuEventElapsedTime", ctypes.byref(milliseconds), begin, end)
+        return int(milliseconds.value * 1e6)

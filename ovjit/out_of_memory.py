@@ -1,0 +1,61 @@
+"""Missing memory as a MemoryError, wherever it is noticed.
+
+LLVM ends the process when it gets no memory. So what compiles kernels asks for its memory before it begins
+(`check_headroom`). Python and C libraries report missing memory by other exceptions too (`as_memory_errors`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import sys
+from collections.abc import Iterator
+
+from ovjit.errors import OvjitError
+
+#: Bytes of address space that Numba and llvmlite take when they are imported, and that a kernel's compilation
+#: takes at most.
+IMPORTED, COMPILED = 256 << 20, 64 << 20
+#: Parts of messages about missing memory, of the loader of libraries and of Python itself.
+_SAID = ("failed to map segment", "cannot allocate memory", "can't start new thread", "without exception set",
+         "without setting an exception")  # fmt: skip
+
+
+def check_headroom(size: int, what: str) -> None:
+    """Raise MemoryError unless the process can get `size` more bytes of address space. `what` needs them."""
+    try:
+        if sys.platform == "win32":
+            mmap.mmap(-1, size).close()
+        else:
+            mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except (OSError, ValueError, MemoryError) as error:
+        raise MemoryError(
+            f"{what} needs up to {size >> 20} MiB more than the process may have: free memory, or raise its "
+            "limit (ulimit -v)"
+        ) from error
+
+
+def lacks_memory(error: BaseException | None) -> bool:
+    """Whether an exception, or one that caused it, reports that there was not enough memory."""
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            return True
+        if isinstance(error, (ImportError, OSError, RuntimeError, SystemError)):
+            if any(text in str(error).lower() for text in _SAID):
+                return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextlib.contextmanager
+def as_memory_errors(what: str) -> Iterator[None]:
+    """Raise MemoryError for exceptions of other classes that report missing memory. `what` was being done."""
+    try:
+        yield
+    except (ImportError, OSError, RuntimeError, SystemError) as error:
+        if isinstance(error, OvjitError) or not lacks_memory(error):
+            raise
+        raise MemoryError(
+            f"not enough memory to {what}: free memory, or raise the process's limit"
+        ) from error

@@ -1,0 +1,144 @@
+"""The thread that records a module. One does at a time, and others see nothing of it.
+
+PyTorch's functions, and those of a user's modules, stand for others while a module is recorded (`patches.py`,
+`redirected.py`). They do in the recording thread alone: in others they call what they replace. Warnings are
+heard and not shown in that thread alone, too. Streams, loggers, builtins and the generators of random numbers
+stay as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from ovjit.locks import rlock
+
+_lock = rlock("recorder")
+#: The thread that records, and how often it has entered `alone`.
+_recording: tuple[int, int] | None = None
+_ident = threading.get_ident
+
+#: Where code is that stands between a module's and PyTorch's.
+_OWN = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """This thread records while the context lasts. Others that want to wait."""
+    global _recording
+    with _lock:
+        before = _recording
+        _recording = (_ident(), 1 if before is None else before[1] + 1)
+        try:
+            yield
+        finally:
+            _recording = before
+
+
+def is_recording() -> bool:
+    """Whether this thread records."""
+    return _recording is not None and _recording[0] == _ident()
+
+
+class _Heard(threading.local):
+    """The pattern of a filter of warnings. It matches no text, in C and without taking turns, but in a thread
+    that has set `match`."""
+
+    match: Any = {}.get
+
+
+_heard = _Heard()
+_FILTER: Any = ("ignore", _heard, Warning, None, 0)
+#: Lists that get what is heard, the innermost last.
+_listeners: list[list[Any]] = []
+#: The text of a warning of PyTorch's that has been heard when it was made.
+_made: list[str] = []
+
+
+@contextlib.contextmanager
+def listening(kept: list[Any] | None = None) -> Iterator[None]:
+    """Warnings of this thread are not shown while the context lasts. Those that something may be incorrect
+    are added to `kept`."""
+    with alone():
+        _listeners.append([] if kept is None else kept)
+        is_first = len(_listeners) == 1
+        if is_first:
+            _heard.match = _hear
+        if _FILTER not in warnings.filters:  # or another thread has put older filters back
+            warnings.filters.insert(0, _FILTER)  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            _listeners.pop()
+            if is_first:
+                del _heard.match
+                with contextlib.suppress(ValueError):
+                    warnings.filters.remove(_FILTER)  # type: ignore[attr-defined]
+
+
+def _hear(text: str) -> bool:
+    if _made and _made.pop() == text:
+        return True
+    keep(text, UserWarning)
+    return True
+
+
+def keep(text: str, category: type[Warning], file: str = "", line: int = 0) -> None:
+    """Keep a warning that says incorrect, with its place or else that of the code which causes it. ovjit's
+    code, which stands for PyTorch's functions, causes none, and neither do methods of tensors."""
+    if "incorrect" not in text or not _listeners:
+        return
+    if not file:
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and _stands_between(frame.f_code.co_filename):
+            frame = frame.f_back
+        if frame is not None:
+            file, line = frame.f_code.co_filename, frame.f_lineno
+    category = getattr(category, "stands_for", category)
+    _listeners[-1].append(warnings.WarningMessage(category(text), category, file, line))
+
+
+def _stands_between(file: str) -> bool:
+    return file.startswith((_OWN, "<frozen")) or file == _tensor_file()
+
+
+def _tensor_file() -> str | None:
+    """The file of PyTorch's methods of tensors, which warn of the lines that call them."""
+    found = sys.modules.get("torch._tensor")
+    return None if found is None else found.__file__
+
+
+def tell(text: str, category: type[Warning], file: str, line: int) -> None:
+    """Warn of a line: as PyTorch does where a module is recorded, else as Python does."""
+    if is_recording() and _listeners:
+        keep(text, category, file, line)
+    else:
+        warnings.warn_explicit(text, category, file, line)
+
+
+@functools.cache
+def heard_category() -> Any:
+    """PyTorch's category of warnings of traces, which keeps those of the recording thread when they are
+    made: Python may have shown one before, and then asks no filter."""
+    import torch
+
+    plain = torch.jit.TracerWarning
+
+    class TracerWarning(plain):  # type: ignore[valid-type,misc]
+        stands_for = plain
+
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            if is_recording() and _listeners and given:
+                _made[:] = [str(given[0])]
+                keep(str(given[0]), plain)
+
+    TracerWarning.__module__, TracerWarning.__qualname__ = plain.__module__, plain.__qualname__
+    return TracerWarning

@@ -1,0 +1,263 @@
+"""Functions that run as others in the thread that records a module, and as they are in every other thread.
+
+A function of a user's gets code that calls one of two functions: its own, with the code and the variables
+that it has, or the one of the recording thread. That one has code that is rewritten, or variables of its
+module in whose place others stand. Neither the module nor the function's closure changes. Code that begins in
+another thread goes on when the recording has ended: what it calls is in its constants.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import inspect
+import sys
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ovjit.readers.torch.recording.recorder import alone, is_recording
+
+#: Code that is called otherwise than a function: it stays as it is.
+_LATER = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+#: The constant in the place of which the code of a function has what it calls.
+_CALLED = "ovjit: what this function calls"
+
+
+#: Variables of a module that Python itself reads, without asking a class of tables.
+_OF_MODULES = "__builtins__", "__name__", "__package__", "__spec__", "__path__", "__file__", "__loader__"
+
+
+class _Globals(dict[str, Any]):
+    """A module's variables with others in the place of some. What is written stays here until the end."""
+
+    def __init__(self, plain: dict[str, Any], others: Mapping[str, Any]):
+        own = {name: plain[name] for name in _OF_MODULES if name in plain}
+        self.plain, self.others = plain, {**own, **others}
+        super().__init__(self.others)
+
+    def __missing__(self, name: str) -> Any:
+        return self.plain[name]
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or name in self.plain
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self else default
+
+    def write_through(self) -> None:
+        """Give the module what its functions have written to its variables."""
+        for name, value in self.items():
+            if self.others.get(name, self) is not value:
+                self.plain[name] = value
+
+
+class Redirected:
+    """A function that runs as another in the recording thread. `theirs`: the function as it is elsewhere.
+
+    `changes` are those of its code, with the code that they make; `names` are tables of variables that stand
+    for those of its module, the innermost last."""
+
+    def __init__(self, function: Any):
+        self.function = function
+        self.code = function.__code__
+        self.theirs = _with(function, self.code, function.__globals__, {})
+        self.changes: list[Any] = []
+        self.rewritten: list[tuple[Any, Mapping[str, Any]]] = []
+        self.names: list[_Globals] = []
+        self._set()
+
+    def _set(self) -> None:
+        code, cells = self.rewritten[-1] if self.rewritten else (self.code, {})
+        table = self.names[-1] if self.names else self.function.__globals__
+        self.ours = _with(self.function, code, table, cells)
+
+    def call(self, *given: Any, **named: Any) -> Any:
+        return (self.ours if is_recording() else self.theirs)(*given, **named)
+
+    @contextlib.contextmanager
+    def changed(self, change: Any, code: Any, cells: Mapping[str, Any]) -> Iterator[None]:
+        """Run code that a change has made, with values of its free variables."""
+        self.changes.append(change)
+        self.rewritten.append((code, cells))
+        self._set()
+        try:
+            yield
+        finally:
+            self.changes.pop()
+            self.rewritten.pop()
+            self._set()
+
+    @contextlib.contextmanager
+    def sees(self, names: _Globals) -> Iterator[None]:
+        """Run with other variables."""
+        self.names.append(names)
+        self._set()
+        try:
+            yield
+        finally:
+            self.names.pop()
+            self._set()
+
+
+#: Functions that are redirected now.
+_redirected: dict[Any, Redirected] = {}
+
+
+@contextlib.contextmanager
+def redirected(functions: Iterable[Any]) -> Iterator[list[Redirected]]:
+    """Let functions call others while the context lasts; those that cannot are left out."""
+    with alone(), contextlib.ExitStack() as undo:
+        made = []
+        for function in functions:
+            each = _redirected.get(function)
+            if each is None:
+                if function.__code__.co_flags & _LATER:
+                    continue
+                each = Redirected(function)
+                code = _calling(each)
+                function.__code__ = code
+                _redirected[function] = each
+                undo.callback(_undo, each, code)
+            made.append(each)
+        yield made
+
+
+def _undo(each: Redirected, code: Any) -> None:
+    if each.function.__code__ is code:
+        each.function.__code__ = each.code
+    _redirected.pop(each.function, None)
+
+
+@contextlib.contextmanager
+def others_in(modules: Iterable[tuple[Any, Mapping[str, Any]]], *roots: Any) -> Iterator[None]:
+    """Functions of Python's modules see other variables, which are given for each module. `roots`: what is
+    recorded, which may have functions that the modules do not have."""
+    with contextlib.ExitStack() as stack:
+        for module, others in modules:
+            if not others:
+                continue
+            table = vars(module)
+            tables = (each.names[-1] for each in _redirected.values() if each.names)
+            below = next((each.others for each in tables if each.plain is table), {})
+            names = _Globals(table, {**below, **others})
+            stack.callback(names.write_through)
+            for each in stack.enter_context(redirected(_functions_of(table, *roots))):
+                stack.enter_context(each.sees(names))
+        yield
+
+
+#: How many objects are looked at for functions.
+_MOST_OBJECTS = 200_000
+
+
+def _functions_of(table: dict[str, Any], *roots: Any) -> list[Any]:
+    """The functions whose variables are those of a module: what the collector knows, and what can be reached
+    from these variables and from `roots`. The collector does not know what the program has frozen."""
+    found = [f for f in gc.get_referrers(table) if type(f) is types.FunctionType]
+    seen = {id(table)}
+    queue = [*table.values(), *roots]
+    while queue and len(seen) < _MOST_OBJECTS:
+        value = queue.pop()
+        if id(value) in seen or not gc.is_tracked(value):
+            continue
+        seen.add(id(value))
+        if type(value) is types.FunctionType:
+            found.append(value)
+            queue += (value.__closure__, value.__defaults__, vars(value))
+        elif isinstance(value, type):
+            is_own = value.__module__ == table.get("__name__") or value in map(type, roots)
+            queue += vars(value).values() if is_own else ()
+        elif not isinstance(value, types.ModuleType) and not (type(value) is dict and "__spec__" in value):
+            queue += gc.get_referents(value)
+    made = _made()
+    return list({f: None for f in found if f.__globals__ is table and id(f) not in made})
+
+
+def functions_with(code: Any) -> list[Any]:
+    """The redirected functions that run this code in the recording thread."""
+    return [f for f, each in _redirected.items() if each.ours.__code__ is code or each.code is code]
+
+
+def _made() -> set[int]:
+    """The functions that redirected ones call."""
+    return {id(f) for each in _redirected.values() for f in (each.ours, each.theirs)}
+
+
+def functions_that_run(code: Any) -> list[Any]:
+    """The functions that run this code in the recording thread, by the collector."""
+    made = _made()
+    found = [f for f in gc.get_referrers(code) if type(f) is types.FunctionType and id(f) not in made]
+    return [f for f in found if f.__code__ is code]
+
+
+def before_call(frame: Any) -> Any:
+    """The frame that calls the function of a frame."""
+    outer = frame.f_back
+    is_redirected = outer is not None and outer.f_code is Redirected.call.__code__
+    return outer.f_back.f_back if is_redirected else outer
+
+
+def code_of(function: Any) -> Any:
+    """The code of a function as it is without a redirection."""
+    each = _redirected.get(function)
+    return function.__code__ if each is None else each.code
+
+
+def _with(function: Any, code: Any, table: dict[str, Any], cells: Mapping[str, Any]) -> Any:
+    """A function with other code and variables. `cells` are values of free variables that it has beside its
+    own."""
+    own = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    closure = tuple(own[n] if n in own else types.CellType(cells[n]) for n in code.co_freevars)
+    made = types.FunctionType(code, table, function.__name__, function.__defaults__, closure)
+    made.__kwdefaults__ = function.__kwdefaults__
+    made.__qualname__, made.__module__ = function.__qualname__, function.__module__
+    made.__dict__.update(function.__dict__)
+    return made
+
+
+def _calling(each: Redirected) -> Any:
+    """Code with the signature and free variables of a function, which calls what stands for it."""
+    code = each.code
+    flags = inspect.CO_VARARGS, inspect.CO_VARKEYWORDS, inspect.CO_GENERATOR
+    rest, more, generates = (bool(code.co_flags & flag) for flag in flags)
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + rest + more]
+    counts = code.co_posonlyargcount, code.co_argcount, code.co_kwonlyargcount
+    plain = _template(names, *counts, rest, more, generates, code.co_freevars)
+    constants = tuple(each if value == _CALLED else value for value in plain.co_consts)
+    named = {"co_qualname": code.co_qualname} if sys.version_info >= (3, 11) else {}
+    return plain.replace(
+        co_consts=constants, co_name=code.co_name, co_filename=code.co_filename,
+        co_firstlineno=code.co_firstlineno, **named,
+    )  # fmt: skip
+
+
+@functools.lru_cache(1024)
+def _template(
+    names: tuple[str, ...], only: int, count: int, keywords: int, rest: bool, more: bool, generates: bool,
+    free: tuple[str, ...],
+) -> Any:  # fmt: skip
+    positional, by_name = list(names[:count]), names[count : count + keywords]
+    others = names[count + keywords :]
+    signature = positional[:only] + (["/"] if only else []) + positional[only:]
+    given = list(positional)
+    if rest:
+        signature.append(f"*{others[0]}")
+        given.append(f"*{others[0]}")
+    elif by_name:
+        signature.append("*")
+    signature += by_name
+    given += [f"{name}={name}" for name in by_name]
+    if more:
+        signature.append(f"**{others[-1]}")
+        given.append(f"**{others[-1]}")
+    call = f"{_CALLED!r}.call({', '.join(given)})"
+    call = f"(yield from {call})" if generates else call
+    reads = f"        if 0: {', '.join(free)}\n" if free else ""
+    outer = ", ".join(free)
+    text = f"def _outer({outer}):\n    def _inner({', '.join(signature)}):\n{reads}        return {call}\n"
+    code = compile(text, "<ovjit>", "exec", dont_inherit=True)
+    for level in ("_outer", "_inner"):
+        code = next(c for c in code.co_consts if isinstance(c, types.CodeType) and c.co_name == level)
+    return code

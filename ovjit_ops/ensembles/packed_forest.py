@@ -1,0 +1,275 @@
+"""The memory layout of a forest for its kernels.
+
+**Records**, to go down a tree. They are in breadth-first order, and both children of a node are adjacent,
+the true child first, so that a record names one distance: that to its true child. It is a threshold and a
+link:
+
+    inner node    feature | flags << bits of features | distance << (bits of features + 4)
+    leaf          0 | IS_LEAF << bits of features | -1 << (bits of features + 4)
+
+The flags tell whether lower, equal and NaN features take the true child. A leaf's threshold is NaN, so that
+a step from it takes the "false child", which is the leaf itself. `found` has the leaves' weights, or the
+indices of their first weights. Narrow records have f32 and 32 bits. Wide ones have 16 bytes: the threshold
+in 8, then feature and flags, then the distance.
+
+**Masks**, to find the leaf of a tree without going down. Leaves are numbered from the true side on, in words
+of 32 bits. A node whose false child is taken excludes the leaves below its true child. What remains is a set
+whose lowest leaf is the right one. An entry is a threshold, the row of its feature and a mask. Entries of a
+word are ordered by what they accept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import InferenceError
+from ovjit.records import NamedTuple
+from ovjit_ops.ensembles.trees import EQ, LEAF, LT, NAN_TRUE, check_forest
+
+#: Flags of a link: a leaf, and the features that take the true child.
+IS_LEAF, LOWER, EQUAL, UNORDERED = 1, 2, 4, 8
+FLAG_BITS = 4
+WORD = 32
+#: Nodes that accept different features.
+MIXED = -1
+#: Maximum records of a forest, and maximum features: positions and offsets are i32.
+MOST_RECORDS, MOST_FEATURES = 1 << 27, 1 << 22
+
+
+class PackedForest(NamedTuple):
+    """`trees` [n, 5]: first record, first target, number of targets, first word, number of words. Trees
+    without words have too many leaves, or are no trees. `starts` [words, kinds + 1]: entries of a word by
+    kind. `entries` [n, words of 4 bytes]. `leaves` [words, 32] and `found`
+    [records]: weights if each tree has one target, else indices of first weights."""
+
+    records: np.ndarray
+    found: np.ndarray
+    trees: np.ndarray
+    weights: np.ndarray
+    starts: np.ndarray
+    entries: np.ndarray
+    leaves: np.ndarray
+    features: np.ndarray  #: those that entries read: row of an entry -> feature
+    kinds: tuple[int, ...]  #: what entries accept
+    wide: bool
+    feature_bits: int
+    accepted: int  #: what all nodes accept besides NaN; MIXED if they differ
+    has_nan: bool  #: whether a node accepts NaN
+    single: bool  #: whether each tree has one target
+
+
+class _Order(NamedTuple):
+    """Records in breadth-first order of each tree: their nodes, trees and positions, a row per level.
+    `pairs`: node -> position of its true child. `sizes`: records of each tree."""
+
+    levels: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    pairs: np.ndarray
+    sizes: np.ndarray
+
+
+def pack_forest(
+    thresholds: np.ndarray, nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, targets: int, most: int
+) -> PackedForest:
+    """The layout of the arrays of a TreeEnsemble. Trees of up to `most` leaves have words. Raises
+    InferenceError for invalid arrays."""
+    nodes, trees = nodes.astype(np.int64), trees.astype(np.int64)
+    if len(thresholds) != len(nodes):
+        raise InferenceError(f"{len(thresholds)} thresholds are given for {len(nodes)} tree nodes")
+    check_forest(nodes, trees, weights, targets)
+    order = _breadth_first(nodes, trees[:, 0])
+    if order is None:
+        thresholds, nodes, trees = _separate_trees(thresholds, nodes, trees)
+        order = _breadth_first(nodes, trees[:, 0])
+        assert order is not None
+    accepted = _accepted(nodes[:, 0])
+    inner = accepted[accepted > 0]
+    bits = max(1, int(nodes[:, 1][accepted > 0].max(initial=0)).bit_length())
+    wide = thresholds.dtype != np.float32 or int(order.sizes.max(initial=1)) << bits + FLAG_BITS >= 1 << 31
+    masks = _masks(thresholds, nodes, trees, weights, accepted, order, most)
+    firsts = np.cumsum(order.sizes) - order.sizes
+    plain = np.unique(inner & ~UNORDERED)
+    same = int(plain[0]) if plain.tolist() in ([LOWER], [LOWER | EQUAL]) else MIXED if len(plain) else LOWER
+    return PackedForest(
+        *_records(thresholds, nodes, trees, weights, accepted, order, bits, wide),
+        np.stack([firsts, trees[:, 1], trees[:, 2], masks.first, masks.count], 1),
+        weights if len(weights) else np.zeros(1, thresholds.dtype), masks.starts, masks.entries, masks.leaves,
+        masks.features, masks.kinds, wide, bits, same, bool((inner & UNORDERED).any()),
+        bool((trees[:, 2] == 1).all()),
+    )  # fmt: skip
+
+
+def _accepted(modes: np.ndarray) -> np.ndarray:
+    """The flags of nodes with these modes; 0 for leaves."""
+    kind = modes & 3
+    flags = np.where(kind == LT, LOWER, np.where(kind == EQ, EQUAL, LOWER | EQUAL))
+    return np.where(kind == LEAF, 0, flags | (modes >= NAN_TRUE) * UNORDERED)
+
+
+def _records(
+    thresholds: np.ndarray, nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, accepted: np.ndarray,
+    order: _Order, bits: int, wide: bool,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """(records, words of 4 bytes as i32; what is found at the leaves)"""
+    firsts = np.cumsum(order.sizes) - order.sizes
+    node, tree, place = (np.concatenate(column) for column in zip(*order.levels, strict=True))
+    rows = np.empty(len(node), np.int64)
+    rows[firsts[tree] + place] = np.arange(len(node))
+    node, place = node[rows], place[rows]
+    leaf = accepted[node] == 0
+    values = np.where(leaf, thresholds.dtype.type(np.nan), thresholds[node])
+    starts = np.where(leaf, nodes[node, 2], 0)
+    single = bool((trees[:, 2] == 1).all())
+    found = np.where(leaf, weights[starts], 0).astype(thresholds.dtype) if single else starts.astype(np.int32)
+    links = np.where(leaf, IS_LEAF << bits, nodes[node, 1] | accepted[node] << bits)
+    distance = np.where(leaf, -1, order.pairs[node] - place)
+    words = values.view(np.int32).reshape(len(values), -1)
+    if not wide:
+        return np.column_stack([words, (links | distance << bits + FLAG_BITS).astype(np.int32)]), found
+    records = np.zeros((len(values), 4), np.int32)
+    records[:, : words.shape[1]], records[:, 2], records[:, 3] = words, links, distance
+    return records, found
+
+
+class _Masks(NamedTuple):
+    """See PackedForest; `first` and `count` are each tree's words."""
+
+    first: np.ndarray
+    count: np.ndarray
+    starts: np.ndarray
+    entries: np.ndarray
+    leaves: np.ndarray
+    features: np.ndarray
+    kinds: tuple[int, ...]
+
+
+def _masks(
+    thresholds: np.ndarray, nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, accepted: np.ndarray,
+    order: _Order, most: int,
+) -> _Masks:  # fmt: skip
+    leaf = accepted == 0
+    node, tree, _ = (np.concatenate(column) for column in zip(*order.levels, strict=True))
+    many = np.bincount(tree[leaf[node]], minlength=len(trees))
+    # a node that is there twice makes a tree with more leaves than inner nodes + 1, or as many nodes twice
+    proper = many == np.bincount(tree[~leaf[node]], minlength=len(trees)) + 1
+    times = np.bincount(node, minlength=len(nodes))
+    shared = np.bincount(tree[(times[node] > 1) & ~leaf[node]], minlength=len(trees)) > 0
+    fits = proper & ~shared & (many <= most)
+    size, low = leaf.astype(np.int64), np.zeros(len(nodes), np.int64)
+    for level, of, _ in reversed(order.levels):
+        own = level[fits[of] & ~leaf[level]]
+        size[own] = size[nodes[own, 2]] + size[nodes[own, 3]]
+    ends: list[Any] = []
+    for level, of, _ in order.levels:
+        inside = fits[of]
+        own = level[inside & ~leaf[level]]
+        yes, no = nodes[own, 2], nodes[own, 3]
+        # leaves may be shared: their numbers belong to the references
+        ends.append((np.repeat(of[inside & ~leaf[level]], 2), np.stack([yes, no], 1).reshape(-1),
+                     np.stack([low[own], low[own] + size[yes]], 1).reshape(-1)))  # fmt: skip
+        low[yes], low[no] = low[own], low[own] + size[yes]
+    of, child, number = (np.concatenate(column) for column in zip(*ends, strict=True))
+    alone = fits & (many == 1) & leaf[trees[:, 0]]
+    of = np.append(of, np.flatnonzero(alone))
+    child, number = np.append(child, trees[alone, 0]), np.append(number, np.zeros(int(alone.sum()), np.int64))
+    count = np.where(fits, -(-many // WORD), 0)
+    first = np.cumsum(count) - count
+
+    ends_at = leaf[child]
+    of, child, number = of[ends_at], child[ends_at], number[ends_at]
+    single = bool((trees[:, 2] == 1).all())
+    starts = nodes[child, 2]
+    table = np.zeros(max(1, int(count.sum())) * WORD, thresholds.dtype if single else np.int32)
+    table[first[of] * WORD + number] = weights[starts] if single else starts
+
+    inside = fits[tree] & ~leaf[node]
+    node, tree = node[inside], tree[inside]
+    begin, end = low[node], low[node] + size[nodes[node, 2]]
+    words = (end - 1) // WORD - begin // WORD + 1
+    entry = np.repeat(np.arange(len(node)), words)
+    within = np.arange(len(entry)) - np.repeat(np.cumsum(words) - words, words)
+    word = begin[entry] // WORD + within
+    high = np.minimum(end[entry] - word * WORD, WORD)
+    under = np.maximum(begin[entry] - word * WORD, 0)
+    mask = ~(((1 << high) - 1) & ~((1 << under) - 1)) & 0xFFFFFFFF
+    place, kind = first[tree[entry]] + word, accepted[node[entry]]
+    kinds = np.unique(kind)
+    which = np.searchsorted(kinds, kind)
+    features, row = np.unique(nodes[node, 1], return_inverse=True)
+    rank = np.lexsort((row.reshape(-1)[entry], which, place))
+    entries = np.zeros((max(1, len(rank)), 2 + thresholds.itemsize // 4), np.int32)
+    wide = thresholds.itemsize // 4
+    entries[: len(rank), :wide] = (
+        np.ascontiguousarray(thresholds[node[entry[rank]]]).view(np.int32).reshape(len(rank), wide)
+    )
+    entries[: len(rank), wide] = row.reshape(-1)[entry[rank]]
+    entries[: len(rank), wide + 1] = mask[rank].astype(np.uint32).view(np.int32)
+    tally = np.bincount(place * len(kinds) + which, minlength=int(count.sum()) * len(kinds)).astype(np.int64)
+    bounds = np.append(0, np.cumsum(tally))
+    rows = np.arange(int(count.sum()))[:, None] * len(kinds) + np.arange(len(kinds) + 1)
+    return _Masks(
+        first, count, bounds[rows] if len(rows) else np.zeros((1, len(kinds) + 1), np.int64), entries,
+        table.reshape(-1, WORD), features if len(features) else np.zeros(1, np.int64), tuple(kinds.tolist()),
+    )  # fmt: skip
+
+
+def _breadth_first(nodes: np.ndarray, roots: np.ndarray) -> _Order | None:
+    """The order of records. None if two trees share an inner node."""
+    leaf = (nodes[:, 0] & 3) == LEAF
+    count = len(roots)
+    pairs, owner = np.full(len(nodes), -1), np.full(len(nodes), -1)
+    sizes = np.ones(count, np.int64)
+    node, tree, place = roots, np.arange(count), np.zeros(count, np.int64)
+    levels = [(node, tree, place)]
+    for _ in range(len(nodes)):
+        inner = ~leaf[node]
+        parent, of = node[inner], tree[inner]
+        known = pairs[parent] >= 0
+        if known.any() and (owner[parent[known]] != of[known]).any():
+            return None
+        parent, of = parent[~known], of[~known]
+        first = np.sort(np.unique(parent, return_index=True)[1])
+        if len(first) < len(parent):
+            owner[parent] = of  # the last tree of a shared node
+            if (owner[parent] != of).any():
+                return None
+            parent, of = parent[first], of[first]
+        if not len(parent):
+            break
+        many = np.bincount(of, minlength=count)
+        rank = np.arange(len(of)) - (np.cumsum(many) - many)[of]
+        at = sizes[of] + 2 * rank
+        pairs[parent], owner[parent] = at, of
+        sizes += 2 * many
+        node, tree = nodes[parent, 2:4].reshape(-1), np.repeat(of, 2)
+        place = (at[:, None] + np.arange(2)).reshape(-1)
+        levels.append((node, tree, place))
+    return _Order(levels, pairs, sizes)
+
+
+def _separate_trees(
+    thresholds: np.ndarray, nodes: np.ndarray, trees: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same forest with copies of the nodes that several trees share."""
+    parts, rows, size = [], trees.copy(), 0
+    for i, root in enumerate(trees[:, 0]):
+        reached = np.zeros(len(nodes), bool)
+        level = np.array([root])
+        while level.size:
+            reached[level] = True
+            inner = level[(nodes[level, 0] & 3) != LEAF]
+            level = np.unique(nodes[inner, 2:4])
+            level = level[~reached[level]]
+        own = np.flatnonzero(reached)
+        place = np.cumsum(reached) - 1 + size
+        part = nodes[own].copy()
+        inner = (part[:, 0] & 3) != LEAF
+        part[inner, 2:4] = place[part[inner, 2:4]]
+        parts.append((thresholds[own], part))
+        rows[i, 0] = place[root]
+        size += len(own)
+        if size > MOST_RECORDS:
+            raise InferenceError("the trees share too many nodes")
+    return np.concatenate([t for t, _ in parts]), np.concatenate([p for _, p in parts]), rows

@@ -1,0 +1,189 @@
+"""TreeEnsemble: rows of features go down all trees of a forest, and each target combines their leaves.
+
+A node is a row (mode, feature, true child, false child) of `nodes` and an element of `thresholds`. The mode
+is a comparison of the feature with the threshold, plus NAN_TRUE if NaN takes the true child. A leaf has the
+index of its first weight instead of the true child. A tree is a row (root, first target, number of targets)
+of `trees`: each of its leaves has as many consecutive weights.
+
+A leaf without a weight for one of these targets has the neutral element there: -0.0 in sums, else NaN. It is
+also the result of a target for which no leaf of a row has a weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import InferenceError, check
+from ovjit.graph.op import Positive, TensorType, Word, op
+from ovjit_ops.common.checks import check_rank, check_same_type, check_type
+from ovjit_ops.elementwise.arithmetic import random_array
+
+LEAF, LEQ, LT, EQ = range(4)
+#: Added to a mode: NaN takes the true child.
+NAN_TRUE = 4
+NEUTRAL = {"sum": -0.0, "min": np.nan, "max": np.nan}
+TYPES = ("f32", "f64")
+
+
+def levels(nodes: np.ndarray, roots: np.ndarray) -> Iterator[np.ndarray]:
+    """The distinct inner nodes at each depth, from the roots on. Raises InferenceError for a cycle."""
+    level = np.unique(roots)
+    for _ in range(len(nodes)):
+        level = level[(nodes[level, 0] & 3) != LEAF]
+        if not level.size:
+            return
+        yield level
+        level = np.unique(nodes[level, 2:4])
+    if level.size and ((nodes[level, 0] & 3) != LEAF).any():
+        raise InferenceError("the nodes of a tree form a cycle")
+
+
+def check_forest(nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, targets: int) -> None:
+    """Raise InferenceError unless children, features, targets and weights exist, and no path has a cycle."""
+    inner = (nodes[:, 0] & 3) != LEAF
+    children = nodes[inner, 2:4]
+    if ((nodes[:, 0] < 0) | (nodes[:, 0] > EQ + NAN_TRUE)).any() or (nodes[inner, 1] < 0).any():
+        raise InferenceError("a tree node has an unknown mode or a negative feature")
+    if ((children < 0) | (children >= len(nodes))).any():
+        raise InferenceError("a tree node has a child that does not exist")
+    roots, first, count = trees.T.astype(np.int64)
+    if ((roots < 0) | (roots >= len(nodes)) | (first < 0) | (count < 1) | (first + count > targets)).any():
+        raise InferenceError(f"a tree has a root that does not exist, or targets beyond the {targets}")
+    for _ in levels(nodes, roots):
+        pass
+    starts = nodes[~inner, 2]
+    most = len(weights) - int(count.max(initial=0))
+    if ((starts < 0) | (starts > most)).any() and _leaves_outside(nodes, trees, len(weights)):
+        raise InferenceError("a leaf has weights that do not exist")
+
+
+def _leaves_outside(nodes: np.ndarray, trees: np.ndarray, size: int) -> bool:
+    """Whether the weights of a leaf that a tree reaches are outside of all `size` weights."""
+    for root, _, count in trees.tolist():
+        level = np.array([root])
+        while level.size:
+            leaf = (nodes[level, 0] & 3) == LEAF
+            starts = nodes[level[leaf], 2]
+            if ((starts < 0) | (starts + count > size)).any():
+                return True
+            level = np.unique(nodes[level[~leaf], 2:4])
+    return False
+
+
+def true_children(values: np.ndarray, modes: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Whether each value takes the true child of its node."""
+    kind = modes & 3
+    yes = np.where(
+        kind == LT, values < thresholds, np.where(kind == EQ, values == thresholds, values <= thresholds)
+    )
+    return yes | (np.isnan(values) & (modes >= NAN_TRUE))
+
+
+def reach_leaves(data: np.ndarray, thresholds: np.ndarray, nodes: np.ndarray, root: int) -> np.ndarray:
+    """The leaf of one tree that each row reaches."""
+    rows = np.arange(len(data))
+    at = np.full(len(data), root, np.int64)
+    for _ in range(len(nodes)):
+        here = nodes[at]
+        inner = (here[:, 0] & 3) != LEAF
+        if not inner.any():
+            break
+        values = data[rows, np.where(inner, here[:, 1], 0)]
+        yes = true_children(values, here[:, 0], thresholds[at])
+        at = np.where(inner, np.where(yes, here[:, 2], here[:, 3]), at)
+    return at
+
+
+def combine(total: np.ndarray, more: np.ndarray, reduction: str) -> np.ndarray:
+    """The result of a target after one more tree."""
+    if reduction == "sum":
+        return total + more
+    better = more < total if reduction == "min" else more > total
+    return np.where(better | np.isnan(total), more, total)
+
+
+@op("TreeEnsemble", opset=1, plugin="extension", types=TYPES, native=TYPES, part="keep",
+    lower=".cpu_trees:Forest.of")  # fmt: skip
+class TreeEnsemble:
+    """The sum, minimum or maximum of the leaves of all trees, in the order of the trees: [rows, targets]."""
+
+    words = {"reduction": "sum min max"}
+
+    def infer(
+        data, thresholds, nodes, trees, weights, *, targets: Positive, features: Positive, reduction: Word
+    ):
+        check_type(data, TYPES)
+        for name, x, rank in (("thresholds", thresholds, 1), ("weights", weights, 1)):
+            check_same_type(x, data, name)
+            check_rank(x, rank, name)
+        for name, x, width in (("nodes", nodes, 4), ("trees", trees, 3)):
+            check_type(x, ("i32",), name)
+            check_rank(x, 2, name)
+            fits = x.shape is None or not isinstance(x.shape[1], int) or x.shape[1] == width
+            check(fits, f"{name} should have {width} columns, not the shape {x}")
+        if data.rank is None:
+            return TensorType(data.dtype, None)
+        check_rank(data, 2, "data")
+        width = data.shape[1]
+        known = not isinstance(width, int)
+        check(known or width >= features, f"the trees read {features} features; the data has {width}")
+        return TensorType(data.dtype, (data.shape[0], targets))
+
+    def ref(data, thresholds, nodes, trees, weights, *, targets, features, reduction):
+        if data.shape[1] < features or len(thresholds) != len(nodes):
+            raise InferenceError(f"the trees read {features} features; the data has {data.shape[1]}")
+        nodes, trees = nodes.astype(np.int64), trees.astype(np.int64)
+        check_forest(nodes, trees, weights, targets)
+        inner = (nodes[:, 0] & 3) != LEAF
+        if inner.any() and nodes[inner, 1].max() >= features:
+            raise InferenceError(f"a tree node reads a feature beyond the {features}")
+        out = np.full((len(data), targets), NEUTRAL[reduction], data.dtype)
+        for root, first, count in trees.tolist():
+            leaves = reach_leaves(data, thresholds, nodes, root)
+            more = weights[nodes[leaves, 2][:, None] + np.arange(count)]
+            out[:, first : first + count] = combine(out[:, first : first + count], more, reduction)
+        return out
+
+    def samples(rng, dtype="f32"):
+        for rows, count, depth, targets, reduction, mixed in (
+            (1, 3, 4, 1, "sum", False), (5, 20, 3, 1, "sum", True), (17, 5, 6, 3, "sum", True),
+            (33, 40, 5, 1, "min", False), (100, 7, 8, 2, "max", True), (7, 1, 1, 1, "sum", False),
+            (0, 2, 2, 1, "sum", False), (200, 3, 12, 20, "sum", True),
+        ):  # fmt: skip
+            forest = random_forest(rng, count, depth, 6, targets, mixed)
+            inputs = [random_array(rng, (rows, 6), dtype, (-2, 2)), *forest]
+            inputs[1], inputs[4] = (inputs[i].astype(inputs[0].dtype) for i in (1, 4))
+            if mixed and rows:
+                inputs[0][rng.random(inputs[0].shape) < 0.1] = np.nan
+            yield inputs, {"targets": targets, "features": 6, "reduction": reduction}
+
+
+def random_forest(
+    rng: np.random.Generator, count: int, depth: int, features: int, targets: int, mixed: bool
+) -> tuple[np.ndarray, ...]:
+    """(thresholds, nodes, trees, weights) of random trees. `mixed`: all modes, and several targets a tree."""
+    rows: list[list[int]] = []
+    trees: list[list[int]] = []
+    weights: list[float] = []
+
+    def grow(level: int, width: int) -> int:
+        place = len(rows)
+        rows.append([LEAF, 0, 0, 0])
+        if level == depth or (level and rng.random() < 0.15):
+            rows[place][2] = len(weights)
+            weights.extend(rng.integers(-8, 9, width) / 4.0)
+            return place
+        mode = int(rng.integers(1, 4)) + NAN_TRUE * int(rng.integers(2)) if mixed else LEQ
+        rows[place] = [mode, int(rng.integers(features)), grow(level + 1, width), grow(level + 1, width)]
+        return place
+
+    for _ in range(count):
+        width = int(rng.integers(1, targets + 1)) if mixed else 1
+        first = int(rng.integers(0, targets - width + 1))
+        trees.append([grow(0, width), first, width])
+    thresholds = np.round(rng.uniform(-2, 2, len(rows)) * 4) / 4
+    tables: list[Any] = [np.array(rows, np.int32), np.array(trees, np.int32)]
+    return thresholds, *tables, np.array(weights)

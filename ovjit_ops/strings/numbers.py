@@ -1,0 +1,109 @@
+"""NumberToString and StringToNumber, which OpenVINO does not have: Cast of ONNX, as ONNX Runtime has it.
+
+Numbers are printed as C's printf does: integers in decimals, booleans as 1 and 0, reals by "%.8g", those of
+64 bits, too, and NaN, INF, -INF. Texts are read as C's strtod and strtoll do: blanks first, then as many
+letters as belong to a number. An integer has 64 bits, of which narrower types keep the low ones.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import InferenceError, check
+from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
+from ovjit.graph.op import DType, TensorType, op
+from ovjit_ops.common.checks import check_type
+from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+
+TYPES = (*NUMBERS, "boolean")
+_BLANKS = r"[ \t\n\v\f\r]*"
+_INTEGER = re.compile(_BLANKS + r"([+-]?[0-9]+)")
+_HEXADECIMAL = r"0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(?:p[+-]?[0-9]+)?"
+_DECIMAL = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?"
+_REAL = re.compile(f"{_BLANKS}([+-]?(?:{_HEXADECIMAL}|{_DECIMAL}|inf(?:inity)?|nan))", re.IGNORECASE)
+
+
+def _text(number: Any) -> bytes:
+    if isinstance(number, float):
+        if number != number:
+            return b"NaN"
+        if abs(number) == np.inf:
+            return b"INF" if number > 0 else b"-INF"
+        return b"%.8g" % number
+    return b"%d" % number
+
+
+def _refused(text: str, why: str) -> InferenceError:
+    return InferenceError(f"the text {text[:40]!r} {why}")
+
+
+def _real(text: str) -> float:
+    found = _REAL.match(text)
+    if found is None:
+        raise _refused(text, "is no number")
+    said = found[1].lower()
+    try:
+        number = float.fromhex(said) if "0x" in said else float(said)
+    except OverflowError:
+        number = np.inf
+    if abs(number) == np.inf and "inf" not in said:
+        raise _refused(text, "is beyond the numbers of 64 bits")
+    return number
+
+
+def _integer(text: str, is_signed: bool) -> int:
+    found = _INTEGER.match(text)
+    if found is None:
+        raise _refused(text, "is no integer")
+    number = int(found[1]) if len(found[1]) <= 40 else 1 << 64
+    low, high = (-(1 << 63), (1 << 63) - 1) if is_signed else (1 - (1 << 64), (1 << 64) - 1)
+    if not low <= number <= high:
+        raise _refused(text, "is beyond the integers of 64 bits")
+    return number & ((1 << 64) - 1)
+
+
+@op("NumberToString", types=TYPES, plugin="extension")
+class NumberToString:
+    """The numbers as texts."""
+
+    def infer(data):
+        check_type(data, (*TYPES, "dynamic"))
+        return TensorType("string", data.shape)
+
+    def ref(data):
+        real = data.dtype.kind not in "iub"
+        numbers = (data.astype(np.float64) if real else data).reshape(-1).tolist()
+        out = np.empty(len(numbers), object)
+        out[:] = [_text(number) for number in numbers]
+        return out.reshape(data.shape)
+
+    def samples(rng, dtype="f32"):
+        for shape in ((7,), (), (0, 3), (2, 5)):
+            yield [random_array(rng, shape, dtype)], {}
+
+
+@op("StringToNumber", types=["string"], plugin="extension")
+class StringToNumber:
+    """The numbers that texts begin with, in the type `destination_type`."""
+
+    def infer(data, *, destination_type: DType):
+        check(data.dtype in ("string", "dynamic"), f"strings are expected, not {data}")
+        check(destination_type in TYPES, f"destination_type {destination_type} should be a number's")
+        return TensorType(destination_type, data.shape)
+
+    def ref(data, *, destination_type):
+        texts = [t.decode("utf-8", "replace") if isinstance(t, bytes) else str(t) for t in data.reshape(-1)]
+        row, kind = ELEMENT_TYPES[destination_type], numpy_dtype(destination_type)
+        if row.is_real:
+            numbers = np.array([_real(text) for text in texts], np.float64)
+            with np.errstate(over="ignore"):
+                return numbers.astype(kind).reshape(data.shape)
+        whole = np.array([_integer(text, row.kind == "i") for text in texts], np.uint64)
+        return (whole != 0 if row.kind == "b" else whole.astype(kind)).reshape(data.shape)
+
+    def samples(rng, dtype="string"):
+        for kind in ("f32", "i64", "u8", "boolean"):
+            yield [np.array([["1", " 25"], ["-3.5", "7e2"]], object)], {"destination_type": kind}

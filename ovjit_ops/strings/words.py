@@ -1,0 +1,190 @@
+"""StringLookup and TextNGrams: which word of a list a string is, and how often words are in texts.
+
+Strings are objects of Python, so that these are steps of the host: one pass over the strings with a table.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import check
+from ovjit.graph.op import Count, Floats, Ints, Positive, Str, Strs, TensorType, Word, op
+
+#: Expressions whose leftmost match by Python is the longest one: a class of characters, once or more.
+PLAIN_TOKEN = re.compile(r"\[[A-Za-z0-9_ ,;:!?.-]+\]\+?|\\[wsd]\+?")
+#: Attributes of nodes -> tables that are made from them, the last ones.
+_made: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+_MOST_TABLES = 64
+
+
+def _table(kind: str, source: Any, make: Callable[[Any], Any]) -> Any:
+    """`make(source)`, kept for the same object: attributes of a node are the same ones in each inference."""
+    key = (kind, id(source))
+    known = _made.get(key)
+    if known is None or known[0] is not source:
+        while len(_made) >= _MOST_TABLES:
+            _made.pop(next(iter(_made), key), None)
+        known = _made[key] = (source, make(source))
+    return known[1]
+
+
+def _numbers(words: Sequence[str]) -> dict[Any, int]:
+    """Word -> its first position, as text and as UTF-8."""
+    table: dict[Any, int] = {}
+    for i, word in enumerate(words):
+        table.setdefault(word, i)
+        table.setdefault(word.encode(), i)
+    return table
+
+
+def _check_strings(data: TensorType) -> None:
+    check(data.dtype in ("string", "dynamic"), f"expects strings, not {data.dtype}")
+
+
+@op("StringLookup", opset=1, plugin="extension", types=["string"])
+class StringLookup:
+    """The position of each string in a list of words, of equal ones the first; -1 for other strings."""
+
+    def infer(data, *, words: Strs):
+        _check_strings(data)
+        return TensorType("i64", data.shape)
+
+    def ref(data, *, words):
+        table = _table("numbers", words, _numbers)
+        found = [table.get(x, -1) for x in data.reshape(-1).tolist()]
+        return np.array(found, np.int64).reshape(data.shape)
+
+    def samples(rng, dtype="string"):
+        for texts in (["ab", "", "xyz"], [["a", "bc"], ["über", ""]], []):
+            yield [np.array(texts, dtype=object)], {"words": ["", "über", "a", "xyz", "a"]}
+
+
+class _Grams:
+    """Columns of n-grams, for texts of UTF-8. A gram of one word is the word, others are tuples."""
+
+    def __init__(self, pool: Sequence[str], starts: Sequence[int], columns: Sequence[int]):
+        words, numbers = [word.encode() for word in pool], iter(columns)
+        self.levels: list[dict[Any, int]] = []
+        for size, (start, end) in enumerate(zip(starts, [*starts[1:], len(words)], strict=True), 1):
+            grams = [tuple(words[i : i + size]) for i in range(start, end, size)]
+            keys: list[Any] = [g[0] for g in grams] if size == 1 else grams
+            self.levels.append(dict(zip(keys, numbers, strict=False)))
+
+
+class _Cutter:
+    """Cuts texts of UTF-8 into words of a plain expression. `table`: a byte -> the byte in the other case if
+    words have it, else a blank; None if words may have blanks or need more than one pass."""
+
+    def __init__(self, token: str, case: str):
+        self.find, self.case = re.compile(token, re.ASCII).findall, case
+        single = re.compile(token.removesuffix("+"), re.ASCII)
+        letters = [change_case(chr(i), case) for i in range(128)]
+        kept = [single.fullmatch(c) is not None for c in letters]
+        blank = any(kept[ord(c)] for c in "\0 \t\n\v\f\r")
+        self.table = None
+        if token.endswith("+") and not blank:
+            table = [ord(c) if k else 32 for c, k in zip(letters, kept, strict=True)]
+            self.table = bytes([0, *table[1:], *[32] * 128])
+
+    def cut(self, texts: Sequence[Any]) -> list[list[bytes]]:
+        """The words of each text."""
+        data = [x if isinstance(x, bytes) else str(x).encode() for x in texts]
+        joined = b"\0".join(data)
+        if self.table is not None and joined.isascii() and joined.count(0) == len(data) - 1:
+            return [row.split() for row in joined.translate(self.table).split(b"\0")]
+        whole = [x.decode(errors="replace") for x in data]
+        return [[word.encode() for word in self.find(change_case(x, self.case))] for x in whole]
+
+
+@op("TextNGrams", opset=1, plugin="extension", types=["string"])
+class TextNGrams:
+    """How often each n-gram of a pool is among the words of each text: f32 [texts, width].
+
+    Words are the matches of `token` of at least `shortest` characters, in another `case` first. `starts`:
+    where n-grams of each length begin in the pool. `columns`: the column of each n-gram. N-grams have from
+    `least` to `most` words, with up to `skips` words between two. `scaled` are factors of the n-grams, and
+    `binary` counts each once.
+    """
+
+    words = {"case": "none lower upper"}
+
+    def infer(
+        data, *, case: Word, token: Str, shortest: Positive, pool: Strs, starts: Ints, columns: Ints,
+        width: Count, least: Positive, most: Positive, skips: Count, binary: Count = 0, scaled: Floats = (),
+    ):  # fmt: skip
+        _check_strings(data)
+        check(PLAIN_TOKEN.fullmatch(token) is not None, f"the expression {token[:40]!r} is not a plain token")
+        check(sorted(starts) == list(starts), f"the starts {list(starts)[:8]} of n-grams are not in order")
+        sizes = [len(range(a, b, n)) for n, (a, b) in
+                 enumerate(zip(starts, [*starts[1:], len(pool)], strict=True), 1)]  # fmt: skip
+        valid = sum(sizes) == len(columns) == len({*columns}) and all(0 <= c < width for c in columns)
+        check(valid, f"{len(columns)} columns are given for {sum(sizes)} n-grams, or are not below {width}")
+        check(len(scaled) in (0, len(columns)), f"{len(scaled)} factors are given for {len(columns)} n-grams")
+        if data.shape is None:
+            return TensorType("f32", None)
+        check(len(data.shape) == 1 or data.shape[1:] == (1,), f"expects one text in each row, not {data}")
+        return TensorType("f32", (data.shape[0], width))
+
+    def ref(
+        data, *, case, token, shortest, pool, starts, columns, width, least, most, skips, binary=0, scaled=()
+    ):
+        grams = _table("grams", pool, lambda words: _Grams(words, starts, columns))
+        cutter = _table("cutter", token, lambda token: {})
+        if case not in cutter:
+            cutter[case] = _Cutter(token, case)
+        texts = cutter[case].cut(data.reshape(-1).tolist())
+        if shortest > 1:  # characters, of which a plain token has one byte each
+            texts = [[word for word in words if len(word) >= shortest] for words in texts]
+        beyond, ends, found = itertools.repeat(width), [], []
+        for words in texts:
+            for size, level in enumerate(grams.levels[least - 1 : most], least):
+                if size == 1:
+                    found.extend(map(level.get, words, beyond))
+                    continue
+                for step in range(1, 2 + skips):
+                    rows = [words[i * step :] for i in range(size)]
+                    found.extend(map(level.get, zip(*rows, strict=False), beyond))
+            ends.append(len(found))
+        total = _count(found, ends, width)
+        if binary:
+            total = np.minimum(total, 1)
+        if len(scaled):
+            factors = np.ones(width, np.float32)
+            factors[list(columns)] = scaled
+            total *= factors
+        return total
+
+    def samples(rng, dtype="string"):
+        given = {"token": "[a-z]+", "shortest": 1, "pool": ["a", "b", "a", "b", "b", "b"], "starts": [0, 2],
+                 "columns": [3, 0, 1, 2], "width": 5, "least": 1, "most": 2}  # fmt: skip
+        texts = np.array(["a b a", "", "B b, b", "c ab a"], dtype=object)
+        yield [texts], {**given, "case": "lower", "skips": 0}
+        yield [texts], {**given, "case": "none", "skips": 1, "binary": 1, "scaled": [1.0, 2.0, 3.0, 4.0]}
+
+
+def _count(columns: Sequence[int], ends: Sequence[int], width: int) -> np.ndarray:
+    """How often each column is there in each row, [rows, width]; rows end at these positions of the list."""
+    rows = np.repeat(np.arange(len(ends)) * (width + 1), np.diff(ends, prepend=0))
+    total = np.bincount(rows + np.array(columns, np.int64), minlength=len(ends) * (width + 1))
+    return total.reshape(len(ends), width + 1)[:, :width].astype(np.float32)
+
+
+def change_case(text: str, case: str) -> str:
+    """Letters in the other case, those whose two cases are one character of as many bytes."""
+    if case == "none":
+        return text
+    lower = case == "lower"
+    if text.isascii():
+        return text.lower() if lower else text.upper()
+    return "".join(_other_case(c, lower) for c in text)
+
+
+def _other_case(letter: str, lower: bool) -> str:
+    other = letter.lower() if lower else letter.upper()
+    same = len(other) == 1 and ord(letter) < 1 << 16 and len(other.encode()) == len(letter.encode())
+    return other if same else letter

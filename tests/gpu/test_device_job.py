@@ -1,0 +1,192 @@
+"""Plans run on a card: the order and arguments of the driver's calls, by a stand-in for the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ovjit.engine import compile_graph
+from ovjit.errors import Cancelled, InferenceError, UnsupportedError
+from ovjit.gpu import driver
+from ovjit.gpu.driver import CardError
+from ovjit.graph.graph import Builder, Graph
+from ovjit.graph.symbolic import Interval
+from tests.support.fake_cuda import FakeCuda, install
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
+    yield install(monkeypatch, FakeCuda())
+    driver.forget()
+
+
+def graph_of(*shape: Any) -> Graph:
+    """Outputs relu(x w) and the sum of its rows."""
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": shape, "element_type": "f32"}).output
+    weights = np.arange(12, dtype=np.float32).reshape(4, 3) - 5
+    product = b.add("MatMul", [x, b.constant(weights)], {"transpose_a": False, "transpose_b": False}).output
+    y = b.add("Relu", [product]).output
+    total = b.add("ReduceSum", [y, b.constant(np.array([1]))], {"keep_dims": False}).output
+    return b.finish([y, total])
+
+
+def run(job, *arrays: np.ndarray) -> list[np.ndarray]:
+    for i, array in enumerate(arrays):
+        job.set_input(i, array)
+    job.run()
+    return [np.array(output) for output in job.outputs]
+
+
+def expected(x: np.ndarray) -> list[np.ndarray]:
+    y = np.maximum(x @ (np.arange(12, dtype=np.float32).reshape(4, 3) - 5), 0)
+    return [y, y.sum(1)]
+
+
+def test_results_are_those_of_numpy(cuda: FakeCuda) -> None:
+    job = compile_graph(graph_of(5, 4), {"card": 0}).new_job()
+    for seed in range(3):
+        x = np.random.default_rng(seed).standard_normal((5, 4)).astype(np.float32)
+        for result, want in zip(run(job, x), expected(x), strict=True):
+            np.testing.assert_allclose(result, want, rtol=1e-5, atol=1e-5)
+    assert cuda.replays == 3 and cuda.calls.count("cuStreamBeginCapture_v2") == 1
+
+
+def test_constants_are_uploaded_once_for_all_jobs(cuda: FakeCuda) -> None:
+    executable = compile_graph(graph_of(2, 4), {"card": 0})
+    x = np.ones((2, 4), np.float32)
+    first, second = executable.new_job(), executable.new_job()
+    run(first, x)
+    count = len(cuda.memory)
+    run(second, x)
+    per_job = len(cuda.memory) - count
+    run(second, x)
+    assert len(cuda.memory) == count + per_job
+    assert first.device.addresses[1] == second.device.addresses[1]
+
+
+def test_other_shapes_have_graphs_of_their_own(cuda: FakeCuda) -> None:
+    job = compile_graph(graph_of(Interval(0, None), 4), {"card": 0}).new_job()
+    for rows in (3, 70, 3, 1):
+        x = np.random.default_rng(rows).standard_normal((rows, 4)).astype(np.float32)
+        for result, want in zip(run(job, x), expected(x), strict=True):
+            np.testing.assert_allclose(result, want, rtol=1e-5, atol=1e-5)
+
+
+def test_host_steps_run_between_graphs(cuda: FakeCuda) -> None:
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": (2, 3), "element_type": "f32"}).output
+    positive = b.add("Relu", [x]).output
+    host = b.add(
+        "Inverse",
+        [b.add("MatMul", [positive, positive], {"transpose_a": False, "transpose_b": True}).output],
+        {"adjoint": False},
+    ).output
+    graph = b.finish([b.add("Exp", [host]).output])
+    executable = compile_graph(graph, {"card": 0})
+    job = executable.new_job()
+    x = np.array([[1, 2, 3], [4, 5, 7]], np.float32)
+    want = np.exp(np.linalg.inv((x @ x.T).astype(np.float64)))
+    np.testing.assert_allclose(run(job, x)[0], want, rtol=1e-3)
+
+
+def test_profiles_have_times_of_events(cuda: FakeCuda) -> None:
+    job = compile_graph(graph_of(2, 4), {"card": 0, "PERF_COUNT": True}).new_job()
+    run(job, np.ones((2, 4), np.float32))
+    rows = job.profile()
+    assert [row.status for row in rows] == ["EXECUTED"] * len(rows)
+    assert all(row.real_ns == 250_000 for row in rows)
+    assert not cuda.events
+
+
+def test_memory_is_freed_with_the_job_and_the_model(cuda: FakeCuda) -> None:
+    executable = compile_graph(graph_of(2, 4), {"card": 0})
+    job = executable.new_job()
+    run(job, np.ones((2, 4), np.float32))
+    assert cuda.memory and cuda.streams and cuda.graphs
+    del job
+    assert len(cuda.memory) == 1 and not cuda.streams and not cuda.graphs and not cuda.pinned
+    del executable
+    assert not cuda.memory
+
+
+def test_out_of_memory_is_an_error_and_the_process_goes_on(cuda: FakeCuda) -> None:
+    job = compile_graph(graph_of(2, 4), {"card": 0}).new_job()
+    cuda.capacity = 300
+    with pytest.raises(CardError, match="out of memory: the card has too little free memory"):
+        run(job, np.ones((2, 4), np.float32))
+    cuda.capacity = 1 << 30
+    np.testing.assert_allclose(
+        run(job, np.ones((2, 4), np.float32))[0], expected(np.ones((2, 4), np.float32))[0]
+    )
+
+
+def test_a_kernel_error_names_the_node(cuda: FakeCuda) -> None:
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": (2, 5), "element_type": "f32"}).output
+    indices = b.add("Parameter", (), {"shape": (3,), "element_type": "i64"}).output
+    gathered = b.add(
+        "GatherND", [x, b.add("Unsqueeze", [indices, b.constant(np.array([1]))]).output], {"batch_dims": 0}
+    )
+    gathered.name = "pick"
+    job = compile_graph(b.finish([gathered.output]), {"card": 0}).new_job()
+    with pytest.raises(InferenceError, match="index is out of range"):
+        run(job, np.ones((2, 5), np.float32), np.array([0, 9, 1]))
+
+
+def test_a_lost_card_says_what_to_do(cuda: FakeCuda) -> None:
+    job = compile_graph(graph_of(2, 4), {"card": 0}).new_job()
+    cuda.fail["cuStreamSynchronize"] = 700
+    with pytest.raises(CardError, match="illegal memory access .*: a kernel accessed memory outside"):
+        run(job, np.ones((2, 4), np.float32))
+
+
+def test_cancelled_jobs_stop(cuda: FakeCuda) -> None:
+    job = compile_graph(graph_of(2, 4), {"card": 0}).new_job()
+    job.set_input(0, np.ones((2, 4), np.float32))
+    launch = cuda.do_cuMemsetD8Async
+
+    def cancel(self, *arguments):
+        job.cancel()
+        return launch(*arguments)
+
+    cuda.__class__ = type("Cancelling", (FakeCuda,), {**FakeCuda.__dict__, "do_cuMemsetD8Async": cancel})
+    with pytest.raises(Cancelled):
+        job.run()
+    assert cuda.replays == 0
+
+
+def test_without_a_driver_there_is_no_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise OSError("libcuda.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(driver, "load_library", missing)
+    driver.forget()
+    try:
+        assert driver.cards() == [] and "libcuda.so.1 is not installed" in driver.why_no_card()
+        with pytest.raises(
+            UnsupportedError, match="Context was not initialized for 0 device: the NVIDIA driver"
+        ):
+            driver.open_card(0)
+    finally:
+        driver.forget()
+
+
+def test_old_cards_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, FakeCuda(capability=(7, 5)))
+    assert driver.cards() == [] and "compute capability 8.0 or more" in driver.why_no_card()
+    driver.forget()
+
+
+def test_a_forked_child_gets_an_error(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = compile_graph(graph_of(2, 4), {"card": 0}).new_job()
+    run(job, np.ones((2, 4), np.float32))
+    monkeypatch.setattr(driver.os, "getpid", lambda: -1)
+    with pytest.raises(UnsupportedError, match="after a fork: compile it in this process"):
+        run(job, np.ones((2, 4), np.float32))
+    with pytest.raises(UnsupportedError, match="forked from one that used the CUDA driver"):
+        driver.open_card(0)
+    monkeypatch.undo()

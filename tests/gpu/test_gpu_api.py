@@ -1,0 +1,126 @@
+"""The device "GPU" by its name: with a stand-in for the driver, and without a card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit.gpu import driver
+from tests.support.fake_cuda import FakeCuda, install
+
+op = ov.opset13
+X = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
+W = np.random.default_rng(1).standard_normal((8, 5)).astype(np.float32)
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
+    yield install(monkeypatch, FakeCuda())
+    driver.forget()
+
+
+def model(rows: int = 3) -> ov.Model:
+    x = op.parameter([rows, 8], np.float32, name="x")
+    product = op.matmul(x, op.constant(W), False, False, name="product")
+    return ov.Model([op.relu(product, name="relu")], [x])
+
+
+def test_a_model_is_compiled_for_the_card(cuda: FakeCuda) -> None:
+    core = ov.Core()
+    assert core.available_devices == ["CPU", "GPU"]
+    compiled = core.compile_model(model(), "GPU")
+    np.testing.assert_allclose(compiled(X)[0], np.maximum(X @ W, 0), rtol=1e-5, atol=1e-5)
+    assert compiled.get_property("EXECUTION_DEVICES") == ["GPU.0"]
+    assert compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f32
+    assert cuda.replays == 1
+
+
+def test_requests_and_queues_work_as_on_the_cpu(cuda: FakeCuda) -> None:
+    compiled = ov.Core().compile_model(model(), "GPU.0")
+    request = compiled.create_infer_request()
+    request.start_async(X)
+    request.wait()
+    np.testing.assert_allclose(request.get_output_tensor(0).data, np.maximum(X @ W, 0), rtol=1e-5, atol=1e-5)
+    queue, results = ov.AsyncInferQueue(compiled, 2), {}
+    queue.set_callback(lambda request, i: results.__setitem__(i, np.array(request.get_output_tensor(0).data)))
+    for i in range(5):
+        queue.start_async(X * i, i)
+    queue.wait_all()
+    assert sorted(results) == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose(results[3], np.maximum(3 * X @ W, 0), rtol=1e-5, atol=1e-4)
+
+
+def test_several_cards_have_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, FakeCuda(cards=2))
+    try:
+        core = ov.Core()
+        assert core.available_devices == ["CPU", "GPU.0", "GPU.1"]
+        assert core.get_property("GPU", "AVAILABLE_DEVICES") == ["0", "1"]
+        assert core.compile_model(model(), "GPU.1").get_property("EXECUTION_DEVICES") == ["GPU.1"]
+        with pytest.raises(RuntimeError):
+            core.compile_model(model(), "GPU.2")
+    finally:
+        driver.forget()
+
+
+def test_auto_stays_on_the_cpu_where_it_may(cuda: FakeCuda) -> None:
+    core = ov.Core()
+    for name in ("AUTO", "AUTO:GPU,CPU", "MULTI:GPU,CPU", "AUTO:CPU"):
+        core.compile_model(model(), name)(X)
+    assert cuda.replays == 0
+    core.compile_model(model(), "AUTO:GPU")(X)
+    assert cuda.replays == 1
+
+
+def test_properties_of_the_card(cuda: FakeCuda) -> None:
+    core = ov.Core()
+    assert core.get_property("GPU", "FULL_DEVICE_NAME") == "NVIDIA Fake 100 (dGPU)"
+    assert core.get_property("GPU", "GPU_DEVICE_TOTAL_MEM_SIZE") == 1 << 30
+    assert core.get_property("GPU", "GPU_EXECUTION_UNITS_COUNT") == 132
+    assert str(core.get_property("GPU", "DEVICE_TYPE")).endswith("DISCRETE")
+    for name in core.get_property("GPU", "SUPPORTED_PROPERTIES"):
+        if name != "COMPATIBILITY_CHECK":
+            core.get_property("GPU", name)
+    core.set_property("GPU", {"PERF_COUNT": True})
+    assert core.get_property("GPU", "PERF_COUNT") is True
+    assert core.get_property("CPU", "PERF_COUNT") is False
+    with pytest.raises(RuntimeError, match="NO_SUCH"):
+        core.get_property("GPU", "NO_SUCH")
+
+
+def test_profiles_tell_the_kernels(cuda: FakeCuda) -> None:
+    compiled = ov.Core().compile_model(model(), "GPU", {"PERF_COUNT": True})
+    request = compiled.create_infer_request()
+    request.infer(X)
+    rows = request.get_profiling_info()
+    assert rows and all(row.real_time.total_seconds() > 0 for row in rows)
+
+
+def test_query_model_names_what_runs_on_the_card(cuda: FakeCuda) -> None:
+    x = op.parameter([3, 3], np.float32, name="x")
+    inverse = op.inverse(x, False, name="inverse") if hasattr(op, "inverse") else None
+    if inverse is None:
+        inverse = ov.opset14.inverse(x, False, name="inverse")
+    asked = ov.Core().query_model(ov.Model([op.relu(inverse, name="relu")], [x]), "GPU")
+    assert asked.get("relu") == "GPU"
+
+
+def test_what_is_not_there_is_an_error(cuda: FakeCuda) -> None:
+    compiled = ov.Core().compile_model(model(), "GPU")
+    with pytest.raises(RuntimeError, match="compiled for GPU is not exported"):
+        compiled.export_model()
+
+
+def test_without_a_card_the_errors_are_openvinos() -> None:
+    core = ov.Core()
+    if driver.cards():
+        pytest.skip("there is a card")
+    assert core.available_devices == ["CPU"]
+    with pytest.raises(RuntimeError):
+        core.compile_model(model(), "GPU")
+    np.testing.assert_allclose(
+        core.compile_model(model(), "AUTO:GPU,CPU")(X)[0], np.maximum(X @ W, 0), rtol=1e-2, atol=1e-1
+    )

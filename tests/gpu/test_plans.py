@@ -1,0 +1,143 @@
+"""Models are compiled for NVIDIA GPUs, and their plans run without a card.
+
+A warp is a NumPy vector of 32 lanes here, or 32 threads of this CPU that run the code of the card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit.codegen.cpu.targets import TARGETS
+from ovjit.codegen.gpu.ptx import compile_ptx
+from ovjit.codegen.gpu.words import WARP
+from ovjit.compiler import compile as compile_graph
+from ovjit.compiler.options import Options
+from ovjit.data import DIGITS_XML, digits
+from ovjit.execution.numpy_words import Memory, Words, program
+from tests.support.warps import Warp
+
+CUDA = TARGETS["cuda"]
+op = ov.opset13
+
+
+class PlanMemory:
+    """A plan's memory in this process: arena, constants, data, inputs, outputs."""
+
+    def __init__(self, plan: Any, inputs: Sequence[np.ndarray]):
+        self.plan = plan
+        arena = np.zeros(plan.scratch_offset + plan.scratch_size + 64, np.uint8)
+        constants = np.ascontiguousarray(plan.memory).view(np.uint8)
+        data = np.concatenate(
+            [np.ascontiguousarray(plan.data).view(np.uint8).reshape(-1), np.zeros(64, np.uint8)]
+        )
+        self.outputs = [np.zeros(shape, np.float32) for shape in plan.output_shapes]
+        arrays = [*map(np.ascontiguousarray, inputs), *self.outputs]
+        self.pieces = [arena, constants, data, *(a.reshape(-1).view(np.uint8) for a in arrays)]
+        self.bases = np.array([piece.ctypes.data for piece in self.pieces], np.int64)
+        self.scratch = arena.ctypes.data + plan.scratch_offset
+
+    def run(self, run_chunk: Callable[[str, Memory, np.ndarray, int], int]) -> list[np.ndarray]:
+        for i, (step, words) in enumerate(zip(self.plan.steps, self.plan.words, strict=True)):
+            assert step.kernel is not None, f"{step.name} is not native"
+            block = np.array(list(words) or [0], np.int64)
+            named = [
+                (a.ctypes.data, a.nbytes, "memory") for a in (*self.pieces, self.bases, block) if a.nbytes
+            ]
+            for chunk in range(self.plan.chunks_of(i)):
+                assert run_chunk(step.kernel.source, Memory(named), block, chunk) == 0
+        return self.outputs
+
+
+def run_as_vectors(plan: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    memory = PlanMemory(plan, inputs)
+
+    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
+        with np.errstate(all="ignore"):
+            kernel = program(source, Words(WARP, checked))
+            return kernel(memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
+
+    return memory.run(run_chunk)
+
+
+def plan_of(model: ov.Model) -> Any:
+    graph = model._graph()
+    return compile_graph(graph, CUDA, Options()).plan([tuple(v.shape) for v in graph.inputs])
+
+
+def parameters(*shapes: Sequence[int]) -> list[Any]:
+    return [op.parameter(list(shape), np.float32, name=f"x{i}") for i, shape in enumerate(shapes)]
+
+
+def small_models() -> Iterator[tuple[str, ov.Model]]:
+    rng = np.random.default_rng(3)
+
+    def weights(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    (x,) = parameters((3, 70))
+    yield "softmax", ov.Model([op.softmax(x, 1)], [x])
+    (x,) = parameters((5, 33))
+    yield (
+        "product",
+        ov.Model([op.relu(op.add(op.matmul(x, weights(33, 40), False, False), weights(40)))], [x]),
+    )
+    a, b = parameters((2, 3, 17), (2, 17, 9))
+    yield "product of two inputs", ov.Model([op.matmul(a, b, False, False)], [a, b])
+    (x,) = parameters((1, 4, 9, 9))
+    convolution = op.convolution(x, weights(6, 4, 3, 3), [1, 1], [1, 1], [1, 1], [1, 1])
+    yield "convolution", ov.Model([op.sigmoid(convolution)], [x])
+    grouped = op.group_convolution(x, weights(4, 1, 1, 3, 3), [2, 2], [1, 1], [1, 1], [1, 1])
+    yield "depthwise convolution", ov.Model([grouped], [x])
+    yield "max pool", ov.Model([op.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [3, 3]).output(0)], [x])
+    (x,) = parameters((4, 6, 31))
+    yield "reductions", ov.Model([op.reduce_sum(x, [1], False), op.reduce_max(x, [0, 2], True)], [x])
+    yield "layer norm", ov.Model([op.mvn(x, [2], True, 1e-5, "inside_sqrt")], [x])
+    yield "transpose", ov.Model([op.transpose(x, [2, 0, 1])], [x])
+    yield "gather", ov.Model([op.gather(x, np.array([3, 0, 5]), 1)], [x])
+    yield "concat", ov.Model([op.concat([x, op.exp(x)], 2)], [x])
+    yield "gelu", ov.Model([op.gelu(x, "erf")], [x])
+
+
+MODELS = dict(small_models())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_in_vectors_of_32_lanes(name: str) -> None:
+    model = MODELS[name]
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal(tuple(p.shape)).astype(np.float32) for p in model.inputs]
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    expected = [np.array(v) for v in ov.compile_model(model, "CPU", exact)(inputs).values()]
+    for result, want in zip(run_as_vectors(plan_of(model), inputs), expected, strict=True):
+        np.testing.assert_allclose(result, want, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_kernels_of_models_become_ptx(name: str) -> None:
+    for i, kernel in enumerate({step.kernel.source for step in plan_of(MODELS[name]).steps}):
+        assert f".entry kernel{i}(" in compile_ptx(kernel, f"kernel{i}")
+
+
+def test_digits_on_threads_has_the_bits_of_vectors() -> None:
+    _, images, _ = digits()
+    model = ov.Core().read_model(str(DIGITS_XML))
+    model.reshape([1, 1, 8, 8])
+    plan, image = plan_of(model), np.ascontiguousarray(images[:1], np.float32)
+    vectors = run_as_vectors(plan, [image])[0]
+    exact = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
+    expected = ov.compile_model(model, "CPU", exact)(image)[0]
+    np.testing.assert_allclose(vectors, expected, rtol=1e-5, atol=1e-6)
+    warp, memory = Warp(), PlanMemory(plan, [image])
+
+    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
+        return warp.run(source, memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
+
+    try:
+        np.testing.assert_array_equal(memory.run(run_chunk)[0], vectors)
+    finally:
+        warp.close()

@@ -1,0 +1,270 @@
+"""The operations on packed strings: native forms beside the references, tables of patterns beside `regex`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ovjit.errors import InferenceError, ModelError
+from ovjit.graph.op import all_ops, find_op
+from ovjit_ops.text import automata, patterns
+from ovjit_ops.text.character_maps import CompiledTable, normalizer
+from ovjit_ops.text.packed import pack, sample_rows, sample_strings, sample_text, unpack
+from tests.support.tokenizers import GPT2, LLAMA3, byte_pairs
+
+SEED = 71
+HOSTED = [record for record in all_ops() if record.module.startswith("ovjit_ops.text")]
+O200K = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+    r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+CL100K = (
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|"
+    r"\s++$|\s*[\r\n]|"
+    r"\s+(?!\S)|\s"
+)
+PATTERNS = (
+    GPT2, LLAMA3, O200K, CL100K, r"\w+|[^\w\s]+", "^ ", " $", " {2,}", r"(\<s\>|\<\/s\>)",
+    r"([\p{Han}])", "a*?b|a+", r"(?:^)([\s\S])", r"[a-z]+?\d*|x(?=y)|(ab|a)(c|bcd)(d*)",
+    r"[\x{4E00}-\x{9FFF}]|[!-/]", r"\s*", "(a|ab)(c|$)",
+)  # fmt: skip
+
+
+def evaluate(record, inputs, attrs, native=True):
+    """The outputs of an operation by what its host prepares, all inputs being known, or by its reference."""
+    attrs = record.check_attributes(attrs)
+    make = record.hosting() if native else None
+    run = make(inputs, attrs) if make is not None else None
+    made = record.ref(*inputs, **attrs) if run is None else run(*inputs)
+    return [np.asarray(x) for x in (made if isinstance(made, tuple) else (made,))]
+
+
+def check_equal(record, inputs, attrs, where):
+    expected, made = (evaluate(record, inputs, attrs, native) for native in (False, True))
+    for a, b in zip(expected, made, strict=True):
+        assert a.dtype == b.dtype and a.shape == b.shape, where
+        np.testing.assert_array_equal(a, b, err_msg=where)
+
+
+def texts(rng, count, letters="abc .,!'1245ABC\n\t \u00e9\u0301ﬁ你好😀Ωẞ\u180e\u3000'st"):
+    return ["".join(rng.choice(list(letters), rng.integers(0, 14))) for _ in range(count)]
+
+
+@pytest.mark.parametrize("record", HOSTED, ids=lambda r: r.name)
+def test_native_forms_give_what_references_do(record):
+    for dtype in record.types[:2]:
+        for i, (inputs, attrs) in enumerate(record.samples(np.random.default_rng(SEED), dtype)):
+            check_equal(record, [np.asarray(x) for x in inputs], attrs, f"{record} sample {i} {attrs} {SEED}")
+
+
+def test_there_are_33_of_them():
+    """31, and the two that every opset has: those that the library registers."""
+    assert len(HOSTED) == 31
+    assert {r.version for r in HOSTED} == {"extension", "openvino_tokenizers"}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_tables_find_the_matches_of_regex(pattern):
+    made, engine = automata.Automaton(pattern), patterns.compiled(pattern.encode())
+    for text in [*texts(np.random.default_rng(SEED), 300), "ab", "abcd\n", "  \n", "12 a  "]:
+        expected, found, at = [], [], 0
+        for match in engine.finditer(text):
+            if match.start() == match.end():
+                break
+            expected.append(match.span())
+        while (one := automata.search(made, text, at)) is not None and one[0] < one[1]:
+            found.append(one)
+            at = one[1]
+        assert found == expected, (pattern, text, SEED)
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"(a)\1", r"(?<=a)b", r"(?>a|ab)c", r"\bx", "a++a", "(?:a?)*", r"(?=ab)", "[", "a{2"]
+)
+def test_patterns_without_a_table(pattern):
+    assert automata.automaton(pattern.encode()) is None
+
+
+@pytest.mark.parametrize(
+    "behaviour", ["remove", "isolate", "contiguous", "mergedwithprevious", "mergedwithnext"]
+)
+def test_random_splits(behaviour):
+    rng = np.random.default_rng(SEED)
+    for pattern in (GPT2, CL100K, r"\s", "b", r"\w+"):
+        rows = sample_rows(*(texts(rng, n) for n in (5, 0, 7, 1)))
+        skips = rng.random(13) < 0.3
+        for attrs in ({}, {"invert": True}, {"max_splits": 2}):
+            where = f"{pattern} {behaviour} {attrs} {SEED}"
+            attrs = {"behaviour": behaviour, **attrs}
+            check_equal(find_op("RegexSplit"), [*rows, sample_text(pattern)], attrs, where)
+            check_equal(find_op("RegexSplit"), [*rows, skips, sample_text(pattern)], attrs, where)
+
+
+def test_random_replacements():
+    rng = np.random.default_rng(SEED)
+    for pattern, by in (
+        (r"\s+", " "), (" ", "▁"), ("(^)([^b])", r"▁\2"), ("(a|b)", "<$1>"), (r"(\s)(a)", r"\2\1"),
+        ("b", ""), ("c", "x" * 99),
+    ):  # fmt: skip
+        strings = pack([t.encode() for t in texts(rng, 40)] + [b"a\xff b", b""])
+        for everywhere in (True, False):
+            inputs = [*strings, sample_text(pattern), sample_text(by)]
+            check_equal(
+                find_op("RegexNormalization"), inputs, {"global_replace": everywhere}, f"{pattern} {SEED}"
+            )
+
+
+def test_random_byte_pairs():
+    """Ties of the queue, words that several merges make, bytes that are no words, kept words."""
+    rng = np.random.default_rng(SEED)
+    record = find_op("BPETokenizer")
+    for turn in range(12):
+        words = dict.fromkeys("abcd" if turn % 2 else "ab")
+        merges = []
+        for _ in range(rng.integers(1, 12)):
+            left, right = (str(rng.choice(list(words))) for _ in range(2))
+            words[left + right] = None
+            merges.append((left, right))
+        vocabulary = [*words, "abc", "dd", "<unk>", "<0x64>", "b</w>", "</w>"]
+        vocabulary = list(dict.fromkeys(vocabulary))
+        pieces = ["".join(rng.choice(list("abcdx"), rng.integers(0, 20))) for _ in range(30)]
+        pairs = *sample_strings(*(a for a, _ in merges)), *sample_strings(*(b for _, b in merges))
+        inputs = [*sample_rows(pieces[:20], pieces[20:], pieces[:5]), *sample_strings(*vocabulary), *pairs]
+        for attrs in (
+            {},
+            {"unk_token": "<unk>", "byte_fallback": True},
+            {"end_suffix": "</w>"},
+            {"cache_capacity": 3},
+        ):
+            check_equal(record, inputs, attrs, f"turn {turn} {attrs} {SEED}")
+
+
+def test_long_strings_and_rows_that_share_strings():
+    rng = np.random.default_rng(SEED)
+    vocabulary, merges = byte_pairs()
+    pairs = *pack([a for a, _ in merges]), *pack([b for _, b in merges])
+    begins, ends, *strings = sample_rows(["the weather " * 700, " isn't"])
+    rows = np.zeros(9, np.int32), np.full(9, 2, np.int32)  # each row has both strings
+    del begins, ends
+    check_equal(find_op("BPETokenizer"), [*rows, *strings, *pack(vocabulary), *pairs], {}, "long")
+    check_equal(
+        find_op("RegexSplit"), [*rows, *strings, sample_text(r"\w")], {"behaviour": "isolate"}, "long"
+    )
+    words = [bytes([c]) for c in range(32, 127)] + [b"the", b"weat", b"her"]
+    scores = -rng.random(len(words)).astype(np.float32)
+    check_equal(find_op("UnigramTokenizer"), [*rows, *strings, *pack(words), scores], {}, "long")
+
+
+def test_random_unigrams_and_words():
+    rng = np.random.default_rng(SEED)
+    for turn in range(8):
+        words = list(dict.fromkeys("".join(rng.choice(list("abcé"), rng.integers(1, 5))) for _ in range(25)))
+        rows = sample_rows(
+            *(["".join(rng.choice(list("abcéx"), rng.integers(0, 12))) for _ in range(9)] for _ in range(2))
+        )
+        scores = np.round(-rng.random(len(words)) * 4).astype(np.float32)  # many equal sums
+        check_equal(
+            find_op("UnigramTokenizer"), [*rows, *sample_strings(*words), scores], {}, f"{turn} {SEED}"
+        )
+        marked = [w if rng.random() < 0.5 else f"##{w}" for w in words]
+        inputs = [*rows, *sample_strings(*dict.fromkeys(marked)), np.int32(7)]
+        check_equal(find_op("WordpieceTokenizer"), inputs, {"max_bytes_per_word": 9}, f"{turn} {SEED}")
+
+
+def compiled_table(entries):
+    """SentencePiece's form of a table: a double array with one block of 256 units for each node."""
+    nodes, texts_of = {b"": 0}, b""
+    for key in entries:
+        for size in range(len(key) + 1):
+            nodes.setdefault(key[:size], len(nodes))
+    units = np.zeros(256 * (len(nodes) + 1), np.uint32)
+    units[:] = 0x80000000  # a label that no byte has
+    offsets = {}
+    for key, by in entries.items():
+        offsets[key] = len(texts_of)
+        texts_of += by + b"\0"
+    place = {b"": 0}
+    for prefix, number in nodes.items():
+        at = place[prefix]
+        base = 256 * (number + 1)
+        label = prefix[-1] if prefix else 0
+        units[at] = label | ((at ^ base) << 10) | (1 << 8 if prefix in entries else 0)
+        if prefix in entries:
+            units[base] = 0x80000000 | offsets[prefix]
+        for other in nodes:
+            if len(other) == len(prefix) + 1 and other.startswith(prefix):
+                place[other] = base ^ other[-1]
+                units[place[other]] = other[-1]
+    return len(units.tobytes()).to_bytes(4, "little") + units.tobytes() + texts_of
+
+
+def test_compiled_tables_of_characters():
+    entries = {
+        "ﬁ".encode(): b"fi",
+        b"a": b"b",
+        b"ab": b"",
+        "a\u0301".encode(): "á".encode(),
+        "\u3000".encode(): b" ",
+    }
+    table = compiled_table(entries)
+    made = CompiledTable(table)
+    assert made.longest("aﬁ".encode(), 1) == (3, b"fi") and made.longest(b"abc", 0) == (2, b"")
+    rng = np.random.default_rng(SEED)
+    strings = pack([t.encode() for t in texts(rng, 60)] + [b"", b"  a\xff ", "\u3000ab ﬁ \u3000".encode()])
+    for flags in np.ndindex(2, 2, 2):
+        names = ("add_dummy_prefix", "remove_extra_whitespaces", "escape_whitespaces")
+        attrs = dict(zip(names, map(bool, flags), strict=True))
+        inputs = [*strings, np.frombuffer(table, np.uint8)]
+        check_equal(find_op("CharsMapNormalization"), inputs, attrs, f"{attrs} {SEED}")
+    assert normalizer(made, True, True, True)("\u3000ab ﬁ \u3000".encode()).decode() == "▁▁fi".replace(
+        "▁▁", "▁"
+    )
+
+
+@pytest.mark.parametrize("damage", ["size", "text", "cycle"])
+def test_damaged_tables_of_characters(damage):
+    table = bytearray(compiled_table({b"ab": b"x"}))
+    if damage == "size":
+        table[:4] = (1 << 30).to_bytes(4, "little")
+    elif damage == "text":
+        table[-1] = 65
+    else:
+        table[4:-2] = np.random.default_rng(SEED).integers(0, 256, len(table) - 6, np.uint8).tobytes()
+    inputs = [*sample_strings("abab", "xyz" * 50), np.frombuffer(bytes(table), np.uint8)]
+    try:
+        evaluate(find_op("CharsMapNormalization"), inputs, {})
+    except InferenceError:
+        return
+    assert damage == "cycle"
+
+
+#: (operation, input) of which the output has the size.
+SIZES = {("RaggedToDense", 3), ("RaggedToRagged", 1), ("RaggedToSparse", 0), ("RaggedToSparse", 1)}
+
+
+@pytest.mark.parametrize("record", HOSTED, ids=lambda r: r.name)
+def test_ranges_outside_of_their_elements(record):
+    """Begins and ends are data: none leads out of memory."""
+    rng = np.random.default_rng(SEED)
+    for inputs, attrs in list(record.samples(rng, record.types[0]))[:3]:
+        for i, x in enumerate(inputs):
+            if np.asarray(x).dtype != np.int32 or not np.size(x):
+                continue
+            for value in (-1, 1 << 20, np.iinfo(np.int32).max, np.iinfo(np.int32).min):
+                changed = [np.array(y) for y in inputs]
+                changed[i].reshape(-1)[rng.integers(changed[i].size)] = value
+                if (record.name, i) in SIZES:
+                    continue
+                for native in (False, True):
+                    try:
+                        evaluate(record, changed, attrs, native)
+                    except (InferenceError, ModelError, ValueError, LookupError, MemoryError):
+                        pass
+
+
+def test_strings_that_are_not_utf8_stay():
+    """PCRE2 finds nothing in them."""
+    strings = pack([b"a b", b"a \xff b"])
+    made = evaluate(find_op("RegexNormalization"), [*strings, sample_text(" "), sample_text("_")], {})
+    assert unpack(*made) == [b"a_b", b"a \xff b"]

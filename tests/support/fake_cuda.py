@@ -1,0 +1,299 @@
+"""A stand-in for the CUDA driver's library: the card's memory is this process's, and kernels run as NumPy
+vectors.
+
+It checks the order and the arguments of calls: addresses must lie in memory that is allocated, streams,
+events and graphs must exist, launches need a context, nothing is freed twice, and copies of a stream take
+place when it is synchronized, so that a result that is read too early is wrong.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen.gpu import functions
+from ovjit.execution.numpy_words import Memory, Words, program
+
+#: Results of the driver.
+SUCCESS, INVALID_VALUE, OUT_OF_MEMORY, NOT_FOUND = 0, 1, 2, 500
+_WORDS = {1: b"invalid argument", 2: b"out of memory", 100: b"no CUDA-capable device is detected",
+          700: b"an illegal memory access was encountered",
+          46: b"CUDA-capable device(s) is/are busy or unavailable"}  # fmt: skip
+
+
+def number(value: Any) -> int:
+    """The number in an argument of ctypes."""
+    return int(getattr(value, "value", value) or 0)
+
+
+def target(reference: Any) -> Any:
+    """The object that a `byref` argument refers to."""
+    return getattr(reference, "_obj", reference)
+
+
+class FakeCuda:
+    """A library with `cards` cards. `sources`: PTX -> the kernel's source, filled by `remember_sources`."""
+
+    def __init__(self, cards: int = 1, capability: tuple[int, int] = (9, 0), memory: int = 1 << 30):
+        self.cards, self.capability, self.capacity = cards, capability, memory
+        self.calls: list[str] = []
+        self.fail: dict[str, int] = {}
+        self.memory: dict[int, np.ndarray] = {}
+        self.pinned: dict[int, np.ndarray] = {}
+        self.sources: dict[str, str] = {}
+        self.modules: dict[int, str] = {}
+        self.streams: dict[int, list[Callable[[], int]]] = {}
+        self.capturing: dict[int, list[Callable[[], int]]] = {}
+        self.graphs: dict[int, list[Callable[[], int]]] = {}
+        self.events: dict[int, float] = {}
+        self.launches = self.replays = 0
+        self._next = 1000
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        if not name.startswith("cu"):
+            raise AttributeError(name)
+        method = type(self).__dict__.get("do_" + name.removesuffix("_v2"))
+        assert method is not None, f"the fake driver has no {name}"
+
+        def call(*arguments: Any) -> int:
+            self.calls.append(name)
+            if name in self.fail:
+                return self.fail[name]
+            return method(self, *arguments) or SUCCESS
+
+        return call
+
+    def new(self) -> int:
+        self._next += 1
+        return self._next
+
+    @property
+    def used(self) -> int:
+        return sum(array.nbytes for array in self.memory.values())
+
+    # -- library and cards
+
+    def do_cuInit(self, flags: int) -> int:
+        return 100 if not self.cards else SUCCESS
+
+    def do_cuGetErrorString(self, code: int, text: Any) -> None:
+        target(text).value = _WORDS.get(code, b"unknown error")
+
+    def do_cuDeviceGetCount(self, count: Any) -> None:
+        target(count).value = self.cards
+
+    def do_cuDeviceGet(self, device: Any, index: int) -> int:
+        if not 0 <= index < self.cards:
+            return 101
+        target(device).value = index
+        return SUCCESS
+
+    def do_cuDeviceGetName(self, name: Any, size: int, device: Any) -> None:
+        name.value = b"NVIDIA Fake 100"
+
+    def do_cuDeviceTotalMem(self, size: Any, device: Any) -> None:
+        target(size).value = self.capacity
+
+    def do_cuDeviceGetUuid(self, uuid: Any, device: Any) -> None:
+        uuid.raw = bytes(range(16))
+
+    def do_cuDeviceGetAttribute(self, value: Any, attribute: int, device: Any) -> None:
+        known = {
+            75: self.capability[0],
+            76: self.capability[1],
+            16: 132,
+            33: 3,
+            34: 0,
+            50: 0,
+            38: 50 << 20,
+            13: 1_980_000,
+        }
+        target(value).value = known.get(attribute, 0)
+
+    def do_cuDevicePrimaryCtxRetain(self, context: Any, device: Any) -> None:
+        target(context).value = 77
+
+    def do_cuCtxSetCurrent(self, context: Any) -> None:
+        assert number(context) == 77
+
+    def do_cuMemGetInfo(self, free: Any, total: Any) -> None:
+        target(free).value, target(total).value = self.capacity - self.used, self.capacity
+
+    # -- memory
+
+    def do_cuMemAlloc(self, address: Any, size: Any) -> int:
+        count = number(size)
+        assert count > 0
+        if self.used + count > self.capacity:
+            return OUT_OF_MEMORY
+        array = np.full(count + 64, 0xA5, np.uint8)
+        begin = (array.ctypes.data + 63) // 64 * 64 - array.ctypes.data
+        inner = array[begin : begin + count]
+        self.memory[inner.ctypes.data] = inner
+        target(address).value = inner.ctypes.data
+        return SUCCESS
+
+    def do_cuMemFree(self, address: Any) -> None:
+        assert self.memory.pop(number(address), None) is not None, "memory is freed that is not allocated"
+
+    def do_cuMemAllocHost(self, address: Any, size: Any) -> None:
+        array = np.zeros(number(size), np.uint8)
+        self.pinned[array.ctypes.data] = array
+        target(address).value = array.ctypes.data
+
+    def do_cuMemFreeHost(self, address: Any) -> None:
+        assert self.pinned.pop(number(address), None) is not None
+
+    def span(self, address: int, size: int) -> np.ndarray:
+        for begin, array in self.memory.items():
+            if begin <= address and address + size <= begin + array.nbytes:
+                return array[address - begin : address - begin + size]
+        raise AssertionError(f"{size} bytes at {address:#x} are not in the card's memory")
+
+    def do_cuMemcpyHtoDAsync(self, to: Any, source: Any, size: Any, stream: Any) -> None:
+        content = np.ctypeslib.as_array((ctypes.c_uint8 * number(size)).from_address(number(source)))
+        count, place = number(size), number(to)
+        self.span(place, count)
+        # pageable memory is read at once, pinned memory when the stream gets there
+        held = content if number(source) in self.pinned else content.copy()
+        self.enqueue(stream, lambda: self.span(place, count).__setitem__(slice(None), held))
+
+    def do_cuMemcpyDtoHAsync(self, to: Any, source: Any, size: Any, stream: Any) -> None:
+        out = np.ctypeslib.as_array((ctypes.c_uint8 * number(size)).from_address(number(to)))
+        count, place = number(size), number(source)
+        self.span(place, count)
+        self.enqueue(stream, lambda: out.__setitem__(slice(None), self.span(place, count)))
+
+    def do_cuMemsetD8Async(self, address: Any, value: Any, size: Any, stream: Any) -> None:
+        place, count, byte = number(address), number(size), number(value)
+        self.enqueue(stream, lambda: self.span(place, count).fill(byte))
+
+    # -- kernels
+
+    def do_cuModuleLoadDataEx(self, module: Any, text: Any, count: int, options: Any, values: Any) -> int:
+        ptx = bytes(text).rstrip(b"\0").decode()
+        if ptx not in self.sources:
+            return 218
+        target(module).value = key = self.new()
+        self.modules[key] = self.sources[ptx]
+        return SUCCESS
+
+    def do_cuModuleGetFunction(self, function: Any, module: Any, name: bytes) -> int:
+        if name != functions.ENTRY.encode():
+            return NOT_FOUND
+        target(function).value = number(module)
+        return SUCCESS
+
+    def do_cuLaunchKernel(self, function: Any, gx: int, gy: int, gz: int, bx: int, by: int, bz: int,
+                          shared: int, stream: Any, arguments: Any, extra: Any) -> None:  # fmt: skip
+        assert (gy, gz, bx, bz, shared, extra) == (1, 1, 32, 1, 0, None) and gx > 0 and 0 < by <= 32
+        source = self.modules[number(function)]
+        values = [ctypes.cast(p, ctypes.POINTER(ctypes.c_int64))[0] for p in arguments]
+        assert len(values) == 7
+        self.enqueue(stream, lambda: self.run(source, gx * by, *values))
+
+    def run(self, source: str, warps: int, bases: int, args: int, start: int, end: int, scratch: int,
+            each: int, error: int) -> None:  # fmt: skip
+        self.launches += 1
+        assert warps >= end - start > warps - 32
+        memory = Memory([(begin, array.nbytes, "the card's memory") for begin, array in self.memory.items()])
+        kernel = program(source, Words(32, memory))
+        for i in range(end - start):
+            with np.errstate(all="ignore"):
+                code = kernel(bases, args, start + i, scratch + i * each)
+            if code:
+                self.span(error, 8).view(np.int64)[0] = code
+
+    # -- streams, graphs, events
+
+    def do_cuStreamCreate(self, stream: Any, flags: int) -> None:
+        target(stream).value = key = self.new()
+        self.streams[key] = []
+
+    def do_cuStreamDestroy(self, stream: Any) -> None:
+        del self.streams[number(stream)]
+
+    def enqueue(self, stream: Any, work: Callable[[], Any]) -> None:
+        key = number(stream)
+        (self.capturing[key] if key in self.capturing else self.streams[key]).append(work)
+
+    def do_cuStreamSynchronize(self, stream: Any) -> int:
+        key = number(stream)
+        assert key not in self.capturing, "a stream is synchronized while it is captured"
+        work, self.streams[key] = self.streams[key], []
+        for each in work:
+            code = each()
+            if isinstance(code, int) and code:
+                return code
+        return SUCCESS
+
+    def do_cuStreamBeginCapture(self, stream: Any, mode: int) -> None:
+        assert number(stream) not in self.capturing
+        self.capturing[number(stream)] = []
+
+    def do_cuStreamEndCapture(self, stream: Any, graph: Any) -> None:
+        target(graph).value = key = self.new()
+        self.graphs[key] = self.capturing.pop(number(stream))
+
+    def do_cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: Any) -> None:
+        target(executable).value = key = self.new()
+        self.graphs[key] = list(self.graphs[number(graph)])
+
+    def do_cuGraphDestroy(self, graph: Any) -> None:
+        del self.graphs[number(graph)]
+
+    def do_cuGraphExecDestroy(self, graph: Any) -> None:
+        del self.graphs[number(graph)]
+
+    def do_cuGraphLaunch(self, graph: Any, stream: Any) -> None:
+        self.replays += 1
+        for work in self.graphs[number(graph)]:
+            self.enqueue(stream, work)
+
+    def do_cuEventCreate(self, event: Any, flags: int) -> None:
+        target(event).value = key = self.new()
+        self.events[key] = -1.0
+
+    def do_cuEventDestroy(self, event: Any) -> None:
+        del self.events[number(event)]
+
+    def do_cuEventRecord(self, event: Any, stream: Any) -> None:
+        key = number(event)
+        self.enqueue(stream, lambda: self.events.__setitem__(key, float(self.launches)))
+
+    def do_cuEventElapsedTime(self, milliseconds: Any, begin: Any, end: Any) -> None:
+        first, last = self.events[number(begin)], self.events[number(end)]
+        assert 0 <= first <= last, "the events have not passed"
+        target(milliseconds).value = (last - first) * 0.25
+
+
+def install(monkeypatch: Any, fake: FakeCuda) -> FakeCuda:
+    """Make `fake` the driver of this process, and remember which source became which PTX."""
+    from ovjit.codegen.gpu import ptx
+    from ovjit.gpu import driver
+
+    compile_ptx = ptx.compile_ptx
+
+    def remember(source: str, entry: str, of: Any = None) -> str:
+        text = f"// {len(fake.sources)}\n" + compile_ptx(source, entry, of)
+        fake.sources[text] = source
+        return text
+
+    monkeypatch.setattr(ptx, "compile_ptx", remember)
+    monkeypatch.setattr(functions, "default_cache", lambda: _NoCache())
+    monkeypatch.setattr(functions, "_numbers", {})
+    monkeypatch.setattr(functions, "_texts", functions._texts[:1])
+    monkeypatch.setattr(driver, "load_library", lambda: fake)
+    driver.forget()
+    return fake
+
+
+class _NoCache:
+    def get(self, name: str) -> None:
+        return None
+
+    def put(self, name: str, content: bytes, about: Any) -> None:
+        return None
