@@ -6,82 +6,176 @@ import copy
 import json
 import operator
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from typing import Any
 
-from ovjit.errors import OvjitError
+import numpy as np
+
+from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.enums import StopCriteria
 
 #: The value of a number that is not limited.
 UNLIMITED = 2**64 - 1
 
 
-def _size(value: Any) -> int:
-    """An unsigned 64-bit integer; -1 wraps around, as in C++."""
-    if isinstance(value, (str, float)):
-        value = int(float(value))
-    return operator.index(value) & UNLIMITED
+#: Texts that are a bool's value, in lower case.
+_BOOLS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False, "": False}
+#: The number at the begin of a text.
+_NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)")
+_WHOLE_NUMBER = re.compile(r"\s*([+-]?\d+)")
 
 
-def _integer(value: Any) -> int:
-    return int(float(value)) if isinstance(value, (str, float)) else operator.index(value)
+class Kind:
+    """A kind of fields. `assign` converts the value of an attribute (TypeError), `convert` that of a
+    keyword, as OpenVINO's properties do: from texts, and between numbers (ValueError or TypeError)."""
+
+    def assign(self, value: Any) -> Any:
+        return value
+
+    def convert(self, value: Any) -> Any:
+        return self.assign(value)
 
 
-def _float(value: Any) -> float:
-    return float(value)
+class _Bool(Kind):
+    def assign(self, value: Any) -> bool:
+        if isinstance(value, str):
+            raise TypeError("expected a bool, not a str")
+        return bool(value)
+
+    def convert(self, value: Any) -> bool:
+        if isinstance(value, str) and value.lower() in _BOOLS:
+            return _BOOLS[value.lower()]
+        if isinstance(value, (bool, np.bool_)):
+            return bool(value)
+        raise ValueError(f"{value!r} is no bool")
 
 
-def _bool(value: Any) -> bool:
-    return bool(value)
+class _Integer(Kind):
+    def __init__(self, lowest: int = 0):
+        self.lowest = lowest
+
+    def assign(self, value: Any) -> int:
+        number = operator.index(value)
+        if not self.lowest <= number <= UNLIMITED:
+            raise TypeError(f"expected a whole number from {self.lowest}, not {number}")
+        return number
+
+    def convert(self, value: Any) -> int:
+        if isinstance(value, str):
+            match = _WHOLE_NUMBER.match(value)
+            if match is None and value:
+                raise ValueError(f"{value!r} is no number")
+            value = 0 if match is None else int(match[1])
+        elif isinstance(value, (float, np.floating)):
+            if not abs(value) < 2**63:
+                raise ValueError(f"{value!r} is no number of 64 bits")
+            value = int(value)
+        elif isinstance(value, (bool, np.bool_)):
+            raise ValueError(f"{value!r} is no number")
+        number = operator.index(value)
+        return number & UNLIMITED if self.lowest == 0 else number
 
 
-def _texts(value: Any) -> set[str]:
-    if not isinstance(value, (set, frozenset)):
-        raise TypeError(f"expected a set of str, not {type(value).__name__}")
-    return {str(text) for text in value}
+class _Real(Kind):
+    """A number in f32."""
+
+    def assign(self, value: Any) -> float:
+        if isinstance(value, str):
+            raise TypeError("expected a number, not a str")
+        return float(np.float32(value))
+
+    def convert(self, value: Any) -> float:
+        if isinstance(value, str):
+            match = _NUMBER.match(value)
+            if match is None and value:
+                raise ValueError(f"{value!r} is no number")
+            value = 0.0 if match is None else float(match[1])
+        elif isinstance(value, (bool, np.bool_)):
+            raise ValueError(f"{value!r} is no number")
+        return self.assign(value)
 
 
-def _tokens(value: Any) -> set[int]:
-    if not isinstance(value, (set, frozenset)):
-        raise TypeError(f"expected a set of int, not {type(value).__name__}")
-    return {operator.index(token) for token in value}
+class _Set(Kind):
+    def __init__(self, element: type):
+        self.element = element
+
+    def assign(self, value: Any) -> set[Any]:
+        if not isinstance(value, (set, frozenset)):
+            raise TypeError(f"expected a set of {self.element.__name__}, not {type(value).__name__}")
+        if self.element is str:
+            if not all(isinstance(each, str) for each in value):
+                raise TypeError("expected a set of str")
+            return set(value)
+        return {operator.index(each) for each in value}
+
+    def convert(self, value: Any) -> set[Any]:
+        if isinstance(value, str):
+            return {self.element(each) for each in value.split()}
+        return self.assign(value)
 
 
-def _criteria(value: Any) -> StopCriteria:
-    if not isinstance(value, StopCriteria):
-        raise TypeError(f"expected a StopCriteria, not {type(value).__name__}")
-    return value
+class _Criteria(Kind):
+    def assign(self, value: Any) -> StopCriteria:
+        if not isinstance(value, StopCriteria):
+            raise TypeError(f"expected a StopCriteria, not {type(value).__name__}")
+        return value
 
 
-def _any(value: Any) -> Any:
-    return value
+class _Optional(Kind):
+    """A value or None."""
+
+    def __init__(self, kind: Kind):
+        self.kind = kind
+
+    def assign(self, value: Any) -> Any:
+        return None if value is None else self.kind.assign(value)
+
+    def convert(self, value: Any) -> Any:
+        return self.kind.convert(value)
 
 
-#: Field -> (default, conversion).
-FIELDS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
-    "adapters": (None, _any), "apply_chat_template": (True, _bool),
-    "assistant_confidence_threshold": (0.0, _float), "branching_factor": (1, _size),
-    "diversity_penalty": (0.0, _float), "do_sample": (False, _bool), "echo": (False, _bool),
-    "eos_token_id": (-1, _integer), "frequency_penalty": (0.0, _float), "ignore_eos": (False, _bool),
-    "include_stop_str_in_output": (False, _bool), "length_penalty": (1.0, _float), "logprobs": (0, _size),
-    "max_length": (UNLIMITED, _size), "max_new_tokens": (UNLIMITED, _size), "max_ngram_size": (0, _size),
-    "min_new_tokens": (0, _size), "min_p": (0.0, _float), "no_repeat_ngram_size": (UNLIMITED, _size),
-    "num_assistant_tokens": (None, lambda value: None if value is None else _size(value)),
-    "num_beam_groups": (1, _size), "num_beams": (1, _size), "num_return_sequences": (1, _size),
-    "parsers": ([], list), "presence_penalty": (0.0, _float), "pruning_ratio": (0, _size),
-    "relevance_weight": (0.5, _float), "repetition_penalty": (1.0, _float),
-    "return_omni_outputs": (False, _bool), "rng_seed": (0, _size), "stop_criteria": (StopCriteria.HEURISTIC, _criteria),
-    "stop_strings": (set(), _texts), "stop_token_ids": (set(), _tokens),
-    "structured_output_config": (None, _any), "temperature": (1.0, _float), "top_k": (UNLIMITED, _size),
-    "top_p": (1.0, _float), "tree_depth": (0, _size),
+class _Absent(Kind):
+    """A feature that ovjit does not have: only the neutral value can be set."""
+
+    def __init__(self, feature: str):
+        self.feature = feature
+
+    def assign(self, value: Any) -> Any:
+        if value is None:
+            return None
+        if isinstance(value, (list, tuple)) and not value:
+            return []
+        raise UnsupportedError(f"ovjit does not support {self.feature} yet: leave the field as it is")
+
+
+_BOOL, _SIZE, _REAL = _Bool(), _Integer(), _Real()
+#: Field -> (default, kind).
+FIELDS: dict[str, tuple[Any, Kind]] = {
+    "adapters": (None, _Absent("adapters")), "apply_chat_template": (True, _BOOL),
+    "assistant_confidence_threshold": (0.0, _REAL), "branching_factor": (1, _SIZE),
+    "diversity_penalty": (0.0, _REAL), "do_sample": (False, _BOOL), "echo": (False, _BOOL),
+    "eos_token_id": (-1, _Integer(-(2**63))), "frequency_penalty": (0.0, _REAL), "ignore_eos": (False, _BOOL),
+    "include_stop_str_in_output": (False, _BOOL), "length_penalty": (1.0, _REAL), "logprobs": (0, _SIZE),
+    "max_length": (UNLIMITED, _SIZE), "max_new_tokens": (UNLIMITED, _SIZE), "max_ngram_size": (0, _SIZE),
+    "min_new_tokens": (0, _SIZE), "min_p": (0.0, _REAL), "no_repeat_ngram_size": (UNLIMITED, _SIZE),
+    "num_assistant_tokens": (None, _Optional(_SIZE)), "num_beam_groups": (1, _SIZE), "num_beams": (1, _SIZE),
+    "num_return_sequences": (1, _SIZE), "parsers": ([], _Absent("parsers")), "presence_penalty": (0.0, _REAL),
+    "pruning_ratio": (0, _SIZE), "relevance_weight": (0.5, _REAL), "repetition_penalty": (1.0, _REAL),
+    "return_omni_outputs": (False, _BOOL), "rng_seed": (0, _SIZE),
+    "stop_criteria": (StopCriteria.HEURISTIC, _Criteria()), "stop_strings": (set(), _Set(str)),
+    "stop_token_ids": (set(), _Set(int)), "structured_output_config": (None, _Absent("structured output")),
+    "temperature": (1.0, _REAL), "top_k": (UNLIMITED, _SIZE), "top_p": (1.0, _REAL), "tree_depth": (0, _SIZE),
 }  # fmt: skip
 #: Fields of generation_config.json that are read.
 _OF_FILES = (
-    "do_sample", "temperature", "top_k", "top_p", "repetition_penalty", "max_length", "max_new_tokens",
-    "min_new_tokens", "num_beams", "num_beam_groups", "diversity_penalty", "length_penalty",
-    "num_return_sequences", "no_repeat_ngram_size", "presence_penalty", "frequency_penalty", "ignore_eos",
-    "include_stop_str_in_output", "stop_strings", "echo", "logprobs", "min_p", "rng_seed",
+    "max_new_tokens", "max_length", "ignore_eos", "min_new_tokens", "include_stop_str_in_output", "echo",
+    "logprobs", "repetition_penalty", "frequency_penalty", "presence_penalty", "num_beam_groups", "num_beams",
+    "diversity_penalty", "length_penalty", "num_return_sequences", "no_repeat_ngram_size", "do_sample",
+    "temperature", "top_p", "top_k", "min_p", "assistant_confidence_threshold", "num_assistant_tokens",
+    "max_ngram_size", "branching_factor", "tree_depth",
 )  # fmt: skip
+_CRITERIA = {"never": StopCriteria.NEVER, True: StopCriteria.EARLY, False: StopCriteria.HEURISTIC}
 
 
 class GenerationConfig:
@@ -92,6 +186,8 @@ class GenerationConfig:
     """
 
     def __init__(self, json_path: Any = None, **kwargs: Any):
+        if json_path is not None and not isinstance(json_path, (str, bytes, os.PathLike)):
+            raise TypeError(f"json_path should be a path, not {type(json_path).__name__}")
         values = {name: copy.copy(default) for name, (default, _) in FIELDS.items()}
         self.__dict__["_values"] = values
         if json_path is not None:
@@ -107,7 +203,10 @@ class GenerationConfig:
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in FIELDS:
             raise AttributeError(f"'GenerationConfig' object has no attribute {name!r}")
-        self.__dict__["_values"][name] = FIELDS[name][1](value)
+        self.__dict__["_values"][name] = FIELDS[name][1].assign(value)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *FIELDS]
 
     def __copy__(self) -> GenerationConfig:
         other = type(self)()
@@ -126,50 +225,49 @@ class GenerationConfig:
         except ValueError as error:
             raise OvjitError(f"{os.fsdecode(path)} is no JSON: {error}") from error
         for name in _OF_FILES:
-            if content.get(name) is not None:
-                value = content[name]
-                setattr(
-                    self, name, set(value) if name == "stop_strings" and isinstance(value, list) else value
-                )
+            value = content.get(name)
+            if value is None or isinstance(value, list):
+                continue
+            try:
+                self._values[name] = FIELDS[name][1].convert(value)
+            except (TypeError, ValueError) as error:
+                raise OvjitError(f"{name} in {os.fsdecode(path)}: {error}") from error
+        strings = content.get("stop_strings")
+        if isinstance(strings, list):
+            self.stop_strings = set(strings)
+        criteria = content.get("early_stopping")
+        if isinstance(criteria, (bool, str)) and criteria in _CRITERIA:
+            self.stop_criteria = _CRITERIA[criteria]
         ends = content.get("eos_token_id")
-        if isinstance(ends, int):
-            self.set_eos_token_id(ends)
-        elif isinstance(ends, list) and ends:
-            self.eos_token_id = ends[0]
+        if isinstance(ends, list) and ends:
             self.stop_token_ids = set(ends)
+            ends = ends[0]
+        if isinstance(ends, int):
+            self.eos_token_id = ends
+        if self.eos_token_id != -1:
+            self.set_eos_token_id(self.eos_token_id)
 
     def set_eos_token_id(self, tokenizer_eos_token_id: int) -> None:
-        """Set the token that ends a text. RuntimeError if another one is set."""
-        if self.eos_token_id >= 0 and self.eos_token_id != tokenizer_eos_token_id:
-            raise OvjitError(
-                f"EOS token ID is different in generation config ({self.eos_token_id}) and tokenizer "
-                f"({tokenizer_eos_token_id})"
-            )
+        """Set the token that ends a text, and add it to `stop_token_ids`."""
         self.eos_token_id = tokenizer_eos_token_id
         self.stop_token_ids = self.stop_token_ids | {tokenizer_eos_token_id}
 
-    def update_generation_config(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+    def update_generation_config(self, **kwargs: Any) -> None:
         """Set fields by keywords. Unknown ones are ignored; values of other types are RuntimeErrors."""
-        for name, value in {**(config or {}), **kwargs}.items():
+        for name, value in kwargs.items():
+            if value is None:
+                raise OvjitError(f"the value of {name} should not be None: leave the keyword out")
             if name not in FIELDS:
                 continue
-            if value is None:
-                if FIELDS[name][0] is None:
-                    self._values[name] = None
-                    continue
-                raise OvjitError(f"the value of {name} should not be None")
-            if name == "stop_strings" and isinstance(value, str):
-                value = set(value.split())
             try:
-                setattr(self, name, value)
+                self._values[name] = FIELDS[name][1].convert(value)
             except (TypeError, ValueError) as error:
                 raise OvjitError(f"the value {value!r} of {name} is not supported: {error}") from error
-        eos = self.eos_token_id
-        if eos >= 0:
-            self._values["stop_token_ids"] = self.stop_token_ids | {eos}
+        if self.eos_token_id != -1:
+            self.set_eos_token_id(self.eos_token_id)
 
     def is_greedy_decoding(self) -> bool:
-        return not self.do_sample and not self.is_beam_search()
+        return not (self.do_sample or self.is_beam_search() or self.is_tree_search())
 
     def is_beam_search(self) -> bool:
         return self.num_beams > 1
@@ -186,102 +284,114 @@ class GenerationConfig:
     def is_prompt_lookup(self) -> bool:
         return self.max_ngram_size > 0 and (self.num_assistant_tokens or 0) > 0
 
-    def get_max_new_tokens(self, prompt_length: int = 0) -> int:
-        """The maximum number of new tokens for a prompt of this length."""
-        if self.max_new_tokens != UNLIMITED:
-            return self.max_new_tokens
-        return UNLIMITED if self.max_length == UNLIMITED else self.max_length - prompt_length
-
     def validate(self) -> None:
         """RuntimeError if fields are out of range or contradict one another."""
-
-        def check(condition: Any, message: str) -> None:
-            if not condition:
-                raise OvjitError(message)
-
-        check(self.num_return_sequences > 0, "num_return_sequences must be greater than 0")
-        check(
-            self.num_return_sequences == 1 or self.is_multinomial() or self.is_beam_search(),
-            "num_return_sequences can be more than 1 only in case of beam search or random sampling. "
-            f"num_return_sequences = {self.num_return_sequences}",
-        )
-        check(
-            not self.stop_strings or not self.include_stop_str_in_output or self.stop_strings,
-            "stop_strings should not be empty if include_stop_str_in_output is set to true",
-        )
-        check(
-            not self.include_stop_str_in_output or self.stop_strings,
-            "include_stop_str_in_output is set to True, but stop_strings is empty",
-        )
-        check(
-            not self.ignore_eos or self.max_new_tokens != UNLIMITED or self.max_length != UNLIMITED,
-            "ignore_eos is true, in this case either 'max_new_tokens', or 'max_length' should be defined.",
-        )
-        check(self.echo or self.max_new_tokens > 0, "'max_new_tokens' must be greater than 0")
-        check(
-            self.min_new_tokens <= self.max_new_tokens,
-            "min_new_tokens must be less or equal max_new_tokens",
-        )
-        if self.is_multinomial():
-            check(self.num_beams == 1, "Beam search with sampling is not supported yet. Set num_beams to 1")
-            check(self.top_k > 0, "When 'do_sample' is true, top_k must be a strictly positive, "
-                                  f"but got {self.top_k}")  # fmt: skip
-            check(0 < self.top_p <= 1, "When 'do_sample' is true, top_p must be a positive float > 0.0 and "
-                                       f"<= 1.0, but got {self.top_p}")  # fmt: skip
-            check(self.temperature > 0, "When 'do_sample' is true, temperature must be a strictly positive "
-                                        f"float, but got {self.temperature}")  # fmt: skip
-            check(
-                0 <= self.min_p < 1,
-                f"When 'do_sample' is true, min_p must be in [0, 1), but got {self.min_p}",
-            )
-        if not self.is_beam_search():
-            check(self.repetition_penalty > 0, "repetition_penalty must be a strictly positive float, but got "
-                                               f"{self.repetition_penalty}")  # fmt: skip
-            for name in ("frequency_penalty", "presence_penalty"):
-                check(-2 <= getattr(self, name) <= 2, f"{name} must be in range [-2.0, 2.0], but got "
-                                                      f"{getattr(self, name)}")  # fmt: skip
-            check(self.num_beam_groups == 1, "num_beam_groups is supported only with beam search")
-            check(self.diversity_penalty == 0, "diversity_penalty is supported only with beam search")
-        else:
-            self._validate_beams(check)
-        if self.is_assisting_generation():
-            check(
-                self.num_assistant_tokens in (None, 0) or self.assistant_confidence_threshold == 0,
-                "Parameters `assistant_confidence_threshold` and `num_assistant_tokens` are mutually exclusive",
-            )
-            check(self.num_return_sequences == 1, "num_return_sequences must be 1 for assisted generation")
-
-    def _validate_beams(self, check: Callable[[Any, str], None]) -> None:
-        check(self.no_repeat_ngram_size > 0, "no_repeat_ngram_size must be positive")
-        check(self.num_beam_groups > 0, "num_beam_groups must be positive")
-        check(
-            self.num_beams % self.num_beam_groups == 0,
-            f"number of beams should be divisible by number of groups: {self.num_beams}, {self.num_beam_groups}",
-        )
-        check(
-            self.num_return_sequences <= self.num_beams,
-            f"num_return_sequences ({self.num_return_sequences}) must be less or equal num_beams "
-            f"({self.num_beams})",
-        )
-        if self.num_beam_groups > 1:
-            check(
-                self.diversity_penalty != 0,
-                "For group beam search diversity_penalty should not be zero",
-            )
-        else:
-            check(
-                self.diversity_penalty == 0,
-                "For beam search with one group diversity_penalty should be 0",
-            )
-        for name, neutral in (("frequency_penalty", 0), ("presence_penalty", 0), ("repetition_penalty", 1)):
-            check(
-                getattr(self, name) == neutral,
-                f"{name} is not supported with beam search: set it to {neutral}",
-            )
+        for check in (_check_stops, _check_choice, _check_beams, _check_assistant):
+            check(self)
 
 
-#: Keywords of `generate` that are no fields of the configuration.
-NOT_FIELDS = frozenset(("generation_config", "streamer"))
+def _demand(condition: Any, message: str) -> None:
+    if not condition:
+        raise OvjitError(message)
+
+
+def _check_stops(config: GenerationConfig) -> None:
+    _demand(config.num_return_sequences > 0, "num_return_sequences should be at least 1")
+    _demand(
+        config.eos_token_id == -1 or config.eos_token_id in config.stop_token_ids,
+        "stop_token_ids should have eos_token_id: call set_eos_token_id",
+    )
+    _demand(min(config.stop_token_ids, default=0) >= 0, "stop_token_ids should not be negative")
+    limited = config.max_new_tokens != UNLIMITED or config.max_length != UNLIMITED
+    _demand(
+        limited or not config.ignore_eos, "with ignore_eos, max_new_tokens or max_length should be set"
+    )
+    _demand(
+        limited or config.eos_token_id != -1 or config.stop_token_ids or config.stop_strings,
+        "eos_token_id, stop_token_ids, stop_strings, max_new_tokens or max_length should be set",
+    )
+    _demand(config.echo or config.max_new_tokens > 0, "max_new_tokens should be at least 1, or 0 with echo")
+    _demand(
+        config.min_new_tokens <= config.max_new_tokens,
+        f"min_new_tokens ({config.min_new_tokens}) should not be above max_new_tokens ({config.max_new_tokens})",
+    )
+
+
+def _check_choice(config: GenerationConfig) -> None:
+    _demand(
+        config.num_return_sequences == 1 or config.is_multinomial() or config.is_beam_search(),
+        f"num_return_sequences ({config.num_return_sequences}) can be above 1 only with do_sample or beams",
+    )
+    if not config.is_beam_search():
+        for name in ("frequency_penalty", "presence_penalty"):
+            value = getattr(config, name)
+            _demand(-2 <= value <= 2, f"{name} should be in [-2, 2], not {value}")
+        _demand(
+            config.repetition_penalty > 0,
+            f"repetition_penalty should be above 0, not {config.repetition_penalty}",
+        )
+    if config.is_multinomial():
+        _demand(0 < config.top_p <= 1, f"top_p should be in (0, 1], not {config.top_p}")
+        _demand(config.temperature > 0, f"temperature should be above 0, not {config.temperature}")
+        _demand(0 <= config.min_p < 1, f"min_p should be in [0, 1), not {config.min_p}")
+
+
+def _check_beams(config: GenerationConfig) -> None:
+    if not config.is_beam_search():
+        return
+    for name, neutral in (("frequency_penalty", 0), ("presence_penalty", 0), ("repetition_penalty", 1)):
+        _demand(
+            getattr(config, name) == neutral, f"{name} is not supported with beams: leave it at {neutral}"
+        )
+    beams, groups = config.num_beams, config.num_beam_groups
+    _demand(
+        groups and beams % groups == 0,
+        f"num_beams ({beams}) should be a multiple of num_beam_groups ({groups})",
+    )
+    _demand(
+        beams >= config.num_return_sequences,
+        f"num_return_sequences ({config.num_return_sequences}) should not be above num_beams ({beams})",
+    )
+    _demand(not config.do_sample, "beams with do_sample are not supported: set num_beams=1 or do_sample=False")
+    _demand(config.no_repeat_ngram_size > 0, "no_repeat_ngram_size should be at least 1")
+    _demand(
+        (groups > 1) == (config.diversity_penalty != 0),
+        "diversity_penalty should be set with several num_beam_groups, and with them only",
+    )
+
+
+def _check_assistant(config: GenerationConfig) -> None:
+    drafted = config.num_assistant_tokens or 0
+    if config.is_tree_search():
+        _demand(not config.do_sample, "tree_depth is not supported with do_sample")
+        _demand(config.num_beams == 1, "tree_depth is not supported with beams")
+        _demand(config.branching_factor > 0, "branching_factor should be at least 1 with tree_depth")
+        _demand(
+            drafted >= config.tree_depth,
+            f"num_assistant_tokens ({drafted}) should not be below tree_depth ({config.tree_depth})",
+        )
+    if config.is_assisting_generation():
+        _demand(
+            not config.is_beam_search() and config.num_return_sequences == 1,
+            "beams and several sequences are not supported with a draft model or prompt lookup",
+        )
+        _demand(
+            config.assistant_confidence_threshold == 0 or drafted == 0,
+            "set one of assistant_confidence_threshold and num_assistant_tokens, not both",
+        )
+    _demand(drafted or config.max_ngram_size == 0, "max_ngram_size needs num_assistant_tokens above 0")
+
+
+def count_new_tokens(config: GenerationConfig, prompt_length: int) -> int:
+    """The maximum number of new tokens for a prompt of this length. RuntimeError if it is too long."""
+    if config.max_length != UNLIMITED and config.max_length <= prompt_length:
+        raise OvjitError(
+            f"max_length ({config.max_length}) should be above the number of the prompt's tokens "
+            f"({prompt_length})"
+        )
+    if config.max_new_tokens != UNLIMITED or config.max_length == UNLIMITED:
+        return config.max_new_tokens
+    return config.max_length - prompt_length
 
 
 def merge(
@@ -291,8 +401,10 @@ def merge(
     if config is not None and not isinstance(config, GenerationConfig):
         raise TypeError(f"generation_config should be a GenerationConfig, not {type(config).__name__}")
     merged = copy.copy(default if config is None else config)
+    merged.update_generation_config(**keywords)
+    if not merged.stop_token_ids:
+        merged.stop_token_ids = default.stop_token_ids
     if merged.eos_token_id == -1 and default.eos_token_id != -1:
         merged.set_eos_token_id(default.eos_token_id)
-    merged.update_generation_config(**keywords)
     merged.validate()
     return merged
