@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,12 +21,17 @@ from ovjit.genai.history import ChatHistory
 from ovjit.genai.results import DecodedResults, EncodedResults, PerfMetrics
 from ovjit.genai.sampler import Sampler
 from ovjit.genai.streamers import StreamerBase, status_of, streamer_of
-from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer, now_us
+from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
 
 #: Properties of a pipeline that choose its engine, and are none of the device.
 ENGINE_PROPERTIES = frozenset(
     ("ATTENTION_BACKEND", "scheduler_config", "SCHEDULER_CONFIG", "draft_model", "prompt_lookup", "adapters")
 )
+
+
+def now_us() -> float:
+    """Microseconds of a monotonic clock."""
+    return time.perf_counter() * 1e6
 
 
 #: Why a sequence ends, by the streamer's answer.

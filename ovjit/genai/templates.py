@@ -25,13 +25,13 @@ def _compiled(template: str) -> Any:
         raise OvjitError("chat templates need the package jinja2: pip install 'ovjit[generate]'") from error
 
     class Missing(ChainableUndefined):
-        """A value that is not there: it prints as "None"."""
+        """A value that is not there: "None" in a joined text, nothing where it is printed alone."""
 
         def __str__(self) -> str:
             return "None"
 
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols], undefined=Missing
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols], undefined=Missing, finalize=_print
     )
 
     def fail(message: str) -> None:
@@ -44,6 +44,13 @@ def _compiled(template: str) -> Any:
     environment.globals["raise_exception"] = fail
     environment.globals["strftime_now"] = _now
     return environment.from_string(template)
+
+
+def _print(value: Any) -> Any:
+    """The text of a value that is printed alone."""
+    from jinja2 import Undefined
+
+    return "" if value is None or isinstance(value, Undefined) else value
 
 
 def _now(form: str) -> str:
