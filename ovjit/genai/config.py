@@ -303,9 +303,7 @@ def _check_stops(config: GenerationConfig) -> None:
     )
     _demand(min(config.stop_token_ids, default=0) >= 0, "stop_token_ids should not be negative")
     limited = config.max_new_tokens != UNLIMITED or config.max_length != UNLIMITED
-    _demand(
-        limited or not config.ignore_eos, "with ignore_eos, max_new_tokens or max_length should be set"
-    )
+    _demand(limited or not config.ignore_eos, "with ignore_eos, max_new_tokens or max_length should be set")
     _demand(
         limited or config.eos_token_id != -1 or config.stop_token_ids or config.stop_strings,
         "eos_token_id, stop_token_ids, stop_strings, max_new_tokens or max_length should be set",
@@ -313,7 +311,8 @@ def _check_stops(config: GenerationConfig) -> None:
     _demand(config.echo or config.max_new_tokens > 0, "max_new_tokens should be at least 1, or 0 with echo")
     _demand(
         config.min_new_tokens <= config.max_new_tokens,
-        f"min_new_tokens ({config.min_new_tokens}) should not be above max_new_tokens ({config.max_new_tokens})",
+        f"min_new_tokens ({config.min_new_tokens}) should not be above max_new_tokens "
+        f"({config.max_new_tokens})",
     )
 
 
@@ -352,7 +351,7 @@ def _check_beams(config: GenerationConfig) -> None:
         beams >= config.num_return_sequences,
         f"num_return_sequences ({config.num_return_sequences}) should not be above num_beams ({beams})",
     )
-    _demand(not config.do_sample, "beams with do_sample are not supported: set num_beams=1 or do_sample=False")
+    _demand(not config.do_sample, "beams need do_sample=False: set num_beams=1 for sampling")
     _demand(config.no_repeat_ngram_size > 0, "no_repeat_ngram_size should be at least 1")
     _demand(
         (groups > 1) == (config.diversity_penalty != 0),

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable
+import json
 from typing import Any
 
 
-class ChatHistory:
-    """Messages of a chat, each a dict with "role" and "content". Values are copied in and out."""
+def _copy(value: Any, kind: type, name: str) -> Any:
+    """A copy through JSON. TypeError for another kind, or if it has values that JSON does not."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} should be a {kind.__name__}, not {type(value).__name__}")
+    return json.loads(json.dumps(value))
 
-    def __init__(self, messages: Iterable[dict[str, Any]] = ()):
+
+class ChatHistory:
+    """Messages of a chat, each a dict with "role" and "content". Values are JSON's, copied in and out."""
+
+    def __init__(self, messages: list[dict[str, Any]] | None = None):
         self._messages: list[dict[str, Any]] = []
         self._tools: list[dict[str, Any]] = []
         self._extra: dict[str, Any] = {}
-        self.set_messages(list(messages))
+        if messages is not None:
+            self.set_messages(messages)
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -22,38 +29,41 @@ class ChatHistory:
     def __bool__(self) -> bool:
         return bool(self._messages)
 
+    # without these, an object with a length would be iterated by its indices
+    __iter__ = None
+
     def append(self, message: dict[str, Any]) -> None:
         """Add a message."""
-        if not isinstance(message, dict):
-            raise TypeError(f"a message is a dict, not {type(message).__name__}")
-        self._messages.append(copy.deepcopy(message))
+        self._messages.append(_copy(message, dict, "a message"))
 
     def pop(self) -> dict[str, Any]:
         """Remove and return the last message. IndexError without one."""
         if not self._messages:
-            raise IndexError("pop from an empty ChatHistory")
+            raise IndexError("the chat history is empty: no message can be removed")
         return self._messages.pop()
 
     def clear(self) -> None:
+        """Remove all messages."""
         self._messages.clear()
 
     def get_messages(self) -> list[dict[str, Any]]:
-        return copy.deepcopy(self._messages)
+        return _copy(self._messages, list, "messages")
 
     def set_messages(self, messages: list[dict[str, Any]]) -> None:
-        for message in messages:
+        copied = _copy(messages, list, "messages")
+        for message in copied:
             if not isinstance(message, dict):
-                raise TypeError(f"a message is a dict, not {type(message).__name__}")
-        self._messages = copy.deepcopy(messages)
+                raise TypeError(f"a message should be a dict, not {type(message).__name__}")
+        self._messages = copied
 
     def get_tools(self) -> list[dict[str, Any]]:
-        return copy.deepcopy(self._tools)
+        return _copy(self._tools, list, "tools")
 
     def set_tools(self, tools: list[dict[str, Any]]) -> None:
-        self._tools = copy.deepcopy(tools)
+        self._tools = _copy(tools, list, "tools")
 
     def get_extra_context(self) -> dict[str, Any]:
-        return copy.deepcopy(self._extra)
+        return _copy(self._extra, dict, "extra_context")
 
     def set_extra_context(self, extra_context: dict[str, Any]) -> None:
-        self._extra = copy.deepcopy(extra_context)
+        self._extra = _copy(extra_context, dict, "extra_context")

@@ -39,18 +39,20 @@ class SummaryStats(MeanStdPair):
         return self.mean, self.std, self.min, self.max
 
 
-class RawPerfMetrics:
-    """Lists of durations in microseconds, one entry for each call or token. Times of tokens are in
-    milliseconds since the first `generate`."""
+#: The lists of RawPerfMetrics.
+RAW = (
+    "chat_template_durations", "detokenization_durations", "generate_durations", "grammar_compile_times",
+    "inference_durations", "m_batch_sizes", "m_durations", "m_new_token_times", "m_times_to_first_token",
+    "sampling_durations", "token_infer_durations", "tokenization_durations",
+)  # fmt: skip
 
-    NAMES = (
-        "chat_template_durations", "detokenization_durations", "generate_durations", "grammar_compile_times",
-        "inference_durations", "m_batch_sizes", "m_durations", "m_new_token_times", "m_times_to_first_token",
-        "sampling_durations", "token_infer_durations", "tokenization_durations",
-    )  # fmt: skip
+
+class RawPerfMetrics:
+    """Lists of durations in microseconds, one entry for each call or step. Times of tokens are in
+    milliseconds of a monotonic clock."""
 
     def __init__(self) -> None:
-        for name in self.NAMES:
+        for name in RAW:
             setattr(self, name, [])
 
 
@@ -65,7 +67,7 @@ class PerfMetrics:
 
     def __add__(self, metrics: PerfMetrics) -> PerfMetrics:
         total = type(self)()
-        for name in RawPerfMetrics.NAMES:
+        for name in RAW:
             values = getattr(self.raw_metrics, name) + getattr(metrics.raw_metrics, name)
             setattr(total.raw_metrics, name, values)
         total._load_time = self._load_time
@@ -121,10 +123,10 @@ class PerfMetrics:
 
     def get_throughput(self) -> MeanStdPair:
         """Tokens in a second."""
-        raw = self.raw_metrics
-        sizes = raw.m_batch_sizes[1:] or [1] * len(raw.m_durations)
-        rates = [1e6 * n / t for t, n in zip(raw.m_durations, sizes, strict=False) if t]
-        return MeanStdPair.of(rates)
+        tpot = self.get_tpot()
+        if tpot.mean <= 0:
+            return MeanStdPair(1000.0 / tpot.mean, 1000.0 / tpot.mean)
+        return MeanStdPair(1000.0 / tpot.mean, 1000.0 * tpot.std / tpot.mean**2)
 
     def get_grammar_compile_time(self) -> SummaryStats:
         return SummaryStats(self.raw_metrics.grammar_compile_times)
@@ -149,7 +151,10 @@ class DecodedResults:
         self.extended_perf_metrics: ExtendedPerfMetrics | None = None
 
     def __str__(self) -> str:
-        return "\n".join(self.texts)
+        if len(self.texts) == 1:
+            return self.texts[0]
+        pairs = zip(self.texts, self.scores, strict=False)
+        return "\n".join(f"{score:.6f}: {text}" for text, score in pairs)
 
 
 class EncodedResults:

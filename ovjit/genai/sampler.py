@@ -1,5 +1,5 @@
 """Chooses the next token of a sequence, in the order and the precision of openvino_genai: penalties, top_k,
-temperature, min_p, top_p, and one draw of a Mersenne twister."""
+temperature, min_p, top_p, and one draw of a Mersenne twister. Sums are in f32, one term after another."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 from ovjit.errors import OvjitError
 from ovjit.genai.config import UNLIMITED, GenerationConfig
 
+_F32 = np.float32
+
 
 class RandomNumbers:
     """Numbers in [0, 1) as f32, from a Mersenne twister (mt19937) with this seed."""
@@ -20,7 +22,8 @@ class RandomNumbers:
         self._bits._legacy_seeding(seed & 0xFFFFFFFF)
 
     def draw(self) -> np.float32:
-        return np.float32(int(self._bits.random_raw()) / 2**32)
+        number = _F32(int(self._bits.random_raw())) / _F32(2**32)
+        return number if number < 1 else np.nextafter(_F32(1), _F32(0))
 
 
 class Choice:
@@ -33,78 +36,145 @@ class Choice:
 
 
 class Sampler:
-    """The choices of one request with this configuration. Its sequences share the random numbers."""
+    """The choices of one request with this configuration. Its sequences share the random numbers, and the
+    counts of generated tokens that penalties use."""
 
     def __init__(self, config: GenerationConfig, prompt: Sequence[int]):
         self.config = config
         self.random = RandomNumbers(config.rng_seed)
         self._prompt = np.unique(np.asarray(prompt, np.int64))
+        self._generated: Counter[int] = Counter()
 
-    def choose(self, logits: np.ndarray, generated: Sequence[int]) -> Choice:
-        """The token for `logits` [words] of a sequence that has generated these tokens. RuntimeError if no
-        token can be chosen."""
+    def choose(self, logits: np.ndarray, length: int, count: int = 1) -> list[Choice]:
+        """`count` choices by `logits` [words] of a sequence that has `length` generated tokens. RuntimeError
+        if no token can be chosen."""
         config = self.config
-        raw = np.asarray(logits, np.float32)
-        values = self._with_penalties(raw, generated)
-        if len(generated) < config.min_new_tokens:
-            values = values.copy() if values is raw else values
-            stops = [token for token in config.stop_token_ids if token < len(values)]
-            values[stops] = -np.inf
-        if not config.is_multinomial():
+        raw = np.asarray(logits, _F32)
+        if np.isnan(raw).any():
+            raise OvjitError("the model's logits are not numbers (NaN): no token can be chosen")
+        values = self._penalize(raw.copy(), length)
+        if config.is_multinomial():
+            choices = self._draw(values, raw, count)
+        else:
             token = int(values.argmax())
-            if not np.isfinite(values[token]):
-                raise OvjitError(f"the model's largest logit is {values[token]}: no token can be chosen")
-            return Choice(token, _log_probability(raw, token) if config.logprobs else 0.0)
-        tokens, probabilities = filter_tokens(values, config)
-        sums = np.cumsum(probabilities, dtype=np.float32)
-        at = int(np.searchsorted(sums, self.random.draw() * sums[-1], side="left"))
-        at = min(at, len(tokens) - 1)
-        token = int(tokens[at])
-        if config.logprobs:
-            return Choice(token, _log_probability(raw, token))
-        return Choice(token, float(np.log(probabilities[at])))
+            choices = [Choice(token, float(raw[token] - log_sum(raw)) if config.logprobs else 0.0)]
+        self._generated.update(choice.token for choice in choices)
+        return choices
 
-    def _with_penalties(self, logits: np.ndarray, generated: Sequence[int]) -> np.ndarray:
+    def _penalize(self, logits: np.ndarray, length: int) -> np.ndarray:
         config, size = self.config, len(logits)
+        if length < config.min_new_tokens:
+            logits[[token for token in config.stop_token_ids if token < size]] = -np.inf
+        tokens = np.fromiter(self._generated, np.int64, len(self._generated))
         if config.repetition_penalty != 1:
-            logits = logits.copy()
-            had = np.union1d(self._prompt, np.asarray(generated, np.int64))
-            had = had[had < size]
-            penalty = np.float32(config.repetition_penalty)
-            logits[had] = np.where(logits[had] >= 0, logits[had] / penalty, logits[had] * penalty)
-        if generated and (config.presence_penalty or config.frequency_penalty):
-            logits = logits.copy()
-            counts = Counter(token for token in generated if token < size)
-            tokens = np.fromiter(counts, np.int64, len(counts))
-            times = np.fromiter(counts.values(), np.float32, len(counts))
-            amount = np.float32(config.presence_penalty) + np.float32(config.frequency_penalty) * times
-            logits[tokens] = np.where(logits[tokens] >= 0, logits[tokens] - amount, logits[tokens] + amount)
+            both = np.union1d(self._prompt, tokens)
+            if both.size and not 0 <= both[0] <= both[-1] < size:
+                raise OvjitError(f"a token of the prompt is not in [0, {size}), the model's vocabulary")
+            values, penalty = logits[both].astype(np.float64), config.repetition_penalty
+            logits[both] = np.where(values >= 0, values / penalty, values * penalty)
+        times = np.fromiter(self._generated.values(), np.float64, len(self._generated))
+        for amounts in (config.presence_penalty * np.ones_like(times), config.frequency_penalty * times):
+            if amounts.any():
+                values = logits[tokens].astype(np.float64)
+                logits[tokens] = np.where(values >= 0, values - amounts, values + amounts)
         return logits
 
+    def _draw(self, values: np.ndarray, raw: np.ndarray, count: int) -> list[Choice]:
+        tokens, weights, logs = weigh(values, self.config)
+        sums = np.cumsum(weights, dtype=_F32)
+        if not (sums[-1] > 0 and np.isfinite(sums[-1])):
+            raise OvjitError("no token has a probability above 0: none can be chosen")
+        choices = []
+        for _ in range(count):
+            at = int(np.searchsorted(sums, sums[-1] * self.random.draw(), side="right"))
+            at = min(at, len(tokens) - 1)
+            log = raw[tokens[at]] - log_sum(raw) if self.config.logprobs else logs[at]
+            choices.append(Choice(int(tokens[at]), float(log)))
+        return choices
 
-def filter_tokens(logits: np.ndarray, config: GenerationConfig) -> tuple[np.ndarray, np.ndarray]:
-    """(tokens, their probabilities in f32) that may be drawn, in the order in which they are summed."""
-    if config.top_k != UNLIMITED and config.top_k < len(logits):
-        tokens = np.argsort(-logits, kind="stable")[: config.top_k]
-    else:
-        tokens = np.arange(len(logits))
-    values = logits[tokens] / np.float32(config.temperature) if config.temperature != 1 else logits[tokens]
-    weights = np.exp(values - values.max(), dtype=np.float32)
-    probabilities = weights / weights.sum(dtype=np.float32)
+
+def _exp(values: np.ndarray) -> np.ndarray:
+    """Exponentials, rounded once."""
+    return np.exp(values.astype(np.float64)).astype(_F32)
+
+
+def log_sum(logits: np.ndarray) -> np.float32:
+    """The logarithm of the sum of exponentials."""
+    top = logits.max()
+    return _F32(np.log(np.cumsum(_exp(logits - top), dtype=_F32)[-1])) + top
+
+
+def weigh(logits: np.ndarray, config: GenerationConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(tokens that may be drawn in the order in which they are summed, their weights, their
+    log-probabilities)."""
+    limited, cut = 0 < config.top_k < UNLIMITED, 0 < config.top_k < len(logits)
+    tokens = np.arange(len(logits))
+    if cut:
+        tokens = largest(logits, config.top_k)
+        logits = logits[tokens]
+    scale = _F32(1) / _F32(config.temperature)
+    top = logits.max()
+    if limited and config.top_p == 1 and not config.min_p and (cut or config.logprobs):
+        # only here are logits scaled first
+        logits = logits * scale
+        top = logits.max()
+        weights = _exp(logits - top)
+        return tokens, weights, logits - (np.log(np.cumsum(weights, dtype=_F32)[-1]) + top)
+    weights = _exp((logits - top) * scale)
+    weights = weights / np.cumsum(weights, dtype=_F32)[-1]
     if config.min_p:
-        kept = probabilities >= np.float32(config.min_p) * probabilities.max()
-        tokens, probabilities = tokens[kept], probabilities[kept] / probabilities[kept].sum(dtype=np.float32)
+        likely = weights >= _F32(config.min_p) * weights.max()
+        tokens, weights = tokens[likely], weights[likely]
     if config.top_p < 1:
-        order = np.argsort(-probabilities, kind="stable")
-        sums = np.cumsum(probabilities[order], dtype=np.float32)
-        count = int(np.searchsorted(sums, np.float32(config.top_p), side="right")) + 1
-        order = order[:count]
-        tokens, probabilities = tokens[order], probabilities[order]
-        probabilities = probabilities / probabilities.sum(dtype=np.float32)
-    return tokens, probabilities
+        order = np.argsort(-weights, kind="stable")
+        above = np.cumsum(weights[order], dtype=_F32) > _F32(config.top_p)
+        order = order[: int(above.argmax()) + 1] if above.any() else order
+        tokens, weights = tokens[order], weights[order]
+    with np.errstate(divide="ignore"):
+        logs = np.log(weights) - np.log(np.cumsum(weights, dtype=_F32)[-1])
+    return tokens, weights, logs
 
 
-def _log_probability(logits: np.ndarray, token: int) -> float:
-    values = logits.astype(np.float64)
-    top = values.max()
-    return float(values[token] - top - np.log(np.exp(values - top).sum()))
+def largest(values: np.ndarray, count: int) -> np.ndarray:
+    """The indices of the `count` largest values, in the order of a heap with the smallest first: values are
+    pushed one after another, so the order decides how their weights are summed."""
+    heap = [(float(values[i]), i) for i in range(count)]
+    for parent in reversed(range(count // 2)):
+        _sift(heap, parent, count, heap[parent])
+    start = count
+    while start < len(values):
+        end = min(len(values), 2 * start)
+        for i in start + np.flatnonzero(values[start:end] > heap[0][0]):
+            value = float(values[i])
+            if value > heap[0][0]:
+                last = heap[count - 1]
+                if count > 1:
+                    _sift(heap, 0, count - 1, last)
+                heap[count - 1] = value, int(i)
+                _lift(heap, count - 1, 0, heap[count - 1])
+        start = end
+    return np.array([i for _, i in heap], np.int64)
+
+
+def _lift(heap: list[tuple[float, int]], hole: int, top: int, item: tuple[float, int]) -> None:
+    """Put an item into a heap, from a hole upwards."""
+    while hole > top and heap[(hole - 1) // 2][0] > item[0]:
+        heap[hole] = heap[(hole - 1) // 2]
+        hole = (hole - 1) // 2
+    heap[hole] = item
+
+
+def _sift(heap: list[tuple[float, int]], hole: int, length: int, item: tuple[float, int]) -> None:
+    """Put an item into a heap of `length` items, from a hole downwards: the hole goes to a leaf first."""
+    top, child = hole, hole
+    while child < (length - 1) // 2:
+        child = 2 * (child + 1)
+        if heap[child][0] > heap[child - 1][0]:
+            child -= 1
+        heap[hole] = heap[child]
+        hole = child
+    if length % 2 == 0 and child == (length - 2) // 2:
+        child = 2 * (child + 1)
+        heap[hole] = heap[child - 1]
+        hole = child - 1
+    _lift(heap, hole, top, item)

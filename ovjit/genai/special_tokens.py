@@ -38,7 +38,8 @@ class SpecialTokens:
         if settings:
             tokens._complete(settings)
         for name in _TEMPLATES:
-            tokens.template = template_in(read_settings(folder / name).get("chat_template")) or tokens.template
+            template = template_in(read_settings(folder / name).get("chat_template"))
+            tokens.template = template or tokens.template
         if (folder / "chat_template.jinja").is_file():
             tokens.template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
         return tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from ovjit.errors import OvjitError
 from ovjit.genai.enums import StreamingStatus
 
 #: A text that ends so is incomplete: the bytes of a character are missing.
-_INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+_INCOMPLETE = "\N{REPLACEMENT CHARACTER}".encode()
 #: Tokens that are held back, since a later token may change the end of the text.
 DELAY = 3
 
@@ -39,6 +40,10 @@ class StreamerBase:
         raise OvjitError(f"{type(self).__name__} should have a method end()")
 
 
+#: Lengths of texts that are not known yet, and of those that end within a character.
+_UNKNOWN, _WITHIN = -2, -1
+
+
 class TextStreamer(StreamerBase):
     """Gives texts to `callback`, as soon as later tokens cannot change them. `detokenization_params`:
     keywords of `Tokenizer.decode`."""
@@ -49,69 +54,77 @@ class TextStreamer(StreamerBase):
         callback: Callable[[str], Any],
         detokenization_params: Mapping[str, Any] | None = None,
     ):
+        if not callable(callback):
+            raise TypeError(f"callback should be a function, not {type(callback).__name__}")
         self._tokenizer, self._callback = tokenizer, callback
         self._params = dict(detokenization_params or {})
+        self._start_line()
+
+    def _start_line(self) -> None:
         self._tokens: list[int] = []
-        self._lengths: list[int] = []  # of the decoded text after each token; -1 if incomplete
+        self._lengths: list[int] = []  # of the decoded text in UTF-8 after each token
         self._printed = 0
+
+    def _decode(self, count: int) -> bytes:
+        text = self._tokenizer.decode(self._tokens[:count], **self._params)
+        return text.encode(errors="replace")
 
     def write(self, token: int | Sequence[int]) -> StreamingStatus:
         """Take a token or several, and call the callback with new text. Returns its status."""
-        tokens = [token] if isinstance(token, int) or hasattr(token, "__index__") else list(token)  # type: ignore[arg-type]
-        status = StreamingStatus.RUNNING
-        for each in tokens:
-            status = self._write_one(int(each))
-            if status is not StreamingStatus.RUNNING:
-                break
-        return status
-
-    def _write_one(self, token: int) -> StreamingStatus:
-        self._tokens.append(token)
-        text = self._tokenizer.decode(self._tokens, **self._params)
-        self._lengths.append(len(text))
-        if text.endswith("\n") and len(text) > self._printed:
-            status = self._give(text[self._printed :])
-            self._tokens, self._lengths, self._printed = [], [], 0
-            return status
+        tokens = [token] if hasattr(token, "__index__") else [int(each) for each in token]  # type: ignore[union-attr]
+        if not tokens:
+            return StreamingStatus.RUNNING
+        self._tokens += [operator.index(each) for each in tokens]
+        self._lengths += [_UNKNOWN] * len(tokens)
+        text = self._decode(len(self._tokens))
+        self._lengths[-1] = len(text)
+        if text.endswith(b"\n") and len(text) > self._printed:
+            piece = text[self._printed :]
+            self._start_line()
+            return self._give(piece)
         if text.endswith(_INCOMPLETE):
-            self._lengths[-1] = -1
+            self._lengths[-1] = _WITHIN
             return StreamingStatus.RUNNING
         if len(self._lengths) < DELAY:
             return StreamingStatus.RUNNING
-        end = self._lengths[-DELAY]
+        end = self._length_at(len(self._lengths) - DELAY)
         if end <= self._printed:
             return StreamingStatus.RUNNING
-        status = self._give(text[self._printed : end])
-        self._printed = end
-        return status
+        piece, self._printed = text[self._printed : end], end
+        return self._give(piece)
+
+    def _length_at(self, index: int) -> int:
+        if self._lengths[index] == _UNKNOWN:
+            text = self._decode(index + 1)
+            self._lengths[index] = _WITHIN if text.endswith(_INCOMPLETE) else len(text)
+        return self._lengths[index]
 
     def end(self) -> None:
         """Give the remaining text."""
-        if self._tokens:
-            text = self._tokenizer.decode(self._tokens, **self._params)
-            if len(text) > self._printed:
-                self._give(text[self._printed :])
-        self._tokens, self._lengths, self._printed = [], [], 0
+        piece = self._decode(len(self._tokens))[self._printed :]
+        if piece:
+            self._start_line()
+            self._give(piece)
 
-    def _give(self, text: str) -> StreamingStatus:
-        return status_of(self._callback(text))
+    def _give(self, piece: bytes) -> StreamingStatus:
+        return status_of(self._callback(piece.decode(errors="replace"))) if piece else StreamingStatus.RUNNING
 
 
 class _Printed(TextStreamer):
     """The streamer of a plain function: its exceptions are printed, and generation goes on."""
 
-    def _give(self, text: str) -> StreamingStatus:
+    def _give(self, piece: bytes) -> StreamingStatus:
         try:
-            return super()._give(text)
+            return super()._give(piece)
         except Exception:
             traceback.print_exc(file=sys.stderr)
             return StreamingStatus.RUNNING
 
 
-def streamer_of(given: Any, tokenizer: Any) -> StreamerBase | None:
+def streamer_of(streamer: Any, tokenizer: Any) -> StreamerBase | None:
     """The streamer that `generate` uses: a StreamerBase, or one of a function that gets texts."""
-    if given is None or isinstance(given, StreamerBase):
-        return given
-    if callable(given):
-        return _Printed(tokenizer, given)
-    raise TypeError(f"streamer should be a function or a StreamerBase, not {type(given).__name__}")
+    if streamer is None or isinstance(streamer, StreamerBase):
+        return streamer
+    if callable(streamer):
+        return _Printed(tokenizer, streamer)
+    raise TypeError(f"streamer should be a function or a StreamerBase, not {type(streamer).__name__}")

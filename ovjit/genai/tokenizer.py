@@ -289,7 +289,7 @@ class Tokenizer:
     ) -> str:
         """The text of a chat's messages. RuntimeError without a template, or if it fails."""
         if not isinstance(history, (ChatHistory, list, tuple)):
-            raise TypeError(f"history should be a ChatHistory or a list of dict, not {type(history).__name__}")
+            raise TypeError(f"history should be a ChatHistory or a list, not {type(history).__name__}")
         chat = history if isinstance(history, ChatHistory) else ChatHistory(list(history))
         tools = chat.get_tools() if tools is None else tools
         extra = chat.get_extra_context() if extra_context is None else extra_context

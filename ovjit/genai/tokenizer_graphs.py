@@ -1,4 +1,4 @@
-"""Models of tokenizers with further inputs: special tokens, truncation and padding are chosen at each call."""
+"""Models of tokenizers with further inputs: special tokens, truncation and padding of each call."""
 
 from __future__ import annotations
 
@@ -60,9 +60,7 @@ def add_flags(model: Any) -> tuple[Any, dict[str, np.ndarray]]:
     if not flags.parameters:
         return model, {}
     sinks = [
-        sink
-        for sink in model.get_sinks()
-        if sink.get_type_name() != "Assign" or _variable(sink) not in FLAGS
+        sink for sink in model.get_sinks() if sink.get_type_name() != "Assign" or _variable(sink) not in FLAGS
     ]
     parameters = [*model.get_parameters(), *flags.parameters.values()]
     changed = Model(model.get_results(), sinks, parameters, model.get_friendly_name())
