@@ -50,7 +50,7 @@ class _Group:
             values = logs[beam.row].copy()
             for token in chosen:
                 values[token] -= np.float32(self.config.diversity_penalty)
-            values[_repeated([*prompt, *beam.tokens], self.config.no_repeat_ngram_size)] = -np.inf
+            values[_find_repeats([*prompt, *beam.tokens], self.config.no_repeat_ngram_size)] = -np.inf
             for token in np.argsort(-values, kind="stable")[: 2 * self.size]:
                 total = float(np.float32(beam.total) + values[token])
                 score = beam.score + float(values[token])
@@ -96,7 +96,7 @@ class _Group:
         self.is_done = self.ended[0][0] >= best.total / float(max(length, 1)) ** self.config.length_penalty
 
 
-def _repeated(tokens: Sequence[int], size: int) -> list[int]:
+def _find_repeats(tokens: Sequence[int], size: int) -> list[int]:
     """Tokens that would end a sequence of `size` tokens that is there already."""
     if len(tokens) < 2 or len(tokens) < size:
         return []

@@ -77,7 +77,7 @@ class LLMPipeline:
     """
 
     def __init__(self, *arguments: Any, **kwargs: Any):
-        began = now_us()
+        start_us = now_us()
         self._history = ChatHistory()
         self._in_chat = False
         if isinstance(kwargs.get("weights", arguments[1] if len(arguments) > 1 else None), Tensor):
@@ -86,7 +86,7 @@ class LLMPipeline:
             self._load_folder(*arguments, **kwargs)
         if self._config.eos_token_id == -1 and self._tokenizer.get_eos_token_id() != -1:
             self._config.set_eos_token_id(self._tokenizer.get_eos_token_id())
-        self._load_time = (now_us() - began) / 1000
+        self._load_time = (now_us() - start_us) / 1000
 
     def _load_folder(self, models_path: Any = None, *arguments: Any, **kwargs: Any) -> None:
         items = list(arguments)
@@ -165,7 +165,7 @@ class LLMPipeline:
                  **kwargs: Any) -> Any:  # fmt: skip
         """A str for one str and one sequence, DecodedResults for several or for a ChatHistory,
         EncodedResults for tokens. Keywords are fields of GenerationConfig."""
-        began = now_us()
+        start_us = now_us()
         stream = streamer_of(streamer, self._tokenizer)
         config = merge(generation_config, self._config, kwargs)
         if config.is_assisting_generation() or config.is_tree_search():
@@ -182,13 +182,13 @@ class LLMPipeline:
                 )
             answers: list[Answer] = []
             for prompt in prompts:
-                answers += self._run(prompt, config, stream, metrics, began)
+                answers += self._run(prompt, config, stream, metrics, start_us)
         except BaseException:
             self._history.set_messages(self._history.get_messages()[:length])
             raise
         if not is_text:
-            return self._encode_results(answers, metrics, began)
-        results = self._decode_results(answers, metrics, began)
+            return self._encode_results(answers, metrics, start_us)
+        results = self._decode_results(answers, metrics, start_us)
         if self._in_chat and len(self._history) > length:
             if answers[0].finish is GenerationFinishReason.NONE:
                 self._history.pop()  # the answer was cancelled, and the question with it
@@ -227,12 +227,12 @@ class LLMPipeline:
                 "inputs should be str, a list of str, ChatHistory, TokenizedInputs or Tensor, not "
                 f"{type(inputs).__name__}"
             )
-        began = now_us()
+        start_us = now_us()
         prompts = []
         for text in texts:
             encoded = self._tokenizer.encode(text, add_special_tokens=special)
             prompts.append(np.array(encoded.input_ids.data)[0].tolist())
-        metrics.raw_metrics.tokenization_durations.append(now_us() - began)
+        metrics.raw_metrics.tokenization_durations.append(now_us() - start_us)
         return prompts, True
 
     def _text_prompts(
@@ -250,9 +250,9 @@ class LLMPipeline:
         return [self._render(chat, metrics) for chat in chats], False
 
     def _render(self, history: ChatHistory, metrics: PerfMetrics) -> str:
-        began = now_us()
+        start_us = now_us()
         text = self._tokenizer.apply_chat_template(history, True)
-        metrics.raw_metrics.chat_template_durations.append(now_us() - began)
+        metrics.raw_metrics.chat_template_durations.append(now_us() - start_us)
         return text
 
     def _run(
@@ -261,7 +261,7 @@ class LLMPipeline:
         config: GenerationConfig,
         stream: StreamerBase | None,
         metrics: PerfMetrics,
-        began: float,
+        start_us: float,
     ) -> list[Answer]:
         """Generate the sequences of one prompt."""
         if not prompt:
@@ -280,7 +280,7 @@ class LLMPipeline:
                 answers.append(Answer(beam.tokens, beam.score))
                 answers[-1].finish = beam.finish
         else:
-            answers = self._choose(prompt, stops, writer, metrics, began)
+            answers = self._choose(prompt, stops, writer, metrics, start_us)
         metrics._generated_tokens += sum(len(answer.tokens) for answer in answers)
         if config.echo:
             for answer in answers:
@@ -288,25 +288,25 @@ class LLMPipeline:
         return sorted(answers, key=lambda answer: -answer.score)
 
     def _choose(self, prompt: list[int], stops: Stops, writer: _Writer, metrics: PerfMetrics,
-                began: float) -> list[Answer]:  # fmt: skip
+                start_us: float) -> list[Answer]:  # fmt: skip
         """Generate by greedy choices or by sampling: all sequences take a token in turn."""
-        figures, sampler = _Figures(metrics, began), Sampler(stops.config, prompt)
+        figures, sampler = _Figures(metrics, start_us), Sampler(stops.config, prompt)
         logits = self._engine.start(prompt)
-        figures.inferred()
+        figures.end_inference()
         answers = []
         for choice in sampler.choose(logits[0], 0, stops.config.num_return_sequences):
             answers.append(Answer([]))
             answers[-1].take(choice, stops)
-        figures.sampled(len(answers))
+        figures.end_step(len(answers))
         running = self._running(answers, writer)
         while running:
             rows, tokens = [answer.row for answer in running], [answer.tokens[-1] for answer in running]
             logits = self._engine.step(rows, tokens)
-            figures.inferred()
+            figures.end_inference()
             for i, answer in enumerate(running):
                 answer.row = i
                 answer.take(sampler.choose(logits[i], len(answer.tokens))[0], stops)
-            figures.sampled(len(running))
+            figures.end_step(len(running))
             running = self._running(running, writer)
         figures.finish()
         return answers
@@ -323,21 +323,21 @@ class LLMPipeline:
             writer.end()
         return [answer for answer in answers if answer.finish is None]
 
-    def _decode_results(self, answers: list[Answer], metrics: PerfMetrics, began: float) -> DecodedResults:
+    def _decode_results(self, answers: list[Answer], metrics: PerfMetrics, start_us: float) -> DecodedResults:
         results, start = DecodedResults(), now_us()
         results.texts = [self._tokenizer.decode(answer.tokens) for answer in answers]
         metrics.raw_metrics.detokenization_durations.append(now_us() - start)
-        return self._fill(results, answers, metrics, began)
+        return self._fill(results, answers, metrics, start_us)
 
-    def _encode_results(self, answers: list[Answer], metrics: PerfMetrics, began: float) -> EncodedResults:
+    def _encode_results(self, answers: list[Answer], metrics: PerfMetrics, start_us: float) -> EncodedResults:
         results = EncodedResults()
         results.tokens = [answer.tokens for answer in answers]
-        return self._fill(results, answers, metrics, began)
+        return self._fill(results, answers, metrics, start_us)
 
-    def _fill(self, results: Any, answers: list[Answer], metrics: PerfMetrics, began: float) -> Any:
+    def _fill(self, results: Any, answers: list[Answer], metrics: PerfMetrics, start_us: float) -> Any:
         results.scores = [answer.score for answer in answers]
         results.finish_reasons = [answer.finish for answer in answers]
-        metrics.raw_metrics.generate_durations.append(now_us() - began)
+        metrics.raw_metrics.generate_durations.append(now_us() - start_us)
         results.perf_metrics = metrics
         return results
 
@@ -367,18 +367,18 @@ class _Writer:
 class _Figures:
     """Measures the steps of one request."""
 
-    def __init__(self, metrics: PerfMetrics, began: float):
-        self._raw, self._began, self._last = metrics.raw_metrics, began, began
+    def __init__(self, metrics: PerfMetrics, start_us: float):
+        self._raw, self._began, self._last = metrics.raw_metrics, start_us, start_us
         self._start = self._middle = now_us()
         self._inference = 0.0
 
-    def inferred(self) -> None:
+    def end_inference(self) -> None:
         """Note the end of an inference."""
         self._middle = now_us()
         self._raw.token_infer_durations.append(self._middle - self._start)
         self._inference += self._middle - self._start
 
-    def sampled(self, count: int) -> None:
+    def end_step(self, count: int) -> None:
         """Note the end of a step with so many tokens."""
         now = now_us()
         self._raw.sampling_durations.append(now - self._middle)
