@@ -179,7 +179,7 @@ _CRITERIA = {"never": StopCriteria.NEVER, True: StopCriteria.EARLY, False: StopC
 
 
 class GenerationConfig:
-    """How a pipeline generates: from keywords, or the path of a generation_config.json.
+    """Settings of a generation: from keywords, or the path of a generation_config.json.
 
     Attributes are those of `FIELDS`. An unknown attribute is an AttributeError; unknown keywords are ignored,
     as in openvino_genai.

@@ -5,6 +5,8 @@
 runs on the real packages. Results are JSON values; an error is "error: " with the name of its class.
 """
 
+# the cases are a table
+# ruff: noqa: E501
 from __future__ import annotations
 
 import itertools
@@ -20,7 +22,14 @@ import numpy as np
 
 #: Results of a model in f32, so that margins are those of rounding.
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
-TEXTS = ("hello world", "", "the weather isn't there</s> then", "naïve  12345 \n\n你好", "<s>x<pad>\x00y", "😀 e\u0301")
+TEXTS = (
+    "hello world",
+    "",
+    "the weather isn't there</s> then",
+    "naïve  12345 \n\n你好",
+    "<s>x<pad>\x00y",
+    "😀 e\u0301",
+)
 CONFIGS: tuple[dict[str, Any], ...] = (
     {}, {"max_new_tokens": 0}, {"max_new_tokens": 5}, {"max_new_tokens": 0, "echo": True},
     {"max_new_tokens": 5, "min_new_tokens": 6}, {"max_length": 7, "ignore_eos": True}, {"ignore_eos": True},
@@ -90,11 +99,35 @@ TEMPLATES = (
 )  # fmt: skip
 
 
+TOOL = {"type": "function", "function": {"name": "get_weather", "description": "weather é", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}  # fmt: skip
+ASKED = {"role": "user", "content": "hi"}
+CALLED = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "id": "call_7", "function": {"name": "f", "arguments": {"a": 1}}}]}  # fmt: skip
+CALLED_BY_TEXT = {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}]}  # fmt: skip
+ANSWERED = {"role": "tool", "content": "sunny", "name": "f", "tool_call_id": "call_7"}
+SYSTEM = {"role": "system", "content": "sys"}
+CHATS = ([ASKED], [SYSTEM, ASKED], [ASKED, CALLED, ANSWERED], [ASKED, CALLED_BY_TEXT, ANSWERED, ASKED], [SYSTEM, ASKED, CALLED, ANSWERED])  # fmt: skip
+TEMPLATES_OF_TOOLS = (
+    "",
+    "{% if tools %}T{{ tools | tojson }}{% endif %}{% for m in messages %}{{ m.role }}:{% if m.tool_calls %}{% for c in m.tool_calls %}<call>{{ c.function.name }}={{ c.function.arguments | tojson }}</call>{% endfor %}{% else %}{{ m.content }}{% endif %}\n{% endfor %}",
+    "{% for m in messages %}{{ m.role }}:{% for p in m.content %}[{{p.type}}{{p.text}}]{% endfor %}\n{% endfor %}",
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}[{{ m.role }}]{{ m.content }}{{ eos_token }}{% endfor %}",
+)  # fmt: skip
+EXPRESSIONS = (
+    "{{ none }}", "{{ u }}", "{{ true }}", "{{ 1.5 }}", "{{ [1, 'a'] }}", "{{ 'a' ~ none ~ 1 }}", "{{ {'a': 1} }}", "{{ messages[0].x }}",
+    "{{ messages[0].y is defined }}", "{{ u is none }}", "{{ 3 // 2 }}", "{{ 'a b'.split(' ') | join('-') }}", "{{ 'x' if u else 'y' }}",
+    "{{ 'ab' in 'cab' }}", "{% for a in [1, 2] if a > 1 %}{{ a }}{{ loop.last }}{% else %}no{% endfor %}", "{{ range(3) | list }}",
+    "{% macro f(a, b=2) %}{{ a }}{{ b }}{% endmacro %}{{ f(1) }}", "{{ messages | selectattr('role', 'equalto', 'user') | list | length }}",
+)  # fmt: skip
+
+
 def value_of(run: Callable[[], Any]) -> Any:
+    """The result of a program, or its error, as JSON."""
     try:
-        return run()
+        return json.loads(json.dumps(run(), default=str))
     except Exception as error:
-        classes = [c.__name__ for c in (TypeError, IndexError, AttributeError, RuntimeError) if isinstance(error, c)]
+        classes = [
+            c.__name__ for c in (TypeError, IndexError, AttributeError, RuntimeError) if isinstance(error, c)
+        ]
         return "error: " + (classes[0] if classes else type(error).__name__)
 
 
@@ -124,7 +157,14 @@ def configs(genai: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
 
     def flags(options: dict[str, Any]) -> Any:
         config = genai.GenerationConfig(**options)
-        names = ("greedy_decoding", "beam_search", "multinomial", "tree_search", "assisting_generation", "prompt_lookup")
+        names = (
+            "greedy_decoding",
+            "beam_search",
+            "multinomial",
+            "tree_search",
+            "assisting_generation",
+            "prompt_lookup",
+        )
         return [getattr(config, f"is_{name}")() for name in names]
 
     def read(content: dict[str, Any]) -> Any:
@@ -178,8 +218,16 @@ def tokenizers(genai: Any, ov: Any, folder: Path) -> Iterator[tuple[str, Callabl
     ):  # fmt: skip
         yield f"decode {name}", lambda tokens=tokens: tokenizer.decode(tokens)
         yield f"decode all {name}", lambda tokens=tokens: tokenizer.decode(tokens, skip_special_tokens=False)
-    yield "special tokens", lambda: [getattr(tokenizer, f"get_{n}_token{k}")() for n in ("bos", "eos", "pad") for k in ("", "_id")]
-    yield "vocabulary", lambda: [len(tokenizer.get_vocab()), tokenizer.get_vocab()[b"</s>"], tokenizer.get_vocab()[b" is"]]
+    yield (
+        "special tokens",
+        lambda: [
+            getattr(tokenizer, f"get_{n}_token{k}")() for n in ("bos", "eos", "pad") for k in ("", "_id")
+        ],
+    )
+    yield (
+        "vocabulary",
+        lambda: [len(tokenizer.get_vocab()), tokenizer.get_vocab()[b"</s>"], tokenizer.get_vocab()[b" is"]],
+    )
     yield "vector", lambda: tokenizer.get_vocab_vector()[:3]
     yield "pairs", lambda: tokenizer.supports_paired_input()
     yield "two", lambda: tokens_of(tokenizer.encode(["a"], ["b"]))
@@ -189,11 +237,31 @@ def tokenizers(genai: Any, ov: Any, folder: Path) -> Iterator[tuple[str, Callabl
     yield "missing", lambda: genai.Tokenizer(folder / "nowhere").encode("x")
     for template, prompt, count in itertools.product(TEMPLATES, (True, False), (4, 2)):
         messages = list(CHAT[-count:] if count == 4 else CHAT[1:3])
-        yield f"chat {template} {prompt} {count}", lambda t=template, p=prompt, m=messages: tokenizer.apply_chat_template(m, p, t)
-    yield "extra", lambda: tokenizer.apply_chat_template(list(CHAT), True, TEMPLATES[3], extra_context={"extra": "E"})
+        yield (
+            f"chat {template} {prompt} {count}",
+            lambda t=template, p=prompt, m=messages: tokenizer.apply_chat_template(m, p, t),
+        )
+    yield (
+        "extra",
+        lambda: tokenizer.apply_chat_template(list(CHAT), True, TEMPLATES[3], extra_context={"extra": "E"}),
+    )
     history = genai.ChatHistory(list(CHAT))
     yield "history", lambda: tokenizer.apply_chat_template(history, True)
-    yield "history pop", lambda: [len(history), history.pop(), len(history), bool(history), history.get_messages()]
+    yield (
+        "history pop",
+        lambda: [len(history), history.pop(), len(history), bool(history), history.get_messages()],
+    )
+
+
+def templates(genai: Any, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+    tokenizer = genai.Tokenizer(folder)
+    for (i, template), (j, chat), tools in itertools.product(
+        enumerate(TEMPLATES_OF_TOOLS), enumerate(CHATS), (None, [TOOL])
+    ):
+        run = lambda t=template, c=chat, n=tools: tokenizer.apply_chat_template(c, True, t, tools=n)  # noqa: E731
+        yield f"template {i} chat {j} {bool(tools)}", run
+    for text in EXPRESSIONS:
+        yield text, lambda text=text: tokenizer.apply_chat_template([ASKED], True, f"Z{text}")
 
 
 def streams(genai: Any, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -214,14 +282,24 @@ def streams(genai: Any, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]
         streamer.end()
         return pieces
 
-    for text, size in itertools.product((TEXTS[2], TEXTS[3], TEXTS[5] + "ab", "it is.\nis it so?\n\nno"), (1, 2, 5)):
-        yield f"stream {text!r} {size}", lambda text=text, size=size: stream(text, size, genai.StreamingStatus.RUNNING, {})
-    yield "stream special", lambda: stream("it is </s> so", 1, genai.StreamingStatus.RUNNING, {"skip_special_tokens": False})
+    for text, size in itertools.product(
+        (TEXTS[2], TEXTS[3], TEXTS[5] + "ab", "it is.\nis it so?\n\nno"), (1, 2, 5)
+    ):
+        yield (
+            f"stream {text!r} {size}",
+            lambda text=text, size=size: stream(text, size, genai.StreamingStatus.RUNNING, {}),
+        )
+    yield (
+        "stream special",
+        lambda: stream("it is </s> so", 1, genai.StreamingStatus.RUNNING, {"skip_special_tokens": False}),
+    )
     for answer in (genai.StreamingStatus.STOP, genai.StreamingStatus.CANCEL, True, False, None):
         yield f"stream {answer}", lambda answer=answer: stream("it is not there", 1, answer, {})
 
 
-def pipelines(genai: Any, ov: Any, folder: Path, **properties: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+def pipelines(
+    genai: Any, ov: Any, folder: Path, **properties: Any
+) -> Iterator[tuple[str, Callable[[], Any]]]:
     pipeline = genai.LLMPipeline(folder, "CPU", **properties)
     text = "hello world"
 
@@ -233,7 +311,12 @@ def pipelines(genai: Any, ov: Any, folder: Path, **properties: Any) -> Iterator[
     yield "str", lambda: run(text, max_new_tokens=8)
     yield "call", lambda: results_of(pipeline(text, max_new_tokens=8))
     yield "config", lambda: results_of(pipeline.generate(text, genai.GenerationConfig(max_new_tokens=5)))
-    yield "config and keyword", lambda: results_of(pipeline.generate(text, genai.GenerationConfig(max_new_tokens=5), max_new_tokens=3))
+    yield (
+        "config and keyword",
+        lambda: results_of(
+            pipeline.generate(text, genai.GenerationConfig(max_new_tokens=5), max_new_tokens=3)
+        ),
+    )
     yield "dict", lambda: pipeline.generate(text, {"max_new_tokens": 3})
     yield "list", lambda: run(["hello", "the weather is not there"], max_new_tokens=6)
     tensor = ov.Tensor(np.array([[1, 260, 270, 20]], np.int64))
@@ -257,7 +340,12 @@ def pipelines(genai: Any, ov: Any, folder: Path, **properties: Any) -> Iterator[
         yield f"beams {name}", lambda options=options: run([text], **options)
     yield "beams str", lambda: run(text, num_beams=2, max_new_tokens=6)
     for options in SAMPLED:
-        yield f"sampled {options}", lambda options=options: run([text], max_new_tokens=10, do_sample=True, ignore_eos=True, **options)
+        yield (
+            f"sampled {options}",
+            lambda options=options: run(
+                [text], max_new_tokens=10, do_sample=True, ignore_eos=True, **options
+            ),
+        )
     full: list[str] = []
 
     def cut(begin: int, end: int, **options: Any) -> Any:
@@ -268,10 +356,16 @@ def pipelines(genai: Any, ov: Any, folder: Path, **properties: Any) -> Iterator[
 
     for begin, end in ((3, 4), (5, 8), (10, 12), (0, 1)):
         for keep in (False, True):
-            yield f"stop {begin} {end} {keep}", lambda b=begin, e=end, k=keep: cut(b, e, include_stop_str_in_output=k)
+            yield (
+                f"stop {begin} {end} {keep}",
+                lambda b=begin, e=end, k=keep: cut(b, e, include_stop_str_in_output=k),
+            )
     tokens = lambda: pipeline.generate(tensor, max_new_tokens=12, ignore_eos=True).tokens[0]  # noqa: E731
     yield "stop token", lambda: run(tensor, max_new_tokens=12, stop_token_ids={tokens()[4]})
-    yield "stop token ignored", lambda: run(tensor, max_new_tokens=12, stop_token_ids={tokens()[4]}, ignore_eos=True)
+    yield (
+        "stop token ignored",
+        lambda: run(tensor, max_new_tokens=12, stop_token_ids={tokens()[4]}, ignore_eos=True),
+    )
     yield "least", lambda: run(tensor, max_new_tokens=12, stop_token_ids={tokens()[4]}, min_new_tokens=8)
 
     def stream(answer: Any, **options: Any) -> Any:
@@ -284,10 +378,24 @@ def pipelines(genai: Any, ov: Any, folder: Path, **properties: Any) -> Iterator[
         results_of(pipeline.generate([text], streamer=take, max_new_tokens=12, ignore_eos=True, **options))
         return pieces
 
-    for answer in (None, False, 0, genai.StreamingStatus.RUNNING, True, 1, 7, genai.StreamingStatus.STOP, 2, genai.StreamingStatus.CANCEL):
+    for answer in (
+        None,
+        False,
+        0,
+        genai.StreamingStatus.RUNNING,
+        True,
+        1,
+        7,
+        genai.StreamingStatus.STOP,
+        2,
+        genai.StreamingStatus.CANCEL,
+    ):
         yield f"streamed {answer}", lambda answer=answer: stream(answer)
     for begin, end in ((5, 8), (10, 12)):
-        yield f"streamed stop {begin} {end}", lambda b=begin, e=end: [cut(b, e)[0], stream(None, stop_strings={full[0][b:e]})]
+        yield (
+            f"streamed stop {begin} {end}",
+            lambda b=begin, e=end: [cut(b, e)[0], stream(None, stop_strings={full[0][b:e]})],
+        )
     yield "streamed beams", lambda: stream(None, num_beams=2)
     yield "streamed several", lambda: stream(None, do_sample=True, num_return_sequences=2)
     yield "no streamer", lambda: pipeline.generate(text, streamer=3, max_new_tokens=4)
@@ -322,13 +430,20 @@ def pipelines(genai: Any, ov: Any, folder: Path, **properties: Any) -> Iterator[
                 metrics.get_tpot().mean > 0, metrics.get_throughput().mean > 0, len(list(metrics.get_ipot()))]  # fmt: skip
 
     yield "figures", figures
-    yield "empty figures", lambda: [list(getattr(genai.PerfMetrics(), f"get_{n}")()) for n in ("ttft", "tpot", "throughput", "generate_duration")]
+    yield (
+        "empty figures",
+        lambda: [
+            list(getattr(genai.PerfMetrics(), f"get_{n}")())
+            for n in ("ttft", "tpot", "throughput", "generate_duration")
+        ],
+    )
 
 
 def collect(genai: Any, ov: Any, folder: Path) -> dict[str, dict[str, Any]]:
     groups = {
         "configs": lambda: configs(genai),
         "tokenizers": lambda: tokenizers(genai, ov, folder),
+        "templates": lambda: templates(genai, folder),
         "streams": lambda: streams(genai, folder),
         "pipelines": lambda: pipelines(genai, ov, folder, **EXACT),
     }
@@ -341,4 +456,5 @@ if __name__ == "__main__":
     import openvino
     import openvino_genai
 
-    print(json.dumps(collect(openvino_genai, openvino, Path(sys.argv[1])), ensure_ascii=False, indent=0, default=str))
+    results = collect(openvino_genai, openvino, Path(sys.argv[1]))
+    print(json.dumps(results, ensure_ascii=True, indent=0))
