@@ -62,18 +62,19 @@ class _Integer(Kind):
         return number
 
     def convert(self, value: Any) -> int:
+        number: Any = value
         if isinstance(value, str):
             match = _WHOLE_NUMBER.match(value)
             if match is None and value:
                 raise ValueError(f"{value!r} is no number")
-            value = 0 if match is None else int(match[1])
+            number = 0 if match is None else int(match[1])
         elif isinstance(value, (float, np.floating)):
-            if not abs(value) < 2**63:
+            if not -(2.0**63) < float(value) < 2.0**63:
                 raise ValueError(f"{value!r} is no number of 64 bits")
-            value = int(value)
+            number = int(value)
         elif isinstance(value, (bool, np.bool_)):
             raise ValueError(f"{value!r} is no number")
-        number = operator.index(value)
+        number = operator.index(number)
         return number & UNLIMITED if self.lowest == 0 else number
 
 
@@ -301,7 +302,7 @@ def _check_stops(config: GenerationConfig) -> None:
         config.eos_token_id == -1 or config.eos_token_id in config.stop_token_ids,
         "stop_token_ids should have eos_token_id: call set_eos_token_id",
     )
-    _demand(min(config.stop_token_ids, default=0) >= 0, "stop_token_ids should not be negative")
+    _demand(all(token >= 0 for token in config.stop_token_ids), "stop_token_ids should not be negative")
     limited = config.max_new_tokens != UNLIMITED or config.max_length != UNLIMITED
     _demand(limited or not config.ignore_eos, "with ignore_eos, max_new_tokens or max_length should be set")
     _demand(

@@ -12,13 +12,16 @@ from ovjit.errors import OvjitError
 from ovjit.generation.decoder import CHECKED, Decoder
 from ovjit.generation.head import keep_last
 
+#: The inputs that are fed. `Decoder` refuses a model with others.
+INPUTS = frozenset(("input_ids", "attention_mask", "position_ids", "beam_idx"))
+
 
 class Engine:
     """A compiled decoder: `start` reads a prompt as one row, `step` appends a token to rows. The rows of a
     step continue any rows of the one before."""
 
     def __init__(self, compiled: Any):
-        self._names = [next(iter(port.get_names()), "") for port in compiled.inputs]
+        self._names = [next(iter(INPUTS & port.get_names()), "") for port in compiled.inputs]
         self._request = Decoder(compiled)._request
         self._length = 0
 

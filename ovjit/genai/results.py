@@ -39,21 +39,23 @@ class SummaryStats(MeanStdPair):
         return self.mean, self.std, self.min, self.max
 
 
-#: The lists of RawPerfMetrics.
-RAW = (
-    "chat_template_durations", "detokenization_durations", "generate_durations", "grammar_compile_times",
-    "inference_durations", "m_batch_sizes", "m_durations", "m_new_token_times", "m_times_to_first_token",
-    "sampling_durations", "token_infer_durations", "tokenization_durations",
-)  # fmt: skip
-
-
 class RawPerfMetrics:
     """Lists of durations in microseconds, one entry for each call or step. Times of tokens are in
     milliseconds of a monotonic clock."""
 
     def __init__(self) -> None:
-        for name in RAW:
-            setattr(self, name, [])
+        self.chat_template_durations: list[float] = []
+        self.detokenization_durations: list[float] = []
+        self.generate_durations: list[float] = []
+        self.grammar_compile_times: list[float] = []
+        self.inference_durations: list[float] = []
+        self.m_batch_sizes: list[int] = []
+        self.m_durations: list[float] = []
+        self.m_new_token_times: list[float] = []
+        self.m_times_to_first_token: list[float] = []
+        self.sampling_durations: list[float] = []
+        self.token_infer_durations: list[float] = []
+        self.tokenization_durations: list[float] = []
 
 
 class PerfMetrics:
@@ -67,9 +69,8 @@ class PerfMetrics:
 
     def __add__(self, metrics: PerfMetrics) -> PerfMetrics:
         total = type(self)()
-        for name in RAW:
-            values = getattr(self.raw_metrics, name) + getattr(metrics.raw_metrics, name)
-            setattr(total.raw_metrics, name, values)
+        for name, values in vars(self.raw_metrics).items():
+            setattr(total.raw_metrics, name, values + getattr(metrics.raw_metrics, name))
         total._load_time = self._load_time
         total._input_tokens = self._input_tokens + metrics._input_tokens
         total._generated_tokens = self._generated_tokens + metrics._generated_tokens

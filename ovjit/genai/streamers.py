@@ -18,15 +18,17 @@ DELAY = 3
 
 
 def status_of(answer: Any) -> StreamingStatus:
-    """The status of what a callback returns: None, False and 0 go on; 2 cancels; 3 is a tool's call; all
-    others stop."""
+    """The status of a callback's answer: None, False and 0 go on; 2 cancels; 3 is a tool's call; all other
+    integers stop. TypeError for other types."""
     if isinstance(answer, StreamingStatus):
         return answer
-    if answer is None or answer is False or answer == 0:
-        return StreamingStatus.RUNNING
-    if answer is not True and answer in (2, 3):
-        return StreamingStatus(answer)
-    return StreamingStatus.STOP
+    if answer is not None and not hasattr(answer, "__index__"):
+        raise TypeError(
+            "a streamer should answer with a StreamingStatus, a bool, an int or None, not "
+            f"{type(answer).__name__}"
+        )
+    number = 0 if answer is None else operator.index(answer)
+    return StreamingStatus(number) if number in (0, 2, 3) else StreamingStatus.STOP
 
 
 class StreamerBase:
@@ -71,7 +73,7 @@ class TextStreamer(StreamerBase):
 
     def write(self, token: int | Sequence[int]) -> StreamingStatus:
         """Take a token or several, and call the callback with new text. Returns its status."""
-        tokens = [token] if hasattr(token, "__index__") else [int(each) for each in token]  # type: ignore[union-attr]
+        tokens = [token] if hasattr(token, "__index__") else [int(each) for each in token]
         if not tokens:
             return StreamingStatus.RUNNING
         self._tokens += [operator.index(each) for each in tokens]
@@ -110,15 +112,17 @@ class TextStreamer(StreamerBase):
         return status_of(self._callback(piece.decode(errors="replace"))) if piece else StreamingStatus.RUNNING
 
 
-class _Printed(TextStreamer):
-    """The streamer of a plain function: its exceptions are printed, and generation goes on."""
+def _print_errors(function: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A plain function as a callback: its exceptions are printed, and generation goes on."""
 
-    def _give(self, piece: bytes) -> StreamingStatus:
+    def call(text: str) -> Any:
         try:
-            return super()._give(piece)
+            return function(text)
         except Exception:
             traceback.print_exc(file=sys.stderr)
             return StreamingStatus.RUNNING
+
+    return call
 
 
 def streamer_of(streamer: Any, tokenizer: Any) -> StreamerBase | None:
@@ -126,5 +130,5 @@ def streamer_of(streamer: Any, tokenizer: Any) -> StreamerBase | None:
     if streamer is None or isinstance(streamer, StreamerBase):
         return streamer
     if callable(streamer):
-        return _Printed(tokenizer, streamer)
+        return TextStreamer(tokenizer, _print_errors(streamer))
     raise TypeError(f"streamer should be a function or a StreamerBase, not {type(streamer).__name__}")

@@ -6,6 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.api.model.model import Model
+from ovjit.compat import opset13 as ops
+from ovjit.compat.utils.node_factory import NodeFactory
+
 #: Inputs that are added -> their values when nothing is set. None: the model's own.
 FLAGS: dict[str, Any] = {
     "add_special_tokens": True, "truncation": False, "max_length": None, "pad_to_max_length": False,
@@ -39,7 +43,6 @@ class Flags:
         self.defaults: dict[str, np.ndarray] = {}
 
     def add(self, name: str, dtype: Any, shape: list[int], default: Any) -> Any:
-        from ovjit import opset13 as ops
 
         parameter = ops.parameter(shape, dtype, name=name)
         parameter.output(0).get_tensor().set_names({name})
@@ -50,8 +53,6 @@ class Flags:
 
 def add_flags(model: Any) -> tuple[Any, dict[str, np.ndarray]]:
     """(the model with inputs for the flags that its graph allows, their defaults by name)."""
-    from ovjit import Model
-
     flags = Flags()
     combined = _nodes(model, "CombineSegments")
     if combined:
@@ -80,7 +81,6 @@ def _is_text(combined: Any, i: int) -> bool:
 
 
 def _add_special(combined: Any, flags: Flags) -> None:
-    from ovjit import opset13 as ops
 
     ends = [combined.input(3 * i + 1) for i in range(_segments(combined)) if not _is_text(combined, i)]
     if not ends:
@@ -116,7 +116,6 @@ def _length_of(combined: Any) -> tuple[Any, Any]:
 
 
 def _add_lengths(model: Any, combined: Any, flags: Flags) -> None:
-    from ovjit import opset13 as ops
 
     texts = sum(_is_text(combined, i) for i in range(_segments(combined)))
     length, switch = _length_of(combined)
@@ -144,9 +143,6 @@ def _add_lengths(model: Any, combined: Any, flags: Flags) -> None:
 
 
 def _add_padding(model: Any, most: Any, flags: Flags) -> None:
-    from ovjit import opset13 as ops
-    from ovjit.compat.utils.node_factory import NodeFactory
-
     dense = _nodes(model, "RaggedToDense")
     sides = {bool(node.get_attributes().get("pad_right", True)) for node in dense}
     if len(sides) != 1:
@@ -167,9 +163,6 @@ def _add_padding(model: Any, most: Any, flags: Flags) -> None:
 
 def add_skip(model: Any) -> tuple[Any, dict[str, np.ndarray]]:
     """(a detokenizer with an input `skip_special_tokens`, its default by name)."""
-    from ovjit import Model
-    from ovjit import opset13 as ops
-
     decoders = _nodes(model, "VocabDecoder")
     if not decoders or decoders[-1].get_input_size() < 5:
         return model, {}

@@ -125,6 +125,8 @@ def test_an_error_of_a_streamer_is_raised(pipeline: Any, capsys: pytest.CaptureF
         pipeline.generate("hello", streamer=Broken(), max_new_tokens=4)
     with pytest.raises(OvjitError, match="StreamerBase should have a method write"):
         pipeline.generate("hello", streamer=genai.StreamerBase(), max_new_tokens=4)
+    with pytest.raises(TypeError, match="StreamingStatus, a bool, an int or None, not str"):
+        pipeline.generate("hello", streamer=lambda text: "stop", max_new_tokens=6)
     # one of a plain function is printed, and generation goes on
     whole_text = pipeline.generate("hello", max_new_tokens=6)
     assert pipeline.generate("hello", streamer=lambda text: 1 / 0, max_new_tokens=6) == whole_text
