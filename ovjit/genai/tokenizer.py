@@ -26,6 +26,9 @@ _PROPERTIES = frozenset(
      "PERF_COUNT")
 )  # fmt: skip
 
+#: The longest rows that are padded without a `max_length`. A larger number says that there is no limit.
+_PADDED = 2**20
+
 
 class TokenizedInputs:
     """Tokens [texts, length] and their mask, as Tensors."""
@@ -47,6 +50,10 @@ class _Texts:
         self._defaults = flags
         self._compiled = Core().compile_model(model, "CPU", dict(properties))
         self._count = len(self._compiled.inputs) - len(flags)
+
+    def longest(self) -> int:
+        """The length to which rows are truncated or padded by default; 0 without the flag."""
+        return int(self._defaults.get("max_length", np.zeros(1)).reshape(-1)[0])
 
     def run(self, inputs: Sequence[np.ndarray], options: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The outputs by name. `options`: values of flags; None for the default."""
@@ -160,7 +167,10 @@ class Tokenizer:
             "max_length": max_length, "truncation": bool(truncation),
             "pad_right": None if padding_side is None else padding_side == "right",
         }  # fmt: skip
-        results = self._load(TOKENIZER).run(inputs, options)
+        tokenizer = self._load(TOKENIZER)
+        if pad_to_max_length and max_length is None and tokenizer.longest() > _PADDED:
+            raise OvjitError("pad_to_max_length needs max_length: the tokenizer has no limit of its own")
+        results = tokenizer.run(inputs, options)
         if "input_ids" not in results or "attention_mask" not in results:
             raise OvjitError(
                 f"the tokenizer should have the outputs input_ids and attention_mask, not {list(results)}"

@@ -216,6 +216,8 @@ def test_a_tokenizer_alone(folder: Path, tmp_path: Path) -> None:
         tokenizer.decode([259])
     with pytest.raises(OvjitError, match="folder is needed"):
         genai.Tokenizer(folder / "openvino_tokenizer.xml")
+    with pytest.raises(OvjitError, match="pad_to_max_length needs max_length"):
+        tokenizer.encode("hello", pad_to_max_length=True)
     with pytest.raises(UnsupportedError, match="number_of_inputs=2"):
         genai.Tokenizer(folder, add_second_input=True)
 
