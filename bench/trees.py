@@ -4,15 +4,21 @@
 
 A gradient boosting of LightGBM on 28 features. In every round each engine predicts,
 in one process. Times are of the CPU (all threads), medians of rounds; ratios are medians of the rounds'
-ratios. `wall` has the ratio of elapsed times. lleaves takes part where it is installed and in forests of at
-most `--compiled` trees, as it compiles for minutes.
+ratios. `wall` has the ratio of elapsed times. lleaves needs another version of llvmlite: `--lleaves` names
+the Python of an environment with lleaves. It takes part in forests of at most `--compiled` trees, as it
+compiles for minutes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import statistics
+import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,9 +62,8 @@ def to_onnx(booster: Any) -> bytes:
                 continue
             below = np.float32(node["threshold"])  # the next lower one: features are f32
             below = np.nextafter(below, np.float32(-np.inf)) if below > node["threshold"] else below
-            kind = "BRANCH_LEQ"
-            row = (number, place, node["split_feature"], float(below), kind, count, count + 1)
-            nodes.append((*row, int(node["default_left"])))
+            sides = (count, count + 1, int(node["default_left"]))
+            nodes.append((number, place, node["split_feature"], float(below), "BRANCH_LEQ", *sides))
             waiting += [(node["left_child"], count), (node["right_child"], count + 1)]
             count += 2
     names = ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids",
@@ -75,7 +80,7 @@ def to_onnx(booster: Any) -> bytes:
     return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
 
 
-def engines(booster: Any, model: bytes, threads: int, compiled: bool) -> dict[str, Call]:
+def engines(booster: Any, model: bytes, threads: int) -> dict[str, Call]:
     """Name -> function of rows."""
     import onnxruntime
 
@@ -88,25 +93,45 @@ def engines(booster: Any, model: bytes, threads: int, compiled: bool) -> dict[st
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # its CPU time is not work
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    found: dict[str, Call] = {
+    return {
         "ovjit": lambda x: request.infer([x])[0],
         "onnxruntime": lambda x: session.run(None, {"x": x})[0],
         "lightgbm": lambda x: booster.predict(x, num_threads=threads),
     }
-    if compiled:
-        try:
-            import lleaves
-        except ImportError:
-            return found
-        import tempfile
-        from pathlib import Path
 
-        with tempfile.TemporaryDirectory() as folder:
-            booster.save_model(Path(folder) / "model.txt")
-            native = lleaves.Model(model_file=Path(folder) / "model.txt")
-            native.compile()
-        found["lleaves"] = lambda x: native.predict(x, n_jobs=threads)
-    return found
+
+#: The program of lleaves' process: for each line "rows times" the microseconds of CPU and of elapsed time.
+_LLEAVES = """
+import sys, time, numpy as np, lleaves
+model = lleaves.Model(model_file=sys.argv[1]); model.compile(); print("ready", flush=True)
+for line in sys.stdin:
+    rows, times, threads = map(int, line.split())
+    x = np.random.default_rng(rows).standard_normal((rows, int(sys.argv[2])))
+    call = lambda: model.predict(x, n_jobs=threads)
+    call(); begin, cpu = time.perf_counter(), time.process_time()
+    for _ in range(times): call()
+    print((time.process_time() - cpu) / times * 1e6, (time.perf_counter() - begin) / times * 1e6, flush=True)
+"""
+
+
+@contextlib.contextmanager
+def lleaves_process(python: str | None, booster: Any) -> Iterator[subprocess.Popen[str] | None]:
+    """A process that predicts by lleaves, compiled. None without a `python`."""
+    if python is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.txt"
+        booster.save_model(file)
+        command_line = [python, "-c", _LLEAVES, str(file), str(FEATURES)]
+        with subprocess.Popen(
+            command_line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdin is not None and process.stdout is not None
+            if process.stdout.readline().strip() != "ready":
+                raise SystemExit("lleaves cannot compile the model")
+            yield process
+            process.stdin.close()
 
 
 def measure(call: Call, x: np.ndarray, times: int) -> tuple[float, float]:
@@ -117,19 +142,32 @@ def measure(call: Call, x: np.ndarray, times: int) -> tuple[float, float]:
     return (time.process_time() - cpu) / times * 1e6, (time.perf_counter() - begin) / times * 1e6
 
 
-def compare(found: dict[str, Call], x: np.ndarray, rounds: int) -> dict[str, Any]:
+def measure_lleaves(
+    process: subprocess.Popen[str], rows: int, times: int, threads: int
+) -> tuple[float, float]:
+    assert process.stdin is not None and process.stdout is not None
+    print(rows, times, threads, file=process.stdin, flush=True)
+    cpu, wall = map(float, process.stdout.readline().split())
+    return cpu, wall
+
+
+def compare(
+    found: dict[str, Call], x: np.ndarray, rounds: int, process: subprocess.Popen[str] | None, threads: int
+) -> dict[str, Any]:
     """Medians of one setting."""
     expected = np.ravel(found["onnxruntime"](x))
-    cost = {}
+    ways: dict[str, Callable[[int], tuple[float, float]]] = {}
     for name, call in found.items():
         np.testing.assert_allclose(np.ravel(call(x)), expected, rtol=1e-4, atol=1e-4, err_msg=name)
-        cost[name] = measure(call, x, 3)[1]
-    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
-    names = list(found)
+        ways[name] = functools.partial(measure, call, x)
+    if process is not None:
+        ways["lleaves"] = lambda times: measure_lleaves(process, len(x), times, threads)
+    cost = {name: way(3)[1] for name, way in ways.items()}
+    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    names = list(ways)
     for i in range(rounds):
         for name in names[i % len(names) :] + names[: i % len(names)]:
-            times = max(1, min(2000, int(10_000 / max(cost[name], 1))))
-            spent[name].append(measure(found[name], x, times))
+            spent[name].append(ways[name](max(1, min(2000, int(10_000 / max(cost[name], 1))))))
     row: dict[str, Any] = {f"{name} us": statistics.median(c for c, _ in spent[name]) for name in names}
     pairs = {n: list(zip(spent["ovjit"], spent[n], strict=True)) for n in names if n != "ovjit"}
     row |= {f"/ {n}": statistics.median(a[0] / b[0] for a, b in pairs[n]) for n in pairs}
@@ -145,17 +183,20 @@ def main() -> int:
     parser.add_argument("--leaves", type=int, default=63)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--compiled", type=int, default=100, help="most trees that lleaves compiles")
+    parser.add_argument("--lleaves", help="the Python of an environment with lleaves")
     given = parser.parse_args()
     rows = []
     for trees in given.trees:
         booster = train(trees, given.leaves)
         model = to_onnx(booster)
-        for threads in given.threads:
-            found = engines(booster, model, threads, trees <= given.compiled)
-            for count in given.rows:
-                x = np.random.default_rng(count).standard_normal((count, FEATURES)).astype(np.float32)
-                row = {"trees": trees, "rows": count, "threads": threads}
-                rows.append(row | compare(found, x, given.rounds))
+        python = given.lleaves if trees <= given.compiled else None
+        with lleaves_process(python, booster) as process:
+            for threads in given.threads:
+                found = engines(booster, model, threads)
+                for count in given.rows:
+                    x = np.random.default_rng(count).standard_normal((count, FEATURES)).astype(np.float32)
+                    row = {"trees": trees, "rows": count, "threads": threads}
+                    rows.append(row | compare(found, x, given.rounds, process, threads))
     keys = ("trees", "rows", "threads")
     columns = list(dict.fromkeys(key for row in rows for key in row))
     rows = [{column: row.get(column, "") for column in columns} for row in rows]

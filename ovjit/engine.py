@@ -89,11 +89,11 @@ def _executable(
     before = dict(counts)
     program.load()
     bodies = functools.partial(_bodies, config)
-    made = Executable(program, config, graph, watch=watch, job=job, segments=_segments, bodies=bodies)
+    result = Executable(program, config, graph, watch=watch, job=job, segments=_segments, bodies=bodies)
     if debug.level() >= debug.MODELS:
         new = {key: count - before[key] for key, count in counts.items()}
-        made.show(time.perf_counter() - began, new)
-    return made
+        result.show(time.perf_counter() - began, new)
+    return result
 
 
 def make_program(

@@ -96,12 +96,12 @@ def _arguments_error(why: str, kind: str) -> TypeError:
         name = code.co_varnames[count + bool(code.co_flags & _MANY)]
         names.append(f"**{name}")
         named = values.get(name, {})
-    made = code.co_name in ("__init__", "__new__", "_missing_")
-    if many and not made:
+    result = code.co_name in ("__init__", "__new__", "_missing_")
+    if many and not result:
         given.insert(0, values.get(names[0]))
-    name = "__init__" if made else "" if code.co_name.startswith("<") else code.co_name
+    name = "__init__" if result else "" if code.co_name.startswith("<") else code.co_name
     if many:
-        kind = "constructor" if made else "function"
+        kind = "constructor" if result else "function"
     return arguments_error(name, kind, names, given, named, why)
 
 

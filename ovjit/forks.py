@@ -218,11 +218,11 @@ def _wait_for(names: list[str]) -> None:
 
     for name in names:
         try:
-            made = import_module(name)  # returns when the other thread is done
+            result = import_module(name)  # returns when the other thread is done
         except Exception:
             continue  # that thread will hear of it
         for _ in range(_ATTEMPTS):  # or where imports wait for each other, which end all the same
-            if not _is_coming(made):
+            if not _is_coming(result):
                 break
             time.sleep(0.001)
 

@@ -80,10 +80,10 @@ def rlock(name: str) -> Any:
     """A `threading.RLock` of a kind in ORDER. Forks know it from now on if the kind says so."""
     import threading
 
-    made = _made(name, threading.RLock())
+    result = _made(name, threading.RLock())
     if ORDER[_PLACES[name]].forks:
-        over_forks[name] = made
-    return made
+        over_forks[name] = result
+    return result
 
 
 def in_order() -> list[Any]:

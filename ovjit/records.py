@@ -34,10 +34,10 @@ else:
             return cls(*values)
 
         def _replace(self, /, **changed):
-            made = tuple.__new__(type(self), map(changed.pop, self._fields, self))
+            result = tuple.__new__(type(self), map(changed.pop, self._fields, self))
             if changed:
                 raise ValueError(f"Got unexpected field names: {list(changed)!r}")
-            return made
+            return result
 
         __replace__ = _replace  # of `copy.replace`
 

@@ -50,8 +50,8 @@ def _whole(spec: Any) -> str | None:
         return archive
     if hasattr(sys, "_MEIPASS"):  # a program that PyInstaller made
         return sys.executable
-    made = getattr(sys.modules.get(spec.name), "__compiled__", None)  # a program or a library of Nuitka's
-    return getattr(made, "extension_filename", None) or getattr(made, "process_exe", None)
+    result = getattr(sys.modules.get(spec.name), "__compiled__", None)  # a program or a library of Nuitka's
+    return getattr(result, "extension_filename", None) or getattr(result, "process_exe", None)
 
 
 def folder_of(package: str) -> str:

@@ -51,9 +51,9 @@ class KeptImporter(zipimport.zipimporter):
         if content is not None:
             path, code = marshal.loads(content)
             return path, code
-        made = super().get_filename(fullname), super().get_code(fullname)
-        default_cache().put(address, marshal.dumps(made), {"name": f"the bytecode of {fullname}"})
-        return made
+        result = super().get_filename(fullname), super().get_code(fullname)
+        default_cache().put(address, marshal.dumps(result), {"name": f"the bytecode of {fullname}"})
+        return result
 
 
 def _address(archive: str, module: str) -> str:

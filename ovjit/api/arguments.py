@@ -57,7 +57,7 @@ def flag(value: Any, name: str) -> bool:
 def takes(function: Function) -> Function:
     """A function or constructor whose TypeError for arguments that do not fit says the call, as pybind11's
     does: for those that do not fit its signature, and for what its own lines refuse."""
-    made = function.__name__ == "__init__"
+    result = function.__name__ == "__init__"
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
@@ -70,8 +70,8 @@ def takes(function: Function) -> Function:
                 raise
             names = inspect.signature(function).parameters
             why = re.sub(r"^[\w.]+\(\) ", "", str(error))
-            kind = "constructor" if made else "function"
-            raise arguments_error(function.__name__, kind, names, args[made:], kwargs, why) from None
+            kind = "constructor" if result else "function"
+            raise arguments_error(function.__name__, kind, names, args[result:], kwargs, why) from None
 
     return checked  # type: ignore[return-value]
 

@@ -111,12 +111,12 @@ def choose_layouts(lowerings: Sequence[Lowering], shape: Shapes) -> dict[Value, 
         preferred = lowering.output_layout(layouts)
         if preferred is not None:
             layouts.update(dict.fromkeys((lowering.group.last.output, *lowering.group.more), preferred))
-    made = {v for lowering in lowerings for v in lowering.group.outputs}
+    result = {v for lowering in lowerings for v in lowering.group.outputs}
     flexible = {v: low.group for low in lowerings if low.flexible for v in low.group.outputs}
     for lowering in lowerings:
         for value, want in lowering.input_layouts(shape):
             have = layouts.get(value)
-            if value not in made:
+            if value not in result:
                 continue
             if have is None:
                 group = flexible.get(value)

@@ -54,19 +54,19 @@ class Bodies:
     def executable(self, body: Graph, arrays: Sequence[np.ndarray]) -> Executable:
         """The executable of a body for these inputs. Declared shapes that do not fit become dynamic."""
         seen = body, tuple([a.shape for a in arrays])
-        made = self._seen.get(seen)
-        if made is None:
+        result = self._seen.get(seen)
+        if result is None:
             types = _types(body.inputs, arrays)
-            made = self._find((body, tuple(t.shape for t in types)), lambda: retyped(body, types))
-            self._note(seen, made)
-        return made
+            result = self._find((body, tuple(t.shape for t in types)), lambda: retyped(body, types))
+            self._note(seen, result)
+        return result
 
     def _find(self, key: Any, graph: Callable[[], Graph]) -> Executable:
         with self._lock.lock:
-            made = self._made.get(key)
-            if made is None:
-                made = self._made[key] = self._build(graph(), self._config)
-            return made
+            result = self._made.get(key)
+            if result is None:
+                result = self._made[key] = self._build(graph(), self._config)
+            return result
 
     def _note(self, key: Any, made: Executable | None) -> None:
         """Cache the executable for these exact shapes. The cache is emptied at MOST_SEEN entries."""
@@ -91,14 +91,16 @@ class Bodies:
         key = id(node), shapes  # `ends_of` keeps the node
         if key in self._seen:
             return self._seen[key]
-        made = None
+        result = None
         if _is_uniform(self.ends_of(node), node, arrays):
             types = _types(node.inputs, arrays)
-            made = self._find((id(node), tuple(t.shape for t in types)), lambda: _bounded_graph(node, types))
-            if made.table((*shapes, (1,))).in_python:
-                made = None  # the body has host steps
-        self._note(key, made)
-        return made
+            result = self._find(
+                (id(node), tuple(t.shape for t in types)), lambda: _bounded_graph(node, types)
+            )
+            if result.table((*shapes, (1,))).in_python:
+                result = None  # the body has host steps
+        self._note(key, result)
+        return result
 
     def evaluate(self, job: Job, node: Any, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Evaluate a node on the host: by its reference, or by the executables of its bodies.
@@ -107,8 +109,8 @@ class Bodies:
         """
         run = self._hosted[node] if node in self._hosted else self._hosted_of(node)
         if run is not None:
-            made = run(*arrays)
-            return made if isinstance(made, tuple) else (made,)
+            result = run(*arrays)
+            return result if isinstance(result, tuple) else (result,)
         if node.op.runs_body and not debug.is_on("OVJIT_INTERP"):
             return (_If if "then_body" in node.attrs else _Loop)(job, node).run(arrays)
         with stopping(job.stop_if_cancelled):
@@ -142,10 +144,10 @@ def _of_integers(node: Any) -> Callable[..., Any] | None:
     def run(*arrays: np.ndarray) -> Any:
         try:
             with np.errstate(all="ignore"):
-                made = op.ref(*arrays, **attrs)
+                result = op.ref(*arrays, **attrs)
         except REFUSED as error:
             raise op.refusal(error, arrays, attrs) from error
-        return tuple(map(np.asarray, made)) if isinstance(made, tuple) else np.asarray(made)
+        return tuple(map(np.asarray, result)) if isinstance(result, tuple) else np.asarray(result)
 
     return run
 
@@ -203,23 +205,23 @@ class LoopProgress:
         """Store the results of an iteration, which the job `inner` has run."""
         from ovjit_ops.control.ends import one_element
 
-        made = self.made = list(inner.outputs)
+        result = self.made = list(inner.outputs)
         for r in self.taken:
             spare = self.spares.pop(r, None)
             fits = spare is not None and spare.shape == inner.outputs[r].shape
-            made[r] = inner.take_output(r, spare) if fits else inner.release_output(r)
+            result[r] = inner.take_output(r, spare) if fits else inner.release_output(r)
         for port in self.ends.outputs:
             if port.kind == CONCAT:
-                array = made[port.inner]
+                array = result[port.inner]
                 self.kept[port.outer].append(array if port.inner in self.taken else array.copy())
             elif port.iteration == self.done:
-                self.picked[port.outer] = made[port.inner].copy()
+                self.picked[port.outer] = result[port.inner].copy()
         for port in self.carried:
             if self.done and port.back in self.reusable:
                 self.spares[port.back] = self.feeds[port.inner]
-            self.feeds[port.inner] = made[port.back]
+            self.feeds[port.inner] = result[port.back]
         if self.ends.condition != -1:
-            self.go_on = bool(one_element(made[self.ends.condition], "the condition of a loop's body"))
+            self.go_on = bool(one_element(result[self.ends.condition], "the condition of a loop's body"))
         self.done += 1
 
     def results(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -285,9 +287,9 @@ class _Loop(_Control):
         iterations = None if count < 0 else count
         if go_on and iterations != 0:
             whole = self.bodies.bounded(self.node, arrays)
-            made = None if whole is None else self._in_one_run(whole, arrays, iterations)
-            if made is not None:
-                return made
+            result = None if whole is None else self._in_one_run(whole, arrays, iterations)
+            if result is not None:
+                return result
         return self._step_by_step(arrays, iterations, go_on)
 
     def _in_one_run(
@@ -370,8 +372,8 @@ def _is_uniform(ends: Any, node: Any, arrays: Sequence[np.ndarray]) -> bool:
         if (port.kind == CONCAT and port.stride < 0) or (port.kind == LAST and port.iteration != -1):
             return False
     types = [TensorType(_dtype_of(v, a), a.shape) for v, a in zip(node.inputs, arrays, strict=True)]
-    feeds, made = ends.feeds(types)
-    return all(is_static(t.shape) and t.dtype != "string" for t in (*feeds, *made))
+    feeds, result = ends.feeds(types)
+    return all(is_static(t.shape) and t.dtype != "string" for t in (*feeds, *result))
 
 
 def _bounded_graph(node: Any, types: Sequence[TensorType]) -> Graph:
@@ -381,8 +383,8 @@ def _bounded_graph(node: Any, types: Sequence[TensorType]) -> Graph:
     builder = Builder()
     values = [builder.add("Parameter", (), {"shape": t.shape, "element_type": t.dtype}).output for t in types]
     room = builder.add("Parameter", (), {"shape": (ANY,), "element_type": "u8"}).output
-    made = builder.add(BOUNDED, [*values, room], node.attrs, name=node.name, origins=_origins(node))
-    return builder.finish(made.outputs)
+    result = builder.add(BOUNDED, [*values, room], node.attrs, name=node.name, origins=_origins(node))
+    return builder.finish(result.outputs)
 
 
 def _origins(node: Any) -> Sequence[str]:

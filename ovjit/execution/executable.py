@@ -145,8 +145,8 @@ class Executable:
         if self._chain is not None:
             check_shapes(self.inputs, shapes)
             return self._chain.plan(shapes, self.outputs)
-        made = self.program.loaded_plan
-        plan = made(shapes) if room is None else made(shapes, room=room)
+        result = self.program.loaded_plan
+        plan = result(shapes) if room is None else result(shapes, room=room)
         if plan.cut is not None:
             plan.composite = self._cut(plan.cut)
         return plan

@@ -146,12 +146,12 @@ class LoopArguments(LoopParts):
         if not isinstance(found, tuple):
             plan = found.plan
             leaves = self._at([d for shape in plan.input_shapes for d in shape])
-            made = [d for shape in plan.output_shapes for d in shape]
+            result = [d for shape in plan.output_shapes for d in shape]
             begins = [0, *accumulate(map(len, plan.output_shapes))]
-            made += [plan.scratch_size, _FAR if plan.parallel and part.executable.threads > 1 else 0]
+            result += [plan.scratch_size, _FAR if plan.parallel and part.executable.threads > 1 else 0]
             self._keep.append(found)
             return [
-                0, 0, leaves, 0, found.address, len(plan.steps), 0, self._at(made), begins[-1],
+                0, 0, leaves, 0, found.address, len(plan.steps), 0, self._at(result), begins[-1],
                 plan.scratch_offset, memory, found.data.ctypes.data, 0, 0, self._at(begins),
             ]  # fmt: skip
         trace, place = found

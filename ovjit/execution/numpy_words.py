@@ -64,8 +64,8 @@ class Words(dict):
         self.memory = memory
 
     def __missing__(self, name: str) -> Any:
-        made = self[name] = self._made(name)
-        return made
+        result = self[name] = self._made(name)
+        return result
 
     def _made(self, name: str) -> Any:
         operation, _, dtype = name.rpartition("_")

@@ -154,9 +154,9 @@ class Chain:
             cut = rest.cut
             if cut is None:
                 assert rest.part is not None
-                made = _run_part(job, rest.part, arrays)
+                result = _run_part(job, rest.part, arrays)
                 ran.append(rest.part)
-                for array, where in zip(made, places, strict=True):
+                for array, where in zip(result, places, strict=True):
                     for i in where:
                         job.give_output(i, array)
                 return
@@ -201,11 +201,11 @@ def _run_host(job: Job, node: Node, have: dict[Value, np.ndarray], ran: list[Any
     began = runner.clock()
     arrays = [have[v] for v in node.inputs]
     try:
-        made = job.executable.bodies.evaluate(job, node, arrays)
+        result = job.executable.bodies.evaluate(job, node, arrays)
     except OvjitError as error:
         job.stop_if_cancelled()
         raise InferenceError(f"node {node.name!r} ({node.op.name}): {error}") from error
-    have.update(zip(node.outputs, made, strict=True))
+    have.update(zip(node.outputs, result, strict=True))
     ran.append(HostTime(node, began, runner.clock()))
 
 

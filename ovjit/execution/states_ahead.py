@@ -57,14 +57,14 @@ class StatesAhead:
         states = self._guessed_beginning(given)
         if states is None:
             return
-        made = self._traced_for([*given, *states], batch == more == 1)
-        if made is None or not self.places:
+        result = self._traced_for([*given, *states], batch == more == 1)
+        if result is None or not self.places:
             return
         place = self.places[0]
-        length = made[place.output][place.axis]
+        length = result[place.output][place.axis]
         new = length - states[place.input - self.public_inputs][place.axis]
-        outputs = iter(range(self.public_outputs, len(made)))
-        now = [made[next(outputs)] if v.assigned else s
+        outputs = iter(range(self.public_outputs, len(result)))
+        now = [result[next(outputs)] if v.assigned else s
                for v, s in zip(self.variables, states, strict=True)]  # fmt: skip
         dims = [(i, axis) for i, shape in enumerate(given) for axis, d in enumerate(shape)
                 if d == new and self.inputs[i].shape[axis] != d]  # fmt: skip
@@ -85,9 +85,9 @@ class StatesAhead:
 
     def _guessed_beginning(self, given: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]] | None:
         """The variables' initial shapes for inputs of these shapes. None if they are unknown."""
-        made: dict[Executable, Sequence[tuple[int, ...]]] = {}
+        result: dict[Executable, Sequence[tuple[int, ...]]] = {}
         for init in self.inits():
-            if not isinstance(init, Init) or init.executable in made:
+            if not isinstance(init, Init) or init.executable in result:
                 continue
             if max(init.inputs, default=-1) >= len(given):
                 return None  # an initial value depends on another variable
@@ -96,9 +96,9 @@ class StatesAhead:
             plan = None if trace is None else trace.at(shapes)
             if plan is None and not begun.static:
                 return None
-            made[begun] = [v.shape for v in begun.outputs] if plan is None else plan.output_shapes
+            result[begun] = [v.shape for v in begun.outputs] if plan is None else plan.output_shapes
         return [
-            made[init.executable][init.output] if isinstance(init, Init)
+            result[init.executable][init.output] if isinstance(init, Init)
             else lowest(variable).shape if init is None else init.shape
             for init, variable in zip(self.inits(), self.variables, strict=True)
         ]  # fmt: skip

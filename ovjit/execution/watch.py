@@ -92,27 +92,27 @@ class WatchedJob(Job):
 
     def _reference(self, nodes: Sequence[Node], types: Mapping[Value, Any]) -> dict[Value, np.ndarray] | None:
         """The results of the nodes' references on the actual inputs. None for nodes with state."""
-        made: dict[Value, np.ndarray] = {}
+        result: dict[Value, np.ndarray] = {}
 
         def known(value: Value) -> np.ndarray:
-            for values in (made, self.values):
+            for values in (result, self.values):
                 if value in values:
                     return values[value]
             if types[value].value is not None:
                 return types[value].value
             # no step has written it: its reader reads the source of a deferred value
             run(value.node)
-            return made[value]
+            return result[value]
 
         def run(node: Node) -> None:
             outputs = evaluate_node(node, [known(v) for v in node.inputs])
-            made.update(zip(node.outputs, outputs, strict=True))
+            result.update(zip(node.outputs, outputs, strict=True))
 
         for node in nodes:
             if node.op.ref is None or node.op.stateful:
                 return None
             run(node)
-        return made
+        return result
 
 
 def largest_error(got: np.ndarray, want: np.ndarray) -> tuple[float, tuple[int, ...]]:

@@ -75,8 +75,8 @@ class Tokenizer:
         if not self._template:
             raise OvjitError("the model has no chat template: give the prompt as plain text, without chat")
         messages = [{"role": "user", "content": text}]
-        made = _rendered(self._template, messages=messages, add_generation_prompt=True, **self._names)
-        return self._ids(made, special=False)
+        result = _rendered(self._template, messages=messages, add_generation_prompt=True, **self._names)
+        return self._ids(result, special=False)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, without special ones."""

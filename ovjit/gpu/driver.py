@@ -101,10 +101,11 @@ class Library:
         self("cuDeviceGetName", name, len(name), device)
         self("cuDeviceTotalMem_v2", ctypes.byref(memory), device)
         self("cuDeviceGetUuid", uuid, device)
-        capability = tuple(
+        major, minor = (
             self.attribute(f"COMPUTE_CAPABILITY_{part}", device.value) for part in ("MAJOR", "MINOR")
         )
-        return CardFacts(number, name.value.decode(errors="replace"), capability, memory.value, uuid.raw)
+        label = name.value.decode(errors="replace")
+        return CardFacts(number, label, (major, minor), memory.value, uuid.raw)
 
 
 _lock = threading.Lock()

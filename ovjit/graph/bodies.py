@@ -63,13 +63,13 @@ class Port(NamedTuple):
 def ports(rows: Iterable[Sequence[Any]]) -> tuple[Port, ...]:
     """Convert stored rows to `Port`s. Raises ModelError for invalid rows."""
     try:
-        made = tuple(Port(*row) for row in rows)
+        result = tuple(Port(*row) for row in rows)
     except TypeError as error:
         raise ModelError(f"the description of a body's ports is not valid: {error}") from error
-    for kind, *numbers in made:
+    for kind, *numbers in result:
         if not isinstance(kind, str) or not all(isinstance(n, (int, np.integer)) for n in numbers):
             raise ModelError(f"the description of a body's port is not valid: {[kind, *numbers]!r}"[:200])
-    return made
+    return result
 
 
 def bodies_of(attrs: Mapping[str, Any]) -> Iterator[Graph]:
@@ -169,8 +169,8 @@ def body_types(body: Graph, inputs: Sequence[TensorType]) -> list[TensorType]:
             elif node.op.role != "parameter":
                 new = infer_values(node, [types[v] for v in node.inputs])
                 types.update(zip(node.outputs, new, strict=True))
-        made = session.memo[key] = [types[v] for v in body.outputs]
-        return made
+        result = session.memo[key] = [types[v] for v in body.outputs]
+        return result
     finally:
         session.depth -= 1
         if session.depth == 0:
@@ -189,8 +189,8 @@ def retyped(body: Graph, types: Sequence[TensorType], outputs: Sequence[Value] |
     new: dict[Value, Value] = {}
     for value, type in zip(body.inputs, types, strict=True):
         attrs = {"shape": type.shape, "element_type": type.dtype}
-        made = builder.add("Parameter", (), attrs, name=value.node.name, origins=value.node.origins)
-        new[value] = made.output
+        result = builder.add("Parameter", (), attrs, name=value.node.name, origins=value.node.origins)
+        new[value] = result.output
     for node in body.nodes:
         if node.op.role != "parameter":
             copied = copy_node(builder, node, [new[v] for v in node.inputs])
@@ -208,10 +208,10 @@ def taking(body: Graph, given: Mapping[int, str]) -> Graph:
         index = body.inputs.index(node.output) if node.op.role == "parameter" else -1
         if index in given:
             attrs = {"shape": node.output.shape, "element_type": given[index]}
-            made = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins)
+            result = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins)
             to_own = {"destination_type": node.output.dtype}
-            parameters[index] = made.output
-            new[node.output] = builder.add("Convert", [made.output], to_own, origins=node.origins).output
+            parameters[index] = result.output
+            new[node.output] = builder.add("Convert", [result.output], to_own, origins=node.origins).output
             continue
         copied = copy_node(builder, node, [new[v] for v in node.inputs])
         new.update(zip(node.outputs, copied.outputs, strict=True))
@@ -288,10 +288,12 @@ def _evaluate_traced(node: Node, inputs: Sequence[TensorType]) -> list[np.ndarra
     ref = node.op.ref
     assert ref is not None
     try:
-        made: Any = ref(*(v if is_traced(v) else p for v, p in zip(values, plain, strict=True)), **node.attrs)
+        result: Any = ref(
+            *(v if is_traced(v) else p for v, p in zip(values, plain, strict=True)), **node.attrs
+        )
     except (*REFUSED, TypeError, AttributeError):
         return None
-    arrays = [np.asarray(x) for x in (made if isinstance(made, tuple) else (made,))]
+    arrays = [np.asarray(x) for x in (result if isinstance(result, tuple) else (result,))]
     same = all(
         a.shape == e.shape and np.array_equal(as_found(a), e) for a, e in zip(arrays, expected, strict=True)
     )

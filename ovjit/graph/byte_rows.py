@@ -117,5 +117,5 @@ class ByteRows(NamedTuple):
         if self.bits == 4:
             numbers = np.concatenate([numbers & 15, numbers >> 4], -1)
         with np.errstate(all="ignore"):
-            made: np.ndarray = numbers.astype(np.float32) * head[..., :1] + head[..., 1:]
-        return made.reshape(*lead, n)
+            result: np.ndarray = numbers.astype(np.float32) * head[..., :1] + head[..., 1:]
+        return result.reshape(*lead, n)

@@ -45,12 +45,12 @@ class Unmade:
 
     def array(self) -> np.ndarray:
         """The converted elements: the same array while a caller has a reference to it."""
-        made = self._made and self._made()
-        if made is None:
-            made = self.make()
-            made.flags.writeable = False
-            self._made = weakref.ref(made)
-        known: np.ndarray = made
+        result = self._made and self._made()
+        if result is None:
+            result = self.make()
+            result.flags.writeable = False
+            self._made = weakref.ref(result)
+        known: np.ndarray = result
         return known
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -180,12 +180,14 @@ class InBlocks(Unmade):
     def rows(self, first: int, end: int) -> np.ndarray:
         """The elements of rows `first` to `end`, as [rows, elements of a row]."""
         each = self.size // max(1, len(self.source))
-        made = np.empty((end - first, each), self.dtype)
+        result = np.empty((end - first, each), self.dtype)
         some = max(1, _AT_ONCE // max(1, each))
         for start in range(first, end, some):
             stop = min(start + some, end)
-            made[start - first : stop - first] = self.read(self.raw(start, stop)).reshape(stop - start, each)
-        return made
+            result[start - first : stop - first] = self.read(self.raw(start, stop)).reshape(
+                stop - start, each
+            )
+        return result
 
 
 class Factors(NamedTuple):

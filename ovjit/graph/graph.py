@@ -397,8 +397,8 @@ def rebuild(
         builder.before = len(graph.nodes)
         builder.depart()
     copy_replaced(new, builder, graph.replaced)
-    made, given = ([new.get(v, v) for v in ends] for ends in (graph.outputs, graph.inputs))
-    return builder.finish(made if returned is None else returned(builder, made), given)
+    result, given = ([new.get(v, v) for v in ends] for ends in (graph.outputs, graph.inputs))
+    return builder.finish(result if returned is None else returned(builder, result), given)
 
 
 def _check_replaced(node: Node, outputs: Sequence[Value]) -> None:

@@ -52,5 +52,5 @@ def evaluate_node(node: Node, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarr
         return node.op.evaluate(inputs, node.attrs)
     pairs = zip(node.inputs, inputs, strict=True)
     wide = [x.astype(numpy_dtype(full)) if v.dtype in low else x for v, x in pairs]
-    made = node.op.evaluate(wide, node.attrs)
-    return [x.astype(numpy_dtype(v.dtype)) for v, x in zip(node.outputs, made, strict=True)]
+    result = node.op.evaluate(wide, node.attrs)
+    return [x.astype(numpy_dtype(v.dtype)) for v, x in zip(node.outputs, result, strict=True)]

@@ -41,10 +41,10 @@ def _shipped_index() -> Index | None:
     import json  # imported late: not needed with a kept index
 
     try:
-        made = json.loads(package_data(FILE))
-        if made["sources"] == package_digest(PACKAGE):
-            keep(PACKAGE, NAME, [made["modules"], made["rules"]])
-            return Index(made["modules"], made["rules"])
+        result = json.loads(package_data(FILE))
+        if result["sources"] == package_digest(PACKAGE):
+            keep(PACKAGE, NAME, [result["modules"], result["rules"]])
+            return Index(result["modules"], result["rules"])
     except (OSError, ImportError, ValueError, LookupError, AttributeError, TypeError):
         pass  # the program was packaged without this file, or with another one
     return None
@@ -55,8 +55,8 @@ def shipped_content(records: Iterable[Any]) -> bytes:
     import json
 
     index = make_index(records)
-    made = {"sources": package_digest(PACKAGE), "modules": index.modules, "rules": index.rules}
-    return json.dumps(made, separators=(",", ":"), sort_keys=True).encode() + b"\n"
+    result = {"sources": package_digest(PACKAGE), "modules": index.modules, "rules": index.rules}
+    return json.dumps(result, separators=(",", ":"), sort_keys=True).encode() + b"\n"
 
 
 def write_index(records: Iterable[Any]) -> None:

@@ -116,13 +116,13 @@ class Interval:
 
     def __floordiv__(self, other: Dim) -> Dim:
         """The quotient, rounded down; unknown if the divisor may be 0."""
-        made = _quotient(self, other)
-        if self.base is None or isinstance(other, Interval) or other <= 0 or isinstance(made, int):
-            return made
+        result = _quotient(self, other)
+        if self.base is None or isinstance(other, Interval) or other <= 0 or isinstance(result, int):
+            return result
         if other == 1:
             return self
         whole, rest = divmod(self.offset, other)
-        return Interval(made.lo, made.hi, ("part", self.base, rest, other), whole)
+        return Interval(result.lo, result.hi, ("part", self.base, rest, other), whole)
 
     def __rfloordiv__(self, other: int) -> Dim:
         return _quotient(other, self)
@@ -266,11 +266,11 @@ def _either(what: int, a: Any, b: Any) -> Any:
     if type(a) is not Interval and type(b) is not Interval:
         return choose(a, b)
     (low, high), (least, most) = ends(a), ends(b)
-    made = span(choose(low, least), choose(high, most))
+    result = span(choose(low, least), choose(high, most))
     # if one operand is always the result, return it with its expression
     if low >= most or least >= high:
-        return a if made == a else b if made == b else made
-    return made
+        return a if result == a else b if result == b else result
+    return result
 
 
 def sym_int(number: Any) -> Any:

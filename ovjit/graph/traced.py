@@ -70,21 +70,21 @@ class Tape:
         """Add a row for an operation on two values, whose result in this trace is `number`. Equal rows are
         shared."""
         key = (what, left, right)
-        made = self._made.get(key)
-        if made is None:
+        result = self._made.get(key)
+        if result is None:
             target = len(self.values)
             self.values.append(number)
             self.rows.append((what, target, left, right))
-            made = self._made[key] = Traced(self, target, number)
-        return made
+            result = self._made[key] = Traced(self, target, number)
+        return result
 
     def apply(self, what: int, value: Traced, number: int) -> Any:
         """An operation on a value and a constant, folded with a previously applied constant."""
         key = (what, value.node, number)
-        made = self._applied.get(key)
-        if made is None:
-            made = self._applied[key] = self._apply(what, value, number)
-        return made
+        result = self._applied.get(key)
+        if result is None:
+            result = self._applied[key] = self._apply(what, value, number)
+        return result
 
     def _apply(self, what: int, value: Traced, number: int) -> Any:
         if what == MULTIPLY and abs(number) > LARGEST:
@@ -100,9 +100,9 @@ class Tape:
                     return Traced(self, node, self.values[node]) * (other // number)
                 if what == REMAINDER:
                     return 0
-        made = self.compute(what, value.node, self.constant(number), _COMPUTE[what](value.value, number))
-        self._parts[made.node] = (what, value.node, number)
-        return made
+        result = self.compute(what, value.node, self.constant(number), _COMPUTE[what](value.value, number))
+        self._parts[result.node] = (what, value.node, number)
+        return result
 
     def forget(self) -> None:
         """Drop the cached numbers, which refer to the tape: breaks the reference cycles."""
@@ -136,9 +136,9 @@ def _arithmetic(
     def operate(self: Traced, other: Any) -> Any:
         kind = type(other)
         if kind is int:
-            made = self.tape._applied.get((what, self.node, other))
-            if made is not None:
-                return made
+            result = self.tape._applied.get((what, self.node, other))
+            if result is not None:
+                return result
         elif kind is Traced:
             return by_traced(self, other)
         number = _number(other)
@@ -243,8 +243,8 @@ class Traced:
     __mul__ = __rmul__ = _commutative(MULTIPLY, neutral=1)
 
     def __neg__(self) -> Any:
-        made = self.tape._applied.get((MULTIPLY, self.node, -1))
-        return self * -1 if made is None else made
+        result = self.tape._applied.get((MULTIPLY, self.node, -1))
+        return self * -1 if result is None else result
 
     def __pos__(self) -> Any:
         return self

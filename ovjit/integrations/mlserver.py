@@ -113,11 +113,11 @@ class OvjitRuntime(mlserver.MLModel):
             raise MLServerError(text, Overloaded.status) from error
         self._observe(answer)
         if sum(array.size for array in answer.outputs.values()) > PIECE:
-            made = await off_loop(_outputs, answer.outputs)
+            result = await off_loop(_outputs, answer.outputs)
         else:
-            made = _outputs(answer.outputs)
+            result = _outputs(answer.outputs)
         return InferenceResponse(
-            model_name=self.name, model_version=self.version, id=payload.id, outputs=made
+            model_name=self.name, model_version=self.version, id=payload.id, outputs=result
         )
 
     async def _arrays(self, payload: InferenceRequest) -> dict[str, np.ndarray]:

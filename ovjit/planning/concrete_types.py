@@ -68,16 +68,18 @@ def _infer_nodes(
 def _ask_replaced(graph: Graph, types: Mapping[Value, TensorType], alike: _Alike) -> None:
     """Raise ModelError if a replaced node does not accept its inputs. Nodes with unknown inputs are
     skipped."""
-    made: dict[Value, TensorType] = {}
+    result: dict[Value, TensorType] = {}
     for node in graph.replaced:
-        found = [v.type if v.node.op.role == "constant" else types.get(v) or made.get(v) for v in node.inputs]
+        found = [
+            v.type if v.node.op.role == "constant" else types.get(v) or result.get(v) for v in node.inputs
+        ]
         inputs = [t for t in found if t is not None]
         if len(inputs) < len(found):
             continue  # behind a node whose types could not be inferred
         if isinstance(node, Replaced):
             pairs = zip(inputs, node.kinds, strict=True)
             inputs = [t if t.dtype == kind else TensorType(kind, t.shape) for t, kind in pairs]
-        made.update(zip(node.outputs, alike.infer(node, inputs), strict=True))
+        result.update(zip(node.outputs, alike.infer(node, inputs), strict=True))
 
 
 def _read_alike(value: Value, other: Value, types: Mapping[Value, TensorType]) -> bool:
@@ -119,17 +121,17 @@ class _Alike:
         if attrs is None:
             return self._infer(node, inputs)
         key = (node.op, attrs, *keys)
-        made = self._made.get(key)
-        if made is None:
-            made = self._made[key] = self._infer(node, inputs)
+        result = self._made.get(key)
+        if result is None:
+            result = self._made[key] = self._infer(node, inputs)
         else:
-            _check_ranks(node, made)
-        return made
+            _check_ranks(node, result)
+        return result
 
     def _infer(self, node: Node, inputs: Sequence[TensorType]) -> Sequence[TensorType]:
-        made = infer_values(node, inputs)
-        _check_ranks(node, made)
-        return [_with_nothing(t) for t in made]
+        result = infer_values(node, inputs)
+        _check_ranks(node, result)
+        return [_with_nothing(t) for t in result]
 
     def _without_weights(self, type: TensorType) -> TensorType:
         """The type without the elements of a large constant of reals. No shape depends on them, so that

@@ -216,9 +216,9 @@ def trace_nodes(
         recorder.approximate = node.output.dtype == "bf16"
         scalar = quotient if by_multiplying(node, target) else node.op.scalar
         values[node.output] = trace(scalar, arguments, attrs)
-    made = (nodes[-1].output, *more)
+    result = (nodes[-1].output, *more)
     return Body(
-        [v.dtype for v in inputs], [v.dtype for v in made], recorder.lines, [values[v].name for v in made]
+        [v.dtype for v in inputs], [v.dtype for v in result], recorder.lines, [values[v].name for v in result]
     )
 
 
@@ -560,8 +560,8 @@ def _measures(node: Node, target: Target) -> tuple[int, int]:
         read = [v for i, v in enumerate(node.inputs) if not is_literal(node, i)]
         body = trace_nodes(target, [node], list(dict.fromkeys(read)))
         depth: dict[str, int] = {}
-        for made, _, args, _ in body.lines:
-            depth[made] = 1 + max((depth.get(a, 0) for a in args if isinstance(a, str)), default=0)
+        for result, _, args, _ in body.lines:
+            depth[result] = 1 + max((depth.get(a, 0) for a in args if isinstance(a, str)), default=0)
         known = _instructions[key] = len(body.lines), max(depth.values(), default=0)
     return known
 

@@ -415,13 +415,13 @@ def _read_again(view: View, out: View, axes: Sequence[int]) -> Sequence[int]:
 def _copied_out(planner: Planner, view: View, out: View, inner: Sequence[int]) -> View:
     """A view of a copy of `view`, expanded along the axes `inner` (the fastest first), in their order."""
     slow = list(reversed(inner))
-    made = planner.allocate([out.shape[a] for a in slow], view.itemsize)
+    result = planner.allocate([out.shape[a] for a in slow], view.itemsize)
     planner.copy_step(
-        View(view.buffer, made.shape, [view.strides[a] for a in slow], view.itemsize, view.offset), made
+        View(view.buffer, result.shape, [view.strides[a] for a in slow], view.itemsize, view.offset), result
     )
-    steps = dict(zip(slow, made.strides, strict=True))
+    steps = dict(zip(slow, result.strides, strict=True))
     strides = [steps.get(a, 0) for a in range(len(out.shape))]
-    return View(made.buffer, out.shape, strides, view.itemsize, made.offset)
+    return View(result.buffer, out.shape, strides, view.itemsize, result.offset)
 
 
 def layout_of_largest(values: Iterable[Value], rank: int, layouts: Mapping[Value, Layout]) -> Layout | None:
@@ -523,13 +523,13 @@ def _lowered(group: Group) -> list[Lowering]:
     """The lowering of a group, or the lowerings of its parts if the anchor has none for the whole group."""
     if group.anchor is None:
         return [Aligned(group) if is_undecided(group.last) else Elementwise(group)]
-    made = _lower_anchor(group)
-    if made is not None and group.sure and not group.front:
-        return [made]
+    result = _lower_anchor(group)
+    if result is not None and group.sure and not group.front:
+        return [result]
     if not group.body and not group.front:
         return [ReferenceStep(group)]
     apart = [lowering for part in group.parts() for lowering in _lowered(part)]
-    return apart if made is None else [MultiVersioned(made, apart)]
+    return apart if result is None else [MultiVersioned(result, apart)]
 
 
 def _lower_anchor(group: Group) -> Lowering | None:

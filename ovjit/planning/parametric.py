@@ -333,8 +333,8 @@ class Parametric(TraceFacts):
         plan.input_shapes = tuple(shapes)
         each, which = self._shapes
         numbers = iter(dims)
-        made = [tuple(islice(numbers, len(nodes))) for nodes in each]
-        plan.output_shapes = [made[i] for i in which]
+        result = [tuple(islice(numbers, len(nodes))) for nodes in each]
+        plan.output_shapes = [result[i] for i in which]
 
 
 def check_plan(plan: Plan, anew: Plan) -> None:

@@ -68,8 +68,8 @@ class Cut:
         self._repeated, self.passed = self._needs(fate)
         self.results = [v for v in dict.fromkeys(graph.outputs) if fate[v.node] == LATER]
         read = [*(v for n in self.hosts for v in n.inputs), *self.extents, *self.passed, *graph.outputs]
-        made = (v for v in dict.fromkeys(read) if v.node.op.role != "parameter")
-        self.kept = [v for v in made if fate[v.node] in (BEFORE, KNOWN) and v.constant is None]
+        result = (v for v in dict.fromkeys(read) if v.node.op.role != "parameter")
+        self.kept = [v for v in result if fate[v.node] in (BEFORE, KNOWN) and v.constant is None]
         asked = [n for n in graph.replaced if n not in late]
         self.before = _part(graph, self.kept, asked) if self.kept or asked else None
         #: The constants that the hosts read.
@@ -204,8 +204,8 @@ def _hosted(graph: Graph) -> set[Node]:
 
 
 def is_of_integers(node: Node) -> bool:
-    """Whether a node reads and writes integers only, and computes nothing but from them."""
-    return node.op.role in ("", "shape") and all(v.dtype in INTEGERS for v in (*node.inputs, *node.outputs))
+    """Whether a node, which has no role, reads and writes integers only."""
+    return not node.op.role and all(v.dtype in INTEGERS for v in (*node.inputs, *node.outputs))
 
 
 def _replaced_later(graph: Graph, fate: Mapping[Node, int]) -> list[Node]:

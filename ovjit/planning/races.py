@@ -60,7 +60,7 @@ def _found(numbers: Sequence[int]) -> tuple[int, ...]:
 
 def _found_view(view: View) -> View:
     """The view, without traces."""
-    halo = [_found(pair) for pair in view.halo]
+    halo = [(as_found_number(before), as_found_number(after)) for before, after in view.halo]
     shape, strides = _found(view.shape), _found(view.strides)
     return View(view.buffer, shape, strides, view.itemsize, as_found_number(view.offset), halo)
 
@@ -147,7 +147,7 @@ class Trace:
         for value, view in views.items():
             if value not in self.done:
                 alias = group is not None and value in group.outputs and id(view.buffer) not in written
-                sources = [v for v in group.inputs if v in self.done] if alias else ()
+                sources = [v for v in group.inputs if v in self.done] if group is not None and alias else ()
                 ends = [self.done[v] for v in sources if views[v].buffer is view.buffer]
                 self.done[value] = max(ends, default=len(self.steps))
 
@@ -233,8 +233,8 @@ def check_races(planner: Planner, arena: int) -> None:
             memory.window(memory.step[view.buffer.base], view, False)[...] = index
             memory.window(memory.owner[view.buffer.base], view, False)[...] = memory.number(view.buffer)
     for value, buffer in zip(planner.outputs, planner.output_buffers, strict=True):
-        view = planner.views.get(value)
-        if view is not None and view.buffer is buffer:
+        result = planner.views.get(value)
+        if result is not None and result.buffer is buffer:
             _check_unchanged(planner, memory, value, len(trace.steps), "the caller")
 
 

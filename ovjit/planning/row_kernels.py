@@ -127,9 +127,9 @@ class RowLowering(Lowering):
         layout = Layout(order)
 
         def whole(view: View) -> View:
-            made = planner.allocate(view.shape, view.itemsize, layout)
-            planner.copy_step(view, made)
-            return made
+            result = planner.allocate(view.shape, view.itemsize, layout)
+            planner.copy_step(view, result)
+            return result
 
         views = [planner.copy(self.data, layout)] if not self.group.front else list(map(whole, views))
         pairs = zip(operands, self.modes, strict=True)

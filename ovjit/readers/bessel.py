@@ -37,10 +37,10 @@ def _harmonic(order: int) -> Callable[[int], float]:
 
 def _expansion(order: int) -> list[float]:
     """Coefficients of 1 / x^k."""
-    made = [1.0]
+    result = [1.0]
     for k in range(1, FAR_TERMS):
-        made.append(made[-1] * (4 * order**2 - (2 * k - 1) ** 2) / (8 * k))
-    return made
+        result.append(result[-1] * (4 * order**2 - (2 * k - 1) ** 2) / (8 * k))
+    return result
 
 
 def _quarter(n: Builder, x: Output) -> Output:
@@ -49,8 +49,8 @@ def _quarter(n: Builder, x: Output) -> Output:
 
 def _near(n: Builder, x: Output, order: int, coefficients: Sequence[float]) -> Output:
     """(x / 2)^order times a series."""
-    made = polynomial(n, _quarter(n, x), coefficients)
-    return n("Multiply", made, n("Multiply", x, n.like(x, 0.5))) if order else made
+    result = polynomial(n, _quarter(n, x), coefficients)
+    return n("Multiply", result, n("Multiply", x, n.like(x, 0.5))) if order else result
 
 
 def _waves(n: Builder, x: Output, order: int, second: bool) -> Output:
@@ -62,10 +62,10 @@ def _waves(n: Builder, x: Output, order: int, second: bool) -> Output:
     angle = n("Subtract", x, n.like(x, (order / 2 + 0.25) * math.pi))
     c, s = n("Cos", angle), n("Sin", angle)
     if second:
-        made = n("Add", n("Multiply", p, s), n("Multiply", q, c))
+        result = n("Add", n("Multiply", p, s), n("Multiply", q, c))
     else:
-        made = n("Subtract", n("Multiply", p, c), n("Multiply", q, s))
-    return n("Multiply", made, n("Sqrt", n("Multiply", turned, n.like(x, 2 / math.pi))))
+        result = n("Subtract", n("Multiply", p, c), n("Multiply", q, s))
+    return n("Multiply", result, n("Sqrt", n("Multiply", turned, n.like(x, 2 / math.pi))))
 
 
 def first_kind(n: Builder, x: Output, order: int) -> Output:
@@ -73,25 +73,25 @@ def first_kind(n: Builder, x: Output, order: int) -> Output:
     size = n("Abs", x)
     inner, outer = n("Minimum", size, n.like(x, FAR)), n("Maximum", size, n.like(x, FAR))
     outer = n("Select", n("IsInf", outer), n.like(x, FAR), outer)
-    made = n(
+    result = n(
         "Select", n("Less", size, n.like(x, FAR)),
         _near(n, inner, order, _series(order, -1)), _waves(n, outer, order, second=False),
     )  # fmt: skip
-    made = n("Multiply", made, n("Sign", x)) if order else made
-    return n("Select", n("IsInf", x), n.like(x, 0), n("Select", n("IsNaN", x), x, made))
+    result = n("Multiply", result, n("Sign", x)) if order else result
+    return n("Select", n("IsInf", x), n.like(x, 0), n("Select", n("IsNaN", x), x, result))
 
 
 def second_kind(n: Builder, x: Output, order: int) -> Output:
     """Y0 or Y1: -infinity at 0, no number below."""
     inner, outer = n("Minimum", x, n.like(x, FAR)), n("Maximum", x, n.like(x, FAR))
     log = n("Log", n("Multiply", inner, n.like(x, 0.5)))
-    made = n("Multiply", n("Multiply", log, n.like(x, 2)), _near(n, inner, order, _series(order, -1)))
-    made = n("Subtract", made, _near(n, inner, order, _series(order, -1, _harmonic(order))))
+    result = n("Multiply", n("Multiply", log, n.like(x, 2)), _near(n, inner, order, _series(order, -1)))
+    result = n("Subtract", result, _near(n, inner, order, _series(order, -1, _harmonic(order))))
     if order:
-        made = n("Subtract", made, n("Divide", n.like(x, 2), inner))
-    made = n("Multiply", made, n.like(x, 1 / math.pi))
-    made = n("Select", n("Less", x, n.like(x, FAR)), made, _waves(n, outer, order, second=True))
-    return n("Select", n("Equal", x, n.like(x, 0)), n.like(x, -math.inf), made)
+        result = n("Subtract", result, n("Divide", n.like(x, 2), inner))
+    result = n("Multiply", result, n.like(x, 1 / math.pi))
+    result = n("Select", n("Less", x, n.like(x, FAR)), result, _waves(n, outer, order, second=True))
+    return n("Select", n("Equal", x, n.like(x, 0)), n.like(x, -math.inf), result)
 
 
 def modified_second_kind(n: Builder, x: Output, order: int, scaled: bool) -> Output:
@@ -114,13 +114,13 @@ def modified_second_kind(n: Builder, x: Output, order: int, scaled: bool) -> Out
         near = n("Multiply", near, n("Exp", inner))
     else:
         beyond = n("Multiply", beyond, n("Exp", n("Negative", outer)))
-    made = n("Select", n("Less", x, far), near, beyond)
-    return n("Select", n("Equal", x, n.like(x, 0)), n.like(x, math.inf), made)
+    result = n("Select", n("Less", x, far), near, beyond)
+    return n("Select", n("Equal", x, n.like(x, 0)), n.like(x, math.inf), result)
 
 
 def spherical(n: Builder, x: Output) -> Output:
     """sin(x) / x, 1 at 0 and 0 at infinity"""
     is_zero, is_far = n("Equal", x, n.like(x, 0)), n("IsInf", x)
     some = n("Select", n("LogicalOr", is_zero, is_far), n.like(x, 1), x)
-    made = n("Divide", n("Sin", some), some)
-    return n("Select", is_far, n.like(x, 0), n("Select", is_zero, n.like(x, 1), made))
+    result = n("Divide", n("Sin", some), some)
+    return n("Select", is_far, n.like(x, 0), n("Select", is_zero, n.like(x, 1), result))

@@ -99,10 +99,10 @@ def next_after(n: Builder, x: Output, y: Output) -> Output:
     size = real_of(n, n("Add", bits_of(n, n("Abs", x)), n("Select", away, n.const(1), n.const(-1))), kind)
     size = n("Select", n("Less", x, zero), n("Negative", size), size)
     from_zero = n("Select", up, least, n("Negative", least))
-    made = n("Select", n("Equal", x, zero), from_zero, size)
-    made = n("Select", n("Equal", x, y), y, made)
+    result = n("Select", n("Equal", x, zero), from_zero, size)
+    result = n("Select", n("Equal", x, y), y, result)
     known = n("LogicalAnd", n("Equal", x, x), n("Equal", y, y))
-    return n("Select", known, made, n("Add", x, y))
+    return n("Select", known, result, n("Add", x, y))
 
 
 def recast(n: Builder, x: Output, kind: str) -> Output:

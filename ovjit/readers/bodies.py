@@ -52,13 +52,13 @@ def settled(
     `read(types)` returns (the next state, what it made). Where that state has other shapes, the body is read
     again with the dimensions that change open."""
     while True:
-        state, made = read(kinds)
+        state, result = read(kinds)
         joined = [
             join(TensorType(kind.dtype, kind.shape), value._tensor._type)
             for kind, value in zip(kinds, state, strict=True)
         ]
         if joined == kinds:
-            return made
+            return result
         kinds = joined
 
 
@@ -105,10 +105,10 @@ def over_slices(
     nodes, values = parameters([*kinds_of(state), *kinds_of(pieces, axis), *kinds_of(fixed)])
     count, behind = len(state), len(state) + len(pieces)
     given = [n.squeeze(value, [axis]) for value in values[count:behind]]
-    made = once(values[:count], given, values[behind:])
-    results = [*made[:count], *(n.unsqueeze(value, [axis]) for value in made[count:])]
+    result = once(values[:count], given, values[behind:])
+    results = [*result[:count], *(n.unsqueeze(value, [axis]) for value in result[count:])]
     order = [slices(axis, backwards)]
-    taken, joined = order * len(pieces), order * (len(made) - count)
+    taken, joined = order * len(pieces), order * (len(result) - count)
     return iterator_of(body_of(n, results, nodes, n.base), state, pieces, fixed, name, taken, joined)
 
 

@@ -73,10 +73,10 @@ class Draft:
         """A name for a node that a rule makes beside the one that has the operator's own name."""
         name = f"{base}/{op}" if base else op
         count = self._names.get(name, 0)
-        while (made := f"{name}_{count}" if count else name) in self._names:
+        while (result := f"{name}_{count}" if count else name) in self._names:
             count += 1
         self._names[name] = count + 1
-        return made
+        return result
 
 
 class Builder:

@@ -27,15 +27,15 @@ def counted(
     without dimensions: whether there is another step.
     """
     if isinstance(number, int) and number <= MOST_WRITTEN_OUT and not ends:
-        made = list(state)
+        result = list(state)
         for k in range(number):
-            made = step(n.const(k), made, list(others))
-        return made
+            result = step(n.const(k), result, list(others))
+        return result
     given = [*state, *others]
     inner, values = parameters([TensorType("i64", ()), *map(n.type, given)])
     count = len(state)
-    made = step(values[0], values[1 : count + 1], values[count + 1 :])
-    results = made if ends else [*made, n.const(True, "boolean")]
+    result = step(values[0], values[1 : count + 1], values[count + 1 :])
+    results = result if ends else [*result, n.const(True, "boolean")]
     body = Model._from_parts([Result._of(v) for v in results], inner)
     most = n.const(number) if isinstance(number, int) else number
     name = n.reader.name(n.base, "Loop")

@@ -131,8 +131,8 @@ def reflected(n: Builder, x: Output) -> tuple[Output, Output]:
     [count, rows], of which the first min(rows, columns) count.
     """
     factors = _zeros(n, x, n.dtype(x))
-    made = counted(n, steps_of(n, x), [x, factors], _reflect(n))
-    return made[0], made[1]
+    result = counted(n, steps_of(n, x), [x, factors], _reflect(n))
+    return result[0], result[1]
 
 
 def _reflect(n: Builder) -> Step:
@@ -203,7 +203,7 @@ def cholesky(n: Builder, x: Output) -> tuple[Output, Output]:
         return [x, n("Select", first, n("Add", k, n.const(1)), failed)]
 
     failed = n("Broadcast", n.const(0), n.slice(n.shape_of(x), 0, 0, 1))
-    made = counted(n, steps_of(n, x), [x, failed], step)
+    result = counted(n, steps_of(n, x), [x, failed], step)
     rows, columns = places(n, x, 1), places(n, x, 2)
     kept = n("GreaterEqual", n.unsqueeze(rows, [1]), columns)
-    return n("Select", kept, made[0], n.like(x, 0)), made[1]
+    return n("Select", kept, result[0], n.like(x, 0)), result[1]

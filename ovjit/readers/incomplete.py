@@ -67,9 +67,9 @@ def polygamma(n: Builder, order: Output, x: Output) -> Output:
     sign = n("Subtract", n("Multiply", odd, n.like(order, 2)), one)
     size = n("Multiply", n("Exp", log_gamma(n, next_one)), zeta(n, next_one, x))
     none = n("Equal", order, n.like(order, 0))
-    made = n("Select", none, digamma(n, x), n("Multiply", sign, size))
+    result = n("Select", none, digamma(n, x), n("Multiply", sign, size))
     whole = n("LogicalAnd", n("Equal", n("Floor", order), order), n("GreaterEqual", order, n.like(order, 0)))
-    return n("Select", whole, made, n.like(made, float("nan")))
+    return n("Select", whole, result, n.like(result, float("nan")))
 
 
 def gamma_parts(n: Builder, a: Output, x: Output) -> tuple[Output, Output]:
@@ -142,8 +142,8 @@ def _fraction_of_gamma(n: Builder, a: Output, x: Output) -> Output:
         i = n("Add", n.convert(k, "f64"), n.like(a, 1))
         top = n("Multiply", i, n("Subtract", a, i))
         bottom = n("Add", bottom, n("Multiply", i, n.like(a, 2)))
-        made, change = _fraction_step(n, state, top, bottom)
-        return [*made, _changes(n, change)]
+        result, change = _fraction_step(n, state, top, bottom)
+        return [*result, _changes(n, change)]
 
     bottom = n("Add", n("Subtract", x, a), n.like(x, 1))
     first = n("Divide", n.like(x, 1), _not_zero(n, bottom))
@@ -167,16 +167,16 @@ def beta_part(n: Builder, a: Output, b: Output, x: Output) -> Output:
     valid = n("LogicalAnd", n("Greater", a, zero), n("Greater", b, zero))
     taken = n("LogicalAnd", valid, inside)
     first, second = (n("Select", taken, v, one) for v in (first, second))
-    made = _fraction_of_beta(n, first, second, n("Select", taken, place, zero))
-    made = n("Divide", n("Multiply", size, made), first)
-    made = n("Select", n("Equal", place, zero), zero, made)
-    made = n("Select", right, n("Subtract", one, made), made)
+    result = _fraction_of_beta(n, first, second, n("Select", taken, place, zero))
+    result = n("Divide", n("Multiply", size, result), first)
+    result = n("Select", n("Equal", place, zero), zero, result)
+    result = n("Select", right, n("Subtract", one, result), result)
     outside = n("LogicalOr", n("Less", x, zero), n("Greater", x, one))
     for at_end, number, still in ((a, one, b), (b, zero, a)):  # at 0, all of it is at one end
         alone = n("LogicalAnd", n("Equal", at_end, zero), n("Greater", still, zero))
-        made, valid = n("Select", alone, number, made), n("LogicalOr", valid, alone)
+        result, valid = n("Select", alone, number, result), n("LogicalOr", valid, alone)
     wrong = n("LogicalOr", n("LogicalNot", valid), n("LogicalOr", outside, n("NotEqual", x, x)))
-    return n("Select", wrong, n.like(x, math.nan), made)
+    return n("Select", wrong, n.like(x, math.nan), result)
 
 
 def _fraction_of_beta(n: Builder, a: Output, b: Output, x: Output) -> Output:
@@ -191,9 +191,9 @@ def _fraction_of_beta(n: Builder, a: Output, b: Output, x: Output) -> Output:
         even = n("Divide", even, n("Multiply", before, place))
         odd = n("Multiply", n("Add", a, i), n("Add", n("Add", a, b), i))
         odd = n("Multiply", n("Divide", odd, n("Multiply", place, behind)), n("Negative", x))
-        made, _ = _fraction_step(n, state, even, one)
-        made, change = _fraction_step(n, made, odd, one)
-        return [*made, _changes(n, change)]
+        result, _ = _fraction_step(n, state, even, one)
+        result, change = _fraction_step(n, result, odd, one)
+        return [*result, _changes(n, change)]
 
     one = n("Add", n("Multiply", x, n.like(x, 0)), n.like(x, 1))
     share = n("Divide", n("Multiply", n("Add", a, b), x), n("Add", a, one))

@@ -11,8 +11,8 @@ from ovjit.readers.factorization import cholesky, stacked, unstacked
 
 def inverse(n: Builder, x: Output, transposed: bool = False) -> Output:
     """The inverse of each matrix, or its transpose."""
-    made = n("Inverse", x, adjoint=False)
-    return n.transposed(made) if transposed else made
+    result = n("Inverse", x, adjoint=False)
+    return n.transposed(result) if transposed else result
 
 
 def inverse_of_triangle(

@@ -53,10 +53,10 @@ def running_in_order(
         return [joined, joined]
 
     name = n.reader.name(n.base, "TensorIterator")
-    made = over_slices(n, once, [first], [x], [], name, axis, backwards)[1]
+    result = over_slices(n, once, [first], [x], [], name, axis, backwards)[1]
     if not leads:
-        return made
-    return n.slice(made, axis, 1) if exclusive == backwards else n.slice(made, axis, 0, -1)
+        return result
+    return n.slice(result, axis, 1) if exclusive == backwards else n.slice(result, axis, 0, -1)
 
 
 def _of_open_length(n: Builder, x: Output, axis: int, join: Join, backwards: bool) -> Output:

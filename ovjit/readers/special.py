@@ -105,10 +105,10 @@ def digamma(n: Builder, wide: Output) -> Output:
     part = n("Subtract", wide, n("Round", wide))
     pole = n("Equal", part, n.like(part, 0))
     turned = n("Divide", n.like(part, math.pi), n("Tan", n("Multiply", part, n.like(part, math.pi))))
-    made = n("Select", left, n("Subtract", out, turned), out)
-    made = n("Select", n("LogicalAnd", pole, left), n.like(made, math.nan), made)
+    result = n("Select", left, n("Subtract", out, turned), out)
+    result = n("Select", n("LogicalAnd", pole, left), n.like(result, math.nan), result)
     zero = n("Equal", wide, n.like(wide, 0))  # -1 / x tells its sign
-    return n("Select", zero, n("Divide", n.like(wide, -1), wide), made)
+    return n("Select", zero, n("Divide", n.like(wide, -1), wide), result)
 
 
 def erf_inverse(n: Builder, wide: Output) -> Output:

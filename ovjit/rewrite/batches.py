@@ -140,16 +140,16 @@ def _body(graph: Graph, batches: Collection[Value], count: int, part: int) -> Gr
     for node in graph.nodes:
         if node.op.role == "parameter":
             attrs = {**node.attrs, "shape": (part, *node.output.shape[1:])}
-            made = builder.add(node.op, (), attrs, name=node.name, origins=node.origins).outputs
+            result = builder.add(node.op, (), attrs, name=node.name, origins=node.origins).outputs
         elif node.op.role != "constant" and _is_known(node):
-            made = tuple(builder.constant(v.type.value, v.dtype) for v in node.outputs)
+            result = tuple(builder.constant(v.type.value, v.dtype) for v in node.outputs)
         else:
             inputs = [new[v] for v in node.inputs]
             if node.output in batches and node.op.dims_input >= 0:
                 _shorten(builder, node, inputs, count, part)
             same = node.output not in batches
-            made = builder.copy(node, inputs, [v.type for v in node.outputs] if same else None).outputs
-        for old, now in zip(node.outputs, made, strict=True):
+            result = builder.copy(node, inputs, [v.type for v in node.outputs] if same else None).outputs
+        for old, now in zip(node.outputs, result, strict=True):
             wanted = TensorType(old.dtype, (part, *old.shape[1:])) if old in batches else now.type
             if now.type != wanted:
                 return None

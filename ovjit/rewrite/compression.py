@@ -195,8 +195,8 @@ def _chosen(w: Writer, node: Node) -> Value | None:
             continue
         zero = np.zeros(stored.scale.shape, np.float32) if stored.zero is None else stored.zero
         indices = indices if indices.dtype == "i64" else w("Convert", indices, destination_type="i64")
-        made = stored._replace(zero=zero).product(w, w("Squeeze", x, [one]), indices, kinds=kinds)
-        return w("Unsqueeze", made, [one])
+        result = stored._replace(zero=zero).product(w, w("Squeeze", x, [one]), indices, kinds=kinds)
+        return w("Unsqueeze", result, [one])
     return None
 
 

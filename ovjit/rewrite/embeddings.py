@@ -85,8 +85,8 @@ def _of_blocks(
             w(w.node.op, np.ascontiguousarray(v).reshape(len(v), runs, -1), *rest, **w.node.attrs)
             for v in parts
         ]
-        made = [w("Convert", v, destination_type="f32") for v in taken]
-        whole = w("Multiply", *made, auto_broadcast="numpy") if len(made) > 1 else made[0]
+        result = [w("Convert", v, destination_type="f32") for v in taken]
+        whole = w("Multiply", *result, auto_broadcast="numpy") if len(result) > 1 else result[0]
         return w("Reshape", whole, [*[0] * lead, groups, 1], special_zero=True)
 
     bits = array.bits if isinstance(array, InBlocks) else 4
@@ -114,7 +114,7 @@ def _codes_of_rows(w: Writer, rest: Sequence[Value], array: Any, bits: int) -> V
             parts = np.split(some, 8 // width, -1)
             plane[first:end] = sum(part << np.uint8(i * width) for i, part in enumerate(parts))
             down += width
-    made: list[Value] = []
+    result: list[Value] = []
     down = 0
     for plane, width in zip(held, planes, strict=True):
         taken = w(w.node.op, plane, *rest, **w.node.attrs)
@@ -122,9 +122,9 @@ def _codes_of_rows(w: Writer, rest: Sequence[Value], array: Any, bits: int) -> V
         each = [w("BitwiseRightShift", taken, i, auto_broadcast="numpy") if i else taken for i in places]
         mask = (1 << width) - 1
         joined = w("Concat", *(w("BitwiseAnd", v, mask, auto_broadcast="numpy") for v in each), axis=-1)
-        made.append(w("BitwiseLeftShift", joined, down, auto_broadcast="numpy") if down else joined)
+        result.append(w("BitwiseLeftShift", joined, down, auto_broadcast="numpy") if down else joined)
         down += width
-    return w("BitwiseOr", *made, auto_broadcast="numpy") if len(made) > 1 else made[0]
+    return w("BitwiseOr", *result, auto_broadcast="numpy") if len(result) > 1 else result[0]
 
 
 def _worked_out(

@@ -42,8 +42,8 @@ def expand_graph(graph: Graph, context: Context) -> Graph:
 
 def upcast_graph(graph: Graph, context: Context) -> Graph:
     """The graph with floats of 16 bits and less upcast for operations that do not compute in them."""
-    made = run_rules(graph, _promotions(graph), context)
-    return graph if made is graph else run_rules(made, [fold_constants])
+    result = run_rules(graph, _promotions(graph), context)
+    return graph if result is graph else run_rules(result, [fold_constants])
 
 
 @rule(operation(lambda record: record.native is not None)(...), quick=lambda node, _: _halves_of(node))
@@ -66,10 +66,10 @@ def compute_in_promotion(w: Writer, node: Node) -> Any:
 def expand_operation(w: Writer, node: Node) -> Any:
     """op(x) -> what the record's `expand` writes."""
     expand = node.op.expand
-    made = expand(w, node, node.inputs) if expand is not None else None
-    if made is not None:
+    result = expand(w, node, node.inputs) if expand is not None else None
+    if result is not None:
         w.b.replace(node, node.inputs)
-    return made
+    return result
 
 
 def _promotions(graph: Graph) -> list[Rule]:
@@ -106,10 +106,10 @@ def _computed(w: Writer, node: Node, real: str, concerns: Callable[[int, str], b
     """The node's operation in the type `real`. `concerns(i, type)`: whether input i of this type, or an
     output for i = 0, is converted."""
     given = [_converted(w, x, real) if concerns(i, x.dtype) else x for i, x in enumerate(node.inputs)]
-    made = w.b.add(node.op, given, node.attrs, name=f"{node.name}/{real}", origins=node.origins).outputs
+    result = w.b.add(node.op, given, node.attrs, name=f"{node.name}/{real}", origins=node.origins).outputs
     return [
         _back(w, new, old.dtype) if concerns(0, old.dtype) else new
-        for new, old in zip(made, node.outputs, strict=True)
+        for new, old in zip(result, node.outputs, strict=True)
     ]
 
 

@@ -73,10 +73,10 @@ def widen_halves(graph: Graph) -> Graph:
                 return None if node.output in ties else [wide[x]]
             if x.dtype != "f32" or node.output.dtype != "f16":
                 return None
-            (made,) = b.instead(node, inputs)
-            wide[made] = x
-            computed.add(made)
-            return [made]
+            (result,) = b.instead(node, inputs)
+            wide[result] = x
+            computed.add(result)
+            return [result]
         halves = [v for v in inputs if v.dtype == "f16"]
         if not halves or node.op.runs_body or node.op.role == "result" or _BITS.fits(node.op):
             return None

@@ -85,12 +85,12 @@ def _hoisted(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Sequence[
         initial = [] if kept.initial is None else [b.constant(kept.initial, kept.type.dtype)]
         about = {"variable_id": key, "variable_type": kept.type.dtype, "variable_shape": kept.type.shape}
         reads.append(b.add("ReadValue", initial, about, name=f"{node.name}/{key}").output)
-    made = b.add(node.op, [*inputs, *reads], attrs, name=node.name, origins=node.origins)
+    result = b.add(node.op, [*inputs, *reads], attrs, name=node.name, origins=node.origins)
     assigns = [
         b.add("Assign", [value], {"variable_id": key}, name=f"{node.name}/{key}/assign").output
-        for key, value in zip(written, made.outputs[first_output:], strict=True)
+        for key, value in zip(written, result.outputs[first_output:], strict=True)
     ]
-    return made.outputs[:first_output], assigns
+    return result.outputs[:first_output], assigns
 
 
 def _variables(node: Node, body: Graph) -> dict[str, _Kept]:

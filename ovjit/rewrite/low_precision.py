@@ -287,10 +287,10 @@ def carries(node: Node, inputs: Sequence[Value], low: str) -> bool:
         return False
     types = [stored_type(v.type, low) if v.dtype == "f32" else v.type for v in inputs]
     try:
-        (made,) = node.op.infer_types(types, node.attrs)
+        (result,) = node.op.infer_types(types, node.attrs)
     except OvjitError:
         return False
-    return made.shape == stored_type(node.output.type, low).shape
+    return result.shape == stored_type(node.output.type, low).shape
 
 
 def _takes(user: Node | None, lowered: set[Value], low: str) -> bool:
@@ -329,9 +329,9 @@ def store_caches(graph: Graph, low: str) -> Graph:
             return None
         given = [_stored(b, v, stored, low) for v in inputs]
         types = [stored_type(v.type, low) for v in node.outputs]
-        (made,) = b.instead(node, given, types=types, lowered=True)
-        wide = widened(b, made, low, node.name, () if rows is None else _fresh(b, node, inputs, stored))
-        stored[wide] = made
+        (result,) = b.instead(node, given, types=types, lowered=True)
+        wide = widened(b, result, low, node.name, () if rows is None else _fresh(b, node, inputs, stored))
+        stored[wide] = result
         return [wide]
 
     return rebuild(graph, visit)

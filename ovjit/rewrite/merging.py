@@ -19,7 +19,7 @@ def merge_equal(graph: Graph) -> Graph:
     Elementwise nodes stay, since each reader computes them in its own loop: merged, they would need a tensor.
     Their readers may be equal. Nodes with a state and nodes that run bodies stay.
     """
-    made: dict[Hashable, Sequence[Value]] = {}
+    result: dict[Hashable, Sequence[Value]] = {}
     equal: dict[Value, Value] = {}  # the result of an elementwise node -> that of an earlier equal one
     numbers: dict[Hashable, int] = {}
 
@@ -28,7 +28,7 @@ def merge_equal(graph: Graph) -> Graph:
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         key = _key(node, map(number, inputs))
-        earlier = None if key is None else made.get(key)
+        earlier = None if key is None else result.get(key)
         if earlier is not None and node.op.scalar is None:
             return earlier
         outputs: Sequence[Value] | None = None
@@ -38,7 +38,7 @@ def merge_equal(graph: Graph) -> Graph:
         if earlier is not None:
             equal.update(zip(results, earlier, strict=True))
         elif key is not None:
-            made[key] = results
+            result[key] = results
         return outputs
 
     return rebuild(graph, visit)

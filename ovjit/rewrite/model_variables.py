@@ -126,8 +126,8 @@ def _start(graph: Graph, variables: tuple[Variable, ...], sources: tuple[Value, 
     read = {node.attrs.get("variable_id") for node in nodes if node.op.role == "read"}
     public = [i for i, value in enumerate(graph.inputs) if value.node in nodes]
     hidden = [len(graph.inputs) + k for k, variable in enumerate(variables) if variable.name in read]
-    made = _without_state(graph, variables, sources, nodes)
-    return Start(made, (*public, *hidden), 0)
+    result = _without_state(graph, variables, sources, nodes)
+    return Start(result, (*public, *hidden), 0)
 
 
 def _needed(graph: Graph, values: Iterable[Value]) -> set[Node]:
@@ -182,12 +182,12 @@ def keep_low(lifted: Lifted, caches: tuple[Cache, Cache], computed: str, floats:
         if low != "f32":
             at = output_of[k]
             outputs[at] = narrowed(builder, outputs[at], low, main.outputs[at].node.name)
-    made = builder.finish(outputs, [kept_as.get(v) or new[v] for v in main.inputs])
+    result = builder.finish(outputs, [kept_as.get(v) or new[v] for v in main.inputs])
     variables = tuple(
         v._replace(stored=chosen[k][0], role=chosen[k][1]) if k in chosen else v
         for k, v in enumerate(lifted.variables)
     )
-    return lifted._replace(main=made, variables=variables)
+    return lifted._replace(main=result, variables=variables)
 
 
 #: Operations that read keys and values, before and after attention is recognized.
@@ -283,10 +283,10 @@ def _role(node: Node, index: int) -> str:
     multiplied with the result of a softmax."""
     if node.op.multiplied > 2:
         return "v" if index == 2 else "k"
-    made = node.inputs[1 - index].node
-    while made.inputs and not _SOFTMAX.fits(made.op) and part_of(made) in ("carry", "fuse"):
-        made = made.inputs[0].node
-    return "v" if _SOFTMAX.fits(made.op) else "k"
+    result = node.inputs[1 - index].node
+    while result.inputs and not _SOFTMAX.fits(result.op) and part_of(result) in ("carry", "fuse"):
+        result = result.inputs[0].node
+    return "v" if _SOFTMAX.fits(result.op) else "k"
 
 
 def _keeps_rows(main: Graph, value: Value, following: Value, low: str) -> bool:

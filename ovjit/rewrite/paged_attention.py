@@ -323,14 +323,14 @@ class _Work:
         inputs = [self._filled(node, i) for i in range(len(node.inputs))]
         inputs[5:9] = self._tables(node, node)
         inputs += [self._made[key], *self._guards]
-        made = b.add("PagedAttention", inputs, attrs, name=name, origins=origins)
-        self.new[node.outputs[0]] = made.output
+        result = b.add("PagedAttention", inputs, attrs, name=name, origins=origins)
+        self.new[node.outputs[0]] = result.output
         if attrs["scores"]:
-            used = b.add("ValidPrefix", made.outputs[1:], {"axis": 0}, name=name, origins=origins)
+            used = b.add("ValidPrefix", result.outputs[1:], {"axis": 0}, name=name, origins=origins)
             self.new[node.outputs[1]] = _as(b, used.output, node.outputs[1].dtype)
         if node.outputs[2] in self.read:
             kind = {n: attrs[n] for n in ("keys", "heads", "size", "block")}
-            given = [made.output, *(inputs[i] for i in _EVICTED)]
+            given = [result.output, *(inputs[i] for i in _EVICTED)]
             different = b.add("PagedDiversity", given, kind, name=name, origins=origins)
             self.new[node.outputs[2]] = _as(b, different.output, node.outputs[2].dtype)
 
@@ -392,8 +392,8 @@ class _Work:
             return
         self._guarded.add(given)
         name, attrs = f"{layer.name}/evictable", {"block": self.kinds[layer.inputs[3]].tokens}
-        made = self.builder.add("PagedEvictable", [self.new[v] for v in given], attrs, name=name)
-        self._guards.append(made.output)
+        result = self.builder.add("PagedEvictable", [self.new[v] for v in given], attrs, name=name)
+        self._guards.append(result.output)
 
     def _list(self, layer: Node, first: Node) -> None:
         """Add the list of work of `layer` unless it exists, for the rows of `first`'s queries."""
@@ -412,10 +412,10 @@ class _Work:
         caches = dict.fromkeys(self.new[v] for n in alike for v in n.inputs[3:5])
         inputs = [*tables, self.new[layer.inputs[10]], self.new[first.inputs[0]]]
         name = f"{layer.name}/work"
-        made = self.builder.add(
+        result = self.builder.add(
             "PagedPlan", [*inputs, *caches], dict(key[-1]), name=name, origins=layer.origins
         )
-        self._made[key] = made.output
+        self._made[key] = result.output
 
     def _check_chunked(self, layer: Node) -> None:
         """Raise UnsupportedError if a layer by chunks has inputs or outputs per sequence."""

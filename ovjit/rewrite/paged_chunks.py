@@ -109,5 +109,5 @@ def chunk_tables(
     listed = n("Less", inside, n.at(many, of))
     new_blocks = n("Select", listed, n.at(blocks, source), -1)
     new_ends = n("Concat", [0], new_ends, axis=0)
-    made = (new_past, new_begins, new_blocks, new_ends)
-    return [n("Convert", x, destination_type="i32") for x in made]
+    result = (new_past, new_begins, new_blocks, new_ends)
+    return [n("Convert", x, destination_type="i32") for x in result]

@@ -57,8 +57,8 @@ class States:
     def make_input(self, node: Node) -> None:
         """Add the Parameter of a table with its type."""
         attrs = {**node.attrs, "element_type": self.tables[node.output].dtype}
-        made = self.builder.add("Parameter", (), attrs, name=node.name, origins=node.origins)
-        self.new[node.output] = made.output
+        result = self.builder.add("Parameter", (), attrs, name=node.name, origins=node.origins)
+        self.new[node.output] = result.output
 
     def replace(self, node: Node) -> None:
         """Replace a layer. The first layer also makes the guards of all lists that exist by then."""
@@ -76,8 +76,8 @@ class States:
         if kind.what == "delta":
             attrs["unit"] = node.attrs["use_qk_l2norm"]
             attrs |= {f"{x}_eps": node.attrs[f"{x}_l2_norm_eps"] for x in "qk"}
-        made = self.builder.add("PagedStates", inputs, attrs, name=node.name, origins=node.origins)
-        self.new[node.output] = self._as(made.output, node.output.dtype)
+        result = self.builder.add("PagedStates", inputs, attrs, name=node.name, origins=node.origins)
+        self.new[node.output] = self._as(result.output, node.output.dtype)
 
     def _as(self, value: Value, dtype: str) -> Value:
         """A value converted to another element type."""

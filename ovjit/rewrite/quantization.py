@@ -170,20 +170,20 @@ class _Quantizer:
             return None
         low, high, out_low, out_high = limits
         (scale, zero), step = map(_plain, found), _plain((high - low) / (levels - 1))
-        shift, made = _plain(-low / step), Quantized(x, scale, zero)
-        if np.any((zero < 0) | (zero > levels - 1)) or not _helps(node, made, readers):
+        shift, result = _plain(-low / step), Quantized(x, scale, zero)
+        if np.any((zero < 0) | (zero > levels - 1)) or not _helps(node, result, readers):
             return None
         same = np.array_equal(low, out_low) and np.array_equal(high, out_high)
-        if made.uniform and same and self._is_unrounded(node, x):
+        if result.uniform and same and self._is_unrounded(node, x):
             return Writer(b, node)("Clamp", x, min=float(low), max=float(high))
         before = self.known.get(x)
-        if before is not None and before.alike(made) and np.array_equal(step, scale) and levels == 256:
+        if before is not None and before.alike(result) and np.array_equal(step, scale) and levels == 256:
             return x  # already quantized with these steps
         attrs = {"low": 0, "high": levels - 1, "element_type": "u8"}
 
         def quantize(x: Value, name: str) -> Value:
             known = self.known.get(x)
-            if known is not None and known.alike(made) and np.array_equal(step, scale) and levels == 256:
+            if known is not None and known.alike(result) and np.array_equal(step, scale) and levels == 256:
                 return known.integers
             numbers, origins = [1 / step, shift], node.origins
             if x.node.op.role == "parameter":  # an exact input: avoid a second rounding far from 0
@@ -195,10 +195,10 @@ class _Quantizer:
             given = [x, *(_rounded(b, n) for n in numbers)]
             return b.add("Quantize", given, attrs, name=name, origins=origins).output
 
-        integers = self._before(b, node, x, quantize, readers) if made.uniform else None
+        integers = self._before(b, node, x, quantize, readers) if result.uniform else None
         if integers is None:
             integers = quantize(x, f"{node.name}/Quantize")
-        return self._real(b, node, made._replace(integers=integers))
+        return self._real(b, node, result._replace(integers=integers))
 
     def _limits(self, node: Node, x: Value) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
         """The limits of a FakeQuantize of `x`. None unless they are known and its steps are bytes of f32."""
@@ -270,8 +270,8 @@ class _Quantizer:
         quantized = self._integers(inputs[0])
         if quantized is None or not quantized.uniform:
             return None
-        made = Writer(b, node).outputs(node.op, quantized.integers, *inputs[1:], **node.attrs)
-        return [self._real(b, node, quantized._replace(integers=v)) if v.dtype == "u8" else v for v in made]
+        result = Writer(b, node).outputs(node.op, quantized.integers, *inputs[1:], **node.attrs)
+        return [self._real(b, node, quantized._replace(integers=v)) if v.dtype == "u8" else v for v in result]
 
     @rule(op.Pad(value("x"), ...))
     def pad(self, b: Builder, node: Node, x: Value) -> Replacement:
@@ -322,8 +322,8 @@ class _Quantizer:
         if first is None or not first.uniform or not all(p is not None and p.alike(first) for p in parts):
             return None
         integers = [p.integers for p in parts if p is not None]
-        made = Writer(b, node)(node.op, *integers, **node.attrs)
-        return self._real(b, node, first._replace(integers=made))
+        result = Writer(b, node)(node.op, *integers, **node.attrs)
+        return self._real(b, node, first._replace(integers=result))
 
     @rule(op["Convolution GroupConvolution MatMul"](value("x"), ...))
     def product(self, b: Builder, node: Node, x: Value) -> Value | None:
@@ -350,9 +350,9 @@ class _Quantizer:
             attrs |= {"pads_begin": none, "pads_end": none, "auto_pad": "explicit"}
 
         def product(w: np.ndarray, shape: tuple, name: str) -> Value:
-            types, made = [TensorType("i32", shape)], [q, b.constant(w)]
+            types, result = [TensorType("i32", shape)], [q, b.constant(w)]
             return b.add(
-                node.op, made, attrs, name=name, origins=node.origins, types=types, lowered=True
+                node.op, result, attrs, name=name, origins=node.origins, types=types, lowered=True
             ).output
 
         acc, scale = product(weights.integers, out.shape, f"{node.name}/i32"), weights.scale * each[0]

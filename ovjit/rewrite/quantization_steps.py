@@ -49,8 +49,8 @@ def settled(factor: np.ndarray, offset: np.ndarray, low: int, high: int) -> tupl
         kept = left[at]
         at, sums, steps = (np.cumsum(left) - 1)[at[kept]], sums[kept], steps[kept]
         channels = channels[left]
-    made = zip((factor, offset), best, moves, strict=True)
-    scale, shift = (a.astype(np.float64).reshape(g.shape) if k else g for g, a, k in made)
+    result = zip((factor, offset), best, moves, strict=True)
+    scale, shift = (a.astype(np.float64).reshape(g.shape) if k else g for g, a, k in result)
     return scale, shift
 
 

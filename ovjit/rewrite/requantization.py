@@ -207,9 +207,9 @@ class _Requantizer:
         linear = self.linear(node.output, 1, readers, shared=True)
         if len(linear.terms) != 1 or not _converts_sums(linear.terms[0][0].node):
             return None
-        (made,) = w.outputs("MultiplyAdd", *_summed(w, linear))
-        self.known[made] = linear
-        return (made,)
+        (result,) = w.outputs("MultiplyAdd", *_summed(w, linear))
+        self.known[result] = linear
+        return (result,)
 
     def requantized(self, w: Writer, steps: Steps, readers: Uses) -> Replacement:
         x, factor, zero, attrs, of_bytes = steps
@@ -218,12 +218,12 @@ class _Requantizer:
         linear = self.linear(x, MOST_TERMS, readers)
         if not any((of_bytes and _converts_bytes(v.node)) or _of_sums(v) for v, _ in linear.terms):
             return None
-        made = linear.times(factor).plus(zero)
-        if len(made.terms) == 1 and converts(made.terms[0][0].node):
-            ((sums, factor),) = made.terms
-            factor, zero = settled(factor, made.offset, attrs["low"], attrs["high"])
-            made = Linear(((sums, factor),), zero)
-        return w.outputs("Quantize", *_summed(w, made), **attrs)
+        result = linear.times(factor).plus(zero)
+        if len(result.terms) == 1 and converts(result.terms[0][0].node):
+            ((sums, factor),) = result.terms
+            factor, zero = settled(factor, result.offset, attrs["low"], attrs["high"])
+            result = Linear(((sums, factor),), zero)
+        return w.outputs("Quantize", *_summed(w, result), **attrs)
 
     def linear(self, x: Value, most: int, readers: Uses, shared: bool = False) -> Linear:
         """`x` as a sum of at most `most` tensors. Values are followed backwards while they have a single

@@ -120,8 +120,8 @@ class _Residuals:
         first = min((self.places[each] for each in left), default=0)
         stack, seen = [node], {node}
         while left and stack:
-            for made in stack.pop().inputs:
-                maker = made.node
+            for result in stack.pop().inputs:
+                maker = result.node
                 if maker not in seen and self.places[maker] >= first:
                     seen.add(maker)
                     left.discard(maker)

@@ -53,8 +53,8 @@ class Uses:
         """The readers as (node, input index), nodes of the old graph; (None, i) is an output."""
         if self._old is None:  # lazy: many passes do not need it
             self._old = self._graph.uses_of_elements()
-        for node, made in self._made:
-            for old, new in zip(node.outputs, made, strict=True):
+        for node, result in self._made:
+            for old, new in zip(node.outputs, result, strict=True):
                 if old is not new:  # `new` keeps its own readers
                     self._new[new] = [use for use in self._of(new) if use[0] is not node] + self._of(old)
         self._made.clear()
@@ -225,6 +225,6 @@ def _check(rule: Any, node: Node, outputs: Sequence[Value]) -> None:
 
 def _name(b: Builder, node: Node, outputs: Sequence[Value]) -> None:
     """Give the node's name to the node that replaces it."""
-    made = outputs[0].node if outputs else node
-    if made.name != node.name and not b.follows and made in b.nodes[b.before :]:
-        b.rename(made, node.name)
+    result = outputs[0].node if outputs else node
+    if result.name != node.name and not b.follows and result in b.nodes[b.before :]:
+        b.rename(result, node.name)

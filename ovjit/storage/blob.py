@@ -301,10 +301,10 @@ def _load(
         if "file" in tables:
             file = _weights_file(tables["file"], bool(config.get("ENABLE_MMAP", True)))
         memory = _memory(container, tables)
-    given, made = ([TensorType(info.dtype, info.shape) for info in infos] for infos in (inputs, outputs))
+    given, result = ([TensorType(info.dtype, info.shape) for info in infos] for infos in (inputs, outputs))
     places = {} if file is None else {"file": file}
     check = functools.partial(container.verify, "weights")
-    return stored_executable(tables, sections, memory, given, made, config, places, check)
+    return stored_executable(tables, sections, memory, given, result, config, places, check)
 
 
 class Moved(BlobError):

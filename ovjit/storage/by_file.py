@@ -41,12 +41,12 @@ def sections(executable: Any, origin: Origin | None, whole: bool) -> dict[str, A
     rows: list[Any] = []
     literal: list[Any] = []
     packed = Arrays("packed")
-    made = {offset: found for offset, _, *found in program.constants.of_files}
+    result = {offset: found for offset, _, *found in program.constants.of_files}
     steering = {offset for offset, _ in program.constants.steering}
     # for dynamic shapes the compiler fills it again, with the plans
     sizes = sorted(program.constants.sizes.items()) if inner.static and not whole else []
     for offset, size in sizes:
-        array, recipe = made.get(offset, (None, None))
+        array, recipe = result.get(offset, (None, None))
         at = None if array is None or origin is None else place_in(array, origin)
         # tables that kernels use unchecked are in the blob, where they are authenticated
         if at is None or recipe.function not in _NAMES or offset in steering:

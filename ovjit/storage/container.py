@@ -100,9 +100,9 @@ class Checksum:
 def checksum(content: Any) -> bytes:
     """The `Checksum` of these bytes."""
     whole = np.frombuffer(content, np.uint8)
-    made = Checksum(whole.size)
-    made.add(whole)
-    return made.code()
+    result = Checksum(whole.size)
+    result.add(whole)
+    return result.code()
 
 
 def write_container(sections: Mapping[str, Any], key: bytes) -> bytes:

@@ -204,7 +204,7 @@ class Reader:
 
     def _graph(self, tables: Any, depth: int) -> Graph:
         builder = Builder()
-        made: list[Node] = []
+        result: list[Node] = []
         for op, opset, name, origins, inputs, attrs in tables["nodes"]:
             if not (
                 isinstance(op, str)
@@ -213,17 +213,17 @@ class Reader:
                 and isinstance(attrs, dict)
             ):
                 raise BlobError("the blob's graph is not valid: a row of its nodes is of the wrong types")
-            values = [_output(made, pair) for pair in inputs]
+            values = [_output(result, pair) for pair in inputs]
             decoded = {key: self._value(value, depth) for key, value in attrs.items()}
             names = None if origins is None else [_string(o) for o in origins]
             node = builder.add(find_op(op, opset), values, decoded, name=name, origins=names)
             if node.name != name:
                 raise BlobError(f"the blob's graph is not valid: two nodes have the name {name!r}")
-            made.append(node)
-        parameters = [made[index(i, len(made), "node")].output for i in tables["inputs"]]
+            result.append(node)
+        parameters = [result[index(i, len(result), "node")].output for i in tables["inputs"]]
         if set(parameters) != set(builder.inputs) or len(parameters) != len(builder.inputs):
             raise BlobError("the blob's graph is not valid: its inputs are not its parameters")
-        return builder.finish([_output(made, pair) for pair in tables["outputs"]], parameters)
+        return builder.finish([_output(result, pair) for pair in tables["outputs"]], parameters)
 
     def value(self, value: Any) -> Any:
         """An attribute's value. Raises BlobError for a form that `encode` does not write."""

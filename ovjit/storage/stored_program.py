@@ -269,11 +269,11 @@ def encode_starts(program: Any, sections: Callable[[Any], Mapping[str, Any]]) ->
         ],
         "programs": [
             {
-                "inputs": [(v.dtype, v.shape) for v in made.inputs],
-                "outputs": [(v.dtype, v.shape) for v in made.outputs],
-                "sections": {kind: np.frombuffer(s, np.uint8) for kind, s in sections(made).items()},
+                "inputs": [(v.dtype, v.shape) for v in result.inputs],
+                "outputs": [(v.dtype, v.shape) for v in result.outputs],
+                "sections": {kind: np.frombuffer(s, np.uint8) for kind, s in sections(result).items()},
             }
-            for made in programs
+            for result in programs
         ],
     }
 
@@ -487,8 +487,8 @@ class StoredProgram:
 
     def new_traces(self) -> Iterable[Parametric]:
         """The traces that the compiler has added, for plans that read `memory`."""
-        made = None if self._compiled is None else self._compiled.traces
-        return () if made is None or made.added is None else made
+        result = None if self._compiled is None else self._compiled.traces
+        return () if result is None or result.added is None else result
 
     def _code(self, i: int) -> bytes:
         offset, size = self._places[i]

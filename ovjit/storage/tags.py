@@ -55,9 +55,9 @@ class Tag:
 def tag(key: bytes, kind: str, content: Any) -> bytes:
     """The code of a section with this content under the user's `key`."""
     whole = np.frombuffer(content, np.uint8)
-    made = Tag(key, kind, whole.size)
-    made.add(whole)
-    return made.code()
+    result = Tag(key, kind, whole.size)
+    result.add(whole)
+    return result.code()
 
 
 def needs_kernel(size: int) -> bool:

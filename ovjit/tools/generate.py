@@ -128,13 +128,13 @@ def _generate(options: argparse.Namespace, prompt: str) -> int:
     if 0 < tokenizer.context < whole and not options.quiet:
         print(f"ovjit: {len(tokens)} tokens and {o.max_new_tokens} new tokens exceed the model's "
               f"context of {tokenizer.context}", file=sys.stderr)  # fmt: skip
-    made = _Timed(generate(decoder, tokens, settings._replace(ends=ends), draft))
+    result = _Timed(generate(decoder, tokens, settings._replace(ends=ends), draft))
     try:
         before = () if o.chat else tokens  # an answer begins a text of its own
-        _print(until(tokenizer.stream(iter(made), before), o.stop))
+        _print(until(tokenizer.stream(iter(result), before), o.stop))
     finally:
         if not options.quiet:
-            print(made.summary(len(tokens), loaded - begun, loaded), file=sys.stderr)
+            print(result.summary(len(tokens), loaded - begun, loaded), file=sys.stderr)
     return 0
 
 

@@ -91,7 +91,7 @@ def default_half(target: Target) -> str:
 
 def in_type(graph: Graph, old: str, new: str) -> Graph:
     """The graph with tensors and constants of type `new` in place of `old`."""
-    builder, made = Builder(), dict[Value, Value]()
+    builder, result = Builder(), dict[Value, Value]()
 
     def changed(value: Any) -> Any:
         if isinstance(value, Unmade) and value.dtype == dtypes.numpy_dtype(old):
@@ -103,10 +103,10 @@ def in_type(graph: Graph, old: str, new: str) -> Graph:
     for node in graph.nodes:
         types = [TensorType(changed(v.dtype), v.shape) for v in node.outputs] if node.lowered else None
         attrs = {name: changed(value) for name, value in node.attrs.items()}
-        inputs = [made[value] for value in node.inputs]
+        inputs = [result[value] for value in node.inputs]
         copy = builder.add(node.op, inputs, attrs, types=types, lowered=node.lowered)
-        made.update(zip(node.outputs, copy.outputs, strict=True))
-    return builder.finish([made[value] for value in graph.outputs])
+        result.update(zip(node.outputs, copy.outputs, strict=True))
+    return builder.finish([result[value] for value in graph.outputs])
 
 
 def options_of(precision: str, target: Target) -> Options:
@@ -154,14 +154,14 @@ def decoded(tables: Any) -> Cut:
     """The graph of a line. Types of nodes that are not lowered are inferred."""
     places = {"kept": zlib.decompress(base64.b64decode(tables["kept"]))}
     places |= {place: _any(*place.split(), nbytes=nbytes) for place, nbytes in tables["any"].items()}
-    reader, builder, made = graph_format.Reader(places), Builder(), list[Node]()
+    reader, builder, result = graph_format.Reader(places), Builder(), list[Node]()
     for op, opset, inputs, attrs, types in tables["nodes"]:
         given = types and [TensorType(dtype, dims and graph_format.read_dims(dims)) for dtype, dims in types]
-        values = [made[node].outputs[i] for node, i in inputs]
+        values = [result[node].outputs[i] for node, i in inputs]
         checked = {name: reader.value(value) for name, value in attrs.items()}
         record, lowered = find_op(op, opset), given is not None
-        made.append(builder.add(record, values, checked, types=given, lowered=lowered))
-    graph = builder.finish([made[node].outputs[i] for node, i in tables["outputs"]])
+        result.append(builder.add(record, values, checked, types=given, lowered=lowered))
+    graph = builder.finish([result[node].outputs[i] for node, i in tables["outputs"]])
     return Cut(graph, tables["precision"], tables.get("kind", CUTS))
 
 
@@ -243,8 +243,8 @@ def cut_out(groups: Sequence[Group], precision: str, uses: Uses) -> Cut:
                 found[value] = _source(builder, value)
         copy = builder.copy(node, [found[v] for v in node.inputs], [v.type for v in node.outputs])
         found.update(zip(node.outputs, copy.outputs, strict=True))
-    made = [v for group in groups for v in group.outputs]
-    read = [v for v in made if any(reader not in taken for reader, _ in uses[v])]
+    result = [v for group in groups for v in group.outputs]
+    read = [v for v in result if any(reader not in taken for reader, _ in uses[v])]
     return Cut(builder.finish([found[v] for v in read]), precision)
 
 

@@ -217,11 +217,11 @@ def write(folder: Path, isa: str) -> list[Path]:
     from ovjit.codegen import shipped
     from ovjit.codegen.cpu.targets import TARGETS
 
-    made: list[Contents] = []
+    result: list[Contents] = []
     for extra in VARIANTS[isa]:
-        known = [key for contents in made for groups in contents for group in groups for key in group]
-        made.append(made_by_process(isa, extra, known, ["-m", "ovjit.tools.ship"]))
-    found = Contents(_in_turn([each.kernels for each in made]), _in_turn([each.printed for each in made]))
+        known = [key for contents in result for groups in contents for group in groups for key in group]
+        result.append(made_by_process(isa, extra, known, ["-m", "ovjit.tools.ship"]))
+    found = Contents(_in_turn([each.kernels for each in result]), _in_turn([each.printed for each in result]))
     paths = []
     for kind, content in written(found, isa):
         paths.append(folder / shipped.file_name(TARGETS[isa], kind))

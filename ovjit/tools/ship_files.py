@@ -144,14 +144,14 @@ def dictionaries(contents: Sequence[bytes]) -> tuple[list[list[bytes]], list[int
         return [], []
     grams = [_grams(content) for content in contents]
     seeds = _covering(contents, grams, lambda taken: len(taken) >= DICTIONARIES)
-    made = [[i] for i in seeds]
+    result = [[i] for i in seeds]
     for again in range(_ROUNDS + 1):
-        nearest = _shared_out(grams, [[grams[i] for i in some] for some in made])
+        nearest = _shared_out(grams, [[grams[i] for i in some] for some in result])
         if again == _ROUNDS:
             break
-        members = [np.flatnonzero(nearest == number).tolist() for number in range(len(made))]
-        made = [_dictionary(contents, grams, some) for some in members if some]
-    return [[contents[i] for i in some] for some in made], nearest.tolist()
+        members = [np.flatnonzero(nearest == number).tolist() for number in range(len(result))]
+        result = [_dictionary(contents, grams, some) for some in members if some]
+    return [[contents[i] for i in some] for some in result], nearest.tolist()
 
 
 def _dictionary(contents: Sequence[bytes], grams: Sequence[Any], members: Sequence[int]) -> list[int]:

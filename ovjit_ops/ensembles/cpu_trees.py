@@ -173,6 +173,36 @@ def add_leaves(found, weights, total, targets, step, count, *, T, single, reduct
                 store[T](at, combined(load[T](at), take[T](weights + j * SIZE[T], found[u]), reduction, T))
 
 
+@inline
+def transpose_features(columns, p, features, rows, vectors, step, x, *, T):
+    """Store the features that masks read, of all rows of an item, `step` bytes apart."""
+    for i in range(features.size.used):
+        source = p + ld[i64](features.at(used=i)) * SIZE[T]
+        for v in range(vectors):
+            part = gather[T](source + v * VL * x.stride.rows, x.stride.rows, rows - v * VL)
+            store[T](columns + i * step + v * VL * SIZE[T], part)
+
+
+@inline
+def send_down(at, row, place, root, records, found_at, p, rows, vectors, width, has_nan, x, *, T, wide,
+              single, accepted):  # fmt: skip
+    """Store what the rows of an item find in one tree to `place`, GROUP rows at a time."""
+    for r in range(0, vectors * VL, GROUP):
+        for i in static_range(GROUP):
+            at[i] = root
+            row[i] = x.at(p, rows=min(r + i, rows - 1))
+        if has_nan:
+            go_down(at, row, width, accepted=MIXED)
+        else:
+            go_down(at, row, width)
+        for i in static_range(GROUP):
+            number = (at[i] - records) // (16 if wide else 8)
+            if single:
+                st[T](place + (r + i) * SIZE[T], ld[T](found_at + number * SIZE[T]))
+            else:
+                st[i32](place + (r + i) * 4, ld[i32](found_at + number * 4))
+
+
 @kernel(
     over="rows/each", x="rows f:1", y="rows t", records="r:1", trees="k five:1", weights="w:1",
     starts="i kinds:1", entries="e:1", leaves="l:1", features="used:1", found_at="r2:1",
@@ -194,11 +224,7 @@ def forest_of_rows(
         has_nan = 0
         if nans and masks < trees.size.k:
             has_nan = find_nan(p, rows * x.size.f, T)
-        for i in range(features.size.used):
-            source = p + ld[i64](features.at(used=i)) * SIZE[T]
-            for v in range(vectors):
-                part = gather[T](source + v * VL * x.stride.rows, x.stride.rows, rows - v * VL)
-                store[T](columns + i * step + v * VL * SIZE[T], part)
+        transpose_features(columns, p, features, rows, vectors, step, x)
         for j in range(y.size.t):
             for v in range(vectors):
                 store[T](scratch + j * step + v * VL * SIZE[T], const[T](NONE[reduction]))
@@ -224,20 +250,7 @@ def forest_of_rows(
                     v += 1
             else:
                 root = records + ld(here, 0) * (16 if wide else 8)
-                for r in range(0, vectors * VL, GROUP):
-                    for i in static_range(GROUP):
-                        at[i] = root
-                        row[i] = x.at(p, rows=min(r + i, rows - 1))
-                    if has_nan:
-                        go_down(at, row, width, accepted=MIXED)
-                    else:
-                        go_down(at, row, width)
-                    for i in static_range(GROUP):
-                        number = (at[i] - records) // (16 if wide else 8)
-                        if single:
-                            st[T](place + (r + i) * SIZE[T], ld[T](found_at + number * SIZE[T]))
-                        else:
-                            st[i32](place + (r + i) * 4, ld[i32](found_at + number * 4))
+                send_down(at, row, place, root, records, found_at, p, rows, vectors, width, has_nan, x)
                 for v in range(vectors):
                     if single:
                         found[0] = load[T](place + v * VL * SIZE[T])
@@ -316,11 +329,12 @@ class Forest(Lowering):
 
     def set_up(self) -> None:
         attrs, lanes = self.node.attrs, self.target.lanes
-        thresholds, nodes, trees, weights = (v.constant for v in self.node.inputs[1:])
-        if any(array is None for array in (thresholds, nodes, trees, weights)) or not len(trees):
+        arrays = [v.constant for v in self.node.inputs[1:] if v.constant is not None]
+        if len(arrays) != 4 or not len(arrays[2]):
             raise NotNative
+        thresholds, nodes, trees, weights = arrays
         self.forest = forest = pack_forest(
-            thresholds, nodes, trees, weights, attrs["targets"], LEAVES_PER_LANE * lanes
+            thresholds, nodes, trees, weights, attrs["targets"], attrs["features"], LEAVES_PER_LANE * lanes
         )
         if len(forest.records) > MOST_RECORDS or attrs["features"] > MOST_FEATURES:
             raise NotNative
@@ -360,7 +374,7 @@ class Forest(Lowering):
         if rows <= FEW_ROWS:
             tensors = {name: tensors[name] for name in ("x", "y", *ONE_ROW)}
             planner.need_scratch((count + GROUP) * 8 + (targets + lanes) * size)
-            work = count * 64
+            work = count * 64.0
             launch(planner, self.of_trees, tensors, ("y",), work=work, flops=work * rows, width=width)
             return
         unit, used = VECTORS * lanes, len(forest.features)

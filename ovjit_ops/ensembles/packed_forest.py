@@ -21,7 +21,6 @@ word are ordered by what they accept.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -71,14 +70,15 @@ class _Order(NamedTuple):
 
 
 def pack_forest(
-    thresholds: np.ndarray, nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, targets: int, most: int
-) -> PackedForest:
+    thresholds: np.ndarray, nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, targets: int,
+    features: int, most: int,
+) -> PackedForest:  # fmt: skip
     """The layout of the arrays of a TreeEnsemble. Trees of up to `most` leaves have words. Raises
     InferenceError for invalid arrays."""
     nodes, trees = nodes.astype(np.int64), trees.astype(np.int64)
     if len(thresholds) != len(nodes):
         raise InferenceError(f"{len(thresholds)} thresholds are given for {len(nodes)} tree nodes")
-    check_forest(nodes, trees, weights, targets)
+    check_forest(nodes, trees, weights, targets, features)
     order = _breadth_first(nodes, trees[:, 0])
     if order is None:
         thresholds, nodes, trees = _separate_trees(thresholds, nodes, trees)
@@ -94,7 +94,7 @@ def pack_forest(
     same = int(plain[0]) if plain.tolist() in ([LOWER], [LOWER | EQUAL]) else MIXED if len(plain) else LOWER
     return PackedForest(
         *_records(thresholds, nodes, trees, weights, accepted, order, bits, wide),
-        np.stack([firsts, trees[:, 1], trees[:, 2], masks.first, masks.count], 1),
+        np.stack([firsts, trees[:, 1], trees[:, 2], masks.first, masks.words], 1),
         weights if len(weights) else np.zeros(1, thresholds.dtype), masks.starts, masks.entries, masks.leaves,
         masks.features, masks.kinds, wide, bits, same, bool((inner & UNORDERED).any()),
         bool((trees[:, 2] == 1).all()),
@@ -134,10 +134,10 @@ def _records(
 
 
 class _Masks(NamedTuple):
-    """See PackedForest; `first` and `count` are each tree's words."""
+    """See PackedForest; `first` and `words` are each tree's first word and number of words."""
 
     first: np.ndarray
-    count: np.ndarray
+    words: np.ndarray
     starts: np.ndarray
     entries: np.ndarray
     leaves: np.ndarray
@@ -145,74 +145,87 @@ class _Masks(NamedTuple):
     kinds: tuple[int, ...]
 
 
+class _Leaves(NamedTuple):
+    """The leaves of trees that have words: `fits` of each tree; tree, node, number of each leaf. `low`: the
+    lowest number below a node; `size`: how many leaves there are."""
+
+    fits: np.ndarray
+    tree: np.ndarray
+    node: np.ndarray
+    number: np.ndarray
+    low: np.ndarray
+    size: np.ndarray
+
+
+def _number_leaves(
+    nodes: np.ndarray, trees: np.ndarray, leaf: np.ndarray, order: _Order, most: int
+) -> _Leaves:
+    node, tree, _ = (np.concatenate(column) for column in zip(*order.levels, strict=True))
+    many = np.bincount(tree[leaf[node]], minlength=len(trees))
+    times = np.bincount(node, minlength=len(nodes))
+    shared = np.bincount(tree[(times[node] > 1) & ~leaf[node]], minlength=len(trees)) > 0
+    # inner nodes that are there twice have their children once: such a graph has no words
+    proper = many == np.bincount(tree[~leaf[node]], minlength=len(trees)) + 1
+    fits = proper & ~shared & (many <= most)
+    size, low = leaf.astype(np.int64), np.zeros(len(nodes), np.int64)
+    own = [level[fits[of] & ~leaf[level]] for level, of, _ in order.levels]
+    for inner in reversed(own):
+        size[inner] = size[nodes[inner, 2]] + size[nodes[inner, 3]]
+    root = fits & leaf[trees[:, 0]]
+    found = [(np.flatnonzero(root), trees[root, 0], np.zeros(int(root.sum()), np.int64))]
+    for inner, (level, of, _) in zip(own, order.levels, strict=True):
+        yes, no = nodes[inner, 2], nodes[inner, 3]
+        # leaves may be shared, so that their numbers belong to the references
+        numbers = np.stack([low[inner], low[inner] + size[yes]], 1).reshape(-1)
+        found.append((np.repeat(of[fits[of] & ~leaf[level]], 2), np.stack([yes, no], 1).reshape(-1), numbers))
+        low[yes], low[no] = low[inner], low[inner] + size[yes]
+    of, child, number = (np.concatenate(column) for column in zip(*found, strict=True))
+    ends = leaf[child]
+    return _Leaves(fits, of[ends], child[ends], number[ends], low, size)
+
+
 def _masks(
     thresholds: np.ndarray, nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, accepted: np.ndarray,
     order: _Order, most: int,
 ) -> _Masks:  # fmt: skip
     leaf = accepted == 0
-    node, tree, _ = (np.concatenate(column) for column in zip(*order.levels, strict=True))
-    many = np.bincount(tree[leaf[node]], minlength=len(trees))
-    # a node that is there twice makes a tree with more leaves than inner nodes + 1, or as many nodes twice
-    proper = many == np.bincount(tree[~leaf[node]], minlength=len(trees)) + 1
-    times = np.bincount(node, minlength=len(nodes))
-    shared = np.bincount(tree[(times[node] > 1) & ~leaf[node]], minlength=len(trees)) > 0
-    fits = proper & ~shared & (many <= most)
-    size, low = leaf.astype(np.int64), np.zeros(len(nodes), np.int64)
-    for level, of, _ in reversed(order.levels):
-        own = level[fits[of] & ~leaf[level]]
-        size[own] = size[nodes[own, 2]] + size[nodes[own, 3]]
-    ends: list[Any] = []
-    for level, of, _ in order.levels:
-        inside = fits[of]
-        own = level[inside & ~leaf[level]]
-        yes, no = nodes[own, 2], nodes[own, 3]
-        # leaves may be shared: their numbers belong to the references
-        ends.append((np.repeat(of[inside & ~leaf[level]], 2), np.stack([yes, no], 1).reshape(-1),
-                     np.stack([low[own], low[own] + size[yes]], 1).reshape(-1)))  # fmt: skip
-        low[yes], low[no] = low[own], low[own] + size[yes]
-    of, child, number = (np.concatenate(column) for column in zip(*ends, strict=True))
-    alone = fits & (many == 1) & leaf[trees[:, 0]]
-    of = np.append(of, np.flatnonzero(alone))
-    child, number = np.append(child, trees[alone, 0]), np.append(number, np.zeros(int(alone.sum()), np.int64))
-    count = np.where(fits, -(-many // WORD), 0)
-    first = np.cumsum(count) - count
-
-    ends_at = leaf[child]
-    of, child, number = of[ends_at], child[ends_at], number[ends_at]
+    leaves = _number_leaves(nodes, trees, leaf, order, most)
+    count = -(-np.bincount(leaves.tree, minlength=len(trees)) // WORD)
+    first, words = np.cumsum(count) - count, int(count.sum())
     single = bool((trees[:, 2] == 1).all())
-    starts = nodes[child, 2]
-    table = np.zeros(max(1, int(count.sum())) * WORD, thresholds.dtype if single else np.int32)
-    table[first[of] * WORD + number] = weights[starts] if single else starts
-
-    inside = fits[tree] & ~leaf[node]
-    node, tree = node[inside], tree[inside]
-    begin, end = low[node], low[node] + size[nodes[node, 2]]
-    words = (end - 1) // WORD - begin // WORD + 1
-    entry = np.repeat(np.arange(len(node)), words)
-    within = np.arange(len(entry)) - np.repeat(np.cumsum(words) - words, words)
-    word = begin[entry] // WORD + within
-    high = np.minimum(end[entry] - word * WORD, WORD)
-    under = np.maximum(begin[entry] - word * WORD, 0)
-    mask = ~(((1 << high) - 1) & ~((1 << under) - 1)) & 0xFFFFFFFF
-    place, kind = first[tree[entry]] + word, accepted[node[entry]]
-    kinds = np.unique(kind)
-    which = np.searchsorted(kinds, kind)
+    starts = nodes[leaves.node, 2]
+    table = np.zeros((max(1, words), WORD), thresholds.dtype if single else np.int32)
+    table.reshape(-1)[first[leaves.tree] * WORD + leaves.number] = weights[starts] if single else starts
+    node, tree, _ = (np.concatenate(column) for column in zip(*order.levels, strict=True))
+    inner = leaves.fits[tree] & ~leaf[node]
+    node, tree = node[inner], tree[inner]
     features, row = np.unique(nodes[node, 1], return_inverse=True)
-    rank = np.lexsort((row.reshape(-1)[entry], which, place))
-    entries = np.zeros((max(1, len(rank)), 2 + thresholds.itemsize // 4), np.int32)
-    wide = thresholds.itemsize // 4
-    entries[: len(rank), :wide] = (
-        np.ascontiguousarray(thresholds[node[entry[rank]]]).view(np.int32).reshape(len(rank), wide)
-    )
-    entries[: len(rank), wide] = row.reshape(-1)[entry[rank]]
-    entries[: len(rank), wide + 1] = mask[rank].astype(np.uint32).view(np.int32)
-    tally = np.bincount(place * len(kinds) + which, minlength=int(count.sum()) * len(kinds)).astype(np.int64)
-    bounds = np.append(0, np.cumsum(tally))
-    rows = np.arange(int(count.sum()))[:, None] * len(kinds) + np.arange(len(kinds) + 1)
+    entry, word, mask = _cut_ranges(leaves.low[node], leaves.low[node] + leaves.size[nodes[node, 2]])
+    place = first[tree[entry]] + word
+    kinds, kind = np.unique(accepted[node], return_inverse=True)
+    rank = np.lexsort((row.reshape(-1)[entry], kind.reshape(-1)[entry], place))
+    values = np.ascontiguousarray(thresholds[node[entry[rank]]]).view(np.int32)
+    values = values.reshape(len(rank), thresholds.itemsize // 4)
+    entries = np.column_stack([values, row.reshape(-1)[entry[rank]], mask[rank]]).astype(np.int32)
+    tally = np.bincount(place * len(kinds) + kind.reshape(-1)[entry], minlength=words * len(kinds))
+    bounds = np.append(0, np.cumsum(tally)).astype(np.int64)
+    rows = np.arange(max(1, words))[:, None] * len(kinds) + np.arange(len(kinds) + 1)
     return _Masks(
-        first, count, bounds[rows] if len(rows) else np.zeros((1, len(kinds) + 1), np.int64), entries,
-        table.reshape(-1, WORD), features if len(features) else np.zeros(1, np.int64), tuple(kinds.tolist()),
+        first, count, bounds[np.minimum(rows, len(bounds) - 1)],
+        entries if len(entries) else np.zeros((1, 2 + thresholds.itemsize // 4), np.int32), table,
+        features if len(features) else np.zeros(1, np.int64), tuple(kinds.tolist()),
     )  # fmt: skip
+
+
+def _cut_ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(range, word, mask) for each word that a range of leaves is in. Bits in the range are 0."""
+    words = (end - 1) // WORD - begin // WORD + 1
+    entry = np.repeat(np.arange(len(begin)), words)
+    word = begin[entry] // WORD + np.arange(len(entry)) - np.repeat(np.cumsum(words) - words, words)
+    above = np.minimum(end[entry] - word * WORD, WORD)
+    below = np.maximum(begin[entry] - word * WORD, 0)
+    mask = ~(((1 << above) - 1) & ~((1 << below) - 1)) & 0xFFFFFFFF
+    return entry, word, mask.astype(np.uint32).view(np.int32)
 
 
 def _breadth_first(nodes: np.ndarray, roots: np.ndarray) -> _Order | None:

@@ -41,12 +41,16 @@ def levels(nodes: np.ndarray, roots: np.ndarray) -> Iterator[np.ndarray]:
         raise InferenceError("the nodes of a tree form a cycle")
 
 
-def check_forest(nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, targets: int) -> None:
+def check_forest(
+    nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, targets: int, features: int
+) -> None:
     """Raise InferenceError unless children, features, targets and weights exist, and no path has a cycle."""
     inner = (nodes[:, 0] & 3) != LEAF
     children = nodes[inner, 2:4]
     if ((nodes[:, 0] < 0) | (nodes[:, 0] > EQ + NAN_TRUE)).any() or (nodes[inner, 1] < 0).any():
         raise InferenceError("a tree node has an unknown mode or a negative feature")
+    if nodes[inner, 1].max(initial=0) >= features:
+        raise InferenceError(f"a tree node reads a feature beyond the {features}")
     if ((children < 0) | (children >= len(nodes))).any():
         raise InferenceError("a tree node has a child that does not exist")
     roots, first, count = trees.T.astype(np.int64)
@@ -136,10 +140,7 @@ class TreeEnsemble:
         if data.shape[1] < features or len(thresholds) != len(nodes):
             raise InferenceError(f"the trees read {features} features; the data has {data.shape[1]}")
         nodes, trees = nodes.astype(np.int64), trees.astype(np.int64)
-        check_forest(nodes, trees, weights, targets)
-        inner = (nodes[:, 0] & 3) != LEAF
-        if inner.any() and nodes[inner, 1].max() >= features:
-            raise InferenceError(f"a tree node reads a feature beyond the {features}")
+        check_forest(nodes, trees, weights, targets, features)
         out = np.full((len(data), targets), NEUTRAL[reduction], data.dtype)
         for root, first, count in trees.tolist():
             leaves = reach_leaves(data, thresholds, nodes, root)

@@ -1,25 +1,29 @@
 """StringLookup and TextNGrams: which word of a list a string is, and how often words are in texts.
 
 Strings are objects of Python, so that these are steps of the host: one pass over the strings with a table.
+Lists of words are attributes in JSON, as words may have the characters that separate lists in files.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ovjit.errors import check
-from ovjit.graph.op import Count, Floats, Ints, Positive, Str, Strs, TensorType, Word, op
+from ovjit.errors import ModelError, check
+from ovjit.graph.op import Count, Floats, Ints, Positive, Str, TensorType, Word, op
 
 #: Expressions whose leftmost match by Python is the longest one: a class of characters, once or more.
 PLAIN_TOKEN = re.compile(r"\[[A-Za-z0-9_ ,;:!?.-]+\]\+?|\\[wsd]\+?")
 #: Attributes of nodes -> tables that are made from them, the last ones.
 _made: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 _MOST_TABLES = 64
+#: Up to so many n-grams are counted one by one, which takes less than calls of NumPy.
+_FEW = 64
 
 
 def _table(kind: str, source: Any, make: Callable[[Any], Any]) -> Any:
@@ -33,10 +37,25 @@ def _table(kind: str, source: Any, make: Callable[[Any], Any]) -> Any:
     return known[1]
 
 
-def _numbers(words: Sequence[str]) -> dict[Any, int]:
+def _parse(text: str) -> list[str]:
+    try:
+        words = json.loads(text)
+    except ValueError as error:
+        raise ModelError(f"{text[:40]!r} is not a list of words in JSON") from error
+    fine = isinstance(words, list) and all(isinstance(word, str) for word in words)
+    check(fine, f"{text[:40]!r} is not a list of words in JSON")
+    return words
+
+
+def read_words(text: str) -> list[str]:
+    """A list of words from JSON. Raises ModelError if it is none."""
+    return _table("words", text, _parse)
+
+
+def _numbers(text: str) -> dict[Any, int]:
     """Word -> its first position, as text and as UTF-8."""
     table: dict[Any, int] = {}
-    for i, word in enumerate(words):
+    for i, word in enumerate(read_words(text)):
         table.setdefault(word, i)
         table.setdefault(word.encode(), i)
     return table
@@ -50,18 +69,19 @@ def _check_strings(data: TensorType) -> None:
 class StringLookup:
     """The position of each string in a list of words, of equal ones the first; -1 for other strings."""
 
-    def infer(data, *, words: Strs):
+    def infer(data, *, words: Str):
         _check_strings(data)
+        read_words(words)
         return TensorType("i64", data.shape)
 
     def ref(data, *, words):
         table = _table("numbers", words, _numbers)
-        found = [table.get(x, -1) for x in data.reshape(-1).tolist()]
-        return np.array(found, np.int64).reshape(data.shape)
+        found = map(table.get, data.reshape(-1).tolist(), itertools.repeat(-1))
+        return np.fromiter(found, np.int64, data.size).reshape(data.shape)
 
     def samples(rng, dtype="string"):
         for texts in (["ab", "", "xyz"], [["a", "bc"], ["über", ""]], []):
-            yield [np.array(texts, dtype=object)], {"words": ["", "über", "a", "xyz", "a"]}
+            yield [np.array(texts, dtype=object)], {"words": json.dumps(["", "über", "a", "xyz", "a"])}
 
 
 class _Grams:
@@ -114,14 +134,14 @@ class TextNGrams:
     words = {"case": "none lower upper"}
 
     def infer(
-        data, *, case: Word, token: Str, shortest: Positive, pool: Strs, starts: Ints, columns: Ints,
+        data, *, case: Word, token: Str, shortest: Positive, pool: Str, starts: Ints, columns: Ints,
         width: Count, least: Positive, most: Positive, skips: Count, binary: Count = 0, scaled: Floats = (),
     ):  # fmt: skip
         _check_strings(data)
         check(PLAIN_TOKEN.fullmatch(token) is not None, f"the expression {token[:40]!r} is not a plain token")
         check(sorted(starts) == list(starts), f"the starts {list(starts)[:8]} of n-grams are not in order")
-        sizes = [len(range(a, b, n)) for n, (a, b) in
-                 enumerate(zip(starts, [*starts[1:], len(pool)], strict=True), 1)]  # fmt: skip
+        ends = [*starts[1:], len(read_words(pool))]
+        sizes = [len(range(a, b, n)) for n, (a, b) in enumerate(zip(starts, ends, strict=True), 1)]
         valid = sum(sizes) == len(columns) == len({*columns}) and all(0 <= c < width for c in columns)
         check(valid, f"{len(columns)} columns are given for {sum(sizes)} n-grams, or are not below {width}")
         check(len(scaled) in (0, len(columns)), f"{len(scaled)} factors are given for {len(columns)} n-grams")
@@ -133,24 +153,25 @@ class TextNGrams:
     def ref(
         data, *, case, token, shortest, pool, starts, columns, width, least, most, skips, binary=0, scaled=()
     ):
-        grams = _table("grams", pool, lambda words: _Grams(words, starts, columns))
+        grams = _table("grams", pool, lambda pool: _Grams(read_words(pool), starts, columns))
         cutter = _table("cutter", token, lambda token: {})
         if case not in cutter:
             cutter[case] = _Cutter(token, case)
         texts = cutter[case].cut(data.reshape(-1).tolist())
         if shortest > 1:  # characters, of which a plain token has one byte each
             texts = [[word for word in words if len(word) >= shortest] for words in texts]
-        beyond, ends, found = itertools.repeat(width), [], []
+        beyond, ends = itertools.repeat(width), []
+        hits: list[int] = []
         for words in texts:
             for size, level in enumerate(grams.levels[least - 1 : most], least):
                 if size == 1:
-                    found.extend(map(level.get, words, beyond))
+                    hits.extend(map(level.get, words, beyond))
                     continue
                 for step in range(1, 2 + skips):
                     rows = [words[i * step :] for i in range(size)]
-                    found.extend(map(level.get, zip(*rows, strict=False), beyond))
-            ends.append(len(found))
-        total = _count(found, ends, width)
+                    hits.extend(map(level.get, zip(*rows, strict=False), beyond))
+            ends.append(len(hits))
+        total = _count(hits, ends, width)
         if binary:
             total = np.minimum(total, 1)
         if len(scaled):
@@ -160,7 +181,7 @@ class TextNGrams:
         return total
 
     def samples(rng, dtype="string"):
-        given = {"token": "[a-z]+", "shortest": 1, "pool": ["a", "b", "a", "b", "b", "b"], "starts": [0, 2],
+        given = {"token": "[a-z]+", "shortest": 1, "pool": json.dumps([*"ababbb"]), "starts": [0, 2],
                  "columns": [3, 0, 1, 2], "width": 5, "least": 1, "most": 2}  # fmt: skip
         texts = np.array(["a b a", "", "B b, b", "c ab a"], dtype=object)
         yield [texts], {**given, "case": "lower", "skips": 0}
@@ -169,6 +190,13 @@ class TextNGrams:
 
 def _count(columns: Sequence[int], ends: Sequence[int], width: int) -> np.ndarray:
     """How often each column is there in each row, [rows, width]; rows end at these positions of the list."""
+    if len(columns) <= _FEW:
+        few, row = np.zeros((len(ends), width + 1), np.float32), 0
+        for i, column in enumerate(columns):
+            while i >= ends[row]:
+                row += 1
+            few[row, column] += 1
+        return few[:, :width]
     rows = np.repeat(np.arange(len(ends)) * (width + 1), np.diff(ends, prepend=0))
     total = np.bincount(rows + np.array(columns, np.int64), minlength=len(ends) * (width + 1))
     return total.reshape(len(ends), width + 1)[:, :width].astype(np.float32)

@@ -21,8 +21,8 @@ from ovjit_ops.text import patterns
 #: Ranges of code points, ascending, both ends included.
 Ranges = tuple[tuple[int, int], ...]
 LAST_POINT = 0x10FFFF
-#: Maximum places in a pattern, states, and classes of characters.
-MOST_PLACES, MOST_STATES, MOST_CLASSES = 2000, 4000, 200
+#: Maximum places in a pattern, states, classes of characters, and places that are looked at for all states.
+MOST_PLACES, MOST_STATES, MOST_CLASSES, MOST_STEPS = 100_000, 8000, 200, 3_000_000
 _NEWLINE = 10
 
 
@@ -476,9 +476,10 @@ class Automaton:
         places = _Places(tree)
         self.classes, signatures, newline = _classes_of(places.sets)
         self._steps = places.steps
+        self._looked = 0
         columns = len(signatures)
         numbers: dict[tuple[bool, tuple[int, ...]], int] = {(False, ()): 0}
-        waiting = [(True, (0,)), (False, (0,))]
+        waiting: list[tuple[bool, tuple[int, ...]]] = [(True, (0,)), (False, (0,))]
         self.starts = []
         for state in waiting:
             numbers[state] = len(numbers)
@@ -520,6 +521,9 @@ class Automaton:
     ) -> tuple[tuple[int, ...], bool]:
         """(places behind the next character, whether the pattern has ended before it)."""
         at_start, places = state
+        self._looked += len(places)
+        if self._looked > MOST_STEPS:
+            raise Unfit("many places for many states")
         seen: set[int] = set()
         behind: dict[int, None] = {}
         stack = list(reversed(places))

@@ -13,20 +13,28 @@ from ovjit_ops.text.cpu_native import OTHER, address, as_bytes, as_i32, native, 
 from ovjit_ops.text.packed import check_skips, text_of
 from ovjit_ops.text.ragged import combined_shape, dense
 
-_STEPS = "cpu_byte_steps"
-_validate = native(_STEPS, "validate_strings")
-_put_byte_tokens = native(_STEPS, "put_byte_tokens")
-_decode_words = native(_STEPS, "decode_words")
-_as_chars = native(_STEPS, "write_bytes_as_chars")
-_as_bytes = native(_STEPS, "write_chars_as_bytes")
-_pad_rows = native(_STEPS, "pad_rows")
-_join_rows = native(_STEPS, "join_rows")
+
+def _steps() -> Any:
+    from ovjit_ops.text import cpu_byte_steps
+
+    return cpu_byte_steps
+
+
+_validate = native(_steps, "validate_strings")
+_put_byte_tokens = native(_steps, "put_byte_tokens")
+_decode_words = native(_steps, "decode_words")
+_as_chars = native(_steps, "write_bytes_as_chars")
+_as_bytes = native(_steps, "write_chars_as_bytes")
+_pad_rows = native(_steps, "pad_rows")
+_join_rows = native(_steps, "join_rows")
 
 
 def _like(begins: np.ndarray, room: int) -> tuple[list[np.ndarray], list[int]]:
     """New begins, ends and `room` bytes, and their addresses."""
     shape = np.shape(begins)
-    made = [np.empty(shape, np.int32), np.empty(shape, np.int32), np.empty(room, np.uint8)]
+    made: list[np.ndarray] = [
+        np.empty(shape, np.int32), np.empty(shape, np.int32), np.empty(room, np.uint8),
+    ]  # fmt: skip
     return made, [address(x) for x in made]
 
 
@@ -93,7 +101,7 @@ class VocabDecoder:
         chars = np.empty(total, np.uint8)
         if total:
             _decode_words(*args, address(chars))
-        rows = np.arange(0, (batch + 1) * each, each, np.int32)
+        rows = np.arange(0, (batch + 1) * each, each, dtype=np.int32)
         return rows[:-1], rows[1:], begins, ends, chars
 
 

@@ -13,9 +13,15 @@ from ovjit_ops.text.cpu_character_steps import DOUBLE_ARRAY, FORM, NO_TABLE
 from ovjit_ops.text.cpu_native import FULL, address, as_bytes, as_i32, native, refuse, strings_of
 from ovjit_ops.text.packed import check_skips, pack, text_of
 
-_STEPS = "cpu_character_steps"
-_build_tree = native(_STEPS, "build_tree")
-_normalize_strings = native(_STEPS, "normalize_strings")
+
+def _steps() -> Any:
+    from ovjit_ops.text import cpu_character_steps
+
+    return cpu_character_steps
+
+
+_build_tree = native(_steps, "build_tree")
+_normalize_strings = native(_steps, "normalize_strings")
 
 _POINTS = 0x110000
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,31 +10,26 @@ import numpy as np
 from ovjit.errors import InferenceError
 from ovjit.forks import ForkLock
 
-_functions: dict[tuple[str, str], Callable[[int, int, int, int], int]] = {}
 
-
-def native(module: str, name: str) -> Callable[..., int]:
-    """The routine `name` of a module of this package, compiled at its first use. It takes addresses and
-    integers, and returns an integer."""
-    key = module, name
+def native(module: Callable[[], Any], name: str) -> Callable[..., int]:
+    """The routine `name` of a module, which `module` imports where it is compiled: at its first use. It takes
+    addresses and integers, and returns an integer."""
+    made: list[Callable[[int, int, int, int], int]] = []
 
     def call(*values: int) -> int:
-        function = _functions.get(key)
-        if function is None:
-            function = _functions[key] = _load(module, name)
+        if not made:
+            made.append(_load(module, name))
         block = np.array(values, np.int64)
-        return function(block.__array_interface__["data"][0], 0, 0, 0)
+        return made[0](block.__array_interface__["data"][0], 0, 0, 0)
 
     return call
 
 
-def _load(module: str, name: str) -> Callable[[int, int, int, int], int]:
+def _load(module: Callable[[], Any], name: str) -> Callable[[int, int, int, int], int]:
     from ovjit.codegen.cpu.objects import function
-    from ovjit.codegen.loading import addresses
-    from ovjit.codegen.routines import routines
+    from ovjit.codegen.routines import load, routines
 
-    kernel = routines(name, (name,), lambda: importlib.import_module(f"{__package__}.{module}"))
-    return function(addresses((kernel,))[kernel], 4)
+    return function(load(routines(name, (name,), module), (name,))[name], 4)
 
 
 def address(array: np.ndarray) -> int:

@@ -17,10 +17,16 @@ from ovjit_ops.text.cpu_native import FULL, Slices, address, as_bytes, as_i32, n
 from ovjit_ops.text.packed import check_skips, text_of
 from ovjit_ops.text.splits import BEHAVIOURS, split_pattern
 
-_STEPS = "cpu_split_steps"
-_split_strings = native(_STEPS, "split_strings")
-_mark_matches = native(_STEPS, "mark_matches")
-_replace_matches = native(_STEPS, "replace_matches")
+
+def _steps() -> Any:
+    from ovjit_ops.text import cpu_split_steps
+
+    return cpu_split_steps
+
+
+_split_strings = native(_steps, "split_strings")
+_mark_matches = native(_steps, "mark_matches")
+_replace_matches = native(_steps, "replace_matches")
 
 
 def _table_args(made: Automaton) -> list[int]:
@@ -107,7 +113,7 @@ def prepare_special(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
 
     from ovjit_ops.text.splits import SpecialTokensSplit
 
-    by_reference: Any = SpecialTokensSplit.ref  # type: ignore[attr-defined]
+    by_reference: Any = SpecialTokensSplit.ref
     evaluate.automaton = made  # type: ignore[attr-defined]
     return evaluate
 

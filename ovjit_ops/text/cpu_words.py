@@ -24,14 +24,20 @@ from ovjit_ops.text.cpu_native import (
 from ovjit_ops.text.packed import pack, unpack, with_known
 from ovjit_ops.text.vocabularies import Unigram, bpe_vocabulary, merge_pairs
 
-_STEPS = "cpu_word_steps"
-_build_trie = native(_STEPS, "build_trie")
-_build_pairs = native(_STEPS, "build_pairs")
-_encode_pairs = native(_STEPS, "encode_pairs")
-_encode_pieces = native(_STEPS, "encode_pieces")
-_encode_longest = native(_STEPS, "encode_longest")
-_encode_paths = native(_STEPS, "encode_paths")
-_look_up_words = native(_STEPS, "look_up_words")
+
+def _steps() -> Any:
+    from ovjit_ops.text import cpu_word_steps
+
+    return cpu_word_steps
+
+
+_build_trie = native(_steps, "build_trie")
+_build_pairs = native(_steps, "build_pairs")
+_encode_pairs = native(_steps, "encode_pairs")
+_encode_pieces = native(_steps, "encode_pieces")
+_encode_longest = native(_steps, "encode_longest")
+_encode_paths = native(_steps, "encode_paths")
+_look_up_words = native(_steps, "look_up_words")
 
 #: Bytes and ids of the words that a tokenizer keeps at most.
 _CACHE_BYTES, _CACHE_IDS = 1 << 22, 1 << 21
@@ -105,7 +111,7 @@ class _Cache:
 
     def __init__(self, most: int):
         slots = _power_above(2 * most)
-        self._arrays = [
+        self._arrays: list[np.ndarray] = [
             np.zeros(slots, np.int32), np.empty(5 * most, np.int64), np.empty(_CACHE_BYTES, np.uint8),
             np.empty(_CACHE_IDS, np.int32),
         ]  # fmt: skip

@@ -66,7 +66,8 @@ class RaggedToDense:
 
     def ref(*inputs, pad_right=True, m_pad_max_length=False):
         right = bool(inputs[5].reshape(-1)[0]) if len(inputs) == 6 else pad_right
-        return dense(*inputs[:5], right, m_pad_max_length)
+        begins, ends, data, length, fill = inputs[:5]
+        return dense(begins, ends, data, length, fill, right, m_pad_max_length)
 
     def samples(rng, dtype="i32"):
         for length in (0, 2, 4, 6):

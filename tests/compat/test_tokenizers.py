@@ -14,7 +14,7 @@ import ovjit
 from ovjit.compat.utils.node_factory import NodeFactory
 from ovjit.errors import OvjitError
 from ovjit.planning.concrete_types import concrete_types
-from ovjit.planning.partition import Cut, needs_cut
+from ovjit.planning.partition import Cut
 from tests.support.tokenizers import GPT2, LLAMA3, TEXTS, Builder
 
 LIBRARY = "/no/such/folder/libopenvino_tokenizers.so"
@@ -110,16 +110,17 @@ def test_a_detokenizer(builder: Builder, tmp_path: Path) -> None:
 
 def test_a_tokenizer_is_one_break(builder: Builder) -> None:
     """The integers between the operations on strings run with them: each break takes longer than they."""
-    graph = builder.tokenizer(LLAMA3, "nfc", 300)._graph()
-    types = concrete_types(graph, [(3,)])
-    assert needs_cut(types)
-    cut = Cut(graph, types)
-    names = [node.op.name for node in cut.hosts]
-    assert names[0] == "StringTensorUnpack" and names[-1] == "RaggedToDense" and "ReduceMax" in names
-    assert {node.op.name for node in cut.after([len(v.shape) for v in cut.passed]).nodes} == {
-        "Parameter",
-        "Convert",
-    }
+    compiled = ovjit.compile_model(builder.tokenizer(LLAMA3, "nfc", 300), "CPU", {"PERF_COUNT": True})
+    request = compiled.create_infer_request()
+    for texts in (["hello"], ["hello", "the weather"]):
+        request.infer(texts)
+        rows = [(row.node_type, row.exec_type) for row in request.get_profiling_info()]
+        first = rows.index(("SpecialTokensSplit", "ref_numpy"))
+        last = rows.index(("RaggedToDense", "ref_numpy"))
+        between = [name for name, _ in rows[first : last + 1]]
+        assert {"RegexSplit", "BPETokenizer", "CombineSegments", "Subtract", "ReduceMax"} <= set(between)
+        assert {kind for _, kind in rows[first : last + 1]} == {"ref_numpy"}
+        assert all(kind != "ref_numpy" for _, kind in rows[last + 1 :])
 
 
 def test_models_that_follow_a_tokenizer_do_not_run_on_the_host(builder: Builder) -> None:

@@ -26,7 +26,7 @@ def test_many_graphs() -> None:
 def test_they_are_of_all_kinds() -> None:
     """Operations with samples, views, rows in place, states and loops; values that several nodes read."""
     sampled, kinds, shared = set(), set(), 0
-    for seed in range(0, 4000, fuzz_shared.BLOCK):
+    for seed in range(0, 1600, fuzz_shared.BLOCK):
         case = fuzz_shared.make(seed)
         assert len(case["sets"]) == 3
         read = [i for node in case["nodes"] for i in node["in"] if isinstance(i, int)]
@@ -34,5 +34,5 @@ def test_they_are_of_all_kinds() -> None:
         for node in case["nodes"]:
             kinds.add(node["op"])
             sampled.add(node.get("record", "").partition("-")[0])
-    assert len(sampled) > 120 and shared > 200
+    assert len(sampled) > 80 and shared > 100
     assert {"NormalizedView", "Reshape", "Transpose", "Concat", "Loop", "Remember", "TensorIterator"} <= kinds

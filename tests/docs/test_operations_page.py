@@ -63,7 +63,7 @@ def test_operations_beyond_the_list_are_known():
     assert beyond == BEYOND, sorted(beyond ^ BEYOND)
 
 
-#: Of OpenVINO's internal and extension opsets.
+#: Of OpenVINO's internal and extension opsets, and those that readers of ONNX make.
 BEYOND = {
     "AUGRUCell", "AUGRUSequence", "GatedDeltaNet", "PaKVReorder", "PagedAttentionExtension",
     "PagedCausalConv1D", "PagedGatedDeltaNet", "PagedSelectiveSSM", "RMS", "RoPE", "SelectiveSSM",
@@ -75,4 +75,5 @@ BEYOND = {
     "SentencepieceStreamDetokenizer", "SentencepieceTokenizer", "SpecialTokensSplit", "StringToHashBucket",
     "TrieTokenizer", "Truncate", "UTF8Validate", "UnigramTokenizer", "VocabDecoder", "VocabEncoder",
     "WordpieceTokenizer",
+    "BitCast", "NumberToString", "StringLookup", "StringToNumber", "TextNGrams", "TreeEnsemble",  # of readers
 }  # fmt: skip

@@ -167,3 +167,21 @@ def test_a_wrong_plan_for_open_shapes_is_refused(monkeypatch: pytest.MonkeyPatch
     graph = b.finish([b.add("Softmax", [b.add("Add", [a, c]).output], {"axis": 1}).output])
     with pytest.raises(OvjitError, match="still reads"):
         program_of(graph).plan([(16, 24)])
+
+
+@pytest.mark.parametrize("name, number, axis", [("SelectiveSSM", 4, 2), ("GatedDeltaNet", 1, 2)])
+def test_heads_of_one_input_are_open(name: str, number: int, axis: int) -> None:
+    """The number of heads is known from another input."""
+    record = next(o for o in all_ops() if o.name == name)
+    for inputs, attrs in list(record.samples(np.random.default_rng(SEED), "f32"))[:4]:
+        b, arrays = Builder(), [np.asarray(a) for a in inputs]
+        values = []
+        for i, array in enumerate(arrays):
+            shape: list[Any] = list(array.shape)
+            if i == number:
+                shape[axis] = ANY
+            kind = dtypes.from_numpy(array.dtype)
+            values.append(b.add("Parameter", (), {"shape": shape, "element_type": kind}).output)
+        graph = b.finish(b.add(record, values, attrs).outputs)
+        for got, want in zip(run(graph, arrays), evaluate(graph, arrays), strict=True):
+            np.testing.assert_allclose(got, want, 1e-3, 1e-4, err_msg=f"{name}, seed {SEED}")

@@ -23,7 +23,7 @@ COORDINATES = {
     13: ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"),
     19: ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric"),
 }
-EXTENTS = (1, 5, 7, 10)
+EXTENTS = (5, 7)
 SCALES = (0.5, 0.25, 0.75, 0.6, 0.3, 1 / 3, 1.5, 2.0, 2.3, 3.0, 0.9, 0.8)
 
 

@@ -56,8 +56,9 @@ def test_counts_of_words_in_texts(seed: int) -> None:
         pool += [word for gram in sorted(grams) for word in gram]
         count += len(grams)
     more = {"mode": str(rng.choice(["TF", "IDF", "TFIDF"])), "max_gram_length": sizes,
-            "min_gram_length": int(rng.integers(1, sizes + 1)), "max_skip_count": int(rng.integers(0, 3)), "ngram_counts": starts,
-            "ngram_indexes": rng.permutation(count + 2)[:count].tolist(), "pool_strings": pool}  # fmt: skip
+            "min_gram_length": int(rng.integers(1, sizes + 1)), "max_skip_count": int(rng.integers(0, 3)),
+            "ngram_counts": starts, "ngram_indexes": rng.permutation(count + 2)[:count].tolist(),
+            "pool_strings": pool}  # fmt: skip
     if rng.random() < 0.7:
         more["weights"] = rng.uniform(0.5, 2, count).round(2).tolist()
     token = str(rng.choice(["[a-zA-Z0-9_]+", "\\w+", "[a-z]+", "[a-zA-Z0-9 _]+"]))
@@ -88,7 +89,7 @@ def test_a_word_that_fills_up_is_counted_by_the_general_way() -> None:
 def test_words_of_a_text_with_a_null_character() -> None:
     """Texts of one batch are joined by null characters, if none has one."""
     record = find_op("TextNGrams")
-    given = {"case": "none", "token": "[a-z]+", "shortest": 1, "pool": ["a", "b"], "starts": [0],
+    given = {"case": "none", "token": "[a-z]+", "shortest": 1, "pool": '["a", "b"]', "starts": [0],
              "columns": [0, 1], "width": 2, "least": 1, "most": 1, "skips": 0}  # fmt: skip
     data = np.array([b"a\x00b a", "b", "aé b", b"\xff a"], object)
     expected = [[2, 1], [0, 1], [1, 1], [1, 0]]
@@ -114,3 +115,24 @@ def test_texts_are_looked_up(op: str) -> None:
     read = ov.Core().read_model(model)
     assert "StringTensorUnpack" not in {n.get_type_name() for n in read.get_ordered_ops()}
     np.testing.assert_array_equal(ov.compile_model(read, "CPU")(x.astype(str))[0], right)
+
+
+def test_words_in_files(tmp_path) -> None:
+    """Words with separators of lists, blanks and quotes are the same after writing and reading IR."""
+    words = ["a,b", " c ", "", "d\te", "<&>\"'", "Zoë", "x\ny"]
+    names = {"keys_strings": words, "values_int64s": list(range(7)), "default_int64": -1}
+    node = helper.make_node("LabelEncoder", ["x"], ["y"], domain="ai.onnx.ml", **names)
+    info = helper.make_tensor_value_info("x", TensorProto.STRING, [None])
+    graph = helper.make_graph([node], "g", [info], [helper.make_empty_tensor_value_info("y")])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 2)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    ov.save_model(ov.Core().read_model(model), tmp_path / "m.xml")
+    got = ov.compile_model(ov.Core().read_model(tmp_path / "m.xml"), "CPU")(np.array([*words, "c"]))[0]
+    assert got.tolist() == [0, 1, 2, 3, 4, 5, 6, -1]
+
+
+def test_lists_of_words_that_are_none() -> None:
+    record = find_op("StringLookup")
+    for text in ("[1]", "{}", "no"):
+        with pytest.raises(RuntimeError, match="not a list of words"):
+            record.evaluate([np.array(["a"], object)], record.check_attributes({"words": text}))

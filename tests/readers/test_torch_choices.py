@@ -98,7 +98,17 @@ def eigenvalues(x: torch.Tensor) -> torch.Tensor:
     return torch.linalg.eigvalsh(x @ x.transpose(0, 1), UPLO="D")
 
 
+def sample(x: torch.Tensor) -> torch.Tensor:
+    grid = x.reshape(1, 3, 2, 2)
+    return torch.nn.functional.grid_sample(x[None, None], grid, mode="cubic", align_corners=False)
+
+
+def enlarge(x: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.interpolate(x[None], size=7, mode="lanczos")
+
+
 @pytest.mark.parametrize(("function", "said"), [
+    (sample, "the script raises an exception"), (enlarge, "the script raises an exception"),
     (gelu, "'approximate' is 'erf', which is none of its choices: none, tanh"),
     (divide, "'rounding_mode' is 'up', which is none of its choices: floor, trunc"),
     (pad, "'mode' is 'symmetric', which is none of its choices: constant, reflect, replicate, circular"),

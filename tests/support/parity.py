@@ -273,13 +273,24 @@ def table() -> str:
         "takes the digits at the start of each, and 0 if there are none |",
         "| a parameter with a dimension that no length fits | `parameter([Dimension(4, 1)])` | ModelError; "
         "OpenVINO refuses every tensor that it is given |",
+        "| a tokenizer's word with more ids than bytes | `BPETokenizer` with `end_suffix` (CLIP) "
+        "| the ids; the package raises RuntimeError |",
+        "| bytes that no word of a trie begins with | `TrieTokenizer` "
+        "| RuntimeError; the package does not end |",
+        "| rows or strings outside of their elements | the operations of openvino_tokenizers "
+        "| RuntimeError; the package reads other memory |",
+        "| pieces of equal scores | `SentencepieceTokenizer`, unigram "
+        "| those of the installed sentencepiece, which may choose another cut than the package's "
+        "own version |",
+        "| files with tokenizers' operations | `Core.read_model` "
+        "| read without `add_extension`, which OpenVINO needs |",
     ]
     lines += [
         "",
         "## Programs",
         "",
-        f"Of {len(read_programs())} small programs over the API, in `tests/compat/programs/api`, all print the "
-        "same with both packages but these.",
+        f"Of {len(read_programs())} small programs over the API, in `tests/compat/programs/api`, all print "
+        "the same with both packages but these.",
         "",
         "| program | why it prints something else here |",
         "|---|---|",

@@ -43,7 +43,7 @@ def limited(more):
     try:
         use()
         said = "ok"
-    except (MemoryError, OvjitError, SystemError) as error:  # the last is Python's, without memory for a frame
+    except (MemoryError, OvjitError, SystemError) as error:  # the last: no memory for a frame of Python
         said = type(error).__name__
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
     first, second = use(), use()

@@ -385,11 +385,11 @@ def constant_13(
         value = tensor
     element_type = None if dtype is None else element_name(dtype)
     if hasattr(value, "element_type") and hasattr(value, "data") and not isinstance(value, np.ndarray):
-        made = Constant(value, shared_memory=shared_memory)
+        result = Constant(value, shared_memory=shared_memory)
         if element_type in (None, value.element_type._name):
-            made._friendly_name = name or ""
-            return made
-        value = made.value
+            result._friendly_name = name or ""
+            return result
+        value = result.value
     return constant_node(value, element_type, name, share=shared_memory)
 
 

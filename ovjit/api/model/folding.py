@@ -79,7 +79,7 @@ def _replace(node: Node, arrays: tuple[np.ndarray, ...]) -> None:
         row = dtypes.ELEMENT_TYPES.get(type_.dtype)
         packed = row is not None and row.numpy is None
         name = node.get_friendly_name() + (f".{index}" if len(arrays) > 1 else "")
-        made = Constant._of(array, type_.dtype, tuple(type_.shape) if packed else None, name)
+        result = Constant._of(array, type_.dtype, tuple(type_.shape) if packed else None, name)
         if node._rt_info is not None:
-            made._rt_info = RTMap(dict(node._rt_info._items))
-        Output._of(node, index).replace(made.output(0))
+            result._rt_info = RTMap(dict(node._rt_info._items))
+        Output._of(node, index).replace(result.output(0))

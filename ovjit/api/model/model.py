@@ -164,10 +164,10 @@ class Model(ModelEdits):
                 name = node.get_friendly_name()
                 known = real._known_types(taken)
                 if known is None:
-                    made = builder.add(real._op, taken, real._graph_attrs(), name=name)
+                    result = builder.add(real._op, taken, real._graph_attrs(), name=name)
                 else:
-                    made = builder.append(real._op, taken, real._attrs, name, known)
-                for i, value in enumerate(made.outputs):
+                    result = builder.append(real._op, taken, real._attrs, name, known)
+                for i, value in enumerate(result.outputs):
                     values[node, i] = value
             results = [values[s._node, s._index] for s in (r.input_value(0) for r in self._results)]
             # what is assigned comes after what is returned; as a result, it is the value that is assigned

@@ -448,18 +448,7 @@ class Node:
 
         RuntimeError if there are not as many Tensors as inputs and outputs.
         """
-        if self._op.ref is None:
-            return False
-        if len(input_values) != len(self._inputs) or len(output_values) != len(self._tensors):
-            raise ModelError(
-                f"node {self.get_friendly_name()!r} has {len(self._inputs)} inputs and "
-                f"{len(self._tensors)} outputs, not {len(input_values)} and {len(output_values)}"
-            )
-        results = self._op.evaluate([_elements(t) for t in input_values], self._graph_attrs())
-        for tensor, result in zip(output_values, results, strict=True):
-            tensor.shape = result.shape
-            _elements(tensor)[...] = result
-        return True
+        return self._op.ref is not None and _evaluate(self, output_values, input_values)
 
     __add__, __radd__ = _operator("Add")
     __sub__, __rsub__ = _operator("Subtract")
@@ -493,6 +482,19 @@ class Node:
             outputs += f", {CPP_NAMES[self._tensors[0]._type.dtype]}"
         kind = self._op.name if type(self) is Node else type(self).__name__
         return f"<{kind}: {self.get_friendly_name()!r} ({outputs})>"
+
+
+def _evaluate(node: Node, outputs: Sequence[Any], inputs: Sequence[Any]) -> bool:
+    if len(inputs) != len(node._inputs) or len(outputs) != len(node._tensors):
+        raise ModelError(
+            f"node {node.get_friendly_name()!r} has {len(node._inputs)} inputs and "
+            f"{len(node._tensors)} outputs, not {len(inputs)} and {len(outputs)}"
+        )
+    results = node._op.evaluate([_elements(t) for t in inputs], node._graph_attrs())
+    for tensor, result in zip(outputs, results, strict=True):
+        tensor.shape = result.shape
+        _elements(tensor)[...] = result
+    return True
 
 
 def make_node(

@@ -115,9 +115,9 @@ def applied(rules: Iterable[Rule], model: Model, users: Users | None = None) -> 
         if isinstance(node, Op) or not node._tensors:
             continue
         for rule in rules:
-            made = rule.apply(None, SeenNode(node), users) if rule.before.fits(node._op) else None
-            if made is not None:
-                yield node, made
+            result = rule.apply(None, SeenNode(node), users) if rule.before.fits(node._op) else None
+            if result is not None:
+                yield node, result
                 break
 
 

@@ -105,17 +105,17 @@ class SubGraphNode(Node):
         return set()
 
     def _provisional(self) -> tuple[TensorType, ...]:
-        made: dict[int, TensorType] = {}
+        result: dict[int, TensorType] = {}
         for model, rows in zip(self._models, self._output_ports, strict=True):
             for port in rows:
-                if model is not None and port.outer not in made and 0 <= port.inner < len(model._results):
+                if model is not None and port.outer not in result and 0 <= port.inner < len(model._results):
                     inner = model._results[port.inner]._tensors[0]._type
                     shape = inner.shape
                     if port.kind == CONCAT and shape and -len(shape) <= port.axis < len(shape):
                         axis = port.axis % len(shape)
                         shape = (*shape[:axis], ANY, *shape[axis + 1 :])
-                    made[port.outer] = TensorType(inner.dtype, shape)
-        return tuple(made.get(i, TensorType("dynamic", None)) for i in range(max(made, default=-1) + 1))
+                    result[port.outer] = TensorType(inner.dtype, shape)
+        return tuple(result.get(i, TensorType("dynamic", None)) for i in range(max(result, default=-1) + 1))
 
     def _settle_bodies(self) -> None:
         """Give the bodies' parameters the shapes that they get, as OpenVINO does."""
@@ -497,9 +497,9 @@ class if_op(SubGraphNode):
         for result in (then_result, else_result):
             expect(result, Result)
         with GRAPH_LOCK:
-            made = [self._result(i, r) for i, r in enumerate((then_result, else_result))]
+            out = [self._result(i, r) for i, r in enumerate((then_result, else_result))]
             number = len(self._output_ports[0])
-            return self._append_outputs([Port(LAST, number, index) for index in made])
+            return self._append_outputs([Port(LAST, number, index) for index in out])
 
     def get_input_descriptions(self, index: int) -> list[Any]:
         return [description_of(port) for port in self._input_ports[self._index(index)]]

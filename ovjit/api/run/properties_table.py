@@ -466,8 +466,8 @@ def cpu_name() -> str:
     named = (facts.get(name) for name in ("model name", "Hardware", "Processor", "Model"))
     maker, part = (facts.get(f"CPU {what}", "") for what in ("implementer", "part"))
     known = _MAKERS.get(maker.lower(), "")
-    made = f"{known} ({part})" if known and part else known
-    return next((text for text in (*board, *named, made) if text), "ARM CPU")
+    result = f"{known} ({part})" if known and part else known
+    return next((text for text in (*board, *named, result) if text), "ARM CPU")
 
 
 def _text_of(path: str) -> str:

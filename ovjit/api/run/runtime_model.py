@@ -52,7 +52,7 @@ def runtime_model(compiled: CompiledModel) -> Model:
     graph, layouts = program.graph, program.layouts
     own, count = graph.inputs[: len(compiled.inputs)], len(compiled.outputs)  # behind them are variables
     steps = {name: row for row in compiled._kept_request()._job.profile() for name in row.names}
-    made: dict[Value, Output] = {}
+    out: dict[Value, Output] = {}
     parameters: dict[Value, Parameter] = {}
     for order, node in enumerate(graph.nodes):
         kind = node.op.name
@@ -64,7 +64,7 @@ def runtime_model(compiled: CompiledModel) -> Model:
         else:
             types = [value.type for value in node.outputs]
             new = ExecutionNode._new(
-                ExecutionNode._RECORD, [made[v] for v in node.inputs], {}, node.name, types
+                ExecutionNode._RECORD, [out[v] for v in node.inputs], {}, node.name, types
             )
         row = next((steps[name] for name in (node.name, *node.origins) if name in steps), None)
         orders = ",".join(_letters(layouts.get(value), value.type) for value in node.outputs)
@@ -73,15 +73,15 @@ def runtime_model(compiled: CompiledModel) -> Model:
         taken = node.inputs[0].dtype if node.op.multiplied else ""
         if taken in MULTIPLIED:
             new.set_rt_info(taken, "runtimePrecision")
-        made.update(zip(node.outputs, new.outputs(), strict=True))
+        out.update(zip(node.outputs, new.outputs(), strict=True))
     results = []
     for i, value in enumerate(graph.outputs[:count]):
-        result = Result._of(made[value], compiled._output_infos[i].node)
+        result = Result._of(out[value], compiled._output_infos[i].node)
         _note(result, len(graph.nodes) + i, "Output", (result.get_friendly_name(),), "undef", None)
         results.append(result)
     sinks = []
     for i, value in enumerate(graph.outputs[count:], count):
-        sink = ExecutionNode._new(ExecutionNode._RECORD, [made[value]], {}, f"{value.node.name}/next", [])
+        sink = ExecutionNode._new(ExecutionNode._RECORD, [out[value]], {}, f"{value.node.name}/next", [])
         _note(sink, len(graph.nodes) + i, "MemoryOutput", (value.node.name,), "undef", None)
         sinks.append(sink)
     return Model._from_parts(results, [parameters[v] for v in own], sinks, compiled._name)

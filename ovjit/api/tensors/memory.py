@@ -103,7 +103,10 @@ def encode_strings(array: NDArray[Any]) -> NDArray[Any]:
     """An array of str or bytes as an object array of UTF-8 bytes."""
     result = np.empty(array.shape, object)
     texts = array.ravel().tolist()
-    result.reshape(-1)[:] = [text.encode() if isinstance(text, str) else text for text in texts]
+    if array.dtype.kind == "U":
+        result.reshape(-1)[:] = list(map(str.encode, texts))
+    else:
+        result.reshape(-1)[:] = [text.encode() if isinstance(text, str) else text for text in texts]
     return result
 
 

@@ -39,6 +39,8 @@ from ovjit.graph.converted import Converted, Unmade
 from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.records import NamedTuple
 
+#: The instruction sets of CPUs.
+CPU_ISAS = tuple(name for name, target in TARGETS.items() if not target.is_gpu)
 #: Bytes of a word.
 WORD = 4
 #: The sign of each byte of two words, as an i64.
@@ -70,7 +72,7 @@ class Format(NamedTuple):
     group: int
     madd: str
     features: tuple[str, ...] = ()
-    isas: tuple[str, ...] = tuple(name for name, target in TARGETS.items() if not target.is_gpu)
+    isas: tuple[str, ...] = CPU_ISAS
     products: int = 1
     listed: bool = False
     flips: bool = False

@@ -99,8 +99,8 @@ class Place:
     ) -> Place | None:
         """The operation that a tensor or port comes from, or an input of an operation."""
         source = self._source(input_name, input_port_index)
-        made = None if source is None else self._maker(source)
-        return None if made is None else self._place("operation", made[0])
+        result = None if source is None else self._maker(source)
+        return None if result is None else self._place("operation", result[0])
 
     def get_consuming_operations(
         self, output_name: str | None = None, output_port_index: int | None = None

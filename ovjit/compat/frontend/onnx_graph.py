@@ -43,21 +43,21 @@ class Tensor:
 
     def to_proto(self) -> Any:
         """A ValueInfoProto with the type and shape that the tensor has now."""
-        made = messages().ValueInfoProto()
+        result = messages().ValueInfoProto()
         if self.info is not None:
-            made.CopyFrom(self.info)
-        made.name = self.name
+            result.CopyFrom(self.info)
+        result.name = self.name
         if self.type is not None:
-            made.type.tensor_type.elem_type = element_code(self.type)
+            result.type.tensor_type.elem_type = element_code(self.type)
         if self.shape is not None:
-            made.type.tensor_type.ClearField("shape")
+            result.type.tensor_type.ClearField("shape")
             if self.shape.rank.is_static:
-                made.type.tensor_type.shape.SetInParent()
+                result.type.tensor_type.shape.SetInParent()
                 for d in self.shape:
-                    dim = made.type.tensor_type.shape.dim.add()
+                    dim = result.type.tensor_type.shape.dim.add()
                     if d.is_static:
                         dim.dim_value = d.get_length()
-        return made
+        return result
 
 
 class Operation:
@@ -163,9 +163,9 @@ class Graph:
         self.inputs = [tensor for tensor in self.inputs if tensor in seen]
 
     def to_proto(self) -> Any:
-        made = type(self._proto)()
-        made.CopyFrom(self._proto)
-        graph = made.graph
+        result = type(self._proto)()
+        result.CopyFrom(self._proto)
+        graph = result.graph
         for field in ("node", "input", "output", "value_info", "initializer"):
             graph.ClearField(field)
         for operation in self.operations:
@@ -177,4 +177,4 @@ class Graph:
                 value = graph.initializer.add()
                 value.CopyFrom(tensor.value)
                 value.name = tensor.name
-        return made
+        return result

@@ -48,10 +48,10 @@ class OnnxPlace(Place):
         ports = self._of.inputs if self._kind == "input" else self._of.outputs
         if self._kind != "operation":
             return ports[self._index]
-        made = [tensor for tensor in ports if tensor is not None]
-        if len(made) != 1:
+        result = [tensor for tensor in ports if tensor is not None]
+        if len(result) != 1:
             raise of_several(self._of.name)
-        return made[0]
+        return result[0]
 
     def _is_called(self, data: Tensor, name: str) -> bool:
         return data.name == name
@@ -154,10 +154,10 @@ class OnnxInputModel(InputModel):
 
     def set_tensor_value(self, place: Place, value: np.ndarray) -> None:
         old, value = _tensor_of(place), np.ascontiguousarray(value)
-        made = messages().TensorProto()
-        made.dims.extend(value.shape)
-        made.data_type = element_code(Type(value.dtype).get_type_name())
-        made.raw_data = value.tobytes()
+        result = messages().TensorProto()
+        result.dims.extend(value.shape)
+        result.data_type = element_code(Type(value.dtype).get_type_name())
+        result.raw_data = value.tobytes()
         if old in self._graph.inputs:
             self._graph.inputs.remove(old)
             new = old
@@ -165,7 +165,7 @@ class OnnxInputModel(InputModel):
             new = self._replaced(old, old.name)
             self._graph.outputs = [new if tensor is old else tensor for tensor in self._graph.outputs]
             self._graph.drop_unused()
-        new.value, new.shape = made, None
+        new.value, new.shape = result, None
         self._changed()
 
     def _replaced(self, old: Tensor, name: str) -> Tensor:

@@ -286,8 +286,8 @@ class _Rewriting(Inputs):
         name = layer.node.get_friendly_name()
         paged.set_friendly_name(f"{name}/{layer.operation}")
         out = _op("Unsqueeze", paged, _i64(layer.axis), name=name)
-        for made in layer.made:
-            made.replace(out)
+        for result in layer.made:
+            result.replace(out)
 
     def _new(self, layer: CachedLayer, index: int) -> Output:
         """What is new of keys (1) or values (2), [tokens, 1, heads, size]."""

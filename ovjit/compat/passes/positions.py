@@ -69,18 +69,18 @@ def row_ends(output: Output) -> list[Output]:
     row, found, waiting = [output], list[Output](), set[Output]()
     for source in row:
         for user, index in users_of(source):
-            made = user.output(0)
-            shape = list(made._tensor._type.shape or ())
+            result = user.output(0)
+            shape = list(result._tensor._type.shape or ())
             if is_a(user, "Gather") and index == 1 and user.input_value(2)._node._op.role == "constant":
-                found.append(made)
+                found.append(result)
             elif is_a(user, "Reshape", "Unsqueeze") and len(shape) > 1:
                 if index or shape[:1] + shape[2:] != [1] * (len(shape) - 1):
                     return []
-                found.append(made)
+                found.append(result)
             elif user._op.scalar is not None or is_a(user, "Convert"):
                 whole = all(x in row or is_single(x) for x in user._inputs)
-                waiting = waiting - {made} if whole else waiting | {made}
-                row += [made] if whole and made not in row else []
+                waiting = waiting - {result} if whole else waiting | {result}
+                row += [result] if whole and result not in row else []
             elif user._op.role != "shape":
                 return []
     return [] if waiting else found

@@ -41,10 +41,10 @@ def score_bias(mask: Output, cache: Node) -> Output | None:
 def bias_of(bias: Output, cache: Node, value: Output) -> Output:
     """The bias of new keys, [batch, heads, tokens, 1], by their values [batch, heads, tokens, size]."""
     inside = set(_behind(cache.output(0), elements=False)) & set(before(bias))
-    made = copied(bias, inside, {cache.output(0): value})
+    result = copied(bias, inside, {cache.output(0): value})
     heads = cache._tensors[0]._type.shape[1]
-    of = made._tensor._type.shape
-    column = _op("Reshape", made, np.array([0, of[1], -1, 1], np.int64), special_zero=True)
+    of = result._tensor._type.shape
+    column = _op("Reshape", result, np.array([0, of[1], -1, 1], np.int64), special_zero=True)
     if of[1] != heads:
         column = _op("Broadcast", column, np.array([1, heads, 1, 1], np.int64), mode="bidirectional")
     return column
@@ -92,10 +92,10 @@ def _is_row(output: Output, heads: int) -> bool:
 def _is_by_key(probe: Probe, output: Output, cache: Node, values: np.ndarray) -> bool:
     """Whether the numbers of a key depend on its own value alone."""
     kept = [0, 3, 4]
-    made = [probe.tried([output], {cache.output(0): v}) for v in (values, values[:, :, kept])]
-    if made[0] is None or made[1] is None:
+    result = [probe.tried([output], {cache.output(0): v}) for v in (values, values[:, :, kept])]
+    if result[0] is None or result[1] is None:
         return False
-    whole, some = made[0][0], made[1][0]
+    whole, some = result[0][0], result[1][0]
     return (
         whole.shape[-1] == KEYS
         and np.array_equal(whole[..., kept].shape, some.shape)

@@ -43,8 +43,8 @@ def _zeros(key: str) -> Pattern:
 def _keeps_shape(x: Seen, c: Seen) -> bool:
     """False for constants, which are scaled weights, and where the shape would change."""
     root = _ROOT.first(x)
-    made = (x if root is None else root["root"]).constant is None
-    return made and x.shape is not None and c.constant.ndim <= len(x.shape)  # type: ignore
+    result = (x if root is None else root["root"]).constant is None
+    return result and x.shape is not None and c.constant.ndim <= len(x.shape)  # type: ignore
 
 
 def _undoes(first: Seen, second: Seen) -> bool:

@@ -47,11 +47,11 @@ def compress_weights(model: Model, bits: int, group: int = GROUP) -> int:
         if id(weight) not in done:
             by_row = index == 0 or node._attrs["transpose_b"]
             done[id(weight)] = _compressed(weight, 4 if small else 8, group, bool(by_row))
-        made = done[id(weight)]
-        if made is not None:
-            node.input(index).replace_source_output(made)
+        result = done[id(weight)]
+        if result is not None:
+            node.input(index).replace_source_output(result)
     model.validate_nodes_and_infer_types()
-    return sum(made is not None for made in done.values())
+    return sum(result is not None for result in done.values())
 
 
 def _weight(source: Output) -> Constant | None:
@@ -88,8 +88,8 @@ def _unsigned(real: np.ndarray, axis: int, name: str) -> Output:
     scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale).astype(np.float32)
     zero = np.rint(-low / scale).clip(0, 255)
     whole = (np.rint(real / scale) + zero).clip(0, 255).astype(np.uint8)
-    made = _op("Subtract", _in_f32(whole, "u8"), _in_f32(zero.astype(np.uint8), "u8"))
-    return _op("Multiply", made, scale, name=name)
+    result = _op("Subtract", _in_f32(whole, "u8"), _in_f32(zero.astype(np.uint8), "u8"))
+    return _op("Multiply", result, scale, name=name)
 
 
 def _signed(blocks: np.ndarray, name: str) -> Output:
@@ -99,8 +99,8 @@ def _signed(blocks: np.ndarray, name: str) -> Output:
     scale = np.where(abs(scale) < np.finfo(np.float16).tiny, np.float32(2.0**-14), scale)
     scale = scale.astype(np.float16).astype(np.float32)
     whole = np.rint(blocks / scale).clip(-8, 7).astype(np.int8)
-    made = _op("Multiply", _in_f32(whole, "i4"), _in_f32(scale.astype(np.float16), "f16"))
-    return _op("Reshape", made, np.array([*blocks.shape[:-2], -1]), special_zero=False, name=name)
+    result = _op("Multiply", _in_f32(whole, "i4"), _in_f32(scale.astype(np.float16), "f16"))
+    return _op("Reshape", result, np.array([*blocks.shape[:-2], -1]), special_zero=False, name=name)
 
 
 def _in_f32(value: np.ndarray, dtype: str) -> Output:

@@ -165,8 +165,8 @@ def scale_weights(node: SeenNode, x: Seen, factor: Seen, scaled: Seen, weights: 
     folded = _computed(product)
     if folded is not None:
         product = constant_node(folded, weights.dtype)
-    for made in (placed, product, node.of):
-        _take_notes(made, scaled.port._node)
+    for result in (placed, product, node.of):
+        _take_notes(result, scaled.port._node)
     node.of._connect(0, x.port)
     node.of._connect(1, product.output(0))
     return True
@@ -200,10 +200,10 @@ def _computed(node: Node) -> np.ndarray | None:
             return None
         if _WIDENED_HALF.matches(SeenNode(inner).output):
             return None
-        made = values_of(inner, [values[source._node][source._index] for source in inner._inputs])
-        if made is None:
+        result = values_of(inner, [values[source._node][source._index] for source in inner._inputs])
+        if result is None:
             return None
-        values[inner] = [*made]
+        values[inner] = [*result]
     return values[node][0]
 
 
@@ -217,9 +217,9 @@ def convert_before_transposing(
     """Convert(Transpose(x)) -> Transpose(Convert(x))"""
     transpose = transposed.port._node
     converted = Node._new(node.op, [x.port], node.of._attrs)
-    made = Node._new(transpose._op, [converted.output(0), order.port], transpose._attrs)
-    _stand_in(made, node.of)
-    readers.live |= {converted, made}
+    result = Node._new(transpose._op, [converted.output(0), order.port], transpose._attrs)
+    _stand_in(result, node.of)
+    readers.live |= {converted, result}
     return True
 
 
@@ -247,9 +247,9 @@ def reorder_weights(node: SeenNode, x: Seen, order: Seen, axis: Seen, readers: U
     back = constant_node(np.argsort(numbers), "i64").output(0)
     for target, along in dict.fromkeys(places):
         source = target.get_source_output()
-        made = make_node("Gather", [source, back, constant_node([along]).output(0)], {}, opset=8)
-        _take_notes(made, node.of, source._node)
-        target._node._connect(target._index, made.output(0))
+        result = make_node("Gather", [source, back, constant_node([along]).output(0)], {}, opset=8)
+        _take_notes(result, node.of, source._node)
+        target._node._connect(target._index, result.output(0))
     node.of.output(0).replace(x.port)
     return True
 

@@ -113,7 +113,7 @@ class NodeFactory:
             if not isinstance(item, Extension):
                 raise TypeError(f"Unknown argument type: {type(extension)}")
             if isinstance(item, OpExtension):
-                self._added.update((name, made) for (name, _), made in extension_records(item).items())
+                self._added.update((name, result) for (name, _), result in extension_records(item).items())
 
 
 #: Values of attributes that are not given and have no default, by the kind of their values.

@@ -44,9 +44,9 @@ class PostponedConstant(Op):
         return True
 
     def _stands_for(self) -> Node:
-        made = Constant(self.m_maker(), shared_memory=True)
-        made._tensors[0]._names = set(self._tensors[0]._names)
-        return made
+        result = Constant(self.m_maker(), shared_memory=True)
+        result._tensors[0]._names = set(self._tensors[0]._names)
+        return result
 
 
 def make_postponed_constant(

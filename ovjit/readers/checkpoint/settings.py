@@ -107,13 +107,13 @@ class Config:
 def overridden(entries: dict[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:
     """The entries with others in their place. A scaling of rotary positions has two names, and keeps the
     base that it does not say."""
-    made = {**entries, **by}
+    result = {**entries, **by}
     if "rope_scaling" in by and "rope_parameters" not in by:
-        made["rope_parameters"] = by["rope_scaling"]
-    before, after = entries.get("rope_parameters"), made.get("rope_parameters")
+        result["rope_parameters"] = by["rope_scaling"]
+    before, after = entries.get("rope_parameters"), result.get("rope_parameters")
     if after is not before and isinstance(before, dict) and "rope_theta" in before.keys() - by.keys():
-        made["rope_theta"] = before["rope_theta"]
-    return made
+        result["rope_theta"] = before["rope_theta"]
+    return result
 
 
 def metadata_of(entries: dict[str, Any]) -> Metadata:
@@ -130,7 +130,7 @@ def metadata_of(entries: dict[str, Any]) -> Metadata:
     tensors: dict[str, np.ndarray] = {}
     wide = c.positive("hidden_size", "n_embd", most=WIDEST)
     heads = c.positive("num_attention_heads", "n_head", most=MOST_HEADS)
-    made = {
+    result = {
         "block_count": c.positive("num_hidden_layers", "n_layer", most=MOST_LAYERS),
         "embedding_length": wide,
         "attention.head_count": heads,
@@ -138,21 +138,21 @@ def metadata_of(entries: dict[str, Any]) -> Metadata:
         "context_length": c.real("max_position_embeddings", "n_positions", default=2048),
     }
     size = c.positive("head_dim", most=MOST_HEADS, default=wide // heads)
-    made["attention.key_length"] = made["attention.value_length"] = size
+    result["attention.key_length"] = result["attention.value_length"] = size
     if arch == "gpt2":
-        made["attention.layer_norm_epsilon"] = c.real("layer_norm_epsilon", default=1e-5)
+        result["attention.layer_norm_epsilon"] = c.real("layer_norm_epsilon", default=1e-5)
         _refuse(entries, scale_attn_by_inverse_layer_idx=True, reorder_and_upcast_attn=True)
     else:
-        made["attention.layer_norm_rms_epsilon"] = c.real("rms_norm_eps", default=1e-6)
+        result["attention.layer_norm_rms_epsilon"] = c.real("rms_norm_eps", default=1e-6)
         rope, tensors = _rotary(c, size, arch)
     if arch.startswith("gemma"):
-        made["attention.scale"] = c.positive("query_pre_attn_scalar", default=size) ** -0.5
+        result["attention.scale"] = c.positive("query_pre_attn_scalar", default=size) ** -0.5
         for name in ("attn_logit_softcapping", "final_logit_softcapping"):
-            made[name] = c.real(name, default=0.0)
+            result[name] = c.real(name, default=0.0)
         _refuse(entries, use_bidirectional_attention=True)
     experts = _experts(c, kind)
-    windows = _windows(c, kind, int(made["block_count"]))
-    all_made = {f"{arch}.{name}": value for name, value in (made | rope | experts | windows).items()}
+    windows = _windows(c, kind, int(result["block_count"]))
+    all_made = {f"{arch}.{name}": value for name, value in (result | rope | experts | windows).items()}
     act = c.any_of("hidden_act", "hidden_activation", "activation_function", default="silu")
     if not isinstance(act, str) or act not in ACTIVATIONS:
         raise UnsupportedError(

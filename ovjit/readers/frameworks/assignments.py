@@ -84,13 +84,13 @@ class _Body:
             node.input[:] = [value for value in node.input if value.removeprefix("^") not in left]
             own = dict(enumerate(node.input))
             self._read(node)
-            made = self.nodes.add()
-            made.CopyFrom(node)
-            self.by_name[node.name] = made
+            result = self.nodes.add()
+            result.CopyFrom(node)
+            self.by_name[node.name] = result
             if node.op in _BRANCHES:
-                self._branch(made, own)
+                self._branch(result, own)
             elif node.op in _LOOPS:
-                self._loop(made, own)
+                self._loop(result, own)
 
     def variable(self, tensor: str) -> str:
         """The constant or argument that stands for a variable, from which Identity nodes lead to a tensor.
@@ -120,11 +120,11 @@ class _Body:
             self.state[name] = value
             return
         if before is not None:
-            made = self.nodes.add()
-            made.name, made.op = node.name, _ADDED[node.op]
-            made.input[:] = [before, value]
-            made.attr["T"].type = node.attr["dtype"].type
-            self.by_name[made.name] = made
+            result = self.nodes.add()
+            result.name, result.op = node.name, _ADDED[node.op]
+            result.input[:] = [before, value]
+            result.attr["T"].type = node.attr["dtype"].type
+            self.by_name[result.name] = result
         self.state[name] = None if before is None else self.tensor(node.name, "z", 0)
 
     def _inner(self, function: Any, values: list[str]) -> _Body:

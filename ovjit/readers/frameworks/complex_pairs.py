@@ -35,8 +35,8 @@ def square_of_size(a: Pair) -> Any:
 
 def quotient(a: Pair, b: Pair) -> Pair:
     size = square_of_size(b)
-    made = product(a, conjugate(b))
-    return Pair(made.real / size, made.imag / size)
+    result = product(a, conjugate(b))
+    return Pair(result.real / size, result.imag / size)
 
 
 def reciprocal(a: Pair) -> Pair:
@@ -74,8 +74,8 @@ def _root(a: Pair) -> Pair:
 
 def _power(a: Pair, b: Pair) -> Pair:
     """exp(b log(a)); 0 where a is."""
-    made, zero = exponential(product(b, logarithm(a))), tf.equal(square_of_size(a), 0)
-    return Pair(*(tf.where(zero, tf.zeros_like(part), part) for part in made))
+    result, zero = exponential(product(b, logarithm(a))), tf.equal(square_of_size(a), 0)
+    return Pair(*(tf.where(zero, tf.zeros_like(part), part) for part in result))
 
 
 def _sinh(a: Pair) -> Pair:
@@ -95,8 +95,8 @@ def _cos(a: Pair) -> Pair:
 
 
 def _sigmoid(a: Pair) -> Pair:
-    made = exponential(Pair(-a.real, -a.imag))
-    return reciprocal(Pair(made.real + 1, made.imag))
+    result = exponential(Pair(-a.real, -a.imag))
+    return reciprocal(Pair(result.real + 1, result.imag))
 
 
 #: Operators of complex operands alone.
@@ -142,8 +142,8 @@ FUNCTIONS: dict[str, Callable[..., Value]] = {
 
 def _squared_difference(a: Pair, b: Pair) -> Pair:
     """(a - b) conj(a - b)"""
-    made = square_of_size(Pair(a.real - b.real, a.imag - b.imag))
-    return Pair(made, tf.zeros_like(made))
+    result = square_of_size(Pair(a.real - b.real, a.imag - b.imag))
+    return Pair(result, tf.zeros_like(result))
 
 
 def _unless_zero(a: Pair, made: Pair) -> Pair:
@@ -154,13 +154,13 @@ def _unless_zero(a: Pair, made: Pair) -> Pair:
 def _transposed(op: Any, operands: list[Pair]) -> list[Pair]:
     """The operands of a product, as its attributes want them."""
     names = (("transpose_a", "transpose_b"), ("adj_x", "adj_y"))["adj_x" in op.node_def.attr]
-    made = []
+    result = []
     for value, name in zip(operands, names, strict=True):
         if op.get_attr(name):
             value = Pair(*map(tf.linalg.matrix_transpose, value))
             value = conjugate(value) if name.startswith("adj") else value
-        made.append(value)
-    return made
+        result.append(value)
+    return result
 
 
 def _applied(function: Callable[..., Value]) -> Rule:
@@ -237,5 +237,5 @@ def _conjugate_transpose(builder: Rebuilder, op: Any, given: list[Value]) -> lis
 def _transform(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
     """Fourier transforms stay operators of complex numbers, between those that join and take their parts."""
     whole = tf.complex(*given[0]) if isinstance(given[0], Pair) else given[0]
-    made = builder.same(op, [whole, *given[1:]], dict(op.node_def.attr))[0]
-    return [Pair(tf.math.real(made), tf.math.imag(made)) if made.dtype.is_complex else made]
+    result = builder.same(op, [whole, *given[1:]], dict(op.node_def.attr))[0]
+    return [Pair(tf.math.real(result), tf.math.imag(result)) if result.dtype.is_complex else result]

@@ -50,13 +50,13 @@ def converted(
     complex_numbers, forms = _has_forms(graph)
     if not (complex_numbers or forms):
         return _exported(graph, inputs, outputs, renames, more)
-    made, refused = None, None
+    result, refused = None, None
     if not complex_numbers and not _writes_anywhere(graph):
         try:
             with _level(logging.CRITICAL):
-                made = _exported(graph, inputs, outputs, renames, more)
-            if not _is_left(made.graph):
-                return made
+                result = _exported(graph, inputs, outputs, renames, more)
+            if not _is_left(result.graph):
+                return result
         except Exception as error:
             refused = error
     from ovjit.readers.frameworks import complex_pairs, graph_rewriter, lists
@@ -67,7 +67,7 @@ def converted(
     except UnsupportedError:
         if refused is not None:
             raise
-        return made or _exported(graph, inputs, outputs, renames, more)
+        return result or _exported(graph, inputs, outputs, renames, more)
     known = dict(renames or {})
     known.update({new: known.pop(old, old) for old, new in zip(outputs, names, strict=True)})
     return _exported(again, inputs, names, known, more)
@@ -128,16 +128,16 @@ def add_unread(proto: Any, every: Sequence[tuple[str, Any, Any]]) -> None:
     from tf2onnx.tf_utils import TF_TO_ONNX_DTYPE
 
     given = {value.name: value for value in proto.graph.input}
-    made = []
+    result = []
     for name, dtype, shape in every:
         value = given.pop(name, None)
         if value is None and dtype in TF_TO_ONNX_DTYPE:
             dims = None if shape.unknown_rank else [None if d.size < 0 else d.size for d in shape.dim]
             value = helper.make_tensor_value_info(name, TF_TO_ONNX_DTYPE[dtype], dims)
-        made += [value] if value is not None else []
-    made += given.values()
+        result += [value] if value is not None else []
+    result += given.values()
     del proto.graph.input[:]
-    proto.graph.input.extend(made)
+    proto.graph.input.extend(result)
 
 
 def _check_functions(proto: Any, graph: Any, kept: Mapping[str, Any]) -> None:

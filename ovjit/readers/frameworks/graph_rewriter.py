@@ -69,10 +69,10 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 def rebuilt(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[Any, list[str]]:
     """The GraphDef, and the names of its outputs. UnsupportedError for what has no such form."""
-    source, made = tf.Graph(), tf.Graph()
+    source, result = tf.Graph(), tf.Graph()
     with source.as_default():
         tf.graph_util.import_graph_def(graph, name="")
-    with made.as_default():
+    with result.as_default():
         builder = Rebuilder()
         found = builder.run(source, {})
         names = []
@@ -83,7 +83,7 @@ def rebuilt(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[
                 raise UnsupportedError(f"the output {name} is {kind}, which is not supported here")
             # an own operator, so that no two outputs are one tensor
             names.append(tf.identity(value, name=f"{name.replace(':', '_')}_rebuilt").name)
-    again = made.as_graph_def()
+    again = result.as_graph_def()
     for nodes in (again.node, *(function.node_def for function in again.library.function)):
         for node in nodes:  # the exporter's optimiser takes loops apart, of which the exporter can do less
             node.attr.pop("_lower_using_switch_merge", None)
@@ -129,27 +129,27 @@ class Rebuilder:
         itself = f"^{op.name}"
         own = dict.fromkeys((itself, *(out.name for out in op.outputs)), side)
         if op.type == "Merge":
-            made, side = self._merge(op, given, [sides.get(t.name, {}) for t in op.inputs])
+            result, side = self._merge(op, given, [sides.get(t.name, {}) for t in op.inputs])
             own = dict.fromkeys(own, side)
         elif op.type in ("Switch", "RefSwitch", "_SwitchN"):
-            made = self._switch(op, given)
+            result = self._switch(op, given)
             key = (id(op.graph), _source_of(op.inputs[1]).name)
             self.predicates[key] = given[1]
             own |= {out.name: {**side, key: index} for index, out in enumerate(op.outputs)}
         elif any(values.get(before) is DEAD for before in befores):
-            made = [DEAD] * len(op.outputs)
+            result = [DEAD] * len(op.outputs)
             values[itself] = DEAD
         else:
-            made = self.operator(op, given)
+            result = self.operator(op, given)
         sides |= own
-        values.update(zip((out.name for out in op.outputs), made, strict=True))
+        values.update(zip((out.name for out in op.outputs), result, strict=True))
 
     def operator(self, op: Any, given: list[Value]) -> list[Value]:
         own = RULES.get(op.type)
         if own is not None:
-            made = own(self, op, given)
-            if made is not NotImplemented:
-                return made
+            result = own(self, op, given)
+            if result is not NotImplemented:
+                return result
         if any(isinstance(v, Pair) for v in given):
             return self.both(op, given)
         if not all(isinstance(v, tf.Tensor) for v in given):
@@ -160,12 +160,12 @@ class Rebuilder:
         """The operator again, of other operands."""
         graph = tf.compat.v1.get_default_graph()
         attrs = {k: v for k, v in (attributes or op.node_def.attr).items() if not k.startswith("_")}
-        made = graph.create_op(op.type, list(given), None, name=op.name, attrs=attrs)
+        result = graph.create_op(op.type, list(given), None, name=op.name, attrs=attrs)
         if not attributes:
-            for old, new in zip(op.outputs, made.outputs, strict=True):
+            for old, new in zip(op.outputs, result.outputs, strict=True):
                 if new.shape.rank is None:
                     new.set_shape(old.shape)
-        return list(made.outputs)
+        return list(result.outputs)
 
     def both(self, op: Any, given: list[Value]) -> list[Value]:
         """An operator that treats real and imaginary parts alike."""
@@ -224,8 +224,8 @@ class Rebuilder:
 
         truth = tf.reshape(truth, [])
         with self._own_names():
-            made = tf.cond(tf.cast(truth, tf.bool), flat(first), flat(second))
-        return _formed(made if isinstance(made, (list, tuple)) else [made], forms[0])
+            result = tf.cond(tf.cast(truth, tf.bool), flat(first), flat(second))
+        return _formed(result if isinstance(result, (list, tuple)) else [result], forms[0])
 
     def _iterated(
         self, frames: Frames, frame: Frame, values: dict[str, Value], sides: dict[str, Side]
@@ -284,10 +284,10 @@ class Rebuilder:
                 return [part for value in body(_formed(parts, given)) for part in _parts(value)]
 
         with self._own_names():
-            made = tf.while_loop(
+            result = tf.while_loop(
                 goes_on, step, [part for value in given for part in _parts(value)], shape_invariants=wider
             )
-        return _formed(made, given)
+        return _formed(result, given)
 
     def _tried(
         self, body: Transition, given: list[Value], shapes: Sequence[Any]
@@ -300,14 +300,14 @@ class Rebuilder:
             inner = [
                 tf.compat.v1.placeholder(part.dtype, shape) for part, shape in zip(parts, shapes, strict=True)
             ]
-            made = body(_formed(inner, given))
+            result = body(_formed(inner, given))
         starts = []
-        for value, end in zip(given, made, strict=True):
+        for value, end in zip(given, result, strict=True):
             if isinstance(value, Unset) and isinstance(end, tf.Tensor):
                 dims = [0 if d is None else d for d in end.shape[1:].as_list()]
                 value = tf.fill([value.size, *dims], tf.zeros([], value.dtype))
             starts.append(value)
-        news = [part.shape for end in made for part in _parts(end)]
+        news = [part.shape for end in result for part in _parts(end)]
         olds = [part.shape for value in starts for part in _parts(value)]
         return starts, [_merged(old, new) for old, new in zip(olds, news, strict=True)]
 
@@ -357,13 +357,13 @@ def _real_types(attribute: Any) -> Any:
     """An attribute with the types of the parts in place of complex types."""
     from tensorflow.core.framework import attr_value_pb2
 
-    made = attr_value_pb2.AttrValue()
-    made.CopyFrom(attribute)
+    result = attr_value_pb2.AttrValue()
+    result.CopyFrom(attribute)
     if attribute.HasField("type"):
-        made.type = _PARTS.get(attribute.type, attribute.type)
+        result.type = _PARTS.get(attribute.type, attribute.type)
     elif attribute.HasField("list"):
-        made.list.type[:] = [_PARTS.get(kind, kind) for kind in attribute.list.type]
-    return made
+        result.list.type[:] = [_PARTS.get(kind, kind) for kind in attribute.list.type]
+    return result
 
 
 _PARTS = {
@@ -393,12 +393,12 @@ def _like(value: Value, parts: Sequence[Any]) -> Value:
 
 
 def _formed(parts: Sequence[Any], like: Sequence[Value]) -> list[Value]:
-    rest, made = list(parts), []
+    rest, result = list(parts), []
     for value in like:
         count = len(_parts(value))
-        made.append(_like(value, rest[:count]))
+        result.append(_like(value, rest[:count]))
         del rest[:count]
-    return made
+    return result
 
 
 def _merged(a: Any, b: Any) -> Any:

@@ -28,19 +28,23 @@ def _lstm_step(n: OnnxNode, x: Output, cs: Output, h: Output, fixed: list[Output
     forget = seen("f", cs, peeps[1])
     if not n.op_type.endswith("V2"):
         forget = n("Add", forget, n.like(forget, n.attr("forget_bias", 1.0)))
-    made = {"i": n("Sigmoid", seen("i", cs, peeps[0])), "f": n("Sigmoid", forget), "ci": n("Tanh", at["ci"])}
-    new = n("Add", n("Multiply", made["ci"], made["i"]), n("Multiply", cs, made["f"]))
+    result = {
+        "i": n("Sigmoid", seen("i", cs, peeps[0])),
+        "f": n("Sigmoid", forget),
+        "ci": n("Tanh", at["ci"]),
+    }
+    new = n("Add", n("Multiply", result["ci"], result["i"]), n("Multiply", cs, result["f"]))
     most = float(n.attr("cell_clip", 0.0 if n.op_type.endswith("V2") else 3.0))
     new = n("Clamp", new, min=-most, max=most) if most > 0 else new
-    made["o"] = n("Sigmoid", seen("o", new, peeps[2]))
-    made["co"] = n("Tanh", new)
-    return {**made, "cs": new, "h": n("Multiply", made["co"], made["o"])}
+    result["o"] = n("Sigmoid", seen("o", new, peeps[2]))
+    result["co"] = n("Tanh", new)
+    return {**result, "cs": new, "h": n("Multiply", result["co"], result["o"])}
 
 
 def _lstm_cell(n: OnnxNode) -> list[Output]:
     x, cs, h, weights, *peeps, bias = n.tensors()
-    made = _lstm_step(n, x, cs, h, [weights, *peeps, bias])
-    return [made[name] for name in _LSTM]
+    result = _lstm_step(n, x, cs, h, [weights, *peeps, bias])
+    return [result[name] for name in _LSTM]
 
 
 def _lstm(n: OnnxNode) -> list[Output | None]:
@@ -49,8 +53,8 @@ def _lstm(n: OnnxNode) -> list[Output | None]:
     wanted = [name for i, name in enumerate(_LSTM) if n.wants(i)]
 
     def once(state: list[Output], pieces: list[Output], fixed: list[Output]) -> list[Output]:
-        made = _lstm_step(n, pieces[0], state[0], state[1], fixed)
-        return [made["cs"], made["h"], *(n.same(made[name]) for name in wanted)]
+        result = _lstm_step(n, pieces[0], state[0], state[1], fixed)
+        return [result["cs"], result["h"], *(n.same(result[name]) for name in wanted)]
 
     found = over_slices(n, once, [cs, h], [x], [weights, *peeps, bias], n.base)[2:]
     length = n.dim_of(x, 0)
@@ -87,7 +91,7 @@ def _normalized(n: OnnxNode) -> list[Output | None]:
         return n.along(value, 1 if first else rank - 1, rank)
 
     root = n("Sqrt", n("Add", spread, n.like(spread, n.attr("epsilon", 1e-4))))
-    made = n("Add", n("Multiply", n("Divide", gap, root), each(scale)), each(offset))
+    result = n("Add", n("Multiply", n("Divide", gap, root), each(scale)), each(offset))
     flat_mean, flat = (n.reshape(v, [-1]) for v in (mean, spread))
     count = n.convert(n("ReduceProd", n("Gather", n.shape_of(x), axes, 0), [0], keep_dims=False), "f32")
     more = n("Divide", count, n("Maximum", n("Subtract", count, n.like(count, 1)), n.like(count, 1)))
@@ -99,7 +103,7 @@ def _normalized(n: OnnxNode) -> list[Output | None]:
             for a, b in zip(old, news, strict=True)
         ]
     nothing = n.const(np.zeros(0, np.float32))
-    return [n.convert(made, n.dtype(x)), *news, n.same(flat_mean), n.same(flat), nothing]
+    return [n.convert(result, n.dtype(x)), *news, n.same(flat_mean), n.same(flat), nothing]
 
 
 def _spatial(values: Any, first: bool) -> list[int]:
@@ -148,27 +152,27 @@ def _convolved_back(n: OnnxNode) -> Output:
     known = [gap.tolist() for gap in gaps if gap is not None]
     if len(known) == 2:
         before, after = known
-        made = n(
+        result = n(
             "ConvolutionBackpropData", x, filters, **options, pads_begin=before,
             pads_end=[max(gap, 0) for gap in after], output_padding=[max(-gap, 0) for gap in after],
         )  # fmt: skip
-        return n.transpose(made, back)
+        return n.transpose(result, back)
     nothing = [0] * len(axes)
     whole = n(
         "ConvolutionBackpropData", x, filters, **options, pads_begin=nothing, pads_end=nothing,
         output_padding=[stride - 1 for stride in strides],
     )  # fmt: skip
-    made = n("Slice", whole, start, n("Add", sizes, start), [1] * len(axes), axes)
-    return n.transpose(made, back)
+    result = n("Slice", whole, start, n("Add", sizes, start), [1] * len(axes), axes)
+    return n.transpose(result, back)
 
 
 def _biased_back(n: OnnxNode) -> Output:
     """The transposed convolution, with the bias that the exporter may add to its operands."""
-    made = _convolved_back(n)
+    result = _convolved_back(n)
     if len(n) < 4:
-        return made
+        return result
     rank = n.rank(n[1])
-    return n("Add", made, n.along(n[3], 1 if _layout(n, rank)[0] else rank - 1, rank))
+    return n("Add", result, n.along(n[3], 1 if _layout(n, rank)[0] else rank - 1, rank))
 
 
 def _convolved_by_channel(n: OnnxNode) -> Output:
@@ -178,12 +182,12 @@ def _convolved_by_channel(n: OnnxNode) -> Output:
     begin, end = _explicit(n, first) if padding == "EXPLICIT" else ([0, 0], [0, 0])
     # [rows, columns, channels, times] -> [channels, times, 1, rows, columns]
     filters = n.unsqueeze(n.transpose(n[1], [2, 3, 0, 1]), [2])
-    made = n(
+    result = n(
         "GroupConvolution", n.transpose(n[0], order), filters, strides=strides, dilations=dilations,
         pads_begin=begin, pads_end=end,
         auto_pad={"SAME": "same_upper", "VALID": "valid"}.get(padding, "explicit"),
     )  # fmt: skip
-    return n.transpose(made, back)
+    return n.transpose(result, back)
 
 
 def _suppressed(n: OnnxNode) -> list[Output]:
@@ -226,11 +230,11 @@ def _patches(n: OnnxNode) -> Output:
     """Parts of images, with the pixels of each as channels."""
     sizes, strides, rates = (list(n.required(name))[1:3] for name in ("ksizes", "strides", "rates"))
     padding = {"SAME": "same_upper", "VALID": "valid"}[n.required("padding")]
-    made = n(
+    result = n(
         "ExtractImagePatches", n("Transpose", n[0], [0, 3, 1, 2]),
         sizes=sizes, strides=strides, rates=rates, auto_pad=padding, opset=3,
     )  # fmt: skip
-    return n("Transpose", made, [0, 2, 3, 1])
+    return n("Transpose", result, [0, 2, 3, 1])
 
 
 LAYERS: dict[str, Rule] = {

@@ -34,9 +34,9 @@ def started(values: Value, element: Any, count: Any = None) -> Any:
     if not fits:
         wider = tf.maximum(tf.shape(element) - tf.shape(values)[1:], 0)
     behind = tf.concat([more, wider], 0)
-    made = tf.pad(values, tf.stack([tf.zeros_like(behind), behind], 1))
-    made.set_shape([None, *_known(values.shape[1:], element.shape)])
-    return made
+    result = tf.pad(values, tf.stack([tf.zeros_like(behind), behind], 1))
+    result.set_shape([None, *_known(values.shape[1:], element.shape)])
+    return result
 
 
 def _known(a: Any, b: Any) -> list[int | None]:
@@ -48,11 +48,11 @@ def _known(a: Any, b: Any) -> list[int | None]:
 
 def _written(values: Value, index: Any, element: Any, grows: bool) -> Any:
     index = tf.reshape(index, [])
-    made = started(values, element, index + 1 if grows else None)
-    made = tf.tensor_scatter_nd_update(made, tf.reshape(index, [1, 1]), tf.expand_dims(element, 0))
-    dims = _known(made.shape[1:], element.shape)
-    made.set_shape([None if grows else made.shape[0], *dims])
-    return made
+    result = started(values, element, index + 1 if grows else None)
+    result = tf.tensor_scatter_nd_update(result, tf.reshape(index, [1, 1]), tf.expand_dims(element, 0))
+    dims = _known(result.shape[1:], element.shape)
+    result.set_shape([None if grows else result.shape[0], *dims])
+    return result
 
 
 def _whole(op: Any, values: Value) -> Any:
@@ -95,9 +95,9 @@ def _set(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
 @rule("TensorListPushBack")
 def _push(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
     values, element = given
-    made = tf.concat([started(values, element), tf.expand_dims(element, 0)], 0)
-    made.set_shape([None, *_known(made.shape[1:], element.shape)])
-    return [made]
+    result = tf.concat([started(values, element), tf.expand_dims(element, 0)], 0)
+    result.set_shape([None, *_known(result.shape[1:], element.shape)])
+    return [result]
 
 
 @rule("TensorListPopBack")
@@ -116,17 +116,17 @@ def _resize(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
     behind = tf.maximum(size - tf.shape(values)[0], 0)
     rank = values.shape.rank
     pads = tf.concat([tf.reshape(tf.stack([0, behind]), [1, 2]), tf.zeros([rank - 1, 2], tf.int32)], 0)
-    made = tf.pad(values, pads)[:size]
-    made.set_shape([None, *values.shape[1:]])
-    return [made]
+    result = tf.pad(values, pads)[:size]
+    result.set_shape([None, *values.shape[1:]])
+    return [result]
 
 
 def _joined(values: Any) -> list[Any]:
     """Elements joined along their first dimension, and how long each is there."""
     shape = tf.shape(values)
-    made = tf.reshape(values, tf.concat([[-1], shape[2:]], 0))
-    made.set_shape([None, *values.shape[2:]])
-    return [made, tf.fill([shape[0]], tf.cast(shape[1], tf.int64))]
+    result = tf.reshape(values, tf.concat([[-1], shape[2:]], 0))
+    result.set_shape([None, *values.shape[2:]])
+    return [result, tf.fill([shape[0]], tf.cast(shape[1], tf.int64))]
 
 
 @rule("TensorListScatterIntoExistingList", "TensorListScatterV2", "TensorListScatter")
@@ -139,8 +139,8 @@ def _scatter(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
         values, count = Unset(tf.constant(0), rows.dtype, True), tf.reduce_max(places) + 1
         if op.type == "TensorListScatterV2":
             count = tf.maximum(count, tf.reshape(given[3], []))
-    made = started(values, rows[0], count)
-    return [tf.tensor_scatter_nd_update(made, tf.expand_dims(places, 1), rows)]
+    result = started(values, rows[0], count)
+    return [tf.tensor_scatter_nd_update(result, tf.expand_dims(places, 1), rows)]
 
 
 # -- TensorArrays: the list is what `flow` stands for; the handle knows the size and whether it grows
@@ -148,17 +148,17 @@ def _scatter(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
 
 @rule("TensorArrayV3")
 def _array(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    made = Unset(tf.reshape(given[0], []), op.get_attr("dtype"), op.get_attr("dynamic_size"))
-    return [made, made]
+    result = Unset(tf.reshape(given[0], []), op.get_attr("dtype"), op.get_attr("dynamic_size"))
+    return [result, result]
 
 
 @rule("TensorArrayScatterV3")
 def _array_scatter(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
     array, places, rows, values = given
-    made = started(values, rows[0], tf.reduce_max(places) + 1 if array.grows else None)
-    made = tf.tensor_scatter_nd_update(made, tf.expand_dims(places, 1), rows)
-    made.set_shape([None, *rows.shape[1:]])
-    return [made]
+    result = started(values, rows[0], tf.reduce_max(places) + 1 if array.grows else None)
+    result = tf.tensor_scatter_nd_update(result, tf.expand_dims(places, 1), rows)
+    result.set_shape([None, *rows.shape[1:]])
+    return [result]
 
 
 @rule("TensorArrayWriteV3")

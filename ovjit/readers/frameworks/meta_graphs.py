@@ -67,23 +67,23 @@ def _with_values(graph: Any, path: str, outputs: list[str], inputs: list[str]) -
     nodes = {node.name: node for node in graph.node}
     needed = set(needed_nodes(nodes, outputs)) | {node_of(name) for name in inputs}
     needed |= {node.name for node in graph.node if node.op in ("Placeholder", "PlaceholderV2")}
-    made = type(graph)()
-    made.CopyFrom(graph)
-    made.ClearField("node")
+    result = type(graph)()
+    result.CopyFrom(graph)
+    result.ClearField("node")
     values = _Values(path)
     for node in graph.node:
         if node.name not in needed:
             continue
         if node.op in VARIABLES:
-            made.node.add().CopyFrom(values.constant(node))
+            result.node.add().CopyFrom(values.constant(node))
             continue
-        kept = made.node.add()
+        kept = result.node.add()
         kept.CopyFrom(node)
         kept.input[:] = [name for name in node.input if node_before(name) in needed]
         if node.op == "ReadVariableOp":
             _becomes(kept, "Identity", T=node.attr["dtype"])
         elif node.op == "ResourceGather":
-            axis = made.node.add(op="Const", name=f"{node.name}/ovjit_axis")
+            axis = result.node.add(op="Const", name=f"{node.name}/ovjit_axis")
             _set_value(axis, int(node.attr["batch_dims"].i))
             kept.input.insert(2, axis.name)
             _becomes(kept, "GatherV2", Taxis=axis.attr["dtype"], Tparams=node.attr["dtype"],
@@ -93,7 +93,7 @@ def _with_values(graph: Any, path: str, outputs: list[str], inputs: list[str]) -
                 f"{path}: an output depends on {node.name!r} ({node.op}), which changes a variable: these "
                 "are constants in a model"
             )
-    return made
+    return result
 
 
 def _becomes(node: Any, op: str, **attributes: Any) -> None:
@@ -135,8 +135,8 @@ class _Values:
         key = next((name for name in names if name and self._reader.has_tensor(name)), None)
         if key is None:
             raise ModelError(f"{self._prefix}: the checkpoint has no value of the variable {node.name!r}")
-        made = type(node)(op="Const", name=node.name)
-        _set_value(made, self._reader.get_tensor(key))
-        if made.attr["dtype"].type != node.attr["dtype"].type:
+        result = type(node)(op="Const", name=node.name)
+        _set_value(result, self._reader.get_tensor(key))
+        if result.attr["dtype"].type != node.attr["dtype"].type:
             raise ModelError(f"{self._prefix}: {key!r} has another type than the variable {node.name!r}")
-        return made
+        return result

@@ -119,9 +119,9 @@ def renamed(tensor: str, own: dict[str, str]) -> str:
 
 def _unused(name: str, used: Counter[str]) -> str:
     """A name that is not used yet, and is from now on."""
-    made = name
-    while made in used:
-        made = f"{name}_{used[name]}"
+    result = name
+    while result in used:
+        result = f"{name}_{used[name]}"
         used[name] += 1
-    used[made] += 1
-    return made
+    used[result] += 1
+    return result

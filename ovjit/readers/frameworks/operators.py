@@ -60,8 +60,8 @@ def _unless_zero(function: Callable[[OnnxNode], Output]) -> Rule:
     """0 where the first operand is, whatever the second one."""
 
     def rule(n: OnnxNode) -> Output:
-        made = function(n)
-        return n("Select", n("Equal", n[0], n.like(n[0], 0)), n.like(made, 0), made)
+        result = function(n)
+        return n("Select", n("Equal", n[0], n.like(n[0], 0)), n.like(result, 0), result)
 
     return rule
 
@@ -133,12 +133,12 @@ def _running_log_sum(n: OnnxNode) -> Output:
     """log(sum(exp(x))) up to each element, or from it on; without itself where `exclusive` says so."""
     x, back = n[0], bool(n.attr("reverse", 0))
     axis = int(n.known(1, "the axis").reshape(())) % n.rank(x)
-    made = n.convert(running(n, n.wide(x), axis, partial(special.log_add, n), back), n.dtype(x))
+    result = n.convert(running(n, n.wide(x), axis, partial(special.log_add, n), back), n.dtype(x))
     if not n.attr("exclusive", 0):
-        return made
-    first, last = n.slice(made, axis, 0, 1), n.slice(made, axis, -1)
+        return result
+    first, last = n.slice(result, axis, 0, 1), n.slice(result, axis, -1)
     edge = n.broadcast(n.like(x, -np.inf), n("ShapeOf", last if back else first, output_type="i64"))
-    rest = n.slice(made, axis, 1) if back else n.slice(made, axis, 0, -1)
+    rest = n.slice(result, axis, 1) if back else n.slice(result, axis, 0, -1)
     return n.concat([rest, edge] if back else [edge, rest], axis)
 
 
@@ -151,10 +151,10 @@ def _histogram(n: OnnxNode) -> Output:
     place = n("Clamp", n("Divide", above, step), min=0.0, max=count - 1.0)
     zeros = n.const(np.zeros(count, np.int32))
     ones = n.broadcast(n.const(1, "i32"), n("ShapeOf", x, output_type="i64"))
-    made = n(
+    result = n(
         "ScatterElementsUpdate", zeros, n.convert(place, "i64"), ones, n.const(0), reduction="sum", opset=12
     )
-    return n.convert(made, n.data_type("dtype", _INT32))
+    return n.convert(result, n.data_type("dtype", _INT32))
 
 
 def _greatest(n: OnnxNode) -> Output:
@@ -237,10 +237,10 @@ _TAKES_PAIRS = {name for name in _COMPLEX if name != "Complex" and name[0] != "R
 
 def check_pairs(graph: Any) -> None:
     """UnsupportedError if an operator that is not about complex numbers takes some, or they are an output."""
-    made = {out: node.op_type for node in graph.node for out in node.output if node.op_type in _MAKES_PAIRS}
-    wrong = [(made[out.name], "an output of the model") for out in graph.output if out.name in made]
+    result = {out: node.op_type for node in graph.node for out in node.output if node.op_type in _MAKES_PAIRS}
+    wrong = [(result[out.name], "an output of the model") for out in graph.output if out.name in result]
     for node in graph.node:
-        given = [made[name] for name in node.input if name in made]
+        given = [result[name] for name in node.input if name in result]
         wrong += [
             (kind, f"an operand of {node.op_type}") for kind in given if node.op_type not in _TAKES_PAIRS
         ]
@@ -251,16 +251,16 @@ def check_pairs(graph: Any) -> None:
 
 def _floor_div(n: OnnxNode) -> Output:
     """floor(a / b); OpenVINO's quotient of integers is that already."""
-    made = n("Divide", n[0], n[1], m_pythondiv=True)
-    return n("Floor", made) if n.is_real(n[0]) else made
+    result = n("Divide", n[0], n[1], m_pythondiv=True)
+    return n("Floor", result) if n.is_real(n[0]) else result
 
 
 def _truncate_div(n: OnnxNode) -> Output:
     """a / b, cut off towards zero."""
-    made = n("Divide", n[0], n[1], m_pythondiv=False)
+    result = n("Divide", n[0], n[1], m_pythondiv=False)
     if not n.is_real(n[0]):
-        return made
-    return n("Select", n("Less", made, n.like(made, 0)), n("Ceiling", made), n("Floor", made))
+        return result
+    return n("Select", n("Less", result, n.like(result, 0)), n("Ceiling", result), n("Floor", result))
 
 
 def _near(n: OnnxNode) -> Output:

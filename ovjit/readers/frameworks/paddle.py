@@ -24,8 +24,8 @@ def file_to_onnx(path: str, weights: Any = None) -> bytes:
     beside = os.path.splitext(path)[0] + ".pdiparams"
     parameters = os.fsdecode(weights) if isinstance(weights, (str, os.PathLike)) else beside
     with tempfile.TemporaryDirectory() as folder:
-        made = os.path.join(folder, "model.onnx")
-        arguments = [os.path.abspath(path), parameters if os.path.isfile(parameters) else "", made]
+        result = os.path.join(folder, "model.onnx")
+        arguments = [os.path.abspath(path), parameters if os.path.isfile(parameters) else "", result]
         _copy_program(folder)
         done = subprocess.run(
             [sys.executable, os.path.join(folder, "paddle_program.py"), *arguments],
@@ -33,12 +33,12 @@ def file_to_onnx(path: str, weights: Any = None) -> bytes:
             text=True,
             errors="replace",
         )
-        if not os.path.isfile(made):
+        if not os.path.isfile(result):
             said = " ".join((done.stderr or done.stdout).split())[-600:]
             end = f"died of signal {-done.returncode}" if done.returncode < 0 else "ended"
             why = f"paddle2onnx cannot convert the model. Its process {end} with the output: {said}"
             raise ModelError(unreadable(path, why))
-        with open(made, "rb") as file:
+        with open(result, "rb") as file:
             return file.read()
 
 

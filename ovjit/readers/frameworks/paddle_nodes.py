@@ -25,8 +25,8 @@ def _of_lists(function: Callable[..., list[list[Output]]]) -> Rule:
     def rule(n: OnnxNode) -> list[Output]:
         given = iter(n.inputs)
         operands = [[next(given) for _ in range(count)] for count in n.required("operands")]
-        made = zip(function(n, *operands), n.required("results"), strict=True)
-        return [value for values, count in made for value in values[:count]]
+        result = zip(function(n, *operands), n.required("results"), strict=True)
+        return [value for values, count in result for value in values[:count]]
 
     return rule
 

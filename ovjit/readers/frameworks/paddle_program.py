@@ -44,9 +44,9 @@ def _replaced_in(block: Any, rows: list[Left] | None) -> bool:
         if not stays and rule is None:
             continue
         pir.set_insertion_point(op)
-        made = _left(op, rows) if stays else rule(op)
-        if made is not None:
-            _put_for(op, made if isinstance(made, list) else [made])
+        result = _left(op, rows) if stays else rule(op)
+        if result is not None:
+            _put_for(op, result if isinstance(result, list) else [result])
             block.remove_op(op)
             found = True
     return found
@@ -55,9 +55,9 @@ def _replaced_in(block: Any, rows: list[Left] | None) -> bool:
 def _left(op: Any, rows: list[Left] | None) -> list[Any]:
     if rows is None:
         raise NotImplementedError(f"{op.name()} in a branch or a loop")
-    row, made = left(op, len(rows))
+    row, result = left(op, len(rows))
     rows.append(row)
-    return made
+    return result
 
 
 def _apart(loop: Any) -> bool:
@@ -108,7 +108,7 @@ def corrected(path: str, parameters: str, folder: str) -> tuple[str, str, list[L
     """The files of a model without the operators that have rules: those that are given, if it has none. Also
     the operators that stay, and how many outputs the model has."""
     paddle.enable_static()
-    made = os.path.join(folder, "corrected")
+    result = os.path.join(folder, "corrected")
     executor = paddle.static.Executor(paddle.CPUPlace())
     program = _program(path, parameters, executor) if parameters else _bare_program(path)
     with paddle.pir_utils.IrGuard():
@@ -118,10 +118,10 @@ def corrected(path: str, parameters: str, folder: str) -> tuple[str, str, list[L
         feeds, fetches = _ends(program)
         more = [value for row in rows for value in row.operands]
         if not parameters and not more:
-            paddle.save(program, made + ".json")
-            return made + ".json", "", rows, 0
-        paddle.static.save_inference_model(made, feeds, [*fetches, *more], executor, program=program)
-    return made + ".json", made + ".pdiparams" if parameters else "", rows, len(fetches)
+            paddle.save(program, result + ".json")
+            return result + ".json", "", rows, 0
+        paddle.static.save_inference_model(result, feeds, [*fetches, *more], executor, program=program)
+    return result + ".json", result + ".pdiparams" if parameters else "", rows, len(fetches)
 
 
 def _ends(program: Any) -> tuple[list[Any], list[Any]]:

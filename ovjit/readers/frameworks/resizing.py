@@ -92,7 +92,7 @@ def _area_weights(n: OnnxNode, length: Output, count: Output) -> tuple[Output, O
 
 def _nearest(n: OnnxNode) -> Output:
     """One pixel for each. Its place is computed in f32, which decides where two are equally near."""
-    made, sizes = n[0], n.convert(n[1], "i64")
+    result, sizes = n[0], n.convert(n[1], "i64")
     centers, corners = bool(n.attr("half_pixel_centers", 0)), bool(n.attr("align_corners", 0))
     for axis in (1, 2):
         length, count = n.dim_of(n[0], axis), n("Gather", sizes, [axis - 1], 0)
@@ -100,39 +100,39 @@ def _nearest(n: OnnxNode) -> Output:
         at = n("Add", at, n.like(at, 0.5)) if centers else at
         at = n("Multiply", at, _scale(n, length, count))
         at = n("Round", at, mode="half_away_from_zero") if corners else n("Floor", at)
-        made = n("Gather", made, n.folded(_bounded(n, n.convert(at, "i64"), length)), axis)
-    return made
+        result = n("Gather", result, n.folded(_bounded(n, n.convert(at, "i64"), length)), axis)
+    return result
 
 
 def _by_weights(n: OnnxNode) -> Output:
     weights = _cubic_weights if n.op_type == "ResizeBicubic" else _area_weights
-    made, sizes = n.convert(n[0], "f32"), n.convert(n[1], "i64")
+    result, sizes = n.convert(n[0], "f32"), n.convert(n[1], "i64")
     for axis in (1, 2):
         count = n("Gather", sizes, [axis - 1], 0)
-        made = _weighted(n, made, axis, *weights(n, n.dim_of(n[0], axis), count))
-    return made
+        result = _weighted(n, result, axis, *weights(n, n.dim_of(n[0], axis), count))
+    return result
 
 
 def _polynomials(n: OnnxNode, x: Output, near: list[float], far: list[float]) -> Output:
     """By their coefficients, the highest power first: below 1, and from there to 2."""
 
     def value(coefficients: list[float]) -> Output:
-        made = n.like(x, coefficients[0])
+        result = n.like(x, coefficients[0])
         for coefficient in coefficients[1:]:
-            made = n("Add", n("Multiply", made, x), n.like(x, coefficient))
-        return made
+            result = n("Add", n("Multiply", result, x), n.like(x, coefficient))
+        return result
 
-    made = n("Select", n("Less", x, n.like(x, 1)), value(near), value(far))
-    return n("Select", n("Less", x, n.like(x, 2)), made, n.like(x, 0))
+    result = n("Select", n("Less", x, n.like(x, 1)), value(near), value(far))
+    return n("Select", n("Less", x, n.like(x, 2)), result, n.like(x, 0))
 
 
 def _lanczos(lobes: int) -> Callable[[OnnxNode, Output], Output]:
     def weights(n: OnnxNode, x: Output) -> Output:
         turn = n("Multiply", x, n.like(x, math.pi))
         wave = n("Multiply", n("Sin", turn), n("Sin", n("Divide", turn, n.like(x, lobes))))
-        made = n("Divide", n("Multiply", wave, n.like(x, lobes)), n("Multiply", turn, turn))
-        made = n("Select", n("LessEqual", x, n.like(x, 1e-3)), n.like(x, 1), made)
-        return n("Select", n("LessEqual", x, n.like(x, lobes)), made, n.like(x, 0))
+        result = n("Divide", n("Multiply", wave, n.like(x, lobes)), n("Multiply", turn, turn))
+        result = n("Select", n("LessEqual", x, n.like(x, 1e-3)), n.like(x, 1), result)
+        return n("Select", n("LessEqual", x, n.like(x, lobes)), result, n.like(x, 0))
 
     return weights
 
@@ -148,8 +148,8 @@ def _box(n: OnnxNode, x: Output) -> Output:
 
 
 def _gaussian(n: OnnxNode, x: Output) -> Output:
-    made = n("Exp", n("Multiply", n("Multiply", x, x), n.like(x, -2)))
-    return n("Select", n("Less", x, n.like(x, 1.5)), made, n.like(x, 0))
+    result = n("Exp", n("Multiply", n("Multiply", x, x), n.like(x, -2)))
+    return n("Select", n("Less", x, n.like(x, 1.5)), result, n.like(x, 0))
 
 
 #: Weights of pixels by their distance, and the distance from which on they are 0.
@@ -165,7 +165,7 @@ KERNELS: dict[str, tuple[float, Callable[[OnnxNode, Output], Output]]] = {
 
 def _scaled(n: OnnxNode) -> Output:
     """Images that are scaled and moved: sums of pixels, by their distance from a place of the image."""
-    made, sizes = n.convert(n[0], "f32"), n.convert(n[1], "i64")
+    result, sizes = n.convert(n[0], "f32"), n.convert(n[1], "i64")
     radius, kernel = KERNELS[n.attr("kernel_type", "lanczos3")]
     for axis in (0, 1):
         count, scale, offset = (n("Gather", value, [axis], 0) for value in (sizes, n[2], n[3]))
@@ -187,8 +187,8 @@ def _scaled(n: OnnxNode) -> Output:
         )
         counts = n("LogicalAnd", n.unsqueeze(inside, [1]), n("NotEqual", total, n.like(total, 0)))
         weights = n("Select", counts, n("Divide", weights, total), n.like(weights, 0))
-        made = weighted_sums(n, made, axis + 1, index, weights)
-    return made
+        result = weighted_sums(n, result, axis + 1, index, weights)
+    return result
 
 
 RESIZING: dict[str, Rule] = {

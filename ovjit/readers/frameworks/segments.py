@@ -28,8 +28,8 @@ def _joined(
     rows = n("Concat", n("Add", count, n.const([1])), n.slice(n.shape_of(x), 0, rank), axis=0)
     empty = n.broadcast(n.like(x, start), rows)
     places = n.unsqueeze(_numbers_below(n, ids, n.scalar(count)), [rank])
-    made = n("ScatterNDUpdate", empty, places, x, reduction=how, opset=15)
-    return n.slice(made, 0, 0, -1)
+    result = n("ScatterNDUpdate", empty, places, x, reduction=how, opset=15)
+    return n.slice(result, 0, 0, -1)
 
 
 def _counts(n: OnnxNode, ids: Output, count: Output) -> Output:
@@ -71,12 +71,12 @@ def _segments(how: str) -> Rule:
         x, ids = n[0], n[1]
         count = _last_number(n, ids)
         if how in ("sum", "prod", "mean"):
-            made = _joined(n, x, ids, count, "prod" if how == "prod" else "sum", int(how == "prod"), 1)
-            return _of_all(n, x, made, ids, count) if how == "mean" else made
+            result = _joined(n, x, ids, count, "prod" if how == "prod" else "sum", int(how == "prod"), 1)
+            return _of_all(n, x, result, ids, count) if how == "mean" else result
         low, high = value_range(n.dtype(x))
-        made = _joined(n, x, ids, count, how, low if how == "max" else high, 1)
+        result = _joined(n, x, ids, count, how, low if how == "max" else high, 1)
         empty = n("Equal", _counts(n, ids, count), n.const(0))
-        return n("Select", n.along(empty, 0, n.rank(x)), n.like(x, 0), made)
+        return n("Select", n.along(empty, 0, n.rank(x)), n.like(x, 0), result)
 
     return rule
 
@@ -99,8 +99,8 @@ def _sparse_segments(how: str) -> Rule:
     def rule(n: OnnxNode) -> Output:
         x, ids = n("Gather", n[0], n[1], n.const(0)), n[2]
         count = n.reshape(n.convert(n[3], "i64"), [1]) if len(n) > 3 else _last_number(n, ids)
-        made = _joined(n, x, ids, count, "sum", 0, 1)
-        return made if how == "sum" else _of_all(n, x, made, ids, count, how == "root")
+        result = _joined(n, x, ids, count, "sum", 0, 1)
+        return result if how == "sum" else _of_all(n, x, result, ids, count, how == "root")
 
     return rule
 
@@ -118,11 +118,11 @@ def _bincount(n: OnnxNode) -> Output:
     more = n("Add", size, n.const([1]))
     zeros = n.broadcast(n.const(0, kind), n.concat([n.slice(n.shape_of(x), 0, 0, -1), more], 0))
     places = _numbers_below(n, x, n.scalar(size))
-    made = n("ScatterElementsUpdate", zeros, places, weights, n.const(-1), reduction="sum", opset=12)
-    made = n.slice(made, rank - 1, 0, -1)
+    result = n("ScatterElementsUpdate", zeros, places, weights, n.const(-1), reduction="sum", opset=12)
+    result = n.slice(result, rank - 1, 0, -1)
     if n.attr("binary_output", 0):
-        return n.convert(n("NotEqual", made, n.like(made, 0)), kind)
-    return made
+        return n.convert(n("NotEqual", result, n.like(result, 0)), kind)
+    return result
 
 
 def _inverted(n: OnnxNode) -> Output:
@@ -186,8 +186,8 @@ def _unravelled(n: OnnxNode) -> Output:
     for dim in reversed(dims):
         rows.append(n("FloorMod", rest, dim))
         rest = n("Divide", rest, dim, m_pythondiv=True)
-    made = n.concat([n.unsqueeze(row, [0]) for row in reversed(rows)], 0)
-    return made if n.rank(n[0]) else n.squeeze(made, [1])
+    result = n.concat([n.unsqueeze(row, [0]) for row in reversed(rows)], 0)
+    return result if n.rank(n[0]) else n.squeeze(result, [1])
 
 
 def _ctc_loss(n: OnnxNode) -> list[Output]:
@@ -200,12 +200,12 @@ def _ctc_loss(n: OnnxNode) -> list[Output]:
     labels = _dense(n, indices, values, shape)
     lengths = _counts(n, n.squeeze(n.slice(indices, 1, 0, 1), [1]), samples)
     blank = n.const(0, "i32") if n.op_type == "CTCLossV2" else n.const(n.last_dim(logits) - 1, "i32")
-    made = n(
+    result = n(
         "CTCLoss", n.transpose(logits, [1, 0, 2]), steps, labels, n.convert(lengths, n.dtype(steps)), blank,
         preprocess_collapse_repeated=bool(n.attr("preprocess_collapse_repeated", 0)),
         ctc_merge_repeated=bool(n.attr("ctc_merge_repeated", 1)), unique=False,
     )  # fmt: skip
-    return [made]
+    return [result]
 
 
 SEGMENTS: dict[str, Rule] = {

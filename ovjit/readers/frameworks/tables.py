@@ -24,14 +24,14 @@ def with_keys(graph: Any, captures: Sequence[tuple[Any, Any]]) -> Any:
     """
     tables = {node_of(inner.name): table for table, inner in captures if inner.dtype == tf.resource}
     nodes = {node.name: node for node in graph.node}
-    made = []
+    result = []
     for node in graph.node:
         if node.op == _FIND:
             name = source_of(nodes, node.input[0])
             kinds = [tf.as_dtype(node.attr[key].type) for key in ("Tin", "Tout")]
             if name in tables and all(kind.is_integer for kind in kinds):
-                made.append((node, _search(node, tables[name], *kinds)))
-    for node, search in made:
+                result.append((node, _search(node, tables[name], *kinds)))
+    for node, search in result:
         graph.node.remove(node)
         graph.node.extend(search)
     return graph
@@ -45,16 +45,16 @@ def _search(node: Any, table: Any, keys_type: Any, values_type: Any) -> list[Any
     with tf.Graph().as_default() as graph:
         query = tf.compat.v1.placeholder(keys_type, None, "query")
         default = tf.compat.v1.placeholder(values_type, None, "default")
-        made = tf.fill(tf.shape(query), default)
+        result = tf.fill(tf.shape(query), default)
         if len(keys):
             flat = tf.reshape(query, [1, -1])
             places = tf.minimum(
                 tf.raw_ops.LowerBound(sorted_inputs=keys[None], values=flat)[0], len(keys) - 1
             )
             are_keys = tf.equal(tf.gather(keys, places), flat[0])
-            made = tf.where(are_keys, tf.gather(values, places), tf.reshape(made, [-1]))
-            made = tf.reshape(made, tf.shape(query))
-        tf.identity(made, "found")
+            result = tf.where(are_keys, tf.gather(values, places), tf.reshape(result, [-1]))
+            result = tf.reshape(result, tf.shape(query))
+        tf.identity(result, "found")
         nodes = graph.as_graph_def().node
     names = {each.name: f"{node.name}/{each.name}" for each in nodes}
     names |= {"query": node.input[1], "default": node.input[2], "found": node.name}

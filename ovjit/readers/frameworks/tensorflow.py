@@ -114,7 +114,7 @@ def _of_keras(model: Any) -> tuple[Any, list[str] | None]:
     import tensorflow as tf
 
     functional = getattr(model, "_functional", None) or model
-    given, made = (getattr(functional, f"_{end}_struct", None) for end in ("inputs", "outputs"))
+    given, result = (getattr(functional, f"_{end}_struct", None) for end in ("inputs", "outputs"))
     keys = list(given) if isinstance(given, dict) else None
     tensors = [given[key] for key in keys] if keys and given else model.inputs
     specs = [
@@ -125,10 +125,10 @@ def _of_keras(model: Any) -> tuple[Any, list[str] | None]:
     def call(*values: Any) -> Any:
         operands = dict(zip(keys, values, strict=True)) if keys else list(values)
         found = model(operands if keys or len(values) > 1 else values[0], training=False)
-        return found if isinstance(made, dict) else tf.nest.flatten(found)
+        return found if isinstance(result, dict) else tf.nest.flatten(found)
 
     function = tf.function(call, input_signature=specs).get_concrete_function()
-    return function, None if isinstance(made, dict) else [tensor.name for tensor in model.outputs]
+    return function, None if isinstance(result, dict) else [tensor.name for tensor in model.outputs]
 
 
 def _layer_name(tensor: Any) -> str:
@@ -151,16 +151,16 @@ def _concrete(function: Any, names: Sequence[str] | None, more: Collection[str])
     outputs = [tensor.name for tensor in function.outputs]
     graph = _with_tables(without_assignments(graph, outputs), lambda: function)
     renames = {name: name.partition(":")[0] for name in inputs}
-    made = function.structured_outputs
-    if names is None and isinstance(made, dict):
-        names = sorted(made)
+    result = function.structured_outputs
+    if names is None and isinstance(result, dict):
+        names = sorted(result)
     if names is not None and len({*names, *renames.values()}) == len(outputs) + len(inputs):
         renames.update(zip(outputs, names, strict=True))
-    made = converted(graph, inputs, outputs, renames, more)
+    result = converted(graph, inputs, outputs, renames, more)
     own = function.inputs[: len(function.inputs) - len(function.captured_inputs)]
     every = [(t.name.partition(":")[0], t.dtype.as_datatype_enum, t.shape.as_proto()) for t in own]
-    add_unread(made, every)
-    return made
+    add_unread(result, every)
+    return result
 
 
 def _with_tables(graph: Any, function: Callable[[], Any]) -> Any:
@@ -183,9 +183,9 @@ def _saved_model(path: str, more: Collection[str]) -> Any:
         )
         graph = without_assignments(tf_loader.fix_freezing_errors_part2(graph), list(outputs))
         graph = _with_tables(graph, lambda: _signature_of(tf.saved_model.load(path, tags).signatures))
-        made = converted(graph, inputs, outputs, renames, more)
-        add_unread(made, every)
-        return made
+        result = converted(graph, inputs, outputs, renames, more)
+        add_unread(result, every)
+        return result
 
 
 def _tags_and_signatures(path: str) -> tuple[list[str] | None, list[str] | None, list[tuple[str, Any, Any]]]:
@@ -252,13 +252,13 @@ def _of_graph(where: str, frozen: Frozen, more: Collection[str]) -> Any:
         of_name = {f"{node.name}:0": node for node in placeholders}
         placeholders = [of_name[name] for name in inputs if name in of_name]
     names = inputs if inputs is not None else [f"{node.name}:0" for node in placeholders]
-    made = converted(graph, names, outputs, renames, more)
+    result = converted(graph, names, outputs, renames, more)
     called = renames or {}
     add_unread(
-        made,
+        result,
         [
             (called.get(name := f"{n.name}:0", name), n.attr["dtype"].type, n.attr["shape"].shape)
             for n in placeholders
         ],
     )
-    return made
+    return result

@@ -100,8 +100,8 @@ def handlers(rules: Collection[str], more: Collection[str], known: Mapping[str, 
     `known` are the exporter's handlers.
     """
     left = {name for name in rules if name not in known} | {*more}
-    made: dict[str, Any] = dict.fromkeys(LEFT, (_left_or_mapped, []))
-    return made | dict.fromkeys(left, (_left, []))
+    result: dict[str, Any] = dict.fromkeys(LEFT, (_left_or_mapped, []))
+    return result | dict.fromkeys(left, (_left, []))
 
 
 def mark(graph: Any) -> None:

@@ -228,9 +228,9 @@ def groups_of(kind: str, data: np.ndarray, shape: tuple[int, ...], order: np.nda
 
 def _by_twos(codes: InBlocks, rows: int, depth: int) -> np.ndarray:
     """Two codes of 4 bits in a byte."""
-    made = np.empty((rows, depth // 2), np.uint8)
+    result = np.empty((rows, depth // 2), np.uint8)
     some = max(1, (1 << 20) // depth)
     for first in range(0, rows, some):
         part = codes.rows(first, min(first + some, rows))
-        made[first : first + some] = part[:, 0::2] | part[:, 1::2] << 4
-    return made.reshape(-1)
+        result[first : first + some] = part[:, 0::2] | part[:, 1::2] << 4
+    return result.reshape(-1)

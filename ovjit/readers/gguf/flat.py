@@ -68,9 +68,9 @@ class FlatAttention(Attention):
         w, s = self.w, self.w.settings
         ends = [("result_output_softcapped" if s.final_cap else "result_output", w.unsqueeze(logits, [0]))]
         ends += self.caches
-        made = Model._from_parts(
+        result = Model._from_parts(
             [Result._of(value, name) for name, value in ends], self.inputs.parameters, [], "gguf"
         )
         if any(s.windows):
-            made.set_rt_info(max(s.windows), ["gguf_swa_window_size"])
-        return made
+            result.set_rt_info(max(s.windows), ["gguf_swa_window_size"])
+        return result

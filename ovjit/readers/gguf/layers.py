@@ -64,13 +64,13 @@ def experts(w: Weights, x: Output, name: str) -> Output:
     if s.normed_experts:
         best = w("Divide", best, w("ReduceSum", best, [1], keep_dims=True))
     names = [f"{name}.ffn_{part}_exps.weight" for part in ("gate", "up", "down")]
-    made = (_by_row if all(map(w.chosen, names)) else _by_expert)(w, rows, best, picks, names)
+    result = (_by_row if all(map(w.chosen, names)) else _by_expert)(w, rows, best, picks, names)
     if s.kind.shared_expert:
         gate = w.array(f"{name}.ffn_gate_inp_shexp.weight", s.wide).reshape(1, -1)
         shown = w("Sigmoid", w("MatMul", rows, gate, transpose_a=False, transpose_b=True))
         shared = w.reshape(_dense(w, x, name, "_shexp"), [-1, s.wide])
-        made = w("Add", made, w("Multiply", shared, shown))
-    return w("Reshape", made, w("ShapeOf", x, output_type="i64"), special_zero=False)
+        result = w("Add", result, w("Multiply", shared, shown))
+    return w("Reshape", result, w("ShapeOf", x, output_type="i64"), special_zero=False)
 
 
 def _tables(w: Weights, names: list[str]) -> list[Output]:
@@ -90,9 +90,9 @@ def _by_row(w: Weights, rows: Output, best: Output, picks: Output, names: list[s
     def times(x: Output, table: Output) -> Output:
         return w("MatMul", x, w("Gather", table, flat, 0), transpose_a=False, transpose_b=True)
 
-    made = times(w("Multiply", activated(w, times(each, gate)), times(each, up)), down)
-    made = w("Multiply", w.reshape(made, [-1, s.chosen, s.wide]), w.unsqueeze(best, [2]))
-    return w("ReduceSum", made, [1], keep_dims=False)
+    result = times(w("Multiply", activated(w, times(each, gate)), times(each, up)), down)
+    result = w("Multiply", w.reshape(result, [-1, s.chosen, s.wide]), w.unsqueeze(best, [2]))
+    return w("ReduceSum", result, [1], keep_dims=False)
 
 
 def _by_expert(w: Weights, rows: Output, best: Output, picks: Output, names: list[str]) -> Output:
@@ -107,6 +107,6 @@ def _by_expert(w: Weights, rows: Output, best: Output, picks: Output, names: lis
     def times(x: Output, table: Output) -> Output:
         return w("MatMul", x, table, transpose_a=False, transpose_b=True)
 
-    made = times(w("Multiply", activated(w, times(x, gate)), times(x, up)), down)
-    made = w("Multiply", made, w.unsqueeze(w.transpose(weights, [1, 0]), [2]))
-    return w("ReduceSum", made, [0], keep_dims=False)
+    result = times(w("Multiply", activated(w, times(x, gate)), times(x, up)), down)
+    result = w("Multiply", result, w.unsqueeze(w.transpose(weights, [1, 0]), [2]))
+    return w("ReduceSum", result, [0], keep_dims=False)

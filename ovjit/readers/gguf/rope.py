@@ -33,8 +33,8 @@ class Turns:
         low = w.slice(part, 3, 0, settings.rotated // 2)
         high = w.slice(part, 3, settings.rotated // 2)
         half = w.concat([w("Multiply", high, -1.0), low], -1)
-        made = w("Add", w("Multiply", part, cosine), w("Multiply", half, sine))
-        return made if part is x else w.concat([made, w.slice(x, 3, settings.rotated)], -1)
+        result = w("Add", w("Multiply", part, cosine), w("Multiply", half, sine))
+        return result if part is x else w.concat([result, w.slice(x, 3, settings.rotated)], -1)
 
     def _of_layer(self, windowed: bool) -> tuple[Output, Output]:
         settings = self.w.settings

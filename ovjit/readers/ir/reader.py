@@ -122,9 +122,9 @@ def _with_ports_of_version_10(model: Model) -> Model:
 
 
 def _build(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op | type]) -> Model:
-    made: dict[Layer, Node] = {}
+    result: dict[Layer, Node] = {}
     for layer in ordered_layers(net):
-        inputs = [made[source].output(index) for source, index in layer.sources]
+        inputs = [result[source].output(index) for source, index in layer.sources]
         try:
             node = _make(layer, records, inputs, weights)
         except ModelError as error:
@@ -140,14 +140,14 @@ def _build(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op |
                 tensor._rt_info = RTMap(_notes(port.rt_info))
         if layer.rt_info:
             node._rt_info = RTMap(_notes(layer.rt_info))
-        made[layer] = node
+        result[layer] = node
     # a Result's names are its producer's too, so they come last
     parameters: list[Parameter] = []
     results: list[Result] = []
     sinks: list[Node] = []
-    reads = {n._attrs["variable_id"]: n for n in made.values() if n._op.role == "read"}
+    reads = {n._attrs["variable_id"]: n for n in result.values() if n._op.role == "read"}
     for layer in net.layers:
-        node = made[layer]
+        node = result[layer]
         if isinstance(node, Parameter):
             parameters.append(node)
             if net.version == 10:

@@ -67,7 +67,7 @@ class _Ends:
         self.tag = tag
 
     def inputs(self) -> list[Port]:
-        made = []
+        result = []
         for row in self._rows("input"):
             purpose = row.get("purpose")
             if purpose == "current_iteration":
@@ -77,18 +77,18 @@ class _Ends:
                 outer = self._outer(row, "input")
                 inner = self._inner(row, "internal_layer_id", self.parameters, "Parameter")
                 if "axis" in row:
-                    made.append(Port(SLICED, outer, inner, **_slice(row)))
+                    result.append(Port(SLICED, outer, inner, **_slice(row)))
                 elif inner in self.back:
-                    made.append(Port(MERGED, outer, inner, self.back[inner]))
+                    result.append(Port(MERGED, outer, inner, self.back[inner]))
                 else:
-                    made.append(Port(INVARIANT, outer, inner))
-        merged = {port.inner for port in made if port.kind == MERGED}
+                    result.append(Port(INVARIANT, outer, inner))
+        merged = {port.inner for port in result if port.kind == MERGED}
         if set(self.back) - merged:
             raise ModelError("a back edge leads to a Parameter of the body that has no initial value")
-        return made
+        return result
 
     def outputs(self) -> list[Port]:
-        made = []
+        result = []
         for row in self._rows("output"):
             inner = self._inner(row, "internal_layer_id", self.results, "Result")
             if row.get("purpose") == "execution_condition":
@@ -97,10 +97,10 @@ class _Ends:
                 continue
             outer = self._outer(row, "output")
             if "axis" in row:
-                made.append(Port(CONCAT, outer, inner, **_slice(row)))
+                result.append(Port(CONCAT, outer, inner, **_slice(row)))
             else:
-                made.append(Port(LAST, outer, inner, iteration=read_signed(row, "iteration", -1)))
-        return made
+                result.append(Port(LAST, outer, inner, iteration=read_signed(row, "iteration", -1)))
+        return result
 
     def _rows(self, kind: str) -> list[Mapping[str, str]]:
         return [row for tag, row in self.rows if tag == kind]

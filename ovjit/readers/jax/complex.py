@@ -35,8 +35,8 @@ def _over(n: JaxNode, a: Any, b: Any) -> Parts:
     size = n("Maximum", n("Abs", b[0]), n("Abs", b[1]))
     c, d = (n("Divide", v, size) for v in b)
     below = n("Multiply", n("Add", n("Multiply", c, c), n("Multiply", d, d)), size)
-    made = _times(n, a, (c, n("Negative", d))).parts
-    return Parts((n("Divide", made[0], below), n("Divide", made[1], below)))
+    result = _times(n, a, (c, n("Negative", d))).parts
+    return Parts((n("Divide", result[0], below), n("Divide", result[1], below)))
 
 
 def _size(n: JaxNode, a: Any) -> Output:
@@ -158,8 +158,8 @@ def product(n: JaxNode) -> Any:
     assert rule is not None
 
     def real(x: Output, y: Output) -> Output:
-        made: Output = rule(JaxNode(n.reader, n.eqn, [x, y], n.base, n.sizes, params))
-        return made
+        result: Output = rule(JaxNode(n.reader, n.eqn, [x, y], n.base, n.sizes, params))
+        return result
 
     if b is None:
         return Parts((real(a, c), real(a, d)))
@@ -171,8 +171,8 @@ def product(n: JaxNode) -> Any:
 @of_parts("reduce_prod")
 def reduce_prod(n: JaxNode) -> Any:
     axes = [int(a) for a in n.params["axes"]]
-    made = folded(n, list(_pair(n, 0)), axes, lambda a, b: list(_times(n, a, b).parts))
-    return Parts(tuple(made))
+    result = folded(n, list(_pair(n, 0)), axes, lambda a, b: list(_times(n, a, b).parts))
+    return Parts(tuple(result))
 
 
 @primitive("fft")

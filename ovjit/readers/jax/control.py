@@ -40,13 +40,13 @@ def while_(n: JaxNode) -> Any:
     first = n.any_of(n.run(cond, [*for_cond, *carried])[0])
     nodes, fixed = parameters(kinds_of([*for_cond, *for_body]))
     turning, values = parameters(kinds_of(carried))
-    made = n.run(body, [*fixed[split:], *values])
+    result = n.run(body, [*fixed[split:], *values])
     going = cond.jaxpr.outvars[0].aval.shape
     if going:  # a loop for each row of a batch, of which some have ended
         on = n.run(cond, [*fixed[:split], *values])[0]
-        made = [_kept(n, on, new, old) for new, old in zip(made, values, strict=True)]
-    more = n.any_of(n.run(cond, [*fixed[:split], *made])[0])
-    model = body_of(n, [*made, more], [*turning, *nodes], n.base)
+        result = [_kept(n, on, new, old) for new, old in zip(result, values, strict=True)]
+    more = n.any_of(n.run(cond, [*fixed[:split], *result])[0])
+    model = body_of(n, [*result, more], [*turning, *nodes], n.base)
     return loop_of(model, n.const(-1, "i32"), first, carried, [*for_cond, *for_body], n.base, own=0)
 
 
@@ -93,10 +93,10 @@ def _chosen(n: JaxNode, which: Output, given: Sequence[Output], branches: list[A
     for first in (False, True):
         nodes, (index, *values) = parameters(kinds_of([which, *given]))
         if first or len(branches) == 2:
-            made = n.run(branches[0 if first else 1], values)
+            result = n.run(branches[0 if first else 1], values)
         else:
-            made = _chosen(n, n("Subtract", index, n.like(index, 1)), values, branches[1:])
-        models.append(body_of(n, made, nodes, n.base))
+            result = _chosen(n, n("Subtract", index, n.like(index, 1)), values, branches[1:])
+        models.append(body_of(n, result, nodes, n.base))
     return if_of(n("Greater", which, n.like(which, 0)), [[which, *given]] * 2, models, n.base)
 
 

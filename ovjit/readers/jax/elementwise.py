@@ -66,9 +66,9 @@ def same(n: JaxNode) -> Any:
 @primitive("erfc")
 def erfc(n: JaxNode) -> Any:
     """In f32, or in f64. The argument is remembered, as Gelu is written with this function."""
-    made = n.convert(special.erfc(n, n.wide(n[0])), n.dtype(n[0]))
-    n.reader.of_erfc[made._node] = n[0]
-    return made
+    result = n.convert(special.erfc(n, n.wide(n[0])), n.dtype(n[0]))
+    n.reader.of_erfc[result._node] = n[0]
+    return result
 
 
 @primitive("mul")
@@ -128,10 +128,10 @@ def select_n(n: JaxNode) -> Any:
     which, cases = n[0], n.inputs[1:]
     if n.is_bool(which):
         return n("Select", which, cases[1], cases[0])
-    made = cases[-1]
+    result = cases[-1]
     for i in reversed(range(len(cases) - 1)):
-        made = n("Select", n("LessEqual", which, n.like(which, i)), cases[i], made)
-    return made
+        result = n("Select", n("LessEqual", which, n.like(which, i)), cases[i], result)
+    return result
 
 
 @primitive("convert_element_type")
@@ -150,8 +150,8 @@ def shift(n: JaxNode) -> Any:
         return n("BitwiseLeftShift", x, n[1])
     wanted = "i" if n.op_type == "shift_right_arithmetic" else "u"
     other = kind if kind[0] == wanted else f"{wanted}{ELEMENT_TYPES[kind].bits}"
-    made = n("BitwiseRightShift", recast(n, x, other) if other != kind else x, n.convert(n[1], other))
-    return recast(n, made, kind) if other != kind else made
+    result = n("BitwiseRightShift", recast(n, x, other) if other != kind else x, n.convert(n[1], other))
+    return recast(n, result, kind) if other != kind else result
 
 
 @primitive("population_count", "clz")

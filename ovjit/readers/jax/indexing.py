@@ -135,12 +135,12 @@ def _taken(n: JaxNode, p: Plan) -> Output | None:
     index = n.convert(p.indices, "i64")
     index = n.shaped(index, n.dims(p.indices)[:-1])
     index = n("Minimum", n("Maximum", index, n.const(0)), n.length(p.operand[axis] - 1))
-    made = n("Gather", n[0], index, axis)
+    result = n("Gather", n[0], index, axis)
     # operand dims before the axis, the index tensor's, operand dims behind it
     before = [p.offsets[i] for i in range(axis)]
     behind = [p.offsets[i] for i in range(axis, len(p.offsets))]
     lies = [*before, *_batch_places(p), *behind]
-    return n.transpose(made, [lies.index(i) for i in range(len(lies))])
+    return n.transpose(result, [lies.index(i) for i in range(len(lies))])
 
 
 def _updates(n: JaxNode, given: Output, coordinates: Sequence[Output], shape: Sequence[Any]) -> Output:
@@ -203,5 +203,5 @@ def scatter(n: JaxNode) -> Any:
     wider = n("Pad", operand, [0, *rest], [1, *rest], n.like(operand, 0), pad_mode="constant")
     coordinates[0] = n("Select", inside, coordinates[0], n.length(shape[0]))
     indices = _stacked(n, coordinates, result)
-    made = n("ScatterNDUpdate", wider, indices, updates, reduction=reduction, opset=15)
-    return n.slice(made, 0, 0, -1)
+    out = n("ScatterNDUpdate", wider, indices, updates, reduction=reduction, opset=15)
+    return n.slice(out, 0, 0, -1)

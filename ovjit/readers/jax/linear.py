@@ -26,9 +26,9 @@ def dot_general(n: JaxNode) -> Any:
         _ordered(n, n[1], right_batch, right_sum),
     )
     a, b = _wanted(n, a, b)
-    made = n("MatMul", a, b, transpose_a=False, transpose_b=True)
-    made = n.shaped(made, n.out_dims())
-    return n.convert(made, n.out().dtype)
+    result = n("MatMul", a, b, transpose_a=False, transpose_b=True)
+    result = n.shaped(result, n.out_dims())
+    return n.convert(result, n.out().dtype)
 
 
 def _wanted(n: JaxNode, a: Output, b: Output) -> list[Output]:
@@ -101,11 +101,11 @@ def conv_general_dilated(n: JaxNode) -> Any:
         "dilations": [int(d) for d in n.params["rhs_dilation"]] or [1], "pads_begin": [a for a, _ in pads],
         "pads_end": [b for _, b in pads], "auto_pad": "explicit",
     }  # fmt: skip
-    made = convolved(n, x, w, groups, **rest)
-    made = n.squeeze(made, [2]) if flat else made
+    result = convolved(n, x, w, groups, **rest)
+    result = n.squeeze(result, [2]) if flat else result
     back = list(numbers.out_spec)
-    made = n.transpose(made, [back.index(i) for i in range(len(back))])
-    return n.convert(made, n.out().dtype)
+    result = n.transpose(result, [back.index(i) for i in range(len(back))])
+    return n.convert(result, n.out().dtype)
 
 
 @primitive("triangular_solve")
@@ -128,8 +128,8 @@ def lu(n: JaxNode) -> Any:
     """Both factors in one matrix, the row with which each one was exchanged, and the order of all rows."""
     found = factorization.eliminated(n, factorization.stacked(n, n[0]))
     steps = n.slice(found.swaps, 1, 0, min(n.dims(n[0])[-2:]))
-    made = [(found.packed, 2), (n.convert(steps, "i32"), 1), (n.convert(found.order, "i32"), 1)]
-    return [factorization.unstacked(n, value, n[0], own) for value, own in made]
+    result = [(found.packed, 2), (n.convert(steps, "i32"), 1), (n.convert(found.order, "i32"), 1)]
+    return [factorization.unstacked(n, value, n[0], own) for value, own in result]
 
 
 @primitive("qr")
@@ -157,9 +157,9 @@ def _whole(n: JaxNode) -> Output:
 @primitive("svd")
 def svd(n: JaxNode) -> Any:
     u, s, v = rotations.singular(n, _whole(n), bool(n.params["full_matrices"]))
-    made = [(s, 1), (u, 2), (n.transpose(v, [0, 2, 1]), 2)]
-    made = made if n.params["compute_uv"] else made[:1]
-    return [n.convert(factorization.unstacked(n, x, n[0], own), n.dtype(n[0])) for x, own in made]
+    result = [(s, 1), (u, 2), (n.transpose(v, [0, 2, 1]), 2)]
+    result = result if n.params["compute_uv"] else result[:1]
+    return [n.convert(factorization.unstacked(n, x, n[0], own), n.dtype(n[0])) for x, own in result]
 
 
 @primitive("eigh")
@@ -170,5 +170,5 @@ def eigh(n: JaxNode) -> Any:
     transposed = n.transpose(x, [0, 2, 1])
     x = n("Select", n.const(lower if n.params["lower"] else lower.T), x, transposed)
     values, vectors = rotations.symmetric(n, x)
-    made = [(vectors, 2), (values, 1)]
-    return [n.convert(factorization.unstacked(n, x, n[0], own), n.dtype(n[0])) for x, own in made]
+    result = [(vectors, 2), (values, 1)]
+    return [n.convert(factorization.unstacked(n, x, n[0], own), n.dtype(n[0])) for x, own in result]

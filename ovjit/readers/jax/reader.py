@@ -99,8 +99,8 @@ def read_jaxpr(closed: Any, converters: Mapping[str, Rule] | None = None) -> Mod
         value = Output._of(parameters[-1], 0)
         given.append(taken_apart(n, value) if width else value)
     results = []
-    for i, made in enumerate(reader.run(closed, given, "")):
-        value = joined(n, made) if isinstance(made, Parts) else made
+    for i, result in enumerate(reader.run(closed, given, "")):
+        value = joined(n, result) if isinstance(result, Parts) else result
         if not value._tensor._names:
             value._tensor._names = {f"jaxpr_outvar_{i}"}
         results.append(Result._of(value))

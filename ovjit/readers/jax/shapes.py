@@ -160,9 +160,9 @@ def sort(n: JaxNode) -> Any:
     """By the first operands; the others are brought into their order. The last key is sorted by first."""
     axis, values = int(n.params["dimension"]), list(n.inputs)
     for key in reversed(range(int(n.params["num_keys"]))):
-        made, order = _sorted(n, values[key], axis, n.dims(n[key])[axis])
+        result, order = _sorted(n, values[key], axis, n.dims(n[key])[axis])
         values = [
-            made if i == key else n("GatherElements", x, order, axis=axis) for i, x in enumerate(values)
+            result if i == key else n("GatherElements", x, order, axis=axis) for i, x in enumerate(values)
         ]
     return values
 
@@ -171,8 +171,8 @@ def _sorted(n: JaxNode, x: Output, axis: int, length: Any) -> list[Output]:
     """The elements in their order, and their places before."""
     count = length if is_number(length) else n.length(length)
     given = n.convert(x, "u8") if n.is_bool(x) else x
-    made, order = n.top_k(given, count, axis, "min")
-    return [n.convert(made, n.dtype(x)), order]
+    result, order = n.top_k(given, count, axis, "min")
+    return [n.convert(result, n.dtype(x)), order]
 
 
 #: Reductions of all elements up to each one: how two are joined.
@@ -201,32 +201,32 @@ def reduce_by_function(n: JaxNode) -> Any:
     def join(a: list[Output], b: list[Output]) -> list[Output]:
         return by_elements(n, body, [*a, *b])
 
-    made = folded(n, n.inputs[:count], [int(a) for a in n.params["dimensions"]], join)
-    starts = [n.spread(v, n.dims(x)) for v, x in zip(n.inputs[count:], made, strict=True)]
-    return join(starts, made)
+    result = folded(n, n.inputs[:count], [int(a) for a in n.params["dimensions"]], join)
+    starts = [n.spread(v, n.dims(x)) for v, x in zip(n.inputs[count:], result, strict=True)]
+    return join(starts, result)
 
 
 def folded(
     n: JaxNode, values: Sequence[Output], axes: Sequence[int], join: Callable[[Any, Any], list[Output]]
 ) -> list[Output]:
     """Tensors joined along axes."""
-    made = list(values)
+    result = list(values)
     for axis in sorted(axes, reverse=True):
-        length = n.dims(made[0])[axis]
+        length = n.dims(result[0])[axis]
         if not length:
             raise UnsupportedError("a reduction by a function over no elements is not supported")
         while length > 1:
             half = length // 2
-            parts = [[n.slice(v, axis, i * half, (i + 1) * half) for v in made] for i in range(2)]
+            parts = [[n.slice(v, axis, i * half, (i + 1) * half) for v in result] for i in range(2)]
             joined = join(*parts)
             if length % 2:
                 joined = [
                     n.concat([v, n.slice(x, axis, length - 1)], axis)
-                    for v, x in zip(joined, made, strict=True)
+                    for v, x in zip(joined, result, strict=True)
                 ]
-            made, length = joined, half + length % 2
-        made = [n.squeeze(v, [axis]) for v in made]
-    return made
+            result, length = joined, half + length % 2
+        result = [n.squeeze(v, [axis]) for v in result]
+    return result
 
 
 #: Primitives that compute each element alone, or that are about none.

@@ -46,15 +46,15 @@ def reduce_window(n: JaxNode) -> Any:
     }  # fmt: skip
     if n.op_type == "reduce_window_sum":
         del rest["dilations"]
-        made = n("AvgPool", x, exclude_pad=False, opset=14, **rest)
-        made = n("Multiply", made, n.like(made, math.prod(rest["kernel"])))
+        result = n("AvgPool", x, exclude_pad=False, opset=14, **rest)
+        result = n("Multiply", result, n.like(result, math.prod(rest["kernel"])))
     else:
         least = n.op_type == "reduce_window_min"
-        made = n("MaxPool", n("Negative", x) if least else x, opset=14, **rest)
-        made = n("Negative", made) if least else made
+        result = n("MaxPool", n("Negative", x) if least else x, opset=14, **rest)
+        result = n("Negative", result) if least else result
     out = n.out_dims()
-    made = n.shaped(made, [out[a] for a in order])
-    return n.transpose(made, [order.index(a) for a in range(len(order))])
+    result = n.shaped(result, [out[a] for a in order])
+    return n.transpose(result, [order.index(a) for a in range(len(order))])
 
 
 #: How two elements are joined, and what a reduction begins with.
@@ -100,8 +100,8 @@ def select_and_scatter_add(n: JaxNode) -> Any:
     places = _by_places(n, [x, numbers], starts, join, n.dims(source), inside=True)[1]
     zeros = n.broadcast(n.like(source, 0), n.concat([n.reshape(n("Add", none, n.const(1)), [1])], 0))
     flat_places, updates = (n.reshape(v, [-1]) for v in (places, source))
-    made = n("ScatterElementsUpdate", zeros, flat_places, updates, 0, reduction="sum", opset=12)
-    return n.shaped(n.slice(made, 0, 0, -1), shape)
+    result = n("ScatterElementsUpdate", zeros, flat_places, updates, 0, reduction="sum", opset=12)
+    return n.shaped(n.slice(result, 0, 0, -1), shape)
 
 
 #: Whether the first of two elements is kept, and what comes before all elements.
@@ -138,17 +138,17 @@ def _by_places(
     if inside:
         given.append((n.spread(n.const(True), dims), n.const(False)))
     padded = [_padded(n, x, start, apart, dims) for x, start in given]
-    made = [n.spread(v, shape) for v in starts]
+    result = [n.spread(v, shape) for v in starts]
     for place in itertools.product(*map(range, sizes)):
         begin = [k * int(d) for k, d in zip(place, steps, strict=True)]
         strides = [int(s) for s in p["window_strides"]]
         end = [b + (d - 1) * s + 1 for b, d, s in zip(begin, shape, strides, strict=True)]
         parts = [n("Slice", x, begin, n.lengths(end), strides, list(range(len(shape)))) for x in padded]
-        joined = join(made, parts[: len(made)])
+        joined = join(result, parts[: len(result)])
         if inside:
-            joined = [n("Select", parts[-1], *pair) for pair in zip(joined, made, strict=True)]
-        made = joined
-    return made
+            joined = [n("Select", parts[-1], *pair) for pair in zip(joined, result, strict=True)]
+        result = joined
+    return result
 
 
 def _padded(n: JaxNode, x: Output, fill: Output, apart: Sequence[Any], dims: Sequence[Any]) -> Output:

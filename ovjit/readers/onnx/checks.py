@@ -96,11 +96,11 @@ def functions_of(proto: Any) -> dict[tuple[str, str, str], Any]:
 def in_order(nodes: Sequence[Any]) -> Sequence[Any]:
     """The nodes, producers first: as they stand if that is so, else sorted. Raises ModelError for a cycle."""
     producers = {name: i for i, node in enumerate(nodes) for name in node.output if name}
-    made: set[str] = set()
+    result: set[str] = set()
     for node in nodes:
-        if any(name in producers and name not in made for name in reads(node)):
+        if any(name in producers and name not in result for name in reads(node)):
             break
-        made.update(node.output)
+        result.update(node.output)
     else:
         return nodes
 

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 MAX_TRIPS = 1024
 
 
+class _OpenLength(UnsupportedError):
+    """A loop over sequences cannot be unrolled, as the number of its iterations is not known."""
+
+
 @onnx_op("If")
 def if_(n: OnnxNode) -> Any:
     """A condition that follows from constants chooses its branch while the model is read."""
@@ -57,9 +61,10 @@ def if_(n: OnnxNode) -> Any:
     if len(read[0][0]) != len(read[1][0]):
         raise ModelError(f"the branches return {len(read[0][0])} and {len(read[1][0])} values")
     joined = [joined_values(n, a, b) for a, b in zip(read[0][0], read[1][0], strict=True)]
+    results = ([v for a, _, _ in joined for v in a], [v for _, b, _ in joined for v in b])
     models = [
-        _body([v for row in joined for v in row[i]], inner, branch.name)
-        for i, ((_, inner), branch) in enumerate(zip(read, branches, strict=True))
+        _body(values, inner, branch.name)
+        for values, (_, inner), branch in zip(results, read, branches, strict=True)
     ]
     given = [[source for _, source in inner.captured] for _, inner in read]
     if not models[0]._results:  # branches return optionals that are empty, or sequences of nothing
@@ -70,8 +75,8 @@ def if_(n: OnnxNode) -> Any:
 
 def _body(results: Sequence[Output], inner: Any, name: str, parameters: Sequence[Parameter] = ()) -> Model:
     """The Model of a body; captured values are its last parameters."""
-    made = [Result._of(value) for value in results]
-    return Model._from_parts(made, [*parameters, *(p for p, _ in inner.captured)], (), name)
+    result = [Result._of(value) for value in results]
+    return Model._from_parts(result, [*parameters, *(p for p, _ in inner.captured)], (), name)
 
 
 def _parameter(name: str, kind: TensorType) -> Parameter:
@@ -112,6 +117,8 @@ def loop(n: OnnxNode) -> Any:
         except UnsupportedError as error:
             if added := _added(graph, names, carried):
                 return _collected(n, graph, added)
+            if not isinstance(error, _OpenLength):
+                raise
             try:
                 return _by_rows(n, graph, names, carried)
             except UnsupportedError as other:
@@ -223,12 +230,16 @@ def circulated(
         again = _parameter("go", TensorType("boolean", ()))
         parameters = [_parameter(name, kind) for name, kind in zip(names, kinds, strict=True)]
         given = {name: Output._of(p, 0) for name, p in zip(names, parameters, strict=True)}
-        made, more = once(given, Output._of(trip, 0), scope)
-        return [made[name] for name in names], (scope, [trip, again, *parameters], made, more)
+        result, more = once(given, Output._of(trip, 0), scope)
+        return [result[name] for name in names], (scope, [trip, again, *parameters], result, more)
 
     kinds = kinds_of(state.values())
-    scope, parameters, made, more = settled(kinds, read)
-    results = [*(made[name] for name in names), more, *(n.unsqueeze(made[name], [0]) for name in collected)]
+    scope, parameters, result, more = settled(kinds, read)
+    results = [
+        *(result[name] for name in names),
+        more,
+        *(n.unsqueeze(result[name], [0]) for name in collected),
+    ]
     outputs = _loop(n, results, scope, parameters, [trips, go_on, *state.values()], n.base)
     del outputs[len(names) + len(collected) :]
     return dict(zip((*names, *collected), outputs, strict=True))
@@ -318,10 +329,10 @@ def _collected(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
         values = loop(n)
         states = [i for i in range(len(inputs) - 2) if i in growing or i not in added]
         last = [i for i in added if i not in growing]
-        made = dict(zip(states, values, strict=False))
-        made |= dict(zip(last, values[len(values) - len(last) :], strict=True))
-        others = [made.pop(i) for i in states if i not in added]
-        return made, [*others, *values[len(states) : len(values) - len(last)]]
+        result = dict(zip(states, values, strict=False))
+        result |= dict(zip(last, values[len(values) - len(last) :], strict=True))
+        others = [result.pop(i) for i in states if i not in added]
+        return result, [*others, *values[len(states) : len(values) - len(last)]]
 
     rows, others = read()
     for i in added:
@@ -334,11 +345,11 @@ def _collected(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
             joined[i] = {axis: picked}
         elif [k for k, size in enumerate(sizes) if isinstance(size, Interval)] == [axis]:
             growing[i] = axis
-    made, others = read() if growing else (rows, others)
-    joined |= {i: {axis: made[i]} for i, axis in growing.items()}
+    result, others = read() if growing else (rows, others)
+    joined |= {i: {axis: result[i]} for i, axis in growing.items()}
     rest = iter(others)
     states = [
-        LoopSequence(cast(TensorList, first), rows[i] if i in joined else made[i], joined.get(i))
+        LoopSequence(cast(TensorList, first), rows[i] if i in joined else result[i], joined.get(i))
         if i in added else next(rest)
         for i, first in enumerate(inputs[2:])
     ]  # fmt: skip
@@ -366,8 +377,8 @@ def _without_sequences(graph: Any, added: dict[int, Any], growing: dict[int, int
     body = type(graph)()
     body.CopyFrom(graph)
     gone = {i: node for i, node in added.items() if i not in growing}
-    made = {node.output[0] for node in gone.values()}
-    nodes = [node for node in body.node if not (node.output and node.output[0] in made)]
+    result = {node.output[0] for node in gone.values()}
+    nodes = [node for node in body.node if not (node.output and node.output[0] in result)]
     rows: list[tuple[str, list[Any]]] = [
         ("node", nodes),
         ("input", [info for i, info in enumerate(graph.input) if i - 2 not in gone]),
@@ -393,7 +404,7 @@ def _written_out(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequenc
     trips = n.value(n.optional(0))
     go_on = n.value(n.optional(1))
     if trips is None or (n.has(1) and go_on is None):
-        raise UnsupportedError(
+        raise _OpenLength(
             "a loop over sequences needs a number of iterations that is known when the model is read"
         )
     number = int(trips.reshape(())) if go_on is None or bool(go_on.reshape(())) else 0
@@ -412,17 +423,15 @@ def _iterations(
     collected: list[list[Output]] = []
     for i in range(number):
         given = dict(zip(names, [n.const(i), n.const(True), *values], strict=True))
-        made, _ = n.reader.subgraph(graph, n.scope, given, captures=False)
-        values = made[1 : 1 + len(carried)]
-        rows = [n.unsqueeze(_tensor(v), [0]) for v in made[1 + len(carried) :]]
+        result, _ = n.reader.subgraph(graph, n.scope, given, captures=False)
+        values = result[1 : 1 + len(carried)]
+        rows = [n.unsqueeze(_tensor(v), [0]) for v in result[1 + len(carried) :]]
         collected = collected or [[] for _ in rows]
         for row, part in zip(collected, rows, strict=True):
             row.append(part)
-        again = n.value(_tensor(made[0]))
+        again = n.value(_tensor(result[0]))
         if again is None:
-            raise UnsupportedError(
-                "a loop over sequences needs a condition that is known when the model is read"
-            )
+            raise _OpenLength("a loop over sequences needs a condition that is known when the model is read")
         if not bool(again.reshape(())):
             break
     return [*values, *(n.concat(row, 0) for row in collected)]
@@ -481,9 +490,9 @@ def _scan(
             given[names[states + i]] = n.squeeze(Output._of(part, 0), [axes[i]])
         return n.reader.subgraph(graph, n.scope, given, captures=True)
 
-    parameters, made, inner = _settled(names[:states], kinds, read)
-    results = list(made[:states])
-    for i, value in enumerate(made[states:]):
+    parameters, result, inner = _settled(names[:states], kinds, read)
+    results = list(result[:states])
+    for i, value in enumerate(result[states:]):
         out_axes[i] = n.axis(out_axes[i], n.rank(_tensor(value)) + 1)
         results.append(n.unsqueeze(_tensor(value), [out_axes[i]]))
     model = _body(results, inner, graph.name, [*parameters, *parts])

@@ -490,13 +490,13 @@ def _determined(steps: _Steps, start: int, end: int, anywhere: bool) -> Table:
         if some and not looks_round:
             now = dict.fromkeys(range(4), reached(some, EDGE, EDGE))
         accepts.append([bool(some) and end in now[side] for side in range(4)])
-        made: list[list[int]] = [[] for _ in firsts]
+        result: list[list[int]] = [[] for _ in firsts]
         for side, reachable in now.items():
             for step in reachable:
                 for i, to in moves[step][side]:
-                    made[i].append(to)
+                    result[i].append(to)
         row = []
-        for to_all, side in zip(made, sides, strict=True):
+        for to_all, side in zip(result, sides, strict=True):
             key = (frozenset(to_all), side if looks_round else EDGE) if to_all else nothing
             if key not in states:
                 if len(states) >= MOST_STATES:

@@ -238,8 +238,8 @@ def map_(n: OnnxNode) -> Any:
                 if isinstance(value, TensorList) and len(value) != len(values):
                     raise ModelError("the sequences have different lengths")
                 given[name] = value[i] if isinstance(value, TensorList) else value
-            made, _ = n.reader.subgraph(graph, n.scope, given, captures=False)
-            for row, value in zip(rows, made, strict=True):
+            result, _ = n.reader.subgraph(graph, n.scope, given, captures=False)
+            for row, value in zip(rows, result, strict=True):
                 row.append(value)
     kinds = [tensors.element_type(info.type.tensor_type.elem_type) for info in graph.output]
     return [TensorList(row, kind) for row, kind in zip(rows, kinds, strict=True)]
@@ -249,7 +249,7 @@ def _mapped(n: OnnxNode, graph: Any, names: list[str]) -> Any:
     """SequenceMap of a sequence of open length: a Loop over its rows, which makes rows."""
     rows = {k: stacked(n, v) for k, v in zip(names, n.inputs, strict=True) if is_sequence(v)}
     others = {k: v for k, v in zip(names, n.inputs, strict=True) if k not in rows}
-    made = [info.name for info in graph.output]
+    result = [info.name for info in graph.output]
 
     def once(state: dict[str, Output], trip: Output, scope: Scope) -> tuple[dict[str, Output], Output]:
         given = {k: n("Gather", scope.capture(v), trip, 0, opset=8) for k, v in rows.items()}
@@ -258,6 +258,6 @@ def _mapped(n: OnnxNode, graph: Any, names: list[str]) -> Any:
         return {f"row {i}": value for i, value in enumerate(values)}, n.const(True)
 
     count = n.squeeze(n.dim_of(next(iter(rows.values())), 0), [0])
-    kept = [f"row {i}" for i in range(len(made))]
+    kept = [f"row {i}" for i in range(len(result))]
     outputs = circulated(n, once, count, n.const(True), {}, kept)
     return [of_rows(outputs[name]) for name in kept]

@@ -97,7 +97,9 @@ def cast(n: OnnxNode, x: Output, kind: str) -> Output:
     if "string" in (kind, n.dtype(x)) and kind != n.dtype(x):
         from ovjit.readers.onnx.text import cast_text
 
-        return cast_text(n, x, kind)
+        x = cast_text(n, x, kind)
+        if n.dtype(x) == kind:
+            return x
     return to_float8(n, x, kind) if kind in LARGEST else n("Convert", x, destination_type=kind)
 
 

@@ -5,6 +5,7 @@ Bytes of strings are numbers in OpenVINO too: StringTensorUnpack gives them, Str
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -16,6 +17,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.forks import made_once
 from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.graph.op import find_op
 from ovjit.readers.onnx.control import stepped
 from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
 from ovjit.readers.onnx.patterns import EDGE, table_of
@@ -24,8 +26,8 @@ from ovjit.records import NamedTuple
 
 
 def cast_text(n: OnnxNode, x: Output, kind: str) -> Output:
-    """Numbers as text, or text as numbers: operations that OpenVINO does not have. Types of 8 bits and fewer
-    are converted by way of wider ones."""
+    """Numbers as text, or text as numbers: operations that OpenVINO does not have. For small types of 8 bits
+    and fewer the result is of a wider one."""
     if kind == "string":
         row = ELEMENT_TYPES[n.dtype(x)]
         if row.bits < 8 or row.bits == 8 and row.is_real:
@@ -33,9 +35,7 @@ def cast_text(n: OnnxNode, x: Output, kind: str) -> Output:
         return n("NumberToString", x)
     row = ELEMENT_TYPES[kind]
     if row.kind != "b" and (row.bits < 8 or row.bits == 8 and row.is_real):
-        from ovjit.readers.onnx.tensor import cast
-
-        return cast(n, n("StringToNumber", x, destination_type="f32" if row.is_real else "i64"), kind)
+        kind = "f32" if row.is_real else "i64"
     return n("StringToNumber", x, destination_type=kind)
 
 
@@ -52,19 +52,43 @@ def text_at(n: OnnxNode, texts: Sequence[Any], place: Output) -> Output:
     return n("StringTensorPack", *sides, np.frombuffer(b"".join(data), np.uint8))
 
 
+def _look_up(n: OnnxNode, x: Output, texts: Sequence[Any]) -> tuple[Output, list[int]]:
+    """(positions of strings in a list of words, the position of each text in that list). Columns of one
+    tensor share the list, which grows while the model is read, so that there is one step for all of them."""
+    words = [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
+    source, column = x, None
+    if x._node._op is find_op("Gather", 8):
+        data, *others = x._node._inputs
+        if all(n.value(other) is not None for other in others) and n.dtype(data) == "string":
+            source, column = data, others
+    shared = n.reader.memo.setdefault("lists of words", {})
+    if source not in shared:
+        shared[source] = n("StringLookup", source, words="[]")._node, {}
+    node, positions = shared[source]
+    for word in words:
+        positions.setdefault(word, len(positions))
+    node._attrs = {**node._attrs, **node._op.check_attributes({"words": json.dumps(list(positions))})}
+    place = Output._of(node, 0)
+    if column is not None:
+        place = n("Gather", place, *column, opset=8)
+    return place, [positions[word] for word in words]
+
+
 def find_text(n: OnnxNode, x: Output, texts: Sequence[Any]) -> tuple[Output, Output]:
     """(whether strings are among these texts, the position of the first equal one; any for others)"""
-    words = [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
-    place = n("StringLookup", x, words=words)
-    return n("GreaterEqual", place, 0), n("Maximum", place, 0)
+    place, positions = _look_up(n, x, texts)
+    own = np.full(max(positions, default=-1) + 2, -1, np.int64)  # the last one is for words of others
+    for number, position in reversed(list(enumerate(positions))):
+        own[position] = number
+    found = n("Gather", own, n("Minimum", place, len(own) - 1), 0, opset=8)
+    found = n("Select", n("GreaterEqual", place, 0), found, -1)
+    return n("GreaterEqual", found, 0), n("Maximum", found, 0)
 
 
 def same_text(n: OnnxNode, x: Output, texts: Sequence[Any]) -> Output:
-    """Whether strings are these texts, which differ: [..., texts]"""
-    words = [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
-    place = n("StringLookup", x, words=words)
-    first = [words.index(word) for word in words] if len(set(words)) < len(words) else range(len(words))
-    return n("Equal", n.unsqueeze(place, [n.rank(x)]), np.array(first, np.int64))
+    """Whether strings are these texts: [..., texts]"""
+    place, positions = _look_up(n, x, texts)
+    return n("Equal", n.unsqueeze(place, [n.rank(x)]), np.array(positions, np.int64))
 
 
 #: Expressions whose leftmost match is the longest one for any engine: a class of characters, once or more.
@@ -147,7 +171,7 @@ def tf_idf_vectorizer(n: OnnxNode) -> Any:
             return fused
         words = sorted(set(texts))
         number = {word: i for i, word in enumerate(words)}
-        x, pool = n("StringLookup", x, words=words), [number[text] for text in texts]
+        x, pool = n("StringLookup", x, words=json.dumps(words)), [number[text] for text in texts]
     x = n.unsqueeze(n.convert(x, "i64"), [0] if flat else [])
     columns, weights = np.asarray(n.required("ngram_indexes"), np.int64), n.attr("weights")
     width = n.limited(int(columns.max(initial=-1)) + 1, "numbers of n-grams")
@@ -175,8 +199,9 @@ def _text_n_grams(n: OnnxNode, pool: Sequence[str]) -> Output | None:
     other inputs."""
     if n.rank(n[0]) != 2:
         return None
+    views = [find_op(name) for name in ("Reshape", "Squeeze", "Unsqueeze", "Identity")]
     node = n[0]._node
-    while node._op.name in ("Reshape", "Squeeze", "Unsqueeze", "Identity"):
+    while node._op in views:
         node = node._inputs[0]._node
     known = n.reader.memo.get("plain tokens", {}).get(node)
     if known is None or known.fill in pool:
@@ -185,7 +210,7 @@ def _text_n_grams(n: OnnxNode, pool: Sequence[str]) -> Output | None:
     changed = n.reader.memo.get("cased texts", {}).get(texts._node)
     if changed is not None:
         texts, case = changed
-    if texts._node._op.name == "Reshape":
+    if texts._node._op is find_op("Reshape"):
         source = texts._node._inputs[0]
         shape = n.shape(source)
         texts = source if shape is not None and len(shape) == 2 and shape[1] == 1 else texts
@@ -200,8 +225,9 @@ def _text_n_grams(n: OnnxNode, pool: Sequence[str]) -> Output | None:
     if weights and len(weights) != len(columns):
         return None
     return n(
-        "TextNGrams", texts, case=case, token=known.token, shortest=known.shortest, pool=list(pool),
-        starts=starts, columns=columns, width=n.limited(max(columns, default=-1) + 1, "numbers of n-grams"),
+        "TextNGrams", texts, case=case, token=known.token, shortest=known.shortest,
+        pool=json.dumps(list(pool)), starts=starts, columns=columns,
+        width=n.limited(max(columns, default=-1) + 1, "numbers of n-grams"),
         least=n.required("min_gram_length"), most=n.required("max_gram_length"),
         skips=n.limited(n.required("max_skip_count"), "skips", MOST_NODES), binary=int(mode == "IDF"),
         scaled=weights if mode != "TF" else [],

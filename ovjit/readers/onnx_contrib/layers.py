@@ -147,10 +147,10 @@ def causal_conv_with_state(n: OnnxNode) -> Any:
     if n.has(2):
         out = n("Add", out, n.reshape(n[2], [1, channels, 1]))
     state = n.slice(long, 2, -before) if before else n.slice(long, 2, 0, 0)
-    made = [_gate(n, n.attr("activation", "none"), out), state]
+    result = [_gate(n, n.attr("activation", "none"), out), state]
     if rest is None:
-        return made
-    lines = [n.transpose(value, [0, 2, 1]) for value in made]
+        return result
+    lines = [n.transpose(value, [0, 2, 1]) for value in result]
     shapes = [n("Concat", n.slice(n.shape_of(value), 0, 0, 2), rest, axis=0) for value in lines]
     return [n("Reshape", *row, special_zero=False) for row in zip(lines, shapes, strict=True)]
 

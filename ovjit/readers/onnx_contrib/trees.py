@@ -55,8 +55,9 @@ class Forest:
         inner = self.nodes[:, 0] != _LEAF
         features = int(self.nodes[inner, 1].max(initial=0)) + 1
         kind = np.float64 if n.dtype(x) == "f64" else np.float32
-        if n.shape(x) is not None and isinstance(n.shape(x)[1], int) and n.shape(x)[1] < features:
-            raise ModelError(f"the trees read {features} features, but the input has {n.shape(x)[1]}")
+        columns = (n.shape(x) or (None, None))[1]
+        if isinstance(columns, int) and columns < features:
+            raise ModelError(f"the trees read {features} features, but the input has {columns}")
         tables = (self.thresholds.astype(kind), self.nodes.astype(np.int32), self.trees.astype(np.int32))
         return n(
             "TreeEnsemble", x, *map(n.const, (*tables, self.weights.astype(kind))), targets=targets,

@@ -119,12 +119,12 @@ def transpose_conv(n: LiteNode) -> Any:
     outs = n.filter_shape(4)[0]
     weights = n.weights(1, [3, 0, 1, 2], [1, outs, 1, 1])
     size = n.folded(n.slice(n[0], 0, 1, 3))
-    made = n(
+    result = n(
         "ConvolutionBackpropData", n.first(n[2]), weights, size,
         strides=_positive(n, "StrideH", "StrideW"), dilations=[1, 1], pads_begin=[0, 0], pads_end=[0, 0],
         auto_pad="same_lower" if padding(n) == "same_upper" else "valid", output_padding=[0, 0],
     )  # fmt: skip
-    return _finished(n, made, 3)
+    return _finished(n, result, 3)
 
 
 @tflite_op("AVERAGE_POOL_2D", "MAX_POOL_2D")

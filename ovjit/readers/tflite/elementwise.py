@@ -43,8 +43,8 @@ tflite_ops({name: _binary(op) for name, op in SAME_BINARY.items()})
 @tflite_op("FLOOR_DIV")
 def floor_div(n: LiteNode) -> Any:
     """floor(a / b); OpenVINO's quotient of integers is that already."""
-    made = n.each("Divide", n[0], n[1], m_pythondiv=True)
-    return n.each("Floor", made) if n.is_real(n[0]) else made
+    result = n.each("Divide", n[0], n[1], m_pythondiv=True)
+    return n.each("Floor", result) if n.is_real(n[0]) else result
 
 
 @tflite_op("GELU")

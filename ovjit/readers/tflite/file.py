@@ -174,9 +174,9 @@ def names_of(of: str) -> dict[int, str]:
 
 
 @cache
-def _lengths(options: type) -> list[str]:
-    """The accessors of the lengths of vectors."""
-    return [name for name in vars(options) if name.endswith("Length")]
+def _lengths(options: str) -> list[str]:
+    """The accessors of the lengths of vectors, in a table of options."""
+    return [name for name in vars(getattr(schema(), options)) if name.endswith("Length")]
 
 
 class _Parser:
@@ -257,9 +257,9 @@ class _Parser:
                         f"{op.kind} {op.index}: tensor index {index} is out of range. "
                         f"Number of tensors: {len(tensors)}"
                     )
-        made = {*out.inputs, *(index for op in out.operators for index in op.outputs)}
+        result = {*out.inputs, *(index for op in out.operators for index in op.outputs)}
         for index, tensor in enumerate(tensors):
-            if 0 in tensor.shape and tensor.data is None and index not in made:  # a constant without bytes
+            if 0 in tensor.shape and tensor.data is None and index not in result:  # a constant without bytes
                 tensors[index] = replace(tensor, data=np.empty(0, np.uint8))
         return out
 
@@ -307,7 +307,7 @@ class _Parser:
             return None
         options = getattr(self.tflite, name)()
         options.Init(table.Bytes, table.Pos)
-        for length in _lengths(type(options)):
+        for length in _lengths(name):
             self._read(getattr(options, length)(), 4)
         return options
 

@@ -29,13 +29,13 @@ def resize(n: LiteNode) -> Any:
         places = "tf_half_pixel_for_nn" if centers else places
     first = n.reader.layouts.find(n[0])
     x = n[0] if first is None else first
-    made = n(
+    result = n(
         "Interpolate", x, n[1], n.const(np.array([1, 2] if first is None else [2, 3], np.int32)),
         mode="nearest" if near else "linear_onnx", shape_calculation_mode="sizes",
         coordinate_transformation_mode=places, nearest_mode=nearest, antialias=False, pads_begin=[0, 0, 0, 0],
         pads_end=[0, 0, 0, 0], cube_coeff=-0.75, opset=11,
     )  # fmt: skip
-    return made if first is None else n.last(made)
+    return result if first is None else n.last(result)
 
 
 @tflite_op("DEPTH_TO_SPACE", "SPACE_TO_DEPTH")
@@ -63,8 +63,8 @@ def batches(n: LiteNode) -> Any:
 
     pads = [whole(n("Gather", n[2], column, 1), 0) for column in range(2)]
     op = "SpaceToBatch" if n.op_type == "SPACE_TO_BATCH_ND" else "BatchToSpace"
-    made = n(op, x if first is None else first, whole(n[1], 1), *pads)
-    return made if first is None else n.last(made)
+    result = n(op, x if first is None else first, whole(n[1], 1), *pads)
+    return result if first is None else n.last(result)
 
 
 @tflite_op("RFFT2D")

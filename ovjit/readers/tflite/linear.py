@@ -22,10 +22,10 @@ def fully_connected(n: LiteNode) -> Any:
     x, weights = n[0], n[1]
     if not n.option("KeepNumDims", False):
         x = _rows(n, x, n.static_shape(weights, "the weights' shape")[-1])
-    made = n("MatMul", x, weights, transpose_a=False, transpose_b=True)
+    result = n("MatMul", x, weights, transpose_a=False, transpose_b=True)
     if n.has(2):
-        made = n("Add", made, n[2])
-    return n.activated(made)
+        result = n("Add", result, n[2])
+    return n.activated(result)
 
 
 def _rows(n: LiteNode, x: Output, columns: int) -> Output:

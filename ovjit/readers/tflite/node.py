@@ -176,8 +176,8 @@ class LiteNode(NodeBuilder):
 
     def each(self, op: str, *values: Any, **attrs: Any) -> Output:
         """An operation on each element alone, of tensors that broadcast; in the form that they have."""
-        made = [v if isinstance(v, Output) else self.const(v) for v in values]
-        return self.reader.layouts.each(self, lambda *ready: self(op, *ready, **attrs), made)
+        result = [v if isinstance(v, Output) else self.const(v) for v in values]
+        return self.reader.layouts.each(self, lambda *ready: self(op, *ready, **attrs), result)
 
     def activated(self, value: Output, code: int | None = None) -> Output:
         """A tensor behind the function that the operator's options name."""

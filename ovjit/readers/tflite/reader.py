@@ -192,11 +192,11 @@ class Reader(Draft):
         if not is_quantized(row) or isinstance(value._node, Parameter):
             return value
         exact = self.exact.get((value._node, value._index), value)
-        made = requantized(self, self._builder(row.name), exact, row)
+        result = requantized(self, self._builder(row.name), exact, row)
         names = exact._tensor._names
         exact._tensor._names = {f"{row.name}_1"} if row.name in names else names
-        made._tensor._names = {row.name}
-        return made
+        result._tensor._names = {row.name}
+        return result
 
     def value_at(self, scope: Scope, index: int, n: Builder) -> Output:
         """A tensor as operators see it. ModelError where no operator before computes it."""

@@ -44,15 +44,20 @@ class _Lstm:
         """What goes into a gate's activation. A norm is of the sums without the bias."""
         n = self.n
         _, recurrent, peephole, bias, norm = gate
-        made = n("Add", x, n("MatMul", h, known[recurrent], transpose_b=True))
+        result = n("Add", x, n("MatMul", h, known[recurrent], transpose_b=True))
         if peephole in known:
-            made = n("Add", made, n("Multiply", c, known[peephole]))
+            result = n("Add", result, n("Multiply", c, known[peephole]))
         if norm in known:
-            made = n(
-                "MVN", made, n.const([-1]), normalize_variance=True, eps=NORM_EPSILON, eps_mode="inside_sqrt"
+            result = n(
+                "MVN",
+                result,
+                n.const([-1]),
+                normalize_variance=True,
+                eps=NORM_EPSILON,
+                eps_mode="inside_sqrt",
             )
-            made = n("Multiply", made, known[norm])
-        return n("Add", made, known[bias]) if bias in known else made
+            result = n("Multiply", result, known[norm])
+        return n("Add", result, known[bias]) if bias in known else result
 
     def step(self, state: list[Output], pieces: list[Output], fixed: list[Output]) -> list[Output]:
         """[h, c] and the row of each gate -> [h, c, h]"""
@@ -107,9 +112,9 @@ def sequence_rnn(n: LiteNode) -> Any:
         h = n.activated(n("Add", pieces[0], n("MatMul", state[0], fixed[0], transpose_b=True)))
         return [h, h]
 
-    h, made = over_slices(n, once, [n.state(4)], [rows], [n[2]], n.base, axis)
+    h, result = over_slices(n, once, [n.state(4)], [rows], [n[2]], n.base, axis)
     n.keep(4, h)
-    return made
+    return result
 
 
 # -- variables -------------------------------------------------------------------------------------------

@@ -56,8 +56,8 @@ class Inside:
     def copy(self, value: Any) -> Any:
         """A new object for a tensor, which is an input of the body."""
         if isinstance(value, Output):
-            made = self._parameter(value)
-            return Output._of(made._node, made._index)
+            result = self._parameter(value)
+            return Output._of(result._node, result._index)
         return mapped(value, self._parameter)
 
     def represent(self, value: Any, made: Any) -> None:
@@ -66,8 +66,8 @@ class Inside:
         self._outer.append(value)
 
     def tensor(self, value: Output) -> Output:
-        made: Output = self.standing(value)
-        return made
+        result: Output = self.standing(value)
+        return result
 
     def _parameter(self, value: Output) -> Output:
         """The parameter for a tensor; small ones whose values are known are constants here, too."""
@@ -100,19 +100,19 @@ class Inside:
         if not isinstance(value, tuple) or isinstance(value, Complex) or not hasattr(value, "_fields"):
             return self.value(value)
         if id(value) not in self._containers:
-            made = type(value)(*(self.value(part) for part in value))
-            self._containers[id(value)] = value, made
+            result = type(value)(*(self.value(part) for part in value))
+            self._containers[id(value)] = value, result
         return self._containers[id(value)][1]
 
     def _container(self, value: Any) -> Any:
         """What stands for a list or a dict, one for all its names."""
         if id(value) not in self._containers:
-            made: Any = [] if isinstance(value, list) else _Inner(self, value)
-            self._containers[id(value)] = value, made
+            result: Any = [] if isinstance(value, list) else _Inner(self, value)
+            self._containers[id(value)] = value, result
             if isinstance(value, list):
-                made.extend(self.value(part) for part in value)
+                result.extend(self.value(part) for part in value)
             else:
-                made.update({key: self.value(part) for key, part in value.items()})
+                result.update({key: self.value(part) for key, part in value.items()})
         return self._containers[id(value)][1]
 
 
@@ -125,8 +125,8 @@ class _Inner(dict):
         self.read: dict[Any, Any] = {}  # what was made so
 
     def __missing__(self, key: Any) -> Any:
-        made = self[key] = self.read[key] = self.inside.value(self.outer[key])
-        return made
+        result = self[key] = self.read[key] = self.inside.value(self.outer[key])
+        return result
 
 
 def mapped(value: Any, function: Callable[[Output], Any]) -> Any:
@@ -170,7 +170,7 @@ def read_if(reader: ScriptReader, node: Any, condition: Any) -> list[Any]:
         try:
             rest = written, ends, read, results
             bodies = [partial(_branch, reader, call, block, *rest) for block in node.blocks()]
-            made = chosen(reader, call, condition, bodies)
+            result = chosen(reader, call, condition, bodies)
             break
         except Writes as found:
             written += [name for name in found.names if name not in written]
@@ -179,11 +179,11 @@ def read_if(reader: ScriptReader, node: Any, condition: Any) -> list[Any]:
                 raise
     for inside in read:
         reader.spoil(inside)
-    lists = [i for i, value in enumerate(made) if i < count or not isinstance(value, (Output, Complex))]
-    for name, value in zip(written, made[count:], strict=True):
+    lists = [i for i, value in enumerate(result) if i < count or not isinstance(value, (Output, Complex))]
+    for name, value in zip(written, result[count:], strict=True):
         assign(reader, node, name, value)
-    reader.note_outputs([made[i] for i in lists], [[values[i] for i in lists] for values in results])
-    return made[:count]
+    reader.note_outputs([result[i] for i in lists], [[values[i] for i in lists] for values in results])
+    return result[:count]
 
 
 def _branch(
@@ -373,8 +373,8 @@ def _adds_alone(block: Any, node: Any) -> bool:
 def is_extended(block: Any, index: int) -> bool:
     """Whether a loop's body only adds items to a list that it carries (`+=`). `index` is that of the block's
     input and output."""
-    value, made = list(block.inputs())[index], list(block.outputs())[index]
-    if made.node().kind() != "aten::add_" or made.node().inputsAt(0).debugName() != value.debugName():
+    value, result = list(block.inputs())[index], list(block.outputs())[index]
+    if result.node().kind() != "aten::add_" or result.node().inputsAt(0).debugName() != value.debugName():
         return False
     return _is_only_appended_to(block, value.debugName())
 
@@ -389,9 +389,9 @@ def read_graph(reader: FxReader, call: Call, graph: Any, given: Sequence[Any]) -
 def inner_graph(reader: FxReader, graph: Any, values: Sequence[Any]) -> list[Any]:
     """What a graph module gives for values of a body that is being read."""
     with reader.in_body(Shared()):
-        made = reader.run(graph, values)
-        _compute(made)
-    return made if isinstance(made, list) else [made]
+        result = reader.run(graph, values)
+        _compute(result)
+    return result if isinstance(result, list) else [result]
 
 
 def _compute(value: Any) -> None:

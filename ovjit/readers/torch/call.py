@@ -74,9 +74,9 @@ class Call(Dimensions):
     def named(self, name: str, op: str, *inputs: Any, opset: int | None = None, **attrs: Any) -> list[Output]:
         if any(isinstance(value, Complex) for value in inputs):  # NumPy would make an object of it
             raise UnsupportedError("complex numbers are not supported here")
-        made = super().named(name, op, *inputs, opset=opset, **attrs)
-        self.reader.name_dimensions(made)
-        return made
+        result = super().named(name, op, *inputs, opset=opset, **attrs)
+        self.reader.name_dimensions(result)
+        return result
 
     def skip_name(self, op: str) -> None:
         """Count a node that OpenVINO makes and folds, so that later ones have the same names as there."""

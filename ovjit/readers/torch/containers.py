@@ -38,14 +38,14 @@ def change(reader: ScriptReader, node: Any) -> None:
         rule = _STACKS.get(kind)
         if rule is None:
             raise UnsupportedError(f"{kind} of a list whose length depends on data is not supported")
-        after, made = rule(call, values, *arguments)
+        after, result = rule(call, values, *arguments)
         replace(reader, values, after)
         values = after
     else:
-        made = (_DICTS if isinstance(values, dict) else _LISTS)[kind](call, values, *arguments)
+        result = (_DICTS if isinstance(values, dict) else _LISTS)[kind](call, values, *arguments)
     for output in node.outputs():
-        same = str(output.type()) == str(node.inputsAt(0).type()) and made is None
-        reader.env[output.debugName()] = values if same else made
+        same = str(output.type()) == str(node.inputsAt(0).type()) and result is None
+        reader.env[output.debugName()] = values if same else result
 
 
 def replace(reader: ScriptReader, old: Any, new: Any) -> None:
@@ -125,7 +125,7 @@ def stacked(call: Call, values: list[Any], like: Any) -> Stacked:
 
 def _dims(call: Call, kind: TensorType) -> list[Any]:
     """The dimensions of items of an empty list: open ones are those of tensors that are there already."""
-    made: list[Any] = []
+    result: list[Any] = []
     for dim in kind.shape if kind.shape is not None else [None]:
         number = None if isinstance(dim, Interval) else dim
         if isinstance(dim, Interval) and dim.key is not None:
@@ -134,8 +134,8 @@ def _dims(call: Call, kind: TensorType) -> list[Any]:
             raise UnsupportedError(
                 "an initially empty list whose length depends on data is not supported for these items"
             )
-        made.append(number)
-    return made
+        result.append(number)
+    return result
 
 
 def _item(call: Call, value: Any) -> Output:
@@ -148,8 +148,8 @@ def _item(call: Call, value: Any) -> Output:
 
 def item_of(call: Call, values: Stacked, index: Any) -> Any:
     """One item of a list."""
-    made = call("Gather", values.whole, call.scalar(call.tensor(index)), 0)
-    return Number(made) if values.numbers else made
+    result = call("Gather", values.whole, call.scalar(call.tensor(index)), 0)
+    return Number(result) if values.numbers else result
 
 
 def _row(call: Call, values: Stacked, item: Any) -> Output:
@@ -184,8 +184,8 @@ def _stack_pop(call: Call, values: Stacked, index: Any = -1) -> tuple[Stacked, A
 
 def _stack_set(call: Call, values: Stacked, index: Any, item: Any) -> tuple[Stacked, None]:
     place = call.reshape(call.tensor(index), [1])
-    made = call("ScatterUpdate", values.whole, place, _row(call, values, item), 0)
-    return Stacked(made, values.numbers), None
+    result = call("ScatterUpdate", values.whole, place, _row(call, values, item), 0)
+    return Stacked(result, values.numbers), None
 
 
 def _sorted(n: Call, values: Stacked, reverse: Any) -> Stacked:

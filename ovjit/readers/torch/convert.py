@@ -172,8 +172,8 @@ def _traced(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | No
 
 def _by_trace(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | None) -> Model:
     refused: Exception | None = None
-    with contextlib.closing(recordings(ready)) as made:
-        for each in made:
+    with contextlib.closing(recordings(ready)) as result:
+        for each in result:
             try:
                 model = _read(ready, each.script, converters)
             except (UnsupportedError, ModelError) as error:
@@ -207,8 +207,8 @@ def _read(ready: Prepared, script: Any, converters: Mapping[str, Any] | None) ->
         alone = {id(value) for value in ready.arguments.values()}
         pairs = zip(reader.parameters, ready.leaves, strict=True)
         reader.parts = {parameter for parameter, leaf in pairs if id(leaf) not in alone}
-    made = one_or_all(reader.run(graph, values))
-    return reader.finish(made, None if given else _output_names(ready, graph))
+    result = one_or_all(reader.run(graph, values))
+    return reader.finish(result, None if given else _output_names(ready, graph))
 
 
 def _output_names(ready: Prepared, graph: Any) -> list[str | None]:
@@ -227,10 +227,10 @@ def _output_names(ready: Prepared, graph: Any) -> list[str | None]:
 def _origin(value: Any) -> Any:
     """A value before it was put into tuples and taken out of them."""
     while value.node().kind() == "prim::TupleUnpack":
-        made = value.node().input().node()
-        if made.kind() != "prim::TupleConstruct":
+        result = value.node().input().node()
+        if result.kind() != "prim::TupleConstruct":
             break
-        value = list(made.inputs())[value.offset()]
+        value = list(result.inputs())[value.offset()]
     return value
 
 
@@ -328,8 +328,8 @@ def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> 
         raise first
     try:
         with tempfile.TemporaryDirectory() as folder:
-            made = exporter.export(ready, folder, kept)
-            model = exporter.with_all_inputs(read_onnx(made.file), ready)
+            result = exporter.export(ready, folder, kept)
+            model = exporter.with_all_inputs(read_onnx(result.file), ready)
     except Exception as error:
         raise UnsupportedError(
             f"{first}" if isinstance(first, OvjitError) else f"{NOT_TRACED}{first}"
@@ -337,9 +337,9 @@ def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> 
     if not exporter.gives(model, ready, wanted):
         raise first
     logs.warning("a module is read through PyTorch's ONNX exporter, because the other ways failed: %s", first)
-    exporter.name_nodes(model, made)
+    exporter.name_nodes(model, result)
     exporter.promote_integers(model)
-    for port, name in zip(model.outputs, made.outputs, strict=True):
+    for port, name in zip(model.outputs, result.outputs, strict=True):
         port.get_tensor().set_names(set() if name is None else {name})
     warn_again(kept)
     return model

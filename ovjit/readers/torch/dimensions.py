@@ -106,10 +106,10 @@ class TorchDraft(Draft):
     def once(self, what: tuple[Any, ...], value: Output, make: Callable[[], Output]) -> Output:
         """What `make` gives of a tensor, made once for all its uses in a body."""
         key = (*what, value._node, value._index)
-        made = self.shared.single.get(key)
-        if made is None:
-            made = self.shared.single[key] = make()
-        return made
+        result = self.shared.single.get(key)
+        if result is None:
+            result = self.shared.single[key] = make()
+        return result
 
 
 class Dimensions(Builder):
@@ -130,10 +130,10 @@ class Dimensions(Builder):
         keys = tuple(v.key if k is None and isinstance(v, Number) else k for v, k in named)
         if None in keys:
             return self._joined(values)
-        made = self.reader.shared.lists.get(keys)
-        if made is None:
-            made = self.reader.shared.lists[keys] = self._joined(values)
-        return made
+        result = self.reader.shared.lists.get(keys)
+        if result is None:
+            result = self.reader.shared.lists[keys] = self._joined(values)
+        return result
 
     def _joined(self, values: Sequence[Any]) -> Output:
         """Numbers as one tensor. Neighbours that are dimensions of one tensor are one Gather of its shape."""
@@ -149,24 +149,24 @@ class Dimensions(Builder):
     def target_shape(self, dims: Sequence[Any]) -> list[int] | Output:
         """The shape of a new tensor. Its known dimensions stay known beside one of which inference knows
         nothing, such as a rounded quotient."""
-        made = self.ints(list(dims))
-        if isinstance(made, Output) and made._tensor._type.partial is None:
-            known = made._tensor._type
+        result = self.ints(list(dims))
+        if isinstance(result, Output) and result._tensor._type.partial is None:
+            known = result._tensor._type
             partial = np.empty(len(dims), object)
             partial[:] = [_ANY if n is None else int(n) for n in map(self.known_number, dims)]
-            made._tensor._type = TensorType(known.dtype, known.shape, known.value, partial)
-        return made
+            result._tensor._type = TensorType(known.dtype, known.shape, known.value, partial)
+        return result
 
     def _dims_at(self, value: Output, *axes: int) -> Output:
         """Dimensions of a tensor, i64 [number of axes]."""
         key = (value._node, value._index, *axes)
-        made = self.reader.shared.gathered.get(key)
-        if made is None:
+        result = self.reader.shared.gathered.get(key)
+        if result is None:
             shape = self.reader.shape_of(self, value)
             all_of_them = list(axes) == list(range(self.rank(value)))
-            made = shape if all_of_them else self("Gather", shape, list(axes), 0)
-            self.reader.shared.gathered[key] = made
-        return made
+            result = shape if all_of_them else self("Gather", shape, list(axes), 0)
+            self.reader.shared.gathered[key] = result
+        return result
 
     def known_ints(self, values: Any, what: str) -> list[int]:
         """Numbers that must be known. Raises UnsupportedError otherwise."""
@@ -224,9 +224,9 @@ class Dimensions(Builder):
         if shape is not None and not isinstance(shape[axis], Interval):
             return shape[axis]
         dim = None if shape is None else shape[axis]
-        made = Number(lambda: self._dimension(*(self.reader.place_of(made) or (value, axis))), dim)
-        self.reader.shared.places.setdefault(made.key, (value, axis))
-        return made
+        result = Number(lambda: self._dimension(*(self.reader.place_of(result) or (value, axis))), dim)
+        self.reader.shared.places.setdefault(result.key, (value, axis))
+        return result
 
     def _dimension(self, value: Output, axis: int) -> Output:
         """A dimension as a tensor without dimensions."""

@@ -124,14 +124,14 @@ def gives(model: Any, ready: Prepared, wanted: Sequence[Any]) -> bool:
     with quietly(), torch.no_grad():
         if not agrees(wanted, called(ready.module, ready.module, ready.leaves)):
             return True  # random numbers
-    made: list[Any] = []
+    result: list[Any] = []
     with attempt("evaluating what the ONNX exporter gives"):
         graph = model._graph()
         inputs = [leaf.detach().numpy() for leaf in ready.leaves]
-        made = evaluate(Graph(graph.inputs, graph.nodes, graph.public_outputs), inputs)
-    if len(made) != len(wanted):
+        result = evaluate(Graph(graph.inputs, graph.nodes, graph.public_outputs), inputs)
+    if len(result) != len(wanted):
         return True
-    return all(_is_close(want, got) for want, got in zip(wanted, made, strict=True))
+    return all(_is_close(want, got) for want, got in zip(wanted, result, strict=True))
 
 
 def _is_close(want: Any, got: Any) -> bool:

@@ -102,16 +102,16 @@ class TorchReader(TorchDraft):
 
         `where` gives the line of the module that calls it, which is looked up for an error alone.
         """
-        made = Call(self, name, base, overload, wanted)
+        result = Call(self, name, base, overload, wanted)
         converter = self.converter(name, overload)
         row = find_rule(name, overload) if converter is None else None
         if converter is None and row is None:
             raise Refused(name, f"No conversion rule found for operations: {name}{where()}")
         try:
             if converter is not None:
-                return converter(made, arguments)
+                return converter(result, arguments)
             assert row is not None
-            return kept_on_grid(made, arguments, row(made, arguments))
+            return kept_on_grid(result, arguments, row(result, arguments))
         except (Refused, ConverterError):
             raise
         except Exception as error:
@@ -201,19 +201,19 @@ class TorchReader(TorchDraft):
     def model(self, results: Sequence[Any], name: str) -> Model:
         if not results:
             raise OvjitError("the module returns no tensors")
-        made = Model._from_parts(list(results), list(self.parameters), (), name)
-        made._rt = {}
-        fold(made, keep_compressed=True, keep=self.unfolded)
-        compress_quantized(made)
-        keep_packed(made)
-        merge_equal(made)
+        result = Model._from_parts(list(results), list(self.parameters), (), name)
+        result._rt = {}
+        fold(result, keep_compressed=True, keep=self.unfolded)
+        compress_quantized(result)
+        keep_packed(result)
+        merge_equal(result)
         for rules in (*MOVEMENTS, *BATCH_NORMS, *ACTIVATIONS, *ATTENTION):
-            apply_rules(rules, made)
-        _forget_unread(made)
-        _shapes_of_inputs(made, self.parts)
-        join_constants(made)
-        _forget_unread(made)
-        return made
+            apply_rules(rules, result)
+        _forget_unread(result)
+        _shapes_of_inputs(result, self.parts)
+        join_constants(result)
+        _forget_unread(result)
+        return result
 
 
 def _forget_unread(model: Model) -> None:

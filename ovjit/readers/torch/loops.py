@@ -89,20 +89,20 @@ def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
             for i, (outer, value) in enumerate(zip(state, values[1:], strict=True))
             if i < len(carried) or not isinstance(outer, (Output, Complex))
         ]
-        inside, made = read_body(reader, call, block, inputs, written, {1 + i for i in extended})
-        last[:] = inside, taken, made[1:]
+        inside, result = read_body(reader, call, block, inputs, written, {1 + i for i in extended})
+        last[:] = inside, taken, result[1:]
         if inside.written:
             raise Writes(inside.written)
         grown[:] = [(name, name in inside.numbers) for name in inside.grown]
         outer = [*carried, *(reader.env[name] for name in written)]
-        if any(_fit(reader, call, carried, *each) for each in zip(outer, starts, made[1:], strict=True)):
+        if any(_fit(reader, call, carried, *each) for each in zip(outer, starts, result[1:], strict=True)):
             raise Writes([])
-        return inside, made
+        return inside, result
 
     while True:
         try:
             state = [*carried, *(reader.env[name] for name in written)]
-            made = looped(reader, call, trips, going, state, iterate)
+            result = looped(reader, call, trips, going, state, iterate)
             break
         except Writes as found:
             written += found.names
@@ -112,22 +112,22 @@ def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
     ends = [v for i, v in enumerate(after) if i < count or not isinstance(v, (Output, Complex))]
     places = reader.end_iterations(node, inside, taken, ends, [*used, *([True] * (len(ends) - count))])
     for i in places:
-        reader.replace(node, taken[i][0], made[i])
-    for name, value in zip(written, made[count:], strict=False):
+        reader.replace(node, taken[i][0], result[i])
+    for name, value in zip(written, result[count:], strict=False):
         assign(reader, node, name, value)
     moved = [i for i in range(count) if i not in places]
     starts = [taken[i][0] for i in moved]
-    reader.note_outputs([made[i] for i in moved], [[after[i] for i in moved], starts])
-    for value, own in zip(made[count:], after[count:], strict=False):
+    reader.note_outputs([result[i] for i in moved], [[after[i] for i in moved], starts])
+    for value, own in zip(result[count:], after[count:], strict=False):
         if not isinstance(value, (Output, Complex)):
             reader.note_outputs([value], [[own]])
-    for (name, of_numbers), value in zip(grown, made[count + len(written) :], strict=True):
+    for (name, of_numbers), value in zip(grown, result[count + len(written) :], strict=True):
         _lengthen(reader, call, name, Stacked(value.whole, of_numbers))
         reader.note_outputs([reader.env[name]], [[inside.added[name]]])
-    made = made[:count]
+    result = result[:count]
     for i in extended:
-        made.insert(i, reader.env[list(block.inputs())[1 + i].debugName()])
-    return made
+        result.insert(i, reader.env[list(block.inputs())[1 + i].debugName()])
+    return result
 
 
 def _fit(reader: ScriptReader, call: Call, carried: list[Any], outer: Any, start: Any, after: Any) -> bool:
@@ -186,16 +186,16 @@ def read_scan(
         inside = Inside(call)
         at = call.tensor(values[0])
         parts = [mapped(inside.value(v), lambda t: call("Gather", t, at, 0)) for v in rows]
-        made = inner_graph(reader, body, [*values[1:], *parts, *(inside.value(v) for v in others)])
-        kept[:] = made[count:]
+        result = inner_graph(reader, body, [*values[1:], *parts, *(inside.value(v) for v in others)])
+        kept[:] = result[count:]
         leaves = [v.pair if isinstance(v, Complex) else call.tensor(v) for v in kept]
         inside.grown = {str(i): call.unsqueeze(leaf, [0]) for i, leaf in enumerate(leaves)}
-        return inside, [True, *made[:count]]
+        return inside, [True, *result[:count]]
 
     length = call.size(rows[0].pair if isinstance(rows[0], Complex) else rows[0], 0)
-    made = looped(reader, call, call.index(length), True, carried, iterate)
-    results = zip(kept, made[count:], strict=True)
-    return [*made[:count], *(Complex(v.whole) if isinstance(k, Complex) else v.whole for k, v in results)]
+    result = looped(reader, call, call.index(length), True, carried, iterate)
+    results = zip(kept, result[count:], strict=True)
+    return [*result[:count], *(Complex(v.whole) if isinstance(k, Complex) else v.whole for k, v in results)]
 
 
 #: The values of one iteration, its number first -> whether there is another one, and what it gives.
@@ -231,17 +231,17 @@ def looped(
     form = [form_of(call, value, starts) for value in carried]
     kinds = kinds_of(starts)
     while True:
-        nodes, inside, made, after = _iteration(call, iterate, form, kinds)
+        nodes, inside, result, after = _iteration(call, iterate, form, kinds)
         if after != form:  # types that are unknown without an example are those after an iteration
             form = after
-            starts = [call.to_type(v, call.dtype(m)) for v, m in zip(starts, made[:-1], strict=True)]
+            starts = [call.to_type(v, call.dtype(m)) for v, m in zip(starts, result[:-1], strict=True)]
             kinds = kinds_of(starts)
             continue
-        joined = [_joined(kind, call.type(v)) for kind, v in zip(kinds, made[:-1], strict=True)]
+        joined = [_joined(kind, call.type(v)) for kind, v in zip(kinds, result[:-1], strict=True)]
         if list(map(_named, joined)) == list(map(_named, kinds)):
             break
         kinds = joined
-    model = body_of(call, [*made, *inside.grown.values()], [*nodes, *inside.parameters])
+    model = body_of(call, [*result, *inside.grown.values()], [*nodes, *inside.parameters])
     truth = call.scalar(call.tensor(going, "boolean"))
     outputs = loop_of(model, trips, truth, starts, inside.sources, reader.name(call.base, "Loop"))
     reader.name_dimensions(outputs)
@@ -257,14 +257,14 @@ def _iteration(
     nodes, (first, *state) = parameters([TensorType("i64", ()), *kinds])
     rest = iter(state)
     inside, (more, *given) = iterate([Number(first), *(built(part, rest) for part in form)])
-    made: list[Output] = []
-    after = [form_of(call, value, made) for value in given]
+    result: list[Output] = []
+    after = [form_of(call, value, result) for value in given]
     if not _continues(form, after):
         raise UnsupportedError(
             f"a loop-carried value changes its kind: initially {form}, after an iteration {after}"
         )
-    made.append(call.scalar(call.tensor(more, "boolean")))
-    return nodes, inside, made, after
+    result.append(call.scalar(call.tensor(more, "boolean")))
+    return nodes, inside, result, after
 
 
 def _continues(form: Any, after: Any) -> bool:

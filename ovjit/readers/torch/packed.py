@@ -76,8 +76,8 @@ def packed_layers(root: Any) -> Iterator[Mapping[str, Callable[..., Any]]]:
     def convert(call: Call, arguments: Mapping[str, Any]) -> Any:
         x, number, _, dtype = arguments.values()
         layer = layers[int(number)]
-        made = linear(call, x, layer) if layer.rows is None else table(call, x, layer)
-        return call.convert(made, element_type(dtype))
+        result = linear(call, x, layer) if layer.rows is None else table(call, x, layer)
+        return call.convert(result, element_type(dtype))
 
     with patched(*rows):
         yield {OPERATOR: convert} if layers else {}
@@ -103,9 +103,9 @@ def _operator() -> Any:
 
     kinds = {"x": torch.Tensor, "number": int, "outputs": int, "dtype": torch.dtype, "return": torch.Tensor}
     empty.__annotations__ = kinds
-    made = torch.library.custom_op(OPERATOR, empty, mutates_args=())
-    made.register_fake(lambda x, number, outputs, dtype: x.new_empty(places(x, outputs), dtype=dtype))
-    return made
+    result = torch.library.custom_op(OPERATOR, empty, mutates_args=())
+    result.register_fake(lambda x, number, outputs, dtype: x.new_empty(places(x, outputs), dtype=dtype))
+    return result
 
 
 def linear(n: Call, x: Output, layer: Packed) -> Output:
@@ -113,8 +113,8 @@ def linear(n: Call, x: Output, layer: Packed) -> Output:
     real = _matrix(n, layer)
     if layer.order is not None:
         x = n("Gather", x, np.argsort(layer.order), -1)
-    made = n("MatMul", n.convert(x, "f32"), real, transpose_a=False, transpose_b=True)
-    return made if layer.bias is None else n("Add", made, n.const(layer.bias.astype(np.float32)))
+    result = n("MatMul", n.convert(x, "f32"), real, transpose_a=False, transpose_b=True)
+    return result if layer.bias is None else n("Add", result, n.const(layer.bias.astype(np.float32)))
 
 
 def table(n: Call, x: Output, layer: Packed) -> Output:
@@ -180,11 +180,11 @@ def _distance(module: Any, found: Packed) -> float:
     for values in given:
         try:
             with torch.no_grad():
-                made = module(values).float().numpy()
+                result = module(values).float().numpy()
         except Exception:  # whatever its kernels raise
             continue
         most = float(np.abs(wanted).max()) or 1.0
-        return float(np.abs(made - wanted).max()) / most if made.shape == wanted.shape else np.inf
+        return float(np.abs(result - wanted).max()) / most if result.shape == wanted.shape else np.inf
     return 0.0
 
 
@@ -223,9 +223,9 @@ def _gptq(module: Any) -> list[Packed]:
     if not np.array_equal(np.bincount(groups), np.full(scales.shape[1], len(groups) // scales.shape[1])):
         return []
     points = zeros.astype(np.int16)
-    made = Packed(np.ascontiguousarray(codes), points + 1, scales, f"u{bits}", _bias(module), order)
-    second = made._replace(zeros=points)
-    return [second, made] if getattr(module, "qzero_format", lambda: 1)() == 2 else [made, second]
+    result = Packed(np.ascontiguousarray(codes), points + 1, scales, f"u{bits}", _bias(module), order)
+    second = result._replace(zeros=points)
+    return [second, result] if getattr(module, "qzero_format", lambda: 1)() == 2 else [result, second]
 
 
 def _groups(module: Any, inputs: int, count: int) -> np.ndarray:

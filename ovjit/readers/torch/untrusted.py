@@ -158,7 +158,7 @@ def _has_argument_names(text: str) -> bool:
 
 def _is_expression(text: str) -> bool:
     """Whether a text is arithmetic of sizes: numbers, symbols and mathematical functions."""
-    import sympy  # type: ignore[import-not-found]
+    import sympy  # type: ignore[import-not-found, import-untyped, unused-ignore]
     from torch.utils._sympy import functions
 
     try:

@@ -80,17 +80,17 @@ class Nested(Output):
 
 
 def nested(padded: Output, own: Output) -> Nested:
-    made: Nested = Nested._of(padded._node, padded._index)
-    made.own = own
-    return made
+    result: Nested = Nested._of(padded._node, padded._index)
+    result.own = own
+    return result
 
 
 def parts_of(whole: Output, axis: int, parts: Sequence[Output]) -> list[Part]:
     """The parts of a tensor along a dynamic dimension, as values that refer to the whole tensor."""
-    made: list[Part] = [Part._of(part._node, part._index) for part in parts]
-    for part in made:
-        part.whole, part.axis, part.parts = whole, axis, made
-    return made
+    result: list[Part] = [Part._of(part._node, part._index) for part in parts]
+    for part in result:
+        part.whole, part.axis, part.parts = whole, axis, result
+    return result
 
 
 def are_all_parts(values: Any) -> bool:
@@ -208,17 +208,17 @@ def constant_of(tensor: Any, name: str | None) -> Output | Complex:
     """A constant that reads the tensor's memory: nothing is copied. Of a stand-in it is the weight in f32."""
     stored = getattr(tensor, STORED, None)
     array, kind = array_of(tensor if stored is None else stored)
-    made = Output._of(Constant._of(array, kind, None, name), 0)
+    result = Output._of(Constant._of(array, kind, None, name), 0)
     if stored is not None:
-        return as_f32(made)
-    return Complex(made) if tensor.is_complex() else made
+        return as_f32(result)
+    return Complex(result) if tensor.is_complex() else result
 
 
 def as_f32(stored: Output) -> Output:
     """A weight of 16 or 8 bits, which stays so in the model: it is converted where the model runs."""
-    made = make_node("Convert", [stored], {"destination_type": "f32"}, opset=1)
-    made._rt_info = RTMap({"decompression_0": ""})
-    return made.output(0)
+    result = make_node("Convert", [stored], {"destination_type": "f32"}, opset=1)
+    result._rt_info = RTMap({"decompression_0": ""})
+    return result.output(0)
 
 
 def number_of(kind: str, of_complex: bool = False) -> int:
@@ -260,7 +260,7 @@ def _module_at(value: Any, script: Any) -> Any:
     node = value.node()
     if node.kind() == "prim::GetAttr":
         owner = _module_at(node.inputsAt(0), script)
-        made = getattr(owner, node.s("name"), None)
-        return made if hasattr(made, "_c") else None
+        result = getattr(owner, node.s("name"), None)
+        return result if hasattr(result, "_c") else None
     is_self = node.kind() == "prim::Param" and value.offset() == 0
     return script if is_self and hasattr(script, "_c") else None

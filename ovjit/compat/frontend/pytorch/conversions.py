@@ -48,8 +48,8 @@ def _converter(item: Any) -> Callable[..., Any]:
             inputs = [PtFrameworkNode().output(0) if value is None else value for value in inputs]
         attributes = {name: _attribute(v) for name, v in arguments.items() if v is not None}
         texts = {i: value for i, value in enumerate(arguments.values()) if isinstance(value, str)}
-        made = item.converted(_Operator(call.op, inputs, attributes, texts))
-        return made[0] if len(made) == 1 else made
+        result = item.converted(_Operator(call.op, inputs, attributes, texts))
+        return result[0] if len(result) == 1 else result
 
     return convert
 
@@ -82,8 +82,8 @@ def _as_input(call: Any, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         if any(isinstance(v, Output) for v in value):
             return [_as_input(call, v) for v in value]
-        made = call.ints(list(value)) if all(not isinstance(v, float) for v in value) else list(value)
-        return made if isinstance(made, Output) else call.const(np.asarray(made))
+        result = call.ints(list(value)) if all(not isinstance(v, float) for v in value) else list(value)
+        return result if isinstance(result, Output) else call.const(np.asarray(result))
     return call.tensor(value)
 
 

@@ -65,10 +65,10 @@ def _forward(module: Any, is_symmetric: bool) -> Callable[..., Any]:
         hook = getattr(module, "_hf_hook", None)
         if hook is not None:
             args, kwargs = hook.pre_forward(module, *args, **kwargs)
-        made = args[0] @ _weights(module, is_symmetric).to(args[0].dtype)
+        result = args[0] @ _weights(module, is_symmetric).to(args[0].dtype)
         if module.bias is not None:
-            made = made + module.bias
-        return made if hook is None else hook.post_forward(module, made)
+            result = result + module.bias
+        return result if hook is None else hook.post_forward(module, result)
 
     return forward
 

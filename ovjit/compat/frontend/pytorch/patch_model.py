@@ -66,12 +66,12 @@ def __make_16bit_traceable(
     for name, module in model.named_modules():
         if has_been_patched(module, name, orig_forward_name):
             continue
-        made = forwards.get(type(module))
+        result = forwards.get(type(module))
         weight = getattr(module, "weight", None)
-        if made is not None and weight is not None and _is_half(weight):
+        if result is not None and weight is not None and _is_half(weight):
             if patch_condition is None or patch_condition(module):
                 _set_aside(module)
-                _replace(module, orig_forward_name, made(module))
+                _replace(module, orig_forward_name, result(module))
                 continue
         own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
         kept += [(x, x.data) for x in own if _is_half(x)]
@@ -113,9 +113,9 @@ def _stored() -> Any:
         return x.float()
 
     stored.__annotations__ = {"x": torch.Tensor, "return": torch.Tensor}
-    made = torch.library.custom_op("ovjit::stored", stored, mutates_args=())
-    made.register_fake(lambda x: x.new_empty(x.shape, dtype=torch.float32))
-    return made
+    result = torch.library.custom_op("ovjit::stored", stored, mutates_args=())
+    result.register_fake(lambda x: x.new_empty(x.shape, dtype=torch.float32))
+    return result
 
 
 def _forwards() -> dict[type, Callable[[Any], Callable[..., Any]]]:

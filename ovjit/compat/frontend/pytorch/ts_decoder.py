@@ -142,11 +142,11 @@ class TorchScriptPythonDecoder(decoders.TorchScriptPythonDecoder, _IDecoder):
         """The value of a constant; None for another operator or a value that is no number."""
         if not hasattr(self.graph_element, "kind") or self.get_op_type() != "prim::Constant":
             return None
-        made = constant_of(self.raw_outputs[0].toIValue())
-        if made is None:
+        result = constant_of(self.raw_outputs[0].toIValue())
+        if result is None:
             return None
-        made.get_node().set_friendly_name(self.get_output_debug_name(0))
-        return [made]
+        result.get_node().set_friendly_name(self.get_output_debug_name(0))
+        return [result]
 
     def as_string(self) -> str | None:
         """The text of a constant, or the name of its device; None for another value."""
@@ -224,14 +224,14 @@ def _explicit(graph: Any) -> Any:
         with graph.insert_point_guard(node):
             if isinstance(output.type(), torch.ListType) and _is_of_tensors(output.type()):
                 parts = [graph.insertConstant(part) for part in value]
-                made = graph.create("prim::ListConstruct", parts, 1).output()
-                made.setType(torch.ListType(torch.TensorType.get()))
-                graph.insertNode(made.node())
+                result = graph.create("prim::ListConstruct", parts, 1).output()
+                result.setType(torch.ListType(torch.TensorType.get()))
+                graph.insertNode(result.node())
             elif isinstance(output.type(), torch.OptionalType) and value is None:
-                made = graph.insertConstant(None)
+                result = graph.insertConstant(None)
             else:
                 continue
-        output.replaceAllUsesWith(made)
+        output.replaceAllUsesWith(result)
     return graph
 
 

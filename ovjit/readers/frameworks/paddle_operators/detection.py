@@ -15,8 +15,8 @@ def _corners(boxes: Any, more: float, axis: int) -> tuple[Any, Any, Any, Any]:
     """Centres and sizes of boxes of corners. Sizes are greater by `more`."""
     left, top, right, bottom = (paddle.slice(boxes, [-1], [i], [i + 1]) for i in range(4))
     width, height = right - left + more, bottom - top + more
-    made = (left + width / 2, top + height / 2, width, height)
-    return made if len(boxes.shape) > 2 else tuple(paddle.unsqueeze(part, axis) for part in made)
+    result = (left + width / 2, top + height / 2, width, height)
+    return result if len(boxes.shape) > 2 else tuple(paddle.unsqueeze(part, axis) for part in result)
 
 
 def _box_coder(op: Any) -> Any:
@@ -32,8 +32,8 @@ def _box_coder(op: Any) -> Any:
         scales = list(attrs["variance"] or [1.0] * 4)
     if encode:
         left, top, wide, high = _corners(targets, more, 1)
-        made = [(left - x) / width, (top - y) / height, paddle.log(wide / width), paddle.log(high / height)]
-        return paddle.concat([part / scale for part, scale in zip(made, scales, strict=True)], axis=-1)
+        result = [(left - x) / width, (top - y) / height, paddle.log(wide / width), paddle.log(high / height)]
+        return paddle.concat([part / scale for part, scale in zip(result, scales, strict=True)], axis=-1)
     parts = [paddle.slice(targets, [2], [i], [i + 1]) * scales[i] for i in range(4)]
     x, y = parts[0] * width + x, parts[1] * height + y
     width, height = paddle.exp(parts[2]) * width / 2, paddle.exp(parts[3]) * height / 2
@@ -63,8 +63,8 @@ def _prior_box(op: Any) -> Any:
     half = np.array(sizes) / 2
     boxes = np.concatenate([middle - half, middle + half], -1) / ([width, height] * 2)
     boxes = np.clip(boxes, 0, 1) if attrs["clip"] else boxes
-    made = boxes.astype(np.float32), np.broadcast_to(np.float32(attrs["variances"]), boxes.shape).copy()
-    return [paddle.assign(value) for value in made]
+    result = boxes.astype(np.float32), np.broadcast_to(np.float32(attrs["variances"]), boxes.shape).copy()
+    return [paddle.assign(value) for value in result]
 
 
 RULES: dict[str, Rule] = {

@@ -56,17 +56,17 @@ def _matrix_power(op: Any) -> Any:
     x, count = op.operand_source(0), op.attrs()["n"]
     if count < 1:
         return None
-    made = x
+    result = x
     for _ in range(count - 1):
-        made = paddle.matmul(made, x)
-    return made
+        result = paddle.matmul(result, x)
+    return result
 
 
 def _bilinear(op: Any) -> Any:
     x, y, weight, bias = op.operands_source()
-    made = paddle.matmul(paddle.unsqueeze(x, [1, 2]), paddle.unsqueeze(weight, 0))
-    made = paddle.sum(paddle.squeeze(made, axis=[2]) * paddle.unsqueeze(y, 1), axis=[-1])
-    return made + bias if bias.initialized() else made
+    result = paddle.matmul(paddle.unsqueeze(x, [1, 2]), paddle.unsqueeze(weight, 0))
+    result = paddle.sum(paddle.squeeze(result, axis=[2]) * paddle.unsqueeze(y, 1), axis=[-1])
+    return result + bias if bias.initialized() else result
 
 
 def _other_than_nan(join: Callable[..., Any]) -> Rule:

@@ -56,8 +56,8 @@ def _transposed(op: Any) -> Any:
     more = []
     for i in range(dims):
         covered = attrs["dilations"][i] * (weight.shape[2 + i] - 1) + 1
-        made = (x.shape[2 + i] - 1) * attrs["strides"][i] - pads[2 * i] - pads[2 * i + 1] + covered
-        more.append(wanted[2 + i] - made)
+        result = (x.shape[2 + i] - 1) * attrs["strides"][i] - pads[2 * i] - pads[2 * i + 1] + covered
+        more.append(wanted[2 + i] - result)
     if algorithm == "EXPLICIT" and (not any(more) or min(more) < 0):
         return None
     return functional.conv2d_transpose(
@@ -85,8 +85,8 @@ def _channels_first(op: Any) -> Any:
         return None
     rank = len(x.shape)
     first = paddle.transpose(x, [0, rank - 1, *range(1, rank - 1)])
-    made = _LAYOUTS[op.name().removeprefix("pd_op.")](op, first, attrs, rank - 2)
-    return None if made is None else paddle.transpose(made, [0, *range(2, rank), 1])
+    result = _LAYOUTS[op.name().removeprefix("pd_op.")](op, first, attrs, rank - 2)
+    return None if result is None else paddle.transpose(result, [0, *range(2, rank), 1])
 
 
 def _convolved(op: Any, x: Any, attrs: dict[str, Any], dims: int) -> Any:
@@ -206,8 +206,10 @@ def _affine_grid(op: Any) -> Any:
     steps = [(2 * np.arange(n) + 1) / n - 1 if not aligned else np.linspace(-1, 1, n) for n in size[2:]]
     grid = [*reversed(np.meshgrid(*steps, indexing="ij"))]
     points = np.stack([*grid, np.ones_like(grid[0])], -1).reshape(1, -1, len(grid) + 1).astype(np.float32)
-    made = paddle.matmul(paddle.cast(paddle.assign(points), theta.dtype), paddle.transpose(theta, [0, 2, 1]))
-    return paddle.reshape(made, [-1, *size[2:], len(grid)])
+    result = paddle.matmul(
+        paddle.cast(paddle.assign(points), theta.dtype), paddle.transpose(theta, [0, 2, 1])
+    )
+    return paddle.reshape(result, [-1, *size[2:], len(grid)])
 
 
 def _shifted_in_time(op: Any) -> Any:
@@ -229,9 +231,9 @@ def _shifted_in_time(op: Any) -> Any:
     coming = paddle.slice(rows, [1, 2], [1, first], [steps, second])
     nothing = [paddle.zeros_like(paddle.slice(part, [1], [0], [1])) for part in (past, coming)]
     parts = [paddle.concat([nothing[0], past], axis=1), paddle.concat([coming, nothing[1]], axis=1)]
-    made = paddle.concat([*parts, paddle.slice(rows, [2], [second], [count])], axis=2)
-    made = paddle.reshape(made, sizes_of(y))
-    return paddle.transpose(made, [0, 2, 3, 1]) if last else made
+    result = paddle.concat([*parts, paddle.slice(rows, [2], [second], [count])], axis=2)
+    result = paddle.reshape(result, sizes_of(y))
+    return paddle.transpose(result, [0, 2, 3, 1]) if last else result
 
 
 RULES: dict[str, Rule] = {

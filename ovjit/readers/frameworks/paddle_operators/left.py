@@ -71,18 +71,18 @@ def left(op: Any, place: int) -> tuple[Left, list[Any]]:
         names.append(f"{_STANDING}{place}_{len(names)}" if used else "")
         return paddle.static.data(names[-1], list(value.shape), value.dtype) if used else value
 
-    made: list[Any] = []
+    out: list[Any] = []
     counts = []
     for result in op.results():
         first = len(names)
         one = result.is_dense_tensor_type()
-        made.append(standing(result) if one else [standing(part) for part in _taken(result)])
+        out.append(standing(result) if one else [standing(part) for part in _taken(result)])
         counts.append(len(names) - first)
     attributes = {key: _plain(value) for key, value in op.attrs().items()}
     attributes = {key: value for key, value in attributes.items() if value is not None}
     attributes |= {"operands": [len(group) for group in groups], "results": counts}
     operands = [paddle.assign(value) for group in groups for value in group]
-    return Left(op.name().removeprefix("pd_op."), attributes, operands, names), made
+    return Left(op.name().removeprefix("pd_op."), attributes, operands, names), out
 
 
 def _tensors(value: Any) -> list[Any]:
@@ -130,7 +130,7 @@ def put_back(path: str, rows: list[Left], outputs: int) -> None:
     for row in rows:
         operands, names = names[: len(row.operands)], names[len(row.operands) :]
         node = onnx.helper.make_node(row.kind, operands, row.results, domain=DOMAIN, **row.attributes)
-        made = [i for i, each in enumerate(graph.node) if not {*operands}.isdisjoint(each.output)]
-        graph.node.insert(max(made, default=-1) + 1, node)
+        result = [i for i, each in enumerate(graph.node) if not {*operands}.isdisjoint(each.output)]
+        graph.node.insert(max(result, default=-1) + 1, node)
     model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
     onnx.save(model, path)

@@ -45,10 +45,10 @@ def _cross_entropy_of_logits(op: Any) -> Any:
         return None
     rest = paddle.log1p(paddle.exp(-paddle.abs(x)))
     if weight.initialized():
-        made = (1 - target) * x + (1 + (weight - 1) * target) * (rest + functional.relu(-x))
+        result = (1 - target) * x + (1 + (weight - 1) * target) * (rest + functional.relu(-x))
     else:
-        made = functional.relu(x) - x * target + rest
-    return paddle.where(target == attrs["ignore_index"], paddle.zeros_like(made), made)
+        result = functional.relu(x) - x * target + rest
+    return paddle.where(target == attrs["ignore_index"], paddle.zeros_like(result), result)
 
 
 RULES: dict[str, Rule] = {

@@ -47,16 +47,16 @@ def _batch_norm(op: Any) -> Any:
         for value in (mean, variance, *given[2:])
     )
     scale = paddle.rsqrt(spread + attrs["epsilon"])
-    made = (x - middle) * (scale if weight is None else scale * weight)
-    return [made if bias is None else made + bias, mean, variance]
+    result = (x - middle) * (scale if weight is None else scale * weight)
+    return [result if bias is None else result + bias, mean, variance]
 
 
 def _before_learning(value: Any, place: int) -> Any:
     """What statistics are that other normalizations write, which do not learn."""
-    made = value.get_defining_op()
-    while made.name() in ("pd_op.batch_norm", "pd_op.batch_norm_"):
-        value = made.operand_source(place)
-        made = value.get_defining_op()
+    result = value.get_defining_op()
+    while result.name() in ("pd_op.batch_norm", "pd_op.batch_norm_"):
+        value = result.operand_source(place)
+        result = value.get_defining_op()
     return value
 
 
@@ -67,10 +67,10 @@ def _norm(op: Any) -> Any:
     if not attrs["asvector"] and not math.isinf(order):
         return None
     flat = attrs["asvector"]
-    made = _norm_along(paddle.reshape(x, [-1]) if flat else x, order, 0 if flat else axis)
+    result = _norm_along(paddle.reshape(x, [-1]) if flat else x, order, 0 if flat else axis)
     if flat and attrs["keepdim"]:
-        return paddle.reshape(made, [1] * len(x.shape))
-    return made if attrs["keepdim"] else paddle.squeeze(made, axis=[0 if flat else axis])
+        return paddle.reshape(result, [1] * len(x.shape))
+    return result if attrs["keepdim"] else paddle.squeeze(result, axis=[0 if flat else axis])
 
 
 def _norm_along(x: Any, order: float, axis: int) -> Any:

@@ -26,10 +26,10 @@ def numbers_below(size: Any) -> Any:
 
 def constant_of(value: Any) -> list[Any] | None:
     """What an operand states, where it is a constant."""
-    made = value.get_defining_op()
-    if made.name() not in ("pd_op.full", "pd_op.full_int_array"):
+    result = value.get_defining_op()
+    if result.name() not in ("pd_op.full", "pd_op.full_int_array"):
         return None
-    stated = made.attrs()["value"]
+    stated = result.attrs()["value"]
     return list(stated) if isinstance(stated, (list, tuple)) else [stated]
 
 

@@ -101,17 +101,17 @@ def _trace(op: Any) -> Any:
     x = paddle.transpose(x, [*(i for i in range(len(x.shape)) if i not in axes), *axes])
     rows, columns = sizes_of(x)[-2:]
     inside = paddle.cast(_on_diagonal(rows, columns, attrs["offset"]), x.dtype)
-    made = paddle.sum(paddle.sum(x * inside, axis=[-1]), axis=[-1], keepdim=True)
-    return paddle.squeeze(made, axis=[-1])
+    result = paddle.sum(paddle.sum(x * inside, axis=[-1]), axis=[-1], keepdim=True)
+    return paddle.squeeze(result, axis=[-1])
 
 
 def _diag_embed(op: Any) -> Any:
     x, attrs = op.operand_source(0), op.attrs()
     rank = len(x.shape) + 1
     axes = [attrs["dim1"] % rank, attrs["dim2"] % rank]
-    made = _as_diagonal(x, attrs["offset"], 0)
+    result = _as_diagonal(x, attrs["offset"], 0)
     order = [i for i in range(rank) if i not in axes] + axes
-    return paddle.transpose(made, [order.index(i) for i in range(rank)])
+    return paddle.transpose(result, [order.index(i) for i in range(rank)])
 
 
 def _diag(op: Any) -> Any:
@@ -136,11 +136,11 @@ def _as_diagonal(x: Any, offset: int, fill: float) -> Any:
 
 
 def _multiplex(op: Any) -> Any:
-    made, *values = parts_of(op.operand_source(0))
-    index = paddle.reshape(op.operand_source(1), [-1, *[1] * (len(made.shape) - 1)])
+    result, *values = parts_of(op.operand_source(0))
+    index = paddle.reshape(op.operand_source(1), [-1, *[1] * (len(result.shape) - 1)])
     for place, value in enumerate(values, 1):
-        made = paddle.where(index == place, value, made)
-    return made
+        result = paddle.where(index == place, value, result)
+    return result
 
 
 def _index_add(op: Any) -> Any:
@@ -148,10 +148,10 @@ def _index_add(op: Any) -> Any:
     axis = op.attrs()["axis"] % len(x.shape)
     order = [axis, *(i for i in range(len(x.shape)) if i != axis)]
     back = [order.index(i) for i in range(len(order))]
-    made = paddle.scatter_nd_add(
+    result = paddle.scatter_nd_add(
         paddle.transpose(x, order), paddle.unsqueeze(index, 1), paddle.transpose(value, order)
     )
-    return paddle.transpose(made, back)
+    return paddle.transpose(result, back)
 
 
 def _crop(op: Any) -> Any:

@@ -59,8 +59,12 @@ def write_attention_with_sinks(
     """
     while _BROADCAST.fits(sinks.node.op):
         sinks = sinks.node.inputs[0]
-    heads, made = list(sinks.shape or ()), list(joined.shape or ())
-    if heads[:1] + heads[2:] != [1, 1, 1] or len(made) != 4 or not statically_known_equal(heads[1], made[1]):
+    heads, result = list(sinks.shape or ()), list(joined.shape or ())
+    if (
+        heads[:1] + heads[2:] != [1, 1, 1]
+        or len(result) != 4
+        or not statically_known_equal(heads[1], result[1])
+    ):
         return None
     if (
         joined.node.attrs["axis"] not in (-1, 3)
@@ -146,13 +150,13 @@ def _keeps_heads(values: list[Seen], rank: int) -> bool:
 
 def _keeps_lengths(total: Seen, product: Seen) -> bool:
     """Whether the scores with their mask have as many rows and columns as without it."""
-    first, made = total.node.inputs[0].shape, total.shape
-    if first is None or made is None or product.shape is None:
+    first, result = total.node.inputs[0].shape, total.shape
+    if first is None or result is None or product.shape is None:
         return False
-    ends = [*first[-2:], *made[-2:]]
+    ends = [*first[-2:], *result[-2:]]
     if len(first) > 1 and all(isinstance(d, Interval) for d in ends):
         return True
-    return all(statically_known_equal(a, b) for a, b in zip(made[-2:], product.shape[-2:], strict=True))
+    return all(statically_known_equal(a, b) for a, b in zip(result[-2:], product.shape[-2:], strict=True))
 
 
 def _turned_back(key: _Key, name: str) -> Output:

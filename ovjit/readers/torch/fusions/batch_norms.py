@@ -62,8 +62,8 @@ def fold_batch_norm(
         scaled = made_node("Multiply", [x.port, factor], f"{name}/Multiply")
     else:
         scaled = with_factors(conv.node, conv.node.of._inputs[0], weights, scale, CHANNELS)
-    made = made_node("Add", [scaled, _numbers(shift, len(shape), f"{name}/shift")], name)
-    node.output.port.replace(made)
+    result = made_node("Add", [scaled, _numbers(shift, len(shape), f"{name}/shift")], name)
+    node.output.port.replace(result)
     return True
 
 

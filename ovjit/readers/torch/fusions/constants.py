@@ -99,12 +99,12 @@ def scale_outputs(
         return None
     name = node.of.get_friendly_name()
     own = name if bias is None else None
-    made = with_factors(conv.node, data.port, weights, numbers, CHANNELS, own)
+    result = with_factors(conv.node, data.port, weights, numbers, CHANNELS, own)
     if bias is not None:
         term = _alike(bias, factor)
         moved = made_constant((term[0] * term[1]).astype(np.float32), "f32", f"{name}/Constant")
-        made = made_node("Add", [made, moved], name)
-    node.output.port.replace(made)
+        result = made_node("Add", [result, moved], name)
+    node.output.port.replace(result)
     return True
 
 
@@ -170,6 +170,6 @@ def pad_convolution(
         for key, more in (("pads_begin", low), ("pads_end", high))
     }
     attributes = old._op.check_attributes({**old._attrs, **pads})
-    made = Node._new(old._op, [x.port, *old._inputs[1:]], attributes, old.get_friendly_name())
-    node.output.port.replace(Output._of(made, 0))
+    result = Node._new(old._op, [x.port, *old._inputs[1:]], attributes, old.get_friendly_name())
+    node.output.port.replace(Output._of(result, 0))
     return True

@@ -66,9 +66,9 @@ def keep_packed(model: Model) -> None:
             found = _codes(source) if is_static(shape) else None
             if found is not None:
                 stored, is_signed = found
-                made = stored ^ _SIGNS if is_signed else stored
+                result = stored ^ _SIGNS if is_signed else stored
                 kind = "i4" if is_signed else "u4"
-                node.input(0).replace_source_output(_packed(made, tuple(shape), kind))
+                node.input(0).replace_source_output(_packed(result, tuple(shape), kind))
 
 
 def _codes(value: Output) -> tuple[np.ndarray, bool] | None:

@@ -49,11 +49,11 @@ def merge_transposes(node: SeenNode, x: Seen, order: Seen, second: Seen) -> bool
     if whole.tolist() == list(range(whole.size)):
         if any(isinstance(target.get_node(), Result) for target in node.of.output(0).get_target_inputs()):
             return None  # results keep a node of their own
-        made = x.port
+        result = x.port
     else:
         name = node.of.get_friendly_name()
-        made = made_node("Transpose", [x.port, made_constant(whole, "i64", f"{name}/Constant")], name)
-    node.output.port.replace(made)
+        result = made_node("Transpose", [x.port, made_constant(whole, "i64", f"{name}/Constant")], name)
+    node.output.port.replace(result)
     return True
 
 
@@ -128,8 +128,8 @@ def absorb_transpose(node: SeenNode) -> bool | None:
             inputs[i], attributes[flag] = before.port, not attributes[flag]
     if inputs == list(old._inputs):
         return None
-    made = Node._new(old._op, inputs, old._op.check_attributes(attributes), old.get_friendly_name())
-    node.output.port.replace(Output._of(made, 0))
+    result = Node._new(old._op, inputs, old._op.check_attributes(attributes), old.get_friendly_name())
+    node.output.port.replace(Output._of(result, 0))
     return True
 
 

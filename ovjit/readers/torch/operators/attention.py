@@ -61,8 +61,8 @@ def _log_sums(n: Call, x: Output, key: Output, mask: Any, is_causal: bool, scale
         scores = n("Select", mask, scores, n.like(scores, -np.inf))
     elif mask is not None:
         scores = n("Add", scores, n.to_type(mask, kind))
-    made: Output = n.also("logsumexp", scores, [-1])
-    return made
+    result: Output = n.also("logsumexp", scores, [-1])
+    return result
 
 
 def _repeated_heads(n: Call, value: Output, query: Output) -> Output:
@@ -102,12 +102,12 @@ def native_attention(
         scores = n("MatMul", n("Multiply", q, n.like(q, (size // num_head) ** -0.5)), k,
                    transpose_a=False, transpose_b=True)  # fmt: skip
         weights = n("Softmax", scores if mask is None else _masked(n, scores, mask, mask_type), axis=3)
-        made = n("MatMul", weights, v)
+        result = n("MatMul", weights, v)
     else:
         masks = [] if mask is None else [_mask(n, mask, mask_type, n.dtype(q))]
-        made = n("ScaledDotProductAttention", q, k, v, *masks, causal=False)
-    made = n.transpose(made, [0, 2, 1, 3])
-    out = n.also("linear", n.to_shape(made, [batch, length, size]), proj_weight, proj_bias)
+        result = n("ScaledDotProductAttention", q, k, v, *masks, causal=False)
+    result = n.transpose(result, [0, 2, 1, 3])
+    out = n.also("linear", n.to_shape(result, [batch, length, size]), proj_weight, proj_bias)
     out = nested(out, x.own) if isinstance(x, Nested) else out
     if weights is None:
         return [out, None]
@@ -157,9 +157,9 @@ def encoder_layer(
 
     first, second = (norm_weight_1, norm_bias_1), (norm_weight_2, norm_bias_2)
     given = norm(x, *first) if norm_first else x
-    made = n.also("_native_multi_head_attention", given, given, given, embed_dim, num_heads, qkv_weight,
+    result = n.also("_native_multi_head_attention", given, given, given, embed_dim, num_heads, qkv_weight,
                   qkv_bias, proj_weight, proj_bias, mask, False, False, mask_type)  # fmt: skip
-    x = n("Add", made[0], x)
+    x = n("Add", result[0], x)
     x = x if norm_first else norm(x, *first)
     wide = n.also("linear", norm(x, *second) if norm_first else x, ffn_weight_1, ffn_bias_1)
     wide = n.also("gelu" if use_gelu else "relu", wide)

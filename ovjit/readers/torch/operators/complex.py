@@ -119,8 +119,8 @@ def complex_pow(n: Call, x: Any, other: Any) -> Complex:
     if not isinstance(other, (Complex, complex)):
         exponent = n.tensor(other, n.dtype(size))
         return polar(n, n("Power", size, exponent), n("Multiply", turned, exponent))
-    made = multiplied(n, pair_of(n, other), n.complex_of(n("Log", size), turned))
-    return _exponential(n, made)
+    result = multiplied(n, pair_of(n, other), n.complex_of(n("Log", size), turned))
+    return _exponential(n, result)
 
 
 @aten("complex_einsum")
@@ -129,10 +129,10 @@ def complex_einsum(n: Call, x: str, tensors: Sequence[Any] = ()) -> Complex:
     sums: list[Any] = [None, None]
     for chosen in product((0, 1), repeat=len(tensors)):
         parts = [n.part(pair_of(n, v), i) for v, i in zip(tensors, chosen, strict=True)]
-        made, turns = n.also("einsum", x, parts), sum(chosen)
-        made = n("Negative", made) if turns % 4 > 1 else made
+        result, turns = n.also("einsum", x, parts), sum(chosen)
+        result = n("Negative", result) if turns % 4 > 1 else result
         before = sums[turns % 2]
-        sums[turns % 2] = made if before is None else n("Add", before, made)
+        sums[turns % 2] = result if before is None else n("Add", before, result)
     return n.complex_of(*sums)
 
 

@@ -38,8 +38,8 @@ def _by_parts(elements: Sequence[str], rule: Rule) -> Rule:
         arguments = signature.bind(n, *given, **named).arguments
         if not any(map(_is_complex, (arguments.get(name) for name in elements))):
             return rule(n, *given, **named)
-        made = [rule(**_chosen(n, arguments, elements, index)) for index in (0, 1)]
-        return _joined(n, *made)
+        result = [rule(**_chosen(n, arguments, elements, index)) for index in (0, 1)]
+        return _joined(n, *result)
 
     of_parts.__signature__ = signature  # type: ignore[attr-defined]
     return of_parts

@@ -34,16 +34,16 @@ def _product(n: Call, rule: Rule, x: Complex, dtype: Any = None, **named: Any) -
     """Sizes are multiplied, angles added, in f64: an angle may be close to that of a real number."""
     wide = Complex(n.convert(x.pair, "f64"))
     turns = n.also("cumsum" if "cum" in n.op else "sum", angle(n, wide), **named)
-    made = polar(n, rule(n, n.also("abs", wide), **named), turns)
-    return Complex(n.convert(made.pair, n.dtype(x.pair)))
+    result = polar(n, rule(n, n.also("abs", wide), **named), turns)
+    return Complex(n.convert(result.pair, n.dtype(x.pair)))
 
 
 def _spread(n: Call, rule: Rule, x: Complex, **named: Any) -> Any:
     """The variance is that of the real parts and that of the imaginary ones; its root is the deviation."""
     both = [n.also("var_mean", n.part(x, i), **named) for i in (0, 1)]
-    made = n("Add", both[0][0], both[1][0])
-    made = n("Sqrt", made) if "std" in n.op else made
-    return [made, n.complex_of(both[0][1], both[1][1])] if n.op.endswith("mean") else made
+    result = n("Add", both[0][0], both[1][0])
+    result = n("Sqrt", result) if "std" in n.op else result
+    return [result, n.complex_of(both[0][1], both[1][1])] if n.op.endswith("mean") else result
 
 
 def _bilinear(n: Call, rule: Rule, x: Any, other: Any) -> Complex:
@@ -79,8 +79,8 @@ def _inverse(n: Call, x: Complex) -> Complex:
 
 
 def _inverted(n: Call, rule: Rule, x: Complex) -> Any:
-    made = _inverse(n, x)
-    return [made, None] if n.op.endswith("_ex") else made
+    result = _inverse(n, x)
+    return [result, None] if n.op.endswith("_ex") else result
 
 
 def _solved(n: Call, rule: Rule, x: Any, B: Any, left: bool = True) -> Any:
@@ -89,11 +89,11 @@ def _solved(n: Call, rule: Rule, x: Any, B: Any, left: bool = True) -> Any:
     rank, rows = n.rank(b.pair) - 1, n.rank(x.pair) - 1
     vector = rank == 1 or (rank == rows - 1 and (n.shape(b.pair) or ())[:-1] == (n.shape(x.pair) or ())[:-2])
     b = n.also("unsqueeze", b, -1) if vector else b
-    made: Any = n.also("complex_matmul", *((_inverse(n, x), b) if left else (b, _inverse(n, x))))
-    made = n.also("squeeze", made, -1) if vector else made
+    result: Any = n.also("complex_matmul", *((_inverse(n, x), b) if left else (b, _inverse(n, x))))
+    result = n.also("squeeze", result, -1) if vector else result
     if n.op == "aten::linalg_solve":
-        return made
-    return [made, None] if n.op == "aten::linalg_solve_ex" else [made, None, None, None]
+        return result
+    return [result, None] if n.op == "aten::linalg_solve_ex" else [result, None, None, None]
 
 
 _RULES: dict[str, Callable[..., Any]] = {

@@ -58,10 +58,10 @@ def copy(n: Call, x: Any, src: Any) -> Any:
     if isinstance(x, Complex):
         pair = src.pair if isinstance(src, Complex) else n.complex_of(n.tensor(src)).pair
         return Complex(n.expand(pair, n.shape_of(x.pair)))
-    made = n.to_type(n.tensor(src), n.dtype(x))
-    if is_static(n.shape(x)) and n.shape(made) == n.shape(x):
-        return made
-    return n.expand(made, n.shape_of(x))
+    result = n.to_type(n.tensor(src), n.dtype(x))
+    if is_static(n.shape(x)) and n.shape(result) == n.shape(x):
+        return result
+    return n.expand(result, n.shape_of(x))
 
 
 @aten("arange", "arange.start", "arange.start_step")
@@ -78,8 +78,8 @@ def arange(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1, d
             import torch
 
             return n.const(torch.arange(*known, dtype=torch.int64).numpy(), kind)
-        made = known[0] + known[2] * np.arange(count, dtype=np.int64 if whole else np.float64)
-        return n.const(made, kind)
+        result = known[0] + known[2] * np.arange(count, dtype=np.int64 if whole else np.float64)
+        return n.const(result, kind)
     values = [n.tensor(v) for v in numbers]
     whole = not any(n.is_real(v) for v in values)
     kind = element_type(dtype) if dtype is not None else "i64" if whole else DEFAULT_REAL
@@ -108,11 +108,11 @@ def linspace(n: Call, x: Any, end: Any, steps: Any, base: float = 10.0, dtype: A
         a, b = (n.convert(n.convert(v, "i64"), "f64") for v in (a, b))
     places = n.convert(n.arange(steps), "f64")
     gaps = n.tensor(n.compute("Maximum", n.compute("Subtract", steps, 1), 1), "f64")
-    made = n("Add", a, n("Multiply", places, n("Divide", n("Subtract", b, a), gaps)))
+    result = n("Add", a, n("Multiply", places, n("Divide", n("Subtract", b, a), gaps)))
     if n.op == "aten::logspace":
-        made = n("Power", n.const(float(base), "f64"), made)
-    made = n.to_type(made, kind)
-    return n.complex_of(made) if dtype is not None and is_complex(dtype) else made
+        result = n("Power", n.const(float(base), "f64"), result)
+    result = n.to_type(result, kind)
+    return n.complex_of(result) if dtype is not None and is_complex(dtype) else result
 
 
 #: Factors of cos(0), cos(t) and cos(2t) of the windows that are sums of cosines.
@@ -127,14 +127,14 @@ def _window(n: Call, name: str, length: Any, periodic: bool, alpha: float, beta:
     place = n("Divide", n.convert(n.arange(length), "f64"), n.tensor(most, "f64"))
     if name == "bartlett_window":
         apart = n("Subtract", n("Multiply", place, n.like(place, 2)), n.like(place, 1))
-        made = n("Subtract", n.like(place, 1), n("Abs", apart))
+        result = n("Subtract", n.like(place, 1), n("Abs", apart))
     else:
         first, *rest = _COSINES.get(name, (alpha, -(0.46 if beta is None else beta), 0.0))
-        made = n.like(place, first)
+        result = n.like(place, first)
         for i, factor in enumerate(rest):
             turned = n("Cos", n("Multiply", place, n.like(place, 2 * math.pi * (i + 1))))
-            made = n("Add", made, n("Multiply", turned, n.like(place, factor)))
-    return n("Select", n("Equal", n.index(length), n.const(1)), n.like(made, 1), made)
+            result = n("Add", result, n("Multiply", turned, n.like(place, factor)))
+    return n("Select", n("Equal", n.index(length), n.const(1)), n.like(result, 1), result)
 
 
 @aten("eye")
@@ -159,8 +159,8 @@ def window(n: Call, x: Any, periodic: Any = True, alpha: float = 0.54, beta: Any
         extra = {"alpha": alpha, "beta": 0.46 if beta is None else beta}
     elif name == "kaiser_window" and beta is not None:
         extra = {"beta": beta}
-    made = getattr(torch, name)(length, periodic=bool(periodic), dtype=torch.float64, **extra)
-    return n.const(made.numpy(), _kind(n, dtype))
+    result = getattr(torch, name)(length, periodic=bool(periodic), dtype=torch.float64, **extra)
+    return n.const(result.numpy(), _kind(n, dtype))
 
 
 @aten("vander")

@@ -94,8 +94,8 @@ def _log_likelihood(n: Call, x: Output, labels: Output, steps: Output, lengths: 
         terms = [n("Exp", n("Subtract", v, most)) for v in parts]
         total = n("Log", n("Add", n("Add", terms[0], terms[1]), terms[2]))
         own = n("GatherElements", n("Gather", x, t, 0), labels, axis=1)
-        made = n("Add", n("Add", total, most), own)
-        return [n("Select", n("Less", t, n.unsqueeze(steps, [1])), made, alpha)]
+        result = n("Add", n("Add", total, most), own)
+        return [n("Select", n("Less", t, n.unsqueeze(steps, [1])), result, alpha)]
 
     alpha = counted(n, n.index(n.size(x, 0)), [start], step, [x, labels, skips, steps])[0]
     last = n("Multiply", n.unsqueeze(lengths, [1]), n.const(2))

@@ -142,8 +142,8 @@ def floored(n: Call, a: Output, b: Output) -> Output:
     whole = n("Subtract", whole, n.convert(apart, n.dtype(a)))  # nearly a whole number
     below = n("Floor", whole)
     rounded_up = n("Greater", n("Subtract", whole, below), n.like(a, 0.5))
-    made = n("Add", below, n.convert(rounded_up, n.dtype(a)))
-    return n("Select", n("Equal", b, zero), n("Divide", a, b), made)
+    result = n("Add", below, n.convert(rounded_up, n.dtype(a)))
+    return n("Select", n("Equal", b, zero), n("Divide", a, b), result)
 
 
 @aten("trunc", "fix")
@@ -383,8 +383,8 @@ def hypot(n: Call, x: Any, other: Any) -> Output:
     plain = n("LogicalAnd", n("Greater", large, n.like(a, 0)), n("IsFinite", large))
     part = n("Divide", small, n("Select", plain, large, n.like(a, 1)))
     root = n("Sqrt", n("Add", n("Multiply", part, part), n.like(a, 1)))
-    made = n("Select", plain, n("Multiply", large, root), large)
-    return n("Select", endless, n.like(a, math.inf), made)
+    result = n("Select", plain, n("Multiply", large, root), large)
+    return n("Select", endless, n.like(a, math.inf), result)
 
 
 @aten("copysign")

@@ -41,8 +41,8 @@ def lu(n: Call, x: Output, pivot: bool = True) -> list[Output]:
     if n.op == "aten::linalg_lu":
         return _unpacked(n, x, found)
     rows = _first(n, n("Add", found.swaps, n.const(1)), 1, _least(n, x))
-    made = [unstacked(n, found.packed, x, 2), unstacked(n, n.convert(rows, "i32"), x, 1)]
-    return [*made, unstacked(n, n.convert(found.failed, "i32"), x, 0)]
+    result = [unstacked(n, found.packed, x, 2), unstacked(n, n.convert(rows, "i32"), x, 1)]
+    return [*result, unstacked(n, n.convert(found.failed, "i32"), x, 0)]
 
 
 def _unpacked(n: Call, x: Output, found: Eliminated) -> list[Output]:
@@ -104,8 +104,8 @@ def lu_solve(
 ) -> Output:  # fmt: skip
     """A^-1 B of A = P L U"""
     packed, swaps, b = (x, pivots, B) if LU_data is None else (LU_data, LU_pivots, x)
-    made = lu_unpack(n, packed, swaps)
-    whole = n("MatMul", n("MatMul", made[0], made[1]), made[2])
+    result = lu_unpack(n, packed, swaps)
+    whole = n("MatMul", n("MatMul", result[0], result[1]), result[2])
     inverse = n("Inverse", whole, adjoint=False)
     inverse = n.transposed(inverse) if adjoint else inverse
     return n("MatMul", inverse, b) if left else n("MatMul", b, inverse)
@@ -154,8 +154,8 @@ def ormqr(
     other = stacked(n, input3)
     other = other if left else n.transpose(other, [0, 2, 1])
     steps = n.index(n.size(factors, 1))
-    made = multiplied(n, packed, factors, other, steps, bool(transpose) == bool(left))
-    return unstacked(n, made if left else n.transpose(made, [0, 2, 1]), input3, 2)
+    result = multiplied(n, packed, factors, other, steps, bool(transpose) == bool(left))
+    return unstacked(n, result if left else n.transpose(result, [0, 2, 1]), input3, 2)
 
 
 @aten("cholesky", "linalg_cholesky", "linalg_cholesky_ex")
@@ -163,8 +163,8 @@ def by_cholesky(n: Call, x: Output, upper: bool = False) -> Any:
     """L of A = L L^T, or its transpose, which is computed of the upper triangle."""
     a = stacked(n, x)
     found, failed = cholesky(n, n.transpose(a, [0, 2, 1]) if upper else a)
-    made = unstacked(n, n.transpose(found, [0, 2, 1]) if upper else found, x, 2)
-    return [made, unstacked(n, n.convert(failed, "i32"), x, 0)] if n.op.endswith("_ex") else made
+    result = unstacked(n, n.transpose(found, [0, 2, 1]) if upper else found, x, 2)
+    return [result, unstacked(n, n.convert(failed, "i32"), x, 0)] if n.op.endswith("_ex") else result
 
 
 @aten("linalg_lstsq")
@@ -183,7 +183,7 @@ def lstsq(n: Call, x: Output, b: Output, rcond: Any = None) -> list[Any]:
     q, r = n.also("linalg_qr", n.transposed(x) if is_wide else x)
     inverse = n("Inverse", r, adjoint=False)
     if not is_wide:
-        made = n("MatMul", inverse, n("MatMul", q, right, transpose_a=True, transpose_b=False))
+        result = n("MatMul", inverse, n("MatMul", q, right, transpose_a=True, transpose_b=False))
     else:
-        made = n("MatMul", q, n("MatMul", inverse, right, transpose_a=True, transpose_b=False))
-    return [n.squeeze(made, [n.rank(x) - 1]) if vector else made, None, None, None]
+        result = n("MatMul", q, n("MatMul", inverse, right, transpose_a=True, transpose_b=False))
+    return [n.squeeze(result, [n.rank(x) - 1]) if vector else result, None, None, None]

@@ -57,8 +57,8 @@ def transform(
     n: Call, op: str, pair: Output, axes: list[int], sizes: list[Any], norm: Any, inverse: bool
 ) -> Output:
     kind, wide = n.dtype(pair), n.wide(pair)
-    made = n(op, wide, n.const(axes), n.ints(sizes))
-    return n.convert(_scaled(n, made, sizes, norm, inverse), kind)
+    result = n(op, wide, n.const(axes), n.ints(sizes))
+    return n.convert(_scaled(n, result, sizes, norm, inverse), kind)
 
 
 @aten("fft_rfft", "fft_rfft2", "fft_rfftn")
@@ -92,8 +92,8 @@ def hfftn(n: Call, x: Any, /, dim: Any = -1, norm: Any = None, **given: Any) -> 
         pair = fft_of(n, pair, axes[:-1], sizes[:-1], norm)
     last = None if wanted is None else sizes[-1]
     swapped = {"forward": "backward", "ortho": "ortho"}.get(norm or "backward", "forward")
-    made: Output = n.also("fft_irfft", n.also("conj", pair), n=last, dim=axes[-1], norm=swapped)
-    return made
+    result: Output = n.also("fft_irfft", n.also("conj", pair), n=last, dim=axes[-1], norm=swapped)
+    return result
 
 
 def fft_of(n: Call, x: Complex, axes: list[int], sizes: list[Any], norm: Any) -> Complex:
@@ -120,8 +120,8 @@ def frequencies(n: Call, count: Any, d: float = 1.0, dtype: Any = None) -> Outpu
 def c2c(n: Call, x: Complex, dim: Any, normalization: int, forward: bool) -> Complex:
     axes = n.axes(dim, n.rank(x.pair) - 1)
     sizes = _lengths(n, x.pair, axes, None)
-    made = n("DFT" if forward else "IDFT", x.pair, n.const(axes))
-    return Complex(_normalized(n, made, sizes, normalization, not forward))
+    result = n("DFT" if forward else "IDFT", x.pair, n.const(axes))
+    return Complex(_normalized(n, result, sizes, normalization, not forward))
 
 
 @aten("_fft_r2c")
@@ -129,10 +129,10 @@ def r2c(n: Call, x: Output, dim: Any, normalization: int, onesided: bool) -> Com
     axes = n.axes(dim, n.rank(x))
     sizes = _lengths(n, x, axes, None)
     if onesided:
-        made = n("RDFT", x, n.const(axes))
+        result = n("RDFT", x, n.const(axes))
     else:
-        made = n("DFT", n.complex_of(x).pair, n.const(axes))
-    return Complex(_normalized(n, made, sizes, normalization, False))
+        result = n("DFT", n.complex_of(x).pair, n.const(axes))
+    return Complex(_normalized(n, result, sizes, normalization, False))
 
 
 @aten("_fft_c2r")
@@ -140,8 +140,8 @@ def c2r(n: Call, x: Complex, dim: Any, normalization: int, last_dim_size: Any) -
     axes = n.axes(dim, n.rank(x.pair) - 1)
     sizes = _lengths(n, x.pair, axes, None)
     sizes[-1] = last_dim_size
-    made = n("IRDFT", x.pair, n.const(axes), n.ints(sizes))
-    return _normalized(n, made, sizes, normalization, True)
+    result = n("IRDFT", x.pair, n.const(axes), n.ints(sizes))
+    return _normalized(n, result, sizes, normalization, True)
 
 
 def _normalized(n: Call, value: Output, sizes: list[Any], normalization: int, inverse: bool) -> Output:

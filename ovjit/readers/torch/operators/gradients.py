@@ -23,17 +23,17 @@ def convolution_backward(
     rank = n.rank(weight)
     strides, pads = spread(stride, rank - 2), spread(padding, rank - 2)
     own = {"strides": strides, "dilations": spread(dilation, rank - 2), "pads_begin": pads, "pads_end": pads}
-    made: list[Any] = [None, None, None]
+    result: list[Any] = [None, None, None]
     if output_mask[0]:  # of a transposed one, what a stride left unread is behind the end
         more = {} if transposed else {"output_padding": [step - 1 for step in strides]}
         back = convolved(n, out, weight, groups, not transposed, **own, **more)
-        made[0] = _cut(n, back, n.sizes(input)[2:])
+        result[0] = _cut(n, back, n.sizes(input)[2:])
     if output_mask[1]:
         wide, moved = (out, input) if transposed else (input, out)
-        made[1] = _of_weights(n, wide, moved, groups, n.sizes(weight)[2:], own)
+        result[1] = _of_weights(n, wide, moved, groups, n.sizes(weight)[2:], own)
     if output_mask[2]:
-        made[2] = n("ReduceSum", out, [i for i in range(rank) if i != 1], keep_dims=False)
-    return made
+        result[2] = n("ReduceSum", out, [i for i in range(rank) if i != 1], keep_dims=False)
+    return result
 
 
 def _of_weights(n: Call, x: Output, moved: Output, groups: int, sizes: list[Any], own: Any) -> Output:

@@ -46,9 +46,9 @@ def igamma(n: Call, x: Output, other: Output) -> Output:
     """The incomplete gamma function P(a, x), or 1 - P."""
     given = n.same_kind([x, other])
     a, x = _alike(n, *(n.convert(v, "f64") for v in given))
-    made = gamma_parts(n, a, x)[n.op.endswith("c")]
+    result = gamma_parts(n, a, x)[n.op.endswith("c")]
     endless = n("LogicalAnd", n("IsInf", a), n("IsInf", x))
-    return n.convert(n("Select", endless, n.like(a, math.nan), made), n.dtype(given[0]))
+    return n.convert(n("Select", endless, n.like(a, math.nan), result), n.dtype(given[0]))
 
 
 @aten("special_zeta")
@@ -69,5 +69,5 @@ def polygamma(n: Call, order: Any, self: Output) -> Output:
     x = n.real(self)
     wide = n.convert(x, "f64")
     factor = math.factorial(count) * (1 if count % 2 else -1)
-    made = zeta(n, n.alike(wide, count + 1), wide)
-    return n.convert(n("Multiply", made, n.like(wide, factor)), n.dtype(x))
+    result = zeta(n, n.alike(wide, count + 1), wide)
+    return n.convert(n("Multiply", result, n.like(wide, factor)), n.dtype(x))

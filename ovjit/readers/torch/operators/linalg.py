@@ -25,17 +25,17 @@ def _info(n: Call, x: Output, index: int) -> Output | None:
 
 @aten("det", "linalg_det", "_linalg_det")
 def det(n: Call, x: Output) -> Any:
-    made = determinant(n, x)
-    return [made, None, None] if n.op == "aten::_linalg_det" else made
+    result = determinant(n, x)
+    return [result, None, None] if n.op == "aten::_linalg_det" else result
 
 
 @aten("linalg_solve", "linalg_solve_ex", "_linalg_solve_ex")
 def solve(n: Call, x: Output, B: Output, left: bool = True) -> Any:
     """A^-1 B; a vector of right-hand sides is a column."""
     vector = n.rank(B) == 1 or (n.rank(B) == n.rank(x) - 1 and n.shape(B) == (n.shape(x) or ())[:-1])
-    made = n("Inverse", x, adjoint=False)
+    result = n("Inverse", x, adjoint=False)
     b = n.unsqueeze(B, [n.rank(B)]) if vector else B
-    out = n("MatMul", made, b) if left else n("MatMul", b, made)
+    out = n("MatMul", result, b) if left else n("MatMul", b, result)
     out = n.squeeze(out, [-1]) if vector else out
     if n.op == "aten::linalg_solve":
         return out
@@ -140,14 +140,14 @@ def cov(n: Call, x: Output, correction: int = 1, fweights: Any = None, aweights:
         mean = n("ReduceMean", rows, [1], keep_dims=True)
     middle = n("Subtract", rows, mean)
     weighted = n("Multiply", middle, weights) if given else middle
-    made = n("MatMul", weighted, middle, transpose_a=False, transpose_b=True)
+    result = n("MatMul", weighted, middle, transpose_a=False, transpose_b=True)
     if n.op == "aten::corrcoef":  # the divisor cancels
         root = n("Sqrt", n("ReduceSum", n("Multiply", middle, middle), [1], keep_dims=True))
-        made = n("Divide", n("Divide", made, root), n.transpose(root, [1, 0]))
-        made = n("Minimum", n("Maximum", made, n.like(made, -1)), n.like(made, 1))
+        result = n("Divide", n("Divide", result, root), n.transpose(root, [1, 0]))
+        result = n("Minimum", n("Maximum", result, n.like(result, -1)), n.like(result, 1))
     else:
-        made = n("Divide", made, n("Maximum", left, n.like(left, 0)))
-    return n.scalar(made) if alone or n.wanted.rank == 0 else made
+        result = n("Divide", result, n("Maximum", left, n.like(left, 0)))
+    return n.scalar(result) if alone or n.wanted.rank == 0 else result
 
 
 @aten("logdet", "linalg_slogdet", "slogdet", "_linalg_slogdet")
@@ -156,8 +156,8 @@ def logdet(n: Call, x: Output) -> Any:
     found = determinant(n, x)
     if n.op == "aten::logdet":
         return n("Log", found)
-    made = [n("Sign", found), n("Log", n("Abs", found))]
-    return [*made, None, None] if n.op == "aten::_linalg_slogdet" else made
+    result = [n("Sign", found), n("Log", n("Abs", found))]
+    return [*result, None, None] if n.op == "aten::_linalg_slogdet" else result
 
 
 #: exp(A) = p(A / 2^HALVINGS)^(2^HALVINGS), where p is the power series with TERMS terms.
@@ -223,16 +223,16 @@ def by_cholesky(n: Call, x: Output, input2: Any = None, upper: bool = False) -> 
     """(L L^T)^-1, or that times right-hand sides; of L one triangle counts."""
     factor = n.also("triu" if upper else "tril", x if input2 is None else input2)
     inverse = n("Inverse", factor, adjoint=False)
-    made = n("MatMul", inverse, inverse, transpose_a=not upper, transpose_b=upper)
-    return made if input2 is None else n("MatMul", made, x)
+    result = n("MatMul", inverse, inverse, transpose_a=not upper, transpose_b=upper)
+    return result if input2 is None else n("MatMul", result, x)
 
 
 @aten("linalg_tensorinv")
 def tensorinv(n: Call, x: Output, ind: int = 2) -> Output:
     """The inverse of x as a matrix whose rows are the first `ind` dimensions."""
     dims = n.sizes(x)
-    made = n("Inverse", n.to_shape(x, [n.product(dims[:ind]), n.product(dims[ind:])]), adjoint=False)
-    return n.to_shape(made, [*dims[ind:], *dims[:ind]])
+    result = n("Inverse", n.to_shape(x, [n.product(dims[:ind]), n.product(dims[ind:])]), adjoint=False)
+    return n.to_shape(result, [*dims[ind:], *dims[:ind]])
 
 
 @aten("linalg_tensorsolve")
@@ -244,8 +244,8 @@ def tensorsolve(n: Call, x: Output, other: Output, dims: Any = None) -> Output:
     rows = n.rank(other)
     sizes = n.sizes(x)
     matrix = n.to_shape(x, [n.product(sizes[:rows]), n.product(sizes[rows:])])
-    made = n("MatMul", n("Inverse", matrix, adjoint=False), n.reshape(other, [-1, 1]))
-    return n.to_shape(made, sizes[rows:])
+    result = n("MatMul", n("Inverse", matrix, adjoint=False), n.reshape(other, [-1, 1]))
+    return n.to_shape(result, sizes[rows:])
 
 
 @aten("transformers::grouped_mm_fallback")

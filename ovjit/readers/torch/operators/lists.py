@@ -207,8 +207,8 @@ def of_text(n: Call, x: str, **given: Any) -> Any:
         arguments = arguments[:2] if arguments[2:] == [-1] else arguments
     if name == "replace":
         arguments = arguments[:3]
-    made = getattr(x, name)(*arguments)
-    return list(made) if name == "split" else made
+    result = getattr(x, name)(*arguments)
+    return list(result) if name == "split" else result
 
 
 #: Operators that are one expression.

@@ -91,19 +91,19 @@ def addmm(
     a = next(v for v in (mat1, mat, batch1, vec1) if v is not None)
     b = next(v for v in (mat2, vec, batch2, vec2) if v is not None)
     if name == "addr":
-        made = n("Multiply", n.unsqueeze(a, [1]), n.unsqueeze(b, [0]))
+        result = n("Multiply", n.unsqueeze(a, [1]), n.unsqueeze(b, [0]))
     else:
-        made = product(n, *n.same_kind([a, b]))
+        result = product(n, *n.same_kind([a, b]))
     if name == "addbmm":
-        made = n("ReduceSum", made, [0], keep_dims=False)
-    made = scaled(n, made, alpha)
+        result = n("ReduceSum", result, [0], keep_dims=False)
+    result = scaled(n, result, alpha)
     known = n.known_number(beta)
     if known != 0:
-        p, q = n.same_kind([made, scaled(n, x, beta)])
-        made = n("Add", p, q)
+        p, q = n.same_kind([result, scaled(n, x, beta)])
+        result = n("Add", p, q)
     if name == "_addmm_activation":
-        made = n("Gelu", made, approximation_mode="TANH") if use_gelu else n("Relu", made)
-    return made
+        result = n("Gelu", result, approximation_mode="TANH") if use_gelu else n("Relu", result)
+    return result
 
 
 @aten("outer", "ger")
@@ -135,8 +135,8 @@ def trilinear(
         n.unsqueeze(v, sorted(d % rank for d in dims)) if dims else v
         for v, dims in ((i1, expand1), (i2, expand2), (i3, expand3))
     ]
-    made = n("Multiply", n("Multiply", wide[0], wide[1]), wide[2])
-    return n("ReduceSum", made, [d % rank for d in sumdim], keep_dims=False) if sumdim else made
+    result = n("Multiply", n("Multiply", wide[0], wide[1]), wide[2])
+    return n("ReduceSum", result, [d % rank for d in sumdim], keep_dims=False) if sumdim else result
 
 
 @aten("embedding_renorm")
@@ -154,8 +154,8 @@ def embedding_bag(
 ) -> list[Any]:  # fmt: skip
     indices = n.convert(indices, "i64")
     if mode == 2 or (padding_idx is not None and padding_idx >= 0):
-        made = _bags(n, x, indices, offsets, mode, per_sample_weights, include_last_offset, padding_idx)
-        return [made, None, None, None]
+        result = _bags(n, x, indices, offsets, mode, per_sample_weights, include_last_offset, padding_idx)
+        return [result, None, None, None]
     if n.rank(indices) == 2:
         if mode == 0:
             extra = [] if per_sample_weights is None else [per_sample_weights]
@@ -198,8 +198,10 @@ def _bags(
     place = n.expand(n.unsqueeze(bags, [1]), n.shape_of(rows))
     zeros = n.filled(0, [more, n.size(x, 1)], kind)
     reduction = ("sum", "mean", "max")[mode]
-    made = n("ScatterElementsUpdate", zeros, place, rows, n.const(0), reduction=reduction, use_init_val=False)
-    return n.cut(made, 0, 0, count)
+    result = n(
+        "ScatterElementsUpdate", zeros, place, rows, n.const(0), reduction=reduction, use_init_val=False
+    )
+    return n.cut(result, 0, 0, count)
 
 
 @aten("one_hot")
@@ -257,8 +259,8 @@ def leaky_relu(
 ) -> Any:  # fmt: skip
     n.no(training, what="rrelu in training mode")
     slope = negative_slope if n.op == "aten::leaky_relu" else (lower + upper) / 2
-    made = n("PRelu", x, n.like(x, slope))
-    return [made, noise] if n.op == "aten::rrelu_with_noise_functional" else made
+    result = n("PRelu", x, n.like(x, slope))
+    return [result, noise] if n.op == "aten::rrelu_with_noise_functional" else result
 
 
 @aten("prelu", "_prelu_kernel")
@@ -370,8 +372,8 @@ def einsum(n: Call, x: str, tensors: Sequence[Any] = ()) -> Any:
         equation += "->" + ("..." if "..." in equation else "") + kept
     if n.is_real(values[0]):
         return n("Einsum", *values, equation=equation)
-    made = n("Einsum", *(n.convert(v, "f64") for v in values), equation=equation)
-    return n.convert(made, n.dtype(values[0]))
+    result = n("Einsum", *(n.convert(v, "f64") for v in values), equation=equation)
+    return n.convert(result, n.dtype(values[0]))
 
 
 @aten("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss",

@@ -52,16 +52,16 @@ def _of_batch(
         )
     spread, middle = n.also("var_mean", n.wide(x), axes, None, 0, False)
     kind = _kind_of_statistics(n, x, weight, running_mean)
-    made = [n.convert(v, kind) for v in (middle, n.also("rsqrt", n("Add", spread, n.like(spread, eps))))]
+    result = [n.convert(v, kind) for v in (middle, n.also("rsqrt", n("Add", spread, n.like(spread, eps))))]
     if n.op == "aten::_batch_norm_with_update":
-        made.append(n.const([], "u8"))
+        result.append(n.const([], "u8"))
     if running_mean is not None:
         rows = n.to_type(n.tensor(n.count(x, axes)), n.dtype(spread))
         unbiased = n("Divide", n("Multiply", spread, rows), n("Subtract", rows, n.like(rows, 1)))
         for old, new in ((running_mean, middle), (running_var, unbiased)):
             moved = n("Multiply", n("Subtract", n.to_type(new, n.dtype(old)), old), n.like(old, momentum))
-            made.append(n("Add", old, moved))
-    return made
+            result.append(n("Add", old, moved))
+    return result
 
 
 def _everywhere(n: Call, number: int, like: Output) -> Output:

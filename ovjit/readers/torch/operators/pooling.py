@@ -16,10 +16,10 @@ def _batched(n: Call, x: Output, dims: int, body: Any) -> Any:
     """`body` of x with a batch dimension."""
     if n.rank(x) == dims + 2:
         return body(x)
-    made = body(n.unsqueeze(x, [0]))
-    if isinstance(made, list):
-        return [n.squeeze(v, [0]) for v in made]
-    return n.squeeze(made, [0])
+    result = body(n.unsqueeze(x, [0]))
+    if isinstance(result, list):
+        return [n.squeeze(v, [0]) for v in result]
+    return n.squeeze(result, [0])
 
 
 #: What is not supported with such windows.
@@ -73,10 +73,10 @@ def max_pool(
 
     def pooled(v: Output) -> list[Output]:
         given = v if n.is_real(v) or kind in ("i32", "i64", "i8", "u8") else n.convert(v, "i32")
-        made = n.all("MaxPool", given, kernel=kernel, strides=step,
+        result = n.all("MaxPool", given, kernel=kernel, strides=step,
                      pads_begin=pads, pads_end=pads, dilations=spread(dilation, dims),
                      rounding_type="ceil_torch" if ceil_mode else "floor", axis=2)  # fmt: skip
-        return [n.to_type(made[0], kind), made[1]]
+        return [n.to_type(result[0], kind), result[1]]
 
     values = _batched(n, x, dims, pooled)
     return values if n.op.endswith("indices") else values[0]
@@ -138,8 +138,8 @@ def adaptive_avg_pool(n: Call, x: Output, output_size: Any) -> Output:
     dims = int(n.op[n.op.index("pool") + 4])
     target = _target(n, x, output_size, dims)
     if all(n.known_number(v) == 1 for v in target):
-        made = n("ReduceMean", x, [i - dims for i in range(dims)], keep_dims=True)
-        return n.rename(made, "AdaptiveAvgPool")
+        result = n("ReduceMean", x, [i - dims for i in range(dims)], keep_dims=True)
+        return n.rename(result, "AdaptiveAvgPool")
     return _batched(n, x, dims, lambda v: n("AdaptiveAvgPool", v, n.ints(target)))
 
 
@@ -197,5 +197,5 @@ def max_unpool(n: Call, x: Output, indices: Output, output_size: Any) -> Output:
     head = n.sizes(x)[:-dims]
     zeros = n.filled(0, [*head, n.product(list(output_size)[-dims:])], n.dtype(x))
     flat = [n.to_shape(v, [*head, -1]) for v in (x, indices)]
-    made = n("ScatterElementsUpdate", zeros, flat[1], flat[0], n.const(-1))
-    return n.to_shape(made, [*head, *list(output_size)[-dims:]])
+    result = n("ScatterElementsUpdate", zeros, flat[1], flat[0], n.const(-1))
+    return n.to_shape(result, [*head, *list(output_size)[-dims:]])

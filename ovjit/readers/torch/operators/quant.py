@@ -129,8 +129,8 @@ def _parameters(
     s, z = scale if scales is None else scales, zero_point if zero_points is None else zero_points
     out = []
     for value in (s, z):
-        made = n.tensor(value, n.dtype(x))
-        if axis is not None and n.rank(made):
-            made = n.along(made, n.axis(axis, n.rank(x)), n.rank(x))
-        out.append(made)
+        result = n.tensor(value, n.dtype(x))
+        if axis is not None and n.rank(result):
+            result = n.along(result, n.axis(axis, n.rank(x)), n.rank(x))
+        out.append(result)
     return out[0], out[1]

@@ -44,9 +44,9 @@ class OnGrid(Output):
 
 
 def _on_grid(x: Output, grid: Grid | None) -> OnGrid:
-    made: OnGrid = OnGrid._of(x._node, x._index)
-    made.grid = grid
-    return made
+    result: OnGrid = OnGrid._of(x._node, x._index)
+    result.grid = grid
+    return result
 
 
 def _put(n: Call, x: Output, grid: Grid) -> OnGrid:
@@ -98,8 +98,8 @@ def quantize_per_channel(n: Call, x: Output, scales: Any, zero_points: Any, axis
     kind = name_of(dtype)
     if kind not in ENDS:
         raise UnsupportedError(f"tensors quantized to {kind} are not supported")
-    made = n.also("fake_quantize_per_channel_affine", x, scales, zero_points, axis, *ENDS[kind])
-    return _on_grid(made, None)
+    result = n.also("fake_quantize_per_channel_affine", x, scales, zero_points, axis, *ENDS[kind])
+    return _on_grid(result, None)
 
 
 @aten("dequantize")
@@ -142,15 +142,15 @@ def convolution(n: Call, x: Output, packed_weight: Any, output_scale: Any, outpu
                                         packed_weight.dilation())]  # fmt: skip
     weight = weight.squeeze(2) if weight.dim() > dims + 2 else weight
     name = ("conv1d", "conv2d", "conv3d")[dims - 1]
-    made = n.also(name, x, _weight(n, weight), _bias(n, bias), *window, packed_weight.groups())
-    return _finished(n, x, made, output_scale, output_zero_point)
+    result = n.also(name, x, _weight(n, weight), _bias(n, bias), *window, packed_weight.groups())
+    return _finished(n, x, result, output_scale, output_zero_point)
 
 
 @aten("quantized::linear", "quantized::linear_relu")
 def linear(n: Call, x: Output, W_prepack: Any, Y_scale_i: Any, Y_zero_point_i: Any) -> Output:
     weight, bias = W_prepack.unpack()
-    made = n.also("linear", x, _weight(n, weight), _bias(n, bias))
-    return _finished(n, x, made, Y_scale_i, Y_zero_point_i)
+    result = n.also("linear", x, _weight(n, weight), _bias(n, bias))
+    return _finished(n, x, result, Y_scale_i, Y_zero_point_i)
 
 
 @aten("quantized::linear_dynamic", "quantized::linear_relu_dynamic", "quantized::linear_dynamic_fp16",
@@ -158,8 +158,8 @@ def linear(n: Call, x: Output, W_prepack: Any, Y_scale_i: Any, Y_zero_point_i: A
 def linear_dynamic(n: Call, x: Output, W_prepack: Any) -> Output:
     """PyTorch rounds x to integers for the product; here x stays as it is, as with other packed weights."""
     weight, bias = W_prepack.unpack()
-    made = n.also("linear", x, _weight(n, weight), _bias(n, bias))
-    return n("Relu", made) if "_relu" in n.op else made
+    result = n.also("linear", x, _weight(n, weight), _bias(n, bias))
+    return n("Relu", result) if "_relu" in n.op else result
 
 
 @aten("quantized::embedding_byte")
@@ -191,8 +191,8 @@ def activation(
     n: Call, x: Output, output_scale: Any, output_zero_point: Any, negative_slope: Any = None
 ) -> Output:
     name = n.op.removeprefix("quantized::")
-    made = n.also(name, x) if negative_slope is None else n.also(name, x, negative_slope)
-    return _put(n, made, _ends(n, x, output_scale, output_zero_point))
+    result = n.also(name, x) if negative_slope is None else n.also(name, x, negative_slope)
+    return _put(n, result, _ends(n, x, output_scale, output_zero_point))
 
 
 @aten("quantized::batch_norm1d", "quantized::batch_norm2d", "quantized::batch_norm3d")
@@ -200,5 +200,5 @@ def batch_norm(
     n: Call, x: Output, weight: Any, bias: Any, mean: Output, var: Output, eps: float, output_scale: Any,
     output_zero_point: Any,
 ) -> Output:  # fmt: skip
-    made = n.also("batch_norm", x, weight, bias, mean, var, False, 0.1, eps)
-    return _put(n, made, _ends(n, x, output_scale, output_zero_point))
+    result = n.also("batch_norm", x, weight, bias, mean, var, False, 0.1, eps)
+    return _put(n, result, _ends(n, x, output_scale, output_zero_point))

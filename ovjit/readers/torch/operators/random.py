@@ -18,9 +18,9 @@ def uniform_of(n: Call, shape: Any, kind: str, low: Any = 0.0, high: Any = 1.0) 
     """Numbers of [low, high), other ones in each inference."""
     target = shape if isinstance(shape, Output) else n.const(shape)
     work = kind if kind in ("f32", "f16", "bf16", "i32", "i64") else "f32"
-    made = n("RandomUniform", target, n.const(low, work), n.const(high, work), output_type=work,
+    result = n("RandomUniform", target, n.const(low, work), n.const(high, work), output_type=work,
              global_seed=0, op_seed=0, alignment="pytorch")  # fmt: skip
-    return n.convert(made, kind)
+    return n.convert(result, kind)
 
 
 def normal_of(n: Call, shape: Any, kind: str) -> Output:
@@ -93,8 +93,8 @@ def multinomial(n: Call, x: Output, num_samples: Any, replacement: bool = False)
 @aten("randperm")
 def randperm(n: Call, x: Any, dtype: Any = None) -> Output:
     """The order of as many random numbers."""
-    made = n.also("argsort", uniform_of(n, n.ints([x]), "f32"))
-    return made if dtype is None else n.convert(made, element_type(dtype))
+    result = n.also("argsort", uniform_of(n, n.ints([x]), "f32"))
+    return result if dtype is None else n.convert(result, element_type(dtype))
 
 
 #: Operators that are one expression.

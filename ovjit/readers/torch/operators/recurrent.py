@@ -96,25 +96,25 @@ def _layer(
         attrs["linear_before_reset"] = True
     if op == "RNNSequence":
         attrs["activations"] = ["relu" if "relu" in n.op else "tanh"]
-    made = n.all(op, x, *begin, lengths, weights, recurrences, biases, **attrs)
-    ends = list(made[1:])
+    result = n.all(op, x, *begin, lengths, weights, recurrences, biases, **attrs)
+    ends = list(result[1:])
     if len(own) == 1:
-        return n.squeeze(made[0], [1]), ends
-    return _flat(n, n.transpose(made[0], [0, 2, 1, 3])), ends  # [batch, ways, length, hidden]
+        return n.squeeze(result[0], [1]), ends
+    return _flat(n, n.transpose(result[0], [0, 2, 1, 3])), ends  # [batch, ways, length, hidden]
 
 
 def _projected(
     n: Call, x: Output, begin: list[Output], own: list[Any], has_biases: bool
 ) -> tuple[Output, list[Output]]:
     """A layer of an LSTM whose output is projected before it is used again, one way after another."""
-    made = []
+    result = []
     for way, weights in enumerate(own):
         hidden, cell = (n.squeeze(n.cut(v, 1, way, way + 1), [1]) for v in begin)
         gates = n("MatMul", x, weights[0], transpose_a=False, transpose_b=True)
         for bias in weights[2:4] if has_biases else ():
             gates = n("Add", gates, bias)
-        made.append(_steps(n, gates, hidden, cell, weights[1], weights[-1], backward=way == 1))
-    out, *ends = ([parts[i] for parts in made] for i in range(3))
+        result.append(_steps(n, gates, hidden, cell, weights[1], weights[-1], backward=way == 1))
+    out, *ends = ([parts[i] for parts in result] for i in range(3))
     return n.concat(out, 2), [n("Concat", *(n.unsqueeze(v, [1]) for v in end), axis=1) for end in ends]
 
 

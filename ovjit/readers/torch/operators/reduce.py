@@ -60,9 +60,9 @@ def mean(n: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = N
     if any(n.reader.is_often_none(shape[axis]) for axis in axes):  # of no elements, ReduceMean gives 0
         count = n.count(x, axes)
         return n("Divide", reduced(n, "ReduceSum", x, dim, keepdim), n.tensor(count, n.dtype(x)))
-    made = reduced(n, "ReduceMean", x, dim, keepdim)
+    result = reduced(n, "ReduceMean", x, dim, keepdim)
     is_empty = any(shape[axis] == 0 for axis in axes)
-    return n.alike(made, math.nan) if is_empty else made
+    return n.alike(result, math.nan) if is_empty else result
 
 
 @aten("nanmean")
@@ -102,8 +102,8 @@ def extreme_with_index(n: Call, x: Output, dim: int, keepdim: bool = False) -> l
 def argmax(n: Call, x: Output, dim: Any = None, keepdim: bool = False) -> Output:
     if dim is None:
         flat = n.flat(x)
-        made = extreme_along(n, n.op[-3:], flat, 0, False)[1]
-        return n.reshape(made, [1] * n.rank(x)) if keepdim else made
+        result = extreme_along(n, n.op[-3:], flat, 0, False)[1]
+        return n.reshape(result, [1] * n.rank(x)) if keepdim else result
     return extreme_along(n, n.op[-3:], x, dim, keepdim)[1]
 
 
@@ -114,16 +114,16 @@ def extreme_along(n: Call, mode: str, x: Output, dim: int, keepdim: bool) -> lis
     # NaN is the largest of all to TopK, but the smallest, too, to PyTorch's min
     turned = mode == "min" and n.is_real(x)
     values, places = ordered(n, n("Negative", x) if turned else x, 1, dim, turned or mode == "max")
-    made = [n("Negative", values) if turned else values, places]
-    return made if keepdim else [n.squeeze(v, [n.pick_axis(x, dim)]) for v in made]
+    result = [n("Negative", values) if turned else values, places]
+    return result if keepdim else [n.squeeze(v, [n.pick_axis(x, dim)]) for v in result]
 
 
 @aten("any", "all")
 def anything(n: Call, x: Output, dim: Any = None, keepdim: bool = False) -> Output:
     """Of bytes PyTorch gives bytes."""
     op = "ReduceLogicalOr" if n.op == "aten::any" else "ReduceLogicalAnd"
-    made = reduced(n, op, n.to_type(x, "boolean"), dim, keepdim)
-    return n.convert(made, "u8") if n.dtype(x) == "u8" else made
+    result = reduced(n, op, n.to_type(x, "boolean"), dim, keepdim)
+    return n.convert(result, "u8") if n.dtype(x) == "u8" else result
 
 
 def deviation(
@@ -213,8 +213,8 @@ def logcumsumexp(n: Call, x: Output, dim: int) -> Output:
     it."""
     if n.rank(x) == 0:
         return x
-    made = running(n, n.convert(x, "f64"), n.pick_axis(x, dim), partial(log_add, n))
-    return n.convert(made, n.dtype(x))
+    result = running(n, n.convert(x, "f64"), n.pick_axis(x, dim), partial(log_add, n))
+    return n.convert(result, n.dtype(x))
 
 
 @aten("cumprod")
@@ -223,8 +223,8 @@ def cumprod(n: Call, x: Output, dim: int, dtype: Any = None) -> Output:
     if n.rank(x) == 0:
         return x
     wide = n.convert(x, "f64") if n.dtype(x) == "f32" else n.wide(x)  # as PyTorch multiplies
-    made = running(n, wide, n.pick_axis(x, dim), partial(n, "Multiply"))
-    return n.convert(made, n.dtype(x))
+    result = running(n, wide, n.pick_axis(x, dim), partial(n, "Multiply"))
+    return n.convert(result, n.dtype(x))
 
 
 @aten("cummax", "cummin")

@@ -108,10 +108,10 @@ def _factor(factor: float) -> tuple[float, bool]:
     wanted = np.floor(_LENGTHS * factor)
     rounded = np.float32(factor)
     for near in (rounded, np.nextafter(rounded, np.float32(np.inf))):
-        made = np.floor(_LENGTHS.astype(np.float32) * near)
-        if (made >= wanted).all():
+        result = np.floor(_LENGTHS.astype(np.float32) * near)
+        if (result >= wanted).all():
             break
-    return float(near), bool((made <= wanted).all())
+    return float(near), bool((result <= wanted).all())
 
 
 def _goes_by_division(factor: float) -> bool:
@@ -180,9 +180,9 @@ def _smooth(n: Call, mode: str, step: Output, count: Output, length: Output) -> 
     columns = elements_around(n, places, reach)
     index, is_inside = inside(n, columns, count)
     gap = n("Abs", n("Divide", n("Subtract", columns, n.unsqueeze(places, [1])), wide))
-    made = nearness(n, gap, -0.5 if mode == "bicubic" else None)
-    made = n("Select", is_inside, made, n.like(made, 0))
-    return index, n("Divide", made, n("ReduceSum", made, [1], keep_dims=True))
+    result = nearness(n, gap, -0.5 if mode == "bicubic" else None)
+    result = n("Select", is_inside, result, n.like(result, 0))
+    return index, n("Divide", result, n("ReduceSum", result, [1], keep_dims=True))
 
 
 @aten("grid_sampler", "grid_sampler_2d", "grid_sampler_3d", "_grid_sampler_2d_cpu_fallback")
@@ -208,16 +208,16 @@ def affine_grid(n: Call, x: Output, size: Any, align_corners: bool = False) -> O
         places = n.convert(n.arange(length), n.dtype(x))
         if align_corners:
             last = n("Maximum", n("Subtract", count, n.like(x, 1)), n.like(x, 1))
-            made = n("Subtract", n("Divide", n("Multiply", places, n.like(x, 2)), last), n.like(x, 1))
+            result = n("Subtract", n("Divide", n("Multiply", places, n.like(x, 2)), last), n.like(x, 1))
             alone = n("Equal", count, n.like(x, 1))
-            made = n("Select", alone, n.like(x, 0), made)
+            result = n("Select", alone, n.like(x, 0), result)
         else:
-            made = n(
+            result = n(
                 "Subtract",
                 n("Divide", n("Add", n("Multiply", places, n.like(x, 2)), n.like(x, 1)), count),
                 n.like(x, 1),
             )
-        axes.append(n.reshape(made, [1] * i + [-1] + [1] * (dims - 1 - i)))
+        axes.append(n.reshape(result, [1] * i + [-1] + [1] * (dims - 1 - i)))
     spatial = list(size[2:])
     parts = [n.unsqueeze(n.expand(v, spatial), [dims]) for v in axes[::-1]]
     ones = n.filled(1, [*spatial, 1], n.dtype(x))

@@ -50,10 +50,10 @@ def scattered(
     work = kind
     if kind == "boolean" or (mode != "none" and kind in ("u8", "i8", "i16")):
         work = "i32"
-    made = n("ScatterElementsUpdate", n.convert(x, work), n.convert(index, "i64"), n.convert(source, work),
+    result = n("ScatterElementsUpdate", n.convert(x, work), n.convert(index, "i64"), n.convert(source, work),
              n.const(n.pick_axis(x, dim)), reduction=mode, use_init_val=bool(include_self))  # fmt: skip
-    made = n.to_type(made, kind)
-    return n.reshape(made, []) if alone else made
+    result = n.to_type(result, kind)
+    return n.reshape(result, []) if alone else result
 
 
 @aten("index_add", "index_reduce", "index_copy", "index_fill")
@@ -79,8 +79,8 @@ def index_add(
         source = n("Multiply", source, n.tensor(alpha, n.dtype(source)))
     wide = n.expand(n.along(n.convert(index, "i64"), axis, n.rank(x)), n.shape_of(source))
     mode = {"index_add": "sum", "index_reduce": reduce}.get(name)
-    made = scattered(n, x, axis, wide, source, mode, include_self)
-    return n.reshape(made, []) if alone else made
+    result = scattered(n, x, axis, wide, source, mode, include_self)
+    return n.reshape(result, []) if alone else result
 
 
 @aten("index_put", "_unsafe_index_put", "_index_put_impl", "index_put_impl")
@@ -124,8 +124,8 @@ def index_put(
         values = n("Broadcast", values, whole)
     if kind == "boolean":
         moved, values = n.convert(moved, "i32"), n.convert(values, "i32")
-    made = n("ScatterNDUpdate", moved, n("Concat", *coordinates, axis=width), values, reduction=reduction)
-    return n.transpose(n.to_type(made, kind), [order.index(i) for i in range(rank)])
+    result = n("ScatterNDUpdate", moved, n("Concat", *coordinates, axis=width), values, reduction=reduction)
+    return n.transpose(n.to_type(result, kind), [order.index(i) for i in range(rank)])
 
 
 @aten("masked_scatter")
@@ -136,8 +136,8 @@ def masked_scatter(n: Call, x: Output, mask: Output, source: Output) -> Output:
     order = n("CumSum", flat, n.const(0), exclusive=True)
     count = n.index(n.compute("Maximum", n.compute("Subtract", n.count(source), 1), 0))
     taken = n("Gather", n.flat(source), n("Minimum", order, count), 0)
-    made = n("Select", n.to_type(flat, "boolean"), n.convert(taken, n.dtype(x)), n.flat(wide))
-    return n.reshape(made, n.shape_of(wide))
+    result = n("Select", n.to_type(flat, "boolean"), n.convert(taken, n.dtype(x)), n.flat(wide))
+    return n.reshape(result, n.shape_of(wide))
 
 
 @aten("slice_scatter")
@@ -192,8 +192,8 @@ def diagonal_scatter(
     """The places of a diagonal are those that `diagonal` reads of a tensor of places."""
     flat = n.arange(n.count(x))
     where = n.also("diagonal", n.reshape(flat, n.shape_of(x)), offset, dim1, dim2)
-    made = n("ScatterUpdate", n.flat(x), n.flat(where), n.flat(n.to_type(src, n.dtype(x))), n.const(0))
-    return n.reshape(made, n.shape_of(x))
+    result = n("ScatterUpdate", n.flat(x), n.flat(where), n.flat(n.to_type(src, n.dtype(x))), n.const(0))
+    return n.reshape(result, n.shape_of(x))
 
 
 @aten("put")

@@ -33,8 +33,8 @@ def pad_sequence(
         ]
         pads = pads[::-1] if padding_side == "left" else pads
         rows.append(n("Pad", value, *pads, n.like(value, padding_value), pad_mode="constant"))
-    made: Output = n.also("stack", rows, 0 if batch_first else 1)
-    return made
+    result: Output = n.also("stack", rows, 0 if batch_first else 1)
+    return result
 
 
 @aten("_pack_padded_sequence")
@@ -70,10 +70,10 @@ def layers(
     num_layers: int = 1, bidirectional: bool = False,
 ) -> list[Output]:  # fmt: skip
     rows, lengths = _padded(n, data, batch_sizes)
-    made, finals = stacked_layers(
+    result, finals = stacked_layers(
         n, rnn_op(n), rows, listed(hx), params, has_biases, num_layers, bidirectional, lengths
     )
-    return [_packed(n, Padded(made, lengths)), *finals]
+    return [_packed(n, Padded(result, lengths)), *finals]
 
 
 def _packed(n: Call, padded: Padded) -> Output:

@@ -204,10 +204,10 @@ def slice_(n: Call, x: Any, dim: int = 0, start: Any = None, end: Any = None, st
     first, last = 0 if start is None else start, LAST if end is None else end
     step = n.known_number(step) or step
     value, rank, typed = n.held(x)
-    made = n.cut(value, n.axis(dim, rank), first, last, step)
-    if made is value:
+    result = n.cut(value, n.axis(dim, rank), first, last, step)
+    if result is value:
         n.skip_name("Slice")  # OpenVINO makes one and leaves it out
-    return typed(made)
+    return typed(result)
 
 
 @aten("select", "select_copy")
@@ -250,12 +250,12 @@ def parts_of_open(n: Call, x: Output, axis: int, length: Any) -> Any:
     if count is None and items is not None:
         is_list = items and min(items) >= 0 and not n.wanted.is_counted
         read = range(max(items) + 1) if is_list else items
-        made = Picked({i: _part_of_open(n, x, axis, length, i) for i in read})
+        result = Picked({i: _part_of_open(n, x, axis, length, i) for i in read})
         if is_list:
-            return list(made.values())
+            return list(result.values())
         if n.wanted.is_counted:
-            made.number = _number_of_parts(n, n.size(x, axis), length)
-        return made
+            result.number = _number_of_parts(n, n.size(x, axis), length)
+        return result
     if count is None:
         raise UnsupportedError(
             "the number of parts of a dynamic dimension is not known when the model is read"
@@ -290,13 +290,13 @@ def chunk(n: Call, x: Any, chunks: int, dim: int = 0) -> Any:
         return split(n, x, max(1, -(-total // chunks)), None, axis)
     length = n.compute("Divide", n.compute("Add", total, chunks - 1), chunks)
     if chunks == 2:  # of more parts the last ones may be empty
-        made = Chunks(n.all("VariadicSplit", x, axis, n.ints([length, -1])))
+        result = Chunks(n.all("VariadicSplit", x, axis, n.ints([length, -1])))
     else:
         bounds: list[Any] = [n.compute("Multiply", length, i) for i in range(chunks + 1)]
-        made = Chunks(n.cut(x, axis, a, b) for a, b in zip(bounds, [*bounds[1:-1], LAST], strict=False))
+        result = Chunks(n.cut(x, axis, a, b) for a, b in zip(bounds, [*bounds[1:-1], LAST], strict=False))
     if n.wanted.is_counted:
-        made.number = _number_of_parts(n, total, length)
-    return made
+        result.number = _number_of_parts(n, total, length)
+    return result
 
 
 @aten("tensor_split")
@@ -385,14 +385,14 @@ def roll(n: Call, x: Any, shifts: Any, dims: Any = ()) -> Any:
     dims = [dims] if isinstance(dims, int) else list(dims or ())
     if not dims:
         row = n.reshape(whole, [-1, 2] if isinstance(x, Complex) else [-1])
-        made = n.reshape(n("Roll", row, n.ints(shifts), [0]), n.shape_of(whole))
+        result = n.reshape(n("Roll", row, n.ints(shifts), [0]), n.shape_of(whole))
     else:
         by_axis: dict[int, Any] = {}
         for dim, shift in zip(dims, shifts, strict=True):
             axis = n.axis(dim, rank)
             by_axis[axis] = n.compute("Add", by_axis[axis], shift) if axis in by_axis else shift
-        made = n("Roll", whole, n.ints(list(by_axis.values())), list(by_axis))
-    return typed(made)
+        result = n("Roll", whole, n.ints(list(by_axis.values())), list(by_axis))
+    return typed(result)
 
 
 @aten("rot90")
@@ -412,8 +412,8 @@ def _images(n: Call, x: Output, body: Any) -> Output:
     if rank == 4:
         return body(x)
     dims = n.sizes(x)
-    made = body(n.to_shape(x, [-1, *dims[-3:]]))
-    return n.to_shape(made, [*dims[:-3], *n.sizes(made)[-3:]])
+    result = body(n.to_shape(x, [-1, *dims[-3:]]))
+    return n.to_shape(result, [*dims[:-3], *n.sizes(result)[-3:]])
 
 
 @aten("pad", "constant_pad_nd", "_pad_circular", "_pad_enum",
@@ -482,14 +482,14 @@ def diag_embed(n: Call, x: Output, offset: int = 0, dim1: int = -2, dim2: int = 
     begin = [0] * (rank - 2) + [down]
     end = [0] * (rank - 2) + [abs(offset) - down]
     filled = n("Pad", n.tensor(x, "u8") if n.dtype(x) == "boolean" else x, begin, end, pad_mode="constant")
-    made = n("Select", on, n.unsqueeze(filled, [rank - 1]), n.like(filled, 0))
-    made = n.to_type(made, n.dtype(x))
+    result = n("Select", on, n.unsqueeze(filled, [rank - 1]), n.like(filled, 0))
+    result = n.to_type(result, n.dtype(x))
     a, b = n.axis(dim1, rank), n.axis(dim2, rank)
     order: list[int] = []
     rest = iter(range(rank - 2))
     for i in range(rank):
         order.append(rank - 2 if i == a else rank - 1 if i == b else next(rest))
-    return n.transpose(made, order)
+    return n.transpose(result, order)
 
 
 @aten("tril", "triu")
@@ -505,8 +505,8 @@ def triangle_indices(n: Call, row: int, col: int = 0, offset: int = 0, dtype: An
     is_lower = n.op == "aten::tril_indices"
     known = n.known_number(row), n.known_number(col), n.known_number(offset)
     if None not in known:
-        made = np.stack((np.tril_indices if is_lower else np.triu_indices)(known[0], known[2], known[1]))
-        return n.cast(n.const(made.astype(np.int64)), dtype)
+        result = np.stack((np.tril_indices if is_lower else np.triu_indices)(known[0], known[2], known[1]))
+        return n.cast(n.const(result.astype(np.int64)), dtype)
     ends = n("Add", n.unsqueeze(n.arange(row), [1]), n.tensor(offset, "i64"))
     inside = n("GreaterEqual" if is_lower else "LessEqual", ends, n.unsqueeze(n.arange(col), [0]))
     return n.cast(n("NonZero", inside, output_type="i64"), dtype)
@@ -559,8 +559,8 @@ def unfold(n: Call, x: Output, dimension: int, size: int, step: int) -> Output:
     starts = n("Multiply", n.arange(count), n.index(step))
     within = n.const(np.arange(size)) if isinstance(size, int) else n.arange(size)
     places = n("Add", n.unsqueeze(starts, [1]), within)
-    made = n("Gather", x, places, axis)
-    return n.transpose(made, [*(i for i in range(rank + 1) if i != axis + 1), axis + 1])
+    result = n("Gather", x, places, axis)
+    return n.transpose(result, [*(i for i in range(rank + 1) if i != axis + 1), axis + 1])
 
 
 @aten("as_strided", "as_strided_copy")
@@ -583,16 +583,16 @@ def as_strided_scatter(
 ) -> Output:
     """x with elements of src in these places."""
     places = n.flat(_places(n, size, stride, storage_offset))
-    made = n("ScatterElementsUpdate", n.flat(x), places, n.flat(n.to_type(src, n.dtype(x))), 0)
-    return n.reshape(made, n.shape_of(x))
+    result = n("ScatterElementsUpdate", n.flat(x), places, n.flat(n.to_type(src, n.dtype(x))), 0)
+    return n.reshape(result, n.shape_of(x))
 
 
 @aten("meshgrid")
 def meshgrid(n: Call, x: Any, indexing: str = "ij") -> list[Output]:
     values = [n.flat(v) for v in x]
     if indexing == "xy" and len(values) > 1:
-        made = _grid(n, [values[1], values[0], *values[2:]])
-        return [made[1], made[0], *made[2:]]
+        result = _grid(n, [values[1], values[0], *values[2:]])
+        return [result[1], result[0], *result[2:]]
     return _grid(n, values)
 
 

@@ -19,10 +19,10 @@ def sort(n: Call, x: Output, dim: int = -1, descending: bool = False, stable: An
     if n.op == "aten::msort":
         dim = 0
     if n.rank(x) == 0:
-        made = [x, n.const(0)]
+        result = [x, n.const(0)]
     else:
-        made = ordered(n, x, n.size(x, dim), dim, descending)
-    return made[1] if n.op == "aten::argsort" else made[0] if n.op == "aten::msort" else made
+        result = ordered(n, x, n.size(x, dim), dim, descending)
+    return result[1] if n.op == "aten::argsort" else result[0] if n.op == "aten::msort" else result
 
 
 def ordered(n: Call, x: Output, count: Any, dim: int, largest: bool) -> list[Output]:
@@ -65,12 +65,12 @@ def median(n: Call, x: Output, dim: Any = None, keepdim: bool = False) -> Any:
     if n.is_real(x):
         if dim is None:  # one NaN more, which is the median of no elements
             whole = n("Concat", whole, n.reshape(n.like(x, np.nan), [1]), axis=0)
-        made = _real_median(n, whole, axis, size, n.op == "aten::nanmedian")
-        made = made if keepdim and dim is not None else [n.squeeze(v, [axis]) for v in made]
+        result = _real_median(n, whole, axis, size, n.op == "aten::nanmedian")
+        result = result if keepdim and dim is not None else [n.squeeze(v, [axis]) for v in result]
     else:
         middle = n.index(n.compute("Divide", n.compute("Subtract", size, 1), 2))
-        made = _picked(n, ordered(n, whole, size, axis, False), middle, axis, keepdim and dim is not None)
-    return made[0] if dim is None else made
+        result = _picked(n, ordered(n, whole, size, axis, False), middle, axis, keepdim and dim is not None)
+    return result[0] if dim is None else result
 
 
 def _real_median(n: Call, x: Output, axis: int, size: Any, ignores_nan: bool) -> list[Output]:
@@ -166,8 +166,8 @@ def quantile(n: Call, x: Output, q: Any, dim: Any = None, keepdim: bool = False,
             )
     if n.rank(at) == 1 and n.rank(part):
         part = n.along(part, axis, n.rank(values))
-    made = n.also("lerp", below, above, part)
-    return _quantile_out(n, x, made, q, axis, dim, keepdim)
+    result = n.also("lerp", below, above, part)
+    return _quantile_out(n, x, result, q, axis, dim, keepdim)
 
 
 def _quantile_out(n: Call, x: Output, made: Output, q: Any, axis: int, dim: Any, keepdim: bool) -> Output:
@@ -230,12 +230,12 @@ def unique_consecutive(n: Call, x: Output, dim: Any = None) -> list[Output]:
 @aten("_unique2", "unique_dim", "_unique")
 def unique(n: Call, x: Output, dim: Any = None) -> list[Output]:
     if dim is None:
-        made = n.all("Unique", x, sorted=True)
-        inverse = n.reshape(made[2], n.shape_of(x))
+        result = n.all("Unique", x, sorted=True)
+        inverse = n.reshape(result[2], n.shape_of(x))
     else:
-        made = n.all("Unique", x, n.const(dim), sorted=True)
-        inverse = made[2]
-    return [made[0], inverse, made[3]]
+        result = n.all("Unique", x, n.const(dim), sorted=True)
+        inverse = result[2]
+    return [result[0], inverse, result[3]]
 
 
 @aten("isin")

@@ -74,6 +74,6 @@ def entr(n: Call, x: Output) -> Output:
     """-x log(x), 0 at 0 and -inf below"""
     x = n.real(x)
     zero = n.like(x, 0)
-    made = n("Negative", n("Multiply", x, n("Log", x)))
-    made = n("Select", n("Equal", x, zero), zero, made)
-    return n("Select", n("Less", x, zero), n.like(x, -math.inf), made)
+    result = n("Negative", n("Multiply", x, n("Log", x)))
+    result = n("Select", n("Equal", x, zero), zero, result)
+    return n("Select", n("Less", x, zero), n.like(x, -math.inf), result)

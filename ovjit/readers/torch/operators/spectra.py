@@ -139,11 +139,11 @@ def by_singular_values(n: Call, x: Output, ord: Any) -> Output:
     """The norms "nuc", 2 and -2 of matrices: the sum, the largest and the smallest of the singular values."""
     s = singular(n, _wide(n, x), False)[1]
     if ord == "nuc":
-        made = n("ReduceSum", s, [1], keep_dims=False)
+        result = n("ReduceSum", s, [1], keep_dims=False)
     else:
-        made = n("ReduceMax", _with_zero(n, s), [1], keep_dims=False)
-        made = made if ord > 0 else n("ReduceMin", s, [1], keep_dims=False)
-    return _given_back(n, x, (made, 0))[0]
+        result = n("ReduceMax", _with_zero(n, s), [1], keep_dims=False)
+        result = result if ord > 0 else n("ReduceMin", s, [1], keep_dims=False)
+    return _given_back(n, x, (result, 0))[0]
 
 
 @aten("linalg_cond")

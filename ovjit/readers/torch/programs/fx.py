@@ -46,9 +46,9 @@ class FxReader(TorchReader):
     @classmethod
     def within(cls, reader: TorchReader) -> FxReader:
         """Reads a graph that stands for a node of another one, whose reader's state it shares."""
-        made = cls.__new__(cls)
-        made.__dict__ = reader.__dict__
-        return made
+        result = cls.__new__(cls)
+        result.__dict__ = reader.__dict__
+        return result
 
     def converter(self, name: str, overload: str) -> Callable[..., Any] | None:
         """By "aten::relu", or as the graph has it, "aten.relu.default"."""
@@ -119,7 +119,7 @@ class FxReader(TorchReader):
             if name in BY_STRIDES:
                 return self._by_strides(node, name, given)
             written = in_place(target) if self.writes else None
-            made = self.call(
+            result = self.call(
                 written or name,
                 overload,
                 given,
@@ -127,7 +127,7 @@ class FxReader(TorchReader):
                 partial(_where, node),
                 _wanted(node),
             )
-            return made if written is None else self._in_its_type(node, next(iter(given.values())), made)
+            return result if written is None else self._in_its_type(node, next(iter(given.values())), result)
         if isinstance(target, torch._ops.HigherOrderOperator):
             return self._higher(target, node, arguments, named)
         name = getattr(target, "__name__", str(target))
@@ -159,10 +159,10 @@ class FxReader(TorchReader):
         if is_turned:
             given["self"] = permute.transpose(given["self"], order)
         overload = node.target._schema.overload_name
-        made = self.call(name, overload, given, base, partial(_where, node), _wanted(node))
+        result = self.call(name, overload, given, base, partial(_where, node), _wanted(node))
         if is_turned and name == "aten::as_strided_scatter":
-            made = permute.transpose(made, [order.index(i) for i in range(len(order))])
-        return made
+            result = permute.transpose(result, [order.index(i) for i in range(len(order))])
+        return result
 
     def _item(self, node: Any, values: Any, index: Any) -> Any:
         """A part of what an operator gives. Raises Refused where a rule leaves out what is read."""
@@ -294,10 +294,10 @@ def read_exported(
         tensor = program.state_dict.get(spec.target)
         tensor = program.constants[spec.target] if tensor is None else tensor
         values.append(reader.constant(tensor, f"self.{spec.target}"))
-    made = reader.run(module, values)
+    result = reader.run(module, values)
     nodes = list(module.graph.output_node().args[0])
     outputs = []
-    for value, node, spec in zip(made, nodes, signature.output_specs, strict=True):
+    for value, node, spec in zip(result, nodes, signature.output_specs, strict=True):
         if spec.kind == OutputKind.USER_OUTPUT and value is not None:
             outputs.append((f"{node.name}:0" if hasattr(node, "name") else "", value))
     results = [reader.result(value, [] if scopes or not name else [name]) for name, value in outputs]
@@ -319,8 +319,8 @@ def input_of(reader: TorchReader, node: Any, name: str, length: Callable[[Any], 
 
 
 def _parameter(reader: TorchReader, node: Any, name: str, spec: Any, ranges: Mapping[Any, Any]) -> Any:
-    made = input_of(reader, node, name, lambda n: _only_length(n, ranges))
-    return getattr(spec.arg, "value", made)  # only arguments that are constants have one
+    result = input_of(reader, node, name, lambda n: _only_length(n, ranges))
+    return getattr(spec.arg, "value", result)  # only arguments that are constants have one
 
 
 def _only_length(dim: Any, ranges: Mapping[Any, Any]) -> int | None:

@@ -28,10 +28,10 @@ def with_described(given: Any, described: Sequence[tuple[Any, Any]]) -> Any:
 
     if not described or not isinstance(given, torch.fx.GraphModule) or is_graph(given):
         return given
-    made = torch.fx.GraphModule(given, copy.deepcopy(given.graph))
-    for node, (shape, kind) in zip(made.graph.find_nodes(op="placeholder"), described, strict=False):
+    result = torch.fx.GraphModule(given, copy.deepcopy(given.graph))
+    for node, (shape, kind) in zip(result.graph.find_nodes(op="placeholder"), described, strict=False):
         node.meta["val"] = torch.empty(tuple(shape), dtype=kind, device="meta")
-    return made
+    return result
 
 
 def read_graph_module(
@@ -47,11 +47,11 @@ def read_graph_module(
         return dim if isinstance(dim, int) and not is_open else None
 
     values = [input_of(reader, node, name, length) for node, name in zip(given, own, strict=False)]
-    made = leaves_of(reader.run(module, values))
+    result = leaves_of(reader.run(module, values))
     nodes = leaves_of(module.graph.output_node().args[0])
     results = [
         reader.result(value, [f"{node.name}:0"] if hasattr(node, "name") else [])
-        for (_, value), (_, node) in zip(made, nodes, strict=True)
+        for (_, value), (_, node) in zip(result, nodes, strict=True)
         if value is not None
     ]
     if not results:

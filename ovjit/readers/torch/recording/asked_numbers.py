@@ -75,11 +75,11 @@ def rounding() -> Iterator[None]:
 
     def parted(theirs: Callable[..., Any], number: Callable[..., Any]) -> Callable[..., Any]:
         def called(*given: Any, **named: Any) -> Any:
-            made = theirs(*given, **named)
-            if isinstance(made, Parts):
-                return made
+            result = theirs(*given, **named)
+            if isinstance(result, Parts):
+                return result
             count = number(*given, **named) if torch._C._get_tracing_state() is not None else None
-            return made if count is None else Parts(made, count, functools.partial(warn_of_number, "len"))
+            return result if count is None else Parts(result, count, functools.partial(warn_of_number, "len"))
 
         return called
 
@@ -136,16 +136,16 @@ def _warning(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(theirs)
     def called(*args: Any, **kwargs: Any) -> Any:
         data = data_of(theirs, args, kwargs)
-        if (made := tensor_of_list(data, kwargs.get("dtype"))) is not None:
-            return made
+        if (result := tensor_of_list(data, kwargs.get("dtype"))) is not None:
+            return result
         numbers = list(numbers_in(data))
         if not any(isinstance(number, torch.Tensor) for number in numbers):
             with listening():
                 return theirs(*args, **kwargs)
-        made = theirs(*args, **kwargs)
-        if data is not numbers[0] and any(map(is_of_sizes, numbers)) and not reads_sizes(made):
+        result = theirs(*args, **kwargs)
+        if data is not numbers[0] and any(map(is_of_sizes, numbers)) and not reads_sizes(result):
             warn_of_number(name)
-        return made
+        return result
 
     return called
 

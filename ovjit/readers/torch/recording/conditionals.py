@@ -80,8 +80,8 @@ class Choices(Change):
             bodies = [_as_assignment(part) for part in (node.body, self._returning(rest))]
             if not all(map(_is_recordable, bodies)):
                 break
-            made = ast.copy_location(ast.If(node.test, *bodies), node)
-            return [*body[:i], made, *parsed(f"return {_RESULT}", body[-1])]
+            result = ast.copy_location(ast.If(node.test, *bodies), node)
+            return [*body[:i], result, *parsed(f"return {_RESULT}", body[-1])]
         return body
 
     def visit_If(self, node: ast.If) -> Any:
@@ -112,14 +112,14 @@ class Choices(Change):
         if not self._is_order(node.test) or any(isinstance(v, _SPECIAL) for v in ast.walk(node)):
             return node
         self.any = True
-        (made,) = parsed(f"{_MODULE}.either(0, lambda: 0, lambda: 0)", node)
-        assert isinstance(made, ast.Expr) and isinstance(made.value, ast.Call)
-        first, *rest = made.value.args
-        made.value.args[0] = _condition(node.test)
+        (result,) = parsed(f"{_MODULE}.either(0, lambda: 0, lambda: 0)", node)
+        assert isinstance(result, ast.Expr) and isinstance(result.value, ast.Call)
+        first, *rest = result.value.args
+        result.value.args[0] = _condition(node.test)
         for part, value in zip(rest, (node.body, node.orelse), strict=True):
             assert isinstance(part, ast.Lambda)
             part.body = value
-        return made.value
+        return result.value
 
     def visit_BoolOp(self, node: ast.BoolOp) -> Any:
         """`a > b or c` of conditions, wherever it is."""
@@ -200,10 +200,10 @@ def _as_assignment(body: Sequence[ast.stmt]) -> list[ast.stmt]:
     """A body that assigns what it returned."""
     last = body[-1]
     assert isinstance(last, ast.Return)
-    (made,) = parsed(f"{_RESULT} = None", last)
-    assert isinstance(made, ast.Assign)
-    made.value = last.value or made.value
-    return [*body[:-1], made]
+    (result,) = parsed(f"{_RESULT} = None", last)
+    assert isinstance(result, ast.Assign)
+    result.value = last.value or result.value
+    return [*body[:-1], result]
 
 
 def _is_recordable(body: Sequence[ast.stmt]) -> bool:
@@ -247,8 +247,8 @@ def _without_effect(part: Any) -> Any:
             if not isinstance(node.target, ast.Name):
                 return node
             old = ast.Name(node.target.id, ast.Load())
-            made = ast.Assign([node.target], ast.BinOp(old, node.op, node.value))
-            return ast.fix_missing_locations(ast.copy_location(made, node))
+            result = ast.Assign([node.target], ast.BinOp(old, node.op, node.value))
+            return ast.fix_missing_locations(ast.copy_location(result, node))
 
     return Plain().visit(part)
 
@@ -272,9 +272,9 @@ def _condition(test: ast.expr) -> ast.expr:
             for a, op, b in zip(values, test.ops, values[1:], strict=False)
         ]
     elif isinstance(test, ast.Compare) and isinstance(test.ops[0], tuple(_BY_FUNCTIONS)):
-        made = _call(_BY_FUNCTIONS[type(test.ops[0])], [test.left, *test.comparators], test)
+        result = _call(_BY_FUNCTIONS[type(test.ops[0])], [test.left, *test.comparators], test)
         is_negated = isinstance(test.ops[0], (ast.NotIn, ast.NotEq))
-        return _call("negated", [made], test) if is_negated else made
+        return _call("negated", [result], test) if is_negated else result
     else:
         return test
     lambdas = []
@@ -287,10 +287,10 @@ def _condition(test: ast.expr) -> ast.expr:
 
 
 def _call(name: str, arguments: Sequence[ast.expr], place: ast.expr) -> ast.expr:
-    (made,) = parsed(f"{_MODULE}.{name}()", place)
-    assert isinstance(made, ast.Expr) and isinstance(made.value, ast.Call)
-    made.value.args = list(arguments)
-    return made.value
+    (result,) = parsed(f"{_MODULE}.{name}()", place)
+    assert isinstance(result, ast.Expr) and isinstance(result.value, ast.Call)
+    result.value.args = list(arguments)
+    return result.value
 
 
 def _assigns(part: ast.stmt) -> bool:
@@ -312,13 +312,13 @@ def _chosen(part: Any, truth: str) -> ast.stmt:
     old = copy.deepcopy(target)
     old.ctx = ast.Load()
     new = part.value if isinstance(part, ast.Assign) else ast.BinOp(copy.deepcopy(old), part.op, part.value)
-    (made,) = parsed(f"_ = {_MODULE}.either({truth}, lambda: 0, lambda: 0)", part)
-    assert isinstance(made, ast.Assign) and isinstance(made.value, ast.Call)
-    for function, value in zip(made.value.args[1:], (new, old), strict=True):
+    (result,) = parsed(f"_ = {_MODULE}.either({truth}, lambda: 0, lambda: 0)", part)
+    assert isinstance(result, ast.Assign) and isinstance(result.value, ast.Call)
+    for function, value in zip(result.value.args[1:], (new, old), strict=True):
         assert isinstance(function, ast.Lambda)
         function.body = value
-    made.targets = [target]
-    return made
+    result.targets = [target]
+    return result
 
 
 def _has_sizes(value: Any, is_of_sizes: Callable[[Any], bool]) -> bool:
@@ -384,9 +384,9 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
         if not any(isinstance(v, torch.Tensor) for v in values) and values[0] == values[1]:
             return values[0]
         kinds = {int: torch.int64, float: torch.float64}
-        made = [torch.full((), v, dtype=kinds[type(v)]) if type(v) in kinds else v for v in values]
-        is_real = any(v.is_floating_point() for v in made)
-        return torch.where(as_truth(truth), *(v.double() if is_real else v for v in made))
+        result = [torch.full((), v, dtype=kinds[type(v)]) if type(v) in kinds else v for v in values]
+        is_real = any(v.is_floating_point() for v in result)
+        return torch.where(as_truth(truth), *(v.double() if is_real else v for v in result))
 
     def as_truth(value: Any) -> Any:
         return value if value.dtype is sys.modules["torch"].bool else value != 0

@@ -125,10 +125,10 @@ def _rewritten(function: Any, changes: Sequence[tuple[type[Change], set[int]]]) 
     if not isinstance(definition, ast.FunctionDef):
         return None
     straightened(definition, {line for kind, lines in changes if kind is Loops for line in lines})
-    made = [kind(lines) for kind, lines in changes]
-    for change in sorted(made, key=lambda change: change.place):
+    result = [kind(lines) for kind, lines in changes]
+    for change in sorted(result, key=lambda change: change.place):
         change.generic_visit(definition)
-    if not made[-1].any:
+    if not result[-1].any:
         return None
     definition.decorator_list = []
     own = code_of(function)
@@ -199,8 +199,8 @@ class Loops(Change):
         function = node.func
         fold = _FOLDS.get(function.id) if isinstance(function, ast.Name) and node.args else None
         if fold is not None and isinstance(node.args[0], ast.GeneratorExp):
-            made = ast.ListComp(node.args[0].elt, node.args[0].generators)
-            node.args[0] = ast.copy_location(made, node.args[0])
+            result = ast.ListComp(node.args[0].elt, node.args[0].generators)
+            node.args[0] = ast.copy_location(result, node.args[0])
         self.generic_visit(node)
         is_unbound = fold is not None and self._is_unbound(node.args[0])
         if fold is not None and (is_unbound or self._is_grown(node.args[0])):
@@ -325,10 +325,10 @@ def _own_name(name: str) -> ast.expr:
 
 def parsed(text: str, place: ast.stmt | ast.expr) -> list[ast.stmt]:
     """Statements on the line of another one, or of an expression."""
-    made = ast.parse(text)
-    for node in ast.walk(made):
+    result = ast.parse(text)
+    for node in ast.walk(result):
         ast.copy_location(node, place)
-    return made.body
+    return result.body
 
 
 def _own(body: Sequence[ast.stmt]) -> set[str]:

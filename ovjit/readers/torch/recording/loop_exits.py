@@ -65,8 +65,8 @@ class _Filters(ast.NodeTransformer):
         """`sum` of what a loop with a filter gives."""
         is_sum = isinstance(node.func, ast.Name) and node.func.id == "sum"
         if is_sum and node.args and isinstance(node.args[0], ast.GeneratorExp):
-            made = ast.ListComp(node.args[0].elt, node.args[0].generators)
-            node.args[0] = ast.copy_location(made, node.args[0])
+            result = ast.ListComp(node.args[0].elt, node.args[0].generators)
+            node.args[0] = ast.copy_location(result, node.args[0])
         return self.generic_visit(node)
 
     def visit_ListComp(self, node: ast.ListComp) -> ast.AST:
@@ -127,8 +127,8 @@ def _joined(body: Sequence[ast.stmt], name: str) -> list[ast.stmt]:
             rest = body[i + 1 :]
             bodies = _with(node.body, rest), _with(node.orelse, copy.deepcopy(rest))
             sides = [_joined(side, name) for side in bodies]
-            made = ast.copy_location(ast.If(node.test, sides[0] or [_nothing(node)], sides[1]), node)
-            return [*body[:i], made]
+            result = ast.copy_location(ast.If(node.test, sides[0] or [_nothing(node)], sides[1]), node)
+            return [*body[:i], result]
     return list(body)
 
 
@@ -141,10 +141,10 @@ def _exit(node: ast.stmt, name: str) -> list[ast.stmt]:
     """What stands for an exit: it leaves the loop, or does nothing."""
     if isinstance(node, ast.Continue):
         return []
-    (made,) = ast.parse(f"{name} = True").body
-    for inner in ast.walk(made):
+    (result,) = ast.parse(f"{name} = True").body
+    for inner in ast.walk(result):
         ast.copy_location(inner, node)
-    return [made]
+    return [result]
 
 
 def _nothing(place: ast.stmt) -> ast.stmt:

@@ -127,18 +127,18 @@ def _traced_rows() -> dict[Any, _Row]:
 
 
 def _nonzero(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    made = function(*args, **kwargs)
+    result = function(*args, **kwargs)
     mask = args[0] if args else kwargs.get("input")
-    if isinstance(made, tuple):
-        return _selected(made, mask)
-    setattr(made, _MASK, mask)
-    return _selected((made,))[0]
+    if isinstance(result, tuple):
+        return _selected(result, mask)
+    setattr(result, _MASK, mask)
+    return _selected((result,))[0]
 
 
 def _where(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    made = function(*args, **kwargs)
+    result = function(*args, **kwargs)
     mask = args[0] if args else kwargs.get("condition")
-    return _selected(made, mask) if isinstance(made, tuple) else made
+    return _selected(result, mask) if isinstance(result, tuple) else result
 
 
 def _selected(made: tuple[Any, ...], mask: Any = None) -> tuple[Any, ...]:
@@ -157,24 +157,24 @@ def _selected(made: tuple[Any, ...], mask: Any = None) -> tuple[Any, ...]:
 
 def _part(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """`places[:]` are the same places."""
-    made = function(*args, **kwargs)
+    result = function(*args, **kwargs)
     if isinstance(args[1], slice) and args[1] == slice(None):
         for mark in (_MASK, _LINE, _SELECTED):
             if hasattr(args[0], mark):
-                setattr(made, mark, getattr(args[0], mark))
-    return made
+                setattr(result, mark, getattr(args[0], mark))
+    return result
 
 
 def _numel(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     import torch
 
-    made = function(*args, **kwargs)
+    result = function(*args, **kwargs)
     if hasattr(args[0], _SELECTED):
-        if isinstance(made, torch.Tensor):
-            setattr(made, _COUNT, True)
+        if isinstance(result, torch.Tensor):
+            setattr(result, _COUNT, True)
         elif not noted.changes:  # a number of Python's has no marks
             noted.any = True
-    return made
+    return result
 
 
 def _answer(truth: bool) -> _Row:

@@ -63,10 +63,10 @@ class OtherSizes:
         names = list(self._ready.module.names)
         begin = time.perf_counter()
         for leaves in islice(_resized(self._ready.leaves), MOST_TRIES):
-            made = self._outputs(leaves)
-            if made is not None:
-                self._known.append((leaves, made))
-                yield leaves, made
+            result = self._outputs(leaves)
+            if result is not None:
+                self._known.append((leaves, result))
+                yield leaves, result
             if len(self._known) == MOST_SIZES or time.perf_counter() - begin > self._seconds:
                 break
         self._ready.module.names[:] = names
@@ -117,12 +117,14 @@ def within(seconds: float, function: Callable[..., Any], *given: Any) -> Any:
             return function(*given)
         finally:
             timer.cancel()
+            is_late = False
             try:
                 turn.pop()
             except IndexError:
-                timer.join()
-                for _ in range(_UNTIL_RAISED):
-                    pass
+                is_late = True
+            timer.join()  # it is no other thread, which may have drawn random numbers
+            for _ in range(_UNTIL_RAISED if is_late else 0):
+                pass
     except _Late:
         raise TimeoutError(f"it takes more than {seconds} seconds") from None
 
@@ -131,11 +133,11 @@ def _resized(leaves: Sequence[Any]) -> Iterator[list[Any]]:
     """Tensors of other shapes, each shape once."""
     seen = {tuple(leaf.shape for leaf in leaves)}
     for change, axis in _changes([tuple(leaf.shape) for leaf in leaves]):
-        made = [_with_lengths(leaf, change, axis) for leaf in leaves]
-        shapes = tuple(leaf.shape for leaf in made)
+        result = [_with_lengths(leaf, change, axis) for leaf in leaves]
+        shapes = tuple(leaf.shape for leaf in result)
         if shapes not in seen:
             seen.add(shapes)
-            yield made
+            yield result
 
 
 def _changes(shapes: Sequence[Sequence[int]]) -> Iterator[tuple[Mapping[int, int], int | None]]:
@@ -154,7 +156,7 @@ def _changes(shapes: Sequence[Sequence[int]]) -> Iterator[tuple[Mapping[int, int
     yield from (({d: d + 1}, None) for d in lengths)
     yield {shape[0]: shape[0] + 1 for shape in shapes if shape}, 0
     yield from alone[1:]
-    yield from (({d: made}, None) for d in lengths for made in (d * 2, d - 1))
+    yield from (({d: result}, None) for d in lengths for result in (d * 2, d - 1))
 
 
 def _with_lengths(leaf: Any, change: Mapping[int, int], axis: int | None) -> Any:

@@ -106,8 +106,8 @@ def divided() -> contextlib.AbstractContextManager[None]:
     power: Any = torch.Tensor.__pow__
 
     def raised(base: Any, exponent: Any, modulus: Any = None) -> Any:
-        made = power(base, exponent)
-        return made if modulus is None else made % modulus
+        result = power(base, exponent)
+        return result if modulus is None else result % modulus
 
     return patched(
         (torch.Tensor, "__divmod__", lambda a, b: (a // b, a % b)),

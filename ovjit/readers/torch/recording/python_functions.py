@@ -50,8 +50,8 @@ def tensor_of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping
     if isinstance(data, _Sizes):
         data = data.tolist()
     if not any(map(is_of_sizes, numbers_in(data))):
-        made = function(*args, **kwargs)
-        return made if name in ("as_tensor", "asarray") else made.clone()
+        result = function(*args, **kwargs)
+        return result if name in ("as_tensor", "asarray") else result.clone()
     kind = kwargs.get("dtype") or (args[1] if name == "as_tensor" and len(args) > 1 else None)
     if kind is None and name == "new_tensor":
         kind = args[0].dtype
@@ -319,15 +319,15 @@ class _Sizes(np.ndarray):
         plain = [v.view(np.ndarray) if isinstance(v, _Sizes) else v for v in inputs]
         out = named.pop("out", None)
         if ours is not None and method == "__call__" and not named:
-            made = np.frompyfunc(ours, len(plain), 1)(*plain)
+            result = np.frompyfunc(ours, len(plain), 1)(*plain)
         elif ours is not None and method == "reduce" and named.get("axis", 0) in (None, 0) and self.ndim == 1:
-            made = functools.reduce(ours, plain[0].tolist())
+            result = functools.reduce(ours, plain[0].tolist())
         else:
-            made = getattr(ufunc, method)(*plain, **named)
+            result = getattr(ufunc, method)(*plain, **named)
         if out is not None:
-            out[0][...] = made
+            out[0][...] = result
             return out[0]
-        return made.view(_Sizes) if isinstance(made, np.ndarray) and made.dtype == object else made
+        return result.view(_Sizes) if isinstance(result, np.ndarray) and result.dtype == object else result
 
     def astype(self, dtype: Any, *_: Any, **__: Any) -> Any:
         kind = np.dtype({_Int: builtins.int, _Float: builtins.float}.get(dtype, dtype)).kind
@@ -347,21 +347,21 @@ def _sizes_in_array(data: Any, kind: str = "") -> Any:
     if kind:
         convert = _Float if kind == "f" else _Int
         flat = [convert(v) for v in flat]
-    made = np.empty(len(flat), dtype=object)
+    result = np.empty(len(flat), dtype=object)
     for i, value in enumerate(flat):  # as objects: of a whole list NumPy asks their numbers
-        made[i] = value
+        result[i] = value
     shape, inner = [], data
     while isinstance(inner, (list, tuple)):
         shape.append(len(inner))
         inner = inner[0]
-    return made.reshape(shape).view(_Sizes)
+    return result.reshape(shape).view(_Sizes)
 
 
 def _array(data: Any, dtype: Any = None, **_: Any) -> Any:
     """`np.array` of a list of numbers of which some are sizes, or of one."""
-    made = _sizes_in_array(data if isinstance(data, (list, tuple)) else [data])
-    made = made if isinstance(data, (list, tuple)) else made.reshape(())
-    return made if dtype is None else made.astype(dtype)
+    result = _sizes_in_array(data if isinstance(data, (list, tuple)) else [data])
+    result = result if isinstance(data, (list, tuple)) else result.reshape(())
+    return result if dtype is None else result.astype(dtype)
 
 
 @functools.cache

@@ -66,8 +66,8 @@ class Branches:
             lift(self.node, block)
         self.graph.setInsertPoint(self._outside)
         torch.jit._trace._trace_module_map = self._modules
-        for name, made, shape in joined:
-            self.state[name] = tree.tree_unflatten([self._output(pair) for pair in made], shape)
+        for name, result, shape in joined:
+            self.state[name] = tree.tree_unflatten([self._output(pair) for pair in result], shape)
 
     def _leave(self, given: Mapping[str, Any]) -> None:
         """Note what a body has left. The tensors from before it stand for the same values as there: operators
@@ -102,8 +102,8 @@ class Branches:
                 "two bodies of a branch give tensors of other types or numbers of dimensions"
             )
         for block, value, known in zip(self._blocks, pair, self._values, strict=True):
-            made = known[id(value)] if id(value) in known else torch_value(value)
-            block.registerOutput(self._beside(made))
+            result = known[id(value)] if id(value) in known else torch_value(value)
+            block.registerOutput(self._beside(result))
         return pair
 
     def _beside(self, value: Any) -> Any:
@@ -112,9 +112,9 @@ class Branches:
         before = {each.debugName() for _, each in self._outer}
         if value.debugName() not in before or value.node().kind() in ("prim::Param", "prim::Constant"):
             return value
-        made = self.graph.create("prim::data", [value], 1)
-        made.insertBefore(self.node)
-        return made.output().setTypeAs(value)
+        result = self.graph.create("prim::data", [value], 1)
+        result.insertBefore(self.node)
+        return result.output().setTypeAs(value)
 
     def _output(self, pair: Any) -> Any:
         if isinstance(pair, tuple):

@@ -94,11 +94,11 @@ class Recorded:
 
         self.is_trial = False
         for key in self._numbers:
-            number, made = self.given[key], given[key]
-            if isinstance(made, torch.Tensor):
-                self.given[key] = torch.full_like(made, number)
-            elif type(made) in (int, float):
-                kind = torch.float64 if float in (type(made), type(number)) else torch.int64
+            number, result = self.given[key], given[key]
+            if isinstance(result, torch.Tensor):
+                self.given[key] = torch.full_like(result, number)
+            elif type(result) in (int, float):
+                kind = torch.float64 if float in (type(result), type(number)) else torch.int64
                 self.given[key] = torch.full((), number, dtype=kind)
 
     def begin(self) -> None:
@@ -172,8 +172,8 @@ class Recorded:
         for key, item in items.items():
             axis = made_node("prim::Constant", [], torch._C.IntType.get())
             axis.node().i_("value", 0)
-            made = made_node("aten::stack", [self._grown[key], axis], tensors)
-            more = Stack(traced_as(item, made, given[key].rows(self._trips)))
+            result = made_node("aten::stack", [self._grown[key], axis], tensors)
+            more = Stack(traced_as(item, result, given[key].rows(self._trips)))
             if given[key].in_front:
                 more.reverse()
             both = (more, self.lists[key]) if given[key].in_front else (self.lists[key], more)

@@ -73,12 +73,12 @@ class _Example:
 
         self._run()
         with quietly(), torch.no_grad():
-            made = self._called(script)
-            if agrees(self._made, made):
+            result = self._called(script)
+            if agrees(self._made, result):
                 return True
             if self._traced is None:
                 self._traced = self._called(self._plain)
-            return agrees(self._traced, made)
+            return agrees(self._traced, result)
 
 
 def recordings(ready: Prepared) -> Generator[Recorded, None, None]:
@@ -89,9 +89,9 @@ def recordings(ready: Prepared) -> Generator[Recorded, None, None]:
     The last one records loops over dynamic dimensions as loops, and takes sizes from the example.
     """
     traces = _Traces(ready)
-    made, example = traces.plain, traces.example
-    masked = depends_on_mask(inlined(made.script), made.warned) and example.assumes()
-    asking = files_asking(made.warned)
+    result, example = traces.plain, traces.example
+    masked = depends_on_mask(inlined(result.script), result.warned) and example.assumes()
+    asking = files_asking(result.warned)
     followed = Followed(asking, traces.conditions)
     first = chosen = best = None
     with contextlib.ExitStack() as loops:
@@ -99,11 +99,11 @@ def recordings(ready: Prepared) -> Generator[Recorded, None, None]:
         if has_loops and asking and not masked:  # both at once: each trace takes as long as the first one
             first = traces.for_sizes(followed)
         if has_loops and first is None:
-            made = traces.with_loops(loops)
-            asking = files_asking(made.warned)
-        if masked and depends_on_mask(inlined(made.script), made.warned):
+            result = traces.with_loops(loops)
+            asking = files_asking(result.warned)
+        if masked and depends_on_mask(inlined(result.script), result.warned):
             chosen = traces.for_any_mask(followed if asking else None)
-        if chosen is None and (asking or writes_to_constants(inlined(made.script))):
+        if chosen is None and (asking or writes_to_constants(inlined(result.script))):
             best = traces.for_any_sizes(followed, first)
     if chosen is not None:
         yield traces.for_any_length(chosen)
@@ -111,14 +111,14 @@ def recordings(ready: Prepared) -> Generator[Recorded, None, None]:
     if asking or has_loops or traces.conditions.every.lines:
         with contextlib.ExitStack() as loops:
             traces.enter_loops(loops)
-            best = traces.right_elsewhere(best, made, asking, followed.is_unsure)
+            best = traces.right_elsewhere(best, result, asking, followed.is_unsure)
     if best is not None:
         yield best
     if first is not None:
         with contextlib.ExitStack() as loops:
             traces.enter_loops(loops)
-            made = traces.with_loops(loops)
-    yield made
+            result = traces.with_loops(loops)
+    yield result
 
 
 class _Traces:
@@ -179,9 +179,9 @@ class _Traces:
             self._loops.lines.setdefault(function, set()).update(lines)
         with contextlib.ExitStack() as loops:
             if self.enter_loops(loops):
-                made = self.with_loops(loops)
-                if made is not self.plain and not self._others.wrong(made.script):
-                    return made
+                result = self.with_loops(loops)
+                if result is not self.plain and not self._others.wrong(result.script):
+                    return result
         return Recorded(chosen.script, self.plain.warned)
 
     def with_loops(self, loops: contextlib.ExitStack) -> Recorded:
@@ -196,10 +196,10 @@ class _Traces:
             if self.example.is_of(script):
                 return Recorded(script, warned)
         asking = files_asking(warned)
-        made = self.for_sizes(Followed(asking, self.conditions)) if asking else None
-        if made is None:
+        result = self.for_sizes(Followed(asking, self.conditions)) if asking else None
+        if result is None:
             loops.close()
-        return made or self.plain
+        return result or self.plain
 
     def for_sizes(self, followed: Followed) -> Recorded | None:
         """One trace in which numbers that are computed from sizes are followed; None where it gives something
@@ -251,12 +251,12 @@ class _Traces:
         """A trace with both bodies of branches by sizes; None where it gives something else than the module
         for the example."""
         followed = Followed(asking, self.conditions, self.conditions.every)
-        made = self.for_sizes(followed)
+        result = self.for_sizes(followed)
         for _ in range(MOST_BODIES - 1):
             if not followed.more_conditions():
                 break
-            made = self.for_sizes(followed) or made
-        return made
+            result = self.for_sizes(followed) or result
+        return result
 
 
 def recorded(

@@ -109,7 +109,7 @@ _redirected: dict[Any, Redirected] = {}
 def redirected(functions: Iterable[Any]) -> Iterator[list[Redirected]]:
     """Let functions call others while the context lasts; those that cannot are left out."""
     with alone(), contextlib.ExitStack() as undo:
-        made = []
+        result = []
         for function in functions:
             each = _redirected.get(function)
             if each is None:
@@ -120,8 +120,8 @@ def redirected(functions: Iterable[Any]) -> Iterator[list[Redirected]]:
                 function.__code__ = code
                 _redirected[function] = each
                 undo.callback(_undo, each, code)
-            made.append(each)
-        yield made
+            result.append(each)
+        yield result
 
 
 def _undo(each: Redirected, code: Any) -> None:
@@ -171,8 +171,8 @@ def _functions_of(table: dict[str, Any], *roots: Any) -> list[Any]:
             queue += vars(value).values() if is_own else ()
         elif not isinstance(value, types.ModuleType) and not (type(value) is dict and "__spec__" in value):
             queue += gc.get_referents(value)
-    made = _made()
-    return list({f: None for f in found if f.__globals__ is table and id(f) not in made})
+    result = _made()
+    return list({f: None for f in found if f.__globals__ is table and id(f) not in result})
 
 
 def functions_with(code: Any) -> list[Any]:
@@ -187,8 +187,8 @@ def _made() -> set[int]:
 
 def functions_that_run(code: Any) -> list[Any]:
     """The functions that run this code in the recording thread, by the collector."""
-    made = _made()
-    found = [f for f in gc.get_referrers(code) if type(f) is types.FunctionType and id(f) not in made]
+    result = _made()
+    found = [f for f in gc.get_referrers(code) if type(f) is types.FunctionType and id(f) not in result]
     return [f for f in found if f.__code__ is code]
 
 
@@ -210,11 +210,11 @@ def _with(function: Any, code: Any, table: dict[str, Any], cells: Mapping[str, A
     own."""
     own = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
     closure = tuple(own[n] if n in own else types.CellType(cells[n]) for n in code.co_freevars)
-    made = types.FunctionType(code, table, function.__name__, function.__defaults__, closure)
-    made.__kwdefaults__ = function.__kwdefaults__
-    made.__qualname__, made.__module__ = function.__qualname__, function.__module__
-    made.__dict__.update(function.__dict__)
-    return made
+    result = types.FunctionType(code, table, function.__name__, function.__defaults__, closure)
+    result.__kwdefaults__ = function.__kwdefaults__
+    result.__qualname__, result.__module__ = function.__qualname__, function.__module__
+    result.__dict__.update(function.__dict__)
+    return result
 
 
 def _calling(each: Redirected) -> Any:

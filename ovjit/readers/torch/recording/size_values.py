@@ -24,9 +24,9 @@ class Parts(tuple):
     _warn: Callable[[], None]
 
     def __new__(cls, parts: Sequence[Any], number: Callable[[], Any], warn: Callable[[], None]) -> Parts:
-        made = super().__new__(cls, parts)
-        made.number, made._warn = number, warn
-        return made
+        result = super().__new__(cls, parts)
+        result.number, result._warn = number, warn
+        return result
 
     def __len__(self) -> int:
         if _asks_length(sys._getframe(1)):

@@ -66,11 +66,11 @@ def followed() -> Iterator[None]:
                 order = in_memory(self.shape, plain(self))
         if order is None:
             return plain(self) if dim is None else plain(self, dim)
-        sizes, made, step = self.size(), {}, 1
+        sizes, result, step = self.size(), {}, 1
         for i in reversed(order):
-            made[i] = step
+            result[i] = step
             step = sizes[i] * step
-        strides = tuple(made[i] for i in range(len(made)))
+        strides = tuple(result[i] for i in range(len(result)))
         return strides if dim is None else strides[dim]
 
     with patched((torch.Tensor, "stride", stride)):

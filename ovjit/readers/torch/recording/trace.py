@@ -176,13 +176,13 @@ def example_of(given: Any, described: Sequence[tuple[Any, Any, Any]]) -> Any:
         return None  # zeros would be tensors, which have other rules for types of results
     if described and all(shape is not None for _, shape, _ in described):
         types = torch_types()
-        made = [
+        result = [
             torch.zeros([_extent(d) for d in shape], dtype=types.get(kind, torch.float32))
             for _, shape, kind in described
         ]
         named = [name for name, *_ in described]
-        if _tells_of_all(given, len(made), named):
-            return dict(zip(named, made, strict=True)) if all(named) else tuple(made)
+        if _tells_of_all(given, len(result), named):
+            return dict(zip(named, result, strict=True)) if all(named) else tuple(result)
     if is_script(given):
         kinds = [v.type() for v in given.graph.inputs() if isinstance(v.type(), torch.TensorType)]
         if kinds and all(k.sizes() is not None and k.dtype() is not None for k in kinds):
@@ -284,8 +284,8 @@ def flattened(
                 now[place] = tensor
             positional, named = tree.tree_unflatten(now, shape)
             called = self._modules.get(child) or self.called
-            made = called(*positional, **named)
-            told[:], values = named_outputs(made)
+            result = called(*positional, **named)
+            told[:], values = named_outputs(result)
             return values
 
     return _input_names(bound), [leaves[i] for i in places], Flat(), bound

@@ -65,9 +65,9 @@ def lift(owner: Any, block: Any) -> None:
             if value.node().kind() in ("prim::Param", "prim::TracedAttr"):
                 continue
             if key not in copies:
-                made = graph.create("prim::data", [value], 1)
-                made.insertBefore(owner)
-                copies[key] = made.output().setTypeAs(value)
+                result = graph.create("prim::data", [value], 1)
+                result.insertBefore(owner)
+                copies[key] = result.output().setTypeAs(value)
             node.replaceInput(i, copies[key])
 
 

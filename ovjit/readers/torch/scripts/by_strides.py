@@ -71,9 +71,9 @@ def _order(reader: WritingReader, node: Any, piece: Piece) -> list[int] | None:
 def _turned(reader: WritingReader, node: Any, value: Output, order: Any) -> Output:
     if order == sorted(order):
         return value
-    made = own(_call(reader, node, "permute").transpose(value, order))
-    reader.memory.part(made, value, View("permute", {"self": value, "dims": order}))
-    return made
+    result = own(_call(reader, node, "permute").transpose(value, order))
+    reader.memory.part(result, value, View("permute", {"self": value, "dims": order}))
+    return result
 
 
 def _call(reader: WritingReader, node: Any, operator: str) -> Call:
@@ -99,8 +99,8 @@ def _begin(reader: WritingReader, node: Any, piece: Piece) -> Any:
     call, whole = _call(reader, node, "slice"), piece.top.value
     numbers = call.reshape(call.arange(call.index(call.count(whole))), call.shape_of(whole))
     for view in reversed(parts):
-        made = None if view is None else view.again(reader, call, numbers, None)
-        if made is None:
+        result = None if view is None else view.again(reader, call, numbers, None)
+        if result is None:
             return None
-        numbers = made
+        numbers = result
     return call("Gather", call.flat(numbers), call.const(0), call.const(0))

@@ -79,15 +79,15 @@ def _of_any_length(
     call: Call, target: Any, arguments: Mapping[str, Any], refused: frozenset[str]
 ) -> tuple[Any, list[Any]] | None:
     """The graph that an operator is composed of, and the values that it takes."""
-    made = []
+    result = []
     try:
         for length in _LENGTHS:
             stands = _Stands(call, length)
             with patched(*_unlogged()):
-                made.append((stands.trace(target, arguments, refused), stands.given))
+                result.append((stands.trace(target, arguments, refused), stands.given))
     except Exception:  # whatever PyTorch raises of tensors without data
         return None
-    (graph, given), (other, _) = made
+    (graph, given), (other, _) = result
     is_itself = any(node.target is target for node in graph.graph.nodes)
     if is_itself or graph.code != other.code or written_beside(graph):
         return None

@@ -98,14 +98,14 @@ def retyped(model: Model, read: ReadTyped) -> Model:
             return
         types = [_type_of(parameter.output(0)) for parameter in given._parameters]
         try:
-            made = read(types)
+            result = read(types)
         except Exception as error:
             if needed or all(map(_is_known, types)) or not is_unknown(error):
                 raise
             return
-        _connect(made, [parameter.output(0) for parameter in given._parameters])
-        _take_results(given, made)
-        given._sinks[:] = made._sinks
+        _connect(result, [parameter.output(0) for parameter in given._parameters])
+        _take_results(given, result)
+        given._sinks[:] = result._sinks
         retyped(given, read)
 
     model._complete = again
@@ -148,15 +148,15 @@ def complete(model: Model, needed: bool) -> None:
             left = True
             continue
         try:
-            made = node._read(types)
+            result = node._read(types)
         except Exception as error:
             if needed or all(map(_is_known, types)) or not is_unknown(error):
                 raise
             left = True
             continue
         whole = node._read if _is_whole(model, node) else None
-        _connect(made, node._inputs)
-        _replace(model, node, made)
+        _connect(result, node._inputs)
+        _replace(model, node, result)
     model._complete = complete if left else None
     if whole is not None:
         retyped(model, whole)

@@ -176,16 +176,16 @@ class WritingReader(TorchReader):
         """The value of a tensor after a write to another one in its memory, None where it is not known."""
         if id(other) in new:
             return new[id(other)]
-        made = None
+        result = None
         if other.base is not None and other.view is not None:
             if any(p.base is other.base and _are_apart(p.view, other.view) for p in written.above()):
-                made = other.value
+                result = other.value
             elif (base := self._renewed(call, written, other.base, new)) is not None:
                 is_same = base is other.base.value
-                made = other.value if is_same else other.view.again(self, call, base, other.value)
-        if made is not None:
-            new[id(other)] = made
-        return made
+                result = other.value if is_same else other.view.again(self, call, base, other.value)
+        if result is not None:
+            new[id(other)] = result
+        return result
 
     def _put(self, found: Mapping[int, tuple[Any, Any]]) -> None:
         """All that holds tensors holds others in their places, given by their objects."""
@@ -258,17 +258,17 @@ class WritingReader(TorchReader):
     def stand_in(self, inside: Inside, value: Any) -> Any:
         """What stands in a body for a tensor from around it: a part of what the body carries, or an input."""
         outer = self.memory.piece(value)
-        made = self._derived(inside, outer)
-        if made is None:
-            made = inside.copy(value)
-            piece = self.memory.piece(made)
+        result = self._derived(inside, outer)
+        if result is None:
+            result = inside.copy(value)
+            piece = self.memory.piece(result)
             inside.pieces.append(piece)
             piece.outer, piece.stale = outer, outer.stale
             if outer.layout is not None and outer.layout.is_known:
                 piece.layout = outer.layout
             if any(id(other.value) in inside.carried for other in outer.family):
                 piece.stale = "a body writes to what may be a view of a tensor that it reads"
-        return made
+        return result
 
     def _derived(self, inside: Inside, outer: Piece) -> Any:
         if outer.base is None or outer.view is None or id(outer.top.value) not in inside.carried:
@@ -277,10 +277,10 @@ class WritingReader(TorchReader):
         arguments = {key: inside.argument(part) for key, part in outer.view.arguments.items()}
         view = outer.view._replace(arguments=arguments)
         with self.in_body(inside.shared):
-            made = None if arguments.get("condition") else view.again(self, inside.call, whole, None)
-        if made is not None:
-            self.memory.part(made, whole, view)
-        return made
+            result = None if arguments.get("condition") else view.again(self, inside.call, whole, None)
+        if result is not None:
+            self.memory.part(result, whole, view)
+        return result
 
     def carry(self, inside: Inside, value: Any, made: Any) -> None:
         """A body carries a tensor from around it: `made` stands for it, and may be written."""
@@ -293,8 +293,8 @@ class WritingReader(TorchReader):
         """A loop begins with one value and goes on with others: in the first iteration `value` may be in
         the memory of `outer`. Returns the pieces of `value`."""
         pieces = []
-        for before, made in zip(tensors_of(outer), tensors_of(value), strict=False):
-            piece = self.memory.piece(made)
+        for before, result in zip(tensors_of(outer), tensors_of(value), strict=False):
+            piece = self.memory.piece(result)
             piece.outer, piece.carried = self.memory.piece(before), True
             pieces.append(piece)
         return pieces
@@ -309,9 +309,9 @@ class WritingReader(TorchReader):
         if any(p.is_written and p.family is family for _, mine in taken for p in mine for family in added):
             raise Refused(node.kind(), f"a loop writes to what it has added to a list{where(node)}")
         places = self._written_in_place(taken, after)
-        for i, ((outer, mine), made, is_used) in enumerate(zip(taken, after, used, strict=True)):
+        for i, ((outer, mine), result, is_used) in enumerate(zip(taken, after, used, strict=True)):
             families = [self.memory.piece(v).family for v in tensors_of(outer)]
-            for piece in (self.memory.piece(v) for v in tensors_of(made)):
+            for piece in (self.memory.piece(v) for v in tensors_of(result)):
                 others = (p for p in piece.family if p.outer is not None and p not in mine)
                 families += [p.outer.family for p in others if p.outer is not None]
             is_written = any(p.is_written for p in mine)
@@ -328,12 +328,12 @@ class WritingReader(TorchReader):
     def _written_in_place(self, taken: Sequence[Any], after: Sequence[Any]) -> list[int]:
         """The places of tensors that each iteration takes, writes to and gives on, in memory of their own."""
         families = [[id(self.memory.piece(v).family) for v in tensors_of(outer)] for outer, _ in taken]
-        ends = [[id(self.memory.piece(v).family) for v in tensors_of(made)] for made in after]
+        ends = [[id(self.memory.piece(v).family) for v in tensors_of(result)] for result in after]
         found = []
-        for i, ((outer, mine), made) in enumerate(zip(taken, after, strict=True)):
-            if not isinstance(outer, TENSORS) or not isinstance(made, TENSORS):
+        for i, ((outer, mine), result) in enumerate(zip(taken, after, strict=True)):
+            if not isinstance(outer, TENSORS) or not isinstance(result, TENSORS):
                 continue
-            piece = self.memory.piece(made)
+            piece = self.memory.piece(result)
             others = [key for j, keys in enumerate(families) if j != i for key in keys]
             given = [key for j, keys in enumerate(ends) if j != i for key in keys]
             is_own = id(self.memory.piece(outer).family) not in others and id(piece.family) not in given

@@ -52,9 +52,9 @@ class ScriptReader(AttributesReader):
         self.note_order(values)
         self.named = values_of(graph)
         self._block(graph)
-        made = [self._value(v) for v in graph.outputs()]
-        self.check_read("prim::Return", made)
-        return made
+        result = [self._value(v) for v in graph.outputs()]
+        self.check_read("prim::Return", result)
+        return result
 
     def number_of(self, call: Any, dim: Any) -> Number | None:
         for name, value in self.env.items():
@@ -110,16 +110,16 @@ class ScriptReader(AttributesReader):
             self.check_read(kind, inputs)
         base = label(node.scopeName(), naming(kind, [use.user for v in outputs for use in v.uses()]))
         try:
-            made = self.call(name, overload, arguments, base, partial(where, node), self._wanted(outputs))
-            _check_outputs(node, name, made)
+            result = self.call(name, overload, arguments, base, partial(where, node), self._wanted(outputs))
+            _check_outputs(node, name, result)
         except Refused as error:
-            made = composed(self, error, name, overload, arguments)
-        made = self._in_memory(node, schema, kind, arguments, made, written)
+            result = composed(self, error, name, overload, arguments)
+        result = self._in_memory(node, schema, kind, arguments, result, written)
         if len(outputs) == 1:
-            self._set(node, made)
-            self.name_variable(made, outputs[0].debugName())
+            self._set(node, result)
+            self.name_variable(result, outputs[0].debugName())
         else:
-            for output, value in zip(outputs, made, strict=False):
+            for output, value in zip(outputs, result, strict=False):
                 self.env[output.debugName()] = value
                 self.name_variable(value, output.debugName())
 
@@ -154,11 +154,11 @@ class ScriptReader(AttributesReader):
         users = [use.user for use in outputs[0].uses()]
         if len(users) == 1 and users[0].kind() == UNPACK:
             return Wanted(users[0].outputsSize(), is_examples=True, is_assumed=self.is_assumed)
-        made = outputs[0].type()
-        if made.kind() == "ListType":
+        result = outputs[0].type()
+        if result.kind() == "ListType":
             lengths = [user for user in users if user.kind() == "aten::len"]
             return Wanted(items=_items_read(users), is_counted=bool(lengths))
-        return Wanted(rank=made.dim() if made.kind() == "TensorType" else None)
+        return Wanted(rank=result.dim() if result.kind() == "TensorType" else None)
 
     def _python(self, node: Any, inputs: list[Any]) -> None:
         """An operator of Python's: one that an extension stands for, or one that has a row."""
@@ -167,9 +167,9 @@ class ScriptReader(AttributesReader):
             self._subgraph(node, inputs)
             return
         arguments = {f"input{i}": value for i, value in enumerate(inputs)}
-        made = self.call(name, overload, arguments, label(node.scopeName(), name), partial(where, node))
-        made = made if isinstance(made, list) else [made]
-        for output, value in zip(node.outputs(), made, strict=False):
+        result = self.call(name, overload, arguments, label(node.scopeName(), name), partial(where, node))
+        result = result if isinstance(result, list) else [result]
+        for output, value in zip(node.outputs(), result, strict=False):
             self.env[output.debugName()] = value
 
     def _subgraph(self, node: Any, inputs: list[Any]) -> None:
@@ -185,10 +185,10 @@ class ScriptReader(AttributesReader):
         self.named = values_of(graph)
         try:
             self._block(graph)
-            made = [self._value(v) for v in graph.outputs()]
+            result = [self._value(v) for v in graph.outputs()]
         finally:
             self.env, self.named, self.holders = outer
-        for output, value in zip(node.outputs(), made, strict=False):
+        for output, value in zip(node.outputs(), result, strict=False):
             self.env[output.debugName()] = value
 
     def _fork(self, node: Any) -> None:
@@ -205,10 +205,10 @@ class ScriptReader(AttributesReader):
         self._paths = {inner: self._paths[value] for value, inner in names if value in self._paths}
         try:
             self._block(graph)
-            made = [self._value(v) for v in graph.outputs()]
+            result = [self._value(v) for v in graph.outputs()]
         finally:
             self.env, self._paths, self.named, self.holders = outer
-        self._set(node, made[0])
+        self._set(node, result[0])
 
     # -- memory that is shared -------------------------------------------------------------------------------
 
@@ -290,8 +290,10 @@ class ScriptReader(AttributesReader):
         if condition is None and any(raises(block) for block in blocks):
             condition = not raises(blocks[0])
         if condition is None:
-            made = self._depending(node, "branch", lambda: read_if(self, node, self._value(node.inputsAt(0))))
-            for output, value in zip(node.outputs(), made, strict=True):
+            result = self._depending(
+                node, "branch", lambda: read_if(self, node, self._value(node.inputsAt(0)))
+            )
+            for output, value in zip(node.outputs(), result, strict=True):
                 self.env[output.debugName()] = value
             return
         taken = blocks[0 if condition else 1]
@@ -327,6 +329,14 @@ class ScriptReader(AttributesReader):
 def _none(reader: ScriptReader, node: Any) -> None:
     for output in node.outputs():
         reader.env[output.debugName()] = None
+
+
+def _raise(reader: ScriptReader, node: Any) -> None:
+    """An exception that is raised for certain is an error. In a body that data choose it is left out."""
+    if not reader.around:
+        said = reader.env.get(node.inputsAt(0).debugName())
+        text = f": {said}" if isinstance(said, str) else ""
+        raise ModelError(f"the script raises an exception{where(node)}{text}")
 
 
 def _text(reader: ScriptReader, node: Any) -> None:
@@ -433,7 +443,7 @@ _SPECIAL = {
     "prim::TupleSlice": ScriptReader._slice,
     "prim::If": ScriptReader._if,
     "prim::Loop": ScriptReader._loop,
-    "prim::RaiseException": _none,
+    "prim::RaiseException": _raise,
     "prim::Print": _none,
     "aten::warn": _none,
     "prim::fork": ScriptReader._fork,

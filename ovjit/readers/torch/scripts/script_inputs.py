@@ -162,8 +162,8 @@ class _Open(dict):
         self.reader, self.kind = reader, kind
 
     def __missing__(self, key: str) -> Any:
-        self[key] = made = unknown_input(self.reader, key, self.kind)
-        return made
+        self[key] = result = unknown_input(self.reader, key, self.kind)
+        return result
 
 
 def unknown_input(
@@ -187,5 +187,5 @@ def unknown_input(
         text = f"The script's input {name!r} is of the type {kind.annotation_str}, of any number of items."
         raise OvjitError(f"{text}\n{EXAMPLE}, which determines their number.")
     number = _NUMBERS.get(kind.kind())
-    made = reader.unknown_parameter(name, number or read.kind, read.rank)
-    return made if number is None else Number(made)
+    result = reader.unknown_parameter(name, number or read.kind, read.rank)
+    return result if number is None else Number(result)

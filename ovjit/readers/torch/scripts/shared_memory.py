@@ -90,9 +90,9 @@ def is_read_behind(value: Any, node: Any) -> bool:
 def values_of(graph: Any) -> dict[str, Any]:
     """All values of a script's graph and of the blocks in it, by their names."""
     blocks = [graph, *(block for node in nodes_of(graph) for block in node.blocks())]
-    made = [v for block in blocks for v in block.inputs()]
-    made += [v for node in nodes_of(graph) for v in node.outputs()]
-    return {value.debugName(): value for value in made}
+    result = [v for block in blocks for v in block.inputs()]
+    result += [v for node in nodes_of(graph) for v in node.outputs()]
+    return {value.debugName(): value for value in result}
 
 
 def written_by(node: Any, schema: Any) -> Any:
@@ -156,9 +156,9 @@ def _same(node: Any) -> Iterator[tuple[Any, Any]]:
         yield from ((output, value) for output in node.outputs() for value in node.inputs())
     carried = list(node.inputs())[2:] if node.kind() == "prim::Loop" else []
     for block in node.blocks():
-        given, made = list(block.inputs()), list(block.outputs())
+        given, result = list(block.inputs()), list(block.outputs())
         yield from zip(given[1:], carried, strict=False)
-        yield from zip(node.outputs(), made[1:] if carried else made, strict=False)
+        yield from zip(node.outputs(), result[1:] if carried else result, strict=False)
 
 
 def nodes_of(block: Any) -> Iterator[Any]:

@@ -195,10 +195,10 @@ def _ends(call: Call, parts: Parts, index: int) -> tuple[Any, Any]:
 
 def _part(call: Call, base: Output, parts: Parts, index: int) -> Output:
     if parts.put is _row_back:
-        made = call.also("select.int", base, parts.axis, index)
+        result = call.also("select.int", base, parts.axis, index)
     else:
-        made = call.also("slice.Tensor", base, parts.axis, *_ends(call, parts, index))
-    return Output._of(made._node, made._index)
+        result = call.also("slice.Tensor", base, parts.axis, *_ends(call, parts, index))
+    return Output._of(result._node, result._index)
 
 
 #: Operators that give a list of parts.

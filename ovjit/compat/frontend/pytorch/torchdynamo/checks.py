@@ -78,11 +78,11 @@ def with_checks(module: Any, compiled: Callable[[Any], Callable[[Any], Any]]) ->
     inner = compiled(checked)
 
     def run(arguments: Any) -> Any:
-        made = inner(arguments)
-        for kind, flag in zip(kinds, made[-len(kinds) :], strict=True):
+        result = inner(arguments)
+        for kind, flag in zip(kinds, result[-len(kinds) :], strict=True):
             if flag:
                 raise _error(kind)
-        return made[: -len(kinds)]
+        return result[: -len(kinds)]
 
     return run
 

@@ -69,14 +69,14 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
     for i, node in enumerate(placeholders):
         if values[i] is None and node.users:  # a number that nobody reads may be a length of nested tensors
             values[i] = _number(reader, node, node.meta.get("val"), known, numbers, i)
-    made = reader.run(module, values)
+    result = reader.run(module, values)
     results: list[Any] = []
     gives: list[tuple[str, Any]] = []
     laid: dict[int, tuple[list[int], list[int]]] = {}
     nodes = module.graph.output_node().args[0]
     if not isinstance(nodes, (list, tuple)):  # a Complex is a tuple, too
-        made, nodes = [made], [nodes]
-    for value, node in zip(made, nodes, strict=True):
+        result, nodes = [result], [nodes]
+    for value, node in zip(result, nodes, strict=True):
         if isinstance(value, (Output, Complex)) and (layout := _layout(node)) is not None:
             value, laid[len(results)] = _laid(reader, value, *layout)
         if isinstance(value, Complex):

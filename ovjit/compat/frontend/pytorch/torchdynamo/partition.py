@@ -140,8 +140,8 @@ def _called(runner: Runner) -> Any:
 
     class Called(torch.nn.Module):
         def forward(self, *arguments: Any) -> Any:
-            made = runner(arguments)
-            return made[0] if len(made) == 1 else tuple(made)
+            result = runner(arguments)
+            return result[0] if len(result) == 1 else tuple(result)
 
     return Called()
 

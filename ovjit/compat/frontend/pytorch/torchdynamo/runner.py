@@ -41,7 +41,7 @@ class Runner:
             None if shape is None else (len(types) + i, *self._form(i, shape))
             for i, shape in enumerate(static_outputs(part.model))
         ]
-        self._open = [i for i, made in enumerate(self._made) if made is None]
+        self._open = [i for i, result in enumerate(self._made) if result is None]
         #: Whether the outputs are those of the model.
         self._is_plain = all(
             kind in ("tensor", "complex") and where == i for i, (kind, where) in enumerate(self.gives)
@@ -71,24 +71,24 @@ class Runner:
             self._jobs.append(job)
             return self._by_request(values)
         bases[: len(values)] = list(map(_pointer, values))
-        made: list[Any] = []
+        result: list[Any] = []
         new = self._new
         for how in self._made:
             if how is None:
-                made.append(None)
+                result.append(None)
                 continue
             at, size, strides, dtype = how
             value = new(size, strides, dtype)
             bases[at] = value.data_ptr()
-            made.append(value)
+            result.append(value)
         try:
             job.run()
         except InferenceError as error:
             raise as_in_eager_mode(error) from None
         for i in self._open:
-            made[i] = self._finished(i, _tensor(job.take(i), self._types[i]))
+            result[i] = self._finished(i, _tensor(job.take(i), self._types[i]))
         self._jobs.append(job)
-        return made if self._is_plain else [_given(kind, where, made) for kind, where in self.gives]
+        return result if self._is_plain else [_given(kind, where, result) for kind, where in self.gives]
 
     def _by_request(self, values: list[Any]) -> list[Any]:
         try:
@@ -100,12 +100,12 @@ class Runner:
         except InferenceError as error:
             raise as_in_eager_mode(error) from None
         arrays = [np.array(found[i]) for i in range(len(self._types))]
-        made = [
+        result = [
             self._finished(i, _tensor(array, dtype))
             for i, (array, dtype) in enumerate(zip(arrays, self._types, strict=True))
         ]
         self._requests.append(request)
-        return [_given(kind, where, made) for kind, where in self.gives]
+        return [_given(kind, where, result) for kind, where in self.gives]
 
     def _form(self, i: int, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
         """Size, strides and type of an output of known shape, as the caller gets it."""

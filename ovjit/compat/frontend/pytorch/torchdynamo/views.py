@@ -43,11 +43,11 @@ def beside_views(module: Any, compiled: Callable[[Any], Compiled]) -> Compiled:
 
     def run(arguments: Any) -> list[Any]:
         given = list(arguments)  # a compiled part may empty its list
-        made = list(inner(arguments)) if inner is not None else []
+        result = list(inner(arguments)) if inner is not None else []
         out: list[Any] = [None] * len(outputs)
-        for i, value in zip(rest, made, strict=False):
+        for i, value in zip(rest, result, strict=False):
             out[i] = value
-        for i, value in zip(places, views(*given, *(made[k] for k in taken)), strict=True):
+        for i, value in zip(places, views(*given, *(result[k] for k in taken)), strict=True):
             out[i] = value
         for i, first in again.items():
             out[i] = out[first]
@@ -131,13 +131,13 @@ def _views(module: Any, bases: list[Any], wanted: list[Any]) -> Any:
     """A function of all inputs and of `bases` that makes views."""
     import torch
 
-    graph, made = torch.fx.Graph(), {}
+    graph, result = torch.fx.Graph(), {}
     inputs = module.graph.find_nodes(op="placeholder")
     for node in [*inputs, *bases]:
-        made[node] = graph.placeholder(f"of_{node.name}")
+        result[node] = graph.placeholder(f"of_{node.name}")
     for node in module.graph.nodes:
-        if node not in made and node.op != "output":
-            made[node] = graph.node_copy(node, made.__getitem__)
-    graph.output(tuple(made[node] for node in wanted))
+        if node not in result and node.op != "output":
+            result[node] = graph.node_copy(node, result.__getitem__)
+    graph.output(tuple(result[node] for node in wanted))
     graph.eliminate_dead_code()
     return torch.fx.GraphModule(module, graph)
