@@ -15,7 +15,7 @@ import sys
 import ovjit
 import ovjit.tools
 from ovjit import native_packages
-from ovjit.alias import install
+from ovjit.alias import install, install_names
 from ovjit.version import openvino_version, stand_in_for_openvino
 
 
@@ -36,6 +36,7 @@ if _real is not None and _real is not ovjit:
         "or run the program with python -m ovjit run"
     )
 install("openvino", "ovjit")
+install_names({"openvino_genai": "ovjit.genai"})
 native_packages.install()
 sys.modules["openvino"] = ovjit
 # programs choose by OpenVINO's version; ovjit's own is in ovjit.version

@@ -1,0 +1,56 @@
+"""`openvino_genai` on ovjit: pipelines that generate texts.
+
+    import ovjit.genai as ov_genai
+    pipeline = ov_genai.LLMPipeline("folder", "CPU")
+    print(pipeline.generate("The sun is", max_new_tokens=20))
+
+Under `ovjit.as_openvino` and `python -m ovjit run` it is the module `openvino_genai`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.genai.config import GenerationConfig
+from ovjit.genai.enums import (
+    GenerationFinishReason,
+    GenerationStatus,
+    StopCriteria,
+    StreamingStatus,
+)
+from ovjit.genai.history import ChatHistory
+from ovjit.genai.llm import LLMPipeline
+from ovjit.genai.results import (
+    DecodedResults,
+    EncodedResults,
+    ExtendedPerfMetrics,
+    MeanStdPair,
+    PerfMetrics,
+    RawPerfMetrics,
+    SummaryStats,
+)
+from ovjit.genai.streamers import StreamerBase, TextStreamer
+from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
+
+__all__ = [
+    "ChatHistory", "DecodedResults", "EncodedResults", "ExtendedPerfMetrics", "GenerationConfig",
+    "GenerationFinishReason", "GenerationStatus", "LLMPipeline", "MeanStdPair", "PerfMetrics",
+    "RawPerfMetrics", "StopCriteria", "StreamerBase", "StreamingStatus", "SummaryStats", "TextStreamer",
+    "TokenizedInputs", "Tokenizer", "get_version",
+]  # fmt: skip
+
+#: The release of openvino_genai whose names and behaviour these are.
+__version__ = "2026.4.1.0"
+
+
+def get_version() -> str:
+    return __version__
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError(
+        f"ovjit's openvino_genai has no {name}: it has {', '.join(__all__)} (docs/genai.md). Other pipelines "
+        "need the real openvino and openvino_genai, in a separate environment"
+    )

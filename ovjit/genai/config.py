@@ -1,0 +1,410 @@
+"""GenerationConfig: how tokens are chosen and when to stop."""
+
+from __future__ import annotations
+
+import copy
+import json
+import operator
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.enums import StopCriteria
+
+#: The value of a number that is not limited.
+UNLIMITED = 2**64 - 1
+
+
+#: Texts that are a bool's value, in lower case.
+_BOOLS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False, "": False}
+#: The number at the begin of a text.
+_NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)")
+_WHOLE_NUMBER = re.compile(r"\s*([+-]?\d+)")
+
+
+class Kind:
+    """A kind of fields. `assign` converts the value of an attribute (TypeError), `convert` that of a
+    keyword, as OpenVINO's properties do: from texts, and between numbers (ValueError or TypeError)."""
+
+    def assign(self, value: Any) -> Any:
+        return value
+
+    def convert(self, value: Any) -> Any:
+        return self.assign(value)
+
+
+class _Bool(Kind):
+    def assign(self, value: Any) -> bool:
+        if isinstance(value, str):
+            raise TypeError("expected a bool, not a str")
+        return bool(value)
+
+    def convert(self, value: Any) -> bool:
+        if isinstance(value, str) and value.lower() in _BOOLS:
+            return _BOOLS[value.lower()]
+        if isinstance(value, (bool, np.bool_)):
+            return bool(value)
+        raise ValueError(f"{value!r} is no bool")
+
+
+class _Integer(Kind):
+    def __init__(self, lowest: int = 0):
+        self.lowest = lowest
+
+    def assign(self, value: Any) -> int:
+        number = operator.index(value)
+        if not self.lowest <= number <= UNLIMITED:
+            raise TypeError(f"expected a whole number from {self.lowest}, not {number}")
+        return number
+
+    def convert(self, value: Any) -> int:
+        number: Any = value
+        if isinstance(value, str):
+            match = _WHOLE_NUMBER.match(value)
+            if match is None and value:
+                raise ValueError(f"{value!r} is no number")
+            number = 0 if match is None else int(match[1])
+        elif isinstance(value, (float, np.floating)):
+            if not -(2.0**63) < float(value) < 2.0**63:
+                raise ValueError(f"{value!r} is no number of 64 bits")
+            number = int(value)
+        elif isinstance(value, (bool, np.bool_)):
+            raise ValueError(f"{value!r} is no number")
+        number = operator.index(number)
+        return number & UNLIMITED if self.lowest == 0 else number
+
+
+class _Real(Kind):
+    """A number in f32."""
+
+    def assign(self, value: Any) -> float:
+        if isinstance(value, str):
+            raise TypeError("expected a number, not a str")
+        return float(np.float32(value))
+
+    def convert(self, value: Any) -> float:
+        if isinstance(value, str):
+            match = _NUMBER.match(value)
+            if match is None and value:
+                raise ValueError(f"{value!r} is no number")
+            value = 0.0 if match is None else float(match[1])
+        elif isinstance(value, (bool, np.bool_)):
+            raise ValueError(f"{value!r} is no number")
+        return self.assign(value)
+
+
+class _Set(Kind):
+    def __init__(self, element: type):
+        self.element = element
+
+    def assign(self, value: Any) -> set[Any]:
+        if not isinstance(value, (set, frozenset)):
+            raise TypeError(f"expected a set of {self.element.__name__}, not {type(value).__name__}")
+        if self.element is str:
+            if not all(isinstance(each, str) for each in value):
+                raise TypeError("expected a set of str")
+            return set(value)
+        return {operator.index(each) for each in value}
+
+    def convert(self, value: Any) -> set[Any]:
+        if isinstance(value, str):
+            return {self.element(each) for each in value.split()}
+        return self.assign(value)
+
+
+class _Criteria(Kind):
+    def assign(self, value: Any) -> StopCriteria:
+        if not isinstance(value, StopCriteria):
+            raise TypeError(f"expected a StopCriteria, not {type(value).__name__}")
+        return value
+
+
+class _Optional(Kind):
+    """A value or None."""
+
+    def __init__(self, kind: Kind):
+        self.kind = kind
+
+    def assign(self, value: Any) -> Any:
+        return None if value is None else self.kind.assign(value)
+
+    def convert(self, value: Any) -> Any:
+        return self.kind.convert(value)
+
+
+class _Absent(Kind):
+    """A feature that ovjit does not have: only the neutral value can be set."""
+
+    def __init__(self, feature: str):
+        self.feature = feature
+
+    def assign(self, value: Any) -> Any:
+        if value is None:
+            return None
+        if isinstance(value, (list, tuple)) and not value:
+            return []
+        raise UnsupportedError(f"ovjit does not support {self.feature} yet: leave the field as it is")
+
+
+_BOOL, _SIZE, _REAL = _Bool(), _Integer(), _Real()
+#: Field -> (default, kind).
+FIELDS: dict[str, tuple[Any, Kind]] = {
+    "adapters": (None, _Absent("adapters")), "apply_chat_template": (True, _BOOL),
+    "assistant_confidence_threshold": (0.0, _REAL), "branching_factor": (1, _SIZE),
+    "diversity_penalty": (0.0, _REAL), "do_sample": (False, _BOOL), "echo": (False, _BOOL),
+    "eos_token_id": (-1, _Integer(-(2**63))), "frequency_penalty": (0.0, _REAL), "ignore_eos": (False, _BOOL),
+    "include_stop_str_in_output": (False, _BOOL), "length_penalty": (1.0, _REAL), "logprobs": (0, _SIZE),
+    "max_length": (UNLIMITED, _SIZE), "max_new_tokens": (UNLIMITED, _SIZE), "max_ngram_size": (0, _SIZE),
+    "min_new_tokens": (0, _SIZE), "min_p": (0.0, _REAL), "no_repeat_ngram_size": (UNLIMITED, _SIZE),
+    "num_assistant_tokens": (None, _Optional(_SIZE)), "num_beam_groups": (1, _SIZE), "num_beams": (1, _SIZE),
+    "num_return_sequences": (1, _SIZE), "parsers": ([], _Absent("parsers")), "presence_penalty": (0.0, _REAL),
+    "pruning_ratio": (0, _SIZE), "relevance_weight": (0.5, _REAL), "repetition_penalty": (1.0, _REAL),
+    "return_omni_outputs": (False, _BOOL), "rng_seed": (0, _SIZE),
+    "stop_criteria": (StopCriteria.HEURISTIC, _Criteria()), "stop_strings": (set(), _Set(str)),
+    "stop_token_ids": (set(), _Set(int)), "structured_output_config": (None, _Absent("structured output")),
+    "temperature": (1.0, _REAL), "top_k": (UNLIMITED, _SIZE), "top_p": (1.0, _REAL), "tree_depth": (0, _SIZE),
+}  # fmt: skip
+#: Fields of generation_config.json that are read.
+_OF_FILES = (
+    "max_new_tokens", "max_length", "ignore_eos", "min_new_tokens", "include_stop_str_in_output", "echo",
+    "logprobs", "repetition_penalty", "frequency_penalty", "presence_penalty", "num_beam_groups", "num_beams",
+    "diversity_penalty", "length_penalty", "num_return_sequences", "no_repeat_ngram_size", "do_sample",
+    "temperature", "top_p", "top_k", "min_p", "assistant_confidence_threshold", "num_assistant_tokens",
+    "max_ngram_size", "branching_factor", "tree_depth",
+)  # fmt: skip
+_CRITERIA = {"never": StopCriteria.NEVER, True: StopCriteria.EARLY, False: StopCriteria.HEURISTIC}
+
+
+class GenerationConfig:
+    """Settings of a generation: from keywords, or the path of a generation_config.json.
+
+    Attributes are those of `FIELDS`. An unknown attribute is an AttributeError; unknown keywords are ignored,
+    as in openvino_genai.
+    """
+
+    def __init__(self, json_path: Any = None, **kwargs: Any):
+        if json_path is not None and not isinstance(json_path, (str, bytes, os.PathLike)):
+            raise TypeError(f"json_path should be a path, not {type(json_path).__name__}")
+        values = {name: copy.copy(default) for name, (default, _) in FIELDS.items()}
+        self.__dict__["_values"] = values
+        if json_path is not None:
+            self._read(json_path)
+        self.update_generation_config(**kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_values"][name]
+        except KeyError:
+            raise AttributeError(f"'GenerationConfig' object has no attribute {name!r}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in FIELDS:
+            raise AttributeError(f"'GenerationConfig' object has no attribute {name!r}")
+        self.__dict__["_values"][name] = FIELDS[name][1].assign(value)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *FIELDS]
+
+    def __copy__(self) -> GenerationConfig:
+        other = type(self)()
+        other._values.update({name: copy.copy(value) for name, value in self._values.items()})
+        return other
+
+    def __deepcopy__(self, memo: Any) -> GenerationConfig:
+        return self.__copy__()
+
+    def _read(self, path: Any) -> None:
+        try:
+            with open(os.fsdecode(path), encoding="utf-8") as file:
+                content = json.load(file)
+        except OSError as error:
+            raise OvjitError(f"Failed to open '{os.fsdecode(path)}' with generation config") from error
+        except ValueError as error:
+            raise OvjitError(f"{os.fsdecode(path)} is no JSON: {error}") from error
+        for name in _OF_FILES:
+            value = content.get(name)
+            if value is None or isinstance(value, list):
+                continue
+            try:
+                self._values[name] = FIELDS[name][1].convert(value)
+            except (TypeError, ValueError) as error:
+                raise OvjitError(f"{name} in {os.fsdecode(path)}: {error}") from error
+        strings = content.get("stop_strings")
+        if isinstance(strings, list):
+            self.stop_strings = set(strings)
+        criteria = content.get("early_stopping")
+        if isinstance(criteria, (bool, str)) and criteria in _CRITERIA:
+            self.stop_criteria = _CRITERIA[criteria]
+        ends = content.get("eos_token_id")
+        if isinstance(ends, list) and ends:
+            self.stop_token_ids = set(ends)
+            ends = ends[0]
+        if isinstance(ends, int):
+            self.eos_token_id = ends
+        if self.eos_token_id != -1:
+            self.set_eos_token_id(self.eos_token_id)
+
+    def set_eos_token_id(self, tokenizer_eos_token_id: int) -> None:
+        """Set the token that ends a text, and add it to `stop_token_ids`."""
+        self.eos_token_id = tokenizer_eos_token_id
+        self.stop_token_ids = self.stop_token_ids | {tokenizer_eos_token_id}
+
+    def update_generation_config(self, **kwargs: Any) -> None:
+        """Set fields by keywords. Unknown ones are ignored; values of other types are RuntimeErrors."""
+        for name, value in kwargs.items():
+            if value is None:
+                raise OvjitError(f"the value of {name} should not be None: leave the keyword out")
+            if name not in FIELDS:
+                continue
+            try:
+                self._values[name] = FIELDS[name][1].convert(value)
+            except (TypeError, ValueError) as error:
+                raise OvjitError(f"the value {value!r} of {name} is not supported: {error}") from error
+        if self.eos_token_id != -1:
+            self.set_eos_token_id(self.eos_token_id)
+
+    def is_greedy_decoding(self) -> bool:
+        return not (self.do_sample or self.is_beam_search() or self.is_tree_search())
+
+    def is_beam_search(self) -> bool:
+        return self.num_beams > 1
+
+    def is_multinomial(self) -> bool:
+        return self.do_sample
+
+    def is_tree_search(self) -> bool:
+        return self.tree_depth > 0
+
+    def is_assisting_generation(self) -> bool:
+        return self.assistant_confidence_threshold > 0 or (self.num_assistant_tokens or 0) > 0
+
+    def is_prompt_lookup(self) -> bool:
+        return self.max_ngram_size > 0 and (self.num_assistant_tokens or 0) > 0
+
+    def validate(self) -> None:
+        """RuntimeError if fields are out of range or contradict one another."""
+        for check in (_check_stops, _check_choice, _check_beams, _check_assistant):
+            check(self)
+
+
+def _demand(condition: Any, message: str) -> None:
+    if not condition:
+        raise OvjitError(message)
+
+
+def _check_stops(config: GenerationConfig) -> None:
+    _demand(config.num_return_sequences > 0, "num_return_sequences should be at least 1")
+    _demand(
+        config.eos_token_id == -1 or config.eos_token_id in config.stop_token_ids,
+        "stop_token_ids should have eos_token_id: call set_eos_token_id",
+    )
+    _demand(all(token >= 0 for token in config.stop_token_ids), "stop_token_ids should not be negative")
+    limited = config.max_new_tokens != UNLIMITED or config.max_length != UNLIMITED
+    _demand(limited or not config.ignore_eos, "with ignore_eos, max_new_tokens or max_length should be set")
+    _demand(
+        limited or config.eos_token_id != -1 or config.stop_token_ids or config.stop_strings,
+        "eos_token_id, stop_token_ids, stop_strings, max_new_tokens or max_length should be set",
+    )
+    _demand(config.echo or config.max_new_tokens > 0, "max_new_tokens should be at least 1, or 0 with echo")
+    _demand(
+        config.min_new_tokens <= config.max_new_tokens,
+        f"min_new_tokens ({config.min_new_tokens}) should not be above max_new_tokens "
+        f"({config.max_new_tokens})",
+    )
+
+
+def _check_choice(config: GenerationConfig) -> None:
+    _demand(
+        config.num_return_sequences == 1 or config.is_multinomial() or config.is_beam_search(),
+        f"num_return_sequences ({config.num_return_sequences}) can be above 1 only with do_sample or beams",
+    )
+    if not config.is_beam_search():
+        for name in ("frequency_penalty", "presence_penalty"):
+            value = getattr(config, name)
+            _demand(-2 <= value <= 2, f"{name} should be in [-2, 2], not {value}")
+        _demand(
+            config.repetition_penalty > 0,
+            f"repetition_penalty should be above 0, not {config.repetition_penalty}",
+        )
+    if config.is_multinomial():
+        _demand(0 < config.top_p <= 1, f"top_p should be in (0, 1], not {config.top_p}")
+        _demand(config.temperature > 0, f"temperature should be above 0, not {config.temperature}")
+        _demand(0 <= config.min_p < 1, f"min_p should be in [0, 1), not {config.min_p}")
+
+
+def _check_beams(config: GenerationConfig) -> None:
+    if not config.is_beam_search():
+        return
+    for name, neutral in (("frequency_penalty", 0), ("presence_penalty", 0), ("repetition_penalty", 1)):
+        _demand(
+            getattr(config, name) == neutral, f"{name} is not supported with beams: leave it at {neutral}"
+        )
+    beams, groups = config.num_beams, config.num_beam_groups
+    _demand(
+        groups and beams % groups == 0,
+        f"num_beams ({beams}) should be a multiple of num_beam_groups ({groups})",
+    )
+    _demand(
+        beams >= config.num_return_sequences,
+        f"num_return_sequences ({config.num_return_sequences}) should not be above num_beams ({beams})",
+    )
+    _demand(not config.do_sample, "beams need do_sample=False: set num_beams=1 for sampling")
+    _demand(config.no_repeat_ngram_size > 0, "no_repeat_ngram_size should be at least 1")
+    _demand(
+        (groups > 1) == (config.diversity_penalty != 0),
+        "diversity_penalty should be set with several num_beam_groups, and with them only",
+    )
+
+
+def _check_assistant(config: GenerationConfig) -> None:
+    drafted = config.num_assistant_tokens or 0
+    if config.is_tree_search():
+        _demand(not config.do_sample, "tree_depth is not supported with do_sample")
+        _demand(config.num_beams == 1, "tree_depth is not supported with beams")
+        _demand(config.branching_factor > 0, "branching_factor should be at least 1 with tree_depth")
+        _demand(
+            drafted >= config.tree_depth,
+            f"num_assistant_tokens ({drafted}) should not be below tree_depth ({config.tree_depth})",
+        )
+    if config.is_assisting_generation():
+        _demand(
+            not config.is_beam_search() and config.num_return_sequences == 1,
+            "beams and several sequences are not supported with a draft model or prompt lookup",
+        )
+        _demand(
+            config.assistant_confidence_threshold == 0 or drafted == 0,
+            "set one of assistant_confidence_threshold and num_assistant_tokens, not both",
+        )
+    _demand(drafted or config.max_ngram_size == 0, "max_ngram_size needs num_assistant_tokens above 0")
+
+
+def count_new_tokens(config: GenerationConfig, prompt_length: int) -> int:
+    """The maximum number of new tokens for a prompt of this length. RuntimeError if it is too long."""
+    if config.max_length != UNLIMITED and config.max_length <= prompt_length:
+        raise OvjitError(
+            f"max_length ({config.max_length}) should be above the number of the prompt's tokens "
+            f"({prompt_length})"
+        )
+    if config.max_new_tokens != UNLIMITED or config.max_length == UNLIMITED:
+        return config.max_new_tokens
+    return config.max_length - prompt_length
+
+
+def merge(
+    config: GenerationConfig | None, default: GenerationConfig, keywords: Mapping[str, Any]
+) -> GenerationConfig:
+    """The configuration of a call: `config` or a copy of the default, with keywords set, and validated."""
+    if config is not None and not isinstance(config, GenerationConfig):
+        raise TypeError(f"generation_config should be a GenerationConfig, not {type(config).__name__}")
+    merged = copy.copy(default if config is None else config)
+    merged.update_generation_config(**keywords)
+    if not merged.stop_token_ids:
+        merged.stop_token_ids = default.stop_token_ids
+    if merged.eos_token_id == -1 and default.eos_token_id != -1:
+        merged.set_eos_token_id(default.eos_token_id)
+    merged.validate()
+    return merged

@@ -1,0 +1,68 @@
+"""Runs the sequences of one request through a decoder with state: rows that fork and end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import OvjitError
+from ovjit.generation.decoder import CHECKED, Decoder
+from ovjit.generation.head import keep_last
+
+#: The inputs that are fed. `Decoder` refuses a model with others.
+INPUTS = frozenset(("input_ids", "attention_mask", "position_ids", "beam_idx"))
+
+
+class Engine:
+    """A compiled decoder: `start` reads a prompt as one row, `step` appends a token to rows. The rows of a
+    step continue any rows of the one before."""
+
+    def __init__(self, compiled: Any):
+        self._names = [next(iter(INPUTS & port.get_names()), "") for port in compiled.inputs]
+        self._request = Decoder(compiled)._request
+        self._length = 0
+
+    @classmethod
+    def load(cls, path: Path, device: str, properties: Mapping[str, Any]) -> Engine:
+        """The decoder of a file, or of a folder with one."""
+        return cls(Decoder.load(path, device, properties).compiled)
+
+    @classmethod
+    def load_text(cls, model: Any, weights: Any, device: str, properties: Mapping[str, Any]) -> Engine:
+        """The decoder of an IR in memory."""
+        from ovjit.api.run.core import Core
+
+        read = Core().read_model(model, weights)
+        keep_last(read, CHECKED)
+        return cls(Core().compile_model(read, device, dict(properties)))
+
+    def start(self, prompt: Sequence[int]) -> np.ndarray:
+        """Forget all rows, and read a prompt. Returns the logits [1, words] of its next token."""
+        self._request.reset_state()
+        self._length = 0
+        return self._infer(np.asarray(prompt, np.int64)[None], np.zeros(1, np.int32))
+
+    def step(self, parents: Sequence[int], tokens: Sequence[int]) -> np.ndarray:
+        """Rows that continue the rows `parents` by one token each. Returns the logits [rows, words]."""
+        return self._infer(np.asarray(tokens, np.int64)[:, None], np.asarray(parents, np.int32))
+
+    def _infer(self, ids: np.ndarray, parents: np.ndarray) -> np.ndarray:
+        rows, count = ids.shape
+        if "beam_idx" not in self._names and (rows > 1 or parents.any()):
+            raise OvjitError(
+                "the model has no input beam_idx, so it generates one sequence at a time: export it with "
+                "optimum-cli for several sequences or beams"
+            )
+        end = self._length + count
+        feeds = {
+            "input_ids": ids,
+            "attention_mask": np.ones((rows, end), np.int64),
+            "position_ids": np.broadcast_to(np.arange(self._length, end), (rows, count)).copy(),
+            "beam_idx": parents,
+        }
+        logits = self._request.infer({name: feeds[name] for name in self._names})["logits"]
+        self._length = end
+        return np.asarray(logits[:, -1], np.float32)

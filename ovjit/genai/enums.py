@@ -1,0 +1,54 @@
+"""The enumerations of openvino_genai."""
+
+from __future__ import annotations
+
+import enum
+
+
+class _Enum(enum.Enum):
+    """An enumeration with int(), as pybind11 makes them."""
+
+    def __int__(self) -> int:
+        return int(self.value)
+
+    def __index__(self) -> int:
+        return int(self.value)
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}.{self.name}"
+
+
+class StreamingStatus(_Enum):
+    """The answer of a streamer: go on, or stop and keep or drop the text of this call."""
+
+    RUNNING = 0
+    STOP = 1
+    CANCEL = 2
+    TOOL_CALL_STOP = 3
+
+
+class GenerationStatus(_Enum):
+    """The state of a request of ContinuousBatchingPipeline."""
+
+    RUNNING = 0
+    FINISHED = 1
+    IGNORED = 2
+    CANCEL = 3
+    STOP = 4
+
+
+class GenerationFinishReason(_Enum):
+    """Why a sequence ended."""
+
+    NONE = 0
+    STOP = 1
+    LENGTH = 2
+    TOOL_CALL = 3
+
+
+class StopCriteria(_Enum):
+    """When beam search ends."""
+
+    EARLY = 0
+    HEURISTIC = 1
+    NEVER = 2

@@ -1,0 +1,169 @@
+"""Results of pipelines, and their performance figures."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ovjit.genai.enums import GenerationFinishReason
+
+
+class MeanStdPair:
+    """A mean and a standard deviation; -1 without values."""
+
+    def __init__(self, mean: float = -1.0, std: float = -1.0):
+        self.mean, self.std = mean, std
+
+    def __iter__(self) -> Iterator[float]:
+        return iter((self.mean, self.std))
+
+    @classmethod
+    def of(cls, values: Sequence[float], scale: float = 1.0) -> MeanStdPair:
+        """Those of values, which are divided by `scale`."""
+        if not values:
+            return cls()
+        scaled = [value / scale for value in values]
+        return cls(statistics.fmean(scaled), statistics.pstdev(scaled))
+
+
+class SummaryStats(MeanStdPair):
+    """Mean, standard deviation, minimum and maximum."""
+
+    def __init__(self, values: Sequence[float] = ()):
+        pair = MeanStdPair.of(values)
+        super().__init__(pair.mean, pair.std)
+        self.min, self.max = (min(values), max(values)) if values else (-1.0, -1.0)
+
+    def as_tuple(self) -> tuple[float, float, float, float]:
+        return self.mean, self.std, self.min, self.max
+
+
+class RawPerfMetrics:
+    """Lists of durations in microseconds, one entry for each call or step. Times of tokens are in
+    milliseconds of a monotonic clock."""
+
+    def __init__(self) -> None:
+        self.chat_template_durations: list[float] = []
+        self.detokenization_durations: list[float] = []
+        self.generate_durations: list[float] = []
+        self.grammar_compile_times: list[float] = []
+        self.inference_durations: list[float] = []
+        self.m_batch_sizes: list[int] = []
+        self.m_durations: list[float] = []
+        self.m_new_token_times: list[float] = []
+        self.m_times_to_first_token: list[float] = []
+        self.sampling_durations: list[float] = []
+        self.token_infer_durations: list[float] = []
+        self.tokenization_durations: list[float] = []
+
+
+class PerfMetrics:
+    """Figures of one or several calls of `generate`; they are added by `+`."""
+
+    def __init__(self) -> None:
+        self.raw_metrics = RawPerfMetrics()
+        self._load_time = 0.0
+        self._input_tokens = 0
+        self._generated_tokens = 0
+
+    def __add__(self, metrics: PerfMetrics) -> PerfMetrics:
+        total = type(self)()
+        for name, values in vars(self.raw_metrics).items():
+            setattr(total.raw_metrics, name, values + getattr(metrics.raw_metrics, name))
+        total._load_time = self._load_time
+        total._input_tokens = self._input_tokens + metrics._input_tokens
+        total._generated_tokens = self._generated_tokens + metrics._generated_tokens
+        return total
+
+    __iadd__ = __add__
+
+    def get_load_time(self) -> float:
+        """Milliseconds to load the model."""
+        return self._load_time
+
+    def get_num_generated_tokens(self) -> int:
+        return self._generated_tokens
+
+    def get_num_input_tokens(self) -> int:
+        return self._input_tokens
+
+    def _of(self, name: str) -> MeanStdPair:
+        """Milliseconds."""
+        return MeanStdPair.of(getattr(self.raw_metrics, name), 1000.0)
+
+    def get_generate_duration(self) -> MeanStdPair:
+        return self._of("generate_durations")
+
+    def get_tokenization_duration(self) -> MeanStdPair:
+        return self._of("tokenization_durations")
+
+    def get_detokenization_duration(self) -> MeanStdPair:
+        return self._of("detokenization_durations")
+
+    def get_inference_duration(self) -> MeanStdPair:
+        return self._of("inference_durations")
+
+    def get_sampling_duration(self) -> MeanStdPair:
+        return self._of("sampling_durations")
+
+    def get_chat_template_duration(self) -> MeanStdPair:
+        return self._of("chat_template_durations")
+
+    def get_ttft(self) -> MeanStdPair:
+        """Milliseconds to the first token."""
+        return self._of("m_times_to_first_token")
+
+    def get_tpot(self) -> MeanStdPair:
+        """Milliseconds for each further token of a sequence."""
+        return self._of("m_durations")
+
+    def get_ipot(self) -> MeanStdPair:
+        """Milliseconds of inference for each further token."""
+        return self._of("token_infer_durations")
+
+    def get_throughput(self) -> MeanStdPair:
+        """Tokens in a second."""
+        tpot = self.get_tpot()
+        if tpot.mean <= 0:
+            return MeanStdPair(1000.0 / tpot.mean, 1000.0 / tpot.mean)
+        return MeanStdPair(1000.0 / tpot.mean, 1000.0 * tpot.std / tpot.mean**2)
+
+    def get_grammar_compile_time(self) -> SummaryStats:
+        return SummaryStats(self.raw_metrics.grammar_compile_times)
+
+    def get_grammar_compiler_init_times(self) -> dict[str, float]:
+        return {}
+
+
+class ExtendedPerfMetrics(PerfMetrics):
+    """Figures of speculative decoding; those of PerfMetrics elsewhere."""
+
+
+class DecodedResults:
+    """Texts with scores. str() gives the texts, each on its lines."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.scores: list[float] = []
+        self.finish_reasons: list[GenerationFinishReason] = []
+        self.parsed: list[Any] = []
+        self.perf_metrics = PerfMetrics()
+        self.extended_perf_metrics: ExtendedPerfMetrics | None = None
+
+    def __str__(self) -> str:
+        if len(self.texts) == 1:
+            return self.texts[0]
+        pairs = zip(self.texts, self.scores, strict=False)
+        return "\n".join(f"{score:.6f}: {text}" for text, score in pairs)
+
+
+class EncodedResults:
+    """Tokens with scores."""
+
+    def __init__(self) -> None:
+        self.tokens: list[list[int]] = []
+        self.scores: list[float] = []
+        self.finish_reasons: list[GenerationFinishReason] = []
+        self.perf_metrics = PerfMetrics()
+        self.extended_perf_metrics: ExtendedPerfMetrics | None = None

@@ -1,0 +1,257 @@
+"""Chat templates: Jinja templates rendered as openvino_genai's engine (minja) does.
+
+Templates are probed. A feature that a template does not show is put where it can see it: a system message
+before the user's, a list of tools as a system message, calls of tools and their answers as JSON in texts.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ovjit.errors import OvjitError
+
+
+@functools.lru_cache(64)
+def _compile(template: str) -> Any:
+    try:
+        from jinja2 import ChainableUndefined, Undefined
+        from jinja2.ext import loopcontrols
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+    except ImportError as error:
+        raise OvjitError("chat templates need the package jinja2: pip install 'ovjit[generate]'") from error
+
+    class Missing(ChainableUndefined):
+        """A value that is not there: "None" in a joined text, nothing where it is printed alone."""
+
+        def __str__(self) -> str:
+            return "None"
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols], undefined=Missing, finalize=_print
+    )
+
+    def fail(message: str) -> None:
+        raise OvjitError(message)
+
+    def to_json(value: Any, indent: int | None = None, **_: Any) -> str:
+        return json.dumps(value, ensure_ascii=False, indent=indent)
+
+    environment.tests["none"] = lambda value: value is None or isinstance(value, Undefined)
+    environment.filters["tojson"] = to_json
+    environment.globals["raise_exception"] = fail
+    environment.globals["strftime_now"] = _now
+    return environment.from_string(template)
+
+
+def _print(value: Any) -> Any:
+    """The text of a value that is printed alone."""
+    from jinja2 import Undefined
+
+    return "" if value is None or isinstance(value, Undefined) else value
+
+
+def _now(form: str) -> str:
+    import datetime
+
+    return datetime.datetime.now().strftime(form)
+
+
+def _render(template: str, messages: Sequence[Any], values: Mapping[str, Any]) -> str:
+    try:
+        return _compile(template).render(messages=messages, **values)
+    except OvjitError:
+        raise
+    except Exception as error:
+        raise OvjitError(f"the chat template failed: {type(error).__name__}: {error}") from error
+
+
+#: A text that no template has.
+_PROBE = "<probe of the template>"
+_TOOL = {"type": "function", "function": {"name": "probe_of_tools", "description": "x",
+         "parameters": {"type": "object", "properties": {}}}}  # fmt: skip
+
+
+class Template:
+    """A template with probes of the features that it shows. `tokens`: special tokens by name."""
+
+    def __init__(self, text: str, tokens: Mapping[str, str]):
+        self.text, self.tokens = text, dict(tokens)
+        user = {"role": "user", "content": "x"}
+        self.needs_parts = not self._shows([{**user, "content": _PROBE}]) and self._shows(
+            [{**user, "content": [{"type": "text", "text": _PROBE}]}]
+        )
+        self._user = self._in_parts(user)
+        self.has_system = self._shows([self._in_parts({"role": "system", "content": _PROBE}), self._user])
+        self.has_tools = self._shows([self._user], "probe_of_tools", tools=[_TOOL])
+        as_text, as_object = (self._shows_call(value) for value in ('{"probe": "y"}', {"probe": "y"}))
+        self.has_calls = as_text or as_object
+        self.needs_objects = as_object and not as_text
+        answer = self._in_parts({"role": "tool", "name": "f", "content": _PROBE, "tool_call_id": "call_1___"})
+        call = _call("f", {"probe": "y"} if self.needs_objects else '{"probe": "y"}')
+        self.has_answers = self.has_calls and self._shows([self._user, call, answer])
+        self.example = "" if self.has_tools else self._example_of_call()
+
+    def render_raw(self, messages: Sequence[Any], values: Mapping[str, Any]) -> str:
+        return _render(self.text, messages, {"add_generation_prompt": False, **self.tokens, **values})
+
+    def _in_parts(self, message: dict[str, Any]) -> dict[str, Any]:
+        """A message whose text is a list of parts if the template needs it."""
+        if not self.needs_parts or not isinstance(message.get("content"), str):
+            return message
+        return {**message, "content": [{"type": "text", "text": message["content"]}]}
+
+    def _shows(self, messages: Sequence[Any], text: str = _PROBE, **values: Any) -> bool:
+        try:
+            return text in self.render_raw(messages, values)
+        except OvjitError:
+            return False
+
+    def _shows_call(self, arguments: Any) -> bool:
+        call = _call("f", arguments)
+        return any(self._shows([self._user, call], text) for text in ('"probe":', "'probe':"))
+
+    def _example_of_call(self) -> str:
+        """The text of a call of a tool, "" if it is not found."""
+        user = {"role": "user", "content": "Hey"}
+        arguments: Any = {"arg1": "some_value"}
+        call = _call("tool_name", arguments if self.needs_objects else json.dumps(arguments))
+        try:
+            begin = self.render([user], (), {"add_generation_prompt": True})
+            text = self.render([user, call], (), {})
+        except OvjitError:
+            return ""
+        eos = self.tokens.get("eos_token", "")
+        at = text.rfind(eos) if eos else -1
+        if at >= 0 and (
+            at == len(begin) - len(eos) or (text.endswith("\n") and at == len(text) - len(eos) - 1)
+        ):
+            text = text[:at]
+        common = 0
+        for i, (left, right) in enumerate(zip(begin, text, strict=False)):
+            if left != right:
+                break
+            if left != "<":
+                common = i + 1
+        example = text[common:]
+        return example if "tool_name" in example or "some_value" in example else ""
+
+    def render(self, messages: Sequence[Any], tools: Sequence[Any], values: Mapping[str, Any]) -> str:
+        """The text of a chat, with what the template does not know put where it can see it."""
+        chat = [dict(copy.deepcopy(message)) for message in messages]
+        if tools and self.has_tools:
+            values = {**values, "tools": list(tools)}
+        elif tools:
+            text = f"You can call any of the following tools to satisfy the user's requests: {_indent(tools)}"
+            if self.example:
+                text += f"\n\nExample tool call syntax:\n\n{self.example}\n\n"
+            _add_system(chat, text)
+        for message in chat:
+            self._change_call(message)
+            if message.get("role") == "tool" and not self.has_answers:
+                _change_answer(message)
+        if not self.has_system:
+            chat = _without_system(chat)
+        return self.render_raw([self._in_parts(message) for message in chat], values)
+
+    def _change_call(self, message: dict[str, Any]) -> None:
+        """Give a message with calls of tools the form that the template shows: arguments as objects, or the
+        calls as JSON in the text."""
+        calls = message.get("tool_calls")
+        if not isinstance(calls, list) or (self.has_calls and not self.needs_objects):
+            return
+        listed = []
+        for call in calls:
+            function = call.get("function", {})
+            if isinstance(function.get("arguments"), str):
+                try:
+                    function["arguments"] = json.loads(function["arguments"])
+                except ValueError:
+                    pass  # it stays a text
+            item = {"name": function.get("name"), "arguments": function.get("arguments")}
+            listed.append({**item, "id": call["id"]} if "id" in call else item)
+        if self.has_calls:
+            return
+        content = {"tool_calls": listed}
+        if message.get("content") is not None:
+            content["content"] = message["content"]
+        message["content"] = _indent(content)
+        del message["tool_calls"]
+
+
+def _call(name: str, arguments: Any) -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    calls = [{"id": "call_1___", "type": "function", "function": function}]
+    return {"role": "assistant", "content": None, "tool_calls": calls}
+
+
+def _indent(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _change_answer(message: dict[str, Any]) -> None:
+    """Make a tool's answer the user's message, as JSON."""
+    answer = {"tool": message.pop("name")} if "name" in message else {}
+    answer["content"] = message.get("content")
+    if "tool_call_id" in message:
+        answer["tool_call_id"] = message.pop("tool_call_id")
+    message.update(role="user", content=_indent({"tool_response": answer}))
+
+
+@functools.lru_cache(16)
+def _probe(text: str, tokens: tuple[tuple[str, str], ...]) -> Template:
+    return Template(text, dict(tokens))
+
+
+def render_chat(
+    template: str,
+    messages: Sequence[Mapping[str, Any]],
+    add_generation_prompt: bool,
+    tools: Sequence[Mapping[str, Any]] = (),
+    extra: Mapping[str, Any] | None = None,
+    tokens: Mapping[str, str] | None = None,
+) -> str:
+    """The text of a chat. `tokens`: special tokens by the names that templates use. RuntimeError if the
+    template fails or gives nothing."""
+    probed = _probe(template, tuple((tokens or {}).items()))
+    text = probed.render(messages, tools, {**(extra or {}), "add_generation_prompt": add_generation_prompt})
+    if not text:
+        raise OvjitError("the chat template gave an empty text: check the template and the messages")
+    return text
+
+
+def _add_system(chat: list[dict[str, Any]], text: str) -> None:
+    if chat and chat[0].get("role") == "system":
+        chat[0]["content"] = f"{chat[0]['content']}\n\n{text}"
+    else:
+        chat.insert(0, {"role": "system", "content": text})
+
+
+def _without_system(chat: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put texts of system messages before the next user's message."""
+    out: list[dict[str, Any]] = []
+    pending = ""
+
+    def flush() -> None:
+        nonlocal pending
+        if pending:
+            out.append({"role": "user", "content": pending})
+        pending = ""
+
+    for message in chat:
+        content = message.get("content")
+        if content is None:
+            out.append(message)
+        elif message.get("role") == "system":
+            pending = f"{pending}\n{content}" if pending else str(content)
+        elif message.get("role") == "user" and pending:
+            out.append({**message, "content": f"{pending}\n{content}" if content else pending})
+            pending = ""
+        else:
+            flush()
+            out.append(message)
+    flush()
+    return out

@@ -1,0 +1,287 @@
+"""ovjit.genai beside results of the real openvino_genai, which `tests.support.genai_cases` has written."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from bench import transformers as nets
+from ovjit.errors import OvjitError, UnsupportedError
+from tests.support import genai_cases as cases
+
+pytest.importorskip("jinja2")
+pytest.importorskip("regex")
+
+from ovjit import genai
+
+HERE = Path(__file__).parent
+EXPECTED = json.loads((HERE / "expected.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tokenizer's IRs and settings, and the model that `tests.support.genai_folder` writes, too."""
+    path = tmp_path_factory.mktemp("genai") / "llama"
+    shutil.copytree(HERE / "data", path)
+    sizes = nets.Sizes(layers=2, wide=32, heads=2, shared=1, inner=48, words=300)
+    model = nets.llama(nets.Net(ov, "llama"), sizes)
+    ov.save_model(model, path / "openvino_model.xml", compress_to_fp16=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pipeline(folder: Path) -> Any:
+    return genai.LLMPipeline(folder, "CPU")
+
+
+@pytest.fixture(autouse=True)
+def _without_deprecations() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+def is_same(value: Any, expected: Any) -> bool:
+    """Whether JSON values are equal; fractions to five digits."""
+    if isinstance(value, float) and isinstance(expected, float):
+        return math.isclose(value, expected, rel_tol=1e-5, abs_tol=1e-4)
+    if isinstance(value, list) and isinstance(expected, list):
+        return len(value) == len(expected) and all(map(is_same, value, expected))
+    return type(value) is type(expected) and value == expected
+
+
+@pytest.mark.parametrize("group", ["configs", "tokenizers", "templates", "streams", "pipelines"])
+def test_results_are_those_of_the_real_package(group: str, folder: Path) -> None:
+    programs = {
+        "configs": lambda: cases.configs(genai),
+        "tokenizers": lambda: cases.tokenizers(genai, ov, folder),
+        "templates": lambda: cases.templates(genai, folder),
+        "streams": lambda: cases.streams(genai, folder),
+        "pipelines": lambda: cases.pipelines(genai, ov, folder),
+    }[group]()
+    results = {name: cases.value_of(run) for name, run in programs}
+    assert list(results) == list(EXPECTED[group])
+    wrong = {n: (v, EXPECTED[group][n]) for n, v in results.items() if not is_same(v, EXPECTED[group][n])}
+    assert not wrong
+
+
+class Kept(genai.StreamerBase):
+    """A streamer that keeps what it gets, and answers with `status`."""
+
+    def __init__(self, status: Any = None):
+        super().__init__()
+        self.items: list[Any] = []
+        self.status = status
+
+    def write(self, token: Any) -> Any:
+        self.items.append(token)
+        return self.status
+
+    def end(self) -> None:
+        self.items.append("end")
+
+
+def test_streamers_get_lists_of_tokens(pipeline: Any) -> None:
+    tokens = ov.Tensor(np.array([[1, 260, 270, 20]], np.int64))
+    streamer = Kept()
+    results = pipeline.generate(tokens, streamer=streamer, max_new_tokens=5, ignore_eos=True)
+    assert streamer.items == [*([token] for token in results.tokens[0]), "end"]
+    streamer = Kept()
+    pipeline.generate(tokens, streamer=streamer, max_new_tokens=2, echo=True, ignore_eos=True)
+    assert streamer.items == [[1, 260, 270, 20, results.tokens[0][0]], [results.tokens[0][1]], "end"]
+    streamer = Kept()
+    pipeline.generate(tokens, streamer=streamer, max_new_tokens=5, ignore_eos=True, stop_strings={"zz"})
+    first, second, *others = results.tokens[0]
+    assert streamer.items == [[first], [second], others, "end"]
+
+
+@pytest.mark.parametrize(
+    "status, reason", [("STOP", "STOP"), ("CANCEL", "NONE"), ("TOOL_CALL_STOP", "TOOL_CALL")]
+)
+def test_a_streamer_ends_the_generation(pipeline: Any, status: str, reason: str) -> None:
+    streamer = Kept(getattr(genai.StreamingStatus, status))
+    results = pipeline.generate(["hello"], streamer=streamer, max_new_tokens=9, ignore_eos=True)
+    assert (len(streamer.items), results.finish_reasons[0].name) == (2, reason)
+    assert results.perf_metrics.get_num_generated_tokens() == 1
+
+
+def test_an_error_of_a_streamer_is_raised(pipeline: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken(Kept):
+        def write(self, token: Any) -> Any:
+            raise ZeroDivisionError("of the streamer")
+
+    with pytest.raises(ZeroDivisionError, match="of the streamer"):
+        pipeline.generate("hello", streamer=Broken(), max_new_tokens=4)
+    with pytest.raises(OvjitError, match="StreamerBase should have a method write"):
+        pipeline.generate("hello", streamer=genai.StreamerBase(), max_new_tokens=4)
+    with pytest.raises(TypeError, match="StreamingStatus, a bool, an int or None, not str"):
+        pipeline.generate("hello", streamer=lambda text: "stop", max_new_tokens=6)
+    # one of a plain function is printed, and generation goes on
+    whole_text = pipeline.generate("hello", max_new_tokens=6)
+    assert pipeline.generate("hello", streamer=lambda text: 1 / 0, max_new_tokens=6) == whole_text
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_cancelled_answer_is_no_part_of_a_chat(pipeline: Any) -> None:
+    def chat(*statuses: Any) -> Any:
+        pipeline.start_chat()
+        for status in statuses:
+            pipeline.generate("hi", max_new_tokens=6, ignore_eos=True, streamer=lambda text, s=status: s)
+        answer = pipeline.generate("is it so? 1 2 3", max_new_tokens=8)
+        pipeline.finish_chat()
+        return answer
+
+    cancel = genai.StreamingStatus.CANCEL
+    assert chat(cancel) == chat()
+    with pytest.raises(OvjitError, match="one prompt at a time"):
+        pipeline.start_chat()
+        try:
+            pipeline.generate(["a", "b"], max_new_tokens=2)
+        finally:
+            pipeline.finish_chat()
+
+
+def test_a_failed_question_is_no_part_of_a_chat(pipeline: Any) -> None:
+    pipeline.start_chat()
+    with pytest.raises(RuntimeError, match="max_length"):
+        pipeline.generate("hello", max_length=2)
+    answer = pipeline.generate("is it so?", max_new_tokens=6)
+    pipeline.finish_chat()
+    assert answer == pipeline.generate("is it so?", max_new_tokens=6)
+
+
+def test_seeds_decide(pipeline: Any) -> None:
+    options = {"max_new_tokens": 12, "do_sample": True, "ignore_eos": True}
+    texts = [pipeline.generate("hello", rng_seed=seed, **options) for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_pipelines_of_models_in_memory(folder: Path, pipeline: Any) -> None:
+    def read(name: str) -> tuple[str, Any]:
+        text = (folder / f"{name}.xml").read_text(encoding="utf-8")
+        return text, ov.Tensor(np.fromfile(folder / f"{name}.bin", np.uint8))
+
+    tokenizer = genai.Tokenizer(*read("openvino_tokenizer"), *read("openvino_detokenizer"))
+    config = genai.GenerationConfig(max_new_tokens=6)
+    in_memory = genai.LLMPipeline(*read("openvino_model"), tokenizer, "CPU", config)
+    assert in_memory.get_generation_config().eos_token_id == 2
+    expected = pipeline.generate("hello world", max_new_tokens=6)
+    assert in_memory.generate("hello world") == expected
+    own_tokenizer = genai.LLMPipeline(folder, tokenizer, "CPU", ATTENTION_BACKEND="SDPA")
+    assert own_tokenizer.get_tokenizer() is tokenizer
+    assert own_tokenizer("hello world", max_new_tokens=6) == expected
+
+
+@pytest.mark.parametrize("arguments, options, error, text", [
+    (("nowhere", "CPU"), {}, OvjitError, "does not exist"), ((None,), {}, TypeError, "LLMPipeline takes"),
+    ((None, "CPU"), {"scheduler_config": 3}, UnsupportedError, "scheduler_config"),
+    ((None, "CPU"), {"ATTENTION_BACKEND": "XA"}, OvjitError, "ATTENTION_BACKEND"),
+    ((None, "XPU"), {}, RuntimeError, "XPU"), ((None, "CPU"), {"NO_SUCH": 1}, RuntimeError, "NO_SUCH"),
+])  # fmt: skip
+def test_wrong_constructors(folder: Path, arguments: Any, options: Any, error: type, text: str) -> None:
+    path, *others = arguments
+    with pytest.raises(error, match=text):
+        genai.LLMPipeline(path or folder, *others, **options)
+
+
+def test_features_that_are_missing_are_errors(pipeline: Any) -> None:
+    for options in ({"num_assistant_tokens": 3}, {"assistant_confidence_threshold": 0.4}):
+        with pytest.raises(UnsupportedError, match="draft models"):
+            pipeline.generate("hello", max_new_tokens=4, **options)
+    with pytest.raises(UnsupportedError, match="structured output"):
+        pipeline.generate("hello", max_new_tokens=4, structured_output_config=object())
+    with pytest.raises(AttributeError, match=r"has no WhisperPipeline: .*docs/genai.md"):
+        _ = genai.WhisperPipeline
+    assert not hasattr(genai, "ContinuousBatchingPipeline")
+
+
+def test_a_tokenizer_alone(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "openvino_tokenizer.xml", tmp_path)
+    shutil.copy(folder / "openvino_tokenizer.bin", tmp_path)
+    tokenizer = genai.Tokenizer(tmp_path)
+    assert tokenizer.encode("hello").input_ids.data.tolist() == [[1, 259, 275, 81]]
+    assert tokenizer.get_vocab() == {}
+    with pytest.raises(OvjitError, match=r"there is no detokenizer: openvino_detokenizer\.xml is missing"):
+        tokenizer.decode([259])
+    with pytest.raises(OvjitError, match="folder is needed"):
+        genai.Tokenizer(folder / "openvino_tokenizer.xml")
+    with pytest.raises(OvjitError, match="pad_to_max_length needs max_length"):
+        tokenizer.encode("hello", pad_to_max_length=True)
+    with pytest.raises(UnsupportedError, match="number_of_inputs=2"):
+        genai.Tokenizer(folder, add_second_input=True)
+
+
+def test_special_tokens_and_templates_of_settings(folder: Path, tmp_path: Path) -> None:
+    assert genai.Tokenizer(tmp_path).get_eos_token_id() == -1
+    settings = {
+        "eos_token": {"content": "<e>"}, "bos_token": "<b>",
+        "chat_template": [{"name": "default", "template": "A"}],
+        "added_tokens_decoder": {"7": {"content": "<e>"}, "8": {"content": "<b>"}},
+    }  # fmt: skip
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = genai.Tokenizer(tmp_path)
+    names = ("bos", "eos", "pad")
+    assert [getattr(tokenizer, f"get_{n}_token")() for n in names] == ["<b>", "<e>", "<e>"]
+    assert [getattr(tokenizer, f"get_{n}_token_id")() for n in names] == [8, 7, 7]
+    assert tokenizer.chat_template == "A"
+    (tmp_path / "chat_template.jinja").write_text("B")
+    assert genai.Tokenizer(tmp_path).chat_template == "B"
+    tokenizer.chat_template = "{{ messages[0].content }}!"
+    assert tokenizer.apply_chat_template([{"role": "user", "content": "x"}], False) == "x!"
+    tokenizer.set_chat_template("")
+    with pytest.raises(OvjitError, match="no chat template"):
+        tokenizer.apply_chat_template([{"role": "user", "content": "x"}], False)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(OvjitError, match="is no JSON"):
+        genai.Tokenizer(tmp_path)
+
+
+def test_histories_are_copies() -> None:
+    message = {"role": "user", "content": [{"text": "a"}]}
+    history = genai.ChatHistory([message])
+    message["content"] = "b"
+    history.get_messages()[0]["content"] = "c"
+    assert history.get_messages() == [{"role": "user", "content": [{"text": "a"}]}]
+    history.set_tools([{"name": "f"}])
+    history.set_extra_context({"b": (1, 2)})
+    assert (history.get_tools(), history.get_extra_context()) == ([{"name": "f"}], {"b": [1, 2]})
+    with pytest.raises(TypeError):
+        history.append("hello")  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        list(history)  # type: ignore[call-overload]
+    history.pop()
+    with pytest.raises(IndexError):
+        history.pop()
+
+
+def test_logits_that_are_no_numbers_are_an_error() -> None:
+    from ovjit.genai.sampler import Sampler
+
+    with pytest.raises(OvjitError, match="NaN"):
+        Sampler(genai.GenerationConfig(max_new_tokens=1), [0]).choose(np.array([0, np.nan], np.float32), 0)
+
+
+def test_the_name_of_the_real_package(folder: Path) -> None:
+    program = (
+        "import ovjit.as_openvino, sys, openvino_genai as genai\n"
+        "from openvino_genai import LLMPipeline, GenerationConfig\n"
+        "assert genai.__name__ == 'ovjit.genai', genai\n"
+        "assert 'openvino_genai.py_openvino_genai' not in sys.modules\n"
+        "print(genai.Tokenizer(sys.argv[1]).encode('hello').input_ids.data.tolist())\n"
+        "try:\n    from openvino_genai import WhisperPipeline\n"
+        "except ImportError:\n    print('ImportError')\n"
+    )
+    command = [sys.executable, "-c", program, str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.split("\n")[:2] == ["[[1, 259, 275, 81]]", "ImportError"]

@@ -1,0 +1,460 @@
+"""Programs of openvino_genai whose results are compared: `collect` runs them on the real package or on ovjit.
+
+    python -m tests.support.genai_cases FOLDER > tests/genai/expected.json
+
+runs on the real packages. Results are JSON values; an error is "error: " with the name of its class.
+"""
+
+# the cases are a table
+# ruff: noqa: E501
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+#: Results of a model in f32, so that margins are those of rounding.
+EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
+TEXTS = (
+    "hello world",
+    "",
+    "the weather isn't there</s> then",
+    "naïve  12345 \n\n你好",
+    "<s>x<pad>\x00y",
+    "😀 e\u0301",
+)
+CONFIGS: tuple[dict[str, Any], ...] = (
+    {}, {"max_new_tokens": 0}, {"max_new_tokens": 5}, {"max_new_tokens": 0, "echo": True},
+    {"max_new_tokens": 5, "min_new_tokens": 6}, {"max_length": 7, "ignore_eos": True}, {"ignore_eos": True},
+    {"eos_token_id": 3}, {"stop_token_ids": {4, 5}}, {"stop_token_ids": {-4}}, {"stop_strings": {"a", "b"}},
+    {"stop_strings": "a b"}, {"stop_strings": ["a"]}, {"stop_token_ids": [4]}, {"max_new_tokens": "7"},
+    {"max_new_tokens": 7.0}, {"max_new_tokens": -1}, {"max_new_tokens": None}, {"no_such_name": 3},
+    {"max_new_tokens": 5, "do_sample": True, "top_p": 0.0}, {"max_new_tokens": 5, "do_sample": True, "top_p": 1.5},
+    {"max_new_tokens": 5, "do_sample": True, "temperature": 0.0}, {"max_new_tokens": 5, "do_sample": True, "top_k": 0},
+    {"max_new_tokens": 5, "do_sample": True, "min_p": 1.0}, {"max_new_tokens": 5, "do_sample": True, "min_p": 0.5},
+    {"max_new_tokens": 5, "top_p": 0.0}, {"max_new_tokens": 5, "num_return_sequences": 2},
+    {"max_new_tokens": 5, "num_return_sequences": 0}, {"max_new_tokens": 5, "frequency_penalty": 2.5},
+    {"max_new_tokens": 5, "presence_penalty": -2.5}, {"max_new_tokens": 5, "repetition_penalty": 0.0},
+    {"max_new_tokens": 5, "num_beams": 2, "do_sample": True}, {"max_new_tokens": 5, "num_beams": 3, "num_beam_groups": 2},
+    {"max_new_tokens": 5, "num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.0},
+    {"max_new_tokens": 5, "num_beams": 4, "num_beam_groups": 2}, {"max_new_tokens": 5, "num_beams": 4, "diversity_penalty": 1.0},
+    {"max_new_tokens": 5, "num_beams": 4, "no_repeat_ngram_size": 0}, {"max_new_tokens": 5, "num_beams": 2, "num_return_sequences": 3},
+    {"max_new_tokens": 5, "num_beams": 4, "repetition_penalty": 1.1}, {"max_new_tokens": 5, "num_beam_groups": 2},
+    {"max_new_tokens": 5, "num_beams": 0},
+    {"max_new_tokens": 5, "num_assistant_tokens": 3, "assistant_confidence_threshold": 0.5},
+    {"max_new_tokens": 5, "num_assistant_tokens": 3, "num_beams": 2}, {"max_new_tokens": 5, "max_ngram_size": 3},
+    {"max_new_tokens": 5, "max_ngram_size": 3, "num_assistant_tokens": 0}, {"max_new_tokens": 5, "max_ngram_size": 3, "num_assistant_tokens": 4},
+    {"max_new_tokens": 5, "tree_depth": 2}, {"max_new_tokens": 5, "tree_depth": 2, "branching_factor": 2, "num_assistant_tokens": 3},
+    {"max_new_tokens": 5, "assistant_confidence_threshold": 0.5}, {"do_sample": 1}, {"do_sample": "YES"}, {"temperature": "0.5"},
+    {"max_new_tokens": 5, "include_stop_str_in_output": True}, {"logprobs": True}, {"max_new_tokens": True},
+    {"temperature": 3}, {"rng_seed": -2}, {"num_assistant_tokens": None}, {"apply_chat_template": False}, {"stop_strings": set()},
+    {"do_sample": "no"}, {"do_sample": "x"}, {"do_sample": ""}, {"max_new_tokens": "7.5"}, {"max_new_tokens": "x"},
+    {"max_new_tokens": [7]}, {"temperature": True}, {"temperature": "1e-2"}, {"eos_token_id": -7}, {"eos_token_id": 5.5},
+    {"stop_token_ids": "4 5"}, {"stop_token_ids": {"a"}}, {"stop_strings": {1}}, {"stop_criteria": 1}, {"stop_token_ids": {4.0}},
+    {"structured_output_config": 3}, {"adapters": 3}, {"apply_chat_template": 0}, {"parsers": []},
+)  # fmt: skip
+FILES: tuple[dict[str, Any], ...] = (
+    {"eos_token_id": [7, 9], "max_length": 20}, {"eos_token_id": 7, "do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.9},
+    {"early_stopping": True, "num_beams": 4}, {"early_stopping": "never", "stop_strings": ["a", "b"]}, {"early_stopping": False},
+    {"temperature": None, "repetition_penalty": 1.1, "rng_seed": 5, "min_p": 0.25, "unknown": [1]}, {"stop_strings": "abc"},
+    {"num_assistant_tokens": 5, "max_ngram_size": 2, "length_penalty": 0.5, "ignore_eos": True, "logprobs": 2, "echo": True},
+)  # fmt: skip
+#: Keywords of `generate` for a text.
+GREEDY: tuple[dict[str, Any], ...] = (
+    {"max_new_tokens": 12}, {"max_length": 20}, {"max_new_tokens": 12, "repetition_penalty": 1.3},
+    {"max_new_tokens": 12, "presence_penalty": 1.5}, {"max_new_tokens": 12, "frequency_penalty": 0.7, "repetition_penalty": 1.1},
+    {"max_new_tokens": 12, "logprobs": 1}, {"max_new_tokens": 12, "frequency_penalty": -1.0}, {"max_new_tokens": 1},
+    {"max_new_tokens": 12, "apply_chat_template": False}, {"max_length": 3}, {"max_new_tokens": 12, "max_length": 3},
+)  # fmt: skip
+SAMPLED: tuple[dict[str, Any], ...] = (
+    {}, {"rng_seed": 7}, {"temperature": 0.7, "top_k": 20}, {"top_p": 0.8, "rng_seed": 3}, {"top_k": 40, "top_p": 0.9, "temperature": 1.3},
+    {"min_p": 0.05, "rng_seed": 11}, {"top_k": 5, "logprobs": 1}, {"temperature": 0.5, "repetition_penalty": 1.2, "presence_penalty": 0.5},
+    {"top_k": 1000, "temperature": 0.9}, {"num_return_sequences": 3, "top_k": 30}, {"min_p": 0.1, "top_p": 0.95, "top_k": 50, "logprobs": 1},
+)  # fmt: skip
+BEAMS: tuple[dict[str, Any], ...] = (
+    {"num_beams": 2, "max_new_tokens": 8}, {"num_beams": 4, "max_new_tokens": 10, "num_return_sequences": 4},
+    {"num_beams": 4, "max_new_tokens": 10, "length_penalty": 2.0, "num_return_sequences": 2},
+    {"num_beams": 6, "num_beam_groups": 3, "diversity_penalty": 1.5, "max_new_tokens": 10, "num_return_sequences": 6},
+    {"num_beams": 3, "max_new_tokens": 14, "no_repeat_ngram_size": 2}, {"num_beams": 3, "max_new_tokens": 14, "no_repeat_ngram_size": 1},
+    {"num_beams": 4, "max_new_tokens": 14, "stop_token_ids": {67, 108, 86, 10}, "num_return_sequences": 4},
+    {"num_beams": 4, "max_new_tokens": 14, "stop_token_ids": {67, 108, 86, 10}, "length_penalty": -1.0, "num_return_sequences": 4},
+)  # fmt: skip
+CHAT = ({"role": "system", "content": "be kind"}, {"role": "user", "content": "hello"}, {"role": "assistant", "content": "so?"}, {"role": "user", "content": "is it 1 2 3"})  # fmt: skip
+TEMPLATES = (
+    "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m['content'] | trim }}\n{% endfor %}{{ eos_token }}",
+    "{%- for m in messages -%}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% elif m.role == 'assistant' %} {{ m.content }}{{ eos_token }}{% endif %}{%- endfor -%}",
+    "{% for m in messages %}{% if loop.first and m.role == 'system' %}<<{{ m.content }}>>{% else %}{{ loop.index0 }}{{ m.content | upper }}{% endif %}{% endfor %}{% if add_generation_prompt %}>{% endif %}",
+    "{{ messages | length }}{{ messages[-1].content }}{{ extra }}{{ pad_token }}",
+    "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}:{{ messages[0]['content'] }}{{ messages | tojson }}",
+    "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ messages[0].content }}",
+    "{% for m in messages %}{{ 'A' if m.role == 'user' else 'B' }}{{ m.content.strip()[:3] }}{% endfor %}",
+    "{% if false %}x{% endif %}",
+)  # fmt: skip
+
+
+TOOL = {"type": "function", "function": {"name": "get_weather", "description": "weather é", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}  # fmt: skip
+ASKED = {"role": "user", "content": "hi"}
+CALLED = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "id": "call_7", "function": {"name": "f", "arguments": {"a": 1}}}]}  # fmt: skip
+CALLED_BY_TEXT = {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}]}  # fmt: skip
+ANSWERED = {"role": "tool", "content": "sunny", "name": "f", "tool_call_id": "call_7"}
+SYSTEM = {"role": "system", "content": "sys"}
+CHATS = ([ASKED], [SYSTEM, ASKED], [ASKED, CALLED, ANSWERED], [ASKED, CALLED_BY_TEXT, ANSWERED, ASKED], [SYSTEM, ASKED, CALLED, ANSWERED])  # fmt: skip
+TEMPLATES_OF_TOOLS = (
+    "",
+    "{% if tools %}T{{ tools | tojson }}{% endif %}{% for m in messages %}{{ m.role }}:{% if m.tool_calls %}{% for c in m.tool_calls %}<call>{{ c.function.name }}={{ c.function.arguments | tojson }}</call>{% endfor %}{% else %}{{ m.content }}{% endif %}\n{% endfor %}",
+    "{% for m in messages %}{{ m.role }}:{% for p in m.content %}[{{p.type}}{{p.text}}]{% endfor %}\n{% endfor %}",
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}[{{ m.role }}]{{ m.content }}{{ eos_token }}{% endfor %}",
+)  # fmt: skip
+EXPRESSIONS = (
+    "{{ none }}", "{{ u }}", "{{ true }}", "{{ 1.5 }}", "{{ [1, 'a'] }}", "{{ 'a' ~ none ~ 1 }}", "{{ {'a': 1} }}", "{{ messages[0].x }}",
+    "{{ messages[0].y is defined }}", "{{ u is none }}", "{{ 3 // 2 }}", "{{ 'a b'.split(' ') | join('-') }}", "{{ 'x' if u else 'y' }}",
+    "{{ 'ab' in 'cab' }}", "{% for a in [1, 2] if a > 1 %}{{ a }}{{ loop.last }}{% else %}no{% endfor %}", "{{ range(3) | list }}",
+    "{% macro f(a, b=2) %}{{ a }}{{ b }}{% endmacro %}{{ f(1) }}", "{{ messages | selectattr('role', 'equalto', 'user') | list | length }}",
+)  # fmt: skip
+
+
+def value_of(run: Callable[[], Any]) -> Any:
+    """The result of a program, or its error, as JSON."""
+    try:
+        return json.loads(json.dumps(run(), default=str))
+    except Exception as error:
+        classes = [
+            c.__name__ for c in (TypeError, IndexError, AttributeError, RuntimeError) if isinstance(error, c)
+        ]
+        return "error: " + (classes[0] if classes else type(error).__name__)
+
+
+def fields_of(config: Any, alone: bool = False) -> dict[str, Any]:
+    """The fields of a configuration; but for `alone` only those that differ from the defaults."""
+    names = [n for n in dir(config) if not n.startswith("_") and not callable(getattr(config, n))]
+    values = {name: getattr(config, name) for name in names}
+    if not alone:
+        default = type(config)()
+        values = {name: value for name, value in values.items() if value != getattr(default, name)}
+    return {n: sorted(v) if isinstance(v, set) else v if v is None or isinstance(v, (int, float, list, str)) else str(v)
+            for n, v in values.items()}  # fmt: skip
+
+
+def results_of(results: Any) -> Any:
+    """The values of results: scores with 4 digits."""
+    if isinstance(results, str):
+        return results
+    kind = "texts" if hasattr(results, "texts") else "tokens"
+    return [getattr(results, kind), [round(float(s), 4) + 0.0 for s in results.scores], [r.name for r in results.finish_reasons]]  # fmt: skip
+
+
+def configs(genai: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+    def build(options: dict[str, Any]) -> Any:
+        config = genai.GenerationConfig(**options)
+        return [fields_of(config), value_of(config.validate)]
+
+    def flags(options: dict[str, Any]) -> Any:
+        config = genai.GenerationConfig(**options)
+        names = (
+            "greedy_decoding",
+            "beam_search",
+            "multinomial",
+            "tree_search",
+            "assisting_generation",
+            "prompt_lookup",
+        )
+        return [getattr(config, f"is_{name}")() for name in names]
+
+    def read(content: dict[str, Any]) -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "generation_config.json"
+            path.write_text(json.dumps(content))
+            return fields_of(genai.GenerationConfig(path))
+
+    def change(name: str, value: Any) -> Any:
+        config = genai.GenerationConfig()
+        setattr(config, name, value)
+        return fields_of(config)
+
+    yield "defaults", lambda: fields_of(genai.GenerationConfig(), True)
+    for i, options in enumerate(CONFIGS):
+        yield f"config {i} {sorted(options)}", lambda options=options: build(options)
+        yield f"flags {i} {sorted(options)}", lambda options=options: flags(options)
+    for content in FILES:
+        yield f"file {content}", lambda content=content: read(content)
+    for name, value in (
+        ("stop_strings", ["a"]), ("stop_strings", {"a"}), ("no_such_name", 1), ("max_new_tokens", -1), ("max_new_tokens", 3.0),
+        ("temperature", 1), ("do_sample", 1), ("do_sample", True), ("stop_criteria", genai.StopCriteria.NEVER), ("stop_criteria", 1),
+        ("max_new_tokens", "3"), ("num_assistant_tokens", None), ("eos_token_id", 5), ("stop_token_ids", {3}), ("stop_token_ids", [3]),
+        ("do_sample", None), ("do_sample", "x"), ("temperature", "1"), ("max_new_tokens", True), ("stop_strings", frozenset("a")),
+        ("stop_strings", {1}), ("stop_token_ids", {1.5}), ("adapters", None), ("structured_output_config", None), ("parsers", []),
+        ("eos_token_id", -3), ("stop_strings", "ab"),
+    ):  # fmt: skip
+        yield f"set {name} {value!r}", lambda name=name, value=value: change(name, value)
+
+
+def tokens_of(encoded: Any) -> Any:
+    return [np.array(encoded.input_ids.data).tolist(), np.array(encoded.attention_mask.data).tolist()]
+
+
+def tokenizers(genai: Any, ov: Any, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+    tokenizer = genai.Tokenizer(folder)
+    for text in TEXTS:
+        yield f"encode {text!r}", lambda text=text: tokens_of(tokenizer.encode(text))
+        yield f"plain {text!r}", lambda text=text: tokens_of(tokenizer.encode(text, add_special_tokens=False))
+    texts = [t for t in TEXTS if t]
+    for options in (
+        {}, {"padding_side": "right"}, {"padding_side": "left"}, {"max_length": 6}, {"max_length": 6, "truncation": True},
+        {"max_length": 30, "pad_to_max_length": True}, {"max_length": 6, "truncation": True, "add_special_tokens": False},
+        {"pad_to_max_length": True, "max_length": 12, "truncation": True, "padding_side": "left"}, {"padding_side": "up"}, {},
+    ):  # fmt: skip
+        yield f"batch {options}", lambda options=options: tokens_of(tokenizer.encode(texts, **options))
+    ids = [1, 260, 270, 2, 10, 280, 0, 99]
+    for name, tokens in (
+        ("list", ids), ("empty", []), ("lists", [ids, ids[:3]]), ("tensor", ov.Tensor(np.array([ids], np.int64))),
+        ("i32", ov.Tensor(np.array([ids], np.int32))), ("row", ov.Tensor(np.array(ids, np.int64))), ("bytes", [163, 187]), ("beyond", [5, 9999]),
+    ):  # fmt: skip
+        yield f"decode {name}", lambda tokens=tokens: tokenizer.decode(tokens)
+        yield f"decode all {name}", lambda tokens=tokens: tokenizer.decode(tokens, skip_special_tokens=False)
+    yield (
+        "special tokens",
+        lambda: [
+            getattr(tokenizer, f"get_{n}_token{k}")() for n in ("bos", "eos", "pad") for k in ("", "_id")
+        ],
+    )
+    yield (
+        "vocabulary",
+        lambda: [len(tokenizer.get_vocab()), tokenizer.get_vocab()[b"</s>"], tokenizer.get_vocab()[b" is"]],
+    )
+    yield "vector", lambda: tokenizer.get_vocab_vector()[:3]
+    yield "pairs", lambda: tokenizer.supports_paired_input()
+    yield "two", lambda: tokens_of(tokenizer.encode(["a"], ["b"]))
+    yield "number", lambda: tokenizer.encode(3)
+    yield "array", lambda: tokenizer.decode(np.array(ids))
+    yield "template", lambda: [tokenizer.chat_template, tokenizer.get_original_chat_template()]
+    yield "missing", lambda: genai.Tokenizer(folder / "nowhere").encode("x")
+    for template, prompt, count in itertools.product(TEMPLATES, (True, False), (4, 2)):
+        messages = list(CHAT[-count:] if count == 4 else CHAT[1:3])
+        yield (
+            f"chat {template} {prompt} {count}",
+            lambda t=template, p=prompt, m=messages: tokenizer.apply_chat_template(m, p, t),
+        )
+    yield (
+        "extra",
+        lambda: tokenizer.apply_chat_template(list(CHAT), True, TEMPLATES[3], extra_context={"extra": "E"}),
+    )
+    history = genai.ChatHistory(list(CHAT))
+    yield "history", lambda: tokenizer.apply_chat_template(history, True)
+    yield (
+        "history pop",
+        lambda: [len(history), history.pop(), len(history), bool(history), history.get_messages()],
+    )
+
+
+def templates(genai: Any, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+    tokenizer = genai.Tokenizer(folder)
+    for (i, template), (j, chat), tools in itertools.product(
+        enumerate(TEMPLATES_OF_TOOLS), enumerate(CHATS), (None, [TOOL])
+    ):
+        run = lambda t=template, c=chat, n=tools: tokenizer.apply_chat_template(c, True, t, tools=n)  # noqa: E731
+        yield f"template {i} chat {j} {bool(tools)}", run
+    for text in EXPRESSIONS:
+        yield text, lambda text=text: tokenizer.apply_chat_template([ASKED], True, f"Z{text}")
+
+
+def streams(genai: Any, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+    tokenizer = genai.Tokenizer(folder)
+
+    def stream(text: str, size: int, answer: Any, options: dict[str, Any]) -> Any:
+        pieces: list[Any] = []
+
+        def take(piece: str) -> Any:
+            pieces.append(piece)
+            return answer
+
+        streamer = genai.TextStreamer(tokenizer, take, options)
+        ids = np.array(tokenizer.encode(text).input_ids.data)[0].tolist()
+        for i in range(0, len(ids), size):
+            status = streamer.write(ids[i] if size == 1 else ids[i : i + size])
+            pieces.append(status.name)
+        streamer.end()
+        return pieces
+
+    for text, size in itertools.product(
+        (TEXTS[2], TEXTS[3], TEXTS[5] + "ab", "it is.\nis it so?\n\nno"), (1, 2, 5)
+    ):
+        yield (
+            f"stream {text!r} {size}",
+            lambda text=text, size=size: stream(text, size, genai.StreamingStatus.RUNNING, {}),
+        )
+    yield (
+        "stream special",
+        lambda: stream("it is </s> so", 1, genai.StreamingStatus.RUNNING, {"skip_special_tokens": False}),
+    )
+    for answer in (genai.StreamingStatus.STOP, genai.StreamingStatus.CANCEL, True, False, None):
+        yield f"stream {answer}", lambda answer=answer: stream("it is not there", 1, answer, {})
+
+
+def pipelines(
+    genai: Any, ov: Any, folder: Path, **properties: Any
+) -> Iterator[tuple[str, Callable[[], Any]]]:
+    pipeline = genai.LLMPipeline(folder, "CPU", **properties)
+    text = "hello world"
+
+    def run(inputs: Any, **options: Any) -> Any:
+        return results_of(pipeline.generate(inputs, **options))
+
+    for options in GREEDY:
+        yield f"greedy {options}", lambda options=options: run([text], **options)
+    yield "str", lambda: run(text, max_new_tokens=8)
+    yield "call", lambda: results_of(pipeline(text, max_new_tokens=8))
+    yield "config", lambda: results_of(pipeline.generate(text, genai.GenerationConfig(max_new_tokens=5)))
+    yield (
+        "config and keyword",
+        lambda: results_of(
+            pipeline.generate(text, genai.GenerationConfig(max_new_tokens=5), max_new_tokens=3)
+        ),
+    )
+    yield "dict", lambda: pipeline.generate(text, {"max_new_tokens": 3})
+    yield "list", lambda: run(["hello", "the weather is not there"], max_new_tokens=6)
+    tensor = ov.Tensor(np.array([[1, 260, 270, 20]], np.int64))
+    yield "tensor", lambda: run(tensor, max_new_tokens=6)
+    yield "tokens", lambda: run(pipeline.get_tokenizer().encode(["hello", "the weather"]), max_new_tokens=6)
+    yield "i32", lambda: run(ov.Tensor(np.array([[1, 260]], np.int32)), max_new_tokens=6)
+    yield "row", lambda: run(ov.Tensor(np.array([1, 260], np.int64)), max_new_tokens=6)
+    yield "array", lambda: run(np.array([[1, 260]]), max_new_tokens=6)
+    yield "no prompts", lambda: run([], max_new_tokens=6)
+    yield "empty", lambda: run("", max_new_tokens=6)
+    yield "empty alone", lambda: run("", max_new_tokens=6, apply_chat_template=False)
+    yield "none", lambda: run(text, max_new_tokens=None)
+    yield "zero", lambda: run(text, max_new_tokens=0)
+    yield "unknown", lambda: run(text, max_new_tokens=4, no_such_name=1)
+    yield "defaults", lambda: fields_of(pipeline.get_generation_config())
+    yield "echo", lambda: run(tensor, max_new_tokens=4, echo=True)
+    yield "echo only", lambda: run(tensor, max_new_tokens=0, echo=True)
+    yield "echo text", lambda: run(text, max_new_tokens=2, echo=True, apply_chat_template=False)
+    for options in BEAMS:
+        name = {n: sorted(v) if isinstance(v, set) else v for n, v in options.items()}
+        yield f"beams {name}", lambda options=options: run([text], **options)
+    yield "beams str", lambda: run(text, num_beams=2, max_new_tokens=6)
+    for options in SAMPLED:
+        yield (
+            f"sampled {options}",
+            lambda options=options: run(
+                [text], max_new_tokens=10, do_sample=True, ignore_eos=True, **options
+            ),
+        )
+    full: list[str] = []
+
+    def cut(begin: int, end: int, **options: Any) -> Any:
+        if not full:
+            full.append(pipeline.generate(text, max_new_tokens=24, ignore_eos=True))
+        stop = full[0][begin:end]
+        return [stop, run([text], max_new_tokens=24, ignore_eos=True, stop_strings={stop}, **options)]
+
+    for begin, end in ((3, 4), (5, 8), (10, 12), (0, 1)):
+        for keep in (False, True):
+            yield (
+                f"stop {begin} {end} {keep}",
+                lambda b=begin, e=end, k=keep: cut(b, e, include_stop_str_in_output=k),
+            )
+    tokens = lambda: pipeline.generate(tensor, max_new_tokens=12, ignore_eos=True).tokens[0]  # noqa: E731
+    yield "stop token", lambda: run(tensor, max_new_tokens=12, stop_token_ids={tokens()[4]})
+    yield (
+        "stop token ignored",
+        lambda: run(tensor, max_new_tokens=12, stop_token_ids={tokens()[4]}, ignore_eos=True),
+    )
+    yield "least", lambda: run(tensor, max_new_tokens=12, stop_token_ids={tokens()[4]}, min_new_tokens=8)
+
+    def stream(answer: Any, **options: Any) -> Any:
+        pieces: list[str] = []
+
+        def take(piece: str) -> Any:
+            pieces.append(piece)
+            return answer
+
+        results_of(pipeline.generate([text], streamer=take, max_new_tokens=12, ignore_eos=True, **options))
+        return pieces
+
+    for answer in (
+        None,
+        False,
+        0,
+        genai.StreamingStatus.RUNNING,
+        True,
+        1,
+        7,
+        genai.StreamingStatus.STOP,
+        2,
+        genai.StreamingStatus.CANCEL,
+    ):
+        yield f"streamed {answer}", lambda answer=answer: stream(answer)
+    for begin, end in ((5, 8), (10, 12)):
+        yield (
+            f"streamed stop {begin} {end}",
+            lambda b=begin, e=end: [cut(b, e)[0], stream(None, stop_strings={full[0][b:e]})],
+        )
+    yield "streamed beams", lambda: stream(None, num_beams=2)
+    yield "streamed several", lambda: stream(None, do_sample=True, num_return_sequences=2)
+    yield "no streamer", lambda: pipeline.generate(text, streamer=3, max_new_tokens=4)
+
+    def chat() -> Any:
+        pipeline.start_chat("be kind")
+        answers = [pipeline.generate(t, max_new_tokens=7) for t in ("hello", "is it so?", "no")]
+        pipeline.finish_chat()
+        return [*answers, pipeline.generate("hello", max_new_tokens=7)]
+
+    def history() -> Any:
+        chat, answers = genai.ChatHistory(), []
+        for words in ("hello", "is it so?"):
+            chat.append({"role": "user", "content": words})
+            results = pipeline.generate(chat, max_new_tokens=7)
+            answers.append(results_of(results))
+            chat.append({"role": "assistant", "content": results.texts[0]})
+        return [answers, len(chat)]
+
+    yield "chat", chat
+    yield "history", history
+    yield "history empty", lambda: run(genai.ChatHistory(), max_new_tokens=4)
+
+    def figures() -> Any:
+        metrics = pipeline.generate([text], max_new_tokens=6, ignore_eos=True).perf_metrics
+        raw = metrics.raw_metrics
+        names = [n for n in dir(raw) if not n.startswith("_")]
+        sizes = {name: len(getattr(raw, name)) for name in names}
+        total = metrics + metrics
+        return [metrics.get_num_generated_tokens(), metrics.get_num_input_tokens(), sizes, list(raw.m_batch_sizes),
+                total.get_num_generated_tokens(), total.get_num_input_tokens(), metrics.get_ttft().mean > 0,
+                metrics.get_tpot().mean > 0, metrics.get_throughput().mean > 0, len(list(metrics.get_ipot()))]  # fmt: skip
+
+    yield "figures", figures
+    yield (
+        "empty figures",
+        lambda: [
+            list(getattr(genai.PerfMetrics(), f"get_{n}")())
+            for n in ("ttft", "tpot", "throughput", "generate_duration")
+        ],
+    )
+
+
+def collect(genai: Any, ov: Any, folder: Path) -> dict[str, dict[str, Any]]:
+    groups = {
+        "configs": lambda: configs(genai),
+        "tokenizers": lambda: tokenizers(genai, ov, folder),
+        "templates": lambda: templates(genai, folder),
+        "streams": lambda: streams(genai, folder),
+        "pipelines": lambda: pipelines(genai, ov, folder, **EXACT),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {group: {name: value_of(run) for name, run in items()} for group, items in groups.items()}
+
+
+if __name__ == "__main__":
+    import openvino
+    import openvino_genai
+
+    results = collect(openvino_genai, openvino, Path(sys.argv[1]))
+    print(json.dumps(results, ensure_ascii=True, indent=0))
