@@ -131,10 +131,10 @@ class Template:
         ):
             text = text[:at]
         common = 0
-        for i, (left, right) in enumerate(zip(begin, text, strict=False)):
-            if left != right:
+        for i, (remaining, right) in enumerate(zip(begin, text, strict=False)):
+            if remaining != right:
                 break
-            if left != "<":
+            if remaining != "<":
                 common = i + 1
         example = text[common:]
         return example if "tool_name" in example or "some_value" in example else ""

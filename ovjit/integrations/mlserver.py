@@ -146,8 +146,8 @@ class OvjitRuntime(mlserver.MLModel):
         @functools.wraps(predict)
         async def checked(payload: InferenceRequest) -> InferenceResponse:
             try:
-                wanted = [output.name for output in payload.outputs or ()]
-                self._served.check(await self._arrays(payload), wanted, _session(payload))
+                outputs = [output.name for output in payload.outputs or ()]
+                self._served.check(await self._arrays(payload), outputs, _session(payload))
             except OvjitError as error:
                 raise InferenceError(f"model {self.name!r}: {error}") from error
             return await predict(payload)
@@ -164,8 +164,8 @@ class OvjitRuntime(mlserver.MLModel):
 
 def _session(payload: InferenceRequest) -> Session | None:
     """The session that the request names."""
-    given = payload.parameters
-    return None if given is None else sequence_of(given.model_dump())
+    parameters = payload.parameters
+    return None if parameters is None else sequence_of(parameters.model_dump())
 
 
 def _arrays(payload: InferenceRequest, limits: Limits) -> dict[str, np.ndarray]:

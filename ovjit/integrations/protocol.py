@@ -237,8 +237,8 @@ def _tensor(tensor: Any, raw: memoryview, limits: Limits) -> tuple[str, np.ndarr
 
 def parameters_of(content: Any) -> Mapping[str, Any]:
     """The parameters of a request or a tensor."""
-    found = content.get("parameters") if isinstance(content, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+    parameters = content.get("parameters") if isinstance(content, Mapping) else None
+    return parameters if isinstance(parameters, Mapping) else {}
 
 
 def _parameter(content: Any, name: str) -> Any:

@@ -96,10 +96,10 @@ def answers(
     its outputs or its error. Scalars are of shape [1] on both sides."""
     started: list[Any] = []
     scalars = frozenset().union(*(port.names for port in served.inputs if port.bounds == ()))
-    for arrays, wanted, *rest in asked:
-        given = {k: v.reshape(()) if k in scalars and v.shape == (1,) else v for k, v in arrays.items()}
+    for arrays, wanted, *parameters in asked:
+        inputs = {k: v.reshape(()) if k in scalars and v.shape == (1,) else v for k, v in arrays.items()}
         try:
-            started.append(served.submit(given, wanted, sequence_of(*rest) if rest else None))
+            started.append(served.submit(inputs, wanted, sequence_of(*parameters) if parameters else None))
         except (OvjitError, MemoryError) as error:
             started.append(_error(error))
     out: list[dict[str, np.ndarray] | OvjitError] = []

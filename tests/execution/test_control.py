@@ -138,11 +138,13 @@ def test_bodies_nested_too_deep():
 
 
 def endless():
+    """A loop that does not end. The condition is data, so that no compiler sees it."""
     x, v = opset13.parameter([4], np.float32), opset13.parameter([4], np.float32)
     step = opset13.add(v, opset13.constant(np.float32(1)))
-    true = opset13.constant(np.array(True))
+    largest = opset13.reduce_max(v, opset13.constant(np.array([0], np.int64)), False)
+    goes_on = opset13.greater_equal(largest, opset13.constant(np.float32(0)))
     node = opset13.loop(opset13.constant(np.int64(-1)), opset13.constant(np.array(True)))
-    node.set_function(ovjit.Model([true, step], [v]))
+    node.set_function(ovjit.Model([goes_on, step], [v]))
     node.set_special_body_ports([-1, 0])
     node.set_merged_input(v, x.output(0), step.output(0))
     return ovjit.Model([node.get_iter_value(step.output(0))], [x])

@@ -165,14 +165,14 @@ class PagedDecoder:
         return self._hidden(tokens, positions, tables)
 
     def _hidden(self, tokens: np.ndarray, positions: np.ndarray, tables: Tables) -> np.ndarray:
-        given = {
+        inputs = {
             "input_ids": tokens.astype(np.int64, copy=False),
             "position_ids": positions.astype(np.int64, copy=False),
             **tables._asdict(),
         }
-        given = {name: array for name, array in given.items() if name in self.inputs}
-        found = self._request.infer(given, share_inputs=True, share_outputs=True)[0]
-        return found.reshape(len(tokens), self.width)
+        inputs = {name: array for name, array in inputs.items() if name in self.inputs}
+        hidden = self._request.infer(inputs, share_inputs=True, share_outputs=True)[0]
+        return hidden.reshape(len(tokens), self.width)
 
     def logits(self, hidden: np.ndarray) -> np.ndarray:
         """Logits [rows, words] of hidden states [rows, width], valid until the next call."""

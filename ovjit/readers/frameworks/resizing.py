@@ -175,11 +175,11 @@ def _scaled(n: OnnxNode) -> Output:
         wide = n("Maximum", step, one) if n.attr("antialias", 1) else one
         at = n.convert(n.upto(count), "f32")
         at = n("Multiply", n("Subtract", n("Add", at, n.like(at, 0.5)), offset), step)
-        places = n("Subtract", at, n.like(at, 0.5))
+        coordinates = n("Subtract", at, n.like(at, 0.5))
         reach = n("Ceiling", n("Multiply", wide, n.like(wide, radius)))
-        pixels = elements_around(n, places, reach)
+        pixels = elements_around(n, coordinates, reach)
         index, is_inside = within(n, pixels, n.convert(length, "f32"))
-        off = n("Abs", n("Subtract", pixels, n.unsqueeze(places, [1])))
+        off = n("Abs", n("Subtract", pixels, n.unsqueeze(coordinates, [1])))
         weights = n("Select", is_inside, kernel(n, n("Divide", off, wide)), n.like(off, 0))
         total = n("ReduceSum", weights, [1], keep_dims=True)
         inside = n(

@@ -125,13 +125,15 @@ class Weights(Builder):
     def _checked(self, name: str, shape: tuple[int, ...]) -> Stored:
         """The tensor with the dimensions that are expected, -1 for any. ModelError for another shape."""
         found = self.tensor(name)
-        own = shape_of_rank(found.shape, len(shape))
-        if len(shape) != len(own) or any(n not in (-1, has) for n, has in zip(shape, own, strict=True)):
+        expected = shape_of_rank(found.shape, len(shape))
+        if len(shape) != len(expected) or any(
+            n not in (-1, has) for n, has in zip(shape, expected, strict=True)
+        ):
             raise ModelError(
                 f"the tensor {name!r} has the shape {list(found.shape)}; the metadata require "
                 f"{['any' if n < 0 else n for n in shape]}"
             )
-        return found._replace(shape=own)
+        return found._replace(shape=expected)
 
     def _reals(self, found: Stored, name: str, order: np.ndarray | None) -> Output:
         dtype = REALS[found.kind]

@@ -36,10 +36,10 @@ def once(infos: Sequence[Any]) -> Sequence[Any]:
 def last_initializers(tensors: Iterable[Any]) -> dict[str, Any]:
     """Initializers by name. Of several with one name the last counts, as in ONNX Runtime and OpenVINO. Raises
     ModelError where they differ in type or shape."""
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     for tensor in tensors:
         check_text(tensor.name, "the name of an initializer")
-        before = found.get(tensor.name)
+        before = by_name.get(tensor.name)
         if before is not None:
             if (before.data_type, list(before.dims)) != (tensor.data_type, list(tensor.dims)):
                 raise ModelError(
@@ -47,8 +47,8 @@ def last_initializers(tensors: Iterable[Any]) -> dict[str, Any]:
                     "shapes"
                 )
             warn_twice(tensor.name, "the last initializer")
-        found[tensor.name] = tensor
-    return found
+        by_name[tensor.name] = tensor
+    return by_name
 
 
 def constant_names(nodes: Iterable[Any]) -> set[str]:
@@ -62,16 +62,16 @@ def last_constants(nodes: Sequence[Any]) -> Sequence[Any]:
     names = [name for node in nodes if _is_constant(node) for name in node.output[:1]]
     if len(set(names)) == len(names):
         return nodes
-    left = Counter(names)
-    kept = []
+    constants_left = Counter(names)
+    remaining = []
     for node in nodes:
         if _is_constant(node) and node.output:
-            left[node.output[0]] -= 1
-            if left[node.output[0]]:
+            constants_left[node.output[0]] -= 1
+            if constants_left[node.output[0]]:
                 warn_twice(node.output[0], "the last Constant node")
                 continue
-        kept.append(node)
-    return kept
+        remaining.append(node)
+    return remaining
 
 
 def _is_constant(node: Any) -> bool:

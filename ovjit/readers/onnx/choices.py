@@ -29,8 +29,8 @@ def declare_choices(domain: str, table: Mapping[str, Mapping[str, Choice]]) -> N
 def find_choice(domain: str, operator: str, attribute: str) -> Choice | None:
     """What an attribute may be; None for numbers, tensors and what nobody has declared."""
     table = _TABLES.get(domain, {})
-    found = table.get(operator, {}).get(attribute)
-    return found or table.get(ANY, {}).get(attribute)
+    choice = table.get(operator, {}).get(attribute)
+    return choice or table.get(ANY, {}).get(attribute)
 
 
 def choices_of(domain: str, operator: str) -> Mapping[str, Choice]:

@@ -26,7 +26,7 @@ from ovjit.readers.onnx.rows import (
     no_rows,
     of_rows,
     row_shape,
-    stacked,
+    stack_rows,
 )
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def loop(n: OnnxNode) -> Any:
                 return _by_rows(n, graph, names, carried)
             except UnsupportedError as other:
                 raise UnsupportedError(f"{error}, or tensors of one shape: {other}") from other
-    return _compiled(n, graph, names, carried)
+    return _add_loop(n, graph, names, carried)
 
 
 def _by_rows(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[Any]) -> list[Any]:
@@ -133,19 +133,19 @@ def _by_rows(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[An
         raise UnsupportedError("a loop-carried optional is not supported")
     starts = list(carried)
     unknown = [i for i in sequences if not row_shape(n, carried[i])]
-    tried = _tried(n, graph, names, carried) if unknown else []
+    tried = _try_body(n, graph, names, carried) if unknown else []
     for i in sequences:
         value, like = carried[i], tried[i] if i in unknown else carried[i]
         shape, kind = row_shape(n, like), element_type(n, like) or element_type(n, value)
         if shape is None or kind is None:
-            shape, kind = _declared(graph.input[2 + i], kind)
+            shape, kind = _type_of(graph.input[2 + i], kind)
         empty = isinstance(value, TensorList) and not value
-        starts[i] = no_rows(n, shape, kind) if empty else stacked(n, value)
-    outputs = _compiled(n, graph, names, starts, sequences)
+        starts[i] = no_rows(n, shape, kind) if empty else stack_rows(n, value)
+    outputs = _add_loop(n, graph, names, starts, sequences)
     return [of_rows(v) if i in sequences else v for i, v in enumerate(outputs)]
 
 
-def _tried(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[Any]) -> list[Any]:
+def _try_body(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[Any]) -> list[Any]:
     """What the body makes of the first state; the state itself where it cannot be read with sequences of
     nothing."""
     kinds = {names[2 + i]: v._tensor._type for i, v in enumerate(carried) if isinstance(v, Output)}
@@ -159,7 +159,7 @@ def _tried(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[Any]
         return list(carried)
 
 
-def _declared(info: Any, kind: str | None) -> tuple[Any, str]:
+def _type_of(info: Any, kind: str | None) -> tuple[Any, str]:
     """The shape and type of a sequence's tensors as the body's input says them."""
     inner = info.type.sequence_type.elem_type.tensor_type
     if not inner.HasField("shape"):
@@ -168,7 +168,7 @@ def _declared(info: Any, kind: str | None) -> tuple[Any, str]:
     return shape, kind or tensor_types.element_type(inner.elem_type)
 
 
-def _compiled(
+def _add_loop(
     n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[Output], sequences: Sequence[int] = ()
 ) -> list[Output]:
     """A Loop of the state `carried`; those of numbers in `sequences` are rows of what sequences are to the
@@ -187,16 +187,16 @@ def _compiled(
 
     def read(parameters: list[Parameter]) -> tuple[list[Any], Any]:
         outputs = [Output._of(p, 0) for p in (counter, again, *parameters)]
-        given: dict[str, Any] = dict(zip(names, outputs, strict=True))
-        given |= {names[2 + i]: of_rows(outputs[2 + i]) for i in sequences}
-        values, inner = n.reader.subgraph(graph, n.scope, given, captures=True)
+        inputs_given: dict[str, Any] = dict(zip(names, outputs, strict=True))
+        inputs_given |= {names[2 + i]: of_rows(outputs[2 + i]) for i in sequences}
+        values, inner = n.reader.subgraph(graph, n.scope, inputs_given, captures=True)
         for i in sequences:
             value = values[1 + i]
             if not is_sequence(value):
                 raise UnsupportedError(f"the loop-carried sequence {names[2 + i][:80]!r} becomes no sequence")
             is_empty = isinstance(value, TensorList) and not value
             shape = row_shape(n, of_rows(outputs[2 + i])) or ()
-            values[1 + i] = no_rows(n, shape, n.dtype(outputs[2 + i])) if is_empty else stacked(n, value)
+            values[1 + i] = no_rows(n, shape, n.dtype(outputs[2 + i])) if is_empty else stack_rows(n, value)
         if len(values) < 1 + len(carried):
             raise ModelError(f"the body has {len(values)} outputs, fewer than loop-carried values")
         return [*values[1 : 1 + len(carried)], values[0], *values[1 + len(carried) :]], inner
@@ -229,8 +229,8 @@ def circulated(
         trip = _parameter("trip", TensorType("i64", ()))
         again = _parameter("go", TensorType("boolean", ()))
         parameters = [_parameter(name, kind) for name, kind in zip(names, kinds, strict=True)]
-        given = {name: Output._of(p, 0) for name, p in zip(names, parameters, strict=True)}
-        result, more = once(given, Output._of(trip, 0), scope)
+        inputs_given = {name: Output._of(p, 0) for name, p in zip(names, parameters, strict=True)}
+        result, more = once(inputs_given, Output._of(trip, 0), scope)
         return [result[name] for name in names], (scope, [trip, again, *parameters], result, more)
 
     kinds = kinds_of(state.values())
@@ -485,10 +485,10 @@ def _scan(
     kinds = kinds_of(values[:states])
 
     def read(parameters: list[Parameter]) -> tuple[list[Any], Any]:
-        given = {k: Output._of(p, 0) for k, p in zip(names, parameters, strict=False)}
+        inputs_given = {k: Output._of(p, 0) for k, p in zip(names, parameters, strict=False)}
         for i, part in enumerate(parts):
-            given[names[states + i]] = n.squeeze(Output._of(part, 0), [axes[i]])
-        return n.reader.subgraph(graph, n.scope, given, captures=True)
+            inputs_given[names[states + i]] = n.squeeze(Output._of(part, 0), [axes[i]])
+        return n.reader.subgraph(graph, n.scope, inputs_given, captures=True)
 
     parameters, result, inner = _settled(names[:states], kinds, read)
     results = list(result[:states])

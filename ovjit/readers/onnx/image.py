@@ -76,17 +76,17 @@ def _largest_weighted(n: OnnxNode, half: bool) -> Output:
     for row, row_weight in rows.taps:
         for column, column_weight in columns.taps:
             begin = n("Multiply", n("Add", first_row, n.unsqueeze(row, [2])), width)
-            taken = n("Gather", pixels, n("Add", begin, n.unsqueeze(column, [1])), 0, opset=8)
+            chosen = n("Gather", pixels, n("Add", begin, n.unsqueeze(column, [1])), 0, opset=8)
             weight = n("Multiply", n.unsqueeze(row_weight, [2]), n.unsqueeze(column_weight, [1]))
-            value = n("Multiply", taken, n.unsqueeze(weight, [3]))  # [regions, rows, columns, channels]
+            value = n("Multiply", chosen, n.unsqueeze(weight, [3]))  # [regions, rows, columns, channels]
             best = value if best is None else n("Maximum", best, value)
     is_sample = n("LogicalAnd", n.unsqueeze(rows.is_sample, [2]), n.unsqueeze(columns.is_sample, [1]))
     best = n("Select", n.unsqueeze(is_sample, [3]), best, n.like(x, -np.inf))
-    many = [n.dim_of(rois, 0), [sizes[0]], rows.most, [sizes[1]], columns.most, n.dim_of(x, 1)]
-    bins = n.reshape(best, n("Concat", *many, axis=0))
-    found = n.transpose(n("ReduceMax", bins, [2, 4], keep_dims=False), [0, 3, 1, 2])
-    some = n("Greater", found, n.like(found, -np.inf))  # regions of no size have no samples
-    return n.convert(n("Select", some, found, n.like(found, 0)), kind)
+    bin_shape = [n.dim_of(rois, 0), [sizes[0]], rows.most, [sizes[1]], columns.most, n.dim_of(x, 1)]
+    bins = n.reshape(best, n("Concat", *bin_shape, axis=0))
+    largest = n.transpose(n("ReduceMax", bins, [2, 4], keep_dims=False), [0, 3, 1, 2])
+    some = n("Greater", largest, n.like(largest, -np.inf))  # regions of no size have no samples
+    return n.convert(n("Select", some, largest, n.like(largest, 0)), kind)
 
 
 class _BinSamples(NamedTuple):
@@ -111,23 +111,27 @@ def _bin_samples(n: OnnxNode, rois: Output, side: int, extent: Output, bins: int
         count, most = n.like(size, [ratio]), n.const([ratio])
     else:
         count = n("Ceiling", each)
-        whole = n("Concat", n.convert(count, "i64"), [1], axis=0)
-        most = n("ReduceMax", whole, [0], keep_dims=True)
+        indices = n("Concat", n.convert(count, "i64"), [1], axis=0)
+        most = n("ReduceMax", indices, [0], keep_dims=True)
     numbers = n.unsqueeze(n.convert(n.upto(most), n.dtype(rois)), [0, 1])
     start, each, count = (n.unsqueeze(v, [1, 2]) for v in (start, each, count))
     step = n("Divide", n("Multiply", n("Add", numbers, n.like(numbers, 0.5)), each), count)
     begin = n("Add", start, n("Multiply", n.like(each, np.arange(bins)[None, :, None]), each))
     shape = n("Concat", n.dim_of(rois, 0), [-1], axis=0)
-    places = n.reshape(n("Add", begin, step), shape)
+    coordinates = n.reshape(n("Add", begin, step), shape)
     is_sample = n("LogicalAnd", n("Less", numbers, count), n.const(np.ones((1, bins, 1), bool)))
     reach = n.convert(extent, n.dtype(rois))
     last = n("Subtract", reach, n.like(reach, 1))
-    inside = n("LogicalAnd", n("GreaterEqual", places, n.like(places, -1)), n("LessEqual", places, reach))
+    inside = n(
+        "LogicalAnd",
+        n("GreaterEqual", coordinates, n.like(coordinates, -1)),
+        n("LessEqual", coordinates, reach),
+    )
     inside = n.convert(inside, n.dtype(rois))
-    places = n("Minimum", n("Maximum", places, n.like(places, 0)), last)
-    low = n("Floor", places)
+    coordinates = n("Minimum", n("Maximum", coordinates, n.like(coordinates, 0)), last)
+    low = n("Floor", coordinates)
     high = n("Minimum", n("Add", low, n.like(low, 1)), last)
-    far = n("Subtract", places, low)
+    far = n("Subtract", coordinates, low)
     near = n("Subtract", n.like(far, 1), far)
     taps = [(n.convert(at, "i64"), n("Multiply", w, inside)) for at, w in ((low, near), (high, far))]
     every = n.reshape(n.broadcast(is_sample, n("Concat", n.dim_of(rois, 0), [bins], most, axis=0)), shape)

@@ -56,7 +56,7 @@ from ovjit.readers.onnx.registry import (
     function_body,
     prepared,
 )
-from ovjit.readers.onnx.rows import stacked
+from ovjit.readers.onnx.rows import stack_rows
 from ovjit.readers.onnx.scope import (
     MISSING,
     Frame,
@@ -169,8 +169,8 @@ class Reader(Draft):
         self.expansion = Expansion(graph, self.functions, self.converters, MAX_NODES)
         scope = Scope(opsets)
         constants = self._initializers(graph, scope)
-        given = [info for info in once(graph.input) if info.name not in constants]
-        parameters = [p for info in given if (p := self._input(info, scope)) is not None]
+        inputs_given = [info for info in once(graph.input) if info.name not in constants]
+        parameters = [p for info in inputs_given if (p := self._input(info, scope)) is not None]
         self.run(graph, scope)
         results = [result for info in graph.output for result in self._results(info.name, scope)]
         if not results:
@@ -237,7 +237,7 @@ class Reader(Draft):
             return [self._result(f"{name}_{i}", v, scope) for i, v in enumerate(value)]
         builder = Builder()
         builder.reader, builder.base = self, name
-        return [self._result(name, stacked(builder, value), scope)]
+        return [self._result(name, stack_rows(builder, value), scope)]
 
     def _result(self, name: str, value: Any, scope: Scope) -> Result:
         if value is None:

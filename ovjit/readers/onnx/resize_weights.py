@@ -141,14 +141,14 @@ def _axes(n: OnnxNode, x: Output, how: Sampling) -> list[_Axis]:
     """The axes that are resized; in f64 where everything that they depend on is known."""
     shape = n.shape(x) or ()
     crop = how.coordinates == "tf_crop_and_resize"
-    known = n.value(how.targets) is not None and is_static(tuple(shape[a] for a in how.axes))
-    r = _Reals(n, "f64" if known and not (crop and n.value(how.roi) is None) else "f32")
+    axes_known = n.value(how.targets) is not None and is_static(tuple(shape[a] for a in how.axes))
+    r = _Reals(n, "f64" if axes_known and not (crop and n.value(how.roi) is None) else "f32")
     extents = [n.convert(n.scalar(n.dim_of(x, a)), r.kind) for a in how.axes]
-    wanted = [r.element(how.targets, i) for i in range(len(how.axes))]
+    expected = [r.element(how.targets, i) for i in range(len(how.axes))]
     if how.by_scales:
-        lengths = [r("Floor", r("Multiply", e, s)) for e, s in zip(extents, wanted, strict=True)]
-        return [_Axis(r, *row, False) for row in zip(extents, lengths, wanted, strict=True)]
-    lengths, scales = wanted, [r("Divide", t, e) for t, e in zip(wanted, extents, strict=True)]
+        lengths = [r("Floor", r("Multiply", e, s)) for e, s in zip(extents, expected, strict=True)]
+        return [_Axis(r, *row, False) for row in zip(extents, lengths, expected, strict=True)]
+    lengths, scales = expected, [r("Divide", t, e) for t, e in zip(expected, extents, strict=True)]
     if how.policy in ("not_larger", "not_smaller"):
         factor = scales[0]
         for other in scales[1:]:
@@ -167,36 +167,36 @@ def by_weights(n: OnnxNode, x: Output, how: Sampling) -> Output:
     if crop and (roi is None or is_static(shape) and shape != (2 * many,)):
         raise ModelError(f"the region of interest should have {2 * many} numbers")
     is_real = ELEMENT_TYPES[kind].is_real
-    wide = x if how.mode == "nearest" else n.wide(x) if is_real else n.convert(x, "f32")
+    data = x if how.mode == "nearest" else n.wide(x) if is_real else n.convert(x, "f32")
     outside: list[Output] = []
     for i, (axis, row) in enumerate(zip(how.axes, _axes(n, x, how), strict=True)):
         if row.check() and not crop:
             continue
         r = row.r
         region = (r.element(roi, i), r.element(roi, many + i)) if crop and roi is not None else None
-        places = row.places(how.coordinates, region)
+        coordinates = row.places(how.coordinates, region)
         if crop:
-            mask = r("LogicalOr", r("Less", places, 0.0), r("Greater", places, row.last))
+            mask = r("LogicalOr", r("Less", coordinates, 0.0), r("Greater", coordinates, row.last))
             outside.append(n.reshape(mask, [-1 if d == axis else 1 for d in range(n.rank(x))]))
         if how.mode == "nearest":
-            wide = row.nearest(wide, places, how.nearest, axis)
+            data = row.nearest(data, coordinates, how.nearest, axis)
         else:
-            wide = row.weighted(wide, places, how.mode, axis)
-    wide = _filled(n, wide, outside)
-    if n.dtype(wide) != kind and is_real:
-        wide = n.convert(wide, kind)
-    elif n.dtype(wide) != kind:
-        wide = to_integers(n, n("Round", wide, mode="half_to_even"), kind)
-    return n("Identity", wide) if wide is x else wide
+            data = row.weighted(data, coordinates, how.mode, axis)
+    data = _fill_outside(n, data, outside)
+    if n.dtype(data) != kind and is_real:
+        data = n.convert(data, kind)
+    elif n.dtype(data) != kind:
+        data = to_integers(n, n("Round", data, mode="half_to_even"), kind)
+    return n("Identity", data) if data is x else data
 
 
-def _filled(n: OnnxNode, x: Output, outside: Sequence[Output]) -> Output:
+def _fill_outside(n: OnnxNode, x: Output, outside: Sequence[Output]) -> Output:
     """`x` with `extrapolation_value` at places outside of the input."""
     for mask in outside:
-        known = n.value(mask)
-        if known is None or known.any():
+        defaults = n.value(mask)
+        if defaults is None or defaults.any():
             filling = n.like(x, n.attr("extrapolation_value", 0.0))
-            x = n("Select", mask if known is None else n.const(known), filling, x)
+            x = n("Select", mask if defaults is None else n.const(defaults), filling, x)
     return x
 
 

@@ -25,7 +25,7 @@ def is_sequence(value: Any) -> bool:
     return isinstance(value, (TensorList, LoopSequence))
 
 
-def stacked(n: Builder, value: TensorList | LoopSequence) -> Output:
+def stack_rows(n: Builder, value: TensorList | LoopSequence) -> Output:
     """All tensors of a sequence as rows of one: [tensors, ...]. They must have one shape."""
     first = value.first if isinstance(value, LoopSequence) else value
     ranks = {n.rank(v) for v in first}
@@ -41,7 +41,7 @@ def of_rows(rows: Output) -> LoopSequence:
     return LoopSequence(TensorList([], rows._tensor._type.dtype), rows)
 
 
-def fitted(n: Builder, rows: Output, row: Output) -> Output:
+def fit_rows(n: Builder, rows: Output, row: Output) -> Output:
     """The rows in the shape of another one: without rows, their other dimensions may not be known."""
     if n.rank(rows) != n.rank(row) + 1:
         raise UnsupportedError("a sequence of open length needs tensors of one rank")
@@ -94,7 +94,7 @@ def joined_values(n: Builder, a: Any, b: Any) -> tuple[list[Output], list[Output
 
 def _rows_beside(n: Builder, value: Any, other: Any) -> Output:
     if isinstance(value, LoopSequence) or value:
-        return stacked(n, value)
+        return stack_rows(n, value)
     return no_rows(n, row_shape(n, other) or (), element_type(n, other) or "f32")
 
 
@@ -102,13 +102,13 @@ def _joined_optionals(n: Builder, a: Any, b: Any) -> tuple[list[Output], list[Ou
     there = [v.is_there if isinstance(v, OpenOptional) else n.const(v is not EMPTY) for v in (a, b)]
     a, b = (v.value if isinstance(v, OpenOptional) else v for v in (a, b))
     a, b = _blank(n, b) if a is EMPTY else a, _blank(n, a) if b is EMPTY else b
-    left, right, rebuild = joined_values(n, a, b)
+    remaining, right, rebuild = joined_values(n, a, b)
 
     def optional(outputs: Iterator[Output]) -> OpenOptional:
         is_there = next(outputs)
         return OpenOptional(rebuild(outputs), is_there)
 
-    return [there[0], *left], [there[1], *right], optional
+    return [there[0], *remaining], [there[1], *right], optional
 
 
 def _blank(n: Builder, like: Any) -> Any:

@@ -58,11 +58,11 @@ class Scope:
         value = None if self.outer is None else self.outer.find(name)
         if value is None or not self.captures:
             return value
-        value = self._captured(value)
+        value = self._capture_all(value)
         self.values[name] = value
         return value
 
-    def _captured(self, value: Any) -> Any:
+    def _capture_all(self, value: Any) -> Any:
         """A value of any kind from around the body, as the body's own."""
         if isinstance(value, TensorList):
             return TensorList([self.capture(v) for v in value], value.element_type)
@@ -70,7 +70,7 @@ class Scope:
             first = TensorList([self.capture(v) for v in value.first], value.first.element_type)
             return LoopSequence(first, self.capture(value.rows))
         if isinstance(value, OpenOptional):
-            return OpenOptional(self._captured(value.value), self.capture(value.is_there))
+            return OpenOptional(self._capture_all(value.value), self.capture(value.is_there))
         return self.capture(value) if isinstance(value, Output) else value
 
     def capture(self, source: Output) -> Output:

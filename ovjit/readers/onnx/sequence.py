@@ -14,7 +14,7 @@ from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.control import circulated
 from ovjit.readers.onnx.node import EMPTY, MOST_NODES, LoopSequence, OnnxNode, OpenOptional, TensorList
 from ovjit.readers.onnx.registry import onnx_op
-from ovjit.readers.onnx.rows import fitted, is_sequence, of_rows, stacked
+from ovjit.readers.onnx.rows import fit_rows, is_sequence, of_rows, stack_rows
 
 if TYPE_CHECKING:
     from ovjit.readers.onnx.scope import Scope
@@ -32,7 +32,7 @@ def _list(n: OnnxNode, index: int = 0) -> TensorList:
     return value
 
 
-def _given(n: OnnxNode) -> Any:
+def _sequence_of(n: OnnxNode) -> Any:
     """The first input, of an optional that may be empty the sequence that it has."""
     value = n.inputs[0] if n.inputs else None
     return value.value if isinstance(value, OpenOptional) else value
@@ -67,13 +67,13 @@ def empty(n: OnnxNode) -> Any:
 
 @onnx_op("SequenceInsert")
 def insert(n: OnnxNode) -> Any:
-    given = _given(n)
-    if isinstance(given, LoopSequence) and not n.has(2):
-        rows = fitted(n, stacked(n, given), n[1])
+    items = _sequence_of(n)
+    if isinstance(items, LoopSequence) and not n.has(2):
+        rows = fit_rows(n, stack_rows(n, items), n[1])
         return [of_rows(n.concat([rows, n.unsqueeze(n[1], [0])], 0))]
-    if isinstance(given, LoopSequence) or (n.has(2) and n.value(n[2]) is None and given):
-        before, behind = _cut(n, fitted(n, stacked(n, given), n[1]), 2, 0)
-        return [of_rows(n.concat([before, n.unsqueeze(n[1], [0]), behind], 0))]
+    if isinstance(items, LoopSequence) or (n.has(2) and n.value(n[2]) is None and items):
+        before, after = _cut(n, fit_rows(n, stack_rows(n, items), n[1]), 2, 0)
+        return [of_rows(n.concat([before, n.unsqueeze(n[1], [0]), after], 0))]
     values = _list(n)
     if not values and n.has(2) and n.value(n[2]) is None:
         return [TensorList([n[1]], n.dtype(n[1]))]  # 0 is the only place
@@ -85,11 +85,11 @@ def insert(n: OnnxNode) -> Any:
 
 @onnx_op("SequenceErase")
 def erase(n: OnnxNode) -> Any:
-    given = _given(n)
-    if isinstance(given, LoopSequence) and not n.has(1):
-        return [of_rows(n.slice(stacked(n, given), 0, 0, -1))]
-    if isinstance(given, LoopSequence) or (n.has(1) and n.value(n[1]) is None and given):
-        return [of_rows(n.concat(_cut(n, stacked(n, given), 1, 1), 0))]
+    items = _sequence_of(n)
+    if isinstance(items, LoopSequence) and not n.has(1):
+        return [of_rows(n.slice(stack_rows(n, items), 0, 0, -1))]
+    if isinstance(items, LoopSequence) or (n.has(1) and n.value(n[1]) is None and items):
+        return [of_rows(n.concat(_cut(n, stack_rows(n, items), 1, 1), 0))]
     values = _list(n)
     place = _place(n, 1, len(values)) if n.has(1) else len(values) - 1
     if not values:
@@ -99,17 +99,17 @@ def erase(n: OnnxNode) -> Any:
 
 @onnx_op("SequenceAt")
 def at(n: OnnxNode) -> Any:
-    given = _given(n)
+    given = _sequence_of(n)
     if isinstance(given, LoopSequence) or (isinstance(given, TensorList) and given and n.value(n[1]) is None):
         place = n.scalar(n[1])
-        return n("Gather", stacked(n, given), place, 0, opset=8)
+        return n("Gather", stack_rows(n, given), place, 0, opset=8)
     values = _list(n)
     return n.same(values[_place(n, 1, len(values))])
 
 
 @onnx_op("SequenceLength")
 def length(n: OnnxNode) -> Any:
-    given = _given(n)
+    given = _sequence_of(n)
     if isinstance(given, LoopSequence):
         return n("Add", n.squeeze(n.dim_of(given.rows, 0), [0]), len(given.first))
     return n.const(len(_list(n)))
@@ -118,9 +118,9 @@ def length(n: OnnxNode) -> Any:
 @onnx_op("ConcatFromSequence")
 def concat(n: OnnxNode) -> Any:
     axis = n.required("axis")
-    given = _given(n)
-    if isinstance(given, LoopSequence):
-        return _joined(n, given, axis)
+    items = _sequence_of(n)
+    if isinstance(items, LoopSequence):
+        return _joined(n, items, axis)
     values = list(_list(n))
     if not values:
         raise ModelError("an empty sequence cannot be concatenated")
@@ -228,7 +228,7 @@ def map_(n: OnnxNode) -> Any:
     graph = n.required("body")
     names = [info.name for info in graph.input]
     if any(isinstance(value, LoopSequence) for value in n.inputs):
-        return _mapped(n, graph, names)
+        return _map_rows(n, graph, names)
     values = _list(n)
     rows: list[list[Any]] = [[] for _ in graph.output]
     with n.reader.expansion.unrolled(len(values), graph):
@@ -245,16 +245,16 @@ def map_(n: OnnxNode) -> Any:
     return [TensorList(row, kind) for row, kind in zip(rows, kinds, strict=True)]
 
 
-def _mapped(n: OnnxNode, graph: Any, names: list[str]) -> Any:
+def _map_rows(n: OnnxNode, graph: Any, names: list[str]) -> Any:
     """SequenceMap of a sequence of open length: a Loop over its rows, which makes rows."""
-    rows = {k: stacked(n, v) for k, v in zip(names, n.inputs, strict=True) if is_sequence(v)}
+    rows = {k: stack_rows(n, v) for k, v in zip(names, n.inputs, strict=True) if is_sequence(v)}
     others = {k: v for k, v in zip(names, n.inputs, strict=True) if k not in rows}
     result = [info.name for info in graph.output]
 
     def once(state: dict[str, Output], trip: Output, scope: Scope) -> tuple[dict[str, Output], Output]:
-        given = {k: n("Gather", scope.capture(v), trip, 0, opset=8) for k, v in rows.items()}
-        given |= {k: scope.capture(v) for k, v in others.items()}
-        values, _ = n.reader.subgraph(graph, scope, given, captures=False)
+        inputs_given = {k: n("Gather", scope.capture(v), trip, 0, opset=8) for k, v in rows.items()}
+        inputs_given |= {k: scope.capture(v) for k, v in others.items()}
+        values, _ = n.reader.subgraph(graph, scope, inputs_given, captures=False)
         return {f"row {i}": value for i, value in enumerate(values)}, n.const(True)
 
     count = n.squeeze(n.dim_of(next(iter(rows.values())), 0), [0])

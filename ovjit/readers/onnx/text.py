@@ -67,27 +67,27 @@ def _look_up(n: OnnxNode, x: Output, texts: Sequence[Any]) -> tuple[Output, list
     for word in words:
         positions.setdefault(word, len(positions))
     node._attrs = {**node._attrs, **node._op.check_attributes({"words": json.dumps(list(positions))})}
-    place = Output._of(node, 0)
+    index = Output._of(node, 0)
     if column is not None:
-        place = n("Gather", place, *column, opset=8)
-    return place, [positions[word] for word in words]
+        index = n("Gather", index, *column, opset=8)
+    return index, [positions[word] for word in words]
 
 
 def find_text(n: OnnxNode, x: Output, texts: Sequence[Any]) -> tuple[Output, Output]:
     """(whether strings are among these texts, the position of the first equal one; any for others)"""
-    place, positions = _look_up(n, x, texts)
-    own = np.full(max(positions, default=-1) + 2, -1, np.int64)  # the last one is for words of others
+    index, positions = _look_up(n, x, texts)
+    lengths = np.full(max(positions, default=-1) + 2, -1, np.int64)  # the last one is for words of others
     for number, position in reversed(list(enumerate(positions))):
-        own[position] = number
-    found = n("Gather", own, n("Minimum", place, len(own) - 1), 0, opset=8)
-    found = n("Select", n("GreaterEqual", place, 0), found, -1)
-    return n("GreaterEqual", found, 0), n("Maximum", found, 0)
+        lengths[position] = number
+    matches = n("Gather", lengths, n("Minimum", index, len(lengths) - 1), 0, opset=8)
+    matches = n("Select", n("GreaterEqual", index, 0), matches, -1)
+    return n("GreaterEqual", matches, 0), n("Maximum", matches, 0)
 
 
 def same_text(n: OnnxNode, x: Output, texts: Sequence[Any]) -> Output:
     """Whether strings are these texts: [..., texts]"""
-    place, positions = _look_up(n, x, texts)
-    return n("Equal", n.unsqueeze(place, [n.rank(x)]), np.array(positions, np.int64))
+    index, positions = _look_up(n, x, texts)
+    return n("Equal", n.unsqueeze(index, [n.rank(x)]), np.array(positions, np.int64))
 
 
 class Tokens(NamedTuple):
@@ -198,10 +198,10 @@ def _text_n_grams(n: OnnxNode, pool: Sequence[str]) -> Output | None:
     node = n[0]._node
     while node._op in views:
         node = node._inputs[0]._node
-    known = n.reader.memo.get("tokens", {}).get(node)
-    if known is None or known.fill in pool:
+    tokens = n.reader.memo.get("tokens", {}).get(node)
+    if tokens is None or tokens.fill in pool:
         return None
-    texts, case = known.texts, "none"
+    texts, case = tokens.texts, "none"
     changed = n.reader.memo.get("cased texts", {}).get(texts._node)
     if changed is not None:
         texts, case = changed
@@ -215,7 +215,7 @@ def _text_n_grams(n: OnnxNode, pool: Sequence[str]) -> Output | None:
         return None
     try:
         return n(
-            "TextNGrams", texts, case=case, token=known.token, shortest=known.shortest,
+            "TextNGrams", texts, case=case, token=tokens.token, shortest=tokens.shortest,
             pool=json.dumps(list(pool)), starts=list(n.required("ngram_counts")), columns=columns,
             width=n.limited(max(columns, default=-1) + 1, "numbers of n-grams"),
             least=n.required("min_gram_length"), most=n.required("max_gram_length"),
@@ -335,7 +335,7 @@ def string_normalizer(n: OnnxNode) -> Any:
     action, rank, stop = n.attr("case_change_action"), n.rank(n[0]), n.attr("stopwords") or []
     if rank not in (1, 2):
         raise ModelError(f"texts of {rank} dimensions are not valid; 1 or 2 are expected")
-    given = n[0]
+    source = n[0]
     x = n.reshape(n[0], [-1]) if rank == 2 else n[0]
     begins, ends, letters = n.all("StringTensorUnpack", x)
     if stop:
@@ -354,7 +354,7 @@ def string_normalizer(n: OnnxNode) -> Any:
         begins, ends = (n.unsqueeze(v, [0]) for v in (begins, ends))
     out = n("StringTensorPack", begins, ends, letters)
     if rank == 1 and not stop:
-        n.reader.memo.setdefault("cased texts", {})[out._node] = (given, action.lower())
+        n.reader.memo.setdefault("cased texts", {})[out._node] = (source, action.lower())
     return out
 
 

@@ -104,21 +104,21 @@ class _Cut:
 
     def _behind_words(self, after: int, end: int, tag: int, size: int) -> int:
         """The end of a field of `size` bytes, and of those behind it with the same tag of one byte."""
-        at, many = after + size, _FIRST_RUN
+        at, count = after + size, _FIRST_RUN
         while tag < 128 and at + size < end and self._bytes[at] == tag:
-            others = self._content[at : min(end - size, at + many * (size + 1)) : size + 1] != tag
+            others = self._content[at : min(end - size, at + count * (size + 1)) : size + 1] != tag
             run = int(others.argmax()) if others.any() else len(others)
             at += run * (size + 1)
             if run < len(others):
                 return at
-            many = min(4 * many, _RUN)
+            count = min(4 * count, _RUN)
         return at
 
     def _behind_numbers(self, at: int, end: int, tag: int) -> int:
         """The end of the fields at `at` that have the same tag of one byte and a number of up to 10 bytes."""
-        many = _FIRST_RUN
+        count = _FIRST_RUN
         while tag < 128 and at < end and self._bytes[at] == tag:
-            part = self._content[at : min(end, at + many)]
+            part = self._content[at : min(end, at + count)]
             last = np.flatnonzero(part < 128)  # of each number; tags are numbers, too
             tags, ends = last[: len(last) // 2 * 2].reshape(-1, 2).T
             if not len(tags):
@@ -129,7 +129,7 @@ class _Cut:
             at += int(ends[run - 1]) + 1 if run else 0
             if run < len(others):
                 return at
-            many = min(4 * many, _RUN)
+            count = min(4 * count, _RUN)
         return at
 
     def _number(self, at: int, end: int) -> tuple[int, int]:

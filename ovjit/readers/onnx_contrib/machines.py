@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 def _of_two(n: OnnxNode, one: Output, labels: np.ndarray, positive: bool) -> list[Output]:
     """(label, scores of both classes) from the score of one: weights that are positive are a probability."""
     above = n("Greater", one, 0.5 if positive else 0.0)
-    place = n.squeeze(n.convert(above, "i64"), [1])
+    index = n.squeeze(n.convert(above, "i64"), [1])
     how = n.attr("post_transform") or "NONE"
     if positive and how != "LOGISTIC":
         scores = n("Concat", n("Subtract", 1.0, one), one, axis=1)
-        return [pick_labels(n, place, labels), scores]
+        return [pick_labels(n, index, labels), scores]
     both = n("Concat", n("Negative", one), one, axis=1)
-    return [pick_labels(n, place, labels), n("Sigmoid", both) if how == "LOGISTIC" else both]
+    return [pick_labels(n, index, labels), n("Sigmoid", both) if how == "LOGISTIC" else both]
 
 
 def _linear(n: OnnxNode, x: Output, count: int) -> Output:

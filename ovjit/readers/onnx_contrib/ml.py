@@ -74,17 +74,17 @@ def label_encoder(n: OnnxNode) -> Any:
     if (keys.dtype.kind in "OUS") != (n.dtype(x) == "string"):
         raise ModelError(f"the keys differ in type from the input, which is {n.dtype(x)}")
     if n.dtype(x) == "string":
-        found, place = find_text(n, x, keys.tolist())
+        is_key, index = find_text(n, x, keys.tolist())
     else:
         same = n("Equal", n.unsqueeze(x, [-1]), n.like(x, keys))
         if keys.dtype.kind == "f" and np.isnan(keys).any():
             same = n("LogicalOr", same, n("LogicalAnd", n("IsNaN", n.unsqueeze(x, [-1])), np.isnan(keys)))
-        found, place = place_of(n, same)
+        is_key, index = place_of(n, same)
     default = _default(n, values)
     if values.dtype.kind in "OUS":
-        return text_at(n, [*values.tolist(), default], n("Select", found, place, values.size))
-    picked = n("Gather", n.const(values), place, 0, opset=8)
-    return n("Select", found, picked, n.const(default, picked._tensor._type.dtype))
+        return text_at(n, [*values.tolist(), default], n("Select", is_key, index, values.size))
+    picked = n("Gather", n.const(values), index, 0, opset=8)
+    return n("Select", is_key, picked, n.const(default, picked._tensor._type.dtype))
 
 
 @ml("LabelEncoder")

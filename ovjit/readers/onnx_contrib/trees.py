@@ -97,13 +97,13 @@ def _convert_nodes(
     forms = _FORMS[np.where(inner, modes, 0)]
     swapped = inner & (forms[:, 1] == 1)
     # NaN equals nothing, so that the comparison is false, or "not equal" true
-    own = np.where(modes == MODES.index("BRANCH_NEQ"), True, missing)
+    nan_true = np.where(modes == MODES.index("BRANCH_NEQ"), True, missing)
     mode = forms[:, 0].copy()
     never = swapped & np.isnan(thresholds) & (mode != _EQ)  # no number is above NaN
     mode[never] = _LEQ
     thresholds = np.where(never, np.array(np.inf, thresholds.dtype), thresholds)
     nodes = np.zeros((len(modes), 4), np.int64)
-    nodes[:, 0] = np.where(inner, mode + _NAN_TRUE * (own ^ swapped), _LEAF)
+    nodes[:, 0] = np.where(inner, mode + _NAN_TRUE * (nan_true ^ swapped), _LEAF)
     nodes[:, 1] = np.where(inner, features, 0)
     nodes[:, 2:] = np.where(swapped[:, None], children[:, ::-1], children)
     nodes[~inner, 2:] = 0
@@ -176,8 +176,8 @@ class _Given(NamedTuple):
         """Whether no weight is negative, and the leaves of each tree have equal sums."""
         if (self.values < 0).any():
             return False
-        leaves, first, place = np.unique(self.leaves, return_index=True, return_inverse=True)
-        sums, tree = np.bincount(place.reshape(-1), self.values), self.trees[first]
+        leaves, first, index = np.unique(self.leaves, return_index=True, return_inverse=True)
+        sums, tree = np.bincount(index.reshape(-1), self.values), self.trees[first]
         of_tree = np.zeros(int(tree.max(initial=0)) + 1)
         of_tree[tree] = sums
         return bool((np.abs(sums - of_tree[tree]) <= 1e-5 * sums).all())
@@ -211,19 +211,19 @@ def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[
         raise ModelError(
             f"{len(weights)} weights are given for {len(of)} trees, {len(at)} nodes and {len(which)} targets"
         )
-    place = known.find(known.rank_of(of), at)
-    lost = np.flatnonzero((place < 0) | (which < 0) | (which >= targets))
+    index = known.find(known.rank_of(of), at)
+    lost = np.flatnonzero((index < 0) | (which < 0) | (which >= targets))
     if lost.size:
         i = int(lost[0])
         raise ModelError(
             f"the weight of node {at[i]} of tree {of[i]} for target {which[i]} refers to no leaf or target"
         )
     rows = _LeafWeights(known.tree, len(known.roots), targets, reduction)
-    own = leaf[place]
-    nodes[leaf, 2] = rows.fill(n, np.flatnonzero(leaf), place[own], which[own], weights[own])
+    at_leaf = leaf[index]
+    nodes[leaf, 2] = rows.fill(n, np.flatnonzero(leaf), index[at_leaf], which[at_leaf], weights[at_leaf])
     _check_depth(n, nodes, known.roots)
     forest = Forest(thresholds, nodes, rows.trees(known.roots), rows.weights, rows.certain)
-    return forest, _Given(place[own], known.tree[place[own]], which[own], weights[own])
+    return forest, _Given(index[at_leaf], known.tree[index[at_leaf]], which[at_leaf], weights[at_leaf])
 
 
 def _check_depth(n: OnnxNode, nodes: np.ndarray, roots: np.ndarray) -> None:
@@ -316,8 +316,8 @@ def tree_ensemble_regressor(n: OnnxNode) -> Any:
 def _read_features(n: OnnxNode, forest: Forest) -> Output:
     """The rows of features, in f64 if they or the tables of the trees are."""
     x = read_rows(n)
-    wide = np.float64 in (forest.thresholds.dtype, forest.weights.dtype)
-    return n.convert(x, "f64") if wide else x
+    doubles = np.float64 in (forest.thresholds.dtype, forest.weights.dtype)
+    return n.convert(x, "f64") if doubles else x
 
 
 @ml("TreeEnsembleClassifier")
@@ -325,13 +325,13 @@ def tree_ensemble_classifier(n: OnnxNode) -> Any:
     """(class of each row, scores)"""
     labels = read_labels(n)
     classes = n.limited(labels.size, "classes", 1 << 16)
-    forest, given = _read_by_ids(n, "class", classes, "SUM")
+    forest, attributes = _read_by_ids(n, "class", classes, "SUM")
     base, transform = _read_column(n, "base_values", np.float32), read_transform(n)
     x = _read_features(n, forest)
     raw = forest.results(n, x, "SUM", classes)
     if classes != 2:
         return _classify_many(n, forest, raw, labels, base, transform)
-    return _classify_two(n, forest, raw, labels, base, transform, given)
+    return _classify_two(n, forest, raw, labels, base, transform, attributes)
 
 
 def _classify_many(
@@ -390,8 +390,8 @@ def _classify_two(
     else:
         scored = forest.is_scored(n, second, "SUM")
         scores, above = n("Select", scored, both, alone), n("Select", scored, above, above_alone)
-    place = n.squeeze(n.convert(above, "i64"), [1])
-    return [pick_labels(n, place, labels), n.convert(scores, "f32")]
+    index = n.squeeze(n.convert(above, "i64"), [1])
+    return [pick_labels(n, index, labels), n.convert(scores, "f32")]
 
 
 def _transform_alone(n: OnnxNode, pair: Output, score: Output, transform: str, bases: int) -> Output:
@@ -446,14 +446,14 @@ def _read_by_places(n: OnnxNode, targets: int, reduction: str) -> Forest:
     roots = np.asarray(n.required("tree_roots"), np.int64)
     if not roots.size or ((roots < 0) | (roots >= inner)).any():
         raise ModelError("the root of a tree does not exist")
-    wide = np.float64 if np.float64 in (values.dtype, weights.dtype) else np.float32
+    doubles = np.float64 if np.float64 in (values.dtype, weights.dtype) else np.float32
     modes = np.concatenate([kinds.astype(np.int64), np.full(leaves, _INNER_MODES)])
     features = np.concatenate([features, np.zeros(leaves, np.int64)])
-    thresholds = np.concatenate([values, np.zeros(leaves, values.dtype)]).astype(wide)
+    thresholds = np.concatenate([values, np.zeros(leaves, values.dtype)]).astype(doubles)
     children = np.concatenate([children, np.zeros((leaves, 2), np.int64)])
     missing = np.concatenate([missing, np.zeros(leaves, bool)])
     if (kinds == _MEMBER).any():
-        members = _read_array(n, n.required("membership_values")).astype(wide)
+        members = _read_array(n, n.required("membership_values")).astype(doubles)
         modes, features, thresholds, children, missing = _search_members(
             n, members, modes, features, thresholds, children, missing
         )
@@ -463,7 +463,7 @@ def _read_by_places(n: OnnxNode, targets: int, reduction: str) -> Forest:
     rows = _LeafWeights(of, len(roots), targets, reduction)
     place = np.arange(inner, inner + leaves)
     used = place if owner is None else place[owner[place] >= 0]
-    starts = rows.fill(n, used, used, target[used - inner], weights.astype(wide)[used - inner])
+    starts = rows.fill(n, used, used, target[used - inner], weights.astype(doubles)[used - inner])
     nodes[used, 2] = starts
     if owner is None:  # trees that share nodes have the same targets
         rows.first[:], rows.width[:] = rows.first[0], rows.width[0]
@@ -479,8 +479,8 @@ def _find_owners(n: OnnxNode, nodes: np.ndarray, roots: np.ndarray) -> np.ndarra
         n.limited(depth, "levels of trees", _MOST_LEVELS)
         if not level.size:
             return owner
-        known = owner[level] >= 0
-        if (owner[level[known]] != of[known]).any():
+        has_owner = owner[level] >= 0
+        if (owner[level[has_owner]] != of[has_owner]).any():
             return None
         owner[level] = of
         if (owner[level] != of).any():
