@@ -131,10 +131,10 @@ class Template:
         ):
             text = text[:at]
         common = 0
-        for i, (left, right) in enumerate(zip(begin, text, strict=False)):
-            if left != right:
+        for i, (old, new) in enumerate(zip(begin, text, strict=False)):
+            if old != new:
                 break
-            if left != "<":
+            if old != "<":
                 common = i + 1
         example = text[common:]
         return example if "tool_name" in example or "some_value" in example else ""
