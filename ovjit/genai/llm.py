@@ -61,12 +61,15 @@ class Answer:
         self.tokens, self.score = tokens, score
         self.finish: GenerationFinishReason | None = None
         self.row = 0
+        self._logs: list[float] = []
 
     def take(self, choice: Choice, stops: Stops) -> None:
         """Append a token, and end with it where it is due."""
         self.tokens.append(choice.token)
-        self.score += choice.log_probability
+        self._logs.append(choice.log_probability)
         self.finish = stops.end(self.tokens)
+        del self._logs[len(self.tokens) :]  # those of a stop string
+        self.score = sum(self._logs)
 
 
 class LLMPipeline:
@@ -368,7 +371,7 @@ class _Figures:
     """Measures the steps of one request."""
 
     def __init__(self, metrics: PerfMetrics, start_us: float):
-        self._raw, self._began, self._last = metrics.raw_metrics, start_us, start_us
+        self._raw, self._start_us, self._last = metrics.raw_metrics, start_us, start_us
         self._start = self._middle = now_us()
         self._inference = 0.0
 
@@ -385,7 +388,7 @@ class _Figures:
         if self._raw.m_times_to_first_token:
             self._raw.m_durations.append((now - self._last) / count)
         else:
-            self._raw.m_times_to_first_token.append(now - self._began)
+            self._raw.m_times_to_first_token.append(now - self._start_us)
         self._raw.m_new_token_times.append(now / 1000)
         self._raw.m_batch_sizes.append(count)
         self._start = self._last = now

@@ -338,6 +338,9 @@ def pipelines(
     for options in BEAMS:
         name = {n: sorted(v) if isinstance(v, set) else v for n, v in options.items()}
         yield f"beams {name}", lambda options=options: run([text], **options)
+    for criteria in ("EARLY", "NEVER"):
+        options = {**BEAMS[-2], "max_new_tokens": 20, "stop_criteria": getattr(genai.StopCriteria, criteria)}
+        yield f"beams {criteria}", lambda options=options: run([text], **options)
     yield "beams str", lambda: run(text, num_beams=2, max_new_tokens=6)
     for options in SAMPLED:
         yield (
@@ -361,6 +364,7 @@ def pipelines(
                 lambda b=begin, e=end, k=keep: cut(b, e, include_stop_str_in_output=k),
             )
     tokens = lambda: pipeline.generate(tensor, max_new_tokens=12, ignore_eos=True).tokens[0]  # noqa: E731
+    yield "stop with logs", lambda: cut(5, 8, logprobs=1)
     yield "stop token", lambda: run(tensor, max_new_tokens=12, stop_token_ids={tokens()[4]})
     yield (
         "stop token ignored",
