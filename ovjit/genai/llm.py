@@ -21,6 +21,7 @@ from ovjit.genai.enums import GenerationFinishReason, StreamingStatus
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.results import DecodedResults, EncodedResults, PerfMetrics
 from ovjit.genai.sampler import Choice, Sampler
+from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, status_of, streamer_of
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
@@ -28,7 +29,7 @@ from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
 #: Engines of the real package. Tokens are the same with each, so the property is accepted.
 _BACKENDS = ("PA", "SDPA")
 #: Properties of features that ovjit does not have.
-_ABSENT = ("scheduler_config", "SCHEDULER_CONFIG", "draft_model", "prompt_lookup", "adapters")
+_ABSENT = ("draft_model", "prompt_lookup", "adapters")
 #: Reasons of ends by the streamer's answer.
 _REASONS = {
     StreamingStatus.STOP: GenerationFinishReason.STOP,
@@ -47,10 +48,13 @@ def _engine_properties(properties: dict[str, Any]) -> dict[str, Any]:
     for name in _ABSENT:
         if properties.get(name):
             raise UnsupportedError(f"ovjit does not support {name} yet: leave the property out")
+    scheduler = properties.get("scheduler_config", SchedulerConfig())
+    if not isinstance(scheduler, SchedulerConfig):
+        raise OvjitError(f"scheduler_config should be a SchedulerConfig, not {type(scheduler).__name__}")
     backend = properties.get("ATTENTION_BACKEND", "PA")
     if backend not in _BACKENDS:
         raise OvjitError(f"ATTENTION_BACKEND should be one of {list(_BACKENDS)}, not {backend!r}")
-    names = (*_ABSENT, "ATTENTION_BACKEND")
+    names = (*_ABSENT, "ATTENTION_BACKEND", "scheduler_config")
     return {name: value for name, value in properties.items() if name not in names}
 
 

@@ -178,14 +178,18 @@ def test_pipelines_of_models_in_memory(folder: Path, pipeline: Any) -> None:
     assert in_memory.get_generation_config().eos_token_id == 2
     expected = pipeline.generate("hello world", max_new_tokens=6)
     assert in_memory.generate("hello world") == expected
-    own_tokenizer = genai.LLMPipeline(folder, tokenizer, "CPU", ATTENTION_BACKEND="SDPA")
+    scheduler = genai.SchedulerConfig()
+    scheduler.cache_size, scheduler.enable_prefix_caching = 2, True
+    properties = {"ATTENTION_BACKEND": "SDPA", "scheduler_config": scheduler, **cases.EXACT}
+    own_tokenizer = genai.LLMPipeline(folder, tokenizer, "CPU", **properties)
     assert own_tokenizer.get_tokenizer() is tokenizer
     assert own_tokenizer("hello world", max_new_tokens=6) == expected
 
 
 @pytest.mark.parametrize("arguments, options, error, text", [
     (("nowhere", "CPU"), {}, OvjitError, "does not exist"), ((None,), {}, TypeError, "LLMPipeline takes"),
-    ((None, "CPU"), {"scheduler_config": 3}, UnsupportedError, "scheduler_config"),
+    ((None, "CPU"), {"scheduler_config": 3}, OvjitError, "scheduler_config"),
+    ((None, "CPU"), {"prompt_lookup": True}, UnsupportedError, "prompt_lookup"),
     ((None, "CPU"), {"ATTENTION_BACKEND": "XA"}, OvjitError, "ATTENTION_BACKEND"),
     ((None, "XPU"), {}, RuntimeError, "XPU"), ((None, "CPU"), {"NO_SUCH": 1}, RuntimeError, "NO_SUCH"),
 ])  # fmt: skip
@@ -201,6 +205,11 @@ def test_features_that_are_missing_are_errors(pipeline: Any) -> None:
             pipeline.generate("hello", max_new_tokens=4, **options)
     with pytest.raises(UnsupportedError, match="structured output"):
         pipeline.generate("hello", max_new_tokens=4, structured_output_config=object())
+    scheduler = genai.SchedulerConfig()
+    scheduler.use_cache_eviction = False
+    for name in ("use_cache_eviction", "use_sparse_attention"):
+        with pytest.raises(UnsupportedError, match="does not support (cache eviction|sparse attention)"):
+            setattr(scheduler, name, True)
     with pytest.raises(AttributeError, match=r"has no WhisperPipeline: .*docs/genai.md"):
         _ = genai.WhisperPipeline
     assert not hasattr(genai, "ContinuousBatchingPipeline")

@@ -194,6 +194,18 @@ def configs(genai: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
     ):  # fmt: skip
         yield f"set {name} {value!r}", lambda name=name, value=value: change(name, value)
 
+    def schedule(**options: Any) -> Any:
+        config = genai.SchedulerConfig()
+        for name, value in options.items():
+            setattr(config, name, value)
+        return config.to_string()
+
+    for options in (
+        {}, {"cache_size": 3, "cache_interval_multiplier": 4}, {"cache_size": -1}, {"cache_size": "2"}, {"no_such_name": 1},
+        {"dynamic_split_fuse": 0, "enable_prefix_caching": True}, {"max_num_seqs": 2.0}, {"cache_interval_multiplier": None},
+    ):  # fmt: skip
+        yield f"schedule {options}", lambda options=options: schedule(**options)
+
 
 def tokens_of(encoded: Any) -> Any:
     return [np.array(encoded.input_ids.data).tolist(), np.array(encoded.attention_mask.data).tolist()]
