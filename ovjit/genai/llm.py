@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import threading
 import time
 import warnings
 from collections.abc import Sequence
@@ -85,6 +86,8 @@ class LLMPipeline:
 
     def __init__(self, *arguments: Any, **kwargs: Any):
         start_us = now_us()
+        self._lock = threading.RLock()
+        self._is_running = False
         self._history = ChatHistory()
         self._in_chat = False
         if isinstance(kwargs.get("weights", arguments[1] if len(arguments) > 1 else None), Tensor):
@@ -171,7 +174,20 @@ class LLMPipeline:
     def generate(self, inputs: Any, generation_config: GenerationConfig | None = None, streamer: Any = None,
                  **kwargs: Any) -> Any:  # fmt: skip
         """A str for one str and one sequence, DecodedResults for several or for a ChatHistory,
-        EncodedResults for tokens. Keywords are fields of GenerationConfig."""
+        EncodedResults for tokens. Keywords are fields of GenerationConfig. Calls of several threads take
+        turns."""
+        with self._lock:
+            if self._is_running:
+                raise OvjitError("a streamer cannot call generate of the pipeline that it is called by")
+            self._is_running = True
+            try:
+                return self._generate(inputs, generation_config, streamer, kwargs)
+            finally:
+                self._is_running = False
+
+    def _generate(
+        self, inputs: Any, generation_config: GenerationConfig | None, streamer: Any, kwargs: dict[str, Any]
+    ) -> Any:
         start_us = now_us()
         stream = streamer_of(streamer, self._tokenizer)
         config = merge(generation_config, self._config, kwargs)

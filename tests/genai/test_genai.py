@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,31 @@ def test_a_cancelled_answer_is_no_part_of_a_chat(pipeline: Any) -> None:
             pipeline.finish_chat()
 
 
+def test_a_chat_reads_new_tokens_only(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = pipeline._engine
+    counts: list[int] = []
+    infer = engine._infer
+
+    def count(ids: np.ndarray, parents: np.ndarray) -> np.ndarray:
+        counts.append(ids.size)
+        return infer(ids, parents)
+
+    monkeypatch.setattr(engine, "_infer", count)
+    prompt = list(range(3, 23))
+    first = engine.start(prompt)
+    engine.step([0], [30])
+    extended = engine.start([*prompt, 30, 31, 32])
+    assert counts == [20, 1, 2]
+    np.testing.assert_array_equal(engine.start(prompt), first)
+    fresh = engine.start([*prompt, 30, 31, 32, 33]), engine.start([*prompt, 30, 31, 32])
+    assert counts[3:] == [20, 4, 23]
+    np.testing.assert_allclose(extended, fresh[1], rtol=1e-4, atol=1e-4)
+    # several rows are never continued by another prompt
+    engine.step([0, 0], [5, 6])
+    engine.start([*prompt, 30, 31, 32, 5, 7])
+    assert counts[-1] == 25
+
+
 def test_a_failed_question_is_no_part_of_a_chat(pipeline: Any) -> None:
     pipeline.start_chat()
     with pytest.raises(RuntimeError, match="max_length"):
@@ -159,6 +185,18 @@ def test_a_failed_question_is_no_part_of_a_chat(pipeline: Any) -> None:
     answer = pipeline.generate("is it so?", max_new_tokens=6)
     pipeline.finish_chat()
     assert answer == pipeline.generate("is it so?", max_new_tokens=6)
+
+
+def test_calls_of_threads_take_turns(pipeline: Any) -> None:
+    texts = ["hello", "is it so?", "1 2 3", "the weather"]
+    expected = [pipeline.generate(text, max_new_tokens=8) for text in texts]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda text: pipeline.generate(text, max_new_tokens=8), texts)) == expected
+    within = Kept()
+    within.write = lambda token: pipeline.generate("x", max_new_tokens=1)  # type: ignore[method-assign]
+    with pytest.raises(OvjitError, match="a streamer cannot call generate"):
+        pipeline.generate("hello", streamer=within, max_new_tokens=3)
+    assert pipeline.generate("hello", max_new_tokens=8) == expected[0]
 
 
 def test_seeds_decide(pipeline: Any) -> None:
