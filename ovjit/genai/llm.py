@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import threading
-import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from ovjit.genai.beams import search
 from ovjit.genai.config import GenerationConfig, merge
 from ovjit.genai.engine import Engine
 from ovjit.genai.enums import GenerationFinishReason, StreamingStatus
+from ovjit.genai.figures import Figures, now_us
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.results import DecodedResults, EncodedResults, PerfMetrics
 from ovjit.genai.sampler import Choice, Sampler
@@ -37,11 +37,6 @@ _REASONS = {
     StreamingStatus.CANCEL: GenerationFinishReason.NONE,
     StreamingStatus.TOOL_CALL_STOP: GenerationFinishReason.TOOL_CALL,
 }
-
-
-def now_us() -> float:
-    """Microseconds of a monotonic clock."""
-    return time.perf_counter() * 1e6
 
 
 def _engine_properties(properties: dict[str, Any]) -> dict[str, Any]:
@@ -72,9 +67,9 @@ class Answer:
         """Append a token, and end with it where it is due."""
         self.tokens.append(choice.token)
         self._logs.append(choice.log_probability)
+        self.score += choice.log_probability
         self.finish = stops.end(self.tokens)
-        del self._logs[len(self.tokens) :]  # those of a stop string
-        self.score = sum(self._logs)
+        self.score -= sum(self._logs[len(self.tokens) :])  # those of a stop string
 
 
 class LLMPipeline:
@@ -297,7 +292,7 @@ class LLMPipeline:
             answers = [Answer([])]
             answers[0].finish = GenerationFinishReason.NONE
         elif config.is_beam_search():
-            beams = search(self._engine, prompt, self._engine.start(prompt), stops)
+            beams = search(self._engine, prompt, stops, Figures(metrics, start_us))
             answers = []
             for beam in beams:
                 answers.append(Answer(beam.tokens, beam.score))
@@ -313,7 +308,7 @@ class LLMPipeline:
     def _choose(self, prompt: list[int], stops: Stops, writer: _Writer, metrics: PerfMetrics,
                 start_us: float) -> list[Answer]:  # fmt: skip
         """Generate by greedy choices or by sampling: all sequences take a token in turn."""
-        figures, sampler = _Figures(metrics, start_us), Sampler(stops.config, prompt)
+        figures, sampler = Figures(metrics, start_us), Sampler(stops.config, prompt)
         logits = self._engine.start(prompt)
         figures.end_inference()
         answers = []
@@ -385,33 +380,3 @@ class _Writer:
     def end(self) -> None:
         if self._stream is not None:
             self._stream.end()
-
-
-class _Figures:
-    """Measures the steps of one request."""
-
-    def __init__(self, metrics: PerfMetrics, start_us: float):
-        self._raw, self._start_us, self._last = metrics.raw_metrics, start_us, start_us
-        self._start = self._middle = now_us()
-        self._inference = 0.0
-
-    def end_inference(self) -> None:
-        """Note the end of an inference."""
-        self._middle = now_us()
-        self._raw.token_infer_durations.append(self._middle - self._start)
-        self._inference += self._middle - self._start
-
-    def end_step(self, count: int) -> None:
-        """Note the end of a step with so many tokens."""
-        now = now_us()
-        self._raw.sampling_durations.append(now - self._middle)
-        if self._raw.m_times_to_first_token:
-            self._raw.m_durations.append((now - self._last) / count)
-        else:
-            self._raw.m_times_to_first_token.append(now - self._start_us)
-        self._raw.m_new_token_times.append(now / 1000)
-        self._raw.m_batch_sizes.append(count)
-        self._start = self._last = now
-
-    def finish(self) -> None:
-        self._raw.inference_durations.append(self._inference)

@@ -199,6 +199,13 @@ def test_calls_of_threads_take_turns(pipeline: Any) -> None:
     assert pipeline.generate("hello", max_new_tokens=8) == expected[0]
 
 
+def test_figures_of_beams(pipeline: Any) -> None:
+    metrics = pipeline.generate(["hello"], num_beams=3, max_new_tokens=5).perf_metrics
+    raw = metrics.raw_metrics
+    assert [len(raw.m_durations), len(raw.token_infer_durations), raw.m_batch_sizes] == [4, 5, [3] * 5]
+    assert metrics.get_ttft().mean > 0 and metrics.get_throughput().mean > 0
+
+
 def test_seeds_decide(pipeline: Any) -> None:
     options = {"max_new_tokens": 12, "do_sample": True, "ignore_eos": True}
     texts = [pipeline.generate("hello", rng_seed=seed, **options) for seed in (1, 1, 2)]
