@@ -69,8 +69,8 @@ def to_onnx(booster: Any) -> bytes:
     names = ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids",
              "missing_value_tracks_true")  # fmt: skip
     given = {f"nodes_{k}": list(c) for k, c in zip(names, zip(*nodes, strict=True), strict=True)}
-    names = ("treeids", "nodeids", "ids", "weights")
-    given |= {f"target_{k}": list(c) for k, c in zip(names, zip(*weights, strict=True), strict=True)}
+    leaves = ("treeids", "nodeids", "ids", "weights")
+    given |= {f"target_{k}": list(c) for k, c in zip(leaves, zip(*weights, strict=True), strict=True)}
     node = helper.make_node("TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", n_targets=1, **given)
     infos = [
         helper.make_tensor_value_info(n, TensorProto.FLOAT, [None, k]) for n, k in (("x", FEATURES), ("y", 1))

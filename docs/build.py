@@ -28,8 +28,8 @@ ORDER = {
     ],
     "How-to guides": [
         "docs/async.md", "docs/dynamic_shapes.md", "docs/precision.md", "docs/model_files.md", "docs/onnx.md",
-        "docs/pytorch.md", "docs/tensorflow_lite.md", "docs/gguf.md", "docs/language_models.md", "docs/genai.md",
-        "docs/custom_operations.md", "docs/adding_an_op.md", "docs/fusion.md", "docs/aten_rules.md",
+        "docs/pytorch.md", "docs/tensorflow_lite.md", "docs/gguf.md", "docs/language_models.md",
+        "docs/genai.md", "docs/custom_operations.md", "docs/adding_an_op.md", "docs/fusion.md", "docs/aten_rules.md",
         "docs/openvino_programs.md",
         "docs/deployment.md", "docs/containers.md", "docs/serving.md",
         "docs/distributed.md", "docs/debugging.md",

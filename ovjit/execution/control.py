@@ -21,7 +21,6 @@ from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.interp import evaluate_node
 from ovjit.graph.op import REFUSED, TensorType
 from ovjit.graph.shapes import ANY, fits, is_static
-from ovjit.planning.partition import is_of_integers
 
 if TYPE_CHECKING:
     from ovjit.execution.executable import Executable
@@ -102,29 +101,37 @@ class Bodies:
         self._note(key, result)
         return result
 
-    def evaluate(self, job: Job, node: Any, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        """Evaluate a node on the host: by its reference, or by the executables of its bodies.
+    def evaluate(
+        self, job: Job, node: Any, arrays: Sequence[np.ndarray], between: bool = False
+    ) -> Sequence[np.ndarray]:
+        """Evaluate a node on the host: by its operation's `host`, by its reference, or by the executables of
+        its bodies. `between`: the node computes integers between operations with `host`.
 
         Raises OvjitError if the node does not accept its inputs, Cancelled if the job is cancelled.
         """
-        run = self._hosted[node] if node in self._hosted else self._hosted_of(node)
+        run = self._hosted[node] if node in self._hosted else self._hosted_of(node, between)
         if run is not None:
-            result = run(*arrays)
+            try:
+                result = run(*arrays)
+            except REFUSED as error:
+                raise node.op.refusal(error, arrays, node.attrs) from error
             return result if isinstance(result, tuple) else (result,)
         if node.op.runs_body and not debug.is_on("OVJIT_INTERP"):
             return (_If if "then_body" in node.attrs else _Loop)(job, node).run(arrays)
         with stopping(job.stop_if_cancelled):
             return evaluate_node(node, arrays)
 
-    def _hosted_of(self, node: Any) -> Callable[..., Any] | None:
+    def _hosted_of(self, node: Any, between: bool) -> Callable[..., Any] | None:
         """What evaluates a node without checks of types, made once for each node: that of the operation's
-        `host`, which has vocabularies and tables, or the reference of integers between such nodes. None for
+        `host`, which has vocabularies and tables, or the reference of integers `between` such nodes. None for
         other nodes."""
         with self._lock.lock:
             if node not in self._hosted:
                 run = None
                 if not debug.is_on("OVJIT_INTERP"):
-                    run = _by_host(node) or _of_integers(node)
+                    run = _by_host(node)
+                    if run is None and between and node.op.ref is not None and not node.op.in_real:
+                        run = _reference(node)
                 self._hosted[node] = run
         found: Callable[..., Any] | None = self._hosted[node]
         return found
@@ -136,17 +143,12 @@ def _by_host(node: Any) -> Callable[..., Any] | None:
     return None if make is None else make(known, node.attrs)
 
 
-def _of_integers(node: Any) -> Callable[..., Any] | None:
-    op, attrs = node.op, node.attrs
-    if op.ref is None or op.runs_body or op.in_real or op.stateful or not is_of_integers(node):
-        return None
+def _reference(node: Any) -> Callable[..., Any]:
+    """The reference of a node of integers. Callers turn NumPy's warnings off."""
+    ref, attrs = node.op.ref, node.attrs
 
     def run(*arrays: np.ndarray) -> Any:
-        try:
-            with np.errstate(all="ignore"):
-                result = op.ref(*arrays, **attrs)
-        except REFUSED as error:
-            raise op.refusal(error, arrays, attrs) from error
+        result = ref(*arrays, **attrs)
         return tuple(map(np.asarray, result)) if isinstance(result, tuple) else np.asarray(result)
 
     return run

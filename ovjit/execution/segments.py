@@ -165,11 +165,12 @@ class Chain:
                 before = [have[v] for v in cut.before.inputs]  # type: ignore[union-attr]
                 have.update(zip(cut.kept, _run_part(job, rest.part, before), strict=True))
                 ran.append(rest.part)
-            for node in cut.hosts:
-                if node.op.views and node.op.ref is not None:
-                    have[node.output] = node.op.ref(*[have[v] for v in node.inputs], **node.attrs)
-                else:
-                    _run_host(job, node, have, ran)
+            with np.errstate(all="ignore"):
+                for node in cut.hosts:
+                    if node.op.views and node.op.ref is not None:
+                        have[node.output] = node.op.ref(*[have[v] for v in node.inputs], **node.attrs)
+                    else:
+                        _run_host(job, node, have, ran, node in cut.between)
             here, places = rest.placed(cut, places)
             for value, i in here:
                 job.give_output(i, _value(value, have))
@@ -196,17 +197,19 @@ class Chain:
         return rows
 
 
-def _run_host(job: Job, node: Node, have: dict[Value, np.ndarray], ran: list[Any]) -> None:
-    job.stop_if_cancelled()
-    began = runner.clock()
+def _run_host(job: Job, node: Node, have: dict[Value, np.ndarray], ran: list[Any], between: bool) -> None:
+    if job.words[runner.ABORT]:
+        job.stop_if_cancelled()
+    timed = job.executable.profiling
+    began = runner.clock() if timed else 0
     arrays = [have[v] for v in node.inputs]
     try:
-        result = job.executable.bodies.evaluate(job, node, arrays)
+        result = job.executable.bodies.evaluate(job, node, arrays, between)
     except OvjitError as error:
         job.stop_if_cancelled()
         raise InferenceError(f"node {node.name!r} ({node.op.name}): {error}") from error
     have.update(zip(node.outputs, result, strict=True))
-    ran.append(HostTime(node, began, runner.clock()))
+    ran.append(HostTime(node, began, runner.clock() if timed else 0))
 
 
 def _run_part(job: Job, part: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ with `host` (such as those of tokenizers) and the integers between them: a token
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,10 @@ class Cut:
 
     def __init__(self, graph: Graph, types: Mapping[Value, Any], with_extents: bool = True):
         self.graph = graph
-        fate = _fates(graph, types, with_extents)
+        hosted = _hosted(graph)
+        #: Nodes of integers between operations with `host`.
+        self.between = {node for node in hosted if node.op.host is None}
+        fate = _fates(graph, types, with_extents, hosted)
         self.hosts = [n for n in graph.nodes if fate[n] == HOST]
         self._later = [n for n in graph.nodes if fate[n] == LATER]
         #: (later node, input index) -> a bound that is computed before the later nodes run
@@ -161,10 +164,11 @@ def _fits_extents(value: Value, types: Mapping[Value, Any]) -> bool:
     return value.dtype in ("i32", "i64") and is_static(shape) and 0 < math.prod(shape) <= MOST_EXTENTS
 
 
-def _fates(graph: Graph, types: Mapping[Value, Any], with_extents: bool) -> dict[Node, int]:
-    """Where each node runs: LATER, BEFORE, HOST or KNOWN."""
+def _fates(
+    graph: Graph, types: Mapping[Value, Any], with_extents: bool, hosted: Collection[Node]
+) -> dict[Node, int]:
+    """Where each node runs: LATER, BEFORE, HOST or KNOWN. `hosted`: nodes that run on the host together."""
     fate: dict[Node, int] = {}
-    hosted = _hosted(graph)
     for node in graph.nodes:
         strings = any(v.dtype == "string" for v in (*node.inputs, *node.outputs))
         texts = strings or node in hosted
@@ -197,13 +201,13 @@ def _hosted(graph: Graph) -> set[Node]:
             behind.add(node)
     needed = {v.node for node in found for v in node.inputs}
     for node in reversed(graph.nodes):
-        if node in needed and node in behind and node not in found and is_of_integers(node):
+        if node in needed and node in behind and node not in found and _is_of_integers(node):
             found.add(node)
             needed.update(v.node for v in node.inputs)
     return found
 
 
-def is_of_integers(node: Node) -> bool:
+def _is_of_integers(node: Node) -> bool:
     """Whether a node, which has no role, reads and writes integers only."""
     return not node.op.role and all(v.dtype in INTEGERS for v in (*node.inputs, *node.outputs))
 

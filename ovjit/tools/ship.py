@@ -115,9 +115,11 @@ def _always(target: Target) -> Iterator[Kernel]:
     from ovjit.planning.parametric import evaluating_kernel
     from ovjit.storage import tags
     from ovjit.tiles import narrow, rounding, weave, winograd
+    from ovjit_ops.text.cpu_kernels import kernels as text_kernels
 
     yield from native_kernels()
     yield tags.kernel()
+    yield from text_kernels()
     yield evaluating_kernel()
     yield from weave.kernels(target)
     yield from (winograd.filter_kernel(m, whole) for m in winograd.MATRICES for whole in (False, True))

@@ -329,12 +329,11 @@ class Forest(Lowering):
 
     def set_up(self) -> None:
         attrs, lanes = self.node.attrs, self.target.lanes
-        arrays = [v.constant for v in self.node.inputs[1:] if v.constant is not None]
-        if len(arrays) != 4 or not len(arrays[2]):
+        tables = [v.constant for v in self.node.inputs[1:] if v.constant is not None]
+        if len(tables) < 4 or not len(tables[2]):
             raise NotNative
-        thresholds, nodes, trees, weights = arrays
         self.forest = forest = pack_forest(
-            thresholds, nodes, trees, weights, attrs["targets"], attrs["features"], LEAVES_PER_LANE * lanes
+            tables, attrs["targets"], attrs["features"], LEAVES_PER_LANE * lanes
         )
         if len(forest.records) > MOST_RECORDS or attrs["features"] > MOST_FEATURES:
             raise NotNative

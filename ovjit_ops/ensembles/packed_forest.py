@@ -69,46 +69,44 @@ class _Order(NamedTuple):
     sizes: np.ndarray
 
 
-def pack_forest(
-    thresholds: np.ndarray, nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, targets: int,
-    features: int, most: int,
-) -> PackedForest:  # fmt: skip
-    """The layout of the arrays of a TreeEnsemble. Trees of up to `most` leaves have words. Raises
-    InferenceError for invalid arrays."""
+def pack_forest(tables: Sequence[np.ndarray], targets: int, features: int, most: int) -> PackedForest:
+    """The layout of the inputs of a TreeEnsemble behind the data. Trees of up to `most` leaves have words.
+    Raises InferenceError for invalid arrays."""
+    thresholds, nodes, trees, weights = tables
     nodes, trees = nodes.astype(np.int64), trees.astype(np.int64)
     if len(thresholds) != len(nodes):
         raise InferenceError(f"{len(thresholds)} thresholds are given for {len(nodes)} tree nodes")
     check_forest(nodes, trees, weights, targets, features)
-    order = _breadth_first(nodes, trees[:, 0])
+    order = _order_records(nodes, trees[:, 0])
     if order is None:
         thresholds, nodes, trees = _separate_trees(thresholds, nodes, trees)
-        order = _breadth_first(nodes, trees[:, 0])
+        order = _order_records(nodes, trees[:, 0])
         assert order is not None
-    accepted = _accepted(nodes[:, 0])
+    accepted = _read_flags(nodes[:, 0])
     inner = accepted[accepted > 0]
     bits = max(1, int(nodes[:, 1][accepted > 0].max(initial=0)).bit_length())
     wide = thresholds.dtype != np.float32 or int(order.sizes.max(initial=1)) << bits + FLAG_BITS >= 1 << 31
-    masks = _masks(thresholds, nodes, trees, weights, accepted, order, most)
+    masks = _pack_masks(thresholds, nodes, trees, weights, accepted, order, most)
     firsts = np.cumsum(order.sizes) - order.sizes
     plain = np.unique(inner & ~UNORDERED)
     same = int(plain[0]) if plain.tolist() in ([LOWER], [LOWER | EQUAL]) else MIXED if len(plain) else LOWER
     return PackedForest(
-        *_records(thresholds, nodes, trees, weights, accepted, order, bits, wide),
-        np.stack([firsts, trees[:, 1], trees[:, 2], masks.first, masks.words], 1),
+        *_pack_records(thresholds, nodes, trees, weights, accepted, order, bits, wide),
+        np.stack([firsts, trees[:, 1], trees[:, 2], masks.first, masks.many], 1),
         weights if len(weights) else np.zeros(1, thresholds.dtype), masks.starts, masks.entries, masks.leaves,
         masks.features, masks.kinds, wide, bits, same, bool((inner & UNORDERED).any()),
         bool((trees[:, 2] == 1).all()),
     )  # fmt: skip
 
 
-def _accepted(modes: np.ndarray) -> np.ndarray:
+def _read_flags(modes: np.ndarray) -> np.ndarray:
     """The flags of nodes with these modes; 0 for leaves."""
     kind = modes & 3
     flags = np.where(kind == LT, LOWER, np.where(kind == EQ, EQUAL, LOWER | EQUAL))
     return np.where(kind == LEAF, 0, flags | (modes >= NAN_TRUE) * UNORDERED)
 
 
-def _records(
+def _pack_records(
     thresholds: np.ndarray, nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, accepted: np.ndarray,
     order: _Order, bits: int, wide: bool,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
@@ -134,10 +132,10 @@ def _records(
 
 
 class _Masks(NamedTuple):
-    """See PackedForest; `first` and `words` are each tree's first word and number of words."""
+    """See PackedForest; `first` and `many` are each tree's words."""
 
     first: np.ndarray
-    words: np.ndarray
+    many: np.ndarray
     starts: np.ndarray
     entries: np.ndarray
     leaves: np.ndarray
@@ -184,7 +182,7 @@ def _number_leaves(
     return _Leaves(fits, of[ends], child[ends], number[ends], low, size)
 
 
-def _masks(
+def _pack_masks(
     thresholds: np.ndarray, nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, accepted: np.ndarray,
     order: _Order, most: int,
 ) -> _Masks:  # fmt: skip
@@ -204,15 +202,15 @@ def _masks(
     place = first[tree[entry]] + word
     kinds, kind = np.unique(accepted[node], return_inverse=True)
     rank = np.lexsort((row.reshape(-1)[entry], kind.reshape(-1)[entry], place))
-    values = np.ascontiguousarray(thresholds[node[entry[rank]]]).view(np.int32)
-    values = values.reshape(len(rank), thresholds.itemsize // 4)
+    size = thresholds.itemsize // 4
+    values = np.ascontiguousarray(thresholds[node[entry[rank]]]).view(np.int32).reshape(len(rank), size)
     entries = np.column_stack([values, row.reshape(-1)[entry[rank]], mask[rank]]).astype(np.int32)
     tally = np.bincount(place * len(kinds) + kind.reshape(-1)[entry], minlength=words * len(kinds))
     bounds = np.append(0, np.cumsum(tally)).astype(np.int64)
     rows = np.arange(max(1, words))[:, None] * len(kinds) + np.arange(len(kinds) + 1)
     return _Masks(
         first, count, bounds[np.minimum(rows, len(bounds) - 1)],
-        entries if len(entries) else np.zeros((1, 2 + thresholds.itemsize // 4), np.int32), table,
+        entries if len(entries) else np.zeros((1, 2 + size), np.int32), table,
         features if len(features) else np.zeros(1, np.int64), tuple(kinds.tolist()),
     )  # fmt: skip
 
@@ -228,7 +226,7 @@ def _cut_ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndar
     return entry, word, mask.astype(np.uint32).view(np.int32)
 
 
-def _breadth_first(nodes: np.ndarray, roots: np.ndarray) -> _Order | None:
+def _order_records(nodes: np.ndarray, roots: np.ndarray) -> _Order | None:
     """The order of records. None if two trees share an inner node."""
     leaf = (nodes[:, 0] & 3) == LEAF
     count = len(roots)

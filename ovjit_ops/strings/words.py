@@ -26,14 +26,15 @@ _MOST_TABLES = 64
 _FEW = 64
 
 
-def _table(kind: str, source: Any, make: Callable[[Any], Any]) -> Any:
-    """`make(source)`, kept for the same object: attributes of a node are the same ones in each inference."""
-    key = (kind, id(source))
+def _table(make: Callable[..., Any], *sources: Any) -> Any:
+    """`make(*sources)`, kept for the same objects: attributes of a node are the same ones in each
+    inference."""
+    key = (make, *map(id, sources))
     known = _made.get(key)
-    if known is None or known[0] is not source:
-        while len(_made) >= _MOST_TABLES:
-            _made.pop(next(iter(_made), key), None)
-        known = _made[key] = (source, make(source))
+    if known is None or any(a is not b for a, b in zip(known[0], sources, strict=True)):
+        for old in list(_made)[: max(0, len(_made) + 1 - _MOST_TABLES)]:
+            _made.pop(old, None)
+        known = _made[key] = (sources, make(*sources))
     return known[1]
 
 
@@ -49,7 +50,7 @@ def _parse(text: str) -> list[str]:
 
 def read_words(text: str) -> list[str]:
     """A list of words from JSON. Raises ModelError if it is none."""
-    return _table("words", text, _parse)
+    return _table(_parse, text)
 
 
 def _numbers(text: str) -> dict[Any, int]:
@@ -75,7 +76,7 @@ class StringLookup:
         return TensorType("i64", data.shape)
 
     def ref(data, *, words):
-        table = _table("numbers", words, _numbers)
+        table = _table(_numbers, words)
         found = map(table.get, data.reshape(-1).tolist(), itertools.repeat(-1))
         return np.fromiter(found, np.int64, data.size).reshape(data.shape)
 
@@ -87,13 +88,31 @@ class StringLookup:
 class _Grams:
     """Columns of n-grams, for texts of UTF-8. A gram of one word is the word, others are tuples."""
 
-    def __init__(self, pool: Sequence[str], starts: Sequence[int], columns: Sequence[int]):
-        words, numbers = [word.encode() for word in pool], iter(columns)
+    def __init__(self, pool: str, starts: Sequence[int], columns: Sequence[int]):
+        words, numbers = [word.encode() for word in read_words(pool)], iter(columns)
         self.levels: list[dict[Any, int]] = []
         for size, (start, end) in enumerate(zip(starts, [*starts[1:], len(words)], strict=True), 1):
             grams = [tuple(words[i : i + size]) for i in range(start, end, size)]
             keys: list[Any] = [g[0] for g in grams] if size == 1 else grams
             self.levels.append(dict(zip(keys, numbers, strict=False)))
+
+
+def _is_plain(token: str) -> bool:
+    try:
+        return PLAIN_TOKEN.fullmatch(token) is not None and bool(re.compile(token))
+    except re.error:
+        return False
+
+
+def _count_grams(pool: str, starts: Sequence[int], columns: Sequence[int]) -> tuple[int, int]:
+    """(the number of n-grams, the last column). Raises ModelError if they do not fit."""
+    ends = [*starts[1:], len(read_words(pool))]
+    bounds = [0, *starts, ends[-1]]
+    check(len(starts) > 0 and sorted(bounds) == bounds, f"the starts {list(starts)[:8]} are not in order")
+    distinct = len({*columns}) == len(columns) and all(column >= 0 for column in columns)
+    check(distinct, "columns of n-grams are negative or not distinct")
+    count = sum(len(range(a, b, n)) for n, (a, b) in enumerate(zip(starts, ends, strict=True), 1))
+    return count, max(columns, default=-1)
 
 
 class _Cutter:
@@ -138,12 +157,10 @@ class TextNGrams:
         width: Count, least: Positive, most: Positive, skips: Count, binary: Count = 0, scaled: Floats = (),
     ):  # fmt: skip
         _check_strings(data)
-        check(PLAIN_TOKEN.fullmatch(token) is not None, f"the expression {token[:40]!r} is not a plain token")
-        check(sorted(starts) == list(starts), f"the starts {list(starts)[:8]} of n-grams are not in order")
-        ends = [*starts[1:], len(read_words(pool))]
-        sizes = [len(range(a, b, n)) for n, (a, b) in enumerate(zip(starts, ends, strict=True), 1)]
-        valid = sum(sizes) == len(columns) == len({*columns}) and all(0 <= c < width for c in columns)
-        check(valid, f"{len(columns)} columns are given for {sum(sizes)} n-grams, or are not below {width}")
+        check(_table(_is_plain, token), f"the expression {token[:40]!r} is not a plain token")
+        grams, last = _table(_count_grams, pool, starts, columns)
+        check(grams == len(columns), f"{len(columns)} different columns are given for {grams} n-grams")
+        check(last < width, f"the column {last} is not below the width {width}")
         check(len(scaled) in (0, len(columns)), f"{len(scaled)} factors are given for {len(columns)} n-grams")
         if data.shape is None:
             return TensorType("f32", None)
@@ -153,25 +170,21 @@ class TextNGrams:
     def ref(
         data, *, case, token, shortest, pool, starts, columns, width, least, most, skips, binary=0, scaled=()
     ):
-        grams = _table("grams", pool, lambda pool: _Grams(read_words(pool), starts, columns))
-        cutter = _table("cutter", token, lambda token: {})
-        if case not in cutter:
-            cutter[case] = _Cutter(token, case)
-        texts = cutter[case].cut(data.reshape(-1).tolist())
+        grams = _table(_Grams, pool, starts, columns)
+        texts = _table(_Cutter, token, case).cut(data.reshape(-1).tolist())
         if shortest > 1:  # characters, of which a plain token has one byte each
             texts = [[word for word in words if len(word) >= shortest] for words in texts]
-        beyond, ends = itertools.repeat(width), []
-        hits: list[int] = []
+        beyond, ends, found = itertools.repeat(width), list[int](), list[int]()
         for words in texts:
             for size, level in enumerate(grams.levels[least - 1 : most], least):
                 if size == 1:
-                    hits.extend(map(level.get, words, beyond))
+                    found.extend(map(level.get, words, beyond))
                     continue
                 for step in range(1, 2 + skips):
                     rows = [words[i * step :] for i in range(size)]
-                    hits.extend(map(level.get, zip(*rows, strict=False), beyond))
-            ends.append(len(hits))
-        total = _count(hits, ends, width)
+                    found.extend(map(level.get, zip(*rows, strict=False), beyond))
+            ends.append(len(found))
+        total = _count(found, ends, width)
         if binary:
             total = np.minimum(total, 1)
         if len(scaled):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i32, i64, ld, st, u8
-from ovjit_ops.text.cpu_native import OTHER, OUTSIDE
+from ovjit_ops.text.cpu_native import FULL, OTHER, OUTSIDE
 
 
 @inline
@@ -296,18 +296,16 @@ def pad_rows(a, unused, unused2, unused3):
 
 @routine
 def join_rows(a, unused, unused2, unused3):
-    """Number of rows and of parts; ids of parts (i32); new begins, ends, elements, ids. Then for each part:
-    begins, ends, number of rows, elements (i32), their number. With elements 0, returns the number of
-    elements only."""
-    rows = ld(a, 0)
-    parts = ld(a, 1)
+    """Number of rows and of parts; ids of parts (i32); new begins, ends, elements, ids, room for elements.
+    Then for each part: begins, ends, number of rows, elements (i32), their number. Returns the number of new
+    elements, or an error."""
     out = ld(a, 5)
+    numbers = ld(a, 6)
     made = 0
-    for row in range(rows):
-        if out != 0:
-            st[i32](ld(a, 3) + row * 4, made)
-        for part in range(parts):
-            at = a + (7 + 5 * part) * 8
+    for row in range(ld(a, 0)):
+        st[i32](ld(a, 3) + row * 4, made)
+        for part in range(ld(a, 1)):
+            at = a + (8 + 5 * part) * 8
             place = 0
             if ld(at, 2) > 1:
                 place = row
@@ -315,12 +313,12 @@ def join_rows(a, unused, unused2, unused3):
             last = ld[i32](ld(at, 1) + place * 4) + 0
             if first < 0 or last < first or last > ld(at, 4):
                 return OUTSIDE
-            if out != 0:
-                number = ld[i32](ld(a, 2) + part * 4) + 0
-                for j in range(last - first):
-                    st[i32](out + (made + j) * 4, ld[i32](ld(at, 3) + (first + j) * 4))
-                    st[i32](ld(a, 6) + (made + j) * 4, number)
+            if made + last - first > ld(a, 7):
+                return FULL
+            number = ld[i32](ld(a, 2) + part * 4) + 0
+            for j in range(last - first):
+                st[i32](out + (made + j) * 4, ld[i32](ld(at, 3) + (first + j) * 4))
+                st[i32](numbers + (made + j) * 4, number)
             made += last - first
-        if out != 0:
-            st[i32](ld(a, 4) + row * 4, made)
+        st[i32](ld(a, 4) + row * 4, made)
     return made

@@ -9,9 +9,19 @@ import numpy as np
 
 from ovjit.errors import InferenceError
 from ovjit_ops.text.byte_forms import bytes_of_chars, chars_of_bytes
-from ovjit_ops.text.cpu_native import OTHER, address, as_bytes, as_i32, native, refuse, strings_of
+from ovjit_ops.text.cpu_native import (
+    FULL,
+    OTHER,
+    Slices,
+    address,
+    as_bytes,
+    as_i32,
+    native,
+    refuse,
+    strings_of,
+)
 from ovjit_ops.text.packed import check_skips, text_of
-from ovjit_ops.text.ragged import combined_shape, dense
+from ovjit_ops.text.ragged import combined_shape, dense, join_strings
 
 
 def _steps() -> Any:
@@ -184,32 +194,30 @@ def prepare_segments(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
 
     def evaluate(*arrays: np.ndarray) -> Any:
         count = (len(arrays) - 1) // 3
-        ids = arrays[-1]
-        if any(x.dtype != np.int32 for x in (*arrays[2:-1:3], ids)) or ids.size != count:
+        if arrays[-1].size != count or any(x.dtype != np.int32 for x in arrays):
             return combine(*arrays)
-        kept = [as_i32(x) for x in arrays]
-        rows = max(x.size for x in kept[0:-1:3])
+        kept = [np.ascontiguousarray(x) for x in arrays]
+        rows = max([x.size for x in kept[0:-1:3]])
         parts: list[int] = []
-        for begins, ends, data in zip(kept[0:-1:3], kept[1:-1:3], kept[2:-1:3], strict=True):
-            if begins.size != ends.size or begins.size not in (1, rows):
+        room = 0
+        for k in range(0, 3 * count, 3):
+            begins, ends, data = kept[k : k + 3]
+            size = begins.size
+            if ends.size != size or size not in (1, rows):
                 raise InferenceError("CombineSegments: the segments differ in their number of rows")
-            parts += [address(begins), address(ends), begins.size, address(data), data.size]
-        total = _join_rows(rows, count, address(kept[-1]), 0, 0, 0, 0, *parts)
+            parts += [address(begins), address(ends), size, address(data), data.size]
+            room += data.size * (rows if size == 1 else 1)
+        while True:
+            out = Slices(rows, rows, room, room)
+            total = _join_rows(rows, count, address(kept[-1]), *out.args, room, *parts)
+            if total != FULL:
+                break
+            room = 4 * room + 16  # rows may have the same elements
         refuse(total if total < 1 << 31 else -2, "CombineSegments")
         shape = combined_shape(arrays, rows)
-        first, last = np.empty(shape, np.int32), np.empty(shape, np.int32)
-        out, numbers = np.empty(total + 1, np.int32), np.empty(total + 1, np.int32)
-        _join_rows(
-            rows,
-            count,
-            address(kept[-1]),
-            address(first),
-            address(last),
-            address(out),
-            address(numbers),
-            *parts,
-        )
-        return first, last, out[:total], first.copy(), last.copy(), numbers[:total]
+        first, last, elements, numbers = out.arrays()
+        both = first.reshape(shape), last.reshape(shape)
+        return (*both, elements[:total], *both, numbers[:total])
 
     return evaluate
 
@@ -232,5 +240,15 @@ def prepare_truncation(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
         if right:
             return begins, np.minimum(ends, begins + np.int32(most)), data
         return np.maximum(begins, ends - np.int32(most)), ends, data
+
+    return evaluate
+
+
+def prepare_joins(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    def evaluate(begins: np.ndarray, ends: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> Any:
+        if begins.ndim == starts.ndim == 1 and begins.shape == ends.shape and starts.shape == stops.shape:
+            if (begins < ends).all() and (not begins.size or begins.min() >= 0 and ends.max() <= starts.size):
+                return starts[begins], stops[ends - 1]
+        return join_strings(begins, ends, starts, stops)
 
     return evaluate

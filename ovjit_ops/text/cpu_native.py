@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ovjit.errors import InferenceError
 from ovjit.forks import ForkLock
 
+if TYPE_CHECKING:
+    from ovjit.codegen.kernel import Kernel
+
+
+#: Routine -> what imports its module.
+_known: dict[str, Callable[[], Any]] = {}
+
 
 def native(module: Callable[[], Any], name: str) -> Callable[..., int]:
     """The routine `name` of a module, which `module` imports where it is compiled: at its first use. It takes
     addresses and integers, and returns an integer."""
     made: list[Callable[[int, int, int, int], int]] = []
+    _known[name] = module
 
     def call(*values: int) -> int:
         if not made:
@@ -27,9 +35,21 @@ def native(module: Callable[[], Any], name: str) -> Callable[..., int]:
 
 def _load(module: Callable[[], Any], name: str) -> Callable[[int, int, int, int], int]:
     from ovjit.codegen.cpu.objects import function
-    from ovjit.codegen.routines import load, routines
+    from ovjit.codegen.routines import load
 
-    return function(load(routines(name, (name,), module), (name,))[name], 4)
+    return function(load(_kernel(module, name), (name,))[name], 4)
+
+
+def _kernel(module: Callable[[], Any], name: str) -> Kernel:
+    from ovjit.codegen.routines import routines
+
+    return routines(name, (name,), module)
+
+
+def kernels() -> Iterator[Kernel]:
+    """The kernels of the routines that imported modules name."""
+    for name, module in _known.items():
+        yield _kernel(module, name)
 
 
 def address(array: np.ndarray) -> int:

@@ -97,8 +97,12 @@ def match_at(text, size, begin, state0, classes, table, columns):
                     column = columns - 2
             else:
                 count = size_of_char(head)
-                point = point_of_char(text, place, count)
-                column = ld[u8](classes + point) + 0
+                point = 0xFFFD
+                if place + count > size:  # of texts that are not UTF-8
+                    count = size - place
+                else:
+                    point = point_of_char(text, place, count)
+                column = ld[u8](classes + min(point, 0x10FFFF)) + 0
         entry = ld[i32](table + (state * columns + column) * 4) + 0
         if entry & 1 != 0:
             found = place
@@ -130,7 +134,7 @@ def next_match(text, size, start, classes, table, columns, first, other):
             break
         head = ld[u8](text + begin) + 0
         step = size_of_char(head)
-        begin += step
+        begin = min(begin + step, size)
     return found
 
 
@@ -348,15 +352,12 @@ def replace_matches(a, unused, unused2, unused3):
             return OUTSIDE
         size = stop - start
         text = ld(a, 2) + start
-        good = 1
-        if kept != 0:
-            if ld[u8](kept + k) != 0:
-                good = 0
-        if good == 1:
-            good = is_valid_text(text, size)
         before = made
         at = 0
-        going = good
+        going = 1  # in texts that are not UTF-8, too, as in the package
+        if kept != 0:
+            if ld[u8](kept + k) != 0:
+                going = 0
         while going == 1:
             found = next_match(text, size, at, classes, table, columns, ld(a, 8), ld(a, 9))
             if found < 0:

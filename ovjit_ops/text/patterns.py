@@ -275,11 +275,11 @@ def substitute(pattern: bytes, replacement: bytes, everywhere: bool) -> Callable
     groups = 1 + (found.groups if found is not None else 0)
 
     def replace(text: bytes) -> bytes:
-        string = decoded(text) if found is not None and parts is not None else None
-        if string is None:
+        if found is None or parts is None:
             return text
+        string = text.decode("utf-8", "surrogateescape")  # bytes that are not UTF-8 are characters
         try:
-            made = found.sub(expand, string, 0 if everywhere else 1).encode()
+            made = found.sub(expand, string, 0 if everywhere else 1).encode("utf-8", "surrogateescape")
         except _Refused:
             return text
         # the size of the buffer that the package provides

@@ -19,7 +19,8 @@ pytestmark = [pytest.mark.pypi, pytest.mark.timeout(1800)]
 SEED, TEXTS = 20261127, 2000
 WORDS = (
     "the don't WORLD naïve straße 你好 こんにちは 한국어 שלום हिन्दी 😀 👩‍👧 e\u0301 ﬁ Ａ ² 12345 3.14 "
-    "foo_bar ... == </s> <s> <unk> <0x41> ▁ ▁▁ Ġ \\"
+    "foo_bar ... "
+    "== </s> <s> <unk> <0x41> ▁ ▁▁ Ġ \\"
 ).split(" ")
 ODD = (
     "\n|\r\n|\t|  |\u00a0|\u3000|\u200b|\ufeff|\u2028|\x1c|\u0130|\u03a3|\u1e9e|\ufffd|\u180e|"

@@ -263,8 +263,18 @@ def test_ranges_outside_of_their_elements(record):
                         pass
 
 
-def test_strings_that_are_not_utf8_stay():
-    """PCRE2 finds nothing in them."""
-    strings = pack([b"a b", b"a \xff b"])
-    made = evaluate(find_op("RegexNormalization"), [*strings, sample_text(" "), sample_text("_")], {})
-    assert unpack(*made) == [b"a_b", b"a \xff b"]
+def test_strings_that_are_not_utf8():
+    """PCRE2 finds nothing in them where it checks them: in splits. In replacements the package lets it not
+    check."""
+    strings = pack([b" a b", b" a \xff b", b" \xe4\xbd", b" \xf7\xbf\xbf\xbf x", b"\x80 \xc3"])
+    for pattern in ("^ ", " ", r"\p{L}", r"x|\s"):
+        inputs = [*strings, sample_text(pattern), sample_text("_")]
+        for native in (False, True):
+            made = evaluate(find_op("RegexNormalization"), inputs, {}, native)
+            if pattern == " ":
+                assert unpack(*made) == [x.replace(b" ", b"_") for x in unpack(*strings)]
+            if pattern == "^ ":
+                assert unpack(*made)[2] == b"_\xe4\xbd"
+    rows = np.zeros(1, np.int32), np.array([5], np.int32)
+    made = evaluate(find_op("RegexSplit"), [*rows, *strings, sample_text(" ")], {"behaviour": "remove"})
+    assert unpack(*made[2:]) == [b"a", b"b", *unpack(*strings)[1:]]

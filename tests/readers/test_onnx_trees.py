@@ -168,3 +168,18 @@ def test_doubles_are_not_rounded_first(op: str, attributes: dict[str, Any], righ
     got = _answers(model_of(op, attributes, x, ["y"], 1), x)[0]
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, right, rtol=1e-6)
+
+
+def test_levels_are_limited() -> None:
+    """A path of many nodes is checked level by level, which has a limit."""
+    count = (1 << 14) + 10
+    ids = list(range(2 * count + 1))
+    inner = [i % 2 == 0 and i < 2 * count for i in ids]
+    nodes: dict[str, Any] = {
+        "nodes_treeids": [0] * len(ids), "nodes_nodeids": ids, "nodes_featureids": [0] * len(ids),
+        "nodes_values": [0.5] * len(ids), "nodes_modes": ["BRANCH_LEQ" if own else "LEAF" for own in inner],
+        "nodes_truenodeids": [i + 1 if own else 0 for i, own in enumerate(inner)],
+        "nodes_falsenodeids": [i + 2 if own else 0 for i, own in enumerate(inner)],
+    }  # fmt: skip
+    with pytest.raises(RuntimeError, match="levels of trees"):
+        ov.Core().read_model(_regressor(**nodes))

@@ -56,9 +56,9 @@ def test_counts_of_words_in_texts(seed: int) -> None:
         pool += [word for gram in sorted(grams) for word in gram]
         count += len(grams)
     more = {"mode": str(rng.choice(["TF", "IDF", "TFIDF"])), "max_gram_length": sizes,
-            "min_gram_length": int(rng.integers(1, sizes + 1)), "max_skip_count": int(rng.integers(0, 3)),
-            "ngram_counts": starts, "ngram_indexes": rng.permutation(count + 2)[:count].tolist(),
-            "pool_strings": pool}  # fmt: skip
+            "min_gram_length": int(rng.integers(1, sizes + 1)),
+            "max_skip_count": int(rng.integers(0, 3)), "ngram_counts": starts,
+            "ngram_indexes": rng.permutation(count + 2)[:count].tolist(), "pool_strings": pool}  # fmt: skip
     if rng.random() < 0.7:
         more["weights"] = rng.uniform(0.5, 2, count).round(2).tolist()
     token = str(rng.choice(["[a-zA-Z0-9_]+", "\\w+", "[a-z]+", "[a-zA-Z0-9 _]+"]))

@@ -12,6 +12,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.text import text_at
 
+#: In the order of their numbers in TreeEnsemble.
 TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 
 
@@ -86,7 +87,7 @@ def _rounded_product(n: OnnxNode, x: Output, y: Output) -> Output:
     return n.convert(n("Multiply", n.convert(x, "f64"), n.convert(y, "f64")), "f32")
 
 
-def words(name: str, value: Any, known: tuple[str, ...]) -> str:
+def check_word(name: str, value: Any, known: tuple[str, ...]) -> str:
     """A word of an attribute. Raises ModelError for an unknown one."""
     if value not in known:
         raise ModelError(f"the {name} {str(value)[:20]!r} is unknown; it should be one of {', '.join(known)}")

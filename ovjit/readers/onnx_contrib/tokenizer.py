@@ -17,7 +17,7 @@ from ovjit.errors import ModelError
 from ovjit.readers.onnx.control import circulated, stepped
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.patterns import EDGE, table_of
-from ovjit.readers.onnx.text import PLAIN_TOKEN, PlainTokens, TextRows
+from ovjit.readers.onnx.text import TextRows, Tokens
 from ovjit.readers.onnx_contrib.attention import ms
 from ovjit.records import NamedTuple
 
@@ -55,10 +55,9 @@ def tokenizer(n: OnnxNode) -> Any:
         for pattern in separators or [expression]:
             parts = _cut(n, parts, letters, pattern, bool(separators), shortest)
     out = _filled_up(n, parts, texts, letters, fill, bool(n.required("mark")))
-    plain = not separators and PLAIN_TOKEN.fullmatch(expression) is not None
-    if plain and n.rank(n[0]) == 1 and not n.required("mark"):
-        tokens = n.reader.memo.setdefault("plain tokens", {})
-        tokens[out._node] = PlainTokens(n[0], expression, shortest, fill.decode())
+    if not separators and n.rank(n[0]) == 1 and not n.required("mark"):
+        tokens = n.reader.memo.setdefault("tokens", {})
+        tokens[out._node] = Tokens(n[0], expression, shortest, fill.decode())
     return out
 
 

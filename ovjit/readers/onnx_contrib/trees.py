@@ -13,17 +13,17 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
-from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
+from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx_contrib.ml import ml
 from ovjit.readers.onnx_contrib.scores import (
     TRANSFORMS,
     best_labels,
+    check_word,
     pick_labels,
     read_labels,
     read_rows,
     read_transform,
     transform_scores,
-    words,
 )
 from ovjit.records import NamedTuple
 
@@ -34,13 +34,13 @@ _MEMBER, _INNER_MODES = MODES.index("BRANCH_MEMBER"), len(MODES)
 #: Mode -> (mode, whether the children are exchanged).
 _FORMS = np.array([(_LEQ, 0), (_LT, 0), (_LT, 1), (_LEQ, 1), (_EQ, 0), (_EQ, 1), (_EQ, 0)])
 AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
-_MOST_FEATURE = 1 << 26
+_MOST_FEATURE, _MOST_LEVELS = 1 << 26, 1 << 14
 
 
 class Forest:
     """Nodes, roots and weights of trees in the form of the operation TreeEnsemble.
 
-    `tables`: its inputs behind the data. `certain`: for each target, whether each row has a weight for it.
+    `certain`: for each target, whether each row has a weight for it.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class Forest:
         inner = self.nodes[:, 0] != _LEAF
         features = int(self.nodes[inner, 1].max(initial=0)) + 1
         kind = np.float64 if n.dtype(x) == "f64" else np.float32
-        columns = (n.shape(x) or (None, None))[1]
-        if isinstance(columns, int) and columns < features:
-            raise ModelError(f"the trees read {features} features, but the input has {columns}")
+        width = (n.shape(x) or (None, None))[1]
+        if isinstance(width, int) and width < features:
+            raise ModelError(f"the trees read {features} features, but the input has {width}")
         tables = (self.thresholds.astype(kind), self.nodes.astype(np.int32), self.trees.astype(np.int32))
         return n(
             "TreeEnsemble", x, *map(n.const, (*tables, self.weights.astype(kind))), targets=targets,
@@ -72,21 +72,21 @@ class Forest:
         return n("LogicalNot", n("LogicalAnd", infinite, n("Equal", raw, n.like(raw, 0))))
 
 
-def _column(n: OnnxNode, name: str, dtype: Any) -> np.ndarray:
+def _read_column(n: OnnxNode, name: str, dtype: Any) -> np.ndarray:
     """A list that an attribute or its tensor gives."""
     tensor = n.attr(f"{name}_as_tensor")
     if tensor is not None and tensor.data_type:
-        return _array(n, tensor)
+        return _read_array(n, tensor)
     return np.asarray(n.attr(name) or [], dtype)
 
 
-def _array(n: OnnxNode, tensor: Any) -> np.ndarray:
+def _read_array(n: OnnxNode, tensor: Any) -> np.ndarray:
     value = n.value(n.reader.constant(tensor))
     assert value is not None
     return value.reshape(-1)
 
 
-def _nodes_of(
+def _convert_nodes(
     modes: np.ndarray, features: np.ndarray, children: np.ndarray, thresholds: np.ndarray, missing: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(thresholds, nodes) of the operation. `modes`: indices into MODES, above them leaves. `children`: the
@@ -110,7 +110,7 @@ def _nodes_of(
     return thresholds, nodes
 
 
-def _mode_numbers(n: OnnxNode, names: Sequence[str]) -> np.ndarray:
+def _number_modes(n: OnnxNode, names: Sequence[str]) -> np.ndarray:
     """Indices into MODES; leaves are above them. Raises ModelError for an unknown mode."""
     known = {name: i for i, name in enumerate(MODES[:-1])} | {"LEAF": _INNER_MODES}
     numbers = np.array([known.get(name, -1) for name in names], np.int64)
@@ -158,7 +158,7 @@ class _Ids:
         return np.where(self.names[at] == trees, self.rank[at], -1)
 
 
-def _same_lengths(count: int, *columns: np.ndarray) -> None:
+def _check_lengths(count: int, *columns: np.ndarray) -> None:
     for column in columns:
         if len(column) != count:
             raise ModelError(f"{len(column)} numbers are given for {count} tree nodes")
@@ -185,14 +185,14 @@ class _Given(NamedTuple):
 
 def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[Forest, _Given]:
     """The forest of a TreeEnsembleRegressor or TreeEnsembleClassifier."""
-    trees, ids = _column(n, "nodes_treeids", np.int64), _column(n, "nodes_nodeids", np.int64)
+    trees, ids = _read_column(n, "nodes_treeids", np.int64), _read_column(n, "nodes_nodeids", np.int64)
     count = n.limited(len(trees), "nodes of trees", 1 << 24)
-    modes = _mode_numbers(n, n.required("nodes_modes"))
-    features = _column(n, "nodes_featureids", np.int64)
-    values = _column(n, "nodes_values", np.float32)
-    sides = [_column(n, f"nodes_{side}nodeids", np.int64) for side in ("true", "false")]
-    _same_lengths(count, ids, modes, features, values, *sides)
-    missing = _column(n, "nodes_missing_value_tracks_true", np.int64)
+    modes = _number_modes(n, n.required("nodes_modes"))
+    features = _read_column(n, "nodes_featureids", np.int64)
+    values = _read_column(n, "nodes_values", np.float32)
+    sides = [_read_column(n, f"nodes_{side}nodeids", np.int64) for side in ("true", "false")]
+    _check_lengths(count, ids, modes, features, values, *sides)
+    missing = _read_column(n, "nodes_missing_value_tracks_true", np.int64)
     missing = missing == 1 if len(missing) == count else np.zeros(count, bool)
     known = _Ids(trees, ids)
     leaf = modes == _INNER_MODES
@@ -201,12 +201,12 @@ def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[
     if lost.size:
         where = f"the node {int(ids[lost[0]])} of the tree {int(trees[lost[0]])}"
         raise ModelError(f"{where} has a child that does not exist")
-    thresholds, nodes = _nodes_of(modes, features, np.where(leaf[:, None], 0, children), values, missing)
+    thresholds, nodes = _convert_nodes(modes, features, np.where(leaf[:, None], 0, children), values, missing)
 
     of, at, which = (
         np.asarray(n.attr(f"{kind}_{name}") or [], np.int64) for name in ("treeids", "nodeids", "ids")
     )
-    weights = _column(n, f"{kind}_weights", np.float32)
+    weights = _read_column(n, f"{kind}_weights", np.float32)
     if not len(of) == len(at) == len(which) == len(weights):
         raise ModelError(
             f"{len(weights)} weights are given for {len(of)} trees, {len(at)} nodes and {len(which)} targets"
@@ -221,15 +221,16 @@ def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[
     rows = _LeafWeights(known.tree, len(known.roots), targets, reduction)
     own = leaf[place]
     nodes[leaf, 2] = rows.fill(n, np.flatnonzero(leaf), place[own], which[own], weights[own])
-    _check_depth(nodes, known.roots)
+    _check_depth(n, nodes, known.roots)
     forest = Forest(thresholds, nodes, rows.trees(known.roots), rows.weights, rows.certain)
     return forest, _Given(place[own], known.tree[place[own]], which[own], weights[own])
 
 
-def _check_depth(nodes: np.ndarray, roots: np.ndarray) -> None:
-    """Raise ModelError if the nodes of a tree form a cycle."""
+def _check_depth(n: OnnxNode, nodes: np.ndarray, roots: np.ndarray) -> None:
+    """Raise ModelError if the nodes of a tree form a cycle, or have too many levels."""
     level = roots
-    for _ in range(len(nodes) + 1):
+    for depth in range(len(nodes) + 1):
+        n.limited(depth, "levels of trees", _MOST_LEVELS)
         level = np.unique(nodes[level[nodes[level, 0] != _LEAF], 2:])
         if not level.size:
             return
@@ -283,7 +284,7 @@ class _LeafWeights:
         return starts
 
 
-def _regression(
+def _predict_targets(
     n: OnnxNode, x: Output, forest: Forest, targets: int, how: str, base: np.ndarray, transform: str
 ) -> Output:
     """The scores of a regressor, in the type of x. A target without a weight has no base value, either."""
@@ -304,14 +305,15 @@ def _regression(
 @ml("TreeEnsembleRegressor")
 def tree_ensemble_regressor(n: OnnxNode) -> Any:
     targets = n.limited(n.attr("n_targets") or 1, "targets", 1 << 16)
-    how = words("aggregate_function", n.attr("aggregate_function") or "SUM", AGGREGATES)
+    how = check_word("aggregate_function", n.attr("aggregate_function") or "SUM", AGGREGATES)
     reduction = "SUM" if how == "AVERAGE" else how
     forest, _ = _read_by_ids(n, "target", targets, reduction)
-    base = _column(n, "base_values", np.float32)
-    return n.convert(_regression(n, _typed(n, forest), forest, targets, how, base, read_transform(n)), "f32")
+    base = _read_column(n, "base_values", np.float32)
+    x = _read_features(n, forest)
+    return n.convert(_predict_targets(n, x, forest, targets, how, base, read_transform(n)), "f32")
 
 
-def _typed(n: OnnxNode, forest: Forest) -> Output:
+def _read_features(n: OnnxNode, forest: Forest) -> Output:
     """The rows of features, in f64 if they or the tables of the trees are."""
     x = read_rows(n)
     wide = np.float64 in (forest.thresholds.dtype, forest.weights.dtype)
@@ -324,8 +326,8 @@ def tree_ensemble_classifier(n: OnnxNode) -> Any:
     labels = read_labels(n)
     classes = n.limited(labels.size, "classes", 1 << 16)
     forest, given = _read_by_ids(n, "class", classes, "SUM")
-    base, transform = _column(n, "base_values", np.float32), read_transform(n)
-    x = _typed(n, forest)
+    base, transform = _read_column(n, "base_values", np.float32), read_transform(n)
+    x = _read_features(n, forest)
     raw = forest.results(n, x, "SUM", classes)
     if classes != 2:
         return _classify_many(n, forest, raw, labels, base, transform)
@@ -380,7 +382,7 @@ def _classify_two(
         rival = n.slice(both, 1, 0, 1)
     above = n("Greater", n.slice(both, 1, 1, 2), rival)
     both = transform_scores(n, both, transform)
-    alone = _transform_alone(n, alone, sum_0, transform, positive, base.size)
+    alone = _transform_alone(n, alone, sum_0, transform, base.size)
     if not (given.targets == 1).any():
         scores, above = alone, above_alone
     elif forest.certain[1]:
@@ -392,9 +394,7 @@ def _classify_two(
     return [pick_labels(n, place, labels), n.convert(scores, "f32")]
 
 
-def _transform_alone(
-    n: OnnxNode, pair: Output, score: Output, transform: str, positive: bool, bases: int
-) -> Output:
+def _transform_alone(n: OnnxNode, pair: Output, score: Output, transform: str, bases: int) -> Output:
     """Both classes' scores from the score of one: softmax does not apply to one score."""
     if bases == 2:
         return transform_scores(n, pair, transform)
@@ -412,12 +412,11 @@ def tree_ensemble(n: OnnxNode) -> Any:
     how, end = n.attr("aggregate_function", 1), n.attr("post_transform", 0)
     if not 0 <= how < len(AGGREGATES) or not 0 <= end < len(TRANSFORMS):
         raise ModelError(f"the aggregate_function {how} or the post_transform {end} is unknown")
-    transforms = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
     aggregate = AGGREGATES[how]
     forest = _read_by_places(n, targets, "SUM" if aggregate == "AVERAGE" else aggregate)
     kind = n.dtype(n[0])
-    x = _typed(n, forest)
-    scores = _regression(n, x, forest, targets, aggregate, np.zeros(0), transforms[end])
+    x = _read_features(n, forest)
+    scores = _predict_targets(n, x, forest, targets, aggregate, np.zeros(0), TRANSFORMS[end])
     return n.convert(scores, kind if kind in ("f16", "f64") else "f32")
 
 
@@ -425,16 +424,16 @@ def _read_by_places(n: OnnxNode, targets: int, reduction: str) -> Forest:
     """The forest of a TreeEnsemble: leaves are a list of their own behind the nodes."""
     features = np.asarray(n.required("nodes_featureids"), np.int64)
     inner = n.limited(features.size, "nodes of trees", 1 << 24)
-    weights = _array(n, n.required("leaf_weights"))
+    weights = _read_array(n, n.required("leaf_weights"))
     target = np.asarray(n.required("leaf_targetids"), np.int64)
     leaves = n.limited(weights.size, "leaves of trees", 1 << 24)
-    kinds, values = _array(n, n.required("nodes_modes")), _array(n, n.required("nodes_splits"))
+    kinds, values = _read_array(n, n.required("nodes_modes")), _read_array(n, n.required("nodes_splits"))
     if (kinds >= len(MODES)).any() or target.size != leaves:
         raise ModelError("the modes of tree nodes are unknown, or leaves differ in number from their targets")
     if ((target < 0) | (target >= targets)).any():
         raise ModelError("a leaf refers to a target that does not exist")
     missing = np.asarray(n.attr("nodes_missing_value_tracks_true") or [0] * inner, np.int64) != 0
-    _same_lengths(inner, kinds, values, missing)
+    _check_lengths(inner, kinds, values, missing)
     children = np.zeros((inner, 2), np.int64)
     for s, side in enumerate(("true", "false")):
         place = np.asarray(n.required(f"nodes_{side}nodeids"), np.int64)
@@ -454,12 +453,12 @@ def _read_by_places(n: OnnxNode, targets: int, reduction: str) -> Forest:
     children = np.concatenate([children, np.zeros((leaves, 2), np.int64)])
     missing = np.concatenate([missing, np.zeros(leaves, bool)])
     if (kinds == _MEMBER).any():
-        members = _array(n, n.required("membership_values")).astype(wide)
-        modes, features, thresholds, children, missing = _searched(
+        members = _read_array(n, n.required("membership_values")).astype(wide)
+        modes, features, thresholds, children, missing = _search_members(
             n, members, modes, features, thresholds, children, missing
         )
-    thresholds, nodes = _nodes_of(modes, features, children, thresholds, missing)
-    owner = _owners(n, nodes, roots)
+    thresholds, nodes = _convert_nodes(modes, features, children, thresholds, missing)
+    owner = _find_owners(n, nodes, roots)
     of = np.zeros(len(nodes), np.int64) if owner is None else owner
     rows = _LeafWeights(of, len(roots), targets, reduction)
     place = np.arange(inner, inner + leaves)
@@ -472,14 +471,14 @@ def _read_by_places(n: OnnxNode, targets: int, reduction: str) -> Forest:
     return Forest(thresholds, nodes, rows.trees(roots), rows.weights, rows.certain)
 
 
-def _owners(n: OnnxNode, nodes: np.ndarray, roots: np.ndarray) -> np.ndarray | None:
+def _find_owners(n: OnnxNode, nodes: np.ndarray, roots: np.ndarray) -> np.ndarray | None:
     """The tree of each node, -1 for those of none; None if trees share nodes."""
     owner = np.full(len(nodes), -1)
     level, of = roots, np.arange(len(roots))
     for depth in range(len(nodes) + 1):
+        n.limited(depth, "levels of trees", _MOST_LEVELS)
         if not level.size:
             return owner
-        n.limited(depth, "levels of trees", MOST_NODES)
         known = owner[level] >= 0
         if (owner[level[known]] != of[known]).any():
             return None
@@ -493,7 +492,7 @@ def _owners(n: OnnxNode, nodes: np.ndarray, roots: np.ndarray) -> np.ndarray | N
     raise ModelError("the nodes of a tree form a cycle")
 
 
-def _searched(
+def _search_members(
     n: OnnxNode, values: np.ndarray, modes: np.ndarray, features: np.ndarray, thresholds: np.ndarray,
     children: np.ndarray, missing: np.ndarray,
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
