@@ -120,7 +120,7 @@ def search(engine: Engine, prompt: Sequence[int], stops: Stops, figures: Figures
             if not group.is_done:
                 chosen += [beam.tokens[-1] for beam in group.advance(logs, prompt, chosen)]
         running = [beam for group in groups for beam in group.beams]
-        figures.end_step(max(len(running), 1))
+        figures.end_step(1)
         if not running or length == stops.most:
             break
         logits = engine.step([beam.row for beam in running], [beam.tokens[-1] for beam in running])

@@ -16,7 +16,8 @@ class Figures:
     """Measures the steps of one request."""
 
     def __init__(self, metrics: PerfMetrics, start_us: float):
-        self._raw, self._start_us, self._last = metrics.raw_metrics, start_us, start_us
+        self._metrics, self._raw = metrics, metrics.raw_metrics
+        self._start_us = self._last = start_us
         self._start = self._middle = now_us()
         self._inference = 0.0
 
@@ -36,6 +37,7 @@ class Figures:
             self._raw.m_times_to_first_token.append(now - self._start_us)
         self._raw.m_new_token_times.append(now / 1000)
         self._raw.m_batch_sizes.append(count)
+        self._metrics._generated_tokens += count
         self._start = self._last = now
 
     def finish(self) -> None:

@@ -257,13 +257,13 @@ class LLMPipeline:
         self, texts: list[str], config: GenerationConfig, metrics: PerfMetrics
     ) -> tuple[list[str], bool]:
         """(texts with the chat's template, whether special tokens are added)."""
-        if not config.apply_chat_template or not self._tokenizer.chat_template:
-            return texts, True
         if self._in_chat:
             if len(texts) > 1:
                 raise OvjitError("a chat takes one prompt at a time")
             self._history.append({"role": "user", "content": texts[0]})
             return [self._render(self._history, metrics)], False
+        if not config.apply_chat_template or not self._tokenizer.chat_template:
+            return texts, True
         chats = [ChatHistory([{"role": "user", "content": text}]) for text in texts]
         return [self._render(chat, metrics) for chat in chats], False
 
@@ -289,6 +289,7 @@ class LLMPipeline:
         writer = _Writer(stream, stops, prompt if config.echo else [])
         if stops.most == 0:
             writer.write([], is_last=True)
+            writer.end()
             answers = [Answer([])]
             answers[0].finish = GenerationFinishReason.NONE
         elif config.is_beam_search():
@@ -299,7 +300,6 @@ class LLMPipeline:
                 answers[-1].finish = beam.finish
         else:
             answers = self._choose(prompt, stops, writer, metrics, start_us)
-        metrics._generated_tokens += sum(len(answer.tokens) for answer in answers)
         if config.echo:
             for answer in answers:
                 answer.tokens = [*prompt, *answer.tokens]
@@ -315,7 +315,7 @@ class LLMPipeline:
         for choice in sampler.choose(logits[0], 0, stops.config.num_return_sequences):
             answers.append(Answer([]))
             answers[-1].take(choice, stops)
-        figures.end_step(len(answers))
+        figures.end_step(1)
         running = self._running(answers, writer)
         while running:
             rows, tokens = [answer.row for answer in running], [answer.tokens[-1] for answer in running]

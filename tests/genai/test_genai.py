@@ -178,6 +178,26 @@ def test_a_chat_reads_new_tokens_only(pipeline: Any, monkeypatch: pytest.MonkeyP
     assert counts[-1] == 25
 
 
+def test_a_chat_always_has_its_template(folder: Path, pipeline: Any) -> None:
+    expected = pipeline.generate("hi", max_new_tokens=5)
+    pipeline.start_chat()
+    assert pipeline.generate("hi", max_new_tokens=5, apply_chat_template=False) == expected
+    pipeline.finish_chat()
+    tokenizer = genai.Tokenizer(folder)
+    tokenizer.set_chat_template("")
+    bare = genai.LLMPipeline(folder, tokenizer, "CPU")
+    bare.start_chat()
+    with pytest.raises(OvjitError, match="no chat template"):
+        bare.generate("hi", max_new_tokens=5)
+
+
+def test_an_echo_alone_is_streamed(pipeline: Any) -> None:
+    streamer = Kept()
+    tokens = ov.Tensor(np.array([[1, 260]], np.int64))
+    results = pipeline.generate(tokens, streamer=streamer, max_new_tokens=0, echo=True)
+    assert (streamer.items, results.tokens) == ([[1, 260], "end"], [[1, 260]])
+
+
 def test_a_failed_question_is_no_part_of_a_chat(pipeline: Any) -> None:
     pipeline.start_chat()
     with pytest.raises(RuntimeError, match="max_length"):
@@ -199,10 +219,14 @@ def test_calls_of_threads_take_turns(pipeline: Any) -> None:
     assert pipeline.generate("hello", max_new_tokens=8) == expected[0]
 
 
-def test_figures_of_beams(pipeline: Any) -> None:
+def test_figures_of_several_sequences(pipeline: Any) -> None:
     metrics = pipeline.generate(["hello"], num_beams=3, max_new_tokens=5).perf_metrics
     raw = metrics.raw_metrics
-    assert [len(raw.m_durations), len(raw.token_infer_durations), raw.m_batch_sizes] == [4, 5, [3] * 5]
+    assert [len(raw.m_durations), len(raw.token_infer_durations), raw.m_batch_sizes] == [4, 5, [1] * 5]
+    assert metrics.get_num_generated_tokens() == 5
+    options = {"do_sample": True, "num_return_sequences": 3, "ignore_eos": True}
+    several = pipeline.generate(["hello"], max_new_tokens=5, **options).perf_metrics
+    assert (several.raw_metrics.m_batch_sizes, several.get_num_generated_tokens()) == ([1, 3, 3, 3, 3], 13)
     assert metrics.get_ttft().mean > 0 and metrics.get_throughput().mean > 0
 
 
