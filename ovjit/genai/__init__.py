@@ -29,14 +29,15 @@ from ovjit.genai.results import (
     RawPerfMetrics,
     SummaryStats,
 )
+from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.genai.streamers import StreamerBase, TextStreamer
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
 
 __all__ = [
     "ChatHistory", "DecodedResults", "EncodedResults", "ExtendedPerfMetrics", "GenerationConfig",
     "GenerationFinishReason", "GenerationStatus", "LLMPipeline", "MeanStdPair", "PerfMetrics",
-    "RawPerfMetrics", "StopCriteria", "StreamerBase", "StreamingStatus", "SummaryStats", "TextStreamer",
-    "TokenizedInputs", "Tokenizer", "get_version",
+    "RawPerfMetrics", "SchedulerConfig", "StopCriteria", "StreamerBase", "StreamingStatus", "SummaryStats",
+    "TextStreamer", "TokenizedInputs", "Tokenizer", "get_version",
 ]  # fmt: skip
 
 #: The release of openvino_genai whose names and behaviour these are.

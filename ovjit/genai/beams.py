@@ -10,6 +10,7 @@ import numpy as np
 from ovjit.errors import OvjitError
 from ovjit.genai.engine import Engine
 from ovjit.genai.enums import GenerationFinishReason, StopCriteria
+from ovjit.genai.figures import Figures
 from ovjit.genai.sampler import log_sum
 from ovjit.genai.stops import Stops
 
@@ -105,9 +106,11 @@ def _find_repeats(tokens: Sequence[int], size: int) -> list[int]:
     return [tokens[i + size - 1] for i in starts if list(tokens[i : i + size - 1]) == tail]
 
 
-def search(engine: Engine, prompt: Sequence[int], logits: np.ndarray, stops: Stops) -> list[Beam]:
-    """The sequences of a prompt, the best first; `logits` [1, words] are those of its next token."""
+def search(engine: Engine, prompt: Sequence[int], stops: Stops, figures: Figures) -> list[Beam]:
+    """The sequences of a prompt, the best first."""
     config = stops.config
+    logits = engine.start(prompt)
+    figures.end_inference()
     size = config.num_beams // config.num_beam_groups
     groups = [_Group(size, stops) for _ in range(config.num_beam_groups)]
     for length in range(1, stops.most + 1):
@@ -117,11 +120,14 @@ def search(engine: Engine, prompt: Sequence[int], logits: np.ndarray, stops: Sto
             if not group.is_done:
                 chosen += [beam.tokens[-1] for beam in group.advance(logs, prompt, chosen)]
         running = [beam for group in groups for beam in group.beams]
+        figures.end_step(1)
         if not running or length == stops.most:
             break
         logits = engine.step([beam.row for beam in running], [beam.tokens[-1] for beam in running])
+        figures.end_inference()
         for i, beam in enumerate(running):
             beam.row = i
+    figures.finish()
     for group in groups:
         for beam in group.beams:
             group.add_ended(beam, len(beam.tokens))

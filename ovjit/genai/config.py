@@ -4,116 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-import operator
 import os
-import re
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.errors import OvjitError
 from ovjit.genai.enums import StopCriteria
-
-#: The value of a number that is not limited.
-UNLIMITED = 2**64 - 1
-
-
-#: Texts that are a bool's value, in lower case.
-_BOOLS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False, "": False}
-#: The number at the begin of a text.
-_NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)")
-_WHOLE_NUMBER = re.compile(r"\s*([+-]?\d+)")
-
-
-class Kind:
-    """A kind of fields. `assign` converts the value of an attribute (TypeError), `convert` that of a
-    keyword, as OpenVINO's properties do: from texts, and between numbers (ValueError or TypeError)."""
-
-    def assign(self, value: Any) -> Any:
-        return value
-
-    def convert(self, value: Any) -> Any:
-        return self.assign(value)
-
-
-class _Bool(Kind):
-    def assign(self, value: Any) -> bool:
-        if isinstance(value, str):
-            raise TypeError("expected a bool, not a str")
-        return bool(value)
-
-    def convert(self, value: Any) -> bool:
-        if isinstance(value, str) and value.lower() in _BOOLS:
-            return _BOOLS[value.lower()]
-        if isinstance(value, (bool, np.bool_)):
-            return bool(value)
-        raise ValueError(f"{value!r} is no bool")
-
-
-class _Integer(Kind):
-    def __init__(self, lowest: int = 0):
-        self.lowest = lowest
-
-    def assign(self, value: Any) -> int:
-        number = operator.index(value)
-        if not self.lowest <= number <= UNLIMITED:
-            raise TypeError(f"expected a whole number from {self.lowest}, not {number}")
-        return number
-
-    def convert(self, value: Any) -> int:
-        number: Any = value
-        if isinstance(value, str):
-            match = _WHOLE_NUMBER.match(value)
-            if match is None and value:
-                raise ValueError(f"{value!r} is no number")
-            number = 0 if match is None else int(match[1])
-        elif isinstance(value, (float, np.floating)):
-            if not -(2.0**63) < float(value) < 2.0**63:
-                raise ValueError(f"{value!r} is no number of 64 bits")
-            number = int(value)
-        elif isinstance(value, (bool, np.bool_)):
-            raise ValueError(f"{value!r} is no number")
-        number = operator.index(number)
-        return number & UNLIMITED if self.lowest == 0 else number
-
-
-class _Real(Kind):
-    """A number in f32."""
-
-    def assign(self, value: Any) -> float:
-        if isinstance(value, str):
-            raise TypeError("expected a number, not a str")
-        return float(np.float32(value))
-
-    def convert(self, value: Any) -> float:
-        if isinstance(value, str):
-            match = _NUMBER.match(value)
-            if match is None and value:
-                raise ValueError(f"{value!r} is no number")
-            value = 0.0 if match is None else float(match[1])
-        elif isinstance(value, (bool, np.bool_)):
-            raise ValueError(f"{value!r} is no number")
-        return self.assign(value)
-
-
-class _Set(Kind):
-    def __init__(self, element: type):
-        self.element = element
-
-    def assign(self, value: Any) -> set[Any]:
-        if not isinstance(value, (set, frozenset)):
-            raise TypeError(f"expected a set of {self.element.__name__}, not {type(value).__name__}")
-        if self.element is str:
-            if not all(isinstance(each, str) for each in value):
-                raise TypeError("expected a set of str")
-            return set(value)
-        return {operator.index(each) for each in value}
-
-    def convert(self, value: Any) -> set[Any]:
-        if isinstance(value, str):
-            return {self.element(each) for each in value.split()}
-        return self.assign(value)
+from ovjit.genai.fields import BOOL, REAL, SIZE, UNLIMITED, Absent, Integer, Kind, Optional, Set, Settings
 
 
 class _Criteria(Kind):
@@ -123,50 +20,22 @@ class _Criteria(Kind):
         return value
 
 
-class _Optional(Kind):
-    """A value or None."""
-
-    def __init__(self, kind: Kind):
-        self.kind = kind
-
-    def assign(self, value: Any) -> Any:
-        return None if value is None else self.kind.assign(value)
-
-    def convert(self, value: Any) -> Any:
-        return self.kind.convert(value)
-
-
-class _Absent(Kind):
-    """A feature that ovjit does not have: only the neutral value can be set."""
-
-    def __init__(self, feature: str):
-        self.feature = feature
-
-    def assign(self, value: Any) -> Any:
-        if value is None:
-            return None
-        if isinstance(value, (list, tuple)) and not value:
-            return []
-        raise UnsupportedError(f"ovjit does not support {self.feature} yet: leave the field as it is")
-
-
-_BOOL, _SIZE, _REAL = _Bool(), _Integer(), _Real()
 #: Field -> (default, kind).
 FIELDS: dict[str, tuple[Any, Kind]] = {
-    "adapters": (None, _Absent("adapters")), "apply_chat_template": (True, _BOOL),
-    "assistant_confidence_threshold": (0.0, _REAL), "branching_factor": (1, _SIZE),
-    "diversity_penalty": (0.0, _REAL), "do_sample": (False, _BOOL), "echo": (False, _BOOL),
-    "eos_token_id": (-1, _Integer(-(2**63))), "frequency_penalty": (0.0, _REAL), "ignore_eos": (False, _BOOL),
-    "include_stop_str_in_output": (False, _BOOL), "length_penalty": (1.0, _REAL), "logprobs": (0, _SIZE),
-    "max_length": (UNLIMITED, _SIZE), "max_new_tokens": (UNLIMITED, _SIZE), "max_ngram_size": (0, _SIZE),
-    "min_new_tokens": (0, _SIZE), "min_p": (0.0, _REAL), "no_repeat_ngram_size": (UNLIMITED, _SIZE),
-    "num_assistant_tokens": (None, _Optional(_SIZE)), "num_beam_groups": (1, _SIZE), "num_beams": (1, _SIZE),
-    "num_return_sequences": (1, _SIZE), "parsers": ([], _Absent("parsers")), "presence_penalty": (0.0, _REAL),
-    "pruning_ratio": (0, _SIZE), "relevance_weight": (0.5, _REAL), "repetition_penalty": (1.0, _REAL),
-    "return_omni_outputs": (False, _BOOL), "rng_seed": (0, _SIZE),
-    "stop_criteria": (StopCriteria.HEURISTIC, _Criteria()), "stop_strings": (set(), _Set(str)),
-    "stop_token_ids": (set(), _Set(int)), "structured_output_config": (None, _Absent("structured output")),
-    "temperature": (1.0, _REAL), "top_k": (UNLIMITED, _SIZE), "top_p": (1.0, _REAL), "tree_depth": (0, _SIZE),
+    "adapters": (None, Absent("adapters")), "apply_chat_template": (True, BOOL),
+    "assistant_confidence_threshold": (0.0, REAL), "branching_factor": (1, SIZE),
+    "diversity_penalty": (0.0, REAL), "do_sample": (False, BOOL), "echo": (False, BOOL),
+    "eos_token_id": (-1, Integer(-(2**63))), "frequency_penalty": (0.0, REAL), "ignore_eos": (False, BOOL),
+    "include_stop_str_in_output": (False, BOOL), "length_penalty": (1.0, REAL), "logprobs": (0, SIZE),
+    "max_length": (UNLIMITED, SIZE), "max_new_tokens": (UNLIMITED, SIZE), "max_ngram_size": (0, SIZE),
+    "min_new_tokens": (0, SIZE), "min_p": (0.0, REAL), "no_repeat_ngram_size": (UNLIMITED, SIZE),
+    "num_assistant_tokens": (None, Optional(SIZE)), "num_beam_groups": (1, SIZE), "num_beams": (1, SIZE),
+    "num_return_sequences": (1, SIZE), "parsers": ([], Absent("parsers")), "presence_penalty": (0.0, REAL),
+    "pruning_ratio": (0, SIZE), "relevance_weight": (0.5, REAL), "repetition_penalty": (1.0, REAL),
+    "return_omni_outputs": (False, BOOL), "rng_seed": (0, SIZE),
+    "stop_criteria": (StopCriteria.HEURISTIC, _Criteria()), "stop_strings": (set(), Set(str)),
+    "stop_token_ids": (set(), Set(int)), "structured_output_config": (None, Absent("structured output")),
+    "temperature": (1.0, REAL), "top_k": (UNLIMITED, SIZE), "top_p": (1.0, REAL), "tree_depth": (0, SIZE),
 }  # fmt: skip
 #: Fields of generation_config.json that are read.
 _OF_FILES = (
@@ -179,43 +48,21 @@ _OF_FILES = (
 _CRITERIA = {"never": StopCriteria.NEVER, True: StopCriteria.EARLY, False: StopCriteria.HEURISTIC}
 
 
-class GenerationConfig:
+class GenerationConfig(Settings):
     """Settings of a generation: from keywords, or the path of a generation_config.json.
 
-    Attributes are those of `FIELDS`. An unknown attribute is an AttributeError; unknown keywords are ignored,
-    as in openvino_genai.
+    Attributes are those of `FIELDS`. Unknown keywords are ignored, as in openvino_genai.
     """
+
+    _fields = FIELDS
 
     def __init__(self, json_path: Any = None, **kwargs: Any):
         if json_path is not None and not isinstance(json_path, (str, bytes, os.PathLike)):
             raise TypeError(f"json_path should be a path, not {type(json_path).__name__}")
-        values = {name: copy.copy(default) for name, (default, _) in FIELDS.items()}
-        self.__dict__["_values"] = values
+        super().__init__()
         if json_path is not None:
             self._read(json_path)
         self.update_generation_config(**kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self.__dict__["_values"][name]
-        except KeyError:
-            raise AttributeError(f"'GenerationConfig' object has no attribute {name!r}") from None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name not in FIELDS:
-            raise AttributeError(f"'GenerationConfig' object has no attribute {name!r}")
-        self.__dict__["_values"][name] = FIELDS[name][1].assign(value)
-
-    def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *FIELDS]
-
-    def __copy__(self) -> GenerationConfig:
-        other = type(self)()
-        other._values.update({name: copy.copy(value) for name, value in self._values.items()})
-        return other
-
-    def __deepcopy__(self, memo: Any) -> GenerationConfig:
-        return self.__copy__()
 
     def _read(self, path: Any) -> None:
         try:

@@ -20,15 +20,19 @@ class Engine:
     """A compiled decoder: `start` reads a prompt as one row, `step` appends a token to rows. The rows of a
     step continue any rows of the one before."""
 
-    def __init__(self, compiled: Any):
+    def __init__(self, decoder: Decoder):
+        compiled = decoder.compiled
         self._names = [next(iter(INPUTS & port.get_names()), "") for port in compiled.inputs]
-        self._request = Decoder(compiled)._request
+        self._request = decoder._request
+        self._can_extend = not decoder.turn
         self._length = 0
+        #: The tokens in the state, [] if it has several rows.
+        self._tokens: list[int] = []
 
     @classmethod
     def load(cls, path: Path, device: str, properties: Mapping[str, Any]) -> Engine:
         """The decoder of a file, or of a folder with one."""
-        return cls(Decoder.load(path, device, properties).compiled)
+        return cls(Decoder.load(path, device, properties))
 
     @classmethod
     def load_text(cls, model: Any, weights: Any, device: str, properties: Mapping[str, Any]) -> Engine:
@@ -37,19 +41,30 @@ class Engine:
 
         read = Core().read_model(model, weights)
         keep_last(read, CHECKED)
-        return cls(Core().compile_model(read, device, dict(properties)))
+        return cls(Decoder(Core().compile_model(read, device, dict(properties))))
 
     def start(self, prompt: Sequence[int]) -> np.ndarray:
-        """Forget all rows, and read a prompt. Returns the logits [1, words] of its next token."""
-        self._request.reset_state()
-        self._length = 0
-        return self._infer(np.asarray(prompt, np.int64)[None], np.zeros(1, np.int32))
+        """Read a prompt as the one row. A chat's prompt begins with the tokens that are in the state: of it
+        only the new ones are read. Returns the logits [1, words] of the next token."""
+        count = len(self._tokens)
+        if not (self._can_extend and 0 < count < len(prompt) and self._tokens == list(prompt[:count])):
+            self._request.reset_state()
+            self._length = count = 0
+        logits = self._infer(np.asarray(prompt[count:], np.int64)[None], np.zeros(1, np.int32))
+        self._tokens = list(prompt)
+        return logits
 
     def step(self, parents: Sequence[int], tokens: Sequence[int]) -> np.ndarray:
         """Rows that continue the rows `parents` by one token each. Returns the logits [rows, words]."""
-        return self._infer(np.asarray(tokens, np.int64)[:, None], np.asarray(parents, np.int32))
+        row = self._tokens
+        logits = self._infer(np.asarray(tokens, np.int64)[:, None], np.asarray(parents, np.int32))
+        if row and len(tokens) == 1:
+            row.extend(tokens)
+            self._tokens = row
+        return logits
 
     def _infer(self, ids: np.ndarray, parents: np.ndarray) -> np.ndarray:
+        self._tokens = []  # until it is done: it may fail
         rows, count = ids.shape
         if "beam_idx" not in self._names and (rows > 1 or parents.any()):
             raise OvjitError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-import time
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +18,11 @@ from ovjit.genai.beams import search
 from ovjit.genai.config import GenerationConfig, merge
 from ovjit.genai.engine import Engine
 from ovjit.genai.enums import GenerationFinishReason, StreamingStatus
+from ovjit.genai.figures import Figures, now_us
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.results import DecodedResults, EncodedResults, PerfMetrics
 from ovjit.genai.sampler import Choice, Sampler
+from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, status_of, streamer_of
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
@@ -28,7 +30,7 @@ from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
 #: Engines of the real package. Tokens are the same with each, so the property is accepted.
 _BACKENDS = ("PA", "SDPA")
 #: Properties of features that ovjit does not have.
-_ABSENT = ("scheduler_config", "SCHEDULER_CONFIG", "draft_model", "prompt_lookup", "adapters")
+_ABSENT = ("draft_model", "prompt_lookup", "adapters")
 #: Reasons of ends by the streamer's answer.
 _REASONS = {
     StreamingStatus.STOP: GenerationFinishReason.STOP,
@@ -37,20 +39,18 @@ _REASONS = {
 }
 
 
-def now_us() -> float:
-    """Microseconds of a monotonic clock."""
-    return time.perf_counter() * 1e6
-
-
 def _engine_properties(properties: dict[str, Any]) -> dict[str, Any]:
     """Properties of the device. UnsupportedError for features that ovjit does not have."""
     for name in _ABSENT:
         if properties.get(name):
             raise UnsupportedError(f"ovjit does not support {name} yet: leave the property out")
+    scheduler = properties.get("scheduler_config", SchedulerConfig())
+    if not isinstance(scheduler, SchedulerConfig):
+        raise OvjitError(f"scheduler_config should be a SchedulerConfig, not {type(scheduler).__name__}")
     backend = properties.get("ATTENTION_BACKEND", "PA")
     if backend not in _BACKENDS:
         raise OvjitError(f"ATTENTION_BACKEND should be one of {list(_BACKENDS)}, not {backend!r}")
-    names = (*_ABSENT, "ATTENTION_BACKEND")
+    names = (*_ABSENT, "ATTENTION_BACKEND", "scheduler_config")
     return {name: value for name, value in properties.items() if name not in names}
 
 
@@ -61,12 +61,15 @@ class Answer:
         self.tokens, self.score = tokens, score
         self.finish: GenerationFinishReason | None = None
         self.row = 0
+        self._logs: list[float] = []
 
     def take(self, choice: Choice, stops: Stops) -> None:
         """Append a token, and end with it where it is due."""
         self.tokens.append(choice.token)
+        self._logs.append(choice.log_probability)
         self.score += choice.log_probability
         self.finish = stops.end(self.tokens)
+        self.score -= sum(self._logs[len(self.tokens) :])  # those of a stop string
 
 
 class LLMPipeline:
@@ -78,6 +81,8 @@ class LLMPipeline:
 
     def __init__(self, *arguments: Any, **kwargs: Any):
         start_us = now_us()
+        self._lock = threading.RLock()
+        self._is_running = False
         self._history = ChatHistory()
         self._in_chat = False
         if isinstance(kwargs.get("weights", arguments[1] if len(arguments) > 1 else None), Tensor):
@@ -164,7 +169,20 @@ class LLMPipeline:
     def generate(self, inputs: Any, generation_config: GenerationConfig | None = None, streamer: Any = None,
                  **kwargs: Any) -> Any:  # fmt: skip
         """A str for one str and one sequence, DecodedResults for several or for a ChatHistory,
-        EncodedResults for tokens. Keywords are fields of GenerationConfig."""
+        EncodedResults for tokens. Keywords are fields of GenerationConfig. Calls of several threads take
+        turns."""
+        with self._lock:
+            if self._is_running:
+                raise OvjitError("a streamer cannot call generate of the pipeline that it is called by")
+            self._is_running = True
+            try:
+                return self._generate(inputs, generation_config, streamer, kwargs)
+            finally:
+                self._is_running = False
+
+    def _generate(
+        self, inputs: Any, generation_config: GenerationConfig | None, streamer: Any, kwargs: dict[str, Any]
+    ) -> Any:
         start_us = now_us()
         stream = streamer_of(streamer, self._tokenizer)
         config = merge(generation_config, self._config, kwargs)
@@ -239,13 +257,13 @@ class LLMPipeline:
         self, texts: list[str], config: GenerationConfig, metrics: PerfMetrics
     ) -> tuple[list[str], bool]:
         """(texts with the chat's template, whether special tokens are added)."""
-        if not config.apply_chat_template or not self._tokenizer.chat_template:
-            return texts, True
         if self._in_chat:
             if len(texts) > 1:
                 raise OvjitError("a chat takes one prompt at a time")
             self._history.append({"role": "user", "content": texts[0]})
             return [self._render(self._history, metrics)], False
+        if not config.apply_chat_template or not self._tokenizer.chat_template:
+            return texts, True
         chats = [ChatHistory([{"role": "user", "content": text}]) for text in texts]
         return [self._render(chat, metrics) for chat in chats], False
 
@@ -271,17 +289,17 @@ class LLMPipeline:
         writer = _Writer(stream, stops, prompt if config.echo else [])
         if stops.most == 0:
             writer.write([], is_last=True)
+            writer.end()
             answers = [Answer([])]
             answers[0].finish = GenerationFinishReason.NONE
         elif config.is_beam_search():
-            beams = search(self._engine, prompt, self._engine.start(prompt), stops)
+            beams = search(self._engine, prompt, stops, Figures(metrics, start_us))
             answers = []
             for beam in beams:
                 answers.append(Answer(beam.tokens, beam.score))
                 answers[-1].finish = beam.finish
         else:
             answers = self._choose(prompt, stops, writer, metrics, start_us)
-        metrics._generated_tokens += sum(len(answer.tokens) for answer in answers)
         if config.echo:
             for answer in answers:
                 answer.tokens = [*prompt, *answer.tokens]
@@ -290,14 +308,14 @@ class LLMPipeline:
     def _choose(self, prompt: list[int], stops: Stops, writer: _Writer, metrics: PerfMetrics,
                 start_us: float) -> list[Answer]:  # fmt: skip
         """Generate by greedy choices or by sampling: all sequences take a token in turn."""
-        figures, sampler = _Figures(metrics, start_us), Sampler(stops.config, prompt)
+        figures, sampler = Figures(metrics, start_us), Sampler(stops.config, prompt)
         logits = self._engine.start(prompt)
         figures.end_inference()
         answers = []
         for choice in sampler.choose(logits[0], 0, stops.config.num_return_sequences):
             answers.append(Answer([]))
             answers[-1].take(choice, stops)
-        figures.end_step(len(answers))
+        figures.end_step(1)
         running = self._running(answers, writer)
         while running:
             rows, tokens = [answer.row for answer in running], [answer.tokens[-1] for answer in running]
@@ -362,33 +380,3 @@ class _Writer:
     def end(self) -> None:
         if self._stream is not None:
             self._stream.end()
-
-
-class _Figures:
-    """Measures the steps of one request."""
-
-    def __init__(self, metrics: PerfMetrics, start_us: float):
-        self._raw, self._began, self._last = metrics.raw_metrics, start_us, start_us
-        self._start = self._middle = now_us()
-        self._inference = 0.0
-
-    def end_inference(self) -> None:
-        """Note the end of an inference."""
-        self._middle = now_us()
-        self._raw.token_infer_durations.append(self._middle - self._start)
-        self._inference += self._middle - self._start
-
-    def end_step(self, count: int) -> None:
-        """Note the end of a step with so many tokens."""
-        now = now_us()
-        self._raw.sampling_durations.append(now - self._middle)
-        if self._raw.m_times_to_first_token:
-            self._raw.m_durations.append((now - self._last) / count)
-        else:
-            self._raw.m_times_to_first_token.append(now - self._began)
-        self._raw.m_new_token_times.append(now / 1000)
-        self._raw.m_batch_sizes.append(count)
-        self._start = self._last = now
-
-    def finish(self) -> None:
-        self._raw.inference_durations.append(self._inference)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ovjit.errors import OvjitError
-from ovjit.genai.config import UNLIMITED, GenerationConfig
+from ovjit.genai.config import GenerationConfig
+from ovjit.genai.fields import UNLIMITED
 
 _F32 = np.float32
 

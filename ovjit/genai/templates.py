@@ -131,10 +131,10 @@ class Template:
         ):
             text = text[:at]
         common = 0
-        for i, (remaining, right) in enumerate(zip(begin, text, strict=False)):
-            if remaining != right:
+        for i, (old, new) in enumerate(zip(begin, text, strict=False)):
+            if old != new:
                 break
-            if remaining != "<":
+            if old != "<":
                 common = i + 1
         example = text[common:]
         return example if "tool_name" in example or "some_value" in example else ""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,51 @@ def test_a_cancelled_answer_is_no_part_of_a_chat(pipeline: Any) -> None:
             pipeline.finish_chat()
 
 
+def test_a_chat_reads_new_tokens_only(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = pipeline._engine
+    counts: list[int] = []
+    infer = engine._infer
+
+    def count(ids: np.ndarray, parents: np.ndarray) -> np.ndarray:
+        counts.append(ids.size)
+        return infer(ids, parents)
+
+    monkeypatch.setattr(engine, "_infer", count)
+    prompt = list(range(3, 23))
+    first = engine.start(prompt)
+    engine.step([0], [30])
+    extended = engine.start([*prompt, 30, 31, 32])
+    assert counts == [20, 1, 2]
+    np.testing.assert_array_equal(engine.start(prompt), first)
+    fresh = engine.start([*prompt, 30, 31, 32, 33]), engine.start([*prompt, 30, 31, 32])
+    assert counts[3:] == [20, 4, 23]
+    np.testing.assert_allclose(extended, fresh[1], rtol=1e-4, atol=1e-4)
+    # several rows are never continued by another prompt
+    engine.step([0, 0], [5, 6])
+    engine.start([*prompt, 30, 31, 32, 5, 7])
+    assert counts[-1] == 25
+
+
+def test_a_chat_always_has_its_template(folder: Path, pipeline: Any) -> None:
+    expected = pipeline.generate("hi", max_new_tokens=5)
+    pipeline.start_chat()
+    assert pipeline.generate("hi", max_new_tokens=5, apply_chat_template=False) == expected
+    pipeline.finish_chat()
+    tokenizer = genai.Tokenizer(folder)
+    tokenizer.set_chat_template("")
+    bare = genai.LLMPipeline(folder, tokenizer, "CPU")
+    bare.start_chat()
+    with pytest.raises(OvjitError, match="no chat template"):
+        bare.generate("hi", max_new_tokens=5)
+
+
+def test_an_echo_alone_is_streamed(pipeline: Any) -> None:
+    streamer = Kept()
+    tokens = ov.Tensor(np.array([[1, 260]], np.int64))
+    results = pipeline.generate(tokens, streamer=streamer, max_new_tokens=0, echo=True)
+    assert (streamer.items, results.tokens) == ([[1, 260], "end"], [[1, 260]])
+
+
 def test_a_failed_question_is_no_part_of_a_chat(pipeline: Any) -> None:
     pipeline.start_chat()
     with pytest.raises(RuntimeError, match="max_length"):
@@ -159,6 +205,29 @@ def test_a_failed_question_is_no_part_of_a_chat(pipeline: Any) -> None:
     answer = pipeline.generate("is it so?", max_new_tokens=6)
     pipeline.finish_chat()
     assert answer == pipeline.generate("is it so?", max_new_tokens=6)
+
+
+def test_calls_of_threads_take_turns(pipeline: Any) -> None:
+    texts = ["hello", "is it so?", "1 2 3", "the weather"]
+    expected = [pipeline.generate(text, max_new_tokens=8) for text in texts]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda text: pipeline.generate(text, max_new_tokens=8), texts)) == expected
+    within = Kept()
+    within.write = lambda token: pipeline.generate("x", max_new_tokens=1)  # type: ignore[method-assign]
+    with pytest.raises(OvjitError, match="a streamer cannot call generate"):
+        pipeline.generate("hello", streamer=within, max_new_tokens=3)
+    assert pipeline.generate("hello", max_new_tokens=8) == expected[0]
+
+
+def test_figures_of_several_sequences(pipeline: Any) -> None:
+    metrics = pipeline.generate(["hello"], num_beams=3, max_new_tokens=5).perf_metrics
+    raw = metrics.raw_metrics
+    assert [len(raw.m_durations), len(raw.token_infer_durations), raw.m_batch_sizes] == [4, 5, [1] * 5]
+    assert metrics.get_num_generated_tokens() == 5
+    options = {"do_sample": True, "num_return_sequences": 3, "ignore_eos": True}
+    several = pipeline.generate(["hello"], max_new_tokens=5, **options).perf_metrics
+    assert (several.raw_metrics.m_batch_sizes, several.get_num_generated_tokens()) == ([1, 3, 3, 3, 3], 13)
+    assert metrics.get_ttft().mean > 0 and metrics.get_throughput().mean > 0
 
 
 def test_seeds_decide(pipeline: Any) -> None:
@@ -178,14 +247,18 @@ def test_pipelines_of_models_in_memory(folder: Path, pipeline: Any) -> None:
     assert in_memory.get_generation_config().eos_token_id == 2
     expected = pipeline.generate("hello world", max_new_tokens=6)
     assert in_memory.generate("hello world") == expected
-    own_tokenizer = genai.LLMPipeline(folder, tokenizer, "CPU", ATTENTION_BACKEND="SDPA")
+    scheduler = genai.SchedulerConfig()
+    scheduler.cache_size, scheduler.enable_prefix_caching = 2, True
+    properties = {"ATTENTION_BACKEND": "SDPA", "scheduler_config": scheduler, **cases.EXACT}
+    own_tokenizer = genai.LLMPipeline(folder, tokenizer, "CPU", **properties)
     assert own_tokenizer.get_tokenizer() is tokenizer
     assert own_tokenizer("hello world", max_new_tokens=6) == expected
 
 
 @pytest.mark.parametrize("arguments, options, error, text", [
     (("nowhere", "CPU"), {}, OvjitError, "does not exist"), ((None,), {}, TypeError, "LLMPipeline takes"),
-    ((None, "CPU"), {"scheduler_config": 3}, UnsupportedError, "scheduler_config"),
+    ((None, "CPU"), {"scheduler_config": 3}, OvjitError, "scheduler_config"),
+    ((None, "CPU"), {"prompt_lookup": True}, UnsupportedError, "prompt_lookup"),
     ((None, "CPU"), {"ATTENTION_BACKEND": "XA"}, OvjitError, "ATTENTION_BACKEND"),
     ((None, "XPU"), {}, RuntimeError, "XPU"), ((None, "CPU"), {"NO_SUCH": 1}, RuntimeError, "NO_SUCH"),
 ])  # fmt: skip
@@ -201,6 +274,11 @@ def test_features_that_are_missing_are_errors(pipeline: Any) -> None:
             pipeline.generate("hello", max_new_tokens=4, **options)
     with pytest.raises(UnsupportedError, match="structured output"):
         pipeline.generate("hello", max_new_tokens=4, structured_output_config=object())
+    scheduler = genai.SchedulerConfig()
+    scheduler.use_cache_eviction = False
+    for name in ("use_cache_eviction", "use_sparse_attention"):
+        with pytest.raises(UnsupportedError, match="does not support (cache eviction|sparse attention)"):
+            setattr(scheduler, name, True)
     with pytest.raises(AttributeError, match=r"has no WhisperPipeline: .*docs/genai.md"):
         _ = genai.WhisperPipeline
     assert not hasattr(genai, "ContinuousBatchingPipeline")

@@ -194,6 +194,18 @@ def configs(genai: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
     ):  # fmt: skip
         yield f"set {name} {value!r}", lambda name=name, value=value: change(name, value)
 
+    def schedule(**options: Any) -> Any:
+        config = genai.SchedulerConfig()
+        for name, value in options.items():
+            setattr(config, name, value)
+        return config.to_string()
+
+    for options in (
+        {}, {"cache_size": 3, "cache_interval_multiplier": 4}, {"cache_size": -1}, {"cache_size": "2"}, {"no_such_name": 1},
+        {"dynamic_split_fuse": 0, "enable_prefix_caching": True}, {"max_num_seqs": 2.0}, {"cache_interval_multiplier": None},
+    ):  # fmt: skip
+        yield f"schedule {options}", lambda options=options: schedule(**options)
+
 
 def tokens_of(encoded: Any) -> Any:
     return [np.array(encoded.input_ids.data).tolist(), np.array(encoded.attention_mask.data).tolist()]
@@ -338,6 +350,9 @@ def pipelines(
     for options in BEAMS:
         name = {n: sorted(v) if isinstance(v, set) else v for n, v in options.items()}
         yield f"beams {name}", lambda options=options: run([text], **options)
+    for criteria in ("EARLY", "NEVER"):
+        options = {**BEAMS[-2], "max_new_tokens": 20, "stop_criteria": getattr(genai.StopCriteria, criteria)}
+        yield f"beams {criteria}", lambda options=options: run([text], **options)
     yield "beams str", lambda: run(text, num_beams=2, max_new_tokens=6)
     for options in SAMPLED:
         yield (
@@ -361,6 +376,7 @@ def pipelines(
                 lambda b=begin, e=end, k=keep: cut(b, e, include_stop_str_in_output=k),
             )
     tokens = lambda: pipeline.generate(tensor, max_new_tokens=12, ignore_eos=True).tokens[0]  # noqa: E731
+    yield "stop with logs", lambda: cut(5, 8, logprobs=1)
     yield "stop token", lambda: run(tensor, max_new_tokens=12, stop_token_ids={tokens()[4]})
     yield (
         "stop token ignored",

@@ -1,0 +1,176 @@
+"""Objects with fields whose values are checked and converted."""
+
+from __future__ import annotations
+
+import copy
+import operator
+import re
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ovjit.errors import UnsupportedError
+
+#: The value of a number that is not limited.
+UNLIMITED = 2**64 - 1
+
+
+#: Texts that are a bool's value, in lower case.
+_BOOLS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False, "": False}
+#: The number at the begin of a text.
+_NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)")
+_WHOLE_NUMBER = re.compile(r"\s*([+-]?\d+)")
+
+
+class Kind:
+    """A kind of fields. `assign` converts the value of an attribute (TypeError), `convert` that of a
+    keyword, as OpenVINO's properties do: from texts, and between numbers (ValueError or TypeError)."""
+
+    def assign(self, value: Any) -> Any:
+        return value
+
+    def convert(self, value: Any) -> Any:
+        return self.assign(value)
+
+
+class Bool(Kind):
+    def assign(self, value: Any) -> bool:
+        if isinstance(value, str):
+            raise TypeError("expected a bool, not a str")
+        return bool(value)
+
+    def convert(self, value: Any) -> bool:
+        if isinstance(value, str) and value.lower() in _BOOLS:
+            return _BOOLS[value.lower()]
+        if isinstance(value, (bool, np.bool_)):
+            return bool(value)
+        raise ValueError(f"{value!r} is no bool")
+
+
+class Integer(Kind):
+    def __init__(self, lowest: int = 0):
+        self.lowest = lowest
+
+    def assign(self, value: Any) -> int:
+        number = operator.index(value)
+        if not self.lowest <= number <= UNLIMITED:
+            raise TypeError(f"expected a whole number from {self.lowest}, not {number}")
+        return number
+
+    def convert(self, value: Any) -> int:
+        number: Any = value
+        if isinstance(value, str):
+            match = _WHOLE_NUMBER.match(value)
+            if match is None and value:
+                raise ValueError(f"{value!r} is no number")
+            number = 0 if match is None else int(match[1])
+        elif isinstance(value, (float, np.floating)):
+            if not -(2.0**63) < float(value) < 2.0**63:
+                raise ValueError(f"{value!r} is no number of 64 bits")
+            number = int(value)
+        elif isinstance(value, (bool, np.bool_)):
+            raise ValueError(f"{value!r} is no number")
+        number = operator.index(number)
+        return number & UNLIMITED if self.lowest == 0 else number
+
+
+class Real(Kind):
+    """A number in f32."""
+
+    def assign(self, value: Any) -> float:
+        if isinstance(value, str):
+            raise TypeError("expected a number, not a str")
+        return float(np.float32(value))
+
+    def convert(self, value: Any) -> float:
+        if isinstance(value, str):
+            match = _NUMBER.match(value)
+            if match is None and value:
+                raise ValueError(f"{value!r} is no number")
+            value = 0.0 if match is None else float(match[1])
+        elif isinstance(value, (bool, np.bool_)):
+            raise ValueError(f"{value!r} is no number")
+        return self.assign(value)
+
+
+class Set(Kind):
+    def __init__(self, element: type):
+        self.element = element
+
+    def assign(self, value: Any) -> set[Any]:
+        if not isinstance(value, (set, frozenset)):
+            raise TypeError(f"expected a set of {self.element.__name__}, not {type(value).__name__}")
+        if self.element is str:
+            if not all(isinstance(each, str) for each in value):
+                raise TypeError("expected a set of str")
+            return set(value)
+        return {operator.index(each) for each in value}
+
+    def convert(self, value: Any) -> set[Any]:
+        if isinstance(value, str):
+            return {self.element(each) for each in value.split()}
+        return self.assign(value)
+
+
+class Optional(Kind):
+    """A value or None."""
+
+    def __init__(self, kind: Kind):
+        self.kind = kind
+
+    def assign(self, value: Any) -> Any:
+        return None if value is None else self.kind.assign(value)
+
+    def convert(self, value: Any) -> Any:
+        return self.kind.convert(value)
+
+
+class Absent(Kind):
+    """A feature that ovjit does not have: only the neutral value can be set."""
+
+    def __init__(self, feature: str):
+        self.feature = feature
+
+    def assign(self, value: Any) -> Any:
+        if value is None or value is False:
+            return value
+        if isinstance(value, (list, tuple)) and not value:
+            return []
+        raise UnsupportedError(f"ovjit does not support {self.feature} yet: leave the field as it is")
+
+
+BOOL, SIZE, REAL = Bool(), Integer(), Real()
+
+
+class Settings:
+    """An object with fields. An unknown attribute is an AttributeError, a value of another
+    type a TypeError."""
+
+    #: Field -> (default, kind).
+    _fields: ClassVar[dict[str, tuple[Any, Kind]]] = {}
+
+    def __init__(self) -> None:
+        values = {name: copy.copy(default) for name, (default, _) in self._fields.items()}
+        self.__dict__["_values"] = values
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_values"][name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in self._fields:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self.__dict__["_values"][name] = self._fields[name][1].assign(value)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._fields]
+
+    def __copy__(self) -> Any:
+        other = type(self)()
+        other._values.update({name: copy.copy(value) for name, value in self._values.items()})
+        return other
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self.__copy__()

@@ -1,0 +1,44 @@
+"""Times of the steps of a generation."""
+
+from __future__ import annotations
+
+import time
+
+from ovjit.genai.results import PerfMetrics
+
+
+def now_us() -> float:
+    """Microseconds of a monotonic clock."""
+    return time.perf_counter() * 1e6
+
+
+class Figures:
+    """Measures the steps of one request."""
+
+    def __init__(self, metrics: PerfMetrics, start_us: float):
+        self._metrics, self._raw = metrics, metrics.raw_metrics
+        self._start_us = self._last = start_us
+        self._start = self._middle = now_us()
+        self._inference = 0.0
+
+    def end_inference(self) -> None:
+        """Note the end of an inference."""
+        self._middle = now_us()
+        self._raw.token_infer_durations.append(self._middle - self._start)
+        self._inference += self._middle - self._start
+
+    def end_step(self, count: int) -> None:
+        """Note the end of a step with so many tokens."""
+        now = now_us()
+        self._raw.sampling_durations.append(now - self._middle)
+        if self._raw.m_times_to_first_token:
+            self._raw.m_durations.append((now - self._last) / count)
+        else:
+            self._raw.m_times_to_first_token.append(now - self._start_us)
+        self._raw.m_new_token_times.append(now / 1000)
+        self._raw.m_batch_sizes.append(count)
+        self._metrics._generated_tokens += count
+        self._start = self._last = now
+
+    def finish(self) -> None:
+        self._raw.inference_durations.append(self._inference)
