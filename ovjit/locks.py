@@ -40,6 +40,8 @@ class Rank(NamedTuple):
 
 ORDER = (
     Rank("request", "who runs a request; it goes along with the inference", handed=True),
+    Rank("pipeline", "the chat and the sequences of a pipeline that generates text"),
+    Rank("tokenizer", "the options and the models of a pipeline's tokenizer"),
     Rank("server", "who starts jobs of a server's queue"),
     Rank("parsers", "the threads that parse large requests"),
     Rank("recorder", "the thread that records a module of PyTorch", forks=True),
@@ -52,6 +54,8 @@ ORDER = (
     Rank("pool", "the start and the end of a pool's workers"),
     Rank("turn", "which thread of this process compiles a kernel"),
     Rank("cache", "the kernel cache: its folder and its claims"),
+    Rank("cards", "the CUDA driver and the cards that are open"),
+    Rank("ptx", "the PTX of this process's kernels"),
     Rank("key", "this user's key"),
     Rank("compiler", "Numba, LLVM and shipped code while they make code", forks=True, alone=True),
     Rank("loader", "object code that is loaded", forks=True, alone=True),

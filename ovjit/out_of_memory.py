@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import mmap
-import sys
 from collections.abc import Iterator
 
 from ovjit.errors import OvjitError
@@ -25,10 +24,7 @@ _SAID = ("failed to map segment", "cannot allocate memory", "can't start new thr
 def check_headroom(size: int, what: str) -> None:
     """Raise MemoryError unless the process can get `size` more bytes of address space. `what` needs them."""
     try:
-        if sys.platform == "win32":
-            mmap.mmap(-1, size).close()
-        else:
-            mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+        mmap.mmap(-1, size, access=mmap.ACCESS_COPY).close()
     except (OSError, ValueError, MemoryError) as error:
         raise MemoryError(
             f"{what} needs up to {size >> 20} MiB more than the process may have: free memory, or raise its "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, status_of, streamer_of
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
+from ovjit.locks import rlock
 
 #: Engines of the real package. Tokens are the same with each, so the property is accepted.
 _BACKENDS = ("PA", "SDPA")
@@ -81,7 +81,7 @@ class LLMPipeline:
 
     def __init__(self, *arguments: Any, **kwargs: Any):
         start_us = now_us()
-        self._lock = threading.RLock()
+        self._lock = rlock("pipeline")
         self._is_running = False
         self._history = ChatHistory()
         self._in_chat = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from ovjit.genai.history import ChatHistory
 from ovjit.genai.special_tokens import SpecialTokens
 from ovjit.genai.templates import render_chat
 from ovjit.genai.tokenizer_graphs import add_flags, add_skip
+from ovjit.locks import rlock
 
 TOKENIZER, DETOKENIZER = "openvino_tokenizer.xml", "openvino_detokenizer.xml"
 #: Properties that the tokenizer's models get; others are those of the pipeline's model.
@@ -87,7 +87,7 @@ class Tokenizer:
         options = {**(properties or {}), **kwargs}
         self._pairs = bool(options.pop("add_second_input", False))
         self._properties = {name: value for name, value in options.items() if name in _PROPERTIES}
-        self._lock = threading.RLock()
+        self._lock = rlock("tokenizer")
         self._texts: dict[str, _Texts] = {}
         self._models: dict[str, Any] = {}
         self._vocabulary: list[bytes] | None = None

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.forks import ForkLock
 from ovjit.records import NamedTuple
 
 #: Least compute capability: kernels are PTX for it.
@@ -108,7 +109,7 @@ class Library:
         return CardFacts(number, label, (major, minor), memory.value, uuid.raw)
 
 
-_lock = threading.Lock()
+_lock = ForkLock("cards")
 #: (process, library or None, facts of usable cards, reason why there is none), once it was looked for.
 _found: tuple[int, Library | None, list[CardFacts], str] | None = None
 _open: dict[int, Card] = {}
@@ -132,7 +133,7 @@ def _look() -> tuple[int, Library | None, list[CardFacts], str]:
 
 def _state() -> tuple[int, Library | None, list[CardFacts], str]:
     global _found
-    with _lock:
+    with _lock.lock:
         if _found is None:
             _found = _look()
         return _found
@@ -141,7 +142,7 @@ def _state() -> tuple[int, Library | None, list[CardFacts], str]:
 def forget() -> None:
     """Look for the driver and its cards anew. Cards that are open stay as they are."""
     global _found
-    with _lock:
+    with _lock.lock:
         _found = None
         _open.clear()
 
@@ -170,7 +171,7 @@ def open_card(number: int) -> Card:
             f"[GPU] Context was not initialized for {number} device: "
             f"{reason or f'there are {len(found)} cards'}"
         )
-    with _lock:
+    with _lock.lock:
         card = _open.get(number)
         if card is None:
             card = _open[number] = Card(library, found[number])
@@ -187,7 +188,7 @@ class Card:
         library("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), device)
         self._functions: dict[tuple[str, str], Any] = {}
         self._modules: list[Any] = []
-        self._loading = threading.Lock()
+        self._loading = ForkLock("cards")
         self._thread = threading.local()
 
     def call(self, function: str, *arguments: Any) -> None:
@@ -255,7 +256,7 @@ class Card:
     def function(self, ptx: str, entry: str) -> Any:
         """The function `entry` of PTX, which the driver compiles once for this card."""
         key = entry, ptx
-        with self._loading:
+        with self._loading.lock:
             if key not in self._functions:
                 self._functions[key] = self._load(ptx, entry)
             return self._functions[key]

@@ -78,12 +78,10 @@ def widen_halves(graph: Graph) -> Graph:
             computed.add(result)
             return [result]
         halves = [v for v in inputs if v.dtype == "f16"]
-        if not halves or node.op.runs_body or node.op.role == "result" or _BITS.fits(node.op):
+        if not halves or _needs_halves(node):
             return None
         if _SAME.fits(node.op):
             return list(inputs)  # with the bits of its NaN
-        if any(isinstance(a, str) and a == "f16" for a in node.attrs.values()):
-            return None  # an attribute fixes its output type to f16
         if part_of(node) == "carry" and not all(v in computed or v in fixed for v in halves):
             if not MOVES.fits(node.op):
                 return None
@@ -104,3 +102,10 @@ def widen_halves(graph: Graph) -> Graph:
         return outputs
 
     return rebuild(graph, visit)
+
+
+def _needs_halves(node: Node) -> bool:
+    """Whether an operation cannot take f32 for f16: it has a body, its bits count, or an attribute fixes its
+    output type to f16."""
+    fixed = any(isinstance(a, str) and a == "f16" for a in node.attrs.values()) and not _SAME.fits(node.op)
+    return fixed or node.op.runs_body or node.op.role == "result" or _BITS.fits(node.op)

@@ -17,10 +17,11 @@ from ovjit_ops.text.cpu_native import (
     as_bytes,
     as_i32,
     native,
+    ranges_of,
     refuse,
     strings_of,
 )
-from ovjit_ops.text.packed import check_skips, text_of
+from ovjit_ops.text.packed import check_ranges, check_skips, text_of
 from ovjit_ops.text.ragged import combined_shape, dense, join_strings
 
 
@@ -124,6 +125,7 @@ def prepare_bytes_to_chars(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> A
 
     def evaluate(*arrays: np.ndarray) -> Any:
         row_begins, row_ends, begins, ends, chars = arrays[:5]
+        check_ranges(row_begins, row_ends, begins.size, "a row")
         kept, at = strings_of(begins, ends, chars)
         marks = 0
         if len(arrays) == 6:
@@ -145,9 +147,7 @@ def prepare_chars_to_bytes(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> A
             table[(char[0] - 0xC2) << 6 | char[1] & 63] = byte
 
     def evaluate(row_begins: np.ndarray, row_ends: np.ndarray, *strings: np.ndarray) -> Any:
-        rows = [as_i32(row_begins), as_i32(row_ends)]
-        if rows[0].size != rows[1].size:
-            raise InferenceError("the begins and ends of rows differ in number")
+        rows = ranges_of(row_begins, row_ends)
         kept, at = strings_of(*strings)
         lengths = (kept[1].astype(np.int64) - kept[0]).clip(0, kept[2].size)
         before = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
@@ -174,9 +174,7 @@ def prepare_dense(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
         size = int(length.reshape(-1)[0])
         if size < 0:
             raise InferenceError(f"RaggedToDense: the length {size} is negative")
-        rows, elements = [as_i32(begins), as_i32(ends)], as_i32(data)
-        if rows[0].size != rows[1].size:
-            raise InferenceError("RaggedToDense: the begins and ends of rows differ in number")
+        rows, elements = ranges_of(begins, ends), as_i32(data)
         shape = (*begins.shape, size)
         out, mask = np.empty(shape, np.int32), np.empty(shape, bool)
         code = _pad_rows(

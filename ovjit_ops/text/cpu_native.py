@@ -9,6 +9,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError
 from ovjit.forks import ForkLock
+from ovjit_ops.text.packed import check_shapes
 
 if TYPE_CHECKING:
     from ovjit.codegen.kernel import Kernel
@@ -67,13 +68,15 @@ def as_bytes(x: Any) -> np.ndarray:
     return np.ascontiguousarray(x, np.uint8)
 
 
+def ranges_of(begins: Any, ends: Any) -> list[np.ndarray]:
+    """The begins and ends of ranges as i32. Raises InferenceError if their shapes differ."""
+    check_shapes(begins, ends)
+    return [as_i32(begins), as_i32(ends)]
+
+
 def strings_of(begins: Any, ends: Any, chars: Any) -> tuple[list[np.ndarray], list[int]]:
     """(arrays that must stay alive, their addresses and sizes) of packed strings."""
-    arrays = [as_i32(begins), as_i32(ends), as_bytes(chars)]
-    if arrays[0].size != arrays[1].size:
-        raise InferenceError(
-            f"begins {list(arrays[0].shape)} and ends {list(arrays[1].shape)} differ in shape"
-        )
+    arrays = [*ranges_of(begins, ends), as_bytes(chars)]
     return arrays, [*map(address, arrays), arrays[0].size, arrays[2].size]
 
 

@@ -10,10 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import InferenceError
 from ovjit_ops.text import patterns
 from ovjit_ops.text.automata import Automaton, automaton
-from ovjit_ops.text.cpu_native import FULL, Slices, address, as_bytes, as_i32, native, refuse, strings_of
+from ovjit_ops.text.cpu_native import (
+    FULL,
+    Slices,
+    address,
+    as_bytes,
+    native,
+    ranges_of,
+    refuse,
+    strings_of,
+)
 from ovjit_ops.text.packed import check_skips, text_of
 from ovjit_ops.text.splits import BEHAVIOURS, split_pattern
 
@@ -39,9 +47,7 @@ class _Pieces:
 
     def __init__(self, arrays: Sequence[np.ndarray], skips: np.ndarray | None):
         begins, ends, *strings = arrays[:5]
-        self.rows = [as_i32(begins), as_i32(ends)]
-        if self.rows[0].size != self.rows[1].size:
-            raise InferenceError("the begins and ends of rows differ in number")
+        self.rows = ranges_of(begins, ends)
         self.shape = begins.shape
         self.kept, self.strings_at = strings_of(*strings)
         marks = 0

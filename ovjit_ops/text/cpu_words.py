@@ -18,6 +18,7 @@ from ovjit_ops.text.cpu_native import (
     as_bytes,
     as_i32,
     native,
+    ranges_of,
     refuse,
     strings_of,
 )
@@ -78,9 +79,7 @@ class _Ragged:
 
     def __init__(self, arrays: Sequence[np.ndarray]):
         begins, ends, *strings = arrays[:5]
-        self.rows = [as_i32(begins), as_i32(ends)]
-        if self.rows[0].size != self.rows[1].size:
-            raise InferenceError("the begins and ends of rows differ in number")
+        self.rows = ranges_of(begins, ends)
         self.shape = begins.shape
         self.kept, at = strings_of(*strings)
         self.inputs = [address(self.rows[0]), address(self.rows[1]), self.rows[0].size, *at]

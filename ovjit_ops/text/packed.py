@@ -77,10 +77,15 @@ def ragged_type(shape: Any, dtype: str = "i32") -> tuple[TensorType, ...]:
 # -- values
 
 
-def check_ranges(begins: np.ndarray, ends: np.ndarray, size: int, what: str = "a string") -> None:
-    """Raise InferenceError unless all ranges are within `size`."""
+def check_shapes(begins: np.ndarray, ends: np.ndarray) -> None:
+    """Raise InferenceError unless ranges have as many begins as ends, in one shape."""
     if begins.shape != ends.shape:
         raise InferenceError(f"begins {list(begins.shape)} and ends {list(ends.shape)} differ in shape")
+
+
+def check_ranges(begins: np.ndarray, ends: np.ndarray, size: int, what: str = "a string") -> None:
+    """Raise InferenceError unless all ranges are within `size`."""
+    check_shapes(begins, ends)
     if begins.size and (begins.min() < 0 or ends.max() > size or (ends < begins).any()):
         raise InferenceError(f"{what} is outside of the {size} elements")
 

@@ -42,7 +42,8 @@ MAKERS = {
 @pytest.mark.parametrize("value", WRONG.values(), ids=WRONG)
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_what_is_no_text_is_refused(make: Any, value: np.ndarray) -> None:
-    with pytest.raises(RuntimeError, match="Unsupported data type: object: element [01] is of"):
+    kind = TypeError if make is MAKERS["an input"] else RuntimeError
+    with pytest.raises(kind, match="Unsupported data type: object: element [01] is of"):
         make(value)
 
 
@@ -50,7 +51,7 @@ def test_what_is_no_text_is_refused(make: Any, value: np.ndarray) -> None:
 def test_lists_that_hold_no_texts_are_refused(value: Any) -> None:
     value = [["a"], [None]] if value == "list of lists" else value
     for element_type in (None, ov.Type.string, np.str_, bytes):
-        with pytest.raises(TypeError, match="necessary overload for constant"):
+        with pytest.raises(RuntimeError, match="Unsupported data type: object: element [01] is of NoneType"):
             o.constant(value, element_type)
     with pytest.raises(RuntimeError, match="NoneType"):
         Constant(ov.Type.string, ov.Shape([len(value)]), value)

@@ -43,12 +43,24 @@ def host_steps(record: Op, dtype: str, most: int) -> set[str]:
 #: kernel does not know. `ValidPrefix` is a view that is cut off between two programs. Caches and tables that
 #: are constants, as here, are not written where they lie.
 CUT = {"ValidPrefix", "SparseFillEmptyRows"}
+WRITTEN = {"NumberToString", "NumericToString"}
+#: Those on packed strings: what runs there are native routines of `ovjit_ops.text`.
+TEXTS = {
+    "BPETokenizer", "ByteFallback", "BytesToChars", "CaseFold", "CharsMapNormalization", "CharsToBytes",
+    "CombineSegments", "ContribStringJoin", "ContribStringSplit", "EqualStr", "FuzeRagged", "NormalizeUnicode",
+    "RaggedTensorPack", "RaggedToDense", "RaggedToRagged", "RaggedToSparse", "RegexNormalization",
+    "RegexSplit", "SentencepieceDetokenizer", "SentencepieceStreamDetokenizer", "SentencepieceTokenizer",
+    "SpecialTokensSplit", "StringToHashBucket", "TrieTokenizer", "Truncate", "UTF8Validate",
+    "UnigramTokenizer", "VocabDecoder", "VocabEncoder", "WordpieceTokenizer",
+}  # fmt: skip
 HOST = {
     "f32": CUT
+    | WRITTEN
+    | TEXTS
     | {"MulticlassNms", "Range", "PaKVReorder"}
     | {"PagedCausalConv1D", "PagedGatedDeltaNet", "PagedSelectiveSSM"},
-    "i32": CUT | {"GridSample", "Interpolate", "StringTensorPack"},
-    "u8": CUT | {"GridSample", "Range"},
+    "i32": CUT | WRITTEN | {"GridSample", "Interpolate", "StringTensorPack"},
+    "u8": CUT | WRITTEN | {"GridSample", "Range"},
 }
 
 

@@ -140,7 +140,11 @@ def test_scatter_with_a_reduction_in_an_older_version_is_refused() -> None:
 
 
 #: Attributes of operations that are any text; the framework is compared when types are inferred.
-FREE_TEXT = {"variable_id", "equation", "framework"}
+FREE_TEXT = {
+    "variable_id", "equation", "framework",
+    # of tokenizers: texts of a vocabulary, and names that the operations themselves check
+    "unk_token", "suffix_indicator", "end_suffix", "encoding", "normalization_form", "words", "token", "pool",
+}  # fmt: skip
 
 
 def _worded(record: Op) -> list[str]:

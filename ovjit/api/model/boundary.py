@@ -385,7 +385,7 @@ def constant_node(
         convertible = isinstance(value, np.ndarray) and element_type != "string"
         if convertible and element_type is not None and _natural(element_type):
             return constant_node(array.astype(dtypes.numpy_dtype(element_type)), element_type, name)
-        if isinstance(value, np.ndarray):
+        if isinstance(value, (np.ndarray, list)):
             check_texts(array)
         raise _no_constant(value, array)
     dims = array.shape

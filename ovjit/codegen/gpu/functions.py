@@ -6,7 +6,6 @@ index of its PTX, since a plan is made for any card.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.versions import code_digest
 from ovjit.disk.kernel_cache import default_cache
+from ovjit.forks import ForkLock
 from ovjit.hashes import sha256
 from ovjit.records import NamedTuple
 
@@ -28,7 +28,7 @@ class Ptx(NamedTuple):
     name: str
 
 
-_lock = threading.Lock()
+_lock = ForkLock("ptx")
 #: All PTX of this process; indices in `Functions` refer to it. Number 0 is no kernel.
 _texts: list[Ptx] = [Ptx("", "")]
 _numbers: dict[str, int] = {}
@@ -44,7 +44,7 @@ def number_of(kernel: Kernel, target: Target) -> int:
     kernels with code of CPUs."""
     parts = ("ptx", kernel.source, kernel.key, target.name, target.cpu, code_digest())
     symbol = "ptx_" + sha256("\0".join(parts).encode()).hexdigest()[:40]
-    with _lock:
+    with _lock.lock:
         if symbol in _numbers:
             return _numbers[symbol]
     cached = default_cache().get(symbol)
@@ -55,7 +55,7 @@ def number_of(kernel: Kernel, target: Target) -> int:
         default_cache().put(symbol, text.encode(), {"name": kernel.name})
     else:
         text = cached.decode()
-    with _lock:
+    with _lock.lock:
         if symbol not in _numbers:
             _numbers[symbol] = len(_texts)
             _texts.append(Ptx(text, kernel.name))

@@ -332,16 +332,7 @@ class Reader(Draft):
     def _read_node(self, proto: Any, scope: Scope) -> Frame | None:
         """Read a node into its scope, or give the frame of the function that it calls."""
         domain = "" if proto.domain in DEFAULT_DOMAINS else proto.domain
-        inputs: list[Any] = []
-        for name in proto.input:
-            value = scope.find(name) if name else None
-            if name and value is None:
-                raise ModelError(
-                    f"{label(proto)}: Input tensor isn't found for node {name[:200]!r}: no node computes it"
-                )
-            inputs.append(None if value is MISSING else value)
-        while inputs and inputs[-1] is None:
-            inputs.pop()
+        inputs = _find_inputs(proto, scope)
         attributes = attributes_of(proto, scope)
         own = self.converters.get(converter_key(domain, proto.op_type))
         function = self.functions.get((domain, proto.op_type, proto.overload))
@@ -449,3 +440,18 @@ class Reader(Draft):
                 raise ModelError(f"{label(frame.node)}: the function's output {name[:200]!r} is not computed")
             outputs.append(None if value is MISSING else value)
         self._bind(frame.node, frame.outer, outputs)
+
+
+def _find_inputs(proto: Any, scope: Scope) -> list[Any]:
+    """The values of a node's inputs; None for those that are left out, but for the last ones."""
+    inputs: list[Any] = []
+    for name in proto.input:
+        value = scope.find(name) if name else None
+        if name and value is None:
+            raise ModelError(
+                f"{label(proto)}: Input tensor isn't found for node {name[:200]!r}: no node computes it"
+            )
+        inputs.append(None if value is MISSING else value)
+    while inputs and inputs[-1] is None:
+        inputs.pop()
+    return inputs

@@ -46,7 +46,7 @@ def arg_extreme(n: LiteNode) -> Any:
         raise UnsupportedError("ArgMax/ArgMin must be with a scalar axis input.")
     axis = n.axis(axes[0], n.rank(x))
     mode = "max" if n.op_type == "ARG_MAX" else "min"
-    return n.squeeze(n.extreme_index(x, axis, mode, typed(n.option("OutputType"))), [axis])
+    return n.squeeze(n.top_k(x, 1, axis, mode, typed(n.option("OutputType")))[1], [axis])
 
 
 @tflite_op("CUMSUM")
