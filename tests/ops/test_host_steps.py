@@ -47,8 +47,8 @@ WRITTEN = {"NumberToString", "NumericToString"}
 #: Those on packed strings: what runs there are native routines of `ovjit_ops.text`.
 TEXTS = {
     "BPETokenizer", "ByteFallback", "BytesToChars", "CaseFold", "CharsMapNormalization", "CharsToBytes",
-    "CombineSegments", "ContribStringJoin", "ContribStringSplit", "EqualStr", "FuzeRagged", "NormalizeUnicode",
-    "RaggedTensorPack", "RaggedToDense", "RaggedToRagged", "RaggedToSparse", "RegexNormalization",
+    "CombineSegments", "ContribStringJoin", "ContribStringSplit", "EqualStr", "FuzeRagged",
+    "NormalizeUnicode", "RaggedTensorPack", "RaggedToDense", "RaggedToRagged", "RaggedToSparse", "RegexNormalization",
     "RegexSplit", "SentencepieceDetokenizer", "SentencepieceStreamDetokenizer", "SentencepieceTokenizer",
     "SpecialTokensSplit", "StringToHashBucket", "TrieTokenizer", "Truncate", "UTF8Validate",
     "UnigramTokenizer", "VocabDecoder", "VocabEncoder", "WordpieceTokenizer",

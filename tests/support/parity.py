@@ -282,6 +282,7 @@ def table() -> str:
         "| pieces of equal scores | `SentencepieceTokenizer`, unigram "
         "| those of the installed sentencepiece, which may choose another cut than the package's "
         "own version |",
+        "| callbacks' threads, templates, batches | `openvino_genai` | [its page](genai.md#differences) |",
         "| files with tokenizers' operations | `Core.read_model` "
         "| read without `add_extension`, which OpenVINO needs |",
     ]

@@ -38,6 +38,7 @@ FOLDER = ROOT / "tests" / "compat" / "programs" / "api"
 MACHINE = (
     "FULL_DEVICE_NAME", "RANGE_FOR_STREAMS", "INFERENCE_NUM_THREADS", "NUM_STREAMS", "DEVICE_ARCHITECTURE",
     "OPTIMAL_NUMBER_OF_INFER_REQUESTS", "INFERENCE_NUM_THREADS_REASON", "RUNTIME_REQUIREMENTS",
+    "OPTIMIZATION_CAPABILITIES",
 )  # fmt: skip
 #: Lines of messages that say where in OpenVINO's sources a check stands, and at which node.
 _PLACE = re.compile(

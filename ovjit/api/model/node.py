@@ -448,6 +448,12 @@ class Node:
 
         RuntimeError if there are not as many Tensors as inputs and outputs.
         """
+        counts = len(output_values), len(input_values)
+        if counts != (len(self._tensors), len(self._inputs)):
+            raise ModelError(
+                f"node {self.get_friendly_name()!r} has {len(self._inputs)} inputs and "
+                f"{len(self._tensors)} outputs, not {counts[1]} and {counts[0]}"
+            )
         return self._op.ref is not None and _evaluate(self, output_values, input_values)
 
     __add__, __radd__ = _operator("Add")
@@ -485,11 +491,6 @@ class Node:
 
 
 def _evaluate(node: Node, outputs: Sequence[Any], inputs: Sequence[Any]) -> bool:
-    if len(inputs) != len(node._inputs) or len(outputs) != len(node._tensors):
-        raise ModelError(
-            f"node {node.get_friendly_name()!r} has {len(node._inputs)} inputs and "
-            f"{len(node._tensors)} outputs, not {len(inputs)} and {len(outputs)}"
-        )
     results = node._op.evaluate([_elements(t) for t in inputs], node._graph_attrs())
     for tensor, result in zip(outputs, results, strict=True):
         tensor.shape = result.shape

@@ -442,7 +442,7 @@ class Core:
             root = ElementTree.parse(path).getroot()
         except (OSError, ElementTree.ParseError, DefusedXmlException) as error:
             raise OvjitError(f"Error loading XML file: {path!r}: {error}") from error
-        for plugin in root.iter("plugin"):
+        for plugin in root.iter("plugin") if root is not None else ():
             name, library = plugin.get("name"), plugin.get("location")
             if not name or not library:
                 raise OvjitError(f"Error loading XML file: {path!r}: a plugin has no name or no location")
