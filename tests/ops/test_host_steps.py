@@ -46,12 +46,13 @@ CUT = {"ValidPrefix", "SparseFillEmptyRows"}
 WRITTEN = {"NumberToString", "NumericToString"}
 #: Those on packed strings: what runs there are native routines of `ovjit_ops.text`.
 TEXTS = {
-    "BPETokenizer", "ByteFallback", "BytesToChars", "CaseFold", "CharsMapNormalization", "CharsToBytes",
-    "CombineSegments", "ContribStringJoin", "ContribStringSplit", "EqualStr", "FuzeRagged",
-    "NormalizeUnicode", "RaggedTensorPack", "RaggedToDense", "RaggedToRagged", "RaggedToSparse", "RegexNormalization",
-    "RegexSplit", "SentencepieceDetokenizer", "SentencepieceStreamDetokenizer", "SentencepieceTokenizer",
-    "SpecialTokensSplit", "StringToHashBucket", "TrieTokenizer", "Truncate", "UTF8Validate",
-    "UnigramTokenizer", "VocabDecoder", "VocabEncoder", "WordpieceTokenizer",
+    "BPETokenizer", "ByteFallback", "BytesToChars", "CaseFold", "CharsMapNormalization",
+    "CharsToBytes", "CombineSegments", "ContribStringJoin", "ContribStringSplit", "EqualStr",
+    "FuzeRagged", "NormalizeUnicode", "RaggedTensorPack", "RaggedToDense", "RaggedToRagged",
+    "RaggedToSparse", "RegexNormalization", "RegexSplit", "SentencepieceDetokenizer",
+    "SentencepieceStreamDetokenizer", "SentencepieceTokenizer", "SpecialTokensSplit",
+    "StringToHashBucket", "TrieTokenizer", "Truncate", "UTF8Validate", "UnigramTokenizer",
+    "VocabDecoder", "VocabEncoder", "WordpieceTokenizer",
 }  # fmt: skip
 HOST = {
     "f32": CUT
