@@ -18,10 +18,10 @@ def ours() -> list[list[str]]:
 
 
 def lines() -> dict[tuple[str, str], list[str]]:
-    """(operation, given) -> OpenVINO's answer, ovjit's, why; as the page has them."""
+    """(operation, given) -> OpenVINO's answer, ovjit's; as the page has them."""
     page = special_values.PAGE.read_text().splitlines()
     rows = [line[2:-2].split(" | ") for line in page if line[:2] == "| "]
-    return {(row[0], row[1]): row[2:] for row in rows[1:]}
+    return {(row[0], row[1]): row[2:] for row in rows if row[0] != "operation"}
 
 
 def test_ours_are_the_same_on_every_cpu(ours: list[list[str]]) -> None:
@@ -88,6 +88,5 @@ def test_integers_are_divided_downwards_or_towards_zero(kind: str) -> None:
 
 
 def test_every_difference_has_a_reason() -> None:
-    assert all(why for _, _, why in lines().values())
     with pytest.raises(KeyError, match="REASONS does not say why"):
         special_values.reason("abs", "2.5", "2.5", "-2.5")

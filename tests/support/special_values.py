@@ -374,17 +374,26 @@ make a signalling NaN quiet.
 
 Two numbers under "given" are the operation's two inputs. Several numbers in another cell are a row of the
 result.
-
-| operation | given | OpenVINO | ovjit | why |
-|---|---|---|---|---|
 """
 
 
 def table(theirs: list[list[str]], ours: list[list[str]]) -> str:
     """docs/special_values.md."""
-    lines = "".join(f"| {' | '.join(row)} |\n" for row in rows(theirs, ours))
     every = list(cases())
-    return HEAD.format(cases=len(every), elements=sum(len(case.given) for case in every)) + lines
+    head = HEAD.format(cases=len(every), elements=sum(len(case.given) for case in every))
+    return head + tables(rows(theirs, ours))
+
+
+def tables(differences: list[Row]) -> str:
+    """A section with a table for each reason."""
+    by_reason: dict[str, list[Row]] = {}
+    for row in differences:
+        by_reason.setdefault(row.why, []).append(row)
+    text = ""
+    for why, some in by_reason.items():
+        text += f"\n## {why[0].upper()}{why[1:]}\n\n| operation | given | OpenVINO | ovjit |\n|---|---|---|---|\n"
+        text += "".join(f"| {' | '.join(row[:4])} |\n" for row in some)
+    return text
 
 
 def main() -> None:
