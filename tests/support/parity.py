@@ -252,14 +252,26 @@ def table() -> str:
         "| module | names | gaps |",
         "|---|---:|---:|",
     ]
+    complete = []
     for name, count in counts.items():
         prefix = f"{name}." if name else ""
         longer = [n for n in counts if n.startswith(prefix) and n != name]
         deeper = tuple(f"{n}." for n in longer)
         mine = [g for g in found if g.name.startswith(prefix) and not g.name.startswith(deeper)]
-        lines.append(f"| `openvino{'.' + name if name else ''}` | {count} | {len(mine) or ''} |")
-    lines += ["", "## Gaps, and why", "", "| name | | why |", "|---|---|---|"]
-    lines += sorted({f"| `{g.name}` | {g.what} | {g.reason or '**no reason**'} |" for g in found})
+        module = f"`openvino{'.' + name if name else ''}`"
+        if mine:
+            lines.append(f"| {module} | {count} | {len(mine)} |")
+        else:
+            complete.append(f"{module} ({count})")
+    lines += ["", f"Without gaps: {', '.join(complete)}."]
+    lines += ["", "## Gaps, and why", "", "| why | difference | names |", "|---|---|---|"]
+    names_by_gap: dict[tuple[str, str], set[str]] = {}
+    for gap in found:
+        names_by_gap.setdefault((gap.reason or "**no reason**", gap.what), set()).add(f"`{gap.name}`")
+    lines += [
+        f"| {why} | {what} | {', '.join(sorted(names))} |"
+        for (why, what), names in sorted(names_by_gap.items())
+    ]
     lines += ["", "## Answers", "", "| what | where | why |", "|---|---|---|"]
     lines += [
         "| NaN, infinities, overflow, division by 0 | [special_values.md](special_values.md), by operation "

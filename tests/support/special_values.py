@@ -391,7 +391,9 @@ def tables(differences: list[Row]) -> str:
         by_reason.setdefault(row.why, []).append(row)
     text = ""
     for why, some in by_reason.items():
-        text += f"\n## {why[0].upper()}{why[1:]}\n\n| operation | given | OpenVINO | ovjit |\n|---|---|---|---|\n"
+        text += (
+            f"\n## {why[0].upper()}{why[1:]}\n\n| operation | given | OpenVINO | ovjit |\n|---|---|---|---|\n"
+        )
         text += "".join(f"| {' | '.join(row[:4])} |\n" for row in some)
     return text
 
