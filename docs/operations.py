@@ -184,8 +184,7 @@ page from the registry. A test keeps it true and compares the list with the inst
 
 A native operation runs by the reference for types or shapes that its kernel does not support.
 
-| operation | since opset | family | runs | note |
-|---|---|---|---|---|
+Numbers are the opsets in which a version of the operation came.
 """
 
 
@@ -212,7 +211,7 @@ def family(record: Op) -> str:
     return module[1] if module[0] == "ovjit_ops" and len(module) > 1 else ""
 
 
-def found(name: str, version: int) -> Op | None:
+def find(name: str, version: int) -> Op | None:
     """The record that serves this version: the newest that is not newer, or the oldest."""
     versions = {r.opset: r for r in all_ops() if r.name == name and not r.internal}
     if not versions or (name, version) in MISSING:
@@ -222,16 +221,21 @@ def found(name: str, version: int) -> Op | None:
 
 
 def page() -> str:
-    """The text of the page."""
-    lines = [_INTRODUCTION.rstrip("\n")]
+    """The text of the page: operations by family and way, those with a note in a table of their own."""
+    by_kind: dict[tuple[str, str], list[str]] = {}
+    notes = []
     for name, versions in listed().items():
         for version in versions:
-            record = found(name, version)
-            if record is None:
-                lines.append(f"| {name} | {version} | | missing | {MISSING.get((name, version), '')} |")
-                continue
-            note = NOTES.get(name, "")
-            lines.append(f"| {name} | {version} | {family(record)} | {way(record)} | {note} |")
+            record = find(name, version)
+            note = MISSING.get((name, version), "") if record is None else NOTES.get(name, "")
+            kind = "missing" if record is None else way(record)
+            if note or record is None:
+                notes.append(f"| {name} {version} | {kind} | {note} |")
+            else:
+                by_kind.setdefault((family(record), kind), []).append(f"{name} {version}")
+    lines = [_INTRODUCTION.rstrip("\n"), "", "| family | runs | operations |", "|---|---|---|"]
+    lines += [f"| {room} | {kind} | {', '.join(names)} |" for (room, kind), names in sorted(by_kind.items())]
+    lines += ["", "| operation | runs | note |", "|---|---|---|", *notes]
     lines += ["", "## Differences from OpenVINO's answers", "", "| operation | ovjit |", "|---|---|"]
     lines += [f"| {name} | {text} |" for name, text in DIFFERENCES]
     return "\n".join(lines) + "\n"

@@ -22,7 +22,7 @@ def test_nothing_is_missing_without_a_reason():
         (name, version)
         for name, versions in operations.listed().items()
         for version in versions
-        if operations.found(name, version) is None
+        if operations.find(name, version) is None
     ]
     assert [row for row in missing if row not in operations.MISSING] == []
     assert [row for row in operations.MISSING if row not in missing] == [], "these are there by now"
