@@ -17,7 +17,7 @@ def get_batch(model: Model) -> Dimension:
     the dimensions contradict each other."""
     check_model(model)
     batch: Dim = ANY
-    for parameter, axis in _batched(model):
+    for parameter, axis in _find_batch_axes(model):
         merged = merge(batch, parameter.get_partial_shape()[axis]._dim)
         if merged is None:
             raise ModelError(
@@ -38,27 +38,27 @@ def set_batch(model: Model, batch_size: int | Dimension = -1) -> None:
     get_batch(model)
     dimension = batch_size if isinstance(batch_size, Dimension) else Dimension(batch_size)
     shapes: dict[Any, PartialShape] = {}
-    for parameter, axis in _batched(model):
+    for parameter, axis in _find_batch_axes(model):
         shape = PartialShape(parameter.get_partial_shape())
         shape[axis] = dimension
         shapes[parameter.output(0)] = shape
     model.reshape(shapes)
 
 
-def _batched(model: Model) -> list[tuple[Parameter, int]]:
+def _find_batch_axes(model: Model) -> list[tuple[Parameter, int]]:
     """(parameter, its batch axis) of each parameter with one."""
-    found = []
+    pairs = []
     for parameter in model.get_parameters():
         layout = parameter.get_layout()
         if layout.has_name("N") and parameter.get_partial_shape().rank.is_static:
-            found.append((parameter, layout.get_index_by_name("N")))
-    if not found:
+            pairs.append((parameter, layout.get_index_by_name("N")))
+    if not pairs:
         raise ModelError(
             "Get original batch size fails due to batch is not set in any layout for any input. Available "
             f"inputs:\n{_inputs_text(model)}\n---\nPlease use 'set_layout' API to set layout with batch "
             'dimension, e.g. `Model->get_parameters()[index]->set_layout("NCHW");`'
         )
-    return found
+    return pairs
 
 
 def _inputs_text(model: Model) -> str:

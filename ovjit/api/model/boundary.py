@@ -177,21 +177,21 @@ class Constant(Node):
             names = ("element_type", "shape", "values")
         elif "tensor" in kwargs or (args and not isinstance(args[0], np.ndarray)):
             names = ("tensor", "shared_memory")
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        if len(args) > len(names) or set(given) - set(names):
+        arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        if len(args) > len(names) or set(arguments) - set(names):
             raise no_such_constructor(f"Constant takes {', '.join(names)}")
-        if "element_type" in given and len(given) == 3:
-            self._from_values(**given)
-        elif isinstance(given.get("array"), np.ndarray):
-            array = given["array"]
+        if "element_type" in arguments and len(arguments) == 3:
+            self._from_values(**arguments)
+        elif isinstance(arguments.get("array"), np.ndarray):
+            array = arguments["array"]
             check_texts(array)
-            if not given.get("shared_memory", False):
+            if not arguments.get("shared_memory", False):
                 array = np.array(array, order="C")
             else:
                 _check_shared(array)
             self._make(array, dtypes.from_numpy(array.dtype), None, None)
-        elif hasattr(given.get("tensor"), "element_type"):
-            self._from_tensor(given["tensor"], given.get("shared_memory", True))
+        elif hasattr(arguments.get("tensor"), "element_type"):
+            self._from_tensor(arguments["tensor"], arguments.get("shared_memory", True))
         else:
             raise no_such_constructor("Constant takes an array, a Tensor, or a Type, a Shape and values")
 
@@ -250,14 +250,14 @@ class Constant(Node):
     def _make(
         self, value: np.ndarray | Unmade, element_type: str, shape: tuple[int, ...] | None, name: str | None
     ) -> None:
-        known = None if isinstance(value, Unmade) else value
-        if known is not None and known.flags.writeable:
-            value = known = known.view()
-            known.flags.writeable = False
+        array = None if isinstance(value, Unmade) else value
+        if array is not None and array.flags.writeable:
+            value = array = array.view()
+            array.flags.writeable = False
         # a model has many constants, and nothing of theirs is left to check or infer
         attrs = {"value": value, "element_type": element_type, "shape": shape}
         self._setup(find_op("Constant"), (), attrs, name)
-        self._set_types((TensorType(element_type, value.shape if shape is None else shape, known),))
+        self._set_types((TensorType(element_type, value.shape if shape is None else shape, array),))
         self._note_types()
 
     def _note_types(self) -> None:
@@ -564,8 +564,8 @@ def _value_text(value: Any) -> str:
 
 
 def _layout(node: Node) -> Layout:
-    noted = node._tensors[0].get_rt_info()._items.get(LAYOUT_NOTE)
-    return noted if isinstance(noted, Layout) else Layout("...")
+    layout = node._tensors[0].get_rt_info()._items.get(LAYOUT_NOTE)
+    return layout if isinstance(layout, Layout) else Layout("...")
 
 
 def _set_layout(node: Node, layout: Layout, shape: tuple[Dim, ...] | None) -> None:
@@ -590,11 +590,11 @@ def as_output(value: Any, name: str | None = None) -> Output:
     try:
         if isinstance(value, (str, bytes)):
             raise TypeError(f"a text is no input: give a list of texts, not {value!r:.80}")
-        made = constant_node(value)
+        constant = constant_node(value)
     except (TypeError, RuntimeError) as error:
         raise OVTypeError(
             f"Unidentified data type: an input is a Node, an Output, a number, a list or an array: {error}"
         ) from None
     if name:
-        made._friendly_name = f"{name}/{made.get_name()}"
-    return made.output(0)
+        constant._friendly_name = f"{name}/{constant.get_name()}"
+    return constant.output(0)

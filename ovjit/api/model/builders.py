@@ -137,9 +137,9 @@ def _builders(opset: int, generation: int) -> dict[str, Callable[..., Node]]:
 
 def builder_name(record: Op) -> str:
     """`ReduceMax` -> `reduce_max`, `LSTMCell` -> `lstm_cell`, or what the record itself says."""
-    given = record.builder.get("")
-    if given:
-        return given
+    own_name = record.builder.get("")
+    if own_name:
+        return own_name
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", record.name).lower()
 
 
@@ -149,7 +149,7 @@ def make_builder(record: Op) -> Callable[..., Node]:
     inputs and attributes that do not fit the operation."""
     name = builder_name(record)
     signature, inputs, attributes = _signature(record)
-    left_out = [  # what the operation needs, behind arguments that may be left out
+    required = [  # what the operation needs, behind arguments that may be left out
         argument for argument, (attribute, _) in attributes.items()
         if record.attributes[attribute].default is REQUIRED and signature.parameters[argument].default is None
     ]  # fmt: skip
@@ -157,20 +157,20 @@ def make_builder(record: Op) -> Callable[..., Node]:
 
     def build(*args: Any, **kwargs: Any) -> Node:
         try:
-            given = signature.bind(*args, **kwargs).arguments
+            arguments = signature.bind(*args, **kwargs).arguments
         except TypeError as error:
             raise TypeError(f"{name}() {_in_python_s_words(signature, args, kwargs, error)}") from None
-        for argument in left_out:
-            if given.get(argument) is None:
+        for argument in required:
+            if arguments.get(argument) is None:
                 raise ValueError(f"{argument} must be provided to {name}()")
         node_name = kwargs.get("name")
-        attrs = {xml: _value(given[argument], kind) for argument, (xml, kind) in attributes.items()
-                 if given.get(argument) is not None}  # fmt: skip
-        if given.get(settling) is not None:
+        attrs = {xml: _value(arguments[argument], kind) for argument, (xml, kind) in attributes.items()
+                 if arguments.get(argument) is not None}  # fmt: skip
+        if arguments.get(settling) is not None:
             attrs = {xml: value for xml, value in attrs.items() if xml not in settled}
-        sources = _sources(record, name, inputs, given, attrs, node_name)
+        sources = _sources(record, name, inputs, arguments, attrs, node_name)
         if record.builder_dict:
-            attrs = _attributes_of(given.get(record.builder_dict), record, name)
+            attrs = _attributes_of(arguments.get(record.builder_dict), record, name)
         return Node._new(record, sources, record.check_attributes(attrs), node_name)
 
     build.__name__ = build.__qualname__ = name
@@ -181,22 +181,22 @@ def make_builder(record: Op) -> Callable[..., Node]:
 
 
 def _sources(
-    record: Op, name: str, inputs: Sequence[tuple[str, bool]], given: Mapping[str, Any],
+    record: Op, name: str, inputs: Sequence[tuple[str, bool]], arguments: Mapping[str, Any],
     attrs: Mapping[str, Any], node_name: str | None,
 ) -> list[Output]:  # fmt: skip
-    """The outputs that a node of `record` reads, from the arguments `given` to its builder. `inputs`: their
+    """The outputs that a node of `record` reads, from the `arguments` of its builder. `inputs`: their
     names, and whether they are optional."""
     absent, sources = record.absent, list[Output]()
     variadic = record.builder.get(record.variadic, record.variadic) if record.variadic else None
-    for place, (argument, optional) in enumerate(inputs):
-        value = given.get(argument)
+    for index, (argument, optional) in enumerate(inputs):
+        value = arguments.get(argument)
         attribute, needed = record.read_if.get(argument, ("", ""))
         if needed and str(attrs.get(attribute, "")).lower() != needed:
             break
         if optional and argument == inputs[-1][0] and _is_default(value, absent.get(argument)):
             value = None
         if value is None and optional:
-            later = [n for n, _ in inputs[place + 1 :] if given.get(n) is not None]
+            later = [n for n, _ in inputs[index + 1 :] if arguments.get(n) is not None]
             if not later:
                 break
             if argument not in absent:
@@ -205,7 +205,7 @@ def _sources(
             zero = constant_node(np.array(number, np.int32)).output(0)
             sources.append(Node._new(find_op("ConvertLike"), [zero, sources[like]], {}, None).output(0))
         elif argument == variadic:
-            sources += _listed(value, name, argument, node_name)
+            sources += _list_sources(value, name, argument, node_name)
         else:
             sources.append(as_output(value, node_name))
     if record.all_or_first and len(sources) not in (1, len(inputs)):
@@ -225,7 +225,7 @@ def _missing(record: Op, name: str, argument: str, later: str) -> Exception:
     return TypeError(f"{name}() takes {later!r} only together with {argument!r}")
 
 
-def _listed(value: Any, name: str, argument: str, node_name: str | None) -> list[Output]:
+def _list_sources(value: Any, name: str, argument: str, node_name: str | None) -> list[Output]:
     """The outputs of a list of nodes."""
     if isinstance(value, (Node, Output)) or not np.iterable(value):
         raise TypeError(f"{name}() takes a list of nodes as {argument!r}")
@@ -238,7 +238,7 @@ def _listed(value: Any, name: str, argument: str, node_name: str | None) -> list
 def _in_python_s_words(
     signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any], error: TypeError
 ) -> str:
-    """What Python says of a function that is called like that, which `inspect` says otherwise."""
+    """Python's message for such a call, which differs from that of `inspect`."""
     names = list(signature.parameters)
     needed = [n for n, p in signature.parameters.items() if p.default is inspect.Parameter.empty]
     if len(args) > len(names):
@@ -291,25 +291,25 @@ def _signature(
     return inspect.Signature(parameters, return_annotation=Node), inputs, attributes
 
 
-def _attributes_of(given: Any, record: Op, name: str) -> dict[str, Any]:
+def _attributes_of(attributes: Any, record: Op, name: str) -> dict[str, Any]:
     """The attributes in the dict that a builder was given; keys that the operation does not have are left
     unused, as in OpenVINO. Raises TypeError for what is no dict, UserInputError for one that lacks an
     attribute or has one of another kind."""
-    if not isinstance(given, dict):
-        raise TypeError(f"{name}() takes its attributes as a dict, not as {type(given).__name__}")
+    if not isinstance(attributes, dict):
+        raise TypeError(f"{name}() takes its attributes as a dict, not as {type(attributes).__name__}")
     for key, attribute in record.attributes.items():
-        if attribute.default is REQUIRED and given.get(key) is None:
+        if attribute.default is REQUIRED and attributes.get(key) is None:
             raise UserInputError(
                 f'Provided dictionary is missing {record.name} operator required attribute "{key}".'
             )
-        if given.get(key) is not None and _is_of_other_kind(given[key], attribute.type):
+        if attributes.get(key) is not None and _is_of_other_kind(attributes[key], attribute.type):
             raise UserInputError(
                 f'{record.name} operator attribute "{key}" value must be of type {attribute.type}, not '
-                f"{type(given[key]).__name__}."
+                f"{type(attributes[key]).__name__}."
             )
     return {
         key: _value(value, record.attributes[key].type)
-        for key, value in given.items()
+        for key, value in attributes.items()
         if key in record.attributes and value is not None
     }
 
@@ -339,12 +339,12 @@ Build = TypeVar("Build", bound=Callable[..., Any])
 
 def _named_by_keyword(function: Build) -> Build:
     """`function`, whose `name` counts only where it is given by keyword."""
-    place = list(inspect.signature(function).parameters).index("name")
+    index = list(inspect.signature(function).parameters).index("name")
 
     @wraps(function)
     def build(*args: Any, **kwargs: Any) -> Any:
-        if len(args) > place:
-            args = (*args[:place], None, *args[place + 1 :])
+        if len(args) > index:
+            args = (*args[:index], None, *args[index + 1 :])
         return function(*args, **kwargs)
 
     return cast(Build, build)
@@ -408,7 +408,8 @@ def result(data: Any, name: str | None = None) -> Result:
 
 @_named_by_keyword
 def is_inf(data: Any, attributes: dict[str, bool] | None = None, name: str | None = None) -> Node:
-    """Where `data` is infinite. `attributes`: detect_negative and detect_positive, True unless given."""
+    """True for the infinite elements of `data`. `attributes`: detect_negative and detect_positive, True by
+    default."""
     if attributes is not None and not isinstance(attributes, dict):
         raise no_such_form(f"is_inf() takes its attributes as a dict, not as {type(attributes).__name__}")
     record = find_op("IsInf")

@@ -60,8 +60,8 @@ class TensorVector:
         self._items.clear()
 
     def __getitem__(self, index: Any) -> Any:
-        found = self._items[index]
-        return TensorVector(found) if isinstance(found, list) else found
+        items = self._items[index]
+        return TensorVector(items) if isinstance(items, list) else items
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self._items[index] = [_tensor(v) for v in value] if isinstance(index, slice) else _tensor(value)
@@ -108,10 +108,10 @@ class AttributeVisitor:
         An attribute is a bool, int, float, str, a list of one of these, an array of numbers, a Dimension, a
         PartialShape, or a Model. TypeError for anything else, RuntimeError for a list of several types.
         """
-        given = self._given or {}
+        stored = self._given or {}
         for key, value in attributes.items():
-            if key in given:
-                read = given[key]
+            if key in stored:
+                read = stored[key]
                 attributes[key] = _like(read, value) if isinstance(read, str) else read
         for key, value in attributes.items():
             if isinstance(value, (Dimension, PartialShape)):
@@ -224,7 +224,7 @@ class Op(Node):
 
     @_op.setter
     def _op(self, record: Record) -> None:
-        """What `Node._setup` is given is of no use: the record follows the class."""
+        """Ignore the record that `Node._setup` passes: the class decides it."""
 
     # -- what a derived class says -------------------------------------------------------------------------
 
@@ -248,9 +248,9 @@ class Op(Node):
         return True
 
     def get_type_info(self) -> DiscreteTypeInfo:
-        found = getattr(type(self), "class_type_info", None)
+        info = getattr(type(self), "class_type_info", None)
         return (
-            found if isinstance(found, DiscreteTypeInfo) else DiscreteTypeInfo(type(self).__name__, EXTENSION)
+            info if isinstance(info, DiscreteTypeInfo) else DiscreteTypeInfo(type(self).__name__, EXTENSION)
         )
 
     type_info = property(lambda self: self.get_type_info())
@@ -290,7 +290,7 @@ class Op(Node):
         del self._tensors[count:]
 
     def set_output_type(self, index: int, element_type: Type, shape: PartialShape) -> None:
-        """What output `index` is; outputs before it that are not there yet are made."""
+        """Set the type of output `index`; missing outputs before it are created."""
         number = operator.index(index)
         if number < 0 or not isinstance(element_type, Type) or not isinstance(shape, PartialShape):
             raise TypeError("set_output_type takes the index of an output, a Type and a PartialShape")
@@ -318,9 +318,9 @@ class Op(Node):
             inputs, tensors = self._inputs, self._tensors
             self._inputs = [
                 source
-                if source._tensor._type == wanted
-                else Parameter._of(wanted.dtype, wanted.shape).output(0)
-                for source, wanted in zip(inputs, types, strict=True)
+                if source._tensor._type == new_type
+                else Parameter._of(new_type.dtype, new_type.shape).output(0)
+                for source, new_type in zip(inputs, types, strict=True)
             ]
             self._tensors = [DescriptorTensor(tensor._type) for tensor in tensors]
             try:
@@ -351,14 +351,14 @@ _UNSET: Any = None
 
 
 class Extension:
-    """What a Core can be given to know more than it does. This one is empty; see `OpExtension`."""
+    """An addition to a Core. This base class is empty; see `OpExtension`."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
 
 class ConversionExtensionBase(Extension):
-    """How an operator of another framework is converted."""
+    """A conversion of an operator of another framework."""
 
     #: The framework whose front end alone asks for it; None: the reader of ONNX files does.
     framework: ClassVar[str | None] = None
@@ -403,16 +403,16 @@ def extension_records(extension: OpExtension) -> dict[tuple[str, str], type]:
     return {(extension._type_name, extension._version): extension.op_class}
 
 
-def read_extensions(given: tuple[Any, ...]) -> list[Extension]:
+def read_extensions(arguments: tuple[Any, ...]) -> list[Extension]:
     """The extensions that `Core.add_extension` is given. The library of openvino_tokenizers adds none: ovjit
     has its operations. RuntimeError for another library's path, TypeError for what is none."""
-    if len(given) != 1:
+    if len(arguments) != 1:
         raise no_such_form("add_extension takes Op classes, Extensions, a list of these, or a path")
-    if isinstance(given[0], (str, os.PathLike)):
-        if is_tokenizers(given[0]):
+    if isinstance(arguments[0], (str, os.PathLike)):
+        if is_tokenizers(arguments[0]):
             return []
-        raise refused(given[0])
-    items = given[0] if isinstance(given[0], (list, tuple)) else [given[0]]
+        raise refused(arguments[0])
+    items = arguments[0] if isinstance(arguments[0], (list, tuple)) else [arguments[0]]
     return [item if isinstance(item, Extension) else OpExtension(item) for item in items]
 
 

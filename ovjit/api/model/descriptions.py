@@ -22,16 +22,16 @@ class _Description:
 
     def __init__(self, *args: Any, **kwargs: Any):
         names = self._fields
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        if len(args) > len(names) or set(given) - set(names):
+        arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        if len(args) > len(names) or set(arguments) - set(names):
             raise no_such_constructor(f"{type(self).__name__} takes {', '.join(names)}")
-        missing = [n for n in names if n not in given and n not in self._defaults]
-        if given and missing:
+        missing = [n for n in names if n not in arguments and n not in self._defaults]
+        if arguments and missing:
             raise no_such_constructor(
                 f"{type(self).__name__} takes {', '.join(names)}; {missing[0]} is missing"
             )
         for name in names:
-            value = given.get(name, self._defaults.get(name, 0))
+            value = arguments.get(name, self._defaults.get(name, 0))
             setattr(self, name, operator.index(value))
 
     def copy(self) -> Any:
@@ -129,10 +129,10 @@ def port_of(description: Any) -> Port:
     """The port that a description says."""
     expect(description, tuple(_KINDS.values()), "expected a description of an input or output")
     rows = _port_fields(type(description)).items()
-    return Port(description._kind, **{place: getattr(description, field) for field, place in rows})
+    return Port(description._kind, **{attribute: getattr(description, field) for field, attribute in rows})
 
 
 def description_of(port: Port) -> Any:
     """The description that says a port."""
     kind = _KINDS[port.kind]
-    return kind(**{field: getattr(port, place) for field, place in _port_fields(kind).items()})
+    return kind(**{field: getattr(port, attribute) for field, attribute in _port_fields(kind).items()})

@@ -65,7 +65,8 @@ def _values(node: Node) -> tuple[np.ndarray, ...] | None:
 
 
 def values_of(node: Node, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...] | None:
-    """What a node makes of these inputs; None where that is large, or refused: it is said where it runs."""
+    """The results of a node for these inputs; None if they are large, or if the node refuses the inputs: then
+    the inference raises its error."""
     types = [tensor._type for tensor in node._tensors]
     try:
         return node._op.fold(inputs, node._graph_attrs(), types, MAX_BYTES)

@@ -57,11 +57,11 @@ class Model(ModelEdits):
             other: Model = kwargs.get("other") or args[0]
             self.__dict__ = other.__dict__
             return
-        given = model_arguments(args, kwargs)
-        results = [result_of(r) for r in given.results]
-        self._setup(results, given.parameters, given.sinks, given.name, given.variables or ())
+        arguments = model_arguments(args, kwargs)
+        results = [result_of(r) for r in arguments.results]
+        self._setup(results, arguments.parameters, arguments.sinks, arguments.name, arguments.variables or ())
         self._checked_walk()
-        if given.variables is not None:
+        if arguments.variables is not None:
             self._check_variables()
         with GRAPH_LOCK:
             for node in (*self._parameters, *self._results):
@@ -160,13 +160,13 @@ class Model(ModelEdits):
                     continue
                 inputs = [values[source._node, source._index] for source in node._inputs]
                 real = node._stands_for()
-                taken = real._graph_inputs(builder, inputs)
+                sources = real._graph_inputs(builder, inputs)
                 name = node.get_friendly_name()
-                known = real._known_types(taken)
-                if known is None:
-                    result = builder.add(real._op, taken, real._graph_attrs(), name=name)
+                types = real._known_types(sources)
+                if types is None:
+                    result = builder.add(real._op, sources, real._graph_attrs(), name=name)
                 else:
-                    result = builder.append(real._op, taken, real._attrs, name, known)
+                    result = builder.append(real._op, sources, real._attrs, name, types)
                 for i, value in enumerate(result.outputs):
                     values[node, i] = value
             results = [values[s._node, s._index] for s in (r.input_value(0) for r in self._results)]
@@ -235,8 +235,8 @@ class Model(ModelEdits):
         """
         if path is None:
             return RTMap(self._rt)
-        found, value = lookup(self._rt, rt_path(path))
-        if not found:
+        exists, value = lookup(self._rt, rt_path(path))
+        if not exists:
             raise ModelError(
                 "Cannot get runtime attribute. Path to runtime attribute is incorrect. The path is "
                 f"{path!r}; the model's keys are: {', '.join(sorted(self._rt)) or 'none'}"
@@ -249,13 +249,13 @@ class Model(ModelEdits):
     def set_rt_info(self, obj: Any, path: str | list[str]) -> None:
         *folders, last = rt_path(path)
         with GRAPH_LOCK:
-            place = self._rt
+            folder = self._rt
             for key in folders:
-                inner = place.setdefault(key, {})
+                inner = folder.setdefault(key, {})
                 if not isinstance(inner, dict):
-                    inner = place[key] = {}
-                place = inner
-            place[last] = plain_value(obj)
+                    inner = folder[key] = {}
+                folder = inner
+            folder[last] = plain_value(obj)
 
     @property
     def rt_info(self) -> Any:

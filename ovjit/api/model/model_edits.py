@@ -40,11 +40,11 @@ class ModelEdits(ModelParts):
         Inputs and outputs without a tensor name get their friendly name. Raises RuntimeError for a name that
         is not there, TypeError for another kind of object.
         """
-        wanted = outputs if isinstance(outputs, list) else [outputs]
+        items = outputs if isinstance(outputs, list) else [outputs]
         with GRAPH_LOCK:
             sources = [
                 self._find_output(item, f" at index {i}" if isinstance(outputs, list) else "")
-                for i, item in enumerate(wanted)
+                for i, item in enumerate(items)
             ]
             added = []
             for source in sources:
@@ -99,12 +99,12 @@ class ModelEdits(ModelParts):
 
     def add_parameters(self, parameters: Sequence[Parameter]) -> None:
         """Declare further inputs. RuntimeError if the model has one of them already."""
-        known = {parameter: i for i, parameter in enumerate(self._parameters)}
+        indices = {parameter: i for i, parameter in enumerate(self._parameters)}
         for i, parameter in enumerate(parameters if isinstance(parameters, Sequence) else ()):
-            if isinstance(parameter, Parameter) and parameter in known:
+            if isinstance(parameter, Parameter) and parameter in indices:
                 raise ModelError(
                     f"add_parameters(): Tried to add parameter (index in array {i}) but Model already have "
-                    f"the same parameter with index {known[parameter]}"
+                    f"the same parameter with index {indices[parameter]}"
                 )
         self._edit(self._parameters, parameters, Parameter)
 
@@ -171,7 +171,7 @@ class ModelEdits(ModelParts):
     def validate_nodes_and_infer_types(self) -> None:
         """Infer all types anew. Raises RuntimeError naming a node that does not fit, and changes nothing."""
         with GRAPH_LOCK:
-            self._settle(self._revalidated())
+            self._settle(self._infer_all_types())
 
     def _settle(self, types: dict[DescriptorTensor, TensorType]) -> None:
         """Take over types that have been inferred; bodies of nodes follow."""
@@ -180,7 +180,7 @@ class ModelEdits(ModelParts):
         for node in self._walk():
             node._settle_bodies()
 
-    def _revalidated(self) -> dict[DescriptorTensor, TensorType]:
+    def _infer_all_types(self) -> dict[DescriptorTensor, TensorType]:
         """Every tensor's type, inferred from the parameters on, leaving the old types as they are."""
         self._read_rest(needed=False)
         types: dict[DescriptorTensor, TensorType] = {}
@@ -214,7 +214,7 @@ class ModelEdits(ModelParts):
         if isinstance(partial_shape, dict):
             # A wrong shape is reported before a wrong key.
             read = ((shape_dims(shape), key) for key, shape in partial_shape.items())
-            shapes = {self._reshaped(key): dims for dims, key in read}
+            shapes = {self._find_parameter(key): dims for dims, key in read}
         elif isinstance(partial_shape, (PartialShape, list, tuple, str)):
             dims = dims_with_symbols(partial_shape)
             shapes = {self._parameters[self._port(ONLY, self._parameters, "input")]: dims}
@@ -230,16 +230,16 @@ class ModelEdits(ModelParts):
             for node, name, new_shape in changed:
                 node._attrs = {**node._attrs, name: new_shape}
             try:
-                types = self._revalidated()
+                types = self._infer_all_types()
             except BaseException:
                 for node, attrs in before.items():
                     node._attrs = attrs
                 raise
             self._settle(types)
             for variable in self.get_variables() if variables else ():
-                wanted = variables_shapes.get(variable.info.variable_id)
-                if wanted is not None:
-                    variable.info.data_shape = PartialShape(wanted)
+                shape = variables_shapes.get(variable.info.variable_id)
+                if shape is not None:
+                    variable.info.data_shape = PartialShape(shape)
 
     def _variable_shapes(self, shapes: Mapping[str, Any]) -> dict[Node, tuple[Dim, ...] | None]:
         """ReadValue node -> the new shape of its variable. A variable that is not there is passed over."""
@@ -257,7 +257,7 @@ class ModelEdits(ModelParts):
             node: dims[node._attrs["variable_id"]] for node in reads if node._attrs["variable_id"] in dims
         }
 
-    def _reshaped(self, key: Any) -> Parameter:
+    def _find_parameter(self, key: Any) -> Parameter:
         if isinstance(key, (Output, ConstOutput)):
             for parameter in self._parameters:
                 if parameter is key._node:

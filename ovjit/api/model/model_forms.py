@@ -22,7 +22,7 @@ from ovjit.records import NamedTuple
 
 
 class Form(NamedTuple):
-    """What one of the constructor's forms takes: the class of its results and, where it has some, of its
+    """A form of the constructor: the class of its results and, where it has some, of its
     sinks. A `single` result is a Node, of which all outputs are results."""
 
     results: type
@@ -33,8 +33,8 @@ class Form(NamedTuple):
     def names(self) -> tuple[str, ...]:
         """The names of its arguments, in their order."""
         optional = [("sinks", self.sinks is not None), ("parameters", True), ("variables", self.variables)]
-        taken = (name for name, has in optional if has)
-        return ("result" if self.single else "results", *taken, "name")
+        present = (name for name, has in optional if has)
+        return ("result" if self.single else "results", *present, "name")
 
     def kinds(self) -> dict[str, type]:
         """The class of what each of its sequences holds."""
@@ -78,12 +78,12 @@ class ModelArguments(NamedTuple):
 def model_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelArguments:
     """Sort out the constructor's forms. TypeError if none fits, RuntimeError for a None in a sequence, and
     for a sink that is none."""
-    given = {name: elements(value) for name, value in kwargs.items()}
+    keywords = {name: elements(value) for name, value in kwargs.items()}
     lists = [elements(value) for value in args]
     for form in FORMS:
-        found = _as_form(form, lists, given)
-        if found is not None:
-            return found
+        arguments = _as_form(form, lists, keywords)
+        if arguments is not None:
+            return arguments
     raise no_such_constructor(
         "Model takes results, [sinks,] parameters, [variables,] and a name. Results are a Node, or a "
         "sequence of only Nodes or only Outputs; beside sinks or variables, of only Results or only Outputs. "
@@ -93,26 +93,28 @@ def model_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelArgum
 
 def _as_form(form: Form, args: list[Any], kwargs: dict[str, Any]) -> ModelArguments | None:
     names = form.names()
-    found = dict(zip(names, args, strict=False))
-    if len(args) > len(names) or set(kwargs) - set(names) or set(found) & set(kwargs):
+    arguments = dict(zip(names, args, strict=False))
+    if len(args) > len(names) or set(kwargs) - set(names) or set(arguments) & set(kwargs):
         return None
-    found.update(kwargs)
-    name = found.pop("name", "")
-    if not isinstance(name, str) or len(found) != len(names) - 1:
+    arguments.update(kwargs)
+    name = arguments.pop("name", "")
+    if not isinstance(name, str) or len(arguments) != len(names) - 1:
         return None
     if form.single:
-        node = found.pop("result")
+        node = arguments.pop("result")
         if not isinstance(node, Node):
             return None
-        found["results"] = list(node.outputs())
+        arguments["results"] = list(node.outputs())
     for key, kind in form.kinds().items():
-        if not _holds(found.setdefault(key, []), kind):
+        if not _holds(arguments.setdefault(key, []), kind):
             return None
     for key in ("results", "parameters", "variables"):
-        check(not any(item is None for item in found[key]), f"Model is incorrect! One of its {key} is None")
-    sinks = [checked_sink(sink) for sink in found["sinks"]]
-    variables = found["variables"] if form.variables else None
-    return ModelArguments(found["results"], sinks, found["parameters"], variables, name)
+        check(
+            not any(item is None for item in arguments[key]), f"Model is incorrect! One of its {key} is None"
+        )
+    sinks = [checked_sink(sink) for sink in arguments["sinks"]]
+    variables = arguments["variables"] if form.variables else None
+    return ModelArguments(arguments["results"], sinks, arguments["parameters"], variables, name)
 
 
 def elements(items: Any) -> Any:

@@ -71,10 +71,10 @@ class ModelParts:
             for i, node in enumerate(nodes):  # a Result is found by the names of what it takes as well
                 if any(key in source._tensor._names for source in node._inputs):
                     return i
-            known = ", ".join(sorted(name for node in nodes for name in node._tensors[0]._names))
+            available = ", ".join(sorted(name for node in nodes for name in node._tensors[0]._names))
             raise ModelError(
                 f"{what.capitalize()} for tensor name {key!r} is not found. Available names: "
-                f"{known or 'none'}"
+                f"{available or 'none'}"
             )
         return port_index(key, len(nodes), what)
 
@@ -103,14 +103,14 @@ class ModelParts:
         """The variables that were given, and those of nodes, first of the sinks in their order. Without those
         that were removed."""
         with GRAPH_LOCK:
-            known = {variable.info.variable_id for variable in self._variables}
-            known |= {"", *self._removed}
+            excluded = {variable.info.variable_id for variable in self._variables}
+            excluded |= {"", *self._removed}
             users: dict[str, Node] = {}
             for node in self._walk():
                 if node._op.role in ("read", "assign"):
                     users.setdefault(node._attrs["variable_id"], node)
             first = (sink._attrs["variable_id"] for sink in self._sinks if sink._op.role == "assign")
-            missing = (key for key in dict.fromkeys((*first, *users)) if key not in known)
+            missing = (key for key in dict.fromkeys((*first, *users)) if key not in excluded)
             self._variables += [variable_of(users[key]) for key in missing]
             return list(self._variables)
 
@@ -132,13 +132,13 @@ class ModelParts:
         if isinstance(value, Result):
             return index_of(value, self._results)
         expect(value, (Output, ConstOutput), "expected an Output")
-        found = (i for i, r in enumerate(self._results) if value in (r.output(0), r.input_value(0)))
-        return next(found, -1)
+        indices = (i for i, r in enumerate(self._results) if value in (r.output(0), r.input_value(0)))
+        return next(indices, -1)
 
     def get_sink_index(self, value: Any = None, *, sink: Any = None) -> int:
         """The index of a sink or of its output; -1 if it is none of this model's."""
-        given = sink if value is None else value
-        node = given._node if isinstance(given, Output) else given
+        end = sink if value is None else value
+        node = end._node if isinstance(end, Output) else end
         if not isinstance(node, Node):
             raise TypeError("Incorrect argument type. Sink node is expected as argument.")
         return index_of(node, self._sinks)
@@ -202,14 +202,14 @@ class ModelParts:
     def get_ops(self) -> list[Node]:
         """All nodes: parameters, then each result before its producers, the last one's branch first."""
         with GRAPH_LOCK:
-            pending, seen = list(reversed(self._ends())), dict[Node, None]()
+            pending, visited = list(reversed(self._ends())), dict[Node, None]()
             while pending:
                 node = pending.pop()
-                if node not in seen:
-                    seen[node] = None
+                if node not in visited:
+                    visited[node] = None
                     pending += [source._node for source in node._inputs]
                     pending += node._after
-            return list(seen)
+            return list(visited)
 
     def _ends(self) -> list[Node]:
         """Parameters, sinks and results, each from the last to the first."""

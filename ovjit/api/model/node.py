@@ -191,9 +191,9 @@ class Node:
         try:
             return self._op.infer_types(inputs, self._graph_attrs())
         except ModelError as error:
-            given = ", ".join(f"{t.dtype}{shape_text(t.shape)}" for t in inputs)
+            input_types = ", ".join(f"{t.dtype}{shape_text(t.shape)}" for t in inputs)
             what = f"While validating node {self.get_friendly_name()!r} ({self._op.name}-{self._op.opset})"
-            raise ModelError(f"{what} of inputs ({given}): {error}") from error
+            raise ModelError(f"{what} of inputs ({input_types}): {error}") from error
 
     def _graph_inputs(self, builder: Builder, inputs: Sequence[Value]) -> Sequence[Value]:
         """The inputs as the operation's record takes them, `inputs` being the sources' values."""
@@ -218,8 +218,8 @@ class Node:
 
     def _note_types(self) -> None:
         """Note the types as what inference gives for the sources' types and the attributes."""
-        given = [source._tensor._type for source in self._inputs]
-        self._noted = _Inferred(given, dict(self._attrs), [tensor._type for tensor in self._tensors])
+        input_types = [source._tensor._type for source in self._inputs]
+        self._noted = _Inferred(input_types, dict(self._attrs), [tensor._type for tensor in self._tensors])
 
     def _known_types(self, inputs: Sequence[Value]) -> Sequence[TensorType] | None:
         """The output types for the graph's `inputs` and the attributes, if they are known; else None."""
@@ -254,8 +254,8 @@ class Node:
     @property
     def _users(self) -> list[Node]:
         """The living nodes that have taken an output of this one, in no order."""
-        found = [ref() for ref in tuple(self._user_refs or ())]
-        return [user for user in found if user is not None]
+        users = [ref() for ref in tuple(self._user_refs or ())]
+        return [user for user in users if user is not None]
 
     def _remember_user(self, user: Node) -> None:
         # a WeakSet takes five times as long, and most nodes' users are never asked for
@@ -352,9 +352,9 @@ class Node:
         """The shape of the only output. Raises RuntimeError if it is dynamic, or there are several."""
         return self._only_output("get_shape").get_shape()
 
-    def _only_output(self, asked: str) -> Output:
+    def _only_output(self, method: str) -> Output:
         if len(self._tensors) != 1:
-            raise ModelError(f"{asked}() must be called on a node with exactly one output. It is {self!r}")
+            raise ModelError(f"{method}() must be called on a node with exactly one output. It is {self!r}")
         return self.output(0)
 
     # -- names and attributes ------------------------------------------------------------------------------

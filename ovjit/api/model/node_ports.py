@@ -31,7 +31,7 @@ GRAPH_LOCK = locks.rlock("graph")
 
 
 class DescriptorTensor:
-    """What is known of a tensor in a graph: type, shape, names. Those that Results have given it stay when
+    """The facts of a tensor in a graph: type, shape, names. Those that Results have given it stay when
     others are set."""
 
     __slots__ = ("_bounds", "_names", "_of_results", "_rt_info", "_symbols", "_type")
@@ -183,7 +183,7 @@ for _slot in ("_bounds", "_rt_info", "_symbols", "_type"):
 
 
 class _End:
-    """What inputs and outputs of a node share. Programs may give them attributes."""
+    """The base class of a node's inputs and outputs. Programs may give them attributes."""
 
     __slots__ = ("__dict__", "_index", "_node")
     _node: Node
@@ -231,7 +231,7 @@ class _End:
 
 @functools.total_ordering
 class _Port(_End):
-    """What Output and ConstOutput share: one output of a node."""
+    """The base class of Output and ConstOutput: one output of a node."""
 
     __slots__ = ()
 

@@ -92,7 +92,7 @@ def made_constant(array: np.ndarray, kind: str, name: str) -> Output:
 
 
 class Users:
-    """Who takes an output, of the nodes that a model has or was given by a rewrite."""
+    """The readers of an output, among the nodes that a model has or was given by a rewrite."""
 
     def __init__(self, model: Model):
         self.nodes = model._walk()

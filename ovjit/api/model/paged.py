@@ -49,17 +49,17 @@ Node._classes[NAME, 1] = PagedAttentionExtension
 
 def recorded_heads(model: Any) -> dict[str, dict[str, int]]:
     """By friendly name, what nodes of paged attention say of their heads."""
-    found: dict[str, dict[str, int]] = {}
+    heads_by_node: dict[str, dict[str, int]] = {}
     for node in model.get_ordered_ops():
         if isinstance(node, PagedAttentionExtension) and node._rt_info is not None:
             items = node._rt_info._items
-            numbers = found[node.get_friendly_name()] = {}
+            numbers = heads_by_node[node.get_friendly_name()] = {}
             for name in HEADS:
                 if name in items:
                     numbers[name] = _number(node, name, getattr(items[name], "value", items[name]))
             if CHUNKS in items:
                 numbers["chunk"] = _chunk(node, items[CHUNKS])
-    return found
+    return heads_by_node
 
 
 def noted_heads(items: dict[str, Any]) -> dict[str, str]:
@@ -70,22 +70,22 @@ def noted_heads(items: dict[str, Any]) -> dict[str, str]:
 
 def heads_of(note: Any) -> dict[str, Any]:
     """The rt_info of such a note in a file. Numbers are checked when the model is compiled."""
-    found = {name: note[name] for name in HEADS if name in note} if isinstance(note, dict) else {}
-    return {name: int(v) if v.isdecimal() and len(v) < 10 else v for name, v in found.items()}
+    heads = {name: note[name] for name in HEADS if name in note} if isinstance(note, dict) else {}
+    return {name: int(v) if v.isdecimal() and len(v) < 10 else v for name, v in heads.items()}
 
 
 def _number(node: Node, name: str, value: Any) -> int:
     """A number of heads, or the size of one. ModelError for what is none."""
     try:
-        found = 0 if isinstance(value, float) else int(value)
+        number = 0 if isinstance(value, float) else int(value)
     except (TypeError, ValueError):
-        found = 0
-    if not 0 < found <= _MOST:
+        number = 0
+    if not 0 < number <= _MOST:
         raise ModelError(
             f"node {node.get_friendly_name()!r}: the rt_info entry {name!r} is {value!r:.80}; it should be "
             f"1 to {_MOST}"
         )
-    return found
+    return number
 
 
 def _chunk(node: Node, note: Any) -> int:

@@ -60,12 +60,12 @@ class OVAny:
         if kind not in (bool, int, float):
             raise RuntimeError(f"Unsupported data type : '{kind}' is passed as an argument.")
         if kind is bool:
-            found = value if isinstance(value, bool) else None
+            truth = value if isinstance(value, bool) else None
             if isinstance(value, str):
-                found = _BOOLS.get(_first_word(value).lower())
-            if found is None:
+                truth = _BOOLS.get(_first_word(value).lower())
+            if truth is None:
                 raise RuntimeError(f"Bad cast: {value!r} is not a bool")
-            return found
+            return truth
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return kind(value)
         word = _first_word(value) if isinstance(value, str) else None
@@ -194,15 +194,15 @@ class RTMap:
         return iter(sorted(self._items))
 
     def keys(self) -> KeysView[str]:
-        return self._shown().keys()
+        return self._values_by_key().keys()
 
     def values(self) -> ValuesView[Any]:
-        return self._shown().values()
+        return self._values_by_key().values()
 
     def items(self) -> ItemsView[str, Any]:
-        return self._shown().items()
+        return self._values_by_key().items()
 
-    def _shown(self) -> dict[str, Any]:
+    def _values_by_key(self) -> dict[str, Any]:
         return {key: _out(self._items[key]) for key in sorted(self._items)}
 
     def __repr__(self) -> str:
@@ -247,9 +247,9 @@ def _out(value: Any) -> Any:
 
 def lookup(items: dict[str, Any], path: list[str]) -> tuple[bool, Any]:
     """(whether it is there, the value) at a path of keys."""
-    found: Any = items
+    item: Any = items
     for key in path:
-        if not isinstance(found, dict) or key not in found:
+        if not isinstance(item, dict) or key not in item:
             return False, None
-        found = found[key]
-    return True, found
+        item = item[key]
+    return True, item

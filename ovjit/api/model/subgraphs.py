@@ -26,7 +26,7 @@ from ovjit.graph.shapes import ANY
 
 
 class SubGraphNode(Node):
-    """What the three have in common: bodies, and for each of them the ports to it."""
+    """The base class of the three: bodies, and for each of them the ports to it."""
 
     __slots__ = ("_input_ports", "_models", "_output_ports")
     _models: list[Model | None]
@@ -75,7 +75,7 @@ class SubGraphNode(Node):
     def _set_special(self, ports: tuple[int, int]) -> None:
         """The indices of a Loop's iteration counter (a parameter) and of its condition (a result)."""
 
-    def _captured(self, index: int) -> Graph:
+    def _body_graph(self, index: int) -> Graph:
         model = self._models[index]
         if model is None:
             raise ModelError(
@@ -121,9 +121,9 @@ class SubGraphNode(Node):
         """Give the bodies' parameters the shapes that they get, as OpenVINO does."""
         if not self._whole():
             return
-        given = [source._tensor._type for source in self._inputs]
+        input_types = [source._tensor._type for source in self._inputs]
         with inside_body():
-            for model, types in zip(self._models, self._feeds(given), strict=True):
+            for model, types in zip(self._models, self._feeds(input_types), strict=True):
                 assert model is not None
                 for parameter, new in zip(model._parameters, types, strict=True):
                     if new is not None and new.shape != parameter._attrs["shape"]:
@@ -131,12 +131,12 @@ class SubGraphNode(Node):
                 with suppress(ModelError):  # of a branch that these shapes do not fit, and that is not taken
                     model.validate_nodes_and_infer_types()
 
-    def _feeds(self, given: Sequence[TensorType]) -> list[list[TensorType | None]]:
+    def _feeds(self, input_types: Sequence[TensorType]) -> list[list[TensorType | None]]:
         """For each body the types of its parameters, None where the node itself feeds one."""
         out = []
         for model, rows in zip(self._models, self._input_ports, strict=True):
             assert model is not None
-            source = {port.inner: given[port.outer] for port in rows}
+            source = {port.inner: input_types[port.outer] for port in rows}
             out.append([source.get(i) for i in range(len(model._parameters))])
         return out
 
@@ -192,7 +192,7 @@ class SubGraphNode(Node):
 
     def _describe(self, ports: list[list[Port]], index: int, rows: Any, kind: type) -> None:
         """Replace the ports of a body. TypeError unless `rows` are descriptions of this kind."""
-        described = _described(rows, kind)
+        described = _ports_of(rows, kind)
         with GRAPH_LOCK:
             ports[self._index(index)] = described
 
@@ -218,7 +218,7 @@ class SubGraphNode(Node):
 
 @explain_calls
 class _Repeated(SubGraphNode):
-    """What loops have in common: one body."""
+    """The base class of loops, which have one body."""
 
     __slots__ = ()
 
@@ -244,10 +244,10 @@ class _Repeated(SubGraphNode):
                 out[port.outer] = again
         return out
 
-    def _begun(self, given: Sequence[TensorType]) -> list[TensorType]:
+    def _begun(self, input_types: Sequence[TensorType]) -> list[TensorType]:
         """The types of the inputs as the operation's record gets them."""
         rounds = self._rounds()
-        return [TensorType(rounds[i], t.shape) if i in rounds else t for i, t in enumerate(given)]
+        return [TensorType(rounds[i], t.shape) if i in rounds else t for i, t in enumerate(input_types)]
 
     def _infer(self, inputs: Sequence[TensorType] | None = None) -> tuple[TensorType, ...]:
         if self._whole():
@@ -262,7 +262,7 @@ class _Repeated(SubGraphNode):
         ]
 
     def _graph_attrs(self) -> dict[str, Any]:
-        body, rounds = self._captured(0), self._rounds()
+        body, rounds = self._body_graph(0), self._rounds()
         if rounds:
             ports = (port for port in self._input_ports[0] if port.outer in rounds)
             body = taking(body, {port.inner: rounds[port.outer] for port in ports})
@@ -272,14 +272,14 @@ class _Repeated(SubGraphNode):
             "output_ports": tuple(self._output_ports[0]),
         }
 
-    def _feeds(self, given: Sequence[TensorType]) -> list[list[TensorType | None]]:
-        return [list(self._ends(given).feeds(self._begun(given))[0])]
+    def _feeds(self, input_types: Sequence[TensorType]) -> list[list[TensorType | None]]:
+        return [list(self._ends(input_types).feeds(self._begun(input_types))[0])]
 
-    def _ends(self, given: Sequence[TensorType]) -> Any:
+    def _ends(self, input_types: Sequence[TensorType]) -> Any:
         """The ports with the body as it is now, see `ovjit_ops.control.ends`."""
         from ovjit_ops.control.ends import ports_of
 
-        return ports_of(self._graph_attrs(), len(given))
+        return ports_of(self._graph_attrs(), len(input_types))
 
     def get_function(self) -> Model:
         """The body. Raises TypeError while there is none."""
@@ -370,8 +370,8 @@ class loop(_Repeated):
     _special: tuple[int, int]
 
     def __init__(self, *args: Any, **kwargs: Any):
-        given = _arguments(args, kwargs, ("trip_count", "execution_condition"), "loop")
-        self._begin(find_op("Loop"), given, 1)
+        inputs = _arguments(args, kwargs, ("trip_count", "execution_condition"), "loop")
+        self._begin(find_op("Loop"), inputs, 1)
         self._special = (-1, -1)
 
     def get_special_body_ports(self) -> list[int]:
@@ -448,13 +448,13 @@ class if_op(SubGraphNode):
     _no_result = ModelError
 
     def __init__(self, *args: Any, **kwargs: Any):
-        given = _arguments(args, kwargs, ("execution_condition",), "if_op")
-        self._begin(find_op("If"), given, 2)
+        inputs = _arguments(args, kwargs, ("execution_condition",), "if_op")
+        self._begin(find_op("If"), inputs, 2)
 
     def _graph_attrs(self) -> dict[str, Any]:
         attrs: dict[str, Any] = {}
         for i, branch in enumerate(("then", "else")):
-            attrs[f"{branch}_body"] = self._captured(i)
+            attrs[f"{branch}_body"] = self._body_graph(i)
             attrs[f"{branch}_inputs"] = tuple(self._input_ports[i])
             attrs[f"{branch}_outputs"] = tuple(self._output_ports[i])
         return attrs
@@ -483,8 +483,8 @@ class if_op(SubGraphNode):
     ) -> None:
         """A new input, and what it feeds in each branch (None: nothing)."""
         with GRAPH_LOCK:
-            given = (then_parameter, else_parameter)
-            fed = [None if p is None else self._parameter(i, p) for i, p in enumerate(given)]
+            parameters = (then_parameter, else_parameter)
+            fed = [None if p is None else self._parameter(i, p) for i, p in enumerate(parameters)]
             outer = self._take(value)
             for i, index in enumerate(fed):
                 if index is not None:
@@ -541,12 +541,12 @@ def inside_body() -> Iterator[None]:
 def _arguments(args: tuple, kwargs: dict[str, Any], names: tuple[str, ...], what: str) -> list[Output]:
     if len(args) > len(names) or set(kwargs) - set(names):
         raise no_such_form(f"{what} takes {' and '.join(names)}")
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    if not given:
+    arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+    if not arguments:
         return []
-    if len(given) < len(names):
+    if len(arguments) < len(names):
         raise no_such_form(f"{what} takes {' and '.join(names)}, or nothing")
-    return [_output(given[name], name) for name in names]
+    return [_output(arguments[name], name) for name in names]
 
 
 def _output(value: Any, what: str) -> Output:
@@ -555,7 +555,7 @@ def _output(value: Any, what: str) -> Output:
     return expect(value, Output, f"{what} is an Output")
 
 
-def _described(rows: Any, kind: type) -> list[Port]:
+def _ports_of(rows: Any, kind: type) -> list[Port]:
     if not isinstance(rows, (list, tuple)) or not all(isinstance(row, kind) for row in rows):
         raise no_such_form(f"expected a list of descriptions, each an {kind.__name__}")
     return [port_of(row) for row in rows]

@@ -90,11 +90,11 @@ class DiscreteTypeInfo:
 @functools.cache
 def _chains() -> dict[str, tuple[str, ...]]:
     """The classes above an operation by its name, the nearest first."""
-    found: dict[str, tuple[str, ...]] = {}
+    bases: dict[str, tuple[str, ...]] = {}
     for line in _DERIVED.replace("\n  ", " ").strip().splitlines():
         classes, _, operations = line.partition(": ")
-        found.update(dict.fromkeys(operations.split(), (*classes.split(), "Op")))
-    return found
+        bases.update(dict.fromkeys(operations.split(), (*classes.split(), "Op")))
+    return bases
 
 
 @functools.cache

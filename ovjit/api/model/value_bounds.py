@@ -29,22 +29,22 @@ _FALLING_IN_SECOND = {"Subtract", "Divide"}
 def value_bounds(output: Output) -> Bounds | None:
     """(smallest, largest) values of an output, or None. An open dimension's largest value is that of its
     type."""
-    known: dict[tuple[int, int], Bounds | None] = {}
+    bounds_by_output: dict[tuple[int, int], Bounds | None] = {}
     pending = [output]
     while pending:
         current = pending[-1]
         key = id(current._node), current._index
-        if key in known:
+        if key in bounds_by_output:
             pending.pop()
             continue
-        wait = [s for s in current._node._inputs if (id(s._node), s._index) not in known]
+        wait = [s for s in current._node._inputs if (id(s._node), s._index) not in bounds_by_output]
         if wait and current._node._op.role != "shape":
             pending += wait
             continue
-        inputs = [known.get((id(s._node), s._index)) for s in current._node._inputs]
-        known[key] = _bounds(current, inputs)
+        inputs = [bounds_by_output.get((id(s._node), s._index)) for s in current._node._inputs]
+        bounds_by_output[key] = _bounds(current, inputs)
         pending.pop()
-    return known[id(output._node), output._index]
+    return bounds_by_output[id(output._node), output._index]
 
 
 def _bounds(output: Output, inputs: list[Bounds | None]) -> Bounds | None:
@@ -64,11 +64,11 @@ def _bounds(output: Output, inputs: list[Bounds | None]) -> Bounds | None:
             np.array([low for low, _ in pairs], dtype),
             np.array([top if high is None else high for _, high in pairs], dtype),
         )
-    given = [pair for pair in inputs if pair is not None]
-    if not inputs or len(given) != len(inputs) or node._op.ref is None or node._op.stateful:
+    known_bounds = [pair for pair in inputs if pair is not None]
+    if not inputs or len(known_bounds) != len(inputs) or node._op.ref is None or node._op.stateful:
         return None
-    lows, highs = [low for low, _ in given], [high for _, high in given]
-    fixed = all(low is high or np.array_equal(low, high) for low, high in given)
+    lows, highs = [low for low, _ in known_bounds], [high for _, high in known_bounds]
+    fixed = all(low is high or np.array_equal(low, high) for low, high in known_bounds)
     name = node._op.name
     from_zero = all(low.dtype.kind in "iuf" and (low >= 0).all() for low in lows)
     if not fixed:

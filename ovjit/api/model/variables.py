@@ -64,10 +64,10 @@ def variable_of(node: Node) -> Variable:
     return Variable(info)
 
 
-def _facts(given: list[Any], kwargs: dict[str, Any], has_value: bool) -> tuple[Any, Any, Any]:
+def _facts(positional: list[Any], kwargs: dict[str, Any], has_value: bool) -> tuple[Any, Any, Any]:
     """Name, type and shape of a variable, taken out of a call's arguments."""
     keys = ("variable_id", "variable_type", "variable_shape")
-    name, type, shape = (given.pop(0) if given else kwargs.pop(key, None) for key in keys)
+    name, type, shape = (positional.pop(0) if positional else kwargs.pop(key, None) for key in keys)
     if not isinstance(name, str) or (type is None and not has_value):
         raise TypeError(
             "The necessary overload for read_value was not found: it takes [init_value,] "
@@ -96,21 +96,21 @@ class read_value(Node):
 
     def __init__(self, *args: Any, **kwargs: Any):
         name = kwargs.pop("name", "")
-        given = list(args)
+        positional = list(args)
         init = kwargs.pop("init_value", kwargs.pop("new_value", None))
-        if init is None and given and not isinstance(given[0], (str, Variable)):
-            init = given.pop(0)
+        if init is None and positional and not isinstance(positional[0], (str, Variable)):
+            init = positional.pop(0)
         variable = kwargs.pop("variable", kwargs.pop("ov_variable", None))
-        if variable is None and given and isinstance(given[0], Variable):
-            variable = given.pop(0)
+        if variable is None and positional and isinstance(positional[0], Variable):
+            variable = positional.pop(0)
         if variable is not None:
             facts = variable.info.variable_id, variable.info.data_type, variable.info.data_shape
         else:
-            facts = _facts(given, kwargs, init is not None)
-        if given and isinstance(given[-1], str):
-            given.pop()  # a name counts only where it is given by keyword
-        if given or kwargs:
-            raise no_such_form(f"read_value() does not take {(given or list(kwargs))[0]!r}")
+            facts = _facts(positional, kwargs, init is not None)
+        if positional and isinstance(positional[-1], str):
+            positional.pop()  # a name counts only where it is given by keyword
+        if positional or kwargs:
+            raise no_such_form(f"read_value() does not take {(positional or list(kwargs))[0]!r}")
         _begin(self, "ReadValue", [] if init is None else [init], _attributes(*facts), name)
 
     def get_variable_id(self) -> str:
@@ -130,11 +130,11 @@ class assign(Node):
             self._leave_unconnected(find_op("Assign", 6), {"variable_id": ""})
             return
         name = kwargs.pop("name", "")  # as in other builders it counts only where it is given by keyword
-        given = dict(zip(("new_value", "variable"), args, strict=False)) | kwargs
-        new_value = given.pop("new_value", None)
-        variable, named = (given.pop(key, None) for key in ("variable", "variable_id"))
+        arguments = dict(zip(("new_value", "variable"), args, strict=False)) | kwargs
+        new_value = arguments.pop("new_value", None)
+        variable, named = (arguments.pop(key, None) for key in ("variable", "variable_id"))
         variable = named if variable is None else variable
-        if new_value is None or given or len(args) > 3:
+        if new_value is None or arguments or len(args) > 3:
             raise no_such_form("assign() takes new_value, variable or variable_id, name")
         if isinstance(variable, Variable):
             variable = variable.info.variable_id

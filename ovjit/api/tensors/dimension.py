@@ -160,19 +160,19 @@ class Dimension:
 
     def compatible(self, dim: Dimension) -> bool:
         """True when some length fits both."""
-        return NOTHING not in (self._dim, _checked(dim)) and compatible(self._dim, dim._dim)
+        return NOTHING not in (self._dim, _dim_of(dim)) and compatible(self._dim, dim._dim)
 
     def refines(self, dim: Dimension) -> bool:
         """True when every length that fits this fits `dim`."""
-        return contains(_checked(dim), self._dim)
+        return contains(_dim_of(dim), self._dim)
 
     def relaxes(self, dim: Dimension) -> bool:
         """True when every length that fits `dim` fits this."""
-        return contains(self._dim, _checked(dim))
+        return contains(self._dim, _dim_of(dim))
 
     def same_scheme(self, dim: Dimension) -> bool:
         """True for two equal lengths, and for two unknown ones whatever their bounds."""
-        other = _checked(dim)
+        other = _dim_of(dim)
         if self.is_static or dim.is_static or NOTHING in (self._dim, other):
             return self._dim == other
         return True
@@ -198,7 +198,7 @@ def _or_minus_one(limit: int) -> int:
     return -1 if limit == UNBOUNDED else limit
 
 
-def _checked(dim: Any) -> Dim:
+def _dim_of(dim: Any) -> Dim:
     return expect(dim, Dimension, "an ovjit.Dimension is expected")._dim
 
 

@@ -54,12 +54,12 @@ class Layout:
         return self._open and not self._left and not self._right
 
     def has_name(self, dimension_name: str) -> bool:
-        return _kept(dimension_name) in self._names()
+        return _normalize_name(dimension_name) in self._names()
 
     def get_index_by_name(self, dimension_name: str) -> int:
         """The axis of that name, counted from the back (-1 the last) behind "...". RuntimeError if absent."""
         names = self._names()
-        name = _kept(dimension_name)
+        name = _normalize_name(dimension_name)
         if name not in names:
             raise RuntimeError(f"{dimension_name} dimension index is not defined in the layout {self}")
         return names[name]
@@ -88,7 +88,7 @@ class Layout:
         return NotImplemented
 
 
-def _kept(name: str) -> str:
+def _normalize_name(name: str) -> str:
     expect(name, str, "the name of a dimension is a str")
     capitals = name.strip().upper()
     return _SHORT.get(capitals, capitals)
@@ -111,4 +111,4 @@ def _split(text: str) -> list[str]:
             raise RuntimeError(
                 f"Layout name is invalid ({field}). Only english letters, digits and _ is allowed: {text!r}"
             )
-    return [field if field in ("?", "...") else _kept(field) for field in fields]
+    return [field if field in ("?", "...") else _normalize_name(field) for field in fields]

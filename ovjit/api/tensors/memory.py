@@ -46,7 +46,7 @@ address_of = _pick_address()
 
 
 class NOWHERE:
-    """Where no array is."""
+    """An address where no array is."""
 
     value = -1
 

@@ -64,10 +64,10 @@ def pack_data(array: NDArray[Any], type: Type) -> NDArray[np.uint8]:
     name = _name(type)
     array = np.asarray(array)
     with np.errstate(invalid="ignore"):
-        whole = array.astype(np.int8 if name == "i4" else np.uint8, casting="unsafe")
-    if not np.array_equal(whole, array):
+        elements = array.astype(np.int8 if name == "i4" else np.uint8, casting="unsafe")
+    if not np.array_equal(elements, array):
         raise RuntimeError(f"values of dtype {array.dtype} can't be packed as {name} without rounding")
-    flat = whole.reshape(-1).view(np.uint8)
+    flat = elements.reshape(-1).view(np.uint8)
     group = 8 // _WHOLE[name] if name in _WHOLE else _SPLIT[name][0]
     padded = np.concatenate([flat, np.zeros(-flat.size % group, np.uint8)])
     if name in _WHOLE:

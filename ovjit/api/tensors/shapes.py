@@ -77,7 +77,7 @@ class PartialShape:
         elif isinstance(shape, (list, tuple)):
             self._items = tuple(map(_element, shape))
         elif isinstance(shape, str):
-            self._items = _parsed(shape)
+            self._items = _parse_shape(shape)
         else:
             raise no_such_constructor(f"PartialShape can't be made from {type(shape).__name__}")
 
@@ -87,7 +87,7 @@ class PartialShape:
         count = rank._dim if isinstance(rank, Dimension) else dim_of_int(length_of(rank))
         return _partial((ANY,) * count if isinstance(count, int) else None)
 
-    def _known(self) -> tuple[Dim, ...]:
+    def _static_rank_dims(self) -> tuple[Dim, ...]:
         if self._items is None:
             raise RuntimeError("the rank of the shape [...] is dynamic")
         return self._items
@@ -129,7 +129,7 @@ class PartialShape:
         return shape_of(limits(item)[1] for item in self._items or ())
 
     def __len__(self) -> int:
-        return len(self._known())
+        return len(self._static_rank_dims())
 
     def _dimension(self, position: int) -> Dimension:
         if self._items is None or not -len(self._items) <= position < len(self._items):
@@ -139,7 +139,7 @@ class PartialShape:
     @takes
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return _partial(self._known()[index])
+            return _partial(self._static_rank_dims()[index])
         return self._dimension(operator.index(index))
 
     def get_dimension(self, index: int) -> Dimension:
@@ -156,7 +156,7 @@ class PartialShape:
             raise no_such_form("a dimension can't be set by a negative index")
         dim = value._dim if isinstance(value, Dimension) else dim_of_int(length_of(value))
         self._dimension(position)
-        items = list(self._known())
+        items = list(self._static_rank_dims())
         items[position] = dim
         self._items = tuple(items)
 
@@ -190,13 +190,13 @@ class PartialShape:
         return PartialShape(self)
 
     def _merge(self, shape: PartialShape) -> PartialShape | None:
-        """What is known of a shape that fits both; None when none does."""
-        ours, theirs = self._items, _checked_shape(shape)
-        if ours is None or theirs is None:
-            return _partial(theirs if ours is None else ours)
-        if len(ours) != len(theirs) or NOTHING in (*ours, *theirs):
+        """The dimensions of all shapes that fit both; None if no shape does."""
+        ours, others = self._items, _checked_shape(shape)
+        if ours is None or others is None:
+            return _partial(others if ours is None else ours)
+        if len(ours) != len(others) or NOTHING in (*ours, *others):
             return None
-        merged = [merge(a, b) for a, b in zip(ours, theirs, strict=True)]
+        merged = [merge(a, b) for a, b in zip(ours, others, strict=True)]
         return None if None in merged else _partial(tuple(merged))  # type: ignore[arg-type]
 
     def compatible(self, shape: PartialShape) -> bool:
@@ -213,11 +213,11 @@ class PartialShape:
 
     def same_scheme(self, shape: PartialShape) -> bool:
         """True when ranks agree and each dimension is of the same scheme (see Dimension.same_scheme)."""
-        ours, theirs = self._items, _checked_shape(shape)
-        if ours is None or theirs is None:
-            return ours is theirs
-        return len(ours) == len(theirs) and all(
-            dimension_of(a).same_scheme(dimension_of(b)) for a, b in zip(ours, theirs, strict=True)
+        ours, others = self._items, _checked_shape(shape)
+        if ours is None or others is None:
+            return ours is others
+        return len(ours) == len(others) and all(
+            dimension_of(a).same_scheme(dimension_of(b)) for a, b in zip(ours, others, strict=True)
         )
 
 
@@ -237,7 +237,7 @@ def _shape_contains(outer: tuple[Dim, ...] | None, inner: tuple[Dim, ...] | None
     return len(outer) == len(inner) and all(map(contains, outer, inner))
 
 
-def _parsed(shape: str) -> tuple[Dim, ...] | None:
+def _parse_shape(shape: str) -> tuple[Dim, ...] | None:
     body = shape.strip()
     if body.startswith("[") and body.endswith("]"):
         body = body[1:-1].strip()

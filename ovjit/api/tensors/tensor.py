@@ -117,13 +117,13 @@ class Tensor:
             elif shared_memory is _UNSET or shared_memory is False:
                 self._from_array(first, False)
                 return
-        given = [value for value in (first, second, third) if value is not _UNSET]
+        positional = [value for value in (first, second, third) if value is not _UNSET]
         if shared_memory is not _UNSET:
             named["shared_memory"] = shared_memory
-        self._construct(given, named)
+        self._construct(positional, named)
 
-    def _construct(self, given: list[Any], named: dict[str, Any]) -> None:
-        arguments = _named_arguments(given, named)
+    def _construct(self, positional: list[Any], named: dict[str, Any]) -> None:
+        arguments = _named_arguments(positional, named)
         first: Any = next(iter(arguments.values()), None)
         match tuple(arguments):
             case ("array",) | ("array", "shared_memory"):
@@ -144,11 +144,11 @@ class Tensor:
             case ("image",):
                 self._from_array(np.array(first), False)
             case _:
-                if len(given) + len(named) != 1:
-                    raise no_such_constructor(f"no form of Tensor takes {_kinds(given, named)}")
+                if len(positional) + len(named) != 1:
+                    raise no_such_constructor(f"no form of Tensor takes {_kinds(positional, named)}")
                 raise TypeError(
                     "Input argument must be a PIL.Image.Image/numpy.array/list[int, float, str] object, or "
-                    f"another form of Tensor's documentation, not {_kinds(given, named)}"
+                    f"another form of Tensor's documentation, not {_kinds(positional, named)}"
                 )
 
     def _set(self, array: NDArray[Any], shape: tuple[int, ...], type_: Type, kind: int) -> None:
@@ -409,12 +409,12 @@ def _slices(begin: tuple[int, ...], end: tuple[int, ...]) -> tuple[Any, ...]:
     return (..., *map(slice, begin, end))  # the dots make it a view without any axes too
 
 
-def _named_arguments(given: list[Any], named: dict[str, Any]) -> dict[str, Any]:
+def _named_arguments(positional: list[Any], named: dict[str, Any]) -> dict[str, Any]:
     """The arguments of Tensor(...) under the names of the form that is meant; {} when there is none."""
-    names = _form(given)
+    names = _form(positional)
     if any(name in named for name in names):
         return {}
-    arguments = dict(zip(names, given, strict=True)) | named
+    arguments = dict(zip(names, positional, strict=True)) | named
     order = "other begin end port array type shape shared_memory list image".split()
     if "array" in arguments and "shape" in arguments:
         order = ["array", "shape", "type"]
@@ -427,14 +427,14 @@ def _named_arguments(given: list[Any], named: dict[str, Any]) -> dict[str, Any]:
     return ordered if good else {}
 
 
-def _form(given: list[Any]) -> tuple[str, ...]:
-    if not given:
+def _form(positional: list[Any]) -> tuple[str, ...]:
+    if not positional:
         return ()
-    first, count = given[0], len(given)
+    first, count = positional[0], len(positional)
     if isinstance(first, Tensor):
         return ("other", "begin", "end")[:count]
     if isinstance(first, _ndarray):
-        if count == 2 and isinstance(given[1], (bool, np.bool_)):
+        if count == 2 and isinstance(positional[1], (bool, np.bool_)):
             return ("array", "shared_memory")
         return ("array", "shape", "type")[:count]
     if hasattr(first, "get_partial_shape") and hasattr(first, "get_element_type"):
@@ -446,8 +446,8 @@ def _form(given: list[Any]) -> tuple[str, ...]:
     return ("type", "shape", "?")[:count]
 
 
-def _kinds(given: list[Any], named: dict[str, Any]) -> str:
-    shown = [type(value).__name__ for value in given]
+def _kinds(positional: list[Any], named: dict[str, Any]) -> str:
+    shown = [type(value).__name__ for value in positional]
     return "(" + ", ".join(shown + [f"{name}: {type(value).__name__}" for name, value in named.items()]) + ")"
 
 

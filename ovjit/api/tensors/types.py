@@ -198,17 +198,17 @@ TYPE_OF_DTYPE: dict[np.dtype[Any], Type] = {
     }.items()
 }
 # long and long long are different dtypes of the same size: found by kind and size, not by identity
-_BY_KIND = {(dtype.kind, dtype.itemsize): found for dtype, found in TYPE_OF_DTYPE.items()}
+_BY_KIND = {(dtype.kind, dtype.itemsize): element_type for dtype, element_type in TYPE_OF_DTYPE.items()}
 
 
 def type_of_dtype(dtype: np.dtype[Any]) -> Type:
     """The Type of an array's dtype, in any byte order. Raises RuntimeError for what no tensor can hold."""
     if dtype.kind in "US":
         return Type.string
-    found = _BY_KIND.get((dtype.kind, dtype.itemsize))
-    if found is None:
+    element_type = _BY_KIND.get((dtype.kind, dtype.itemsize))
+    if element_type is None:
         raise RuntimeError(f"Unsupported data type: {dtype}")
-    return found
+    return element_type
 
 
 def type_named(name: str) -> Type:

@@ -41,7 +41,7 @@ def static_dims(shape: Any) -> tuple[int, ...]:
 
 
 class IntVector:
-    """What the vectors share: construction, length, iteration, reading and writing one value."""
+    """The base class of the vectors: construction, length, iteration, reading and writing one value."""
 
     __slots__ = ("_values",)
     _values: list[int]
@@ -71,7 +71,7 @@ class IntVector:
         position = self._position(index)
         self._values[position] = integers((value,), *self._range)[0]
 
-    def _listed(self) -> str:
+    def _values_text(self) -> str:
         return ", ".join(map(str, self._values))
 
 
@@ -99,7 +99,7 @@ class Shape(_ByValue):
 
     def __init__(self, axis_lengths: Any = (), *, shape: str | None = None) -> None:
         source = axis_lengths if shape is None else shape
-        self._values = list(_parsed(source) if isinstance(source, str) else static_dims(source))
+        self._values = list(_parse_dims(source) if isinstance(source, str) else static_dims(source))
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
@@ -120,7 +120,7 @@ class Shape(_ByValue):
         return f"<Shape: {self.to_string()}>"
 
 
-def _parsed(text: str) -> list[int]:
+def _parse_dims(text: str) -> list[int]:
     body = text.strip()
     if body.startswith("[") and body.endswith("]"):
         body = body[1:-1].strip()
@@ -158,10 +158,10 @@ class Strides(_ByValue):
         super().__init__(axis_strides)
 
     def __str__(self) -> str:
-        return self._listed()
+        return self._values_text()
 
     def __repr__(self) -> str:
-        return f"<Strides: ({self._listed()})>"
+        return f"<Strides: ({self._values_text()})>"
 
 
 class Coordinate(IntVector):
@@ -180,10 +180,10 @@ class CoordinateDiff(IntVector):
     _range = _SIGNED
 
     def __str__(self) -> str:
-        return self._listed()
+        return self._values_text()
 
     def __repr__(self) -> str:
-        return f"<CoordinateDiff: ({self._listed()})>"
+        return f"<CoordinateDiff: ({self._values_text()})>"
 
 
 class AxisVector(IntVector):
@@ -195,7 +195,7 @@ class AxisVector(IntVector):
         super().__init__(axes)
 
     def __repr__(self) -> str:
-        return f"<AxisVector {{{self._listed()}}}>"
+        return f"<AxisVector {{{self._values_text()}}}>"
 
 
 class AxisSet:
