@@ -123,6 +123,10 @@ class Unpacked(Unmade):
     def make(self) -> np.ndarray:
         return self._unpacked(self.source, self.shape)
 
+    def reshaped(self, shape: Sequence[int]) -> Unpacked:
+        """The same elements in another shape."""
+        return type(self)(self.source, shape, self.element_type)
+
     def rows(self, first: int, end: int) -> np.ndarray:
         """The elements from `first` to `end` along the first dimension."""
         bits = ELEMENT_TYPES[self.element_type].bits

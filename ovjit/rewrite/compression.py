@@ -119,7 +119,7 @@ class Stored(NamedTuple):
         no zero. It is 0 if a matrix unit multiplies the rows as bf16. Weights in a file's blocks, which
         OpenVINO does not have, may have other groups."""
         depth = self.integers.shape[0]
-        if self.bits > 8:  # of floats
+        if self.kind:  # of floats, or a codebook
             return 0
         if self.in_blocks and not (self.bits in (4, 8) and self.is_plain and quantizes_rows(target)):
             return self._dynamic_in_blocks(size, target)
@@ -242,11 +242,11 @@ def _table(table: Value, flat: tuple[int, int]) -> Stored | None:
         each = (*array.shape[:-1], 1)  # of a row, or of its groups
         shapes = [v.shape for v in (zero, scale) if v is not None]
         fits = all(s[-1:] in ((), (1,)) and len(s) <= len(each) for s in shapes)
-        if dtype in INTEGERS and array.ndim in (3, 4) and fits:
+        if (dtype in INTEGERS or bits_of(dtype)) and array.ndim in (3, 4) and fits:
             one = (flat[0], *array.shape[2:-1], 1)
             zeros = None if zero is None else np.broadcast_to(zero, each).reshape(one)
             scales = np.broadcast_to(scale, each).reshape(one)
-            rows = np.asarray(array).reshape(flat[0], *array.shape[2:])
+            rows = _reshaped(array, (flat[0], *array.shape[2:]))
             return _arranged(rows, dtype, zeros, scales, flat, True)
     return None
 
@@ -409,7 +409,7 @@ def _level_kind(dtype: str, levels: np.ndarray, node: Node, rounded: bool) -> st
     return codebook(levels.astype(numpy_dtype(node.output.dtype)).astype(np.float32), 4)
 
 
-def _named(value: Value) -> tuple[np.ndarray, str, None] | None:
+def _named(value: Value) -> tuple[np.ndarray | Unpacked, str, None] | None:
     """(codes, their kind, None) of Gather(a few numbers, constant integers)."""
     book = _BOOK.first(value)
     if book is None:
@@ -417,6 +417,11 @@ def _named(value: Value) -> tuple[np.ndarray, str, None] | None:
     table, indices = book["table"], unconverted(book["indices"])
     few = is_static(table.shape) and len(table.shape) == 1 and table.shape[0] <= 256
     levels = plain_constant(table) if few and table.dtype in ("f32", "f16", "bf16") else None
+    stored = indices.stored
+    if levels is not None and len(levels) == 16 and isinstance(stored, Unpacked) and indices.dtype == "u4":
+        if stored.size < SMALLEST or not np.isfinite(levels).all():
+            return None
+        return stored, codebook(levels.astype(np.float32), 4), None  # codes stay where they are
     array = indices.constant if levels is not None and ELEMENT_TYPES[indices.dtype].kind in "iu" else None
     if levels is None or array is None or array.size < SMALLEST or not np.isfinite(levels).all():
         return None  # padding of panels also selects a level, which is multiplied by 0: it must be finite
@@ -434,8 +439,12 @@ def _rows_of(value: Any, rows: int) -> Any:
     unchanged."""
     if value is None or value.size == 1:
         return value
-    shape = (rows, *value.shape[-2:])
-    return value.reshaped(shape) if isinstance(value, InBlocks) else np.asarray(value).reshape(shape)
+    return _reshaped(value, (rows, *value.shape[-2:]))
+
+
+def _reshaped(value: Any, shape: tuple[int, ...]) -> Any:
+    """The same elements in another shape, where they are."""
+    return value.reshaped(shape) if isinstance(value, InBlocks | Unpacked) else np.asarray(value).reshape(shape)
 
 
 def _in_blocks(
@@ -460,7 +469,7 @@ def _in_blocks(
         return np.ascontiguousarray(source.reshape(-1, depth).T.astype(kind, copy=False))
 
     kind = np.dtype(np.int8 if dtype == "i8" else np.uint8)
-    bits = array.bits if isinstance(array, InBlocks) else 4 if dtype == "u4" else 8
+    bits = array.bits if isinstance(array, InBlocks) else bits_of(dtype) or (4 if dtype == "u4" else 8)
     whole = Arranged(array, (depth, outs), kind, integers, bits in (4, 8), True)
     zeros = None if zero is None else of_groups(zero)
     return Stored(whole, of_groups(scale), zeros, bits, depth // groups, dtype, zero is not None, True)

@@ -16,7 +16,7 @@ from ovjit.compiler.options import Context, Options
 from ovjit.compiler.program import run_passes
 from ovjit.readers.gguf.blocks import FORMS, groups_of
 from tests.ops.test_dynamic_quantization import F32, SIZE, check, rounded, steps
-from tests.readers.gguf_decoders import quantised
+from tests.readers.gguf_decoders import dequantised, quantised
 
 SEED = 20261120
 
@@ -28,15 +28,17 @@ def of_blocks(kind: str, outs: int, depth: int, rng: np.random.Generator) -> tup
 
 def of_data(kind: str, data: np.ndarray, outs: int, depth: int) -> tuple[ov.Model, np.ndarray]:
     """The same for given blocks."""
-    from gguf import GGMLQuantizationType, quants
-
     groups = groups_of(kind, data, (outs, depth), None)
 
     def stored(values: Any, dtype: str) -> Any:
         return Output._of(Constant._of(values, dtype, None, kind), 0)
 
     ops = ov.opset13
-    real = ops.convert(stored(groups.codes, groups.dtype), "f32")
+    codes = stored(groups.codes, groups.dtype)
+    if groups.levels is None:
+        real = ops.convert(codes, "f32")
+    else:
+        real = ops.gather(ops.constant(groups.levels), ops.convert(codes, "i32"), ops.constant(np.int64(0)))
     if groups.zero is not None:
         one = isinstance(groups.zero, np.ndarray)
         real = ops.subtract(real, ops.constant(groups.zero) if one else stored(groups.zero, "f32"))
@@ -47,18 +49,18 @@ def of_data(kind: str, data: np.ndarray, outs: int, depth: int) -> tuple[ov.Mode
         real = ops.multiply(real, stored(scale, "f32"))
     x = ops.parameter(ov.PartialShape([-1, depth]), np.float32)
     product = ops.matmul(x, ops.reshape(real, np.array([outs, depth]), False), False, True)
-    return ov.Model([product], [x], kind), quants.dequantize(data, GGMLQuantizationType[kind])
+    return ov.Model([product], [x], kind), dequantised(data, kind)
 
 
 def kinds() -> list[str]:
-    """The types whose rows this CPU quantises."""
+    """The types whose rows this CPU quantises: not those of codes with levels."""
     target = host_target()
-    return [k for k, form in FORMS.items() if k != "IQ4_NL" and quantizes_blocks(target, form.bits)]
+    return [k for k, form in FORMS.items() if not form.has_levels and quantizes_blocks(target, form.bits)]
 
 
 def rows_of(kind: str) -> int:
     """Elements of a group of rows by default."""
-    nested = kind.endswith("K") and not quantizes_rows(host_target())
+    nested = (kind.endswith("K") or kind == "IQ1_S") and not quantizes_rows(host_target())
     return 256 if nested else min(32, FORMS[kind].group)
 
 

@@ -19,15 +19,47 @@ def quantised(rng: np.random.Generator, kind: str, shape: tuple[int, ...], gain:
         pass
     block, size = quants.GGML_QUANT_SIZES[Q[kind]]
     raw = rng.integers(0, 256, (*shape[:-1], shape[-1] // block, size)).astype(np.uint8)
+    lead = raw.shape[:-1]
     halves: dict[str, tuple[int, ...]] = {
-        "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "IQ4_NL": (0,),
+        "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,),
     }  # fmt: skip
-    wide = {"Q2_K": 24, "Q3_K": 80, "Q4_K": 600, "Q5_K": 1200, "Q6_K": 2400, "IQ4_NL": 80}
-    for i, at in enumerate(halves[kind]):
-        lead = raw.shape[:-1]
-        scale = gain / wide[kind] * rng.uniform(0.5, 1.5, lead) * (7.5 if i and kind != "Q2_K" else 1)
-        raw[..., at : at + 2] = scale.astype(np.float16)[..., None].view(np.uint8)
+    for i, at in enumerate(halves.get(kind, (0,))):
+        scale = gain / WIDE[kind] * rng.uniform(0.5, 1.5, lead) * (7.5 if i and kind != "Q2_K" else 1)
+        write_scale(raw, kind, at, scale)
     return raw.reshape(*shape[:-1], -1)
+
+
+#: The magnitude of numbers of random blocks with a scale of 1.
+WIDE = {
+    "Q2_K": 24, "Q3_K": 80, "Q4_K": 600, "Q5_K": 1200, "Q6_K": 2400, "IQ4_NL": 80, "IQ4_XS": 1200, "Q1_0": 1,
+    "IQ3_S": 160, "IQ3_XXS": 160, "IQ2_S": 54, "IQ2_XS": 54, "IQ2_XXS": 54, "IQ1_S": 7, "IQ1_M": 7, "NVFP4": 6,
+}  # fmt: skip
+
+
+def write_scale(raw: np.ndarray, kind: str, at: int, scale: np.ndarray) -> None:
+    """Write the scales of blocks raw [..., bytes] at a byte."""
+    half = scale.astype(np.float16)[..., None].view(np.uint8)
+    if kind == "IQ1_M":  # four bits of it in the highest bits of four integers
+        for i in range(4):
+            part = half[..., i // 2] >> (4 * (i % 2)) & 15
+            raw[..., 49 + 2 * i] = raw[..., 49 + 2 * i] & 15 | part << 4
+    elif kind == "NVFP4":  # an exponent of 4 bits, and 3 bits of a fraction that stay random
+        exponent = np.clip(np.log2(scale) + 8, 0, 15).astype(np.uint8)
+        raw[..., :4] = raw[..., :4] & 7 | (exponent << 3)[..., None]
+    else:
+        raw[..., at : at + 2] = half
+
+
+def dequantised(data: np.ndarray, kind: str) -> np.ndarray:
+    """The numbers of a tensor's bytes: the package's; for Q1_0, which it only names, ggml's: a bit is the
+    sign of the block's scale."""
+    if kind != "Q1_0":
+        return quants.dequantize(data, Q[kind])
+    blocks = data.reshape(-1, 18)
+    scale = blocks[:, :2].copy().view(np.float16).astype(np.float32)
+    bits = [(blocks[:, 2:, None] >> np.uint8(i)) & 1 for i in range(8)]
+    positive = np.concatenate(bits, 2).reshape(len(blocks), -1) == 1
+    return np.where(positive, scale, -scale).reshape(*data.shape[:-1], -1)
 
 
 class Sizes:
@@ -167,7 +199,7 @@ class Reference:
 
     def __init__(self, s: Sizes, made: dict[str, tuple[str, np.ndarray]]):
         self.s = s
-        self.w = {n: quants.dequantize(d, Q[k]).astype(np.float64) for n, (k, d) in made.items()}
+        self.w = {n: dequantised(d, k).astype(np.float64) for n, (k, d) in made.items()}
 
     def linear(self, x: np.ndarray, name: str) -> np.ndarray:
         return x @ self.w[f"{name}.weight"].T + self.w.get(f"{name}.bias", 0.0)
