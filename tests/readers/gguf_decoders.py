@@ -82,13 +82,13 @@ def tensors(s: Sizes, kind: str, rng: np.random.Generator) -> dict[str, tuple[st
     def vector(name: str, size: int, low: float = 0.8, high: float = 1.2) -> None:
         made[name] = "F32", rng.uniform(low, high, size).astype(np.float32)
 
-    moe, gpt = s.experts > 0, s.arch == "gpt2"
+    moe, gpt, oss = s.experts > 0, s.arch == "gpt2", s.arch == "gpt-oss"
     matrix("token_embd.weight", s.words, s.wide)
     if gpt:
         made["position_embd.weight"] = "F32", rng.standard_normal((128, s.wide)).astype(np.float32) * 0.1
     for i in range(s.layers):
         b, q, k = f"blk.{i}.", s.heads * s.size, s.shared * s.size
-        norms = ["attn_norm", "ffn_norm"]
+        norms = ["attn_norm", "post_attention_norm" if oss else "ffn_norm"]
         if s.arch in ("gemma2", "gemma3"):
             norms += ["post_attention_norm", "post_ffw_norm"]
         for name in norms:
@@ -101,7 +101,7 @@ def tensors(s: Sizes, kind: str, rng: np.random.Generator) -> dict[str, tuple[st
         else:
             for name, n in (("q", q), ("k", k), ("v", k)):
                 matrix(f"{b}attn_{name}.weight", n, s.wide)
-                if s.arch in ("qwen2", "qwen2moe"):
+                if s.arch in ("qwen2", "qwen2moe", "gpt-oss"):
                     vector(f"{b}attn_{name}.bias", n, -0.2, 0.2)
         matrix(f"{b}attn_output.weight", s.wide, q)
         if moe:
@@ -121,6 +121,13 @@ def tensors(s: Sizes, kind: str, rng: np.random.Generator) -> dict[str, tuple[st
                 matrix(f"{b}ffn_gate.weight", s.inner, s.wide)
             matrix(f"{b}ffn_up.weight", s.inner * (2 if s.arch == "phi3" else 1), s.wide)
             matrix(f"{b}ffn_down.weight", s.wide, s.inner)
+        if oss:
+            vector(f"{b}attn_sinks.weight", s.heads, -2, 2)
+            for name, n in (("attn_output", s.wide), ("ffn_gate_inp", s.experts)):
+                vector(f"{b}{name}.bias", n, -0.2, 0.2)
+            for name, n, most in (("gate", s.inner, 9), ("up", s.inner, 9), ("down", s.wide, 0.5)):
+                bias = rng.uniform(-most, most, (s.experts, n)).astype(np.float32)
+                made[f"{b}ffn_{name}_exps.bias"] = "F32", bias
         if gpt:
             for name, n in (
                 ("attn_norm", s.wide), ("ffn_norm", s.wide), ("attn_qkv", q + 2 * k), ("ffn_up", s.inner),
@@ -214,6 +221,7 @@ class Reference:
         s, n = self.s, self.s.turned
         base = 1e6 if s.arch == "gemma3" and not windowed else 10000.0
         speeds, more = np.array([base ** (-2 * i / n) for i in range(n // 2)]), 1.0
+        plain = speeds
         if s.extra.get("factors"):
             speeds = speeds / self.w["rope_freqs.weight"]
         if s.extra.get("longrope"):
@@ -226,6 +234,10 @@ class Reference:
             mix = [1 - min(1, max(0, (i - low) / max(0.001, high - low))) for i in range(n // 2)]
             speeds = np.array([v / 4 * (1 - m) + v * m for v, m in zip(speeds, mix, strict=True)])
             more = 1 + 0.1 * np.log(4)
+            if s.arch == "gpt-oss":
+                low, high = max(0, ends[0]), min(n - 1, ends[1])
+                mix = [1 - min(1, max(0, (i - low) / (high - low))) for i in range(n // 2)]
+                speeds = plain / 4 * (1 - np.array(mix)) + plain * np.array(mix)
         return np.arange(length)[:, None] * speeds, more
 
     def turn(self, x: np.ndarray, windowed: bool) -> np.ndarray:
@@ -250,7 +262,7 @@ class Reference:
         q, k, v = (p.reshape(length, -1, s.size).transpose(1, 0, 2) for p in parts)
         if f"{b}attn_q_norm.weight" in self.w:
             q, k = self.norm(q, f"{b}attn_q_norm"), self.norm(k, f"{b}attn_k_norm")
-        every = {"gemma2": 2, "gemma3": 6}.get(s.arch, 0)
+        every = {"gemma2": 2, "gemma3": 6, "gpt-oss": 2}.get(s.arch, 0)
         window = s.window if not every or i % every < every - 1 else 0
         if s.arch != "gpt2":
             q, k = self.turn(q, bool(window)), self.turn(k, bool(window))
@@ -260,7 +272,11 @@ class Reference:
             scores = 5 * np.tanh(scores / 5)
         far = np.arange(length)[:, None] - np.arange(length)
         scores[:, (far < 0) | ((far >= window) if window else False)] = -np.inf
-        p = softmax(scores)
+        if s.arch == "gpt-oss":
+            sinks = np.broadcast_to(self.w[f"{b}attn_sinks.weight"][:, None, None], (s.heads, length, 1))
+            p = softmax(np.concatenate([scores, sinks], -1))[..., :-1]
+        else:
+            p = softmax(scores)
         return self.linear((p @ v).transpose(1, 0, 2).reshape(length, -1), f"{b}attn_output")
 
     def act(self, x: np.ndarray) -> np.ndarray:
@@ -279,6 +295,14 @@ class Reference:
             up = self.act(self.linear(x, f"{b}ffn_gate{suffix}")) * up
         return self.linear(up, f"{b}ffn_down{suffix}")
 
+    def expert(self, row: np.ndarray, b: str, e: int) -> np.ndarray:
+        gate, up, down = (self.w[f"{b}ffn_{n}_exps.weight"][e] for n in ("gate", "up", "down"))
+        if self.s.arch != "gpt-oss":
+            return down @ (self.act(gate @ row) * (up @ row))
+        of_gate, of_up, of_down = (self.w[f"{b}ffn_{n}_exps.bias"][e] for n in ("gate", "up", "down"))
+        g = np.minimum(gate @ row + of_gate, 7)
+        return down @ (g / (1 + np.exp(-1.702 * g)) * (np.clip(up @ row + of_up, -7, 7) + 1)) + of_down
+
     def mixed(self, x: np.ndarray, b: str) -> np.ndarray:
         chances, out = softmax(self.linear(x, f"{b}ffn_gate_inp")), np.zeros_like(x)
         for r, row in enumerate(x):
@@ -287,8 +311,7 @@ class Reference:
             if self.s.extra.get("normed", self.s.arch != "qwen2moe"):
                 weights = weights / weights.sum()
             for e, weight in zip(best, weights, strict=True):
-                gate, up, down = (self.w[f"{b}ffn_{n}_exps.weight"][e] for n in ("gate", "up", "down"))
-                out[r] += weight * (down @ (self.act(gate @ row) * (up @ row)))
+                out[r] += weight * self.expert(row, b, e)
         if self.s.arch == "qwen2moe":
             shown = 1 / (1 + np.exp(-x @ self.w[f"{b}ffn_gate_inp_shexp.weight"]))
             out += self.feed(x, b, "_shexp") * shown[:, None]
@@ -306,7 +329,7 @@ class Reference:
             b = f"blk.{i}."
             y = self.attention(self.norm(x, f"{b}attn_norm"), i)
             x = x + (self.norm(y, f"{b}post_attention_norm") if post else y)
-            y = self.norm(x, f"{b}ffn_norm")
+            y = self.norm(x, f"{b}{'post_attention_norm' if s.arch == 'gpt-oss' else 'ffn_norm'}")
             y = self.mixed(y, b) if s.experts else self.feed(y, b)
             x = x + (self.norm(y, f"{b}post_ffw_norm") if post else y)
         x = self.norm(x, "output_norm")

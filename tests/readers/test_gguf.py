@@ -191,6 +191,8 @@ MODELS = {
     "experts of reals": (Sizes("llama", experts=4), "F32"),
     "qwen2moe": (Sizes("qwen2moe", experts=6, chosen=3), "Q8_0"),
     "qwen3moe": (Sizes("qwen3moe", experts=4), "IQ4_NL"),
+    "gpt-oss": (Sizes("gpt-oss", experts=6, window=4, extra={"scaling": "yarn"}), "MXFP4"),
+    "gpt-oss of reals": (Sizes("gpt-oss", experts=4, window=3, size=64, turned=64), "F32"),
     "factors": (Sizes("llama", layers=1, turned=16, extra={"factors": True}), "F32"),
     "linear": (Sizes("llama", layers=1, tied=True, extra={"scaling": "linear"}), "F32"),
     "yarn": (Sizes("llama", layers=1, extra={"scaling": "yarn"}), "F32"),
@@ -262,6 +264,21 @@ def test_openvino_runs_experts_of_packed_and_real_tables(tmp_path: Path) -> None
     for package, given in ((ov, model), (real, tmp_path / "a.xml")):
         got = decoded(package.Core().compile_model(given, "CPU", EXACT), ids, 4)
         assert abs(got - expected).max() < 1e-4 * abs(expected).max(), f"{package.__name__} seed {SEED}"
+
+
+def test_openvino_runs_gpt_oss(tmp_path: Path) -> None:
+    """Sinks, windows and experts with biases; ovjit reads the chosen experts only."""
+    real: Any = pytest.importorskip("openvino")
+    s, path = Sizes("gpt-oss", experts=4, window=4, extra={"scaling": "yarn"}), tmp_path / "a.gguf"
+    made = made_file(path, s, "MXFP4")
+    ids = np.random.default_rng([SEED, 8]).integers(0, s.words, 9)
+    expected = Reference(s, made)(ids)
+    model = ov.Core().read_model(path)
+    compiled = ov.Core().compile_model(model, "CPU", EXACT | {"PERF_COUNT": True})
+    assert any(step.startswith("chosen_l4") for step in executed(compiled, ids))
+    ov.save_model(model, tmp_path / "a.xml", compress_to_fp16=False)
+    got = decoded(real.Core().compile_model(tmp_path / "a.xml", "CPU", EXACT), ids, 5)
+    assert abs(got - expected).max() < 1e-4 * abs(expected).max(), f"seed {SEED}"
 
 
 def test_a_file_is_known_by_its_first_bytes(tmp_path: Path) -> None:
@@ -506,12 +523,14 @@ def test_settings_that_are_not_read_are_named(
     ("qwen2", "blk.0.attn_q.bias"), ("qwen3moe", "blk.0.ffn_gate_inp.weight"),
     ("qwen3moe", "blk.1.ffn_down_exps.weight"), ("qwen3moe", "blk.1.attn_q_norm.weight"),
     ("qwen3", "blk.0.attn_k_norm.weight"), ("gemma3", "blk.0.attn_q_norm.weight"),
+    ("gpt-oss", "blk.0.attn_sinks.weight"), ("gpt-oss", "blk.1.ffn_down_exps.bias"),
+    ("gpt-oss", "blk.0.post_attention_norm.weight"), ("gpt-oss", "blk.1.ffn_gate_inp.bias"),
     ("phi3", "blk.0.attn_qkv.weight"), ("qwen2moe", "blk.1.ffn_gate_inp_shexp.weight"),
 ])  # fmt: skip
 def test_missing_tensors_are_named(tmp_path: Path, arch: str, name: str) -> None:
     """A bias, too, if other layers have it, or the architecture does."""
     path = tmp_path / "a.gguf"
-    s = Sizes(arch, experts=2 if arch.endswith("moe") else 0, words=40, shared=8)
+    s = Sizes(arch, experts=2 if arch.endswith(("moe", "oss")) else 0, words=40, shared=8)
     made = tensors(s, "F32", np.random.default_rng(SEED))
     del made[name]
     write(path, s, made)

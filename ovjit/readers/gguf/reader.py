@@ -57,7 +57,8 @@ def decoder(w: Weights, flat: bool = False) -> Model:
         if layer == s.layers - 1:
             x, y = inputs.wanted(x), inputs.wanted(y)
         x = w("Add", x, _part(w, y, "post_attention_norm"))
-        x = w("Add", x, _part(w, feed_forward(w, norm(w, x, f"{w.base}.ffn_norm"), layer), "post_ffw_norm"))
+        y = feed_forward(w, norm(w, x, f"{w.base}.{s.kind.second_norm}"), layer)
+        x = w("Add", x, _part(w, y, "post_ffw_norm"))
     w.base = ""
     x = norm(w, x, "output_norm")
     if w.has("output.weight"):
