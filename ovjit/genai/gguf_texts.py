@@ -17,8 +17,13 @@ from ovjit.generation.tokenizer import Tokenizer, of_tables, read_metadata
 _FILL = 0
 #: Bytes that byte pairs write as themselves. The others are characters from 256 on, in order.
 _PRINTED = (*range(33, 127), *range(161, 173), *range(174, 256))
+_OTHERS = sorted(set(range(256)) - set(_PRINTED))
+_CHARACTERS = {chr(byte): bytes([byte]) for byte in _PRINTED}
+_CHARACTERS |= {chr(256 + i): bytes([byte]) for i, byte in enumerate(_OTHERS)}
 #: Types of tokens: ordinary pieces, and single bytes such as "<0x0A>".
 _NORMAL, _BYTE = 1, 6
+#: Types of special tokens: unknown, and control.
+_SPECIAL = (2, 3)
 
 
 class GgufTexts:
@@ -30,6 +35,8 @@ class GgufTexts:
             raise OvjitError(f"[load_gguf] Failed to open '{path}': there is no such file")
         info = read_metadata(path)
         self._tables, self._inner = Tables(info), of_tables(info)
+        self._types = self._tables.types() or [_NORMAL] * len(self._tables.tokens)
+        self._is_of_bytes = self._tables.text("model") == "gpt2"
 
     def special_tokens(self) -> SpecialTokens:
         tokens, tables = SpecialTokens(), self._tables
@@ -44,15 +51,16 @@ class GgufTexts:
     def encoder(self) -> Encoder:
         return Encoder(self._inner)
 
-    def decoder(self) -> Decoder:
-        return Decoder(self._inner)
+    def decoder(self) -> PieceDecoder | ByteDecoder:
+        if not self._is_of_bytes:
+            return PieceDecoder(self._inner)
+        special = {i for i, kind in enumerate(self._types) if kind in _SPECIAL}
+        return ByteDecoder(self.vocabulary(), special)
 
     def vocabulary(self) -> list[bytes]:
         """The bytes of all tokens. Those of special tokens are their text."""
-        tables = self._tables
-        types = tables.types() or [_NORMAL] * len(tables.tokens)
-        is_of_bytes = tables.text("model") == "gpt2"
-        return [_bytes_of(*token, is_of_bytes) for token in zip(tables.tokens, types, strict=True)]
+        tokens = zip(self._tables.tokens, self._types, strict=True)
+        return [_bytes_of(*token, self._is_of_bytes) for token in tokens]
 
 
 def _bytes_of(token: str, kind: int, is_of_bytes: bool) -> bytes:
@@ -60,9 +68,7 @@ def _bytes_of(token: str, kind: int, is_of_bytes: bool) -> bytes:
         return bytes([int(token[1:-1], 16)])
     if kind != _NORMAL or not is_of_bytes:
         return (token.replace("\u2581", " ") if kind == _NORMAL else token).encode()
-    others = [byte for byte in range(256) if byte not in _PRINTED]
-    known = {chr(byte): byte for byte in _PRINTED} | {chr(256 + i): byte for i, byte in enumerate(others)}
-    return b"".join(bytes([known[c]]) if c in known else c.encode() for c in token)
+    return b"".join(_CHARACTERS.get(character) or character.encode() for character in token)
 
 
 class Encoder:
@@ -92,14 +98,33 @@ class Encoder:
         return {"input_ids": ids, "attention_mask": mask}
 
 
-class Decoder:
-    """Texts of rows of tokens."""
+class PieceDecoder:
+    """Texts of rows of SentencePiece's tokens."""
 
     def __init__(self, inner: Tokenizer):
         self._inner = inner
 
     def run(self, inputs: Sequence[np.ndarray], options: Mapping[str, Any]) -> dict[str, np.ndarray]:
         skip = bool(options["skip_special_tokens"])
-        texts = np.empty(len(inputs[0]), object)
-        texts[:] = [self._inner.text_of(row.tolist(), skip) for row in inputs[0]]
-        return {"string_output": texts}
+        return _output([self._inner.text_of(row.tolist(), skip) for row in inputs[0]])
+
+
+class ByteDecoder:
+    """Texts of rows of byte pairs. Bytes that are no text are left out, as by the real package."""
+
+    def __init__(self, vocabulary: Sequence[bytes], special: set[int]):
+        self._vocabulary, self._special = vocabulary, special
+
+    def run(self, inputs: Sequence[np.ndarray], options: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        hidden = self._special if options["skip_special_tokens"] else set()
+        count, texts = len(self._vocabulary), []
+        for row in inputs[0].tolist():
+            shown = (self._vocabulary[i] for i in row if 0 <= i < count and i not in hidden)
+            texts.append(b"".join(shown).decode(errors="ignore"))
+        return _output(texts)
+
+
+def _output(texts: list[str]) -> dict[str, np.ndarray]:
+    array = np.empty(len(texts), object)
+    array[:] = texts
+    return {"string_output": array}

@@ -13,7 +13,7 @@ import numpy as np
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
-from ovjit.genai.gguf_texts import Decoder, Encoder, GgufTexts
+from ovjit.genai.gguf_texts import GgufTexts
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.special_tokens import SpecialTokens
 from ovjit.genai.templates import render_chat
@@ -90,7 +90,7 @@ class Tokenizer:
         self._pairs = bool(options.pop("add_second_input", False))
         self._properties = {name: value for name, value in options.items() if name in _PROPERTIES}
         self._lock = threading.RLock()
-        self._texts: dict[str, _Texts | Encoder | Decoder] = {}
+        self._texts: dict[str, Any] = {}
         self._models: dict[str, Any] = {}
         self._vocabulary: list[bytes] | None = None
         self._tokens = SpecialTokens()

@@ -28,7 +28,6 @@ OTHERS = [byte for byte in range(256) if byte not in PRINTED]
 CHARACTERS = [chr(b) if b in PRINTED else chr(256 + OTHERS.index(b)) for b in range(256)]
 MERGES = ["h e", "l l", "he ll", "hell o", "Ġ w", "Ġw o", "Ġwo r"]
 TOKENS = [*CHARACTERS, *(m.replace(" ", "") for m in MERGES), "<|text|>", "<|im_start|>", "<|im_end|>", "<own>"]
-TYPES = [1] * (len(TOKENS) - 4) + [3, 3, 3, 4]
 BEGIN, END, OWN = len(TOKENS) - 4, len(TOKENS) - 2, len(TOKENS) - 1
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -37,12 +36,13 @@ TEMPLATE = (
 TEXTS = ("hello world", "  hello\n wor", "héllo 😀", "", " x", "hello <|im_end|>x", "12345 a's")
 
 
-def byte_pairs(w: GGUFWriter) -> None:
+def byte_pairs(w: GGUFWriter, own: int = 3) -> None:
+    """Write the tables; `own`: the type of the last token, 3 for a special one, 4 for the user's own."""
     w.add_file_type(7)  # the real package needs it
     w.add_tokenizer_model("gpt2")
     w.add_tokenizer_pre("qwen2")
     w.add_token_list(TOKENS)
-    w.add_token_types(TYPES)
+    w.add_token_types([1] * BEGIN + [3, 3, 3, own])
     w.add_token_merges(MERGES)
     w.add_bos_token_id(BEGIN)
     w.add_eos_token_id(END)
@@ -159,7 +159,7 @@ def test_sentence_pieces_and_their_first_token(tmp_path: Path) -> None:
 
 def test_tokens_of_the_users_own_are_text(tmp_path: Path) -> None:
     """They are no special tokens, as in transformers and llama.cpp; the real package leaves them out."""
-    model_file(tmp_path / "model.gguf", "llama", "Q8_0", layers=1)
+    model_file(tmp_path / "model.gguf", "llama", "Q8_0", lambda w: byte_pairs(w, 4), layers=1)
     tokenizer = genai.Tokenizer(tmp_path / "model.gguf")
     ids = np.array(tokenizer.encode("x<own><|im_end|>").input_ids.data).tolist()
     assert ids == [[120, OWN, END]] and tokenizer.decode(ids[0]) == "x<own>"
