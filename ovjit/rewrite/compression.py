@@ -23,6 +23,7 @@ from ovjit.codegen.cpu.formats import (
     distinct,
     how_stored,
     quantizes_blocks,
+    quantizes_levels,
     quantizes_rows,
     unit_format,
 )
@@ -31,7 +32,7 @@ from ovjit.graph.converted import Arranged, Codes, Converted, Factored, InBlocks
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, from_numpy, numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import is_static
-from ovjit.graph.stored_floats import FLOAT_BITS, bits_of, codebook, levels_of
+from ovjit.graph.stored_floats import FLOAT_BITS, bits_of, codebook, integer_levels, levels_of
 from ovjit.records import NamedTuple
 from ovjit.rewrite.conversions import converts, unconverted
 from ovjit.rewrite.pattern import constant, op, value
@@ -112,6 +113,13 @@ class Stored(NamedTuple):
         by_pairs = size >= self.group and depth % SUPER == 0 and not quantizes_rows(target)
         return SUPER if by_pairs and self._is_nested else least
 
+    def _dynamic_of_levels(self, size: int, precision: str, target: Target) -> int:
+        """`dynamic` for codes of a file's blocks whose levels are bytes; 0 for other floats."""
+        depth, least = self.integers.shape[0], min(size, self.group)
+        fits = least > 0 and least % GROUP_STEP == 0 == self.group % least and depth % self.group == 0
+        known = self.in_blocks and fits and integer_levels(self.dtype) is not None
+        return least if known and quantizes_levels(target) and not _on_unit(precision, depth, target) else 0
+
     def dynamic(self, size: int, precision: str, target: Target) -> int:
         """The group size with which rows of x are quantized before the product, or 0 for no quantization.
 
@@ -119,8 +127,8 @@ class Stored(NamedTuple):
         no zero. It is 0 if a matrix unit multiplies the rows as bf16. Weights in a file's blocks, which
         OpenVINO does not have, may have other groups."""
         depth = self.integers.shape[0]
-        if self.kind:  # of floats, or a codebook
-            return 0
+        if self.kind:
+            return self._dynamic_of_levels(size, precision, target)
         if self.in_blocks and not (self.bits in (4, 8) and self.is_plain and quantizes_rows(target)):
             return self._dynamic_in_blocks(size, target)
         if _on_unit(precision, depth, target):
