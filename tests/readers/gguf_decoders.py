@@ -142,6 +142,11 @@ def tensors(s: Sizes, kind: str, rng: np.random.Generator) -> dict[str, tuple[st
     if s.arch == "phi3" and s.extra.get("longrope"):
         vector("rope_factors_long.weight", s.turned // 2, 1, 4)
         vector("rope_factors_short.weight", s.turned // 2, 1, 1.5)
+    if s.extra.get("scales"):  # of NVFP4: one for a matrix, or for each of a table
+        for name, (_, data) in list(made.items()):
+            if name.startswith("blk.") and name.endswith(".weight") and data.ndim > 1 and "gate_inp" not in name:
+                vector(name.replace(".weight", ".scale"), len(data) if data.ndim == 3 else 1, 0.5, 2)
+                made[name.replace(".weight", ".input_scale")] = "F32", np.ones(1, np.float32)
     if s.extra.get("factors"):
         vector("rope_freqs.weight", s.turned // 2, 1, 4)
     return made
@@ -209,7 +214,8 @@ class Reference:
         self.w = {n: dequantised(d, k).astype(np.float64) for n, (k, d) in made.items()}
 
     def linear(self, x: np.ndarray, name: str) -> np.ndarray:
-        return x @ self.w[f"{name}.weight"].T + self.w.get(f"{name}.bias", 0.0)
+        scale, bias = self.w.get(f"{name}.scale", 1.0), self.w.get(f"{name}.bias", 0.0)
+        return x @ self.w[f"{name}.weight"].T * scale + bias
 
     def norm(self, x: np.ndarray, name: str) -> np.ndarray:
         if self.s.arch == "gpt2":
@@ -296,7 +302,9 @@ class Reference:
         return self.linear(up, f"{b}ffn_down{suffix}")
 
     def expert(self, row: np.ndarray, b: str, e: int) -> np.ndarray:
-        gate, up, down = (self.w[f"{b}ffn_{n}_exps.weight"][e] for n in ("gate", "up", "down"))
+        names = [f"{b}ffn_{n}_exps" for n in ("gate", "up", "down")]
+        scales = [self.w[f"{n}.scale"][e] if f"{n}.scale" in self.w else 1.0 for n in names]
+        gate, up, down = (self.w[f"{n}.weight"][e] * s for n, s in zip(names, scales, strict=True))
         if self.s.arch != "gpt-oss":
             return down @ (self.act(gate @ row) * (up @ row))
         of_gate, of_up, of_down = (self.w[f"{b}ffn_{n}_exps.bias"][e] for n in ("gate", "up", "down"))

@@ -6,6 +6,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
 from ovjit.readers.gguf.attention import rms_norm
 from ovjit.readers.gguf.weights import Weights, shape_of_rank
+from ovjit.records import NamedTuple
 
 #: The limit of gates and of what they scale in gpt-oss, and the factor within its sigmoid.
 LIMIT, STEEP = 7.0, 1.702
@@ -84,18 +85,34 @@ def experts(w: Weights, x: Output, name: str) -> Output:
     return w("Reshape", result, w("ShapeOf", x, output_type="i64"), special_zero=False)
 
 
-def _tables(w: Weights, names: list[str]) -> list[tuple[Output, Output | None]]:
-    """gate and up [experts, inner, wide], down [experts, wide, inner]; with their biases [experts, 1, outputs]
-    where the architecture has some."""
+class _Table(NamedTuple):
+    """Matrices of experts [experts, outputs, inputs], their scales [experts, 1, 1], and their biases
+    [experts, 1, outputs], where there are some."""
+
+    matrices: Output
+    scales: Output | None
+    biases: Output | None
+
+
+def _tables(w: Weights, names: list[str]) -> list[_Table]:
+    """gate and up [experts, inner, wide], down [experts, wide, inner]"""
     s, inner = w.settings, _rows(w, names[0])
     shapes = [(s.experts, inner, s.wide)] * 2 + [(s.experts, s.wide, inner)]
     tables = []
     for name, shape in zip(names, shapes, strict=True):
-        bias = None
+        scales, biases, stem = None, None, name.removesuffix(".weight")
+        if w.has(f"{stem}.scale"):
+            scales = w.const(w.array(f"{stem}.scale", s.experts).reshape(-1, 1, 1))
         if s.kind.biased:
-            bias = w.const(w.array(f"{name.removesuffix('.weight')}.bias", *shape[:2]).reshape(s.experts, 1, -1))
-        tables.append((w.matrix(name, *shape), bias))
+            biases = w.const(w.array(f"{stem}.bias", *shape[:2]).reshape(s.experts, 1, -1))
+        tables.append(_Table(w.matrix(name, *shape), scales, biases))
     return tables
+
+
+def _completed(w: Weights, y: Output, scales: Output | None, biases: Output | None) -> Output:
+    """Products times their scales, with their biases."""
+    y = y if scales is None else w("Multiply", y, scales)
+    return y if biases is None else w("Add", y, biases)
 
 
 def _by_row(w: Weights, rows: Output, best: Output, picks: Output, names: list[str]) -> Output:
@@ -105,11 +122,11 @@ def _by_row(w: Weights, rows: Output, best: Output, picks: Output, names: list[s
     flat = w.reshape(picks, [-1])
     each = w.reshape(w("Tile", w.unsqueeze(rows, [1]), [1, s.chosen, 1]), [-1, 1, s.wide])
 
-    def times(x: Output, table: Output, bias: Output | None) -> Output:
-        y = w("MatMul", x, w("Gather", table, flat, 0), transpose_a=False, transpose_b=True)
-        return y if bias is None else w("Add", y, w("Gather", bias, flat, 0))
+    def times(x: Output, table: _Table) -> Output:
+        matrices, *rest = (None if part is None else w("Gather", part, flat, 0) for part in table)
+        return _completed(w, w("MatMul", x, matrices, transpose_a=False, transpose_b=True), *rest)
 
-    result = times(gated(w, times(each, *gate), times(each, *up)), *down)
+    result = times(gated(w, times(each, gate), times(each, up)), down)
     result = w("Multiply", w.reshape(result, [-1, s.chosen, s.wide]), w.unsqueeze(best, [2]))
     return w("ReduceSum", result, [1], keep_dims=False)
 
@@ -123,10 +140,10 @@ def _by_expert(w: Weights, rows: Output, best: Output, picks: Output, names: lis
     weights = w("ScatterElementsUpdate", none, picks, best, 1, opset=3)
     x = w("Tile", w.unsqueeze(rows, [0]), [s.experts, 1, 1])  # OpenVINO spreads no rows over packed ones
 
-    def times(x: Output, table: Output, bias: Output | None) -> Output:
-        y = w("MatMul", x, table, transpose_a=False, transpose_b=True)
-        return y if bias is None else w("Add", y, bias)
+    def times(x: Output, table: _Table) -> Output:
+        matrices, *rest = table
+        return _completed(w, w("MatMul", x, matrices, transpose_a=False, transpose_b=True), *rest)
 
-    result = times(gated(w, times(x, *gate), times(x, *up)), *down)
+    result = times(gated(w, times(x, gate), times(x, up)), down)
     result = w("Multiply", result, w.unsqueeze(w.transpose(weights, [1, 0]), [2]))
     return w("ReduceSum", result, [0], keep_dims=False)

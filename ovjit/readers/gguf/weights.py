@@ -15,8 +15,8 @@ from ovjit.readers.gguf.blocks import REALS, check_kind, groups_of, values_of
 from ovjit.readers.gguf.header import SHOWN, GgufFile, Stored
 from ovjit.readers.gguf.settings import Settings
 
-#: Tensors that say nothing that metadata does not say.
-_SPARE = ("attn_rot_embd.weight", "attn.rot_embd.weight", "attention.rotary_emb.inv_freq")
+#: Tensors that say nothing that metadata does not say, and the scales by which other programs round rows.
+_SPARE = ("attn_rot_embd.weight", "attn.rot_embd.weight", "attention.rotary_emb.inv_freq", ".input_scale")
 #: Tables of matrices of which rows choose their own have outputs in multiples.
 _PANEL = 32
 
@@ -94,10 +94,13 @@ class Weights(Builder):
         return self.reshape(real, list(found.shape))
 
     def linear(self, x: Output, name: str, outs: int, order: np.ndarray | None = None) -> Output:
-        """x [..., K] times `name`.weight [outs, K], and `name`.bias if there is one. ModelError where it is
-        missing: where layers of the architecture have one, or another layer does."""
+        """x [..., K] times `name`.weight [outs, K] and `name`.scale, which files of NVFP4 have, with `name`.bias
+        if there is one. ModelError where that is missing: where layers of the architecture have one, or
+        another layer does."""
         w = self.matrix(f"{name}.weight", outs, self.last_dim(x), order=order)
         y = self("MatMul", x, w, transpose_a=False, transpose_b=True)
+        if self.has(f"{name}.scale"):
+            y = self("Multiply", y, self.array(f"{name}.scale", 1))
         if not self._is_biased(name) and not self.has(f"{name}.bias"):
             return y
         bias = self.array(f"{name}.bias", self.last_dim(y))
