@@ -452,7 +452,9 @@ def _rows_of(value: Any, rows: int) -> Any:
 
 def _reshaped(value: Any, shape: tuple[int, ...]) -> Any:
     """The same elements in another shape, where they are."""
-    return value.reshaped(shape) if isinstance(value, InBlocks | Unpacked) else np.asarray(value).reshape(shape)
+    return (
+        value.reshaped(shape) if isinstance(value, InBlocks | Unpacked) else np.asarray(value).reshape(shape)
+    )
 
 
 def _in_blocks(

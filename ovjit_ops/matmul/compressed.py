@@ -53,7 +53,10 @@ class CompressedMatMul:
     ):  # fmt: skip
         check(bits == bits_of(kind) if bits_of(kind) else not kind and bits in (2, 3, 4, 5, 6, 8),
               f"bits {bits} should be 2 to 6 or 8, or those of the kind {kind!r}")  # fmt: skip
-        check(not kind or zero is None or indices is not None, f"weights of the kind {kind!r} take no zero point")
+        check(
+            not kind or zero is None or indices is not None,
+            f"weights of the kind {kind!r} take no zero point",
+        )
         check(group > 0, f"the group size {group} should be positive")
         if x.shape is None or (indices is not None and indices.shape is None):
             return TensorType(x.dtype, None)

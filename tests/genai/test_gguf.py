@@ -27,7 +27,14 @@ PRINTED = [*range(33, 127), *range(161, 173), *range(174, 256)]
 OTHERS = [byte for byte in range(256) if byte not in PRINTED]
 CHARACTERS = [chr(b) if b in PRINTED else chr(256 + OTHERS.index(b)) for b in range(256)]
 MERGES = ["h e", "l l", "he ll", "hell o", "Ġ w", "Ġw o", "Ġwo r"]
-TOKENS = [*CHARACTERS, *(m.replace(" ", "") for m in MERGES), "<|text|>", "<|im_start|>", "<|im_end|>", "<own>"]
+TOKENS = [
+    *CHARACTERS,
+    *(m.replace(" ", "") for m in MERGES),
+    "<|text|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<own>",
+]
 BEGIN, END, OWN = len(TOKENS) - 4, len(TOKENS) - 2, len(TOKENS) - 1
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -114,6 +121,12 @@ def test_a_file_is_model_and_tokenizer(tmp_path: Path, arch: str, kind: str, siz
     assert pipeline.generate(chat, config).texts == [again]
 
 
+def streamed(pipeline: Any, text: str) -> str:
+    chunks: list[str] = []
+    pipeline.generate(text, max_new_tokens=12, streamer=lambda chunk: chunks.append(chunk) and False)
+    return "".join(chunks)
+
+
 @pytest.mark.pypi
 @pytest.mark.parametrize("arch", ["qwen2", "qwen3", "llama"])
 @pytest.mark.parametrize("kind", ["Q8_0", "F16", "Q4_0"])
@@ -138,9 +151,7 @@ def test_results_are_those_of_the_real_package(tmp_path: Path, arch: str, kind: 
         for text in ("hello wor", "abc"):
             row.append(pipeline.generate(text, max_new_tokens=12))
             row.append(pipeline.generate(text, max_new_tokens=12, apply_chat_template=False))
-            chunks: list[str] = []
-            pipeline.generate(text, max_new_tokens=12, streamer=lambda chunk: chunks.append(chunk) and False)
-            row.append("".join(chunks))
+            row.append(streamed(pipeline, text))
         results.append(row)
     assert results[1] == results[0], f"seed {SEED}"
 
@@ -154,7 +165,11 @@ def test_sentence_pieces_and_their_first_token(tmp_path: Path) -> None:
     assert np.array(plain.data).tolist() == [[268, 13]]
     assert tokenizer.decode([1, 268, 13]) == "hello\n"
     assert tokenizer.get_vocab()[b"\n"] == 13 and tokenizer.get_vocab()[b" hello"] == 268
-    assert (tokenizer.get_bos_token(), tokenizer.get_pad_token_id(), tokenizer.chat_template) == ("<s>", -1, "")
+    assert (tokenizer.get_bos_token(), tokenizer.get_pad_token_id(), tokenizer.chat_template) == (
+        "<s>",
+        -1,
+        "",
+    )
 
 
 def test_tokens_of_the_users_own_are_text(tmp_path: Path) -> None:
@@ -169,7 +184,9 @@ def test_rows_are_padded_and_truncated(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     model_file(path, "llama", "Q8_0", layers=1)
     tokenizer = genai.Tokenizer(path)
-    two = tokenizer.encode(["hello", "hello world"], pad_to_max_length=True, max_length=5, padding_side="right")
+    two = tokenizer.encode(
+        ["hello", "hello world"], pad_to_max_length=True, max_length=5, padding_side="right"
+    )
     assert np.array(two.input_ids.data).tolist() == [[259, 0, 0, 0, 0], [259, 262, 108, 100, 0]]
     assert np.array(two.attention_mask.data).tolist() == [[1, 0, 0, 0, 0], [1, 1, 1, 1, 0]]
     short = tokenizer.encode("hello world", truncation=True, max_length=2)

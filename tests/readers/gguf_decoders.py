@@ -32,7 +32,8 @@ def quantised(rng: np.random.Generator, kind: str, shape: tuple[int, ...], gain:
 #: The magnitude of numbers of random blocks with a scale of 1.
 WIDE = {
     "Q2_K": 24, "Q3_K": 80, "Q4_K": 600, "Q5_K": 1200, "Q6_K": 2400, "IQ4_NL": 80, "IQ4_XS": 1200, "Q1_0": 1,
-    "IQ3_S": 160, "IQ3_XXS": 160, "IQ2_S": 54, "IQ2_XS": 54, "IQ2_XXS": 54, "IQ1_S": 7, "IQ1_M": 7, "NVFP4": 6,
+    "IQ3_S": 160, "IQ3_XXS": 160, "IQ2_S": 54, "IQ2_XS": 54, "IQ2_XXS": 54, "IQ1_S": 7, "IQ1_M": 7,
+    "NVFP4": 6,
 }  # fmt: skip
 
 
@@ -144,7 +145,12 @@ def tensors(s: Sizes, kind: str, rng: np.random.Generator) -> dict[str, tuple[st
         vector("rope_factors_short.weight", s.turned // 2, 1, 1.5)
     if s.extra.get("scales"):  # of NVFP4: one for a matrix, or for each of a table
         for name, (_, data) in list(made.items()):
-            if name.startswith("blk.") and name.endswith(".weight") and data.ndim > 1 and "gate_inp" not in name:
+            if (
+                name.startswith("blk.")
+                and name.endswith(".weight")
+                and data.ndim > 1
+                and "gate_inp" not in name
+            ):
                 vector(name.replace(".weight", ".scale"), len(data) if data.ndim == 3 else 1, 0.5, 2)
                 made[name.replace(".weight", ".input_scale")] = "F32", np.ones(1, np.float32)
     if s.extra.get("factors"):

@@ -20,6 +20,7 @@ from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.generation.decoder import model_file
 from ovjit.graph.converted import Factored, InBlocks
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.stored_floats import codebook
 from ovjit.readers.gguf.blocks import FORMS, REALS, groups_of, values_of
 from ovjit.readers.gguf.header import open_gguf
@@ -173,7 +174,9 @@ def test_types(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", sorted({"F16", *FORMS} - {"Q8_0", "Q3_K", "Q4_K", "IQ4_XS", "MXFP4", "IQ1_S"}))
+@pytest.mark.parametrize(
+    "kind", sorted({"F16", *FORMS} - {"Q8_0", "Q3_K", "Q4_K", "IQ4_XS", "MXFP4", "IQ1_S"})
+)
 def test_other_types(tmp_path: Path, kind: str) -> None:
     compiled = check(tmp_path / "a.gguf", Sizes("llama", layers=1), kind, 22, 14)
     assert operations(compiled).count("CompressedMatMul") == (0 if kind == "F16" else 6)
@@ -429,7 +432,11 @@ def changed(kind: str, made: dict[str, tuple[str, np.ndarray]]) -> None:
             ModelError,
             r"attn_q.weight' has the shape \[128, 256\]; the metadata require \[256, 256\]",
         ),
-        ("type", UnsupportedError, "ffn_down.weight': tensors of type Q8_K are not supported; supported types: F32"),
+        (
+            "type",
+            UnsupportedError,
+            "ffn_down.weight': tensors of type Q8_K are not supported; supported types: F32",
+        ),
     ],
 )
 def test_what_is_not_read_is_named(tmp_path: Path, kind: str, error: type, said: str) -> None:
@@ -647,6 +654,28 @@ def test_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     other.write_bytes(whole[0])
     with pytest.raises(ModelError, match="one of 3 parts of a model: give the first"):
         ov.Core().read_model(other)
+
+
+def test_plain_numbers_of_any_type(tmp_path: Path) -> None:
+    """Doubles and integers, as matrices and as vectors, beside the same numbers in f32."""
+    s, found = Sizes("llama", layers=1, words=40), []
+    made = tensors(s, "F32", np.random.default_rng(SEED))
+    rng = np.random.default_rng([SEED, 9])
+    changes = {
+        "blk.0.ffn_down.weight": "F64", "blk.0.ffn_up.weight": "I8", "blk.0.attn_norm.weight": "I32",
+        "blk.0.ffn_norm.weight": "F64", "output_norm.weight": "I16", "blk.0.attn_v.weight": "I64",
+    }  # fmt: skip
+    assert {*changes.values()} | {"F32", "F16", "BF16"} == {*REALS}
+    for name, kind in changes.items():
+        whole = rng.integers(-2, 3, made[name][1].shape) / (64.0 if kind == "F64" else 1.0)
+        made[name] = kind, whole.astype(numpy_dtype(REALS[kind]))
+    ids = rng.integers(0, s.words, 6)
+    for path in (tmp_path / "a.gguf", tmp_path / "b.gguf"):
+        write(path, s, made)
+        found.append(decoded(ov.Core().compile_model(path, "CPU", EXACT), ids, 4))
+        made = {name: (k, d if k == "F32" else d.astype(np.float32)) for name, (k, d) in made.items()}
+        made = {name: ("F32", data) for name, (_, data) in made.items()}
+    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-5 * abs(found[1]).max())
 
 
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "F16"])

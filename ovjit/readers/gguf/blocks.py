@@ -141,9 +141,7 @@ def _iq1_s_low(blocks: np.ndarray) -> Factors:
     return Factors(-(_half(blocks, 0) / np.float16(8)), codebooks.iq1_s_odd(blocks) * eighths)
 
 
-def _by_table(
-    size: int, block: int, group: int, codes: Read, scale: Callable[[np.ndarray], Factors]
-) -> Form:
+def _by_table(size: int, block: int, group: int, codes: Read, scale: Callable[[np.ndarray], Factors]) -> Form:
     return Form(size, block, group, 4, None, codes, scale, None, True)
 
 
