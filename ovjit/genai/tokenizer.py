@@ -266,8 +266,8 @@ class Tokenizer:
     def _words(self) -> list[bytes]:
         if self._vocabulary is None:
             model = self._models.get(DETOKENIZER)
-            known = [] if self._gguf is None else self._gguf.vocabulary()
-            self._vocabulary = known if model is None else vocabulary_of(model)
+            words = [] if self._gguf is None else self._gguf.vocabulary()
+            self._vocabulary = words if model is None else vocabulary_of(model)
         return self._vocabulary
 
     def get_vocab(self) -> dict[bytes, int]:

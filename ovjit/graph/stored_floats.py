@@ -41,11 +41,11 @@ def integer_levels(kind: str) -> tuple[np.ndarray, float] | None:
     if levels is None or len(levels) != 16 or not np.isfinite(levels).all():
         return None
     for power in range(8):
-        whole = levels * np.float32(2.0**power)
-        if abs(whole).max() > 127:
+        scaled = levels * np.float32(2.0**power)
+        if abs(scaled).max() > 127:
             return None
-        if (whole == np.rint(whole)).all():
-            return whole.astype(np.int8), 2.0**-power
+        if (scaled == np.rint(scaled)).all():
+            return scaled.astype(np.int8), 2.0**-power
     return None
 
 

@@ -117,8 +117,8 @@ class Stored(NamedTuple):
         """`dynamic` for codes of a file's blocks whose levels are bytes; 0 for other floats."""
         depth, least = self.integers.shape[0], min(size, self.group)
         fits = least > 0 and least % GROUP_STEP == 0 == self.group % least and depth % self.group == 0
-        known = self.in_blocks and fits and integer_levels(self.dtype) is not None
-        return least if known and quantizes_levels(target) and not _on_unit(precision, depth, target) else 0
+        fits = self.in_blocks and fits and integer_levels(self.dtype) is not None
+        return least if fits and quantizes_levels(target) and not _on_unit(precision, depth, target) else 0
 
     def dynamic(self, size: int, precision: str, target: Target) -> int:
         """The group size with which rows of x are quantized before the product, or 0 for no quantization.
@@ -254,7 +254,7 @@ def _table(table: Value, flat: tuple[int, int]) -> Stored | None:
             one = (flat[0], *array.shape[2:-1], 1)
             zeros = None if zero is None else np.broadcast_to(zero, each).reshape(one)
             scales = np.broadcast_to(scale, each).reshape(one)
-            rows = _reshaped(array, (flat[0], *array.shape[2:]))
+            rows = _as_shape(array, (flat[0], *array.shape[2:]))
             return _arranged(rows, dtype, zeros, scales, flat, True)
     return None
 
@@ -420,26 +420,39 @@ def _level_kind(dtype: str, levels: np.ndarray, node: Node, rounded: bool) -> st
 def _named(value: Value) -> tuple[np.ndarray | Unpacked, str, None] | None:
     """(codes, their kind, None) of Gather(a few numbers, constant integers)."""
     book = _BOOK.first(value)
-    if book is None:
+    levels = None if book is None else _levels_in(book["table"])
+    if book is None or levels is None:
         return None
-    table, indices = book["table"], unconverted(book["indices"])
-    few = is_static(table.shape) and len(table.shape) == 1 and table.shape[0] <= 256
-    levels = plain_constant(table) if few and table.dtype in ("f32", "f16", "bf16") else None
-    stored = indices.stored
-    if levels is not None and len(levels) == 16 and isinstance(stored, Unpacked) and indices.dtype == "u4":
-        if stored.size < SMALLEST or not np.isfinite(levels).all():
-            return None
-        return stored, codebook(levels.astype(np.float32), 4), None  # codes stay where they are
-    array = indices.constant if levels is not None and ELEMENT_TYPES[indices.dtype].kind in "iu" else None
-    if levels is None or array is None or array.size < SMALLEST or not np.isfinite(levels).all():
-        return None  # padding of panels also selects a level, which is multiplied by 0: it must be finite
+    indices = unconverted(book["indices"])
+    if _are_nibbles(indices, levels):
+        return indices.stored, codebook(levels, 4), None  # type: ignore[return-value]
+    array = indices.constant if ELEMENT_TYPES[indices.dtype].kind in "iu" else None
+    if array is None or array.size < SMALLEST:
+        return None
     if indices.dtype == "u4":
         array = array.astype(np.uint8)
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > 255:
         return None
     bits = 4 if len(levels) <= 16 and high < 16 else 8
-    return array.astype(np.uint8, copy=False), codebook(levels.astype(np.float32), bits), None
+    return array.astype(np.uint8, copy=False), codebook(levels, bits), None
+
+
+def _levels_in(table: Value) -> np.ndarray | None:
+    """The levels of a codebook, f32; None for other tables. Padding of panels also selects a level, which is
+    multiplied by 0: all must be finite."""
+    fits = is_static(table.shape) and len(table.shape) == 1 and table.shape[0] <= 256
+    levels = plain_constant(table) if fits and table.dtype in ("f32", "f16", "bf16") else None
+    return None if levels is None or not np.isfinite(levels).all() else levels.astype(np.float32)
+
+
+def _are_nibbles(indices: Value, levels: np.ndarray) -> bool:
+    """True for many codes of 16 levels that stay where they are: two in a byte."""
+    stored = indices.stored
+    return (
+        isinstance(stored, Unpacked) and indices.dtype == "u4" and stored.size >= SMALLEST
+        and len(levels) == 16
+    )  # fmt: skip
 
 
 def _rows_of(value: Any, rows: int) -> Any:
@@ -447,13 +460,13 @@ def _rows_of(value: Any, rows: int) -> Any:
     unchanged."""
     if value is None or value.size == 1:
         return value
-    return _reshaped(value, (rows, *value.shape[-2:]))
+    return _as_shape(value, (rows, *value.shape[-2:]))
 
 
-def _reshaped(value: Any, shape: tuple[int, ...]) -> Any:
+def _as_shape(value: Any, shape: tuple[int, ...]) -> Any:
     """The same elements in another shape, where they are."""
     return (
-        value.reshaped(shape) if isinstance(value, InBlocks | Unpacked) else np.asarray(value).reshape(shape)
+        value.reshape(shape) if isinstance(value, InBlocks | Unpacked) else np.asarray(value).reshape(shape)
     )
 
 

@@ -157,7 +157,7 @@ def load_factors(at, scale, zero, outer, e, panels, *, vectors, lanes, stored, b
 @inline
 def multiply_words(total, w, at, word, *, height, panels, vectors, stored):
     """Add the products of `stored.at_once` words, from word `word` of a step on."""
-    if stored.pairs and stored.wide:
+    if stored.pairs and stored.seven_bits:
         for i, r in np.ndindex(stored.at_once, height):
             data = splat[i32](at["x", r] + (word + i) * 4)
             for n, v in np.ndindex(panels, vectors):
@@ -416,7 +416,7 @@ def stored_with_levels(unpack: Unpack, levels: np.ndarray, factor: float, isa: T
     span, pairs = int(levels.max()) - int(levels.min()), not quantizes_rows(isa)
     zero = 128 if isa.name == "avx512" else -int(levels.min()) if pairs and span < 128 else 0
     stored = Stored(unpack.bits, zero, unpack.scale, signed=not zero, pairs=pairs, levels=factor)
-    return stored._replace(wide=bool(pairs and zero and span >= 1 << PAIR_BITS))
+    return stored._replace(seven_bits=bool(pairs and zero and span >= 1 << PAIR_BITS))
 
 
 def table_of_levels(levels: np.ndarray, stored: Stored, isa: Target) -> np.ndarray:

@@ -199,7 +199,7 @@ def test_bytes_of_levels(isa: str) -> None:
         assert levels is not None
         stored = stored_with_levels(Unpack(4, False, "", "f16"), *levels, target)
         expected = (zero, wide, signed) if isa == "avx2" else (128, False, False)
-        assert (stored.zero, stored.wide, stored.signed) == expected, kind
+        assert (stored.zero, stored.seven_bits, stored.signed) == expected, kind
         table = table_of_levels(levels[0], stored, target).astype(np.uint8)
         assert table.size == 4 * target.lanes
         real = table[:16].astype(np.int16) - zero if not signed else table[:16].view(np.int8)

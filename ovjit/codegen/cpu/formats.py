@@ -233,7 +233,7 @@ class Stored(NamedTuple):
     (NEON's sdot, AVX2's vpsignb). `low`: the type of minima, which are added; "" without. `small`: bytes
     are below 128. `pairs`: pairs of products are summed in 16 bits first, if no instruction sums four.
     `inner`: elements of a group whose scale and minimum are multiplied as integers; 0 without. `levels`: the
-    factor of the bytes that codes are looked up for; 0: codes are the integers themselves. `wide`: bytes have
+    factor of the bytes that codes are looked up for; 0: codes are the integers themselves. `seven_bits`: bytes have
     7 bits, so that sums of two products fit 16 bits, and sums of four do not."""
 
     bits: int
@@ -245,12 +245,12 @@ class Stored(NamedTuple):
     pairs: bool = False
     inner: int = 0
     levels: float = 0.0
-    wide: bool = False
+    seven_bits: bool = False
 
     @property
     def name(self) -> str:
         zero = "z" if self.zero is None else str(self.zero) if self.zero else "m" if self.low else ""
-        pairs = f"_p{self.inner or ''}{'w' * self.wide}" if self.pairs else ""
+        pairs = f"_p{self.inner or ''}{'w' * self.seven_bits}" if self.pairs else ""
         kind = "l" if self.levels else "i" if self.less else "u"
         return f"{kind}{self.bits}{zero}_{self.scale}{pairs}"
 

@@ -39,9 +39,9 @@ def _tables(kind: str) -> Any:
     """The package's class of the type, with its grid."""
     from gguf import GGMLQuantizationType, quants
 
-    found = quants._type_traits[GGMLQuantizationType[kind]]
-    found.init_grid()
-    return found
+    tables = quants._type_traits[GGMLQuantizationType[kind]]
+    tables.init_grid()
+    return tables
 
 
 def levels_of_type(kind: str) -> np.ndarray:
@@ -53,12 +53,12 @@ def levels_of_type(kind: str) -> np.ndarray:
         return np.array(tables.kvalues, np.float32)
     result = np.zeros(16, np.float32)
     magnitudes = np.array(tables.grid_map, np.float32)
-    few = len(magnitudes)
+    count = len(magnitudes)
     if kind.startswith("IQ1"):
-        result[:few], result[8 : 8 + few] = magnitudes + np.float32(SHIFT), magnitudes - np.float32(SHIFT)
+        result[:count], result[8 : 8 + count] = magnitudes + np.float32(SHIFT), magnitudes - np.float32(SHIFT)
     else:
-        result[:few] = magnitudes * np.float32(_FRACTION[kind])
-        result[8 : 8 + few] = -result[:few]
+        result[:count] = magnitudes * np.float32(_FRACTION[kind])
+        result[8 : 8 + count] = -result[:count]
     return result
 
 
@@ -213,8 +213,8 @@ def iq1_m_scale(blocks: np.ndarray) -> Factors:
 
 def iq4_xs_scale(blocks: np.ndarray) -> Factors:
     high = _words(blocks, 2, 4, "<u2") >> (2 * np.arange(8)).astype(np.uint16) & 3
-    whole = _by_nibbles(blocks[:, 4:8]) | high.astype(np.uint8) << 4
-    return Factors(half_at(blocks, 0), whole.astype(np.int8) - np.int8(32))
+    inner = _by_nibbles(blocks[:, 4:8]) | high.astype(np.uint8) << 4
+    return Factors(half_at(blocks, 0), inner.astype(np.int8) - np.int8(32))
 
 
 def mxfp4_scale(blocks: np.ndarray) -> Factors:

@@ -27,7 +27,7 @@ def activated(w: Weights, x: Output) -> Output:
     return w("Gelu", x, approximation_mode="tanh", opset=7)
 
 
-def gated(w: Weights, gate: Output, up: Output) -> Output:
+def apply_gate(w: Weights, gate: Output, up: Output) -> Output:
     """`up` times its gate. gpt-oss limits both, and adds 1 to `up`."""
     if w.settings.kind.act != "clamped":
         return w("Multiply", activated(w, gate), up)
@@ -52,12 +52,12 @@ def _dense(w: Weights, x: Output, name: str, suffix: str = "") -> Output:
     up = w.linear(x, f"{name}.ffn_up{suffix}", _rows(w, f"{name}.ffn_up{suffix}.weight"))
     if w.has(f"{name}.ffn_gate{suffix}.weight"):
         inner = w.last_dim(up)
-        up = gated(w, w.linear(x, f"{name}.ffn_gate{suffix}", inner), up)
+        up = apply_gate(w, w.linear(x, f"{name}.ffn_gate{suffix}", inner), up)
     elif w.settings.arch == "phi3":  # both in one
         if w.last_dim(up) % 2:
             raise ModelError(f"the tensor '{name}.ffn_up.weight' has an odd number of rows")
         gate, up = w.split(up, 2, [w.last_dim(up) // 2] * 2)
-        up = gated(w, gate, up)
+        up = apply_gate(w, gate, up)
     elif w.settings.arch == "gpt2":
         up = activated(w, up)
     else:
@@ -109,7 +109,7 @@ def _tables(w: Weights, names: list[str]) -> list[_Table]:
     return tables
 
 
-def _completed(w: Weights, y: Output, scales: Output | None, biases: Output | None) -> Output:
+def _scale_and_shift(w: Weights, y: Output, scales: Output | None, biases: Output | None) -> Output:
     """Products times their scales, with their biases."""
     y = y if scales is None else w("Multiply", y, scales)
     return y if biases is None else w("Add", y, biases)
@@ -123,10 +123,10 @@ def _by_row(w: Weights, rows: Output, best: Output, picks: Output, names: list[s
     each = w.reshape(w("Tile", w.unsqueeze(rows, [1]), [1, s.chosen, 1]), [-1, 1, s.wide])
 
     def times(x: Output, table: _Table) -> Output:
-        matrices, *rest = (None if part is None else w("Gather", part, flat, 0) for part in table)
-        return _completed(w, w("MatMul", x, matrices, transpose_a=False, transpose_b=True), *rest)
+        matrices, *factors = (None if part is None else w("Gather", part, flat, 0) for part in table)
+        return _scale_and_shift(w, w("MatMul", x, matrices, transpose_a=False, transpose_b=True), *factors)
 
-    result = times(gated(w, times(each, gate), times(each, up)), down)
+    result = times(apply_gate(w, times(each, gate), times(each, up)), down)
     result = w("Multiply", w.reshape(result, [-1, s.chosen, s.wide]), w.unsqueeze(best, [2]))
     return w("ReduceSum", result, [1], keep_dims=False)
 
@@ -141,9 +141,9 @@ def _by_expert(w: Weights, rows: Output, best: Output, picks: Output, names: lis
     x = w("Tile", w.unsqueeze(rows, [0]), [s.experts, 1, 1])  # OpenVINO spreads no rows over packed ones
 
     def times(x: Output, table: _Table) -> Output:
-        matrices, *rest = table
-        return _completed(w, w("MatMul", x, matrices, transpose_a=False, transpose_b=True), *rest)
+        matrices, *factors = table
+        return _scale_and_shift(w, w("MatMul", x, matrices, transpose_a=False, transpose_b=True), *factors)
 
-    result = times(gated(w, times(x, gate), times(x, up)), down)
+    result = times(apply_gate(w, times(x, gate), times(x, up)), down)
     result = w("Multiply", result, w.unsqueeze(w.transpose(weights, [1, 0]), [2]))
     return w("ReduceSum", result, [0], keep_dims=False)
