@@ -233,8 +233,8 @@ class Stored(NamedTuple):
     (NEON's sdot, AVX2's vpsignb). `low`: the type of minima, which are added; "" without. `small`: bytes
     are below 128. `pairs`: pairs of products are summed in 16 bits first, if no instruction sums four.
     `inner`: elements of a group whose scale and minimum are multiplied as integers; 0 without. `levels`: the
-    factor of the bytes that codes are looked up for; 0: codes are the integers themselves. `seven_bits`: bytes have
-    7 bits, so that sums of two products fit 16 bits, and sums of four do not."""
+    factor of the bytes that codes are looked up for; 0: codes are the integers themselves. `seven_bits`:
+    bytes have 7 bits, so that sums of two products fit 16 bits, and sums of four do not."""
 
     bits: int
     zero: int | None
