@@ -25,6 +25,7 @@ from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, status_of, streamer_of
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
+from ovjit.generation.tokenizer import is_gguf
 from ovjit.locks import rlock
 
 #: Engines of the real package. Tokens are the same with each, so the property is accepted.
@@ -54,6 +55,15 @@ def _engine_properties(properties: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in properties.items() if name not in names}
 
 
+def _check_saving(properties: dict[str, Any]) -> None:
+    """Remove the property that asks for an IR beside a GGUF file. UnsupportedError if it does ask."""
+    if properties.pop("enable_save_ov_model", False):
+        raise UnsupportedError(
+            "ovjit does not support enable_save_ov_model: leave it out, and write the model's IR by "
+            "ov.save_model(ov.Core().read_model(path), ...)"
+        )
+
+
 class Answer:
     """One generated sequence: tokens, the sum of log-probabilities, the reason of its end."""
 
@@ -75,7 +85,8 @@ class Answer:
 class LLMPipeline:
     """Generates texts with a decoder that keeps its state.
 
-    LLMPipeline(folder, device, config={}, **properties), LLMPipeline(folder, tokenizer, device, ...), or
+    LLMPipeline(folder, device, config={}, **properties), LLMPipeline(folder, tokenizer, device, ...), where
+    the folder may be a GGUF file, or
     LLMPipeline(model, weights, tokenizer, device, generation_config=None, **properties) for an IR in memory.
     """
 
@@ -109,12 +120,15 @@ class LLMPipeline:
         if config:
             warnings.warn("config is deprecated: use keywords", DeprecationWarning, 3)
         folder = Path(os.fsdecode(models_path))
-        if not folder.exists():
-            raise OvjitError(f"the folder {str(folder)!r} does not exist")
         properties = {**(config or {}), **kwargs}
+        if is_gguf(folder):
+            _check_saving(properties)
+        elif not folder.exists():
+            raise OvjitError(f"the folder {str(folder)!r} does not exist")
         self._tokenizer = tokenizer or Tokenizer(folder, **properties)
         settings = (folder if folder.is_dir() else folder.parent) / "generation_config.json"
-        self._config = GenerationConfig(settings) if settings.is_file() else GenerationConfig()
+        has_settings = settings.is_file() and not is_gguf(folder)
+        self._config = GenerationConfig(settings) if has_settings else GenerationConfig()
         self._engine = Engine.load(folder, device, _engine_properties(properties))
 
     def _load_text(self, model: str, weights: Tensor, tokenizer: Tokenizer, device: str,

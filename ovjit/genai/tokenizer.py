@@ -12,10 +12,12 @@ import numpy as np
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.gguf_texts import GgufTexts
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.special_tokens import SpecialTokens
 from ovjit.genai.templates import render_chat
 from ovjit.genai.tokenizer_graphs import add_flags, add_skip
+from ovjit.generation.tokenizer import is_gguf
 from ovjit.locks import rlock
 
 TOKENIZER, DETOKENIZER = "openvino_tokenizer.xml", "openvino_detokenizer.xml"
@@ -66,7 +68,7 @@ class _Texts:
 
 
 class Tokenizer:
-    """The tokenizer of a folder: Tokenizer(tokenizer_path, **properties), or of IRs in memory:
+    """The tokenizer of a folder or a GGUF file: Tokenizer(tokenizer_path, **properties), or of IRs in memory:
     Tokenizer(tokenizer_model, tokenizer_weights, detokenizer_model, detokenizer_weights, **properties). A
     missing file is an error when it is first used."""
 
@@ -88,7 +90,7 @@ class Tokenizer:
         self._pairs = bool(options.pop("add_second_input", False))
         self._properties = {name: value for name, value in options.items() if name in _PROPERTIES}
         self._lock = rlock("tokenizer")
-        self._texts: dict[str, _Texts] = {}
+        self._texts: dict[str, Any] = {}
         self._models: dict[str, Any] = {}
         self._vocabulary: list[bytes] | None = None
         self._tokens = SpecialTokens()
@@ -99,7 +101,12 @@ class Tokenizer:
         from ovjit.api.run.core import Core
 
         self._folder = "" if models else os.fsdecode(path)
-        if models:
+        self._gguf = None
+        if not models and is_gguf(Path(self._folder)):
+            self._gguf = GgufTexts(Path(self._folder))
+            self._texts = {TOKENIZER: self._gguf.encoder(), DETOKENIZER: self._gguf.decoder()}
+            self._tokens = self._gguf.special_tokens()
+        elif models:
             self._models = {
                 TOKENIZER: Core().read_model(path, models[0]),
                 DETOKENIZER: Core().read_model(models[1], models[2]),
@@ -116,13 +123,13 @@ class Tokenizer:
         self._takes_pairs = model is not None and len(model.inputs) == 2
         if model is not None:
             self._tokens.read_model(model)
-        if self._pairs and model is not None and not self._takes_pairs:
+        if self._pairs and (model is not None or self._gguf) and not self._takes_pairs:
             raise UnsupportedError(
                 "add_second_input is not supported for tokenizers of one input: convert the tokenizer with "
                 "number_of_inputs=2"
             )
 
-    def _load(self, name: str) -> _Texts:
+    def _load(self, name: str) -> Any:
         with self._lock:
             if name not in self._texts:
                 model = self._models.get(name)
@@ -259,7 +266,8 @@ class Tokenizer:
     def _words(self) -> list[bytes]:
         if self._vocabulary is None:
             model = self._models.get(DETOKENIZER)
-            self._vocabulary = [] if model is None else vocabulary_of(model)
+            words = [] if self._gguf is None else self._gguf.vocabulary()
+            self._vocabulary = words if model is None else vocabulary_of(model)
         return self._vocabulary
 
     def get_vocab(self) -> dict[bytes, int]:

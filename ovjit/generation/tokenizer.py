@@ -14,6 +14,7 @@ from ovjit.forks import made_once
 from ovjit.generation.charsmap import Charsmap
 from ovjit.generation.cuts import CUTS
 from ovjit.generation.tables import Tables
+from ovjit.readers.gguf.reader import read_metadata as read_metadata
 
 #: `tokenizer.ggml.token_type`: of special tokens, which are matched literally; and of single bytes.
 _UNKNOWN, _CONTROL, _OWN, _BYTE = 2, 3, 4, 6
@@ -50,16 +51,18 @@ class Tokenizer:
         path = Path(path)
         if not path.exists():
             raise OvjitError(f"can't open the tokenizer {str(path)!r}: there is no such file or folder")
-        if path.suffix == ".gguf" or (path.is_file() and _starts_with_gguf(path)):
-            from ovjit.api.run.core import Core
-
-            return of_tables((model or Core().read_model(str(path))).get_rt_info("gguf"))
+        if is_gguf(path):
+            return of_tables(model.get_rt_info("gguf") if model else read_metadata(path))
         return of_folder(path if path.is_dir() else path.parent)
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text, with those that begin every text of the model. Raises OvjitError for invalid
         text, such as bytes of a command line that are not UTF-8, and for text without a token."""
         return [*self._first, *self._ids(text)]
+
+    def tokens_of(self, text: str, special: bool) -> list[int]:
+        """The tokens of a text, with those that begin every text if `special`."""
+        return self.encode(text) if special else self._ids(text, special=False)
 
     def _ids(self, text: str, special: bool = True) -> list[int]:
         try:
@@ -80,7 +83,11 @@ class Tokenizer:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, without special ones."""
-        text: str = self._inner.decode(list(tokens), skip_special_tokens=True)
+        return self.text_of(tokens, skip_special=True)
+
+    def text_of(self, tokens: Sequence[int], skip_special: bool) -> str:
+        """The text of tokens, without special ones if `skip_special`."""
+        text: str = self._inner.decode(list(tokens), skip_special_tokens=skip_special)
         return text
 
     def stream(self, tokens: Iterator[int], before: Sequence[int] = ()) -> Iterator[str]:
@@ -178,7 +185,10 @@ def until(texts: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
     yield pending
 
 
-def _starts_with_gguf(path: Path) -> bool:
+def is_gguf(path: Path) -> bool:
+    """True for a file that ends in .gguf, there or not, or begins as such a file."""
+    if path.suffix == ".gguf" or not path.is_file():
+        return path.suffix == ".gguf"
     with path.open("rb") as file:
         return file.read(4) == b"GGUF"
 

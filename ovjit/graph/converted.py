@@ -123,6 +123,10 @@ class Unpacked(Unmade):
     def make(self) -> np.ndarray:
         return self._unpacked(self.source, self.shape)
 
+    def reshape(self, shape: Sequence[int]) -> Unpacked:
+        """The same elements in another shape."""
+        return type(self)(self.source, shape, self.element_type)
+
     def rows(self, first: int, end: int) -> np.ndarray:
         """The elements from `first` to `end` along the first dimension."""
         bits = ELEMENT_TYPES[self.element_type].bits
@@ -166,7 +170,7 @@ class InBlocks(Unmade):
         self.source, self.shape, self.dtype, self.read = source, tuple(shape), np.dtype(dtype), read
         self.order, self.bits, self.factors, self._made = order, bits, factors, None
 
-    def reshaped(self, shape: Sequence[int]) -> InBlocks:
+    def reshape(self, shape: Sequence[int]) -> InBlocks:
         """The same elements in another shape."""
         return InBlocks(self.source, shape, self.dtype, self.read, self.order, self.bits, self.factors)
 

@@ -34,6 +34,21 @@ def levels_of(kind: str) -> np.ndarray | None:
     return _LEVELS.get(kind)
 
 
+def integer_levels(kind: str) -> tuple[np.ndarray, float] | None:
+    """The values of a kind's 4-bit codes as i8, and the power of two that they are multiplied by. None if
+    bytes do not represent them."""
+    levels = levels_of(kind)
+    if levels is None or len(levels) != 16 or not np.isfinite(levels).all():
+        return None
+    for power in range(8):
+        scaled = levels * np.float32(2.0**power)
+        if abs(scaled).max() > 127:
+            return None
+        if (scaled == np.rint(scaled)).all():
+            return scaled.astype(np.int8), 2.0**-power
+    return None
+
+
 def bits_of(kind: str) -> int:
     """Bits of a number of a kind; 0 for integers."""
     levels = levels_of(kind)

@@ -23,6 +23,7 @@ from ovjit.codegen.cpu.formats import (
     distinct,
     how_stored,
     quantizes_blocks,
+    quantizes_levels,
     quantizes_rows,
     unit_format,
 )
@@ -31,7 +32,7 @@ from ovjit.graph.converted import Arranged, Codes, Converted, Factored, InBlocks
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, from_numpy, numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import is_static
-from ovjit.graph.stored_floats import FLOAT_BITS, bits_of, codebook, levels_of
+from ovjit.graph.stored_floats import FLOAT_BITS, bits_of, codebook, integer_levels, levels_of
 from ovjit.records import NamedTuple
 from ovjit.rewrite.conversions import converts, unconverted
 from ovjit.rewrite.pattern import constant, op, value
@@ -112,6 +113,13 @@ class Stored(NamedTuple):
         by_pairs = size >= self.group and depth % SUPER == 0 and not quantizes_rows(target)
         return SUPER if by_pairs and self._is_nested else least
 
+    def _dynamic_of_levels(self, size: int, precision: str, target: Target) -> int:
+        """`dynamic` for codes of a file's blocks whose levels are bytes; 0 for other floats."""
+        depth, least = self.integers.shape[0], min(size, self.group)
+        fits = least > 0 and least % GROUP_STEP == 0 == self.group % least and depth % self.group == 0
+        fits = self.in_blocks and fits and integer_levels(self.dtype) is not None
+        return least if fits and quantizes_levels(target) and not _on_unit(precision, depth, target) else 0
+
     def dynamic(self, size: int, precision: str, target: Target) -> int:
         """The group size with which rows of x are quantized before the product, or 0 for no quantization.
 
@@ -119,8 +127,8 @@ class Stored(NamedTuple):
         no zero. It is 0 if a matrix unit multiplies the rows as bf16. Weights in a file's blocks, which
         OpenVINO does not have, may have other groups."""
         depth = self.integers.shape[0]
-        if self.bits > 8:  # of floats
-            return 0
+        if self.kind:
+            return self._dynamic_of_levels(size, precision, target)
         if self.in_blocks and not (self.bits in (4, 8) and self.is_plain and quantizes_rows(target)):
             return self._dynamic_in_blocks(size, target)
         if _on_unit(precision, depth, target):
@@ -242,11 +250,11 @@ def _table(table: Value, flat: tuple[int, int]) -> Stored | None:
         each = (*array.shape[:-1], 1)  # of a row, or of its groups
         shapes = [v.shape for v in (zero, scale) if v is not None]
         fits = all(s[-1:] in ((), (1,)) and len(s) <= len(each) for s in shapes)
-        if dtype in INTEGERS and array.ndim in (3, 4) and fits:
+        if (dtype in INTEGERS or bits_of(dtype)) and array.ndim in (3, 4) and fits:
             one = (flat[0], *array.shape[2:-1], 1)
             zeros = None if zero is None else np.broadcast_to(zero, each).reshape(one)
             scales = np.broadcast_to(scale, each).reshape(one)
-            rows = np.asarray(array).reshape(flat[0], *array.shape[2:])
+            rows = _as_shape(array, (flat[0], *array.shape[2:]))
             return _arranged(rows, dtype, zeros, scales, flat, True)
     return None
 
@@ -409,24 +417,42 @@ def _level_kind(dtype: str, levels: np.ndarray, node: Node, rounded: bool) -> st
     return codebook(levels.astype(numpy_dtype(node.output.dtype)).astype(np.float32), 4)
 
 
-def _named(value: Value) -> tuple[np.ndarray, str, None] | None:
+def _named(value: Value) -> tuple[np.ndarray | Unpacked, str, None] | None:
     """(codes, their kind, None) of Gather(a few numbers, constant integers)."""
     book = _BOOK.first(value)
-    if book is None:
+    levels = None if book is None else _levels_in(book["table"])
+    if book is None or levels is None:
         return None
-    table, indices = book["table"], unconverted(book["indices"])
-    few = is_static(table.shape) and len(table.shape) == 1 and table.shape[0] <= 256
-    levels = plain_constant(table) if few and table.dtype in ("f32", "f16", "bf16") else None
-    array = indices.constant if levels is not None and ELEMENT_TYPES[indices.dtype].kind in "iu" else None
-    if levels is None or array is None or array.size < SMALLEST or not np.isfinite(levels).all():
-        return None  # padding of panels also selects a level, which is multiplied by 0: it must be finite
+    indices = unconverted(book["indices"])
+    if _are_nibbles(indices, levels):
+        return indices.stored, codebook(levels, 4), None  # type: ignore[return-value]
+    array = indices.constant if ELEMENT_TYPES[indices.dtype].kind in "iu" else None
+    if array is None or array.size < SMALLEST:
+        return None
     if indices.dtype == "u4":
         array = array.astype(np.uint8)
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > 255:
         return None
     bits = 4 if len(levels) <= 16 and high < 16 else 8
-    return array.astype(np.uint8, copy=False), codebook(levels.astype(np.float32), bits), None
+    return array.astype(np.uint8, copy=False), codebook(levels, bits), None
+
+
+def _levels_in(table: Value) -> np.ndarray | None:
+    """The levels of a codebook, f32; None for other tables. Padding of panels also selects a level, which is
+    multiplied by 0: all must be finite."""
+    fits = is_static(table.shape) and len(table.shape) == 1 and table.shape[0] <= 256
+    levels = plain_constant(table) if fits and table.dtype in ("f32", "f16", "bf16") else None
+    return None if levels is None or not np.isfinite(levels).all() else levels.astype(np.float32)
+
+
+def _are_nibbles(indices: Value, levels: np.ndarray) -> bool:
+    """True for many codes of 16 levels that stay where they are: two in a byte."""
+    stored = indices.stored
+    return (
+        isinstance(stored, Unpacked) and indices.dtype == "u4" and stored.size >= SMALLEST
+        and len(levels) == 16
+    )  # fmt: skip
 
 
 def _rows_of(value: Any, rows: int) -> Any:
@@ -434,8 +460,14 @@ def _rows_of(value: Any, rows: int) -> Any:
     unchanged."""
     if value is None or value.size == 1:
         return value
-    shape = (rows, *value.shape[-2:])
-    return value.reshaped(shape) if isinstance(value, InBlocks) else np.asarray(value).reshape(shape)
+    return _as_shape(value, (rows, *value.shape[-2:]))
+
+
+def _as_shape(value: Any, shape: tuple[int, ...]) -> Any:
+    """The same elements in another shape, where they are."""
+    return (
+        value.reshape(shape) if isinstance(value, InBlocks | Unpacked) else np.asarray(value).reshape(shape)
+    )
 
 
 def _in_blocks(
@@ -460,7 +492,7 @@ def _in_blocks(
         return np.ascontiguousarray(source.reshape(-1, depth).T.astype(kind, copy=False))
 
     kind = np.dtype(np.int8 if dtype == "i8" else np.uint8)
-    bits = array.bits if isinstance(array, InBlocks) else 4 if dtype == "u4" else 8
+    bits = array.bits if isinstance(array, InBlocks) else bits_of(dtype) or (4 if dtype == "u4" else 8)
     whole = Arranged(array, (depth, outs), kind, integers, bits in (4, 8), True)
     zeros = None if zero is None else of_groups(zero)
     return Stored(whole, of_groups(scale), zeros, bits, depth // groups, dtype, zero is not None, True)

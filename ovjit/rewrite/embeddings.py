@@ -60,18 +60,18 @@ def _numbers(w: Writer, node: Node, shape: Sequence[int]) -> Value | None:
         if any(v.ndim == array.ndim and v.shape[0] not in (1, rows) for v in parts):
             continue
         if isinstance(array, InBlocks) or isinstance(scale, InBlocks):
-            return _of_blocks(w, node.inputs[1:], array, zero, scale)
+            return _of_blocks(w, node.inputs[1:], array, levels_of(dtype), zero, scale)
         assert isinstance(zero, np.ndarray | None)
         return _worked_out(w, node.inputs[1:], np.asarray(array), dtype, zero, scale)
     return None
 
 
 def _of_blocks(
-    w: Writer, rest: Sequence[Value], array: Any, zero: np.ndarray | InBlocks | None,
-    scale: np.ndarray | InBlocks,
+    w: Writer, rest: Sequence[Value], array: Any, levels: np.ndarray | None,
+    zero: np.ndarray | InBlocks | None, scale: np.ndarray | InBlocks,
 ) -> Value:  # fmt: skip
-    """Gathered rows of a file's blocks: codes [rows, groups, elements] of `bits` bits, and factors of
-    scales."""
+    """Gathered rows of a file's blocks: codes [rows, groups, elements] of `bits` bits, perhaps of `levels`,
+    and factors of scales."""
     lead, groups = len(w.node.inputs[1].shape or ()), array.shape[1]
 
     def factor(values: np.ndarray | InBlocks) -> Value:
@@ -90,7 +90,12 @@ def _of_blocks(
         return w("Reshape", whole, [*[0] * lead, groups, 1], special_zero=True)
 
     bits = array.bits if isinstance(array, InBlocks) else 4
-    real = w("Convert", _codes_of_rows(w, rest, array, bits), destination_type="f32")
+    codes = _codes_of_rows(w, rest, array, bits)
+    if levels is None:
+        real = w("Convert", codes, destination_type="f32")
+    else:
+        indices = w("Convert", codes, destination_type="i32")
+        real = w("Gather", np.ascontiguousarray(levels), indices, np.array(0), batch_dims=0)
     low = factor(zero) if isinstance(zero, InBlocks) else None
     if zero is not None and low is None:
         real = w("Subtract", real, np.asarray(zero, np.float32).reshape(()), auto_broadcast="numpy")

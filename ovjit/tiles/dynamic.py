@@ -13,6 +13,8 @@ group G has one or more groups g, so a zero's correction is added once per group
     scales   [panel][group][width] of f16 if that is exact, else of f32
     zeros    [panel][group][width] of u8, if they are not all equal
 
+Codes of 4 bits for levels that are bytes are looked up in a vector's register, at z.
+
 Blocks of a file have integers of 2 to 6 bits, scales with two factors, and minima, as in
 `ovjit.tiles.compressed` (4 bits as above). A minimum is added after scaling: it is multiplied with p and the
 sum of q. If a scale is an integer times a factor, and no instruction sums four products, `ovjit.tiles.nested`
@@ -26,7 +28,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import WORD, Stored, quantizes_rows
+from ovjit.codegen.cpu.formats import PAIR_BITS, WORD, Stored, quantizes_rows
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
@@ -129,6 +131,8 @@ def load_factors(at, scale, zero, outer, e, panels, *, vectors, lanes, stored, b
     for n, v in np.ndindex(panels, vectors):
         if blocks:
             scale[n, v] = group_scale(at, n, v, outer, unpack=blocks)
+            if stored.levels not in (0.0, 1.0):
+                scale[n, v] = scale[n, v] * const[f32](stored.levels)
         else:
             scale[n, v] = load[stored.scale](at["s", n] + v * lanes * SIZE[stored.scale])
         if stored.low and blocks:
@@ -153,7 +157,12 @@ def load_factors(at, scale, zero, outer, e, panels, *, vectors, lanes, stored, b
 @inline
 def multiply_words(total, w, at, word, *, height, panels, vectors, stored):
     """Add the products of `stored.at_once` words, from word `word` of a step on."""
-    if stored.pairs and not stored.less:
+    if stored.pairs and stored.seven_bits:
+        for i, r in np.ndindex(stored.at_once, height):
+            data = splat[i32](at["x", r] + (word + i) * 4)
+            for n, v in np.ndindex(panels, vectors):
+                total[r, n, v] = sum_pairs(total[r, n, v], dot_pairs(w[i, n, v], data))
+    elif stored.pairs and not stored.signed:
         for i, r in np.ndindex(stored.at_once // 2, height):
             one = splat[i32](at["x", r] + (word + 2 * i) * 4)
             other = splat[i32](at["x", r] + (word + 2 * i + 1) * 4)
@@ -256,6 +265,8 @@ def unpack_panel(panel, *, sizes, vectors, lanes, stored, blocks):
     at["s", 0] = panel["s"]
     if blocks and blocks.each_zero:
         at["z", 0] = panel["z"]
+    if stored.levels:
+        at["levels"] = load[i32](panel["z"])
     panel["w"] = scratch + results(vectors, lanes)
     panel["s"] = panel["w"] + sizes.groups * sizes.words * 4 * vectors * lanes
     at["to"] = panel["w"]
@@ -337,7 +348,7 @@ def dynamic_product(
             wide = ABREAST
         panel["w"] = w + c * apart.w_panel
         panel["s"] = s + c * apart.s_panel
-        if stored.zero is None or (blocks and blocks.each_zero):
+        if stored.zero is None or stored.levels or (blocks and blocks.each_zero):
             panel["z"] = z + c * apart.z_panel
         panel["b"] = b + c * apart.b_step
         if mixed:
@@ -388,7 +399,7 @@ def unpacks(stored: Stored, blocks: Unpack | None) -> bool:
     """Whether panels are unpacked to bytes for more than FEW_ROWS rows. With 4 bits that is faster where
     products are summed in 16 bits, as tiles have fewer rows. Zeros of groups are not unpacked."""
     few = stored.pairs and stored.bits == 4 and stored.zero is not None
-    return few or (blocks is not None and blocks.mixed)
+    return few or stored.levels > 0 or (blocks is not None and blocks.mixed)
 
 
 def stored_in_blocks(unpack: Unpack, zero: Factor | None, isa: Target, inner: int = 0) -> Stored:
@@ -397,6 +408,20 @@ def stored_in_blocks(unpack: Unpack, zero: Factor | None, isa: Target, inner: in
     low = "f32" if unpack.has_low else ""
     pairs = not quantizes_rows(isa)
     return Stored(unpack.bits, one, unpack.scale, isa.is_arm, low, pairs=pairs, inner=inner)
+
+
+def stored_with_levels(unpack: Unpack, levels: np.ndarray, factor: float, isa: Target) -> Stored:
+    """The storage of panels of codes whose levels are signed bytes times `factor`. Instructions that take
+    bytes without a sign get the levels with a zero point, if their sums fit."""
+    span, pairs = int(levels.max()) - int(levels.min()), not quantizes_rows(isa)
+    zero = 128 if isa.name == "avx512" else -int(levels.min()) if pairs and span < 128 else 0
+    stored = Stored(unpack.bits, zero, unpack.scale, signed=not zero, pairs=pairs, levels=factor)
+    return stored._replace(seven_bits=bool(pairs and zero and span >= 1 << PAIR_BITS))
+
+
+def table_of_levels(levels: np.ndarray, stored: Stored, isa: Target) -> np.ndarray:
+    """The bytes of 16 levels with their zero point, for each 16 bytes of a vector."""
+    return np.tile((levels.astype(np.int16) + (stored.zero or 0)).astype(np.uint8), isa.lanes // 4)
 
 
 class Packed(NamedTuple):

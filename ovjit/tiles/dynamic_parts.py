@@ -77,11 +77,16 @@ def load_four(w, first, at, n, word, *, vectors, lanes, stored, blocks):
             if stored.bits == 4:
                 w[first + 1, n, v] = (w[first, n, v] >> const[i32](4)) & const[i32](252645135)
                 w[first, n, v] = w[first, n, v] & const[i32](252645135)
+            if stored.levels:
+                w[first, n, v] = look_up(at["levels"], w[first, n, v])
+                w[first + 1, n, v] = look_up(at["levels"], w[first + 1, n, v])
 
 
 @inline
 def begin_tile(at, row, last, x, p, *, panel, apart, height, panels, stored, blocks):
     """Set the addresses of each panel's weights, scales and zeros, and of each row's data and factors."""
+    if stored.levels:
+        at["levels"] = load[i32](panel["z"])
     for n in static_range(panels):
         at["q", n] = panel["w"] + n * apart.w_panel
         at["s", n] = panel["s"] + n * apart.s_panel

@@ -40,7 +40,7 @@ class CompressedMatMul:
     `integers` [K, N] are bytes. With fewer than 8 `bits` they are unsigned, such as 0 to 15 for 4 bits.
     `scale` and `zero` are [groups, N].
     `kind`: instead of integers, the bits of numbers of this type (nf4, f4e2m1, f8e4m3, f8e5m2, f16), or
-    indices of this codebook. Then there is no zero.
+    indices of this codebook. Then there is no zero; beside `indices` it is ignored.
     `dynamic`: x is first quantized to 8 bits, in groups of this many elements of K; 0: not quantized.
     With `indices` [M] for the rows of x [M, K], `integers` has `kinds` matrices side by side, [K, kinds * N].
     Each row is multiplied by the matrix of its index; the result is 0 for indices out of range.
@@ -53,7 +53,10 @@ class CompressedMatMul:
     ):  # fmt: skip
         check(bits == bits_of(kind) if bits_of(kind) else not kind and bits in (2, 3, 4, 5, 6, 8),
               f"bits {bits} should be 2 to 6 or 8, or those of the kind {kind!r}")  # fmt: skip
-        check(not kind or zero is None, f"weights of the kind {kind!r} take no zero point")
+        check(
+            not kind or zero is None or indices is not None,
+            f"weights of the kind {kind!r} take no zero point",
+        )
         check(group > 0, f"the group size {group} should be positive")
         if x.shape is None or (indices is not None and indices.shape is None):
             return TensorType(x.dtype, None)
@@ -69,7 +72,7 @@ class CompressedMatMul:
         each = np.arange(integers.shape[0]) // group
         wide = np.float64 if x.dtype == np.float64 else np.float32
         weights = decoded(integers, kind).astype(wide)
-        if zero is not None:
+        if zero is not None and not kind:
             weights = weights - zero.astype(wide)[each]
         a = (x.swapaxes(-1, -2) if transpose_a and x.ndim > 1 else x).astype(wide)
         if dynamic:

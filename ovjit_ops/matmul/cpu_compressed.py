@@ -39,6 +39,8 @@ class CompressedProduct(StoredWeights):
         super().read_weights()
         attrs = self.node.attrs
         self.size = int(attrs["group"])
+        if attrs["kind"]:
+            self.zero = None
         self.unpack = how_unpacked(self.integers, self.scale, self.zero, int(attrs["bits"]), attrs["kind"])
 
     def __init__(self, group: Group):

@@ -9,6 +9,7 @@ import numpy as np
 from ovjit.codegen.cpu.formats import WORD, how_stored
 from ovjit.codegen.kernel import Kernel
 from ovjit.graph.converted import Factored
+from ovjit.graph.stored_floats import integer_levels
 from ovjit.graph.symbolic import sym_max, sym_min
 from ovjit.planning.fuse import Group
 from ovjit.planning.launch import launch
@@ -22,6 +23,8 @@ from ovjit.tiles.dynamic import (
     quantize_kernel,
     scratch_bytes,
     stored_in_blocks,
+    stored_with_levels,
+    table_of_levels,
     unpacks,
     vectors_of_group,
 )
@@ -55,7 +58,14 @@ class DynamicProduct(StoredWeights):
         self.inner = group if group < min(self.size, self.depth) else 0
         whole, bits = (self.integers, self.scale, self.zero), int(attrs["bits"])
         self.blocks: Unpack | None = None
-        if isinstance(self.scale, Factored) or isinstance(self.zero, Factored) or bits not in (4, 8):
+        self.levels: np.ndarray | None = None
+        if attrs["kind"]:
+            levels = integer_levels(attrs["kind"])
+            assert levels is not None
+            self.blocks = how_unpacked(*whole, bits, "")
+            self.how = stored_with_levels(self.blocks, *levels, self.target)
+            self.levels = table_of_levels(levels[0], self.how, self.target)
+        elif isinstance(self.scale, Factored) or isinstance(self.zero, Factored) or bits not in (4, 8):
             self.blocks = how_unpacked(*whole, bits, "")
             self.how = stored_in_blocks(self.blocks, self.zero, self.target, self.inner)
         else:
@@ -79,7 +89,8 @@ class DynamicProduct(StoredWeights):
         packed = pack_dynamic(
             self.integers, self.scale, self.zero, self.how, self.size, self.target, self.blocks
         )
-        arrays: dict[str, Any] = {"w": packed.integers, "s": packed.scales, "z": packed.zeros}
+        zeros = packed.zeros if self.levels is None else self.levels
+        arrays: dict[str, Any] = {"w": packed.integers, "s": packed.scales, "z": zeros}
         self.place(constants, arrays, self.how, self.size, self.blocks)
         if self.how.bits == 8:
             turned = self.integers.dtype != (np.int8 if self.how.less else np.uint8)

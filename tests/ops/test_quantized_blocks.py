@@ -10,13 +10,17 @@ import pytest
 import ovjit as ov
 from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
-from ovjit.codegen.cpu.formats import quantizes_blocks, quantizes_rows
+from ovjit.codegen.cpu.formats import quantizes_blocks, quantizes_levels, quantizes_rows
 from ovjit.codegen.cpu.host import host_target, target_of
 from ovjit.compiler.options import Context, Options
 from ovjit.compiler.program import run_passes
-from ovjit.readers.gguf.blocks import FORMS, groups_of
+from ovjit.graph.stored_floats import codebook, integer_levels
+from ovjit.readers.gguf.blocks import FORMS, Form, groups_of
+from ovjit.readers.gguf.codebooks import levels_of_type
+from ovjit.tiles.compressed import Unpack
+from ovjit.tiles.dynamic import stored_with_levels, table_of_levels
 from tests.ops.test_dynamic_quantization import F32, SIZE, check, rounded, steps
-from tests.readers.gguf_decoders import quantised
+from tests.readers.gguf_decoders import dequantised, quantised
 
 SEED = 20261120
 
@@ -28,15 +32,17 @@ def of_blocks(kind: str, outs: int, depth: int, rng: np.random.Generator) -> tup
 
 def of_data(kind: str, data: np.ndarray, outs: int, depth: int) -> tuple[ov.Model, np.ndarray]:
     """The same for given blocks."""
-    from gguf import GGMLQuantizationType, quants
-
     groups = groups_of(kind, data, (outs, depth), None)
 
     def stored(values: Any, dtype: str) -> Any:
         return Output._of(Constant._of(values, dtype, None, kind), 0)
 
     ops = ov.opset13
-    real = ops.convert(stored(groups.codes, groups.dtype), "f32")
+    codes = stored(groups.codes, groups.dtype)
+    if groups.levels is None:
+        real = ops.convert(codes, "f32")
+    else:
+        real = ops.gather(ops.constant(groups.levels), ops.convert(codes, "i32"), ops.constant(np.int64(0)))
     if groups.zero is not None:
         one = isinstance(groups.zero, np.ndarray)
         real = ops.subtract(real, ops.constant(groups.zero) if one else stored(groups.zero, "f32"))
@@ -47,18 +53,22 @@ def of_data(kind: str, data: np.ndarray, outs: int, depth: int) -> tuple[ov.Mode
         real = ops.multiply(real, stored(scale, "f32"))
     x = ops.parameter(ov.PartialShape([-1, depth]), np.float32)
     product = ops.matmul(x, ops.reshape(real, np.array([outs, depth]), False), False, True)
-    return ov.Model([product], [x], kind), quants.dequantize(data, GGMLQuantizationType[kind])
+    return ov.Model([product], [x], kind), dequantised(data, kind)
 
 
 def kinds() -> list[str]:
     """The types whose rows this CPU quantises."""
     target = host_target()
-    return [k for k, form in FORMS.items() if k != "IQ4_NL" and quantizes_blocks(target, form.bits)]
+
+    def rounds(form: Form) -> bool:
+        return quantizes_levels(target) if form.has_levels else quantizes_blocks(target, form.bits)
+
+    return [k for k, form in FORMS.items() if rounds(form)]
 
 
 def rows_of(kind: str) -> int:
     """Elements of a group of rows by default."""
-    nested = kind.endswith("K") and not quantizes_rows(host_target())
+    nested = (kind.endswith("K") or kind == "IQ1_S") and not quantizes_rows(host_target())
     return 256 if nested else min(32, FORMS[kind].group)
 
 
@@ -157,6 +167,44 @@ def test_the_greatest_sums_fit(kind: str, rows: int) -> None:
     if quantizes_blocks(host_target(), FORMS[kind].bits):
         assert [s.split("_")[0] for s in steps(request)] == ["quantize", "matmul"]
     check(got, x.astype(np.float64) @ real.astype(np.float64).T, kind)
+
+
+@pytest.mark.parametrize("kind", ["IQ4_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ1_M", "MXFP4", "NVFP4"])
+@pytest.mark.parametrize("rows", [3, 20])
+def test_the_greatest_sums_of_levels_fit(kind: str, rows: int) -> None:
+    """Rows of the greatest bytes, with the largest levels of both signs."""
+    outs, depth = 160, 512
+    seed = [SEED, 407, *kind.encode()]
+    data = quantised(np.random.default_rng(seed), kind, (outs, depth), 0.1)
+    model, real = of_data(kind, data, outs, depth)
+    levels = np.sign(real) * (abs(real) > 0.4 * abs(real).max(1, keepdims=True))
+    x = np.concatenate([np.ones((1, depth)), -np.ones((1, depth)), levels[: rows - 2]]).astype(np.float32)
+    request = ov.compile_model(model, "CPU", {**F32, "PERF_COUNT": True}).create_infer_request()
+    got = request.infer([x])[0]
+    if quantizes_levels(host_target()):
+        assert [s.split("_")[0] for s in steps(request)] == ["quantize", "matmul"]
+    check(got, x.astype(np.float64) @ real.astype(np.float64).T, f"{kind} seed {seed}")
+
+
+@pytest.mark.parametrize("isa", ["avx2", "avx512"])
+def test_bytes_of_levels(isa: str) -> None:
+    """Types whose levels span 6 bits, 7 and 8: the zero point, and how sums are formed."""
+    target = target_of(isa, ("avx512vnni",) if isa == "avx512" else ())
+    forms = {
+        "MXFP4": (12, False, False), "IQ3_S": (15, False, False), "IQ2_S": (43, True, False),
+        "IQ4_NL": (0, False, True),
+    }  # fmt: skip
+    for kind, (zero, wide, signed) in forms.items():
+        levels = integer_levels(codebook(levels_of_type(kind), 4))
+        assert levels is not None
+        stored = stored_with_levels(Unpack(4, False, "", "f16"), *levels, target)
+        expected = (zero, wide, signed) if isa == "avx2" else (128, False, False)
+        assert (stored.zero, stored.seven_bits, stored.signed) == expected, kind
+        table = table_of_levels(levels[0], stored, target).astype(np.uint8)
+        assert table.size == 4 * target.lanes
+        real = table[:16].astype(np.int16) - zero if not signed else table[:16].view(np.int8)
+        if isa == "avx2":
+            np.testing.assert_array_equal(real * levels[1], levels_of_type(kind))
 
 
 def test_a_small_group_size_is_taken() -> None:

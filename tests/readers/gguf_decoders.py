@@ -19,15 +19,48 @@ def quantised(rng: np.random.Generator, kind: str, shape: tuple[int, ...], gain:
         pass
     block, size = quants.GGML_QUANT_SIZES[Q[kind]]
     raw = rng.integers(0, 256, (*shape[:-1], shape[-1] // block, size)).astype(np.uint8)
+    lead = raw.shape[:-1]
     halves: dict[str, tuple[int, ...]] = {
-        "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "IQ4_NL": (0,),
+        "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,),
     }  # fmt: skip
-    wide = {"Q2_K": 24, "Q3_K": 80, "Q4_K": 600, "Q5_K": 1200, "Q6_K": 2400, "IQ4_NL": 80}
-    for i, at in enumerate(halves[kind]):
-        lead = raw.shape[:-1]
-        scale = gain / wide[kind] * rng.uniform(0.5, 1.5, lead) * (7.5 if i and kind != "Q2_K" else 1)
-        raw[..., at : at + 2] = scale.astype(np.float16)[..., None].view(np.uint8)
+    for i, at in enumerate(halves.get(kind, (0,))):
+        scale = gain / WIDE[kind] * rng.uniform(0.5, 1.5, lead) * (7.5 if i and kind != "Q2_K" else 1)
+        write_scale(raw, kind, at, scale)
     return raw.reshape(*shape[:-1], -1)
+
+
+#: The magnitude of numbers of random blocks with a scale of 1.
+WIDE = {
+    "Q2_K": 24, "Q3_K": 80, "Q4_K": 600, "Q5_K": 1200, "Q6_K": 2400, "IQ4_NL": 80, "IQ4_XS": 1200, "Q1_0": 1,
+    "IQ3_S": 160, "IQ3_XXS": 160, "IQ2_S": 54, "IQ2_XS": 54, "IQ2_XXS": 54, "IQ1_S": 7, "IQ1_M": 7,
+    "NVFP4": 6,
+}  # fmt: skip
+
+
+def write_scale(raw: np.ndarray, kind: str, at: int, scale: np.ndarray) -> None:
+    """Write the scales of blocks raw [..., bytes] at a byte."""
+    half = scale.astype(np.float16)[..., None].view(np.uint8)
+    if kind == "IQ1_M":  # four bits of it in the highest bits of four integers
+        for i in range(4):
+            part = half[..., i // 2] >> (4 * (i % 2)) & 15
+            raw[..., 49 + 2 * i] = raw[..., 49 + 2 * i] & 15 | part << 4
+    elif kind == "NVFP4":  # an exponent of 4 bits, and 3 bits of a fraction that stay random
+        exponent = np.clip(np.log2(scale) + 8, 0, 15).astype(np.uint8)
+        raw[..., :4] = raw[..., :4] & 7 | (exponent << 3)[..., None]
+    else:
+        raw[..., at : at + 2] = half
+
+
+def dequantised(data: np.ndarray, kind: str) -> np.ndarray:
+    """The numbers of a tensor's bytes: the package's; for Q1_0, which it only names, ggml's: a bit is the
+    sign of the block's scale."""
+    if kind != "Q1_0":
+        return quants.dequantize(data, Q[kind])
+    blocks = data.reshape(-1, 18)
+    scale = blocks[:, :2].copy().view(np.float16).astype(np.float32)
+    bits = [(blocks[:, 2:, None] >> np.uint8(i)) & 1 for i in range(8)]
+    positive = np.concatenate(bits, 2).reshape(len(blocks), -1) == 1
+    return np.where(positive, scale, -scale).reshape(*data.shape[:-1], -1)
 
 
 class Sizes:
@@ -50,13 +83,13 @@ def tensors(s: Sizes, kind: str, rng: np.random.Generator) -> dict[str, tuple[st
     def vector(name: str, size: int, low: float = 0.8, high: float = 1.2) -> None:
         made[name] = "F32", rng.uniform(low, high, size).astype(np.float32)
 
-    moe, gpt = s.experts > 0, s.arch == "gpt2"
+    moe, gpt, oss = s.experts > 0, s.arch == "gpt2", s.arch == "gpt-oss"
     matrix("token_embd.weight", s.words, s.wide)
     if gpt:
         made["position_embd.weight"] = "F32", rng.standard_normal((128, s.wide)).astype(np.float32) * 0.1
     for i in range(s.layers):
         b, q, k = f"blk.{i}.", s.heads * s.size, s.shared * s.size
-        norms = ["attn_norm", "ffn_norm"]
+        norms = ["attn_norm", "post_attention_norm" if oss else "ffn_norm"]
         if s.arch in ("gemma2", "gemma3"):
             norms += ["post_attention_norm", "post_ffw_norm"]
         for name in norms:
@@ -69,7 +102,7 @@ def tensors(s: Sizes, kind: str, rng: np.random.Generator) -> dict[str, tuple[st
         else:
             for name, n in (("q", q), ("k", k), ("v", k)):
                 matrix(f"{b}attn_{name}.weight", n, s.wide)
-                if s.arch in ("qwen2", "qwen2moe"):
+                if s.arch in ("qwen2", "qwen2moe", "gpt-oss"):
                     vector(f"{b}attn_{name}.bias", n, -0.2, 0.2)
         matrix(f"{b}attn_output.weight", s.wide, q)
         if moe:
@@ -89,6 +122,13 @@ def tensors(s: Sizes, kind: str, rng: np.random.Generator) -> dict[str, tuple[st
                 matrix(f"{b}ffn_gate.weight", s.inner, s.wide)
             matrix(f"{b}ffn_up.weight", s.inner * (2 if s.arch == "phi3" else 1), s.wide)
             matrix(f"{b}ffn_down.weight", s.wide, s.inner)
+        if oss:
+            vector(f"{b}attn_sinks.weight", s.heads, -2, 2)
+            for name, n in (("attn_output", s.wide), ("ffn_gate_inp", s.experts)):
+                vector(f"{b}{name}.bias", n, -0.2, 0.2)
+            for name, n, most in (("gate", s.inner, 9), ("up", s.inner, 9), ("down", s.wide, 0.5)):
+                bias = rng.uniform(-most, most, (s.experts, n)).astype(np.float32)
+                made[f"{b}ffn_{name}_exps.bias"] = "F32", bias
         if gpt:
             for name, n in (
                 ("attn_norm", s.wide), ("ffn_norm", s.wide), ("attn_qkv", q + 2 * k), ("ffn_up", s.inner),
@@ -103,6 +143,16 @@ def tensors(s: Sizes, kind: str, rng: np.random.Generator) -> dict[str, tuple[st
     if s.arch == "phi3" and s.extra.get("longrope"):
         vector("rope_factors_long.weight", s.turned // 2, 1, 4)
         vector("rope_factors_short.weight", s.turned // 2, 1, 1.5)
+    if s.extra.get("scales"):  # of NVFP4: one for a matrix, or for each of a table
+        for name, (_, data) in list(made.items()):
+            if (
+                name.startswith("blk.")
+                and name.endswith(".weight")
+                and data.ndim > 1
+                and "gate_inp" not in name
+            ):
+                vector(name.replace(".weight", ".scale"), len(data) if data.ndim == 3 else 1, 0.5, 2)
+                made[name.replace(".weight", ".input_scale")] = "F32", np.ones(1, np.float32)
     if s.extra.get("factors"):
         vector("rope_freqs.weight", s.turned // 2, 1, 4)
     return made
@@ -167,10 +217,11 @@ class Reference:
 
     def __init__(self, s: Sizes, made: dict[str, tuple[str, np.ndarray]]):
         self.s = s
-        self.w = {n: quants.dequantize(d, Q[k]).astype(np.float64) for n, (k, d) in made.items()}
+        self.w = {n: dequantised(d, k).astype(np.float64) for n, (k, d) in made.items()}
 
     def linear(self, x: np.ndarray, name: str) -> np.ndarray:
-        return x @ self.w[f"{name}.weight"].T + self.w.get(f"{name}.bias", 0.0)
+        scale, bias = self.w.get(f"{name}.scale", 1.0), self.w.get(f"{name}.bias", 0.0)
+        return x @ self.w[f"{name}.weight"].T * scale + bias
 
     def norm(self, x: np.ndarray, name: str) -> np.ndarray:
         if self.s.arch == "gpt2":
@@ -182,6 +233,7 @@ class Reference:
         s, n = self.s, self.s.turned
         base = 1e6 if s.arch == "gemma3" and not windowed else 10000.0
         speeds, more = np.array([base ** (-2 * i / n) for i in range(n // 2)]), 1.0
+        plain = speeds
         if s.extra.get("factors"):
             speeds = speeds / self.w["rope_freqs.weight"]
         if s.extra.get("longrope"):
@@ -194,6 +246,10 @@ class Reference:
             mix = [1 - min(1, max(0, (i - low) / max(0.001, high - low))) for i in range(n // 2)]
             speeds = np.array([v / 4 * (1 - m) + v * m for v, m in zip(speeds, mix, strict=True)])
             more = 1 + 0.1 * np.log(4)
+            if s.arch == "gpt-oss":
+                low, high = max(0, ends[0]), min(n - 1, ends[1])
+                mix = [1 - min(1, max(0, (i - low) / (high - low))) for i in range(n // 2)]
+                speeds = plain / 4 * (1 - np.array(mix)) + plain * np.array(mix)
         return np.arange(length)[:, None] * speeds, more
 
     def turn(self, x: np.ndarray, windowed: bool) -> np.ndarray:
@@ -218,7 +274,7 @@ class Reference:
         q, k, v = (p.reshape(length, -1, s.size).transpose(1, 0, 2) for p in parts)
         if f"{b}attn_q_norm.weight" in self.w:
             q, k = self.norm(q, f"{b}attn_q_norm"), self.norm(k, f"{b}attn_k_norm")
-        every = {"gemma2": 2, "gemma3": 6}.get(s.arch, 0)
+        every = {"gemma2": 2, "gemma3": 6, "gpt-oss": 2}.get(s.arch, 0)
         window = s.window if not every or i % every < every - 1 else 0
         if s.arch != "gpt2":
             q, k = self.turn(q, bool(window)), self.turn(k, bool(window))
@@ -228,7 +284,11 @@ class Reference:
             scores = 5 * np.tanh(scores / 5)
         far = np.arange(length)[:, None] - np.arange(length)
         scores[:, (far < 0) | ((far >= window) if window else False)] = -np.inf
-        p = softmax(scores)
+        if s.arch == "gpt-oss":
+            sinks = np.broadcast_to(self.w[f"{b}attn_sinks.weight"][:, None, None], (s.heads, length, 1))
+            p = softmax(np.concatenate([scores, sinks], -1))[..., :-1]
+        else:
+            p = softmax(scores)
         return self.linear((p @ v).transpose(1, 0, 2).reshape(length, -1), f"{b}attn_output")
 
     def act(self, x: np.ndarray) -> np.ndarray:
@@ -247,6 +307,16 @@ class Reference:
             up = self.act(self.linear(x, f"{b}ffn_gate{suffix}")) * up
         return self.linear(up, f"{b}ffn_down{suffix}")
 
+    def expert(self, row: np.ndarray, b: str, e: int) -> np.ndarray:
+        names = [f"{b}ffn_{n}_exps" for n in ("gate", "up", "down")]
+        scales = [self.w[f"{n}.scale"][e] if f"{n}.scale" in self.w else 1.0 for n in names]
+        gate, up, down = (self.w[f"{n}.weight"][e] * s for n, s in zip(names, scales, strict=True))
+        if self.s.arch != "gpt-oss":
+            return down @ (self.act(gate @ row) * (up @ row))
+        of_gate, of_up, of_down = (self.w[f"{b}ffn_{n}_exps.bias"][e] for n in ("gate", "up", "down"))
+        g = np.minimum(gate @ row + of_gate, 7)
+        return down @ (g / (1 + np.exp(-1.702 * g)) * (np.clip(up @ row + of_up, -7, 7) + 1)) + of_down
+
     def mixed(self, x: np.ndarray, b: str) -> np.ndarray:
         chances, out = softmax(self.linear(x, f"{b}ffn_gate_inp")), np.zeros_like(x)
         for r, row in enumerate(x):
@@ -255,8 +325,7 @@ class Reference:
             if self.s.extra.get("normed", self.s.arch != "qwen2moe"):
                 weights = weights / weights.sum()
             for e, weight in zip(best, weights, strict=True):
-                gate, up, down = (self.w[f"{b}ffn_{n}_exps.weight"][e] for n in ("gate", "up", "down"))
-                out[r] += weight * (down @ (self.act(gate @ row) * (up @ row)))
+                out[r] += weight * self.expert(row, b, e)
         if self.s.arch == "qwen2moe":
             shown = 1 / (1 + np.exp(-x @ self.w[f"{b}ffn_gate_inp_shexp.weight"]))
             out += self.feed(x, b, "_shexp") * shown[:, None]
@@ -274,7 +343,7 @@ class Reference:
             b = f"blk.{i}."
             y = self.attention(self.norm(x, f"{b}attn_norm"), i)
             x = x + (self.norm(y, f"{b}post_attention_norm") if post else y)
-            y = self.norm(x, f"{b}ffn_norm")
+            y = self.norm(x, f"{b}{'post_attention_norm' if s.arch == 'gpt-oss' else 'ffn_norm'}")
             y = self.mixed(y, b) if s.experts else self.feed(y, b)
             x = x + (self.norm(y, f"{b}post_ffw_norm") if post else y)
         x = self.norm(x, "output_norm")

@@ -20,11 +20,13 @@ from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.generation.decoder import model_file
 from ovjit.graph.converted import Factored, InBlocks
-from ovjit.readers.gguf.blocks import FORMS, groups_of
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.stored_floats import codebook
+from ovjit.readers.gguf.blocks import FORMS, REALS, groups_of, values_of
 from ovjit.readers.gguf.header import open_gguf
 from ovjit.readers.gguf.settings import Settings
 from ovjit.tiles.compressed import how_unpacked, pack_compressed
-from tests.readers.gguf_decoders import Reference, Sizes, quantised, tensors, write
+from tests.readers.gguf_decoders import Reference, Sizes, dequantised, quantised, tensors, write
 
 SEED = 20261122
 EXACT = {
@@ -94,14 +96,49 @@ def test_groups_are_what_the_package_dequantises(kind: str) -> None:
         codes = groups.levels[codes.astype(int)].astype(np.float64)
     zero = 0 if groups.zero is None else np.asarray(groups.zero)
     real = (codes - zero) * np.asarray(groups.scale).astype(np.float64)
-    expected = quants.dequantize(data, GGMLQuantizationType[kind])[order].astype(np.float64)
+    expected = dequantised(data, kind)[order].astype(np.float64)
     assert abs(real.reshape(5, 512) - expected).max() <= 1e-6 * abs(expected).max(), f"seed {SEED}"
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_numbers_have_the_bits_of_the_packages(kind: str) -> None:
+    """Of random bytes, with scales of every size, and of blocks whose scales are usual."""
+    block, size = quants.GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
+    for number in range(12):
+        seed = [SEED, 6, number, *kind.encode()]
+        rng = np.random.default_rng(seed)
+        data = rng.integers(0, 256, (9, 1024 // block * size)).astype(np.uint8)
+        if number % 2:
+            data = quantised(rng, kind, (9, 1024), 10.0 ** -(number // 2))
+        if number == 2:
+            data[:3], data[3:5] = 0, 255
+        with np.errstate(all="ignore"):
+            expected, got = dequantised(data, kind), values_of(kind, data, (9, 1024))
+        real = ~np.isnan(expected)
+        np.testing.assert_array_equal(got, expected, f"{kind} seed {seed}")
+        if kind != "Q2_K":  # a minimum of 0 is subtracted there
+            signs = np.signbit(got[real]), np.signbit(expected[real])
+            np.testing.assert_array_equal(*signs, f"signs of {kind}, seed {seed}")
+
+
+def test_small_factors_of_iq1_s_are_kept() -> None:
+    """An eighth of a small f16 is none: codes have levels then, and minima otherwise."""
+    rng = np.random.default_rng([SEED, 7])
+    for scale, has_levels in ((2.0**-9, False), (3.5762787e-07, True), (1025 * 2.0**-24, True)):
+        data = quantised(rng, "IQ1_S", (4, 512), 0.1).reshape(4, 2, -1)
+        data[1, 1, :2] = np.array([scale], np.float16).view(np.uint8)
+        groups = groups_of("IQ1_S", data.reshape(4, -1), (4, 512), None)
+        assert (groups.levels is not None) == has_levels
+        got = values_of("IQ1_S", data.reshape(4, -1), (4, 512))
+        np.testing.assert_array_equal(got, dequantised(data.reshape(4, -1), "IQ1_S"))
 
 
 #: Bits of a weight in the packed matrices of each type: codes, scales and minima.
 PACKED = {
     "Q8_0": 8.5, "Q4_0": 4.5, "Q4_1": 5, "Q5_0": 5.5, "Q5_1": 6, "Q2_K": 3.125, "Q3_K": 3.5625, "Q4_K": 4.625,
-    "Q5_K": 5.625, "Q6_K": 6.5625, "IQ4_NL": 4.5,
+    "Q5_K": 5.625, "Q6_K": 6.5625, "IQ4_NL": 4.5, "TQ1_0": 2.0625, "TQ2_0": 2.0625, "Q1_0": 2.125,
+    "IQ4_XS": 4.3125, "MXFP4": 4.5, "NVFP4": 5, "IQ3_S": 4.3125, "IQ3_XXS": 4.3125, "IQ2_S": 4.5625,
+    "IQ2_XS": 4.5625, "IQ2_XXS": 4.3125, "IQ1_S": 2.625, "IQ1_M": 4.5625,
 }  # fmt: skip
 
 
@@ -121,22 +158,25 @@ def test_packed_weights_take_their_bits(kind: str, target: str) -> None:
             return None if values is None else np.full((depth // shown.shape[2], outs), values.flat[0])
         return np.ascontiguousarray(values[..., 0].T).astype(np.float32)
 
-    codes = np.ascontiguousarray(shown.reshape(outs, depth).T)
+    codes = np.ascontiguousarray(shown.reshape(outs, depth).T.astype(np.uint8 if bits < 8 else np.int8))
     scale, zero = by_outs(groups.scale), by_outs(groups.zero)
-    unpack = how_unpacked(codes, scale, zero, bits, "")
+    book = "" if groups.levels is None else codebook(groups.levels, 4)
+    unpack = how_unpacked(codes, scale, zero, bits, book)
     packed = pack_compressed(codes, scale, zero, unpack, shown.shape[2], TARGETS[target])
     one = packed.zeros.nbytes if packed.zeros is not None and unpack.zero != "one" else 0
     assert (packed.integers.nbytes + packed.scales.nbytes + one) * 8 == PACKED[kind] * outs * depth
 
 
-@pytest.mark.parametrize("kind", ["F32", "BF16", "Q8_0", "Q3_K", "Q4_K", "Q5_K", "IQ4_NL"])
+@pytest.mark.parametrize("kind", ["F32", "BF16", "Q8_0", "Q3_K", "Q4_K", "IQ4_XS", "MXFP4", "IQ1_S"])
 def test_types(tmp_path: Path, kind: str) -> None:
     compiled = check(tmp_path / "a.gguf", Sizes("llama", layers=1), kind, 22, 14)
     assert operations(compiled).count("CompressedMatMul") == (0 if kind in ("F32", "BF16") else 6)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q6_K"])
+@pytest.mark.parametrize(
+    "kind", sorted({"F16", *FORMS} - {"Q8_0", "Q3_K", "Q4_K", "IQ4_XS", "MXFP4", "IQ1_S"})
+)
 def test_other_types(tmp_path: Path, kind: str) -> None:
     compiled = check(tmp_path / "a.gguf", Sizes("llama", layers=1), kind, 22, 14)
     assert operations(compiled).count("CompressedMatMul") == (0 if kind == "F16" else 6)
@@ -154,6 +194,11 @@ MODELS = {
     "experts of reals": (Sizes("llama", experts=4), "F32"),
     "qwen2moe": (Sizes("qwen2moe", experts=6, chosen=3), "Q8_0"),
     "qwen3moe": (Sizes("qwen3moe", experts=4), "IQ4_NL"),
+    "gpt-oss": (Sizes("gpt-oss", experts=6, window=4, extra={"scaling": "yarn"}), "MXFP4"),
+    "gpt-oss of reals": (Sizes("gpt-oss", experts=4, window=3, size=64, turned=64), "F32"),
+    "scales": (Sizes("qwen2", layers=1, extra={"scales": True}), "NVFP4"),
+    "scales of experts": (Sizes("qwen3moe", layers=1, experts=4, extra={"scales": True}), "NVFP4"),
+    "scales of gpt-oss": (Sizes("gpt-oss", layers=1, experts=4, extra={"scales": True}), "F32"),
     "factors": (Sizes("llama", layers=1, turned=16, extra={"factors": True}), "F32"),
     "linear": (Sizes("llama", layers=1, tied=True, extra={"scaling": "linear"}), "F32"),
     "yarn": (Sizes("llama", layers=1, extra={"scaling": "yarn"}), "F32"),
@@ -225,6 +270,21 @@ def test_openvino_runs_experts_of_packed_and_real_tables(tmp_path: Path) -> None
     for package, given in ((ov, model), (real, tmp_path / "a.xml")):
         got = decoded(package.Core().compile_model(given, "CPU", EXACT), ids, 4)
         assert abs(got - expected).max() < 1e-4 * abs(expected).max(), f"{package.__name__} seed {SEED}"
+
+
+def test_openvino_runs_gpt_oss(tmp_path: Path) -> None:
+    """Sinks, windows and experts with biases; ovjit reads the chosen experts only."""
+    real: Any = pytest.importorskip("openvino")
+    s, path = Sizes("gpt-oss", experts=4, window=4, extra={"scaling": "yarn"}), tmp_path / "a.gguf"
+    made = made_file(path, s, "MXFP4")
+    ids = np.random.default_rng([SEED, 8]).integers(0, s.words, 9)
+    expected = Reference(s, made)(ids)
+    model = ov.Core().read_model(path)
+    compiled = ov.Core().compile_model(model, "CPU", EXACT | {"PERF_COUNT": True})
+    assert any(step.startswith("chosen_l4") for step in executed(compiled, ids))
+    ov.save_model(model, tmp_path / "a.xml", compress_to_fp16=False)
+    got = decoded(real.Core().compile_model(tmp_path / "a.xml", "CPU", EXACT), ids, 5)
+    assert abs(got - expected).max() < 1e-4 * abs(expected).max(), f"seed {SEED}"
 
 
 def test_a_file_is_known_by_its_first_bytes(tmp_path: Path) -> None:
@@ -359,8 +419,7 @@ def changed(kind: str, made: dict[str, tuple[str, np.ndarray]]) -> None:
     elif kind == "shape":
         made["blk.0.attn_q.weight"] = "F32", np.zeros((128, 256), np.float32)
     else:
-        data = np.zeros((256, 256), np.float32)
-        made["blk.0.ffn_down.weight"] = "TQ2_0", quants.quantize(data, GGMLQuantizationType.TQ2_0)
+        made["blk.0.ffn_down.weight"] = "Q8_K", np.zeros((256, 292), np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -373,7 +432,11 @@ def changed(kind: str, made: dict[str, tuple[str, np.ndarray]]) -> None:
             ModelError,
             r"attn_q.weight' has the shape \[128, 256\]; the metadata require \[256, 256\]",
         ),
-        ("type", UnsupportedError, "ffn_down.weight': tensors of type TQ2_0"),
+        (
+            "type",
+            UnsupportedError,
+            "ffn_down.weight': tensors of type Q8_K are not supported; supported types: F32",
+        ),
     ],
 )
 def test_what_is_not_read_is_named(tmp_path: Path, kind: str, error: type, said: str) -> None:
@@ -470,12 +533,14 @@ def test_settings_that_are_not_read_are_named(
     ("qwen2", "blk.0.attn_q.bias"), ("qwen3moe", "blk.0.ffn_gate_inp.weight"),
     ("qwen3moe", "blk.1.ffn_down_exps.weight"), ("qwen3moe", "blk.1.attn_q_norm.weight"),
     ("qwen3", "blk.0.attn_k_norm.weight"), ("gemma3", "blk.0.attn_q_norm.weight"),
+    ("gpt-oss", "blk.0.attn_sinks.weight"), ("gpt-oss", "blk.1.ffn_down_exps.bias"),
+    ("gpt-oss", "blk.0.post_attention_norm.weight"), ("gpt-oss", "blk.1.ffn_gate_inp.bias"),
     ("phi3", "blk.0.attn_qkv.weight"), ("qwen2moe", "blk.1.ffn_gate_inp_shexp.weight"),
 ])  # fmt: skip
 def test_missing_tensors_are_named(tmp_path: Path, arch: str, name: str) -> None:
     """A bias, too, if other layers have it, or the architecture does."""
     path = tmp_path / "a.gguf"
-    s = Sizes(arch, experts=2 if arch.endswith("moe") else 0, words=40, shared=8)
+    s = Sizes(arch, experts=2 if arch.endswith(("moe", "oss")) else 0, words=40, shared=8)
     made = tensors(s, "F32", np.random.default_rng(SEED))
     del made[name]
     write(path, s, made)
@@ -589,6 +654,28 @@ def test_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     other.write_bytes(whole[0])
     with pytest.raises(ModelError, match="one of 3 parts of a model: give the first"):
         ov.Core().read_model(other)
+
+
+def test_plain_numbers_of_any_type(tmp_path: Path) -> None:
+    """Doubles and integers, as matrices and as vectors, beside the same numbers in f32."""
+    s, found = Sizes("llama", layers=1, words=40), []
+    made = tensors(s, "F32", np.random.default_rng(SEED))
+    rng = np.random.default_rng([SEED, 9])
+    changes = {
+        "blk.0.ffn_down.weight": "F64", "blk.0.ffn_up.weight": "I8", "blk.0.attn_norm.weight": "I32",
+        "blk.0.ffn_norm.weight": "F64", "output_norm.weight": "I16", "blk.0.attn_v.weight": "I64",
+    }  # fmt: skip
+    assert {*changes.values()} | {"F32", "F16", "BF16"} == {*REALS}
+    for name, kind in changes.items():
+        whole = rng.integers(-2, 3, made[name][1].shape) / (64.0 if kind == "F64" else 1.0)
+        made[name] = kind, whole.astype(numpy_dtype(REALS[kind]))
+    ids = rng.integers(0, s.words, 6)
+    for path in (tmp_path / "a.gguf", tmp_path / "b.gguf"):
+        write(path, s, made)
+        found.append(decoded(ov.Core().compile_model(path, "CPU", EXACT), ids, 4))
+        made = {name: (k, d if k == "F32" else d.astype(np.float32)) for name, (k, d) in made.items()}
+        made = {name: ("F32", data) for name, (_, data) in made.items()}
+    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-5 * abs(found[1]).max())
 
 
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "F16"])

@@ -222,12 +222,19 @@ def quantizes_blocks(isa: Target, bits: int) -> bool:
     return quantizes_rows(isa) or few or (bits == 8 and isa.name == "avx2")
 
 
+def quantizes_levels(isa: Target) -> bool:
+    """The same for codes of a file's blocks whose levels are bytes with a sign."""
+    return quantizes_rows(isa) or isa.name == "avx2"
+
+
 class Stored(NamedTuple):
     """The storage of weights. `bits` of an integer. `zero`: the common zero point, None if groups have their
     own. `scale`: the type of scales. `signed`: bytes are stored as signed, 128 less, and multiplied as such
     (NEON's sdot, AVX2's vpsignb). `low`: the type of minima, which are added; "" without. `small`: bytes
     are below 128. `pairs`: pairs of products are summed in 16 bits first, if no instruction sums four.
-    `inner`: elements of a group whose scale and minimum are multiplied as integers; 0 without."""
+    `inner`: elements of a group whose scale and minimum are multiplied as integers; 0 without. `levels`: the
+    factor of the bytes that codes are looked up for; 0: codes are the integers themselves. `seven_bits`:
+    bytes have 7 bits, so that sums of two products fit 16 bits, and sums of four do not."""
 
     bits: int
     zero: int | None
@@ -237,12 +244,15 @@ class Stored(NamedTuple):
     small: bool = False
     pairs: bool = False
     inner: int = 0
+    levels: float = 0.0
+    seven_bits: bool = False
 
     @property
     def name(self) -> str:
         zero = "z" if self.zero is None else str(self.zero) if self.zero else "m" if self.low else ""
-        pairs = f"_p{self.inner or ''}" if self.pairs else ""
-        return f"{'i' if self.less else 'u'}{self.bits}{zero}_{self.scale}{pairs}"
+        pairs = f"_p{self.inner or ''}{'w' * self.seven_bits}" if self.pairs else ""
+        kind = "l" if self.levels else "i" if self.less else "u"
+        return f"{kind}{self.bits}{zero}_{self.scale}{pairs}"
 
     @property
     def less(self) -> int:
@@ -262,7 +272,7 @@ class Stored(NamedTuple):
     @property
     def unpacked(self) -> Stored:
         """The storage after unpacking to bytes, with scales in f32."""
-        return self._replace(bits=8, scale="f32", small=True)
+        return self._replace(bits=8, scale="f32", small=True, levels=0.0)
 
 
 def how_stored(

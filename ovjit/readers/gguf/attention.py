@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.node import Node, Output
 from ovjit.graph.shapes import ANY
@@ -52,7 +54,8 @@ class Attention:
             q, k = self.turns.rotated(q, bool(window)), self.turns.rotated(k, bool(window))
         k = self._cached(k, layer, "key", s.size)
         v = self._cached(self._heads(v, s.shared, s.value_size), layer, "value", s.value_size)
-        z = self._attended(q, self._repeated(k), self._repeated(v), self._mask(window))
+        sinks = [w.array(f"{name}.attn_sinks.weight", s.heads).reshape(1, -1, 1, 1)] if s.kind.sinks else []
+        z = self._attended(q, self._repeated(k), self._repeated(v), self._mask(window), *sinks)
         z = w("Reshape", w.transpose(z, [0, 2, 1, 3]), [0, 0, s.heads * s.value_size], special_zero=True)
         return w.linear(z, f"{name}.attn_output", s.wide)
 
@@ -96,10 +99,11 @@ class Attention:
         wider = w("Broadcast", w.unsqueeze(x, [2]), w.concat([self.inputs.batch, *times], 0))
         return w("Reshape", wider, [0, s.heads, -1, size], special_zero=True)
 
-    def _attended(self, q: Output, k: Output, v: Output, mask: Output) -> Output:
+    def _attended(self, q: Output, k: Output, v: Output, mask: Output, *sinks: np.ndarray) -> Output:
+        """Attention; `sinks`: the score [1, heads, 1, 1] that each row of a head has without a value."""
         w, s = self.w, self.w.settings
         if not s.attention_cap:
-            return w("ScaledDotProductAttention", q, k, v, mask, float(s.scale), causal=False)
+            return w("ScaledDotProductAttention", q, k, v, mask, float(s.scale), *sinks, causal=False)
         scores = w("MatMul", q, k, transpose_a=False, transpose_b=True)
         scores = capped(w, w("Multiply", scores, float(s.scale)), s.attention_cap)
         chances = w("Softmax", w("Add", scores, mask), axis=-1)

@@ -3,9 +3,9 @@
     w = (code - zero) * scale          or, with levels,          w = level[code] * scale
 
 Codes of 2, 3, 5 and 6 bits stay in the file's memory until they are packed for products. Types of one scale
-in a block of 32 have it as f16. The super-blocks of 256 have scales of groups of 16 or 32 as integers of 4 to
-8 bits times an f16. A type with minima has `code * scale + minimum`: its zeros are worked out on demand, and
-products take the minima as they are. No weight is rounded.
+in a block have it as f16, where that is exact. The super-blocks of 256 have scales of groups of 16 or 32 as
+integers of 3 to 8 bits times an f16. A type with minima has `code * scale + minimum`: its zeros are worked
+out on demand, and products take the minima as they are. No weight is rounded.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ import numpy as np
 
 from ovjit.errors import UnsupportedError
 from ovjit.graph.converted import Codes, Factors, InBlocks, Unmade
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.readers.gguf import codebooks
+from ovjit.readers.gguf.codebooks import half_at as _half
 from ovjit.records import NamedTuple
 
 Read = Callable[[np.ndarray], np.ndarray]
@@ -24,8 +27,8 @@ Read = Callable[[np.ndarray], np.ndarray]
 
 class Form(NamedTuple):
     """How a type is read: bytes and elements of a block, elements of a group, bits of a code, the common zero
-    (None: there is none), the functions that read codes, scales and minima of blocks, and the levels of
-    codes. Codes of 8 bits are signed, and have no zero."""
+    (None: there is none), the functions that read codes, scales and minima of blocks. Codes of 8 bits are
+    signed, and have no zero. `has_levels`: codes are indices of levels, and are read two in a byte."""
 
     size: int
     block: int
@@ -35,7 +38,7 @@ class Form(NamedTuple):
     codes: Read
     scale: Callable[[np.ndarray], Factors]
     low: Callable[[np.ndarray], Factors] | None = None
-    levels: tuple[int, ...] = ()
+    has_levels: bool = False
 
 
 class Groups(NamedTuple):
@@ -47,11 +50,6 @@ class Groups(NamedTuple):
     scale: np.ndarray | Unmade
     zero: np.ndarray | Unmade | None
     levels: np.ndarray | None
-
-
-def _half(blocks: np.ndarray, at: int) -> np.ndarray:
-    """The f16 at a byte of each block, [blocks, 1]"""
-    return np.ascontiguousarray(blocks[:, at : at + 2]).view(np.float16)
 
 
 def _one(at: int) -> Callable[[np.ndarray], Factors]:
@@ -116,7 +114,36 @@ def _q6_k_scale(blocks: np.ndarray) -> Factors:
     return Factors(_half(blocks, 208), np.ascontiguousarray(blocks[:, 192:208]).view(np.int8))
 
 
-_NL = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+def _tq1_0(blocks: np.ndarray) -> np.ndarray:
+    """Five digits of base 3 in a byte, the first in the highest place; four in the last bytes."""
+    parts = []
+    for first, end, count in ((0, 32, 5), (32, 48, 5), (48, 52, 4)):
+        powers = np.array([3**i for i in range(count)], np.uint8)[:, None]
+        parts.append((blocks[:, None, first:end] * powers).reshape(len(blocks), -1))
+    return (np.concatenate(parts, 1).astype(np.uint16) * 3 >> 8).astype(np.uint8)
+
+
+def _q1_0(blocks: np.ndarray) -> np.ndarray:
+    return np.unpackbits(np.ascontiguousarray(blocks[:, 2:]), axis=1, bitorder="little") << 1
+
+
+def _iq1_s(blocks: np.ndarray) -> np.ndarray:
+    return codebooks.grid_of("IQ1_S")[codebooks.iq1_s_index(blocks)].reshape(len(blocks), -1)
+
+
+def _iq1_s_scale(blocks: np.ndarray) -> Factors:
+    return Factors(_half(blocks, 0) / np.float16(8), codebooks.iq1_s_odd(blocks) << 3)
+
+
+def _iq1_s_low(blocks: np.ndarray) -> Factors:
+    """Codes are 1 more than the grid's numbers, and the shift is an eighth."""
+    eighths = np.where(codebooks.iq1_s_down(blocks), np.uint8(9), np.uint8(7))
+    return Factors(-(_half(blocks, 0) / np.float16(8)), codebooks.iq1_s_odd(blocks) * eighths)
+
+
+def _by_table(size: int, block: int, group: int, codes: Read, scale: Callable[[np.ndarray], Factors]) -> Form:
+    return Form(size, block, group, 4, None, codes, scale, None, True)
+
 
 FORMS = {
     "Q8_0": Form(34, 32, 32, 8, None, lambda b: b[:, 2:].view(np.int8), _one(0)),
@@ -134,26 +161,46 @@ FORMS = {
     ),
     "Q5_K": Form(176, 256, 32, 5, None, _q5_k, _six_bits_scale, _six_bits_low),
     "Q6_K": Form(210, 256, 16, 6, 32, _q6_k, _q6_k_scale),
-    "IQ4_NL": Form(18, 32, 32, 4, None, lambda b: _nibbles(b[:, 2:], 16), _one(0), levels=_NL),
+    "TQ1_0": Form(54, 256, 256, 2, 1, _tq1_0, _one(52)),
+    "TQ2_0": Form(66, 256, 256, 2, 1, lambda b: _bits(b[:, :64], 2, 32), _one(64)),
+    "Q1_0": Form(18, 128, 128, 2, 1, _q1_0, _one(0)),
+    "IQ4_NL": _by_table(18, 32, 32, lambda b: codebooks.join_halves(b[:, 2:], 16), _one(0)),
+    "IQ4_XS": _by_table(
+        136, 256, 32, lambda b: codebooks.join_halves(b[:, 8:], 16), codebooks.iq4_xs_scale
+    ),
+    "MXFP4": _by_table(17, 32, 32, lambda b: codebooks.join_halves(b[:, 1:], 16), codebooks.mxfp4_scale),
+    "NVFP4": _by_table(36, 64, 16, lambda b: codebooks.join_halves(b[:, 4:], 8), codebooks.nvfp4_scale),
+    "IQ3_S": _by_table(110, 256, 32, codebooks.iq3_s, codebooks.iq3_s_scale),
+    "IQ3_XXS": _by_table(98, 256, 32, codebooks.iq3_xxs, codebooks.iq3_xxs_scale),
+    "IQ2_S": _by_table(82, 256, 16, codebooks.iq2_s, codebooks.iq2_s_scale),
+    "IQ2_XS": _by_table(74, 256, 16, codebooks.iq2_xs, codebooks.iq2_xs_scale),
+    "IQ2_XXS": _by_table(66, 256, 32, codebooks.iq2_xxs, codebooks.iq2_xxs_scale),
+    "IQ1_S": Form(50, 256, 32, 2, None, _iq1_s, _iq1_s_scale, _iq1_s_low),
+    "IQ1_M": _by_table(56, 256, 16, codebooks.iq1_m, codebooks.iq1_m_scale),
 }  # fmt: skip
+#: IQ1_S where an eighth of a factor of f16 is none itself, as it may be below 2**-11.
+_FINE = {"IQ1_S": _by_table(50, 256, 32, codebooks.iq1_s, codebooks.iq1_s_scale)}
 #: Types whose numbers lie in the file as they are.
-REALS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+REALS = {
+    "F32": "f32", "F16": "f16", "BF16": "bf16", "F64": "f64", "I8": "i8", "I16": "i16", "I32": "i32",
+    "I64": "i64",
+}  # fmt: skip
 
 
-def form_of(kind: str) -> Form:
-    """How blocks of this type are read. UnsupportedError, which names the type, for one that is not read."""
-    form = FORMS.get(kind)
-    if form is None:
+def check_kind(kind: str) -> None:
+    """UnsupportedError, which names the type, for one that is not read."""
+    if kind not in FORMS and kind not in REALS:
         raise UnsupportedError(
             f"tensors of type {kind} are not supported; supported types: {', '.join([*REALS, *FORMS])}"
         )
-    return form
 
 
 def _real(factors: Factors) -> np.ndarray:
-    """What factors stand for, [blocks, groups]: exact in f32."""
-    outer = factors.outer.astype(np.float32)
-    return outer if factors.inner is None else outer * factors.inner.astype(np.float32)
+    """What factors stand for, [blocks or rows, groups]: exact in f32."""
+    outer, inner = factors.outer.astype(np.float32), factors.inner
+    if inner is None:
+        return outer
+    return np.repeat(outer, inner.shape[1] // outer.shape[1], 1) * inner.astype(np.float32)
 
 
 class _BlockReader:
@@ -197,33 +244,76 @@ class _BlockReader:
         return codes
 
 
-def groups_of(kind: str, data: np.ndarray, shape: tuple[int, ...], order: np.ndarray | None) -> Groups:
-    """A tensor of the type `kind`, rows along all axes but the last; `order`: that of its rows.
+def _form_for(kind: str, rows: np.ndarray) -> tuple[Form, np.ndarray | None]:
+    """The form of a type for the bytes of a tensor, and its levels."""
+    form = FORMS[kind]
+    if kind in _FINE:
+        outer = _half(rows.reshape(-1, form.size), 0)
+        if not (outer / np.float16(8) * np.float16(8) == outer).all():
+            form = _FINE[kind]
+    return form, codebooks.levels_of_type(kind) if form.has_levels else None
 
-    UnsupportedError, which names the type, for one that is not read.
-    """
-    form = form_of(kind)
+
+def groups_of(kind: str, data: np.ndarray, shape: tuple[int, ...], order: np.ndarray | None) -> Groups:
+    """A tensor of a type of `FORMS`, rows along all axes but the last; `order`: that of its rows."""
     rows, depth = math.prod(shape[:-1]), shape[-1]
-    lead = (*shape[:-1], depth // form.group)
-    source, read = data.reshape(rows, -1), _BlockReader(form)
-    kind_of_codes = np.dtype(np.int8 if form.bits == 8 else np.uint8)
-    blocks = InBlocks(source, (*lead, form.group), kind_of_codes, read.codes, order, form.bits)
-    codes: np.ndarray | Unmade = blocks
-    dtype = "u8"
-    if form.bits == 8:  # what lies in memory of its own is woven by native code
-        codes, dtype = Codes(np.asarray(blocks).reshape(-1), blocks.shape, "i8"), "i8"
-    elif form.bits == 4:
-        codes, dtype = Codes(_by_twos(blocks, rows, depth), blocks.shape, "u4"), "u4"
+    source = data.reshape(rows, -1)
+    form, levels = _form_for(kind, source)
+    lead, read = (*shape[:-1], depth // form.group), _BlockReader(form)
     each = (*lead, 1)
-    scale = InBlocks(source, each, np.dtype(np.float32), read.scale, order, 0, read.scale_factors)
+    scale: np.ndarray | Unmade = InBlocks(
+        source, each, np.dtype(np.float32), read.scale, order, 0, read.scale_factors
+    )
+    if read.scale_factors(source[:1]).inner is None and form.low is None:
+        scale = _in_f16(np.asarray(scale))
     zero: np.ndarray | Unmade | None = None
     if form.low is not None:
         zero = InBlocks(source, each, np.dtype(np.float32), read.zero, order, 0, read.low_factors)
     elif form.zero is not None:
         zero = np.full((1,) * len(each), form.zero, np.float32)
-    plain = form.block == form.group and form.low is None
-    levels = np.array(form.levels, np.float32) if form.levels else None
-    return Groups(codes, dtype, np.asarray(scale).astype(np.float16) if plain else scale, zero, levels)
+    codes, dtype = _codes_of(form, read, source, (*lead, form.group), order)
+    return Groups(codes, dtype, scale, zero, levels)
+
+
+def _in_f16(scale: np.ndarray) -> np.ndarray:
+    """Scales in f16 where it holds all of them exactly."""
+    with np.errstate(over="ignore"):
+        half = scale.astype(np.float16)
+    return half if np.array_equal(half.astype(np.float32), scale, equal_nan=True) else scale
+
+
+def _codes_of(
+    form: Form, read: _BlockReader, source: np.ndarray, shape: tuple[int, ...], order: np.ndarray | None
+) -> tuple[np.ndarray | Unmade, str]:
+    """Codes of this shape, and their type. Those of 4 and 8 bits are in memory of their own, which native
+    code weaves; others stay in the file's."""
+    kind = np.dtype(np.int8 if form.bits == 8 else np.uint8)
+    two = 2 if form.has_levels else 1
+    blocks = InBlocks(source, (*shape[:-1], shape[-1] // two), kind, read.codes, order, form.bits)
+    if form.bits == 8:
+        return Codes(np.asarray(blocks).reshape(-1), shape, "i8"), "i8"
+    if form.has_levels:
+        return Codes(np.asarray(blocks).reshape(-1), shape, "u4"), "u4"
+    if form.bits == 4:
+        return Codes(_by_twos(blocks, len(source), blocks.size // len(source)), shape, "u4"), "u4"
+    return blocks, "u8"
+
+
+def values_of(kind: str, data: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The numbers of a small tensor of the type `kind`, f32."""
+    if kind in REALS:
+        real: np.ndarray = data.view(numpy_dtype(REALS[kind])).reshape(shape).astype(np.float32)
+        return real
+    groups = groups_of(kind, data, shape, None)
+    codes = np.asarray(groups.codes)
+    real = codes.astype(np.float32) if groups.levels is None else groups.levels[codes.astype(np.uint8)]
+    scale = np.asarray(groups.scale).astype(np.float32)
+    if isinstance(groups.zero, InBlocks) and groups.zero.factors is not None:
+        low = _real(groups.zero.factors(groups.zero.source))
+        return (real * scale + low.reshape(scale.shape)).reshape(shape)
+    if groups.zero is not None:
+        real = real - np.asarray(groups.zero)
+    return (real * scale).reshape(shape)
 
 
 def _by_twos(codes: InBlocks, rows: int, depth: int) -> np.ndarray:

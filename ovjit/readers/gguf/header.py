@@ -105,7 +105,8 @@ class _Walk:
         dims = [self.number("Q", what) for _ in range(rank)]
         kind, offset = self.number("I", what), self.number("Q", what)
         if kind not in sizes:
-            raise UnsupportedError(f"{what} has the unknown type {kind}")
+            names = ", ".join(f"{number} {size[0]}" for number, size in sizes.items())
+            raise UnsupportedError(f"{what} has the unknown type {kind}; types of the package gguf: {names}")
         label, block, size = sizes[kind]
         if not dims or min(dims) < 1:
             raise ModelError(f"{what} has the shape {dims[::-1]}, which is not valid")

@@ -6,6 +6,10 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
 from ovjit.readers.gguf.attention import rms_norm
 from ovjit.readers.gguf.weights import Weights, shape_of_rank
+from ovjit.records import NamedTuple
+
+#: The limit of gates and of what they scale in gpt-oss, and the factor within its sigmoid.
+LIMIT, STEEP = 7.0, 1.702
 
 
 def norm(w: Weights, x: Output, name: str) -> Output:
@@ -21,6 +25,14 @@ def activated(w: Weights, x: Output) -> Output:
     if w.settings.kind.act == "silu":
         return w("Swish", x)
     return w("Gelu", x, approximation_mode="tanh", opset=7)
+
+
+def apply_gate(w: Weights, gate: Output, up: Output) -> Output:
+    """`up` times its gate. gpt-oss limits both, and adds 1 to `up`."""
+    if w.settings.kind.act != "clamped":
+        return w("Multiply", activated(w, gate), up)
+    gate = w("Swish", w("Minimum", gate, LIMIT), STEEP)
+    return w("Multiply", gate, w("Add", w("Clamp", up, min=-LIMIT, max=LIMIT), 1.0))
 
 
 def feed_forward(w: Weights, x: Output, layer: int) -> Output:
@@ -40,12 +52,12 @@ def _dense(w: Weights, x: Output, name: str, suffix: str = "") -> Output:
     up = w.linear(x, f"{name}.ffn_up{suffix}", _rows(w, f"{name}.ffn_up{suffix}.weight"))
     if w.has(f"{name}.ffn_gate{suffix}.weight"):
         inner = w.last_dim(up)
-        up = w("Multiply", activated(w, w.linear(x, f"{name}.ffn_gate{suffix}", inner)), up)
+        up = apply_gate(w, w.linear(x, f"{name}.ffn_gate{suffix}", inner), up)
     elif w.settings.arch == "phi3":  # both in one
         if w.last_dim(up) % 2:
             raise ModelError(f"the tensor '{name}.ffn_up.weight' has an odd number of rows")
         gate, up = w.split(up, 2, [w.last_dim(up) // 2] * 2)
-        up = w("Multiply", activated(w, gate), up)
+        up = apply_gate(w, gate, up)
     elif w.settings.arch == "gpt2":
         up = activated(w, up)
     else:
@@ -73,11 +85,34 @@ def experts(w: Weights, x: Output, name: str) -> Output:
     return w("Reshape", result, w("ShapeOf", x, output_type="i64"), special_zero=False)
 
 
-def _tables(w: Weights, names: list[str]) -> list[Output]:
+class _Table(NamedTuple):
+    """Matrices of experts [experts, outputs, inputs], their scales [experts, 1, 1], and their biases
+    [experts, 1, outputs], where there are some."""
+
+    matrices: Output
+    scales: Output | None
+    biases: Output | None
+
+
+def _tables(w: Weights, names: list[str]) -> list[_Table]:
     """gate and up [experts, inner, wide], down [experts, wide, inner]"""
     s, inner = w.settings, _rows(w, names[0])
     shapes = [(s.experts, inner, s.wide)] * 2 + [(s.experts, s.wide, inner)]
-    return [w.matrix(name, *shape) for name, shape in zip(names, shapes, strict=True)]
+    tables = []
+    for name, shape in zip(names, shapes, strict=True):
+        scales, biases, stem = None, None, name.removesuffix(".weight")
+        if w.has(f"{stem}.scale"):
+            scales = w.const(w.array(f"{stem}.scale", s.experts).reshape(-1, 1, 1))
+        if s.kind.biased:
+            biases = w.const(w.array(f"{stem}.bias", *shape[:2]).reshape(s.experts, 1, -1))
+        tables.append(_Table(w.matrix(name, *shape), scales, biases))
+    return tables
+
+
+def _scale_and_shift(w: Weights, y: Output, scales: Output | None, biases: Output | None) -> Output:
+    """Products times their scales, with their biases."""
+    y = y if scales is None else w("Multiply", y, scales)
+    return y if biases is None else w("Add", y, biases)
 
 
 def _by_row(w: Weights, rows: Output, best: Output, picks: Output, names: list[str]) -> Output:
@@ -87,10 +122,11 @@ def _by_row(w: Weights, rows: Output, best: Output, picks: Output, names: list[s
     flat = w.reshape(picks, [-1])
     each = w.reshape(w("Tile", w.unsqueeze(rows, [1]), [1, s.chosen, 1]), [-1, 1, s.wide])
 
-    def times(x: Output, table: Output) -> Output:
-        return w("MatMul", x, w("Gather", table, flat, 0), transpose_a=False, transpose_b=True)
+    def times(x: Output, table: _Table) -> Output:
+        matrices, *factors = (None if part is None else w("Gather", part, flat, 0) for part in table)
+        return _scale_and_shift(w, w("MatMul", x, matrices, transpose_a=False, transpose_b=True), *factors)
 
-    result = times(w("Multiply", activated(w, times(each, gate)), times(each, up)), down)
+    result = times(apply_gate(w, times(each, gate), times(each, up)), down)
     result = w("Multiply", w.reshape(result, [-1, s.chosen, s.wide]), w.unsqueeze(best, [2]))
     return w("ReduceSum", result, [1], keep_dims=False)
 
@@ -104,9 +140,10 @@ def _by_expert(w: Weights, rows: Output, best: Output, picks: Output, names: lis
     weights = w("ScatterElementsUpdate", none, picks, best, 1, opset=3)
     x = w("Tile", w.unsqueeze(rows, [0]), [s.experts, 1, 1])  # OpenVINO spreads no rows over packed ones
 
-    def times(x: Output, table: Output) -> Output:
-        return w("MatMul", x, table, transpose_a=False, transpose_b=True)
+    def times(x: Output, table: _Table) -> Output:
+        matrices, *factors = table
+        return _scale_and_shift(w, w("MatMul", x, matrices, transpose_a=False, transpose_b=True), *factors)
 
-    result = times(w("Multiply", activated(w, times(x, gate)), times(x, up)), down)
+    result = times(apply_gate(w, times(x, gate), times(x, up)), down)
     result = w("Multiply", result, w.unsqueeze(w.transpose(weights, [1, 0]), [2]))
     return w("ReduceSum", result, [0], keep_dims=False)

@@ -57,7 +57,8 @@ def decoder(w: Weights, flat: bool = False) -> Model:
         if layer == s.layers - 1:
             x, y = inputs.wanted(x), inputs.wanted(y)
         x = w("Add", x, _part(w, y, "post_attention_norm"))
-        x = w("Add", x, _part(w, feed_forward(w, norm(w, x, f"{w.base}.ffn_norm"), layer), "post_ffw_norm"))
+        y = feed_forward(w, norm(w, x, f"{w.base}.{s.kind.second_norm}"), layer)
+        x = w("Add", x, _part(w, y, "post_ffw_norm"))
     w.base = ""
     x = norm(w, x, "output_norm")
     if w.has("output.weight"):
@@ -80,10 +81,26 @@ def _part(w: Weights, x: Any, name: str) -> Any:
     return norm(w, x, f"{w.base}.{name}") if w.settings.kind.post_norms else x
 
 
-def _note(model: Model, metadata: dict[str, Any]) -> None:
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """A file's metadata as they are in `rt_info["gguf"]`, without its tensors. RuntimeError that names the
+    file and what is wrong."""
+    where = os.fsdecode(path)
+    with located(where, TypeError, ValueError, AttributeError):
+        return _as_info(open_gguf(where).metadata)
+
+
+def _as_info(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Metadata with names that may be in an IR: texts in valid Unicode, lists as JSON."""
+    info = {}
     for key, value in metadata.items():
         if key.startswith("GGUF.") or not _NAME.fullmatch(key):
             continue
         if isinstance(value, str):
             value = value.encode("utf-8", "replace").decode()
-        model.set_rt_info(json.dumps(value) if isinstance(value, list) else value, ["gguf", key])
+        info[key] = json.dumps(value) if isinstance(value, list) else value
+    return info
+
+
+def _note(model: Model, metadata: dict[str, Any]) -> None:
+    for key, value in _as_info(metadata).items():
+        model.set_rt_info(value, ["gguf", key])

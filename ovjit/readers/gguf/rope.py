@@ -100,6 +100,9 @@ class Turns:
         def pair(turns: float) -> float:
             return size * math.log(context / (turns * 2 * math.pi)) / (2 * math.log(base))
 
-        low, high = max(0, math.floor(pair(fast))), min(size - 1, math.ceil(pair(slow)))
+        low, high = pair(fast), pair(slow)
+        if settings.kind.whole_pairs:
+            low, high = math.floor(low), math.ceil(high)
+        low, high = max(0, low), min(size - 1, high)
         kept = 1 - np.clip((np.arange(size // 2) - low) / max(0.001, high - low), 0, 1)
         return speeds / factor * (1 - kept) + speeds * kept, more * (1 + 0.1 * math.log(factor))

@@ -36,6 +36,12 @@ class Kind(NamedTuple):
     joined: bool = False
     #: Beside the chosen experts there is one for all rows.
     shared_expert: bool = False
+    #: Each head of queries has one more score, without a value.
+    sinks: bool = False
+    #: Bounds of the pairs that YaRN stretches are whole numbers.
+    whole_pairs: bool = True
+    #: The norm before the feed-forward part.
+    second_norm: str = "ffn_norm"
 
 
 KINDS = {
@@ -48,7 +54,11 @@ KINDS = {
     "gemma3": Kind(post_norms=True, root=True, every=6, act="gelu", head_norms=True),
     "phi3": Kind(joined=True),
     "gpt2": Kind(act="gelu", biased=True, joined=True),
-}
+    "gpt-oss": Kind(
+        every=2, window=128, act="clamped", biased=True, sinks=True, whole_pairs=False,
+        second_norm="post_attention_norm",
+    ),
+}  # fmt: skip
 #: Layers of the models whose queries are scaled by their width over their heads.
 _WIDE_SCALE = {"gemma2": 46, "gemma3": 62}
 

@@ -11,12 +11,12 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.converted import Unmade
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.readers.build import Builder, Draft
-from ovjit.readers.gguf.blocks import REALS, form_of, groups_of
+from ovjit.readers.gguf.blocks import REALS, check_kind, groups_of, values_of
 from ovjit.readers.gguf.header import SHOWN, GgufFile, Stored
 from ovjit.readers.gguf.settings import Settings
 
-#: Tensors that say nothing that metadata does not say.
-_SPARE = ("attn_rot_embd.weight", "attn.rot_embd.weight", "attention.rotary_emb.inv_freq")
+#: Tensors that say nothing that metadata does not say, and the scales by which other programs round rows.
+_SPARE = ("attn_rot_embd.weight", "attn.rot_embd.weight", "attention.rotary_emb.inv_freq", ".input_scale")
 #: Tables of matrices of which rows choose their own have outputs in multiples.
 _PANEL = 32
 
@@ -74,23 +74,15 @@ class Weights(Builder):
 
     def array(self, name: str, *shape: int) -> np.ndarray:
         """A small tensor in f32, of this shape. ModelError for another one."""
-        from gguf import GGMLQuantizationType, quants
-
         found = self._checked(name, shape)
-        if found.kind not in REALS:
-            form_of(found.kind)
-        real = quants.dequantize(found.data, GGMLQuantizationType[found.kind])
-        return np.asarray(real, np.float32).reshape(shape)
+        return values_of(found.kind, found.data, found.shape).reshape(shape)
 
     def matrix(self, name: str, *shape: int, order: np.ndarray | None = None) -> Output:
         """A matrix [outputs, inputs], or a table of such, in f32; -1 is any size, `order` that of rows."""
         found = self._checked(name, shape)
         if found.kind in REALS:
             return self._reals(found, name, order)
-        try:
-            codes, dtype, scale, zero, levels = groups_of(found.kind, found.data, found.shape, order)
-        except UnsupportedError as error:
-            raise UnsupportedError(f"the tensor {name!r}: {error}") from None
+        codes, dtype, scale, zero, levels = groups_of(found.kind, found.data, found.shape, order)
         stored = self._stored(codes, dtype, name)
         if levels is not None:
             real = self("Gather", self.const(levels), self.convert(stored, "i32"), 0)
@@ -102,10 +94,13 @@ class Weights(Builder):
         return self.reshape(real, list(found.shape))
 
     def linear(self, x: Output, name: str, outs: int, order: np.ndarray | None = None) -> Output:
-        """x [..., K] times `name`.weight [outs, K], and `name`.bias if there is one. ModelError where it is
-        missing: where layers of the architecture have one, or another layer does."""
+        """x [..., K] times `name`.weight [outs, K] and `name`.scale, which files of NVFP4 have, plus
+        `name`.bias. ModelError where a bias is missing: where layers of the architecture have one, or another
+        layer does."""
         w = self.matrix(f"{name}.weight", outs, self.last_dim(x), order=order)
         y = self("MatMul", x, w, transpose_a=False, transpose_b=True)
+        if self.has(f"{name}.scale"):
+            y = self("Multiply", y, self.array(f"{name}.scale", 1))
         if not self._is_biased(name) and not self.has(f"{name}.bias"):
             return y
         bias = self.array(f"{name}.bias", self.last_dim(y))
@@ -120,11 +115,16 @@ class Weights(Builder):
         """Whether a table of matrices is multiplied with rows that each choose one, as it is stored."""
         found = self.tensor(name)
         shape = shape_of_rank(found.shape, 3)
-        return found.kind not in (*REALS, "IQ4_NL") and len(shape) == 3 and not shape[1] % _PANEL
+        return found.kind not in REALS and len(shape) == 3 and not shape[1] % _PANEL
 
     def _checked(self, name: str, shape: tuple[int, ...]) -> Stored:
-        """The tensor with the dimensions that are expected, -1 for any. ModelError for another shape."""
+        """The tensor with the dimensions that are expected, -1 for any. ModelError for another shape,
+        UnsupportedError for a type that is not read."""
         found = self.tensor(name)
+        try:
+            check_kind(found.kind)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"the tensor {name!r}: {error}") from None
         expected = shape_of_rank(found.shape, len(shape))
         if len(shape) != len(expected) or any(
             n not in (-1, has) for n, has in zip(shape, expected, strict=True)
