@@ -49,6 +49,7 @@ class Bodies:
         self._seen: dict[Any, Any] = {}  # exact shapes -> executable
         self._ends: dict[int, tuple[Any, Any]] = {}
         self._hosted: dict[Any, Any] = {}  # node -> its native evaluation, None without one
+        self._checked: dict[Any, _CheckedTypes] = {}
 
     def executable(self, body: Graph, arrays: Sequence[np.ndarray]) -> Executable:
         """The executable of a body for these inputs. Declared shapes that do not fit become dynamic."""
@@ -118,6 +119,12 @@ class Bodies:
             return result if isinstance(result, tuple) else (result,)
         if node.op.runs_body and not debug.is_on("OVJIT_INTERP"):
             return (_If if "then_body" in node.attrs else _Loop)(job, node).run(arrays)
+        checked = self._checked.get(node)
+        if checked is None:
+            checked = self._checked[node] = _CheckedTypes(node)
+        types = checked.types_of(arrays)
+        if types is not None:
+            return node.op.run_unchecked(arrays, node.attrs, types)
         with stopping(job.stop_if_cancelled):
             return evaluate_node(node, arrays)
 
@@ -152,6 +159,30 @@ def _reference(node: Any) -> Callable[..., Any]:
         return tuple(map(np.asarray, result)) if isinstance(result, tuple) else np.asarray(result)
 
     return run
+
+
+class _CheckedTypes:
+    """The types and shapes with which a node has been checked: its operation accepts all arrays that have
+    them, as it does not look at their elements."""
+
+    def __init__(self, node: Any):
+        self._node = node
+        self._constant = [value.constant is not None for value in node.inputs]
+        self._known: dict[Any, Any] = {}
+        # such a node may compute in another type, see `evaluate_node`
+        converts = node.lowered or any(value.dtype == "bf16" for value in (*node.inputs, *node.outputs))
+        self._serves = not converts and not debug.is_on("OVJIT_INTERP")
+
+    def types_of(self, arrays: Sequence[np.ndarray]) -> Any:
+        """The output types for arrays that need no check; None if they do."""
+        if not self._serves:
+            return None
+        key = tuple([(array.shape, array.dtype) for array in arrays])
+        if key not in self._known:
+            if len(self._known) >= MOST_SEEN:
+                self._known = {}
+            self._known[key] = self._node.op.types_without_values(arrays, self._node.attrs, self._constant)
+        return self._known.get(key)
 
 
 class LoopProgress:
