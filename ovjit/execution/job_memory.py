@@ -101,7 +101,7 @@ class JobMemory:
         if array.shape != self._input_shapes[i]:
             bound = False
             self._input_shapes[i] = array.shape
-        self._bases[FIRST_IO + i] = array.ctypes.data if address is None else address
+        self._bases[FIRST_IO + i] = array.__array_interface__["data"][0] if address is None else address
         self.inputs[i] = array
         self._bound = bound
 

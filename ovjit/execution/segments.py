@@ -13,6 +13,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution import runner
+from ovjit.execution.control import contiguous
 from ovjit.execution.executable import Executable
 from ovjit.execution.job import Job
 from ovjit.execution.table import Row
@@ -176,7 +177,7 @@ class Chain:
                 job.give_output(i, _value(value, have))
             if not places:
                 return
-            arrays = [_contiguous(have[v]) for v in cut.passed]
+            arrays = [contiguous(have[v]) for v in cut.passed]
             rest = rest.following([a.ndim for a in arrays])
             shapes = (shape for v in cut.extents for shape in extent_shapes(_value(v, have)))
             arrays += [np.empty(shape, np.uint8) for shape in shapes]
@@ -226,7 +227,3 @@ def _value(value: Value, have: Mapping[Value, np.ndarray]) -> np.ndarray:
         found = value.constant
     assert found is not None
     return found
-
-
-def _contiguous(array: np.ndarray) -> np.ndarray:
-    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
