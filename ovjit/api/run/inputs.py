@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ovjit.api.model.node import ConstOutput
 from ovjit.api.run.results import OVDict
 from ovjit.api.run.slots import BITS, PACKED, SAME, STRING, InputSlot, as_port, native_dtype, relation, unpack
-from ovjit.api.tensors.memory import encode_strings
+from ovjit.api.tensors.memory import encode_strings, encode_texts
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import InferenceError, no_such_form
 from ovjit.graph import shapes
@@ -150,6 +150,9 @@ def _is_value(value: Any) -> bool:
 
 def _prepared(slot: InputSlot, value: Any, share: bool, key: Any) -> Step:
     """Check one value and bring it to the slot's dtype where assignment alone would not."""
+    if slot.way == STRING and type(value) is np.ndarray and value.ndim:
+        slot.check_shape(value.shape)
+        return slot, _strings(slot, value), True
     if isinstance(value, Tensor):
         value = as_port(value, slot.info)
         slot.check_tensor(value)
@@ -213,6 +216,10 @@ def _scalar(slot: InputSlot, array: Array, plain: bool) -> Array:
 
 def _strings(slot: InputSlot, array: Array) -> Array:
     if array.dtype.kind == "O":
+        try:
+            return encode_texts(array)
+        except TypeError:
+            pass  # not all are str
         if all(isinstance(text, (str, bytes)) for text in array.flat):  # of no texts, too
             return encode_strings(array)
         array = np.asarray(array.tolist())
