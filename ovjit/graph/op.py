@@ -456,8 +456,10 @@ class Op(Declared):
         self, inputs: Sequence[np.ndarray], attrs: Mapping[str, Any], constant: Sequence[bool]
     ) -> tuple[TensorType, ...] | None:
         """The output types for all arrays of these types and shapes, if those that are `constant` keep their
-        elements; None if they may depend on the elements of others, or if `evaluate` converts elements. Raises
-        ModelError if the inputs are not accepted."""
+        elements; None if they may depend on the elements of others, or if `evaluate` converts elements.
+
+        Raises ModelError if the inputs are not accepted.
+        """
         if self.ref is None or self.runs_body or self.stateful or not inputs:
             return None
         observed: set[str] = set()

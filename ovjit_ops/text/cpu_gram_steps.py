@@ -71,8 +71,8 @@ def count_row(a, words, count, row):
 
 @routine
 def build_grams(a, unused, unused2, unused3):
-    """Insert n-grams: words of all (i32), their sizes (i32), columns of them (i32), their number; first, table,
-    mask, columns of nodes. A later one replaces an equal one. Returns the number of nodes."""
+    """Insert n-grams: words of all (i32), their sizes (i32), columns of them (i32), their number; first,
+    table, mask, columns of nodes. A later one replaces an equal one. Returns the number of nodes."""
     words = ld(a, 0)
     first = ld(a, 4)
     table = ld(a, 5)
@@ -110,8 +110,8 @@ def build_grams(a, unused, unused2, unused3):
 def count_grams(a, unused, unused2, unused3):
     """Count n-grams of texts, which null characters separate: 0 bytes, their number; 2 what each byte is in
     words, 0 for those between words; 3 whether each byte is a word; 4 the shortest word; 5 root, table, mask,
-    values of the trie of words; 9 table, mask, columns, first of n-grams, the longest n-gram; 14 skips, memory
-    for words (i32), 16 the counts (f32), their width; 18 whether each is counted once. Returns the number of
+    values of the trie of words; 9 table, mask, columns, first of n-grams, the longest n-gram; 14 skips,
+    memory for words (i32), 16 the counts (f32), their width; 18 whether each is counted once. Returns the number of
     texts."""
     chars = ld(a, 0)
     size = ld(a, 1)

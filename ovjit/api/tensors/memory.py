@@ -99,8 +99,8 @@ FEW_STRINGS = 16
 
 
 def decode_array(strings: NDArray[Any]) -> NDArray[Any]:
-    """An array of UTF-8 bytes as a NumPy array of str (`U`); what is no UTF-8 is replaced. Of many strings, equal
-    ones are decoded once."""
+    """An array of UTF-8 bytes as a NumPy array of str (`U`); what is no UTF-8 is replaced. Of many strings,
+    equal ones are decoded once."""
     values = strings.ravel().tolist()
     if len(values) <= FEW_STRINGS:
         return np.array([value.decode("utf-8", "replace") for value in values], "U").reshape(strings.shape)
