@@ -100,8 +100,8 @@ class HostSteps(JobMemory):
             raise Cancelled(CANCELLED)
 
     def _array(self, value: Any, view: View) -> np.ndarray:
-        """A tensor of this job as a NumPy view. While its address stays it is the same object: bodies see by it
-        that an input is where it was."""
+        """A tensor of this job as a NumPy view. While its address stays it is the same object, by which
+        bodies see that an input is where it was."""
         known = self.notes.get("arrays")
         if known is None or known[0] is not self._table:  # which keeps the views, and so their ids
             known = self.notes["arrays"] = self._table, {}

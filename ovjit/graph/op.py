@@ -100,7 +100,7 @@ class ObservedType(TensorType):
         super().__init__(dtype, shape)
 
     @property
-    def value(self) -> np.ndarray | None:  # type: ignore[override]
+    def value(self) -> np.ndarray | None:
         self.observed.add("value")
         return self._elements
 

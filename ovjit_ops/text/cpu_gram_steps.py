@@ -111,8 +111,8 @@ def count_grams(a, unused, unused2, unused3):
     """Count n-grams of texts, which null characters separate: 0 bytes, their number; 2 what each byte is in
     words, 0 for those between words; 3 whether each byte is a word; 4 the shortest word; 5 root, table, mask,
     values of the trie of words; 9 table, mask, columns, first of n-grams, the longest n-gram; 14 skips,
-    memory for words (i32), 16 the counts (f32), their width; 18 whether each is counted once. Returns the number of
-    texts."""
+    memory for words (i32), 16 the counts (f32), their width; 18 whether each is counted once. Returns the
+    number of texts."""
     chars = ld(a, 0)
     size = ld(a, 1)
     kinds = ld(a, 2)
