@@ -102,7 +102,7 @@ class HostSteps(JobMemory):
     def _array(self, value: Any, view: View) -> np.ndarray:
         """A tensor of this job as a NumPy view. While its address stays it is the same object, by which
         bodies see that an input is where it was."""
-        known = self.notes.get("arrays")
+        known: tuple[Any, dict[int, tuple[int, Any]]] | None = self.notes.get("arrays")
         if known is None or known[0] is not self._table:  # which keeps the views, and so their ids
             known = self.notes["arrays"] = self._table, {}
         address = self._bases.item(view.buffer.base) + view.buffer.offset + view.offset

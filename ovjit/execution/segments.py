@@ -251,7 +251,8 @@ def _run_hosts(job: Job, at: _Places, have: list[Any], ran: list[Any]) -> None:
             job.stop_if_cancelled()
         arrays = [have[i] for i in sources]
         if is_view:
-            have[targets[0]] = node.op.ref(*arrays, **node.attrs)
+            view_of: Any = node.op.ref
+            have[targets[0]] = view_of(*arrays, **node.attrs)
             continue
         began = runner.clock() if timed else 0
         try:

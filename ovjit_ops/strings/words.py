@@ -174,12 +174,13 @@ def _count_natively(known: Sequence[Any], attrs: Mapping[str, Any]) -> Callable[
         grams, cutter.kinds, cutter.alone, attrs["shortest"], width, attrs["skips"], attrs["binary"]
     )
     factors = _factors(attrs["scaled"], attrs["columns"], width)
+    reference: Any = TextNGrams
 
     def count(data: np.ndarray) -> np.ndarray:
         texts = data.reshape(-1).tolist()
         joined = join_texts([x if isinstance(x, bytes) else str(x).encode() for x in texts])
         if joined is None:
-            return TextNGrams.ref(data, **attrs)  # type: ignore[attr-defined]
+            return reference.ref(data, **attrs)
         total = native.count(joined, len(texts))
         return total if factors is None else np.multiply(total, factors, out=total)
 
