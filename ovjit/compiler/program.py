@@ -513,7 +513,7 @@ def _leaves(
 
     Inputs of one type with equal extents along an axis share one number, with a guard on equality. Examples
     are the states of a decoder's layers. So equal layers share the arithmetic on it. `like`: the shapes whose
-    extents decide this.
+    extents decide this. Empty inputs are run-time extents, which are equal by chance: they share none.
     """
     out, index = [], 0
     alike: dict[tuple, Any] = {}
@@ -524,6 +524,9 @@ def _leaves(
             index += 1
             if value.shape is not None and isinstance(value.shape[axis], int):
                 dims.append(leaf.pin())
+                continue
+            if value.shape is not None and value.shape[0] == 0:
+                dims.append(leaf)
                 continue
             first = alike.setdefault((value.dtype, value.shape, axis, extent), leaf)
             equal = first == leaf  # a guard

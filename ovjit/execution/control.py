@@ -49,6 +49,9 @@ class Bodies:
         self._seen: dict[Any, Any] = {}  # exact shapes -> executable
         self._ends: dict[int, tuple[Any, Any]] = {}
         self._hosted: dict[Any, Any] = {}  # node -> its native evaluation, None without one
+        self._checked: dict[Any, _CheckedTypes] = {}
+        self._branches: dict[Any, Any] = {}  # (node of an If, condition) -> its branch
+        self._interprets = debug.is_on("OVJIT_INTERP")
 
     def executable(self, body: Graph, arrays: Sequence[np.ndarray]) -> Executable:
         """The executable of a body for these inputs. Declared shapes that do not fit become dynamic."""
@@ -83,6 +86,17 @@ class Bodies:
             known = self._ends[id(node)] = ports_of(node.attrs, len(node.inputs)), node
         return known[0]
 
+    def branch(self, node: Any, condition: bool) -> tuple[Graph, list[int], list[int]]:
+        """(body, the node's input that each parameter is, the body's result that each output is)"""
+        from ovjit_ops.control.conditions import branch_inputs, branch_of
+
+        known = self._branches.get((node, condition))
+        if known is None:
+            body, inputs, results = branch_of(node.attrs, condition)
+            sources = branch_inputs(body, inputs, range(1, len(node.inputs)))
+            known = self._branches[node, condition] = body, sources, results
+        return known
+
     def bounded(self, node: Any, arrays: Sequence[np.ndarray]) -> Executable | None:
         """A Loop as an executable of its own, whose last input has the capacity as its length. None if it
         cannot run natively."""
@@ -116,8 +130,14 @@ class Bodies:
             except REFUSED as error:
                 raise node.op.refusal(error, arrays, node.attrs) from error
             return result if isinstance(result, tuple) else (result,)
-        if node.op.runs_body and not debug.is_on("OVJIT_INTERP"):
+        if node.op.runs_body and not self._interprets:
             return (_If if "then_body" in node.attrs else _Loop)(job, node).run(arrays)
+        checked = self._checked.get(node)
+        if checked is None:
+            checked = self._checked[node] = _CheckedTypes(node, not self._interprets)
+        types = checked.types_of(arrays)
+        if types is not None:
+            return node.op.run_unchecked(arrays, node.attrs, types)
         with stopping(job.stop_if_cancelled):
             return evaluate_node(node, arrays)
 
@@ -128,7 +148,7 @@ class Bodies:
         with self._lock.lock:
             if node not in self._hosted:
                 run = None
-                if not debug.is_on("OVJIT_INTERP"):
+                if not self._interprets:
                     run = _by_host(node)
                     if run is None and between and node.op.ref is not None and not node.op.in_real:
                         run = _reference(node)
@@ -152,6 +172,31 @@ def _reference(node: Any) -> Callable[..., Any]:
         return tuple(map(np.asarray, result)) if isinstance(result, tuple) else np.asarray(result)
 
     return run
+
+
+class _CheckedTypes:
+    """The types and shapes with which a node has been checked: its operation accepts all arrays that have
+    them, as it does not look at their elements."""
+
+    def __init__(self, node: Any, serves: bool):
+        """`serves` False: no types are noted."""
+        self._node = node
+        self._constant = [value.constant is not None for value in node.inputs]
+        self._known: dict[Any, Any] = {}
+        # such a node may compute in another type, see `evaluate_node`
+        converts = node.lowered or any(value.dtype == "bf16" for value in (*node.inputs, *node.outputs))
+        self._serves = serves and not converts
+
+    def types_of(self, arrays: Sequence[np.ndarray]) -> Any:
+        """The output types for arrays that need no check; None if they do."""
+        if not self._serves:
+            return None
+        key = tuple([(array.shape, array.dtype) for array in arrays])
+        if key not in self._known:
+            if len(self._known) >= MOST_SEEN:
+                self._known = {}
+            self._known[key] = self._node.op.types_without_values(arrays, self._node.attrs, self._constant)
+        return self._known.get(key)
 
 
 class LoopProgress:
@@ -247,7 +292,7 @@ class _Control:
         inner = job.part_job(part)
         for i, array in enumerate(arrays):
             if inner.inputs[i] is not array:
-                inner.set_input(i, np.ascontiguousarray(array).reshape(array.shape))
+                inner.set_input(i, contiguous(array))
         try:
             inner.run()
         except OvjitError as error:
@@ -259,17 +304,13 @@ class _Control:
 
 class _If(_Control):
     def run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        from ovjit_ops.control.conditions import branch_inputs, branch_results
-
-        attrs = self.node.attrs
         if arrays[0].size != 1:
             raise InferenceError(
                 f"the condition of an If should have one element; its shape is {list(arrays[0].shape)}"
             )
-        branch = "then" if arrays[0].reshape(()) else "else"
-        body = attrs[f"{branch}_body"]
-        inner = self.job_of(body, branch_inputs(body, attrs[f"{branch}_inputs"], arrays[1:]))
-        return [inner.outputs[i] for i in branch_results(attrs[f"{branch}_outputs"])]
+        body, sources, results = self.bodies.branch(self.node, bool(arrays[0].reshape(())))
+        inner = self.job_of(body, [arrays[i] for i in sources])
+        return [inner.outputs[i] for i in results]
 
 
 class _Loop(_Control):
@@ -301,7 +342,7 @@ class _Loop(_Control):
         job = self.job
         inner = job.part_job(whole)
         for i, array in enumerate(arrays):
-            inner.set_input(i, np.ascontiguousarray(array).reshape(array.shape))
+            inner.set_input(i, contiguous(array))
         parts = [port for port in self.ends.outputs if port.kind == CONCAT]
         most = FIRST_ROOM if iterations is None else min(iterations, 16 * FIRST_ROOM)
         room = 1 << max(most - 1, 0).bit_length()
@@ -353,6 +394,11 @@ class _Loop(_Control):
             self.job.notes[key] = executable, native, left
         if native is not None and not native.run(self.job, arrays, loop):
             self.job.notes[key] = None, None, left
+
+
+def contiguous(array: np.ndarray) -> np.ndarray:
+    """`array` itself if it is row-major without gaps, else a copy."""
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
 def _dtype_of(value: Any, array: np.ndarray) -> str:

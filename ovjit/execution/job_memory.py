@@ -17,6 +17,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError
 from ovjit.execution import blocks, runner, streams
+from ovjit.execution.addresses import address_of
 from ovjit.execution.body_jobs import BodyJobs, counters_for
 from ovjit.execution.runner import ARENA_SIZE
 from ovjit.execution.table import Table
@@ -101,7 +102,7 @@ class JobMemory:
         if array.shape != self._input_shapes[i]:
             bound = False
             self._input_shapes[i] = array.shape
-        self._bases[FIRST_IO + i] = array.ctypes.data if address is None else address
+        self._bases[FIRST_IO + i] = address_of(array) if address is None else address
         self.inputs[i] = array
         self._bound = bound
 
@@ -279,7 +280,7 @@ class JobMemory:
         """Write output i, which is the job's own, to `array` of the same shape and type."""
         bound, self._bound = self._bound, False
         self.outputs[i] = array
-        self._bases[FIRST_IO + len(self.inputs) + i] = array.ctypes.data
+        self._bases[FIRST_IO + len(self.inputs) + i] = address_of(array)
         self._bound = bound
 
     def _shape_output(self, i: int, shape: tuple[int, ...]) -> None:

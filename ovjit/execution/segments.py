@@ -6,6 +6,7 @@ shapes. The partition is decided once. A job has an inner job for each part that
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution import runner
+from ovjit.execution.control import contiguous
 from ovjit.execution.executable import Executable
 from ovjit.execution.job import Job
 from ovjit.execution.table import Row
@@ -36,6 +38,46 @@ class HostTime(NamedTuple):
     ended: int
 
 
+class _Places:
+    """Where the values of a cut are in the list of arrays of one run: inputs first, then constants."""
+
+    def __init__(self, cut: Cut):
+        values = [*cut.graph.inputs, *cut.constants, *cut.kept, *(v for n in cut.hosts for v in n.outputs)]
+        at = {value: i for i, value in enumerate(dict.fromkeys(values))}
+        self._empty: list[Any] = [None] * len(at)
+        for value, array in cut.constants.items():
+            self._empty[at[value]] = array
+        self._inputs = [at[value] for value in cut.graph.inputs]
+        self._at = at
+        self.before = [] if cut.before is None else self.of(cut.before.inputs)
+        self.kept = self.of(cut.kept)
+        self.passed = self.of(cut.passed)
+        self.hosts = [
+            (n, self.of(n.inputs), self.of(n.outputs), n in cut.between, n.op.views and n.op.ref is not None)
+            for n in cut.hosts
+        ]
+        #: Whether one of the nodes is evaluated by its reference as it is.
+        self.warns = any(between or is_view for *_, between, is_view in self.hosts)
+
+    def of(self, values: Sequence[Value]) -> list[int]:
+        """The places of these values."""
+        return [self._at[value] for value in values]
+
+    def arrays(self, inputs: Sequence[np.ndarray]) -> list[Any]:
+        """The list for a run with these inputs."""
+        have = self._empty.copy()
+        for i, array in zip(self._inputs, inputs, strict=True):
+            have[i] = array
+        return have
+
+    def value(self, value: Value, have: Sequence[Any]) -> np.ndarray:
+        """A value that has been computed, or is constant."""
+        place = self._at.get(value)
+        found = value.constant if place is None else have[place]
+        assert found is not None
+        return found
+
+
 class Remainder:
     """The remainder of a graph at one point of a chain: one program, or a break and another remainder.
 
@@ -54,12 +96,11 @@ class Remainder:
         self._settled = False
         self._placed: tuple[Any, ...] = (None, None, None)
         self.cut: Cut | None = None
+        self.places: _Places | None = None  # of the values of `cut`
         self.part: Executable | None = None  # the remaining graph, or the part before the host nodes
 
     def settle(self, shapes: Sequence[tuple[int, ...]], cut: Cut | None = None) -> None:
         """Decide the partition by these input shapes, and compile the next part."""
-        if self._settled:
-            return
         with self._lock.lock:
             if self._settled:
                 return
@@ -69,7 +110,13 @@ class Remainder:
             graph = self.graph if cut is None else cut.before
             self.part = None if graph is None else self._build(graph, self._config)
             self.cut = cut
+            self.places = None if cut is None else _Places(cut)
             self._settled = True
+
+    def settle_for(self, arrays: Sequence[np.ndarray]) -> None:
+        """`settle` for these inputs, once."""
+        if not self._settled:
+            self.settle([array.shape for array in arrays])
 
     def placed(self, cut: Cut, places: Sequence[Sequence[int]]) -> Any:
         """`cut.places(places)`, cached."""
@@ -141,18 +188,18 @@ class Chain:
         rest = self.first
         arrays: Sequence[np.ndarray] = job.inputs  # type: ignore[assignment]
         places: Sequence[Sequence[int]] = self._all_places
-        ran: list[HostTime | Executable] = []
+        ran: list[HostTime | Node | Executable] = []
         job.notes["ran"] = self, ran  # of the last run alone
         while True:
             if job.words[runner.ABORT]:
                 return
-            rest.settle([a.shape for a in arrays])
+            rest.settle_for(arrays)
             used = rest.in_use()
             if used is not rest:
                 rest = used
-                rest.settle([a.shape for a in arrays])
-            cut = rest.cut
-            if cut is None:
+                rest.settle_for(arrays)
+            cut, at = rest.cut, rest.places
+            if cut is None or at is None:
                 assert rest.part is not None
                 result = _run_part(job, rest.part, arrays)
                 ran.append(rest.part)
@@ -160,26 +207,24 @@ class Chain:
                     for i in where:
                         job.give_output(i, array)
                 return
-            have: dict[Value, np.ndarray] = cut.constants | dict(zip(cut.graph.inputs, arrays, strict=True))
+            have = at.arrays(arrays)
             if rest.part is not None:
-                before = [have[v] for v in cut.before.inputs]  # type: ignore[union-attr]
-                have.update(zip(cut.kept, _run_part(job, rest.part, before), strict=True))
+                result = _run_part(job, rest.part, [have[i] for i in at.before])
+                for i, array in zip(at.kept, result, strict=True):
+                    have[i] = array
                 ran.append(rest.part)
-            with np.errstate(all="ignore"):
-                for node in cut.hosts:
-                    if node.op.views and node.op.ref is not None:
-                        have[node.output] = node.op.ref(*[have[v] for v in node.inputs], **node.attrs)
-                    else:
-                        _run_host(job, node, have, ran, node in cut.between)
+            with np.errstate(all="ignore") if at.warns else contextlib.nullcontext():
+                _run_hosts(job, at, have, ran)
             here, places = rest.placed(cut, places)
             for value, i in here:
-                job.give_output(i, _value(value, have))
+                job.give_output(i, at.value(value, have))
             if not places:
                 return
-            arrays = [_contiguous(have[v]) for v in cut.passed]
+            arrays = [contiguous(have[i]) for i in at.passed]
             rest = rest.following([a.ndim for a in arrays])
-            shapes = (shape for v in cut.extents for shape in extent_shapes(_value(v, have)))
-            arrays += [np.empty(shape, np.uint8) for shape in shapes]
+            if cut.extents:
+                shapes = (shape for v in cut.extents for shape in extent_shapes(at.value(v, have)))
+                arrays += [np.empty(shape, np.uint8) for shape in shapes]
 
     def rows(self, job: Job) -> list[Row]:
         """One row for each step of the parts that have run, in order."""
@@ -187,8 +232,8 @@ class Chain:
         owner, ran = job.notes.get("ran", (None, ()))
         rows: list[Row] = []
         for item in ran if owner is self else ():
-            if isinstance(item, HostTime):
-                node, spent = item.node, item.ended - item.began if timed else 0
+            if isinstance(item, (HostTime, Node)):
+                node, spent = (item, 0) if isinstance(item, Node) else (item.node, item.ended - item.began)
                 status = "EXECUTED" if timed else "NOT_RUN"
                 kind = "bodies" if node.op.runs_body else "ref_numpy"
                 rows.append(Row(node.name, node.op.name, kind, status, spent, spent, node.origins))
@@ -197,19 +242,27 @@ class Chain:
         return rows
 
 
-def _run_host(job: Job, node: Node, have: dict[Value, np.ndarray], ran: list[Any], between: bool) -> None:
-    if job.words[runner.ABORT]:
-        job.stop_if_cancelled()
-    timed = job.executable.profiling
-    began = runner.clock() if timed else 0
-    arrays = [have[v] for v in node.inputs]
-    try:
-        result = job.executable.bodies.evaluate(job, node, arrays, between)
-    except OvjitError as error:
-        job.stop_if_cancelled()
-        raise InferenceError(f"node {node.name!r} ({node.op.name}): {error}") from error
-    have.update(zip(node.outputs, result, strict=True))
-    ran.append(HostTime(node, began, runner.clock() if timed else 0))
+def _run_hosts(job: Job, at: _Places, have: list[Any], ran: list[Any]) -> None:
+    """Run the nodes on the host, which read and write `have`."""
+    executable, words = job.executable, job.words
+    timed, evaluate = executable.profiling, executable.bodies.evaluate
+    for node, sources, targets, between, is_view in at.hosts:
+        if words[runner.ABORT]:
+            job.stop_if_cancelled()
+        arrays = [have[i] for i in sources]
+        if is_view:
+            view_of: Any = node.op.ref
+            have[targets[0]] = view_of(*arrays, **node.attrs)
+            continue
+        began = runner.clock() if timed else 0
+        try:
+            result = evaluate(job, node, arrays, between)
+        except OvjitError as error:
+            job.stop_if_cancelled()
+            raise InferenceError(f"node {node.name!r} ({node.op.name}): {error}") from error
+        for i, array in zip(targets, result, strict=True):
+            have[i] = array
+        ran.append(HostTime(node, began, runner.clock()) if timed else node)
 
 
 def _run_part(job: Job, part: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -218,15 +271,3 @@ def _run_part(job: Job, part: Any, inputs: Sequence[np.ndarray]) -> list[np.ndar
         inner.set_input(i, array)  # always: the caller's array may have a new address
     inner.run()
     return inner.outputs
-
-
-def _value(value: Value, have: Mapping[Value, np.ndarray]) -> np.ndarray:
-    found = have.get(value)
-    if found is None:
-        found = value.constant
-    assert found is not None
-    return found
-
-
-def _contiguous(array: np.ndarray) -> np.ndarray:
-    return array if array.flags.c_contiguous else np.ascontiguousarray(array)

@@ -88,6 +88,27 @@ class TensorType:
         return hash((self.dtype, self.shape))
 
 
+class ObservedType(TensorType):
+    """A type with a value that notes in `observed` whether type inference reads it. If it does not, the
+    outcome is the same for all tensors of this type. `with_value` leaves it alone."""
+
+    __slots__ = ("_elements", "observed")
+
+    def __init__(self, dtype: str, shape: Iterable[shapes.Dim] | None, value: np.ndarray, observed: set[str]):
+        self.observed = observed
+        self._elements = value
+        super().__init__(dtype, shape)
+
+    @property
+    def value(self) -> np.ndarray | None:
+        self.observed.add("value")
+        return self._elements
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        """Set once, by the constructor."""
+
+
 def _is_open(value: Any) -> bool:
     """True if a tensor's value is unknown or traced."""
     return not isinstance(value, np.ndarray) or value.dtype.hasobject
@@ -426,11 +447,49 @@ class Op(Declared):
                 out = self.ref(*given, **attrs)
         except REFUSED as error:
             raise self.refusal(error, inputs, attrs) from error
-        arrays = tuple(np.asarray(o) for o in out) if isinstance(out, tuple) else (np.asarray(out),)
         if promotion:
-            arrays = tuple(map(promotion.value_out, arrays))
+            parts = out if isinstance(out, tuple) else (out,)
+            out = tuple(promotion.value_out(np.asarray(part)) for part in parts)
+        return self._checked_arrays(out, expected)
+
+    def types_without_values(
+        self, inputs: Sequence[np.ndarray], attrs: Mapping[str, Any], constant: Sequence[bool]
+    ) -> tuple[TensorType, ...] | None:
+        """The output types for all arrays of these types and shapes, if those that are `constant` keep their
+        elements; None if they may depend on the elements of others, or if `evaluate` converts elements.
+
+        Raises ModelError if the inputs are not accepted.
+        """
+        if self.ref is None or self.runs_body or self.stateful or not inputs:
+            return None
+        observed: set[str] = set()
+        try:
+            kinds = [
+                _kind(x) if fixed else ObservedType(dtypes.from_numpy(x.dtype), x.shape, x, observed)
+                for x, fixed in zip(inputs, constant, strict=True)
+            ]
+        except TypeError:
+            return None
+        types = None if self.promotion(kinds, attrs) else self.infer_types(kinds, attrs)
+        return None if observed else types
+
+    def run_unchecked(
+        self, inputs: Sequence[np.ndarray], attrs: Mapping[str, Any], expected: Sequence[TensorType]
+    ) -> tuple[np.ndarray, ...]:
+        """`evaluate` for inputs whose output types are `types_without_values`."""
+        assert self.ref is not None
+        try:
+            with np.errstate(all="ignore"):
+                out = self.ref(*inputs, **attrs)
+        except REFUSED as error:
+            raise self.refusal(error, inputs, attrs) from error
+        return self._checked_arrays(out, expected)
+
+    def _checked_arrays(self, out: Any, expected: Sequence[TensorType]) -> tuple[np.ndarray, ...]:
+        """The reference's results as arrays. Raises ModelError if a shape is not the expected one."""
+        arrays = tuple(map(np.asarray, out)) if isinstance(out, tuple) else (np.asarray(out),)
         for array, kind in zip(arrays, expected, strict=False):
-            if not shapes.fits(array.shape, kind.shape):
+            if array.shape != kind.shape and not shapes.fits(array.shape, kind.shape):
                 raise ModelError(f"{self.name} returned the shape {list(array.shape)}, expected {kind}")
         return arrays
 

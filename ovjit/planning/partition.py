@@ -37,7 +37,26 @@ FARTHEST = 1 << 55
 
 def needs_cut(types: Mapping[Value, Any]) -> bool:
     """True if the graph cannot be planned in one piece with these types."""
-    return any(t.dtype == "string" or not is_static(t.shape) for t in types.values())
+    if any(t.dtype == "string" or not is_static(t.shape) for t in types.values()):
+        return True
+    return bool(_of_open_rank(dict.fromkeys(value.node for value in types)))
+
+
+def _of_open_rank(nodes: Iterable[Node]) -> set[Node]:
+    """The nodes with bodies whose results have a rank that is known only when they have run, and are read by
+    operations other than elementwise ones: what follows is native in a graph of its own, for that rank."""
+    sources: dict[Value, Node] = {}  # a value of open rank -> the node that it derives from
+    found: set[Node] = set()
+    for node in nodes:
+        if node.op.runs_body:
+            sources.update((v, node) for v in node.outputs if v.shape is None)
+        elif sources:
+            reached = {sources[v] for v in node.inputs if v in sources}
+            if not node.op.scalar:
+                found |= reached
+            else:
+                sources.update((v, origin) for v in node.outputs for origin in reached)
+    return found
 
 
 class Cut:
@@ -54,7 +73,7 @@ class Cut:
         hosted = _hosted(graph)
         #: Nodes of integers between operations with `host`.
         self.between = {node for node in hosted if node.op.host is None}
-        fate = _fates(graph, types, with_extents, hosted)
+        fate = _fates(graph, types, with_extents, hosted, _of_open_rank(graph.nodes))
         self.hosts = [n for n in graph.nodes if fate[n] == HOST]
         self._later = [n for n in graph.nodes if fate[n] == LATER]
         #: (later node, input index) -> a bound that is computed before the later nodes run
@@ -165,9 +184,14 @@ def _fits_extents(value: Value, types: Mapping[Value, Any]) -> bool:
 
 
 def _fates(
-    graph: Graph, types: Mapping[Value, Any], with_extents: bool, hosted: Collection[Node]
+    graph: Graph,
+    types: Mapping[Value, Any],
+    with_extents: bool,
+    hosted: Collection[Node],
+    open_rank: Collection[Node],
 ) -> dict[Node, int]:
-    """Where each node runs: LATER, BEFORE, HOST or KNOWN. `hosted`: nodes that run on the host together."""
+    """Where each node runs: LATER, BEFORE, HOST or KNOWN. `hosted`: nodes that run on the host together.
+    `open_rank`: nodes after which a rank becomes known."""
     fate: dict[Node, int] = {}
     for node in graph.nodes:
         strings = any(v.dtype == "string" for v in (*node.inputs, *node.outputs))
@@ -181,7 +205,7 @@ def _fates(
             fate[node] = LATER
         elif not texts and all(types[v].value is not None for v in node.outputs):
             fate[node] = KNOWN
-        elif texts or not all(is_static(types[v].shape) for v in node.outputs):
+        elif texts or node in open_rank or not all(is_static(types[v].shape) for v in node.outputs):
             unknown = [v for _, v in _bounds(node) if fate[v.node] != KNOWN]
             takes = with_extents and not texts and unknown and all(_fits_extents(v, types) for v in unknown)
             fate[node] = LATER if takes else HOST

@@ -15,7 +15,7 @@ import numpy as np
 from ovjit.errors import ModelError, check
 from ovjit.graph.dtypes import from_numpy, numpy_dtype, real_for
 from ovjit.graph.graph import Node, Replacement
-from ovjit.graph.op import TensorType
+from ovjit.graph.op import ObservedType, TensorType
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, dim, is_static, text
 from ovjit.graph.symbolic import sym_int
 from ovjit.graph.traced import is_traced, is_traced_number
@@ -101,6 +101,8 @@ def with_value(
     `partially`: what is done where open dimensions are among the numbers. True when `ref` only moves
     elements; else a function of one element of each input, see `ovjit.graph.symbolic`.
     """
+    if any(type(x) is ObservedType for x in inputs):
+        return out
     if not is_static(out.shape) or any(is_traced(x.value) for x in inputs):
         return out  # `ovjit.graph.bodies` evaluates traced values
     if any(map(is_traced_number, out.shape)) or math.prod(out.shape) > LIMIT:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Int, TensorType, Word, op
-from ovjit.graph.shapes import ANY, normalize_axis
+from ovjit.graph.shapes import ANY, bounds, normalize_axis
 from ovjit_ops.common.values import (
     check_scalar,
+    partial_dims,
     partial_sizes,
     shape_scalar,
 )
 from ovjit_ops.indexing.gather import check_index_type
+
+if TYPE_CHECKING:
+    from ovjit.graph.graph import Node, Value
+    from ovjit.rewrite.writer import Writer
 
 #: Maximum depth of the expansion, which compares indices with all positions.
 MOST_DEPTH = 1 << 20
@@ -52,6 +58,26 @@ def _one_hot_samples(variants, rng: np.random.Generator, dtype: str = "i64"):
             yield [index, np.array(depth, dtype=np.int64), on, off], {"axis": axis, **variant}
 
 
+def _is_extent(depth: TensorType) -> bool:
+    """Whether a depth follows from shapes, so that it is never negative."""
+    dims = partial_dims(depth)
+    return depth.shape == () and dims is not None and bounds(dims[0])[0] >= 0
+
+
+def _hit(w: Writer, node: Node, indices: Value, depth: Value) -> Value:
+    """OneHot's comparison of indices with all positions, for a depth that follows from shapes."""
+    kind, rank = indices.dtype, len(indices.shape) + 1
+    place = normalize_axis(node.attrs["axis"], rank)
+    count = depth if depth.dtype == kind else w("Convert", depth, destination_type=kind)
+    if node.attrs.get("negative_indices_mode") == "normalize":
+        indices = w("Select", w("Less", indices, 0), w("Add", indices, count), indices)
+    zero, one = (np.array(n, numpy_dtype(kind)) for n in (0, 1))
+    at = w("Range", zero, count, one, output_type=kind)
+    if place < rank - 1:
+        at = w("Reshape", at, (-1, *(1,) * (rank - place - 1)), special_zero=False)
+    return w("Equal", w("Unsqueeze", indices, (place,)), at)
+
+
 @op("OneHot", opset=1, types=["i32", "i64"])
 class OneHot1:
     """on_value at the position of the index along the new dimension, off_value elsewhere. Negative indices
@@ -80,6 +106,8 @@ class OneHot1:
         """
         indices, depth, on, off = inputs
         known = depth.type.value
+        if indices.shape is not None and known is None and _is_extent(depth.type):
+            return [w("Select", _hit(w, node, indices, depth), on, off)]
         if indices.shape is None or known is None or known.reshape(-1)[0] > MOST_DEPTH:
             return None
         count = int(known.reshape(-1)[0])

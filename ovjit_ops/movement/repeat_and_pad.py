@@ -273,7 +273,7 @@ PAD_ABSENT = {"arg_pad_value": (0, 0)}
 
 @op(
     "Pad", opset=1, types=NUMBERS, builder=PAD_BUILDER, absent=PAD_ABSENT,
-    lower=".cpu_pad:Padded", images=pad_images
+    lower=".cpu_pad:Padded", images=pad_images, bounds=(1, 2),
 )  # fmt: skip
 class Pad1:
     """Pads each dimension with `pads_begin` elements before and `pads_end` after the data."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from ovjit.errors import InferenceError, check
+from ovjit.forks import ForkLock
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import TensorType, op
 from ovjit.graph.shapes import ANY
@@ -53,7 +57,49 @@ class StringTensorUnpack:
             yield [np.array(words, dtype=object)], {}
 
 
-@op("StringTensorPack", opset=15, types=["i32", "i64"], host=lambda known, attrs: pack_strings)
+#: Up to so many strings are packed one by one, which takes less than calls of NumPy.
+_FEW = 16
+#: The most symbols of which parts are kept.
+_MOST_SYMBOLS = 1 << 16
+
+
+class _Parts:
+    """Packs parts of constant symbols, such as a classifier's labels: each part is made once. Thread-safe."""
+
+    def __init__(self, symbols: np.ndarray):
+        self._symbols = symbols
+        self._parts = np.full(symbols.size + 1, b"", object)
+        #: The end of the part that begins at a place, -1 without one. It is stored after the part, once.
+        self._ends = np.full(symbols.size + 1, -1, np.int64)
+        self._lock = ForkLock("words")
+
+    def pack(self, begins: np.ndarray, ends: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+        """`pack_strings`."""
+        few = begins.size <= _FEW or begins.shape != ends.shape
+        if few or begins.min() < 0 or begins.max() > self._symbols.size:
+            return pack_strings(begins, ends, symbols)
+        known = self._ends[begins]
+        if (known == ends).all():
+            return self._parts[begins]
+        parts = pack_strings(begins, ends, symbols)
+        if (known < 0).any():
+            self._keep(begins, ends, parts)
+        return parts
+
+    def _keep(self, begins: np.ndarray, ends: np.ndarray, parts: np.ndarray) -> None:
+        with self._lock.lock:
+            for begin, end, part in zip(begins.flat, ends.flat, parts.flat, strict=True):
+                if self._ends[begin] < 0:
+                    self._parts[begin] = part
+                    self._ends[begin] = end
+
+
+def _pack_of(known: Sequence[Any], attrs: Mapping[str, Any]) -> Callable[..., Any]:
+    symbols = known[2]
+    return pack_strings if symbols is None or symbols.size > _MOST_SYMBOLS else _Parts(symbols).pack
+
+
+@op("StringTensorPack", opset=15, types=["i32", "i64"], host=_pack_of)
 class StringTensorPack:
     """Packs strings from the begin and end offsets of each, and UTF-8 bytes."""
 

@@ -1,6 +1,7 @@
 """StringLookup and TextNGrams: which word of a list a string is, and how often words are in texts.
 
 Strings are objects of Python, so that these are steps of the host: one pass over the strings with a table.
+Texts of ASCII are joined, and a native routine counts their n-grams.
 Lists of words are attributes in JSON, as words may have the characters that separate lists in files.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ import numpy as np
 from ovjit.errors import ModelError, check
 from ovjit.graph.op import Count, Floats, Ints, Positive, Str, TensorType, Word, op
 
-#: Expressions whose leftmost match by Python is the longest one: a class of characters, once or more.
-PLAIN_TOKEN = re.compile(r"\[[A-Za-z0-9_ ,;:!?.-]+\]\+?|\\[wsd]\+?")
+#: Expressions whose leftmost match by Python is the longest one: a class of characters, once or more; and any
+#: character, where a word is one of them.
+PLAIN_TOKEN = re.compile(r"\[[A-Za-z0-9_ ,;:!?.-]+\]\+?|\\[wsd]\+?|(?:\(\?s\))?\.")
 #: Attributes of nodes -> tables that are made from them, the last ones.
 _made: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 _MOST_TABLES = 64
@@ -62,11 +64,25 @@ def _numbers(text: str) -> dict[Any, int]:
     return table
 
 
+def _lookup_of(words: str) -> Callable[..., Any]:
+    return _lookup_by_table((), {"words": words})
+
+
 def _check_strings(data: TensorType) -> None:
     check(data.dtype in ("string", "dynamic"), f"expects strings, not {data.dtype}")
 
 
-@op("StringLookup", opset=1, plugin="extension", types=["string"])
+def _lookup_by_table(known: Sequence[Any], attrs: Mapping[str, Any]) -> Callable[..., Any]:
+    position, missing = _numbers(attrs["words"]).get, itertools.repeat(-1)
+
+    def look_up(data: np.ndarray) -> np.ndarray:
+        found = map(position, data.reshape(-1).tolist(), missing)
+        return np.fromiter(found, np.int64, data.size).reshape(data.shape)
+
+    return look_up
+
+
+@op("StringLookup", opset=1, plugin="extension", types=["string"], host=_lookup_by_table)
 class StringLookup:
     """The position of each string in a list of words, of equal ones the first; -1 for other strings."""
 
@@ -76,9 +92,7 @@ class StringLookup:
         return TensorType("i64", data.shape)
 
     def ref(data, *, words):
-        table = _table(_numbers, words)
-        found = map(table.get, data.reshape(-1).tolist(), itertools.repeat(-1))
-        return np.fromiter(found, np.int64, data.size).reshape(data.shape)
+        return _table(_lookup_of, words)(data)
 
     def samples(rng, dtype="string"):
         for texts in (["ab", "", "xyz"], [["a", "bc"], ["über", ""]], []):
@@ -115,15 +129,25 @@ def _count_grams(pool: str, starts: Sequence[int], columns: Sequence[int]) -> tu
     return count, max(columns, default=-1)
 
 
+def join_texts(texts: Sequence[bytes]) -> bytes | None:
+    """The texts with a null character between two; None unless they are ASCII without such characters."""
+    joined = b"\0".join(texts)
+    return joined if joined.isascii() and joined.count(0) == len(texts) - 1 else None
+
+
 class _Cutter:
-    """Cuts texts of UTF-8 into words of a plain expression. `table`: a byte -> the byte in the other case if
-    words have it, else a blank; None if words may have blanks or need more than one pass."""
+    """Cuts texts of UTF-8 into words of a plain expression. `kinds`: a byte -> the byte in the other case if
+    words have it, else 0. `alone`: a word is one character. `table`: `kinds` with blanks instead of 0; None
+    if words may have blanks or need more than one pass."""
 
     def __init__(self, token: str, case: str):
         self.find, self.case = re.compile(token, re.ASCII).findall, case
         single = re.compile(token.removesuffix("+"), re.ASCII)
         letters = [change_case(chr(i), case) for i in range(128)]
         kept = [single.fullmatch(c) is not None for c in letters]
+        self.alone = not token.endswith("+")
+        self.kinds = bytes([0, *(ord(c) if k else 0 for c, k in zip(letters[1:], kept[1:], strict=True))])
+        self.kinds += bytes(128)
         blank = any(kept[ord(c)] for c in "\0 \t\n\v\f\r")
         self.table = None
         if token.endswith("+") and not blank:
@@ -133,14 +157,46 @@ class _Cutter:
     def cut(self, texts: Sequence[Any]) -> list[list[bytes]]:
         """The words of each text."""
         data = [x if isinstance(x, bytes) else str(x).encode() for x in texts]
-        joined = b"\0".join(data)
-        if self.table is not None and joined.isascii() and joined.count(0) == len(data) - 1:
+        joined = join_texts(data)
+        if self.table is not None and joined is not None:
             return [row.split() for row in joined.translate(self.table).split(b"\0")]
         whole = [x.decode(errors="replace") for x in data]
         return [[word.encode() for word in self.find(change_case(x, self.case))] for x in whole]
 
 
-@op("TextNGrams", opset=1, plugin="extension", types=["string"])
+def _count_natively(known: Sequence[Any], attrs: Mapping[str, Any]) -> Callable[..., Any]:
+    from ovjit_ops.text.cpu_grams import NativeGrams, grams_of
+
+    levels = _Grams(*(attrs[name] for name in ("pool", "starts", "columns"))).levels
+    grams = grams_of(levels, attrs["least"], attrs["most"])
+    cutter, width = _Cutter(attrs["token"], attrs["case"]), attrs["width"]
+    native = NativeGrams(
+        grams, cutter.kinds, cutter.alone, attrs["shortest"], width, attrs["skips"], attrs["binary"]
+    )
+    factors = _factors(attrs["scaled"], attrs["columns"], width)
+    reference: Any = TextNGrams
+
+    def count(data: np.ndarray) -> np.ndarray:
+        texts = data.reshape(-1).tolist()
+        joined = join_texts([x if isinstance(x, bytes) else str(x).encode() for x in texts])
+        if joined is None:
+            return reference.ref(data, **attrs)
+        total = native.count(joined, len(texts))
+        return total if factors is None else np.multiply(total, factors, out=total)
+
+    return count
+
+
+def _factors(scaled: Sequence[float], columns: Sequence[int], width: int) -> np.ndarray | None:
+    """The factor of each column; None if all are 1."""
+    if all(factor == 1 for factor in scaled):
+        return None
+    factors = np.ones(width, np.float32)
+    factors[list(columns)] = scaled
+    return factors
+
+
+@op("TextNGrams", opset=1, plugin="extension", types=["string"], host=_count_natively)
 class TextNGrams:
     """How often each n-gram of a pool is among the words of each text: f32 [texts, width].
 
@@ -158,6 +214,7 @@ class TextNGrams:
     ):  # fmt: skip
         _check_strings(data)
         check(_table(_is_plain, token), f"the expression {token[:40]!r} is not a plain token")
+        check(shortest == 1 or not token.endswith("."), "any character is a word of one character")
         grams, last = _table(_count_grams, pool, starts, columns)
         check(grams == len(columns), f"{len(columns)} different columns are given for {grams} n-grams")
         check(last < width, f"the column {last} is not below the width {width}")
@@ -187,11 +244,8 @@ class TextNGrams:
         total = _count(found, ends, width)
         if binary:
             total = np.minimum(total, 1)
-        if len(scaled):
-            factors = np.ones(width, np.float32)
-            factors[list(columns)] = scaled
-            total *= factors
-        return total
+        factors = _factors(scaled, columns, width)
+        return total if factors is None else total * factors
 
     def samples(rng, dtype="string"):
         given = {"token": "[a-z]+", "shortest": 1, "pool": json.dumps([*"ababbb"]), "starts": [0, 2],

@@ -24,7 +24,8 @@ def _vectorizer(shape: list[Any], token: str, shortest: int, case: str, more: di
         names = {"case_change_action": case, "is_case_sensitive": 0, "locale": "C.utf8"}
         nodes.append(helper.make_node("StringNormalizer", ["texts"], ["cased"], **names))
     source = "texts" if case == "NONE" else "cased"
-    cut = {"mark": 0, "mincharnum": shortest, "pad_value": "#", "tokenexp": token}
+    how = {"tokenexp": token} if token else {"separators": [""]}
+    cut = {"mark": 0, "mincharnum": shortest, "pad_value": "#", **how}
     nodes.append(helper.make_node("Tokenizer", [source], ["tokens"], domain="com.microsoft", **cut))
     nodes.append(helper.make_node("Flatten", ["tokens"], ["rows"]))
     nodes.append(helper.make_node("TfIdfVectorizer", ["rows"], ["y"], **more))
@@ -62,7 +63,30 @@ def test_counts_of_words_in_texts(seed: int) -> None:
     if rng.random() < 0.7:
         more["weights"] = rng.uniform(0.5, 2, count).round(2).tolist()
     token = str(rng.choice(["[a-zA-Z0-9_]+", "\\w+", "[a-z]+", "[a-zA-Z0-9 _]+"]))
-    model = _vectorizer([None, 1], token, int(rng.integers(1, 3)), case, more)
+    _compare(seed, _vectorizer([None, 1], token, int(rng.integers(1, 3)), case, more), f"{token} {case}")
+
+
+@pytest.mark.parametrize("seed", some(range(40), 6))
+def test_counts_of_characters_in_texts(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    case = str(rng.choice(["NONE", "LOWER"]))
+    letters = list("xagtZ_4 ") + ["é", "日"]
+    pool, starts, count = [], [], 0
+    for size in range(1, 4):
+        starts.append(len(pool))
+        grams = {tuple(rng.choice(letters[: 10 if seed % 2 else 8], size).tolist()) for _ in range(9)}
+        pool += [letter for gram in sorted(grams) for letter in gram]
+        count += len(grams)
+    more = {"mode": "TF", "max_gram_length": 3, "min_gram_length": int(rng.integers(1, 4)),
+            "max_skip_count": int(rng.integers(0, 2)), "ngram_counts": starts,
+            "ngram_indexes": rng.permutation(count).tolist(), "pool_strings": pool}  # fmt: skip
+    token = str(rng.choice([".", ""]))
+    _compare(seed, _vectorizer([None, 1], token, 1, case, more), f"{token or 'each letter'} {case}")
+
+
+def _compare(seed: int, model: Any, what: str) -> None:
+    """The counts in random texts, of ASCII or not, beside ONNX Runtime."""
+    rng = np.random.default_rng(seed)
     texts = [" ".join(rng.choice(WORDS, int(rng.integers(0, 9)))) for _ in range(12)]
     texts = [t for t in texts if seed % 2 or t.isascii()] or ["the"]
     x = np.array(texts, object).reshape(-1, 1)
@@ -71,7 +95,7 @@ def test_counts_of_words_in_texts(seed: int) -> None:
     read = ov.Core().read_model(model.SerializeToString())
     assert "TextNGrams" in {node.get_type_name() for node in read.get_ordered_ops()}
     got = ov.compile_model(read, "CPU")(plain.astype(str))[0]
-    np.testing.assert_allclose(got, right, rtol=1e-6, err_msg=f"seed {seed} {token} {case}")
+    np.testing.assert_allclose(got, right, rtol=1e-6, err_msg=f"seed {seed} {what}")
     one = ov.compile_model(read, "CPU")(x[:1].astype(str))[0]
     if "\x00" not in texts[0]:
         np.testing.assert_allclose(one, right[:1], rtol=1e-6, err_msg=f"seed {seed}")

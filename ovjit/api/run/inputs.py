@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ovjit.api.model.node import ConstOutput
 from ovjit.api.run.results import OVDict
 from ovjit.api.run.slots import BITS, PACKED, SAME, STRING, InputSlot, as_port, native_dtype, relation, unpack
-from ovjit.api.tensors.memory import encode_strings
+from ovjit.api.tensors.memory import encode_strings, encode_texts
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import InferenceError, no_such_form
 from ovjit.graph import shapes
@@ -70,6 +70,9 @@ def _pairs(request: InferRequest, inputs: Any) -> list[tuple[Any, InputSlot, Any
 def find_slot(request: InferRequest, key: Any) -> InputSlot:
     """The input by index, name or port. RuntimeError for what the model does not have, TypeError for keys
     of another kind and for negative indices."""
+    known = request._tables.get(type(key), {}).get(key)
+    if known is not None:
+        return known
     slots = request._inputs
     if isinstance(key, int):
         if key < 0:
@@ -150,6 +153,9 @@ def _is_value(value: Any) -> bool:
 
 def _prepared(slot: InputSlot, value: Any, share: bool, key: Any) -> Step:
     """Check one value and bring it to the slot's dtype where assignment alone would not."""
+    if slot.way == STRING and type(value) is np.ndarray and value.ndim:
+        slot.check_shape(value.shape)
+        return slot, _strings(slot, value), True
     if isinstance(value, Tensor):
         value = as_port(value, slot.info)
         slot.check_tensor(value)
@@ -213,6 +219,10 @@ def _scalar(slot: InputSlot, array: Array, plain: bool) -> Array:
 
 def _strings(slot: InputSlot, array: Array) -> Array:
     if array.dtype.kind == "O":
+        try:
+            return encode_texts(array)
+        except TypeError:
+            pass  # not all are str
         if all(isinstance(text, (str, bytes)) for text in array.flat):  # of no texts, too
             return encode_strings(array)
         array = np.asarray(array.tolist())

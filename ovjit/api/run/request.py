@@ -23,8 +23,7 @@ from ovjit.api.run.request_guard import GUARDED, NOTHING, NOTIFIED, SILENT, wait
 from ovjit.api.run.request_tensors import RequestTensors
 from ovjit.api.run.results import OVDict
 from ovjit.api.run.slots import PACKED, SAME, STRING, InputSlot, OutputSlot
-from ovjit.api.tensors.memory import place_of
-from ovjit.api.tensors.tensor import Tensor
+from ovjit.api.tensors.memory import decode_array, place_of
 from ovjit.errors import no_such_constructor, no_such_form
 from ovjit.execution.blocks import copied
 
@@ -201,9 +200,7 @@ class InferRequest(RequestTensors):
         arrays: list[NDArray[Any]] = []
         for slot, array in zip(self._outputs, self._job.outputs, strict=True):
             if slot.way == STRING:
-                tensor = Tensor.__new__(Tensor)
-                tensor._set(array, array.shape, slot.type, 1)
-                arrays.append(tensor.str_data if decode_strings else tensor.bytes_data)
+                arrays.append(decode_array(array) if decode_strings else array.astype("S"))
             else:
                 shown = slot.shown(array)
                 arrays.append(shown.view() if share or slot.way == PACKED else copied(shown))

@@ -62,21 +62,15 @@ def lowest_shape(shape: tuple[shapes.Dim, ...]) -> tuple[int, ...]:
     return tuple(d if isinstance(d, int) else 0 for d in shape)
 
 
-def fits(shape: tuple[int, ...], expected: tuple[shapes.Dim, ...]) -> bool:
-    return len(shape) == len(expected) and all(
-        d == e if isinstance(e, int) else d in e for d, e in zip(shape, expected, strict=True)
-    )
-
-
 def shape_hint(given: tuple[int, ...], expected: tuple[shapes.Dim, ...]) -> str:
     """What the caller may have meant, as the end of an error message; "" when there is no guess."""
     if len(given) == 4 and len(expected) == 4:
         for order, name in (((0, 3, 1, 2), "NHWC"), ((0, 2, 3, 1), "NCHW")):
-            if fits(tuple(given[i] for i in order), expected):
+            if shapes.fits(tuple(given[i] for i in order), expected):
                 return f"; the array looks like {name}: pass x.transpose{order}"
-    if fits((1, *given), expected):
+    if shapes.fits((1, *given), expected):
         return "; add the batch axis: pass x[None]"
-    if given and given[0] == 1 and fits(given[1:], expected):
+    if given and given[0] == 1 and shapes.fits(given[1:], expected):
         return "; drop the first axis: pass x[0]"
     if shapes.is_static(expected) and math.prod(given) == math.prod(expected):
         return f"; the number of elements matches: pass x.reshape({list(expected)})"
@@ -144,7 +138,7 @@ class InputSlot:
         """Raises InferenceError, one sentence with a hint, unless the port takes `shape`."""
         expected = self.info.shape
         assert expected is not None
-        if not fits(shape, expected):
+        if not shapes.fits(shape, expected):
             raise InferenceError(
                 f"Can't set the input tensor with index: {self.index}, because the model input "
                 f"(shape={shapes.text(expected)}) and the tensor "
@@ -175,7 +169,7 @@ class InputSlot:
         self.place = NOWHERE
         if self.way != STRING:
             self.shape = array.shape
-        if array.base is not None:
+        if array.base is not None and self.way != STRING:
             job.leave_results(array.base)
         job.set_input(self.index, array)
         self.current = array
@@ -354,7 +348,7 @@ class OutputSlot:
                 f"{math.prod(self.info.shape)} and the currernt tensor size = 0 are different. "
                 f"It is {self.describe()}"
             )
-        if not fits(tensor._shape, self.info.shape) and 0 not in tensor._shape:
+        if not shapes.fits(tensor._shape, self.info.shape) and 0 not in tensor._shape:
             raise InferenceError(
                 f"Can't set the output tensor with index: {self.index}, because the model output tensor "
                 f"(shape={shapes.text(self.info.shape)}) and the current tensor "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import weakref
@@ -12,37 +13,13 @@ from numpy.typing import NDArray
 
 from ovjit.api.tensors.types import Type, type_of_dtype
 from ovjit.errors import ModelError
+from ovjit.execution.addresses import address_of, field_address, slow_address
 
 #: Memory that ovjit makes starts at a multiple of this many bytes.
 ALIGNMENT: Final = 64
 
 STRING: Final = Type.string
 _NOT_SHARED = "SHARED MEMORY MODE FOR THIS TENSOR IS NOT APPLICABLE!"
-
-
-def _slow_address(array: NDArray[Any]) -> int:
-    return int(array.__array_interface__["data"][0])
-
-
-def _field_address(
-    array: NDArray[Any],
-    _at: Any = ctypes.c_size_t.from_address,
-    _offset: int = object.__basicsize__,
-) -> int:
-    return int(_at(id(array) + _offset).value)
-
-
-def _pick_address() -> Any:
-    # The data pointer is the first field behind the object header; reading it takes 0.25 us, NumPy's own
-    # ways over 1 us. They are the reference, and the way out where objects are laid out differently.
-    for probe in (np.empty(3), np.empty((2, 5), np.int8)[1:], np.empty(())):
-        if _field_address(probe) != _slow_address(probe):
-            return _slow_address
-    return _field_address
-
-
-#: address_of(array) -> address of the array's first element, whatever its strides
-address_of = _pick_address()
 
 
 class NOWHERE:
@@ -60,7 +37,7 @@ class _SlowPlace:
     @property
     def value(self) -> int:
         array = self._array()
-        return -1 if array is None else _slow_address(array)
+        return -1 if array is None else slow_address(array)
 
 
 def _field_place(
@@ -72,7 +49,7 @@ def _field_place(
 
 
 #: place_of(array).value -> as address_of, a few ns each time, while the array lives: `resize` moves it
-place_of: Any = _field_place if address_of is _field_address else _SlowPlace
+place_of: Any = _field_place if address_of is field_address else _SlowPlace
 
 
 def shape_error(what: str, type_: Type, shape: tuple[int, ...]) -> RuntimeError:
@@ -99,15 +76,38 @@ def new_array(type_: Type, shape: tuple[int, ...]) -> NDArray[Any]:
         raise shape_error("Cannot allocate memory", type_, shape) from error
 
 
+def encode_texts(array: NDArray[Any]) -> NDArray[Any]:
+    """An array of str as an object array of UTF-8 bytes. Raises TypeError for other elements."""
+    texts = array.ravel().tolist()
+    return np.fromiter(map(str.encode, texts), object, len(texts)).reshape(array.shape)
+
+
 def encode_strings(array: NDArray[Any]) -> NDArray[Any]:
     """An array of str or bytes as an object array of UTF-8 bytes."""
+    if array.dtype.kind in "UO":
+        with contextlib.suppress(TypeError):  # not all are str
+            return encode_texts(array)
     result = np.empty(array.shape, object)
-    texts = array.ravel().tolist()
-    if array.dtype.kind == "U":
-        result.reshape(-1)[:] = list(map(str.encode, texts))
-    else:
-        result.reshape(-1)[:] = [text.encode() if isinstance(text, str) else text for text in texts]
+    result.reshape(-1)[:] = [
+        text.encode() if isinstance(text, str) else text for text in array.ravel().tolist()
+    ]
     return result
+
+
+#: Up to so many strings are decoded one by one.
+FEW_STRINGS = 16
+
+
+def decode_array(strings: NDArray[Any]) -> NDArray[Any]:
+    """An array of UTF-8 bytes as a NumPy array of str (`U`); what is no UTF-8 is replaced. Of many strings,
+    equal ones are decoded once."""
+    values = strings.ravel().tolist()
+    if len(values) <= FEW_STRINGS:
+        return np.array([value.decode("utf-8", "replace") for value in values], "U").reshape(strings.shape)
+    numbers: dict[bytes, int] = {}
+    places = [numbers.setdefault(value, len(numbers)) for value in values]
+    texts = np.array([value.decode("utf-8", "replace") for value in numbers], "U")
+    return texts[places].reshape(strings.shape)
 
 
 def decode_text(value: str | bytes) -> str | bytes:

@@ -29,6 +29,7 @@ from ovjit.api.tensors.memory import (
     address_of,
     check_lendable,
     check_native,
+    decode_array,
     encode_strings,
     new_array,
     shape_error,
@@ -263,10 +264,7 @@ class Tensor:
 
         RuntimeError for other types. Set it from an array or list of str or bytes, as many as there are.
         """
-        strings = self._strings()
-        decoded = np.empty(strings.shape, object)
-        decoded.reshape(-1)[:] = [value.decode("utf-8", "replace") for value in strings.ravel()]
-        return decoded.astype("U")
+        return decode_array(self._strings())
 
     @str_data.setter
     def str_data(self, values: Any) -> None:

@@ -23,6 +23,7 @@ from ovjit.records import NamedTuple
 
 #: What stands before the first and behind the last part where these are marked.
 _MARKS = b"\x02\x03"
+ANY_CHARACTER = "(?s)."
 #: A table's state from which nothing is matched any more.
 _DEAD = 1
 
@@ -50,11 +51,13 @@ def tokenizer(n: OnnxNode) -> Any:
     if separators == [""]:  # each letter
         if shortest > 1:
             raise ModelError(f"words of {shortest} characters are not valid")
-        parts = _cut(n, parts, letters, "(?s).", False, shortest)
+        parts = _cut(n, parts, letters, ANY_CHARACTER, False, shortest)
     else:
         for pattern in separators or [expression]:
             parts = _cut(n, parts, letters, pattern, bool(separators), shortest)
     out = _filled_up(n, parts, texts, letters, fill, bool(n.required("mark")))
+    if separators == [""]:
+        separators, expression = [], ANY_CHARACTER
     if not separators and n.rank(n[0]) == 1 and not n.required("mark"):
         tokens = n.reader.memo.setdefault("tokens", {})
         tokens[out._node] = Tokens(n[0], expression, shortest, fill.decode())

@@ -1,0 +1,77 @@
+"""The native count of n-grams of words in texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit_ops.text.cpu_native import Scratch, address, as_i32, native
+from ovjit_ops.text.cpu_words import NativeTrie
+
+
+def _steps() -> Any:
+    from ovjit_ops.text import cpu_gram_steps
+
+    return cpu_gram_steps
+
+
+_build_grams = native(_steps, "build_grams")
+_count_grams = native(_steps, "count_grams")
+
+
+class NativeGrams:
+    """Counts n-grams, which are tuples of words, each with a column.
+
+    `kinds`: for each byte what it is in words, 0 for those between words. `alone`: each byte is a word.
+    """
+
+    def __init__(
+        self, grams: Mapping[tuple[bytes, ...], int], kinds: bytes, alone: bool, shortest: int, width: int,
+        skips: int, binary: bool,
+    ):  # fmt: skip
+        words = {word: i for i, word in enumerate(dict.fromkeys(word for gram in grams for word in gram))}
+        self._width = width
+        self._trie = NativeTrie(list(words), list(words.values()))
+        self._kinds = np.frombuffer(kinds, np.uint8)
+        total = sum(map(len, grams))
+        slots = 1 << max(2 * total, 4).bit_length()
+        self._first = np.zeros(max(len(words), 1), np.int32)
+        self._table = np.zeros(2 * slots, np.int64)
+        self._columns = np.full(total + 1, -1, np.int32)
+        sources = [
+            as_i32([words[word] for gram in grams for word in gram]), as_i32(list(map(len, grams))),
+            as_i32(list(grams.values())),
+        ]  # fmt: skip
+        table = [address(self._table), slots - 1, address(self._columns)]
+        _build_grams(*map(address, sources), len(grams), address(self._first), *table)
+        self._before = [address(self._kinds), int(alone), shortest, *self._trie.args, *table]
+        self._before += [address(self._first), max(map(len, grams), default=0), skips]
+        self._binary = int(binary)
+        self._scratch = Scratch()
+
+    def count(self, joined: bytes, texts: int) -> np.ndarray:
+        """The counts, f32 [texts, width]. `joined`: texts in ASCII with a null character between two."""
+        data = np.frombuffer(joined, np.uint8)
+        out = np.zeros((texts, self._width), np.float32)
+        lock = self._scratch.lock.lock
+        alone = lock.acquire(blocking=False)
+        try:
+            scratch = self._scratch if alone else Scratch()
+            words = scratch.of(data.size // 2 + 1)  # two of them in each int64
+            last = (address(words), address(out), self._width, self._binary)
+            _count_grams(address(data), data.size, *self._before, *last)
+        finally:
+            if alone:
+                lock.release()
+        return out
+
+
+def grams_of(levels: Sequence[Mapping[Any, int]], least: int, most: int) -> dict[tuple[bytes, ...], int]:
+    """The n-grams of `least` to `most` words with their columns; `levels` has those of 1, 2 ... words, of one
+    word as the word itself."""
+    found: dict[tuple[bytes, ...], int] = {}
+    for size, level in enumerate(levels[least - 1 : most], least):
+        found.update(((key,) if size == 1 else key, column) for key, column in level.items())
+    return found
