@@ -1,5 +1,5 @@
-"""`python -m ovjit`: run a program written for OpenVINO or ONNX Runtime, show what ovjit does, tend the kernel
-cache."""
+"""`python -m ovjit`: run a program written for OpenVINO or ONNX Runtime, show what ovjit does, tend the
+kernel cache."""
 
 from __future__ import annotations
 

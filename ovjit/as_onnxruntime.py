@@ -1,8 +1,8 @@
 """`import ovjit.as_onnxruntime`: after it, `import onnxruntime` and its submodules are `ovjit.onnxruntime`.
 
-Programs written for ONNX Runtime then run unchanged, on the CPU. A missing submodule is a ModuleNotFoundError,
-as for a package that is not installed. Raises ImportError if the real package has been imported already, since
-two engines under one name would conflict.
+Programs written for ONNX Runtime then run unchanged, on the CPU. A missing submodule is a
+ModuleNotFoundError, as for a package that is not installed. Raises ImportError if the real package has been
+imported already, since two engines under one name would conflict.
 """
 
 from __future__ import annotations

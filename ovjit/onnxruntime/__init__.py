@@ -98,6 +98,6 @@ def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     raise AttributeError(
-        f"ovjit's onnxruntime has no {name}: docs/onnxruntime_programs.md lists what it has. The rest needs the "
-        "real onnxruntime, in a separate environment"
+        f"ovjit's onnxruntime has no {name}: docs/onnxruntime_programs.md lists what it has. The rest needs "
+        "the real onnxruntime, in a separate environment"
     )

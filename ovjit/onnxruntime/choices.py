@@ -1,4 +1,4 @@
-"""The enumerations of ONNX Runtime, as pybind11 makes them: any number is a value, names are those declared."""
+"""The enumerations of ONNX Runtime, as pybind11 makes them: any number is a value."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Choice:
 
     def __eq__(self, other: object) -> bool:
         if type(other) is type(self):
-            return self._value == other._value  # type: ignore[attr-defined]
+            return self._value == other._value
         return self._is_number and isinstance(other, int) and self._value == other
 
     def __str__(self) -> str:

@@ -58,6 +58,14 @@ def tensor_text(number: int) -> str:
     return f"tensor({row.word})" if row is not None else "tensor(undefined)"
 
 
+_NUMBER_OF_WORD = {row.word: number for number, row in TYPES.items()}
+
+
+def number_of_text(text: str) -> int:
+    """The element type of tensor(...), seq(tensor(...)) and optional(tensor(...)), 0 for others."""
+    return _NUMBER_OF_WORD.get(text.rpartition("tensor(")[2].rstrip(")"), 0)
+
+
 def number_of(dtype: np.dtype[Any]) -> int:
     """The element type of arrays of a NumPy type. RuntimeError if ONNX Runtime has none."""
     if dtype.kind in "SUO":

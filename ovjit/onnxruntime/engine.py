@@ -6,20 +6,17 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ovjit.api.run.compiled import CompiledModel
-from ovjit.api.run.core import Core
 from ovjit.errors import OvjitError, arguments_error
-from ovjit.onnxruntime.element_types import TYPES
+from ovjit.onnxruntime.element_types import TYPES, number_of_text
 from ovjit.onnxruntime.failures import (
     STATE,
     Fail,
     InvalidArgument,
-    NotImplemented,
     failure_of,
     refuse,
     refuse_pickle,
@@ -29,27 +26,10 @@ from ovjit.onnxruntime.graph_info import add_known_dimensions, read_metadata
 from ovjit.onnxruntime.loading import LoadedModel
 from ovjit.onnxruntime.options import RunOptions, SessionOptions
 from ovjit.onnxruntime.values import OrtValue
+from ovjit.onnxruntime.variants import Variant, Variants
 
-_TENSOR = "tensor("
-_NUMBER_OF_WORD = {row.word: number for number, row in TYPES.items()}
 #: The beginning of ovjit's message about a node that cannot compute.
 _NODE = re.compile(r"node '([^']*)' \((\w+)\): ")
-
-
-def _number_of_type(text: str) -> int:
-    """The element type of tensor(...), seq(tensor(...)) and optional(tensor(...)), 0 for others."""
-    return _NUMBER_OF_WORD.get(text.rpartition(_TENSOR)[2].rstrip(")"), 0)
-
-
-class _Variant:
-    """A compiled model, and where its outputs are among those of the graph."""
-
-    def __init__(self, compiled: CompiledModel, pick: Sequence[Callable[[tuple[np.ndarray, ...]], Any]]) -> None:
-        self.compiled = compiled
-        self.pick = pick
-        self.names = frozenset(name for port in compiled.inputs for name in port.get_names())
-        #: True if the graph's outputs are the compiled model's, as they are.
-        self.is_plain = False
 
 
 class Engine:
@@ -61,114 +41,30 @@ class Engine:
         self.metadata = read_metadata(loaded.opened.proto)
         self.inputs, self.outputs, self.overridable = loaded.inputs, loaded.outputs, loaded.overridable
         for arg in (*self.inputs, *self.overridable):
-            if not _number_of_type(arg.type) or not arg.type.startswith((_TENSOR, "optional(tensor(")):
+            if not number_of_text(arg.type) or not arg.type.startswith(("tensor(", "optional(tensor(")):
                 refuse(f"inputs of type {arg.type} ({arg.name})", "change the model to take tensors")
-        self._output_rows = [TYPES.get(_number_of_type(arg.type)) for arg in self.outputs]
+        self._output_rows = [TYPES.get(number_of_text(arg.type)) for arg in self.outputs]
         #: True if an output has an element type that NumPy does not have.
         self._has_odd_types = any(row is not None and row.dtype is None for row in self._output_rows)
         self.output_index = {arg.name: i for i, arg in enumerate(self.outputs)}
-        self._variants: dict[Any, _Variant] = {}
         self._picks: dict[tuple[str, ...], tuple[int, ...]] = {}
         self._events: list[dict[str, Any]] = []
         self._start = time.monotonic_ns()
         self._profile = self._profile_path() if options.enable_profiling else ""
-        self._overrides = frozenset(arg.name for arg in self.overridable)
-        self._plain: _Variant | None = None if loaded.rankless else self._variant(frozenset(), ())
+        self._variants = variants = Variants(loaded, options)
         dtypes: dict[str, Any] = {}
-        if self._plain is not None:
-            for port in self._plain.compiled.inputs:
+        if variants.plain is not None:
+            for port in variants.plain.compiled.inputs:
                 dtypes.update(dict.fromkeys(port.get_names(), port.get_element_type().to_dtype()))
-            shapes = self._known_shapes(self._plain.compiled)
-            add_known_dimensions(self.outputs, shapes)
+            add_known_dimensions(self.outputs, variants.plain.output_shapes())
         self._checks = {
             arg.name: InputCheck(
-                arg, _number_of_type(arg.type), arg.name not in loaded.rankless, dtypes.get(arg.name)
+                arg, number_of_text(arg.type), arg.name not in loaded.rankless, dtypes.get(arg.name)
             )
             for arg in (*self.inputs, *self.overridable)
         }
         if options.optimized_model_filepath:
             self._write_model(options.optimized_model_filepath)
-
-    # -- compilation ---------------------------------------------------------------------------------------
-
-    def _config(self) -> dict[str, Any]:
-        options = self.options
-        config: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": "f32",  # ONNX Runtime computes in the types that the model has
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        if options.intra_op_num_threads > 0:
-            config["INFERENCE_NUM_THREADS"] = options.intra_op_num_threads
-        if options.enable_profiling:
-            config["PERF_COUNT"] = True
-        return config
-
-    def _variant(self, overrides: frozenset[str], ranks: tuple[tuple[str, int], ...]) -> _Variant:
-        """The compiled model in which these initializers are inputs, and these inputs have these ranks."""
-        key = overrides, ranks
-        variant = self._variants.get(key)
-        if variant is not None:
-            return variant
-        loaded = self._loaded
-        is_file = loaded.path is not None and not (loaded.is_changed or overrides or ranks)
-        try:
-            model: Any = loaded.path if is_file else loaded.read(overrides, ranks)
-            compiled = Core().compile_model(model, "CPU", self._config())
-        except OvjitError as error:
-            raise loaded.failure(error) from error
-        variant = self._variants.setdefault(key, _Variant(compiled, self._pickers(compiled)))
-        variant.is_plain = all(
-            arg.type.startswith(_TENSOR) and not arg.type.startswith("tensor(string") for arg in self.outputs
-        ) and len(self.outputs) == len(compiled.outputs)
-        return variant
-
-    def _pickers(self, compiled: CompiledModel) -> list[Callable[[tuple[np.ndarray, ...]], Any]]:
-        """For each output of the graph the function that makes it of the compiled model's outputs."""
-        names = [port.get_names() for port in compiled.outputs]
-        position = 0
-        pickers: list[Callable[[tuple[np.ndarray, ...]], Any]] = []
-        for arg in self.outputs:
-            if arg.type.startswith("seq(tensor"):
-                if position < len(names) and arg.name in names[position]:
-                    pickers.append(lambda arrays, i=position: list(arrays[i]))
-                    position += 1
-                    continue
-                count = 0
-                while position + count < len(names) and f"{arg.name}_{count}" in names[position + count]:
-                    count += 1
-                pickers.append(lambda arrays, a=position, b=position + count: list(arrays[a:b]))
-                position += count
-                continue
-            if arg.type.startswith("seq(map"):
-                labels = self._labels_of(arg.name)
-                pickers.append(lambda arrays, i=position, labels=labels: _rows_as_maps(arrays[i], labels))
-            elif arg.type == "tensor(string)":
-                pickers.append(lambda arrays, i=position: arrays[i].astype(object))
-            else:
-                pickers.append(lambda arrays, i=position: arrays[i])
-            position += 1
-        return pickers
-
-    def _labels_of(self, output: str) -> list[Any]:
-        """The classes of the ZipMap node that computes an output."""
-        for node in self._loaded.opened.proto.graph.node:
-            if output in node.output and node.op_type == "ZipMap":
-                for attribute in node.attribute:
-                    if attribute.ints:
-                        return [int(value) for value in attribute.ints]
-                    if attribute.strings:
-                        return [value.decode() for value in attribute.strings]
-        raise failure_of(NotImplemented, f"ovjit does not have maps but those of ZipMap: the output {output!r}")
-
-    def _known_shapes(self, compiled: CompiledModel) -> dict[str, Any]:
-        shapes: dict[str, Any] = {}
-        for port in compiled.outputs:
-            shape = port.get_partial_shape()
-            if shape.rank.is_static:
-                sizes = [dim.get_length() if dim.is_static else None for dim in shape]
-                shapes.update(dict.fromkeys(port.get_names(), sizes))
-        return shapes
 
     # -- a run ---------------------------------------------------------------------------------------------
 
@@ -180,11 +76,7 @@ class Engine:
             check = checks.get(name)
             if check is None:
                 raise failure_of(InvalidArgument, f"Invalid input name: {name}")
-            if (
-                type(value) is not np.ndarray
-                or value.shape != check.shape
-                or value.dtype is not check.dtype
-            ):
+            if type(value) is not np.ndarray or value.shape != check.shape or value.dtype is not check.dtype:
                 value = check.convert(value)
             arrays[name] = value
         return arrays
@@ -202,11 +94,7 @@ class Engine:
 
     def compute(self, arrays: dict[str, np.ndarray]) -> list[Any]:
         """All outputs of the graph, of arrays that `checked_feeds` returned."""
-        variant = self._plain
-        if variant is None or (self._overrides and not self._overrides.isdisjoint(arrays)):
-            overrides = self._overrides.intersection(arrays)
-            ranks = tuple((n, arrays[n].ndim) for n in self._loaded.rankless if n in arrays)
-            variant = self._variant(overrides, ranks)
+        variant = self._variants.choose(arrays)
         if len(arrays) != len(variant.names):
             arrays = {name: array for name, array in arrays.items() if name in variant.names}
         try:
@@ -218,7 +106,7 @@ class Engine:
             raise failure_of(Fail, _run_text(str(error))) from error
         if variant.is_plain:
             return list(outputs)
-        return [pick(outputs) for pick in variant.pick]
+        return [pick(outputs) for pick in variant.pickers]
 
     def run(self, names: Any, feeds: Mapping[str, Any], run_options: RunOptions | None) -> list[Any]:
         """The outputs of these names as arrays, lists and dicts."""
@@ -230,7 +118,9 @@ class Engine:
         if self._has_odd_types:
             self._refuse_odd_types(positions)
         if len(positions) > 1 and len(set(positions)) < len(positions):
-            return [np.copy(results[i]) if isinstance(results[i], np.ndarray) else results[i] for i in positions]
+            return [
+                np.copy(results[i]) if isinstance(results[i], np.ndarray) else results[i] for i in positions
+            ]
         return [results[i] for i in positions]
 
     def _refuse_odd_types(self, positions: Sequence[int]) -> None:
@@ -252,7 +142,9 @@ class Engine:
         why = "names of outputs are a list of str, options a RunOptions"
         raise arguments_error(function, "function", parameters, [self, names, feeds, run_options], {}, why)
 
-    def run_values(self, names: Any, feeds: Mapping[str, Any], run_options: RunOptions | None) -> list[OrtValue]:
+    def run_values(
+        self, names: Any, feeds: Mapping[str, Any], run_options: RunOptions | None
+    ) -> list[OrtValue]:
         """The outputs of these names as OrtValues."""
         self._check_arguments("run_with_ort_values", names, feeds, run_options)
         arrays = self.checked_feeds(feeds)
@@ -262,7 +154,7 @@ class Engine:
 
     def value_of(self, position: int, result: Any) -> OrtValue:
         """The OrtValue of an output."""
-        number = _number_of_type(self.outputs[position].type)
+        number = number_of_text(self.outputs[position].type)
         if isinstance(result, np.ndarray):
             row = TYPES[number]
             if row.dtype is None and row.storage != "packed":
@@ -275,7 +167,7 @@ class Engine:
     def _profile_path(self) -> str:
         return f"{self.options.profile_file_prefix}_{time.strftime('%Y-%m-%d_%H-%M-%S')}.json"
 
-    def _profiled(self, variant: _Variant, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+    def _profiled(self, variant: Variant, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, ...]:
         """Run on a request of its own, and keep the steps' times as events."""
         request = variant.compiled.create_infer_request()
         begin = (time.monotonic_ns() - self._start) // 1000
@@ -284,13 +176,13 @@ class Engine:
         for info in request.get_profiling_info():
             duration = int(info.real_time.total_seconds() * 1e6)
             about = {"op_name": info.node_type, "provider": "CPUExecutionProvider"}
-            self._events.append(
-                self._event("Node", f"{info.node_name}_kernel_time", begin, duration, about)
-            )
+            self._events.append(self._event("Node", f"{info.node_name}_kernel_time", begin, duration, about))
             begin += duration
         return outputs
 
-    def _event(self, category: str, name: str, begin: int, duration: int, about: dict[str, str]) -> dict[str, Any]:
+    def _event(
+        self, category: str, name: str, begin: int, duration: int, about: dict[str, str]
+    ) -> dict[str, Any]:
         return {
             "cat": category, "pid": os.getpid(), "tid": 0, "dur": duration, "ts": begin, "ph": "X",
             "name": name, "args": about,
@@ -335,12 +227,8 @@ def _run_text(text: str) -> str:
         return f"Non-zero status code returned while running the model. Status Message: {text}"
     name, operator = node.groups()
     message = text[node.end() :]
-    return f"Non-zero status code returned while running {operator} node. Name:'{name}' Status Message: {message}"
-
-
-def _rows_as_maps(array: np.ndarray, labels: list[Any]) -> list[dict[Any, Any]]:
-    """The rows of probabilities as dicts by class."""
-    return [dict(zip(labels, row, strict=False)) for row in array.reshape(-1, len(labels)).tolist()]
+    begin = f"Non-zero status code returned while running {operator} node. Name:'{name}'"
+    return f"{begin} Status Message: {message}"
 
 
 Engine.__name__ = Engine.__qualname__ = "InferenceSession"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ovjit.errors import arguments_error
-from ovjit.onnxruntime.failures import STATE, NotImplemented, failure_of, refuse
+from ovjit.onnxruntime.failures import STATE, refuse
 from ovjit.version import ONNXRUNTIME
 from ovjit.version import __version__ as ovjit_version
 
@@ -129,17 +129,22 @@ def get_default_session_options() -> Any:
     return SessionOptions()
 
 
-def _missing_class(name: str, instead: str) -> Any:
-    def refuse_construction(self: Any, *args: Any, **named: Any) -> None:
-        raise failure_of(NotImplemented, f"ovjit does not have {name}: {instead}")
+def _missing_class(name: str, instead: str, *constructors: str) -> Any:
+    """A class whose constructors raise NotImplemented."""
 
-    return type(name, (), {"__init__": refuse_construction, "__module__": STATE})
+    def refuse_construction(*args: Any, **named: Any) -> None:
+        refuse(name, instead)
+
+    members = dict.fromkeys(constructors, staticmethod(refuse_construction))
+    return type(name, (), {"__init__": refuse_construction, "__module__": STATE, **members})
 
 
 _OTHER = "a separate environment with the real onnxruntime has it"
-AdapterFormat = _missing_class("AdapterFormat", "merge the adapter into the model's weights")
+AdapterFormat = _missing_class("AdapterFormat", "merge the adapter into the model's weights", "read_adapter")
 LoraAdapter = _missing_class("LoraAdapter", "merge the adapter into the model's weights")
 ModelCompiler = _missing_class("ModelCompiler", "models are compiled by InferenceSession, and kept")
 ModelPackage = _missing_class("ModelPackage", _OTHER)
-SparseTensor = _missing_class("SparseTensor", "pass the dense tensor")
+SparseTensor = _missing_class(
+    "SparseTensor", "pass the dense tensor", "sparse_coo_from_numpy", "sparse_csr_from_numpy"
+)
 OrtSyncStream = _missing_class("OrtSyncStream", _OTHER)

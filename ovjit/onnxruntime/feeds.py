@@ -90,8 +90,8 @@ def check_shape(what: str, arg: NodeArg, shape: tuple[int, ...]) -> None:
     if len(shape) != len(expected):
         raise failure_of(
             InvalidArgument,
-            f"Invalid rank for {what}: {arg.name} Got: {len(shape)} Expected: {len(expected)} Please fix either "
-            "the inputs/outputs or the model.",
+            f"Invalid rank for {what}: {arg.name} Got: {len(shape)} Expected: {len(expected)} Please fix "
+            "either the inputs/outputs or the model.",
         )
     wrong = [
         f" index: {i} Got: {size} Expected: {dim}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -24,10 +23,20 @@ from ovjit.onnxruntime.graph_info import NodeArg, has_shape, read_node_arg
 from ovjit.onnxruntime.options import SessionOptions
 from ovjit.readers.onnx.reader import Opened, opened, read_opened
 from ovjit.readers.onnx.standard import find_schema, messages
+from ovjit.records import NamedTuple
 
 #: The bytes of a model in ONNX Runtime's own format begin with these, behind an offset.
 _ORT_FORMAT = b"ORTM"
 _DEFAULT_DOMAINS = ("", "ai.onnx")
+
+
+class Change(NamedTuple):
+    """Initializers that become inputs, shapes of inputs (-1 is a dynamic dimension), and bytes of inputs that
+    become initializers; the last two as pairs with names."""
+
+    overrides: frozenset[str] = frozenset()
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    values: tuple[tuple[str, bytes], ...] = ()
 
 
 class LoadedModel:
@@ -46,9 +55,7 @@ class LoadedModel:
         self.inputs = [read_node_arg(info) for info in graph.input if info.name not in initializers]
         self.overridable = [read_node_arg(info) for info in graph.input if info.name in initializers]
         #: Inputs of unknown rank, of which a call's arrays have the rank.
-        self.rankless = [
-            i.name for i in graph.input if i.name not in initializers and not has_shape(i.type)
-        ]
+        self.rankless = [i.name for i in graph.input if i.name not in initializers and not has_shape(i.type)]
         self.outputs = self._read_outputs()
 
     def _open(self, source: str | bytes, options: SessionOptions) -> Opened:
@@ -111,24 +118,14 @@ class LoadedModel:
         inferred = {info.name: info for info in _infer_outputs(self.opened.proto)}
         return [read_node_arg(inferred.get(info.name, info)) for info in infos]
 
-    def read(self, overrides: Iterable[str] = (), ranks: Iterable[tuple[str, int]] = ()) -> Model:
-        """The Model in which the initializers `overrides` are inputs, and inputs without a rank have one."""
+    def read(self, change: Change) -> Model:
+        """The Model with a change applied."""
         proto, external, where = self.opened
-        overrides, ranks = set(overrides), dict(ranks)
-        if overrides or ranks:
+        if change != Change():
             copy = messages().ModelProto()
             copy.CopyFrom(proto)
             proto = copy
-        if overrides:
-            kept = [t for t in proto.graph.initializer if t.name not in overrides]
-            del proto.graph.initializer[:]
-            proto.graph.initializer.extend(kept)
-        for info in proto.graph.input:
-            if info.name in ranks:
-                tensor = info.type.tensor_type
-                tensor.shape.SetInParent()
-                for _ in range(ranks[info.name]):
-                    tensor.shape.dim.add()
+            _apply_change(proto.graph, change)
         try:
             return read_opened(Opened(proto, external, where))
         except OvjitError as error:
@@ -138,6 +135,30 @@ class LoadedModel:
         """ONNX Runtime's exception for one of reading or compiling."""
         kind = NotImplemented if isinstance(error, UnsupportedError) else InvalidGraph
         return failure_of(kind, f"{self._begin}{error}")
+
+
+def _apply_change(graph: Any, change: Change) -> None:
+    """Change a graph in place."""
+    shapes, values = dict(change.shapes), dict(change.values)
+    tensors = [t for t in graph.initializer if t.name not in change.overrides]
+    infos = [info for info in graph.input if info.name not in values]
+    for info in graph.input:
+        if info.name in values:
+            kind = info.type.tensor_type.elem_type
+            tensors.append(messages().TensorProto(name=info.name, data_type=kind, raw_data=values[info.name]))
+        if info.name in shapes:
+            shape = info.type.tensor_type.shape
+            shape.SetInParent()
+            del shape.dim[:]
+            for size in shapes[info.name]:
+                dim = shape.dim.add()
+                if size >= 0:
+                    dim.dim_value = size
+    for repeated, kept in ((graph.initializer, tensors), (graph.input, infos)):
+        if len(repeated) != len(kept) or repeated is graph.initializer:
+            copies = [type(one).FromString(one.SerializeToString()) for one in kept]
+            del repeated[:]
+            repeated.extend(copies)
 
 
 def _is_contributed(name: str) -> bool:

@@ -146,8 +146,8 @@ class SessionOptions(_Options):
         """Raise Fail: native libraries are never loaded."""
         raise failure_of(
             Fail,
-            f"Failed to load library {path} with error: ovjit loads no native libraries. Add the operators in "
-            "Python, by a rule of ovjit.readers.onnx.registry.onnx_op",
+            f"Failed to load library {path} with error: ovjit loads no native libraries. Add the operators "
+            "in Python, by a rule of ovjit.readers.onnx.registry.onnx_op",
         )
 
     def has_providers(self) -> bool:

@@ -36,7 +36,10 @@ def _is_provider(value: Any) -> bool:
     if isinstance(value, str):
         return True
     return (
-        isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict)
+        isinstance(value, tuple)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and isinstance(value[1], dict)
     )
 
 

@@ -96,9 +96,7 @@ class Session:
         self._enable_fallback = True
 
     def _validate_input(self, feed_input_names: Any) -> None:
-        missing = [
-            name for name in self._required if name not in feed_input_names
-        ]
+        missing = [name for name in self._required if name not in feed_input_names]
         if missing:
             raise ValueError(
                 f"Required inputs ({missing}) are missing from input feed ({list(feed_input_names)})."
@@ -144,7 +142,10 @@ class Session:
         _pool(os.getpid()).submit(compute)
 
     def run_with_ort_values(
-        self, output_names: Sequence[str] | None, input_dict_ort_values: Mapping[str, OrtValue], run_options: Any = None
+        self,
+        output_names: Sequence[str] | None,
+        input_dict_ort_values: Mapping[str, OrtValue],
+        run_options: Any = None,
     ) -> list[OrtValue]:
         """Run the model on OrtValues. Returns OrtValues."""
         self._validate_input(input_dict_ort_values.keys())
@@ -179,7 +180,12 @@ class Session:
         iobinding._run(run_options)
 
     def create_ortvalue_from_shape_and_type(
-        self, shape: Sequence[int], element_type: Any, device_type: str, device_id: int = 0, vendor_id: int = -1
+        self,
+        shape: Sequence[int],
+        element_type: Any,
+        device_type: str,
+        device_id: int = 0,
+        vendor_id: int = -1,
     ) -> OrtValue:
         """A value of zeros."""
         return OrtValue.ortvalue_from_shape_and_type(shape, element_type, device_type, device_id, vendor_id)
@@ -224,9 +230,9 @@ class InferenceSession(Session):
         self._choose_providers(providers, provider_options)
         if sess_options is not None and providers and sess_options.has_providers():
             warnings.warn(
-                "Specified 'providers'/'provider_options' when creating InferenceSession but SessionOptions has "
-                "already been configured with providers. InferenceSession will only use the providers passed "
-                "to InferenceSession().",
+                "Specified 'providers'/'provider_options' when creating InferenceSession but SessionOptions "
+                "has already been configured with providers. InferenceSession will only use the providers "
+                "passed to InferenceSession().",
                 stacklevel=2,
             )
         self._start(sess_options)

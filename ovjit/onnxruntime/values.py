@@ -17,8 +17,8 @@ from ovjit.onnxruntime.failures import STATE, refuse, refuse_pickle
 
 _NO_STRINGS = "Creation of OrtValues is currently only supported from non-string numpy arrays"
 _NO_DEVICE = (
-    "Can't allocate memory on the device using this package of OnnxRuntime. Please use the appropriate package "
-    "of OnnxRuntime for your hardware to use this feature."
+    "Can't allocate memory on the device using this package of OnnxRuntime. Please use the appropriate "
+    "package of OnnxRuntime for your hardware to use this feature."
 )
 
 
@@ -93,7 +93,7 @@ class OrtDevice:
     def make(ort_device_name: str, device_id: int, vendor_id: int = -1) -> OrtDevice:
         """The device of a name: cpu, cuda, gpu, npu, dml, cann, webgpu. Exception for another name."""
         if ort_device_name not in _DEVICES:
-            raise Exception(f"Unsupported device type: {ort_device_name}")  # noqa: TRY002
+            raise Exception(f"Unsupported device type: {ort_device_name}")
         number, vendor = _DEVICES[ort_device_name]
         return OrtDevice(NativeDevice(number, 0, int(vendor if vendor_id < 0 else vendor_id), device_id))
 
@@ -197,7 +197,7 @@ class OrtValue:
     def ortvalue_from_numpy(
         cls, numpy_obj: np.ndarray, /, device_type: str = "cpu", device_id: int = 0, vendor_id: int = -1
     ) -> OrtValue:
-        """A value that shares a C-contiguous array's memory. RuntimeError for text, other types and devices."""
+        """A value that shares a C-contiguous array's memory. RuntimeError for text and other devices."""
         if not isinstance(numpy_obj, np.ndarray) or number_of(numpy_obj.dtype) == STRING:
             raise RuntimeError(_NO_STRINGS)
         _refuse_other_devices(device_type, device_id, vendor_id)
@@ -228,7 +228,8 @@ class OrtValue:
         """A value of zeros; `element_type` is NumPy's or ONNX's number of a type."""
         if memory_info is not None and (device_type, device_id, vendor_id) != ("cpu", 0, -1):
             warnings.warn(
-                "device_type, device_id, and vendor_id are ignored when memory_info is provided.", stacklevel=2
+                "device_type, device_id, and vendor_id are ignored when memory_info is provided.",
+                stacklevel=2,
             )
         elif memory_info is None:
             _refuse_other_devices(device_type, device_id, vendor_id)
@@ -297,7 +298,9 @@ class OrtValue:
         return not self.is_tensor()
 
     def numpy(self) -> np.ndarray:
-        """The tensor as an array, which shares its memory. RuntimeError for types that NumPy does not have."""
+        """The tensor as an array, which shares its memory. RuntimeError for types that NumPy lacks."""
+        if not self.is_tensor():
+            raise RuntimeError("Only OrtValues that are Tensors are convertible to Numpy objects")
         if TYPES[self._type].dtype is None:
             raise RuntimeError(f"No corresponding Numpy type for Tensor Type. {TYPES[self._type].word}")
         return self._tensor()
