@@ -33,6 +33,13 @@ class Session:
 
     _sess: Engine
     _sess_options: SessionOptions
+    _inputs_meta: list[NodeArg]
+    _outputs_meta: list[NodeArg]
+    _overridable_initializers: list[NodeArg]
+    _model_meta: ModelMetadata
+    #: The names of inputs that a run needs, and of all outputs.
+    _required: list[str]
+    _output_names: list[str]
 
     def __init__(self, enable_fallback: bool = True) -> None:
         self._enable_fallback = enable_fallback

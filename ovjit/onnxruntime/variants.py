@@ -9,6 +9,8 @@ the conditions are constants then.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -126,19 +128,19 @@ class Variants:
             end = position + 1
             if arg.type.startswith("seq(tensor"):
                 if position < len(names) and arg.name in names[position]:
-                    pickers.append(lambda arrays, i=position: list(arrays[i]))
+                    pickers.append(partial(_pick_rows, position))
                 else:
                     end = position
                     while end < len(names) and f"{arg.name}_{end - position}" in names[end]:
                         end += 1
-                    pickers.append(lambda arrays, a=position, b=end: list(arrays[a:b]))
+                    pickers.append(partial(_pick_slice, position, end))
             elif arg.type.startswith("seq(map"):
                 labels = self._labels_of(arg.name)
-                pickers.append(lambda arrays, i=position, labels=labels: _rows_as_maps(arrays[i], labels))
+                pickers.append(partial(_pick_maps, position, labels))
             elif arg.type == "tensor(string)":
-                pickers.append(lambda arrays, i=position: arrays[i].astype(object))
+                pickers.append(partial(_pick_texts, position))
             else:
-                pickers.append(lambda arrays, i=position: arrays[i])
+                pickers.append(itemgetter(position))
             position = end
         return pickers
 
@@ -169,6 +171,19 @@ def _config_of(options: SessionOptions) -> dict[str, Any]:
     return config
 
 
-def _rows_as_maps(array: np.ndarray, labels: list[Any]) -> list[dict[Any, Any]]:
+def _pick_rows(position: int, arrays: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+    return list(arrays[position])
+
+
+def _pick_slice(begin: int, end: int, arrays: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+    return list(arrays[begin:end])
+
+
+def _pick_texts(position: int, arrays: tuple[np.ndarray, ...]) -> np.ndarray:
+    return arrays[position].astype(object)
+
+
+def _pick_maps(position: int, labels: list[Any], arrays: tuple[np.ndarray, ...]) -> list[dict[Any, Any]]:
     """The rows of probabilities as dicts by class."""
-    return [dict(zip(labels, row, strict=False)) for row in array.reshape(-1, len(labels)).tolist()]
+    rows = arrays[position].reshape(-1, len(labels)).tolist()
+    return [dict(zip(labels, row, strict=False)) for row in rows]

@@ -1,8 +1,11 @@
-"""Programs of other packages that call onnxruntime, with the models in their wheels: `for_onnxruntime.py NAME`.
+"""Programs of other packages that call onnxruntime, with the models in their wheels.
+
+    python for_onnxruntime.py NAME
 
 Prints a JSON list: what the program answers, and the CPU seconds of its calls after the first one.
 """
 
+# ruff: noqa: E501
 import json
 import sys
 import time
