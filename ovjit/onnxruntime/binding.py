@@ -114,13 +114,13 @@ class IOBinding:
     def _run(self, run_options: RunOptions | None) -> None:
         """Run the session. RuntimeError for what does not fit, as ONNX Runtime has it."""
         try:
-            self._results = self._computed(run_options)
+            self._results = self._compute(run_options)
         except Exception as error:
             if type(error).__name__ not in NAMES:
                 raise
             raise RuntimeError(f"Error in execution: {text_of(error)}") from error
 
-    def _computed(self, run_options: RunOptions | None) -> list[OrtValue]:
+    def _compute(self, run_options: RunOptions | None) -> list[OrtValue]:
         engine = self._session
         if run_options is not None and run_options.terminate:
             raise failure_of(Fail, "Exiting due to terminate flag being set to true.")

@@ -99,7 +99,7 @@ class Engine:
             arrays = {name: array for name, array in arrays.items() if name in variant.names}
         try:
             if self._profile:
-                outputs = self._profiled(variant, arrays)
+                outputs = self._profile_run(variant, arrays)
             else:
                 outputs = variant.compiled(arrays).to_tuple()
         except OvjitError as error:
@@ -167,7 +167,7 @@ class Engine:
     def _profile_path(self) -> str:
         return f"{self.options.profile_file_prefix}_{time.strftime('%Y-%m-%d_%H-%M-%S')}.json"
 
-    def _profiled(self, variant: Variant, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+    def _profile_run(self, variant: Variant, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, ...]:
         """Run on a request of its own, and keep the steps' times as events."""
         request = variant.compiled.create_infer_request()
         begin = (time.monotonic_ns() - self._start) // 1000

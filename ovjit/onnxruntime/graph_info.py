@@ -46,7 +46,7 @@ class NodeArg(_Record):
 
 
 class ModelMetadata(_Record):
-    """What a model file says of itself."""
+    """The description of a model in its file."""
 
     producer_name: str
     graph_name: str
@@ -118,6 +118,6 @@ def add_known_dimensions(args: Iterable[NodeArg], shapes: Mapping[str, Any]) -> 
         if shape is None or len(shape) != len(arg._shape):
             continue
         arg._shape = [
-            n if isinstance(n, int) or known is None else known
-            for n, known in zip(arg._shape, shape, strict=True)
+            n if isinstance(n, int) or size is None else size
+            for n, size in zip(arg._shape, shape, strict=True)
         ]

@@ -154,9 +154,9 @@ def _apply_change(graph: Any, change: Change) -> None:
                 dim = shape.dim.add()
                 if size >= 0:
                     dim.dim_value = size
-    for repeated, kept in ((graph.initializer, tensors), (graph.input, infos)):
-        if len(repeated) != len(kept) or repeated is graph.initializer:
-            copies = [type(one).FromString(one.SerializeToString()) for one in kept]
+    for repeated, entries in ((graph.initializer, tensors), (graph.input, infos)):
+        if len(repeated) != len(entries) or repeated is graph.initializer:
+            copies = [type(one).FromString(one.SerializeToString()) for one in entries]
             del repeated[:]
             repeated.extend(copies)
 

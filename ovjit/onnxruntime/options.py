@@ -31,9 +31,9 @@ class Field:
         return self if options is None else options._fields.get(self.name, self.default)
 
     def __set__(self, options: Any, value: Any) -> None:
-        options._fields[self.name] = self._converted(options, value)
+        options._fields[self.name] = self._convert(options, value)
 
-    def _converted(self, options: Any, value: Any) -> Any:
+    def _convert(self, options: Any, value: Any) -> Any:
         if self.kind is bool and (value is None or isinstance(value, (bool, int))):
             return bool(value)
         if self.kind is int and hasattr(value, "__index__") and not isinstance(value, Choice):

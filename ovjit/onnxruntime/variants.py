@@ -68,7 +68,7 @@ class Variants:
         self._counts: dict[Change, int] = {}
         self._count_of_special = 0
         #: The model for calls that override nothing, None if the rank of an input is unknown.
-        self.plain: Variant | None = None if loaded.rankless else self._compiled(Change())
+        self.plain: Variant | None = None if loaded.rankless else self._compile(Change())
 
     def choose(self, arrays: dict[str, np.ndarray]) -> Variant:
         """The model for a call's inputs."""
@@ -80,7 +80,7 @@ class Variants:
         if self.plain is not None and not overrides:
             return self.plain
         ranks = tuple((n, (-1,) * arrays[n].ndim) for n in self._loaded.rankless if n in arrays)
-        return self._compiled(Change(frozenset(overrides), ranks))
+        return self._compile(Change(frozenset(overrides), ranks))
 
     def _special(self, arrays: dict[str, np.ndarray]) -> Variant | None:
         """The model for just these sizes and switches, None if they have not come often."""
@@ -100,9 +100,9 @@ class Variants:
         if count <= CALLS_BEFORE or self._count_of_special >= MOST_MODELS:
             return None
         self._count_of_special += 1
-        return self._compiled(change)
+        return self._compile(change)
 
-    def _compiled(self, change: Change) -> Variant:
+    def _compile(self, change: Change) -> Variant:
         variant = self._models.get(change)
         if variant is not None:
             return variant
