@@ -32,6 +32,7 @@ ORDER = {
         "docs/genai.md", "docs/custom_operations.md", "docs/adding_an_op.md", "docs/fusion.md",
         "docs/aten_rules.md",
         "docs/openvino_programs.md",
+        "docs/onnxruntime_programs.md",
         "docs/deployment.md", "docs/containers.md", "docs/serving.md",
         "docs/distributed.md", "docs/debugging.md",
     ],

@@ -1,4 +1,5 @@
-"""`python -m ovjit`: run a program written for OpenVINO, show what ovjit does, tend the kernel cache."""
+"""`python -m ovjit`: run a program written for OpenVINO or ONNX Runtime, show what ovjit does, tend the
+kernel cache."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # no traceback is needed
         print("ovjit: interrupted", file=sys.stderr)
         return 130
-    return run(options.program, options.arguments, options.module)
+    return run(options.program, options.arguments, options.module, options.names or ("openvino",))
 
 
 #: command -> (module, function of its arguments, what it does)
@@ -61,6 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ovjit {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     command = commands.add_parser("run", help="run a program with ovjit in the place of openvino")
+    command.add_argument(
+        "--as", dest="names", action="append", choices=("openvino", "onnxruntime"),
+        help="the package in whose place ovjit is; may be repeated (default: openvino)",
+    )  # fmt: skip
     command.add_argument("-m", dest="module", action="store_true", help="the program is a module's name")
     command.add_argument("program", help="a script, or with -m a module")
     command.add_argument("arguments", nargs=argparse.REMAINDER, help="the program's own arguments")
@@ -70,10 +75,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(program: str, arguments: Sequence[str], module: bool = False) -> int:
-    """Run a script (or module) as `__main__`, with ovjit for openvino. Its exceptions pass through."""
+def run(
+    program: str, arguments: Sequence[str], module: bool = False, names: Sequence[str] = ("openvino",)
+) -> int:
+    """Run a script (or module) as `__main__`, with ovjit for the packages `names`. Its exceptions pass
+    through."""
     try:
-        import ovjit.as_openvino  # noqa: F401
+        if "openvino" in names:
+            import ovjit.as_openvino
+        if "onnxruntime" in names:
+            import ovjit.as_onnxruntime  # noqa: F401
     except ImportError as error:
         print(f"ovjit: {error}", file=sys.stderr)
         return 2

@@ -13,6 +13,9 @@ _COMMIT = "source"
 #: The release of OpenVINO whose API this is: programs that think they use it choose by its number.
 OPENVINO = "2026.4.1"
 
+#: The release of ONNX Runtime whose Python API `ovjit.onnxruntime` has.
+ONNXRUNTIME = "1.32.0"
+
 
 def openvino_version() -> str:
     """OpenVINO's version, in its form; the commit's place says what answers."""

@@ -1,0 +1,23 @@
+"""`import ovjit.as_onnxruntime`: after it, `import onnxruntime` and its submodules are `ovjit.onnxruntime`.
+
+Programs written for ONNX Runtime then run unchanged, on the CPU. A missing submodule is a
+ModuleNotFoundError, as for a package that is not installed. Raises ImportError if the real package has been
+imported already, since two engines under one name would conflict.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import ovjit.onnxruntime
+from ovjit.alias import install_names
+
+_real = sys.modules.get("onnxruntime")
+if _real is not None and _real is not ovjit.onnxruntime:
+    raise ImportError(
+        "the real onnxruntime is already imported, from "
+        f"{getattr(_real, '__file__', None) or 'an unknown file'}: import ovjit.as_onnxruntime before it, "
+        "or run the program with python -m ovjit run --as onnxruntime"
+    )
+install_names({"onnxruntime": "ovjit.onnxruntime"})
+sys.modules["onnxruntime"] = ovjit.onnxruntime
