@@ -11,33 +11,49 @@ from __future__ import annotations
 
 from typing import Any
 
+from ovjit.genai.batching import ContinuousBatchingPipeline
 from ovjit.genai.config import GenerationConfig
 from ovjit.genai.enums import (
+    AggregationMode,
     GenerationFinishReason,
     GenerationStatus,
+    KVCrushAnchorPointMode,
+    SparseAttentionMode,
     StopCriteria,
     StreamingStatus,
 )
+from ovjit.genai.handles import GenerationHandle, GenerationOutput, PipelineMetrics
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.llm import LLMPipeline
 from ovjit.genai.results import (
     DecodedResults,
+    EncodedGenerationResult,
     EncodedResults,
     ExtendedPerfMetrics,
+    GenerationResult,
     MeanStdPair,
     PerfMetrics,
     RawPerfMetrics,
     SummaryStats,
 )
-from ovjit.genai.scheduler import SchedulerConfig
+from ovjit.genai.scheduler import (
+    AdaptiveRKVConfig,
+    CacheEvictionConfig,
+    KVCrushConfig,
+    SchedulerConfig,
+    SparseAttentionConfig,
+)
 from ovjit.genai.streamers import StreamerBase, TextStreamer
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
 
 __all__ = [
-    "ChatHistory", "DecodedResults", "EncodedResults", "ExtendedPerfMetrics", "GenerationConfig",
-    "GenerationFinishReason", "GenerationStatus", "LLMPipeline", "MeanStdPair", "PerfMetrics",
-    "RawPerfMetrics", "SchedulerConfig", "StopCriteria", "StreamerBase", "StreamingStatus", "SummaryStats",
-    "TextStreamer", "TokenizedInputs", "Tokenizer", "get_version",
+    "AdaptiveRKVConfig", "AggregationMode", "CacheEvictionConfig", "ChatHistory",
+    "ContinuousBatchingPipeline", "DecodedResults", "EncodedGenerationResult", "EncodedResults",
+    "ExtendedPerfMetrics", "GenerationConfig", "GenerationFinishReason", "GenerationHandle",
+    "GenerationOutput", "GenerationResult", "GenerationStatus", "KVCrushAnchorPointMode", "KVCrushConfig",
+    "LLMPipeline", "MeanStdPair", "PerfMetrics", "PipelineMetrics", "RawPerfMetrics", "SchedulerConfig",
+    "SparseAttentionConfig", "SparseAttentionMode", "StopCriteria", "StreamerBase", "StreamingStatus",
+    "SummaryStats", "TextStreamer", "TokenizedInputs", "Tokenizer", "get_version",
 ]  # fmt: skip
 
 #: The release of openvino_genai whose names and behaviour these are.

@@ -10,15 +10,19 @@ from typing import Any
 
 from ovjit.errors import OvjitError
 from ovjit.genai.enums import StopCriteria
-from ovjit.genai.fields import BOOL, REAL, SIZE, UNLIMITED, Absent, Integer, Kind, Optional, Set, Settings
-
-
-class _Criteria(Kind):
-    def assign(self, value: Any) -> StopCriteria:
-        if not isinstance(value, StopCriteria):
-            raise TypeError(f"expected a StopCriteria, not {type(value).__name__}")
-        return value
-
+from ovjit.genai.fields import (
+    BOOL,
+    REAL,
+    SIZE,
+    UNLIMITED,
+    Absent,
+    Instance,
+    Integer,
+    Kind,
+    Optional,
+    Set,
+    Settings,
+)
 
 #: Field -> (default, kind).
 FIELDS: dict[str, tuple[Any, Kind]] = {
@@ -33,7 +37,7 @@ FIELDS: dict[str, tuple[Any, Kind]] = {
     "num_return_sequences": (1, SIZE), "parsers": ([], Absent("parsers")), "presence_penalty": (0.0, REAL),
     "pruning_ratio": (0, SIZE), "relevance_weight": (0.5, REAL), "repetition_penalty": (1.0, REAL),
     "return_omni_outputs": (False, BOOL), "rng_seed": (0, SIZE),
-    "stop_criteria": (StopCriteria.HEURISTIC, _Criteria()), "stop_strings": (set(), Set(str)),
+    "stop_criteria": (StopCriteria.HEURISTIC, Instance(StopCriteria)), "stop_strings": (set(), Set(str)),
     "stop_token_ids": (set(), Set(int)), "structured_output_config": (None, Absent("structured output")),
     "temperature": (1.0, REAL), "top_k": (UNLIMITED, SIZE), "top_p": (1.0, REAL), "tree_depth": (0, SIZE),
 }  # fmt: skip

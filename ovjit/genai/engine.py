@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import OvjitError
+from ovjit.genai.answers import Answer, Steps
 from ovjit.generation.decoder import CHECKED, Decoder
 from ovjit.generation.head import keep_last
 
@@ -62,6 +63,16 @@ class Engine:
             row.extend(tokens)
             self._tokens = row
         return logits
+
+    def run(self, prompt: Sequence[int], steps: Steps) -> list[Answer]:
+        """Compute the steps of one request. Returns its sequences."""
+        try:
+            next(steps)
+            logits = self.start(prompt)
+            while True:
+                logits = self.step(*steps.send(logits))
+        except StopIteration as end:
+            return end.value
 
     def _infer(self, ids: np.ndarray, parents: np.ndarray) -> np.ndarray:
         self._tokens = []  # until it is done: it may fail

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from bench import transformers as nets
 from ovjit.errors import OvjitError, UnsupportedError
 from tests.support import genai_cases as cases
 
@@ -28,17 +27,6 @@ from ovjit import genai
 
 HERE = Path(__file__).parent
 EXPECTED = json.loads((HERE / "expected.json").read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tokenizer's IRs and settings, and the model that `tests.support.genai_folder` writes, too."""
-    path = tmp_path_factory.mktemp("genai") / "llama"
-    shutil.copytree(HERE / "data", path)
-    sizes = nets.Sizes(layers=2, wide=32, heads=2, shared=1, inner=48, words=300)
-    model = nets.llama(nets.Net(ov, "llama"), sizes)
-    ov.save_model(model, path / "openvino_model.xml", compress_to_fp16=False)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +50,7 @@ def is_same(value: Any, expected: Any) -> bool:
     return type(value) is type(expected) and value == expected
 
 
-@pytest.mark.parametrize("group", ["configs", "tokenizers", "templates", "streams", "pipelines"])
+@pytest.mark.parametrize("group", ["configs", "tokenizers", "templates", "streams", "pipelines", "batches"])
 def test_results_are_those_of_the_real_package(group: str, folder: Path) -> None:
     programs = {
         "configs": lambda: cases.configs(genai),
@@ -70,6 +58,7 @@ def test_results_are_those_of_the_real_package(group: str, folder: Path) -> None
         "templates": lambda: cases.templates(genai, folder),
         "streams": lambda: cases.streams(genai, folder),
         "pipelines": lambda: cases.pipelines(genai, ov, folder),
+        "batches": lambda: cases.batches(genai, ov, folder, **cases.EXACT),
     }[group]()
     results = {name: cases.value_of(run) for name, run in programs}
     assert list(results) == list(EXPECTED[group])

@@ -2,7 +2,7 @@
 
     python -m tests.support.genai_cases FOLDER > tests/genai/expected.json
 
-runs on the real packages. Results are JSON values; an error is "error: " with the name of its class.
+runs on the real packages (GROUP behind FOLDER: one group). Results are JSON values; an error is "error: " with the name of its class.
 """
 
 # the cases are a table
@@ -455,22 +455,257 @@ def pipelines(
     )
 
 
-def collect(genai: Any, ov: Any, folder: Path) -> dict[str, dict[str, Any]]:
+def batches(genai: Any, ov: Any, folder: Path, **properties: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """ContinuousBatchingPipeline: lists, handles, schedules, small caches."""
+
+    def load(**options: Any) -> Any:
+        config = genai.SchedulerConfig()
+        for name, value in options.items():
+            setattr(config, name, value)
+        return genai.ContinuousBatchingPipeline(folder, config, "CPU", properties)
+
+    def values(results: Any) -> Any:
+        return [
+            [r.m_request_id, r.m_generation_ids, [round(float(s), 4) + 0.0 for s in r.m_scores],
+             [x.name for x in r.finish_reasons] if hasattr(r, "finish_reasons") else r.m_status.name]
+            for r in results
+        ]  # fmt: skip
+
+    def output(o: Any) -> Any:
+        return [
+            list(o.generated_ids),
+            [round(float(x), 4) + 0.0 for x in o.generated_log_probs],
+            round(float(o.score), 4) + 0.0,
+            o.finish_reason.name,
+        ]
+
+    pipeline = load()
+    config = genai.GenerationConfig
+    few = config(max_new_tokens=6, ignore_eos=True)
+    text, row = "hello world", ov.Tensor(np.array([[1, 260, 270, 20]], np.int64))
+
+    def generate(*arguments: Any) -> Any:
+        return values(pipeline.generate(*arguments))
+
+    yield "texts", lambda: generate([text, "the weather", "is it so?"], [few, config(max_new_tokens=3), few])
+    yield "text", lambda: generate(text, few)
+    yield "tensors", lambda: generate([row, row], [few, config(max_new_tokens=9, logprobs=1)])
+    yield "chats", lambda: generate([genai.ChatHistory([{"role": "user", "content": text}])], [few])
+    yield "repr", lambda: repr(pipeline.generate("is it so?", few)[0])
+    yield "too few configs", lambda: generate([text, text], [few])
+    yield "no prompts", lambda: generate([], [])
+    yield "no config", lambda: generate(text)
+    yield "dict", lambda: generate(text, {"max_new_tokens": 3})
+    yield "one config", lambda: generate([text], few)
+    yield (
+        "sampled",
+        lambda: generate(
+            [text, "the"],
+            [
+                config(max_new_tokens=6, do_sample=True, num_return_sequences=3, rng_seed=3),
+                config(max_new_tokens=9, do_sample=True, top_k=9),
+            ],
+        ),
+    )
+    yield (
+        "beams",
+        lambda: generate(
+            [text, "the"], [config(max_new_tokens=40, num_beams=4, num_return_sequences=2), few]
+        ),
+    )
+    yield (
+        "groups",
+        lambda: generate(
+            [row],
+            [
+                config(
+                    max_new_tokens=8,
+                    num_beams=4,
+                    num_beam_groups=2,
+                    diversity_penalty=1.0,
+                    num_return_sequences=4,
+                )
+            ],
+        ),
+    )
+    yield "echo", lambda: generate([row], [config(max_new_tokens=3, echo=True)])
+    yield "get_config", lambda: fields_of(pipeline.get_config())
+
+    def stream(answer: Any, inputs: Any) -> Any:
+        pieces: list[str] = []
+
+        def take(piece: str) -> Any:
+            pieces.append(piece)
+            return answer
+
+        result = generate(inputs, [few] if isinstance(inputs, list) else few, take)
+        return [result[0][-1], pieces]
+
+    statuses = [getattr(genai.StreamingStatus, n) for n in ("RUNNING", "STOP", "CANCEL", "TOOL_CALL_STOP")]
+    for answer, inputs in itertools.product((None, *statuses), (text, [row])):
+        name = f"streamed {answer} {type(inputs).__name__}"
+        yield name, lambda answer=answer, inputs=inputs: stream(answer, inputs)
+    yield "streamed two", lambda: generate([text, text], [few, few], lambda piece: None)
+
+    def handle(options: dict[str, Any], inputs: Any = text) -> Any:
+        request, steps = pipeline.add_request(1, inputs, config(**options)), []
+        steps.append([request.get_status().name, request.can_read()])
+        while pipeline.has_non_finished_requests():
+            pipeline.step()
+            outputs = sorted(map(output, request.read().values())) if request.can_read() else None
+            steps.append([request.get_status().name, outputs])
+        return [
+            *steps,
+            request.can_read(),
+            request.read_all(),
+            request.get_perf_metrics().get_num_generated_tokens(),
+        ]
+
+    def all_of(options: dict[str, Any]) -> Any:
+        request = pipeline.add_request(1, text, config(**options))
+        while pipeline.has_non_finished_requests():
+            pipeline.step()
+        first = sorted(map(output, request.read().values()))
+        return [first, sorted(map(output, request.read_all()))]
+
+    short = {"max_new_tokens": 5, "ignore_eos": True}
+    for options in (
+        {},
+        {"logprobs": 1},
+        {"do_sample": True, "num_return_sequences": 2},
+        {"stop_strings": {"zz"}},
+        {"do_sample": True},
+    ):
+        yield f"handle {options}", lambda options=options: handle({**short, **options})
+    yield "handle beams", lambda: handle({"max_new_tokens": 5, "num_beams": 3, "num_return_sequences": 3})
+    yield "handle tensor", lambda: handle(short, row)
+    yield "read_all", lambda: all_of(short)
+
+    def end(method: str, *arguments: Any) -> Any:
+        request = pipeline.add_request(2, text, few)
+        pipeline.step()
+        getattr(request, method)(*arguments)
+        status = [
+            request.get_status().name,
+            request.can_read(),
+            pipeline.has_non_finished_requests(),
+            value_of(request.read),
+            value_of(request.read_all),
+        ]
+        pipeline.step()
+        return [*status, pipeline.has_non_finished_requests()]
+
+    yield "stop", lambda: end("stop")
+    yield "stop for a tool", lambda: end("stop", genai.GenerationFinishReason.TOOL_CALL)
+    yield "cancel", lambda: end("cancel")
+    for name, arguments in {
+        "negative": (-1, text, few), "named": ("x", text, few), "i32": (1, ov.Tensor(np.array([[1, 260]], np.int32)), few),
+        "too long": (1, text, config(max_length=2)), "invalid": (1, text, config(max_new_tokens=3, do_sample=True, top_p=2.0)),
+        "no config": (1, text), "list": (1, [1, 2], few),
+    }.items():  # fmt: skip
+        yield f"add {name}", lambda arguments=arguments: pipeline.add_request(*arguments)
+
+    def schedule(texts: list[Any], most: int, **options: Any) -> Any:
+        batched = load(**options)
+        requests = [
+            batched.add_request(i, text, config(max_new_tokens=most, ignore_eos=True))
+            for i, text in enumerate(texts)
+        ]
+        steps: list[Any] = []
+        while batched.has_non_finished_requests() and len(steps) < 400:
+            batched.step()
+            metrics = batched.get_metrics()
+            steps.append([metrics.requests, metrics.scheduled_requests, [r.can_read() for r in requests]])
+        outputs = [[r.get_status().name, list(map(output, r.read_all()))] for r in requests]
+        return [len(steps), steps[:20], outputs]
+
+    prompt = ov.Tensor(np.arange(3, 43)[None].astype(np.int64))
+    yield "chunks", lambda: schedule([prompt, prompt, text], 3, max_num_batched_tokens=8)
+    yield (
+        "whole prompts",
+        lambda: schedule(
+            [prompt, prompt, text], 3, max_num_batched_tokens=64, max_num_seqs=16, dynamic_split_fuse=False
+        ),
+    )
+    yield "one block", lambda: schedule([text], 40, num_kv_blocks=1)
+    yield "three blocks", lambda: schedule([text, "the weather", text], 40, num_kv_blocks=3)
+    yield (
+        "prefixes",
+        lambda: schedule([prompt, prompt, prompt], 3, enable_prefix_caching=True, max_num_batched_tokens=64),
+    )
+
+    def chat() -> Any:
+        pipeline.start_chat("be kind")
+        answers = [generate(t, few) for t in ("hello", "is it so?", "no")]
+        two = value_of(lambda: generate(["a", "b"], [few, few]))
+        pipeline.finish_chat()
+        return [answers, two, generate("hello", few)]
+
+    yield "chat", chat
+
+    def running() -> Any:
+        request = pipeline.add_request(3, text, few)
+        refused = value_of(lambda: generate(text, few))
+        while pipeline.has_non_finished_requests():
+            pipeline.step()
+        return [refused, sorted(map(output, request.read_all()))]
+
+    yield "generate among requests", running
+
+    def figures() -> Any:
+        metrics = pipeline.generate(text, few)[0].perf_metrics
+        raw = metrics.raw_metrics
+        sizes = {name: len(getattr(raw, name)) for name in dir(raw) if not name.startswith("_")}
+        return [
+            metrics.get_num_generated_tokens(),
+            metrics.get_num_input_tokens(),
+            sizes,
+            list(raw.m_batch_sizes),
+        ]
+
+    yield "figures", figures
+    for sizes in (
+        (32, 32, 96),
+        (0, 32, 96),
+        (32, 0, 96),
+        (32, 32, 64),
+        (31, 32, 96),
+        (-1, 32, 96),
+        ("32", 32, 96),
+    ):
+        yield (
+            f"eviction {sizes}",
+            lambda sizes=sizes: (
+                (c := genai.CacheEvictionConfig(*sizes, genai.AggregationMode.SUM))
+                and [c.to_string(), c.get_evictable_size()]
+            ),
+        )
+    yield "eviction by default", lambda: genai.SchedulerConfig().cache_eviction_config.to_string()
+    yield "sparse", lambda: [genai.SparseAttentionConfig().to_string(), genai.KVCrushConfig(2).to_string()]
+
+
+def collect(genai: Any, ov: Any, folder: Path, only: str = "") -> dict[str, dict[str, Any]]:
+    """The results by group: of all groups, or of one."""
     groups = {
         "configs": lambda: configs(genai),
         "tokenizers": lambda: tokenizers(genai, ov, folder),
         "templates": lambda: templates(genai, folder),
         "streams": lambda: streams(genai, folder),
         "pipelines": lambda: pipelines(genai, ov, folder, **EXACT),
+        "batches": lambda: batches(genai, ov, folder, **EXACT),
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return {group: {name: value_of(run) for name, run in items()} for group, items in groups.items()}
+        return {
+            group: {name: value_of(run) for name, run in items()}
+            for group, items in groups.items()
+            if only in ("", group)
+        }
 
 
 if __name__ == "__main__":
     import openvino
     import openvino_genai
 
-    results = collect(openvino_genai, openvino, Path(sys.argv[1]))
+    results = collect(openvino_genai, openvino, *map(Path, sys.argv[1:2]), *sys.argv[2:3])
     print(json.dumps(results, ensure_ascii=True, indent=0))
