@@ -36,6 +36,7 @@ from ovjit.genai.results import (
     RawPerfMetrics,
     SummaryStats,
 )
+from ovjit.genai.retrieval import TextEmbeddingPipeline, TextRerankPipeline
 from ovjit.genai.scheduler import (
     AdaptiveRKVConfig,
     CacheEvictionConfig,
@@ -53,7 +54,7 @@ __all__ = [
     "GenerationOutput", "GenerationResult", "GenerationStatus", "KVCrushAnchorPointMode", "KVCrushConfig",
     "LLMPipeline", "MeanStdPair", "PerfMetrics", "PipelineMetrics", "RawPerfMetrics", "SchedulerConfig",
     "SparseAttentionConfig", "SparseAttentionMode", "StopCriteria", "StreamerBase", "StreamingStatus",
-    "SummaryStats", "TextStreamer", "TokenizedInputs", "Tokenizer", "get_version",
+    "SummaryStats", "TextEmbeddingPipeline", "TextRerankPipeline", "TextStreamer", "TokenizedInputs", "Tokenizer", "get_version",
 ]  # fmt: skip
 
 #: The release of openvino_genai whose names and behaviour these are.

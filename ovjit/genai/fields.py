@@ -125,6 +125,16 @@ class Optional(Kind):
         return self.kind.convert(value)
 
 
+class Text(Kind):
+    def assign(self, value: Any) -> str:
+        if not isinstance(value, str):
+            raise TypeError(f"expected a str, not {type(value).__name__}")
+        return value
+
+    def convert(self, value: Any) -> str:
+        return str(value)
+
+
 class Instance(Kind):
     """An object of a class."""
 

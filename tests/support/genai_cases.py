@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.support.genai_folder import write_encoder
+
 #: Results of a model in f32, so that margins are those of rounding.
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
 TEXTS = (
@@ -684,6 +686,131 @@ def batches(genai: Any, ov: Any, folder: Path, **properties: Any) -> Iterator[tu
     yield "sparse", lambda: [genai.SparseAttentionConfig().to_string(), genai.KVCrushConfig(2).to_string()]
 
 
+def retrieval(genai: Any, ov: Any, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """TextEmbeddingPipeline, TextRerankPipeline, and pairs of a tokenizer of one input."""
+    temporary = Path(tempfile.mkdtemp())
+    encoder = write_encoder(ov, temporary / "encoder", folder)
+    classifiers = {n: write_encoder(ov, temporary / f"labels{n}", folder, n) for n in (1, 2, 3)}
+    embedding, rerank = genai.TextEmbeddingPipeline, genai.TextRerankPipeline
+    pooling = embedding.PoolingType
+    texts = ["hello world", "the weather is not there", "é", "1 2 3"]
+
+    def rounded(values: Any) -> Any:
+        return np.round(np.array(values, np.float64), 4).tolist()
+
+    for kind, normalize in itertools.product(("CLS", "MEAN", "LAST_TOKEN"), (True, False)):
+        yield (
+            f"embed {kind} {normalize}",
+            lambda k=kind, n=normalize: rounded(
+                embedding(encoder, "CPU", pooling_type=getattr(pooling, k), normalize=n).embed_documents(
+                    texts
+                )
+            ),
+        )
+    for options in (
+        {"max_length": 4}, {"max_length": 12, "pad_to_max_length": True}, {"padding_side": "left"}, {"max_length": "4"},
+        {"query_instruction": "ask: ", "embed_instruction": "doc: "}, {"batch_size": 4}, {"batch_size": 1, "max_length": 8},
+        {"batch_size": 4, "max_length": 8, "pad_to_max_length": True}, {"padding_side": "up"}, {"no_such": 3}, {"pooling_type": 2}, {"normalize": "no"},
+    ):  # fmt: skip
+        yield (
+            f"documents {options}",
+            lambda o=options: rounded(embedding(encoder, "CPU", **o).embed_documents(texts)),
+        )
+        yield (
+            f"query {options}",
+            lambda o=options: rounded(embedding(encoder, "CPU", **o).embed_query("hello")),
+        )
+    for kind in ("MEAN", "LAST_TOKEN"):
+        yield (
+            f"left {kind}",
+            lambda k=kind: rounded(
+                embedding(
+                    encoder, "CPU", padding_side="left", pooling_type=getattr(pooling, k)
+                ).embed_documents(texts)
+            ),
+        )
+    config = embedding.Config(pooling_type=pooling.MEAN, normalize=False)
+    pipeline = embedding(encoder, "CPU", config)
+    yield "config", lambda: rounded(pipeline.embed_query("hello"))
+    yield "config and keyword", lambda: embedding(encoder, "CPU", config, normalize=True)
+    yield "defaults", lambda: [fields_of(embedding.Config(), True), fields_of(rerank.Config(), True)]
+    yield "unknown field", lambda: fields_of(embedding.Config(no_such=1))
+    yield "unknown attribute", lambda: setattr(config, "no_such", 1)
+    for name, value in (
+        ("max_length", None),
+        ("max_length", "3"),
+        ("normalize", 0),
+        ("pooling_type", 1),
+        ("padding_side", 3),
+        ("batch_size", 2),
+    ):
+        yield f"set {name} {value!r}", lambda n=name, v=value: setattr(embedding.Config(), n, v)
+        yield f"config {name} {value!r}", lambda n=name, v=value: fields_of(embedding.Config(**{n: v}))
+    yield "embed", lambda: rounded(pipeline.embed(["a", "b c"], "prompt "))
+    for name, arguments in {
+        "no prompt": (["a"],),
+        "str": ("abc", "a"),
+        "numbers": ([1], "a"),
+        "none": ([], "a"),
+        "empty": ([""], ""),
+    }.items():
+        yield f"embed {name}", lambda a=arguments: rounded(pipeline.embed(*a))
+    yield "query list", lambda: pipeline.embed_query(["a"])
+    yield "long", lambda: rounded(pipeline.embed_query("hello " * 60))
+    yield (
+        "background",
+        lambda: [pipeline.start_embed_query_async("hello"), rounded(pipeline.wait_embed_query())],
+    )
+    yield (
+        "documents in background",
+        lambda: [pipeline.start_embed_documents_async(texts), rounded(pipeline.wait_embed_documents())],
+    )
+    yield "missing", lambda: embedding(temporary / "nowhere", "CPU")
+
+    def ranks(labels: int, **options: Any) -> Any:
+        return [
+            [i, round(score, 4)]
+            for i, score in rerank(classifiers[labels], "CPU", **options).rerank("hello", texts)
+        ]
+
+    for labels in (1, 2, 3):
+        yield f"rerank {labels}", lambda n=labels: ranks(n)
+    for options in (
+        {"top_n": 1},
+        {"top_n": 10},
+        {"top_n": 0},
+        {"max_length": 5},
+        {"max_length": 8},
+        {"padding_side": "left"},
+        {"max_length": 20, "pad_to_max_length": True},
+        {"no_such": 1},
+    ):
+        yield f"rerank {options}", lambda o=options: ranks(1, **o)
+    yield "rerank str", lambda: rerank(classifiers[1], "CPU").rerank("a", "b")
+
+    def ranks_in_background() -> Any:
+        ranker = rerank(classifiers[1], "CPU", rerank.Config(top_n=2))
+        ranker.start_rerank_async("hello", texts)
+        return [[i, round(score, 4)] for i, score in ranker.wait_rerank()]
+
+    yield "rerank in background", ranks_in_background
+    pairs = genai.Tokenizer(folder, add_second_input=True)
+    yield "pairs", lambda: pairs.supports_paired_input()
+    for options in (
+        {}, {"max_length": 6}, {"padding_side": "left"}, {"add_special_tokens": False}, {"max_length": 14, "pad_to_max_length": True},
+        *({"max_length": n, "truncation": True} for n in range(2, 9)), {"max_length": 6, "truncation": True, "padding_side": "left", "pad_to_max_length": True},
+    ):  # fmt: skip
+        yield (
+            f"pairs {options}",
+            lambda o=options: tokens_of(
+                pairs.encode(["hello world", "b", "is it"], ["the weather", "c hello hello", "so is it"], **o)
+            ),
+        )
+    for name, arguments in {"lists": ([["a", "b"], ["c", "d e"]],), "one first": (["a"], ["b", "c"]), "one second": (["a", "x"], ["b"]),
+                            "other counts": (["a", "b", "c"], ["b", "c"]), "empty": (["a"], [""]), "single": (["a b"],)}.items():  # fmt: skip
+        yield f"pairs {name}", lambda a=arguments: tokens_of(pairs.encode(*a))
+
+
 def collect(genai: Any, ov: Any, folder: Path, only: str = "") -> dict[str, dict[str, Any]]:
     """The results by group: of all groups, or of one."""
     groups = {
@@ -692,6 +819,7 @@ def collect(genai: Any, ov: Any, folder: Path, only: str = "") -> dict[str, dict
         "templates": lambda: templates(genai, folder),
         "streams": lambda: streams(genai, folder),
         "pipelines": lambda: pipelines(genai, ov, folder, **EXACT),
+        "retrieval": lambda: retrieval(genai, ov, folder),
         "batches": lambda: batches(genai, ov, folder, **EXACT),
     }
     with warnings.catch_warnings():
