@@ -44,6 +44,7 @@ from ovjit.genai.scheduler import (
     SchedulerConfig,
     SparseAttentionConfig,
 )
+from ovjit.genai.speculation import SDPerfMetrics, SDPerModelsPerfMetrics, draft_model
 from ovjit.genai.streamers import StreamerBase, TextStreamer
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
 
@@ -52,9 +53,11 @@ __all__ = [
     "ContinuousBatchingPipeline", "DecodedResults", "EncodedGenerationResult", "EncodedResults",
     "ExtendedPerfMetrics", "GenerationConfig", "GenerationFinishReason", "GenerationHandle",
     "GenerationOutput", "GenerationResult", "GenerationStatus", "KVCrushAnchorPointMode", "KVCrushConfig",
-    "LLMPipeline", "MeanStdPair", "PerfMetrics", "PipelineMetrics", "RawPerfMetrics", "SchedulerConfig",
-    "SparseAttentionConfig", "SparseAttentionMode", "StopCriteria", "StreamerBase", "StreamingStatus",
-    "SummaryStats", "TextEmbeddingPipeline", "TextRerankPipeline", "TextStreamer", "TokenizedInputs", "Tokenizer", "get_version",
+    "LLMPipeline", "MeanStdPair", "PerfMetrics", "PipelineMetrics", "RawPerfMetrics",
+    "SDPerModelsPerfMetrics", "SDPerfMetrics", "SchedulerConfig", "SparseAttentionConfig",
+    "SparseAttentionMode", "StopCriteria", "StreamerBase", "StreamingStatus", "SummaryStats",
+    "TextEmbeddingPipeline", "TextRerankPipeline", "TextStreamer", "TokenizedInputs", "Tokenizer",
+    "draft_model", "get_version",
 ]  # fmt: skip
 
 #: The release of openvino_genai whose names and behaviour these are.

@@ -103,7 +103,7 @@ def _choose(prompt: Sequence[int], stops: Stops, writer: Writer, figures: Figure
         answers.append(Answer([]))
         answers[-1].take(choice, stops)
     figures.end_step(1)
-    running = _find_running(answers, writer)
+    running = find_running(answers, writer)
     while running:
         logits = yield [answer.row for answer in running], [answer.tokens[-1] for answer in running]
         figures.end_inference()
@@ -111,12 +111,12 @@ def _choose(prompt: Sequence[int], stops: Stops, writer: Writer, figures: Figure
             answer.row = i
             answer.take(sampler.choose(logits[i], len(answer.tokens))[0], stops)
         figures.end_step(len(running))
-        running = _find_running(running, writer)
+        running = find_running(running, writer)
     figures.finish()
     return answers
 
 
-def _find_running(answers: list[Answer], writer: Writer) -> list[Answer]:
+def find_running(answers: list[Answer], writer: Writer) -> list[Answer]:
     """Give the new tokens to the streamer. Returns the sequences that go on."""
     answer = answers[0]
     status = writer.write(answer)

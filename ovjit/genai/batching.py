@@ -68,6 +68,12 @@ class ContinuousBatchingPipeline:
             properties, of_tokenizer, kwargs = kwargs, {}, {}
         if items or kwargs or not isinstance(properties, Mapping) or not isinstance(of_tokenizer, Mapping):
             raise TypeError(_CONSTRUCTORS)
+        for name in ("draft_model", "prompt_lookup", "adapters"):
+            if properties.get(name):
+                raise UnsupportedError(
+                    f"ovjit does not support {name} of ContinuousBatchingPipeline yet: leave the property out"
+                )
+        properties = {n: v for n, v in properties.items() if n not in ("prompt_lookup", "draft_model")}
         folder = Path(os.fsdecode(models_path))
         if not folder.is_dir():
             raise OvjitError(f"the folder {str(folder)!r} does not exist")
@@ -139,9 +145,10 @@ class ContinuousBatchingPipeline:
 
     def _add(self, number: int, prompt: list[int], config: GenerationConfig, metrics: PerfMetrics,
              stream: StreamerBase | None, start_us: float) -> Request:  # fmt: skip
-        if config.is_assisting_generation() or config.is_tree_search():
+        if config.assistant_confidence_threshold or config.is_tree_search():
             raise UnsupportedError(
-                "ovjit does not support draft models and prompt lookup in ContinuousBatchingPipeline yet"
+                "ovjit does not support assistant_confidence_threshold and tree_depth in "
+                "ContinuousBatchingPipeline: leave them at 0"
             )
         if not prompt:
             raise OvjitError("a prompt cannot have the length 0")

@@ -22,7 +22,7 @@ class Engine:
     step continue any rows of the one before."""
 
     def __init__(self, decoder: Decoder):
-        compiled = decoder.compiled
+        compiled, self.decoder = decoder.compiled, decoder
         self._names = [next(iter(INPUTS & port.get_names()), "") for port in compiled.inputs]
         self._request = decoder._request
         self._can_extend = not decoder.turn
@@ -43,6 +43,10 @@ class Engine:
         read = Core().read_model(model, weights)
         keep_last(read, CHECKED)
         return cls(Decoder(Core().compile_model(read, device, dict(properties))))
+
+    def forget(self) -> None:
+        """Begin the next prompt anew: the state is another sequence's."""
+        self._tokens = []
 
     def start(self, prompt: Sequence[int]) -> np.ndarray:
         """Read a prompt as the one row. A chat's prompt begins with the tokens that are in the state: of it

@@ -19,6 +19,14 @@ from ovjit.genai.figures import Figures, now_us
 from ovjit.genai.prompts import Prompts
 from ovjit.genai.results import DecodedResults, EncodedResults, PerfMetrics
 from ovjit.genai.scheduler import SchedulerConfig
+from ovjit.genai.speculation import (
+    Draft,
+    Propose,
+    Proposer,
+    SDPerModelsPerfMetrics,
+    answer_with_drafts,
+    look_up,
+)
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, streamer_of
 from ovjit.genai.tokenizer import Tokenizer
@@ -26,7 +34,7 @@ from ovjit.genai.tokenizer import Tokenizer
 #: Engines of the real package. Tokens are the same with each, so the property is accepted.
 _BACKENDS = ("PA", "SDPA")
 #: Properties of features that ovjit does not have.
-_ABSENT = ("draft_model", "prompt_lookup", "adapters")
+_ABSENT = ("adapters",)
 
 
 def _engine_properties(properties: dict[str, Any]) -> dict[str, Any]:
@@ -40,7 +48,11 @@ def _engine_properties(properties: dict[str, Any]) -> dict[str, Any]:
     backend = properties.get("ATTENTION_BACKEND", "PA")
     if backend not in _BACKENDS:
         raise OvjitError(f"ATTENTION_BACKEND should be one of {list(_BACKENDS)}, not {backend!r}")
-    names = (*_ABSENT, "ATTENTION_BACKEND", "scheduler_config")
+    if properties.get("draft_model") is not None and properties.get("prompt_lookup"):
+        raise OvjitError("Speculative decoding and prompt lookup decoding are mutually exclusive")
+    if not isinstance(properties.get("draft_model"), (Draft, type(None))):
+        raise OvjitError("the property draft_model should be the result of draft_model(folder, device)")
+    names = (*_ABSENT, "draft_model", "prompt_lookup", "ATTENTION_BACKEND", "scheduler_config")
     return {name: value for name, value in properties.items() if name not in names}
 
 
@@ -55,6 +67,9 @@ class LLMPipeline:
         start_us = now_us()
         self._lock = threading.RLock()
         self._is_running = False
+        #: Proposes tokens: a draft model, "lookup" for earlier tokens, or None.
+        self._drafts: Proposer | str | None = None
+        self._extended: SDPerModelsPerfMetrics | None = None
         if isinstance(kwargs.get("weights", arguments[1] if len(arguments) > 1 else None), Tensor):
             self._load_text(*arguments, **kwargs)
         else:
@@ -87,6 +102,7 @@ class LLMPipeline:
         settings = (folder if folder.is_dir() else folder.parent) / "generation_config.json"
         self._config = GenerationConfig(settings) if settings.is_file() else GenerationConfig()
         self._engine = Engine.load(folder, device, _engine_properties(properties))
+        self._load_drafts(device, properties)
 
     def _load_text(self, model: str, weights: Tensor, tokenizer: Tokenizer, device: str,
                    generation_config: GenerationConfig | None = None, **properties: Any) -> None:  # fmt: skip
@@ -94,6 +110,11 @@ class LLMPipeline:
             raise TypeError(f"tokenizer should be a Tokenizer, not {type(tokenizer).__name__}")
         self._tokenizer, self._config = tokenizer, copy.copy(generation_config or GenerationConfig())
         self._engine = Engine.load_text(model, weights, device, _engine_properties(properties))
+        self._load_drafts(device, properties)
+
+    def _load_drafts(self, device: str, properties: dict[str, Any]) -> None:
+        draft = properties.get("draft_model")
+        self._drafts = draft.load(device) if draft else "lookup" if properties.get("prompt_lookup") else None
 
     # -- settings
 
@@ -151,10 +172,10 @@ class LLMPipeline:
         start_us = now_us()
         stream = streamer_of(streamer, self._tokenizer)
         config = merge(generation_config, self._config, kwargs)
-        if config.is_assisting_generation() or config.is_tree_search():
-            raise UnsupportedError("ovjit does not support draft models and prompt lookup yet")
+        self._check_drafts(config)
         metrics = PerfMetrics()
         metrics._load_time = self._load_time
+        self._extended = None
         history = self._prompts.history
         length = len(history)
         try:
@@ -194,8 +215,37 @@ class LLMPipeline:
         stops = Stops(config, self._tokenizer, len(prompt))
         metrics._input_tokens += len(prompt)
         writer = Writer(stream, stops, prompt if config.echo else [])
-        steps = answer_prompt(prompt, stops, writer, Figures(metrics, start_us))
+        figures = Figures(metrics, start_us)
+        if self._drafts is not None and stops.most and not config.is_beam_search():
+            if config.num_return_sequences == 1:
+                return self._run_drafted(prompt, stops, writer, figures)
+        steps = answer_prompt(prompt, stops, writer, figures)
         return self._engine.run(prompt, steps)[: config.num_return_sequences]
+
+    def _check_drafts(self, config: GenerationConfig) -> None:
+        if config.is_tree_search():
+            raise UnsupportedError("ovjit does not support tree_depth yet: leave it at 0")
+        if self._drafts == "lookup" and not config.is_prompt_lookup():
+            raise OvjitError(
+                "`max_ngram_size` && `num_assistant_tokens` should be specified for `prompt lookup decoding`"
+            )
+        if config.assistant_confidence_threshold and not isinstance(self._drafts, Proposer):
+            raise OvjitError("assistant_confidence_threshold needs a pipeline with a draft_model")
+
+    def _run_drafted(self, prompt: list[int], stops: Stops, writer: Writer, figures: Figures) -> list[Answer]:
+        """Generate one sequence whose tokens are proposed by a draft model or by earlier tokens."""
+        metrics = SDPerModelsPerfMetrics()
+        propose: Propose = look_up
+        if isinstance(self._drafts, Proposer):
+            self._drafts.metrics, propose = metrics, self._drafts.propose
+            metrics._load_time = metrics.main_model_metrics._load_time = self._load_time
+        self._engine.forget()
+        answers = answer_with_drafts(self._engine.decoder, prompt, stops, writer, figures, propose, metrics)
+        if propose is not look_up:
+            self._extended = metrics if self._extended is None else self._extended + metrics
+        if stops.config.echo:
+            answers[0].tokens = [*prompt, *answers[0].tokens]
+        return answers
 
     def _decode_results(self, answers: list[Answer], metrics: PerfMetrics, start_us: float) -> DecodedResults:
         results, start = DecodedResults(), now_us()
@@ -212,5 +262,5 @@ class LLMPipeline:
         results.scores = [answer.score for answer in answers]
         results.finish_reasons = [answer.finish for answer in answers]
         metrics.raw_metrics.generate_durations.append(now_us() - start_us)
-        results.perf_metrics = metrics
+        results.perf_metrics, results.extended_perf_metrics = metrics, self._extended
         return results

@@ -686,6 +686,79 @@ def batches(genai: Any, ov: Any, folder: Path, **properties: Any) -> Iterator[tu
     yield "sparse", lambda: [genai.SparseAttentionConfig().to_string(), genai.KVCrushConfig(2).to_string()]
 
 
+def speculation(genai: Any, ov: Any, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Drafts by the model itself, and by earlier tokens."""
+    draft = genai.LLMPipeline(folder, "CPU", draft_model=genai.draft_model(folder, "CPU", **EXACT), **EXACT)
+    lookup = genai.LLMPipeline(folder, "CPU", prompt_lookup=True, **EXACT)
+    plain = genai.LLMPipeline(folder, "CPU", prompt_lookup=False, **EXACT)
+    row = ov.Tensor(np.array([[1, 260, 270, 20, 260, 270]], np.int64))
+    found = {"num_assistant_tokens": 3, "max_ngram_size": 2}
+
+    class Kept(genai.StreamerBase):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.items: list[Any] = []
+
+        def write(self, token: Any) -> Any:
+            self.items.append(token)
+            return genai.StreamingStatus.RUNNING
+
+        def end(self) -> None:
+            pass
+
+    def run(pipeline: Any, inputs: Any = row, most: int = 20, **options: Any) -> Any:
+        results = pipeline.generate(inputs, max_new_tokens=most, **options)
+        sizes = list(results.perf_metrics.raw_metrics.m_batch_sizes)
+        return [
+            results_of(results),
+            sizes,
+            type(results.extended_perf_metrics).__name__,
+            results.perf_metrics.get_num_generated_tokens(),
+        ]
+
+    def stream(pipeline: Any, **options: Any) -> Any:
+        streamer, pieces = Kept(), list[str]()
+        pipeline.generate(row, max_new_tokens=20, ignore_eos=True, streamer=streamer, **options)
+        pipeline.generate("hello world", max_new_tokens=9, streamer=pieces.append, **options)
+        return [streamer.items, pieces]
+
+    for options in ({}, {"num_assistant_tokens": 3}, {"num_assistant_tokens": 5}, {"num_assistant_tokens": 9}, {"assistant_confidence_threshold": 0.1},
+                    {"num_assistant_tokens": 3, "assistant_confidence_threshold": 0.1}, {"num_assistant_tokens": 3, "num_return_sequences": 2, "do_sample": True}):  # fmt: skip
+        yield f"draft {options}", lambda o=options: run(draft, ignore_eos=True, **o)
+    yield "draft beams", lambda: run(draft, num_beams=2, num_assistant_tokens=3)
+    yield "draft stream", lambda: stream(draft, num_assistant_tokens=3)
+    yield (
+        "draft texts",
+        lambda: run(draft, ["hello world", "the"], 8, ignore_eos=True, num_assistant_tokens=3)[0],
+    )
+    for options in (
+        {}, found, {"num_assistant_tokens": 3}, {"max_ngram_size": 2}, {**found, "do_sample": True, "rng_seed": 3}, {**found, "num_beams": 2},
+        {"num_assistant_tokens": 12, "max_ngram_size": 4}, {**found, "repetition_penalty": 1.2},
+    ):  # fmt: skip
+        yield (
+            f"lookup {options}",
+            lambda o=options: run(lookup, **o, **({} if "num_beams" in o else {"ignore_eos": True})),
+        )
+    yield "lookup stop token", lambda: run(lookup, stop_token_ids={215}, **found)
+    yield "lookup stream", lambda: stream(lookup, **found)
+    yield "lookup stop", lambda: run(lookup, ["hello world"], 20, stop_strings={"H"}, **found)[0]
+    yield (
+        "lookup texts",
+        lambda: run(lookup, ["hello world", "the", "is it so? is it"], 12, ignore_eos=True, **found)[0],
+    )
+    for options in ({}, found, {"num_assistant_tokens": 3}):
+        yield f"plain {options}", lambda o=options: run(plain, ignore_eos=True, **o)
+    yield "draft missing", lambda: genai.draft_model(folder / "nowhere", "CPU")
+    yield "draft number", lambda: genai.draft_model(3)
+    yield "draft wrong", lambda: genai.LLMPipeline(folder, "CPU", draft_model=3)
+    yield (
+        "both",
+        lambda: genai.LLMPipeline(
+            folder, "CPU", prompt_lookup=True, draft_model=genai.draft_model(folder, "CPU")
+        ),
+    )
+
+
 def retrieval(genai: Any, ov: Any, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
     """TextEmbeddingPipeline, TextRerankPipeline, and pairs of a tokenizer of one input."""
     temporary = Path(tempfile.mkdtemp())
@@ -819,6 +892,7 @@ def collect(genai: Any, ov: Any, folder: Path, only: str = "") -> dict[str, dict
         "templates": lambda: templates(genai, folder),
         "streams": lambda: streams(genai, folder),
         "pipelines": lambda: pipelines(genai, ov, folder, **EXACT),
+        "speculation": lambda: speculation(genai, ov, folder),
         "retrieval": lambda: retrieval(genai, ov, folder),
         "batches": lambda: batches(genai, ov, folder, **EXACT),
     }

@@ -64,8 +64,8 @@ def write_folder(folder: Path, package: Any) -> None:
 
 
 def write_encoder(package: Any, folder: Path, like: Path, labels: int = 0) -> Path:
-    """A random encoder, or classifier of `labels`, with the tokenizer of the folder `like`. Each vector depends
-    on its token, its position, and the mean of all tokens."""
+    """A random encoder, or classifier of `labels`, with the tokenizer of the folder `like`. Each vector
+    depends on its token, its position, and the mean of all tokens."""
     import shutil
 
     import numpy as np
