@@ -25,6 +25,19 @@ from ovjit.genai.enums import (
 from ovjit.genai.handles import GenerationHandle, GenerationOutput, PipelineMetrics
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.llm import LLMPipeline
+from ovjit.genai.parsers import (
+    DeepSeekR1ReasoningIncrementalParser,
+    DeepSeekR1ReasoningParser,
+    IncrementalParser,
+    Llama3JsonToolParser,
+    Llama3PythonicToolParser,
+    Parser,
+    Phi4ReasoningIncrementalParser,
+    Phi4ReasoningParser,
+    ReasoningIncrementalParser,
+    ReasoningParser,
+    TextParserStreamer,
+)
 from ovjit.genai.results import (
     DecodedResults,
     EncodedGenerationResult,
@@ -50,14 +63,16 @@ from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
 
 __all__ = [
     "AdaptiveRKVConfig", "AggregationMode", "CacheEvictionConfig", "ChatHistory",
-    "ContinuousBatchingPipeline", "DecodedResults", "EncodedGenerationResult", "EncodedResults",
-    "ExtendedPerfMetrics", "GenerationConfig", "GenerationFinishReason", "GenerationHandle",
-    "GenerationOutput", "GenerationResult", "GenerationStatus", "KVCrushAnchorPointMode", "KVCrushConfig",
-    "LLMPipeline", "MeanStdPair", "PerfMetrics", "PipelineMetrics", "RawPerfMetrics",
-    "SDPerModelsPerfMetrics", "SDPerfMetrics", "SchedulerConfig", "SparseAttentionConfig",
-    "SparseAttentionMode", "StopCriteria", "StreamerBase", "StreamingStatus", "SummaryStats",
-    "TextEmbeddingPipeline", "TextRerankPipeline", "TextStreamer", "TokenizedInputs", "Tokenizer",
-    "draft_model", "get_version",
+    "ContinuousBatchingPipeline", "DecodedResults", "DeepSeekR1ReasoningIncrementalParser",
+    "DeepSeekR1ReasoningParser", "EncodedGenerationResult", "EncodedResults", "ExtendedPerfMetrics",
+    "GenerationConfig", "GenerationFinishReason", "GenerationHandle", "GenerationOutput",
+    "GenerationResult", "GenerationStatus", "IncrementalParser", "KVCrushAnchorPointMode", "KVCrushConfig",
+    "LLMPipeline", "Llama3JsonToolParser", "Llama3PythonicToolParser", "MeanStdPair", "Parser",
+    "PerfMetrics", "Phi4ReasoningIncrementalParser", "Phi4ReasoningParser", "PipelineMetrics",
+    "RawPerfMetrics", "ReasoningIncrementalParser", "ReasoningParser", "SDPerModelsPerfMetrics",
+    "SDPerfMetrics", "SchedulerConfig", "SparseAttentionConfig", "SparseAttentionMode", "StopCriteria",
+    "StreamerBase", "StreamingStatus", "SummaryStats", "TextEmbeddingPipeline", "TextParserStreamer",
+    "TextRerankPipeline", "TextStreamer", "TokenizedInputs", "Tokenizer", "draft_model", "get_version",
 ]  # fmt: skip
 
 #: The release of openvino_genai whose names and behaviour these are.

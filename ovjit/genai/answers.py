@@ -64,7 +64,11 @@ class Writer:
         return self._give([*echoed, *tokens[begin : self._count]], answer)
 
     def _give(self, tokens: list[int], answer: Answer) -> StreamingStatus:
-        return StreamingStatus.RUNNING if self._stream is None else status_of(self._stream.write(tokens))
+        if self._stream is None:
+            return StreamingStatus.RUNNING
+        # `write` of a TextParserStreamer is the program's, and takes messages
+        write = getattr(self._stream, "_write", self._stream.write)
+        return status_of(write(tokens))
 
     def end(self) -> None:
         if self._stream is not None:

@@ -23,6 +23,7 @@ from ovjit.genai.fields import (
     Set,
     Settings,
 )
+from ovjit.genai.parsers import Parsers
 
 #: Field -> (default, kind).
 FIELDS: dict[str, tuple[Any, Kind]] = {
@@ -34,7 +35,7 @@ FIELDS: dict[str, tuple[Any, Kind]] = {
     "max_length": (UNLIMITED, SIZE), "max_new_tokens": (UNLIMITED, SIZE), "max_ngram_size": (0, SIZE),
     "min_new_tokens": (0, SIZE), "min_p": (0.0, REAL), "no_repeat_ngram_size": (UNLIMITED, SIZE),
     "num_assistant_tokens": (None, Optional(SIZE)), "num_beam_groups": (1, SIZE), "num_beams": (1, SIZE),
-    "num_return_sequences": (1, SIZE), "parsers": ([], Absent("parsers")), "presence_penalty": (0.0, REAL),
+    "num_return_sequences": (1, SIZE), "parsers": ([], Parsers()), "presence_penalty": (0.0, REAL),
     "pruning_ratio": (0, SIZE), "relevance_weight": (0.5, REAL), "repetition_penalty": (1.0, REAL),
     "return_omni_outputs": (False, BOOL), "rng_seed": (0, SIZE),
     "stop_criteria": (StopCriteria.HEURISTIC, Instance(StopCriteria)), "stop_strings": (set(), Set(str)),

@@ -16,6 +16,7 @@ from ovjit.genai.config import GenerationConfig, merge
 from ovjit.genai.engine import Engine
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, now_us
+from ovjit.genai.parsers import parse_texts
 from ovjit.genai.prompts import Prompts
 from ovjit.genai.results import DecodedResults, EncodedResults, PerfMetrics
 from ovjit.genai.scheduler import SchedulerConfig
@@ -194,6 +195,7 @@ class LLMPipeline:
         if not is_text:
             return self._encode_results(answers, metrics, start_us)
         results = self._decode_results(answers, metrics, start_us)
+        results.parsed = parse_texts(results.texts, config.parsers)
         if self._prompts.in_chat and len(history) > length:
             if answers[0].finish is GenerationFinishReason.NONE:
                 history.pop()  # the answer was cancelled, and the question with it

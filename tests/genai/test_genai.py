@@ -52,7 +52,17 @@ def is_same(value: Any, expected: Any) -> bool:
 
 @pytest.mark.parametrize(
     "group",
-    ["configs", "tokenizers", "templates", "streams", "pipelines", "retrieval", "batches", "speculation"],
+    [
+        "configs",
+        "tokenizers",
+        "templates",
+        "streams",
+        "pipelines",
+        "retrieval",
+        "batches",
+        "speculation",
+        "parsers",
+    ],
 )
 def test_results_are_those_of_the_real_package(group: str, folder: Path) -> None:
     programs = {
@@ -62,6 +72,7 @@ def test_results_are_those_of_the_real_package(group: str, folder: Path) -> None
         "streams": lambda: cases.streams(genai, folder),
         "pipelines": lambda: cases.pipelines(genai, ov, folder),
         "speculation": lambda: cases.speculation(genai, ov, folder),
+        "parsers": lambda: cases.parsers(genai, folder),
         "retrieval": lambda: cases.retrieval(genai, ov, folder),
         "batches": lambda: cases.batches(genai, ov, folder, **cases.EXACT),
     }[group]()

@@ -759,6 +759,109 @@ def speculation(genai: Any, ov: Any, folder: Path) -> Iterator[tuple[str, Callab
     )
 
 
+def parsers(genai: Any, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Parsers of whole answers and incremental ones, alone, in `generate` and in a streamer."""
+    plain = {
+        "default": genai.ReasoningParser(), "deepseek": genai.DeepSeekR1ReasoningParser(), "phi": genai.Phi4ReasoningParser(),
+        "drop": genai.ReasoningParser(keep_original_content=False), "tags": genai.ReasoningParser(True, False, "<a>", "</a>"),
+        "at once": genai.ReasoningParser(False, False), "pythonic": genai.Llama3PythonicToolParser(), "json": genai.Llama3JsonToolParser(),
+    }  # fmt: skip
+    texts = (
+        "<think>why\nnot</think>\n\nbecause", "why</think> x", "no tags", "<think>open", "", "<a>q</a>w", "x<think>y</think>z", "<think></think>",
+        "<think>a</think>b<think>c</think>d", "</think><think>a</think>", '[get_weather(city="Paris", days=3)]', '[a(x=1), b(y=[1,2], z={"k": true})]',
+        "text [f(x=1.5)] more", "f(x=1)", "[f()]", "[]", "[f(x='q', y=True)]", '{"name": "f", "parameters": {"a": 1}}', 'text {"name": "f", "arguments": {"a": [1, null]}} x',
+        '{"a": ', '{"name": "f"}; {"name": "g"}', '[f(x="a, b", y="c=d")]', '[{"name": "f"}]', '[f(x = "a",x="b")]', '[f(x="a\nb")]', '{"a":\n 1}', "{bad}", "} {", '[a.b(é="c")]',
+    )  # fmt: skip
+
+    def parse(parser: Any, message: Any) -> Any:
+        parser.parse(message)
+        return message
+
+    for (name, parser), text in itertools.product(plain.items(), texts):
+        yield f"{name} {text!r}", lambda p=parser, t=text: parse(p, {"content": t})
+    for message in (
+        {},
+        {"content": 3},
+        "x",
+        {"content": "<think>a</think>", "reasoning_content": "x", "role": "assistant"},
+    ):
+        yield f"message {message}", lambda m=message: parse(plain["default"], m)
+    pieces = (
+        ["<th", "ink>", "wh", "y", "</thi", "nk>", "be", "cause"], ["<think>why</think>because"], ["abc", "def"], ["why", "</think>", " x"], ["<", "b>"],
+        ["<think>a</think>b<think>c</think>d"], ["<think>a<", "b</", "think>c"], ["a<think>", "b"], [""], ["<think>", "a", "<", "/", "think", ">", "b"], ["<think>", "x</", "</think>"],
+    )  # fmt: skip
+    kinds = {
+        "default": lambda: genai.ReasoningIncrementalParser(), "deepseek": lambda: genai.DeepSeekR1ReasoningIncrementalParser(),
+        "phi": lambda: genai.Phi4ReasoningIncrementalParser(), "drop": lambda: genai.ReasoningIncrementalParser(keep_original_content=False),
+        "at once": lambda: genai.ReasoningIncrementalParser(False, False, "<a>", "</a>"),
+    }  # fmt: skip
+
+    def parse_pieces(parser: Any, texts: Any) -> Any:
+        message, results = {}, []
+        for _ in range(2):
+            for text in texts:
+                results.append([parser.parse(message, text), dict(sorted(message.items()))])
+            parser.reset()
+        return results
+
+    class Kept(genai.TextParserStreamer):  # type: ignore[misc,name-defined]
+        def __init__(self, *arguments: Any):
+            super().__init__(*arguments)
+            self.items: list[Any] = []
+
+        def write(self, message: Any) -> Any:
+            self.items.append(dict(sorted(message.items())))
+            return genai.StreamingStatus.RUNNING
+
+    pipeline = genai.LLMPipeline(folder, "CPU", **EXACT)
+
+    def stream(chain: Any, texts: Any) -> Any:
+        streamer = Kept(pipeline.get_tokenizer(), chain)
+        for text in texts:
+            streamer._write(text)
+        whole = dict(sorted(streamer.get_parsed_message().items()))
+        streamer.reset()
+        return [streamer.items, whole, streamer.get_parsed_message()]
+
+    for (name, kind), texts in itertools.product(kinds.items(), pieces):
+        yield f"pieces {name} {texts}", lambda k=kind, t=texts: parse_pieces(k(), t)
+        yield f"stream {name} {texts}", lambda k=kind, t=texts: stream([k()], t)
+    yield "stream plain", lambda: stream([], pieces[0])
+
+    def generate() -> Any:
+        streamer = Kept(pipeline.get_tokenizer(), [genai.DeepSeekR1ReasoningIncrementalParser()])
+        text = pipeline.generate("hello world", max_new_tokens=8, ignore_eos=True, streamer=streamer)
+        return [text, streamer.items, dict(sorted(streamer.get_parsed_message().items()))]
+
+    class Own(genai.Parser):  # type: ignore[misc,name-defined]
+        def parse(self, message: Any) -> None:
+            message["length"] = len(message["content"])
+            message["content"] = message["content"][:3]
+
+    class Broken(genai.Parser):  # type: ignore[misc,name-defined]
+        def parse(self, message: Any) -> None:
+            raise AttributeError("of the parser")
+
+    def parsed(chain: Any, inputs: Any = ("hello", "the")) -> Any:
+        results = pipeline.generate(list(inputs), max_new_tokens=4, parsers=chain)
+        return [results.texts, [dict(sorted(message.items())) for message in results.parsed]]
+
+    yield "generate", generate
+    for name, chain in {"own": [Own()], "both": [Own(), plain["deepseek"]], "none": [], "broken": [Broken()], "base": [genai.Parser()], "number": [3], "one": plain["phi"],
+                        "incremental": [genai.ReasoningIncrementalParser()]}.items():  # fmt: skip
+        yield f"parsed {name}", lambda c=chain: parsed(c)
+    yield "assign", lambda: setattr(genai.GenerationConfig(), "parsers", [3])
+    yield "str", lambda: pipeline.generate("hello", max_new_tokens=4, parsers=[Own()])
+    yield (
+        "statuses",
+        lambda: [
+            (p := genai.ReasoningIncrementalParser()).get_status().name,
+            p.set_status(genai.StreamingStatus.STOP),
+            p.get_status().name,
+        ],
+    )
+
+
 def retrieval(genai: Any, ov: Any, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
     """TextEmbeddingPipeline, TextRerankPipeline, and pairs of a tokenizer of one input."""
     temporary = Path(tempfile.mkdtemp())
@@ -893,6 +996,7 @@ def collect(genai: Any, ov: Any, folder: Path, only: str = "") -> dict[str, dict
         "streams": lambda: streams(genai, folder),
         "pipelines": lambda: pipelines(genai, ov, folder, **EXACT),
         "speculation": lambda: speculation(genai, ov, folder),
+        "parsers": lambda: parsers(genai, folder),
         "retrieval": lambda: retrieval(genai, ov, folder),
         "batches": lambda: batches(genai, ov, folder, **EXACT),
     }
