@@ -98,9 +98,9 @@ def _use_openvino() -> None:
     import openvino
     from openvino._offline_transformations import paged_attention_transformation
 
-    from ovjit.integrations.vllm import decoder
+    from ovjit.generation import paged
 
-    decoder.ov, decoder.paged_attention_transformation = openvino, paged_attention_transformation
+    paged.ov, paged.paged_attention_transformation = openvino, paged_attention_transformation
 
 
 def make(folder: Path, weights: int) -> None:

@@ -11,33 +11,68 @@ from __future__ import annotations
 
 from typing import Any
 
+from ovjit.genai.batching import ContinuousBatchingPipeline
 from ovjit.genai.config import GenerationConfig
 from ovjit.genai.enums import (
+    AggregationMode,
     GenerationFinishReason,
     GenerationStatus,
+    KVCrushAnchorPointMode,
+    SparseAttentionMode,
     StopCriteria,
     StreamingStatus,
 )
+from ovjit.genai.handles import GenerationHandle, GenerationOutput, PipelineMetrics
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.llm import LLMPipeline
+from ovjit.genai.parsers import (
+    DeepSeekR1ReasoningIncrementalParser,
+    DeepSeekR1ReasoningParser,
+    IncrementalParser,
+    Llama3JsonToolParser,
+    Llama3PythonicToolParser,
+    Parser,
+    Phi4ReasoningIncrementalParser,
+    Phi4ReasoningParser,
+    ReasoningIncrementalParser,
+    ReasoningParser,
+    TextParserStreamer,
+)
 from ovjit.genai.results import (
     DecodedResults,
+    EncodedGenerationResult,
     EncodedResults,
     ExtendedPerfMetrics,
+    GenerationResult,
     MeanStdPair,
     PerfMetrics,
     RawPerfMetrics,
     SummaryStats,
 )
-from ovjit.genai.scheduler import SchedulerConfig
+from ovjit.genai.retrieval import TextEmbeddingPipeline, TextRerankPipeline
+from ovjit.genai.scheduler import (
+    AdaptiveRKVConfig,
+    CacheEvictionConfig,
+    KVCrushConfig,
+    SchedulerConfig,
+    SparseAttentionConfig,
+)
+from ovjit.genai.speculation import SDPerfMetrics, SDPerModelsPerfMetrics, draft_model
 from ovjit.genai.streamers import StreamerBase, TextStreamer
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
 
 __all__ = [
-    "ChatHistory", "DecodedResults", "EncodedResults", "ExtendedPerfMetrics", "GenerationConfig",
-    "GenerationFinishReason", "GenerationStatus", "LLMPipeline", "MeanStdPair", "PerfMetrics",
-    "RawPerfMetrics", "SchedulerConfig", "StopCriteria", "StreamerBase", "StreamingStatus", "SummaryStats",
-    "TextStreamer", "TokenizedInputs", "Tokenizer", "get_version",
+    "AdaptiveRKVConfig", "AggregationMode", "CacheEvictionConfig", "ChatHistory",
+    "ContinuousBatchingPipeline", "DecodedResults", "DeepSeekR1ReasoningIncrementalParser",
+    "DeepSeekR1ReasoningParser", "EncodedGenerationResult", "EncodedResults", "ExtendedPerfMetrics",
+    "GenerationConfig", "GenerationFinishReason", "GenerationHandle", "GenerationOutput",
+    "GenerationResult", "GenerationStatus", "IncrementalParser", "KVCrushAnchorPointMode", "KVCrushConfig",
+    "LLMPipeline", "Llama3JsonToolParser", "Llama3PythonicToolParser", "MeanStdPair", "Parser",
+    "PerfMetrics", "Phi4ReasoningIncrementalParser", "Phi4ReasoningParser", "PipelineMetrics",
+    "RawPerfMetrics", "ReasoningIncrementalParser", "ReasoningParser", "SDPerModelsPerfMetrics",
+    "SDPerfMetrics", "SchedulerConfig", "SparseAttentionConfig", "SparseAttentionMode", "StopCriteria",
+    "StreamerBase", "StreamingStatus", "SummaryStats", "TextEmbeddingPipeline", "TextParserStreamer",
+    "TextRerankPipeline", "TextStreamer", "TokenizedInputs", "Tokenizer", "draft_model", "get_version",
 ]  # fmt: skip
 
 #: The release of openvino_genai whose names and behaviour these are.

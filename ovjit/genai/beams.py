@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 
 from ovjit.errors import OvjitError
-from ovjit.genai.engine import Engine
 from ovjit.genai.enums import GenerationFinishReason, StopCriteria
 from ovjit.genai.figures import Figures
 from ovjit.genai.sampler import log_sum
@@ -16,10 +15,10 @@ from ovjit.genai.stops import Stops
 
 
 class Beam:
-    """A sequence: its tokens, the sum of their log-probabilities, and its row in the last step."""
+    """A sequence: its tokens, their log-probabilities, and its row in the last step."""
 
-    def __init__(self, tokens: list[int], score: float, row: int, total: float):
-        self.tokens, self.score, self.row = tokens, score, row
+    def __init__(self, tokens: list[int], logs: list[float], row: int, total: float):
+        self.tokens, self.logs, self.row = tokens, logs, row
         #: The sum after penalties of groups, that ranks candidates.
         self.total = total
         self.finish = GenerationFinishReason.LENGTH
@@ -30,7 +29,7 @@ class _Group:
 
     def __init__(self, size: int, stops: Stops):
         self.size, self.stops, self.config = size, stops, stops.config
-        self.beams = [Beam([], 0.0, 0, 0.0 if i == 0 else -np.inf) for i in range(size)]
+        self.beams = [Beam([], [], 0, 0.0 if i == 0 else -np.inf) for i in range(size)]
         self.ended: list[tuple[float, int, Beam]] = []
         self._count = 0
         self.is_done = False
@@ -43,19 +42,19 @@ class _Group:
         if len(self.ended) > self.size:
             heapq.heappop(self.ended)
 
-    def advance(self, logs: np.ndarray, prompt: Sequence[int], chosen: Sequence[int]) -> list[Beam]:
+    def advance(self, log_rows: np.ndarray, prompt: Sequence[int], chosen: Sequence[int]) -> list[Beam]:
         """Choose the beams of the next step. `chosen`: tokens of earlier groups, each of which is penalized.
         Returns them."""
         candidates = []
         for beam in self.beams:
-            values = logs[beam.row].copy()
+            values = log_rows[beam.row].copy()
             for token in chosen:
                 values[token] -= np.float32(self.config.diversity_penalty)
             values[_find_repeats([*prompt, *beam.tokens], self.config.no_repeat_ngram_size)] = -np.inf
             for token in np.argsort(-values, kind="stable")[: 2 * self.size]:
                 total = float(np.float32(beam.total) + values[token])
-                score = beam.score + float(values[token])
-                candidates.append(Beam([*beam.tokens, int(token)], score, beam.row, total))
+                logs = [*beam.logs, float(values[token])]
+                candidates.append(Beam([*beam.tokens, int(token)], logs, beam.row, total))
         if len(candidates) < 2 * self.size:
             raise OvjitError("beam search has no tokens left: set fewer num_beams")
         candidates.sort(key=lambda beam: -beam.total)
@@ -106,24 +105,26 @@ def _find_repeats(tokens: Sequence[int], size: int) -> list[int]:
     return [tokens[i + size - 1] for i in starts if list(tokens[i : i + size - 1]) == tail]
 
 
-def search(engine: Engine, prompt: Sequence[int], stops: Stops, figures: Figures) -> list[Beam]:
-    """The sequences of a prompt, the best first."""
+def search(
+    prompt: Sequence[int], stops: Stops, figures: Figures
+) -> Generator[tuple[list[int], list[int]], np.ndarray, list[Beam]]:
+    """The sequences of a prompt. Yields rows and tokens as `answer_prompt` does."""
     config = stops.config
-    logits = engine.start(prompt)
+    logits = yield [], []
     figures.end_inference()
     size = config.num_beams // config.num_beam_groups
     groups = [_Group(size, stops) for _ in range(config.num_beam_groups)]
     for length in range(1, stops.most + 1):
-        logs = np.stack([row - log_sum(row) for row in logits])
+        log_rows = np.stack([row - log_sum(row) for row in logits])
         chosen: list[int] = []
         for group in groups:
             if not group.is_done:
-                chosen += [beam.tokens[-1] for beam in group.advance(logs, prompt, chosen)]
+                chosen += [beam.tokens[-1] for beam in group.advance(log_rows, prompt, chosen)]
         running = [beam for group in groups for beam in group.beams]
         figures.end_step(1)
         if not running or length == stops.most:
             break
-        logits = engine.step([beam.row for beam in running], [beam.tokens[-1] for beam in running])
+        logits = yield [beam.row for beam in running], [beam.tokens[-1] for beam in running]
         figures.end_inference()
         for i, beam in enumerate(running):
             beam.row = i
@@ -131,8 +132,4 @@ def search(engine: Engine, prompt: Sequence[int], stops: Stops, figures: Figures
     for group in groups:
         for beam in group.beams:
             group.add_ended(beam, len(beam.tokens))
-    finished = [beam for group in groups for _, _, beam in group.ended]
-    for beam in finished:
-        beam.score /= float(max(len(beam.tokens), 1)) ** config.length_penalty
-    finished.sort(key=lambda beam: -beam.score)
-    return finished[: config.num_return_sequences]
+    return [beam for group in groups for _, _, beam in group.ended]

@@ -10,15 +10,20 @@ from typing import Any
 
 from ovjit.errors import OvjitError
 from ovjit.genai.enums import StopCriteria
-from ovjit.genai.fields import BOOL, REAL, SIZE, UNLIMITED, Absent, Integer, Kind, Optional, Set, Settings
-
-
-class _Criteria(Kind):
-    def assign(self, value: Any) -> StopCriteria:
-        if not isinstance(value, StopCriteria):
-            raise TypeError(f"expected a StopCriteria, not {type(value).__name__}")
-        return value
-
+from ovjit.genai.fields import (
+    BOOL,
+    REAL,
+    SIZE,
+    UNLIMITED,
+    Absent,
+    Instance,
+    Integer,
+    Kind,
+    Optional,
+    Set,
+    Settings,
+)
+from ovjit.genai.parsers import Parsers
 
 #: Field -> (default, kind).
 FIELDS: dict[str, tuple[Any, Kind]] = {
@@ -30,10 +35,10 @@ FIELDS: dict[str, tuple[Any, Kind]] = {
     "max_length": (UNLIMITED, SIZE), "max_new_tokens": (UNLIMITED, SIZE), "max_ngram_size": (0, SIZE),
     "min_new_tokens": (0, SIZE), "min_p": (0.0, REAL), "no_repeat_ngram_size": (UNLIMITED, SIZE),
     "num_assistant_tokens": (None, Optional(SIZE)), "num_beam_groups": (1, SIZE), "num_beams": (1, SIZE),
-    "num_return_sequences": (1, SIZE), "parsers": ([], Absent("parsers")), "presence_penalty": (0.0, REAL),
+    "num_return_sequences": (1, SIZE), "parsers": ([], Parsers()), "presence_penalty": (0.0, REAL),
     "pruning_ratio": (0, SIZE), "relevance_weight": (0.5, REAL), "repetition_penalty": (1.0, REAL),
     "return_omni_outputs": (False, BOOL), "rng_seed": (0, SIZE),
-    "stop_criteria": (StopCriteria.HEURISTIC, _Criteria()), "stop_strings": (set(), Set(str)),
+    "stop_criteria": (StopCriteria.HEURISTIC, Instance(StopCriteria)), "stop_strings": (set(), Set(str)),
     "stop_token_ids": (set(), Set(int)), "structured_output_config": (None, Absent("structured output")),
     "temperature": (1.0, REAL), "top_k": (UNLIMITED, SIZE), "top_p": (1.0, REAL), "tree_depth": (0, SIZE),
 }  # fmt: skip

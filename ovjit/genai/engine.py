@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import OvjitError
+from ovjit.genai.answers import Answer, Steps
 from ovjit.generation.decoder import CHECKED, Decoder
 from ovjit.generation.head import keep_last
 
@@ -21,7 +22,7 @@ class Engine:
     step continue any rows of the one before."""
 
     def __init__(self, decoder: Decoder):
-        compiled = decoder.compiled
+        compiled, self.decoder = decoder.compiled, decoder
         self._names = [next(iter(INPUTS & port.get_names()), "") for port in compiled.inputs]
         self._request = decoder._request
         self._can_extend = not decoder.turn
@@ -43,6 +44,10 @@ class Engine:
         keep_last(read, CHECKED)
         return cls(Decoder(Core().compile_model(read, device, dict(properties))))
 
+    def forget(self) -> None:
+        """Begin the next prompt anew: the state is another sequence's."""
+        self._tokens = []
+
     def start(self, prompt: Sequence[int]) -> np.ndarray:
         """Read a prompt as the one row. A chat's prompt begins with the tokens that are in the state: of it
         only the new ones are read. Returns the logits [1, words] of the next token."""
@@ -62,6 +67,16 @@ class Engine:
             row.extend(tokens)
             self._tokens = row
         return logits
+
+    def run(self, prompt: Sequence[int], steps: Steps) -> list[Answer]:
+        """Compute the steps of one request. Returns its sequences."""
+        try:
+            next(steps)
+            logits = self.start(prompt)
+            while True:
+                logits = self.step(*steps.send(logits))
+        except StopIteration as end:
+            return end.value
 
     def _infer(self, ids: np.ndarray, parents: np.ndarray) -> np.ndarray:
         self._tokens = []  # until it is done: it may fail

@@ -52,3 +52,28 @@ class StopCriteria(_Enum):
     EARLY = 0
     HEURISTIC = 1
     NEVER = 2
+
+
+class AggregationMode(_Enum):
+    """How the importance of tokens is summed for cache eviction."""
+
+    SUM = 0
+    NORM_SUM = 1
+    ADAPTIVE_RKV = 2
+
+
+class KVCrushAnchorPointMode(_Enum):
+    """The point that KVCrush measures distances from."""
+
+    RANDOM = 0
+    ZEROS = 1
+    ONES = 2
+    MEAN = 3
+    ALTERNATING = 4
+
+
+class SparseAttentionMode(_Enum):
+    """The pattern of sparse attention."""
+
+    TRISHAPE = 0
+    XATTENTION = 1

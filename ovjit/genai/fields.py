@@ -125,6 +125,28 @@ class Optional(Kind):
         return self.kind.convert(value)
 
 
+class Text(Kind):
+    def assign(self, value: Any) -> str:
+        if not isinstance(value, str):
+            raise TypeError(f"expected a str, not {type(value).__name__}")
+        return value
+
+    def convert(self, value: Any) -> str:
+        return str(value)
+
+
+class Instance(Kind):
+    """An object of a class."""
+
+    def __init__(self, kind: type):
+        self.kind = kind
+
+    def assign(self, value: Any) -> Any:
+        if not isinstance(value, self.kind):
+            raise TypeError(f"expected a {self.kind.__name__}, not {type(value).__name__}")
+        return value
+
+
 class Absent(Kind):
     """A feature that ovjit does not have: only the neutral value can be set."""
 

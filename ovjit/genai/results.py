@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ovjit.genai.enums import GenerationFinishReason
+from ovjit.genai.enums import GenerationFinishReason, GenerationStatus
 
 
 class MeanStdPair:
@@ -167,3 +167,35 @@ class EncodedResults:
         self.finish_reasons: list[GenerationFinishReason] = []
         self.perf_metrics = PerfMetrics()
         self.extended_perf_metrics: ExtendedPerfMetrics | None = None
+
+
+class EncodedGenerationResult:
+    """Tokens of the sequences of a request of ContinuousBatchingPipeline, the best first."""
+
+    def __init__(self) -> None:
+        self.m_request_id = 0
+        self.m_generation_ids: list[list[int]] = []
+        self.m_scores: list[float] = []
+        self.finish_reasons: list[GenerationFinishReason] = []
+        self.perf_metrics = PerfMetrics()
+        self.extended_perf_metrics: ExtendedPerfMetrics | None = None
+
+
+class GenerationResult:
+    """Texts of the sequences of a request of ContinuousBatchingPipeline, the best first."""
+
+    def __init__(self) -> None:
+        self.m_request_id = 0
+        self.m_generation_ids: list[str] = []
+        self.m_scores: list[float] = []
+        self.m_status = GenerationStatus.RUNNING
+        self.perf_metrics = PerfMetrics()
+        self.extended_perf_metrics: ExtendedPerfMetrics | None = None
+
+    def get_generation_ids(self) -> list[str]:
+        return self.m_generation_ids
+
+    def __repr__(self) -> str:
+        pairs = zip(self.m_scores, self.m_generation_ids, strict=False)
+        lines = [f"{{ {score:.6g}, {text} }}\n" for score, text in pairs]
+        return f"<py_continuous_batching.GenerationResult {self.m_request_id}\n{''.join(lines)}\n>"

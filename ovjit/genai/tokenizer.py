@@ -14,6 +14,7 @@ from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.gguf_texts import GgufTexts
 from ovjit.genai.history import ChatHistory
+from ovjit.genai.pairs import join_pairs, pad, read_pair_template
 from ovjit.genai.special_tokens import SpecialTokens
 from ovjit.genai.templates import render_chat
 from ovjit.genai.tokenizer_graphs import add_flags, add_skip
@@ -49,18 +50,18 @@ class _Texts:
         from ovjit.api.run.core import Core
 
         self.names = [next(iter(port.get_names()), "") for port in model.outputs]
-        self._defaults = flags
+        self.defaults = flags
         self._compiled = Core().compile_model(model, "CPU", dict(properties))
         self._count = len(self._compiled.inputs) - len(flags)
 
     def longest(self) -> int:
         """The length to which rows are truncated or padded by default; 0 without the flag."""
-        return int(self._defaults.get("max_length", np.zeros(1)).reshape(-1)[0])
+        return int(self.defaults.get("max_length", np.zeros(1)).reshape(-1)[0])
 
     def run(self, inputs: Sequence[np.ndarray], options: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The outputs by name. `options`: values of flags; None for the default."""
         feeds = list(inputs) + [np.zeros(0, object)] * (self._count - len(inputs))
-        for name, default in self._defaults.items():
+        for name, default in self.defaults.items():
             value = options.get(name)
             feeds.append(default if value is None else np.full(default.shape, value, default.dtype))
         results = self._compiled(feeds)
@@ -123,11 +124,15 @@ class Tokenizer:
         self._takes_pairs = model is not None and len(model.inputs) == 2
         if model is not None:
             self._tokens.read_model(model)
+        self._pair_template: list[int] | None = None
         if self._pairs and (model is not None or self._gguf) and not self._takes_pairs:
-            raise UnsupportedError(
-                "add_second_input is not supported for tokenizers of one input: convert the tokenizer with "
-                "number_of_inputs=2"
-            )
+            self._pair_template = None if model is None else read_pair_template(model)
+            if self._pair_template is None:
+                raise UnsupportedError(
+                    "add_second_input needs a tokenizer with a template of pairs: convert the tokenizer with "
+                    "number_of_inputs=2"
+                )
+            self._takes_pairs = True
 
     def _load(self, name: str) -> Any:
         with self._lock:
@@ -174,6 +179,8 @@ class Tokenizer:
             "max_length": max_length, "truncation": bool(truncation),
             "pad_right": None if padding_side is None else padding_side == "right",
         }  # fmt: skip
+        if self._pair_template is not None and len(inputs) == 2:
+            return self._encode_pairs(inputs, options)
         tokenizer = self._load(TOKENIZER)
         if pad_to_max_length and max_length is None and tokenizer.longest() > _PADDED:
             raise OvjitError("pad_to_max_length needs max_length: the tokenizer has no limit of its own")
@@ -183,6 +190,25 @@ class Tokenizer:
                 f"the tokenizer should have the outputs input_ids and attention_mask, not {list(results)}"
             )
         return TokenizedInputs(Tensor(results["input_ids"]), Tensor(results["attention_mask"]))
+
+    def _encode_pairs(self, columns: list[np.ndarray], options: Mapping[str, Any]) -> TokenizedInputs:
+        """Pairs by the template, for a tokenizer of one input."""
+        tokenizer, most = self._load(TOKENIZER), options["max_length"]
+        if options["pad_to_max_length"] and most is None:
+            raise OvjitError("pad_to_max_length needs max_length: the tokenizer has no limit of its own")
+        template = [t for t in self._pair_template or [] if options["add_special_tokens"] or t < 0]
+        tokens = []
+        for column in columns:
+            results = tokenizer.run([column], {"add_special_tokens": False, "truncation": False})
+            pairs = zip(results["input_ids"], results["attention_mask"], strict=True)
+            tokens.append([row[mask != 0].tolist() for row, mask in pairs])
+        rows = join_pairs(tokens, template, most if options["truncation"] else None)
+        right = options["pad_right"]
+        if right is None:
+            right = bool(tokenizer.defaults.get("pad_right", np.ones(1)).reshape(-1)[0])
+        length = most if options["pad_to_max_length"] else 0
+        ids, mask = pad(rows, length or 0, max(self.get_pad_token_id(), 0), right)
+        return TokenizedInputs(Tensor(ids), Tensor(mask))
 
     def _texts_of(self, texts: Any, others: Any) -> list[np.ndarray]:
         """The inputs of the tokenizer: arrays of texts."""

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from bench import transformers as nets
 from ovjit.errors import OvjitError, UnsupportedError
 from tests.support import genai_cases as cases
 
@@ -28,17 +27,6 @@ from ovjit import genai
 
 HERE = Path(__file__).parent
 EXPECTED = json.loads((HERE / "expected.json").read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tokenizer's IRs and settings, and the model that `tests.support.genai_folder` writes, too."""
-    path = tmp_path_factory.mktemp("genai") / "llama"
-    shutil.copytree(HERE / "data", path)
-    sizes = nets.Sizes(layers=2, wide=32, heads=2, shared=1, inner=48, words=300)
-    model = nets.llama(nets.Net(ov, "llama"), sizes)
-    ov.save_model(model, path / "openvino_model.xml", compress_to_fp16=False)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +50,20 @@ def is_same(value: Any, expected: Any) -> bool:
     return type(value) is type(expected) and value == expected
 
 
-@pytest.mark.parametrize("group", ["configs", "tokenizers", "templates", "streams", "pipelines"])
+@pytest.mark.parametrize(
+    "group",
+    [
+        "configs",
+        "tokenizers",
+        "templates",
+        "streams",
+        "pipelines",
+        "retrieval",
+        "batches",
+        "speculation",
+        "parsers",
+    ],
+)
 def test_results_are_those_of_the_real_package(group: str, folder: Path) -> None:
     programs = {
         "configs": lambda: cases.configs(genai),
@@ -70,6 +71,10 @@ def test_results_are_those_of_the_real_package(group: str, folder: Path) -> None
         "templates": lambda: cases.templates(genai, folder),
         "streams": lambda: cases.streams(genai, folder),
         "pipelines": lambda: cases.pipelines(genai, ov, folder),
+        "speculation": lambda: cases.speculation(genai, ov, folder),
+        "parsers": lambda: cases.parsers(genai, folder),
+        "retrieval": lambda: cases.retrieval(genai, ov, folder),
+        "batches": lambda: cases.batches(genai, ov, folder, **cases.EXACT),
     }[group]()
     results = {name: cases.value_of(run) for name, run in programs}
     assert list(results) == list(EXPECTED[group])
@@ -258,7 +263,8 @@ def test_pipelines_of_models_in_memory(folder: Path, pipeline: Any) -> None:
 @pytest.mark.parametrize("arguments, options, error, text", [
     (("nowhere", "CPU"), {}, OvjitError, "does not exist"), ((None,), {}, TypeError, "LLMPipeline takes"),
     ((None, "CPU"), {"scheduler_config": 3}, OvjitError, "scheduler_config"),
-    ((None, "CPU"), {"prompt_lookup": True}, UnsupportedError, "prompt_lookup"),
+    ((None, "CPU"), {"adapters": 3}, UnsupportedError, "adapters"),
+    ((None, "CPU"), {"draft_model": 3}, OvjitError, "draft_model"),
     ((None, "CPU"), {"ATTENTION_BACKEND": "XA"}, OvjitError, "ATTENTION_BACKEND"),
     ((None, "XPU"), {}, RuntimeError, "XPU"), ((None, "CPU"), {"NO_SUCH": 1}, RuntimeError, "NO_SUCH"),
 ])  # fmt: skip
@@ -269,9 +275,10 @@ def test_wrong_constructors(folder: Path, arguments: Any, options: Any, error: t
 
 
 def test_features_that_are_missing_are_errors(pipeline: Any) -> None:
-    for options in ({"num_assistant_tokens": 3}, {"assistant_confidence_threshold": 0.4}):
-        with pytest.raises(UnsupportedError, match="draft models"):
-            pipeline.generate("hello", max_new_tokens=4, **options)
+    with pytest.raises(OvjitError, match="needs a pipeline with a draft_model"):
+        pipeline.generate("hello", max_new_tokens=4, assistant_confidence_threshold=0.4)
+    with pytest.raises(UnsupportedError, match="tree_depth"):
+        pipeline.generate("hello", max_new_tokens=4, tree_depth=2, num_assistant_tokens=3)
     with pytest.raises(UnsupportedError, match="structured output"):
         pipeline.generate("hello", max_new_tokens=4, structured_output_config=object())
     scheduler = genai.SchedulerConfig()
@@ -281,7 +288,6 @@ def test_features_that_are_missing_are_errors(pipeline: Any) -> None:
             setattr(scheduler, name, True)
     with pytest.raises(AttributeError, match=r"has no WhisperPipeline: .*docs/genai.md"):
         _ = genai.WhisperPipeline
-    assert not hasattr(genai, "ContinuousBatchingPipeline")
 
 
 def test_a_tokenizer_alone(folder: Path, tmp_path: Path) -> None:
@@ -297,7 +303,10 @@ def test_a_tokenizer_alone(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(OvjitError, match="pad_to_max_length needs max_length"):
         tokenizer.encode("hello", pad_to_max_length=True)
     with pytest.raises(UnsupportedError, match="number_of_inputs=2"):
-        genai.Tokenizer(folder, add_second_input=True)
+        text = (tmp_path / "openvino_tokenizer.xml").read_text(encoding="utf-8")
+        without = text.replace("processed_post_processor_template", "no_template")
+        (tmp_path / "openvino_tokenizer.xml").write_text(without, encoding="utf-8")
+        genai.Tokenizer(tmp_path, add_second_input=True)
 
 
 def test_special_tokens_and_templates_of_settings(folder: Path, tmp_path: Path) -> None:
@@ -363,3 +372,28 @@ def test_the_name_of_the_real_package(folder: Path) -> None:
     command = [sys.executable, "-c", program, str(folder)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.split("\n")[:2] == ["[[1, 259, 275, 81]]", "ImportError"]
+
+
+def test_figures_of_drafts(folder: Path) -> None:
+    tokens = ov.Tensor(np.array([[1, 260, 270, 20]], np.int64))
+    draft = genai.draft_model(folder, "CPU")
+    pipeline = genai.LLMPipeline(folder, "CPU", draft_model=draft)
+    options = {"max_new_tokens": 21, "ignore_eos": True}
+    results = pipeline.generate(tokens, num_assistant_tokens=4, **options)
+    metrics = results.extended_perf_metrics
+    # the model is its own draft: all is accepted
+    assert [metrics.get_num_draft_tokens(), metrics.get_num_accepted_tokens()] == [16, 16]
+    assert [metrics.get_num_rejected_tokens(), metrics.get_draft_acceptance_rate()] == [0, 1.0]
+    assert metrics.main_model_metrics.raw_metrics.m_batch_sizes == [1, 5, 5, 5, 5]
+    assert metrics.get_draft_to_main_inference_duration_ratio() > 0
+    two = pipeline.generate(["hello", "is it"], num_assistant_tokens=4, **options).extended_perf_metrics
+    assert two.get_num_draft_tokens() == 32
+    # choices that a draft does not foresee are the model's own
+    options |= {"do_sample": True, "rng_seed": 5, "logprobs": 1}
+    sampled = pipeline.generate(tokens, num_assistant_tokens=4, **options)
+    plain = genai.LLMPipeline(folder, "CPU")
+    expected = plain.generate(tokens, **options)
+    assert sampled.tokens == expected.tokens
+    np.testing.assert_allclose(sampled.scores, expected.scores, rtol=1e-5)
+    assert sampled.extended_perf_metrics.get_num_rejected_tokens() > 0
+    assert expected.extended_perf_metrics is None

@@ -11,10 +11,10 @@ from ovjit._offline_transformations import paged_attention_transformation
 
 import ovjit as ov
 from ovjit.errors import UnsupportedError
+from ovjit.generation.paged import Options, PagedDecoder, read_folder, split_head
+from ovjit.generation.paged_tables import Tables, check_tables, tables_of
 from ovjit.integrations.vllm import platform
-from ovjit.integrations.vllm.decoder import PagedDecoder, read_folder, split_head
-from ovjit.integrations.vllm.options import Options
-from ovjit.integrations.vllm.tables import Tables, check_tables, tables_of
+from ovjit.integrations.vllm.options import parse_options
 from tests.support import ROOT
 from tests.support.paged_models import SIZES, Cache, alone, decoder
 from tests.support.run import printed
@@ -48,9 +48,11 @@ def test_asking_costs_nothing() -> None:
 
 
 def test_options() -> None:
-    assert Options.of({}) == Options()
-    assert Options.of({}, "bfloat16").kv_cache == "bf16"
-    made = Options.of({"weights": 4, "group": 64, "kv_cache": "u8", "properties": {"NUM_STREAMS": 1}}, "auto")
+    assert parse_options({}) == Options()
+    assert parse_options({}, "bfloat16").kv_cache == "bf16"
+    made = parse_options(
+        {"weights": 4, "group": 64, "kv_cache": "u8", "properties": {"NUM_STREAMS": 1}}, "auto"
+    )
     assert made.config == {
         "INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "u8", "NUM_STREAMS": 1,
     }  # fmt: skip
@@ -70,7 +72,7 @@ def test_options() -> None:
 )
 def test_options_that_are_refused(given: dict[str, Any], dtype: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        Options.of(given, dtype)
+        parse_options(given, dtype)
 
 
 def test_tables() -> None:
@@ -121,7 +123,7 @@ def test_hostile_block_tables() -> None:
     """Tables that name blocks outside of the caches, or of other sequences, are errors. Answers of a
     sequence that takes no part stay the same bits, and no byte of its blocks changes."""
     rng = np.random.default_rng(SEED)
-    paged = PagedDecoder(decoder(ov), Options.of({}))
+    paged = PagedDecoder(decoder(ov), parse_options({}))
     size, total = paged.block, 12
     paged.allocate(total)
     mine = np.array([[3, 7]], np.int32)  # 40 tokens of a bystander
@@ -246,7 +248,7 @@ def test_the_decoder_gives_what_one_sequence_alone_gives(given: dict[str, Any], 
     sequences = [rng.integers(0, SIZES.words, n) for n in (70, 5, 60, 33)]
     sequences[2][:32] = sequences[0][:32]
     stateful = ov.Core().compile_model(decoder(ov), "CPU", EXACT)
-    found = served(Options.of(given), sequences, rng)
+    found = served(parse_options(given), sequences, rng)
     for i, (got, tokens) in enumerate(zip(found, sequences, strict=True)):
         expected = alone(stateful, tokens)[-len(got) :]
         assert len(got) == len(tokens) - (32 if i == 2 else 0)
@@ -263,7 +265,7 @@ def test_folders_of_packed_gguf_files(tmp_path: Path, kind: str) -> None:
     write(tmp_path / "a.gguf", s, tensors(s, kind, rng))
     in_f32 = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
     stateful = ov.Core().compile_model(tmp_path / "a.gguf", "CPU", EXACT | in_f32)
-    paged = PagedDecoder.load(tmp_path, Options.of({"properties": in_f32}))
+    paged = PagedDecoder.load(tmp_path, parse_options({"properties": in_f32}))
     sequences = [rng.integers(0, s.words, n) for n in (50, 5)]
     for got, tokens in zip(served(Options(), sequences, rng, paged), sequences, strict=True):
         expected = alone(stateful, tokens)

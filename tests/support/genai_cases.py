@@ -2,7 +2,7 @@
 
     python -m tests.support.genai_cases FOLDER > tests/genai/expected.json
 
-runs on the real packages. Results are JSON values; an error is "error: " with the name of its class.
+runs on the real packages (GROUP behind FOLDER: one group). Results are JSON values; an error is "error: " with the name of its class.
 """
 
 # the cases are a table
@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tests.support.genai_folder import write_encoder
 
 #: Results of a model in f32, so that margins are those of rounding.
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
@@ -455,22 +457,561 @@ def pipelines(
     )
 
 
-def collect(genai: Any, ov: Any, folder: Path) -> dict[str, dict[str, Any]]:
+def batches(genai: Any, ov: Any, folder: Path, **properties: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """ContinuousBatchingPipeline: lists, handles, schedules, small caches."""
+
+    def load(**options: Any) -> Any:
+        config = genai.SchedulerConfig()
+        for name, value in options.items():
+            setattr(config, name, value)
+        return genai.ContinuousBatchingPipeline(folder, config, "CPU", properties)
+
+    def values(results: Any) -> Any:
+        return [
+            [r.m_request_id, r.m_generation_ids, [round(float(s), 4) + 0.0 for s in r.m_scores],
+             [x.name for x in r.finish_reasons] if hasattr(r, "finish_reasons") else r.m_status.name]
+            for r in results
+        ]  # fmt: skip
+
+    def output(o: Any) -> Any:
+        return [
+            list(o.generated_ids),
+            [round(float(x), 4) + 0.0 for x in o.generated_log_probs],
+            round(float(o.score), 4) + 0.0,
+            o.finish_reason.name,
+        ]
+
+    pipeline = load()
+    config = genai.GenerationConfig
+    few = config(max_new_tokens=6, ignore_eos=True)
+    text, row = "hello world", ov.Tensor(np.array([[1, 260, 270, 20]], np.int64))
+
+    def generate(*arguments: Any) -> Any:
+        return values(pipeline.generate(*arguments))
+
+    yield "texts", lambda: generate([text, "the weather", "is it so?"], [few, config(max_new_tokens=3), few])
+    yield "text", lambda: generate(text, few)
+    yield "tensors", lambda: generate([row, row], [few, config(max_new_tokens=9, logprobs=1)])
+    yield "chats", lambda: generate([genai.ChatHistory([{"role": "user", "content": text}])], [few])
+    yield "repr", lambda: repr(pipeline.generate("is it so?", few)[0])
+    yield "too few configs", lambda: generate([text, text], [few])
+    yield "no prompts", lambda: generate([], [])
+    yield "no config", lambda: generate(text)
+    yield "dict", lambda: generate(text, {"max_new_tokens": 3})
+    yield "one config", lambda: generate([text], few)
+    yield (
+        "sampled",
+        lambda: generate(
+            [text, "the"],
+            [
+                config(max_new_tokens=6, do_sample=True, num_return_sequences=3, rng_seed=3),
+                config(max_new_tokens=9, do_sample=True, top_k=9),
+            ],
+        ),
+    )
+    yield (
+        "beams",
+        lambda: generate(
+            [text, "the"], [config(max_new_tokens=40, num_beams=4, num_return_sequences=2), few]
+        ),
+    )
+    yield (
+        "groups",
+        lambda: generate(
+            [row],
+            [
+                config(
+                    max_new_tokens=8,
+                    num_beams=4,
+                    num_beam_groups=2,
+                    diversity_penalty=1.0,
+                    num_return_sequences=4,
+                )
+            ],
+        ),
+    )
+    yield "echo", lambda: generate([row], [config(max_new_tokens=3, echo=True)])
+    yield "get_config", lambda: fields_of(pipeline.get_config())
+
+    def stream(answer: Any, inputs: Any) -> Any:
+        pieces: list[str] = []
+
+        def take(piece: str) -> Any:
+            pieces.append(piece)
+            return answer
+
+        result = generate(inputs, [few] if isinstance(inputs, list) else few, take)
+        return [result[0][-1], pieces]
+
+    statuses = [getattr(genai.StreamingStatus, n) for n in ("RUNNING", "STOP", "CANCEL", "TOOL_CALL_STOP")]
+    for answer, inputs in itertools.product((None, *statuses), (text, [row])):
+        name = f"streamed {answer} {type(inputs).__name__}"
+        yield name, lambda answer=answer, inputs=inputs: stream(answer, inputs)
+    yield "streamed two", lambda: generate([text, text], [few, few], lambda piece: None)
+
+    def handle(options: dict[str, Any], inputs: Any = text) -> Any:
+        request, steps = pipeline.add_request(1, inputs, config(**options)), []
+        steps.append([request.get_status().name, request.can_read()])
+        while pipeline.has_non_finished_requests():
+            pipeline.step()
+            outputs = sorted(map(output, request.read().values())) if request.can_read() else None
+            steps.append([request.get_status().name, outputs])
+        return [
+            *steps,
+            request.can_read(),
+            request.read_all(),
+            request.get_perf_metrics().get_num_generated_tokens(),
+        ]
+
+    def all_of(options: dict[str, Any]) -> Any:
+        request = pipeline.add_request(1, text, config(**options))
+        while pipeline.has_non_finished_requests():
+            pipeline.step()
+        first = sorted(map(output, request.read().values()))
+        return [first, sorted(map(output, request.read_all()))]
+
+    short = {"max_new_tokens": 5, "ignore_eos": True}
+    for options in (
+        {},
+        {"logprobs": 1},
+        {"do_sample": True, "num_return_sequences": 2},
+        {"stop_strings": {"zz"}},
+        {"do_sample": True},
+    ):
+        yield f"handle {options}", lambda options=options: handle({**short, **options})
+    yield "handle beams", lambda: handle({"max_new_tokens": 5, "num_beams": 3, "num_return_sequences": 3})
+    yield "handle tensor", lambda: handle(short, row)
+    yield "read_all", lambda: all_of(short)
+
+    def end(method: str, *arguments: Any) -> Any:
+        request = pipeline.add_request(2, text, few)
+        pipeline.step()
+        getattr(request, method)(*arguments)
+        status = [
+            request.get_status().name,
+            request.can_read(),
+            pipeline.has_non_finished_requests(),
+            value_of(request.read),
+            value_of(request.read_all),
+        ]
+        pipeline.step()
+        return [*status, pipeline.has_non_finished_requests()]
+
+    yield "stop", lambda: end("stop")
+    yield "stop for a tool", lambda: end("stop", genai.GenerationFinishReason.TOOL_CALL)
+    yield "cancel", lambda: end("cancel")
+    for name, arguments in {
+        "negative": (-1, text, few), "named": ("x", text, few), "i32": (1, ov.Tensor(np.array([[1, 260]], np.int32)), few),
+        "too long": (1, text, config(max_length=2)), "invalid": (1, text, config(max_new_tokens=3, do_sample=True, top_p=2.0)),
+        "no config": (1, text), "list": (1, [1, 2], few),
+    }.items():  # fmt: skip
+        yield f"add {name}", lambda arguments=arguments: pipeline.add_request(*arguments)
+
+    def schedule(texts: list[Any], most: int, **options: Any) -> Any:
+        batched = load(**options)
+        requests = [
+            batched.add_request(i, text, config(max_new_tokens=most, ignore_eos=True))
+            for i, text in enumerate(texts)
+        ]
+        steps: list[Any] = []
+        while batched.has_non_finished_requests() and len(steps) < 400:
+            batched.step()
+            metrics = batched.get_metrics()
+            steps.append([metrics.requests, metrics.scheduled_requests, [r.can_read() for r in requests]])
+        outputs = [[r.get_status().name, list(map(output, r.read_all()))] for r in requests]
+        return [len(steps), steps[:20], outputs]
+
+    prompt = ov.Tensor(np.arange(3, 43)[None].astype(np.int64))
+    yield "chunks", lambda: schedule([prompt, prompt, text], 3, max_num_batched_tokens=8)
+    yield (
+        "whole prompts",
+        lambda: schedule(
+            [prompt, prompt, text], 3, max_num_batched_tokens=64, max_num_seqs=16, dynamic_split_fuse=False
+        ),
+    )
+    yield "one block", lambda: schedule([text], 40, num_kv_blocks=1)
+    yield "three blocks", lambda: schedule([text, "the weather", text], 40, num_kv_blocks=3)
+    yield (
+        "prefixes",
+        lambda: schedule([prompt, prompt, prompt], 3, enable_prefix_caching=True, max_num_batched_tokens=64),
+    )
+
+    def chat() -> Any:
+        pipeline.start_chat("be kind")
+        answers = [generate(t, few) for t in ("hello", "is it so?", "no")]
+        two = value_of(lambda: generate(["a", "b"], [few, few]))
+        pipeline.finish_chat()
+        return [answers, two, generate("hello", few)]
+
+    yield "chat", chat
+
+    def running() -> Any:
+        request = pipeline.add_request(3, text, few)
+        refused = value_of(lambda: generate(text, few))
+        while pipeline.has_non_finished_requests():
+            pipeline.step()
+        return [refused, sorted(map(output, request.read_all()))]
+
+    yield "generate among requests", running
+
+    def figures() -> Any:
+        metrics = pipeline.generate(text, few)[0].perf_metrics
+        raw = metrics.raw_metrics
+        sizes = {name: len(getattr(raw, name)) for name in dir(raw) if not name.startswith("_")}
+        return [
+            metrics.get_num_generated_tokens(),
+            metrics.get_num_input_tokens(),
+            sizes,
+            list(raw.m_batch_sizes),
+        ]
+
+    yield "figures", figures
+    for sizes in (
+        (32, 32, 96),
+        (0, 32, 96),
+        (32, 0, 96),
+        (32, 32, 64),
+        (31, 32, 96),
+        (-1, 32, 96),
+        ("32", 32, 96),
+    ):
+        yield (
+            f"eviction {sizes}",
+            lambda sizes=sizes: (
+                (c := genai.CacheEvictionConfig(*sizes, genai.AggregationMode.SUM))
+                and [c.to_string(), c.get_evictable_size()]
+            ),
+        )
+    yield "eviction by default", lambda: genai.SchedulerConfig().cache_eviction_config.to_string()
+    yield "sparse", lambda: [genai.SparseAttentionConfig().to_string(), genai.KVCrushConfig(2).to_string()]
+
+
+def speculation(genai: Any, ov: Any, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Drafts by the model itself, and by earlier tokens."""
+    draft = genai.LLMPipeline(folder, "CPU", draft_model=genai.draft_model(folder, "CPU", **EXACT), **EXACT)
+    lookup = genai.LLMPipeline(folder, "CPU", prompt_lookup=True, **EXACT)
+    plain = genai.LLMPipeline(folder, "CPU", prompt_lookup=False, **EXACT)
+    row = ov.Tensor(np.array([[1, 260, 270, 20, 260, 270]], np.int64))
+    found = {"num_assistant_tokens": 3, "max_ngram_size": 2}
+
+    class Kept(genai.StreamerBase):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.items: list[Any] = []
+
+        def write(self, token: Any) -> Any:
+            self.items.append(token)
+            return genai.StreamingStatus.RUNNING
+
+        def end(self) -> None:
+            pass
+
+    def run(pipeline: Any, inputs: Any = row, most: int = 20, **options: Any) -> Any:
+        results = pipeline.generate(inputs, max_new_tokens=most, **options)
+        sizes = list(results.perf_metrics.raw_metrics.m_batch_sizes)
+        return [
+            results_of(results),
+            sizes,
+            type(results.extended_perf_metrics).__name__,
+            results.perf_metrics.get_num_generated_tokens(),
+        ]
+
+    def stream(pipeline: Any, **options: Any) -> Any:
+        streamer, pieces = Kept(), list[str]()
+        pipeline.generate(row, max_new_tokens=20, ignore_eos=True, streamer=streamer, **options)
+        pipeline.generate("hello world", max_new_tokens=9, streamer=pieces.append, **options)
+        return [streamer.items, pieces]
+
+    for options in ({}, {"num_assistant_tokens": 3}, {"num_assistant_tokens": 5}, {"num_assistant_tokens": 9}, {"assistant_confidence_threshold": 0.1},
+                    {"num_assistant_tokens": 3, "assistant_confidence_threshold": 0.1}, {"num_assistant_tokens": 3, "num_return_sequences": 2, "do_sample": True}):  # fmt: skip
+        yield f"draft {options}", lambda o=options: run(draft, ignore_eos=True, **o)
+    yield "draft beams", lambda: run(draft, num_beams=2, num_assistant_tokens=3)
+    yield "draft stream", lambda: stream(draft, num_assistant_tokens=3)
+    yield (
+        "draft texts",
+        lambda: run(draft, ["hello world", "the"], 8, ignore_eos=True, num_assistant_tokens=3)[0],
+    )
+    for options in (
+        {}, found, {"num_assistant_tokens": 3}, {"max_ngram_size": 2}, {**found, "do_sample": True, "rng_seed": 3}, {**found, "num_beams": 2},
+        {"num_assistant_tokens": 12, "max_ngram_size": 4}, {**found, "repetition_penalty": 1.2},
+    ):  # fmt: skip
+        yield (
+            f"lookup {options}",
+            lambda o=options: run(lookup, **o, **({} if "num_beams" in o else {"ignore_eos": True})),
+        )
+    yield "lookup stop token", lambda: run(lookup, stop_token_ids={215}, **found)
+    yield "lookup stream", lambda: stream(lookup, **found)
+    yield "lookup stop", lambda: run(lookup, ["hello world"], 20, stop_strings={"H"}, **found)[0]
+    yield (
+        "lookup texts",
+        lambda: run(lookup, ["hello world", "the", "is it so? is it"], 12, ignore_eos=True, **found)[0],
+    )
+    for options in ({}, found, {"num_assistant_tokens": 3}):
+        yield f"plain {options}", lambda o=options: run(plain, ignore_eos=True, **o)
+    yield "draft missing", lambda: genai.draft_model(folder / "nowhere", "CPU")
+    yield "draft number", lambda: genai.draft_model(3)
+    yield "draft wrong", lambda: genai.LLMPipeline(folder, "CPU", draft_model=3)
+    yield (
+        "both",
+        lambda: genai.LLMPipeline(
+            folder, "CPU", prompt_lookup=True, draft_model=genai.draft_model(folder, "CPU")
+        ),
+    )
+
+
+def parsers(genai: Any, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Parsers of whole answers and incremental ones, alone, in `generate` and in a streamer."""
+    plain = {
+        "default": genai.ReasoningParser(), "deepseek": genai.DeepSeekR1ReasoningParser(), "phi": genai.Phi4ReasoningParser(),
+        "drop": genai.ReasoningParser(keep_original_content=False), "tags": genai.ReasoningParser(True, False, "<a>", "</a>"),
+        "at once": genai.ReasoningParser(False, False), "pythonic": genai.Llama3PythonicToolParser(), "json": genai.Llama3JsonToolParser(),
+    }  # fmt: skip
+    texts = (
+        "<think>why\nnot</think>\n\nbecause", "why</think> x", "no tags", "<think>open", "", "<a>q</a>w", "x<think>y</think>z", "<think></think>",
+        "<think>a</think>b<think>c</think>d", "</think><think>a</think>", '[get_weather(city="Paris", days=3)]', '[a(x=1), b(y=[1,2], z={"k": true})]',
+        "text [f(x=1.5)] more", "f(x=1)", "[f()]", "[]", "[f(x='q', y=True)]", '{"name": "f", "parameters": {"a": 1}}', 'text {"name": "f", "arguments": {"a": [1, null]}} x',
+        '{"a": ', '{"name": "f"}; {"name": "g"}', '[f(x="a, b", y="c=d")]', '[{"name": "f"}]', '[f(x = "a",x="b")]', '[f(x="a\nb")]', '{"a":\n 1}', "{bad}", "} {", '[a.b(é="c")]',
+    )  # fmt: skip
+
+    def parse(parser: Any, message: Any) -> Any:
+        parser.parse(message)
+        return message
+
+    for (name, parser), text in itertools.product(plain.items(), texts):
+        yield f"{name} {text!r}", lambda p=parser, t=text: parse(p, {"content": t})
+    for message in (
+        {},
+        {"content": 3},
+        "x",
+        {"content": "<think>a</think>", "reasoning_content": "x", "role": "assistant"},
+    ):
+        yield f"message {message}", lambda m=message: parse(plain["default"], m)
+    pieces = (
+        ["<th", "ink>", "wh", "y", "</thi", "nk>", "be", "cause"], ["<think>why</think>because"], ["abc", "def"], ["why", "</think>", " x"], ["<", "b>"],
+        ["<think>a</think>b<think>c</think>d"], ["<think>a<", "b</", "think>c"], ["a<think>", "b"], [""], ["<think>", "a", "<", "/", "think", ">", "b"], ["<think>", "x</", "</think>"],
+    )  # fmt: skip
+    kinds = {
+        "default": lambda: genai.ReasoningIncrementalParser(), "deepseek": lambda: genai.DeepSeekR1ReasoningIncrementalParser(),
+        "phi": lambda: genai.Phi4ReasoningIncrementalParser(), "drop": lambda: genai.ReasoningIncrementalParser(keep_original_content=False),
+        "at once": lambda: genai.ReasoningIncrementalParser(False, False, "<a>", "</a>"),
+    }  # fmt: skip
+
+    def parse_pieces(parser: Any, texts: Any) -> Any:
+        message, results = {}, []
+        for _ in range(2):
+            for text in texts:
+                results.append([parser.parse(message, text), dict(sorted(message.items()))])
+            parser.reset()
+        return results
+
+    class Kept(genai.TextParserStreamer):  # type: ignore[misc,name-defined]
+        def __init__(self, *arguments: Any):
+            super().__init__(*arguments)
+            self.items: list[Any] = []
+
+        def write(self, message: Any) -> Any:
+            self.items.append(dict(sorted(message.items())))
+            return genai.StreamingStatus.RUNNING
+
+    pipeline = genai.LLMPipeline(folder, "CPU", **EXACT)
+
+    def stream(chain: Any, texts: Any) -> Any:
+        streamer = Kept(pipeline.get_tokenizer(), chain)
+        for text in texts:
+            streamer._write(text)
+        whole = dict(sorted(streamer.get_parsed_message().items()))
+        streamer.reset()
+        return [streamer.items, whole, streamer.get_parsed_message()]
+
+    for (name, kind), texts in itertools.product(kinds.items(), pieces):
+        yield f"pieces {name} {texts}", lambda k=kind, t=texts: parse_pieces(k(), t)
+        yield f"stream {name} {texts}", lambda k=kind, t=texts: stream([k()], t)
+    yield "stream plain", lambda: stream([], pieces[0])
+
+    def generate() -> Any:
+        streamer = Kept(pipeline.get_tokenizer(), [genai.DeepSeekR1ReasoningIncrementalParser()])
+        text = pipeline.generate("hello world", max_new_tokens=8, ignore_eos=True, streamer=streamer)
+        return [text, streamer.items, dict(sorted(streamer.get_parsed_message().items()))]
+
+    class Own(genai.Parser):  # type: ignore[misc,name-defined]
+        def parse(self, message: Any) -> None:
+            message["length"] = len(message["content"])
+            message["content"] = message["content"][:3]
+
+    class Broken(genai.Parser):  # type: ignore[misc,name-defined]
+        def parse(self, message: Any) -> None:
+            raise AttributeError("of the parser")
+
+    def parsed(chain: Any, inputs: Any = ("hello", "the")) -> Any:
+        results = pipeline.generate(list(inputs), max_new_tokens=4, parsers=chain)
+        return [results.texts, [dict(sorted(message.items())) for message in results.parsed]]
+
+    yield "generate", generate
+    for name, chain in {"own": [Own()], "both": [Own(), plain["deepseek"]], "none": [], "broken": [Broken()], "base": [genai.Parser()], "number": [3], "one": plain["phi"],
+                        "incremental": [genai.ReasoningIncrementalParser()]}.items():  # fmt: skip
+        yield f"parsed {name}", lambda c=chain: parsed(c)
+    yield "assign", lambda: setattr(genai.GenerationConfig(), "parsers", [3])
+    yield "str", lambda: pipeline.generate("hello", max_new_tokens=4, parsers=[Own()])
+    yield (
+        "statuses",
+        lambda: [
+            (p := genai.ReasoningIncrementalParser()).get_status().name,
+            p.set_status(genai.StreamingStatus.STOP),
+            p.get_status().name,
+        ],
+    )
+
+
+def retrieval(genai: Any, ov: Any, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """TextEmbeddingPipeline, TextRerankPipeline, and pairs of a tokenizer of one input."""
+    temporary = Path(tempfile.mkdtemp())
+    encoder = write_encoder(ov, temporary / "encoder", folder)
+    classifiers = {n: write_encoder(ov, temporary / f"labels{n}", folder, n) for n in (1, 2, 3)}
+    embedding, rerank = genai.TextEmbeddingPipeline, genai.TextRerankPipeline
+    pooling = embedding.PoolingType
+    texts = ["hello world", "the weather is not there", "é", "1 2 3"]
+
+    def rounded(values: Any) -> Any:
+        return np.round(np.array(values, np.float64), 4).tolist()
+
+    for kind, normalize in itertools.product(("CLS", "MEAN", "LAST_TOKEN"), (True, False)):
+        yield (
+            f"embed {kind} {normalize}",
+            lambda k=kind, n=normalize: rounded(
+                embedding(encoder, "CPU", pooling_type=getattr(pooling, k), normalize=n).embed_documents(
+                    texts
+                )
+            ),
+        )
+    for options in (
+        {"max_length": 4}, {"max_length": 12, "pad_to_max_length": True}, {"padding_side": "left"}, {"max_length": "4"},
+        {"query_instruction": "ask: ", "embed_instruction": "doc: "}, {"batch_size": 4}, {"batch_size": 1, "max_length": 8},
+        {"batch_size": 4, "max_length": 8, "pad_to_max_length": True}, {"padding_side": "up"}, {"no_such": 3}, {"pooling_type": 2}, {"normalize": "no"},
+    ):  # fmt: skip
+        yield (
+            f"documents {options}",
+            lambda o=options: rounded(embedding(encoder, "CPU", **o).embed_documents(texts)),
+        )
+        yield (
+            f"query {options}",
+            lambda o=options: rounded(embedding(encoder, "CPU", **o).embed_query("hello")),
+        )
+    for kind in ("MEAN", "LAST_TOKEN"):
+        yield (
+            f"left {kind}",
+            lambda k=kind: rounded(
+                embedding(
+                    encoder, "CPU", padding_side="left", pooling_type=getattr(pooling, k)
+                ).embed_documents(texts)
+            ),
+        )
+    config = embedding.Config(pooling_type=pooling.MEAN, normalize=False)
+    pipeline = embedding(encoder, "CPU", config)
+    yield "config", lambda: rounded(pipeline.embed_query("hello"))
+    yield "config and keyword", lambda: embedding(encoder, "CPU", config, normalize=True)
+    yield "defaults", lambda: [fields_of(embedding.Config(), True), fields_of(rerank.Config(), True)]
+    yield "unknown field", lambda: fields_of(embedding.Config(no_such=1))
+    yield "unknown attribute", lambda: setattr(config, "no_such", 1)
+    for name, value in (
+        ("max_length", None),
+        ("max_length", "3"),
+        ("normalize", 0),
+        ("pooling_type", 1),
+        ("padding_side", 3),
+        ("batch_size", 2),
+    ):
+        yield f"set {name} {value!r}", lambda n=name, v=value: setattr(embedding.Config(), n, v)
+        yield f"config {name} {value!r}", lambda n=name, v=value: fields_of(embedding.Config(**{n: v}))
+    yield "embed", lambda: rounded(pipeline.embed(["a", "b c"], "prompt "))
+    for name, arguments in {
+        "no prompt": (["a"],),
+        "str": ("abc", "a"),
+        "numbers": ([1], "a"),
+        "none": ([], "a"),
+        "empty": ([""], ""),
+    }.items():
+        yield f"embed {name}", lambda a=arguments: rounded(pipeline.embed(*a))
+    yield "query list", lambda: pipeline.embed_query(["a"])
+    yield "long", lambda: rounded(pipeline.embed_query("hello " * 60))
+    yield (
+        "background",
+        lambda: [pipeline.start_embed_query_async("hello"), rounded(pipeline.wait_embed_query())],
+    )
+    yield (
+        "documents in background",
+        lambda: [pipeline.start_embed_documents_async(texts), rounded(pipeline.wait_embed_documents())],
+    )
+    yield "missing", lambda: embedding(temporary / "nowhere", "CPU")
+
+    def ranks(labels: int, **options: Any) -> Any:
+        return [
+            [i, round(score, 4)]
+            for i, score in rerank(classifiers[labels], "CPU", **options).rerank("hello", texts)
+        ]
+
+    for labels in (1, 2, 3):
+        yield f"rerank {labels}", lambda n=labels: ranks(n)
+    for options in (
+        {"top_n": 1},
+        {"top_n": 10},
+        {"top_n": 0},
+        {"max_length": 5},
+        {"max_length": 8},
+        {"padding_side": "left"},
+        {"max_length": 20, "pad_to_max_length": True},
+        {"no_such": 1},
+    ):
+        yield f"rerank {options}", lambda o=options: ranks(1, **o)
+    yield "rerank str", lambda: rerank(classifiers[1], "CPU").rerank("a", "b")
+
+    def ranks_in_background() -> Any:
+        ranker = rerank(classifiers[1], "CPU", rerank.Config(top_n=2))
+        ranker.start_rerank_async("hello", texts)
+        return [[i, round(score, 4)] for i, score in ranker.wait_rerank()]
+
+    yield "rerank in background", ranks_in_background
+    pairs = genai.Tokenizer(folder, add_second_input=True)
+    yield "pairs", lambda: pairs.supports_paired_input()
+    for options in (
+        {}, {"max_length": 6}, {"padding_side": "left"}, {"add_special_tokens": False}, {"max_length": 14, "pad_to_max_length": True},
+        *({"max_length": n, "truncation": True} for n in range(2, 9)), {"max_length": 6, "truncation": True, "padding_side": "left", "pad_to_max_length": True},
+    ):  # fmt: skip
+        yield (
+            f"pairs {options}",
+            lambda o=options: tokens_of(
+                pairs.encode(["hello world", "b", "is it"], ["the weather", "c hello hello", "so is it"], **o)
+            ),
+        )
+    for name, arguments in {"lists": ([["a", "b"], ["c", "d e"]],), "one first": (["a"], ["b", "c"]), "one second": (["a", "x"], ["b"]),
+                            "other counts": (["a", "b", "c"], ["b", "c"]), "empty": (["a"], [""]), "single": (["a b"],)}.items():  # fmt: skip
+        yield f"pairs {name}", lambda a=arguments: tokens_of(pairs.encode(*a))
+
+
+def collect(genai: Any, ov: Any, folder: Path, only: str = "") -> dict[str, dict[str, Any]]:
+    """The results by group: of all groups, or of one."""
     groups = {
         "configs": lambda: configs(genai),
         "tokenizers": lambda: tokenizers(genai, ov, folder),
         "templates": lambda: templates(genai, folder),
         "streams": lambda: streams(genai, folder),
         "pipelines": lambda: pipelines(genai, ov, folder, **EXACT),
+        "speculation": lambda: speculation(genai, ov, folder),
+        "parsers": lambda: parsers(genai, folder),
+        "retrieval": lambda: retrieval(genai, ov, folder),
+        "batches": lambda: batches(genai, ov, folder, **EXACT),
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return {group: {name: value_of(run) for name, run in items()} for group, items in groups.items()}
+        return {
+            group: {name: value_of(run) for name, run in items()}
+            for group, items in groups.items()
+            if only in ("", group)
+        }
 
 
 if __name__ == "__main__":
     import openvino
     import openvino_genai
 
-    results = collect(openvino_genai, openvino, Path(sys.argv[1]))
+    results = collect(openvino_genai, openvino, *map(Path, sys.argv[1:2]), *sys.argv[2:3])
     print(json.dumps(results, ensure_ascii=True, indent=0))

@@ -63,6 +63,35 @@ def write_folder(folder: Path, package: Any) -> None:
     (folder / "generation_config.json").write_text(json.dumps({"bos_token_id": 1, "eos_token_id": 2}))
 
 
+def write_encoder(package: Any, folder: Path, like: Path, labels: int = 0) -> Path:
+    """A random encoder, or classifier of `labels`, with the tokenizer of the folder `like`. Each vector
+    depends on its token, its position, and the mean of all tokens."""
+    import shutil
+
+    import numpy as np
+
+    shutil.copytree(like, folder, ignore=shutil.ignore_patterns("openvino_model.*"))
+    ops, rng = package.opset13, np.random.default_rng(5)
+    ids, mask = (ops.parameter([-1, -1], np.int64, name=name) for name in ("input_ids", "attention_mask"))
+    for node in (ids, mask):
+        node.output(0).set_names({node.get_friendly_name()})
+    words = ops.constant(rng.standard_normal((300, 8)).astype(np.float32))
+    tokens = ops.gather(words, ids, ops.constant(0))
+    weights = ops.unsqueeze(ops.convert(mask, np.float32), ops.constant(2))
+    total = ops.reduce_sum(ops.multiply(tokens, weights), ops.constant(1), keep_dims=True)
+    mean = ops.divide(total, ops.reduce_sum(weights, ops.constant(1), keep_dims=True))
+    places = ops.multiply(ops.cum_sum(weights, ops.constant(1)), ops.constant(np.float32(0.1)))
+    result = ops.tanh(ops.add(ops.add(tokens, mean), places))
+    name = "last_hidden_state"
+    if labels:
+        matrix = ops.constant(rng.standard_normal((8, labels)).astype(np.float32))
+        result, name = ops.matmul(ops.reduce_mean(result, ops.constant(1)), matrix, False, False), "logits"
+    result.output(0).set_names({name})
+    model = package.Model([ops.result(result)], [ids, mask])
+    package.save_model(model, folder / "openvino_model.xml", compress_to_fp16=False)
+    return folder
+
+
 if __name__ == "__main__":
     import openvino
 

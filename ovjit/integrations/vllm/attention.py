@@ -9,7 +9,7 @@ from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
 from vllm.v1.attention.backend import AttentionBackend, AttentionImplBase, AttentionMetadataBuilder
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 
-from ovjit.integrations.vllm.tables import Tables, tables_of
+from ovjit.generation.paged_tables import Tables, tables_of
 
 
 class TablesBuilder(AttentionMetadataBuilder):

@@ -1,11 +1,11 @@
-"""What `additional_config` of vLLM says to this platform."""
+"""Reads `additional_config` of vLLM."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ovjit.records import NamedTuple
+from ovjit.generation.paged import Options
 
 #: Element types of caches.
 CACHES = ("f32", "bf16", "f16", "u8", "u4")
@@ -13,48 +13,30 @@ CACHES = ("f32", "bf16", "f16", "u8", "u4")
 _OF_VLLM = {"auto": "f32", "float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
-class Options(NamedTuple):
-    """`weights`: bits of compressed weights, 0: as they are stored; `group`: elements of the depth that share
-    a scale, of 4 bits; `kv_cache`: the caches' element type; `properties`: for compiling."""
-
-    weights: int = 0
-    group: int = 128
-    kv_cache: str = "f32"
-    properties: Mapping[str, Any] = {}
-
-    @staticmethod
-    def of(given: Mapping[str, Any], kv_cache_dtype: str = "auto") -> Options:
-        """Checked options. ValueError names an option that is unknown, or a value that is none of its."""
-        unknown = sorted(set(given) - set(Options._fields))
-        if unknown:
-            raise ValueError(
-                f"additional_config has unknown keys {', '.join(map(repr, unknown))}; supported keys: "
-                f"{', '.join(Options._fields)}"
-            )
-        weights = given.get("weights", 0)
-        if weights not in (0, 4, 8) or isinstance(weights, bool):
-            raise ValueError(
-                "additional_config: weights should be 8 or 4 bits, or 0 to keep them as "
-                f"stored; not {weights!r}"
-            )
-        group = given.get("group", 128)
-        if type(group) is not int or group < 16 or group % 16:
-            raise ValueError(f"additional_config: group should be a positive multiple of 16, not {group!r}")
-        kind = given.get("kv_cache") or _OF_VLLM.get(str(kv_cache_dtype))
-        if kind not in CACHES:
-            said = given.get("kv_cache") or kv_cache_dtype
-            raise ValueError(
-                f"caches of {said!r} are not supported: additional_config's kv_cache is one of "
-                f"{', '.join(CACHES)}, vLLM's kv_cache_dtype one of {', '.join(_OF_VLLM)}"
-            )
-        properties = given.get("properties", {})
-        if not isinstance(properties, Mapping) or not all(isinstance(name, str) for name in properties):
-            raise ValueError(
-                f"additional_config: properties should be a dict by name, not {properties!r:.80}"
-            )
-        return Options(weights, group, kind, dict(properties))
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Properties for compiling: sums in f32 unless something else is asked for."""
-        return {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": self.kv_cache, **self.properties}
+def parse_options(given: Mapping[str, Any], kv_cache_dtype: str = "auto") -> Options:
+    """Checked options. ValueError names an option that is unknown, or a value that is none of its."""
+    unknown = sorted(set(given) - set(Options._fields))
+    if unknown:
+        raise ValueError(
+            f"additional_config has unknown keys {', '.join(map(repr, unknown))}; supported keys: "
+            f"{', '.join(Options._fields)}"
+        )
+    weights = given.get("weights", 0)
+    if weights not in (0, 4, 8) or isinstance(weights, bool):
+        raise ValueError(
+            f"additional_config: weights should be 8 or 4 bits, or 0 to keep them as stored; not {weights!r}"
+        )
+    group = given.get("group", 128)
+    if type(group) is not int or group < 16 or group % 16:
+        raise ValueError(f"additional_config: group should be a positive multiple of 16, not {group!r}")
+    kind = given.get("kv_cache") or _OF_VLLM.get(str(kv_cache_dtype))
+    if kind not in CACHES:
+        said = given.get("kv_cache") or kv_cache_dtype
+        raise ValueError(
+            f"caches of {said!r} are not supported: additional_config's kv_cache is one of "
+            f"{', '.join(CACHES)}, vLLM's kv_cache_dtype one of {', '.join(_OF_VLLM)}"
+        )
+    properties = given.get("properties", {})
+    if not isinstance(properties, Mapping) or not all(isinstance(name, str) for name in properties):
+        raise ValueError(f"additional_config: properties should be a dict by name, not {properties!r:.80}")
+    return Options(weights, group, kind, dict(properties))

@@ -9,7 +9,7 @@ import torch
 from vllm.logger import init_logger
 from vllm.platforms.cpu import CpuPlatform
 
-from ovjit.integrations.vllm.options import Options
+from ovjit.integrations.vllm.options import parse_options
 
 logger = init_logger("vllm.ovjit")  # shown as vLLM's own messages are
 
@@ -19,7 +19,8 @@ WORKER = "ovjit.integrations.vllm.worker.OvjitWorker"
 
 
 class OvjitPlatform(CpuPlatform):
-    """The platform that `OVJIT_VLLM=1` chooses. Options come by vLLM's `additional_config`, see `Options`."""
+    """The platform that `OVJIT_VLLM=1` chooses. Options come by vLLM's `additional_config`: see
+    `parse_options`."""
 
     device_name = "ovjit"
     #: The compiler of small functions, such as log probabilities. The CPU platform's would run a C++ compiler
@@ -69,7 +70,7 @@ class OvjitPlatform(CpuPlatform):
         cache.block_size = BLOCK
         model = vllm_config.model_config
         if model is not None:
-            Options.of(vllm_config.additional_config, cache.cache_dtype)
+            parse_options(vllm_config.additional_config, cache.cache_dtype)
             if model.dtype != torch.float32:
                 logger.info("hidden states and logits are in float32, not in %s", model.dtype)
                 model.dtype = torch.float32

@@ -10,9 +10,9 @@ from vllm.forward_context import get_forward_context
 from vllm.logger import init_logger
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
+from ovjit.generation.paged import PagedDecoder, cache_bytes
 from ovjit.integrations.vllm.attention import PagedLayer
-from ovjit.integrations.vllm.decoder import PagedDecoder
-from ovjit.integrations.vllm.options import Options
+from ovjit.integrations.vllm.options import parse_options
 
 logger = init_logger("vllm.ovjit")  # shown as vLLM's own messages are
 
@@ -22,7 +22,7 @@ class OvjitModel(torch.nn.Module):
 
     def __init__(self, *, vllm_config: Any, prefix: str = ""):
         super().__init__()
-        options = Options.of(vllm_config.additional_config, vllm_config.cache_config.cache_dtype)
+        options = parse_options(vllm_config.additional_config, vllm_config.cache_config.cache_dtype)
         model = vllm_config.model_config
         self.decoder = PagedDecoder.load(
             _folder(vllm_config), options, model.max_model_len, model.hf_overrides
@@ -119,16 +119,8 @@ class OvjitModelRunner(CPUModelRunner):
         size = sum(tensor.byte_size for tensor in decoder.caches.values())
         logger.info("caches of %d blocks, %.1f MiB", kv_cache_config.num_blocks, size / 2**20)
         for tensor in decoder.caches.values():
-            self.kv_caches.append(torch.from_numpy(_bytes_of(tensor)))
+            self.kv_caches.append(torch.from_numpy(cache_bytes(tensor)))
         return {}
 
     def _zero_block_ids(self, block_ids: list[int]) -> None:
         """Nothing: what lies behind a sequence's last token is never read."""
-
-
-def _bytes_of(tensor: Any) -> Any:
-    """A cache as bytes [blocks, ...], in place."""
-    import numpy as np
-
-    data = tensor.data if tensor.byte_size == tensor.data.nbytes else np.asarray(tensor.data)
-    return data.view(np.uint8).reshape(tensor.shape[0], -1)

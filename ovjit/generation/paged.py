@@ -22,9 +22,25 @@ from ovjit.compat.passes.weight_compression import compress_weights
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.generation.decoder import FILES
 from ovjit.generation.head import last_product, logits_of
-from ovjit.integrations.vllm.options import Options
-from ovjit.integrations.vllm.tables import Tables, check_tables, tables_of
+from ovjit.generation.paged_tables import Tables, check_tables, tables_of
 from ovjit.readers.gguf.header import is_later_part
+from ovjit.records import NamedTuple
+
+
+class Options(NamedTuple):
+    """`weights`: bits of compressed weights, 0: as they are stored; `group`: elements of the depth that share
+    a scale, of 4 bits; `kv_cache`: the caches' element type; `properties`: for compiling."""
+
+    weights: int = 0
+    group: int = 128
+    kv_cache: str = "f32"
+    properties: Mapping[str, Any] = {}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Properties for compiling: sums in f32 unless something else is asked for."""
+        return {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": self.kv_cache, **self.properties}
+
 
 DEFAULTS = Options()
 NONE: Mapping[str, Any] = {}
@@ -155,6 +171,20 @@ class PagedDecoder:
             self.caches[name] = ov.Tensor(port.get_element_type(), ov.Shape(shape))
             self._request.set_tensor(name, self.caches[name])
 
+    def grow(self, blocks: int) -> None:
+        """Caches of so many blocks, with the content of those that are there."""
+        before, count = self.caches, self.blocks
+        self.caches = {}
+        self.allocate(blocks)
+        for name, tensor in before.items():
+            cache_bytes(self.caches[name])[:count] = cache_bytes(tensor)
+
+    def copy_block(self, source: int, target: int) -> None:
+        """Copy the keys and values of a block to another one."""
+        for tensor in self.caches.values():
+            rows = cache_bytes(tensor)
+            rows[target] = rows[source]
+
     def hidden(self, tokens: np.ndarray, positions: np.ndarray, tables: Tables) -> np.ndarray:
         """Hidden states [tokens, width] of the new tokens of all sequences, in f32, valid until the next
         call; their keys and values are in the caches then. Raises ValueError for tables that would read or
@@ -196,3 +226,9 @@ class PagedDecoder:
             # all in block 0, so what they compute is of no use
             rows = self._hidden(np.zeros(sum(new), np.int64), np.concatenate(places), tables)
             self.logits(rows[np.cumsum(new) - 1])
+
+
+def cache_bytes(tensor: ov.Tensor) -> np.ndarray:
+    """A cache as bytes [blocks, ...], in place."""
+    data = tensor.data if tensor.byte_size == tensor.data.nbytes else np.asarray(tensor.data)
+    return data.view(np.uint8).reshape(tensor.shape[0], -1)

@@ -1,4 +1,4 @@
-"""Converts vLLM's description of a batch to the inputs of a paged decoder."""
+"""The inputs of a paged decoder that describe a batch."""
 
 from __future__ import annotations
 

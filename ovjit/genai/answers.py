@@ -1,0 +1,133 @@
+"""The sequences of one request, token after token: apart from the engine that computes the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+import numpy as np
+
+from ovjit.genai.beams import search
+from ovjit.genai.enums import GenerationFinishReason, StreamingStatus
+from ovjit.genai.figures import Figures
+from ovjit.genai.sampler import Choice, Sampler
+from ovjit.genai.stops import Stops
+from ovjit.genai.streamers import StreamerBase, status_of
+
+#: Reasons of ends by the streamer's answer.
+_REASONS = {
+    StreamingStatus.STOP: GenerationFinishReason.STOP,
+    StreamingStatus.CANCEL: GenerationFinishReason.NONE,
+    StreamingStatus.TOOL_CALL_STOP: GenerationFinishReason.TOOL_CALL,
+}
+
+
+class Answer:
+    """One generated sequence: tokens, the sum of log-probabilities, the reason of its end."""
+
+    def __init__(self, tokens: list[int], score: float = 0.0) -> None:
+        self.tokens, self.score = tokens, score
+        self.finish: GenerationFinishReason | None = None
+        self.row = 0
+        self.logs: list[float] = []
+
+    def take(self, choice: Choice, stops: Stops) -> None:
+        """Append a token, and end with it where it is due."""
+        self.tokens.append(choice.token)
+        self.logs.append(choice.log_probability)
+        self.score += choice.log_probability
+        self.finish = stops.end(self.tokens)
+        self.score -= sum(self.logs[len(self.tokens) :])  # those of a stop string
+        del self.logs[len(self.tokens) :]
+
+
+#: Yields (rows of the step before, the token that each of them takes); first ([], []) for the prompt. Gets
+#: the logits [rows, words]. Returns the sequences, the best first.
+Steps = Generator[tuple[list[int], list[int]], np.ndarray, list[Answer]]
+
+
+class Writer:
+    """Gives tokens to a streamer: those of a possible stop string only when they are not one."""
+
+    def __init__(self, stream: StreamerBase | None, stops: Stops, echoed: Sequence[int]):
+        self._stream, self._window = stream, stops.window
+        self._echoed = list(echoed)
+        self._count = 0
+
+    def write(self, answer: Answer) -> StreamingStatus:
+        """Give the tokens that are new. Returns the streamer's status."""
+        tokens = answer.tokens
+        end = len(tokens) - (0 if answer.finish is not None else self._window)
+        if (end <= self._count and tokens) or not (tokens or self._echoed):
+            return StreamingStatus.RUNNING
+        begin, self._count = self._count, max(end, 0)
+        echoed, self._echoed = self._echoed, []
+        return self._give([*echoed, *tokens[begin : self._count]], answer)
+
+    def _give(self, tokens: list[int], answer: Answer) -> StreamingStatus:
+        if self._stream is None:
+            return StreamingStatus.RUNNING
+        # `write` of a TextParserStreamer is the program's, and takes messages
+        write = getattr(self._stream, "_write", self._stream.write)
+        return status_of(write(tokens))
+
+    def end(self) -> None:
+        if self._stream is not None:
+            self._stream.end()
+
+
+def answer_prompt(prompt: Sequence[int], stops: Stops, writer: Writer, figures: Figures) -> Steps:
+    """Generate the sequences of one prompt by the configuration of `stops`."""
+    config = stops.config
+    if stops.most == 0:
+        answers = [Answer([])]
+        answers[0].finish = GenerationFinishReason.NONE
+        writer.write(answers[0])
+        writer.end()
+    elif config.is_beam_search():
+        answers = []
+        for beam in (yield from search(prompt, stops, figures)):
+            score = sum(beam.logs) / float(max(len(beam.tokens), 1)) ** config.length_penalty
+            answers.append(Answer(beam.tokens, score))
+            answers[-1].finish, answers[-1].logs = beam.finish, beam.logs[: len(beam.tokens)]
+    else:
+        answers = yield from _choose(prompt, stops, writer, figures)
+    if config.echo:
+        for answer in answers:
+            answer.tokens = [*prompt, *answer.tokens]
+    return sorted(answers, key=lambda answer: -answer.score)
+
+
+def _choose(prompt: Sequence[int], stops: Stops, writer: Writer, figures: Figures) -> Steps:
+    """Generate by greedy choices or by sampling: all sequences take a token in turn."""
+    sampler = Sampler(stops.config, prompt)
+    logits = yield [], []
+    figures.end_inference()
+    answers = []
+    for choice in sampler.choose(logits[0], 0, stops.config.num_return_sequences):
+        answers.append(Answer([]))
+        answers[-1].take(choice, stops)
+    figures.end_step(1)
+    running = find_running(answers, writer)
+    while running:
+        logits = yield [answer.row for answer in running], [answer.tokens[-1] for answer in running]
+        figures.end_inference()
+        for i, answer in enumerate(running):
+            answer.row = i
+            answer.take(sampler.choose(logits[i], len(answer.tokens))[0], stops)
+        figures.end_step(len(running))
+        running = find_running(running, writer)
+    figures.finish()
+    return answers
+
+
+def find_running(answers: list[Answer], writer: Writer) -> list[Answer]:
+    """Give the new tokens to the streamer. Returns the sequences that go on."""
+    answer = answers[0]
+    status = writer.write(answer)
+    if status is not StreamingStatus.RUNNING and answer.finish is None:
+        answer.finish = _REASONS[status]
+    elif status is StreamingStatus.CANCEL:
+        answer.finish = GenerationFinishReason.NONE
+    if answer.finish is not None:
+        writer.end()
+    return [answer for answer in answers if answer.finish is None]

@@ -1,0 +1,218 @@
+"""Runs the requests of a ContinuousBatchingPipeline in common batches of tokens."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+
+from ovjit.errors import OvjitError
+from ovjit.genai.answers import Answer, Steps
+from ovjit.genai.blocks import BlockPool, Row
+from ovjit.genai.enums import GenerationStatus
+from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
+from ovjit.genai.scheduler import SchedulerConfig
+from ovjit.generation.paged import PagedDecoder
+from ovjit.generation.paged_tables import tables_of
+
+#: Steps whose use of the cache is averaged.
+_AVERAGED = 1000
+
+
+class Request:
+    """A request: its sequences in the cache, and the steps that choose their tokens."""
+
+    def __init__(self, number: int, prompt: Sequence[int], steps: Steps, handle: GenerationHandle,
+                 writer: HandleWriter):  # fmt: skip
+        self.number, self.handle, self.writer, self._steps = number, handle, writer, steps
+        self.rows = [Row(prompt)]
+        self.answers: list[Answer] | None = None
+        self._logits: dict[int, np.ndarray] = {}
+        self._is_started = False
+
+    @property
+    def reads_prompt(self) -> bool:
+        """True if several tokens of a sequence are to be computed: of a prompt, or once more."""
+        return any(row.remaining > 1 for row in self.rows)
+
+    def advance(self, pool: BlockPool) -> None:
+        """Choose the tokens of the next step, or finish."""
+        try:
+            if self._is_started:
+                logits = np.stack([self._logits[i] for i in range(len(self.rows))])
+                rows, tokens = self._steps.send(logits)
+            else:
+                self._is_started = True
+                next(self._steps)
+                return
+        except StopIteration as end:
+            self.answers = end.value
+            self.writer.finish(end.value)
+            if self.handle._status is GenerationStatus.RUNNING:
+                self.handle._status = GenerationStatus.FINISHED
+            return
+        self._logits = {}
+        if rows != list(range(len(self.rows))):
+            before, self.rows = self.rows, [pool.fork(self.rows[i]) for i in rows]
+            for row in before:
+                pool.release(row)
+        for row, token in zip(self.rows, tokens, strict=True):
+            row.tokens.append(token)
+
+    def take(self, row: Row, logits: np.ndarray) -> bool:
+        """Keep the logits of a row. True if those of all rows are there."""
+        self._logits[next(i for i, own in enumerate(self.rows) if own is row)] = logits
+        return len(self._logits) == len(self.rows)
+
+    def close(self, pool: BlockPool) -> None:
+        """Give back all blocks."""
+        for row in self.rows:
+            pool.keep_prefix(row)
+            pool.release(row)
+        self._steps.close()
+
+
+class Batches:
+    """Requests that run in turn. A step computes the tokens of sequences that generate, and parts of prompts,
+    up to `max_num_batched_tokens`; without `dynamic_split_fuse`, whole prompts or sequences that generate. If
+    there are no free blocks, the request that came last gives its own back and is computed again later."""
+
+    def __init__(self, decoder: PagedDecoder, config: SchedulerConfig):
+        if not config.dynamic_split_fuse and config.max_num_seqs > config.max_num_batched_tokens:
+            raise OvjitError(
+                f"Max num batched tokens ({config.max_num_batched_tokens}) must be greater or equal to max "
+                f"num sequences ({config.max_num_seqs}) without dynamic_split_fuse"
+            )
+        self._decoder, self._config = decoder, config
+        self._pool = BlockPool(decoder, config)
+        self.running: list[Request] = []
+        self._usage: deque[float] = deque(maxlen=_AVERAGED)
+        self.metrics = PipelineMetrics()
+
+    def add(self, request: Request) -> None:
+        """Run a request from the next step on."""
+        request.advance(self._pool)
+        if request.answers is None:
+            self.running.append(request)
+
+    def remove(self, request: Request) -> None:
+        """End a request that runs."""
+        self.running.remove(request)
+        request.close(self._pool)
+
+    def step(self) -> None:
+        """Compute a batch, and choose the tokens of the sequences whose logits it gave."""
+        for request in list(self.running):
+            if request.handle._status is not GenerationStatus.RUNNING:
+                self.remove(request)
+        requests, batch = len(self.running), self._schedule()
+        if batch:
+            self._compute(batch)
+        self._measure(requests, len({id(request) for request, _, _ in batch}))
+        for request in list(self.running):
+            if request.handle._status is not GenerationStatus.RUNNING or request.answers is not None:
+                self.remove(request)
+
+    def _schedule(self) -> list[tuple[Request, Row, int]]:
+        """(request, row, number of its next tokens) of a batch."""
+        generating = [request for request in self.running if not request.reads_prompt]
+        prompts = [request for request in self.running if request.reads_prompt]
+        if self._config.dynamic_split_fuse:
+            return self._schedule_some([*generating, *prompts])
+        return self._schedule_some(prompts) or self._schedule_some(generating)
+
+    def _schedule_some(self, requests: list[Request]) -> list[tuple[Request, Row, int]]:
+        config, batch = self._config, list[tuple[Request, Row, int]]()
+        budget = config.max_num_batched_tokens
+        for request in requests:
+            if request.handle._status is not GenerationStatus.RUNNING:
+                continue
+            if budget <= 0 or len(batch) >= config.max_num_seqs:
+                break
+            count = self._schedule_request(request, budget, batch)
+            if not count and not config.dynamic_split_fuse:
+                break  # prompts are not overtaken
+            budget -= count
+        return batch
+
+    def _schedule_request(self, request: Request, budget: int, batch: list[tuple[Request, Row, int]]) -> int:
+        """Add the next tokens of a request to the batch. Returns their number."""
+        total = 0
+        for row in request.rows:
+            if not row.blocks and row.remaining > 1:
+                self._pool.find_prefix(row)
+            count = row.remaining
+            if self._config.dynamic_split_fuse:
+                count = min(count, budget - total)
+            elif count > budget - total and batch:
+                count = 0
+            if (count == 0 and row.remaining) or not self._reserve(request, row, count, batch):
+                break
+            if count:
+                batch.append((request, row, count))
+                total += count
+        return total
+
+    def _reserve(self, request: Request, row: Row, count: int, batch: list[tuple[Request, Row, int]]) -> bool:
+        """Blocks for tokens of a row, if need be those of requests that came later. False if it must wait, or
+        cannot go on at all."""
+        while not self._pool.reserve(row, count):
+            others = [r for r in self.running if r is not request and any(own.blocks for own in r.rows)]
+            later = self.running[self.running.index(request) + 1 :]
+            victim = next((r for r in reversed(later) if r in others), None)
+            if victim is None:
+                if not others:
+                    request.handle._status = GenerationStatus.IGNORED
+                else:
+                    self._preempt(request, batch)
+                return False
+            self._preempt(victim, batch)
+        return True
+
+    def _preempt(self, request: Request, batch: list[tuple[Request, Row, int]]) -> None:
+        batch[:] = [entry for entry in batch if entry[0] is not request]
+        for row in request.rows:
+            self._pool.release(row)
+        request._logits.clear()
+
+    def _compute(self, batch: list[tuple[Request, Row, int]]) -> None:
+        rows, counts = [row for _, row, _ in batch], [count for _, _, count in batch]
+        lengths = np.array([row.length + count for row, count in zip(rows, counts, strict=True)])
+        blocks = np.zeros((len(rows), max(len(row.blocks) for row in rows)), np.int32)
+        for i, row in enumerate(rows):
+            blocks[i, : len(row.blocks)] = row.blocks
+        ends = np.cumsum(counts)
+        tables = tables_of(np.concatenate([[0], ends]), lengths, blocks, self._pool.size)
+        pairs = list(zip(rows, counts, strict=True))
+        tokens = np.concatenate([row.tokens[row.length : row.length + count] for row, count in pairs])
+        positions = np.concatenate([np.arange(row.length, row.length + count) for row, count in pairs])
+        hidden = self._decoder.hidden(tokens, positions, tables)
+        for row, count in pairs:
+            row.length += count
+        full = [i for i, row in enumerate(rows) if not row.remaining]
+        if not full:
+            return
+        logits = np.array(self._decoder.logits(hidden[ends[full] - 1]), np.float32)
+        for i, values in zip(full, logits, strict=True):
+            request, row, count = batch[i]
+            if count > 1:
+                self._pool.keep_prefix(row)
+            if request.take(row, values):
+                self._advance(request)
+
+    def _advance(self, request: Request) -> None:
+        try:
+            request.advance(self._pool)
+        except BaseException:
+            self.remove(request)
+            request.handle._status = GenerationStatus.CANCEL
+            raise
+
+    def _measure(self, requests: int, scheduled: int) -> None:
+        self._usage.append(100.0 * self._pool.count / self._decoder.blocks)
+        values = self.metrics._values
+        values |= {"requests": requests, "scheduled_requests": scheduled, "cache_usage": self._usage[-1]}
+        values["max_cache_usage"] = max(values["max_cache_usage"], self._usage[-1])
+        values["avg_cache_usage"] = sum(self._usage) / len(self._usage)
+        values["cache_size_in_bytes"] = self._decoder.blocks * sum(self._decoder.layer_bytes)

@@ -1,0 +1,284 @@
+"""ContinuousBatchingPipeline: requests that share batches and the memory of keys and values."""
+
+from __future__ import annotations
+
+import operator
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ovjit.api.tensors.tensor import Tensor
+from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.answers import answer_prompt
+from ovjit.genai.batches import Batches, Request
+from ovjit.genai.config import GenerationConfig, merge
+from ovjit.genai.enums import GenerationStatus, StreamingStatus
+from ovjit.genai.figures import Figures, now_us
+from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
+from ovjit.genai.history import ChatHistory
+from ovjit.genai.prompts import Prompts, ids_of
+from ovjit.genai.results import EncodedGenerationResult, GenerationResult, PerfMetrics
+from ovjit.genai.scheduler import SchedulerConfig
+from ovjit.genai.stops import Stops
+from ovjit.genai.streamers import StreamerBase, streamer_of
+from ovjit.genai.tokenizer import Tokenizer
+from ovjit.generation.paged import Options, PagedDecoder
+
+_CONSTRUCTORS = (
+    "__init__(): incompatible constructor arguments. ContinuousBatchingPipeline takes the path of a folder, "
+    "an optional Tokenizer, a SchedulerConfig, and a device"
+)
+_PICTURES = "ovjit does not support pictures and videos yet: leave images and videos out"
+#: The status of a result by the streamer's answer.
+_STATUSES = {
+    StreamingStatus.STOP: GenerationStatus.STOP,
+    StreamingStatus.CANCEL: GenerationStatus.CANCEL,
+    StreamingStatus.TOOL_CALL_STOP: GenerationStatus.STOP,
+}
+
+
+class ContinuousBatchingPipeline:
+    """Generates texts for many requests at a time.
+
+    ContinuousBatchingPipeline(folder, scheduler_config, device, properties={}, tokenizer_properties={},
+    vision_encoder_properties={}), or ContinuousBatchingPipeline(folder, tokenizer, scheduler_config, device,
+    **properties).
+    """
+
+    def __init__(self, models_path: Any, *arguments: Any, **kwargs: Any):
+        start_us = now_us()
+        self._lock = threading.RLock()
+        items = list(arguments)
+        tokenizer = (
+            items.pop(0) if items and isinstance(items[0], Tokenizer) else kwargs.pop("tokenizer", None)
+        )
+        scheduler = items.pop(0) if items else kwargs.pop("scheduler_config", None)
+        device = items.pop(0) if items else kwargs.pop("device", None)
+        if not isinstance(scheduler, SchedulerConfig) or not isinstance(device, str):
+            raise TypeError(_CONSTRUCTORS)
+        if tokenizer is None:
+            names = ("properties", "tokenizer_properties", "vision_encoder_properties")
+            options = dict(zip(names, items, strict=False))
+            options |= {name: kwargs.pop(name) for name in names if name in kwargs}
+            properties, of_tokenizer = options.get("properties", {}), options.get("tokenizer_properties", {})
+            items = items[len(names) :]
+        else:
+            properties, of_tokenizer, kwargs = kwargs, {}, {}
+        if items or kwargs or not isinstance(properties, Mapping) or not isinstance(of_tokenizer, Mapping):
+            raise TypeError(_CONSTRUCTORS)
+        for name in ("draft_model", "prompt_lookup", "adapters"):
+            if properties.get(name):
+                raise UnsupportedError(
+                    f"ovjit does not support {name} of ContinuousBatchingPipeline yet: leave the property out"
+                )
+        properties = {n: v for n, v in properties.items() if n not in ("prompt_lookup", "draft_model")}
+        folder = Path(os.fsdecode(models_path))
+        if not folder.is_dir():
+            raise OvjitError(f"the folder {str(folder)!r} does not exist")
+        if device not in ("CPU", "AUTO"):
+            raise UnsupportedError(f"ContinuousBatchingPipeline runs on the device CPU, not on {device!r}")
+        self._tokenizer = tokenizer or Tokenizer(folder, **of_tokenizer)
+        self._prompts = Prompts(self._tokenizer)
+        settings = folder / "generation_config.json"
+        self._config = GenerationConfig(settings) if settings.is_file() else GenerationConfig()
+        if self._config.eos_token_id == -1 and self._tokenizer.get_eos_token_id() != -1:
+            self._config.set_eos_token_id(self._tokenizer.get_eos_token_id())
+        decoder = PagedDecoder.load(folder, Options(properties=dict(properties)))
+        self._batches = Batches(decoder, scheduler)
+        self._load_time = (now_us() - start_us) / 1000
+
+    def get_tokenizer(self) -> Tokenizer:
+        return self._tokenizer
+
+    def get_config(self) -> GenerationConfig:
+        """The configuration of generation_config.json."""
+        return self._config.__copy__()
+
+    def get_metrics(self) -> PipelineMetrics:
+        """Figures of the last step."""
+        return self._batches.metrics
+
+    def start_chat(self, system_message: str = "") -> None:
+        """Keep messages from now on: each `generate` of a str continues the chat. Deprecated: use
+        ChatHistory."""
+        self._prompts.start_chat(system_message)
+
+    def finish_chat(self) -> None:
+        """Forget the chat. Deprecated: use ChatHistory."""
+        self._prompts.finish_chat()
+
+    # -- requests
+
+    def add_request(self, request_id: int, prompt: Any = None, generation_config: Any = None, *others: Any,
+                    input_ids: Tensor | None = None, images: Any = None, videos: Any = None
+                    ) -> GenerationHandle:  # fmt: skip
+        """Add a request: a text, without a template, or a Tensor of tokens. `step` computes it."""
+        if images or videos or others:
+            raise UnsupportedError(_PICTURES)
+        inputs = input_ids if prompt is None else prompt
+        try:
+            number = operator.index(request_id)
+        except TypeError:
+            number = -1
+        if (number < 0 or not isinstance(inputs, (str, Tensor))
+                or not isinstance(generation_config, GenerationConfig)):  # fmt: skip
+            raise TypeError(
+                "add_request(): incompatible function arguments. It takes a number of the request, a str or "
+                "a Tensor, and a GenerationConfig"
+            )
+        config, metrics = merge(generation_config, self._config, {}), self._new_metrics()
+        if config.echo:
+            raise UnsupportedError("ovjit does not support echo in add_request: use generate")
+        if isinstance(inputs, str):
+            tokens = self._prompts.encode([inputs], True, metrics)[0]
+        else:
+            tokens = _row_of(inputs)
+        with self._lock:
+            return self._add(number, tokens, config, metrics, None, now_us()).handle
+
+    def _new_metrics(self) -> PerfMetrics:
+        metrics = PerfMetrics()
+        metrics._load_time = self._load_time
+        return metrics
+
+    def _add(self, number: int, prompt: list[int], config: GenerationConfig, metrics: PerfMetrics,
+             stream: StreamerBase | None, start_us: float) -> Request:  # fmt: skip
+        if config.assistant_confidence_threshold or config.is_tree_search():
+            raise UnsupportedError(
+                "ovjit does not support assistant_confidence_threshold and tree_depth in "
+                "ContinuousBatchingPipeline: leave them at 0"
+            )
+        if not prompt:
+            raise OvjitError("a prompt cannot have the length 0")
+        stops = Stops(config, self._tokenizer, len(prompt))
+        metrics._input_tokens += len(prompt)
+        handle = GenerationHandle(self.step, metrics)
+        writer = HandleWriter(handle, stream, stops, prompt if config.echo else [])
+        steps = answer_prompt(prompt, stops, writer, Figures(metrics, start_us))
+        request = Request(number, prompt, steps, handle, writer)
+        self._batches.add(request)
+        return request
+
+    def has_non_finished_requests(self) -> bool:
+        """True if a request needs further steps."""
+        return bool(self._batches.running)
+
+    def step(self) -> None:
+        """Compute the next tokens of the requests."""
+        with self._lock:
+            self._batches.step()
+
+    # -- generation
+
+    def generate(self, prompts: Any = None, generation_config: Any = None, streamer: Any = None, *,
+                 input_ids: Any = None, prompt: Any = None, histories: Any = None, images: Any = None,
+                 videos: Any = None) -> list[Any]:  # fmt: skip
+        """A GenerationResult for each text or ChatHistory, an EncodedGenerationResult for each Tensor. A list
+        of prompts takes a list of configurations."""
+        if images is not None or videos is not None or _is_pictures(generation_config):
+            raise UnsupportedError(_PICTURES)
+        inputs = next((value for value in (prompts, input_ids, prompt, histories) if value is not None), None)
+        is_list = isinstance(inputs, Sequence) and not isinstance(inputs, (str, bytes))
+        configs = generation_config if is_list else [generation_config]
+        items = list(inputs) if is_list else [inputs]
+        kinds = {kind for kind in (str, Tensor, ChatHistory) if any(isinstance(i, kind) for i in items)}
+        is_known = len(kinds) <= 1 and all(isinstance(i, (str, Tensor, ChatHistory)) for i in items)
+        if (not is_known or not isinstance(configs, Sequence) or not (is_list or isinstance(inputs, str))
+                or not all(isinstance(config, GenerationConfig) for config in configs)):  # fmt: skip
+            raise TypeError(
+                "generate(): incompatible function arguments. It takes a str and a GenerationConfig, or a "
+                "list of str, ChatHistory or Tensor and a list of GenerationConfig"
+            )
+        if not items or len(items) != len(configs):
+            raise IndexError(f"{len(items)} prompts have {len(configs)} configurations")
+        with self._lock:
+            return self._generate(items, list(configs), streamer_of(streamer, self._tokenizer))
+
+    def _generate(
+        self, items: list[Any], configs: list[GenerationConfig], stream: StreamerBase | None
+    ) -> list[Any]:
+        if self.has_non_finished_requests():
+            raise OvjitError(
+                "Generate cannot be called while ContinuousBatchingPipeline is already in running state. Use "
+                "ContinuousBatchingPipeline.add_request"
+            )
+        start_us = now_us()
+        merged = [merge(config, self._config, {}) for config in configs]
+        several = len(items) > 1 or merged[0].num_return_sequences > 1 or merged[0].is_beam_search()
+        if stream is not None and several:
+            raise OvjitError(
+                "a streamer takes one sequence: give one prompt, without beams and num_return_sequences"
+            )
+        history = self._prompts.history
+        length = len(history)
+        try:
+            requests = []
+            for i, (tokens, metrics) in enumerate(self._read(items, merged)):
+                requests.append(self._add(i, tokens, merged[i], metrics, stream, start_us))
+            while self.has_non_finished_requests():
+                self._batches.step()
+        except BaseException:
+            for request in list(self._batches.running):
+                self._batches.remove(request)
+            history.set_messages(history.get_messages()[:length])
+            raise
+        results = [self._result_of(request, merged[i], items[i], start_us)
+                   for i, request in enumerate(requests)]  # fmt: skip
+        if len(history) > length:
+            if results[0].m_status is GenerationStatus.CANCEL:
+                history.pop()  # the answer was cancelled, and the question with it
+            else:
+                history.append({"role": "assistant", "content": results[0].m_generation_ids[0]})
+        return results
+
+    def _read(self, items: list[Any], configs: list[GenerationConfig]) -> list[tuple[list[int], PerfMetrics]]:
+        """(tokens, figures) of each prompt."""
+        figures = [self._new_metrics() for _ in items]
+        if isinstance(items[0], str):
+            if self._prompts.in_chat and len(items) > 1:
+                raise OvjitError("Can't chat with multiple prompts")
+            tokens = [self._prompts.read_texts([item], config, metrics)[0]
+                      for item, config, metrics in zip(items, configs, figures, strict=True)]  # fmt: skip
+        elif isinstance(items[0], ChatHistory):
+            tokens = [self._prompts.read_chat(item, config, metrics)
+                      for item, config, metrics in zip(items, configs, figures, strict=True)]  # fmt: skip
+        else:
+            tokens = [_row_of(item) for item in items]
+        return list(zip(tokens, figures, strict=True))
+
+    def _result_of(self, request: Request, config: GenerationConfig, item: Any, start_us: float) -> Any:
+        status = _STATUSES.get(request.writer.status, request.handle.get_status())
+        outputs = sorted(request.handle.read_all(), key=lambda output: -output.score)
+        outputs = outputs[: config.num_return_sequences]
+        metrics = request.handle.get_perf_metrics()
+        tokens = [output.generated_ids for output in outputs]
+        result: Any = EncodedGenerationResult() if isinstance(item, Tensor) else GenerationResult()
+        result.m_request_id, result.m_scores = request.number, [output.score for output in outputs]
+        if isinstance(item, Tensor):
+            result.m_generation_ids = tokens
+            result.finish_reasons = [output.finish_reason for output in outputs]
+            if request.answers and len(outputs) == 1:
+                result.finish_reasons = [request.answers[0].finish]  # the streamer's, too
+        else:
+            start = now_us()
+            result.m_generation_ids = [self._tokenizer.decode(each) for each in tokens]
+            metrics.raw_metrics.detokenization_durations.append(now_us() - start)
+            result.m_status = status
+        metrics.raw_metrics.generate_durations.append(now_us() - start_us)
+        result.perf_metrics = metrics
+        return result
+
+
+def _row_of(tensor: Tensor) -> list[int]:
+    """The tokens of a Tensor [length] or [1, length]. RuntimeError for several rows."""
+    ids = ids_of(tensor)
+    if ids.ndim not in (1, 2) or ids.ndim == 2 and len(ids) != 1:
+        raise OvjitError(f"input_ids should have the shape [length] or [1, length], not {list(ids.shape)}")
+    return [int(token) for token in ids.reshape(-1)]
+
+
+def _is_pictures(value: Any) -> bool:
+    """True if the second argument is a list of lists of Tensors."""
+    return isinstance(value, Sequence) and any(isinstance(each, (list, tuple)) for each in value)

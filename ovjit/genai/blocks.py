@@ -1,0 +1,146 @@
+"""Blocks of keys and values: shared by sequences that fork, and by prompts with a common prefix."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+
+from ovjit.genai.scheduler import SchedulerConfig
+from ovjit.generation.paged import PagedDecoder
+
+#: Blocks of the first cache, and the number up to which it grows before blocks of prefixes are dropped.
+_FIRST, _KEPT = 32, 512
+#: (block before, tokens of this block) of a prefix.
+_Key = tuple[int, tuple[int, ...]]
+
+
+class Row:
+    """A sequence in the cache: all of its tokens, the number of those that are computed, and its blocks."""
+
+    def __init__(self, tokens: Sequence[int]):
+        self.tokens = list(tokens)
+        self.length = 0
+        self.blocks: list[int] = []
+
+    @property
+    def remaining(self) -> int:
+        """Tokens that are not computed yet."""
+        return len(self.tokens) - self.length
+
+
+class BlockPool:
+    """The blocks of a decoder's caches. A limit comes from `num_kv_blocks` or `cache_size` (in GiB); without
+    one, caches grow."""
+
+    def __init__(self, decoder: PagedDecoder, config: SchedulerConfig):
+        self.decoder, self.size = decoder, decoder.block
+        self.limit = config.num_kv_blocks
+        if not self.limit and config.cache_size:
+            self.limit = (config.cache_size << 30) // sum(decoder.layer_bytes)
+        self._shares_prefixes = config.enable_prefix_caching
+        decoder.allocate(self.limit or _FIRST)
+        self._free = list(range(decoder.blocks))[::-1]
+        self._owners: Counter[int] = Counter()
+        self._blocks: dict[_Key, int] = {}
+        self._keys: dict[int, _Key] = {}
+        self._idle: OrderedDict[int, None] = OrderedDict()  # of prefixes that no sequence uses
+
+    @property
+    def count(self) -> int:
+        """Blocks that sequences use."""
+        return len(self._owners)
+
+    def _take(self) -> int | None:
+        """A block, None if there is none."""
+        if not self._free and not self.limit and (not self._idle or self.decoder.blocks < _KEPT):
+            before = self.decoder.blocks
+            self.decoder.grow(2 * before)
+            self._free = list(range(before, 2 * before))[::-1]
+        if not self._free and self._idle:
+            block, _ = self._idle.popitem(last=False)
+            self._forget(block)
+        if not self._free:
+            return None
+        block = self._free.pop()
+        self._owners[block] = 1
+        return block
+
+    def _forget(self, block: int) -> None:
+        """Drop a prefix. Those that go on behind it cannot be found any more: they are dropped, too."""
+        del self._blocks[self._keys.pop(block)]
+        self._free.append(block)
+        for key in [key for key in self._blocks if key[0] == block]:
+            following = self._blocks[key]
+            if following in self._idle:
+                del self._idle[following]
+                self._forget(following)
+            else:
+                del self._blocks[key], self._keys[following]
+
+    def reserve(self, row: Row, count: int) -> bool:
+        """Blocks for `count` further tokens of a row. False if there are too few; those that it got stay."""
+        if row.length % self.size and row.blocks:
+            last = row.blocks[-1]
+            if len(row.blocks) * self.size > row.length and self._owners[last] > 1:
+                block = self._take()
+                if block is None:
+                    return False
+                self.decoder.copy_block(last, block)
+                self._owners[last] -= 1
+                row.blocks[-1] = block
+        while len(row.blocks) * self.size < row.length + count:
+            block = self._take()
+            if block is None:
+                return False
+            row.blocks.append(block)
+        return True
+
+    def find_prefix(self, row: Row) -> None:
+        """Give a row that has no blocks those of its prefix that are in the cache. The last token is always
+        computed, for its logits."""
+        before = -1
+        while self._shares_prefixes and row.length + self.size < len(row.tokens):
+            key = before, tuple(row.tokens[row.length : row.length + self.size])
+            block = self._blocks.get(key)
+            if block is None:
+                return
+            self._idle.pop(block, None)
+            self._owners[block] += 1
+            row.blocks.append(block)
+            row.length += self.size
+            before = block
+
+    def keep_prefix(self, row: Row) -> None:
+        """Let later rows find the full blocks of this row."""
+        if not self._shares_prefixes:
+            return
+        before = -1
+        for i in range(row.length // self.size):
+            block = row.blocks[i]
+            key = before, tuple(row.tokens[i * self.size : (i + 1) * self.size])
+            kept = self._blocks.get(key)
+            if kept is None and block not in self._keys:
+                self._blocks[key], self._keys[block] = block, key
+                kept = block
+            if kept != block:  # the same tokens, computed in another block
+                return
+            before = block
+
+    def fork(self, row: Row) -> Row:
+        """A row with the same tokens and the same blocks."""
+        child = Row(row.tokens)
+        child.length, child.blocks = row.length, list(row.blocks)
+        self._owners.update(child.blocks)
+        return child
+
+    def release(self, row: Row) -> None:
+        """Give back the blocks of a row. Its tokens stay, to be computed again."""
+        for block in row.blocks:
+            self._owners[block] -= 1
+            if not self._owners[block]:
+                del self._owners[block]
+                if block in self._keys:
+                    self._idle[block] = None
+                else:
+                    self._free.append(block)
+        row.blocks, row.length = [], 0

@@ -1,0 +1,61 @@
+"""Pairs of texts by a tokenizer of one input: its template for pairs, put together in Python."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def read_pair_template(model: Any) -> list[int] | None:
+    """The tokens of a pair, with -1 and -2 for those of the two texts. None if the tokenizer does not say."""
+    key = "processed_post_processor_template"
+    if not model.has_rt_info(key):
+        return None
+    try:
+        ids = json.loads(str(model.get_rt_info(key).value))["pair"]["ids"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return [int(token) for token in ids] if sorted(i for i in ids if i < 0) == [-2, -1] else None
+
+
+def shorten(first: int, second: int, most: int) -> tuple[int, int]:
+    """The lengths of two texts of together at most `most` tokens: the longer one is cut first."""
+    if first + second <= most:
+        return first, second
+    low, high = sorted((first, second))
+    high = low if low > most else max(low, most - low)
+    if low + high > most:
+        low, high = most // 2, most - most // 2
+    return (high, low) if first >= second else (low, high)
+
+
+def join_pairs(
+    columns: Sequence[Sequence[Sequence[int]]], template: Sequence[int], most: int | None
+) -> list[list[int]]:
+    """The tokens of each pair by the template, at most `most` if it is not None. A column with one text goes
+    with all of the other."""
+    count = max(map(len, columns))
+    firsts, seconds = (list(column) * (count if len(column) == 1 else 1) for column in columns)
+    rows = []
+    for first, second in zip(firsts, seconds, strict=True):
+        sizes = len(first), len(second)
+        if most is not None:
+            sizes = shorten(*sizes, max(most - len(template) + 2, 0))
+        row: list[int] = []
+        for token in template:
+            row += [token] if token >= 0 else (first, second)[-token - 1][: sizes[-token - 1]]
+        rows.append(row)
+    return rows
+
+
+def pad(rows: Sequence[Sequence[int]], length: int, fill: int, right: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(tokens [rows, length], their mask); the length of the longest row if it is larger."""
+    length = max([length, *map(len, rows)])
+    ids, mask = np.full((len(rows), length), fill, np.int64), np.zeros((len(rows), length), np.int64)
+    for i, row in enumerate(rows):
+        place = slice(0, len(row)) if right else slice(length - len(row), length)
+        ids[i, place], mask[i, place] = row, 1
+    return ids, mask

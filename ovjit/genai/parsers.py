@@ -1,0 +1,238 @@
+"""Parsers of answers: they split reasoning from content, and find calls of tools. Incremental ones do so
+while an answer is generated, for TextParserStreamer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from ovjit.errors import OvjitError
+from ovjit.genai.enums import StreamingStatus
+from ovjit.genai.fields import Kind
+from ovjit.genai.streamers import StreamerBase, TextStreamer, status_of
+
+_CALL = re.compile(r"\[(.*?)\]")
+_ARGUMENT = re.compile(r'(\w+)\s*=\s*"([^"]*)"', re.ASCII)
+_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
+
+
+def _content_of(message: Any) -> str:
+    if not isinstance(message, dict):
+        raise TypeError(f"parse(): message should be a dict, not {type(message).__name__}")
+    if not isinstance(message.get("content"), str):
+        raise OvjitError("the message should have a str with the key 'content'")
+    return message["content"]
+
+
+class Parser:
+    """The base of parsers: `parse` changes a message, a dict with the whole answer as "content"."""
+
+    def parse(self, message: dict[str, Any]) -> None:
+        raise OvjitError(f"{type(self).__name__} should have a method parse(message)")
+
+
+class ReasoningParser(Parser):
+    """Puts the text between two tags into "reasoning_content"; without `keep_original_content` it is removed
+    from "content". Without `expect_open_tag`, reasoning begins at once."""
+
+    def __init__(self, expect_open_tag: bool = True, keep_original_content: bool = True,
+                 open_tag: str = "<think>", close_tag: str = "</think>"):  # fmt: skip
+        self._is_tag_expected, self._is_kept = bool(expect_open_tag), bool(keep_original_content)
+        self._open, self._close = open_tag, close_tag
+
+    def parse(self, message: dict[str, Any]) -> None:
+        content = _content_of(message)
+        if not self._is_tag_expected and self._close not in content:
+            message["reasoning_content"] = content
+            message["content"] = content if self._is_kept else ""
+            return
+        message["reasoning_content"] = ""
+        begin = content.find(self._open) if self._is_tag_expected else 0
+        start = begin + (len(self._open) if self._is_tag_expected else 0)
+        end = content.find(self._close)
+        if begin < 0 or end < start:
+            return
+        message["reasoning_content"] = content[start:end]
+        if not self._is_kept:
+            message["content"] = content[:begin] + content[end + len(self._close) :]
+
+
+class DeepSeekR1ReasoningParser(ReasoningParser):
+    """Of answers that begin with reasoning, without a tag."""
+
+    def __init__(self) -> None:
+        super().__init__(expect_open_tag=False)
+
+
+class Phi4ReasoningParser(ReasoningParser):
+    """Of answers with both tags."""
+
+    def __init__(self) -> None:
+        super().__init__(expect_open_tag=True)
+
+
+class Llama3PythonicToolParser(Parser):
+    """Puts a call such as [name(key="value")] into "tool_calls". Only arguments in double quotes are read."""
+
+    def parse(self, message: dict[str, Any]) -> None:
+        match = _CALL.search(_content_of(message))
+        if match is not None:
+            name, _, arguments = match[1].partition("(")
+            values = dict(_ARGUMENT.findall(arguments or name))
+            message["tool_calls"] = [{"name": name, "arguments": values}]
+
+
+class Llama3JsonToolParser(Parser):
+    """Puts the JSON object of an answer into "tool_calls". RuntimeError if it is no JSON."""
+
+    def parse(self, message: dict[str, Any]) -> None:
+        match = _OBJECT.search(_content_of(message))
+        if match is None:
+            return
+        try:
+            message["tool_calls"] = [json.loads(match[0])]
+        except ValueError as error:
+            raise OvjitError(f"the call of a tool is no JSON: {error}") from error
+
+
+class IncrementalParser:
+    """The base of incremental parsers: `parse` gets the new text, changes the message of this piece, and
+    returns the text that becomes its "content". `reset` begins another answer."""
+
+    def __init__(self) -> None:
+        self._status = StreamingStatus.RUNNING
+
+    def parse(self, delta_message: dict[str, Any], delta_text: str,
+              delta_tokens: Sequence[int] | None = None) -> str:  # fmt: skip
+        raise OvjitError(f"{type(self).__name__} should have a method parse(message, text, tokens)")
+
+    def reset(self) -> None:
+        raise OvjitError(f"{type(self).__name__} should have a method reset()")
+
+    def get_status(self) -> StreamingStatus:
+        return self._status
+
+    def set_status(self, status: StreamingStatus) -> None:
+        """End the generation by another status than RUNNING."""
+        if not isinstance(status, StreamingStatus):
+            raise TypeError(f"status should be a StreamingStatus, not {type(status).__name__}")
+        self._status = status
+
+
+class ReasoningIncrementalParser(IncrementalParser):
+    """The incremental form of ReasoningParser."""
+
+    def __init__(self, expect_open_tag: bool = True, keep_original_content: bool = True,
+                 open_tag: str = "<think>", close_tag: str = "</think>"):  # fmt: skip
+        super().__init__()
+        self._is_tag_expected, self._is_kept = bool(expect_open_tag), bool(keep_original_content)
+        self._open, self._close = open_tag, close_tag
+        self.reset()
+
+    def reset(self) -> None:
+        self._is_open, self._is_closed = not self._is_tag_expected, False
+        self._pending = ""
+
+    def parse(self, delta_message: dict[str, Any], delta_text: str,
+              delta_tokens: Sequence[int] | None = None) -> str:  # fmt: skip
+        if self._is_closed:
+            return delta_text
+        text, before, held = self._pending + delta_text, "", 0
+        rest = text
+        if not self._is_open:
+            begin = text.find(self._open)
+            if begin < 0:
+                self._pending = text
+                return ""
+            self._is_open, rest = True, text[begin + len(self._open) :]
+            before = text[: begin + len(self._open)]
+        else:
+            sizes = range(min(len(rest), len(self._close) - 1), 0, -1)
+            held = next((n for n in sizes if self._close.startswith(rest[len(rest) - n :])), 0)
+        end = rest.find(self._close)
+        if end >= 0:
+            self._is_closed, self._pending = True, ""
+            delta_message["reasoning_content"] = rest[:end]
+            delta_message["content"] = rest[end + len(self._close) :]
+            return before + rest if self._is_kept else delta_message["content"]
+        shown = rest[: len(rest) - held]
+        self._pending = rest[len(rest) - held :]
+        delta_message["reasoning_content"] = shown
+        return before + shown if self._is_kept else ""
+
+
+class DeepSeekR1ReasoningIncrementalParser(ReasoningIncrementalParser):
+    """Of answers that begin with reasoning, without a tag."""
+
+    def __init__(self) -> None:
+        super().__init__(expect_open_tag=False)
+
+
+class Phi4ReasoningIncrementalParser(ReasoningIncrementalParser):
+    """Of answers with both tags."""
+
+    def __init__(self) -> None:
+        super().__init__(expect_open_tag=True)
+
+
+class TextParserStreamer(StreamerBase):
+    """The base of streamers that get messages: `write` takes the dict of a piece of the answer, which went
+    through the parsers one after another."""
+
+    def __init__(self, tokenizer: Any, parsers: Sequence[IncrementalParser] = ()):
+        if not all(isinstance(parser, IncrementalParser) for parser in parsers):
+            raise TypeError("parsers should be a list of IncrementalParser")
+        self._parsers = list(parsers)
+        self._message: dict[str, Any] = {"content": ""}
+        self._texts = TextStreamer(tokenizer, self._parse)
+
+    def _parse(self, text: str) -> StreamingStatus:
+        piece: dict[str, Any] = {}
+        for parser in self._parsers:
+            text = parser.parse(piece, text, None)
+        piece["content"] = text
+        for key, value in piece.items():
+            before = self._message.get(key)
+            self._message[key] = before + value if isinstance(before, (str, list)) else value
+        status = status_of(self.write(piece))  # type: ignore[arg-type]
+        ends = [parser.get_status() for parser in self._parsers]
+        return next((end for end in ends if end is not StreamingStatus.RUNNING), status)
+
+    def _write(self, chunk: Sequence[int] | str) -> StreamingStatus:
+        """Take a text, or tokens."""
+        return self._parse(chunk) if isinstance(chunk, str) else self._texts.write(chunk)
+
+    def end(self) -> None:
+        """Give the remaining text."""
+        self._texts.end()
+
+    def get_parsed_message(self) -> dict[str, Any]:
+        """The whole message so far."""
+        return dict(self._message)
+
+    def reset(self) -> None:
+        """Begin another answer."""
+        self._message = {"content": ""}
+        for parser in self._parsers:
+            parser.reset()
+
+
+class Parsers(Kind):
+    """A list of Parser."""
+
+    def assign(self, value: Any) -> list[Parser]:
+        if not isinstance(value, (list, tuple)) or not all(isinstance(each, Parser) for each in value):
+            raise TypeError("expected a list of Parser")
+        return list(value)
+
+
+def parse_texts(texts: Sequence[str], parsers: Sequence[Parser]) -> list[dict[str, Any]]:
+    """The message of each text; [] without parsers."""
+    messages = []
+    for text in texts if parsers else ():
+        messages.append({"content": text})
+        for parser in parsers:
+            parser.parse(messages[-1])
+    return messages

@@ -1,0 +1,252 @@
+"""TextEmbeddingPipeline and TextRerankPipeline: vectors of texts, and scores of texts for a query."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.enums import _Enum
+from ovjit.genai.fields import BOOL, SIZE, Instance, Optional, Settings, Text
+from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
+
+
+class _PoolingType(_Enum):
+    """The token whose vector is that of the text, or their mean."""
+
+    CLS = 0
+    MEAN = 1
+    LAST_TOKEN = 2
+
+
+_PoolingType.__name__ = "PoolingType"
+
+
+class _Config(Settings):
+    """Settings from keywords. Unknown keywords are ignored, as in openvino_genai."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__()
+        self._update(kwargs)
+
+    def _update(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            if name not in self._fields:
+                continue
+            if value is None:
+                raise OvjitError(f"the value of {name} should not be None: leave the keyword out")
+            try:
+                self._values[name] = self._fields[name][1].convert(value)
+            except (TypeError, ValueError) as error:
+                raise OvjitError(f"the value {value!r} of {name} is not supported: {error}") from error
+
+
+class _EmbeddingConfig(_Config):
+    """`batch_size`: the only number of texts that a call takes. Instructions are put before texts."""
+
+    _fields = {
+        "batch_size": (None, Optional(SIZE)), "embed_instruction": (None, Optional(Text())),
+        "max_length": (None, Optional(SIZE)), "normalize": (True, BOOL),
+        "pad_to_max_length": (None, Optional(BOOL)), "padding_side": (None, Optional(Text())),
+        "pooling_type": (_PoolingType.CLS, Instance(_PoolingType)),
+        "query_instruction": (None, Optional(Text())),
+    }  # fmt: skip
+
+    def validate(self) -> None:
+        """RuntimeError if fields contradict one another."""
+        if self.padding_side not in (None, "left", "right"):
+            raise OvjitError(f"padding_side should be 'left' or 'right', not {self.padding_side!r}")
+
+
+class _RerankConfig(_Config):
+    """`top_n`: the most texts that are returned."""
+
+    _fields = {
+        "max_length": (None, Optional(SIZE)), "pad_to_max_length": (None, Optional(BOOL)),
+        "padding_side": (None, Optional(Text())), "top_n": (3, SIZE),
+    }  # fmt: skip
+
+
+for _kind in (_EmbeddingConfig, _RerankConfig):
+    _kind.__name__ = "Config"
+
+
+class _Encoder:
+    """The model and the tokenizer of a folder. At most one call runs in the background."""
+
+    def __init__(self, path: Any, device: str, config: Any, kind: type, properties: dict[str, Any],
+                 pairs: bool):  # fmt: skip
+        from ovjit.api.run.core import Core
+
+        if config is not None and not isinstance(config, kind):
+            raise TypeError(f"config should be a {kind.__qualname__}, not {type(config).__name__}")
+        if not isinstance(path, (str, bytes, os.PathLike)) or not isinstance(device, str):
+            raise TypeError("models_path should be the path of a folder, and device a str")
+        if config is None:
+            config = kind(**properties)
+            properties = {name: value for name, value in properties.items() if name not in kind._fields}
+        folder = Path(os.fsdecode(path))
+        file = folder / "openvino_model.xml"
+        if not file.is_file():
+            raise OvjitError(f"{str(folder)!r} has no openvino_model.xml: export it with optimum-cli")
+        self.config = config.__copy__()
+        self.tokenizer = Tokenizer(folder, **({"add_second_input": True} if pairs else {}))
+        compiled = Core().compile_model(str(file), device, properties)
+        self._names = [next(iter(port.get_names()), "") for port in compiled.inputs]
+        unknown = set(self._names) - {"input_ids", "attention_mask", "token_type_ids", "position_ids"}
+        if unknown:
+            raise UnsupportedError(f"a model with the inputs {self._names} is not supported")
+        self._request = compiled.create_infer_request()
+        self._executor = ThreadPoolExecutor(1)
+        self._future: Future[Any] | None = None
+
+    def encode(self, *texts: list[str]) -> TokenizedInputs:
+        """The tokens of texts, or of pairs, by the configuration."""
+        config = self.config
+        options: dict[str, Any] = {"padding_side": config.padding_side}
+        if config.max_length is not None:
+            options |= {"max_length": config.max_length, "truncation": True}
+        if config.pad_to_max_length is not None:
+            options["pad_to_max_length"] = config.pad_to_max_length
+        return self.tokenizer.encode(*texts, **options)
+
+    def infer(self, inputs: TokenizedInputs) -> tuple[np.ndarray, np.ndarray]:
+        """(the model's output in f32, the mask of tokens)."""
+        ids, mask = np.array(inputs.input_ids.data), np.array(inputs.attention_mask.data)
+        feeds = {
+            "input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids),
+            "position_ids": np.maximum(np.cumsum(mask, 1) - 1, 0),
+        }  # fmt: skip
+        results = self._request.infer({name: feeds[name] for name in self._names})
+        return np.array(results[0], np.float32), mask
+
+    def start(self, call: Callable[..., Any], *arguments: Any) -> None:
+        """Run a call in the background."""
+        self._future = self._executor.submit(call, *arguments)
+
+    def wait(self) -> Any:
+        """The result of the last call in the background. RuntimeError without one."""
+        if self._future is None:
+            raise OvjitError("nothing was started: call the start method before")
+        return self._future.result()
+
+
+def _check_texts(texts: Any) -> list[str]:
+    if isinstance(texts, (str, bytes)) or not isinstance(texts, Sequence):
+        raise TypeError(f"texts should be a list of str, not {type(texts).__name__}")
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("texts should be a list of str")
+    return list(texts)
+
+
+def _check_text(text: Any, name: str) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"{name} should be a str, not {type(text).__name__}")
+    return text
+
+
+class TextEmbeddingPipeline:
+    """Vectors of texts: TextEmbeddingPipeline(folder, device, config=None, **kwargs). Keywords are fields of
+    Config, if there is no config, and properties of the device."""
+
+    Config = _EmbeddingConfig
+    PoolingType = _PoolingType
+
+    def __init__(self, models_path: Any, device: str, config: Any = None, **kwargs: Any):
+        self._encoder = _Encoder(models_path, device, config, _EmbeddingConfig, kwargs, False)
+        self._encoder.config.validate()
+
+    def embed_documents(self, texts: Sequence[str]) -> list[list[float]]:
+        """A vector for each text."""
+        return self.embed(texts, self._encoder.config.embed_instruction or "")
+
+    def embed_query(self, text: str) -> list[float]:
+        """The vector of a query."""
+        instruction = self._encoder.config.query_instruction or ""
+        return self.embed([_check_text(text, "text")], instruction)[0]
+
+    def embed(self, texts: Sequence[str], prompt: str) -> list[list[float]]:
+        """A vector for each text with `prompt` before it."""
+        config, checked = self._encoder.config, _check_texts(texts)
+        prompt = _check_text(prompt, "prompt")
+        if not checked:
+            raise OvjitError("the list of texts is empty")
+        if config.batch_size is not None and len(checked) != config.batch_size:
+            raise OvjitError(
+                f"Number of texts passed to pipeline should be equal to batch_size({config.batch_size})"
+            )
+        states, mask = self._encoder.infer(self._encoder.encode([prompt + text for text in checked]))
+        vectors = self._pool(states, mask)
+        if config.normalize:
+            norms = np.sqrt((vectors.astype(np.float64) ** 2).sum(1, keepdims=True))
+            vectors = (vectors / np.maximum(norms, 1e-12)).astype(np.float32)
+        return vectors.tolist()
+
+    def _pool(self, states: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        pooling = self._encoder.config.pooling_type
+        if pooling is _PoolingType.CLS:
+            return states[:, 0]
+        if pooling is _PoolingType.MEAN:
+            weights = mask[..., None].astype(np.float32)
+            return (states * weights).sum(1) / np.maximum(weights.sum(1), 1e-9)
+        last = mask.shape[1] - 1 - (mask[:, ::-1] != 0).argmax(1)
+        return states[np.arange(len(states)), last]
+
+    def start_embed_documents_async(self, texts: Sequence[str]) -> None:
+        """Begin `embed_documents` in the background."""
+        self._encoder.start(self.embed_documents, _check_texts(texts))
+
+    def wait_embed_documents(self) -> list[list[float]]:
+        """The result of the call in the background."""
+        return self._encoder.wait()
+
+    def start_embed_query_async(self, text: str) -> None:
+        """Begin `embed_query` in the background."""
+        self._encoder.start(self.embed_query, _check_text(text, "text"))
+
+    def wait_embed_query(self) -> list[float]:
+        """The result of the call in the background."""
+        return self._encoder.wait()
+
+
+class TextRerankPipeline:
+    """Scores of texts for a query: TextRerankPipeline(folder, device, config=None, **kwargs). The model
+    classifies pairs: with one label the score is its sigmoid, else the probability of the second label."""
+
+    Config = _RerankConfig
+
+    def __init__(self, models_path: Any, device: str, config: Any = None, **kwargs: Any):
+        self._encoder = _Encoder(models_path, device, config, _RerankConfig, kwargs, True)
+
+    def rerank(self, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
+        """(index of a text, its score) of the best texts, the best first."""
+        query, checked = _check_text(query, "query"), _check_texts(texts)
+        if not checked:
+            return []
+        logits, _ = self._encoder.infer(self._encoder.encode([query] * len(checked), checked))
+        if logits.ndim != 2:
+            raise UnsupportedError(
+                f"a model whose logits have {logits.ndim} dimensions is not supported: a classifier of pairs "
+                "has [texts, labels]"
+            )
+        values = logits.astype(np.float64)
+        if values.shape[1] == 1:
+            scores = 1 / (1 + np.exp(-values[:, 0]))
+        else:
+            weights = np.exp(values - values.max(1, keepdims=True))
+            scores = weights[:, 1] / weights.sum(1)
+        order = np.argsort(-scores, kind="stable")[: self._encoder.config.top_n]
+        return [(int(i), float(np.float32(scores[i]))) for i in order]
+
+    def start_rerank_async(self, query: str, texts: Sequence[str]) -> None:
+        """Begin `rerank` in the background."""
+        self._encoder.start(self.rerank, _check_text(query, "query"), _check_texts(texts))
+
+    def wait_rerank(self) -> list[tuple[int, float]]:
+        """The result of the call in the background."""
+        return self._encoder.wait()

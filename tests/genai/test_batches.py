@@ -1,0 +1,170 @@
+"""ContinuousBatchingPipeline beside LLMPipeline, and its memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+
+pytest.importorskip("jinja2")
+pytest.importorskip("regex")
+
+from ovjit import genai
+from ovjit.errors import OvjitError, UnsupportedError
+
+SEED = 20261128
+
+
+def load(folder: Path, **options: Any) -> Any:
+    config = genai.SchedulerConfig()
+    for name, value in options.items():
+        setattr(config, name, value)
+    return genai.ContinuousBatchingPipeline(folder, config, "CPU")
+
+
+def tensor_of(tokens: Any) -> Any:
+    return ov.Tensor(np.asarray(tokens, np.int64)[None])
+
+
+def check_pool(pipeline: Any) -> None:
+    """All blocks are free, or those of prefixes."""
+    pool = pipeline._batches._pool
+    assert pool.count == 0
+    assert len(set(pool._free) | set(pool._idle)) == len(pool._free) + len(pool._idle) == pool.decoder.blocks
+    assert set(pool._idle) == set(pool._keys) and {pool._blocks[k] for k in pool._keys.values()} == set(
+        pool._keys
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_requests_are_those_of_llm_pipeline(folder: Path, seed: int) -> None:
+    """With few blocks, chunks of prompts, common prefixes and requests that are added between steps."""
+    rng = np.random.default_rng([SEED, seed])
+    single = genai.LLMPipeline(folder, "CPU")
+    split = bool(rng.integers(2))
+    pipeline = load(
+        folder, num_kv_blocks=int(rng.integers(12, 18)), max_num_batched_tokens=int(rng.integers(8, 90)),
+        dynamic_split_fuse=split, max_num_seqs=8, enable_prefix_caching=bool(rng.integers(2)),
+    )  # fmt: skip
+    prefix = rng.integers(3, 300, 70)
+    requests = []
+    for i in range(12):
+        tokens = [*prefix[: int(rng.integers(0, 70))], *rng.integers(3, 300, int(rng.integers(1, 20)))]
+        options: dict[str, Any] = {
+            "max_new_tokens": int(rng.integers(1, 30)),
+            "ignore_eos": True,
+            "logprobs": 1,
+        }
+        kind = rng.integers(4)
+        if kind == 1:
+            options |= {"do_sample": True, "rng_seed": i, "num_return_sequences": 2}
+        elif kind == 2:
+            options |= {"num_beams": 3, "ignore_eos": False}
+        config = genai.GenerationConfig(**options)
+        requests.append((tokens, config, pipeline.add_request(i, tensor_of(tokens), config)))
+        for _ in range(rng.integers(3)):
+            pipeline.step()
+    while pipeline.has_non_finished_requests():
+        pipeline.step()
+    for tokens, config, handle in requests:
+        expected = single.generate(tensor_of(tokens), config)
+        outputs = sorted(handle.read_all(), key=lambda output: -output.score)[: config.num_return_sequences]
+        message = f"seed {[SEED, seed]}"
+        assert [output.generated_ids for output in outputs] == expected.tokens, message
+        np.testing.assert_allclose([o.score for o in outputs], expected.scores, atol=2e-3, err_msg=message)
+    check_pool(pipeline)
+
+
+def test_prefixes_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = load(folder, enable_prefix_caching=True)
+    decoder, counts = pipeline._batches._decoder, list[int]()
+    hidden = decoder.hidden
+
+    def count(tokens: np.ndarray, positions: np.ndarray, tables: Any) -> np.ndarray:
+        counts.append(len(tokens))
+        return hidden(tokens, positions, tables)
+
+    monkeypatch.setattr(decoder, "hidden", count)
+    config = genai.GenerationConfig(max_new_tokens=1)
+    prompt = list(range(3, 103))
+    first = pipeline.generate([tensor_of(prompt)], [config])[0].m_generation_ids
+    assert pipeline.generate([tensor_of(prompt)], [config])[0].m_generation_ids == first
+    pipeline.generate([tensor_of([*prompt[:40], 7, 8])], [config])
+    size = decoder.block
+    assert counts == [100, 100 - 99 // size * size, 42 - 40 // size * size]
+    check_pool(pipeline)
+
+
+def test_caches_grow(folder: Path) -> None:
+    pipeline, expected = load(folder), genai.LLMPipeline(folder, "CPU")
+    blocks = pipeline._batches._decoder.blocks
+    rng = np.random.default_rng(SEED)
+    prompts = [tensor_of(rng.integers(3, 300, 400)) for _ in range(6)]
+    config = genai.GenerationConfig(max_new_tokens=4, ignore_eos=True)
+    results = pipeline.generate(prompts, [config] * 6)
+    assert pipeline._batches._decoder.blocks > blocks
+    for prompt, result in zip(prompts, results, strict=True):
+        assert result.m_generation_ids == expected.generate(prompt, config).tokens, f"seed {SEED}"
+    check_pool(pipeline)
+
+
+def test_handles_run_steps_while_there_is_nothing_to_read(folder: Path) -> None:
+    pipeline = load(folder)
+    config = genai.GenerationConfig(max_new_tokens=3, ignore_eos=True)
+    handle, other = (pipeline.add_request(i, "hello", config) for i in range(2))
+    first = handle.read()[0].generated_ids
+    assert first + handle.read_all()[0].generated_ids == other.read_all()[0].generated_ids
+    assert not pipeline.has_non_finished_requests()
+    with pytest.raises(OvjitError, match="all results of this request have been read"):
+        handle.read()
+
+
+def test_an_error_of_a_streamer_ends_the_request(folder: Path) -> None:
+    class Broken(genai.StreamerBase):
+        def write(self, token: Any) -> Any:
+            raise ZeroDivisionError("of the streamer")
+
+        def end(self) -> None:
+            pass
+
+    pipeline = load(folder)
+    config = genai.GenerationConfig(max_new_tokens=3, ignore_eos=True)
+    with pytest.raises(ZeroDivisionError, match="of the streamer"):
+        pipeline.generate("hello", config, Broken())
+    assert not pipeline.has_non_finished_requests()
+    check_pool(pipeline)
+    assert pipeline.generate("hello", config)[0].m_status is genai.GenerationStatus.FINISHED
+
+
+def test_constructors_and_their_errors(folder: Path) -> None:
+    config, tokenizer = genai.SchedulerConfig(), genai.Tokenizer(folder)
+    few = genai.GenerationConfig(max_new_tokens=3, ignore_eos=True)
+    texts = [
+        pipeline.generate("hello", few)[0].m_generation_ids
+        for pipeline in (
+            genai.ContinuousBatchingPipeline(folder, config, "CPU", {"PERFORMANCE_HINT": "LATENCY"}, {}, {}),
+            genai.ContinuousBatchingPipeline(folder, tokenizer, config, "CPU", PERFORMANCE_HINT="LATENCY"),
+            genai.ContinuousBatchingPipeline(str(folder), scheduler_config=config, device="CPU"),
+        )
+    ]
+    assert texts[0] == texts[1] == texts[2]
+    with pytest.raises(TypeError, match="incompatible constructor arguments"):
+        genai.ContinuousBatchingPipeline(folder, "CPU")
+    with pytest.raises(OvjitError, match="does not exist"):
+        genai.ContinuousBatchingPipeline(folder / "nowhere", config, "CPU")
+    with pytest.raises(UnsupportedError, match="on the device CPU"):
+        genai.ContinuousBatchingPipeline(folder, config, "GPU")
+    config.dynamic_split_fuse, config.max_num_batched_tokens = False, 8
+    with pytest.raises(OvjitError, match="greater or equal to max num sequences"):
+        genai.ContinuousBatchingPipeline(folder, config, "CPU")
+    pipeline = load(folder)
+    with pytest.raises(UnsupportedError, match="leave images and videos out"):
+        pipeline.generate(["a"], images=[[tensor_of([1])]], generation_config=[few])
+    with pytest.raises(UnsupportedError, match="echo"):
+        pipeline.add_request(0, "a", genai.GenerationConfig(max_new_tokens=3, echo=True))
+    with pytest.raises(OvjitError, match="shape"):
+        pipeline.add_request(0, ov.Tensor(np.zeros((2, 3), np.int64)), few)
