@@ -19,13 +19,13 @@ from ovjit.rewrite.rules import Rule, rule
 CLOSE = 1e-4
 
 
-def _about(wanted: float) -> Pattern:
-    return constant("").where(lambda seen: _is_about(seen, wanted))
+def _about(expected: float) -> Pattern:
+    return constant("").where(lambda value: _is_about(value, expected))
 
 
-def _is_about(seen: Seen, wanted: float) -> bool:
-    found = number_of(seen)
-    return found is not None and math.isclose(found, wanted, rel_tol=CLOSE)
+def _is_about(value: Seen, expected: float) -> bool:
+    actual = number_of(value)
+    return actual is not None and math.isclose(actual, expected, rel_tol=CLOSE)
 
 
 X = value("x")

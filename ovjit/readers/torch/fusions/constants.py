@@ -69,7 +69,7 @@ def _alike(first: Seen, second: Seen) -> tuple[np.ndarray, ...]:
 
 
 def _size(first: Seen, second: Seen) -> int:
-    return max(np.asarray(seen.constant).size for seen in (first, second))
+    return max(np.asarray(value.constant).size for value in (first, second))
 
 
 def _is_plain(factors: np.ndarray) -> np.ndarray:
@@ -98,12 +98,12 @@ def scale_outputs(
     if numbers is None or not _is_plain(numbers).all():
         return None
     name = node.of.get_friendly_name()
-    own = name if bias is None else None
-    result = with_factors(conv.node, data.port, weights, numbers, CHANNELS, own)
+    new_name = name if bias is None else None
+    result = with_factors(conv.node, data.port, weights, numbers, CHANNELS, new_name)
     if bias is not None:
         term = _alike(bias, factor)
-        moved = made_constant((term[0] * term[1]).astype(np.float32), "f32", f"{name}/Constant")
-        result = made_node("Add", [result, moved], name)
+        scaled_bias = made_constant((term[0] * term[1]).astype(np.float32), "f32", f"{name}/Constant")
+        result = made_node("Add", [result, scaled_bias], name)
     node.output.port.replace(result)
     return True
 
@@ -142,7 +142,7 @@ _SLICED = op.Slice(_X, *_BOUNDS).once.named("first")
 def join_slices(node: SeenNode, x: Seen, first: Seen) -> bool | None:
     """x[1:][:, 2:] -> x[1:, 2:]: slices of different axes"""
     joined = [
-        np.concatenate([np.asarray(seen.constant, np.int64).reshape(-1) for seen in seens])
+        np.concatenate([np.asarray(value.constant, np.int64).reshape(-1) for value in seens])
         for seens in zip(first.node.inputs[1:], node.inputs[1:], strict=True)
     ]
     if x.shape is None or len(set(joined[3] % len(x.shape))) < joined[3].size:
@@ -161,7 +161,7 @@ def pad_convolution(
     node: SeenNode, x: Seen, before: Seen, after: Seen, fill: Seen, weights: Seen
 ) -> bool | None:
     """conv(pad(x)) -> conv(x) with more padding, where zeros are put around the picture"""
-    low, high = (np.asarray(seen.constant).reshape(-1).tolist() for seen in (before, after))
+    low, high = (np.asarray(value.constant).reshape(-1).tolist() for value in (before, after))
     if np.any(fill.constant) or min(low + high) < 0 or any(low[:2] + high[:2]):
         return None
     old = node.of

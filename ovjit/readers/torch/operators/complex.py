@@ -115,11 +115,11 @@ def complex_pow(n: Call, x: Any, other: Any) -> Complex:
     base = pair_of(n, x)
     if isinstance(times, int) and 0 < times <= elementwise.MOST_FACTORS:
         return elementwise.by_squaring(times, base, lambda p, q: multiplied(n, p, q))
-    size, turned = elementwise.absolute(n, base), angle(n, base)
+    size, phase = elementwise.absolute(n, base), angle(n, base)
     if not isinstance(other, (Complex, complex)):
         exponent = n.tensor(other, n.dtype(size))
-        return polar(n, n("Power", size, exponent), n("Multiply", turned, exponent))
-    result = multiplied(n, pair_of(n, other), n.complex_of(n("Log", size), turned))
+        return polar(n, n("Power", size, exponent), n("Multiply", phase, exponent))
+    result = multiplied(n, pair_of(n, other), n.complex_of(n("Log", size), phase))
     return _exponential(n, result)
 
 

@@ -34,10 +34,10 @@ def _by_parts(elements: Sequence[str], rule: Rule) -> Rule:
     """The rule of reals, of each part where one of the arguments `elements` is complex."""
     signature = inspect.signature(rule)
 
-    def of_parts(n: Call, *given: Any, **named: Any) -> Any:
-        arguments = signature.bind(n, *given, **named).arguments
+    def of_parts(n: Call, *positional: Any, **named: Any) -> Any:
+        arguments = signature.bind(n, *positional, **named).arguments
         if not any(map(_is_complex, (arguments.get(name) for name in elements))):
-            return rule(n, *given, **named)
+            return rule(n, *positional, **named)
         result = [rule(**_chosen(n, arguments, elements, index)) for index in (0, 1)]
         return _joined(n, *result)
 

@@ -135,13 +135,13 @@ def div(n: Call, x: Any, other: Any, rounding_mode: str | None = None) -> Any:
 def floored(n: Call, a: Output, b: Output) -> Output:
     """Python's a // b of reals. The quotient itself may be rounded up to a whole number: 0.9 // 0.1 is 8."""
     zero = n.like(a, 0)
-    rest = n("Mod", a, b)
-    whole = n("Divide", n("Subtract", a, rest), b)
-    apart = n("LogicalXor", n("Less", rest, zero), n("Less", b, zero))
-    apart = n("LogicalAnd", apart, n("NotEqual", rest, zero))
-    whole = n("Subtract", whole, n.convert(apart, n.dtype(a)))  # nearly a whole number
-    below = n("Floor", whole)
-    rounded_up = n("Greater", n("Subtract", whole, below), n.like(a, 0.5))
+    remainder = n("Mod", a, b)
+    quotient = n("Divide", n("Subtract", a, remainder), b)
+    signs_differ = n("LogicalXor", n("Less", remainder, zero), n("Less", b, zero))
+    signs_differ = n("LogicalAnd", signs_differ, n("NotEqual", remainder, zero))
+    quotient = n("Subtract", quotient, n.convert(signs_differ, n.dtype(a)))  # nearly a whole number
+    below = n("Floor", quotient)
+    rounded_up = n("Greater", n("Subtract", quotient, below), n.like(a, 0.5))
     result = n("Add", below, n.convert(rounded_up, n.dtype(a)))
     return n("Select", n("Equal", b, zero), n("Divide", a, b), result)
 
@@ -293,8 +293,8 @@ def isclose(
     same = n("Equal", a, b)
     if equal_nan and n.is_real(a):
         same = n("LogicalOr", same, n("LogicalAnd", n("IsNaN", a), n("IsNaN", b)))
-    wide = "f64" if n.dtype(a) in ("f64", "i64", "i32") else "f32"
-    p, q = n.convert(a, wide), n.convert(b, wide)
+    compare_dtype = "f64" if n.dtype(a) in ("f64", "i64", "i32") else "f32"
+    p, q = n.convert(a, compare_dtype), n.convert(b, compare_dtype)
     allowed = n("Add", n.like(p, atol), n("Multiply", n.like(p, rtol), n("Abs", q)))
     gap = n("Abs", n("Subtract", p, q))
     near = n("LogicalAnd", n("LessEqual", gap, allowed), n("IsFinite", gap))
@@ -311,8 +311,8 @@ def nan_to_num(n: Call, x: Output, nan: Any = None, posinf: Any = None, neginf: 
         (posinf, float(info.max), {"detect_negative": False, "detect_positive": True}),
         (neginf, float(info.min), {"detect_negative": True, "detect_positive": False}),
     ):
-        found = n("IsInf", x, **options)
-        out = n("Select", found, n.like(x, default if number is None else number), out)
+        is_infinite = n("IsInf", x, **options)
+        out = n("Select", is_infinite, n.like(x, default if number is None else number), out)
     return out
 
 
@@ -340,14 +340,14 @@ def addcmul(n: Call, x: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Outp
 @aten("lerp")
 def lerp(n: Call, x: Output, end: Output, weight: Any) -> Output:
     """x + weight (end - x); from the nearer end, so that the ends are exact and may be infinite"""
-    known, kind = n.known_number(weight), n.dtype(x)
+    constant, kind = n.known_number(weight), n.dtype(x)
     x, end = n.wide(x), n.wide(end)
     weight, gap = n.tensor(weight, n.dtype(x)), n("Subtract", end, x)
     near = n("Add", x, n("Multiply", weight, gap))
-    if known is not None and abs(known) < 0.5:
+    if constant is not None and abs(constant) < 0.5:
         return n.convert(near, kind)
     far = n("Subtract", end, n("Multiply", gap, n("Subtract", n.like(x, 1), weight)))
-    if known is None:
+    if constant is None:
         far = n("Select", n("Less", n("Abs", weight), n.like(x, 0.5)), near, far)
     return n.convert(far, kind)
 
@@ -356,15 +356,15 @@ def lerp(n: Call, x: Output, end: Output, weight: Any) -> Output:
 def other_bases(n: Call, x: Any) -> Output:
     """log1p and expm1 keep small numbers."""
     x = n.real(x)
-    kind, wide = n.dtype(x), n.wide(x)
+    kind, upcast = n.dtype(x), n.wide(x)
     name = n.op.removeprefix("aten::").removeprefix("special_")
     if name in ("log2", "log10"):
-        out = n("Multiply", n("Log", wide), n.like(wide, 1 / math.log(2 if name == "log2" else 10)))
+        out = n("Multiply", n("Log", upcast), n.like(upcast, 1 / math.log(2 if name == "log2" else 10)))
         n.rename(out, "Divide")
     elif name == "exp2":
-        out = n("Power", n.like(wide, 2), wide)
+        out = n("Power", n.like(upcast, 2), upcast)
     else:
-        out = special.expm1(n, wide) if name == "expm1" else special.log1p(n, wide)
+        out = special.expm1(n, upcast) if name == "expm1" else special.log1p(n, upcast)
     return n.convert(out, kind)
 
 
@@ -457,15 +457,15 @@ def isreal(n: Call, x: Any) -> Output:
 @aten("frexp")
 def frexp(n: Call, x: Output) -> list[Output]:
     """Mantissas from 1/2 to 1 and exponents; 0 and what is not finite stay, with an exponent of 0."""
-    wide = n.convert(x, "f64")
-    plain = n("LogicalAnd", n("IsFinite", wide), n("NotEqual", wide, n.like(wide, 0)))
-    power = _binary_order(n, n("Select", plain, n("Abs", wide), n.like(wide, 1)))
-    power = n("Select", plain, n("Add", power, n.like(wide, 1)), n.like(wide, 0))
+    mantissa = n.convert(x, "f64")
+    plain = n("LogicalAnd", n("IsFinite", mantissa), n("NotEqual", mantissa, n.like(mantissa, 0)))
+    power = _binary_order(n, n("Select", plain, n("Abs", mantissa), n.like(mantissa, 1)))
+    power = n("Select", plain, n("Add", power, n.like(mantissa, 1)), n.like(mantissa, 0))
     # in two steps, as 2^power may be out of range
-    half = n("Floor", n("Divide", power, n.like(wide, 2)))
+    half = n("Floor", n("Divide", power, n.like(mantissa, 2)))
     for part in (half, n("Subtract", power, half)):
-        wide = n("Divide", wide, n("Power", n.like(wide, 2), part))
-    return [n.convert(wide, n.dtype(x)), n.convert(power, "i32")]
+        mantissa = n("Divide", mantissa, n("Power", n.like(mantissa, 2), part))
+    return [n.convert(mantissa, n.dtype(x)), n.convert(power, "i32")]
 
 
 def _binary_order(n: Call, size: Output) -> Output:

@@ -55,27 +55,27 @@ def _put(n: Call, x: Output, grid: Grid) -> OnGrid:
     return _on_grid(out, grid)
 
 
-def kept_on_grid(n: Call, arguments: Mapping[str, Any], made: Any) -> Any:
+def kept_on_grid(n: Call, arguments: Mapping[str, Any], result: Any) -> Any:
     """What an operator gives, on the grid of its first argument."""
     first = next(iter(arguments.values()), None)
     while isinstance(first, (list, tuple)) and first:
         first = first[0]
     if not isinstance(first, OnGrid) or n.op.startswith("quantized::") or n.op == "aten::dequantize":
-        return made
+        return result
     grid = first.grid
     if grid is None:
         raise UnsupportedError("the operator is not supported for a tensor quantized per channel")
-    if isinstance(made, Output) and n.op in TO_ONE:
-        return _put(n, made, Grid(1 / (grid.high - grid.low + 1), grid.low, grid.low, grid.high))
-    if isinstance(made, Output) and any(name in n.op for name in ROUNDED):
-        return _put(n, made, grid)
-    return _moved(n, made, grid)
+    if isinstance(result, Output) and n.op in TO_ONE:
+        return _put(n, result, Grid(1 / (grid.high - grid.low + 1), grid.low, grid.low, grid.high))
+    if isinstance(result, Output) and any(name in n.op for name in ROUNDED):
+        return _put(n, result, grid)
+    return _moved(n, result, grid)
 
 
-def _moved(n: Call, made: Any, grid: Grid) -> Any:
-    if isinstance(made, list):
-        return [_moved(n, value, grid) for value in made]
-    return _on_grid(made, grid) if isinstance(made, Output) and n.dtype(made) == "f32" else made
+def _moved(n: Call, result: Any, grid: Grid) -> Any:
+    if isinstance(result, list):
+        return [_moved(n, value, grid) for value in result]
+    return _on_grid(result, grid) if isinstance(result, Output) and n.dtype(result) == "f32" else result
 
 
 def _ends(n: Call, x: Any, scale: Any, zero: Any) -> Grid:
@@ -167,9 +167,9 @@ def embedding(n: Call, weight: Any, indices: Output) -> Output:
     return n.also("embedding", _weight(n, weight.unpack()), indices)
 
 
-def _finished(n: Call, x: Any, made: Output, scale: Any, zero: Any) -> Output:
+def _finished(n: Call, x: Any, result: Output, scale: Any, zero: Any) -> Output:
     """A result on its own grid, without what is below 0 where the operator's name says so."""
-    return _put(n, n("Relu", made) if n.op.endswith("_relu") else made, _ends(n, x, scale, zero))
+    return _put(n, n("Relu", result) if n.op.endswith("_relu") else result, _ends(n, x, scale, zero))
 
 
 @aten("quantized::add", "quantized::add_relu", "quantized::mul", "quantized::mul_relu")

@@ -69,9 +69,9 @@ def mean(n: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = N
 def nanmean(n: Call, x: Output, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Output:
     x = n.cast(x, dtype)
     missing = n("IsNaN", x)
-    found = n.convert(n("LogicalNot", missing), n.dtype(x))
-    whole = reduced(n, "ReduceSum", n("Select", missing, n.like(x, 0), x), dim, keepdim)
-    return n("Divide", whole, reduced(n, "ReduceSum", found, dim, keepdim))
+    is_number = n.convert(n("LogicalNot", missing), n.dtype(x))
+    total = reduced(n, "ReduceSum", n("Select", missing, n.like(x, 0), x), dim, keepdim)
+    return n("Divide", total, reduced(n, "ReduceSum", is_number, dim, keepdim))
 
 
 @aten("prod")
@@ -94,8 +94,8 @@ def extreme(n: Call, x: Any, dim: Any = None, keepdim: bool = False) -> Output:
 def extreme_with_index(n: Call, x: Output, dim: int, keepdim: bool = False) -> list[Output]:
     """The values are reduced: the model sorts only if the module reads the indices."""
     mode = "max" if "max" in n.op else "min"
-    places = extreme_along(n, mode, x, dim, keepdim)[1]
-    return [n.also(f"a{mode}", x, dim, keepdim), places]
+    indices = extreme_along(n, mode, x, dim, keepdim)[1]
+    return [n.also(f"a{mode}", x, dim, keepdim), indices]
 
 
 @aten("argmax", "argmin")
@@ -112,9 +112,9 @@ def extreme_along(n: Call, mode: str, x: Output, dim: int, keepdim: bool) -> lis
     if n.rank(x) == 0:
         return [x, n.const(0)]
     # NaN is the largest of all to TopK, but the smallest, too, to PyTorch's min
-    turned = mode == "min" and n.is_real(x)
-    values, places = ordered(n, n("Negative", x) if turned else x, 1, dim, turned or mode == "max")
-    result = [n("Negative", values) if turned else values, places]
+    is_negated = mode == "min" and n.is_real(x)
+    values, indices = ordered(n, n("Negative", x) if is_negated else x, 1, dim, is_negated or mode == "max")
+    result = [n("Negative", values) if is_negated else values, indices]
     return result if keepdim else [n.squeeze(v, [n.pick_axis(x, dim)]) for v in result]
 
 
@@ -130,19 +130,19 @@ def deviation(
     n: Call, x: Output, dim: Any, correction: Any, keepdim: Any, root: bool = False
 ) -> list[Output]:
     """Variance, or its root, and mean: sum((x - mean)^2) / (count - correction)"""
-    kind, wide = n.dtype(x), n.wide(n.real(x))
-    axes = n.all_axes(wide, dim)
-    center = n("ReduceMean", wide, axes, keep_dims=True) if n.rank(x) else wide
-    gap = n("Subtract", wide, center)
+    kind, upcast = n.dtype(x), n.wide(n.real(x))
+    axes = n.all_axes(upcast, dim)
+    center = n("ReduceMean", upcast, axes, keep_dims=True) if n.rank(x) else upcast
+    gap = n("Subtract", upcast, center)
     squares = n("Multiply", gap, gap)
-    count = n.tensor(n.count(wide, axes) if n.rank(x) else 1, n.dtype(wide))
-    left = n("Maximum", n("Subtract", count, n.like(wide, correction)), n.like(wide, 0))
+    count = n.tensor(n.count(upcast, axes) if n.rank(x) else 1, n.dtype(upcast))
+    divisor = n("Maximum", n("Subtract", count, n.like(upcast, correction)), n.like(upcast, 0))
     # a quotient, as the mean of nothing is no number in PyTorch
-    middle = n("Divide", reduced(n, "ReduceSum", wide, dim, keepdim), count)
+    middle = n("Divide", reduced(n, "ReduceSum", upcast, dim, keepdim), count)
     if correction == 0:
         spread = n.also("mean", squares, dim, keepdim)
     else:
-        spread = n("Divide", reduced(n, "ReduceSum", squares, dim, keepdim), left)
+        spread = n("Divide", reduced(n, "ReduceSum", squares, dim, keepdim), divisor)
     return [n.convert(n("Sqrt", spread) if root else spread, kind), n.convert(middle, kind)]
 
 
@@ -160,11 +160,11 @@ def logsumexp(n: Call, x: Any, dim: Any, keepdim: bool = False) -> Output:
     x = n.real(x)
     if n.rank(x) == 0:
         return x
-    kind, wide = n.dtype(x), n.wide(x)
+    kind, upcast = n.dtype(x), n.wide(x)
     axes = n.all_axes(x, dim)
-    top = n("ReduceMax", wide, axes, keep_dims=True)
+    top = n("ReduceMax", upcast, axes, keep_dims=True)
     top = n("Select", n("IsFinite", top), top, n.like(top, 0))
-    out = n("Add", n("Log", n("ReduceSum", n("Exp", n("Subtract", wide, top)), axes, keep_dims=True)), top)
+    out = n("Add", n("Log", n("ReduceSum", n("Exp", n("Subtract", upcast, top)), axes, keep_dims=True)), top)
     return n.convert(out if keepdim else n.squeeze(out, axes), kind)
 
 
@@ -194,11 +194,11 @@ def norm(n: Call, x: Any, p: Any = 2, ord: Any = None, dim: Any = None, keepdim:
     if p in (np.inf, -np.inf):
         return reduced(n, "ReduceMax" if p > 0 else "ReduceMin", size, dim, keepdim)
     if p == 0:
-        found = n.convert(n("NotEqual", x, n.like(x, 0)), n.dtype(x))
-        return reduced(n, "ReduceSum", found, dim, keepdim)
-    wide = n.wide(size)  # powers may be out of the range of f16
-    powers = reduced(n, "ReduceSum", n("Power", wide, n.like(wide, p)), dim, keepdim)
-    return n.convert(n("Power", powers, n.like(wide, 1.0 / p)), n.dtype(x))
+        is_nonzero = n.convert(n("NotEqual", x, n.like(x, 0)), n.dtype(x))
+        return reduced(n, "ReduceSum", is_nonzero, dim, keepdim)
+    upcast = n.wide(size)  # powers may be out of the range of f16
+    powers = reduced(n, "ReduceSum", n("Power", upcast, n.like(upcast, p)), dim, keepdim)
+    return n.convert(n("Power", powers, n.like(upcast, 1.0 / p)), n.dtype(x))
 
 
 @aten("cumsum")
@@ -222,8 +222,8 @@ def cumprod(n: Call, x: Output, dim: int, dtype: Any = None) -> Output:
     x = _summed(n, x, dtype)
     if n.rank(x) == 0:
         return x
-    wide = n.convert(x, "f64") if n.dtype(x) == "f32" else n.wide(x)  # as PyTorch multiplies
-    result = running(n, wide, n.pick_axis(x, dim), partial(n, "Multiply"))
+    upcast = n.convert(x, "f64") if n.dtype(x) == "f32" else n.wide(x)  # as PyTorch multiplies
+    result = running(n, upcast, n.pick_axis(x, dim), partial(n, "Multiply"))
     return n.convert(result, n.dtype(x))
 
 
@@ -233,23 +233,23 @@ def cummax(n: Call, x: Output, dim: int) -> list[Output]:
     if n.rank(x) == 0:
         return [x, n.const(0)]
     kind, axis = n.dtype(x), n.pick_axis(x, dim)
-    given = n.convert(x, "i32") if kind == "boolean" else x
-    values = running(n, given, axis, partial(n, "Maximum" if n.op == "aten::cummax" else "Minimum"))
+    operand = n.convert(x, "i32") if kind == "boolean" else x
+    values = running(n, operand, axis, partial(n, "Maximum" if n.op == "aten::cummax" else "Minimum"))
     steps = n.along(n.arange(n.size(x, axis)), axis, n.rank(x))
-    here = n("Equal", given, values)
-    if n.is_real(given):  # NaN equals nothing, and results after it are NaN
-        here = n("LogicalOr", here, n("IsNaN", given))
-    marked = n("Select", here, steps, n.const(-1))
-    return [n.to_type(values, kind), running(n, marked, axis, partial(n, "Maximum"))]
+    here = n("Equal", operand, values)
+    if n.is_real(operand):  # NaN equals nothing, and results after it are NaN
+        here = n("LogicalOr", here, n("IsNaN", operand))
+    last_equal = n("Select", here, steps, n.const(-1))
+    return [n.to_type(values, kind), running(n, last_equal, axis, partial(n, "Maximum"))]
 
 
 @aten("renorm")
 def renorm(n: Call, x: Output, p: Any, dim: int, maxnorm: Any) -> Output:
     """Parts along an axis whose norm is above a bound are scaled down to it."""
     axis = n.pick_axis(x, dim)
-    own = norm(n, x, p, None, [i for i in range(n.rank(x)) if i != axis], True)
-    factor = n("Divide", n.like(x, maxnorm), n("Add", own, n.like(x, 1e-7)))
-    return n("Multiply", x, n("Select", n("Greater", own, n.like(x, maxnorm)), factor, n.like(x, 1)))
+    norms = norm(n, x, p, None, [i for i in range(n.rank(x)) if i != axis], True)
+    factor = n("Divide", n.like(x, maxnorm), n("Add", norms, n.like(x, 1e-7)))
+    return n("Multiply", x, n("Select", n("Greater", norms, n.like(x, maxnorm)), factor, n.like(x, 1)))
 
 
 @aten("equal")
@@ -283,14 +283,16 @@ def trapezoid(n: Call, y: Output, x: Any = None, dx: Any = 1, dim: int = -1) -> 
 
 
 @aten("diff")
-def diff(n: Call, x: Output, /, dim: int = -1, prepend: Any = None, append: Any = None, **given: Any) -> Any:
+def diff(
+    n: Call, x: Output, /, dim: int = -1, prepend: Any = None, append: Any = None, **order_by_name: Any
+) -> Any:
     """Each element less the one before it, as often as `n` says."""
     axis = n.pick_axis(x, dim)
-    whole = n.concat(n.same_kind([v for v in (prepend, x, append) if v is not None]), axis)
-    op = "LogicalXor" if n.dtype(whole) == "boolean" else "Subtract"
-    for _ in range(given.get("n", 1)):
-        whole = n(op, n.cut(whole, axis, 1, LAST), n.cut(whole, axis, 0, -1))
-    return whole
+    differences = n.concat(n.same_kind([v for v in (prepend, x, append) if v is not None]), axis)
+    op = "LogicalXor" if n.dtype(differences) == "boolean" else "Subtract"
+    for _ in range(order_by_name.get("n", 1)):
+        differences = n(op, n.cut(differences, axis, 1, LAST), n.cut(differences, axis, 0, -1))
+    return differences
 
 
 #: Operators that are one expression.

@@ -55,9 +55,9 @@ def pad_packed_sequence(
     if isinstance(padding_value, Number) or padding_value != 0:
         within = n.unsqueeze(_swapped(n, _is_step(n, lengths)), list(range(2, n.rank(rows))))
         rows = n("Select", within, rows, n.like(rows, padding_value))
-    known, steps = n.known_number(total_length), (n.shape(batch_sizes) or (None,))[0]
+    constant, steps = n.known_number(total_length), (n.shape(batch_sizes) or (None,))[0]
     is_longest = isinstance(total_length, Number) and total_length.key == getattr(steps, "key", steps)
-    if not is_longest and (known is None or known > 0):
+    if not is_longest and (constant is None or constant > 0):
         sizes = list(n.sizes(rows))
         sizes[1] = n.compute("Subtract", total_length, sizes[1])
         rows = n("Concat", rows, n.filled(padding_value, sizes, n.dtype(rows)), axis=1)
@@ -78,25 +78,25 @@ def layers(
 
 def _packed(n: Call, padded: Padded) -> Output:
     """The pack of what is padded, which is remembered."""
-    places = n.transpose(n("NonZero", _is_step(n, padded.lengths), output_type="i64"), [1, 0])
-    data = n("GatherND", _swapped(n, padded.rows), places, batch_dims=0)
+    coordinates = n.transpose(n("NonZero", _is_step(n, padded.lengths), output_type="i64"), [1, 0])
+    data = n("GatherND", _swapped(n, padded.rows), coordinates, batch_dims=0)
     n.reader.padded[data._node, data._index] = padded
     return data
 
 
 def _padded(n: Call, data: Output, batch_sizes: Output) -> Padded:
     """What a pack was made of, or is: a pack that was computed with is padded by zeros."""
-    found = n.reader.padded.get((data._node, data._index))
-    if found is not None:
-        return found
+    remembered = n.reader.padded.get((data._node, data._index))
+    if remembered is not None:
+        return remembered
     counts = n.convert(batch_sizes, "i64")
     samples = n.arange(Number(n("Gather", counts, 0, 0)))
     is_longer = n("Less", n.unsqueeze(samples, [1]), n.unsqueeze(counts, [0]))
     lengths = n("ReduceSum", n.convert(is_longer, "i64"), [1], keep_dims=False)
     is_step = _is_step(n, lengths)
-    places = n.transpose(n("NonZero", is_step, output_type="i64"), [1, 0])
+    coordinates = n.transpose(n("NonZero", is_step, output_type="i64"), [1, 0])
     zeros = n.filled(0, [*n.sizes(is_step), *n.sizes(data)[1:]], n.dtype(data))
-    return Padded(_swapped(n, n("ScatterNDUpdate", zeros, places, data)), lengths)
+    return Padded(_swapped(n, n("ScatterNDUpdate", zeros, coordinates, data)), lengths)
 
 
 def _is_step(n: Call, lengths: Output) -> Output:

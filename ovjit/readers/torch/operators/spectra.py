@@ -21,7 +21,7 @@ def _wide(n: Call, x: Output) -> Output:
 
 def _given_back(n: Call, like: Output, *parts: tuple[Output, int]) -> list[Output]:
     """Results in the type of the matrices, and how many dimensions of each are those of one matrix."""
-    return [n.convert(unstacked(n, value, like, own), n.dtype(like)) for value, own in parts]
+    return [n.convert(unstacked(n, value, like, core_rank), n.dtype(like)) for value, core_rank in parts]
 
 
 def _turned(n: Call, x: Output) -> Output:
@@ -38,10 +38,10 @@ def svd(n: Call, x: Output, full_matrices: bool = True, some: bool = True) -> li
 
 def _eigen(n: Call, x: Output, UPLO: str = "L") -> tuple[Output, Output]:
     """Eigenvalues and vectors by the triangle that counts."""
-    wide = _wide(n, x)
+    x_f64 = _wide(n, x)
     lower = UPLO.upper() == "L"
-    part = n.also("tril" if lower else "triu", wide)
-    other = n.also("tril" if lower else "triu", wide, -1 if lower else 1)
+    part = n.also("tril" if lower else "triu", x_f64)
+    other = n.also("tril" if lower else "triu", x_f64, -1 if lower else 1)
     return symmetric(n, n("Add", part, _turned(n, other)))
 
 
@@ -51,9 +51,9 @@ def eigh(n: Call, x: Output, UPLO: str = "L") -> list[Output]:
     return _given_back(n, x, (values, 1), (vectors, 2))
 
 
-def _scaled_product(n: Call, left: Output, scales: Output, right: Output) -> Output:
-    """left diag(scales) right^T"""
-    return n("MatMul", n("Multiply", left, n.unsqueeze(scales, [1])), right, transpose_a=False,
+def _scaled_product(n: Call, u: Output, scales: Output, v: Output) -> Output:
+    """u diag(scales) v^T"""
+    return n("MatMul", n("Multiply", u, n.unsqueeze(scales, [1])), v, transpose_a=False,
              transpose_b=True)  # fmt: skip
 
 
@@ -117,12 +117,12 @@ def pinv(n: Call, x: Output, rcond: Any = None, hermitian: bool = False, atol: A
     """V diag(1 / s) U^T, without the s that count as 0."""
     if n.op == "aten::pinverse" and rcond is None:
         rcond = 1e-15
-    left, right, values = _sizes(n, x, bool(hermitian))
+    u, v, values = _sizes(n, x, bool(hermitian))
     size = n("Abs", values)
     counts = n("Greater", size, _limits(n, x, size, atol, rcond if rtol is None else rtol))
     one = n.like(values, 1)
     inverse = n("Select", counts, n("Divide", one, n("Select", counts, values, one)), n.like(values, 0))
-    return _given_back(n, x, (_scaled_product(n, right, inverse, left), 2))[0]
+    return _given_back(n, x, (_scaled_product(n, v, inverse, u), 2))[0]
 
 
 @aten("linalg_matrix_rank")

@@ -53,8 +53,8 @@ def kept_whole() -> list[Any]:
     from torch._decomp import decomposition_table
     from torch.export import default_decompositions
 
-    known = dict.fromkeys([*default_decompositions().keys(), *decomposition_table])
-    return [target for target in known if isinstance(target, torch._ops.OpOverload) and has_rule(target)]
+    candidates = dict.fromkeys([*default_decompositions().keys(), *decomposition_table])
+    return [target for target in candidates if isinstance(target, torch._ops.OpOverload) and has_rule(target)]
 
 
 def _may_decompose(target: Any, refused: frozenset[str]) -> bool:

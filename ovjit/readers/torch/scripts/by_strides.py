@@ -96,8 +96,8 @@ def _begin(reader: WritingReader, node: Any, piece: Piece) -> Any:
     parts = [part.view for part in piece.above() if part.base is not None]
     if all(view is not None and begins_first(view) for view in parts):
         return 0
-    call, whole = _call(reader, node, "slice"), piece.top.value
-    numbers = call.reshape(call.arange(call.index(call.count(whole))), call.shape_of(whole))
+    call, base = _call(reader, node, "slice"), piece.top.value
+    numbers = call.reshape(call.arange(call.index(call.count(base))), call.shape_of(base))
     for view in reversed(parts):
         result = None if view is None else view.again(reader, call, numbers, None)
         if result is None:

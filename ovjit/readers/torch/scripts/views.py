@@ -17,41 +17,41 @@ if TYPE_CHECKING:
 Put = Callable[[Call, Any, Any, Mapping[str, Any]], Any]
 
 
-def _scattered(name: str, *given: str) -> Put:
+def _scattered(name: str, *keys: str) -> Put:
     """By an operator that takes the arguments of the view."""
-    return lambda call, base, made, how: call.also(name, base, made, *(how[key] for key in given))
+    return lambda call, base, part, how: call.also(name, base, part, *(how[key] for key in keys))
 
 
-def _reshaped(call: Call, base: Output, made: Output, how: Mapping[str, Any]) -> Output:
-    return call.reshape(made, call.shape_of(base))
+def _reshaped(call: Call, base: Output, part: Output, how: Mapping[str, Any]) -> Output:
+    return call.reshape(part, call.shape_of(base))
 
 
-def _turned(name: str, *given: str) -> Put:
+def _turned(name: str, *keys: str) -> Put:
     """By the operator itself, which undoes what it did."""
-    return lambda call, base, made, how: call.also(name, made, *(how[key] for key in given))
+    return lambda call, base, part, how: call.also(name, part, *(how[key] for key in keys))
 
 
-def _in_old_order(call: Call, base: Output, made: Output, how: Mapping[str, Any]) -> Output:
-    axes = call.axes(how["dims"], call.rank(made))
-    return call.transpose(made, [axes.index(i) for i in range(len(axes))])
+def _in_old_order(call: Call, base: Output, part: Output, how: Mapping[str, Any]) -> Output:
+    axes = call.axes(how["dims"], call.rank(part))
+    return call.transpose(part, [axes.index(i) for i in range(len(axes))])
 
 
-def _narrowed(call: Call, base: Output, made: Output, how: Mapping[str, Any]) -> Any:
+def _narrowed(call: Call, base: Output, part: Output, how: Mapping[str, Any]) -> Any:
     start = how["start"]
-    known = call.known_number(start)
-    if known is not None and known < 0:
-        start = call.compute("Add", call.size(base, how["dim"]), known)
+    constant = call.known_number(start)
+    if constant is not None and constant < 0:
+        start = call.compute("Add", call.size(base, how["dim"]), constant)
     return call.also(
-        "slice_scatter", base, made, how["dim"], start, call.compute("Add", start, how["length"])
+        "slice_scatter", base, part, how["dim"], start, call.compute("Add", start, how["length"])
     )
 
 
-def _real_back(call: Call, base: Any, made: Output, how: Mapping[str, Any]) -> Any:
-    return call.complex_of(made, call.part(base, 1)) if isinstance(base, Complex) else made
+def _real_back(call: Call, base: Any, part: Output, how: Mapping[str, Any]) -> Any:
+    return call.complex_of(part, call.part(base, 1)) if isinstance(base, Complex) else part
 
 
-def _imag_back(call: Call, base: Complex, made: Output, how: Mapping[str, Any]) -> Complex:
-    return call.complex_of(call.part(base, 0), made)
+def _imag_back(call: Call, base: Complex, part: Output, how: Mapping[str, Any]) -> Complex:
+    return call.complex_of(call.part(base, 0), part)
 
 
 #: Operators that give a view, some with their overload.
@@ -77,11 +77,11 @@ _BACK: dict[str, Put] = {
 _NUMBERED = ("diagonal", "unfold", "movedim.int", "movedim.intlist")
 
 
-def _by_numbers(reader: WritingReader, call: Call, base: Output, made: Output, view: View) -> Output:
+def _by_numbers(reader: WritingReader, call: Call, base: Output, part: Output, view: View) -> Output:
     """The view of the numbers of all elements tells where those of the new part belong."""
     numbers = call.reshape(call.arange(call.index(call.count(base))), call.shape_of(base))
-    places = view.plain(reader, call, numbers)
-    flat = call("ScatterUpdate", call.flat(base), call.flat(places), call.flat(made), 0)
+    positions = view.plain(reader, call, numbers)
+    flat = call("ScatterUpdate", call.flat(base), call.flat(positions), call.flat(part), 0)
     return call.reshape(flat, call.shape_of(base))
 
 
@@ -103,23 +103,23 @@ class View(NamedTuple):
         mine, its = self.arguments.get("parts"), other.arguments.get("parts")
         return mine is not None and mine is its and self.arguments["index"] != other.arguments["index"]
 
-    def back(self, reader: WritingReader, call: Call, base: Any, made: Any) -> Any:
+    def back(self, reader: WritingReader, call: Call, base: Any, part: Any) -> Any:
         """The value of the whole tensor with a new part, None where it cannot be computed."""
         parts = self.arguments.get("parts")
         if parts is not None:
-            return parts.put(call, base, made, self.arguments)
-        if isinstance(base, Complex) and isinstance(made, Complex) and "condition" not in self.arguments:
-            halves = [self.back(reader, call, call.part(base, i), call.part(made, i)) for i in (0, 1)]
-            return None if None in halves else call.complex_of(*halves)
-        put = _BACK.get(self.operator) or _BACK.get(self.operator.partition(".")[0])
+            return parts.put(call, base, part, self.arguments)
+        if isinstance(base, Complex) and isinstance(part, Complex) and "condition" not in self.arguments:
+            components = [self.back(reader, call, call.part(base, i), call.part(part, i)) for i in (0, 1)]
+            return None if None in components else call.complex_of(*components)
+        write_back = _BACK.get(self.operator) or _BACK.get(self.operator.partition(".")[0])
         if isinstance(base, Complex) and self.operator not in _OF_COMPLEX:
             return None
-        if put is None and self.operator not in _NUMBERED:
+        if write_back is None and self.operator not in _NUMBERED:
             return None
         new = (
-            _by_numbers(reader, call, base, made, self)
-            if put is None
-            else put(call, base, made, self.arguments)
+            _by_numbers(reader, call, base, part, self)
+            if write_back is None
+            else write_back(call, base, part, self.arguments)
         )
         return self._either(call, new, base)
 
@@ -132,10 +132,10 @@ class View(NamedTuple):
 
     def plain(self, reader: WritingReader, call: Call, base: Any) -> Any:
         """What the operator gives of a tensor."""
-        given = {k: v for k, v in self.arguments.items() if k != "condition"}
-        given[next(iter(given))] = base
+        arguments = {k: v for k, v in self.arguments.items() if k != "condition"}
+        arguments[next(iter(arguments))] = base
         name, _, overload = self.operator.partition(".")
-        return own(reader.call(f"aten::{name}", overload, given, call.base))
+        return own(reader.call(f"aten::{name}", overload, arguments, call.base))
 
     def _either(self, call: Call, new: Any, old: Any) -> Any:
         """A new value where it is a view, and the old one where it is a copy."""
@@ -176,13 +176,13 @@ class Parts(NamedTuple):
         return View("", {"parts": self, "index": index})
 
 
-def _row_back(call: Call, base: Output, made: Output, how: Mapping[str, Any]) -> Any:
-    return call.also("select_scatter", base, made, how["parts"].axis, how["index"])
+def _row_back(call: Call, base: Output, part: Output, how: Mapping[str, Any]) -> Any:
+    return call.also("select_scatter", base, part, how["parts"].axis, how["index"])
 
 
-def _part_back(call: Call, base: Output, made: Output, how: Mapping[str, Any]) -> Any:
+def _part_back(call: Call, base: Output, part: Output, how: Mapping[str, Any]) -> Any:
     parts = how["parts"]
-    return call.also("slice_scatter", base, made, parts.axis, *_ends(call, parts, how["index"]))
+    return call.also("slice_scatter", base, part, parts.axis, *_ends(call, parts, how["index"]))
 
 
 def _ends(call: Call, parts: Parts, index: int) -> tuple[Any, Any]:
@@ -208,17 +208,17 @@ _LISTS: dict[str, Put] = {
 }  # fmt: skip
 
 
-def parts_of_list(call: Call, kind: str, arguments: Mapping[str, Any], made: Any) -> Parts | None:
+def parts_of_list(call: Call, kind: str, arguments: Mapping[str, Any], items: Any) -> Parts | None:
     """What the items of an operator's list are parts of, None for other results."""
-    put = _LISTS.get(kind.removeprefix("aten::"))
-    if put is None or not isinstance(made, list) or not all(isinstance(v, Output) for v in made):
+    write_item = _LISTS.get(kind.removeprefix("aten::"))
+    if write_item is None or not isinstance(items, list) or not all(isinstance(v, Output) for v in items):
         return None
     base, axis = next(iter(arguments.values())), arguments["dim"]
     if not isinstance(base, Output) or call.rank(base) == 0:
         return None
     axis = call.axis(axis, call.rank(base))
-    lengths = [1] * len(made) if put is _row_back else [call.size(v, axis) for v in made]
-    return Parts(put, axis, lengths)
+    lengths = [1] * len(items) if write_item is _row_back else [call.size(v, axis) for v in items]
+    return Parts(write_item, axis, lengths)
 
 
 def view_of(kind: str, overload: str, arguments: Mapping[str, Any]) -> View | None:
