@@ -42,8 +42,8 @@ def along(n: OnnxNode, value: Output, x: Output, axis: int, block: int = 0) -> O
         if isinstance(size, Interval):
             open_places = n("Divide", n.upto(n.dim_of(x, axis)), block)
             return n("Gather", value, open_places, axis, opset=8)
-        places = np.arange(n.limited(size, "elements in blocks"), dtype=np.int64) // block
-        return n("Gather", value, places, axis, opset=8)
+        block_indices = np.arange(n.limited(size, "elements in blocks"), dtype=np.int64) // block
+        return n("Gather", value, block_indices, axis, opset=8)
     if len(shape) == 1 and shape[0] == 1:
         return n.scalar(value)
     if len(shape) != 1:
@@ -63,11 +63,11 @@ def dequantize(
     """(x - zero) * scale, of type `kind`, by default that of the scale"""
     kind = kind or n.dtype(scale)
     exact = ELEMENT_TYPES[n.dtype(x)].bits <= 8 and n.dtype(scale) == kind
-    wide = "f32" if kind in ("f16", "bf16") and not exact else kind
-    out = n.convert(x, wide)
+    compute_dtype = "f32" if kind in ("f16", "bf16") and not exact else kind
+    out = n.convert(x, compute_dtype)
     if zero is not None and not _is_zero(n, zero):
-        out = n("Subtract", out, n.convert(along(n, zero, x, axis, block), wide))
-    return n.convert(n("Multiply", out, n.convert(along(n, scale, x, axis, block), wide)), kind)
+        out = n("Subtract", out, n.convert(along(n, zero, x, axis, block), compute_dtype))
+    return n.convert(n("Multiply", out, n.convert(along(n, scale, x, axis, block), compute_dtype)), kind)
 
 
 def _is_zero(n: OnnxNode, zero: Output) -> bool:
@@ -83,10 +83,12 @@ def quantize(
     type `precision`, by default of f32 or f64."""
     if precision:
         x, scale = n.convert(x, precision), n.convert(scale, precision)
-    wide = n.dtype(x) if n.dtype(x) in ("f32", "f64") else "f32"
-    steps = n("Divide", n.convert(x, wide), n.convert(along(n, scale, x, axis, block), wide))
+    compute_dtype = n.dtype(x) if n.dtype(x) in ("f32", "f64") else "f32"
+    steps = n(
+        "Divide", n.convert(x, compute_dtype), n.convert(along(n, scale, x, axis, block), compute_dtype)
+    )
     if precision:
-        steps = n.convert(n.convert(steps, precision), wide)
+        steps = n.convert(n.convert(steps, precision), compute_dtype)
     return saturate(n, steps, along(n, zero, x, axis, block) if zero is not None else None, kind)
 
 
@@ -108,9 +110,9 @@ def quantize_linear(n: OnnxNode) -> Any:
     zero = n.optional(2)
     number = n.attr("output_dtype", 0)
     kind = n.dtype(zero) if zero is not None else tensors.element_type(number) if number else "u8"
-    asked = n.attr("precision", 0)
-    precision = tensors.element_type(asked) if asked else ""
-    if not asked and n.version >= 23 and not n.domain and n.dtype(n[0]) == n.dtype(n[1]):
+    requested_precision = n.attr("precision", 0)
+    precision = tensors.element_type(requested_precision) if requested_precision else ""
+    if not requested_precision and n.version >= 23 and not n.domain and n.dtype(n[0]) == n.dtype(n[1]):
         precision = n.dtype(n[1]) if n.dtype(n[1]) != "f32" else ""
     out = quantize(n, n[0], n[1], zero, kind, n.attr("axis", 1), n.attr("block_size", 0), precision)
     return n.folded(out)  # weights as reals, quantized in the graph (AddQDQPairToWeight)

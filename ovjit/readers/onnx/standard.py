@@ -40,16 +40,16 @@ class Schema(NamedTuple):
 def messages() -> Any:
     """The module with onnx.ModelProto, TensorProto and the others."""
     if "onnx" not in sys.modules:
-        spec = importlib.util.find_spec("onnx")
-        for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+        package_spec = importlib.util.find_spec("onnx")
+        for folder in (package_spec.submodule_search_locations or ()) if package_spec is not None else ():
             path = os.path.join(folder, f"{_MESSAGES}.py")
             if os.path.isfile(path):
-                alone: Any = importlib.util.spec_from_file_location(f"ovjit_{_MESSAGES}", path)
-                found = _of_descriptor(alone)
-                if found is not None:
-                    return found
-                module = importlib.util.module_from_spec(alone)
-                alone.loader.exec_module(module)
+                spec: Any = importlib.util.spec_from_file_location(f"ovjit_{_MESSAGES}", path)
+                namespace = _of_descriptor(spec)
+                if namespace is not None:
+                    return namespace
+                module = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(module)
                 return module
     import onnx
 
@@ -83,17 +83,17 @@ def _of_descriptor(spec: Any) -> Any:
             }
             return native.MessageMeta(descriptor.name, (message,), members)
 
-        return SimpleNamespace(**{name: class_of(found, "") for name, found in declared.items()})
+        return SimpleNamespace(**{name: class_of(descriptor, "") for name, descriptor in declared.items()})
     except (ImportError, AttributeError, TypeError, ValueError):
         return None
 
 
 @functools.cache
-def newest_opset(wanted: int = 0) -> int:
-    """The newest version of the default domain that is known; the package is asked where `wanted` is newer
+def newest_opset(version: int = 0) -> int:
+    """The newest version of the default domain that is known; the package is asked where `version` is newer
     than what came with ovjit."""
     table = _table()
-    if table is not None and wanted <= table.newest[""]:
+    if table is not None and version <= table.newest[""]:
         return table.newest[""]
     from onnx.defs import onnx_opset_version
 

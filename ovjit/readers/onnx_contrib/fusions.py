@@ -30,10 +30,10 @@ def as_standard(name: str, version: int, domain: str = MICROSOFT) -> None:
 
 def standard(n: OnnxNode, name: str, version: int) -> Any:
     """What ai.onnx makes of a node with an operator of its own."""
-    found = find_rule("", name, version)
-    assert found is not None
+    rule = find_rule("", name, version)
+    assert rule is not None
     n.version, n.schema = version, find_schema("", name, version)
-    return found(n)
+    return rule(n)
 
 
 for _name, _version in SAME.items():
@@ -51,8 +51,8 @@ def fast_gelu(n: OnnxNode) -> Any:
 def bias_split_gelu(n: OnnxNode) -> Any:
     """The left half times the Gelu of the right."""
     x = n("Add", n[0], n[1])
-    left, right = n.all("Split", x, n.rank(x) - 1, num_splits=2)
-    return n("Multiply", left, n("Gelu", right, approximation_mode="ERF", opset=7))
+    value, gate = n.all("Split", x, n.rank(x) - 1, num_splits=2)
+    return n("Multiply", value, n("Gelu", gate, approximation_mode="ERF", opset=7))
 
 
 @ms("GemmFastGelu")
@@ -197,11 +197,11 @@ def qembed_layer_normalization(n: OnnxNode) -> Any:
         dequantize(n, n[i], n[s], n[z]) if n.has(i) else None
         for i, s, z in ((2, 8, 13), (3, 9, 14), (4, 10, 15), (5, 11, 16), (6, 12, 17))
     ]
-    words, places, kinds, gamma, beta = tables
-    if words is None or places is None or gamma is None or beta is None:
+    words, position_table, kinds, gamma, beta = tables
+    if words is None or position_table is None or gamma is None or beta is None:
         raise ModelError("a table, gamma or beta is missing")
     segments = n("Gather", kinds, n[1], 0, opset=8) if n.has(1) and kinds is not None else None
-    return _embedded(n, words, places, segments, gamma, beta, n.optional(7), None)[:2]
+    return _embedded(n, words, position_table, segments, gamma, beta, n.optional(7), None)[:2]
 
 
 def _embedded(
@@ -212,12 +212,12 @@ def _embedded(
     gamma: Output,
     beta: Output,
     mask: Output | None,
-    places: Output | None,
+    position_ids: Output | None,
 ) -> list[Output | None]:
     """(words, positions and segments added up and normalised, length of each item, the sum)"""
     ids = n[0]
-    if places is not None:
-        positions = n("Gather", table, places, 0, opset=8)
+    if position_ids is not None:
+        positions = n("Gather", table, position_ids, 0, opset=8)
     else:
         positions = n("Slice", table, [0], n.dim_of(ids, 1), [1], [0])
     total = n("Add", n("Gather", words, ids, 0, opset=8), positions)
@@ -284,8 +284,8 @@ def dynamic_quantize_lstm(n: OnnxNode) -> Any:
     from ovjit.readers.onnx.recurrent import lstm
 
     def real(value: Output, scale: Output, zero: Output) -> Output:
-        whole = n.shape(value) or ()
-        scale, zero = (_by_direction(n, v, len(whole)) for v in (scale, zero))
+        shape = n.shape(value) or ()
+        scale, zero = (_by_direction(n, v, len(shape)) for v in (scale, zero))
         return n.transpose(dequantize(n, value, scale, zero), [0, 2, 1])
 
     if len(n) < 12:
