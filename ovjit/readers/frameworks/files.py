@@ -98,10 +98,10 @@ def of_onnx(
     try:
         if framework == "tf":
             check_pairs(proto.graph)
-        own = {f"{MARKED}.{name}": rule for name, rule in (converters or {}).items()}
-        rules = {**known_operators(framework), **own}
-        given = opened(proto)
-        model = read_opened(given, rules, all_inputs=framework == "tf")
+        caller_rules = {f"{MARKED}.{name}": rule for name, rule in (converters or {}).items()}
+        rules = {**known_operators(framework), **caller_rules}
+        parsed_file = opened(proto)
+        model = read_opened(parsed_file, rules, all_inputs=framework == "tf")
     except UnsupportedError as error:
         raise UnsupportedError(f"{where}, as {row.packages[1]} converts it: {error}") from error
     except OvjitError as error:
@@ -110,7 +110,7 @@ def of_onnx(
     if framework == "tf":
         _unnamed(model)
     else:
-        _check_declared(where, given.proto, model)
+        _check_declared(where, parsed_file.proto, model)
     return model
 
 
@@ -118,14 +118,15 @@ def _check_declared(where: str, proto: Any, model: Model) -> None:
     """Raise UnsupportedError where an output has not the shape that the exported model declares: its exporter
     wrote an operator wrongly."""
     for declared, port in zip(proto.graph.output, model.outputs, strict=True):
-        shape, made = declared.type.tensor_type, port.get_partial_shape()
+        shape, actual = declared.type.tensor_type, port.get_partial_shape()
         if not shape.HasField("shape"):
             continue
-        wanted = PartialShape([d.dim_value or -1 for d in shape.shape.dim])
-        if not made.compatible(wanted):
+        expected = PartialShape([d.dim_value or -1 for d in shape.shape.dim])
+        if not actual.compatible(expected):
             raise UnsupportedError(
                 f"{where}, as paddle2onnx converts it: the output {declared.name[:200]!r} has the shape "
-                f"{made}, but Paddle declares {wanted}. The package writes an operator of the model wrongly"
+                f"{actual}, but Paddle declares {expected}. The package writes an operator of the model "
+                "wrongly"
             )
 
 

@@ -138,8 +138,8 @@ def _running_log_sum(n: OnnxNode) -> Output:
         return result
     first, last = n.slice(result, axis, 0, 1), n.slice(result, axis, -1)
     edge = n.broadcast(n.like(x, -np.inf), n("ShapeOf", last if back else first, output_type="i64"))
-    rest = n.slice(result, axis, 1) if back else n.slice(result, axis, 0, -1)
-    return n.concat([rest, edge] if back else [edge, rest], axis)
+    interior = n.slice(result, axis, 1) if back else n.slice(result, axis, 0, -1)
+    return n.concat([interior, edge] if back else [edge, interior], axis)
 
 
 def _histogram(n: OnnxNode) -> Output:
@@ -148,11 +148,17 @@ def _histogram(n: OnnxNode) -> Output:
     low, high = n.all("Split", n[1], n.const(0), num_splits=2)
     step = n("Divide", n.convert(n("Subtract", high, low), "f64"), n.const(float(count), "f64"))
     above = n.convert(n("Subtract", n("Maximum", x, low), low), "f64")
-    place = n("Clamp", n("Divide", above, step), min=0.0, max=count - 1.0)
+    bin_index = n("Clamp", n("Divide", above, step), min=0.0, max=count - 1.0)
     zeros = n.const(np.zeros(count, np.int32))
     ones = n.broadcast(n.const(1, "i32"), n("ShapeOf", x, output_type="i64"))
     result = n(
-        "ScatterElementsUpdate", zeros, n.convert(place, "i64"), ones, n.const(0), reduction="sum", opset=12
+        "ScatterElementsUpdate",
+        zeros,
+        n.convert(bin_index, "i64"),
+        ones,
+        n.const(0),
+        reduction="sum",
+        opset=12,
     )
     return n.convert(result, n.data_type("dtype", _INT32))
 
@@ -240,9 +246,9 @@ def check_pairs(graph: Any) -> None:
     result = {out: node.op_type for node in graph.node for out in node.output if node.op_type in _MAKES_PAIRS}
     wrong = [(result[out.name], "an output of the model") for out in graph.output if out.name in result]
     for node in graph.node:
-        given = [result[name] for name in node.input if name in result]
+        producers = [result[name] for name in node.input if name in result]
         wrong += [
-            (kind, f"an operand of {node.op_type}") for kind in given if node.op_type not in _TAKES_PAIRS
+            (kind, f"an operand of {node.op_type}") for kind in producers if node.op_type not in _TAKES_PAIRS
         ]
     if wrong:
         listed = "; ".join(f"the result of {kind} is {use}" for kind, use in sorted(set(wrong)))
@@ -293,8 +299,8 @@ def _rank(n: OnnxNode) -> Output:
 
 
 def _one_hot(n: OnnxNode) -> Output:
-    places = n[0] if n.dtype(n[0]) in ("i32", "i64") else n.convert(n[0], "i64")
-    return n("OneHot", places, n[1], n[2], n[3], axis=int(n.attr("axis", -1)), opset=1)
+    indices = n[0] if n.dtype(n[0]) in ("i32", "i64") else n.convert(n[0], "i64")
+    return n("OneHot", indices, n[1], n[2], n[3], axis=int(n.attr("axis", -1)), opset=1)
 
 
 def _joint_shape(n: OnnxNode) -> Output:
@@ -312,12 +318,12 @@ def _is_among_first(n: OnnxNode) -> Output:
     """Whether less than k scores of a row are greater than that of its class, which is finite."""
     scores, classes = n[0], n.convert(n[1], "i64")
     count = n.dim_of(scores, 1)
-    known = n("LogicalAnd", n("GreaterEqual", classes, n.like(classes, 0)), n("Less", classes, count))
-    place = n.unsqueeze(n("Select", known, classes, n.like(classes, 0)), [1])
-    own = n("GatherElements", scores, place, axis=1)
-    greater = n("ReduceSum", n.convert(n("Greater", scores, own), "i64"), [1], keep_dims=False)
-    finite = n("IsFinite", n("Squeeze", own, [1]))
-    return n("LogicalAnd", n("LogicalAnd", known, finite), n("Less", greater, n.convert(n[2], "i64")))
+    is_valid = n("LogicalAnd", n("GreaterEqual", classes, n.like(classes, 0)), n("Less", classes, count))
+    column = n.unsqueeze(n("Select", is_valid, classes, n.like(classes, 0)), [1])
+    own_score = n("GatherElements", scores, column, axis=1)
+    greater = n("ReduceSum", n.convert(n("Greater", scores, own_score), "i64"), [1], keep_dims=False)
+    finite = n("IsFinite", n("Squeeze", own_score, [1]))
+    return n("LogicalAnd", n("LogicalAnd", is_valid, finite), n("Less", greater, n.convert(n[2], "i64")))
 
 
 def _largest(n: OnnxNode) -> list[Output]:

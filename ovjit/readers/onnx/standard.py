@@ -133,8 +133,8 @@ class _Table:
         if at < 0 or not name.isidentifier():  # which has no end of a line
             return []
         at += len(begin)
-        found: list[list[Any]] = json.loads(self._content[at : self._content.index(b"\n", at)])
-        return found
+        rows: list[list[Any]] = json.loads(self._content[at : self._content.index(b"\n", at)])
+        return rows
 
 
 @functools.cache
@@ -145,17 +145,17 @@ def _table() -> _Table | None:
         return None
 
 
-def _row(found: Any) -> list[Any]:
+def _row(schema: Any) -> list[Any]:
     """What `_made` reads, of an OpSchema of the package."""
     attributes = {}
-    for key, attribute in found.attributes.items():
+    for key, attribute in schema.attributes.items():
         default = attribute.default_value
         kind = int(getattr(attribute.type, "value", attribute.type))
-        given = default.SerializeToString().hex() if default.type else None
-        attributes[key] = [kind, attribute.required, given]
+        default_hex = default.SerializeToString().hex() if default.type else None
+        attributes[key] = [kind, attribute.required, default_hex]
     return [
-        found.since_version, attributes, found.min_input, found.max_input, found.min_output, found.max_output,
-        found.has_function or found.has_context_dependent_function,
+        schema.since_version, attributes, schema.min_input, schema.max_input, schema.min_output,
+        schema.max_output, schema.has_function or schema.has_context_dependent_function,
     ]  # fmt: skip
 
 
@@ -165,9 +165,9 @@ def _made(row: list[Any]) -> Schema:
         name: (
             kind,
             required,
-            None if given is None else messages().AttributeProto.FromString(bytes.fromhex(given)),
+            None if default_hex is None else messages().AttributeProto.FromString(bytes.fromhex(default_hex)),
         )
-        for name, (kind, required, given) in attributes.items()
+        for name, (kind, required, default_hex) in attributes.items()
     }
     return Schema(since, parsed, min_inputs, max_inputs, min_outputs, max_outputs, function)
 
@@ -175,8 +175,8 @@ def _made(row: list[Any]) -> Schema:
 def shipped_content(schemas: Iterable[Any], newest: dict[str, int]) -> bytes:
     """The file, of all of the package's schemas and the newest version of each domain."""
     operators: dict[str, list[Any]] = {}
-    for found in sorted(schemas, key=lambda s: (s.domain, s.name, s.since_version)):
-        operators.setdefault(f"{found.domain} {found.name}", []).append(_row(found))
+    for schema in sorted(schemas, key=lambda s: (s.domain, s.name, s.since_version)):
+        operators.setdefault(f"{schema.domain} {schema.name}", []).append(_row(schema))
     lines = [_text(newest), *(f"{operator}\t{_text(rows)}" for operator, rows in operators.items())]
     return "".join(f"{line}\n" for line in lines).encode()
 

@@ -16,17 +16,17 @@ functional = paddle.nn.functional
 
 def _adaptive(op: Any) -> Any:
     """The exporter takes windows of adaptive pooling to be of one size, and steps to be equal."""
-    attrs, x, wanted = op.attrs(), op.operand_source(0), op.result(0).shape
-    if not attrs["adaptive"] or attrs.get("data_format", "NCHW")[-1] == "C" or len(wanted) < 3:
+    attrs, x, result_shape = op.attrs(), op.operand_source(0), op.result(0).shape
+    if not attrs["adaptive"] or attrs.get("data_format", "NCHW")[-1] == "C" or len(result_shape) < 3:
         return None
     if any(not result.use_empty() for result in op.results()[1:]):
         return None
     average = attrs.get("pooling_type") == "avg"
-    sizes = list(zip(x.shape[2:], wanted[2:], strict=True))
-    if min(wanted[2:]) < 1 or all(size > 0 and size % count == 0 for size, count in sizes):
+    sizes = list(zip(x.shape[2:], result_shape[2:], strict=True))
+    if min(result_shape[2:]) < 1 or all(size > 0 and size % count == 0 for size, count in sizes):
         return None
     reduce = paddle.mean if average else paddle.max
-    for axis, count in enumerate(wanted[2:], 2):
+    for axis, count in enumerate(result_shape[2:], 2):
         x = _in_windows(x, reduce, axis, sizes_of(x)[axis], count)
     return x
 
@@ -42,12 +42,16 @@ def _in_windows(x: Any, reduce: Callable[..., Any], axis: int, size: Any, count:
 
 def _transposed(op: Any) -> Any:
     """The exporter ignores the size that a transposed convolution is to have, and has its own "SAME"."""
-    attrs, wanted = op.attrs(), op.result(0).shape
+    attrs, result_shape = op.attrs(), op.result(0).shape
     x, weight = op.operand_source(0), op.operand_source(1)
-    algorithm, dims = attrs["padding_algorithm"], len(wanted) - 2
+    algorithm, dims = attrs["padding_algorithm"], len(result_shape) - 2
     if algorithm == "VALID" or attrs["output_padding"]:
         return None
-    if attrs["data_format"][-1] == "C" or dims != 2 or min([*x.shape[2:], *weight.shape, *wanted[2:]]) < 1:
+    if (
+        attrs["data_format"][-1] == "C"
+        or dims != 2
+        or min([*x.shape[2:], *weight.shape, *result_shape[2:]]) < 1
+    ):
         if algorithm == "SAME":
             raise NotImplementedError("transposed convolutions with the padding 'SAME' need known sizes")
         return None
@@ -57,7 +61,7 @@ def _transposed(op: Any) -> Any:
     for i in range(dims):
         covered = attrs["dilations"][i] * (weight.shape[2 + i] - 1) + 1
         result = (x.shape[2 + i] - 1) * attrs["strides"][i] - pads[2 * i] - pads[2 * i + 1] + covered
-        more.append(wanted[2 + i] - result)
+        more.append(result_shape[2 + i] - result)
     if algorithm == "EXPLICIT" and (not any(more) or min(more) < 0):
         return None
     return functional.conv2d_transpose(
