@@ -113,7 +113,7 @@ def _write(
         return None
     name = node.of.get_friendly_name()
     kind = node.output.dtype
-    mask_port = _number(0, kind, f"{name}/mask") if mask is None else _fitted(mask, f"{name}/mask")
+    mask_port = _number(0, kind, f"{name}/mask") if mask is None else _fit_mask(mask, f"{name}/mask")
     factor = scale or key.scale
     scale_port = _number(1, kind, f"{name}/scale") if factor is None else _scalar(factor, f"{name}/scale")
     inputs = [q.port, _turned_back(key, name), v.port, mask_port, scale_port]
@@ -170,7 +170,7 @@ def _turned_back(key: _Key, name: str) -> Output:
     return made_node("Transpose", [key.k.port, order], f"{name}/Transpose")
 
 
-def _fitted(mask: Seen, name: str) -> Output:
+def _fit_mask(mask: Seen, name: str) -> Output:
     """The mask with two dimensions or more, none of which is a leading 1 before those."""
     shape = mask.shape or ()
     lengths = [*shape[:-2], None]

@@ -53,14 +53,14 @@ def join_sums(node: SeenNode, first: Seen, second: Seen, x: Seen) -> bool | None
     """x + first + second -> x + (first + second). Large numbers that cancel stay: they round x on purpose."""
     a, b = _alike(first, second)
     total, most = a + b, np.maximum(np.abs(a), np.abs(b))
-    return _joined(node, x, _size(first, second), total, (np.abs(total) >= most / 2) | (most < ROUNDING))
+    return _join(node, x, _size(first, second), total, (np.abs(total) >= most / 2) | (most < ROUNDING))
 
 
 @rule(op.Multiply(op.Multiply(_X, _FIRST).once, _SECOND))
 def join_factors(node: SeenNode, first: Seen, second: Seen, x: Seen) -> bool | None:
     """x * first * second -> x * (first * second)"""
     a, b = _alike(first, second)
-    return _joined(node, x, _size(first, second), a * b, _is_plain(a) & _is_plain(b))
+    return _join(node, x, _size(first, second), a * b, _is_plain(a) & _is_plain(b))
 
 
 def _alike(first: Seen, second: Seen) -> tuple[np.ndarray, ...]:
@@ -77,7 +77,7 @@ def _is_plain(factors: np.ndarray) -> np.ndarray:
     return (sizes == 0) | ((sizes >= SMALLEST) & (sizes <= LARGEST))
 
 
-def _joined(node: SeenNode, x: Seen, most: int, numbers: np.ndarray, fit: np.ndarray) -> bool | None:
+def _join(node: SeenNode, x: Seen, most: int, numbers: np.ndarray, fit: np.ndarray) -> bool | None:
     """The node with one constant in the place of two, unless that is large and larger than both."""
     if not fit.all() or numbers.size > max(most, MOST_MADE):
         return None
@@ -127,10 +127,10 @@ def _by_channel(factor: Seen, rank: int, channels: int) -> np.ndarray | None:
     array = np.asarray(factor.constant, np.float64)
     if array.size == 1 and array.ndim <= rank:
         return array.reshape(-1)
-    return array.reshape(-1) if _padded(array.shape, rank) == [1, channels, *[1] * (rank - 2)] else None
+    return array.reshape(-1) if _pad_shape(array.shape, rank) == [1, channels, *[1] * (rank - 2)] else None
 
 
-def _padded(shape: Sequence[int], rank: int) -> list[int]:
+def _pad_shape(shape: Sequence[int], rank: int) -> list[int]:
     return [1] * (rank - len(shape)) + list(shape)
 
 

@@ -101,7 +101,7 @@ def native_attention(
     if need_weights:
         scores = n("MatMul", n("Multiply", q, n.like(q, (size // num_head) ** -0.5)), k,
                    transpose_a=False, transpose_b=True)  # fmt: skip
-        weights = n("Softmax", scores if mask is None else _masked(n, scores, mask, mask_type), axis=3)
+        weights = n("Softmax", scores if mask is None else _mask_scores(n, scores, mask, mask_type), axis=3)
         result = n("MatMul", weights, v)
     else:
         masks = [] if mask is None else [_mask(n, mask, mask_type, n.dtype(q))]
@@ -129,7 +129,7 @@ def _mask(n: Call, mask: Output, mask_type: Any, kind: str) -> Output:
     return n("LogicalNot", mask) if n.dtype(mask) == "boolean" else n.to_type(mask, kind)
 
 
-def _masked(n: Call, scores: Output, mask: Output, mask_type: Any) -> Output:
+def _mask_scores(n: Call, scores: Output, mask: Output, mask_type: Any) -> Output:
     """Scores of tokens that a mask leaves out are -inf. It is [length, length], [batch, length] for the type
     1, or has all four dimensions; one of numbers is added."""
     if n.rank(mask) == 2 and mask_type == 1:
@@ -170,7 +170,7 @@ def encoder_layer(
 
 @aten("_nested_tensor_from_mask_left_aligned")
 def left_aligned(n: Call, x: Output, mask: Output) -> bool:
-    """Whether padding is behind the samples: `padded` gives what PyTorch gives in both cases."""
+    """Whether padding is behind the samples: `pad_nested` gives what PyTorch gives in both cases."""
     return True
 
 
@@ -180,7 +180,7 @@ def samples(n: Call, x: Output, mask: Output) -> Output:
 
 
 @aten("to_padded_tensor", "nested_to_padded_tensor")
-def padded(n: Call, x: Output, padding: float, output_size: Any = None) -> Output:
+def pad_nested(n: Call, x: Output, padding: float, output_size: Any = None) -> Output:
     """Padding is overwritten if it is behind all samples. Elsewhere nn.TransformerEncoder nests no samples,
     and computes with the elements of padding."""
     if not isinstance(x, Nested):

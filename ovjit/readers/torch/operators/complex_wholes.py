@@ -62,7 +62,7 @@ def _chain(n: Call, rule: Rule, x: Any) -> Any:
     return out
 
 
-def _meshed(n: Call, rule: Rule, x: Any, **named: Any) -> list[Complex]:
+def _mesh(n: Call, rule: Rule, x: Any, **named: Any) -> list[Complex]:
     parts = ([n.part(pair_of(n, v), i) for v in x] for i in (0, 1))
     both = [rule(n, values, **named) for values in parts]
     return [n.complex_of(a, b) for a, b in zip(*both, strict=True)]
@@ -80,12 +80,12 @@ def _inverse(n: Call, x: Complex) -> Complex:
     )
 
 
-def _inverted(n: Call, rule: Rule, x: Complex) -> Any:
+def _invert(n: Call, rule: Rule, x: Complex) -> Any:
     result = _inverse(n, x)
     return [result, None] if n.op.endswith("_ex") else result
 
 
-def _solved(n: Call, rule: Rule, x: Any, B: Any, left: bool = True) -> Any:
+def _solve(n: Call, rule: Rule, x: Any, B: Any, left: bool = True) -> Any:
     """A^-1 B; a vector of right-hand sides is a column."""
     x, b = pair_of(n, x), pair_of(n, B)
     rank, rows = n.rank(b.pair) - 1, n.rank(x.pair) - 1
@@ -99,9 +99,9 @@ def _solved(n: Call, rule: Rule, x: Any, B: Any, left: bool = True) -> Any:
 
 
 _RULES: dict[str, Callable[..., Any]] = {
-    "prod cumprod": _product, "var std var_mean std_mean": _spread, "kron": _bilinear, "meshgrid": _meshed,
-    "linalg_multi_dot chain_matmul": _chain, "inverse linalg_inv linalg_inv_ex": _inverted,
-    "linalg_solve linalg_solve_ex _linalg_solve_ex": _solved,
+    "prod cumprod": _product, "var std var_mean std_mean": _spread, "kron": _bilinear, "meshgrid": _mesh,
+    "linalg_multi_dot chain_matmul": _chain, "inverse linalg_inv linalg_inv_ex": _invert,
+    "linalg_solve linalg_solve_ex _linalg_solve_ex": _solve,
 }  # fmt: skip
 for _names, _rule in _RULES.items():
     for _name in _names.split():

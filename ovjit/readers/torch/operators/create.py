@@ -25,7 +25,7 @@ def _kind(n: Call, dtype: Any, number: Any = 0.0) -> str:
     return "boolean" if isinstance(number, bool) else "i64" if isinstance(number, int) else DEFAULT_REAL
 
 
-def _filled(n: Call, x: Any, size: Any, dtype: Any, number: Any) -> Any:
+def _fill(n: Call, x: Any, size: Any, dtype: Any, number: Any) -> Any:
     """`x` is a tensor that tells the type, or the size itself."""
     if size is None:
         size, x = x, None
@@ -176,10 +176,10 @@ def vander(n: Call, x: Output, N: Any = None, increasing: bool = False) -> Outpu
 
 #: Operators that are one expression.
 aten_rows({
-    "full new_full": lambda n, x, fill_value, size=None, dtype=None: _filled(n, x, size, dtype, fill_value),
-    "ones new_ones": lambda n, x, size=None, dtype=None: _filled(n, x, size, dtype, 1.0),
+    "full new_full": lambda n, x, fill_value, size=None, dtype=None: _fill(n, x, size, dtype, fill_value),
+    "ones new_ones": lambda n, x, size=None, dtype=None: _fill(n, x, size, dtype, 1.0),
     "zeros new_zeros empty new_empty empty_permuted empty_strided new_empty_strided":
-        lambda n, x, size=None, dtype=None: _filled(n, x, size, dtype, 0.0),
+        lambda n, x, size=None, dtype=None: _fill(n, x, size, dtype, 0.0),
     "zeros_like empty_like zero": lambda n, x, dtype=None: _filled_like(n, x, 0, dtype),
     "ones_like": lambda n, x, dtype=None: _filled_like(n, x, 1, dtype),
     "full_like": lambda n, x, fill_value, dtype=None: _filled_like(n, x, fill_value, dtype),

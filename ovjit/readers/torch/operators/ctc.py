@@ -24,7 +24,7 @@ def ctc_loss(
     single = n.rank(x) == 2
     x = n.unsqueeze(x, [1]) if single else x
     steps, lengths = (_lengths(n, v) for v in (input_lengths, target_lengths))
-    rows = _padded(n, n.convert(targets, "i64"), lengths, blank)
+    rows = _pad_labels(n, n.convert(targets, "i64"), lengths, blank)
     out = n("Negative", _log_likelihood(n, x, _with_blanks(n, rows, blank), steps, lengths))
     if n.op == "aten::_ctc_loss":
         return [out, None]
@@ -42,7 +42,7 @@ def _lengths(n: Call, lengths: Any) -> Output:
     return n.reshape(n.convert(n.tensor(value), "i64"), [-1])
 
 
-def _padded(n: Call, targets: Output, lengths: Output, blank: int) -> Output:
+def _pad_labels(n: Call, targets: Output, lengths: Output, blank: int) -> Output:
     """Labels as [samples, longest]; blanks follow those that count."""
     if n.rank(targets) == 1:
         ends = n("CumSum", lengths, n.const(0), exclusive=False, reverse=False)
@@ -68,7 +68,7 @@ def _with_blanks(n: Call, targets: Output, blank: int) -> Output:
     return n("Concat", flat, n("Broadcast", n.const(blank), count), axis=1)
 
 
-def _shifted(n: Call, rows: Output, fill: float) -> list[Output]:
+def _shift_rows(n: Call, rows: Output, fill: float) -> list[Output]:
     """Rows moved by one and by two places, with a number at the free ones."""
     count = n("Concat", n.dim_of(rows, 0), n.const([2]), axis=0)
     with_margin = n("Concat", n("Broadcast", n.like(rows, fill), count), rows, axis=1)
@@ -82,12 +82,12 @@ def _log_likelihood(n: Call, x: Output, labels: Output, steps: Output, lengths: 
     positions = n.unsqueeze(n.arange(count), [0])
     start = n("Select", n("Equal", positions, n.const(0)), n.like(x, 0), n.like(x, -math.inf))
     start = n.expand(start, n("ShapeOf", labels, output_type="i64"))
-    skips = n("NotEqual", labels, _shifted(n, labels, 0)[1])
+    skips = n("NotEqual", labels, _shift_rows(n, labels, 0)[1])
 
     def step(t: Output, state: list[Output], others: list[Output]) -> list[Output]:
         x, labels, skips, steps = others
         alpha, nothing = state[0], n.like(others[0], -math.inf)
-        one, two = _shifted(n, alpha, -math.inf)
+        one, two = _shift_rows(n, alpha, -math.inf)
         parts = [alpha, one, n("Select", skips, two, nothing)]
         most = n("Maximum", n("Maximum", parts[0], parts[1]), parts[2])
         most = n("Select", n("Equal", most, nothing), n.like(x, 0), most)

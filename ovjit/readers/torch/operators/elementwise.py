@@ -57,7 +57,7 @@ def _rounding(name: str, op: str) -> None:
     aten(name)(lambda n, x: n(op, x) if n.is_real(x) else x)
 
 
-def _paired(name: str, op: str) -> None:
+def _declare_pair(name: str, op: str) -> None:
     aten(name)(lambda n, x, other: n(op, *n.same_kind([x, other])))
 
 
@@ -71,15 +71,15 @@ def _asking(name: str, what: tuple[str, bool, dict[str, Any]]) -> None:
 
 
 _TABLES: list[tuple[Callable[..., None], dict[str, Any]]] = [
-    (_of_reals, OF_REALS), (_rounding, ROUNDING), (_paired, PAIRS), (_connective, CONNECTIVES),
-    (_paired, BITS), (_asking, ASKING),
+    (_of_reals, OF_REALS), (_rounding, ROUNDING), (_declare_pair, PAIRS), (_connective, CONNECTIVES),
+    (_declare_pair, BITS), (_asking, ASKING),
 ]  # fmt: skip
 for _make, _table in _TABLES:
     for _name, _what in _table.items():
         _make(_name, _what)
 
 
-def scaled(n: Call, other: Any, alpha: Any) -> Any:
+def scale(n: Call, other: Any, alpha: Any) -> Any:
     """other * alpha"""
     if alpha is None or (not isinstance(alpha, (Output, Number)) and alpha == 1):
         return other
@@ -92,7 +92,7 @@ def scaled(n: Call, other: Any, alpha: Any) -> Any:
 def with_scaled(n: Call, x: Any, other: Any, alpha: Any) -> list[Output]:
     """x and other * alpha: the product is one of the type that both are promoted to."""
     a, b = n.same_kind([x, other])
-    return [a, scaled(n, b, alpha)]
+    return [a, scale(n, b, alpha)]
 
 
 @aten("add")
@@ -122,17 +122,17 @@ def div(n: Call, x: Any, other: Any, rounding_mode: str | None = None) -> Any:
     if mode == "floor" and n.is_real(a):
         kind = n.dtype(a)  # a number is not rounded to f16
         b = n.wide(b) if isinstance(other, Output) else n.tensor(other, n.dtype(n.wide(a)))
-        return n.convert(floored(n, n.wide(a), b), kind)
+        return n.convert(floor_divide_floats(n, n.wide(a), b), kind)
     if mode is None:
         if not n.is_real(a):
             a, b = n.convert(a, "f32"), n.convert(b, "f32")
         return n("Divide", a, b)
     if n.is_real(a):
-        return truncated(n, n("Divide", a, b))
+        return truncate(n, n("Divide", a, b))
     return n("Divide", a, b, m_pythondiv=mode == "floor")
 
 
-def floored(n: Call, a: Output, b: Output) -> Output:
+def floor_divide_floats(n: Call, a: Output, b: Output) -> Output:
     """Python's a // b of reals. The quotient itself may be rounded up to a whole number: 0.9 // 0.1 is 8."""
     zero = n.like(a, 0)
     remainder = n("Mod", a, b)
@@ -147,7 +147,7 @@ def floored(n: Call, a: Output, b: Output) -> Output:
 
 
 @aten("trunc", "fix")
-def truncated(n: Call, x: Output) -> Output:
+def truncate(n: Call, x: Output) -> Output:
     """Towards 0: sign(x) * floor(|x|)"""
     if not n.is_real(x):
         return x
@@ -155,7 +155,7 @@ def truncated(n: Call, x: Output) -> Output:
 
 
 @aten("round", "special_round")
-def rounded(n: Call, x: Output, decimals: int = 0) -> Output:
+def round_decimals(n: Call, x: Output, decimals: int = 0) -> Output:
     if not n.is_real(x):
         return x
     if not decimals:
@@ -240,7 +240,7 @@ def absolute(n: Call, x: Any) -> Output:
       "alias_copy", "detach_copy", "dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout",
       "native_dropout", "resolve_conj", "resolve_neg", "requires_grad_",
       "cpu", "pin_memory")  # fmt: skip
-def unchanged(n: Call, x: Any, train: Any = False, training: Any = False) -> Any:
+def return_input(n: Call, x: Any, train: Any = False, training: Any = False) -> Any:
     if n.known_number(train) or n.known_number(training):
         raise UnsupportedError("dropout of a module in training mode is not supported: call eval() first")
     if n.op == "aten::native_dropout":
@@ -248,7 +248,7 @@ def unchanged(n: Call, x: Any, train: Any = False, training: Any = False) -> Any
     return x
 
 
-def negated(n: Call, x: Output) -> Output:
+def negate(n: Call, x: Output) -> Output:
     """-x, a product as in OpenVINO's models: NNCF knows no Negative."""
     return n("Subtract", n.like(x, 0), x) if n.dtype(x) == "u8" else n("Multiply", x, n.like(x, -1))
 
@@ -334,7 +334,7 @@ def addcmul(n: Call, x: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Outp
         return n("Add", a, n(op, b, c))
     kind = n.dtype(a)
     a, b, c = (n.wide(v) for v in (a, b, c))
-    return n.convert(n("Add", a, n(op, scaled(n, b, value), c)), kind)
+    return n.convert(n("Add", a, n(op, scale(n, b, value), c)), kind)
 
 
 @aten("lerp")
@@ -482,12 +482,12 @@ aten_rows({
     "rsub": lambda n, x, other, alpha=1: difference(n, *with_scaled(n, other, x, alpha)),
     "nextafter": lambda n, x, other: next_after(n, *n.same_kind([x, other])),
     "prims::fma": lambda n, x, b, c: n.also("addcmul", c, x, b),
-    "frac": lambda n, x: n("Subtract", x, truncated(n, x)),
+    "frac": lambda n, x: n("Subtract", x, truncate(n, x)),
     "maximum max.other": lambda n, x, other: extreme(n, "Maximum", x, other),
     "minimum min.other": lambda n, x, other: extreme(n, "Minimum", x, other),
     "clamp_min": lambda n, x, min: clamp(n, x, min=min),
     "clamp_max": lambda n, x, max: clamp(n, x, max=max),
-    "neg negative": negated,
+    "neg negative": negate,
     "logical_not": lambda n, x: n("LogicalNot", n.tensor(x, "boolean")),
     "bitwise_not": lambda n, x: n("BitwiseNot", x),
     "square": lambda n, x: n.also("pow", x, 2),

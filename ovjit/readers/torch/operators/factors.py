@@ -39,13 +39,13 @@ def lu(n: Call, x: Output, pivot: bool = True) -> list[Output]:
         raise UnsupportedError("LU without pivoting is not supported")
     elimination = eliminated(n, stacked(n, x))
     if n.op == "aten::linalg_lu":
-        return _unpacked(n, x, elimination)
+        return _unpack(n, x, elimination)
     rows = _first(n, n("Add", elimination.swaps, n.const(1)), 1, _least(n, x))
     result = [unstacked(n, elimination.packed, x, 2), unstacked(n, n.convert(rows, "i32"), x, 1)]
     return [*result, unstacked(n, n.convert(elimination.failed, "i32"), x, 0)]
 
 
-def _unpacked(n: Call, x: Output, elimination: Eliminated) -> list[Output]:
+def _unpack(n: Call, x: Output, elimination: Eliminated) -> list[Output]:
     """P, L and U"""
     return [
         _permutation(n, x, elimination.order, places(n, elimination.packed, 1)),

@@ -13,7 +13,7 @@ from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import Complex, element_type
 
 
-def _scaled(n: Call, pair: Output, lengths: list[Any], norm: str | None, inverse: bool) -> Output:
+def _scale_by_norm(n: Call, pair: Output, lengths: list[Any], norm: str | None, inverse: bool) -> Output:
     """By 1/N, by its root, or not at all: OpenVINO's inverse divides by N."""
     norm = norm or "backward"
     power = {("backward", False): 0, ("forward", False): -1, ("ortho", False): -0.5,
@@ -60,7 +60,7 @@ def transform(
 ) -> Output:
     kind, upcast = n.dtype(pair), n.wide(pair)
     result = n(op, upcast, n.const(axes), n.ints(sizes))
-    return n.convert(_scaled(n, result, sizes, norm, inverse), kind)
+    return n.convert(_scale_by_norm(n, result, sizes, norm, inverse), kind)
 
 
 @aten("fft_rfft", "fft_rfft2", "fft_rfftn")
@@ -123,7 +123,7 @@ def c2c(n: Call, x: Complex, dim: Any, normalization: int, forward: bool) -> Com
     axes = n.axes(dim, n.rank(x.pair) - 1)
     sizes = _lengths(n, x.pair, axes, None)
     result = n("DFT" if forward else "IDFT", x.pair, n.const(axes))
-    return Complex(_normalized(n, result, sizes, normalization, not forward))
+    return Complex(_normalize(n, result, sizes, normalization, not forward))
 
 
 @aten("_fft_r2c")
@@ -134,7 +134,7 @@ def r2c(n: Call, x: Output, dim: Any, normalization: int, onesided: bool) -> Com
         result = n("RDFT", x, n.const(axes))
     else:
         result = n("DFT", n.complex_of(x).pair, n.const(axes))
-    return Complex(_normalized(n, result, sizes, normalization, False))
+    return Complex(_normalize(n, result, sizes, normalization, False))
 
 
 @aten("_fft_c2r")
@@ -143,10 +143,10 @@ def c2r(n: Call, x: Complex, dim: Any, normalization: int, last_dim_size: Any) -
     sizes = _lengths(n, x.pair, axes, None)
     sizes[-1] = last_dim_size
     result = n("IRDFT", x.pair, n.const(axes), n.ints(sizes))
-    return _normalized(n, result, sizes, normalization, True)
+    return _normalize(n, result, sizes, normalization, True)
 
 
-def _normalized(n: Call, value: Output, sizes: list[Any], normalization: int, inverse: bool) -> Output:
+def _normalize(n: Call, value: Output, sizes: list[Any], normalization: int, inverse: bool) -> Output:
     """0: not at all, 1: by the root of N, 2: by N; OpenVINO's inverse has divided by N."""
     return _times_power(n, value, sizes, (0, -0.5, -1)[normalization] + inverse)
 

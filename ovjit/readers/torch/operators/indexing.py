@@ -26,7 +26,7 @@ def flattened_masks(n: Call, indices: Sequence[Any]) -> list[Any]:
     return out
 
 
-def places(n: Call, indices: Sequence[Any]) -> tuple[list[int], list[Output], int]:
+def broadcast_indices(n: Call, indices: Sequence[Any]) -> tuple[list[int], list[Output], int]:
     """The axes that are indexed, their indices in one shape, and where the result has that shape's axes."""
     listed = flattened_masks(n, indices)
     axes = [i for i, index in enumerate(listed) if index is not None]
@@ -45,7 +45,7 @@ def index(n: Call, x: Any, indices: Sequence[Any]) -> Any:
         return x
     if not any(i is not None and n.dtype(i) in ("boolean", "u8") for i in indices):
         return _at_rows(n, x, indices)
-    axes, index_tensors, at = places(n, indices)
+    axes, index_tensors, at = broadcast_indices(n, indices)
     if len(axes) == 1:
         return n("Gather", x, index_tensors[0], axes[0])
     width = n.rank(index_tensors[0])

@@ -207,14 +207,14 @@ def solve_triangular(
     old = n.op == "aten::triangular_solve"
     a, b = (A, x) if old else (x, B)
 
-    def inverted() -> Output:
+    def invert() -> Output:
         part = n.also("triu" if upper else "tril", a, int(unitriangular) * (1 if upper else -1))
         if unitriangular:
             part = n("Add", part, _identity(n, a))
         return n("Inverse", part, adjoint=False)
 
     # delta rules solve for two right-hand sides
-    inverse = n.reader.once(("triangle", upper, unitriangular), a, inverted)
+    inverse = n.reader.once(("triangle", upper, unitriangular), a, invert)
     if old:
         return [n("MatMul", inverse, b, transpose_a=transpose, transpose_b=False), a]
     return n("MatMul", inverse, b) if left else n("MatMul", b, inverse)

@@ -11,7 +11,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.readers.build import Unknown
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.containers import item_of, stacked
-from ovjit.readers.torch.operators.numbers import computed, sorted_items
+from ovjit.readers.torch.operators.numbers import compute, sorted_items
 from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Nested, Number, Stacked, number_of
 
@@ -35,9 +35,9 @@ def equal(n: Call, x: Any, b: Any = None, other: Any = None) -> Any:
     if isinstance(x, str) or len(x) != len(other):
         same: Any = x == other
     else:
-        pairs = [computed(n, "eq", *pair) for pair in zip(x, other, strict=True)]
-        same = reduce(lambda c, d: computed(n, "and_", c, d), pairs, True)
-    return same if "eq" in n.op else computed(n, "not_", same)
+        pairs = [compute(n, "eq", *pair) for pair in zip(x, other, strict=True)]
+        same = reduce(lambda c, d: compute(n, "and_", c, d), pairs, True)
+    return same if "eq" in n.op else compute(n, "not_", same)
 
 
 @aten("__contains__")
@@ -48,7 +48,7 @@ def contains(n: Call, x: Any, item: Any = None, key: Any = None) -> Any:
         return target in x
     result: Any = False
     for each in n.sizes(x.whole) if isinstance(x, Stacked) else x:
-        result = computed(n, "or_", result, computed(n, "eq", target, each))
+        result = compute(n, "or_", result, compute(n, "eq", target, each))
     return result
 
 
@@ -77,7 +77,7 @@ def type_of(n: Call, x: Any) -> int:
 
 
 @aten("add.t", "add.str")
-def joined(n: Call, x: Any, b: Any) -> Any:
+def join_lists(n: Call, x: Any, b: Any) -> Any:
     if not isinstance(x, Stacked) and not isinstance(b, Stacked):
         return x + b if isinstance(x, str) else [*x, *b]
     lists = [v if isinstance(v, Stacked) else stacked(n, v, x if v is b else b) for v in (x, b) if v != []]
@@ -99,7 +99,7 @@ def of_items(n: Call, x: Any, el: Any = None, substr: Any = None, **_: Any) -> A
     """What is asked of a list's numbers or texts."""
     name = n.op.removeprefix("aten::")
     if name == "sum" and not isinstance(x, Stacked):
-        return reduce(lambda a, b: computed(n, "add", a, b), x, 0)
+        return reduce(lambda a, b: compute(n, "add", a, b), x, 0)
     if isinstance(x, str):
         return x.count(substr)
     if name == "sorted" and not isinstance(x, Stacked):
@@ -134,14 +134,14 @@ def extreme_list(n: Call, a: list[Any], b: list[Any], is_greatest: bool) -> list
     name = "gt" if is_greatest else "lt"
     truth: Any = len(a) > len(b) if is_greatest else len(a) < len(b)
     for x, y in reversed(list(zip(a, b, strict=False))):
-        tie = computed(n, "and_", computed(n, "eq", x, y), truth)
-        truth = computed(n, "or_", computed(n, name, x, y), tie)
+        tie = compute(n, "and_", compute(n, "eq", x, y), truth)
+        truth = compute(n, "or_", compute(n, name, x, y), tie)
     constant = n.known_number(truth)
     if constant is None and len(a) != len(b):
         raise UnsupportedError("choosing one of two lists of different lengths by data is not supported")
     if constant is not None:
         return a if constant else b
-    return [computed(n, "sym_ite", truth, x, y) for x, y in zip(a, b, strict=True)]
+    return [compute(n, "sym_ite", truth, x, y) for x, y in zip(a, b, strict=True)]
 
 
 def as_list(n: Call, x: Output) -> Any:
@@ -171,9 +171,9 @@ def range_length(n: Call, x: Any, hi: Any, step: Any) -> Any:
         return len(range(first, last, by))
     if by is not None and by < 0:
         return range_length(n, hi, x, -by)
-    sign = 1 if by is not None else computed(n, "sym_min", computed(n, "sym_max", step, -1), 1)
-    gap = computed(n, "add", computed(n, "sub", hi, x), computed(n, "sub", step, sign))
-    return computed(n, "sym_max", computed(n, "floordiv", gap, step), 0)
+    sign = 1 if by is not None else compute(n, "sym_min", compute(n, "sym_max", step, -1), 1)
+    gap = compute(n, "add", compute(n, "sub", hi, x), compute(n, "sub", step, sign))
+    return compute(n, "sym_max", compute(n, "floordiv", gap, step), 0)
 
 
 @aten("str")
@@ -217,10 +217,10 @@ aten_rows({
     "keys": lambda n, x: list(x),
     "values": lambda n, x: list(x.values()),
     "items": lambda n, x: [list(item) for item in x.items()],
-    "prim::abs": lambda n, x: n.also("abs", x) if isinstance(x, Output) else computed(n, "abs", x),
-    "divmod.int": lambda n, x, y: [computed(n, "floordiv", x, y), computed(n, "mod", x, y)],
-    "__lshift__.int": lambda n, a, b: computed(n, "mul", a, computed(n, "pow", 2, b)),
-    "__rshift__.int": lambda n, a, b: computed(n, "floordiv", a, computed(n, "pow", 2, b)),
+    "prim::abs": lambda n, x: n.also("abs", x) if isinstance(x, Output) else compute(n, "abs", x),
+    "divmod.int": lambda n, x, y: [compute(n, "floordiv", x, y), compute(n, "mod", x, y)],
+    "__lshift__.int": lambda n, a, b: compute(n, "mul", a, compute(n, "pow", 2, b)),
+    "__rshift__.int": lambda n, a, b: compute(n, "floordiv", a, compute(n, "pow", 2, b)),
     "get": lambda n, x, key, default_value=None: x.get(key, default_value),
     # the schema calls the number `n`, too
     "mul.left_t": lambda n, x, /, **of: list(x) * n.known_int(of["n"], "the number of copies of a list"),
@@ -239,5 +239,5 @@ aten_rows({
     "prim::requires_grad prim::is_quantized prim::is_sparse prim::is_sparse_csr prim::is_mkldnn "
     "prim::is_cuda prim::is_xpu prim::is_mps prim::is_meta prim::is_vulkan prim::is_maia "
     "is_grad_enabled is_autocast_enabled is_autocast_cpu_enabled": lambda n, *of: False,
-    "__derive_index": lambda n, x, start, step: computed(n, "add", start, computed(n, "mul", x, step)),
+    "__derive_index": lambda n, x, start, step: compute(n, "add", start, compute(n, "mul", x, step)),
 })  # fmt: skip

@@ -9,7 +9,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.filters import convolved
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.operators.elementwise import scaled
+from ovjit.readers.torch.operators.elementwise import scale
 from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Number
 
@@ -96,10 +96,10 @@ def addmm(
         result = product(n, *n.same_kind([a, b]))
     if name == "addbmm":
         result = n("ReduceSum", result, [0], keep_dims=False)
-    result = scaled(n, result, alpha)
+    result = scale(n, result, alpha)
     constant = n.known_number(beta)
     if constant != 0:
-        p, q = n.same_kind([result, scaled(n, x, beta)])
+        p, q = n.same_kind([result, scale(n, x, beta)])
         result = n("Add", p, q)
     if name == "_addmm_activation":
         result = n("Gelu", result, approximation_mode="TANH") if use_gelu else n("Relu", result)

@@ -101,7 +101,7 @@ def _read_statistics(n: Call, x: Output, axes: list[int], eps: float, keepdim: b
     return [n.convert(v, kind) for v in (middle, n.also("rsqrt", n("Add", spread, n.like(upcast, eps))))]
 
 
-def _normalised(n: Call, x: Output, axes: Any, eps: float) -> Output:
+def _normalize(n: Call, x: Output, axes: Any, eps: float) -> Output:
     """(x - mean) / sqrt(variance + eps). MVN takes no eps that is not positive."""
     if eps > 0:
         return n("MVN", x, axes, eps=eps)
@@ -116,7 +116,7 @@ def layer_norm(
 ) -> Any:
     axes = [-i for i in range(len(normalized_shape), 0, -1)]
     kind = n.dtype(x)
-    out = _normalised(n, x, axes, float(eps))
+    out = _normalize(n, x, axes, float(eps))
     n.skip_name("Multiply")  # OpenVINO computes the axes with one
     if weight is not None:
         out = n("Multiply", out, n.to_type(weight, kind))
@@ -141,7 +141,7 @@ def group_norm(
     if eps > 0:
         out = n("GroupNormalization", x, scale, shift, num_groups=int(count), epsilon=float(eps))
     else:
-        even = n.reshape(_normalised(n, rows, [2], float(eps)), n.shape_of(x))
+        even = n.reshape(_normalize(n, rows, [2], float(eps)), n.shape_of(x))
         scaled = n("Multiply", even, n.per_channel(scale, n.rank(x)))
         out = n("Add", scaled, n.per_channel(shift, n.rank(x)))
     if n.op == "aten::group_norm":

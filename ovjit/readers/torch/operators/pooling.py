@@ -71,14 +71,14 @@ def max_pool(
         n.no(ceil_mode, n.op.endswith("indices"), what=_OPEN)
         return _by_windows(n, x, "ReduceMax", kernel, step, pads, spread(dilation, dims))
 
-    def pooled(v: Output) -> list[Output]:
+    def pool(v: Output) -> list[Output]:
         operand = v if n.is_real(v) or kind in ("i32", "i64", "i8", "u8") else n.convert(v, "i32")
         result = n.all("MaxPool", operand, kernel=kernel, strides=step,
                      pads_begin=pads, pads_end=pads, dilations=spread(dilation, dims),
                      rounding_type="ceil_torch" if ceil_mode else "floor", axis=2)  # fmt: skip
         return [n.to_type(result[0], kind), result[1]]
 
-    values = _batched(n, x, dims, pooled)
+    values = _batched(n, x, dims, pool)
     return values if n.op.endswith("indices") else values[0]
 
 
@@ -94,12 +94,12 @@ def avg_pool(
         n.no(ceil_mode, divisor_override, any(pads) and not count_include_pad, what=_OPEN)
         return _by_windows(n, x, "ReduceMean", kernel, step, pads, [1] * dims)
     if not n.is_real(x):
-        return _whole(n, avg_pool(n, n.convert(x, "f64"), kernel_size, stride, padding, ceil_mode,
+        return _round_means(n, avg_pool(n, n.convert(x, "f64"), kernel_size, stride, padding, ceil_mode,
                                   count_include_pad, divisor_override), n.dtype(x))  # fmt: skip
     options: dict[str, Any] = {"kernel": kernel, "strides": step}
     options |= {"rounding_type": "ceil_torch" if ceil_mode else "floor"}
 
-    def pooled(v: Output) -> Output:
+    def pool(v: Output) -> Output:
         if divisor_override is None:
             return n(
                 "AvgPool", v, pads_begin=pads, pads_end=pads, exclude_pad=not count_include_pad, **options
@@ -121,10 +121,10 @@ def avg_pool(
                 mean = n.cut(mean, axis, 0, n.size(like, axis))
         return n("Multiply", mean, n.like(mean, count / divisor_override))
 
-    return _batched(n, x, dims, pooled)
+    return _batched(n, x, dims, pool)
 
 
-def _whole(n: Call, mean: Output, kind: str) -> Output:
+def _round_means(n: Call, mean: Output, kind: str) -> Output:
     """Means of integers rounded towards 0; those that are whole may have been computed a little smaller."""
     return n.convert(n("Add", mean, n("Multiply", n("Sign", mean), n.like(mean, 1e-9))), kind)
 

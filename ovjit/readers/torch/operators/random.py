@@ -60,10 +60,10 @@ def normal_of_tensors(n: Call, x: Any, std: Any = 1.0) -> Output:
     """Numbers about each mean, of each deviation."""
     tensors = [v for v in (x, std) if isinstance(v, Output)]
     shape = n.shape_of(n("Add", *tensors) if len(tensors) > 1 else tensors[0])
-    return _scaled(n, normal_of(n, shape, n.dtype(tensors[0])), x, std)
+    return _scale_samples(n, normal_of(n, shape, n.dtype(tensors[0])), x, std)
 
 
-def _scaled(n: Call, samples: Output, mean: Any, std: Any) -> Output:
+def _scale_samples(n: Call, samples: Output, mean: Any, std: Any) -> Output:
     kind = n.dtype(samples)
     return n("Add", n("Multiply", samples, n.tensor(std, kind)), n.tensor(mean, kind))
 
@@ -103,7 +103,7 @@ aten_rows({
         uniform_of(n, n.shape_of(x), n.dtype(x), bounds.get("from", 0.0), bounds.get("to", 1.0)),
     # `normal` without an overload is the one in place
     "normal_functional normal": lambda n, x, mean=0.0, std=1.0:
-        _scaled(n, normal_of(n, n.shape_of(x), n.dtype(x)), mean, std),
-    "normal.float_float": lambda n, x, std, size, dtype=None: _scaled(n, rand(n, size, dtype), x, std),
-    "prims::normal": lambda n, x, mean, std, dtype=None: _scaled(n, rand(n, x, dtype), mean, std),
+        _scale_samples(n, normal_of(n, n.shape_of(x), n.dtype(x)), mean, std),
+    "normal.float_float": lambda n, x, std, size, dtype=None: _scale_samples(n, rand(n, size, dtype), x, std),
+    "prims::normal": lambda n, x, mean, std, dtype=None: _scale_samples(n, rand(n, x, dtype), mean, std),
 })  # fmt: skip

@@ -21,7 +21,7 @@ def rnn_op(n: Call) -> str:
     return {"aten::lstm": "LSTMSequence", "aten::gru": "GRUSequence"}.get(n.op, "RNNSequence")
 
 
-def listed(states: Any) -> list[Output]:
+def list_states(states: Any) -> list[Output]:
     """The states of a layer: two of an LSTM, one of others."""
     return list(states) if isinstance(states, (list, tuple)) else [states]
 
@@ -31,7 +31,7 @@ def layers(
     n: Call, x: Output, hx: Any, params: Any, has_biases: bool = True, num_layers: int = 1,
     bidirectional: bool = False, batch_first: bool = False,
 ) -> list[Output]:  # fmt: skip
-    states, single = listed(hx), n.rank(x) == 2
+    states, single = list_states(hx), n.rank(x) == 2
     if single:
         x = n.unsqueeze(x, [0 if batch_first else 1])
         states = [n.unsqueeze(s, [1]) for s in states]
@@ -90,14 +90,14 @@ def _layer(
     """The outputs of one layer and its last states, [batch, ways, hidden]. `lengths`: of each sample."""
     hidden: Any = n.size(layer_weights[0][1], 1)
     if len(layer_weights[0]) != 2 + 2 * has_biases:
-        return _projected(n, x, begin, layer_weights, has_biases)
+        return _project_layer(n, x, begin, layer_weights, has_biases)
 
-    def joined(parts: list[Output]) -> Output:
+    def stack(parts: list[Output]) -> Output:
         return n.concat([n.unsqueeze(p, [0]) for p in parts], 0)
 
-    weights = joined([_ordered(n, p[0], op) for p in layer_weights])
-    recurrences = joined([_ordered(n, p[1], op) for p in layer_weights])
-    biases = joined([_biases(n, p, op, hidden, has_biases) for p in layer_weights])
+    weights = stack([_order_gates(n, p[0], op) for p in layer_weights])
+    recurrences = stack([_order_gates(n, p[1], op) for p in layer_weights])
+    biases = stack([_biases(n, p, op, hidden, has_biases) for p in layer_weights])
     attrs: dict[str, Any] = {
         "hidden_size": hidden, "direction": "bidirectional" if len(layer_weights) == 2 else "forward"
     }  # fmt: skip
@@ -112,7 +112,7 @@ def _layer(
     return _flat(n, n.transpose(result[0], [0, 2, 1, 3])), ends  # [batch, ways, length, hidden]
 
 
-def _projected(
+def _project_layer(
     n: Call, x: Output, begin: list[Output], layer_weights: list[Any], has_biases: bool
 ) -> tuple[Output, list[Output]]:
     """A layer of an LSTM whose output is projected before it is used again, one way after another."""
@@ -156,7 +156,7 @@ def _lstm_cell(n: Call, gates: Output, cell: Output, axis: int) -> list[Output]:
 @aten("gru_cell", "lstm_cell", "rnn_tanh_cell", "rnn_relu_cell")
 def cell(n: Call, x: Output, hx: Any, w_ih: Output, w_hh: Output, b_ih: Any = None, b_hh: Any = None) -> Any:
     """One step of a layer: the next state, and of an LSTM the next cell."""
-    states = listed(hx)
+    states = list_states(hx)
     input_gates, recurrent_gates = n.also("linear", x, w_ih, b_ih), n.also("linear", states[0], w_hh, b_hh)
     axis = n.rank(x) - 1
     if n.op in ("aten::rnn_tanh_cell", "aten::rnn_relu_cell"):
@@ -174,7 +174,7 @@ def _flat(n: Call, steps: Output) -> Output:
     return n.to_shape(steps, [*dims[:2], dims[2] * dims[3]])
 
 
-def _ordered(n: Call, value: Output, op: str) -> Output:
+def _order_gates(n: Call, value: Output, op: str) -> Output:
     order = _ORDER[op]
     if len(order) == 1:
         return value
@@ -189,7 +189,7 @@ def _biases(n: Call, weights: Any, op: str, hidden: int, has_biases: bool) -> Ou
         return n.const(np.zeros((count + (op == "GRUSequence")) * hidden), kind)
     a, b = weights[2], weights[3]
     if op != "GRUSequence":
-        return _ordered(n, n("Add", a, b), op)
+        return _order_gates(n, n("Add", a, b), op)
     reset, update, new = n.all("Split", a, 0, num_splits=3)
     reset2, update2, new2 = n.all("Split", b, 0, num_splits=3)
     return n("Concat", n("Add", update, update2), n("Add", reset, reset2), new, new2, axis=0)

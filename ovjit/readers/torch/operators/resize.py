@@ -46,10 +46,10 @@ def upsample(
             attrs["coordinate_transformation_mode"] = "half_pixel"
     if name.endswith("_aa"):
         return _pillow(n, x, mode, output_size, factors, align_corners)
-    return sized(n, x, output_size, factors, dims, attrs)
+    return resize(n, x, output_size, factors, dims, attrs)
 
 
-def sized(
+def resize(
     n: Call, x: Output, output_size: Any, factors: Sequence[float] | None, dims: int, attrs: dict[str, Any]
 ) -> Output:
     """By factors where PyTorch goes by them: the places are then computed with them."""
@@ -61,15 +61,15 @@ def sized(
         return x
     kind, upcast = n.dtype(x), n.wide(x) if n.is_real(x) else n.convert(x, "f32")
     if kind != "u8" or attrs["mode"] == "nearest":
-        return n.convert(_resized(n, upcast, output_size, factors, axes, attrs), kind)
+        return n.convert(_interpolate(n, upcast, output_size, factors, axes, attrs), kind)
     for i in reversed(range(dims)):
         sizes = output_size and [output_size[k] if k == i else n.size(upcast, axes[k]) for k in range(dims)]
         axis_factors = factors and [factors[k] if k == i else 1.0 for k in range(dims)]
-        upcast = _in_bytes(n, _resized(n, upcast, sizes, axis_factors, axes, attrs))
+        upcast = _in_bytes(n, _interpolate(n, upcast, sizes, axis_factors, axes, attrs))
     return n.convert(upcast, kind)
 
 
-def _resized(
+def _interpolate(
     n: Call, x: Output, output_size: Any, factors: Sequence[float] | None, axes: list[int],
     attrs: dict[str, Any],
 ) -> Output:  # fmt: skip
@@ -142,7 +142,7 @@ def _pillow(
     other steps the rows and columns are weighted sums, of which this makes the weights."""
     if factors is None and not align_corners:
         attrs = {"mode": f"{mode}_pillow", "antialias": True, "cube_coeff": -0.5}
-        return sized(n, x, output_size, None, 2, attrs)
+        return resize(n, x, output_size, None, 2, attrs)
     kind, upcast = n.dtype(x), n.wide(x) if n.is_real(x) else n.convert(x, "f32")
     weights, one = [], n.const(1.0, "f64")
     for i in range(2):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.readers.torch.call import LAST, Call
-from ovjit.readers.torch.operators.indexing import places, positive
+from ovjit.readers.torch.operators.indexing import broadcast_indices, positive
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import torch_types
 
@@ -27,10 +27,10 @@ def scatter(
     source = value if src is None else src
     if n.op == "aten::scatter_add":
         reduce = "sum"
-    return scattered(n, x, dim, index, source, reduce, include_self)
+    return scatter_elements(n, x, dim, index, source, reduce, include_self)
 
 
-def scattered(
+def scatter_elements(
     n: Call, x: Output, dim: int, index: Output, source: Any, reduce: str | None, include_self: bool
 ) -> Output:
     kind = n.dtype(x)
@@ -79,7 +79,7 @@ def index_add(
         source = n("Multiply", source, n.tensor(alpha, n.dtype(source)))
     expanded_index = n.expand(n.along(n.convert(index, "i64"), axis, n.rank(x)), n.shape_of(source))
     mode = {"index_add": "sum", "index_reduce": reduce}.get(name)
-    result = scattered(n, x, axis, expanded_index, source, mode, include_self)
+    result = scatter_elements(n, x, axis, expanded_index, source, mode, include_self)
     return n.reshape(result, []) if is_scalar else result
 
 
@@ -99,7 +99,7 @@ def index_put(
         mask = n.to_type(index_values[0], "boolean")  # one number for all elements that a mask selects
         mask = n.unsqueeze(mask, list(range(n.rank(mask), n.rank(x))))
         return n("Select", mask, values, x)
-    axes, index_tensors, at = places(n, indices)
+    axes, index_tensors, at = broadcast_indices(n, indices)
     rank, width = n.rank(x), n.rank(index_tensors[0])
     other_axes = [i for i in range(rank) if i not in axes]
     order = [*axes, *other_axes]
@@ -203,8 +203,10 @@ def diagonal_scatter(
 
 
 @aten("put")
-def put(n: Call, x: Output, index: Output, source: Output, accumulate: bool = False) -> Output:
-    flat = scattered(n, n.flat(x), 0, n.flat(index), n.flat(source), "sum" if accumulate else None, True)
+def put_elements(n: Call, x: Output, index: Output, source: Output, accumulate: bool = False) -> Output:
+    flat = scatter_elements(
+        n, n.flat(x), 0, n.flat(index), n.flat(source), "sum" if accumulate else None, True
+    )
     return n.reshape(flat, n.shape_of(x))
 
 
@@ -258,10 +260,10 @@ def segment_reduce(n: Call, x: Output, reduce: str, lengths: Any = None, offsets
     )
     column = n.unsqueeze(n.also("repeat_interleave", lengths), list(range(1, n.rank(x))))
     sums = n("ScatterElementsUpdate", start, n.expand(column, n.shape_of(x)), x, n.const(0), reduction=how)
-    return n.to_shape(_averaged(n, sums, lengths, initial is not None) if reduce == "mean" else sums, dims)
+    return n.to_shape(_average(n, sums, lengths, initial is not None) if reduce == "mean" else sums, dims)
 
 
-def _averaged(n: Call, sums: Output, lengths: Output, has_start: bool) -> Output:
+def _average(n: Call, sums: Output, lengths: Output, has_start: bool) -> Output:
     """Sums of segments by their lengths. Of no elements, the mean is the number that it starts from."""
     count = n.unsqueeze(n.to_type(lengths, n.dtype(sums)), list(range(1, n.rank(sums))))
     return n("Divide", sums, n("Maximum", count, n.like(sums, 1)) if has_start else count)

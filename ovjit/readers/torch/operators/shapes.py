@@ -173,7 +173,7 @@ def stack(n: Call, x: Any, dim: int = 0) -> Any:
 
 
 @aten("hstack", "vstack", "dstack", "column_stack")
-def stacked(n: Call, x: Any) -> Output:
+def stack_tensors(n: Call, x: Any) -> Output:
     name = n.op.removeprefix("aten::")
     values = n.same_kind(x)
     if name == "hstack":
@@ -568,10 +568,10 @@ def unfold(n: Call, x: Output, dimension: int, size: int, step: int) -> Output:
 @aten("as_strided", "as_strided_copy")
 def as_strided(n: Call, x: Output, size: Any, stride: Any, storage_offset: Any = None) -> Output:
     """Elements by their places in the row-major order of x, which lies in its memory so."""
-    return n("Gather", n.flat(x), _places(n, size, stride, storage_offset), 0)
+    return n("Gather", n.flat(x), _strided_indices(n, size, stride, storage_offset), 0)
 
 
-def _places(n: Call, size: Any, stride: Any, storage_offset: Any) -> Output:
+def _strided_indices(n: Call, size: Any, stride: Any, storage_offset: Any) -> Output:
     positions: Any = n.index(storage_offset or 0)
     for axis, (length, step) in enumerate(zip(size, stride, strict=True)):
         steps = n("Multiply", n.arange(length), n.index(step))
@@ -584,7 +584,7 @@ def as_strided_scatter(
     n: Call, x: Output, src: Output, size: Any, stride: Any, storage_offset: Any = None
 ) -> Output:
     """x with elements of src in these places."""
-    positions = n.flat(_places(n, size, stride, storage_offset))
+    positions = n.flat(_strided_indices(n, size, stride, storage_offset))
     result = n("ScatterElementsUpdate", n.flat(x), positions, n.flat(n.to_type(src, n.dtype(x))), 0)
     return n.reshape(result, n.shape_of(x))
 

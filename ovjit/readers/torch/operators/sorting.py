@@ -21,11 +21,11 @@ def sort(n: Call, x: Output, dim: int = -1, descending: bool = False, stable: An
     if n.rank(x) == 0:
         result = [x, n.const(0)]
     else:
-        result = ordered(n, x, n.size(x, dim), dim, descending)
+        result = sort_elements(n, x, n.size(x, dim), dim, descending)
     return result[1] if n.op == "aten::argsort" else result[0] if n.op == "aten::msort" else result
 
 
-def ordered(n: Call, x: Output, count: Any, dim: int, largest: bool) -> list[Output]:
+def sort_elements(n: Call, x: Output, count: Any, dim: int, largest: bool) -> list[Output]:
     """`count` elements along an axis in their order, the largest or the smallest first, and their places."""
     kind = n.dtype(x)
     operand = n.convert(x, "i32") if kind in ("boolean", "u8", "i8", "i16") else x
@@ -38,7 +38,7 @@ def ordered(n: Call, x: Output, count: Any, dim: int, largest: bool) -> list[Out
 def topk(n: Call, x: Output, k: Any, dim: int = -1, largest: bool = True) -> list[Output]:
     if n.rank(x) == 0:
         return [x, n.const(0)]
-    return ordered(n, x, k, dim, largest)
+    return sort_elements(n, x, k, dim, largest)
 
 
 @aten("kthvalue")
@@ -47,10 +47,10 @@ def kthvalue(n: Call, x: Output, k: Any, dim: int = -1, keepdim: bool = False) -
         return [x, n.const(0)]
     axis = n.axis(dim, n.rank(x))
     last = n.index(n.compute("Subtract", k, 1))
-    return _picked(n, ordered(n, x, k, axis, False), last, axis, keepdim)
+    return _pick(n, sort_elements(n, x, k, axis, False), last, axis, keepdim)
 
 
-def _picked(
+def _pick(
     n: Call, values_and_indices: list[Output], position: Output, axis: int, keepdim: bool
 ) -> list[Output]:
     out = [n("Gather", v, position, axis) for v in values_and_indices]
@@ -71,8 +71,8 @@ def median(n: Call, x: Output, dim: Any = None, keepdim: bool = False) -> Any:
         result = result if keepdim and dim is not None else [n.squeeze(v, [axis]) for v in result]
     else:
         middle = n.index(n.compute("Divide", n.compute("Subtract", size, 1), 2))
-        result = _picked(
-            n, ordered(n, elements, size, axis, False), middle, axis, keepdim and dim is not None
+        result = _pick(
+            n, sort_elements(n, elements, size, axis, False), middle, axis, keepdim and dim is not None
         )
     return result[0] if dim is None else result
 
@@ -91,7 +91,7 @@ def _real_median(n: Call, x: Output, axis: int, size: Any, ignores_nan: bool) ->
         position = n("Select", n("Less", count, n.tensor(size)), count, position)
     # NaN is sorted behind all numbers
     full = n("Select", numbers, x, n.like(x, np.inf)) if ignores_nan else x
-    values, indices = ordered(n, full, n.size(x, axis), axis, False)
+    values, indices = sort_elements(n, full, n.size(x, axis), axis, False)
     medians = n("GatherElements", values, position, axis=axis)
     if ignores_nan:
         medians = n("Select", n("Equal", count, n.const(0)), n.like(x, np.nan), medians)
@@ -146,7 +146,7 @@ def quantile(n: Call, x: Output, q: Any, dim: Any = None, keepdim: bool = False,
         raise UnsupportedError("nanquantile is not supported")
     elements, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
     size = n.size(elements, axis)
-    values = ordered(n, elements, size, axis, False)[0]
+    values = sort_elements(n, elements, size, axis, False)[0]
     # one NaN, which is the last in order, makes all quantiles NaN
     greatest = n("Gather", values, n.const([-1]), axis)
     values = n("Select", n("IsNaN", greatest), greatest, values)

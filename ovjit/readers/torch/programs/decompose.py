@@ -67,7 +67,7 @@ def _names(schema: Any) -> set[str]:
     return {schema.name, f"{schema.name.replace('::', '.')}.{schema.overload_name or 'default'}"}
 
 
-def decomposed(
+def decompose(
     program: Any, converters: Mapping[str, Any] | None = None, refused: frozenset[str] = frozenset()
 ) -> Any:
     """The program, functional, its operators decomposed as far as there are no rules for them.

@@ -13,7 +13,7 @@ from ovjit.readers.torch.branches import chosen, read_graph
 from ovjit.readers.torch.call import Call, Wanted
 from ovjit.readers.torch.graph import Refused, TorchReader, bound
 from ovjit.readers.torch.loops import read_scan, read_while
-from ovjit.readers.torch.operators.numbers import computed, python_number
+from ovjit.readers.torch.operators.numbers import compute, python_number
 from ovjit.readers.torch.programs.undecomposed import INLINED, in_place
 from ovjit.readers.torch.recording.strides import BY_STRIDES, in_storage
 from ovjit.readers.torch.registry import find_rule
@@ -125,7 +125,7 @@ class FxReader(TorchReader):
                 bound_arguments,
                 self._base(node, target),
                 partial(_where, node),
-                _wanted(node),
+                _wanted_results(node),
             )
             return (
                 result
@@ -138,7 +138,7 @@ class FxReader(TorchReader):
         name = {"int": "sym_int", "float": "sym_float"}.get(name, name)
         if python_number(name):
             call = Call(self, f"python::{name}", self._base(node, name))
-            return computed(call, name, *arguments)
+            return compute(call, name, *arguments)
         raise Refused(name, f"No conversion rule found for operations: {name}{_where(node)}")
 
     def _in_its_type(self, node: Any, old: Any, result: Any) -> Any:
@@ -165,7 +165,9 @@ class FxReader(TorchReader):
         if is_turned:
             bound_arguments["self"] = permute.transpose(bound_arguments["self"], order)
         overload = node.target._schema.overload_name
-        result = self.call(name, overload, bound_arguments, base, partial(_where, node), _wanted(node))
+        result = self.call(
+            name, overload, bound_arguments, base, partial(_where, node), _wanted_results(node)
+        )
         if is_turned and name == "aten::as_strided_scatter":
             result = permute.transpose(result, [order.index(i) for i in range(len(order))])
         return result
@@ -238,7 +240,7 @@ def _base_name(node: Any) -> str:
     return schema.name if schema is not None else str(node.target)
 
 
-def _wanted(node: Any) -> Wanted:
+def _wanted_results(node: Any) -> Wanted:
     import torch
 
     value = node.meta.get("val")

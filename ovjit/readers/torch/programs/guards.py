@@ -33,7 +33,7 @@ _FUNCTIONS: Mapping[str, Any] = {
 def warn_of_guards(program: Any) -> None:
     """Warn of conditions on sizes for which alone a program is right."""
     conditions = [re.sub(r"L\['(\w+)'\]", r"\1", guard) for guard in _conditions(program)]
-    conditions += dict.fromkeys(_taken(program))
+    conditions += dict.fromkeys(_specialized_sizes(program))
     if conditions:
         more = "" if len(conditions) <= _MOST else f" and {len(conditions) - _MOST} more conditions"
         message = "The program might be incorrect for other sizes than those with "
@@ -56,7 +56,7 @@ def _conditions(program: Any) -> Iterator[str]:
             yield guard
 
 
-def _taken(program: Any) -> Iterator[str]:
+def _specialized_sizes(program: Any) -> Iterator[str]:
     """Numbers of sizes that a program has from its example and asserts, such as windows of half a length."""
     import torch
 

@@ -76,7 +76,7 @@ def written_beside(module: Any) -> set[Any]:
     order_by_node = {node: i for i, node in enumerate(module.graph.nodes)}
     for node in _functions(module):
         if in_place(node.target) is not None:
-            beside = set().union(*map(memory.of, _written(node)))
+            beside = set().union(*map(memory.of, _written_nodes(node)))
             if any(
                 n.op != "call_function" or any(order_by_node[u] > order_by_node[node] for u in n.users)
                 for n in beside
@@ -87,12 +87,12 @@ def written_beside(module: Any) -> set[Any]:
     return shared_nodes
 
 
-def _written(node: Any) -> list[Any]:
+def _written_nodes(node: Any) -> list[Any]:
     """The nodes whose tensors an operator writes to."""
-    return _given(node, lambda alias: alias.is_write)
+    return _aliased_arguments(node, lambda alias: alias.is_write)
 
 
-def _given(node: Any, is_meant: Callable[[Any], bool]) -> list[Any]:
+def _aliased_arguments(node: Any, is_meant: Callable[[Any], bool]) -> list[Any]:
     """The nodes that an operator has for arguments whose memory it gives or writes to."""
     import torch
 
@@ -150,4 +150,4 @@ def _sources(node: Any) -> Sequence[Any]:
     schema = node.target._schema
     if all(returned.alias_info is None for returned in schema.returns):
         return list(node.all_input_nodes) if _may_be_view(node.target) else []
-    return _given(node, lambda alias: True)
+    return _aliased_arguments(node, lambda alias: True)

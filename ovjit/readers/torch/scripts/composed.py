@@ -42,7 +42,7 @@ _READS_MEMORY = frozenset((
 _LENGTHS = 7, 12
 
 
-def composed(
+def compose(
     reader: ScriptReader, error: Refused, name: str, overload: str, arguments: Mapping[str, Any]
 ) -> Any:
     """What the operator gives that was refused with an error. Raises the error where PyTorch does not compose
@@ -83,7 +83,7 @@ def _of_any_length(
     try:
         for length in _LENGTHS:
             stands = _Stands(call, length)
-            with patched(*_unlogged()):
+            with patched(*_silence_log()):
                 result.append((stands.trace(target, arguments, refused), stands.given))
     except Exception:  # whatever PyTorch raises of tensors without data
         return None
@@ -94,7 +94,7 @@ def _of_any_length(
     return graph, values
 
 
-def _unlogged() -> list[tuple[Any, str, Any]]:
+def _silence_log() -> list[tuple[Any, str, Any]]:
     """A patch by which PyTorch does not log why an operator takes no tensors without data."""
     from torch._subclasses import fake_tensor
 
@@ -126,7 +126,7 @@ class _Stands:
         positional_names = [a.name for a in target._schema.arguments if not a.kwarg_only]
 
         def function(*inputs: Any) -> Any:
-            values = {key: _filled(value, inputs) for key, value in stand_ins.items()}
+            values = {key: _fill_inputs(value, inputs) for key, value in stand_ins.items()}
             first = [values.pop(name) for name in positional_names]
             return target(*first, **values)
 
@@ -188,8 +188,8 @@ class _Place:
         self.index = index
 
 
-def _filled(value: Any, inputs: Any) -> Any:
+def _fill_inputs(value: Any, inputs: Any) -> Any:
     """An argument with the inputs in their places."""
     if isinstance(value, _Place):
         return inputs[value.index]
-    return [_filled(part, inputs) for part in value] if isinstance(value, list) else value
+    return [_fill_inputs(part, inputs) for part in value] if isinstance(value, list) else value

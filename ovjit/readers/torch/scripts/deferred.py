@@ -72,7 +72,7 @@ def _tensors_of_type(kind: Any) -> int | None:
     return None if kind.kind() in ("ListType", "DictType") else int(kind.kind() != "NoneType")
 
 
-def deferred(parameters: Sequence[Any], count: int, read: ReadTyped) -> Model:
+def defer(parameters: Sequence[Any], count: int, read: ReadTyped) -> Model:
     """The model of a script that is read when the types of its inputs are known."""
     node = TorchScript([parameter.output(0) for parameter in parameters], count, read)
     results = [Result._of(node.output(i), None) for i in range(count)]
@@ -81,7 +81,7 @@ def deferred(parameters: Sequence[Any], count: int, read: ReadTyped) -> Model:
     return model
 
 
-def retyped(model: Model, read: ReadTyped) -> Model:
+def reread_on_new_types(model: Model, read: ReadTyped) -> Model:
     """A model of a script that is read again when element types or ranks of its inputs change.
 
     Operators of values of several types depend on them. This holds for its copies too, and ends where nodes
@@ -106,7 +106,7 @@ def retyped(model: Model, read: ReadTyped) -> Model:
         _connect(result, [parameter.output(0) for parameter in target._parameters])
         _take_results(target, result)
         target._sinks[:] = result._sinks
-        retyped(target, read)
+        reread_on_new_types(target, read)
 
     model._complete = again
     return model
@@ -161,7 +161,7 @@ def complete(model: Model, needed: bool) -> None:
         _replace(model, node, result)
     model._complete = complete if is_incomplete else None
     if read_again is not None:
-        retyped(model, read_again)
+        reread_on_new_types(model, read_again)
 
 
 def _is_whole(model: Model, node: TorchScript) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from ovjit.api.model.node import Output
 from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.operators.numbers import computed
+from ovjit.readers.torch.operators.numbers import compute
 from ovjit.readers.torch.values import Number
 from ovjit.records import NamedTuple
 
@@ -61,16 +61,16 @@ class Merging(NamedTuple):
 
     def decided(self, call: Call) -> Any:
         """Whether it is so: Python's, or a number that the model computes."""
-        strides = [reduce(lambda a, b: computed(call, "mul", a, b), s, 1) for s in self.strides]
+        strides = [reduce(lambda a, b: compute(call, "mul", a, b), s, 1) for s in self.strides]
         truth: Any = True
         expected: Any = -1 if self.last is None else self.last
         for size, stride in zip(self.sizes[::-1], strides[::-1], strict=True):
-            is_one = computed(call, "eq", size, 1)
-            fits = computed(
-                call, "or_", computed(call, "eq", expected, -1), computed(call, "eq", stride, expected)
+            is_one = compute(call, "eq", size, 1)
+            fits = compute(
+                call, "or_", compute(call, "eq", expected, -1), compute(call, "eq", stride, expected)
             )
-            truth = computed(call, "and_", truth, computed(call, "or_", is_one, fits))
-            expected = computed(call, "sym_ite", is_one, expected, computed(call, "mul", size, stride))
+            truth = compute(call, "and_", truth, compute(call, "or_", is_one, fits))
+            expected = compute(call, "sym_ite", is_one, expected, compute(call, "mul", size, stride))
         return truth
 
     def _is_plain(self, call: Call) -> bool:
@@ -119,7 +119,7 @@ def is_view(call: Call, name: str, base: Output, layout: Layout | None, result: 
     if name in ("contiguous", "ravel"):
         condition = Merging(sizes, strides, 1)
     else:
-        first, last = _kept(call, sizes, call.sizes(result))
+        first, last = _count_shared_dims(call, sizes, call.sizes(result))
         inner, shape = sizes[first : len(sizes) - last], call.sizes(result)[first : call.rank(result) - last]
         if len(inner) < 2:
             return True
@@ -130,7 +130,7 @@ def is_view(call: Call, name: str, base: Output, layout: Layout | None, result: 
     return condition if decision is None else decision
 
 
-def _kept(call: Call, sizes: list[Any], shape: list[Any]) -> tuple[int, int]:
+def _count_shared_dims(call: Call, sizes: list[Any], shape: list[Any]) -> tuple[int, int]:
     """How many dimensions two shapes share at the beginning, and how many at the end."""
 
     def same(a: Any, b: Any) -> bool:
@@ -179,30 +179,32 @@ def layout_of_view(
     strides, rank = strides_of(call, base, layout), call.rank(base)
     if name in _TURNED:
         axes = [how[key] for key in _TURNED[name]] or ([-2, -1] if name == "mT" else [])
-        return Layout(tuple(_turned(call, strides, axes)))
+        return Layout(tuple(_swap_strides(call, strides, axes)))
     if name == "permute":
         return Layout(tuple(strides[call.axis(i, rank)] for i in how["dims"]))
     if name in ("select", "unbind"):
         axis = call.axis(how["dim"], rank)
-        return _ordered(call, result, [*strides[:axis], *strides[axis + 1 :]])
+        return _layout_of(call, result, [*strides[:axis], *strides[axis + 1 :]])
     if name in ("narrow", "split", "split_with_sizes", "chunk", "tensor_split"):
-        return _ordered(call, result, strides)
+        return _layout_of(call, result, strides)
     if name == "slice":
         axis = call.axis(how["dim"], rank)
         strides[axis] = (*strides[axis], how["step"])
-        return _ordered(call, result, strides)
+        return _layout_of(call, result, strides)
     if name == "unsqueeze":
         axis = call.axis(how["dim"], rank + 1)
-        return _ordered(call, result, [*strides[:axis], (), *strides[axis:]])
+        return _layout_of(call, result, [*strides[:axis], (), *strides[axis:]])
     if name == "squeeze" and is_static(call.shape(base)):
         remaining_strides = [s for s, n in zip(strides, call.sizes(base), strict=True) if n != 1]
         return (
-            _ordered(call, result, remaining_strides) if len(remaining_strides) == call.rank(result) else None
+            _layout_of(call, result, remaining_strides)
+            if len(remaining_strides) == call.rank(result)
+            else None
         )
     return None
 
 
-def _turned(call: Call, strides: list[Any], axes: Sequence[int]) -> list[Any]:
+def _swap_strides(call: Call, strides: list[Any], axes: Sequence[int]) -> list[Any]:
     """Strides in another order: two axes change their places, all of them where none are given."""
     if not axes:
         return strides[::-1]
@@ -212,7 +214,7 @@ def _turned(call: Call, strides: list[Any], axes: Sequence[int]) -> list[Any]:
     return strides
 
 
-def _ordered(call: Call, value: Output, strides: list[Any]) -> Layout:
+def _layout_of(call: Call, value: Output, strides: list[Any]) -> Layout:
     """The layout of these strides, which may be those of elements in order."""
     is_plain = Merging(call.sizes(value), strides, 1).known(call) is True
     return IN_ORDER if is_plain else Layout(tuple(map(tuple, strides)))

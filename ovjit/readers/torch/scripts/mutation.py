@@ -19,7 +19,7 @@ from ovjit.readers.torch.scripts.layouts import (
 )
 from ovjit.readers.torch.scripts.memory import TENSORS, Memory, Piece, tensors_of
 from ovjit.readers.torch.scripts.shared_memory import is_read_behind
-from ovjit.readers.torch.scripts.views import View, own, parts_of_list, picked_view, view_of
+from ovjit.readers.torch.scripts.views import View, as_own_tensor, parts_of_list, picked_view, view_of
 from ovjit.readers.torch.values import Picked
 
 #: Operators that give a view of a tensor where that is possible, and else a copy.
@@ -61,9 +61,9 @@ class WritingReader(TorchReader):
         if name in _MAY_COPY and isinstance(result, Output) and isinstance(base, Output):
             return self._note_copy(call, name, arguments, base, result)
         if name in _CONVERT and (result is not base or arguments.get("copy")):
-            return own(result)
+            return as_own_tensor(result)
         if name in _CONVERT and not has_plain_format(arguments):
-            result = own(result)
+            result = as_own_tensor(result)
         view = None if name in _MAY_COPY else view_of(kind, schema.overload_name, arguments)
         if view is not None and isinstance(result, TENSORS):
             self._note_view(call, name, base, result, view)
@@ -101,7 +101,7 @@ class WritingReader(TorchReader):
         decided = is_view(call, name, base, layout, result) if has_ranks and is_plain else None
         if decided is True and name == "contiguous":
             return base
-        result = own(result)
+        result = as_own_tensor(result)
         piece = self.memory.piece(result)
         if decided is False:
             piece.layout = IN_ORDER
@@ -399,9 +399,13 @@ def own_memory(schema: Any, result: Any, writes: bool) -> Any:
     A rule may give what it was given, as that of `clone` does.
     """
     if isinstance(result, list) and len(result) == len(schema.returns) > 1:
-        return [own(v) if writes or r.alias_info is None else v
+        return [as_own_tensor(v) if writes or r.alias_info is None else v
                 for v, r in zip(result, schema.returns, strict=True)]  # fmt: skip
-    return own(result) if writes or not schema.returns or schema.returns[0].alias_info is None else result
+    return (
+        as_own_tensor(result)
+        if writes or not schema.returns or schema.returns[0].alias_info is None
+        else result
+    )
 
 
 #: Operators that give tensors in order where their inputs are in order, beside those of elements.

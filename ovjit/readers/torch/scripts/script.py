@@ -19,7 +19,7 @@ from ovjit.readers.torch.recording.strides import BY_STRIDES
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.scripts.attributes import AttributesReader
 from ovjit.readers.torch.scripts.by_strides import as_in_memory
-from ovjit.readers.torch.scripts.composed import composed
+from ovjit.readers.torch.scripts.composed import compose
 from ovjit.readers.torch.scripts.memory import tensors_of
 from ovjit.readers.torch.scripts.mutation import own_memory
 from ovjit.readers.torch.scripts.shared_memory import COPIES_OF_LISTS, RESHAPES, values_of, written_by
@@ -113,7 +113,7 @@ class ScriptReader(AttributesReader):
             result = self.call(name, overload, arguments, base, partial(where, node), self._wanted(outputs))
             _check_outputs(node, name, result)
         except Refused as error:
-            result = composed(self, error, name, overload, arguments)
+            result = compose(self, error, name, overload, arguments)
         result = self._in_memory(node, schema, kind, arguments, result, written)
         if len(outputs) == 1:
             self._set(node, result)
@@ -393,7 +393,7 @@ def _tolist(reader: ScriptReader, node: Any) -> None:
     reader._set(node, as_list(call, value))
 
 
-def _uninitialized(reader: ScriptReader, node: Any) -> None:
+def _set_uninitialized(reader: ScriptReader, node: Any) -> None:
     reader._set(node, Uninitialized())
 
 
@@ -456,7 +456,7 @@ _SPECIAL = {
     "prim::tolist": _tolist,
     "aten::len": _length,
     "aten::broadcast_shapes": _broadcast,
-    "prim::Uninitialized": _uninitialized,
+    "prim::Uninitialized": _set_uninitialized,
 }
 
 

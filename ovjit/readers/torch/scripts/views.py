@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 Put = Callable[[Call, Any, Any, Mapping[str, Any]], Any]
 
 
-def _scattered(name: str, *keys: str) -> Put:
+def _scatter_back(name: str, *keys: str) -> Put:
     """By an operator that takes the arguments of the view."""
     return lambda call, base, part, how: call.also(name, base, part, *(how[key] for key in keys))
 
 
-def _reshaped(call: Call, base: Output, part: Output, how: Mapping[str, Any]) -> Output:
+def _reshape_back(call: Call, base: Output, part: Output, how: Mapping[str, Any]) -> Output:
     return call.reshape(part, call.shape_of(base))
 
 
-def _turned(name: str, *keys: str) -> Put:
+def _undo_by_itself(name: str, *keys: str) -> Put:
     """By the operator itself, which undoes what it did."""
     return lambda call, base, part, how: call.also(name, part, *(how[key] for key in keys))
 
@@ -36,7 +36,7 @@ def _in_old_order(call: Call, base: Output, part: Output, how: Mapping[str, Any]
     return call.transpose(part, [axes.index(i) for i in range(len(axes))])
 
 
-def _narrowed(call: Call, base: Output, part: Output, how: Mapping[str, Any]) -> Any:
+def _narrow_back(call: Call, base: Output, part: Output, how: Mapping[str, Any]) -> Any:
     start = how["start"]
     constant = call.known_number(start)
     if constant is not None and constant < 0:
@@ -56,19 +56,21 @@ def _imag_back(call: Call, base: Complex, part: Output, how: Mapping[str, Any]) 
 
 #: Operators that give a view, some with their overload.
 _BACK: dict[str, Put] = {
-    "slice.Tensor": _scattered("slice_scatter", "dim", "start", "end", "step"),
-    "select.int": _scattered("select_scatter", "dim", "index"),
-    "narrow": _narrowed,
-    "view": _reshaped, "view_as": _reshaped, "unsqueeze": _reshaped, "squeeze": _reshaped,
-    "squeeze.dim": _reshaped, "squeeze.dims": _reshaped, "reshape": _reshaped, "reshape_as": _reshaped,
-    "flatten": _reshaped, "ravel": _reshaped, "contiguous": _reshaped,
-    "unflatten.int": _reshaped,
-    "transpose.int": _turned("transpose", "dim0", "dim1"), "t": _turned("t"),
-    "swapaxes": _turned("swapaxes", "axis0", "axis1"), "swapdims": _turned("swapdims", "dim0", "dim1"),
-    "numpy_T": _turned("numpy_T"),
-    "mT": _turned("mT"), "permute": _in_old_order,
-    "expand": _reshaped, "expand_as": _reshaped,  # writes to what is repeated are errors
-    "as_strided": _scattered("as_strided_scatter", "size", "stride", "storage_offset"),
+    "slice.Tensor": _scatter_back("slice_scatter", "dim", "start", "end", "step"),
+    "select.int": _scatter_back("select_scatter", "dim", "index"),
+    "narrow": _narrow_back,
+    "view": _reshape_back, "view_as": _reshape_back, "unsqueeze": _reshape_back, "squeeze": _reshape_back,
+    "squeeze.dim": _reshape_back, "squeeze.dims": _reshape_back,
+    "reshape": _reshape_back, "reshape_as": _reshape_back,
+    "flatten": _reshape_back, "ravel": _reshape_back, "contiguous": _reshape_back,
+    "unflatten.int": _reshape_back,
+    "transpose.int": _undo_by_itself("transpose", "dim0", "dim1"), "t": _undo_by_itself("t"),
+    "swapaxes": _undo_by_itself("swapaxes", "axis0", "axis1"),
+    "swapdims": _undo_by_itself("swapdims", "dim0", "dim1"),
+    "numpy_T": _undo_by_itself("numpy_T"),
+    "mT": _undo_by_itself("mT"), "permute": _in_old_order,
+    "expand": _reshape_back, "expand_as": _reshape_back,  # writes to what is repeated are errors
+    "as_strided": _scatter_back("as_strided_scatter", "size", "stride", "storage_offset"),
     "real": _real_back, "imag": _imag_back,
     "view_as_real": lambda call, base, made, how: Complex(made),
     "view_as_complex": lambda call, base, made, how: made.pair,
@@ -135,7 +137,7 @@ class View(NamedTuple):
         arguments = {k: v for k, v in self.arguments.items() if k != "condition"}
         arguments[next(iter(arguments))] = base
         name, _, overload = self.operator.partition(".")
-        return own(reader.call(f"aten::{name}", overload, arguments, call.base))
+        return as_own_tensor(reader.call(f"aten::{name}", overload, arguments, call.base))
 
     def _either(self, call: Call, new: Any, old: Any) -> Any:
         """A new value where it is a view, and the old one where it is a copy."""
@@ -149,7 +151,7 @@ class View(NamedTuple):
 def begins_first(view: View) -> bool:
     """Whether the first element of a view is that of the tensor."""
     name = view.operator.partition(".")[0]
-    return _BACK.get(view.operator, _BACK.get(name)) in (_reshaped, _in_old_order) or name in _FIRST
+    return _BACK.get(view.operator, _BACK.get(name)) in (_reshape_back, _in_old_order) or name in _FIRST
 
 
 #: Operators that give views of another order, beside `permute`.
@@ -158,7 +160,7 @@ _FIRST = ("transpose", "t", "swapaxes", "swapdims", "numpy_T", "mT", "unfold", "
 _OF_COMPLEX = ("real", "imag", "view_as_real")
 
 
-def own(value: Any) -> Any:
+def as_own_tensor(value: Any) -> Any:
     """A tensor as an object of its own."""
     if type(value) is Output:
         return Output._of(value._node, value._index)

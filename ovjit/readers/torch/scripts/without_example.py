@@ -18,7 +18,7 @@ from ovjit.readers.torch.values import inlined
 from ovjit.records import NamedTuple
 
 
-def _told(described: Sequence[tuple[Any, Any, Any]]) -> Mapping[Any, Read]:
+def _describe_inputs(described: Sequence[tuple[Any, Any, Any]]) -> Mapping[Any, Read]:
     """Types and ranks by names, or by places where there are none."""
     descriptions = {}
     for i, (name, shape, kind) in enumerate(described):
@@ -32,7 +32,7 @@ def without_example(
     """By torch.jit.script: of the inputs nothing is known but their names and what is `described`."""
     import torch
 
-    descriptions = _told(described)
+    descriptions = _describe_inputs(described)
 
     try:
         with quietly():
@@ -44,16 +44,16 @@ def without_example(
         ) from error
     read = partial(_read_untold, script, script is module, converters, descriptions)
     try:
-        return deferred.retyped(read(), read)
+        return deferred.reread_on_new_types(read(), read)
     except Exception as error:
         count = deferred.number_of_tensors(list(inlined(script).outputs()))
         if not deferred.is_unknown(error) or not count:
             raise
-        inputs = _untold(script, script is module, converters, descriptions)
+        inputs = _declare_inputs(script, script is module, converters, descriptions)
         if any(isinstance(value, Mapping) for value in inputs.values):
             raise
         logs.info("a script is read when the types of its inputs are known: %s", error)
-        return deferred.deferred(inputs.reader.parameters, count, read)
+        return deferred.defer(inputs.reader.parameters, count, read)
 
 
 class _Untold(NamedTuple):
@@ -64,7 +64,7 @@ class _Untold(NamedTuple):
     values: list[Any]
 
 
-def _untold(
+def _declare_inputs(
     script: Any, is_script: bool, converters: Mapping[str, Any] | None, descriptions: Mapping[Any, Read],
     types: Sequence[TensorType] = (),
 ) -> _Untold:  # fmt: skip
@@ -94,5 +94,5 @@ def _read_untold(
     script: Any, is_script: bool, converters: Mapping[str, Any] | None, descriptions: Mapping[Any, Read],
     types: Sequence[TensorType] = (),
 ) -> Model:  # fmt: skip
-    reader, graph, values = _untold(script, is_script, converters, descriptions, types)
+    reader, graph, values = _declare_inputs(script, is_script, converters, descriptions, types)
     return reader.finish(one_or_all(reader.run(graph, values)), None)
