@@ -151,7 +151,7 @@ def _unless_zero(a: Pair, pair: Pair) -> Pair:
     return Pair(*(tf.where(zero, tf.zeros_like(part), part) for part in pair))
 
 
-def _transposed(op: Any, operands: list[Pair]) -> list[Pair]:
+def _transpose_operands(op: Any, operands: list[Pair]) -> list[Pair]:
     """The operands of a product, as its attributes want them."""
     names = (("transpose_a", "transpose_b"), ("adj_x", "adj_y"))["adj_x" in op.node_def.attr]
     result = []
@@ -163,17 +163,17 @@ def _transposed(op: Any, operands: list[Pair]) -> list[Pair]:
     return result
 
 
-def _applied(function: Callable[..., Value]) -> Rule:
+def _rule_of(function: Callable[..., Value]) -> Rule:
     def rule(builder: Rebuilder, op: Any, inputs: list[Value]) -> Any:
         if not any(isinstance(value, Pair) for value in inputs):
             return NotImplemented
         operands = [_as_pair(value) for value in inputs]
-        return [function(*(_transposed(op, operands) if "MatMul" in op.type else operands))]
+        return [function(*(_transpose_operands(op, operands) if "MatMul" in op.type else operands))]
 
     return rule
 
 
-RULES.update({name: _applied(function) for name, function in FUNCTIONS.items()})
+RULES.update({name: _rule_of(function) for name, function in FUNCTIONS.items()})
 
 
 @rule("Const")

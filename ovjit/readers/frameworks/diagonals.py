@@ -79,7 +79,7 @@ def _flat(n: OnnxNode, x: Output, count: int) -> Output:
     return n.reshape(x, n.folded(n.concat([head, n.const([-1])], 0)))
 
 
-def _placed(n: OnnxNode, band: _Band, diagonals: Output, around: Any) -> Output:
+def _set_diagonals(n: OnnxNode, band: _Band, diagonals: Output, around: Any) -> Output:
     """A matrix with the diagonals, and what is `around` them."""
     rows, columns = n.unsqueeze(n.upto(band.rows), [1]), n.unsqueeze(n.upto(band.columns), [0])
     number = n("Subtract", columns, rows)
@@ -109,12 +109,12 @@ def _of_diagonals(n: OnnxNode) -> Output:
             n("Select", columns_told, requested_sizes[1], columns),
         )
         around = n.scalar(n[4])
-    return _placed(n, _Band(low, high, n.folded(rows), n.folded(columns), several), n[0], around)
+    return _set_diagonals(n, _Band(low, high, n.folded(rows), n.folded(columns), several), n[0], around)
 
 
 def _with_diagonals(n: OnnxNode) -> Output:
     low, high, several = _limits(n, 2)
-    return _placed(n, _Band(low, high, *_sizes(n, n[0]), several), n[1], n[0])
+    return _set_diagonals(n, _Band(low, high, *_sizes(n, n[0]), several), n[1], n[0])
 
 
 def _diagonals(n: OnnxNode) -> Output:

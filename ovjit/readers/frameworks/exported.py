@@ -45,16 +45,16 @@ def converted(
 ) -> Any:
     """The ModelProto of a graph; of one that is made anew, where the exporter leaves complex numbers, lists
     of tensors or switches. `more` are operators that are left as they are."""
-    _checked(graph)
+    _check(graph)
     graph = _with_calls_inlined(graph, inputs, outputs)
     complex_numbers, forms = _has_forms(graph)
     if not (complex_numbers or forms):
-        return _exported(graph, inputs, outputs, renames, more)
+        return _export(graph, inputs, outputs, renames, more)
     result, refused = None, None
     if not complex_numbers and not _writes_anywhere(graph):
         try:
             with _level(logging.CRITICAL):
-                result = _exported(graph, inputs, outputs, renames, more)
+                result = _export(graph, inputs, outputs, renames, more)
             if not _is_left(result.graph):
                 return result
         except Exception as error:
@@ -67,13 +67,13 @@ def converted(
     except UnsupportedError:
         if refused is not None:
             raise
-        return result or _exported(graph, inputs, outputs, renames, more)
+        return result or _export(graph, inputs, outputs, renames, more)
     new_renames = dict(renames or {})
     new_renames.update({new: new_renames.pop(old, old) for old, new in zip(outputs, names, strict=True)})
-    return _exported(again, inputs, names, new_renames, more)
+    return _export(again, inputs, names, new_renames, more)
 
 
-def _exported(
+def _export(
     graph: Any, inputs: Sequence[str], outputs: Sequence[str], renames: Any, more: Collection[str]
 ) -> Any:
     from tf2onnx import convert
@@ -155,7 +155,7 @@ def _check_functions(proto: Any, graph: Any, custom_handlers: Mapping[str, Any])
             raise UnsupportedError(f"No conversion rule found for operations: {', '.join(unknown)}")
 
 
-def _checked(graph: Any) -> None:
+def _check(graph: Any) -> None:
     """Raise what TensorFlow says of a graph, or of a function in it, whose nodes do not agree with their
     operators. Its optimiser, which comes next, ends the process instead."""
     import tensorflow as tf

@@ -108,7 +108,7 @@ def of_onnx(
         raise ModelError(f"{where}, as {row.packages[1]} converts it: {error}") from error
     model._of_one_file = False
     if framework == "tf":
-        _unnamed(model)
+        _remove_inner_names(model)
     else:
         _check_declared(where, parsed_file.proto, model)
     return model
@@ -130,7 +130,7 @@ def _check_declared(where: str, proto: Any, model: Model) -> None:
             )
 
 
-def _unnamed(model: Model) -> None:
+def _remove_inner_names(model: Model) -> None:
     """Take the names of inner tensors away: the exporter has images in another layout there."""
     ends = {id(port.get_tensor()) for port in (*model.inputs, *model.outputs)}
     ends |= {id(result.input_value(0).get_tensor()) for result in model.get_results()}

@@ -225,7 +225,7 @@ class Rebuilder:
         truth = tf.reshape(truth, [])
         with self._own_names():
             result = tf.cond(tf.cast(truth, tf.bool), flat(first), flat(second))
-        return _formed(result if isinstance(result, (list, tuple)) else [result], forms[0])
+        return _group_parts(result if isinstance(result, (list, tuple)) else [result], forms[0])
 
     def _iterated(
         self, frames: Frames, frame: Frame, values: dict[str, Value], sides: dict[str, Side]
@@ -279,17 +279,17 @@ class Rebuilder:
 
         def goes_on(*parts: Any) -> Any:
             with self._own_names():
-                return tf.reshape(cond(_formed(parts, values))[0], [])
+                return tf.reshape(cond(_group_parts(parts, values))[0], [])
 
         def step(*parts: Any) -> list[Any]:
             with self._own_names():
-                return [part for value in body(_formed(parts, values)) for part in _parts(value)]
+                return [part for value in body(_group_parts(parts, values)) for part in _parts(value)]
 
         with self._own_names():
             result = tf.while_loop(
                 goes_on, step, [part for value in values for part in _parts(value)], shape_invariants=wider
             )
-        return _formed(result, values)
+        return _group_parts(result, values)
 
     def _tried(
         self, body: Transition, values: list[Value], shapes: Sequence[Any]
@@ -302,7 +302,7 @@ class Rebuilder:
             inner = [
                 tf.compat.v1.placeholder(part.dtype, shape) for part, shape in zip(parts, shapes, strict=True)
             ]
-            result = body(_formed(inner, values))
+            result = body(_group_parts(inner, values))
         starts = []
         for value, end in zip(values, result, strict=True):
             if isinstance(value, Unset) and isinstance(end, tf.Tensor):
@@ -311,7 +311,7 @@ class Rebuilder:
             starts.append(value)
         news = [part.shape for end in result for part in _parts(end)]
         olds = [part.shape for value in starts for part in _parts(value)]
-        return starts, [_merged(old, new) for old, new in zip(olds, news, strict=True)]
+        return starts, [_merge_shapes(old, new) for old, new in zip(olds, news, strict=True)]
 
     # -- branches of single operators ------------------------------------------------------------------------
 
@@ -398,7 +398,7 @@ def _like(value: Value, parts: Sequence[Any]) -> Value:
     return parts[0] if isinstance(value, tf.Tensor) else value
 
 
-def _formed(parts: Sequence[Any], like: Sequence[Value]) -> list[Value]:
+def _group_parts(parts: Sequence[Any], like: Sequence[Value]) -> list[Value]:
     remaining, result = list(parts), []
     for value in like:
         count = len(_parts(value))
@@ -407,7 +407,7 @@ def _formed(parts: Sequence[Any], like: Sequence[Value]) -> list[Value]:
     return result
 
 
-def _merged(a: Any, b: Any) -> Any:
+def _merge_shapes(a: Any, b: Any) -> Any:
     """The shape of which both are."""
     if a.rank is None or a.rank != b.rank:
         return tf.TensorShape(None)

@@ -76,7 +76,7 @@ def _gru_cell(n: OnnxNode) -> list[Output]:
     return [reset, update, new, n("Add", remembered, new)]
 
 
-def _normalized(n: OnnxNode) -> list[Output | None]:
+def _normalize(n: OnnxNode) -> list[Output | None]:
     """By mean and variance of the operand, which are results, too."""
     x, scale, offset, *old = n.tensors()
     first = n.attr("data_format", "NHWC")[1] == "C"
@@ -190,7 +190,7 @@ def _convolved_by_channel(n: OnnxNode) -> Output:
     return n.transpose(result, back)
 
 
-def _suppressed(n: OnnxNode) -> list[Output]:
+def _suppress(n: OnnxNode) -> list[Output]:
     """The boxes that are left of those that overlap, their scores, and how many they are."""
     version = int(n.op_type.rpartition("V")[2]) if n.op_type[-1].isdigit() else 1
     boxes, scores, most, *limits = n.tensors()
@@ -245,10 +245,10 @@ LAYERS: dict[str, Rule] = {
     "BlockLSTMV2": _lstm,
     "LSTMBlockCell": _lstm_cell,
     "GRUBlockCell": _gru_cell,
-    **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), _normalized),
+    **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), _normalize),
     **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _biased_back),
     "DepthwiseConv2dNative": _convolved_by_channel,
-    **{f"NonMaxSuppression{version}": _suppressed for version in ("", "V2", "V3", "V4", "V5")},
+    **{f"NonMaxSuppression{version}": _suppress for version in ("", "V2", "V3", "V4", "V5")},
     **{name: lambda n: _blocks(n, "BatchToSpace") for name in ("BatchToSpace", "BatchToSpaceND")},
     **{name: lambda n: _blocks(n, "SpaceToBatch") for name in ("SpaceToBatch", "SpaceToBatchND")},
 }

@@ -35,27 +35,27 @@ def started(values: Value, element: Any, count: Any = None) -> Any:
         wider = tf.maximum(tf.shape(element) - tf.shape(values)[1:], 0)
     pad_after = tf.concat([more, wider], 0)
     result = tf.pad(values, tf.stack([tf.zeros_like(pad_after), pad_after], 1))
-    result.set_shape([None, *_known(values.shape[1:], element.shape)])
+    result.set_shape([None, *_merge_dims(values.shape[1:], element.shape)])
     return result
 
 
-def _known(a: Any, b: Any) -> list[int | None]:
+def _merge_dims(a: Any, b: Any) -> list[int | None]:
     """The dimensions of elements, of which one shape has those that the other one leaves open."""
     if a.rank != b.rank:
         return a.as_list()
     return [y if x is None else x for x, y in zip(a.as_list(), b.as_list(), strict=True)]
 
 
-def _written(values: Value, index: Any, element: Any, grows: bool) -> Any:
+def _write(values: Value, index: Any, element: Any, grows: bool) -> Any:
     index = tf.reshape(index, [])
     result = started(values, element, index + 1 if grows else None)
     result = tf.tensor_scatter_nd_update(result, tf.reshape(index, [1, 1]), tf.expand_dims(element, 0))
-    dims = _known(result.shape[1:], element.shape)
+    dims = _merge_dims(result.shape[1:], element.shape)
     result.set_shape([None if grows else result.shape[0], *dims])
     return result
 
 
-def _whole(op: Any, values: Value) -> Any:
+def _items(op: Any, values: Value) -> Any:
     if isinstance(values, Unset):
         raise UnsupportedError(f"{op.type} reads a list to which nothing has been written")
     return values
@@ -89,20 +89,20 @@ def _set(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
     grows = "resize_if_index_out_of_bounds" in op.node_def.attr and op.get_attr(
         "resize_if_index_out_of_bounds"
     )
-    return [_written(inputs[0], inputs[1], inputs[2], grows)]
+    return [_write(inputs[0], inputs[1], inputs[2], grows)]
 
 
 @rule("TensorListPushBack")
 def _push(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
     values, element = inputs
     result = tf.concat([started(values, element), tf.expand_dims(element, 0)], 0)
-    result.set_shape([None, *_known(result.shape[1:], element.shape)])
+    result.set_shape([None, *_merge_dims(result.shape[1:], element.shape)])
     return [result]
 
 
 @rule("TensorListPopBack")
 def _pop(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
-    values = _whole(op, inputs[0])
+    values = _items(op, inputs[0])
     remaining = values[:-1]
     remaining.set_shape([None, *values.shape[1:]])
     return [remaining, values[-1]]
@@ -121,7 +121,7 @@ def _resize(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
     return [result]
 
 
-def _joined(values: Any) -> list[Any]:
+def _join(values: Any) -> list[Any]:
     """Elements joined along their first dimension, and how long each is there."""
     shape = tf.shape(values)
     result = tf.reshape(values, tf.concat([[-1], shape[2:]], 0))
@@ -164,23 +164,23 @@ def _array_scatter(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Val
 @rule("TensorArrayWriteV3")
 def _array_write(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
     array, index, element, values = inputs
-    return [_written(values, index, element, array.grows)]
+    return [_write(values, index, element, array.grows)]
 
 
 #: Operators that are one expression.
 RULES.update({
     "TensorListFromTensor": lambda builder, op, inputs: [tf.identity(inputs[0])],
-    "TensorListStack": lambda builder, op, inputs: [tf.identity(_whole(op, inputs[0]))],
+    "TensorListStack": lambda builder, op, inputs: [tf.identity(_items(op, inputs[0]))],
     "TensorListGetItem": lambda builder, op, inputs:
-        [tf.gather(_whole(op, inputs[0]), tf.reshape(inputs[1], []), axis=0)],
+        [tf.gather(_items(op, inputs[0]), tf.reshape(inputs[1], []), axis=0)],
     "TensorListLength": lambda builder, op, inputs:
         [inputs[0].size if isinstance(inputs[0], Unset) else tf.shape(inputs[0])[0]],
-    "TensorListGather": lambda builder, op, inputs: [tf.gather(_whole(op, inputs[0]), inputs[1], axis=0)],
-    "TensorListConcatV2": lambda builder, op, inputs: _joined(_whole(op, inputs[0])),
-    "TensorListConcat": lambda builder, op, inputs: _joined(_whole(op, inputs[0])),
+    "TensorListGather": lambda builder, op, inputs: [tf.gather(_items(op, inputs[0]), inputs[1], axis=0)],
+    "TensorListConcatV2": lambda builder, op, inputs: _join(_items(op, inputs[0])),
+    "TensorListConcat": lambda builder, op, inputs: _join(_items(op, inputs[0])),
     "TensorArrayReadV3": lambda builder, op, inputs:
-        [tf.gather(_whole(op, inputs[2]), tf.reshape(inputs[1], []), axis=0)],
-    "TensorArrayGatherV3": lambda builder, op, inputs: [tf.gather(_whole(op, inputs[2]), inputs[1], axis=0)],
+        [tf.gather(_items(op, inputs[2]), tf.reshape(inputs[1], []), axis=0)],
+    "TensorArrayGatherV3": lambda builder, op, inputs: [tf.gather(_items(op, inputs[2]), inputs[1], axis=0)],
     "TensorArraySizeV3": lambda builder, op, inputs: RULES["TensorListLength"](builder, op, inputs[1:]),
-    "TensorArrayConcatV3": lambda builder, op, inputs: _joined(_whole(op, inputs[1])),
+    "TensorArrayConcatV3": lambda builder, op, inputs: _join(_items(op, inputs[1])),
 })  # fmt: skip

@@ -53,10 +53,10 @@ class _Copies:
         self.nodes += len(function.node_def)
         if self.nodes > MOST_NODES:
             raise UnsupportedError("functions of the graph are used too often")
-        function.signature.name = _unused(name, self.functions)
+        function.signature.name = _new_name(name, self.functions)
         # TensorFlow's optimiser takes results and nodes of one name for each other
         self.used.update(result.name for result in function.signature.output_arg)
-        new_names = {one.name: _unused(one.name, self.used) for one in _owners(function)}
+        new_names = {one.name: _new_name(one.name, self.used) for one in _owners(function)}
         for one in _owners(function):
             one.name = new_names[one.name]
         for node in function.node_def:
@@ -117,7 +117,7 @@ def renamed(tensor: str, new_names: dict[str, str]) -> str:
     return f"{waits}{new_names.get(name, name)}{colon}{port}"
 
 
-def _unused(name: str, used: Counter[str]) -> str:
+def _new_name(name: str, used: Counter[str]) -> str:
     """A name that is not used yet, and is from now on."""
     result = name
     while result in used:

@@ -34,7 +34,7 @@ _INT32 = 6
 def known_operators(framework: str) -> Mapping[str, Rule]:
     """The rules for operators that an exporter leaves, by their names in a domain of their own."""
     domain, rules = {"tf": (MARKED, TENSORFLOW), "paddle": (DOMAIN, LEFT)}[framework]
-    return {f"{domain}.{name}": _compared(domain, rule) for name, rule in rules.items()}
+    return {f"{domain}.{name}": _check_first(domain, rule) for name, rule in rules.items()}
 
 
 declare_choices(MARKED, {ANY: {
@@ -46,14 +46,14 @@ declare_choices(MARKED, {ANY: {
 declare_choices(DOMAIN, {"rnn": {"mode": one_of(CELLS)}, "unique": {"dtype": one_of("int32 int64")}})
 
 
-def _compared(domain: str, rule: Rule) -> Rule:
+def _check_first(domain: str, rule: Rule) -> Rule:
     """The rule, of nodes whose attributes are among their choices."""
 
-    def compared(n: OnnxNode) -> Any:
+    def checking_rule(n: OnnxNode) -> Any:
         check_choices(domain, n.op_type, n.attributes)
         return rule(n)
 
-    return compared
+    return checking_rule
 
 
 def _unless_zero(function: Callable[[OnnxNode], Output]) -> Rule:
@@ -167,7 +167,7 @@ def _greatest(n: OnnxNode) -> Output:
     return n("ReduceMax", n[0], [-1], keep_dims=True)
 
 
-def _saturated(n: OnnxNode) -> Output:
+def _saturate(n: OnnxNode) -> Output:
     """Hue and greatest channel stay: the distances of all channels to the greatest one grow in proportion."""
     top = _greatest(n)
     gap = n("Subtract", top, n("ReduceMin", n[0], [-1], keep_dims=True))
@@ -274,7 +274,7 @@ def _near(n: OnnxNode) -> Output:
     return n("Less", gap, n.like(gap, n.attr("tolerance", 1e-5)))
 
 
-def _sliced(n: OnnxNode) -> Output:
+def _slice(n: OnnxNode) -> Output:
     """Python's slices: a bit of each mask for each entry of begin, end and strides."""
     count = n.static_shape(n[1], "the number of slices")[0]
     names = ("begin_mask", "end_mask", "new_axis_mask", "shrink_axis_mask", "ellipsis_mask")
@@ -350,14 +350,14 @@ TENSORFLOW: dict[str, Rule] = {
     "FloorMod": lambda n: n("FloorMod", n[0], n[1]),
     "TruncateDiv": _truncate_div,
     "ApproximateEqual": _near,
-    "StridedSlice": _sliced,
+    "StridedSlice": _slice,
     "Roll": lambda n: n("Roll", n[0], n[1], n[2]),
     "CheckNumericsV2": lambda n: n.same(n[0]),
     "ScatterNd": _scatter,
     "ShapeN": _shapes,
     "CumulativeLogsumexp": _running_log_sum,
     "HistogramFixedWidth": _histogram,
-    "AdjustSaturation": _saturated,
+    "AdjustSaturation": _saturate,
     "RGBToHSV": _hue_saturation_value,
     "HSVToRGB": _red_green_blue,
     "FakeQuantWithMinMaxArgs": _fake_quantized,

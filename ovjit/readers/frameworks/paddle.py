@@ -67,10 +67,10 @@ def object_to_onnx(
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "model")
         if isinstance(model, paddle.Model):
-            with _dynamic(paddle), _evaluated(model.network):
+            with _dynamic(paddle), _evaluate(model.network):
                 model.save(path, training=False)
         elif isinstance(model, paddle.nn.Layer):
-            with _dynamic(paddle), _evaluated(model):
+            with _dynamic(paddle), _evaluate(model):
                 paddle.jit.save(model, path, input_spec=_specifications(paddle, model, example, described))
         else:
             _save_program(paddle, model, example, outputs, path)
@@ -105,7 +105,7 @@ def _dynamic(paddle: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _evaluated(layer: Any) -> Iterator[None]:
+def _evaluate(layer: Any) -> Iterator[None]:
     """Layers as in inference, and afterwards as they were."""
     trained = [part for part in layer.sublayers(include_self=True) if part.training]
     layer.eval()

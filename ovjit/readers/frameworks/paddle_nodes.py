@@ -39,7 +39,7 @@ def _in_order(n: OnnxNode, value: Output, order: Sequence[int]) -> Output:
     return n.folded(n("Gather", value, np.concatenate([np.arange(size) + i * size for i in order]), 0))
 
 
-def _stacked(n: OnnxNode, values: Sequence[Output]) -> Output:
+def _stack(n: OnnxNode, values: Sequence[Output]) -> Output:
     return n.folded(n.concat([n.unsqueeze(value, [0]) for value in values], 0))
 
 
@@ -79,8 +79,8 @@ def _recurrent(
     for layer in range(layers):
         cells = range(layer * directions, (layer + 1) * directions)
         begin = [n.transpose(n.slice(v, 0, cells.start, cells.stop), [1, 0, 2]) for v in states]
-        w, r = (_stacked(n, [_in_order(n, matrices[2 * i + k], order) for i in cells]) for k in (0, 1))
-        b = _stacked(n, [_biases(n, biases[2 * i], biases[2 * i + 1], mode, order) for i in cells])
+        w, r = (_stack(n, [_in_order(n, matrices[2 * i + k], order) for i in cells]) for k in (0, 1))
+        b = _stack(n, [_biases(n, biases[2 * i], biases[2 * i + 1], mode, order) for i in cells])
         y, *after = n.all(
             op, x, *begin, counts, w, r, b, hidden_size=n.required("hidden_size"),
             direction="bidirectional" if directions == 2 else "forward", **attributes, opset=5,

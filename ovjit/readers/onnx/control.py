@@ -85,7 +85,7 @@ def _parameter(name: str, kind: TensorType) -> Parameter:
     return parameter
 
 
-def _settled(names: Sequence[str], kinds: list[TensorType], read: Any) -> tuple[Any, ...]:
+def _settle(names: Sequence[str], kinds: list[TensorType], read: Any) -> tuple[Any, ...]:
     """(parameters, values, scope) of a body whose first results go round to the parameters of these kinds.
 
     `read(parameters)` reads the body; the first `len(kinds)` of its values go round.
@@ -115,8 +115,8 @@ def loop(n: OnnxNode) -> Any:
         try:
             return _written_out(n, graph, names, carried)
         except UnsupportedError as error:
-            if added := _added(graph, names, carried):
-                return _collected(n, graph, added)
+            if added := _find_inserts(graph, names, carried):
+                return _collect(n, graph, added)
             if not isinstance(error, _OpenLength):
                 raise
             try:
@@ -201,7 +201,7 @@ def _add_loop(
             raise ModelError(f"the body has {len(values)} outputs, fewer than loop-carried values")
         return [*values[1 : 1 + len(carried)], values[0], *values[1 + len(carried) :]], inner
 
-    parameters, values, inner = _settled(names[2:], kinds, read)
+    parameters, values, inner = _settle(names[2:], kinds, read)
     count = len(carried)
     results = [*values[: count + 1], *(n.unsqueeze(_tensor(v), [0]) for v in values[count + 1 :])]
     loop_inputs = [trips, go_on, *carried]
@@ -287,7 +287,7 @@ def _tensor(value: Any) -> Output:
     return value
 
 
-def _added(graph: Any, names: Sequence[str], carried: Sequence[Any]) -> dict[int, Any]:
+def _find_inserts(graph: Any, names: Sequence[str], carried: Sequence[Any]) -> dict[int, Any]:
     """The sequences that go round, by their numbers, each with the node that adds a tensor at its end; none
     if a body does anything else with them."""
     out: dict[int, Any] = {}
@@ -307,7 +307,7 @@ def _added(graph: Any, names: Sequence[str], carried: Sequence[Any]) -> dict[int
     return out
 
 
-def _collected(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
+def _collect(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
     """The loop with what is added to sequences as outputs that are collected.
 
     Where the model joins such tensors along an axis of open length, they may be of different lengths. Then
@@ -490,7 +490,7 @@ def _scan(
             inputs_given[names[states + i]] = n.squeeze(Output._of(part, 0), [axes[i]])
         return n.reader.subgraph(graph, n.scope, inputs_given, captures=True)
 
-    parameters, result, inner = _settled(names[:states], kinds, read)
+    parameters, result, inner = _settle(names[:states], kinds, read)
     results = list(result[:states])
     for i, value in enumerate(result[states:]):
         out_axes[i] = n.axis(out_axes[i], n.rank(_tensor(value)) + 1)

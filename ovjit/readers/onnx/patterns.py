@@ -58,7 +58,7 @@ def table_of(pattern: str, anywhere: bool = False) -> Table:
     """
     steps = _Steps()
     end = steps.add()
-    return _determined(steps, _Parser(pattern, steps).parsed(end), end, anywhere)
+    return _determinize(steps, _Parser(pattern, steps).parsed(end), end, anywhere)
 
 
 class _Steps:
@@ -115,7 +115,7 @@ def _in_bytes(low: int, high: int) -> Iterable[list[tuple[int, int]]]:
             begin = end + 1
 
 
-def _united(ranges: Iterable[tuple[int, int]]) -> _Ranges:
+def _unite_ranges(ranges: Iterable[tuple[int, int]]) -> _Ranges:
     out: list[tuple[int, int]] = []
     for low, high in sorted(ranges):
         if out and low <= out[-1][1] + 1:
@@ -127,7 +127,7 @@ def _united(ranges: Iterable[tuple[int, int]]) -> _Ranges:
 
 def _others(ranges: _Ranges) -> _Ranges:
     out, begin = [], 0
-    for low, high in _united(ranges):
+    for low, high in _unite_ranges(ranges):
         if low > begin:
             out.append((begin, low - 1))
         begin = high + 1
@@ -139,7 +139,7 @@ def _of_category(name: str) -> _Ranges:
     inside = [code for code in range(_LAST + 1) if unicodedata.category(chr(code)).startswith(name)]
     if not inside or not 1 <= len(name) <= 2:
         raise UnsupportedError(f"characters of the class {name[:20]!r} are not supported")
-    return _united((code, code) for code in inside)
+    return _unite_ranges((code, code) for code in inside)
 
 
 def _either_case(ranges: _Ranges) -> _Ranges:
@@ -154,7 +154,7 @@ def _either_case(ranges: _Ranges) -> _Ranges:
                     more.append((ord(other), ord(other)))
             more += [(c, c) for c in {ord("k"): (0x212A,), ord("s"): (0x17F,), 0x212A: (75,), 0x17F: (83,),
                                       ord("K"): (0x212A,), ord("S"): (0x17F,)}.get(code, ())]  # fmt: skip
-    return _united((*ranges, *more))
+    return _unite_ranges((*ranges, *more))
 
 
 class _Node(NamedTuple):
@@ -397,7 +397,7 @@ class _Parser:
                 if high < low:
                     raise self._wrong("a range that ends before it begins")
             ranges += flags.cased(((low, high),))
-        out = _united(ranges)
+        out = _unite_ranges(ranges)
         return _others(out) if negative else out
 
     # --- steps
@@ -451,7 +451,7 @@ def _kind_of(byte: int) -> int:
     return _WORD if any(low <= byte <= high for low, high in _WORDS) else _OTHER
 
 
-def _determined(steps: _Steps, start: int, end: int, anywhere: bool) -> Table:
+def _determinize(steps: _Steps, start: int, end: int, anywhere: bool) -> Table:
     """The table of a graph from `start` to `end`."""
     borders = {0, 10, 11, *(b for low, high in _WORDS for b in (low, high + 1))}
     borders.update(b for ranges in steps.ranges for low, high, _ in ranges for b in (low, high + 1))

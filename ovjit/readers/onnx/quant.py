@@ -144,7 +144,7 @@ def dynamic_quantize(n: OnnxNode, x: Output) -> tuple[Output, Output, Output]:
 # -- products ------------------------------------------------------------------------------------------------
 
 
-def _shifted(n: OnnxNode, x: Output, zero: Output | None, kind: str) -> Output:
+def _subtract_zero(n: OnnxNode, x: Output, zero: Output | None, kind: str) -> Output:
     out = n.convert(x, kind)
     return out if zero is None or _is_zero(n, zero) else n("Subtract", out, n.convert(zero, kind))
 
@@ -163,7 +163,7 @@ def integer_matmul(n: OnnxNode, a: Output, b: Output, a_zero: Output | None, b_z
         kind = "f32"
     if a_zero is not None and n.shape(a_zero) not in ((), (1,)) and len(n.shape(a_zero) or ()) == 1:
         a_zero = n.unsqueeze(a_zero, [1])  # one for each row
-    return n("MatMul", _shifted(n, a, a_zero, kind), _shifted(n, b, b_zero, kind))
+    return n("MatMul", _subtract_zero(n, a, a_zero, kind), _subtract_zero(n, b, b_zero, kind))
 
 
 def integer_convolution(
@@ -174,7 +174,7 @@ def integer_convolution(
     kind = "f32" if terms is not None and terms * PRODUCT < F32_EXACT else "f64"
     if w_zero is not None and n.shape(w_zero) not in ((), (1,)):
         w_zero = n.reshape(w_zero, [-1] + [1] * (n.rank(w) - 1))
-    return convolve(n, _shifted(n, x, x_zero, kind), _shifted(n, w, w_zero, kind), None)
+    return convolve(n, _subtract_zero(n, x, x_zero, kind), _subtract_zero(n, w, w_zero, kind), None)
 
 
 def _integers(product: Callable[..., Output]) -> Rule:

@@ -85,7 +85,7 @@ def _needs_weights(n: OnnxNode, x: Output, how: Sampling, value: np.ndarray | No
     if how.coordinates not in _COORDINATES or n.attr("antialias", 0) or n.attr("exclude_outside", 0):
         return True
     if how.by_scales:
-        return how.coordinates == "align_corners" and _uneven(n, x, how.axes, value)
+        return how.coordinates == "align_corners" and _is_uneven(n, x, how.axes, value)
     if how.mode == "nearest" and (how.coordinates, how.nearest) == ("asymmetric", "round_prefer_ceil"):
         return True  # Interpolate divides by a rounded scale, so that a half may become less
     return how.policy != "stretch"
@@ -111,7 +111,7 @@ def _by_interpolate(n: OnnxNode, x: Output, how: Sampling) -> Output:
     return out if exact else to_integers(n, out, kind)
 
 
-def _uneven(n: OnnxNode, x: Output, axes: Sequence[int], scales: np.ndarray | None) -> bool:
+def _is_uneven(n: OnnxNode, x: Output, axes: Sequence[int], scales: np.ndarray | None) -> bool:
     """Whether scaled dimensions are no whole numbers: the standard aligns corners of the unrounded ones."""
     shape = n.shape(x)
     if scales is None:

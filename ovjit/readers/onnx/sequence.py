@@ -48,7 +48,7 @@ def _cut(n: OnnxNode, rows: Output, index: int, count: int) -> tuple[Output, Out
     return before, n("Slice", rows, n("Add", position, count), end, [1], [0], opset=8)
 
 
-def _place(n: OnnxNode, index: int, count: int) -> int:
+def _position(n: OnnxNode, index: int, count: int) -> int:
     position = n.known_ints(index, "the position in a sequence")[0]
     if not -count <= position < count:
         raise ModelError(f"the position {position} is out of range for a sequence of length {count}")
@@ -77,7 +77,7 @@ def insert(n: OnnxNode) -> Any:
     values = _list(n)
     if not values and n.has(2) and n.value(n[2]) is None:
         return [TensorList([n[1]], n.dtype(n[1]))]  # 0 is the only place
-    position = len(values) if not n.has(2) else _place(n, 2, len(values) + 1)
+    position = len(values) if not n.has(2) else _position(n, 2, len(values) + 1)
     if n.has(2) and n.known_ints(2, "the position")[0] < 0:
         position = n.known_ints(2, "the position")[0] + len(values)
     return [TensorList([*values[:position], n[1], *values[position:]], n.dtype(n[1]))]
@@ -91,7 +91,7 @@ def erase(n: OnnxNode) -> Any:
     if isinstance(items, LoopSequence) or (n.has(1) and n.value(n[1]) is None and items):
         return [of_rows(n.concat(_cut(n, stack_rows(n, items), 1, 1), 0))]
     values = _list(n)
-    position = _place(n, 1, len(values)) if n.has(1) else len(values) - 1
+    position = _position(n, 1, len(values)) if n.has(1) else len(values) - 1
     if not values:
         raise ModelError("an element of an empty sequence cannot be erased")
     return [TensorList([v for i, v in enumerate(values) if i != position], values.element_type)]
@@ -104,7 +104,7 @@ def at(n: OnnxNode) -> Any:
         position = n.scalar(n[1])
         return n("Gather", stack_rows(n, items), position, 0, opset=8)
     values = _list(n)
-    return n.same(values[_place(n, 1, len(values))])
+    return n.same(values[_position(n, 1, len(values))])
 
 
 @onnx_op("SequenceLength")
@@ -120,7 +120,7 @@ def concat(n: OnnxNode) -> Any:
     axis = n.required("axis")
     items = _sequence_of(n)
     if isinstance(items, LoopSequence):
-        return _joined(n, items, axis)
+        return _join(n, items, axis)
     values = list(_list(n))
     if not values:
         raise ModelError("an empty sequence cannot be concatenated")
@@ -129,7 +129,7 @@ def concat(n: OnnxNode) -> Any:
     return n("Concat", *values, axis=axis)
 
 
-def _joined(n: OnnxNode, sequence: LoopSequence, axis: int) -> Output:
+def _join(n: OnnxNode, sequence: LoopSequence, axis: int) -> Output:
     """The rows side by side along a dimension of theirs, or along a new one, behind what came first."""
     rows, first, rank = sequence.rows, list(sequence.first), n.rank(sequence.rows) - 1
     if n.attr("new_axis", 0):

@@ -106,13 +106,13 @@ def find_schema(domain: str, name: str, version: int) -> Schema | None:
     table = _table()
     if table is not None and version <= table.newest.get(domain, 0):
         rows = [row for row in table.rows(domain, name) if row[0] <= version]
-        return _made(rows[-1]) if rows else None
+        return _schema_of(rows[-1]) if rows else None
     if table is not None and domain not in table.newest and "onnx" not in sys.modules:
         return None  # what declares operators of other domains has imported the package
     from onnx import defs
 
     try:
-        return _made(_row(defs.get_schema(name, version, domain)))
+        return _schema_of(_row(defs.get_schema(name, version, domain)))
     except defs.SchemaError:
         return None
 
@@ -127,7 +127,7 @@ class _Table:
         self.newest: dict[str, int] = json.loads(content[: content.index(b"\n")])
 
     def rows(self, domain: str, name: str) -> list[list[Any]]:
-        """What `_made` reads, of each version of the operator, the oldest first."""
+        """What `_schema_of` reads, of each version of the operator, the oldest first."""
         begin = f"\n{domain} {name}\t".encode(errors="replace")
         at = self._content.find(begin)
         if at < 0 or not name.isidentifier():  # which has no end of a line
@@ -146,7 +146,7 @@ def _table() -> _Table | None:
 
 
 def _row(schema: Any) -> list[Any]:
-    """What `_made` reads, of an OpSchema of the package."""
+    """What `_schema_of` reads, of an OpSchema of the package."""
     attributes = {}
     for key, attribute in schema.attributes.items():
         default = attribute.default_value
@@ -159,7 +159,7 @@ def _row(schema: Any) -> list[Any]:
     ]  # fmt: skip
 
 
-def _made(row: list[Any]) -> Schema:
+def _schema_of(row: list[Any]) -> Schema:
     since, attributes, min_inputs, max_inputs, min_outputs, max_outputs, function = row
     parsed = {
         name: (

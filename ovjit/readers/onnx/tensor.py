@@ -62,7 +62,7 @@ def range_(n: OnnxNode) -> Any:
     return n("Range", *(n.scalar(n[i]) for i in range(3)), output_type=n.dtype(n[0]), opset=4)
 
 
-def _places(n: OnnxNode, x: Output) -> Output:
+def _diagonal_offsets(n: OnnxNode, x: Output) -> Output:
     """column - row of every element of the last two dimensions, as i64 [rows, columns]"""
     shape = n.shape(x)
     ends = None if shape is None else shape[-2:]
@@ -77,14 +77,14 @@ def _places(n: OnnxNode, x: Output) -> Output:
 @onnx_op("EyeLike")
 def eye_like(n: OnnxNode) -> Any:
     kind = n.data_type("dtype") if n.attr("dtype") is not None else n.dtype(n[0])
-    return n.convert(n("Equal", _places(n, n[0]), n.attr("k")), kind)
+    return n.convert(n("Equal", _diagonal_offsets(n, n[0]), n.attr("k")), kind)
 
 
 @onnx_op("Trilu")
 def trilu(n: OnnxNode) -> Any:
     x = n[0]
     k = n.const(0) if not n.has(1) else n.scalar(n[1])
-    keep = n("GreaterEqual" if n.attr("upper") else "LessEqual", _places(n, x), k)
+    keep = n("GreaterEqual" if n.attr("upper") else "LessEqual", _diagonal_offsets(n, x), k)
     return n("Select", keep, x, n.blank(x))
 
 

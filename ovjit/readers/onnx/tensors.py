@@ -75,7 +75,7 @@ class StandIn(NamedTuple):
     convert: Callable[[np.ndarray], np.ndarray]
 
 
-def _halves(name: str) -> Callable[[np.ndarray], np.ndarray]:
+def _f16_from_bytes(name: str) -> Callable[[np.ndarray], np.ndarray]:
     """From bytes that are numbers of a type of ml_dtypes, which few models need, to f16."""
 
     def convert(x: np.ndarray) -> np.ndarray:
@@ -88,8 +88,8 @@ def _halves(name: str) -> Callable[[np.ndarray], np.ndarray]:
 
 #: TensorProto.DataType -> StandIn, which holds each of the type's numbers exactly.
 STAND_INS = {
-    18: StandIn("f8e4m3", "f16", _halves("float8_e4m3fnuz")),
-    20: StandIn("f8e5m2", "f16", _halves("float8_e5m2fnuz")),
+    18: StandIn("f8e4m3", "f16", _f16_from_bytes("float8_e4m3fnuz")),
+    20: StandIn("f8e5m2", "f16", _f16_from_bytes("float8_e5m2fnuz")),
     26: StandIn("u2", "i8", lambda x: (x.astype(np.int8) ^ 2) - np.int8(2)),
 }
 

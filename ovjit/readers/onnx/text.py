@@ -38,13 +38,13 @@ def cast_text(n: OnnxNode, x: Output, kind: str) -> Output:
     return n("StringToNumber", x, destination_type=kind)
 
 
-def _encoded(texts: Sequence[Any]) -> list[bytes]:
+def _encode(texts: Sequence[Any]) -> list[bytes]:
     return [text if isinstance(text, bytes) else str(text).encode() for text in texts]
 
 
 def text_at(n: OnnxNode, texts: Sequence[Any], index: Output) -> Output:
     """Strings: texts[place]."""
-    data = _encoded(texts)
+    data = _encode(texts)
     ends = np.cumsum([len(text) for text in data])
     begins = ends - [len(text) for text in data]
     sides = [n("Gather", n.const(v.astype(np.int32)), index, 0, opset=8) for v in (begins, ends)]
@@ -284,7 +284,7 @@ def string_concat(n: OnnxNode) -> Any:
     return n("StringTensorPack", starts, n("Add", starts, lengths), n.reshape(rows, [-1]))
 
 
-def _cased(n: OnnxNode, letters: Output, upper: bool) -> Output:
+def _change_case(n: OnnxNode, letters: Output, upper: bool) -> Output:
     """UTF-8 with its letters in the other case, those of up to three bytes whose two cases are as long."""
     table = _case_table(upper)
     padded = n("Concat", np.zeros(2, np.int32), n.convert(letters, "i32"), np.zeros(2, np.int32), axis=0)
@@ -340,7 +340,7 @@ def string_normalizer(n: OnnxNode) -> Any:
     begins, ends, letters = n.all("StringTensorUnpack", x)
     if stop:
         if not n.attr("is_case_sensitive"):
-            x = n("StringTensorPack", begins, ends, _cased(n, letters, upper=False))
+            x = n("StringTensorPack", begins, ends, _change_case(n, letters, upper=False))
             stop = [word.lower() for word in stop]
         is_stopword = n("ReduceLogicalOr", same_text(n, x, stop), [-1], keep_dims=False)
         remaining = n.reshape(n("NonZero", n("LogicalNot", is_stopword), output_type="i64"), [-1])
@@ -349,7 +349,7 @@ def string_normalizer(n: OnnxNode) -> Any:
     none = np.zeros(1, np.int32)
     begins, ends = (n("Slice", n("Concat", v, none, axis=0), [0], count, [1], [0]) for v in (begins, ends))
     if action != "NONE":
-        letters = _cased(n, letters, action == "UPPER")
+        letters = _change_case(n, letters, action == "UPPER")
     if rank == 2:
         begins, ends = (n.unsqueeze(v, [0]) for v in (begins, ends))
     out = n("StringTensorPack", begins, ends, letters)
@@ -362,11 +362,11 @@ def string_normalizer(n: OnnxNode) -> Any:
 _BLANKS = np.array([*b" \t\n\v\f\r", -1], np.int64)
 
 
-def _marked(n: OnnxNode, mark: bytes, letter: Callable[[int], Output], lengths: Output) -> Output:
+def _find_marks(n: OnnxNode, mark: bytes, letter: Callable[[int], Output], lengths: Output) -> Output:
     """Where the mark begins; of marks that overlap, the first ones."""
     hit = n.chain("LogicalAnd", (n("Equal", letter(i), code) for i, code in enumerate(mark)))
     if any(mark[:i] == mark[-i:] for i in range(1, len(mark))):
-        hit = _apart(n, hit, len(mark), lengths)
+        hit = _drop_overlaps(n, hit, len(mark), lengths)
     return hit
 
 
@@ -409,7 +409,7 @@ def string_split(n: OnnxNode) -> Any:
 
     none, last = n("Multiply", lengths, 0), lengths  # where a text ends for its last part
     if mark:
-        hit = _marked(n, mark, letter, lengths)
+        hit = _find_marks(n, mark, letter, lengths)
         mark_positions = in_front(hit)  # where the marks are
         starts = n("Concat", none, n("Add", mark_positions, len(mark)), axis=1)
         stops = n("Concat", mark_positions, n("Add", none, beyond), axis=1)
@@ -435,7 +435,7 @@ def string_split(n: OnnxNode) -> Any:
     return [n("StringTensorPack", *sides, letters), n.reshape(count, shape)]
 
 
-def _apart(n: OnnxNode, hit: Output, size: int, lengths: Output) -> Output:
+def _drop_overlaps(n: OnnxNode, hit: Output, size: int, lengths: Output) -> Output:
     """Of places [texts, width] where marks of a size begin, those that no earlier mark covers."""
 
     def once(free: Output, now: dict[str, Output]) -> tuple[Output, Output]:

@@ -212,7 +212,7 @@ def _of_beams(n: OnnxNode, x: Output, beams: Output, done: Output) -> Output:
     return n("GatherElements", x, spread, axis=0)
 
 
-def _unpacked(n: OnnxNode, x: Output, which: int) -> Output:
+def _unpack_part(n: OnnxNode, x: Output, which: int) -> Output:
     """[batch, length, heads, parts, size] -> one part as [batch, heads, length, size]"""
     return n.transpose(n("Gather", x, which, 3, opset=8), [0, 2, 1, 3])
 
@@ -233,11 +233,11 @@ def multi_head_attention(n: OnnxNode) -> Any:
     if not n.has(1) and n.rank(q) == 3:
         q, k, v = n.all("Split", q, 2, num_splits=3)
     elif not n.has(1):  # [batch, length, heads, 3, size]
-        q, k, v = (_unpacked(n, q, i) for i in range(3))
+        q, k, v = (_unpack_part(n, q, i) for i in range(3))
     elif n.has(2):
         k, v = n[1], n[2]
     else:  # [batch, length, heads, 2, size]
-        k, v = (_unpacked(n, n[1], i) for i in range(2))
+        k, v = (_unpack_part(n, n[1], i) for i in range(2))
     if n.has(3):
         bias_size = n.last_dim(n[3])
         query_size = n.last_dim(q) * (heads if n.rank(q) == 4 else 1)

@@ -24,7 +24,9 @@ from ovjit.readers.onnx_contrib.attention import (
 )
 
 
-def _rotated(n: OnnxNode, q: Output, k: Output, prompt: Output, positions: Output) -> tuple[Output, Output]:
+def _rotate_queries_and_keys(
+    n: OnnxNode, q: Output, k: Output, prompt: Output, positions: Output
+) -> tuple[Output, Output]:
     """Queries and keys rotated by their places, or by the positions that are given."""
     rotary_positions = positions
     if n.has(9):  # of a prompt's the first alone counts, from which on its places are numbered
@@ -76,12 +78,12 @@ def group_query_attention(n: OnnxNode) -> Any:
     begins = n("Select", prompt, 0, n("Subtract", lengths, length))  # [batch]
     positions = n("Add", n.unsqueeze(begins, [1]), n.unsqueeze(n.upto(length), [0]))  # [batch, length]
     if n.attr("do_rotary", 0):
-        q, k = _rotated(n, q, k, prompt, positions)
+        q, k = _rotate_queries_and_keys(n, q, k, prompt, positions)
     caches = [_Cache(n, which, groups, n.last_dim(x)) for which, x in (("k", k), ("v", v))]
     present = [cache.stored(x) for cache, x in zip(caches, (k, v), strict=True)]
     if n.has(3):
         done = n("Subtract", total, length)
-        past = [_grown(n, n[3 + i], new, done, total, positions) for i, new in enumerate(present)]
+        past = [_write_cache(n, n[3 + i], new, done, total, positions) for i, new in enumerate(present)]
         valid_caches, present = [n("Slice", x, [0], total, [1], [2]) for x in past], past
     else:
         valid_caches = present
@@ -167,7 +169,9 @@ def _projections(n: OnnxNode, heads: int, groups: int) -> list[Output]:
     return [to_heads(n, x, c) if n.rank(x) == 3 else x for x, c in zip(parts, counts, strict=True)]
 
 
-def _grown(n: OnnxNode, past: Output, new: Output, done: Output, total: Output, positions: Output) -> Output:
+def _write_cache(
+    n: OnnxNode, past: Output, new: Output, done: Output, total: Output, positions: Output
+) -> Output:
     """A cache, in its own type, with what is new written at `positions` of each item."""
     new = n.convert(new, n.dtype(past))
     out = buffered(n, past, new, done, total)

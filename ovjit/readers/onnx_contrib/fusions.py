@@ -154,7 +154,7 @@ def simplified_layer_normalization(n: OnnxNode) -> Any:
     return rms_norm(n, n[0], n[1], n.attr("axis", -1), n.attr("epsilon", 1e-5))
 
 
-def _skipped(n: OnnxNode, bias: int) -> Output:
+def _add_skip(n: OnnxNode, bias: int) -> Output:
     total = n("Add", n[0], n[1])
     return n("Add", total, n[bias]) if n.has(bias) else total
 
@@ -162,7 +162,7 @@ def _skipped(n: OnnxNode, bias: int) -> Output:
 @ms("SkipLayerNormalization")
 def skip_layer_normalization(n: OnnxNode) -> Any:
     """(input, skip, gamma, beta, bias) -> (normalised, mean, inverse deviation, the sum)"""
-    total = _skipped(n, 4)
+    total = _add_skip(n, 4)
     out = layer_norm(n, total, n[2], n.optional(3), -1, n.attr("epsilon", 1e-12))
     return [*out, *[None] * (3 - len(out)), total]
 
@@ -170,7 +170,7 @@ def skip_layer_normalization(n: OnnxNode) -> Any:
 @ms("SkipSimplifiedLayerNormalization")
 def skip_simplified_layer_normalization(n: OnnxNode) -> Any:
     """(input, skip, gamma, bias) -> (normalised, -, -, the sum)"""
-    total = _skipped(n, 3)
+    total = _add_skip(n, 3)
     epsilon = n.attr("epsilon", 1e-12)
     mean: Output | None = None
     deviation: Output | None = None
@@ -187,7 +187,7 @@ def embed_layer_normalization(n: OnnxNode) -> Any:
     """(ids, segment ids, tables of words, positions and segments, gamma, beta, mask, position ids)
     -> (normalised, length of each item, the sum)"""
     segments = n("Gather", n[4], n[1], 0, opset=8) if n.has(1) and n.has(4) else None
-    return _embedded(n, n[2], n[3], segments, n[5], n[6], n.optional(7), n.optional(8))
+    return _embed(n, n[2], n[3], segments, n[5], n[6], n.optional(7), n.optional(8))
 
 
 @ms("QEmbedLayerNormalization")
@@ -201,10 +201,10 @@ def qembed_layer_normalization(n: OnnxNode) -> Any:
     if words is None or position_table is None or gamma is None or beta is None:
         raise ModelError("a table, gamma or beta is missing")
     segments = n("Gather", kinds, n[1], 0, opset=8) if n.has(1) and kinds is not None else None
-    return _embedded(n, words, position_table, segments, gamma, beta, n.optional(7), None)[:2]
+    return _embed(n, words, position_table, segments, gamma, beta, n.optional(7), None)[:2]
 
 
-def _embedded(
+def _embed(
     n: OnnxNode,
     words: Output,
     table: Output,

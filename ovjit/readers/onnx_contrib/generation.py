@@ -76,7 +76,7 @@ def _types(graph: Any) -> list[tuple[str, Any]]:
     return [tensors.tensor_type(info.type) for info in graph.input]
 
 
-def _called(n: OnnxNode, graph: Any, inputs: list[Output], scope: Scope) -> list[Output]:
+def _call(n: OnnxNode, graph: Any, inputs: list[Output], scope: Scope) -> list[Output]:
     """The outputs of a graph whose inputs get these values, in the types that it declares."""
     values = [n.convert(value, kind) for value, (kind, _) in zip(inputs, _types(graph), strict=True)]
     names = [info.name for info in graph.input]
@@ -119,7 +119,7 @@ def decoder_only(n: OnnxNode, ids: Output, mask: Output | None, pad: int, beams:
         def run(state: dict[str, Output], scope: Scope) -> tuple[Output, list[Output]]:
             past = [state[f"past_{i}"] for i in range(len(kinds) - 3)]
             inputs = [state["ids"], state["position"], state["mask"], *past]
-            logits, *present = _called(n, graph, inputs, scope)
+            logits, *present = _call(n, graph, inputs, scope)
             return logits, present
 
         return run
@@ -162,7 +162,7 @@ def encoder_and_decoder(
     has_first_step = len(encoder.input) == len(encoder_inputs) + 1
     if len(encoder.input) not in (len(encoder_inputs), len(encoder_inputs) + 1):
         raise UnsupportedError(f"an encoder with {len(encoder.input)} inputs is not supported")
-    outputs = _called(
+    outputs = _call(
         n, encoder, [*encoder_inputs, start_tokens] if has_first_step else encoder_inputs, n.scope
     )
     if len(outputs) != (2 + 4 * layers if has_first_step else 2 * layers):
@@ -190,7 +190,7 @@ def encoder_and_decoder(
         around = [inside(n, value, scope) for value in (*fixed, *cross)]
         ids = state["ids"] if by_token else state["said"]
         values = [ids, *around[: len(fixed)], *past, *around[len(fixed) :]]
-        logits, *present = _called(n, decoder, values, scope)
+        logits, *present = _call(n, decoder, values, scope)
         return logits, present
 
     return Form(state, begin if has_first_step else None, run, lambda _state, _token: {}, 0)

@@ -89,10 +89,10 @@ def _streams(n: OnnxNode) -> tuple[Output, int]:
         if rank < 2 or not isinstance(n.shape(x)[-2], int):  # type: ignore[index]
             raise UnsupportedError("the number of branches is not known")
         return x, n.shape(x)[-2]  # type: ignore[index, return-value]
-    return _grouped(n, x, branches), branches
+    return _split_branches(n, x, branches), branches
 
 
-def _grouped(n: OnnxNode, x: Output, branches: int) -> Output:
+def _split_branches(n: OnnxNode, x: Output, branches: int) -> Output:
     """[..., branches * width] -> [..., branches, width]"""
     width = n.last_dim(x)
     if branches < 1 or width % branches:
@@ -105,7 +105,7 @@ def _gates(n: OnnxNode, x: Output, streams: Output, branches: int) -> Output:
     x, rank = n.convert(x, "f32"), n.rank(streams)
     if n.rank(x) == rank:
         return x
-    return n.unsqueeze(x, [rank - 1]) if n.last_dim(x) == branches else _grouped(n, x, branches)
+    return n.unsqueeze(x, [rank - 1]) if n.last_dim(x) == branches else _split_branches(n, x, branches)
 
 
 def _like_input(n: OnnxNode, out: Output) -> Output:

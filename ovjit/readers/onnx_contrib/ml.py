@@ -91,15 +91,15 @@ def label_encoder(n: OnnxNode) -> Any:
 def label_encoder_1(n: OnnxNode) -> Any:
     """Texts by their places in a list."""
     texts = n.required("classes_strings")
-    return _mapped(n, texts, np.arange(len(texts)))
+    return _map_labels(n, texts, np.arange(len(texts)))
 
 
 @ml("CategoryMapper")
 def category_mapper(n: OnnxNode) -> Any:
-    return _mapped(n, n.required("cats_strings"), np.asarray(n.required("cats_int64s"), np.int64))
+    return _map_labels(n, n.required("cats_strings"), np.asarray(n.required("cats_int64s"), np.int64))
 
 
-def _mapped(n: OnnxNode, texts: list[str], numbers: np.ndarray) -> Output:
+def _map_labels(n: OnnxNode, texts: list[str], numbers: np.ndarray) -> Output:
     """The number of a text, or the text of a number."""
     if len(texts) != numbers.size or not texts:
         raise ModelError(

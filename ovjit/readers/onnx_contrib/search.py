@@ -79,7 +79,7 @@ def greedy_search(n: OnnxNode) -> Any:
 
     batch = n.dim_of(settings.begun, 0)
     state = {"ended": filled(n, n.const(False), batch, n.const(np.array([1])))}
-    return _fitted(n, _searched(n, settings, choose, state)["said"], settings.longest, 1, settings.pad)
+    return _extend(n, _search(n, settings, choose, state)["said"], settings.longest, 1, settings.pad)
 
 
 def _said_until_the_end(
@@ -113,7 +113,7 @@ def sampling(n: OnnxNode) -> Any:
 
     def choose(scores: Output, state: dict[str, Output], scope: Scope) -> Any:
         scores = _likely(n, scores)
-        numbers_of_step, random_state = _drawn(n, state["random"], inside(n, batch, scope))
+        numbers_of_step, random_state = _draw_numbers(n, state["random"], inside(n, batch, scope))
         top = n("ReduceMax", scores, [1], keep_dims=True)
         weights = n("CumSum", n("Exp", n.convert(n("Subtract", scores, top), "f64")), 1)
         threshold = n("Multiply", numbers_of_step, n.slice(weights, 1, -1))
@@ -125,7 +125,7 @@ def sampling(n: OnnxNode) -> Any:
         "ended": filled(n, n.const(False), batch, n.const(np.array([1]))),
         "random": n("Select", n("Equal", seed, 0), 1, seed),
     }
-    return _fitted(n, _searched(n, settings, choose, state)["said"], settings.longest, 1, settings.pad)
+    return _extend(n, _search(n, settings, choose, state)["said"], settings.longest, 1, settings.pad)
 
 
 def _likely(n: OnnxNode, scores: Output) -> Output:
@@ -148,7 +148,7 @@ def _likely(n: OnnxNode, scores: Output) -> Output:
     return n("ScatterElementsUpdate", scores, at, ordered, 1, opset=3)
 
 
-def _drawn(n: OnnxNode, state: Output, count: Output) -> tuple[Output, Output]:
+def _draw_numbers(n: OnnxNode, state: Output, count: Output) -> tuple[Output, Output]:
     """(`count` numbers of [0, 1) as [count, 1] f64, the generator's next state [1]): of the multiplicative
     generator whose numbers are state * 16807^k, two of which make one"""
     k = n("Add", n.upto(n("Multiply", count, 2)), 1)
@@ -184,7 +184,7 @@ class _Beams(NamedTuple):
     ) -> dict[str, Output]:
         """The best of what has been kept and of new answers [batch, beams], said [batch, beams, length]"""
         n = self.n
-        new = _fitted(n, history, longest, 2, self.settings.pad)
+        new = _extend(n, history, longest, 2, self.settings.pad)
         rated = n("Concat", state["kept_scores"], scores, axis=1)
         best = n.top_k(rated, self.settings.beams, 1, index="i32")
         every = n("Concat", state["kept"], new, axis=1)
@@ -264,7 +264,7 @@ def beam_search(n: OnnxNode) -> Any:
         "kept": filled(n, n.const(settings.pad, "i32"), batch, per_item, settings.longest),
     }
     collected = ("scores",) if n.wants(2) else ()
-    out = _searched(n, settings, search.choose, state, collected)
+    out = _search(n, settings, search.choose, state, collected)
     split = n.concat([batch, per_item, n.const(np.array([-1]))], 0)
     open_ends = search.rated(n.reshape(out["sums"], n.concat([batch, per_item], 0)), out["said"], n.scope)
     open_ends = n("Select", out["done"], -np.inf, open_ends)
@@ -272,7 +272,7 @@ def beam_search(n: OnnxNode) -> Any:
     outputs = [n.slice(best[name], 1, 0, answers) for name in ("kept", "kept_scores")]
     if collected:
         trips = n("Subtract", settings.longest, n.dim_of(settings.begun, 1))
-        every = _fitted(n, out["scores"], trips, 0, 0.0)  # [iterations, rows, vocabulary]
+        every = _extend(n, out["scores"], trips, 0, 0.0)  # [iterations, rows, vocabulary]
         shape = n.concat([trips, batch, per_item, n.dim_of(every, 2)], 0)
         outputs.append(n.reshape(every, shape))
     return outputs
@@ -317,7 +317,7 @@ def _number(n: OnnxNode, index: int, kind: str) -> Output | None:
     return n.reshape(n.convert(n[index], kind), [1]) if n.has(index) else None
 
 
-def _fitted(n: OnnxNode, x: Output, size: Output, axis: int, value: float) -> Output:
+def _extend(n: OnnxNode, x: Output, size: Output, axis: int, value: float) -> Output:
     """`x` made as long as `size` along an axis with what `value` says."""
     dims = [n.dim_of(x, i) for i in range(n.rank(x))]
     dims[axis] = n("Subtract", size, dims[axis])
@@ -335,7 +335,7 @@ def _highest(n: OnnxNode, best: Output, items: Output, beams: int) -> Output:
 # -- steps ---------------------------------------------------------------------------------------------------
 
 
-def _searched(
+def _search(
     n: OnnxNode,
     settings: _Settings,
     choose: _Choice,
@@ -351,7 +351,7 @@ def _searched(
         scores = n.convert(n.squeeze(n.slice(logits, 1, -1), [1]), "f32")
         if n.op_type not in _OF_ONE_WAY:
             scores = n("LogSoftmax", scores, axis=1)
-        scores = _ruled(n, settings, scores, state["said"], first, scope)
+        scores = _apply_rules(n, settings, scores, state["said"], first, scope)
         token, row, changes, more = choose(scores, state, scope)
         history = state["said"]
         if row is not None:
@@ -386,7 +386,7 @@ def _searched(
     return out
 
 
-def _ruled(
+def _apply_rules(
     n: OnnxNode, settings: _Settings, scores: Output, history: Output, first: Output, scope: Scope
 ) -> Output:
     """The scores of the next token [rows, vocabulary] after what the settings make less likely or forbid, in
@@ -394,7 +394,7 @@ def _ruled(
     shape = n.shape_of(scores)
     nothing = n.broadcast(n.const(0, "i32"), shape)
 
-    def marked(tokens: Output, which: Output) -> Output:
+    def mark_tokens(tokens: Output, which: Output) -> Output:
         """[rows, vocabulary]: whether a token is one of `tokens` for which `which` is true"""
         out = n("ScatterElementsUpdate", nothing, tokens, n.convert(which, "i32"), 1, reduction="max",
                 use_init_val=True, opset=12)  # fmt: skip
@@ -402,7 +402,7 @@ def _ruled(
 
     if settings.repetition is not None:
         by = inside(n, settings.repetition, scope)
-        is_repeated = marked(history, n("Equal", history, history))
+        is_repeated = mark_tokens(history, n("Equal", history, history))
         less = n("Select", n("Less", scores, 0.0), n("Multiply", scores, by), n("Divide", scores, by))
         scores = n("Select", is_repeated, less, scores)
     if settings.ngram > 0:
@@ -412,7 +412,7 @@ def _ruled(
         for i in range(before):
             end = n.slice(history, 1, i - before, i - before + 1 or None)
             same = n("LogicalAnd", same, n("Equal", n.slice(history, 1, i, i - before), end))
-        scores = n("Select", marked(n.slice(history, 1, before), same), _NEVER, scores)
+        scores = n("Select", mark_tokens(n.slice(history, 1, before), same), _NEVER, scores)
     if settings.allowed is not None:
         allowed = inside(n, settings.allowed, scope)
         scores = n("Select", n("Equal", allowed, n.like(allowed, 0)), _NEVER, scores)
@@ -427,10 +427,10 @@ def _ruled(
         scores = n("Divide", scores, inside(n, settings.temperature, scope))
     if settings.penalised is not None:
         scores = n("Subtract", scores, inside(n, settings.penalised, scope))
-    return _timed(n, scores, history) if settings.timestamps else scores
+    return _restrict_timestamps(n, scores, history) if settings.timestamps else scores
 
 
-def _timed(n: OnnxNode, scores: Output, history: Output) -> Output:
+def _restrict_timestamps(n: OnnxNode, scores: Output, history: Output) -> Output:
     """The scores [rows, vocabulary] with times, which are the tokens from one number on. Times come in pairs
     and do not decrease, and the first is not late. A time is forced if all times together are likelier than
     any text.

@@ -70,7 +70,7 @@ def _cut(n: OnnxNode, parts: _Parts, letters: Output, pattern: str, between: boo
     within = n("Less", positions, lengths)
     kinds = table.following.shape[1]
     kind = n("Select", within, n("Gather", table.kind, byte, 0, opset=8), n.const(kinds, "i32"))
-    longest = _matched(n, table, kind, positions, lengths)
+    longest = _match_lengths(n, table, kind, positions, lengths)
     is_first = n("LogicalAnd", within, n("NotEqual", n("BitwiseAnd", byte, 0xC0), 0x80))
     size = n.const(1)
     for least in (0xC0, 0xE0, 0xF0):
@@ -79,7 +79,7 @@ def _cut(n: OnnxNode, parts: _Parts, letters: Output, pattern: str, between: boo
     hit = n("GreaterEqual", longest, 0)
     if between:  # what is behind the last one is a part, too
         hit = n("LogicalOr", hit, n("Equal", positions, lengths))
-    free = _taken(n, hit, beyond, lengths)
+    free = _drop_overlaps(n, hit, beyond, lengths)
     start, stop = (free, positions) if between else (positions, n("Add", positions, longest))
     start, stop = (n("Add", n("Maximum", side, 0), n("Multiply", longest, 0)) for side in (start, stop))
     before = n("CumSum", n.convert(is_first, "i64"), 1, exclusive=True)
@@ -92,7 +92,7 @@ def _cut(n: OnnxNode, parts: _Parts, letters: Output, pattern: str, between: boo
     return _Parts(n("Gather", parts.text, of, 0, opset=8), *sides)
 
 
-def _matched(n: OnnxNode, table: Any, kind: Output, positions: Output, lengths: Output) -> Output:
+def _match_lengths(n: OnnxNode, table: Any, kind: Output, positions: Output, lengths: Output) -> Output:
     """The length of the longest match from each place on, -1 for none: [parts, width]. `kind` is that of each
     byte, and one more kind behind a part's end."""
     count, kinds = table.following.shape
@@ -107,10 +107,10 @@ def _matched(n: OnnxNode, table: Any, kind: Output, positions: Output, lengths: 
     following = n.const(np.concatenate([table.following, ended], 1).reshape(-1))
     accepts = n.const(table.accepts.reshape(-1))
 
-    def accepted(state: Output, next_side: Output, table: Output) -> Output:
+    def accepts_state(state: Output, next_side: Output, table: Output) -> Output:
         return n("Gather", table, n("Add", n("Multiply", state, n.const(4, "i32")), next_side), 0, opset=8)
 
-    longest = n("Select", accepted(state, side, accepts), n.const(0), -1)
+    longest = n("Select", accepts_state(state, side, accepts), n.const(0), -1)
     row = n.squeeze(positions, [0])
     end = n.squeeze(n("Subtract", n.dim_of(kind, 1), 1), [0])
 
@@ -123,7 +123,7 @@ def _matched(n: OnnxNode, table: Any, kind: Output, positions: Output, lengths: 
         byte = n("Gather", all_kinds, here, 1, opset=8)
         step = n("Add", n("Multiply", now["state"], n.const(kinds + 1, "i32")), byte)
         state = n("Gather", onward, step, 0, opset=8)
-        is_accepted = accepted(state, n("Gather", next_side, there, 1, opset=8), ends)
+        is_accepted = accepts_state(state, n("Gather", next_side, there, 1, opset=8), ends)
         longest = n("Select", is_accepted, n("Add", trip, 1), now["longest"])
         alive = n("ReduceLogicalOr", n("NotEqual", state, n.const(_DEAD, "i32")), [0, 1], keep_dims=False)
         return {"state": state, "longest": longest}, alive
@@ -131,7 +131,7 @@ def _matched(n: OnnxNode, table: Any, kind: Output, positions: Output, lengths: 
     return circulated(n, once, end, n.const(True), {"state": state, "longest": longest})["longest"]
 
 
-def _taken(n: OnnxNode, hit: Output, beyond: Output, lengths: Output) -> Output:
+def _drop_overlaps(n: OnnxNode, hit: Output, beyond: Output, lengths: Output) -> Output:
     """Of places [parts, width] where matches begin those that no earlier one covers: where the one before
     ended, -1 for places that are not taken. `beyond` is where each match ends."""
 

@@ -32,13 +32,13 @@ def _rotated_left(n: OnnxNode, x: Output, by: int) -> Output:
     return n("BitwiseOr", shifted, n("BitwiseRightShift", x, _u32(n, 32 - by)))
 
 
-def _scrambled(n: OnnxNode, word: Output) -> Output:
+def _scramble(n: OnnxNode, word: Output) -> Output:
     word = _rotated_left(n, n("Multiply", word, _u32(n, 0xCC9E2D51)), 15)
     return n("Multiply", word, _u32(n, 0x1B873593))
 
 
-def _absorbed(n: OnnxNode, state: Output, word: Output) -> Output:
-    state = _rotated_left(n, n("BitwiseXor", state, _scrambled(n, word)), 13)
+def _absorb(n: OnnxNode, state: Output, word: Output) -> Output:
+    state = _rotated_left(n, n("BitwiseXor", state, _scramble(n, word)), 13)
     return n("Add", n("Multiply", state, _u32(n, 5)), _u32(n, 0xE6546B64))
 
 
@@ -59,7 +59,7 @@ def murmur_hash(n: OnnxNode) -> Any:
         ]  # fmt: skip
         state = seed
         for word in words:
-            state = _absorbed(n, state, n.convert(word, "u32"))
+            state = _absorb(n, state, n.convert(word, "u32"))
         size = _u32(n, 4 * len(words))
     else:
         raise UnsupportedError(f"the hash of {kind} is not supported")
@@ -96,12 +96,12 @@ def _hashed_texts(n: OnnxNode, x: Output, seed: Output) -> tuple[Output, Output]
     }
 
     def once(state: Output, now: dict[str, Output]) -> tuple[Output, Output]:
-        state = n("Select", now["there"], _absorbed(n, state, now["word"]), state)
+        state = n("Select", now["there"], _absorb(n, state, now["word"]), state)
         return state, n.const(0, "i32")
 
     start = n.broadcast(seed, n.dim_of(lengths, 0))
     state, _ = stepped(n, once, start, pieces)
-    state = n("BitwiseXor", state, _scrambled(n, n.squeeze(word_at(n("Multiply", whole_words, 4)), [1])))
+    state = n("BitwiseXor", state, _scramble(n, n.squeeze(word_at(n("Multiply", whole_words, 4)), [1])))
     return n.reshape(state, shape), n.reshape(n.convert(lengths, "u32"), shape)
 
 

@@ -40,7 +40,7 @@ def _in_windows(x: Any, reduce: Callable[..., Any], axis: int, size: Any, count:
     return paddle.concat([reduce(part, axis=[axis], keepdim=True) for part in parts], axis=axis)
 
 
-def _transposed(op: Any) -> Any:
+def _transpose_convolution(op: Any) -> Any:
     """The exporter ignores the size that a transposed convolution is to have, and has its own "SAME"."""
     attrs, result_shape = op.attrs(), op.result(0).shape
     x, weight = op.operand_source(0), op.operand_source(1)
@@ -93,7 +93,7 @@ def _channels_first(op: Any) -> Any:
     return None if result is None else paddle.transpose(result, [0, *range(2, rank), 1])
 
 
-def _convolved(op: Any, x: Any, attrs: dict[str, Any], dims: int) -> Any:
+def _convolve(op: Any, x: Any, attrs: dict[str, Any], dims: int) -> Any:
     padding = attrs["paddings"] if attrs["padding_algorithm"] == "EXPLICIT" else attrs["padding_algorithm"]
     convolve = {2: functional.conv2d, 3: functional.conv3d}[dims]
     return convolve(
@@ -115,7 +115,7 @@ def _pooled(op: Any, x: Any, attrs: dict[str, Any], dims: int) -> Any:
     return pool(x, window, attrs["strides"], padding, ceil_mode=attrs["ceil_mode"], **more)
 
 
-def _resized(op: Any, x: Any, attrs: dict[str, Any], dims: int) -> Any:
+def _resize(op: Any, x: Any, attrs: dict[str, Any], dims: int) -> Any:
     sizes = [attrs[name] for name in ("out_d", "out_h", "out_w")][-dims:]
     if any(value.initialized() for value in op.operands_source()[1:]) or (
         min(sizes) < 1 and not attrs["scale"]
@@ -132,17 +132,17 @@ def _resized(op: Any, x: Any, attrs: dict[str, Any], dims: int) -> Any:
     return functional.interpolate(x, scale_factor=factors, mode=mode, data_format=layout, **more)
 
 
-def _interpolated(op: Any) -> Any:
+def _interpolate(op: Any) -> Any:
     attrs, x = op.attrs(), op.operand_source(0)
     if attrs["data_format"][-1] == "C":
         return _channels_first(op)
-    return _resized(op, x, attrs, len(x.shape) - 2) if attrs["scale"] else None
+    return _resize(op, x, attrs, len(x.shape) - 2) if attrs["scale"] else None
 
 
 _LAYOUTS: dict[str, Callable[..., Any]] = {
-    "conv2d": _convolved, "depthwise_conv2d": _convolved, "conv3d": _convolved, "pool2d": _pooled,
-    "pool3d": _pooled, "bilinear_interp": _resized, "nearest_interp": _resized, "bicubic_interp": _resized,
-    "trilinear_interp": _resized, "linear_interp": _resized,
+    "conv2d": _convolve, "depthwise_conv2d": _convolve, "conv3d": _convolve, "pool2d": _pooled,
+    "pool3d": _pooled, "bilinear_interp": _resize, "nearest_interp": _resize, "bicubic_interp": _resize,
+    "trilinear_interp": _resize, "linear_interp": _resize,
 }  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def _pool(op: Any) -> Any:
     return _channels_first(op) if op.attrs()["data_format"][-1] == "C" else _adaptive(op)
 
 
-def _deformed(op: Any) -> Any:
+def _deform(op: Any) -> Any:
     """The exporter needs a mask."""
     x, offset, weight, mask = op.operands_source()
     attrs = op.attrs()
@@ -180,7 +180,7 @@ def _window(op: Any) -> list[Any] | None:
     return op.attrs().get("kernel_size") or constant_of(op.operand_source(1))
 
 
-def _unshuffled(op: Any) -> Any:
+def _unshuffle(op: Any) -> Any:
     x, attrs = op.operand_source(0), op.attrs()
     last, by = attrs["data_format"][-1] == "C", attrs["downscale_factor"]
     x = paddle.transpose(x, [0, 3, 1, 2]) if last else x
@@ -190,7 +190,7 @@ def _unshuffled(op: Any) -> Any:
     return paddle.transpose(x, [0, 2, 3, 1]) if last else x
 
 
-def _shuffled(op: Any) -> Any:
+def _shuffle(op: Any) -> Any:
     x, attrs = op.operand_source(0), op.attrs()
     axis = len(x.shape) - 1 if attrs["data_format"][-1] == "C" else 1
     sizes, groups = sizes_of(x), attrs["groups"]
@@ -246,18 +246,18 @@ RULES: dict[str, Rule] = {
     "max_pool2d_with_index": _adaptive,
     "max_pool3d_with_index": _adaptive,
     "lp_pool2d": _lp_pool,
-    "conv2d_transpose": _transposed,
+    "conv2d_transpose": _transpose_convolution,
     "conv2d": _channels_first,
     "depthwise_conv2d": _channels_first,
     "conv3d": _channels_first,
-    "bilinear_interp": _interpolated,
-    "nearest_interp": _interpolated,
-    "bicubic_interp": _interpolated,
-    "trilinear_interp": _interpolated,
-    "linear_interp": _interpolated,
-    "pixel_unshuffle": _unshuffled,
-    "channel_shuffle": _shuffled,
+    "bilinear_interp": _interpolate,
+    "nearest_interp": _interpolate,
+    "bicubic_interp": _interpolate,
+    "trilinear_interp": _interpolate,
+    "linear_interp": _interpolate,
+    "pixel_unshuffle": _unshuffle,
+    "channel_shuffle": _shuffle,
     "affine_grid": _affine_grid,
-    "deformable_conv": _deformed,
+    "deformable_conv": _deform,
     "temporal_shift": _shifted_in_time,
 }
