@@ -163,7 +163,7 @@ def test_writes_in_programs(function, plain) -> None:
 def test_plain_programs_are_not_decomposed(monkeypatch) -> None:
     """Which takes most of the time of a conversion."""
     made = []
-    monkeypatch.setattr(reader, "decomposed", lambda *given: made.append(given) or given[0])
+    monkeypatch.setattr(reader, "decompose", lambda *given: made.append(given) or given[0])
     x = torch.randn(2, 3, 4)
     dims = ({0: torch.export.Dim("samples", max=64)},)
     program = torch.export.export(Of(layers).eval(), (x,), dynamic_shapes=dims, strict=False)

@@ -62,35 +62,35 @@ class _Body:
         nodes: Any,
         functions: dict[str, Any],
         tensor: Callable[[str, str, int], str],
-        known: Iterable[str] = (),
+        variables: Iterable[str] = (),
     ) -> None:
         self.nodes, self.functions, self.tensor = nodes, functions, tensor
         self.by_name = {node.name: node for node in nodes}
         #: Of variables that are assigned to: the tensor that each holds, None where it is not known.
-        self.state: dict[str, str | None] = {name: name for name in known}
+        self.state: dict[str, str | None] = {name: name for name in variables}
         #: Nodes that read what is not known.
         self.refused: set[str] = set()
         self.kinds: dict[str, int] = {}
 
     def follow(self) -> None:
         """Have tensors in place of variables, and leave assignments out."""
-        given = [type(node).FromString(node.SerializeToString()) for node in self.nodes]
-        left = {node.name for node in given if node.op in _ASSIGNMENTS}
+        nodes = [type(node).FromString(node.SerializeToString()) for node in self.nodes]
+        assignments = {node.name for node in nodes if node.op in _ASSIGNMENTS}
         del self.nodes[:]
-        for node in given:
+        for node in nodes:
             if node.op in _ASSIGNMENTS:
                 self._assign(node)
                 continue
-            node.input[:] = [value for value in node.input if value.removeprefix("^") not in left]
-            own = dict(enumerate(node.input))
+            node.input[:] = [value for value in node.input if value.removeprefix("^") not in assignments]
+            original_inputs = dict(enumerate(node.input))
             self._read(node)
             result = self.nodes.add()
             result.CopyFrom(node)
             self.by_name[node.name] = result
             if node.op in _BRANCHES:
-                self._branch(result, own)
+                self._branch(result, original_inputs)
             elif node.op in _LOOPS:
-                self._loop(result, own)
+                self._loop(result, original_inputs)
 
     def variable(self, tensor: str) -> str:
         """The constant or argument that stands for a variable, from which Identity nodes lead to a tensor.
@@ -104,11 +104,11 @@ class _Body:
             name = "" if value.startswith("^") else self.variable(value)
             if name not in self.state:
                 continue
-            held = self.state[name]
-            if held is None:
+            tensor = self.state[name]
+            if tensor is None:
                 self.refused.add(node.name)
             else:
-                node.input[i] = held
+                node.input[i] = tensor
 
     def _assign(self, node: Any) -> None:
         name = self.variable(node.input[0])
@@ -131,35 +131,37 @@ class _Body:
         """The body of a function that is given `values`."""
         arguments = [argument.name for argument in function.signature.input_arg]
         pairs = zip(arguments, values, strict=False)
-        known = [own for own, value in pairs if self.state.get(self.variable(value)) is not None]
-        body = _Body(function.node_def, self.functions, "{0}:{1}:{2}".format, known)
+        variables = [
+            argument for argument, value in pairs if self.state.get(self.variable(value)) is not None
+        ]
+        body = _Body(function.node_def, self.functions, "{0}:{1}:{2}".format, variables)
         body.follow()
-        left = {node.name for node in function.node_def}
-        for key in [key for key, name in function.control_ret.items() if name not in left]:
+        remaining_nodes = {node.name for node in function.node_def}
+        for key in [key for key, name in function.control_ret.items() if name not in remaining_nodes]:
             del function.control_ret[key]
             function.signature.control_output.remove(key)
         return body
 
-    def _branch(self, node: Any, own: dict[int, str]) -> None:
-        values = [own[i] for i in range(1, len(own)) if not own[i].startswith("^")]
+    def _branch(self, node: Any, inputs: dict[int, str]) -> None:
+        values = [inputs[i] for i in range(1, len(inputs)) if not inputs[i].startswith("^")]
         branches = [self.functions[node.attr[key].func.name] for key in ("then_branch", "else_branch")]
         bodies = [self._inner(function, values) for function in branches]
         if any(body.refused for body in bodies):
             self.refused.add(node.name)
-        for place, value in enumerate(values):
+        for index, value in enumerate(values):
             name = self.variable(value)
-            held = [
-                (body, function, function.signature.input_arg[place].name)
+            assigned = [
+                (body, function, function.signature.input_arg[index].name)
                 for body, function in zip(bodies, branches, strict=True)
             ]
-            kinds = [body.kinds[argument] for body, _, argument in held if argument in body.kinds]
+            kinds = [body.kinds[argument] for body, _, argument in assigned if argument in body.kinds]
             if not kinds:
                 continue
             self.kinds[name] = kinds[0]
-            if any(body.state.get(argument) is None for body, _, argument in held):
+            if any(body.state.get(argument) is None for body, _, argument in assigned):
                 self.state[name] = None
                 continue
-            for body, function, argument in held:
+            for body, function, argument in assigned:
                 result = function.signature.output_arg.add()
                 result.name, result.type = f"{argument}_assigned", kinds[0]
                 function.ret[result.name] = body.state[argument]
@@ -168,25 +170,25 @@ class _Body:
             if node.attr["output_shapes"].list.shape:
                 node.attr["output_shapes"].list.shape.add().unknown_rank = True
 
-    def _loop(self, node: Any, own: dict[int, str]) -> None:
-        values = [own[i] for i in range(len(own)) if not own[i].startswith("^")]
+    def _loop(self, node: Any, inputs: dict[int, str]) -> None:
+        values = [inputs[i] for i in range(len(inputs)) if not inputs[i].startswith("^")]
         function = self.functions[node.attr["body"].func.name]
         body = self._inner(function, values)
         if body.refused:
             self.refused.add(node.name)
-        for place, value in enumerate(values):
-            argument = function.signature.input_arg[place].name
+        for index, value in enumerate(values):
+            argument = function.signature.input_arg[index].name
             if argument not in body.kinds:
                 continue
-            name, held = self.variable(value), body.state[argument]
+            name, tensor = self.variable(value), body.state[argument]
             self.kinds[name] = body.kinds[argument]
-            if held is None or self.state.get(name) is None:
+            if tensor is None or self.state.get(name) is None:
                 # the next turn reads what the call did not assign
                 self.state[name] = None
                 self.refused.add(node.name)
                 continue
-            function.ret[function.signature.output_arg[place].name] = held
-            self.state[name] = self.tensor(node.name, "output", place)
+            function.ret[function.signature.output_arg[index].name] = tensor
+            self.state[name] = self.tensor(node.name, "output", index)
 
 
 def needed_nodes(nodes: dict[str, Any], outputs: list[str]) -> list[str]:

@@ -146,12 +146,12 @@ def _squared_difference(a: Pair, b: Pair) -> Pair:
     return Pair(result, tf.zeros_like(result))
 
 
-def _unless_zero(a: Pair, made: Pair) -> Pair:
+def _unless_zero(a: Pair, pair: Pair) -> Pair:
     zero = tf.equal(square_of_size(a), 0)
-    return Pair(*(tf.where(zero, tf.zeros_like(part), part) for part in made))
+    return Pair(*(tf.where(zero, tf.zeros_like(part), part) for part in pair))
 
 
-def _transposed(op: Any, operands: list[Pair]) -> list[Pair]:
+def _transpose_operands(op: Any, operands: list[Pair]) -> list[Pair]:
     """The operands of a product, as its attributes want them."""
     names = (("transpose_a", "transpose_b"), ("adj_x", "adj_y"))["adj_x" in op.node_def.attr]
     result = []
@@ -163,21 +163,21 @@ def _transposed(op: Any, operands: list[Pair]) -> list[Pair]:
     return result
 
 
-def _applied(function: Callable[..., Value]) -> Rule:
-    def made(builder: Rebuilder, op: Any, given: list[Value]) -> Any:
-        if not any(isinstance(value, Pair) for value in given):
+def _rule_of(function: Callable[..., Value]) -> Rule:
+    def rule(builder: Rebuilder, op: Any, inputs: list[Value]) -> Any:
+        if not any(isinstance(value, Pair) for value in inputs):
             return NotImplemented
-        operands = [_as_pair(value) for value in given]
-        return [function(*(_transposed(op, operands) if "MatMul" in op.type else operands))]
+        operands = [_as_pair(value) for value in inputs]
+        return [function(*(_transpose_operands(op, operands) if "MatMul" in op.type else operands))]
 
-    return made
+    return rule
 
 
-RULES.update({name: _applied(function) for name, function in FUNCTIONS.items()})
+RULES.update({name: _rule_of(function) for name, function in FUNCTIONS.items()})
 
 
 @rule("Const")
-def _constant(builder: Rebuilder, op: Any, given: list[Value]) -> Any:
+def _constant(builder: Rebuilder, op: Any, inputs: list[Value]) -> Any:
     if not op.outputs[0].dtype.is_complex:
         return NotImplemented
     value = tf.make_ndarray(op.get_attr("value"))
@@ -185,27 +185,27 @@ def _constant(builder: Rebuilder, op: Any, given: list[Value]) -> Any:
 
 
 @rule("Complex")
-def _of_parts(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+def _of_parts(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
     """The parts broadcast to one shape."""
-    real, imag = given
+    real, imag = inputs
     if real.shape.is_fully_defined() and real.shape == imag.shape:
         return [Pair(real, imag)]
     return [Pair(real + tf.zeros_like(imag), imag + tf.zeros_like(real))]
 
 
 @rule("Cast")
-def _cast(builder: Rebuilder, op: Any, given: list[Value]) -> Any:
-    target, value = op.outputs[0].dtype, given[0]
+def _cast(builder: Rebuilder, op: Any, inputs: list[Value]) -> Any:
+    target, value = op.outputs[0].dtype, inputs[0]
     if target.is_complex:
         return [Pair(*(tf.cast(part, target.real_dtype) for part in _as_pair(value)))]
     return [tf.cast(value.real, target)] if isinstance(value, Pair) else NotImplemented
 
 
 @rule("Shape", "Rank", "Size", "ShapeN")
-def _shape(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+def _shape(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
     attributes = {name: value for name, value in op.node_def.attr.items() if name != "T"}
-    whole = [value.real if isinstance(value, Pair) else value for value in given]
-    return builder.same(op, whole, {**attributes, "T": _type_of(whole[0])})
+    parts = [value.real if isinstance(value, Pair) else value for value in inputs]
+    return builder.same(op, parts, {**attributes, "T": _type_of(parts[0])})
 
 
 def _type_of(tensor: Any) -> Any:
@@ -215,9 +215,9 @@ def _type_of(tensor: Any) -> Any:
 
 
 @rule("Prod")
-def _product(builder: Rebuilder, op: Any, given: list[Value]) -> Any:
+def _product(builder: Rebuilder, op: Any, inputs: list[Value]) -> Any:
     """Sizes are multiplied, angles are added."""
-    value, axes = given
+    value, axes = inputs
     if not isinstance(value, Pair):
         return NotImplemented
     keep = op.get_attr("keep_dims")
@@ -226,16 +226,16 @@ def _product(builder: Rebuilder, op: Any, given: list[Value]) -> Any:
 
 
 @rule("ConjugateTranspose")
-def _conjugate_transpose(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    value, order = given
+def _conjugate_transpose(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
+    value, order = inputs
     if isinstance(value, Pair):
         return [Pair(tf.transpose(value.real, order), -tf.transpose(value.imag, order))]
     return [tf.transpose(value, order)]
 
 
 @rule(*(f"{before}FFT{count}" for before in ("", "I", "R", "IR") for count in ("", "2D", "3D")))
-def _transform(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+def _transform(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
     """Fourier transforms stay operators of complex numbers, between those that join and take their parts."""
-    whole = tf.complex(*given[0]) if isinstance(given[0], Pair) else given[0]
-    result = builder.same(op, [whole, *given[1:]], dict(op.node_def.attr))[0]
+    joined_value = tf.complex(*inputs[0]) if isinstance(inputs[0], Pair) else inputs[0]
+    result = builder.same(op, [joined_value, *inputs[1:]], dict(op.node_def.attr))[0]
     return [Pair(tf.math.real(result), tf.math.imag(result)) if result.dtype.is_complex else result]

@@ -62,10 +62,10 @@ def _limits(n: OnnxNode, index: int) -> tuple[Output, Output, bool]:
     count = n.static_shape(both, "the number of limits of diagonals")[0]
     if count == 1:
         return both, both, False
-    known = n.value(both)
-    if known is None:
+    limits = n.value(both)
+    if limits is None:
         raise UnsupportedError("the limits of diagonals are not known, nor the rank of the result")
-    return n.const(known[:1]), n.const(known[1:]), bool(known[0] != known[1])
+    return n.const(limits[:1]), n.const(limits[1:]), bool(limits[0] != limits[1])
 
 
 def _sizes(n: OnnxNode, matrix: Output) -> tuple[Output, Output]:
@@ -79,17 +79,17 @@ def _flat(n: OnnxNode, x: Output, count: int) -> Output:
     return n.reshape(x, n.folded(n.concat([head, n.const([-1])], 0)))
 
 
-def _placed(n: OnnxNode, band: _Band, diagonals: Output, around: Any) -> Output:
+def _set_diagonals(n: OnnxNode, band: _Band, diagonals: Output, around: Any) -> Output:
     """A matrix with the diagonals, and what is `around` them."""
     rows, columns = n.unsqueeze(n.upto(band.rows), [1]), n.unsqueeze(n.upto(band.columns), [0])
     number = n("Subtract", columns, rows)
     inside = n("LogicalAnd", n("GreaterEqual", number, band.low), n("LessEqual", number, band.high))
     number = n("Maximum", n("Minimum", number, band.high), band.low)
-    place = n("Add", n("Minimum", rows, columns), band.start(n, number))
-    place = n("Add", n("Multiply", n("Subtract", band.high, number), band.most(n)), place)
-    place = n("Select", inside, place, n.const(0))
+    position = n("Add", n("Minimum", rows, columns), band.start(n, number))
+    position = n("Add", n("Multiply", n("Subtract", band.high, number), band.most(n)), position)
+    position = n("Select", inside, position, n.const(0))
     values = _flat(n, diagonals, 2) if band.several else diagonals
-    return n("Select", n.folded(inside), n("Gather", values, n.folded(place), -1), around)
+    return n("Select", n.folded(inside), n("Gather", values, n.folded(position), -1), around)
 
 
 def _of_diagonals(n: OnnxNode) -> Output:
@@ -100,18 +100,21 @@ def _of_diagonals(n: OnnxNode) -> Output:
     columns = n("Add", length, n("Maximum", low, n.const([0])))
     around = n.like(n[0], 0)
     if len(n) > 2:
-        told = [_number(n, 2), _number(n, 3)]
-        rows_told, columns_told = (n("GreaterEqual", v, n.const([0])) for v in told)
+        requested_sizes = [_number(n, 2), _number(n, 3)]
+        rows_told, columns_told = (n("GreaterEqual", v, n.const([0])) for v in requested_sizes)
         both = n("Maximum", rows, columns)
         rows, columns = n("Select", columns_told, rows, both), n("Select", rows_told, columns, both)
-        rows, columns = n("Select", rows_told, told[0], rows), n("Select", columns_told, told[1], columns)
+        rows, columns = (
+            n("Select", rows_told, requested_sizes[0], rows),
+            n("Select", columns_told, requested_sizes[1], columns),
+        )
         around = n.scalar(n[4])
-    return _placed(n, _Band(low, high, n.folded(rows), n.folded(columns), several), n[0], around)
+    return _set_diagonals(n, _Band(low, high, n.folded(rows), n.folded(columns), several), n[0], around)
 
 
 def _with_diagonals(n: OnnxNode) -> Output:
     low, high, several = _limits(n, 2)
-    return _placed(n, _Band(low, high, *_sizes(n, n[0]), several), n[1], n[0])
+    return _set_diagonals(n, _Band(low, high, *_sizes(n, n[0]), several), n[1], n[0])
 
 
 def _diagonals(n: OnnxNode) -> Output:
@@ -119,10 +122,10 @@ def _diagonals(n: OnnxNode) -> Output:
     low, high, several = _limits(n, 1)
     band = _Band(low, high, *_sizes(n, n[0]), several)
     number = n.unsqueeze(n("Subtract", high, n.upto(band.number(n))), [1])
-    place = n("Subtract", n.unsqueeze(n.upto(band.most(n)), [0]), band.start(n, number))
-    row = n("Subtract", place, n("Minimum", number, n.const(0)))
-    column = n("Add", place, n("Maximum", number, n.const(0)))
-    inside = n("GreaterEqual", place, n.const(0))
+    position = n("Subtract", n.unsqueeze(n.upto(band.most(n)), [0]), band.start(n, number))
+    row = n("Subtract", position, n("Minimum", number, n.const(0)))
+    column = n("Add", position, n("Maximum", number, n.const(0)))
+    inside = n("GreaterEqual", position, n.const(0))
     for at, size in ((row, band.rows), (column, band.columns)):
         inside = n("LogicalAnd", inside, n("Less", at, size))
     flat = n("Select", inside, n("Add", n("Multiply", row, band.columns), column), n.const(0))

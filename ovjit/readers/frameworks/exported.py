@@ -45,16 +45,16 @@ def converted(
 ) -> Any:
     """The ModelProto of a graph; of one that is made anew, where the exporter leaves complex numbers, lists
     of tensors or switches. `more` are operators that are left as they are."""
-    _checked(graph)
+    _check(graph)
     graph = _with_calls_inlined(graph, inputs, outputs)
     complex_numbers, forms = _has_forms(graph)
     if not (complex_numbers or forms):
-        return _exported(graph, inputs, outputs, renames, more)
+        return _export(graph, inputs, outputs, renames, more)
     result, refused = None, None
     if not complex_numbers and not _writes_anywhere(graph):
         try:
             with _level(logging.CRITICAL):
-                result = _exported(graph, inputs, outputs, renames, more)
+                result = _export(graph, inputs, outputs, renames, more)
             if not _is_left(result.graph):
                 return result
         except Exception as error:
@@ -67,13 +67,13 @@ def converted(
     except UnsupportedError:
         if refused is not None:
             raise
-        return result or _exported(graph, inputs, outputs, renames, more)
-    known = dict(renames or {})
-    known.update({new: known.pop(old, old) for old, new in zip(outputs, names, strict=True)})
-    return _exported(again, inputs, names, known, more)
+        return result or _export(graph, inputs, outputs, renames, more)
+    new_renames = dict(renames or {})
+    new_renames.update({new: new_renames.pop(old, old) for old, new in zip(outputs, names, strict=True)})
+    return _export(again, inputs, names, new_renames, more)
 
 
-def _exported(
+def _export(
     graph: Any, inputs: Sequence[str], outputs: Sequence[str], renames: Any, more: Collection[str]
 ) -> Any:
     from tf2onnx import convert
@@ -81,14 +81,14 @@ def _exported(
 
     from ovjit.readers.frameworks.operators import TENSORFLOW
 
-    kept = handlers(TENSORFLOW, more, tf_op.create_mapping(OPSET, {}))
+    custom_handlers = handlers(TENSORFLOW, more, tf_op.create_mapping(OPSET, {}))
     graph = with_own_names(graph)
     with _diagonals_kept():
         proto = convert.from_graph_def(
             graph, input_names=list(inputs), output_names=list(outputs), opset=OPSET,
-            tensors_to_rename=renames, custom_op_handlers=kept,
+            tensors_to_rename=renames, custom_op_handlers=custom_handlers,
         )[0]  # fmt: skip
-    _check_functions(proto, graph, kept)
+    _check_functions(proto, graph, custom_handlers)
     mark(proto.graph)
     return proto
 
@@ -127,20 +127,20 @@ def add_unread(proto: Any, every: Sequence[tuple[str, Any, Any]]) -> None:
     from onnx import helper
     from tf2onnx.tf_utils import TF_TO_ONNX_DTYPE
 
-    given = {value.name: value for value in proto.graph.input}
+    inputs_by_name = {value.name: value for value in proto.graph.input}
     result = []
     for name, dtype, shape in every:
-        value = given.pop(name, None)
+        value = inputs_by_name.pop(name, None)
         if value is None and dtype in TF_TO_ONNX_DTYPE:
             dims = None if shape.unknown_rank else [None if d.size < 0 else d.size for d in shape.dim]
             value = helper.make_tensor_value_info(name, TF_TO_ONNX_DTYPE[dtype], dims)
         result += [value] if value is not None else []
-    result += given.values()
+    result += inputs_by_name.values()
     del proto.graph.input[:]
     proto.graph.input.extend(result)
 
 
-def _check_functions(proto: Any, graph: Any, kept: Mapping[str, Any]) -> None:
+def _check_functions(proto: Any, graph: Any, custom_handlers: Mapping[str, Any]) -> None:
     """UnsupportedError where a branch or a loop calls a function with operators that the exporter does not
     know: it leaves the name of the function then."""
     from tf2onnx.handler import tf_op
@@ -149,21 +149,21 @@ def _check_functions(proto: Any, graph: Any, kept: Mapping[str, Any]) -> None:
     called = [
         attr.s.decode(errors="replace") for node in proto.graph.node for attr in node.attribute if attr.s
     ]
-    known = {*tf_op.create_mapping(OPSET, None), *kept, "NoOp", "Placeholder"}
+    operators = {*tf_op.create_mapping(OPSET, None), *custom_handlers, "NoOp", "Placeholder"}
     for function in (functions[name] for name in functions if any(name in text for text in called)):
-        if unknown := sorted({node.op for node in function.node_def} - known):
+        if unknown := sorted({node.op for node in function.node_def} - operators):
             raise UnsupportedError(f"No conversion rule found for operations: {', '.join(unknown)}")
 
 
-def _checked(graph: Any) -> None:
+def _check(graph: Any) -> None:
     """Raise what TensorFlow says of a graph, or of a function in it, whose nodes do not agree with their
     operators. Its optimiser, which comes next, ends the process instead."""
     import tensorflow as tf
     from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
     for node in _nodes(graph):  # TensorFlow does not compare the two
-        told, value = (node.attr[key] if key in node.attr else None for key in ("dtype", "value"))
-        if node.op == "Const" and told and value and told.type != value.tensor.dtype:
+        declared_type, value = (node.attr[key] if key in node.attr else None for key in ("dtype", "value"))
+        if node.op == "Const" and declared_type and value and declared_type.type != value.tensor.dtype:
             raise ValueError(f"the constant {node.name!r} has a value of another type than it says")
     with tf.Graph().as_default():
         tf.import_graph_def(graph, name="")
@@ -193,13 +193,13 @@ def _writes_anywhere(graph: Any) -> bool:
     if any(node.op == "TensorListSetItem" for function in elsewhere for node in function.node_def):
         return True
     for nodes in owners:
-        known = {node.name: node for node in nodes}
+        nodes_by_name = {node.name: node for node in nodes}
         for node in nodes:
             if not node.op.endswith("While"):
                 continue
             body = bodies[node.attr["body"].func.name]
             writes = [inner for inner in body.node_def if inner.op == "TensorListSetItem"]
-            if not all(_counts(body, inner.input[1], node, known) for inner in writes):
+            if not all(_counts(body, inner.input[1], node, nodes_by_name) for inner in writes):
                 return True
     within = [{node.op for node in nodes} for nodes in owners]
     return any({"NextIteration", "TensorListSetItem"} <= kinds for kinds in within)
@@ -207,18 +207,18 @@ def _writes_anywhere(graph: Any) -> bool:
 
 def _counts(body: Any, index: str, loop: Any, around: Mapping[str, Any]) -> bool:
     """Whether a value of a loop's body counts its iterations from 0."""
-    own = {node.name: node for node in body.node_def}
+    body_nodes = {node.name: node for node in body.node_def}
     names = [argument.name for argument in body.signature.input_arg]
-    name = _source(own, index)
+    name = _source(body_nodes, index)
     if name not in names:
         return False
-    place = names.index(name)
-    step = own.get(_source(own, body.ret[body.signature.output_arg[place].name]))
-    start = around.get(_source(around, loop.input[place]))
+    position = names.index(name)
+    step = body_nodes.get(_source(body_nodes, body.ret[body.signature.output_arg[position].name]))
+    start = around.get(_source(around, loop.input[position]))
     if step is None or step.op not in ("Add", "AddV2") or start is None:
         return False
-    sources = [_source(own, given) for given in step.input[:2]]
-    others = [own.get(other) for other in sources if other != name]
+    sources = [_source(body_nodes, operand) for operand in step.input[:2]]
+    others = [body_nodes.get(other) for other in sources if other != name]
     return len(others) == 1 and _number(others[0]) == 1 and _number(start) == 0
 
 
@@ -272,11 +272,11 @@ def _is_news(record: logging.LogRecord) -> bool:
     An operator is left as it is: its rule is here, or the error names it. The exporter calls a deprecated
     function. It does not find a table, which `tables` does, or the error names the lookup.
     """
-    known = (
+    redundant = (
         "is not supported|Unsupported ops|convert failed for|Failed to convert|^rewriter .* exception"
         "|^From .* deprecated|^Could not find table resource"
     )
-    return not re.search(known, record.getMessage())
+    return not re.search(redundant, record.getMessage())
 
 
 @contextmanager

@@ -98,19 +98,19 @@ def of_onnx(
     try:
         if framework == "tf":
             check_pairs(proto.graph)
-        own = {f"{MARKED}.{name}": rule for name, rule in (converters or {}).items()}
-        rules = {**known_operators(framework), **own}
-        given = opened(proto)
-        model = read_opened(given, rules, all_inputs=framework == "tf")
+        caller_rules = {f"{MARKED}.{name}": rule for name, rule in (converters or {}).items()}
+        rules = {**known_operators(framework), **caller_rules}
+        parsed_file = opened(proto)
+        model = read_opened(parsed_file, rules, all_inputs=framework == "tf")
     except UnsupportedError as error:
         raise UnsupportedError(f"{where}, as {row.packages[1]} converts it: {error}") from error
     except OvjitError as error:
         raise ModelError(f"{where}, as {row.packages[1]} converts it: {error}") from error
     model._of_one_file = False
     if framework == "tf":
-        _unnamed(model)
+        _remove_inner_names(model)
     else:
-        _check_declared(where, given.proto, model)
+        _check_declared(where, parsed_file.proto, model)
     return model
 
 
@@ -118,18 +118,19 @@ def _check_declared(where: str, proto: Any, model: Model) -> None:
     """Raise UnsupportedError where an output has not the shape that the exported model declares: its exporter
     wrote an operator wrongly."""
     for declared, port in zip(proto.graph.output, model.outputs, strict=True):
-        shape, made = declared.type.tensor_type, port.get_partial_shape()
+        shape, actual = declared.type.tensor_type, port.get_partial_shape()
         if not shape.HasField("shape"):
             continue
-        wanted = PartialShape([d.dim_value or -1 for d in shape.shape.dim])
-        if not made.compatible(wanted):
+        expected = PartialShape([d.dim_value or -1 for d in shape.shape.dim])
+        if not actual.compatible(expected):
             raise UnsupportedError(
                 f"{where}, as paddle2onnx converts it: the output {declared.name[:200]!r} has the shape "
-                f"{made}, but Paddle declares {wanted}. The package writes an operator of the model wrongly"
+                f"{actual}, but Paddle declares {expected}. The package writes an operator of the model "
+                "wrongly"
             )
 
 
-def _unnamed(model: Model) -> None:
+def _remove_inner_names(model: Model) -> None:
     """Take the names of inner tensors away: the exporter has images in another layout there."""
     ends = {id(port.get_tensor()) for port in (*model.inputs, *model.outputs)}
     ends |= {id(result.input_value(0).get_tensor()) for result in model.get_results()}

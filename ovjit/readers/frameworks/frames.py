@@ -57,11 +57,11 @@ class Frames:
         return outside
 
     def units(
-        self, path: Path, known: Mapping[str, Any], targets: Sequence[Any] | None = None
+        self, path: Path, computed: Mapping[str, Any], targets: Sequence[Any] | None = None
     ) -> Iterator[Any]:
         """The operators of a frame in an order in which they can run, with Frames in place of loops within.
 
-        `known` tensors are there already. With targets, what these tensors need."""
+        `computed` tensors are there already. With targets, what these tensors need."""
         if not self.paths:
             yield from self.operators
             return
@@ -71,45 +71,45 @@ class Frames:
             inner.setdefault(self.paths[op.name][: len(path) + 1], []).append(op)
 
         def unit(op: Any) -> Any:
-            own = self.paths[op.name]
-            return op.name if own == path else own[: len(path) + 1]
+            op_path = self.paths[op.name]
+            return op.name if op_path == path else op_path[: len(path) + 1]
 
         def needs(one: Any) -> list[Any]:
             operators = inner[one] if isinstance(one, tuple) else [within[one]]
-            given = dict.fromkeys(
-                b.name for op in operators if not _is_known(op, known) for b in _befores(op)
+            before_names = dict.fromkeys(
+                b.name for op in operators if not _is_known(op, computed) for b in _befores(op)
             )
-            inside = [within[name] for name in given if name in within]
-            found = dict.fromkeys(unit(op) for op in inside if not _is_known(op, known))
-            return [each for each in found if each != one]
+            inside = [within[name] for name in before_names if name in within]
+            units = dict.fromkeys(unit(op) for op in inside if not _is_known(op, computed))
+            return [each for each in units if each != one]
 
         ends: Iterable[Any] = within.values() if targets is None else [tensor.op for tensor in targets]
-        left = [unit(within[name]) for name in (op.name for op in ends) if name in within]
+        pending = [unit(within[name]) for name in (op.name for op in ends) if name in within]
         graph: dict[Any, list[Any]] = {}
-        while left:
-            one = left.pop()
+        while pending:
+            one = pending.pop()
             if one not in graph:
                 graph[one] = needs(one)
-                left.extend(graph[one])
+                pending.extend(graph[one])
         for one in TopologicalSorter(graph).static_order():
             yield self._frame(one, inner[one]) if isinstance(one, tuple) else within[one]
 
     def _frame(self, path: Path, operators: Sequence[Any]) -> Frame:
-        own = [op for op in operators if self.paths[op.name] == path]
+        frame_operators = [op for op in operators if self.paths[op.name] == path]
         variables = []
-        for op in own:
+        for op in frame_operators:
             sources = {tensor.op.type.removeprefix("Ref"): tensor.op for tensor in op.inputs}
             if op.type in ("Merge", "RefMerge") and "NextIteration" in sources:
                 if "Enter" not in sources:
                     raise UnsupportedError(f"the loop {path[-1]} has the variable {op.name} without a start")
                 variables.append(Variable(op, sources["Enter"].inputs[0], sources["NextIteration"].inputs[0]))
-        conditions = [op for op in own if op.type == "LoopCond"]
+        conditions = [op for op in frame_operators if op.type == "LoopCond"]
         if len(conditions) != 1:
             raise UnsupportedError(f"the loop {path[-1]} has {len(conditions)} conditions")
         started = {tensor.name for variable in variables for tensor in variable.merge.inputs}
-        enters = [op for op in own if op.type in ("Enter", "RefEnter")]
+        enters = [op for op in frame_operators if op.type in ("Enter", "RefEnter")]
         constants = [op for op in enters if op.outputs[0].name not in started]
-        exits = [op for op in own if op.type in ("Exit", "RefExit")]
+        exits = [op for op in frame_operators if op.type in ("Exit", "RefExit")]
         return Frame(path, variables, constants, conditions[0], exits)
 
 
@@ -119,5 +119,5 @@ def _befores(op: Any) -> Iterator[Any]:
     yield from op.control_inputs
 
 
-def _is_known(op: Any, known: Collection[str]) -> bool:
-    return bool(op.outputs) and all(out.name in known for out in op.outputs)
+def _is_known(op: Any, computed: Collection[str]) -> bool:
+    return bool(op.outputs) and all(out.name in computed for out in op.outputs)

@@ -74,10 +74,10 @@ def rebuilt(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[
         tf.graph_util.import_graph_def(graph, name="")
     with result.as_default():
         builder = Rebuilder()
-        found = builder.run(source, {})
+        values_by_name = builder.run(source, {})
         names = []
         for name in outputs:
-            value = found[name]
+            value = values_by_name[name]
             if not isinstance(value, tf.Tensor):
                 kind = {Pair: "complex", Unset: "a list that is empty"}.get(type(value), "never computed")
                 raise UnsupportedError(f"the output {name} is {kind}, which is not supported here")
@@ -117,7 +117,7 @@ class Rebuilder:
                 self._once(op, values, sides)
 
     def _once(self, op: Any, values: dict[str, Value], sides: dict[str, Side]) -> None:
-        given = [values[tensor.name] for tensor in op.inputs]
+        inputs = [values[tensor.name] for tensor in op.inputs]
         befores = [
             *(tensor.name for tensor in op.inputs),
             *(f"^{before.name}" for before in op.control_inputs),
@@ -127,54 +127,54 @@ class Rebuilder:
             side |= sides.get(before, {})
         # what waits for an operator is of its side, too, and is not computed where it is not
         itself = f"^{op.name}"
-        own = dict.fromkeys((itself, *(out.name for out in op.outputs)), side)
+        own_sides = dict.fromkeys((itself, *(out.name for out in op.outputs)), side)
         if op.type == "Merge":
-            result, side = self._merge(op, given, [sides.get(t.name, {}) for t in op.inputs])
-            own = dict.fromkeys(own, side)
+            result, side = self._merge(op, inputs, [sides.get(t.name, {}) for t in op.inputs])
+            own_sides = dict.fromkeys(own_sides, side)
         elif op.type in ("Switch", "RefSwitch", "_SwitchN"):
-            result = self._switch(op, given)
+            result = self._switch(op, inputs)
             key = (id(op.graph), _source_of(op.inputs[1]).name)
-            self.predicates[key] = given[1]
-            own |= {out.name: {**side, key: index} for index, out in enumerate(op.outputs)}
+            self.predicates[key] = inputs[1]
+            own_sides |= {out.name: {**side, key: index} for index, out in enumerate(op.outputs)}
         elif any(values.get(before) is DEAD for before in befores):
             result = [DEAD] * len(op.outputs)
             values[itself] = DEAD
         else:
-            result = self.operator(op, given)
-        sides |= own
+            result = self.operator(op, inputs)
+        sides |= own_sides
         values.update(zip((out.name for out in op.outputs), result, strict=True))
 
-    def operator(self, op: Any, given: list[Value]) -> list[Value]:
-        own = RULES.get(op.type)
-        if own is not None:
-            result = own(self, op, given)
+    def operator(self, op: Any, inputs: list[Value]) -> list[Value]:
+        rule = RULES.get(op.type)
+        if rule is not None:
+            result = rule(self, op, inputs)
             if result is not NotImplemented:
                 return result
-        if any(isinstance(v, Pair) for v in given):
-            return self.both(op, given)
-        if not all(isinstance(v, tf.Tensor) for v in given):
+        if any(isinstance(v, Pair) for v in inputs):
+            return self.both(op, inputs)
+        if not all(isinstance(v, tf.Tensor) for v in inputs):
             raise UnsupportedError(f"the operator {op.type} of a list of tensors is not supported")
-        return self.same(op, given)
+        return self.same(op, inputs)
 
-    def same(self, op: Any, given: Sequence[Any], attributes: dict[str, Any] | None = None) -> list[Any]:
+    def same(self, op: Any, inputs: Sequence[Any], attributes: dict[str, Any] | None = None) -> list[Any]:
         """The operator again, of other operands."""
         graph = tf.compat.v1.get_default_graph()
         attrs = {k: v for k, v in (attributes or op.node_def.attr).items() if not k.startswith("_")}
-        result = graph.create_op(op.type, list(given), None, name=op.name, attrs=attrs)
+        result = graph.create_op(op.type, list(inputs), None, name=op.name, attrs=attrs)
         if not attributes:
             for old, new in zip(op.outputs, result.outputs, strict=True):
                 if new.shape.rank is None:
                     new.set_shape(old.shape)
         return list(result.outputs)
 
-    def both(self, op: Any, given: list[Value]) -> list[Value]:
+    def both(self, op: Any, inputs: list[Value]) -> list[Value]:
         """An operator that treats real and imaginary parts alike."""
         if op.type not in PART_BY_PART:
             raise UnsupportedError(f"Complex numbers are not supported here: an operand of {op.type}")
         attributes = {name: _real_types(value) for name, value in op.node_def.attr.items()}
         parts = []
         for part in (0, 1):
-            operands = [v[part] if isinstance(v, Pair) else v for v in given]
+            operands = [v[part] if isinstance(v, Pair) else v for v in inputs]
             parts.append(self.same(op, operands, attributes))
         return [
             Pair(*two) if out.dtype.is_complex else two[0]
@@ -194,23 +194,23 @@ class Rebuilder:
             definition = graph._get_function(name).cached_definition
             return function_def_to_graph(definition, include_library_functions=True)
 
-    def call(self, function: Any, given: Sequence[Value]) -> list[Value]:
+    def call(self, function: Any, inputs: Sequence[Value]) -> list[Value]:
         """The outputs of a function that is put here."""
         if self.depth > MOST_NESTING:
             raise UnsupportedError(f"functions are nested more than {MOST_NESTING} deep")
         self.depth += 1
         try:
             names = [tensor.name for tensor in function.inputs]
-            found = self.run(function, dict(zip(names, given, strict=True)))
-            return [found[tensor.name] for tensor in function.outputs]
+            values = self.run(function, dict(zip(names, inputs, strict=True)))
+            return [values[tensor.name] for tensor in function.outputs]
         finally:
             self.depth -= 1
 
     def choice(self, truth: Any, first: Callable[[], list[Value]], second: Callable[[], list[Value]]) -> Any:
         """The values of the first function where `truth` is, else those of the second."""
-        known = tf.get_static_value(truth)
-        if known is not None:
-            return first() if known.reshape(-1)[0] else second()
+        static_value = tf.get_static_value(truth)
+        if static_value is not None:
+            return first() if static_value.reshape(-1)[0] else second()
         forms: list[list[Value]] = []
 
         def flat(make: Callable[[], list[Value]]) -> Callable[[], list[Any]]:
@@ -225,125 +225,131 @@ class Rebuilder:
         truth = tf.reshape(truth, [])
         with self._own_names():
             result = tf.cond(tf.cast(truth, tf.bool), flat(first), flat(second))
-        return _formed(result if isinstance(result, (list, tuple)) else [result], forms[0])
+        return _group_parts(result if isinstance(result, (list, tuple)) else [result], forms[0])
 
     def _iterated(
         self, frames: Frames, frame: Frame, values: dict[str, Value], sides: dict[str, Side]
     ) -> None:
         """The results of a loop of single operators."""
         outer = {**values, **{op.outputs[0].name: values[op.inputs[0].name] for op in frame.constants}}
-        given = [values[variable.start.name] for variable in frame.variables]
+        starts = [values[variable.start.name] for variable in frame.variables]
         merges = [variable.merge for variable in frame.variables]
-        places = {merge.name: place for place, merge in enumerate(merges)}
+        index_by_merge = {merge.name: index for index, merge in enumerate(merges)}
         switches = [
             op for merge in merges for op in merge.outputs[0].consumers()
             if op.type in ("Switch", "RefSwitch") and op.inputs[1].op is frame.condition
         ]  # fmt: skip
 
         def part(targets: Sequence[Any], more: dict[str, Value]) -> Transition:
-            def made(state: Sequence[Value]) -> list[Value]:
-                known = {**outer, **more}
+            def transition(state: Sequence[Value]) -> list[Value]:
+                state_values = {**outer, **more}
                 for op in (*merges, *switches):
                     merge = op if op.type.endswith("Merge") else op.inputs[0].op
-                    known.update(dict.fromkeys((out.name for out in op.outputs), state[places[merge.name]]))
-                self._in_order(frames, frame.path, known, dict(sides), targets)
-                return [known[tensor.name] for tensor in targets]
+                    state_values.update(
+                        dict.fromkeys((out.name for out in op.outputs), state[index_by_merge[merge.name]])
+                    )
+                self._in_order(frames, frame.path, state_values, dict(sides), targets)
+                return [state_values[tensor.name] for tensor in targets]
 
-            return made
+            return transition
 
-        if any(value is DEAD for value in given):
+        if any(value is DEAD for value in starts):
             values.update((op.outputs[0].name, DEAD) for op in frame.exits)
             return
         truth = {frame.condition.outputs[0].name: tf.constant(True)}
         body = part([variable.following for variable in frame.variables], truth)
-        ends = self.loop(part([frame.condition.inputs[0]], {}), body, given)
+        ends = self.loop(part([frame.condition.inputs[0]], {}), body, starts)
         side: Side = {}
         for variable in frame.variables:
             side |= sides.get(variable.start.name, {})
         for op in frame.exits:
             source = op.inputs[0].op.inputs[0].op
-            at = places.get(source.name)
+            at = index_by_merge.get(source.name)
             values[op.outputs[0].name] = outer[source.outputs[0].name] if at is None else ends[at]
             sides[op.outputs[0].name] = side
 
-    def loop(self, cond: Transition, body: Transition, given: list[Value]) -> list[Value]:
+    def loop(self, cond: Transition, body: Transition, values: list[Value]) -> list[Value]:
         """A loop whose values may be lists; what they are is known when its body has been read."""
-        wider = [part.shape for value in given for part in _parts(value)]
+        wider = [part.shape for value in values for part in _parts(value)]
         for _ in range(MOST_READINGS):
             shapes = wider
-            given, wider = self._tried(body, given, shapes)
+            values, wider = self._tried(body, values, shapes)
             if wider == shapes:
                 break
 
         def goes_on(*parts: Any) -> Any:
             with self._own_names():
-                return tf.reshape(cond(_formed(parts, given))[0], [])
+                return tf.reshape(cond(_group_parts(parts, values))[0], [])
 
         def step(*parts: Any) -> list[Any]:
             with self._own_names():
-                return [part for value in body(_formed(parts, given)) for part in _parts(value)]
+                return [part for value in body(_group_parts(parts, values)) for part in _parts(value)]
 
         with self._own_names():
             result = tf.while_loop(
-                goes_on, step, [part for value in given for part in _parts(value)], shape_invariants=wider
+                goes_on, step, [part for value in values for part in _parts(value)], shape_invariants=wider
             )
-        return _formed(result, given)
+        return _group_parts(result, values)
 
     def _tried(
-        self, body: Transition, given: list[Value], shapes: Sequence[Any]
+        self, body: Transition, values: list[Value], shapes: Sequence[Any]
     ) -> tuple[list[Value], list[Any]]:
         """What a loop starts with once its body has been read, and the shapes that its values may have."""
         from tensorflow.python.framework.func_graph import FuncGraph
 
         with FuncGraph("trial").as_default():
-            parts = [part for value in given for part in _parts(value)]
+            parts = [part for value in values for part in _parts(value)]
             inner = [
                 tf.compat.v1.placeholder(part.dtype, shape) for part, shape in zip(parts, shapes, strict=True)
             ]
-            result = body(_formed(inner, given))
+            result = body(_group_parts(inner, values))
         starts = []
-        for value, end in zip(given, result, strict=True):
+        for value, end in zip(values, result, strict=True):
             if isinstance(value, Unset) and isinstance(end, tf.Tensor):
                 dims = [0 if d is None else d for d in end.shape[1:].as_list()]
                 value = tf.fill([value.size, *dims], tf.zeros([], value.dtype))
             starts.append(value)
         news = [part.shape for end in result for part in _parts(end)]
         olds = [part.shape for value in starts for part in _parts(value)]
-        return starts, [_merged(old, new) for old, new in zip(olds, news, strict=True)]
+        return starts, [_merge_shapes(old, new) for old, new in zip(olds, news, strict=True)]
 
     # -- branches of single operators ------------------------------------------------------------------------
 
-    def _switch(self, op: Any, given: list[Value]) -> list[Value]:
-        known = None if given[1] is DEAD else tf.get_static_value(given[1])
-        if known is None:
-            return [given[0]] * len(op.outputs)
-        taken = min(int(known.reshape(-1)[0]), len(op.outputs) - 1)
-        return [given[0] if index == taken else DEAD for index in range(len(op.outputs))]
+    def _switch(self, op: Any, inputs: list[Value]) -> list[Value]:
+        static_index = None if inputs[1] is DEAD else tf.get_static_value(inputs[1])
+        if static_index is None:
+            return [inputs[0]] * len(op.outputs)
+        chosen = min(int(static_index.reshape(-1)[0]), len(op.outputs) - 1)
+        return [inputs[0] if index == chosen else DEAD for index in range(len(op.outputs))]
 
-    def _merge(self, op: Any, given: list[Value], sides: list[Side]) -> tuple[list[Value], Side]:
-        left = [i for i, value in enumerate(given) if value is not DEAD]
-        if not left:
+    def _merge(self, op: Any, inputs: list[Value], sides: list[Side]) -> tuple[list[Value], Side]:
+        live_indices = [i for i, value in enumerate(inputs) if value is not DEAD]
+        if not live_indices:
             return [DEAD] * len(op.outputs), {}
-        if len(left) == 1:
-            return [given[left[0]], tf.constant(left[0], tf.int32)], sides[left[0]]
-        keys = [key for key in sides[left[0]] if len({sides[i].get(key, -1) for i in left}) == len(left)]
-        if not keys or any(key not in sides[i] for i in left for key in keys[:1]):
+        if len(live_indices) == 1:
+            return [inputs[live_indices[0]], tf.constant(live_indices[0], tf.int32)], sides[live_indices[0]]
+        keys = [
+            key
+            for key in sides[live_indices[0]]
+            if len({sides[i].get(key, -1) for i in live_indices}) == len(live_indices)
+        ]
+        if not keys or any(key not in sides[i] for i in live_indices for key in keys[:1]):
             raise UnsupportedError("the operator Merge has operands that no Switch tells apart")
         key = keys[0]
         predicate = self.predicates[key]
-        order = sorted(left, key=lambda i: sides[i][key])
+        order = sorted(live_indices, key=lambda i: sides[i][key])
 
-        def chosen(rest: list[int]) -> list[Value]:
-            first = [given[rest[0]], tf.constant(rest[0], tf.int32)]
-            if len(rest) == 1:
+        def chosen(candidates: list[int]) -> list[Value]:
+            first = [inputs[candidates[0]], tf.constant(candidates[0], tf.int32)]
+            if len(candidates) == 1:
                 return first
             number = tf.cast(tf.reshape(predicate, []), tf.int32)
-            found: list[Value] = self.choice(
-                tf.equal(number, sides[rest[0]][key]), lambda: first, lambda: chosen(rest[1:])
+            values: list[Value] = self.choice(
+                tf.equal(number, sides[candidates[0]][key]), lambda: first, lambda: chosen(candidates[1:])
             )
-            return found
+            return values
 
-        return chosen(order), {k: v for k, v in sides[left[0]].items() if k != key}
+        return chosen(order), {k: v for k, v in sides[live_indices[0]].items() if k != key}
 
 
 def _source_of(tensor: Any) -> Any:
@@ -392,16 +398,16 @@ def _like(value: Value, parts: Sequence[Any]) -> Value:
     return parts[0] if isinstance(value, tf.Tensor) else value
 
 
-def _formed(parts: Sequence[Any], like: Sequence[Value]) -> list[Value]:
-    rest, result = list(parts), []
+def _group_parts(parts: Sequence[Any], like: Sequence[Value]) -> list[Value]:
+    remaining, result = list(parts), []
     for value in like:
         count = len(_parts(value))
-        result.append(_like(value, rest[:count]))
-        del rest[:count]
+        result.append(_like(value, remaining[:count]))
+        del remaining[:count]
     return result
 
 
-def _merged(a: Any, b: Any) -> Any:
+def _merge_shapes(a: Any, b: Any) -> Any:
     """The shape of which both are."""
     if a.rank is None or a.rank != b.rank:
         return tf.TensorShape(None)
@@ -409,54 +415,54 @@ def _merged(a: Any, b: Any) -> Any:
 
 
 @rule("Identity", "StopGradient", "Snapshot", "PreventGradient", "CheckNumerics", "CheckNumericsV2")
-def _identity(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+def _identity(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
     plain = op.type == "Identity" and op.outputs[0].dtype != tf.variant
-    return builder.same(op, given) if plain and isinstance(given[0], tf.Tensor) else given[:1]
+    return builder.same(op, inputs) if plain and isinstance(inputs[0], tf.Tensor) else inputs[:1]
 
 
 @rule("IdentityN")
-def _identities(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    return given
+def _identities(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
+    return inputs
 
 
 @rule("NoOp", "Assert", "TensorArrayCloseV3")
-def _nothing(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+def _nothing(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
     return []
 
 
 @rule("PartitionedCall", "StatefulPartitionedCall")
-def _call(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    return builder.call(builder.function(op, op.get_attr("f").name), given)
+def _call(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
+    return builder.call(builder.function(op, op.get_attr("f").name), inputs)
 
 
 @rule("While", "StatelessWhile")
-def _while(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+def _while(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
     functions = [builder.function(op, op.get_attr(name).name) for name in ("cond", "body")]
     cond, body = (partial(builder.call, function) for function in functions)
-    return builder.loop(cond, body, given)
+    return builder.loop(cond, body, inputs)
 
 
 @rule("If", "StatelessIf")
-def _if(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+def _if(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
     functions = [builder.function(op, op.get_attr(f"{name}_branch").name) for name in ("then", "else")]
-    first, second = (lambda f=f: builder.call(f, given[1:]) for f in functions)
-    found: list[Value] = builder.choice(given[0], first, second)
-    return found
+    first, second = (lambda f=f: builder.call(f, inputs[1:]) for f in functions)
+    result: list[Value] = builder.choice(inputs[0], first, second)
+    return result
 
 
 @rule("Case", "StatelessCase")
-def _case(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+def _case(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
     """One of several functions; a number that none has means the last one."""
     functions = [builder.function(op, branch.name) for branch in op.get_attr("branches")]
 
     def chosen(index: int) -> list[Value]:
         if index == len(functions) - 1:
-            return builder.call(functions[index], given[1:])
-        found: list[Value] = builder.choice(
-            tf.equal(tf.reshape(given[0], []), index),
-            lambda: builder.call(functions[index], given[1:]),
+            return builder.call(functions[index], inputs[1:])
+        result: list[Value] = builder.choice(
+            tf.equal(tf.reshape(inputs[0], []), index),
+            lambda: builder.call(functions[index], inputs[1:]),
             lambda: chosen(index + 1),
         )
-        return found
+        return result
 
     return chosen(0)

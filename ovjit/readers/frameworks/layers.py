@@ -50,16 +50,16 @@ def _lstm_cell(n: OnnxNode) -> list[Output]:
 def _lstm(n: OnnxNode) -> list[Output | None]:
     """Of [time, samples, numbers]. Steps behind the longest sequence are 0."""
     steps, x, cs, h, weights, *peeps, bias = n.tensors()
-    wanted = [name for i, name in enumerate(_LSTM) if n.wants(i)]
+    output_names = [name for i, name in enumerate(_LSTM) if n.wants(i)]
 
     def once(state: list[Output], pieces: list[Output], fixed: list[Output]) -> list[Output]:
         result = _lstm_step(n, pieces[0], state[0], state[1], fixed)
-        return [result["cs"], result["h"], *(n.same(result[name]) for name in wanted)]
+        return [result["cs"], result["h"], *(n.same(result[name]) for name in output_names)]
 
-    found = over_slices(n, once, [cs, h], [x], [weights, *peeps, bias], n.base)[2:]
+    collected = over_slices(n, once, [cs, h], [x], [weights, *peeps, bias], n.base)[2:]
     length = n.dim_of(x, 0)
     counts = n.along(n("Less", n.upto(length), n.convert(steps, "i64")), 0, 3)
-    rows = {k: n("Select", counts, v, n.like(v, 0)) for k, v in zip(wanted, found, strict=True)}
+    rows = {k: n("Select", counts, v, n.like(v, 0)) for k, v in zip(output_names, collected, strict=True)}
     return [rows.get(name) for name in _LSTM]
 
 
@@ -72,19 +72,19 @@ def _gru_cell(n: OnnxNode) -> list[Output]:
 
     reset, update = n.all("Split", n("Sigmoid", layer(h, both, both_bias)), n.const(1), num_splits=2)
     new = n("Tanh", layer(n("Multiply", h, reset), weights, bias))
-    kept = n("Multiply", n("Subtract", h, new), update)
-    return [reset, update, new, n("Add", kept, new)]
+    remembered = n("Multiply", n("Subtract", h, new), update)
+    return [reset, update, new, n("Add", remembered, new)]
 
 
-def _normalized(n: OnnxNode) -> list[Output | None]:
+def _normalize(n: OnnxNode) -> list[Output | None]:
     """By mean and variance of the operand, which are results, too."""
     x, scale, offset, *old = n.tensors()
     first = n.attr("data_format", "NHWC")[1] == "C"
-    wide = n.wide(x)
+    upcast = n.wide(x)
     rank = n.rank(x)
     axes = [i for i in range(rank) if i != (1 if first else rank - 1)]
-    mean = n("ReduceMean", wide, axes, keep_dims=True)
-    gap = n("Subtract", wide, mean)
+    mean = n("ReduceMean", upcast, axes, keep_dims=True)
+    gap = n("Subtract", upcast, mean)
     spread = n("ReduceMean", n("Multiply", gap, gap), axes, keep_dims=True)
 
     def each(value: Output) -> Output:
@@ -145,24 +145,24 @@ def _convolved_back(n: OnnxNode) -> Output:
     lengths, windows = (n.concat([n.dim_of(v, axis) for axis in axes], 0) for v in (x, filters))
     one = n.const(1)
     window = n("Add", n("Multiply", n("Subtract", windows, one), n.const(dilations)), one)
-    whole = n("Add", n("Multiply", n("Subtract", lengths, one), n.const(strides)), window)
-    spare = n("Subtract", whole, sizes)
+    full = n("Add", n("Multiply", n("Subtract", lengths, one), n.const(strides)), window)
+    spare = n("Subtract", full, sizes)
     start = n.folded(_gap_before(n, spare, first))
     gaps = [n.value(v) for v in (start, n("Subtract", spare, start))]
-    known = [gap.tolist() for gap in gaps if gap is not None]
-    if len(known) == 2:
-        before, after = known
+    constant_gaps = [gap.tolist() for gap in gaps if gap is not None]
+    if len(constant_gaps) == 2:
+        before, after = constant_gaps
         result = n(
             "ConvolutionBackpropData", x, filters, **options, pads_begin=before,
             pads_end=[max(gap, 0) for gap in after], output_padding=[max(-gap, 0) for gap in after],
         )  # fmt: skip
         return n.transpose(result, back)
     nothing = [0] * len(axes)
-    whole = n(
+    full = n(
         "ConvolutionBackpropData", x, filters, **options, pads_begin=nothing, pads_end=nothing,
         output_padding=[stride - 1 for stride in strides],
     )  # fmt: skip
-    result = n("Slice", whole, start, n("Add", sizes, start), [1] * len(axes), axes)
+    result = n("Slice", full, start, n("Add", sizes, start), [1] * len(axes), axes)
     return n.transpose(result, back)
 
 
@@ -190,7 +190,7 @@ def _convolved_by_channel(n: OnnxNode) -> Output:
     return n.transpose(result, back)
 
 
-def _suppressed(n: OnnxNode) -> list[Output]:
+def _suppress(n: OnnxNode) -> list[Output]:
     """The boxes that are left of those that overlap, their scores, and how many they are."""
     version = int(n.op_type.rpartition("V")[2]) if n.op_type[-1].isdigit() else 1
     boxes, scores, most, *limits = n.tensors()
@@ -203,13 +203,15 @@ def _suppressed(n: OnnxNode) -> list[Output]:
         n.unsqueeze(n.convert(scores, "f32"), [0, 1]), most, *(n.convert(v, "f32") for v in limits),
         box_encoding="corner", sort_result_descending=False, output_type="i32", opset=9,
     )  # fmt: skip
-    places, values = (n("Gather", v, 2, 1) for v in (rows, chosen))
+    indices, values = (n("Gather", v, 2, 1) for v in (rows, chosen))
     values = n.convert(values, n.dtype(scores))
     if n.attr("pad_to_max_output_size", 0):
         gap = n("Subtract", n.reshape(n.convert(most, "i64"), [1]), n.convert(count, "i64"))
-        places, values = (n("Pad", v, [0], gap, n.like(v, 0), pad_mode="constant") for v in (places, values))
+        indices, values = (
+            n("Pad", v, [0], gap, n.like(v, 0), pad_mode="constant") for v in (indices, values)
+        )
     count = n.scalar(count)
-    return {4: [places, count], 5: [places, values, count]}.get(version, [places])
+    return {4: [indices, count], 5: [indices, values, count]}.get(version, [indices])
 
 
 def _blocks(n: OnnxNode, op: str) -> Output:
@@ -218,9 +220,9 @@ def _blocks(n: OnnxNode, op: str) -> Output:
     size = n.const(np.full(2, n.attr("block_size", 2))) if old else n.convert(n[1], "i64")
     edges = n.convert(n[1 if old else 2], "i64")
     begin, end = (n("Gather", edges, i, 1) for i in (0, 1))
-    rest = n.rank(n[0]) - 1 - n.static_shape(size, "the number of blocks")[0]
+    trailing = n.rank(n[0]) - 1 - n.static_shape(size, "the number of blocks")[0]
     lists = [
-        n.concat([n.const([fill]), v, *([n.const([fill] * rest)] if rest else [])], 0)
+        n.concat([n.const([fill]), v, *([n.const([fill] * trailing)] if trailing else [])], 0)
         for v, fill in ((size, 1), (begin, 0), (end, 0))
     ]
     return n(op, n[0], *(n.folded(v) for v in lists))
@@ -243,10 +245,10 @@ LAYERS: dict[str, Rule] = {
     "BlockLSTMV2": _lstm,
     "LSTMBlockCell": _lstm_cell,
     "GRUBlockCell": _gru_cell,
-    **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), _normalized),
+    **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), _normalize),
     **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _biased_back),
     "DepthwiseConv2dNative": _convolved_by_channel,
-    **{f"NonMaxSuppression{version}": _suppressed for version in ("", "V2", "V3", "V4", "V5")},
+    **{f"NonMaxSuppression{version}": _suppress for version in ("", "V2", "V3", "V4", "V5")},
     **{name: lambda n: _blocks(n, "BatchToSpace") for name in ("BatchToSpace", "BatchToSpaceND")},
     **{name: lambda n: _blocks(n, "SpaceToBatch") for name in ("SpaceToBatch", "SpaceToBatchND")},
 }

@@ -33,29 +33,29 @@ def started(values: Value, element: Any, count: Any = None) -> Any:
     wider = tf.zeros([values.shape.rank - 1], tf.int32)
     if not fits:
         wider = tf.maximum(tf.shape(element) - tf.shape(values)[1:], 0)
-    behind = tf.concat([more, wider], 0)
-    result = tf.pad(values, tf.stack([tf.zeros_like(behind), behind], 1))
-    result.set_shape([None, *_known(values.shape[1:], element.shape)])
+    pad_after = tf.concat([more, wider], 0)
+    result = tf.pad(values, tf.stack([tf.zeros_like(pad_after), pad_after], 1))
+    result.set_shape([None, *_merge_dims(values.shape[1:], element.shape)])
     return result
 
 
-def _known(a: Any, b: Any) -> list[int | None]:
+def _merge_dims(a: Any, b: Any) -> list[int | None]:
     """The dimensions of elements, of which one shape has those that the other one leaves open."""
     if a.rank != b.rank:
         return a.as_list()
     return [y if x is None else x for x, y in zip(a.as_list(), b.as_list(), strict=True)]
 
 
-def _written(values: Value, index: Any, element: Any, grows: bool) -> Any:
+def _write(values: Value, index: Any, element: Any, grows: bool) -> Any:
     index = tf.reshape(index, [])
     result = started(values, element, index + 1 if grows else None)
     result = tf.tensor_scatter_nd_update(result, tf.reshape(index, [1, 1]), tf.expand_dims(element, 0))
-    dims = _known(result.shape[1:], element.shape)
+    dims = _merge_dims(result.shape[1:], element.shape)
     result.set_shape([None if grows else result.shape[0], *dims])
     return result
 
 
-def _whole(op: Any, values: Value) -> Any:
+def _items(op: Any, values: Value) -> Any:
     if isinstance(values, Unset):
         raise UnsupportedError(f"{op.type} reads a list to which nothing has been written")
     return values
@@ -63,65 +63,65 @@ def _whole(op: Any, values: Value) -> Any:
 
 def _dims(value: Value) -> list[int] | None:
     """The dimensions that an operand states, None where some are open."""
-    known = None if not isinstance(value, tf.Tensor) else tf.get_static_value(value)
-    if known is None or known.ndim != 1 or (known < 0).any():
+    static_value = None if not isinstance(value, tf.Tensor) else tf.get_static_value(value)
+    if static_value is None or static_value.ndim != 1 or (static_value < 0).any():
         return None
-    return [int(d) for d in known]
+    return [int(d) for d in static_value]
 
 
 @rule("TensorListReserve")
-def _reserve(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    dtype, dims = op.get_attr("element_dtype"), _dims(given[0])
+def _reserve(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
+    dtype, dims = op.get_attr("element_dtype"), _dims(inputs[0])
     if dims is None:
-        return [Unset(tf.reshape(given[1], []), dtype)]
-    return [_zeros(given[1], dims, dtype)]
+        return [Unset(tf.reshape(inputs[1], []), dtype)]
+    return [_zeros(inputs[1], dims, dtype)]
 
 
 @rule("EmptyTensorList")
-def _empty(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    dtype, dims = op.get_attr("element_dtype"), _dims(given[0])
+def _empty(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
+    dtype, dims = op.get_attr("element_dtype"), _dims(inputs[0])
     nothing = tf.constant(0, tf.int32)
     return [Unset(nothing, dtype, True) if dims is None else _zeros(nothing, dims, dtype)]
 
 
 @rule("TensorListSetItem")
-def _set(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+def _set(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
     grows = "resize_if_index_out_of_bounds" in op.node_def.attr and op.get_attr(
         "resize_if_index_out_of_bounds"
     )
-    return [_written(given[0], given[1], given[2], grows)]
+    return [_write(inputs[0], inputs[1], inputs[2], grows)]
 
 
 @rule("TensorListPushBack")
-def _push(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    values, element = given
+def _push(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
+    values, element = inputs
     result = tf.concat([started(values, element), tf.expand_dims(element, 0)], 0)
-    result.set_shape([None, *_known(result.shape[1:], element.shape)])
+    result.set_shape([None, *_merge_dims(result.shape[1:], element.shape)])
     return [result]
 
 
 @rule("TensorListPopBack")
-def _pop(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    values = _whole(op, given[0])
-    rest = values[:-1]
-    rest.set_shape([None, *values.shape[1:]])
-    return [rest, values[-1]]
+def _pop(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
+    values = _items(op, inputs[0])
+    remaining = values[:-1]
+    remaining.set_shape([None, *values.shape[1:]])
+    return [remaining, values[-1]]
 
 
 @rule("TensorListResize")
-def _resize(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    values, size = given[0], tf.reshape(given[1], [])
+def _resize(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
+    values, size = inputs[0], tf.reshape(inputs[1], [])
     if isinstance(values, Unset):
         return [Unset(size, values.dtype, values.grows)]
-    behind = tf.maximum(size - tf.shape(values)[0], 0)
+    added = tf.maximum(size - tf.shape(values)[0], 0)
     rank = values.shape.rank
-    pads = tf.concat([tf.reshape(tf.stack([0, behind]), [1, 2]), tf.zeros([rank - 1, 2], tf.int32)], 0)
+    pads = tf.concat([tf.reshape(tf.stack([0, added]), [1, 2]), tf.zeros([rank - 1, 2], tf.int32)], 0)
     result = tf.pad(values, pads)[:size]
     result.set_shape([None, *values.shape[1:]])
     return [result]
 
 
-def _joined(values: Any) -> list[Any]:
+def _join(values: Any) -> list[Any]:
     """Elements joined along their first dimension, and how long each is there."""
     shape = tf.shape(values)
     result = tf.reshape(values, tf.concat([[-1], shape[2:]], 0))
@@ -130,57 +130,57 @@ def _joined(values: Any) -> list[Any]:
 
 
 @rule("TensorListScatterIntoExistingList", "TensorListScatterV2", "TensorListScatter")
-def _scatter(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+def _scatter(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
     if op.type == "TensorListScatterIntoExistingList":
-        values, rows, places = given
+        values, rows, indices = inputs
         count = None
     else:
-        rows, places = given[:2]
-        values, count = Unset(tf.constant(0), rows.dtype, True), tf.reduce_max(places) + 1
+        rows, indices = inputs[:2]
+        values, count = Unset(tf.constant(0), rows.dtype, True), tf.reduce_max(indices) + 1
         if op.type == "TensorListScatterV2":
-            count = tf.maximum(count, tf.reshape(given[3], []))
+            count = tf.maximum(count, tf.reshape(inputs[3], []))
     result = started(values, rows[0], count)
-    return [tf.tensor_scatter_nd_update(result, tf.expand_dims(places, 1), rows)]
+    return [tf.tensor_scatter_nd_update(result, tf.expand_dims(indices, 1), rows)]
 
 
 # -- TensorArrays: the list is what `flow` stands for; the handle knows the size and whether it grows
 
 
 @rule("TensorArrayV3")
-def _array(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    result = Unset(tf.reshape(given[0], []), op.get_attr("dtype"), op.get_attr("dynamic_size"))
+def _array(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
+    result = Unset(tf.reshape(inputs[0], []), op.get_attr("dtype"), op.get_attr("dynamic_size"))
     return [result, result]
 
 
 @rule("TensorArrayScatterV3")
-def _array_scatter(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    array, places, rows, values = given
-    result = started(values, rows[0], tf.reduce_max(places) + 1 if array.grows else None)
-    result = tf.tensor_scatter_nd_update(result, tf.expand_dims(places, 1), rows)
+def _array_scatter(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
+    array, indices, rows, values = inputs
+    result = started(values, rows[0], tf.reduce_max(indices) + 1 if array.grows else None)
+    result = tf.tensor_scatter_nd_update(result, tf.expand_dims(indices, 1), rows)
     result.set_shape([None, *rows.shape[1:]])
     return [result]
 
 
 @rule("TensorArrayWriteV3")
-def _array_write(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    array, index, element, values = given
-    return [_written(values, index, element, array.grows)]
+def _array_write(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
+    array, index, element, values = inputs
+    return [_write(values, index, element, array.grows)]
 
 
 #: Operators that are one expression.
 RULES.update({
-    "TensorListFromTensor": lambda builder, op, given: [tf.identity(given[0])],
-    "TensorListStack": lambda builder, op, given: [tf.identity(_whole(op, given[0]))],
-    "TensorListGetItem": lambda builder, op, given:
-        [tf.gather(_whole(op, given[0]), tf.reshape(given[1], []), axis=0)],
-    "TensorListLength": lambda builder, op, given:
-        [given[0].size if isinstance(given[0], Unset) else tf.shape(given[0])[0]],
-    "TensorListGather": lambda builder, op, given: [tf.gather(_whole(op, given[0]), given[1], axis=0)],
-    "TensorListConcatV2": lambda builder, op, given: _joined(_whole(op, given[0])),
-    "TensorListConcat": lambda builder, op, given: _joined(_whole(op, given[0])),
-    "TensorArrayReadV3": lambda builder, op, given:
-        [tf.gather(_whole(op, given[2]), tf.reshape(given[1], []), axis=0)],
-    "TensorArrayGatherV3": lambda builder, op, given: [tf.gather(_whole(op, given[2]), given[1], axis=0)],
-    "TensorArraySizeV3": lambda builder, op, given: RULES["TensorListLength"](builder, op, given[1:]),
-    "TensorArrayConcatV3": lambda builder, op, given: _joined(_whole(op, given[1])),
+    "TensorListFromTensor": lambda builder, op, inputs: [tf.identity(inputs[0])],
+    "TensorListStack": lambda builder, op, inputs: [tf.identity(_items(op, inputs[0]))],
+    "TensorListGetItem": lambda builder, op, inputs:
+        [tf.gather(_items(op, inputs[0]), tf.reshape(inputs[1], []), axis=0)],
+    "TensorListLength": lambda builder, op, inputs:
+        [inputs[0].size if isinstance(inputs[0], Unset) else tf.shape(inputs[0])[0]],
+    "TensorListGather": lambda builder, op, inputs: [tf.gather(_items(op, inputs[0]), inputs[1], axis=0)],
+    "TensorListConcatV2": lambda builder, op, inputs: _join(_items(op, inputs[0])),
+    "TensorListConcat": lambda builder, op, inputs: _join(_items(op, inputs[0])),
+    "TensorArrayReadV3": lambda builder, op, inputs:
+        [tf.gather(_items(op, inputs[2]), tf.reshape(inputs[1], []), axis=0)],
+    "TensorArrayGatherV3": lambda builder, op, inputs: [tf.gather(_items(op, inputs[2]), inputs[1], axis=0)],
+    "TensorArraySizeV3": lambda builder, op, inputs: RULES["TensorListLength"](builder, op, inputs[1:]),
+    "TensorArrayConcatV3": lambda builder, op, inputs: _join(_items(op, inputs[1])),
 })  # fmt: skip

@@ -54,10 +54,10 @@ def read_meta_graph(path: str) -> Frozen:
 def ends_of(graph: Any) -> list[str]:
     """The nodes that no other reads, in the order of their names, as OpenVINO has outputs of a graph."""
     read = read_nodes(graph)
-    left = [node for node in graph.node if node.name not in read]
+    unread = [node for node in graph.node if node.name not in read]
     return sorted(
         node.name
-        for node in left
+        for node in unread
         if not node.op.startswith(("Placeholder", *_EFFECTS)) and node.op not in ("NoOp", "Const")
     )
 
@@ -77,16 +77,16 @@ def _with_values(graph: Any, path: str, outputs: list[str], inputs: list[str]) -
         if node.op in VARIABLES:
             result.node.add().CopyFrom(values.constant(node))
             continue
-        kept = result.node.add()
-        kept.CopyFrom(node)
-        kept.input[:] = [name for name in node.input if node_before(name) in needed]
+        copy = result.node.add()
+        copy.CopyFrom(node)
+        copy.input[:] = [name for name in node.input if node_before(name) in needed]
         if node.op == "ReadVariableOp":
-            _becomes(kept, "Identity", T=node.attr["dtype"])
+            _becomes(copy, "Identity", T=node.attr["dtype"])
         elif node.op == "ResourceGather":
             axis = result.node.add(op="Const", name=f"{node.name}/ovjit_axis")
             _set_value(axis, int(node.attr["batch_dims"].i))
-            kept.input.insert(2, axis.name)
-            _becomes(kept, "GatherV2", Taxis=axis.attr["dtype"], Tparams=node.attr["dtype"],
+            copy.input.insert(2, axis.name)
+            _becomes(copy, "GatherV2", Taxis=axis.attr["dtype"], Tparams=node.attr["dtype"],
                      Tindices=node.attr["Tindices"], batch_dims=node.attr["batch_dims"])  # fmt: skip
         elif node.op.startswith(_EFFECTS):
             raise UnsupportedError(
@@ -97,12 +97,12 @@ def _with_values(graph: Any, path: str, outputs: list[str], inputs: list[str]) -
 
 
 def _becomes(node: Any, op: str, **attributes: Any) -> None:
-    kept = {name: type(value)() for name, value in attributes.items()}
+    copies = {name: type(value)() for name, value in attributes.items()}
     for name, value in attributes.items():
-        kept[name].CopyFrom(value)
+        copies[name].CopyFrom(value)
     node.op = op
     node.attr.clear()
-    for name, value in kept.items():
+    for name, value in copies.items():
         node.attr[name].CopyFrom(value)
 
 

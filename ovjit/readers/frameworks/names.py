@@ -53,18 +53,18 @@ class _Copies:
         self.nodes += len(function.node_def)
         if self.nodes > MOST_NODES:
             raise UnsupportedError("functions of the graph are used too often")
-        function.signature.name = _unused(name, self.functions)
+        function.signature.name = _new_name(name, self.functions)
         # TensorFlow's optimiser takes results and nodes of one name for each other
         self.used.update(result.name for result in function.signature.output_arg)
-        own = {one.name: _unused(one.name, self.used) for one in _owners(function)}
+        new_names = {one.name: _new_name(one.name, self.used) for one in _owners(function)}
         for one in _owners(function):
-            one.name = own[one.name]
+            one.name = new_names[one.name]
         for node in function.node_def:
-            node.input[:] = [renamed(given, own) for given in node.input]
+            node.input[:] = [renamed(value, new_names) for value in node.input]
             node.attr.pop("_class", None)  # names of nodes beside which it is placed
         for ends in (function.ret, function.control_ret):
             for key in list(ends):
-                ends[key] = renamed(ends[key], own)
+                ends[key] = renamed(ends[key], new_names)
         self.active.append(name)
         for node in function.node_def:
             self._follow(node)
@@ -110,14 +110,14 @@ def read_nodes(graph: Any) -> set[str]:
     return {node_before(name) for node in graph.node for name in node.input}
 
 
-def renamed(tensor: str, own: dict[str, str]) -> str:
+def renamed(tensor: str, new_names: dict[str, str]) -> str:
     """A tensor, or a node that is waited for, by new names."""
     waits = "^" * tensor.startswith("^")
-    name, colon, rest = tensor.removeprefix("^").partition(":")
-    return f"{waits}{own.get(name, name)}{colon}{rest}"
+    name, colon, port = tensor.removeprefix("^").partition(":")
+    return f"{waits}{new_names.get(name, name)}{colon}{port}"
 
 
-def _unused(name: str, used: Counter[str]) -> str:
+def _new_name(name: str, used: Counter[str]) -> str:
     """A name that is not used yet, and is from now on."""
     result = name
     while result in used:

@@ -34,7 +34,7 @@ _INT32 = 6
 def known_operators(framework: str) -> Mapping[str, Rule]:
     """The rules for operators that an exporter leaves, by their names in a domain of their own."""
     domain, rules = {"tf": (MARKED, TENSORFLOW), "paddle": (DOMAIN, LEFT)}[framework]
-    return {f"{domain}.{name}": _compared(domain, rule) for name, rule in rules.items()}
+    return {f"{domain}.{name}": _check_first(domain, rule) for name, rule in rules.items()}
 
 
 declare_choices(MARKED, {ANY: {
@@ -46,14 +46,14 @@ declare_choices(MARKED, {ANY: {
 declare_choices(DOMAIN, {"rnn": {"mode": one_of(CELLS)}, "unique": {"dtype": one_of("int32 int64")}})
 
 
-def _compared(domain: str, rule: Rule) -> Rule:
+def _check_first(domain: str, rule: Rule) -> Rule:
     """The rule, of nodes whose attributes are among their choices."""
 
-    def compared(n: OnnxNode) -> Any:
+    def checking_rule(n: OnnxNode) -> Any:
         check_choices(domain, n.op_type, n.attributes)
         return rule(n)
 
-    return compared
+    return checking_rule
 
 
 def _unless_zero(function: Callable[[OnnxNode], Output]) -> Rule:
@@ -138,8 +138,8 @@ def _running_log_sum(n: OnnxNode) -> Output:
         return result
     first, last = n.slice(result, axis, 0, 1), n.slice(result, axis, -1)
     edge = n.broadcast(n.like(x, -np.inf), n("ShapeOf", last if back else first, output_type="i64"))
-    rest = n.slice(result, axis, 1) if back else n.slice(result, axis, 0, -1)
-    return n.concat([rest, edge] if back else [edge, rest], axis)
+    interior = n.slice(result, axis, 1) if back else n.slice(result, axis, 0, -1)
+    return n.concat([interior, edge] if back else [edge, interior], axis)
 
 
 def _histogram(n: OnnxNode) -> Output:
@@ -148,11 +148,17 @@ def _histogram(n: OnnxNode) -> Output:
     low, high = n.all("Split", n[1], n.const(0), num_splits=2)
     step = n("Divide", n.convert(n("Subtract", high, low), "f64"), n.const(float(count), "f64"))
     above = n.convert(n("Subtract", n("Maximum", x, low), low), "f64")
-    place = n("Clamp", n("Divide", above, step), min=0.0, max=count - 1.0)
+    bin_index = n("Clamp", n("Divide", above, step), min=0.0, max=count - 1.0)
     zeros = n.const(np.zeros(count, np.int32))
     ones = n.broadcast(n.const(1, "i32"), n("ShapeOf", x, output_type="i64"))
     result = n(
-        "ScatterElementsUpdate", zeros, n.convert(place, "i64"), ones, n.const(0), reduction="sum", opset=12
+        "ScatterElementsUpdate",
+        zeros,
+        n.convert(bin_index, "i64"),
+        ones,
+        n.const(0),
+        reduction="sum",
+        opset=12,
     )
     return n.convert(result, n.data_type("dtype", _INT32))
 
@@ -161,7 +167,7 @@ def _greatest(n: OnnxNode) -> Output:
     return n("ReduceMax", n[0], [-1], keep_dims=True)
 
 
-def _saturated(n: OnnxNode) -> Output:
+def _saturate(n: OnnxNode) -> Output:
     """Hue and greatest channel stay: the distances of all channels to the greatest one grow in proportion."""
     top = _greatest(n)
     gap = n("Subtract", top, n("ReduceMin", n[0], [-1], keep_dims=True))
@@ -240,9 +246,9 @@ def check_pairs(graph: Any) -> None:
     result = {out: node.op_type for node in graph.node for out in node.output if node.op_type in _MAKES_PAIRS}
     wrong = [(result[out.name], "an output of the model") for out in graph.output if out.name in result]
     for node in graph.node:
-        given = [result[name] for name in node.input if name in result]
+        producers = [result[name] for name in node.input if name in result]
         wrong += [
-            (kind, f"an operand of {node.op_type}") for kind in given if node.op_type not in _TAKES_PAIRS
+            (kind, f"an operand of {node.op_type}") for kind in producers if node.op_type not in _TAKES_PAIRS
         ]
     if wrong:
         listed = "; ".join(f"the result of {kind} is {use}" for kind, use in sorted(set(wrong)))
@@ -268,7 +274,7 @@ def _near(n: OnnxNode) -> Output:
     return n("Less", gap, n.like(gap, n.attr("tolerance", 1e-5)))
 
 
-def _sliced(n: OnnxNode) -> Output:
+def _slice(n: OnnxNode) -> Output:
     """Python's slices: a bit of each mask for each entry of begin, end and strides."""
     count = n.static_shape(n[1], "the number of slices")[0]
     names = ("begin_mask", "end_mask", "new_axis_mask", "shrink_axis_mask", "ellipsis_mask")
@@ -293,8 +299,8 @@ def _rank(n: OnnxNode) -> Output:
 
 
 def _one_hot(n: OnnxNode) -> Output:
-    places = n[0] if n.dtype(n[0]) in ("i32", "i64") else n.convert(n[0], "i64")
-    return n("OneHot", places, n[1], n[2], n[3], axis=int(n.attr("axis", -1)), opset=1)
+    indices = n[0] if n.dtype(n[0]) in ("i32", "i64") else n.convert(n[0], "i64")
+    return n("OneHot", indices, n[1], n[2], n[3], axis=int(n.attr("axis", -1)), opset=1)
 
 
 def _joint_shape(n: OnnxNode) -> Output:
@@ -312,12 +318,12 @@ def _is_among_first(n: OnnxNode) -> Output:
     """Whether less than k scores of a row are greater than that of its class, which is finite."""
     scores, classes = n[0], n.convert(n[1], "i64")
     count = n.dim_of(scores, 1)
-    known = n("LogicalAnd", n("GreaterEqual", classes, n.like(classes, 0)), n("Less", classes, count))
-    place = n.unsqueeze(n("Select", known, classes, n.like(classes, 0)), [1])
-    own = n("GatherElements", scores, place, axis=1)
-    greater = n("ReduceSum", n.convert(n("Greater", scores, own), "i64"), [1], keep_dims=False)
-    finite = n("IsFinite", n("Squeeze", own, [1]))
-    return n("LogicalAnd", n("LogicalAnd", known, finite), n("Less", greater, n.convert(n[2], "i64")))
+    is_valid = n("LogicalAnd", n("GreaterEqual", classes, n.like(classes, 0)), n("Less", classes, count))
+    column = n.unsqueeze(n("Select", is_valid, classes, n.like(classes, 0)), [1])
+    own_score = n("GatherElements", scores, column, axis=1)
+    greater = n("ReduceSum", n.convert(n("Greater", scores, own_score), "i64"), [1], keep_dims=False)
+    finite = n("IsFinite", n("Squeeze", own_score, [1]))
+    return n("LogicalAnd", n("LogicalAnd", is_valid, finite), n("Less", greater, n.convert(n[2], "i64")))
 
 
 def _largest(n: OnnxNode) -> list[Output]:
@@ -344,14 +350,14 @@ TENSORFLOW: dict[str, Rule] = {
     "FloorMod": lambda n: n("FloorMod", n[0], n[1]),
     "TruncateDiv": _truncate_div,
     "ApproximateEqual": _near,
-    "StridedSlice": _sliced,
+    "StridedSlice": _slice,
     "Roll": lambda n: n("Roll", n[0], n[1], n[2]),
     "CheckNumericsV2": lambda n: n.same(n[0]),
     "ScatterNd": _scatter,
     "ShapeN": _shapes,
     "CumulativeLogsumexp": _running_log_sum,
     "HistogramFixedWidth": _histogram,
-    "AdjustSaturation": _saturated,
+    "AdjustSaturation": _saturate,
     "RGBToHSV": _hue_saturation_value,
     "HSVToRGB": _red_green_blue,
     "FakeQuantWithMinMaxArgs": _fake_quantized,

@@ -34,9 +34,9 @@ def file_to_onnx(path: str, weights: Any = None) -> bytes:
             errors="replace",
         )
         if not os.path.isfile(result):
-            said = " ".join((done.stderr or done.stdout).split())[-600:]
+            output = " ".join((done.stderr or done.stdout).split())[-600:]
             end = f"died of signal {-done.returncode}" if done.returncode < 0 else "ended"
-            why = f"paddle2onnx cannot convert the model. Its process {end} with the output: {said}"
+            why = f"paddle2onnx cannot convert the model. Its process {end} with the output: {output}"
             raise ModelError(unreadable(path, why))
         with open(result, "rb") as file:
             return file.read()
@@ -44,17 +44,17 @@ def file_to_onnx(path: str, weights: Any = None) -> bytes:
 
 def _copy_program(folder: str) -> None:
     """Copies run, also of archives: in their own folder is a paddle.py, which would be imported."""
-    own = files("ovjit.readers.frameworks")
-    rules = [part for part in own.joinpath("paddle_operators").iterdir() if part.name.endswith(".py")]
+    package = files("ovjit.readers.frameworks")
+    rules = [part for part in package.joinpath("paddle_operators").iterdir() if part.name.endswith(".py")]
     os.mkdir(os.path.join(folder, "paddle_operators"))
-    for into, parts in ("", [own.joinpath("paddle_program.py")]), ("paddle_operators", rules):
+    for into, parts in ("", [package.joinpath("paddle_program.py")]), ("paddle_operators", rules):
         for part in parts:
             with open(os.path.join(folder, into, part.name), "wb") as file:
                 file.write(part.read_bytes())
 
 
 def object_to_onnx(
-    given: Any, example: Any, described: Sequence[tuple[Any, Any, Any]], outputs: Sequence[Any] | None
+    model: Any, example: Any, described: Sequence[tuple[Any, Any, Any]], outputs: Sequence[Any] | None
 ) -> bytes:
     """The contents of an ONNX file of a model in memory, in which layers are as in inference.
 
@@ -66,28 +66,28 @@ def object_to_onnx(
 
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "model")
-        if isinstance(given, paddle.Model):
-            with _dynamic(paddle), _evaluated(given.network):
-                given.save(path, training=False)
-        elif isinstance(given, paddle.nn.Layer):
-            with _dynamic(paddle), _evaluated(given):
-                paddle.jit.save(given, path, input_spec=_specifications(paddle, given, example, described))
+        if isinstance(model, paddle.Model):
+            with _dynamic(paddle), _evaluate(model.network):
+                model.save(path, training=False)
+        elif isinstance(model, paddle.nn.Layer):
+            with _dynamic(paddle), _evaluate(model):
+                paddle.jit.save(model, path, input_spec=_specifications(paddle, model, example, described))
         else:
-            _save_program(paddle, given, example, outputs, path)
+            _save_program(paddle, model, example, outputs, path)
         saved = [path + ending for ending in (".json", ".pdmodel") if os.path.isfile(path + ending)]
         return file_to_onnx(saved[0])
 
 
-def _save_program(paddle: Any, given: Any, example: Any, outputs: Sequence[Any] | None, path: str) -> None:
+def _save_program(paddle: Any, model: Any, example: Any, outputs: Sequence[Any] | None, path: str) -> None:
     feed = [] if example is None else [*example] if isinstance(example, (list, tuple)) else [example]
     if not feed or not outputs:
         raise UnsupportedError(
-            f"Paddle's {type(given).__name__} does not tell its inputs and outputs: give the tensors "
+            f"Paddle's {type(model).__name__} does not tell its inputs and outputs: give the tensors "
             "of the inputs as 'example_input' and those of the outputs as 'output'"
         )
-    is_program = "Program" in type(given).__name__
-    executor = paddle.static.Executor(paddle.CPUPlace()) if is_program else given
-    more = {"program": given} if is_program else {}
+    is_program = "Program" in type(model).__name__
+    executor = paddle.static.Executor(paddle.CPUPlace()) if is_program else model
+    more = {"program": model} if is_program else {}
     paddle.static.save_inference_model(path, feed, [*outputs], executor, **more)
 
 
@@ -105,7 +105,7 @@ def _dynamic(paddle: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _evaluated(layer: Any) -> Iterator[None]:
+def _evaluate(layer: Any) -> Iterator[None]:
     """Layers as in inference, and afterwards as they were."""
     trained = [part for part in layer.sublayers(include_self=True) if part.training]
     layer.eval()
@@ -132,8 +132,8 @@ def _specifications(
         return [_specification(paddle, value, name) for value, name in zip(listed, names, strict=False)]
     if described and all(shape is not None for _, shape, _ in described):
         rows = [
-            (name or place, shape, dtype)
-            for (name, shape, dtype), place in zip(described, names, strict=False)
+            (name or parameter, shape, dtype)
+            for (name, shape, dtype), parameter in zip(described, names, strict=False)
         ]
         rows.sort(key=lambda row: names.index(row[0]) if row[0] in names else len(names))
         return [kind(_dims(shape), str(dtype or "float32"), name) for name, shape, dtype in rows]
@@ -154,5 +154,5 @@ def _specification(paddle: Any, value: Any, name: str) -> Any:
 
 
 def _dims(shape: Sequence[Any]) -> list[int | None]:
-    known = [d.get_length() if getattr(d, "is_static", False) else d for d in shape]
-    return [d if isinstance(d, int) and d >= 0 else None for d in known]
+    dims = [d.get_length() if getattr(d, "is_static", False) else d for d in shape]
+    return [d if isinstance(d, int) and d >= 0 else None for d in dims]

@@ -23,8 +23,8 @@ def _of_lists(function: Callable[..., list[list[Output]]]) -> Rule:
     gives the tensors of each result, of which the node has the first ones."""
 
     def rule(n: OnnxNode) -> list[Output]:
-        given = iter(n.inputs)
-        operands = [[next(given) for _ in range(count)] for count in n.required("operands")]
+        inputs = iter(n.inputs)
+        operands = [[next(inputs) for _ in range(count)] for count in n.required("operands")]
         result = zip(function(n, *operands), n.required("results"), strict=True)
         return [value for values, count in result for value in values[:count]]
 
@@ -39,7 +39,7 @@ def _in_order(n: OnnxNode, value: Output, order: Sequence[int]) -> Output:
     return n.folded(n("Gather", value, np.concatenate([np.arange(size) + i * size for i in order]), 0))
 
 
-def _stacked(n: OnnxNode, values: Sequence[Output]) -> Output:
+def _stack(n: OnnxNode, values: Sequence[Output]) -> Output:
     return n.folded(n.concat([n.unsqueeze(value, [0]) for value in values], 0))
 
 
@@ -52,9 +52,9 @@ CELLS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
 }
 
 
-def _biases(n: OnnxNode, own: Output, recurrent: Output, mode: str, order: Sequence[int]) -> Output:
+def _biases(n: OnnxNode, input_biases: Output, recurrent: Output, mode: str, order: Sequence[int]) -> Output:
     """The biases of elements and states added up; a GRU has those of its new state apart."""
-    w, r = (_in_order(n, value, order) for value in (own, recurrent))
+    w, r = (_in_order(n, value, order) for value in (input_biases, recurrent))
     if mode != "GRU":
         return n.folded(n("Add", w, r))
     size = n.static_shape(w)[0] // 3
@@ -63,14 +63,14 @@ def _biases(n: OnnxNode, own: Output, recurrent: Output, mode: str, order: Seque
 
 
 def _recurrent(
-    n: OnnxNode, given: _List, states: _List, weights: _List, lengths: _List, _: Any
+    n: OnnxNode, inputs: _List, states: _List, weights: _List, lengths: _List, _: Any
 ) -> list[list[Output]]:
     """Layers of recurrent cells, one after the other, in one direction or both."""
     mode, layers = n.required("mode"), n.required("num_layers")
     directions = 2 if n.attr("is_bidirec", 0) else 1
     op, order, attributes = CELLS[mode]
     matrices, biases = weights[: len(weights) // 2], weights[len(weights) // 2 :]
-    x = n.transpose(given[0], [1, 0, 2])
+    x = n.transpose(inputs[0], [1, 0, 2])
     if lengths:
         counts = n.convert(lengths[0], "i32")
     else:
@@ -79,8 +79,8 @@ def _recurrent(
     for layer in range(layers):
         cells = range(layer * directions, (layer + 1) * directions)
         begin = [n.transpose(n.slice(v, 0, cells.start, cells.stop), [1, 0, 2]) for v in states]
-        w, r = (_stacked(n, [_in_order(n, matrices[2 * i + k], order) for i in cells]) for k in (0, 1))
-        b = _stacked(n, [_biases(n, biases[2 * i], biases[2 * i + 1], mode, order) for i in cells])
+        w, r = (_stack(n, [_in_order(n, matrices[2 * i + k], order) for i in cells]) for k in (0, 1))
+        b = _stack(n, [_biases(n, biases[2 * i], biases[2 * i + 1], mode, order) for i in cells])
         y, *after = n.all(
             op, x, *begin, counts, w, r, b, hidden_size=n.required("hidden_size"),
             direction="bidirectional" if directions == 2 else "forward", **attributes, opset=5,
@@ -96,12 +96,12 @@ def _recurrent(
 def _matrix_nms(n: OnnxNode) -> list[Output]:
     """The boxes that are kept, with their classes and scores, their places, and how many each image has."""
     same = n.attrs("score_threshold", "nms_top_k", "keep_top_k", "post_threshold", "gaussian_sigma")
-    rows, places, counts = n.all(
+    rows, indices, counts = n.all(
         "MatrixNms", n[0], n[1], **same, sort_result_type="score", output_type="i32",
         background_class=n.attr("background_label", 0), normalized=bool(n.attr("normalized", 1)),
         decay_function="gaussian" if n.attr("use_gaussian", 0) else "linear", opset=8,
     )  # fmt: skip
-    return [rows, places, counts]
+    return [rows, indices, counts]
 
 
 def _generate_proposals(n: OnnxNode) -> list[Output]:
@@ -112,13 +112,13 @@ def _generate_proposals(n: OnnxNode) -> list[Output]:
     form = n.concat([height, width, count, n.const([4])], 0)
     anchors, variances = (n.reshape(value, form) for value in (anchors, variances))
     spread = n.reshape(n.transpose(variances, [2, 3, 0, 1]), n.concat([n.const([1, -1]), height, width], 0))
-    rois, kept, counts = n.all(
+    rois, probabilities, counts = n.all(
         "GenerateProposals", images, anchors, n("Multiply", deltas, spread), scores,
         min_size=max(float(n.required("min_size")), 1.0), nms_threshold=n.required("nms_thresh"),
         pre_nms_count=n.required("pre_nms_top_n"), post_nms_count=n.required("post_nms_top_n"),
         normalized=not n.attr("pixel_offset", 1), nms_eta=n.attr("eta", 1.0), roi_num_type="i32", opset=9,
     )  # fmt: skip
-    return [rois, n.unsqueeze(kept, [1]), counts]
+    return [rois, n.unsqueeze(probabilities, [1]), counts]
 
 
 def _nms(n: OnnxNode) -> Output:
@@ -127,11 +127,11 @@ def _nms(n: OnnxNode) -> Output:
     count = n.dim_of(n[0], 0)
     scores = n.reshape(n.convert(n("Negative", n.upto(count)), n.dtype(boxes)), [1, 1, -1])
     threshold = float(n.required("threshold"))
-    found = n(
+    selection = n(
         "NonMaxSuppression", boxes, scores, n.scalar(count), threshold, float(-np.inf),
         sort_result_descending=True, output_type="i64", opset=9,
     )  # fmt: skip
-    return n.squeeze(n.slice(found, 1, 2, 3), [1])
+    return n.squeeze(n.slice(selection, 1, 2, 3), [1])
 
 
 def _unique(n: OnnxNode) -> list[Output]:

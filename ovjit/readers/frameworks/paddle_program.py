@@ -29,15 +29,15 @@ def _replaced_in(block: Any, rows: list[Left] | None) -> bool:
     """`rows`: where the operators that stay are put; None in branches and loops, where none can."""
     from paddle.base.libpaddle import pir  # type: ignore[import-not-found]
 
-    found = False
+    changed = False
     for op in list(block.ops):
         if op.name().startswith("builtin."):
             continue
         for inner in op.blocks():
-            found |= _replaced_in(inner, None)
+            changed |= _replaced_in(inner, None)
         if op.name() == "pd_op.while":
             pir.set_insertion_point(op)
-            found |= _apart(op)
+            changed |= _apart(op)
         name = op.name().removeprefix("pd_op.")
         stays, rule = name in LEFT and LEFT[name](op), RULES.get(name)
         stays &= rows is not None or name in ONLY_LEFT
@@ -48,8 +48,8 @@ def _replaced_in(block: Any, rows: list[Left] | None) -> bool:
         if result is not None:
             _put_for(op, result if isinstance(result, list) else [result])
             block.remove_op(op)
-            found = True
-    return found
+            changed = True
+    return changed
 
 
 def _left(op: Any, rows: list[Left] | None) -> list[Any]:
@@ -63,19 +63,19 @@ def _left(op: Any, rows: list[Left] | None) -> list[Any]:
 def _apart(loop: Any) -> bool:
     """Have copies of the first values of a loop that something else reads, too. Whether there are any: the
     exporter gives what a loop carries the names of its first values, which the loop may read."""
-    found = False
+    copied = False
     for i in range(1, loop.num_operands()):
         value = loop.operand_source(i)
         if value.is_dense_tensor_type() and not value.has_one_use():
             loop.operand(i).set_source(paddle.assign(value))
-            found = True
-    return found
+            copied = True
+    return copied
 
 
-def _put_for(op: Any, made: Sequence[Any]) -> None:
+def _put_for(op: Any, values: Sequence[Any]) -> None:
     """Have the values of a rule in place of the results of an operator. A list of values is in place of a
     list of tensors."""
-    for result, value in zip(op.results(), made, strict=False):
+    for result, value in zip(op.results(), values, strict=False):
         if not isinstance(value, list):
             result.replace_all_uses_with(value)
             continue
@@ -112,8 +112,8 @@ def corrected(path: str, parameters: str, folder: str) -> tuple[str, str, list[L
     executor = paddle.static.Executor(paddle.CPUPlace())
     program = _program(path, parameters, executor) if parameters else _bare_program(path)
     with paddle.pir_utils.IrGuard():
-        found, rows = replaced(program)
-        if not found:
+        changed, rows = replaced(program)
+        if not changed:
             return path, parameters, rows, 0
         feeds, fetches = _ends(program)
         more = [value for row in rows for value in row.operands]

@@ -20,11 +20,11 @@ _PLACES = 1024
 def _bilinear(n: OnnxNode) -> Output:
     """Rows and columns by their numbers: corners aligned, centres of pixels, or neither."""
     corners, centers = bool(n.attr("align_corners", 0)), bool(n.attr("half_pixel_centers", 0))
-    places = "align_corners" if corners else "half_pixel" if centers else "asymmetric"
+    coordinate_mode = "align_corners" if corners else "half_pixel" if centers else "asymmetric"
     return n(
         "Interpolate", n.convert(n[0], "f32"), n[1], n.const(np.array([1, 2], np.int32)),
         mode="linear_onnx", shape_calculation_mode="sizes", antialias=False, opset=11,
-        coordinate_transformation_mode=places, pads_begin=[0, 0, 0, 0], pads_end=[0, 0, 0, 0],
+        coordinate_transformation_mode=coordinate_mode, pads_begin=[0, 0, 0, 0], pads_end=[0, 0, 0, 0],
     )  # fmt: skip
 
 
@@ -40,16 +40,16 @@ def _scale(n: OnnxNode, length: Output, count: Output) -> Output:
     return n("Select", n("Greater", between, n.like(between, 0)), aligned, plain)
 
 
-def _weighted(n: OnnxNode, x: Output, axis: int, places: Output, weights: Output) -> Output:
+def _weighted(n: OnnxNode, x: Output, axis: int, indices: Output, weights: Output) -> Output:
     """Sums of pixels along an axis, by places and weights: [pixels of the result, those of the image]."""
-    pixels = n("Gather", x, n.folded(places), axis)
+    pixels = n("Gather", x, n.folded(indices), axis)
     each = n.unsqueeze(weights, [2, 3] if axis == 1 else [2])
     return n("ReduceSum", n("Multiply", pixels, n.folded(each)), [axis + 1], keep_dims=False)
 
 
-def _bounded(n: OnnxNode, places: Output, length: Output) -> Output:
+def _bounded(n: OnnxNode, indices: Output, length: Output) -> Output:
     last = n("Subtract", length, n.like(length, 1))
-    return n("Maximum", n("Minimum", places, last), n.like(places, 0))
+    return n("Maximum", n("Minimum", indices, last), n.like(indices, 0))
 
 
 def _cubic_weights(n: OnnxNode, length: Output, count: Output) -> tuple[Output, Output]:
@@ -66,12 +66,12 @@ def _cubic_weights(n: OnnxNode, length: Output, count: Output) -> tuple[Output, 
     first = n("Floor", at)
     between = n("Multiply", n("Subtract", at, first), n.like(at, _PLACES))
     weights = n("Gather", n.const(table), n.convert(n("Round", between, mode="half_to_even"), "i64"), 0)
-    wanted = n("Add", n.unsqueeze(n.convert(first, "i64"), [1]), n.const([[-1, 0, 1, 2]]))
-    places = _bounded(n, wanted, length)
+    unbounded = n("Add", n.unsqueeze(n.convert(first, "i64"), [1]), n.const([[-1, 0, 1, 2]]))
+    indices = _bounded(n, unbounded, length)
     if centers:
-        weights = n("Select", n("Equal", places, wanted), weights, n.like(weights, 0))
+        weights = n("Select", n("Equal", indices, unbounded), weights, n.like(weights, 0))
         weights = n("Divide", weights, n("ReduceSum", weights, [1], keep_dims=True))
-    return places, weights
+    return indices, weights
 
 
 def _area_weights(n: OnnxNode, length: Output, count: Output) -> tuple[Output, Output]:
@@ -83,11 +83,11 @@ def _area_weights(n: OnnxNode, length: Output, count: Output) -> tuple[Output, O
         for v in (numbers, n("Add", numbers, n.like(numbers, 1)))
     )
     most = n("Add", n.convert(n("Ceiling", scale), "i64"), n.const(1))
-    wanted = n("Add", n.convert(n("Floor", start), "i64"), n.unsqueeze(n.upto(most), [0]))
-    pixel = n.convert(wanted, "f32")
+    unbounded = n("Add", n.convert(n("Floor", start), "i64"), n.unsqueeze(n.upto(most), [0]))
+    pixel = n.convert(unbounded, "f32")
     until = n("Minimum", n("Add", pixel, n.like(pixel, 1)), end)
     part = n("Maximum", n("Subtract", until, n("Maximum", pixel, start)), n.like(pixel, 0))
-    return _bounded(n, wanted, length), n("Divide", part, scale)
+    return _bounded(n, unbounded, length), n("Divide", part, scale)
 
 
 def _nearest(n: OnnxNode) -> Output:
@@ -172,15 +172,15 @@ def _scaled(n: OnnxNode) -> Output:
         length = n.dim_of(n[0], axis + 1)
         one = n.like(scale, 1)
         step = n("Divide", one, scale)
-        wide = n("Maximum", step, one) if n.attr("antialias", 1) else one
+        support = n("Maximum", step, one) if n.attr("antialias", 1) else one
         at = n.convert(n.upto(count), "f32")
         at = n("Multiply", n("Subtract", n("Add", at, n.like(at, 0.5)), offset), step)
         coordinates = n("Subtract", at, n.like(at, 0.5))
-        reach = n("Ceiling", n("Multiply", wide, n.like(wide, radius)))
+        reach = n("Ceiling", n("Multiply", support, n.like(support, radius)))
         pixels = elements_around(n, coordinates, reach)
         index, is_inside = within(n, pixels, n.convert(length, "f32"))
         off = n("Abs", n("Subtract", pixels, n.unsqueeze(coordinates, [1])))
-        weights = n("Select", is_inside, kernel(n, n("Divide", off, wide)), n.like(off, 0))
+        weights = n("Select", is_inside, kernel(n, n("Divide", off, support)), n.like(off, 0))
         total = n("ReduceSum", weights, [1], keep_dims=True)
         inside = n(
             "LogicalAnd", n("GreaterEqual", at, n.like(at, 0)), n("LessEqual", at, n.convert(length, "f32"))

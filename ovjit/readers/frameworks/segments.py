@@ -14,9 +14,9 @@ from ovjit.readers.rows import Rule
 
 def _numbers_below(n: OnnxNode, ids: Output, count: Output) -> Output:
     """Numbers as i64, those that no row has as `count`."""
-    wide = n.convert(ids, "i64")
-    out = n("LogicalOr", n("Less", wide, n.const(0)), n("GreaterEqual", wide, count))
-    return n("Select", out, count, wide)
+    numbers = n.convert(ids, "i64")
+    out = n("LogicalOr", n("Less", numbers, n.const(0)), n("GreaterEqual", numbers, count))
+    return n("Select", out, count, numbers)
 
 
 def _joined(
@@ -27,8 +27,8 @@ def _joined(
     There is a row more while they are joined, for numbers that no row has."""
     rows = n("Concat", n("Add", count, n.const([1])), n.slice(n.shape_of(x), 0, rank), axis=0)
     empty = n.broadcast(n.like(x, start), rows)
-    places = n.unsqueeze(_numbers_below(n, ids, n.scalar(count)), [rank])
-    result = n("ScatterNDUpdate", empty, places, x, reduction=how, opset=15)
+    indices = n.unsqueeze(_numbers_below(n, ids, n.scalar(count)), [rank])
+    result = n("ScatterNDUpdate", empty, indices, x, reduction=how, opset=15)
     return n.slice(result, 0, 0, -1)
 
 
@@ -52,8 +52,8 @@ def _greatest(n: OnnxNode, x: Output) -> float | int:
 
 def _last_number(n: OnnxNode, ids: Output) -> Output:
     """How many segments there are: the last number and 1."""
-    known = n("Concat", n.const([-1]), n.convert(ids, "i64"), axis=0)
-    return n("Add", n.slice(known, 0, -1), n.const([1]))
+    with_start = n("Concat", n.const([-1]), n.convert(ids, "i64"), axis=0)
+    return n("Add", n.slice(with_start, 0, -1), n.const([1]))
 
 
 def _of_all(n: OnnxNode, x: Output, sums: Output, ids: Output, count: Output, root: bool = False) -> Output:
@@ -117,8 +117,8 @@ def _bincount(n: OnnxNode) -> Output:
         weights = n.broadcast(n.const(1, kind), n.shape_of(x))
     more = n("Add", size, n.const([1]))
     zeros = n.broadcast(n.const(0, kind), n.concat([n.slice(n.shape_of(x), 0, 0, -1), more], 0))
-    places = _numbers_below(n, x, n.scalar(size))
-    result = n("ScatterElementsUpdate", zeros, places, weights, n.const(-1), reduction="sum", opset=12)
+    indices = _numbers_below(n, x, n.scalar(size))
+    result = n("ScatterElementsUpdate", zeros, indices, weights, n.const(-1), reduction="sum", opset=12)
     result = n.slice(result, rank - 1, 0, -1)
     if n.attr("binary_output", 0):
         return n.convert(n("NotEqual", result, n.like(result, 0)), kind)
@@ -127,8 +127,8 @@ def _bincount(n: OnnxNode) -> Output:
 
 def _inverted(n: OnnxNode) -> Output:
     """Where each number is in a permutation."""
-    places = n.convert(n.upto(n.dim_of(n[0], 0)), n.dtype(n[0]))
-    return n("ScatterElementsUpdate", n[0], n[0], places, n.const(0), opset=3)
+    positions = n.convert(n.upto(n.dim_of(n[0], 0)), n.dtype(n[0]))
+    return n("ScatterElementsUpdate", n[0], n[0], positions, n.const(0), opset=3)
 
 
 def _filled_rows(n: OnnxNode) -> list[Output]:
@@ -139,13 +139,13 @@ def _filled_rows(n: OnnxNode) -> list[Output]:
     firsts = n.squeeze(n.slice(indices, 1, 0, 1), [1])
     empty = n("Equal", _counts(n, firsts, rows), n.const(0))
     new = n.transposed(n("NonZero", empty, output_type="i64"))
-    rest = n("Subtract", n.dim_of(indices, 1), n.const([1]))
-    zeros = n.broadcast(n.const(0), n("Concat", n.dim_of(new, 0), rest, axis=0))
+    other_columns = n("Subtract", n.dim_of(indices, 1), n.const([1]))
+    zeros = n.broadcast(n.const(0), n("Concat", n.dim_of(new, 0), other_columns, axis=0))
     every = n("Concat", indices, n("Concat", new, zeros, axis=1), axis=0)
     filled = n("Concat", values, n.broadcast(default, n.dim_of(new, 0)), axis=0)
     order = n.top_k(n.squeeze(n.slice(every, 1, 0, 1), [1]), n.scalar(n.dim_of(every, 0)), 0, "min")[1]
-    places = n("ScatterElementsUpdate", order, order, n.upto(n.dim_of(order, 0)), n.const(0), opset=3)
-    old = n("Slice", places, [0], n.dim_of(indices, 0), [1], [0])
+    positions = n("ScatterElementsUpdate", order, order, n.upto(n.dim_of(order, 0)), n.const(0), opset=3)
+    old = n("Slice", positions, [0], n.dim_of(indices, 0), [1], [0])
     return [*(n("Gather", v, order, n.const(0)) for v in (every, filled)), empty, old]
 
 
@@ -156,8 +156,8 @@ def _dense(n: OnnxNode, indices: Output, values: Output, shape: Output) -> Outpu
 
 def _sparse_product(n: OnnxNode) -> Output:
     """A product of a sparse matrix, which is made dense, and a dense one."""
-    turned = {"transpose_a": bool(n.attr("adjoint_a", 0)), "transpose_b": bool(n.attr("adjoint_b", 0))}
-    return n("MatMul", _dense(n, n[0], n[1], n[2]), n[3], **turned)
+    options = {"transpose_a": bool(n.attr("adjoint_a", 0)), "transpose_b": bool(n.attr("adjoint_b", 0))}
+    return n("MatMul", _dense(n, n[0], n[1], n[2]), n[3], **options)
 
 
 def _sparse_to_dense(n: OnnxNode) -> Output:
@@ -165,27 +165,27 @@ def _sparse_to_dense(n: OnnxNode) -> Output:
     indices, shape, values, default = (n[i] for i in range(4))
     if n.rank(indices) < 2:
         indices = n.reshape(indices, [-1, 1] if n.rank(indices) else [1, 1])
-    whole = n.broadcast(n.scalar(default), n.convert(shape, "i64"))
-    return n("ScatterNDUpdate", whole, indices, n.broadcast(values, n.dim_of(indices, 0)), opset=15)
+    background = n.broadcast(n.scalar(default), n.convert(shape, "i64"))
+    return n("ScatterNDUpdate", background, indices, n.broadcast(values, n.dim_of(indices, 0)), opset=15)
 
 
 def _difference(n: OnnxNode) -> list[Output]:
     """What of the first list is not in the second one, and where it is."""
     same = n("Equal", n.unsqueeze(n[0], [1]), n.unsqueeze(n[1], [0]))
-    left = n("LogicalNot", n("ReduceLogicalOr", same, [1], keep_dims=False))
+    is_missing = n("LogicalNot", n("ReduceLogicalOr", same, [1], keep_dims=False))
     kind = n.data_type("out_idx", 6)
-    places = n.squeeze(n("NonZero", left, output_type=kind), [0])
-    return [n("Gather", n[0], places, n.const(0)), places]
+    indices = n.squeeze(n("NonZero", is_missing, output_type=kind), [0])
+    return [n("Gather", n[0], indices, n.const(0)), indices]
 
 
 def _unravelled(n: OnnxNode) -> Output:
     """Numbers of elements as their places along each dimension."""
     count = n.static_shape(n[1], "the number of dimensions")[0]
     dims = [n.slice(n[1], 0, i, i + 1) for i in range(count)]
-    rest, rows = n[0] if n.rank(n[0]) else n.unsqueeze(n[0], [0]), []
+    quotient, rows = n[0] if n.rank(n[0]) else n.unsqueeze(n[0], [0]), []
     for dim in reversed(dims):
-        rows.append(n("FloorMod", rest, dim))
-        rest = n("Divide", rest, dim, m_pythondiv=True)
+        rows.append(n("FloorMod", quotient, dim))
+        quotient = n("Divide", quotient, dim, m_pythondiv=True)
     result = n.concat([n.unsqueeze(row, [0]) for row in reversed(rows)], 0)
     return result if n.rank(n[0]) else n.squeeze(result, [1])
 

@@ -39,27 +39,27 @@ def with_keys(graph: Any, captures: Sequence[tuple[Any, Any]]) -> Any:
 
 def _search(node: Any, table: Any, keys_type: Any, values_type: Any) -> list[Any]:
     """The nodes that give what a lookup gives; the last one has its name."""
-    found = tf.raw_ops.LookupTableExportV2(table_handle=table, Tkeys=keys_type, Tvalues=values_type)
-    order = np.argsort(found.keys.numpy())
-    keys, values = found.keys.numpy()[order], found.values.numpy()[order]
+    exported = tf.raw_ops.LookupTableExportV2(table_handle=table, Tkeys=keys_type, Tvalues=values_type)
+    order = np.argsort(exported.keys.numpy())
+    keys, values = exported.keys.numpy()[order], exported.values.numpy()[order]
     with tf.Graph().as_default() as graph:
         query = tf.compat.v1.placeholder(keys_type, None, "query")
         default = tf.compat.v1.placeholder(values_type, None, "default")
         result = tf.fill(tf.shape(query), default)
         if len(keys):
             flat = tf.reshape(query, [1, -1])
-            places = tf.minimum(
+            indices = tf.minimum(
                 tf.raw_ops.LowerBound(sorted_inputs=keys[None], values=flat)[0], len(keys) - 1
             )
-            are_keys = tf.equal(tf.gather(keys, places), flat[0])
-            result = tf.where(are_keys, tf.gather(values, places), tf.reshape(result, [-1]))
+            are_keys = tf.equal(tf.gather(keys, indices), flat[0])
+            result = tf.where(are_keys, tf.gather(values, indices), tf.reshape(result, [-1]))
             result = tf.reshape(result, tf.shape(query))
         tf.identity(result, "found")
         nodes = graph.as_graph_def().node
     names = {each.name: f"{node.name}/{each.name}" for each in nodes}
     names |= {"query": node.input[1], "default": node.input[2], "found": node.name}
-    kept = [each for each in nodes if each.op != "Placeholder"]
-    for each in kept:
+    search_nodes = [each for each in nodes if each.op != "Placeholder"]
+    for each in search_nodes:
         each.name = names[each.name]
         each.input[:] = [renamed(value, names) for value in each.input]
-    return kept
+    return search_nodes

@@ -87,8 +87,8 @@ def _traced(model: Any, example: Any, described: Sequence[Any] = ()) -> tuple[An
         return _of_keras(model)
     function = model if hasattr(model, "get_concrete_function") else tf.function(lambda *args: model(*args))
     if example is not None:
-        given = example if isinstance(example, (list, tuple)) else [example]
-        return function.get_concrete_function(*tf.nest.map_structure(tf.convert_to_tensor, [*given])), None
+        values = example if isinstance(example, (list, tuple)) else [example]
+        return function.get_concrete_function(*tf.nest.map_structure(tf.convert_to_tensor, [*values])), None
     if getattr(function, "input_signature", None) is None:
         if described and all(shape is not None for shape, _ in described):
             specs = [tf.TensorSpec(shape, kind or tf.float32) for shape, kind in described]
@@ -114,9 +114,9 @@ def _of_keras(model: Any) -> tuple[Any, list[str] | None]:
     import tensorflow as tf
 
     functional = getattr(model, "_functional", None) or model
-    given, result = (getattr(functional, f"_{end}_struct", None) for end in ("inputs", "outputs"))
-    keys = list(given) if isinstance(given, dict) else None
-    tensors = [given[key] for key in keys] if keys and given else model.inputs
+    input_structure, result = (getattr(functional, f"_{end}_struct", None) for end in ("inputs", "outputs"))
+    keys = list(input_structure) if isinstance(input_structure, dict) else None
+    tensors = [input_structure[key] for key in keys] if keys and input_structure else model.inputs
     specs = [
         tf.TensorSpec(tensor.shape, tensor.dtype, re.sub(r"[^\w.\\/>-]", "_", name))
         for tensor, name in zip(tensors, keys or map(_layer_name, tensors), strict=True)
@@ -124,8 +124,8 @@ def _of_keras(model: Any) -> tuple[Any, list[str] | None]:
 
     def call(*values: Any) -> Any:
         operands = dict(zip(keys, values, strict=True)) if keys else list(values)
-        found = model(operands if keys or len(values) > 1 else values[0], training=False)
-        return found if isinstance(result, dict) else tf.nest.flatten(found)
+        returned = model(operands if keys or len(values) > 1 else values[0], training=False)
+        return returned if isinstance(result, dict) else tf.nest.flatten(returned)
 
     function = tf.function(call, input_signature=specs).get_concrete_function()
     return function, None if isinstance(result, dict) else [tensor.name for tensor in model.outputs]
@@ -145,9 +145,9 @@ def _concrete(function: Any, names: Sequence[str] | None, more: Collection[str])
     # loops stay operators, of which the exporter knows those with lists of tensors. The graph does not become
     # a function: names of loops' functions would be those of another model that was read before
     graph = fix_freezing_errors_part2(convert_variables_to_constants_large_model(function))
-    left = {f"{node.name}:0" for node in graph.node if node.op.startswith("Placeholder")}
-    given = [tensor for tensor in function.inputs if tensor.name in left]
-    inputs = [tensor.name for tensor in given if tensor.dtype.name != "resource"]
+    placeholders = {f"{node.name}:0" for node in graph.node if node.op.startswith("Placeholder")}
+    parameters = [tensor for tensor in function.inputs if tensor.name in placeholders]
+    inputs = [tensor.name for tensor in parameters if tensor.dtype.name != "resource"]
     outputs = [tensor.name for tensor in function.outputs]
     graph = _with_tables(without_assignments(graph, outputs), lambda: function)
     renames = {name: name.partition(":")[0] for name in inputs}
@@ -157,8 +157,10 @@ def _concrete(function: Any, names: Sequence[str] | None, more: Collection[str])
     if names is not None and len({*names, *renames.values()}) == len(outputs) + len(inputs):
         renames.update(zip(outputs, names, strict=True))
     result = converted(graph, inputs, outputs, renames, more)
-    own = function.inputs[: len(function.inputs) - len(function.captured_inputs)]
-    every = [(t.name.partition(":")[0], t.dtype.as_datatype_enum, t.shape.as_proto()) for t in own]
+    declared_inputs = function.inputs[: len(function.inputs) - len(function.captured_inputs)]
+    every = [
+        (t.name.partition(":")[0], t.dtype.as_datatype_enum, t.shape.as_proto()) for t in declared_inputs
+    ]
     add_unread(result, every)
     return result
 
@@ -196,17 +198,17 @@ def _tags_and_signatures(path: str) -> tuple[list[str] | None, list[str] | None,
     file = os.path.join(path, "saved_model.pb")
     if not os.path.isfile(file):
         return None, None, []
-    found = saved_model_pb2.SavedModel()
+    saved = saved_model_pb2.SavedModel()
     with open(file, "rb") as stream:
-        found.ParseFromString(stream.read())
-    if not found.meta_graphs:
+        saved.ParseFromString(stream.read())
+    if not saved.meta_graphs:
         raise ModelError(f"{path}: the SavedModel has no graph")
-    graph = found.meta_graphs[0]
-    known = {name: value for name, value in graph.signature_def.items() if not name.startswith("__")}
-    named = "serving_default" in known
-    chosen = known["serving_default"].inputs if named else {}
-    if not named and len(known) == 1:
-        chosen = next(iter(known.values())).inputs
+    graph = saved.meta_graphs[0]
+    signatures = {name: value for name, value in graph.signature_def.items() if not name.startswith("__")}
+    named = "serving_default" in signatures
+    chosen = signatures["serving_default"].inputs if named else {}
+    if not named and len(signatures) == 1:
+        chosen = next(iter(signatures.values())).inputs
     every = [(name, info.dtype, info.tensor_shape) for name, info in sorted(chosen.items())]
     return list(graph.meta_info_def.tags) or None, ["serving_default"] if named else None, every
 

@@ -51,8 +51,8 @@ def _leaves_rows_open(context: Any, node: Any) -> bool:
     """Where the exporter does not divide the padding of a transposed convolution as TensorFlow does: it is
     stated, there is none, or windows are smaller than strides."""
     windows, strides = context.get_shape(node.input[1]), node.get_attr_value("strides")
-    kept = windows is None or context.get_shape(node.input[2]) is None
-    return kept or node.get_attr_value("padding") != b"SAME" or min(windows[:-2]) < max(strides)
+    is_open = windows is None or context.get_shape(node.input[2]) is None
+    return is_open or node.get_attr_value("padding") != b"SAME" or min(windows[:-2]) < max(strides)
 
 
 def _is_doubled(context: Any, node: Any) -> bool:
@@ -93,15 +93,17 @@ LEFT: Mapping[str, Where] = {
 }
 
 
-def handlers(rules: Collection[str], more: Collection[str], known: Mapping[str, Any]) -> dict[str, Any]:
+def handlers(
+    rules: Collection[str], more: Collection[str], exporter_handlers: Mapping[str, Any]
+) -> dict[str, Any]:
     """What the exporter is given in place of its own handlers, by the names of operators.
 
     `rules` are the operators that ovjit has rules for, `more` those for which the caller has some.
-    `known` are the exporter's handlers.
+    `exporter_handlers` are the exporter's handlers.
     """
-    left = {name for name in rules if name not in known} | {*more}
+    unhandled = {name for name in rules if name not in exporter_handlers} | {*more}
     result: dict[str, Any] = dict.fromkeys(LEFT, (_left_or_mapped, []))
-    return result | dict.fromkeys(left, (_left, []))
+    return result | dict.fromkeys(unhandled, (_left, []))
 
 
 def mark(graph: Any) -> None:

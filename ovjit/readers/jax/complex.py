@@ -152,8 +152,8 @@ def convert(n: JaxNode) -> Any:
 @of_parts("dot_general", "conv_general_dilated")
 def product(n: JaxNode) -> Any:
     """By the products of the parts; a real operand has one."""
-    given: list[Sequence[Any]] = [v.parts if isinstance(v, Parts) else (v, None) for v in n.inputs]
-    (a, b), (c, d) = given
+    operands: list[Sequence[Any]] = [v.parts if isinstance(v, Parts) else (v, None) for v in n.inputs]
+    (a, b), (c, d) = operands
     rule, params = find_rule(n.op_type), {**n.params, "preferred_element_type": None}
     assert rule is not None
 

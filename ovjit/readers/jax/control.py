@@ -33,19 +33,19 @@ def _kept(n: JaxNode, truth: Output, new: Output, old: Output) -> Output:
 @primitive("while")
 def while_(n: JaxNode) -> Any:
     """Operands: what the condition needs, what the body needs, what goes round."""
-    split, rest = _counts(n, "cond_nconsts", "body_nconsts")
-    end = split + rest
-    for_cond, for_body, carried = n.inputs[:split], n.inputs[split:end], n.inputs[end:]
+    cond_consts, body_consts = _counts(n, "cond_nconsts", "body_nconsts")
+    end = cond_consts + body_consts
+    for_cond, for_body, carried = n.inputs[:cond_consts], n.inputs[cond_consts:end], n.inputs[end:]
     cond, body = n.params["cond_jaxpr"], n.params["body_jaxpr"]
     first = n.any_of(n.run(cond, [*for_cond, *carried])[0])
     nodes, fixed = parameters(kinds_of([*for_cond, *for_body]))
     turning, values = parameters(kinds_of(carried))
-    result = n.run(body, [*fixed[split:], *values])
+    result = n.run(body, [*fixed[cond_consts:], *values])
     going = cond.jaxpr.outvars[0].aval.shape
     if going:  # a loop for each row of a batch, of which some have ended
-        on = n.run(cond, [*fixed[:split], *values])[0]
+        on = n.run(cond, [*fixed[:cond_consts], *values])[0]
         result = [_kept(n, on, new, old) for new, old in zip(result, values, strict=True)]
-    more = n.any_of(n.run(cond, [*fixed[:split], *result])[0])
+    more = n.any_of(n.run(cond, [*fixed[:cond_consts], *result])[0])
     model = body_of(n, [*result, more], [*turning, *nodes], n.base)
     return loop_of(model, n.const(-1, "i32"), first, carried, [*for_cond, *for_body], n.base, own=0)
 
@@ -79,25 +79,25 @@ def scan(n: JaxNode) -> Any:
 @primitive("cond")
 def cond(n: JaxNode) -> Any:
     """One of several functions by a number, which is held within their count."""
-    which, given, branches = n[0], n.inputs[1:], list(n.params["branches"])
-    known = n.value(which)
-    if known is not None:
-        return n.run(branches[min(max(int(known.reshape(())), 0), len(branches) - 1)], given)
-    return _chosen(n, which, given, branches)
+    which, operands, branches = n[0], n.inputs[1:], list(n.params["branches"])
+    constant = n.value(which)
+    if constant is not None:
+        return n.run(branches[min(max(int(constant.reshape(())), 0), len(branches) - 1)], operands)
+    return _chosen(n, which, operands, branches)
 
 
-def _chosen(n: JaxNode, which: Output, given: Sequence[Output], branches: list[Any]) -> list[Output]:
+def _chosen(n: JaxNode, which: Output, operands: Sequence[Output], branches: list[Any]) -> list[Output]:
     """The first function if the number is 0 or less, else the choice among the others by the number before
     it."""
     models = []
     for first in (False, True):
-        nodes, (index, *values) = parameters(kinds_of([which, *given]))
+        nodes, (index, *values) = parameters(kinds_of([which, *operands]))
         if first or len(branches) == 2:
             result = n.run(branches[0 if first else 1], values)
         else:
             result = _chosen(n, n("Subtract", index, n.like(index, 1)), values, branches[1:])
         models.append(body_of(n, result, nodes, n.base))
-    return if_of(n("Greater", which, n.like(which, 0)), [[which, *given]] * 2, models, n.base)
+    return if_of(n("Greater", which, n.like(which, 0)), [[which, *operands]] * 2, models, n.base)
 
 
 @primitive("custom_linear_solve")

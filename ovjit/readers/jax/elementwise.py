@@ -77,8 +77,8 @@ def mul(n: JaxNode) -> Any:
     for half, other in ((n[0], n[1]), (n[1], n[0])):
         argument = n.reader.of_erfc.get(other._node)
         x = None if argument is None else _scaled_by(n, half, 0.5)
-        turned = None if argument is None or x is None else _scaled_by(n, argument, math.sqrt(0.5))
-        if x is not None and turned is not None and _operands(turned, "Negative") == [x]:
+        scaled_argument = None if argument is None or x is None else _scaled_by(n, argument, math.sqrt(0.5))
+        if x is not None and scaled_argument is not None and _operands(scaled_argument, "Negative") == [x]:
             return n("Gelu", x, approximation_mode="ERF", opset=7)
     return n("Multiply", n[0], n[1])
 
@@ -93,11 +93,11 @@ def _scaled_by(n: JaxNode, value: Output, factor: float) -> Output | None:
     """The x of x * factor, within the digits of 16-bit numbers; None for other values."""
     pair = _operands(value, "Multiply")
     for x, other in (pair, pair[::-1]) if pair else ():
-        known = n.value(other)
+        constant = n.value(other)
         if (
-            known is not None
-            and known.size == 1
-            and math.isclose(float(known.reshape(())), factor, rel_tol=4e-3)
+            constant is not None
+            and constant.size == 1
+            and math.isclose(float(constant.reshape(())), factor, rel_tol=4e-3)
         ):
             return x
     return None
@@ -148,8 +148,8 @@ def shift(n: JaxNode) -> Any:
     x, kind = n[0], n.dtype(n[0])
     if n.op_type == "shift_left":
         return n("BitwiseLeftShift", x, n[1])
-    wanted = "i" if n.op_type == "shift_right_arithmetic" else "u"
-    other = kind if kind[0] == wanted else f"{wanted}{ELEMENT_TYPES[kind].bits}"
+    sign_letter = "i" if n.op_type == "shift_right_arithmetic" else "u"
+    other = kind if kind[0] == sign_letter else f"{sign_letter}{ELEMENT_TYPES[kind].bits}"
     result = n("BitwiseRightShift", recast(n, x, other) if other != kind else x, n.convert(n[1], other))
     return recast(n, result, kind) if other != kind else result
 
@@ -173,13 +173,13 @@ def count_bits(n: JaxNode) -> Any:
 def _counted(n: JaxNode, value: Any) -> Any:
     kind = n.dtype(value)
     width = ELEMENT_TYPES[kind].bits
-    whole = n.const(1 << width)
-    x = n("FloorMod", n.convert(value, "i64"), whole)
+    modulus = n.const(1 << width)
+    x = n("FloorMod", n.convert(value, "i64"), modulus)
     if n.op_type == "clz":  # ones from the first 1 on
         for step in (1, 2, 4, 8, 16):
             x = n("BitwiseOr", x, n("Divide", x, n.const(1 << step)))
     for step in (1, 2, 4, 8, 16):
-        mask = sum(((1 << step) - 1) << place for place in range(0, 32, 2 * step))
+        mask = sum(((1 << step) - 1) << bit for bit in range(0, 32, 2 * step))
         high = n("BitwiseAnd", n("Divide", x, n.const(1 << step)), n.const(mask))
         x = n("Add", n("BitwiseAnd", x, n.const(mask)), high)
     return n.convert(n("Subtract", n.const(width), x) if n.op_type == "clz" else x, kind)
@@ -192,13 +192,15 @@ def bitcast(n: JaxNode) -> Any:
     old, new = (ELEMENT_TYPES[k].bits for k in (n.dtype(x), kind))
     if old == new or min(old, new) < 8:
         return recast(n, x, kind)
-    wide, narrow = f"u{max(old, new)}", f"u{min(old, new)}"
+    wide_type, narrow_type = f"u{max(old, new)}", f"u{min(old, new)}"
     steps = np.arange(0, max(old, new), min(old, new))
     if old > new:
-        whole = n.unsqueeze(recast(n, x, wide), [n.rank(x)])
-        pieces = n("BitwiseRightShift", whole, n.const(steps, wide))
-        return recast(n, n.convert(n("BitwiseAnd", pieces, n.const((1 << new) - 1, wide)), narrow), kind)
-    pieces = n("BitwiseLeftShift", n.convert(recast(n, x, narrow), wide), n.const(steps, wide))
+        bits = n.unsqueeze(recast(n, x, wide_type), [n.rank(x)])
+        pieces = n("BitwiseRightShift", bits, n.const(steps, wide_type))
+        return recast(
+            n, n.convert(n("BitwiseAnd", pieces, n.const((1 << new) - 1, wide_type)), narrow_type), kind
+        )
+    pieces = n("BitwiseLeftShift", n.convert(recast(n, x, narrow_type), wide_type), n.const(steps, wide_type))
     return recast(n, n("ReduceSum", pieces, [-1], keep_dims=False), kind)
 
 
@@ -236,13 +238,13 @@ def reduce_precision(n: JaxNode) -> Any:
     """Rounded to so many bits of mantissa, by the bits; what is beyond so many bits of exponent is infinite
     or 0."""
     kind = n.dtype(n[0])
-    form, wanted = FORMATS[kind], int(n.params["mantissa_bits"])
-    exponent, gone = int(n.params["exponent_bits"]), form.fraction - wanted
+    form, mantissa_bits = FORMATS[kind], int(n.params["mantissa_bits"])
+    exponent, dropped_bits = int(n.params["exponent_bits"]), form.fraction - mantissa_bits
     x = n[0]
-    if gone > 0:
-        bits, unit = bits_of(n, n("Abs", x)), n.const(1 << gone)
+    if dropped_bits > 0:
+        bits, unit = bits_of(n, n("Abs", x)), n.const(1 << dropped_bits)
         odd = n("BitwiseAnd", n("Divide", bits, unit), n.const(1))
-        bits = n("Add", bits, n("Add", odd, n.const((1 << (gone - 1)) - 1)))
+        bits = n("Add", bits, n("Add", odd, n.const((1 << (dropped_bits - 1)) - 1)))
         rounded = real_of(n, n("Multiply", n("Divide", bits, unit), unit), kind)
         x = n("Select", n("IsFinite", x), n("Multiply", n("Sign", x), rounded), x)
     bias = (1 << (exponent - 1)) - 1

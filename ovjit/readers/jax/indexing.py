@@ -49,11 +49,11 @@ def _coordinates(n: JaxNode, p: Plan) -> tuple[list[Output], Output | None]:
     within the operand, None if all are known to be."""
     rank, spots = len(p.result), _batch_places(p)
     batch_shape = [p.result[i] for i in spots]
-    whole: list[Any] = [1] * rank
+    broadcast_shape: list[Any] = [1] * rank
     for i in spots:
-        whole[i] = p.result[i]
-    indices, known = n.convert(p.indices, "i64"), n.value(p.indices)
-    kept = [d for d in range(len(p.operand)) if d not in p.dropped and d not in p.batches]
+        broadcast_shape[i] = p.result[i]
+    indices, constant_indices = n.convert(p.indices, "i64"), n.value(p.indices)
+    window_dims = [d for d in range(len(p.operand)) if d not in p.dropped and d not in p.batches]
     out, inside = [], None
     for d, size in enumerate(p.operand):
         parts: list[Output] = []
@@ -61,31 +61,31 @@ def _coordinates(n: JaxNode, p: Plan) -> tuple[list[Output], Output | None]:
             entry = p.starts.index(d)
             start = n.shaped(n("Gather", indices, entry, -1), batch_shape)
             high = size - p.sizes[d]
-            held = (
-                known is not None
+            is_inside = (
+                constant_indices is not None
                 and is_number(high)
-                and 0 <= known[..., entry].min(initial=0)
-                and known[..., entry].max(initial=0) <= high
+                and 0 <= constant_indices[..., entry].min(initial=0)
+                and constant_indices[..., entry].max(initial=0) <= high
             )
-            if not held:
+            if not is_inside:
                 fits = n(
                     "LogicalAnd", n("GreaterEqual", start, n.const(0)), n("LessEqual", start, n.length(high))
                 )
                 inside = fits if inside is None else n("LogicalAnd", inside, fits)
                 start = n("Minimum", n("Maximum", start, n.const(0)), n.length(high))
-            parts.append(n.shaped(start, whole))
+            parts.append(n.shaped(start, broadcast_shape))
         if d in p.batches:
             spot = spots[p.index_batches[p.batches.index(d)]]
             parts.append(_line(n, p.result[spot], spot, rank))
-        if d in kept and not (is_number(p.sizes[d]) and p.sizes[d] <= 1):
-            spot = p.offsets[kept.index(d)]
+        if d in window_dims and not (is_number(p.sizes[d]) and p.sizes[d] <= 1):
+            spot = p.offsets[window_dims.index(d)]
             parts.append(_line(n, p.sizes[d], spot, rank))
         out.append(n.chain("Add", parts) if parts else n.const(np.zeros([1] * rank, np.int64)))
-    return out, None if inside is None else n.shaped(inside, whole)
+    return out, None if inside is None else n.shaped(inside, broadcast_shape)
 
 
-def _line(n: JaxNode, size: Any, place: int, rank: int) -> Output:
-    shape = [-1 if i == place else 1 for i in range(rank)]
+def _line(n: JaxNode, size: Any, axis: int, rank: int) -> Output:
+    shape = [-1 if i == axis else 1 for i in range(rank)]
     return n.const(np.arange(size).reshape(shape)) if is_number(size) else n.reshape(n.counted(size), shape)
 
 
@@ -106,17 +106,17 @@ def gather(n: JaxNode) -> Any:
         list(numbers.collapsed_slice_dims), list(numbers.operand_batching_dims),
         list(numbers.start_indices_batching_dims), list(numbers.offset_dims), n.out_dims(),
     )  # fmt: skip
-    taken = _taken(n, p)
+    values = _taken(n, p)
     coordinates, inside = _coordinates(n, p)
-    if taken is None:
-        taken = n("GatherND", operand, _stacked(n, coordinates, p.result), batch_dims=0)
+    if values is None:
+        values = n("GatherND", operand, _stacked(n, coordinates, p.result), batch_dims=0)
     if inside is None or _mode(n) != "fill_or_drop":
-        return taken
+        return values
     fill = n.params["fill_value"]
     kind = n.dtype(operand)
     if fill is None:
         fill = np.nan if n.is_real(operand) else 0 if kind == "boolean" else _extreme(kind)
-    return n("Select", inside, taken, n.const(fill, kind))
+    return n("Select", inside, values, n.const(fill, kind))
 
 
 def _extreme(kind: str) -> float:
@@ -138,20 +138,20 @@ def _taken(n: JaxNode, p: Plan) -> Output | None:
     result = n("Gather", n[0], index, axis)
     # operand dims before the axis, the index tensor's, operand dims behind it
     before = [p.offsets[i] for i in range(axis)]
-    behind = [p.offsets[i] for i in range(axis, len(p.offsets))]
-    lies = [*before, *_batch_places(p), *behind]
-    return n.transpose(result, [lies.index(i) for i in range(len(lies))])
+    after = [p.offsets[i] for i in range(axis, len(p.offsets))]
+    axis_order = [*before, *_batch_places(p), *after]
+    return n.transpose(result, [axis_order.index(i) for i in range(len(axis_order))])
 
 
-def _updates(n: JaxNode, given: Output, coordinates: Sequence[Output], shape: Sequence[Any]) -> Output:
+def _updates(n: JaxNode, updates: Output, coordinates: Sequence[Output], shape: Sequence[Any]) -> Output:
     """What elements become: what is given, or a function of them where `update_jaxpr` is one."""
     body = closed_of(n.params.get("update_jaxpr"))
     if body is None or body.jaxpr.outvars[0] is body.jaxpr.invars[1]:
-        return given
+        return updates
     if not n.params["unique_indices"]:
         raise UnsupportedError("an update function with indices that may repeat is not supported")
     old = n("GatherND", n[0], _stacked(n, coordinates, shape), batch_dims=0)
-    return by_elements(n, body, [old, given])[0]
+    return by_elements(n, body, [old, updates])[0]
 
 
 #: How updates are combined with the elements that they update.
@@ -163,11 +163,11 @@ JOINED = {"scatter": "none", "scatter-add": "sum", "scatter_add": "sum", "scatte
 def _joined_number(n: JaxNode, operand: Output, updates: Output) -> Output:
     """A number, updated once for each row of no indices."""
     if JOINED[n.op_type] == "none":
-        body, given = (
+        body, update = (
             closed_of(n.params.get("update_jaxpr")),
             n.scalar(n.slice(n.reshape(updates, [-1]), 0, -1)),
         )
-        return given if body is None else n.run(body, [operand, given])[0]
+        return update if body is None else n.run(body, [operand, update])[0]
     both = n.concat([n.reshape(operand, [1]), n.reshape(updates, [-1])], 0)
     names = {"sum": "ReduceSum", "prod": "ReduceProd", "min": "ReduceMin", "max": "ReduceMax"}
     return n(names[JOINED[n.op_type]], both, [0], keep_dims=False)
@@ -182,10 +182,10 @@ def scatter(n: JaxNode) -> Any:
     shape, batches = n.dims(operand), list(numbers.operand_batching_dims)
     dropped, result = list(numbers.inserted_window_dims), n.dims(updates)
     offsets = list(numbers.update_window_dims)
-    kept = [d for d in range(len(shape)) if d not in dropped and d not in batches]
+    window_dims = [d for d in range(len(shape)) if d not in dropped and d not in batches]
     sizes: list[Any] = [1] * len(shape)
-    for d, place in zip(kept, offsets, strict=True):
-        sizes[d] = result[place]
+    for d, dim in zip(window_dims, offsets, strict=True):
+        sizes[d] = result[dim]
     p = Plan(
         shape, n[1], sizes, list(numbers.scatter_dims_to_operand_dims), dropped, batches,
         list(numbers.scatter_indices_batching_dims), offsets, result,
@@ -197,10 +197,10 @@ def scatter(n: JaxNode) -> Any:
     if reduction == "none":
         updates = _updates(n, updates, coordinates, result)
     if inside is None or _mode(n) == "clip":
-        places = _stacked(n, coordinates, result)
-        return n("ScatterNDUpdate", operand, places, updates, reduction=reduction, opset=15)
-    rest = [0] * (len(shape) - 1)
-    wider = n("Pad", operand, [0, *rest], [1, *rest], n.like(operand, 0), pad_mode="constant")
+        index_tensor = _stacked(n, coordinates, result)
+        return n("ScatterNDUpdate", operand, index_tensor, updates, reduction=reduction, opset=15)
+    no_pads = [0] * (len(shape) - 1)
+    wider = n("Pad", operand, [0, *no_pads], [1, *no_pads], n.like(operand, 0), pad_mode="constant")
     coordinates[0] = n("Select", inside, coordinates[0], n.length(shape[0]))
     indices = _stacked(n, coordinates, result)
     out = n("ScatterNDUpdate", wider, indices, updates, reduction=reduction, opset=15)

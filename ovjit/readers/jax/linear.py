@@ -33,8 +33,8 @@ def dot_general(n: JaxNode) -> Any:
 
 def _wanted(n: JaxNode, a: Output, b: Output) -> list[Output]:
     """Operands in the type in which their products are summed."""
-    wanted = n.params.get("preferred_element_type")
-    kind = n.out().dtype if wanted is None else element_type(wanted)
+    dtype = n.params.get("preferred_element_type")
+    kind = n.out().dtype if dtype is None else element_type(dtype)
     return [n.convert(v, kind) for v in (a, b)]
 
 
@@ -43,10 +43,10 @@ def ragged_dot_general(n: JaxNode) -> Any:
     """Rows of a matrix by the matrices of their groups, whose sizes are the last operand: the products by all
     matrices, of which each row takes one. Rows behind all groups are 0."""
     numbers = n.params["ragged_dot_dimension_numbers"]
-    left, right = numbers.dot_dimension_numbers[0]
+    lhs_axes, rhs_axes = numbers.dot_dimension_numbers[0]
     form = (
-        tuple(left),
-        tuple(right),
+        tuple(lhs_axes),
+        tuple(rhs_axes),
         *map(tuple, numbers.dot_dimension_numbers[1]),
         tuple(numbers.lhs_ragged_dimensions),
     )
@@ -58,8 +58,8 @@ def ragged_dot_general(n: JaxNode) -> Any:
     begins = n("Subtract", ends, n.convert(n[2], "i64"))
     row = n.const(np.arange(n.dims(a)[0])[:, None])
     ends, begins = (n.reshape(v, [-1, 1, 1]) for v in (ends, begins))
-    own = n("LogicalAnd", n("GreaterEqual", row, begins), n("Less", row, ends))
-    return n("ReduceSum", n("Select", own, each, n.like(each, 0)), [0], keep_dims=False)
+    is_in_group = n("LogicalAnd", n("GreaterEqual", row, begins), n("Less", row, ends))
+    return n("ReduceSum", n("Select", is_in_group, each, n.like(each, 0)), [0], keep_dims=False)
 
 
 def _ordered(n: JaxNode, x: Output, batch: Any, summed: Any) -> Output:
@@ -88,20 +88,20 @@ def conv_general_dilated(n: JaxNode) -> Any:
     shape = [n.dims(n[0])[d] for d in numbers.lhs_spec]
     for axis, step in enumerate(n.params["lhs_dilation"]):
         if step > 1:
-            known = shape if batches == 1 else None
-            x = dilated(n, x, 2 + axis, int(step) - 1, n.like(x, 0), known)
+            operand_shape = shape if batches == 1 else None
+            x = dilated(n, x, 2 + axis, int(step) - 1, n.like(x, 0), operand_shape)
             shape[2 + axis] = shape[2 + axis] * int(step) - int(step) + 1
     pads = [(int(a), int(b)) for a, b in n.params["padding"]] or [(0, 0)]
     if any(min(row) < 0 for row in pads):
         cut = [(0, 0), (0, 0), *((min(a, 0), min(b, 0)) for a, b in pads)]
         x = n("Pad", x, [a for a, _ in cut], [b for _, b in cut], n.like(x, 0), pad_mode="constant")
         pads = [(max(a, 0), max(b, 0)) for a, b in pads]
-    rest: dict[str, Any] = {
+    options: dict[str, Any] = {
         "strides": [int(s) for s in n.params["window_strides"]] or [1],
         "dilations": [int(d) for d in n.params["rhs_dilation"]] or [1], "pads_begin": [a for a, _ in pads],
         "pads_end": [b for _, b in pads], "auto_pad": "explicit",
     }  # fmt: skip
-    result = convolved(n, x, w, groups, **rest)
+    result = convolved(n, x, w, groups, **options)
     result = n.squeeze(result, [2]) if flat else result
     back = list(numbers.out_spec)
     result = n.transpose(result, [back.index(i) for i in range(len(back))])
@@ -126,10 +126,10 @@ def cholesky(n: JaxNode) -> Any:
 @primitive("lu")
 def lu(n: JaxNode) -> Any:
     """Both factors in one matrix, the row with which each one was exchanged, and the order of all rows."""
-    found = factorization.eliminated(n, factorization.stacked(n, n[0]))
-    steps = n.slice(found.swaps, 1, 0, min(n.dims(n[0])[-2:]))
-    result = [(found.packed, 2), (n.convert(steps, "i32"), 1), (n.convert(found.order, "i32"), 1)]
-    return [factorization.unstacked(n, value, n[0], own) for value, own in result]
+    elimination = factorization.eliminated(n, factorization.stacked(n, n[0]))
+    steps = n.slice(elimination.swaps, 1, 0, min(n.dims(n[0])[-2:]))
+    result = [(elimination.packed, 2), (n.convert(steps, "i32"), 1), (n.convert(elimination.order, "i32"), 1)]
+    return [factorization.unstacked(n, value, n[0], core_rank) for value, core_rank in result]
 
 
 @primitive("qr")
@@ -138,11 +138,11 @@ def qr(n: JaxNode) -> Any:
         raise UnsupportedError("pivots are not supported")
     rows, columns = n.dims(n[0])[-2:]
     least = min(rows, columns)
-    kept = rows if n.params["full_matrices"] else least
+    row_count = rows if n.params["full_matrices"] else least
     packed, factors = factorization.reflected(n, factorization.stacked(n, n[0]))
     above = n.const(np.arange(rows)[:, None] <= np.arange(columns))
-    upper = n.slice(n("Select", above, packed, n.like(packed, 0)), 1, 0, kept)
-    one = n.spread(n.like(packed, np.eye(rows, kept)), [n.dims(packed)[0], rows, kept])
+    upper = n.slice(n("Select", above, packed, n.like(packed, 0)), 1, 0, row_count)
+    one = n.spread(n.like(packed, np.eye(rows, row_count)), [n.dims(packed)[0], rows, row_count])
     q = factorization.multiplied(n, packed, factors, one, n.const(least), False)
     return [factorization.unstacked(n, value, n[0], 2) for value in (q, upper)]
 
@@ -159,7 +159,9 @@ def svd(n: JaxNode) -> Any:
     u, s, v = rotations.singular(n, _whole(n), bool(n.params["full_matrices"]))
     result = [(s, 1), (u, 2), (n.transpose(v, [0, 2, 1]), 2)]
     result = result if n.params["compute_uv"] else result[:1]
-    return [n.convert(factorization.unstacked(n, x, n[0], own), n.dtype(n[0])) for x, own in result]
+    return [
+        n.convert(factorization.unstacked(n, x, n[0], core_rank), n.dtype(n[0])) for x, core_rank in result
+    ]
 
 
 @primitive("eigh")
@@ -171,4 +173,6 @@ def eigh(n: JaxNode) -> Any:
     x = n("Select", n.const(lower if n.params["lower"] else lower.T), x, transposed)
     values, vectors = rotations.symmetric(n, x)
     result = [(vectors, 2), (values, 1)]
-    return [n.convert(factorization.unstacked(n, x, n[0], own), n.dtype(n[0])) for x, own in result]
+    return [
+        n.convert(factorization.unstacked(n, x, n[0], core_rank), n.dtype(n[0])) for x, core_rank in result
+    ]

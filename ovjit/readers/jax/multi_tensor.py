@@ -50,7 +50,7 @@ def part_type(aval: Any) -> tuple[str, int] | None:
 
 def widths(variables: Iterable[Any]) -> list[int]:
     """How many tensors each variable is."""
-    return [1 if found is None else found[1] for found in (part_type(var.aval) for var in variables)]
+    return [1 if part is None else part[1] for part in (part_type(var.aval) for var in variables)]
 
 
 def flat(values: Iterable[Any]) -> list[Output]:

@@ -24,13 +24,13 @@ def _traced(n: JaxNode, function: Callable[..., Any], values: Sequence[Output], 
 
     for _ in range(batch):
         function = jax.vmap(function)
-    given = [jax.ShapeDtypeStruct(n.dims(v), numpy_dtype(n.dtype(v))) for v in values]
-    return n.folded(n.run(jax.make_jaxpr(function)(*given), values)[0])
+    specs = [jax.ShapeDtypeStruct(n.dims(v), numpy_dtype(n.dtype(v))) for v in values]
+    return n.folded(n.run(jax.make_jaxpr(function)(*specs), values)[0])
 
 
-def _generator(n: JaxNode, given: bool = True) -> Any:
+def _generator(n: JaxNode, is_input: bool = True) -> Any:
     """What the keys of an equation belong to."""
-    aval = n.eqn.invars[0].aval if given else n.eqn.outvars[0].aval
+    aval = n.eqn.invars[0].aval if is_input else n.eqn.outvars[0].aval
     return aval.dtype._impl
 
 
@@ -81,9 +81,9 @@ def threefry2x32(n: JaxNode) -> Any:
     for group in range(5):
         for count in _ROTATIONS[group % 2]:
             x = n("Add", x, y)
-            left = n("BitwiseLeftShift", y, n.like(y, count))
-            right = n("BitwiseRightShift", y, n.like(y, 32 - count))
-            y = n("BitwiseXor", n("BitwiseOr", left, right), x)
+            high_bits = n("BitwiseLeftShift", y, n.like(y, count))
+            low_bits = n("BitwiseRightShift", y, n.like(y, 32 - count))
+            y = n("BitwiseXor", n("BitwiseOr", high_bits, low_bits), x)
         x = n("Add", x, keys[(group + 1) % 3])
         y = n("Add", n("Add", y, keys[(group + 2) % 3]), n.like(y, group + 1))
     return [n.folded(x), n.folded(y)]

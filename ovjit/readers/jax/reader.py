@@ -65,12 +65,12 @@ def closed_of(value: Any) -> Any:
 
 def needed(jaxpr: Any) -> list[tuple[int, Any]]:
     """The equations whose results are used, with their places."""
-    used, kept = {var for var in jaxpr.outvars if not hasattr(var, "val")}, []
+    used, equations_used = {var for var in jaxpr.outvars if not hasattr(var, "val")}, []
     for i, eqn in reversed([*enumerate(jaxpr.eqns)]):
         if not used.isdisjoint(eqn.outvars):
-            kept.append((i, eqn))
+            equations_used.append((i, eqn))
             used.update(var for var in eqn.invars if not hasattr(var, "val"))
-    return kept[::-1]
+    return equations_used[::-1]
 
 
 def read_jaxpr(closed: Any, converters: Mapping[str, Rule] | None = None) -> Model:
@@ -87,7 +87,7 @@ def read_jaxpr(closed: Any, converters: Mapping[str, Rule] | None = None) -> Mod
         raise UnsupportedError(
             f"Model wasn't fully converted. No conversion rule found for operations: {', '.join(missing)}"
         )
-    parameters, given = [], []
+    parameters, values = [], []
     n = Builder()
     n.reader, n.base = reader, ""
     for i, var in enumerate(closed.jaxpr.invars):
@@ -97,9 +97,9 @@ def read_jaxpr(closed: Any, converters: Mapping[str, Rule] | None = None) -> Mod
         parameters.append(Parameter._of(kind.dtype, (*(kind.shape or ()), *width), name))
         parameters[-1]._tensors[0]._names = {name}
         value = Output._of(parameters[-1], 0)
-        given.append(taken_apart(n, value) if width else value)
+        values.append(taken_apart(n, value) if width else value)
     results = []
-    for i, result in enumerate(reader.run(closed, given, "")):
+    for i, result in enumerate(reader.run(closed, values, "")):
         value = joined(n, result) if isinstance(result, Parts) else result
         if not value._tensor._names:
             value._tensor._names = {f"jaxpr_outvar_{i}"}
@@ -123,8 +123,8 @@ def bodies_of(eqn: Any) -> list[Any]:
     """The jaxprs that the rule of an equation reads."""
     if eqn.primitive.name == "custom_linear_solve":
         return [eqn.params["jaxprs"].solve]
-    given = [v if isinstance(v, (tuple, list)) else (v,) for v in eqn.params.values()]
-    return [one for listed in given for one in map(closed_of, listed) if one is not None]
+    parameter_lists = [v if isinstance(v, (tuple, list)) else (v,) for v in eqn.params.values()]
+    return [one for listed in parameter_lists for one in map(closed_of, listed) if one is not None]
 
 
 def inlined_of(eqn: Any) -> Any:
@@ -132,9 +132,9 @@ def inlined_of(eqn: Any) -> Any:
     if eqn.primitive.name in _NOT_INLINED:
         return None
     for name in INLINED:
-        found = closed_of(eqn.params.get(name))
-        if found is not None:
-            return found
+        body = closed_of(eqn.params.get(name))
+        if body is not None:
+            return body
     return None
 
 
@@ -191,15 +191,15 @@ class JaxNode(Builder):
 
     def dims(self, value: Output) -> tuple[Any, ...]:
         """The shape of an operand, in which dimensions may be symbolic, or of a tensor of known shape."""
-        known = self._known_dims(value)
-        return self.static_shape(value, "a shape") if known is None else known
+        symbolic_shape = self._known_dims(value)
+        return self.static_shape(value, "a shape") if symbolic_shape is None else symbolic_shape
 
     def _known_dims(self, value: Output) -> tuple[Any, ...] | None:
-        given = zip(self.inputs, self.eqn.invars, strict=False)
-        place = next((var for each, var in given if each is value), None)
-        if place is None or len(self.inputs) != len(self.eqn.invars):
+        pairs = zip(self.inputs, self.eqn.invars, strict=False)
+        variable = next((var for each, var in pairs if each is value), None)
+        if variable is None or len(self.inputs) != len(self.eqn.invars):
             return None
-        return tuple(number_or_dim(d) for d in place.aval.shape)
+        return tuple(number_or_dim(d) for d in variable.aval.shape)
 
     def out_dims(self) -> tuple[Any, ...]:
         """The shape of the result, in which dimensions may be symbolic."""
@@ -255,15 +255,15 @@ class JaxNode(Builder):
 
     def run(self, closed: Any, values: Sequence[Output]) -> list[Output]:
         """The outputs of a jaxpr for values of its inputs; parts are values of their own."""
-        given = grouped(values, closed.jaxpr.invars)
-        return flat(self.reader.run(closed, given, f"{self.base}/"))
+        grouped_values = grouped(values, closed.jaxpr.invars)
+        return flat(self.reader.run(closed, grouped_values, f"{self.base}/"))
 
     def body(self, name: str = "jaxpr") -> Any:
         """The jaxpr that a parameter is. UnsupportedError for one that lacks constants."""
-        found = closed_of(self.params[name])
-        if found is None:
+        closed = closed_of(self.params[name])
+        if closed is None:
             raise UnsupportedError("a function that captures constants is not supported")
-        return found
+        return closed
 
 
 class Reader(Draft):
@@ -279,39 +279,39 @@ class Reader(Draft):
     def rule(self, name: str) -> Rule | None:
         return self.converters.get(name) or find_rule(name)
 
-    def run(self, closed: Any, given: Sequence[Any], prefix: str, outer: Sizes | None = None) -> list[Any]:
+    def run(self, closed: Any, values: Sequence[Any], prefix: str, outer: Sizes | None = None) -> list[Any]:
         """`outer`: dimensions that are known around a jaxpr that is read in the place of an equation."""
         jaxpr = closed.jaxpr
-        first = [v.parts[0] if isinstance(v, Parts) else v for v in given]
+        first = [v.parts[0] if isinstance(v, Parts) else v for v in values]
         sizes = Sizes([(var.aval.shape, v) for var, v in zip(jaxpr.invars, first, strict=True)], outer)
-        known: dict[Any, Any] = dict(zip(jaxpr.invars, given, strict=True))
+        value_by_var: dict[Any, Any] = dict(zip(jaxpr.invars, values, strict=True))
         n = Builder()
         n.reader, n.base = self, prefix
         for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
             if part_type(var.aval) is None:
-                known[var] = n.const(self._array(value), element_type(var.aval.dtype))
+                value_by_var[var] = n.const(self._array(value), element_type(var.aval.dtype))
             else:
-                known[var] = constant(n, value, var.aval)
+                value_by_var[var] = constant(n, value, var.aval)
         for i, eqn in needed(jaxpr):
-            inputs = [self._value(n, var, known) for var in eqn.invars]
+            inputs = [self._value(n, var, value_by_var) for var in eqn.invars]
             outputs = self._equation(eqn, inputs, f"{prefix}{eqn.primitive.name}_{i}", sizes)
             for var, value in zip(eqn.outvars, outputs, strict=False):
-                known[var] = value
-        return [self._value(n, var, known) for var in jaxpr.outvars]
+                value_by_var[var] = value
+        return [self._value(n, var, value_by_var) for var in jaxpr.outvars]
 
     def _array(self, value: Any) -> np.ndarray:
         """The numbers of a constant, once for all places that use it."""
-        found = self.constants.get(id(value))
-        if found is None:
-            found = self.constants[id(value)] = value, np.asarray(value)
-        return found[1]
+        entry = self.constants.get(id(value))
+        if entry is None:
+            entry = self.constants[id(value)] = value, np.asarray(value)
+        return entry[1]
 
-    def _value(self, n: Builder, var: Any, known: Mapping[Any, Any]) -> Any:
+    def _value(self, n: Builder, var: Any, value_by_var: Mapping[Any, Any]) -> Any:
         if hasattr(var, "val"):  # a literal
             if part_type(var.aval) is not None:
                 return constant(n, var.val, var.aval)
             return n.const(np.asarray(var.val, var.aval.dtype), element_type(var.aval.dtype))
-        return known[var]
+        return value_by_var[var]
 
     def _equation(self, eqn: Any, inputs: Sequence[Any], base: str, sizes: Sizes) -> list[Any]:
         name = eqn.primitive.name
@@ -353,14 +353,14 @@ class Reader(Draft):
             count = max([*widths(eqn.invars), *widths(eqn.outvars)])
             each = []
             for i in range(count):
-                given = [v.parts[i] if isinstance(v, Parts) else v for v in inputs]
-                each.append(_listed(rule(JaxNode(self, eqn, given, base, sizes))))
+                parts = [v.parts[i] if isinstance(v, Parts) else v for v in inputs]
+                each.append(_listed(rule(JaxNode(self, eqn, parts, base, sizes))))
             return [Parts(values) for values in zip(*each, strict=True)]
-        own = find_rule_of_parts(name)
-        if own is None and name not in _OF_PARTS:
+        part_rule = find_rule_of_parts(name)
+        if part_rule is None and name not in _OF_PARTS:
             kinds = {str(v.aval.dtype) for v in (*eqn.invars, *eqn.outvars) if part_type(v.aval) is not None}
             raise UnsupportedError(f"operands of type {' and '.join(sorted(kinds))} are not supported")
-        return _listed((own or rule)(JaxNode(self, eqn, inputs, base, sizes)))
+        return _listed((part_rule or rule)(JaxNode(self, eqn, inputs, base, sizes)))
 
 
 #: Primitives whose only rule is about parts.
@@ -372,8 +372,8 @@ _OF_PARTS = (
 _COUNTS = ("cond_nconsts", "body_nconsts", "num_consts", "num_carry")
 
 
-def _listed(found: Any) -> list[Any]:
-    return found if isinstance(found, list) else [found]
+def _listed(outputs: Any) -> list[Any]:
+    return outputs if isinstance(outputs, list) else [outputs]
 
 
 def _counted(params: Mapping[str, Any], counts: Sequence[int]) -> dict[str, Any]:

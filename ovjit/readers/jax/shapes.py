@@ -28,11 +28,11 @@ def broadcast_in_dim(n: JaxNode) -> Any:
     """Each dimension of the operand is at a place of the result's; the others repeat it."""
     if len(n) > 1:
         raise UnsupportedError("a broadcast to symbolic dimensions is not supported")
-    shape, places = n.out_dims(), list(n.params["broadcast_dimensions"])
-    own = n.dims(n[0])
+    shape, axes = n.out_dims(), list(n.params["broadcast_dimensions"])
+    dims = n.dims(n[0])
     between = [1] * len(shape)
-    for place, d in zip(places, own, strict=True):
-        between[place] = d
+    for axis, d in zip(axes, dims, strict=True):
+        between[axis] = d
     return n.spread(n.shaped(n[0], between), shape)
 
 
@@ -100,20 +100,20 @@ def _apart(length: Any, between: int) -> Any:
 
 
 def dilated(
-    n: JaxNode, x: Output, axis: int, between: int, fill: Output, known: Sequence[Any] | None = None
+    n: JaxNode, x: Output, axis: int, between: int, fill: Output, operand_shape: Sequence[Any] | None = None
 ) -> Output:
-    """`between` elements of `fill` between those of an axis. `known` is the shape of a tensor that is not
-    an operand."""
-    shape = list(n.dims(x) if known is None else known)
+    """Inserts `between` elements of `fill` between those of an axis. `operand_shape` is needed for a tensor
+    that is not an operand."""
+    shape = list(n.dims(x) if operand_shape is None else operand_shape)
     if not between or shape[axis] < 2:
         return x
     rank = len(shape)
-    apart = n.shaped(x, [*shape[: axis + 1], 1, *shape[axis + 1 :]])
-    behind = [0] * (rank + 1)
-    behind[axis + 1] = between
-    filled = n("Pad", apart, [0] * (rank + 1), behind, fill, pad_mode="constant")
-    whole = n.shaped(filled, [*shape[:axis], shape[axis] * (between + 1), *shape[axis + 1 :]])
-    return n.slice(whole, axis, 0, -between)
+    spaced = n.shaped(x, [*shape[: axis + 1], 1, *shape[axis + 1 :]])
+    pad_end = [0] * (rank + 1)
+    pad_end[axis + 1] = between
+    filled = n("Pad", spaced, [0] * (rank + 1), pad_end, fill, pad_mode="constant")
+    merged = n.shaped(filled, [*shape[:axis], shape[axis] * (between + 1), *shape[axis + 1 :]])
+    return n.slice(merged, axis, 0, -between)
 
 
 @primitive(*REDUCTIONS)
@@ -134,11 +134,11 @@ def reduction(n: JaxNode) -> Any:
 def arg_extreme(n: JaxNode) -> Any:
     (axis,) = (int(a) for a in n.params["axes"])
     kind = element_type(n.params["index_dtype"])
-    wide = kind if kind in ("i32", "i64") else "i64"
+    search_dtype = kind if kind in ("i32", "i64") else "i64"
     x, mode = n[0], n.op_type[3:]
     if n.is_bool(x):
         x = n.convert(x, "u8")
-    return n.convert(n.squeeze(n.extreme_index(x, axis, mode, wide), [axis]), kind)
+    return n.convert(n.squeeze(n.extreme_index(x, axis, mode, search_dtype), [axis]), kind)
 
 
 @primitive("top_k")
@@ -170,8 +170,8 @@ def sort(n: JaxNode) -> Any:
 def _sorted(n: JaxNode, x: Output, axis: int, length: Any) -> list[Output]:
     """The elements in their order, and their places before."""
     count = length if is_number(length) else n.length(length)
-    given = n.convert(x, "u8") if n.is_bool(x) else x
-    result, order = n.top_k(given, count, axis, "min")
+    operand = n.convert(x, "u8") if n.is_bool(x) else x
+    result, order = n.top_k(operand, count, axis, "min")
     return [n.convert(result, n.dtype(x)), order]
 
 
@@ -253,8 +253,8 @@ def cumsum(n: JaxNode) -> Any:
 def iota(n: JaxNode) -> Any:
     shape, axis = n.out_dims(), int(n.params["dimension"])
     if not all(map(is_number, shape)):
-        counted = n.convert(n.counted(shape[axis]), n.out().dtype)
-        return n.spread(n.reshape(counted, [-1 if i == axis else 1 for i in range(len(shape))]), shape)
+        indices = n.convert(n.counted(shape[axis]), n.out().dtype)
+        return n.spread(n.reshape(indices, [-1 if i == axis else 1 for i in range(len(shape))]), shape)
     n.limited(int(np.prod(shape)), "elements of iota")
     line = np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))])
     return n.const(np.ascontiguousarray(np.broadcast_to(line, shape)), n.out().dtype)

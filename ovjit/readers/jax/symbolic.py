@@ -69,13 +69,13 @@ class Sizes:
         raise UnsupportedError(f"the symbolic dimension {ast.unparse(part)} is not supported")
 
     def _variable(self, n: Builder, name: str) -> Output:
-        place = self._places.get(name)
-        if place is not None:
-            value, axis, factor, term = place
-            found = n.dim_of(value, axis)
+        source = self._places.get(name)
+        if source is not None:
+            value, axis, factor, term = source
+            size = n.dim_of(value, axis)
             if term:
-                found = n("Subtract", found, n.const(term))
-            return n("Divide", found, n.const(factor)) if factor != 1 else found
+                size = n("Subtract", size, n.const(term))
+            return n("Divide", size, n.const(factor)) if factor != 1 else size
         if self._outer is None:
             raise UnsupportedError(f"no input has a dimension that tells the symbolic dimension {name}")
         return self._outer.value(n, name)
@@ -94,8 +94,8 @@ def _places(
     for shape, value in reversed(inputs):
         rows += [(axis, str(d), value) for axis, d in reversed([*enumerate(shape)]) if not is_number(d)]
     for axis, text, value in sorted(rows, key=lambda row: row[1].isidentifier()):
-        if found := _LINEAR.fullmatch(text):
-            factor, name, sign, term = found.groups()
+        if match := _LINEAR.fullmatch(text):
+            factor, name, sign, term = match.groups()
             yield name, (value, axis, int(factor or 1), int(f"{sign or ''}{term or 0}"))
 
 

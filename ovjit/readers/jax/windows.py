@@ -39,18 +39,18 @@ def reduce_window(n: JaxNode) -> Any:
     order = [*others, *over]
     x = n.transpose(n[0], order)
     x = n.shaped(x, [math.prod(shape[a] for a in others), 1, *(shape[a] for a in over)])
-    rest: dict[str, Any] = {
+    options: dict[str, Any] = {
         "strides": [strides[a] for a in over], "kernel": [sizes[a] for a in over],
         "pads_begin": [pads[a][0] for a in over], "pads_end": [pads[a][1] for a in over],
         "rounding_type": "floor", "auto_pad": "explicit", "dilations": [steps[a] for a in over],
     }  # fmt: skip
     if n.op_type == "reduce_window_sum":
-        del rest["dilations"]
-        result = n("AvgPool", x, exclude_pad=False, opset=14, **rest)
-        result = n("Multiply", result, n.like(result, math.prod(rest["kernel"])))
+        del options["dilations"]
+        result = n("AvgPool", x, exclude_pad=False, opset=14, **options)
+        result = n("Multiply", result, n.like(result, math.prod(options["kernel"])))
     else:
         least = n.op_type == "reduce_window_min"
-        result = n("MaxPool", n("Negative", x) if least else x, opset=14, **rest)
+        result = n("MaxPool", n("Negative", x) if least else x, opset=14, **options)
         result = n("Negative", result) if least else result
     out = n.out_dims()
     result = n.shaped(result, [out[a] for a in order])
@@ -97,9 +97,9 @@ def select_and_scatter_add(n: JaxNode) -> Any:
         return _first(n, op, a, b, n("Equal", a[1], none))
 
     starts = [n.like(x, start), none]
-    places = _by_places(n, [x, numbers], starts, join, n.dims(source), inside=True)[1]
+    positions = _by_places(n, [x, numbers], starts, join, n.dims(source), inside=True)[1]
     zeros = n.broadcast(n.like(source, 0), n.concat([n.reshape(n("Add", none, n.const(1)), [1])], 0))
-    flat_places, updates = (n.reshape(v, [-1]) for v in (places, source))
+    flat_places, updates = (n.reshape(v, [-1]) for v in (positions, source))
     result = n("ScatterElementsUpdate", zeros, flat_places, updates, 0, reduction="sum", opset=12)
     return n.shaped(n.slice(result, 0, 0, -1), shape)
 
@@ -115,10 +115,10 @@ def _first(
     n: JaxNode, op: str, a: Sequence[Output], b: Sequence[Output], unless: Output | None = None
 ) -> list[Output]:
     """Those of two elements that `op` tells to be selected, the second ones where `unless` is true."""
-    kept = n(op, a[0], b[0])
+    is_first = n(op, a[0], b[0])
     if unless is not None:
-        kept = n("LogicalAnd", kept, n("LogicalNot", unless))
-    return [n("Select", kept, *pair) for pair in zip(a, b, strict=True)]
+        is_first = n("LogicalAnd", is_first, n("LogicalNot", unless))
+    return [n("Select", is_first, *pair) for pair in zip(a, b, strict=True)]
 
 
 def _by_places(
@@ -132,15 +132,15 @@ def _by_places(
     shape = n.out_dims() if shape is None else shape
     sizes, dims = [int(v) for v in p["window_dimensions"]], n.dims(values[0])
     n.limited(math.prod(sizes), "elements of a window", _MOST)
-    apart, steps = (p.get(f"{of}_dilation") or [1] * len(sizes) for of in ("base", "window"))
-    inside = inside and (any(map(any, p["padding"])) or any(int(step) != 1 for step in apart))
-    given = list(zip(values, starts, strict=True))
+    base_dilation, steps = (p.get(f"{of}_dilation") or [1] * len(sizes) for of in ("base", "window"))
+    inside = inside and (any(map(any, p["padding"])) or any(int(step) != 1 for step in base_dilation))
+    operands = list(zip(values, starts, strict=True))
     if inside:
-        given.append((n.spread(n.const(True), dims), n.const(False)))
-    padded = [_padded(n, x, start, apart, dims) for x, start in given]
+        operands.append((n.spread(n.const(True), dims), n.const(False)))
+    padded = [_padded(n, x, start, base_dilation, dims) for x, start in operands]
     result = [n.spread(v, shape) for v in starts]
-    for place in itertools.product(*map(range, sizes)):
-        begin = [k * int(d) for k, d in zip(place, steps, strict=True)]
+    for offset in itertools.product(*map(range, sizes)):
+        begin = [k * int(d) for k, d in zip(offset, steps, strict=True)]
         strides = [int(s) for s in p["window_strides"]]
         end = [b + (d - 1) * s + 1 for b, d, s in zip(begin, shape, strides, strict=True)]
         parts = [n("Slice", x, begin, n.lengths(end), strides, list(range(len(shape)))) for x in padded]
@@ -151,12 +151,12 @@ def _by_places(
     return result
 
 
-def _padded(n: JaxNode, x: Output, fill: Output, apart: Sequence[Any], dims: Sequence[Any]) -> Output:
+def _padded(n: JaxNode, x: Output, fill: Output, base_dilation: Sequence[Any], dims: Sequence[Any]) -> Output:
     """A tensor with the base dilation and the padding of windows."""
-    known = list(dims)
-    for axis, step in enumerate(map(int, apart)):
-        x = dilated(n, x, axis, step - 1, fill, known)
+    shape = list(dims)
+    for axis, step in enumerate(map(int, base_dilation)):
+        x = dilated(n, x, axis, step - 1, fill, shape)
         if step > 1:
-            known[axis] = (known[axis] - 1) * step + 1
+            shape[axis] = (shape[axis] - 1) * step + 1
     low, high = ([int(row[i]) for row in n.params["padding"]] for i in range(2))
     return n("Pad", x, low, high, fill, pad_mode="constant")

@@ -25,11 +25,11 @@ def check_text(text: Any, what: str) -> None:
 
 def once(infos: Sequence[Any]) -> Sequence[Any]:
     """A graph's inputs. Raises ModelError where two have one name."""
-    seen: set[str] = set()
+    names: set[str] = set()
     for info in infos:
-        if info.name in seen:
+        if info.name in names:
             raise ModelError(f"two inputs have the name {info.name[:200]!r}")
-        seen.add(info.name)
+        names.add(info.name)
     return infos
 
 
@@ -110,15 +110,15 @@ def in_order(nodes: Sequence[Any]) -> Sequence[Any]:
     try:
         return [nodes[i] for i in walk(range(len(nodes)), sources)]
     except ModelError as error:
-        place = next((w for w in str(error).split() if w.isdecimal()), "")
-        where = label(nodes[int(place)]) if place else "a node"
+        index = next((w for w in str(error).split() if w.isdecimal()), "")
+        where = label(nodes[int(index)]) if index else "a node"
         raise ModelError(f"the graph has a cycle through {where}") from error
 
 
 def check_schema(schema: Schema, proto: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> None:
     if len(inputs) > schema.max_inputs or len(proto.input) < schema.min_inputs:  # "": left out
-        wanted = _range(schema.min_inputs, schema.max_inputs)
-        raise ModelError(f"the node has {len(inputs)} inputs; expected {wanted}")
+        expected = _range(schema.min_inputs, schema.max_inputs)
+        raise ModelError(f"the node has {len(inputs)} inputs; expected {expected}")
     outputs = len(proto.output)
     if not schema.min_outputs <= outputs <= schema.max_outputs:
         raise ModelError(
@@ -127,9 +127,9 @@ def check_schema(schema: Schema, proto: Any, inputs: Sequence[Any], attributes: 
     for name, attribute in attributes.items():
         row = schema.attributes.get(name)
         if row is None:
-            known = ", ".join(schema.attributes) or "none"
+            names = ", ".join(schema.attributes) or "none"
             raise ModelError(
-                f"the attribute {name[:80]!r} is not part of version {schema.since} of the operator ({known})"
+                f"the attribute {name[:80]!r} is not part of version {schema.since} of the operator ({names})"
             )
         if attribute.type != row[0]:
             raise ModelError(
@@ -154,7 +154,7 @@ def check_operators(
     """Raise UnsupportedError that lists all operators without a rule, wherever they stand."""
     newest = newest_opset()
     missing: dict[str, list[str]] = {}
-    seen: set[tuple[str, str, str]] = set()
+    visited: set[tuple[str, str, str]] = set()
     waiting: list[tuple[Any, Mapping[str, int]]] = [(graph, opsets)]
     while waiting:
         part, imports = waiting.pop()
@@ -172,8 +172,8 @@ def check_operators(
             domain = "" if node.domain in DEFAULT_DOMAINS else node.domain
             key = (domain, node.op_type, node.overload)
             if key in functions:
-                if key not in seen:
-                    seen.add(key)
+                if key not in visited:
+                    visited.add(key)
                     function = functions[key]
                     waiting.append((function, opsets_of(function.opset_import) or imports))
                 continue

@@ -21,9 +21,9 @@ _TABLES: dict[str, dict[str, dict[str, Choice]]] = {}
 
 def declare_choices(domain: str, table: Mapping[str, Mapping[str, Choice]]) -> None:
     """Add what attributes of a domain's operators may be: operator, or ANY -> attribute -> its choice."""
-    own = _TABLES.setdefault(domain, {})
+    domain_table = _TABLES.setdefault(domain, {})
     for operator, attributes in table.items():
-        own.setdefault(operator, {}).update(attributes)
+        domain_table.setdefault(operator, {}).update(attributes)
 
 
 def find_choice(domain: str, operator: str, attribute: str) -> Choice | None:

@@ -44,11 +44,11 @@ class _OpenLength(UnsupportedError):
 def if_(n: OnnxNode) -> Any:
     """A condition that follows from constants chooses its branch while the model is read."""
     condition = n[0]
-    known = n.value(condition)
-    if known is not None:
-        if known.size != 1:
-            raise ModelError(f"the condition should have one element; its shape is {list(known.shape)}")
-        branch = n.required("then_branch" if bool(known.reshape(())) else "else_branch")
+    constant = n.value(condition)
+    if constant is not None:
+        if constant.size != 1:
+            raise ModelError(f"the condition should have one element; its shape is {list(constant.shape)}")
+        branch = n.required("then_branch" if bool(constant.reshape(())) else "else_branch")
         values, inner = n.reader.subgraph(branch, n.scope, {}, captures=False)
         names = [info.name for info in branch.output]
         # a value from around the branch is given another name only behind a node of its own
@@ -66,10 +66,10 @@ def if_(n: OnnxNode) -> Any:
         _body(values, inner, branch.name)
         for values, (_, inner), branch in zip(results, read, branches, strict=True)
     ]
-    given = [[source for _, source in inner.captured] for _, inner in read]
+    captures = [[source for _, source in inner.captured] for _, inner in read]
     if not models[0]._results:  # branches return optionals that are empty, or sequences of nothing
         return [rebuild(iter(())) for _, _, rebuild in joined]
-    outputs = iter(if_of(condition, given, models, n.reader.name(n.base, "If")))
+    outputs = iter(if_of(condition, captures, models, n.reader.name(n.base, "If")))
     return [rebuild(outputs) for _, _, rebuild in joined]
 
 
@@ -85,7 +85,7 @@ def _parameter(name: str, kind: TensorType) -> Parameter:
     return parameter
 
 
-def _settled(names: Sequence[str], kinds: list[TensorType], read: Any) -> tuple[Any, ...]:
+def _settle(names: Sequence[str], kinds: list[TensorType], read: Any) -> tuple[Any, ...]:
     """(parameters, values, scope) of a body whose first results go round to the parameters of these kinds.
 
     `read(parameters)` reads the body; the first `len(kinds)` of its values go round.
@@ -115,8 +115,8 @@ def loop(n: OnnxNode) -> Any:
         try:
             return _written_out(n, graph, names, carried)
         except UnsupportedError as error:
-            if added := _added(graph, names, carried):
-                return _collected(n, graph, added)
+            if added := _find_inserts(graph, names, carried):
+                return _collect(n, graph, added)
             if not isinstance(error, _OpenLength):
                 raise
             try:
@@ -149,12 +149,12 @@ def _try_body(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[A
     """What the body makes of the first state; the state itself where it cannot be read with sequences of
     nothing."""
     kinds = {names[2 + i]: v._tensor._type for i, v in enumerate(carried) if isinstance(v, Output)}
-    given: dict[str, Any] = {name: Output._of(_parameter(name, kind), 0) for name, kind in kinds.items()}
-    given |= {names[2 + i]: v for i, v in enumerate(carried) if not isinstance(v, Output)}
+    arguments: dict[str, Any] = {name: Output._of(_parameter(name, kind), 0) for name, kind in kinds.items()}
+    arguments |= {names[2 + i]: v for i, v in enumerate(carried) if not isinstance(v, Output)}
     scalars = zip(names, ("i64", "boolean"), strict=False)
-    given |= {name: Output._of(_parameter(name, TensorType(kind, ())), 0) for name, kind in scalars}
+    arguments |= {name: Output._of(_parameter(name, TensorType(kind, ())), 0) for name, kind in scalars}
     try:
-        return n.reader.subgraph(graph, n.scope, given, captures=True)[0][1 : 1 + len(carried)]
+        return n.reader.subgraph(graph, n.scope, arguments, captures=True)[0][1 : 1 + len(carried)]
     except (ModelError, UnsupportedError):
         return list(carried)
 
@@ -201,11 +201,11 @@ def _add_loop(
             raise ModelError(f"the body has {len(values)} outputs, fewer than loop-carried values")
         return [*values[1 : 1 + len(carried)], values[0], *values[1 + len(carried) :]], inner
 
-    parameters, values, inner = _settled(names[2:], kinds, read)
+    parameters, values, inner = _settle(names[2:], kinds, read)
     count = len(carried)
     results = [*values[: count + 1], *(n.unsqueeze(_tensor(v), [0]) for v in values[count + 1 :])]
-    given = [trips, go_on, *carried]
-    return _loop(n, results, inner, [counter, again, *parameters], given, graph.name)
+    loop_inputs = [trips, go_on, *carried]
+    return _loop(n, results, inner, [counter, again, *parameters], loop_inputs, graph.name)
 
 
 def circulated(
@@ -287,7 +287,7 @@ def _tensor(value: Any) -> Output:
     return value
 
 
-def _added(graph: Any, names: Sequence[str], carried: Sequence[Any]) -> dict[int, Any]:
+def _find_inserts(graph: Any, names: Sequence[str], carried: Sequence[Any]) -> dict[int, Any]:
     """The sequences that go round, by their numbers, each with the node that adds a tensor at its end; none
     if a body does anything else with them."""
     out: dict[int, Any] = {}
@@ -307,7 +307,7 @@ def _added(graph: Any, names: Sequence[str], carried: Sequence[Any]) -> dict[int
     return out
 
 
-def _collected(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
+def _collect(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
     """The loop with what is added to sequences as outputs that are collected.
 
     Where the model joins such tensors along an axis of open length, they may be of different lengths. Then
@@ -347,13 +347,13 @@ def _collected(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
             growing[i] = axis
     result, others = read() if growing else (rows, others)
     joined |= {i: {axis: result[i]} for i, axis in growing.items()}
-    rest = iter(others)
+    remaining = iter(others)
     states = [
         LoopSequence(cast(TensorList, first), rows[i] if i in joined else result[i], joined.get(i))
-        if i in added else next(rest)
+        if i in added else next(remaining)
         for i, first in enumerate(inputs[2:])
     ]  # fmt: skip
-    return [*states, *rest]
+    return [*states, *remaining]
 
 
 def _nothing(n: OnnxNode, rows: Output, axis: int) -> list[Any]:
@@ -365,9 +365,9 @@ def _joined_along(n: OnnxNode, name: str, rank: int) -> int | None:
     """The axis along which a node of this graph joins the tensors of a sequence; None without one."""
     for node in n.scope.nodes:
         if node.op_type == "ConcatFromSequence" and name in node.input:
-            given = {attribute.name: attribute.i for attribute in node.attribute}
-            if not given.get("new_axis"):
-                return n.axis(given.get("axis", 0), rank)
+            attributes = {attribute.name: attribute.i for attribute in node.attribute}
+            if not attributes.get("new_axis"):
+                return n.axis(attributes.get("axis", 0), rank)
     return None
 
 
@@ -376,13 +376,13 @@ def _without_sequences(graph: Any, added: dict[int, Any], growing: dict[int, int
     sequences are `growing` along axes, it appends them to tensors of their names."""
     body = type(graph)()
     body.CopyFrom(graph)
-    gone = {i: node for i, node in added.items() if i not in growing}
-    result = {node.output[0] for node in gone.values()}
+    removed_inserts = {i: node for i, node in added.items() if i not in growing}
+    result = {node.output[0] for node in removed_inserts.values()}
     nodes = [node for node in body.node if not (node.output and node.output[0] in result)]
     rows: list[tuple[str, list[Any]]] = [
         ("node", nodes),
-        ("input", [info for i, info in enumerate(graph.input) if i - 2 not in gone]),
-        ("output", [info for i, info in enumerate(graph.output) if i - 1 not in gone]),
+        ("input", [info for i, info in enumerate(graph.input) if i - 2 not in removed_inserts]),
+        ("output", [info for i, info in enumerate(graph.output) if i - 1 not in removed_inserts]),
     ]
     for node in nodes:
         for i, axis in growing.items():
@@ -390,11 +390,11 @@ def _without_sequences(graph: Any, added: dict[int, Any], growing: dict[int, int
                 node.op_type = "Concat"
                 del node.input[2:]
                 node.attribute.add(name="axis", type=2, i=axis)
-    for field, kept in rows:
-        kept = [type(each).FromString(each.SerializeToString()) for each in kept]
+    for field, messages in rows:
+        messages = [type(each).FromString(each.SerializeToString()) for each in messages]
         body.ClearField(field)
-        getattr(body, field).extend(kept)
-    for node in gone.values():
+        getattr(body, field).extend(messages)
+    for node in removed_inserts.values():
         body.output.add().name = node.input[1]
     return body
 
@@ -422,8 +422,8 @@ def _iterations(
     values = list(carried)
     collected: list[list[Output]] = []
     for i in range(number):
-        given = dict(zip(names, [n.const(i), n.const(True), *values], strict=True))
-        result, _ = n.reader.subgraph(graph, n.scope, given, captures=False)
+        arguments = dict(zip(names, [n.const(i), n.const(True), *values], strict=True))
+        result, _ = n.reader.subgraph(graph, n.scope, arguments, captures=False)
         values = result[1 : 1 + len(carried)]
         rows = [n.unsqueeze(_tensor(v), [0]) for v in result[1 + len(carried) :]]
         collected = collected or [[] for _ in rows]
@@ -490,14 +490,14 @@ def _scan(
             inputs_given[names[states + i]] = n.squeeze(Output._of(part, 0), [axes[i]])
         return n.reader.subgraph(graph, n.scope, inputs_given, captures=True)
 
-    parameters, result, inner = _settled(names[:states], kinds, read)
+    parameters, result, inner = _settle(names[:states], kinds, read)
     results = list(result[:states])
     for i, value in enumerate(result[states:]):
         out_axes[i] = n.axis(out_axes[i], n.rank(_tensor(value)) + 1)
         results.append(n.unsqueeze(_tensor(value), [out_axes[i]]))
     model = _body(results, inner, graph.name, [*parameters, *parts])
-    taken = [slices(axis, bool(back)) for axis, back in zip(axes, backwards, strict=True)]
-    joined = [slices(axis, bool(back)) for axis, back in zip(out_axes, out_backwards, strict=True)]
+    input_slices = [slices(axis, bool(back)) for axis, back in zip(axes, backwards, strict=True)]
+    output_slices = [slices(axis, bool(back)) for axis, back in zip(out_axes, out_backwards, strict=True)]
     fixed = [source for _, source in inner.captured]
     name = n.reader.name(n.base, "TensorIterator")
-    return iterator_of(model, values[:states], values[states:], fixed, name, taken, joined)
+    return iterator_of(model, values[:states], values[states:], fixed, name, input_slices, output_slices)

@@ -42,10 +42,10 @@ class Expansion:
 
     def of(self, graph: Any) -> int:
         """The nodes of a graph and its subgraphs, those of the functions that they call in place of calls."""
-        own, calls = self._tally(graph)
+        own_nodes, calls = self._tally(graph)
         for key in calls:
             self._size(key)
-        total = own + sum(times * self._sizes[key] for key, times in calls.items())
+        total = own_nodes + sum(times * self._sizes[key] for key, times in calls.items())
         if total > self._most:
             text = f"the model has more than {self._most} nodes after inlining its functions: {total}"
             if calls:
@@ -57,7 +57,7 @@ class Expansion:
 
     def _tally(self, graph: Any) -> tuple[int, Counter[Key]]:
         """(nodes, calls of each function) of a graph or function, with its subgraphs."""
-        own, calls, waiting = 0, Counter[Key](), [graph]
+        own_nodes, calls, waiting = 0, Counter[Key](), [graph]
         while waiting:
             for node in waiting.pop().node:
                 for attribute in node.attribute:
@@ -68,8 +68,8 @@ class Expansion:
                 key = ("" if node.domain in DEFAULT_DOMAINS else node.domain, node.op_type, node.overload)
                 if key in self._functions and converter_key(*key[:2]) not in self._converters:
                     calls[key] += 1
-                own += 1
-        return own, calls
+                own_nodes += 1
+        return own_nodes, calls
 
     def _size(self, key: Key) -> None:
         """Find the sizes of a function and of the functions that it calls."""
@@ -77,13 +77,13 @@ class Expansion:
         following: Key | None = key
         while following is not None or path:
             if following is not None and following not in self._sizes:
-                own, calls = self._tally(self._functions[following])
-                path[following] = own, calls, iter(calls)
+                own_nodes, calls = self._tally(self._functions[following])
+                path[following] = own_nodes, calls, iter(calls)
             current = next(reversed(path), None)
             if current is None:
                 return
-            own, calls, rest = path[current]
-            following = next((callee for callee in rest if callee not in self._sizes), None)
+            own_nodes, calls, remaining_calls = path[current]
+            following = next((callee for callee in remaining_calls if callee not in self._sizes), None)
             if following in path:
                 names = list(path)
                 round_ = [*names[names.index(following) :], following]
@@ -92,7 +92,7 @@ class Expansion:
                 raise ModelError(f"the functions call each other: {text}")
             if following is None:
                 del path[current]
-                size = own + sum(times * self._sizes[callee] for callee, times in calls.items())
+                size = own_nodes + sum(times * self._sizes[callee] for callee, times in calls.items())
                 if size > self._most:
                     raise ModelError(
                         f"the function {current[1][:200]!r} has more than {self._most} nodes after "

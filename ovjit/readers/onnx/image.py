@@ -32,9 +32,9 @@ def crop(n: OnnxNode) -> Any:
     x, border, size = n[0], n.required("border"), n.attr("scale")
     if len(border) != 4 or min(border) < 0 or (size and len(size) != 2):
         raise ModelError(f"the border {border[:8]} or the scale {(size or [])[:8]} of a crop is not valid")
-    left, top, right, bottom = border
-    ends = [top + size[0], left + size[1]] if size else [-bottom or _END, -right or _END]
-    return n("Slice", x, [top, left], ends, [1, 1], [2, 3])
+    x_begin, y_begin, x_border, y_border = border
+    ends = [y_begin + size[0], x_begin + size[1]] if size else [-y_border or _END, -x_border or _END]
+    return n("Slice", x, [y_begin, x_begin], ends, [1, 1], [2, 3])
 
 
 @onnx_op("GridSample", 16)
@@ -149,8 +149,8 @@ def crop_and_resize_places(
         middle = n("Multiply", n("Add", begin, end), n.like(like, 0.5))
         return n("Multiply", middle, reach)
     step = n("Divide", n("Multiply", n("Subtract", end, begin), reach), n.like(like, length - 1))
-    places = n.like(like, np.arange(length)[None, :])
-    return n("Add", n("Multiply", begin, reach), n("Multiply", step, places))
+    indices = n.like(like, np.arange(length)[None, :])
+    return n("Add", n("Multiply", begin, reach), n("Multiply", step, indices))
 
 
 @onnx_op("MaxRoiPool")
@@ -169,7 +169,7 @@ def non_max_suppression(n: OnnxNode) -> Any:
     # OpenVINO drops boxes that overlap as much as the threshold, the standard those that overlap more
     threshold = n("Multiply", scalar(3, 0.0, "f32"), n.const(1 + 2.0**-23))
     threshold = n("Add", threshold, n.const(np.float32(2.0**-126)))
-    given = n[0], n[1], scalar(2, 0, "i64"), threshold, scalar(4, -math.inf, "f32")
+    inputs = n[0], n[1], scalar(2, 0, "i64"), threshold, scalar(4, -math.inf, "f32")
     corners = "center" if n.attr("center_point_box") else "corner"
     how = {"box_encoding": corners, "sort_result_descending": False, "output_type": "i64"}
-    return n("NonMaxSuppression", *given, **how, opset=9)
+    return n("NonMaxSuppression", *inputs, **how, opset=9)

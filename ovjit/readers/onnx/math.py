@@ -150,12 +150,15 @@ def shrink(n: OnnxNode) -> Any:
     """x + bias below -lambd, x - bias above lambd, 0 between"""
     x, lambd, bias = n[0], n.attr("lambd"), n.attr("bias")
     kind = n.dtype(x)
-    wide = n.convert(x, "f32") if not ELEMENT_TYPES[kind].is_real else x
+    x_real = n.convert(x, "f32") if not ELEMENT_TYPES[kind].is_real else x
     raised = n(
-        "Select", n("Less", wide, n.like(wide, -lambd)), n("Add", wide, n.like(wide, bias)), n.like(wide, 0)
+        "Select",
+        n("Less", x_real, n.like(x_real, -lambd)),
+        n("Add", x_real, n.like(x_real, bias)),
+        n.like(x_real, 0),
     )
-    lowered = n("Subtract", wide, n.like(wide, bias))
-    return n.convert(n("Select", n("Greater", wide, n.like(wide, lambd)), lowered, raised), kind)
+    lowered = n("Subtract", x_real, n.like(x_real, bias))
+    return n.convert(n("Select", n("Greater", x_real, n.like(x_real, lambd)), lowered, raised), kind)
 
 
 @onnx_op("BitShift")
@@ -177,8 +180,8 @@ def gemm(n: OnnxNode) -> Any:
     kind = n.dtype(a)
     broken = [v for v in (n.attr("alpha"), n.attr("beta")) if v != int(v)]
     if broken and not ELEMENT_TYPES[kind].is_real:
-        wide = None if c is None else n.convert(c, "f64")
-        return n.convert(_gemm(n, n.convert(a, "f64"), n.convert(b, "f64"), wide), kind)
+        c_f64 = None if c is None else n.convert(c, "f64")
+        return n.convert(_gemm(n, n.convert(a, "f64"), n.convert(b, "f64"), c_f64), kind)
     return _gemm(n, a, b, c)
 
 

@@ -27,8 +27,8 @@ class Window:
     """The attributes of a sliding window: kernel, strides, dilations, pads, for `dims` spatial dimensions."""
 
     def __init__(self, n: OnnxNode, kernel: Sequence[int] | None, dims: int):
-        given = n.attr("kernel_shape")
-        self.kernel = list(given if given is not None else kernel or ())
+        attribute = n.attr("kernel_shape")
+        self.kernel = list(attribute if attribute is not None else kernel or ())
         if not self.kernel and dims:
             raise ModelError("the attribute kernel_shape is missing")
         if len(self.kernel) != dims:
@@ -95,20 +95,25 @@ def conv_transpose(n: OnnxNode) -> Any:
     dims = n.rank(w, "the rank of the filters") - 2
     window = Window(n, _kernel(n, w), dims)
     extra = list(n.attr("output_padding") or [0] * dims)
-    wanted = n.attr("output_shape")
-    cut = wanted is not None and not is_static((n.shape(x) or (ANY,) * (dims + 2))[2:])
+    output_shape = n.attr("output_shape")
+    cut = output_shape is not None and not is_static((n.shape(x) or (ANY,) * (dims + 2))[2:])
     upper = window.auto_pad == "same_upper"
     if cut:  # the whole, from which what is wanted is taken
         window.auto_pad, window.begin, window.end = "explicit", [0] * dims, [0] * dims
-    elif wanted is not None or window.auto_pad.startswith("same"):
+    elif output_shape is not None or window.auto_pad.startswith("same"):
         if n.attr("kernel_shape") is None:
             n.static_shape(w, "the shape of the filters")
         for i in range(dims):
-            if wanted is None:  # every pixel of the input stands for `stride` pixels
+            if output_shape is None:  # every pixel of the input stands for `stride` pixels
                 total = window.extent(i) + extra[i] - window.strides[i]
             else:
                 size = int((n.shape(x) or ())[2 + i])  # type: ignore[arg-type]
-                total = window.strides[i] * (size - 1) + extra[i] + window.extent(i) - list(wanted)[-dims:][i]
+                total = (
+                    window.strides[i] * (size - 1)
+                    + extra[i]
+                    + window.extent(i)
+                    - list(output_shape)[-dims:][i]
+                )
             extra[i] += max(-total, 0)
             total = max(total, 0)
             less, more = total // 2, total - total // 2
@@ -117,23 +122,23 @@ def conv_transpose(n: OnnxNode) -> Any:
     how = window.attributes("dilations")
     out = convolved(n, x, w, n.attr("group", 1), transposed=True, **how, output_padding=extra)
     if cut:
-        out = _middle(n, out, list(wanted)[-dims:], upper)
+        out = _middle(n, out, list(output_shape)[-dims:], upper)
     return out if bias is None else n("Add", out, n.per_channel(bias, dims + 2))
 
 
-def _middle(n: OnnxNode, x: Output, wanted: Sequence[int], upper: bool) -> Output:
-    """`wanted` pixels of images of open sizes. Excess pixels are removed from both sides, an odd one at the
-    end if `upper`. Missing pixels are 0 behind the end."""
-    dims, goal = len(wanted), np.array(wanted, np.int64)
-    sizes = n.slice(n.shape_of(x), 0, 2)
-    more = n("Maximum", n("Subtract", sizes, goal), 0)
+def _middle(n: OnnxNode, x: Output, sizes: Sequence[int], upper: bool) -> Output:
+    """Crops or pads images of dynamic sizes to `sizes`. Excess pixels are removed from both sides, an odd one
+    at the end if `upper`. Missing pixels are 0, at the end."""
+    dims, goal = len(sizes), np.array(sizes, np.int64)
+    image_sizes = n.slice(n.shape_of(x), 0, 2)
+    more = n("Maximum", n("Subtract", image_sizes, goal), 0)
     begin = n("Divide", more, 2)
     if not upper:
         begin = n("Subtract", more, begin)
     x = n("Slice", x, begin, n("Add", begin, goal), [1] * dims, list(range(2, dims + 2)))
-    behind = n("Concat", [0, 0], n("Maximum", n("Subtract", goal, sizes), 0), axis=0)
-    x = n("Pad", x, [0] * (dims + 2), behind, n.like(x, 0), pad_mode="constant", opset=12)
-    return n("Reshape", x, [0, 0, *wanted], special_zero=True)
+    pad_end = n("Concat", [0, 0], n("Maximum", n("Subtract", goal, image_sizes), 0), axis=0)
+    x = n("Pad", x, [0] * (dims + 2), pad_end, n.like(x, 0), pad_mode="constant", opset=12)
+    return n("Reshape", x, [0, 0, *sizes], special_zero=True)
 
 
 @onnx_op("DeformConv", 19)
@@ -183,14 +188,14 @@ def _column_major(n: OnnxNode, indices: Output, spatial: Sequence[Output]) -> Ou
     planes = [n.const(1)]  # how far apart neighbours are: along the last dimension, the one before, ...
     for size in reversed(spatial):
         planes.append(n("Multiply", planes[-1], size))
-    rest = n("FloorMod", indices, planes.pop())
-    out = n("Subtract", indices, rest)
+    remainder = n("FloorMod", indices, planes.pop())
+    out = n("Subtract", indices, remainder)
     weight = n.const(1)
     for size in spatial:
         step = planes.pop()
-        place = n("Divide", rest, step)
-        rest = n("FloorMod", rest, step)
-        out = n("Add", out, n("Multiply", place, weight))
+        coordinate = n("Divide", remainder, step)
+        remainder = n("FloorMod", remainder, step)
+        out = n("Add", out, n("Multiply", coordinate, weight))
         weight = n("Multiply", weight, size)
     return out
 
@@ -220,13 +225,13 @@ def ceiled(n: OnnxNode, x: Output, window: Window) -> Output:
         begins = n("Add", reach, beyond)
         inside = n("Less", begins, n("Add", size, window.begin[i]))
         more.append(n("Select", inside, beyond, n.like(beyond, [0])))
-    behind = n("Concat", [0, 0], *more, axis=0)
-    known = n.value(behind)
-    if known is not None:  # then the window's own padding says it
-        window.end = [end + int(v) for end, v in zip(window.end, known[2:], strict=True)]
+    pad_end = n("Concat", [0, 0], *more, axis=0)
+    constant_pads = n.value(pad_end)
+    if constant_pads is not None:  # then the window's own padding says it
+        window.end = [end + int(v) for end, v in zip(window.end, constant_pads[2:], strict=True)]
         return x
     zeros = np.zeros(2 + len(more), np.int64)
-    return n("Pad", x, zeros, behind, n.like(x, 0), pad_mode="constant", opset=12)
+    return n("Pad", x, zeros, pad_end, n.like(x, 0), pad_mode="constant", opset=12)
 
 
 @onnx_op("LpPool", 2)
@@ -261,13 +266,13 @@ def max_unpool(n: OnnxNode) -> Any:
     window = Window(n, None, spatial_rank(n, x))
     sizes = [n.dim_of(x, 0), n.dim_of(x, 1)]
     for i, stride in enumerate(window.strides):
-        rest = window.kernel[i] - stride - window.begin[i] - window.end[i]
-        sizes.append(n("Add", n("Multiply", n.dim_of(x, i + 2), stride), rest))
+        border = window.kernel[i] - stride - window.begin[i] - window.end[i]
+        sizes.append(n("Add", n("Multiply", n.dim_of(x, i + 2), stride), border))
     natural = n("Concat", *sizes, axis=0)
-    known = n.value(natural)
-    if known is not None:
-        natural = n.const(known)
-        count = n.const(np.array([known.prod()], np.int64))
+    constant_shape = n.value(natural)
+    if constant_shape is not None:
+        natural = n.const(constant_shape)
+        count = n.const(np.array([constant_shape.prod()], np.int64))
     else:
         count = n("ReduceProd", natural, [0], keep_dims=True)
     flat = n("Broadcast", n.like(x, 0), count)
@@ -299,13 +304,13 @@ def batch_normalization(n: OnnxNode) -> Any:
         out = n("BatchNormInference", x, scale, bias, mean, var, epsilon=epsilon, opset=5)
         return [out, mean, var] if n.version >= 14 else [out]
     axes = [i for i in range(n.rank(x)) if i != 1]
-    wide = n.convert(x, statistics)
-    now = n("ReduceMean", wide, axes, keep_dims=False)
-    centred = n("Subtract", wide, n.per_channel(now, n.rank(x)))
+    x_upcast = n.convert(x, statistics)
+    now = n("ReduceMean", x_upcast, axes, keep_dims=False)
+    centred = n("Subtract", x_upcast, n.per_channel(now, n.rank(x)))
     spread = n("ReduceMean", n("Multiply", centred, centred), axes, keep_dims=False)
     scale, bias = n.convert(scale, kind), n.convert(bias, kind)
-    given = x, scale, bias, n.convert(now, kind), n.convert(spread, kind)
-    out = n("BatchNormInference", *given, epsilon=epsilon, opset=5)
+    parameters_of_batch = x, scale, bias, n.convert(now, kind), n.convert(spread, kind)
+    out = n("BatchNormInference", *parameters_of_batch, epsilon=epsilon, opset=5)
     old, new = n.like(mean, n.attr("momentum")), n.like(mean, 1 - n.attr("momentum"))
     running = [
         n("Add", n("Multiply", was, old), n("Multiply", is_, new))
@@ -379,12 +384,12 @@ def layer_norm(
         out = n("Add", out, n.convert(bias, kind))
     if not any(n.wants(i) for i in (1, 2)):
         return [out]
-    wide = n.wide(x)
-    mean = n("ReduceMean", wide, axes, keep_dims=True)
-    centred = n("Subtract", wide, mean)
+    upcast = n.wide(x)
+    mean = n("ReduceMean", upcast, axes, keep_dims=True)
+    centred = n("Subtract", upcast, mean)
     variance = n("ReduceMean", n("Multiply", centred, centred), axes, keep_dims=True)
-    deviation = n("Sqrt", n("Add", variance, n.like(wide, epsilon)))
-    return [out, mean, n("Divide", n.like(wide, 1), deviation)]
+    deviation = n("Sqrt", n("Add", variance, n.like(upcast, epsilon)))
+    return [out, mean, n("Divide", n.like(upcast, 1), deviation)]
 
 
 @onnx_op("LayerNormalization")
@@ -396,9 +401,11 @@ def layer_normalization(n: OnnxNode) -> Any:
 def rms_norm(n: OnnxNode, x: Output, scale: Output | None, axis: int, epsilon: float) -> Output:
     """x / sqrt(mean(x^2) + epsilon) * scale, computed in f32 for 16-bit floats"""
     kind, rank = n.dtype(x), n.rank(x)
-    wide = n.wide(x)
-    mean = n("ReduceMean", n("Multiply", wide, wide), list(range(n.axis(axis, rank), rank)), keep_dims=True)
-    out = n.convert(n("Divide", wide, n("Sqrt", n("Add", mean, n.like(wide, epsilon)))), kind)
+    upcast = n.wide(x)
+    mean = n(
+        "ReduceMean", n("Multiply", upcast, upcast), list(range(n.axis(axis, rank), rank)), keep_dims=True
+    )
+    out = n.convert(n("Divide", upcast, n("Sqrt", n("Add", mean, n.like(upcast, epsilon)))), kind)
     return out if scale is None else n("Multiply", out, n.convert(scale, kind))
 
 

@@ -186,11 +186,11 @@ def read_attribute(attribute: Any) -> Any:
     Raises ModelError where it is in the field of another kind.
     """
     kind = attribute.type
-    given = [field.name for field, _ in attribute.ListFields() if field.name not in _NO_VALUES]
-    if given and kind in _FIELDS and _FIELDS[kind] not in given:
+    filled_fields = [field.name for field, _ in attribute.ListFields() if field.name not in _NO_VALUES]
+    if filled_fields and kind in _FIELDS and _FIELDS[kind] not in filled_fields:
         raise ModelError(
             f"the attribute {attribute.name[:80]!r} has the type {kind_name(kind)}, "
-            f"but its value is in {given[0]!r}"
+            f"but its value is in {filled_fields[0]!r}"
         )
     if kind not in _FIELDS:
         raise ModelError(
@@ -220,8 +220,10 @@ def reads(node: Any) -> Iterator[str]:
     for attribute in node.attribute:
         if attribute.type == 5:
             graph = attribute.g
-            own = {info.name for info in graph.input} | {tensor.name for tensor in graph.initializer}
-            own.update(sparse.values.name for sparse in graph.sparse_initializer)
-            own.update(name for inner in graph.node for name in inner.output)
-            yield from (name for inner in graph.node for name in reads(inner) if name not in own)
-            yield from (info.name for info in graph.output if info.name not in own)
+            defined_names = {info.name for info in graph.input} | {
+                tensor.name for tensor in graph.initializer
+            }
+            defined_names.update(sparse.values.name for sparse in graph.sparse_initializer)
+            defined_names.update(name for inner in graph.node for name in inner.output)
+            yield from (name for inner in graph.node for name in reads(inner) if name not in defined_names)
+            yield from (info.name for info in graph.output if info.name not in defined_names)

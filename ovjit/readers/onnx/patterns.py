@@ -58,7 +58,7 @@ def table_of(pattern: str, anywhere: bool = False) -> Table:
     """
     steps = _Steps()
     end = steps.add()
-    return _determined(steps, _Parser(pattern, steps).parsed(end), end, anywhere)
+    return _determinize(steps, _Parser(pattern, steps).parsed(end), end, anywhere)
 
 
 class _Steps:
@@ -115,7 +115,7 @@ def _in_bytes(low: int, high: int) -> Iterable[list[tuple[int, int]]]:
             begin = end + 1
 
 
-def _united(ranges: Iterable[tuple[int, int]]) -> _Ranges:
+def _unite_ranges(ranges: Iterable[tuple[int, int]]) -> _Ranges:
     out: list[tuple[int, int]] = []
     for low, high in sorted(ranges):
         if out and low <= out[-1][1] + 1:
@@ -127,7 +127,7 @@ def _united(ranges: Iterable[tuple[int, int]]) -> _Ranges:
 
 def _others(ranges: _Ranges) -> _Ranges:
     out, begin = [], 0
-    for low, high in _united(ranges):
+    for low, high in _unite_ranges(ranges):
         if low > begin:
             out.append((begin, low - 1))
         begin = high + 1
@@ -139,7 +139,7 @@ def _of_category(name: str) -> _Ranges:
     inside = [code for code in range(_LAST + 1) if unicodedata.category(chr(code)).startswith(name)]
     if not inside or not 1 <= len(name) <= 2:
         raise UnsupportedError(f"characters of the class {name[:20]!r} are not supported")
-    return _united((code, code) for code in inside)
+    return _unite_ranges((code, code) for code in inside)
 
 
 def _either_case(ranges: _Ranges) -> _Ranges:
@@ -154,7 +154,7 @@ def _either_case(ranges: _Ranges) -> _Ranges:
                     more.append((ord(other), ord(other)))
             more += [(c, c) for c in {ord("k"): (0x212A,), ord("s"): (0x17F,), 0x212A: (75,), 0x17F: (83,),
                                       ord("K"): (0x212A,), ord("S"): (0x17F,)}.get(code, ())]  # fmt: skip
-    return _united((*ranges, *more))
+    return _unite_ranges((*ranges, *more))
 
 
 class _Node(NamedTuple):
@@ -225,8 +225,8 @@ class _Parser:
             mark = self._next()
             if mark in "*+?":
                 least, most = {"*": (0, None), "+": (1, None), "?": (0, 1)}[mark]
-            elif mark == "{" and (found := self._counts()) is not None:
-                least, most = found
+            elif mark == "{" and (counts := self._counts()) is not None:
+                least, most = counts
             else:
                 self.at = start
                 break
@@ -270,9 +270,9 @@ class _Parser:
         if what == "C":
             return _Node("byte", ()), flags
         if what == "Q":
-            quoted, _, rest = self.text[self.at :].partition("\\E")
+            quoted, _, following_text = self.text[self.at :].partition("\\E")
             quoted = "".join(f"\\{c}" if c.isascii() and not c.isalnum() else c for c in quoted)
-            self.text = self.text[: self.at] + quoted + rest
+            self.text = self.text[: self.at] + quoted + following_text
             return self._one(flags) if quoted else (_Node("then", ()), flags)
         return _Node("letters", (self._escaped(what, flags),)), flags
 
@@ -397,7 +397,7 @@ class _Parser:
                 if high < low:
                     raise self._wrong("a range that ends before it begins")
             ranges += flags.cased(((low, high),))
-        out = _united(ranges)
+        out = _unite_ranges(ranges)
         return _others(out) if negative else out
 
     # --- steps
@@ -438,10 +438,10 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 6
 
 
-def _holds(condition: str, before: int, behind: int) -> bool:
+def _holds(condition: str, before: int, after: int) -> bool:
     if condition in ("border", "no border"):
-        return ((before == _WORD) != (behind == _WORD)) == (condition == "border")
-    side = before if condition.endswith("begin") else behind
+        return ((before == _WORD) != (after == _WORD)) == (condition == "border")
+    side = before if condition.endswith("begin") else after
     return not condition or side == EDGE or (condition.startswith("line") and side == _LINE)
 
 
@@ -451,7 +451,7 @@ def _kind_of(byte: int) -> int:
     return _WORD if any(low <= byte <= high for low, high in _WORDS) else _OTHER
 
 
-def _determined(steps: _Steps, start: int, end: int, anywhere: bool) -> Table:
+def _determinize(steps: _Steps, start: int, end: int, anywhere: bool) -> Table:
     """The table of a graph from `start` to `end`."""
     borders = {0, 10, 11, *(b for low, high in _WORDS for b in (low, high + 1))}
     borders.update(b for ranges in steps.ranges for low, high, _ in ranges for b in (low, high + 1))
@@ -459,14 +459,14 @@ def _determined(steps: _Steps, start: int, end: int, anywhere: bool) -> Table:
     kind = np.searchsorted(firsts, np.arange(256), side="right") - 1
     sides = [_kind_of(byte) for byte in firsts]
 
-    def reached(some: Iterable[int], before: int, behind: int) -> set[int]:
-        seen, rest = set(some), list(some)
-        while rest:
-            for condition, to in steps.free[rest.pop()]:
-                if to not in seen and _holds(condition, before, behind):
-                    seen.add(to)
-                    rest.append(to)
-        return seen
+    def reached(steps_of_state: Iterable[int], before: int, behind: int) -> set[int]:
+        reachable_steps, pending = set(steps_of_state), list(steps_of_state)
+        while pending:
+            for condition, to in steps.free[pending.pop()]:
+                if to not in reachable_steps and _holds(condition, before, behind):
+                    reachable_steps.add(to)
+                    pending.append(to)
+        return reachable_steps
 
     moves: list[list[list[tuple[int, int]]]] = []  # [step][side]: kinds of bytes and where they lead
     for ranges in steps.ranges:
@@ -481,15 +481,19 @@ def _determined(steps: _Steps, start: int, end: int, anywhere: bool) -> Table:
     starts = [0, 0, 0, 0]
     if anywhere and looks_round:
         starts = [states.setdefault((frozenset([start]), before), len(states)) for before in range(4)]
-    rest = list(states)
+    pending = list(states)
     rows: list[Sequence[int]] = []
     accepts = []
-    for state in rest:  # which grows meanwhile
-        some, before = state
-        now = {side: reached(some, before, side) for side in range(4)} if looks_round and some else {}
-        if some and not looks_round:
-            now = dict.fromkeys(range(4), reached(some, EDGE, EDGE))
-        accepts.append([bool(some) and end in now[side] for side in range(4)])
+    for state in pending:  # which grows meanwhile
+        steps_of_state, before = state
+        now = (
+            {side: reached(steps_of_state, before, side) for side in range(4)}
+            if looks_round and steps_of_state
+            else {}
+        )
+        if steps_of_state and not looks_round:
+            now = dict.fromkeys(range(4), reached(steps_of_state, EDGE, EDGE))
+        accepts.append([bool(steps_of_state) and end in now[side] for side in range(4)])
         result: list[list[int]] = [[] for _ in firsts]
         for side, reachable in now.items():
             for step in reachable:
@@ -505,7 +509,7 @@ def _determined(steps: _Steps, start: int, end: int, anywhere: bool) -> Table:
                         f"{MOST_STATES} states is not supported"
                     )
                 states[key] = len(states)
-                rest.append(key)
+                pending.append(key)
             row.append(states[key])
         rows.append(row)
     following, sides_of = np.array(rows, np.int32), np.array(sides, np.int32)

@@ -42,8 +42,8 @@ def along(n: OnnxNode, value: Output, x: Output, axis: int, block: int = 0) -> O
         if isinstance(size, Interval):
             open_places = n("Divide", n.upto(n.dim_of(x, axis)), block)
             return n("Gather", value, open_places, axis, opset=8)
-        places = np.arange(n.limited(size, "elements in blocks"), dtype=np.int64) // block
-        return n("Gather", value, places, axis, opset=8)
+        block_indices = np.arange(n.limited(size, "elements in blocks"), dtype=np.int64) // block
+        return n("Gather", value, block_indices, axis, opset=8)
     if len(shape) == 1 and shape[0] == 1:
         return n.scalar(value)
     if len(shape) != 1:
@@ -63,11 +63,11 @@ def dequantize(
     """(x - zero) * scale, of type `kind`, by default that of the scale"""
     kind = kind or n.dtype(scale)
     exact = ELEMENT_TYPES[n.dtype(x)].bits <= 8 and n.dtype(scale) == kind
-    wide = "f32" if kind in ("f16", "bf16") and not exact else kind
-    out = n.convert(x, wide)
+    compute_dtype = "f32" if kind in ("f16", "bf16") and not exact else kind
+    out = n.convert(x, compute_dtype)
     if zero is not None and not _is_zero(n, zero):
-        out = n("Subtract", out, n.convert(along(n, zero, x, axis, block), wide))
-    return n.convert(n("Multiply", out, n.convert(along(n, scale, x, axis, block), wide)), kind)
+        out = n("Subtract", out, n.convert(along(n, zero, x, axis, block), compute_dtype))
+    return n.convert(n("Multiply", out, n.convert(along(n, scale, x, axis, block), compute_dtype)), kind)
 
 
 def _is_zero(n: OnnxNode, zero: Output) -> bool:
@@ -83,10 +83,12 @@ def quantize(
     type `precision`, by default of f32 or f64."""
     if precision:
         x, scale = n.convert(x, precision), n.convert(scale, precision)
-    wide = n.dtype(x) if n.dtype(x) in ("f32", "f64") else "f32"
-    steps = n("Divide", n.convert(x, wide), n.convert(along(n, scale, x, axis, block), wide))
+    compute_dtype = n.dtype(x) if n.dtype(x) in ("f32", "f64") else "f32"
+    steps = n(
+        "Divide", n.convert(x, compute_dtype), n.convert(along(n, scale, x, axis, block), compute_dtype)
+    )
     if precision:
-        steps = n.convert(n.convert(steps, precision), wide)
+        steps = n.convert(n.convert(steps, precision), compute_dtype)
     return saturate(n, steps, along(n, zero, x, axis, block) if zero is not None else None, kind)
 
 
@@ -108,9 +110,9 @@ def quantize_linear(n: OnnxNode) -> Any:
     zero = n.optional(2)
     number = n.attr("output_dtype", 0)
     kind = n.dtype(zero) if zero is not None else tensors.element_type(number) if number else "u8"
-    asked = n.attr("precision", 0)
-    precision = tensors.element_type(asked) if asked else ""
-    if not asked and n.version >= 23 and not n.domain and n.dtype(n[0]) == n.dtype(n[1]):
+    requested_precision = n.attr("precision", 0)
+    precision = tensors.element_type(requested_precision) if requested_precision else ""
+    if not requested_precision and n.version >= 23 and not n.domain and n.dtype(n[0]) == n.dtype(n[1]):
         precision = n.dtype(n[1]) if n.dtype(n[1]) != "f32" else ""
     out = quantize(n, n[0], n[1], zero, kind, n.attr("axis", 1), n.attr("block_size", 0), precision)
     return n.folded(out)  # weights as reals, quantized in the graph (AddQDQPairToWeight)
@@ -142,7 +144,7 @@ def dynamic_quantize(n: OnnxNode, x: Output) -> tuple[Output, Output, Output]:
 # -- products ------------------------------------------------------------------------------------------------
 
 
-def _shifted(n: OnnxNode, x: Output, zero: Output | None, kind: str) -> Output:
+def _subtract_zero(n: OnnxNode, x: Output, zero: Output | None, kind: str) -> Output:
     out = n.convert(x, kind)
     return out if zero is None or _is_zero(n, zero) else n("Subtract", out, n.convert(zero, kind))
 
@@ -161,7 +163,7 @@ def integer_matmul(n: OnnxNode, a: Output, b: Output, a_zero: Output | None, b_z
         kind = "f32"
     if a_zero is not None and n.shape(a_zero) not in ((), (1,)) and len(n.shape(a_zero) or ()) == 1:
         a_zero = n.unsqueeze(a_zero, [1])  # one for each row
-    return n("MatMul", _shifted(n, a, a_zero, kind), _shifted(n, b, b_zero, kind))
+    return n("MatMul", _subtract_zero(n, a, a_zero, kind), _subtract_zero(n, b, b_zero, kind))
 
 
 def integer_convolution(
@@ -172,7 +174,7 @@ def integer_convolution(
     kind = "f32" if terms is not None and terms * PRODUCT < F32_EXACT else "f64"
     if w_zero is not None and n.shape(w_zero) not in ((), (1,)):
         w_zero = n.reshape(w_zero, [-1] + [1] * (n.rank(w) - 1))
-    return convolve(n, _shifted(n, x, x_zero, kind), _shifted(n, w, w_zero, kind), None)
+    return convolve(n, _subtract_zero(n, x, x_zero, kind), _subtract_zero(n, w, w_zero, kind), None)
 
 
 def _integers(product: Callable[..., Output]) -> Rule:

@@ -50,8 +50,8 @@ def _of_normal(n: OnnxNode, like: Output | None) -> Output:
     first, second = (_uniform(n, shape, kind, tiny, 1.0, s) for s in (seed, seed and seed + _APART))
     radius = n("Sqrt", n("Multiply", n("Log", first), n.const(-2.0, kind)))
     wave = n("Cos", n("Multiply", second, n.const(2 * np.pi, kind)))
-    wide = n("Multiply", n("Multiply", radius, wave), n.const(n.attr("scale"), kind))
-    return n("Add", wide, n.const(n.attr("mean"), kind))
+    noise = n("Multiply", n("Multiply", radius, wave), n.const(n.attr("scale"), kind))
+    return n("Add", noise, n.const(n.attr("mean"), kind))
 
 
 @onnx_op("Bernoulli")
@@ -67,10 +67,10 @@ def dropped(n: OnnxNode, x: Output, ratio: Output, training: Output) -> list[Out
     idle = n("LogicalNot", training)
     share = n.convert(ratio, "f32")
     drawn = _uniform(n, n.shape_of(x), "f32", 0.0, 1.0, seed)
-    kept = n("LogicalOr", n("GreaterEqual", drawn, share), idle)
+    mask = n("LogicalOr", n("GreaterEqual", drawn, share), idle)
     factor = n("Select", idle, 1.0, n("Divide", 1.0, n("Subtract", 1.0, share)))
     zero = n.like(x, 0)
-    return [n("Select", kept, n("Multiply", x, n.convert(factor, n.dtype(x))), zero), kept]
+    return [n("Select", mask, n("Multiply", x, n.convert(factor, n.dtype(x))), zero), mask]
 
 
 @onnx_op("Multinomial")

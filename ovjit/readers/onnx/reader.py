@@ -125,12 +125,12 @@ def opened(model: Any, weights: Any = None, use_mmap: bool = True) -> Opened:
 
 
 def read_opened(
-    given: Opened, converters: Mapping[str, Rule] | None = None, all_inputs: bool = False
+    parsed_file: Opened, converters: Mapping[str, Rule] | None = None, all_inputs: bool = False
 ) -> Model:
     """The Model of what was parsed, by `read_onnx`'s options."""
-    with located(given.where, TypeError, ValueError, AttributeError):
-        model = Reader(given.proto, given.external, converters).read(all_inputs)
-        model._of_one_file = not given.external.used
+    with located(parsed_file.where, TypeError, ValueError, AttributeError):
+        model = Reader(parsed_file.proto, parsed_file.external, converters).read(all_inputs)
+        model._of_one_file = not parsed_file.external.used
         return model
 
 
@@ -178,8 +178,8 @@ class Reader(Draft):
         check_text(graph.name, "the name of the graph")
         # other inputs are left out, as OpenVINO leaves them out of ONNX models
         read = {name for node in graph.node for name in reads(node)} | {info.name for info in graph.output}
-        kept = [p for p in parameters if all_inputs or p._friendly_name in read]
-        model = Model._from_parts(results, kept, (), graph.name)
+        model_parameters = [p for p in parameters if all_inputs or p._friendly_name in read]
+        model = Model._from_parts(results, model_parameters, (), graph.name)
         model._rt = {}
         for entry in self.proto.metadata_props:
             check_text(entry.key, "a key of the metadata")
@@ -334,18 +334,18 @@ class Reader(Draft):
         domain = "" if proto.domain in DEFAULT_DOMAINS else proto.domain
         inputs = _find_inputs(proto, scope)
         attributes = attributes_of(proto, scope)
-        own = self.converters.get(converter_key(domain, proto.op_type))
+        converter = self.converters.get(converter_key(domain, proto.op_type))
         function = self.functions.get((domain, proto.op_type, proto.overload))
-        if function is not None and own is None:
+        if function is not None and converter is None:
             return self._call(proto, scope, function, inputs, attributes)
         version = version_of(domain, scope)
-        rule = own or find_rule(domain, proto.op_type, version)
+        rule = converter or find_rule(domain, proto.op_type, version)
         schema = find_schema(domain, proto.op_type, version)
         try:
-            if schema is not None and own is None:
+            if schema is not None and converter is None:
                 check_schema(schema, proto, inputs, attributes)
             values = {name: read_attribute(attribute) for name, attribute in attributes.items()}
-            if own is None:
+            if converter is None:
                 check_choices(domain, proto.op_type, values)
             if rule is None:
                 types = [type_bytes(v) for v in inputs]
@@ -431,8 +431,8 @@ class Reader(Draft):
     def _return(self, frame: Frame) -> None:
         assert frame.outer is not None
         outputs: list[Any] = []
-        for name, wanted in zip(frame.function.output, frame.node.output, strict=False):
-            if not wanted:
+        for name, output_name in zip(frame.function.output, frame.node.output, strict=False):
+            if not output_name:
                 outputs.append(None)
                 continue
             value = frame.scope.find(name)

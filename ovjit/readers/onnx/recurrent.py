@@ -21,11 +21,11 @@ _LSTM = (2, 0, 3, 1)  # i o f c -> f i c o
 _GRU = (0, 1, 2)  # z r h in both
 
 
-def _parameters(functions: Sequence[str], given: Sequence[float], defaults: dict[str, float]) -> list[float]:
+def _parameters(functions: Sequence[str], values: Sequence[float], defaults: dict[str, float]) -> list[float]:
     """A parameter for each function: the next of those that are given, else the default. Values are listed
     for functions that take one alone."""
-    rest = list(given)
-    return [(rest.pop(0) if rest else defaults[f]) if f in defaults else 0.0 for f in functions]
+    remaining = list(values)
+    return [(remaining.pop(0) if remaining else defaults[f]) if f in defaults else 0.0 for f in functions]
 
 
 class _Cell:
@@ -118,11 +118,11 @@ class _Cell:
             return value
         size = self.hidden
         n = self.n
-        places = np.concatenate([np.arange(size) + part * size for part in order])
-        known = n.value(value)
-        if known is not None:
-            return n.const(np.ascontiguousarray(np.take(known, places, axis)), n.dtype(value))
-        return n("Gather", value, places, axis, opset=8)
+        indices = np.concatenate([np.arange(size) + part * size for part in order])
+        constant = n.value(value)
+        if constant is not None:
+            return n.const(np.ascontiguousarray(np.take(constant, indices, axis)), n.dtype(value))
+        return n("Gather", value, indices, axis, opset=8)
 
     def bias(self, order: Sequence[int], parts: int) -> Output:
         """The biases of input and recurrence added up: [directions, gates * hidden]."""

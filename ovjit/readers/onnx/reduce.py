@@ -50,19 +50,19 @@ def _reduction(name: str, body: Callable[[OnnxNode, Output, Reduce], Output]) ->
 
 def _log_sum(n: OnnxNode, x: Output, reduce: Reduce) -> Output:
     kind = n.dtype(x)
-    wide = x if ELEMENT_TYPES[kind].is_real else n.convert(x, "f64")
-    return n.convert(n("Log", reduce("ReduceSum", wide)), kind)
+    x_real = x if ELEMENT_TYPES[kind].is_real else n.convert(x, "f64")
+    return n.convert(n("Log", reduce("ReduceSum", x_real)), kind)
 
 
 def _log_sum_exp(n: OnnxNode, x: Output, reduce: Reduce) -> Output:
     """m + log(sum(exp(x - m))), m = max(x) where it is finite, so that nothing overflows"""
     kind = n.dtype(x)
-    wide = n.wide(x) if ELEMENT_TYPES[kind].is_real else n.convert(x, "f64")
-    top = n("ReduceMax", wide, _axes_of(n, x), keep_dims=True) if _nonempty(n, x) else None
+    upcast = n.wide(x) if ELEMENT_TYPES[kind].is_real else n.convert(x, "f64")
+    top = n("ReduceMax", upcast, _axes_of(n, x), keep_dims=True) if _nonempty(n, x) else None
     if top is None:
-        return n.convert(n("Log", reduce("ReduceSum", n("Exp", wide))), kind)
-    top = n("Select", n("IsFinite", top), top, n.like(wide, 0))
-    total = n("Log", reduce("ReduceSum", n("Exp", n("Subtract", wide, top))))
+        return n.convert(n("Log", reduce("ReduceSum", n("Exp", upcast))), kind)
+    top = n("Select", n("IsFinite", top), top, n.like(upcast, 0))
+    total = n("Log", reduce("ReduceSum", n("Exp", n("Subtract", upcast, top))))
     return n.convert(n("Add", total, reduce("ReduceMax", top)), kind)
 
 

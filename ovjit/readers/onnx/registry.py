@@ -101,11 +101,11 @@ def find_rule(domain: str, name: str, version: int) -> Rule | None:
         importlib.import_module(f"ovjit.readers.onnx.{_FAMILY_OF[name]}")
     if (domain, name) not in _ROWS:
         _load_contributed()
-    found = None
+    newest_rule = None
     for since, rule in _ROWS.get((domain, name), ()):
         if since <= version:
-            found = rule
-    return found
+            newest_rule = rule
+    return newest_rule
 
 
 def prepares(domain: str) -> Callable[[Any], Any]:
@@ -147,13 +147,13 @@ def function_body(domain: str, name: str, version: int, node: Any, types: Any) -
     """
     from onnx import FunctionProto, defs
 
-    found = defs.get_schema(name, version, "" if domain in DEFAULT_DOMAINS else domain)
+    schema = defs.get_schema(name, version, "" if domain in DEFAULT_DOMAINS else domain)
     body = b""
-    if found.has_function:
-        body = found.get_function_with_opset_version(_nearest(found.function_opset_versions, version))
-    if not body and found.has_context_dependent_function:
-        nearest = _nearest(found.context_dependent_function_opset_versions, version)
-        body = found.get_context_dependent_function_with_opset_version(
+    if schema.has_function:
+        body = schema.get_function_with_opset_version(_nearest(schema.function_opset_versions, version))
+    if not body and schema.has_context_dependent_function:
+        nearest = _nearest(schema.context_dependent_function_opset_versions, version)
+        body = schema.get_context_dependent_function_with_opset_version(
             nearest, node.SerializeToString(), types()
         )
     return FunctionProto.FromString(body) if body else None

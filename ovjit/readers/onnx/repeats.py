@@ -42,8 +42,8 @@ def repeated(n: OnnxNode, inputs: list[Any], graph: Any, insert: Any, axis: int)
     often = n("Slice", often, [0], n.reshape(n.convert(trips, "i64"), [1]), [1], [0], opset=8)
     often = n("Select", n("Equal", often, -1), 1, often) if body.guarded else often
     ends = n("CumSum", often, 0)
-    places = n.upto(n("ReduceSum", often, [0], keep_dims=False))
-    picked = n("SearchSorted", ends, places, right_mode=True, opset=15)
+    indices = n.upto(n("ReduceSum", often, [0], keep_dims=False))
+    picked = n("SearchSorted", ends, indices, right_mode=True, opset=15)
     rows = n("Gather", n.squeeze(items.rows, [axis + 1]), picked, 0, opset=8)
     return n.transpose(rows, [*range(1, axis + 1), 0, *range(axis + 1, len(shape))])
 
@@ -72,12 +72,12 @@ class _Body:
         """The elements of a constant of the body or around it."""
         node = self.node(name, "Constant")
         if node is not None and node.attribute:
-            given = node.attribute[0]
-            if given.HasField("t"):
-                return self.elements(given.t)
-            return np.array(given.i if given.name == "value_int" else given.ints).reshape(-1)
-        found = None if name in self.made else self.n.scope.find(name)
-        value = self.n.value(found) if isinstance(found, Output) else None
+            attribute = node.attribute[0]
+            if attribute.HasField("t"):
+                return self.elements(attribute.t)
+            return np.array(attribute.i if attribute.name == "value_int" else attribute.ints).reshape(-1)
+        outer_value = None if name in self.made else self.n.scope.find(name)
+        value = self.n.value(outer_value) if isinstance(outer_value, Output) else None
         return None if value is None else value.reshape(-1)
 
     def elements(self, tensor: Any) -> np.ndarray:
@@ -93,13 +93,13 @@ class _Body:
     def joins(self, reshape: Any, shape: list[Any], axis: int) -> bool:
         """Whether this Reshape joins the repeats to `axis` of an item's `shape`."""
         new = self.value(reshape.input[1])
-        wanted = [-1 if i == axis else size for i, size in enumerate(shape)]
-        if new is None or len(new) != len(wanted):
+        expected_shape = [-1 if i == axis else size for i, size in enumerate(shape)]
+        if new is None or len(new) != len(expected_shape):
             return False
         copied = not any(a.name == "allowzero" and a.i for a in reshape.attribute)
         return all(
             v == size or (v == 0 and i < axis and copied)
-            for i, (v, size) in enumerate(zip(new, wanted, strict=True))
+            for i, (v, size) in enumerate(zip(new, expected_shape, strict=True))
         )
 
     def item(self, name: str) -> LoopSequence | None:
@@ -107,8 +107,8 @@ class _Body:
         at = self.node(name, "SequenceAt")
         if at is None or at.input[1] != self.graph.input[0].name or at.input[0] in self.made:
             return None
-        found = self.n.scope.find(at.input[0])
-        return found if isinstance(found, LoopSequence) else None
+        sequence = self.n.scope.find(at.input[0])
+        return sequence if isinstance(sequence, LoopSequence) else None
 
     def sizes(self, name: str) -> tuple[np.ndarray, LoopSequence, np.ndarray] | None:
         """(sizes before, counts, sizes behind) of a shape of constants and one count."""

@@ -73,10 +73,10 @@ def interpolate(
     if _needs_weights(n, x, how, value):
         return by_weights(n, x, how._replace(nearest="floor" if nearest == "simple" else nearest))
     if value is not None:
-        kept = _resized_axes(n, x, how, value)
-        if not kept:
+        resized_axes = _resized_axes(n, x, how, value)
+        if not resized_axes:
             return n("Identity", x)
-        how = how._replace(axes=[axes[i] for i in kept], targets=n.const(value[kept]))
+        how = how._replace(axes=[axes[i] for i in resized_axes], targets=n.const(value[resized_axes]))
     return _by_interpolate(n, x, how)
 
 
@@ -85,7 +85,7 @@ def _needs_weights(n: OnnxNode, x: Output, how: Sampling, value: np.ndarray | No
     if how.coordinates not in _COORDINATES or n.attr("antialias", 0) or n.attr("exclude_outside", 0):
         return True
     if how.by_scales:
-        return how.coordinates == "align_corners" and _uneven(n, x, how.axes, value)
+        return how.coordinates == "align_corners" and _is_uneven(n, x, how.axes, value)
     if how.mode == "nearest" and (how.coordinates, how.nearest) == ("asymmetric", "round_prefer_ceil"):
         return True  # Interpolate divides by a rounded scale, so that a half may become less
     return how.policy != "stretch"
@@ -101,17 +101,17 @@ def _resized_axes(n: OnnxNode, x: Output, how: Sampling, value: np.ndarray) -> l
 def _by_interpolate(n: OnnxNode, x: Output, how: Sampling) -> Output:
     kind = n.dtype(x)
     exact = how.mode == "nearest" or ELEMENT_TYPES[kind].is_real
-    given = "scales" if how.by_scales else "sizes"
+    calculation_mode = "scales" if how.by_scales else "sizes"
     targets = n.convert(how.targets, "f32" if how.by_scales else "i64")
     out = n(
         "Interpolate", x if exact else n.convert(x, "f32"), targets, how.axes, mode=_MODES[how.mode],
-        shape_calculation_mode=given, coordinate_transformation_mode=how.coordinates,
+        shape_calculation_mode=calculation_mode, coordinate_transformation_mode=how.coordinates,
         nearest_mode=how.nearest, cube_coeff=float(n.attr("cubic_coeff_a", -0.75)), opset=11,
     )  # fmt: skip
     return out if exact else to_integers(n, out, kind)
 
 
-def _uneven(n: OnnxNode, x: Output, axes: Sequence[int], scales: np.ndarray | None) -> bool:
+def _is_uneven(n: OnnxNode, x: Output, axes: Sequence[int], scales: np.ndarray | None) -> bool:
     """Whether scaled dimensions are no whole numbers: the standard aligns corners of the unrounded ones."""
     shape = n.shape(x)
     if scales is None:

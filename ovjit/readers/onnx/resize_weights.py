@@ -30,8 +30,8 @@ class _Reals:
 
     def __call__(self, op: str, *inputs: Any, **attrs: Any) -> Output:
         """Floats among the inputs are constants of the type."""
-        given = [self.n.const(v, self.kind) if isinstance(v, float) else v for v in inputs]
-        return self.n(op, *given, **attrs)
+        operands = [self.n.const(v, self.kind) if isinstance(v, float) else v for v in inputs]
+        return self.n(op, *operands, **attrs)
 
     def count(self, first: Any, end: Output) -> Output:
         """first, first + 1 ... below `end`"""
@@ -93,17 +93,17 @@ class _Axis:
             return r("Select", r("Equal", length, 1.0), r("Add", x, single), along)
         raise ModelError(f"coordinate_transformation_mode {coordinates[:40]!r} is unknown or has no region")
 
-    def nearest(self, x: Output, places: Output, how: str, axis: int) -> Output:
+    def nearest(self, x: Output, positions: Output, how: str, axis: int) -> Output:
         r = self.r
         rounded = {
-            "round_prefer_floor": lambda: r("Ceiling", r("Subtract", places, 0.5)),
-            "round_prefer_ceil": lambda: r("Floor", r("Add", places, 0.5)),
-            "floor": lambda: r("Floor", places),
-            "ceil": lambda: r("Ceiling", places),
+            "round_prefer_floor": lambda: r("Ceiling", r("Subtract", positions, 0.5)),
+            "round_prefer_ceil": lambda: r("Floor", r("Add", positions, 0.5)),
+            "floor": lambda: r("Floor", positions),
+            "ceil": lambda: r("Ceiling", positions),
         }[how]()
         return r("Gather", x, r.n.folded(inside(r.n, rounded, self.extent)[0]), axis, opset=8)
 
-    def weighted(self, x: Output, places: Output, mode: str, axis: int) -> Output:
+    def weighted(self, x: Output, positions: Output, mode: str, axis: int) -> Output:
         """Sums of the elements around each place; the input goes on at its edges with the values there."""
         r, n = self.r, self.r.n
         antialias, exclude = bool(n.attr("antialias", 0)), bool(n.attr("exclude_outside", 0))
@@ -111,9 +111,11 @@ class _Axis:
         reach = r("Divide", 2.0 if mode == "cubic" else 1.0, stretch)
         reach = r("Minimum", r("Ceiling", reach), r("Add", r("Multiply", self.extent, 4.0), 4.0))
         if n.attr("coordinate_transformation_mode") == "tf_crop_and_resize":  # places may be far outside
-            places = r("Minimum", r("Maximum", places, r("Negative", reach)), r("Add", self.last, reach))
-        columns = elements_around(n, places, reach)
-        gap = r("Abs", r("Subtract", columns, n.unsqueeze(places, [1])))
+            positions = r(
+                "Minimum", r("Maximum", positions, r("Negative", reach)), r("Add", self.last, reach)
+            )
+        columns = elements_around(n, positions, reach)
+        gap = r("Abs", r("Subtract", columns, n.unsqueeze(positions, [1])))
         cubic = float(n.attr("cubic_coeff_a", -0.75)) if mode == "cubic" else None
         weights = nearness(n, r("Multiply", gap, stretch), cubic)
         index, is_inside = inside(n, columns, self.extent)
@@ -161,11 +163,11 @@ def _axes(n: OnnxNode, x: Output, how: Sampling) -> list[_Axis]:
 
 def by_weights(n: OnnxNode, x: Output, how: Sampling) -> Output:
     """`x` resized, one axis after the other."""
-    kind, many = n.dtype(x), len(how.axes)
+    kind, axis_count = n.dtype(x), len(how.axes)
     crop, roi = how.coordinates == "tf_crop_and_resize", how.roi
     shape = None if roi is None else n.shape(roi)
-    if crop and (roi is None or is_static(shape) and shape != (2 * many,)):
-        raise ModelError(f"the region of interest should have {2 * many} numbers")
+    if crop and (roi is None or is_static(shape) and shape != (2 * axis_count,)):
+        raise ModelError(f"the region of interest should have {2 * axis_count} numbers")
     is_real = ELEMENT_TYPES[kind].is_real
     data = x if how.mode == "nearest" else n.wide(x) if is_real else n.convert(x, "f32")
     outside: list[Output] = []
@@ -173,7 +175,7 @@ def by_weights(n: OnnxNode, x: Output, how: Sampling) -> Output:
         if row.check() and not crop:
             continue
         r = row.r
-        region = (r.element(roi, i), r.element(roi, many + i)) if crop and roi is not None else None
+        region = (r.element(roi, i), r.element(roi, axis_count + i)) if crop and roi is not None else None
         coordinates = row.places(how.coordinates, region)
         if crop:
             mask = r("LogicalOr", r("Less", coordinates, 0.0), r("Greater", coordinates, row.last))

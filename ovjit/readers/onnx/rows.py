@@ -82,7 +82,9 @@ def joined_values(n: Builder, a: Any, b: Any) -> tuple[list[Output], list[Output
     if any(v is EMPTY or isinstance(v, OpenOptional) for v in (a, b)):
         return _joined_optionals(n, a, b)
     if not (is_sequence(a) and is_sequence(b)):
-        raise UnsupportedError(f"the branches return different kinds of values: {_said(a)} and {_said(b)}")
+        raise UnsupportedError(
+            f"the branches return different kinds of values: {_describe(a)} and {_describe(b)}"
+        )
     if isinstance(a, TensorList) and isinstance(b, TensorList) and len(a) == len(b):
         kind = a.element_type or b.element_type
         return list(a), list(b), lambda outputs: TensorList([next(outputs) for _ in a], kind)
@@ -119,7 +121,7 @@ def _blank(n: Builder, like: Any) -> Any:
     return n.broadcast(n.blank(like), np.array(shape, np.int64))
 
 
-def _said(value: Any) -> str:
+def _describe(value: Any) -> str:
     if value is EMPTY or isinstance(value, OpenOptional):
         return "an optional"
     return "a sequence" if is_sequence(value) else "a tensor"

@@ -75,18 +75,18 @@ class Scope:
 
     def capture(self, source: Output) -> Output:
         """A value from around the body, as one of the body's own."""
-        known = source._tensor._type
-        if known.value is not None:
-            shape = None if ELEMENT_TYPES[known.dtype].numpy is not None else known.shape
+        tensor_type = source._tensor._type
+        if tensor_type.value is not None:
+            shape = None if ELEMENT_TYPES[tensor_type.dtype].numpy is not None else tensor_type.shape
             name = source._node.get_friendly_name()
-            node = Constant._of(np.asarray(known.value), known.dtype, shape, name)
+            node = Constant._of(np.asarray(tensor_type.value), tensor_type.dtype, shape, name)
             if source._node in self.stand_ins:
                 self.stand_ins[node] = self.stand_ins[source._node]
             return Output._of(node, 0)
         for parameter, other in self.captured:
             if other._node is source._node and other._index == source._index:
                 return Output._of(parameter, 0)
-        parameter = Parameter._of(known.dtype, known.shape, None)
+        parameter = Parameter._of(tensor_type.dtype, tensor_type.shape, None)
         parameter._tensors[0]._names = {min(source._tensor._names)} if source._tensor._names else set()
         parameter._friendly_name = min(source._tensor._names, default="")
         self.captured.append((parameter, source))
@@ -176,11 +176,11 @@ def type_bytes(value: Any) -> bytes:
         if name:
             inner.tensor_type.elem_type = tensors.NUMBERS[name]
     elif isinstance(value, Output):
-        known = value._tensor._type
-        out.tensor_type.elem_type = tensors.NUMBERS[known.dtype]
-        if known.shape is not None:
+        tensor_type = value._tensor._type
+        out.tensor_type.elem_type = tensors.NUMBERS[tensor_type.dtype]
+        if tensor_type.shape is not None:
             out.tensor_type.shape.SetInParent()
-            for d in known.shape:
+            for d in tensor_type.shape:
                 dim = out.tensor_type.shape.dim.add()
                 if isinstance(d, int):
                     dim.dim_value = d

@@ -40,15 +40,15 @@ def _sequence_of(n: OnnxNode) -> Any:
 
 def _cut(n: OnnxNode, rows: Output, index: int, count: int) -> tuple[Output, Output]:
     """The rows before a place that is an input, and those from `count` behind it on."""
-    place = n.convert(n.scalar(n[index]), "i64")
+    position = n.convert(n.scalar(n[index]), "i64")
     length = n("Add", n.squeeze(n.dim_of(rows, 0), [0]), 0)
-    place = n.unsqueeze(n("Select", n("Less", place, 0), n("Add", place, length), place), [0])
+    position = n.unsqueeze(n("Select", n("Less", position, 0), n("Add", position, length), position), [0])
     end = np.array([_MOST], np.int64)
-    before = n("Slice", rows, [0], place, [1], [0], opset=8)
-    return before, n("Slice", rows, n("Add", place, count), end, [1], [0], opset=8)
+    before = n("Slice", rows, [0], position, [1], [0], opset=8)
+    return before, n("Slice", rows, n("Add", position, count), end, [1], [0], opset=8)
 
 
-def _place(n: OnnxNode, index: int, count: int) -> int:
+def _position(n: OnnxNode, index: int, count: int) -> int:
     position = n.known_ints(index, "the position in a sequence")[0]
     if not -count <= position < count:
         raise ModelError(f"the position {position} is out of range for a sequence of length {count}")
@@ -77,10 +77,10 @@ def insert(n: OnnxNode) -> Any:
     values = _list(n)
     if not values and n.has(2) and n.value(n[2]) is None:
         return [TensorList([n[1]], n.dtype(n[1]))]  # 0 is the only place
-    place = len(values) if not n.has(2) else _place(n, 2, len(values) + 1)
+    position = len(values) if not n.has(2) else _position(n, 2, len(values) + 1)
     if n.has(2) and n.known_ints(2, "the position")[0] < 0:
-        place = n.known_ints(2, "the position")[0] + len(values)
-    return [TensorList([*values[:place], n[1], *values[place:]], n.dtype(n[1]))]
+        position = n.known_ints(2, "the position")[0] + len(values)
+    return [TensorList([*values[:position], n[1], *values[position:]], n.dtype(n[1]))]
 
 
 @onnx_op("SequenceErase")
@@ -91,27 +91,27 @@ def erase(n: OnnxNode) -> Any:
     if isinstance(items, LoopSequence) or (n.has(1) and n.value(n[1]) is None and items):
         return [of_rows(n.concat(_cut(n, stack_rows(n, items), 1, 1), 0))]
     values = _list(n)
-    place = _place(n, 1, len(values)) if n.has(1) else len(values) - 1
+    position = _position(n, 1, len(values)) if n.has(1) else len(values) - 1
     if not values:
         raise ModelError("an element of an empty sequence cannot be erased")
-    return [TensorList([v for i, v in enumerate(values) if i != place], values.element_type)]
+    return [TensorList([v for i, v in enumerate(values) if i != position], values.element_type)]
 
 
 @onnx_op("SequenceAt")
 def at(n: OnnxNode) -> Any:
-    given = _sequence_of(n)
-    if isinstance(given, LoopSequence) or (isinstance(given, TensorList) and given and n.value(n[1]) is None):
-        place = n.scalar(n[1])
-        return n("Gather", stack_rows(n, given), place, 0, opset=8)
+    items = _sequence_of(n)
+    if isinstance(items, LoopSequence) or (isinstance(items, TensorList) and items and n.value(n[1]) is None):
+        position = n.scalar(n[1])
+        return n("Gather", stack_rows(n, items), position, 0, opset=8)
     values = _list(n)
-    return n.same(values[_place(n, 1, len(values))])
+    return n.same(values[_position(n, 1, len(values))])
 
 
 @onnx_op("SequenceLength")
 def length(n: OnnxNode) -> Any:
-    given = _sequence_of(n)
-    if isinstance(given, LoopSequence):
-        return n("Add", n.squeeze(n.dim_of(given.rows, 0), [0]), len(given.first))
+    items = _sequence_of(n)
+    if isinstance(items, LoopSequence):
+        return n("Add", n.squeeze(n.dim_of(items.rows, 0), [0]), len(items.first))
     return n.const(len(_list(n)))
 
 
@@ -120,7 +120,7 @@ def concat(n: OnnxNode) -> Any:
     axis = n.required("axis")
     items = _sequence_of(n)
     if isinstance(items, LoopSequence):
-        return _joined(n, items, axis)
+        return _join(n, items, axis)
     values = list(_list(n))
     if not values:
         raise ModelError("an empty sequence cannot be concatenated")
@@ -129,7 +129,7 @@ def concat(n: OnnxNode) -> Any:
     return n("Concat", *values, axis=axis)
 
 
-def _joined(n: OnnxNode, sequence: LoopSequence, axis: int) -> Output:
+def _join(n: OnnxNode, sequence: LoopSequence, axis: int) -> Output:
     """The rows side by side along a dimension of theirs, or along a new one, behind what came first."""
     rows, first, rank = sequence.rows, list(sequence.first), n.rank(sequence.rows) - 1
     if n.attr("new_axis", 0):
@@ -149,13 +149,13 @@ def _joined(n: OnnxNode, sequence: LoopSequence, axis: int) -> Output:
 def split(n: OnnxNode) -> Any:
     x = n[0]
     axis = n.axis(n.attr("axis", 0), n.rank(x))
-    whole = (n.shape(x) or ())[axis]
-    if n.has(1) and (isinstance(whole, Interval) or n.value(n[1]) is None):
+    size = (n.shape(x) or ())[axis]
+    if n.has(1) and (isinstance(size, Interval) or n.value(n[1]) is None):
         count = n.shape(n[1])
         if count and isinstance(count[0], int):
             n.limited(count[0], "parts of a sequence", MOST_NODES)
             return [TensorList(n.all("VariadicSplit", x, axis, n[1]) if count[0] else [], n.dtype(x))]
-    if isinstance(whole, Interval):
+    if isinstance(size, Interval):
         if n.has(1) and not _ones(n, n[1]):
             raise UnsupportedError(
                 "a dynamic dimension is split into parts that may differ in size, which is not supported"
@@ -164,19 +164,19 @@ def split(n: OnnxNode) -> Any:
         rows = n.transpose(x, [axis, *(i for i in range(n.rank(x)) if i != axis)])
         return [LoopSequence(TensorList([], n.dtype(x)), n.unsqueeze(rows, [axis + 1] if keep else []))]
     if not n.has(1):
-        lengths = [1] * n.limited(whole, "parts of a sequence", MOST_NODES)
+        lengths = [1] * n.limited(size, "parts of a sequence", MOST_NODES)
     else:
         value = n.known(1, "the lengths")
         if value.ndim == 0:
             each = int(value)
             if each < 1:
                 raise ModelError(f"parts of {each} elements are not valid")
-            n.limited(whole // each, "parts of a sequence", MOST_NODES)
-            lengths = [min(each, whole - start) for start in range(0, whole, each)]
+            n.limited(size // each, "parts of a sequence", MOST_NODES)
+            lengths = [min(each, size - start) for start in range(0, size, each)]
         else:
             lengths = [int(v) for v in value]
-    if any(v < 0 for v in lengths) or sum(lengths) != whole:
-        raise ModelError(f"lengths {lengths[:8]} do not sum to {whole}")
+    if any(v < 0 for v in lengths) or sum(lengths) != size:
+        raise ModelError(f"lengths {lengths[:8]} do not sum to {size}")
     parts = n.split(x, axis, lengths) if lengths else []
     if not n.has(1) and not n.attr("keepdims", 1):
         parts = [n.squeeze(v, [axis]) for v in parts]
@@ -233,12 +233,12 @@ def map_(n: OnnxNode) -> Any:
     rows: list[list[Any]] = [[] for _ in graph.output]
     with n.reader.expansion.unrolled(len(values), graph):
         for i in range(len(values)):
-            given: dict[str, Any] = {}
+            arguments: dict[str, Any] = {}
             for name, value in zip(names, n.inputs, strict=True):
                 if isinstance(value, TensorList) and len(value) != len(values):
                     raise ModelError("the sequences have different lengths")
-                given[name] = value[i] if isinstance(value, TensorList) else value
-            result, _ = n.reader.subgraph(graph, n.scope, given, captures=False)
+                arguments[name] = value[i] if isinstance(value, TensorList) else value
+            result, _ = n.reader.subgraph(graph, n.scope, arguments, captures=False)
             for row, value in zip(rows, result, strict=True):
                 row.append(value)
     kinds = [tensors.element_type(info.type.tensor_type.elem_type) for info in graph.output]
@@ -258,6 +258,6 @@ def _map_rows(n: OnnxNode, graph: Any, names: list[str]) -> Any:
         return {f"row {i}": value for i, value in enumerate(values)}, n.const(True)
 
     count = n.squeeze(n.dim_of(next(iter(rows.values())), 0), [0])
-    kept = [f"row {i}" for i in range(len(result))]
-    outputs = circulated(n, once, count, n.const(True), {}, kept)
-    return [of_rows(outputs[name]) for name in kept]
+    row_names = [f"row {i}" for i in range(len(result))]
+    outputs = circulated(n, once, count, n.const(True), {}, row_names)
+    return [of_rows(outputs[name]) for name in row_names]

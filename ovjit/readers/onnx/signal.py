@@ -78,8 +78,8 @@ def stft(n: OnnxNode) -> Any:
         extent = n.scalar(n.dim_of(window, 0))
     else:
         raise ModelError("neither a window nor frame_length is given")
-    apart = n.scalar(n.convert(n[1], "i64"))
-    step, length = (None if v is None else int(v) for v in (n.value(apart), n.value(extent)))
+    step_tensor = n.scalar(n.convert(n[1], "i64"))
+    step, length = (None if v is None else int(v) for v in (n.value(step_tensor), n.value(extent)))
     if (step is not None and step < 1) or (length is not None and length < 1):
         raise ModelError(f"frames of {length} elements with step {step} are not valid")
     shape = n.shape(signal) or ()
@@ -93,13 +93,13 @@ def stft(n: OnnxNode) -> Any:
         if count < 1:
             raise ModelError(f"a signal of {size} elements has no frame of {length}")
         n.limited(count * length, "elements of frames")
-        places = n.const(np.arange(count)[:, None] * step + np.arange(length)[None, :])
+        indices = n.const(np.arange(count)[:, None] * step + np.arange(length)[None, :])
     else:
         last = n("Subtract", n.squeeze(n.dim_of(signal, 1), [0]), n("Subtract", extent, 1))
-        begins = n("Range", 0, last, apart, output_type="i64", opset=4)
+        begins = n("Range", 0, last, step_tensor, output_type="i64", opset=4)
         inside = n.upto(extent)
-        places = n("Add", n.unsqueeze(begins, [1]), n.unsqueeze(inside, [0]))
-    frames = n("Gather", signal, places, 1, opset=8)  # [batch, frames, length, 1 or 2]
+        indices = n("Add", n.unsqueeze(begins, [1]), n.unsqueeze(inside, [0]))
+    frames = n("Gather", signal, indices, 1, opset=8)  # [batch, frames, length, 1 or 2]
     if window is not None:
         frames = n("Multiply", frames, n.unsqueeze(n.convert(window, n.dtype(signal)), [1]))
     onesided = bool(n.attr("onesided")) and (n.shape(frames) or (1,))[-1] != 2
@@ -121,21 +121,21 @@ def mel_weight_matrix(n: OnnxNode) -> Any:
         return n.const(value, "f64")
 
     def mel(hertz: Output) -> Output:
-        whole = n("Log", n("Add", real(1.0), n("Divide", hertz, real(700.0))))
-        return n("Multiply", n("Divide", whole, real(float(np.log(10)))), real(2595.0))
+        span = n("Log", n("Add", real(1.0), n("Divide", hertz, real(700.0))))
+        return n("Multiply", n("Divide", span, real(float(np.log(10)))), real(2595.0))
 
     more = n("Add", bins, 2)
     step = n("Divide", n("Subtract", mel(high), mel(low)), n.convert(more, "f64"))
     points = n("Add", n("Multiply", n.convert(n.upto(more), "f64"), step), mel(low))
     hertz = n("Subtract", n("Power", real(10.0), n("Divide", points, real(2595.0))), real(1.0))
     width = n.convert(n("Add", length, 1), "f64")
-    places = n("Divide", n("Multiply", width, n("Multiply", hertz, real(700.0))), rate)
-    places = n.convert(places, "i64")
-    lower, centre, upper = (n.slice(places, 0, i, i - 2 or None) for i in range(3))
+    bin_indices = n("Divide", n("Multiply", width, n("Multiply", hertz, real(700.0))), rate)
+    bin_indices = n.convert(bin_indices, "i64")
+    lower, centre, upper = (n.slice(bin_indices, 0, i, i - 2 or None) for i in range(3))
     rows = n.unsqueeze(n.upto(n("Add", n("Divide", length, 2), 1)), [1])
 
-    def share(part: Output, whole: Output) -> Output:
-        return n("Divide", n.convert(part, "f64"), n.convert(n("Maximum", whole, 1), "f64"))
+    def share(part: Output, span: Output) -> Output:
+        return n("Divide", n.convert(part, "f64"), n.convert(n("Maximum", span, 1), "f64"))
 
     rises = n("LogicalAnd", n("GreaterEqual", rows, lower), n("LessEqual", rows, centre))
     risen = n("Select", n("Equal", lower, centre), real(1.0),

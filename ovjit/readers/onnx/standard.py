@@ -40,16 +40,16 @@ class Schema(NamedTuple):
 def messages() -> Any:
     """The module with onnx.ModelProto, TensorProto and the others."""
     if "onnx" not in sys.modules:
-        spec = importlib.util.find_spec("onnx")
-        for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+        package_spec = importlib.util.find_spec("onnx")
+        for folder in (package_spec.submodule_search_locations or ()) if package_spec is not None else ():
             path = os.path.join(folder, f"{_MESSAGES}.py")
             if os.path.isfile(path):
-                alone: Any = importlib.util.spec_from_file_location(f"ovjit_{_MESSAGES}", path)
-                found = _of_descriptor(alone)
-                if found is not None:
-                    return found
-                module = importlib.util.module_from_spec(alone)
-                alone.loader.exec_module(module)
+                spec: Any = importlib.util.spec_from_file_location(f"ovjit_{_MESSAGES}", path)
+                namespace = _of_descriptor(spec)
+                if namespace is not None:
+                    return namespace
+                module = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(module)
                 return module
     import onnx
 
@@ -83,17 +83,17 @@ def _of_descriptor(spec: Any) -> Any:
             }
             return native.MessageMeta(descriptor.name, (message,), members)
 
-        return SimpleNamespace(**{name: class_of(found, "") for name, found in declared.items()})
+        return SimpleNamespace(**{name: class_of(descriptor, "") for name, descriptor in declared.items()})
     except (ImportError, AttributeError, TypeError, ValueError):
         return None
 
 
 @functools.cache
-def newest_opset(wanted: int = 0) -> int:
-    """The newest version of the default domain that is known; the package is asked where `wanted` is newer
+def newest_opset(version: int = 0) -> int:
+    """The newest version of the default domain that is known; the package is asked where `version` is newer
     than what came with ovjit."""
     table = _table()
-    if table is not None and wanted <= table.newest[""]:
+    if table is not None and version <= table.newest[""]:
         return table.newest[""]
     from onnx.defs import onnx_opset_version
 
@@ -106,13 +106,13 @@ def find_schema(domain: str, name: str, version: int) -> Schema | None:
     table = _table()
     if table is not None and version <= table.newest.get(domain, 0):
         rows = [row for row in table.rows(domain, name) if row[0] <= version]
-        return _made(rows[-1]) if rows else None
+        return _schema_of(rows[-1]) if rows else None
     if table is not None and domain not in table.newest and "onnx" not in sys.modules:
         return None  # what declares operators of other domains has imported the package
     from onnx import defs
 
     try:
-        return _made(_row(defs.get_schema(name, version, domain)))
+        return _schema_of(_row(defs.get_schema(name, version, domain)))
     except defs.SchemaError:
         return None
 
@@ -127,14 +127,14 @@ class _Table:
         self.newest: dict[str, int] = json.loads(content[: content.index(b"\n")])
 
     def rows(self, domain: str, name: str) -> list[list[Any]]:
-        """What `_made` reads, of each version of the operator, the oldest first."""
+        """What `_schema_of` reads, of each version of the operator, the oldest first."""
         begin = f"\n{domain} {name}\t".encode(errors="replace")
         at = self._content.find(begin)
         if at < 0 or not name.isidentifier():  # which has no end of a line
             return []
         at += len(begin)
-        found: list[list[Any]] = json.loads(self._content[at : self._content.index(b"\n", at)])
-        return found
+        rows: list[list[Any]] = json.loads(self._content[at : self._content.index(b"\n", at)])
+        return rows
 
 
 @functools.cache
@@ -145,29 +145,29 @@ def _table() -> _Table | None:
         return None
 
 
-def _row(found: Any) -> list[Any]:
-    """What `_made` reads, of an OpSchema of the package."""
+def _row(schema: Any) -> list[Any]:
+    """What `_schema_of` reads, of an OpSchema of the package."""
     attributes = {}
-    for key, attribute in found.attributes.items():
+    for key, attribute in schema.attributes.items():
         default = attribute.default_value
         kind = int(getattr(attribute.type, "value", attribute.type))
-        given = default.SerializeToString().hex() if default.type else None
-        attributes[key] = [kind, attribute.required, given]
+        default_hex = default.SerializeToString().hex() if default.type else None
+        attributes[key] = [kind, attribute.required, default_hex]
     return [
-        found.since_version, attributes, found.min_input, found.max_input, found.min_output, found.max_output,
-        found.has_function or found.has_context_dependent_function,
+        schema.since_version, attributes, schema.min_input, schema.max_input, schema.min_output,
+        schema.max_output, schema.has_function or schema.has_context_dependent_function,
     ]  # fmt: skip
 
 
-def _made(row: list[Any]) -> Schema:
+def _schema_of(row: list[Any]) -> Schema:
     since, attributes, min_inputs, max_inputs, min_outputs, max_outputs, function = row
     parsed = {
         name: (
             kind,
             required,
-            None if given is None else messages().AttributeProto.FromString(bytes.fromhex(given)),
+            None if default_hex is None else messages().AttributeProto.FromString(bytes.fromhex(default_hex)),
         )
-        for name, (kind, required, given) in attributes.items()
+        for name, (kind, required, default_hex) in attributes.items()
     }
     return Schema(since, parsed, min_inputs, max_inputs, min_outputs, max_outputs, function)
 
@@ -175,8 +175,8 @@ def _made(row: list[Any]) -> Schema:
 def shipped_content(schemas: Iterable[Any], newest: dict[str, int]) -> bytes:
     """The file, of all of the package's schemas and the newest version of each domain."""
     operators: dict[str, list[Any]] = {}
-    for found in sorted(schemas, key=lambda s: (s.domain, s.name, s.since_version)):
-        operators.setdefault(f"{found.domain} {found.name}", []).append(_row(found))
+    for schema in sorted(schemas, key=lambda s: (s.domain, s.name, s.since_version)):
+        operators.setdefault(f"{schema.domain} {schema.name}", []).append(_row(schema))
     lines = [_text(newest), *(f"{operator}\t{_text(rows)}" for operator, rows in operators.items())]
     return "".join(f"{line}\n" for line in lines).encode()
 

@@ -22,10 +22,10 @@ from ovjit.readers.running import running_in_order
 
 @onnx_op("Constant")
 def constant(n: OnnxNode) -> Any:
-    given = list(n.attributes)
-    if len(given) != 1:
-        raise ModelError(f"a Constant has one value; {len(given)} are given")
-    name, value = given[0], n.attributes[given[0]]
+    value_names = list(n.attributes)
+    if len(value_names) != 1:
+        raise ModelError(f"a Constant has one value; {len(value_names)} are given")
+    name, value = value_names[0], n.attributes[value_names[0]]
     if name == "value":
         return n.reader.constant(value, scope=n.scope)
     if name == "sparse_value":
@@ -38,8 +38,8 @@ def constant(n: OnnxNode) -> Any:
 
 @onnx_op("ConstantOfShape")
 def constant_of_shape(n: OnnxNode) -> Any:
-    given = n.attr("value")
-    fill = n.const(np.float32(0)) if given is None else n.reader.constant(given)
+    value = n.attr("value")
+    fill = n.const(np.float32(0)) if value is None else n.reader.constant(value)
     if n.size(n.static_shape(fill)) != 1:
         raise ModelError("the value should have one element")
     return n.broadcast(n.scalar(fill), n.convert(n[0], "i64"))
@@ -62,10 +62,10 @@ def range_(n: OnnxNode) -> Any:
     return n("Range", *(n.scalar(n[i]) for i in range(3)), output_type=n.dtype(n[0]), opset=4)
 
 
-def _places(n: OnnxNode, x: Output) -> Output:
+def _diagonal_offsets(n: OnnxNode, x: Output) -> Output:
     """column - row of every element of the last two dimensions, as i64 [rows, columns]"""
-    known = n.shape(x)
-    ends = None if known is None else known[-2:]
+    shape = n.shape(x)
+    ends = None if shape is None else shape[-2:]
     if is_static(ends) and ends[0] * ends[1] <= MOST_ELEMENTS:
         return n.const(np.arange(ends[1])[None, :] - np.arange(ends[0])[:, None])
     sizes = n.shape_of(x)
@@ -77,14 +77,14 @@ def _places(n: OnnxNode, x: Output) -> Output:
 @onnx_op("EyeLike")
 def eye_like(n: OnnxNode) -> Any:
     kind = n.data_type("dtype") if n.attr("dtype") is not None else n.dtype(n[0])
-    return n.convert(n("Equal", _places(n, n[0]), n.attr("k")), kind)
+    return n.convert(n("Equal", _diagonal_offsets(n, n[0]), n.attr("k")), kind)
 
 
 @onnx_op("Trilu")
 def trilu(n: OnnxNode) -> Any:
     x = n[0]
     k = n.const(0) if not n.has(1) else n.scalar(n[1])
-    keep = n("GreaterEqual" if n.attr("upper") else "LessEqual", _places(n, x), k)
+    keep = n("GreaterEqual" if n.attr("upper") else "LessEqual", _diagonal_offsets(n, x), k)
     return n("Select", keep, x, n.blank(x))
 
 
@@ -119,9 +119,9 @@ def _on_grid(n: OnnxNode, x: Output, kind: str) -> Output:
     bits, low, high = _GRIDS[kind]
     exponents = np.arange(low, high + 1)
     size = n.convert(n("Abs", x), "f32")
-    place = n("Bucketize", size, np.exp2(exponents[1:]).astype(np.float32), output_type="i32",
+    exponent_index = n("Bucketize", size, np.exp2(exponents[1:]).astype(np.float32), output_type="i32",
               with_right_bound=False)  # fmt: skip
-    step = n("Gather", n.const(np.exp2(exponents - bits), n.dtype(x)), place, 0, opset=8)
+    step = n("Gather", n.const(np.exp2(exponents - bits), n.dtype(x)), exponent_index, 0, opset=8)
     return n("Multiply", n("Round", n("Divide", x, step), mode="half_to_even"), step)
 
 
@@ -141,10 +141,10 @@ def to_float8(n: OnnxNode, x: Output, kind: str) -> Output:
         x = n("Clamp", x, min=-LARGEST[kind], max=LARGEST[kind])
     elif kind in _BEYOND:
         bound, beyond = _BEYOND[kind]
-        wide = n.convert(x, "f32")
-        size = n("Abs", wide)
-        over = n("Greater" if kind == "f8e4m3" else "GreaterEqual", size, n.like(wide, bound))
-        x = n("Select", over, n("Multiply", n("Sign", wide), n.like(wide, beyond)), wide)
+        x_f32 = n.convert(x, "f32")
+        size = n("Abs", x_f32)
+        over = n("Greater" if kind == "f8e4m3" else "GreaterEqual", size, n.like(x_f32, bound))
+        x = n("Select", over, n("Multiply", n("Sign", x_f32), n.like(x_f32, beyond)), x_f32)
     if n.dtype(x) in ("f32", "f64"):
         x = _on_grid(n, x, kind)
     return n("Convert", x, destination_type=kind)
@@ -167,10 +167,10 @@ def _to_powers(n: OnnxNode, x: Output) -> Output:
         bounds = bounds[: len(powers) - 1]
     table = np.append(powers, np.float32(np.nan))
     size = n("Abs", x)
-    place = n("Bucketize", size, bounds, output_type="i32", with_right_bound=how == "up")
+    index = n("Bucketize", size, bounds, output_type="i32", with_right_bound=how == "up")
     finite = n("Less", size, n.const(np.float32(np.inf)))
-    place = n("Select", finite, place, n.const(len(powers), "i32"))
-    return n.convert(n("Gather", table, place, 0, opset=8), "f8e8m0")
+    index = n("Select", finite, index, n.const(len(powers), "i32"))
+    return n.convert(n("Gather", table, index, 0, opset=8), "f8e8m0")
 
 
 # -- shapes --------------------------------------------------------------------------------------------------
@@ -200,13 +200,13 @@ def reshape(n: OnnxNode) -> Any:
 def flatten(n: OnnxNode) -> Any:
     """[product of the dimensions before `axis`, product of those from it on]"""
     x, axis = n[0], n.attr("axis")
-    known = n.shape(x)
+    dims = n.shape(x)
     rank = n.rank(x)
     if not -rank <= axis <= rank:
         raise ModelError(f"the axis {axis} is out of range for rank {rank}")
     axis = axis + rank if axis < 0 else axis
-    assert known is not None
-    before, after = n.size(known[:axis]), n.size(known[axis:])
+    assert dims is not None
+    before, after = n.size(dims[:axis]), n.size(dims[axis:])
     if before is not None and after is not None:
         return n.reshape(x, [before, after])
     if before is not None and before:
@@ -215,8 +215,8 @@ def flatten(n: OnnxNode) -> Any:
         return n.reshape(x, [-1, after])
     shape = n.shape_of(x)
     count = n("ReduceProd", n.slice(shape, 0, 0, axis), [0], keep_dims=True)
-    rest = n("ReduceProd", n.slice(shape, 0, axis), [0], keep_dims=True)
-    return n.reshape(x, n("Concat", count, rest, axis=0))
+    inner_size = n("ReduceProd", n.slice(shape, 0, axis), [0], keep_dims=True)
+    return n.reshape(x, n("Concat", count, inner_size, axis=0))
 
 
 def _axes_input(n: OnnxNode) -> Output | None:
@@ -266,13 +266,13 @@ def split(n: OnnxNode) -> Any:
         return n.split(x, axis, [int(v) for v in lengths])
     if n.attr("num_outputs") not in (None, count):
         raise ModelError(f"num_outputs is {n.attr('num_outputs')}, but the node has {count} outputs")
-    known = n.shape(x)
-    whole = None if known is None else known[n.axis(axis, len(known))]
-    if isinstance(whole, int) and whole % count:
+    dims = n.shape(x)
+    size = None if dims is None else dims[n.axis(axis, len(dims))]
+    if isinstance(size, int) and size % count:
         if n.version < 18:
-            raise ModelError(f"the dimension {whole} is not divisible into {count} outputs")
-        each = -(-whole // count)
-        lengths = [max(0, min(each, whole - i * each)) for i in range(count)]
+            raise ModelError(f"the dimension {size} is not divisible into {count} outputs")
+        each = -(-size // count)
+        lengths = [max(0, min(each, size - i * each)) for i in range(count)]
         return n.split(x, axis, lengths)
     return n.all("Split", x, axis, num_splits=count)
 
@@ -333,10 +333,10 @@ def _padded_axes(n: OnnxNode, rank: int) -> tuple[list[int], Output | None]:
     every = list(range(rank))
     if n.version < 18 or not n.has(3):
         return every, None
-    known = n.value(n[3])
-    if known is None:
+    axes = n.value(n[3])
+    if axes is None:
         return every, n.convert(n("FloorMod", n[3], n.like(n[3], rank)), "i64")
-    return n.axes(known.reshape(-1).tolist(), rank), None
+    return n.axes(axes.reshape(-1).tolist(), rank), None
 
 
 def _known_pads(n: OnnxNode) -> list[int] | None:
@@ -361,14 +361,14 @@ def _computed_pads(
     n: OnnxNode, rank: int, axes: Sequence[int], computed: Output | None
 ) -> tuple[Output, Output]:
     """`_pads_by_axis` of pads, or axes, that are computed."""
-    given = n.convert(n[1], "i64")
+    pads = n.convert(n[1], "i64")
     if computed is None and axes == list(range(rank)):
-        return n.slice(given, 0, 0, rank), n.slice(given, 0, rank)
+        return n.slice(pads, 0, 0, rank), n.slice(pads, 0, rank)
     which = n.const(np.array(axes, np.int64)) if computed is None else computed
     none = np.zeros(rank, np.int64)
     first, last = (
         n("ScatterElementsUpdate", none, which, part, 0, opset=3)
-        for part in n.all("Split", given, 0, num_splits=2)
+        for part in n.all("Split", pads, 0, num_splits=2)
     )
     return first, last
 
@@ -385,22 +385,22 @@ def _pad_by_index(n: OnnxNode, x: Output, begin: Output, end: Output, mode: str)
     """Elements again and again ("wrap"), or there and back ("reflect"), gathered along each axis."""
     for axis, extent in enumerate(n.shape(x) or ()):
         before, after = (n("Gather", pads, axis, 0, opset=8) for pads in (begin, end))
-        known = [n.value(v) for v in (before, after)]
-        if all(v is not None and v == 0 for v in known):
+        widths = [n.value(v) for v in (before, after)]
+        if all(v is not None and v == 0 for v in widths):
             continue
         if extent == 0:
             raise UnsupportedError(f"the mode {mode!r} along an empty dimension is not supported")
-        if isinstance(extent, int) and all(v is not None for v in known):
-            n.limited(extent + sum(map(int, known)), "elements with padding")  # type: ignore[arg-type]
+        if isinstance(extent, int) and all(v is not None for v in widths):
+            n.limited(extent + sum(map(int, widths)), "elements with padding")  # type: ignore[arg-type]
         size = n.scalar(n.dim_of(x, axis))
-        places = n("Range", n("Negative", before), n("Add", size, after), 1, output_type="i64", opset=4)
+        indices = n("Range", n("Negative", before), n("Add", size, after), 1, output_type="i64", opset=4)
         if mode == "wrap":
-            places = n("FloorMod", places, size)
+            indices = n("FloorMod", indices, size)
         else:
             period = n("Maximum", n("Subtract", n("Multiply", size, 2), 2), 1)
-            places = n("FloorMod", places, period)
-            places = n("Select", n("Less", places, size), places, n("Subtract", period, places))
-        x = n("Gather", x, n.folded(places), axis, opset=8)
+            indices = n("FloorMod", indices, period)
+            indices = n("Select", n("Less", indices, size), indices, n("Subtract", period, indices))
+        x = n("Gather", x, n.folded(indices), axis, opset=8)
     return x
 
 
@@ -429,13 +429,13 @@ def gather_elements(n: OnnxNode) -> Any:
     dimensions of equal bounds need not be equal: the data are cropped there too, which moves nothing where
     they are."""
     x, indices = n[0], n[1]
-    data, wanted = n.shape(x), n.shape(indices)
+    data, index_shape = n.shape(x), n.shape(indices)
     if data is None:  # they are as many then, or the node says so when it runs
         return n("GatherElements", x, indices, axis=n.attr("axis"))
     axis = n.axis(n.attr("axis"), len(data))
-    if wanted is None or len(wanted) == len(data):
-        known = wanted or [None] * len(data)
-        cut = [i for i, d in enumerate(data) if i != axis and not (isinstance(d, int) and d == known[i])]
+    if index_shape is None or len(index_shape) == len(data):
+        index_dims = index_shape or [None] * len(data)
+        cut = [i for i, d in enumerate(data) if i != axis and not (isinstance(d, int) and d == index_dims[i])]
         if cut:
             stops = n.concat([n.dim_of(indices, i) for i in cut], 0)
             x = n("Slice", x, [0] * len(cut), stops, [1] * len(cut), cut)
@@ -452,10 +452,10 @@ def _reduction(n: OnnxNode) -> str:
 @onnx_op("ScatterElements")
 @onnx_op("Scatter")
 def scatter_elements(n: OnnxNode) -> Any:
-    reduction, given = _reduction(n), (n[0], n[1], n[2], n.attr("axis"))
+    reduction, operands = _reduction(n), (n[0], n[1], n[2], n.attr("axis"))
     if reduction == "none":
-        return n("ScatterElementsUpdate", *given, opset=3)
-    return n("ScatterElementsUpdate", *given, reduction=reduction, use_init_val=True, opset=12)
+        return n("ScatterElementsUpdate", *operands, opset=3)
+    return n("ScatterElementsUpdate", *operands, reduction=reduction, use_init_val=True, opset=12)
 
 
 @onnx_op("ScatterND")
@@ -479,18 +479,18 @@ def tensor_scatter(n: OnnxNode) -> Any:
     rows = n("Add", batch, n.unsqueeze(steps, [0]))
     if n.attr("mode") == "circular":
         rows = n("FloorMod", rows, n.squeeze(n.dim_of(past, axis), [0]))
-    places = n.reshape(rows, [-1, *[1] * (axis - 1), shape[axis], *[1] * (rank - axis - 1)])
-    places = n.broadcast(places, list(shape))
-    return n("ScatterElementsUpdate", past, places, update, axis, opset=3)
+    indices = n.reshape(rows, [-1, *[1] * (axis - 1), shape[axis], *[1] * (rank - axis - 1)])
+    indices = n.broadcast(indices, list(shape))
+    return n("ScatterElementsUpdate", past, indices, update, axis, opset=3)
 
 
 @onnx_op("Compress")
 def compress(n: OnnxNode) -> Any:
     x, axis = n[0], n.attr("axis")
-    places = n.squeeze(n("NonZero", n[1], output_type="i64"), [0])
+    indices = n.squeeze(n("NonZero", n[1], output_type="i64"), [0])
     if axis is None:
-        return n("Gather", n.reshape(x, [-1]), places, 0, opset=8)
-    return n("Gather", x, places, axis, opset=8)
+        return n("Gather", n.reshape(x, [-1]), indices, 0, opset=8)
+    return n("Gather", x, indices, axis, opset=8)
 
 
 @onnx_op("OneHot")
@@ -614,23 +614,23 @@ def _fold(
     """Blocks added up into an image: a transposed convolution of one filter with a 1 for each place of a
     block."""
     dims = len(shape)
-    places = [
+    block_counts = [
         (shape[i] + pads[i] + pads[dims + i] - (dilations[i] * (block[i] - 1) + 1)) // strides[i] + 1
         for i in range(dims)
     ]
     size = n.limited(math.prod(block), "elements of a block", 4096)
     n.limited(size * size, "elements of blocks")
-    given = n.shape(x) or (ANY, ANY)
-    rows = given[1] if len(given) > 1 else ANY
+    x_shape = n.shape(x) or (ANY, ANY)
+    rows = x_shape[1] if len(x_shape) > 1 else ANY
     if not isinstance(rows, int) or rows % size:
         raise UnsupportedError("Col2Im needs a static number of channels that is divisible by the block size")
-    batch = given[0] if isinstance(given[0], int) else -1
-    images = n.reshape(x, [-1 if batch == -1 else batch * (rows // size), size, *places])
+    batch = x_shape[0] if isinstance(x_shape[0], int) else -1
+    images = n.reshape(x, [-1 if batch == -1 else batch * (rows // size), size, *block_counts])
     filters = np.zeros((size, 1, *block), np.float32)
-    for i, place in enumerate(np.ndindex(*block)):
-        filters[(i, 0, *place)] = 1
+    for i, offset in enumerate(np.ndindex(*block)):
+        filters[(i, 0, *offset)] = 1
     reach = [
-        (places[i] - 1) * strides[i] + dilations[i] * (block[i] - 1) + 1 - pads[i] - pads[dims + i]
+        (block_counts[i] - 1) * strides[i] + dilations[i] * (block[i] - 1) + 1 - pads[i] - pads[dims + i]
         for i in range(dims)
     ]
     sides: dict[str, Any] = {"pads_begin": list(pads[:dims]), "pads_end": list(pads[dims:])}

@@ -75,7 +75,7 @@ class StandIn(NamedTuple):
     convert: Callable[[np.ndarray], np.ndarray]
 
 
-def _halves(name: str) -> Callable[[np.ndarray], np.ndarray]:
+def _f16_from_bytes(name: str) -> Callable[[np.ndarray], np.ndarray]:
     """From bytes that are numbers of a type of ml_dtypes, which few models need, to f16."""
 
     def convert(x: np.ndarray) -> np.ndarray:
@@ -88,8 +88,8 @@ def _halves(name: str) -> Callable[[np.ndarray], np.ndarray]:
 
 #: TensorProto.DataType -> StandIn, which holds each of the type's numbers exactly.
 STAND_INS = {
-    18: StandIn("f8e4m3", "f16", _halves("float8_e4m3fnuz")),
-    20: StandIn("f8e5m2", "f16", _halves("float8_e5m2fnuz")),
+    18: StandIn("f8e4m3", "f16", _f16_from_bytes("float8_e4m3fnuz")),
+    20: StandIn("f8e5m2", "f16", _f16_from_bytes("float8_e5m2fnuz")),
     26: StandIn("u2", "i8", lambda x: (x.astype(np.int8) ^ 2) - np.int8(2)),
 }
 
@@ -106,10 +106,10 @@ class Outside(Protocol):
 
 def element_code(name: str) -> int:
     """ONNX's number of an element type. ModelError for one that ONNX does not have."""
-    found = next((number for number, row in TYPES.items() if row.name == name), None)
-    if found is None:
+    code = next((number for number, row in TYPES.items() if row.name == name), None)
+    if code is None:
         raise ModelError(f"ONNX has no element type {name}")
-    return found
+    return code
 
 
 def element_type(number: int) -> str:
@@ -169,15 +169,15 @@ def decode(
 
 def _decode(tensor: Any, name: str, external: Outside | None) -> tuple[np.ndarray, str, tuple[int, ...]]:
     """A TensorProto whose data are of the type `name`."""
-    given = {descriptor.name: value for descriptor, value in tensor.ListFields()}
-    shape = tuple(given.get("dims", ()))
+    fields = {descriptor.name: value for descriptor, value in tensor.ListFields()}
+    shape = tuple(fields.get("dims", ()))
     if shape and (min(shape) < 0 or len(shape) > MAX_RANK or not fits(shape)):
         raise ModelError(f"the dimensions {_short(shape)} of a tensor are not valid")
-    if "segment" in given:
+    if "segment" in fields:
         raise ModelError("tensors in segments are not supported")
     count = math.prod(shape)
-    filled = [field for field in given if field in _FIELDS]
-    if given.get("data_location") == 1:
+    filled = [field for field in fields if field in _FIELDS]
+    if fields.get("data_location") == 1:
         if filled:
             raise ModelError(f"a tensor has external data, but also data in {filled[0]}")
         filled = ["external"]
@@ -199,18 +199,18 @@ def _decode(tensor: Any, name: str, external: Outside | None) -> tuple[np.ndarra
             )
         data = external(tensor, size)
     elif filled[0] == "raw_data":
-        raw = given["raw_data"]
-        found = None if external is None else external.cut.get(raw)
-        data = np.frombuffer(raw, np.uint8) if found is None else found
+        raw = fields["raw_data"]
+        external_data = None if external is None else external.cut.get(raw)
+        data = np.frombuffer(raw, np.uint8) if external_data is None else external_data
         if data.size != size:
             raise ModelError(
                 f"a tensor has {data.size} bytes of data, but {name}{_short(shape)} needs {size}"
             )
     else:
-        wanted = TYPES[tensor.data_type].field
-        if filled[0] != wanted:
-            raise ModelError(f"a tensor of {name} has its data in {filled[0]}; expected {wanted}")
-        data = _typed(given[wanted], name, row, count, size)
+        field = TYPES[tensor.data_type].field
+        if filled[0] != field:
+            raise ModelError(f"a tensor of {name} has its data in {filled[0]}; expected {field}")
+        data = _typed(fields[field], name, row, count, size)
     return _values(data, row, shape), name, shape
 
 
@@ -221,9 +221,9 @@ def _typed(field: Any, name: str, row: Any, count: int, size: int) -> np.ndarray
         raise ModelError(f"a tensor has {len(field)} entries of data; expected {entries}")
     if name in ("f32", "f64", "i64", "u64"):
         return np.array(field, row.numpy).view(np.uint8)
-    wide = np.array(field, np.int64 if row.bits < 32 or name == "i32" else np.uint64)
+    elements = np.array(field, np.int64 if row.bits < 32 or name == "i32" else np.uint64)
     bits = 8 if row.is_packed else row.bits
-    return wide.astype({8: np.uint8, 16: np.uint16, 32: np.uint32}[bits]).view(np.uint8)
+    return elements.astype({8: np.uint8, 16: np.uint16, 32: np.uint32}[bits]).view(np.uint8)
 
 
 def _values(data: np.ndarray, row: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -38,16 +38,16 @@ def cast_text(n: OnnxNode, x: Output, kind: str) -> Output:
     return n("StringToNumber", x, destination_type=kind)
 
 
-def _encoded(texts: Sequence[Any]) -> list[bytes]:
+def _encode(texts: Sequence[Any]) -> list[bytes]:
     return [text if isinstance(text, bytes) else str(text).encode() for text in texts]
 
 
-def text_at(n: OnnxNode, texts: Sequence[Any], place: Output) -> Output:
+def text_at(n: OnnxNode, texts: Sequence[Any], index: Output) -> Output:
     """Strings: texts[place]."""
-    data = _encoded(texts)
+    data = _encode(texts)
     ends = np.cumsum([len(text) for text in data])
     begins = ends - [len(text) for text in data]
-    sides = [n("Gather", n.const(v.astype(np.int32)), place, 0, opset=8) for v in (begins, ends)]
+    sides = [n("Gather", n.const(v.astype(np.int32)), index, 0, opset=8) for v in (begins, ends)]
     return n("StringTensorPack", *sides, np.frombuffer(b"".join(data), np.uint8))
 
 
@@ -120,17 +120,17 @@ class TextRows:
         """[1, width]: 0, 1 ..."""
         return self.n("Unsqueeze", self.n.upto(self.width), [0])
 
-    def letters(self, places: Output) -> Output:
+    def letters(self, positions: Output) -> Output:
         """The letters at these places of each text. Those behind its end are any."""
-        source = self.n("Minimum", self.n("Add", self.begins, places), self._last)
+        source = self.n("Minimum", self.n("Add", self.begins, positions), self._last)
         return self.n("Gather", self._letters, source, 0, opset=8)
 
 
 def place_of(n: OnnxNode, same: Output) -> tuple[Output, Output]:
     """(whether one of the last dimension is true, the place of the first that is), without that dimension"""
-    found = n("ReduceLogicalOr", same, [-1], keep_dims=False)
-    place = n.top_k(n.convert(same, "i32"), 1, -1)[1]
-    return found, n.squeeze(place, [n.rank(same) - 1])
+    is_any = n("ReduceLogicalOr", same, [-1], keep_dims=False)
+    index = n.top_k(n.convert(same, "i32"), 1, -1)[1]
+    return is_any, n.squeeze(index, [n.rank(same) - 1])
 
 
 @onnx_op("RegexFullMatch", 20)
@@ -240,10 +240,10 @@ def _counts(n: OnnxNode, x: Output, pool: Sequence[int]) -> list[Output]:
             raise ModelError(f"ngram_counts {starts[:8]} is not valid for {len(pool)} words")
         grams = np.asarray(pool[start:end], np.int64).reshape(-1, size)
         total = _none(n, x, len(grams))
-        wanted = n.required("min_gram_length") <= size <= n.required("max_gram_length")
+        is_counted = n.required("min_gram_length") <= size <= n.required("max_gram_length")
         # words that are farther apart make no other n-grams of one word
         steps = (n.limited(n.required("max_skip_count"), "skips", MOST_NODES) if size > 1 else 0) + 1
-        for step in range(1, steps + 1 if wanted and len(grams) else 1):
+        for step in range(1, steps + 1 if is_counted and len(grams) else 1):
             hits = []
             for i in range(size):
                 word = n.slice(x, 1, i * step, -(size - 1 - i) * step or None)  # [rows, windows]
@@ -270,11 +270,11 @@ def string_concat(n: OnnxNode) -> Any:
     longest = n("Maximum", n("ReduceMax", flat, [0, 1], keep_dims=False), n.const(0, "i32"))
     width = n("Add", longest, n.const(1, "i32"))
     zero, one = n.const(0, "i32"), n.const(1, "i32")
-    places = n.unsqueeze(n("Range", zero, width, one, output_type="i32", opset=4), [0])
+    columns = n.unsqueeze(n("Range", zero, width, one, output_type="i32", opset=4), [0])
     size = n.squeeze(n.convert(n.dim_of(letters, 0), "i32"), [0])
-    behind = n("Subtract", n("Add", begins_2, size), first)
-    source = n("Select", n("Less", places, column(first)), n("Add", column(begins), places),
-               n("Add", column(behind), places))  # fmt: skip
+    second_start = n("Subtract", n("Add", begins_2, size), first)
+    source = n("Select", n("Less", columns, column(first)), n("Add", column(begins), columns),
+               n("Add", column(second_start), columns))  # fmt: skip
     both = n("Concat", letters, letters_2, np.zeros(1, np.uint8), axis=0)
     last = n.convert(n("Subtract", n.dim_of(both, 0), 1), "i32")
     rows = n("Gather", both, n("Minimum", source, last), 0, opset=8)
@@ -284,7 +284,7 @@ def string_concat(n: OnnxNode) -> Any:
     return n("StringTensorPack", starts, n("Add", starts, lengths), n.reshape(rows, [-1]))
 
 
-def _cased(n: OnnxNode, letters: Output, upper: bool) -> Output:
+def _change_case(n: OnnxNode, letters: Output, upper: bool) -> Output:
     """UTF-8 with its letters in the other case, those of up to three bytes whose two cases are as long."""
     table = _case_table(upper)
     padded = n("Concat", np.zeros(2, np.int32), n.convert(letters, "i32"), np.zeros(2, np.int32), axis=0)
@@ -305,15 +305,15 @@ def _cased(n: OnnxNode, letters: Output, upper: bool) -> Output:
 
     out = around[2]
     for size, mark in ((1, 0), (2, 0xC0), (3, 0xE0)):
-        for place in range(size):  # of this byte in its letter
-            code, shift = letter(2 - place, size), 64 ** (size - 1 - place)
+        for byte_index in range(size):  # of this byte in its letter
+            code, shift = letter(2 - byte_index, size), 64 ** (size - 1 - byte_index)
             part = n("Divide", code, n.const(shift, "i32"))
             part = (
                 n("Add", part, n.const(mark, "i32"))
-                if place == 0
+                if byte_index == 0
                 else (n("Add", n("BitwiseAnd", part, n.const(63, "i32")), n.const(0x80, "i32")))
             )
-            out = n("Select", leads(2 - place, size), part, out)
+            out = n("Select", leads(2 - byte_index, size), part, out)
     return n.convert(out, "u8")
 
 
@@ -340,16 +340,16 @@ def string_normalizer(n: OnnxNode) -> Any:
     begins, ends, letters = n.all("StringTensorUnpack", x)
     if stop:
         if not n.attr("is_case_sensitive"):
-            x = n("StringTensorPack", begins, ends, _cased(n, letters, upper=False))
+            x = n("StringTensorPack", begins, ends, _change_case(n, letters, upper=False))
             stop = [word.lower() for word in stop]
-        found = n("ReduceLogicalOr", same_text(n, x, stop), [-1], keep_dims=False)
-        kept = n.reshape(n("NonZero", n("LogicalNot", found), output_type="i64"), [-1])
-        begins, ends = (n("Gather", v, kept, 0, opset=8) for v in (begins, ends))
+        is_stopword = n("ReduceLogicalOr", same_text(n, x, stop), [-1], keep_dims=False)
+        remaining = n.reshape(n("NonZero", n("LogicalNot", is_stopword), output_type="i64"), [-1])
+        begins, ends = (n("Gather", v, remaining, 0, opset=8) for v in (begins, ends))
     count = n("Maximum", n.dim_of(begins, 0), 1)
     none = np.zeros(1, np.int32)
     begins, ends = (n("Slice", n("Concat", v, none, axis=0), [0], count, [1], [0]) for v in (begins, ends))
     if action != "NONE":
-        letters = _cased(n, letters, action == "UPPER")
+        letters = _change_case(n, letters, action == "UPPER")
     if rank == 2:
         begins, ends = (n.unsqueeze(v, [0]) for v in (begins, ends))
     out = n("StringTensorPack", begins, ends, letters)
@@ -362,11 +362,11 @@ def string_normalizer(n: OnnxNode) -> Any:
 _BLANKS = np.array([*b" \t\n\v\f\r", -1], np.int64)
 
 
-def _marked(n: OnnxNode, mark: bytes, letter: Callable[[int], Output], lengths: Output) -> Output:
+def _find_marks(n: OnnxNode, mark: bytes, letter: Callable[[int], Output], lengths: Output) -> Output:
     """Where the mark begins; of marks that overlap, the first ones."""
     hit = n.chain("LogicalAnd", (n("Equal", letter(i), code) for i, code in enumerate(mark)))
     if any(mark[:i] == mark[-i:] for i in range(1, len(mark))):
-        hit = _apart(n, hit, len(mark), lengths)
+        hit = _drop_overlaps(n, hit, len(mark), lengths)
     return hit
 
 
@@ -392,33 +392,33 @@ def string_split(n: OnnxNode) -> Any:
     x = n.reshape(n[0], [-1])
     begins, ends, letters = n.all("StringTensorUnpack", x)
     rows = TextRows(n, begins, ends, letters)
-    lengths, width, places = rows.lengths, rows.width, rows.places
+    lengths, width, positions = rows.lengths, rows.width, rows.places
     beyond = n("Add", width, n.const(len(mark)))
 
     def letter(by: int) -> Output:
         """[texts, width] of the letter `by` places further, -1 outside of its text"""
-        at = n("Add", places, by)
+        at = n("Add", positions, by)
         within = n("LogicalAnd", n("GreaterEqual", at, 0), n("Less", at, lengths))
         return n("Select", within, rows.letters(n("Maximum", at, 0)), -1)
 
     def in_front(which: Output) -> Output:
         """The places where it is true, in order, and numbers beyond all texts behind them"""
-        keys = n("Select", which, places, beyond)
+        keys = n("Select", which, positions, beyond)
         how: dict[str, Any] = {"mode": "min", "sort": "value", "index_element_type": "i64"}
         return n("TopK", keys, width, axis=1, **how, opset=11)
 
     none, last = n("Multiply", lengths, 0), lengths  # where a text ends for its last part
     if mark:
-        hit = _marked(n, mark, letter, lengths)
-        found = in_front(hit)  # where the marks are
-        starts = n("Concat", none, n("Add", found, len(mark)), axis=1)
-        stops = n("Concat", found, n("Add", none, beyond), axis=1)
+        hit = _find_marks(n, mark, letter, lengths)
+        mark_positions = in_front(hit)  # where the marks are
+        starts = n("Concat", none, n("Add", mark_positions, len(mark)), axis=1)
+        stops = n("Concat", mark_positions, n("Add", none, beyond), axis=1)
         count = n("Add", n("ReduceSum", n.convert(hit, "i64"), [1], keep_dims=True), 1)
     else:
         first, final = _words(n, letter)
         starts, stops = in_front(first), n("Add", in_front(final), 1)
         count = n("ReduceSum", n.convert(first, "i64"), [1], keep_dims=True)
-        last = n("ReduceMax", n("Select", final, n("Add", places, 1), 0), [1], keep_dims=True)
+        last = n("ReduceMax", n("Select", final, n("Add", positions, 1), 0), [1], keep_dims=True)
     end = n.squeeze(n.dim_of(starts, 1), [0])
     order = n("Unsqueeze", n.upto(end), [0])
     if most is not None and most >= 0:
@@ -429,21 +429,21 @@ def string_split(n: OnnxNode) -> Any:
     sides = [n("Select", there, n("Add", rows.begins, side), 0) for side in (starts, stops)]
     parts = n("ReduceMax", n("Concat", count, np.zeros((1, 1), np.int64), axis=0), [0, 1], keep_dims=False)
     shape = n.shape_of(n[0])
-    whole = n("Concat", shape, n("Unsqueeze", parts, [0]), axis=0)
+    parts_shape = n("Concat", shape, n("Unsqueeze", parts, [0]), axis=0)
     sides = [n("Slice", side, [0], n("Unsqueeze", parts, [0]), [1], [1]) for side in sides]
-    sides = [n.convert(n.reshape(side, whole), "i32") for side in sides]
+    sides = [n.convert(n.reshape(side, parts_shape), "i32") for side in sides]
     return [n("StringTensorPack", *sides, letters), n.reshape(count, shape)]
 
 
-def _apart(n: OnnxNode, hit: Output, size: int, lengths: Output) -> Output:
+def _drop_overlaps(n: OnnxNode, hit: Output, size: int, lengths: Output) -> Output:
     """Of places [texts, width] where marks of a size begin, those that no earlier mark covers."""
 
     def once(free: Output, now: dict[str, Output]) -> tuple[Output, Output]:
-        taken = n("LogicalAnd", now["hit"], n("LessEqual", free, now["place"]))
-        return n("Select", taken, n("Add", now["place"], size), free), taken
+        is_free = n("LogicalAnd", now["hit"], n("LessEqual", free, now["place"]))
+        return n("Select", is_free, n("Add", now["place"], size), free), is_free
 
     end = n.squeeze(n.dim_of(hit, 1), [0])
-    places = n.upto(end)
+    positions = n.upto(end)
     free = n.squeeze(n("Multiply", lengths, 0), [1])
-    _, taken = stepped(n, once, free, {"hit": n.transpose(hit, [1, 0]), "place": places})
-    return n.transpose(taken, [1, 0])
+    _, is_free = stepped(n, once, free, {"hit": n.transpose(hit, [1, 0]), "place": positions})
+    return n.transpose(is_free, [1, 0])

@@ -22,7 +22,7 @@ def _outputs(rows: list[list[Output]]) -> list[Output]:
     return [row[part] for part in range(len(rows[0])) for row in rows] if rows else []
 
 
-def _regularised(n: OnnxNode, x: Output, gradient: Output) -> Output:
+def _regularize(n: OnnxNode, x: Output, gradient: Output) -> Output:
     return n("Add", n("Multiply", n.like(x, n.attr("norm_coefficient")), x), gradient)
 
 
@@ -32,7 +32,7 @@ def adagrad(n: OnnxNode) -> Any:
     decay = n.like(rate, n.attr("decay_factor"))
     rate = n("Divide", rate, n("Add", n.like(rate, 1), n("Multiply", step, decay)))
     for x, gradient, squares in _groups(n, 3):
-        g = _regularised(n, x, gradient)
+        g = _regularize(n, x, gradient)
         squares = n("Add", squares, n("Multiply", g, g))
         scale = n("Add", n("Sqrt", squares), n.like(x, n.attr("epsilon")))
         rows.append([n("Subtract", x, n("Divide", n("Multiply", rate, g), scale)), squares])
@@ -50,7 +50,7 @@ def adam(n: OnnxNode) -> Any:
     rate = n("Select", first, rate, n("Multiply", rate, grown))
     rows = []
     for x, gradient, mean, square in _groups(n, 4):
-        g = _regularised(n, x, gradient)
+        g = _regularize(n, x, gradient)
         mean = n("Add", n("Multiply", mean, n.like(x, alpha)), n("Multiply", g, n.like(x, 1 - alpha)))
         square = n("Add", n("Multiply", square, n.like(x, beta)),
                    n("Multiply", n("Multiply", g, g), n.like(x, 1 - beta)))  # fmt: skip
@@ -66,7 +66,7 @@ def momentum(n: OnnxNode) -> Any:
     alpha = n.like(rate, n.attr("alpha"))
     rows = []
     for x, gradient, speed in _groups(n, 3):
-        g = _regularised(n, x, gradient)
+        g = _regularize(n, x, gradient)
         beta = n.like(x, n.attr("beta"))
         beta = n("Select", n("Greater", step, 0), beta, n.like(x, 1))
         speed = n("Add", n("Multiply", alpha, speed), n("Multiply", beta, g))

@@ -60,7 +60,7 @@ class _Cut:
         if depth > _DEEPEST:
             raise _OddError
         pieces: list[Any] = []
-        kept = at
+        copy_from = at
         while at < end:
             tag, after = self._number(at, end)
             kind = tag & 7
@@ -75,8 +75,8 @@ class _Cut:
                     parts = [self._mark(begin, at)] if inner is None else None
                     parts = parts or self.message(begin, at, inner, depth + 1)
                     if parts is not None:
-                        pieces += (self._bytes[kept:after], _varint(sum(map(len, parts))), *parts)
-                        kept = at
+                        pieces += (self._bytes[copy_from:after], _varint(sum(map(len, parts))), *parts)
+                        copy_from = at
                 elif size < 128:
                     at = self._behind_short(at, end, tag)
             elif kind == 0:
@@ -88,7 +88,7 @@ class _Cut:
                 raise _OddError
         if at > end:
             raise _OddError
-        return [*pieces, self._bytes[kept:end]] if pieces else None
+        return [*pieces, self._bytes[copy_from:end]] if pieces else None
 
     def _mark(self, begin: int, end: int) -> bytes:
         mark = self._random + len(self._data).to_bytes(8, "little")
@@ -156,12 +156,12 @@ def _varint(number: int) -> bytes:
 
 def _model_fields() -> _Fields:
     """The fields of a ModelProto that are messages, theirs, and so on, as the package onnx declares them."""
-    known: dict[str, _Fields] = {}
+    fields_by_type: dict[str, _Fields] = {}
 
     def fields_of(kind: Any) -> _Fields:
-        fields = known.get(kind.full_name)
+        fields = fields_by_type.get(kind.full_name)
         if fields is None:
-            fields = known[kind.full_name] = {}  # which messages within themselves find
+            fields = fields_by_type[kind.full_name] = {}  # which messages within themselves find
             inner = ((field.number, field.message_type) for field in kind.fields)
             fields.update((number, fields_of(message)) for number, message in inner if message is not None)
         return fields

@@ -98,11 +98,11 @@ def causal_bias(
     n: OnnxNode, q: Output, k: Output, like: Output, done: Output | None, masked: float = MASKED
 ) -> Output:
     """Places up to each query's own, counted from those that are `done` on. [length of q, length of k]"""
-    own = n.unsqueeze(n.upto(n.dim_of(q, 2)), [1])
+    query_positions = n.unsqueeze(n.upto(n.dim_of(q, 2)), [1])
     if done is not None:
-        own = n("Add", own, done)
-    places = n.unsqueeze(n.upto(n.dim_of(k, 2)), [0])
-    return bias_of(n, n("LessEqual", places, own), like, masked)
+        query_positions = n("Add", query_positions, done)
+    key_positions = n.unsqueeze(n.upto(n.dim_of(k, 2)), [0])
+    return bias_of(n, n("LessEqual", key_positions, query_positions), like, masked)
 
 
 def padding_bias(n: OnnxNode, mask: Output, k: Output, like: Output, masked: float = MASKED) -> Output:
@@ -111,7 +111,7 @@ def padding_bias(n: OnnxNode, mask: Output, k: Output, like: Output, masked: flo
     rank = n.rank(mask)
     if rank == 1:
         count, batch = (n.shape(mask) or (None,))[0], (n.shape(k) or (None,))[0]
-        places = n.unsqueeze(n.upto(n.dim_of(k, 2)), [0])
+        key_positions = n.unsqueeze(n.upto(n.dim_of(k, 2)), [0])
         ends = marks = n.convert(mask, "i64")
         if isinstance(count, int) and isinstance(batch, int) and count not in (1, batch, 2 * batch):
             raise UnsupportedError(f"a mask of {count} numbers is not supported for a batch of {batch}")
@@ -121,9 +121,9 @@ def padding_bias(n: OnnxNode, mask: Output, k: Output, like: Output, masked: flo
             more = n("Concat", marks, n.broadcast(n.const(0), size), axis=0)
             ends = n("Slice", marks, [0], size, [1], [0])
             begins = n("Slice", more, size, n("Multiply", size, 2), [1], [0])
-        keep = n("Less", places, n.unsqueeze(ends, [1]))
+        keep = n("Less", key_positions, n.unsqueeze(ends, [1]))
         if begins is not None:
-            keep = n("LogicalAnd", keep, n("GreaterEqual", places, n.unsqueeze(begins, [1])))
+            keep = n("LogicalAnd", keep, n("GreaterEqual", key_positions, n.unsqueeze(begins, [1])))
         return bias_of(n, n.unsqueeze(keep, [1, 2]), like, masked)
     keep = n("NotEqual", mask, n.like(mask, 0)) if n.dtype(mask) != "boolean" else mask
     if rank == 2:
@@ -158,8 +158,8 @@ def rotate(
     Pairs are (i, i + half), or neighbours if interleaved; elements from `rotated` on stay (0: none).
     """
     rotated = rotated or size
-    rest = n.slice(x, 3, rotated) if rotated < size else None
-    part = n.slice(x, 3, 0, rotated) if rest is not None else x
+    unrotated = n.slice(x, 3, rotated) if rotated < size else None
+    part = n.slice(x, 3, 0, rotated) if unrotated is not None else x
     half = rotated // 2
     if interleaved:
         a, b = n.slice(part, 3, 0, step=2), n.slice(part, 3, 1, step=2)
@@ -172,7 +172,7 @@ def rotate(
         out = n("Reshape", pairs, [0, 0, 0, rotated], special_zero=True)
     else:
         out = n("Concat", real, imaginary, axis=3)
-    return out if rest is None else n("Concat", out, rest, axis=3)
+    return out if unrotated is None else n("Concat", out, unrotated, axis=3)
 
 
 def buffered(n: OnnxNode, past: Output, new: Output, done: Output, total: Output) -> Output:
@@ -200,18 +200,19 @@ def with_past(
 def _of_beams(n: OnnxNode, x: Output, beams: Output, done: Output) -> Output:
     """Keys or values [batch * beams, heads, length, size] whose places of the past come from the beams that
     `beams` [batch, beams, longest] names."""
-    rows, places = n.upto(n.dim_of(x, 0)), n.upto(n.dim_of(x, 2))
+    rows, positions = n.upto(n.dim_of(x, 0)), n.upto(n.dim_of(x, 2))
     count = n.dim_of(beams, 1)
-    named = n("Slice", n("Reshape", n.convert(beams, "i64"), n.concat([n.dim_of(x, 0), n.const([-1])], 0),
-                         special_zero=False), [0], n.dim_of(x, 2), [1], [1])  # fmt: skip
-    own = n.unsqueeze(rows, [1])
-    named = n("Add", n("Multiply", n("Divide", own, count), count), named)
-    row = n("Select", n("Less", n.unsqueeze(places, [0]), done), named, own)
+    by_row = n("Reshape", n.convert(beams, "i64"), n.concat([n.dim_of(x, 0), n.const([-1])], 0),
+               special_zero=False)  # fmt: skip
+    row_of_beam = n("Slice", by_row, [0], n.dim_of(x, 2), [1], [1])
+    own_row = n.unsqueeze(rows, [1])
+    row_of_beam = n("Add", n("Multiply", n("Divide", own_row, count), count), row_of_beam)
+    row = n("Select", n("Less", n.unsqueeze(positions, [0]), done), row_of_beam, own_row)
     spread = n.broadcast(n.unsqueeze(row, [1, 3]), n.shape_of(x))
     return n("GatherElements", x, spread, axis=0)
 
 
-def _unpacked(n: OnnxNode, x: Output, which: int) -> Output:
+def _unpack_part(n: OnnxNode, x: Output, which: int) -> Output:
     """[batch, length, heads, parts, size] -> one part as [batch, heads, length, size]"""
     return n.transpose(n("Gather", x, which, 3, opset=8), [0, 2, 1, 3])
 
@@ -232,17 +233,17 @@ def multi_head_attention(n: OnnxNode) -> Any:
     if not n.has(1) and n.rank(q) == 3:
         q, k, v = n.all("Split", q, 2, num_splits=3)
     elif not n.has(1):  # [batch, length, heads, 3, size]
-        q, k, v = (_unpacked(n, q, i) for i in range(3))
+        q, k, v = (_unpack_part(n, q, i) for i in range(3))
     elif n.has(2):
         k, v = n[1], n[2]
     else:  # [batch, length, heads, 2, size]
-        k, v = (_unpacked(n, n[1], i) for i in range(2))
+        k, v = (_unpack_part(n, n[1], i) for i in range(2))
     if n.has(3):
-        whole = n.last_dim(n[3])
-        own = n.last_dim(q) * (heads if n.rank(q) == 4 else 1)
-        if whole < 2 * own:
-            raise ModelError(f"a bias of {whole} elements does not match queries of {own}")
-        parts = n.split(n[3], 0, [own, own, whole - 2 * own])
+        bias_size = n.last_dim(n[3])
+        query_size = n.last_dim(q) * (heads if n.rank(q) == 4 else 1)
+        if bias_size < 2 * query_size:
+            raise ModelError(f"a bias of {bias_size} elements does not match queries of {query_size}")
+        parts = n.split(n[3], 0, [query_size, query_size, bias_size - 2 * query_size])
         q = n("Add", q, parts[0])
         if n.rank(k) == 3:
             k = n("Add", k, parts[1])
@@ -287,10 +288,10 @@ def projected_attention(
         raise UnsupportedError("do_rotary is not supported")
     widths = n.attr("qkv_hidden_sizes")
     if not widths:
-        whole = (n.shape(joined) or (None,))[-1]
-        if not isinstance(whole, int) or whole % 3:
+        width = (n.shape(joined) or (None,))[-1]
+        if not isinstance(width, int) or width % 3:
             raise ModelError("the number of channels is not divisible by three")
-        widths = [whole // 3] * 3
+        widths = [width // 3] * 3
     q, k, v = (to_heads(n, part, heads) for part in n.split(joined, 2, list(widths)))
     done: Output | None = None
     present = [k, v]

@@ -42,21 +42,21 @@ def matmul_nbits(n: OnnxNode) -> Any:
             raise ModelError(
                 f"g_idx should contain an index of one of {blocks} blocks for each of {depth} columns"
             )
-        wide = n.convert(n.const(np.ascontiguousarray(values[:, :depth]), kind), real)
+        weights = n.convert(n.const(np.ascontiguousarray(values[:, :depth]), kind), real)
         scale, zero = (
             n.squeeze(n("Gather", v, columns, 1, opset=8), [2]) if n.shape(v) != (1, 1, 1) else v
             for v in (scale, zero)
         )
         zero = n.reshape(zero, [1, 1]) if n.rank(zero) == 3 else zero
         scale = n.reshape(scale, [1, 1]) if n.rank(scale) == 3 else scale
-        wide = n("Multiply", n("Subtract", wide, zero), scale)
+        weights = n("Multiply", n("Subtract", weights, zero), scale)
     else:
-        wide = n.convert(n.const(values.reshape(rows, blocks, block), kind), real)
-        wide = n("Multiply", n("Subtract", wide, zero), scale)
-        wide = n.reshape(wide, [rows, blocks * block])
+        weights = n.convert(n.const(values.reshape(rows, blocks, block), kind), real)
+        weights = n("Multiply", n("Subtract", weights, zero), scale)
+        weights = n.reshape(weights, [rows, blocks * block])
         if blocks * block != depth:
-            wide = n.slice(wide, 1, 0, depth)
-    out = n("MatMul", a, wide, transpose_b=True)
+            weights = n.slice(weights, 1, 0, depth)
+    out = n("MatMul", a, weights, transpose_b=True)
     return n("Add", out, n[5]) if n.has(5) else out
 
 
@@ -97,30 +97,30 @@ def gather_block_quantized(n: OnnxNode) -> Any:
     if packed and axis != rank - 1:
         raise ModelError("packed values should be along the last dimension")
 
-    def taken(value: Output) -> Output:
+    def gather_rows(value: Output) -> Output:
         out = n("Gather", value, indices, gather, opset=8)
         return _nibbles(n, out) if packed and bits == 4 and n.dtype(value) == "u8" else out
 
     real = n.dtype(scales)
-    wide = n.convert(taken(data), real)
-    count = n.rank(wide)
-    place = axis + (count - rank if axis > gather else 0)
+    data_values = n.convert(gather_rows(data), real)
+    count = n.rank(data_values)
+    block_axis = axis + (count - rank if axis > gather else 0)
     blocks = n.shape(scales)
     size = None if blocks is None else blocks[axis]
-    length = n.dim_of(wide, place)
+    length = n.dim_of(data_values, block_axis)
     if n.has(3):
-        zero = n.convert(taken(n[3]), real)
+        zero = n.convert(gather_rows(n[3]), real)
         if packed and bits == 4 and isinstance(size, int):
-            zero = n.slice(zero, place, 0, size)
+            zero = n.slice(zero, block_axis, 0, size)
     else:
         zero = n.const((1 << (bits - 1)) if packed else 0, real)
-    places = n("Divide", n.upto(length), block)
+    block_indices = n("Divide", n.upto(length), block)
 
     def spread(value: Output) -> Output:
-        return n("Gather", value, places, place, opset=8) if n.rank(value) else value
+        return n("Gather", value, block_indices, block_axis, opset=8) if n.rank(value) else value
 
     scale = n("Gather", scales, indices, gather, opset=8)
-    return n("Multiply", n("Subtract", wide, spread(zero)), spread(scale))
+    return n("Multiply", n("Subtract", data_values, spread(zero)), spread(scale))
 
 
 def _nibbles(n: OnnxNode, x: Output) -> Output:

@@ -24,28 +24,30 @@ from ovjit.readers.onnx_contrib.attention import (
 )
 
 
-def _rotated(n: OnnxNode, q: Output, k: Output, prompt: Output, places: Output) -> tuple[Output, Output]:
+def _rotate_queries_and_keys(
+    n: OnnxNode, q: Output, k: Output, prompt: Output, positions: Output
+) -> tuple[Output, Output]:
     """Queries and keys rotated by their places, or by the positions that are given."""
-    where = places
+    rotary_positions = positions
     if n.has(9):  # of a prompt's the first alone counts, from which on its places are numbered
         ids = n.convert(n[9], "i64")
         begin = n.slice(n.slice(ids, 0, 0, 1), 1, 0, 1)
-        where = n("Select", prompt, n("Add", begin, n.unsqueeze(n.upto(n.dim_of(q, 2)), [0])), ids)
-    cos, sin = (n.unsqueeze(n("Gather", n[i], where, 0, opset=8), [1]) for i in (7, 8))
+        rotary_positions = n("Select", prompt, n("Add", begin, n.unsqueeze(n.upto(n.dim_of(q, 2)), [0])), ids)
+    cos, sin = (n.unsqueeze(n("Gather", n[i], rotary_positions, 0, opset=8), [1]) for i in (7, 8))
     turn = bool(n.attr("rotary_interleaved", 0))
     q, k = (rotate(n, x, cos, sin, turn, n.last_dim(x), 2 * n.last_dim(n[7])) for x in (q, k))
     return q, k
 
 
-def _visible(n: OnnxNode, count: Output, places: Output, lengths: Output) -> Output:
+def _visible(n: OnnxNode, count: Output, positions: Output, lengths: Output) -> Output:
     """Which of `count` keys each query sees: [batch, 1, queries, keys]"""
-    columns, own = n.reshape(n.upto(count), [1, 1, 1, -1]), n.unsqueeze(places, [1, 3])
+    columns, query_positions = n.reshape(n.upto(count), [1, 1, 1, -1]), n.unsqueeze(positions, [1, 3])
     keep = n("Less", columns, n.unsqueeze(lengths, [1, 2, 3]))
     if n.attr("causal", 1):
-        keep = n("LogicalAnd", keep, n("LessEqual", columns, own))
+        keep = n("LogicalAnd", keep, n("LessEqual", columns, query_positions))
     window = n.attr("local_window_size", -1)
     if window > 0:
-        keep = n("LogicalAnd", keep, n("Greater", columns, n("Subtract", own, window)))
+        keep = n("LogicalAnd", keep, n("Greater", columns, n("Subtract", query_positions, window)))
     return keep
 
 
@@ -74,19 +76,21 @@ def group_query_attention(n: OnnxNode) -> Any:
     # where the new ones of each item begin; those of a prompt at 0, whatever its items are filled up with
     prompt = n("Equal", total, length)
     begins = n("Select", prompt, 0, n("Subtract", lengths, length))  # [batch]
-    places = n("Add", n.unsqueeze(begins, [1]), n.unsqueeze(n.upto(length), [0]))  # [batch, length]
+    positions = n("Add", n.unsqueeze(begins, [1]), n.unsqueeze(n.upto(length), [0]))  # [batch, length]
     if n.attr("do_rotary", 0):
-        q, k = _rotated(n, q, k, prompt, places)
+        q, k = _rotate_queries_and_keys(n, q, k, prompt, positions)
     caches = [_Cache(n, which, groups, n.last_dim(x)) for which, x in (("k", k), ("v", v))]
     present = [cache.stored(x) for cache, x in zip(caches, (k, v), strict=True)]
     if n.has(3):
         done = n("Subtract", total, length)
-        past = [_grown(n, n[3 + i], new, done, total, places) for i, new in enumerate(present)]
-        known, present = [n("Slice", x, [0], total, [1], [2]) for x in past], past
+        past = [_write_cache(n, n[3 + i], new, done, total, positions) for i, new in enumerate(present)]
+        valid_caches, present = [n("Slice", x, [0], total, [1], [2]) for x in past], past
     else:
-        known = present
-    k_all, v_all = (n.convert(cache.read(x), n.dtype(q)) for cache, x in zip(caches, known, strict=True))
-    keep = _visible(n, n.dim_of(k_all, 2), places, lengths)
+        valid_caches = present
+    k_all, v_all = (
+        n.convert(cache.read(x), n.dtype(q)) for cache, x in zip(caches, valid_caches, strict=True)
+    )
+    keep = _visible(n, n.dim_of(k_all, 2), positions, lengths)
     bias = bias_of(n, keep, q)
     if n.has(10):
         bias = n("Add", bias, n[10])
@@ -100,8 +104,8 @@ def group_query_attention(n: OnnxNode) -> Any:
     if not (shown and n.wants(3)):
         return [from_heads(n, attend(n, q, k_all, v_all, *how)), *present]
     scores, weights = scores_of(n, q, k_all, *how)
-    seen = n("Select", keep, scores, n.like(scores, 0)) if shown == 1 else weights
-    return [from_heads(n, n("MatMul", weights, v_all)), *present, seen]
+    shown_scores = n("Select", keep, scores, n.like(scores, 0)) if shown == 1 else weights
+    return [from_heads(n, n("MatMul", weights, v_all)), *present, shown_scores]
 
 
 class _Cache:
@@ -165,13 +169,15 @@ def _projections(n: OnnxNode, heads: int, groups: int) -> list[Output]:
     return [to_heads(n, x, c) if n.rank(x) == 3 else x for x, c in zip(parts, counts, strict=True)]
 
 
-def _grown(n: OnnxNode, past: Output, new: Output, done: Output, total: Output, places: Output) -> Output:
-    """A cache, in its own type, with what is new written at `places` of each item."""
+def _write_cache(
+    n: OnnxNode, past: Output, new: Output, done: Output, total: Output, positions: Output
+) -> Output:
+    """A cache, in its own type, with what is new written at `positions` of each item."""
     new = n.convert(new, n.dtype(past))
     out = buffered(n, past, new, done, total)
-    if (n.shape(places) or (None,))[0] == 1 or (n.shape(new) or (None,))[0] == 1:
+    if (n.shape(positions) or (None,))[0] == 1 or (n.shape(new) or (None,))[0] == 1:
         return out
-    rows = n.broadcast(n.unsqueeze(places, [1, 3]), n.shape_of(new))
+    rows = n.broadcast(n.unsqueeze(positions, [1, 3]), n.shape_of(new))
     return n("ScatterElementsUpdate", out, rows, new, 2, opset=3)
 
 
@@ -190,10 +196,10 @@ def rotary_embedding(n: OnnxNode) -> Any:
     """(input, position ids, cos, sin): positions are one begin for all, or one for each place"""
     ids, cos, sin = (n[i] for i in range(1, 4))
     x, rotated, flat = _rotated_heads(n, cos)
-    places = ids
+    positions = ids
     if n.rank(ids) == 1:
-        places = n.unsqueeze(n("Add", n.upto(n.dim_of(x, 2)), ids), [0])
-    cos, sin = (n.unsqueeze(n("Gather", table, places, 0, opset=8), [1]) for table in (cos, sin))
+        positions = n.unsqueeze(n("Add", n.upto(n.dim_of(x, 2)), ids), [0])
+    cos, sin = (n.unsqueeze(n("Gather", table, positions, 0, opset=8), [1]) for table in (cos, sin))
     out = rotate(n, x, cos, sin, bool(n.attr("interleaved", 0)), n.last_dim(x), rotated)
     return from_heads(n, out) if flat else out
 

@@ -30,10 +30,10 @@ def as_standard(name: str, version: int, domain: str = MICROSOFT) -> None:
 
 def standard(n: OnnxNode, name: str, version: int) -> Any:
     """What ai.onnx makes of a node with an operator of its own."""
-    found = find_rule("", name, version)
-    assert found is not None
+    rule = find_rule("", name, version)
+    assert rule is not None
     n.version, n.schema = version, find_schema("", name, version)
-    return found(n)
+    return rule(n)
 
 
 for _name, _version in SAME.items():
@@ -51,8 +51,8 @@ def fast_gelu(n: OnnxNode) -> Any:
 def bias_split_gelu(n: OnnxNode) -> Any:
     """The left half times the Gelu of the right."""
     x = n("Add", n[0], n[1])
-    left, right = n.all("Split", x, n.rank(x) - 1, num_splits=2)
-    return n("Multiply", left, n("Gelu", right, approximation_mode="ERF", opset=7))
+    value, gate = n.all("Split", x, n.rank(x) - 1, num_splits=2)
+    return n("Multiply", value, n("Gelu", gate, approximation_mode="ERF", opset=7))
 
 
 @ms("GemmFastGelu")
@@ -154,7 +154,7 @@ def simplified_layer_normalization(n: OnnxNode) -> Any:
     return rms_norm(n, n[0], n[1], n.attr("axis", -1), n.attr("epsilon", 1e-5))
 
 
-def _skipped(n: OnnxNode, bias: int) -> Output:
+def _add_skip(n: OnnxNode, bias: int) -> Output:
     total = n("Add", n[0], n[1])
     return n("Add", total, n[bias]) if n.has(bias) else total
 
@@ -162,7 +162,7 @@ def _skipped(n: OnnxNode, bias: int) -> Output:
 @ms("SkipLayerNormalization")
 def skip_layer_normalization(n: OnnxNode) -> Any:
     """(input, skip, gamma, beta, bias) -> (normalised, mean, inverse deviation, the sum)"""
-    total = _skipped(n, 4)
+    total = _add_skip(n, 4)
     out = layer_norm(n, total, n[2], n.optional(3), -1, n.attr("epsilon", 1e-12))
     return [*out, *[None] * (3 - len(out)), total]
 
@@ -170,7 +170,7 @@ def skip_layer_normalization(n: OnnxNode) -> Any:
 @ms("SkipSimplifiedLayerNormalization")
 def skip_simplified_layer_normalization(n: OnnxNode) -> Any:
     """(input, skip, gamma, bias) -> (normalised, -, -, the sum)"""
-    total = _skipped(n, 3)
+    total = _add_skip(n, 3)
     epsilon = n.attr("epsilon", 1e-12)
     mean: Output | None = None
     deviation: Output | None = None
@@ -187,7 +187,7 @@ def embed_layer_normalization(n: OnnxNode) -> Any:
     """(ids, segment ids, tables of words, positions and segments, gamma, beta, mask, position ids)
     -> (normalised, length of each item, the sum)"""
     segments = n("Gather", n[4], n[1], 0, opset=8) if n.has(1) and n.has(4) else None
-    return _embedded(n, n[2], n[3], segments, n[5], n[6], n.optional(7), n.optional(8))
+    return _embed(n, n[2], n[3], segments, n[5], n[6], n.optional(7), n.optional(8))
 
 
 @ms("QEmbedLayerNormalization")
@@ -197,14 +197,14 @@ def qembed_layer_normalization(n: OnnxNode) -> Any:
         dequantize(n, n[i], n[s], n[z]) if n.has(i) else None
         for i, s, z in ((2, 8, 13), (3, 9, 14), (4, 10, 15), (5, 11, 16), (6, 12, 17))
     ]
-    words, places, kinds, gamma, beta = tables
-    if words is None or places is None or gamma is None or beta is None:
+    words, position_table, kinds, gamma, beta = tables
+    if words is None or position_table is None or gamma is None or beta is None:
         raise ModelError("a table, gamma or beta is missing")
     segments = n("Gather", kinds, n[1], 0, opset=8) if n.has(1) and kinds is not None else None
-    return _embedded(n, words, places, segments, gamma, beta, n.optional(7), None)[:2]
+    return _embed(n, words, position_table, segments, gamma, beta, n.optional(7), None)[:2]
 
 
-def _embedded(
+def _embed(
     n: OnnxNode,
     words: Output,
     table: Output,
@@ -212,12 +212,12 @@ def _embedded(
     gamma: Output,
     beta: Output,
     mask: Output | None,
-    places: Output | None,
+    position_ids: Output | None,
 ) -> list[Output | None]:
     """(words, positions and segments added up and normalised, length of each item, the sum)"""
     ids = n[0]
-    if places is not None:
-        positions = n("Gather", table, places, 0, opset=8)
+    if position_ids is not None:
+        positions = n("Gather", table, position_ids, 0, opset=8)
     else:
         positions = n("Slice", table, [0], n.dim_of(ids, 1), [1], [0])
     total = n("Add", n("Gather", words, ids, 0, opset=8), positions)
@@ -284,8 +284,8 @@ def dynamic_quantize_lstm(n: OnnxNode) -> Any:
     from ovjit.readers.onnx.recurrent import lstm
 
     def real(value: Output, scale: Output, zero: Output) -> Output:
-        whole = n.shape(value) or ()
-        scale, zero = (_by_direction(n, v, len(whole)) for v in (scale, zero))
+        shape = n.shape(value) or ()
+        scale, zero = (_by_direction(n, v, len(shape)) for v in (scale, zero))
         return n.transpose(dequantize(n, value, scale, zero), [0, 2, 1])
 
     if len(n) < 12:

@@ -76,9 +76,9 @@ def _types(graph: Any) -> list[tuple[str, Any]]:
     return [tensors.tensor_type(info.type) for info in graph.input]
 
 
-def _called(n: OnnxNode, graph: Any, given: list[Output], scope: Scope) -> list[Output]:
+def _call(n: OnnxNode, graph: Any, inputs: list[Output], scope: Scope) -> list[Output]:
     """The outputs of a graph whose inputs get these values, in the types that it declares."""
-    values = [n.convert(value, kind) for value, (kind, _) in zip(given, _types(graph), strict=True)]
+    values = [n.convert(value, kind) for value, (kind, _) in zip(inputs, _types(graph), strict=True)]
     names = [info.name for info in graph.input]
     outputs, _ = n.reader.subgraph(graph, scope, dict(zip(names, values, strict=True)), captures=False)
     return outputs
@@ -103,10 +103,10 @@ def decoder_only(n: OnnxNode, ids: Output, mask: Output | None, pad: int, beams:
             "the decoder of the first step should have the same inputs and outputs as the decoder"
         )
     real = n.convert(n("NotEqual", ids, n.like(ids, pad)), "i32")
-    counted = n("CumSum", real, 1)
+    token_counts = n("CumSum", real, 1)
     state = {
         "ids": ids,
-        "position": n("Multiply", n("Subtract", counted, n.like(real, 1)), real),
+        "position": n("Multiply", n("Subtract", token_counts, n.like(real, 1)), real),
         "next_position": n("ReduceSum", real, [1], keep_dims=True),
         "mask": real if mask is None else n.convert(mask, "i32"),
     }
@@ -118,8 +118,8 @@ def decoder_only(n: OnnxNode, ids: Output, mask: Output | None, pad: int, beams:
     def run_of(graph: Any) -> Run:
         def run(state: dict[str, Output], scope: Scope) -> tuple[Output, list[Output]]:
             past = [state[f"past_{i}"] for i in range(len(kinds) - 3)]
-            given = [state["ids"], state["position"], state["mask"], *past]
-            logits, *present = _called(n, graph, given, scope)
+            inputs = [state["ids"], state["position"], state["mask"], *past]
+            logits, *present = _call(n, graph, inputs, scope)
             return logits, present
 
         return run
@@ -139,10 +139,10 @@ def decoder_only(n: OnnxNode, ids: Output, mask: Output | None, pad: int, beams:
 
 
 def encoder_and_decoder(
-    n: OnnxNode, form: int, begun: Output, mask: Output | None, pad: int, beams: int
+    n: OnnxNode, form: int, start_tokens: Output, mask: Output | None, pad: int, beams: int
 ) -> Form:
-    """The encoder reads input 0 once. It gives scores and the past behind the tokens `begun` too, or only
-    keys and values of what it has read, which the decoder takes in each step."""
+    """Reads input 0 by the encoder, once. The encoder returns either scores and the past after the tokens
+    `start_tokens` too, or only the keys and values of its input, which the decoder takes in each step."""
     encoder, decoder = n.required("encoder"), n.required("decoder")
     layers, odd = divmod(len(decoder.output) - 1, 2)
     names = [info.name for info in decoder.input]
@@ -155,17 +155,19 @@ def encoder_and_decoder(
             "expected inputs are tokens, the encoder's outputs and four past tensors per layer, "
             "expected outputs are logits and two present tensors per layer"
         )
-    given = [n[0]]
+    encoder_inputs = [n[0]]
     if form == T5:
-        mask = _without_left(n, given[0], pad) if mask is None else n.convert(mask, "i32")
-        given.append(mask)
-    whole = len(encoder.input) == len(given) + 1
-    if len(encoder.input) not in (len(given), len(given) + 1):
+        mask = _without_left(n, encoder_inputs[0], pad) if mask is None else n.convert(mask, "i32")
+        encoder_inputs.append(mask)
+    has_first_step = len(encoder.input) == len(encoder_inputs) + 1
+    if len(encoder.input) not in (len(encoder_inputs), len(encoder_inputs) + 1):
         raise UnsupportedError(f"an encoder with {len(encoder.input)} inputs is not supported")
-    outputs = _called(n, encoder, [*given, begun] if whole else given, n.scope)
-    if len(outputs) != (2 + 4 * layers if whole else 2 * layers):
+    outputs = _call(
+        n, encoder, [*encoder_inputs, start_tokens] if has_first_step else encoder_inputs, n.scope
+    )
+    if len(outputs) != (2 + 4 * layers if has_first_step else 2 * layers):
         raise UnsupportedError(f"an encoder with {len(outputs)} outputs for {layers} layers is not supported")
-    if hidden and not whole:
+    if hidden and not has_first_step:
         raise UnsupportedError("the decoder takes hidden states that the encoder does not return")
     outputs = [for_beams(n, value, beams) for value in outputs]
     cross = outputs[-2 * layers :]
@@ -174,10 +176,10 @@ def encoder_and_decoder(
     kinds = _types(decoder)
     tokens = kinds[0][1]
     by_token = tokens is not None and len(tokens) == 2 and tokens[1] == 1
-    state = {"ids": for_beams(n, begun, beams)}
+    state = {"ids": for_beams(n, start_tokens, beams)}
     rows = n.dim_of(state["ids"], 0)
     for i in range(2 * layers):
-        past = outputs[2 + i] if whole else _empty_past(n, *kinds[first + i], rows, 4)
+        past = outputs[2 + i] if has_first_step else _empty_past(n, *kinds[first + i], rows, 4)
         state[f"past_{i}"] = past
 
     def begin(state: dict[str, Output], _scope: Scope) -> tuple[Output, list[Output]]:
@@ -188,10 +190,10 @@ def encoder_and_decoder(
         around = [inside(n, value, scope) for value in (*fixed, *cross)]
         ids = state["ids"] if by_token else state["said"]
         values = [ids, *around[: len(fixed)], *past, *around[len(fixed) :]]
-        logits, *present = _called(n, decoder, values, scope)
+        logits, *present = _call(n, decoder, values, scope)
         return logits, present
 
-    return Form(state, begin if whole else None, run, lambda _state, _token: {}, 0)
+    return Form(state, begin if has_first_step else None, run, lambda _state, _token: {}, 0)
 
 
 def _without_left(n: OnnxNode, ids: Output, pad: int) -> Output:

@@ -55,8 +55,8 @@ def unfold_tensor(n: OnnxNode) -> Any:
         raise ModelError(f"windows of {size} with step {step} are not valid")
     last = n("Subtract", n.squeeze(n.dim_of(x, axis), [0]), size - 1)
     begins = n("Range", 0, last, step, output_type="i64", opset=4)
-    places = n("Add", n.unsqueeze(begins, [1]), np.arange(size)[None, :])
-    out = n("Gather", x, places, axis, opset=8)
+    indices = n("Add", n.unsqueeze(begins, [1]), np.arange(size)[None, :])
+    out = n("Gather", x, indices, axis, opset=8)
     order = [i for i in range(rank + 1) if i != axis + 1] + [axis + 1]
     return n.transpose(out, order)
 
@@ -75,31 +75,33 @@ def crop_and_resize(n: OnnxNode) -> Any:
         crop_and_resize_places(n, regions, i, extent, length, images)
         for i, (extent, length) in enumerate(zip(extents, (height, width), strict=True))
     ]
-    taken = n("Gather", images, which, 0, opset=8)  # [regions, channels, height, width]
+    crops = n("Gather", images, which, 0, opset=8)  # [regions, channels, height, width]
     inside: list[Output] = []
-    for axis, (places, extent) in zip((2, 3), zip(sides, extents, strict=True), strict=True):
+    for axis, (positions, extent) in zip((2, 3), zip(sides, extents, strict=True), strict=True):
         top = n.convert(n("Subtract", extent, 1), n.dtype(images))
-        fits = n("LogicalAnd", n("GreaterEqual", places, n.like(places, 0)), n("LessEqual", places, top))
+        fits = n(
+            "LogicalAnd", n("GreaterEqual", positions, n.like(positions, 0)), n("LessEqual", positions, top)
+        )
         inside.append(n.unsqueeze(fits, [1, 5 - axis]))
-        safe = n("Minimum", n("Maximum", places, n.like(places, 0)), top)
+        safe = n("Minimum", n("Maximum", positions, n.like(positions, 0)), top)
         low = n("Floor", safe) if mode == "bilinear" else n("Round", safe, mode="half_away_from_zero")
-        picked = _lines(n, taken, low, axis)
+        picked = _lines(n, crops, low, axis)
         if mode == "bilinear":
-            far = _lines(n, taken, n("Ceiling", safe), axis)
+            far = _lines(n, crops, n("Ceiling", safe), axis)
             share = n.unsqueeze(n("Subtract", safe, low), [1, 5 - axis])
             picked = n("Add", picked, n("Multiply", n("Subtract", far, picked), share))
-        taken = picked
+        crops = picked
     keep = n("LogicalAnd", *inside)
-    return n("Select", keep, taken, n.like(taken, n.attr("extrapolation_value", 0.0)))
+    return n("Select", keep, crops, n.like(crops, n.attr("extrapolation_value", 0.0)))
 
 
-def _lines(n: OnnxNode, x: Output, places: Output, axis: int) -> Output:
+def _lines(n: OnnxNode, x: Output, positions: Output, axis: int) -> Output:
     """Rows (axis 2) or columns (3) at places [regions, length] of images [regions, channels, h, w]."""
-    index = n.unsqueeze(n.convert(places, "i64"), [1, 5 - axis])
+    index = n.unsqueeze(n.convert(positions, "i64"), [1, 5 - axis])
     sizes = n.shape_of(x)
-    beside = n("Gather", sizes, [3] if axis == 2 else [2], 0, opset=8)
-    length = n.dim_of(places, 1)
-    shape = [n.slice(sizes, 0, 0, 2), *((length, beside) if axis == 2 else (beside, length))]
+    other_size = n("Gather", sizes, [3] if axis == 2 else [2], 0, opset=8)
+    length = n.dim_of(positions, 1)
+    shape = [n.slice(sizes, 0, 0, 2), *((length, other_size) if axis == 2 else (other_size, length))]
     return n("GatherElements", x, n.broadcast(index, n.concat(shape, 0)), axis=axis)
 
 
@@ -107,12 +109,14 @@ def _lines(n: OnnxNode, x: Output, places: Output, axis: int) -> Output:
 def conv_transpose_with_dynamic_pads(n: OnnxNode) -> Any:
     """(x, filters, pads, bias)"""
     pads = n.convert(n[2], "i64") if n.has(2) else None
-    known = n.value(pads)
+    constant_pads = n.value(pads)
     n.inputs = [n.inputs[0], n.inputs[1], n.inputs[3] if n.has(3) else None]
-    given = {} if known is None else {"pads": [int(v) for v in known.reshape(-1)]}
-    n.attributes = {"group": 1, "auto_pad": "NOTSET", **given, **n.attributes}
+    constant_attributes = (
+        {} if constant_pads is None else {"pads": [int(v) for v in constant_pads.reshape(-1)]}
+    )
+    n.attributes = {"group": 1, "auto_pad": "NOTSET", **constant_attributes, **n.attributes}
     out = conv_transpose(n)
-    if pads is None or known is not None:
+    if pads is None or constant_pads is not None:
         return out
     dims = n.rank(out) - 2
     begin, end = (n.slice(pads, 0, i * dims, (i + 1) * dims) for i in (0, 1))
@@ -127,9 +131,9 @@ def causal_conv_with_state(n: OnnxNode) -> Any:
     x, w, past = n[0], n[1], n.optional(3)
     if n.attr("ndim", 1) != 1 or n.attr("state_window", 0) not in (0, None):
         raise UnsupportedError("more than one dimension, or a window of states, is not supported")
-    last, rest = bool(n.attr("channels_last", 0)), None
+    last, trailing_shape = bool(n.attr("channels_last", 0)), None
     if last:
-        rest = n.slice(n.shape_of(x), 0, 2)
+        trailing_shape = n.slice(n.shape_of(x), 0, 2)
 
         def first(x: Output) -> Output:
             return n.transpose(n("Reshape", x, [0, 0, -1], special_zero=True), [0, 2, 1])
@@ -148,10 +152,10 @@ def causal_conv_with_state(n: OnnxNode) -> Any:
         out = n("Add", out, n.reshape(n[2], [1, channels, 1]))
     state = n.slice(long, 2, -before) if before else n.slice(long, 2, 0, 0)
     result = [_gate(n, n.attr("activation", "none"), out), state]
-    if rest is None:
+    if trailing_shape is None:
         return result
     lines = [n.transpose(value, [0, 2, 1]) for value in result]
-    shapes = [n("Concat", n.slice(n.shape_of(value), 0, 0, 2), rest, axis=0) for value in lines]
+    shapes = [n("Concat", n.slice(n.shape_of(value), 0, 0, 2), trailing_shape, axis=0) for value in lines]
     return [n("Reshape", *row, special_zero=False) for row in zip(lines, shapes, strict=True)]
 
 
@@ -217,8 +221,10 @@ def quantised_mixture_of_experts(n: OnnxNode) -> Any:
             "experts with weights in floats of few bits, or in an order specific to "
             "ONNX Runtime, are not supported"
         )
-    places = ((2, 3, 11), (5, 6, 12), (8, 9, 13))
-    weights = [_expert_weights(n, i, *row) if n.has(row[0]) else None for i, row in enumerate(places, 1)]
+    input_indices = ((2, 3, 11), (5, 6, 12), (8, 9, 13))
+    weights = [
+        _expert_weights(n, i, *row) if n.has(row[0]) else None for i, row in enumerate(input_indices, 1)
+    ]
     if not n.has(14):  # shares of the best alone
         n.attributes["normalize_routing_weights"] = 1
     return experts(n, weights, [n.optional(i) for i in (4, 7, 10)], n.optional(14))
@@ -237,17 +243,17 @@ def _expert_weights(n: OnnxNode, layer: int, weights: int, scales: int, zeros: i
     if blocks < 1 or depth % blocks:
         raise ModelError(f"{depth} values in {blocks} blocks are not valid")
     values = unpacked(packed.reshape(count * rows, width), bits, count * rows, depth)
-    wide = n.convert(n.const(values.reshape(count, rows, blocks, depth // blocks), kind), real)
+    quantized = n.convert(n.const(values.reshape(count, rows, blocks, depth // blocks), kind), real)
     if n.has(zeros):
-        given = n.known(zeros, "the zero points")
-        per = blocks if given.ndim == 3 else rows
-        lines = given.size * (8 // bits) // max(-(-per * bits // 8) * (8 // bits), 1)
-        zero = unpacked(given.reshape(lines, -1), bits, lines, per).reshape(count, rows, blocks, 1)
+        packed_zeros = n.known(zeros, "the zero points")
+        per = blocks if packed_zeros.ndim == 3 else rows
+        lines = packed_zeros.size * (8 // bits) // max(-(-per * bits // 8) * (8 // bits), 1)
+        zero = unpacked(packed_zeros.reshape(lines, -1), bits, lines, per).reshape(count, rows, blocks, 1)
         middle = n.convert(n.const(zero, kind), real)
     else:
         middle = n.const(1 << (bits - 1), real)
     factor = n.reshape(n.convert(n[scales], real), [count, rows, blocks, 1])
-    return n.reshape(n("Multiply", n("Subtract", wide, middle), factor), [count, rows, depth])
+    return n.reshape(n("Multiply", n("Subtract", quantized, middle), factor), [count, rows, depth])
 
 
 def experts(
@@ -342,8 +348,8 @@ def max_pool_with_mask(n: OnnxNode) -> Any:
         """The elements that have the place i in their windows."""
         return n.slice(value, last, i, i + 1 - width or None, step)
 
-    seen = accumulate((part(open_to, i) for i in range(width)), partial(n, "LogicalAnd"))
-    best = n.chain("Maximum", (n("Select", s, part(x, i), lowest) for i, s in enumerate(seen)))
+    visible_so_far = accumulate((part(open_to, i) for i in range(width)), partial(n, "LogicalAnd"))
+    best = n.chain("Maximum", (n("Select", s, part(x, i), lowest) for i, s in enumerate(visible_so_far)))
     if rank == 3:
         return best
     none = [0] * (rank - 2)

@@ -65,8 +65,8 @@ def linear_attention(n: OnnxNode) -> Any:
             state = n("Multiply", state, n.unsqueeze(now["decay"], [3]))
         new = now["v"]
         if "beta" in now:
-            known = n.squeeze(n("MatMul", n.unsqueeze(now["k"], [2]), state), [2])
-            new = n("Multiply", now["beta"], n("Subtract", new, known))
+            prediction = n.squeeze(n("MatMul", n.unsqueeze(now["k"], [2]), state), [2])
+            new = n("Multiply", now["beta"], n("Subtract", new, prediction))
         state = n("Add", state, n("Multiply", n.unsqueeze(now["k"], [3]), n.unsqueeze(new, [2])))
         rows = n("Reshape", now["q"], [0, groups, heads // groups, depth], special_zero=True)
         return state, n("MatMul", rows, state)  # [batch, groups, heads of a group, width]
@@ -89,10 +89,10 @@ def _streams(n: OnnxNode) -> tuple[Output, int]:
         if rank < 2 or not isinstance(n.shape(x)[-2], int):  # type: ignore[index]
             raise UnsupportedError("the number of branches is not known")
         return x, n.shape(x)[-2]  # type: ignore[index, return-value]
-    return _grouped(n, x, branches), branches
+    return _split_branches(n, x, branches), branches
 
 
-def _grouped(n: OnnxNode, x: Output, branches: int) -> Output:
+def _split_branches(n: OnnxNode, x: Output, branches: int) -> Output:
     """[..., branches * width] -> [..., branches, width]"""
     width = n.last_dim(x)
     if branches < 1 or width % branches:
@@ -105,7 +105,7 @@ def _gates(n: OnnxNode, x: Output, streams: Output, branches: int) -> Output:
     x, rank = n.convert(x, "f32"), n.rank(streams)
     if n.rank(x) == rank:
         return x
-    return n.unsqueeze(x, [rank - 1]) if n.last_dim(x) == branches else _grouped(n, x, branches)
+    return n.unsqueeze(x, [rank - 1]) if n.last_dim(x) == branches else _split_branches(n, x, branches)
 
 
 def _like_input(n: OnnxNode, out: Output) -> Output:
@@ -149,13 +149,15 @@ def hyper_connection_post_mix(n: OnnxNode) -> Any:
 def engram_gate(n: OnnxNode) -> Any:
     """Values, gated by how alike keys and queries of each branch are, and the same normalised."""
     kind, epsilon = n.dtype(n[0]), n.attr("epsilon", 1e-5)
-    wide = [n.convert(n[i], "f32") for i in range(5)]
-    width = n.last_dim(wide[0])
-    key, query = (rms_norm(n, wide[i], wide[i + 3], -1, epsilon) for i in (0, 1))
+    inputs_f32 = [n.convert(n[i], "f32") for i in range(5)]
+    width = n.last_dim(inputs_f32[0])
+    key, query = (rms_norm(n, inputs_f32[i], inputs_f32[i + 3], -1, epsilon) for i in (0, 1))
     alike = n("ReduceSum", n("Multiply", key, query), [-1], keep_dims=True)
     alike = n("Multiply", alike, 1 / math.sqrt(width))
     root = n("Sqrt", n("Maximum", n("Abs", alike), np.float32(1e-6)))
-    gated = n("Multiply", n("Sigmoid", n("Multiply", n("Sign", alike), root)), n.unsqueeze(wide[2], [2]))
+    gated = n(
+        "Multiply", n("Sigmoid", n("Multiply", n("Sign", alike), root)), n.unsqueeze(inputs_f32[2], [2])
+    )
     out = [n.convert(gated, kind)]
     if n.wants(1):
         out.append(n.convert(rms_norm(n, gated, n.convert(n[5], "f32"), -1, epsilon), kind))
@@ -172,16 +174,18 @@ def sparse_attention(n: OnnxNode) -> Any:
     if block < 1 or blocks < 1 or heads % layouts or (np.diff(rows) < 0).any() or rows.min() < 0:
         raise ModelError(f"{blocks} blocks of {block} in {layouts} layouts do not match {heads} heads")
     n.limited(layouts * blocks * blocks, "blocks")
-    seen = np.zeros((layouts, blocks, blocks), bool)
+    visible_blocks = np.zeros((layouts, blocks, blocks), bool)
     for layout, (row, column) in enumerate(zip(rows, columns, strict=True)):
         at = column[row[0] : row[-1]]
-        seen[layout, np.repeat(np.arange(blocks), np.diff(row)), at] = True
+        visible_blocks[layout, np.repeat(np.arange(blocks), np.diff(row)), at] = True
     total = n.reshape(n.convert(n[7], "i64"), [1])
     lengths = n.convert(n.reshape(n[8], [-1]), "i64")
     length = n.dim_of(n[0], 1)
     begins = n("Select", n("Equal", total, length), 0, n("Subtract", lengths, length))
-    places = n("Add", n.unsqueeze(begins, [1]), n.unsqueeze(n.upto(length), [0]))  # [batch, length]
-    mine = n("Gather", seen, n("Divide", places, block), 1, opset=8)  # [layouts, batch, length, blocks]
+    positions = n("Add", n.unsqueeze(begins, [1]), n.unsqueeze(n.upto(length), [0]))  # [batch, length]
+    mine = n(
+        "Gather", visible_blocks, n("Divide", positions, block), 1, opset=8
+    )  # [layouts, batch, length, blocks]
     keep = n("Gather", mine, n("Divide", n.upto(total), block), 3, opset=8)
     of_head = n("Gather", n.transpose(keep, [1, 0, 2, 3]), np.arange(heads) % layouts, 1, opset=8)
     last = n("Subtract", lengths, 1)

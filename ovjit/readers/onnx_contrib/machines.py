@@ -189,10 +189,10 @@ def _probabilities(n: OnnxNode, scores: Output, pairs: Sequence[tuple[int, int]]
         busy = n("GreaterEqual", gap, np.float32(0.005 / classes))
         for t in range(classes):
             row = n("Gather", q_here, t, 1, opset=8)
-            mine, own = (n.slice(x, 1, t, t + 1) for x in (weights, row))
-            step = n("Divide", n("Subtract", least, mine), own)
+            mine, diagonal = (n.slice(x, 1, t, t + 1) for x in (weights, row))
+            step = n("Divide", n("Subtract", least, mine), diagonal)
             more = n("Add", step, 1.0)
-            least = n("Add", least, n("Multiply", step, n("Add", n("Multiply", step, own),
+            least = n("Add", least, n("Multiply", step, n("Add", n("Multiply", step, diagonal),
                                                           n("Multiply", mine, 2.0))))  # fmt: skip
             least = n("Divide", n("Divide", least, more), more)
             weights = n("Divide", n("Add", weights, n("Multiply", step, row)), more)

@@ -91,26 +91,26 @@ def label_encoder(n: OnnxNode) -> Any:
 def label_encoder_1(n: OnnxNode) -> Any:
     """Texts by their places in a list."""
     texts = n.required("classes_strings")
-    return _mapped(n, texts, np.arange(len(texts)))
+    return _map_labels(n, texts, np.arange(len(texts)))
 
 
 @ml("CategoryMapper")
 def category_mapper(n: OnnxNode) -> Any:
-    return _mapped(n, n.required("cats_strings"), np.asarray(n.required("cats_int64s"), np.int64))
+    return _map_labels(n, n.required("cats_strings"), np.asarray(n.required("cats_int64s"), np.int64))
 
 
-def _mapped(n: OnnxNode, texts: list[str], numbers: np.ndarray) -> Output:
+def _map_labels(n: OnnxNode, texts: list[str], numbers: np.ndarray) -> Output:
     """The number of a text, or the text of a number."""
     if len(texts) != numbers.size or not texts:
         raise ModelError(
             f"{len(texts)} strings and {numbers.size} numbers are given; they should be equally many"
         )
     if n.dtype(n[0]) == "string":
-        found, place = find_text(n, n[0], texts)
-        picked = n("Gather", n.const(numbers), place, 0, opset=8)
-        return n("Select", found, picked, n.attr("default_int64"))
-    found, place = place_of(n, n("Equal", n.unsqueeze(n[0], [-1]), numbers))
-    return text_at(n, [*texts, n.attr("default_string")], n("Select", found, place, numbers.size))
+        is_match, index = find_text(n, n[0], texts)
+        picked = n("Gather", n.const(numbers), index, 0, opset=8)
+        return n("Select", is_match, picked, n.attr("default_int64"))
+    is_match, index = place_of(n, n("Equal", n.unsqueeze(n[0], [-1]), numbers))
+    return text_at(n, [*texts, n.attr("default_string")], n("Select", is_match, index, numbers.size))
 
 
 @ml("FeatureVectorizer")
@@ -142,9 +142,9 @@ def _column(n: OnnxNode, what: str) -> np.ndarray:
     from ovjit.readers.onnx import tensors
 
     for kind, dtype in (("int64s", np.int64), ("floats", np.float32), ("strings", object)):
-        given = n.attr(f"{what}_{kind}")
-        if given is not None:
-            return np.array(given, dtype)
+        values = n.attr(f"{what}_{kind}")
+        if values is not None:
+            return np.array(values, dtype)
     tensor = n.attr(f"{what}_tensor")
     if tensor is None or not tensor.data_type:
         raise UnsupportedError(f"the {what} are missing")

@@ -93,13 +93,13 @@ def qlinear_average_pool(n: OnnxNode) -> Any:
     rank = n.rank(n[0])
     last = bool(n.attr("channels_last", 0))
     window = Window(n, None, rank - 2)
-    ceil, counted = bool(n.attr("ceil_mode", 0)), bool(n.attr("count_include_pad", 0))
+    ceil, counts_padding = bool(n.attr("ceil_mode", 0)), bool(n.attr("count_include_pad", 0))
 
     def pool(x: Output) -> Output:
         x = n.channels_first(x) if last else x
-        padded = ceil and counted and window.auto_pad == "explicit"
+        padded = ceil and counts_padding and window.auto_pad == "explicit"
         x = ceiled(n, x, window) if padded else x
-        out = average(n, x, window, not counted, ceil and not padded)
+        out = average(n, x, window, not counts_padding, ceil and not padded)
         return n.channels_last(out) if last else out
 
     return _through_f32(n, pool)

@@ -32,11 +32,11 @@ def read_labels(n: OnnxNode) -> np.ndarray:
     raise ModelError("the labels of the classes are missing")
 
 
-def pick_labels(n: OnnxNode, place: Output, labels: np.ndarray) -> Output:
+def pick_labels(n: OnnxNode, index: Output, labels: np.ndarray) -> Output:
     """The labels at these positions."""
     if labels.dtype == object:
-        return text_at(n, labels.tolist(), place)
-    return n("Gather", n.const(labels), place, 0, opset=8)
+        return text_at(n, labels.tolist(), index)
+    return n("Gather", n.const(labels), index, 0, opset=8)
 
 
 def best_labels(n: OnnxNode, scores: Output, labels: np.ndarray) -> Output:
@@ -87,8 +87,10 @@ def _rounded_product(n: OnnxNode, x: Output, y: Output) -> Output:
     return n.convert(n("Multiply", n.convert(x, "f64"), n.convert(y, "f64")), "f32")
 
 
-def check_word(name: str, value: Any, known: tuple[str, ...]) -> str:
+def check_word(name: str, value: Any, choices: tuple[str, ...]) -> str:
     """A word of an attribute. Raises ModelError for an unknown one."""
-    if value not in known:
-        raise ModelError(f"the {name} {str(value)[:20]!r} is unknown; it should be one of {', '.join(known)}")
+    if value not in choices:
+        raise ModelError(
+            f"the {name} {str(value)[:20]!r} is unknown; it should be one of {', '.join(choices)}"
+        )
     return str(value)

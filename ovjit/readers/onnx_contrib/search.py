@@ -71,24 +71,24 @@ class _Settings(NamedTuple):
 def greedy_search(n: OnnxNode) -> Any:
     """(tokens, most, fewest, penalty of repeated ones, allowed tokens, those allowed first, mask of the
     prompt): the likeliest token at each step. What is behind the end is filled up."""
-    known = _settings(n, 1, [1, 2, 3, 4, 5, 6])
+    settings = _settings(n, 1, [1, 2, 3, 4, 5, 6])
 
     def choose(scores: Output, state: dict[str, Output], _scope: Scope) -> Any:
         best = n.top_k(scores, 1, 1, index="i32")[1]
-        return _said_until_the_end(n, known, best, state, {})
+        return _said_until_the_end(n, settings, best, state, {})
 
-    batch = n.dim_of(known.begun, 0)
+    batch = n.dim_of(settings.begun, 0)
     state = {"ended": filled(n, n.const(False), batch, n.const(np.array([1])))}
-    return _fitted(n, _searched(n, known, choose, state)["said"], known.longest, 1, known.pad)
+    return _extend(n, _search(n, settings, choose, state)["said"], settings.longest, 1, settings.pad)
 
 
 def _said_until_the_end(
-    n: OnnxNode, known: _Settings, token: Output, state: dict[str, Output], changes: dict[str, Output]
+    n: OnnxNode, settings: _Settings, token: Output, state: dict[str, Output], changes: dict[str, Output]
 ) -> Any:
     """What a search of one beam gives for its tokens [batch, 1]: filling behind an item's end"""
-    ended = n("LogicalOr", state["ended"], n("Equal", token, n.like(token, known.end)))
+    ended = n("LogicalOr", state["ended"], n("Equal", token, n.like(token, settings.end)))
     more = n("LogicalNot", n("ReduceLogicalAnd", ended, [0, 1], keep_dims=False))
-    return n("Select", ended, n.like(token, known.pad), token), None, {**changes, "ended": ended}, more
+    return n("Select", ended, n.like(token, settings.pad), token), None, {**changes, "ended": ended}, more
 
 
 @ms("Sampling")
@@ -98,57 +98,57 @@ def sampling(n: OnnxNode) -> Any:
     Runtime's generator for the seed"""
     if n.wants(1):
         raise UnsupportedError("the filtered scores of tokens as an output are not supported")
-    known = _settings(n, 1, [1, 2, 3, 4, 5, 6])
+    settings = _settings(n, 1, [1, 2, 3, 4, 5, 6])
     if (temperature := n.attr("temperature", 1.0)) != 1:
-        known = known._replace(temperature=n.const(float(temperature)))
+        settings = settings._replace(temperature=n.const(float(temperature)))
     if n.has(7) and (penalty := n.attr("presence_penalty", 0.0)):
-        known = known._replace(penalised=n("Multiply", n.convert(n[7], "f32"), float(penalty)))
+        settings = settings._replace(penalised=n("Multiply", n.convert(n[7], "f32"), float(penalty)))
     seed = _number(n, 8, "i64")
     if seed is None:
         raise UnsupportedError(
             "sampling without a seed is not supported: its results would not be reproducible"
         )
     seed = n("FloorMod", seed, _MODULUS)
-    batch = n.dim_of(known.begun, 0)
+    batch = n.dim_of(settings.begun, 0)
 
     def choose(scores: Output, state: dict[str, Output], scope: Scope) -> Any:
         scores = _likely(n, scores)
-        numbers_of_step, left = _drawn(n, state["random"], inside(n, batch, scope))
+        numbers_of_step, random_state = _draw_numbers(n, state["random"], inside(n, batch, scope))
         top = n("ReduceMax", scores, [1], keep_dims=True)
         weights = n("CumSum", n("Exp", n.convert(n("Subtract", scores, top), "f64")), 1)
-        wanted = n("Multiply", numbers_of_step, n.slice(weights, 1, -1))
-        below = n.convert(n("LessEqual", weights, wanted), "i32")
-        token = n("ReduceSum", below, [1], keep_dims=True)
-        return _said_until_the_end(n, known, token, state, {"random": left})
+        threshold = n("Multiply", numbers_of_step, n.slice(weights, 1, -1))
+        is_below = n.convert(n("LessEqual", weights, threshold), "i32")
+        token = n("ReduceSum", is_below, [1], keep_dims=True)
+        return _said_until_the_end(n, settings, token, state, {"random": random_state})
 
     state = {
         "ended": filled(n, n.const(False), batch, n.const(np.array([1]))),
         "random": n("Select", n("Equal", seed, 0), 1, seed),
     }
-    return _fitted(n, _searched(n, known, choose, state)["said"], known.longest, 1, known.pad)
+    return _extend(n, _search(n, settings, choose, state)["said"], settings.longest, 1, settings.pad)
 
 
 def _likely(n: OnnxNode, scores: Output) -> Output:
     """The scores [batch, vocabulary], those beyond `top_p` of the probability replaced by `filter_value`."""
-    top, own = float(n.attr("top_p", 0.0)), bool(n.attr("custom", 0))
+    top, is_custom = float(n.attr("top_p", 0.0)), bool(n.attr("custom", 0))
     count = n.dim_of(scores, 1)
-    ordered, at = n.top_k(scores, n.scalar(count), 1, "max" if own else "min")
+    ordered, at = n.top_k(scores, n.scalar(count), 1, "max" if is_custom else "min")
     shares = n("CumSum", n("Softmax", ordered, axis=1, opset=8), 1)
-    place = n.unsqueeze(n.upto(count), [0])
-    if own:  # what comes behind the place where the sum is enough
+    rank = n.unsqueeze(n.upto(count), [0])
+    if is_custom:  # what comes behind the place where the sum is enough
         over = n("Greater", shares, n.like(shares, top))
         before = n("Concat", n("Less", n.slice(over, 1, 0, 1), False), n.slice(over, 1, 0, -1), axis=1)
-        drop = n("LogicalAnd", before, n("Greater", place, 0))
+        drop = n("LogicalAnd", before, n("Greater", rank, 0))
     else:
         drop = n("LessEqual", shares, n.like(shares, 1 - np.float32(top)))
-        kept = n.attr("min_tokens_to_keep", 0)
-        drop = n("LogicalAnd", drop, n("LogicalOr", n("Less", place, n("Subtract", count, kept)),
-                                       n("Equal", place, 0)))  # fmt: skip
+        least_kept = n.attr("min_tokens_to_keep", 0)
+        drop = n("LogicalAnd", drop, n("LogicalOr", n("Less", rank, n("Subtract", count, least_kept)),
+                                       n("Equal", rank, 0)))  # fmt: skip
     ordered = n("Select", drop, n.like(scores, float(n.attr("filter_value", -1e20))), ordered)
     return n("ScatterElementsUpdate", scores, at, ordered, 1, opset=3)
 
 
-def _drawn(n: OnnxNode, state: Output, count: Output) -> tuple[Output, Output]:
+def _draw_numbers(n: OnnxNode, state: Output, count: Output) -> tuple[Output, Output]:
     """(`count` numbers of [0, 1) as [count, 1] f64, the generator's next state [1]): of the multiplicative
     generator whose numbers are state * 16807^k, two of which make one"""
     k = n("Add", n.upto(n("Multiply", count, 2)), 1)
@@ -168,31 +168,31 @@ class _Beams(NamedTuple):
     """The likeliest `beams` ways of going on, and the best of those that have ended."""
 
     n: OnnxNode
-    known: _Settings
+    settings: _Settings
     batch: Output
     penalty: Output
     early: bool
 
-    def rated(self, sums: Output, said: Output, scope: Scope) -> Output:
+    def rated(self, sums: Output, history: Output, scope: Scope) -> Output:
         """Sums by their length; never -inf, which stands for an answer that is not there."""
         n = self.n
-        length = n.convert(n.dim_of(said, 1), "f32")
+        length = n.convert(n.dim_of(history, 1), "f32")
         return n("Maximum", n("Divide", sums, n("Power", length, inside(n, self.penalty, scope))), _NEVER)
 
     def kept(
-        self, state: dict[str, Output], scores: Output, said: Output, longest: Output
+        self, state: dict[str, Output], scores: Output, history: Output, longest: Output
     ) -> dict[str, Output]:
         """The best of what has been kept and of new answers [batch, beams], said [batch, beams, length]"""
         n = self.n
-        new = _fitted(n, said, longest, 2, self.known.pad)
+        new = _extend(n, history, longest, 2, self.settings.pad)
         rated = n("Concat", state["kept_scores"], scores, axis=1)
-        best = n.top_k(rated, self.known.beams, 1, index="i32")
+        best = n.top_k(rated, self.settings.beams, 1, index="i32")
         every = n("Concat", state["kept"], new, axis=1)
         return {"kept_scores": best[0], "kept": n("Gather", every, best[1], 1, batch_dims=1, opset=8)}
 
     def choose(self, scores: Output, state: dict[str, Output], scope: Scope) -> Any:
         """The `_Choice` of a step."""
-        n, beams = self.n, self.known.beams
+        n, beams = self.n, self.settings.beams
         count = n.dim_of(scores, 1)
         sums = n("Add", scores, state["sums"])
         items = inside(n, self.batch, scope)
@@ -200,20 +200,20 @@ class _Beams(NamedTuple):
         best, at = n.top_k(flat, 2 * beams, 1)
         token, beam = n("FloorMod", at, count), n("Divide", at, count)
         row = n("Add", beam, n("Multiply", n.unsqueeze(n.upto(items), [1]), beams))  # [batch, 2 beams]
-        ends = n("Equal", token, self.known.end if self.known.end >= 0 else -1)
+        ends = n("Equal", token, self.settings.end if self.settings.end >= 0 else -1)
         done = state["done"]  # [batch, 1]
         # what ends among the first is kept beside
         early_ends = n("LogicalAnd", n.slice(ends, 1, 0, beams), n("LogicalNot", done))
-        said = n("Gather", state["said"], n.slice(row, 1, 0, beams), 0, opset=8)
+        history = n("Gather", state["said"], n.slice(row, 1, 0, beams), 0, opset=8)
         worth = n("Select", early_ends, self.rated(n.slice(best, 1, 0, beams), state["said"], scope), -np.inf)
-        beside = self.kept(state, worth, said, inside(n, self.known.longest, scope))
+        beside = self.kept(state, worth, history, inside(n, self.settings.longest, scope))
         # the first that do not end go on
         order = n("Add", n.const(np.arange(2 * beams)), n("Multiply", n.convert(ends, "i64"), 2 * beams))
         chosen = n.all("TopK", order, beams, axis=1, mode="min", sort="value", index_element_type="i32",
                        opset=11)[1]  # fmt: skip
         best_on, token, row = (n("Gather", v, chosen, 1, batch_dims=1, opset=8) for v in (best, token, row))
         best_on = n("Select", done, 0.0, best_on)
-        token = n("Select", done, self.known.pad, token)
+        token = n("Select", done, self.settings.pad, token)
         row = n("Select", done, 0, row)
         worst = n.slice(beside["kept_scores"], 1, beams - 1)
         enough = n("Greater", worst, -np.inf)
@@ -244,64 +244,64 @@ def beam_search(n: OnnxNode) -> Any:
         raise UnsupportedError(
             "products of queries and keys, or the no-speech probability, as outputs are not supported"
         )
-    known = _settings(n, beams, [1, 2, 6, 7, 8, 9], 2 if n.op_type == "WhisperBeamSearch" else 0)
+    settings = _settings(n, beams, [1, 2, 6, 7, 8, 9], 2 if n.op_type == "WhisperBeamSearch" else 0)
     if n.has(14):
-        known = known._replace(temperature=n.scalar(n.convert(n[14], "f32")))
+        settings = settings._replace(temperature=n.scalar(n.convert(n[14], "f32")))
     if n.has(11) and (processor := n.known_ints(11, "the logits processor")[0]):
         if processor != 1 or n.op_type != "WhisperBeamSearch":
             raise UnsupportedError(f"the logits processor {processor} of {n.op_type} is not supported")
-        known = known._replace(timestamps=True)
+        settings = settings._replace(timestamps=True)
     penalty = _number(n, 5, "f32")
     penalty = n.const(1.0) if penalty is None else n.scalar(penalty)
-    batch = n.dim_of(known.begun, 0)
+    batch = n.dim_of(settings.begun, 0)
     per_item = n.const(np.array([beams]))
-    search = _Beams(n, known, batch, penalty, bool(n.attr("early_stopping", 0)))
+    search = _Beams(n, settings, batch, penalty, bool(n.attr("early_stopping", 0)))
     first = n.const(np.array([[0.0]] + [[_LATER]] * (beams - 1), np.float32))
     state = {
         "sums": n.reshape(filled(n, first, batch, n.const(np.array([beams, 1]))), [-1, 1]),
         "done": filled(n, n.const(False), batch, n.const(np.array([1]))),
         "kept_scores": filled(n, n.const(np.float32(-np.inf)), batch, per_item),
-        "kept": filled(n, n.const(known.pad, "i32"), batch, per_item, known.longest),
+        "kept": filled(n, n.const(settings.pad, "i32"), batch, per_item, settings.longest),
     }
-    wanted = ("scores",) if n.wants(2) else ()
-    out = _searched(n, known, search.choose, state, wanted)
+    collected = ("scores",) if n.wants(2) else ()
+    out = _search(n, settings, search.choose, state, collected)
     split = n.concat([batch, per_item, n.const(np.array([-1]))], 0)
     open_ends = search.rated(n.reshape(out["sums"], n.concat([batch, per_item], 0)), out["said"], n.scope)
     open_ends = n("Select", out["done"], -np.inf, open_ends)
-    best = search.kept(out, open_ends, n.reshape(out["said"], split), known.longest)
+    best = search.kept(out, open_ends, n.reshape(out["said"], split), settings.longest)
     outputs = [n.slice(best[name], 1, 0, answers) for name in ("kept", "kept_scores")]
-    if wanted:
-        trips = n("Subtract", known.longest, n.dim_of(known.begun, 1))
-        every = _fitted(n, out["scores"], trips, 0, 0.0)  # [iterations, rows, vocabulary]
+    if collected:
+        trips = n("Subtract", settings.longest, n.dim_of(settings.begun, 1))
+        every = _extend(n, out["scores"], trips, 0, 0.0)  # [iterations, rows, vocabulary]
         shape = n.concat([trips, batch, per_item, n.dim_of(every, 2)], 0)
         outputs.append(n.reshape(every, shape))
     return outputs
 
 
-def _settings(n: OnnxNode, beams: int, places: list[int], default: int = GPT) -> _Settings:
-    """`places` are the inputs with the most and the fewest tokens, the penalty of repeated ones, those
+def _settings(n: OnnxNode, beams: int, input_indices: list[int], default: int = GPT) -> _Settings:
+    """`input_indices` are the inputs with the most and the fewest tokens, the penalty of repeated ones, those
     allowed, those allowed first and the prompt's mask."""
     form = n.attr("model_type", default)
     if form not in ((GPT,) if n.op_type in _OF_ONE_WAY else (GPT, T5, WHISPER)):
         raise UnsupportedError(f"{n.op_type} of models of the type {form} is not supported")
-    longest = _number(n, places[0], "i64")
+    longest = _number(n, input_indices[0], "i64")
     if longest is None:
         raise ModelError("the maximum length is missing")
-    shortest, repetition = _number(n, places[1], "i64"), _number(n, places[2], "f32")
-    masks = [n[i] if n.has(i) else None for i in places[3:]]
+    shortest, repetition = _number(n, input_indices[1], "i64"), _number(n, input_indices[2], "f32")
+    masks = [n[i] if n.has(i) else None for i in input_indices[3:]]
     pad = n.required("pad_token_id")
-    begun = n.convert(n[0], "i32") if form == GPT else _begun(n, form)
-    if n.rank(begun) != 2 or n.rank(n[0]) != (3 if form == WHISPER else 2):
-        raise ModelError(f"the tokens have {n.rank(begun)} dimensions, input 0 has {n.rank(n[0])}")
-    length, most = (n.shape(begun) or (None, None))[1], n.value(longest)
+    start_tokens = n.convert(n[0], "i32") if form == GPT else _begun(n, form)
+    if n.rank(start_tokens) != 2 or n.rank(n[0]) != (3 if form == WHISPER else 2):
+        raise ModelError(f"the tokens have {n.rank(start_tokens)} dimensions, input 0 has {n.rank(n[0])}")
+    length, most = (n.shape(start_tokens) or (None, None))[1], n.value(longest)
     if most is not None and isinstance(length, int) and int(most.reshape(())) <= length:
         raise ModelError(f"{length} tokens exceed the maximum of {int(most.reshape(()))}")
     if form == GPT:
-        model = decoder_only(n, begun, masks[2], pad, beams)
+        model = decoder_only(n, start_tokens, masks[2], pad, beams)
     else:
-        model = encoder_and_decoder(n, form, begun, masks[2], pad, beams)
-    return _Settings(model, begun, longest, beams, pad, n.required("eos_token_id"), shortest, repetition,
-                     masks[0], masks[1], n.attr("no_repeat_ngram_size", 0))  # fmt: skip
+        model = encoder_and_decoder(n, form, start_tokens, masks[2], pad, beams)
+    return _Settings(model, start_tokens, longest, beams, pad, n.required("eos_token_id"), shortest,
+                     repetition, masks[0], masks[1], n.attr("no_repeat_ngram_size", 0))  # fmt: skip
 
 
 def _begun(n: OnnxNode, form: int) -> Output:
@@ -317,7 +317,7 @@ def _number(n: OnnxNode, index: int, kind: str) -> Output | None:
     return n.reshape(n.convert(n[index], kind), [1]) if n.has(index) else None
 
 
-def _fitted(n: OnnxNode, x: Output, size: Output, axis: int, value: float) -> Output:
+def _extend(n: OnnxNode, x: Output, size: Output, axis: int, value: float) -> Output:
     """`x` made as long as `size` along an axis with what `value` says."""
     dims = [n.dim_of(x, i) for i in range(n.rank(x))]
     dims[axis] = n("Subtract", size, dims[axis])
@@ -328,22 +328,22 @@ def _highest(n: OnnxNode, best: Output, items: Output, beams: int) -> Output:
     """The sum that ONNX Runtime takes for an item's highest: of item i, the highest of the 2 * beams that
     begin at i * beams in the candidates of all items. [batch, 1]"""
     begins = n("Multiply", n.unsqueeze(n.upto(items), [1]), beams)
-    places = n("Add", begins, n.const(np.arange(2 * beams)))
-    return n("ReduceMax", n("Gather", n.reshape(best, [-1]), places, 0, opset=8), [1], keep_dims=True)
+    candidates = n("Add", begins, n.const(np.arange(2 * beams)))
+    return n("ReduceMax", n("Gather", n.reshape(best, [-1]), candidates, 0, opset=8), [1], keep_dims=True)
 
 
 # -- steps ---------------------------------------------------------------------------------------------------
 
 
-def _searched(
+def _search(
     n: OnnxNode,
-    known: _Settings,
+    settings: _Settings,
     choose: _Choice,
     state: dict[str, Output],
     collected: Sequence[str] = (),
 ) -> dict[str, Output]:
-    """The state behind the last step; `said` is what has been said, [rows, length]."""
-    form = known.form
+    """The state behind the last step; `history` is what has been said, [rows, length]."""
+    form = settings.form
     state = {**state, **form.state, "said": form.state["ids"]}
 
     def step(run: Run, state: dict[str, Output], first: Output, scope: Scope) -> Any:
@@ -351,23 +351,23 @@ def _searched(
         scores = n.convert(n.squeeze(n.slice(logits, 1, -1), [1]), "f32")
         if n.op_type not in _OF_ONE_WAY:
             scores = n("LogSoftmax", scores, axis=1)
-        scores = _ruled(n, known, scores, state["said"], first, scope)
+        scores = _apply_rules(n, settings, scores, state["said"], first, scope)
         token, row, changes, more = choose(scores, state, scope)
-        said = state["said"]
+        history = state["said"]
         if row is not None:
-            said = n("Gather", said, row, 0, opset=8)
-            if known.beams > 1:
+            history = n("Gather", history, row, 0, opset=8)
+            if settings.beams > 1:
                 present = [n("Gather", value, row, form.axis, opset=8) for value in present]
         following = {
             **changes,
             **form.advance(state, token),
             "ids": token,
-            "said": n("Concat", said, token, axis=1),
+            "said": n("Concat", history, token, axis=1),
             **{f"past_{i}": value for i, value in enumerate(present)},
         }
         return following, more
 
-    trips = n.squeeze(n("Subtract", known.longest, n.dim_of(known.begun, 1)), [0])
+    trips = n.squeeze(n("Subtract", settings.longest, n.dim_of(settings.begun, 1)), [0])
     if form.first is None:
 
         def once(state: dict[str, Output], trip: Output, scope: Scope) -> Any:
@@ -375,72 +375,72 @@ def _searched(
 
         return circulated(n, once, trips, n.const(True), state, collected)
     following, more = step(form.first, state, n.const(True), n.scope)
-    begun = {name: following[name] for name in state}
+    first_state = {name: following[name] for name in state}
 
     def again(state: dict[str, Output], _trip: Output, scope: Scope) -> Any:
         return step(form.run, state, n.const(False), scope)
 
-    out = circulated(n, again, n("Subtract", trips, 1), more, begun, collected)
+    out = circulated(n, again, n("Subtract", trips, 1), more, first_state, collected)
     for name in collected:
         out[name] = n("Concat", n.unsqueeze(following[name], [0]), out[name], axis=0)
     return out
 
 
-def _ruled(
-    n: OnnxNode, known: _Settings, scores: Output, said: Output, first: Output, scope: Scope
+def _apply_rules(
+    n: OnnxNode, settings: _Settings, scores: Output, history: Output, first: Output, scope: Scope
 ) -> Output:
     """The scores of the next token [rows, vocabulary] after what the settings make less likely or forbid, in
     the order in which ONNX Runtime does so."""
     shape = n.shape_of(scores)
     nothing = n.broadcast(n.const(0, "i32"), shape)
 
-    def marked(tokens: Output, which: Output) -> Output:
+    def mark_tokens(tokens: Output, which: Output) -> Output:
         """[rows, vocabulary]: whether a token is one of `tokens` for which `which` is true"""
         out = n("ScatterElementsUpdate", nothing, tokens, n.convert(which, "i32"), 1, reduction="max",
                 use_init_val=True, opset=12)  # fmt: skip
         return n("Greater", out, n.like(out, 0))
 
-    if known.repetition is not None:
-        by = inside(n, known.repetition, scope)
-        seen = marked(said, n("Equal", said, said))
+    if settings.repetition is not None:
+        by = inside(n, settings.repetition, scope)
+        is_repeated = mark_tokens(history, n("Equal", history, history))
         less = n("Select", n("Less", scores, 0.0), n("Multiply", scores, by), n("Divide", scores, by))
-        scores = n("Select", seen, less, scores)
-    if known.ngram > 0:
-        n.limited(known.ngram, "tokens that may not come again", 256)
-        before = known.ngram - 1
-        same = n("Equal", n.slice(said, 1, before), n.slice(said, 1, before))
+        scores = n("Select", is_repeated, less, scores)
+    if settings.ngram > 0:
+        n.limited(settings.ngram, "tokens that may not come again", 256)
+        before = settings.ngram - 1
+        same = n("Equal", n.slice(history, 1, before), n.slice(history, 1, before))
         for i in range(before):
-            end = n.slice(said, 1, i - before, i - before + 1 or None)
-            same = n("LogicalAnd", same, n("Equal", n.slice(said, 1, i, i - before), end))
-        scores = n("Select", marked(n.slice(said, 1, before), same), _NEVER, scores)
-    if known.allowed is not None:
-        allowed = inside(n, known.allowed, scope)
+            end = n.slice(history, 1, i - before, i - before + 1 or None)
+            same = n("LogicalAnd", same, n("Equal", n.slice(history, 1, i, i - before), end))
+        scores = n("Select", mark_tokens(n.slice(history, 1, before), same), _NEVER, scores)
+    if settings.allowed is not None:
+        allowed = inside(n, settings.allowed, scope)
         scores = n("Select", n("Equal", allowed, n.like(allowed, 0)), _NEVER, scores)
-    if known.allowed_first is not None:
-        allowed = inside(n, for_beams(n, known.allowed_first, known.beams), scope)
+    if settings.allowed_first is not None:
+        allowed = inside(n, for_beams(n, settings.allowed_first, settings.beams), scope)
         scores = n("Select", n("LogicalAnd", first, n("Equal", allowed, n.like(allowed, 0))), _NEVER, scores)
-    if known.shortest is not None:
-        early = n("Less", n.dim_of(said, 1), inside(n, known.shortest, scope))
-        end = n("Equal", n.upto(n.dim_of(scores, 1)), known.end)
+    if settings.shortest is not None:
+        early = n("Less", n.dim_of(history, 1), inside(n, settings.shortest, scope))
+        end = n("Equal", n.upto(n.dim_of(scores, 1)), settings.end)
         scores = n("Select", n("LogicalAnd", early, end), _NEVER, scores)
-    if known.temperature is not None:
-        scores = n("Divide", scores, inside(n, known.temperature, scope))
-    if known.penalised is not None:
-        scores = n("Subtract", scores, inside(n, known.penalised, scope))
-    return _timed(n, scores, said) if known.timestamps else scores
+    if settings.temperature is not None:
+        scores = n("Divide", scores, inside(n, settings.temperature, scope))
+    if settings.penalised is not None:
+        scores = n("Subtract", scores, inside(n, settings.penalised, scope))
+    return _restrict_timestamps(n, scores, history) if settings.timestamps else scores
 
 
-def _timed(n: OnnxNode, scores: Output, said: Output) -> Output:
+def _restrict_timestamps(n: OnnxNode, scores: Output, history: Output) -> Output:
     """The scores [rows, vocabulary] with times, which are the tokens from one number on. Times come in pairs
     and do not decrease, and the first is not late. A time is forced if all times together are likelier than
     any text.
     """
     begin, latest = n.required("beginning_timestamp_token_id"), 50
     column = n.unsqueeze(n.upto(n.dim_of(scores, 1)), [0])
-    said = n.convert(said, "i64")
-    length = n.dim_of(said, 1)
-    place = n.unsqueeze(n.upto(length), [0])
-    timed = n("GreaterEqual", said, begin)
+    history = n.convert(history, "i64")
+    length = n.dim_of(history, 1)
+    position = n.unsqueeze(n.upto(length), [0])
+    timed = n("GreaterEqual", history, begin)
 
     def either(*values: Output) -> Output:
         return n.chain("LogicalOr", values)
@@ -449,13 +449,13 @@ def _timed(n: OnnxNode, scores: Output, said: Output) -> Output:
         return n("LogicalAnd", a, b)
 
     # [rows, 1]: where text begins behind the first time
-    first = n("ReduceMin", n("Select", timed, n("Add", place, 1), length), [1], keep_dims=True)
+    first = n("ReduceMin", n("Select", timed, n("Add", position, 1), length), [1], keep_dims=True)
     later = n("Greater", length, first)
     last = n.slice(timed, 1, -1)
     padded = n("Concat", n("NotEqual", last, last), timed, axis=1)
     paired = either(n("LogicalNot", later), n.slice(padded, 1, -2, -1))
-    at = n("ReduceMax", n("Select", timed, place, -1), [1], keep_dims=True)
-    newest = n("ReduceMax", n("Select", n("Equal", place, at), said, -1), [1], keep_dims=True)
+    at = n("ReduceMax", n("Select", timed, position, -1), [1], keep_dims=True)
+    newest = n("ReduceMax", n("Select", n("Equal", position, at), history, -1), [1], keep_dims=True)
     opened = both(last, n("LogicalNot", paired))
     least = n("Add", newest, n("Select", opened, 0, 1))
     time = n("GreaterEqual", column, begin)

@@ -68,26 +68,26 @@ def _cut(n: OnnxNode, parts: _Parts, letters: Output, pattern: str, between: boo
     """What `pattern` matches in each part, or what is `between`, of at least `shortest` letters."""
     table = table_of(pattern, anywhere=True)
     rows = TextRows(n, parts.begin, parts.end, letters)
-    lengths, places = rows.lengths, rows.places  # the end is a place, too
-    byte = rows.letters(places)  # [parts, width]
-    within = n("Less", places, lengths)
+    lengths, positions = rows.lengths, rows.places  # the end is a place, too
+    byte = rows.letters(positions)  # [parts, width]
+    within = n("Less", positions, lengths)
     kinds = table.following.shape[1]
     kind = n("Select", within, n("Gather", table.kind, byte, 0, opset=8), n.const(kinds, "i32"))
-    longest = _matched(n, table, kind, places, lengths)
+    longest = _match_lengths(n, table, kind, positions, lengths)
     is_first = n("LogicalAnd", within, n("NotEqual", n("BitwiseAnd", byte, 0xC0), 0x80))
     size = n.const(1)
     for least in (0xC0, 0xE0, 0xF0):
         size = n("Add", size, n.convert(n("GreaterEqual", byte, least), "i64"))
-    beyond = n("Add", places, n("Select", n("Greater", longest, 0), longest, size))
+    beyond = n("Add", positions, n("Select", n("Greater", longest, 0), longest, size))
     hit = n("GreaterEqual", longest, 0)
     if between:  # what is behind the last one is a part, too
-        hit = n("LogicalOr", hit, n("Equal", places, lengths))
-    free = _taken(n, hit, beyond, lengths)
-    start, stop = (free, places) if between else (places, n("Add", places, longest))
+        hit = n("LogicalOr", hit, n("Equal", positions, lengths))
+    free = _drop_overlaps(n, hit, beyond, lengths)
+    start, stop = (free, positions) if between else (positions, n("Add", positions, longest))
     start, stop = (n("Add", n("Maximum", side, 0), n("Multiply", longest, 0)) for side in (start, stop))
     before = n("CumSum", n.convert(is_first, "i64"), 1, exclusive=True)
-    counted = [n("GatherElements", before, side, axis=1) for side in (start, stop)]
-    enough = n("GreaterEqual", n("Subtract", counted[1], counted[0]), shortest)
+    letters_before = [n("GatherElements", before, side, axis=1) for side in (start, stop)]
+    enough = n("GreaterEqual", n("Subtract", letters_before[1], letters_before[0]), shortest)
     keep = n("LogicalAnd", n("GreaterEqual", free, 0), enough)
     which = n.reshape(n("NonZero", n.reshape(keep, [-1]), output_type="i64"), [-1])
     of = n("Divide", which, rows.width)
@@ -95,7 +95,7 @@ def _cut(n: OnnxNode, parts: _Parts, letters: Output, pattern: str, between: boo
     return _Parts(n("Gather", parts.text, of, 0, opset=8), *sides)
 
 
-def _matched(n: OnnxNode, table: Any, kind: Output, places: Output, lengths: Output) -> Output:
+def _match_lengths(n: OnnxNode, table: Any, kind: Output, positions: Output, lengths: Output) -> Output:
     """The length of the longest match from each place on, -1 for none: [parts, width]. `kind` is that of each
     byte, and one more kind behind a part's end."""
     count, kinds = table.following.shape
@@ -105,42 +105,42 @@ def _matched(n: OnnxNode, table: Any, kind: Output, places: Output, lengths: Out
     first = n.broadcast(n.const(EDGE, "i32"), column)
     before = n("Concat", first, n.slice(side, 1, 0, -1), axis=1)
     start = n("Gather", np.array(table.starts, np.int32), before, 0, opset=8)
-    state = n("Select", n("LessEqual", places, lengths), start, n.const(_DEAD, "i32"))
+    state = n("Select", n("LessEqual", positions, lengths), start, n.const(_DEAD, "i32"))
     ended = np.full((count, 1), _DEAD, np.int32)
     following = n.const(np.concatenate([table.following, ended], 1).reshape(-1))
     accepts = n.const(table.accepts.reshape(-1))
 
-    def accepted(state: Output, behind: Output, table: Output) -> Output:
-        return n("Gather", table, n("Add", n("Multiply", state, n.const(4, "i32")), behind), 0, opset=8)
+    def accepts_state(state: Output, next_side: Output, table: Output) -> Output:
+        return n("Gather", table, n("Add", n("Multiply", state, n.const(4, "i32")), next_side), 0, opset=8)
 
-    longest = n("Select", accepted(state, side, accepts), n.const(0), -1)
-    row = n.squeeze(places, [0])
+    longest = n("Select", accepts_state(state, side, accepts), n.const(0), -1)
+    row = n.squeeze(positions, [0])
     end = n.squeeze(n("Subtract", n.dim_of(kind, 1), 1), [0])
 
     def once(now: dict[str, Output], trip: Output, scope: Any) -> Any:
         """One more byte from each place on."""
-        whole, behind, at, limit, onward, ends = (
+        all_kinds, next_side, at, limit, onward, ends = (
             scope.capture(v) for v in (kind, side, row, end, following, accepts)
         )
         here, there = (n("Minimum", n("Add", n("Add", at, trip), i), limit) for i in (0, 1))
-        byte = n("Gather", whole, here, 1, opset=8)
+        byte = n("Gather", all_kinds, here, 1, opset=8)
         step = n("Add", n("Multiply", now["state"], n.const(kinds + 1, "i32")), byte)
         state = n("Gather", onward, step, 0, opset=8)
-        found = accepted(state, n("Gather", behind, there, 1, opset=8), ends)
-        longest = n("Select", found, n("Add", trip, 1), now["longest"])
+        is_accepted = accepts_state(state, n("Gather", next_side, there, 1, opset=8), ends)
+        longest = n("Select", is_accepted, n("Add", trip, 1), now["longest"])
         alive = n("ReduceLogicalOr", n("NotEqual", state, n.const(_DEAD, "i32")), [0, 1], keep_dims=False)
         return {"state": state, "longest": longest}, alive
 
     return circulated(n, once, end, n.const(True), {"state": state, "longest": longest})["longest"]
 
 
-def _taken(n: OnnxNode, hit: Output, beyond: Output, lengths: Output) -> Output:
+def _drop_overlaps(n: OnnxNode, hit: Output, beyond: Output, lengths: Output) -> Output:
     """Of places [parts, width] where matches begin those that no earlier one covers: where the one before
     ended, -1 for places that are not taken. `beyond` is where each match ends."""
 
     def once(free: Output, now: dict[str, Output]) -> tuple[Output, Output]:
-        taken = n("LogicalAnd", now["hit"], n("LessEqual", free, now["place"]))
-        return n("Select", taken, now["beyond"], free), n("Select", taken, free, -1)
+        is_free = n("LogicalAnd", now["hit"], n("LessEqual", free, now["place"]))
+        return n("Select", is_free, now["beyond"], free), n("Select", is_free, free, -1)
 
     end = n.squeeze(n.dim_of(hit, 1), [0])
     pieces = {name: n.transpose(v, [1, 0]) for name, v in (("hit", hit), ("beyond", beyond))}
@@ -150,7 +150,7 @@ def _taken(n: OnnxNode, hit: Output, beyond: Output, lengths: Output) -> Output:
 
 
 def _filled_up(
-    n: OnnxNode, parts: _Parts, texts: Output, letters: Output, fill: bytes, marked: bool
+    n: OnnxNode, parts: _Parts, texts: Output, letters: Output, fill: bytes, has_marks: bool
 ) -> Output:
     """The parts of each text in a row, with `fill` behind them; rows of none where no text has one."""
     how: dict[str, Any] = {"output_type": "i64", "opset": 15}
@@ -158,20 +158,20 @@ def _filled_up(
     counts = n.unsqueeze(n("Subtract", behind, first), [1])
     first = n.unsqueeze(first, [1])
     most = n("ReduceMax", n("Concat", counts, np.zeros((1, 1), np.int64), axis=0), [0, 1], keep_dims=False)
-    if marked:
+    if has_marks:
         most = n("Select", n("Greater", most, 0), n("Add", most, 2), 0)
     order = n("Unsqueeze", n.upto(most), [0])
-    place = n("Subtract", order, int(marked))
+    part_index = n("Subtract", order, int(has_marks))
     size, number = n.dim_of(letters, 0), n.dim_of(parts.begin, 0)
     others = np.array([0, len(fill), len(fill) + 1, len(fill) + 2])  # behind the parts: what fills, two marks
-    which = n("Select", n("Less", place, counts), n("Add", first, place), number)
-    if marked:
-        which = n("Select", n("Less", place, 0), n("Add", number, 1), which)
-        which = n("Select", n("Equal", place, counts), n("Add", number, 2), which)
+    which = n("Select", n("Less", part_index, counts), n("Add", first, part_index), number)
+    if has_marks:
+        which = n("Select", n("Less", part_index, 0), n("Add", number, 1), which)
+        which = n("Select", n("Equal", part_index, counts), n("Add", number, 2), which)
     shape = n("Concat", n.shape_of(n[0]), n("Unsqueeze", most, [0]), axis=0)
     sides = []
-    for given, more in ((parts.begin, others[:3]), (parts.end, others[1:])):
-        table = n("Concat", given, n("Add", size, more), axis=0)
+    for bounds, more in ((parts.begin, others[:3]), (parts.end, others[1:])):
+        table = n("Concat", bounds, n("Add", size, more), axis=0)
         sides.append(n.convert(n.reshape(n("Gather", table, which, 0, opset=8), shape), "i32"))
     content = n("Concat", letters, np.frombuffer(fill + _MARKS, np.uint8), axis=0)
     return n("StringTensorPack", *sides, content)

@@ -28,17 +28,17 @@ def _u32(n: OnnxNode, value: int) -> Output:
 
 def _rotated_left(n: OnnxNode, x: Output, by: int) -> Output:
     """The bits of u32, moved to the left round the end."""
-    left = n("BitwiseLeftShift", x, _u32(n, by))
-    return n("BitwiseOr", left, n("BitwiseRightShift", x, _u32(n, 32 - by)))
+    shifted = n("BitwiseLeftShift", x, _u32(n, by))
+    return n("BitwiseOr", shifted, n("BitwiseRightShift", x, _u32(n, 32 - by)))
 
 
-def _scrambled(n: OnnxNode, word: Output) -> Output:
+def _scramble(n: OnnxNode, word: Output) -> Output:
     word = _rotated_left(n, n("Multiply", word, _u32(n, 0xCC9E2D51)), 15)
     return n("Multiply", word, _u32(n, 0x1B873593))
 
 
-def _absorbed(n: OnnxNode, state: Output, word: Output) -> Output:
-    state = _rotated_left(n, n("BitwiseXor", state, _scrambled(n, word)), 13)
+def _absorb(n: OnnxNode, state: Output, word: Output) -> Output:
+    state = _rotated_left(n, n("BitwiseXor", state, _scramble(n, word)), 13)
     return n("Add", n("Multiply", state, _u32(n, 5)), _u32(n, 0xE6546B64))
 
 
@@ -59,7 +59,7 @@ def murmur_hash(n: OnnxNode) -> Any:
         ]  # fmt: skip
         state = seed
         for word in words:
-            state = _absorbed(n, state, n.convert(word, "u32"))
+            state = _absorb(n, state, n.convert(word, "u32"))
         size = _u32(n, 4 * len(words))
     else:
         raise UnsupportedError(f"the hash of {kind} is not supported")
@@ -78,30 +78,30 @@ def _hashed_texts(n: OnnxNode, x: Output, seed: Output) -> tuple[Output, Output]
     lengths = rows.lengths
     words = n("Divide", n("Add", rows.width, 3), 4)  # the last of which no text fills
 
-    def word_at(place: Output) -> Output:
+    def word_at(position: Output) -> Output:
         """Four bytes of each text from a place on, 0 beyond its end."""
 
         def byte(i: int) -> Output:
-            at = n("Add", place, i)
-            found = n("Select", n("Less", at, lengths), rows.letters(at), _u32(n, 0))
-            return n("BitwiseLeftShift", found, _u32(n, 8 * i))
+            at = n("Add", position, i)
+            letter = n("Select", n("Less", at, lengths), rows.letters(at), _u32(n, 0))
+            return n("BitwiseLeftShift", letter, _u32(n, 8 * i))
 
         return n.chain("BitwiseOr", map(byte, range(4)))
 
-    whole = n("Divide", lengths, 4)
+    whole_words = n("Divide", lengths, 4)
     which = n("Unsqueeze", n.upto(words), [0])  # [1, words]
     pieces = {
         "word": n.transpose(word_at(n("Multiply", which, 4)), [1, 0]),  # [words, texts]
-        "there": n.transpose(n("Less", which, whole), [1, 0]),
+        "there": n.transpose(n("Less", which, whole_words), [1, 0]),
     }
 
     def once(state: Output, now: dict[str, Output]) -> tuple[Output, Output]:
-        state = n("Select", now["there"], _absorbed(n, state, now["word"]), state)
+        state = n("Select", now["there"], _absorb(n, state, now["word"]), state)
         return state, n.const(0, "i32")
 
     start = n.broadcast(seed, n.dim_of(lengths, 0))
     state, _ = stepped(n, once, start, pieces)
-    state = n("BitwiseXor", state, _scrambled(n, n.squeeze(word_at(n("Multiply", whole, 4)), [1])))
+    state = n("BitwiseXor", state, _scramble(n, n.squeeze(word_at(n("Multiply", whole_words, 4)), [1])))
     return n.reshape(state, shape), n.reshape(n.convert(lengths, "u32"), shape)
 
 
@@ -140,7 +140,7 @@ def ngram_hash_mapping(n: OnnxNode) -> Any:
     multipliers = n[1]
     mixed: Output | None = None
     blocked: Output | None = None
-    places = []
+    table_indices = []
     for by in range(most):
         shifted = before(every, by)
         if by:
@@ -156,8 +156,8 @@ def ngram_hash_mapping(n: OnnxNode) -> Any:
         mixed = part if mixed is None else n("BitwiseXor", mixed, part)
         if by:
             sizes = n.slice(n[2], 0, (by - 1) * heads, by * heads)
-            places.append(n("FloorMod", n.unsqueeze(mixed, [2]), sizes))
-    out = n.concat(places, 2)
+            table_indices.append(n("FloorMod", n.unsqueeze(mixed, [2]), sizes))
+    out = n.concat(table_indices, 2)
     if n.has(4):
         out = n("Add", out, n[4])
     return [out, n.slice(every, 1, 1 - most)]
@@ -205,18 +205,18 @@ def dynamic_time_warping(n: OnnxNode) -> Any:
     def further(state: Output, now: dict[str, Output]) -> tuple[Output, Output]:
         """(the costs of the last two diagonals, by rows behind one of no cost, where each place came from)"""
         corner, upper = (n.slice(n.slice(state, 0, i, i + 1), 1, 0, -1) for i in (0, 1))
-        left = n.slice(n.slice(state, 0, 1, 2), 1, 1)
-        first = n("LogicalAnd", n("Less", corner, upper), n("Less", corner, left))
-        second = n("LogicalAnd", n("Less", upper, corner), n("Less", upper, left))
+        previous = n.slice(n.slice(state, 0, 1, 2), 1, 1)
+        first = n("LogicalAnd", n("Less", corner, upper), n("Less", corner, previous))
+        second = n("LogicalAnd", n("Less", upper, corner), n("Less", upper, previous))
         came = n("Select", second, n.const(1, "i32"), n.const(2, "i32"))
         came = n("Select", first, n.const(0, "i32"), came)
-        least = n("Select", first, corner, n("Select", second, upper, left))
+        least = n("Select", first, corner, n("Select", second, upper, previous))
         total = n("Add", least, n.unsqueeze(now["cost"], [0]))
         following = n("Concat", n.slice(state, 0, 1, 2), n("Concat", beyond, total, axis=1), axis=0)
         return following, n.squeeze(came, [0])
 
-    wide = n.concat([n.const([2]), n("Add", rows, 1)], 0)
-    start = n.broadcast(float("inf"), wide)
+    state_shape = n.concat([n.const([2]), n("Add", rows, 1)], 0)
+    start = n.broadcast(float("inf"), state_shape)
     start = n("ScatterNDUpdate", start, np.zeros((1, 2), np.int64), np.zeros(1, np.float32), opset=3)
     _, came = stepped(n, further, start, {"cost": skewed})  # [diagonals, rows]
     count = n.dim_of(came, 0)
@@ -232,15 +232,15 @@ def dynamic_time_warping(n: OnnxNode) -> Any:
         here = n("LogicalAnd", here, n("GreaterEqual", n("ReduceMin", state, [0], keep_dims=False), 0))
         way = n("Gather", now["came"], n("Maximum", row, 0), 0, opset=8)
         steps = n("Gather", np.array([[1, 1], [1, 0], [0, 1]], np.int64), n.squeeze(way, [0]), 0, opset=8)
-        moved = n("Select", here, n("Subtract", state, steps), state)
-        return moved, n("Select", here, state, n.const(np.full(2, -1, np.int64)))
+        previous_step = n("Select", here, n("Subtract", state, steps), state)
+        return previous_step, n("Select", here, state, n.const(np.full(2, -1, np.int64)))
 
     corner = n("Subtract", n.concat([rows, n.dim_of(x, 1)], 0), 1)
     _, path = stepped(n, back, corner, backwards)  # [diagonals, 2]
     path = n.slice(path, 0, -1, None, -1)
     crossed = n("GreaterEqual", n.squeeze(n.slice(path, 1, 0, 1), [1]), 0)
-    kept = n.reshape(n("NonZero", crossed, output_type="i64"), [-1])
-    return n.convert(n.transpose(n("Gather", path, kept, 0, opset=8), [1, 0]), "i32")
+    crossings = n.reshape(n("NonZero", crossed, output_type="i64"), [-1])
+    return n.convert(n.transpose(n("Gather", path, crossings, 0, opset=8), [1, 0]), "i32")
 
 
 @ms("BifurcationDetector")
@@ -257,13 +257,13 @@ def bifurcation_detector(n: OnnxNode) -> Any:
     n.limited(most, "sizes of n-grams", MOST_SIZES)
     if n.has(3):
         begin = n.reshape(n[2], [1])
-        rest = n("Slice", source, begin, n.dim_of(source, 0), [1], [0])
-        other = n.convert(n("NotEqual", n.slice(n[3], 0, 0, -1), rest), "i64")
+        source_tail = n("Slice", source, begin, n.dim_of(source, 0), [1], [0])
+        other = n.convert(n("NotEqual", n.slice(n[3], 0, 0, -1), source_tail), "i64")
         agreed = n("Equal", n("CumSum", other, 0), 0)
         count = n("Add", n("ReduceSum", n.convert(agreed, "i64"), [0], keep_dims=True), 1)
         tokens = n("Concat", tokens, n("Slice", n[3], [0], count, [1], [0]), axis=0)
     length, size = n.dim_of(source, 0), n.dim_of(tokens, 0)
-    found, over = n.const(np.full(1, -1, np.int64)), n.const(np.zeros(1, np.bool_))
+    result, over = n.const(np.full(1, -1, np.int64)), n.const(np.zeros(1, np.bool_))
     padded = n("Concat", source, np.zeros(most, np.int64), axis=0)
     behind_tokens = n("Concat", tokens, np.zeros(1, np.int64), axis=0)
     for gram in range(least, most + 1):
@@ -277,11 +277,11 @@ def bifurcation_detector(n: OnnxNode) -> Any:
             equal.append(n("Equal", mine, n("Gather", behind_tokens, at, 0, opset=8)))
         hit = n.chain("LogicalAnd", equal)
         hits = n("ReduceSum", n.convert(hit, "i64"), [0], keep_dims=True)
-        behind = n("Add", n("Add", windows, gram), n("Select", hit, 0, 1 << 40))
-        behind = n("Concat", behind, np.full(1, 1 << 40, np.int64), axis=0)
-        first = n("ReduceMin", behind, [0], keep_dims=True)
+        match_ends = n("Add", n("Add", windows, gram), n("Select", hit, 0, 1 << 40))
+        match_ends = n("Concat", match_ends, np.full(1, 1 << 40, np.int64), axis=0)
+        first = n("ReduceMin", match_ends, [0], keep_dims=True)
         over = n("LogicalOr", over, n("Equal", hits, 0))
         value = n("Select", n("Equal", hits, 1), first, -1)
-        found = n("Select", over, found, value)
+        result = n("Select", over, result, value)
         over = n("LogicalOr", over, n("GreaterEqual", first, length))
-    return [tokens, n.reshape(found, n.shape_of(n[2]))]
+    return [tokens, n.reshape(result, n.shape_of(n[2]))]

@@ -112,11 +112,13 @@ def _convert_nodes(
 
 def _number_modes(n: OnnxNode, names: Sequence[str]) -> np.ndarray:
     """Indices into MODES; leaves are above them. Raises ModelError for an unknown mode."""
-    known = {name: i for i, name in enumerate(MODES[:-1])} | {"LEAF": _INNER_MODES}
-    numbers = np.array([known.get(name, -1) for name in names], np.int64)
+    numbers_by_name = {name: i for i, name in enumerate(MODES[:-1])} | {"LEAF": _INNER_MODES}
+    numbers = np.array([numbers_by_name.get(name, -1) for name in names], np.int64)
     if (numbers < 0).any():
         unknown = names[int(np.flatnonzero(numbers < 0)[0])]
-        raise ModelError(f"the mode {unknown[:20]!r} of a tree node is unknown; known are {', '.join(known)}")
+        raise ModelError(
+            f"the mode {unknown[:20]!r} of a tree node is unknown; known are {', '.join(numbers_by_name)}"
+        )
     return numbers
 
 
@@ -194,12 +196,12 @@ def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[
     _check_lengths(count, ids, modes, features, values, *sides)
     missing = _read_column(n, "nodes_missing_value_tracks_true", np.int64)
     missing = missing == 1 if len(missing) == count else np.zeros(count, bool)
-    known = _Ids(trees, ids)
+    node_ids = _Ids(trees, ids)
     leaf = modes == _INNER_MODES
-    children = np.stack([known.find(known.tree, side) for side in sides], 1)
-    lost = np.flatnonzero(~leaf & (children < 0).any(1))
-    if lost.size:
-        where = f"the node {int(ids[lost[0]])} of the tree {int(trees[lost[0]])}"
+    children = np.stack([node_ids.find(node_ids.tree, side) for side in sides], 1)
+    invalid = np.flatnonzero(~leaf & (children < 0).any(1))
+    if invalid.size:
+        where = f"the node {int(ids[invalid[0]])} of the tree {int(trees[invalid[0]])}"
         raise ModelError(f"{where} has a child that does not exist")
     thresholds, nodes = _convert_nodes(modes, features, np.where(leaf[:, None], 0, children), values, missing)
 
@@ -211,19 +213,19 @@ def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[
         raise ModelError(
             f"{len(weights)} weights are given for {len(of)} trees, {len(at)} nodes and {len(which)} targets"
         )
-    index = known.find(known.rank_of(of), at)
-    lost = np.flatnonzero((index < 0) | (which < 0) | (which >= targets))
-    if lost.size:
-        i = int(lost[0])
+    index = node_ids.find(node_ids.rank_of(of), at)
+    invalid = np.flatnonzero((index < 0) | (which < 0) | (which >= targets))
+    if invalid.size:
+        i = int(invalid[0])
         raise ModelError(
             f"the weight of node {at[i]} of tree {of[i]} for target {which[i]} refers to no leaf or target"
         )
-    rows = _LeafWeights(known.tree, len(known.roots), targets, reduction)
+    rows = _LeafWeights(node_ids.tree, len(node_ids.roots), targets, reduction)
     at_leaf = leaf[index]
     nodes[leaf, 2] = rows.fill(n, np.flatnonzero(leaf), index[at_leaf], which[at_leaf], weights[at_leaf])
-    _check_depth(n, nodes, known.roots)
-    forest = Forest(thresholds, nodes, rows.trees(known.roots), rows.weights, rows.certain)
-    return forest, _Given(index[at_leaf], known.tree[index[at_leaf]], which[at_leaf], weights[at_leaf])
+    _check_depth(n, nodes, node_ids.roots)
+    forest = Forest(thresholds, nodes, rows.trees(node_ids.roots), rows.weights, rows.certain)
+    return forest, _Given(index[at_leaf], node_ids.tree[index[at_leaf]], which[at_leaf], weights[at_leaf])
 
 
 def _check_depth(n: OnnxNode, nodes: np.ndarray, roots: np.ndarray) -> None:
@@ -251,11 +253,11 @@ class _LeafWeights:
         return np.stack([roots, self.first, self.width], 1)
 
     def fill(
-        self, n: OnnxNode, leaves: np.ndarray, place: np.ndarray, target: np.ndarray, weights: np.ndarray
+        self, n: OnnxNode, leaves: np.ndarray, leaf_index: np.ndarray, target: np.ndarray, weights: np.ndarray
     ) -> np.ndarray:
         """The position of the first weight of each of the `leaves`, whose weights have these places and
         targets. With one target, the first of a leaf's weights counts."""
-        of = self.tree[place]
+        of = self.tree[leaf_index]
         low, high = np.full(self.count, self.targets), np.full(self.count, -1)
         np.minimum.at(low, of, target)
         np.maximum.at(high, of, target)
@@ -266,7 +268,7 @@ class _LeafWeights:
         starts = np.cumsum(widths) - widths
         row = np.zeros(len(self.tree), np.int64)
         row[leaves] = starts
-        at = row[place] + target - self.first[of]
+        at = row[leaf_index] + target - self.first[of]
         self.weights = np.full(size, -0.0 if self.reduction == "SUM" else np.nan, weights.dtype)
         if self.targets == 1:
             at, first = np.unique(at, return_index=True)
@@ -274,7 +276,7 @@ class _LeafWeights:
         else:
             how = {"SUM": np.add, "MIN": np.fmin, "MAX": np.fmax}[self.reduction]
             how.at(self.weights, at, weights)
-        pairs = np.unique(place * self.targets + target)
+        pairs = np.unique(leaf_index * self.targets + target)
         met = np.unique(
             self.tree[pairs // self.targets] * self.targets + pairs % self.targets, return_counts=True
         )
@@ -352,7 +354,7 @@ def _classify_many(
 
 def _classify_two(
     n: OnnxNode, forest: Forest, raw: Output, labels: np.ndarray, base: np.ndarray, transform: str,
-    given: _Given,
+    leaf_weights: _Given,
 ) -> list[Output]:  # fmt: skip
     """Scores and labels as ONNX Runtime has them. A row without a weight for the second class has one score.
     With two base values the second class has the first one's sum. The label is the second class if its score
@@ -360,8 +362,8 @@ def _classify_two(
     classes the label is that of the higher one."""
     if base.size > 2:
         raise ModelError(f"{base.size} base values are given for two classes")
-    one_class = len(np.unique(given.targets)) < 2
-    positive = one_class and bool((given.values >= 0).all())
+    one_class = len(np.unique(leaf_weights.targets)) < 2
+    positive = one_class and bool((leaf_weights.values >= 0).all())
     first, second = n.slice(raw, 1, 0, 1), n.slice(raw, 1, 1, 2)
     zero = n.like(raw, 0)
     there = n("Select", forest.is_scored(n, first, "SUM"), n.like(raw, 1), zero)
@@ -378,12 +380,12 @@ def _classify_two(
     limit = n.like(raw, 0.5 if positive else 0.0)
     above_alone = n("Greater", sum_0, limit)
     rival = limit
-    if not one_class and given.are_probabilities():
+    if not one_class and leaf_weights.are_probabilities():
         rival = n.slice(both, 1, 0, 1)
     above = n("Greater", n.slice(both, 1, 1, 2), rival)
     both = transform_scores(n, both, transform)
     alone = _transform_alone(n, alone, sum_0, transform, base.size)
-    if not (given.targets == 1).any():
+    if not (leaf_weights.targets == 1).any():
         scores, above = alone, above_alone
     elif forest.certain[1]:
         scores = both
@@ -436,13 +438,13 @@ def _read_by_places(n: OnnxNode, targets: int, reduction: str) -> Forest:
     _check_lengths(inner, kinds, values, missing)
     children = np.zeros((inner, 2), np.int64)
     for s, side in enumerate(("true", "false")):
-        place = np.asarray(n.required(f"nodes_{side}nodeids"), np.int64)
+        indices = np.asarray(n.required(f"nodes_{side}nodeids"), np.int64)
         is_leaf = np.asarray(n.required(f"nodes_{side}leafs"), np.int64) != 0
-        if place.size != inner or is_leaf.size != inner or (place < 0).any():
-            raise ModelError(f"{place.size} children are given for {inner} tree nodes")
-        if (place >= np.where(is_leaf, leaves, inner)).any():
+        if indices.size != inner or is_leaf.size != inner or (indices < 0).any():
+            raise ModelError(f"{indices.size} children are given for {inner} tree nodes")
+        if (indices >= np.where(is_leaf, leaves, inner)).any():
             raise ModelError("a tree node has a child that does not exist")
-        children[:, s] = place + np.where(is_leaf, inner, 0)
+        children[:, s] = indices + np.where(is_leaf, inner, 0)
     roots = np.asarray(n.required("tree_roots"), np.int64)
     if not roots.size or ((roots < 0) | (roots >= inner)).any():
         raise ModelError("the root of a tree does not exist")
@@ -461,8 +463,8 @@ def _read_by_places(n: OnnxNode, targets: int, reduction: str) -> Forest:
     owner = _find_owners(n, nodes, roots)
     of = np.zeros(len(nodes), np.int64) if owner is None else owner
     rows = _LeafWeights(of, len(roots), targets, reduction)
-    place = np.arange(inner, inner + leaves)
-    used = place if owner is None else place[owner[place] >= 0]
+    indices = np.arange(inner, inner + leaves)
+    used = indices if owner is None else indices[owner[indices] >= 0]
     starts = rows.fill(n, used, used, target[used - inner], weights.astype(doubles)[used - inner])
     nodes[used, 2] = starts
     if owner is None:  # trees that share nodes have the same targets

@@ -25,8 +25,8 @@ def check_options(row: OperatorRow) -> None:
         getter: Any = getattr(row.options, name, None)
         if getter is None:
             continue
-        value, known = getter(), names_of(enumeration)
-        if value not in known:
+        value, members = getter(), names_of(enumeration)
+        if value not in members:
             raise unknown_choice(
-                name, value, (f"{number} ({word})" for number, word in sorted(known.items()))
+                name, value, (f"{number} ({word})" for number, word in sorted(members.items()))
             )

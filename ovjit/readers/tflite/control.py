@@ -23,22 +23,23 @@ def while_(n: LiteNode) -> Any:
     A value that comes with another shape has the dimensions that change open.
     """
     cond, body = n.option("CondSubgraphIndex"), n.option("BodySubgraphIndex")
-    given = n.inputs
-    go_on = _one(n.subgraph(cond, given))
+    inputs = n.inputs
+    go_on = _one(n.subgraph(cond, inputs))
 
     def read(kinds: list[TensorType]) -> tuple[list[Output], Any]:
         nodes, values = parameters(kinds)
-        made = n.subgraph(body, values)
-        if len(made) != len(given):
+        outputs = n.subgraph(body, values)
+        if len(outputs) != len(inputs):
             raise ModelError(
                 f"[TensorFlow Lite Frontend] Internal error or inconsistent model: body graphs must have the "
-                f"same number of Result nodes as a number of inputs to While: {len(made)} and {len(given)}"
+                "same number of Result nodes as a number of inputs to While: "
+                f"{len(outputs)} and {len(inputs)}"
             )
-        return made, (nodes, made, _one(n.subgraph(cond, made)))
+        return outputs, (nodes, outputs, _one(n.subgraph(cond, outputs)))
 
-    nodes, made, more = settled(kinds_of(given), read)
-    model = Model._from_parts([Result._of(value) for value in (*made, more)], nodes, (), n.base)
-    return loop_of(model, n.const(-1, "i32"), go_on, given, (), n.base, own=0)
+    nodes, outputs, more = settled(kinds_of(inputs), read)
+    model = Model._from_parts([Result._of(value) for value in (*outputs, more)], nodes, (), n.base)
+    return loop_of(model, n.const(-1, "i32"), go_on, inputs, (), n.base, own=0)
 
 
 def _one(values: Sequence[Output]) -> Output:
@@ -53,20 +54,20 @@ def _one(values: Sequence[Output]) -> Output:
 @tflite_op("IF")
 def if_(n: LiteNode) -> Any:
     """One of two subgraphs of the same inputs. A condition that is known chooses while the model is read."""
-    places = [n.option("ThenSubgraphIndex"), n.option("ElseSubgraphIndex")]
-    condition, given = n[0], n.inputs[1:]
-    known = n.value(condition)
-    if known is not None and known.size == 1:
-        return n.subgraph(places[not bool(known.reshape(()))], given)
+    graph_indices = [n.option("ThenSubgraphIndex"), n.option("ElseSubgraphIndex")]
+    condition, inputs = n[0], n.inputs[1:]
+    constant = n.value(condition)
+    if constant is not None and constant.size == 1:
+        return n.subgraph(graph_indices[not bool(constant.reshape(()))], inputs)
     models = []
-    for place in places:
-        nodes, values = parameters(kinds_of(given))
-        results = [Result._of(value) for value in n.subgraph(place, values)]
+    for graph_index in graph_indices:
+        nodes, values = parameters(kinds_of(inputs))
+        results = [Result._of(value) for value in n.subgraph(graph_index, values)]
         models.append(Model._from_parts(results, nodes, (), n.base))
     counts = [len(model.get_results()) for model in models]
     if counts[0] != counts[1]:
         raise ModelError(f"the subgraphs of a condition have {counts[0]} and {counts[1]} outputs")
-    return if_of(condition, [given] * 2, models, n.base)
+    return if_of(condition, [inputs] * 2, models, n.base)
 
 
 @tflite_op("CALL")
@@ -85,13 +86,13 @@ def composite(n: LiteNode) -> Any:
     label = bytes(name).decode("utf-8", "replace")
     if label == "odml.rms_norm":
         return _rms_norm(n)
-    place = n.option("DecompositionSubgraphIndex")
-    if not 0 < place < len(n.reader.file.graphs):
+    graph_index = n.option("DecompositionSubgraphIndex")
+    if not 0 < graph_index < len(n.reader.file.graphs):
         raise UnsupportedError(
             f"STABLEHLO_COMPOSITE '{label[:80]}' has no decomposition_subgraph_index and no hand-written "
             "translator"
         )
-    return n.subgraph(place, n.inputs)
+    return n.subgraph(graph_index, n.inputs)
 
 
 def _rms_norm(n: LiteNode) -> Output:

@@ -21,10 +21,10 @@ def padding(n: LiteNode) -> str:
 
 
 def _positive(n: LiteNode, *names: str) -> list[int]:
-    found = [n.option(name) for name in names]
-    if min(found) < 1:
-        raise ModelError(f"{', '.join(names)} are {found}; they should be positive")
-    return found
+    values = [n.option(name) for name in names]
+    if min(values) < 1:
+        raise ModelError(f"{', '.join(names)} are {values}; they should be positive")
+    return values
 
 
 def _strides(n: LiteNode, x: Output, *names: str) -> list[int]:
@@ -40,12 +40,12 @@ def _strides(n: LiteNode, x: Output, *names: str) -> list[int]:
 def _windows(n: LiteNode, x: Output) -> list[int]:
     """Sizes of windows over an image with channels first. With padding to the same size, all windows of twice
     the image's size and more hold all of it, so larger ones are as good as that."""
-    found, shape = _positive(n, "FilterHeight", "FilterWidth"), n.shape(x) or ()
+    windows, shape = _positive(n, "FilterHeight", "FilterWidth"), n.shape(x) or ()
     if padding(n) == "valid":
-        return found
+        return windows
     return [
         min(window, 2 * max(size, 1)) if isinstance(size, int) else window
-        for window, size in zip(found, shape[2:], strict=True)
+        for window, size in zip(windows, shape[2:], strict=True)
     ]
 
 
@@ -70,36 +70,36 @@ def _finished(n: LiteNode, value: Output, bias: int) -> Output:
 def conv_2d(n: LiteNode) -> Any:
     """Fewer channels in the filter than in the image are those of one group."""
     x = n.first(n[0])
-    outs, high, wide, ins = n.filter_shape(4)
+    outs, height, width, ins = n.filter_shape(4)
     channels = n.shape(x)
-    given = channels[1] if channels and isinstance(channels[1], int) else ins
-    rest = _geometry(n, x, "HW")
-    if given == ins:
-        return _finished(n, n("Convolution", x, n.weights(1, [0, 3, 1, 2], [outs, 1, 1, 1]), **rest), 2)
-    if not ins or given % ins or outs % (given // ins):
-        raise ModelError(f"a filter of {outs}x{high}x{wide}x{ins} does not match {given} channels")
-    groups = given // ins
-    after = [groups, outs // groups, ins, high, wide]
+    channel_count = channels[1] if channels and isinstance(channels[1], int) else ins
+    geometry = _geometry(n, x, "HW")
+    if channel_count == ins:
+        return _finished(n, n("Convolution", x, n.weights(1, [0, 3, 1, 2], [outs, 1, 1, 1]), **geometry), 2)
+    if not ins or channel_count % ins or outs % (channel_count // ins):
+        raise ModelError(f"a filter of {outs}x{height}x{width}x{ins} does not match {channel_count} channels")
+    groups = channel_count // ins
+    after = [groups, outs // groups, ins, height, width]
     weights = n.weights(1, [0, 3, 1, 2], [groups, outs // groups, 1, 1, 1], after=after)
-    return _finished(n, n("GroupConvolution", x, weights, **rest), 2)
+    return _finished(n, n("GroupConvolution", x, weights, **geometry), 2)
 
 
 @tflite_op("DEPTHWISE_CONV_2D")
 def depthwise_conv_2d(n: LiteNode) -> Any:
     """The filter is [1, H, W, channels * multiplier]: each channel has `multiplier` results."""
     x = n.first(n[0])
-    _, high, wide, outs = n.filter_shape(4)
+    _, height, width, outs = n.filter_shape(4)
     channels = n.shape(x)
-    given = channels[1] if channels and isinstance(channels[1], int) else None
-    if given is None:
+    channel_count = channels[1] if channels and isinstance(channels[1], int) else None
+    if channel_count is None:
         multiplier = n.option("DepthMultiplier")
-        given = outs // multiplier if multiplier else 0
-    if not given or outs % given:
-        raise ModelError(f"a filter of {outs} channels does not match {given} channels")
-    each = outs // given
+        channel_count = outs // multiplier if multiplier else 0
+    if not channel_count or outs % channel_count:
+        raise ModelError(f"a filter of {outs} channels does not match {channel_count} channels")
+    each = outs // channel_count
     weights = n.weights(
-        1, [2, 3, 0, 1], [given, each, 1, 1, 1], before=[high, wide, given, each],
-        after=[given, each, 1, high, wide],
+        1, [2, 3, 0, 1], [channel_count, each, 1, 1, 1], before=[height, width, channel_count, each],
+        after=[channel_count, each, 1, height, width],
     )  # fmt: skip
     return _finished(n, n("GroupConvolution", x, weights, **_geometry(n, x, "HW")), 2)
 
@@ -131,11 +131,11 @@ def transpose_conv(n: LiteNode) -> Any:
 def pool_2d(n: LiteNode) -> Any:
     """An average counts what lies inside the image alone."""
     x = n.first(n[0])
-    rest: dict[str, Any] = {
+    options: dict[str, Any] = {
         "strides": _strides(n, x, "StrideH", "StrideW"),
         "kernel": _windows(n, x),
         "pads_begin": [0, 0], "pads_end": [0, 0], "rounding_type": "floor", "auto_pad": padding(n),
     }  # fmt: skip
     if n.op_type == "MAX_POOL_2D":
-        return n.activated(n.last(n("MaxPool", x, dilations=[1, 1], opset=14, **rest)))
-    return n.activated(n.last(n("AvgPool", x, exclude_pad=True, opset=14, **rest)))
+        return n.activated(n.last(n("MaxPool", x, dilations=[1, 1], opset=14, **options)))
+    return n.activated(n.last(n("AvgPool", x, exclude_pad=True, opset=14, **options)))

@@ -19,54 +19,54 @@ def detection_post_process(n: LiteNode) -> Any:
     The regular way suppresses boxes of each class among themselves. The fast way suppresses boxes whatever
     their class, each with its highest score. Rows behind the last detection are 0.
     """
-    given = n.custom_fields()
-    if given.get("max_classes_per_detection", 1) != 1 and not given.get("use_regular_nms", False):
+    options = n.custom_fields()
+    if options.get("max_classes_per_detection", 1) != 1 and not options.get("use_regular_nms", False):
         raise UnsupportedError("several classes for a box are not supported")
-    most, classes = n.limited(int(given["max_detections"]), "detections"), int(given["num_classes"])
-    boxes = _decoded(n, given)
+    most, classes = n.limited(int(options["max_detections"]), "detections"), int(options["num_classes"])
+    boxes = _decoded(n, options)
     every = n.last_dim(n[1])
     if not 0 < classes <= every or most < 1:
         raise ModelError(f"{classes} of {every} classes and {most} detections are not valid")
     scores = n.slice(n[1], 2, every - classes)  # classes before are the background
-    if given.get("use_regular_nms", False):
-        each, ranked = int(given.get("detections_per_class", 100)), n.transpose(scores, [0, 2, 1])
+    if options.get("use_regular_nms", False):
+        each, ranked = int(options.get("detections_per_class", 100)), n.transpose(scores, [0, 2, 1])
     else:
         each, ranked = most, n.unsqueeze(n("ReduceMax", scores, n.const([2]), keep_dims=False), [1])
-    found, kept, _ = n.all(
+    selection, selected_scores, _ = n.all(
         "NonMaxSuppression", boxes, ranked, n.const(np.int64(each)),
-        n.const(_real(given, "nms_iou_threshold")), n.const(_real(given, "nms_score_threshold")),
+        n.const(_real(options, "nms_iou_threshold")), n.const(_real(options, "nms_score_threshold")),
         box_encoding="corner", sort_result_descending=True, output_type="i64", opset=9,
     )  # fmt: skip
-    places = n("Gather", found, 2, 1)
-    chosen = n("Gather", n.squeeze(boxes, [0]), places, 0)
-    if given.get("use_regular_nms", False):
-        labels = n("Gather", found, 1, 1)
+    indices = n("Gather", selection, 2, 1)
+    chosen = n("Gather", n.squeeze(boxes, [0]), indices, 0)
+    if options.get("use_regular_nms", False):
+        labels = n("Gather", selection, 1, 1)
     else:
         best = n.squeeze(n.top_k(scores, 1, 2)[1], [0, 2])
-        labels = n("Gather", best, places, 0)
-    count = n("Minimum", n.dim_of(found, 0), n.const([most]))
+        labels = n("Gather", best, indices, 0)
+    count = n("Minimum", n.dim_of(selection, 0), n.const([most]))
     return [
         _filled(n, chosen, most), _filled(n, n.convert(labels, "f32"), most),
-        _filled(n, n("Gather", kept, 2, 1), most), n.convert(count, "f32"),
+        _filled(n, n("Gather", selected_scores, 2, 1), most), n.convert(count, "f32"),
     ]  # fmt: skip
 
 
-def _real(given: dict[str, Any], name: str) -> np.float32:
-    value = float(given[name])
+def _real(options: dict[str, Any], name: str) -> np.float32:
+    value = float(options[name])
     if not abs(value) <= float(np.finfo(np.float32).max):
         raise ModelError(f"the option {name} is {value}")
     return np.float32(value)
 
 
-def _decoded(n: LiteNode, given: dict[str, Any]) -> Output:
+def _decoded(n: LiteNode, options: dict[str, Any]) -> Output:
     """Corners [y, x, y, x] of boxes, from offsets and logarithms of sizes relative to anchors' centres and
     sizes."""
-    y, x, high, wide = n.split(n.slice(n[0], 2, 0, 4), 2, [1] * 4)
+    y, x, height, width = n.split(n.slice(n[0], 2, 0, 4), 2, [1] * 4)
     anchors = n.split(n.unsqueeze(n[2], [0]), 2, [1] * 4)
     low, top = [], []
-    for place, size, at, extent in ((y, high, 0, 2), (x, wide, 1, 3)):
-        scales = [_real(given, f"{letter}_scale") for letter in ("yh", "xw")[at]]
-        centre = n("Add", n("Multiply", n("Divide", place, scales[0]), anchors[extent]), anchors[at])
+    for position, size, at, extent in ((y, height, 0, 2), (x, width, 1, 3)):
+        scales = [_real(options, f"{letter}_scale") for letter in ("yh", "xw")[at]]
+        centre = n("Add", n("Multiply", n("Divide", position, scales[0]), anchors[extent]), anchors[at])
         half = n("Multiply", n("Exp", n("Divide", size, scales[1])), n("Multiply", anchors[extent], 0.5))
         low.append(n("Subtract", centre, half))
         top.append(n("Add", centre, half))
@@ -75,5 +75,5 @@ def _decoded(n: LiteNode, given: dict[str, Any]) -> Output:
 
 def _filled(n: LiteNode, rows: Output, most: int) -> Output:
     """The first rows, and 0 behind them: [1, most, ...]"""
-    behind = n.const(np.zeros((most, *(d for d in (n.shape(rows) or ())[1:])), np.float32))
-    return n.unsqueeze(n.slice(n.concat([rows, behind], 0), 0, 0, most), [0])
+    zeros = n.const(np.zeros((most, *(d for d in (n.shape(rows) or ())[1:])), np.float32))
+    return n.unsqueeze(n.slice(n.concat([rows, zeros], 0), 0, 0, most), [0])

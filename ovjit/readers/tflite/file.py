@@ -122,14 +122,14 @@ class LiteFile:
 
         Others belong to further signatures.
         """
-        found, waiting = [0], [0]
+        indices, waiting = [0], [0]
         while waiting:
             for op in self.graphs[waiting.pop()].operators:
                 for index in op.subgraphs():
-                    if 0 <= index < len(self.graphs) and index not in found:
-                        found.append(index)
+                    if 0 <= index < len(self.graphs) and index not in indices:
+                        indices.append(index)
                         waiting.append(index)
-        return [self.graphs[index] for index in found]
+        return [self.graphs[index] for index in indices]
 
 
 def schema() -> Any:
@@ -221,8 +221,8 @@ class _Parser:
 
     def _ints(self, table: Any, name: str) -> list[int]:
         self._read(getattr(table, f"{name}Length")(), 4)
-        found = getattr(table, f"{name}AsNumpy")()
-        return [] if isinstance(found, int) else [int(v) for v in found]
+        values = getattr(table, f"{name}AsNumpy")()
+        return [] if isinstance(values, int) else [int(v) for v in values]
 
     def _code(self, row: Any) -> tuple[str, bool]:
         """The name of an operator, and whether it is a custom one."""
@@ -264,25 +264,32 @@ class _Parser:
         return out
 
     def _operator(self, index: int, row: Any) -> OperatorRow:
-        place = row.OpcodeIndex()
-        if not 0 <= place < len(self.codes):
+        code_index = row.OpcodeIndex()
+        if not 0 <= code_index < len(self.codes):
             raise ModelError(
-                f"Operator opcode index {place} is out of range. Number of operator codes: {len(self.codes)}"
+                f"Operator opcode index {code_index} is out of range. "
+                f"Number of operator codes: {len(self.codes)}"
             )
-        kind, custom = self.codes[place]
+        kind, custom = self.codes[code_index]
         options = self._options("BuiltinOptions", row.BuiltinOptionsType(), row.BuiltinOptions())
         if options is None and hasattr(row, "BuiltinOptions2"):
             options = self._options("BuiltinOptions2", row.BuiltinOptions2Type(), row.BuiltinOptions2())
-        given = self._custom_options(row, kind) if custom else b""
+        custom_options = self._custom_options(row, kind) if custom else b""
         return OperatorRow(
-            index, kind, custom, self._ints(row, "Inputs"), self._ints(row, "Outputs"), options, given
+            index,
+            kind,
+            custom,
+            self._ints(row, "Inputs"),
+            self._ints(row, "Outputs"),
+            options,
+            custom_options,
         )
 
     def _custom_options(self, row: Any, kind: str) -> bytes:
         self._read(row.CustomOptionsLength(), 1)
-        found = row.CustomOptionsAsNumpy()
-        if not isinstance(found, int):
-            return bytes(found.tobytes())
+        values = row.CustomOptionsAsNumpy()
+        if not isinstance(values, int):
+            return bytes(values.tobytes())
         outside = self._outside(row, "LargeCustomOptions", f"the options of {kind[:80]}")
         if outside is None:
             return b""

@@ -22,18 +22,18 @@ def resize(n: LiteNode) -> Any:
             "must be False."
         )
     near = n.op_type == "RESIZE_NEAREST_NEIGHBOR"
-    places = "align_corners" if corners else "half_pixel" if centers else "asymmetric"
+    coordinate_mode = "align_corners" if corners else "half_pixel" if centers else "asymmetric"
     nearest = "round_prefer_floor"
     if near:
         nearest = "round_prefer_ceil" if corners else "floor"
-        places = "tf_half_pixel_for_nn" if centers else places
+        coordinate_mode = "tf_half_pixel_for_nn" if centers else coordinate_mode
     first = n.reader.layouts.find(n[0])
     x = n[0] if first is None else first
     result = n(
         "Interpolate", x, n[1], n.const(np.array([1, 2] if first is None else [2, 3], np.int32)),
         mode="nearest" if near else "linear_onnx", shape_calculation_mode="sizes",
-        coordinate_transformation_mode=places, nearest_mode=nearest, antialias=False, pads_begin=[0, 0, 0, 0],
-        pads_end=[0, 0, 0, 0], cube_coeff=-0.75, opset=11,
+        coordinate_transformation_mode=coordinate_mode, nearest_mode=nearest, antialias=False,
+        pads_begin=[0, 0, 0, 0], pads_end=[0, 0, 0, 0], cube_coeff=-0.75, opset=11,
     )  # fmt: skip
     return result if first is None else n.last(result)
 
@@ -51,19 +51,19 @@ def batches(n: LiteNode) -> Any:
     x, rank = n[0], n.rank(n[0])
     count = n.count_of_axes(n[1], "the size of blocks")
     ends = n.static_shape(n[2], "the shape of pads and crops")
-    behind = rank - 1 - count
-    if behind < 0 or ends != (count, 2):
+    trailing = rank - 1 - count
+    if trailing < 0 or ends != (count, 2):
         raise ModelError(f"{count} sizes of blocks and pads of the shape {ends} do not match rank {rank}")
     first = n.reader.layouts.find(x)
 
-    def whole(values: Output, fill: int) -> Output:
-        around = [n.const([fill]), n.const([fill] * behind)]
+    def extend(values: Output, fill: int) -> Output:
+        around = [n.const([fill]), n.const([fill] * trailing)]
         row = n.concat([around[0], n.convert(values, "i64"), around[1]], 0)
         return n.folded(row if first is None else n("Gather", row, first_order(rank), 0))
 
-    pads = [whole(n("Gather", n[2], column, 1), 0) for column in range(2)]
+    pads = [extend(n("Gather", n[2], column, 1), 0) for column in range(2)]
     op = "SpaceToBatch" if n.op_type == "SPACE_TO_BATCH_ND" else "BatchToSpace"
-    result = n(op, x if first is None else first, whole(n[1], 1), *pads)
+    result = n(op, x if first is None else first, extend(n[1], 1), *pads)
     return result if first is None else n.last(result)
 
 

@@ -19,8 +19,8 @@ def scatter_nd(n: LiteNode) -> Any:
 @tflite_op("UNIQUE")
 def unique(n: LiteNode) -> Any:
     """Values in the order in which they come, and where each element's value is among them."""
-    found = n.all("Unique", n[0], sorted=False, index_element_type=typed(n.option("IdxOutType", 2)))
-    return [found[0], found[2]]
+    outputs = n.all("Unique", n[0], sorted=False, index_element_type=typed(n.option("IdxOutType", 2)))
+    return [outputs[0], outputs[2]]
 
 
 #: Operators that are one expression.

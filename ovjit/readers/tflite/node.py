@@ -111,8 +111,8 @@ class LiteNode(NodeBuilder):
     def options(self, name: str) -> list[int] | None:
         """An option that is a list of ints, None where it is left out."""
         getter = getattr(self.row.options, f"{name}AsNumpy", None)
-        found = 0 if getter is None else getter()
-        return None if isinstance(found, int) else [int(v) for v in found]
+        values = 0 if getter is None else getter()
+        return None if isinstance(values, int) else [int(v) for v in values]
 
     @made_once
     def attributes(self) -> Mapping[str, Any]:
@@ -142,19 +142,19 @@ class LiteNode(NodeBuilder):
 
     def handle(self, index: int) -> Handle:
         """The variable of an input that is a resource."""
-        found = self.scope.handles.get(self.row.inputs[index]) if self.has(index) else None
-        if found is None:
+        handle = self.scope.handles.get(self.row.inputs[index]) if self.has(index) else None
+        if handle is None:
             raise UnsupportedError("a resource that is no VAR_HANDLE of this subgraph is not supported")
-        return found
+        return handle
 
     def state(self, index: int) -> Output:
         """What an input that is a variable tensor of batch and cells holds now."""
         if not self.has(index):
             raise ModelError(f"input {index} is missing")
-        found = self.reader.state_at(self.scope, self.row.inputs[index], self)
-        if self.rank(found) != 2:
-            raise ModelError(f"input {index}, a state, is of rank {self.rank(found)}, not 2")
-        return found
+        state = self.reader.state_at(self.scope, self.row.inputs[index], self)
+        if self.rank(state) != 2:
+            raise ModelError(f"input {index}, a state, is of rank {self.rank(state)}, not 2")
+        return state
 
     def keep(self, index: int, value: Output) -> None:
         """What that tensor holds from now on."""
@@ -246,22 +246,22 @@ class Layouts:
             self.firsts[plain._node, plain._index] = first
 
     def first(self, n: Builder, value: Output) -> Output:
-        found = self.find(value)
-        if found is not None:
-            return found
+        first_form = self.find(value)
+        if first_form is not None:
+            return first_form
         rank = n.rank(value)
-        known = n.value(value) if isinstance(value._node, Constant) else None
+        constant = n.value(value) if isinstance(value._node, Constant) else None
         node = value._node
-        if known is not None:
-            found = n.const(np.ascontiguousarray(known.transpose(first_order(rank))), n.dtype(value))
+        if constant is not None:
+            first_form = n.const(np.ascontiguousarray(constant.transpose(first_order(rank))), n.dtype(value))
         elif not self.plain and node._op.name in _FOLLOWED and _is_of_one(node):
             source = Output._of(node._inputs[0]._node, node._inputs[0]._index)
-            rest = [Output._of(s._node, s._index) for s in node._inputs[1:]]
-            found = n(node._op.name, self.first(n, source), *rest, **node._attrs)
+            other_inputs = [Output._of(s._node, s._index) for s in node._inputs[1:]]
+            first_form = n(node._op.name, self.first(n, source), *other_inputs, **node._attrs)
         else:
-            found = n.transpose(value, first_order(rank))
-        self.keep(value, found)
-        return found
+            first_form = n.transpose(value, first_order(rank))
+        self.keep(value, first_form)
+        return first_form
 
     def last(self, n: Builder, first: Output) -> Output:
         plain = n.transpose(first, last_order(n.rank(first)))
@@ -276,12 +276,12 @@ class Layouts:
             return make(*values)
         return self.last(n, make(*(self._fitted(n, v, r, rank) for v, r in zip(values, ranks, strict=True))))
 
-    def _fitted(self, n: Builder, value: Output, rank: int, wanted: int) -> Output:
+    def _fitted(self, n: Builder, value: Output, rank: int, target_rank: int) -> Output:
         """An operand as it broadcasts with channels first."""
         if not rank:
             return value
-        if rank < wanted:
-            value = widened(n, value, wanted)
+        if rank < target_rank:
+            value = widened(n, value, target_rank)
         return self.first(n, value)
 
 
@@ -295,10 +295,10 @@ def widened(n: Builder, value: Output, rank: int) -> Output:
     missing = rank - n.rank(value)
     if missing <= 0:
         return value
-    known = n.value(value)
-    if known is None:
+    constant = n.value(value)
+    if constant is None:
         return n.unsqueeze(value, list(range(missing)))
-    return n.const(known.reshape([1] * missing + list(known.shape)), n.dtype(value))
+    return n.const(constant.reshape([1] * missing + list(constant.shape)), n.dtype(value))
 
 
 def fields_of(flexbuffer: bytes) -> dict[str, Any]:

@@ -126,12 +126,12 @@ class Reader(Draft):
             if index not in scope.values:
                 scope.parameters.append(self._input(scope, index))
         self._read(scope)
-        seen: set[int] = set()
+        visited: set[int] = set()
         results = []
         for index in scope.graph.outputs:
-            if index in seen or index in scope.stored:
+            if index in visited or index in scope.stored:
                 continue  # as OpenVINO: an output that is named twice is one, and constants are none
-            seen.add(index)
+            visited.add(index)
             results.append(Result._of(self._output(scope, index)))
         return results
 
@@ -145,10 +145,10 @@ class Reader(Draft):
 
     def _stored(self, row: TensorRow) -> Stored:
         """The constant of a tensor, once for all places that its subgraph is read into."""
-        found = self.constants.get(id(row))
-        if found is None:
-            found = self.constants[id(row)] = stored(row)
-        return found
+        constant = self.constants.get(id(row))
+        if constant is None:
+            constant = self.constants[id(row)] = stored(row)
+        return constant
 
     def inlined(self, outer: Scope, index: int, values: Sequence[Output], prefix: str) -> list[Output]:
         """Read a subgraph in place: its outputs for values of its inputs, as operators see them."""
@@ -167,7 +167,9 @@ class Reader(Draft):
         scope = Scope(graph, prefix, outer.depth + 1)
         scope.values.update(zip(graph.inputs, values, strict=True))
         self._read(scope)
-        results = [self.value_at(scope, place, self._builder(prefix)) for place in graph.outputs]
+        results = [
+            self.value_at(scope, tensor_index, self._builder(prefix)) for tensor_index in graph.outputs
+        ]
         for value in results:
             if value not in values and not isinstance(value._node, (Constant, Parameter)):
                 value._tensor._names = set()  # the operator around it gives it its own
@@ -236,19 +238,19 @@ class Reader(Draft):
     # -- operators -------------------------------------------------------------------------------------------
 
     def _operator(self, scope: Scope, op: OperatorRow) -> None:
-        own = self.converters.get(op.kind)
-        rule = own or find_rule(op.rule)
+        converter = self.converters.get(op.kind)
+        rule = converter or find_rule(op.rule)
         label = f"operation {op.index} of type {op.kind[:80]}"
         if rule is None:
             raise UnsupportedError(f"No translator found for {op.kind[:80]} node.")
         n = LiteNode(self, scope, op)
         try:
-            if own is None and op.kind not in OF_PAIRS and any(map(n.is_complex, range(len(n)))):
+            if converter is None and op.kind not in OF_PAIRS and any(map(n.is_complex, range(len(n)))):
                 raise UnsupportedError("complex numbers are not supported here")
-            if own is None:
+            if converter is None:
                 check_options(op)
-            found = rule(n)
-            outputs = found if isinstance(found, list) else [found]
+            result = rule(n)
+            outputs = result if isinstance(result, list) else [result]
             if len(outputs) < sum(index >= 0 for index in op.outputs):
                 raise ModelError(f"the operator has {len(op.outputs)} outputs; expected {len(outputs)}")
             for index, value in zip(op.outputs, outputs, strict=False):
@@ -290,9 +292,9 @@ class Reader(Draft):
 
         Their tensors have no name: a name stands for what the file says, channels last.
         """
-        left = set(model._walk())
+        live_nodes = set(model._walk())
         for (node, _), first in self.layouts.firsts.items():
-            if node in left or first._node not in left:
+            if node in live_nodes or first._node not in live_nodes:
                 continue
             if node._op.name == "Transpose" and not isinstance(first._node, (Constant, Parameter)):
                 first._node._friendly_name = node._friendly_name
@@ -304,8 +306,8 @@ class Reader(Draft):
         missing: dict[str, int] = {}
         for graph in self.file.reached():
             for op in graph.operators:
-                known = op.kind in self.converters or find_rule(op.rule) is not None
-                if not known:
+                has_rule = op.kind in self.converters or find_rule(op.rule) is not None
+                if not has_rule:
                     missing[op.kind[:80]] = missing.get(op.kind[:80], 0) + 1
         if missing:
             first = f"No translator found for {next(iter(missing))} node."

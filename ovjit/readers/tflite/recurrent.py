@@ -40,14 +40,14 @@ class _Lstm:
     def of_input(self, x: Output, gate: Gate) -> Output:
         return self.n("MatMul", x, self.n[gate[0]], transpose_b=True)
 
-    def _gate(self, gate: Gate, x: Output, h: Output, c: Output, known: dict[int, Output]) -> Output:
+    def _gate(self, gate: Gate, x: Output, h: Output, c: Output, weights: dict[int, Output]) -> Output:
         """What goes into a gate's activation. A norm is of the sums without the bias."""
         n = self.n
         _, recurrent, peephole, bias, norm = gate
-        result = n("Add", x, n("MatMul", h, known[recurrent], transpose_b=True))
-        if peephole in known:
-            result = n("Add", result, n("Multiply", c, known[peephole]))
-        if norm in known:
+        result = n("Add", x, n("MatMul", h, weights[recurrent], transpose_b=True))
+        if peephole in weights:
+            result = n("Add", result, n("Multiply", c, weights[peephole]))
+        if norm in weights:
             result = n(
                 "MVN",
                 result,
@@ -56,17 +56,17 @@ class _Lstm:
                 eps=NORM_EPSILON,
                 eps_mode="inside_sqrt",
             )
-            result = n("Multiply", result, known[norm])
-        return n("Add", result, known[bias]) if bias in known else result
+            result = n("Multiply", result, weights[norm])
+        return n("Add", result, weights[bias]) if bias in weights else result
 
     def step(self, state: list[Output], pieces: list[Output], fixed: list[Output]) -> list[Output]:
         """[h, c] and the row of each gate -> [h, c, h]"""
         n, (h, c) = self.n, state
-        known = dict(zip(self.fixed, fixed, strict=True))
+        weights = dict(zip(self.fixed, fixed, strict=True))
         rows = dict(zip(self.gates, pieces, strict=True))
 
         def gate(which: Gate, cell: Output) -> Output:
-            return self._gate(which, rows[which], h, cell, known)
+            return self._gate(which, rows[which], h, cell, weights)
 
         f = n("Sigmoid", gate(FORGET, c))
         i = n("Subtract", n.like(f, 1), f) if self.coupled else n("Sigmoid", gate(INPUT, c))
@@ -75,9 +75,9 @@ class _Lstm:
         c = n.rounded(CELL_STATE, self._clipped(c, "CellClip"))
         o = n("Sigmoid", gate(OUTPUT, c))
         h = n("Multiply", o, n.activated(c))
-        if PROJECTION in known:
-            h = n("MatMul", h, known[PROJECTION], transpose_b=True)
-            h = n("Add", h, known[PROJECTION_BIAS]) if PROJECTION_BIAS in known else h
+        if PROJECTION in weights:
+            h = n("MatMul", h, weights[PROJECTION], transpose_b=True)
+            h = n("Add", h, weights[PROJECTION_BIAS]) if PROJECTION_BIAS in weights else h
             h = self._clipped(h, "ProjClip")
         h = n.rounded(STATE, h)
         return [h, c, h]

@@ -19,15 +19,15 @@ REDUCTIONS = {
 def reduction(n: LiteNode) -> Any:
     """Of a tensor with channels first too, where what is left has its axes in one order."""
     x, keep, op = n[0], bool(n.option("KeepDims", False)), REDUCTIONS[n.op_type]
-    first, known = n.reader.layouts.find(x), n.value(n[1])
-    if first is None or known is None:
+    first, constant_axes = n.reader.layouts.find(x), n.value(n[1])
+    if first is None or constant_axes is None:
         return n(op, x, n[1], keep_dims=keep)
     rank = n.rank(x)
-    axes = n.axes(known.reshape(-1), rank)
+    axes = n.axes(constant_axes.reshape(-1), rank)
     if keep:
         return n.last(n(op, first, moved(axes, rank), keep_dims=True))
-    left = moved([a for a in range(rank) if a not in axes], rank)
-    if left != sorted(left):
+    remaining_axes = moved([a for a in range(rank) if a not in axes], rank)
+    if remaining_axes != sorted(remaining_axes):
         return n(op, x, n[1], keep_dims=False)
     return n(op, first, moved(axes, rank), keep_dims=False)
 

@@ -28,8 +28,8 @@ def dense(data: np.ndarray, dtype: str, shape: tuple[int, ...], sparsity: Any) -
     order = _ints(sparsity.TraversalOrderAsNumpy())
     blocks = _ints(sparsity.BlockMapAsNumpy())
     count = sparsity.DimMetadataLength()
-    whole = count == len(order) == len(shape) + len(blocks)
-    if not whole or sorted(order) != list(range(len(order))):
+    is_complete = count == len(order) == len(shape) + len(blocks)
+    if not is_complete or sorted(order) != list(range(len(order))):
         raise ModelError("Sparse dimension isn't found for sparse tensor: the traversal order does not fit")
     if any(not 0 <= b < len(shape) for b in blocks):
         raise ModelError(f"the block map {blocks} does not fit rank {len(shape)}")
@@ -38,14 +38,14 @@ def dense(data: np.ndarray, dtype: str, shape: tuple[int, ...], sparsity: Any) -
             f"a sparse tensor of {math.prod(shape)} elements is not supported; the maximum is {MOST}"
         )
     rows = [sparsity.DimMetadata(i) for i in range(count)]
-    sizes, places = _coordinates(rows, data.size * 8)
-    values = _values(data, dtype, len(places[0]) if places else 1)
-    return _filled(values, places, order, blocks, shape, sizes)
+    sizes, indices = _coordinates(rows, data.size * 8)
+    values = _values(data, dtype, len(indices[0]) if indices else 1)
+    return _filled(values, indices, order, blocks, shape, sizes)
 
 
 def _coordinates(rows: list[Any], most: int) -> tuple[list[int], list[np.ndarray]]:
     """The size of each traversed dimension (0 for a sparse one), and the index in it of each value."""
-    places: list[np.ndarray] = []
+    index_by_dim: list[np.ndarray] = []
     position = np.zeros(1, np.int64)  # of each partial coordinate in the level above
     sizes: list[int] = []
     for row in rows:
@@ -56,7 +56,7 @@ def _coordinates(rows: list[Any], most: int) -> tuple[list[int], list[np.ndarray
             if position.size * size > most:
                 raise ModelError("Sparse read would exceed values buffer")
             repeat = np.full(position.size, size)
-            own = np.tile(np.arange(size), position.size)
+            level_indices = np.tile(np.arange(size), position.size)
             start = position * size
         elif row.Format() == _SPARSE:
             segments, indices = _vector(row, "ArraySegments"), _vector(row, "ArrayIndices")
@@ -73,15 +73,15 @@ def _coordinates(rows: list[Any], most: int) -> tuple[list[int], list[np.ndarray
                 )
             start, repeat = segments[position], segments[position + 1] - segments[position]
             within = np.arange(int(repeat.sum())) - np.repeat(np.cumsum(repeat) - repeat, repeat)
-            own = indices[np.repeat(start, repeat) + within]
+            level_indices = indices[np.repeat(start, repeat) + within]
             size = 0
         else:
             raise UnsupportedError("Unsupported dimension type found")
         within = np.arange(int(repeat.sum())) - np.repeat(np.cumsum(repeat) - repeat, repeat)
         position = np.repeat(start, repeat) + within
-        places = [np.repeat(p, repeat) for p in places] + [own]
+        index_by_dim = [np.repeat(p, repeat) for p in index_by_dim] + [level_indices]
         sizes.append(size)
-    return sizes, places
+    return sizes, index_by_dim
 
 
 def _vector(row: Any, name: str) -> np.ndarray:
@@ -110,16 +110,16 @@ def _values(data: np.ndarray, dtype: str, count: int) -> np.ndarray:
 
 
 def _filled(
-    values: np.ndarray, places: list[np.ndarray], order: list[int], blocks: list[int], shape: tuple[int, ...],
-    sizes: list[int],
+    values: np.ndarray, indices: list[np.ndarray], order: list[int], blocks: list[int],
+    shape: tuple[int, ...], sizes: list[int],
 ) -> np.ndarray:  # fmt: skip
     """The values at their places; an index of a dimension in blocks counts blocks."""
     rank = len(shape)
-    found: dict[int, np.ndarray] = dict(zip(order, places, strict=True))
-    known: dict[int, int] = dict(zip(order, sizes, strict=True))
-    coordinates = [found[axis] for axis in range(rank)]
+    index_by_axis: dict[int, np.ndarray] = dict(zip(order, indices, strict=True))
+    size_by_axis: dict[int, int] = dict(zip(order, sizes, strict=True))
+    coordinates = [index_by_axis[axis] for axis in range(rank)]
     for i, axis in enumerate(blocks):
-        coordinates[axis] = coordinates[axis] * known[rank + i] + found[rank + i]
+        coordinates[axis] = coordinates[axis] * size_by_axis[rank + i] + index_by_axis[rank + i]
     out = np.zeros(shape, values.dtype)
     for axis, index in enumerate(coordinates):
         if index.size and index.max() >= shape[axis]:
@@ -130,5 +130,5 @@ def _filled(
     return out
 
 
-def _ints(found: Any) -> list[int]:
-    return [] if isinstance(found, int) else [int(v) for v in found]
+def _ints(values: Any) -> list[int]:
+    return [] if isinstance(values, int) else [int(v) for v in values]

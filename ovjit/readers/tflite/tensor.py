@@ -22,9 +22,9 @@ LAST = (1 << 31) - 1
 def reshape(n: LiteNode) -> Any:
     """The shape is an option, else an input, else that which the file gives the result."""
     pair = [2] if n.is_complex(0) else []
-    given = n.options("NewShape")
-    if given is not None:
-        return n.reshape(n[0], given + pair)
+    new_shape = n.options("NewShape")
+    if new_shape is not None:
+        return n.reshape(n[0], new_shape + pair)
     if n.has(1):
         return n.reshape(n[0], n.concat([n[1], n.const(np.array(pair, np.int32))], 0) if pair else n[1])
     if not is_static(n.out().shape):
@@ -64,11 +64,11 @@ def transpose(n: LiteNode) -> Any:
 
 def _pads(n: LiteNode) -> tuple[Output, Output, np.ndarray | None]:
     """What is added before and behind each dimension, and both if they are known."""
-    known = n.value(n[1])
-    if known is not None:
-        if known.ndim != 2 or known.shape[1] != 2:
-            raise ModelError(f"the pads have the shape {list(known.shape)}; expected [dimensions, 2]")
-        return n.const(known[:, 0].astype(np.int64)), n.const(known[:, 1].astype(np.int64)), known
+    constant = n.value(n[1])
+    if constant is not None:
+        if constant.ndim != 2 or constant.shape[1] != 2:
+            raise ModelError(f"the pads have the shape {list(constant.shape)}; expected [dimensions, 2]")
+        return n.const(constant[:, 0].astype(np.int64)), n.const(constant[:, 1].astype(np.int64)), constant
     columns = [n("Gather", n[1], i, 1) for i in range(2)]
     return columns[0], columns[1], None
 
@@ -76,16 +76,16 @@ def _pads(n: LiteNode) -> tuple[Output, Output, np.ndarray | None]:
 @tflite_op("PAD", "PADV2", "MIRROR_PAD")
 def pad(n: LiteNode) -> Any:
     x = n[0]
-    before, behind, known = _pads(n)
+    before, after, constant = _pads(n)
     mode = "constant"
     if n.op_type == "MIRROR_PAD":
         mode = ("reflect", "symmetric")[n.option("Mode")]
     fill = [n[2]] if n.op_type == "PADV2" else [n.like(x, 0)]
     first = n.reader.layouts.find(x)
-    if first is None or known is None:
-        return n("Pad", x, before, behind, *fill, pad_mode=mode, opset=1)
-    turned = known[first_order(len(known))].astype(np.int64)
-    ends = [n.const(np.ascontiguousarray(column)) for column in turned.T]
+    if first is None or constant is None:
+        return n("Pad", x, before, after, *fill, pad_mode=mode, opset=1)
+    channels_first = constant[first_order(len(constant))].astype(np.int64)
+    ends = [n.const(np.ascontiguousarray(column)) for column in channels_first.T]
     return n.last(n("Pad", first, *ends, *fill, pad_mode=mode, opset=1))
 
 
@@ -140,8 +140,8 @@ def concatenation(n: LiteNode) -> Any:
     ranks = {len(n.shape(v) or ()) for v in values}
     if any(f is not None for f in firsts) and len(ranks) == 1:
         rank = ranks.pop()
-        place = moved([n.axis(axis, rank)], rank)[0]
-        return n.last(n("Concat", *(n.first(v) for v in values), axis=place))
+        first_axis = moved([n.axis(axis, rank)], rank)[0]
+        return n.last(n("Concat", *(n.first(v) for v in values), axis=first_axis))
     return n("Concat", *values, axis=axis)
 
 

@@ -23,7 +23,7 @@ from ovjit.readers.torch.branches import (
 )
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.containers import assign, copied, replace, stacked
-from ovjit.readers.torch.operators.numbers import computed
+from ovjit.readers.torch.operators.numbers import compute
 from ovjit.readers.torch.scripts.shared_memory import nodes_of
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 
@@ -205,7 +205,7 @@ Iterate = Callable[[list[Any]], tuple[Inside, list[Any]]]
 def _limit(call: Call, node: Any, most: Any) -> Output:
     """How many iterations a loop has at most. A Loop takes a negative number for no limit."""
     if call.known_number(most) is None and not _is_count(next(node.inputs())):
-        most = computed(call, "sym_max", most, 0)
+        most = compute(call, "sym_max", most, 0)
     return call.index(most)
 
 

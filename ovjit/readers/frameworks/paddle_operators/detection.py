@@ -13,9 +13,9 @@ from .parts import Rule
 
 def _corners(boxes: Any, more: float, axis: int) -> tuple[Any, Any, Any, Any]:
     """Centres and sizes of boxes of corners. Sizes are greater by `more`."""
-    left, top, right, bottom = (paddle.slice(boxes, [-1], [i], [i + 1]) for i in range(4))
-    width, height = right - left + more, bottom - top + more
-    result = (left + width / 2, top + height / 2, width, height)
+    x_begin, y_begin, x_end, y_end = (paddle.slice(boxes, [-1], [i], [i + 1]) for i in range(4))
+    width, height = x_end - x_begin + more, y_end - y_begin + more
+    result = (x_begin + width / 2, y_begin + height / 2, width, height)
     return result if len(boxes.shape) > 2 else tuple(paddle.unsqueeze(part, axis) for part in result)
 
 
@@ -26,13 +26,20 @@ def _box_coder(op: Any) -> Any:
     encode, axis = "encode" in attrs["code_type"], attrs["axis"]
     x, y, width, height = _corners(boxes, more, 0 if encode else axis)
     if variances.initialized():
-        places = variances if len(variances.shape) < 2 else paddle.unsqueeze(variances, 0 if encode else axis)
-        scales = [paddle.slice(places, [-1], [i], [i + 1]) for i in range(4)]
+        box_variances = (
+            variances if len(variances.shape) < 2 else paddle.unsqueeze(variances, 0 if encode else axis)
+        )
+        scales = [paddle.slice(box_variances, [-1], [i], [i + 1]) for i in range(4)]
     else:
         scales = list(attrs["variance"] or [1.0] * 4)
     if encode:
-        left, top, wide, high = _corners(targets, more, 1)
-        result = [(left - x) / width, (top - y) / height, paddle.log(wide / width), paddle.log(high / height)]
+        x_target, y_target, width_target, height_target = _corners(targets, more, 1)
+        result = [
+            (x_target - x) / width,
+            (y_target - y) / height,
+            paddle.log(width_target / width),
+            paddle.log(height_target / height),
+        ]
         return paddle.concat([part / scale for part, scale in zip(result, scales, strict=True)], axis=-1)
     parts = [paddle.slice(targets, [2], [i], [i + 1]) * scales[i] for i in range(4)]
     x, y = parts[0] * width + x, parts[1] * height + y
@@ -48,13 +55,17 @@ def _prior_box(op: Any) -> Any:
         return None
     ratios = [1.0]
     for ratio in attrs["aspect_ratios"]:
-        if all(abs(ratio - known) >= 1e-6 for known in ratios):
+        if all(abs(ratio - other) >= 1e-6 for other in ratios):
             ratios += [ratio, 1 / ratio] if attrs["flip"] else [ratio]
     sizes = []
     for i, least in enumerate(attrs["min_sizes"]):
-        own = [(least * math.sqrt(ratio), least / math.sqrt(ratio)) for ratio in ratios]
+        ratio_sizes = [(least * math.sqrt(ratio), least / math.sqrt(ratio)) for ratio in ratios]
         between = [(math.sqrt(least * most),) * 2 for most in attrs["max_sizes"][i : i + 1]]
-        sizes += [own[0], *between, *own[1:]] if attrs["min_max_aspect_ratios_order"] else [*own, *between]
+        sizes += (
+            [ratio_sizes[0], *between, *ratio_sizes[1:]]
+            if attrs["min_max_aspect_ratios_order"]
+            else [*ratio_sizes, *between]
+        )
     steps = attrs["step_w"] or width / columns, attrs["step_h"] or height / rows
     centers = np.meshgrid(
         *((np.arange(n) + attrs["offset"]) * s for n, s in zip((columns, rows), steps, strict=True))

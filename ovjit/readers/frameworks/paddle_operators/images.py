@@ -16,17 +16,17 @@ functional = paddle.nn.functional
 
 def _adaptive(op: Any) -> Any:
     """The exporter takes windows of adaptive pooling to be of one size, and steps to be equal."""
-    attrs, x, wanted = op.attrs(), op.operand_source(0), op.result(0).shape
-    if not attrs["adaptive"] or attrs.get("data_format", "NCHW")[-1] == "C" or len(wanted) < 3:
+    attrs, x, result_shape = op.attrs(), op.operand_source(0), op.result(0).shape
+    if not attrs["adaptive"] or attrs.get("data_format", "NCHW")[-1] == "C" or len(result_shape) < 3:
         return None
     if any(not result.use_empty() for result in op.results()[1:]):
         return None
     average = attrs.get("pooling_type") == "avg"
-    sizes = list(zip(x.shape[2:], wanted[2:], strict=True))
-    if min(wanted[2:]) < 1 or all(size > 0 and size % count == 0 for size, count in sizes):
+    sizes = list(zip(x.shape[2:], result_shape[2:], strict=True))
+    if min(result_shape[2:]) < 1 or all(size > 0 and size % count == 0 for size, count in sizes):
         return None
     reduce = paddle.mean if average else paddle.max
-    for axis, count in enumerate(wanted[2:], 2):
+    for axis, count in enumerate(result_shape[2:], 2):
         x = _in_windows(x, reduce, axis, sizes_of(x)[axis], count)
     return x
 
@@ -40,14 +40,18 @@ def _in_windows(x: Any, reduce: Callable[..., Any], axis: int, size: Any, count:
     return paddle.concat([reduce(part, axis=[axis], keepdim=True) for part in parts], axis=axis)
 
 
-def _transposed(op: Any) -> Any:
+def _transpose_convolution(op: Any) -> Any:
     """The exporter ignores the size that a transposed convolution is to have, and has its own "SAME"."""
-    attrs, wanted = op.attrs(), op.result(0).shape
+    attrs, result_shape = op.attrs(), op.result(0).shape
     x, weight = op.operand_source(0), op.operand_source(1)
-    algorithm, dims = attrs["padding_algorithm"], len(wanted) - 2
+    algorithm, dims = attrs["padding_algorithm"], len(result_shape) - 2
     if algorithm == "VALID" or attrs["output_padding"]:
         return None
-    if attrs["data_format"][-1] == "C" or dims != 2 or min([*x.shape[2:], *weight.shape, *wanted[2:]]) < 1:
+    if (
+        attrs["data_format"][-1] == "C"
+        or dims != 2
+        or min([*x.shape[2:], *weight.shape, *result_shape[2:]]) < 1
+    ):
         if algorithm == "SAME":
             raise NotImplementedError("transposed convolutions with the padding 'SAME' need known sizes")
         return None
@@ -57,7 +61,7 @@ def _transposed(op: Any) -> Any:
     for i in range(dims):
         covered = attrs["dilations"][i] * (weight.shape[2 + i] - 1) + 1
         result = (x.shape[2 + i] - 1) * attrs["strides"][i] - pads[2 * i] - pads[2 * i + 1] + covered
-        more.append(wanted[2 + i] - result)
+        more.append(result_shape[2 + i] - result)
     if algorithm == "EXPLICIT" and (not any(more) or min(more) < 0):
         return None
     return functional.conv2d_transpose(
@@ -89,7 +93,7 @@ def _channels_first(op: Any) -> Any:
     return None if result is None else paddle.transpose(result, [0, *range(2, rank), 1])
 
 
-def _convolved(op: Any, x: Any, attrs: dict[str, Any], dims: int) -> Any:
+def _convolve(op: Any, x: Any, attrs: dict[str, Any], dims: int) -> Any:
     padding = attrs["paddings"] if attrs["padding_algorithm"] == "EXPLICIT" else attrs["padding_algorithm"]
     convolve = {2: functional.conv2d, 3: functional.conv3d}[dims]
     return convolve(
@@ -111,7 +115,7 @@ def _pooled(op: Any, x: Any, attrs: dict[str, Any], dims: int) -> Any:
     return pool(x, window, attrs["strides"], padding, ceil_mode=attrs["ceil_mode"], **more)
 
 
-def _resized(op: Any, x: Any, attrs: dict[str, Any], dims: int) -> Any:
+def _resize(op: Any, x: Any, attrs: dict[str, Any], dims: int) -> Any:
     sizes = [attrs[name] for name in ("out_d", "out_h", "out_w")][-dims:]
     if any(value.initialized() for value in op.operands_source()[1:]) or (
         min(sizes) < 1 and not attrs["scale"]
@@ -128,17 +132,17 @@ def _resized(op: Any, x: Any, attrs: dict[str, Any], dims: int) -> Any:
     return functional.interpolate(x, scale_factor=factors, mode=mode, data_format=layout, **more)
 
 
-def _interpolated(op: Any) -> Any:
+def _interpolate(op: Any) -> Any:
     attrs, x = op.attrs(), op.operand_source(0)
     if attrs["data_format"][-1] == "C":
         return _channels_first(op)
-    return _resized(op, x, attrs, len(x.shape) - 2) if attrs["scale"] else None
+    return _resize(op, x, attrs, len(x.shape) - 2) if attrs["scale"] else None
 
 
 _LAYOUTS: dict[str, Callable[..., Any]] = {
-    "conv2d": _convolved, "depthwise_conv2d": _convolved, "conv3d": _convolved, "pool2d": _pooled,
-    "pool3d": _pooled, "bilinear_interp": _resized, "nearest_interp": _resized, "bicubic_interp": _resized,
-    "trilinear_interp": _resized, "linear_interp": _resized,
+    "conv2d": _convolve, "depthwise_conv2d": _convolve, "conv3d": _convolve, "pool2d": _pooled,
+    "pool3d": _pooled, "bilinear_interp": _resize, "nearest_interp": _resize, "bicubic_interp": _resize,
+    "trilinear_interp": _resize, "linear_interp": _resize,
 }  # fmt: skip
 
 
@@ -146,7 +150,7 @@ def _pool(op: Any) -> Any:
     return _channels_first(op) if op.attrs()["data_format"][-1] == "C" else _adaptive(op)
 
 
-def _deformed(op: Any) -> Any:
+def _deform(op: Any) -> Any:
     """The exporter needs a mask."""
     x, offset, weight, mask = op.operands_source()
     attrs = op.attrs()
@@ -176,7 +180,7 @@ def _window(op: Any) -> list[Any] | None:
     return op.attrs().get("kernel_size") or constant_of(op.operand_source(1))
 
 
-def _unshuffled(op: Any) -> Any:
+def _unshuffle(op: Any) -> Any:
     x, attrs = op.operand_source(0), op.attrs()
     last, by = attrs["data_format"][-1] == "C", attrs["downscale_factor"]
     x = paddle.transpose(x, [0, 3, 1, 2]) if last else x
@@ -186,7 +190,7 @@ def _unshuffled(op: Any) -> Any:
     return paddle.transpose(x, [0, 2, 3, 1]) if last else x
 
 
-def _shuffled(op: Any) -> Any:
+def _shuffle(op: Any) -> Any:
     x, attrs = op.operand_source(0), op.attrs()
     axis = len(x.shape) - 1 if attrs["data_format"][-1] == "C" else 1
     sizes, groups = sizes_of(x), attrs["groups"]
@@ -242,18 +246,18 @@ RULES: dict[str, Rule] = {
     "max_pool2d_with_index": _adaptive,
     "max_pool3d_with_index": _adaptive,
     "lp_pool2d": _lp_pool,
-    "conv2d_transpose": _transposed,
+    "conv2d_transpose": _transpose_convolution,
     "conv2d": _channels_first,
     "depthwise_conv2d": _channels_first,
     "conv3d": _channels_first,
-    "bilinear_interp": _interpolated,
-    "nearest_interp": _interpolated,
-    "bicubic_interp": _interpolated,
-    "trilinear_interp": _interpolated,
-    "linear_interp": _interpolated,
-    "pixel_unshuffle": _unshuffled,
-    "channel_shuffle": _shuffled,
+    "bilinear_interp": _interpolate,
+    "nearest_interp": _interpolate,
+    "bicubic_interp": _interpolate,
+    "trilinear_interp": _interpolate,
+    "linear_interp": _interpolate,
+    "pixel_unshuffle": _unshuffle,
+    "channel_shuffle": _shuffle,
     "affine_grid": _affine_grid,
-    "deformable_conv": _deformed,
+    "deformable_conv": _deform,
     "temporal_shift": _shifted_in_time,
 }

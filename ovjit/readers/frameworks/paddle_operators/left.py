@@ -61,14 +61,14 @@ LEFT: dict[str, Callable[[Any], bool]] = {
 ONLY_LEFT = {"rnn", "matrix_nms", "generate_proposals"}
 
 
-def left(op: Any, place: int) -> tuple[Left, list[Any]]:
+def left(op: Any, row_index: int) -> tuple[Left, list[Any]]:
     """The operator in a table, and what is in place of its results: values, and lists of them."""
     groups = [_tensors(value) for value in op.operands_source()]
     names: list[str] = []
 
     def standing(value: Any) -> Any:
         used = not value.use_empty()
-        names.append(f"{_STANDING}{place}_{len(names)}" if used else "")
+        names.append(f"{_STANDING}{row_index}_{len(names)}" if used else "")
         return paddle.static.data(names[-1], list(value.shape), value.dtype) if used else value
 
     out: list[Any] = []
@@ -98,8 +98,11 @@ def _taken(result: Any) -> list[Any]:
     for user in result.all_used_ops():
         if user.name() == "builtin.split":
             return list(user.results())
-    places = {user.attrs()["index"]: user.result(0) for user in result.all_used_ops()}
-    return [places.get(i, next(iter(places.values()))) for i in range(max(places, default=-1) + 1)]
+    results_by_index = {user.attrs()["index"]: user.result(0) for user in result.all_used_ops()}
+    return [
+        results_by_index.get(i, next(iter(results_by_index.values())))
+        for i in range(max(results_by_index, default=-1) + 1)
+    ]
 
 
 def _plain(value: Any) -> Any:
@@ -118,14 +121,14 @@ def put_back(path: str, rows: list[Left], outputs: int) -> None:
     graph = model.graph
     names = [port.name for port in graph.output[outputs:]]
     del graph.output[outputs:]
-    kept = [port for port in graph.input if not port.name.startswith(_STANDING)]
+    inputs = [port for port in graph.input if not port.name.startswith(_STANDING)]
     del graph.input[:]
-    graph.input.extend(kept)
-    for place, port in enumerate(graph.output):
+    graph.input.extend(inputs)
+    for index, port in enumerate(graph.output):
         if port.name.startswith(_STANDING):  # Paddle may declare other sizes than it computes
-            own = f"fetch_name_{place}"
-            graph.node.append(onnx.helper.make_node("Identity", [port.name], [own]))
-            port.name = own
+            output_name = f"fetch_name_{index}"
+            graph.node.append(onnx.helper.make_node("Identity", [port.name], [output_name]))
+            port.name = output_name
             port.type.tensor_type.ClearField("shape")
     for row in rows:
         operands, names = names[: len(row.operands)], names[len(row.operands) :]

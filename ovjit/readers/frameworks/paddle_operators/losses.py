@@ -43,11 +43,11 @@ def _cross_entropy_of_logits(op: Any) -> Any:
     attrs = op.attrs()
     if attrs["normalize"]:
         return None
-    rest = paddle.log1p(paddle.exp(-paddle.abs(x)))
+    softplus = paddle.log1p(paddle.exp(-paddle.abs(x)))
     if weight.initialized():
-        result = (1 - target) * x + (1 + (weight - 1) * target) * (rest + functional.relu(-x))
+        result = (1 - target) * x + (1 + (weight - 1) * target) * (softplus + functional.relu(-x))
     else:
-        result = functional.relu(x) - x * target + rest
+        result = functional.relu(x) - x * target + softplus
     return paddle.where(target == attrs["ignore_index"], paddle.zeros_like(result), result)
 
 

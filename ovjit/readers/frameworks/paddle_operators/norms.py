@@ -22,10 +22,10 @@ def _group_norm(op: Any) -> Any:
     y = y - paddle.mean(y, axis=[-1], keepdim=True)
     square = paddle.mean(y * y, axis=[-1], keepdim=True)
     y = paddle.reshape(y * paddle.rsqrt(square + attrs["epsilon"]), shape)
-    own = [
+    parameters = [
         None if not v.initialized() else paddle.reshape(v, [1, -1, *[1] * (len(x.shape) - 2)]) for v in others
     ]
-    for value, apply in zip(own, (paddle.multiply, paddle.add), strict=False):
+    for value, apply in zip(parameters, (paddle.multiply, paddle.add), strict=False):
         y = y if value is None else apply(y, value)
     return paddle.transpose(y, [0, *range(2, len(x.shape)), 1]) if last else y
 
@@ -34,28 +34,28 @@ def _batch_norm(op: Any) -> Any:
     """The exporter takes channels to be the second dimension. It reads statistics that several operators use
     from the first of these, which writes them when a model learns."""
     attrs = op.attrs()
-    x, *given = op.operands_source()
-    mean, variance = (_before_learning(value, i) for i, value in enumerate(given[:2], 1))
+    x, *parameters = op.operands_source()
+    mean, variance = (_before_learning(value, i) for i, value in enumerate(parameters[:2], 1))
     last = attrs["data_format"][-1] == "C" and len(x.shape) > 2
-    if not last and mean.has_one_use() and mean is given[0]:
+    if not last and mean.has_one_use() and mean is parameters[0]:
         return None
     if not (attrs["is_test"] or attrs["use_global_stats"]):
         return None
     shape = [-1] if last or len(x.shape) < 3 else [1, -1, *[1] * (len(x.shape) - 2)]
     middle, spread, weight, bias = (
         paddle.reshape(value, shape) if value.initialized() else None
-        for value in (mean, variance, *given[2:])
+        for value in (mean, variance, *parameters[2:])
     )
     scale = paddle.rsqrt(spread + attrs["epsilon"])
     result = (x - middle) * (scale if weight is None else scale * weight)
     return [result if bias is None else result + bias, mean, variance]
 
 
-def _before_learning(value: Any, place: int) -> Any:
+def _before_learning(value: Any, input_index: int) -> Any:
     """What statistics are that other normalizations write, which do not learn."""
     result = value.get_defining_op()
     while result.name() in ("pd_op.batch_norm", "pd_op.batch_norm_"):
-        value = result.operand_source(place)
+        value = result.operand_source(input_index)
         result = value.get_defining_op()
     return value
 
@@ -100,9 +100,9 @@ def _layer_norm(op: Any) -> Any:
     axes = [*range(axis, len(x.shape))]
     y = x - paddle.mean(x, axis=axes, keepdim=True)
     y = y * paddle.rsqrt(paddle.mean(y * y, axis=axes, keepdim=True) + epsilon)
-    own = sizes_of(x)[axis:]
+    sizes = sizes_of(x)[axis:]
     for value, apply in ((weight, paddle.multiply), (bias, paddle.add)):
-        y = apply(y, paddle.reshape(value, own)) if value.initialized() else y
+        y = apply(y, paddle.reshape(value, sizes)) if value.initialized() else y
     return y
 
 

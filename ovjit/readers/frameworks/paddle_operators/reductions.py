@@ -62,9 +62,9 @@ def _searchsorted(op: Any) -> Any:
 
 def _kthvalue(op: Any) -> Any:
     x, attrs = op.operand_source(0), op.attrs()
-    axis, place = attrs["axis"] % len(x.shape), attrs["k"] - 1
-    found = paddle.topk(x, attrs["k"], axis=axis, largest=False)
-    parts = [paddle.slice(part, [axis], [place], [place + 1]) for part in found]
+    axis, index = attrs["axis"] % len(x.shape), attrs["k"] - 1
+    smallest = paddle.topk(x, attrs["k"], axis=axis, largest=False)
+    parts = [paddle.slice(part, [axis], [index], [index + 1]) for part in smallest]
     return parts if attrs["keepdim"] else [paddle.squeeze(part, axis=[axis]) for part in parts]
 
 

@@ -37,8 +37,8 @@ def _split(op: Any) -> Any:
         stated = constant_of(op.operand_source(1))
         if stated is None:
             return None
-        rest = size - sum(part for part in stated if part >= 0)
-        sections = [part if part >= 0 else rest for part in stated]
+        open_size = size - sum(part for part in stated if part >= 0)
+        sections = [part if part >= 0 else open_size for part in stated]
     parts, first = [], 0
     for section in sections:
         parts.append(paddle.slice(x, [axis], [first], [first + section]))
@@ -86,8 +86,8 @@ def _cross(op: Any) -> Any:
         axis = next((i for i, size in enumerate(x.shape) if size == 3), None)
         if axis is None:
             return None
-    turned = [[paddle.roll(v, by, axis) for by in (-1, -2)] for v in (x, y)]
-    return turned[0][0] * turned[1][1] - turned[0][1] * turned[1][0]
+    rolled = [[paddle.roll(v, by, axis) for by in (-1, -2)] for v in (x, y)]
+    return rolled[0][0] * rolled[1][1] - rolled[0][1] * rolled[1][0]
 
 
 def _on_diagonal(rows: Any, columns: Any, offset: int) -> Any:
@@ -122,8 +122,8 @@ def _diag(op: Any) -> Any:
     if min(x.shape) < 0:
         return None
     first = np.arange(max(0, min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns)))
-    places = np.stack([first - min(offset, 0), first + max(offset, 0)], -1)
-    return paddle.gather_nd(x, paddle.assign(places.astype(np.int64)))
+    coordinates = np.stack([first - min(offset, 0), first + max(offset, 0)], -1)
+    return paddle.gather_nd(x, paddle.assign(coordinates.astype(np.int64)))
 
 
 def _as_diagonal(x: Any, offset: int, fill: float) -> Any:
@@ -138,8 +138,8 @@ def _as_diagonal(x: Any, offset: int, fill: float) -> Any:
 def _multiplex(op: Any) -> Any:
     result, *values = parts_of(op.operand_source(0))
     index = paddle.reshape(op.operand_source(1), [-1, *[1] * (len(result.shape) - 1)])
-    for place, value in enumerate(values, 1):
-        result = paddle.where(index == place, value, result)
+    for number, value in enumerate(values, 1):
+        result = paddle.where(index == number, value, result)
     return result
 
 

@@ -19,27 +19,27 @@ from ovjit.rewrite.rules import Rule, rule
 CLOSE = 1e-4
 
 
-def _about(wanted: float) -> Pattern:
-    return constant("").where(lambda seen: _is_about(seen, wanted))
+def _about(expected: float) -> Pattern:
+    return constant("").where(lambda value: _is_about(value, expected))
 
 
-def _is_about(seen: Seen, wanted: float) -> bool:
-    found = number_of(seen)
-    return found is not None and math.isclose(found, wanted, rel_tol=CLOSE)
+def _is_about(value: Seen, expected: float) -> bool:
+    actual = number_of(value)
+    return actual is not None and math.isclose(actual, expected, rel_tol=CLOSE)
 
 
 X = value("x")
 
 
-def _gated(gate: Pattern) -> Pattern:
+def _gate(gate: Pattern) -> Pattern:
     """x / 2 * (1 + gate), in any order of the factors."""
     more = gate + 1.0
     return (X * 0.5) * more | X * (more * 0.5) | (X * more) * 0.5
 
 
-_BY_ERF = _gated(op.Erf(X / _about(math.sqrt(2)) | X * _about(math.sqrt(0.5))))
+_BY_ERF = _gate(op.Erf(X / _about(math.sqrt(2)) | X * _about(math.sqrt(0.5))))
 _ROOT, _CUBED = _about(math.sqrt(2 / math.pi)), _about(0.044715)
-_BY_TANH = _gated(op.Tanh((X + X**3.0 * _CUBED) * _ROOT | (X * _ROOT) * ((X * _CUBED) * X + 1.0)))
+_BY_TANH = _gate(op.Tanh((X + X**3.0 * _CUBED) * _ROOT | (X * _ROOT) * ((X * _CUBED) * X + 1.0)))
 _WITHIN_6 = op.Clamp(X + 3.0, min=0.0, max=6.0)
 _SIXTH = _about(1 / 6)
 
@@ -49,12 +49,12 @@ def _as(before: Pattern, operation: str, **attributes: Any) -> Rule:
 
     @rule(before)
     def fused(node: SeenNode, x: Seen) -> bool | None:
-        return _put(node, operation, [x.port], x, **attributes)
+        return _replace(node, operation, [x.port], x, **attributes)
 
     return fused
 
 
-def _put(node: SeenNode, operation: str, inputs: list[Output], x: Seen, **attributes: Any) -> bool | None:
+def _replace(node: SeenNode, operation: str, inputs: list[Output], x: Seen, **attributes: Any) -> bool | None:
     if x.shape is None or node.output.shape != x.shape or node.output.dtype != x.dtype:
         return None
     node.output.port.replace(made_node(operation, inputs, node.of.get_friendly_name(), **attributes))
@@ -65,7 +65,7 @@ def _put(node: SeenNode, operation: str, inputs: list[Output], x: Seen, **attrib
 def _swish_of(node: SeenNode, x: Seen, beta: float) -> bool | None:
     """x * sigmoid(x * beta) -> Swish(x, beta)"""
     name = f"{node.of.get_friendly_name()}/beta"
-    return _put(
+    return _replace(
         node, "Swish", [x.port, made_constant(np.array(beta, numpy_dtype(x.dtype)), x.dtype, name)], x
     )
 
@@ -74,9 +74,9 @@ def _swish_of(node: SeenNode, x: Seen, beta: float) -> bool | None:
     op.Minimum(op.Maximum(X, number("low")), number("high"))
     | op.Maximum(op.Minimum(X, number("high")), number("low"))
 )
-def _clamped(node: SeenNode, x: Seen, low: float, high: float) -> bool | None:
+def _clamp(node: SeenNode, x: Seen, low: float, high: float) -> bool | None:
     """min(max(x, low), high) -> Clamp(x), and so in the other order"""
-    return _put(node, "Clamp", [x.port], x, min=low, max=high) if low <= high else None
+    return _replace(node, "Clamp", [x.port], x, min=low, max=high) if low <= high else None
 
 
 _CENTRED = X - mean(X)
@@ -84,12 +84,12 @@ _TOTAL = mean(squared(_CENTRED)) + number("eps")
 
 
 @rule(_CENTRED / root(_TOTAL) | _CENTRED * _TOTAL**-0.5)
-def _normalized(node: SeenNode, x: Seen, axes: tuple[int, ...], eps: float) -> bool | None:
+def _normalize(node: SeenNode, x: Seen, axes: tuple[int, ...], eps: float) -> bool | None:
     """(x - mean(x)) / sqrt(variance(x) + eps) -> MVN(x)"""
     if eps <= 0:
         return None
     port = made_constant(np.array(axes, np.int64), "i64", f"{node.of.get_friendly_name()}/axes")
-    return _put(node, "MVN", [x.port, port], x, normalize_variance=True, eps=eps, eps_mode="INSIDE_SQRT")
+    return _replace(node, "MVN", [x.port, port], x, normalize_variance=True, eps=eps, eps_mode="INSIDE_SQRT")
 
 
 _RULES = [
@@ -101,8 +101,8 @@ _RULES = [
     _as(op.Log(op.Exp(X) + 1.0), "SoftPlus"),
     _as(X * op.Sigmoid(X), "Swish"),
     _swish_of,
-    _clamped,
-    _normalized,
+    _clamp,
+    _normalize,
 ]
 
 
@@ -111,7 +111,7 @@ _SIGNED = ("f32", "f64", "f16", "bf16", "i32", "i64")
 
 
 @rule(op.Subtract(X, constant("taken")))
-def _added(node: SeenNode, x: Seen, taken: Seen) -> bool | None:
+def _add_negated(node: SeenNode, x: Seen, taken: Seen) -> bool | None:
     """x - constant -> x + -constant. Differences of constants are zero points of packed weights."""
     numbers = taken.constant
     if numbers is None or x.dtype not in _SIGNED or _is_stored(x.port.get_node()):
@@ -156,4 +156,4 @@ def _is_stored(node: Node) -> bool:
 
 
 #: Lists of rules that are applied one after another.
-ACTIVATIONS = [_RULES, [_added], [_nothing_added, _once]]
+ACTIVATIONS = [_RULES, [_add_negated], [_nothing_added, _once]]

@@ -18,8 +18,8 @@ from ovjit.rewrite.rules import rule
 _LEAST, _MASKED = 3, 4
 
 
-def _is_single(seen: Seen) -> bool:
-    return seen.shape is not None and all(d == 1 for d in seen.shape)
+def _is_single(value: Seen) -> bool:
+    return value.shape is not None and all(d == 1 for d in value.shape)
 
 
 _PRODUCT = op.MatMul(value("q"), ..., transpose_a=False).once.named("product")
@@ -78,13 +78,13 @@ def write_attention_with_sinks(
     return _write(node, scores, product, q, v, scale, mask, sum, sinks, weights.node.attrs["axis"])
 
 
-def _is_greatest(found: Seen) -> bool:
+def _is_greatest(value: Seen) -> bool:
     """Whether this is the maximum along the last axis, which stays."""
-    attrs = found.node.attrs
-    if _TOP.fits(found.node.op):
-        of_values = found.port.get_index() == 0 and attrs["mode"] == "max"
-        return of_values and attrs["axis"] in (-1, 3) and list(found.shape or ())[-1:] == [1]
-    axes = found.node.inputs[1].constant
+    attrs = value.node.attrs
+    if _TOP.fits(value.node.op):
+        of_values = value.port.get_index() == 0 and attrs["mode"] == "max"
+        return of_values and attrs["axis"] in (-1, 3) and list(value.shape or ())[-1:] == [1]
+    axes = value.node.inputs[1].constant
     along = None if axes is None else axes.reshape(-1).tolist()
     return along in ([-1], [3]) and bool(attrs["keep_dims"])
 
@@ -92,8 +92,8 @@ def _is_greatest(found: Seen) -> bool:
 def _leaves_last_out(cut: Seen, axis: int) -> bool:
     """Whether this is a Slice of all but the last element along the axis."""
     numbers = [x.constant for x in cut.node.inputs[1:]]
-    whole = [int(x.reshape(-1)[0]) for x in numbers if x is not None and x.size == 1]
-    return whole in ([0, -1, 1, axis], [0, -1, 1, axis - 4])
+    bounds = [int(x.reshape(-1)[0]) for x in numbers if x is not None and x.size == 1]
+    return bounds in ([0, -1, 1, axis], [0, -1, 1, axis - 4])
 
 
 def _write(
@@ -113,7 +113,7 @@ def _write(
         return None
     name = node.of.get_friendly_name()
     kind = node.output.dtype
-    mask_port = _number(0, kind, f"{name}/mask") if mask is None else _fitted(mask, f"{name}/mask")
+    mask_port = _number(0, kind, f"{name}/mask") if mask is None else _fit_mask(mask, f"{name}/mask")
     factor = scale or key.scale
     scale_port = _number(1, kind, f"{name}/scale") if factor is None else _scalar(factor, f"{name}/scale")
     inputs = [q.port, _turned_back(key, name), v.port, mask_port, scale_port]
@@ -134,9 +134,9 @@ def _key_of(product: Seen) -> _Key | None:
     """None where the key is a product with something else than a number."""
     k = product.node.inputs[1]
     is_turned = not product.node.attrs["transpose_b"]
-    found = _SCALED.first(k)
-    if found is not None:
-        return _Key(found["k"], is_turned, found["scale"])
+    match = _SCALED.first(k)
+    if match is not None:
+        return _Key(match["k"], is_turned, match["scale"])
     return None if op.Multiply(...).matches(k) else _Key(k, is_turned, None)
 
 
@@ -170,7 +170,7 @@ def _turned_back(key: _Key, name: str) -> Output:
     return made_node("Transpose", [key.k.port, order], f"{name}/Transpose")
 
 
-def _fitted(mask: Seen, name: str) -> Output:
+def _fit_mask(mask: Seen, name: str) -> Output:
     """The mask with two dimensions or more, none of which is a leading 1 before those."""
     shape = mask.shape or ()
     lengths = [*shape[:-2], None]
@@ -179,8 +179,8 @@ def _fitted(mask: Seen, name: str) -> Output:
     if not ones and missing <= 0:
         return mask.port
     if mask.constant is not None:
-        kept = mask.constant.reshape((1,) * missing + mask.constant.shape[ones:])
-        return made_constant(kept, mask.dtype, name)
+        elements = mask.constant.reshape((1,) * missing + mask.constant.shape[ones:])
+        return made_constant(elements, mask.dtype, name)
     axes = made_constant(np.arange(max(ones, missing)), "i64", f"{name}/Constant")
     return made_node("Squeeze" if ones else "Unsqueeze", [mask.port, axes], name)
 

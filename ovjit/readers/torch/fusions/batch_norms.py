@@ -48,7 +48,7 @@ def fold_batch_norm(
     shape, name = node.inputs[0].shape, node.of.get_friendly_name()
     if shape is None or node.output.dtype != "f32":
         return None
-    g, b, m, var = (np.asarray(seen.constant, np.float64) for seen in (gamma, beta, mean, variance))
+    g, b, m, var = (np.asarray(statistic.constant, np.float64) for statistic in (gamma, beta, mean, variance))
     scale = g / np.sqrt(var + node.attrs["epsilon"])
     shift = b - m * scale
     if bias is not None:
@@ -79,8 +79,8 @@ def with_factors(
     """A convolution of `x` whose weights are multiplied by a factor, or by one for each of their `channels`.
     Weights that are integers stay so. It has another name if one is given."""
     old, axes, shape = conv.of, channels[conv.op.name], shape_of_weights(weights)
-    wide = [size if i in axes else 1 for i, size in enumerate(shape)]
-    spread = np.broadcast_to(factors, math.prod(wide)).reshape(wide)
+    broadcast_shape = [size if i in axes else 1 for i, size in enumerate(shape)]
+    spread = np.broadcast_to(factors, math.prod(broadcast_shape)).reshape(broadcast_shape)
     if weights.constant is None:
         name = f"{weights.port._node.get_friendly_name()}/scaled"
         factor = made_constant(spread.astype(np.float32), "f32", f"{name}/factor")

@@ -53,14 +53,14 @@ def join_sums(node: SeenNode, first: Seen, second: Seen, x: Seen) -> bool | None
     """x + first + second -> x + (first + second). Large numbers that cancel stay: they round x on purpose."""
     a, b = _alike(first, second)
     total, most = a + b, np.maximum(np.abs(a), np.abs(b))
-    return _joined(node, x, _size(first, second), total, (np.abs(total) >= most / 2) | (most < ROUNDING))
+    return _join(node, x, _size(first, second), total, (np.abs(total) >= most / 2) | (most < ROUNDING))
 
 
 @rule(op.Multiply(op.Multiply(_X, _FIRST).once, _SECOND))
 def join_factors(node: SeenNode, first: Seen, second: Seen, x: Seen) -> bool | None:
     """x * first * second -> x * (first * second)"""
     a, b = _alike(first, second)
-    return _joined(node, x, _size(first, second), a * b, _is_plain(a) & _is_plain(b))
+    return _join(node, x, _size(first, second), a * b, _is_plain(a) & _is_plain(b))
 
 
 def _alike(first: Seen, second: Seen) -> tuple[np.ndarray, ...]:
@@ -69,7 +69,7 @@ def _alike(first: Seen, second: Seen) -> tuple[np.ndarray, ...]:
 
 
 def _size(first: Seen, second: Seen) -> int:
-    return max(np.asarray(seen.constant).size for seen in (first, second))
+    return max(np.asarray(value.constant).size for value in (first, second))
 
 
 def _is_plain(factors: np.ndarray) -> np.ndarray:
@@ -77,7 +77,7 @@ def _is_plain(factors: np.ndarray) -> np.ndarray:
     return (sizes == 0) | ((sizes >= SMALLEST) & (sizes <= LARGEST))
 
 
-def _joined(node: SeenNode, x: Seen, most: int, numbers: np.ndarray, fit: np.ndarray) -> bool | None:
+def _join(node: SeenNode, x: Seen, most: int, numbers: np.ndarray, fit: np.ndarray) -> bool | None:
     """The node with one constant in the place of two, unless that is large and larger than both."""
     if not fit.all() or numbers.size > max(most, MOST_MADE):
         return None
@@ -98,12 +98,12 @@ def scale_outputs(
     if numbers is None or not _is_plain(numbers).all():
         return None
     name = node.of.get_friendly_name()
-    own = name if bias is None else None
-    result = with_factors(conv.node, data.port, weights, numbers, CHANNELS, own)
+    new_name = name if bias is None else None
+    result = with_factors(conv.node, data.port, weights, numbers, CHANNELS, new_name)
     if bias is not None:
         term = _alike(bias, factor)
-        moved = made_constant((term[0] * term[1]).astype(np.float32), "f32", f"{name}/Constant")
-        result = made_node("Add", [result, moved], name)
+        scaled_bias = made_constant((term[0] * term[1]).astype(np.float32), "f32", f"{name}/Constant")
+        result = made_node("Add", [result, scaled_bias], name)
     node.output.port.replace(result)
     return True
 
@@ -127,10 +127,10 @@ def _by_channel(factor: Seen, rank: int, channels: int) -> np.ndarray | None:
     array = np.asarray(factor.constant, np.float64)
     if array.size == 1 and array.ndim <= rank:
         return array.reshape(-1)
-    return array.reshape(-1) if _padded(array.shape, rank) == [1, channels, *[1] * (rank - 2)] else None
+    return array.reshape(-1) if _pad_shape(array.shape, rank) == [1, channels, *[1] * (rank - 2)] else None
 
 
-def _padded(shape: Sequence[int], rank: int) -> list[int]:
+def _pad_shape(shape: Sequence[int], rank: int) -> list[int]:
     return [1] * (rank - len(shape)) + list(shape)
 
 
@@ -142,7 +142,7 @@ _SLICED = op.Slice(_X, *_BOUNDS).once.named("first")
 def join_slices(node: SeenNode, x: Seen, first: Seen) -> bool | None:
     """x[1:][:, 2:] -> x[1:, 2:]: slices of different axes"""
     joined = [
-        np.concatenate([np.asarray(seen.constant, np.int64).reshape(-1) for seen in seens])
+        np.concatenate([np.asarray(value.constant, np.int64).reshape(-1) for value in seens])
         for seens in zip(first.node.inputs[1:], node.inputs[1:], strict=True)
     ]
     if x.shape is None or len(set(joined[3] % len(x.shape))) < joined[3].size:
@@ -161,7 +161,7 @@ def pad_convolution(
     node: SeenNode, x: Seen, before: Seen, after: Seen, fill: Seen, weights: Seen
 ) -> bool | None:
     """conv(pad(x)) -> conv(x) with more padding, where zeros are put around the picture"""
-    low, high = (np.asarray(seen.constant).reshape(-1).tolist() for seen in (before, after))
+    low, high = (np.asarray(value.constant).reshape(-1).tolist() for value in (before, after))
     if np.any(fill.constant) or min(low + high) < 0 or any(low[:2] + high[:2]):
         return None
     old = node.of

@@ -23,12 +23,12 @@ def merge_equal(model: Model) -> None:
 
     Nodes with a state, a body or another effect stay, and so do those of results, which have names.
     """
-    known: dict[Hashable, list[Node]] = {}
+    nodes_by_key: dict[Hashable, list[Node]] = {}
     for node in model.get_ordered_ops():
         key = _key(node)
         if key is None:
             continue
-        others = known.setdefault(key, [])
+        others = nodes_by_key.setdefault(key, [])
         earlier = next((other for other in others if _have_equal_constants(other, node)), None)
         if earlier is None:
             others.append(node)

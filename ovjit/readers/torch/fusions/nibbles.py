@@ -41,8 +41,8 @@ def _of_bytes(value: Output, operation: str, number: int) -> np.ndarray | None:
     if node.get_type_name() != operation or _number(node.input_value(1)) != number:
         return None
     source = node.input_value(0)._node
-    known = isinstance(source, Constant) and source._attrs["element_type"] == "u8"
-    return source.value if known else None  # type: ignore[attr-defined]
+    is_bytes = isinstance(source, Constant) and source._attrs["element_type"] == "u8"
+    return source.value if is_bytes else None  # type: ignore[attr-defined]
 
 
 def _number(value: Output) -> Any:
@@ -63,9 +63,9 @@ def keep_packed(model: Model) -> None:
         if node.get_type_name() == "Convert" and node._tensors[0]._type.dtype in _FLOATS:
             source = node.input_value(0)
             shape = source._tensor._type.shape
-            found = _codes(source) if is_static(shape) else None
-            if found is not None:
-                stored, is_signed = found
+            codes = _codes(source) if is_static(shape) else None
+            if codes is not None:
+                stored, is_signed = codes
                 result = stored ^ _SIGNS if is_signed else stored
                 kind = "i4" if is_signed else "u4"
                 node.input(0).replace_source_output(_packed(result, tuple(shape), kind))
@@ -78,8 +78,8 @@ def _codes(value: Output) -> tuple[np.ndarray, bool] | None:
     if kind == "Reshape":
         return _codes(node.input_value(0))
     if kind == "Subtract" and dtype == "i8" and _number(node.input_value(1)) == 8:
-        found = _codes(node.input_value(0))
-        return None if found is None or found[1] else (found[0], True)
+        codes = _codes(node.input_value(0))
+        return None if codes is None or codes[1] else (codes[0], True)
     if kind == "Convert" and dtype in ("u8", "i8"):
         source = node.input_value(0)
         stored = source._node._attrs.get("value")

@@ -19,14 +19,14 @@ _TURNED = op.Transpose(value("x"), constant("order"))
 _RESHAPED = op.Reshape(value("x"), ...).once
 
 
-def before_turning(turned: Seen) -> Seen | None:
+def before_turning(value: Seen) -> Seen | None:
     """What a Transpose of the last two dimensions takes."""
-    found = _TURNED.first(turned)
-    if found is None:
+    match = _TURNED.first(value)
+    if match is None:
         return None
-    order = found["order"].constant.tolist()
+    order = match["order"].constant.tolist()
     rank = len(order)
-    return found["x"] if rank > 1 and order == [*range(rank - 2), rank - 1, rank - 2] else None
+    return match["x"] if rank > 1 and order == [*range(rank - 2), rank - 1, rank - 2] else None
 
 
 def is_for_products(node: Node) -> bool:
@@ -45,14 +45,14 @@ def merge_transposes(node: SeenNode, x: Seen, order: Seen, second: Seen) -> bool
     first, then = order.constant, second.constant
     if first is None or then is None or first.size != then.size or not first.size:
         return None
-    whole = first.reshape(-1)[then.reshape(-1)]
-    if whole.tolist() == list(range(whole.size)):
+    combined = first.reshape(-1)[then.reshape(-1)]
+    if combined.tolist() == list(range(combined.size)):
         if any(isinstance(target.get_node(), Result) for target in node.of.output(0).get_target_inputs()):
             return None  # results keep a node of their own
         result = x.port
     else:
         name = node.of.get_friendly_name()
-        result = made_node("Transpose", [x.port, made_constant(whole, "i64", f"{name}/Constant")], name)
+        result = made_node("Transpose", [x.port, made_constant(combined, "i64", f"{name}/Constant")], name)
     node.output.port.replace(result)
     return True
 
@@ -66,9 +66,9 @@ def merge_reshapes(node: SeenNode, x: Seen, pattern: Seen) -> bool | None:
         return None
     port, zeros = pattern.port, node.attrs["special_zero"]
     if (sizes == 0).any():
-        if (known := _as_pattern(node.output.shape)) is None:
+        if (pattern_sizes := _as_pattern(node.output.shape)) is None:
             return None
-        port, zeros = made_constant(known, "i64", f"{name}/Constant"), False
+        port, zeros = made_constant(pattern_sizes, "i64", f"{name}/Constant"), False
     node.output.port.replace(made_node("Reshape", [x.port, port], name, special_zero=zeros))
     return True
 
@@ -139,9 +139,9 @@ def reshape_ones(node: SeenNode, x: Seen, order: Seen) -> bool | None:
     axes, shape = order.constant, x.shape
     if axes is None or not axes.size or shape is None:
         return None
-    wide = [axis for axis in axes.reshape(-1).tolist() if shape[axis] != 1]
+    moved_axes = [axis for axis in axes.reshape(-1).tolist() if shape[axis] != 1]
     pattern = _as_pattern([shape[axis] for axis in axes.reshape(-1)])
-    if wide != sorted(wide) or pattern is None:
+    if moved_axes != sorted(moved_axes) or pattern is None:
         return None
     name = node.of.get_friendly_name()
     sizes = made_constant(pattern, "i64", f"{name}/Constant")

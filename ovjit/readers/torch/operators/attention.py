@@ -67,15 +67,15 @@ def _log_sums(n: Call, x: Output, key: Output, mask: Any, is_causal: bool, scale
 
 def _repeated_heads(n: Call, value: Output, query: Output) -> Output:
     """[..., heads, length, size] with each head as often as there are heads of queries for it"""
-    heads, wanted = n.size(value, -3), n.size(query, -3)
-    if heads == wanted:
+    heads, query_heads = n.size(value, -3), n.size(query, -3)
+    if heads == query_heads:
         return value
-    times = n.compute("Divide", wanted, heads)
+    times = n.compute("Divide", query_heads, heads)
     dims = n.sizes(value)
-    wide = n.unsqueeze(value, [-3])
+    with_group_axis = n.unsqueeze(value, [-3])
     target: list[Any] = [1] * (len(dims) + 1)
     target[-3] = times
-    return n.to_shape(n.expand(wide, target), [*dims[:-3], wanted, *dims[-2:]])
+    return n.to_shape(n.expand(with_group_axis, target), [*dims[:-3], query_heads, *dims[-2:]])
 
 
 @aten("_native_multi_head_attention")
@@ -101,7 +101,7 @@ def native_attention(
     if need_weights:
         scores = n("MatMul", n("Multiply", q, n.like(q, (size // num_head) ** -0.5)), k,
                    transpose_a=False, transpose_b=True)  # fmt: skip
-        weights = n("Softmax", scores if mask is None else _masked(n, scores, mask, mask_type), axis=3)
+        weights = n("Softmax", scores if mask is None else _mask_scores(n, scores, mask, mask_type), axis=3)
         result = n("MatMul", weights, v)
     else:
         masks = [] if mask is None else [_mask(n, mask, mask_type, n.dtype(q))]
@@ -129,7 +129,7 @@ def _mask(n: Call, mask: Output, mask_type: Any, kind: str) -> Output:
     return n("LogicalNot", mask) if n.dtype(mask) == "boolean" else n.to_type(mask, kind)
 
 
-def _masked(n: Call, scores: Output, mask: Output, mask_type: Any) -> Output:
+def _mask_scores(n: Call, scores: Output, mask: Output, mask_type: Any) -> Output:
     """Scores of tokens that a mask leaves out are -inf. It is [length, length], [batch, length] for the type
     1, or has all four dimensions; one of numbers is added."""
     if n.rank(mask) == 2 and mask_type == 1:
@@ -150,27 +150,27 @@ def encoder_layer(
     """nn.TransformerEncoderLayer as PyTorch fuses it."""
     if isinstance(x, Nested):
         mask, mask_type = n("LogicalNot", x.own), 1
-    own = x.own if isinstance(x, Nested) else None
+    nesting_mask = x.own if isinstance(x, Nested) else None
 
     def norm(value: Output, weight: Output, bias: Output) -> Output:
         return n.also("layer_norm", value, [embed_dim], weight, bias, eps)
 
     first, second = (norm_weight_1, norm_bias_1), (norm_weight_2, norm_bias_2)
-    given = norm(x, *first) if norm_first else x
-    result = n.also("_native_multi_head_attention", given, given, given, embed_dim, num_heads, qkv_weight,
+    query = norm(x, *first) if norm_first else x
+    result = n.also("_native_multi_head_attention", query, query, query, embed_dim, num_heads, qkv_weight,
                   qkv_bias, proj_weight, proj_bias, mask, False, False, mask_type)  # fmt: skip
     x = n("Add", result[0], x)
     x = x if norm_first else norm(x, *first)
-    wide = n.also("linear", norm(x, *second) if norm_first else x, ffn_weight_1, ffn_bias_1)
-    wide = n.also("gelu" if use_gelu else "relu", wide)
-    x = n("Add", n.also("linear", wide, ffn_weight_2, ffn_bias_2), x)
+    feed_forward = n.also("linear", norm(x, *second) if norm_first else x, ffn_weight_1, ffn_bias_1)
+    feed_forward = n.also("gelu" if use_gelu else "relu", feed_forward)
+    x = n("Add", n.also("linear", feed_forward, ffn_weight_2, ffn_bias_2), x)
     x = x if norm_first else norm(x, *second)
-    return x if own is None else nested(x, own)
+    return x if nesting_mask is None else nested(x, nesting_mask)
 
 
 @aten("_nested_tensor_from_mask_left_aligned")
 def left_aligned(n: Call, x: Output, mask: Output) -> bool:
-    """Whether padding is behind the samples: `padded` gives what PyTorch gives in both cases."""
+    """Whether padding is behind the samples: `pad_nested` gives what PyTorch gives in both cases."""
     return True
 
 
@@ -180,12 +180,14 @@ def samples(n: Call, x: Output, mask: Output) -> Output:
 
 
 @aten("to_padded_tensor", "nested_to_padded_tensor")
-def padded(n: Call, x: Output, padding: float, output_size: Any = None) -> Output:
+def pad_nested(n: Call, x: Output, padding: float, output_size: Any = None) -> Output:
     """Padding is overwritten if it is behind all samples. Elsewhere nn.TransformerEncoder nests no samples,
     and computes with the elements of padding."""
     if not isinstance(x, Nested):
         raise UnsupportedError("the operator is supported only behind layers of nn.TransformerEncoder")
-    before, behind = n.cut(x.own, 1, 0, -1), n.cut(x.own, 1, 1, LAST)
-    gaps = n("ReduceLogicalOr", n("LogicalAnd", behind, n("LogicalNot", before)), [0, 1], keep_dims=True)
-    kept = n.unsqueeze(n("LogicalOr", x.own, gaps), [2])
-    return n("Select", kept, x, n.like(x, padding))
+    to_last, from_second = n.cut(x.own, 1, 0, -1), n.cut(x.own, 1, 1, LAST)
+    gaps = n(
+        "ReduceLogicalOr", n("LogicalAnd", from_second, n("LogicalNot", to_last)), [0, 1], keep_dims=True
+    )
+    is_written = n.unsqueeze(n("LogicalOr", x.own, gaps), [2])
+    return n("Select", is_written, x, n.like(x, padding))

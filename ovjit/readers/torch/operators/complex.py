@@ -91,7 +91,7 @@ def angle(n: Call, x: Any) -> Output:
     )
 
 
-def multiplied(n: Call, a: Complex, b: Complex) -> Complex:
+def multiply(n: Call, a: Complex, b: Complex) -> Complex:
     return _by_parts(n, "Multiply", a, b)
 
 
@@ -102,10 +102,10 @@ def _by_parts(n: Call, op: str, a: Complex, b: Complex) -> Complex:
     return n.complex_of(n("Subtract", n(op, p, r), n(op, q, s)), n("Add", n(op, p, s), n(op, q, r)))
 
 
-def divided(n: Call, a: Complex, b: Complex) -> Complex:
+def divide(n: Call, a: Complex, b: Complex) -> Complex:
     a, b = _of_one_type(n, a, b)
     size = n("ReduceSum", n("Multiply", b.pair, b.pair), [-1], keep_dims=True)
-    return Complex(n("Divide", multiplied(n, a, conj(n, b)).pair, size))
+    return Complex(n("Divide", multiply(n, a, conj(n, b)).pair, size))
 
 
 @aten("complex_pow")
@@ -114,12 +114,12 @@ def complex_pow(n: Call, x: Any, other: Any) -> Complex:
     times = n.known_number(other) if isinstance(other, (int, float, Output)) else None
     base = pair_of(n, x)
     if isinstance(times, int) and 0 < times <= elementwise.MOST_FACTORS:
-        return elementwise.by_squaring(times, base, lambda p, q: multiplied(n, p, q))
-    size, turned = elementwise.absolute(n, base), angle(n, base)
+        return elementwise.by_squaring(times, base, lambda p, q: multiply(n, p, q))
+    size, phase = elementwise.absolute(n, base), angle(n, base)
     if not isinstance(other, (Complex, complex)):
         exponent = n.tensor(other, n.dtype(size))
-        return polar(n, n("Power", size, exponent), n("Multiply", turned, exponent))
-    result = multiplied(n, pair_of(n, other), n.complex_of(n("Log", size), turned))
+        return polar(n, n("Power", size, exponent), n("Multiply", phase, exponent))
+    result = multiply(n, pair_of(n, other), n.complex_of(n("Log", size), phase))
     return _exponential(n, result)
 
 
@@ -164,17 +164,17 @@ def _product(n: Call, x: Any, other: Any, alpha: Any) -> Complex:
     for a, b in ((x, other), (other, x)):
         if isinstance(a, Complex) and not isinstance(b, Complex):
             return Complex(n("Multiply", a.pair, n.unsqueeze(b, [-1]) if n.rank(b) else b))
-    return multiplied(n, x, other)
+    return multiply(n, x, other)
 
 
 def _quotient(n: Call, x: Any, other: Any, alpha: Any) -> Complex:
     x, other = _of_one_type(n, x, other)
     if isinstance(other, Complex):
-        return divided(n, pair_of(n, x), other)
+        return divide(n, pair_of(n, x), other)
     return Complex(n("Divide", x.pair, n.unsqueeze(other, [-1]) if n.rank(other) else other))
 
 
-def _compared(op: str, joined: str) -> Any:
+def _compare(op: str, joined: str) -> Any:
     def rule(n: Call, x: Any, other: Any, alpha: Any) -> Output:
         a, b = (pair_of(n, value) for value in _of_one_type(n, x, other))
         each = n(op, a.pair, b.pair)
@@ -184,8 +184,8 @@ def _compared(op: str, joined: str) -> Any:
 
 
 for _name, _rule in (("add", _sum("Add")), ("sub", _sum("Subtract")), ("mul", _product), ("div", _quotient),
-                     ("eq", _compared("Equal", "ReduceLogicalAnd")),
-                     ("ne", _compared("NotEqual", "ReduceLogicalOr"))):  # fmt: skip
+                     ("eq", _compare("Equal", "ReduceLogicalAnd")),
+                     ("ne", _compare("NotEqual", "ReduceLogicalOr"))):  # fmt: skip
     _either(_name, _rule)
 
 
@@ -222,7 +222,7 @@ def _tanh(n: Call, x: Complex) -> Complex:
     return n.complex_of(n("Divide", t, size), n("Divide", height, size))
 
 
-def _turned(n: Call, x: Complex, back: bool = False) -> Complex:
+def _multiply_by_i(n: Call, x: Complex, back: bool = False) -> Complex:
     """i x, or -i x"""
     a, b = n.part(x, 0), n.part(x, 1)
     return n.complex_of(b, n("Negative", a)) if back else n.complex_of(n("Negative", b), a)
@@ -230,17 +230,17 @@ def _turned(n: Call, x: Complex, back: bool = False) -> Complex:
 
 def _by_turning(function: Callable[[Call, Complex], Complex]) -> Callable[[Call, Complex], Complex]:
     """sin x = -i sinh ix, and so on"""
-    return lambda n, x: _turned(n, function(n, _turned(n, x)), back=True)
+    return lambda n, x: _multiply_by_i(n, function(n, _multiply_by_i(n, x)), back=True)
 
 
-def _scaled(factor: float, function: Callable[[Call, Any], Any], before: bool) -> Any:
+def _scale(factor: float, function: Callable[[Call, Any], Any], before: bool) -> Any:
     """A function of a multiple of its argument, or a multiple of what it gives."""
 
-    def made(n: Call, x: Complex) -> Complex:
+    def rule(n: Call, x: Complex) -> Complex:
         value = function(n, _times(n, x, factor) if before else x)
         return value if before else _times(n, value, factor)
 
-    return made
+    return rule
 
 
 def _times(n: Call, x: Complex, factor: float) -> Complex:
@@ -261,7 +261,7 @@ def _sigmoid(n: Call, x: Complex) -> Complex:
 
 
 def _inverse(n: Call, x: Complex) -> Complex:
-    return divided(n, pair_of(n, complex(1)), x)
+    return divide(n, pair_of(n, complex(1)), x)
 
 
 def _root(n: Call, x: Complex) -> Complex:
@@ -273,7 +273,7 @@ def _asinh(n: Call, x: Complex) -> Complex:
     a = n.part(x, 0)
     sign = n.unsqueeze(n("Select", n("Less", a, n.like(a, 0)), n.like(a, -1), n.like(a, 1)), [-1])
     upper = Complex(n("Multiply", x.pair, sign))
-    root = _root(n, _more(n, multiplied(n, upper, upper), 1))
+    root = _root(n, _more(n, multiply(n, upper, upper), 1))
     return Complex(n("Multiply", _logarithm(n, Complex(n("Add", upper.pair, root.pair))).pair, sign))
 
 
@@ -285,7 +285,7 @@ def _atanh(n: Call, x: Complex) -> Complex:
 
 def _acosh(n: Call, x: Complex) -> Complex:
     """log(x + sqrt(x + 1) sqrt(x - 1))"""
-    roots = multiplied(n, _root(n, _more(n, x, 1)), _root(n, _more(n, x, -1)))
+    roots = multiply(n, _root(n, _more(n, x, 1)), _root(n, _more(n, x, -1)))
     return _logarithm(n, Complex(n("Add", x.pair, roots.pair)))
 
 
@@ -302,14 +302,14 @@ _of_one("neg", lambda n, x: Complex(n("Negative", x.pair)))
 _of_one("exp", _exponential)
 _of_one("log", _logarithm)
 _of_one("sqrt", _root)
-_of_one("square", lambda n, x: multiplied(n, x, x))
+_of_one("square", lambda n, x: multiply(n, x, x))
 _of_one("reciprocal", _inverse)
 _of_one("rsqrt", lambda n, x: _inverse(n, _root(n, x)))
 _of_one("sinh", _sinh)
 _of_one("cosh", _cosh)
 _of_one("tanh", _tanh)
 _of_one("sin", _by_turning(_sinh))
-_of_one("cos", lambda n, x: _cosh(n, _turned(n, x)))
+_of_one("cos", lambda n, x: _cosh(n, _multiply_by_i(n, x)))
 _of_one("tan", _by_turning(_tanh))
 _of_one("asinh", _asinh)
 _of_one("acosh", _acosh)
@@ -318,9 +318,9 @@ _of_one("asin", _by_turning(_asinh))
 _of_one("acos", _acos)
 _of_one("atan", _by_turning(_atanh))
 _of_one("sigmoid", _sigmoid)
-_of_one("exp2", _scaled(math.log(2), _exponential, before=True))
-_of_one("log2", _scaled(1 / math.log(2), _logarithm, before=False))
-_of_one("log10", _scaled(1 / math.log(10), _logarithm, before=False))
+_of_one("exp2", _scale(math.log(2), _exponential, before=True))
+_of_one("log2", _scale(1 / math.log(2), _logarithm, before=False))
+_of_one("log10", _scale(1 / math.log(10), _logarithm, before=False))
 _of_one("log1p", lambda n, x: _logarithm(n, _more(n, x, 1)))
 _of_one("expm1", lambda n, x: _more(n, _exponential(n, x), -1))
 _of_one("isnan", _either_part("IsNaN", "ReduceLogicalOr"))

@@ -34,12 +34,12 @@ def _by_parts(elements: Sequence[str], rule: Rule) -> Rule:
     """The rule of reals, of each part where one of the arguments `elements` is complex."""
     signature = inspect.signature(rule)
 
-    def of_parts(n: Call, *given: Any, **named: Any) -> Any:
-        arguments = signature.bind(n, *given, **named).arguments
+    def of_parts(n: Call, *positional: Any, **named: Any) -> Any:
+        arguments = signature.bind(n, *positional, **named).arguments
         if not any(map(_is_complex, (arguments.get(name) for name in elements))):
-            return rule(n, *given, **named)
-        result = [rule(**_chosen(n, arguments, elements, index)) for index in (0, 1)]
-        return _joined(n, *result)
+            return rule(n, *positional, **named)
+        result = [rule(**_arguments_of_part(n, arguments, elements, index)) for index in (0, 1)]
+        return _join_parts(n, *result)
 
     of_parts.__signature__ = signature  # type: ignore[attr-defined]
     return of_parts
@@ -51,7 +51,9 @@ def _is_complex(value: Any) -> bool:
     return isinstance(value, (Complex, complex))
 
 
-def _chosen(n: Call, arguments: Mapping[str, Any], elements: Sequence[str], index: int) -> dict[str, Any]:
+def _arguments_of_part(
+    n: Call, arguments: Mapping[str, Any], elements: Sequence[str], index: int
+) -> dict[str, Any]:
     """The arguments of a rule for the real part, 0, or the imaginary one, 1."""
     parts = {name: _part(n, value, index) for name, value in arguments.items() if name in elements}
     kind = arguments.get("dtype")
@@ -75,9 +77,9 @@ def _zeros(n: Call, value: Any) -> Any:
     return 0.0 if isinstance(value, (int, float, Number)) else n("Multiply", value, n.like(value, 0))
 
 
-def _joined(n: Call, real: Any, imaginary: Any) -> Any:
+def _join_parts(n: Call, real: Any, imaginary: Any) -> Any:
     if isinstance(real, list):
-        return [_joined(n, a, b) for a, b in zip(real, imaginary, strict=True)]
+        return [_join_parts(n, a, b) for a, b in zip(real, imaginary, strict=True)]
     return n.complex_of(n.real(real), n.real(imaginary))
 
 

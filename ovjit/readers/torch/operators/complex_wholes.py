@@ -13,18 +13,20 @@ from ovjit.readers.torch.registry import Rule, changed_later
 from ovjit.readers.torch.values import Complex
 
 
-def _of_complex(own: Callable[..., Any], rule: Rule) -> Rule:
+def _of_complex(complex_rule: Callable[..., Any], rule: Rule) -> Rule:
     """The rule of reals, and `own(call, rule, arguments)` where an argument is complex."""
     signature = inspect.signature(rule)
 
-    def either(n: Call, *given: Any, **named: Any) -> Any:
-        arguments = signature.bind(n, *given, **named).arguments
+    def either(n: Call, *positional: Any, **named: Any) -> Any:
+        arguments = signature.bind(n, *positional, **named).arguments
         values = [v for value in arguments.values() for v in (value if isinstance(value, list) else [value])]
         if not any(isinstance(value, Complex) for value in values):
-            return rule(n, *given, **named)
-        _, *rest = arguments.values()
+            return rule(n, *positional, **named)
+        _, *later_arguments = arguments.values()
         names = list(arguments)[2:]
-        return own(n, rule, *rest[:1], **dict(zip(names, rest[1:], strict=True)))
+        return complex_rule(
+            n, rule, *later_arguments[:1], **dict(zip(names, later_arguments[1:], strict=True))
+        )
 
     either.__signature__ = signature  # type: ignore[attr-defined]
     return either
@@ -32,9 +34,9 @@ def _of_complex(own: Callable[..., Any], rule: Rule) -> Rule:
 
 def _product(n: Call, rule: Rule, x: Complex, dtype: Any = None, **named: Any) -> Complex:
     """Sizes are multiplied, angles added, in f64: an angle may be close to that of a real number."""
-    wide = Complex(n.convert(x.pair, "f64"))
-    turns = n.also("cumsum" if "cum" in n.op else "sum", angle(n, wide), **named)
-    result = polar(n, rule(n, n.also("abs", wide), **named), turns)
+    x_f64 = Complex(n.convert(x.pair, "f64"))
+    turns = n.also("cumsum" if "cum" in n.op else "sum", angle(n, x_f64), **named)
+    result = polar(n, rule(n, n.also("abs", x_f64), **named), turns)
     return Complex(n.convert(result.pair, n.dtype(x.pair)))
 
 
@@ -60,7 +62,7 @@ def _chain(n: Call, rule: Rule, x: Any) -> Any:
     return out
 
 
-def _meshed(n: Call, rule: Rule, x: Any, **named: Any) -> list[Complex]:
+def _mesh(n: Call, rule: Rule, x: Any, **named: Any) -> list[Complex]:
     parts = ([n.part(pair_of(n, v), i) for v in x] for i in (0, 1))
     both = [rule(n, values, **named) for values in parts]
     return [n.complex_of(a, b) for a, b in zip(*both, strict=True)]
@@ -70,20 +72,20 @@ def _inverse(n: Call, x: Complex) -> Complex:
     """(A + Bi)^-1 = C + Di, where [[A, -B], [B, A]]^-1 = [[C, -D], [D, C]]"""
     a, b = n.part(x, 0), n.part(x, 1)
     rows = n("Concat", a, b, axis=-2), n("Concat", n("Negative", b), a, axis=-2)
-    whole = n("Inverse", n("Concat", *rows, axis=-1), adjoint=False)
+    inverse = n("Inverse", n("Concat", *rows, axis=-1), adjoint=False)
     rank, count = n.rank(a), n.size(a, -1)
-    columns = n.cut(whole, rank - 1, 0, count)
+    columns = n.cut(inverse, rank - 1, 0, count)
     return n.complex_of(
         n.cut(columns, rank - 2, 0, count), n.cut(columns, rank - 2, count, n.compute("Multiply", count, 2))
     )
 
 
-def _inverted(n: Call, rule: Rule, x: Complex) -> Any:
+def _invert(n: Call, rule: Rule, x: Complex) -> Any:
     result = _inverse(n, x)
     return [result, None] if n.op.endswith("_ex") else result
 
 
-def _solved(n: Call, rule: Rule, x: Any, B: Any, left: bool = True) -> Any:
+def _solve(n: Call, rule: Rule, x: Any, B: Any, left: bool = True) -> Any:
     """A^-1 B; a vector of right-hand sides is a column."""
     x, b = pair_of(n, x), pair_of(n, B)
     rank, rows = n.rank(b.pair) - 1, n.rank(x.pair) - 1
@@ -97,9 +99,9 @@ def _solved(n: Call, rule: Rule, x: Any, B: Any, left: bool = True) -> Any:
 
 
 _RULES: dict[str, Callable[..., Any]] = {
-    "prod cumprod": _product, "var std var_mean std_mean": _spread, "kron": _bilinear, "meshgrid": _meshed,
-    "linalg_multi_dot chain_matmul": _chain, "inverse linalg_inv linalg_inv_ex": _inverted,
-    "linalg_solve linalg_solve_ex _linalg_solve_ex": _solved,
+    "prod cumprod": _product, "var std var_mean std_mean": _spread, "kron": _bilinear, "meshgrid": _mesh,
+    "linalg_multi_dot chain_matmul": _chain, "inverse linalg_inv linalg_inv_ex": _invert,
+    "linalg_solve linalg_solve_ex _linalg_solve_ex": _solve,
 }  # fmt: skip
 for _names, _rule in _RULES.items():
     for _name in _names.split():

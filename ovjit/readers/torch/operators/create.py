@@ -25,7 +25,7 @@ def _kind(n: Call, dtype: Any, number: Any = 0.0) -> str:
     return "boolean" if isinstance(number, bool) else "i64" if isinstance(number, int) else DEFAULT_REAL
 
 
-def _filled(n: Call, x: Any, size: Any, dtype: Any, number: Any) -> Any:
+def _fill(n: Call, x: Any, size: Any, dtype: Any, number: Any) -> Any:
     """`x` is a tensor that tells the type, or the size itself."""
     if size is None:
         size, x = x, None
@@ -34,14 +34,14 @@ def _filled(n: Call, x: Any, size: Any, dtype: Any, number: Any) -> Any:
     return _typed(n, n.filled(number, size, _kind(n, dtype, number)), dtype)
 
 
-def _typed(n: Call, made: Output, dtype: Any) -> Any:
+def _typed(n: Call, values: Output, dtype: Any) -> Any:
     """Real numbers as complex ones where PyTorch's type says so."""
-    return n.complex_of(made) if dtype is not None and is_complex(dtype) else made
+    return n.complex_of(values) if dtype is not None and is_complex(dtype) else values
 
 
-def _like(n: Call, x: Any, made: Output) -> Any:
+def _like(n: Call, x: Any, values: Output) -> Any:
     """Real numbers as complex ones where `x` is complex."""
-    return n.complex_of(made) if isinstance(x, Complex) else made
+    return n.complex_of(values) if isinstance(x, Complex) else values
 
 
 def _filled_like(n: Call, x: Any, number: Any, dtype: Any) -> Any:
@@ -68,23 +68,25 @@ def copy(n: Call, x: Any, src: Any) -> Any:
 def arange(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1, dtype: Any = None) -> Any:
     first, last = (0, x if end is None else end) if "start" not in n.overload else (x, end)
     numbers = [0 if v is None else v for v in (first, last)] + [1 if step is None else step]
-    known = [n.known_number(v) for v in numbers]
-    if None not in known:
-        whole = all(isinstance(v, int) for v in known)
-        kind = element_type(dtype) if dtype is not None else "i64" if whole else DEFAULT_REAL
-        count = max(0, int(np.ceil((known[1] - known[0]) / known[2])))
+    constants = [n.known_number(v) for v in numbers]
+    if None not in constants:
+        is_integer = all(isinstance(v, int) for v in constants)
+        kind = element_type(dtype) if dtype is not None else "i64" if is_integer else DEFAULT_REAL
+        count = max(0, int(np.ceil((constants[1] - constants[0]) / constants[2])))
         n.limited(count, "the length of a range")
-        if not whole and not ELEMENT_TYPES[kind].is_real:  # how many there are is another number since 2.14
+        if (
+            not is_integer and not ELEMENT_TYPES[kind].is_real
+        ):  # how many there are is another number since 2.14
             import torch
 
-            return n.const(torch.arange(*known, dtype=torch.int64).numpy(), kind)
-        result = known[0] + known[2] * np.arange(count, dtype=np.int64 if whole else np.float64)
+            return n.const(torch.arange(*constants, dtype=torch.int64).numpy(), kind)
+        result = constants[0] + constants[2] * np.arange(count, dtype=np.int64 if is_integer else np.float64)
         return n.const(result, kind)
     values = [n.tensor(v) for v in numbers]
-    whole = not any(n.is_real(v) for v in values)
-    kind = element_type(dtype) if dtype is not None else "i64" if whole else DEFAULT_REAL
-    work = "i64" if whole else "f64"
-    if not whole and not ELEMENT_TYPES[kind].is_real:
+    is_integer = not any(n.is_real(v) for v in values)
+    kind = element_type(dtype) if dtype is not None else "i64" if is_integer else DEFAULT_REAL
+    work = "i64" if is_integer else "f64"
+    if not is_integer and not ELEMENT_TYPES[kind].is_real:
         return n.convert(_whole_steps(n, *(n.scalar(n.convert(v, work)) for v in values)), kind)
     ends = [n.scalar(n.convert(v, work)) for v in values]
     return n.convert(n("Range", *ends, output_type=work), kind)
@@ -93,9 +95,9 @@ def arange(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1, d
 def _whole_steps(n: Call, start: Output, end: Output, step: Output) -> Output:
     """As many integers as there are reals; they begin with the integer part and have its distances."""
     count = n("Ceiling", n("Divide", n("Subtract", end, start), step))
-    places = n("Range", n.const(0), n.convert(n("Maximum", count, n.like(count, 0)), "i64"), n.const(1),
+    indices = n("Range", n.const(0), n.convert(n("Maximum", count, n.like(count, 0)), "i64"), n.const(1),
                output_type="i64")  # fmt: skip
-    return n("Add", n.convert(start, "i64"), n("Multiply", places, n.convert(step, "i64")))
+    return n("Add", n.convert(start, "i64"), n("Multiply", indices, n.convert(step, "i64")))
 
 
 @aten("linspace", "logspace")
@@ -106,9 +108,9 @@ def linspace(n: Call, x: Any, end: Any, steps: Any, base: float = 10.0, dtype: A
     a, b = n.tensor(x, "f64"), n.tensor(end, "f64")
     if kind[0] in "iu":
         a, b = (n.convert(n.convert(v, "i64"), "f64") for v in (a, b))
-    places = n.convert(n.arange(steps), "f64")
+    indices = n.convert(n.arange(steps), "f64")
     gaps = n.tensor(n.compute("Maximum", n.compute("Subtract", steps, 1), 1), "f64")
-    result = n("Add", a, n("Multiply", places, n("Divide", n("Subtract", b, a), gaps)))
+    result = n("Add", a, n("Multiply", indices, n("Divide", n("Subtract", b, a), gaps)))
     if n.op == "aten::logspace":
         result = n("Power", n.const(float(base), "f64"), result)
     result = n.to_type(result, kind)
@@ -124,16 +126,16 @@ def _window(n: Call, name: str, length: Any, periodic: bool, alpha: float, beta:
     if name == "kaiser_window":
         raise UnsupportedError("the length of this window should be known when the model is read")
     most = n.compute("Maximum", n.compute("Subtract", length, 0 if periodic else 1), 1)
-    place = n("Divide", n.convert(n.arange(length), "f64"), n.tensor(most, "f64"))
+    phase = n("Divide", n.convert(n.arange(length), "f64"), n.tensor(most, "f64"))
     if name == "bartlett_window":
-        apart = n("Subtract", n("Multiply", place, n.like(place, 2)), n.like(place, 1))
-        result = n("Subtract", n.like(place, 1), n("Abs", apart))
+        centered = n("Subtract", n("Multiply", phase, n.like(phase, 2)), n.like(phase, 1))
+        result = n("Subtract", n.like(phase, 1), n("Abs", centered))
     else:
-        first, *rest = _COSINES.get(name, (alpha, -(0.46 if beta is None else beta), 0.0))
-        result = n.like(place, first)
-        for i, factor in enumerate(rest):
-            turned = n("Cos", n("Multiply", place, n.like(place, 2 * math.pi * (i + 1))))
-            result = n("Add", result, n("Multiply", turned, n.like(place, factor)))
+        first, *harmonics = _COSINES.get(name, (alpha, -(0.46 if beta is None else beta), 0.0))
+        result = n.like(phase, first)
+        for i, factor in enumerate(harmonics):
+            cosine = n("Cos", n("Multiply", phase, n.like(phase, 2 * math.pi * (i + 1))))
+            result = n("Add", result, n("Multiply", cosine, n.like(phase, factor)))
     return n("Select", n("Equal", n.index(length), n.const(1)), n.like(result, 1), result)
 
 
@@ -174,10 +176,10 @@ def vander(n: Call, x: Output, N: Any = None, increasing: bool = False) -> Outpu
 
 #: Operators that are one expression.
 aten_rows({
-    "full new_full": lambda n, x, fill_value, size=None, dtype=None: _filled(n, x, size, dtype, fill_value),
-    "ones new_ones": lambda n, x, size=None, dtype=None: _filled(n, x, size, dtype, 1.0),
+    "full new_full": lambda n, x, fill_value, size=None, dtype=None: _fill(n, x, size, dtype, fill_value),
+    "ones new_ones": lambda n, x, size=None, dtype=None: _fill(n, x, size, dtype, 1.0),
     "zeros new_zeros empty new_empty empty_permuted empty_strided new_empty_strided":
-        lambda n, x, size=None, dtype=None: _filled(n, x, size, dtype, 0.0),
+        lambda n, x, size=None, dtype=None: _fill(n, x, size, dtype, 0.0),
     "zeros_like empty_like zero": lambda n, x, dtype=None: _filled_like(n, x, 0, dtype),
     "ones_like": lambda n, x, dtype=None: _filled_like(n, x, 1, dtype),
     "full_like": lambda n, x, fill_value, dtype=None: _filled_like(n, x, fill_value, dtype),

@@ -24,7 +24,7 @@ def ctc_loss(
     single = n.rank(x) == 2
     x = n.unsqueeze(x, [1]) if single else x
     steps, lengths = (_lengths(n, v) for v in (input_lengths, target_lengths))
-    rows = _padded(n, n.convert(targets, "i64"), lengths, blank)
+    rows = _pad_labels(n, n.convert(targets, "i64"), lengths, blank)
     out = n("Negative", _log_likelihood(n, x, _with_blanks(n, rows, blank), steps, lengths))
     if n.op == "aten::_ctc_loss":
         return [out, None]
@@ -37,22 +37,22 @@ def ctc_loss(
     return n.squeeze(out, [0]) if single else out
 
 
-def _lengths(n: Call, given: Any) -> Output:
-    value = n.ints(list(given)) if isinstance(given, (list, tuple)) else n.tensor(given)
+def _lengths(n: Call, lengths: Any) -> Output:
+    value = n.ints(list(lengths)) if isinstance(lengths, (list, tuple)) else n.tensor(lengths)
     return n.reshape(n.convert(n.tensor(value), "i64"), [-1])
 
 
-def _padded(n: Call, targets: Output, lengths: Output, blank: int) -> Output:
+def _pad_labels(n: Call, targets: Output, lengths: Output, blank: int) -> Output:
     """Labels as [samples, longest]; blanks follow those that count."""
     if n.rank(targets) == 1:
         ends = n("CumSum", lengths, n.const(0), exclusive=False, reverse=False)
         longest = n("ReduceMax", n("Concat", lengths, n.const([0]), axis=0), [0], keep_dims=False)
         columns = n.unsqueeze(n.upto(longest), [0])
-        places = n("Add", n.unsqueeze(n("Subtract", ends, lengths), [1]), columns)
+        positions = n("Add", n.unsqueeze(n("Subtract", ends, lengths), [1]), columns)
         # a blank is appended: places behind the last label read it
-        known = n("Concat", targets, n.const([blank]), axis=0)
+        with_blank = n("Concat", targets, n.const([blank]), axis=0)
         last = n("ShapeOf", targets, output_type="i64")
-        targets = n("Gather", known, n("Minimum", places, last), 0)
+        targets = n("Gather", with_blank, n("Minimum", positions, last), 0)
     else:
         columns = n.unsqueeze(n.arange(n.size(targets, 1)), [0])
     counts = n("Less", columns, n.unsqueeze(lengths, [1]))
@@ -68,33 +68,33 @@ def _with_blanks(n: Call, targets: Output, blank: int) -> Output:
     return n("Concat", flat, n("Broadcast", n.const(blank), count), axis=1)
 
 
-def _shifted(n: Call, rows: Output, fill: float) -> list[Output]:
+def _shift_rows(n: Call, rows: Output, fill: float) -> list[Output]:
     """Rows moved by one and by two places, with a number at the free ones."""
     count = n("Concat", n.dim_of(rows, 0), n.const([2]), axis=0)
-    wide = n("Concat", n("Broadcast", n.like(rows, fill), count), rows, axis=1)
-    return [n("Slice", wide, [2 - by], [-by], [1], [1]) for by in (1, 2)]
+    with_margin = n("Concat", n("Broadcast", n.like(rows, fill), count), rows, axis=1)
+    return [n("Slice", with_margin, [2 - by], [-by], [1], [1]) for by in (1, 2)]
 
 
 def _log_likelihood(n: Call, x: Output, labels: Output, steps: Output, lengths: Output) -> Output:
     """The sum over all paths forward: alpha(t, s) follows alpha(t - 1, s), that of s - 1, and that of s - 2
     where the labels differ. Before the first step, the first blank has probability 1 and all others 0."""
     count = n.size(labels, 1)
-    places = n.unsqueeze(n.arange(count), [0])
-    start = n("Select", n("Equal", places, n.const(0)), n.like(x, 0), n.like(x, -math.inf))
+    positions = n.unsqueeze(n.arange(count), [0])
+    start = n("Select", n("Equal", positions, n.const(0)), n.like(x, 0), n.like(x, -math.inf))
     start = n.expand(start, n("ShapeOf", labels, output_type="i64"))
-    skips = n("NotEqual", labels, _shifted(n, labels, 0)[1])
+    skips = n("NotEqual", labels, _shift_rows(n, labels, 0)[1])
 
     def step(t: Output, state: list[Output], others: list[Output]) -> list[Output]:
         x, labels, skips, steps = others
         alpha, nothing = state[0], n.like(others[0], -math.inf)
-        one, two = _shifted(n, alpha, -math.inf)
+        one, two = _shift_rows(n, alpha, -math.inf)
         parts = [alpha, one, n("Select", skips, two, nothing)]
         most = n("Maximum", n("Maximum", parts[0], parts[1]), parts[2])
         most = n("Select", n("Equal", most, nothing), n.like(x, 0), most)
         terms = [n("Exp", n("Subtract", v, most)) for v in parts]
         total = n("Log", n("Add", n("Add", terms[0], terms[1]), terms[2]))
-        own = n("GatherElements", n("Gather", x, t, 0), labels, axis=1)
-        result = n("Add", n("Add", total, most), own)
+        emission = n("GatherElements", n("Gather", x, t, 0), labels, axis=1)
+        result = n("Add", n("Add", total, most), emission)
         return [n("Select", n("Less", t, n.unsqueeze(steps, [1])), result, alpha)]
 
     alpha = counted(n, n.index(n.size(x, 0)), [start], step, [x, labels, skips, steps])[0]

@@ -57,7 +57,7 @@ def _rounding(name: str, op: str) -> None:
     aten(name)(lambda n, x: n(op, x) if n.is_real(x) else x)
 
 
-def _paired(name: str, op: str) -> None:
+def _declare_pair(name: str, op: str) -> None:
     aten(name)(lambda n, x, other: n(op, *n.same_kind([x, other])))
 
 
@@ -71,15 +71,15 @@ def _asking(name: str, what: tuple[str, bool, dict[str, Any]]) -> None:
 
 
 _TABLES: list[tuple[Callable[..., None], dict[str, Any]]] = [
-    (_of_reals, OF_REALS), (_rounding, ROUNDING), (_paired, PAIRS), (_connective, CONNECTIVES),
-    (_paired, BITS), (_asking, ASKING),
+    (_of_reals, OF_REALS), (_rounding, ROUNDING), (_declare_pair, PAIRS), (_connective, CONNECTIVES),
+    (_declare_pair, BITS), (_asking, ASKING),
 ]  # fmt: skip
 for _make, _table in _TABLES:
     for _name, _what in _table.items():
         _make(_name, _what)
 
 
-def scaled(n: Call, other: Any, alpha: Any) -> Any:
+def scale(n: Call, other: Any, alpha: Any) -> Any:
     """other * alpha"""
     if alpha is None or (not isinstance(alpha, (Output, Number)) and alpha == 1):
         return other
@@ -92,7 +92,7 @@ def scaled(n: Call, other: Any, alpha: Any) -> Any:
 def with_scaled(n: Call, x: Any, other: Any, alpha: Any) -> list[Output]:
     """x and other * alpha: the product is one of the type that both are promoted to."""
     a, b = n.same_kind([x, other])
-    return [a, scaled(n, b, alpha)]
+    return [a, scale(n, b, alpha)]
 
 
 @aten("add")
@@ -122,32 +122,32 @@ def div(n: Call, x: Any, other: Any, rounding_mode: str | None = None) -> Any:
     if mode == "floor" and n.is_real(a):
         kind = n.dtype(a)  # a number is not rounded to f16
         b = n.wide(b) if isinstance(other, Output) else n.tensor(other, n.dtype(n.wide(a)))
-        return n.convert(floored(n, n.wide(a), b), kind)
+        return n.convert(floor_divide_floats(n, n.wide(a), b), kind)
     if mode is None:
         if not n.is_real(a):
             a, b = n.convert(a, "f32"), n.convert(b, "f32")
         return n("Divide", a, b)
     if n.is_real(a):
-        return truncated(n, n("Divide", a, b))
+        return truncate(n, n("Divide", a, b))
     return n("Divide", a, b, m_pythondiv=mode == "floor")
 
 
-def floored(n: Call, a: Output, b: Output) -> Output:
+def floor_divide_floats(n: Call, a: Output, b: Output) -> Output:
     """Python's a // b of reals. The quotient itself may be rounded up to a whole number: 0.9 // 0.1 is 8."""
     zero = n.like(a, 0)
-    rest = n("Mod", a, b)
-    whole = n("Divide", n("Subtract", a, rest), b)
-    apart = n("LogicalXor", n("Less", rest, zero), n("Less", b, zero))
-    apart = n("LogicalAnd", apart, n("NotEqual", rest, zero))
-    whole = n("Subtract", whole, n.convert(apart, n.dtype(a)))  # nearly a whole number
-    below = n("Floor", whole)
-    rounded_up = n("Greater", n("Subtract", whole, below), n.like(a, 0.5))
+    remainder = n("Mod", a, b)
+    quotient = n("Divide", n("Subtract", a, remainder), b)
+    signs_differ = n("LogicalXor", n("Less", remainder, zero), n("Less", b, zero))
+    signs_differ = n("LogicalAnd", signs_differ, n("NotEqual", remainder, zero))
+    quotient = n("Subtract", quotient, n.convert(signs_differ, n.dtype(a)))  # nearly a whole number
+    below = n("Floor", quotient)
+    rounded_up = n("Greater", n("Subtract", quotient, below), n.like(a, 0.5))
     result = n("Add", below, n.convert(rounded_up, n.dtype(a)))
     return n("Select", n("Equal", b, zero), n("Divide", a, b), result)
 
 
 @aten("trunc", "fix")
-def truncated(n: Call, x: Output) -> Output:
+def truncate(n: Call, x: Output) -> Output:
     """Towards 0: sign(x) * floor(|x|)"""
     if not n.is_real(x):
         return x
@@ -155,7 +155,7 @@ def truncated(n: Call, x: Output) -> Output:
 
 
 @aten("round", "special_round")
-def rounded(n: Call, x: Output, decimals: int = 0) -> Output:
+def round_decimals(n: Call, x: Output, decimals: int = 0) -> Output:
     if not n.is_real(x):
         return x
     if not decimals:
@@ -240,7 +240,7 @@ def absolute(n: Call, x: Any) -> Output:
       "alias_copy", "detach_copy", "dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout",
       "native_dropout", "resolve_conj", "resolve_neg", "requires_grad_",
       "cpu", "pin_memory")  # fmt: skip
-def unchanged(n: Call, x: Any, train: Any = False, training: Any = False) -> Any:
+def return_input(n: Call, x: Any, train: Any = False, training: Any = False) -> Any:
     if n.known_number(train) or n.known_number(training):
         raise UnsupportedError("dropout of a module in training mode is not supported: call eval() first")
     if n.op == "aten::native_dropout":
@@ -248,7 +248,7 @@ def unchanged(n: Call, x: Any, train: Any = False, training: Any = False) -> Any
     return x
 
 
-def negated(n: Call, x: Output) -> Output:
+def negate(n: Call, x: Output) -> Output:
     """-x, a product as in OpenVINO's models: NNCF knows no Negative."""
     return n("Subtract", n.like(x, 0), x) if n.dtype(x) == "u8" else n("Multiply", x, n.like(x, -1))
 
@@ -293,8 +293,8 @@ def isclose(
     same = n("Equal", a, b)
     if equal_nan and n.is_real(a):
         same = n("LogicalOr", same, n("LogicalAnd", n("IsNaN", a), n("IsNaN", b)))
-    wide = "f64" if n.dtype(a) in ("f64", "i64", "i32") else "f32"
-    p, q = n.convert(a, wide), n.convert(b, wide)
+    compare_dtype = "f64" if n.dtype(a) in ("f64", "i64", "i32") else "f32"
+    p, q = n.convert(a, compare_dtype), n.convert(b, compare_dtype)
     allowed = n("Add", n.like(p, atol), n("Multiply", n.like(p, rtol), n("Abs", q)))
     gap = n("Abs", n("Subtract", p, q))
     near = n("LogicalAnd", n("LessEqual", gap, allowed), n("IsFinite", gap))
@@ -311,8 +311,8 @@ def nan_to_num(n: Call, x: Output, nan: Any = None, posinf: Any = None, neginf: 
         (posinf, float(info.max), {"detect_negative": False, "detect_positive": True}),
         (neginf, float(info.min), {"detect_negative": True, "detect_positive": False}),
     ):
-        found = n("IsInf", x, **options)
-        out = n("Select", found, n.like(x, default if number is None else number), out)
+        is_infinite = n("IsInf", x, **options)
+        out = n("Select", is_infinite, n.like(x, default if number is None else number), out)
     return out
 
 
@@ -334,20 +334,20 @@ def addcmul(n: Call, x: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Outp
         return n("Add", a, n(op, b, c))
     kind = n.dtype(a)
     a, b, c = (n.wide(v) for v in (a, b, c))
-    return n.convert(n("Add", a, n(op, scaled(n, b, value), c)), kind)
+    return n.convert(n("Add", a, n(op, scale(n, b, value), c)), kind)
 
 
 @aten("lerp")
 def lerp(n: Call, x: Output, end: Output, weight: Any) -> Output:
     """x + weight (end - x); from the nearer end, so that the ends are exact and may be infinite"""
-    known, kind = n.known_number(weight), n.dtype(x)
+    constant, kind = n.known_number(weight), n.dtype(x)
     x, end = n.wide(x), n.wide(end)
     weight, gap = n.tensor(weight, n.dtype(x)), n("Subtract", end, x)
     near = n("Add", x, n("Multiply", weight, gap))
-    if known is not None and abs(known) < 0.5:
+    if constant is not None and abs(constant) < 0.5:
         return n.convert(near, kind)
     far = n("Subtract", end, n("Multiply", gap, n("Subtract", n.like(x, 1), weight)))
-    if known is None:
+    if constant is None:
         far = n("Select", n("Less", n("Abs", weight), n.like(x, 0.5)), near, far)
     return n.convert(far, kind)
 
@@ -356,15 +356,15 @@ def lerp(n: Call, x: Output, end: Output, weight: Any) -> Output:
 def other_bases(n: Call, x: Any) -> Output:
     """log1p and expm1 keep small numbers."""
     x = n.real(x)
-    kind, wide = n.dtype(x), n.wide(x)
+    kind, upcast = n.dtype(x), n.wide(x)
     name = n.op.removeprefix("aten::").removeprefix("special_")
     if name in ("log2", "log10"):
-        out = n("Multiply", n("Log", wide), n.like(wide, 1 / math.log(2 if name == "log2" else 10)))
+        out = n("Multiply", n("Log", upcast), n.like(upcast, 1 / math.log(2 if name == "log2" else 10)))
         n.rename(out, "Divide")
     elif name == "exp2":
-        out = n("Power", n.like(wide, 2), wide)
+        out = n("Power", n.like(upcast, 2), upcast)
     else:
-        out = special.expm1(n, wide) if name == "expm1" else special.log1p(n, wide)
+        out = special.expm1(n, upcast) if name == "expm1" else special.log1p(n, upcast)
     return n.convert(out, kind)
 
 
@@ -457,15 +457,15 @@ def isreal(n: Call, x: Any) -> Output:
 @aten("frexp")
 def frexp(n: Call, x: Output) -> list[Output]:
     """Mantissas from 1/2 to 1 and exponents; 0 and what is not finite stay, with an exponent of 0."""
-    wide = n.convert(x, "f64")
-    plain = n("LogicalAnd", n("IsFinite", wide), n("NotEqual", wide, n.like(wide, 0)))
-    power = _binary_order(n, n("Select", plain, n("Abs", wide), n.like(wide, 1)))
-    power = n("Select", plain, n("Add", power, n.like(wide, 1)), n.like(wide, 0))
+    mantissa = n.convert(x, "f64")
+    plain = n("LogicalAnd", n("IsFinite", mantissa), n("NotEqual", mantissa, n.like(mantissa, 0)))
+    power = _binary_order(n, n("Select", plain, n("Abs", mantissa), n.like(mantissa, 1)))
+    power = n("Select", plain, n("Add", power, n.like(mantissa, 1)), n.like(mantissa, 0))
     # in two steps, as 2^power may be out of range
-    half = n("Floor", n("Divide", power, n.like(wide, 2)))
+    half = n("Floor", n("Divide", power, n.like(mantissa, 2)))
     for part in (half, n("Subtract", power, half)):
-        wide = n("Divide", wide, n("Power", n.like(wide, 2), part))
-    return [n.convert(wide, n.dtype(x)), n.convert(power, "i32")]
+        mantissa = n("Divide", mantissa, n("Power", n.like(mantissa, 2), part))
+    return [n.convert(mantissa, n.dtype(x)), n.convert(power, "i32")]
 
 
 def _binary_order(n: Call, size: Output) -> Output:
@@ -482,12 +482,12 @@ aten_rows({
     "rsub": lambda n, x, other, alpha=1: difference(n, *with_scaled(n, other, x, alpha)),
     "nextafter": lambda n, x, other: next_after(n, *n.same_kind([x, other])),
     "prims::fma": lambda n, x, b, c: n.also("addcmul", c, x, b),
-    "frac": lambda n, x: n("Subtract", x, truncated(n, x)),
+    "frac": lambda n, x: n("Subtract", x, truncate(n, x)),
     "maximum max.other": lambda n, x, other: extreme(n, "Maximum", x, other),
     "minimum min.other": lambda n, x, other: extreme(n, "Minimum", x, other),
     "clamp_min": lambda n, x, min: clamp(n, x, min=min),
     "clamp_max": lambda n, x, max: clamp(n, x, max=max),
-    "neg negative": negated,
+    "neg negative": negate,
     "logical_not": lambda n, x: n("LogicalNot", n.tensor(x, "boolean")),
     "bitwise_not": lambda n, x: n("BitwiseNot", x),
     "square": lambda n, x: n.also("pow", x, 2),

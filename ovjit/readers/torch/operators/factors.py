@@ -37,17 +37,20 @@ def _first(n: Call, value: Output, axis: int, count: Any) -> Output:
 def lu(n: Call, x: Output, pivot: bool = True) -> list[Output]:
     if not pivot:
         raise UnsupportedError("LU without pivoting is not supported")
-    found = eliminated(n, stacked(n, x))
+    elimination = eliminated(n, stacked(n, x))
     if n.op == "aten::linalg_lu":
-        return _unpacked(n, x, found)
-    rows = _first(n, n("Add", found.swaps, n.const(1)), 1, _least(n, x))
-    result = [unstacked(n, found.packed, x, 2), unstacked(n, n.convert(rows, "i32"), x, 1)]
-    return [*result, unstacked(n, n.convert(found.failed, "i32"), x, 0)]
+        return _unpack(n, x, elimination)
+    rows = _first(n, n("Add", elimination.swaps, n.const(1)), 1, _least(n, x))
+    result = [unstacked(n, elimination.packed, x, 2), unstacked(n, n.convert(rows, "i32"), x, 1)]
+    return [*result, unstacked(n, n.convert(elimination.failed, "i32"), x, 0)]
 
 
-def _unpacked(n: Call, x: Output, found: Eliminated) -> list[Output]:
+def _unpack(n: Call, x: Output, elimination: Eliminated) -> list[Output]:
     """P, L and U"""
-    return [_permutation(n, x, found.order, places(n, found.packed, 1)), *_triangles(n, x, found.packed)]
+    return [
+        _permutation(n, x, elimination.order, places(n, elimination.packed, 1)),
+        *_triangles(n, x, elimination.packed),
+    ]
 
 
 def _permutation(n: Call, like: Output, order: Output, rows: Output) -> Output:
@@ -105,8 +108,8 @@ def lu_solve(
     """A^-1 B of A = P L U"""
     packed, swaps, b = (x, pivots, B) if LU_data is None else (LU_data, LU_pivots, x)
     result = lu_unpack(n, packed, swaps)
-    whole = n("MatMul", n("MatMul", result[0], result[1]), result[2])
-    inverse = n("Inverse", whole, adjoint=False)
+    product = n("MatMul", n("MatMul", result[0], result[1]), result[2])
+    inverse = n("Inverse", product, adjoint=False)
     inverse = n.transposed(inverse) if adjoint else inverse
     return n("MatMul", inverse, b) if left else n("MatMul", b, inverse)
 
@@ -134,8 +137,8 @@ def _product(n: Call, packed: Output, factors: Output, columns: Any, steps: Outp
     """The first columns of Q."""
     rows = places(n, packed, 1)
     one = identity(n, rows, n.arange(columns), n.dtype(packed))
-    wanted = n("Concat", n.dim_of(packed, 0), n("ShapeOf", one, output_type="i64"), axis=0)
-    return multiplied(n, packed, factors, n("Broadcast", one, wanted), steps, False)
+    target_shape = n("Concat", n.dim_of(packed, 0), n("ShapeOf", one, output_type="i64"), axis=0)
+    return multiplied(n, packed, factors, n("Broadcast", one, target_shape), steps, False)
 
 
 @aten("linalg_householder_product", "orgqr")
@@ -162,8 +165,8 @@ def ormqr(
 def by_cholesky(n: Call, x: Output, upper: bool = False) -> Any:
     """L of A = L L^T, or its transpose, which is computed of the upper triangle."""
     a = stacked(n, x)
-    found, failed = cholesky(n, n.transpose(a, [0, 2, 1]) if upper else a)
-    result = unstacked(n, n.transpose(found, [0, 2, 1]) if upper else found, x, 2)
+    lower, failed = cholesky(n, n.transpose(a, [0, 2, 1]) if upper else a)
+    result = unstacked(n, n.transpose(lower, [0, 2, 1]) if upper else lower, x, 2)
     return [result, unstacked(n, n.convert(failed, "i32"), x, 0)] if n.op.endswith("_ex") else result
 
 

@@ -13,7 +13,7 @@ from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import Complex, element_type
 
 
-def _scaled(n: Call, pair: Output, lengths: list[Any], norm: str | None, inverse: bool) -> Output:
+def _scale_by_norm(n: Call, pair: Output, lengths: list[Any], norm: str | None, inverse: bool) -> Output:
     """By 1/N, by its root, or not at all: OpenVINO's inverse divides by N."""
     norm = norm or "backward"
     power = {("backward", False): 0, ("forward", False): -1, ("ortho", False): -0.5,
@@ -30,10 +30,12 @@ def _times_power(n: Call, value: Output, lengths: list[Any], power: float) -> Ou
 
 
 @aten("fft_fft", "fft_ifft", "fft_fft2", "fft_ifft2", "fft_fftn", "fft_ifftn")
-def fft(n: Call, x: Any, /, dim: Any = -1, norm: Any = None, **given: Any) -> Complex:
+def fft(n: Call, x: Any, /, dim: Any = -1, norm: Any = None, **sizes_by_name: Any) -> Complex:
     inverse = "ifft" in n.op
     value = pair_of(n, x)
-    axes, sizes = _axes(n, value.pair, n.rank(value.pair) - 1, given.get("n", given.get("s")), dim)
+    axes, sizes = _axes(
+        n, value.pair, n.rank(value.pair) - 1, sizes_by_name.get("n", sizes_by_name.get("s")), dim
+    )
     return Complex(transform(n, "IDFT" if inverse else "DFT", value.pair, axes, sizes, norm, inverse))
 
 
@@ -56,41 +58,41 @@ def _lengths(n: Call, value: Output, axes: list[int], sizes: Any) -> list[Any]:
 def transform(
     n: Call, op: str, pair: Output, axes: list[int], sizes: list[Any], norm: Any, inverse: bool
 ) -> Output:
-    kind, wide = n.dtype(pair), n.wide(pair)
-    result = n(op, wide, n.const(axes), n.ints(sizes))
-    return n.convert(_scaled(n, result, sizes, norm, inverse), kind)
+    kind, upcast = n.dtype(pair), n.wide(pair)
+    result = n(op, upcast, n.const(axes), n.ints(sizes))
+    return n.convert(_scale_by_norm(n, result, sizes, norm, inverse), kind)
 
 
 @aten("fft_rfft", "fft_rfft2", "fft_rfftn")
-def rfft(n: Call, x: Output, /, dim: Any = -1, norm: Any = None, **given: Any) -> Complex:
+def rfft(n: Call, x: Output, /, dim: Any = -1, norm: Any = None, **sizes_by_name: Any) -> Complex:
     """Of the last axis the half is kept from which the other one follows."""
     value = n.real(x)
-    axes, sizes = _axes(n, value, n.rank(value), given.get("n", given.get("s")), dim)
+    axes, sizes = _axes(n, value, n.rank(value), sizes_by_name.get("n", sizes_by_name.get("s")), dim)
     return Complex(transform(n, "RDFT", value, axes, sizes, norm, False))
 
 
 @aten("fft_irfft", "fft_irfft2", "fft_irfftn")
-def irfft(n: Call, x: Any, /, dim: Any = -1, norm: Any = None, **given: Any) -> Output:
+def irfft(n: Call, x: Any, /, dim: Any = -1, norm: Any = None, **sizes_by_name: Any) -> Output:
     """The length of the last axis is 2 * (its length - 1) where none is given."""
     value = pair_of(n, x).pair
-    wanted = given.get("n", given.get("s"))
-    axes, sizes = _axes(n, value, n.rank(value) - 1, wanted, dim)
-    last = wanted[-1] if isinstance(wanted, (list, tuple)) else wanted
+    requested_sizes = sizes_by_name.get("n", sizes_by_name.get("s"))
+    axes, sizes = _axes(n, value, n.rank(value) - 1, requested_sizes, dim)
+    last = requested_sizes[-1] if isinstance(requested_sizes, (list, tuple)) else requested_sizes
     if last is None or n.known_number(last) == -1:
         sizes[-1] = n.compute("Multiply", n.compute("Subtract", sizes[-1], 1), 2)
     return transform(n, "IRDFT", value, axes, sizes, norm, True)
 
 
 @aten("fft_hfft2", "fft_hfftn")
-def hfftn(n: Call, x: Any, /, dim: Any = -1, norm: Any = None, **given: Any) -> Output:
+def hfftn(n: Call, x: Any, /, dim: Any = -1, norm: Any = None, **sizes_by_name: Any) -> Output:
     """fft along all axes but the last, along which the other half follows: irfft of the conjugates, which
     scales as the transform forwards."""
     pair = pair_of(n, x)
-    wanted = given.get("s")
-    axes, sizes = _axes(n, pair.pair, n.rank(pair.pair) - 1, wanted, dim)
+    requested_sizes = sizes_by_name.get("s")
+    axes, sizes = _axes(n, pair.pair, n.rank(pair.pair) - 1, requested_sizes, dim)
     if len(axes) > 1:
         pair = fft_of(n, pair, axes[:-1], sizes[:-1], norm)
-    last = None if wanted is None else sizes[-1]
+    last = None if requested_sizes is None else sizes[-1]
     swapped = {"forward": "backward", "ortho": "ortho"}.get(norm or "backward", "forward")
     result: Output = n.also("fft_irfft", n.also("conj", pair), n=last, dim=axes[-1], norm=swapped)
     return result
@@ -106,14 +108,14 @@ def frequencies(n: Call, count: Any, d: float = 1.0, dtype: Any = None) -> Outpu
     """i / (count * d), of fftfreq for i from 0 to the half and then for the negative ones."""
     half = n.compute("Divide", count, 2)
     if n.op.endswith("rfftfreq"):
-        places = n.arange(n.compute("Add", half, 1))
+        indices = n.arange(n.compute("Add", half, 1))
     else:
-        whole, below = n.one(count), n.one(half)
-        moved = n("FloorMod", n("Add", n.arange(count), below), whole)
-        places = n("Subtract", moved, below)
+        count_tensor, half_tensor = n.one(count), n.one(half)
+        moved = n("FloorMod", n("Add", n.arange(count), half_tensor), count_tensor)
+        indices = n("Subtract", moved, half_tensor)
     kind = "f32" if dtype is None else element_type(dtype)
     span = n("Multiply", n.tensor(count, "f64"), n.const(float(d), "f64"))
-    return n.convert(n("Divide", n.convert(places, "f64"), span), kind)
+    return n.convert(n("Divide", n.convert(indices, "f64"), span), kind)
 
 
 @aten("_fft_c2c")
@@ -121,7 +123,7 @@ def c2c(n: Call, x: Complex, dim: Any, normalization: int, forward: bool) -> Com
     axes = n.axes(dim, n.rank(x.pair) - 1)
     sizes = _lengths(n, x.pair, axes, None)
     result = n("DFT" if forward else "IDFT", x.pair, n.const(axes))
-    return Complex(_normalized(n, result, sizes, normalization, not forward))
+    return Complex(_normalize(n, result, sizes, normalization, not forward))
 
 
 @aten("_fft_r2c")
@@ -132,7 +134,7 @@ def r2c(n: Call, x: Output, dim: Any, normalization: int, onesided: bool) -> Com
         result = n("RDFT", x, n.const(axes))
     else:
         result = n("DFT", n.complex_of(x).pair, n.const(axes))
-    return Complex(_normalized(n, result, sizes, normalization, False))
+    return Complex(_normalize(n, result, sizes, normalization, False))
 
 
 @aten("_fft_c2r")
@@ -141,10 +143,10 @@ def c2r(n: Call, x: Complex, dim: Any, normalization: int, last_dim_size: Any) -
     sizes = _lengths(n, x.pair, axes, None)
     sizes[-1] = last_dim_size
     result = n("IRDFT", x.pair, n.const(axes), n.ints(sizes))
-    return _normalized(n, result, sizes, normalization, True)
+    return _normalize(n, result, sizes, normalization, True)
 
 
-def _normalized(n: Call, value: Output, sizes: list[Any], normalization: int, inverse: bool) -> Output:
+def _normalize(n: Call, value: Output, sizes: list[Any], normalization: int, inverse: bool) -> Output:
     """0: not at all, 1: by the root of N, 2: by N; OpenVINO's inverse has divided by N."""
     return _times_power(n, value, sizes, (0, -0.5, -1)[normalization] + inverse)
 
@@ -180,8 +182,8 @@ def stft(
         value = n("Pad", value, [0, half], [0, half], *filling, pad_mode=kind)
     shape = n.filled(1, [width], n.dtype(x)) if window is None else window
     if width < n_fft:
-        left = (n_fft - width) // 2
-        shape = n("Pad", shape, [left], [n_fft - width - left], n.like(x, 0), pad_mode="constant")
+        pad_left = (n_fft - width) // 2
+        shape = n("Pad", shape, [pad_left], [n_fft - width - pad_left], n.like(x, 0), pad_mode="constant")
     if onesided is False:
         frames = n.also("unfold", value, -1, n_fft, hop)
         frames = n("Multiply", frames, shape)

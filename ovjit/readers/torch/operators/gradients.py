@@ -22,43 +22,54 @@ def convolution_backward(
     """
     rank = n.rank(weight)
     strides, pads = spread(stride, rank - 2), spread(padding, rank - 2)
-    own = {"strides": strides, "dilations": spread(dilation, rank - 2), "pads_begin": pads, "pads_end": pads}
+    attributes = {
+        "strides": strides,
+        "dilations": spread(dilation, rank - 2),
+        "pads_begin": pads,
+        "pads_end": pads,
+    }
     result: list[Any] = [None, None, None]
     if output_mask[0]:  # of a transposed one, what a stride left unread is behind the end
         more = {} if transposed else {"output_padding": [step - 1 for step in strides]}
-        back = convolved(n, out, weight, groups, not transposed, **own, **more)
+        back = convolved(n, out, weight, groups, not transposed, **attributes, **more)
         result[0] = _cut(n, back, n.sizes(input)[2:])
     if output_mask[1]:
-        wide, moved = (out, input) if transposed else (input, out)
-        result[1] = _of_weights(n, wide, moved, groups, n.sizes(weight)[2:], own)
+        input_like, filter_like = (out, input) if transposed else (input, out)
+        result[1] = _of_weights(n, input_like, filter_like, groups, n.sizes(weight)[2:], attributes)
     if output_mask[2]:
         result[2] = n("ReduceSum", out, [i for i in range(rank) if i != 1], keep_dims=False)
     return result
 
 
-def _of_weights(n: Call, x: Output, moved: Output, groups: int, sizes: list[Any], own: Any) -> Output:
-    """sum over n, i of moved[n, k, i] * x[n, c, stride * i + dilation * u - pad] as [k, c / groups, u].
+def _of_weights(
+    n: Call, x: Output, filter_like: Output, groups: int, sizes: list[Any], attributes: Any
+) -> Output:
+    """sum over n, i of filter_like[n, k, i] * x[n, c, stride * i + dilation * u - pad] as [k, c / groups, u].
 
-    It is the convolution of x with the filters `moved`, in which samples are the channels and stride and
-    dilation change places.
+    It is the convolution of x with the filters `filter_like`: samples are the channels, stride and dilation
+    are exchanged.
     """
-    attributes = {**own, "strides": own["dilations"], "dilations": own["strides"]}
-    rest = list(range(2, n.rank(x)))
+    swapped_attributes = {
+        **attributes,
+        "strides": attributes["dilations"],
+        "dilations": attributes["strides"],
+    }
+    spatial_axes = list(range(2, n.rank(x)))
     if groups == 1:
-        first, filters = (n("Transpose", value, [1, 0, *rest]) for value in (x, moved))
-        out = n("Convolution", first, filters, **attributes)
+        first, filters = (n("Transpose", value, [1, 0, *spatial_axes]) for value in (x, filter_like))
+        out = n("Convolution", first, filters, **swapped_attributes)
     else:
-        after = [axis + 1 for axis in rest]
+        after = [axis + 1 for axis in spatial_axes]
         parted, filters = (
             n.to_shape(v, [n.size(v, 0), groups, _part(n.size(v, 1), groups), *n.sizes(v)[2:]])
-            for v in (x, moved)
+            for v in (x, filter_like)
         )
         first = n("Transpose", parted, [2, 1, 0, *after])
         first = n.to_shape(
             first, [n.size(first, 0), n.compute("Multiply", groups, n.size(x, 0)), *n.sizes(x)[2:]]
         )
-        out = n("GroupConvolution", first, n("Transpose", filters, [1, 2, 0, *after]), **attributes)
-    return _cut(n, n("Transpose", out, [1, 0, *rest]), sizes)
+        out = n("GroupConvolution", first, n("Transpose", filters, [1, 2, 0, *after]), **swapped_attributes)
+    return _cut(n, n("Transpose", out, [1, 0, *spatial_axes]), sizes)
 
 
 def _part(size: Any, groups: int) -> Any:

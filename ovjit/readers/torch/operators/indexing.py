@@ -17,24 +17,24 @@ def flattened_masks(n: Call, indices: Sequence[Any]) -> list[Any]:
     out: list[Any] = []
     for index in indices:
         if index is not None and n.dtype(index) in ("boolean", "u8"):
-            found = n("NonZero", n.to_type(index, "boolean"), output_type="i64")
+            coordinates = n("NonZero", n.to_type(index, "boolean"), output_type="i64")
             rank = n.rank(index)
-            rows = n.all("Split", found, 0, num_splits=rank) if rank > 1 else [found]
+            rows = n.all("Split", coordinates, 0, num_splits=rank) if rank > 1 else [coordinates]
             out += [n.reshape(row, [-1]) for row in rows]
         else:
             out.append(None if index is None else n.convert(index, "i64"))
     return out
 
 
-def places(n: Call, indices: Sequence[Any]) -> tuple[list[int], list[Output], int]:
+def broadcast_indices(n: Call, indices: Sequence[Any]) -> tuple[list[int], list[Output], int]:
     """The axes that are indexed, their indices in one shape, and where the result has that shape's axes."""
     listed = flattened_masks(n, indices)
     axes = [i for i, index in enumerate(listed) if index is not None]
-    given = [listed[axis] for axis in axes]
-    if len(given) > 1:
-        given = n.also("broadcast_tensors", given)
+    index_tensors = [listed[axis] for axis in axes]
+    if len(index_tensors) > 1:
+        index_tensors = n.also("broadcast_tensors", index_tensors)
     together = axes == list(range(axes[0], axes[0] + len(axes)))
-    return axes, given, axes[0] if together else 0
+    return axes, index_tensors, axes[0] if together else 0
 
 
 @aten("index", "_unsafe_index")
@@ -45,13 +45,13 @@ def index(n: Call, x: Any, indices: Sequence[Any]) -> Any:
         return x
     if not any(i is not None and n.dtype(i) in ("boolean", "u8") for i in indices):
         return _at_rows(n, x, indices)
-    axes, given, at = places(n, indices)
+    axes, index_tensors, at = broadcast_indices(n, indices)
     if len(axes) == 1:
-        return n("Gather", x, given[0], axes[0])
-    width = n.rank(given[0])
+        return n("Gather", x, index_tensors[0], axes[0])
+    width = n.rank(index_tensors[0])
     coordinates = n(
         "Concat",
-        *(n.unsqueeze(positive(n, g, x, a), [width]) for g, a in zip(given, axes, strict=True)),
+        *(n.unsqueeze(positive(n, g, x, a), [width]) for g, a in zip(index_tensors, axes, strict=True)),
         axis=width,
     )
     out = n("GatherND", _leading(n, x, axes), coordinates)
@@ -68,23 +68,23 @@ def _leading(n: Call, x: Output, axes: Sequence[int]) -> Output:
 
 def _at_rows(n: Call, x: Output, indices: Sequence[Any]) -> Output:
     """What tensors of indices read: x[i, j] is the element i * columns + j of both dimensions as one."""
-    given = {axis: n.convert(index, "i64") for axis, index in enumerate(indices) if index is not None}
-    axes = list(given)
+    index_by_axis = {axis: n.convert(index, "i64") for axis, index in enumerate(indices) if index is not None}
+    axes = list(index_by_axis)
     if len(axes) == 1:
-        return n("Gather", x, given[axes[0]], axes[0])
+        return n("Gather", x, index_by_axis[axes[0]], axes[0])
     at, count = axes[0], len(axes)
-    rows = positive(n, given[at], x, at)
+    rows = positive(n, index_by_axis[at], x, at)
     for axis in axes[1:]:
         columns = n.size(x, axis)
         columns = n.one(columns) if n.rank(rows) else n.index(columns)
-        rows = n("Add", n("Multiply", rows, columns), positive(n, given[axis], x, axis))
+        rows = n("Add", n("Multiply", rows, columns), positive(n, index_by_axis[axis], x, axis))
     if axes != list(range(at, at + count)):
         x, at = _leading(n, x, axes), 0
     dims, merged = n.sizes(x), list(range(at, at + count))
     others = [*dims[:at], *dims[at + count :]]
     is_plain = all(isinstance(d, int) and d for d in others)
-    whole = -1 if is_plain else n.count(x, merged)
-    return n("Gather", n.to_shape(x, [*dims[:at], whole, *dims[at + count :]]), rows, at)
+    merged_size = -1 if is_plain else n.count(x, merged)
+    return n("Gather", n.to_shape(x, [*dims[:at], merged_size, *dims[at + count :]]), rows, at)
 
 
 def positive(n: Call, index: Output, x: Output, axis: int) -> Output:
@@ -104,36 +104,36 @@ _JOINING = ("Add", "Multiply", "Concat", "Minimum")
 
 def _never_negative(n: Call, value: Output) -> bool:
     """Whether integers are known to be counted from 0: places of ranges, masks and sizes."""
-    left, seen = [value], set()
-    while left:
-        value = left.pop()
+    pending, visited = [value], set()
+    while pending:
+        value = pending.pop()
         node = value.get_node()
-        if (port := (id(node), value.get_index())) in seen:
+        if (port := (id(node), value.get_index())) in visited:
             continue
-        seen.add(port)
-        known = n.value(value)
-        sources = _deciding(n, node) if known is None else [] if (known >= 0).all() else None
+        visited.add(port)
+        constant = n.value(value)
+        sources = _deciding(n, node) if constant is None else [] if (constant >= 0).all() else None
         if sources is None:
             return False
-        left += sources
+        pending += sources
     return True
 
 
 def _deciding(n: Call, node: Node) -> list[Output] | None:
     """The inputs that must not be negative for a node's results not to be; None if that is not known."""
-    kind, given = node.get_type_name(), node.input_values()
+    kind, inputs = node.get_type_name(), node.input_values()
     if kind in ("NonZero", "ShapeOf"):
         return []
     if kind == "Range":
-        step = n.value(given[2])
-        return given[:1] if step is not None and step > 0 else None
-    if kind == "Convert" and n.dtype(given[0]) == "boolean":
+        step = n.value(inputs[2])
+        return inputs[:1] if step is not None and step > 0 else None
+    if kind == "Convert" and n.dtype(inputs[0]) == "boolean":
         return []
-    if kind == "Convert" and n.is_real(given[0]):
+    if kind == "Convert" and n.is_real(inputs[0]):
         return None
     if kind in _MOVING:
-        return given[:1]
-    return given if kind in _JOINING else None
+        return inputs[:1]
+    return inputs if kind in _JOINING else None
 
 
 @aten("index_select", "_index_select")
@@ -196,29 +196,29 @@ def masked_select(n: Call, x: Output, mask: Output) -> Output:
     a, b = n.also("broadcast_tensors", [x, n.convert(mask, "u8")])
     if n.rank(a) == 0:
         a, b = n.reshape(a, [1]), n.reshape(b, [1])
-    found = n("NonZero", n.to_type(b, "boolean"), output_type="i64")
-    return n("GatherND", a, n.transpose(found, [1, 0]))
+    coordinates = n("NonZero", n.to_type(b, "boolean"), output_type="i64")
+    return n("GatherND", a, n.transpose(coordinates, [1, 0]))
 
 
 @aten("nonzero", "argwhere")
 def nonzero(n: Call, x: Output) -> Output:
     if n.rank(x) == 0:  # a row without columns, or none
-        found = n("NonZero", n.reshape(x, [1]), output_type="i64")
-        return n.cut(n.transpose(found, [1, 0]), 1, 0, 0)
+        coordinates = n("NonZero", n.reshape(x, [1]), output_type="i64")
+        return n.cut(n.transpose(coordinates, [1, 0]), 1, 0, 0)
     return n.transpose(n("NonZero", x, output_type="i64"), [1, 0])
 
 
 @aten("nonzero_static")
 def nonzero_static(n: Call, x: Output, size: Any, fill_value: int = -1) -> Output:
     """The first `size` rows, and rows of one number behind them."""
-    found = nonzero(n, x)
-    rest = n.filled(fill_value, [size, n.rank(x)], "i64")
-    return n.cut(n("Concat", found, rest, axis=0), 0, 0, size)
+    coordinates = nonzero(n, x)
+    fill_rows = n.filled(fill_value, [size, n.rank(x)], "i64")
+    return n.cut(n("Concat", coordinates, fill_rows, axis=0), 0, 0, size)
 
 
 @aten("nonzero_numpy")
 def nonzero_numpy(n: Call, x: Output) -> list[Output]:
     if n.rank(x) == 0:
         x = n.reshape(x, [1])
-    found = n("NonZero", x, output_type="i64")
-    return squeezed_parts(n, n.all("Split", found, 0, num_splits=n.rank(x)), 0)
+    coordinates = n("NonZero", x, output_type="i64")
+    return squeezed_parts(n, n.all("Split", coordinates, 0, num_splits=n.rank(x)), 0)

@@ -70,10 +70,10 @@ def matrix_norm(n: Call, x: Output, ord: Any = "fro", dim: Any = (-2, -1), keepd
         return n.unsqueeze(out, sorted([rows, columns])) if keepdim else out
     if ord not in (1, -1, np.inf, -np.inf):
         raise UnsupportedError(f"the matrix norm {ord!r} is not supported")
-    summed, kept = (rows, columns) if abs(ord) == 1 else (columns, rows)
-    sums = n("ReduceSum", n("Abs", x), [summed], keep_dims=True)
-    out = n("ReduceMax" if ord > 0 else "ReduceMin", sums, [kept], keep_dims=True)
-    if n.may_be_empty(x, [kept]):  # of no sums, the largest is 0
+    summed_axis, remaining_axis = (rows, columns) if abs(ord) == 1 else (columns, rows)
+    sums = n("ReduceSum", n("Abs", x), [summed_axis], keep_dims=True)
+    out = n("ReduceMax" if ord > 0 else "ReduceMin", sums, [remaining_axis], keep_dims=True)
+    if n.may_be_empty(x, [remaining_axis]):  # of no sums, the largest is 0
         out = n("Maximum", out, n.like(out, 0))
     return out if keepdim else n.squeeze(out, [rows, columns])
 
@@ -84,9 +84,9 @@ def kron(n: Call, x: Output, other: Output) -> Output:
     rank = max(n.rank(a), n.rank(b))
     a, b = (n.unsqueeze(v, list(range(rank - n.rank(v)))) for v in (a, b))
     columns, rows = ([2 * i + k for i in range(rank)] for k in (1, 0))
-    wide = n.also("mul", n.unsqueeze(a, columns), n.unsqueeze(b, rows))
+    products = n.also("mul", n.unsqueeze(a, columns), n.unsqueeze(b, rows))
     dims = [n.compute("Multiply", n.size(a, i), n.size(b, i)) for i in range(rank)]
-    return n.to_shape(wide, dims)
+    return n.to_shape(products, dims)
 
 
 @aten("chain_matmul", "linalg_multi_dot")
@@ -102,19 +102,21 @@ def tensordot(n: Call, x: Any, other: Any, dims_self: Any, dims_other: Any) -> A
     """The sum of products over pairs of axes: a matrix product of what is laid together."""
     parts = []
     for value, dims, contracted_first in ((x, dims_self, False), (other, dims_other, True)):
-        held, rank, made_of = n.held(value)
+        elements, rank, wrap = n.held(value)
         axes = n.axes(list(dims), rank)
-        kept = [a for a in range(rank) if a not in axes]
-        sizes = [[n.size(held, a) for a in part] for part in (kept, axes)]
+        free_axes = [a for a in range(rank) if a not in axes]
+        sizes = [[n.size(elements, a) for a in part] for part in (free_axes, axes)]
         matrix = [n.product(part) for part in (sizes[::-1] if contracted_first else sizes)]
-        order = [*axes, *kept] if contracted_first else [*kept, *axes]
-        rest = range(rank, n.rank(held))  # that of the two parts of complex numbers
-        laid = n.to_shape(n.transpose(held, [*order, *rest]), [*matrix, *(n.size(held, a) for a in rest)])
-        parts.append((made_of(laid), sizes[0]))
-    (left, rows), (right, columns) = parts
-    held, rank, made_of = n.held(n.also("matmul", left, right))
-    rest = range(rank, n.rank(held))
-    return made_of(n.to_shape(held, [*rows, *columns, *(n.size(held, a) for a in rest)]))
+        order = [*axes, *free_axes] if contracted_first else [*free_axes, *axes]
+        part_axes = range(rank, n.rank(elements))  # that of the two parts of complex numbers
+        matrix_value = n.to_shape(
+            n.transpose(elements, [*order, *part_axes]), [*matrix, *(n.size(elements, a) for a in part_axes)]
+        )
+        parts.append((wrap(matrix_value), sizes[0]))
+    (left_matrix, rows), (right_matrix, columns) = parts
+    elements, rank, wrap = n.held(n.also("matmul", left_matrix, right_matrix))
+    part_axes = range(rank, n.rank(elements))
+    return wrap(n.to_shape(elements, [*rows, *columns, *(n.size(elements, a) for a in part_axes)]))
 
 
 @aten("cov", "corrcoef")
@@ -123,40 +125,40 @@ def cov(n: Call, x: Output, correction: int = 1, fweights: Any = None, aweights:
     alone = n.rank(x) < 2
     rows = n.real(n.reshape(x, [1, -1]) if alone else x)
     kind = n.common([rows, *(v for v in (fweights, aweights) if v is not None)])
-    given = [n.to_type(v, kind) for v in (fweights, aweights) if v is not None]
+    weight_factors = [n.to_type(v, kind) for v in (fweights, aweights) if v is not None]
     rows = n.to_type(rows, kind)
     count = n.to_type(n.tensor(n.size(rows, 1)), kind)
-    left = n("Subtract", count, n.like(rows, correction))
-    if given:
-        weights = given[0] if len(given) == 1 else n("Multiply", *given)
+    divisor = n("Subtract", count, n.like(rows, correction))
+    if weight_factors:
+        weights = weight_factors[0] if len(weight_factors) == 1 else n("Multiply", *weight_factors)
         total = n("ReduceSum", weights, [0], keep_dims=False)
         mean = n("Divide", n("ReduceSum", n("Multiply", rows, weights), [1], keep_dims=True), total)
-        lost = n.like(rows, correction)
+        lost_freedom = n.like(rows, correction)
         if aweights is not None:  # correction * sum(w a) / sum(w)
-            pairs = n("ReduceSum", n("Multiply", weights, given[-1]), [0], keep_dims=False)
-            lost = n("Divide", n("Multiply", lost, pairs), total)
-        left = n("Subtract", total, lost)
+            pairs = n("ReduceSum", n("Multiply", weights, weight_factors[-1]), [0], keep_dims=False)
+            lost_freedom = n("Divide", n("Multiply", lost_freedom, pairs), total)
+        divisor = n("Subtract", total, lost_freedom)
     else:
         mean = n("ReduceMean", rows, [1], keep_dims=True)
     middle = n("Subtract", rows, mean)
-    weighted = n("Multiply", middle, weights) if given else middle
+    weighted = n("Multiply", middle, weights) if weight_factors else middle
     result = n("MatMul", weighted, middle, transpose_a=False, transpose_b=True)
     if n.op == "aten::corrcoef":  # the divisor cancels
         root = n("Sqrt", n("ReduceSum", n("Multiply", middle, middle), [1], keep_dims=True))
         result = n("Divide", n("Divide", result, root), n.transpose(root, [1, 0]))
         result = n("Minimum", n("Maximum", result, n.like(result, -1)), n.like(result, 1))
     else:
-        result = n("Divide", result, n("Maximum", left, n.like(left, 0)))
+        result = n("Divide", result, n("Maximum", divisor, n.like(divisor, 0)))
     return n.scalar(result) if alone or n.wanted.rank == 0 else result
 
 
 @aten("logdet", "linalg_slogdet", "slogdet", "_linalg_slogdet")
 def logdet(n: Call, x: Output) -> Any:
     """log(det), or its sign and log|det|"""
-    found = determinant(n, x)
+    det = determinant(n, x)
     if n.op == "aten::logdet":
-        return n("Log", found)
-    result = [n("Sign", found), n("Log", n("Abs", found))]
+        return n("Log", det)
+    result = [n("Sign", det), n("Log", n("Abs", det))]
     return [*result, None, None] if n.op == "aten::_linalg_slogdet" else result
 
 
@@ -166,24 +168,24 @@ HALVINGS, TERMS = 10, 10
 
 def _identity(n: Call, x: Output) -> Output:
     """The identity of as many rows as a matrix has columns, in its type."""
-    places = n.arange(n.size(x, -1))
-    same = n("Equal", n.unsqueeze(places, [0]), n.unsqueeze(places, [1]))
+    indices = n.arange(n.size(x, -1))
+    same = n("Equal", n.unsqueeze(indices, [0]), n.unsqueeze(indices, [1]))
     return n.convert(same, n.dtype(x))
 
 
 @aten("matrix_exp", "linalg_matrix_exp")
 def matrix_exp(n: Call, x: Output) -> Output:
     """By scaling and squaring in f64: norms up to 2^10 leave a remainder below 1e-7."""
-    wide = n.convert(x, "f64")
-    small = n("Multiply", wide, n.like(wide, 0.5**HALVINGS))
-    one = _identity(n, wide)
+    x_f64 = n.convert(x, "f64")
+    scaled_x = n("Multiply", x_f64, n.like(x_f64, 0.5**HALVINGS))
+    one = _identity(n, x_f64)
     # p - 1, and (1 + r)^2 - 1 = 2 r + r r: what is small stays exact
-    rest = small
+    series = scaled_x
     for k in range(TERMS, 1, -1):
-        rest = n("MatMul", small, n("Add", one, n("Multiply", rest, n.like(rest, 1 / k))))
+        series = n("MatMul", scaled_x, n("Add", one, n("Multiply", series, n.like(series, 1 / k))))
     for _ in range(HALVINGS):
-        rest = n("Add", n("Add", rest, rest), n("MatMul", rest, rest))
-    return n.convert(n("Add", rest, one), n.dtype(x))
+        series = n("Add", n("Add", series, series), n("MatMul", series, series))
+    return n.convert(n("Add", series, one), n.dtype(x))
 
 
 @aten("linalg_matrix_power", "matrix_power")
@@ -205,14 +207,14 @@ def solve_triangular(
     old = n.op == "aten::triangular_solve"
     a, b = (A, x) if old else (x, B)
 
-    def inverted() -> Output:
+    def invert() -> Output:
         part = n.also("triu" if upper else "tril", a, int(unitriangular) * (1 if upper else -1))
         if unitriangular:
             part = n("Add", part, _identity(n, a))
         return n("Inverse", part, adjoint=False)
 
     # delta rules solve for two right-hand sides
-    inverse = n.reader.once(("triangle", upper, unitriangular), a, inverted)
+    inverse = n.reader.once(("triangle", upper, unitriangular), a, invert)
     if old:
         return [n("MatMul", inverse, b, transpose_a=transpose, transpose_b=False), a]
     return n("MatMul", inverse, b) if left else n("MatMul", b, inverse)
@@ -253,10 +255,10 @@ def grouped_product(n: Call, x: Output, weight: Output, offs: Output) -> Output:
     """Rows x[offs[i - 1]:offs[i]] times weight[i], one after another: the experts of transformers."""
     ends = n.convert(offs, "i64")
     experts = n.known_int(n.size(weight, 0), "the number of experts")
-    places = n("Concat", n.const([0]), ends, axis=0)
+    row_bounds = n("Concat", n.const([0]), ends, axis=0)
     parts = []
     for i in range(experts):
-        first, last = (n("Gather", places, [j], 0) for j in (i, i + 1))
+        first, last = (n("Gather", row_bounds, [j], 0) for j in (i, i + 1))
         rows = n("Slice", x, first, last, n.const([1]), n.const([0]))
         parts.append(n("MatMul", rows, n("Gather", weight, i, 0)))
     return n("Concat", *parts, axis=0)

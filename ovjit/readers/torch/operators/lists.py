@@ -11,7 +11,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.readers.build import Unknown
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.containers import item_of, stacked
-from ovjit.readers.torch.operators.numbers import computed, sorted_items
+from ovjit.readers.torch.operators.numbers import compute, sorted_items
 from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Nested, Number, Stacked, number_of
 
@@ -35,21 +35,21 @@ def equal(n: Call, x: Any, b: Any = None, other: Any = None) -> Any:
     if isinstance(x, str) or len(x) != len(other):
         same: Any = x == other
     else:
-        pairs = [computed(n, "eq", *pair) for pair in zip(x, other, strict=True)]
-        same = reduce(lambda c, d: computed(n, "and_", c, d), pairs, True)
-    return same if "eq" in n.op else computed(n, "not_", same)
+        pairs = [compute(n, "eq", *pair) for pair in zip(x, other, strict=True)]
+        same = reduce(lambda c, d: compute(n, "and_", c, d), pairs, True)
+    return same if "eq" in n.op else compute(n, "not_", same)
 
 
 @aten("__contains__")
 def contains(n: Call, x: Any, item: Any = None, key: Any = None) -> Any:
     """Whether a dict has a key, or a list an item."""
-    wanted = item if key is None else key
-    if isinstance(x, dict) or isinstance(wanted, str):
-        return wanted in x
-    found: Any = False
+    target = item if key is None else key
+    if isinstance(x, dict) or isinstance(target, str):
+        return target in x
+    result: Any = False
     for each in n.sizes(x.whole) if isinstance(x, Stacked) else x:
-        found = computed(n, "or_", found, computed(n, "eq", wanted, each))
-    return found
+        result = compute(n, "or_", result, compute(n, "eq", target, each))
+    return result
 
 
 @aten("__is__")
@@ -77,11 +77,11 @@ def type_of(n: Call, x: Any) -> int:
 
 
 @aten("add.t", "add.str")
-def joined(n: Call, x: Any, b: Any) -> Any:
+def join_lists(n: Call, x: Any, b: Any) -> Any:
     if not isinstance(x, Stacked) and not isinstance(b, Stacked):
         return x + b if isinstance(x, str) else [*x, *b]
-    whole = [v if isinstance(v, Stacked) else stacked(n, v, x if v is b else b) for v in (x, b) if v != []]
-    return Stacked(n.concat([v.whole for v in whole], 0), whole[0].numbers)
+    lists = [v if isinstance(v, Stacked) else stacked(n, v, x if v is b else b) for v in (x, b) if v != []]
+    return Stacked(n.concat([v.whole for v in lists], 0), lists[0].numbers)
 
 
 @aten("list", "copy.t", "copy.Dict_str", "list.t")
@@ -99,31 +99,31 @@ def of_items(n: Call, x: Any, el: Any = None, substr: Any = None, **_: Any) -> A
     """What is asked of a list's numbers or texts."""
     name = n.op.removeprefix("aten::")
     if name == "sum" and not isinstance(x, Stacked):
-        return reduce(lambda a, b: computed(n, "add", a, b), x, 0)
+        return reduce(lambda a, b: compute(n, "add", a, b), x, 0)
     if isinstance(x, str):
         return x.count(substr)
     if name == "sorted" and not isinstance(x, Stacked):
         return sorted_items(n, x)
-    known = [] if isinstance(x, Stacked) else [v if isinstance(v, str) else n.known_number(v) for v in x]
-    if isinstance(x, Stacked) or None in known:
+    constants = [] if isinstance(x, Stacked) else [v if isinstance(v, str) else n.known_number(v) for v in x]
+    if isinstance(x, Stacked) or None in constants:
         return _of_open_items(n, name, x, el)
     if name in ("index", "count"):
-        return getattr(known, name)(el if isinstance(el, str) else n.known_int(el, "the number"))
+        return getattr(constants, name)(el if isinstance(el, str) else n.known_int(el, "the number"))
     functions: dict[str, Callable[..., Any]] = {"all": all, "any": any}
-    return functions[name](known)
+    return functions[name](constants)
 
 
 def _of_open_items(n: Call, name: str, x: Any, el: Any) -> Any:
     """What is asked of numbers that are not all known, or of a list whose length depends on data."""
-    whole = x.whole if isinstance(x, Stacked) else n.concat([n.unsqueeze(v, [0]) for v in n.same_kind(x)], 0)
+    items = x.whole if isinstance(x, Stacked) else n.concat([n.unsqueeze(v, [0]) for v in n.same_kind(x)], 0)
     if name in ("any", "all"):
         op = "ReduceLogicalOr" if name == "any" else "ReduceLogicalAnd"
-        return Number(n(op, n.to_type(whole, "boolean"), [0], keep_dims=False))
+        return Number(n(op, n.to_type(items, "boolean"), [0], keep_dims=False))
     if name == "sum":
-        return Number(n("ReduceSum", whole, [0], keep_dims=False))
+        return Number(n("ReduceSum", items, [0], keep_dims=False))
     if name == "sorted":
-        return Stacked(n.also("sort", whole)[0], numbers=True)
-    same = n("Equal", *n.same_kind([whole, el]))
+        return Stacked(n.also("sort", items)[0], numbers=True)
+    same = n("Equal", *n.same_kind([items, el]))
     if name == "count":
         return Number(n("ReduceSum", n.convert(same, "i64"), [0], keep_dims=False))
     raise UnsupportedError("the list holds numbers that are not known when the model is read")
@@ -134,21 +134,21 @@ def extreme_list(n: Call, a: list[Any], b: list[Any], is_greatest: bool) -> list
     name = "gt" if is_greatest else "lt"
     truth: Any = len(a) > len(b) if is_greatest else len(a) < len(b)
     for x, y in reversed(list(zip(a, b, strict=False))):
-        rest = computed(n, "and_", computed(n, "eq", x, y), truth)
-        truth = computed(n, "or_", computed(n, name, x, y), rest)
-    known = n.known_number(truth)
-    if known is None and len(a) != len(b):
+        tie = compute(n, "and_", compute(n, "eq", x, y), truth)
+        truth = compute(n, "or_", compute(n, name, x, y), tie)
+    constant = n.known_number(truth)
+    if constant is None and len(a) != len(b):
         raise UnsupportedError("choosing one of two lists of different lengths by data is not supported")
-    if known is not None:
-        return a if known else b
-    return [computed(n, "sym_ite", truth, x, y) for x, y in zip(a, b, strict=True)]
+    if constant is not None:
+        return a if constant else b
+    return [compute(n, "sym_ite", truth, x, y) for x, y in zip(a, b, strict=True)]
 
 
 def as_list(n: Call, x: Output) -> Any:
     """A tensor as a number, or as lists of numbers."""
-    known = n.value(x)
-    if known is not None:
-        return known.tolist()
+    constant = n.value(x)
+    if constant is not None:
+        return constant.tolist()
     if n.rank(x) == 0:
         return n.also("item", x)
     if n.rank(x) > 1:
@@ -171,24 +171,24 @@ def range_length(n: Call, x: Any, hi: Any, step: Any) -> Any:
         return len(range(first, last, by))
     if by is not None and by < 0:
         return range_length(n, hi, x, -by)
-    sign = 1 if by is not None else computed(n, "sym_min", computed(n, "sym_max", step, -1), 1)
-    gap = computed(n, "add", computed(n, "sub", hi, x), computed(n, "sub", step, sign))
-    return computed(n, "sym_max", computed(n, "floordiv", gap, step), 0)
+    sign = 1 if by is not None else compute(n, "sym_min", compute(n, "sym_max", step, -1), 1)
+    gap = compute(n, "add", compute(n, "sub", hi, x), compute(n, "sub", step, sign))
+    return compute(n, "sym_max", compute(n, "floordiv", gap, step), 0)
 
 
 @aten("str")
 def text_of(n: Call, x: Any) -> str:
-    known = x if isinstance(x, str) or x is None else n.known_number(x)
-    if known is None and x is not None:
+    constant = x if isinstance(x, str) or x is None else n.known_number(x)
+    if constant is None and x is not None:
         raise UnsupportedError("the text of a value that depends on data is not supported")
-    return str(known)
+    return str(constant)
 
 
-def _device(*given: Any) -> Any:
+def _device(*arguments: Any) -> Any:
     """PyTorch's own object. Tensors are those of the CPU."""
     import torch
 
-    return torch.device(*given)
+    return torch.device(*arguments)
 
 
 #: Methods of texts.
@@ -197,12 +197,12 @@ _OF_TEXTS = ("startswith", "endswith", "lower", "upper", "strip", "lstrip", "rst
 
 
 @aten(*_OF_TEXTS, "join")
-def of_text(n: Call, x: str, **given: Any) -> Any:
+def of_text(n: Call, x: str, **named_arguments: Any) -> Any:
     """A method of a text; arguments have the order of the operator's schema."""
     name = n.op.removeprefix("aten::")
     if not isinstance(x, str):
         raise UnsupportedError("the method is supported only for strings")
-    arguments = [value for value in given.values() if value is not None]
+    arguments = [value for value in named_arguments.values() if value is not None]
     if name in ("startswith", "endswith", "find"):  # PyTorch's end of the text is -1
         arguments = arguments[:2] if arguments[2:] == [-1] else arguments
     if name == "replace":
@@ -217,10 +217,10 @@ aten_rows({
     "keys": lambda n, x: list(x),
     "values": lambda n, x: list(x.values()),
     "items": lambda n, x: [list(item) for item in x.items()],
-    "prim::abs": lambda n, x: n.also("abs", x) if isinstance(x, Output) else computed(n, "abs", x),
-    "divmod.int": lambda n, x, y: [computed(n, "floordiv", x, y), computed(n, "mod", x, y)],
-    "__lshift__.int": lambda n, a, b: computed(n, "mul", a, computed(n, "pow", 2, b)),
-    "__rshift__.int": lambda n, a, b: computed(n, "floordiv", a, computed(n, "pow", 2, b)),
+    "prim::abs": lambda n, x: n.also("abs", x) if isinstance(x, Output) else compute(n, "abs", x),
+    "divmod.int": lambda n, x, y: [compute(n, "floordiv", x, y), compute(n, "mod", x, y)],
+    "__lshift__.int": lambda n, a, b: compute(n, "mul", a, compute(n, "pow", 2, b)),
+    "__rshift__.int": lambda n, a, b: compute(n, "floordiv", a, compute(n, "pow", 2, b)),
     "get": lambda n, x, key, default_value=None: x.get(key, default_value),
     # the schema calls the number `n`, too
     "mul.left_t": lambda n, x, /, **of: list(x) * n.known_int(of["n"], "the number of copies of a list"),
@@ -239,5 +239,5 @@ aten_rows({
     "prim::requires_grad prim::is_quantized prim::is_sparse prim::is_sparse_csr prim::is_mkldnn "
     "prim::is_cuda prim::is_xpu prim::is_mps prim::is_meta prim::is_vulkan prim::is_maia "
     "is_grad_enabled is_autocast_enabled is_autocast_cpu_enabled": lambda n, *of: False,
-    "__derive_index": lambda n, x, start, step: computed(n, "add", start, computed(n, "mul", x, step)),
+    "__derive_index": lambda n, x, start, step: compute(n, "add", start, compute(n, "mul", x, step)),
 })  # fmt: skip

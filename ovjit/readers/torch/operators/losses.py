@@ -20,14 +20,14 @@ def nll_loss(
     """-weight[target] x[target], classes are the dimension 1; targets of `ignore_index` count nothing."""
     axis = 0 if n.rank(x) == 1 else 1
     index = n.convert(target, "i64")
-    kept = n("NotEqual", index, n.const(ignore_index, "i64"))
-    safe = n("Select", kept, index, n.const(0))
-    found = n("GatherElements", x, n.unsqueeze(safe, [axis]), axis=axis)
-    found = n("Negative", n.squeeze(found, [axis]))
+    is_counted = n("NotEqual", index, n.const(ignore_index, "i64"))
+    safe = n("Select", is_counted, index, n.const(0))
+    losses = n("GatherElements", x, n.unsqueeze(safe, [axis]), axis=axis)
+    losses = n("Negative", n.squeeze(losses, [axis]))
     zero = n.like(x, 0)
     weights = n.like(x, 1) if weight is None else n("Gather", weight, safe, n.const(0))
-    weights = n("Select", kept, weights, zero)
-    out = n("Select", kept, n("Multiply", found, weights), zero)  # what is ignored may be infinite
+    weights = n("Select", is_counted, weights, zero)
+    out = n("Select", is_counted, n("Multiply", losses, weights), zero)  # what is ignored may be infinite
     total = _sum(n, weights)
     if reduction != NONE:
         out = _sum(n, out)
@@ -62,16 +62,16 @@ def cross_entropy(
     plain = n.also("nll_loss", logs, target, weight, reduction, ignore_index)
     if not label_smoothing:
         return plain
-    kept = n("NotEqual", target, n.const(ignore_index, n.dtype(target)))
+    is_counted = n("NotEqual", target, n.const(ignore_index, n.dtype(target)))
     spread = n("Negative", logs if scale is None else n("Multiply", logs, scale))
     spread = n("ReduceSum", spread, [axis], keep_dims=False)
-    spread = n("Select", kept, spread, n.like(spread, 0))
+    spread = n("Select", is_counted, spread, n.like(spread, 0))
     if reduction != NONE:
         spread = _sum(n, spread)
     if reduction == MEAN:
-        safe = n("Select", kept, target, n.like(target, 0))
+        safe = n("Select", is_counted, target, n.like(target, 0))
         one = n.like(x, 1) if weight is None else n("Gather", weight, safe, n.const(0))
-        spread = n("Divide", spread, _sum(n, n("Select", kept, one, n.like(x, 0))))
+        spread = n("Divide", spread, _sum(n, n("Select", is_counted, one, n.like(x, 0))))
     share = n("Divide", n.like(x, label_smoothing), n.to_type(n.tensor(n.size(x, axis)), n.dtype(x)))
     return n("Add", n("Multiply", plain, n.like(x, 1 - label_smoothing)), n("Multiply", spread, share))
 
@@ -102,13 +102,13 @@ def multi_margin_loss(
     index = n.convert(target, "i64")
     index = n.reshape(index, [1]) if n.rank(x) == 1 else index
     rows = n.unsqueeze(x, [0]) if n.rank(x) == 1 else x
-    places = n.unsqueeze(index, [1])
-    own = n("GatherElements", rows, places, axis=1)
-    gap = n("Add", n("Subtract", n.like(x, margin), own), rows)
+    target_column = n.unsqueeze(index, [1])
+    target_score = n("GatherElements", rows, target_column, axis=1)
+    gap = n("Add", n("Subtract", n.like(x, margin), target_score), rows)
     terms = n("Power", n("Maximum", gap, n.like(x, 0)), n.like(x, p))
     if weight is not None:
         terms = n("Multiply", terms, n.unsqueeze(n("Gather", weight, index, n.const(0)), [1]))
-    others = n("NotEqual", n.unsqueeze(n.arange(n.size(rows, 1)), [0]), places)
+    others = n("NotEqual", n.unsqueeze(n.arange(n.size(rows, 1)), [0]), target_column)
     out = n("ReduceMean", n("Select", others, terms, n.like(x, 0)), [1], keep_dims=False)
     out = reduced_loss(n, out, reduction)
     return n.squeeze(out, [0]) if n.rank(x) == 1 and reduction == NONE else out
@@ -122,13 +122,13 @@ def multilabel_margin_loss(n: Call, x: Output, target: Output, reduction: int = 
     rows, labels = (n.unsqueeze(v, [0]) if n.rank(v) == 1 else v for v in (x, n.convert(target, "i64")))
     valid = n("Equal", n("CumSum", n.convert(n("Less", labels, n.const(0)), "i64"), n.const(1)), n.const(0))
     safe = n("Select", valid, labels, n.const(0))
-    own = n("GatherElements", rows, safe, axis=1)
+    label_score = n("GatherElements", rows, safe, axis=1)
     classes = n.unsqueeze(n.arange(n.size(rows, 1)), [0, 1])
     named = n("LogicalAnd", n("Equal", n.unsqueeze(safe, [2]), classes), n.unsqueeze(valid, [2]))
     is_label = n("ReduceLogicalOr", named, [1], keep_dims=True)
-    gap = n("Add", n("Subtract", n.like(x, 1), n.unsqueeze(own, [2])), n.unsqueeze(rows, [1]))
-    counted = n("LogicalAnd", n.unsqueeze(valid, [2]), n("LogicalNot", is_label))
-    terms = n("Select", counted, n("Maximum", gap, n.like(x, 0)), n.like(x, 0))
+    gap = n("Add", n("Subtract", n.like(x, 1), n.unsqueeze(label_score, [2])), n.unsqueeze(rows, [1]))
+    is_pair = n("LogicalAnd", n.unsqueeze(valid, [2]), n("LogicalNot", is_label))
+    terms = n("Select", is_pair, n("Maximum", gap, n.like(x, 0)), n.like(x, 0))
     size = n.to_type(n.tensor(n.size(rows, 1)), n.dtype(x))
     out = n("Divide", n("ReduceSum", terms, [1, 2], keep_dims=False), size)
     out = reduced_loss(n, out, reduction)

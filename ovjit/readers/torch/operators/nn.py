@@ -9,7 +9,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.filters import convolved
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.operators.elementwise import scaled
+from ovjit.readers.torch.operators.elementwise import scale
 from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Number
 
@@ -39,11 +39,11 @@ def convolution(
         x, pads = n.also("constant_pad_nd", x, [v for v in reversed(pads) for _ in range(2)]), [0] * dims
     if auto == "same_upper" and any(s != 1 for s in strides):
         raise UnsupportedError("padding='same' of a convolution with strides is not supported")
-    own: dict[str, Any] = {"strides": strides, "dilations": spacing, "pads_begin": pads, "pads_end": pads,
-                           "auto_pad": auto}  # fmt: skip
+    attributes: dict[str, Any] = {"strides": strides, "dilations": spacing, "pads_begin": pads,
+                                  "pads_end": pads, "auto_pad": auto}  # fmt: skip
     if transposed:
-        own["output_padding"] = spread(output_padding, dims)
-    out = n.bias(convolved(n, x, weight, groups, transposed, **own), bias, rank)
+        attributes["output_padding"] = spread(output_padding, dims)
+    out = n.bias(convolved(n, x, weight, groups, transposed, **attributes), bias, rank)
     return n.squeeze(out, [0]) if single else out
 
 
@@ -96,10 +96,10 @@ def addmm(
         result = product(n, *n.same_kind([a, b]))
     if name == "addbmm":
         result = n("ReduceSum", result, [0], keep_dims=False)
-    result = scaled(n, result, alpha)
-    known = n.known_number(beta)
-    if known != 0:
-        p, q = n.same_kind([result, scaled(n, x, beta)])
+    result = scale(n, result, alpha)
+    constant = n.known_number(beta)
+    if constant != 0:
+        p, q = n.same_kind([result, scale(n, x, beta)])
         result = n("Add", p, q)
     if name == "_addmm_activation":
         result = n("Gelu", result, approximation_mode="TANH") if use_gelu else n("Relu", result)
@@ -131,11 +131,11 @@ def trilinear(
 ) -> Output:
     """The product of three tensors that get dimensions of 1, summed."""
     rank = n.rank(i1) + len(expand1)
-    wide = [
+    expanded = [
         n.unsqueeze(v, sorted(d % rank for d in dims)) if dims else v
         for v, dims in ((i1, expand1), (i2, expand2), (i3, expand3))
     ]
-    result = n("Multiply", n("Multiply", wide[0], wide[1]), wide[2])
+    result = n("Multiply", n("Multiply", expanded[0], expanded[1]), expanded[2])
     return n("ReduceSum", result, [d % rank for d in sumdim], keep_dims=False) if sumdim else result
 
 
@@ -186,8 +186,8 @@ def _bags(
         starts = n.convert(offsets, "i64")
         starts = n.cut(starts, 0, 0, -1) if include_last else starts
         count = n.size(starts, 0)
-        begun = n("LessEqual", n.unsqueeze(starts, [0]), n.unsqueeze(n.arange(n.size(indices, 0)), [1]))
-        bags = n("Subtract", n("ReduceSum", n.convert(begun, "i64"), [1], keep_dims=False), n.const(1))
+        has_begun = n("LessEqual", n.unsqueeze(starts, [0]), n.unsqueeze(n.arange(n.size(indices, 0)), [1]))
+        bags = n("Subtract", n("ReduceSum", n.convert(has_begun, "i64"), [1], keep_dims=False), n.const(1))
     kind = n.dtype(x)
     if padding is not None and padding >= 0:  # to a bag behind the last one
         bags = n("Select", n("Equal", indices, n.const(padding)), n.index(count), bags)
@@ -195,11 +195,11 @@ def _bags(
     if weights is not None:
         rows = n("Multiply", rows, n.unsqueeze(weights, [1]))
     more = n.compute("Add", count, 1)
-    place = n.expand(n.unsqueeze(bags, [1]), n.shape_of(rows))
+    bag_index = n.expand(n.unsqueeze(bags, [1]), n.shape_of(rows))
     zeros = n.filled(0, [more, n.size(x, 1)], kind)
     reduction = ("sum", "mean", "max")[mode]
     result = n(
-        "ScatterElementsUpdate", zeros, place, rows, n.const(0), reduction=reduction, use_init_val=False
+        "ScatterElementsUpdate", zeros, bag_index, rows, n.const(0), reduction=reduction, use_init_val=False
     )
     return n.cut(result, 0, 0, count)
 
@@ -337,18 +337,18 @@ def _length(n: Call, gap: Output, p: Any, keepdim: bool) -> Output:
     """The p-norms of rows. That of 2 is written as in OpenVINO's models."""
     if p != 2 or not n.is_real(gap):
         return n.also("norm", gap, p, None, [-1], keepdim)
-    wide = n.wide(gap)
-    squares = n("ReduceSum", n("Power", wide, n.like(wide, 2)), [-1], keep_dims=bool(keepdim))
-    return n.convert(n("Power", squares, n.like(wide, 0.5)), n.dtype(gap))
+    upcast = n.wide(gap)
+    squares = n("ReduceSum", n("Power", upcast, n.like(upcast, 2)), [-1], keep_dims=bool(keepdim))
+    return n.convert(n("Power", squares, n.like(upcast, 0.5)), n.dtype(gap))
 
 
 @aten("pdist", "_pdist_forward")
 def pdist(n: Call, x: Output, p: Any = 2.0) -> Output:
     """Distances of all rows to those behind them."""
     count = n.index(n.size(x, 0))
-    places = n.upto(count)
-    behind = n("Less", n.unsqueeze(places, [1]), n.unsqueeze(places, [0]))
-    pairs = n("NonZero", behind, output_type="i64")
+    rows = n.upto(count)
+    is_later = n("Less", n.unsqueeze(rows, [1]), n.unsqueeze(rows, [0]))
+    pairs = n("NonZero", is_later, output_type="i64")
     ends = [n("Gather", x, n("Gather", pairs, n.const(i), 0), 0) for i in range(2)]
     return n.also("norm", n("Subtract", *ends), p, None, [-1], False)
 
@@ -368,8 +368,8 @@ def einsum(n: Call, x: str, tensors: Sequence[Any] = ()) -> Any:
     values = n.same_kind(tensors)
     if "->" not in equation:
         letters = equation.replace(",", "").replace("...", "")
-        kept = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
-        equation += "->" + ("..." if "..." in equation else "") + kept
+        output_letters = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+        equation += "->" + ("..." if "..." in equation else "") + output_letters
     if n.is_real(values[0]):
         return n("Einsum", *values, equation=equation)
     result = n("Einsum", *(n.convert(v, "f64") for v in values), equation=equation)

@@ -28,15 +28,15 @@ def batch_norm(
         return (
             out if plain else [out, *_of_batch(n, x, axes, weight, running_mean, running_var, eps, momentum)]
         )
-    kind, wide = n.dtype(x), x
+    kind, upcast = n.dtype(x), x
     if n.dtype(running_mean) != kind:
-        wide = n.convert(x, n.dtype(running_mean))
+        upcast = n.convert(x, n.dtype(running_mean))
     scale = _everywhere(n, 1, running_mean) if weight is None else weight
     shift = _everywhere(n, 0, running_mean) if bias is None else bias
-    scale, shift = (n.to_type(v, n.dtype(wide)) for v in (scale, shift))
-    out = n("BatchNormInference", wide, scale, shift, running_mean, running_var, epsilon=float(eps))
+    scale, shift = (n.to_type(v, n.dtype(upcast)) for v in (scale, shift))
+    out = n("BatchNormInference", upcast, scale, shift, running_mean, running_var, epsilon=float(eps))
     out = n.to_type(out, kind)
-    none = n.const([], n.dtype(wide))
+    none = n.const([], n.dtype(upcast))
     return out if plain else [out, none, none]
 
 
@@ -96,18 +96,18 @@ def _read_statistics(n: Call, x: Output, axes: list[int], eps: float, keepdim: b
     """The mean and 1 / sqrt(var + eps) of a normalisation; None where its outputs 1 and 2 are not read."""
     if not n.is_used(1) and not n.is_used(2):
         return [None, None]
-    wide = n.wide(x)
-    spread, middle = n.also("var_mean", wide, axes, None, 0, keepdim)
-    return [n.convert(v, kind) for v in (middle, n.also("rsqrt", n("Add", spread, n.like(wide, eps))))]
+    upcast = n.wide(x)
+    spread, middle = n.also("var_mean", upcast, axes, None, 0, keepdim)
+    return [n.convert(v, kind) for v in (middle, n.also("rsqrt", n("Add", spread, n.like(upcast, eps))))]
 
 
-def _normalised(n: Call, x: Output, axes: Any, eps: float) -> Output:
+def _normalize(n: Call, x: Output, axes: Any, eps: float) -> Output:
     """(x - mean) / sqrt(variance + eps). MVN takes no eps that is not positive."""
     if eps > 0:
         return n("MVN", x, axes, eps=eps)
-    apart = n("Subtract", x, n("ReduceMean", x, axes, keep_dims=True))
-    variance = n("ReduceMean", n("Multiply", apart, apart), axes, keep_dims=True)
-    return n("Divide", apart, n("Sqrt", n("Add", variance, n.like(variance, eps))))
+    centered = n("Subtract", x, n("ReduceMean", x, axes, keep_dims=True))
+    variance = n("ReduceMean", n("Multiply", centered, centered), axes, keep_dims=True)
+    return n("Divide", centered, n("Sqrt", n("Add", variance, n.like(variance, eps))))
 
 
 @aten("layer_norm", "native_layer_norm")
@@ -116,7 +116,7 @@ def layer_norm(
 ) -> Any:
     axes = [-i for i in range(len(normalized_shape), 0, -1)]
     kind = n.dtype(x)
-    out = _normalised(n, x, axes, float(eps))
+    out = _normalize(n, x, axes, float(eps))
     n.skip_name("Multiply")  # OpenVINO computes the axes with one
     if weight is not None:
         out = n("Multiply", out, n.to_type(weight, kind))
@@ -135,13 +135,13 @@ def group_norm(
     count = num_groups if group is None else group
     channels = n.size(x, 1)
     ones = [n.filled(1 if i == 0 else 0, [channels], n.dtype(x)) for i in range(2)]
-    scale, shift = (n.to_type(v, n.dtype(x)) if v is not None else own
-                    for v, own in zip((weight, bias), ones, strict=True))  # fmt: skip
+    scale, shift = (n.to_type(v, n.dtype(x)) if v is not None else default
+                    for v, default in zip((weight, bias), ones, strict=True))  # fmt: skip
     rows = n.to_shape(x, [n.size(x, 0), count, -1])
     if eps > 0:
         out = n("GroupNormalization", x, scale, shift, num_groups=int(count), epsilon=float(eps))
     else:
-        even = n.reshape(_normalised(n, rows, [2], float(eps)), n.shape_of(x))
+        even = n.reshape(_normalize(n, rows, [2], float(eps)), n.shape_of(x))
         scaled = n("Multiply", even, n.per_channel(scale, n.rank(x)))
         out = n("Add", scaled, n.per_channel(shift, n.rank(x)))
     if n.op == "aten::group_norm":
@@ -156,16 +156,16 @@ def rms_norm(n: Call, x: Output, normalized_shape: Any, weight: Any = None, eps:
 
     from ovjit.readers.torch.values import torch_types
 
-    kind, wide = n.dtype(x), n.wide(x)
+    kind, upcast = n.dtype(x), n.wide(x)
     if eps is None:
-        eps = torch.finfo(torch_types()[n.dtype(wide) if kind in ("f16", "bf16") else kind]).eps
+        eps = torch.finfo(torch_types()[n.dtype(upcast) if kind in ("f16", "bf16") else kind]).eps
     axes = [-i for i in range(len(normalized_shape), 0, -1)]
-    square = n("ReduceMean", n("Power", wide, n.like(wide, 2)), axes, keep_dims=True)
-    root = n("Sqrt", n("Add", square, n.like(wide, eps)))
+    square = n("ReduceMean", n("Power", upcast, n.like(upcast, 2)), axes, keep_dims=True)
+    root = n("Sqrt", n("Add", square, n.like(upcast, eps)))
     n.skip_name("Multiply")  # OpenVINO computes the axes with one
-    out = n.rename(n("Divide", wide, root), "Multiply")
+    out = n.rename(n("Divide", upcast, root), "Multiply")
     if weight is not None:
-        out = n("Multiply", out, n.to_type(weight, n.dtype(wide)))
+        out = n("Multiply", out, n.to_type(weight, n.dtype(upcast)))
     out = n.convert(out, kind)
     return out if n.op == "aten::rms_norm" else [out, n("Divide", n.like(root, 1), root)]
 

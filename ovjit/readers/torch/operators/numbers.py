@@ -44,21 +44,21 @@ def python_number(name: str) -> bool:
     return name in ARITHMETIC or name in _UNARY or name in ("sym_sum", "sym_ite")
 
 
-def computed(n: Call, name: str, *values: Any) -> Any:
+def compute(n: Call, name: str, *values: Any) -> Any:
     """Python's operator `name` of numbers; of known ones it is Python that computes."""
     if name == "sym_sum":  # of a list
-        return reduce(lambda a, b: computed(n, "add", a, b), values[0])
+        return reduce(lambda a, b: compute(n, "add", a, b), values[0])
     if name == "sym_ite":  # condition, then, else
-        known = n.known_number(values[0])
-        if known is not None:
-            return values[1] if known else values[2]
+        condition = n.known_number(values[0])
+        if condition is not None:
+            return values[1] if condition else values[2]
         return Number(n("Select", n.tensor(values[0], "boolean"), *n.same_kind(values[1:])))
     if name == "round" and len(values) == 2:
-        return _rounded(n, *values)
+        return _round(n, *values)
     function, op = (ARITHMETIC if len(values) > 1 else _UNARY)[name]
-    known = [n.known_number(v) for v in values]
-    if None not in known:
-        return function(*known)
+    constants = [n.known_number(v) for v in values]
+    if None not in constants:
+        return function(*constants)
     if len(values) == 1:
         return _unary(n, op, n.tensor(values[0]))
     a, b = n.same_kind(values)
@@ -76,27 +76,27 @@ def computed(n: Call, name: str, *values: Any) -> Any:
 def sorted_items(n: Call, items: Any, reverse: bool = False) -> list[Any]:
     """Texts or numbers in order. Open numbers are put in order by pairs, as often as any order needs."""
     values = list(items)
-    known = [v if isinstance(v, str) else n.known_number(v) for v in values]
-    if None not in known:
-        return sorted(known, reverse=reverse)
+    constants = [v if isinstance(v, str) else n.known_number(v) for v in values]
+    if None not in constants:
+        return sorted(constants, reverse=reverse)
     for last in range(len(values) - 1, 0, -1):
         for i in range(last):
             pair = values[i : i + 2]
-            values[i], values[i + 1] = (computed(n, name, *pair) for name in ("sym_min", "sym_max"))
+            values[i], values[i + 1] = (compute(n, name, *pair) for name in ("sym_min", "sym_max"))
     return values[::-1] if reverse else values
 
 
-def _rounded(n: Call, value: Any, digits: Any) -> Any:
+def _round(n: Call, value: Any, digits: Any) -> Any:
     """round(value, digits)"""
-    places = n.known_int(0 if digits is None else digits, "the digits to round to")
-    known = n.known_number(value)
-    if known is not None:
-        return round(known) if digits is None else round(known, places)
+    decimals = n.known_int(0 if digits is None else digits, "the digits to round to")
+    constant = n.known_number(value)
+    if constant is not None:
+        return round(constant) if digits is None else round(constant, decimals)
     if digits is None:
         return _unary(n, "Round", n.tensor(value))
-    wide = n.convert(n.tensor(value), "f64")
-    scaled = n("Multiply", wide, n.like(wide, 10.0**places))
-    return Number(n("Divide", n("Round", scaled, mode="half_to_even"), n.like(wide, 10.0**places)))
+    value_f64 = n.convert(n.tensor(value), "f64")
+    scaled = n("Multiply", value_f64, n.like(value_f64, 10.0**decimals))
+    return Number(n("Divide", n("Round", scaled, mode="half_to_even"), n.like(value_f64, 10.0**decimals)))
 
 
 def _unary(n: Call, op: str, value: Output) -> Any:
@@ -122,7 +122,7 @@ def _both(name: str, python: str) -> None:
     for overload in ("int", "float", "int_float", "float_int", "Scalar", "bool", "Scalars"):
         if overload != "Scalar" or name not in _OF_TENSORS:
             row = f"{name}.{overload}"
-            aten(row)(lambda n, a, b=None, other=None: computed(n, python, a, b if other is None else other))
+            aten(row)(lambda n, a, b=None, other=None: compute(n, python, a, b if other is None else other))
 
 
 #: Operators whose overload "Scalar" is about a tensor and a number.
@@ -136,7 +136,7 @@ for _python in ("add", "sub", "mul", "eq", "ne", "lt", "le", "gt", "ge", "pow", 
 
 @aten(*(f"{name}.{kind}" for name in ("ceil", "floor", "round") for kind in ("int", "float", "Scalar")))
 def to_whole(n: Call, a: Any) -> Any:
-    return computed(n, n.op.removeprefix("aten::"), a)
+    return compute(n, n.op.removeprefix("aten::"), a)
 
 
 @aten("size.int", "sym_size.int")
@@ -157,12 +157,12 @@ def to_number(n: Call, x: Any) -> Any:
     """A tensor of one element as a number."""
     kind = {"aten::Int": int, "aten::IntImplicit": int, "aten::Float": float, "aten::FloatImplicit": float,
             "aten::Bool": bool, "aten::is_nonzero": bool}.get(n.op)  # fmt: skip
-    known = n.known_number(x)
-    if known is not None:
-        return kind(known) if kind else known
+    constant = n.known_number(x)
+    if constant is not None:
+        return kind(constant) if kind else constant
     value = n.scalar(n.tensor(x))
-    is_whole = kind is None and n.dtype(value) not in ("boolean", "dynamic") and not n.is_real(value)
-    if kind is int or is_whole:  # Python has one type of integers
+    is_integer = kind is None and n.dtype(value) not in ("boolean", "dynamic") and not n.is_real(value)
+    if kind is int or is_integer:  # Python has one type of integers
         value = n.convert(value, "i64")
     elif kind is float and not n.is_real(value):
         value = n.convert(value, "f32")
@@ -174,7 +174,7 @@ def to_number(n: Call, x: Any) -> Any:
 @aten("prim::NumToTensor", "tensor", "scalar_tensor", "as_tensor", "_to_tensor")
 def to_tensor(n: Call, x: Any, dtype: Any = None) -> Any:
     if isinstance(x, (list, tuple)):
-        x = _stacked(n, x)
+        x = _stack_numbers(n, x)
     elif isinstance(x, complex):
         return n.cast(Complex(n.const([x.real, x.imag], "f32")), dtype)
     elif isinstance(x, Stacked):
@@ -188,12 +188,12 @@ def to_tensor(n: Call, x: Any, dtype: Any = None) -> Any:
     return n.cast(x, dtype)
 
 
-def _stacked(n: Call, values: Any) -> Output:
+def _stack_numbers(n: Call, values: Any) -> Output:
     if any(isinstance(v, (list, tuple)) for v in values):
-        return n("Concat", *(n.unsqueeze(_stacked(n, v), [0]) for v in values), axis=0)
-    known = [n.known_number(v) for v in values]
-    if None not in known:
-        return n.const(known)
+        return n("Concat", *(n.unsqueeze(_stack_numbers(n, v), [0]) for v in values), axis=0)
+    constants = [n.known_number(v) for v in values]
+    if None not in constants:
+        return n.const(constants)
     parts = [n.reshape(v, [1]) for v in n.same_kind(values)]
     return n("Concat", *parts, axis=0)
 
@@ -232,10 +232,10 @@ def _items(x: Any) -> Any:
 
 #: Operators that are one expression.
 aten_rows({
-    "floordiv": lambda n, a, b: computed(n, "floordiv", a, b),
-    "neg.int neg.float neg.Scalar": lambda n, a: computed(n, "neg", a),
-    "__not__": lambda n, x: computed(n, "not_", x),
-    "sqrt.int sqrt.float": lambda n, a: computed(n, "sqrt", a),
+    "floordiv": lambda n, a, b: compute(n, "floordiv", a, b),
+    "neg.int neg.float neg.Scalar": lambda n, a: compute(n, "neg", a),
+    "__not__": lambda n, x: compute(n, "not_", x),
+    "sqrt.int sqrt.float": lambda n, a: compute(n, "sqrt", a),
     "_shape_as_tensor": lambda n, x: n.shape_of(x),
     "numel sym_numel": lambda n, x: n.count(x),
     "len": lambda n, x: len(x) if isinstance(x, (list, tuple, dict, str)) else n.size(_items(x), 0),

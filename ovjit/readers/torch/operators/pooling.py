@@ -26,10 +26,10 @@ def _batched(n: Call, x: Output, dims: int, body: Any) -> Any:
 _OPEN = "indices, ceil_mode, a divisor or uncounted padding of windows whose sizes are open"
 
 
-def _sizes(n: Call, given: Any, dims: int) -> list[Any]:
+def _sizes(n: Call, sizes: Any, dims: int) -> list[Any]:
     """One number for each spatial dimension, those that are known as Python's."""
-    each = spread([given] if isinstance(given, Number) else given, dims)
-    return [v if (known := n.known_number(v)) is None else known for v in each]
+    each = spread([sizes] if isinstance(sizes, Number) else sizes, dims)
+    return [v if (constant := n.known_number(v)) is None else constant for v in each]
 
 
 def _by_windows(
@@ -71,14 +71,14 @@ def max_pool(
         n.no(ceil_mode, n.op.endswith("indices"), what=_OPEN)
         return _by_windows(n, x, "ReduceMax", kernel, step, pads, spread(dilation, dims))
 
-    def pooled(v: Output) -> list[Output]:
-        given = v if n.is_real(v) or kind in ("i32", "i64", "i8", "u8") else n.convert(v, "i32")
-        result = n.all("MaxPool", given, kernel=kernel, strides=step,
+    def pool(v: Output) -> list[Output]:
+        operand = v if n.is_real(v) or kind in ("i32", "i64", "i8", "u8") else n.convert(v, "i32")
+        result = n.all("MaxPool", operand, kernel=kernel, strides=step,
                      pads_begin=pads, pads_end=pads, dilations=spread(dilation, dims),
                      rounding_type="ceil_torch" if ceil_mode else "floor", axis=2)  # fmt: skip
         return [n.to_type(result[0], kind), result[1]]
 
-    values = _batched(n, x, dims, pooled)
+    values = _batched(n, x, dims, pool)
     return values if n.op.endswith("indices") else values[0]
 
 
@@ -94,42 +94,46 @@ def avg_pool(
         n.no(ceil_mode, divisor_override, any(pads) and not count_include_pad, what=_OPEN)
         return _by_windows(n, x, "ReduceMean", kernel, step, pads, [1] * dims)
     if not n.is_real(x):
-        return _whole(n, avg_pool(n, n.convert(x, "f64"), kernel_size, stride, padding, ceil_mode,
+        return _round_means(n, avg_pool(n, n.convert(x, "f64"), kernel_size, stride, padding, ceil_mode,
                                   count_include_pad, divisor_override), n.dtype(x))  # fmt: skip
-    own: dict[str, Any] = {"kernel": kernel, "strides": step}
-    own |= {"rounding_type": "ceil_torch" if ceil_mode else "floor"}
+    options: dict[str, Any] = {"kernel": kernel, "strides": step}
+    options |= {"rounding_type": "ceil_torch" if ceil_mode else "floor"}
 
-    def pooled(v: Output) -> Output:
+    def pool(v: Output) -> Output:
         if divisor_override is None:
-            return n("AvgPool", v, pads_begin=pads, pads_end=pads, exclude_pad=not count_include_pad, **own)
+            return n(
+                "AvgPool", v, pads_begin=pads, pads_end=pads, exclude_pad=not count_include_pad, **options
+            )
         # the mean of windows that all have the same number of elements, zeros among them
         count = 1
         for size in kernel:
             count *= size
         more = [p + (k - 1 if ceil_mode else 0) for p, k in zip(pads, step, strict=True)]
-        wide = n("Pad", v, [0, 0, *pads], [0, 0, *more], n.like(v, 0), pad_mode="constant")
-        own["rounding_type"] = "floor"
-        mean = n("AvgPool", wide, pads_begin=[0] * dims, pads_end=[0] * dims, exclude_pad=False, **own)
+        padded_input = n("Pad", v, [0, 0, *pads], [0, 0, *more], n.like(v, 0), pad_mode="constant")
+        options["rounding_type"] = "floor"
+        mean = n(
+            "AvgPool", padded_input, pads_begin=[0] * dims, pads_end=[0] * dims, exclude_pad=False, **options
+        )
         if ceil_mode:  # as many windows as PyTorch has: those that begin inside
-            own["rounding_type"] = "ceil_torch"
-            like = n("AvgPool", v, pads_begin=pads, pads_end=pads, exclude_pad=False, **own)
+            options["rounding_type"] = "ceil_torch"
+            like = n("AvgPool", v, pads_begin=pads, pads_end=pads, exclude_pad=False, **options)
             for axis in range(2, 2 + dims):
                 mean = n.cut(mean, axis, 0, n.size(like, axis))
         return n("Multiply", mean, n.like(mean, count / divisor_override))
 
-    return _batched(n, x, dims, pooled)
+    return _batched(n, x, dims, pool)
 
 
-def _whole(n: Call, mean: Output, kind: str) -> Output:
+def _round_means(n: Call, mean: Output, kind: str) -> Output:
     """Means of integers rounded towards 0; those that are whole may have been computed a little smaller."""
     return n.convert(n("Add", mean, n("Multiply", n("Sign", mean), n.like(mean, 1e-9))), kind)
 
 
 def _target(n: Call, x: Output, output_size: Any, dims: int) -> list[Any]:
     """The sizes, those that are None as they are."""
-    given = [output_size] if isinstance(output_size, (int, Number)) else list(output_size)
-    given = given * dims if len(given) == 1 else given
-    return [n.size(x, i - dims) if v is None else v for i, v in enumerate(given)]
+    sizes = [output_size] if isinstance(output_size, (int, Number)) else list(output_size)
+    sizes = sizes * dims if len(sizes) == 1 else sizes
+    return [n.size(x, i - dims) if v is None else v for i, v in enumerate(sizes)]
 
 
 @aten("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d",

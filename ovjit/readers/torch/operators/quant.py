@@ -18,11 +18,11 @@ def fake_quantized(n: Call, x: Output, scale: Output, zero: Output, low: int, hi
     counts so many levels"""
     if high - low > MOST_LEVELS:
         low_end, high_end = (n("Subtract", n.like(x, v), zero) for v in (low, high))
-        whole = n("Round", n("Divide", x, scale), mode="half_to_even")
-        return n("Multiply", n("Maximum", n("Minimum", whole, high_end), low_end), scale)
+        rounded = n("Round", n("Divide", x, scale), mode="half_to_even")
+        return n("Multiply", n("Maximum", n("Minimum", rounded, high_end), low_end), scale)
     ends = [n("Multiply", n("Subtract", n.like(x, v), zero), scale) for v in (low, high)]
-    known = n.value(scale)
-    if known is None or (known < 0).any():  # a negative scale exchanges them
+    constant = n.value(scale)
+    if constant is None or (constant < 0).any():  # a negative scale exchanges them
         ends = [n("Minimum", *ends), n("Maximum", *ends)]
     return n("FakeQuantize", x, *ends, *ends, levels=high - low + 1)
 
@@ -48,8 +48,11 @@ def fake_per_tensor(n: Call, x: Output, scale: Any, zero_point: Any, quant_min: 
 
 def _within(n: Call, x: Output, scale: Output, zero: Output, ends: tuple[int, int]) -> Output:
     """What is not clamped."""
-    whole = n("Round", n("Add", n("Divide", x, scale), zero), mode="half_to_even")
-    above, below = n("GreaterEqual", whole, n.like(x, ends[0])), n("LessEqual", whole, n.like(x, ends[1]))
+    quantized = n("Round", n("Add", n("Divide", x, scale), zero), mode="half_to_even")
+    above, below = (
+        n("GreaterEqual", quantized, n.like(x, ends[0])),
+        n("LessEqual", quantized, n.like(x, ends[1])),
+    )
     return n("LogicalAnd", above, below)
 
 
@@ -72,11 +75,11 @@ def quantize(
     axis: Any = None, quant_min: int = -128, quant_max: int = 127, dtype: Any = None,
 ) -> Output:  # fmt: skip
     """clamp(round(x * (1 / scale)) + zero), the reciprocal in the scale's own type: as PyTorch rounds"""
-    given = scale if scales is None else scales
-    inverse = _inverse(n, given, n.dtype(x))
+    any_scale = scale if scales is None else scales
+    inverse = _inverse(n, any_scale, n.dtype(x))
     s, z = _parameters(n, x, inverse, None, zero_point, zero_points, axis)
-    whole = n("Add", n("Round", n("Multiply", x, s), mode="half_to_even"), z)
-    bounded = n("Maximum", n("Minimum", whole, n.like(x, quant_max)), n.like(x, quant_min))
+    quantized = n("Add", n("Round", n("Multiply", x, s), mode="half_to_even"), z)
+    bounded = n("Maximum", n("Minimum", quantized, n.like(x, quant_max)), n.like(x, quant_min))
     return n.convert(bounded, element_type(dtype))
 
 
@@ -108,17 +111,17 @@ def choose_qparams(
     if symmetric:
         zero = n.const([128 if name_of(dtype) == "uint8" else 0], "i64")
     else:
-        whole = n("Round", n("Divide", low, scale), mode="half_to_even")
-        bounded = n("Clamp", n("Subtract", n.like(x, quant_min), whole), min=quant_min, max=quant_max)
+        rounded_low = n("Round", n("Divide", low, scale), mode="half_to_even")
+        bounded = n("Clamp", n("Subtract", n.like(x, quant_min), rounded_low), min=quant_min, max=quant_max)
         zero = n.reshape(n.convert(bounded, "i64"), [1])
     return [n.reshape(n.convert(scale, "f64"), [1]), zero]
 
 
 def _inverse(n: Call, scale: Any, kind: str) -> Output:
     """1 / scale as `kind`. A number of Python's is one of f64."""
-    known = n.known_number(scale) if not isinstance(scale, Output) else None
-    if known is not None:
-        return n.const(1.0 / float(known), kind)
+    constant = n.known_number(scale) if not isinstance(scale, Output) else None
+    if constant is not None:
+        return n.const(1.0 / float(constant), kind)
     scale = n.tensor(scale)
     return n.convert(n("Divide", n.like(scale, 1.0), scale), kind)
 

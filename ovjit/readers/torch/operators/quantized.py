@@ -49,33 +49,33 @@ def _on_grid(x: Output, grid: Grid | None) -> OnGrid:
     return result
 
 
-def _put(n: Call, x: Output, grid: Grid) -> OnGrid:
+def _round_to_grid(n: Call, x: Output, grid: Grid) -> OnGrid:
     """x rounded to the grid."""
     out = fake_quantized(n, x, n.like(x, grid.scale), n.like(x, grid.zero), grid.low, grid.high)
     return _on_grid(out, grid)
 
 
-def kept_on_grid(n: Call, arguments: Mapping[str, Any], made: Any) -> Any:
+def kept_on_grid(n: Call, arguments: Mapping[str, Any], result: Any) -> Any:
     """What an operator gives, on the grid of its first argument."""
     first = next(iter(arguments.values()), None)
     while isinstance(first, (list, tuple)) and first:
         first = first[0]
     if not isinstance(first, OnGrid) or n.op.startswith("quantized::") or n.op == "aten::dequantize":
-        return made
+        return result
     grid = first.grid
     if grid is None:
         raise UnsupportedError("the operator is not supported for a tensor quantized per channel")
-    if isinstance(made, Output) and n.op in TO_ONE:
-        return _put(n, made, Grid(1 / (grid.high - grid.low + 1), grid.low, grid.low, grid.high))
-    if isinstance(made, Output) and any(name in n.op for name in ROUNDED):
-        return _put(n, made, grid)
-    return _moved(n, made, grid)
+    if isinstance(result, Output) and n.op in TO_ONE:
+        return _round_to_grid(n, result, Grid(1 / (grid.high - grid.low + 1), grid.low, grid.low, grid.high))
+    if isinstance(result, Output) and any(name in n.op for name in ROUNDED):
+        return _round_to_grid(n, result, grid)
+    return _keep_grid(n, result, grid)
 
 
-def _moved(n: Call, made: Any, grid: Grid) -> Any:
-    if isinstance(made, list):
-        return [_moved(n, value, grid) for value in made]
-    return _on_grid(made, grid) if isinstance(made, Output) and n.dtype(made) == "f32" else made
+def _keep_grid(n: Call, result: Any, grid: Grid) -> Any:
+    if isinstance(result, list):
+        return [_keep_grid(n, value, grid) for value in result]
+    return _on_grid(result, grid) if isinstance(result, Output) and n.dtype(result) == "f32" else result
 
 
 def _ends(n: Call, x: Any, scale: Any, zero: Any) -> Grid:
@@ -90,7 +90,7 @@ def quantize_per_tensor(n: Call, x: Output, scale: Any, zero_point: Any, dtype: 
     scale = n.known_number(scale)
     if kind not in ENDS or scale is None:
         raise UnsupportedError(f"tensors quantized to {kind}, or by a non-constant scale, are not supported")
-    return _put(n, x, Grid(float(scale), n.known_int(zero_point, "the zero point"), *ENDS[kind]))
+    return _round_to_grid(n, x, Grid(float(scale), n.known_int(zero_point, "the zero point"), *ENDS[kind]))
 
 
 @aten("quantize_per_channel")
@@ -143,14 +143,14 @@ def convolution(n: Call, x: Output, packed_weight: Any, output_scale: Any, outpu
     weight = weight.squeeze(2) if weight.dim() > dims + 2 else weight
     name = ("conv1d", "conv2d", "conv3d")[dims - 1]
     result = n.also(name, x, _weight(n, weight), _bias(n, bias), *window, packed_weight.groups())
-    return _finished(n, x, result, output_scale, output_zero_point)
+    return _finish(n, x, result, output_scale, output_zero_point)
 
 
 @aten("quantized::linear", "quantized::linear_relu")
 def linear(n: Call, x: Output, W_prepack: Any, Y_scale_i: Any, Y_zero_point_i: Any) -> Output:
     weight, bias = W_prepack.unpack()
     result = n.also("linear", x, _weight(n, weight), _bias(n, bias))
-    return _finished(n, x, result, Y_scale_i, Y_zero_point_i)
+    return _finish(n, x, result, Y_scale_i, Y_zero_point_i)
 
 
 @aten("quantized::linear_dynamic", "quantized::linear_relu_dynamic", "quantized::linear_dynamic_fp16",
@@ -167,15 +167,17 @@ def embedding(n: Call, weight: Any, indices: Output) -> Output:
     return n.also("embedding", _weight(n, weight.unpack()), indices)
 
 
-def _finished(n: Call, x: Any, made: Output, scale: Any, zero: Any) -> Output:
+def _finish(n: Call, x: Any, result: Output, scale: Any, zero: Any) -> Output:
     """A result on its own grid, without what is below 0 where the operator's name says so."""
-    return _put(n, n("Relu", made) if n.op.endswith("_relu") else made, _ends(n, x, scale, zero))
+    return _round_to_grid(
+        n, n("Relu", result) if n.op.endswith("_relu") else result, _ends(n, x, scale, zero)
+    )
 
 
 @aten("quantized::add", "quantized::add_relu", "quantized::mul", "quantized::mul_relu")
 def arithmetic(n: Call, x: Output, qb: Output, scale: Any, zero_point: Any) -> Output:
     op = "Add" if "add" in n.op else "Multiply"
-    return _finished(n, x, n(op, x, qb), scale, zero_point)
+    return _finish(n, x, n(op, x, qb), scale, zero_point)
 
 
 @aten("quantized::cat", "quantized::cat_relu")
@@ -183,7 +185,7 @@ def cat(n: Call, x: Any, dim: int, scale: Any = None, zero_point: Any = None) ->
     """On the grid of the first one where none is given."""
     if scale is None and isinstance(x[0], OnGrid) and x[0].grid:
         scale, zero_point = x[0].grid.scale, x[0].grid.zero
-    return _finished(n, x[0], n("Concat", *x, axis=n.axis(dim, n.rank(x[0]))), scale, zero_point)
+    return _finish(n, x[0], n("Concat", *x, axis=n.axis(dim, n.rank(x[0]))), scale, zero_point)
 
 
 @aten("quantized::hardswish", "quantized::sigmoid", "quantized::leaky_relu")
@@ -192,7 +194,7 @@ def activation(
 ) -> Output:
     name = n.op.removeprefix("quantized::")
     result = n.also(name, x) if negative_slope is None else n.also(name, x, negative_slope)
-    return _put(n, result, _ends(n, x, output_scale, output_zero_point))
+    return _round_to_grid(n, result, _ends(n, x, output_scale, output_zero_point))
 
 
 @aten("quantized::batch_norm1d", "quantized::batch_norm2d", "quantized::batch_norm3d")
@@ -201,4 +203,4 @@ def batch_norm(
     output_zero_point: Any,
 ) -> Output:  # fmt: skip
     result = n.also("batch_norm", x, weight, bias, mean, var, False, 0.1, eps)
-    return _put(n, result, _ends(n, x, output_scale, output_zero_point))
+    return _round_to_grid(n, result, _ends(n, x, output_scale, output_zero_point))

@@ -58,14 +58,14 @@ def randint_like(n: Call, x: Output, high: Any = None, low: Any = 0, dtype: Any 
 @aten("normal.Tensor_Tensor", "normal.Tensor_float", "normal.float_Tensor")
 def normal_of_tensors(n: Call, x: Any, std: Any = 1.0) -> Output:
     """Numbers about each mean, of each deviation."""
-    given = [v for v in (x, std) if isinstance(v, Output)]
-    shape = n.shape_of(n("Add", *given) if len(given) > 1 else given[0])
-    return _scaled(n, normal_of(n, shape, n.dtype(given[0])), x, std)
+    tensors = [v for v in (x, std) if isinstance(v, Output)]
+    shape = n.shape_of(n("Add", *tensors) if len(tensors) > 1 else tensors[0])
+    return _scale_samples(n, normal_of(n, shape, n.dtype(tensors[0])), x, std)
 
 
-def _scaled(n: Call, made: Output, mean: Any, std: Any) -> Output:
-    kind = n.dtype(made)
-    return n("Add", n("Multiply", made, n.tensor(std, kind)), n.tensor(mean, kind))
+def _scale_samples(n: Call, samples: Output, mean: Any, std: Any) -> Output:
+    kind = n.dtype(samples)
+    return n("Add", n("Multiply", samples, n.tensor(std, kind)), n.tensor(mean, kind))
 
 
 @aten("exponential")
@@ -85,9 +85,9 @@ def bernoulli(n: Call, x: Output, p: Any = None) -> Output:
 def multinomial(n: Call, x: Output, num_samples: Any, replacement: bool = False) -> Output:
     single = n.rank(x) == 1
     value = n.unsqueeze(x, [0]) if single else x
-    made = n("Multinomial", value, n.one(num_samples), convert_type="i64", with_replacement=bool(replacement),
-             log_probs=False, global_seed=0, op_seed=0)  # fmt: skip
-    return n.squeeze(made, [0]) if single else made
+    samples = n("Multinomial", value, n.one(num_samples), convert_type="i64",
+                with_replacement=bool(replacement), log_probs=False, global_seed=0, op_seed=0)  # fmt: skip
+    return n.squeeze(samples, [0]) if single else samples
 
 
 @aten("randperm")
@@ -103,7 +103,7 @@ aten_rows({
         uniform_of(n, n.shape_of(x), n.dtype(x), bounds.get("from", 0.0), bounds.get("to", 1.0)),
     # `normal` without an overload is the one in place
     "normal_functional normal": lambda n, x, mean=0.0, std=1.0:
-        _scaled(n, normal_of(n, n.shape_of(x), n.dtype(x)), mean, std),
-    "normal.float_float": lambda n, x, std, size, dtype=None: _scaled(n, rand(n, size, dtype), x, std),
-    "prims::normal": lambda n, x, mean, std, dtype=None: _scaled(n, rand(n, x, dtype), mean, std),
+        _scale_samples(n, normal_of(n, n.shape_of(x), n.dtype(x)), mean, std),
+    "normal.float_float": lambda n, x, std, size, dtype=None: _scale_samples(n, rand(n, size, dtype), x, std),
+    "prims::normal": lambda n, x, mean, std, dtype=None: _scale_samples(n, rand(n, x, dtype), mean, std),
 })  # fmt: skip

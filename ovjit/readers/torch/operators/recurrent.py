@@ -21,7 +21,7 @@ def rnn_op(n: Call) -> str:
     return {"aten::lstm": "LSTMSequence", "aten::gru": "GRUSequence"}.get(n.op, "RNNSequence")
 
 
-def listed(states: Any) -> list[Output]:
+def list_states(states: Any) -> list[Output]:
     """The states of a layer: two of an LSTM, one of others."""
     return list(states) if isinstance(states, (list, tuple)) else [states]
 
@@ -31,7 +31,7 @@ def layers(
     n: Call, x: Output, hx: Any, params: Any, has_biases: bool = True, num_layers: int = 1,
     bidirectional: bool = False, batch_first: bool = False,
 ) -> list[Output]:  # fmt: skip
-    states, single = listed(hx), n.rank(x) == 2
+    states, single = list_states(hx), n.rank(x) == 2
     if single:
         x = n.unsqueeze(x, [0 if batch_first else 1])
         states = [n.unsqueeze(s, [1]) for s in states]
@@ -60,11 +60,13 @@ def stacked_layers(
     elif each != 2 + 2 * has_biases:
         raise UnsupportedError("a layer with projections of packed sequences is not supported")
     for layer in range(num_layers):
-        own = [params[(layer * ways + i) * each : (layer * ways + i + 1) * each] for i in range(ways)]
+        layer_weights = [
+            params[(layer * ways + i) * each : (layer * ways + i + 1) * each] for i in range(ways)
+        ]
         begin = [n.transpose(parts[layer], [1, 0, 2]) for parts in first]
-        x, ends = _layer(n, op, x, lengths, begin, own, has_biases)
-        for kept, end in zip(last, ends, strict=True):
-            kept.append(end)
+        x, ends = _layer(n, op, x, lengths, begin, layer_weights, has_biases)
+        for states_of_layers, end in zip(last, ends, strict=True):
+            states_of_layers.append(end)
     return x, [n.transpose(n.concat(parts, 1), [1, 0, 2]) for parts in last]
 
 
@@ -77,38 +79,45 @@ def _of_layers(n: Call, state: Output, count: int, ways: int) -> list[Output]:
 
 
 def _layer(
-    n: Call, op: str, x: Output, lengths: Output, begin: list[Output], own: list[Any], has_biases: bool
+    n: Call,
+    op: str,
+    x: Output,
+    lengths: Output,
+    begin: list[Output],
+    layer_weights: list[Any],
+    has_biases: bool,
 ) -> tuple[Output, list[Output]]:
     """The outputs of one layer and its last states, [batch, ways, hidden]. `lengths`: of each sample."""
-    hidden: Any = n.size(own[0][1], 1)
-    if len(own[0]) != 2 + 2 * has_biases:
-        return _projected(n, x, begin, own, has_biases)
+    hidden: Any = n.size(layer_weights[0][1], 1)
+    if len(layer_weights[0]) != 2 + 2 * has_biases:
+        return _project_layer(n, x, begin, layer_weights, has_biases)
 
-    def joined(parts: list[Output]) -> Output:
+    def stack(parts: list[Output]) -> Output:
         return n.concat([n.unsqueeze(p, [0]) for p in parts], 0)
 
-    weights = joined([_ordered(n, p[0], op) for p in own])
-    recurrences = joined([_ordered(n, p[1], op) for p in own])
-    biases = joined([_biases(n, p, op, hidden, has_biases) for p in own])
-    attrs: dict[str, Any] = {"hidden_size": hidden,
-                             "direction": "bidirectional" if len(own) == 2 else "forward"}  # fmt: skip
+    weights = stack([_order_gates(n, p[0], op) for p in layer_weights])
+    recurrences = stack([_order_gates(n, p[1], op) for p in layer_weights])
+    biases = stack([_biases(n, p, op, hidden, has_biases) for p in layer_weights])
+    attrs: dict[str, Any] = {
+        "hidden_size": hidden, "direction": "bidirectional" if len(layer_weights) == 2 else "forward"
+    }  # fmt: skip
     if op == "GRUSequence":
         attrs["linear_before_reset"] = True
     if op == "RNNSequence":
         attrs["activations"] = ["relu" if "relu" in n.op else "tanh"]
     result = n.all(op, x, *begin, lengths, weights, recurrences, biases, **attrs)
     ends = list(result[1:])
-    if len(own) == 1:
+    if len(layer_weights) == 1:
         return n.squeeze(result[0], [1]), ends
     return _flat(n, n.transpose(result[0], [0, 2, 1, 3])), ends  # [batch, ways, length, hidden]
 
 
-def _projected(
-    n: Call, x: Output, begin: list[Output], own: list[Any], has_biases: bool
+def _project_layer(
+    n: Call, x: Output, begin: list[Output], layer_weights: list[Any], has_biases: bool
 ) -> tuple[Output, list[Output]]:
     """A layer of an LSTM whose output is projected before it is used again, one way after another."""
     result = []
-    for way, weights in enumerate(own):
+    for way, weights in enumerate(layer_weights):
         hidden, cell = (n.squeeze(n.cut(v, 1, way, way + 1), [1]) for v in begin)
         gates = n("MatMul", x, weights[0], transpose_a=False, transpose_b=True)
         for bias in weights[2:4] if has_biases else ():
@@ -124,8 +133,8 @@ def _steps(
     """[batch, length, size], the last output and the last cell: a TensorIterator over the steps, of what the
     inputs add to the gates i f g o."""
 
-    def once(state: list[Output], given: list[Output], fixed: list[Output]) -> list[Output]:
-        total = n("Add", given[0], n("MatMul", state[0], fixed[0], transpose_a=False, transpose_b=True))
+    def once(state: list[Output], slices: list[Output], fixed: list[Output]) -> list[Output]:
+        total = n("Add", slices[0], n("MatMul", state[0], fixed[0], transpose_a=False, transpose_b=True))
         out, after = _lstm_cell(n, total, state[1], 1)
         out = n("MatMul", out, fixed[1], transpose_a=False, transpose_b=True)
         return [out, after, out]
@@ -139,22 +148,22 @@ def _steps(
 def _lstm_cell(n: Call, gates: Output, cell: Output, axis: int) -> list[Output]:
     """The next output and the next cell, from the sums of the gates i f g o."""
     i, f, g, o = n.all("Split", gates, axis, num_splits=4)
-    kept, new = n("Multiply", n("Sigmoid", f), cell), n("Multiply", n("Sigmoid", i), n("Tanh", g))
-    after = n("Add", kept, new)
+    remembered, new = n("Multiply", n("Sigmoid", f), cell), n("Multiply", n("Sigmoid", i), n("Tanh", g))
+    after = n("Add", remembered, new)
     return [n("Multiply", n("Sigmoid", o), n("Tanh", after)), after]
 
 
 @aten("gru_cell", "lstm_cell", "rnn_tanh_cell", "rnn_relu_cell")
 def cell(n: Call, x: Output, hx: Any, w_ih: Output, w_hh: Output, b_ih: Any = None, b_hh: Any = None) -> Any:
     """One step of a layer: the next state, and of an LSTM the next cell."""
-    states = listed(hx)
-    given, again = n.also("linear", x, w_ih, b_ih), n.also("linear", states[0], w_hh, b_hh)
+    states = list_states(hx)
+    input_gates, recurrent_gates = n.also("linear", x, w_ih, b_ih), n.also("linear", states[0], w_hh, b_hh)
     axis = n.rank(x) - 1
     if n.op in ("aten::rnn_tanh_cell", "aten::rnn_relu_cell"):
-        return n("Relu" if "relu" in n.op else "Tanh", n("Add", given, again))
+        return n("Relu" if "relu" in n.op else "Tanh", n("Add", input_gates, recurrent_gates))
     if n.op == "aten::lstm_cell":
-        return _lstm_cell(n, n("Add", given, again), states[1], axis)
-    (r, z, m), (r2, z2, m2) = (n.all("Split", v, axis, num_splits=3) for v in (given, again))
+        return _lstm_cell(n, n("Add", input_gates, recurrent_gates), states[1], axis)
+    (r, z, m), (r2, z2, m2) = (n.all("Split", v, axis, num_splits=3) for v in (input_gates, recurrent_gates))
     reset, update = n("Sigmoid", n("Add", r, r2)), n("Sigmoid", n("Add", z, z2))
     new = n("Tanh", n("Add", m, n("Multiply", reset, m2)))
     return n("Add", n("Multiply", n("Subtract", states[0], new), update), new)
@@ -165,7 +174,7 @@ def _flat(n: Call, steps: Output) -> Output:
     return n.to_shape(steps, [*dims[:2], dims[2] * dims[3]])
 
 
-def _ordered(n: Call, value: Output, op: str) -> Output:
+def _order_gates(n: Call, value: Output, op: str) -> Output:
     order = _ORDER[op]
     if len(order) == 1:
         return value
@@ -173,14 +182,14 @@ def _ordered(n: Call, value: Output, op: str) -> Output:
     return n("Concat", *(parts[i] for i in order), axis=0)
 
 
-def _biases(n: Call, own: Any, op: str, hidden: int, has_biases: bool) -> Output:
+def _biases(n: Call, weights: Any, op: str, hidden: int, has_biases: bool) -> Output:
     """One for each gate; the last gate of a GRU has two, as its reset comes between them."""
-    kind, count = n.dtype(own[0]), len(_ORDER[op])
+    kind, count = n.dtype(weights[0]), len(_ORDER[op])
     if not has_biases:
         return n.const(np.zeros((count + (op == "GRUSequence")) * hidden), kind)
-    a, b = own[2], own[3]
+    a, b = weights[2], weights[3]
     if op != "GRUSequence":
-        return _ordered(n, n("Add", a, b), op)
+        return _order_gates(n, n("Add", a, b), op)
     reset, update, new = n.all("Split", a, 0, num_splits=3)
     reset2, update2, new2 = n.all("Split", b, 0, num_splits=3)
     return n("Concat", n("Add", update, update2), n("Add", reset, reset2), new, new2, axis=0)

@@ -12,12 +12,12 @@ from ovjit.api.model.node import Output
 from ovjit.readers.running import running
 from ovjit.readers.special import log_add
 from ovjit.readers.torch.call import LAST, Call
-from ovjit.readers.torch.operators.sorting import ordered
+from ovjit.readers.torch.operators.sorting import sort_elements
 from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Number
 
 
-def reduced(n: Call, op: str, x: Output, dim: Any, keepdim: Any) -> Output:
+def reduce_axes(n: Call, op: str, x: Output, dim: Any, keepdim: Any) -> Output:
     axes = n.all_axes(x, dim)
     if n.rank(x) == 0:
         x = n.unsqueeze(x, [0])
@@ -31,7 +31,7 @@ def _complex_reduced(n: Call, op: str, x: Complex, dim: Any, keepdim: bool) -> C
     return Complex(n(op, x.pair, axes, keep_dims=bool(keepdim)))
 
 
-def _summed(n: Call, x: Output, dtype: Any) -> Output:
+def _cast_summands(n: Call, x: Output, dtype: Any) -> Output:
     """What sums and products are made of: integers and booleans become i64 where no type is given."""
     if dtype is not None:
         return n.cast(x, dtype)
@@ -42,12 +42,12 @@ def _summed(n: Call, x: Output, dtype: Any) -> Output:
 def total(n: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
     if isinstance(x, Complex):
         return _complex_reduced(n, "ReduceSum", n.cast(x, dtype), dim, keepdim)
-    x = _summed(n, x, dtype)
+    x = _cast_summands(n, x, dtype)
     if n.dtype(x) == "boolean":
-        return reduced(n, "ReduceLogicalOr", x, dim, keepdim)
+        return reduce_axes(n, "ReduceLogicalOr", x, dim, keepdim)
     if n.op == "aten::nansum" and n.is_real(x):
         x = n("Select", n("IsNaN", x), n.like(x, 0), x)
-    return reduced(n, "ReduceSum", x, dim, keepdim)
+    return reduce_axes(n, "ReduceSum", x, dim, keepdim)
 
 
 @aten("mean")
@@ -59,8 +59,8 @@ def mean(n: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = N
     axes = n.all_axes(x, dim) if shape else []
     if any(n.reader.is_often_none(shape[axis]) for axis in axes):  # of no elements, ReduceMean gives 0
         count = n.count(x, axes)
-        return n("Divide", reduced(n, "ReduceSum", x, dim, keepdim), n.tensor(count, n.dtype(x)))
-    result = reduced(n, "ReduceMean", x, dim, keepdim)
+        return n("Divide", reduce_axes(n, "ReduceSum", x, dim, keepdim), n.tensor(count, n.dtype(x)))
+    result = reduce_axes(n, "ReduceMean", x, dim, keepdim)
     is_empty = any(shape[axis] == 0 for axis in axes)
     return n.alike(result, math.nan) if is_empty else result
 
@@ -69,33 +69,33 @@ def mean(n: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = N
 def nanmean(n: Call, x: Output, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Output:
     x = n.cast(x, dtype)
     missing = n("IsNaN", x)
-    found = n.convert(n("LogicalNot", missing), n.dtype(x))
-    whole = reduced(n, "ReduceSum", n("Select", missing, n.like(x, 0), x), dim, keepdim)
-    return n("Divide", whole, reduced(n, "ReduceSum", found, dim, keepdim))
+    is_number = n.convert(n("LogicalNot", missing), n.dtype(x))
+    total = reduce_axes(n, "ReduceSum", n("Select", missing, n.like(x, 0), x), dim, keepdim)
+    return n("Divide", total, reduce_axes(n, "ReduceSum", is_number, dim, keepdim))
 
 
 @aten("prod")
 def prod(n: Call, x: Output, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Output:
-    x = _summed(n, x, dtype)
+    x = _cast_summands(n, x, dtype)
     if n.dtype(x) == "boolean":
-        return reduced(n, "ReduceLogicalAnd", x, dim, keepdim)
-    return reduced(n, "ReduceProd", x, dim, keepdim)
+        return reduce_axes(n, "ReduceLogicalAnd", x, dim, keepdim)
+    return reduce_axes(n, "ReduceProd", x, dim, keepdim)
 
 
 @aten("amax", "amin", "max", "min")
 def extreme(n: Call, x: Any, dim: Any = None, keepdim: bool = False) -> Output:
     top = "max" in n.op
     if n.dtype(x) == "boolean":
-        return reduced(n, "ReduceLogicalOr" if top else "ReduceLogicalAnd", x, dim, keepdim)
-    return reduced(n, "ReduceMax" if top else "ReduceMin", x, dim, keepdim)
+        return reduce_axes(n, "ReduceLogicalOr" if top else "ReduceLogicalAnd", x, dim, keepdim)
+    return reduce_axes(n, "ReduceMax" if top else "ReduceMin", x, dim, keepdim)
 
 
 @aten("max.dim", "min.dim", "max.names_dim")
 def extreme_with_index(n: Call, x: Output, dim: int, keepdim: bool = False) -> list[Output]:
     """The values are reduced: the model sorts only if the module reads the indices."""
     mode = "max" if "max" in n.op else "min"
-    places = extreme_along(n, mode, x, dim, keepdim)[1]
-    return [n.also(f"a{mode}", x, dim, keepdim), places]
+    indices = extreme_along(n, mode, x, dim, keepdim)[1]
+    return [n.also(f"a{mode}", x, dim, keepdim), indices]
 
 
 @aten("argmax", "argmin")
@@ -112,9 +112,11 @@ def extreme_along(n: Call, mode: str, x: Output, dim: int, keepdim: bool) -> lis
     if n.rank(x) == 0:
         return [x, n.const(0)]
     # NaN is the largest of all to TopK, but the smallest, too, to PyTorch's min
-    turned = mode == "min" and n.is_real(x)
-    values, places = ordered(n, n("Negative", x) if turned else x, 1, dim, turned or mode == "max")
-    result = [n("Negative", values) if turned else values, places]
+    is_negated = mode == "min" and n.is_real(x)
+    values, indices = sort_elements(
+        n, n("Negative", x) if is_negated else x, 1, dim, is_negated or mode == "max"
+    )
+    result = [n("Negative", values) if is_negated else values, indices]
     return result if keepdim else [n.squeeze(v, [n.pick_axis(x, dim)]) for v in result]
 
 
@@ -122,7 +124,7 @@ def extreme_along(n: Call, mode: str, x: Output, dim: int, keepdim: bool) -> lis
 def anything(n: Call, x: Output, dim: Any = None, keepdim: bool = False) -> Output:
     """Of bytes PyTorch gives bytes."""
     op = "ReduceLogicalOr" if n.op == "aten::any" else "ReduceLogicalAnd"
-    result = reduced(n, op, n.to_type(x, "boolean"), dim, keepdim)
+    result = reduce_axes(n, op, n.to_type(x, "boolean"), dim, keepdim)
     return n.convert(result, "u8") if n.dtype(x) == "u8" else result
 
 
@@ -130,19 +132,19 @@ def deviation(
     n: Call, x: Output, dim: Any, correction: Any, keepdim: Any, root: bool = False
 ) -> list[Output]:
     """Variance, or its root, and mean: sum((x - mean)^2) / (count - correction)"""
-    kind, wide = n.dtype(x), n.wide(n.real(x))
-    axes = n.all_axes(wide, dim)
-    center = n("ReduceMean", wide, axes, keep_dims=True) if n.rank(x) else wide
-    gap = n("Subtract", wide, center)
+    kind, upcast = n.dtype(x), n.wide(n.real(x))
+    axes = n.all_axes(upcast, dim)
+    center = n("ReduceMean", upcast, axes, keep_dims=True) if n.rank(x) else upcast
+    gap = n("Subtract", upcast, center)
     squares = n("Multiply", gap, gap)
-    count = n.tensor(n.count(wide, axes) if n.rank(x) else 1, n.dtype(wide))
-    left = n("Maximum", n("Subtract", count, n.like(wide, correction)), n.like(wide, 0))
+    count = n.tensor(n.count(upcast, axes) if n.rank(x) else 1, n.dtype(upcast))
+    divisor = n("Maximum", n("Subtract", count, n.like(upcast, correction)), n.like(upcast, 0))
     # a quotient, as the mean of nothing is no number in PyTorch
-    middle = n("Divide", reduced(n, "ReduceSum", wide, dim, keepdim), count)
+    middle = n("Divide", reduce_axes(n, "ReduceSum", upcast, dim, keepdim), count)
     if correction == 0:
         spread = n.also("mean", squares, dim, keepdim)
     else:
-        spread = n("Divide", reduced(n, "ReduceSum", squares, dim, keepdim), left)
+        spread = n("Divide", reduce_axes(n, "ReduceSum", squares, dim, keepdim), divisor)
     return [n.convert(n("Sqrt", spread) if root else spread, kind), n.convert(middle, kind)]
 
 
@@ -160,11 +162,11 @@ def logsumexp(n: Call, x: Any, dim: Any, keepdim: bool = False) -> Output:
     x = n.real(x)
     if n.rank(x) == 0:
         return x
-    kind, wide = n.dtype(x), n.wide(x)
+    kind, upcast = n.dtype(x), n.wide(x)
     axes = n.all_axes(x, dim)
-    top = n("ReduceMax", wide, axes, keep_dims=True)
+    top = n("ReduceMax", upcast, axes, keep_dims=True)
     top = n("Select", n("IsFinite", top), top, n.like(top, 0))
-    out = n("Add", n("Log", n("ReduceSum", n("Exp", n("Subtract", wide, top)), axes, keep_dims=True)), top)
+    out = n("Add", n("Log", n("ReduceSum", n("Exp", n("Subtract", upcast, top)), axes, keep_dims=True)), top)
     return n.convert(out if keepdim else n.squeeze(out, axes), kind)
 
 
@@ -187,23 +189,23 @@ def norm(n: Call, x: Any, p: Any = 2, ord: Any = None, dim: Any = None, keepdim:
     if p == "nuc":
         return n.also("linalg_matrix_norm", x, p, dim or [-2, -1], keepdim)
     if p == 2:
-        return reduced(n, "ReduceL2", x, dim, keepdim)
+        return reduce_axes(n, "ReduceL2", x, dim, keepdim)
     if p == 1:
-        return reduced(n, "ReduceL1", x, dim, keepdim)
+        return reduce_axes(n, "ReduceL1", x, dim, keepdim)
     size = n("Abs", x)
     if p in (np.inf, -np.inf):
-        return reduced(n, "ReduceMax" if p > 0 else "ReduceMin", size, dim, keepdim)
+        return reduce_axes(n, "ReduceMax" if p > 0 else "ReduceMin", size, dim, keepdim)
     if p == 0:
-        found = n.convert(n("NotEqual", x, n.like(x, 0)), n.dtype(x))
-        return reduced(n, "ReduceSum", found, dim, keepdim)
-    wide = n.wide(size)  # powers may be out of the range of f16
-    powers = reduced(n, "ReduceSum", n("Power", wide, n.like(wide, p)), dim, keepdim)
-    return n.convert(n("Power", powers, n.like(wide, 1.0 / p)), n.dtype(x))
+        is_nonzero = n.convert(n("NotEqual", x, n.like(x, 0)), n.dtype(x))
+        return reduce_axes(n, "ReduceSum", is_nonzero, dim, keepdim)
+    upcast = n.wide(size)  # powers may be out of the range of f16
+    powers = reduce_axes(n, "ReduceSum", n("Power", upcast, n.like(upcast, p)), dim, keepdim)
+    return n.convert(n("Power", powers, n.like(upcast, 1.0 / p)), n.dtype(x))
 
 
 @aten("cumsum")
 def cumsum(n: Call, x: Output, dim: int, dtype: Any = None) -> Output:
-    x = _summed(n, x, dtype)
+    x = _cast_summands(n, x, dtype)
     return n("CumSum", x, n.const(n.pick_axis(x, dim))) if n.rank(x) else x
 
 
@@ -219,11 +221,11 @@ def logcumsumexp(n: Call, x: Output, dim: int) -> Output:
 
 @aten("cumprod")
 def cumprod(n: Call, x: Output, dim: int, dtype: Any = None) -> Output:
-    x = _summed(n, x, dtype)
+    x = _cast_summands(n, x, dtype)
     if n.rank(x) == 0:
         return x
-    wide = n.convert(x, "f64") if n.dtype(x) == "f32" else n.wide(x)  # as PyTorch multiplies
-    result = running(n, wide, n.pick_axis(x, dim), partial(n, "Multiply"))
+    upcast = n.convert(x, "f64") if n.dtype(x) == "f32" else n.wide(x)  # as PyTorch multiplies
+    result = running(n, upcast, n.pick_axis(x, dim), partial(n, "Multiply"))
     return n.convert(result, n.dtype(x))
 
 
@@ -233,29 +235,29 @@ def cummax(n: Call, x: Output, dim: int) -> list[Output]:
     if n.rank(x) == 0:
         return [x, n.const(0)]
     kind, axis = n.dtype(x), n.pick_axis(x, dim)
-    given = n.convert(x, "i32") if kind == "boolean" else x
-    values = running(n, given, axis, partial(n, "Maximum" if n.op == "aten::cummax" else "Minimum"))
+    operand = n.convert(x, "i32") if kind == "boolean" else x
+    values = running(n, operand, axis, partial(n, "Maximum" if n.op == "aten::cummax" else "Minimum"))
     steps = n.along(n.arange(n.size(x, axis)), axis, n.rank(x))
-    here = n("Equal", given, values)
-    if n.is_real(given):  # NaN equals nothing, and results after it are NaN
-        here = n("LogicalOr", here, n("IsNaN", given))
-    marked = n("Select", here, steps, n.const(-1))
-    return [n.to_type(values, kind), running(n, marked, axis, partial(n, "Maximum"))]
+    here = n("Equal", operand, values)
+    if n.is_real(operand):  # NaN equals nothing, and results after it are NaN
+        here = n("LogicalOr", here, n("IsNaN", operand))
+    last_equal = n("Select", here, steps, n.const(-1))
+    return [n.to_type(values, kind), running(n, last_equal, axis, partial(n, "Maximum"))]
 
 
 @aten("renorm")
 def renorm(n: Call, x: Output, p: Any, dim: int, maxnorm: Any) -> Output:
     """Parts along an axis whose norm is above a bound are scaled down to it."""
     axis = n.pick_axis(x, dim)
-    own = norm(n, x, p, None, [i for i in range(n.rank(x)) if i != axis], True)
-    factor = n("Divide", n.like(x, maxnorm), n("Add", own, n.like(x, 1e-7)))
-    return n("Multiply", x, n("Select", n("Greater", own, n.like(x, maxnorm)), factor, n.like(x, 1)))
+    norms = norm(n, x, p, None, [i for i in range(n.rank(x)) if i != axis], True)
+    factor = n("Divide", n.like(x, maxnorm), n("Add", norms, n.like(x, 1e-7)))
+    return n("Multiply", x, n("Select", n("Greater", norms, n.like(x, maxnorm)), factor, n.like(x, 1)))
 
 
 @aten("equal")
 def equal(n: Call, x: Output, other: Output) -> Number:
     same = n("Equal", *n.same_kind([x, other]))
-    return Number(reduced(n, "ReduceLogicalAnd", same, None, False))
+    return Number(reduce_axes(n, "ReduceLogicalAnd", same, None, False))
 
 
 @aten("allclose")
@@ -263,7 +265,7 @@ def allclose(
     n: Call, x: Output, other: Output, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool = False
 ) -> Number:
     each = n.also("isclose", x, other, rtol, atol, equal_nan)
-    return Number(reduced(n, "ReduceLogicalAnd", each, None, False))
+    return Number(reduce_axes(n, "ReduceLogicalAnd", each, None, False))
 
 
 @aten("trapezoid", "trapz", "cumulative_trapezoid")
@@ -283,14 +285,16 @@ def trapezoid(n: Call, y: Output, x: Any = None, dx: Any = 1, dim: int = -1) -> 
 
 
 @aten("diff")
-def diff(n: Call, x: Output, /, dim: int = -1, prepend: Any = None, append: Any = None, **given: Any) -> Any:
+def diff(
+    n: Call, x: Output, /, dim: int = -1, prepend: Any = None, append: Any = None, **order_by_name: Any
+) -> Any:
     """Each element less the one before it, as often as `n` says."""
     axis = n.pick_axis(x, dim)
-    whole = n.concat(n.same_kind([v for v in (prepend, x, append) if v is not None]), axis)
-    op = "LogicalXor" if n.dtype(whole) == "boolean" else "Subtract"
-    for _ in range(given.get("n", 1)):
-        whole = n(op, n.cut(whole, axis, 1, LAST), n.cut(whole, axis, 0, -1))
-    return whole
+    differences = n.concat(n.same_kind([v for v in (prepend, x, append) if v is not None]), axis)
+    op = "LogicalXor" if n.dtype(differences) == "boolean" else "Subtract"
+    for _ in range(order_by_name.get("n", 1)):
+        differences = n(op, n.cut(differences, axis, 1, LAST), n.cut(differences, axis, 0, -1))
+    return differences
 
 
 #: Operators that are one expression.
@@ -298,6 +302,6 @@ aten_rows({
     "aminmax _aminmax": lambda n, x, dim=None, keepdim=False:
         [n.also("amin", x, dim, keepdim), n.also("amax", x, dim, keepdim)],
     "count_nonzero": lambda n, x, dim=None:
-        reduced(n, "ReduceSum", n.convert(n.to_type(x, "boolean"), "i64"), dim, False),
+        reduce_axes(n, "ReduceSum", n.convert(n.to_type(x, "boolean"), "i64"), dim, False),
     "dist": lambda n, x, other, p=2: norm(n, n("Subtract", *n.same_kind([x, other])), p),
 })  # fmt: skip

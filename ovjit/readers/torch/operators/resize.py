@@ -29,8 +29,8 @@ def upsample(
     name = n.op.removeprefix("aten::")
     dims = int(next(c for c in name if c.isdigit()))
     mode = next(m for m in ("bicubic", "trilinear", "bilinear", "linear", "nearest") if m in name)
-    given = {1: (scales,), 2: (scales_h, scales_w), 3: (scales_d, scales_h, scales_w)}[dims]
-    factors = scale_factors if scale_factors is not None else given
+    factors_by_axis = {1: (scales,), 2: (scales_h, scales_w), 3: (scales_d, scales_h, scales_w)}[dims]
+    factors = scale_factors if scale_factors is not None else factors_by_axis
     factors = None if factors is None or any(f is None for f in factors) else [float(f) for f in factors]
     if output_size is not None and not output_size:
         output_size = None
@@ -46,10 +46,10 @@ def upsample(
             attrs["coordinate_transformation_mode"] = "half_pixel"
     if name.endswith("_aa"):
         return _pillow(n, x, mode, output_size, factors, align_corners)
-    return sized(n, x, output_size, factors, dims, attrs)
+    return resize(n, x, output_size, factors, dims, attrs)
 
 
-def sized(
+def resize(
     n: Call, x: Output, output_size: Any, factors: Sequence[float] | None, dims: int, attrs: dict[str, Any]
 ) -> Output:
     """By factors where PyTorch goes by them: the places are then computed with them."""
@@ -59,17 +59,17 @@ def sized(
         for axis, factor in zip(axes, factors, strict=True):
             x = n("Gather", x, _nearest(n, n.size(x, axis), factor, exact), axis)
         return x
-    kind, wide = n.dtype(x), n.wide(x) if n.is_real(x) else n.convert(x, "f32")
+    kind, upcast = n.dtype(x), n.wide(x) if n.is_real(x) else n.convert(x, "f32")
     if kind != "u8" or attrs["mode"] == "nearest":
-        return n.convert(_resized(n, wide, output_size, factors, axes, attrs), kind)
+        return n.convert(_interpolate(n, upcast, output_size, factors, axes, attrs), kind)
     for i in reversed(range(dims)):
-        sizes = output_size and [output_size[k] if k == i else n.size(wide, axes[k]) for k in range(dims)]
-        alone = factors and [factors[k] if k == i else 1.0 for k in range(dims)]
-        wide = _in_bytes(n, _resized(n, wide, sizes, alone, axes, attrs))
-    return n.convert(wide, kind)
+        sizes = output_size and [output_size[k] if k == i else n.size(upcast, axes[k]) for k in range(dims)]
+        axis_factors = factors and [factors[k] if k == i else 1.0 for k in range(dims)]
+        upcast = _in_bytes(n, _interpolate(n, upcast, sizes, axis_factors, axes, attrs))
+    return n.convert(upcast, kind)
 
 
-def _resized(
+def _interpolate(
     n: Call, x: Output, output_size: Any, factors: Sequence[float] | None, axes: list[int],
     attrs: dict[str, Any],
 ) -> Output:  # fmt: skip
@@ -105,22 +105,22 @@ def _length(n: Call, size: Any, factor: float) -> Output:
 
 def _factor(factor: float) -> tuple[float, bool]:
     """A factor in f32 that makes nothing too short, and whether it makes nothing too long either."""
-    wanted = np.floor(_LENGTHS * factor)
+    exact_lengths = np.floor(_LENGTHS * factor)
     rounded = np.float32(factor)
     for near in (rounded, np.nextafter(rounded, np.float32(np.inf))):
         result = np.floor(_LENGTHS.astype(np.float32) * near)
-        if (result >= wanted).all():
+        if (result >= exact_lengths).all():
             break
-    return float(near), bool((result <= wanted).all())
+    return float(near), bool((result <= exact_lengths).all())
 
 
 def _goes_by_division(factor: float) -> bool:
     """Whether the nearest element is the same if places are divided by the factor, as Interpolate does, and
     not multiplied by its reciprocal, both in f32, and lengths are the same."""
     near, inverse = np.float32(factor), np.float32(1 / factor)
-    places = [_LENGTHS.astype(np.float32) - np.float32(v) for v in (1, 0.5)]
+    positions = [_LENGTHS.astype(np.float32) - np.float32(v) for v in (1, 0.5)]
     return _factor(factor) == (float(near), True) and all(
-        np.array_equal(np.floor(p * inverse), np.floor(p / near)) for p in places
+        np.array_equal(np.floor(p * inverse), np.floor(p / near)) for p in positions
     )
 
 
@@ -128,11 +128,11 @@ def _nearest(n: Call, size: Any, factor: float, exact: bool) -> Output:
     """The elements of `size` that are nearest, or next below, i64."""
     count = n.convert(n.index(size), "f32")
     length = n.convert(_length(n, size, factor), "f32")
-    places = n("Range", n.const(0.0, "f32"), length, n.const(1.0, "f32"), output_type="f32")
+    positions = n("Range", n.const(0.0, "f32"), length, n.const(1.0, "f32"), output_type="f32")
     if exact:
-        places = n("Add", places, n.const(0.5, "f32"))
-    found = n("Floor", n("Multiply", places, n.const(1 / factor, "f32")))
-    return n.convert(n("Minimum", found, n("Subtract", count, n.const(1.0, "f32"))), "i64")
+        positions = n("Add", positions, n.const(0.5, "f32"))
+    nearest = n("Floor", n("Multiply", positions, n.const(1 / factor, "f32")))
+    return n.convert(n("Minimum", nearest, n("Subtract", count, n.const(1.0, "f32"))), "i64")
 
 
 def _pillow(
@@ -142,8 +142,8 @@ def _pillow(
     other steps the rows and columns are weighted sums, of which this makes the weights."""
     if factors is None and not align_corners:
         attrs = {"mode": f"{mode}_pillow", "antialias": True, "cube_coeff": -0.5}
-        return sized(n, x, output_size, None, 2, attrs)
-    kind, wide = n.dtype(x), n.wide(x) if n.is_real(x) else n.convert(x, "f32")
+        return resize(n, x, output_size, None, 2, attrs)
+    kind, upcast = n.dtype(x), n.wide(x) if n.is_real(x) else n.convert(x, "f32")
     weights, one = [], n.const(1.0, "f64")
     for i in range(2):
         size = n.size(x, 2 + i)
@@ -162,10 +162,10 @@ def _pillow(
             step = n.const(1 / factors[i], "f64")
         weights.append(_smooth(n, mode, step, count, length))
     for axis in (3, 2):
-        wide = weighted_sums(n, wide, axis, *weights[axis - 2])
+        upcast = weighted_sums(n, upcast, axis, *weights[axis - 2])
         if kind == "u8":
-            wide = _in_bytes(n, wide)
-    return n.convert(wide, kind)
+            upcast = _in_bytes(n, upcast)
+    return n.convert(upcast, kind)
 
 
 def _smooth(n: Call, mode: str, step: Output, count: Output, length: Output) -> tuple[Output, Output]:
@@ -174,12 +174,12 @@ def _smooth(n: Call, mode: str, step: Output, count: Output, length: Output) -> 
     have no weight."""
     half, one = n.const(0.5, "f64"), n.const(1.0, "f64")
     numbers = n("Range", n.const(0.0, "f64"), length, one, output_type="f64")
-    places = n("Subtract", n("Multiply", n("Add", numbers, half), step), half)
-    wide = n("Maximum", step, one)
-    reach = n("Ceiling", n("Multiply", wide, n.like(wide, 2 if mode == "bicubic" else 1)))
-    columns = elements_around(n, places, reach)
+    positions = n("Subtract", n("Multiply", n("Add", numbers, half), step), half)
+    support = n("Maximum", step, one)
+    reach = n("Ceiling", n("Multiply", support, n.like(support, 2 if mode == "bicubic" else 1)))
+    columns = elements_around(n, positions, reach)
     index, is_inside = inside(n, columns, count)
-    gap = n("Abs", n("Divide", n("Subtract", columns, n.unsqueeze(places, [1])), wide))
+    gap = n("Abs", n("Divide", n("Subtract", columns, n.unsqueeze(positions, [1])), support))
     result = nearness(n, gap, -0.5 if mode == "bicubic" else None)
     result = n("Select", is_inside, result, n.like(result, 0))
     return index, n("Divide", result, n("ReduceSum", result, [1], keep_dims=True))
@@ -205,16 +205,16 @@ def affine_grid(n: Call, x: Output, size: Any, align_corners: bool = False) -> O
     for i in range(dims):
         length = size[2 + i]
         count = n.tensor(Number(n.index(length)), n.dtype(x))
-        places = n.convert(n.arange(length), n.dtype(x))
+        indices = n.convert(n.arange(length), n.dtype(x))
         if align_corners:
             last = n("Maximum", n("Subtract", count, n.like(x, 1)), n.like(x, 1))
-            result = n("Subtract", n("Divide", n("Multiply", places, n.like(x, 2)), last), n.like(x, 1))
+            result = n("Subtract", n("Divide", n("Multiply", indices, n.like(x, 2)), last), n.like(x, 1))
             alone = n("Equal", count, n.like(x, 1))
             result = n("Select", alone, n.like(x, 0), result)
         else:
             result = n(
                 "Subtract",
-                n("Divide", n("Add", n("Multiply", places, n.like(x, 2)), n.like(x, 1)), count),
+                n("Divide", n("Add", n("Multiply", indices, n.like(x, 2)), n.like(x, 1)), count),
                 n.like(x, 1),
             )
         axes.append(n.reshape(result, [1] * i + [-1] + [1] * (dims - 1 - i)))

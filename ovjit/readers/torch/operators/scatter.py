@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.readers.torch.call import LAST, Call
-from ovjit.readers.torch.operators.indexing import places, positive
+from ovjit.readers.torch.operators.indexing import broadcast_indices, positive
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import torch_types
 
@@ -27,10 +27,10 @@ def scatter(
     source = value if src is None else src
     if n.op == "aten::scatter_add":
         reduce = "sum"
-    return scattered(n, x, dim, index, source, reduce, include_self)
+    return scatter_elements(n, x, dim, index, source, reduce, include_self)
 
 
-def scattered(
+def scatter_elements(
     n: Call, x: Output, dim: int, index: Output, source: Any, reduce: str | None, include_self: bool
 ) -> Output:
     kind = n.dtype(x)
@@ -64,8 +64,8 @@ def index_add(
     """Parts along an axis: x[index[i]] (op)= source[i]. Indices that are equal all count."""
     name = n.op.removeprefix("aten::")
     axis = n.pick_axis(x, dim)
-    alone = n.rank(x) == 0
-    if alone:
+    is_scalar = n.rank(x) == 0
+    if is_scalar:
         x = n.reshape(x, [1])
     index = n.flat(index) if n.rank(index) else n.unsqueeze(index, [0])
     if name == "index_fill":
@@ -77,10 +77,10 @@ def index_add(
         source = n.reshape(source, [1])
     if name == "index_add" and n.known_number(alpha) != 1:
         source = n("Multiply", source, n.tensor(alpha, n.dtype(source)))
-    wide = n.expand(n.along(n.convert(index, "i64"), axis, n.rank(x)), n.shape_of(source))
+    expanded_index = n.expand(n.along(n.convert(index, "i64"), axis, n.rank(x)), n.shape_of(source))
     mode = {"index_add": "sum", "index_reduce": reduce}.get(name)
-    result = scattered(n, x, axis, wide, source, mode, include_self)
-    return n.reshape(result, []) if alone else result
+    result = scatter_elements(n, x, axis, expanded_index, source, mode, include_self)
+    return n.reshape(result, []) if is_scalar else result
 
 
 @aten("index_put", "_unsafe_index_put", "_index_put_impl", "index_put_impl")
@@ -90,54 +90,60 @@ def index_put(
     kind = n.dtype(x)
     values = n.tensor(values, kind)
     reduction = "sum" if n.known_number(accumulate) else "none"
-    given = [i for i in indices if i is not None]
-    if not given:
+    index_values = [i for i in indices if i is not None]
+    if not index_values:
         out = n.expand(values, n.shape_of(x))
         return n("Add", x, out) if reduction == "sum" else out
-    masks = [i for i in given if n.dtype(i) in ("boolean", "u8")]
-    if len(given) == 1 and masks and n.rank(values) == 0 and len(indices) == 1 and reduction == "none":
-        mask = n.to_type(given[0], "boolean")  # one number for all elements that a mask selects
+    masks = [i for i in index_values if n.dtype(i) in ("boolean", "u8")]
+    if len(index_values) == 1 and masks and n.rank(values) == 0 and len(indices) == 1 and reduction == "none":
+        mask = n.to_type(index_values[0], "boolean")  # one number for all elements that a mask selects
         mask = n.unsqueeze(mask, list(range(n.rank(mask), n.rank(x))))
         return n("Select", mask, values, x)
-    axes, listed, at = places(n, indices)
-    rank, width = n.rank(x), n.rank(listed[0])
-    rest = [i for i in range(rank) if i not in axes]
-    order = [*axes, *rest]
-    moved = n.transpose(x, order)
-    coordinates = [n.unsqueeze(positive(n, g, x, a), [width]) for g, a in zip(listed, axes, strict=True)]
-    shape = n.shape_of(listed[0])
-    kept = [n.dim_of(x, a) for a in rest]
-    whole = (
-        n("Concat", *(n("Gather", shape, [i], 0) for i in range(width)), *kept, axis=0)
-        if width + len(kept)
+    axes, index_tensors, at = broadcast_indices(n, indices)
+    rank, width = n.rank(x), n.rank(index_tensors[0])
+    other_axes = [i for i in range(rank) if i not in axes]
+    order = [*axes, *other_axes]
+    leading = n.transpose(x, order)
+    coordinates = [
+        n.unsqueeze(positive(n, g, x, a), [width]) for g, a in zip(index_tensors, axes, strict=True)
+    ]
+    shape = n.shape_of(index_tensors[0])
+    other_sizes = [n.dim_of(x, a) for a in other_axes]
+    target_shape = (
+        n("Concat", *(n("Gather", shape, [i], 0) for i in range(width)), *other_sizes, axis=0)
+        if width + len(other_sizes)
         else n.const([])
     )
     if at and width:  # the result of reading has the indices' axes in between: values come so
-        ordered = n(
-            "Concat", *kept[:at], *(n("Gather", shape, [i], 0) for i in range(width)), *kept[at:], axis=0
+        read_shape = n(
+            "Concat",
+            *other_sizes[:at],
+            *(n("Gather", shape, [i], 0) for i in range(width)),
+            *other_sizes[at:],
+            axis=0,
         )
-        values = n("Broadcast", values, ordered)
+        values = n("Broadcast", values, read_shape)
         values = n.transpose(
-            values, [*range(at, at + width), *range(at), *range(at + width, width + len(rest))]
+            values, [*range(at, at + width), *range(at), *range(at + width, width + len(other_axes))]
         )
     else:
-        values = n("Broadcast", values, whole)
+        values = n("Broadcast", values, target_shape)
     if kind == "boolean":
-        moved, values = n.convert(moved, "i32"), n.convert(values, "i32")
-    result = n("ScatterNDUpdate", moved, n("Concat", *coordinates, axis=width), values, reduction=reduction)
+        leading, values = n.convert(leading, "i32"), n.convert(values, "i32")
+    result = n("ScatterNDUpdate", leading, n("Concat", *coordinates, axis=width), values, reduction=reduction)
     return n.transpose(n.to_type(result, kind), [order.index(i) for i in range(rank)])
 
 
 @aten("masked_scatter")
 def masked_scatter(n: Call, x: Output, mask: Output, source: Output) -> Output:
     """The elements that a mask selects, in order, are those of the source."""
-    wide, chosen = n.also("broadcast_tensors", [x, n.convert(mask, "i64")])
-    flat = n.flat(chosen)
+    expanded, selection = n.also("broadcast_tensors", [x, n.convert(mask, "i64")])
+    flat = n.flat(selection)
     order = n("CumSum", flat, n.const(0), exclusive=True)
     count = n.index(n.compute("Maximum", n.compute("Subtract", n.count(source), 1), 0))
-    taken = n("Gather", n.flat(source), n("Minimum", order, count), 0)
-    result = n("Select", n.to_type(flat, "boolean"), n.convert(taken, n.dtype(x)), n.flat(wide))
-    return n.reshape(result, n.shape_of(wide))
+    values = n("Gather", n.flat(source), n("Minimum", order, count), 0)
+    result = n("Select", n.to_type(flat, "boolean"), n.convert(values, n.dtype(x)), n.flat(expanded))
+    return n.reshape(result, n.shape_of(expanded))
 
 
 @aten("slice_scatter")
@@ -155,32 +161,32 @@ def slice_scatter(
 
 
 def _inside(n: Call, bound: Any, size: Any) -> Any:
-    known = n.known_number(bound)
-    if known is None:
+    constant = n.known_number(bound)
+    if constant is None:
         value, length = n.index(bound), n.index(size)
-        turned = n("Select", n("Less", value, n.const(0)), n("Add", value, length), value)
+        positive_bound = n("Select", n("Less", value, n.const(0)), n("Add", value, length), value)
         return (
-            type(bound)(n("Minimum", n("Maximum", turned, n.const(0)), length))
+            type(bound)(n("Minimum", n("Maximum", positive_bound, n.const(0)), length))
             if not isinstance(bound, Output)
-            else n("Minimum", n("Maximum", turned, n.const(0)), length)
+            else n("Minimum", n("Maximum", positive_bound, n.const(0)), length)
         )
-    if known == 0:
+    if constant == 0:
         return 0
-    if known >= LAST:
+    if constant >= LAST:
         return size
-    if known < 0:
-        return n.compute("Maximum", n.compute("Add", size, known), 0)
-    return n.compute("Minimum", known, size)
+    if constant < 0:
+        return n.compute("Maximum", n.compute("Add", size, constant), 0)
+    return n.compute("Minimum", constant, size)
 
 
 @aten("select_scatter")
 def select_scatter(n: Call, x: Output, src: Output, dim: int, index: Any) -> Output:
     axis = n.axis(dim, n.rank(x))
     part = n.unsqueeze(n.to_type(src, n.dtype(x)), [axis])
-    known = n.known_number(index)
-    if known is None:  # it may be counted from the end
+    constant = n.known_number(index)
+    if constant is None:  # it may be counted from the end
         index = n.compute("FloorMod", index, n.size(x, axis))
-    elif known < 0:
+    elif constant < 0:
         index = n.compute("Add", n.size(x, axis), index)
     return n("ScatterUpdate", x, n.one(index), part, n.const(axis))
 
@@ -197,8 +203,10 @@ def diagonal_scatter(
 
 
 @aten("put")
-def put(n: Call, x: Output, index: Output, source: Output, accumulate: bool = False) -> Output:
-    flat = scattered(n, n.flat(x), 0, n.flat(index), n.flat(source), "sum" if accumulate else None, True)
+def put_elements(n: Call, x: Output, index: Output, source: Output, accumulate: bool = False) -> Output:
+    flat = scatter_elements(
+        n, n.flat(x), 0, n.flat(index), n.flat(source), "sum" if accumulate else None, True
+    )
     return n.reshape(flat, n.shape_of(x))
 
 
@@ -244,16 +252,18 @@ def segment_reduce(n: Call, x: Output, reduce: str, lengths: Any = None, offsets
     if lengths is None:
         lengths = n("Subtract", n.cut(offsets, axis, 1, LAST), n.cut(offsets, axis, 0, -1))
     neutral, how = SEGMENTS[reduce]
-    rest = n.sizes(x)[axis + 1 :]
-    dims = [*n.sizes(lengths), *rest]
-    x, lengths = n.to_shape(x, [n.product(n.sizes(x)[: axis + 1]), *rest]), n.flat(lengths)
-    start = n.filled(neutral if initial is None else initial, [n.size(lengths, 0), *rest], n.dtype(x))
+    trailing_sizes = n.sizes(x)[axis + 1 :]
+    dims = [*n.sizes(lengths), *trailing_sizes]
+    x, lengths = n.to_shape(x, [n.product(n.sizes(x)[: axis + 1]), *trailing_sizes]), n.flat(lengths)
+    start = n.filled(
+        neutral if initial is None else initial, [n.size(lengths, 0), *trailing_sizes], n.dtype(x)
+    )
     column = n.unsqueeze(n.also("repeat_interleave", lengths), list(range(1, n.rank(x))))
-    made = n("ScatterElementsUpdate", start, n.expand(column, n.shape_of(x)), x, n.const(0), reduction=how)
-    return n.to_shape(_averaged(n, made, lengths, initial is not None) if reduce == "mean" else made, dims)
+    sums = n("ScatterElementsUpdate", start, n.expand(column, n.shape_of(x)), x, n.const(0), reduction=how)
+    return n.to_shape(_average(n, sums, lengths, initial is not None) if reduce == "mean" else sums, dims)
 
 
-def _averaged(n: Call, sums: Output, lengths: Output, has_start: bool) -> Output:
+def _average(n: Call, sums: Output, lengths: Output, has_start: bool) -> Output:
     """Sums of segments by their lengths. Of no elements, the mean is the number that it starts from."""
     count = n.unsqueeze(n.to_type(lengths, n.dtype(sums)), list(range(1, n.rank(sums))))
     return n("Divide", sums, n("Maximum", count, n.like(sums, 1)) if has_start else count)
@@ -266,18 +276,18 @@ def histogram(n: Call, x: Output, bins: Any = 100, range: Any = None, weight: An
     flat = n.flat(x)
     edges = bins if isinstance(bins, Output) else _edges(n, flat, bins, range)
     count = n.compute("Subtract", n.size(edges, 0), 1)
-    place = n("Subtract", n("SearchSorted", edges, flat, right_mode=True, output_type="i64"), n.const(1))
+    bin_index = n("Subtract", n("SearchSorted", edges, flat, right_mode=True, output_type="i64"), n.const(1))
     low, high = n.cut(edges, 0, 0, 1), n.cut(edges, 0, -1, LAST)
     inside = n("LogicalAnd", n("GreaterEqual", flat, low), n("LessEqual", flat, high))
-    last = n("Maximum", n("Minimum", place, n.index(n.compute("Subtract", count, 1))), n.const(0))
+    last = n("Maximum", n("Minimum", bin_index, n.index(n.compute("Subtract", count, 1))), n.const(0))
     ones = n.alike(flat, 1) if weight is None else n.flat(weight)
     ones = n("Select", inside, ones, n.like(x, 0))
     zeros = n.filled(0, [count], n.dtype(x))
-    found = n("ScatterElementsUpdate", zeros, last, ones, n.const(0), reduction="sum")
+    counts = n("ScatterElementsUpdate", zeros, last, ones, n.const(0), reduction="sum")
     if density:
         widths = n("Subtract", n.cut(edges, 0, 1, LAST), n.cut(edges, 0, 0, -1))
-        found = n("Divide", n("Divide", found, n("ReduceSum", found, [0], keep_dims=True)), widths)
-    return [found, edges]
+        counts = n("Divide", n("Divide", counts, n("ReduceSum", counts, [0], keep_dims=True)), widths)
+    return [counts, edges]
 
 
 def _edges(n: Call, flat: Output, bins: Any, range: Any) -> Output:
@@ -300,11 +310,11 @@ def histc(n: Call, x: Output, bins: int = 100, min: Any = 0, max: Any = 0) -> Ou
     else:
         low, high = n.like(x, min), n.like(x, max)
     # a product first: a share times the number of bins may be below a whole number
-    place = n("Multiply", n("Subtract", n.flat(x), low), n.like(x, bins))
-    place = n("Floor", n("Divide", place, n("Subtract", high, low)))
+    bin_index = n("Multiply", n("Subtract", n.flat(x), low), n.like(x, bins))
+    bin_index = n("Floor", n("Divide", bin_index, n("Subtract", high, low)))
     inside = n("LogicalAnd", n("GreaterEqual", n.flat(x), low), n("LessEqual", n.flat(x), high))
-    place = n("Select", inside, place, n.like(x, 0))  # NaN has no place
-    index = n.convert(n("Maximum", n("Minimum", place, n.like(x, bins - 1)), n.like(x, 0)), "i64")
+    bin_index = n("Select", inside, bin_index, n.like(x, 0))  # NaN has no place
+    index = n.convert(n("Maximum", n("Minimum", bin_index, n.like(x, bins - 1)), n.like(x, 0)), "i64")
     zeros = n.filled(0, [bins], n.dtype(x))
     return n(
         "ScatterElementsUpdate", zeros, index, n.convert(inside, n.dtype(x)), n.const(0), reduction="sum"

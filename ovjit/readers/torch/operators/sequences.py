@@ -11,7 +11,7 @@ from typing import Any
 from ovjit.api.model.node import Output
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.dimensions import Padded
-from ovjit.readers.torch.operators.recurrent import listed, rnn_op, stacked_layers
+from ovjit.readers.torch.operators.recurrent import list_states, rnn_op, stacked_layers
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import Number, Stacked
 
@@ -40,7 +40,7 @@ def pad_sequence(
 @aten("_pack_padded_sequence")
 def pack_padded_sequence(n: Call, x: Output, lengths: Any, batch_first: bool) -> list[Output]:
     lengths = n.convert(n.tensor(lengths), "i64")
-    rows = x if batch_first else _swapped(n, x)
+    rows = x if batch_first else _swap_batch_and_time(n, x)
     longest = n("ReduceMax", lengths, [0], keep_dims=True)
     rows = n("Slice", rows, [0], longest, [1], [1])
     counts = n("ReduceSum", n.convert(_is_step(n, lengths), "i64"), [1], keep_dims=False)
@@ -51,17 +51,17 @@ def pack_padded_sequence(n: Call, x: Output, lengths: Any, batch_first: bool) ->
 def pad_packed_sequence(
     n: Call, data: Output, batch_sizes: Output, batch_first: bool, padding_value: Any, total_length: Any = -1
 ) -> list[Output]:
-    rows, lengths = _padded(n, data, batch_sizes)
+    rows, lengths = _pad_rows(n, data, batch_sizes)
     if isinstance(padding_value, Number) or padding_value != 0:
-        within = n.unsqueeze(_swapped(n, _is_step(n, lengths)), list(range(2, n.rank(rows))))
+        within = n.unsqueeze(_swap_batch_and_time(n, _is_step(n, lengths)), list(range(2, n.rank(rows))))
         rows = n("Select", within, rows, n.like(rows, padding_value))
-    known, steps = n.known_number(total_length), (n.shape(batch_sizes) or (None,))[0]
+    constant, steps = n.known_number(total_length), (n.shape(batch_sizes) or (None,))[0]
     is_longest = isinstance(total_length, Number) and total_length.key == getattr(steps, "key", steps)
-    if not is_longest and (known is None or known > 0):
+    if not is_longest and (constant is None or constant > 0):
         sizes = list(n.sizes(rows))
         sizes[1] = n.compute("Subtract", total_length, sizes[1])
         rows = n("Concat", rows, n.filled(padding_value, sizes, n.dtype(rows)), axis=1)
-    return [rows if batch_first else _swapped(n, rows), lengths]
+    return [rows if batch_first else _swap_batch_and_time(n, rows), lengths]
 
 
 @aten("lstm.data", "gru.data", "rnn_tanh.data", "rnn_relu.data")
@@ -69,34 +69,34 @@ def layers(
     n: Call, data: Output, batch_sizes: Output, hx: Any, params: Any, has_biases: bool = True,
     num_layers: int = 1, bidirectional: bool = False,
 ) -> list[Output]:  # fmt: skip
-    rows, lengths = _padded(n, data, batch_sizes)
+    rows, lengths = _pad_rows(n, data, batch_sizes)
     result, finals = stacked_layers(
-        n, rnn_op(n), rows, listed(hx), params, has_biases, num_layers, bidirectional, lengths
+        n, rnn_op(n), rows, list_states(hx), params, has_biases, num_layers, bidirectional, lengths
     )
     return [_packed(n, Padded(result, lengths)), *finals]
 
 
 def _packed(n: Call, padded: Padded) -> Output:
     """The pack of what is padded, which is remembered."""
-    places = n.transpose(n("NonZero", _is_step(n, padded.lengths), output_type="i64"), [1, 0])
-    data = n("GatherND", _swapped(n, padded.rows), places, batch_dims=0)
+    coordinates = n.transpose(n("NonZero", _is_step(n, padded.lengths), output_type="i64"), [1, 0])
+    data = n("GatherND", _swap_batch_and_time(n, padded.rows), coordinates, batch_dims=0)
     n.reader.padded[data._node, data._index] = padded
     return data
 
 
-def _padded(n: Call, data: Output, batch_sizes: Output) -> Padded:
+def _pad_rows(n: Call, data: Output, batch_sizes: Output) -> Padded:
     """What a pack was made of, or is: a pack that was computed with is padded by zeros."""
-    found = n.reader.padded.get((data._node, data._index))
-    if found is not None:
-        return found
+    remembered = n.reader.padded.get((data._node, data._index))
+    if remembered is not None:
+        return remembered
     counts = n.convert(batch_sizes, "i64")
     samples = n.arange(Number(n("Gather", counts, 0, 0)))
     is_longer = n("Less", n.unsqueeze(samples, [1]), n.unsqueeze(counts, [0]))
     lengths = n("ReduceSum", n.convert(is_longer, "i64"), [1], keep_dims=False)
     is_step = _is_step(n, lengths)
-    places = n.transpose(n("NonZero", is_step, output_type="i64"), [1, 0])
+    coordinates = n.transpose(n("NonZero", is_step, output_type="i64"), [1, 0])
     zeros = n.filled(0, [*n.sizes(is_step), *n.sizes(data)[1:]], n.dtype(data))
-    return Padded(_swapped(n, n("ScatterNDUpdate", zeros, places, data)), lengths)
+    return Padded(_swap_batch_and_time(n, n("ScatterNDUpdate", zeros, coordinates, data)), lengths)
 
 
 def _is_step(n: Call, lengths: Output) -> Output:
@@ -105,6 +105,6 @@ def _is_step(n: Call, lengths: Output) -> Output:
     return n("Less", n.unsqueeze(n.arange(Number(longest)), [1]), n.unsqueeze(lengths, [0]))
 
 
-def _swapped(n: Call, rows: Output) -> Output:
+def _swap_batch_and_time(n: Call, rows: Output) -> Output:
     """The first two dimensions exchanged: samples and steps."""
     return n.transpose(rows, [1, 0, *range(2, n.rank(rows))])

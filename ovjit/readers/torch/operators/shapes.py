@@ -65,22 +65,22 @@ def squeeze(n: Call, x: Any, dim: Any = None) -> Any:
         return x
     if dim is None and any(n.may_be_one(d) and d != 1 for d in shape):
         return typed(n("Squeeze", value, opset=1))
-    wanted: Any = range(rank) if dim is None else [dim] if isinstance(dim, int) else dim
-    axes = [n.axis(d, rank) for d in wanted]
+    dims_to_squeeze: Any = range(rank) if dim is None else [dim] if isinstance(dim, int) else dim
+    axes = [n.axis(d, rank) for d in dims_to_squeeze]
     if dim is not None and n.wanted.rank == rank:
         return x
-    gone = [a for a in axes if shape[a] == 1 or (dim is not None and n.may_be_one(shape[a]))]
-    if dim is not None and n.wanted.rank is not None and rank - len(gone) < n.wanted.rank:
-        return typed(_squeezed_to(n, value, gone, n.rank(value) - rank + n.wanted.rank))
-    return typed(n.squeeze(value, gone))
+    squeezed_axes = [a for a in axes if shape[a] == 1 or (dim is not None and n.may_be_one(shape[a]))]
+    if dim is not None and n.wanted.rank is not None and rank - len(squeezed_axes) < n.wanted.rank:
+        return typed(_squeezed_to(n, value, squeezed_axes, n.rank(value) - rank + n.wanted.rank))
+    return typed(n.squeeze(value, squeezed_axes))
 
 
 def _squeezed_to(n: Call, x: Output, axes: list[int], rank: int) -> Output:
     """A tensor with fewer dimensions: those of the axes that are 1 when the model runs go."""
-    shape, own = n.shape_of(x), n.const([a in axes for a in range(n.rank(x))])
-    kept = n("LogicalNot", n("LogicalAnd", own, n("Equal", shape, n.const(1))))
-    places = n.reshape(n("NonZero", kept, output_type="i64"), [rank])
-    return n.reshape(x, n("Gather", shape, places, 0))
+    shape, is_squeezable = n.shape_of(x), n.const([a in axes for a in range(n.rank(x))])
+    is_kept = n("LogicalNot", n("LogicalAnd", is_squeezable, n("Equal", shape, n.const(1))))
+    remaining_axes = n.reshape(n("NonZero", is_kept, output_type="i64"), [rank])
+    return n.reshape(x, n("Gather", shape, remaining_axes, 0))
 
 
 @aten("permute", "permute_copy")
@@ -106,8 +106,8 @@ def movedim(n: Call, x: Output, source: Any, destination: Any) -> Output:
     rank = n.rank(x)
     sources = n.axes([source] if isinstance(source, int) else source, rank)
     targets = n.axes([destination] if isinstance(destination, int) else destination, rank)
-    rest = iter(axis for axis in range(rank) if axis not in sources)
-    order = [sources[targets.index(i)] if i in targets else next(rest) for i in range(rank)]
+    remaining_axes = iter(axis for axis in range(rank) if axis not in sources)
+    order = [sources[targets.index(i)] if i in targets else next(remaining_axes) for i in range(rank)]
     return n.transpose(x, order)
 
 
@@ -128,8 +128,8 @@ def repeat(n: Call, x: Any, repeats: Any = None, dims: Any = None) -> Any:
     if pair is not None and times:
         rank = n.rank(pair) - 1
         ones = n.const([1] * (len(times) - rank), "i64")
-        wide = n("Reshape", pair, n.concat([ones, n.shape_of(pair)], 0)) if len(times) > rank else pair
-        return Complex(n("Tile", wide, n.ints([*times, 1])))
+        expanded = n("Reshape", pair, n.concat([ones, n.shape_of(pair)], 0)) if len(times) > rank else pair
+        return Complex(n("Tile", expanded, n.ints([*times, 1])))
     return n("Tile", x, n.ints(times)) if times else x
 
 
@@ -173,7 +173,7 @@ def stack(n: Call, x: Any, dim: int = 0) -> Any:
 
 
 @aten("hstack", "vstack", "dstack", "column_stack")
-def stacked(n: Call, x: Any) -> Output:
+def stack_tensors(n: Call, x: Any) -> Output:
     name = n.op.removeprefix("aten::")
     values = n.same_kind(x)
     if name == "hstack":
@@ -191,11 +191,11 @@ def at_least(n: Call, x: Any) -> Any:
     if isinstance(x, (list, tuple)) and not isinstance(x, Complex):
         return [at_least(n, v) for v in x]
     value, rank, typed = n.held(x)
-    wanted = int(n.op[-2])
-    if rank >= wanted:
+    least_rank = int(n.op[-2])
+    if rank >= least_rank:
         return x
-    if wanted < 3 or rank == 0:
-        return typed(n.unsqueeze(value, list(range(wanted - rank))))
+    if least_rank < 3 or rank == 0:
+        return typed(n.unsqueeze(value, list(range(least_rank - rank))))
     return typed(n.unsqueeze(value, [0, 2] if rank == 1 else [2]))
 
 
@@ -219,9 +219,9 @@ def select(n: Call, x: Any, dim: int, index: Any) -> Any:
 @aten("narrow", "narrow_copy")
 def narrow(n: Call, x: Output, dim: int, start: Any, length: Any) -> Output:
     axis = n.axis(dim, n.rank(x))
-    known = n.known_number(start)
-    if known is not None and known < 0:
-        start = n.compute("Add", n.size(x, axis), known)
+    constant = n.known_number(start)
+    if constant is not None and constant < 0:
+        start = n.compute("Add", n.size(x, axis), constant)
     return n.cut(x, axis, start, n.compute("Add", start, length))
 
 
@@ -261,10 +261,10 @@ def parts_of_open(n: Call, x: Output, axis: int, length: Any) -> Any:
             "the number of parts of a dynamic dimension is not known when the model is read"
         )
     if n.wanted.is_examples:
-        place = n.base.replace(UNPACK, n.op)
-        said = f"{place} splits a dynamic dimension into {count} parts"
-        said += ", which might be incorrect for other lengths"
-        warnings.warn(said, sys.modules["torch"].jit.TracerWarning, stacklevel=2)
+        label = n.base.replace(UNPACK, n.op)
+        message = f"{label} splits a dynamic dimension into {count} parts"
+        message += ", which might be incorrect for other lengths"
+        warnings.warn(message, sys.modules["torch"].jit.TracerWarning, stacklevel=2)
     return n.all("VariadicSplit", x, axis, n.ints([*[length] * (count - 1), -1])) if count > 1 else [x]
 
 
@@ -305,14 +305,14 @@ def tensor_split(
     tensor_indices_or_sections: Any = None,
 ) -> Any:  # fmt: skip
     axis = n.pick_axis(x, dim)
-    given = next((v for v in (indices, sections, tensor_indices_or_sections) if v is not None), None)
-    if isinstance(given, Output):
-        known = n.value(given)
-        given = _listed_places(n, given) if known is None else known.tolist()
-    if isinstance(given, (list, tuple)):
-        ends = [0, *given, LAST]
+    splits = next((v for v in (indices, sections, tensor_indices_or_sections) if v is not None), None)
+    if isinstance(splits, Output):
+        constant = n.value(splits)
+        splits = _listed_places(n, splits) if constant is None else constant.tolist()
+    if isinstance(splits, (list, tuple)):
+        ends = [0, *splits, LAST]
         return [n.cut(x, axis, a, b) for a, b in zip(ends, ends[1:], strict=False)]
-    total, count = n.size(x, axis), n.known_int(given, "the number of parts")
+    total, count = n.size(x, axis), n.known_int(splits, "the number of parts")
     if isinstance(total, Number):
         # the first parts are longer by one, as many as total % count says
         length, longer = n.compute("Divide", total, count), n.compute("FloorMod", total, count)
@@ -325,13 +325,13 @@ def tensor_split(
     return n.split(x, axis, lengths)
 
 
-def _listed_places(n: Call, places: Output) -> list[Any] | int:
+def _listed_places(n: Call, positions: Output) -> list[Any] | int:
     """Places of cuts that are computed, or how many parts there are: as many as the graph takes."""
-    if n.shape(places) is None or n.rank(places) > 1 or n.wanted.listed is None:
+    if n.shape(positions) is None or n.rank(positions) > 1 or n.wanted.listed is None:
         raise UnsupportedError("the split positions are not known when the model is read")
-    if n.rank(places) == 0:
+    if n.rank(positions) == 0:
         return n.wanted.listed
-    return [Number(n("Gather", places, i, 0)) for i in range(n.wanted.listed - 1)]
+    return [Number(n("Gather", positions, i, 0)) for i in range(n.wanted.listed - 1)]
 
 
 @aten("hsplit", "vsplit", "dsplit")
@@ -380,18 +380,18 @@ def flip(n: Call, x: Any, dims: Sequence[int]) -> Any:
 @aten("roll")
 def roll(n: Call, x: Any, shifts: Any, dims: Any = ()) -> Any:
     """Shifts along one axis add up; without axes the tensor is one row."""
-    whole, rank, typed = n.held(x)
+    elements, rank, typed = n.held(x)
     shifts = list(shifts) if isinstance(shifts, (list, tuple)) else [shifts]
     dims = [dims] if isinstance(dims, int) else list(dims or ())
     if not dims:
-        row = n.reshape(whole, [-1, 2] if isinstance(x, Complex) else [-1])
-        result = n.reshape(n("Roll", row, n.ints(shifts), [0]), n.shape_of(whole))
+        row = n.reshape(elements, [-1, 2] if isinstance(x, Complex) else [-1])
+        result = n.reshape(n("Roll", row, n.ints(shifts), [0]), n.shape_of(elements))
     else:
         by_axis: dict[int, Any] = {}
         for dim, shift in zip(dims, shifts, strict=True):
             axis = n.axis(dim, rank)
             by_axis[axis] = n.compute("Add", by_axis[axis], shift) if axis in by_axis else shift
-        result = n("Roll", whole, n.ints(list(by_axis.values())), list(by_axis))
+        result = n("Roll", elements, n.ints(list(by_axis.values())), list(by_axis))
     return typed(result)
 
 
@@ -435,19 +435,19 @@ def pad(n: Call, x: Output, pad: Any = None, mode: str = "constant", value: Any 
              "replicate": "edge"}  # fmt: skip
     if mode not in kinds:
         raise ModelError(f"the padding mode {mode!r} is unknown")
-    before, behind = n.ints(begin), n.ints(end)
-    if not isinstance(before, Output) and not isinstance(behind, Output) and not any(before + behind):
+    before, after = n.ints(begin), n.ints(end)
+    if not isinstance(before, Output) and not isinstance(after, Output) and not any(before + after):
         return x
     filling = [n.tensor(0 if value is None else value, n.dtype(x))] if kinds[mode] == "constant" else []
-    return n("Pad", x, before, behind, *filling, pad_mode=kinds[mode])
+    return n("Pad", x, before, after, *filling, pad_mode=kinds[mode])
 
 
 def _circular(n: Call, x: Output, begin: list[int], end: list[int]) -> Output:
-    for axis, (before, behind) in enumerate(zip(begin, end, strict=True)):
+    for axis, (before, after) in enumerate(zip(begin, end, strict=True)):
         # what is cut off is cut off first, and the rest goes round
-        x = n.cut(x, axis, max(-before, 0), behind if behind < 0 else LAST)
+        x = n.cut(x, axis, max(-before, 0), after if after < 0 else LAST)
         last = [n.cut(x, axis, -before, LAST)] if before > 0 else []
-        first = [n.cut(x, axis, 0, behind)] if behind > 0 else []
+        first = [n.cut(x, axis, 0, after)] if after > 0 else []
         x = n.concat([*last, x, *first], axis)
     return x
 
@@ -475,9 +475,9 @@ def diag_embed(n: Call, x: Output, offset: int = 0, dim1: int = -2, dim2: int = 
     """Each row as a diagonal: row times (i + offset == j)"""
     rank = n.rank(x) + 1
     size = n.compute("Add", n.size(x, -1), abs(offset))
-    places = n.arange(size)
-    moved = n("Add", places, n.const(offset))
-    on = n("Equal", n.unsqueeze(moved, [1]), n.unsqueeze(places, [0]))
+    indices = n.arange(size)
+    shifted_rows = n("Add", indices, n.const(offset))
+    on = n("Equal", n.unsqueeze(shifted_rows, [1]), n.unsqueeze(indices, [0]))
     down = max(-offset, 0)
     begin = [0] * (rank - 2) + [down]
     end = [0] * (rank - 2) + [abs(offset) - down]
@@ -486,9 +486,9 @@ def diag_embed(n: Call, x: Output, offset: int = 0, dim1: int = -2, dim2: int = 
     result = n.to_type(result, n.dtype(x))
     a, b = n.axis(dim1, rank), n.axis(dim2, rank)
     order: list[int] = []
-    rest = iter(range(rank - 2))
+    other_axes = iter(range(rank - 2))
     for i in range(rank):
-        order.append(rank - 2 if i == a else rank - 1 if i == b else next(rest))
+        order.append(rank - 2 if i == a else rank - 1 if i == b else next(other_axes))
     return n.transpose(result, order)
 
 
@@ -496,16 +496,18 @@ def diag_embed(n: Call, x: Output, offset: int = 0, dim1: int = -2, dim2: int = 
 def triangle(n: Call, x: Output, diagonal: int = 0) -> Output:
     rows, columns = n.arange(n.size(x, -2)), n.arange(n.size(x, -1))
     gap = n("Subtract", n.unsqueeze(columns, [0]), n.unsqueeze(rows, [1]))
-    kept = n("LessEqual" if n.op == "aten::tril" else "GreaterEqual", gap, n.tensor(diagonal, "i64"))
-    return n("Select", kept, x, n.like(x, 0))
+    mask = n("LessEqual" if n.op == "aten::tril" else "GreaterEqual", gap, n.tensor(diagonal, "i64"))
+    return n("Select", mask, x, n.like(x, 0))
 
 
 @aten("tril_indices", "triu_indices")
 def triangle_indices(n: Call, row: int, col: int = 0, offset: int = 0, dtype: Any = None) -> Output:
     is_lower = n.op == "aten::tril_indices"
-    known = n.known_number(row), n.known_number(col), n.known_number(offset)
-    if None not in known:
-        result = np.stack((np.tril_indices if is_lower else np.triu_indices)(known[0], known[2], known[1]))
+    constants = n.known_number(row), n.known_number(col), n.known_number(offset)
+    if None not in constants:
+        result = np.stack(
+            (np.tril_indices if is_lower else np.triu_indices)(constants[0], constants[2], constants[1])
+        )
         return n.cast(n.const(result.astype(np.int64)), dtype)
     ends = n("Add", n.unsqueeze(n.arange(row), [1]), n.tensor(offset, "i64"))
     inside = n("GreaterEqual" if is_lower else "LessEqual", ends, n.unsqueeze(n.arange(col), [0]))
@@ -530,22 +532,22 @@ def repeat_interleave(
             if shape is not None and n.may_be_one(shape[0]):  # one count for all elements
                 repeats = n.expand(repeats, [n.size(x, axis)])
             return n("Gather", x, _by_counts(n, repeats), axis)
-    wide = n.unsqueeze(x, [axis + 1])
-    dims = n.sizes(wide)
+    repeated = n.unsqueeze(x, [axis + 1])
+    dims = n.sizes(repeated)
     target: list[Any] = [1] * len(dims)
     target[axis + 1] = repeats
-    wide = n.expand(wide, target)
+    repeated = n.expand(repeated, target)
     dims = n.sizes(x)
     dims[axis] = n.compute("Multiply", dims[axis], repeats)
-    return n.to_shape(wide, dims)
+    return n.to_shape(repeated, dims)
 
 
 def _by_counts(n: Call, counts: Output) -> Output:
     """0, 0, 1, 2, 2, 2 for [2, 1, 3]: how many sums of counts lie at or below each place."""
     ends = n("CumSum", n.convert(counts, "i64"), n.const(0))
     total = n.scalar(n("ReduceMax", n("Concat", n.const([0]), ends, axis=0), [0], keep_dims=True))
-    places = n.upto(total)
-    return n("SearchSorted", ends, places, right_mode=True, output_type="i64")
+    positions = n.upto(total)
+    return n("SearchSorted", ends, positions, right_mode=True, output_type="i64")
 
 
 @aten("unfold", "unfold_copy")
@@ -558,23 +560,23 @@ def unfold(n: Call, x: Output, dimension: int, size: int, step: int) -> Output:
     count = n.compute("Add", n.compute("Divide", n.compute("Subtract", n.size(x, axis), size), step), 1)
     starts = n("Multiply", n.arange(count), n.index(step))
     within = n.const(np.arange(size)) if isinstance(size, int) else n.arange(size)
-    places = n("Add", n.unsqueeze(starts, [1]), within)
-    result = n("Gather", x, places, axis)
+    positions = n("Add", n.unsqueeze(starts, [1]), within)
+    result = n("Gather", x, positions, axis)
     return n.transpose(result, [*(i for i in range(rank + 1) if i != axis + 1), axis + 1])
 
 
 @aten("as_strided", "as_strided_copy")
 def as_strided(n: Call, x: Output, size: Any, stride: Any, storage_offset: Any = None) -> Output:
     """Elements by their places in the row-major order of x, which lies in its memory so."""
-    return n("Gather", n.flat(x), _places(n, size, stride, storage_offset), 0)
+    return n("Gather", n.flat(x), _strided_indices(n, size, stride, storage_offset), 0)
 
 
-def _places(n: Call, size: Any, stride: Any, storage_offset: Any) -> Output:
-    places: Any = n.index(storage_offset or 0)
+def _strided_indices(n: Call, size: Any, stride: Any, storage_offset: Any) -> Output:
+    positions: Any = n.index(storage_offset or 0)
     for axis, (length, step) in enumerate(zip(size, stride, strict=True)):
         steps = n("Multiply", n.arange(length), n.index(step))
-        places = n("Add", places, n.unsqueeze(steps, list(range(1, len(size) - axis))))
-    return places
+        positions = n("Add", positions, n.unsqueeze(steps, list(range(1, len(size) - axis))))
+    return positions
 
 
 @aten("as_strided_scatter")
@@ -582,8 +584,8 @@ def as_strided_scatter(
     n: Call, x: Output, src: Output, size: Any, stride: Any, storage_offset: Any = None
 ) -> Output:
     """x with elements of src in these places."""
-    places = n.flat(_places(n, size, stride, storage_offset))
-    result = n("ScatterElementsUpdate", n.flat(x), places, n.flat(n.to_type(src, n.dtype(x))), 0)
+    positions = n.flat(_strided_indices(n, size, stride, storage_offset))
+    result = n("ScatterElementsUpdate", n.flat(x), positions, n.flat(n.to_type(src, n.dtype(x))), 0)
     return n.reshape(result, n.shape_of(x))
 
 
@@ -624,15 +626,24 @@ def broadcast_tensors(n: Call, x: Any) -> list[Output]:
 @aten("block_diag")
 def block_diag(n: Call, x: Any) -> Output:
     values = [n.also("atleast_2d", v) for v in n.same_kind(x)]
-    left: Any = 0
+    columns_before: Any = 0
     total: Any = 0
     for v in values:
         total = n.compute("Add", total, n.size(v, 1))
     rows = []
     for v in values:
-        right = n.compute("Subtract", total, n.compute("Add", left, n.size(v, 1)))
-        rows.append(n("Pad", v, n.ints([0, left]), n.ints([0, right]), n.like(v, 0), pad_mode="constant"))
-        left = n.compute("Add", left, n.size(v, 1))
+        columns_after = n.compute("Subtract", total, n.compute("Add", columns_before, n.size(v, 1)))
+        rows.append(
+            n(
+                "Pad",
+                v,
+                n.ints([0, columns_before]),
+                n.ints([0, columns_after]),
+                n.like(v, 0),
+                pad_mode="constant",
+            )
+        )
+        columns_before = n.compute("Add", columns_before, n.size(v, 1))
     return n.concat(rows, 0)
 
 

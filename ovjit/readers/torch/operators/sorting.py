@@ -21,24 +21,24 @@ def sort(n: Call, x: Output, dim: int = -1, descending: bool = False, stable: An
     if n.rank(x) == 0:
         result = [x, n.const(0)]
     else:
-        result = ordered(n, x, n.size(x, dim), dim, descending)
+        result = sort_elements(n, x, n.size(x, dim), dim, descending)
     return result[1] if n.op == "aten::argsort" else result[0] if n.op == "aten::msort" else result
 
 
-def ordered(n: Call, x: Output, count: Any, dim: int, largest: bool) -> list[Output]:
+def sort_elements(n: Call, x: Output, count: Any, dim: int, largest: bool) -> list[Output]:
     """`count` elements along an axis in their order, the largest or the smallest first, and their places."""
     kind = n.dtype(x)
-    given = n.convert(x, "i32") if kind in ("boolean", "u8", "i8", "i16") else x
+    operand = n.convert(x, "i32") if kind in ("boolean", "u8", "i8", "i16") else x
     axis, mode = n.axis(dim, n.rank(x)), "max" if largest else "min"
-    values, places = n.top_k(given, n.index(count), axis, mode)
-    return [n.to_type(values, kind), places]
+    values, indices = n.top_k(operand, n.index(count), axis, mode)
+    return [n.to_type(values, kind), indices]
 
 
 @aten("topk")
 def topk(n: Call, x: Output, k: Any, dim: int = -1, largest: bool = True) -> list[Output]:
     if n.rank(x) == 0:
         return [x, n.const(0)]
-    return ordered(n, x, k, dim, largest)
+    return sort_elements(n, x, k, dim, largest)
 
 
 @aten("kthvalue")
@@ -47,11 +47,13 @@ def kthvalue(n: Call, x: Output, k: Any, dim: int = -1, keepdim: bool = False) -
         return [x, n.const(0)]
     axis = n.axis(dim, n.rank(x))
     last = n.index(n.compute("Subtract", k, 1))
-    return _picked(n, ordered(n, x, k, axis, False), last, axis, keepdim)
+    return _pick(n, sort_elements(n, x, k, axis, False), last, axis, keepdim)
 
 
-def _picked(n: Call, made: list[Output], place: Output, axis: int, keepdim: bool) -> list[Output]:
-    out = [n("Gather", v, place, axis) for v in made]
+def _pick(
+    n: Call, values_and_indices: list[Output], position: Output, axis: int, keepdim: bool
+) -> list[Output]:
+    out = [n("Gather", v, position, axis) for v in values_and_indices]
     return [n.unsqueeze(v, [axis]) for v in out] if keepdim else out
 
 
@@ -60,16 +62,18 @@ def median(n: Call, x: Output, dim: Any = None, keepdim: bool = False) -> Any:
     """The lower one of two in the middle. One NaN makes the median NaN; nanmedian ignores NaN."""
     if n.rank(x) == 0:
         return x if dim is None else [x, n.const(0)]
-    whole, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
-    size = n.size(whole, axis)
+    elements, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
+    size = n.size(elements, axis)
     if n.is_real(x):
         if dim is None:  # one NaN more, which is the median of no elements
-            whole = n("Concat", whole, n.reshape(n.like(x, np.nan), [1]), axis=0)
-        result = _real_median(n, whole, axis, size, n.op == "aten::nanmedian")
+            elements = n("Concat", elements, n.reshape(n.like(x, np.nan), [1]), axis=0)
+        result = _real_median(n, elements, axis, size, n.op == "aten::nanmedian")
         result = result if keepdim and dim is not None else [n.squeeze(v, [axis]) for v in result]
     else:
         middle = n.index(n.compute("Divide", n.compute("Subtract", size, 1), 2))
-        result = _picked(n, ordered(n, whole, size, axis, False), middle, axis, keepdim and dim is not None)
+        result = _pick(
+            n, sort_elements(n, elements, size, axis, False), middle, axis, keepdim and dim is not None
+        )
     return result[0] if dim is None else result
 
 
@@ -82,30 +86,30 @@ def _real_median(n: Call, x: Output, axis: int, size: Any, ignores_nan: bool) ->
     numbers = n("LogicalNot", n("IsNaN", x))
     count = n("ReduceSum", n.convert(numbers, "i64"), [axis], keep_dims=True)
     last = n("Maximum", n("Subtract", count, n.const(1)), n.const(0))
-    place = n("Divide", last, n.const(2), m_pythondiv=True)
+    position = n("Divide", last, n.const(2), m_pythondiv=True)
     if not ignores_nan:
-        place = n("Select", n("Less", count, n.tensor(size)), count, place)
+        position = n("Select", n("Less", count, n.tensor(size)), count, position)
     # NaN is sorted behind all numbers
     full = n("Select", numbers, x, n.like(x, np.inf)) if ignores_nan else x
-    values, places = ordered(n, full, n.size(x, axis), axis, False)
-    found = n("GatherElements", values, place, axis=axis)
+    values, indices = sort_elements(n, full, n.size(x, axis), axis, False)
+    medians = n("GatherElements", values, position, axis=axis)
     if ignores_nan:
-        found = n("Select", n("Equal", count, n.const(0)), n.like(x, np.nan), found)
-    return [found, n("GatherElements", places, place, axis=axis)]
+        medians = n("Select", n("Equal", count, n.const(0)), n.like(x, np.nan), medians)
+    return [medians, n("GatherElements", indices, position, axis=axis)]
 
 
 @aten("combinations")
 def combinations(n: Call, x: Output, r: int = 2, with_replacement: bool = False) -> Output:
     """Elements at all rising tuples of places: where a table with one dimension for each place is true."""
-    places = n.arange(n.size(x, 0))
+    positions = n.arange(n.size(x, 0))
     if r == 0:
         return n.const([], n.dtype(x))
-    grid = [n.reshape(places, [1] * i + [-1] + [1] * (r - 1 - i)) for i in range(r)]
-    kept = n("GreaterEqual", grid[0], n.const(0))
+    grid = [n.reshape(positions, [1] * i + [-1] + [1] * (r - 1 - i)) for i in range(r)]
+    is_rising = n("GreaterEqual", grid[0], n.const(0))
     for a, b in zip(grid, grid[1:], strict=False):
-        kept = n("LogicalAnd", kept, n("LessEqual" if with_replacement else "Less", a, b))
-    found = n("NonZero", kept, output_type="i64")
-    return n("Gather", x, n.transpose(found, [1, 0]), n.const(0))
+        is_rising = n("LogicalAnd", is_rising, n("LessEqual" if with_replacement else "Less", a, b))
+    coordinates = n("NonZero", is_rising, output_type="i64")
+    return n("Gather", x, n.transpose(coordinates, [1, 0]), n.const(0))
 
 
 @aten("mode")
@@ -114,24 +118,24 @@ def mode(n: Call, x: Output, dim: int = -1, keepdim: bool = False) -> list[Outpu
     if n.rank(x) == 0:
         return [x, n.const(0)]
     if n.dtype(x) == "boolean":
-        value, place = n.also("mode", n.convert(x, "u8"), dim, keepdim)
-        return [n.convert(value, "boolean"), place]
+        value, index = n.also("mode", n.convert(x, "u8"), dim, keepdim)
+        return [n.convert(value, "boolean"), index]
     axis, rank = n.axis(dim, n.rank(x)), n.rank(x)
-    moved = n.transpose(x, [*(i for i in range(rank) if i != axis), axis])
-    same = n("Equal", n.unsqueeze(moved, [rank]), n.unsqueeze(moved, [rank - 1]))
+    rows = n.transpose(x, [*(i for i in range(rank) if i != axis), axis])
+    same = n("Equal", n.unsqueeze(rows, [rank]), n.unsqueeze(rows, [rank - 1]))
     counts = n("ReduceSum", n.convert(same, "i64"), [rank], keep_dims=False)
     highest = n("ReduceMax", counts, [-1], keep_dims=True)
     most = n("Equal", counts, highest)
     edge = value_range(n.dtype(x))[1]
-    value = n("ReduceMin", n("Select", most, moved, n.like(x, edge)), [-1], keep_dims=True)
-    here = n("Equal", moved, value)
-    places = n("Select", here, n.arange(n.size(moved, -1)), n.const(-1))
-    place = n("ReduceMax", places, [-1], keep_dims=True)
+    value = n("ReduceMin", n("Select", most, rows, n.like(x, edge)), [-1], keep_dims=True)
+    here = n("Equal", rows, value)
+    candidates = n("Select", here, n.arange(n.size(rows, -1)), n.const(-1))
+    index = n("ReduceMax", candidates, [-1], keep_dims=True)
     if n.is_real(x):  # as the sort behind PyTorch's: a NaN at the front stays there, and equals nothing
-        first = n.cut(moved, rank - 1, 0, 1)
+        first = n.cut(rows, rank - 1, 0, 1)
         stays = n("LogicalAnd", n("IsNaN", first), n("LessEqual", highest, n.const(1)))
-        value, place = n("Select", stays, first, value), n("Select", stays, n.const(0), place)
-    out = [n.squeeze(v, [-1]) for v in (value, place)]
+        value, index = n("Select", stays, first, value), n("Select", stays, n.const(0), index)
+    out = [n.squeeze(v, [-1]) for v in (value, index)]
     return [n.unsqueeze(v, [axis]) for v in out] if keepdim else out
 
 
@@ -140,9 +144,9 @@ def quantile(n: Call, x: Output, q: Any, dim: Any = None, keepdim: bool = False,
              interpolation: str = "linear") -> Output:  # fmt: skip
     if n.op == "aten::nanquantile":
         raise UnsupportedError("nanquantile is not supported")
-    whole, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
-    size = n.size(whole, axis)
-    values = ordered(n, whole, size, axis, False)[0]
+    elements, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
+    size = n.size(elements, axis)
+    values = sort_elements(n, elements, size, axis, False)[0]
     # one NaN, which is the last in order, makes all quantiles NaN
     greatest = n("Gather", values, n.const([-1]), axis)
     values = n("Select", n("IsNaN", greatest), greatest, values)
@@ -170,18 +174,20 @@ def quantile(n: Call, x: Output, q: Any, dim: Any = None, keepdim: bool = False,
     return _quantile_out(n, x, result, q, axis, dim, keepdim)
 
 
-def _quantile_out(n: Call, x: Output, made: Output, q: Any, axis: int, dim: Any, keepdim: bool) -> Output:
+def _quantile_out(
+    n: Call, x: Output, quantiles: Output, q: Any, axis: int, dim: Any, keepdim: bool
+) -> Output:
     """The quantiles' axis comes first."""
     if isinstance(q, Output) and n.rank(q) == 1:
-        rank = n.rank(made)
-        made = n.transpose(made, [axis, *(i for i in range(rank) if i != axis)])
+        rank = n.rank(quantiles)
+        quantiles = n.transpose(quantiles, [axis, *(i for i in range(rank) if i != axis)])
         if keepdim:
             count = n.rank(x)
-            made = n.unsqueeze(made, list(range(1, count + 1)) if dim is None else [axis + 1])
-        return made
+            quantiles = n.unsqueeze(quantiles, list(range(1, count + 1)) if dim is None else [axis + 1])
+        return quantiles
     if keepdim:
-        made = n.unsqueeze(made, list(range(n.rank(x))) if dim is None else [axis])
-    return made
+        quantiles = n.unsqueeze(quantiles, list(range(n.rank(x))) if dim is None else [axis])
+    return quantiles
 
 
 @aten("searchsorted")
@@ -214,17 +220,17 @@ def bucketize(n: Call, x: Any, boundaries: Output, out_int32: bool = False, righ
 @aten("unique_consecutive")
 def unique_consecutive(n: Call, x: Output, dim: Any = None) -> list[Output]:
     """What differs from the one before it, along an axis or of all elements in order."""
-    whole, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
-    later = n("NotEqual", n.cut(whole, axis, 1, LAST), n.cut(whole, axis, 0, -1))
-    others = [i for i in range(n.rank(whole)) if i != axis]
+    elements, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
+    later = n("NotEqual", n.cut(elements, axis, 1, LAST), n.cut(elements, axis, 0, -1))
+    others = [i for i in range(n.rank(elements)) if i != axis]
     later = n("ReduceLogicalOr", later, others, keep_dims=False) if others else later
-    first = n.alike(n.cut(n.arange(n.size(whole, axis)), 0, 0, 1), True, "boolean")
+    first = n.alike(n.cut(n.arange(n.size(elements, axis)), 0, 0, 1), True, "boolean")
     starts = n("Concat", first, later, axis=0)
-    places = n.flat(n("NonZero", starts, output_type="i64"))
+    start_indices = n.flat(n("NonZero", starts, output_type="i64"))
     inverse = n("Subtract", n("CumSum", n.convert(starts, "i64"), n.const(0)), n.const(1))
-    ends = n("Concat", n.cut(places, 0, 1, LAST), n.one(n.size(whole, axis)), axis=0)
+    ends = n("Concat", n.cut(start_indices, 0, 1, LAST), n.one(n.size(elements, axis)), axis=0)
     inverse = n.reshape(inverse, n.shape_of(x)) if dim is None else inverse
-    return [n("Gather", whole, places, axis), inverse, n("Subtract", ends, places)]
+    return [n("Gather", elements, start_indices, axis), inverse, n("Subtract", ends, start_indices)]
 
 
 @aten("_unique2", "unique_dim", "_unique")
@@ -245,5 +251,5 @@ def isin(
     other = test_elements if test_element is None else test_element
     a, b = n.same_kind([n.tensor(x), n.tensor(other)])
     flat = n.flat(b) if n.rank(b) else n.reshape(b, [1])
-    found = n("ReduceLogicalOr", n("Equal", n.unsqueeze(a, [n.rank(a)]), flat), [-1], keep_dims=False)
-    return n("LogicalNot", found) if invert else found
+    is_member = n("ReduceLogicalOr", n("Equal", n.unsqueeze(a, [n.rank(a)]), flat), [-1], keep_dims=False)
+    return n("LogicalNot", is_member) if invert else is_member

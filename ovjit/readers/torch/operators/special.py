@@ -22,19 +22,19 @@ def _in_f64(n: Call, x: Output, function: Callable[..., Output], *arguments: Any
 
 def _normal(n: Builder, x: Output) -> Output:
     """The share of a normal distribution below x: erfc(-x / sqrt(2)) / 2"""
-    turned = n("Multiply", x, n.like(x, -math.sqrt(0.5)))
-    return n("Multiply", erfc(n, turned), n.like(x, 0.5))
+    argument = n("Multiply", x, n.like(x, -math.sqrt(0.5)))
+    return n("Multiply", erfc(n, argument), n.like(x, 0.5))
 
 
 def _log_normal(n: Builder, x: Output) -> Output:
     """Its logarithm: log(erfcx(-x / sqrt(2)) / 2) - x^2 / 2 far below 0, log(1 - share above x) elsewhere."""
-    left = n("Less", x, n.like(x, -1))
-    below = n("Select", left, x, n.like(x, -1))
-    turned = n("Multiply", below, n.like(x, -math.sqrt(0.5)))
-    far = n("Log", n("Multiply", scaled_erfc(n, turned), n.like(x, 0.5)))
-    far = n("Subtract", far, n("Multiply", turned, turned))
+    is_low = n("Less", x, n.like(x, -1))
+    low_x = n("Select", is_low, x, n.like(x, -1))
+    argument = n("Multiply", low_x, n.like(x, -math.sqrt(0.5)))
+    far = n("Log", n("Multiply", scaled_erfc(n, argument), n.like(x, 0.5)))
+    far = n("Subtract", far, n("Multiply", argument, argument))
     near = log1p(n, n("Negative", _normal(n, n("Negative", x))))
-    return n("Select", left, far, near)
+    return n("Select", is_low, far, near)
 
 
 aten_rows({

@@ -14,17 +14,17 @@ from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten, aten_rows
 
 
-def _wide(n: Call, x: Output) -> Output:
+def _stack_f64(n: Call, x: Output) -> Output:
     """Matrices as f64 [count, rows, columns]."""
     return n.convert(stacked(n, x), "f64")
 
 
 def _given_back(n: Call, like: Output, *parts: tuple[Output, int]) -> list[Output]:
     """Results in the type of the matrices, and how many dimensions of each are those of one matrix."""
-    return [n.convert(unstacked(n, value, like, own), n.dtype(like)) for value, own in parts]
+    return [n.convert(unstacked(n, value, like, core_rank), n.dtype(like)) for value, core_rank in parts]
 
 
-def _turned(n: Call, x: Output) -> Output:
+def _transpose(n: Call, x: Output) -> Output:
     return n.transpose(x, [0, 2, 1])
 
 
@@ -32,35 +32,35 @@ def _turned(n: Call, x: Output) -> Output:
 def svd(n: Call, x: Output, full_matrices: bool = True, some: bool = True) -> list[Output]:
     """svd gives V where the others give its transpose."""
     old = n.op == "aten::svd"
-    u, s, v = singular(n, _wide(n, x), not some if old else bool(full_matrices))
-    return _given_back(n, x, (u, 2), (s, 1), (v if old else _turned(n, v), 2))
+    u, s, v = singular(n, _stack_f64(n, x), not some if old else bool(full_matrices))
+    return _given_back(n, x, (u, 2), (s, 1), (v if old else _transpose(n, v), 2))
 
 
-def _eigen(n: Call, x: Output, UPLO: str = "L") -> tuple[Output, Output]:
+def _decompose_symmetric(n: Call, x: Output, UPLO: str = "L") -> tuple[Output, Output]:
     """Eigenvalues and vectors by the triangle that counts."""
-    wide = _wide(n, x)
+    x_f64 = _stack_f64(n, x)
     lower = UPLO.upper() == "L"
-    part = n.also("tril" if lower else "triu", wide)
-    other = n.also("tril" if lower else "triu", wide, -1 if lower else 1)
-    return symmetric(n, n("Add", part, _turned(n, other)))
+    part = n.also("tril" if lower else "triu", x_f64)
+    other = n.also("tril" if lower else "triu", x_f64, -1 if lower else 1)
+    return symmetric(n, n("Add", part, _transpose(n, other)))
 
 
 @aten("linalg_eigh", "_linalg_eigh")
 def eigh(n: Call, x: Output, UPLO: str = "L") -> list[Output]:
-    values, vectors = _eigen(n, x, UPLO)
+    values, vectors = _decompose_symmetric(n, x, UPLO)
     return _given_back(n, x, (values, 1), (vectors, 2))
 
 
-def _scaled_product(n: Call, left: Output, scales: Output, right: Output) -> Output:
-    """left diag(scales) right^T"""
-    return n("MatMul", n("Multiply", left, n.unsqueeze(scales, [1])), right, transpose_a=False,
+def _scaled_product(n: Call, u: Output, scales: Output, v: Output) -> Output:
+    """u diag(scales) v^T"""
+    return n("MatMul", n("Multiply", u, n.unsqueeze(scales, [1])), v, transpose_a=False,
              transpose_b=True)  # fmt: skip
 
 
 @aten("linalg_matrix_sqrth")
 def square_root(n: Call, x: Output) -> Output:
     """V diag(sqrt(w)) V^T, where a w below 0 counts as 0."""
-    values, vectors = _eigen(n, x)
+    values, vectors = _decompose_symmetric(n, x)
     values = n("Maximum", values, n.like(values, 0))
     return _given_back(n, x, (_scaled_product(n, vectors, n("Sqrt", values), vectors), 2))[0]
 
@@ -68,7 +68,7 @@ def square_root(n: Call, x: Output) -> Output:
 @aten("linalg_polar")
 def polar(n: Call, x: Output) -> list[Output]:
     """U V^T and V diag(s) V^T"""
-    u, s, v = singular(n, _wide(n, x), False)
+    u, s, v = singular(n, _stack_f64(n, x), False)
     turning = n("MatMul", u, v, transpose_a=False, transpose_b=True)
     return _given_back(n, x, (turning, 2), (_scaled_product(n, v, s, v), 2))
 
@@ -76,9 +76,9 @@ def polar(n: Call, x: Output) -> list[Output]:
 def _sizes(n: Call, x: Output, hermitian: bool) -> tuple[Output, Output, Output]:
     """Left vectors, right vectors and values of which the size counts: singular values, or eigenvalues."""
     if hermitian:
-        values, vectors = _eigen(n, x)
+        values, vectors = _decompose_symmetric(n, x)
         return vectors, vectors, values
-    u, s, v = singular(n, _wide(n, x), False)
+    u, s, v = singular(n, _stack_f64(n, x), False)
     return u, v, s
 
 
@@ -117,12 +117,12 @@ def pinv(n: Call, x: Output, rcond: Any = None, hermitian: bool = False, atol: A
     """V diag(1 / s) U^T, without the s that count as 0."""
     if n.op == "aten::pinverse" and rcond is None:
         rcond = 1e-15
-    left, right, values = _sizes(n, x, bool(hermitian))
+    u, v, values = _sizes(n, x, bool(hermitian))
     size = n("Abs", values)
     counts = n("Greater", size, _limits(n, x, size, atol, rcond if rtol is None else rtol))
     one = n.like(values, 1)
     inverse = n("Select", counts, n("Divide", one, n("Select", counts, values, one)), n.like(values, 0))
-    return _given_back(n, x, (_scaled_product(n, right, inverse, left), 2))[0]
+    return _given_back(n, x, (_scaled_product(n, v, inverse, u), 2))[0]
 
 
 @aten("linalg_matrix_rank")
@@ -137,7 +137,7 @@ def matrix_rank(n: Call, x: Output, tol: Any = None, hermitian: bool = False, at
 
 def by_singular_values(n: Call, x: Output, ord: Any) -> Output:
     """The norms "nuc", 2 and -2 of matrices: the sum, the largest and the smallest of the singular values."""
-    s = singular(n, _wide(n, x), False)[1]
+    s = singular(n, _stack_f64(n, x), False)[1]
     if ord == "nuc":
         result = n("ReduceSum", s, [1], keep_dims=False)
     else:
@@ -150,7 +150,7 @@ def by_singular_values(n: Call, x: Output, ord: Any) -> Output:
 def cond(n: Call, x: Output, p: Any = None) -> Output:
     """The norm of a matrix times that of its inverse; by singular values the largest over the smallest."""
     if p in (None, 2, -2):
-        s = singular(n, _wide(n, x), False)[1]
+        s = singular(n, _stack_f64(n, x), False)[1]
         ends = [n(op, s, [1], keep_dims=False) for op in ("ReduceMax", "ReduceMin")]
         return _given_back(n, x, (n("Divide", *(ends if p != -2 else ends[::-1])), 0))[0]
     norms = [n.also("linalg_matrix_norm", v, p, [-2, -1], False) for v in (x, n.also("linalg_inv", x))]
@@ -159,6 +159,6 @@ def cond(n: Call, x: Output, p: Any = None) -> Output:
 
 #: Operators that are one expression.
 aten_rows({
-    "linalg_svdvals": lambda n, x: _given_back(n, x, (singular(n, _wide(n, x), False)[1], 1))[0],
-    "linalg_eigvalsh": lambda n, x, UPLO="L": _given_back(n, x, (_eigen(n, x, UPLO)[0], 1))[0],
+    "linalg_svdvals": lambda n, x: _given_back(n, x, (singular(n, _stack_f64(n, x), False)[1], 1))[0],
+    "linalg_eigvalsh": lambda n, x, UPLO="L": _given_back(n, x, (_decompose_symmetric(n, x, UPLO)[0], 1))[0],
 })  # fmt: skip

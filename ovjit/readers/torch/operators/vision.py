@@ -18,10 +18,10 @@ def nms(n: Call, x: Output, scores: Output, iou_threshold: float) -> Output:
     boxes, ranks = n.unsqueeze(x, [0]), n.unsqueeze(scores, [0, 1])
     most = n.scalar(n.dim_of(scores, 0))
     thresholds = n.const(float(iou_threshold), "f32"), n.const(-math.inf, "f32")
-    kept = n.all("NonMaxSuppression", boxes, ranks, most, *thresholds,
+    selection = n.all("NonMaxSuppression", boxes, ranks, most, *thresholds,
                  box_encoding="corner", sort_result_descending=False, output_type="i64")  # fmt: skip
-    count = kept[2]
-    rows = n("Slice", kept[0], n.const([0]), count, n.const([1]), n.const([0]))
+    count = selection[2]
+    rows = n("Slice", selection[0], n.const([0]), count, n.const([1]), n.const([0]))
     return n("Gather", rows, n.const(2), 1)
 
 
@@ -49,11 +49,11 @@ def ps_roi_align(
     """Each place of the result is read from channels of its own: they are the diagonal of all channels at
     all places."""
     size = pooled_height, pooled_width
-    whole = roi_align(n, x, rois, spatial_scale, *size, sampling_ratio, aligned=True)
-    places = pooled_height * pooled_width
-    flat = n("Reshape", whole, [0, -1, places * places], special_zero=True)
-    own = n("Gather", flat, n.const(np.arange(places) * (places + 1)), 2)
-    return [n("Reshape", own, [0, 0, *size], special_zero=True), None]
+    all_channels = roi_align(n, x, rois, spatial_scale, *size, sampling_ratio, aligned=True)
+    bins = pooled_height * pooled_width
+    flat = n("Reshape", all_channels, [0, -1, bins * bins], special_zero=True)
+    diagonal = n("Gather", flat, n.const(np.arange(bins) * (bins + 1)), 2)
+    return [n("Reshape", diagonal, [0, 0, *size], special_zero=True), None]
 
 
 @aten("torchvision::roi_pool")
@@ -67,13 +67,13 @@ def roi_pool(
     return [n("ROIPooling", x, regions, output_size=size, spatial_scale=1.0, method="max"), None]
 
 
-def _bins(n: Call, begin: Output, end: Output, places: int, size: Any, last: Any) -> tuple[Output, Output]:
+def _bins(n: Call, begin: Output, end: Output, bins: int, size: Any, last: Any) -> tuple[Output, Output]:
     """Which positions of an axis belong to the bins of regions, as [regions, bins, size] of 0 and 1, and the
     number of them. `last` is what the ends of bins are cut to."""
     kind = n.dtype(begin)
     length = n("Maximum", n("Subtract", end, begin), n.const(1.0, kind))
-    step = n("Divide", length, n.const(float(places), kind))
-    index = np.arange(places + 1)[None]
+    step = n("Divide", length, n.const(float(bins), kind))
+    index = np.arange(bins + 1)[None]
     first, after = (
         n(rounds, n("Multiply", step, n.const(part, kind)))
         for rounds, part in (("Floor", index[:, :-1]), ("Ceiling", index[:, 1:]))
@@ -96,21 +96,21 @@ def ps_roi_pool(
     """Means of bins, each of channels of its own. An axis is summed by a product with what is in its bins."""
     kind = n.dtype(x)
     scaled = n("Multiply", n.cut(rois, 1, 1, 5), n.tensor(spatial_scale, n.dtype(rois)))
-    left, top, right, bottom = (
+    x_begin, y_begin, x_end, y_end = (
         n.cut(n("Round", scaled, mode="half_away_from_zero"), 1, i, i + 1) for i in range(4)
     )
     height, width = n.size(x, 2), n.size(x, 3)
     last = [n("Subtract", n.index(v), n.const(1)) for v in (height, width)]
-    rows, high = _bins(n, top, bottom, pooled_height, height, n.convert(last[0], n.dtype(rois)))
-    columns, wide = _bins(n, left, right, pooled_width, width, n.convert(last[1], n.dtype(rois)))
+    rows, heights = _bins(n, y_begin, y_end, pooled_height, height, n.convert(last[0], n.dtype(rois)))
+    columns, widths = _bins(n, x_begin, x_end, pooled_width, width, n.convert(last[1], n.dtype(rois)))
     batch = n.convert(n("Gather", rois, n.const(0), 1), "i64")
     split = n.to_shape(x, [n.size(x, 0), -1, pooled_height, pooled_width, height, width])
-    own = n("Gather", split, batch, 0)
-    by_row = n("MatMul", n.unsqueeze(n.convert(rows, kind), [1, 3, 4]), own)
-    whole = n("MatMul", by_row, n.unsqueeze(n.convert(columns, kind), [1, 2, 5]))
-    area = n("Multiply", n.unsqueeze(high, [1, 3]), n.unsqueeze(wide, [1, 2]))
-    counted = n.convert(n("Maximum", area, n.const(1.0, n.dtype(area))), kind)
-    return [n("Divide", n("Squeeze", whole, [4, 5]), counted), None]
+    region_maps = n("Gather", split, batch, 0)
+    by_row = n("MatMul", n.unsqueeze(n.convert(rows, kind), [1, 3, 4]), region_maps)
+    sums = n("MatMul", by_row, n.unsqueeze(n.convert(columns, kind), [1, 2, 5]))
+    area = n("Multiply", n.unsqueeze(heights, [1, 3]), n.unsqueeze(widths, [1, 2]))
+    divisor = n.convert(n("Maximum", area, n.const(1.0, n.dtype(area))), kind)
+    return [n("Divide", n("Squeeze", sums, [4, 5]), divisor), None]
 
 
 @aten("torchvision::deform_conv2d")

@@ -53,8 +53,8 @@ def kept_whole() -> list[Any]:
     from torch._decomp import decomposition_table
     from torch.export import default_decompositions
 
-    known = dict.fromkeys([*default_decompositions().keys(), *decomposition_table])
-    return [target for target in known if isinstance(target, torch._ops.OpOverload) and has_rule(target)]
+    candidates = dict.fromkeys([*default_decompositions().keys(), *decomposition_table])
+    return [target for target in candidates if isinstance(target, torch._ops.OpOverload) and has_rule(target)]
 
 
 def _may_decompose(target: Any, refused: frozenset[str]) -> bool:
@@ -67,7 +67,7 @@ def _names(schema: Any) -> set[str]:
     return {schema.name, f"{schema.name.replace('::', '.')}.{schema.overload_name or 'default'}"}
 
 
-def decomposed(
+def decompose(
     program: Any, converters: Mapping[str, Any] | None = None, refused: frozenset[str] = frozenset()
 ) -> Any:
     """The program, functional, its operators decomposed as far as there are no rules for them.

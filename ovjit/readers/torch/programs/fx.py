@@ -13,7 +13,7 @@ from ovjit.readers.torch.branches import chosen, read_graph
 from ovjit.readers.torch.call import Call, Wanted
 from ovjit.readers.torch.graph import Refused, TorchReader, bound
 from ovjit.readers.torch.loops import read_scan, read_while
-from ovjit.readers.torch.operators.numbers import computed, python_number
+from ovjit.readers.torch.operators.numbers import compute, python_number
 from ovjit.readers.torch.programs.undecomposed import INLINED, in_place
 from ovjit.readers.torch.recording.strides import BY_STRIDES, in_storage
 from ovjit.readers.torch.registry import find_rule
@@ -57,10 +57,10 @@ class FxReader(TorchReader):
     def run(self, module: Any, values: Sequence[Any]) -> Any:
         """What the graph's output node gives for values of its placeholders."""
         env: dict[Any, Any] = {}
-        given = iter(values)
+        arguments = iter(values)
         for node in module.graph.nodes:
             if node.op == "placeholder":
-                env[node] = next(given)
+                env[node] = next(arguments)
             elif node.op == "get_attr":
                 env[node] = self._attribute(module, node.target)
             elif node.op == "output":
@@ -79,8 +79,8 @@ class FxReader(TorchReader):
         """What a node gives. Raises Refused where that is real, but complex in PyTorch."""
         import torch
 
-        told = node.meta.get("val")
-        if isinstance(told, torch.Tensor) and isinstance(value, Output) and told.is_complex():
+        example = node.meta.get("val")
+        if isinstance(example, torch.Tensor) and isinstance(value, Output) and example.is_complex():
             raise Refused(_base_name(node), f"{node.target} does not support complex tensors{_where(node)}")
         return value
 
@@ -92,18 +92,18 @@ class FxReader(TorchReader):
             value = getattr(value, part)
         return self.constant(value, target) if isinstance(value, torch.Tensor) else value
 
-    def _arguments(self, given: Any, env: Mapping[Any, Any]) -> Any:
+    def _arguments(self, value: Any, env: Mapping[Any, Any]) -> Any:
         import torch
 
-        if isinstance(given, torch.fx.Node):
-            return env[given]
-        if isinstance(given, (list, tuple)):
-            return [self._arguments(item, env) for item in given]
-        if isinstance(given, dict):
-            return {key: self._arguments(item, env) for key, item in given.items()}
-        if isinstance(given, torch.Tensor):
-            return self.constant(given, None)
-        return given
+        if isinstance(value, torch.fx.Node):
+            return env[value]
+        if isinstance(value, (list, tuple)):
+            return [self._arguments(item, env) for item in value]
+        if isinstance(value, dict):
+            return {key: self._arguments(item, env) for key, item in value.items()}
+        if isinstance(value, torch.Tensor):
+            return self.constant(value, None)
+        return value
 
     def _function(self, node: Any, env: Mapping[Any, Any]) -> Any:
         import torch
@@ -115,51 +115,59 @@ class FxReader(TorchReader):
             return self._item(node, *arguments)
         if isinstance(target, torch._ops.OpOverload):
             name, overload = target._schema.name, target._schema.overload_name
-            given = bound(target._schema, arguments, named)
+            bound_arguments = bound(target._schema, arguments, named)
             if name in BY_STRIDES:
-                return self._by_strides(node, name, given)
+                return self._by_strides(node, name, bound_arguments)
             written = in_place(target) if self.writes else None
             result = self.call(
                 written or name,
                 overload,
-                given,
+                bound_arguments,
                 self._base(node, target),
                 partial(_where, node),
-                _wanted(node),
+                _wanted_results(node),
             )
-            return result if written is None else self._in_its_type(node, next(iter(given.values())), result)
+            return (
+                result
+                if written is None
+                else self._in_its_type(node, next(iter(bound_arguments.values())), result)
+            )
         if isinstance(target, torch._ops.HigherOrderOperator):
             return self._higher(target, node, arguments, named)
         name = getattr(target, "__name__", str(target))
         name = {"int": "sym_int", "float": "sym_float"}.get(name, name)
         if python_number(name):
             call = Call(self, f"python::{name}", self._base(node, name))
-            return computed(call, name, *arguments)
+            return compute(call, name, *arguments)
         raise Refused(name, f"No conversion rule found for operations: {name}{_where(node)}")
 
-    def _in_its_type(self, node: Any, old: Any, made: Any) -> Any:
+    def _in_its_type(self, node: Any, old: Any, result: Any) -> Any:
         """What an operator in place gives: the tensor that it writes to keeps its type and its shape."""
-        if not isinstance(old, Output) or not isinstance(made, Output):
-            return made
+        if not isinstance(old, Output) or not isinstance(result, Output):
+            return result
         call = Call(self, "copy", self._base(node, node.target))
-        made = call.to_type(made, call.dtype(old))
-        return made if call.rank(made) == call.rank(old) else call.expand(made, call.shape_of(old))
+        result = call.to_type(result, call.dtype(old))
+        return result if call.rank(result) == call.rank(old) else call.expand(result, call.shape_of(old))
 
-    def _by_strides(self, node: Any, name: str, given: dict[str, Any]) -> Any:
+    def _by_strides(self, node: Any, name: str, bound_arguments: dict[str, Any]) -> Any:
         """An operator that finds elements by strides: its tensor has the order of memory meanwhile."""
         base = self._base(node, name)
         order, offset = in_storage(node)
-        if order is None or not isinstance(given["self"], Output):
+        if order is None or not isinstance(bound_arguments["self"], Output):
             text = f"{name} of memory outside of a tensor, or of one that is not dense{_where(node)}"
             raise Refused(name, f"No conversion rule found for operations: {text}")
         permute = Call(self, "permute", base)
         if offset:
-            given["storage_offset"] = permute.compute("Subtract", given["storage_offset"] or 0, offset)
+            bound_arguments["storage_offset"] = permute.compute(
+                "Subtract", bound_arguments["storage_offset"] or 0, offset
+            )
         is_turned = order != sorted(order)
         if is_turned:
-            given["self"] = permute.transpose(given["self"], order)
+            bound_arguments["self"] = permute.transpose(bound_arguments["self"], order)
         overload = node.target._schema.overload_name
-        result = self.call(name, overload, given, base, partial(_where, node), _wanted(node))
+        result = self.call(
+            name, overload, bound_arguments, base, partial(_where, node), _wanted_results(node)
+        )
         if is_turned and name == "aten::as_strided_scatter":
             result = permute.transpose(result, [order.index(i) for i in range(len(order))])
         return result
@@ -170,10 +178,10 @@ class FxReader(TorchReader):
 
         value = values[index] if not isinstance(values, (list, tuple)) or index < len(values) else None
         if value is None and node.users and isinstance(node.meta.get("val"), torch.Tensor):
-            made = node.args[0]
-            says = f"{made.target} is read without its output {index}{_where(made)}"
-            error = Refused(_base_name(made), says)
-            error.node = made.name
+            producer = node.args[0]
+            says = f"{producer.target} is read without its output {index}{_where(producer)}"
+            error = Refused(_base_name(producer), says)
+            error.node = producer.name
             raise error
         return value
 
@@ -200,16 +208,20 @@ class FxReader(TorchReader):
         if name == "scan":
             return read_scan(self, call, *arguments)
         before = INLINED.get(name)
-        rest = arguments[before:] if before is not None else []
-        if not rest or not isinstance(rest[0], torch.fx.GraphModule):
+        graph_and_arguments = arguments[before:] if before is not None else []
+        if not graph_and_arguments or not isinstance(graph_and_arguments[0], torch.fx.GraphModule):
             raise Refused(name, f"No conversion rule found for operations: {name}{_where(node)}")
-        inner = [a for a in rest[1:] if not isinstance(a, str)] if name == "invoke_subgraph" else rest[1:]
-        return self.run(rest[0], inner)
+        inner = (
+            [a for a in graph_and_arguments[1:] if not isinstance(a, str)]
+            if name == "invoke_subgraph"
+            else graph_and_arguments[1:]
+        )
+        return self.run(graph_and_arguments[0], inner)
 
     def _cond(self, call: Call, condition: Any, true: Any, false: Any, operands: Sequence[Any]) -> Any:
-        known = call.known_number(condition)
-        if known is not None:
-            return self.run(true if known else false, operands)
+        constant = call.known_number(condition)
+        if constant is not None:
+            return self.run(true if constant else false, operands)
         bodies = [partial(read_graph, self, call, graph, operands) for graph in (true, false)]
         return chosen(self, call, condition, bodies)
 
@@ -228,7 +240,7 @@ def _base_name(node: Any) -> str:
     return schema.name if schema is not None else str(node.target)
 
 
-def _wanted(node: Any) -> Wanted:
+def _wanted_results(node: Any) -> Wanted:
     import torch
 
     value = node.meta.get("val")
@@ -281,11 +293,11 @@ def read_exported(
     reader = FxReader(converters, scopes, writes)
     module, signature = program.graph_module, program.graph_signature
     placeholders = module.graph.find_nodes(op="placeholder")
-    own = iter(names or [])
+    input_names = iter(names or [])
     values = []
     for node, spec in zip(placeholders, signature.input_specs, strict=True):
         if spec.kind == InputKind.USER_INPUT:
-            name = next(own, None) or spec.arg.name
+            name = next(input_names, None) or spec.arg.name
             values.append(_parameter(reader, node, name, spec, program.range_constraints))
             continue
         if spec.kind in (InputKind.TOKEN, InputKind.CUSTOM_OBJ):

@@ -12,23 +12,23 @@ from ovjit.readers.torch.graph import leaves_of
 from ovjit.readers.torch.programs.fx import FxReader, input_of
 
 
-def is_graph(given: Any) -> bool:
+def is_graph(module: Any) -> bool:
     """Whether a module is a graph whose placeholders tell of the inputs."""
     import torch
 
-    if not isinstance(given, torch.fx.GraphModule):
+    if not isinstance(module, torch.fx.GraphModule):
         return False
-    told = [node.meta.get("val") for node in given.graph.find_nodes(op="placeholder")]
-    return any(isinstance(value, torch.Tensor) for value in told)
+    examples = [node.meta.get("val") for node in module.graph.find_nodes(op="placeholder")]
+    return any(isinstance(value, torch.Tensor) for value in examples)
 
 
-def with_described(given: Any, described: Sequence[tuple[Any, Any]]) -> Any:
+def with_described(module: Any, described: Sequence[tuple[Any, Any]]) -> Any:
     """A graph module whose placeholders tell of shapes and types; others are given back as they are."""
     import torch
 
-    if not described or not isinstance(given, torch.fx.GraphModule) or is_graph(given):
-        return given
-    result = torch.fx.GraphModule(given, copy.deepcopy(given.graph))
+    if not described or not isinstance(module, torch.fx.GraphModule) or is_graph(module):
+        return module
+    result = torch.fx.GraphModule(module, copy.deepcopy(module.graph))
     for node, (shape, kind) in zip(result.graph.find_nodes(op="placeholder"), described, strict=False):
         node.meta["val"] = torch.empty(tuple(shape), dtype=kind, device="meta")
     return result
@@ -40,13 +40,15 @@ def read_graph_module(
     """The Model of a graph module. Where `is_open`, all dimensions of the inputs are open, else the symbolic
     ones. `names` are those of the inputs; the placeholders' own where there are too few."""
     reader = FxReader(converters)
-    given = module.graph.find_nodes(op="placeholder")
-    own = [*names, *(node.name for node in given[len(names) :])]
+    placeholders = module.graph.find_nodes(op="placeholder")
+    input_names = [*names, *(node.name for node in placeholders[len(names) :])]
 
     def length(dim: Any) -> int | None:
         return dim if isinstance(dim, int) and not is_open else None
 
-    values = [input_of(reader, node, name, length) for node, name in zip(given, own, strict=False)]
+    values = [
+        input_of(reader, node, name, length) for node, name in zip(placeholders, input_names, strict=False)
+    ]
     result = leaves_of(reader.run(module, values))
     nodes = leaves_of(module.graph.output_node().args[0])
     results = [

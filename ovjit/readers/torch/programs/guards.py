@@ -32,12 +32,12 @@ _FUNCTIONS: Mapping[str, Any] = {
 
 def warn_of_guards(program: Any) -> None:
     """Warn of conditions on sizes for which alone a program is right."""
-    found = [re.sub(r"L\['(\w+)'\]", r"\1", guard) for guard in _conditions(program)]
-    found += dict.fromkeys(_taken(program))
-    if found:
-        more = "" if len(found) <= _MOST else f" and {len(found) - _MOST} more conditions"
-        said = "The program might be incorrect for other sizes than those with "
-        warnings.warn(f"{said}{', '.join(found[:_MOST])}{more}", stacklevel=2)
+    conditions = [re.sub(r"L\['(\w+)'\]", r"\1", guard) for guard in _conditions(program)]
+    conditions += dict.fromkeys(_specialized_sizes(program))
+    if conditions:
+        more = "" if len(conditions) <= _MOST else f" and {len(conditions) - _MOST} more conditions"
+        message = "The program might be incorrect for other sizes than those with "
+        warnings.warn(f"{message}{', '.join(conditions[:_MOST])}{more}", stacklevel=2)
 
 
 def _conditions(program: Any) -> Iterator[str]:
@@ -56,15 +56,15 @@ def _conditions(program: Any) -> Iterator[str]:
             yield guard
 
 
-def _taken(program: Any) -> Iterator[str]:
+def _specialized_sizes(program: Any) -> Iterator[str]:
     """Numbers of sizes that a program has from its example and asserts, such as windows of half a length."""
     import torch
 
     asserts = torch.ops.aten._assert_scalar.default
     messages = [node.args[-1] for node in program.graph.find_nodes(op="call_function", target=asserts)]
-    taken = [match for match in map(_TAKEN.search, map(str, messages)) if match]
-    names = _symbols(program) if taken else {}
-    for match in taken:
+    matches = [match for match in map(_TAKEN.search, map(str, messages)) if match]
+    names = _symbols(program) if matches else {}
+    for match in matches:
         value = _SYMBOL.sub(lambda symbol: names.get(symbol[0], symbol[0]), match["value"])
         yield f"{value} == {match['number']}"
 
@@ -81,7 +81,7 @@ def _symbols(program: Any) -> dict[str, str]:
 def _is_implied(guard: str, sizes: list[str]) -> bool:
     """Whether a condition holds for all of some sizes. False where it is none of arithmetic."""
     names = {size: f"size{i}" for i, size in enumerate(sizes)}
-    text, draw = _SIZE.sub(lambda found: names[found[0]], guard), random.Random(0)
+    text, draw = _SIZE.sub(lambda match: names[match[0]], guard), random.Random(0)
     try:
         tree = ast.parse(text, mode="eval").body
         for _ in range(_TRIES):

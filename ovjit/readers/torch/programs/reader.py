@@ -9,7 +9,7 @@ from typing import Any
 from ovjit.api.model.model import Model
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.torch.graph import Refused
-from ovjit.readers.torch.programs.decompose import decomposed
+from ovjit.readers.torch.programs.decompose import decompose
 from ovjit.readers.torch.programs.fx import read_exported
 from ovjit.readers.torch.programs.undecomposed import is_plain, views_of, written_beside
 
@@ -36,7 +36,7 @@ def read_program(
     most = len(refused) + MOST_REFUSED
     while True:
         try:
-            ready = decomposed(program, converters, refused)
+            ready = decompose(program, converters, refused)
         except Exception as error:
             raise ModelError(f"PyTorch cannot decompose the program: {error}") from error
         try:

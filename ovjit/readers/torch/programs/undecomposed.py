@@ -72,33 +72,36 @@ def views_of(nodes: set[Any]) -> frozenset[str]:
 def written_beside(module: Any) -> set[Any]:
     """Nodes whose tensors share memory with one that is written to, where a later node reads that memory by
     another name, or it is that of an input or a weight."""
-    memory, found = Sets(), set()  # of nodes whose tensors may share memory
-    places = {node: i for i, node in enumerate(module.graph.nodes)}
+    memory, shared_nodes = Sets(), set()  # of nodes whose tensors may share memory
+    order_by_node = {node: i for i, node in enumerate(module.graph.nodes)}
     for node in _functions(module):
         if in_place(node.target) is not None:
-            beside = set().union(*map(memory.of, _written(node)))
-            if any(n.op != "call_function" or any(places[u] > places[node] for u in n.users) for n in beside):
-                found |= beside
+            beside = set().union(*map(memory.of, _written_nodes(node)))
+            if any(
+                n.op != "call_function" or any(order_by_node[u] > order_by_node[node] for u in n.users)
+                for n in beside
+            ):
+                shared_nodes |= beside
         for other in _sources(node):
             memory.join(node, other)
-    return found
+    return shared_nodes
 
 
-def _written(node: Any) -> list[Any]:
+def _written_nodes(node: Any) -> list[Any]:
     """The nodes whose tensors an operator writes to."""
-    return _given(node, lambda alias: alias.is_write)
+    return _aliased_arguments(node, lambda alias: alias.is_write)
 
 
-def _given(node: Any, is_meant: Callable[[Any], bool]) -> list[Any]:
+def _aliased_arguments(node: Any, is_meant: Callable[[Any], bool]) -> list[Any]:
     """The nodes that an operator has for arguments whose memory it gives or writes to."""
     import torch
 
-    given = [
+    arguments = [
         node.args[i] if i < len(node.args) else node.kwargs.get(argument.name)
         for i, argument in enumerate(node.target._schema.arguments)
         if argument.alias_info is not None and is_meant(argument.alias_info)
     ]
-    parts = [part for value in given for part in (value if isinstance(value, (list, tuple)) else [value])]
+    parts = [part for value in arguments for part in (value if isinstance(value, (list, tuple)) else [value])]
     return [part for part in parts if isinstance(part, torch.fx.Node)]
 
 
@@ -138,13 +141,13 @@ def _sources(node: Any) -> Sequence[Any]:
     import torch
 
     if node.target is operator.getitem and isinstance(node.args[0], torch.fx.Node):
-        whole, index = node.args
-        if isinstance(whole.target, torch._ops.OpOverload) and not _sources(whole):
+        producer, index = node.args
+        if isinstance(producer.target, torch._ops.OpOverload) and not _sources(producer):
             # a new tensor, that of each other node that takes the same output
-            return [n for n in whole.users if n.target is operator.getitem and n.args[1] == index]
+            return [n for n in producer.users if n.target is operator.getitem and n.args[1] == index]
     if not isinstance(node.target, torch._ops.OpOverload):
         return list(node.all_input_nodes)
     schema = node.target._schema
     if all(returned.alias_info is None for returned in schema.returns):
         return list(node.all_input_nodes) if _may_be_view(node.target) else []
-    return _given(node, lambda alias: True)
+    return _aliased_arguments(node, lambda alias: True)

@@ -70,11 +70,11 @@ class AttributesReader(WritingReader):
 
     def _bring_in(self, path: str) -> None:
         """What a module's attribute is in a body, if it has been written around it or the body carries it."""
-        known = [attributes.get(path) for _, attributes in self.bodies]
-        first = next((i for i, value in enumerate(known) if value is not None), None)
+        values_by_body = [attributes.get(path) for _, attributes in self.bodies]
+        first = next((i for i, value in enumerate(values_by_body) if value is not None), None)
         if first is None:
             return
-        value = known[first]
+        value = values_by_body[first]
         for inside, attributes in self.bodies[first:]:
             value = attributes.setdefault(path, value)
             piece = self.memory.find(value)
@@ -107,6 +107,6 @@ class AttributesReader(WritingReader):
             self._value(target)[key] = self._value(value)
             return
         if self.around:
-            said = "assignment to an attribute of a module where data decide is not supported"
-            raise Refused(node.kind(), f"{said}{where(node)}")
+            message = "assignment to an attribute of a module where data decide is not supported"
+            raise Refused(node.kind(), f"{message}{where(node)}")
         self._attributes[f"{owner}.{key}" if owner else key] = self._value(value)

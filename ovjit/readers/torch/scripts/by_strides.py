@@ -13,7 +13,7 @@ from ovjit.readers.torch.recording.strides import BY_STRIDES, in_memory
 from ovjit.readers.torch.scripts.layouts import IN_ORDER
 from ovjit.readers.torch.scripts.memory import Piece
 from ovjit.readers.torch.scripts.shared_memory import nodes_of
-from ovjit.readers.torch.scripts.views import View, begins_first, own
+from ovjit.readers.torch.scripts.views import View, as_own_tensor, begins_first
 
 if TYPE_CHECKING:
     from ovjit.readers.torch.scripts.mutation import WritingReader
@@ -39,13 +39,13 @@ def as_in_memory(reader: WritingReader, node: Any, inputs: list[Any]) -> list[An
         if (is_plain or piece.layout == IN_ORDER) and (start is None or (is_whole and piece is top)):
             return inputs
     elif is_told and piece is top:
-        return [_turned(reader, node, value, order), *inputs[1:]]
+        return [_permute(reader, node, value, order), *inputs[1:]]
     elif is_whole and top.layout == IN_ORDER and isinstance(top.value, Output) and not _may_be_copy(piece):
         begin = _begin(reader, node, piece) if start is None else start
         if begin is not None:
             return [top.value, *inputs[1:-1], begin]
     elif is_told:
-        return [_turned(reader, node, value, order), *inputs[1:]]
+        return [_permute(reader, node, value, order), *inputs[1:]]
     raise Refused(node.kind(), f"{node.kind()} of a tensor whose strides are not known{where(node)}")
 
 
@@ -68,10 +68,10 @@ def _order(reader: WritingReader, node: Any, piece: Piece) -> list[int] | None:
     return None if sizes is None or strides is None else in_memory(sizes, strides)
 
 
-def _turned(reader: WritingReader, node: Any, value: Output, order: Any) -> Output:
+def _permute(reader: WritingReader, node: Any, value: Output, order: Any) -> Output:
     if order == sorted(order):
         return value
-    result = own(_call(reader, node, "permute").transpose(value, order))
+    result = as_own_tensor(_call(reader, node, "permute").transpose(value, order))
     reader.memory.part(result, value, View("permute", {"self": value, "dims": order}))
     return result
 
@@ -96,8 +96,8 @@ def _begin(reader: WritingReader, node: Any, piece: Piece) -> Any:
     parts = [part.view for part in piece.above() if part.base is not None]
     if all(view is not None and begins_first(view) for view in parts):
         return 0
-    call, whole = _call(reader, node, "slice"), piece.top.value
-    numbers = call.reshape(call.arange(call.index(call.count(whole))), call.shape_of(whole))
+    call, base = _call(reader, node, "slice"), piece.top.value
+    numbers = call.reshape(call.arange(call.index(call.count(base))), call.shape_of(base))
     for view in reversed(parts):
         result = None if view is None else view.again(reader, call, numbers, None)
         if result is None:

@@ -42,7 +42,7 @@ _READS_MEMORY = frozenset((
 _LENGTHS = 7, 12
 
 
-def composed(
+def compose(
     reader: ScriptReader, error: Refused, name: str, overload: str, arguments: Mapping[str, Any]
 ) -> Any:
     """What the operator gives that was refused with an error. Raises the error where PyTorch does not compose
@@ -52,11 +52,11 @@ def composed(
         raise error
     call, refused = Call(reader, name, name, overload), frozenset((name,))
     while True:
-        graph, given = _of_any_length(call, target, arguments, refused) or (None, [])
+        graph, values = _of_any_length(call, target, arguments, refused) or (None, [])
         if graph is None:
             raise error
         try:
-            return _Composition.within(reader).run(graph, given)
+            return _Composition.within(reader).run(graph, values)
         except Refused as other:
             if other.operator in refused or len(refused) > MOST_REFUSED:
                 raise error from other
@@ -68,11 +68,11 @@ def _overload(name: str, overload: str) -> Any:
     lists, have none that runs."""
     import torch
 
-    library, _, own = name.partition("::")
-    packet = getattr(torch.ops.aten, own, None) if library == "aten" else None
-    found = getattr(packet, overload or "default", None)
-    is_known = isinstance(found, torch._ops.OpOverload) and torch._C._dispatch_has_kernel(found.name())
-    return found if is_known else None
+    library, _, operator = name.partition("::")
+    packet = getattr(torch.ops.aten, operator, None) if library == "aten" else None
+    function = getattr(packet, overload or "default", None)
+    is_known = isinstance(function, torch._ops.OpOverload) and torch._C._dispatch_has_kernel(function.name())
+    return function if is_known else None
 
 
 def _of_any_length(
@@ -83,18 +83,18 @@ def _of_any_length(
     try:
         for length in _LENGTHS:
             stands = _Stands(call, length)
-            with patched(*_unlogged()):
+            with patched(*_silence_log()):
                 result.append((stands.trace(target, arguments, refused), stands.given))
     except Exception:  # whatever PyTorch raises of tensors without data
         return None
-    (graph, given), (other, _) = result
+    (graph, values), (other, _) = result
     is_itself = any(node.target is target for node in graph.graph.nodes)
     if is_itself or graph.code != other.code or written_beside(graph):
         return None
-    return graph, given
+    return graph, values
 
 
-def _unlogged() -> list[tuple[Any, str, Any]]:
+def _silence_log() -> list[tuple[Any, str, Any]]:
     """A patch by which PyTorch does not log why an operator takes no tensors without data."""
     from torch._subclasses import fake_tensor
 
@@ -122,12 +122,12 @@ class _Stands:
         import torch
         from torch.fx.experimental.proxy_tensor import make_fx
 
-        taken = {key: self._standing(value) for key, value in arguments.items()}
-        alone = [a.name for a in target._schema.arguments if not a.kwarg_only]
+        stand_ins = {key: self._standing(value) for key, value in arguments.items()}
+        positional_names = [a.name for a in target._schema.arguments if not a.kwarg_only]
 
         def function(*inputs: Any) -> Any:
-            values = {key: _filled(value, inputs) for key, value in taken.items()}
-            first = [values.pop(name) for name in alone]
+            values = {key: _fill_inputs(value, inputs) for key, value in stand_ins.items()}
+            first = [values.pop(name) for name in positional_names]
             return target(*first, **values)
 
         # operators in place stay: a decomposition of them would copy
@@ -188,8 +188,8 @@ class _Place:
         self.index = index
 
 
-def _filled(value: Any, inputs: Any) -> Any:
+def _fill_inputs(value: Any, inputs: Any) -> Any:
     """An argument with the inputs in their places."""
     if isinstance(value, _Place):
         return inputs[value.index]
-    return [_filled(part, inputs) for part in value] if isinstance(value, list) else value
+    return [_fill_inputs(part, inputs) for part in value] if isinstance(value, list) else value

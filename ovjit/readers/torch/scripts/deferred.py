@@ -72,7 +72,7 @@ def _tensors_of_type(kind: Any) -> int | None:
     return None if kind.kind() in ("ListType", "DictType") else int(kind.kind() != "NoneType")
 
 
-def deferred(parameters: Sequence[Any], count: int, read: ReadTyped) -> Model:
+def defer(parameters: Sequence[Any], count: int, read: ReadTyped) -> Model:
     """The model of a script that is read when the types of its inputs are known."""
     node = TorchScript([parameter.output(0) for parameter in parameters], count, read)
     results = [Result._of(node.output(i), None) for i in range(count)]
@@ -81,7 +81,7 @@ def deferred(parameters: Sequence[Any], count: int, read: ReadTyped) -> Model:
     return model
 
 
-def retyped(model: Model, read: ReadTyped) -> Model:
+def reread_on_new_types(model: Model, read: ReadTyped) -> Model:
     """A model of a script that is read again when element types or ranks of its inputs change.
 
     Operators of values of several types depend on them. This holds for its copies too, and ends where nodes
@@ -89,36 +89,35 @@ def retyped(model: Model, read: ReadTyped) -> Model:
     """
     structure, read_with = _structure(model), _kinds(model)
 
-    def again(given: Model, needed: bool) -> None:
-        kinds = _kinds(given)
+    def again(target: Model, needed: bool) -> None:
+        kinds = _kinds(target)
         if kinds == read_with:
             return
-        if _structure(given) != structure:
-            given._complete = None
+        if _structure(target) != structure:
+            target._complete = None
             return
-        types = [_type_of(parameter.output(0)) for parameter in given._parameters]
+        types = [_type_of(parameter.output(0)) for parameter in target._parameters]
         try:
             result = read(types)
         except Exception as error:
             if needed or all(map(_is_known, types)) or not is_unknown(error):
                 raise
             return
-        _connect(result, [parameter.output(0) for parameter in given._parameters])
-        _take_results(given, result)
-        given._sinks[:] = result._sinks
-        retyped(given, read)
+        _connect(result, [parameter.output(0) for parameter in target._parameters])
+        _take_results(target, result)
+        target._sinks[:] = result._sinks
+        reread_on_new_types(target, read)
 
     model._complete = again
     return model
 
 
-def _take_results(model: Model, made: Model) -> None:
-    """Let the results of a model give what those of `made` give. Tensors that may be left out change their
-    number."""
-    if len(model._results) != len(made._results):
-        model._results[:] = made._results
+def _take_results(model: Model, read_model: Model) -> None:
+    """Set the results of a model to those of `read_model`. Their number differs if tensors are optional."""
+    if len(model._results) != len(read_model._results):
+        model._results[:] = read_model._results
         return
-    for result, new in zip(model._results, made._results, strict=True):
+    for result, new in zip(model._results, read_model._results, strict=True):
         old, value = result.input_value(0), new.input_value(0)
         if not isinstance(value._node, Parameter):
             value._tensor._names = set(old._tensor._names)
@@ -133,60 +132,63 @@ def _kinds(model: Model) -> list[tuple[str, int | None]]:
 
 def _structure(model: Model) -> list[Any]:
     """What copies of a model share: which node takes what of which others, and the order of its ends."""
-    places = {node: i for i, node in enumerate(model.get_ordered_ops())}
-    taken = [(node.get_type_name(), [(places[v._node], v._index) for v in node._inputs]) for node in places]
-    return [taken, *([places[node] for node in ends] for ends in (model._parameters, model._results))]
+    index_by_node = {node: i for i, node in enumerate(model.get_ordered_ops())}
+    edges = [
+        (node.get_type_name(), [(index_by_node[v._node], v._index) for v in node._inputs])
+        for node in index_by_node
+    ]
+    return [edges, *([index_by_node[node] for node in ends] for ends in (model._parameters, model._results))]
 
 
 def complete(model: Model, needed: bool) -> None:
     """Read the scripts of a model for which nodes stand, as far as they can be read. Raises OvjitError for
     what is `needed` and cannot be."""
-    left, whole = False, None
+    is_incomplete, read_again = False, None
     for node in list(_unread(model)):
         types = [_type_of(source) for source in node._inputs]
         if not needed and all(kind.dtype == "dynamic" and kind.shape is None for kind in types):
-            left = True
+            is_incomplete = True
             continue
         try:
             result = node._read(types)
         except Exception as error:
             if needed or all(map(_is_known, types)) or not is_unknown(error):
                 raise
-            left = True
+            is_incomplete = True
             continue
-        whole = node._read if _is_whole(model, node) else None
+        read_again = node._read if _is_whole(model, node) else None
         _connect(result, node._inputs)
         _replace(model, node, result)
-    model._complete = complete if left else None
-    if whole is not None:
-        retyped(model, whole)
+    model._complete = complete if is_incomplete else None
+    if read_again is not None:
+        reread_on_new_types(model, read_again)
 
 
 def _is_whole(model: Model, node: TorchScript) -> bool:
     """Whether a model is one script and nothing else."""
-    taken = [result.input_value(0) for result in model._results]
-    return taken == node.outputs() and node._inputs == [p.output(0) for p in model._parameters]
+    values = [result.input_value(0) for result in model._results]
+    return values == node.outputs() and node._inputs == [p.output(0) for p in model._parameters]
 
 
-def _replace(model: Model, node: TorchScript, made: Model) -> None:
-    outputs = [result.input_value(0) for result in made._results]
+def _replace(model: Model, node: TorchScript, read_model: Model) -> None:
+    outputs = [result.input_value(0) for result in read_model._results]
     if len(outputs) > node._count:
         raise Refused("prim::Return", f"the script gives {len(outputs)} tensors, and not {node._count}")
-    left = [node.output(i) for i in range(len(outputs), node._count)]  # of what was optional
-    model._results[:] = [result for result in model._results if result.input_value(0) not in left]
-    for i, (new, own) in enumerate(zip(outputs, made._results, strict=True)):
-        names = set(own._tensors[0]._names)
+    optional_outputs = [node.output(i) for i in range(len(outputs), node._count)]  # of what was optional
+    model._results[:] = [result for result in model._results if result.input_value(0) not in optional_outputs]
+    for i, (new, source_result) in enumerate(zip(outputs, read_model._results, strict=True)):
+        names = set(source_result._tensors[0]._names)
         for result in model._results:
             if result.input_value(0) == node.output(i):
-                result._friendly_name = own._friendly_name
+                result._friendly_name = source_result._friendly_name
         node.output(i).replace(new)
         new._tensor._names |= names
-    model._sinks += made._sinks
+    model._sinks += read_model._sinks
 
 
-def _connect(made: Model, sources: Sequence[Output]) -> None:
+def _connect(read_model: Model, sources: Sequence[Output]) -> None:
     """Let what was read take its inputs from `sources`."""
-    for parameter, source in zip(made._parameters, sources, strict=True):
+    for parameter, source in zip(read_model._parameters, sources, strict=True):
         names = set(source._tensor._names)
         parameter.output(0).replace(source)
         source._tensor._names = names

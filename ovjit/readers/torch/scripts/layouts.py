@@ -9,7 +9,7 @@ from typing import Any
 from ovjit.api.model.node import Output
 from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.operators.numbers import computed
+from ovjit.readers.torch.operators.numbers import compute
 from ovjit.readers.torch.values import Number
 from ovjit.records import NamedTuple
 
@@ -61,45 +61,45 @@ class Merging(NamedTuple):
 
     def decided(self, call: Call) -> Any:
         """Whether it is so: Python's, or a number that the model computes."""
-        strides = [reduce(lambda a, b: computed(call, "mul", a, b), s, 1) for s in self.strides]
+        strides = [reduce(lambda a, b: compute(call, "mul", a, b), s, 1) for s in self.strides]
         truth: Any = True
-        wanted: Any = -1 if self.last is None else self.last
+        expected: Any = -1 if self.last is None else self.last
         for size, stride in zip(self.sizes[::-1], strides[::-1], strict=True):
-            is_one = computed(call, "eq", size, 1)
-            fits = computed(
-                call, "or_", computed(call, "eq", wanted, -1), computed(call, "eq", stride, wanted)
+            is_one = compute(call, "eq", size, 1)
+            fits = compute(
+                call, "or_", compute(call, "eq", expected, -1), compute(call, "eq", stride, expected)
             )
-            truth = computed(call, "and_", truth, computed(call, "or_", is_one, fits))
-            wanted = computed(call, "sym_ite", is_one, wanted, computed(call, "mul", size, stride))
+            truth = compute(call, "and_", truth, compute(call, "or_", is_one, fits))
+            expected = compute(call, "sym_ite", is_one, expected, compute(call, "mul", size, stride))
         return truth
 
     def _is_plain(self, call: Call) -> bool:
         """Whether each stride is surely the product of the next size and stride."""
-        wanted = None if self.last is None else _factors(call, (self.last,))
+        expected = None if self.last is None else _factors(call, (self.last,))
         for size, stride in zip(self.sizes[::-1], self.strides[::-1], strict=True):
             if call.known_number(size) == 1:
                 continue
-            own = _factors(call, stride)
-            if own is None or (wanted is not None and own != wanted):
+            factors = _factors(call, stride)
+            if factors is None or (expected is not None and factors != expected):
                 return False
-            wanted = _factors(call, (size, *stride))
-            if wanted is None:
+            expected = _factors(call, (size, *stride))
+            if expected is None:
                 return False
         return True
 
 
 def _factors(call: Call, numbers: Sequence[Any]) -> tuple[int, list[Any]] | None:
     """A product as its known part and the names of the dimensions in it, None where one has no name."""
-    known, keys = 1, []
+    constant, keys = 1, []
     for number in numbers:
         value = call.known_number(number)
         if value is not None:
-            known *= value
+            constant *= value
         elif isinstance(number, Number) and number.key is not None:
             keys.append(number.key)
         else:
             return None
-    return known, sorted(keys, key=repr)
+    return constant, sorted(keys, key=repr)
 
 
 def strides_of(call: Call, value: Output, layout: Layout) -> list[tuple[Any, ...]]:
@@ -109,7 +109,7 @@ def strides_of(call: Call, value: Output, layout: Layout) -> list[tuple[Any, ...
     )
 
 
-def is_view(call: Call, name: str, base: Output, layout: Layout | None, made: Output) -> Any:
+def is_view(call: Call, name: str, base: Output, layout: Layout | None, result: Output) -> Any:
     """Whether an operator gives a view of a tensor: a `Merging` if that decides, None if it is not known."""
     if layout is None:
         return None
@@ -119,23 +119,23 @@ def is_view(call: Call, name: str, base: Output, layout: Layout | None, made: Ou
     if name in ("contiguous", "ravel"):
         condition = Merging(sizes, strides, 1)
     else:
-        first, last = _kept(call, sizes, call.sizes(made))
-        inner, shape = sizes[first : len(sizes) - last], call.sizes(made)[first : call.rank(made) - last]
+        first, last = _count_shared_dims(call, sizes, call.sizes(result))
+        inner, shape = sizes[first : len(sizes) - last], call.sizes(result)[first : call.rank(result) - last]
         if len(inner) < 2:
             return True
         condition = Merging(inner, strides[first : len(sizes) - last])
         if len(shape) > 1 and condition.known(call) is not True:
             return _by_torch(call, inner, condition.strides, shape)
-    known = condition.known(call)
-    return condition if known is None else known
+    decision = condition.known(call)
+    return condition if decision is None else decision
 
 
-def _kept(call: Call, sizes: list[Any], shape: list[Any]) -> tuple[int, int]:
+def _count_shared_dims(call: Call, sizes: list[Any], shape: list[Any]) -> tuple[int, int]:
     """How many dimensions two shapes share at the beginning, and how many at the end."""
 
     def same(a: Any, b: Any) -> bool:
-        own = _factors(call, (a,))
-        return own is not None and own == _factors(call, (b,))
+        factors = _factors(call, (a,))
+        return factors is not None and factors == _factors(call, (b,))
 
     most = min(len(sizes), len(shape))
     first = next((i for i in range(most) if not same(sizes[i], shape[i])), most)
@@ -149,13 +149,13 @@ def _by_torch(call: Call, sizes: Any, strides: Any, shape: Any) -> bool | None:
     import torch
 
     steps = [[call.known_number(f) for f in s] for s in strides]
-    known = [call.known_number(v) for v in (*sizes, *shape)]
-    if None in known or any(None in s for s in steps):
+    constants = [call.known_number(v) for v in (*sizes, *shape)]
+    if None in constants or any(None in s for s in steps):
         return None
     products = [reduce(lambda a, b: a * b, s, 1) for s in steps]
-    tensor = torch.empty_strided(known[: len(sizes)], products, device="meta")
+    tensor = torch.empty_strided(constants[: len(sizes)], products, device="meta")
     try:
-        tensor.view(known[len(sizes) :])
+        tensor.view(constants[len(sizes) :])
     except RuntimeError:
         return False
     return True
@@ -169,38 +169,42 @@ _TURNED = {
 
 
 def layout_of_view(
-    call: Call, name: str, base: Output, layout: Layout | None, how: Mapping[str, Any], made: Output
+    call: Call, name: str, base: Output, layout: Layout | None, how: Mapping[str, Any], result: Output
 ) -> Layout | None:
     """The layout of a view of a tensor, None where it is not known."""
-    if layout is None or call.shape(base) is None or call.shape(made) is None:
+    if layout is None or call.shape(base) is None or call.shape(result) is None:
         return None
     if name in ("view", "view_as", "reshape", "reshape_as", "flatten", "ravel", "unflatten", "contiguous"):
         return layout if layout.strides is None else None
     strides, rank = strides_of(call, base, layout), call.rank(base)
     if name in _TURNED:
         axes = [how[key] for key in _TURNED[name]] or ([-2, -1] if name == "mT" else [])
-        return Layout(tuple(_turned(call, strides, axes)))
+        return Layout(tuple(_swap_strides(call, strides, axes)))
     if name == "permute":
         return Layout(tuple(strides[call.axis(i, rank)] for i in how["dims"]))
     if name in ("select", "unbind"):
         axis = call.axis(how["dim"], rank)
-        return _ordered(call, made, [*strides[:axis], *strides[axis + 1 :]])
+        return _layout_of(call, result, [*strides[:axis], *strides[axis + 1 :]])
     if name in ("narrow", "split", "split_with_sizes", "chunk", "tensor_split"):
-        return _ordered(call, made, strides)
+        return _layout_of(call, result, strides)
     if name == "slice":
         axis = call.axis(how["dim"], rank)
         strides[axis] = (*strides[axis], how["step"])
-        return _ordered(call, made, strides)
+        return _layout_of(call, result, strides)
     if name == "unsqueeze":
         axis = call.axis(how["dim"], rank + 1)
-        return _ordered(call, made, [*strides[:axis], (), *strides[axis:]])
+        return _layout_of(call, result, [*strides[:axis], (), *strides[axis:]])
     if name == "squeeze" and is_static(call.shape(base)):
-        left = [s for s, n in zip(strides, call.sizes(base), strict=True) if n != 1]
-        return _ordered(call, made, left) if len(left) == call.rank(made) else None
+        remaining_strides = [s for s, n in zip(strides, call.sizes(base), strict=True) if n != 1]
+        return (
+            _layout_of(call, result, remaining_strides)
+            if len(remaining_strides) == call.rank(result)
+            else None
+        )
     return None
 
 
-def _turned(call: Call, strides: list[Any], axes: Sequence[int]) -> list[Any]:
+def _swap_strides(call: Call, strides: list[Any], axes: Sequence[int]) -> list[Any]:
     """Strides in another order: two axes change their places, all of them where none are given."""
     if not axes:
         return strides[::-1]
@@ -210,7 +214,7 @@ def _turned(call: Call, strides: list[Any], axes: Sequence[int]) -> list[Any]:
     return strides
 
 
-def _ordered(call: Call, value: Output, strides: list[Any]) -> Layout:
+def _layout_of(call: Call, value: Output, strides: list[Any]) -> Layout:
     """The layout of these strides, which may be those of elements in order."""
     is_plain = Merging(call.sizes(value), strides, 1).known(call) is True
     return IN_ORDER if is_plain else Layout(tuple(map(tuple, strides)))

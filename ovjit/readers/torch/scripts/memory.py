@@ -58,10 +58,10 @@ class Memory:
         return self._pieces.get(id(value))
 
     def piece(self, value: Any) -> Piece:
-        found = self._pieces.get(id(value))
-        if found is None:
-            found = self._pieces[id(value)] = Piece(value)
-        return found
+        piece = self._pieces.get(id(value))
+        if piece is None:
+            piece = self._pieces[id(value)] = Piece(value)
+        return piece
 
     def join(self, a: Any, b: Any) -> None:
         """Two tensors, and what shares memory with either, may share memory."""
@@ -73,11 +73,11 @@ class Memory:
 
     def part(self, value: Any, base: Any, view: View | None) -> None:
         """A tensor is a part of another one; without a view it may be one, and where is not known."""
-        piece, whole = self.piece(value), self.piece(base)
-        if piece is whole:
+        piece, base_piece = self.piece(value), self.piece(base)
+        if piece is base_piece:
             return
-        if view is not None and piece.base is None and whole.top is not piece:
-            piece.base, piece.view = whole, view
+        if view is not None and piece.base is None and base_piece.top is not piece:
+            piece.base, piece.view = base_piece, view
         self.join(value, base)
 
     def renew(self, piece: Piece, value: Any) -> None:
@@ -87,8 +87,8 @@ class Memory:
         piece.value = value
         self._pieces[id(value)] = piece
 
-    def begin_under(self, value: Any, made: Any) -> Piece:
-        """A tensor gets another shape in its memory, as `made`: what it was stays as a tensor of its own,
+    def begin_under(self, value: Any, reshaped: Any) -> Piece:
+        """A tensor gets another shape in its memory, as `reshaped`: what it was stays as a tensor of its own,
         which this is a part of. Returns that."""
         piece = self.piece(value)
         under = Piece(value)
@@ -101,17 +101,19 @@ class Memory:
         under.family = piece.family
         piece.base, piece.view, piece.outer, piece.layout = under, None, None, None
         self._pieces[id(value)] = under
-        piece.value = made
-        self._pieces[id(made)] = piece
+        piece.value = reshaped
+        self._pieces[id(reshaped)] = piece
         return under
 
-    def forget(self, family: list[Piece], held: set[int]) -> None:
+    def forget(self, family: list[Piece], live_ids: set[int]) -> None:
         """Leave out tensors that nothing holds any more, by the objects that are held."""
-        kept = {id(piece) for p in family if id(p.value) in held or p.outer or p.path for piece in p.above()}
+        kept_ids = {
+            id(piece) for p in family if id(p.value) in live_ids or p.outer or p.path for piece in p.above()
+        }
         for piece in family:
-            if id(piece) not in kept and self._pieces.get(id(piece.value)) is piece:
+            if id(piece) not in kept_ids and self._pieces.get(id(piece.value)) is piece:
                 del self._pieces[id(piece.value)]
-        family[:] = [piece for piece in family if id(piece) in kept]
+        family[:] = [piece for piece in family if id(piece) in kept_ids]
 
     def saved(self) -> list[Any]:
         """What `restore` takes, to undo what is written until then."""

@@ -19,7 +19,7 @@ from ovjit.readers.torch.scripts.layouts import (
 )
 from ovjit.readers.torch.scripts.memory import TENSORS, Memory, Piece, tensors_of
 from ovjit.readers.torch.scripts.shared_memory import is_read_behind
-from ovjit.readers.torch.scripts.views import View, own, parts_of_list, picked_view, view_of
+from ovjit.readers.torch.scripts.views import View, as_own_tensor, parts_of_list, picked_view, view_of
 from ovjit.readers.torch.values import Picked
 
 #: Operators that give a view of a tensor where that is possible, and else a copy.
@@ -49,70 +49,72 @@ class WritingReader(TorchReader):
 
     # -- what operators give ---------------------------------------------------------------------------------
 
-    def note_parts(self, node: Any, schema: Any, kind: str, arguments: Mapping[str, Any], made: Any) -> Any:
+    def note_parts(self, node: Any, schema: Any, kind: str, arguments: Mapping[str, Any], result: Any) -> Any:
         """Remember what the result of an operator is a part of. Returns it, as an object of its own where it
         is a tensor of its own."""
         name = kind.removeprefix("aten::")
         bases = [value for value in _shared(schema, arguments) if isinstance(value, TENSORS)]
         if not bases:
-            self._note_layout(node, name, arguments, made)
-            return made
+            self._note_layout(node, name, arguments, result)
+            return result
         base, call = bases[0], self._copying(node)
-        if name in _MAY_COPY and isinstance(made, Output) and isinstance(base, Output):
-            return self._note_copy(call, name, arguments, base, made)
-        if name in _CONVERT and (made is not base or arguments.get("copy")):
-            return own(made)
+        if name in _MAY_COPY and isinstance(result, Output) and isinstance(base, Output):
+            return self._note_copy(call, name, arguments, base, result)
+        if name in _CONVERT and (result is not base or arguments.get("copy")):
+            return as_own_tensor(result)
         if name in _CONVERT and not has_plain_format(arguments):
-            made = own(made)
+            result = as_own_tensor(result)
         view = None if name in _MAY_COPY else view_of(kind, schema.overload_name, arguments)
-        if view is not None and isinstance(made, TENSORS):
-            self._note_view(call, name, base, made, view)
-        elif (parts := parts_of_list(call, kind, arguments, made)) is not None:
-            for i, value in enumerate(made):
+        if view is not None and isinstance(result, TENSORS):
+            self._note_view(call, name, base, result, view)
+        elif (parts := parts_of_list(call, kind, arguments, result)) is not None:
+            for i, value in enumerate(result):
                 self._note_view(call, name, base, value, parts.item(i), arguments)
-        elif isinstance(made, Picked) and isinstance(base, Output):
-            for i, value in made.items():
+        elif isinstance(result, Picked) and isinstance(base, Output):
+            for i, value in result.items():
                 self._note_view(call, name, base, value, picked_view(call, kind, base, arguments, i))
         else:
-            for value in tensors_of(made):
+            for value in tensors_of(result):
                 for other in bases:
                     self.memory.part(value, other, None)
-        return made
+        return result
 
     def _note_view(
-        self, call: Call, name: str, base: Any, made: Any, view: View,
+        self, call: Call, name: str, base: Any, result: Any, view: View,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        if made is base:
+        if result is base:
             return
-        self.memory.part(made, base, view)
-        whole = self.memory.piece(base)
-        if isinstance(base, Output) and isinstance(made, Output):
+        self.memory.part(result, base, view)
+        base_piece = self.memory.piece(base)
+        if isinstance(base, Output) and isinstance(result, Output):
             how = view.arguments if arguments is None else arguments
-            self.memory.piece(made).layout = layout_of_view(call, name, base, whole.layout, how, made)
+            self.memory.piece(result).layout = layout_of_view(
+                call, name, base, base_piece.layout, how, result
+            )
 
-    def _note_copy(self, call: Call, name: str, how: Mapping[str, Any], base: Output, made: Output) -> Any:
-        """`made` is a view of a tensor, or a copy of it, as the tensor lies in memory."""
+    def _note_copy(self, call: Call, name: str, how: Mapping[str, Any], base: Output, result: Output) -> Any:
+        """`result` is a view of a tensor, or a copy of it, as the tensor lies in memory."""
         layout = self.memory.piece(base).layout
-        known = call.shape(base) is not None and call.shape(made) is not None
+        has_ranks = call.shape(base) is not None and call.shape(result) is not None
         is_plain = has_plain_format(how)
-        decided = is_view(call, name, base, layout, made) if known and is_plain else None
+        decided = is_view(call, name, base, layout, result) if has_ranks and is_plain else None
         if decided is True and name == "contiguous":
             return base
-        made = own(made)
-        piece = self.memory.piece(made)
+        result = as_own_tensor(result)
+        piece = self.memory.piece(result)
         if decided is False:
             piece.layout = IN_ORDER
-            return made
+            return result
         arguments = {**how, "condition": None if decided is True else decided}
-        self.memory.part(made, base, None if decided is None else View.of_shape(f"aten::{name}", arguments))
+        self.memory.part(result, base, None if decided is None else View.of_shape(f"aten::{name}", arguments))
         is_ordered = name in ("contiguous", "ravel") or layout == IN_ORDER
         piece.layout = IN_ORDER if is_plain and is_ordered else None
-        return made
+        return result
 
-    def note_order(self, given: Any) -> None:
+    def note_order(self, values: Any) -> None:
         """The elements of these tensors are in order."""
-        for value in tensors_of(given):
+        for value in tensors_of(values):
             self.memory.piece(value).layout = IN_ORDER
 
     def note_constant(self, value: Any, tensor: Any) -> None:
@@ -123,14 +125,14 @@ class WritingReader(TorchReader):
         if tensor.layout is torch.strided and tensor.storage_offset():
             self.memory.join(value, tensor)  # which stands for all that is in its memory
 
-    def _note_layout(self, node: Any, name: str, arguments: Mapping[str, Any], made: Any) -> None:
+    def _note_layout(self, node: Any, name: str, arguments: Mapping[str, Any], result: Any) -> None:
         """Operators of elements keep the order of their inputs; those that make new tensors give them in
         order."""
         tensors = list(tensors_of(list(arguments.values())))
-        given = [self.memory.find(value) for value in tensors]
-        if all(piece is not None and piece.layout == IN_ORDER for piece in given):
+        pieces = [self.memory.find(value) for value in tensors]
+        if all(piece is not None and piece.layout == IN_ORDER for piece in pieces):
             if has_plain_format(arguments) and _keeps_order(node, name):
-                self.note_order(made)
+                self.note_order(result)
 
     # -- what is written -------------------------------------------------------------------------------------
 
@@ -141,7 +143,7 @@ class WritingReader(TorchReader):
             if piece is not None and piece.stale:
                 raise Refused(kind, piece.stale)
 
-    def replace(self, node: Any, old: Any, made: Any) -> None:
+    def replace(self, node: Any, old: Any, value: Any) -> None:
         """A node gives a tensor a new value, and all others in its memory."""
         if not isinstance(old, TENSORS):
             return
@@ -149,28 +151,32 @@ class WritingReader(TorchReader):
         self._check_around(piece)
         self.memory.forget(piece.family, self._read_behind(node, piece) | {id(old)})
         call = self._copying(node)
-        new: dict[int, Any] = {id(piece): made}
-        self._write_above(call, piece, made, new)
-        kept = {id(other): other for other in piece.family if self._renewed(call, piece, other, new) is None}
-        changes = [(other, other.value, new[id(other)]) for other in piece.family if id(other) not in kept]
+        new: dict[int, Any] = {id(piece): value}
+        self._write_above(call, piece, value, new)
+        lost_pieces = {
+            id(other): other for other in piece.family if self._renewed(call, piece, other, new) is None
+        }
+        changes = [
+            (other, other.value, new[id(other)]) for other in piece.family if id(other) not in lost_pieces
+        ]
         self._put({id(before): (before, after) for _, before, after in changes if before is not after})
         for other, before, after in changes:
             other.is_written = True
             if before is not after:
                 self.memory.renew(other, after)
                 other.stale = other.base.stale if other.base is not None and not other.stale else other.stale
-        for other in kept.values():
+        for other in lost_pieces.values():
             other.is_written = True
             other.stale = f"{node.kind()} writes to a view{where(node)}"
 
-    def _write_above(self, call: Call, piece: Piece, made: Any, new: dict[int, Any]) -> None:
+    def _write_above(self, call: Call, piece: Piece, value: Any, new: dict[int, Any]) -> None:
         """Put a part's new value into what it is a part of, that into what this is a part of, and so on."""
         while piece.base is not None and piece.view is not None:
-            made = piece.view.back(self, call, piece.base.value, made)
-            if made is None:
+            value = piece.view.back(self, call, piece.base.value, value)
+            if value is None:
                 break
             piece = piece.base
-            new[id(piece)] = made
+            new[id(piece)] = value
 
     def _renewed(self, call: Call, written: Piece, other: Piece, new: dict[int, Any]) -> Any:
         """The value of a tensor after a write to another one in its memory, None where it is not known."""
@@ -187,32 +193,32 @@ class WritingReader(TorchReader):
             new[id(other)] = result
         return result
 
-    def _put(self, found: Mapping[int, tuple[Any, Any]]) -> None:
+    def _put(self, replacements: Mapping[int, tuple[Any, Any]]) -> None:
         """All that holds tensors holds others in their places, given by their objects."""
         for holder in self._all_holders():
-            _put_in(holder, found)
+            _put_in(holder, replacements)
 
     def _read_behind(self, node: Any, written: Piece) -> set[int]:
         """The tensors in the memory of a written one that may be read behind the node, by their objects."""
         family = {id(piece.value) for piece in written.family}
-        found = {id(p.value) for p in written.family if not isinstance(p.value, TENSORS)}
-        found |= {id(value) for holder in self._all_holders()[1:] for value in tensors_of(holder)}
-        for name, held in self.env.items():
-            here = {id(value) for value in tensors_of(held)} & family
+        read_ids = {id(p.value) for p in written.family if not isinstance(p.value, TENSORS)}
+        read_ids |= {id(value) for holder in self._all_holders()[1:] for value in tensors_of(holder)}
+        for name, entry in self.env.items():
+            here = {id(value) for value in tensors_of(entry)} & family
             value = None if self.around else self.named.get(name)
-            if here - found and (value is None or is_read_behind(value, node)):
-                found |= here
-        return found
+            if here - read_ids and (value is None or is_read_behind(value, node)):
+                read_ids |= here
+        return read_ids
 
     def _all_holders(self) -> tuple[Any, ...]:
         return self.env, self._attributes, self.shared.constants, *self.holders
 
     def reshape_in_place(
-        self, node: Any, overload: str, arguments: Mapping[str, Any], old: Any, made: Any
+        self, node: Any, overload: str, arguments: Mapping[str, Any], old: Any, result: Any
     ) -> None:
         """A node gives a tensor another shape in the same memory."""
-        given = self.bodies[-1][0].objects.values() if self.bodies else ()
-        if self.memory.piece(old).outer is not None or any(value is old for value in given):
+        body_objects = self.bodies[-1][0].objects.values() if self.bodies else ()
+        if self.memory.piece(old).outer is not None or any(value is old for value in body_objects):
             raise Refused(
                 node.kind(), f"{node.kind()} in a branch or loop reshapes what is around it{where(node)}"
             )
@@ -220,14 +226,14 @@ class WritingReader(TorchReader):
         # the operator that is not in place, which may have overloads where this one has none
         operator = node.kind().removesuffix("_")
         overload = "int" if operator == "aten::transpose" else overload
-        under = self.memory.begin_under(old, made)
+        under = self.memory.begin_under(old, result)
         view = view_of(operator, overload, arguments) or View.of_shape(operator, arguments)
-        piece = self.memory.piece(made)
+        piece = self.memory.piece(result)
         piece.view = view
         if isinstance(old, Output):
             name = operator.removeprefix("aten::")
-            piece.layout = layout_of_view(self._copying(node), name, old, under.layout, arguments, made)
-        self._put({id(old): (old, made)})
+            piece.layout = layout_of_view(self._copying(node), name, old, under.layout, arguments, result)
+        self._put({id(old): (old, result)})
 
     # -- bodies ----------------------------------------------------------------------------------------------
 
@@ -245,11 +251,11 @@ class WritingReader(TorchReader):
             value = self._attribute_around(top.path)
         else:
             value = top.outer.top.value
-        found = next((name for name, other in self.around.items() if other is value), None)
-        if found is None:
-            found = f"memory {len(self.around)}"
-            self.around[found] = value
-        return found
+        outer_name = next((name for name, other in self.around.items() if other is value), None)
+        if outer_name is None:
+            outer_name = f"memory {len(self.around)}"
+            self.around[outer_name] = value
+        return outer_name
 
     def _attribute_around(self, path: str) -> Any:
         """A module's attribute around the body that is read."""
@@ -273,18 +279,18 @@ class WritingReader(TorchReader):
     def _derived(self, inside: Inside, outer: Piece) -> Any:
         if outer.base is None or outer.view is None or id(outer.top.value) not in inside.carried:
             return None
-        whole = inside.standing(outer.base.value)
+        base = inside.standing(outer.base.value)
         arguments = {key: inside.argument(part) for key, part in outer.view.arguments.items()}
         view = outer.view._replace(arguments=arguments)
         with self.in_body(inside.shared):
-            result = None if arguments.get("condition") else view.again(self, inside.call, whole, None)
+            result = None if arguments.get("condition") else view.again(self, inside.call, base, None)
         if result is not None:
-            self.memory.part(result, whole, view)
+            self.memory.part(result, base, view)
         return result
 
-    def carry(self, inside: Inside, value: Any, made: Any) -> None:
-        """A body carries a tensor from around it: `made` stands for it, and may be written."""
-        piece = self.memory.piece(made)
+    def carry(self, inside: Inside, value: Any, inner: Any) -> None:
+        """A body carries a tensor from around it: `inner` stands for it, and may be written."""
+        piece = self.memory.piece(inner)
         inside.pieces.append(piece)
         piece.outer, piece.carried = self.memory.piece(value), True
         piece.layout = piece.outer.layout if piece.outer.layout == IN_ORDER else None
@@ -300,16 +306,16 @@ class WritingReader(TorchReader):
         return pieces
 
     def end_iterations(
-        self, node: Any, inside: Inside, taken: Sequence[Any], after: Sequence[Any], used: Sequence[bool]
+        self, node: Any, inside: Inside, carried: Sequence[Any], after: Sequence[Any], used: Sequence[bool]
     ) -> list[int]:
         """Raise Refused where an iteration may read what another one has written, by another name. Returns
         the places of tensors that stay in their memory and are written: what the loop gives for them is what
         that memory holds."""
         added = [self.memory.piece(v).family for v in tensors_of(list(inside.added.values()))]
-        if any(p.is_written and p.family is family for _, mine in taken for p in mine for family in added):
+        if any(p.is_written and p.family is family for _, mine in carried for p in mine for family in added):
             raise Refused(node.kind(), f"a loop writes to what it has added to a list{where(node)}")
-        places = self._written_in_place(taken, after)
-        for i, ((outer, mine), result, is_used) in enumerate(zip(taken, after, used, strict=True)):
+        written_indices = self._written_in_place(carried, after)
+        for i, ((outer, mine), result, is_used) in enumerate(zip(carried, after, used, strict=True)):
             families = [self.memory.piece(v).family for v in tensors_of(outer)]
             for piece in (self.memory.piece(v) for v in tensors_of(result)):
                 others = (p for p in piece.family if p.outer is not None and p not in mine)
@@ -319,27 +325,27 @@ class WritingReader(TorchReader):
                 if here not in mine and any(here.outer in family for family in families):
                     if is_written or (is_used and here.is_written):
                         raise Refused(node.kind(), f"a loop writes to a view{where(node)}")
-            for family in families if is_written and i not in places else ():
+            for family in families if is_written and i not in written_indices else ():
                 for piece in family:
                     piece.stale, piece.is_written = f"a loop writes to a view{where(node)}", True
         self.spoil(inside)
-        return places
+        return written_indices
 
-    def _written_in_place(self, taken: Sequence[Any], after: Sequence[Any]) -> list[int]:
+    def _written_in_place(self, carried: Sequence[Any], after: Sequence[Any]) -> list[int]:
         """The places of tensors that each iteration takes, writes to and gives on, in memory of their own."""
-        families = [[id(self.memory.piece(v).family) for v in tensors_of(outer)] for outer, _ in taken]
+        families = [[id(self.memory.piece(v).family) for v in tensors_of(outer)] for outer, _ in carried]
         ends = [[id(self.memory.piece(v).family) for v in tensors_of(result)] for result in after]
-        found = []
-        for i, ((outer, mine), result) in enumerate(zip(taken, after, strict=True)):
+        indices = []
+        for i, ((outer, mine), result) in enumerate(zip(carried, after, strict=True)):
             if not isinstance(outer, TENSORS) or not isinstance(result, TENSORS):
                 continue
             piece = self.memory.piece(result)
             others = [key for j, keys in enumerate(families) if j != i for key in keys]
-            given = [key for j, keys in enumerate(ends) if j != i for key in keys]
-            is_own = id(self.memory.piece(outer).family) not in others and id(piece.family) not in given
+            other_ends = [key for j, keys in enumerate(ends) if j != i for key in keys]
+            is_own = id(self.memory.piece(outer).family) not in others and id(piece.family) not in other_ends
             if is_own and piece in mine and piece.is_written:
-                found.append(i)
-        return found
+                indices.append(i)
+        return indices
 
     def note_outputs(self, outputs: Sequence[Any], ends: Sequence[Sequence[Any]]) -> None:
         """What a node with bodies gives may lie in memory from around them. `ends` are the same values in
@@ -354,8 +360,8 @@ class WritingReader(TorchReader):
                         if other.outer is not None:
                             self.memory.join(value, other.outer.value)
                     self.memory.piece(value).stale = self.memory.piece(value).stale or piece.stale
-                found = [self.memory.find(v) for v in inner]
-                if all(piece is not None and piece.layout == IN_ORDER for piece in found):
+                pieces = [self.memory.find(v) for v in inner]
+                if all(piece is not None and piece.layout == IN_ORDER for piece in pieces):
                     self.memory.piece(value).layout = IN_ORDER
 
     def spoil(self, inside: Inside) -> None:
@@ -366,12 +372,12 @@ class WritingReader(TorchReader):
                     other.stale, other.is_written = piece.stale, True
 
 
-def _put_in(holder: Any, found: Mapping[int, tuple[Any, Any]]) -> None:
+def _put_in(holder: Any, replacements: Mapping[int, tuple[Any, Any]]) -> None:
     for key, value in holder.items() if isinstance(holder, dict) else enumerate(holder):
-        if id(value) in found:
-            holder[key] = found[id(value)][1]
+        if id(value) in replacements:
+            holder[key] = replacements[id(value)][1]
         elif isinstance(value, (list, dict)):
-            _put_in(value, found)
+            _put_in(value, replacements)
 
 
 def _are_apart(view: View | None, other: View | None) -> bool:
@@ -387,15 +393,19 @@ def _shared(schema: Any, arguments: Mapping[str, Any]) -> Iterable[Any]:
             yield arguments[argument.name]
 
 
-def own_memory(schema: Any, made: Any, writes: bool) -> Any:
+def own_memory(schema: Any, result: Any, writes: bool) -> Any:
     """Results as objects of their own, but for views: one object is one tensor in memory.
 
     A rule may give what it was given, as that of `clone` does.
     """
-    if isinstance(made, list) and len(made) == len(schema.returns) > 1:
-        return [own(v) if writes or r.alias_info is None else v
-                for v, r in zip(made, schema.returns, strict=True)]  # fmt: skip
-    return own(made) if writes or not schema.returns or schema.returns[0].alias_info is None else made
+    if isinstance(result, list) and len(result) == len(schema.returns) > 1:
+        return [as_own_tensor(v) if writes or r.alias_info is None else v
+                for v, r in zip(result, schema.returns, strict=True)]  # fmt: skip
+    return (
+        as_own_tensor(result)
+        if writes or not schema.returns or schema.returns[0].alias_info is None
+        else result
+    )
 
 
 #: Operators that give tensors in order where their inputs are in order, beside those of elements.

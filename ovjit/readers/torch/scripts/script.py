@@ -19,7 +19,7 @@ from ovjit.readers.torch.recording.strides import BY_STRIDES
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.scripts.attributes import AttributesReader
 from ovjit.readers.torch.scripts.by_strides import as_in_memory
-from ovjit.readers.torch.scripts.composed import composed
+from ovjit.readers.torch.scripts.composed import compose
 from ovjit.readers.torch.scripts.memory import tensors_of
 from ovjit.readers.torch.scripts.mutation import own_memory
 from ovjit.readers.torch.scripts.shared_memory import COPIES_OF_LISTS, RESHAPES, values_of, written_by
@@ -47,8 +47,8 @@ class ScriptReader(AttributesReader):
             inputs = inputs[1:]
         if len(inputs) != len(values):
             raise UnsupportedError(f"the script takes {len(inputs)} inputs, but {len(values)} are given")
-        for value, given in zip(inputs, values, strict=True):
-            self.env[value.debugName()] = given
+        for value, argument in zip(inputs, values, strict=True):
+            self.env[value.debugName()] = argument
         self.note_order(values)
         self.named = values_of(graph)
         self._block(graph)
@@ -59,8 +59,8 @@ class ScriptReader(AttributesReader):
     def number_of(self, call: Any, dim: Any) -> Number | None:
         for name, value in self.env.items():
             if isinstance(value, Output) and self.around.get(name) is not value:
-                for axis, own in enumerate(call.shape(value) or ()):
-                    if getattr(own, "key", None) == dim.key:
+                for axis, size in enumerate(call.shape(value) or ()):
+                    if getattr(size, "key", None) == dim.key:
                         return Number(call.index(call.size(value, axis)), dim)
         return super().number_of(call, dim)
 
@@ -71,9 +71,9 @@ class ScriptReader(AttributesReader):
     def _node(self, node: Any) -> None:
         kind = node.kind()
         if is_changed(node):
-            held = list(tensors_of([self._value(v) for v in node.inputs()]))
+            tensors = list(tensors_of([self._value(v) for v in node.inputs()]))
             change(self, node)
-            self.join_stacked([self._value(v) for v in (node.inputsAt(0), *node.outputs())], held)
+            self.join_stacked([self._value(v) for v in (node.inputsAt(0), *node.outputs())], tensors)
             return
         special = _SPECIAL.get(kind)
         if special is not None:
@@ -113,7 +113,7 @@ class ScriptReader(AttributesReader):
             result = self.call(name, overload, arguments, base, partial(where, node), self._wanted(outputs))
             _check_outputs(node, name, result)
         except Refused as error:
-            result = composed(self, error, name, overload, arguments)
+            result = compose(self, error, name, overload, arguments)
         result = self._in_memory(node, schema, kind, arguments, result, written)
         if len(outputs) == 1:
             self._set(node, result)
@@ -124,23 +124,23 @@ class ScriptReader(AttributesReader):
                 self.name_variable(value, output.debugName())
 
     def _in_memory(
-        self, node: Any, schema: Any, kind: str, arguments: Mapping[str, Any], made: Any, written: Any
+        self, node: Any, schema: Any, kind: str, arguments: Mapping[str, Any], result: Any, written: Any
     ) -> Any:
         """What an operator gives, as objects that stand for tensors in memory. `written` is what it writes
         to, if it does."""
-        made, first = own_memory(schema, made, written is not None), next(iter(arguments.values()), None)
+        result, first = own_memory(schema, result, written is not None), next(iter(arguments.values()), None)
         if kind in RESHAPES:
-            self.reshape_in_place(node, schema.overload_name, arguments, first, made)
+            self.reshape_in_place(node, schema.overload_name, arguments, first, result)
         elif written is not None:
-            made = self._overwrite(node, written, made)
+            result = self._overwrite(node, written, result)
         elif _is_of_list(kind, first):
-            self.check_read(kind, made if isinstance(made, Output) else ())
+            self.check_read(kind, result if isinstance(result, Output) else ())
             self.check_read(kind, first if isinstance(first, Stacked) else ())
-            self.join_stacked([made, *arguments.values()], list(tensors_of(made)))
+            self.join_stacked([result, *arguments.values()], list(tensors_of(result)))
         else:
-            made = made[0] if node.outputsSize() == 1 and _takes_one(schema, made) else made
-            made = self.note_parts(node, schema, kind, arguments, made)
-        return made
+            result = result[0] if node.outputsSize() == 1 and _takes_one(schema, result) else result
+            result = self.note_parts(node, schema, kind, arguments, result)
+        return result
 
     def join_stacked(self, lists: Sequence[Any], tensors: Sequence[Any]) -> None:
         """The items of a list whose length depends on data may be these tensors."""
@@ -175,8 +175,8 @@ class ScriptReader(AttributesReader):
     def _subgraph(self, node: Any, inputs: list[Any]) -> None:
         """What a function of autograd's computes, from its recorded graph."""
         graph, outer = node.g("Subgraph"), (self.env, self.named, self.holders)
-        given = list(graph.inputs())
-        if given and not any(list(v.uses()) for v in given):
+        graph_inputs = list(graph.inputs())
+        if graph_inputs and not any(list(v.uses()) for v in graph_inputs):
             # what stands for a module records the example's results
             name = node.pyname()
             raise Refused(name, f"No conversion rule found for operations: {name}{where(node)}")
@@ -212,19 +212,19 @@ class ScriptReader(AttributesReader):
 
     # -- memory that is shared -------------------------------------------------------------------------------
 
-    def _overwrite(self, node: Any, written: Any, made: Any) -> Any:
+    def _overwrite(self, node: Any, written: Any, new: Any) -> Any:
         """A tensor that is written in place: later readers get the new value, those of what it is a part of,
         too. Other views of that would need functionalisation, as torch.export does it: they are refused if
         they still have a reader.
         """
         old = self._value(written)
         call = self._copying(node)
-        if isinstance(old, Output) and isinstance(made, Output):
-            made = call.to_type(made, call.dtype(old))
-            if call.rank(made) != call.rank(old):
-                made = call.expand(made, call.shape_of(old))
-        self.replace(node, old, made)
-        return made
+        if isinstance(old, Output) and isinstance(new, Output):
+            new = call.to_type(new, call.dtype(old))
+            if call.rank(new) != call.rank(old):
+                new = call.expand(new, call.shape_of(old))
+        self.replace(node, old, new)
+        return new
 
     def _set(self, node: Any, value: Any) -> None:
         self.env[node.output().debugName()] = value
@@ -253,9 +253,9 @@ class ScriptReader(AttributesReader):
     def _isinstance(self, node: Any) -> None:
         """Lists, numbers, texts and tensors are told by what was read, other values by their types there."""
         value = self._value(node.input())
-        wanted = node.tys("types")
-        own = node.input().type()
-        self._set(node, any(own.isSubtypeOf(kind) or _is_a(value, kind) for kind in wanted))
+        kinds = node.tys("types")
+        static_type = node.input().type()
+        self._set(node, any(static_type.isSubtypeOf(kind) or _is_a(value, kind) for kind in kinds))
 
     def _enum(self, node: Any) -> None:
         self._set(node, getattr(self._value(node.input()), node.kind().removeprefix("prim::Enum").lower()))
@@ -271,8 +271,8 @@ class ScriptReader(AttributesReader):
         values = self._value(node.inputsAt(0))
         if isinstance(values, Stacked):
             call = Call(self, node.kind(), label(node.scopeName(), node.kind()))
-            whole, values = values, [item_of(call, values, i) for i in range(node.outputsSize())]
-            self.join_stacked([whole], values)
+            stacked, values = values, [item_of(call, values, i) for i in range(node.outputsSize())]
+            self.join_stacked([stacked], values)
         for output, value in zip(node.outputs(), values, strict=False):
             self.env[output.debugName()] = value
 
@@ -296,9 +296,9 @@ class ScriptReader(AttributesReader):
             for output, value in zip(node.outputs(), result, strict=True):
                 self.env[output.debugName()] = value
             return
-        taken = blocks[0 if condition else 1]
-        self._block(taken)
-        for output, value in zip(node.outputs(), taken.outputs(), strict=True):
+        chosen_block = blocks[0 if condition else 1]
+        self._block(chosen_block)
+        for output, value in zip(node.outputs(), chosen_block.outputs(), strict=True):
             self.env[output.debugName()] = self.env.get(value.debugName())
             if value.debugName() in self._paths:
                 self._paths[output.debugName()] = self._paths[value.debugName()]
@@ -334,8 +334,8 @@ def _none(reader: ScriptReader, node: Any) -> None:
 def _raise(reader: ScriptReader, node: Any) -> None:
     """An exception that is raised for certain is an error. In a body that data choose it is left out."""
     if not reader.around:
-        said = reader.env.get(node.inputsAt(0).debugName())
-        text = f": {said}" if isinstance(said, str) else ""
+        message = reader.env.get(node.inputsAt(0).debugName())
+        text = f": {message}" if isinstance(message, str) else ""
         raise ModelError(f"the script raises an exception{where(node)}{text}")
 
 
@@ -348,8 +348,8 @@ def _text(reader: ScriptReader, node: Any) -> None:
 
 def _percent(reader: ScriptReader, node: Any) -> None:
     """`pattern % parts`, the pattern alone where a part is not known."""
-    pattern, *given = (reader._value(v) for v in node.inputs())
-    parts = [part for value in given for part in (value if isinstance(value, (list, tuple)) else [value])]
+    pattern, *values = (reader._value(v) for v in node.inputs())
+    parts = [part for value in values for part in (value if isinstance(value, (list, tuple)) else [value])]
     is_known = all(isinstance(part, (str, int, float)) for part in parts)
     reader._set(node, pattern % tuple(parts) if is_known else pattern)
 
@@ -393,7 +393,7 @@ def _tolist(reader: ScriptReader, node: Any) -> None:
     reader._set(node, as_list(call, value))
 
 
-def _uninitialized(reader: ScriptReader, node: Any) -> None:
+def _set_uninitialized(reader: ScriptReader, node: Any) -> None:
     reader._set(node, Uninitialized())
 
 
@@ -456,7 +456,7 @@ _SPECIAL = {
     "prim::tolist": _tolist,
     "aten::len": _length,
     "aten::broadcast_shapes": _broadcast,
-    "prim::Uninitialized": _uninitialized,
+    "prim::Uninitialized": _set_uninitialized,
 }
 
 
@@ -509,20 +509,20 @@ def _is_written(node: Any) -> bool:
 _UNDEFINED = ("aten::_native_multi_head_attention",)
 
 
-def _check_outputs(node: Any, name: str, made: Any) -> None:
+def _check_outputs(node: Any, name: str, values: Any) -> None:
     """Raise Refused where a rule leaves out a tensor that is read."""
     if name in _UNDEFINED or node.outputsSize() == 1:
         return
-    for i, (output, value) in enumerate(zip(node.outputs(), made, strict=False)):
+    for i, (output, value) in enumerate(zip(node.outputs(), values, strict=False)):
         if value is None and output.type().kind() == "TensorType" and output.uses():
             raise Refused(name, f"{name} is read without its output {i}{where(node)}")
 
 
-def _takes_one(schema: Any, made: Any) -> bool:
+def _takes_one(schema: Any, result: Any) -> bool:
     """Whether a rule gave more values than the operator has in scripts."""
-    return isinstance(made, list) and len(schema.returns) == 1 and str(schema.returns[0].type) == "Tensor"
+    return isinstance(result, list) and len(schema.returns) == 1 and str(schema.returns[0].type) == "Tensor"
 
 
-def one_or_all(made: list[Any]) -> Any:
+def one_or_all(values: list[Any]) -> Any:
     """What a graph gives: one value, such as a dict with the names of outputs, or a list of several."""
-    return made[0] if len(made) == 1 else made
+    return values[0] if len(values) == 1 else values

@@ -19,8 +19,8 @@ EXAMPLE = "Please provide 'example_input'"
 
 
 def input_of(reader: ScriptReader, name: str, leaf: Any, kind: Any) -> Any:
-    place = len(reader.parameters)
-    reader.often_none |= {("input", place, axis) for axis, size in enumerate(leaf.shape) if size == 0}
+    index = len(reader.parameters)
+    reader.often_none |= {("input", index, axis) for axis, size in enumerate(leaf.shape) if size == 0}
     return reader.parameter(name, kind, [None] * leaf.dim())
 
 
@@ -31,27 +31,30 @@ def inputs_of(
     example leaves out have their defaults."""
     import torch
 
-    rest = ready.inputs()
+    remaining_leaves = ready.inputs()
 
-    def made(value: Any, name: str | None = None, kind: Any = None) -> Any:
+    def read_input(value: Any, name: str | None = None, kind: Any = None) -> Any:
         if isinstance(value, torch.Tensor):
-            own, leaf, dtype = next(rest)
+            leaf_name, leaf, dtype = next(remaining_leaves)
             number = _listed_number(kind)
             if number is not None and leaf.dim() == 1:
-                return _numbers(reader, name or own, torch_types()[number], len(leaf))
-            value = input_of(reader, name or own, leaf, dtype)
+                return _numbers(reader, name or leaf_name, torch_types()[number], len(leaf))
+            value = input_of(reader, name or leaf_name, leaf, dtype)
             return Number(value) if kind is not None and kind.kind() in _NUMBERS else value
         if isinstance(value, Mapping):
-            return {key: made(part) for key, part in value.items()}
-        return [made(part) for part in value] if isinstance(value, (list, tuple)) else value
+            return {key: read_input(part) for key, part in value.items()}
+        return [read_input(part) for part in value] if isinstance(value, (list, tuple)) else value
 
-    own = dict(zip((argument.name for argument in schema), names, strict=True))
+    tensor_names = dict(zip((argument.name for argument in schema), names, strict=True))
     kinds = {argument.name: argument.type for argument in schema}
-    given = {name: made(value, own.get(name), kinds.get(name)) for name, value in ready.arguments.items()}
-    missing = [a.name for a in schema if a.name not in given and not a.has_default_value()]
+    values = {
+        name: read_input(value, tensor_names.get(name), kinds.get(name))
+        for name, value in ready.arguments.items()
+    }
+    missing = [a.name for a in schema if a.name not in values and not a.has_default_value()]
     if missing:
         raise UnsupportedError(f"the example has no {missing[0]!r}, which is an input of the script")
-    return [given[a.name] if a.name in given else a.default_value for a in schema]
+    return [values[a.name] if a.name in values else a.default_value for a in schema]
 
 
 def _listed_number(kind: Any) -> str | None:
@@ -73,9 +76,9 @@ def _numbers(reader: ScriptReader, name: str, dtype: Any, length: int) -> list[N
 def check_lists(script: Any, described: Sequence[tuple[Any, Any, Any]]) -> None:
     """Raise OvjitError for a list of numbers of which the description leaves the length open."""
     schema = arguments_of(script)
-    places = {argument.name: argument for argument in schema}
-    for place, (name, shape, _) in enumerate(described):
-        argument = places.get(name, schema[place] if not name and place < len(schema) else None)
+    argument_by_name = {argument.name: argument for argument in schema}
+    for index, (name, shape, _) in enumerate(described):
+        argument = argument_by_name.get(name, schema[index] if not name and index < len(schema) else None)
         if argument is not None and shape is not None and _listed_number(argument.type) is not None:
             if len(shape) != 1 or not _is_known(shape[0]):
                 raise OvjitError(_of_any_length(argument))
@@ -150,8 +153,8 @@ def _type_of_attribute(value: Any, module: Any) -> set[str]:
         value = value.node().input()
     if not path or value.node().kind() != "prim::Param":
         return set()
-    found = reduce(getattr, reversed(path), module)
-    return {element_type(found.dtype)}
+    tensor = reduce(getattr, reversed(path), module)
+    return {element_type(tensor.dtype)}
 
 
 class _Open(dict):

@@ -156,8 +156,8 @@ def _same(node: Any) -> Iterator[tuple[Any, Any]]:
         yield from ((output, value) for output in node.outputs() for value in node.inputs())
     carried = list(node.inputs())[2:] if node.kind() == "prim::Loop" else []
     for block in node.blocks():
-        given, result = list(block.inputs()), list(block.outputs())
-        yield from zip(given[1:], carried, strict=False)
+        block_inputs, result = list(block.inputs()), list(block.outputs())
+        yield from zip(block_inputs[1:], carried, strict=False)
         yield from zip(node.outputs(), result[1:] if carried else result, strict=False)
 
 
@@ -176,11 +176,11 @@ def _is_after(other: Any, node: Any) -> bool:
 
 def _loops(node: Any) -> list[Any]:
     """The loops that a node is in."""
-    found = []
+    loops = []
     while (node := node.owningBlock().owningNode()) is not None:
         if node.kind() == "prim::Loop":
-            found.append(node)
-    return found
+            loops.append(node)
+    return loops
 
 
 def _is_in(node: Any, others: Sequence[Any]) -> bool:

@@ -17,58 +17,60 @@ if TYPE_CHECKING:
 Put = Callable[[Call, Any, Any, Mapping[str, Any]], Any]
 
 
-def _scattered(name: str, *given: str) -> Put:
+def _scatter_back(name: str, *keys: str) -> Put:
     """By an operator that takes the arguments of the view."""
-    return lambda call, base, made, how: call.also(name, base, made, *(how[key] for key in given))
+    return lambda call, base, part, how: call.also(name, base, part, *(how[key] for key in keys))
 
 
-def _reshaped(call: Call, base: Output, made: Output, how: Mapping[str, Any]) -> Output:
-    return call.reshape(made, call.shape_of(base))
+def _reshape_back(call: Call, base: Output, part: Output, how: Mapping[str, Any]) -> Output:
+    return call.reshape(part, call.shape_of(base))
 
 
-def _turned(name: str, *given: str) -> Put:
+def _undo_by_itself(name: str, *keys: str) -> Put:
     """By the operator itself, which undoes what it did."""
-    return lambda call, base, made, how: call.also(name, made, *(how[key] for key in given))
+    return lambda call, base, part, how: call.also(name, part, *(how[key] for key in keys))
 
 
-def _in_old_order(call: Call, base: Output, made: Output, how: Mapping[str, Any]) -> Output:
-    axes = call.axes(how["dims"], call.rank(made))
-    return call.transpose(made, [axes.index(i) for i in range(len(axes))])
+def _in_old_order(call: Call, base: Output, part: Output, how: Mapping[str, Any]) -> Output:
+    axes = call.axes(how["dims"], call.rank(part))
+    return call.transpose(part, [axes.index(i) for i in range(len(axes))])
 
 
-def _narrowed(call: Call, base: Output, made: Output, how: Mapping[str, Any]) -> Any:
+def _narrow_back(call: Call, base: Output, part: Output, how: Mapping[str, Any]) -> Any:
     start = how["start"]
-    known = call.known_number(start)
-    if known is not None and known < 0:
-        start = call.compute("Add", call.size(base, how["dim"]), known)
+    constant = call.known_number(start)
+    if constant is not None and constant < 0:
+        start = call.compute("Add", call.size(base, how["dim"]), constant)
     return call.also(
-        "slice_scatter", base, made, how["dim"], start, call.compute("Add", start, how["length"])
+        "slice_scatter", base, part, how["dim"], start, call.compute("Add", start, how["length"])
     )
 
 
-def _real_back(call: Call, base: Any, made: Output, how: Mapping[str, Any]) -> Any:
-    return call.complex_of(made, call.part(base, 1)) if isinstance(base, Complex) else made
+def _real_back(call: Call, base: Any, part: Output, how: Mapping[str, Any]) -> Any:
+    return call.complex_of(part, call.part(base, 1)) if isinstance(base, Complex) else part
 
 
-def _imag_back(call: Call, base: Complex, made: Output, how: Mapping[str, Any]) -> Complex:
-    return call.complex_of(call.part(base, 0), made)
+def _imag_back(call: Call, base: Complex, part: Output, how: Mapping[str, Any]) -> Complex:
+    return call.complex_of(call.part(base, 0), part)
 
 
 #: Operators that give a view, some with their overload.
 _BACK: dict[str, Put] = {
-    "slice.Tensor": _scattered("slice_scatter", "dim", "start", "end", "step"),
-    "select.int": _scattered("select_scatter", "dim", "index"),
-    "narrow": _narrowed,
-    "view": _reshaped, "view_as": _reshaped, "unsqueeze": _reshaped, "squeeze": _reshaped,
-    "squeeze.dim": _reshaped, "squeeze.dims": _reshaped, "reshape": _reshaped, "reshape_as": _reshaped,
-    "flatten": _reshaped, "ravel": _reshaped, "contiguous": _reshaped,
-    "unflatten.int": _reshaped,
-    "transpose.int": _turned("transpose", "dim0", "dim1"), "t": _turned("t"),
-    "swapaxes": _turned("swapaxes", "axis0", "axis1"), "swapdims": _turned("swapdims", "dim0", "dim1"),
-    "numpy_T": _turned("numpy_T"),
-    "mT": _turned("mT"), "permute": _in_old_order,
-    "expand": _reshaped, "expand_as": _reshaped,  # writes to what is repeated are errors
-    "as_strided": _scattered("as_strided_scatter", "size", "stride", "storage_offset"),
+    "slice.Tensor": _scatter_back("slice_scatter", "dim", "start", "end", "step"),
+    "select.int": _scatter_back("select_scatter", "dim", "index"),
+    "narrow": _narrow_back,
+    "view": _reshape_back, "view_as": _reshape_back, "unsqueeze": _reshape_back, "squeeze": _reshape_back,
+    "squeeze.dim": _reshape_back, "squeeze.dims": _reshape_back,
+    "reshape": _reshape_back, "reshape_as": _reshape_back,
+    "flatten": _reshape_back, "ravel": _reshape_back, "contiguous": _reshape_back,
+    "unflatten.int": _reshape_back,
+    "transpose.int": _undo_by_itself("transpose", "dim0", "dim1"), "t": _undo_by_itself("t"),
+    "swapaxes": _undo_by_itself("swapaxes", "axis0", "axis1"),
+    "swapdims": _undo_by_itself("swapdims", "dim0", "dim1"),
+    "numpy_T": _undo_by_itself("numpy_T"),
+    "mT": _undo_by_itself("mT"), "permute": _in_old_order,
+    "expand": _reshape_back, "expand_as": _reshape_back,  # writes to what is repeated are errors
+    "as_strided": _scatter_back("as_strided_scatter", "size", "stride", "storage_offset"),
     "real": _real_back, "imag": _imag_back,
     "view_as_real": lambda call, base, made, how: Complex(made),
     "view_as_complex": lambda call, base, made, how: made.pair,
@@ -77,11 +79,11 @@ _BACK: dict[str, Put] = {
 _NUMBERED = ("diagonal", "unfold", "movedim.int", "movedim.intlist")
 
 
-def _by_numbers(reader: WritingReader, call: Call, base: Output, made: Output, view: View) -> Output:
+def _by_numbers(reader: WritingReader, call: Call, base: Output, part: Output, view: View) -> Output:
     """The view of the numbers of all elements tells where those of the new part belong."""
     numbers = call.reshape(call.arange(call.index(call.count(base))), call.shape_of(base))
-    places = view.plain(reader, call, numbers)
-    flat = call("ScatterUpdate", call.flat(base), call.flat(places), call.flat(made), 0)
+    positions = view.plain(reader, call, numbers)
+    flat = call("ScatterUpdate", call.flat(base), call.flat(positions), call.flat(part), 0)
     return call.reshape(flat, call.shape_of(base))
 
 
@@ -103,23 +105,23 @@ class View(NamedTuple):
         mine, its = self.arguments.get("parts"), other.arguments.get("parts")
         return mine is not None and mine is its and self.arguments["index"] != other.arguments["index"]
 
-    def back(self, reader: WritingReader, call: Call, base: Any, made: Any) -> Any:
+    def back(self, reader: WritingReader, call: Call, base: Any, part: Any) -> Any:
         """The value of the whole tensor with a new part, None where it cannot be computed."""
         parts = self.arguments.get("parts")
         if parts is not None:
-            return parts.put(call, base, made, self.arguments)
-        if isinstance(base, Complex) and isinstance(made, Complex) and "condition" not in self.arguments:
-            halves = [self.back(reader, call, call.part(base, i), call.part(made, i)) for i in (0, 1)]
-            return None if None in halves else call.complex_of(*halves)
-        put = _BACK.get(self.operator) or _BACK.get(self.operator.partition(".")[0])
+            return parts.put(call, base, part, self.arguments)
+        if isinstance(base, Complex) and isinstance(part, Complex) and "condition" not in self.arguments:
+            components = [self.back(reader, call, call.part(base, i), call.part(part, i)) for i in (0, 1)]
+            return None if None in components else call.complex_of(*components)
+        write_back = _BACK.get(self.operator) or _BACK.get(self.operator.partition(".")[0])
         if isinstance(base, Complex) and self.operator not in _OF_COMPLEX:
             return None
-        if put is None and self.operator not in _NUMBERED:
+        if write_back is None and self.operator not in _NUMBERED:
             return None
         new = (
-            _by_numbers(reader, call, base, made, self)
-            if put is None
-            else put(call, base, made, self.arguments)
+            _by_numbers(reader, call, base, part, self)
+            if write_back is None
+            else write_back(call, base, part, self.arguments)
         )
         return self._either(call, new, base)
 
@@ -132,10 +134,10 @@ class View(NamedTuple):
 
     def plain(self, reader: WritingReader, call: Call, base: Any) -> Any:
         """What the operator gives of a tensor."""
-        given = {k: v for k, v in self.arguments.items() if k != "condition"}
-        given[next(iter(given))] = base
+        arguments = {k: v for k, v in self.arguments.items() if k != "condition"}
+        arguments[next(iter(arguments))] = base
         name, _, overload = self.operator.partition(".")
-        return own(reader.call(f"aten::{name}", overload, given, call.base))
+        return as_own_tensor(reader.call(f"aten::{name}", overload, arguments, call.base))
 
     def _either(self, call: Call, new: Any, old: Any) -> Any:
         """A new value where it is a view, and the old one where it is a copy."""
@@ -149,7 +151,7 @@ class View(NamedTuple):
 def begins_first(view: View) -> bool:
     """Whether the first element of a view is that of the tensor."""
     name = view.operator.partition(".")[0]
-    return _BACK.get(view.operator, _BACK.get(name)) in (_reshaped, _in_old_order) or name in _FIRST
+    return _BACK.get(view.operator, _BACK.get(name)) in (_reshape_back, _in_old_order) or name in _FIRST
 
 
 #: Operators that give views of another order, beside `permute`.
@@ -158,7 +160,7 @@ _FIRST = ("transpose", "t", "swapaxes", "swapdims", "numpy_T", "mT", "unfold", "
 _OF_COMPLEX = ("real", "imag", "view_as_real")
 
 
-def own(value: Any) -> Any:
+def as_own_tensor(value: Any) -> Any:
     """A tensor as an object of its own."""
     if type(value) is Output:
         return Output._of(value._node, value._index)
@@ -176,13 +178,13 @@ class Parts(NamedTuple):
         return View("", {"parts": self, "index": index})
 
 
-def _row_back(call: Call, base: Output, made: Output, how: Mapping[str, Any]) -> Any:
-    return call.also("select_scatter", base, made, how["parts"].axis, how["index"])
+def _row_back(call: Call, base: Output, part: Output, how: Mapping[str, Any]) -> Any:
+    return call.also("select_scatter", base, part, how["parts"].axis, how["index"])
 
 
-def _part_back(call: Call, base: Output, made: Output, how: Mapping[str, Any]) -> Any:
+def _part_back(call: Call, base: Output, part: Output, how: Mapping[str, Any]) -> Any:
     parts = how["parts"]
-    return call.also("slice_scatter", base, made, parts.axis, *_ends(call, parts, how["index"]))
+    return call.also("slice_scatter", base, part, parts.axis, *_ends(call, parts, how["index"]))
 
 
 def _ends(call: Call, parts: Parts, index: int) -> tuple[Any, Any]:
@@ -208,17 +210,17 @@ _LISTS: dict[str, Put] = {
 }  # fmt: skip
 
 
-def parts_of_list(call: Call, kind: str, arguments: Mapping[str, Any], made: Any) -> Parts | None:
+def parts_of_list(call: Call, kind: str, arguments: Mapping[str, Any], items: Any) -> Parts | None:
     """What the items of an operator's list are parts of, None for other results."""
-    put = _LISTS.get(kind.removeprefix("aten::"))
-    if put is None or not isinstance(made, list) or not all(isinstance(v, Output) for v in made):
+    write_item = _LISTS.get(kind.removeprefix("aten::"))
+    if write_item is None or not isinstance(items, list) or not all(isinstance(v, Output) for v in items):
         return None
     base, axis = next(iter(arguments.values())), arguments["dim"]
     if not isinstance(base, Output) or call.rank(base) == 0:
         return None
     axis = call.axis(axis, call.rank(base))
-    lengths = [1] * len(made) if put is _row_back else [call.size(v, axis) for v in made]
-    return Parts(put, axis, lengths)
+    lengths = [1] * len(items) if write_item is _row_back else [call.size(v, axis) for v in items]
+    return Parts(write_item, axis, lengths)
 
 
 def view_of(kind: str, overload: str, arguments: Mapping[str, Any]) -> View | None:

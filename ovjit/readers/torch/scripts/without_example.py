@@ -18,42 +18,42 @@ from ovjit.readers.torch.values import inlined
 from ovjit.records import NamedTuple
 
 
-def _told(described: Sequence[tuple[Any, Any, Any]]) -> Mapping[Any, Read]:
+def _describe_inputs(described: Sequence[tuple[Any, Any, Any]]) -> Mapping[Any, Read]:
     """Types and ranks by names, or by places where there are none."""
-    told = {}
+    descriptions = {}
     for i, (name, shape, kind) in enumerate(described):
-        told[name or i] = Read(None if shape is None else len(shape), kind or "dynamic")
-    return told
+        descriptions[name or i] = Read(None if shape is None else len(shape), kind or "dynamic")
+    return descriptions
 
 
 def without_example(
-    given: Any, converters: Mapping[str, Any] | None, described: Sequence[tuple[Any, Any, Any]]
+    module: Any, converters: Mapping[str, Any] | None, described: Sequence[tuple[Any, Any, Any]]
 ) -> Model:
     """By torch.jit.script: of the inputs nothing is known but their names and what is `described`."""
     import torch
 
-    told = _told(described)
+    descriptions = _describe_inputs(described)
 
     try:
         with quietly():
-            script = given if is_script(given) else torch.jit.script(given)
+            script = module if is_script(module) else torch.jit.script(module)
     except Exception as error:
         raise OvjitError(
             "Couldn't get TorchScript module by scripting. With exception:\n"
             f"{error}\n{EXAMPLE} for tracing, or a TorchScript module."
         ) from error
-    read = partial(_read_untold, script, script is given, converters, told)
+    read = partial(_read_untold, script, script is module, converters, descriptions)
     try:
-        return deferred.retyped(read(), read)
+        return deferred.reread_on_new_types(read(), read)
     except Exception as error:
         count = deferred.number_of_tensors(list(inlined(script).outputs()))
         if not deferred.is_unknown(error) or not count:
             raise
-        inputs = _untold(script, script is given, converters, told)
+        inputs = _declare_inputs(script, script is module, converters, descriptions)
         if any(isinstance(value, Mapping) for value in inputs.values):
             raise
         logs.info("a script is read when the types of its inputs are known: %s", error)
-        return deferred.deferred(inputs.reader.parameters, count, read)
+        return deferred.defer(inputs.reader.parameters, count, read)
 
 
 class _Untold(NamedTuple):
@@ -64,32 +64,35 @@ class _Untold(NamedTuple):
     values: list[Any]
 
 
-def _untold(
-    script: Any, own: bool, converters: Mapping[str, Any] | None, told: Mapping[Any, Read],
-    known: Sequence[TensorType] = (),
+def _declare_inputs(
+    script: Any, is_script: bool, converters: Mapping[str, Any] | None, descriptions: Mapping[Any, Read],
+    types: Sequence[TensorType] = (),
 ) -> _Untold:  # fmt: skip
-    """A given script's inputs are called as in its graph, those of a module as in its signature. `told` says
-    what is known of them, by names or places."""
+    """The reader, the graph and the inputs of a script whose types are not known.
+
+    Inputs of a script have the names of its graph, those of a module the names of its signature.
+    `descriptions` has types and ranks by name or index.
+    """
     import torch
 
     graph = inlined(script)
     is_function = isinstance(script, torch.jit.ScriptFunction)
     reader = ScriptReader(None if is_function else script, converters)
-    reader.known = known
+    reader.known = types
     inputs = list(graph.inputs())[0 if is_function else 1 :]
     schema = arguments_of(script)
     schema = schema if len(schema) == len(inputs) else [None] * len(inputs)
     values = []
     for value, a in zip(inputs, schema, strict=True):
-        name = value.debugName() if a is None or own else a.name
-        read = told.get(name) or told.get(len(reader.parameters)) or ANYHOW
+        name = value.debugName() if a is None or is_script else a.name
+        read = descriptions.get(name) or descriptions.get(len(reader.parameters)) or ANYHOW
         values.append(unknown_input(reader, name, value.type(), a, read.over(read_as(value, script))))
     return _Untold(reader, graph, values)
 
 
 def _read_untold(
-    script: Any, own: bool, converters: Mapping[str, Any] | None, told: Mapping[Any, Read],
-    known: Sequence[TensorType] = (),
+    script: Any, is_script: bool, converters: Mapping[str, Any] | None, descriptions: Mapping[Any, Read],
+    types: Sequence[TensorType] = (),
 ) -> Model:  # fmt: skip
-    reader, graph, values = _untold(script, own, converters, told, known)
+    reader, graph, values = _declare_inputs(script, is_script, converters, descriptions, types)
     return reader.finish(one_or_all(reader.run(graph, values)), None)
