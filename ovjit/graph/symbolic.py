@@ -121,8 +121,8 @@ class Interval:
             return result
         if other == 1:
             return self
-        whole, rest = divmod(self.offset, other)
-        return Interval(result.lo, result.hi, ("part", self.base, rest, other), whole)
+        quotient, remainder = divmod(self.offset, other)
+        return Interval(result.lo, result.hi, ("part", self.base, remainder, other), quotient)
 
     def __rfloordiv__(self, other: int) -> Dim:
         return _quotient(other, self)
@@ -189,8 +189,8 @@ def hull(a: Dim, b: Dim) -> Dim:
 
 def _corners(function: Callable[[float, float], float], x: Dim, y: Dim) -> tuple[float, float]:
     """(minimum, maximum) of a function that is monotonic in each argument: they are at the bounds."""
-    found = [function(a, b) for a in ends(x) for b in ends(y)]
-    return min(found), max(found)
+    values = [function(a, b) for a in ends(x) for b in ends(y)]
+    return min(values), max(values)
 
 
 def named(shape: Sequence[Dim], *atom: Any) -> Shape:
