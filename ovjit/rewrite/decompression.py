@@ -32,14 +32,14 @@ def _stored(value: Value) -> bool | None:
         return False
     if value.dtype not in _REALS or not node.inputs:
         return None
-    first, *rest = node.inputs
+    first, *others = node.inputs
     if converts(node):
         stored = ELEMENT_TYPES[first.dtype]
         return stored.kind in "iu" or stored.bits <= 8 if first.stored is not None else _stored(first)
-    if _TAKEN.fits(node.op) and first.dtype in _REALS and _indices(rest[0]) is not None:
-        known = first.stored is not None or _stored(first) is not None
-        return True if known and rest[1].stored is not None and len(first.shape or ()) == 1 else None
-    if _MOVES.fits(node.op) and all(v.stored is not None for v in rest):
+    if _TAKEN.fits(node.op) and first.dtype in _REALS and _indices(others[0]) is not None:
+        decompresses = first.stored is not None or _stored(first) is not None
+        return True if decompresses and others[1].stored is not None and len(first.shape or ()) == 1 else None
+    if _MOVES.fits(node.op) and all(v.stored is not None for v in others):
         return _stored(first)
     if not _ARITHMETIC.fits(node.op):
         return None
@@ -65,28 +65,30 @@ def _wide(b: Builder, value: Value, end: Node) -> Value:
     node, attrs = value.node, value.node.attrs
     if value.constant is not None:
         return b.constant(in_f32(value.constant))
-    first, *rest = node.inputs
+    first, *others = node.inputs
     if _ARITHMETIC.fits(node.op):
-        wide = [_wide(b, v, end) if known is None else b.constant(known) for v, known in _sides(node)]
+        operands = [
+            _wide(b, v, end) if elements is None else b.constant(elements) for v, elements in _sides(node)
+        ]
     elif not converts(node):
-        wide = [_wide(b, first, end), *(_given(b, v, end) for v in rest)]
+        operands = [_wide(b, first, end), *(_given(b, v, end) for v in others)]
     elif first.stored is None or ELEMENT_TYPES[first.dtype].bits > 16:
-        known = _known(value)
-        return _wide(b, first, end) if known is None else b.constant(known)
+        elements = _known(value)
+        return _wide(b, first, end) if elements is None else b.constant(elements)
     else:
-        wide, attrs = [b.constant(first.stored, first.dtype)], {"destination_type": "f32"}
+        operands, attrs = [b.constant(first.stored, first.dtype)], {"destination_type": "f32"}
         if first.dtype == "nf4" and value.dtype in HALVES:  # the only stored type that f16 rounds
-            wide = [b.add("Convert", wide, node.attrs, origins=end.origins).output]
-    return b.add(node.op, wide, attrs, name=f"{end.name}/{node.op.name}", origins=end.origins).output
+            operands = [b.add("Convert", operands, node.attrs, origins=end.origins).output]
+    return b.add(node.op, operands, attrs, name=f"{end.name}/{node.op.name}", origins=end.origins).output
 
 
 def _given(b: Builder, value: Value, end: Node) -> Value:
     """A copy of a constant, or of a converted constant, in its own type."""
     first = unconverted(value)
-    given = b.constant(first.stored, first.dtype)
+    constant = b.constant(first.stored, first.dtype)
     if first is value:
-        return given
-    return b.add(value.node.op, [given], value.node.attrs, origins=end.origins).output
+        return constant
+    return b.add(value.node.op, [constant], value.node.attrs, origins=end.origins).output
 
 
 def _sides(node: Node) -> list[tuple[Value, np.ndarray | None]]:
@@ -98,12 +100,12 @@ def _sides(node: Node) -> list[tuple[Value, np.ndarray | None]]:
 
 def _known(value: Value) -> np.ndarray | None:
     """The elements in f32 of a product or difference of constants, possibly converted; else None."""
-    node, known = value.node, value.constant
+    node, elements = value.node, value.constant
     if _ARITHMETIC.fits(node.op):
         one, other = map(_known, node.inputs)
         if one is None or other is None:
             return None
         return one * other if _PRODUCT.fits(node.op) else one - other
     if converts(node):
-        known = _known(node.inputs[0])
-    return None if known is None else cast(cast(known, numpy_dtype(value.dtype)), np.dtype(np.float32))
+        elements = _known(node.inputs[0])
+    return None if elements is None else cast(cast(elements, numpy_dtype(value.dtype)), np.dtype(np.float32))

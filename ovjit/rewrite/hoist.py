@@ -50,15 +50,15 @@ def _hoisted(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Sequence[
     names = ("then_body", "else_body") if node.op.name == "If" else ("body",)
     variables: dict[str, _Kept] = {}
     for name in names:
-        for key, kept in _variables(node, node.attrs[name]).items():
-            before = variables.get(key, kept)
-            variables[key] = kept._replace(
-                initial=before.initial if before.initial is not None else kept.initial,
-                assigned=before.assigned or kept.assigned,
+        for key, variable in _variables(node, node.attrs[name]).items():
+            before = variables.get(key, variable)
+            variables[key] = variable._replace(
+                initial=before.initial if before.initial is not None else variable.initial,
+                assigned=before.assigned or variable.assigned,
             )
     attrs = dict(node.attrs)
     first_input, first_output = len(inputs), len(node.outputs)
-    written = [key for key, kept in variables.items() if kept.assigned]
+    written = [key for key, variable in variables.items() if variable.assigned]
     for name in names:
         body = node.attrs[name]
         plain = [v for v in body.outputs if v.node.op.role != "assign"]
@@ -81,9 +81,13 @@ def _hoisted(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Sequence[
         attrs[ins] = (*ports(attrs[ins]), *more_in)
         attrs[outs] = (*ports(attrs[outs]), *more_out)
     reads = []
-    for key, kept in variables.items():
-        initial = [] if kept.initial is None else [b.constant(kept.initial, kept.type.dtype)]
-        about = {"variable_id": key, "variable_type": kept.type.dtype, "variable_shape": kept.type.shape}
+    for key, variable in variables.items():
+        initial = [] if variable.initial is None else [b.constant(variable.initial, variable.type.dtype)]
+        about = {
+            "variable_id": key,
+            "variable_type": variable.type.dtype,
+            "variable_shape": variable.type.shape,
+        }
         reads.append(b.add("ReadValue", initial, about, name=f"{node.name}/{key}").output)
     result = b.add(node.op, [*inputs, *reads], attrs, name=node.name, origins=node.origins)
     assigns = [
@@ -126,9 +130,9 @@ def _without(body: Graph, variables: Mapping[str, _Kept], results: Sequence[Valu
         new[value] = copy_node(builder, value.node, ()).output
     hidden = {
         key: builder.add(
-            "Parameter", (), {"shape": kept.type.shape, "element_type": kept.type.dtype}, name=key
+            "Parameter", (), {"shape": variable.type.shape, "element_type": variable.type.dtype}, name=key
         ).output
-        for key, kept in variables.items()
+        for key, variable in variables.items()
     }
     last = dict(hidden)
     for node in body.nodes:
@@ -140,5 +144,5 @@ def _without(body: Graph, variables: Mapping[str, _Kept], results: Sequence[Valu
             new[node.output] = last[node.attrs["variable_id"]] = new[node.inputs[0]]
         else:
             copy_into(new, builder, node)
-    written = [last[key] for key, kept in variables.items() if kept.assigned]
+    written = [last[key] for key, variable in variables.items() if variable.assigned]
     return builder.finish([*(new[v] for v in results), *written])

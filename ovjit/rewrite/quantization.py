@@ -101,18 +101,18 @@ class _Quantizer:
         self.known: dict[Value, Quantized] = {}
         self.padded: dict[tuple, Value] = {}  # integers with a border, made once for all readers
 
-    def _is(self, b: Builder, node: Node, found: Quantized | None) -> Value | None:
-        """The node unchanged, with `found` recorded as its quantized form."""
-        if found is None or node.output.dtype not in WIDE:
+    def _is(self, b: Builder, node: Node, quantized: Quantized | None) -> Value | None:
+        """The node unchanged, with `quantized` recorded as its quantized form."""
+        if quantized is None or node.output.dtype not in WIDE:
             return None
         out = unchanged(b, node)
-        self.known[out] = found
+        self.known[out] = quantized
         return out
 
     def _integers(self, x: Value) -> Quantized | None:
         """The quantized form of an f32 tensor. None if it is unknown, or has a run-time zero point."""
-        found = self.known.get(x) if x.dtype == "f32" else None
-        return None if found is None or found.given is not None else found
+        quantized = self.known.get(x) if x.dtype == "f32" else None
+        return None if quantized is None or quantized.given is not None else quantized
 
     @rule(op.Convert(value("q").where(lambda q: q.dtype in ("u8", "i8"))))
     def bytes_as_reals(self, b: Builder, w: Writer, node: Node, q: Value) -> Value | None:
@@ -140,15 +140,17 @@ class _Quantizer:
         if before is None or each is None:
             return None
         steps = each / before.scale
-        whole = np.rint(steps)
-        if not np.all(steps == whole):  # NaN and infinity too
+        rounded = np.rint(steps)
+        if not np.all(steps == rounded):  # NaN and infinity too
             return None
-        return self._is(b, node, before._replace(zero=_plain(before.zero + whole)))
+        return self._is(b, node, before._replace(zero=_plain(before.zero + rounded)))
 
     def _number(self, node: Node, x: Value, number: Value) -> np.ndarray | None:
         """A constant operand, if it is a scalar or varies along a single axis."""
-        known = plain_constant(number)
-        return None if known is None or x.shape != node.output.shape else _of_an_axis(known, len(x.shape))
+        constant = plain_constant(number)
+        return (
+            None if constant is None or x.shape != node.output.shape else _of_an_axis(constant, len(x.shape))
+        )
 
     @rule(value("x") - op.Convert(value("byte")).where(lambda zero: plain_constant(zero) is None))
     def less_a_byte(self, b: Builder, node: Node, x: Value, byte: Value) -> Value | None:
@@ -165,11 +167,11 @@ class _Quantizer:
     def fake_quantize(self, b: Builder, node: Node, x: Value, readers: Uses) -> Value | None:
         """FakeQuantize(x) -> (Quantize(x) - zero) * scale"""
         levels, limits = node.attrs["levels"], self._limits(node, x)
-        found = None if limits is None else range_steps(*limits, levels)
-        if limits is None or found is None:
+        steps = None if limits is None else range_steps(*limits, levels)
+        if limits is None or steps is None:
             return None
         low, high, out_low, out_high = limits
-        (scale, zero), step = map(_plain, found), _plain((high - low) / (levels - 1))
+        (scale, zero), step = map(_plain, steps), _plain((high - low) / (levels - 1))
         shift, result = _plain(-low / step), Quantized(x, scale, zero)
         if np.any((zero < 0) | (zero > levels - 1)) or not _helps(node, result, readers):
             return None
@@ -182,9 +184,14 @@ class _Quantizer:
         attrs = {"low": 0, "high": levels - 1, "element_type": "u8"}
 
         def quantize(x: Value, name: str) -> Value:
-            known = self.known.get(x)
-            if known is not None and known.alike(result) and np.array_equal(step, scale) and levels == 256:
-                return known.integers
+            recorded = self.known.get(x)
+            if (
+                recorded is not None
+                and recorded.alike(result)
+                and np.array_equal(step, scale)
+                and levels == 256
+            ):
+                return recorded.integers
             numbers, origins = [1 / step, shift], node.origins
             if x.node.op.role == "parameter":  # an exact input: avoid a second rounding far from 0
                 even = 2 * np.rint(shift / 2)
@@ -192,8 +199,8 @@ class _Quantizer:
                 x = b.add("MultiplyAdd", [x, *near], name=f"{name}/near", origins=origins).output
                 x = b.add("Round", [x], {"mode": "half_to_even"}, origins=origins).output
                 numbers = [np.ones(()), even]
-            given = [x, *(_rounded(b, n) for n in numbers)]
-            return b.add("Quantize", given, attrs, name=name, origins=origins).output
+            arguments = [x, *(_rounded(b, n) for n in numbers)]
+            return b.add("Quantize", arguments, attrs, name=name, origins=origins).output
 
         integers = self._before(b, node, x, quantize, readers) if result.uniform else None
         if integers is None:
@@ -209,8 +216,8 @@ class _Quantizer:
             or not 2 <= node.attrs["levels"] <= 256
         ):
             return None
-        known = [v.constant for v in node.inputs[1:]]
-        limits = [None if a is None else _of_an_axis(a, len(x.shape)) for a in known]
+        constants = [v.constant for v in node.inputs[1:]]
+        limits = [None if a is None else _of_an_axis(a, len(x.shape)) for a in constants]
         low, high, out_low, out_high = limits
         if low is None or high is None or out_low is None or out_high is None:
             return None
@@ -238,8 +245,8 @@ class _Quantizer:
 
     def _real(self, b: Builder, node: Node, quantized: Quantized) -> Value:
         """(q - zero) * scale as nodes: the real tensor."""
-        wide = Writer(b, node)("Convert", quantized.integers, destination_type="f32")
-        real = self._shifted(b, node, wide, quantized)
+        widened = Writer(b, node)("Convert", quantized.integers, destination_type="f32")
+        real = self._shifted(b, node, widened, quantized)
         self.known[real] = quantized
         return real
 
@@ -310,9 +317,11 @@ class _Quantizer:
         if not is_static(shape) or 0 in shape or len(shape) > 4:
             return None
         types = [TensorType("f32", node.output.shape)]
-        given = [data.integers, *node.inputs[1:]]
+        arguments = [data.integers, *node.inputs[1:]]
         name = f"{node.name}/u8"
-        mean = b.add(node.op, given, node.attrs, name=name, origins=node.origins, types=types, lowered=True)
+        mean = b.add(
+            node.op, arguments, node.attrs, name=name, origins=node.origins, types=types, lowered=True
+        )
         return self._shifted(b, node, mean.output, data)
 
     @rule(op.Concat(...))
@@ -378,8 +387,8 @@ class _Quantizer:
             more = b.constant(_by_outputs(node, -zero * sums))
         if data.given is not None:
             w = Writer(b, node)
-            wide = w("Convert", data.given, destination_type="i32")
-            flat = w("Reshape", wide, [1] * len(node.output.shape), special_zero=False)
+            widened = w("Convert", data.given, destination_type="i32")
+            flat = w("Reshape", widened, [1] * len(node.output.shape), special_zero=False)
             more = w("Multiply", flat, _by_outputs(node, -sums))
         return more
 
@@ -409,9 +418,9 @@ def _scaled_sums(b: Builder, node: Node, acc: Value, scale: np.ndarray, more: np
     real = acc
     for at, (name, number) in enumerate(steps, 1):
         label = node.name if at == len(steps) else f"{node.name}/{out.dtype if number is None else name}"
-        given = [real] if number is None else [real, _rounded(b, number, out.dtype)]
+        arguments = [real] if number is None else [real, _rounded(b, number, out.dtype)]
         attrs = {"destination_type": out.dtype} if number is None else {}
-        real = b.add(name, given, attrs, name=label, origins=origins).output
+        real = b.add(name, arguments, attrs, name=label, origins=origins).output
     return real
 
 
@@ -465,5 +474,5 @@ def _unsigned(w: Writer, x: Value) -> Value:
 def _padded(b: Builder, node: Node, data: Quantized, pads: tuple[Sequence[int], Sequence[int]]) -> Value:
     """The integers with their zero point around them: a halo holds 0."""
     w, (begin, end) = Writer(b, node), ([0, 0, *p] for p in pads)
-    given = None if data.given is None else w("Reshape", data.given, [], special_zero=False)
-    return w("Pad", data.integers, begin, end, given or data.zero.astype(np.uint8), pad_mode="constant")
+    point = None if data.given is None else w("Reshape", data.given, [], special_zero=False)
+    return w("Pad", data.integers, begin, end, point or data.zero.astype(np.uint8), pad_mode="constant")
