@@ -234,15 +234,15 @@ def log_f64(x: t.Tracer) -> t.Tracer:
     i = t.bits(t.where(tiny, x * 2.0**54, x), "i64")
     above = (i - (ROOT_HALF - (1023 << 52))) >> 52  # the exponent relative to sqrt(1/2), plus 1023
     m = t.bits(i - ((above - 1023) << 52), "f64")
-    whole = t.bits(above + (0x433 << 52), "f64") - (2.0**52 + 1023)
-    exponent = whole - t.where(tiny, t.constant(x, 54.0), t.constant(x, 0.0))
+    shifted_exponent = t.bits(above + (0x433 << 52), "f64") - (2.0**52 + 1023)
+    exponent = shifted_exponent - t.where(tiny, t.constant(x, 54.0), t.constant(x, 0.0))
     f = m - 1
     s = f / (m + 1)
     z = s * s
     square = f * f * 0.5
     # log m = 2 s + s z p  and  2 s = f - s f = f - f^2 / 2 + s f^2 / 2
-    rest = t.fma(s, square + z * _powers(LOG_WIDE, z), exponent * LN2_LEAST)
-    y = t.fma(exponent, LN2_MOST, f - (square - rest))
+    low_part = t.fma(s, square + z * _powers(LOG_WIDE, z), exponent * LN2_LEAST)
+    y = t.fma(exponent, LN2_MOST, f - (square - low_part))
     y = t.where(x == 0.0, t.constant(x, -math.inf), y)
     y = t.where(x == math.inf, x, y)
     return t.where(x < 0.0, t.constant(x, math.nan), t.where(x == x, y, x))
@@ -256,10 +256,10 @@ def _turned(x: t.Tracer) -> tuple[t.Tracer, t.Tracer, t.Tracer, t.Tracer]:
     multiply-add, which some CPUs lack, and takes as long as a reduction by several short parts of pi/2 in
     f32.
     """
-    wide = t.cast(x, "f64")
-    shifted = t.fma(wide, 2 / math.pi, WHOLE)
+    x_in_f64 = t.cast(x, "f64")
+    shifted = t.fma(x_in_f64, 2 / math.pi, WHOLE)
     n = shifted - WHOLE  # +0 for zeros of both signs, so that r keeps the sign
-    r = t.cast(t.fma(n, -QUARTER_LO, t.fma(n, -QUARTER_HI, wide)), "f32")
+    r = t.cast(t.fma(n, -QUARTER_LO, t.fma(n, -QUARTER_HI, x_in_f64)), "f32")
     z = r * r
     sine = r * t.fma(z, _powers(SIN, z), 1.0)  # not r + r z (...): that loses the sign of zero
     cosine = t.fma(z * z, _powers(COS, z), t.fma(z, -0.5, 1.0))

@@ -79,8 +79,8 @@ class LoweredGraph:
 
     def _halo_sizes(self) -> list[int]:
         """Element sizes of the values that may have a halo, and that of f32."""
-        asked = [one for lowering in self.lowerings for one in lowering.input_layouts(lambda v: v.shape)]
-        haloed = [v for v, layout in (*self.layouts.items(), *asked) if any(map(any, layout.halo))]
+        requested = [one for lowering in self.lowerings for one in lowering.input_layouts(lambda v: v.shape)]
+        haloed = [v for v, layout in (*self.layouts.items(), *requested) if any(map(any, layout.halo))]
         haloed += [value for lowering in self.lowerings for value in lowering.pads]
         return sorted({4, *(element_size(v.dtype) for v in haloed)})
 

@@ -126,9 +126,11 @@ MATRIX = frozenset(("amx-bf16", "amx-int8"))
 def target_of(name: str, features: Collection[str] = (), machine: str = "") -> Target:
     """The target with this name and these optional features. `machine`: the architecture of `generic`, which
     exists for all."""
-    found = TARGETS[name]
+    target = TARGETS[name]
     extras = tuple(f for f, of in EXTRA.items() if of == name and f in features)
-    return found._replace(extras=extras, machine=machine if machine and not found.features else found.machine)
+    return target._replace(
+        extras=extras, machine=machine if machine and not target.features else target.machine
+    )
 
 
 def without_matrix_unit(target: Target) -> Target:
