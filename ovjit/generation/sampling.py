@@ -31,7 +31,7 @@ class Settings(NamedTuple):
 
     def check(self) -> None:
         """Raise OvjitError for a value out of range."""
-        for name, good, wanted in (
+        for name, good, expected in (
             ("most", self.most >= 1, "1 or more"),
             ("temperature", 0 <= self.temperature < float("inf"), "a number from 0 on"),
             ("top_k", self.top_k >= 0, "0 or more"),
@@ -41,7 +41,7 @@ class Settings(NamedTuple):
             ("seed", self.seed is None or self.seed >= 0, "0 or more"),
         ):
             if not good:
-                raise OvjitError(f"{name} is {getattr(self, name)}; it should be {wanted}")
+                raise OvjitError(f"{name} is {getattr(self, name)}; it should be {expected}")
 
 
 class Chooser:

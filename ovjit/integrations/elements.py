@@ -45,9 +45,10 @@ def array_of(
     """The array of a request's tensor. `data`: nested or flat numbers, strings or bytes; or raw bytes, little
     endian. Raises InvalidRequest if shape, type and data do not fit together."""
     if datatype not in _NUMPY:
-        known = ", ".join(sorted(_NUMPY))
+        supported = ", ".join(sorted(_NUMPY))
         raise InvalidRequest(
-            f"input {shown(name)}: the datatype {shown(datatype)} is unknown; supported datatypes are {known}"
+            f"input {shown(name)}: the datatype {shown(datatype)} is unknown; supported datatypes are "
+            f"{supported}"
         )
     count = _count(name, shape, limits)
     dtype = np.dtype(_NUMPY[datatype])
