@@ -162,10 +162,8 @@ class Expressions:
 
     def as_Compare(self, e: ast.Compare) -> tuple[str, int]:
         words = [OPERATORS[type(o)][0] for o in e.ops]
-        comparisons = [
-            f" {w} {self.bound(x, _COMPARE + 1)}" for w, x in zip(words, e.comparators, strict=True)
-        ]
-        return self.bound(e.left, _COMPARE + 1) + "".join(comparisons), _COMPARE
+        tail = [f" {w} {self.bound(x, _COMPARE + 1)}" for w, x in zip(words, e.comparators, strict=True)]
+        return self.bound(e.left, _COMPARE + 1) + "".join(tail), _COMPARE
 
     def as_BoolOp(self, e: ast.BoolOp) -> tuple[str, int]:
         condition = self.test(e)

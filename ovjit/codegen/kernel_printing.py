@@ -257,16 +257,14 @@ class Printer(Expressions):
         body = self.constant(call.args[0])
         self.bodies[0] += 1
         suffix = f"_{self.bodies[0]}"
-        arguments: list[str] = []
+        texts: list[str] = []
         for argument in call.args[1:]:
             if isinstance(argument, ast.Starred):
-                arguments += [
-                    f"{self.text(argument.value)}{i}" for i in range(len(arguments), len(body.inputs))
-                ]
+                texts += [f"{self.text(argument.value)}{i}" for i in range(len(texts), len(body.inputs))]
             else:
-                arguments.append(self.text(argument))
+                texts.append(self.text(argument))
         names = {}
-        for i, text in enumerate(arguments):
+        for i, text in enumerate(texts):
             names[f"x{i}"] = text
             if not text.isidentifier():
                 names[f"x{i}"] = f"x{i}{suffix}"

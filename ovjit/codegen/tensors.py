@@ -255,25 +255,21 @@ def say_items(printer: Printer, loop: ast.For, tensors: Sequence[ast.expr]) -> N
         raise printer.unknown(loop.iter, "the kernel is not declared to be over any axes")
     targets = loop.target.elts if isinstance(loop.target, ast.Tuple) else [loop.target]
     names = [printer.text(t) for t in targets]
-    tensor_names = [printer.text(t) for t in tensors]
-    index_count = len(signature.named)
-    if len(names) != index_count + len(tensor_names):
-        raise printer.unknown(
-            loop.target, f"an item has {index_count} indices and {len(tensor_names)} addresses"
-        )
+    sources = [printer.text(t) for t in tensors]
+    count = len(signature.named)
+    if len(names) != count + len(sources):
+        raise printer.unknown(loop.target, f"an item has {count} indices and {len(sources)} addresses")
     where = dict(zip(signature.named, names, strict=False))
     stop = printer.say_share("item", ITEMS, PER_CHUNK)
     if REST in signature.over:
-        _say_walk(
-            printer, signature, where, dict(zip(names[index_count:], tensor_names, strict=True)), loop, stop
-        )
+        _say_walk(printer, signature, where, dict(zip(names[count:], sources, strict=True)), loop, stop)
         return
-    if names[:index_count].count("_") > 1:  # addresses need all indices, also those named _
+    if names[:count].count("_") > 1:  # addresses need all indices, also those named _
         where = {axis: f"{_COUNTER}_{axis}" if name == "_" else name for axis, name in where.items()}
     printer.say(f"while item < {stop}:")
     outer, printer.indent = printer.indent, printer.indent + "    "
     _say_indices(printer, signature, where)
-    for name, tensor in zip(names[index_count:], tensor_names, strict=True):
+    for name, tensor in zip(names[count:], sources, strict=True):
         printer.say(f"{name} = {_item_address(signature, tensor, where)}")
     printer.block(loop.body)
     printer.say("item += 1")

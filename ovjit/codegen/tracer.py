@@ -248,9 +248,9 @@ def round_away(x: Any) -> Any:
     """Round half away from zero."""
     if isinstance(x, Tracer) and not is_float(x):
         return x
-    truncated = trunc(x)
+    whole_part = trunc(x)
     return where(
-        absolute(x - truncated) >= 0.5, truncated + where(x < 0, -1.0 + 0 * x, 1.0 + 0 * x), truncated
+        absolute(x - whole_part) >= 0.5, whole_part + where(x < 0, -1.0 + 0 * x, 1.0 + 0 * x), whole_part
     )
 
 

@@ -252,26 +252,22 @@ def make_interleave(isa: Target, elem: str, rows: int, back: bool) -> Any:
     return interleave
 
 
-def run_interleave(elem: str, rows: int, words: Any, x: int, stride: int, y: int, count: int) -> None:
+def run_interleave(elem: str, rows: int, words: Any, x: int, step: int, y: int, n: int) -> None:
     """The intrinsic `interleave` in Python; `words` as in `run_transpose`."""
     lanes = words.lanes
-    loaded = np.stack([words[f"loadm_{elem}"](x + i * stride, count) for i in range(rows)], axis=1).reshape(
-        -1
-    )
+    loaded = np.stack([words[f"loadm_{elem}"](x + i * step, n) for i in range(rows)], axis=1).reshape(-1)
     size = loaded.itemsize
     for first in range(0, rows * lanes, lanes):
-        words[f"storem_{elem}"](y + first * size, loaded[first : first + lanes], count * rows - first)
+        words[f"storem_{elem}"](y + first * size, loaded[first : first + lanes], n * rows - first)
 
 
-def run_unweave(elem: str, rows: int, words: Any, x: int, stride: int, y: int, count: int) -> None:
+def run_unweave(elem: str, rows: int, words: Any, x: int, step: int, y: int, n: int) -> None:
     """The intrinsic `interleave` with `back`, in Python."""
     lanes, size = words.lanes, {element: size for size, element in ELEMENTS.items()}[elem]
     firsts = range(0, rows * lanes, lanes)
-    loaded = np.concatenate(
-        [words[f"loadm_{elem}"](y + first * size, count * rows - first) for first in firsts]
-    )
+    loaded = np.concatenate([words[f"loadm_{elem}"](y + first * size, n * rows - first) for first in firsts])
     for i in range(rows):
-        words[f"storem_{elem}"](x + i * stride, loaded[i::rows], count)
+        words[f"storem_{elem}"](x + i * step, loaded[i::rows], n)
 
 
 @kernel(over="...", x="... r n:1", y="... n r:1")

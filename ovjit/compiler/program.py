@@ -60,12 +60,8 @@ def _with(operations: str, module: str, name: str, of: Collection[str] = ()) -> 
         absent = names.isdisjoint({n.op.name for n in graph.nodes})
         if absent and not (of and any(converts(n, of) for n in graph.nodes)):
             return graph
-        implementation = getattr(import_module(f"ovjit.rewrite.{module}"), name)
-        return (
-            run_rules(graph, [implementation], context)
-            if isinstance(implementation, Rule)
-            else implementation(graph, context)
-        )
+        step = getattr(import_module(f"ovjit.rewrite.{module}"), name)
+        return run_rules(graph, [step], context) if isinstance(step, Rule) else step(graph, context)
 
     return run
 

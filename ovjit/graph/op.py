@@ -391,20 +391,15 @@ class Op(Declared):
         functions of reals (`in_real`), and for floats of 8 or fewer bits."""
         kinds = [x.dtype for x in inputs]
         if self.in_real:
-            dtypes_of = set(kinds[: self.in_real])
-            if len(dtypes_of) == 1 and dtypes.ELEMENT_TYPES[kind := dtypes_of.pop()].kind in "iu":
+            types = set(kinds[: self.in_real])
+            if len(types) == 1 and dtypes.ELEMENT_TYPES[kind := types.pop()].kind in "iu":
                 return Promotion(kind, dtypes.real_for(kind), self.in_real)
         if dtypes.SMALL.isdisjoint(kinds):
             return None
-        dtypes_of = {kind for kind in kinds if dtypes.ELEMENT_TYPES[kind].kind == "f"}
-        if (
-            len(dtypes_of) != 1
-            or not dtypes_of <= dtypes.SMALL
-            or self.runs_body
-            or self._takes(inputs, attrs)
-        ):
+        types = {kind for kind in kinds if dtypes.ELEMENT_TYPES[kind].kind == "f"}
+        if len(types) != 1 or not types <= dtypes.SMALL or self.runs_body or self._takes(inputs, attrs):
             return None
-        promotion = Promotion(dtypes_of.pop(), "f32", len(inputs))
+        promotion = Promotion(types.pop(), "f32", len(inputs))
         return promotion if self._takes(promotion.types_in(inputs), attrs) else None
 
     def _takes(self, inputs: Iterable[TensorType], attrs: Mapping[str, Any]) -> bool:

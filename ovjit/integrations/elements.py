@@ -45,10 +45,9 @@ def array_of(
     """The array of a request's tensor. `data`: nested or flat numbers, strings or bytes; or raw bytes, little
     endian. Raises InvalidRequest if shape, type and data do not fit together."""
     if datatype not in _NUMPY:
-        supported = ", ".join(sorted(_NUMPY))
+        names = ", ".join(sorted(_NUMPY))
         raise InvalidRequest(
-            f"input {shown(name)}: the datatype {shown(datatype)} is unknown; supported datatypes are "
-            f"{supported}"
+            f"input {shown(name)}: the datatype {shown(datatype)} is unknown; supported datatypes are {names}"
         )
     count = _count(name, shape, limits)
     dtype = np.dtype(_NUMPY[datatype])

@@ -67,14 +67,12 @@ def _wide(b: Builder, value: Value, end: Node) -> Value:
         return b.constant(in_f32(value.constant))
     first, *others = node.inputs
     if _ARITHMETIC.fits(node.op):
-        operands = [
-            _wide(b, v, end) if elements is None else b.constant(elements) for v, elements in _sides(node)
-        ]
+        operands = [_wide(b, v, end) if array is None else b.constant(array) for v, array in _sides(node)]
     elif not converts(node):
         operands = [_wide(b, first, end), *(_given(b, v, end) for v in others)]
     elif first.stored is None or ELEMENT_TYPES[first.dtype].bits > 16:
-        elements = _known(value)
-        return _wide(b, first, end) if elements is None else b.constant(elements)
+        array = _known(value)
+        return _wide(b, first, end) if array is None else b.constant(array)
     else:
         operands, attrs = [b.constant(first.stored, first.dtype)], {"destination_type": "f32"}
         if first.dtype == "nf4" and value.dtype in HALVES:  # the only stored type that f16 rounds

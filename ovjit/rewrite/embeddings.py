@@ -117,11 +117,9 @@ def _codes_of_rows(w: Writer, operands: Sequence[Value], array: Any, bits: int) 
     result: list[Value] = []
     down = 0
     for plane, width in zip(tables, planes, strict=True):
-        gathered = w(w.node.op, plane, *operands, **w.node.attrs)
+        rows = w(w.node.op, plane, *operands, **w.node.attrs)
         shifts = range(0, 8, width)
-        each = [
-            w("BitwiseRightShift", gathered, i, auto_broadcast="numpy") if i else gathered for i in shifts
-        ]
+        each = [w("BitwiseRightShift", rows, i, auto_broadcast="numpy") if i else rows for i in shifts]
         mask = (1 << width) - 1
         joined = w("Concat", *(w("BitwiseAnd", v, mask, auto_broadcast="numpy") for v in each), axis=-1)
         result.append(w("BitwiseLeftShift", joined, down, auto_broadcast="numpy") if down else joined)

@@ -212,10 +212,8 @@ def _stored_in(
             continue
         if rows is None:
             if low not in ("f32", "f16", "bf16"):
-                name, accepted = next(iter(readers)).name, "f32, f16, bf16, u8, u4"
-                raise ModelError(
-                    f"node {name!r} supports key/value cache precision {accepted} but gets {low}"
-                )
+                name, types = next(iter(readers)).name, "f32, f16, bf16, u8, u4"
+                raise ModelError(f"node {name!r} supports key/value cache precision {types} but gets {low}")
             return low
         if not cache.asked and not _fused(value, following, uses):
             continue

@@ -147,10 +147,8 @@ class _Quantizer:
 
     def _number(self, node: Node, x: Value, number: Value) -> np.ndarray | None:
         """A constant operand, if it is a scalar or varies along a single axis."""
-        constant = plain_constant(number)
-        return (
-            None if constant is None or x.shape != node.output.shape else _of_an_axis(constant, len(x.shape))
-        )
+        array = plain_constant(number)
+        return None if array is None or x.shape != node.output.shape else _of_an_axis(array, len(x.shape))
 
     @rule(value("x") - op.Convert(value("byte")).where(lambda zero: plain_constant(zero) is None))
     def less_a_byte(self, b: Builder, node: Node, x: Value, byte: Value) -> Value | None:
@@ -184,14 +182,9 @@ class _Quantizer:
         attrs = {"low": 0, "high": levels - 1, "element_type": "u8"}
 
         def quantize(x: Value, name: str) -> Value:
-            recorded = self.known.get(x)
-            if (
-                recorded is not None
-                and recorded.alike(result)
-                and np.array_equal(step, scale)
-                and levels == 256
-            ):
-                return recorded.integers
+            form = self.known.get(x)
+            if form is not None and form.alike(result) and np.array_equal(step, scale) and levels == 256:
+                return form.integers
             numbers, origins = [1 / step, shift], node.origins
             if x.node.op.role == "parameter":  # an exact input: avoid a second rounding far from 0
                 even = 2 * np.rint(shift / 2)
@@ -199,8 +192,8 @@ class _Quantizer:
                 x = b.add("MultiplyAdd", [x, *near], name=f"{name}/near", origins=origins).output
                 x = b.add("Round", [x], {"mode": "half_to_even"}, origins=origins).output
                 numbers = [np.ones(()), even]
-            arguments = [x, *(_rounded(b, n) for n in numbers)]
-            return b.add("Quantize", arguments, attrs, name=name, origins=origins).output
+            args = [x, *(_rounded(b, n) for n in numbers)]
+            return b.add("Quantize", args, attrs, name=name, origins=origins).output
 
         integers = self._before(b, node, x, quantize, readers) if result.uniform else None
         if integers is None:
@@ -317,11 +310,9 @@ class _Quantizer:
         if not is_static(shape) or 0 in shape or len(shape) > 4:
             return None
         types = [TensorType("f32", node.output.shape)]
-        arguments = [data.integers, *node.inputs[1:]]
+        args = [data.integers, *node.inputs[1:]]
         name = f"{node.name}/u8"
-        mean = b.add(
-            node.op, arguments, node.attrs, name=name, origins=node.origins, types=types, lowered=True
-        )
+        mean = b.add(node.op, args, node.attrs, name=name, origins=node.origins, types=types, lowered=True)
         return self._shifted(b, node, mean.output, data)
 
     @rule(op.Concat(...))

@@ -811,16 +811,11 @@ def row_kernel(
     name: str, epilogue: Epilogue, isa: Target, dtype: str, unpack: Unpack, chosen: bool = False
 ) -> Kernel:
     """The kernel for a few rows of `dtype`. `chosen`: for any number of rows, each times its own matrix."""
-    arguments: dict[str, Any] = {
-        "T": dtype,
-        "vectors": isa.tile_vectors,
-        "lanes": isa.lanes,
-        "unpack": unpack,
-    }
-    arguments |= epilogue.constants("f32")
+    fixed: dict[str, Any] = {"T": dtype, "vectors": isa.tile_vectors, "lanes": isa.lanes, "unpack": unpack}
+    fixed |= epilogue.constants("f32")
     if chosen:
-        return chosen_rows.kernel(name, **arguments)
-    return compressed_rows.kernel(name, abreast=unpack.abreast(isa.lanes), heights=heights(isa), **arguments)
+        return chosen_rows.kernel(name, **fixed)
+    return compressed_rows.kernel(name, abreast=unpack.abreast(isa.lanes), heights=heights(isa), **fixed)
 
 
 class Compressed(NamedTuple):

@@ -69,16 +69,8 @@ class Summed(Lowering):
         if not axes or axes[self.channel_axis] != channels:
             return ()
         indices = []
-        sums = {
-            builder
-            for builder, operation, arguments, _ in body.lines
-            if (operation, *arguments) == ("cast", "x0")
-        }
-        scaled = [
-            arguments
-            for _, operation, arguments, _ in body.lines
-            if operation == "fma" and arguments[0] in sums
-        ]
+        sums = {target for target, operation, args, _ in body.lines if (operation, *args) == ("cast", "x0")}
+        scaled = [args for _, operation, args, _ in body.lines if operation == "fma" and args[0] in sums]
         shape, builder = [1] * len(axes), Builder()
         shape[self.channel_axis] = channels
         for name in scaled[0][1:] if scaled else ():

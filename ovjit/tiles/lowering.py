@@ -213,11 +213,9 @@ class Tiled(Summed):
             listed.bias.reshape(self.groups, -1)[:, : self.outs] += self.bias.reshape(self.groups, self.outs)
         parts = listed._asdict()
         names = ("memory", "places", "steps", "bias")
-        at, word_offsets, steps, bias = (constants.place(parts[name], (self, name)).offset for name in names)
+        at, offsets, steps, bias = (constants.place(parts[name], (self, name)).offset for name in names)
         step, runs = tile_width(self.target) * WORD, math.prod(matrix.shape[1:-2])
-        self.weights = Weights(
-            self.groups, self.outs, listed.sizes, at, bias, step, (word_offsets, steps, runs)
-        )
+        self.weights = Weights(self.groups, self.outs, listed.sizes, at, bias, step, (offsets, steps, runs))
 
     def pack_bias(self, constants: Constants, bias: np.ndarray | None) -> tuple[int, int]:
         """Pack the bias. Returns the offset and the bytes of a panel; without a bias, those of one panel of
@@ -323,8 +321,8 @@ class Tiled(Summed):
         if values:
             scratch += panels * weights.sizes.panel
         if weights.lists is not None:
-            word_offsets, steps, runs = weights.lists
-            values |= {"places": planner.constants.at(word_offsets), "steps": planner.constants.at(steps)}
+            offsets, steps, runs = weights.lists
+            values |= {"places": planner.constants.at(offsets), "steps": planner.constants.at(steps)}
             values["runs"] = runs
             scratch += (panels * self.target.tile_vectors * words + runs) * 8
         if self.gathered:

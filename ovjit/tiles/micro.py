@@ -47,12 +47,10 @@ def multiply_add(isa: Target, form: Format) -> tuple[Any, dict[str, str]]:
     from ovjit.codegen.cpu.llvm_parts import inline_function
 
     word = ir.VectorType(simd.scalar_ir(form.acc), isa.lanes)
-    functions_by_name: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for name, product in (("madd", form.madd), *form.more):
-        functions_by_name |= inline_function(
-            isa, name, word, [word] * 3, functools.partial(simd.multiply_words, product)
-        )
-    return word, functions_by_name
+        texts |= inline_function(isa, name, word, [word] * 3, functools.partial(simd.multiply_words, product))
+    return word, texts
 
 
 def narrow_products(isa: Target, form: Format, way: Way, name: str) -> dict[str, str]:
@@ -150,12 +148,9 @@ def functions(isa: Target, epilogue: Epilogue, form: Format) -> dict[str, str]:
         simd.store_vector(b, p, v, epilogue.out, n, part=True)
 
     if joined:
-        joined_type = ir.VectorType(ir.IntType(8), JOINED * lanes)
+        bytes_ = ir.VectorType(ir.IntType(8), JOINED * lanes)
         out |= inline(
-            "join",
-            joined_type,
-            [result] * JOINED,
-            lambda b, *vs: simd.join_bytes(b, joined[1], epilogue.out, *vs),
+            "join", bytes_, [result] * JOINED, lambda b, *vs: simd.join_bytes(b, joined[1], epilogue.out, *vs)
         )
         for count in range(1, isa.tile_vectors + 1):
             some = ir.VectorType(ir.IntType(8), count * lanes)

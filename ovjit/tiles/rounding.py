@@ -116,12 +116,10 @@ def one_rounding(
     if np.any(fine > 46) or np.any(ulp + fine < 1) or np.any(ulp + fine > MOST_BITS):
         return None
     scale = np.ldexp(mantissa.astype(np.float64), exponent + fine)
-    scaled_zero = np.ldexp(zero.astype(np.float64), fine)
-    if np.any(np.abs(scaled_zero) >= FARTHEST):
+    added = np.ldexp(zero.astype(np.float64), fine)
+    if np.any(np.abs(added) >= FARTHEST):
         return None
-    of_channels = np.stack(
-        [scale, np.floor(scaled_zero), np.ceil(scaled_zero), low, high, fine, ulp], 1
-    ).astype(np.int64)
+    of_channels = np.stack([scale, np.floor(added), np.ceil(added), low, high, fine, ulp], 1).astype(np.int64)
     starts_and_offsets = np.zeros((len(factor), 2), np.int64)
     memory = np.zeros(WORK_SPACE, np.int64)
     memory[:255] = np.ldexp(borders(least), -FINEST)

@@ -285,11 +285,9 @@ class Stores:
 
     def store_part(self, m: int, i: int, joined: str, valid: str = "") -> None:
         """Store pixel `m`, which has index `i` in the vector `joined`; with `valid`, only the first bytes."""
-        joined_type, part, size = self.bytes(JOINED), self.bytes(self.vectors), self.vectors * self.lanes
+        full, part, size = self.bytes(JOINED), self.bytes(self.vectors), self.vectors * self.lanes
         order = ", ".join(f"i32 {i * size + lane}" for lane in range(size))
-        mine = self.new(
-            f"shufflevector {joined_type} {joined}, {joined_type} poison, <{size} x i32> <{order}>"
-        )
+        mine = self.new(f"shufflevector {full} {joined}, {full} poison, <{size} x i32> <{order}>")
         address = self.place(self.entry(1, m), 0, self.epilogue.out)
         name, more = (f"store_m{self.vectors}", f", i64 {valid}") if valid else (f"store{self.vectors}", "")
         self.say(f"call void @{name}(i64 {address}, {part} {mine}{more})")

@@ -48,10 +48,8 @@ def compare(
 
     interp.evaluate(executable.program.graph, arrays, keep)
     rows = [row._replace(total=largest_error(job.values[value], reference[value])[0]) for value, row in steps]
-    rewritten = Graph(executable.graph.inputs, executable.graph.nodes, executable.outputs)
-    for value, got, want in zip(
-        rewritten.outputs, job.outputs, interp.evaluate(rewritten, arrays), strict=True
-    ):
+    final = Graph(executable.graph.inputs, executable.graph.nodes, executable.outputs)
+    for value, got, want in zip(final.outputs, job.outputs, interp.evaluate(final, arrays), strict=True):
         error, at = largest_error(got, want)
         rows.append(Difference(value.node.name, "output", "", value.dtype, got.shape, error, at, total=error))
     if show is not None:

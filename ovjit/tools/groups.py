@@ -152,19 +152,15 @@ def write_lines(lines: Iterable[str], path: Path = FILE) -> None:
 
 def decoded(tables: Any) -> Cut:
     """The graph of a line. Types of nodes that are not lowered are inferred."""
-    content_by_name = {"kept": zlib.decompress(base64.b64decode(tables["kept"]))}
-    content_by_name |= {
-        content: _any(*content.split(), nbytes=nbytes) for content, nbytes in tables["any"].items()
-    }
-    reader, builder, result = graph_format.Reader(content_by_name), Builder(), list[Node]()
+    parts = {"kept": zlib.decompress(base64.b64decode(tables["kept"]))}
+    parts |= {key: _any(*key.split(), nbytes=nbytes) for key, nbytes in tables["any"].items()}
+    reader, builder, result = graph_format.Reader(parts), Builder(), list[Node]()
     for op, opset, inputs, attrs, types in tables["nodes"]:
-        declared = types and [
-            TensorType(dtype, dims and graph_format.read_dims(dims)) for dtype, dims in types
-        ]
+        kinds = types and [TensorType(dtype, dims and graph_format.read_dims(dims)) for dtype, dims in types]
         values = [result[node].outputs[i] for node, i in inputs]
         checked = {name: reader.value(value) for name, value in attrs.items()}
-        record, lowered = find_op(op, opset), declared is not None
-        result.append(builder.add(record, values, checked, types=declared, lowered=lowered))
+        record, lowered = find_op(op, opset), kinds is not None
+        result.append(builder.add(record, values, checked, types=kinds, lowered=lowered))
     graph = builder.finish([result[node].outputs[i] for node, i in tables["outputs"]])
     return Cut(graph, tables["precision"], tables.get("kind", CUTS))
 

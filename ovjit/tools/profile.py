@@ -84,13 +84,8 @@ def profile(
 
     if runs < 1:
         raise ValueError(f"the number of runs is {runs}; it should be at least 1")
-    properties = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads,
-        "PERF_COUNT": True,
-        **config,
-    }
-    compiled = ov.Core().compile_model(model, "CPU", properties)
+    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True, **config}
+    compiled = ov.Core().compile_model(model, "CPU", hints)
     request = compiled.create_infer_request()
     if inputs is None:
         inputs = random_inputs(compiled.inputs, shapes, seed)
@@ -202,7 +197,7 @@ def table(measured: Profile) -> str:
     return "\n".join(out)
 
 
-def chrome_trace(measured: Profile, title: str) -> dict[str, Any]:
+def chrome_trace(timed: Profile, title: str) -> dict[str, Any]:
     """An inference in the Trace Event Format: complete events in microseconds.
 
     Each thread has a row with its part of each step, from its first chunk to the end of its last. If that is
@@ -224,21 +219,19 @@ def chrome_trace(measured: Profile, title: str) -> dict[str, Any]:
         })  # fmt: skip
 
     name(0, "process_name", title)
-    if measured.threads is None or len(measured.threads) != len(measured.steps):
-        name(0, "thread_name", f"steps, by {measured.roofline.threads} thread(s), medians")
+    if timed.threads is None or len(timed.threads) != len(timed.steps):
+        name(0, "thread_name", f"steps, by {timed.roofline.threads} thread(s), medians")
         at = 0.0
-        for line in measured.steps:
+        for line in timed.steps:
             step(0, line, at, line.us, {})
             at += line.us
         return {"traceEvents": events, "displayTimeUnit": "ns"}
-    for slot in range(measured.threads.shape[1]):
+    for slot in range(timed.threads.shape[1]):
         name(slot, "thread_name", "leading thread" if slot == 0 else f"helper {slot}")
-        for line, (chunk_start, ended, chunks) in zip(
-            measured.steps, measured.threads[:, slot].tolist(), strict=True
-        ):
+        for line, (first, ended, chunks) in zip(timed.steps, timed.threads[:, slot].tolist(), strict=True):
             if chunks:
                 more = {"chunks": chunks, "median of the step, us": round(line.us, 3)}
-                step(slot, line, chunk_start / 1e3, (ended - chunk_start) / 1e3, more)
+                step(slot, line, first / 1e3, (ended - first) / 1e3, more)
     return {"traceEvents": events, "displayTimeUnit": "ns"}
 
 

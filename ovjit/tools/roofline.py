@@ -203,17 +203,15 @@ def dot_peak(form: Format, threads: int = 1) -> float:
 def cache_sizes(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> tuple[int, int]:
     """(bytes of the second-level cache, bytes of the largest one above it or 0), as Linux reports them; else
     (L2_BYTES, 0)."""
-    size_by_level: dict[int, int] = {}
+    sizes: dict[int, int] = {}
     try:
         for entry in root.glob("index*"):
             text = (entry / "size").read_text().strip()
             unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:].upper(), 1)
-            size_by_level[int((entry / "level").read_text())] = int(text.rstrip("KMGkmg")) * unit
+            sizes[int((entry / "level").read_text())] = int(text.rstrip("KMGkmg")) * unit
     except (OSError, ValueError):
         return L2_BYTES, 0
-    return size_by_level.get(2, L2_BYTES), max(
-        (size for level, size in size_by_level.items() if level > 2), default=0
-    )
+    return sizes.get(2, L2_BYTES), max((size for level, size in sizes.items() if level > 2), default=0)
 
 
 def memory_reader() -> Callable[[], float]:

@@ -159,8 +159,8 @@ class Contents(NamedTuple):
     printed: list[dict[str, bytes]]
 
 
-def contents(name: str, extra: Sequence[str], present: Collection[str] = ()) -> Contents:
-    """The content to ship for an instruction set with the features `extra`, without the keys `present`.
+def contents(name: str, extra: Sequence[str], skip: Collection[str] = ()) -> Contents:
+    """The content to ship for an instruction set with the features `extra`, without the keys `skip`.
 
     Works once per process, since a process prints each source once."""
     from ovjit.codegen.cpu.host import assume, host_target
@@ -168,7 +168,7 @@ def contents(name: str, extra: Sequence[str], present: Collection[str] = ()) -> 
     assume(name, extra)
     isa = host_target()
     result = Contents([], [])
-    have = set(present)
+    have = set(skip)
     for group in itertools.islice(groups(isa), 1 if (name, tuple(extra)) in FEW else GROUPS):
         chosen = [k for k in group.kernels if not PICK or k.name.startswith(tuple(PICK.split()))]
         keys = {kernel.content_key(isa): kernel for kernel in chosen}
@@ -199,12 +199,10 @@ def _printers() -> bytes:
     return stamp
 
 
-def made_by_process(
-    isa: str, extra: Sequence[str], present: Iterable[str], program: Sequence[str]
-) -> Contents:
+def made_by_process(isa: str, extra: Sequence[str], skip: Iterable[str], program: Sequence[str]) -> Contents:
     """`contents`, in a process that assumes another CPU."""
     done = subprocess.run(
-        [sys.executable, *program, "--print", isa, *extra], input=" ".join(present).encode(),
+        [sys.executable, *program, "--print", isa, *extra], input=" ".join(skip).encode(),
         stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
     return Contents(*pickle.loads(done.stdout))
@@ -223,13 +221,11 @@ def write(folder: Path, isa: str) -> list[Path]:
 
     result: list[Contents] = []
     for extra in VARIANTS[isa]:
-        present = [key for contents in result for groups in contents for group in groups for key in group]
-        result.append(made_by_process(isa, extra, present, ["-m", "ovjit.tools.ship"]))
-    merged = Contents(
-        _in_turn([each.kernels for each in result]), _in_turn([each.printed for each in result])
-    )
+        skip = [key for contents in result for groups in contents for group in groups for key in group]
+        result.append(made_by_process(isa, extra, skip, ["-m", "ovjit.tools.ship"]))
+    union = Contents(_in_turn([each.kernels for each in result]), _in_turn([each.printed for each in result]))
     paths = []
-    for kind, content in written(merged, isa):
+    for kind, content in written(union, isa):
         paths.append(folder / shipped.file_name(TARGETS[isa], kind))
         paths[-1].write_bytes(content)
     return paths

@@ -155,11 +155,9 @@ def dictionaries(contents: Sequence[bytes]) -> tuple[list[list[bytes]], list[int
 
 
 def _dictionary(contents: Sequence[bytes], grams: Sequence[Any], members: Sequence[int]) -> list[int]:
-    candidates = [contents[i] for i in members]
+    items = [contents[i] for i in members]
     chosen = _covering(
-        candidates,
-        [grams[i] for i in members],
-        lambda order: sum(len(candidates[i]) for i in order) >= DICTIONARY,
+        items, [grams[i] for i in members], lambda ids: sum(len(items[i]) for i in ids) >= DICTIONARY
     )
     return [members[i] for i in chosen]
 
@@ -203,20 +201,20 @@ def pack(
     inside = {content for base in bases for content in base}
     bodies = [_Piece(base, number) for number, base in enumerate(bases)]
     others_with_base = [pair for pair in zip(others, nearest, strict=True) if pair[0] not in inside]
-    all_pieces = [*bodies, *pieces(others_with_base, together)]
+    result = [*bodies, *pieces(others_with_base, together)]
     texts = [piece.body for piece in bodies]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         packed = list(
-            pool.map(lambda piece: compressed(piece.body, texts[piece.base]), all_pieces[len(bodies) :])
+            pool.map(lambda piece: compressed(piece.body, texts[piece.base]), result[len(bodies) :])
         )
     packed[:0] = [zlib.compress(text, 9) for text in texts]
     while True:
-        content = _file(all_pieces, packed, keyed, stamp)
+        content = _file(result, packed, keyed, stamp)
         over = len(content) - (len(content) if most is None else most)
-        if over <= 0 or len(all_pieces) == len(bodies):
+        if over <= 0 or len(result) == len(bodies):
             return content
-        while over > 0 and len(all_pieces) > len(bodies):
-            piece = all_pieces.pop()
+        while over > 0 and len(result) > len(bodies):
+            piece = result.pop()
             entries = len(piece.contents) * (shipped.KEY + shipped.PLACE.size)
             over -= len(packed.pop()) + shipped.PIECE.size + entries
 

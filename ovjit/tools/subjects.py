@@ -121,13 +121,9 @@ def _open(name: str, path: str, api: str, config: dict[str, Any], options: argpa
     start = time.perf_counter()
     requests[0].infer()
     first_ms = 1e3 * (time.perf_counter() - start)
-    arrays_by_number = itertools.repeat((0, None)) if preset else itertools.cycle(enumerate(data))
+    inputs = itertools.repeat((0, None)) if preset else itertools.cycle(enumerate(data))
     pace = _pace(options.maximum_inference_rate)
-    run = (
-        _async(queue, arrays_by_number, pace)
-        if queue is not None
-        else _sync(requests[0], arrays_by_number, pace)
-    )
+    run = _async(queue, inputs, pace) if queue is not None else _sync(requests[0], inputs, pace)
     return Subject(
         name, path, api, config, compiled, len(requests), batch, compile_ms, first_ms, data, run
     )  # fmt: skip
@@ -288,14 +284,14 @@ def _pace(rate: float) -> Callable[[float, int], None]:
     return wait if rate > 0 else lambda began, number: None
 
 
-def _sync(request: Any, arrays_by_number: Iterator[Any], pace: Callable[[float, int], None]) -> Run:
+def _sync(request: Any, inputs: Iterator[Any], pace: Callable[[float, int], None]) -> Run:
     def run(seconds: float, count: int) -> tuple[list[Timed], float]:
         """Run inferences one after the other. Returns them and the total seconds."""
         times: list[Timed] = []
         start = now = time.perf_counter()
         while (now - start < seconds) if not count else len(times) < count:
             pace(start, len(times))
-            which, arrays = next(arrays_by_number)
+            which, arrays = next(inputs)
             before = time.perf_counter()
             request.infer(arrays)
             now = time.perf_counter()
@@ -305,7 +301,7 @@ def _sync(request: Any, arrays_by_number: Iterator[Any], pace: Callable[[float, 
     return run
 
 
-def _async(queue: Any, arrays_by_number: Iterator[Any], pace: Callable[[float, int], None]) -> Run:
+def _async(queue: Any, inputs: Iterator[Any], pace: Callable[[float, int], None]) -> Run:
     times: list[Timed] = []
     queue.set_callback(lambda request, which: times.append(Timed(which, request.latency)))
 
@@ -314,7 +310,7 @@ def _async(queue: Any, arrays_by_number: Iterator[Any], pace: Callable[[float, i
         start, started = time.perf_counter(), 0
         while (time.perf_counter() - start < seconds) if not count else started < count:
             pace(start, started)
-            which, arrays = next(arrays_by_number)
+            which, arrays = next(inputs)
             queue.start_async(arrays, which)
             started += 1
         queue.wait_all()

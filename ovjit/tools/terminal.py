@@ -61,11 +61,9 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str
         from rich.table import Table
         from rich.text import Text
 
-        table_width = sum(
-            3 + max(len(name), *(len(row[i]) for row in texts), 0) for i, name in enumerate(columns)
-        )
+        width = sum(3 + max(len(name), *(len(row[i]) for row in texts), 0) for i, name in enumerate(columns))
         # a table that is too wide is transposed if it has few rows
-        if texts and table_width >= console.width and len(texts) < len(columns):
+        if texts and width >= console.width and len(texts) < len(columns):
             texts = [[name, *(row[i] for row in texts)] for i, name in enumerate(columns)]
             columns, is_numeric = texts.pop(0), [False, *[True] * (len(texts[0]) - 1)]
         table = Table(title=Text(title) if title else None, title_justify="left")
@@ -102,10 +100,8 @@ def show_histogram(series: Sequence[tuple[str, Sequence[float]]], title: str) ->
         counts, _ = np.histogram(np.clip(values, low, high), WIDTH, (low, high))
         heights = np.ceil(counts / counts.max() * (len(blocks) - 1)).astype(int)
         print(f"{name.ljust(names)} |{''.join(blocks[h] for h in heights)}|")
-    first_label, last_label = f"{low:.4g}", f"{high:.4g}"
-    print(
-        " " * names, f" {first_label}{title.center(WIDTH - len(first_label) - len(last_label))}{last_label}"
-    )
+    start, end = f"{low:.4g}", f"{high:.4g}"
+    print(" " * names, f" {start}{title.center(WIDTH - len(start) - len(end))}{end}")
 
 
 def _text(cell: Any) -> str:

@@ -145,11 +145,9 @@ def intrinsics(name: str) -> dict[str, Any]:
         buffer = b.alloca(kind)
         config = ir.Constant(kind, _configuration())
         rows = b.trunc(words, byte)
-        row_bytes = b.mul(rows, byte(_WORD))
-        config_bytes = {_WIDTHS + 2 * tile: row_bytes for tile in LEFT} | {
-            _HEIGHTS + tile: rows for tile in RIGHT
-        }
-        for at, value in config_bytes.items():
+        width = b.mul(rows, byte(_WORD))
+        sizes = {_WIDTHS + 2 * tile: width for tile in LEFT} | {_HEIGHTS + tile: rows for tile in RIGHT}
+        for at, value in sizes.items():
             config = b.insert_element(config, value, ir.IntType(32)(at))
         b.store(config, buffer)
         call_intrinsic(b, "llvm.x86.ldtilecfg", none, [b.bitcast(buffer, byte.as_pointer())])

@@ -216,11 +216,11 @@ def _live(lines: Sequence[tuple], results: Sequence[Any]) -> tuple[tuple, tuple]
             reads.update(a for a in line[2] if isinstance(a, str))
             needed.append(line)
     products: dict[Any, tuple] = {}
-    expressions: dict[str, tuple] = {}
+    values: dict[str, tuple] = {}
 
     def negative(argument: Any, dtype: str) -> Any:
         if isinstance(argument, str):
-            expressions.setdefault(f"-{argument}", ("neg", (argument,), dtype))
+            values.setdefault(f"-{argument}", ("neg", (argument,), dtype))
             return f"-{argument}"
         return (argument[0], (-float.fromhex(argument[1])).hex(), dtype)
 
@@ -229,17 +229,17 @@ def _live(lines: Sequence[tuple], results: Sequence[Any]) -> tuple[tuple, tuple]
             products[target] = args
         product = next((a for a in args if a in products), None) if operation in ("add", "sub") else None
         if product is not None:
-            del expressions[product]
+            del values[product]
             (x, y), z = products[product], args[args[0] == product]
             if operation == "sub" and args[0] == product:
                 z = negative(z, dtype)
             elif operation == "sub":
                 y = negative(y, dtype)
             operation, args = "fma", (x, y, z)
-        expressions[target] = operation, args, dtype
-    names = {target: f"t{i}" for i, target in enumerate(expressions)}
+        values[target] = operation, args, dtype
+    names = {target: f"t{i}" for i, target in enumerate(values)}
     out = tuple(
-        (names[n], op, tuple(names.get(a, a) for a in args), d) for n, (op, args, d) in expressions.items()
+        (names[n], op, tuple(names.get(a, a) for a in args), d) for n, (op, args, d) in values.items()
     )
     return out, tuple(names.get(r, r) for r in results)
 

@@ -115,17 +115,15 @@ def _divide(b: ir.IRBuilder, x: ir.Value, y: ir.Value, signed: bool) -> tuple[ir
 def _float_divided(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> tuple[ir.Value, ir.Value]:
     """(x // y, x % y) of floats as in Python; for y = 0 as in IEEE 754."""
     zero, one = ir.Constant(x.type, 0.0), ir.Constant(x.type, 1.0)
-    truncated_remainder = b.frem(x, y)
-    quotient = b.fdiv(b.fsub(x, truncated_remainder), y)
+    rem = b.frem(x, y)
+    quotient = b.fdiv(b.fsub(x, rem), y)
     negative = b.fcmp_ordered("<", y, zero)
-    uneven = b.fcmp_unordered("!=", truncated_remainder, zero)
+    uneven = b.fcmp_unordered("!=", rem, zero)
     # the remainder has the sign of the divisor, also if it is zero
-    signs_differ = b.and_(uneven, b.xor(negative, b.fcmp_ordered("<", truncated_remainder, zero)))
+    differ = b.and_(uneven, b.xor(negative, b.fcmp_ordered("<", rem, zero)))
     nothing = b.select(negative, ir.Constant(x.type, -0.0), zero)
-    remainder = b.select(
-        uneven, b.select(signs_differ, b.fadd(truncated_remainder, y), truncated_remainder), nothing
-    )
-    quotient = b.select(signs_differ, b.fsub(quotient, one), quotient)
+    remainder = b.select(uneven, b.select(differ, b.fadd(rem, y), rem), nothing)
+    quotient = b.select(differ, b.fsub(quotient, one), quotient)
     # the quotient is nearly an integer; zero has the sign of x / y
     floor = call_intrinsic(b, f"llvm.floor.{suffix(x.type)}", x.type, [quotient])
     half = b.fcmp_ordered(">", b.fsub(quotient, floor), ir.Constant(x.type, 0.5))
@@ -133,7 +131,7 @@ def _float_divided(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> tuple[ir.Value,
     signed_zero = b.fdiv(b.fmul(b.fmul(quotient, quotient), x), y)
     rounded = b.select(b.fcmp_unordered("!=", quotient, zero), rounded, signed_zero)
     by_zero = b.fcmp_ordered("==", y, zero)
-    return b.select(by_zero, b.fdiv(x, y), rounded), b.select(by_zero, truncated_remainder, remainder)
+    return b.select(by_zero, b.fdiv(x, y), rounded), b.select(by_zero, rem, remainder)
 
 
 _NO_WRAP = ("nsw",)

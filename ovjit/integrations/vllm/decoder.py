@@ -186,11 +186,7 @@ class PagedDecoder:
         batches = [[(count, count)] for count in counts]
         batches += [[(count, 1)] for count in counts]
         batches += [[(count, count), (count, 1)] for count in counts[1:] if sequences > 1]
-        batches += [
-            [(8, 1)] * count_of_sequences
-            for count_of_sequences in (2, 4, 8, 16, 32, sequences)
-            if 1 < count_of_sequences <= sequences
-        ]
+        batches += [[(8, 1)] * active for active in (2, 4, 8, 16, 32, sequences) if 1 < active <= sequences]
         width = -(-max(counts, default=1) // self.block)
         for batch in batches:
             new, lengths = [n for _, n in batch], [length for length, _ in batch]
