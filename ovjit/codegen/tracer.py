@@ -248,10 +248,8 @@ def round_away(x: Any) -> Any:
     """Round half away from zero."""
     if isinstance(x, Tracer) and not is_float(x):
         return x
-    whole_part = trunc(x)
-    return where(
-        absolute(x - whole_part) >= 0.5, whole_part + where(x < 0, -1.0 + 0 * x, 1.0 + 0 * x), whole_part
-    )
+    base = trunc(x)
+    return where(absolute(x - base) >= 0.5, base + where(x < 0, -1.0 + 0 * x, 1.0 + 0 * x), base)
 
 
 def fma(x: Any, y: Any, z: Any) -> Any:

@@ -51,16 +51,14 @@ def fold_constants(b: Builder, node: Node, readers: Uses) -> Sequence[Value] | N
     return [b.constant(v, o.dtype, name=node.name) for v, o in zip(values, node.outputs, strict=True)]
 
 
-def _values(node: Node, stored: Sequence[Any]) -> Sequence[np.ndarray] | None:
+def _values(node: Node, args: Sequence[Any]) -> Sequence[np.ndarray] | None:
     """The node's outputs for these stored inputs. None if they are much larger than the inputs. A record
     knows one type; a lowered node has several, as means of bytes in f32."""
     types = [v.type for v in node.outputs]
     if not node.lowered:
-        return node.op.fold(stored, node.attrs, types, FOLD_BUDGET)
+        return node.op.fold(args, node.attrs, types, FOLD_BUDGET)
     return (
-        None
-        if grown_bytes(stored, types) > FOLD_BUDGET
-        else evaluate_node(node, list(map(np.asarray, stored)))
+        None if grown_bytes(args, types) > FOLD_BUDGET else evaluate_node(node, list(map(np.asarray, args)))
     )
 
 

@@ -201,20 +201,18 @@ def pack(
     inside = {content for base in bases for content in base}
     bodies = [_Piece(base, number) for number, base in enumerate(bases)]
     others_with_base = [pair for pair in zip(others, nearest, strict=True) if pair[0] not in inside]
-    result = [*bodies, *pieces(others_with_base, together)]
+    parts = [*bodies, *pieces(others_with_base, together)]
     texts = [piece.body for piece in bodies]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        packed = list(
-            pool.map(lambda piece: compressed(piece.body, texts[piece.base]), result[len(bodies) :])
-        )
+        packed = list(pool.map(lambda piece: compressed(piece.body, texts[piece.base]), parts[len(bodies) :]))
     packed[:0] = [zlib.compress(text, 9) for text in texts]
     while True:
-        content = _file(result, packed, keyed, stamp)
+        content = _file(parts, packed, keyed, stamp)
         over = len(content) - (len(content) if most is None else most)
-        if over <= 0 or len(result) == len(bodies):
+        if over <= 0 or len(parts) == len(bodies):
             return content
-        while over > 0 and len(result) > len(bodies):
-            piece = result.pop()
+        while over > 0 and len(parts) > len(bodies):
+            piece = parts.pop()
             entries = len(piece.contents) * (shipped.KEY + shipped.PLACE.size)
             over -= len(packed.pop()) + shipped.PIECE.size + entries
 

@@ -216,11 +216,11 @@ def _live(lines: Sequence[tuple], results: Sequence[Any]) -> tuple[tuple, tuple]
             reads.update(a for a in line[2] if isinstance(a, str))
             needed.append(line)
     products: dict[Any, tuple] = {}
-    values: dict[str, tuple] = {}
+    code: dict[str, tuple] = {}
 
     def negative(argument: Any, dtype: str) -> Any:
         if isinstance(argument, str):
-            values.setdefault(f"-{argument}", ("neg", (argument,), dtype))
+            code.setdefault(f"-{argument}", ("neg", (argument,), dtype))
             return f"-{argument}"
         return (argument[0], (-float.fromhex(argument[1])).hex(), dtype)
 
@@ -229,18 +229,16 @@ def _live(lines: Sequence[tuple], results: Sequence[Any]) -> tuple[tuple, tuple]
             products[target] = args
         product = next((a for a in args if a in products), None) if operation in ("add", "sub") else None
         if product is not None:
-            del values[product]
+            del code[product]
             (x, y), z = products[product], args[args[0] == product]
             if operation == "sub" and args[0] == product:
                 z = negative(z, dtype)
             elif operation == "sub":
                 y = negative(y, dtype)
             operation, args = "fma", (x, y, z)
-        values[target] = operation, args, dtype
-    names = {target: f"t{i}" for i, target in enumerate(values)}
-    out = tuple(
-        (names[n], op, tuple(names.get(a, a) for a in args), d) for n, (op, args, d) in values.items()
-    )
+        code[target] = operation, args, dtype
+    names = {target: f"t{i}" for i, target in enumerate(code)}
+    out = tuple((names[n], op, tuple(names.get(a, a) for a in args), d) for n, (op, args, d) in code.items())
     return out, tuple(names.get(r, r) for r in results)
 
 
