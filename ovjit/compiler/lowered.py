@@ -90,7 +90,7 @@ class LoweredGraph:
         return [f"{n.name} ({n.op.name})" for n in nodes if any(v.type.value is None for v in n.outputs)]
 
     def growing(self, pairs: Sequence[tuple[int, int]]) -> tuple[Place, ...]:
-        """Which of the (output, input) `pairs` can share memory with room to grow."""
+        """The (output, input) `pairs` that can share memory with room to grow."""
         return () if self.context.target.is_gpu else growing(self.graph, pairs)
 
 

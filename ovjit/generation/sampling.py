@@ -11,7 +11,7 @@ from ovjit.records import NamedTuple
 
 
 class Settings(NamedTuple):
-    """How tokens are chosen and when to stop.
+    """Parameters of sampling, and conditions of stopping.
 
     `most`: maximum number of new tokens. `temperature`: 0 for the largest logit, else logits are divided by
     it. `top_k`: only the k largest; 0: all. `top_p`: only the smallest set whose probabilities reach p.

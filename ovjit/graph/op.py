@@ -328,7 +328,7 @@ class Op(Declared):
         return self._resolve(self.lower)
 
     def hosting(self) -> Callable | None:
-        """What makes the native evaluation on the host, or None; see `host`."""
+        """The function that makes the native evaluation on the host, or None; see `host`."""
         return None if isinstance(self.host, bool) else self._resolve(self.host)
 
     def _resolve(self, reference: Callable | str | None) -> Callable | None:

@@ -854,7 +854,8 @@ def how_unpacked(
 
 
 def _woven(unpack: Unpack, integers: np.ndarray | Unmade, filled: int, isa: Target) -> Woven | None:
-    """How native code packs such weights; None if groups are padded, or integers are split over words."""
+    """The parameters for packing by native code; None if groups are padded, or integers are split over
+    words."""
     if filled != integers.shape[0] or unpack.mixed:
         return None
     if unpack.by_bytes(isa.lanes):

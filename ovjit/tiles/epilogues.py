@@ -141,7 +141,7 @@ class Summed(Lowering):
         return all(d == 1 for a, d in enumerate(shape) if a != self.channel_axis % max(rank, 1))
 
     def _kind(self, value: Value) -> str:
-        """How the epilogue reads `value`, see `Operand`."""
+        """The kind of the epilogue's operand for `value`, see `Operand`."""
         if is_number(value):
             return "number"
         rank = len(self.out.shape)

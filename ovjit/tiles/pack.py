@@ -172,8 +172,8 @@ def _weave_reals(rows: np.ndarray, part: np.ndarray, width: int, converted: Conv
 
 
 class Woven(NamedTuple):
-    """How native code packs stored integers: bytes of a word, bits of a stored element, the change of words
-    (a constant of `weave`), and a mask that is xor-ed with each four bytes."""
+    """Parameters for packing stored integers by native code: bytes of a word, bits of a stored element, the
+    change of words (a constant of `weave`), and a mask that is xor-ed with each four bytes."""
 
     size: int
     bits: int

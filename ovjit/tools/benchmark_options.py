@@ -79,7 +79,7 @@ def _given(add: Callable[..., None]) -> None:
 
 
 def _subjects(add: Callable[..., None]) -> None:
-    """What is compared: devices, hints, ways of calling, properties."""
+    """Options of the subjects to compare: devices, hints, ways of calling, properties."""
     add("-d --target_device", "CPU, or AUTO, which is the CPU", default="CPU")
     add(
         "-hint --perf_hint",

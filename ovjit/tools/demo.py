@@ -1,4 +1,4 @@
-"""What `python -m ovjit demo` does: run the embedded digit classifier, print accuracy, latency, layer times.
+"""`python -m ovjit demo`: run the embedded digit classifier, print accuracy, latency, layer times.
 
 Everything goes through the public API, so that `main(openvino)` runs the same on the real OpenVINO.
 """
@@ -83,8 +83,8 @@ def drawn(images: np.ndarray, answers: np.ndarray, labels: np.ndarray) -> str:
 
 
 def first_time(kernels: Mapping[str, int], steps: Sequence[Any]) -> str:
-    """Where the kernels are from, by how many of each kind `compiling.counts` has more, and what compiling
-    took, by the steps that `ovjit.progress` has told."""
+    """A line on the origin of kernels and the time of compiling. `kernels`: the increase of
+    `compiling.counts`, by kind. `steps`: those that `ovjit.progress` reported."""
     ways = {"shipped": "shipped with ovjit", "cached": "from the cache", "compiled": "compiled"}
     sources = [f"{kernels[kind]} {way}" for kind, way in ways.items() if kernels[kind]]
     if kernels["compiled"]:

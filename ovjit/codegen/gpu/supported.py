@@ -1,4 +1,4 @@
-"""Which kernels have code for GPUs. Needs no llvmlite: lowerings ask it for each group."""
+"""Predicates of kernels that have code for GPUs. Needs no llvmlite: lowerings call it for each group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `additional_config` of vLLM says to this platform."""
+"""The options of this platform, from vLLM's `additional_config`."""
 
 from __future__ import annotations
 
