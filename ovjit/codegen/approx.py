@@ -194,21 +194,21 @@ ERF_BELOW = [1.0, 0.5020675712, 0.1141049827, 0.01496830139, 0.00116241037, 3.80
 
 def sin_f32(x: t.Tracer) -> t.Tracer:
     """The sine, within 2 ULP."""
-    quadrant, sine, cosine, far = _turned(x)
+    quadrant, sine, cosine, far = _reduce_range(x)
     y = _of_quadrant(quadrant, sine, cosine)
     return t.seldom("sin", far, x, y)
 
 
 def cos_f32(x: t.Tracer) -> t.Tracer:
     """The cosine, within 2 ULP: the sine, one quadrant further."""
-    quadrant, sine, cosine, far = _turned(x)
+    quadrant, sine, cosine, far = _reduce_range(x)
     y = _of_quadrant(quadrant + 1, sine, cosine)
     return t.seldom("cos", far, x, y)
 
 
 def tan_f32(x: t.Tracer) -> t.Tracer:
     """The tangent, within 3 ULP: sine over cosine; in odd quadrants -cosine over sine."""
-    quadrant, sine, cosine, far = _turned(x)
+    quadrant, sine, cosine, far = _reduce_range(x)
     odd = (quadrant & 1) != 0
     return t.seldom("tan", far, x, t.where(odd, -cosine, sine) / t.where(odd, sine, cosine))
 
@@ -248,7 +248,7 @@ def log_f64(x: t.Tracer) -> t.Tracer:
     return t.where(x < 0.0, t.constant(x, math.nan), t.where(x == x, y, x))
 
 
-def _turned(x: t.Tracer) -> tuple[t.Tracer, t.Tracer, t.Tracer, t.Tracer]:
+def _reduce_range(x: t.Tracer) -> tuple[t.Tracer, t.Tracer, t.Tracer, t.Tracer]:
     """Range reduction x = n pi/2 + r: (n in the lowest bits of an integer, sine of r, cosine of r, mask of
     the x that are too large for it).
 

@@ -28,7 +28,7 @@ def place(function: Callable[..., Any], constants: Mapping[str, Any], *others: A
         return None
     return place_of(
         function.__module__, function.__qualname__, sorted(constants.items()), others,
-        sorted(_found(function, set())),
+        sorted(_find_plain_values(function, set())),
     )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def _is_plain(value: Any) -> bool:
     return type(value) in _PLAIN or (isinstance(value, tuple) and all(map(_is_plain, value)))
 
 
-def _found(function: Callable[..., Any], visited: set[Any]) -> Iterator[tuple[str, str, str]]:
+def _find_plain_values(function: Callable[..., Any], visited: set[Any]) -> Iterator[tuple[str, str, str]]:
     """Yield (function, name, value) for the plain values that a function, and the inline functions that it
     calls, read from their modules. A program may have changed them."""
     if function in visited:
@@ -51,7 +51,7 @@ def _found(function: Callable[..., Any], visited: set[Any]) -> Iterator[tuple[st
             yield function.__qualname__, name, repr(value)
         inline = getattr(value, "inlined", None)
         if inline is not None:
-            yield from _found(inline, visited)
+            yield from _find_plain_values(inline, visited)
 
 
 def _names_in(code: CodeType) -> tuple[str, ...]:

@@ -224,7 +224,7 @@ def attribute(printer: Expressions, e: ast.Attribute) -> str:
     if not isinstance(inner, ast.Attribute) or inner.attr not in ("stride", "size"):
         raise printer.unknown(e)
     tensor = printer.text(inner.value)
-    _known(printer, tensor, e.attr, e)
+    _check_axis(printer, tensor, e.attr, e)
     return extent_of(e.attr) if inner.attr == "size" else f"{tensor}_{e.attr}"
 
 
@@ -237,12 +237,12 @@ def address(printer: Expressions, call: ast.Call) -> str | None:
     text = printer.bound(call.args[0], 9) if call.args else tensor
     for keyword in call.keywords:
         assert keyword.arg is not None
-        _known(printer, tensor, keyword.arg, call)
+        _check_axis(printer, tensor, keyword.arg, call)
         text += f" + {printer.bound(keyword.value, 11)} * {tensor}_{keyword.arg}"
     return text
 
 
-def _known(printer: Expressions, tensor: str, axis: str, where: ast.AST) -> None:
+def _check_axis(printer: Expressions, tensor: str, axis: str, where: ast.AST) -> None:
     signature = printer.signature
     if signature is None or axis not in signature.axes.get(tensor, ()):
         raise printer.unknown(where, f"{tensor!r} is not declared to have an axis {axis!r}")

@@ -471,7 +471,7 @@ class Program(LoweredGraph):
         too, so that no bit of a result depends on earlier plans."""
         if self.traces is not None:
             with contextlib.suppress(*_LEAKS):
-                types = {value: _untraced(t) for value, t in self._traced_types(shapes)[1].items()}
+                types = {value: _pin_type(t) for value, t in self._traced_types(shapes)[1].items()}
                 if not needs_cut(types):
                     return types
         return concrete_types(self.graph, shapes)
@@ -491,7 +491,7 @@ def _prove(program: Program, plan: Plan, shapes: Sequence[tuple[int, ...]], room
     _parametric().check_plan(plan, anew)
 
 
-def _untraced(t: TensorType) -> TensorType:
+def _pin_type(t: TensorType) -> TensorType:
     """A type with plain numbers in place of traced ones."""
     shape = None if t.shape is None else tuple(map(as_found_number, t.shape))
     value = as_found(t.value).astype(numpy_dtype(t.dtype)) if is_traced(t.value) else t.value

@@ -116,10 +116,10 @@ def generate(
         proposed = draft.propose(tokens, remaining - 1) if draft is not None and remaining > 1 else []
         if proposed:
             decoder.mark()
-        logits = _checked(decoder, [tokens[-1], *proposed])
+        logits = _check_tokens(decoder, [tokens[-1], *proposed])
 
 
-def _checked(decoder: Decoder, tokens: Sequence[int]) -> Iterator[np.ndarray]:
+def _check_tokens(decoder: Decoder, tokens: Sequence[int]) -> Iterator[np.ndarray]:
     """Yield the logits of each of these tokens. They are computed on demand."""
     begin, first = decoder.length, 0
     while first < len(tokens):

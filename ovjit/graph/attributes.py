@@ -92,7 +92,7 @@ def _members(declared: str) -> tuple[str, str, dict[str, str]]:
     """(name of an enumeration, its words as one text, word in lower case -> the member that it names)."""
     enumeration, _, words = declared.rpartition(": ")
     pairs = (word.partition("=") for word in words.lower().split())
-    return enumeration, words, {word: _enumerated(member or word) for word, _, member in pairs}
+    return enumeration, words, {word: _to_enumeration(member or word) for word, _, member in pairs}
 
 
 #: Restricted attribute type -> (base type, test of a value, description).
@@ -178,7 +178,7 @@ def _int(value: Any) -> int:
     return number
 
 
-def _unsigned(value: Any) -> int:
+def _to_unsigned(value: Any) -> int:
     number = _any_int(value)
     if not 0 <= number < 1 << 64:
         raise ValueError(value)
@@ -247,7 +247,7 @@ def _word(value: Any) -> str:
 _CAPITALS = frozenset(("ERF", "TANH", "INSIDE_SQRT", "OUTSIDE_SQRT"))
 
 
-def _enumerated(value: Any) -> str:
+def _to_enumeration(value: Any) -> str:
     """A member of an enumeration in OpenVINO's case."""
     text = _str(value)
     return text.upper() if text.upper() in _CAPITALS else text.lower()
@@ -272,6 +272,6 @@ def _single(value: Any) -> float:
 _COERCE: dict[str, Callable] = {
     "Int": _int, "int": _int, "Float": float, "float": float, "Single": _single, "Bool": _bool, "bool": _bool,
     "Str": _str, "str": _str, "Ints": _list_of(_int), "Floats": _list_of(_single),
-    "Strs": _list_of(_word), "Word": _enumerated,
-    "DType": _dtype, "UInt": _unsigned, "OpenShape": _shape, "Any_": lambda value: value,
+    "Strs": _list_of(_word), "Word": _to_enumeration,
+    "DType": _dtype, "UInt": _to_unsigned, "OpenShape": _shape, "Any_": lambda value: value,
 }  # fmt: skip

@@ -260,7 +260,7 @@ def traced_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
     try:
         outputs = infer_outputs(node, inputs)
     except (TypeError, AttributeError):
-        return infer_values(node, [_pinned(t) for t in inputs])
+        return infer_values(node, [_pin_values(t) for t in inputs])
     if all(o.value is not None for o in outputs):
         return list(outputs)
     if any(t.value is None for t in inputs) or not node.op.may_fold:
@@ -272,11 +272,11 @@ def traced_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
         return list(outputs)  # the reference would convert the traced numbers, and so specialise the plan
     values = _evaluate_traced(node, inputs)
     if values is None:
-        return infer_values(node, [_pinned(t) for t in inputs])
+        return infer_values(node, [_pin_values(t) for t in inputs])
     return [TensorType(t.dtype, v.shape, v) for t, v in zip(outputs, values, strict=True)]
 
 
-def _pinned(t: TensorType) -> TensorType:
+def _pin_values(t: TensorType) -> TensorType:
     return TensorType(t.dtype, t.shape, pinned(t.value, numpy_dtype(t.dtype))) if is_traced(t.value) else t
 
 

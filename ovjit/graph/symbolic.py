@@ -88,7 +88,7 @@ class Interval:
         low = LOWEST if LOWEST in (self.lo, lo) else self.lo + lo
         high = None if self.hi is None or hi is None else self.hi + hi
         if isinstance(other, Interval):
-            return dim(low, high, _joined("sum", self.base, other.base), self.offset + other.offset)
+            return dim(low, high, _join_bases("sum", self.base, other.base), self.offset + other.offset)
         return dim(low, high) if self.base is None else dim(low, high, self.base, self.offset + other)
 
     __radd__ = __add__
@@ -105,7 +105,7 @@ class Interval:
     def __mul__(self, other: Dim) -> Dim:
         low, high = _corners(lambda a, b: a * b if a and b else 0, self, other)
         if isinstance(other, Interval):
-            return span(low, high, _joined("product", self.key, other.key))
+            return span(low, high, _join_bases("product", self.key, other.key))
         if self.base is None or other < 0:
             return span(low, high)
         if other == 1:
@@ -128,7 +128,7 @@ class Interval:
         return _quotient(other, self)
 
 
-def _joined(what: str, one: Any, other: Any) -> tuple | None:
+def _join_bases(what: str, one: Any, other: Any) -> tuple | None:
     """The expression `what` of two bases; None if either is None."""
     return None if one is None or other is None else (what, *sorted((one, other), key=repr))
 
@@ -142,10 +142,10 @@ def _length(d: Dim) -> Dim:
 
 def _quotient(x: Dim, y: Dim) -> Dim:
     least, most = ends(y)
-    return UNKNOWN if least <= 0 <= most else span(*_corners(_divided, x, y))
+    return UNKNOWN if least <= 0 <= most else span(*_corners(_divide_bounds, x, y))
 
 
-def _divided(a: float, b: float) -> float:
+def _divide_bounds(a: float, b: float) -> float:
     if math.isinf(a):
         return a if b > 0 else -a
     return a // b if not math.isinf(b) else 0 if a == 0 or (a > 0) == (b > 0) else -1

@@ -55,11 +55,11 @@ def array_of(
         if datatype == "BYTES":
             if count > limits.strings:
                 raise ValueError(f"a tensor has {limits.strings} strings at most")
-            array = _joined(list(_strings(data, count)), dtype)
+            array = _join_parts(list(_strings(data, count)), dtype)
         elif isinstance(data, (bytes, bytearray, memoryview)):
             array = _raw(data, datatype, dtype)
         elif isinstance(data, (list, tuple)):
-            array = _joined(list(_numbers(data, dtype, count, limits)), dtype)
+            array = _join_parts(list(_numbers(data, dtype, count, limits)), dtype)
         else:
             array = _converted(data, dtype).reshape(-1)
         if array.size == count:
@@ -109,7 +109,7 @@ def _raw(data: Any, datatype: str, dtype: np.dtype) -> np.ndarray:
     return array if array.flags.aligned else array.copy()
 
 
-def _joined(pieces: list[np.ndarray], dtype: np.dtype) -> np.ndarray:
+def _join_parts(pieces: list[np.ndarray], dtype: np.dtype) -> np.ndarray:
     if len(pieces) == 1:
         return pieces[0]
     out, at = np.empty(sum(piece.size for piece in pieces), dtype), 0

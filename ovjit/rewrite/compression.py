@@ -149,10 +149,10 @@ def compress(w: Writer, node: Node, x: Value) -> Value | None:
     """MatMul(x, (Convert(integers) - zero) * scale) -> CompressedMatMul(x, integers, scale, zero)"""
     if node.output.dtype != "f32" or x.constant is not None or 0 in (node.inputs[1].shape or ()):
         return None
-    return _chosen(w, node) or _stacked(w, node) or _plain(w, node)
+    return _gather_product(w, node) or _stack_products(w, node) or _compress(w, node)
 
 
-def _plain(w: Writer, node: Node) -> Value | None:
+def _compress(w: Writer, node: Node) -> Value | None:
     """MatMul(x, stored [K, N])  ->  CompressedMatMul"""
     target, options = w.b.context
     stored = stored_weights(node.inputs[1], bool(node.attrs["transpose_b"]), options.precision)
@@ -172,7 +172,7 @@ _GATHERED = op.Gather(...)
 _TAKEN = op.Gather(value("table"), value("indices"), constant("axis"), batch_dims=lambda n: not n)
 
 
-def _chosen(w: Writer, node: Node) -> Value | None:
+def _gather_product(w: Writer, node: Node) -> Value | None:
     """The gathered (MoE) product of rows x [M, K] with matrices `indices` [M] of a table [E, N, K]:
 
     MatMul(x [M, 1, K], Gather(table, indices), transpose_b)   -> Unsqueeze(CompressedMatMul(...))
@@ -200,7 +200,7 @@ def _chosen(w: Writer, node: Node) -> Value | None:
     return None
 
 
-def _stacked(w: Writer, node: Node) -> Value | None:
+def _stack_products(w: Writer, node: Node) -> Value | None:
     """MatMul(x [E, M, K], stored [E, K, N])  ->  Concat of E CompressedMatMul, such as experts. Their rows
     are not quantized, as in OpenVINO."""
     x, weights = node.inputs
@@ -217,7 +217,7 @@ def _stacked(w: Writer, node: Node) -> Value | None:
     for e in range(kinds):
         factors = [None if v is None else np.asarray(v) for v in (zero, scale)]
         of = [None if v is None else v[e % len(v)] if v.ndim == array.ndim else v for v in factors]
-        stored = _arranged(array[e], dtype, of[0], of[1], matrices[1:], transposed)  # type: ignore[arg-type]
+        stored = _arrange(array[e], dtype, of[0], of[1], matrices[1:], transposed)  # type: ignore[arg-type]
         if stored is None:
             return None
         parts.append(stored)
@@ -247,7 +247,7 @@ def _table(table: Value, flat: tuple[int, int]) -> Stored | None:
             zeros = None if zero is None else np.broadcast_to(zero, each).reshape(one)
             scales = np.broadcast_to(scale, each).reshape(one)
             rows = np.asarray(array).reshape(flat[0], *array.shape[2:])
-            return _arranged(rows, dtype, zeros, scales, flat, True)
+            return _arrange(rows, dtype, zeros, scales, flat, True)
     return None
 
 
@@ -270,7 +270,7 @@ def stored_weights(value: Value, transposed: bool, precision: str) -> Stored | N
     if isinstance(array, InBlocks) or isinstance(scale, InBlocks):
         return _in_blocks(array, zero, scale, dtype, final) if transposed else None
     assert not isinstance(zero, InBlocks)
-    return _arranged(array, dtype, zero, scale, final, transposed)
+    return _arrange(array, dtype, zero, scale, final, transposed)
 
 
 def before_transposes(value: Value, transposed: bool) -> tuple[Value, bool]:
@@ -475,7 +475,7 @@ def _few_bits(array: np.ndarray | Unmade) -> bool:
     return bool(first.size and first.max() < 8 and codes.max() < 8)
 
 
-def _arranged(
+def _arrange(
     array: np.ndarray | Unmade,
     dtype: str,
     zero: np.ndarray | None,

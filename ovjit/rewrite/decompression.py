@@ -25,7 +25,7 @@ _REALS = HALVES | {"f32"}
 _MOVES = op["Reshape Transpose Squeeze Unsqueeze"](...)
 
 
-def _stored(value: Value) -> bool | None:
+def _is_stored(value: Value) -> bool | None:
     """Whether a chain begins with stored numbers of few bits; None if it is not a decompression chain."""
     node = value.node
     if node.op.role == "constant":
@@ -35,15 +35,15 @@ def _stored(value: Value) -> bool | None:
     first, *others = node.inputs
     if converts(node):
         stored = ELEMENT_TYPES[first.dtype]
-        return stored.kind in "iu" or stored.bits <= 8 if first.stored is not None else _stored(first)
+        return stored.kind in "iu" or stored.bits <= 8 if first.stored is not None else _is_stored(first)
     if _TAKEN.fits(node.op) and first.dtype in _REALS and _indices(others[0]) is not None:
-        decompresses = first.stored is not None or _stored(first) is not None
+        decompresses = first.stored is not None or _is_stored(first) is not None
         return True if decompresses and others[1].stored is not None and len(first.shape or ()) == 1 else None
     if _MOVES.fits(node.op) and all(v.stored is not None for v in others):
-        return _stored(first)
+        return _is_stored(first)
     if not _ARITHMETIC.fits(node.op):
         return None
-    sides = [_stored(v) for v in node.inputs]
+    sides = [_is_stored(v) for v in node.inputs]
     return None if None in sides else any(sides)
 
 
@@ -57,7 +57,7 @@ def _indices(value: Value) -> Value | None:
 @rule(op.Convert(value("half"), destination_type="f32"))
 def decompress(b: Builder, node: Node, half: Value) -> Value | None:
     """Convert(chain: f16, f32) -> the chain in f32"""
-    return _wide(b, half, node) if half.dtype in HALVES and _stored(half) else None
+    return _wide(b, half, node) if half.dtype in HALVES and _is_stored(half) else None
 
 
 def _wide(b: Builder, value: Value, end: Node) -> Value:
@@ -69,9 +69,9 @@ def _wide(b: Builder, value: Value, end: Node) -> Value:
     if _ARITHMETIC.fits(node.op):
         operands = [_wide(b, v, end) if array is None else b.constant(array) for v, array in _sides(node)]
     elif not converts(node):
-        operands = [_wide(b, first, end), *(_given(b, v, end) for v in others)]
+        operands = [_wide(b, first, end), *(_copy_constant(b, v, end) for v in others)]
     elif first.stored is None or ELEMENT_TYPES[first.dtype].bits > 16:
-        array = _known(value)
+        array = _fold(value)
         return _wide(b, first, end) if array is None else b.constant(array)
     else:
         operands, attrs = [b.constant(first.stored, first.dtype)], {"destination_type": "f32"}
@@ -80,7 +80,7 @@ def _wide(b: Builder, value: Value, end: Node) -> Value:
     return b.add(node.op, operands, attrs, name=f"{end.name}/{node.op.name}", origins=end.origins).output
 
 
-def _given(b: Builder, value: Value, end: Node) -> Value:
+def _copy_constant(b: Builder, value: Value, end: Node) -> Value:
     """A copy of a constant, or of a converted constant, in its own type."""
     first = unconverted(value)
     constant = b.constant(first.stored, first.dtype)
@@ -93,17 +93,17 @@ def _sides(node: Node) -> list[tuple[Value, np.ndarray | None]]:
     """The operands of a product or difference. Operands that are smaller than the result and computed are
     returned with their elements."""
     small = (v.shape != node.output.shape and unconverted(v).stored is None for v in node.inputs)
-    return [(v, _known(v) if some else None) for v, some in zip(node.inputs, small, strict=True)]
+    return [(v, _fold(v) if some else None) for v, some in zip(node.inputs, small, strict=True)]
 
 
-def _known(value: Value) -> np.ndarray | None:
+def _fold(value: Value) -> np.ndarray | None:
     """The elements in f32 of a product or difference of constants, possibly converted; else None."""
     node, elements = value.node, value.constant
     if _ARITHMETIC.fits(node.op):
-        one, other = map(_known, node.inputs)
+        one, other = map(_fold, node.inputs)
         if one is None or other is None:
             return None
         return one * other if _PRODUCT.fits(node.op) else one - other
     if converts(node):
-        elements = _known(node.inputs[0])
+        elements = _fold(node.inputs[0])
     return None if elements is None else cast(cast(elements, numpy_dtype(value.dtype)), np.dtype(np.float32))

@@ -52,14 +52,14 @@ def compute_halves_in_f32(w: Writer, node: Node) -> Any:
     native = node.op.native_types(w.b.context.target)
     if native is None or _halves_of(node).issubset(native):
         return None
-    return _computed(w, node, "f32", lambda _, kind: kind in HALVES)
+    return _compute_in(w, node, "f32", lambda _, kind: kind in HALVES)
 
 
 @rule(operation(lambda record: True)(...), quick=lambda node, _: _promotion(node))
 def compute_in_promotion(w: Writer, node: Node) -> Any:
     """Softmax(x: i8) -> whole(Softmax(Convert(x, f32)), i8)"""
     promotion = _promotion(node)
-    return _computed(w, node, promotion.real, promotion.concerns) if promotion is not None else None
+    return _compute_in(w, node, promotion.real, promotion.concerns) if promotion is not None else None
 
 
 @rule(operation(lambda record: record.expand is not None)(...))
@@ -102,10 +102,10 @@ def _halves_of(node: Node) -> set[str]:
     return {v.dtype for v in (*node.outputs, *node.inputs)} & HALVES
 
 
-def _computed(w: Writer, node: Node, real: str, concerns: Callable[[int, str], bool]) -> Sequence[Value]:
+def _compute_in(w: Writer, node: Node, real: str, concerns: Callable[[int, str], bool]) -> Sequence[Value]:
     """The node's operation in the type `real`. `concerns(i, type)`: whether input i of this type, or an
     output for i = 0, is converted."""
-    inputs = [_converted(w, x, real) if concerns(i, x.dtype) else x for i, x in enumerate(node.inputs)]
+    inputs = [_convert_to(w, x, real) if concerns(i, x.dtype) else x for i, x in enumerate(node.inputs)]
     result = w.b.add(node.op, inputs, node.attrs, name=f"{node.name}/{real}", origins=node.origins).outputs
     return [
         _back(w, new, old.dtype) if concerns(0, old.dtype) else new
@@ -118,7 +118,7 @@ def _back(w: Writer, x: Value, kind: str) -> Value:
     return w("Convert", x, destination_type=kind) if floats else whole(w, x, kind)
 
 
-def _converted(w: Writer, x: Value, kind: str) -> Value:
+def _convert_to(w: Writer, x: Value, kind: str) -> Value:
     """`x` in the type `kind`. Constants are converted now, since expansions may need them before folding."""
     dtype = numpy_dtype(kind)
     if isinstance(x.stored, Converted):

@@ -138,10 +138,10 @@ class _Rows:
         """The rows that replace `source`."""
         rows = self.known.get(id(source))
         if rows is None:
-            rows = self.known[id(source)] = self._repeated(source) or self._made_by(source)
+            rows = self.known[id(source)] = self._repeat_rows(source) or self._made_by(source)
         return rows
 
-    def _repeated(self, source: Value) -> Value | None:
+    def _repeat_rows(self, source: Value) -> Value | None:
         """The rows of a value that is the same for all experts: each row is repeated K times. None for
         others."""
         shape, tiled = source.shape, _TILED.first(_behind(source, _MOVED))
@@ -187,12 +187,12 @@ class _Rows:
         if shape is not None and len(shape) == 3 and shape[0] == self.router.experts > 1:
             if shape[1] != 1:
                 raise _Refused
-            return self._taken(source)
+            return self._gather(source)
         if shape is None or len(shape) > 3 or any(d != 1 for d in shape[:-1]):
             raise _Refused
         return source
 
-    def _taken(self, table: Value) -> Value:
+    def _gather(self, table: Value) -> Value:
         return self.w("Gather", table, self.names, np.array(0), batch_dims=0)
 
     def _product(self, x: Value, weights: Value, transposed: bool) -> Value:
@@ -204,4 +204,4 @@ class _Rows:
             raise _Refused
         if next(scaled_integers(table), None) is not None and not (transposed and fits_rows(table)):
             raise _Refused
-        return self.w("MatMul", self.made(x), self._taken(table), transpose_a=False, transpose_b=transposed)
+        return self.w("MatMul", self.made(x), self._gather(table), transpose_a=False, transpose_b=transposed)

@@ -38,14 +38,14 @@ def hoist(graph: Graph) -> Graph:
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         if not any(body.has_state for body in bodies_of(node.attrs)):
             return None
-        outputs, more = _hoisted(b, node, inputs)
+        outputs, more = _hoist_states(b, node, inputs)
         assigned.extend(more)
         return outputs
 
     return rebuild(graph, visit, lambda b, outputs: [*outputs, *assigned])
 
 
-def _hoisted(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Sequence[Value], list[Value]]:
+def _hoist_states(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Sequence[Value], list[Value]]:
     """The node's outputs, and the Assigns that follow it."""
     names = ("then_body", "else_body") if node.op.name == "If" else ("body",)
     variables: dict[str, _Kept] = {}

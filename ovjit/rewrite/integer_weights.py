@@ -197,7 +197,7 @@ def _steps(value: Value) -> Steps | None:
     return None if integers is None else (integers, np.ones(()))
 
 
-def _reshaped(maker: Node) -> Steps | None:
+def _steps_of_reshape(maker: Node) -> Steps | None:
     shape = maker.output.shape
     stepped = _steps(maker.inputs[0])
     if stepped is None:
@@ -208,7 +208,7 @@ def _reshaped(maker: Node) -> Steps | None:
     return steps.reshape(shape), scale
 
 
-def _transposed(maker: Node) -> Steps | None:
+def _steps_of_transpose(maker: Node) -> Steps | None:
     stepped, order = _steps(maker.inputs[0]), maker.inputs[1].constant
     if stepped is None or order is None:
         return None
@@ -290,8 +290,8 @@ def _whole(value: Value) -> np.ndarray | None:
 
 #: Operation between a constant and a product -> function that computes its (integers, scale).
 _BY_MAKER: dict[str, Callable[[Node], Steps | None]] = {
-    "Reshape": _reshaped,
-    "Transpose": _transposed,
+    "Reshape": _steps_of_reshape,
+    "Transpose": _steps_of_transpose,
     "FakeQuantize": _from_fake_quantize,
     "Multiply": _from_integers,
 }

@@ -70,7 +70,7 @@ def lower_precision(graph: Graph, context: Context) -> Graph:
     if not computed:
         return graph
     computed -= _angles(graph)
-    caches = _given(graph, context.options.caches)
+    caches = _find_inputs_and_caches(graph, context.options.caches)
     lowered = _choose(graph, computed, caches, low)
     if low not in float_types(context.target):
         lowered -= _in_epilogues(graph)
@@ -104,7 +104,7 @@ def lower_precision(graph: Graph, context: Context) -> Graph:
             return copy_node(b, node, arguments).outputs
         return b.instead(node, arguments, types=types, lowered=True)
 
-    return rebuild(graph, visit, lambda b, outputs: _restored(b, graph.outputs, outputs))
+    return rebuild(graph, visit, lambda b, outputs: _restore_types(b, graph.outputs, outputs))
 
 
 def _low_factor(node: Node, low: str, context: Context) -> int | None:
@@ -144,7 +144,7 @@ def _cast(b: Builder, value: Value, dtype: str, casts: Casts) -> Value:
     return converted
 
 
-def _restored(b: Builder, before: Sequence[Value], outputs: Sequence[Value]) -> list[Value]:
+def _restore_types(b: Builder, before: Sequence[Value], outputs: Sequence[Value]) -> list[Value]:
     """The outputs, converted back to their original types."""
     return [
         new if new.dtype == old.dtype else b.add("Convert", [new], {"destination_type": old.dtype}).output
@@ -185,7 +185,7 @@ def _angles(graph: Graph) -> set[Node]:
     return {node for node in angles if part_of(node) == "compute"}
 
 
-def _given(graph: Graph, stored: Sequence[str]) -> set[Value]:
+def _find_inputs_and_caches(graph: Graph, stored: Sequence[str]) -> set[Value]:
     """f32 inputs, caches that are widened from the types `stored`, and values that move or concatenate
     these."""
     inputs: set[Value] = set()
@@ -327,7 +327,7 @@ def store_caches(graph: Graph, low: str) -> Graph:
         if _widens_input(node, low):
             stored[node.output] = inputs[0]
             return None
-        arguments = [_stored(b, v, stored, low) for v in inputs]
+        arguments = [_convert_to_low(b, v, stored, low) for v in inputs]
         types = [stored_type(v.type, low) for v in node.outputs]
         (result,) = b.instead(node, arguments, types=types, lowered=True)
         real = widened(b, result, low, node.name, () if rows is None else _fresh(b, node, inputs, stored))
@@ -370,7 +370,7 @@ def _fresh(b: Builder, node: Node, inputs: Sequence[Value], stored: dict[Value, 
     return (b.add(node.op, [before.inputs[1], *inputs[1:]], node.attrs, name=f"{node.name}/fresh").output,)
 
 
-def _stored(b: Builder, value: Value, stored: dict[Value, Value], low: str) -> Value:
+def _convert_to_low(b: Builder, value: Value, stored: dict[Value, Value], low: str) -> Value:
     """`value` in the lower type. Values that are not f32 are returned unchanged."""
     if value.dtype != "f32" or value in stored:
         return stored.get(value, value)

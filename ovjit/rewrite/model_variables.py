@@ -109,7 +109,7 @@ def _starts(
     alike: list[int] = []  # variables whose initial value depends on the graph's inputs only
     for k, source in enumerate(sources):
         if source is not None and inits[k] is None:
-            if any(node.op.role == "read" for node in _needed(graph, (source,))):
+            if any(node.op.role == "read" for node in _find_producers(graph, (source,))):
                 inits[k] = _start(graph, variables, (source,))
             else:
                 alike.append(k)
@@ -122,7 +122,7 @@ def _starts(
 
 def _start(graph: Graph, variables: tuple[Variable, ...], sources: tuple[Value, ...]) -> Start:
     """The computation of `sources`, as the `Start` of the first of them."""
-    nodes = _needed(graph, sources)
+    nodes = _find_producers(graph, sources)
     read = {node.attrs.get("variable_id") for node in nodes if node.op.role == "read"}
     public = [i for i, value in enumerate(graph.inputs) if value.node in nodes]
     hidden = [len(graph.inputs) + k for k, variable in enumerate(variables) if variable.name in read]
@@ -130,7 +130,7 @@ def _start(graph: Graph, variables: tuple[Variable, ...], sources: tuple[Value, 
     return Start(result, (*public, *hidden), 0)
 
 
-def _needed(graph: Graph, values: Iterable[Value]) -> set[Node]:
+def _find_producers(graph: Graph, values: Iterable[Value]) -> set[Node]:
     """The nodes that compute these values, back to the ReadValues."""
     return makers(values, graph.nodes, lambda node: node.op.role == "read")
 

@@ -103,7 +103,7 @@ def settle_pages(
 def _kinds(node: Node, config: Mapping[str, Any], numbers: Mapping[str, int]) -> tuple[CacheKind, CacheKind]:
     """The layouts of a layer's caches of keys and of values."""
     caches = node.inputs[3:5]
-    requested = _asked(config)
+    requested = _find_caches(config)
     all_heads, sizes = _heads_of(node, caches, numbers)
     kinds = []
     for i, cache in enumerate(caches):
@@ -164,7 +164,7 @@ def _stored_as(node: Node, cache: Value, want: Cache, size: int, is_key: bool) -
     return kind, group
 
 
-def _asked(config: Mapping[str, Any]) -> tuple[Cache, Cache]:
+def _find_caches(config: Mapping[str, Any]) -> tuple[Cache, Cache]:
     """The requested storage of keys and values. As in OpenVINO the default is u8, whatever the precision of
     the model. It is f32 with EXECUTION_MODE_HINT=ACCURACY."""
     properties = dict(config.get("given", config))
@@ -183,7 +183,7 @@ def _attributes(keys: CacheKind, values: CacheKind) -> dict[str, Any]:
 def _kinds_of_moves(node: Node, config: Mapping[str, Any]) -> list[CacheKind]:
     """The layouts of a PaKVReorder's caches, from their ports alone."""
     kinds = []
-    for cache, want, is_key in zip(node.inputs[:2], _asked(config), (True, False), strict=True):
+    for cache, want, is_key in zip(node.inputs[:2], _find_caches(config), (True, False), strict=True):
         shape: Any = cache.shape or ()
         if len(shape) != 4 or not all(isinstance(d, int) for d in shape[1:]):
             raise ModelError(

@@ -127,7 +127,7 @@ def _of_sums(x: Value, most: int = 8) -> bool:
     return _converts_sums(node) or any(_of_sums(v, most - 1) for v in node.inputs)
 
 
-def _summed(w: Writer, linear: Linear) -> tuple[Value, Value, Value]:
+def _sum_terms(w: Writer, linear: Linear) -> tuple[Value, Value, Value]:
     """(a tensor, its factor, what is to be added)"""
     # the first term is a product, whose epilogue then reads the others
     terms = sorted(linear.terms, key=lambda term: _order(term[0].node))
@@ -207,7 +207,7 @@ class _Requantizer:
         linear = self.linear(node.output, 1, readers, shared=True)
         if len(linear.terms) != 1 or not _converts_sums(linear.terms[0][0].node):
             return None
-        (result,) = w.outputs("MultiplyAdd", *_summed(w, linear))
+        (result,) = w.outputs("MultiplyAdd", *_sum_terms(w, linear))
         self.known[result] = linear
         return (result,)
 
@@ -223,7 +223,7 @@ class _Requantizer:
             ((sums, factor),) = result.terms
             factor, zero = settled(factor, result.offset, attrs["low"], attrs["high"])
             result = Linear(((sums, factor),), zero)
-        return w.outputs("Quantize", *_summed(w, result), **attrs)
+        return w.outputs("Quantize", *_sum_terms(w, result), **attrs)
 
     def linear(self, x: Value, most: int, readers: Uses, shared: bool = False) -> Linear:
         """`x` as a sum of at most `most` tensors. Values are followed backwards while they have a single

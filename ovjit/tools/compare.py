@@ -37,7 +37,7 @@ def compare(
     core = Core()
     if not isinstance(model, Model):
         model = core.read_model(model)
-    compiled, job, steps = _watched(model, core._config_for("CPU", config), inputs)
+    compiled, job, steps = _run_watched(model, core._config_for("CPU", config), inputs)
     executable: Executable = compiled._executable
     arrays = [a for a in job.inputs if a is not None]
 
@@ -57,7 +57,7 @@ def compare(
     return rows
 
 
-def _watched(
+def _run_watched(
     model: Model, config: Mapping[str, Any], inputs: Any
 ) -> tuple[CompiledModel, WatchedJob, list[tuple[Value, Difference]]]:
     """Compile and run a model. Returns its job with all values, and pairs of each value and its step's
@@ -107,7 +107,7 @@ def beside(path: str, engine: str, arrays: Sequence[np.ndarray]) -> list[Beside]
     onnxruntime. Values are matched by name. Steps without a value of the same name and shape are left out."""
     core = Core()
     model = core.read_model(path)
-    compiled, job, steps = _watched(model, core._config_for("CPU", EXACT), list(arrays))
+    compiled, job, steps = _run_watched(model, core._config_for("CPU", EXACT), list(arrays))
     take = _openvino_values if engine == "openvino" else _onnxruntime_values
     values, outputs = take(path, model, arrays)
     rows = []

@@ -51,11 +51,11 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `ovjit generate`. Returns the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
-    options = _parser().parse_args([_underscored(word) for word in arguments])
+    options = _parser().parse_args([_with_underscores(word) for word in arguments])
     return _generate(options, _prompt(options))
 
 
-def _underscored(word: str) -> str:
+def _with_underscores(word: str) -> str:
     """`--max-new-tokens` is `--max_new_tokens`, too."""
     name, equals, value = word.partition("=")
     return name.replace("-", "_").replace("__", "--", 1) + equals + value if word.startswith("--") else word

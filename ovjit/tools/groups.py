@@ -224,10 +224,10 @@ def _kind(line: str) -> str:
 
 
 def _line(cut: Cut) -> str:
-    return _dumped(encoded(cut))
+    return _dump_line(encoded(cut))
 
 
-def _dumped(tables: Mapping[str, Any]) -> str:
+def _dump_line(tables: Mapping[str, Any]) -> str:
     return json.dumps(tables, separators=(",", ":"))
 
 
@@ -345,7 +345,7 @@ class Found:
         frequent = {} if self.kind else {"kind": FREQUENT}
         need = {self.lines[key]: self.models[key] for key in reversed(keys)}
         lines = dict.fromkeys(self.lines[key] for key in keys)
-        return [_dumped(json.loads(line) | frequent) if need[line] >= MANY else line for line in lines]
+        return [_dump_line(json.loads(line) | frequent) if need[line] >= MANY else line for line in lines]
 
 
 def search(paths: Sequence[str], groups: Found) -> None:

@@ -58,7 +58,7 @@ def inspect(path: str, precision: str | None = None) -> Inspection:
         (node.get_output_tensor(0).size * node.get_output_element_type(0).bitwidth + 7) // 8
         for node in model.get_ops() if node.get_type_name() == "Constant"
     )  # fmt: skip
-    flops, arena, steps, by_step = _planned(executable)
+    flops, arena, steps, by_step = _plan_sizes(executable)
     return Inspection(
         model.get_friendly_name(), [_port(p) for p in model.inputs], [_port(p) for p in model.outputs],
         [(kind, count, count - by_numpy[kind]) for kind, count in kinds.most_common()],
@@ -91,7 +91,7 @@ def _port(port: Any) -> tuple[str, str, str]:
     )
 
 
-def _planned(executable: Any) -> tuple[float | None, int | None, int | None, dict[str, float]]:
+def _plan_sizes(executable: Any) -> tuple[float | None, int | None, int | None, dict[str, float]]:
     """Arithmetic, working memory and steps of the plan, if shapes are static and there is a single plan. The
     arithmetic of a step is listed under the first node that it computes."""
     shapes = [v.shape for v in executable.graph.inputs]

@@ -60,7 +60,7 @@ def _odd_sum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(inexact, bits + step, bits).view(np.float64)
 
 
-def _flushed(x: np.ndarray) -> np.ndarray:
+def _flush_subnormals(x: np.ndarray) -> np.ndarray:
     """f32 with subnormals flushed to zeros of their sign."""
     return np.where(np.abs(x) < np.float32(2.0**-126), np.copysign(np.float32(0), x), x)
 
@@ -72,13 +72,15 @@ def multiply_bf16(sums: np.ndarray, lhs: np.ndarray, rhs: np.ndarray) -> np.ndar
     added to each other, then to the sum. All operations round to nearest even; subnormal inputs and results
     are zeros.
     """
-    a, b = (_flushed((x.astype(np.uint32) << 16).view(np.float32)).astype(np.float64) for x in (lhs, rhs))
+    a, b = (
+        _flush_subnormals((x.astype(np.uint32) << 16).view(np.float32)).astype(np.float64) for x in (lhs, rhs)
+    )
     chains = np.zeros((*sums.shape, 2), np.float32)
     with np.errstate(all="ignore"):
         for k in range(a.shape[1]):
             sums_of_pair = _odd_sum(a[:, None, k] * b[None, k], chains.astype(np.float64))
-            chains = _flushed(sums_of_pair.astype(np.float32))
-        return _flushed(_flushed(sums) + _flushed(chains[..., 0] + chains[..., 1]))
+            chains = _flush_subnormals(sums_of_pair.astype(np.float32))
+        return _flush_subnormals(_flush_subnormals(sums) + _flush_subnormals(chains[..., 0] + chains[..., 1]))
 
 
 def multiply_bytes(sums: np.ndarray, lhs: np.ndarray, rhs: np.ndarray) -> np.ndarray:

@@ -98,7 +98,7 @@ def _compiled(
     try:
         if debug.flag("OVJIT_JIT") != "numba":
             with compiling.lock:
-                return emit(*_optimised(_printed, source, symbol, isa, extra, shown))
+                return emit(*_optimise_module(_printed, source, symbol, isa, extra, shown))
     except Outside as error:
         fallbacks.append((symbol, str(error)))
         logs.debug("%s is compiled by Numba's standard pipeline: %s", symbol, error)
@@ -109,10 +109,10 @@ def _compiled(
         return by_numba.module_of(functions, isa, _ARITY), functions
 
     with compiling.lock:
-        return emit(*_optimised(module, source, symbol, isa, extra, shown))
+        return emit(*_optimise_module(module, source, symbol, isa, extra, shown))
 
 
-def _optimised(
+def _optimise_module(
     make: Callable[..., tuple[Any, dict[str, Any]]],
     source: str,
     symbol: str,

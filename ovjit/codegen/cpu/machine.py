@@ -109,7 +109,7 @@ def arm_features() -> frozenset[str]:
         return _ALWAYS
     words = {word: _auxiliary(word) for word in (_AT_HWCAP, _AT_HWCAP2)}
     if not any(words.values()):
-        listed = _listed()
+        listed = _find_common_features()
         return _ALWAYS if listed is None else listed.intersection(_ARM)
     return frozenset(f for f, (word, bit, _) in _ARM.items() if words[word] >> bit & 1)
 
@@ -140,7 +140,7 @@ def _auxiliary(word: int) -> int:
     return ask(word)
 
 
-def _listed() -> frozenset[str] | None:
+def _find_common_features() -> frozenset[str] | None:
     """The features that all CPUs in `/proc/cpuinfo` have; None if it lists none."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:

@@ -69,7 +69,7 @@ def _aarch64(kind: int, memory: Memory, at: int, pc: int, target: int) -> None:
     elif kind == _ABS32:
         struct.pack_into("<I", memory, at, target)
     elif kind in (_CALL26, _JUMP26):
-        _put(memory, at, _signed(target - pc, 26, 2), 0x03FFFFFF)
+        _put(memory, at, _signed_field(target - pc, 26, 2), 0x03FFFFFF)
     elif kind in _SCALES:
         offset, scale = target & 0xFFF, _SCALES[kind]
         if offset & ((1 << scale) - 1):
@@ -81,15 +81,15 @@ def _aarch64(kind: int, memory: Memory, at: int, pc: int, target: int) -> None:
             # After an ADRP in a page's last two words, some Cortex-A53 load from a wrong address (erratum
             # 843419). ADR gives the same address.
             _put(memory, at, 0, 1 << 31)
-            value = _signed(page - pc, 21, 0)
+            value = _signed_field(page - pc, 21, 0)
         elif is_page:
-            value = _signed(page - (pc & -0x1000), 21, 12)
+            value = _signed_field(page - (pc & -0x1000), 21, 12)
         else:
-            value = _signed(target - pc, 21, 0)
+            value = _signed_field(target - pc, 21, 0)
         _put(memory, at, (value & 3) << 29 | value >> 2 << 5, 3 << 29 | 0x7FFFF << 5)
 
 
-def _signed(value: int, bits: int, scale: int) -> int:
+def _signed_field(value: int, bits: int, scale: int) -> int:
     """`value` without its `scale` low bits, as a field of `bits` bits. Raises Refused if it does not fit."""
     if value & ((1 << scale) - 1) or not -(1 << bits - 1) <= value >> scale < 1 << bits - 1:
         raise Refused("a target that is out of range")

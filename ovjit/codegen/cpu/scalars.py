@@ -83,7 +83,7 @@ def cast(b: ir.IRBuilder, value: ir.Value, source: Any, to: Any) -> ir.Value:
     raise Outside(f"{source} where {to} is needed")
 
 
-def _divided(b: ir.IRBuilder, x: ir.Value, y: ir.Value, signed: bool) -> tuple[ir.Value, ir.Value]:
+def _floor_divide(b: ir.IRBuilder, x: ir.Value, y: ir.Value, signed: bool) -> tuple[ir.Value, ir.Value]:
     """(x // y, x % y), rounded down. Both are 0 for y = 0 and if the quotient overflows.
 
     Both are emitted once, as they take twenty instructions, and kernels that use one mostly use the other.
@@ -145,8 +145,8 @@ _WHOLE: dict[Any, Callable[[ir.IRBuilder, ir.Value, ir.Value, bool], ir.Value]] 
     operator.xor: lambda b, x, y, signed: b.xor(x, y),
     operator.lshift: lambda b, x, y, signed: b.shl(x, y),
     operator.rshift: lambda b, x, y, signed: (b.ashr if signed else b.lshr)(x, y),
-    operator.floordiv: lambda b, x, y, signed: _divided(b, x, y, signed)[0],
-    operator.mod: lambda b, x, y, signed: _divided(b, x, y, signed)[1],
+    operator.floordiv: lambda b, x, y, signed: _floor_divide(b, x, y, signed)[0],
+    operator.mod: lambda b, x, y, signed: _floor_divide(b, x, y, signed)[1],
 }
 _FLOAT: dict[Any, Callable[[ir.IRBuilder, ir.Value, ir.Value], ir.Value]] = {
     operator.add: lambda b, x, y: b.fadd(x, y),

@@ -90,14 +90,14 @@ def _all(lanes: int, value: int) -> ir.Constant:
     return ir.Constant(ir.VectorType(_I32, lanes), [value] * lanes)
 
 
-def _swapped(b: ir.IRBuilder, word: Any, lanes: int, mask: int, bits: int) -> Any:
+def _swap_bits(b: ir.IRBuilder, word: Any, lanes: int, mask: int, bits: int) -> Any:
     """Exchange the bits of `mask` with the bits `bits` above them."""
     shift = _all(lanes, bits)
     moved = b.and_(b.xor(b.lshr(word, shift), word), _all(lanes, mask))
     return b.xor(word, b.xor(moved, b.shl(moved, shift)))
 
 
-def _turned(b: ir.IRBuilder, word: Any, lanes: int, size: int) -> Any:
+def _group_by_position(b: ir.IRBuilder, word: Any, lanes: int, size: int) -> Any:
     """Within each four words, order the items of `size` bytes by their place in the word."""
     order = [at + 4 * w + size * i + k for at in range(0, 4 * lanes, 16) for i in range(4 // size)
              for w in range(4) for k in range(size)]  # fmt: skip
@@ -114,7 +114,7 @@ def _without_tiny(b: ir.IRBuilder, word: Any, lanes: int, exponent: int, mask: i
     return b.select(tiny, b.and_(word, _all(lanes, mask)), word)
 
 
-def _rounded(b: ir.IRBuilder, word: Any, lanes: int) -> Any:
+def _round_to_bf16(b: ir.IRBuilder, word: Any, lanes: int) -> Any:
     """The bits of f32 rounded to bf16, with subnormals flushed."""
     upper = b.lshr(word, _all(lanes, 16))
     even = b.add(b.and_(upper, _all(lanes, 1)), _all(lanes, 0x7FFF))
@@ -136,7 +136,7 @@ def _rounding(lanes: int, elem: str) -> Callable[..., None]:
 
         def body(at: Any) -> None:
             loaded = b.load(pointer(b, b.add(source, b.mul(at, _I64(size))), floats), align=size)
-            rounded = _rounded(b, b.bitcast(from_memory(b, loaded, elem), words), lanes)
+            rounded = _round_to_bf16(b, b.bitcast(from_memory(b, loaded, elem), words), lanes)
             b.store(b.trunc(rounded, out), pointer(b, b.add(target, b.mul(at, _I64(2))), out), align=2)
 
         _steps(b, count, lanes, body)
@@ -144,7 +144,7 @@ def _rounding(lanes: int, elem: str) -> Callable[..., None]:
     return emit
 
 
-def _combined(b: ir.IRBuilder, row: Sequence[float], values: Sequence[Any]) -> Any:
+def _dot_row(b: ir.IRBuilder, row: Sequence[float], values: Sequence[Any]) -> Any:
     """The dot product of values and a row of a matrix."""
     total = None
     for factor, value in zip(row, values, strict=True):
@@ -170,13 +170,13 @@ def filter_planes(isa: Target, matrix: Sequence[Sequence[float]], pairs: bool = 
             for _ in range(9):
                 taps.append(b.fpext(b.load(pointer(b, source, floats), align=4), doubles))
                 source = b.add(source, line)
-            return [[_combined(b, row, taps[column::3]) for row in matrix] for column in range(3)]
+            return [[_dot_row(b, row, taps[column::3]) for row in matrix] for column in range(3)]
 
         def body(at: Any) -> None:
             source, to = b.add(start, at), b.add(target, at)
             halves = [half_transformed(b.add(source, b.mul(line, _I64(9 * c)))) for c in range(channels)]
             for k, row in itertools.product(range(len(matrix)), matrix):
-                transformed = [_combined(b, row, [column[k] for column in columns]) for columns in halves]
+                transformed = [_dot_row(b, row, [column[k] for column in columns]) for columns in halves]
                 b.store(word_of(b, lanes, *transformed), pointer(b, to, bits), align=4)
                 to = b.add(to, plane)
 
@@ -296,7 +296,7 @@ def intrinsics(isa: Target) -> dict[str, Any]:
         return lambda b, place, size: _walk(b, lanes, place, size, lambda word: change(b, word))
 
     def spread(b: ir.IRBuilder, word: Any) -> Any:
-        return _swapped(b, _swapped(b, word, lanes, 0x0000FF00, 8), lanes, 0x00F000F0, 4)
+        return _swap_bits(b, _swap_bits(b, word, lanes, 0x0000FF00, 8), lanes, 0x00F000F0, 4)
 
     def flush_halves(b: ir.IRBuilder, word: Any) -> Any:
         upper = _without_tiny(b, word, lanes, 0x7F800000, 0x8000FFFF)
@@ -306,8 +306,8 @@ def intrinsics(isa: Target) -> dict[str, Any]:
         "spread_nibbles": spread,
         "flush_tiny": lambda b, word: _without_tiny(b, word, lanes, 0x7F800000, 0x80000000),
         "flush_halves": flush_halves,
-        "turn_bytes": lambda b, word: _turned(b, word, lanes, 1),
-        "turn_pairs": lambda b, word: _turned(b, word, lanes, 2),
+        "turn_bytes": lambda b, word: _group_by_position(b, word, lanes, 1),
+        "turn_pairs": lambda b, word: _group_by_position(b, word, lanes, 2),
     }
     three = signature(types.void, i, i, i)
     return {
