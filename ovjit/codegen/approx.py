@@ -194,21 +194,21 @@ ERF_BELOW = [1.0, 0.5020675712, 0.1141049827, 0.01496830139, 0.00116241037, 3.80
 
 def sin_f32(x: t.Tracer) -> t.Tracer:
     """The sine, within 2 ULP."""
-    quadrant, sine, cosine, far = _turned(x)
+    quadrant, sine, cosine, far = _reduce_range(x)
     y = _of_quadrant(quadrant, sine, cosine)
     return t.seldom("sin", far, x, y)
 
 
 def cos_f32(x: t.Tracer) -> t.Tracer:
     """The cosine, within 2 ULP: the sine, one quadrant further."""
-    quadrant, sine, cosine, far = _turned(x)
+    quadrant, sine, cosine, far = _reduce_range(x)
     y = _of_quadrant(quadrant + 1, sine, cosine)
     return t.seldom("cos", far, x, y)
 
 
 def tan_f32(x: t.Tracer) -> t.Tracer:
     """The tangent, within 3 ULP: sine over cosine; in odd quadrants -cosine over sine."""
-    quadrant, sine, cosine, far = _turned(x)
+    quadrant, sine, cosine, far = _reduce_range(x)
     odd = (quadrant & 1) != 0
     return t.seldom("tan", far, x, t.where(odd, -cosine, sine) / t.where(odd, sine, cosine))
 
@@ -234,21 +234,21 @@ def log_f64(x: t.Tracer) -> t.Tracer:
     i = t.bits(t.where(tiny, x * 2.0**54, x), "i64")
     above = (i - (ROOT_HALF - (1023 << 52))) >> 52  # the exponent relative to sqrt(1/2), plus 1023
     m = t.bits(i - ((above - 1023) << 52), "f64")
-    whole = t.bits(above + (0x433 << 52), "f64") - (2.0**52 + 1023)
-    exponent = whole - t.where(tiny, t.constant(x, 54.0), t.constant(x, 0.0))
+    shifted_exponent = t.bits(above + (0x433 << 52), "f64") - (2.0**52 + 1023)
+    exponent = shifted_exponent - t.where(tiny, t.constant(x, 54.0), t.constant(x, 0.0))
     f = m - 1
     s = f / (m + 1)
     z = s * s
     square = f * f * 0.5
     # log m = 2 s + s z p  and  2 s = f - s f = f - f^2 / 2 + s f^2 / 2
-    rest = t.fma(s, square + z * _powers(LOG_WIDE, z), exponent * LN2_LEAST)
-    y = t.fma(exponent, LN2_MOST, f - (square - rest))
+    low_part = t.fma(s, square + z * _powers(LOG_WIDE, z), exponent * LN2_LEAST)
+    y = t.fma(exponent, LN2_MOST, f - (square - low_part))
     y = t.where(x == 0.0, t.constant(x, -math.inf), y)
     y = t.where(x == math.inf, x, y)
     return t.where(x < 0.0, t.constant(x, math.nan), t.where(x == x, y, x))
 
 
-def _turned(x: t.Tracer) -> tuple[t.Tracer, t.Tracer, t.Tracer, t.Tracer]:
+def _reduce_range(x: t.Tracer) -> tuple[t.Tracer, t.Tracer, t.Tracer, t.Tracer]:
     """Range reduction x = n pi/2 + r: (n in the lowest bits of an integer, sine of r, cosine of r, mask of
     the x that are too large for it).
 
@@ -256,10 +256,10 @@ def _turned(x: t.Tracer) -> tuple[t.Tracer, t.Tracer, t.Tracer, t.Tracer]:
     multiply-add, which some CPUs lack, and takes as long as a reduction by several short parts of pi/2 in
     f32.
     """
-    wide = t.cast(x, "f64")
-    shifted = t.fma(wide, 2 / math.pi, WHOLE)
+    x_in_f64 = t.cast(x, "f64")
+    shifted = t.fma(x_in_f64, 2 / math.pi, WHOLE)
     n = shifted - WHOLE  # +0 for zeros of both signs, so that r keeps the sign
-    r = t.cast(t.fma(n, -QUARTER_LO, t.fma(n, -QUARTER_HI, wide)), "f32")
+    r = t.cast(t.fma(n, -QUARTER_LO, t.fma(n, -QUARTER_HI, x_in_f64)), "f32")
     z = r * r
     sine = r * t.fma(z, _powers(SIN, z), 1.0)  # not r + r z (...): that loses the sign of zero
     cosine = t.fma(z * z, _powers(COS, z), t.fma(z, -0.5, 1.0))

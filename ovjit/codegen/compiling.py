@@ -142,7 +142,7 @@ _NOT_COMPILED = (
 
 
 def _compile(kernel: Kernel, isa: Target) -> bytes:
-    began = time.perf_counter()
+    start = time.perf_counter()
     if "numba" not in sys.modules:
         check_headroom(IMPORTED, "importing Numba and llvmlite")
     try:
@@ -155,5 +155,5 @@ def _compile(kernel: Kernel, isa: Target) -> bytes:
     check_headroom(COMPILED, "compiling a kernel")
     code = kernel.compile(isa)
     count("compiled")
-    logs.debug("compiled %s in %.0f ms", kernel.name, 1e3 * (time.perf_counter() - began))
+    logs.debug("compiled %s in %.0f ms", kernel.name, 1e3 * (time.perf_counter() - start))
     return code

@@ -229,5 +229,5 @@ def _moved(body: Body, modes: str) -> bool:
 def elementwise_kernel(name: str, body: Body, modes: str, outer: int) -> Kernel:
     """The kernel of `body`. `modes`: one letter per input. `outer`: the number of dimensions outside the
     innermost."""
-    made = _made(body, modes, outer)
-    return Kernel(name, made.source, made.frame)
+    text = _made(body, modes, outer)
+    return Kernel(name, text.source, text.frame)

@@ -78,8 +78,8 @@ class Expressions:
         """Whether a name is a global or a builtin that is not an intrinsic or an inline function."""
         fixed = self.fixed.get(name)
         if fixed is None:
-            found = None if name in self.variables else self.names.get(name, getattr(builtins, name, None))
-            fixed = self.fixed[name] = found is not None and not isinstance(found, (Word, Inline))
+            binding = None if name in self.variables else self.names.get(name, getattr(builtins, name, None))
+            fixed = self.fixed[name] = binding is not None and not isinstance(binding, (Word, Inline))
         return fixed
 
     def known_number(self, e: ast.expr) -> Any:
@@ -101,8 +101,8 @@ class Expressions:
         return self.names.get(name, getattr(builtins, name, None))
 
     def part(self, e: ast.expr) -> Inline | None:
-        found = self.called(e)
-        return found if isinstance(found, Inline) else None
+        function = self.called(e)
+        return function if isinstance(function, Inline) else None
 
     def put(self, part: Inline, call: ast.Call) -> tuple[str, int]:
         """Print the statements of an inline function. Returns the source of its result, and its
@@ -116,24 +116,24 @@ class Expressions:
 
     def bound(self, e: ast.expr, strength: int) -> str:
         """The source of an operand, in parentheses if its precedence is below `strength`."""
-        text, own = self.expression(e)
-        return text if own >= strength else f"({text})"
+        text, precedence = self.expression(e)
+        return text if precedence >= strength else f"({text})"
 
     def test(self, e: ast.expr) -> Any:
         """A condition: True, False, or (source, precedence)."""
         if isinstance(e, ast.BoolOp):
             ends = isinstance(e.op, ast.Or)  # the value that decides the result
             word, strength = OPERATORS[type(e.op)]
-            left = []
+            undecided = []
             for value in e.values:
                 one = self.test(value)
                 if one is ends:
                     return ends
                 if not isinstance(one, bool):
-                    left.append(one)
-            if len(left) < 2:
-                return left[0] if left else not ends
-            texts = [text if own > strength else f"({text})" for text, own in left]
+                    undecided.append(one)
+            if len(undecided) < 2:
+                return undecided[0] if undecided else not ends
+            texts = [text if precedence > strength else f"({text})" for text, precedence in undecided]
             return f" {word} ".join(texts), strength
         value = self.constant(e)
         return self.expression(e) if value is RUN_TIME else bool(value)
@@ -146,8 +146,8 @@ class Expressions:
         method = getattr(self, f"as_{type(e).__name__}", None)
         if method is None:
             raise self.unknown(e)
-        found: tuple[str, int] = method(e)
-        return found
+        printed: tuple[str, int] = method(e)
+        return printed
 
     def as_Name(self, e: ast.Name) -> tuple[str, int]:
         return self.renamed.get(e.id, (e.id, ATOM))
@@ -162,12 +162,12 @@ class Expressions:
 
     def as_Compare(self, e: ast.Compare) -> tuple[str, int]:
         words = [OPERATORS[type(o)][0] for o in e.ops]
-        rest = [f" {w} {self.bound(x, _COMPARE + 1)}" for w, x in zip(words, e.comparators, strict=True)]
-        return self.bound(e.left, _COMPARE + 1) + "".join(rest), _COMPARE
+        tail = [f" {w} {self.bound(x, _COMPARE + 1)}" for w, x in zip(words, e.comparators, strict=True)]
+        return self.bound(e.left, _COMPARE + 1) + "".join(tail), _COMPARE
 
     def as_BoolOp(self, e: ast.BoolOp) -> tuple[str, int]:
-        found = self.test(e)
-        return (repr(found), ATOM) if isinstance(found, bool) else found
+        condition = self.test(e)
+        return (repr(condition), ATOM) if isinstance(condition, bool) else condition
 
     def as_IfExp(self, e: ast.IfExp) -> tuple[str, int]:
         test = self.test(e.test)
@@ -185,17 +185,17 @@ class Expressions:
         return attribute(self, e), ATOM
 
     def as_Call(self, e: ast.Call) -> tuple[str, int]:
-        place = address(self, e)
-        return (self.call(e), ATOM) if place is None else (place, OPERATORS[ast.Add][1])
+        text = address(self, e)
+        return (self.call(e), ATOM) if text is None else (text, OPERATORS[ast.Add][1])
 
     def subscript(self, e: ast.Subscript, name: str) -> str:
         index = self.constant(e.slice)
         if index is RUN_TIME:
             raise self.unknown(e)
-        found = self.names.get(name)
+        word = self.names.get(name)
         parts = "_".join(map(str, index if isinstance(index, tuple) else (index,)))
-        if isinstance(found, Word) and name not in self.variables:
-            return f"{found.printed}_{parts}"
+        if isinstance(word, Word) and name not in self.variables:
+            return f"{word.printed}_{parts}"
         if name not in self.variables:
             raise self.unknown(e)
         return self.renamed.get(name, (name, ATOM))[0] + parts
@@ -212,12 +212,12 @@ class Expressions:
             return f"{self.text(e.func)}({arguments})"
         if not isinstance(e.func, ast.Name) or e.keywords:
             raise self.unknown(e)
-        name, found = e.func.id, self.called(e)
-        if isinstance(found, Word):
-            return f"{found.printed}({arguments})"
+        name, word = e.func.id, self.called(e)
+        if isinstance(word, Word):
+            return f"{word.printed}({arguments})"
         if name in _PRINTED:
             return f"{_PRINTED[name]}({arguments})"
-        if name in _CASTS or found is None:
+        if name in _CASTS or word is None:
             return f"{name}({arguments})"  # one of the kernel's intrinsics
         raise self.unknown(e)
 

@@ -71,9 +71,9 @@ class FunctionKernel:
 
     def __init__(self, function: Callable[..., Any], over: str = "", **declared: Any):
         self.function = function
-        known = parameters(function)
-        self.arguments = [p for p in known if not p.keyword_only]
-        self.constants = tuple(p.name for p in known if p.keyword_only)
+        declared_parameters = parameters(function)
+        self.arguments = [p for p in declared_parameters if not p.keyword_only]
+        self.constants = tuple(p.name for p in declared_parameters if p.keyword_only)
         #: The declared tensors; None for a kernel that declares its arguments one by one.
         self.signature: Signature | None = None
         if declared:
@@ -111,10 +111,10 @@ class FunctionKernel:
     def __call__(self, **constants: Any) -> Kernel:
         """The kernel for these constants, cached. Its name has the function's name and the constants."""
         key = tuple(constants.items())
-        made = self._made.get(key)
-        if made is None:
-            made = self._made.setdefault(key, self.kernel(self._name(constants), **constants))
-        return made
+        kernel = self._made.get(key)
+        if kernel is None:
+            kernel = self._made.setdefault(key, self.kernel(self._name(constants), **constants))
+        return kernel
 
     def _name(self, constants: Mapping[str, Any]) -> str:
         """The name of a kernel: a constant that is True appears by its name, others by their value. None,
@@ -138,9 +138,9 @@ class FunctionKernel:
         Raises TypeError for missing or unknown constants."""
         if set(constants) != set(self.constants):
             raise TypeError(f"{self.function.__name__} has the constants {', '.join(self.constants)}")
-        place = printed.place(self.function, constants)
+        entry = printed.place(self.function, constants)
         title = self.function.__qualname__
-        text, fields, tables = texts.kept(place, title, lambda: self._print(constants))
+        text, fields, tables = texts.kept(entry, title, lambda: self._print(constants))
         return Kernel(name, text, KernelArgs(fields, tables), intrinsics, key, form, self.signature)
 
     def _print(self, constants: Mapping[str, Any]) -> texts.Printed:

@@ -115,12 +115,12 @@ class Kernel:
         return f"<kernel {self.name}>"
 
     def symbol(self, isa: Target | None = None) -> str:
-        asked = isa or host_target(), debug.flag("OVJIT_JIT")
-        found = self._symbols.get(asked)
-        if found is None:
-            digest = _digest(self.source, self.key, asked[0], file_digest(self._intrinsics), asked[1])
-            found = self._symbols[asked] = "ovjit_" + digest
-        return found
+        build = isa or host_target(), debug.flag("OVJIT_JIT")
+        symbol = self._symbols.get(build)
+        if symbol is None:
+            digest = _digest(self.source, self.key, build[0], file_digest(self._intrinsics), build[1])
+            symbol = self._symbols[build] = "ovjit_" + digest
+        return symbol
 
     def intrinsics(self, isa: Target) -> Mapping[str, Any] | None:
         return self._intrinsics(isa) if self._intrinsics else None

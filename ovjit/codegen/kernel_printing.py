@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from ovjit.codegen.texts import Printed
 
 
-def print_kernel(made: FunctionKernel, constants: Mapping[str, Any]) -> Printed:
+def print_kernel(kernel: FunctionKernel, constants: Mapping[str, Any]) -> Printed:
     """The text of a kernel for these constants, the arguments that it reads, and their tables."""
-    frame = made.frame(constants)
-    arguments = [p.name for p in made.arguments] + [name for name, _ in frame.fields]
-    printer = Printer(made.function, made.source, constants, arguments, made.signature)
-    printer.block(made.source.body)
+    frame = kernel.frame(constants)
+    arguments = [p.name for p in kernel.arguments] + [name for name, _ in frame.fields]
+    printer = Printer(kernel.function, kernel.source, constants, arguments, kernel.signature)
+    printer.block(kernel.source.body)
     read = set(re.findall(r"[A-Za-z_]\w*", "\n".join(printer.lines)))
-    unread = {p.name for p in made.arguments if p.name not in read}
-    unread |= {f"{name}_{d}" for name in unread for d in range(made.source.dims)}
-    if made.signature is not None:
-        made.signature.check(made.function.__name__, made.source.stored)
-        derived = {*made.signature.fields()}
-        derived |= {name for fields in made.signature.structures.values() for name, _ in fields.values()}
+    unread = {p.name for p in kernel.arguments if p.name not in read}
+    unread |= {f"{name}_{d}" for name in unread for d in range(kernel.source.dims)}
+    if kernel.signature is not None:
+        kernel.signature.check(kernel.function.__name__, kernel.source.stored)
+        derived = {*kernel.signature.fields()}
+        derived |= {name for fields in kernel.signature.structures.values() for name, _ in fields.values()}
         unread |= derived - read
     frame.fields = [field for field in frame.fields if field[0] not in unread]
     head = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
@@ -42,19 +42,19 @@ def print_kernel(made: FunctionKernel, constants: Mapping[str, Any]) -> Printed:
 
 def printed_routine(function: Callable[..., Any], name: str) -> str:
     """The definition of a function under a name, with its parameters as arguments."""
-    given = [p.name for p in parameters(function)]
+    arguments = [p.name for p in parameters(function)]
     source = Source(function)
-    printer = Printer(function, source, {}, given)
+    printer = Printer(function, source, {}, arguments)
     printer.block(source.body)
-    head = ["@njit(nogil=True)", f"def {name}({', '.join(given)}):"]
+    head = ["@njit(nogil=True)", f"def {name}({', '.join(arguments)}):"]
     return "\n".join([*head, *printer.lines, ""])
 
 
 class Printer(Expressions):
     """Prints statements as lines."""
 
-    def __init__(self, *given: Any):
-        super().__init__(*given)
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
         self.several: set[str] = set()  # variables that are `registers()`
         self.lines: list[str] = []
         self.indent = "    "
@@ -114,16 +114,16 @@ class Printer(Expressions):
             value = self.put(part, s.value)[0]  # type: ignore[arg-type]
         elif self.called(s.value) is applied:
             several = isinstance(target, ast.Name) and target.id in self.several
-            made = self.say_body(s.value, self.text(target), several)  # type: ignore[arg-type]
-            for name, value in made:
+            pairs = self.say_body(s.value, self.text(target), several)  # type: ignore[arg-type]
+            for name, value in pairs:
                 self.say(f"{name} = {value}")
             return
         else:
-            known = self.constant(s.value)
-            if known is not RUN_TIME and type(known) not in NUMBERS:
+            constant = self.constant(s.value)
+            if constant is not RUN_TIME and type(constant) not in NUMBERS:
                 if not isinstance(target, ast.Name):
                     raise self.unknown(s)
-                self.known[target.id] = known
+                self.known[target.id] = constant
                 return
             value = self.text(s.value)
         self.say(f"{self.text(target)} = {value}")
@@ -244,33 +244,33 @@ class Printer(Expressions):
             self.say(f"{name}{d} = urem({name}0, d{d})")
             self.say(f"{name}0 = udiv({name}0, d{d})")
 
-    def say_addresses(self, target: ast.expr, tensors: Sequence[ast.expr], place: str, dims: int) -> None:
+    def say_addresses(self, target: ast.expr, tensors: Sequence[ast.expr], index: str, dims: int) -> None:
         targets = target.elts if isinstance(target, ast.Tuple) else [target]
         for one, tensor in zip(targets, tensors, strict=True):
             name = self.text(tensor)
-            places = "".join(f" + {place}{d} * {name}_{d}" for d in range(dims))
-            self.say(f"{self.text(one)} = {name}{places}")
+            offsets = "".join(f" + {index}{d} * {name}_{d}" for d in range(dims))
+            self.say(f"{self.text(one)} = {name}{offsets}")
 
     def say_body(self, call: ast.Call, target: str, several: bool) -> list[tuple[str, str]]:
         """Print the lines of a traced body, with new names. Returns (variable, value) for results without a
         line of their own: inputs, constants, and values that are also another result."""
         body = self.constant(call.args[0])
         self.bodies[0] += 1
-        own = f"_{self.bodies[0]}"
-        given: list[str] = []
+        suffix = f"_{self.bodies[0]}"
+        texts: list[str] = []
         for argument in call.args[1:]:
             if isinstance(argument, ast.Starred):
-                given += [f"{self.text(argument.value)}{i}" for i in range(len(given), len(body.inputs))]
+                texts += [f"{self.text(argument.value)}{i}" for i in range(len(texts), len(body.inputs))]
             else:
-                given.append(self.text(argument))
+                texts.append(self.text(argument))
         names = {}
-        for i, text in enumerate(given):
+        for i, text in enumerate(texts):
             names[f"x{i}"] = text
             if not text.isidentifier():
-                names[f"x{i}"] = f"x{i}{own}"
-                self.say(f"x{i}{own} = {text}")
+                names[f"x{i}"] = f"x{i}{suffix}"
+                self.say(f"x{i}{suffix} = {text}")
         targets = [f"{target}{i}" if several else target for i in range(len(body.results))]
-        lines, results = body.inlined(names, self.numbers, "number", own, targets)
+        lines, results = body.inlined(names, self.numbers, "number", suffix, targets)
         for line in lines:
             self.say(line)
         return [pair for pair in zip(targets, results, strict=True) if pair[0] != pair[1]]
@@ -280,22 +280,22 @@ class Printer(Expressions):
     def given(self, part: Inline, call: ast.Call) -> dict[str, ast.expr]:
         """Parameter of an inline function -> its argument. Inherited ones that the call leaves out are the
         names of this function."""
-        given = dict(zip(part.parameters, call.args, strict=True))
+        arguments = dict(zip(part.parameters, call.args, strict=True))
         named = {k.arg: k.value for k in call.keywords}
         for name in part.inherited:
             if name not in named and name not in self.known and name not in self.variables:
                 raise self.unknown(call, f"it needs {name!r}, which {self.name} does not have")
-            given[name] = named.pop(name) if name in named else self.source.name(name)
+            arguments[name] = named.pop(name) if name in named else self.source.name(name)
         if named:
             raise self.unknown(call, f"{', '.join(map(str, named))} is not a parameter")
-        return given
+        return arguments
 
     def put(self, part: Inline, call: ast.Call) -> tuple[str, int]:
         """Print the statements of an inline function. Returns its result's source and precedence."""
         source = part.source
-        given = self.given(part, call)
-        inner = Printer(part.function, source, {}, given, self.signature)
-        for name, argument in given.items():
+        arguments = self.given(part, call)
+        inner = Printer(part.function, source, {}, arguments, self.signature)
+        for name, argument in arguments.items():
             value = self.constant(argument)
             if value is RUN_TIME:
                 inner.renamed[name] = self.expression(argument)

@@ -85,8 +85,8 @@ def number(value: Any, dtype: str) -> Any:
     """A number converted to this type; integers wrap around."""
     kind = register_type(dtype)
     if kind.kind in "iu":
-        whole = int(value) & ((1 << (8 * kind.itemsize)) - 1)
-        return np.array(whole, np.dtype(f"u{kind.itemsize}")).view(kind)
+        wrapped = int(value) & ((1 << (8 * kind.itemsize)) - 1)
+        return np.array(wrapped, np.dtype(f"u{kind.itemsize}")).view(kind)
     return kind.type(value)
 
 
@@ -158,11 +158,11 @@ def shift_halves(x: np.ndarray, by: np.ndarray) -> np.ndarray:
 
 
 def look_up(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    places = codes.view(np.uint8).reshape(-1, 16)
-    if places.max() > 15:
-        raise OutOfBounds(f"the byte indices {places.tolist()} are out of range for 16 bytes")
-    found = np.take_along_axis(table.view(np.uint8).reshape(-1, 16), places.astype(np.int64), axis=1)
-    return found.reshape(-1).view(codes.dtype)
+    indices = codes.view(np.uint8).reshape(-1, 16)
+    if indices.max() > 15:
+        raise OutOfBounds(f"the byte indices {indices.tolist()} are out of range for 16 bytes")
+    elements = np.take_along_axis(table.view(np.uint8).reshape(-1, 16), indices.astype(np.int64), axis=1)
+    return elements.reshape(-1).view(codes.dtype)
 
 
 def zip_items(dtype: str, last: bool, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -350,8 +350,8 @@ def trunc_or_min(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
 
 
 def round_int(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
-    held = np.where(v > 0, np.minimum(v, 255), 0) if dtype == "u8" else v
-    return np.rint(held).astype(register_type(dtype))
+    clamped = np.where(v > 0, np.minimum(v, 255), 0) if dtype == "u8" else v
+    return np.rint(clamped).astype(register_type(dtype))
 
 
 def held(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:

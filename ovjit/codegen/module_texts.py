@@ -108,12 +108,12 @@ def _candidates(names: dict[str, Any], path: str) -> Iterator[str]:
     if module in shipped_texts():
         yield shipped_texts()[module]
     beside = [] if not isinstance(file, str) else [os.path.splitext(file)[0] + ".py"]
-    for place in (*beside, path):
-        if os.path.isabs(place):  # never a file of the current folder
+    for candidate in (*beside, path):
+        if os.path.isabs(candidate):  # never a file of the current folder
             try:
                 import tokenize
 
-                with tokenize.open(place) as opened:
+                with tokenize.open(candidate) as opened:
                     yield opened.read()
             except (OSError, SyntaxError, UnicodeDecodeError):
                 continue
@@ -146,13 +146,13 @@ def _is_of(text: str, function: Callable[..., Any]) -> bool:
 def _functions(text: str, level: int) -> Collection[CodeType]:
     """The bytecode of all functions in a module's source. It does not depend on the file's path."""
     code = _compiled(text, level)
-    found: set[CodeType] = set()
+    functions: set[CodeType] = set()
     waiting = [code] if code is not None else []
     while waiting:
         inner = [one for one in waiting.pop().co_consts if isinstance(one, CodeType)]
-        found.update(inner)
+        functions.update(inner)
         waiting += inner
-    return found
+    return functions
 
 
 def _compiled(text: str, level: int) -> CodeType | None:

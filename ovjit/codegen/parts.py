@@ -35,17 +35,17 @@ class Source:
 
     def name(self, name: str) -> ast.Name:
         """A name as an expression of this source."""
-        made = ast.Name(name, ast.Load())
-        self.names[made] = frozenset((name,))
-        return made
+        node = ast.Name(name, ast.Load())
+        self.names[node] = frozenset((name,))
+        return node
 
     def _scan(self, node: ast.AST) -> frozenset[str]:
         if isinstance(node, ast.Name):
             if isinstance(node.ctx, ast.Store):
                 self.stored.add(node.id)
-            found = frozenset((node.id,))
+            names = frozenset((node.id,))
         elif isinstance(node, ast.Constant):
-            found = _NO_NAMES
+            names = _NO_NAMES
         else:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "placed":
                 self.dims = DIMS
@@ -56,9 +56,9 @@ class Source:
                 for part in inner if type(inner) is list else (inner,):
                     if isinstance(part, _WITH_NAMES):  # operators and contexts have none
                         parts.add(self._scan(part))
-            found = next(iter(parts)) if len(parts) == 1 else _NO_NAMES.union(*parts)
-        self.names[node] = found
-        return found
+            names = next(iter(parts)) if len(parts) == 1 else _NO_NAMES.union(*parts)
+        self.names[node] = names
+        return names
 
 
 class Inline:
@@ -70,9 +70,9 @@ class Inline:
 
     def __init__(self, function: Callable[..., Any]):
         self.function = self.inlined = function
-        known = parameters(function)
-        self.parameters = tuple(p.name for p in known if not p.keyword_only)
-        self.inherited = tuple(p.name for p in known if p.keyword_only)
+        declared = parameters(function)
+        self.parameters = tuple(p.name for p in declared if not p.keyword_only)
+        self.inherited = tuple(p.name for p in declared if p.keyword_only)
 
     @made_once
     def source(self) -> Source:

@@ -19,16 +19,16 @@ _PLAIN = frozenset((bool, int, float, str, type(None), Body))
 _names: dict[Callable[..., Any], tuple[str, ...]] = {}
 
 
-def place(function: Callable[..., Any], constants: Mapping[str, Any], *given: Any) -> Place | None:
-    """The place of a function's printed source in the cache; None if it is not cached. `given`: further
+def place(function: Callable[..., Any], constants: Mapping[str, Any], *others: Any) -> Place | None:
+    """The place of a function's printed source in the cache; None if it is not cached. `others`: further
     values that determine the source."""
     if function.__module__.partition(".")[0] not in PACKAGES or function.__closure__:
         return None
-    if not _is_plain((*constants.values(), *given)):
+    if not _is_plain((*constants.values(), *others)):
         return None
     return place_of(
-        function.__module__, function.__qualname__, sorted(constants.items()), given,
-        sorted(_found(function, set())),
+        function.__module__, function.__qualname__, sorted(constants.items()), others,
+        sorted(_find_plain_values(function, set())),
     )  # fmt: skip
 
 
@@ -36,12 +36,12 @@ def _is_plain(value: Any) -> bool:
     return type(value) in _PLAIN or (isinstance(value, tuple) and all(map(_is_plain, value)))
 
 
-def _found(function: Callable[..., Any], seen: set[Any]) -> Iterator[tuple[str, str, str]]:
+def _find_plain_values(function: Callable[..., Any], visited: set[Any]) -> Iterator[tuple[str, str, str]]:
     """Yield (function, name, value) for the plain values that a function, and the inline functions that it
     calls, read from their modules. A program may have changed them."""
-    if function in seen:
+    if function in visited:
         return
-    seen.add(function)
+    visited.add(function)
     values = function.__globals__
     for name in _names.get(function) or _names.setdefault(function, _names_in(function.__code__)):
         value = values.get(name)
@@ -51,14 +51,14 @@ def _found(function: Callable[..., Any], seen: set[Any]) -> Iterator[tuple[str, 
             yield function.__qualname__, name, repr(value)
         inline = getattr(value, "inlined", None)
         if inline is not None:
-            yield from _found(inline, seen)
+            yield from _find_plain_values(inline, visited)
 
 
 def _names_in(code: CodeType) -> tuple[str, ...]:
-    found: list[str] = []
+    names: list[str] = []
     waiting = [code]
     while waiting:
         code = waiting.pop()
         waiting += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
-        found += code.co_names
-    return tuple(found)
+        names += code.co_names
+    return tuple(names)

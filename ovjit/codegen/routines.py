@@ -35,7 +35,7 @@ def routines(
         from ovjit.codegen.kernel_printing import printed_routine
 
         named = zip(functions, ("kernel", *functions[1:]), strict=True)
-        return "\n".join(printed_routine(getattr(module(), one).function, own) for one, own in named), [], {}
+        return ("\n".join(printed_routine(getattr(module(), one).function, to) for one, to in named), [], {})
 
     text, *_ = texts.kept(texts.place_of(name, functions), name, make)
     return Kernel(name, text, KernelArgs(), intrinsics, key)

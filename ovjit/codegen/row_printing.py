@@ -80,9 +80,9 @@ class RowPrinter(Printer):
             operands += [f"{name}{k}_one = splat_{dtype}({name}{k}_row)" for k, dtype in ones]
         names = self.template.names(self.finish, self.start)
         out = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
-        for made in (self.start.body, self.finish.body):
-            if made is not None:
-                out += [f"    # {line}" for line in made.text().splitlines()]
+        for body_of_tensor in (self.start.body, self.finish.body):
+            if body_of_tensor is not None:
+                out += [f"    # {line}" for line in body_of_tensor.text().splitlines()]
         out += [frame.prologue(), *(f"    {name} = {value}" for value, name in self.numbers.items())]
         out += [f"    {name}_all = splat_{self.dtype}({name})" for name in self.template.numbers]
         out += [
@@ -108,10 +108,10 @@ class RowPrinter(Printer):
         super().block(statements)
 
     def test(self, e: ast.expr) -> bool:
-        found = super().test(e)
-        if not isinstance(found, bool):
+        condition = super().test(e)
+        if not isinstance(condition, bool):
             raise self.unknown(e)
-        return found
+        return condition
 
     def say_Assign(self, s: ast.Assign) -> None:
         (target,) = s.targets
@@ -146,8 +146,8 @@ class RowPrinter(Printer):
         self.block(s.body)
         end = f"{i}_end" if self.of_parts else n
         inner = [f"while {i} + VL <= {end}:", *("    " + line for line in self.lines), f"    {i} += VL"]
-        rest = f"imin({n} - {i}, VL)" if self.of_parts else f"{n} - {i}"
-        self.lines, self.rest, self.older = [], rest, before
+        count = f"imin({n} - {i}, VL)" if self.of_parts else f"{n} - {i}"
+        self.lines, self.rest, self.older = [], count, before
         self.block(s.body)
         last = ["    " + line for line in self.lines]
         if self.of_parts:
@@ -183,16 +183,16 @@ class RowPrinter(Printer):
 
     def started(self, index: ast.expr) -> str:
         """The source of an element of the first tensor, which the prologue's body computes."""
-        body, kept = self.start.body, self.template.tensors[1]
+        body, stored = self.start.body, self.template.tensors[1]
         assert body is not None
         self.first_loop = self.first_loop or self.loops
         if self.start.kept and self.loops > self.first_loop:
-            return self.moved("load", self.types[kept], self.place(kept, index))
+            return self.moved("load", self.types[stored], self.place(stored, index))
         operands = self.read("f", self.start.modes, body.inputs, self.bound(index, ATOM))
-        made = self.inlined(body, operands)
+        value = self.inlined(body, operands)
         if self.start.kept:
-            self.say(self.moved("store", self.types[kept], self.place(kept, index), made))
-        return made
+            self.say(self.moved("store", self.types[stored], self.place(stored, index), value))
+        return value
 
     # --- expressions
 
@@ -235,8 +235,8 @@ class RowPrinter(Printer):
                 return self.started(args[1])
             return self.moved("load", self.types[tensor], self.place(tensor, args[1]))
         if name == "splat":
-            known = self.known_number(args[0]) is not RUN_TIME
-            return self.vector(args[0]) if known else f"spread_{self.dtype}({self.text(args[0])})"
+            is_constant = self.known_number(args[0]) is not RUN_TIME
+            return self.vector(args[0]) if is_constant else f"spread_{self.dtype}({self.text(args[0])})"
         if name == "count_of":  # an integer, broadcast to all lanes
             return f"const_{self.dtype}({self.text(args[0])})"
         if name in _ACROSS:
@@ -260,8 +260,8 @@ class RowPrinter(Printer):
         return f"{tensor}_row + {self.bound(index, ATOM)} * {SIZE[self.types[tensor]]}"
 
     def moved(self, what: str, dtype: str, address: str, value: str = "") -> str:
-        rest = f", {self.rest}" if self.rest else ""
-        return f"{what}{'m' if self.rest else ''}_{dtype}({address}{', ' + value if value else ''}{rest})"
+        count = f", {self.rest}" if self.rest else ""
+        return f"{what}{'m' if self.rest else ''}_{dtype}({address}{', ' + value if value else ''}{count})"
 
     def inlined(self, body: Body, inputs: Sequence[str]) -> str:
         """Print a traced body's lines with new names. Returns the source of its result."""

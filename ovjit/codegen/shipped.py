@@ -169,30 +169,30 @@ class Archive:
         import lzma
         import zlib
 
-        base, at, packed, whole, check = PIECE.unpack_from(self._content, self._pieces + piece * PIECE.size)
+        base, at, packed, length, check = PIECE.unpack_from(self._content, self._pieces + piece * PIECE.size)
         stream = self._content[at : at + packed]
         try:
             if base == piece:
                 body = zlib.decompress(stream)
             else:
                 begin = self._body(base)
-                reader = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters(len(begin) + whole))
+                reader = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters(len(begin) + length))
                 reader.decompress(plain(begin))
                 body = reader.decompress(stream)
         except (zlib.error, lzma.LZMAError, EOFError) as error:
             raise Damaged(str(error)) from None
-        if len(body) != whole or zlib.crc32(body) != check:
+        if len(body) != length or zlib.crc32(body) != check:
             raise Damaged("a piece differs from its checksum")
         return body
 
     def find(self, key: str) -> bytes | None:
         """The content of a key; None without one. Raises Damaged."""
         try:
-            wanted = bytes.fromhex(key)
+            digest = bytes.fromhex(key)
         except ValueError:
             return None
-        i = bisect_left(range(self._count), wanted, key=self._key)
-        return self._at(i) if i < self._count and self._key(i) == wanted else None
+        i = bisect_left(range(self._count), digest, key=self._key)
+        return self._at(i) if i < self._count and self._key(i) == digest else None
 
     def all(self) -> dict[str, bytes]:
         """All contents by their keys. Raises Damaged."""

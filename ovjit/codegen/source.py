@@ -36,10 +36,10 @@ def parameters(function: Callable[..., Any]) -> list[Parameter]:
     code = function.__code__
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     notes, defaults = function.__annotations__, function.__defaults__ or ()
-    given = dict(zip(names[code.co_argcount - len(defaults) :], defaults, strict=False))
-    given.update(function.__kwdefaults__ or {})
+    values = dict(zip(names[code.co_argcount - len(defaults) :], defaults, strict=False))
+    values.update(function.__kwdefaults__ or {})
     return [
-        Parameter(name, notes.get(name), i >= code.co_argcount, given.get(name))
+        Parameter(name, notes.get(name), i >= code.co_argcount, values.get(name))
         for i, name in enumerate(names)
     ]
 
@@ -65,12 +65,12 @@ def definition(function: Callable[..., Any]) -> ast.FunctionDef:
         raise NoSource(advice(function))
     try:
         text = "".join(_block(lines, code.co_firstlineno - 1))
-        found = parsed(textwrap.dedent(text) if text[:1].isspace() else text).body[0]
+        function_definition = parsed(textwrap.dedent(text) if text[:1].isspace() else text).body[0]
     except (SyntaxError, LookupError):  # a string or bracket continues at a smaller indentation
         block = inspect.getblock(lines[code.co_firstlineno - 1 :])
-        found = parsed(textwrap.dedent("".join(block))).body[0]
-    assert isinstance(found, ast.FunctionDef)
-    return found
+        function_definition = parsed(textwrap.dedent("".join(block))).body[0]
+    assert isinstance(function_definition, ast.FunctionDef)
+    return function_definition
 
 
 def _block(lines: Sequence[str], first: int) -> Sequence[str]:

@@ -82,10 +82,10 @@ class Template:
         self.integers = tuple(integers)
         self.numbers = tuple(numbers)
         self.function = function
-        known = parameters(function)
+        declared = parameters(function)
         scalars = {*integers, *numbers}
-        self.tensors = tuple(p.name for p in known if not p.keyword_only and p.name not in scalars)
-        self.constants = tuple(p.name for p in known if p.keyword_only)
+        self.tensors = tuple(p.name for p in declared if not p.keyword_only and p.name not in scalars)
+        self.constants = tuple(p.name for p in declared if p.keyword_only)
 
     @made_once
     def source(self) -> Source:
@@ -115,16 +115,16 @@ class Template:
     ) -> Kernel:
         """The kernel for these element types of the tensors. `before` and `names`: parts of the kernel's name
         for prologue and epilogue. Raises KeyError for a missing constant."""
-        given = {name: constants[name] for name in self.constants}
+        values = {name: constants[name] for name in self.constants}
         frame = self.frame(self.names(finish, start), parted(finish, start))
-        place = printed.place(self.function, given, tuple(types), *finish, *start)
+        entry = printed.place(self.function, values, tuple(types), *finish, *start)
 
         def make() -> texts.Printed:
             from ovjit.codegen.row_printing import RowPrinter  # where the text is not kept
 
-            return RowPrinter(self, types, finish, start, given).kernel(frame), frame.fields, frame.tables
+            return RowPrinter(self, types, finish, start, values).kernel(frame), frame.fields, frame.tables
 
-        text, *_ = texts.kept(place, self.name, make)
+        text, *_ = texts.kept(entry, self.name, make)
         label = "_".join(filter(None, (before, self.name, types[0], names)))
         return Kernel(label, text, frame)
 

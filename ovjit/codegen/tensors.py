@@ -64,14 +64,14 @@ class Split(NamedTuple):
     vectors: bool
     adjacent: bool
 
-    def elements(self, vector: int, given: Mapping[str, Any]) -> int:
-        """The elements of an item. `vector`: lanes of a vector. `given`: arguments and constants."""
-        size: int = given[self.size] if isinstance(self.size, str) else self.size
+    def elements(self, vector: int, values: Mapping[str, Any]) -> int:
+        """The elements of an item. `vector`: lanes of a vector. `values`: arguments and constants."""
+        size: int = values[self.size] if isinstance(self.size, str) else self.size
         return size * vector if self.vectors else size
 
-    def text(self, known: Mapping[str, Any]) -> str:
+    def text(self, names: Mapping[str, Any]) -> str:
         if not self.vectors:
-            return str(known.get(self.size, self.size) if isinstance(self.size, str) else self.size)
+            return str(names.get(self.size, self.size) if isinstance(self.size, str) else self.size)
         return f"({self.size} * VL)" if self.size != 1 else "VL"
 
 
@@ -138,27 +138,27 @@ class Signature:
                 self._tensor(name, parameter, what)
             else:
                 self.structures[parameter] = dict(_arguments(parameter, what))
-        known = {axis for axes in self.axes.values() for axis in axes}
+        all_axes = {axis for axes in self.axes.values() for axis in axes}
         #: Names in `over` that are arguments and not axes of a tensor.
-        self.counted = {name for name in self.over if name not in known}
+        self.counted = {name for name in self.over if name not in all_axes}
         if (
             REST in self.over[1:]
-            or (REST in known) != (REST in self.over)
+            or (REST in all_axes) != (REST in self.over)
             or not self.counted.issubset(set(parameters) - {*declared})
         ):
             raise TypeError(f"{name}: items cannot iterate over {over!r}")
 
     def _over(self, name: str, text: str) -> Iterator[str]:
         for word in text.split():
-            found = _OVER.fullmatch(word)
-            if found is None:
+            match = _OVER.fullmatch(word)
+            if match is None:
                 raise TypeError(f"{name}: items cannot iterate over {text!r}")
             if "/" in word:
-                size = found[4] or found[2] or "1"
-                self.splits[found[1]] = Split(
-                    int(size) if size.isdecimal() else size, bool(found[3]), bool(found[5])
+                size = match[4] or match[2] or "1"
+                self.splits[match[1]] = Split(
+                    int(size) if size.isdecimal() else size, bool(match[3]), bool(match[5])
                 )
-            yield found[1]
+            yield match[1]
 
     def _tensor(self, name: str, tensor: str, text: str) -> None:
         axes = []
@@ -207,9 +207,9 @@ class Signature:
         loop = {"item", "outer_item"} if self.over else set()
         loop |= {f"{_COUNTER}{d}" for d in range(WALKED)} | {f"{_COUNTER}_{axis}" for axis in self.named}
         loop |= {f"{tensor}_item" for tensor in self.axes}
-        taken = {*self.fields(), *fields, *loop} & set(stored)
-        if taken:
-            raise TypeError(f"{name}: {', '.join(sorted(taken))} is already the name of an argument")
+        reserved = {*self.fields(), *fields, *loop} & set(stored)
+        if reserved:
+            raise TypeError(f"{name}: {', '.join(sorted(reserved))} is already the name of an argument")
 
 
 def attribute(printer: Expressions, e: ast.Attribute) -> str:
@@ -217,14 +217,14 @@ def attribute(printer: Expressions, e: ast.Attribute) -> str:
     signature, inner = printer.signature, e.value
     if signature is not None and isinstance(inner, ast.Name):
         structure = printer.text(inner)
-        found = signature.structures.get(structure, {}).get(e.attr)
-        if found is not None:
-            return found[0]
+        field = signature.structures.get(structure, {}).get(e.attr)
+        if field is not None:
+            return field[0]
         raise printer.unknown(e, f"{structure!r} is not declared to have a field {e.attr!r}")
     if not isinstance(inner, ast.Attribute) or inner.attr not in ("stride", "size"):
         raise printer.unknown(e)
     tensor = printer.text(inner.value)
-    _known(printer, tensor, e.attr, e)
+    _check_axis(printer, tensor, e.attr, e)
     return extent_of(e.attr) if inner.attr == "size" else f"{tensor}_{e.attr}"
 
 
@@ -237,12 +237,12 @@ def address(printer: Expressions, call: ast.Call) -> str | None:
     text = printer.bound(call.args[0], 9) if call.args else tensor
     for keyword in call.keywords:
         assert keyword.arg is not None
-        _known(printer, tensor, keyword.arg, call)
+        _check_axis(printer, tensor, keyword.arg, call)
         text += f" + {printer.bound(keyword.value, 11)} * {tensor}_{keyword.arg}"
     return text
 
 
-def _known(printer: Expressions, tensor: str, axis: str, where: ast.AST) -> None:
+def _check_axis(printer: Expressions, tensor: str, axis: str, where: ast.AST) -> None:
     signature = printer.signature
     if signature is None or axis not in signature.axes.get(tensor, ()):
         raise printer.unknown(where, f"{tensor!r} is not declared to have an axis {axis!r}")
@@ -255,21 +255,21 @@ def say_items(printer: Printer, loop: ast.For, tensors: Sequence[ast.expr]) -> N
         raise printer.unknown(loop.iter, "the kernel is not declared to be over any axes")
     targets = loop.target.elts if isinstance(loop.target, ast.Tuple) else [loop.target]
     names = [printer.text(t) for t in targets]
-    given = [printer.text(t) for t in tensors]
-    many = len(signature.named)
-    if len(names) != many + len(given):
-        raise printer.unknown(loop.target, f"an item has {many} indices and {len(given)} addresses")
+    sources = [printer.text(t) for t in tensors]
+    count = len(signature.named)
+    if len(names) != count + len(sources):
+        raise printer.unknown(loop.target, f"an item has {count} indices and {len(sources)} addresses")
     where = dict(zip(signature.named, names, strict=False))
     stop = printer.say_share("item", ITEMS, PER_CHUNK)
     if REST in signature.over:
-        _say_walk(printer, signature, where, dict(zip(names[many:], given, strict=True)), loop, stop)
+        _say_walk(printer, signature, where, dict(zip(names[count:], sources, strict=True)), loop, stop)
         return
-    if names[:many].count("_") > 1:  # addresses need all indices, also those named _
+    if names[:count].count("_") > 1:  # addresses need all indices, also those named _
         where = {axis: f"{_COUNTER}_{axis}" if name == "_" else name for axis, name in where.items()}
     printer.say(f"while item < {stop}:")
     outer, printer.indent = printer.indent, printer.indent + "    "
     _say_indices(printer, signature, where)
-    for name, tensor in zip(names[many:], given, strict=True):
+    for name, tensor in zip(names[count:], sources, strict=True):
         printer.say(f"{name} = {_item_address(signature, tensor, where)}")
     printer.block(loop.body)
     printer.say("item += 1")
@@ -277,40 +277,40 @@ def say_items(printer: Printer, loop: ast.For, tensors: Sequence[ast.expr]) -> N
 
 
 def _say_walk(
-    printer: Printer, signature: Signature, where: Mapping[str, str], given: Mapping[str, str],
+    printer: Printer, signature: Signature, where: Mapping[str, str], tensor_by_name: Mapping[str, str],
     loop: ast.For, stop: str,
 ) -> None:  # fmt: skip
     """Print the loop over items with `...`. Items may be small, so that a division or product per item would
-    show: counters and addresses are incremented instead. `given`: name -> tensor."""
-    left = "item"
-    counted = []  # (counter, extent, elements per step, axis), the fastest first
+    show: counters and addresses are incremented instead. `tensor_by_name`: name -> tensor."""
+    position = "item"
+    counters = []  # (counter, extent, elements per step, axis), the fastest first
     for axis in reversed(signature.named):
         counter, bound = f"{_COUNTER}_{axis}", signature.bound_of(axis)
-        printer.say(f"{counter} = urem({left}, {bound})")
-        printer.say(f"outer_item = udiv({left}, {bound})")
-        left = "outer_item"
-        counted.append((counter, bound, _step(printer, axis), axis))
-    printer.say_place(left, _COUNTER, WALKED)
-    counted += [(f"{_COUNTER}{d}", f"d{d}", "", str(d)) for d in reversed(range(WALKED))]
+        printer.say(f"{counter} = urem({position}, {bound})")
+        printer.say(f"outer_item = udiv({position}, {bound})")
+        position = "outer_item"
+        counters.append((counter, bound, _step(printer, axis), axis))
+    printer.say_place(position, _COUNTER, WALKED)
+    counters += [(f"{_COUNTER}{d}", f"d{d}", "", str(d)) for d in reversed(range(WALKED))]
     first = {axis: f"{_COUNTER}_{axis}{_step(printer, axis)}" for axis in where}
-    tensors = dict.fromkeys(given.values())
+    tensors = dict.fromkeys(tensor_by_name.values())
     for tensor in tensors:
         printer.say(f"{tensor}_item = {_item_address(signature, tensor, first)}")
     printer.say(f"while item < {stop}:")
     outer, printer.indent = printer.indent, printer.indent + "    "
     for axis, name in where.items():
         printer.say(f"{name} = {first[axis]}")
-    for name, tensor in given.items():
+    for name, tensor in tensor_by_name.items():
         printer.say(f"{name} = {tensor}_item")
     printer.block(loop.body)
     inner = printer.indent
-    for i, (counter, bound, step, axis) in enumerate(counted):
-        known = REST if axis.isdecimal() else axis
-        moved = [tensor for tensor in tensors if known in signature.axes[tensor]]
+    for i, (counter, bound, step, axis) in enumerate(counters):
+        of_axis = REST if axis.isdecimal() else axis
+        moved = [tensor for tensor in tensors if of_axis in signature.axes[tensor]]
         printer.say(f"{counter} += 1")
         for tensor in moved:
             printer.say(f"{tensor}_item += {tensor}_{axis}{step}")
-        if i + 1 < len(counted):
+        if i + 1 < len(counters):
             printer.say(f"if {counter} == {bound}:")
             printer.indent += "    "
             printer.say(f"{counter} = 0")
@@ -330,16 +330,16 @@ def _step(printer: Printer, axis: str) -> str:
 
 def _say_indices(printer: Printer, signature: Signature, where: Mapping[str, str]) -> None:
     """Print the assignments of the index of `item` along each axis of `over`."""
-    left = "item"
+    position = "item"
     for axis in reversed(signature.named):
         step = _step(printer, axis)
         if axis == signature.over[0]:
-            printer.say(f"{where[axis]} = {left}{step}")
+            printer.say(f"{where[axis]} = {position}{step}")
             break
         bound = signature.bound_of(axis)
-        printer.say(f"{where[axis]} = urem({left}, {bound}){step}")
-        printer.say(f"outer_item = udiv({left}, {bound})")
-        left = "outer_item"
+        printer.say(f"{where[axis]} = urem({position}, {bound}){step}")
+        printer.say(f"outer_item = udiv({position}, {bound})")
+        position = "outer_item"
 
 
 def _item_address(signature: Signature, tensor: str, where: Mapping[str, str]) -> str:

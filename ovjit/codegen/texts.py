@@ -48,30 +48,30 @@ def place_of(*parts: Any) -> Place | None:
     return Place("printed_" + sha256(f"{state} {key}".encode()).hexdigest()[:40], key)
 
 
-def kept(place: Place | None, title: str, make: Callable[[], Printed]) -> Printed:
+def kept(entry: Place | None, title: str, make: Callable[[], Printed]) -> Printed:
     """The shipped source, else the cached one, else the source that `make` prints, which is then cached if it
     has a place. `title`: its name in the cache."""
-    if place is None:
+    if entry is None:
         return make()
-    address = default_cache().path, place.name
-    known = _read.get(address) if recorded is None else None
-    if known is None:
-        known = _found(place, title, make)
+    address = default_cache().path, entry.name
+    printed = _read.get(address) if recorded is None else None
+    if printed is None:
+        printed = _found(entry, title, make)
         if len(_read) >= _MOST_READ:
             _read.clear()
-        _read[address] = known
-    return known
+        _read[address] = printed
+    return printed
 
 
-def _found(place: Place, title: str, make: Callable[[], Printed]) -> Printed:
-    content = shipped.find(place.key, host_target(), "printed") if recorded is None else None
+def _found(entry: Place, title: str, make: Callable[[], Printed]) -> Printed:
+    content = shipped.find(entry.key, host_target(), "printed") if recorded is None else None
     if content is None:
-        content = default_cache().get(place.name)
+        content = default_cache().get(entry.name)
     if content is None:
         content = json.dumps(make()).encode()
-        default_cache().put(place.name, content, {"name": f"the text of {title}"})
+        default_cache().put(entry.name, content, {"name": f"the text of {title}"})
     if recorded is not None:
-        recorded[place.key] = content
+        recorded[entry.key] = content
     text, fields, tables = json.loads(content)
     pairs = [(field, is_pointer) for field, is_pointer in fields]  # JSON only has lists
     return text, pairs, {field: (table, begins) for field, (table, begins) in tables.items()}

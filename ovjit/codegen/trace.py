@@ -19,8 +19,8 @@ def _function(
     def function(x: Any) -> Any:
         if not isinstance(x, Tracer):
             return reference(x)
-        made = in_f32 if x.dtype == "f32" else in_f64 if x.dtype == "f64" else None
-        return made(x) if made else x.recorder.emit(f"libm_{name}", (x.name,), x.dtype)
+        approximation = in_f32 if x.dtype == "f32" else in_f64 if x.dtype == "f64" else None
+        return approximation(x) if approximation else x.recorder.emit(f"libm_{name}", (x.name,), x.dtype)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc or f"{name}(x), elementwise."

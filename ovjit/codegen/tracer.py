@@ -65,12 +65,12 @@ class Recorder:
         if operation in _COMMUTATIVE:  # a + b and b + a give the same kernel
             args = tuple(sorted(args, key=lambda a: (isinstance(a, tuple), str(a))))
         key = (operation, args, dtype)
-        known = self._known.get(key)
-        if known is None:
+        traced = self._known.get(key)
+        if traced is None:
             name = f"t{len(self.lines)}"
             self.lines.append((name, operation, args, dtype))
-            known = self._known[key] = Tracer(self, name, dtype)
-        return known
+            traced = self._known[key] = Tracer(self, name, dtype)
+        return traced
 
 
 def _operator(operation: str) -> tuple[Callable[[Any, Any], Tracer], Callable[[Any, Any], Tracer]]:
@@ -248,8 +248,8 @@ def round_away(x: Any) -> Any:
     """Round half away from zero."""
     if isinstance(x, Tracer) and not is_float(x):
         return x
-    whole = trunc(x)
-    return where(absolute(x - whole) >= 0.5, whole + where(x < 0, -1.0 + 0 * x, 1.0 + 0 * x), whole)
+    base = trunc(x)
+    return where(absolute(x - base) >= 0.5, base + where(x < 0, -1.0 + 0 * x, 1.0 + 0 * x), base)
 
 
 def fma(x: Any, y: Any, z: Any) -> Any:
@@ -314,9 +314,9 @@ def round_int(x: Any, to: str) -> Any:
     traced as a rounding of x, without a conversion to integers."""
     if not isinstance(x, Tracer):
         return cast(np.rint(np.where(x > 0, np.minimum(x, 255), 0) if to == "u8" else x), to)
-    whole = x.recorder.emit("round_int", (x.name,), to)
-    x.recorder.rounded[whole.name] = x
-    return whole
+    rounded = x.recorder.emit("round_int", (x.name,), to)
+    x.recorder.rounded[rounded.name] = x
+    return rounded
 
 
 def held(x: Tracer, to: str) -> Tracer:

@@ -69,12 +69,12 @@ def transposed(b: Any, rows: list[Any]) -> list[Any]:
             square = [shuffled(x, y, lanes) for x, y in both_halves for lanes in interleaved]
         columns.append(square)
     out = []
-    for apart in zip(*columns, strict=True):  # each has pieces of every `size`th column
-        found = list(apart)
+    for pieces_of_row in zip(*columns, strict=True):  # each has pieces of every `size`th column
+        vectors = list(pieces_of_row)
         for _ in range(len(pieces).bit_length() - 1):
-            pairs = list(zip(found[::2], found[1::2], strict=True))
-            found = [shuffled(x, y, lanes) for lanes in chosen for x, y in pairs]
-        out.append(found)
+            pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
+            vectors = [shuffled(x, y, lanes) for lanes in chosen for x, y in pairs]
+        out.append(vectors)
     return [out[j % size][j // size] for j in range(n)]
 
 
@@ -142,8 +142,8 @@ def make_transpose(isa: Target, elem: str) -> Any:
         loaded = []
         for each in range(lanes):
             phi = b.phi(rows[each].type)
-            for block, found in ways:
-                phi.add_incoming(found[each], block)
+            for block, values in ways:
+                phi.add_incoming(values[each], block)
             loaded.append(phi)
         columns = transposed(b, loaded)
         with b.if_else(is_whole) as (whole, part):
@@ -225,26 +225,26 @@ def make_interleave(isa: Target, elem: str, rows: int, back: bool) -> Any:
         """Concatenate vectors."""
         together = vectors[0]
         for i, vector in enumerate(vectors[1:], 1):
-            wide = shuffled(b, vector, vector, [j % lanes for j in range(i * lanes)])
-            together = shuffled(b, together, wide, list(range((i + 1) * lanes)))
+            widened = shuffled(b, vector, vector, [j % lanes for j in range(i * lanes)])
+            together = shuffled(b, together, widened, list(range((i + 1) * lanes)))
         return together
 
-    def weave(b: Any, x: Any, apart: Any, y: Any, left: Any) -> None:
+    def weave(b: Any, x: Any, stride: Any, y: Any, count: Any) -> None:
         together = joined(b, [
-            simd.load_vector(b, b.add(x, b.mul(apart, i64(i))), elem, lanes, left) for i in range(rows)
+            simd.load_vector(b, b.add(x, b.mul(stride, i64(i))), elem, lanes, count) for i in range(rows)
         ])  # fmt: skip
         order = [j % rows * lanes + j // rows for j in range(rows * lanes)]
-        simd.store_vector(b, y, shuffled(b, together, together, order), elem, b.mul(left, i64(rows)))
+        simd.store_vector(b, y, shuffled(b, together, together, order), elem, b.mul(count, i64(rows)))
 
-    def unweave(b: Any, x: Any, apart: Any, y: Any, left: Any) -> None:
-        several, size = b.mul(left, i64(rows)), simd.SIZE[elem]
+    def unweave(b: Any, x: Any, stride: Any, y: Any, count: Any) -> None:
+        several, size = b.mul(count, i64(rows)), simd.SIZE[elem]
         together = joined(b, [
             simd.load_vector(b, b.add(y, i64(first * size)), elem, lanes, b.sub(several, i64(first)))
             for first in range(0, rows * lanes, lanes)
         ])  # fmt: skip
         for i in range(rows):
             row = shuffled(b, together, together, [j * rows + i for j in range(lanes)])
-            simd.store_vector(b, b.add(x, b.mul(apart, i64(i))), row, elem, left)
+            simd.store_vector(b, b.add(x, b.mul(stride, i64(i))), row, elem, count)
 
     how = unweave if back else weave
     interleave = make("interleave", signature(types.void, *[types.int64] * 4), how)
@@ -252,24 +252,22 @@ def make_interleave(isa: Target, elem: str, rows: int, back: bool) -> Any:
     return interleave
 
 
-def run_interleave(elem: str, rows: int, words: Any, x: int, apart: int, y: int, left: int) -> None:
+def run_interleave(elem: str, rows: int, words: Any, x: int, step: int, y: int, n: int) -> None:
     """The intrinsic `interleave` in Python; `words` as in `run_transpose`."""
     lanes = words.lanes
-    loaded = np.stack([words[f"loadm_{elem}"](x + i * apart, left) for i in range(rows)], axis=1).reshape(-1)
+    loaded = np.stack([words[f"loadm_{elem}"](x + i * step, n) for i in range(rows)], axis=1).reshape(-1)
     size = loaded.itemsize
     for first in range(0, rows * lanes, lanes):
-        words[f"storem_{elem}"](y + first * size, loaded[first : first + lanes], left * rows - first)
+        words[f"storem_{elem}"](y + first * size, loaded[first : first + lanes], n * rows - first)
 
 
-def run_unweave(elem: str, rows: int, words: Any, x: int, apart: int, y: int, left: int) -> None:
+def run_unweave(elem: str, rows: int, words: Any, x: int, step: int, y: int, n: int) -> None:
     """The intrinsic `interleave` with `back`, in Python."""
     lanes, size = words.lanes, {element: size for size, element in ELEMENTS.items()}[elem]
     firsts = range(0, rows * lanes, lanes)
-    loaded = np.concatenate(
-        [words[f"loadm_{elem}"](y + first * size, left * rows - first) for first in firsts]
-    )
+    loaded = np.concatenate([words[f"loadm_{elem}"](y + first * size, n * rows - first) for first in firsts])
     for i in range(rows):
-        words[f"storem_{elem}"](x + i * apart, loaded[i::rows], left)
+        words[f"storem_{elem}"](x + i * step, loaded[i::rows], n)
 
 
 @kernel(over="...", x="... r n:1", y="... n r:1")

@@ -30,9 +30,9 @@ def installed(package: str) -> str:
     if spec is not None and spec.origin is not None:
         site = os.path.dirname(os.path.dirname(spec.origin))
         names = os.listdir(site) if os.path.isdir(site) else []
-        found = [f for f in names if f.startswith(f"{package}-") and f.endswith(".dist-info")]
-        if len(found) == 1:
-            return found[0][len(package) + 1 : -len(".dist-info")]
+        folders = [f for f in names if f.startswith(f"{package}-") and f.endswith(".dist-info")]
+        if len(folders) == 1:
+            return folders[0][len(package) + 1 : -len(".dist-info")]
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -72,9 +72,9 @@ def _digest_of(package: str) -> str:
     """The digest of a package, however it is installed."""
     digest = package_digest(package)
     if digest is None:
-        kept = read_kept(package, _KEPT)
-        if isinstance(kept, str):
-            return kept
+        cached = read_kept(package, _KEPT)
+        if isinstance(cached, str):
+            return cached
         digest = modules_digest(_packed_modules(package))
         keep(package, _KEPT, digest)
     return digest

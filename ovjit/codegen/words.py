@@ -91,9 +91,9 @@ _DECLARATION = re.compile(r"(\w+)\(([\w, ]*)\)(?: -> (\w+))?")
 
 def word(declaration: str, meaning: Callable[..., Any]) -> Any:
     """Declare a word. Returns the object that kernels name."""
-    found = _DECLARATION.fullmatch(declaration)
-    assert found is not None, declaration
-    name, arguments, result = found.groups("")
+    match = _DECLARATION.fullmatch(declaration)
+    assert match is not None, declaration
+    name, arguments, result = match.groups("")
     WORDS[name] = Declared(name, tuple(arguments.split(", ")) if arguments else (), result, meaning)
     return Word(name.removesuffix("_T"))
 

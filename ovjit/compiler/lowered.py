@@ -79,8 +79,8 @@ class LoweredGraph:
 
     def _halo_sizes(self) -> list[int]:
         """Element sizes of the values that may have a halo, and that of f32."""
-        asked = [one for lowering in self.lowerings for one in lowering.input_layouts(lambda v: v.shape)]
-        haloed = [v for v, layout in (*self.layouts.items(), *asked) if any(map(any, layout.halo))]
+        requested = [one for lowering in self.lowerings for one in lowering.input_layouts(lambda v: v.shape)]
+        haloed = [v for v, layout in (*self.layouts.items(), *requested) if any(map(any, layout.halo))]
         haloed += [value for lowering in self.lowerings for value in lowering.pads]
         return sorted({4, *(element_size(v.dtype) for v in haloed)})
 
@@ -90,7 +90,7 @@ class LoweredGraph:
         return [f"{n.name} ({n.op.name})" for n in nodes if any(v.type.value is None for v in n.outputs)]
 
     def growing(self, pairs: Sequence[tuple[int, int]]) -> tuple[Place, ...]:
-        """Which of the (output, input) `pairs` can share memory with room to grow."""
+        """The (output, input) `pairs` that can share memory with room to grow."""
         return () if self.context.target.is_gpu else growing(self.graph, pairs)
 
 

@@ -38,12 +38,12 @@ class Options(NamedTuple):
         exact = str(config.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY")
         precision = "f32" if target.is_gpu else precision_of(config)
         dynamic = int(config.get("DYNAMIC_QUANTIZATION_GROUP_SIZE") or 0)
-        kept, floats = caches_of(config), float_types(target)
-        names = (name for cache in kept for name in cache.names(precision, floats))
+        caches, floats = caches_of(config), float_types(target)
+        names = (name for cache in caches for name in cache.names(precision, floats))
         low = tuple(dict.fromkeys(name for name in names if name != precision))
         batches = 0 < config.get("threads", 0) <= MOST_THREADS and not config.get("PERF_COUNT")
         batches = batches and not target.is_gpu
-        return Options(exact, precision, dynamic, low, kept, batches)
+        return Options(exact, precision, dynamic, low, caches, batches)
 
 
 #: Properties that say how caches of keys and values are stored.
@@ -52,13 +52,13 @@ CACHES = ("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION")
 
 def precision_of(config: Mapping[str, Any]) -> str:
     """The element type of INFERENCE_PRECISION_HINT: bf16, f16, else f32."""
-    asked = _name(config.get("INFERENCE_PRECISION_HINT"))
-    return asked if asked in ("bf16", "f16") else "f32"
+    hint = _name(config.get("INFERENCE_PRECISION_HINT"))
+    return hint if hint in ("bf16", "f16") else "f32"
 
 
-def _name(asked: Any) -> Any:
+def _name(element_type: Any) -> Any:
     """The name of an element type that is given as a name or a `Type`."""
-    return getattr(asked, "_name", asked)
+    return getattr(element_type, "_name", element_type)
 
 
 class Cache(NamedTuple):
@@ -80,26 +80,26 @@ class Cache(NamedTuple):
         plain = computed if computed in floats else "f32"
         if self.kind not in ("u8", "u4"):
             return (self.kind,)
-        behind = f":{self.group}" if self.group else ""
+        suffix = f":{self.group}" if self.group else ""
         half = "bf16" if plain == "bf16" else "f16"
         packed = ("u4", "u8") if self.kind == "u4" else ("u8",)
-        return (*(kind + behind for kind in packed), half if self.asked else plain)
+        return (*(kind + suffix for kind in packed), half if self.asked else plain)
 
 
 def caches_of(config: Mapping[str, Any]) -> tuple[Cache, Cache]:
     """The storage of keys and of values. The default is OpenVINO's: u8 if it fuses caches and attention into
     one node; f32 if INFERENCE_PRECISION_HINT is f32 or dynamic, or EXECUTION_MODE_HINT is ACCURACY."""
-    given = config.get("given", config)
-    hint = _name(given.get("INFERENCE_PRECISION_HINT")) or debug.flag("OVJIT_PRECISION")
-    exact = str(given.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY") or hint in ("f32", "dynamic")
-    both = _name(given.get(CACHES[0]))
-    found = []
+    properties = config.get("given", config)
+    hint = _name(properties.get("INFERENCE_PRECISION_HINT")) or debug.flag("OVJIT_PRECISION")
+    exact = str(properties.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY") or hint in ("f32", "dynamic")
+    both = _name(properties.get(CACHES[0]))
+    caches = []
     for name in CACHES[1:]:
-        asked = _name(given.get(name)) or both
-        group = int(given.get(name.replace("PRECISION", "GROUP_SIZE")) or 0)
-        kind = asked or ("f32" if exact else "u8")
-        found.append(Cache(kind, group if kind in ("u8", "u4") else 0, asked is not None or exact))
-    return found[0], found[1]
+        requested = _name(properties.get(name)) or both
+        group = int(properties.get(name.replace("PRECISION", "GROUP_SIZE")) or 0)
+        kind = requested or ("f32" if exact else "u8")
+        caches.append(Cache(kind, group if kind in ("u8", "u4") else 0, requested is not None or exact))
+    return caches[0], caches[1]
 
 
 class Context(NamedTuple):

@@ -60,8 +60,8 @@ def _with(operations: str, module: str, name: str, of: Collection[str] = ()) -> 
         absent = names.isdisjoint({n.op.name for n in graph.nodes})
         if absent and not (of and any(converts(n, of) for n in graph.nodes)):
             return graph
-        found = getattr(import_module(f"ovjit.rewrite.{module}"), name)
-        return run_rules(graph, [found], context) if isinstance(found, Rule) else found(graph, context)
+        step = getattr(import_module(f"ovjit.rewrite.{module}"), name)
+        return run_rules(graph, [step], context) if isinstance(step, Rule) else step(graph, context)
 
     return run
 
@@ -72,8 +72,8 @@ def _rules(*rules: Rule) -> Pass:
 
 
 def _append_dimensions(graph: Graph, context: Context) -> Graph:
-    given = any(node.attrs.get("auto_broadcast") == "pdpd" for node in graph.nodes)
-    return run_rules(graph, [simplify.append_dimensions], context) if given else graph
+    has_pdpd = any(node.attrs.get("auto_broadcast") == "pdpd" for node in graph.nodes)
+    return run_rules(graph, [simplify.append_dimensions], context) if has_pdpd else graph
 
 
 def _store_caches(graph: Graph, context: Context) -> Graph:
@@ -134,12 +134,12 @@ def run_passes(graph: Graph, context: Context) -> Graph:
     for name, run in PIPELINE.items():
         if name in skipped:
             continue
-        before, began = graph, time.perf_counter()
-        counted = Counter(applied) if showing else applied
+        before, start = graph, time.perf_counter()
+        applied_before = Counter(applied) if showing else applied
         graph = run(graph, context)
         if showing:
-            debug.show_pass(name, graph, before, time.perf_counter() - began)
-            debug.show_rules(applied - counted)
+            debug.show_pass(name, graph, before, time.perf_counter() - start)
+            debug.show_rules(applied - applied_before)
         if checking:
             verify(graph)
     return graph
@@ -202,12 +202,12 @@ class Program(LoweredGraph):
             search = import_module("ovjit.planning.repeated_layers")
         with self._lock.lock:
             if "layers" not in self.__dict__:
-                found = None
+                layers = None
                 if search is not None:
                     outputs = frozenset(self.graph.outputs)
                     lowered = self.lowerings, self._packed, outputs, self.layouts, self.readers
-                    found = search.find_layers(search.Lowered(*lowered))
-                self.__dict__["layers"] = found
+                    layers = search.find_layers(search.Lowered(*lowered))
+                self.__dict__["layers"] = layers
                 self._packed = []
             return self.__dict__["layers"]
 
@@ -235,9 +235,9 @@ class Program(LoweredGraph):
     def _unlikely(self, missing: Collection[Kernel]) -> Collection[Kernel]:
         """Uncompiled alternatives of `by_strides` that a plan for guessed dimensions does not call. Strides
         hardly depend on extents, so other plans rarely need them either."""
-        found = self._by_strides.intersection(missing)
-        trace = self._guess if found else None
-        return () if trace is None else found - {step.kernel for step in trace.steps}
+        alternatives = self._by_strides.intersection(missing)
+        trace = self._guess if alternatives else None
+        return () if trace is None else alternatives - {step.kernel for step in trace.steps}
 
     @made_once
     def _guess(self) -> Parametric | None:
@@ -405,9 +405,9 @@ class Program(LoweredGraph):
     ) -> Parametric | None:
         tape = None
         try:
-            kept, traces.outgrown = traces.outgrown, None
-            if kept is not None and room is not None and kept[0] == tuple(shapes):
-                _, tape, types = kept
+            outgrown, traces.outgrown = traces.outgrown, None
+            if outgrown is not None and room is not None and outgrown[0] == tuple(shapes):
+                _, tape, types = outgrown
                 tape.values[tape.leaves - 1] = room.capacity
             else:
                 tape, types = self._traced_types(shapes, room)
@@ -471,7 +471,7 @@ class Program(LoweredGraph):
         too, so that no bit of a result depends on earlier plans."""
         if self.traces is not None:
             with contextlib.suppress(*_LEAKS):
-                types = {value: _untraced(t) for value, t in self._traced_types(shapes)[1].items()}
+                types = {value: _pin_type(t) for value, t in self._traced_types(shapes)[1].items()}
                 if not needs_cut(types):
                     return types
         return concrete_types(self.graph, shapes)
@@ -491,7 +491,7 @@ def _prove(program: Program, plan: Plan, shapes: Sequence[tuple[int, ...]], room
     _parametric().check_plan(plan, anew)
 
 
-def _untraced(t: TensorType) -> TensorType:
+def _pin_type(t: TensorType) -> TensorType:
     """A type with plain numbers in place of traced ones."""
     shape = None if t.shape is None else tuple(map(as_found_number, t.shape))
     value = as_found(t.value).astype(numpy_dtype(t.dtype)) if is_traced(t.value) else t.value

@@ -38,9 +38,9 @@ class Charsmap:
 
     def replaced(self, text: str) -> str:
         """The text with the longest key at each place replaced, from the left."""
-        kept, parts, at, begin = self._kept, list[str](), 0, 0
+        unmapped, parts, at, begin = self._kept, list[str](), 0, 0
         while at < len(text):
-            if text[at] in kept:
+            if text[at] in unmapped:
                 at += 1
                 continue
             count, by = self._longest(text, at)
@@ -60,32 +60,32 @@ class Charsmap:
 
     def _longest(self, text: str, at: int) -> tuple[int, str]:
         """(characters of the longest key at `at`, their replacement); (0, "") without a key."""
-        place, found = _child(self._unit(0), 0), (0, 0)
+        node, longest = _child(self._unit(0), 0), (0, 0)
         for end in range(at, min(len(text), at + _LONGEST)):
             for byte in text[end].encode("utf-8", "surrogatepass"):
-                place ^= byte
-                unit = self._unit(place)
+                node ^= byte
+                unit = self._unit(node)
                 if unit & _LABEL != byte:
                     if end == at:
                         self._kept.add(text[at])
-                    return found[0], self._text(found[1]) if found[0] else ""
-                place = _child(unit, place)
-            value = self._unit(place) if unit & _LEAF else 0
+                    return longest[0], self._text(longest[1]) if longest[0] else ""
+                node = _child(unit, node)
+            value = self._unit(node) if unit & _LEAF else 0
             if value > _VALUE:
-                found = end + 1 - at, value & _VALUE
-        return found[0], self._text(found[1]) if found[0] else ""
+                longest = end + 1 - at, value & _VALUE
+        return longest[0], self._text(longest[1]) if longest[0] else ""
 
-    def _unit(self, place: int) -> int:
+    def _unit(self, index: int) -> int:
         """The unit at an index. Outside of the array, a unit with a label that is not in UTF-8."""
-        return self._units[place] if place < len(self._units) else 0xFF
+        return self._units[index] if index < len(self._units) else 0xFF
 
     def _text(self, offset: int) -> str:
         return self._texts[offset : self._texts.index(b"\0", offset)].decode("utf-8", "replace")
 
 
-def _child(unit: int, place: int) -> int:
+def _child(unit: int, index: int) -> int:
     """The index of a unit's children, to which a child's label is added."""
-    return place ^ unit >> 10 << ((unit & 1 << 9) >> 6)
+    return index ^ unit >> 10 << ((unit & 1 << 9) >> 6)
 
 
 def _damaged(what: str) -> OvjitError:

@@ -71,17 +71,17 @@ class Decoder:
         if not ids.size:
             raise OvjitError("the prompt has no tokens: at least one is needed")
         end = self.length + ids.shape[1]
-        given = {
+        arrays = {
             "input_ids": ids,
             "attention_mask": np.ones((1, end), np.int64),
             "position_ids": np.arange(self.length, end)[None],
             "beam_idx": np.zeros(1, np.int32),
         }
-        found = self._request.infer({name: given[name] for name in self._names})["logits"]
+        logits = self._request.infer({name: arrays[name] for name in self._names})["logits"]
         self.length = end
         if self._mark is not None:
             self._mark.tokens.extend(tokens)
-        return np.asarray(found[0, -CHECKED:], np.float32)
+        return np.asarray(logits[0, -CHECKED:], np.float32)
 
     def mark(self) -> None:
         """Save the states without an axis of tokens, such as those of recurrent layers. `rewind` can then
@@ -90,8 +90,8 @@ class Decoder:
             return
         states = self._request.query_state()
         pairs = zip(states, self._axes(states), strict=True)
-        kept = [(state, np.array(state.state.data)) for state, axis in pairs if axis is None]
-        self._mark = _Mark(self.length, kept, []) if kept else None
+        saved = [(state, np.array(state.state.data)) for state, axis in pairs if axis is None]
+        self._mark = _Mark(self.length, saved, []) if saved else None
 
     def rewind(self, length: int) -> None:
         """Drop all tokens from `length` on. If a state has no axis of tokens, the states of the last `mark`
@@ -148,10 +148,10 @@ class Decoder:
             ]
             self._settled = all(len(axes) < 2 for axes in self._candidates)
         # if the head's size equals the length too, the axis of tokens is the second last one
-        places = zip(states, self._candidates, strict=True)
+        candidates_by_state = zip(states, self._candidates, strict=True)
         return [
             None if not axes else middle if (middle := len(state._shape) - 2) in axes else axes[0]
-            for state, axes in places
+            for state, axes in candidates_by_state
         ]
 
 
@@ -168,13 +168,13 @@ def _turn(model: Any, file: Path) -> int:
     key = "rope.scaling.original_context_length"
     if model.has_rt_info(["gguf", "general.architecture"]):
         name = ["gguf", f"{model.get_rt_info(['gguf', 'general.architecture']).value}.{key}"]
-        given = model.get_rt_info(name).value if model.has_rt_info(name) else 0
+        length = model.get_rt_info(name).value if model.has_rt_info(name) else 0
     else:
         config, inside = read_settings(file.parent / "config.json"), "original_max_position_embeddings"
         # transformers 5 writes rope_parameters where others wrote rope_scaling
         scalings = [config, config.get("rope_scaling"), config.get("rope_parameters")]
-        given = next((s[inside] for s in scalings if isinstance(s, dict) and s.get(inside)), 0)
-    return int(given) if str(given).isdigit() else 0
+        length = next((s[inside] for s in scalings if isinstance(s, dict) and s.get(inside)), 0)
+    return int(length) if str(length).isdigit() else 0
 
 
 def model_file(path: str | Path) -> Path:
@@ -187,10 +187,10 @@ def model_file(path: str | Path) -> Path:
     for name in FILES:
         if (path / name).is_file():
             return path / name
-    found = [*sorted(path.glob("*.gguf")), *sorted(path.glob("*.xml"))]
-    found = [file for file in found if "tokenizer" not in file.name and not is_later_part(file)]
-    if len(found) != 1:
-        names = ", ".join(file.name for file in found) or "none"
-        wanted = f"{' or '.join(FILES)}, an .xml or a .gguf"
-        raise OvjitError(f"{str(path)!r} should hold one model: {wanted}; found: {names}")
-    return found[0]
+    files = [*sorted(path.glob("*.gguf")), *sorted(path.glob("*.xml"))]
+    files = [file for file in files if "tokenizer" not in file.name and not is_later_part(file)]
+    if len(files) != 1:
+        names = ", ".join(file.name for file in files) or "none"
+        expected = f"{' or '.join(FILES)}, an .xml or a .gguf"
+        raise OvjitError(f"{str(path)!r} should hold one model: {expected}; found: {names}")
+    return files[0]

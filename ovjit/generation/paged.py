@@ -207,8 +207,8 @@ class PagedDecoder:
     def logits(self, hidden: np.ndarray) -> np.ndarray:
         """Logits [rows, words] of hidden states [rows, width], valid until the next call."""
         rows = np.ascontiguousarray(hidden)[:, None]
-        found = self._logits.infer([rows], share_inputs=True, share_outputs=True)[0]
-        return found.reshape(len(hidden), -1)
+        rows_of_logits = self._logits.infer([rows], share_inputs=True, share_outputs=True)[0]
+        return rows_of_logits.reshape(len(hidden), -1)
 
     def warm_up(self, counts: Sequence[int], sequences: int = 1) -> None:
         """Compile what calls need: prompts of these lengths, tokens behind them, both in one call, and tokens
@@ -216,15 +216,15 @@ class PagedDecoder:
         batches = [[(count, count)] for count in counts]
         batches += [[(count, 1)] for count in counts]
         batches += [[(count, count), (count, 1)] for count in counts[1:] if sequences > 1]
-        batches += [[(8, 1)] * many for many in (2, 4, 8, 16, 32, sequences) if 1 < many <= sequences]
+        batches += [[(8, 1)] * active for active in (2, 4, 8, 16, 32, sequences) if 1 < active <= sequences]
         width = -(-max(counts, default=1) // self.block)
         for batch in batches:
             new, lengths = [n for _, n in batch], [length for length, _ in batch]
             blocks = np.zeros((len(batch), width), np.int32)
             tables = tables_of(np.cumsum([0, *new]), np.array(lengths), blocks, self.block)
-            places = [np.arange(end - n, end) for end, n in batch]
+            positions = [np.arange(end - n, end) for end, n in batch]
             # all in block 0, so what they compute is of no use
-            rows = self._hidden(np.zeros(sum(new), np.int64), np.concatenate(places), tables)
+            rows = self._hidden(np.zeros(sum(new), np.int64), np.concatenate(positions), tables)
             self.logits(rows[np.cumsum(new) - 1])
 
 

@@ -76,10 +76,10 @@ def check_tables(tables: Tables, rows: int, block: int, blocks: int) -> None:
         raise ValueError(
             f"{len(past)} sequences have {len(begins)} subsequence_begins, {len(ends)} block_indices_begins"
         )
-    for name, found, total in (("subsequence_begins", begins, rows),
+    for name, offsets, total in (("subsequence_begins", begins, rows),
                                ("block_indices_begins", ends, len(indices))):  # fmt: skip
-        if found[0] != 0 or (np.diff(found) < 0).any() or found[-1] != total:
-            raise ValueError(f"{name} {found.tolist()} should increase from 0 to {total}")
+        if offsets[0] != 0 or (np.diff(offsets) < 0).any() or offsets[-1] != total:
+            raise ValueError(f"{name} {offsets.tolist()} should increase from 0 to {total}")
     if (past < 0).any() or int(longest) != (past + new).max(initial=0):
         raise ValueError(f"past_lens {past.tolist()} and max_context_len {longest} contradict new tokens")
     needed = (past + new + block - 1) // block

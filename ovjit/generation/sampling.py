@@ -11,7 +11,7 @@ from ovjit.records import NamedTuple
 
 
 class Settings(NamedTuple):
-    """How tokens are chosen and when to stop.
+    """Parameters of sampling, and conditions of stopping.
 
     `most`: maximum number of new tokens. `temperature`: 0 for the largest logit, else logits are divided by
     it. `top_k`: only the k largest; 0: all. `top_p`: only the smallest set whose probabilities reach p.
@@ -31,7 +31,7 @@ class Settings(NamedTuple):
 
     def check(self) -> None:
         """Raise OvjitError for a value out of range."""
-        for name, good, wanted in (
+        for name, good, expected in (
             ("most", self.most >= 1, "1 or more"),
             ("temperature", 0 <= self.temperature < float("inf"), "a number from 0 on"),
             ("top_k", self.top_k >= 0, "0 or more"),
@@ -41,7 +41,7 @@ class Settings(NamedTuple):
             ("seed", self.seed is None or self.seed >= 0, "0 or more"),
         ):
             if not good:
-                raise OvjitError(f"{name} is {getattr(self, name)}; it should be {wanted}")
+                raise OvjitError(f"{name} is {getattr(self, name)}; it should be {expected}")
 
 
 class Chooser:

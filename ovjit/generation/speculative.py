@@ -34,24 +34,24 @@ class Assistant:
         self._fed: list[int] = []
 
     def propose(self, tokens: Sequence[int], most: int) -> list[int]:
-        known = 0
-        for ours, theirs in zip(self._fed, tokens, strict=False):
-            if ours != theirs:
+        common = 0
+        for fed, token in zip(self._fed, tokens, strict=False):
+            if fed != token:
                 break
-            known += 1
-        known = min(known, len(tokens) - 1)  # the last token is fed again, for its logits
+            common += 1
+        common = min(common, len(tokens) - 1)  # the last token is fed again, for its logits
         if self._fed:
-            known = self._back_to(known)
+            common = self._back_to(common)
         self._fed = list(tokens)
-        found: list[int] = []
-        following = list(tokens[known:])
-        while len(found) < min(self._count, most):
-            found.append(int(self._decoder.feed(following)[-1].argmax()))
-            if len(found) == 1:
+        proposals: list[int] = []
+        following = list(tokens[common:])
+        while len(proposals) < min(self._count, most):
+            proposals.append(int(self._decoder.feed(following)[-1].argmax()))
+            if len(proposals) == 1:
                 self._decoder.mark()
-            following = found[-1:]
-        self._fed += found[:-1]
-        return found
+            following = proposals[-1:]
+        self._fed += proposals[:-1]
+        return proposals
 
     def _back_to(self, length: int) -> int:
         """Rewind to `length` tokens, or to none if the model cannot. Returns the number of tokens left."""
@@ -78,13 +78,13 @@ class Lookup:
         self._count, self._longest = count, longest
 
     def propose(self, tokens: Sequence[int], most: int) -> list[int]:
-        whole = np.asarray(tokens)
-        for size in range(min(self._longest, len(whole) - 1), 0, -1):
-            windows = np.lib.stride_tricks.sliding_window_view(whole[:-1], size)
-            found = np.flatnonzero((windows == whole[-size:]).all(1))
-            if found.size:
-                first = int(found[-1]) + size
-                return [int(t) for t in whole[first : first + min(self._count, most)]]
+        history = np.asarray(tokens)
+        for size in range(min(self._longest, len(history) - 1), 0, -1):
+            windows = np.lib.stride_tricks.sliding_window_view(history[:-1], size)
+            matches = np.flatnonzero((windows == history[-size:]).all(1))
+            if matches.size:
+                first = int(matches[-1]) + size
+                return [int(t) for t in history[first : first + min(self._count, most)]]
         return []
 
 
@@ -101,19 +101,19 @@ def generate(
     decoder.reset()
     tokens = [int(t) for t in prompt]
     logits: Iterable[np.ndarray] = decoder.feed(tokens)[-1:]
-    left, proposed = settings.most, list[int]()
+    remaining, proposed = settings.most, list[int]()
     while True:
-        for place, row in enumerate(logits):
+        for index, row in enumerate(logits):
             token = choose(row, tokens)
             tokens.append(token)
             yield token
-            left -= 1
-            if not left or token in settings.ends:
+            remaining -= 1
+            if not remaining or token in settings.ends:
                 return
-            if place >= len(proposed) or proposed[place] != token:
+            if index >= len(proposed) or proposed[index] != token:
                 break
         decoder.rewind(len(tokens) - 1)
-        proposed = draft.propose(tokens, left - 1) if draft is not None and left > 1 else []
+        proposed = draft.propose(tokens, remaining - 1) if draft is not None and remaining > 1 else []
         if proposed:
             decoder.mark()
         logits = check_tokens(decoder, [tokens[-1], *proposed])

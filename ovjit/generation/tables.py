@@ -22,11 +22,11 @@ class Tables:
     def text(self, name: str) -> str:
         """An entry as text; "" without one. A name without a dot has the prefix `tokenizer.ggml`."""
         try:
-            found = self._info[_key(name)]
+            entry = self._info[_key(name)]
         except (KeyError, RuntimeError, TypeError):
             return ""
-        found = getattr(found, "value", found)
-        return "" if found is None else str(found)
+        entry = getattr(entry, "value", entry)
+        return "" if entry is None else str(entry)
 
     def number(self, name: str) -> int | None:
         """An integer; None without one."""
@@ -38,12 +38,12 @@ class Tables:
 
     def token(self, name: str) -> int | None:
         """The number of a token; None without one."""
-        found = self.number(name)
-        if found is None or found in _NONE:
+        token = self.number(name)
+        if token is None or token in _NONE:
             return None
-        if not 0 <= found < len(self.tokens):
-            raise _wrong(name, f"one of {len(self.tokens)} token indices", str(found))
-        return found
+        if not 0 <= token < len(self.tokens):
+            raise _wrong(name, f"one of {len(self.tokens)} token indices", str(token))
+        return token
 
     def said(self, name: str, default: bool = False) -> bool:
         """The value of a boolean entry."""
@@ -52,57 +52,57 @@ class Tables:
 
     def texts(self, name: str) -> list[str]:
         """A list of texts in valid Unicode; [] without one."""
-        found = self._list(name)
-        for value in found:
+        texts = self._list(name)
+        for value in texts:
             if not isinstance(value, str):
                 raise _wrong(name, "a list of texts", repr(value))
-        return [text.encode("utf-8", "replace").decode() for text in found]
+        return [text.encode("utf-8", "replace").decode() for text in texts]
 
     def reals(self, name: str) -> list[float]:
         """A list of numbers."""
-        found = self._list(name)
-        for value in found:
+        numbers = self._list(name)
+        for value in numbers:
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise _wrong(name, "a list of numbers", repr(value))
-        return found
+        return numbers
 
     def types(self) -> list[int]:
         """The type of each token; [] if the file does not have them."""
-        found = self._whole("token_type")
-        if found and len(found) != len(self.tokens):
+        types = self._whole("token_type")
+        if types and len(types) != len(self.tokens):
             raise OvjitError(
-                f"tokenizer.ggml.token_type has {len(found)} entries, but {len(self.tokens)} tokens exist"
+                f"tokenizer.ggml.token_type has {len(types)} entries, but {len(self.tokens)} tokens exist"
             )
-        return found
+        return types
 
     def bytes(self, name: str) -> bytes:
         """A list of bytes, which some writers store as signed ones."""
-        found = self._whole(name)
-        if not all(-128 <= x < 256 for x in found):
-            raise _wrong(name, "a list of bytes", str(found))
-        return bytes(x & 255 for x in found)
+        numbers = self._whole(name)
+        if not all(-128 <= x < 256 for x in numbers):
+            raise _wrong(name, "a list of bytes", str(numbers))
+        return bytes(x & 255 for x in numbers)
 
     def _whole(self, name: str) -> list[int]:
-        found = self._list(name)
-        for value in found:
+        integers = self._list(name)
+        for value in integers:
             if type(value) is not int:
                 raise _wrong(name, "a list of whole numbers", repr(value))
-        return found
+        return integers
 
     def _list(self, name: str) -> list[Any]:
         text = self.text(name)
         try:
-            found = json.loads(text) if text else []
+            entries = json.loads(text) if text else []
         except (ValueError, RecursionError):
             raise _wrong(name, "a list", text) from None
-        if not isinstance(found, list):
+        if not isinstance(entries, list):
             raise _wrong(name, "a list", text)
-        return found
+        return entries
 
 
 def _key(name: str) -> str:
     return name if "." in name else f"tokenizer.ggml.{name}"
 
 
-def _wrong(name: str, wanted: str, said: str) -> OvjitError:
-    return OvjitError(f"{_key(name)} should be {wanted}, not {said:.80}")
+def _wrong(name: str, expected: str, actual: str) -> OvjitError:
+    return OvjitError(f"{_key(name)} should be {expected}, not {actual:.80}")

@@ -94,23 +94,23 @@ class Tokenizer:
         """Yield the text of tokens as they arrive. An incomplete character waits for its end. `before`:
         preceding tokens, which decide whether the first blank is kept."""
         inside = self._letter
-        known = inside if self._behind(inside, before) else ()
+        context = inside if self._behind(inside, before) else ()
         pending: list[int] = []  # tokens whose text is incomplete
         shown = 0  # characters of that text that were yielded
         for token in tokens:
             pending.append(token)
-            new = self._behind(known, pending)
-            whole = new.rstrip("\ufffd")
-            if whole == new or len(pending) >= _PENDING:
+            new = self._behind(context, pending)
+            complete = new.rstrip("\ufffd")
+            if complete == new or len(pending) >= _PENDING:
                 yield new[shown:]
-                if not known and self._behind(inside, pending):
-                    known = inside or tuple(pending)
+                if not context and self._behind(inside, pending):
+                    context = inside or tuple(pending)
                 pending, shown = [], 0
                 continue
-            ready = max(len(whole), len(new) - _PARTS)
+            ready = max(len(complete), len(new) - _PARTS)
             yield new[shown:ready]
             shown = max(shown, ready)
-        yield self._behind(known, pending)[shown:]
+        yield self._behind(context, pending)[shown:]
 
     @made_once
     def _letter(self) -> tuple[int, ...]:
@@ -122,9 +122,9 @@ class Tokenizer:
                 return (number,)
         return ()
 
-    def _behind(self, known: Sequence[int], tokens: Sequence[int]) -> str:
-        """The text of tokens that follow `known`, with the right leading blank."""
-        return self.decode([*known, *tokens])[len(self.decode(known)) :]
+    def _behind(self, context: Sequence[int], tokens: Sequence[int]) -> str:
+        """The text of tokens that follow `context`, with the right leading blank."""
+        return self.decode([*context, *tokens])[len(self.decode(context)) :]
 
 
 def _checked(text: str) -> str:
@@ -136,7 +136,7 @@ def _checked(text: str) -> str:
     return text
 
 
-def _rendered(template: str, **given: Any) -> str:
+def _rendered(template: str, **variables: Any) -> str:
     """The rendered text of a chat template, with the names that transformers gives templates. Raises
     OvjitError if the template is invalid, or refuses the messages."""
     try:
@@ -155,7 +155,7 @@ def _rendered(template: str, **given: Any) -> str:
     environment.filters["tojson"] = _as_json
     scopes = _GENERATION.sub(lambda m: f"{{%{m[1]}{m[2] or ''}with{m[3]}%}}", template)
     try:
-        return environment.from_string(scopes).render(tools=None, documents=None, **given)
+        return environment.from_string(scopes).render(tools=None, documents=None, **variables)
     except (TemplateError, TypeError, ValueError) as error:
         raise OvjitError(f"the chat template is not valid: {error}") from error
 
@@ -170,9 +170,9 @@ def until(texts: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
     pending = ""
     for text in texts:
         pending += text
-        found = [at for stop in stops if stop and (at := pending.find(stop)) >= 0]
-        if found:
-            yield pending[: min(found)]
+        positions = [at for stop in stops if stop and (at := pending.find(stop)) >= 0]
+        if positions:
+            yield pending[: min(positions)]
             return
         ready = len(pending)
         for stop in stops:
@@ -206,20 +206,20 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise OvjitError(f"{path.name} is not valid JSON: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(settings, dict):
         raise OvjitError(f"{path.name} should hold a JSON object")
-    return found
+    return settings
 
 
 def _numbers(settings: Mapping[str, Any], name: str, file: str) -> list[int]:
     """The numbers of a setting that has one or several; none without the setting."""
-    found = settings.get(name)
-    numbers = found if isinstance(found, list) else [] if found is None else [found]
+    setting = settings.get(name)
+    numbers = setting if isinstance(setting, list) else [] if setting is None else [setting]
     if not all(isinstance(n, int) for n in numbers):
-        raise OvjitError(f"{file}: {name} should be a number or a list of numbers, not {found!r}")
+        raise OvjitError(f"{file}: {name} should be a number or a list of numbers, not {setting!r}")
     return numbers
 
 
@@ -251,9 +251,9 @@ def of_folder(folder: Path) -> Tokenizer:
     template = settings.get("chat_template") or ""
     if isinstance(template, list):
         template = next((t["template"] for t in template if t.get("name") == "default"), "")
-    own = folder / "chat_template.jinja"
-    if own.is_file():
-        template = own.read_text(encoding="utf-8")
+    template_file = folder / "chat_template.jinja"
+    if template_file.is_file():
+        template = template_file.read_text(encoding="utf-8")
     context = max(_numbers(model, "max_position_embeddings", "config.json"), default=0)
     return Tokenizer(inner, frozenset(ends), template, names, context=context)
 
@@ -264,9 +264,9 @@ def of_tables(info: Any) -> Tokenizer:
     kind = tables.text("model")
     makers = {"gpt2": _byte_pairs, "llama": _sentence_pieces, "t5": _unigrams}
     if kind not in makers:
-        known = ", ".join(makers)
+        supported = ", ".join(makers)
         raise UnsupportedError(
-            f"tokenizer.ggml.model {kind!r} is not supported; supported: {known}. Give a folder with "
+            f"tokenizer.ggml.model {kind!r} is not supported; supported: {supported}. Give a folder with "
             "tokenizer.json"
         )
     tokenizers, tokens, types = _package(), tables.tokens, tables.types()
@@ -277,7 +277,7 @@ def of_tables(info: Any) -> Tokenizer:
     except Exception as error:  # of this very class
         raise OvjitError(f"the metadata tokenizer.ggml.* is not a valid tokenizer: {error}") from error
     special = [i for i, t in enumerate(types) if t in (_CONTROL, _UNKNOWN)]
-    own = [i for i, t in enumerate(types) if t == _OWN]
+    user_defined = [i for i, t in enumerate(types) if t == _OWN]
 
     def added(numbers: Sequence[int]) -> list[Any]:
         return [
@@ -286,7 +286,7 @@ def of_tables(info: Any) -> Tokenizer:
         ]
 
     inner.add_special_tokens(added(special))
-    inner.add_tokens(added(own))
+    inner.add_tokens(added(user_defined))
     begin = tables.token("bos_token_id")
     adds = tables.text("add_bos_token")
     first: tuple[int, ...] = ()
@@ -295,7 +295,7 @@ def of_tables(info: Any) -> Tokenizer:
         first = (begin,)
     numbers = (tables.token(name) for name in ("eos_token_id", "eot_token_id", "eom_token_id"))
     ends = {number for number in numbers if number is not None}
-    ends |= {i for i in (*special, *own) if tokens[i] in _ENDS}
+    ends |= {i for i in (*special, *user_defined) if tokens[i] in _ENDS}
     if {"<|return|>", "<|call|>", "<|end|>"} <= {tokens[i] for i in ends}:  # gpt-oss: of a part of an answer
         ends -= {i for i in ends if tokens[i] == "<|end|>"}
     end = tables.token("eos_token_id")
@@ -386,13 +386,13 @@ def _sentence_pieces(tables: Tables, types: list[int]) -> Any:
     scores = _scores(tables)
     vocabulary = {t: i for i, t in enumerate(tokens)}
     merges = []
-    for i, (whole, score) in enumerate(zip(tokens, scores, strict=True)):
+    for i, (token, score) in enumerate(zip(tokens, scores, strict=True)):
         if types and types[i] in (_UNKNOWN, _CONTROL, _BYTE):
             continue  # merged are those of its own, too: Gemma has one for each number of blanks
-        parts = [(whole[:n], whole[n:]) for n in range(1, len(whole))]
-        known = [(a, b) for a, b in parts if a in vocabulary and b in vocabulary]
-        known.sort(key=lambda pair: (vocabulary[pair[0]], vocabulary[pair[1]]))
-        merges += [(-score, n, pair) for n, pair in enumerate(known)]
+        parts = [(token[:n], token[n:]) for n in range(1, len(token))]
+        pairs = [(a, b) for a, b in parts if a in vocabulary and b in vocabulary]
+        pairs.sort(key=lambda pair: (vocabulary[pair[0]], vocabulary[pair[1]]))
+        merges += [(-score, n, pair) for n, pair in enumerate(pairs)]
     merges.sort(key=lambda row: row[0])  # stable: in the order of the tokens
     unknown = next((t for t, kind in zip(tokens, types, strict=False) if kind == _UNKNOWN), None)
     inner = tokenizers.Tokenizer(

@@ -52,7 +52,7 @@ class Attribute(NamedTuple):
         """`value`, coerced to the attribute's type. Raises ModelError if it is not allowed. `alone`: no other
         attribute is set with it, so that the error shows a word as it was given."""
         try:
-            made = _COERCE[self.type](value)
+            result = _COERCE[self.type](value)
         except (ValueError, TypeError, OverflowError) as error:
             raise ModelError(
                 f"attribute {self.name!r} of {operation} should be {self.type}, not {value!r}"
@@ -60,13 +60,13 @@ class Attribute(NamedTuple):
         if self.limit:
             _, fits, says = LIMITS[self.limit]
             spoken = self.name.replace("_", " ").capitalize()  # OpenVINO's wording
-            check(fits(made), f"{spoken} must be {says}: {self.name} of {operation} is {made}")
+            check(fits(result), f"{spoken} must be {says}: {self.name} of {operation} is {result}")
         if not self.words:
-            return made
+            return result
         if self.type in ("Str", "Strs"):  # shown as they are given
-            for word in (made,) if self.type == "Str" else made:
+            for word in (result,) if self.type == "Str" else result:
                 self._member(word, operation, alone)
-            return made
+            return result
         return self._member(value, operation, alone)
 
     def choices(self) -> dict[str, str]:
@@ -77,14 +77,14 @@ class Attribute(NamedTuple):
         """The member of the enumeration that `value` names. Raises ModelError, with OpenVINO's wording, if
         there is none."""
         enumeration, words, members = _members(self.words)
-        given = str(value)
-        if (found := members.get(given.lower())) is not None:
-            return found
+        text = str(value)
+        if (member := members.get(text.lower())) is not None:
+            return member
         if words.isupper() and not alone:
-            given = given.upper()
+            text = text.upper()
         says = f"is not a member of enum {enumeration}" if enumeration else "is not a valid value"
         names = ", ".join(members)
-        raise ModelError(f'"{given}" {says}: {self.name} of {operation} should be one of {names}')
+        raise ModelError(f'"{text}" {says}: {self.name} of {operation} should be one of {names}')
 
 
 @functools.cache
@@ -92,7 +92,7 @@ def _members(declared: str) -> tuple[str, str, dict[str, str]]:
     """(name of an enumeration, its words as one text, word in lower case -> the member that it names)."""
     enumeration, _, words = declared.rpartition(": ")
     pairs = (word.partition("=") for word in words.lower().split())
-    return enumeration, words, {word: _enumerated(member or word) for word, _, member in pairs}
+    return enumeration, words, {word: _to_enumeration(member or word) for word, _, member in pairs}
 
 
 #: Restricted attribute type -> (base type, test of a value, description).
@@ -107,17 +107,17 @@ REQUIRED: Any = inspect.Parameter.empty
 
 
 def with_earlier(
-    own: Mapping[str, Attribute], earlier: Mapping[str, Attribute], without: Iterable[str]
+    overrides: Mapping[str, Attribute], earlier: Mapping[str, Attribute], without: Iterable[str]
 ) -> dict[str, Attribute]:
-    """The attributes of an earlier version, without `without` and with `own` inserted. A new attribute
-    follows its predecessor in `own` if that exists in the earlier version; else it comes last."""
+    """The attributes of an earlier version, without `without` and with `overrides` inserted. A new attribute
+    follows its predecessor in `overrides` if that exists in the earlier version; else it comes last."""
     names = [name for name in earlier if name not in without]
-    place = len(names)
-    for name in own:
+    position = len(names)
+    for name in overrides:
         if name not in names:
-            names.insert(place, name)
-        place = names.index(name) + 1
-    return {name: own.get(name) or earlier[name] for name in names}
+            names.insert(position, name)
+        position = names.index(name) + 1
+    return {name: overrides.get(name) or earlier[name] for name in names}
 
 
 class Signature(NamedTuple):
@@ -135,14 +135,14 @@ def signature(infer: Callable) -> Signature:
     """The signature of a plain function from its code object: ten times as fast as `inspect.signature`."""
     if type(infer) is not FunctionType or infer.__dict__:
         return inspected(infer)
-    code, notes, given = infer.__code__, infer.__annotations__, infer.__kwdefaults__ or {}
+    code, notes, defaults = infer.__code__, infer.__annotations__, infer.__kwdefaults__ or {}
     first, last = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
     names = code.co_varnames
     return Signature(
         names[:first],
         first - len(infer.__defaults__ or ()),
         names[last] if code.co_flags & inspect.CO_VARARGS else None,
-        {name: (notes.get(name, REQUIRED), given.get(name, REQUIRED)) for name in names[first:last]},
+        {name: (notes.get(name, REQUIRED), defaults.get(name, REQUIRED)) for name in names[first:last]},
         bool(code.co_flags & inspect.CO_VARKEYWORDS),
     )
 
@@ -178,7 +178,7 @@ def _int(value: Any) -> int:
     return number
 
 
-def _unsigned(value: Any) -> int:
+def _to_unsigned(value: Any) -> int:
     number = _any_int(value)
     if not 0 <= number < 1 << 64:
         raise ValueError(value)
@@ -247,7 +247,7 @@ def _word(value: Any) -> str:
 _CAPITALS = frozenset(("ERF", "TANH", "INSIDE_SQRT", "OUTSIDE_SQRT"))
 
 
-def _enumerated(value: Any) -> str:
+def _to_enumeration(value: Any) -> str:
     """A member of an enumeration in OpenVINO's case."""
     text = _str(value)
     return text.upper() if text.upper() in _CAPITALS else text.lower()
@@ -272,6 +272,6 @@ def _single(value: Any) -> float:
 _COERCE: dict[str, Callable] = {
     "Int": _int, "int": _int, "Float": float, "float": float, "Single": _single, "Bool": _bool, "bool": _bool,
     "Str": _str, "str": _str, "Ints": _list_of(_int), "Floats": _list_of(_single),
-    "Strs": _list_of(_word), "Word": _enumerated,
-    "DType": _dtype, "UInt": _unsigned, "OpenShape": _shape, "Any_": lambda value: value,
+    "Strs": _list_of(_word), "Word": _to_enumeration,
+    "DType": _dtype, "UInt": _to_unsigned, "OpenShape": _shape, "Any_": lambda value: value,
 }  # fmt: skip

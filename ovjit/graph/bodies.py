@@ -82,10 +82,10 @@ def check_body(body: Any, what: str) -> None:
 
 
 def check_inputs(
-    body: Graph, inputs: Sequence[Port], given: int, others: Iterable[int] = (), what: str = "the body"
+    body: Graph, inputs: Sequence[Port], input_count: int, others: Iterable[int] = (), what: str = "the body"
 ) -> None:
-    """Raise ModelError unless each parameter of `body` is fed exactly once: by one of the node's `given`
-    inputs, or as one of the indices `others`."""
+    """Raise ModelError unless each parameter of `body` is fed exactly once: by one of the node's
+    `input_count` inputs, or as one of the indices `others`."""
     fed: dict[int, str] = {}
     for index in others:
         check(
@@ -95,8 +95,8 @@ def check_inputs(
         fed[index] = "by the node itself"
     for port in inputs:
         check(
-            0 <= port.outer < given,
-            f"a port of {what} takes input {port.outer}, but the operation has {given} inputs",
+            0 <= port.outer < input_count,
+            f"a port of {what} takes input {port.outer}, but the operation has {input_count} inputs",
         )
         check(
             0 <= port.inner < len(body.inputs),
@@ -150,18 +150,18 @@ def body_types(body: Graph, inputs: Sequence[TensorType]) -> list[TensorType]:
     if session.depth >= DEEPEST:
         raise ModelError(f"bodies are nested more than {DEEPEST} levels deep")
     key = body, tuple(map(_key, inputs))
-    known = session.memo.get(key)
-    if known is not None:
-        return known
+    cached = session.memo.get(key)
+    if cached is not None:
+        return cached
     session.depth += 1
     session.looked_at += len(body.nodes)
     try:
         types: dict[Value, TensorType] = dict(zip(body.inputs, inputs, strict=True))
-        for value, given in types.items():
+        for value, actual in types.items():
             check(
-                value.dtype in (given.dtype, "dynamic") or given.dtype == "dynamic",
+                value.dtype in (actual.dtype, "dynamic") or actual.dtype == "dynamic",
                 f"the parameter {value.node.name!r} of the body has the type {value.dtype}, its input "
-                f"has {given.dtype}",
+                f"has {actual.dtype}",
             )
         for node in body.nodes:
             if node.op.role == "constant":
@@ -198,7 +198,7 @@ def retyped(body: Graph, types: Sequence[TensorType], outputs: Sequence[Value] |
     return builder.finish(new[v] for v in (body.outputs if outputs is None else outputs))
 
 
-def taking(body: Graph, given: Mapping[int, str]) -> Graph:
+def taking(body: Graph, dtype_by_index: Mapping[int, str]) -> Graph:
     """The body with other element types for some parameters (index -> type), followed by conversions to the
     original types."""
     builder = Builder()
@@ -206,8 +206,8 @@ def taking(body: Graph, given: Mapping[int, str]) -> Graph:
     new: dict[Value, Value] = {}
     for node in body.nodes:
         index = body.inputs.index(node.output) if node.op.role == "parameter" else -1
-        if index in given:
-            attrs = {"shape": node.output.shape, "element_type": given[index]}
+        if index in dtype_by_index:
+            attrs = {"shape": node.output.shape, "element_type": dtype_by_index[index]}
             result = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins)
             to_own = {"destination_type": node.output.dtype}
             parameters[index] = result.output
@@ -260,7 +260,7 @@ def traced_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
     try:
         outputs = infer_outputs(node, inputs)
     except (TypeError, AttributeError):
-        return infer_values(node, [_pinned(t) for t in inputs])
+        return infer_values(node, [_pin_values(t) for t in inputs])
     if all(o.value is not None for o in outputs):
         return list(outputs)
     if any(t.value is None for t in inputs) or not node.op.may_fold:
@@ -272,11 +272,11 @@ def traced_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
         return list(outputs)  # the reference would convert the traced numbers, and so specialise the plan
     values = _evaluate_traced(node, inputs)
     if values is None:
-        return infer_values(node, [_pinned(t) for t in inputs])
+        return infer_values(node, [_pin_values(t) for t in inputs])
     return [TensorType(t.dtype, v.shape, v) for t, v in zip(outputs, values, strict=True)]
 
 
-def _pinned(t: TensorType) -> TensorType:
+def _pin_values(t: TensorType) -> TensorType:
     return TensorType(t.dtype, t.shape, pinned(t.value, numpy_dtype(t.dtype))) if is_traced(t.value) else t
 
 

@@ -98,15 +98,15 @@ class ByteRows(NamedTuple):
         with np.errstate(all="ignore"):
             scale = (high - low) * np.float32(1 / self.top)
             steps = np.where(scale > np.float32(LEAST), np.float32(1) / scale, np.float32(0))
-            places = np.nan_to_num(np.rint((parts - low) * steps), nan=0.0)
-        numbers = np.clip(places, 0, self.top).astype(np.uint8)
+            levels = np.nan_to_num(np.rint((parts - low) * steps), nan=0.0)
+        numbers = np.clip(levels, 0, self.top).astype(np.uint8)
         if self.bits == 4:
             half = numbers.shape[-1] // 2
             numbers = numbers[..., :half] | numbers[..., half:] << 4
         head = np.concatenate([scale, low], -1).view(np.uint8)
         lead = x.shape[:-1]
-        whole = [part.reshape(*lead, part.shape[-1] * part.shape[-2]) for part in (head, numbers)]
-        return np.concatenate(whole, -1)
+        parts_by_row = [part.reshape(*lead, part.shape[-1] * part.shape[-2]) for part in (head, numbers)]
+        return np.concatenate(parts_by_row, -1)
 
     def to_floats(self, rows: np.ndarray) -> np.ndarray:
         """The f32 values of rows of bytes."""

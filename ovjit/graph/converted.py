@@ -50,8 +50,8 @@ class Unmade:
             result = self.make()
             result.flags.writeable = False
             self._made = weakref.ref(result)
-        known: np.ndarray = result
-        return known
+        array: np.ndarray = result
+        return array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array = self.array()
@@ -62,52 +62,52 @@ class Unmade:
 
 
 class Arranged(Unmade):
-    """The array `arrange(source)`, of this shape and type. `turned`: it is the bit-exact transpose of the
+    """The array `arrange(source)`, of this shape and type. `transposed`: it is the bit-exact transpose of the
     source as a matrix. `by_rows`: `arrange` of n rows of the source gives n columns."""
 
-    __slots__ = ("_given", "arrange", "by_rows", "turned")
+    __slots__ = ("_stored", "arrange", "by_rows", "transposed")
 
     def __init__(
         self, source: np.ndarray | Unmade, shape: tuple[int, ...], dtype: np.dtype,
-        arrange: Callable[[np.ndarray], np.ndarray], turned: bool = False, by_rows: bool = False,
+        arrange: Callable[[np.ndarray], np.ndarray], transposed: bool = False, by_rows: bool = False,
     ):  # fmt: skip
-        self.shape, self.dtype, self.arrange, self.turned = shape, dtype, arrange, turned
-        self._given, self._made, self.by_rows = source, None, by_rows
+        self.shape, self.dtype, self.arrange, self.transposed = shape, dtype, arrange, transposed
+        self._stored, self._made, self.by_rows = source, None, by_rows
         self.source = source.source if isinstance(source, Unmade) else source
 
     def make(self) -> np.ndarray:
-        return self.arrange(np.asarray(self._given))
+        return self.arrange(np.asarray(self._stored))
 
     def columns(self, first: int, end: int) -> np.ndarray:
         """Columns `first` to `end`; other columns are only converted if `by_rows` is False."""
         if not self.by_rows:
             return self.array()[:, first:end]
-        given = self._given
-        if isinstance(given, (Unpacked, InBlocks)):
-            return self.arrange(given.rows(first, end))
-        return self.arrange(np.asarray(given)[first:end])
+        stored = self._stored
+        if isinstance(stored, (Unpacked, InBlocks)):
+            return self.arrange(stored.rows(first, end))
+        return self.arrange(np.asarray(stored)[first:end])
 
     @property
     def stored_type(self) -> str:
         """The element type of a source with less than 8 bits per element, else ""."""
-        return self._given.element_type if isinstance(self._given, Unpacked) else ""
+        return self._stored.element_type if isinstance(self._stored, Unpacked) else ""
 
     def stored_rows(self) -> tuple[np.ndarray, int] | None:
         """(source bytes of each column [columns, bytes], bits of an element). None if columns are not rows of
         the source, or do not begin at a byte."""
-        given, outs = self._given, self.shape[1]
+        stored, outs = self._stored, self.shape[1]
         if not self.by_rows or not self.size:
             return None
-        if isinstance(given, Unpacked):
-            bits = ELEMENT_TYPES[given.element_type].bits
+        if isinstance(stored, Unpacked):
+            bits = ELEMENT_TYPES[stored.element_type].bits
             each = self.shape[0] * bits
-            raw = given.source.reshape(-1)
+            raw = stored.source.reshape(-1)
             if each % 8 or raw.dtype.itemsize != 1 or raw.size * 8 < each * outs:
                 return None
             return raw.view(np.uint8)[: each * outs // 8].reshape(outs, each // 8), bits
-        if not isinstance(given, np.ndarray) or not given.flags.c_contiguous or given.size != self.size:
+        if not isinstance(stored, np.ndarray) or not stored.flags.c_contiguous or stored.size != self.size:
             return None
-        return given.reshape(outs, -1).view(np.uint8), 8 * given.itemsize
+        return stored.reshape(outs, -1).view(np.uint8), 8 * stored.itemsize
 
 
 class Unpacked(Unmade):
@@ -206,24 +206,24 @@ class Factored(Unmade):
     """Scales or zeros [groups, outs] with their factors. Zeros encode minima: `zero * scale` is the negated
     minimum."""
 
-    __slots__ = ("given",)
+    __slots__ = ("blocks",)
 
-    def __init__(self, given: InBlocks, shape: Sequence[int]):
-        self.source, self.given, self.shape, self._made = given.source, given, tuple(shape), None
+    def __init__(self, blocks: InBlocks, shape: Sequence[int]):
+        self.source, self.blocks, self.shape, self._made = blocks.source, blocks, tuple(shape), None
         self.dtype = np.dtype(np.float32)
 
     def make(self) -> np.ndarray:
-        return np.ascontiguousarray(np.asarray(self.given).reshape(self.shape[::-1]).T.astype(np.float32))
+        return np.ascontiguousarray(np.asarray(self.blocks).reshape(self.shape[::-1]).T.astype(np.float32))
 
     @property
     def is_nested(self) -> bool:
         """Whether groups have integers of their own, times a common factor."""
-        assert self.given.factors is not None
-        return self.given.factors(self.given.raw(0, 1)).inner is not None
+        assert self.blocks.factors is not None
+        return self.blocks.factors(self.blocks.raw(0, 1)).inner is not None
 
     def factors(self) -> Factors:
-        assert self.given.factors is not None
-        return self.given.factors(self.given.raw(0, len(self.source)))
+        assert self.blocks.factors is not None
+        return self.blocks.factors(self.blocks.raw(0, len(self.source)))
 
 
 class Converted(Unmade):

@@ -38,12 +38,12 @@ class ElementType:
     @property
     def numpy(self) -> np.dtype | None:
         """The NumPy dtype of its values; None if NumPy has none."""
-        found = self._numpy
-        if isinstance(found, str):  # imported late: most programs do not need ml_dtypes
+        dtype = self._numpy
+        if isinstance(dtype, str):  # imported late: most programs do not need ml_dtypes
             import ml_dtypes
 
-            found = self._numpy = np.dtype(getattr(ml_dtypes, found))
-        return found
+            dtype = self._numpy = np.dtype(getattr(ml_dtypes, dtype))
+        return dtype
 
     @property
     def is_real(self) -> bool:
@@ -164,9 +164,9 @@ def unpack_low_first(data: np.ndarray, bits: int, shape: tuple[int, ...], dtype:
 
 def truncated(x: np.ndarray, to: np.dtype | type) -> np.ndarray:
     """Reals truncated to a signed integer type; its minimum for NaN and for values that do not fit."""
-    info, whole = np.iinfo(to), np.trunc(x)
-    fits = (whole >= float(info.min)) & (whole < -float(info.min))
-    return np.where(fits, np.where(fits, whole, 0).astype(to), info.min).astype(to)
+    info, integral = np.iinfo(to), np.trunc(x)
+    fits = (integral >= float(info.min)) & (integral < -float(info.min))
+    return np.where(fits, np.where(fits, integral, 0).astype(to), info.min).astype(to)
 
 
 def flush_subnormals(array: np.ndarray) -> bool:
@@ -180,7 +180,7 @@ def flush_subnormals(array: np.ndarray) -> bool:
     numbers = array.reshape(-1).view(f"u{size}")
     normal, sign = numbers.dtype.type(1 << bits), numbers.dtype.type(1 << 8 * size - 1)
     least = (1 << bits) - (1 << 8 * size - 1)  # the smallest negative normal number's bits as an integer
-    found = False
+    changed = False
     for first in range(0, numbers.size, _LOOKED_AT):
         part = numbers[first : first + _LOOKED_AT]
         if part.min() >= normal and part.view(f"i{size}").min() >= least:
@@ -188,8 +188,8 @@ def flush_subnormals(array: np.ndarray) -> bool:
         tiny = (part & ~sign) - 1 < normal - 1  # unsigned: 0 - 1 wraps to the maximum
         if tiny.any():
             np.copyto(part, part & sign, where=tiny)
-            found = True
-    return found
+            changed = True
+    return changed
 
 
 def all_finite(array: Any) -> bool:

@@ -347,12 +347,12 @@ def makers(
 def with_sources(replaced: Sequence[Node], nodes: Sequence[Node], needed: Collection[Node]) -> list[Node]:
     """`replaced`, preceded by the nodes that they depend on, in order. Nodes in `needed`, constants and
     parameters are left out."""
-    wanted = {v.node for node in replaced for v in node.inputs}
+    producers = {v.node for node in replaced for v in node.inputs}
     sources = []
-    for node in reversed(nodes if wanted else ()):
-        if node in wanted and node not in needed and node.inputs:
+    for node in reversed(nodes if producers else ()):
+        if node in producers and node not in needed and node.inputs:
             sources.append(node)
-            wanted.update(v.node for v in node.inputs)
+            producers.update(v.node for v in node.inputs)
     return [*reversed(sources), *replaced]
 
 
@@ -397,8 +397,8 @@ def rebuild(
         builder.before = len(graph.nodes)
         builder.depart()
     copy_replaced(new, builder, graph.replaced)
-    result, given = ([new.get(v, v) for v in ends] for ends in (graph.outputs, graph.inputs))
-    return builder.finish(result if returned is None else returned(builder, result), given)
+    result, parameters = ([new.get(v, v) for v in ends] for ends in (graph.outputs, graph.inputs))
+    return builder.finish(result if returned is None else returned(builder, result), parameters)
 
 
 def _check_replaced(node: Node, outputs: Sequence[Value]) -> None:
@@ -422,12 +422,12 @@ def infer_outputs(node: Node, inputs: Sequence[TensorType]) -> tuple[TensorType,
     if not node.lowered:
         return node.op.infer_types(inputs, node.attrs)
     data = node.op.carried or len(inputs)  # others are indices, of bytes too
-    known = [
+    computed = [
         TensorType("f32", t.shape, t.value) if i < data and t.dtype in STORED else t
         for i, t in enumerate(inputs)
     ]
-    found = node.op.infer_types(known, node.attrs)
-    return tuple(TensorType(v.dtype, t.shape, t.value) for v, t in zip(node.outputs, found, strict=True))
+    inferred = node.op.infer_types(computed, node.attrs)
+    return tuple(TensorType(v.dtype, t.shape, t.value) for v, t in zip(node.outputs, inferred, strict=True))
 
 
 def copy_node(builder: Builder, node: Node, inputs: Sequence[Value]) -> Node:
@@ -465,8 +465,8 @@ def walk(outputs: Iterable[Any], inputs_of: Callable[[Any], Iterable[Any]]) -> I
     path: set[Any] = set()
     stack: list[tuple[Any, Iterator[Any] | None]] = [(n, None) for n in reversed(list(outputs))]
     while stack:
-        node, rest = stack.pop()
-        if rest is None:
+        node, remaining = stack.pop()
+        if remaining is None:
             if node in done:
                 continue
             if node in path:
@@ -477,10 +477,10 @@ def walk(outputs: Iterable[Any], inputs_of: Callable[[Any], Iterable[Any]]) -> I
                 yield node
                 continue
             path.add(node)
-            rest = iter(producers)
-        for producer in rest:
+            remaining = iter(producers)
+        for producer in remaining:
             if producer not in done:
-                stack.append((node, rest))
+                stack.append((node, remaining))
                 stack.append((producer, None))
                 break
         else:
@@ -491,22 +491,22 @@ def walk(outputs: Iterable[Any], inputs_of: Callable[[Any], Iterable[Any]]) -> I
 
 def verify(graph: Graph) -> None:
     """Check the invariants: order, unique names, types as inferred. Raises ModelError."""
-    seen: set[Value] = set()
+    defined: set[Value] = set()
     names: set[str] = set()
     for node in graph.nodes:
         for value in node.inputs:
-            if value not in seen:
+            if value not in defined:
                 raise ModelError(f"node {node.name!r} uses {value!r} before it is defined")
         if node.name in names:
             raise ModelError(f"two nodes have the name {node.name!r}")
         names.add(node.name)
-        seen.update(node.outputs)
+        defined.update(node.outputs)
     for node in graph.replaced:
-        seen.update(node.outputs)
-        if not all(v in seen or v.node.op.role == "constant" for v in node.inputs):
+        defined.update(node.outputs)
+        if not all(v in defined or v.node.op.role == "constant" for v in node.inputs):
             raise ModelError(f"the replaced node {node.name!r} reads values that no node produces")
     for value in (*graph.outputs, *graph.inputs):
-        if value not in seen:
+        if value not in defined:
             raise ModelError(f"the graph returns {value!r}, which no node produces")
 
 

@@ -51,6 +51,6 @@ def evaluate_node(node: Node, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarr
     if full not in here or not low & here:
         return node.op.evaluate(inputs, node.attrs)
     pairs = zip(node.inputs, inputs, strict=True)
-    wide = [x.astype(numpy_dtype(full)) if v.dtype in low else x for v, x in pairs]
-    result = node.op.evaluate(wide, node.attrs)
+    widened = [x.astype(numpy_dtype(full)) if v.dtype in low else x for v, x in pairs]
+    result = node.op.evaluate(widened, node.attrs)
     return [x.astype(numpy_dtype(v.dtype)) for v, x in zip(node.outputs, result, strict=True)]

@@ -125,9 +125,9 @@ class Promotion(NamedTuple):
         """The types of converted inputs. Known values are converted, traced ones dropped."""
         return tuple(self._type_in(x) if self.concerns(i, x.dtype) else x for i, x in enumerate(inputs))
 
-    def concerns(self, place: int, kind: str) -> bool:
+    def concerns(self, index: int, kind: str) -> bool:
         """True if input `place`, which has the type `kind`, is converted."""
-        return place < self.first and kind == self.kind
+        return index < self.first and kind == self.kind
 
     def _type_in(self, x: TensorType) -> TensorType:
         value: Any = x.value
@@ -287,7 +287,7 @@ class Op(Declared):
     #: name of the module that registers it
     module = ""
     #: the arguments of `@op`, which later versions inherit by `like`
-    given: Mapping[str, Any] = MappingProxyType({})
+    fields: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,
@@ -301,8 +301,8 @@ class Op(Declared):
     ):
         unknown = sorted(fields.keys() - _FIELDS)
         if unknown:
-            known = ", ".join(sorted(_FIELDS))
-            raise TypeError(f"{name} has {unknown[0]!r}, which is not a field of an operation: {known}")
+            fields_text = ", ".join(sorted(_FIELDS))
+            raise TypeError(f"{name} has {unknown[0]!r}, which is not a field of an operation: {fields_text}")
         vars(self).update({k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
         self.name = name
         self.opset = opset
@@ -349,20 +349,20 @@ class Op(Declared):
         return self._resolve(self.lower)
 
     def hosting(self) -> Callable | None:
-        """What makes the native evaluation on the host, or None; see `host`."""
+        """The function that makes the native evaluation on the host, or None; see `host`."""
         return None if isinstance(self.host, bool) else self._resolve(self.host)
 
-    def _resolve(self, given: Callable | str | None) -> Callable | None:
-        if not isinstance(given, str):
-            return given
-        module, _, name = given.partition(":")
+    def _resolve(self, reference: Callable | str | None) -> Callable | None:
+        if not isinstance(reference, str):
+            return reference
+        module, _, name = reference.partition(":")
         return attrgetter(name)(importlib.import_module(module, self.module.rpartition(".")[0]))
 
     def native_types(self, target: Any) -> tuple[str, ...] | None:
         """The floating-point types that the lowering or expansion computes on a target; other types are
         upcast to f32. None: any type."""
-        given = self.native(target) if callable(self.native) else self.native
-        return None if given is None else tuple(given)
+        dtypes = self.native(target) if callable(self.native) else self.native
+        return None if dtypes is None else tuple(dtypes)
 
     def check_attributes(self, attrs: Mapping[str, Any]) -> dict[str, Any]:
         """`attrs` with coerced types and filled-in defaults. Raises ModelError with the attribute's name."""
@@ -377,8 +377,8 @@ class Op(Declared):
                 out[attribute.name] = attribute.default
         unknown = set(attrs) - set(self.attributes)
         if unknown:
-            known = ", ".join(self.attributes) or "none"
-            raise ModelError(f"{self.name} has no attribute {min(unknown)!r}; its attributes are: {known}")
+            names = ", ".join(self.attributes) or "none"
+            raise ModelError(f"{self.name} has no attribute {min(unknown)!r}; its attributes are: {names}")
         return out
 
     def check_attribute(self, name: str, value: Any) -> Any:
@@ -393,8 +393,8 @@ class Op(Declared):
         inputs = tuple(inputs)
         low, high = self.required_inputs, len(self.input_names)
         if len(inputs) < low or (self.variadic is None and len(inputs) > high):
-            wanted = str(low) if low == high else f"{low} to {high}"
-            raise ModelError(f"{self.name} takes {wanted} inputs, not {len(inputs)}")
+            expected = str(low) if low == high else f"{low} to {high}"
+            raise ModelError(f"{self.name} takes {expected} inputs, not {len(inputs)}")
         promotion = self.promotion(inputs, attrs)
         try:
             out = self.infer(*(promotion.types_in(inputs) if promotion else inputs), **attrs)
@@ -412,15 +412,15 @@ class Op(Declared):
         functions of reals (`in_real`), and for floats of 8 or fewer bits."""
         kinds = [x.dtype for x in inputs]
         if self.in_real:
-            found = set(kinds[: self.in_real])
-            if len(found) == 1 and dtypes.ELEMENT_TYPES[kind := found.pop()].kind in "iu":
+            types = set(kinds[: self.in_real])
+            if len(types) == 1 and dtypes.ELEMENT_TYPES[kind := types.pop()].kind in "iu":
                 return Promotion(kind, dtypes.real_for(kind), self.in_real)
         if dtypes.SMALL.isdisjoint(kinds):
             return None
-        found = {kind for kind in kinds if dtypes.ELEMENT_TYPES[kind].kind == "f"}
-        if len(found) != 1 or not found <= dtypes.SMALL or self.runs_body or self._takes(inputs, attrs):
+        types = {kind for kind in kinds if dtypes.ELEMENT_TYPES[kind].kind == "f"}
+        if len(types) != 1 or not types <= dtypes.SMALL or self.runs_body or self._takes(inputs, attrs):
             return None
-        promotion = Promotion(found.pop(), "f32", len(inputs))
+        promotion = Promotion(types.pop(), "f32", len(inputs))
         return promotion if self._takes(promotion.types_in(inputs), attrs) else None
 
     def _takes(self, inputs: Iterable[TensorType], attrs: Mapping[str, Any]) -> bool:
@@ -441,10 +441,10 @@ class Op(Declared):
         inputs = [np.asarray(x) for x in inputs]
         expected = self._check_values(inputs, attrs)
         promotion = self.promotion([_kind(x) for x in inputs], attrs) if expected else None
-        given = promotion.values_in(inputs) if promotion else inputs
+        arguments = promotion.values_in(inputs) if promotion else inputs
         try:
             with np.errstate(all="ignore"):
-                out = self.ref(*given, **attrs)
+                out = self.ref(*arguments, **attrs)
         except REFUSED as error:
             raise self.refusal(error, inputs, attrs) from error
         if promotion:
@@ -517,8 +517,8 @@ class Op(Declared):
         kinds = ", ".join(
             repr(x) if isinstance(x, TensorType) else f"{x.dtype}{list(x.shape)}" for x in inputs
         )
-        given = "".join(f", {k}={v!r}" for k, v in attrs.items() if not isinstance(v, np.ndarray))
-        return ModelError(f"{self.name} failed on ({kinds}{given}): {type(error).__name__}: {error}")
+        attributes = "".join(f", {k}={v!r}" for k, v in attrs.items() if not isinstance(v, np.ndarray))
+        return ModelError(f"{self.name} failed on ({kinds}{attributes}): {type(error).__name__}: {error}")
 
 
 def _kind(x: np.ndarray) -> TensorType:
@@ -532,8 +532,8 @@ def grown_bytes(inputs: Iterable[Any], outputs: Iterable[TensorType]) -> int:
 
 def _bytes_of(kind: TensorType) -> int:
     """Bytes of a tensor of static shape as an array; 8 per element for strings and dynamic types."""
-    known = kind.dtype not in ("string", "dynamic")
-    return math.prod(kind.shape) * (dtypes.numpy_dtype(kind.dtype).itemsize if known else 8)
+    has_size = kind.dtype not in ("string", "dynamic")
+    return math.prod(kind.shape) * (dtypes.numpy_dtype(kind.dtype).itemsize if has_size else 8)
 
 
 def _check_size(kind: TensorType) -> None:
@@ -613,10 +613,10 @@ def op(name: str, opset: int = 1, **options: Any) -> Callable[[type], Op]:
     def decorate(cls: type) -> Op:
         members = {k: v for k, v in vars(cls).items() if not k.startswith("__")}
         like = options.get("like")
-        inherited = {} if like is None else {k: v for k, v in like.given.items() if k not in _OWN}
-        given = {**inherited, **options, **members}
-        record = Op(name, opset, doc=cls.__doc__ or "", **given)
-        record.given = given
+        inherited = {} if like is None else {k: v for k, v in like.fields.items() if k not in _OWN}
+        fields = {**inherited, **options, **members}
+        record = Op(name, opset, doc=cls.__doc__ or "", **fields)
+        record.fields = fields
         return register(record)
 
     return decorate
@@ -652,15 +652,15 @@ def ops_with_rules(names: Collection[str] | None = None) -> list[Op]:
     and version. None: all operations with rules."""
     index = None if _loaded else _read_index()
     if index is not None:
-        for module, wanted in index.rules.items():
-            if names is None or not wanted or any(name in names for name in wanted):
+        for module, matched in index.rules.items():
+            if names is None or not matched or any(name in names for name in matched):
                 importlib.import_module(module)
     else:
         load_ops()
-    found = _with_rules(generation)
+    records = _with_rules(generation)
     if names is None:
-        return list(found)
-    return [r for r in found if not r.rules_for or any(name in names for name in r.rules_for)]
+        return list(records)
+    return [r for r in records if not r.rules_for or any(name in names for name in r.rules_for)]
 
 
 @functools.lru_cache(1)

@@ -1,4 +1,4 @@
-"""What a compiled model knows of its inputs and outputs: data, of which the API makes ports."""
+"""Names, types and shapes of a compiled model's inputs and outputs, from which the API makes ports."""
 
 from __future__ import annotations
 

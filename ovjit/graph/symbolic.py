@@ -88,7 +88,7 @@ class Interval:
         low = LOWEST if LOWEST in (self.lo, lo) else self.lo + lo
         high = None if self.hi is None or hi is None else self.hi + hi
         if isinstance(other, Interval):
-            return dim(low, high, _joined("sum", self.base, other.base), self.offset + other.offset)
+            return dim(low, high, _join_bases("sum", self.base, other.base), self.offset + other.offset)
         return dim(low, high) if self.base is None else dim(low, high, self.base, self.offset + other)
 
     __radd__ = __add__
@@ -105,7 +105,7 @@ class Interval:
     def __mul__(self, other: Dim) -> Dim:
         low, high = _corners(lambda a, b: a * b if a and b else 0, self, other)
         if isinstance(other, Interval):
-            return span(low, high, _joined("product", self.key, other.key))
+            return span(low, high, _join_bases("product", self.key, other.key))
         if self.base is None or other < 0:
             return span(low, high)
         if other == 1:
@@ -121,14 +121,14 @@ class Interval:
             return result
         if other == 1:
             return self
-        whole, rest = divmod(self.offset, other)
-        return Interval(result.lo, result.hi, ("part", self.base, rest, other), whole)
+        quotient, remainder = divmod(self.offset, other)
+        return Interval(result.lo, result.hi, ("part", self.base, remainder, other), quotient)
 
     def __rfloordiv__(self, other: int) -> Dim:
         return _quotient(other, self)
 
 
-def _joined(what: str, one: Any, other: Any) -> tuple | None:
+def _join_bases(what: str, one: Any, other: Any) -> tuple | None:
     """The expression `what` of two bases; None if either is None."""
     return None if one is None or other is None else (what, *sorted((one, other), key=repr))
 
@@ -142,10 +142,10 @@ def _length(d: Dim) -> Dim:
 
 def _quotient(x: Dim, y: Dim) -> Dim:
     least, most = ends(y)
-    return UNKNOWN if least <= 0 <= most else span(*_corners(_divided, x, y))
+    return UNKNOWN if least <= 0 <= most else span(*_corners(_divide_bounds, x, y))
 
 
-def _divided(a: float, b: float) -> float:
+def _divide_bounds(a: float, b: float) -> float:
     if math.isinf(a):
         return a if b > 0 else -a
     return a // b if not math.isinf(b) else 0 if a == 0 or (a > 0) == (b > 0) else -1
@@ -189,8 +189,8 @@ def hull(a: Dim, b: Dim) -> Dim:
 
 def _corners(function: Callable[[float, float], float], x: Dim, y: Dim) -> tuple[float, float]:
     """(minimum, maximum) of a function that is monotonic in each argument: they are at the bounds."""
-    found = [function(a, b) for a in ends(x) for b in ends(y)]
-    return min(found), max(found)
+    values = [function(a, b) for a in ends(x) for b in ends(y)]
+    return min(values), max(values)
 
 
 def named(shape: Sequence[Dim], *atom: Any) -> Shape:

@@ -60,21 +60,21 @@ class Tape:
 
     def constant(self, number: int) -> int:
         """The index of a constant among the values."""
-        place = self.constants.get(number)
-        if place is None:
-            place = self.constants[number] = len(self.values)
+        index = self.constants.get(number)
+        if index is None:
+            index = self.constants[number] = len(self.values)
             self.values.append(number)
-        return place
+        return index
 
-    def compute(self, what: int, left: int, right: int, number: int) -> Traced:
+    def compute(self, what: int, lhs: int, rhs: int, number: int) -> Traced:
         """Add a row for an operation on two values, whose result in this trace is `number`. Equal rows are
         shared."""
-        key = (what, left, right)
+        key = (what, lhs, rhs)
         result = self._made.get(key)
         if result is None:
             target = len(self.values)
             self.values.append(number)
-            self.rows.append((what, target, left, right))
+            self.rows.append((what, target, lhs, rhs))
             result = self._made[key] = Traced(self, target, number)
         return result
 
@@ -110,14 +110,14 @@ class Tape:
         self._applied.clear()
         self._extremes.clear()
 
-    def decide(self, what: int, left: int, right: int, outcome: bool) -> bool:
+    def decide(self, what: int, lhs: int, rhs: int, outcome: bool) -> bool:
         """Add a guard: a comparison (EQUAL or LESS) with this outcome. Returns the outcome."""
-        if left == right:
+        if lhs == rhs:
             return outcome
-        key = (what, left, right)
+        key = (what, lhs, rhs)
         if key not in self._decided:
             self._decided[key] = outcome
-            self.rows.append((what if outcome else _NEGATED[what], 0, left, right))
+            self.rows.append((what if outcome else _NEGATED[what], 0, lhs, rhs))
         return outcome
 
 
@@ -157,8 +157,8 @@ def _commutative(what: int, neutral: int) -> Callable[[Traced, Any], Any]:
         return self.tape.apply(what, self, number) if number else 0
 
     def by_traced(self: Traced, other: Traced) -> Any:
-        left, right = (self, other) if self.node <= other.node else (other, self)
-        return self.tape.compute(what, left.node, right.node, operation(self.value, other.value))
+        lhs, rhs = (self, other) if self.node <= other.node else (other, self)
+        return self.tape.compute(what, lhs.node, rhs.node, operation(self.value, other.value))
 
     return _arithmetic(what, by_number, by_traced)
 
@@ -197,10 +197,10 @@ def _ordering(what: int, compare: Callable[[Any, Any], bool]) -> Callable[[Trace
 
     def ordered(self: Traced, other: Any) -> bool:
         if type(other) is int:
-            known = self.tape._asked.get((what, self.node, other))
-            return self._ask(what, other) if known is None else known
-        place = self._place(other)
-        return self._beyond(compare, other) if place is None else self._decide(what, place)
+            outcome = self.tape._asked.get((what, self.node, other))
+            return self._ask(what, other) if outcome is None else outcome
+        index = self._place(other)
+        return self._beyond(compare, other) if index is None else self._decide(what, index)
 
     return ordered
 
@@ -294,10 +294,10 @@ class Traced:
 
     def __eq__(self, other: object) -> bool:
         if type(other) is int:
-            known = self.tape._asked.get((EQUAL, self.node, other))
-            return self._ask(EQUAL, other) if known is None else known
-        place = self._place(other)
-        return place is not None and self._decide(EQUAL, place)
+            outcome = self.tape._asked.get((EQUAL, self.node, other))
+            return self._ask(EQUAL, other) if outcome is None else outcome
+        index = self._place(other)
+        return index is not None and self._decide(EQUAL, index)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -316,15 +316,15 @@ class Traced:
         self.tape._asked[what, self.node, number] = outcome
         return outcome
 
-    def _decide(self, what: int, place: int) -> bool:
+    def _decide(self, what: int, index: int) -> bool:
         """Compare with one of the tape's values, and add the guard."""
-        left, right = self.node, place
-        if what == _MORE or (what == EQUAL and left > right):
-            left, right = right, left
-        one, other = self.tape.values[left], self.tape.values[right]
+        lhs, rhs = self.node, index
+        if what == _MORE or (what == EQUAL and lhs > rhs):
+            lhs, rhs = rhs, lhs
+        one, other = self.tape.values[lhs], self.tape.values[rhs]
         if what == EQUAL:
-            return self.tape.decide(EQUAL, left, right, one == other)
-        return self.tape.decide(LESS, left, right, one < other)
+            return self.tape.decide(EQUAL, lhs, rhs, one == other)
+        return self.tape.decide(LESS, lhs, rhs, one < other)
 
     def _beyond(self, compare: Callable[[Any, Any], bool], other: Any) -> bool:
         """Compare with a float that is not an integer. An infinity needs no guard."""
@@ -366,9 +366,9 @@ def _number(other: Any) -> int | None:
     return None
 
 
-def _beside(what: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
+def _beside(what: Callable[[Any, Any], Any], lhs: Any, rhs: Any) -> Any:
     """Apply `what` to two numbers of which one is a fraction; a traced one is specialised."""
-    a, b = (x.pin() if type(x) is Traced else x for x in (left, right))
+    a, b = (x.pin() if type(x) is Traced else x for x in (lhs, rhs))
     return what(a, b) if isinstance(a, (int, float)) and isinstance(b, (int, float)) else NotImplemented
 
 
@@ -376,22 +376,22 @@ def extreme(what: int, a: Any, b: Any) -> Any:
     """The minimum (LEAST) or maximum (MOST) of two numbers, of which one is traced. Adds no guard."""
     traced = a if type(a) is Traced else b
     key = (what, type(a), a.node if type(a) is Traced else a, type(b), b.node if type(b) is Traced else b)
-    known = traced.tape._extremes.get(key)
-    if known is None:
-        known = traced.tape._extremes[key] = _found_extreme(what, a, b, traced)
-    return known
+    cached = traced.tape._extremes.get(key)
+    if cached is None:
+        cached = traced.tape._extremes[key] = _found_extreme(what, a, b, traced)
+    return cached
 
 
 def _found_extreme(what: int, a: Any, b: Any, traced: Traced) -> Any:
     pair = []
     for x in (a, b):
-        place = traced._place(x)
-        if place is None:
+        index = traced._place(x)
+        if index is None:
             return _COMPUTE[what](a, b)
-        pair.append(place)
+        pair.append(index)
     if pair[0] == pair[1]:
         return a
-    numbers = [traced.tape.values[place] for place in pair]
+    numbers = [traced.tape.values[index] for index in pair]
     return traced.tape.compute(what, min(pair), max(pair), _COMPUTE[what](*numbers))
 
 

@@ -46,8 +46,8 @@ def full_attribute(
         says = f"Expected {name} size to be equal to {whose}. Got: {len(value)}"
     else:
         says = f"{_ALL_AND_ONLY[name]} should be defined for all and only spatial dimensions."
-    given = f"{name} {list(value)}"
-    check(len(value) == rank, f"{says} {given} should have {rank} entries, one per spatial dimension")
+    entries = f"{name} {list(value)}"
+    check(len(value) == rank, f"{says} {entries} should have {rank} entries, one per spatial dimension")
     zero = ""
     if 0 in value and name in ("strides", "dilations"):
         kind = "Strides" if name == "strides" else "Kernel dilations" if pool else "Filter dilations"
@@ -126,8 +126,8 @@ def output_extents(
             steps = steps + (s - 1)
         windows = steps // s + 1
         if rounding == "ceil_torch":
-            (lo, hi), (few, many) = bounds(extent + begin), bounds(windows)
-            windows = dim(_torch(few, lo, s), None if many is None or hi is None else _torch(many, hi, s))
+            (lo, hi), (fewest, most) = bounds(extent + begin), bounds(windows)
+            windows = dim(_torch(fewest, lo, s), None if most is None or hi is None else _torch(most, hi, s))
         out.append(windows)
     return tuple(out)
 

@@ -45,9 +45,9 @@ def array_of(
     """The array of a request's tensor. `data`: nested or flat numbers, strings or bytes; or raw bytes, little
     endian. Raises InvalidRequest if shape, type and data do not fit together."""
     if datatype not in _NUMPY:
-        known = ", ".join(sorted(_NUMPY))
+        names = ", ".join(sorted(_NUMPY))
         raise InvalidRequest(
-            f"input {shown(name)}: the datatype {shown(datatype)} is unknown; supported datatypes are {known}"
+            f"input {shown(name)}: the datatype {shown(datatype)} is unknown; supported datatypes are {names}"
         )
     count = _count(name, shape, limits)
     dtype = np.dtype(_NUMPY[datatype])
@@ -55,11 +55,11 @@ def array_of(
         if datatype == "BYTES":
             if count > limits.strings:
                 raise ValueError(f"a tensor has {limits.strings} strings at most")
-            array = _joined(list(_strings(data, count)), dtype)
+            array = _join_parts(list(_strings(data, count)), dtype)
         elif isinstance(data, (bytes, bytearray, memoryview)):
             array = _raw(data, datatype, dtype)
         elif isinstance(data, (list, tuple)):
-            array = _joined(list(_numbers(data, dtype, count, limits)), dtype)
+            array = _join_parts(list(_numbers(data, dtype, count, limits)), dtype)
         else:
             array = _converted(data, dtype).reshape(-1)
         if array.size == count:
@@ -109,7 +109,7 @@ def _raw(data: Any, datatype: str, dtype: np.dtype) -> np.ndarray:
     return array if array.flags.aligned else array.copy()
 
 
-def _joined(pieces: list[np.ndarray], dtype: np.dtype) -> np.ndarray:
+def _join_parts(pieces: list[np.ndarray], dtype: np.dtype) -> np.ndarray:
     if len(pieces) == 1:
         return pieces[0]
     out, at = np.empty(sum(piece.size for piece in pieces), dtype), 0

@@ -52,11 +52,11 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    result = dict(pairs)
+    if len(result) != len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise InvalidRequest(f"the request is not valid JSON: an object has {shown(twice)} twice")
-    return found
+    return result
 
 
 _decode = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant).decode
@@ -112,9 +112,9 @@ class _Reader:
         """Skip blanks. Returns the next byte, empty at the end."""
         while True:
             self.at = _find_blank(self.content, self.at, self.at + _WINDOW).end()  # type: ignore[union-attr]
-            found = self.content[self.at : self.at + 1]
-            if found not in (b" ", b"\t", b"\n", b"\r"):
-                return found
+            byte = self.content[self.at : self.at + 1]
+            if byte not in (b" ", b"\t", b"\n", b"\r"):
+                return byte
 
     def value(self, depth: int) -> Any:
         first = self.peek()
@@ -124,12 +124,12 @@ class _Reader:
             return self.object(depth + 1)
         if first == b'"':
             return self.string()
-        found = self.number(self.content, self.at)
-        if not found:
+        match = self.number(self.content, self.at)
+        if not match:
             self.fail("a value is expected" if first else "it ends in the middle")
-        if self.number(self.content, found.end()):
+        if self.number(self.content, match.end()):
             self.fail(f"a number has more than {self.limits.digits} characters")
-        return self.decoded(found.end())
+        return self.decoded(match.end())
 
     def decoded(self, end: int, text: str = "%s") -> Any:
         """The value of the text from here to `end`, inserted into `text`. Advances to `end`."""
@@ -168,9 +168,9 @@ class _Reader:
             if len(out) >= _PART:
                 parts.append(out)
                 out = []
-            found = self.run(self.content, self.at, self.at + _WINDOW)
-            if found:
-                out += self.decoded(found.end(), "[%s]")
+            match = self.run(self.content, self.at, self.at + _WINDOW)
+            if match:
+                out += self.decoded(match.end(), "[%s]")
             else:
                 value = self.value(depth)
                 if type(value) is list and value and not isinstance(value[0], (list, tuple, dict)):
@@ -201,11 +201,11 @@ class _Reader:
 
     def ends(self, close: bytes) -> bool:
         """Skip a comma, or the end of a list or an object. Returns True at the end."""
-        found = self.peek()
-        if found not in (b",", close):
-            self.fail(f"a comma or {close.decode()} is expected" if found else "it ends in the middle")
+        byte = self.peek()
+        if byte not in (b",", close):
+            self.fail(f"a comma or {close.decode()} is expected" if byte else "it ends in the middle")
         self.at += 1
-        return found == close
+        return byte == close
 
     def string(self) -> str:
         end = self.at + 1

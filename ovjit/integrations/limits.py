@@ -55,15 +55,15 @@ class Limits(NamedTuple):
     requests: int = 4096
 
     @classmethod
-    def from_settings(cls, given: Mapping[str, Any] | None) -> Limits:
-        """The default limits, replaced by those in `given`. Raises InvalidRequest for unknown names, and for
-        values other than positive integers."""
-        for name, value in (given or {}).items():
+    def from_settings(cls, settings: Mapping[str, Any] | None) -> Limits:
+        """The default limits, replaced by those in `settings`. Raises InvalidRequest for unknown names,
+        and for values other than positive integers."""
+        for name, value in (settings or {}).items():
             if name not in cls._fields:
                 raise InvalidRequest(f"unknown limit {name!r}; the limits are {', '.join(cls._fields)}")
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InvalidRequest(f"the limit {name} should be a positive integer, not {shown(value)}")
-        return cls(**(given or {}))
+        return cls(**(settings or {}))
 
 
 DEFAULT = Limits()

@@ -73,12 +73,11 @@ class OvjitRuntime(mlserver.MLModel):
         uri = await get_model_uri(self.settings)
         parameters = self.settings.parameters
         extra = dict((parameters.extra if parameters else None) or {})
-        known = ["config", "jobs", "limits", *_OF_STATE]
-        unknown = sorted(extra.keys() - set(known))
+        supported = ["config", "jobs", "limits", *_OF_STATE]
+        unknown = sorted(extra.keys() - set(supported))
         if unknown:
-            text = (
-                f"model {self.name!r}: the supported extra parameters are {', '.join(known)}, not {unknown}"
-            )
+            names = ", ".join(supported)
+            text = f"model {self.name!r}: the supported extra parameters are {names}, not {unknown}"
             raise MLServerError(text, 422)
         batches = self.settings.max_batch_size > 1 and self.settings.max_batch_time > 0
         try:
@@ -104,8 +103,8 @@ class OvjitRuntime(mlserver.MLModel):
         """The outputs that the request names; all if it names none. Errors of the client and of the inference
         have status 400, as in the protocol's server."""
         try:
-            wanted = [output.name for output in payload.outputs] if payload.outputs else None
-            answer = await self._served.infer(await self._arrays(payload), wanted, _session(payload))
+            names = [output.name for output in payload.outputs] if payload.outputs else None
+            answer = await self._served.infer(await self._arrays(payload), names, _session(payload))
         except OvjitError as error:
             raise InferenceError(f"model {self.name!r}: {error}") from error
         except MemoryError as error:
@@ -195,10 +194,10 @@ def _data(tensor: Any) -> Any:
     return data
 
 
-def _outputs(found: dict[str, np.ndarray]) -> list[ResponseOutput]:
+def _outputs(arrays: dict[str, np.ndarray]) -> list[ResponseOutput]:
     return [
         ResponseOutput(
             name=name, datatype=datatype_of(array.dtype), shape=list(array.shape), data=plain(array)
         )
-        for name, array in found.items()
+        for name, array in arrays.items()
     ]

@@ -40,10 +40,10 @@ class Port(NamedTuple):
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
 
-def ports(found: Sequence[Any], what: str) -> list[Port]:
+def ports(model_ports: Sequence[Any], what: str) -> list[Port]:
     """The ports of a compiled model. Raises UnsupportedError for types that the protocol does not have."""
     out: list[Port] = []
-    for i, port in enumerate(found):
+    for i, port in enumerate(model_ports):
         kind = port.get_element_type().get_type_name()
         node = port.get_node().get_friendly_name()
         names = frozenset(port.get_names()) or frozenset([node])
@@ -64,15 +64,15 @@ def ports(found: Sequence[Any], what: str) -> list[Port]:
     return out
 
 
-def check_inputs(given: Mapping[str, np.ndarray], wanted: Sequence[Port]) -> list[np.ndarray]:
+def check_inputs(arrays: Mapping[str, np.ndarray], inputs: Sequence[Port]) -> list[np.ndarray]:
     """The arrays in the order of the model's inputs, in the model's element types. Raises InvalidRequest for
     missing or unknown names, and for types and shapes that do not fit."""
-    out: list[Any] = [None] * len(wanted)
-    for name, array in given.items():
-        i = next((i for i, port in enumerate(wanted) if name in port.names), None)
+    out: list[Any] = [None] * len(inputs)
+    for name, array in arrays.items():
+        i = next((i for i, port in enumerate(inputs) if name in port.names), None)
         if i is None:
-            raise InvalidRequest(f"the model has no input {shown(name)}; its inputs are {_named(wanted)}")
-        port, datatype = wanted[i], datatype_of(array.dtype)
+            raise InvalidRequest(f"the model has no input {shown(name)}; its inputs are {_named(inputs)}")
+        port, datatype = inputs[i], datatype_of(array.dtype)
         if out[i] is not None:
             raise InvalidRequest(f"input {port.name!r} is given twice, as {shown(name)} too")
         if datatype != port.datatype:
@@ -85,14 +85,14 @@ def check_inputs(given: Mapping[str, np.ndarray], wanted: Sequence[Port]) -> lis
                 f"input {shown(name)} has the shape {list(array.shape)}, the model expects {port.partial}"
             )
         out[i] = _bits(array) if port.kind == "bf16" else array
-    for port, array in zip(wanted, out, strict=True):
+    for port, array in zip(inputs, out, strict=True):
         if array is None:
-            raise InvalidRequest(f"input {port.name!r} is missing; the model's inputs are {_named(wanted)}")
+            raise InvalidRequest(f"input {port.name!r} is missing; the model's inputs are {_named(inputs)}")
     return out
 
 
-def _named(found: Sequence[Port]) -> str:
-    return ", ".join(repr(port.name) for port in found)
+def _named(ports: Sequence[Port]) -> str:
+    return ", ".join(repr(port.name) for port in ports)
 
 
 def _fits(shape: Sequence[int], bounds: tuple[tuple[int, int], ...] | None) -> bool:
@@ -102,16 +102,16 @@ def _fits(shape: Sequence[int], bounds: tuple[tuple[int, int], ...] | None) -> b
     )
 
 
-def output_indices(asked: Sequence[str] | None, offered: Sequence[Port]) -> list[int]:
+def output_indices(names: Sequence[str] | None, offered: Sequence[Port]) -> list[int]:
     """The indices of the outputs that a request names; all if it names none."""
-    if not asked:
+    if not names:
         return list(range(len(offered)))
     out = []
-    for name in asked:
-        found = [i for i, port in enumerate(offered) if name in port.names]
-        if not found:
+    for name in names:
+        indices = [i for i, port in enumerate(offered) if name in port.names]
+        if not indices:
             raise InvalidRequest(f"the model has no output {shown(name)}; its outputs are {_named(offered)}")
-        out.append(found[0])
+        out.append(indices[0])
     return out
 
 
@@ -155,8 +155,8 @@ def read_body(body: bytes, header_length: str | None = None, limits: Limits = DE
         raise TooLarge(f"the request has {len(view)} bytes, this server accepts at most {limits.body_bytes}")
     split = len(view)
     if header_length is not None:
-        known = header_length.isascii() and header_length.isdecimal() and len(header_length) < 20
-        split = int(header_length) if known else -1
+        is_number = header_length.isascii() and header_length.isdecimal() and len(header_length) < 20
+        split = int(header_length) if is_number else -1
         if not 0 <= split <= len(view):
             raise InvalidRequest(
                 f"Inference-Header-Content-Length is {shown(header_length)}; it should be the length of "
@@ -180,14 +180,14 @@ def read_request(content: Any, raw: bytes | memoryview = b"", limits: Limits = D
     """The request of parsed JSON and of the raw tensors that follow it."""
     if not isinstance(content, Mapping) or not isinstance(content.get("inputs"), list):
         raise InvalidRequest('a request should be a JSON object with a list "inputs"')
-    asked = content.get("outputs")
-    if asked is None:
-        asked = []
-    if not isinstance(asked, list) or not all(
-        isinstance(tensor, Mapping) and isinstance(tensor.get("name"), str) for tensor in asked
+    requested = content.get("outputs")
+    if requested is None:
+        requested = []
+    if not isinstance(requested, list) or not all(
+        isinstance(tensor, Mapping) and isinstance(tensor.get("name"), str) for tensor in requested
     ):
         raise InvalidRequest("the outputs should be a list of objects, each with a name, which is a string")
-    for what, tensors in (("inputs", content["inputs"]), ("outputs", asked)):
+    for what, tensors in (("inputs", content["inputs"]), ("outputs", requested)):
         if len(tensors) > limits.tensors:
             raise InvalidRequest(
                 f"a request can have at most {limits.tensors} {what}; this one has {len(tensors)}"
@@ -198,17 +198,17 @@ def read_request(content: Any, raw: bytes | memoryview = b"", limits: Limits = D
     if identity is not None and not isinstance(identity, str):
         raise InvalidRequest(f"a request's id should be a string, not {shown(identity)}")
     arrays: dict[str, np.ndarray] = {}
-    rest = memoryview(raw)
+    remaining = memoryview(raw)
     for tensor in content["inputs"]:
-        name, array, rest = _tensor(tensor, rest, limits)
+        name, array, remaining = _tensor(tensor, remaining, limits)
         if name in arrays:
             raise InvalidRequest(f"input {shown(name)} is given twice")
         arrays[name] = array
-    if rest:
-        raise InvalidRequest(f"{len(rest)} bytes that follow the JSON belong to no input")
-    chosen = {tensor["name"]: _parameter(tensor, "binary_data") for tensor in asked}
+    if remaining:
+        raise InvalidRequest(f"{len(remaining)} bytes that follow the JSON belong to no input")
+    chosen = {tensor["name"]: _parameter(tensor, "binary_data") for tensor in requested}
     return Request(
-        arrays, [tensor["name"] for tensor in asked] or None, identity,
+        arrays, [tensor["name"] for tensor in requested] or None, identity,
         {name: bool(value) for name, value in chosen.items() if value is not None},
         bool(_parameter(content, "binary_data_output")), sequence_of(parameters_of(content)),
     )  # fmt: skip
@@ -267,14 +267,14 @@ def response_body(
             tensors.append(json.dumps({**about, "parameters": {"binary_data_size": len(raw[-1])}}))
         else:
             tensors.append(f'{json.dumps(about)[:-1]}, "data": {dumps_list(_data(key, array))}}}')
-    said = json.dumps(_head(name, version, request.identity))
-    head = f'{said[:-1]}, "outputs": [{", ".join(tensors)}]}}'.encode()
+    head_text = json.dumps(_head(name, version, request.identity))
+    head = f'{head_text[:-1]}, "outputs": [{", ".join(tensors)}]}}'.encode()
     return (b"".join([head, *raw]), len(head)) if raw else (head, None)
 
 
 def _head(name: str, version: str | None, identity: str | None) -> dict[str, Any]:
-    found = {"model_name": name, "model_version": version, "id": identity}
-    return {key: value for key, value in found.items() if value or (key == "id" and value is not None)}
+    entries = {"model_name": name, "model_version": version, "id": identity}
+    return {key: value for key, value in entries.items() if value or (key == "id" and value is not None)}
 
 
 def _about(key: str, array: np.ndarray) -> dict[str, Any]:

@@ -54,9 +54,9 @@ class RestModel:
         """Status and JSON. 400 for a request that does not fit the model, 404 for an unknown path, 413 for
         too many bytes, 503 if memory, threads or room in the queue are missing. `path` may have a prefix
         before /v2."""
-        found = self._look_up(method, path)
-        if found is not None:
-            return found
+        answer = self._look_up(method, path)
+        if answer is not None:
+            return answer
         try:
             request, outputs = await self._infer(body, None)
             return 200, await off_loop(response, self.name, self.version, request.identity, outputs)
@@ -68,14 +68,14 @@ class RestModel:
     ) -> Reply:
         """As `answer`, but ready to be sent. Tensors follow the JSON as raw bytes if the request asks for
         that. `headers`: the request's, with names in any case."""
-        found = self._look_up(method, path)
-        if found is None:
+        answer = self._look_up(method, path)
+        if answer is None:
             try:
                 return await self._infer_bytes(body, headers or {})
             except (OvjitError, MemoryError) as error:
-                found = self._wrong(error)
-        again = {"Retry-After": "1"} if found[0] == Overloaded.status else {}
-        return Reply(found[0], json.dumps(found[1]).encode(), {"Content-Type": "application/json", **again})
+                answer = self._wrong(error)
+        again = {"Retry-After": "1"} if answer[0] == Overloaded.status else {}
+        return Reply(answer[0], json.dumps(answer[1]).encode(), {"Content-Type": "application/json", **again})
 
     async def reply_to(self, request: Any) -> Reply:
         """The reply to a request of Starlette. Its body is read only up to the limit."""
@@ -83,13 +83,13 @@ class RestModel:
         async for part in request.stream():
             body += part
             if len(body) > self.limits.body_bytes:
-                found = self._wrong(TooLarge(f"the request has more than {self.limits.body_bytes} bytes"))
-                return Reply(found[0], json.dumps(found[1]).encode(), {"Content-Type": "application/json"})
+                answer = self._wrong(TooLarge(f"the request has more than {self.limits.body_bytes} bytes"))
+                return Reply(answer[0], json.dumps(answer[1]).encode(), {"Content-Type": "application/json"})
         return await self.reply(request.method, request.url.path, bytes(body), request.headers)
 
     async def _infer_bytes(self, body: bytes, headers: Mapping[str, str]) -> Reply:
-        said = next((v for k, v in headers.items() if k.lower() == HEADER_LENGTH.lower()), None)
-        request, outputs = await self._infer(body, said)
+        header_length = next((v for k, v in headers.items() if k.lower() == HEADER_LENGTH.lower()), None)
+        request, outputs = await self._infer(body, header_length)
         args = (self.name, self.version, request, outputs)
         if all(request.is_raw(name) and array.nbytes <= _COPIED for name, array in outputs.items()):
             content, length = response_body(*args)
@@ -106,15 +106,15 @@ class RestModel:
         try:
             if len(body) <= self.limits.inline_bytes:
                 request = read_body(body, header_length, self.limits)
-                found = await self.served.infer(request.arrays, request.wanted, request.session)
+                answer = await self.served.infer(request.arrays, request.wanted, request.session)
             else:
                 request, future = await off_loop(self._read_and_start, body, header_length)
-                found = await asyncio.wrap_future(future)
+                answer = await asyncio.wrap_future(future)
         finally:
             self._inside -= 1
         if self._observe is not None:
-            self._observe(found)
-        return request, found.outputs
+            self._observe(answer)
+        return request, answer.outputs
 
     def _read_and_start(self, body: bytes, header_length: str | None) -> tuple[Request, Future[Answer]]:
         request = read_body(body, header_length, self.limits)
@@ -138,16 +138,16 @@ class RestModel:
             return 200, {"name": "ovjit", "version": __version__, "extensions": ["binary_tensor_data"]}
         if parts[:2] != ["models", self.name]:
             return 404, {"error": f"{path!r} does not exist; the model is at /v2/models/{self.name}"}
-        rest = parts[2:]
-        if len(rest) >= 2 and rest[0] == "versions":
-            if rest[1] != self.version:
-                return 404, {"error": f"model {self.name!r} has no version {rest[1]!r}"}
-            rest = rest[2:]
-        if method == "GET" and not rest:
+        remaining = parts[2:]
+        if len(remaining) >= 2 and remaining[0] == "versions":
+            if remaining[1] != self.version:
+                return 404, {"error": f"model {self.name!r} has no version {remaining[1]!r}"}
+            remaining = remaining[2:]
+        if method == "GET" and not remaining:
             return 200, self.metadata()
-        if method == "GET" and rest == ["ready"]:
+        if method == "GET" and remaining == ["ready"]:
             return 200, {"name": self.name, "ready": True}
-        if method != "POST" or rest != ["infer"]:
+        if method != "POST" or remaining != ["infer"]:
             return 404, {"error": f"{path!r} does not support the method {method}"}
         return None
 

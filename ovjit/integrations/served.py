@@ -60,17 +60,17 @@ def find_model(place: str | Path, version: str | None = None) -> Path:
         numbered = [p for p in path.iterdir() if p.is_dir() and p.name.isdecimal()]
         if numbered and not version:
             path = max(numbered, key=lambda p: int(p.name))
-    found = _candidates(path)
-    stems = {p.stem for p in found}
+    files = _candidates(path)
+    stems = {p.stem for p in files}
     if len(stems) > 1 and "model" in stems:
-        found = [p for p in found if p.stem == "model"]
+        files = [p for p in files if p.stem == "model"]
         stems = {"model"}
     if len(stems) != 1:
-        names = ", ".join(sorted(p.name for p in found)) or "no .blob, .xml or .onnx file"
+        names = ", ".join(sorted(p.name for p in files)) or "no .blob, .xml or .onnx file"
         raise ModelError(
             f"{str(path)!r} should hold one model, but it holds {names}: give the path of the file"
         )
-    return min(found, key=lambda p: SUFFIXES.index(p.suffix.lower()))
+    return min(files, key=lambda p: SUFFIXES.index(p.suffix.lower()))
 
 
 def _candidates(folder: Path) -> list[Path]:
@@ -96,13 +96,13 @@ class _Item:
 
 
 def _put(
-    answer: Future[Answer] | asyncio.Future[Answer], found: Answer | None, error: BaseException | None
+    answer: Future[Answer] | asyncio.Future[Answer], result: Answer | None, error: BaseException | None
 ) -> None:
     """Complete a future of either kind with its answer or the error."""
     if error is not None:
         answer.set_exception(error)
     else:
-        answer.set_result(cast(Answer, found))
+        answer.set_result(cast(Answer, result))
 
 
 class ServedModel:
@@ -187,12 +187,12 @@ class ServedModel:
         The arrays are not copied, so they must not be changed until the future is done."""
         answer: Future[Answer] = Future()
 
-        def settle(found: Answer | None, error: BaseException | None) -> None:
+        def settle(result: Answer | None, error: BaseException | None) -> None:
             if answer.done():
                 return
             if answer.running() or answer.set_running_or_notify_cancel():
                 with contextlib.suppress(InvalidStateError):
-                    _put(answer, found, error)
+                    _put(answer, result, error)
 
         self._enter(_Item(*self.check(arrays, wanted, session), settle), session)
         return answer
@@ -245,13 +245,13 @@ class ServedModel:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
 
-        def deliver(found: Answer | None, error: BaseException | None) -> None:
+        def deliver(result: Answer | None, error: BaseException | None) -> None:
             if not answer.done():  # it may have been cancelled
-                _put(answer, found, error)
+                _put(answer, result, error)
 
-        def settle(found: Answer | None, error: BaseException | None) -> None:
+        def settle(result: Answer | None, error: BaseException | None) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed, so no caller is waiting
-                loop.call_soon_threadsafe(deliver, found, error)
+                loop.call_soon_threadsafe(deliver, result, error)
 
         self._enter(_Item(*self.check(arrays, wanted, session), settle), session)
         return await answer
@@ -453,8 +453,8 @@ def _open_batch(ov: Any, model: Any) -> None:
 def _check_batches(path: Path, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
     """Raise ModelError unless requests can be concatenated along the first dimension, and outputs split along
     it."""
-    for what, found in (("input", inputs), ("output", outputs)):
-        for port in found:
+    for what, ports_of_side in (("input", inputs), ("output", outputs)):
+        for port in ports_of_side:
             if not port.shape or port.shape[0] != -1:
                 raise ModelError(
                     f"batching needs a dynamic first dimension, but {what} {port.name!r} of {path.name} "

@@ -39,11 +39,11 @@ class Session(NamedTuple):
 def sequence_of(parameters: Mapping[str, Any] | None) -> Session | None:
     """The session that a request's parameters `sequence_id`, `sequence_start` and `sequence_end` name. None
     without an id, which 0 and "" mean, too. Raises InvalidRequest."""
-    given = parameters or {}
-    identity = given.get("sequence_id")
+    values = parameters or {}
+    identity = values.get("sequence_id")
     ends = {}
     for name in ("sequence_start", "sequence_end"):
-        value = given.get(name)
+        value = values.get(name)
         if value is not None and not isinstance(value, bool) and value not in (0, 1):
             raise InvalidRequest(f"{name} should be true or false, not {shown(value)}")
         ends[name] = bool(value)
@@ -243,7 +243,7 @@ class Sessions:
     # -- the threads that compute
 
     def _compute(self) -> None:
-        own: Any = None  # for items without a session
+        stateless_request: Any = None  # for items without a session
         alone = _Open(0)
         while True:
             work = self._work.get()
@@ -252,7 +252,7 @@ class Sessions:
             session, item, resets = work
             try:
                 if session is None:
-                    request = own = own or self._compiled.create_infer_request()
+                    request = stateless_request = stateless_request or self._compiled.create_infer_request()
                 else:
                     request = session.request = session.request or self._compiled.create_infer_request()
                 if resets:

@@ -61,24 +61,24 @@ class Shipped:
         if self._own is not None:
             return self._own
         key = self._key()
-        found = _loaded.get(key)
-        if found is None or next(reversed(_recent), None) != key:
+        compiled = _loaded.get(key)
+        if compiled is None or next(reversed(_recent), None) != key:
             with _lock.lock:
-                found = _loaded.get(key)
-                if found is None:
+                compiled = _loaded.get(key)
+                if compiled is None:
                     import ovjit
 
-                    found = _loaded[key] = ovjit.Core().import_model(self._blob(), self.device)
-                _recent[key] = found
+                    compiled = _loaded[key] = ovjit.Core().import_model(self._blob(), self.device)
+                _recent[key] = compiled
                 _recent.move_to_end(key)
                 while len(_recent) > MOST_RECENT:
                     _recent.popitem(last=False)
-        return found
+        return compiled
 
     def _blob(self) -> Any:
         """The bytes of the model that was shipped. Raises ModelError for others."""
-        found = self.source()
-        blob = read_file(found, True) if isinstance(found, str) else found
+        source = self.source()
+        blob = read_file(source, True) if isinstance(source, str) else source
         digest = hashlib.sha256(blob).hexdigest()
         if digest != self.digest:
             raise ModelError(

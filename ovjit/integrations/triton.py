@@ -43,8 +43,8 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read and compile the model of the folder `args["model_version"]`."""
-        given = json.loads(args.get("model_config") or "{}").get("parameters", {})
-        parameters = {name: value["string_value"] for name, value in given.items()}
+        entries = json.loads(args.get("model_config") or "{}").get("parameters", {})
+        parameters = {name: value["string_value"] for name, value in entries.items()}
         self._served = ServedModel(
             args["model_repository"], json.loads(parameters.get("config", "{}")),
             int(parameters.get("jobs", 0)), version=args["model_version"], state=parameters.get("state"),
@@ -56,7 +56,7 @@ class TritonPythonModel:
         """Responses to all requests, in their order. All run at the same time."""
         import triton_python_backend_utils as triton
 
-        asked = [
+        arguments = [
             (
                 {t.name(): t.as_numpy() for t in request.inputs()},
                 list(request.requested_output_names()),
@@ -65,11 +65,11 @@ class TritonPythonModel:
             for request in requests
         ]
         responses = []
-        for found in answers(self._served, asked):
-            if isinstance(found, OvjitError):
-                responses.append(triton.InferenceResponse([], triton.TritonError(str(found))))
+        for answer in answers(self._served, arguments):
+            if isinstance(answer, OvjitError):
+                responses.append(triton.InferenceResponse([], triton.TritonError(str(answer))))
             else:
-                tensors = [triton.Tensor(name, array) for name, array in found.items()]
+                tensors = [triton.Tensor(name, array) for name, array in answer.items()]
                 responses.append(triton.InferenceResponse(tensors))
         return responses
 
@@ -90,16 +90,16 @@ def _parameters(request: Any, triton: Any) -> dict[str, Any]:
 
 def answers(
     served: ServedModel,
-    asked: Sequence[tuple[Any, ...]],
+    requests: Sequence[tuple[Any, ...]],
 ) -> list[dict[str, np.ndarray] | OvjitError]:
     """For each request (inputs by name, names of outputs, and perhaps the parameters that name its session):
     its outputs or its error. Scalars are of shape [1] on both sides."""
     started: list[Any] = []
     scalars = frozenset().union(*(port.names for port in served.inputs if port.bounds == ()))
-    for arrays, wanted, *parameters in asked:
+    for arrays, names, *parameters in requests:
         inputs = {k: v.reshape(()) if k in scalars and v.shape == (1,) else v for k, v in arrays.items()}
         try:
-            started.append(served.submit(inputs, wanted, sequence_of(*parameters) if parameters else None))
+            started.append(served.submit(inputs, names, sequence_of(*parameters) if parameters else None))
         except (OvjitError, MemoryError) as error:
             started.append(_error(error))
     out: list[dict[str, np.ndarray] | OvjitError] = []
@@ -122,10 +122,10 @@ def _error(error: Exception) -> OvjitError:
 def config_text(name: str, inputs: Sequence[Port], outputs: Sequence[Port], state: str | None = None) -> str:
     """The text of `config.pbtxt`. `state`: of a model with state, see `ServedModel`."""
 
-    def ports(found: Sequence[Port]) -> str:
+    def ports(ports_of_side: Sequence[Port]) -> str:
         return ",\n".join(
             f"  {{ name: {json.dumps(port.name)} data_type: {_type(port)} dims: {_dims(port)} }}"
-            for port in found
+            for port in ports_of_side
         )
 
     return (

@@ -150,8 +150,8 @@ def _body(graph: Graph, batches: Collection[Value], count: int, part: int) -> Gr
             same = node.output not in batches
             result = builder.copy(node, inputs, [v.type for v in node.outputs] if same else None).outputs
         for old, now in zip(node.outputs, result, strict=True):
-            wanted = TensorType(old.dtype, (part, *old.shape[1:])) if old in batches else now.type
-            if now.type != wanted:
+            expected = TensorType(old.dtype, (part, *old.shape[1:])) if old in batches else now.type
+            if now.type != expected:
                 return None
             new[old] = now
     return builder.finish(new[v] for v in graph.outputs)
@@ -159,10 +159,10 @@ def _body(graph: Graph, batches: Collection[Value], count: int, part: int) -> Gr
 
 def _shorten(builder: Builder, node: Node, inputs: list[Value], count: int, part: int) -> None:
     """In the input that lists the output's dimensions, replace a first dimension `count` by `part`."""
-    place = node.op.dims_input
-    dims = node.inputs[place].type.value
+    index = node.op.dims_input
+    dims = node.inputs[index].type.value
     if dims is not None and dims.ndim == 1 and dims.size and dims[0] == count:
-        inputs[place] = builder.constant(np.array([part, *dims[1:]], dims.dtype), node.inputs[place].dtype)
+        inputs[index] = builder.constant(np.array([part, *dims[1:]], dims.dtype), node.inputs[index].dtype)
 
 
 def _loop(graph: Graph, body: Graph, part: int) -> Graph:
@@ -171,8 +171,8 @@ def _loop(graph: Graph, body: Graph, part: int) -> Graph:
     for value in graph.inputs:
         builder.copy(value.node, (), [value.type])
     slices = [Port(SLICED, i, i, stride=part, part_size=part) for i in range(len(graph.inputs))]
-    whole = [Port(CONCAT, i, i, stride=part, part_size=part) for i in range(len(graph.outputs))]
-    attrs = {"body": body, "input_ports": slices, "output_ports": whole}
+    concats = [Port(CONCAT, i, i, stride=part, part_size=part) for i in range(len(graph.outputs))]
+    attrs = {"body": body, "input_ports": slices, "output_ports": concats}
     origins = dict.fromkeys(name for node in graph.nodes for name in node.origins if node.inputs)
     loop = builder.add(find_op("TensorIterator"), builder.inputs, attrs, name="batch", origins=origins)
     return builder.finish(loop.outputs)

@@ -22,8 +22,8 @@ def multiply_by_reciprocal(b: Builder, node: Node, x: Value, c: Value) -> Replac
     if number is None or not x.dtype == c.dtype == node.output.dtype == "f32":
         return None
     size = np.abs(number)
-    whole = (np.frexp(size)[0] == 0.5) & (size <= _LARGEST) & (size >= 1 / _LARGEST)
-    return _instead(b, node, "Multiply", [x, b.constant(1 / number)]) if whole.all() else None
+    exact = (np.frexp(size)[0] == 0.5) & (size <= _LARGEST) & (size >= 1 / _LARGEST)
+    return _instead(b, node, "Multiply", [x, b.constant(1 / number)]) if exact.all() else None
 
 
 @rule(op.Subtract(x, constant("c")))

@@ -93,8 +93,8 @@ class Stored(NamedTuple):
         """Whether weights have no zeros, a common integer zero, or minima that are added."""
         if self.zero is None or isinstance(self.zero, Factored):
             return True
-        few = distinct(self.zero)
-        return bool(few.size and (few == np.clip(np.rint(few.flat[0]), 0, 127)).all())
+        zeros = distinct(self.zero)
+        return bool(zeros.size and (zeros == np.clip(np.rint(zeros.flat[0]), 0, 127)).all())
 
     @property
     def _is_nested(self) -> bool:
@@ -107,8 +107,8 @@ class Stored(NamedTuple):
         have these. llama.cpp rounds rows on every CPU, so these are also rounded on CPUs without dot products
         of bytes. There, rows have groups of SUPER if the weights' scales are multiplied as integers."""
         depth, least = self.integers.shape[0], min(size, self.group)
-        whole = least > 0 and least % GROUP_STEP == 0 == self.group % least and depth % self.group == 0
-        if not (whole and quantizes_blocks(target, self.bits) and self._adds()):
+        even = least > 0 and least % GROUP_STEP == 0 == self.group % least and depth % self.group == 0
+        if not (even and quantizes_blocks(target, self.bits) and self._adds()):
             return 0
         by_pairs = size >= self.group and depth % SUPER == 0 and not quantizes_rows(target)
         return SUPER if by_pairs and self._is_nested else least
@@ -157,10 +157,10 @@ def compress(w: Writer, node: Node, x: Value) -> Value | None:
     """MatMul(x, (Convert(integers) - zero) * scale) -> CompressedMatMul(x, integers, scale, zero)"""
     if node.output.dtype != "f32" or x.constant is not None or 0 in (node.inputs[1].shape or ()):
         return None
-    return _chosen(w, node) or _stacked(w, node) or _plain(w, node)
+    return _gather_product(w, node) or _stack_products(w, node) or _compress(w, node)
 
 
-def _plain(w: Writer, node: Node) -> Value | None:
+def _compress(w: Writer, node: Node) -> Value | None:
     """MatMul(x, stored [K, N])  ->  CompressedMatMul"""
     target, options = w.b.context
     stored = stored_weights(node.inputs[1], bool(node.attrs["transpose_b"]), options.precision)
@@ -180,7 +180,7 @@ _GATHERED = op.Gather(...)
 _TAKEN = op.Gather(value("table"), value("indices"), constant("axis"), batch_dims=lambda n: not n)
 
 
-def _chosen(w: Writer, node: Node) -> Value | None:
+def _gather_product(w: Writer, node: Node) -> Value | None:
     """The gathered (MoE) product of rows x [M, K] with matrices `indices` [M] of a table [E, N, K]:
 
     MatMul(x [M, 1, K], Gather(table, indices), transpose_b)   -> Unsqueeze(CompressedMatMul(...))
@@ -188,11 +188,11 @@ def _chosen(w: Writer, node: Node) -> Value | None:
     """
     transposed = bool(node.attrs["transpose_a"]), bool(node.attrs["transpose_b"])
     for side, one in ((1, -2), (0, -1)):
-        x, taken = node.inputs[1 - side], _TAKEN.first(node.inputs[side])
-        if transposed != (False, bool(side)) or taken is None:
+        x, gathered = node.inputs[1 - side], _TAKEN.first(node.inputs[side])
+        if transposed != (False, bool(side)) or gathered is None:
             continue
-        table, indices = taken["table"], taken["indices"]
-        first = int(taken["axis"].constant.reshape(-1)[0]) in (0, -3)
+        table, indices = gathered["table"], gathered["indices"]
+        first = int(gathered["axis"].constant.reshape(-1)[0]) in (0, -3)
         if len(table.shape) != 3 or not first or len(indices.shape or ()) != 1 or len(x.shape or ()) != 3:
             continue
         kinds, outs, depth = table.shape
@@ -208,7 +208,7 @@ def _chosen(w: Writer, node: Node) -> Value | None:
     return None
 
 
-def _stacked(w: Writer, node: Node) -> Value | None:
+def _stack_products(w: Writer, node: Node) -> Value | None:
     """MatMul(x [E, M, K], stored [E, K, N])  ->  Concat of E CompressedMatMul, such as experts. Their rows
     are not quantized, as in OpenVINO."""
     x, weights = node.inputs
@@ -216,16 +216,16 @@ def _stacked(w: Writer, node: Node) -> Value | None:
     matrices = stack.shape
     if not is_static(matrices) or len(matrices) != 3 or x.shape is None or len(x.shape) != 3:
         return None
-    kinds, found = matrices[0], next(scaled_integers(stack), None)
+    kinds, integers = matrices[0], next(scaled_integers(stack), None)
     fits = x.shape[0] in (1, kinds) and 1 < kinds <= STACKED and np.prod(matrices) >= SMALLEST
-    if found is None or not fits or found[0].shape[:1] != (kinds,) or node.attrs["transpose_a"]:
+    if integers is None or not fits or integers[0].shape[:1] != (kinds,) or node.attrs["transpose_a"]:
         return None
-    array, dtype, zero, scale = np.asarray(found[0]), *found[1:]
+    array, dtype, zero, scale = np.asarray(integers[0]), *integers[1:]
     parts = []
     for e in range(kinds):
-        whole = [None if v is None else np.asarray(v) for v in (zero, scale)]
-        of = [None if v is None else v[e % len(v)] if v.ndim == array.ndim else v for v in whole]
-        stored = _arranged(array[e], dtype, of[0], of[1], matrices[1:], transposed)  # type: ignore[arg-type]
+        factors = [None if v is None else np.asarray(v) for v in (zero, scale)]
+        of = [None if v is None else v[e % len(v)] if v.ndim == array.ndim else v for v in factors]
+        stored = _arrange(array[e], dtype, of[0], of[1], matrices[1:], transposed)  # type: ignore[arg-type]
         if stored is None:
             return None
         parts.append(stored)
@@ -255,7 +255,7 @@ def _table(table: Value, flat: tuple[int, int]) -> Stored | None:
             zeros = None if zero is None else np.broadcast_to(zero, each).reshape(one)
             scales = np.broadcast_to(scale, each).reshape(one)
             rows = _as_shape(array, (flat[0], *array.shape[2:]))
-            return _arranged(rows, dtype, zeros, scales, flat, True)
+            return _arrange(rows, dtype, zeros, scales, flat, True)
     return None
 
 
@@ -271,14 +271,14 @@ def stored_weights(value: Value, transposed: bool, precision: str) -> Stored | N
     node = value.node
     if converts(node, of=("f16",)):
         return _halves(node.inputs[0].constant, transposed, precision)
-    found = next(scaled_integers(value), None)
-    if found is None:
+    integers = next(scaled_integers(value), None)
+    if integers is None:
         return None
-    array, dtype, zero, scale = found
+    array, dtype, zero, scale = integers
     if isinstance(array, InBlocks) or isinstance(scale, InBlocks):
         return _in_blocks(array, zero, scale, dtype, final) if transposed else None
     assert not isinstance(zero, InBlocks)
-    return _arranged(array, dtype, zero, scale, final, transposed)
+    return _arrange(array, dtype, zero, scale, final, transposed)
 
 
 def before_transposes(value: Value, transposed: bool) -> tuple[Value, bool]:
@@ -305,9 +305,9 @@ def scaled_integers(
         yield *book, np.ones(())
     for product in _SCALED.every(value):
         scale = _factor(product["factor"])
-        found = None if scale is None else stored_integers(product["real"], rounded)
-        if scale is not None and found is not None:
-            yield *found, scale
+        integers = None if scale is None else stored_integers(product["real"], rounded)
+        if scale is not None and integers is not None:
+            yield *integers, scale
 
 
 def _halves(array: np.ndarray | None, transposed: bool, precision: str) -> Stored | None:
@@ -493,21 +493,21 @@ def _in_blocks(
 
     kind = np.dtype(np.int8 if dtype == "i8" else np.uint8)
     bits = array.bits if isinstance(array, InBlocks) else bits_of(dtype) or (4 if dtype == "u4" else 8)
-    whole = Arranged(array, (depth, outs), kind, integers, bits in (4, 8), True)
+    arranged = Arranged(array, (depth, outs), kind, integers, bits in (4, 8), True)
     zeros = None if zero is None else of_groups(zero)
-    return Stored(whole, of_groups(scale), zeros, bits, depth // groups, dtype, zero is not None, True)
+    return Stored(arranged, of_groups(scale), zeros, bits, depth // groups, dtype, zero is not None, True)
 
 
 def _few_bits(array: np.ndarray | Unmade) -> bool:
     """True if 3 bits hold all elements. u2 and u3 are bytes in graphs."""
     if array.dtype != np.uint8:
         return True
-    whole = np.asarray(array)
-    first = whole.reshape(-1)[:4096]
-    return bool(first.size and first.max() < 8 and whole.max() < 8)
+    codes = np.asarray(array)
+    first = codes.reshape(-1)[:4096]
+    return bool(first.size and first.max() < 8 and codes.max() < 8)
 
 
-def _arranged(
+def _arrange(
     array: np.ndarray | Unmade,
     dtype: str,
     zero: np.ndarray | None,
@@ -516,7 +516,7 @@ def _arranged(
     transposed: bool,
 ) -> Stored | None:
     """The weights as [K, N], with a scale and zero for each group along K and each column."""
-    given, kind = zero, np.dtype(np.int8 if dtype == "i8" else np.uint8)
+    original, kind = zero, np.dtype(np.int8 if dtype == "i8" else np.uint8)
     if dtype in ("u8", "u2") and _few_bits(array):
         dtype = "u2"
     bits = 4 if dtype in ("i4", "u4", "u2") else bits_of(dtype) or 8
@@ -533,8 +533,8 @@ def _arranged(
 
     def integers(source: np.ndarray) -> np.ndarray:
         """[K, N]; for some rows of the source, the corresponding columns"""
-        whole = source.astype(np.int8) + np.int8(8) if dtype == "i4" else source
-        matrix = whole.reshape(-1, depth).T if transposed else whole.reshape(depth, outs)
+        codes = source.astype(np.int8) + np.int8(8) if dtype == "i4" else source
+        matrix = codes.reshape(-1, depth).T if transposed else codes.reshape(depth, outs)
         return np.ascontiguousarray(matrix.astype(kind, copy=False))
 
     def of_groups(values: np.ndarray) -> np.ndarray | Converted:
@@ -549,7 +549,7 @@ def _arranged(
         bits,
         array.shape[along],
         dtype,
-        given is not None,
+        original is not None,
         isinstance(array, Codes),
     )
 
@@ -558,8 +558,8 @@ def _axis_of_groups(array: np.ndarray | Unmade, outs: int, transposed: bool) -> 
     """The axis along which elements share a scale; None if a reshape mixes columns or splits groups.
 
     A matrix may have a row for each group."""
-    held = array.shape[0] if transposed else array.shape[-1]
-    if held % outs if transposed and array.ndim == 2 else held != outs:
+    outs_of_array = array.shape[0] if transposed else array.shape[-1]
+    if outs_of_array % outs if transposed and array.ndim == 2 else outs_of_array != outs:
         return None
     return array.ndim - 1 if transposed else 0 if array.ndim == 2 else 1
 

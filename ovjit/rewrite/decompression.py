@@ -25,25 +25,25 @@ _REALS = HALVES | {"f32"}
 _MOVES = op["Reshape Transpose Squeeze Unsqueeze"](...)
 
 
-def _stored(value: Value) -> bool | None:
+def _is_stored(value: Value) -> bool | None:
     """Whether a chain begins with stored numbers of few bits; None if it is not a decompression chain."""
     node = value.node
     if node.op.role == "constant":
         return False
     if value.dtype not in _REALS or not node.inputs:
         return None
-    first, *rest = node.inputs
+    first, *others = node.inputs
     if converts(node):
         stored = ELEMENT_TYPES[first.dtype]
-        return stored.kind in "iu" or stored.bits <= 8 if first.stored is not None else _stored(first)
-    if _TAKEN.fits(node.op) and first.dtype in _REALS and _indices(rest[0]) is not None:
-        known = first.stored is not None or _stored(first) is not None
-        return True if known and rest[1].stored is not None and len(first.shape or ()) == 1 else None
-    if _MOVES.fits(node.op) and all(v.stored is not None for v in rest):
-        return _stored(first)
+        return stored.kind in "iu" or stored.bits <= 8 if first.stored is not None else _is_stored(first)
+    if _TAKEN.fits(node.op) and first.dtype in _REALS and _indices(others[0]) is not None:
+        decompresses = first.stored is not None or _is_stored(first) is not None
+        return True if decompresses and others[1].stored is not None and len(first.shape or ()) == 1 else None
+    if _MOVES.fits(node.op) and all(v.stored is not None for v in others):
+        return _is_stored(first)
     if not _ARITHMETIC.fits(node.op):
         return None
-    sides = [_stored(v) for v in node.inputs]
+    sides = [_is_stored(v) for v in node.inputs]
     return None if None in sides else any(sides)
 
 
@@ -57,7 +57,7 @@ def _indices(value: Value) -> Value | None:
 @rule(op.Convert(value("half"), destination_type="f32"))
 def decompress(b: Builder, node: Node, half: Value) -> Value | None:
     """Convert(chain: f16, f32) -> the chain in f32"""
-    return _wide(b, half, node) if half.dtype in HALVES and _stored(half) else None
+    return _wide(b, half, node) if half.dtype in HALVES and _is_stored(half) else None
 
 
 def _wide(b: Builder, value: Value, end: Node) -> Value:
@@ -65,45 +65,45 @@ def _wide(b: Builder, value: Value, end: Node) -> Value:
     node, attrs = value.node, value.node.attrs
     if value.constant is not None:
         return b.constant(in_f32(value.constant))
-    first, *rest = node.inputs
+    first, *others = node.inputs
     if _ARITHMETIC.fits(node.op):
-        wide = [_wide(b, v, end) if known is None else b.constant(known) for v, known in _sides(node)]
+        operands = [_wide(b, v, end) if array is None else b.constant(array) for v, array in _sides(node)]
     elif not converts(node):
-        wide = [_wide(b, first, end), *(_given(b, v, end) for v in rest)]
+        operands = [_wide(b, first, end), *(_copy_constant(b, v, end) for v in others)]
     elif first.stored is None or ELEMENT_TYPES[first.dtype].bits > 16:
-        known = _known(value)
-        return _wide(b, first, end) if known is None else b.constant(known)
+        array = _fold(value)
+        return _wide(b, first, end) if array is None else b.constant(array)
     else:
-        wide, attrs = [b.constant(first.stored, first.dtype)], {"destination_type": "f32"}
+        operands, attrs = [b.constant(first.stored, first.dtype)], {"destination_type": "f32"}
         if first.dtype == "nf4" and value.dtype in HALVES:  # the only stored type that f16 rounds
-            wide = [b.add("Convert", wide, node.attrs, origins=end.origins).output]
-    return b.add(node.op, wide, attrs, name=f"{end.name}/{node.op.name}", origins=end.origins).output
+            operands = [b.add("Convert", operands, node.attrs, origins=end.origins).output]
+    return b.add(node.op, operands, attrs, name=f"{end.name}/{node.op.name}", origins=end.origins).output
 
 
-def _given(b: Builder, value: Value, end: Node) -> Value:
+def _copy_constant(b: Builder, value: Value, end: Node) -> Value:
     """A copy of a constant, or of a converted constant, in its own type."""
     first = unconverted(value)
-    given = b.constant(first.stored, first.dtype)
+    constant = b.constant(first.stored, first.dtype)
     if first is value:
-        return given
-    return b.add(value.node.op, [given], value.node.attrs, origins=end.origins).output
+        return constant
+    return b.add(value.node.op, [constant], value.node.attrs, origins=end.origins).output
 
 
 def _sides(node: Node) -> list[tuple[Value, np.ndarray | None]]:
     """The operands of a product or difference. Operands that are smaller than the result and computed are
     returned with their elements."""
     small = (v.shape != node.output.shape and unconverted(v).stored is None for v in node.inputs)
-    return [(v, _known(v) if some else None) for v, some in zip(node.inputs, small, strict=True)]
+    return [(v, _fold(v) if some else None) for v, some in zip(node.inputs, small, strict=True)]
 
 
-def _known(value: Value) -> np.ndarray | None:
+def _fold(value: Value) -> np.ndarray | None:
     """The elements in f32 of a product or difference of constants, possibly converted; else None."""
-    node, known = value.node, value.constant
+    node, elements = value.node, value.constant
     if _ARITHMETIC.fits(node.op):
-        one, other = map(_known, node.inputs)
+        one, other = map(_fold, node.inputs)
         if one is None or other is None:
             return None
         return one * other if _PRODUCT.fits(node.op) else one - other
     if converts(node):
-        known = _known(node.inputs[0])
-    return None if known is None else cast(cast(known, numpy_dtype(value.dtype)), np.dtype(np.float32))
+        elements = _fold(node.inputs[0])
+    return None if elements is None else cast(cast(elements, numpy_dtype(value.dtype)), np.dtype(np.float32))

@@ -34,19 +34,19 @@ _ROWS = 4096
 @rule(op.Gather(value("table"), value("indices"), constant("axis"), batch_dims=lambda n: not n))
 def gather_compressed(w: Writer, node: Node, table: Value, indices: Value, axis: Value) -> Value | None:
     """Gather(a large compressed table, indices) -> decompressed rows of the stored table"""
-    shape, place = table.shape, axis.constant
-    if node.output.dtype != "f32" or shape is None or place is None:
+    shape, axis_value = table.shape, axis.constant
+    if node.output.dtype != "f32" or shape is None or axis_value is None:
         return None
     if indices.shape is None or indices.constant is not None:
         return None
     if not all(isinstance(d, int) for d in shape) or int(np.prod(shape, dtype=np.int64)) < SMALLEST:
         return None
-    if normalize_axis(int(place.reshape(-1)[0]), len(shape)):
+    if normalize_axis(int(axis_value.reshape(-1)[0]), len(shape)):
         return None
     halves = _STORED.first(table)
     if halves is not None:
-        taken = w(node.op, halves["stored"], *node.inputs[1:], **node.attrs)
-        return w("Convert", taken, destination_type="f32")
+        rows = w(node.op, halves["stored"], *node.inputs[1:], **node.attrs)
+        return w("Convert", rows, destination_type="f32")
     return _numbers(w, node, shape)
 
 
@@ -67,7 +67,7 @@ def _numbers(w: Writer, node: Node, shape: Sequence[int]) -> Value | None:
 
 
 def _of_blocks(
-    w: Writer, rest: Sequence[Value], array: Any, levels: np.ndarray | None,
+    w: Writer, operands: Sequence[Value], array: Any, levels: np.ndarray | None,
     zero: np.ndarray | InBlocks | None, scale: np.ndarray | InBlocks,
 ) -> Value:  # fmt: skip
     """Gathered rows of a file's blocks: codes [rows, groups, elements] of `bits` bits, perhaps of `levels`,
@@ -77,20 +77,20 @@ def _of_blocks(
     def factor(values: np.ndarray | InBlocks) -> Value:
         """[..., groups, 1] in f32"""
         if not isinstance(values, InBlocks):
-            return w("Convert", w(w.node.op, values, *rest, **w.node.attrs), destination_type="f32")
+            return w("Convert", w(w.node.op, values, *operands, **w.node.attrs), destination_type="f32")
         assert values.factors is not None
         parts = [v for v in values.factors(values.raw(0, len(values.source))) if v is not None]
         runs = parts[0].shape[1]
-        taken = [
-            w(w.node.op, np.ascontiguousarray(v).reshape(len(v), runs, -1), *rest, **w.node.attrs)
+        gathered = [
+            w(w.node.op, np.ascontiguousarray(v).reshape(len(v), runs, -1), *operands, **w.node.attrs)
             for v in parts
         ]
-        result = [w("Convert", v, destination_type="f32") for v in taken]
-        whole = w("Multiply", *result, auto_broadcast="numpy") if len(result) > 1 else result[0]
-        return w("Reshape", whole, [*[0] * lead, groups, 1], special_zero=True)
+        result = [w("Convert", v, destination_type="f32") for v in gathered]
+        product = w("Multiply", *result, auto_broadcast="numpy") if len(result) > 1 else result[0]
+        return w("Reshape", product, [*[0] * lead, groups, 1], special_zero=True)
 
     bits = array.bits if isinstance(array, InBlocks) else 4
-    codes = _codes_of_rows(w, rest, array, bits)
+    codes = _codes_of_rows(w, operands, array, bits)
     if levels is None:
         real = w("Convert", codes, destination_type="f32")
     else:
@@ -106,25 +106,25 @@ def _of_blocks(
     return w("Reshape", real, [*[0] * lead, *final[1:]], special_zero=True)
 
 
-def _codes_of_rows(w: Writer, rest: Sequence[Value], array: Any, bits: int) -> Value:
+def _codes_of_rows(w: Writer, operands: Sequence[Value], array: Any, bits: int) -> Value:
     """Gathered codes of `bits` bits. The table is stored as planes of 4, 2 and 1 bits. A byte of a plane has
     one element of each of the equal parts into which a group is split."""
     planes = {2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2)}[bits]
-    held = [np.empty((*array.shape[:-1], array.shape[-1] * p // 8), np.uint8) for p in planes]
+    tables = [np.empty((*array.shape[:-1], array.shape[-1] * p // 8), np.uint8) for p in planes]
     for first in range(0, len(array), _ROWS):
         end = min(first + _ROWS, len(array))
         codes, down = array.rows(first, end).reshape(end - first, *array.shape[1:]), 0
-        for plane, width in zip(held, planes, strict=True):
+        for plane, width in zip(tables, planes, strict=True):
             some = (codes >> np.uint8(down)) & np.uint8((1 << width) - 1)
             parts = np.split(some, 8 // width, -1)
             plane[first:end] = sum(part << np.uint8(i * width) for i, part in enumerate(parts))
             down += width
     result: list[Value] = []
     down = 0
-    for plane, width in zip(held, planes, strict=True):
-        taken = w(w.node.op, plane, *rest, **w.node.attrs)
-        places = range(0, 8, width)
-        each = [w("BitwiseRightShift", taken, i, auto_broadcast="numpy") if i else taken for i in places]
+    for plane, width in zip(tables, planes, strict=True):
+        rows = w(w.node.op, plane, *operands, **w.node.attrs)
+        shifts = range(0, 8, width)
+        each = [w("BitwiseRightShift", rows, i, auto_broadcast="numpy") if i else rows for i in shifts]
         mask = (1 << width) - 1
         joined = w("Concat", *(w("BitwiseAnd", v, mask, auto_broadcast="numpy") for v in each), axis=-1)
         result.append(w("BitwiseLeftShift", joined, down, auto_broadcast="numpy") if down else joined)
@@ -133,11 +133,11 @@ def _codes_of_rows(w: Writer, rest: Sequence[Value], array: Any, bits: int) -> V
 
 
 def _worked_out(
-    w: Writer, rest: Sequence[Value], array: np.ndarray, dtype: str, zero: np.ndarray | None,
+    w: Writer, operands: Sequence[Value], array: np.ndarray, dtype: str, zero: np.ndarray | None,
     scale: np.ndarray,
 ) -> Value:  # fmt: skip
-    """The rows of a table by the indices rest[0], decompressed to f32. `rest`: inputs of the Gather behind
-    the table."""
+    """The rows of a table by the indices rest[0], decompressed to f32. `operands`: inputs of the Gather
+    after the table."""
     shape, node = array.shape, w.node
 
     def has_rows(array: np.ndarray) -> bool:
@@ -147,7 +147,7 @@ def _worked_out(
         """The gathered rows of `array`, which broadcasts to the table; all of it if all rows share it."""
         if not has_rows(array):
             return w.b.constant(array if array.ndim < len(shape) else array[0])
-        return w(node.op, array, *rest, **node.attrs)
+        return w(node.op, array, *operands, **node.attrs)
 
     packed = (dtype in ("i4", "u4") or bits_of(dtype) == 4) and array.shape[-1] % 2 == 0
     if dtype == "i4":
@@ -155,20 +155,20 @@ def _worked_out(
     codes = array.astype(np.int8 if dtype == "i8" else np.uint8, copy=False)
     if packed:
         half = codes.shape[-1] // 2
-        taken = rows(codes[..., :half] | (codes[..., half:] << 4))
-        low = w("BitwiseAnd", taken, 15, auto_broadcast="numpy")
-        high = w("BitwiseRightShift", taken, 4, auto_broadcast="numpy")
-        taken = w("Concat", low, high, axis=-1)
+        gathered = rows(codes[..., :half] | (codes[..., half:] << 4))
+        low = w("BitwiseAnd", gathered, 15, auto_broadcast="numpy")
+        high = w("BitwiseRightShift", gathered, 4, auto_broadcast="numpy")
+        gathered = w("Concat", low, high, axis=-1)
     else:
-        taken = rows(codes)
+        gathered = rows(codes)
     if dtype in INTEGERS:
-        real = w("Convert", taken, destination_type="f32")
+        real = w("Convert", gathered, destination_type="f32")
     else:
         all_codes = np.arange(256, dtype=np.uint8)
-        known = levels_of(dtype)
-        levels = all_codes.view(numpy_dtype(dtype)).astype(np.float32) if known is None else known
-        wide = w("Convert", taken, destination_type="i32")
-        real = w("Gather", np.ascontiguousarray(levels), wide, np.array(0), batch_dims=0)
+        level_table = levels_of(dtype)
+        levels = all_codes.view(numpy_dtype(dtype)).astype(np.float32) if level_table is None else level_table
+        indices = w("Convert", gathered, destination_type="i32")
+        real = w("Gather", np.ascontiguousarray(levels), indices, np.array(0), batch_dims=0)
     if zero is not None:
         real = w("Subtract", real, rows(zero.astype(np.float32)), auto_broadcast="numpy")
     first = 0 if dtype in INTEGERS else levels[0]

@@ -52,14 +52,14 @@ def compute_halves_in_f32(w: Writer, node: Node) -> Any:
     native = node.op.native_types(w.b.context.target)
     if native is None or _halves_of(node).issubset(native):
         return None
-    return _computed(w, node, "f32", lambda _, kind: kind in HALVES)
+    return _compute_in(w, node, "f32", lambda _, kind: kind in HALVES)
 
 
 @rule(operation(lambda record: True)(...), quick=lambda node, _: _promotion(node))
 def compute_in_promotion(w: Writer, node: Node) -> Any:
     """Softmax(x: i8) -> whole(Softmax(Convert(x, f32)), i8)"""
-    found = _promotion(node)
-    return _computed(w, node, found.real, found.concerns) if found is not None else None
+    promotion = _promotion(node)
+    return _compute_in(w, node, promotion.real, promotion.concerns) if promotion is not None else None
 
 
 @rule(operation(lambda record: record.expand is not None)(...))
@@ -75,10 +75,10 @@ def expand_operation(w: Writer, node: Node) -> Any:
 def _promotions(graph: Graph) -> list[Rule]:
     """The rules of the two above that may apply to the graph. Their patterns match every node."""
     kinds = {v.dtype for n in graph.nodes for v in n.outputs}
-    found = [] if kinds.isdisjoint(HALVES) else [compute_halves_in_f32]
+    rules = [] if kinds.isdisjoint(HALVES) else [compute_halves_in_f32]
     if not kinds.isdisjoint(SMALL) or any(op.in_real for op in {n.op for n in graph.nodes}):
-        found.append(compute_in_promotion)
-    return found
+        rules.append(compute_in_promotion)
+    return rules
 
 
 def whole(w: Writer, x: Value, kind: str) -> Value:
@@ -93,8 +93,8 @@ def whole(w: Writer, x: Value, kind: str) -> Value:
 def _promotion(node: Node) -> Promotion | None:
     """The operation's compute type, if the node's outputs must be converted back from it. None if the outputs
     have the compute type already, such as means of bytes in f32."""
-    found = node.op.promotion([v.type for v in node.inputs], node.attrs)
-    return found if found and any(v.dtype == found.kind for v in node.outputs) else None
+    promotion = node.op.promotion([v.type for v in node.inputs], node.attrs)
+    return promotion if promotion and any(v.dtype == promotion.kind for v in node.outputs) else None
 
 
 def _halves_of(node: Node) -> set[str]:
@@ -102,11 +102,11 @@ def _halves_of(node: Node) -> set[str]:
     return {v.dtype for v in (*node.outputs, *node.inputs)} & HALVES
 
 
-def _computed(w: Writer, node: Node, real: str, concerns: Callable[[int, str], bool]) -> Sequence[Value]:
+def _compute_in(w: Writer, node: Node, real: str, concerns: Callable[[int, str], bool]) -> Sequence[Value]:
     """The node's operation in the type `real`. `concerns(i, type)`: whether input i of this type, or an
     output for i = 0, is converted."""
-    given = [_converted(w, x, real) if concerns(i, x.dtype) else x for i, x in enumerate(node.inputs)]
-    result = w.b.add(node.op, given, node.attrs, name=f"{node.name}/{real}", origins=node.origins).outputs
+    inputs = [_convert_to(w, x, real) if concerns(i, x.dtype) else x for i, x in enumerate(node.inputs)]
+    result = w.b.add(node.op, inputs, node.attrs, name=f"{node.name}/{real}", origins=node.origins).outputs
     return [
         _back(w, new, old.dtype) if concerns(0, old.dtype) else new
         for new, old in zip(result, node.outputs, strict=True)
@@ -118,7 +118,7 @@ def _back(w: Writer, x: Value, kind: str) -> Value:
     return w("Convert", x, destination_type=kind) if floats else whole(w, x, kind)
 
 
-def _converted(w: Writer, x: Value, kind: str) -> Value:
+def _convert_to(w: Writer, x: Value, kind: str) -> Value:
     """`x` in the type `kind`. Constants are converted now, since expansions may need them before folding."""
     dtype = numpy_dtype(kind)
     if isinstance(x.stored, Converted):

@@ -53,65 +53,66 @@ class _Refused(Exception):
     """The subgraph cannot be computed for chosen experts only."""
 
 
-@rule(op.ReduceSum(op.Multiply(value("made"), value("share")), constant("axis"), keep_dims=False))
-def choose_experts(w: Writer, node: Node, made: Value, share: Value, axis: Value) -> Value | None:
+@rule(op.ReduceSum(op.Multiply(value("multiplied"), value("share")), constant("axis"), keep_dims=False))
+def choose_experts(w: Writer, node: Node, multiplied: Value, share: Value, axis: Value) -> Value | None:
     """The sum over the chosen experts of each row, see above."""
     router, first = _router(share), [int(a) for a in np.ravel(np.asarray(axis.constant))] == [0]
     if router is None or node.output.dtype != "f32" or not first:
         return None
-    reshaped = _RESHAPED.first(made)
-    whole = made if reshaped is None else reshaped["rows"]
-    if not _fits(whole, made, share, router):
+    reshaped = _RESHAPED.first(multiplied)
+    outputs = multiplied if reshaped is None else reshaped["rows"]
+    if not _fits(outputs, multiplied, share, router):
         return None
     try:
-        rows = _Rows(w, router).made(whole)
+        rows = _Rows(w, router).made(outputs)
     except _Refused:
         return None
     weights = w("Reshape", router.weights, [-1, 1, 1], special_zero=False)
-    kept, wide = router.places.shape[1], whole.shape[2]
-    parts = w("Reshape", w("Multiply", rows, weights), [-1, kept, wide], special_zero=False)
+    chosen, width = router.places.shape[1], outputs.shape[2]
+    parts = w("Reshape", w("Multiply", rows, weights), [-1, chosen, width], special_zero=False)
     out = w("ReduceSum", parts, [1], keep_dims=False)
     if reshaped is None:
         return out
-    shape = w("Slice", reshaped["shape"], [1], [len(made.shape)], [1])
-    return w("Reshape", out, shape, **made.node.attrs)
+    shape = w("Slice", reshaped["shape"], [1], [len(multiplied.shape)], [1])
+    return w("Reshape", out, shape, **multiplied.node.attrs)
 
 
-def _fits(whole: Value, made: Value, share: Value, router: _Router) -> bool:
-    """Whether `made` has the shape [E, T, H], where T may be several dimensions, and `share` [E, T, 1]."""
-    if any(v.shape is None for v in (whole, made, share)):
+def _fits(outputs: Value, multiplied: Value, share: Value, router: _Router) -> bool:
+    """True if `multiplied` has the shape [E, T, H], where T may be several dimensions, and `share`
+    [E, T, 1]."""
+    if any(v.shape is None for v in (outputs, multiplied, share)):
         return False
-    same = len(whole.shape) == 3 and len(made.shape) == len(share.shape) and share.shape[-1] == 1
-    pairs = zip(made.shape[1:-1], share.shape[1:-1], strict=True) if same else ()
+    same = len(outputs.shape) == 3 and len(multiplied.shape) == len(share.shape) and share.shape[-1] == 1
+    pairs = zip(multiplied.shape[1:-1], share.shape[1:-1], strict=True) if same else ()
     return (
-        same and whole.shape[0] == made.shape[0] == share.shape[0] == router.experts
-        and isinstance(whole.shape[2], int) and made.shape[-1] == whole.shape[2]
+        same and outputs.shape[0] == multiplied.shape[0] == share.shape[0] == router.experts
+        and isinstance(outputs.shape[2], int) and multiplied.shape[-1] == outputs.shape[2]
         and all((a == 1) == (b == 1) for a, b in pairs)
     )  # fmt: skip
 
 
 def _router(share: Value) -> _Router | None:
     """The chosen experts and their weights from which the shares [E, T, 1] are computed."""
-    found = _SHARE.first(_behind(share, _MOVED))
-    if found is None or np.ravel(found["order"].constant).tolist() != [1, 0]:
+    bindings = _SHARE.first(_behind(share, _MOVED))
+    if bindings is None or np.ravel(bindings["order"].constant).tolist() != [1, 0]:
         return None
-    places, weights, shape = found["places"], found["weights"], found["scattered"].shape
-    if any(v is None or len(v) != 2 for v in (shape, places.shape, weights.shape)):
+    indices, weights, shape = bindings["places"], bindings["weights"], bindings["scattered"].shape
+    if any(v is None or len(v) != 2 for v in (shape, indices.shape, weights.shape)):
         return None
-    kept, experts = places.shape[1], shape[1]
-    along = int(np.ravel(found["along"].constant)[0]) in (1, -1)
-    distinct = _CHOSEN.matches(_behind(places, _CONVERTED).node.outputs[0])
-    if not (isinstance(experts, int) and isinstance(kept, int) and weights.shape[1] == kept):
+    chosen, experts = indices.shape[1], shape[1]
+    along = int(np.ravel(bindings["along"].constant)[0]) in (1, -1)
+    distinct = _CHOSEN.matches(_behind(indices, _CONVERTED).node.outputs[0])
+    if not (isinstance(experts, int) and isinstance(chosen, int) and weights.shape[1] == chosen):
         return None
-    start = _behind(found["data"], _SPREAD).constant
+    start = _behind(bindings["data"], _SPREAD).constant
     empty = start is not None and not np.any(start)
-    return _Router(places, weights, experts) if along and distinct and empty else None
+    return _Router(indices, weights, experts) if along and distinct and empty else None
 
 
 def _behind(source: Value, pattern: Pattern) -> Value:
     """The source of a chain of operations that match the pattern."""
-    while (found := pattern.first(source)) is not None:
-        source = found["x"]
+    while (bindings := pattern.first(source)) is not None:
+        source = bindings["x"]
     return source
 
 
@@ -135,12 +136,12 @@ class _Rows:
 
     def made(self, source: Value) -> Value:
         """The rows that replace `source`."""
-        found = self.known.get(id(source))
-        if found is None:
-            found = self.known[id(source)] = self._repeated(source) or self._made_by(source)
-        return found
+        rows = self.known.get(id(source))
+        if rows is None:
+            rows = self.known[id(source)] = self._repeat_rows(source) or self._made_by(source)
+        return rows
 
-    def _repeated(self, source: Value) -> Value | None:
+    def _repeat_rows(self, source: Value) -> Value | None:
         """The rows of a value that is the same for all experts: each row is repeated K times. None for
         others."""
         shape, tiled = source.shape, _TILED.first(_behind(source, _MOVED))
@@ -148,8 +149,8 @@ class _Rows:
             return None
         if tiled is not None:
             rows = tiled["rows"]
-            wanted = [self.router.experts] + [1] * (len(rows.shape or ()) - 1)
-            if np.ravel(tiled["counts"].constant).tolist() != wanted:
+            repeats = [self.router.experts] + [1] * (len(rows.shape or ()) - 1)
+            if np.ravel(tiled["counts"].constant).tolist() != repeats:
                 return None
             if rows.shape[-1] != shape[2] or (len(rows.shape) == 3 and rows.shape[0] != 1):
                 return None
@@ -159,9 +160,9 @@ class _Rows:
             return None
         if len(rows.shape) not in (2, 3):
             return None
-        w, (count, kept) = self.w, self.w.shape(self.router.places)
+        w, (count, chosen) = self.w, self.w.shape(self.router.places)
         each = w("Reshape", rows, [-1, 1, shape[2]], special_zero=False)
-        each = w("Broadcast", each, [count, kept, shape[2]], mode="numpy")
+        each = w("Broadcast", each, [count, chosen, shape[2]], mode="numpy")
         return w("Reshape", each, [-1, 1, shape[2]], special_zero=False)
 
     def _made_by(self, source: Value) -> Value:
@@ -186,12 +187,12 @@ class _Rows:
         if shape is not None and len(shape) == 3 and shape[0] == self.router.experts > 1:
             if shape[1] != 1:
                 raise _Refused
-            return self._taken(source)
+            return self._gather(source)
         if shape is None or len(shape) > 3 or any(d != 1 for d in shape[:-1]):
             raise _Refused
         return source
 
-    def _taken(self, table: Value) -> Value:
+    def _gather(self, table: Value) -> Value:
         return self.w("Gather", table, self.names, np.array(0), batch_dims=0)
 
     def _product(self, x: Value, weights: Value, transposed: bool) -> Value:
@@ -203,4 +204,4 @@ class _Rows:
             raise _Refused
         if next(scaled_integers(table), None) is not None and not (transposed and fits_rows(table)):
             raise _Refused
-        return self.w("MatMul", self.made(x), self._taken(table), transpose_a=False, transpose_b=transposed)
+        return self.w("MatMul", self.made(x), self._gather(table), transpose_a=False, transpose_b=transposed)

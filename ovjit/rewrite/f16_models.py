@@ -44,8 +44,8 @@ class _Wide(dict[Value, Value]):
             stored, name = value.stored, f"{value.node.name}/f32"
             if value in self.moved:
                 node, inputs = self.moved[value]
-                given = [self.of(b, inputs[0]), *inputs[1:]]
-                self[value] = b.add(node.op, given, node.attrs, name=name, origins=node.origins).output
+                arguments = [self.of(b, inputs[0]), *inputs[1:]]
+                self[value] = b.add(node.op, arguments, node.attrs, name=name, origins=node.origins).output
             elif isinstance(stored, np.ndarray) and stored.size < FEW:
                 self[value] = b.constant(stored.astype(np.float32), "f32", name=value.node.name)
             else:
@@ -57,8 +57,8 @@ def widen_halves(graph: Graph) -> Graph:
     """The graph with arithmetic of f16 in f32."""
     if not any(v.dtype == "f16" for node in graph.nodes if node.op.role != "constant" for v in node.outputs):
         return graph
-    wide = _Wide()
-    computed: set[Value] = set()  # keys of `wide` that were rounded from f32
+    widened = _Wide()
+    computed: set[Value] = set()  # keys of `widened` that were rounded from f32
     fixed: set[Value] = set()  # values that depend on constants only
     # ONNX divides in f16 before it rounds to integers: the quotient has other ties
     ties = {node.inputs[0] for node in graph.nodes if _ROUND.fits(node.op)}
@@ -70,11 +70,11 @@ def widen_halves(graph: Graph) -> Graph:
         if converts(node):
             (x,) = inputs
             if x in computed and node.output.dtype == "f32":
-                return None if node.output in ties else [wide[x]]
+                return None if node.output in ties else [widened[x]]
             if x.dtype != "f32" or node.output.dtype != "f16":
                 return None
             (result,) = b.instead(node, inputs)
-            wide[result] = x
+            widened[result] = x
             computed.add(result)
             return [result]
         halves = [v for v in inputs if v.dtype == "f16"]
@@ -86,16 +86,16 @@ def widen_halves(graph: Graph) -> Graph:
             if not MOVES.fits(node.op):
                 return None
             (half,) = b.instead(node, inputs)
-            wide.moved[half] = node, inputs
+            widened.moved[half] = node, inputs
             return [half]
-        given = [wide.of(b, v) for v in inputs]
+        arguments = [widened.of(b, v) for v in inputs]
         outputs = []
-        results = b.add(node.op, given, node.attrs, name=node.name, origins=node.origins).outputs
+        results = b.add(node.op, arguments, node.attrs, name=node.name, origins=node.origins).outputs
         for old, new in zip(node.outputs, results, strict=True):
             if old.dtype != new.dtype:
                 attrs = {"destination_type": "f16"}
                 half = b.add("Convert", [new], attrs, name=f"{node.name}/f16", origins=node.origins).output
-                wide[half] = new
+                widened[half] = new
                 computed.add(half)
                 new = half
             outputs.append(new)

@@ -34,31 +34,31 @@ def fold_constants(b: Builder, node: Node, readers: Uses) -> Sequence[Value] | N
     if node.lowered and node.op.multiplied:
         return None  # references multiply inputs of one type only
     stored = [v.type.value if v.stored is None else v.stored for v in inputs]
-    known = [v.type.value for v in node.outputs]
-    if all(k is not None for k in known) and all(v.stored is None for v in inputs):
-        return [b.constant(k, v.dtype) for k, v in zip(known, node.outputs, strict=True)]
-    given = [a for a in stored if a is not None]
-    if len(given) < len(stored) or any(not is_static(v.shape) for v in node.outputs):
+    inferred = [v.type.value for v in node.outputs]
+    if all(k is not None for k in inferred) and all(v.stored is None for v in inputs):
+        return [b.constant(k, v.dtype) for k, v in zip(inferred, node.outputs, strict=True)]
+    constants = [a for a in stored if a is not None]
+    if len(constants) < len(stored) or any(not is_static(v.shape) for v in node.outputs):
         return None
     if any(v.dtype == "string" for v in (*inputs, *node.outputs)):
         return None
-    first = given[0]
+    first = constants[0]
     if isinstance(first, np.ndarray | Converted) and _is_widened_weight(node, readers) and is_worth(first):
         return [b.constant(Converted(first, [np.dtype(np.float32)]), name=node.name)]
-    values = _values(node, given)
+    values = _values(node, constants)
     if values is None:
         return None
     return [b.constant(v, o.dtype, name=node.name) for v, o in zip(values, node.outputs, strict=True)]
 
 
-def _values(node: Node, given: Sequence[Any]) -> Sequence[np.ndarray] | None:
+def _values(node: Node, args: Sequence[Any]) -> Sequence[np.ndarray] | None:
     """The node's outputs for these stored inputs. None if they are much larger than the inputs. A record
     knows one type; a lowered node has several, as means of bytes in f32."""
     types = [v.type for v in node.outputs]
     if not node.lowered:
-        return node.op.fold(given, node.attrs, types, FOLD_BUDGET)
+        return node.op.fold(args, node.attrs, types, FOLD_BUDGET)
     return (
-        None if grown_bytes(given, types) > FOLD_BUDGET else evaluate_node(node, list(map(np.asarray, given)))
+        None if grown_bytes(args, types) > FOLD_BUDGET else evaluate_node(node, list(map(np.asarray, args)))
     )
 
 

@@ -38,27 +38,27 @@ def hoist(graph: Graph) -> Graph:
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         if not any(body.has_state for body in bodies_of(node.attrs)):
             return None
-        outputs, more = _hoisted(b, node, inputs)
+        outputs, more = _hoist_states(b, node, inputs)
         assigned.extend(more)
         return outputs
 
     return rebuild(graph, visit, lambda b, outputs: [*outputs, *assigned])
 
 
-def _hoisted(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Sequence[Value], list[Value]]:
+def _hoist_states(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Sequence[Value], list[Value]]:
     """The node's outputs, and the Assigns that follow it."""
     names = ("then_body", "else_body") if node.op.name == "If" else ("body",)
     variables: dict[str, _Kept] = {}
     for name in names:
-        for key, kept in _variables(node, node.attrs[name]).items():
-            before = variables.get(key, kept)
-            variables[key] = kept._replace(
-                initial=before.initial if before.initial is not None else kept.initial,
-                assigned=before.assigned or kept.assigned,
+        for key, info in _variables(node, node.attrs[name]).items():
+            before = variables.get(key, info)
+            variables[key] = info._replace(
+                initial=before.initial if before.initial is not None else info.initial,
+                assigned=before.assigned or info.assigned,
             )
     attrs = dict(node.attrs)
     first_input, first_output = len(inputs), len(node.outputs)
-    written = [key for key, kept in variables.items() if kept.assigned]
+    written = [key for key, info in variables.items() if info.assigned]
     for name in names:
         body = node.attrs[name]
         plain = [v for v in body.outputs if v.node.op.role != "assign"]
@@ -81,9 +81,9 @@ def _hoisted(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Sequence[
         attrs[ins] = (*ports(attrs[ins]), *more_in)
         attrs[outs] = (*ports(attrs[outs]), *more_out)
     reads = []
-    for key, kept in variables.items():
-        initial = [] if kept.initial is None else [b.constant(kept.initial, kept.type.dtype)]
-        about = {"variable_id": key, "variable_type": kept.type.dtype, "variable_shape": kept.type.shape}
+    for key, info in variables.items():
+        initial = [] if info.initial is None else [b.constant(info.initial, info.type.dtype)]
+        about = {"variable_id": key, "variable_type": info.type.dtype, "variable_shape": info.type.shape}
         reads.append(b.add("ReadValue", initial, about, name=f"{node.name}/{key}").output)
     result = b.add(node.op, [*inputs, *reads], attrs, name=node.name, origins=node.origins)
     assigns = [
@@ -126,9 +126,9 @@ def _without(body: Graph, variables: Mapping[str, _Kept], results: Sequence[Valu
         new[value] = copy_node(builder, value.node, ()).output
     hidden = {
         key: builder.add(
-            "Parameter", (), {"shape": kept.type.shape, "element_type": kept.type.dtype}, name=key
+            "Parameter", (), {"shape": info.type.shape, "element_type": info.type.dtype}, name=key
         ).output
-        for key, kept in variables.items()
+        for key, info in variables.items()
     }
     last = dict(hidden)
     for node in body.nodes:
@@ -140,5 +140,5 @@ def _without(body: Graph, variables: Mapping[str, _Kept], results: Sequence[Valu
             new[node.output] = last[node.attrs["variable_id"]] = new[node.inputs[0]]
         else:
             copy_into(new, builder, node)
-    written = [last[key] for key, kept in variables.items() if kept.assigned]
+    written = [last[key] for key, info in variables.items() if info.assigned]
     return builder.finish([*(new[v] for v in results), *written])

@@ -57,9 +57,9 @@ class Matrices:
     def ones(self, node: Node, weights: np.ndarray, out: tuple) -> tuple[np.ndarray | None, tuple]:
         """(weights of 1 that sum the data of each output, the output shape of that product). Weights are None
         if a group has several outputs."""
-        (kept,) = self.output_axes(node)
+        (output_axis,) = self.output_axes(node)
         axis = self.channel_axis(len(out))
-        ones = np.ones([1 if a == kept else d for a, d in enumerate(weights.shape)], np.int8)
+        ones = np.ones([1 if a == output_axis else d for a, d in enumerate(weights.shape)], np.int8)
         return ones, tuple(1 if a == axis else d for a, d in enumerate(out))
 
 
@@ -109,7 +109,7 @@ class GroupedWindows(Windows):
         if data.uniform:
             return data.scale, data.zero
         groups, outs, channels = node.inputs[1].shape[:3]
-        found = []
+        steps = []
         for each in (data.scale, data.zero):
             if each.size > 1:
                 if each.ndim < 2 or not each.shape[1] == each.size == groups * channels:
@@ -118,8 +118,8 @@ class GroupedWindows(Windows):
                 if np.any(grouped != grouped[:, :1]):
                     return None
                 each = np.repeat(grouped[:, 0], outs)
-            found.append(each)
-        return found[0], found[1]
+            steps.append(each)
+        return steps[0], steps[1]
 
     def ones(self, node: Node, weights: np.ndarray, out: tuple) -> tuple[np.ndarray | None, tuple]:
         return (np.ones_like(weights), out) if weights.shape[1] == 1 else (None, out)
@@ -144,13 +144,13 @@ class Weights(NamedTuple):
     def sums(self, node: Node) -> np.ndarray | None:
         """The sum of (integers + offset) for each output channel. None if a sum of products with bytes may
         exceed an i32."""
-        kept = PRODUCTS[node.op.name].output_axes(node)
-        over = tuple(a for a in range(self.integers.ndim) if a not in kept)
+        output_axes = PRODUCTS[node.op.name].output_axes(node)
+        over = tuple(a for a in range(self.integers.ndim) if a not in output_axes)
         offset = np.zeros((), np.int64) if self.offset is None else self.offset
         count = math.prod(self.integers.shape[a] for a in over)
         if 255 * count * (128 + int(np.abs(offset).max())) >= 2**31:  # some weights may be smaller
-            whole = self.integers.astype(np.int64) + offset
-            if 255 * int(np.abs(whole).sum(axis=over).max()) >= 2**31:
+            shifted = self.integers.astype(np.int64) + offset
+            if 255 * int(np.abs(shifted).sum(axis=over).max()) >= 2**31:
                 return None
         sums = self.integers.sum(axis=over, dtype=np.int64, keepdims=True) + count * offset
         return sums.reshape(-1)
@@ -164,18 +164,18 @@ def quantized_weights(node: Node) -> Weights | None:
         FakeQuantize(reals, limits of each channel)                       as they are in memory
     """
     value, kind = node.inputs[1], PRODUCTS[node.op.name]
-    found = _steps(value) if kind.has_weights(value) else None
-    if found is None or not found[0].size:
+    weights = _steps(value) if kind.has_weights(value) else None
+    if weights is None or not weights[0].size:
         return None
-    steps, scale = found
-    kept = kind.output_axes(node)
-    over = tuple(a for a in range(steps.ndim) if a not in kept)
-    first = tuple(slice(None) if a in kept else slice(1) for a in range(steps.ndim))
+    steps, scale = weights
+    output_axes = kind.output_axes(node)
+    over = tuple(a for a in range(steps.ndim) if a not in output_axes)
+    first = tuple(slice(None) if a in output_axes else slice(1) for a in range(steps.ndim))
     if scale.size > 1:
         each = scale.reshape((1,) * (steps.ndim - scale.ndim) + scale.shape)
         if np.any(each != each[first]):
             return None  # differs within a channel
-        channels = [d if a in kept else 1 for a, d in enumerate(steps.shape)]
+        channels = [d if a in output_axes else 1 for a, d in enumerate(steps.shape)]
         scale = np.broadcast_to(each[first], channels)
     ends = (steps.min(axis=over, keepdims=True), steps.max(axis=over, keepdims=True))
     low, high = (end.astype(np.float64) for end in ends)
@@ -191,39 +191,39 @@ def quantized_weights(node: Node) -> Weights | None:
 def _steps(value: Value) -> Steps | None:
     """(integers, scale) of `value`. Integers are float64, or i8 if they are stored as i8."""
     maker = value.node
-    if (found := _BY_MAKER.get(maker.op.name)) is not None:
-        return found(maker) if is_static(value.shape) else None
-    whole = _whole(value)
-    return None if whole is None else (whole, np.ones(()))
+    if (read := _BY_MAKER.get(maker.op.name)) is not None:
+        return read(maker) if is_static(value.shape) else None
+    integers = _whole(value)
+    return None if integers is None else (integers, np.ones(()))
 
 
-def _reshaped(maker: Node) -> Steps | None:
+def _steps_of_reshape(maker: Node) -> Steps | None:
     shape = maker.output.shape
-    found = _steps(maker.inputs[0])
-    if found is None:
+    stepped = _steps(maker.inputs[0])
+    if stepped is None:
         return None
-    steps, scale = found
+    steps, scale = stepped
     if scale.size > 1:
         scale = np.broadcast_to(scale, steps.shape).reshape(shape)
     return steps.reshape(shape), scale
 
 
-def _transposed(maker: Node) -> Steps | None:
-    found, order = _steps(maker.inputs[0]), maker.inputs[1].constant
-    if found is None or order is None:
+def _steps_of_transpose(maker: Node) -> Steps | None:
+    stepped, order = _steps(maker.inputs[0]), maker.inputs[1].constant
+    if stepped is None or order is None:
         return None
-    steps, scale = found
+    steps, scale = stepped
     axes = [int(a) for a in order] or None
     if scale.size > 1:
         scale = np.broadcast_to(scale, steps.shape).transpose(axes)
     return steps.transpose(axes), scale
 
 
-def _spread(found: Steps | None, maker: Node) -> Steps | None:
+def _spread(quantized: Steps | None, maker: Node) -> Steps | None:
     """Broadcast integers to the node's shape, if scales or limits enlarge it."""
-    if found is None or found[0].shape == maker.output.shape:
-        return found
-    return np.ascontiguousarray(np.broadcast_to(found[0], maker.output.shape)), found[1]
+    if quantized is None or quantized[0].shape == maker.output.shape:
+        return quantized
+    return np.ascontiguousarray(np.broadcast_to(quantized[0], maker.output.shape)), quantized[1]
 
 
 def _from_fake_quantize(maker: Node) -> Steps | None:
@@ -231,23 +231,23 @@ def _from_fake_quantize(maker: Node) -> Steps | None:
     levels = maker.attrs["levels"]
     if x is None or low is None or high is None or out_low is None or out_high is None or levels > 256:
         return None
-    found = whole_steps(low, high, out_low, out_high, levels)
-    if found is None:
+    quantized = whole_steps(low, high, out_low, out_high, levels)
+    if quantized is None:
         return None
     # FakeQuantize itself counts the steps: ties between two of them are rounded as in its own type
     dtype = np.dtype(np.float64 if maker.output.dtype == "f64" else np.float32)
     ends = np.zeros((), dtype), np.full((), levels - 1, dtype)
-    (counted,) = maker.op.evaluate([*(a.astype(dtype) for a in (x, low, high)), *ends], maker.attrs)
-    scale, zero = found
-    return _spread((np.rint(counted).astype(np.float64) - zero, scale), maker)
+    (counts,) = maker.op.evaluate([*(a.astype(dtype) for a in (x, low, high)), *ends], maker.attrs)
+    scale, zero = quantized
+    return _spread((np.rint(counts).astype(np.float64) - zero, scale), maker)
 
 
 def whole_steps(
     low: np.ndarray, high: np.ndarray, out_low: np.ndarray, out_high: np.ndarray, levels: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """`range_steps` with an integer zero point. None for others, too."""
-    found = range_steps(low, high, out_low, out_high, levels)
-    return None if found is None or np.any(found[1] != np.rint(found[1])) else found
+    steps = range_steps(low, high, out_low, out_high, levels)
+    return None if steps is None or np.any(steps[1] != np.rint(steps[1])) else steps
 
 
 def range_steps(
@@ -261,28 +261,28 @@ def range_steps(
         return None
     scale = (out_high - out_low) / (levels - 1)
     zero = -out_low / scale
-    whole = np.rint(zero)
-    return scale, np.where(np.abs(zero - whole) > NEARLY, zero, whole)
+    rounded = np.rint(zero)
+    return scale, np.where(np.abs(zero - rounded) > NEARLY, zero, rounded)
 
 
 def _from_integers(maker: Node) -> Steps | None:
     for real, factor in (maker.inputs, maker.inputs[::-1]):
-        whole, scale = _whole(real), plain_constant(factor)
-        if whole is not None and scale is not None:
-            return _spread((whole, scale), maker)
+        integers, scale = _whole(real), plain_constant(factor)
+        if integers is not None and scale is not None:
+            return _spread((integers, scale), maker)
     return None
 
 
 def _whole(value: Value) -> np.ndarray | None:
     """The numbers of Convert(integers) or Subtract(Convert(integers), zero). None unless they are
     integers."""
-    found = stored_integers(value)
-    if found is None:
+    stored = stored_integers(value)
+    if stored is None:
         return None
-    dtype, zero = found[1:]
+    dtype, zero = stored[1:]
     if dtype not in INTEGERS:
         return None
-    integers = np.asarray(found[0])
+    integers = np.asarray(stored[0])
     if zero is None:  # i8 is returned uncopied: it may be in the model's file
         return integers if dtype == "i8" else integers.astype(np.float64)
     return integers.astype(np.float64) - zero if np.all(zero == np.rint(zero)) else None
@@ -290,8 +290,8 @@ def _whole(value: Value) -> np.ndarray | None:
 
 #: Operation between a constant and a product -> function that computes its (integers, scale).
 _BY_MAKER: dict[str, Callable[[Node], Steps | None]] = {
-    "Reshape": _reshaped,
-    "Transpose": _transposed,
+    "Reshape": _steps_of_reshape,
+    "Transpose": _steps_of_transpose,
     "FakeQuantize": _from_fake_quantize,
     "Multiply": _from_integers,
 }

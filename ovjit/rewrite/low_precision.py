@@ -70,7 +70,7 @@ def lower_precision(graph: Graph, context: Context) -> Graph:
     if not computed:
         return graph
     computed -= _angles(graph)
-    caches = _given(graph, context.options.caches)
+    caches = _find_inputs_and_caches(graph, context.options.caches)
     lowered = _choose(graph, computed, caches, low)
     if low not in float_types(context.target):
         lowered -= _in_epilogues(graph)
@@ -91,20 +91,20 @@ def lower_precision(graph: Graph, context: Context) -> Graph:
             return b.instead(node, inputs, types=types, lowered=True)
         if part == "read" and inputs[0].dtype == low:
             return b.instead(node, inputs, types=types, lowered=True)
-        wanted = low if node in computed or node.outputs[0] in lowered else "f32"
-        taken = _converted_inputs(node, caches)
-        given = [
-            _cast(b, new, wanted, casts) if old.dtype == "f32" and i < taken else new
+        dtype = low if node in computed or node.outputs[0] in lowered else "f32"
+        converted_count = _converted_inputs(node, caches)
+        arguments = [
+            _cast(b, new, dtype, casts) if old.dtype == "f32" and i < converted_count else new
             for i, (old, new) in enumerate(zip(node.inputs, inputs, strict=True))
         ]
-        if wanted == "f32":
+        if dtype == "f32":
             at = _low_factor(node, low, context)
             if at is not None:
-                given[at] = _cast(b, given[at], low, casts)
-            return copy_node(b, node, given).outputs
-        return b.instead(node, given, types=types, lowered=True)
+                arguments[at] = _cast(b, arguments[at], low, casts)
+            return copy_node(b, node, arguments).outputs
+        return b.instead(node, arguments, types=types, lowered=True)
 
-    return rebuild(graph, visit, lambda b, outputs: _restored(b, graph.outputs, outputs))
+    return rebuild(graph, visit, lambda b, outputs: _restore_types(b, graph.outputs, outputs))
 
 
 def _low_factor(node: Node, low: str, context: Context) -> int | None:
@@ -132,19 +132,19 @@ def _cast(b: Builder, value: Value, dtype: str, casts: Casts) -> Value:
     """`value` as `dtype`, converted once for all readers."""
     if value.dtype == dtype:
         return value
-    known = casts.get((value, dtype))
-    if known is None:
+    converted = casts.get((value, dtype))
+    if converted is None:
         stored, node = value.stored, value.node
         if isinstance(stored, np.ndarray | Converted):
-            known = b.constant(_cast_constant(stored, dtype), dtype, name=node.name)
+            converted = b.constant(_cast_constant(stored, dtype), dtype, name=node.name)
         else:
             attrs, name = {"destination_type": dtype}, f"{node.name}/{dtype}"
-            known = b.add("Convert", [value], attrs, name=name, origins=node.origins).output
-        casts[value, dtype] = known
-    return known
+            converted = b.add("Convert", [value], attrs, name=name, origins=node.origins).output
+        casts[value, dtype] = converted
+    return converted
 
 
-def _restored(b: Builder, before: Sequence[Value], outputs: Sequence[Value]) -> list[Value]:
+def _restore_types(b: Builder, before: Sequence[Value], outputs: Sequence[Value]) -> list[Value]:
     """The outputs, converted back to their original types."""
     return [
         new if new.dtype == old.dtype else b.add("Convert", [new], {"destination_type": old.dtype}).output
@@ -176,34 +176,34 @@ def _computes(node: Node) -> bool:
 def _angles(graph: Graph) -> set[Node]:
     """Products whose results are only used as angles, possibly after data movement."""
     uses = graph.uses()
-    found: set[Node] = set()
+    angles: set[Node] = set()
     for node in reversed(graph.nodes):
         readers = [user for value in node.outputs for user, _ in uses[value]]
-        if readers and all(u is not None and (PERIODIC.fits(u.op) or u in found) for u in readers):
+        if readers and all(u is not None and (PERIODIC.fits(u.op) or u in angles) for u in readers):
             if part_of(node) in ("compute", "carry"):
-                found.add(node)
-    return {node for node in found if part_of(node) == "compute"}
+                angles.add(node)
+    return {node for node in angles if part_of(node) == "compute"}
 
 
-def _given(graph: Graph, stored: Sequence[str]) -> set[Value]:
+def _find_inputs_and_caches(graph: Graph, stored: Sequence[str]) -> set[Value]:
     """f32 inputs, caches that are widened from the types `stored`, and values that move or concatenate
     these."""
-    found: set[Value] = set()
+    inputs: set[Value] = set()
     for node in graph.nodes:
-        moved = part_of(node) == "carry" and any(v in found for v in node.inputs)
+        moved = part_of(node) == "carry" and any(v in inputs for v in node.inputs)
         if node.op.role == "parameter" or moved or any(_widens_input(node, t) for t in stored):
-            found.update(v for v in node.outputs if v.dtype == "f32")
-    return found
+            inputs.update(v for v in node.outputs if v.dtype == "f32")
+    return inputs
 
 
-def _choose(graph: Graph, computed: set[Node], given: set[Value], low: str) -> set[Value]:
+def _choose(graph: Graph, computed: set[Node], inputs: set[Value], low: str) -> set[Value]:
     """The values to store in `low`: computed in it or widened from it, and with a reader that accepts it."""
     candidates: set[Value] = set()
     for node in graph.nodes:
         if node in computed or _widens(node, low):
             candidates.add(node.output)
         elif part_of(node) in ("fuse", "carry") and any(v in candidates for v in node.inputs):
-            if part_of(node) == "carry" and any(v in given for v in node.inputs):
+            if part_of(node) == "carry" and any(v in inputs for v in node.inputs):
                 continue
             candidates.update(v for v in node.outputs if v.dtype == "f32" and v.shape is not None)
     uses = graph.uses()
@@ -320,19 +320,19 @@ def store_caches(graph: Graph, low: str) -> Graph:
         if _narrows(node, low) and inputs[0] in stored:
             return [stored[inputs[0]]]
         if rows is None and node.op.multiplied > 2 and any(v in stored for v in inputs[1:3]):
-            given = [inputs[0], *(stored.get(v, v) for v in inputs[1:3]), *inputs[3:]]
-            return b.instead(node, given, types=[v.type for v in node.outputs], lowered=True)
+            arguments = [inputs[0], *(stored.get(v, v) for v in inputs[1:3]), *inputs[3:]]
+            return b.instead(node, arguments, types=[v.type for v in node.outputs], lowered=True)
         if node.output not in handed_on:
             return None
         if _widens_input(node, low):
             stored[node.output] = inputs[0]
             return None
-        given = [_stored(b, v, stored, low) for v in inputs]
+        arguments = [_convert_to_low(b, v, stored, low) for v in inputs]
         types = [stored_type(v.type, low) for v in node.outputs]
-        (result,) = b.instead(node, given, types=types, lowered=True)
-        wide = widened(b, result, low, node.name, () if rows is None else _fresh(b, node, inputs, stored))
-        stored[wide] = result
-        return [wide]
+        (result,) = b.instead(node, arguments, types=types, lowered=True)
+        real = widened(b, result, low, node.name, () if rows is None else _fresh(b, node, inputs, stored))
+        stored[real] = result
+        return [real]
 
     return rebuild(graph, visit)
 
@@ -370,7 +370,7 @@ def _fresh(b: Builder, node: Node, inputs: Sequence[Value], stored: dict[Value, 
     return (b.add(node.op, [before.inputs[1], *inputs[1:]], node.attrs, name=f"{node.name}/fresh").output,)
 
 
-def _stored(b: Builder, value: Value, stored: dict[Value, Value], low: str) -> Value:
+def _convert_to_low(b: Builder, value: Value, stored: dict[Value, Value], low: str) -> Value:
     """`value` in the lower type. Values that are not f32 are returned unchanged."""
     if value.dtype != "f32" or value in stored:
         return stored.get(value, value)

@@ -45,7 +45,7 @@ def merge_equal(graph: Graph) -> Graph:
 
 
 def _key(node: Node, inputs: Iterable[int]) -> Hashable:
-    """What equal nodes have in common. None for nodes without inputs or with a state, body or effect."""
+    """A key that equal nodes share. None for nodes without inputs or with a state, body or effect."""
     if not (node.inputs and node.op.may_fold and node.op.role in ("", "shape")):
         return None
     attributes = frozenset((name, hashable(value)) for name, value in node.attrs.items())
@@ -53,7 +53,7 @@ def _key(node: Node, inputs: Iterable[int]) -> Hashable:
 
 
 def _constant(value: Value) -> Hashable:
-    """What a constant's number depends on. None for other values."""
+    """A key that equal constants share: contents, or the identity of large ones. None for other values."""
     stored = value.stored
     if isinstance(stored, np.ndarray) and stored.nbytes <= MOST_BYTES and not stored.dtype.hasobject:
         return value.dtype, stored.shape, stored.tobytes()

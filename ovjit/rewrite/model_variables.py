@@ -39,8 +39,8 @@ class Variable(NamedTuple):
     @property
     def kept(self) -> TensorType:
         """The type of the stored value."""
-        own = TensorType(self.dtype, self.shape)
-        return own if self.stored == self.dtype else stored_type(own, self.stored)
+        declared = TensorType(self.dtype, self.shape)
+        return declared if self.stored == self.dtype else stored_type(declared, self.stored)
 
     @property
     def rows(self) -> ByteRows | None:
@@ -109,7 +109,7 @@ def _starts(
     alike: list[int] = []  # variables whose initial value depends on the graph's inputs only
     for k, source in enumerate(sources):
         if source is not None and inits[k] is None:
-            if any(node.op.role == "read" for node in _needed(graph, (source,))):
+            if any(node.op.role == "read" for node in _find_producers(graph, (source,))):
                 inits[k] = _start(graph, variables, (source,))
             else:
                 alike.append(k)
@@ -122,7 +122,7 @@ def _starts(
 
 def _start(graph: Graph, variables: tuple[Variable, ...], sources: tuple[Value, ...]) -> Start:
     """The computation of `sources`, as the `Start` of the first of them."""
-    nodes = _needed(graph, sources)
+    nodes = _find_producers(graph, sources)
     read = {node.attrs.get("variable_id") for node in nodes if node.op.role == "read"}
     public = [i for i, value in enumerate(graph.inputs) if value.node in nodes]
     hidden = [len(graph.inputs) + k for k, variable in enumerate(variables) if variable.name in read]
@@ -130,7 +130,7 @@ def _start(graph: Graph, variables: tuple[Variable, ...], sources: tuple[Value, 
     return Start(result, (*public, *hidden), 0)
 
 
-def _needed(graph: Graph, values: Iterable[Value]) -> set[Node]:
+def _find_producers(graph: Graph, values: Iterable[Value]) -> set[Node]:
     """The nodes that compute these values, back to the ReadValues."""
     return makers(values, graph.nodes, lambda node: node.op.role == "read")
 
@@ -172,9 +172,9 @@ def keep_low(lifted: Lifted, caches: tuple[Cache, Cache], computed: str, floats:
         if low:
             kind = stored_type(node.output.type, low)
             attrs = {**node.attrs, "element_type": kind.dtype, "shape": kind.shape}
-            kept = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins).output
-            kept_as[node.output] = kept
-            new[node.output] = widened(builder, kept, low, node.name)
+            parameter = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins).output
+            kept_as[node.output] = parameter
+            new[node.output] = widened(builder, parameter, low, node.name)
         else:
             copy_into(new, builder, node)
     outputs = [new[v] for v in main.outputs]
@@ -212,8 +212,8 @@ def _stored_in(
             continue
         if rows is None:
             if low not in ("f32", "f16", "bf16"):
-                name, taken = next(iter(readers)).name, "f32, f16, bf16, u8, u4"
-                raise ModelError(f"node {name!r} supports key/value cache precision {taken} but gets {low}")
+                name, types = next(iter(readers)).name, "f32, f16, bf16, u8, u4"
+                raise ModelError(f"node {name!r} supports key/value cache precision {types} but gets {low}")
             return low
         if not cache.asked and not _fused(value, following, uses):
             continue
@@ -258,7 +258,7 @@ def _turning(node: Node) -> list[int]:
 def _readers(main: Graph, value: Value, output: int, uses: Any) -> dict[Node, str]:
     """node -> "k" or "v", for the nodes that multiply the hidden input `value` as keys or as values. Empty
     unless `value` is a cache as `keep_low` defines it. `output`: index of its next value."""
-    found, stack, multiplied = {value}, [value], {}
+    followed, stack, multiplied = {value}, [value], {}
     while stack:
         at = stack.pop()
         for user, index in uses[at]:
@@ -270,12 +270,12 @@ def _readers(main: Graph, value: Value, output: int, uses: Any) -> dict[Node, st
             elif user.op.role == "shape":
                 continue
             elif _CONCAT.fits(user.op) or (part_of(user) == "carry" and index == 0):
-                fresh = [v for v in user.outputs if v not in found]
-                found.update(fresh)
+                fresh = [v for v in user.outputs if v not in followed]
+                followed.update(fresh)
                 stack += fresh
             else:
                 return {}
-    return multiplied if main.outputs[output] in found else {}
+    return multiplied if main.outputs[output] in followed else {}
 
 
 def _role(node: Node, index: int) -> str:
@@ -295,11 +295,11 @@ def _keeps_rows(main: Graph, value: Value, following: Value, low: str) -> bool:
     rows = ByteRows.of(low)
     if rows is None or not rows.has(value.shape):
         return False
-    found = {value}
+    row_values = {value}
     for node in main.nodes:
-        if found.intersection(node.inputs) and carries(node, node.inputs, low):
-            found.update(node.outputs)
-    return following in found
+        if row_values.intersection(node.inputs) and carries(node, node.inputs, low):
+            row_values.update(node.outputs)
+    return following in row_values
 
 
 def _order(graph: Graph, reads: list[Node], uses: Any) -> int:
@@ -309,16 +309,16 @@ def _order(graph: Graph, reads: list[Node], uses: Any) -> int:
     if len(reads) != 1 or value in graph.outputs or len(uses[value]) != 1:
         return -1
     node = uses[value][0][0]
-    found = None if node is None else _GATHERED.first(node.output)
-    if found is None or found["rows"] is not value:
+    bindings = None if node is None else _GATHERED.first(node.output)
+    if bindings is None or bindings["rows"] is not value:
         return -1
-    indices = found["beams"]
+    indices = bindings["beams"]
     fits = (
         indices in graph.inputs
         and indices.shape is not None
         and len(indices.shape) == 1
         and value.shape is not None
-        and int(found["axis"].constant.reshape(-1)[0]) in (0, -len(value.shape))
+        and int(bindings["axis"].constant.reshape(-1)[0]) in (0, -len(value.shape))
     )
     return graph.inputs.index(indices) if fits else -1
 
@@ -344,9 +344,9 @@ def _cached_attention(b: Builder, node: Node, inputs: list[Value]) -> Value:
     if len(inputs) > 3 and inputs[3].dtype == "boolean" and not node.attrs["causal"]:
         dtype = numpy_dtype(inputs[0].dtype)
         numbers = (0, np.finfo(dtype if dtype.kind == "f" else np.float32).min)
-        seen, hidden = (b.constant(np.array(x).astype(dtype), inputs[0].dtype) for x in numbers)
+        visible, hidden = (b.constant(np.array(x).astype(dtype), inputs[0].dtype) for x in numbers)
         name = f"{node.name}/mask"
-        inputs[3] = b.add("Select", [inputs[3], seen, hidden], {}, name=name, origins=node.origins).output
+        inputs[3] = b.add("Select", [inputs[3], visible, hidden], {}, name=name, origins=node.origins).output
     return b.instead(node, inputs, op="GuardedAttention")[0]
 
 

@@ -51,8 +51,8 @@ def settle_pages(
         for value, kind in zip(
             node.inputs[3:5], _kinds(node, config, recorded.get(node.name, {})), strict=True
         ):
-            known = kinds.setdefault(value, kind)
-            if known != kind:
+            previous = kinds.setdefault(value, kind)
+            if previous != kind:
                 raise ModelError(
                     f"node {node.name!r} reads the cache {value!r} with other parameters than another layer"
                 )
@@ -103,13 +103,13 @@ def settle_pages(
 def _kinds(node: Node, config: Mapping[str, Any], numbers: Mapping[str, int]) -> tuple[CacheKind, CacheKind]:
     """The layouts of a layer's caches of keys and of values."""
     caches = node.inputs[3:5]
-    asked = _asked(config)
+    requested = _find_caches(config)
     all_heads, sizes = _heads_of(node, caches, numbers)
-    found = []
+    kinds = []
     for i, cache in enumerate(caches):
         is_key = i == 0
         heads, size = _heads(node, is_key, all_heads[i], sizes[i])
-        kind, group = _stored_as(node, cache, asked[i], size, is_key)
+        kind, group = _stored_as(node, cache, requested[i], size, is_key)
         by_token = config.get("given", config).get("KEY_CACHE_QUANT_MODE") == "BY_TOKEN"
         if is_key and kind in TOP and by_token:
             raise UnsupportedError(
@@ -119,13 +119,13 @@ def _kinds(node: Node, config: Mapping[str, Any], numbers: Mapping[str, int]) ->
         tokens = BLOCK
         if cache.shape and isinstance(cache.shape[2], int) and kind not in ("u8", "u4"):
             tokens = cache.shape[2]
-        found.append(CacheKind(kind, heads, tokens, size, 0 if group == size else group, is_key))
-    if found[0].tokens != found[1].tokens or found[0].heads != found[1].heads:
+        kinds.append(CacheKind(kind, heads, tokens, size, 0 if group == size else group, is_key))
+    if kinds[0].tokens != kinds[1].tokens or kinds[0].heads != kinds[1].heads:
         raise ModelError(
             f"node {node.name!r}: the caches of keys and of values have different block "
             "sizes or numbers of heads"
         )
-    return found[0], found[1]
+    return kinds[0], kinds[1]
 
 
 def _heads(node: Node, is_key: bool, heads: Any, size: Any) -> tuple[int, int]:
@@ -164,12 +164,12 @@ def _stored_as(node: Node, cache: Value, want: Cache, size: int, is_key: bool) -
     return kind, group
 
 
-def _asked(config: Mapping[str, Any]) -> tuple[Cache, Cache]:
+def _find_caches(config: Mapping[str, Any]) -> tuple[Cache, Cache]:
     """The requested storage of keys and values. As in OpenVINO the default is u8, whatever the precision of
     the model. It is f32 with EXECUTION_MODE_HINT=ACCURACY."""
-    given = dict(config.get("given", config))
-    given.pop("INFERENCE_PRECISION_HINT", None)
-    return caches_of({"given": given})
+    properties = dict(config.get("given", config))
+    properties.pop("INFERENCE_PRECISION_HINT", None)
+    return caches_of({"given": properties})
 
 
 def _attributes(keys: CacheKind, values: CacheKind) -> dict[str, Any]:
@@ -182,8 +182,8 @@ def _attributes(keys: CacheKind, values: CacheKind) -> dict[str, Any]:
 
 def _kinds_of_moves(node: Node, config: Mapping[str, Any]) -> list[CacheKind]:
     """The layouts of a PaKVReorder's caches, from their ports alone."""
-    found = []
-    for cache, want, is_key in zip(node.inputs[:2], _asked(config), (True, False), strict=True):
+    kinds = []
+    for cache, want, is_key in zip(node.inputs[:2], _find_caches(config), (True, False), strict=True):
         shape: Any = cache.shape or ()
         if len(shape) != 4 or not all(isinstance(d, int) for d in shape[1:]):
             raise ModelError(
@@ -198,8 +198,8 @@ def _kinds_of_moves(node: Node, config: Mapping[str, Any]) -> list[CacheKind]:
                 tokens -= more
             else:
                 size = size // (group + more) * group if group else size - more
-        found.append(CacheKind(kind, heads, tokens, size, group, is_key))
-    return found
+        kinds.append(CacheKind(kind, heads, tokens, size, group, is_key))
+    return kinds
 
 
 def _heads_of(node: Node, caches: Sequence[Value], numbers: Mapping[str, int]) -> tuple[list[Any], list[Any]]:
@@ -209,14 +209,14 @@ def _heads_of(node: Node, caches: Sequence[Value], numbers: Mapping[str, int]) -
     sizes: list[Any] = []
     for what, cache, value in zip("kv", caches, node.inputs[1:3], strict=True):
         shape = cache.shape if cache.shape is not None and len(cache.shape) == 4 else (ANY,) * 4
-        many, size = numbers.get(f"num_{what}_heads") or shape[1], numbers.get(f"{what}_head_size")
+        count, size = numbers.get(f"num_{what}_heads") or shape[1], numbers.get(f"{what}_head_size")
         joined = value.node.inputs[0].shape if value.node.op.name == "Reshape" else None
-        if not isinstance(many, int) and joined is not None and len(joined) > 2:
-            many = joined[-2]
+        if not isinstance(count, int) and joined is not None and len(joined) > 2:
+            count = joined[-2]
         width = value.shape[1] if value.shape else None
-        if size is None and isinstance(many, int) and isinstance(width, int) and many > 0:
-            size = width // many if width % many == 0 else None
-        heads.append(many)
+        if size is None and isinstance(count, int) and isinstance(width, int) and count > 0:
+            size = width // count if width % count == 0 else None
+        heads.append(count)
         sizes.append(shape[3] if size is None else size)
     return heads, sizes
 
@@ -285,14 +285,14 @@ class _Work:
         group = max(1, width // (keys.heads * keys.size)) if isinstance(width, int) else 1
         rows = max(1, (LOW_ROWS if self.precision == "bf16" else ROWS) // group)
         part = max(1, COLUMNS // keys.tokens)
-        few = FEW + (max(0, GROUPS - group) if keys.kind == values.kind == "f32" else 0)
+        few_rows = FEW + (max(0, GROUPS - group) if keys.kind == values.kind == "f32" else 0)
         attrs = {
-            "block": keys.tokens, "part": part, "rows": rows, "few": min(few, rows),
+            "block": keys.tokens, "part": part, "rows": rows, "few": min(few_rows, rows),
             "writing": bool(node.attrs["write_kv_cache"]), "typed": _may_have(node.inputs[25]),
         }  # fmt: skip
         window = node.inputs[10]
-        seen: Any = window if window.constant is None else int(window.constant.reshape(-1)[0])
-        return (*node.inputs[5:9], seen, by_chunk and self.chunks[node], tuple(attrs.items()))
+        window_size: Any = window if window.constant is None else int(window.constant.reshape(-1)[0])
+        return (*node.inputs[5:9], window_size, by_chunk and self.chunks[node], tuple(attrs.items()))
 
     def _tables(self, node: Node, first: Node) -> list[Value]:
         """The tables of a layer: past_lens, subsequence_begins, block_indices, block_indices_begins. With
@@ -330,8 +330,8 @@ class _Work:
             self.new[node.outputs[1]] = _as(b, used.output, node.outputs[1].dtype)
         if node.outputs[2] in self.read:
             kind = {n: attrs[n] for n in ("keys", "heads", "size", "block")}
-            given = [result.output, *(inputs[i] for i in _EVICTED)]
-            different = b.add("PagedDiversity", given, kind, name=name, origins=origins)
+            arguments = [result.output, *(inputs[i] for i in _EVICTED)]
+            different = b.add("PagedDiversity", arguments, kind, name=name, origins=origins)
             self.new[node.outputs[2]] = _as(b, different.output, node.outputs[2].dtype)
 
     def _filled(self, layer: Node, number: int) -> Value:
@@ -374,11 +374,11 @@ class _Work:
 
     def _guard(self, layer: Node) -> None:
         """Add the check of a layer's rotated blocks and pairs of queries, if it has any."""
-        given = tuple(layer.inputs[i] for i in _GUARDED)
+        guarded = tuple(layer.inputs[i] for i in _GUARDED)
         rotating, paired = _may_have(layer.inputs[14]), _may_have(self._filled(layer, _PAIRS))
-        if (not rotating and not paired) or given in self._guarded:
+        if (not rotating and not paired) or guarded in self._guarded:
             return
-        self._guarded.add(given)
+        self._guarded.add(guarded)
         kind = self.kinds[layer.inputs[3]]
         attrs = {"rotating": rotating, "paired": paired, "block": kind.tokens, "size": kind.size}
         name = f"{layer.name}/guard"
@@ -387,22 +387,22 @@ class _Work:
 
     def _guard_diversity(self, layer: Node) -> None:
         """Add the check of the blocks whose diversity is computed, if that output has a reader."""
-        given = tuple(layer.inputs[i] for i in _EVICTED)
-        if layer.outputs[2] not in self.read or given in self._guarded:
+        evictable = tuple(layer.inputs[i] for i in _EVICTED)
+        if layer.outputs[2] not in self.read or evictable in self._guarded:
             return
-        self._guarded.add(given)
+        self._guarded.add(evictable)
         name, attrs = f"{layer.name}/evictable", {"block": self.kinds[layer.inputs[3]].tokens}
-        result = self.builder.add("PagedEvictable", [self.new[v] for v in given], attrs, name=name)
+        result = self.builder.add("PagedEvictable", [self.new[v] for v in evictable], attrs, name=name)
         self._guards.append(result.output)
 
     def _list(self, layer: Node, first: Node) -> None:
         """Add the list of work of `layer` unless it exists, for the rows of `first`'s queries."""
         if self.chunks[layer]:
             self._check_chunked(layer)
-            whole = self._key(layer, by_chunk=False)
-            if whole not in self._made:  # this list checks the original tables
-                self._add_list(whole, [self.new[v] for v in layer.inputs[5:9]], layer, first)
-                self._guards.append(self._made[whole])
+            unchunked = self._key(layer, by_chunk=False)
+            if unchunked not in self._made:  # this list checks the original tables
+                self._add_list(unchunked, [self.new[v] for v in layer.inputs[5:9]], layer, first)
+                self._guards.append(self._made[unchunked])
         key = self._key(layer)
         if key not in self._made:
             self._add_list(key, self._tables(layer, first), layer, first)

@@ -35,8 +35,8 @@ class _Numbers:
     def whole(self, x: Value) -> Value:
         return x if x.dtype == "i64" else self("Convert", x, destination_type="i64")
 
-    def at(self, x: Value, places: Any) -> Value:
-        return self("Gather", x, places, 0)
+    def at(self, x: Value, indices: Any) -> Value:
+        return self("Gather", x, indices, 0)
 
     def part(self, x: Value, first: int, end: int) -> Value:
         return self("Slice", x, [first], [end], [1], [0])
@@ -54,11 +54,11 @@ class _Numbers:
     def sums(self, x: Value) -> Value:
         return self("CumSum", x, 0, exclusive=False, reverse=False)
 
-    def group_of(self, places: Value, ends: Value) -> Value:
-        """The index of the group, of groups with these `ends`, that has each of `places`; at most the
+    def group_of(self, indices: Value, ends: Value) -> Value:
+        """The index of the group, of groups with these `ends`, that has each of `indices`; at most the
         last."""
-        found = self("Bucketize", places, ends, output_type="i64", with_right_bound=False)
-        return self("Minimum", found, self("Subtract", self.count(ends), 1))
+        group = self("Bucketize", indices, ends, output_type="i64", with_right_bound=False)
+        return self("Minimum", group, self("Subtract", self.count(ends), 1))
 
 
 def chunk_tables(
@@ -73,9 +73,9 @@ def chunk_tables(
         )
     n = _Numbers(builder, f"{name}/chunks")
     past, begins, blocks, ends = map(n.whole, tables)
-    first, behind = n.part(begins, 0, -1), n.part(begins, 1, _END)
+    first, stops = n.part(begins, 0, -1), n.part(begins, 1, _END)
     entry, stop = n.part(ends, 0, -1), n.part(ends, 1, _END)
-    last = n("Maximum", n("Subtract", n("Add", past, n("Subtract", behind, first)), 1), past)
+    last = n("Maximum", n("Subtract", n("Add", past, n("Subtract", stops, first)), 1), past)
     begin = n.floor(past, chunk)
     parts = n("Add", n("Subtract", n.floor(last, chunk), begin), 1)
     until = n.sums(parts)
@@ -83,30 +83,30 @@ def chunk_tables(
 
     # of each chunk: its sequence, its index in the sequence, and its index among chunks with new tokens
     row = n.up_to(most)
-    own = n.group_of(row, until)
-    among = n("Subtract", row, n("Subtract", n.at(until, own), n.at(parts, own)))
-    used = n("Less", among, n.at(parts, own))
-    number = n("Add", n.at(begin, own), among)
-    before = n("Subtract", n.at(past, own), n("Multiply", n.at(begin, own), chunk))
+    sequence = n.group_of(row, until)
+    among = n("Subtract", row, n("Subtract", n.at(until, sequence), n.at(parts, sequence)))
+    used = n("Less", among, n.at(parts, sequence))
+    number = n("Add", n.at(begin, sequence), among)
+    before = n("Subtract", n.at(past, sequence), n("Multiply", n.at(begin, sequence), chunk))
     starts = n("Equal", among, 0)
     new_past = n("Select", n("LogicalAnd", starts, used), before, 0)
-    skipped = n("Maximum", n("Subtract", n("Multiply", number, chunk), n.at(past, own)), 0)
+    skipped = n("Maximum", n("Subtract", n("Multiply", number, chunk), n.at(past, sequence)), 0)
     end = n.part(begins, -1, _END)
-    new_begins = n("Concat", n("Select", used, n("Add", n.at(first, own), skipped), end), end, axis=0)
+    new_begins = n("Concat", n("Select", used, n("Add", n.at(first, sequence), skipped), end), end, axis=0)
 
     # the blocks of each chunk, and where each new entry comes from
     each = chunk // block
-    held = n.at(n("Subtract", stop, entry), own)
-    low = n("Minimum", n("Multiply", number, each), held)
-    high = n("Minimum", n("Multiply", n("Add", number, 1), each), held)
-    many = n("Select", used, n("Subtract", high, low), 0)
-    new_ends = n.sums(many)
+    block_counts = n.at(n("Subtract", stop, entry), sequence)
+    low = n("Minimum", n("Multiply", number, each), block_counts)
+    high = n("Minimum", n("Multiply", n("Add", number, 1), each), block_counts)
+    counts = n("Select", used, n("Subtract", high, low), 0)
+    new_ends = n.sums(counts)
     item = n.up_to(n.count(blocks))
     of = n.group_of(item, new_ends)
-    inside = n("Subtract", item, n("Subtract", n.at(new_ends, of), n.at(many, of)))
-    source = n("Add", n("Add", n.at(n.at(entry, own), of), n.at(low, of)), inside)
+    inside = n("Subtract", item, n("Subtract", n.at(new_ends, of), n.at(counts, of)))
+    source = n("Add", n("Add", n.at(n.at(entry, sequence), of), n.at(low, of)), inside)
     source = n("Maximum", n("Minimum", source, n("Subtract", n.count(blocks), 1)), 0)
-    listed = n("Less", inside, n.at(many, of))
+    listed = n("Less", inside, n.at(counts, of))
     new_blocks = n("Select", listed, n.at(blocks, source), -1)
     new_ends = n("Concat", [0], new_ends, axis=0)
     result = (new_past, new_begins, new_blocks, new_ends)

@@ -67,11 +67,11 @@ class Pattern:
         """False if no operation with these inputs can match."""
         return True
 
-    def match(self, value: Any, found: Found, readers: Readers | None) -> Iterator[Found]:
-        """Yield the bindings of each way in which `value` matches, extending `found`."""
+    def match(self, value: Any, bindings: Found, readers: Readers | None) -> Iterator[Found]:
+        """Yield the bindings of each way in which `value` matches, extending `bindings`."""
         raise NotImplementedError
 
-    def make(self, write: Callable[..., Any], found: Found) -> Any:
+    def make(self, write: Callable[..., Any], bindings: Found) -> Any:
         """Write the expression with bound names, by `write(operation, *inputs, **attributes)`."""
         raise TypeError(f"{self!r} has alternatives: it is a pattern to match and cannot be a replacement")
 
@@ -90,26 +90,26 @@ class Pattern:
     @property
     def once(self) -> Pattern:
         return _Refined(
-            self, lambda found, value, readers: found if readers.times(value) == 1 else None, "once"
+            self, lambda bindings, value, readers: bindings if readers.times(value) == 1 else None, "once"
         )
 
     def named(self, key: str) -> Pattern:
-        return _Refined(self, lambda found, value, _: _bind(found, key, value), f"as {key}")
+        return _Refined(self, lambda bindings, value, _: _bind(bindings, key, value), f"as {key}")
 
     def let(self, **functions: Callable[[Any], Any]) -> Pattern:
-        def refine(found: Found, value: Any, _: Any) -> Found | None:
+        def refine(bindings: Found, value: Any, _: Any) -> Found | None:
             for key, function in functions.items():
                 result = function(value)
-                bound = None if result is None else _bind(found, key, result)
+                bound = None if result is None else _bind(bindings, key, result)
                 if bound is None:
                     return None
-                found = bound
-            return found
+                bindings = bound
+            return bindings
 
         return _Refined(self, refine, "let " + ", ".join(functions))
 
     def where(self, holds: Callable[[Any], Any]) -> Pattern:
-        return _Refined(self, lambda found, value, _: found if holds(value) else None, "where")
+        return _Refined(self, lambda bindings, value, _: bindings if holds(value) else None, "where")
 
     def __or__(self, other: Any) -> Pattern:
         return Either([*_options(self), *_options(_pattern(other))])
@@ -124,11 +124,11 @@ class Pattern:
         return op.Negative(self)
 
 
-def _bind(found: Found, key: str, value: Any) -> Found | None:
-    """`found` with one more binding; None if the name is bound to another value."""
-    if key in found:
-        return found if found[key] == value else None
-    return {**found, key: value}
+def _bind(bindings: Found, key: str, value: Any) -> Found | None:
+    """`bindings` with one more binding; None if the name is bound to another value."""
+    if key in bindings:
+        return bindings if bindings[key] == value else None
+    return {**bindings, key: value}
 
 
 class Any_(Pattern):
@@ -137,13 +137,13 @@ class Any_(Pattern):
     def __init__(self, key: str):
         self.key = key
 
-    def match(self, value: Any, found: Found, readers: Readers | None) -> Iterator[Found]:
-        bound = _bind(found, self.key, value) if self.key else found
+    def match(self, value: Any, bindings: Found, readers: Readers | None) -> Iterator[Found]:
+        bound = _bind(bindings, self.key, value) if self.key else bindings
         if bound is not None:
             yield bound
 
-    def make(self, write: Callable[..., Any], found: Found) -> Any:
-        return found[self.key]
+    def make(self, write: Callable[..., Any], bindings: Found) -> Any:
+        return bindings[self.key]
 
     def __repr__(self) -> str:
         return self.key or "_"
@@ -169,19 +169,19 @@ class Number(Pattern):
     def fits(self, record: Any) -> bool:
         return record.name == "Constant"
 
-    def match(self, value: Any, found: Found, readers: Readers | None) -> Iterator[Found]:
-        known = number_of(value)
-        if known is None:
+    def match(self, value: Any, bindings: Found, readers: Readers | None) -> Iterator[Found]:
+        number = number_of(value)
+        if number is None:
             return
         if not isinstance(self.number, str):
-            bound = found if known == self.number else None
+            bound = bindings if number == self.number else None
         else:
-            bound = _bind(found, self.number, known)
+            bound = _bind(bindings, self.number, number)
         if bound is not None:
             yield bound
 
-    def make(self, write: Callable[..., Any], found: Found) -> Any:
-        return found[self.number] if isinstance(self.number, str) else self.number
+    def make(self, write: Callable[..., Any], bindings: Found) -> Any:
+        return bindings[self.number] if isinstance(self.number, str) else self.number
 
     def __repr__(self) -> str:
         return str(self.number)
@@ -205,38 +205,38 @@ class Made(Pattern):
     def fits(self, record: Any) -> bool:
         return record.name in self.names if self.test is None else self.test(record)
 
-    def match(self, value: Any, found: Found, readers: Readers | None) -> Iterator[Found]:
+    def match(self, value: Any, bindings: Found, readers: Readers | None) -> Iterator[Found]:
         node = value.node
         if value.index or (self.attributes and not self._has_attributes(node.attrs)):
             return
         if self.inputs is None:
-            yield found
+            yield bindings
             return
-        given, wanted = node.inputs, self.inputs
+        operands, patterns = node.inputs, self.inputs
         if self.more:
-            given = given[: len(wanted)]
-        if self.could_be_of(given):
-            matchers = [functools.partial(_match_fitting, p, readers) for p in wanted]
-            yield from match_operands(matchers, given, found, node.op.commutative)
+            operands = operands[: len(patterns)]
+        if self.could_be_of(operands):
+            matchers = [functools.partial(_match_fitting, p, readers) for p in patterns]
+            yield from match_operands(matchers, operands, bindings, node.op.commutative)
 
     def could_be_of(self, inputs: Sequence[Any]) -> bool:
-        wanted = self.inputs
-        if wanted is None:
+        patterns = self.inputs
+        if patterns is None:
             return True
-        return _fit(wanted, inputs) or (len(wanted) == len(inputs) == 2 and _fit(wanted, inputs[::-1]))
+        return _fit(patterns, inputs) or (len(patterns) == len(inputs) == 2 and _fit(patterns, inputs[::-1]))
 
-    def _has_attributes(self, given: Mapping[str, Any]) -> bool:
-        for key, wanted in self.attributes.items():
-            value = given.get(key)
-            if not (wanted(value) if callable(wanted) else value == wanted):
+    def _has_attributes(self, attributes: Mapping[str, Any]) -> bool:
+        for key, expected in self.attributes.items():
+            value = attributes.get(key)
+            if not (expected(value) if callable(expected) else value == expected):
                 return False
         return True
 
-    def make(self, write: Callable[..., Any], found: Found) -> Any:
+    def make(self, write: Callable[..., Any], bindings: Found) -> Any:
         (name,) = self.names
-        inputs = [pattern.make(write, found) for pattern in self.inputs or ()]
+        inputs = [pattern.make(write, bindings) for pattern in self.inputs or ()]
         attributes = {
-            key: each.make(write, found) if isinstance(each, Pattern) else each
+            key: each.make(write, bindings) if isinstance(each, Pattern) else each
             for key, each in self.attributes.items()
         }
         return write(name, *inputs, **attributes)
@@ -258,8 +258,8 @@ def _fit(patterns: Sequence[Pattern], values: Sequence[Any]) -> bool:
     return True
 
 
-def _match_fitting(pattern: Pattern, readers: Any, value: Any, found: Found) -> Iterator[Found]:
-    return pattern.match(value, found, readers) if pattern.fits(value.node.op) else iter(())
+def _match_fitting(pattern: Pattern, readers: Any, value: Any, bindings: Found) -> Iterator[Found]:
+    return pattern.match(value, bindings, readers) if pattern.fits(value.node.op) else iter(())
 
 
 #: (value, bindings) -> the bindings of each way in which the value matches.
@@ -267,22 +267,22 @@ Matcher = Callable[[Any, Any], Iterator[Any]]
 
 
 def match_operands(
-    matchers: Sequence[Matcher], values: Sequence[Any], found: Any, commutative: bool
+    matchers: Sequence[Matcher], values: Sequence[Any], bindings: Any, commutative: bool
 ) -> Iterator[Any]:
     """Yield the bindings of each way in which all operands match. `commutative`: two operands also
     swapped."""
     if len(matchers) != len(values):
         return
-    yield from _match_rest(matchers, values, 0, found)
+    yield from _match_rest(matchers, values, 0, bindings)
     if commutative and len(values) == 2:
-        yield from _match_rest(matchers, values[::-1], 0, found)
+        yield from _match_rest(matchers, values[::-1], 0, bindings)
 
 
-def _match_rest(matchers: Sequence[Matcher], values: Sequence[Any], at: int, found: Any) -> Iterator[Any]:
+def _match_rest(matchers: Sequence[Matcher], values: Sequence[Any], at: int, bindings: Any) -> Iterator[Any]:
     if at == len(matchers):
-        yield found
+        yield bindings
         return
-    for bound in matchers[at](values[at], found):
+    for bound in matchers[at](values[at], bindings):
         yield from _match_rest(matchers, values, at + 1, bound)
 
 
@@ -304,10 +304,10 @@ class Either(Pattern):
                 return True
         return False
 
-    def match(self, value: Any, found: Found, readers: Readers | None) -> Iterator[Found]:
+    def match(self, value: Any, bindings: Found, readers: Readers | None) -> Iterator[Found]:
         for option in self.options:
             if option.fits(value.node.op):
-                yield from option.match(value, found, readers)
+                yield from option.match(value, bindings, readers)
 
     def __repr__(self) -> str:
         return " | ".join(map(repr, self.options))
@@ -320,8 +320,8 @@ class _Refined(Pattern):
         self.pattern, self.refine, self.text = pattern, refine, text
         self.fits, self.could_be_of = pattern.fits, pattern.could_be_of  # type: ignore[method-assign]
 
-    def match(self, value: Any, found: Found, readers: Readers | None) -> Iterator[Found]:
-        for bound in self.pattern.match(value, found, readers):
+    def match(self, value: Any, bindings: Found, readers: Readers | None) -> Iterator[Found]:
+        for bound in self.pattern.match(value, bindings, readers):
             refined = self.refine(bound, value, readers)
             if refined is not None:
                 yield refined
@@ -361,22 +361,22 @@ op = _Operations()
 def operation(names: str | Callable[[Any], bool]) -> Callable[..., Pattern]:
     """A maker of patterns for operations with these names, or whose records pass the test."""
 
-    def made(*inputs: Any, **attributes: Any) -> Pattern:
+    def make(*inputs: Any, **attributes: Any) -> Pattern:
         if inputs == (...,):
             return Made(names, None, False, attributes)
         more = bool(inputs) and inputs[-1] is ...
-        given = [_pattern(each) for each in (inputs[:-1] if more else inputs)]
-        return Made(names, given, more, attributes)
+        patterns = [_pattern(each) for each in (inputs[:-1] if more else inputs)]
+        return Made(names, patterns, more, attributes)
 
-    return made
+    return make
 
 
-def _pattern(given: Any) -> Pattern:
-    if isinstance(given, Pattern):
-        return given
-    if isinstance(given, int | float):
-        return Number(float(given))
-    raise TypeError(f"a pattern is built of patterns and numbers, not of {given!r}")
+def _pattern(operand: Any) -> Pattern:
+    if isinstance(operand, Pattern):
+        return operand
+    if isinstance(operand, int | float):
+        return Number(float(operand))
+    raise TypeError(f"a pattern is built of patterns and numbers, not of {operand!r}")
 
 
 def _options(pattern: Pattern) -> Sequence[Pattern]:

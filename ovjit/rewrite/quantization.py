@@ -101,18 +101,18 @@ class _Quantizer:
         self.known: dict[Value, Quantized] = {}
         self.padded: dict[tuple, Value] = {}  # integers with a border, made once for all readers
 
-    def _is(self, b: Builder, node: Node, found: Quantized | None) -> Value | None:
-        """The node unchanged, with `found` recorded as its quantized form."""
-        if found is None or node.output.dtype not in WIDE:
+    def _is(self, b: Builder, node: Node, quantized: Quantized | None) -> Value | None:
+        """The node unchanged, with `quantized` recorded as its quantized form."""
+        if quantized is None or node.output.dtype not in WIDE:
             return None
         out = unchanged(b, node)
-        self.known[out] = found
+        self.known[out] = quantized
         return out
 
     def _integers(self, x: Value) -> Quantized | None:
         """The quantized form of an f32 tensor. None if it is unknown, or has a run-time zero point."""
-        found = self.known.get(x) if x.dtype == "f32" else None
-        return None if found is None or found.given is not None else found
+        quantized = self.known.get(x) if x.dtype == "f32" else None
+        return None if quantized is None or quantized.given is not None else quantized
 
     @rule(op.Convert(value("q").where(lambda q: q.dtype in ("u8", "i8"))))
     def bytes_as_reals(self, b: Builder, w: Writer, node: Node, q: Value) -> Value | None:
@@ -121,7 +121,7 @@ class _Quantizer:
             return None
         if q.dtype == "u8":
             return self._is(b, node, Quantized(q, np.ones(()), np.zeros((), np.int64)))
-        return self._is(b, node, Quantized(_unsigned(w, q), np.ones(()), np.array(128)))
+        return self._is(b, node, Quantized(_to_unsigned(w, q), np.ones(()), np.array(128)))
 
     @rule(value("x") * value("factor"))
     def scaled(self, b: Builder, node: Node, x: Value, factor: Value) -> Value | None:
@@ -130,7 +130,7 @@ class _Quantizer:
         each = None if before is None else self._number(node, x, factor)
         if before is None or each is None or not np.all((each > 0) & np.isfinite(each)):
             return None
-        return self._is(b, node, before._replace(scale=_plain(before.scale * each)))
+        return self._is(b, node, before._replace(scale=_to_scalar(before.scale * each)))
 
     @rule(value("x") - value("zero"))
     def shifted(self, b: Builder, node: Node, x: Value, zero: Value) -> Value | None:
@@ -140,15 +140,15 @@ class _Quantizer:
         if before is None or each is None:
             return None
         steps = each / before.scale
-        whole = np.rint(steps)
-        if not np.all(steps == whole):  # NaN and infinity too
+        rounded = np.rint(steps)
+        if not np.all(steps == rounded):  # NaN and infinity too
             return None
-        return self._is(b, node, before._replace(zero=_plain(before.zero + whole)))
+        return self._is(b, node, before._replace(zero=_to_scalar(before.zero + rounded)))
 
     def _number(self, node: Node, x: Value, number: Value) -> np.ndarray | None:
         """A constant operand, if it is a scalar or varies along a single axis."""
-        known = plain_constant(number)
-        return None if known is None or x.shape != node.output.shape else _of_an_axis(known, len(x.shape))
+        array = plain_constant(number)
+        return None if array is None or x.shape != node.output.shape else _of_an_axis(array, len(x.shape))
 
     @rule(value("x") - op.Convert(value("byte")).where(lambda zero: plain_constant(zero) is None))
     def less_a_byte(self, b: Builder, node: Node, x: Value, byte: Value) -> Value | None:
@@ -165,12 +165,12 @@ class _Quantizer:
     def fake_quantize(self, b: Builder, node: Node, x: Value, readers: Uses) -> Value | None:
         """FakeQuantize(x) -> (Quantize(x) - zero) * scale"""
         levels, limits = node.attrs["levels"], self._limits(node, x)
-        found = None if limits is None else range_steps(*limits, levels)
-        if limits is None or found is None:
+        steps = None if limits is None else range_steps(*limits, levels)
+        if limits is None or steps is None:
             return None
         low, high, out_low, out_high = limits
-        (scale, zero), step = map(_plain, found), _plain((high - low) / (levels - 1))
-        shift, result = _plain(-low / step), Quantized(x, scale, zero)
+        (scale, zero), step = map(_to_scalar, steps), _to_scalar((high - low) / (levels - 1))
+        shift, result = _to_scalar(-low / step), Quantized(x, scale, zero)
         if np.any((zero < 0) | (zero > levels - 1)) or not _helps(node, result, readers):
             return None
         same = np.array_equal(low, out_low) and np.array_equal(high, out_high)
@@ -182,18 +182,18 @@ class _Quantizer:
         attrs = {"low": 0, "high": levels - 1, "element_type": "u8"}
 
         def quantize(x: Value, name: str) -> Value:
-            known = self.known.get(x)
-            if known is not None and known.alike(result) and np.array_equal(step, scale) and levels == 256:
-                return known.integers
+            form = self.known.get(x)
+            if form is not None and form.alike(result) and np.array_equal(step, scale) and levels == 256:
+                return form.integers
             numbers, origins = [1 / step, shift], node.origins
             if x.node.op.role == "parameter":  # an exact input: avoid a second rounding far from 0
                 even = 2 * np.rint(shift / 2)
-                near = [_rounded(b, n) for n in (numbers[0], shift - even)]
+                near = [_constant(b, n) for n in (numbers[0], shift - even)]
                 x = b.add("MultiplyAdd", [x, *near], name=f"{name}/near", origins=origins).output
                 x = b.add("Round", [x], {"mode": "half_to_even"}, origins=origins).output
                 numbers = [np.ones(()), even]
-            given = [x, *(_rounded(b, n) for n in numbers)]
-            return b.add("Quantize", given, attrs, name=name, origins=origins).output
+            args = [x, *(_constant(b, n) for n in numbers)]
+            return b.add("Quantize", args, attrs, name=name, origins=origins).output
 
         integers = self._before(b, node, x, quantize, readers) if result.uniform else None
         if integers is None:
@@ -209,8 +209,8 @@ class _Quantizer:
             or not 2 <= node.attrs["levels"] <= 256
         ):
             return None
-        known = [v.constant for v in node.inputs[1:]]
-        limits = [None if a is None else _of_an_axis(a, len(x.shape)) for a in known]
+        constants = [v.constant for v in node.inputs[1:]]
+        limits = [None if a is None else _of_an_axis(a, len(x.shape)) for a in constants]
         low, high, out_low, out_high = limits
         if low is None or high is None or out_low is None or out_high is None:
             return None
@@ -238,35 +238,35 @@ class _Quantizer:
 
     def _real(self, b: Builder, node: Node, quantized: Quantized) -> Value:
         """(q - zero) * scale as nodes: the real tensor."""
-        wide = Writer(b, node)("Convert", quantized.integers, destination_type="f32")
-        real = self._shifted(b, node, wide, quantized)
+        widened = Writer(b, node)("Convert", quantized.integers, destination_type="f32")
+        real = self._to_real(b, node, widened, quantized)
         self.known[real] = quantized
         return real
 
-    def _shifted(self, b: Builder, node: Node, steps: Value, quantized: Quantized) -> Value:
+    def _to_real(self, b: Builder, node: Node, steps: Value, quantized: Quantized) -> Value:
         """(steps - zero) * scale, in f32"""
         if quantized.zero.any():
             steps = Writer(b, node)("Subtract", steps, quantized.zero.astype(np.float32))
-        scale = _rounded(b, quantized.scale)
+        scale = _constant(b, quantized.scale)
         return b.add("Multiply", [steps, scale], name=node.name, origins=node.origins).output
 
     @rule(op[MOVES](...))
     def moved(self, b: Builder, node: Node) -> Replacement:
         """Reshape((q - z) * s) -> (Reshape(q) - z) * s"""
-        return self._moved(b, node, node.inputs)
+        return self._move(b, node, node.inputs)
 
     @rule(op.MaxPool(...))
     def largest(self, b: Builder, node: Node, readers: Uses) -> Replacement:
         """MaxPool((q - z) * s) -> (MaxPool(q) - z) * s     if the indices of the maxima are not read"""
-        return None if any(map(readers.times, node.outputs[1:])) else self._moved(b, node, node.inputs)
+        return None if any(map(readers.times, node.outputs[1:])) else self._move(b, node, node.inputs)
 
     @rule(op.Interpolate(value("x"), ..., mode=lambda mode: mode.lower() == "nearest"))
     def resized(self, b: Builder, node: Node) -> Replacement:
         """Interpolate((q - z) * s) -> (Interpolate(q) - z) * s     if it picks elements"""
         bordered = any(node.attrs["pads_begin"]) or any(node.attrs["pads_end"])
-        return None if bordered else self._moved(b, node, node.inputs)
+        return None if bordered else self._move(b, node, node.inputs)
 
-    def _moved(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
+    def _move(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         quantized = self._integers(inputs[0])
         if quantized is None or not quantized.uniform:
             return None
@@ -286,8 +286,8 @@ class _Quantizer:
             step = float(border.reshape(-1)[0] / data.scale + data.zero)
             if not (0 <= step <= 255 and step == np.rint(step)):
                 return None
-            return self._moved(b, node, (*inputs[:3], b.constant(np.array(step, np.uint8))))
-        return self._moved(b, node, inputs[:3])
+            return self._move(b, node, (*inputs[:3], b.constant(np.array(step, np.uint8))))
+        return self._move(b, node, inputs[:3])
 
     @rule(op.ReduceMean(value("x"), constant("axes")))
     def mean(self, b: Builder, node: Node, x: Value) -> Value | None:
@@ -310,10 +310,10 @@ class _Quantizer:
         if not is_static(shape) or 0 in shape or len(shape) > 4:
             return None
         types = [TensorType("f32", node.output.shape)]
-        given = [data.integers, *node.inputs[1:]]
+        args = [data.integers, *node.inputs[1:]]
         name = f"{node.name}/u8"
-        mean = b.add(node.op, given, node.attrs, name=name, origins=node.origins, types=types, lowered=True)
-        return self._shifted(b, node, mean.output, data)
+        mean = b.add(node.op, args, node.attrs, name=name, origins=node.origins, types=types, lowered=True)
+        return self._to_real(b, node, mean.output, data)
 
     @rule(op.Concat(...))
     def concat(self, b: Builder, node: Node) -> Value | None:
@@ -345,7 +345,7 @@ class _Quantizer:
                 return None  # no byte represents 0
             key = (q, int(data.zero), data.given, *map(tuple, pads))
             if key not in self.padded:
-                self.padded[key] = _padded(b, node, data, pads)
+                self.padded[key] = _pad(b, node, data, pads)
             q, none = self.padded[key], (0,) * len(pads[0])
             attrs |= {"pads_begin": none, "pads_end": none, "auto_pad": "explicit"}
 
@@ -378,8 +378,8 @@ class _Quantizer:
             more = b.constant(_by_outputs(node, -zero * sums))
         if data.given is not None:
             w = Writer(b, node)
-            wide = w("Convert", data.given, destination_type="i32")
-            flat = w("Reshape", wide, [1] * len(node.output.shape), special_zero=False)
+            widened = w("Convert", data.given, destination_type="i32")
+            flat = w("Reshape", widened, [1] * len(node.output.shape), special_zero=False)
             more = w("Multiply", flat, _by_outputs(node, -sums))
         return more
 
@@ -409,9 +409,9 @@ def _scaled_sums(b: Builder, node: Node, acc: Value, scale: np.ndarray, more: np
     real = acc
     for at, (name, number) in enumerate(steps, 1):
         label = node.name if at == len(steps) else f"{node.name}/{out.dtype if number is None else name}"
-        given = [real] if number is None else [real, _rounded(b, number, out.dtype)]
+        arguments = [real] if number is None else [real, _constant(b, number, out.dtype)]
         attrs = {"destination_type": out.dtype} if number is None else {}
-        real = b.add(name, given, attrs, name=label, origins=origins).output
+        real = b.add(name, arguments, attrs, name=label, origins=origins).output
     return real
 
 
@@ -435,15 +435,15 @@ def _of_an_axis(number: np.ndarray, rank: int) -> np.ndarray | None:
         return number.reshape(()).astype(np.float64)
     if number.ndim > rank or sum(d != 1 for d in number.shape) != 1:
         return None
-    return _plain(number.reshape((1,) * (rank - number.ndim) + number.shape).astype(np.float64))
+    return _to_scalar(number.reshape((1,) * (rank - number.ndim) + number.shape).astype(np.float64))
 
 
-def _plain(each: np.ndarray) -> np.ndarray:
+def _to_scalar(each: np.ndarray) -> np.ndarray:
     """One number where all elements are that number."""
     return each.reshape(-1)[0].reshape(()) if each.size and np.all(each == each.reshape(-1)[0]) else each
 
 
-def _rounded(b: Builder, numbers: np.ndarray, dtype: str = "f32") -> Value:
+def _constant(b: Builder, numbers: np.ndarray, dtype: str = "f32") -> Value:
     """A constant that remembers the f64 it was rounded from, as more may be multiplied with it."""
     return b.constant(Converted(np.asarray(numbers), [numpy_dtype(dtype)]))
 
@@ -457,13 +457,13 @@ def _sums_of_windows(x: Value) -> bool:
     return _WINDOW_SUMS.matches(x)
 
 
-def _unsigned(w: Writer, x: Value) -> Value:
+def _to_unsigned(w: Writer, x: Value) -> Value:
     """i8 -> u8, 128 more: what the dot product of bytes takes."""
     return w("Convert", w("Add", w("Convert", x, destination_type="i32"), 128), destination_type="u8")
 
 
-def _padded(b: Builder, node: Node, data: Quantized, pads: tuple[Sequence[int], Sequence[int]]) -> Value:
+def _pad(b: Builder, node: Node, data: Quantized, pads: tuple[Sequence[int], Sequence[int]]) -> Value:
     """The integers with their zero point around them: a halo holds 0."""
     w, (begin, end) = Writer(b, node), ([0, 0, *p] for p in pads)
-    given = None if data.given is None else w("Reshape", data.given, [], special_zero=False)
-    return w("Pad", data.integers, begin, end, given or data.zero.astype(np.uint8), pad_mode="constant")
+    point = None if data.given is None else w("Reshape", data.given, [], special_zero=False)
+    return w("Pad", data.integers, begin, end, point or data.zero.astype(np.uint8), pad_mode="constant")

@@ -43,12 +43,12 @@ def settled(factor: np.ndarray, offset: np.ndarray, low: int, high: int) -> tupl
         numbers = [a + n * u for a, u, n in zip(start, units, tried, strict=True)]
         wrong = _count_wrong(numbers, at, sums, steps)
         chosen = wrong.argmin(1)
-        for known, new in zip(best, numbers, strict=True):
-            known[channels] = new[np.arange(len(chosen)), chosen]
-        left = wrong[:, 0] > 0
-        kept = left[at]
-        at, sums, steps = (np.cumsum(left) - 1)[at[kept]], sums[kept], steps[kept]
-        channels = channels[left]
+        for best_numbers, new in zip(best, numbers, strict=True):
+            best_numbers[channels] = new[np.arange(len(chosen)), chosen]
+        unsolved = wrong[:, 0] > 0
+        remaining = unsolved[at]
+        at, sums, steps = (np.cumsum(unsolved) - 1)[at[remaining]], sums[remaining], steps[remaining]
+        channels = channels[unsolved]
     result = zip((factor, offset), best, moves, strict=True)
     scale, shift = (a.astype(np.float64).reshape(g.shape) if k else g for g, a, k in result)
     return scale, shift
@@ -71,16 +71,16 @@ def _near_borders(f: np.ndarray, o: np.ndarray, borders: np.ndarray) -> tuple[np
     # a cheap test first, with the largest tolerance of all borders: few sums pass it
     nearest = NEAR * (np.abs(borders).max() + np.abs(o)) / f * (1 + NEAR)
     some = max(1, BLOCK // len(borders))
-    found = [np.zeros((3, 0))]
+    near_sums = [np.zeros((3, 0))]
     for first in range(0, len(f), some):
         block = slice(first, first + some)
-        places = borders - o[block]
-        places /= f[block]
-        sums = np.rint(places)
-        beyond = np.subtract(sums, places, out=places)
+        positions = borders - o[block]
+        positions /= f[block]
+        sums = np.rint(positions)
+        beyond = np.subtract(sums, positions, out=positions)
         near = np.flatnonzero(np.abs(beyond) < nearest[block])
-        found.append(np.stack([near + first * len(borders), sums.take(near), beyond.take(near)]))
-    index, sums, beyond = np.concatenate(found, 1)
+        near_sums.append(np.stack([near + first * len(borders), sums.take(near), beyond.take(near)]))
+    index, sums, beyond = np.concatenate(near_sums, 1)
     channel, border = np.divmod(index.astype(np.int64), len(borders))
     share = beyond * f[channel, 0]
     # a share of 0 is a tie, which any factor rounds to even

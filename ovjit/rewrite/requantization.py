@@ -127,7 +127,7 @@ def _of_sums(x: Value, most: int = 8) -> bool:
     return _converts_sums(node) or any(_of_sums(v, most - 1) for v in node.inputs)
 
 
-def _summed(w: Writer, linear: Linear) -> tuple[Value, Value, Value]:
+def _sum_terms(w: Writer, linear: Linear) -> tuple[Value, Value, Value]:
     """(a tensor, its factor, what is to be added)"""
     # the first term is a product, whose epilogue then reads the others
     terms = sorted(linear.terms, key=lambda term: _order(term[0].node))
@@ -145,9 +145,9 @@ def _fresh(w: Writer, x: Value) -> Value:
     return w(maker.op, *maker.inputs, **maker.attrs) if _converts_bytes(maker) else x
 
 
-def _alone(x: Value, found: Linear, readers: Uses) -> bool:
+def _alone(x: Value, linear: Linear, readers: Uses) -> bool:
     """True if `x` need not be stored: it has one reader, or is a conversion of bytes."""
-    return readers.single(x) or len(found.terms) == 1 and _converts_bytes(found.terms[0][0].node)
+    return readers.single(x) or len(linear.terms) == 1 and _converts_bytes(linear.terms[0][0].node)
 
 
 def _cuts_as(x: Value, steps: Steps, readers: Uses) -> bool:
@@ -194,8 +194,8 @@ class _Requantizer:
             return None
         low, high = (clamped.node.attrs[name] + float(more) for name in ("min", "max"))
         info = np.iinfo(numpy_dtype(node.output.dtype))
-        held = info.min <= low <= high <= info.max and low == int(low) and high == int(high)
-        if not (held and np.all(zero == np.rint(zero)) and np.all(scale > 0)):
+        in_range = info.min <= low <= high <= info.max and low == int(low) and high == int(high)
+        if not (in_range and np.all(zero == np.rint(zero)) and np.all(scale > 0)):
             return None
         attrs = {"low": int(low), "high": int(high), "element_type": node.output.dtype}
         # of bytes alone the graph's division is kept: many quotients lie halfway between two steps
@@ -207,7 +207,7 @@ class _Requantizer:
         linear = self.linear(node.output, 1, readers, shared=True)
         if len(linear.terms) != 1 or not _converts_sums(linear.terms[0][0].node):
             return None
-        (result,) = w.outputs("MultiplyAdd", *_summed(w, linear))
+        (result,) = w.outputs("MultiplyAdd", *_sum_terms(w, linear))
         self.known[result] = linear
         return (result,)
 
@@ -223,31 +223,31 @@ class _Requantizer:
             ((sums, factor),) = result.terms
             factor, zero = settled(factor, result.offset, attrs["low"], attrs["high"])
             result = Linear(((sums, factor),), zero)
-        return w.outputs("Quantize", *_summed(w, result), **attrs)
+        return w.outputs("Quantize", *_sum_terms(w, result), **attrs)
 
     def linear(self, x: Value, most: int, readers: Uses, shared: bool = False) -> Linear:
         """`x` as a sum of at most `most` tensors. Values are followed backwards while they have a single
         reader; `x` itself may have more if `shared`. A conversion of bytes is one term."""
-        whole = Linear(((x, np.ones(())),), np.zeros(()))
+        single = Linear(((x, np.ones(())),), np.zeros(()))
         if x.dtype != "f32" or x.shape is None:
-            return whole
-        if (found := self.known.get(x)) is not None:
-            return found if shared or _alone(x, found, readers) else whole
+            return single
+        if (linear := self.known.get(x)) is not None:
+            return linear if shared or _alone(x, linear, readers) else single
         step = _STEP.first(x)
         if step is not None:
             ((name, number),) = ((key, each) for key, each in step.items() if key != "x")
             if step["x"].shape != x.shape or number.size > 1 and sum(d != 1 for d in number.shape) > 1:
-                return whole
+                return single
             inner = self.linear(step["x"], most, readers)
-            found = (
+            linear = (
                 inner.times(number) if name == "times" else inner.plus(number if name == "plus" else -number)
             )
-            return found if shared or _alone(x, found, readers) else whole
+            return linear if shared or _alone(x, linear, readers) else single
         pair = _SUM.first(x)
         if pair is None or most < 2 or any(v.shape != x.shape for v in pair.values()):
-            return whole
-        if not _alone(x, whole, readers):
-            return whole
+            return single
+        if not _alone(x, single, readers):
+            return single
         one = self.linear(pair["left"], most - 1, readers)
         other = self.linear(pair["right"], most - len(one.terms), readers)
         return Linear(one.terms + other.terms, one.offset + other.offset)

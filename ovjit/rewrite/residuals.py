@@ -48,8 +48,8 @@ _SHIFTED = op["Subtract Multiply Add"](_X, _NUMBER)
 def unrounded(graph: Graph) -> frozenset[Node]:
     """The FakeQuantizes of the graph that clamp to their range, and do not round."""
     residuals = _Residuals(graph)
-    found = (residuals.of(node) for node in graph.nodes if _SUM.fits(node.op))
-    return frozenset(node for node in found if node is not None)
+    clamping = (residuals.of(node) for node in graph.nodes if _SUM.fits(node.op))
+    return frozenset(node for node in clamping if node is not None)
 
 
 class _Residuals:
@@ -108,25 +108,25 @@ class _Residuals:
 
     def _before(self, step: Pattern, x: Value) -> Value | None:
         """The input of the step that computes `x`; None if `x` has more than one reader."""
-        found = step.first(x)
-        return None if found is None or self._reader(x) is None else found["x"]
+        bindings = step.first(x)
+        return None if bindings is None or self._reader(x) is None else bindings["x"]
 
     def _all_before(self, nodes: set[Node | None], node: Node) -> bool:
         """Whether `node` depends on all of `nodes`. The entry None is a model output, which has no
         successor."""
         if None in nodes:
             return False
-        left = {each for each in nodes if each is not None}
-        first = min((self.places[each] for each in left), default=0)
-        stack, seen = [node], {node}
-        while left and stack:
+        remaining = {each for each in nodes if each is not None}
+        first = min((self.places[each] for each in remaining), default=0)
+        stack, visited = [node], {node}
+        while remaining and stack:
             for result in stack.pop().inputs:
                 maker = result.node
-                if maker not in seen and self.places[maker] >= first:
-                    seen.add(maker)
-                    left.discard(maker)
+                if maker not in visited and self.places[maker] >= first:
+                    visited.add(maker)
+                    remaining.discard(maker)
                     stack.append(maker)
-        return not left
+        return not remaining
 
 
 def _is_of_bytes(x: Value) -> bool:

@@ -45,9 +45,9 @@ class Uses:
         self._new: dict[Value, list[tuple[Node | None, int]]] = {}
         self._made: list[tuple[Node, Sequence[Value]]] = []
 
-    def put(self, node: Node, made: Sequence[Value]) -> None:
-        """Record that the values `made` replace the node's outputs."""
-        self._made.append((node, made))
+    def put(self, node: Node, values: Sequence[Value]) -> None:
+        """Record that `values` replace the node's outputs."""
+        self._made.append((node, values))
 
     def of(self, value: Value) -> Sequence[tuple[Node | None, int]]:
         """The readers as (node, input index), nodes of the old graph; (None, i) is an output."""
@@ -61,8 +61,8 @@ class Uses:
         return self._of(value.node.old.outputs[value.index] if isinstance(value.node, _On) else value)
 
     def _of(self, value: Value) -> list[tuple[Node | None, int]]:
-        found = self._new.get(value)
-        return (self._old or {}).get(value, []) if found is None else found
+        users = self._new.get(value)
+        return (self._old or {}).get(value, []) if users is None else users
 
     def times(self, value: Value) -> int:
         return len(self.of(value))
@@ -92,18 +92,18 @@ class Rule:
     def apply(self, b: Any, node: Any, readers: Any, owner: Any = None) -> Any:
         """The values that replace the node's outputs, or None. `node`, or an object like one, has its new
         inputs."""
-        for found in _NOTHING_FOUND if self._any else self.before.match(node.output, _NOTHING, readers):
-            have = {"node": node, "b": b, "readers": readers, "self": owner, **self._defaults, **found}
+        for bindings in _NOTHING_FOUND if self._any else self.before.match(node.output, _NOTHING, readers):
+            have = {"node": node, "b": b, "readers": readers, "self": owner, **self._defaults, **bindings}
             if self._writes:
                 have["w"] = Writer(b, node)
             try:
                 holds = self.holds is None or self.holds(*[have[key] for key in self._asked])
-                given = [have[key] for key in self._wanted] if holds else []
+                arguments = [have[key] for key in self._wanted] if holds else []
             except KeyError as error:
                 raise KeyError(f"{self!r} reads {error}, which its pattern does not bind") from error
             if not holds:
                 continue
-            out = self.after(*given) if callable(self.after) else self.after.make(have["w"], found)
+            out = self.after(*arguments) if callable(self.after) else self.after.make(have["w"], bindings)
             if out is not None:
                 return [out] if isinstance(out, Value) else out
         return None
@@ -136,8 +136,8 @@ def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    given = function.__defaults__ or ()
-    return dict(zip(_parameters(function)[-len(given) :], given, strict=True)) if given else {}
+    values = function.__defaults__ or ()
+    return dict(zip(_parameters(function)[-len(values) :], values, strict=True)) if values else {}
 
 
 def rewrite(before: Pattern, after: Pattern, where: Callable[..., Any] | None = None) -> Rule:
@@ -169,17 +169,17 @@ def run_rules(graph: Graph, rules: Sequence[Any], context: Context | None = None
         those: Sequence[Any] = fitting[node.op]
         if those:  # most combinations of an operation and its inputs' operations have no rule
             key = (node.op, *[v.node.op for v in inputs])
-            found = likely.get(key)
-            if found is None:
-                found = likely[key] = [r for r in those if r.before.could_be_of(inputs)]
-            those = found
-        given = node
+            candidates = likely.get(key)
+            if candidates is None:
+                candidates = likely[key] = [r for r in those if r.before.could_be_of(inputs)]
+            those = candidates
+        current = node
         for each in those:
             if each.quick is not None and not each.quick(node, inputs):
                 continue
-            if given.inputs is not inputs:
-                given = _On(node, inputs)
-            out = each.apply(b, given, readers)
+            if current.inputs is not inputs:
+                current = _On(node, inputs)
+            out = each.apply(b, current, readers)
             if out is not None:
                 applied[each.rule] += 1
                 _check(each, node, out)

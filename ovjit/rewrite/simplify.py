@@ -80,8 +80,8 @@ def transpose_the_narrow(b: Builder, node: Node, x: Value, order: Value, readers
     first, index = steps[best - 1]
     value = b.add(node.op, [first.inputs[index], order], node.attrs).output
     for step, index in reversed(steps[:best]):
-        given = [value if i == index else _transposed(b, v, axes) for i, v in enumerate(step.inputs)]
-        value = b.instead(step, given)[0]
+        arguments = [value if i == index else _transpose(b, v, axes) for i, v in enumerate(step.inputs)]
+        value = b.instead(step, arguments)[0]
     return [value]
 
 
@@ -97,13 +97,13 @@ def _broadcasts_to(node: Node, index: int, rank: int) -> bool:
     return numpy_like and shape is not None and len(shape) == rank and all(len(s) <= rank for s in others)
 
 
-def _transposed(b: Builder, value: Value, order: tuple[int, ...]) -> Value:
+def _transpose(b: Builder, value: Value, order: tuple[int, ...]) -> Value:
     array = value.constant
     assert array is not None
     if array.size == 1:
         return value
-    whole = array.reshape((1,) * (len(order) - array.ndim) + array.shape)
-    return b.constant(np.ascontiguousarray(whole.transpose(order)), value.dtype)
+    array_of_rank = array.reshape((1,) * (len(order) - array.ndim) + array.shape)
+    return b.constant(np.ascontiguousarray(array_of_rank.transpose(order)), value.dtype)
 
 
 @rule(op.BatchNormInference(...))
@@ -128,7 +128,7 @@ def expand_batch_norm(w: Writer, node: Node) -> Replacement:
 @rule(WEIGHTED.once * constant("factor"))
 def scale_into_weights(b: Builder, conv: Value, factor: Value) -> Replacement:
     """Convolution(x, w) * per-channel c -> Convolution(x, w * c)"""
-    return _scaled(b, conv.node, factor.constant)
+    return _scale_filters(b, conv.node, factor.constant)
 
 
 @rule((WEIGHTED.once + constant("offset")).named("sum").once * constant("factor"))
@@ -136,7 +136,7 @@ def scale_into_weights_and_offset(
     b: Builder, node: Node, conv: Value, offset: Value, sum: Value, factor: Value
 ) -> Replacement:
     """(Convolution(x, w) + offset) * per-channel c -> Convolution(x, w * c) + offset * c"""
-    scaled = _scaled(b, conv.node, factor.constant)
+    scaled = _scale_filters(b, conv.node, factor.constant)
     if scaled is None:
         return None
     origins = (*sum.node.origins, *node.origins)
@@ -183,12 +183,12 @@ def join_scales(b: Builder, node: Node, x: Value, inner: Value, one: Value, othe
 
 def _factor(node: Node, number: Value) -> np.ndarray:
     """The factor of a product with a constant, or of a quotient by one, in f64."""
-    wide = number.constant.astype(np.float64)  # type: ignore[union-attr]
+    constant = number.constant.astype(np.float64)  # type: ignore[union-attr]
     with np.errstate(all="ignore"):
-        return wide if node.op.name == "Multiply" else 1 / wide
+        return constant if node.op.name == "Multiply" else 1 / constant
 
 
-def _scaled(b: Builder, conv: Node, factor: np.ndarray | None) -> Replacement:
+def _scale_filters(b: Builder, conv: Node, factor: np.ndarray | None) -> Replacement:
     """The convolution with its filters multiplied by one factor per output channel."""
     weights = conv.inputs[1].constant
     if weights is None or factor is None or weights.dtype != np.float32 or conv.output.shape is None:
@@ -214,12 +214,12 @@ def _scaled(b: Builder, conv: Node, factor: np.ndarray | None) -> Replacement:
 def flush_factors(b: Builder, node: Node) -> Replacement:
     """MatMul(c, x) -> MatMul(c with zeros for subnormal numbers, x)     and MatMul(x, c) for a vector c. All
     other constant factors are packed, which flushes them."""
-    given = list(node.inputs)
+    inputs = list(node.inputs)
     for i, value in enumerate(node.inputs):
         if (i == 0 or value.type.rank in (0, 1)) and value.constant is not None:
             flushed = value.constant.copy()
-            given[i] = b.constant(flushed) if flush_subnormals(flushed) else value
-    return None if given == [*node.inputs] else b.instead(node, given)
+            inputs[i] = b.constant(flushed) if flush_subnormals(flushed) else value
+    return None if inputs == [*node.inputs] else b.instead(node, inputs)
 
 
 @rule(op.FakeQuantize(...))

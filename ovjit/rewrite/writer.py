@@ -36,20 +36,20 @@ class Writer:
 
     def once(self, key: Any, make: Callable[[], Value]) -> Value:
         """The result of `make`, which is called once per graph and key."""
-        found = self.b.shared.get(key)
-        if found is None:
-            found = self.b.shared[key] = make()
-        return found
+        result = self.b.shared.get(key)
+        if result is None:
+            result = self.b.shared[key] = make()
+        return result
 
     def shape(self, x: Value) -> list[Any]:
         """The dimensions: ints, and `Extent`s for dynamic ones."""
         if is_static(x.shape):
             return list(x.shape)
         dims = self("ShapeOf", x, output_type="i64")
-        found = enumerate(x.shape)
+        dims_with_index = enumerate(x.shape)
         return [
             d if isinstance(d, int) else Extent(self, self("Gather", dims, (i,), np.array(0), batch_dims=0))
-            for i, d in found
+            for i, d in dims_with_index
         ]
 
     def part(self, x: Value, first: Any, stop: Any, axis: int) -> Value:

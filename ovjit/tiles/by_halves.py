@@ -24,9 +24,9 @@ class HalfTile(LaneTile):
 
     def halves(self, x: str, y: str, first: int) -> str:
         """Every other f16 of two vectors, from the element `first` on."""
-        given = [self.new(f"bitcast {self.acc} {v} to <8 x half>") for v in (x, y)]
+        words = [self.new(f"bitcast {self.acc} {v} to <8 x half>") for v in (x, y)]
         order = ", ".join(f"i32 {lane}" for lane in range(first, 16, 2))
-        both = self.new(f"shufflevector <8 x half> {given[0]}, <8 x half> {given[1]}, <8 x i32> <{order}>")
+        both = self.new(f"shufflevector <8 x half> {words[0]}, <8 x half> {words[1]}, <8 x i32> <{order}>")
         return self.new(f"bitcast <8 x half> {both} to {self.acc}")
 
     def multiply(self, names: list[list[str]], pixel: str, weights: list[list[str]]) -> None:

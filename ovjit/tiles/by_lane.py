@@ -112,10 +112,10 @@ class LaneTile(Tile):
 
         some = LOADED_STEPS if count == STEP else self.loaded_pixels
         groups = [range(m, min(m + some, self.rows)) for m in range(0, self.rows, some)]
-        behind = [name(m, v, 0) for m in groups[-1] for v in range(self.vectors)] if done else []
+        previous = [name(m, v, 0) for m in groups[-1] for v in range(self.vectors)] if done else []
         for group in groups:
-            offset = self.after(offset, behind)
-            behind = [name(m, v, count) for m in group for v in range(self.vectors)]
+            offset = self.after(offset, previous)
+            previous = [name(m, v, count) for m in group for v in range(self.vectors)]
             for m in group:
                 names = [[name(m, v, i) for i in range(count + 1)] for v in range(self.vectors)]
                 self.multiply(names, self.pixel(m, offset, count), weights)
@@ -143,8 +143,8 @@ class LaneTile(Tile):
     def after(self, offset: str, sums: list[str]) -> str:
         """The offset, behind an optimisation barrier that depends on these sums. It generates no instruction.
         Without it LLVM loads most pixels before it multiplies, and spills."""
-        given = "".join(f", {self.acc} {value}" for value in sums)
-        return self.new(f'call i64 asm "", "=r,0{",w" * len(sums)}"(i64 {offset}{given})')
+        operands = "".join(f", {self.acc} {value}" for value in sums)
+        return self.new(f'call i64 asm "", "=r,0{",w" * len(sums)}"(i64 {offset}{operands})')
 
     def pixel(self, m: int, offset: str, count: int) -> str:
         """Load `count` words of pixel m at a byte offset. If the format flips signs, this is done in integer
@@ -155,9 +155,9 @@ class LaneTile(Tile):
             return self.new(f"load {kind}, ptr {at}, align {align}")
         bits = 8 * WORD * count
         signs = SIGNS if count == LOADED_WORDS else SIGNS >> 8 * WORD
-        whole = self.new(f"load i{bits}, ptr {at}, align {align}")
-        whole = self.new(f"xor i{bits} {whole}, {signs}")
-        return self.new(f"bitcast i{bits} {whole} to {kind}")
+        bits_of_pixel = self.new(f"load i{bits}, ptr {at}, align {align}")
+        bits_of_pixel = self.new(f"xor i{bits} {bits_of_pixel}, {signs}")
+        return self.new(f"bitcast i{bits} {bits_of_pixel} to {kind}")
 
     def lane(self, pixel: str, i: int, count: int) -> str:
         """Broadcast word `i` of the `count` words that `pixel` returns."""

@@ -48,7 +48,7 @@ class PairTile(LaneTile):
         """Print acc[m][v] += a[m] * w[v] for one or two words of a step: see `LaneTile.words`."""
         weights = self.pairs_of_weights(at, done, count)
         before = f"%{at}." if done == 0 else f"%{at}.{done}."
-        behind = f"%{at}.new." if last else f"%{at}.{done + count}."
+        prefix_after = f"%{at}.new." if last else f"%{at}.{done + count}."
         some = self.loaded_pixels
         groups = [range(m, min(m + some, self.rows)) for m in range(0, self.rows, some)]
         waiting = [f"{before}{m}.{v}" for m in groups[-1] for v in range(self.vectors)] if done else []
@@ -59,8 +59,8 @@ class PairTile(LaneTile):
                 for v in range(self.vectors):
                     for part in (0, 1):
                         name = f"{m + part}.{v}"
-                        self.call(behind + name, "matrix", before + name, pixels, weights[2 * v + part])
-            waiting = [f"{behind}{m}.{v}" for m in group for v in range(self.vectors)]
+                        self.call(prefix_after + name, "matrix", before + name, pixels, weights[2 * v + part])
+            waiting = [f"{prefix_after}{m}.{v}" for m in group for v in range(self.vectors)]
         return offset
 
     def pairs_of_weights(self, at: str, done: int, count: int) -> list[str]:
@@ -125,8 +125,8 @@ class PackedPairTile(_Packed, PairTile):
     """Multiplies pairs of pixels by pairs of channels, which are adjacent in the panels."""
 
     def pairs_of_weights(self, at: str, done: int, count: int) -> list[str]:
-        places = range(done * self.vectors, (done + count) * self.vectors)
-        return [self.weights(f"%{at}.w", place) for place in places]
+        indices = range(done * self.vectors, (done + count) * self.vectors)
+        return [self.weights(f"%{at}.w", place) for place in indices]
 
 
 class PackedLaneTile(_Packed):

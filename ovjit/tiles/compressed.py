@@ -811,11 +811,11 @@ def row_kernel(
     name: str, epilogue: Epilogue, isa: Target, dtype: str, unpack: Unpack, chosen: bool = False
 ) -> Kernel:
     """The kernel for a few rows of `dtype`. `chosen`: for any number of rows, each times its own matrix."""
-    given: dict[str, Any] = {"T": dtype, "vectors": isa.tile_vectors, "lanes": isa.lanes, "unpack": unpack}
-    given |= epilogue.constants("f32")
+    fixed: dict[str, Any] = {"T": dtype, "vectors": isa.tile_vectors, "lanes": isa.lanes, "unpack": unpack}
+    fixed |= epilogue.constants("f32")
     if chosen:
-        return chosen_rows.kernel(name, **given)
-    return compressed_rows.kernel(name, abreast=unpack.abreast(isa.lanes), heights=heights(isa), **given)
+        return chosen_rows.kernel(name, **fixed)
+    return compressed_rows.kernel(name, abreast=unpack.abreast(isa.lanes), heights=heights(isa), **fixed)
 
 
 class Compressed(NamedTuple):
@@ -841,10 +841,10 @@ def how_unpacked(
     if isinstance(zero, Factored):
         stored = "low" if zero.factors().inner is None else "lows"
     elif zero is not None:
-        few = distinct(np.asarray(zero))
+        zeros = distinct(np.asarray(zero))
         with np.errstate(invalid="ignore"):
-            fits = (few == few.astype(np.uint8)).all()
-        stored = "one" if few.size and (few == few.flat[0]).all() else "u8" if fits else "f32"
+            fits = (zeros == zeros.astype(np.uint8)).all()
+        stored = "one" if zeros.size and (zeros == zeros.flat[0]).all() else "u8" if fits else "f32"
     levels = levels_of(kind)
     if levels is not None:
         kind = LOOKED_UP if np.any(levels.view(np.uint32) & 0xFFFF) else SHORT
@@ -854,7 +854,8 @@ def how_unpacked(
 
 
 def _woven(unpack: Unpack, integers: np.ndarray | Unmade, filled: int, isa: Target) -> Woven | None:
-    """How native code packs such weights; None if groups are padded, or integers are split over words."""
+    """The parameters for packing by native code; None if groups are padded, or integers are split over
+    words."""
     if filled != integers.shape[0] or unpack.mixed:
         return None
     if unpack.by_bytes(isa.lanes):
@@ -881,15 +882,15 @@ def pack_compressed(
         outs = integers.shape[1]
         panels = ceil_div(outs, width)
         padded = np.zeros((groups, room, panels * width), integers.dtype)
-        whole = depth // size
-        padded[:whole, :size, :outs] = integers[: whole * size].reshape(whole, size, outs)
+        full_groups = depth // size
+        padded[:full_groups, :size, :outs] = integers[: full_groups * size].reshape(full_groups, size, outs)
         if depth % size:
-            padded[whole, : depth % size, :outs] = integers[whole * size :]
+            padded[full_groups, : depth % size, :outs] = integers[full_groups * size :]
         by_panel = padded.reshape(-1, panels, width)[:filled].transpose(1, 0, 2)
         if unpack.by_bytes(isa.lanes):
-            apart = by_panel.reshape(panels, filled // 8, 2, 2, 2, width // 8, 2, 4)
+            split = by_panel.reshape(panels, filled // 8, 2, 2, 2, width // 8, 2, 4)
             order = (2, 0, 1, 5, 6, 3, 7, 4) if unpack.short else (2, 0, 1, 5, 6, 3, 4, 7)
-            halves = apart.transpose(order)
+            halves = split.transpose(order)
             return (halves[0] | halves[1] << 4).astype(np.uint8)
         if unpack.paired:
             return by_panel.reshape(panels, filled // 2, 2, width).transpose(0, 1, 3, 2)
@@ -924,7 +925,7 @@ def lowering_factors(isa: Target, unpack: Unpack) -> np.ndarray:
     """The factors for data whose integers are not shifted (`Unpack.shifts_data`), for a vector of data.
 
     1 / 16**i for number i of a word of 4-bit integers, 1 for the last; 1 / 256**i for byte i of a word."""
-    place = np.arange(max(8, isa.lanes)) % 8
+    index_in_word = np.arange(max(8, isa.lanes)) % 8
     if unpack.mixed:
-        return (1 / 256.0 ** (place % 4)).astype(np.float32)
-    return np.where(place < 7, 1 / 16.0**place, 1).astype(np.float32)
+        return (1 / 256.0 ** (index_in_word % 4)).astype(np.float32)
+    return np.where(index_in_word < 7, 1 / 16.0**index_in_word, 1).astype(np.float32)

@@ -423,7 +423,7 @@ def tile_kernel(
     select the weights of each group. `gathered`: windows are copied to contiguous memory before the products.
     """
     heights = tile_heights(isa, form)
-    made = _driver(
+    text = _driver(
         tuple(epilogue.operands), epilogue.table_rows, isa, heights, form.group if unpack else 1, form.listed,
         unpack, picked, gathered, form.paired, form.paired and form.flips,
     )  # fmt: skip
@@ -439,4 +439,4 @@ def tile_kernel(
 
     how = (" in blocks" if blocked else "") + (" in an order" if form.listed else "")
     how += " flipped" * form.flips + " in pairs" * form.paired
-    return Kernel(name, made.source, made.frame, intrinsics, f"{form.name}{how} {epilogue.text()}", form.name)
+    return Kernel(name, text.source, text.frame, intrinsics, f"{form.name}{how} {epilogue.text()}", form.name)

@@ -119,8 +119,8 @@ def quantize_kernel(dtype: str, vectors: int = 0) -> Kernel:
 
 def vectors_of_group(depth: int, size: int, isa: Target) -> int:
     """Vectors of a group of `size` elements, for a kernel that repeats its code for each; 0: none."""
-    vectors, left = divmod(size, isa.lanes)
-    return vectors if not left and not depth % size and vectors <= IN_A_GROUP else 0
+    vectors, remainder = divmod(size, isa.lanes)
+    return vectors if not remainder and not depth % size and vectors <= IN_A_GROUP else 0
 
 
 @inline
@@ -398,8 +398,8 @@ def product_kernel(
 def unpacks(stored: Stored, blocks: Unpack | None) -> bool:
     """Whether panels are unpacked to bytes for more than FEW_ROWS rows. With 4 bits that is faster where
     products are summed in 16 bits, as tiles have fewer rows. Zeros of groups are not unpacked."""
-    few = stored.pairs and stored.bits == 4 and stored.zero is not None
-    return few or stored.levels > 0 or (blocks is not None and blocks.mixed)
+    sums_in_pairs = stored.pairs and stored.bits == 4 and stored.zero is not None
+    return sums_in_pairs or stored.levels > 0 or (blocks is not None and blocks.mixed)
 
 
 def stored_in_blocks(unpack: Unpack, zero: Factor | None, isa: Target, inner: int = 0) -> Stored:
@@ -446,13 +446,13 @@ def pack_dynamic(
     width = tile_width(isa)
     rows = ceil_div(depth, size) * size
     signed = integers.dtype.kind == "i"
-    turned = signed != bool(stored.less)
+    flips_sign = signed != bool(stored.less)
 
     def arrange(integers: np.ndarray) -> np.ndarray:
         outs = integers.shape[1]
         panels = ceil_div(outs, width)
         padded = np.zeros((rows, panels * width), np.uint8)
-        padded[:depth, :outs] = integers.view(np.uint8) ^ np.uint8(128 * turned)
+        padded[:depth, :outs] = integers.view(np.uint8) ^ np.uint8(128 * flips_sign)
         if blocks and blocks.mixed:
             steps = padded.reshape(rows // 16, 4, 4, panels, width).transpose(3, 0, 1, 2, 4)
             return mixed_steps(steps, stored.bits, isa.lanes)
@@ -483,6 +483,6 @@ def pack_dynamic(
     elif stored.bits == 4:
         woven = Woven(4, 4, weave.SPREAD, flipped(integers, 4))
     else:
-        woven = Woven(4, 8, mask=0x80808080 * turned)
+        woven = Woven(4, 8, mask=0x80808080 * flips_sign)
     packed = fill_later(integers, width, panel, arrange, woven)
     return Packed(stored, packed, scales, zeros, panel, s_panel, z_panel)

@@ -50,10 +50,10 @@ class Summed(Lowering):
         rounding = None if reach is None else self._one_rounding(nodes, sums, reach)
         if rounding is not None:
             body = rounded_body(self.out.dtype)
-            self.bias, made = rounding.first, Builder()
+            self.bias, builder = rounding.first, Builder()
             shape = [1] * len(self.out.shape)
             shape[self.channel_axis] = -1
-            self.operands = [made.constant(x.reshape(shape)) for x in rounding[1:]]
+            self.operands = [builder.constant(x.reshape(shape)) for x in rounding[1:]]
         elif body is not None and self.form.acc == "i32" and self.outs:
             by_channel = self._scale_by_channel(body)
         kinds = ["channel" if i in by_channel else self._kind(v) for i, v in enumerate(self.operands)]
@@ -68,19 +68,19 @@ class Summed(Lowering):
         axes, channels = self.out.shape, self.groups * self.outs
         if not axes or axes[self.channel_axis] != channels:
             return ()
-        found = []
-        sums = {made for made, operation, given, _ in body.lines if (operation, *given) == ("cast", "x0")}
-        scaled = [given for _, operation, given, _ in body.lines if operation == "fma" and given[0] in sums]
-        shape, made = [1] * len(axes), Builder()
+        indices = []
+        sums = {target for target, operation, args, _ in body.lines if (operation, *args) == ("cast", "x0")}
+        scaled = [args for _, operation, args, _ in body.lines if operation == "fma" and args[0] in sums]
+        shape, builder = [1] * len(axes), Builder()
         shape[self.channel_axis] = channels
         for name in scaled[0][1:] if scaled else ():
             at = int(name[1:]) - 1 if isinstance(name, str) and name.startswith("x") else -1
             if at >= 0 and is_number(self.operands[at]):
                 number = self.operands[at].constant
                 assert number is not None
-                self.operands[at] = made.constant(np.full(shape, number.reshape(()), number.dtype))
-                found.append(at)
-        return found
+                self.operands[at] = builder.constant(np.full(shape, number.reshape(()), number.dtype))
+                indices.append(at)
+        return indices
 
     @property
     def joins(self) -> bool:
@@ -125,8 +125,8 @@ class Summed(Lowering):
             return 0
         other = node.inputs[1] if node.inputs[0] is value else node.inputs[0]
         array = other.constant
-        kept = ("f32", "bf16", "f16") if self.form.acc == "f32" else (self.form.acc,)
-        if array is None or other.dtype not in kept:
+        accepted = ("f32", "bf16", "f16") if self.form.acc == "f32" else (self.form.acc,)
+        if array is None or other.dtype not in accepted:
             return 0
         if not self._of_channels(array):
             return 0
@@ -141,7 +141,7 @@ class Summed(Lowering):
         return all(d == 1 for a, d in enumerate(shape) if a != self.channel_axis % max(rank, 1))
 
     def _kind(self, value: Value) -> str:
-        """How the epilogue reads `value`, see `Operand`."""
+        """The kind of the epilogue's operand for `value`, see `Operand`."""
         if is_number(value):
             return "number"
         rank = len(self.out.shape)
@@ -161,8 +161,8 @@ class Summed(Lowering):
 
     def operand_view(self, planner: Planner, value: Value, kind: str) -> View:
         """The operand, broadcast to the output's shape. Channels are adjacent if the kernel loads vectors."""
-        own = None if value in planner.types else value.constant  # made by `_one_rounding`
-        view = planner.view(value) if own is None else planner.constants.view(own, value.dtype)
+        constant = None if value in planner.types else value.constant  # made by `_one_rounding`
+        view = planner.view(value) if constant is None else planner.constants.view(constant, value.dtype)
         if kind == "number":
             return view
         rank = len(self.out.shape)

@@ -40,22 +40,22 @@ def run_tile(
     results = []  # stored behind all reads: rows may be repeated
     for m in range(rows):
         for v in range(vectors):
-            left = valid - v * lanes
+            remaining = valid - v * lanes
 
-            def load(o: Any, base: int, v: int = v, left: int = left) -> np.ndarray:
+            def load(o: Any, base: int, v: int = v, remaining: int = remaining) -> np.ndarray:
                 if o.kind in ("number", "scalar"):
                     return words[f"splat_{o.dtype}"](base)
-                return words[f"loadm_{o.dtype}"](base + (channel + v * lanes) * SIZE[o.dtype], left)
+                return words[f"loadm_{o.dtype}"](base + (channel + v * lanes) * SIZE[o.dtype], remaining)
 
             bases = [shared[o.where] if o.shared else entry(o.where, m) for o in epilogue.operands]
             operands = [load(o, base) for o, base in zip(epilogue.operands, bases, strict=True)]
             value = sums[m, v * lanes : (v + 1) * lanes]
             if epilogue.body is not None:
                 value = words.body(epilogue.body, [value, *operands])
-            place = entry(1, m) + (channel + v * lanes) * SIZE[epilogue.out]
-            results.append((place, value, left))
-    for place, value, left in results:
-        words[f"storem_{epilogue.out}"](place, value, left)
+            address = entry(1, m) + (channel + v * lanes) * SIZE[epilogue.out]
+            results.append((address, value, remaining))
+    for address, value, remaining in results:
+        words[f"storem_{epilogue.out}"](address, value, remaining)
 
 
 def _elements(words: Any, address: int, count: int, dtype: str, align: int) -> np.ndarray:
@@ -101,7 +101,7 @@ def _add_pairs(acc: np.ndarray, form: Format, words: Any, pixels: int, weights: 
 
 
 def _add_listed(
-    acc: np.ndarray, form: Format, words: Any, pixels: list[int], weights: int, places: int, steps: int
+    acc: np.ndarray, form: Format, words: Any, pixels: list[int], weights: int, offsets: int, steps: int
 ) -> None:
     """As `_add_products`, for words that are sorted by way (`ovjit.tiles.narrow`)."""
     lanes = words.lanes
@@ -110,16 +110,16 @@ def _add_listed(
         v, way = number // len(WAYS) * lanes, WAYS[number % len(WAYS)]
         for _ in range(count):
             stored = _elements(words, weights, way.parts * lanes, form.w, lanes * WORD)
-            few = stored.reshape(-1, way.span, lanes, form.group)
+            words_of_way = stored.reshape(-1, way.span, lanes, form.group)
             for n in range(way.span):
-                offset = int(words.memory.at(places, 8, 8).view(np.int64)[0])
+                offset = int(words.memory.at(offsets, 8, 8).view(np.int64)[0])
                 for m, pixel in enumerate(pixels):
                     x = _elements(words, pixel + offset, 1, form.a, SIZE[form.a])
                     if way.turned:  # the data are signed then, and the weights are not
-                        flipped = x.astype(np.uint8) ^ few[1, n].astype(np.int8).view(np.uint8)
-                        of_word = (flipped.view(np.int8) * (few[0, n] % 256)).sum(-1)
+                        flipped = x.astype(np.uint8) ^ words_of_way[1, n].astype(np.int8).view(np.uint8)
+                        of_word = (flipped.view(np.int8) * (words_of_way[0, n] % 256)).sum(-1)
                     else:
-                        of_word = (x * few[0, n]).sum(-1)
+                        of_word = (x * words_of_way[0, n]).sum(-1)
                     acc[m, v : v + lanes] += of_word
-                places += 8
+                offsets += 8
             weights += way.parts * lanes * WORD

@@ -122,8 +122,8 @@ class Tiled(Summed):
         _, dims, order = arranged
         *runs, depth, outs = (dims[axis] for axis in order)
         words = form.words(depth)
-        few = words * math.prod(runs) // max(1, self.groups) <= PAIRED_WORDS
-        return few and outs >= PAIRED_CHANNELS and words % 2 == 0
+        is_shallow = words * math.prod(runs) // max(1, self.groups) <= PAIRED_WORDS
+        return is_shallow and outs >= PAIRED_CHANNELS and words % 2 == 0
 
     def suits_matrices(self, form: Format) -> bool:
         """Whether a matrix unit may multiply. Requires weights that are packed at compilation."""
@@ -172,12 +172,12 @@ class Tiled(Summed):
         if arranged is None:
             raise NotImplementedError
         weights, dims, order = arranged
-        given: np.ndarray = weights.source if isinstance(weights, Converted) else weights
-        seen = given.reshape(dims).transpose(order)
-        whole = seen.ndim > 2 and (seen.shape[0], seen.shape[-1]) == (self.groups, self.outs)
-        if self.form.group == 1 and whole:
-            return seen  # words are elements, so runs may begin anywhere
-        return seen.reshape(self.groups, self.runs, -1, self.outs)
+        stored: np.ndarray = weights.source if isinstance(weights, Converted) else weights
+        permuted = stored.reshape(dims).transpose(order)
+        is_grouped = permuted.ndim > 2 and (permuted.shape[0], permuted.shape[-1]) == (self.groups, self.outs)
+        if self.form.group == 1 and is_grouped:
+            return permuted  # words are elements, so runs may begin anywhere
+        return permuted.reshape(self.groups, self.runs, -1, self.outs)
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
@@ -213,9 +213,9 @@ class Tiled(Summed):
             listed.bias.reshape(self.groups, -1)[:, : self.outs] += self.bias.reshape(self.groups, self.outs)
         parts = listed._asdict()
         names = ("memory", "places", "steps", "bias")
-        at, places, steps, bias = (constants.place(parts[name], (self, name)).offset for name in names)
+        at, offsets, steps, bias = (constants.place(parts[name], (self, name)).offset for name in names)
         step, runs = tile_width(self.target) * WORD, math.prod(matrix.shape[1:-2])
-        self.weights = Weights(self.groups, self.outs, listed.sizes, at, bias, step, (places, steps, runs))
+        self.weights = Weights(self.groups, self.outs, listed.sizes, at, bias, step, (offsets, steps, runs))
 
     def pack_bias(self, constants: Constants, bias: np.ndarray | None) -> tuple[int, int]:
         """Pack the bias. Returns the offset and the bytes of a panel; without a bias, those of one panel of
@@ -321,8 +321,8 @@ class Tiled(Summed):
         if values:
             scratch += panels * weights.sizes.panel
         if weights.lists is not None:
-            places, steps, runs = weights.lists
-            values |= {"places": planner.constants.at(places), "steps": planner.constants.at(steps)}
+            offsets, steps, runs = weights.lists
+            values |= {"places": planner.constants.at(offsets), "steps": planner.constants.at(steps)}
             values["runs"] = runs
             scratch += (panels * self.target.tile_vectors * words + runs) * 8
         if self.gathered:
@@ -336,8 +336,8 @@ class Tiled(Summed):
         return values
 
 
-def _named(names: str, given: Sequence[Any]) -> dict[str, Any]:
-    return dict(zip(names.split(), given, strict=True))
+def _named(names: str, values: Sequence[Any]) -> dict[str, Any]:
+    return dict(zip(names.split(), values, strict=True))
 
 
 def _written(
@@ -348,14 +348,14 @@ def _written(
     size = y.itemsize
 
     def touches(chunk: int) -> tuple[Places, Places]:
-        known = {name: as_found_number(number) for name, number in values.items()}
-        block, rest = divmod(chunk, known["run"])[:: 1 if known["by_pixels"] else -1]
-        panel, group = rest % known["panel_chunks"], rest // known["panel_chunks"]
-        each, outs = known["pixels_per_chunk"], known["panels_per_chunk"] * width
-        pixel = np.arange(block * each, min((block + 1) * each, known["pixels"]))
-        first, last = panel * outs, min((panel + 1) * outs, known["outs"])
-        along_y = (*(known[f"y_{letter}"] for letter in "nhw"),)
-        at = y.ptr + group * (known["y_g"] + known["outs_g"] * size) + first * size
+        numbers = {name: as_found_number(number) for name, number in values.items()}
+        block, chunk_of_others = divmod(chunk, numbers["run"])[:: 1 if numbers["by_pixels"] else -1]
+        panel, group = chunk_of_others % numbers["panel_chunks"], chunk_of_others // numbers["panel_chunks"]
+        each, outs = numbers["pixels_per_chunk"], numbers["panels_per_chunk"] * width
+        pixel = np.arange(block * each, min((block + 1) * each, numbers["pixels"]))
+        first, last = panel * outs, min((panel + 1) * outs, numbers["outs"])
+        along_y = (*(numbers[f"y_{letter}"] for letter in "nhw"),)
+        at = y.ptr + group * (numbers["y_g"] + numbers["outs_g"] * size) + first * size
         piece = Piece(at, along_y, (last - first,), (size,), size)
         return [], [(y.buffer, piece.places(np.unravel_index(pixel, tuple(map(as_found_number, images)))))]
 

@@ -47,10 +47,10 @@ def multiply_add(isa: Target, form: Format) -> tuple[Any, dict[str, str]]:
     from ovjit.codegen.cpu.llvm_parts import inline_function
 
     word = ir.VectorType(simd.scalar_ir(form.acc), isa.lanes)
-    made: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for name, product in (("madd", form.madd), *form.more):
-        made |= inline_function(isa, name, word, [word] * 3, functools.partial(simd.multiply_words, product))
-    return word, made
+        texts |= inline_function(isa, name, word, [word] * 3, functools.partial(simd.multiply_words, product))
+    return word, texts
 
 
 def narrow_products(isa: Target, form: Format, way: Way, name: str) -> dict[str, str]:
@@ -63,8 +63,8 @@ def narrow_products(isa: Target, form: Format, way: Way, name: str) -> dict[str,
 
     word, kind = ir.VectorType(simd.scalar_ir(form.acc), isa.lanes), simd.vec(form.acc, isa.lanes)
 
-    def body(b: Any, *given: Any) -> Any:
-        data, weights, flips = (given[i : i + way.span] for i in range(0, 3 * way.span, way.span))
+    def body(b: Any, *operands: Any) -> Any:
+        data, weights, flips = (operands[i : i + way.span] for i in range(0, 3 * way.span, way.span))
         pairs = list(zip(data, weights, strict=True))
         if way.turned:
             pairs = [(w, b.xor(a, flip)) for (a, w), flip in zip(pairs, flips, strict=True)]
@@ -148,9 +148,9 @@ def functions(isa: Target, epilogue: Epilogue, form: Format) -> dict[str, str]:
         simd.store_vector(b, p, v, epilogue.out, n, part=True)
 
     if joined:
-        whole = ir.VectorType(ir.IntType(8), JOINED * lanes)
+        bytes_ = ir.VectorType(ir.IntType(8), JOINED * lanes)
         out |= inline(
-            "join", whole, [result] * JOINED, lambda b, *vs: simd.join_bytes(b, joined[1], epilogue.out, *vs)
+            "join", bytes_, [result] * JOINED, lambda b, *vs: simd.join_bytes(b, joined[1], epilogue.out, *vs)
         )
         for count in range(1, isa.tile_vectors + 1):
             some = ir.VectorType(ir.IntType(8), count * lanes)
@@ -170,8 +170,8 @@ class Tile(Stores):
 
     def text(self, name: str) -> str:
         shared = (f"shared{i}" for i in range(self.epilogue.shared_operands))
-        given = [*arguments(self.isa, self.form), *shared]
-        head = ", ".join(f"i64 %{argument}" for argument in given)
+        parameters = [*arguments(self.isa, self.form), *shared]
+        head = ", ".join(f"i64 %{argument}" for argument in parameters)
         self.say(f"define fastcc void @{name}({head}) noinline nounwind {{", "entry:")
         self.say("%tp = inttoptr i64 %table to ptr", "%bp = inttoptr i64 %bias to ptr")
         self.say("%w0 = inttoptr i64 %weights to ptr", "%ahead0 = inttoptr i64 %ahead to ptr")
@@ -277,9 +277,9 @@ class Tile(Stores):
         step = self.vectors * self.vector_bytes
         self.say(f"%new.w = getelementptr i8, ptr %k.w, i64 {step}", "br label %k.head")
 
-    def weights(self, base: str, place: int) -> str:
-        """The vector of weights `place` vectors behind `base`."""
-        at = self.new(f"getelementptr i8, ptr {base}, i64 {place * self.vector_bytes}")
+    def weights(self, base: str, index: int) -> str:
+        """The vector of weights `index` vectors behind `base`."""
+        at = self.new(f"getelementptr i8, ptr {base}, i64 {index * self.vector_bytes}")
         return self.new(f"load {self.acc}, ptr {at}, align {self.vector_bytes}")
 
     def splat(self, m: int, offset: str) -> str:
@@ -292,8 +292,8 @@ class Tile(Stores):
 
     def call(self, name: str, add: str, acc: str, *words: str) -> None:
         """name = acc + the products of words."""
-        given = ", ".join(f"{self.acc} {x}" for x in (acc, *words))
-        self.say(f"{name} = call {self.acc} @{add}({given})")
+        operands = ", ".join(f"{self.acc} {x}" for x in (acc, *words))
+        self.say(f"{name} = call {self.acc} @{add}({operands})")
 
     def in_order(self) -> None:
         """Print, for each vector, a loop per way over its words. The sums are then %sum.m.v."""
@@ -312,8 +312,8 @@ class Tile(Stores):
     ) -> str:
         """Print the loop `at` over the words of vector `v` that take `way`, entered from block `before`.
         Returns the block behind it. `state` and `sums` are updated in place."""
-        place = self.new(f"getelementptr i64, ptr %np, i64 {v * len(WAYS) + number}")
-        words = self.new(f"mul i64 {self.new(f'load i64, ptr {place}, align 8')}, {way.span}")
+        address = self.new(f"getelementptr i64, ptr %np, i64 {v * len(WAYS) + number}")
+        words = self.new(f"mul i64 {self.new(f'load i64, ptr {address}, align 8')}, {way.span}")
         end = self.new(f"getelementptr i64, ptr {state['places']}, i64 {words}")
         self.say(f"br label %{at}.head", f"{at}.head:")
         for name, value in state.items():
@@ -325,8 +325,8 @@ class Tile(Stores):
             self.say(f"call void @llvm.prefetch.p0(ptr %{at}.ahead, i32 0, i32 2, i32 1)")
         step = self.new(f"mul i64 %ahead_step, {way.span}") if v == 0 else 0
         self.say(f"%{at}.ahead.next = getelementptr i8, ptr %{at}.ahead, i64 {step}")
-        places = (self.new(f"getelementptr i64, ptr %{at}.places, i64 {word}") for word in range(way.span))
-        offsets = [self.new(f"load i64, ptr {place}, align 8") for place in places]
+        addresses = (self.new(f"getelementptr i64, ptr %{at}.places, i64 {word}") for word in range(way.span))
+        offsets = [self.new(f"load i64, ptr {address}, align 8") for address in addresses]
         self.say(f"%{at}.places.next = getelementptr i64, ptr %{at}.places, i64 {way.span}")
         weights = [self.weights(f"%{at}.w", part) for part in range(way.parts)]
         for m in range(self.rows):
@@ -338,9 +338,9 @@ class Tile(Stores):
         state |= {name: f"%{at}.{name}" for name in state}
         return f"{at}.done"
 
-    def apply(self, name: str, *given: str) -> str:
+    def apply(self, name: str, *operands: str) -> str:
         """The value of a function of vectors."""
-        return self.new(f"call {self.acc} @{name}({', '.join(f'{self.acc} {x}' for x in given)})")
+        return self.new(f"call {self.acc} @{name}({', '.join(f'{self.acc} {x}' for x in operands)})")
 
 
 #: Rows after which the sums of a row in 16 bits are widened and added. One after the other, the instructions

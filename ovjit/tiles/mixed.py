@@ -26,13 +26,13 @@ def mixed_steps(codes: np.ndarray, bits: int, lanes: int) -> np.ndarray:
         shifts = (np.arange(parts.shape[2]) * each).astype(np.uint8)[:, None, None]
         return np.bitwise_or.reduce(parts << shifts, axis=2)
 
-    few = low_bits(bits)
-    low = by_lane & np.uint8((1 << few) - 1)
-    if few == 4:
+    low_width = low_bits(bits)
+    low = by_lane & np.uint8((1 << low_width) - 1)
+    if low_width == 4:
         words = [joined(low[:, :, :2], 4), joined(low[:, :, 2:], 4)]
     else:
         words = [joined(low, 2)]
-    high = by_lane >> np.uint8(few)
+    high = by_lane >> np.uint8(low_width)
     if bits == 6:
         words.append(joined(high, 2))
     elif bits in (3, 5):
@@ -53,14 +53,14 @@ def nested_scales(scale: Factored, low: Factor | None, width: int) -> np.ndarray
     inners = [f.inner for f in both if f.inner is not None]
     each, panels = inners[0].shape[1] // runs, ceil_div(outs, width)
     raw = aligned_bytes(panels * runs * len(both) * (2 + each) * width).reshape(panels, runs, -1)
-    place = 0
+    offset = 0
     for factors in both:
         padded = np.zeros((panels * width, runs), np.float16)
         padded[:outs] = factors.outer
         by_panel = padded.reshape(panels, width, runs).transpose(0, 2, 1)
-        raw[..., place : place + 2 * width] = np.ascontiguousarray(by_panel).view(np.uint8)
-        place += 2 * width
-    groups = raw[..., place:].reshape(panels, runs, each, len(both), width)
+        raw[..., offset : offset + 2 * width] = np.ascontiguousarray(by_panel).view(np.uint8)
+        offset += 2 * width
+    groups = raw[..., offset:].reshape(panels, runs, each, len(both), width)
     for n, inner in enumerate(inners):
         part = np.zeros((panels * width, runs, each), np.uint8)
         part[:outs] = inner.view(np.uint8).reshape(outs, runs, each)

@@ -128,21 +128,21 @@ def _order(weights: np.ndarray, isa: Target, form: Format) -> _Order:
 
 def list_panels(weights: np.ndarray, isa: Target, form: Format) -> Listed:
     """Pack weights [G, runs..., depth, O]."""
-    _panels, sizes, vectors, places, steps, numbers = _order(weights, isa, form)
+    _panels, sizes, vectors, words, steps, numbers = _order(weights, isa, form)
     parts = (steps @ [way.parts for way in WAYS]).reshape(-1, isa.tile_vectors) * isa.lanes * WORD
     memory = np.zeros((len(parts), int(parts.sum(1).max(initial=0))), np.int8)
     bias = np.zeros((len(vectors), isa.lanes), np.int32)
     tables = np.zeros(2, np.int64)
     write_words = _function("write_words")
     targets = np.arange(len(parts))[:, None] * memory.shape[1] + np.cumsum(parts, 1) - parts
-    shape, target, order, lacking, table = (a.ctypes.data for a in (numbers, memory, places, bias, tables))
+    shape, target, order, lacking, table = (a.ctypes.data for a in (numbers, memory, words, bias, tables))
     for n, ((first, numbers[2]), at) in enumerate(zip(vectors, targets.flat, strict=True)):
-        tables[:] = order + n * places.strides[0], lacking + n * bias.strides[0]
+        tables[:] = order + n * words.strides[0], lacking + n * bias.strides[0]
         write_words(first, target + int(at), shape, table)
     sizes = sizes._replace(panel=memory.shape[1], group=len(parts) // len(weights) * memory.shape[1])
-    run, word = np.divmod(places, max(1, form.words(weights.shape[-2])))
-    places = (run << RUN_BITS) + word * WORD
-    return Listed(memory.reshape(-1), sizes, places, np.ascontiguousarray(steps), bias)
+    run, word = np.divmod(words, max(1, form.words(weights.shape[-2])))
+    words = (run << RUN_BITS) + word * WORD
+    return Listed(memory.reshape(-1), sizes, words, np.ascontiguousarray(steps), bias)
 
 
 def _vectors(

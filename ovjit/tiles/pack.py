@@ -46,8 +46,8 @@ class PanelSizes(NamedTuple):
 def panel_sizes(words: int, outs: int, isa: Target) -> PanelSizes:
     """The sizes of the panels for `outs` channels of `words` words of depth."""
     width = tile_width(isa)
-    rest = outs % width
-    last = -(-rest // isa.lanes) * isa.lanes  # of one vector, or of as many as a full panel has
+    remainder = outs % width
+    last = -(-remainder // isa.lanes) * isa.lanes  # of one vector, or of as many as a full panel has
     return PanelSizes(width, last, words * width * WORD, words * (outs // width * width + last) * WORD)
 
 
@@ -95,7 +95,7 @@ def _fill_group(
     if depth % group:
         weights = np.pad(weights, (*[(0, 0)] * len(runs), (0, -depth % group), (0, 0)))
     each = (*runs, -(-depth // group))
-    full, rest = divmod(outs, width)
+    full, remainder = divmod(outs, width)
     words = target.size // (full * width + last) // group
     split, used = words * full * width * group, math.prod(each)
     source = weights.reshape(*each, group, outs)
@@ -119,13 +119,13 @@ def _fill_group(
         if paired:
             _pair_words(panels_of[first : first + some], width)
         release_pages(of_part)
-    if rest:
+    if remainder:
         tail = target[split:].reshape(words, last, group)
         tail[used:] = 0
         filled = tail[:used].reshape(*each, last, group)
         of_tail = np.swapaxes(source[..., full * width :], -1, -2)
-        filled[..., :rest, :] = of_tail if converted is None else converted.convert(of_tail)
-        filled[..., rest:, :] = 0
+        filled[..., :remainder, :] = of_tail if converted is None else converted.convert(of_tail)
+        filled[..., remainder:, :] = 0
         flush_subnormals(tail)
         if paired:
             _pair_words(tail, last)
@@ -172,8 +172,8 @@ def _weave_reals(rows: np.ndarray, part: np.ndarray, width: int, converted: Conv
 
 
 class Woven(NamedTuple):
-    """How native code packs stored integers: bytes of a word, bits of a stored element, the change of words
-    (a constant of `weave`), and a mask that is xor-ed with each four bytes."""
+    """Parameters for packing stored integers by native code: bytes of a word, bits of a stored element, the
+    change of words (a constant of `weave`), and a mask that is xor-ed with each four bytes."""
 
     size: int
     bits: int
@@ -202,22 +202,22 @@ def fill_later(
     some = max(1, _PACKED // max(1, depth * width)) * width
 
     def fill(memory: np.ndarray) -> None:
-        whole = integers if isinstance(integers, Arranged) and integers.by_rows else np.asarray(integers)
-        rows = _stored_rows(whole, width, panel // width, woven) if memory.size >= weave.WORTH else None
+        matrix = integers if isinstance(integers, Arranged) and integers.by_rows else np.asarray(integers)
+        rows = _stored_rows(matrix, width, panel // width, woven) if memory.size >= weave.WORTH else None
         done = 0
         if rows is not None and woven is not None:
             done = outs // width * width
             for first in range(0, done, some):
                 part = rows[first : min(first + some, done)]
-                place = memory[first // width * panel :][: part.size]
-                weave.weave(part, place, width, woven.size, woven.change, woven.mask)
+                destination = memory[first // width * panel :][: part.size]
+                weave.weave(part, destination, width, woven.size, woven.change, woven.mask)
                 release_pages(part)
         for first in range(done, outs, some):
             end = min(first + some, outs)
-            part = whole.columns(first, end) if isinstance(whole, Arranged) else whole[:, first:end]
-            made = arrange(part)
-            place = memory[first // width * panel : ceil_div(end, width) * panel]
-            np.copyto(place.view(made.dtype).reshape(made.shape), made)
+            part = matrix.columns(first, end) if isinstance(matrix, Arranged) else matrix[:, first:end]
+            arranged = arrange(part)
+            destination = memory[first // width * panel : ceil_div(end, width) * panel]
+            np.copyto(destination.view(arranged.dtype).reshape(arranged.shape), arranged)
 
     source = integers.source if isinstance(integers, Unmade) else integers
     return Filling(ceil_div(outs, width) * panel, fill, source)
@@ -228,10 +228,10 @@ def _stored_rows(integers: Any, width: int, length: int, woven: Woven | None) ->
     otherwise, or if native code cannot pack panels of this width."""
     if woven is None or not isinstance(integers, Arranged) or not weave.weaves(woven.size, width):
         return None
-    found = integers.stored_rows()
-    if found is None or found[1] != woven.bits or found[0].shape[1] != length or length % woven.size:
+    stored = integers.stored_rows()
+    if stored is None or stored[1] != woven.bits or stored[0].shape[1] != length or length % woven.size:
         return None
-    return found[0]
+    return stored[0]
 
 
 class Spread(NamedTuple):
@@ -245,17 +245,17 @@ def spread_out(values: np.ndarray | Converted, kind: type | np.dtype, width: int
     """Rearrange values [groups, O] to [panels, groups, width] of the type `kind`, padded with zeros. `added`
     is added to all values."""
     groups, outs = values.shape
-    panels, (full, rest) = ceil_div(outs, width), divmod(outs, width)
+    panels, (full, remainder) = ceil_div(outs, width), divmod(outs, width)
 
     def fill(memory: np.ndarray) -> None:
         source = values.source if isinstance(values, Converted) and values.is_exact else np.asarray(values)
         source = source + added if added else source
-        place = memory.view(kind).reshape(panels, groups, width)
-        whole = source[:, : full * width].reshape(groups, full, width)
-        np.copyto(place[:full], whole.transpose(1, 0, 2), casting="unsafe")
-        if rest:
-            place[full, :, :rest] = source[:, full * width :]
-            place[full, :, rest:] = 0
+        destination = memory.view(kind).reshape(panels, groups, width)
+        full_panels = source[:, : full * width].reshape(groups, full, width)
+        np.copyto(destination[:full], full_panels.transpose(1, 0, 2), casting="unsafe")
+        if remainder:
+            destination[full, :, :remainder] = source[:, full * width :]
+            destination[full, :, remainder:] = 0
 
     panel = groups * width * np.dtype(kind).itemsize
     return Spread(Filling(panels * panel, fill), panel)

@@ -116,18 +116,18 @@ def one_rounding(
     if np.any(fine > 46) or np.any(ulp + fine < 1) or np.any(ulp + fine > MOST_BITS):
         return None
     scale = np.ldexp(mantissa.astype(np.float64), exponent + fine)
-    wide = np.ldexp(zero.astype(np.float64), fine)
-    if np.any(np.abs(wide) >= FARTHEST):
+    added = np.ldexp(zero.astype(np.float64), fine)
+    if np.any(np.abs(added) >= FARTHEST):
         return None
-    of_channels = np.stack([scale, np.floor(wide), np.ceil(wide), low, high, fine, ulp], 1).astype(np.int64)
-    found = np.zeros((len(factor), 2), np.int64)
+    of_channels = np.stack([scale, np.floor(added), np.ceil(added), low, high, fine, ulp], 1).astype(np.int64)
+    starts_and_offsets = np.zeros((len(factor), 2), np.int64)
     memory = np.zeros(WORK_SPACE, np.int64)
     memory[:255] = np.ldexp(borders(least), -FINEST)
     sizes = np.array((len(factor), least))
-    given = (a.ctypes.data for a in (of_channels, found, sizes, memory))
-    if _choose_starts()(*given) < len(factor):
+    addresses = (a.ctypes.data for a in (of_channels, starts_and_offsets, sizes, memory))
+    if _choose_starts()(*addresses) < len(factor):
         return None
-    starts, offsets = found.T
+    starts, offsets = starts_and_offsets.T
     if np.any(np.abs(offsets) > 1 << 24):
         return None
     offset = np.ldexp(offsets.astype(np.float64), ulp).astype(np.float32)

@@ -34,13 +34,13 @@ def finish_row(sums, r, e, y, y_w, row, c, outs, *, vectors, lanes, operands, bo
 def row_step(view: View) -> int | None:
     """The bytes between rows along the last dimension; None if this distance is not constant."""
     step: int | None = None
-    whole = 0  # bytes that the dimensions so far span
+    span = 0  # bytes that the dimensions so far span
     for extent, stride in zip(reversed(view.shape[:-1]), reversed(view.strides[:-1]), strict=True):
         if extent == 1:
             continue
         if step is None:
             step = stride
-        elif stride != whole:
+        elif stride != span:
             return None
-        whole = stride * extent
+        span = stride * extent
     return 0 if step is None else step

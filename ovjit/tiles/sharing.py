@@ -99,16 +99,16 @@ class Sharing(NamedTuple):
         vectors, rate = self.target.tile_vectors, self.form.rate
         tile_flops = 2.0 * rows * vectors * words * self.form.group + TILE_FLOPS * rate
         flops = ceil_div(pixels, rows) * panels * weights.groups * tile_flops
-        wanted = sym_min(MOST_CHUNKS, sym_max(1, sym_int(flops // (CHUNK_FLOPS * rate))))
+        chunks = sym_min(MOST_CHUNKS, sym_max(1, sym_int(flops // (CHUNK_FLOPS * rate))))
         others = panel_chunks * sym_max(1, weights.groups)
         if self.form.on_unit:  # the last tile of a range has fewer pixels: ranges of panels have no such
             panel_chunks = sym_max(
-                panel_chunks, sym_min(panels, ceil_div(wanted * FULL_TILES * rows, pixels))
+                panel_chunks, sym_min(panels, ceil_div(chunks * FULL_TILES * rows, pixels))
             )
             panels_per_chunk = ceil_div(panels, panel_chunks)
             panel_chunks = ceil_div(panels, panels_per_chunk)
             others = panel_chunks * sym_max(1, weights.groups)
-        pixel_chunks = sym_max(1, sym_min(ceil_div(pixels, rows), ceil_div(wanted, others)))
+        pixel_chunks = sym_max(1, sym_min(ceil_div(pixels, rows), ceil_div(chunks, others)))
         if self.unpacks:
             pixel_chunks = sym_min(pixel_chunks, ceil_div(pixels, UNPACKED_FOR))
         pixels_per_chunk = sym_max(1, ceil_div(ceil_div(pixels, rows), pixel_chunks)) * rows

@@ -49,12 +49,12 @@ def epilogue_functions(isa: Target, epilogue: Epilogue, form: Format) -> Mapping
     def emit(b: Any, acc: Any, *xs: Any) -> Any:
         return joined[0].emit_ir(b, [acc, *xs], lanes)[0] if joined else epilogue.emit_ir(b, acc, xs, lanes)
 
-    made = inline_function(isa, "epilogue", result, kinds, emit)
-    text = made["epilogue"]
+    functions = inline_function(isa, "epilogue", result, kinds, emit)
+    text = functions["epilogue"]
     if _length(text) > SHORT:
         called = text.replace('"epilogue"', '"apart"', 1)
-        made["apart"] = called.replace("alwaysinline", "noinline", 1)
-    return made
+        functions["apart"] = called.replace("alwaysinline", "noinline", 1)
+    return functions
 
 
 def _length(text: str) -> int:
@@ -88,9 +88,9 @@ class Stores:
         self.kinds = {o.dtype: str(simd.vec(o.dtype, isa.lanes).ir) for o in epilogue.operands}
         #: The vector type that `epilogue` returns.
         self.out = str(simd.vec(made_type(isa, epilogue), isa.lanes).ir)
-        whole = rows >= tile_heights(isa, form)[0] and vectors == isa.tile_vectors
-        found = epilogue_functions(isa, epilogue, form)
-        inlined = "apart" not in found or (whole or rows == 1) and _length(found["apart"]) <= LONG
+        is_full = rows >= tile_heights(isa, form)[0] and vectors == isa.tile_vectors
+        functions = epilogue_functions(isa, epilogue, form)
+        inlined = "apart" not in functions or (is_full or rows == 1) and _length(functions["apart"]) <= LONG
         #: The function that is called for each vector of sums.
         self.made_by = "epilogue" if inlined else "apart"
         self.cells = [(m, v) for m in range(rows) for v in range(vectors)]
@@ -121,8 +121,8 @@ class Stores:
             for m in range(self.rows):
                 at = self.new(f"add i64 {self.entry(o.where, m)}, {first}")
                 for line in range(0, self.vectors * self.lanes * self.size[o.dtype], CACHE_LINE):
-                    place = self.new(f"inttoptr i64 {self.new(f'add i64 {at}, {line}')} to ptr")
-                    self.say(f"call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
+                    address = self.new(f"inttoptr i64 {self.new(f'add i64 {at}, {line}')} to ptr")
+                    self.say(f"call void @llvm.prefetch.p0(ptr {address}, i32 0, i32 3, i32 1)")
 
     def finish(self) -> None:
         """Print the epilogue and the stores, for the lanes of valid channels.
@@ -140,10 +140,10 @@ class Stores:
         elif joins:
             self.if_full(lambda: self.join_and_store(()), lambda: self.join_and_store(self.left()))
         elif self.isa.name == "avx512":
-            left = self.left()
+            valid = self.left()
             waiting = []
-            for m, results in self.results(left):
-                waiting += [(m, v, result, left[v]) for v, result in enumerate(results)]
+            for m, results in self.results(valid):
+                waiting += [(m, v, result, valid[v]) for v, result in enumerate(results)]
                 if m < self.alone or m == self.rows - 1:
                     for each in waiting:
                         self.store(*each)
@@ -156,13 +156,13 @@ class Stores:
             self.if_full(self.store_full, lambda: self.store_chosen(dict(self.results(self.left()))))
         self.say("ret void")
 
-    def if_full(self, full: Callable[[], None], rest: Callable[[], None]) -> None:
-        """Print a branch: `full` if all channels are valid, else `rest`."""
+    def if_full(self, full: Callable[[], None], partial: Callable[[], None]) -> None:
+        """Print a branch: `full` if all channels are valid, else `partial`."""
         self.say(f"%full = icmp sge i64 %valid, {self.vectors * self.lanes}")
         self.say("br i1 %full, label %whole, label %rest", "whole:")
         full()
         self.say("ret void", "rest:")
-        rest()
+        partial()
 
     def store_full(self) -> None:
         """All vectors of all pixels."""
@@ -185,36 +185,36 @@ class Stores:
 
     def entry(self, row: int, m: int) -> str:
         """The entry of the address table for pixel `m` in `row`."""
-        place = self.new(f"getelementptr i64, ptr %tp, i64 {row * TABLE + m}")
-        return self.new(f"load i64, ptr {place}, align 8")
+        address = self.new(f"getelementptr i64, ptr %tp, i64 {row * TABLE + m}")
+        return self.new(f"load i64, ptr {address}, align 8")
 
-    def load(self, base: str, v: int, elem: str, left: Sequence[str] = ()) -> str:
-        """The vector `v` of the elements from `base` on. `left`: see `left`; then only valid channels are
+    def load(self, base: str, v: int, elem: str, valid: Sequence[str] = ()) -> str:
+        """The vector `v` of the elements from `base` on. `valid`: see `left`; then only valid channels are
         read."""
-        suffix, more = ("_m", f", i64 {left[v]}") if left else ("", "")
-        place = self.place(base, v, elem)
-        return self.new(f"call {self.kinds[elem]} @load_{elem}{suffix}(i64 {place}{more})")
+        suffix, more = ("_m", f", i64 {valid[v]}") if valid else ("", "")
+        address = self.place(base, v, elem)
+        return self.new(f"call {self.kinds[elem]} @load_{elem}{suffix}(i64 {address}{more})")
 
     def splatted(self, base: str, elem: str) -> str:
         return self.new(f"call {self.kinds[elem]} @splat_{elem}(i64 {base})")
 
-    def shared(self, left: Sequence[str] = ()) -> dict[tuple[int, int], str]:
+    def shared(self, valid: Sequence[str] = ()) -> dict[tuple[int, int], str]:
         """(operand, vector) -> the value of an operand that all pixels share."""
-        found: dict[tuple[int, int], str] = {}
+        values: dict[tuple[int, int], str] = {}
         for o in self.epilogue.operands:
-            base, places = f"%shared{o.where}", [(o.where, v) for v in range(self.vectors)]
+            base, cells = f"%shared{o.where}", [(o.where, v) for v in range(self.vectors)]
             if o.kind == "number":
-                found |= dict.fromkeys(places, self.splatted(base, o.dtype))
+                values |= dict.fromkeys(cells, self.splatted(base, o.dtype))
             elif o.kind == "channel":
-                found |= {(where, v): self.load(base, v, o.dtype, left) for where, v in places}
-        return found
+                values |= {(where, v): self.load(base, v, o.dtype, valid) for where, v in cells}
+        return values
 
     def results(
-        self, left: Sequence[str] = (), shared: dict[tuple[int, int], str] | None = None
+        self, valid: Sequence[str] = (), shared: dict[tuple[int, int], str] | None = None
     ) -> Iterator[tuple[int, list[str]]]:
-        """Yield (pixel, results of the epilogue for its vectors). `left`: see `left`; then operands are only
-        read for valid channels. `shared`: operands that are loaded already."""
-        shared = self.shared(left) if shared is None else shared
+        """Yield (pixel, results of the epilogue for its vectors). `valid`: see `left`; then operands are
+        only read for valid channels. `shared`: operands that are loaded already."""
+        shared = self.shared(valid) if shared is None else shared
         for m in range(self.rows):
             bases = ["" if o.shared else self.entry(o.where, m) for o in self.epilogue.operands]
             results = []
@@ -224,82 +224,82 @@ class Stores:
                     if o.shared:
                         value = shared[o.where, v]
                     elif o.kind == "pixel":
-                        value = self.load(base, v, o.dtype, left)
+                        value = self.load(base, v, o.dtype, valid)
                     else:
                         value = self.splatted(base, o.dtype)
                     arguments.append(f"{self.kinds[o.dtype]} {value}")
                 results.append(self.new(f"call {self.out} @{self.made_by}({', '.join(arguments)})"))
             yield m, results
 
-    def store(self, m: int, v: int, result: str, left: str = "") -> None:
-        """Store the vector `v` of a pixel; with `left`, only the first `left` lanes."""
-        name, more = ("store_m", f", i64 {left}") if left else ("store", "")
-        place = self.place(self.entry(1, m), v, self.epilogue.out)
-        self.say(f"call void @{name}(i64 {place}, {self.out} {result}{more})")
+    def store(self, m: int, v: int, result: str, valid: str = "") -> None:
+        """Store the vector `v` of a pixel; with `valid`, only the first `valid` lanes."""
+        name, more = ("store_m", f", i64 {valid}") if valid else ("store", "")
+        address = self.place(self.entry(1, m), v, self.epilogue.out)
+        self.say(f"call void @{name}(i64 {address}, {self.out} {result}{more})")
 
-    def join_and_store(self, left: Sequence[str]) -> None:
-        """Narrow and store all pixels. `left`: see `left`; () if all channels are valid."""
-        self.store_parts(self.joined(self.results(left)), *left[:1])
+    def join_and_store(self, valid: Sequence[str]) -> None:
+        """Narrow and store all pixels. `valid`: see `left`; () if all channels are valid."""
+        self.store_parts(self.joined(self.results(valid)), *valid[:1])
 
     def store_joined(self) -> None:
         """Narrow and store all pixels on AVX-512. Without masks if all channels are valid: masks, and masked
         stores of half a vector, use the ports of the products. That takes 0.98 of the time at depth 64."""
-        left = self.left()
+        valid = self.left()
         self.say(f"%full = icmp sge i64 %valid, {self.vectors * self.lanes}")
         self.say("br i1 %full, label %whole, label %part", "whole:")
-        whole = self.shared()
+        full = self.shared()
         self.say("br label %read", "part:")
-        part = self.shared(left)
+        part = self.shared(valid)
         self.say("br label %read", "read:")
         kinds = {o.where: self.kinds[o.dtype] for o in self.epilogue.operands if o.shared}
         shared = {
-            at: self.new(f"phi {kinds[at[0]]} [ {whole[at]}, %whole ], [ {part[at]}, %part ]") for at in whole
+            at: self.new(f"phi {kinds[at[0]]} [ {full[at]}, %whole ], [ {part[at]}, %part ]") for at in full
         }
-        made = self.joined(self.results(left, shared))
+        joined = self.joined(self.results(valid, shared))
         self.say("br i1 %full, label %stored, label %some", "stored:")
-        self.store_parts(made)
+        self.store_parts(joined)
         self.say("ret void", "some:")
-        self.store_parts(made, left[0])
+        self.store_parts(joined, valid[0])
 
-    def joined(self, found: Iterable[tuple[int, list[str]]]) -> list[tuple[int, int, str]]:
+    def joined(self, results_by_pixel: Iterable[tuple[int, list[str]]]) -> list[tuple[int, int, str]]:
         """Narrow vectors to bytes, `JOINED` at a time: (pixel, its index among the pixels of a joined vector,
         the joined vector)."""
-        made: list[tuple[int, int, str]] = []
+        parts: list[tuple[int, int, str]] = []
         vectors: list[str] = []
-        for m, results in found:
+        for m, results in results_by_pixel:
             vectors += [f"{self.out} {result}" for result in results]
             if len(vectors) == JOINED or m == self.rows - 1:
                 first = m + 1 - len(vectors) // self.vectors
                 vectors += vectors[-1:] * (JOINED - len(vectors))
                 joined = self.new(f"call {self.bytes(JOINED)} @join({', '.join(vectors)})")
-                made += [(first + i, i, joined) for i in range(m + 1 - first)]
+                parts += [(first + i, i, joined) for i in range(m + 1 - first)]
                 vectors = []
-        return made
+        return parts
 
-    def store_parts(self, made: list[tuple[int, int, str]], left: str = "") -> None:
-        for pixel, i, joined in made:
-            self.store_part(pixel, i, joined, left)
+    def store_parts(self, parts: list[tuple[int, int, str]], valid: str = "") -> None:
+        for pixel, i, joined in parts:
+            self.store_part(pixel, i, joined, valid)
 
     def bytes(self, vectors: int) -> str:
         return f"<{vectors * self.lanes} x i8>"
 
-    def store_part(self, m: int, i: int, joined: str, left: str = "") -> None:
-        """Store pixel `m`, which has index `i` in the vector `joined`; with `left`, only the first bytes."""
-        whole, part, size = self.bytes(JOINED), self.bytes(self.vectors), self.vectors * self.lanes
+    def store_part(self, m: int, i: int, joined: str, valid: str = "") -> None:
+        """Store pixel `m`, which has index `i` in the vector `joined`; with `valid`, only the first bytes."""
+        full, part, size = self.bytes(JOINED), self.bytes(self.vectors), self.vectors * self.lanes
         order = ", ".join(f"i32 {i * size + lane}" for lane in range(size))
-        mine = self.new(f"shufflevector {whole} {joined}, {whole} poison, <{size} x i32> <{order}>")
-        place = self.place(self.entry(1, m), 0, self.epilogue.out)
-        name, more = (f"store_m{self.vectors}", f", i64 {left}") if left else (f"store{self.vectors}", "")
-        self.say(f"call void @{name}(i64 {place}, {part} {mine}{more})")
+        mine = self.new(f"shufflevector {full} {joined}, {full} poison, <{size} x i32> <{order}>")
+        address = self.place(self.entry(1, m), 0, self.epilogue.out)
+        name, more = (f"store_m{self.vectors}", f", i64 {valid}") if valid else (f"store{self.vectors}", "")
+        self.say(f"call void @{name}(i64 {address}, {part} {mine}{more})")
 
     def store_chosen(self, results: dict[int, list[str]]) -> None:
         """Store each vector with a branch: without a mask if all of its channels are valid."""
-        for v, left in enumerate(self.left()):
-            self.say(f"%all{v} = icmp sge i64 {left}, {self.lanes}")
+        for v, valid in enumerate(self.left()):
+            self.say(f"%all{v} = icmp sge i64 {valid}, {self.lanes}")
             self.say(f"br i1 %all{v}, label %all{v}.then, label %all{v}.else", f"all{v}.then:")
             for m, of_pixel in results.items():
                 self.store(m, v, of_pixel[v])
             self.say(f"br label %all{v}.end", f"all{v}.else:")
             for m, of_pixel in results.items():
-                self.store(m, v, of_pixel[v], left)
+                self.store(m, v, of_pixel[v], valid)
             self.say(f"br label %all{v}.end", f"all{v}.end:")

@@ -76,9 +76,9 @@ def round_rows(rows: np.ndarray, target: np.ndarray) -> None:
     count, length = rows.shape
     if rows.flags.c_contiguous:
         count, length = min(count, 1), rows.size
-    source, place = rows.ctypes.data, target.ctypes.data
+    source, destination = rows.ctypes.data, target.ctypes.data
     for n in range(count):
-        call(source + n * rows.strides[0], place + 2 * n * length, length, rows.itemsize)
+        call(source + n * rows.strides[0], destination + 2 * n * length, length, rows.itemsize)
 
 
 def steps() -> Any:
@@ -132,9 +132,9 @@ def _rounding() -> Callable[[int, int, int, int], int]:
     return native(rounding_kernel())
 
 
-def native(made: Kernel) -> Callable[[int, int, int, int], int]:
+def native(kernel: Kernel) -> Callable[[int, int, int, int], int]:
     """The first function of a kernel, compiled for this machine."""
     from ovjit.codegen.cpu.objects import function as callable_at
     from ovjit.codegen.loading import addresses
 
-    return callable_at(addresses((made,), target=running_target())[made], 4)
+    return callable_at(addresses((kernel,), target=running_target())[kernel], 4)

@@ -81,12 +81,12 @@ def fill_planes(
     for first in range(0, outs, width):
         some = source[first : first + width]
         some = np.moveaxis(some, 1, -3).reshape(-1, channels, 3, 3)
-        wide = width if len(some) == width else last
-        part = planes[:, channels * first :][:, : channels * wide]
+        panel_width = width if len(some) == width else last
+        part = planes[:, channels * first :][:, : channels * panel_width]
         if not native:
-            _fill_by_numpy(part, some, m, group, wide)
+            _fill_by_numpy(part, some, m, group, panel_width)
         else:
-            _transform(some.reshape(len(some), -1), part, wide, m)
+            _transform(some.reshape(len(some), -1), part, panel_width, m)
     if not native:
         flush_subnormals(planes)
 
@@ -101,12 +101,12 @@ def _fill_by_numpy(planes: np.ndarray, filters: np.ndarray, m: int, group: int, 
         panel = np.zeros((3, 3, depth, width))
         panel[..., : len(part)] = part.transpose(2, 3, 1, 0)
         half = np.einsum("ij,jkx->ikx", g, panel.reshape(3, 3, -1))
-        whole = np.einsum("ij,kjx->kix", g, half).reshape(n * n, depth // group, group, width)
-        planes[:, c * width : (c + depth) * width] = whole.swapaxes(-1, -2).reshape(n * n, -1)
+        transformed = np.einsum("ij,kjx->kix", g, half).reshape(n * n, depth // group, group, width)
+        planes[:, c * width : (c + depth) * width] = transformed.swapaxes(-1, -2).reshape(n * n, -1)
 
 
-def _filter_matrix(m: int, whole: bool) -> Sequence[Sequence[float]]:
-    return WHOLE[m].G if whole else MATRICES[m]["G"]
+def _filter_matrix(m: int, integers: bool) -> Sequence[Sequence[float]]:
+    return WHOLE[m].G if integers else MATRICES[m]["G"]
 
 
 def _transform(filters: np.ndarray, planes: np.ndarray, width: int, m: int) -> None:
@@ -127,20 +127,21 @@ def _transform(filters: np.ndarray, planes: np.ndarray, width: int, m: int) -> N
 
 
 @functools.cache
-def filter_kernel(m: int, whole: bool = False) -> Kernel:
-    """The kernel that transforms filters for Winograd's F(m x m, 3 x 3). `whole`: for planes of integers."""
+def filter_kernel(m: int, integers: bool = False) -> Kernel:
+    """The kernel that transforms filters for Winograd's F(m x m, 3 x 3). `integers`: for integer
+    planes."""
     from ovjit.codegen.routines import routines
 
     def intrinsics(isa: Target) -> dict[str, Any]:
         from ovjit.codegen.cpu import weaving
 
-        return weaving.filter_planes(isa, _filter_matrix(m, whole), whole)
+        return weaving.filter_planes(isa, _filter_matrix(m, integers), integers)
 
-    name = f"filters_whole_{m}x{m}" if whole else f"filters_{m}x{m}"
-    key = f"filters whole {m}" if whole else f"filters {m}"
+    name = f"filters_whole_{m}x{m}" if integers else f"filters_{m}x{m}"
+    key = f"filters whole {m}" if integers else f"filters {m}"
     return routines(name, ("transform_filters",), weave.steps, intrinsics, key)
 
 
 @functools.cache
-def _transforming(m: int, whole: bool) -> Callable[[int, int, int, int], int]:
-    return weave.native(filter_kernel(m, whole))
+def _transforming(m: int, integers: bool) -> Callable[[int, int, int, int], int]:
+    return weave.native(filter_kernel(m, integers))

@@ -27,12 +27,12 @@ def parser() -> argparse.ArgumentParser:
     def add(names: str, text: str, **how: Any) -> None:
         p.add_argument(*names.split(), help=text, **how)
 
-    for options in (_given, _subjects, _reports):
+    for options in (_add_model_options, _subjects, _reports):
         options(add)
     return p
 
 
-def _given(add: Callable[..., None]) -> None:
+def _add_model_options(add: Callable[..., None]) -> None:
     """Models and their inputs, and how long they run."""
     add("-m --path_to_model", "IR, ONNX or blob files", nargs="+", required=True, metavar="MODEL")
     add(
@@ -79,7 +79,7 @@ def _given(add: Callable[..., None]) -> None:
 
 
 def _subjects(add: Callable[..., None]) -> None:
-    """What is compared: devices, hints, ways of calling, properties."""
+    """Options of the subjects to compare: devices, hints, ways of calling, properties."""
     add("-d --target_device", "CPU, or AUTO, which is the CPU", default="CPU")
     add(
         "-hint --perf_hint",

@@ -46,15 +46,15 @@ def _list(options: argparse.Namespace) -> int:
     from ovjit import cache
 
     try:
-        found = cache.entries(options.cache_dir)
+        entries = cache.entries(options.cache_dir)
     except OSError as error:
         return _fail(options, error)
-    for entry in found:
+    for entry in entries:
         day = time.strftime("%Y-%m-%d", time.localtime(entry.last_used))
         about = " ".join(f"{name}={_printable(value)}" for name, value in sorted(entry.about.items()))
         print(f"{entry.key}  {entry.bytes:>10,}  {day}  {about}")
-    total = sum(entry.bytes for entry in found)
-    print(f"{len(found)} {_kind(options)}s, {total:,} bytes, in {_where(options)}")
+    total = sum(entry.bytes for entry in entries)
+    print(f"{len(entries)} {_kind(options)}s, {total:,} bytes, in {_where(options)}")
     return 0
 
 
@@ -63,10 +63,10 @@ def _prune(options: argparse.Namespace) -> int:
 
     try:
         freed = cache.prune(options.max_bytes, options.max_age, options.cache_dir)
-        left = cache.entries(options.cache_dir)
+        remaining = cache.entries(options.cache_dir)
     except OSError as error:
         return _fail(options, error)
-    print(f"{freed:,} bytes freed, {sum(entry.bytes for entry in left):,} left, in {_where(options)}")
+    print(f"{freed:,} bytes freed, {sum(entry.bytes for entry in remaining):,} left, in {_where(options)}")
     return 0
 
 
@@ -81,7 +81,7 @@ def _warm(options: argparse.Namespace) -> int:
     more = [{"CACHE_DIR": options.cache_dir}] if options.cache_dir else []
     failed = 0
     for model in options.model:
-        before, began = _keys(options), time.perf_counter()
+        before, start = _keys(options), time.perf_counter()
         try:
             core.compile_model(model, options.device, *more)
         except Exception as error:  # the other models are still worth their while
@@ -89,7 +89,7 @@ def _warm(options: argparse.Namespace) -> int:
             failed += 1
             continue
         new = len(_keys(options) - before)
-        print(f"{model}: {new} new {_kind(options)}s in {time.perf_counter() - began:.1f} s")
+        print(f"{model}: {new} new {_kind(options)}s in {time.perf_counter() - start:.1f} s")
     return 1 if failed else 0
 
 

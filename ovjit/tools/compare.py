@@ -37,7 +37,7 @@ def compare(
     core = Core()
     if not isinstance(model, Model):
         model = core.read_model(model)
-    compiled, job, found = _watched(model, core._config_for("CPU", config), inputs)
+    compiled, job, steps = _run_watched(model, core._config_for("CPU", config), inputs)
     executable: Executable = compiled._executable
     arrays = [a for a in job.inputs if a is not None]
 
@@ -47,9 +47,9 @@ def compare(
         reference.update(zip(node.outputs, outputs, strict=True))
 
     interp.evaluate(executable.program.graph, arrays, keep)
-    rows = [row._replace(total=largest_error(job.values[value], reference[value])[0]) for value, row in found]
-    given = Graph(executable.graph.inputs, executable.graph.nodes, executable.outputs)
-    for value, got, want in zip(given.outputs, job.outputs, interp.evaluate(given, arrays), strict=True):
+    rows = [row._replace(total=largest_error(job.values[value], reference[value])[0]) for value, row in steps]
+    final = Graph(executable.graph.inputs, executable.graph.nodes, executable.outputs)
+    for value, got, want in zip(final.outputs, job.outputs, interp.evaluate(final, arrays), strict=True):
         error, at = largest_error(got, want)
         rows.append(Difference(value.node.name, "output", "", value.dtype, got.shape, error, at, total=error))
     if show is not None:
@@ -57,19 +57,19 @@ def compare(
     return rows
 
 
-def _watched(
+def _run_watched(
     model: Model, config: Mapping[str, Any], inputs: Any
 ) -> tuple[CompiledModel, WatchedJob, list[tuple[Value, Difference]]]:
     """Compile and run a model. Returns its job with all values, and pairs of each value and its step's
     reference."""
-    found: list[tuple[Value, Difference]] = []
-    watch = {"watch": lambda value, difference: found.append((value, difference))}
+    differences: list[tuple[Value, Difference]] = []
+    watch = {"watch": lambda value, difference: differences.append((value, difference))}
     compiled = _compile(model, "CPU", {**config, **watch})
     request = compiled.create_infer_request()
     request.infer(inputs)
     job = request._job
     assert isinstance(job, WatchedJob)
-    return compiled, job, found
+    return compiled, job, differences
 
 
 def table(rows: Sequence[Difference]) -> str:
@@ -107,12 +107,12 @@ def beside(path: str, engine: str, arrays: Sequence[np.ndarray]) -> list[Beside]
     onnxruntime. Values are matched by name. Steps without a value of the same name and shape are left out."""
     core = Core()
     model = core.read_model(path)
-    compiled, job, found = _watched(model, core._config_for("CPU", EXACT), list(arrays))
+    compiled, job, steps = _run_watched(model, core._config_for("CPU", EXACT), list(arrays))
     take = _openvino_values if engine == "openvino" else _onnxruntime_values
-    theirs, outputs = take(path, model, arrays)
+    values, outputs = take(path, model, arrays)
     rows = []
-    for value, row in found:
-        want = theirs.get(row.name)
+    for value, row in steps:
+        want = values.get(row.name)
         got = job.values[value]
         if value is value.node.outputs[0] and want is not None and want.shape == got.shape:
             rows.append(_beside(row.name, row.type, row.kernel, got, want))
@@ -174,14 +174,14 @@ def _onnxruntime_values(
     session = onnxruntime.InferenceSession(
         loaded.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    given = dict(zip((i.name for i in session.get_inputs()), arrays, strict=True))
-    found = dict(zip((o.name for o in session.get_outputs()), session.run(None, given), strict=True))
+    inputs = dict(zip((i.name for i in session.get_inputs()), arrays, strict=True))
+    value_by_name = dict(zip((o.name for o in session.get_outputs()), session.run(None, inputs), strict=True))
     by_node = {
-        node.get_friendly_name(): found[name]
+        node.get_friendly_name(): value_by_name[name]
         for node in model.get_ops() if node.get_output_size()
-        for name in node.output(0).get_names() if name in found
+        for name in node.output(0).get_names() if name in value_by_name
     }  # fmt: skip
-    return by_node, [found[name] for name in outputs]
+    return by_node, [value_by_name[name] for name in outputs]
 
 
 @terminal.reporting(*terminal.FAULTS, ImportError)
@@ -212,11 +212,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.engine == "references":
             rows = compare(options.model, arrays, {"INFERENCE_PRECISION_HINT": "f32"})
             return int(any(row.error > options.limit for row in rows if row.type == "output"))
-        found = beside(options.model, options.engine, arrays)
+        rows_beside = beside(options.model, options.engine, arrays)
     except ModuleNotFoundError as error:
         package = {"onnxruntime": "onnxruntime onnx"}.get(options.engine, options.engine)
         print(f"ovjit: {error}; --engine {options.engine} needs: pip install {package}", file=sys.stderr)
         return 2
     columns = ("node", "type", "kernel", "shape", "difference", "of the largest")
-    terminal.show_table(columns, found, f"beside {options.engine}, in f32")
-    return int(any(row.error > options.limit for row in found if row.type == "output"))
+    terminal.show_table(columns, rows_beside, f"beside {options.engine}, in f32")
+    return int(any(row.error > options.limit for row in rows_beside if row.type == "output"))

@@ -1,4 +1,4 @@
-"""What `python -m ovjit demo` does: run the embedded digit classifier, print accuracy, latency, layer times.
+"""`python -m ovjit demo`: run the embedded digit classifier, print accuracy, latency, layer times.
 
 Everything goes through the public API, so that `main(openvino)` runs the same on the real OpenVINO.
 """
@@ -75,22 +75,22 @@ def drawn(images: np.ndarray, answers: np.ndarray, labels: np.ndarray) -> str:
         " ".join("".join(2 * shades[level] for level in digit[y]) for digit in levels).rstrip()
         for y in range(images.shape[-2])
     ]
-    said = [
+    captions = [
         f"reads {answer}" if answer == label else f"reads {answer}, is {label}"
         for answer, label in zip(answers, labels, strict=True)
     ]
-    return "\n".join([*rows, " ".join(text.center(width) for text in said).rstrip(), ""])
+    return "\n".join([*rows, " ".join(text.center(width) for text in captions).rstrip(), ""])
 
 
 def first_time(kernels: Mapping[str, int], steps: Sequence[Any]) -> str:
-    """Where the kernels are from, by how many of each kind `compiling.counts` has more, and what compiling
-    took, by the steps that `ovjit.progress` has told."""
+    """A line on the origin of kernels and the time of compiling. `kernels`: the increase of
+    `compiling.counts`, by kind. `steps`: those that `ovjit.progress` reported."""
     ways = {"shipped": "shipped with ovjit", "cached": "from the cache", "compiled": "compiled"}
-    found = [f"{kernels[kind]} {way}" for kind, way in ways.items() if kernels[kind]]
+    sources = [f"{kernels[kind]} {way}" for kind, way in ways.items() if kernels[kind]]
     if kernels["compiled"]:
-        found[-1] += f" in {sum(step.seconds for step in steps if not step.kernel):.2f} s"
-        found[-1] += " and kept for later processes"
-    return f"kernels: {', '.join(found) or 'loaded before'}"
+        sources[-1] += f" in {sum(step.seconds for step in steps if not step.kernel):.2f} s"
+        sources[-1] += " and kept for later processes"
+    return f"kernels: {', '.join(sources) or 'loaded before'}"
 
 
 def print_latencies(ov: Any, compiled: Any, images: np.ndarray) -> np.ndarray:

@@ -52,10 +52,10 @@ def convert_main(argv: Sequence[str] | None = None) -> int:
 def _shapes(text: str) -> dict[str, list[int]]:
     out = {}
     for part in text.replace("],", "]\n").splitlines():
-        name, bracket, rest = part.partition("[")
-        if not bracket or not rest.endswith("]"):
+        name, bracket, dimensions = part.partition("[")
+        if not bracket or not dimensions.endswith("]"):
             raise ValueError(f"--input {part!r}: write name[1,3,224,224]")
-        out[name.strip()] = [int(d) for d in rest[:-1].split(",") if d.strip()]
+        out[name.strip()] = [int(d) for d in dimensions[:-1].split(",") if d.strip()]
     return out
 
 

@@ -50,20 +50,20 @@ def _parser() -> argparse.ArgumentParser:
 @reporting(*FAULTS, TypeError, KeyError)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `ovjit generate`. Returns the exit code."""
-    given = sys.argv[1:] if argv is None else argv
-    options = _parser().parse_args([_underscored(word) for word in given])
+    arguments = sys.argv[1:] if argv is None else argv
+    options = _parser().parse_args([_with_underscores(word) for word in arguments])
     return _generate(options, _prompt(options))
 
 
-def _underscored(word: str) -> str:
+def _with_underscores(word: str) -> str:
     """`--max-new-tokens` is `--max_new_tokens`, too."""
     name, equals, value = word.partition("=")
     return name.replace("-", "_").replace("__", "--", 1) + equals + value if word.startswith("--") else word
 
 
 def _prompt(options: argparse.Namespace) -> str:
-    given = [x for x in (options.prompt, options.prompt_file) if x is not None]
-    if len(given) != 1:
+    prompts = [x for x in (options.prompt, options.prompt_file) if x is not None]
+    if len(prompts) != 1:
         raise ValueError("give the prompt: --prompt TEXT, --prompt - (standard input) or --prompt_file FILE")
     if options.prompt_file is not None:
         text: str = options.prompt_file.read_text(encoding="utf-8")
@@ -87,7 +87,7 @@ def _loading() -> Iterator[Callable[[str], None]]:
 
     with stages() as tell:
         kernels = compiling.progress(lambda p: tell("compiling kernels", p.done, p.total))
-        packed = constants.tell_written(lambda done, whole: tell("packing weights", done, whole))
+        packed = constants.tell_written(lambda done, total: tell("packing weights", done, total))
         try:
             yield lambda what: tell(what, 0, 1)
         finally:
@@ -124,8 +124,8 @@ def _generate(options: argparse.Namespace, prompt: str) -> int:
             draft = Assistant(Decoder.load(options.assistant, options.device, config), options.draft_tokens)
     loaded = time.perf_counter()
     ends = frozenset() if options.ignore_eos else tokenizer.ends
-    whole = len(tokens) + o.max_new_tokens
-    if 0 < tokenizer.context < whole and not options.quiet:
+    total = len(tokens) + o.max_new_tokens
+    if 0 < tokenizer.context < total and not options.quiet:
         print(f"ovjit: {len(tokens)} tokens and {o.max_new_tokens} new tokens exceed the model's "
               f"context of {tokenizer.context}", file=sys.stderr)  # fmt: skip
     result = _Timed(generate(decoder, tokens, settings._replace(ends=ends), draft))

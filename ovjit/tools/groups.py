@@ -126,14 +126,14 @@ def programs_of(graph: Graph, target: Target) -> dict[str, list[Program]]:
     from ovjit.engine import lifted_for
     from ovjit.rewrite.model_variables import Start
 
-    found: dict[str, list[Program]] = {}
+    by_precision: dict[str, list[Program]] = {}
     for precision in [kind for kind in ("f32", default_half(target)) if kind in float_types(target)]:
         graphs, options = [graph], options_of(precision, target)
         if graph.has_state:
             lifted = lifted_for(graph, Context(target, options))
             graphs = [lifted.main, *(start.graph for start in lifted.inits if isinstance(start, Start))]
-        found[precision] = [compile_program(one, target, options) for one in dict.fromkeys(graphs)]
-    return found
+        by_precision[precision] = [compile_program(one, target, options) for one in dict.fromkeys(graphs)]
+    return by_precision
 
 
 def cuts(path: Path = FILE) -> Iterator[Cut]:
@@ -152,15 +152,15 @@ def write_lines(lines: Iterable[str], path: Path = FILE) -> None:
 
 def decoded(tables: Any) -> Cut:
     """The graph of a line. Types of nodes that are not lowered are inferred."""
-    places = {"kept": zlib.decompress(base64.b64decode(tables["kept"]))}
-    places |= {place: _any(*place.split(), nbytes=nbytes) for place, nbytes in tables["any"].items()}
-    reader, builder, result = graph_format.Reader(places), Builder(), list[Node]()
+    parts = {"kept": zlib.decompress(base64.b64decode(tables["kept"]))}
+    parts |= {key: _any(*key.split(), nbytes=nbytes) for key, nbytes in tables["any"].items()}
+    reader, builder, result = graph_format.Reader(parts), Builder(), list[Node]()
     for op, opset, inputs, attrs, types in tables["nodes"]:
-        given = types and [TensorType(dtype, dims and graph_format.read_dims(dims)) for dtype, dims in types]
+        kinds = types and [TensorType(dtype, dims and graph_format.read_dims(dims)) for dtype, dims in types]
         values = [result[node].outputs[i] for node, i in inputs]
         checked = {name: reader.value(value) for name, value in attrs.items()}
-        record, lowered = find_op(op, opset), given is not None
-        result.append(builder.add(record, values, checked, types=given, lowered=lowered))
+        record, lowered = find_op(op, opset), kinds is not None
+        result.append(builder.add(record, values, checked, types=kinds, lowered=lowered))
     graph = builder.finish([result[node].outputs[i] for node, i in tables["outputs"]])
     return Cut(graph, tables["precision"], tables.get("kind", CUTS))
 
@@ -173,8 +173,8 @@ def _any(kind: str, low: str = "", high: str = "", *, nbytes: int) -> bytes:
     if low and real:
         return rng.uniform(float(low), float(high), count).astype(dtype).tobytes()
     if low:
-        wide = np.uint64 if int(low) >= 0 else np.int64
-        return rng.integers(int(low), int(high), count, wide, endpoint=True).astype(dtype).tobytes()
+        integer = np.uint64 if int(low) >= 0 else np.int64
+        return rng.integers(int(low), int(high), count, integer, endpoint=True).astype(dtype).tobytes()
     if dtype.kind == "b":
         return rng.integers(0, 2, count, np.uint8).tobytes()
     if not real:
@@ -197,24 +197,24 @@ def encoded(cut: Cut) -> dict[str, Any]:
     def elsewhere(array: np.ndarray) -> tuple[str, int] | None:
         if array.size <= (INTEGERS if array.dtype.kind == "i" and array.itemsize > 1 else REALS):
             return None
-        place = _range(array)
-        most[place] = max(most.get(place, 0), array.nbytes)
-        return place, 0
+        range_name = _range(array)
+        most[range_name] = max(most.get(range_name, 0), array.nbytes)
+        return range_name, 0
 
     arrays, nodes = graph_format.Arrays("kept", elsewhere), list(cut.graph.nodes)
     index = {node: i for i, node in enumerate(nodes)}
 
-    def places(values: Iterable[Value]) -> list[list[int]]:
+    def indices_of(values: Iterable[Value]) -> list[list[int]]:
         return [[index[value.node], value.index] for value in values]
 
     rows = []
     for node in nodes:
         attrs = {name: graph_format.encode(value, arrays) for name, value in node.attrs.items()}
         types = [[v.dtype, graph_format.encode_dims(v.shape)] for v in node.outputs] if node.lowered else None
-        rows.append([node.op.name, node.op.opset, places(node.inputs), attrs, types])
-    kept = base64.b64encode(zlib.compress(arrays.content(), 9)).decode()
-    outputs = places(cut.graph.outputs)
-    tables = {"precision": cut.precision, "nodes": rows, "outputs": outputs, "kept": kept, "any": most}
+        rows.append([node.op.name, node.op.opset, indices_of(node.inputs), attrs, types])
+    stored = base64.b64encode(zlib.compress(arrays.content(), 9)).decode()
+    outputs = indices_of(cut.graph.outputs)
+    tables = {"precision": cut.precision, "nodes": rows, "outputs": outputs, "kept": stored, "any": most}
     return tables | ({} if cut.kind == CUTS else {"kind": cut.kind})
 
 
@@ -224,28 +224,28 @@ def _kind(line: str) -> str:
 
 
 def _line(cut: Cut) -> str:
-    return _dumped(encoded(cut))
+    return _dump_line(encoded(cut))
 
 
-def _dumped(tables: Mapping[str, Any]) -> str:
+def _dump_line(tables: Mapping[str, Any]) -> str:
     return json.dumps(tables, separators=(",", ":"))
 
 
 def cut_out(groups: Sequence[Group], precision: str, uses: Uses) -> Cut:
     """The graph of the nodes of `groups`, which are in order. Values from other nodes become inputs, and
     values with other readers become outputs."""
-    builder, found = Builder(), dict[Value, Value]()
+    builder, replaced = Builder(), dict[Value, Value]()
     nodes = [node for group in groups for node in _nodes(group)]
-    taken = set(nodes)
+    members = set(nodes)
     for node in nodes:
         for value in node.inputs:
-            if value.node not in taken and value not in found:
-                found[value] = _source(builder, value)
-        copy = builder.copy(node, [found[v] for v in node.inputs], [v.type for v in node.outputs])
-        found.update(zip(node.outputs, copy.outputs, strict=True))
+            if value.node not in members and value not in replaced:
+                replaced[value] = _source(builder, value)
+        copy = builder.copy(node, [replaced[v] for v in node.inputs], [v.type for v in node.outputs])
+        replaced.update(zip(node.outputs, copy.outputs, strict=True))
     result = [v for group in groups for v in group.outputs]
-    read = [v for v in result if any(reader not in taken for reader, _ in uses[v])]
-    return Cut(builder.finish([found[v] for v in read]), precision)
+    read = [v for v in result if any(reader not in members for reader, _ in uses[v])]
+    return Cut(builder.finish([replaced[v] for v in read]), precision)
 
 
 def _nodes(group: Group) -> list[Node]:
@@ -278,11 +278,11 @@ class Found:
     def add_model(self, graph: Graph) -> None:
         """Add the groups of a model that need kernels which neither the package nor earlier models have."""
         if self.kind:
-            whole = Cut(graph, None, self.kind)
-            keys = [kernel.content_key(self.target) for kernel in whole.kernels(self.target)]
+            model = Cut(graph, None, self.kind)
+            keys = [kernel.content_key(self.target) for kernel in model.kernels(self.target)]
             new = [key for key in keys if self._is_new(key)]
             self.models.update(new)
-            self.lines = dict.fromkeys(new, _line(whole)) | self.lines
+            self.lines = dict.fromkeys(new, _line(model)) | self.lines
             return
         for precision, programs in programs_of(graph, self.target).items():
             for program in programs:
@@ -298,13 +298,13 @@ class Found:
         self.groups = [low.group for low in program.lowerings]
         self.makers = {v: i for i, group in enumerate(self.groups) for v in group.outputs}
         self.uses = program.graph.uses()
-        seen = set()
+        keys = set()
         for number, lowering in enumerate(program.lowerings):
             for kernel in lowering.kernels:
                 key = kernel.content_key(self.target)
-                if key in seen or not self._is_new(key):
+                if key in keys or not self._is_new(key):
                     continue
-                seen.add(key)
+                keys.add(key)
                 self.models[key] += 1
                 if key not in self.lines:
                     self._take(number, key, kernel.name, precision)
@@ -312,9 +312,9 @@ class Found:
     def _take(self, number: int, key: str, name: str, precision: str) -> None:
         """Add a group, with other groups if its kernels depend on them: on their layouts, or on the nodes
         that they do not absorb."""
-        for taken in self._windows(number):
+        for members in self._windows(number):
             try:
-                line = _line(cut_out([self.groups[i] for i in taken], precision, self.uses))
+                line = _line(cut_out([self.groups[i] for i in members], precision, self.uses))
                 again = decoded(json.loads(line)).kernels(self.target)
             except Exception as error:
                 why = f"{type(error).__name__}: {error}"
@@ -328,10 +328,10 @@ class Found:
     def _windows(self, number: int) -> Iterator[Sequence[int]]:
         """Yield candidates: the group alone, with the groups that it reads, with those that these read, and
         then with the preceding groups."""
-        taken = {number}
+        members = {number}
         for _ in range(FURTHEST + 1):
-            yield sorted(taken)
-            taken |= self._read_by([self.groups[i] for i in taken])
+            yield sorted(members)
+            members |= self._read_by([self.groups[i] for i in members])
         for first in range(number - 1, max(number - FURTHEST, 0) - 1, -1):
             yield range(first, number + 1)
 
@@ -345,21 +345,21 @@ class Found:
         frequent = {} if self.kind else {"kind": FREQUENT}
         need = {self.lines[key]: self.models[key] for key in reversed(keys)}
         lines = dict.fromkeys(self.lines[key] for key in keys)
-        return [_dumped(json.loads(line) | frequent) if need[line] >= MANY else line for line in lines]
+        return [_dump_line(json.loads(line) | frequent) if need[line] >= MANY else line for line in lines]
 
 
-def search(paths: Sequence[str], found: Found) -> None:
+def search(paths: Sequence[str], groups: Found) -> None:
     """Add the groups of models; a line for each model."""
     import ovjit as ov
 
     for path in paths:
-        before = len(found.lines), found.left.total()
+        before = len(groups.lines), groups.left.total()
         try:
-            found.add_model(ov.Core().read_model(path)._graph())
+            groups.add_model(ov.Core().read_model(path)._graph())
         except Exception as error:
             print(f"{path}: {type(error).__name__}: {error}")
             continue
-        print(Path(path).stem, len(found.lines) - before[0], found.left.total() - before[1], flush=True)
+        print(Path(path).stem, len(groups.lines) - before[0], groups.left.total() - before[1], flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -371,18 +371,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kind", default="", help="keep the models themselves, as models of this kind")
     parser.add_argument("--into", type=Path, default=FILE, metavar="FILE")
     options = parser.parse_args(argv)
-    found = Found(host_target(), options.kind, options.anew)
-    search(options.models, found)
-    known = lines_of(options.into) if options.into.exists() else []
+    groups = Found(host_target(), options.kind, options.anew)
+    search(options.models, groups)
+    stored = lines_of(options.into) if options.into.exists() else []
     if options.anew:
-        known = [line for line in known if _kind(line) not in (FREQUENT, CUTS)]
-    kinds = {line: _kind(line) for line in (*known, *found.sorted())}
+        stored = [line for line in stored if _kind(line) not in (FREQUENT, CUTS)]
+    kinds = {line: _kind(line) for line in (*stored, *groups.sorted())}
     order = list(dict.fromkeys((FREQUENT, CUTS, *kinds.values())))
     lines = sorted(kinds, key=lambda line: order.index(kinds[line]))
     write_lines(lines, options.into)
-    for what, count in found.left.most_common(40):
+    for what, count in groups.left.most_common(40):
         print(count, what)
-    print(f"{len(found.lines)} kernels; {len(lines)} graphs, {len(set(lines) - set(known))} of them new")
+    print(f"{len(groups.lines)} kernels; {len(lines)} graphs, {len(set(lines) - set(stored))} of them new")
     return 0
 
 

@@ -58,7 +58,7 @@ def inspect(path: str, precision: str | None = None) -> Inspection:
         (node.get_output_tensor(0).size * node.get_output_element_type(0).bitwidth + 7) // 8
         for node in model.get_ops() if node.get_type_name() == "Constant"
     )  # fmt: skip
-    flops, arena, steps, by_step = _planned(executable)
+    flops, arena, steps, by_step = _plan_sizes(executable)
     return Inspection(
         model.get_friendly_name(), [_port(p) for p in model.inputs], [_port(p) for p in model.outputs],
         [(kind, count, count - by_numpy[kind]) for kind, count in kinds.most_common()],
@@ -91,7 +91,7 @@ def _port(port: Any) -> tuple[str, str, str]:
     )
 
 
-def _planned(executable: Any) -> tuple[float | None, int | None, int | None, dict[str, float]]:
+def _plan_sizes(executable: Any) -> tuple[float | None, int | None, int | None, dict[str, float]]:
     """Arithmetic, working memory and steps of the plan, if shapes are static and there is a single plan. The
     arithmetic of a step is listed under the first node that it computes."""
     shapes = [v.shape for v in executable.graph.inputs]
@@ -118,10 +118,10 @@ def picture(model: Any, host: Collection[str] = ()) -> str:
         sources = [v.get_node() for v in node.input_values()]
         depth[node] = 1 + max((depth[s] for s in sources if s in depth), default=-1)
         rows[depth[node]].append(node)
-    wide, high, gap = 150, 30, 24
-    width = max(map(len, rows.values())) * (wide + gap) + gap + wide
-    place = {
-        node: (int(width / 2 + (i - (len(row) - 1) / 2) * (wide + gap)), gap + d * (high + gap))
+    box_width, high, gap = 150, 30, 24
+    width = max(map(len, rows.values())) * (box_width + gap) + gap + box_width
+    position = {
+        node: (int(width / 2 + (i - (len(row) - 1) / 2) * (box_width + gap)), gap + d * (high + gap))
         for d, row in rows.items()
         for i, node in enumerate(row)
     }
@@ -130,25 +130,25 @@ def picture(model: Any, host: Collection[str] = ()) -> str:
         f'font-family="sans-serif" font-size="11" text-anchor="middle">'
     ]
     for node in nodes:
-        x, y = place[node]
+        x, y = position[node]
         for value in node.input_values():
-            if value.get_node() in place:
-                a, b = place[value.get_node()]
+            if value.get_node() in position:
+                a, b = position[value.get_node()]
                 skipped = depth[node] - depth[value.get_node()] - 1
                 line = f"M{a} {b + high}L{x} {y}"
                 if skipped:  # around the nodes between, not behind them
-                    side, out_by = wide // 2, 20 + 8 * min(skipped, 10)
+                    side, out_by = box_width // 2, 20 + 8 * min(skipped, 10)
                     a, b, c, d = a + side, b + high // 2, x + side, y + high // 2
                     line = f"M{a} {b}C{a + out_by} {b} {c + out_by} {d} {c} {d}"
                 out.append(f'<path d="{line}" fill="none" stroke="#9aa5b1"/>')
     for node in nodes:
-        x, y = place[node]
+        x, y = position[node]
         kind, name = html.escape(node.get_type_name()), html.escape(node.get_friendly_name())
         fill = {"Parameter": "#d5e8d4", "Result": "#f8cecc"}.get(kind, "#e3ecf6")
         if node.get_friendly_name() in host:
             fill, name = "#ffe08a", f"{name}, by NumPy"
         shape = html.escape(str(node.get_output_partial_shape(0))) if node.get_output_size() else ""
-        box = f'x="{x - wide // 2}" y="{y}" width="{wide}" height="{high}" rx="4" fill="{fill}"'
+        box = f'x="{x - box_width // 2}" y="{y}" width="{box_width}" height="{high}" rx="4" fill="{fill}"'
         below = f'<text x="{x}" y="{y + 25}" fill="#52606d">{shape[:24]}</text>'
         out.append(
             f'<g><title>{name} {shape}</title><rect {box} stroke="#52606d"/>'
@@ -169,28 +169,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--svg", type=Path, help="write a picture of the graph there")
     parser.add_argument("--json", type=Path, help="write what is found there")
     options = parser.parse_args(argv)
-    found = inspect(graph_file(options.model), options.precision)
+    report = inspect(graph_file(options.model), options.precision)
     if options.svg:
         import ovjit as ov
 
-        host = {text.rpartition(" (")[0] for text in found.host}
+        host = {text.rpartition(" (")[0] for text in report.host}
         options.svg.write_text(picture(ov.Core().read_model(options.model), host), "utf-8")
     if options.json:
-        options.json.write_text(json.dumps(found._asdict(), indent=1))
-    for title, ports in (("inputs", found.inputs), ("outputs", found.outputs)):
+        options.json.write_text(json.dumps(report._asdict(), indent=1))
+    for title, ports in (("inputs", report.inputs), ("outputs", report.outputs)):
         terminal.show_table(("name", "type", "shape"), ports, title)
-    terminal.show_table(("operation", "nodes", "native"), found.operations, "operations")
+    terminal.show_table(("operation", "nodes", "native"), report.operations, "operations")
     if options.nodes:
         columns = ("node", "operation", "output", "elements of constants", "Mflop", "native")
         rows = [
             (*row[:4], None if row[4] is None else row[4] / 1e6, "yes" if row[5] else "by NumPy")
-            for row in found.nodes
+            for row in report.nodes
         ]
         terminal.show_table(columns, rows, "nodes")
-    numbers = [("constants", f"{found.weights:,} elements, {found.bytes / 1e6:,.2f} MB")]
-    if found.flops is not None and found.arena is not None:
-        numbers += [("arithmetic of an inference", f"{found.flops / 1e6:,.2f} Mflop")]
-        numbers += [("working memory", f"{found.arena / 1e6:,.2f} MB"), ("steps", str(found.steps))]
-    numbers += [("by NumPy", ", ".join(found.host) or "nothing: all is native")]
+    numbers = [("constants", f"{report.weights:,} elements, {report.bytes / 1e6:,.2f} MB")]
+    if report.flops is not None and report.arena is not None:
+        numbers += [("arithmetic of an inference", f"{report.flops / 1e6:,.2f} Mflop")]
+        numbers += [("working memory", f"{report.arena / 1e6:,.2f} MB"), ("steps", str(report.steps))]
+    numbers += [("by NumPy", ", ".join(report.host) or "nothing: all is native")]
     terminal.show_table(("", ""), numbers)
     return 0

@@ -190,7 +190,7 @@ def _write(options: argparse.Namespace, results: Sequence[Result], rows: Sequenc
             "PERFORMANCE_HINT NUM_STREAMS INFERENCE_NUM_THREADS INFERENCE_PRECISION_HINT EXECUTION_MODE_HINT"
         )
         first = results[0].subject.compiled
-        properties = {name: _plain(first.get_property(name)) for name in names.split()}
+        properties = {name: _json_value(first.get_property(name)) for name in names.split()}
         options.dump_config.write_text(json.dumps({options.target_device: properties}, indent=1))
     if options.exec_graph_path:
         import ovjit as ov
@@ -232,7 +232,7 @@ def _write_csv(path: Any, rows: Sequence[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     """A property as a value for JSON, in a form that the options accept again."""
     if hasattr(value, "get_type_name"):
         return value.get_type_name()

@@ -84,8 +84,8 @@ def profile(
 
     if runs < 1:
         raise ValueError(f"the number of runs is {runs}; it should be at least 1")
-    asked = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True, **config}
-    compiled = ov.Core().compile_model(model, "CPU", asked)
+    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True, **config}
+    compiled = ov.Core().compile_model(model, "CPU", hints)
     request = compiled.create_infer_request()
     if inputs is None:
         inputs = random_inputs(compiled.inputs, shapes, seed)
@@ -98,17 +98,17 @@ def profile(
     rows: list[Row] = []
     by_threads = []
     for _ in range(runs):
-        began = time.perf_counter()
+        start = time.perf_counter()
         request.infer()
-        latencies.append(time.perf_counter() - began)
+        latencies.append(time.perf_counter() - start)
         rows = request._job.profile()
         times.append([row.real_ns for row in rows])
         by_threads.append(request._job.by_threads())
     spent = [statistics.median(column) for column in zip(*times, strict=True)]
     roofline = measure(threads, frozenset(row.form for row in rows))
-    found = summarise(rows, spent, 1e6 * statistics.median(latencies), roofline)
-    usual = min(range(runs), key=lambda i: abs(latencies[i] - found.latency_us / 1e6))
-    return found._replace(threads=by_threads[usual])
+    summary = summarise(rows, spent, 1e6 * statistics.median(latencies), roofline)
+    usual = min(range(runs), key=lambda i: abs(latencies[i] - summary.latency_us / 1e6))
+    return summary._replace(threads=by_threads[usual])
 
 
 def summarise(rows: Sequence[Row], spent: Sequence[float], latency_us: float, roofline: Roofline) -> Profile:
@@ -165,39 +165,39 @@ def random_inputs(
     return arrays
 
 
-def table(found: Profile) -> str:
+def table(measured: Profile) -> str:
     """The profile as text."""
     width = {"name": 40, "type": 16, "kernel": 40}
 
     def text(line: Line, first: str) -> str:
-        left = [
+        cells = [
             first.ljust(width["name"]),
             _end(line.type, width["type"]),
             line.kernel[: width["kernel"]].ljust(width["kernel"]),
         ]
         rates = f"{line.gflops:8.1f} {line.gbytes:7.1f} {100 * line.roofline:9.1f}"
-        return "  ".join(left) + f" {line.us:9.1f} {100 * line.share:6.1f} {rates}"
+        return "  ".join(cells) + f" {line.us:9.1f} {100 * line.share:6.1f} {rates}"
 
     head = "  ".join([f"{{:{width['name']}}}", f"{{:{width['type']}}}", f"{{:{width['kernel']}}}"])
     numbers = f" {'us':>9} {'share%':>6} {'GFLOP/s':>8} {'GB/s':>7} {'roofline%':>9}"
     out = [head.format("node", "type", "kernel") + numbers]
-    out += [text(line, _end(line.name, width["name"])) for line in found.steps]
+    out += [text(line, _end(line.name, width["name"])) for line in measured.steps]
     out += ["", head.format("steps", "", "kernel") + numbers]
-    out += [text(line, line.name.rjust(5)) for line in found.kernels]
-    roofline = found.roofline
+    out += [text(line, line.name.rjust(5)) for line in measured.kernels]
+    roofline = measured.roofline
     levels = ", ".join(f"{level.bandwidth / 1e9:.0f} GB/s from {level.name}" for level in roofline.levels)
     cores = f"{roofline.threads} core{'s' * (roofline.threads > 1)}"
     peaks = "".join(f", {peak / 1e9:.1f} in {form}" for form, peak in roofline.peaks.items())
     out += [
         "",
-        f"steps {found.total_us:.1f} us, {found.gflops:.1f} GFLOP/s; "
-        f"latency {found.latency_us:.1f} us (medians)",
+        f"steps {measured.total_us:.1f} us, {measured.gflops:.1f} GFLOP/s; "
+        f"latency {measured.latency_us:.1f} us (medians)",
         f"roofline of {cores}, {roofline.isa}: {roofline.flops / 1e9:.1f} GFLOP/s in f32{peaks}, {levels}",
     ]
     return "\n".join(out)
 
 
-def chrome_trace(found: Profile, title: str) -> dict[str, Any]:
+def chrome_trace(timed: Profile, title: str) -> dict[str, Any]:
     """An inference in the Trace Event Format: complete events in microseconds.
 
     Each thread has a row with its part of each step, from its first chunk to the end of its last. If that is
@@ -219,19 +219,19 @@ def chrome_trace(found: Profile, title: str) -> dict[str, Any]:
         })  # fmt: skip
 
     name(0, "process_name", title)
-    if found.threads is None or len(found.threads) != len(found.steps):
-        name(0, "thread_name", f"steps, by {found.roofline.threads} thread(s), medians")
+    if timed.threads is None or len(timed.threads) != len(timed.steps):
+        name(0, "thread_name", f"steps, by {timed.roofline.threads} thread(s), medians")
         at = 0.0
-        for line in found.steps:
+        for line in timed.steps:
             step(0, line, at, line.us, {})
             at += line.us
         return {"traceEvents": events, "displayTimeUnit": "ns"}
-    for slot in range(found.threads.shape[1]):
+    for slot in range(timed.threads.shape[1]):
         name(slot, "thread_name", "leading thread" if slot == 0 else f"helper {slot}")
-        for line, (began, ended, chunks) in zip(found.steps, found.threads[:, slot].tolist(), strict=True):
+        for line, (first, ended, chunks) in zip(timed.steps, timed.threads[:, slot].tolist(), strict=True):
             if chunks:
                 more = {"chunks": chunks, "median of the step, us": round(line.us, 3)}
-                step(slot, line, began / 1e3, (ended - began) / 1e3, more)
+                step(slot, line, first / 1e3, (ended - first) / 1e3, more)
     return {"traceEvents": events, "displayTimeUnit": "ns"}
 
 
@@ -256,14 +256,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--trace", type=Path, help="write one inference as a Chrome trace (chrome://tracing, Perfetto)"
     )
     options = parser.parse_args(argv)
-    found = profile(graph_file(options.model), options.threads, options.runs, options.shape)
+    measured = profile(graph_file(options.model), options.threads, options.runs, options.shape)
     if options.html:
         from ovjit.tools.report import profile_page
 
-        options.html.write_text(profile_page(Path(options.model).name, found), "utf-8")
+        options.html.write_text(profile_page(Path(options.model).name, measured), "utf-8")
     if options.trace:
-        options.trace.write_text(json.dumps(chrome_trace(found, Path(options.model).name)))
-    print(table(found))
+        options.trace.write_text(json.dumps(chrome_trace(measured, Path(options.model).name)))
+    print(table(measured))
     return 0
 
 

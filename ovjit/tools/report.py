@@ -28,12 +28,12 @@ def page(title: str, parts: Sequence[str]) -> str:
 
     from ovjit.version import __version__
 
-    made = f"ovjit {html.escape(__version__)}, {html.escape(platform.processor() or platform.machine())}"
+    generator = f"ovjit {html.escape(__version__)}, {html.escape(platform.processor() or platform.machine())}"
     body = "\n".join(parts)
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n'
-        f"<body><h1>{html.escape(title)}</h1>\n{body}\n<footer>{made}</footer></body></html>\n"
+        f"<body><h1>{html.escape(title)}</h1>\n{body}\n<footer>{generator}</footer></body></html>\n"
     )
 
 
@@ -138,7 +138,7 @@ def benchmark_page(results: Sequence[Any], rows: Sequence[dict[str, Any]]) -> st
     return page("Benchmark", parts)
 
 
-def profile_page(title: str, found: Any) -> str:
+def profile_page(title: str, measured: Any) -> str:
     """The page of `ovjit profile`: kernels and steps, with their shares of the time and of the roofline."""
     columns = ("node", "type", "kernel", "us", "share %", "time", "GFLOP/s", "GB/s", "roofline %")
 
@@ -148,17 +148,17 @@ def profile_page(title: str, found: Any) -> str:
             line.gbytes, 100 * line.roofline,
         )  # fmt: skip
 
-    roofline = found.roofline
+    roofline = measured.roofline
     peaks = "".join(f", {peak / 1e9:,.0f} in {form}" for form, peak in roofline.peaks.items())
     text = (
-        f"<p>Steps take {found.total_us:,.1f} us, the latency is {found.latency_us:,.1f} us (medians); "
+        f"<p>Steps take {measured.total_us:,.1f} us, the latency is {measured.latency_us:,.1f} us (medians); "
         f"the roofline of {roofline.threads} core(s): {roofline.flops / 1e9:,.0f} GFLOP/s in f32{peaks}.</p>"
     )
     kernels = ("steps", *columns[2:])
-    rows = [_without_type(cells(line)) for line in found.kernels]
+    rows = [_without_type(cells(line)) for line in measured.kernels]
     return page(title, [
         text, "<h2>Kernels</h2>", table(kernels, rows, "time"),
-        "<h2>Steps</h2>", table(columns, [cells(line) for line in found.steps], "time"),
+        "<h2>Steps</h2>", table(columns, [cells(line) for line in measured.steps], "time"),
     ])  # fmt: skip
 
 

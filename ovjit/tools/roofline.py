@@ -123,12 +123,12 @@ def _spin(isa: Target, form: Format) -> Any:
             pairs = [(f"%a{row}.{n}", f"%w{v}.{n}") for n in words]
             if not v:
                 lines += [f"{a} = {_other(word, '%a')}" for a, _ in pairs]
-        given = ", ".join(f"{word} {value}" for values in zip(*pairs, strict=True) for value in values)
+        operands = ", ".join(f"{word} {value}" for values in zip(*pairs, strict=True) for value in values)
         if form.listed:
-            lines.append(f"%sums{m} = call {word} @way({given})")
+            lines.append(f"%sums{m} = call {word} @way({operands})")
             lines.append(f"%new{m} = call {word} @widen({word} %acc{m}, {word} %sums{m})")
         else:
-            lines.append(f"%new{m} = call {word} @madd({word} %acc{m}, {given})")
+            lines.append(f"%new{m} = call {word} @madd({word} %acc{m}, {operands})")
     lines += ["br label %head", "done:"]
     for m in range(1, ACCUMULATORS):
         lines.append(f"%sum{m} = {add} {word} {f'%sum{m - 1}' if m > 1 else '%acc0'}, %acc{m}")
@@ -203,15 +203,15 @@ def dot_peak(form: Format, threads: int = 1) -> float:
 def cache_sizes(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> tuple[int, int]:
     """(bytes of the second-level cache, bytes of the largest one above it or 0), as Linux reports them; else
     (L2_BYTES, 0)."""
-    found: dict[int, int] = {}
+    sizes: dict[int, int] = {}
     try:
         for entry in root.glob("index*"):
             text = (entry / "size").read_text().strip()
             unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:].upper(), 1)
-            found[int((entry / "level").read_text())] = int(text.rstrip("KMGkmg")) * unit
+            sizes[int((entry / "level").read_text())] = int(text.rstrip("KMGkmg")) * unit
     except (OSError, ValueError):
         return L2_BYTES, 0
-    return found.get(2, L2_BYTES), max((size for level, size in found.items() if level > 2), default=0)
+    return sizes.get(2, L2_BYTES), max((size for level, size in sizes.items() if level > 2), default=0)
 
 
 def memory_reader() -> Callable[[], float]:
@@ -286,6 +286,6 @@ def _rate(start: Callable[[int], Callable[[], int]], threads: int) -> float:
 
 
 def _seconds(call: Callable[[], int]) -> float:
-    began = time.perf_counter()
+    start = time.perf_counter()
     call()
-    return time.perf_counter() - began
+    return time.perf_counter() - start

@@ -148,12 +148,12 @@ def _record(path: Path, site: Path) -> str:
 
 def _clear(site: Path) -> bool:
     """Delete the files of a shim of any release. Returns whether there were any."""
-    found = False
+    deleted = False
     for info in site.glob("openvino-*.dist-info"):
         installer = info / "INSTALLER"
         if not installer.is_file() or installer.read_text().strip() != INSTALLER:
             continue
-        found = True
+        deleted = True
         lines = (info / "RECORD").read_text().splitlines() if (info / "RECORD").is_file() else []
         for line in lines:
             path = site / line.rsplit(",", 2)[0]
@@ -165,4 +165,4 @@ def _clear(site: Path) -> bool:
         package = site / "openvino"
         if package.is_dir() and not any(package.iterdir()):
             package.rmdir()
-    return found
+    return deleted

@@ -90,18 +90,18 @@ def groups(target: Target) -> Iterator[Group]:
 
     texts.recorded = {}
     try:
-        found = dict.fromkeys(_always(target))
+        kernels = dict.fromkeys(_always(target))
         for kernel in kernels_of(ov.Core().read_model(str(DIGITS_XML)), target).values():
-            found.update(dict.fromkeys(kernel))
-        yield Group(list(found), texts.recorded)
+            kernels.update(dict.fromkeys(kernel))
+        yield Group(list(kernels), texts.recorded)
         extras = {(name, frozenset(extra)): kinds for (name, extra), kinds in LEFT_OUT.items()}
         left_out = extras.get((target.name, frozenset(target.extras)), ())
         for kind, some in itertools.groupby(cuts(), key=lambda cut: cut.kind):
-            before = dict(found)
+            before = dict(kernels)
             texts.recorded = {}
             for cut in () if kind in left_out else some:
-                found.update(dict.fromkeys(cut.kernels(target)))
-            yield Group([kernel for kernel in found if kernel not in before], texts.recorded)
+                kernels.update(dict.fromkeys(cut.kernels(target)))
+            yield Group([kernel for kernel in kernels if kernel not in before], texts.recorded)
     finally:
         texts.recorded = None
 
@@ -122,7 +122,7 @@ def _always(target: Target) -> Iterator[Kernel]:
     yield from text_kernels()
     yield evaluating_kernel()
     yield from weave.kernels(target)
-    yield from (winograd.filter_kernel(m, whole) for m in winograd.MATRICES for whole in (False, True))
+    yield from (winograd.filter_kernel(m, integers) for m in winograd.MATRICES for integers in (False, True))
     yield from map(narrow.kernel, narrow.FUNCTIONS)
     yield rounding.kernel()
     for feature in sorted(MATRIX.intersection(target.extras)):
@@ -159,26 +159,26 @@ class Contents(NamedTuple):
     printed: list[dict[str, bytes]]
 
 
-def contents(name: str, extra: Sequence[str], known: Collection[str] = ()) -> Contents:
-    """The content to ship for an instruction set with the features `extra`, without the keys `known`.
+def contents(name: str, extra: Sequence[str], skip: Collection[str] = ()) -> Contents:
+    """The content to ship for an instruction set with the features `extra`, without the keys `skip`.
 
     Works once per process, since a process prints each source once."""
     from ovjit.codegen.cpu.host import assume, host_target
 
     assume(name, extra)
     isa = host_target()
-    found = Contents([], [])
-    have = set(known)
+    result = Contents([], [])
+    have = set(skip)
     for group in itertools.islice(groups(isa), 1 if (name, tuple(extra)) in FEW else GROUPS):
         chosen = [k for k in group.kernels if not PICK or k.name.startswith(tuple(PICK.split()))]
         keys = {kernel.content_key(isa): kernel for kernel in chosen}
-        found.kernels.append({key: kernel.content(isa) for key, kernel in keys.items() if key not in have})
-        found.printed.append({key: text for key, text in group.texts.items() if key not in have})
+        result.kernels.append({key: kernel.content(isa) for key, kernel in keys.items() if key not in have})
+        result.printed.append({key: text for key, text in group.texts.items() if key not in have})
         have.update(keys, group.texts)
-    return found
+    return result
 
 
-def written(found: Contents, isa: str) -> Iterator[tuple[str, bytes]]:
+def written(content: Contents, isa: str) -> Iterator[tuple[str, bytes]]:
     """Yield the kind and the content of each file. The last kernels are left out if the object code would
     exceed MOST bytes. Common kinds come first, each for all variants. A kernel that variants share is stored
     for the first of them."""
@@ -186,8 +186,8 @@ def written(found: Contents, isa: str) -> Iterator[tuple[str, bytes]]:
     from ovjit.codegen.cpu.targets import TARGETS
     from ovjit.tools import ship_files
 
-    yield "kernels", ship_files.pack(found.kernels, shipped.generators(TARGETS[isa].machine), MOST)
-    yield "printed", ship_files.pack(found.printed, _printers(), together=TEXTS)
+    yield "kernels", ship_files.pack(content.kernels, shipped.generators(TARGETS[isa].machine), MOST)
+    yield "printed", ship_files.pack(content.printed, _printers(), together=TEXTS)
 
 
 def _printers() -> bytes:
@@ -199,10 +199,10 @@ def _printers() -> bytes:
     return stamp
 
 
-def made_by_process(isa: str, extra: Sequence[str], known: Iterable[str], program: Sequence[str]) -> Contents:
+def made_by_process(isa: str, extra: Sequence[str], skip: Iterable[str], program: Sequence[str]) -> Contents:
     """`contents`, in a process that assumes another CPU."""
     done = subprocess.run(
-        [sys.executable, *program, "--print", isa, *extra], input=" ".join(known).encode(),
+        [sys.executable, *program, "--print", isa, *extra], input=" ".join(skip).encode(),
         stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
     return Contents(*pickle.loads(done.stdout))
@@ -221,11 +221,11 @@ def write(folder: Path, isa: str) -> list[Path]:
 
     result: list[Contents] = []
     for extra in VARIANTS[isa]:
-        known = [key for contents in result for groups in contents for group in groups for key in group]
-        result.append(made_by_process(isa, extra, known, ["-m", "ovjit.tools.ship"]))
-    found = Contents(_in_turn([each.kernels for each in result]), _in_turn([each.printed for each in result]))
+        skip = [key for contents in result for groups in contents for group in groups for key in group]
+        result.append(made_by_process(isa, extra, skip, ["-m", "ovjit.tools.ship"]))
+    union = Contents(_in_turn([each.kernels for each in result]), _in_turn([each.printed for each in result]))
     paths = []
-    for kind, content in written(found, isa):
+    for kind, content in written(union, isa):
         paths.append(folder / shipped.file_name(TARGETS[isa], kind))
         paths[-1].write_bytes(content)
     return paths
@@ -334,8 +334,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return bool(stale)
     if options.print:
         isa, *extra = options.print
-        found = contents(isa, extra, sys.stdin.read().split())
-        sys.stdout.buffer.write(pickle.dumps(tuple(found)))
+        content = contents(isa, extra, sys.stdin.read().split())
+        sys.stdout.buffer.write(pickle.dumps(tuple(content)))
         return 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # of processes that print, one for each
         for paths in pool.map(functools.partial(write, options.folder), () if options.texts else options.isa):

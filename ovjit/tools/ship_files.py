@@ -63,12 +63,12 @@ def compressed(body: bytes, dictionary: bytes) -> bytes:
 
     library = ctypes.CDLL(_lzma.__file__)
     options = _Options()
-    (wanted,) = shipped.filters(len(dictionary) + len(body))
-    library.lzma_lzma_preset(ctypes.byref(options), ctypes.c_uint32(wanted["preset"] | _EXTREME))
-    options.dict_size, options.lc, options.pb = (wanted[name] for name in ("dict_size", "lc", "pb"))
+    (properties,) = shipped.filters(len(dictionary) + len(body))
+    library.lzma_lzma_preset(ctypes.byref(options), ctypes.c_uint32(properties["preset"] | _EXTREME))
+    options.dict_size, options.lc, options.pb = (properties[name] for name in ("dict_size", "lc", "pb"))
     options.preset_dict, options.preset_dict_size = dictionary, len(dictionary)
     options.mf, options.depth, options.nice_len = _CHAINS, _DEPTH, _LONGEST
-    chain = (_Filter * 2)(_Filter(wanted["id"], ctypes.addressof(options)), _Filter(_END, None))
+    chain = (_Filter * 2)(_Filter(properties["id"], ctypes.addressof(options)), _Filter(_END, None))
     out = ctypes.create_string_buffer(len(body) + len(body) // 8 + 1024)
     size = ctypes.c_size_t()
     failed = library.lzma_raw_buffer_encode(
@@ -113,29 +113,29 @@ def _covering(
     def gain(i: int) -> tuple[float, int]:
         return -float(worth[grams[i]].sum()) / (len(contents[i]) + _COST), i
 
-    found: list[int] = []
+    order: list[int] = []
     queue = [gain(i) for i in range(len(contents))]
     heapq.heapify(queue)
-    while queue and not enough(found):
+    while queue and not enough(order):
         _, i = heapq.heappop(queue)
         now = gain(i)  # what has been taken since has made it no better
         if queue and now > queue[0]:
             heapq.heappush(queue, now)
         else:
-            found.append(i)
+            order.append(i)
             worth[grams[i]] = 0
-    return found
+    return order
 
 
 def _shared_out(grams: Sequence[Any], dictionaries: Sequence[Sequence[Any]]) -> Any:
     """For each content, the dictionary that has most of its sequences."""
-    known = np.zeros((len(dictionaries), len(grams)), np.int64)
+    counts = np.zeros((len(dictionaries), len(grams)), np.int64)
     for number, dictionary in enumerate(dictionaries):
         has = np.zeros(1 << _HASH, bool)
         for some in dictionary:
             has[some] = True
-        known[number] = [np.count_nonzero(has[some]) for some in grams]
-    return known.argmax(axis=0)
+        counts[number] = [np.count_nonzero(has[some]) for some in grams]
+    return counts.argmax(axis=0)
 
 
 def dictionaries(contents: Sequence[bytes]) -> tuple[list[list[bytes]], list[int]]:
@@ -143,7 +143,7 @@ def dictionaries(contents: Sequence[bytes]) -> tuple[list[list[bytes]], list[int
     if not contents:
         return [], []
     grams = [_grams(content) for content in contents]
-    seeds = _covering(contents, grams, lambda taken: len(taken) >= DICTIONARIES)
+    seeds = _covering(contents, grams, lambda members_so_far: len(members_so_far) >= DICTIONARIES)
     result = [[i] for i in seeds]
     for again in range(_ROUNDS + 1):
         nearest = _shared_out(grams, [[grams[i] for i in some] for some in result])
@@ -155,9 +155,9 @@ def dictionaries(contents: Sequence[bytes]) -> tuple[list[list[bytes]], list[int
 
 
 def _dictionary(contents: Sequence[bytes], grams: Sequence[Any], members: Sequence[int]) -> list[int]:
-    own = [contents[i] for i in members]
+    items = [contents[i] for i in members]
     chosen = _covering(
-        own, [grams[i] for i in members], lambda taken: sum(len(own[i]) for i in taken) >= DICTIONARY
+        items, [grams[i] for i in members], lambda ids: sum(len(items[i]) for i in ids) >= DICTIONARY
     )
     return [members[i] for i in chosen]
 
@@ -165,25 +165,25 @@ def _dictionary(contents: Sequence[bytes], grams: Sequence[Any], members: Sequen
 def pieces(contents: Iterable[tuple[bytes, int]], together: int) -> list[_Piece]:
     """Pieces of consecutive contents with the same dictionary, each of at least `together` bytes if
     possible."""
-    found: list[_Piece] = []
+    result: list[_Piece] = []
     open_: dict[int, tuple[_Piece, int]] = {}
     for content, base in contents:
         piece, size = open_.get(base, (None, 0))
         if piece is None or size >= together:
             piece, size = _Piece([], base), 0
-            found.append(piece)
+            result.append(piece)
         piece.contents.append(content)
         open_[base] = piece, size + len(content)
-    return found
+    return result
 
 
 def _first(groups: Sequence[Mapping[str, bytes]]) -> list[bytes]:
-    found: list[bytes] = []
+    contents: list[bytes] = []
     for content in dict.fromkeys(groups[0].values()) if groups else ():
-        if sum(map(len, found)) >= FIRST:
+        if sum(map(len, contents)) >= FIRST:
             break
-        found.append(content)
-    return found
+        contents.append(content)
+    return contents
 
 
 def pack(
@@ -200,44 +200,44 @@ def pack(
     bases.append(first)
     inside = {content for base in bases for content in base}
     bodies = [_Piece(base, number) for number, base in enumerate(bases)]
-    rest = [pair for pair in zip(others, nearest, strict=True) if pair[0] not in inside]
-    found = [*bodies, *pieces(rest, together)]
+    others_with_base = [pair for pair in zip(others, nearest, strict=True) if pair[0] not in inside]
+    parts = [*bodies, *pieces(others_with_base, together)]
     texts = [piece.body for piece in bodies]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        packed = list(pool.map(lambda piece: compressed(piece.body, texts[piece.base]), found[len(bodies) :]))
+        packed = list(pool.map(lambda piece: compressed(piece.body, texts[piece.base]), parts[len(bodies) :]))
     packed[:0] = [zlib.compress(text, 9) for text in texts]
     while True:
-        content = _file(found, packed, keyed, stamp)
+        content = _file(parts, packed, keyed, stamp)
         over = len(content) - (len(content) if most is None else most)
-        if over <= 0 or len(found) == len(bodies):
+        if over <= 0 or len(parts) == len(bodies):
             return content
-        while over > 0 and len(found) > len(bodies):
-            piece = found.pop()
+        while over > 0 and len(parts) > len(bodies):
+            piece = parts.pop()
             entries = len(piece.contents) * (shipped.KEY + shipped.PLACE.size)
             over -= len(packed.pop()) + shipped.PIECE.size + entries
 
 
 def _file(
-    found: Sequence[_Piece], packed: Sequence[bytes], keyed: Mapping[str, bytes], stamp: bytes
+    all_pieces: Sequence[_Piece], packed: Sequence[bytes], keyed: Mapping[str, bytes], stamp: bytes
 ) -> bytes:
-    places: dict[bytes, bytes] = {}
-    for number, piece in enumerate(found):
+    entry_by_content: dict[bytes, bytes] = {}
+    for number, piece in enumerate(all_pieces):
         at = 0
         for content in piece.contents:
-            places[content] = shipped.PLACE.pack(number, at, len(content))
+            entry_by_content[content] = shipped.PLACE.pack(number, at, len(content))
             at += len(content)
-    keys = sorted(key for key, content in keyed.items() if content in places)
-    at = shipped.STAMP + shipped.HEAD.size + len(found) * shipped.PIECE.size
+    keys = sorted(key for key, content in keyed.items() if content in entry_by_content)
+    at = shipped.STAMP + shipped.HEAD.size + len(all_pieces) * shipped.PIECE.size
     at += len(keys) * (shipped.KEY + shipped.PLACE.size)
     table = []
-    for piece, stream in zip(found, packed, strict=True):
+    for piece, stream in zip(all_pieces, packed, strict=True):
         table.append(shipped.PIECE.pack(piece.base, at, len(stream), len(piece.body), zlib.crc32(piece.body)))
         at += len(stream)
     return b"".join((
         stamp,
-        shipped.HEAD.pack(at, len(found), len(keys), *sys.version_info[:2]),
+        shipped.HEAD.pack(at, len(all_pieces), len(keys), *sys.version_info[:2]),
         *table,
         *map(bytes.fromhex, keys),
-        *(places[keyed[key]] for key in keys),
+        *(entry_by_content[keyed[key]] for key in keys),
         *packed,
     ))  # fmt: skip

@@ -56,9 +56,9 @@ def counters(options: argparse.Namespace) -> bool:
 def subjects(options: argparse.Namespace) -> list[Subject]:
     """One subject for each combination of the options' lists. Raises RuntimeError for models that do not
     compile."""
-    given: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
     if options.load_config:
-        given = json.loads(options.load_config.read_text()).get(options.target_device, {})
+        properties = json.loads(options.load_config.read_text()).get(options.target_device, {})
     ways = list(itertools.product(
         options.path_to_model, options.perf_hint, options.infer_precision, options.number_streams,
         options.number_threads,
@@ -67,7 +67,7 @@ def subjects(options: argparse.Namespace) -> list[Subject]:
     out = []
     for way in ways:
         model, hint, precision, streams, threads = way
-        config: dict[str, Any] = dict(given)
+        config: dict[str, Any] = dict(properties)
         if HINTS[hint]:
             config["PERFORMANCE_HINT"] = HINTS[hint]
         if precision:
@@ -99,7 +99,7 @@ def _open(name: str, path: str, api: str, config: dict[str, Any], options: argpa
     core = ov.Core()
     if options.extensions:
         core.add_extension([op for file in options.extensions.split(",") for op in _operations(ov, file)])
-    began = time.perf_counter()
+    start = time.perf_counter()
     if Path(path).suffix == ".blob":
         compiled = core.import_model(Path(path).read_bytes(), options.target_device, config)
     elif options.load_from_file:
@@ -109,7 +109,7 @@ def _open(name: str, path: str, api: str, config: dict[str, Any], options: argpa
         _reshape(ov, model, options)
         model = _preprocess(ov, model, options)
         compiled = core.compile_model(model, options.target_device, config)
-    compile_ms = 1e3 * (time.perf_counter() - began)
+    compile_ms = 1e3 * (time.perf_counter() - start)
     data = _data(compiled, options)
     preset = len(data) == 1 and options.inference_only is not False
     batch = options.batch_size or (data[0][0].shape[0] if data[0] and data[0][0].ndim > 1 else 1)
@@ -118,12 +118,12 @@ def _open(name: str, path: str, api: str, config: dict[str, Any], options: argpa
     for request in requests:
         for i, array in enumerate(data[0]):
             request.set_input_tensor(i, ov.Tensor(array))
-    began = time.perf_counter()
+    start = time.perf_counter()
     requests[0].infer()
-    first_ms = 1e3 * (time.perf_counter() - began)
-    given = itertools.repeat((0, None)) if preset else itertools.cycle(enumerate(data))
+    first_ms = 1e3 * (time.perf_counter() - start)
+    inputs = itertools.repeat((0, None)) if preset else itertools.cycle(enumerate(data))
     pace = _pace(options.maximum_inference_rate)
-    run = _async(queue, given, pace) if queue is not None else _sync(requests[0], given, pace)
+    run = _async(queue, inputs, pace) if queue is not None else _sync(requests[0], inputs, pace)
     return Subject(
         name, path, api, config, compiled, len(requests), batch, compile_ms, first_ms, data, run
     )  # fmt: skip
@@ -133,8 +133,8 @@ def _operations(ov: Any, file: str) -> list[Any]:
     """The operations that a Python file defines. Other files are left to `add_extension`."""
     if Path(file).suffix != ".py":
         return [file]
-    found = runpy.run_path(file)
-    classes = [v for v in found.values() if isinstance(v, type)]
+    names = runpy.run_path(file)
+    classes = [v for v in names.values() if isinstance(v, type)]
     operations = [v for v in classes if issubclass(v, ov.Op) and v is not ov.Op]
     if not operations:
         raise ValueError(f"-extensions {file}: it defines no class derived from ovjit.Op")
@@ -146,14 +146,14 @@ def _data(compiled: Any, options: argparse.Namespace) -> list[list[np.ndarray]]:
     from ovjit.tools.profile import random_inputs
 
     ports = compiled.inputs
-    given = _by_port(ports, options.data_shape, "-data_shape") if options.data_shape else {}
-    count = max((len(shapes) for shapes in given.values()), default=1)
+    texts_by_port = _by_port(ports, options.data_shape, "-data_shape") if options.data_shape else {}
+    count = max((len(shapes) for shapes in texts_by_port.values()), default=1)
     sets = []
     for k in range(count):
         shapes = None
-        if given:
+        if texts_by_port:
             shapes = [
-                _dims(given[i][k % len(given[i])]) if i in given
+                _dims(texts_by_port[i][k % len(texts_by_port[i])]) if i in texts_by_port
                 else [max(1, d.get_min_length()) for d in port.get_partial_shape()]
                 for i, port in enumerate(ports)
             ]  # fmt: skip
@@ -171,20 +171,20 @@ def _data(compiled: Any, options: argparse.Namespace) -> list[list[np.ndarray]]:
 def _by_port(ports: Sequence[Any], text: str, option: str) -> dict[int, list[str]]:
     """Parse `"x[1,2][1,4],y[3]"`, or `"[1,2]"` for all inputs: the texts in brackets, by the input's
     number."""
-    given: dict[int, list[str]] = {}
+    texts_by_port: dict[int, list[str]] = {}
     text = text.replace(" ", "")
     if not re.fullmatch(r"[^\[\],]*(\[[^\[\]]*\])+(,[^\[\],]+(\[[^\[\]]*\])+)*", text):
         raise ValueError(f"{option} {text!r}: write name[...],other[...], or [...] for all inputs")
     for name, brackets in re.findall(r"([^\[\],]*)((?:\[[^\[\]]*\])+)", text):
         values = re.findall(r"\[([^\]]*)\]", brackets)
-        found = [
+        indices = [
             i for i, port in enumerate(ports)
             if not name or name in port.get_names() or name == port.get_node().get_friendly_name()
         ]  # fmt: skip
-        if not found:
+        if not indices:
             raise ValueError(f"{option}: the model has no input {name!r}")
-        given.update((i, values) for i in found)
-    return given
+        texts_by_port.update((i, values) for i in indices)
+    return texts_by_port
 
 
 def _reshape(ov: Any, model: Any, options: argparse.Namespace) -> None:
@@ -216,11 +216,11 @@ def _preprocess(ov: Any, model: Any, options: argparse.Namespace) -> Any:
             types["output", i] = options.output_precision
     for part in filter(None, options.input_output_precision.replace(" ", "").split(",")):
         name, _, kind = part.rpartition(":")
-        found = [("input", i) for i, p in enumerate(model.inputs) if name in p.get_names()]
-        found += [("output", i) for i, p in enumerate(model.outputs) if name in p.get_names()]
-        if not found or not kind:
+        matches = [("input", i) for i, p in enumerate(model.inputs) if name in p.get_names()]
+        matches += [("output", i) for i, p in enumerate(model.outputs) if name in p.get_names()]
+        if not matches or not kind:
             raise ValueError(f"-iop {part!r}: write name:type, with the name of an input or output")
-        types.update((port, kind) for port in found)
+        types.update((port, kind) for port in matches)
     steps = [
         (what, i, [float(v) for v in values[0].split(",")])
         for what, text in (("mean", options.mean_values), ("scale", options.scale_values)) if text
@@ -240,10 +240,10 @@ def _preprocess(ov: Any, model: Any, options: argparse.Namespace) -> Any:
 
 
 def _element_type(ov: Any, name: str) -> Any:
-    found = getattr(ov.Type, name.lower().replace("fp", "f"), None)
-    if not isinstance(found, ov.Type):
+    element_type = getattr(ov.Type, name.lower().replace("fp", "f"), None)
+    if not isinstance(element_type, ov.Type):
         raise ValueError(f"unknown element type {name!r}: use f32, f16, u8, i8, ...")
-    return found
+    return element_type
 
 
 def _dims(text: str, open_too: bool = False) -> list[Any]:
@@ -276,44 +276,44 @@ def _pace(rate: float) -> Callable[[float, int], None]:
     """A function that waits until the start of an inference: number `number` of `rate` per second, counted
     from `began`. For a rate of 0 it does not wait."""
 
-    def wait(began: float, number: int) -> None:
-        left = began + number / rate - time.perf_counter()
-        if left > 0:
-            time.sleep(left)
+    def wait(start: float, number: int) -> None:
+        remaining = start + number / rate - time.perf_counter()
+        if remaining > 0:
+            time.sleep(remaining)
 
     return wait if rate > 0 else lambda began, number: None
 
 
-def _sync(request: Any, given: Iterator[Any], pace: Callable[[float, int], None]) -> Run:
+def _sync(request: Any, inputs: Iterator[Any], pace: Callable[[float, int], None]) -> Run:
     def run(seconds: float, count: int) -> tuple[list[Timed], float]:
         """Run inferences one after the other. Returns them and the total seconds."""
         times: list[Timed] = []
-        began = now = time.perf_counter()
-        while (now - began < seconds) if not count else len(times) < count:
-            pace(began, len(times))
-            which, arrays = next(given)
+        start = now = time.perf_counter()
+        while (now - start < seconds) if not count else len(times) < count:
+            pace(start, len(times))
+            which, arrays = next(inputs)
             before = time.perf_counter()
             request.infer(arrays)
             now = time.perf_counter()
             times.append(Timed(which, 1e3 * (now - before)))
-        return times, now - began
+        return times, now - start
 
     return run
 
 
-def _async(queue: Any, given: Iterator[Any], pace: Callable[[float, int], None]) -> Run:
+def _async(queue: Any, inputs: Iterator[Any], pace: Callable[[float, int], None]) -> Run:
     times: list[Timed] = []
     queue.set_callback(lambda request, which: times.append(Timed(which, request.latency)))
 
     def run(seconds: float, count: int) -> tuple[list[Timed], float]:
         times.clear()
-        began, started = time.perf_counter(), 0
-        while (time.perf_counter() - began < seconds) if not count else started < count:
-            pace(began, started)
-            which, arrays = next(given)
+        start, started = time.perf_counter(), 0
+        while (time.perf_counter() - start < seconds) if not count else started < count:
+            pace(start, started)
+            which, arrays = next(inputs)
             queue.start_async(arrays, which)
             started += 1
         queue.wait_all()
-        return list(times), time.perf_counter() - began
+        return list(times), time.perf_counter() - start
 
     return run

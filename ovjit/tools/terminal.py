@@ -53,7 +53,7 @@ def _console(errors: bool = False) -> Any | None:
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
     """Print rows of texts and numbers. Numbers are right-aligned."""
     texts = [[_text(cell) for cell in row] for row in rows]
-    right = [
+    is_numeric = [
         all(isinstance(row[i], (int, float)) or row[i] is None for row in rows) for i in range(len(columns))
     ]
     console = _console()
@@ -61,13 +61,13 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str
         from rich.table import Table
         from rich.text import Text
 
-        wide = sum(3 + max(len(name), *(len(row[i]) for row in texts), 0) for i, name in enumerate(columns))
+        width = sum(3 + max(len(name), *(len(row[i]) for row in texts), 0) for i, name in enumerate(columns))
         # a table that is too wide is transposed if it has few rows
-        if texts and wide >= console.width and len(texts) < len(columns):
+        if texts and width >= console.width and len(texts) < len(columns):
             texts = [[name, *(row[i] for row in texts)] for i, name in enumerate(columns)]
-            columns, right = texts.pop(0), [False, *[True] * (len(texts[0]) - 1)]
+            columns, is_numeric = texts.pop(0), [False, *[True] * (len(texts[0]) - 1)]
         table = Table(title=Text(title) if title else None, title_justify="left")
-        for name, numeric in zip(columns, right, strict=True):
+        for name, numeric in zip(columns, is_numeric, strict=True):
             table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
         for row in texts:
             table.add_row(*map(Text, row))  # names may look like markup
@@ -76,7 +76,7 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str
     widths = [max(len(name), *(len(r[i]) for r in texts), 0) for i, name in enumerate(columns)]
     lines = [title] if title else []
     for row in ([*columns], ["-" * w for w in widths], *texts):
-        cells = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
+        cells = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, is_numeric, strict=True))
         lines.append("  ".join(cells).rstrip())
     print("\n".join(lines))
 
@@ -100,8 +100,8 @@ def show_histogram(series: Sequence[tuple[str, Sequence[float]]], title: str) ->
         counts, _ = np.histogram(np.clip(values, low, high), WIDTH, (low, high))
         heights = np.ceil(counts / counts.max() * (len(blocks) - 1)).astype(int)
         print(f"{name.ljust(names)} |{''.join(blocks[h] for h in heights)}|")
-    left, right = f"{low:.4g}", f"{high:.4g}"
-    print(" " * names, f" {left}{title.center(WIDTH - len(left) - len(right))}{right}")
+    start, end = f"{low:.4g}", f"{high:.4g}"
+    print(" " * names, f" {start}{title.center(WIDTH - len(start) - len(end))}{end}")
 
 
 def _text(cell: Any) -> str:

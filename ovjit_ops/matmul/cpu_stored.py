@@ -51,7 +51,7 @@ class StoredWeights(TiledMatMul):
         """Record that the panels hold the rows of the model's table, so that gathers of rows can read them.
         `panel`: bytes of a panel; `word`: bytes of a word; `flip`: its bits that the panels have inverted."""
         whole, width = self.integers, tile_width(self.target)
-        if isinstance(whole, Arranged) and whole.turned and len(whole.source) == self.outs:
+        if isinstance(whole, Arranged) and whole.transposed and len(whole.source) == self.outs:
             count, rest = divmod(self.depth * whole.dtype.itemsize, word)
             if not rest:
                 constants.note_rows(whole.source, PackedRows(at, word, count, panel, width, width, flip))

@@ -60,31 +60,33 @@ def _odd_sum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(inexact, bits + step, bits).view(np.float64)
 
 
-def _flushed(x: np.ndarray) -> np.ndarray:
+def _flush_subnormals(x: np.ndarray) -> np.ndarray:
     """f32 with subnormals flushed to zeros of their sign."""
     return np.where(np.abs(x) < np.float32(2.0**-126), np.copysign(np.float32(0), x), x)
 
 
-def multiply_bf16(sums: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def multiply_bf16(sums: np.ndarray, lhs: np.ndarray, rhs: np.ndarray) -> np.ndarray:
     """tdpbf16ps: f32 sums [rows, columns] plus bf16 [rows, words, 2] times [words, columns, 2].
 
     Even and odd elements of depth each have a chain of multiply-adds, which begins with zero. The chains are
     added to each other, then to the sum. All operations round to nearest even; subnormal inputs and results
     are zeros.
     """
-    a, b = (_flushed((x.astype(np.uint32) << 16).view(np.float32)).astype(np.float64) for x in (left, right))
+    a, b = (
+        _flush_subnormals((x.astype(np.uint32) << 16).view(np.float32)).astype(np.float64) for x in (lhs, rhs)
+    )
     chains = np.zeros((*sums.shape, 2), np.float32)
     with np.errstate(all="ignore"):
         for k in range(a.shape[1]):
-            made = _odd_sum(a[:, None, k] * b[None, k], chains.astype(np.float64))
-            chains = _flushed(made.astype(np.float32))
-        return _flushed(_flushed(sums) + _flushed(chains[..., 0] + chains[..., 1]))
+            sums_of_pair = _odd_sum(a[:, None, k] * b[None, k], chains.astype(np.float64))
+            chains = _flush_subnormals(sums_of_pair.astype(np.float32))
+        return _flush_subnormals(_flush_subnormals(sums) + _flush_subnormals(chains[..., 0] + chains[..., 1]))
 
 
-def multiply_bytes(sums: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def multiply_bytes(sums: np.ndarray, lhs: np.ndarray, rhs: np.ndarray) -> np.ndarray:
     """tdpbusd: i32 sums [rows, columns] plus u8 [rows, words, 4] times i8 [words, columns, 4]."""
-    made = np.einsum("mkg,kng->mn", left.astype(np.int64), right.astype(np.int64))
-    return (sums + made).astype(np.int32)
+    products = np.einsum("mkg,kng->mn", lhs.astype(np.int64), rhs.astype(np.int64))
+    return (sums + products).astype(np.int32)
 
 
 def _python_begin(words: Any, depth: int) -> None:
@@ -94,9 +96,9 @@ def _python_begin(words: Any, depth: int) -> None:
 
 
 def _python_load(tile: int, words: Any, p: int, step: int) -> None:
-    wide = words.depth * _WORD if tile in LEFT else ROW_BYTES
+    row_bytes = words.depth * _WORD if tile in LEFT else ROW_BYTES
     for r in range(words.depth if tile in RIGHT else ROWS):
-        words.tiles[tile, r, :wide] = words.memory.at(p + r * step, wide).view(np.uint8)
+        words.tiles[tile, r, :row_bytes] = words.memory.at(p + r * step, row_bytes).view(np.uint8)
 
 
 def _python_store(tile: int, words: Any, p: int, step: int) -> None:
@@ -104,15 +106,15 @@ def _python_store(tile: int, words: Any, p: int, step: int) -> None:
         words.memory.at(p + r * step, ROW_BYTES)[:] = row
 
 
-def multiply_tiles(name: str, sums: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def multiply_tiles(name: str, sums: np.ndarray, lhs: np.ndarray, rhs: np.ndarray) -> np.ndarray:
     """The product of a format, on tiles as bytes [16, 64]."""
     if name == "bf16":
-        a, b = (x.view(np.uint16).reshape(ROWS, ROWS, 2) for x in (left, right))
-        made = multiply_bf16(sums.view(np.float32), a, b)
+        a, b = (x.view(np.uint16).reshape(ROWS, ROWS, 2) for x in (lhs, rhs))
+        product = multiply_bf16(sums.view(np.float32), a, b)
     else:
-        signed = right.view(np.int8).reshape(ROWS, ROWS, 4)
-        made = multiply_bytes(sums.view(np.int32), left.reshape(ROWS, ROWS, 4), signed)
-    return np.ascontiguousarray(made).view(np.uint8)
+        signed = rhs.view(np.int8).reshape(ROWS, ROWS, 4)
+        product = multiply_bytes(sums.view(np.int32), lhs.reshape(ROWS, ROWS, 4), signed)
+    return np.ascontiguousarray(product).view(np.uint8)
 
 
 def _python_multiply(name: str, c: int, a: int, b: int, words: Any) -> None:
@@ -136,21 +138,21 @@ def intrinsics(name: str) -> dict[str, Any]:
     instruction = {"bf16": "tdpbf16ps", "u8i8": "tdpbusd"}[name]
 
     def word(title: str, arity: int, body: Any, in_python: Any) -> None:
-        made = make(title, signature(types.void, *[types.int64] * arity), body)
-        made.in_python = in_python
-        found[title] = made
+        intrinsic = make(title, signature(types.void, *[types.int64] * arity), body)
+        intrinsic.in_python = in_python
+        intrinsics_by_name[title] = intrinsic
 
     def begin(b: Any, words: Any) -> None:
         kind = ir.VectorType(byte, 64)
-        place = b.alloca(kind)
+        buffer = b.alloca(kind)
         config = ir.Constant(kind, _configuration())
         rows = b.trunc(words, byte)
-        wide = b.mul(rows, byte(_WORD))
-        places = {_WIDTHS + 2 * tile: wide for tile in LEFT} | {_HEIGHTS + tile: rows for tile in RIGHT}
-        for at, value in places.items():
+        width = b.mul(rows, byte(_WORD))
+        sizes = {_WIDTHS + 2 * tile: width for tile in LEFT} | {_HEIGHTS + tile: rows for tile in RIGHT}
+        for at, value in sizes.items():
             config = b.insert_element(config, value, ir.IntType(32)(at))
-        b.store(config, place)
-        call_intrinsic(b, "llvm.x86.ldtilecfg", none, [b.bitcast(place, byte.as_pointer())])
+        b.store(config, buffer)
+        call_intrinsic(b, "llvm.x86.ldtilecfg", none, [b.bitcast(buffer, byte.as_pointer())])
 
     def move(way: str, tile: int) -> Any:
         def body(b: Any, p: Any, step: Any) -> None:
@@ -158,7 +160,7 @@ def intrinsics(name: str) -> dict[str, Any]:
 
         return body
 
-    found: dict[str, Any] = {}
+    intrinsics_by_name: dict[str, Any] = {}
     word("tile_begin", 1, begin, _python_begin)
     word("tile_end", 0, lambda b: call_intrinsic(b, "llvm.x86.tilerelease", none, []), lambda words: None)
     for tile in range(_TILES):
@@ -174,4 +176,4 @@ def intrinsics(name: str) -> dict[str, Any]:
 
         title = "_".join(map(str, ("tile_multiply", *tiles)))
         word(title, 0, product, functools.partial(_python_multiply, name, *tiles))
-    return found
+    return intrinsics_by_name

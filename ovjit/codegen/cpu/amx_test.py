@@ -102,37 +102,37 @@ def differences(feature: str, target: Target) -> int:
 
     from ovjit.codegen.cpu import amx
 
-    left, right, sums = operands(feature)
-    given = np.concatenate([sums, left, right]).view(np.uint8)
-    memory = np.zeros(given.nbytes + 64, np.uint8)
+    lhs, rhs, sums = operands(feature)
+    inputs = np.concatenate([sums, lhs, rhs]).view(np.uint8)
+    memory = np.zeros(inputs.nbytes + 64, np.uint8)
     base = -memory.ctypes.data % 64
-    memory[base:][: given.nbytes] = given.reshape(-1)
+    memory[base:][: inputs.nbytes] = inputs.reshape(-1)
     c = memory.ctypes.data + base
     run = objects.function(tested(feature).address(target), 4)
     run(c + PRODUCTS * _TILE, c + 2 * PRODUCTS * _TILE, c, PRODUCTS)
     got = memory[base:][: PRODUCTS * _TILE].view(np.int32).reshape(-1, amx.ROWS, amx.ROWS)
     multiply = functools.partial(amx.multiply_tiles, FORMATS[feature])
-    want = [multiply(*tiles).view(np.int32) for tiles in zip(sums, left, right, strict=True)]
+    want = [multiply(*tiles).view(np.int32) for tiles in zip(sums, lhs, rhs, strict=True)]
     return int((got != np.stack(want)).sum())
 
 
 def operands(feature: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tiles [PRODUCTS, 16, 64 bytes]: left, right, sums. For bf16, exponents are close together, far apart,
-    or such that products and sums are subnormal."""
+    """Tiles [PRODUCTS, 16, 64 bytes]: left and right operands, sums. For bf16, exponents are close together,
+    far apart, or such that products and sums are subnormal."""
     import numpy as np
 
     rng = np.random.default_rng(0)
     shape = (PRODUCTS, 16, 64)
-    left, right, sums = (rng.integers(0, 256, shape, np.uint8) for _ in range(3))
+    lhs, rhs, sums = (rng.integers(0, 256, shape, np.uint8) for _ in range(3))
     if FORMATS[feature] != "bf16":
-        return left, right, sums
+        return lhs, rhs, sums
     spread = np.resize((2, 30, 60), PRODUCTS).reshape(-1, 1, 1)
     middle = np.resize((127, 127, 127, 64, 64), PRODUCTS).reshape(-1, 1, 1)
 
     def numbers(bits: np.ndarray, kind: type, fraction: int) -> np.ndarray:
         exponents = middle + rng.integers(-spread, spread + 1, bits.shape)
-        kept = bits & ~np.asarray(0xFF << fraction, kind)
-        return (kept | (exponents.clip(0, 200).astype(kind) << fraction)).view(np.uint8)
+        sign_and_fraction = bits & ~np.asarray(0xFF << fraction, kind)
+        return (sign_and_fraction | (exponents.clip(0, 200).astype(kind) << fraction)).view(np.uint8)
 
-    made = [numbers(x.view(np.uint16), np.uint16, 7) for x in (left, right)]
-    return made[0], made[1], numbers(sums.view(np.uint32), np.uint32, 23)
+    tiles = [numbers(x.view(np.uint16), np.uint16, 7) for x in (lhs, rhs)]
+    return tiles[0], tiles[1], numbers(sums.view(np.uint32), np.uint32, 23)

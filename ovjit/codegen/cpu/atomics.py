@@ -65,9 +65,9 @@ def _control_word(b: ir.IRBuilder) -> Any:
     """The thread's floating-point control word; 0 if the machine is unknown."""
     if isa_of(b).machine == machine.X86_64:
         with b.goto_entry_block():
-            place = b.bitcast(b.alloca(_I32), ir.IntType(8).as_pointer())
-        b.call(_external(b, "llvm.x86.sse.stmxcsr", ir.VoidType(), [place.type]), [place])
-        return b.zext(b.load(b.bitcast(place, _I32.as_pointer())), _I64)
+            slot = b.bitcast(b.alloca(_I32), ir.IntType(8).as_pointer())
+        b.call(_external(b, "llvm.x86.sse.stmxcsr", ir.VoidType(), [slot.type]), [slot])
+        return b.zext(b.load(b.bitcast(slot, _I32.as_pointer())), _I64)
     if isa_of(b).is_arm:
         return b.call(_external(b, "llvm.aarch64.get.fpcr", _I64, []), [])
     return _I64(0)
@@ -76,9 +76,9 @@ def _control_word(b: ir.IRBuilder) -> Any:
 def _float_control(b: ir.IRBuilder, word: Any) -> None:
     if isa_of(b).machine == machine.X86_64:
         with b.goto_entry_block():
-            place = b.bitcast(b.alloca(_I32), ir.IntType(8).as_pointer())
-        b.store(b.trunc(word, _I32), b.bitcast(place, _I32.as_pointer()))
-        b.call(_external(b, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [place.type]), [place])
+            slot = b.bitcast(b.alloca(_I32), ir.IntType(8).as_pointer())
+        b.store(b.trunc(word, _I32), b.bitcast(slot, _I32.as_pointer()))
+        b.call(_external(b, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [slot.type]), [slot])
     elif isa_of(b).is_arm:
         b.call(_external(b, "llvm.aarch64.set.fpcr", ir.VoidType(), [_I64]), [word])
 

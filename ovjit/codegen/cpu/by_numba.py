@@ -79,10 +79,10 @@ def word(one: Intrinsic) -> Any:
     """The intrinsic as a Numba intrinsic."""
 
     def define(*kinds: Any) -> Any:
-        found = one.resolve(*map(_ours, kinds))
-        if found is None:
+        resolved = one.resolve(*map(_ours, kinds))
+        if resolved is None:
             return None
-        sig, emit = found
+        sig, emit = resolved
 
         def codegen(context: Any, builder: ir.IRBuilder, s: Any, values: Any) -> Any:
             builder.module.isa = _printed_for[-1]

@@ -77,7 +77,7 @@ def load_object(code: bytes) -> dict[str, int]:
 
 def _load(code: bytes, architecture: Architecture) -> dict[str, int]:
     sections = _sections(code, architecture)
-    place, size = _layout(sections)
+    offsets, size = _layout(sections)
     table = next(s for s in (*sections, None) if s is None or s.kind == _SYMTAB)
     if table is None:
         raise Refused("the object has no symbols")
@@ -90,11 +90,11 @@ def _load(code: bytes, architecture: Architecture) -> dict[str, int]:
     def address(symbol: _Symbol, base: int) -> int:
         if symbol.section == 0:
             return base + jumps[symbol.name]
-        return base + place[symbol.section] + symbol.value
+        return base + offsets[symbol.section] + symbol.value
 
     def fill(memory: Memory, base: int) -> None:
         """Write the code that is to run at the address `base`."""
-        for number, at in place.items():
+        for number, at in offsets.items():
             if sections[number].kind != _NOBITS:
                 memory[at : at + sections[number].size] = _content(code, sections[number])
         for name, at in jumps.items():
@@ -103,14 +103,14 @@ def _load(code: bytes, architecture: Architecture) -> dict[str, int]:
         for section in sections:
             if section.kind == _REL:
                 raise Refused("relocations without addends")
-            if section.kind == _RELA and section.info in place:
+            if section.kind == _RELA and section.info in offsets:
                 for offset, info, addend in _RELOCATION.iter_unpack(_content(code, section)):
                     kind = info & 0xFFFFFFFF
                     if kind not in architecture.sizes:
                         raise Refused(f"a relocation of the unknown kind {kind}")
                     if not 0 <= offset <= sections[section.info].size - architecture.sizes[kind]:
                         raise Refused("a relocation outside of its section")
-                    at = place[section.info] + offset
+                    at = offsets[section.info] + offset
                     target = address(symbols[info >> 32], base) + addend
                     architecture.apply(kind, memory, at, base + at, target)
 
@@ -203,11 +203,11 @@ def _clear_cache() -> Callable[[int, int], None] | None:
     """`__clear_cache` of the compiler's run-time library (GCC or LLVM); None without one."""
     for name in (None, "libgcc_s.so.1", "libclang_rt.builtins.so"):
         try:
-            found = ctypes.CDLL(name).__clear_cache
+            clear = ctypes.CDLL(name).__clear_cache
         except (OSError, AttributeError):
             continue
-        found.argtypes, found.restype = [ctypes.c_void_p, ctypes.c_void_p], None
-        return found
+        clear.argtypes, clear.restype = [ctypes.c_void_p, ctypes.c_void_p], None
+        return clear
     return None
 
 
@@ -224,7 +224,7 @@ def _sections(code: bytes, architecture: Architecture) -> list[_Section]:
 
 def _layout(sections: list[_Section]) -> tuple[dict[int, int], int]:
     """(section number -> its offset in the mapping, size of the mapping)."""
-    place: dict[int, int] = {}
+    offsets: dict[int, int] = {}
     size = 0
     for number, section in enumerate(sections):
         # sections for unwinding have another kind: kernels throw nothing
@@ -232,11 +232,11 @@ def _layout(sections: list[_Section]) -> tuple[dict[int, int], int]:
             if section.flags & (_WRITE | _TLS) or section.alignment > mmap.PAGESIZE:
                 raise Refused("a writable section")
             align = max(section.alignment, 1)
-            place[number] = (size + align - 1) // align * align
-            size = place[number] + section.size
+            offsets[number] = (size + align - 1) // align * align
+            size = offsets[number] + section.size
             if size > _LARGEST:
                 raise Refused("the object is too large")
-    return place, (size + _JUMP_BYTES - 1) & -_JUMP_BYTES
+    return offsets, (size + _JUMP_BYTES - 1) & -_JUMP_BYTES
 
 
 def _content(code: bytes, section: _Section) -> bytes:

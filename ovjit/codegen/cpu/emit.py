@@ -103,15 +103,15 @@ def own(module: llvm.ModuleRef, symbol: str, functions: Container[str], shown: s
             variable.name = f"{shown}_v{i}"
 
 
-def optimise(module: llvm.ModuleRef, isa: Target, inlined: bool, kind: Kind, whole: bool) -> None:
+def optimise(module: llvm.ModuleRef, isa: Target, inlined: bool, kind: Kind, from_numba: bool) -> None:
     """Run LLVM's passes. They only depend on the instruction set, so the module is the same on every CPU that
     has it.
 
     Kernels state vectorisation, unrolling and hoisting explicitly, so only passes that simplify instructions
     and blocks run, and loop rotation, without which transposes lose 15 %. LLVM's default list of function
     passes takes three times as long. Jump threading gains 20 % for kernels without vectors (TopK) and costs
-    others as much (pooling 10 %). `inlined`: the module has tiles, whose functions are inlined. `whole`: the
-    module is Numba's, with functions that may have to be removed, and loops as in the source.
+    others as much (pooling 10 %). `inlined`: the module has tiles, whose functions are inlined.
+    `from_numba`: the module has functions that may have to be removed, and loops as in the source.
     """
     made_for = _machine(triple(isa), isa.cpu, "")
     module.triple = triple(isa)
@@ -121,7 +121,7 @@ def optimise(module: llvm.ModuleRef, isa: Target, inlined: bool, kind: Kind, who
     options.slp_vectorization = False
     options.loop_unrolling = False
     passes = llvm.create_pass_builder(made_for, options)
-    if whole and not inlined:
+    if from_numba and not inlined:
         passes.getModulePassManager().run(module, passes)
         return
     manager = llvm.create_new_module_pass_manager()

@@ -192,8 +192,8 @@ def tile_heights(isa: Target, form: Format) -> tuple[int, ...]:
 
 def available_formats(isa: Target) -> tuple[Format, ...]:
     """The formats of a target, one per pair of element types."""
-    found = (find_format(f.a, f.w, isa) for f in FORMATS)
-    return tuple(dict.fromkeys(f for f in found if f is not None))
+    formats = (find_format(f.a, f.w, isa) for f in FORMATS)
+    return tuple(dict.fromkeys(f for f in formats if f is not None))
 
 
 # --- rows that are quantized at run time: see `ovjit.tiles.dynamic`
@@ -218,8 +218,8 @@ def quantizes_rows(isa: Target) -> bool:
 def quantizes_blocks(isa: Target, bits: int) -> bool:
     """The same for weights in a file's blocks, whose integers have `bits` bits. `vpmaddubsw` suffices for
     unsigned ones of up to PAIR_BITS, and with `vpsignb`, which AVX-512 lacks, for signed bytes."""
-    few = bits <= PAIR_BITS and isa.name in ("avx2", "avx512")
-    return quantizes_rows(isa) or few or (bits == 8 and isa.name == "avx2")
+    by_pairs = bits <= PAIR_BITS and isa.name in ("avx2", "avx512")
+    return quantizes_rows(isa) or by_pairs or (bits == 8 and isa.name == "avx2")
 
 
 def quantizes_levels(isa: Target) -> bool:
@@ -282,10 +282,10 @@ def how_stored(
     signed = integers.dtype.kind == "i"
     one: int | None = 128 if signed else 0
     if zero is not None:
-        whole = distinct(zero) + 128 * signed
-        if not ((whole == np.rint(whole)) & (whole >= 0) & (whole <= 255)).all():
+        zeros = distinct(zero) + 128 * signed
+        if not ((zeros == np.rint(zeros)) & (zeros >= 0) & (zeros <= 255)).all():
             raise ValueError("zero points should be 8-bit integers")
-        one = int(whole.flat[0]) if whole.size and (whole == whole.flat[0]).all() else None
+        one = int(zeros.flat[0]) if zeros.size and (zeros == zeros.flat[0]).all() else None
         one = one if one in (0, 8, 128) else None  # each common zero needs a kernel of its own
     by_signs = signed and bits == 8 and isa.name == "avx2"
     in_pairs = quantizes_blocks(isa, bits) and not quantizes_rows(isa)

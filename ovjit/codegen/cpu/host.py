@@ -37,14 +37,14 @@ def assume(name: str, extra: Collection[str]) -> None:
 @functools.cache
 def _said() -> tuple[str, ...] | None:
     """Fields of this CPU in Linux's /proc/cpuinfo, flags last; None if a field is missing."""
-    said = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")
+    fields = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")
     try:
         with open("/proc/cpuinfo", "rb") as file:
             lines = file.read(1 << 14).split(b"\n\n")[0].decode().splitlines()
     except (OSError, ValueError):
         return None
     cpu = {name.strip(): text.strip() for name, _, text in (line.partition(":") for line in lines)}
-    return tuple(cpu[name] for name in said) if all(cpu.get(name) for name in said) else None
+    return tuple(cpu[name] for name in fields) if all(cpu.get(name) for name in fields) else None
 
 
 @functools.cache
@@ -66,14 +66,14 @@ def _features() -> frozenset[str]:
 
 def _listed_features(named: Collection[str]) -> frozenset[str]:
     """The features of `named` that an x86-64 CPU has, including those that need permission."""
-    said = _said()
-    if said is None:
+    fields = _said()
+    if fields is None:
         with machine.needing("llvmlite"):
             import llvmlite.binding as llvm
 
-        found = llvm.get_host_cpu_features()
-        return frozenset(f for f in named if found.get(f))
-    flags = said[-1].split()
+        by_feature = llvm.get_host_cpu_features()
+        return frozenset(f for f in named if by_feature.get(f))
+    flags = fields[-1].split()
     return frozenset(f for f in named if _LINUX.get(f, f) in flags)
 
 
@@ -106,25 +106,25 @@ def running_target() -> Target:
 
 
 @functools.cache
-def _host(asked: str, hide: str, assumed: tuple[str, frozenset[str]] | None) -> Target:
+def _host(requested: str, hide: str, assumed: tuple[str, frozenset[str]] | None) -> Target:
     if assumed:
         return target_of(*assumed, machine.name())
-    wanted = asked or best_target()
-    if wanted not in TARGETS or (wanted != best_target() and wanted not in usable()):
+    name = requested or best_target()
+    if name not in TARGETS or (name != best_target() and name not in usable()):
         choice = ", ".join(usable())
-        raise ValueError(f"OVJIT_ISA={wanted} is not usable on this CPU; choose one of {choice}")
+        raise ValueError(f"OVJIT_ISA={name} is not usable on this CPU; choose one of {choice}")
     features = _features() - _hidden(hide)
-    return target_of(wanted, features - _failing(wanted, features), machine.name())
+    return target_of(name, features - _failing(name, features), machine.name())
 
 
-def _failing(wanted: str, features: frozenset[str]) -> frozenset[str]:
+def _failing(name: str, features: frozenset[str]) -> frozenset[str]:
     """The features of a matrix unit that do not pass its test."""
-    units = [f for f in MATRIX & features if EXTRA[f] == wanted]
+    units = [f for f in MATRIX & features if EXTRA[f] == name]
     if not units:
         return frozenset()
     from ovjit.codegen.cpu import amx_test
 
-    return amx_test.failing(units, target_of(wanted, features), _said())
+    return amx_test.failing(units, target_of(name, features), _said())
 
 
 def check_runs(target: Target) -> None:

@@ -71,24 +71,24 @@ class Body:
         return [self._argument(r, constants) for r in self.results]
 
     def inlined(
-        self, names: dict[str, str], numbers: dict[str, str], prefix: str, own: str,
+        self, names: dict[str, str], numbers: dict[str, str], prefix: str, suffix: str,
         targets: Sequence[str] = (),
     ) -> tuple[list[str], list[str]]:  # fmt: skip
         """(lines, results) for a kernel's source. `names`: input -> its name there. `numbers`: source of a
-        constant -> its name, which begins with `prefix`. All other names end in `own`. Results that are lines
-        of the body are assigned to `targets`."""
+        constant -> its name, which begins with `prefix`. All other names end in `suffix`. Results that are
+        lines of the body are assigned to `targets`."""
         lines, constants = self._source
-        given = set(names.values())
+        argument_names = set(names.values())
         names = dict(names)
         for name, value in constants.values():
             names[name] = numbers.setdefault(value, f"{prefix}{len(numbers)}")
         results = self.result_names(constants)
         for result, target in zip(results, targets, strict=False):
-            if result not in names and target not in given:
+            if result not in names and target not in argument_names:
                 names[result] = target
 
         def renamed(text: str) -> str:
-            return _LOCAL.sub(lambda m: names.get(m.group()) or m.group() + own, text)
+            return _LOCAL.sub(lambda m: names.get(m.group()) or m.group() + suffix, text)
 
         return [renamed(line) for line in lines], [renamed(result) for result in results]
 
@@ -135,8 +135,8 @@ class Body:
 def body_of(function: Callable[..., Any], inputs: int = 1, dtype: str = "f32") -> Body:
     """The body of a function of `inputs` numbers of type `dtype`."""
     recorder = Recorder()
-    made = function(*(recorder.input(f"x{i}", dtype) for i in range(inputs)))
-    return Body([dtype] * inputs, [dtype], recorder.lines, [made.name])
+    result = function(*(recorder.input(f"x{i}", dtype) for i in range(inputs)))
+    return Body([dtype] * inputs, [dtype], recorder.lines, [result.name])
 
 
 class Operand(NamedTuple):
@@ -193,10 +193,10 @@ class Epilogue:
         Else None."""
         if self.body is None or self.out not in ("u8", "i8"):
             return None
-        for target, operation, given, _ in self.body.lines:
+        for target, operation, operands, _ in self.body.lines:
             if (target,) == self.body.results and operation in ("round_int", "held"):
-                wide = self.body.register[given[0]]
-                return Body(self.body.inputs, [wide], self.body.lines, given), operation
+                register = self.body.register[operands[0]]
+                return Body(self.body.inputs, [register], self.body.lines, operands), operation
         return None
 
     def emit_ir(self, b: Any, acc: Any, operands: Sequence[Any], lanes: int) -> Any:
@@ -210,35 +210,35 @@ def _live(lines: Sequence[tuple], results: Sequence[Any]) -> tuple[tuple, tuple]
     would fuse whatever its passes leave in one block.
     """
     reads = Counter(r for r in results if isinstance(r, str))
-    kept = []
+    needed = []
     for line in reversed(lines):
         if reads[line[0]]:
             reads.update(a for a in line[2] if isinstance(a, str))
-            kept.append(line)
+            needed.append(line)
     products: dict[Any, tuple] = {}
-    made: dict[str, tuple] = {}
+    code: dict[str, tuple] = {}
 
     def negative(argument: Any, dtype: str) -> Any:
         if isinstance(argument, str):
-            made.setdefault(f"-{argument}", ("neg", (argument,), dtype))
+            code.setdefault(f"-{argument}", ("neg", (argument,), dtype))
             return f"-{argument}"
         return (argument[0], (-float.fromhex(argument[1])).hex(), dtype)
 
-    for target, operation, args, dtype in reversed(kept):
+    for target, operation, args, dtype in reversed(needed):
         if dtype in ("f32", "f64") and operation == "mul" and reads[target] == 1:
             products[target] = args
         product = next((a for a in args if a in products), None) if operation in ("add", "sub") else None
         if product is not None:
-            del made[product]
+            del code[product]
             (x, y), z = products[product], args[args[0] == product]
             if operation == "sub" and args[0] == product:
                 z = negative(z, dtype)
             elif operation == "sub":
                 y = negative(y, dtype)
             operation, args = "fma", (x, y, z)
-        made[target] = operation, args, dtype
-    names = {target: f"t{i}" for i, target in enumerate(made)}
-    out = tuple((names[n], op, tuple(names.get(a, a) for a in args), d) for n, (op, args, d) in made.items())
+        code[target] = operation, args, dtype
+    names = {target: f"t{i}" for i, target in enumerate(code)}
+    out = tuple((names[n], op, tuple(names.get(a, a) for a in args), d) for n, (op, args, d) in code.items())
     return out, tuple(names.get(r, r) for r in results)
 
 

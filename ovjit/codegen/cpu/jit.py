@@ -98,7 +98,7 @@ def _compiled(
     try:
         if debug.flag("OVJIT_JIT") != "numba":
             with compiling.lock:
-                return emit(*_optimised(_printed, source, symbol, isa, extra, shown))
+                return emit(*_optimise_module(_printed, source, symbol, isa, extra, shown))
     except Outside as error:
         fallbacks.append((symbol, str(error)))
         logs.debug("%s is compiled by Numba's standard pipeline: %s", symbol, error)
@@ -109,10 +109,10 @@ def _compiled(
         return by_numba.module_of(functions, isa, _ARITY), functions
 
     with compiling.lock:
-        return emit(*_optimised(module, source, symbol, isa, extra, shown))
+        return emit(*_optimise_module(module, source, symbol, isa, extra, shown))
 
 
-def _optimised(
+def _optimise_module(
     make: Callable[..., tuple[Any, dict[str, Any]]],
     source: str,
     symbol: str,
@@ -120,15 +120,15 @@ def _optimised(
     extra: Mapping[str, Any],
     shown: str,
 ) -> tuple[llvm.ModuleRef, Kind]:
-    made, functions = make(source, symbol, isa, extra)
-    kind = _kind(str(made))
-    printed = isinstance(made, str)
-    module = parse(made, isa) if printed else made
+    generated, functions = make(source, symbol, isa, extra)
+    kind = _kind(str(generated))
+    printed = isinstance(generated, str)
+    module = parse(generated, isa) if printed else generated
     parts = parts_of(extra.values())
     if parts:
         module.link_in(parse(parts, isa))
     own(module, symbol, functions, shown or symbol)
-    optimise(module, isa, bool(parts), kind, whole=not printed)
+    optimise(module, isa, bool(parts), kind, from_numba=not printed)
     return module, kind
 
 
@@ -164,10 +164,10 @@ def _define(
         "float_inf": math.inf,
         "VL": isa.lanes,
     }
-    given = {*names, "__builtins__"}
+    predefined = {*names, "__builtins__"}
     exec(compile(source, filename, "exec"), names)  # source printed by ovjit's own emitters
     vocabulary = simd.namespace(isa.lanes)
-    defined = {name: getattr(f, "py_func", f) for name, f in names.items() if name not in given}
+    defined = {name: getattr(f, "py_func", f) for name, f in names.items() if name not in predefined}
     for name in {name for f in defined.values() for name in f.__code__.co_names}:
         if name in extra:
             names[name] = word(extra[name])

@@ -161,9 +161,9 @@ class _Walk:
             return
         if name in self.widened:
             kind, value = types.int64, cast(self.b, value, kind, types.int64)
-        known = self.types.get(name, kind)
-        if known != kind and name not in self.varying:
-            raise _Again(name, fits_int64(known) and fits_int64(kind))
+        current = self.types.get(name, kind)
+        if current != kind and name not in self.varying:
+            raise _Again(name, fits_int64(current) and fits_int64(kind))
         self.types[name] = kind
         self.values[name] = value
         if name in self.settled:
@@ -225,21 +225,21 @@ class _Walk:
     # --- expressions: (type, value), or a Python object
 
     def expression(self, x: Any) -> Any:
-        made = _EXPRESSIONS.get(type(x))
-        if made is None:
+        lower = _EXPRESSIONS.get(type(x))
+        if lower is None:
             raise Outside(type(x).__name__)
         try:
-            return made(self, x)
+            return lower(self, x)
         except Outside as error:
             error.context = error.context or f"in `{ast.unparse(x)}` ({self.source.line + x.lineno - 1})"
             raise
 
     def operand(self, x: ast.expr) -> tuple[Any, ir.Value]:
         """A number or a vector."""
-        found = self.expression(x)
-        if not isinstance(found, tuple):
-            raise Outside(f"{found} is not a number")
-        return found
+        result = self.expression(x)
+        if not isinstance(result, tuple):
+            raise Outside(f"{result} is not a number")
+        return result
 
     def truth(self, x: ast.expr) -> ir.Value:
         kind, value = self.operand(x)
@@ -268,18 +268,18 @@ class _Walk:
     def compare(self, x: ast.Compare) -> Any:
         return self.apply(type(x.ops[0]), self.operand(x.left), self.operand(x.comparators[0]))
 
-    def apply(self, kind: type, left: tuple[Any, ir.Value], right: tuple[Any, ir.Value]) -> Any:
+    def apply(self, kind: type, lhs: tuple[Any, ir.Value], rhs: tuple[Any, ir.Value]) -> Any:
         f = _OPERATORS.get(kind)
         if f is None:
             raise Outside(f"the operator {kind.__name__}")
-        if isinstance(left[0], Vec) and isinstance(right[0], Vec):
-            return self.word(f, [left, right])
-        return binary(self.b, f, left, right)
+        if isinstance(lhs[0], Vec) and isinstance(rhs[0], Vec):
+            return self.word(f, [lhs, rhs])
+        return binary(self.b, f, lhs, rhs)
 
     def unary(self, x: ast.UnaryOp) -> Any:
-        known = x.operand.value if isinstance(x.operand, ast.Constant) else None
-        if isinstance(x.op, ast.USub) and isinstance(known, (int, float)):
-            return _number(-known)  # folded, since the minimum of int64 has no positive counterpart
+        literal = x.operand.value if isinstance(x.operand, ast.Constant) else None
+        if isinstance(x.op, ast.USub) and isinstance(literal, (int, float)):
+            return _number(-literal)  # folded, since the minimum of int64 has no positive counterpart
         f, operand = _OPERATORS[type(x.op)], self.operand(x.operand)
         return self.word(f, [operand]) if isinstance(operand[0], Vec) else unary(self.b, f, operand)
 
@@ -289,35 +289,35 @@ class _Walk:
 
     def logical(self, x: ast.BoolOp) -> Any:
         """The value of `a and b`, `a or b`."""
-        found = self.operand(x.values[0])
+        result = self.operand(x.values[0])
         for part in x.values[1:]:
-            found = self.following(isinstance(x.op, ast.And), found, part)
-        return found
+            result = self.following(isinstance(x.op, ast.And), result, part)
+        return result
 
-    def following(self, both: bool, left: tuple[Any, ir.Value], part: ast.expr) -> tuple[Any, ir.Value]:
-        ways: list[Callable[[], tuple[Any, ir.Value]]] = [lambda: self.operand(part), lambda: left]
-        return self.one_of(cast(self.b, left[1], left[0], types.boolean), *(ways if both else ways[::-1]))
+    def following(self, both: bool, first: tuple[Any, ir.Value], part: ast.expr) -> tuple[Any, ir.Value]:
+        ways: list[Callable[[], tuple[Any, ir.Value]]] = [lambda: self.operand(part), lambda: first]
+        return self.one_of(cast(self.b, first[1], first[0], types.boolean), *(ways if both else ways[::-1]))
 
     def one_of(self, condition: ir.Value, *ways: Callable[[], tuple[Any, ir.Value]]) -> tuple[Any, ir.Value]:
         """The value of the first function if the condition is true, else of the second."""
-        known = dict(self.values)
+        before = dict(self.values)
         ends = [self.function.append_basic_block("choice") for _ in ways]
         self.b.cbranch(condition, *ends)
-        found = []
+        results = []
         for i, way in enumerate(ways):
             self.b.position_at_end(ends[i])
-            self.values = dict(known)  # loads in this block do not dominate the following ones
-            found.append(way())
+            self.values = dict(before)  # loads in this block do not dominate the following ones
+            results.append(way())
             ends[i] = self.b.block
-        kinds = {kind for kind, _ in found}
+        kinds = {kind for kind, _ in results}
         kind = kinds.pop() if len(kinds) == 1 else types.int64
-        if kinds and not all(fits_int64(one) for one, _ in found):
-            raise Outside(f"either of {found[0][0]} and {found[1][0]}")
+        if kinds and not all(fits_int64(one) for one, _ in results):
+            raise Outside(f"either of {results[0][0]} and {results[1][0]}")
         values = []
-        for end, (one, value) in zip(ends, found, strict=True):
+        for end, (one, value) in zip(ends, results, strict=True):
             self.b.position_at_end(end)
             values.append(cast(self.b, value, one, kind))
-        self.values = known
+        self.values = before
         after = self.function.append_basic_block("chosen")
         for end in ends:
             self.b.position_at_end(end)
@@ -347,23 +347,23 @@ class _Walk:
         if not isinstance(f, Intrinsic):
             raise Outside(f"a call of {f}")
         key = (f, *(kind for kind, _ in args))
-        found = self.signatures.get(key)
-        if found is None:
-            found = self.signatures[key] = f.resolve(*key[1:])
-            if found is None:
+        resolved = self.signatures.get(key)
+        if resolved is None:
+            resolved = self.signatures[key] = f.resolve(*key[1:])
+            if resolved is None:
                 raise Outside(f"{f} of {', '.join(str(kind) for kind, _ in args)}")
-        signature, emit = found
+        signature, emit = resolved
         values = [cast(self.b, v, kind, to) for (kind, v), to in zip(args, signature.args, strict=True)]
         return signature.return_type, emit(self.b, *values)
 
     def range(self, args: Sequence[tuple[Any, ir.Value]]) -> _Range:
         if not all(fits_int64(kind) for kind, _ in args) or not 1 <= len(args) <= 3:
             raise Outside("range of values that are not int64")
-        whole = [cast(self.b, value, kind, types.int64) for kind, value in args]
-        start, stop = (I64(0), whole[0]) if len(whole) == 1 else whole[:2]
+        bounds = [cast(self.b, value, kind, types.int64) for kind, value in args]
+        start, stop = (I64(0), bounds[0]) if len(bounds) == 1 else bounds[:2]
         slot = self.allocate(I64, "next")
         self.b.store(start, slot)
-        return _Range(slot, stop, whole[2] if len(whole) == 3 else I64(1))
+        return _Range(slot, stop, bounds[2] if len(bounds) == 3 else I64(1))
 
     def next(self, over: _Range) -> tuple[ir.Value, ir.Value]:
         """(the next number of a range, whether it is inside)."""
@@ -404,13 +404,13 @@ _whole = functools.lru_cache(1024)(I64)
 def _order(blocks: Mapping[int, Block]) -> list[int]:
     """The reachable blocks in reverse postorder."""
     first = min(blocks)
-    seen, out = {first}, []
+    visited, out = {first}, []
     stack = [(first, iter(blocks[first].successors()))]
     while stack:
-        at, left = stack[-1]
-        for following in left:
-            if following not in seen:
-                seen.add(following)
+        at, successors = stack[-1]
+        for following in successors:
+            if following not in visited:
+                visited.add(following)
                 stack.append((following, iter(blocks[following].successors())))
                 break
         else:
@@ -461,16 +461,16 @@ def _dominators(blocks: Mapping[int, Block], order: Sequence[int]) -> dict[int, 
     for at in order:
         for following in blocks[at].successors():
             leading[following].append(at)
-    found = {at: set(order) for at in order}
-    found[order[0]] = {order[0]}
+    dominators = {at: set(order) for at in order}
+    dominators[order[0]] = {order[0]}
     changed = True
     while changed:
         changed = False
         for at in order[1:]:
-            new = set.intersection(*(found[one] for one in leading[at])) | {at}
-            changed |= new != found[at]
-            found[at] = new
-    return found
+            new = set.intersection(*(dominators[one] for one in leading[at])) | {at}
+            changed |= new != dominators[at]
+            dominators[at] = new
+    return dominators
 
 
 def _changed(source: Function, order: Sequence[int]) -> dict[int, set[str | None]]:
@@ -484,16 +484,16 @@ def _changed(source: Function, order: Sequence[int]) -> dict[int, set[str | None
 
 def _is_read(blocks: Mapping[int, Block], at: int, name: str) -> bool:
     """True if `name` is live at the beginning of block `at`."""
-    seen, left = {at}, [at]
-    while left:
-        here = left.pop()
+    visited, stack = {at}, [at]
+    while stack:
+        here = stack.pop()
         for step in blocks[here].steps():
             if name in step.reads:
                 return True
             if isinstance(step, reading.Assign) and step.target == name:
                 break
         else:
-            new = [n for n in blocks[here].successors() if n not in seen]
-            seen.update(new)
-            left += new
+            new = [n for n in blocks[here].successors() if n not in visited]
+            visited.update(new)
+            stack += new
     return False

@@ -52,9 +52,9 @@ def calling(name: str, count: int, parts: Parts) -> Intrinsic:
         b.call(function, values, cconv="fastcc")
 
     takes = signature(types.void, *[types.int64] * count)
-    made = Intrinsic("tile", count, lambda *kinds: (takes, call))
-    made.parts = parts
-    return made
+    intrinsic = Intrinsic("tile", count, lambda *kinds: (takes, call))
+    intrinsic.parts = parts
+    return intrinsic
 
 
 def parts_of(intrinsics: Iterable[Any]) -> str:

@@ -42,15 +42,15 @@ _ARM = {
 def name() -> str:
     """The architecture of this process: "x86_64", "aarch64", or the system's name of another one."""
     if hasattr(os, "uname"):
-        said = platform.machine()
+        reported = platform.machine()
     else:
         # Windows: the architecture that this Python was built for. ARM64 also runs x86-64 processes, for
         # which `platform` reports either architecture, depending on Python's version
         import sysconfig
 
-        said = sysconfig.get_platform().removeprefix("win-")
-    said = said.lower()
-    return _SPELLED.get(said, said)
+        reported = sysconfig.get_platform().removeprefix("win-")
+    reported = reported.lower()
+    return _SPELLED.get(reported, reported)
 
 
 def is_x86() -> bool:
@@ -104,12 +104,12 @@ def needing(package: str) -> Iterator[None]:
 def arm_features() -> frozenset[str]:
     """The features of an AArch64 CPU that the system lets programs use, by Linux's names."""
     if sys.platform == "darwin":
-        return _ALWAYS | {f for f, (_, _, asked) in _ARM.items() if asked and _sysctl(asked)}
+        return _ALWAYS | {f for f, (_, _, sysctl) in _ARM.items() if sysctl and _sysctl(sysctl)}
     if sys.platform != "linux":
         return _ALWAYS
     words = {word: _auxiliary(word) for word in (_AT_HWCAP, _AT_HWCAP2)}
     if not any(words.values()):
-        listed = _listed()
+        listed = _find_common_features()
         return _ALWAYS if listed is None else listed.intersection(_ARM)
     return frozenset(f for f, (word, bit, _) in _ARM.items() if words[word] >> bit & 1)
 
@@ -140,7 +140,7 @@ def _auxiliary(word: int) -> int:
     return ask(word)
 
 
-def _listed() -> frozenset[str] | None:
+def _find_common_features() -> frozenset[str] | None:
     """The features that all CPUs in `/proc/cpuinfo` have; None if it lists none."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
@@ -150,7 +150,7 @@ def _listed() -> frozenset[str] | None:
     return frozenset.intersection(*(frozenset(line.split()) for line in lines)) if lines else None
 
 
-def _sysctl(asked: str) -> bool:
+def _sysctl(key: str) -> bool:
     import ctypes
 
     value, size = ctypes.c_int64(0), ctypes.c_size_t(8)
@@ -158,5 +158,5 @@ def _sysctl(asked: str) -> bool:
         ask = ctypes.CDLL(None).sysctlbyname
     except (OSError, AttributeError):
         return False
-    failed = ask(asked.encode(), ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0))
+    failed = ask(key.encode(), ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0))
     return failed == 0 and value.value != 0

@@ -45,13 +45,13 @@ def load(symbol: str, code: bytes) -> int:
 
     Raises UnsupportedError for code of another machine, and where no code may run: LLVM would abort.
     """
-    known = _addresses.get(symbol)
-    if known is not None:
-        return known
+    address = _addresses.get(symbol)
+    if address is not None:
+        return address
     try:
         with lock:
-            found = {} if symbol in _addresses else elf.load_object(code)
-            _addresses.update(found if symbol in found else {})
+            addresses = {} if symbol in _addresses else elf.load_object(code)
+            _addresses.update(addresses if symbol in addresses else {})
     except elf.Foreign:
         raise UnsupportedError(f"the object code of {symbol} is for another machine") from None
     except elf.Refused as reason:

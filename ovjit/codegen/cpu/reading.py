@@ -296,24 +296,24 @@ class _Reader:
 
     def reads(self, x: ast.expr) -> tuple[str, ...]:
         """The variables that an expression reads. The names in it are replaced by their current versions."""
-        found: list[str] = []
-        self._reads(x, found)
-        return tuple(found)
+        names: list[str] = []
+        self._reads(x, names)
+        return tuple(names)
 
-    def _reads(self, x: Any, found: list[str]) -> None:
+    def _reads(self, x: Any, names: list[str]) -> None:
         kind = type(x)
         if kind is ast.Name:
             if x.id in self.assigned:
                 x.id = self.current.get(x.id, x.id)
-                found.append(x.id)
+                names.append(x.id)
             elif x.id in self.versions:  # a condition that stands in two places
-                found.append(x.id)
+                names.append(x.id)
         elif kind is not ast.Constant:
             parts = _PARTS.get(kind)
             if parts is None:
                 raise _NotRead(x)
             for part in parts(x):
-                self._reads(part, found)
+                self._reads(part, names)
 
 
 def _call_parts(x: ast.Call) -> Sequence[ast.expr]:

@@ -38,11 +38,11 @@ class Architecture(NamedTuple):
     flushes: bool
 
 
-def _x86_64(kind: int, memory: Memory, at: int, place: int, target: int) -> None:
+def _x86_64(kind: int, memory: Memory, at: int, pc: int, target: int) -> None:
     if kind == _X86_ABSOLUTE_64:
         struct.pack_into("<Q", memory, at, target)
     else:  # PC32, PLT32
-        struct.pack_into("<i", memory, at, target - place)
+        struct.pack_into("<i", memory, at, target - pc)
 
 
 _X86_ABSOLUTE_64, _X86_PC32, _X86_PLT32 = 1, 2, 4
@@ -60,16 +60,16 @@ _SCALES = {
 }  # fmt: skip
 
 
-def _aarch64(kind: int, memory: Memory, at: int, place: int, target: int) -> None:
+def _aarch64(kind: int, memory: Memory, at: int, pc: int, target: int) -> None:
     if kind in (_ABS64, _PREL64):
-        value = target - (place if kind == _PREL64 else 0)
+        value = target - (pc if kind == _PREL64 else 0)
         struct.pack_into("<Q", memory, at, value & (1 << 64) - 1)
     elif kind == _PREL32:
-        struct.pack_into("<i", memory, at, target - place)
+        struct.pack_into("<i", memory, at, target - pc)
     elif kind == _ABS32:
         struct.pack_into("<I", memory, at, target)
     elif kind in (_CALL26, _JUMP26):
-        _put(memory, at, _signed(target - place, 26, 2), 0x03FFFFFF)
+        _put(memory, at, _signed_field(target - pc, 26, 2), 0x03FFFFFF)
     elif kind in _SCALES:
         offset, scale = target & 0xFFF, _SCALES[kind]
         if offset & ((1 << scale) - 1):
@@ -77,19 +77,19 @@ def _aarch64(kind: int, memory: Memory, at: int, place: int, target: int) -> Non
         _put(memory, at, offset >> scale << 10, 0xFFF << 10)
     else:  # ADR and ADRP: two low bits in 29 and 30, the others from bit 5
         page, is_page = target & -0x1000, kind == _ADR_PREL_PG_HI21
-        if is_page and place & 0xFFF >= 0xFF8 and -_ADR_REACH <= page - place < _ADR_REACH:
+        if is_page and pc & 0xFFF >= 0xFF8 and -_ADR_REACH <= page - pc < _ADR_REACH:
             # After an ADRP in a page's last two words, some Cortex-A53 load from a wrong address (erratum
             # 843419). ADR gives the same address.
             _put(memory, at, 0, 1 << 31)
-            value = _signed(page - place, 21, 0)
+            value = _signed_field(page - pc, 21, 0)
         elif is_page:
-            value = _signed(page - (place & -0x1000), 21, 12)
+            value = _signed_field(page - (pc & -0x1000), 21, 12)
         else:
-            value = _signed(target - place, 21, 0)
+            value = _signed_field(target - pc, 21, 0)
         _put(memory, at, (value & 3) << 29 | value >> 2 << 5, 3 << 29 | 0x7FFFF << 5)
 
 
-def _signed(value: int, bits: int, scale: int) -> int:
+def _signed_field(value: int, bits: int, scale: int) -> int:
     """`value` without its `scale` low bits, as a field of `bits` bits. Raises Refused if it does not fit."""
     if value & ((1 << scale) - 1) or not -(1 << bits - 1) <= value >> scale < 1 << bits - 1:
         raise Refused("a target that is out of range")

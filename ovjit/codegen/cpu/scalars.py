@@ -83,7 +83,7 @@ def cast(b: ir.IRBuilder, value: ir.Value, source: Any, to: Any) -> ir.Value:
     raise Outside(f"{source} where {to} is needed")
 
 
-def _divided(b: ir.IRBuilder, x: ir.Value, y: ir.Value, signed: bool) -> tuple[ir.Value, ir.Value]:
+def _floor_divide(b: ir.IRBuilder, x: ir.Value, y: ir.Value, signed: bool) -> tuple[ir.Value, ir.Value]:
     """(x // y, x % y), rounded down. Both are 0 for y = 0 and if the quotient overflows.
 
     Both are emitted once, as they take twenty instructions, and kernels that use one mostly use the other.
@@ -92,7 +92,7 @@ def _divided(b: ir.IRBuilder, x: ir.Value, y: ir.Value, signed: bool) -> tuple[i
 
 
 def _divide(b: ir.IRBuilder, x: ir.Value, y: ir.Value, signed: bool) -> tuple[ir.Value, ir.Value]:
-    divide, rest = (b.sdiv, b.srem) if signed else (b.udiv, b.urem)
+    divide, modulo = (b.sdiv, b.srem) if signed else (b.udiv, b.urem)
     literal = isinstance(y, ir.Constant) and y.constant not in (0, -1)
     undefined, divisor = None, y
     if not literal:
@@ -101,10 +101,10 @@ def _divide(b: ir.IRBuilder, x: ir.Value, y: ir.Value, signed: bool) -> tuple[ir
             lowest = b.and_(b.icmp_signed("==", x, I64(_LOWEST)), b.icmp_signed("==", y, I64(-1)))
             undefined = b.or_(undefined, lowest)
         divisor = b.select(undefined, I64(1), y)
-    quotient, remainder = divide(x, divisor), rest(x, divisor)
+    quotient, remainder = divide(x, divisor), modulo(x, divisor)
     if signed:
-        apart = b.icmp_signed("<", b.xor(remainder, divisor), I64(0))
-        down = b.and_(b.icmp_signed("!=", remainder, I64(0)), apart)
+        signs_differ = b.icmp_signed("<", b.xor(remainder, divisor), I64(0))
+        down = b.and_(b.icmp_signed("!=", remainder, I64(0)), signs_differ)
         quotient = b.sub(quotient, b.zext(down, I64))
         remainder = b.add(remainder, b.select(down, divisor, I64(0)))
     if undefined is not None:
@@ -115,23 +115,23 @@ def _divide(b: ir.IRBuilder, x: ir.Value, y: ir.Value, signed: bool) -> tuple[ir
 def _float_divided(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> tuple[ir.Value, ir.Value]:
     """(x // y, x % y) of floats as in Python; for y = 0 as in IEEE 754."""
     zero, one = ir.Constant(x.type, 0.0), ir.Constant(x.type, 1.0)
-    rest = b.frem(x, y)
-    quotient = b.fdiv(b.fsub(x, rest), y)
+    rem = b.frem(x, y)
+    quotient = b.fdiv(b.fsub(x, rem), y)
     negative = b.fcmp_ordered("<", y, zero)
-    uneven = b.fcmp_unordered("!=", rest, zero)
+    uneven = b.fcmp_unordered("!=", rem, zero)
     # the remainder has the sign of the divisor, also if it is zero
-    apart = b.and_(uneven, b.xor(negative, b.fcmp_ordered("<", rest, zero)))
+    differ = b.and_(uneven, b.xor(negative, b.fcmp_ordered("<", rem, zero)))
     nothing = b.select(negative, ir.Constant(x.type, -0.0), zero)
-    remainder = b.select(uneven, b.select(apart, b.fadd(rest, y), rest), nothing)
-    quotient = b.select(apart, b.fsub(quotient, one), quotient)
+    remainder = b.select(uneven, b.select(differ, b.fadd(rem, y), rem), nothing)
+    quotient = b.select(differ, b.fsub(quotient, one), quotient)
     # the quotient is nearly an integer; zero has the sign of x / y
     floor = call_intrinsic(b, f"llvm.floor.{suffix(x.type)}", x.type, [quotient])
     half = b.fcmp_ordered(">", b.fsub(quotient, floor), ir.Constant(x.type, 0.5))
-    whole = b.select(half, b.fadd(floor, one), floor)
+    rounded = b.select(half, b.fadd(floor, one), floor)
     signed_zero = b.fdiv(b.fmul(b.fmul(quotient, quotient), x), y)
-    whole = b.select(b.fcmp_unordered("!=", quotient, zero), whole, signed_zero)
+    rounded = b.select(b.fcmp_unordered("!=", quotient, zero), rounded, signed_zero)
     by_zero = b.fcmp_ordered("==", y, zero)
-    return b.select(by_zero, b.fdiv(x, y), whole), b.select(by_zero, rest, remainder)
+    return b.select(by_zero, b.fdiv(x, y), rounded), b.select(by_zero, rem, remainder)
 
 
 _NO_WRAP = ("nsw",)
@@ -145,8 +145,8 @@ _WHOLE: dict[Any, Callable[[ir.IRBuilder, ir.Value, ir.Value, bool], ir.Value]] 
     operator.xor: lambda b, x, y, signed: b.xor(x, y),
     operator.lshift: lambda b, x, y, signed: b.shl(x, y),
     operator.rshift: lambda b, x, y, signed: (b.ashr if signed else b.lshr)(x, y),
-    operator.floordiv: lambda b, x, y, signed: _divided(b, x, y, signed)[0],
-    operator.mod: lambda b, x, y, signed: _divided(b, x, y, signed)[1],
+    operator.floordiv: lambda b, x, y, signed: _floor_divide(b, x, y, signed)[0],
+    operator.mod: lambda b, x, y, signed: _floor_divide(b, x, y, signed)[1],
 }
 _FLOAT: dict[Any, Callable[[ir.IRBuilder, ir.Value, ir.Value], ir.Value]] = {
     operator.add: lambda b, x, y: b.fadd(x, y),
@@ -163,30 +163,30 @@ _COMPARE = {
 _BITS = (operator.and_, operator.or_, operator.xor)
 
 
-def _meet(left: Any, right: Any) -> Any:
+def _meet(lhs: Any, rhs: Any) -> Any:
     """The common type of two operands. Raises Outside if the language has none."""
-    if left is right and left in (types.int64, types.float32, types.float64):
-        return left
-    if not all(is_whole(t) or t in (types.float32, types.float64) for t in (left, right)):
-        raise Outside(f"an operator between {left} and {right}")
-    if is_whole(left) and is_whole(right):
-        if fits_int64(left) and fits_int64(right):
-            both = all(t is not types.boolean and not t.signed for t in (left, right))
+    if lhs is rhs and lhs in (types.int64, types.float32, types.float64):
+        return lhs
+    if not all(is_whole(t) or t in (types.float32, types.float64) for t in (lhs, rhs)):
+        raise Outside(f"an operator between {lhs} and {rhs}")
+    if is_whole(lhs) and is_whole(rhs):
+        if fits_int64(lhs) and fits_int64(rhs):
+            both = all(t is not types.boolean and not t.signed for t in (lhs, rhs))
             return types.uint64 if both else types.int64
-        if is_signed(left) or is_signed(right):
-            raise Outside(f"an operator between {left} and {right}")
+        if is_signed(lhs) or is_signed(rhs):
+            raise Outside(f"an operator between {lhs} and {rhs}")
         return types.uint64
-    for one, other in ((left, right), (right, left)):
+    for one, other in ((lhs, rhs), (rhs, lhs)):
         if is_whole(one) and other is types.float32:
             return types.float32 if one is types.boolean or one.bitwidth <= 16 else types.float64
-    return types.float32 if left == right == types.float32 else types.float64
+    return types.float32 if lhs == rhs == types.float32 else types.float64
 
 
 def binary(
-    b: ir.IRBuilder, f: Any, left: tuple[Any, ir.Value], right: tuple[Any, ir.Value]
+    b: ir.IRBuilder, f: Any, lhs: tuple[Any, ir.Value], rhs: tuple[Any, ir.Value]
 ) -> tuple[Any, ir.Value]:
-    """`left f right` as (type, value). Operands are (type, value), too."""
-    (lt, x), (rt, y) = left, right
+    """`lhs f rhs` as (type, value). Operands are (type, value), too."""
+    (lt, x), (rt, y) = lhs, rhs
     if lt is types.boolean and rt is types.boolean and f in _BITS:
         return lt, _WHOLE[f](b, x, y, False)
     kind = _meet(lt, rt)

@@ -126,9 +126,9 @@ MATRIX = frozenset(("amx-bf16", "amx-int8"))
 def target_of(name: str, features: Collection[str] = (), machine: str = "") -> Target:
     """The target with this name and these optional features. `machine`: the architecture of `generic`, which
     exists for all."""
-    found = TARGETS[name]
+    base = TARGETS[name]
     extras = tuple(f for f, of in EXTRA.items() if of == name and f in features)
-    return found._replace(extras=extras, machine=machine if machine and not found.features else found.machine)
+    return base._replace(extras=extras, machine=machine if machine and not base.features else base.machine)
 
 
 def without_matrix_unit(target: Target) -> Target:

@@ -28,8 +28,8 @@ _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _HALVES, _WORDS = ir.VectorType(_I32, 2 * _LANES), ir.VectorType(_I64, _LANES)
 
 
-def _vector(b: ir.IRBuilder, place: Any) -> Any:
-    return b.load(pointer(b, place, _HALVES), align=1)
+def _vector(b: ir.IRBuilder, address: Any) -> Any:
+    return b.load(pointer(b, address, _HALVES), align=1)
 
 
 def _products(b: ir.IRBuilder, word: Any, key: Any) -> Any:

@@ -67,12 +67,12 @@ _I16, _I32, _I64 = (ir.IntType(n) for n in (16, 32, 64))
 def _or_neon(word: Callable[..., Any]) -> Callable[..., Any]:
     """An intrinsic that has NEON's code on CPUs with NEON, if that supports the types, else the code of
     `word`."""
-    own = neon.WORDS[word.__name__]
+    neon_word = neon.WORDS[word.__name__]
 
     @functools.wraps(word)
-    def printed(b: ir.IRBuilder, *given: Any) -> Any:
-        made = own(b, *given) if isa_of(b).name == "neon" else None
-        return word(b, *given) if made is None else made
+    def printed(b: ir.IRBuilder, *operands: Any) -> Any:
+        result = neon_word(b, *operands) if isa_of(b).name == "neon" else None
+        return word(b, *operands) if result is None else result
 
     return printed
 
@@ -148,8 +148,8 @@ def _extreme(which: str) -> Any:
         if kind.is_float and isa_of(b).name == "neon":
             return neon.extreme(b, which, x, y)
         if kind.is_float:
-            kept = _beyond(b, which, y, x)  # x, if that is a NaN; a constant y folds the test below
-            return b.select(b.fcmp_unordered("uno", y, y), y, kept)
+            chosen = _beyond(b, which, y, x)  # x, if that is a NaN; a constant y folds the test below
+            return b.select(b.fcmp_unordered("uno", y, y), y, chosen)
         compare = b.icmp_signed if kind.is_signed else b.icmp_unsigned
         return b.select(compare(">" if which == "max" else "<", x, y), x, y)
 
@@ -224,14 +224,14 @@ def truncate(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
 def truncate_or_min(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
     """Float to a signed integer, truncated; the type's minimum for NaN and for values that do not fit. x86
     has an instruction for f32 to i32."""
-    wide = ir.VectorType(_I32, to.lanes)
-    if str(x.type.element) == "float" and to.ir == wide and to.lanes in (8, 16):
+    ints = ir.VectorType(_I32, to.lanes)
+    if str(x.type.element) == "float" and to.ir == ints and to.lanes in (8, 16):
         return _to_i32(b, x, "cvtt")
     bound = 2.0 ** (INTS[to.elem] - 1)
     low, high = (ir.Constant(x.type, [end] * to.lanes) for end in (-bound, bound))
-    whole = call_intrinsic(b, f"llvm.trunc.{suffix(x.type)}", x.type, [x])
-    fits = b.and_(b.fcmp_ordered(">=", whole, low), b.fcmp_ordered("<", whole, high))
-    return truncate(b, b.select(fits, whole, low), to)
+    truncated = call_intrinsic(b, f"llvm.trunc.{suffix(x.type)}", x.type, [x])
+    fits = b.and_(b.fcmp_ordered(">=", truncated, low), b.fcmp_ordered("<", truncated, high))
+    return truncate(b, b.select(fits, truncated, low), to)
 
 
 @_or_neon
@@ -243,12 +243,12 @@ def round_to_int(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
         bottom = ir.Constant(x.type, [0.0] * to.lanes)
         x = b.select(b.fcmp_ordered(">", x, bottom), x, bottom)
     if to.lanes == 16 and str(x.type.element) == "float" and INTS[to.elem] <= 32:
-        wide = ir.VectorType(_I32, 16)
-        whole = _to_i32(b, x, "cvt")
+        ints = ir.VectorType(_I32, 16)
+        rounded = _to_i32(b, x, "cvt")
         if to.elem == "u8":
-            top = ir.Constant(wide, [255] * 16)
-            whole = b.select(b.icmp_unsigned("<", whole, top), whole, top)
-        return whole if INTS[to.elem] == 32 else b.trunc(whole, to.ir)
+            top = ir.Constant(ints, [255] * 16)
+            rounded = b.select(b.icmp_unsigned("<", rounded, top), rounded, top)
+        return rounded if INTS[to.elem] == 32 else b.trunc(rounded, to.ir)
     if to.elem == "u8":
         top = ir.Constant(x.type, [255.0] * to.lanes)
         x = b.select(b.fcmp_ordered("<", x, top), x, top)
@@ -258,11 +258,11 @@ def round_to_int(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
 def _to_i32(b: ir.IRBuilder, x: ir.Value, instruction: str) -> ir.Value:
     """16 or 8 f32 to i32 by x86's `cvt`, to the nearest with ties to even, or `cvtt`, which truncates.
     -2**31 for NaN and values out of range."""
-    wide = ir.VectorType(_I32, x.type.count)
-    if wide.count == 8:
-        return call_intrinsic(b, f"llvm.x86.avx.{instruction}.ps2dq.256", wide, [x])
-    arguments = [x, ir.Constant(wide, [0] * 16), ir.Constant(_I16, -1), _I32(4)]
-    return call_intrinsic(b, f"llvm.x86.avx512.mask.{instruction}ps2dq.512", wide, arguments)
+    ints = ir.VectorType(_I32, x.type.count)
+    if ints.count == 8:
+        return call_intrinsic(b, f"llvm.x86.avx.{instruction}.ps2dq.256", ints, [x])
+    arguments = [x, ir.Constant(ints, [0] * 16), ir.Constant(_I16, -1), _I32(4)]
+    return call_intrinsic(b, f"llvm.x86.avx512.mask.{instruction}ps2dq.512", ints, arguments)
 
 
 def hold(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
@@ -279,7 +279,7 @@ def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.V
     vector takes two instructions or more. Four vectors take four, which saturate: i32 to i16, then i16 to
     bytes."""
     lanes = vectors[0].type.count
-    wide, halves = (ir.VectorType(kind, n) for kind, n in ((_I32, lanes), (_I16, 2 * lanes)))
+    words, halves = (ir.VectorType(kind, n) for kind, n in ((_I32, lanes), (_I16, 2 * lanes)))
     bytes_, end = ir.VectorType(ir.IntType(8), 4 * lanes), "avx512.%s.512" if lanes == 16 else "avx2.%s"
     quarters = []
     for x in vectors:
@@ -292,11 +292,11 @@ def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.V
     names = ("packssdw", "packuswb" if elem == "u8" else "packsswb")
     first, second = (f"llvm.x86.{end % name}" for name in names)
     pairs = [call_intrinsic(b, first, halves, quarters[i : i + 2]) for i in (0, 2)]
-    joined = b.bitcast(call_intrinsic(b, second, bytes_, pairs), wide)
+    joined = b.bitcast(call_intrinsic(b, second, bytes_, pairs), words)
     parts = lanes // 4  # of 128 bits: narrowing instructions do not cross them
-    order = ir.Constant(wide, [4 * (i % parts) + i // parts for i in range(lanes)])
-    turned = b.shuffle_vector(joined, ir.Constant(wide, ir.Undefined), order)
-    return b.bitcast(turned, bytes_)
+    order = ir.Constant(words, [4 * (i % parts) + i // parts for i in range(lanes)])
+    ordered = b.shuffle_vector(joined, ir.Constant(words, ir.Undefined), order)
+    return b.bitcast(ordered, bytes_)
 
 
 @_or_neon
@@ -313,10 +313,10 @@ def saturate(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value:
     zero = ir.Constant(source.ir, None)
     bottom = ir.Constant(source.ir, [float(low)] * source.lanes)
     top = ir.Constant(source.ir, [float(exact_high)] * source.lanes)
-    held = b.select(b.fcmp_ordered(">", x, top), top, b.select(b.fcmp_ordered("<", x, bottom), bottom, x))
-    held = b.select(b.fcmp_unordered("uno", x, x), zero, held)
-    wide = vec("i32", to.lanes) if bits < 32 else to
-    out = truncate(b, held, wide)
+    clamped = b.select(b.fcmp_ordered(">", x, top), top, b.select(b.fcmp_ordered("<", x, bottom), bottom, x))
+    clamped = b.select(b.fcmp_unordered("uno", x, x), zero, clamped)
+    register = vec("i32", to.lanes) if bits < 32 else to
+    out = truncate(b, clamped, register)
     if bits < 32:
         return b.trunc(out, to.ir)
     if exact_high != high:
@@ -422,11 +422,11 @@ def dot_signed(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Val
         # x w = |x| (w with the sign of x); two products are at most 2 * 128 * 127, which fits 16 bits
         fours = ir.VectorType(ir.IntType(8), 4 * kind.lanes)
         x, w = b.bitcast(x, fours), b.bitcast(w, fours)
-        turned = call_intrinsic(b, "llvm.x86.avx2.psign.b", fours, [w, x])
+        signed = call_intrinsic(b, "llvm.x86.avx2.psign.b", fours, [w, x])
         size = call_intrinsic(b, "llvm.abs.v32i8", fours, [x, ir.IntType(1)(0)])
         if _has_dots(b):
-            return dot_bytes(b, kind, acc, size, turned)
-        return sum_pairs(b, kind, acc, dot_pairs(b, kind, size, turned))
+            return dot_bytes(b, kind, acc, size, signed)
+        return sum_pairs(b, kind, acc, dot_pairs(b, kind, size, signed))
     # x w = (x + 128) w - 128 w
     signs = _splat_constant(kind, 0x80808080)
     acc = dot_bytes(b, kind, acc, b.xor(x, signs), w)
@@ -497,8 +497,8 @@ def look_up(b: ir.IRBuilder, kind: Vec, table: ir.Value, codes: ir.Value) -> ir.
         return b.bitcast(call_intrinsic(b, name, fours, [table, bytes_]), codes.type)
     out = ir.Constant(fours, ir.Undefined)
     for i in range(total):
-        place = b.add(b.zext(b.extract_element(bytes_, _I32(i)), _I32), _I32(i // 16 * 16))
-        out = b.insert_element(out, b.extract_element(table, place), _I32(i))
+        index = b.add(b.zext(b.extract_element(bytes_, _I32(i)), _I32), _I32(i // 16 * 16))
+        out = b.insert_element(out, b.extract_element(table, index), _I32(i))
     return b.bitcast(out, codes.type)
 
 
@@ -564,8 +564,8 @@ def _permute(lanes: int) -> Any:
 
 
 def _prefetch(b: ir.IRBuilder, p: ir.Value, locality: int) -> ir.Value:
-    given = [pointer(b, p, _I64), _I32(0), _I32(locality), _I32(1)]
-    return call_intrinsic(b, "llvm.prefetch.p0", ir.VoidType(), given)
+    arguments = [pointer(b, p, _I64), _I32(0), _I32(locality), _I32(1)]
+    return call_intrinsic(b, "llvm.prefetch.p0", ir.VoidType(), arguments)
 
 
 def _whole(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
@@ -645,8 +645,8 @@ class Namespace(dict):
         self.lanes = lanes
 
     def __missing__(self, name: str) -> Any:
-        made = self[name] = self._intrinsic(name)
-        return made
+        intrinsic = self[name] = self._intrinsic(name)
+        return intrinsic
 
     def _intrinsic(self, name: str) -> Any:
         operation, _, elem = name.rpartition("_")
@@ -673,8 +673,8 @@ class Namespace(dict):
             return constant(name, kind, _scalar_type(elem))
         if word.arguments == ("v",):
             return conversion(name, kind, lambda b, source, x: body(b, source, x, kind))
-        known = _NUMBERS | {"V": kind, "x": _scalar_type(elem), "I": vec("i32", self.lanes)}
-        kinds = [known[text] for text in (word.result, *word.arguments)]
+        types_by_name = _NUMBERS | {"V": kind, "x": _scalar_type(elem), "I": vec("i32", self.lanes)}
+        kinds = [types_by_name[text] for text in (word.result, *word.arguments)]
         return make(name, signature(*kinds), body(elem, self.lanes))
 
 

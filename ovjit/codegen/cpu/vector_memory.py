@@ -58,8 +58,8 @@ def from_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
             return builder.fpext(v, t(ir.FloatType()))
         return _half_to_float(builder, v, lanes)
     if elem == "bf16":
-        wide = builder.zext(v, t(_I32))
-        return builder.bitcast(builder.shl(wide, k(16)), t(ir.FloatType()))
+        extended = builder.zext(v, t(_I32))
+        return builder.bitcast(builder.shl(extended, k(16)), t(ir.FloatType()))
     if elem == "boolean":
         return builder.icmp_unsigned("!=", v, k(0, _I8))
     return v
@@ -109,11 +109,11 @@ def _half_to_float(b: ir.IRBuilder, v: ir.Value, lanes: int) -> ir.Value:
     t, k = _of_lanes(lanes)
     h = b.zext(b.bitcast(v, t(_I16)), t(_I32))
     size = b.and_(h, k(0x7FFF))
-    wide = b.shl(size, k(13))
-    normal = b.add(wide, k(112 << 23))
+    shifted = b.shl(size, k(13))
+    normal = b.add(shifted, k(112 << 23))
     small = b.bitcast(b.fmul(b.sitofp(size, t(ir.FloatType())), k(2.0**-24, ir.FloatType())), t(_I32))
     finite = b.select(b.icmp_signed("<", size, k(0x400)), small, normal)
-    bits = b.select(b.icmp_signed(">=", size, k(0x7C00)), b.or_(wide, k(0x7F800000)), finite)
+    bits = b.select(b.icmp_signed(">=", size, k(0x7C00)), b.or_(shifted, k(0x7F800000)), finite)
     sign = b.shl(b.and_(h, k(0x8000)), k(16))
     return b.bitcast(b.or_(bits, sign), t(ir.FloatType()))
 
@@ -166,19 +166,19 @@ _MASKED_LANES = 16
 
 
 def _if_whole(
-    builder: ir.IRBuilder, n: ir.Value, lanes: int, whole: Callable[[], Any], masked: Callable[[], Any]
+    builder: ir.IRBuilder, n: ir.Value, lanes: int, full: Callable[[], Any], masked: Callable[[], Any]
 ) -> Any:
-    """Emit `whole` for n >= lanes, else `masked`, with a branch. Returns the value, if there is one."""
-    found = []
+    """Emit `full` for n >= lanes, else `masked`, with a branch. Returns the value, if there is one."""
+    results = []
     with builder.if_else(builder.icmp_signed(">=", n, n.type(lanes))) as ways:
-        for way, make in zip(ways, (whole, masked), strict=True):
+        for way, make in zip(ways, (full, masked), strict=True):
             with way:
                 value = make()
-                found.append((value, builder.block))
-    if found[0][0] is None:
+                results.append((value, builder.block))
+    if results[0][0] is None:
         return None
-    phi = builder.phi(found[0][0].type)
-    for value, block in found:
+    phi = builder.phi(results[0][0].type)
+    for value, block in results:
         phi.add_incoming(value, block)
     return phi
 
@@ -321,9 +321,9 @@ def _every(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int, k: int) -> ir.Va
     """Every k-th element from `p`. No byte behind the last element is read."""
     t = memory_ir(elem)
     run = ir.VectorType(t, (lanes - 1) * k + 1)
-    whole = b.load(pointer(b, p, run), align=SIZE[elem])
+    block = b.load(pointer(b, p, run), align=SIZE[elem])
     chosen = places(*range(0, k * lanes, k))
-    return from_memory(b, b.shuffle_vector(whole, ir.Constant(run, ir.Undefined), chosen), elem)
+    return from_memory(b, b.shuffle_vector(block, ir.Constant(run, ir.Undefined), chosen), elem)
 
 
 def evens(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int) -> ir.Value:
@@ -344,8 +344,8 @@ def thirds(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int) -> ir.Value:
     )
     before = len(range(0, 2 * lanes, 3))  # elements of the first two vectors
     joined = b.shuffle_vector(first, second, places(*range(0, 2 * lanes, 3), *range(lanes - before)))
-    rest = range(3 * before - lanes, 2 * lanes, 3)  # of `joined` and the third vector
-    return from_memory(b, b.shuffle_vector(joined, third, places(*range(before), *rest)), elem)
+    others = range(3 * before - lanes, 2 * lanes, 3)  # of `joined` and the third vector
+    return from_memory(b, b.shuffle_vector(joined, third, places(*range(before), *others)), elem)
 
 
 def strided_store(elem: str, lanes: int) -> Any:

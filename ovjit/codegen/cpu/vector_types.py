@@ -80,13 +80,13 @@ def once(builder: ir.IRBuilder, key: tuple, make: Callable[[], Made]) -> Made:
     LLVM would merge equal values. But half of the instructions of intrinsics repeat, and emitting them once
     saves printing and parsing them.
     """
-    known = builder.block.__dict__.setdefault("emitted_once", {})
-    if key not in known:
-        block, made = builder.block, make()
+    emitted = builder.block.__dict__.setdefault("emitted_once", {})
+    if key not in emitted:
+        block, value = builder.block, make()
         if builder.block is not block:
-            return made
-        known[key] = made
-    return known[key]
+            return value
+        emitted[key] = value
+    return emitted[key]
 
 
 def iota_mask(builder: ir.IRBuilder, n: ir.Value, lanes: int) -> ir.Value:

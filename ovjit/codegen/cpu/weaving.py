@@ -45,12 +45,12 @@ from ovjit.codegen.cpu.vector_types import call_intrinsic, pointer
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
 
-def _walk(b: ir.IRBuilder, lanes: int, place: Any, size: Any, change: Callable[[Any], Any]) -> None:
+def _walk(b: ir.IRBuilder, lanes: int, start: Any, size: Any, change: Callable[[Any], Any]) -> None:
     """Load, transform and store vectors one after the other."""
     kind = ir.VectorType(_I32, lanes)
 
     def body(at: Any) -> None:
-        target = pointer(b, b.add(place, at), kind)
+        target = pointer(b, b.add(start, at), kind)
         b.store(change(b.load(target, align=1)), target, align=1)
 
     _steps(b, size, 4 * lanes, body)
@@ -90,14 +90,14 @@ def _all(lanes: int, value: int) -> ir.Constant:
     return ir.Constant(ir.VectorType(_I32, lanes), [value] * lanes)
 
 
-def _swapped(b: ir.IRBuilder, word: Any, lanes: int, mask: int, bits: int) -> Any:
+def _swap_bits(b: ir.IRBuilder, word: Any, lanes: int, mask: int, bits: int) -> Any:
     """Exchange the bits of `mask` with the bits `bits` above them."""
     shift = _all(lanes, bits)
     moved = b.and_(b.xor(b.lshr(word, shift), word), _all(lanes, mask))
     return b.xor(word, b.xor(moved, b.shl(moved, shift)))
 
 
-def _turned(b: ir.IRBuilder, word: Any, lanes: int, size: int) -> Any:
+def _group_by_position(b: ir.IRBuilder, word: Any, lanes: int, size: int) -> Any:
     """Within each four words, order the items of `size` bytes by their place in the word."""
     order = [at + 4 * w + size * i + k for at in range(0, 4 * lanes, 16) for i in range(4 // size)
              for w in range(4) for k in range(size)]  # fmt: skip
@@ -108,13 +108,13 @@ def _turned(b: ir.IRBuilder, word: Any, lanes: int, size: int) -> Any:
     )
 
 
-def _without_tiny(b: ir.IRBuilder, word: Any, lanes: int, exponent: int, kept: int) -> Any:
-    """Words whose `exponent` bits are all 0 keep only the bits `kept`."""
+def _without_tiny(b: ir.IRBuilder, word: Any, lanes: int, exponent: int, mask: int) -> Any:
+    """Words whose `exponent` bits are all 0 keep only the bits `mask`."""
     tiny = b.icmp_unsigned("==", b.and_(word, _all(lanes, exponent)), _all(lanes, 0))
-    return b.select(tiny, b.and_(word, _all(lanes, kept)), word)
+    return b.select(tiny, b.and_(word, _all(lanes, mask)), word)
 
 
-def _rounded(b: ir.IRBuilder, word: Any, lanes: int) -> Any:
+def _round_to_bf16(b: ir.IRBuilder, word: Any, lanes: int) -> Any:
     """The bits of f32 rounded to bf16, with subnormals flushed."""
     upper = b.lshr(word, _all(lanes, 16))
     even = b.add(b.and_(upper, _all(lanes, 1)), _all(lanes, 0x7FFF))
@@ -130,21 +130,21 @@ def _rounding(lanes: int, elem: str) -> Callable[..., None]:
     """The intrinsic that converts f32 or f16 to bf16."""
     size = 4 if elem == "f32" else 2
 
-    def emit(b: ir.IRBuilder, place: Any, target: Any, count: Any) -> None:
-        wide, out = ir.VectorType(_I32, lanes), ir.VectorType(_I16, lanes)
-        given = ir.VectorType(ir.FloatType() if elem == "f32" else ir.HalfType(), lanes)
+    def emit(b: ir.IRBuilder, source: Any, target: Any, count: Any) -> None:
+        words, out = ir.VectorType(_I32, lanes), ir.VectorType(_I16, lanes)
+        floats = ir.VectorType(ir.FloatType() if elem == "f32" else ir.HalfType(), lanes)
 
         def body(at: Any) -> None:
-            found = b.load(pointer(b, b.add(place, b.mul(at, _I64(size))), given), align=size)
-            made = _rounded(b, b.bitcast(from_memory(b, found, elem), wide), lanes)
-            b.store(b.trunc(made, out), pointer(b, b.add(target, b.mul(at, _I64(2))), out), align=2)
+            loaded = b.load(pointer(b, b.add(source, b.mul(at, _I64(size))), floats), align=size)
+            rounded = _round_to_bf16(b, b.bitcast(from_memory(b, loaded, elem), words), lanes)
+            b.store(b.trunc(rounded, out), pointer(b, b.add(target, b.mul(at, _I64(2))), out), align=2)
 
         _steps(b, count, lanes, body)
 
     return emit
 
 
-def _combined(b: ir.IRBuilder, row: Sequence[float], values: Sequence[Any]) -> Any:
+def _dot_row(b: ir.IRBuilder, row: Sequence[float], values: Sequence[Any]) -> Any:
     """The dot product of values and a row of a matrix."""
     total = None
     for factor, value in zip(row, values, strict=True):
@@ -160,24 +160,24 @@ def filter_planes(isa: Target, matrix: Sequence[Sequence[float]], pairs: bool = 
     """The intrinsic that transforms 3 x 3 filters in f32 by a matrix G. The result is f32. With `pairs`, the
     filters are integers, and a word of the result has two channels in i16."""
     lanes, i = isa.lanes, types.int64
-    given, wide, bits = (ir.VectorType(kind, lanes) for kind in (ir.FloatType(), ir.DoubleType(), _I32))
+    floats, doubles, bits = (ir.VectorType(kind, lanes) for kind in (ir.FloatType(), ir.DoubleType(), _I32))
     channels, word_of = (2, _pair_word) if pairs else (1, _real_word)
 
-    def emit(b: ir.IRBuilder, place: Any, target: Any, line: Any, plane: Any) -> None:
+    def emit(b: ir.IRBuilder, start: Any, target: Any, line: Any, plane: Any) -> None:
         def half_transformed(source: Any) -> list[list[Any]]:
             """G times the filters from `source` on, by columns."""
             taps = []
             for _ in range(9):
-                taps.append(b.fpext(b.load(pointer(b, source, given), align=4), wide))
+                taps.append(b.fpext(b.load(pointer(b, source, floats), align=4), doubles))
                 source = b.add(source, line)
-            return [[_combined(b, row, taps[column::3]) for row in matrix] for column in range(3)]
+            return [[_dot_row(b, row, taps[column::3]) for row in matrix] for column in range(3)]
 
         def body(at: Any) -> None:
-            source, to = b.add(place, at), b.add(target, at)
+            source, to = b.add(start, at), b.add(target, at)
             halves = [half_transformed(b.add(source, b.mul(line, _I64(9 * c)))) for c in range(channels)]
             for k, row in itertools.product(range(len(matrix)), matrix):
-                made = [_combined(b, row, [column[k] for column in columns]) for columns in halves]
-                b.store(word_of(b, lanes, *made), pointer(b, to, bits), align=4)
+                transformed = [_dot_row(b, row, [column[k] for column in columns]) for columns in halves]
+                b.store(word_of(b, lanes, *transformed), pointer(b, to, bits), align=4)
                 to = b.add(to, plane)
 
         _steps(b, line, 4 * lanes, body)
@@ -201,7 +201,7 @@ def _pair_word(b: ir.IRBuilder, lanes: int, low: Any, high: Any) -> Any:
 _BLOCK = 16
 
 
-def _pair_sums(b: ir.IRBuilder, place: Any, target: Any, size: Any) -> None:
+def _pair_sums(b: ir.IRBuilder, source: Any, target: Any, size: Any) -> None:
     pairs, eight = ir.VectorType(_I16, _BLOCK // 2), ir.VectorType(_I8, _BLOCK // 2)
     bits, zero, most = (ir.Constant(pairs, [_I16(n)] * pairs.count) for n in (8, 0, 255))
 
@@ -209,7 +209,7 @@ def _pair_sums(b: ir.IRBuilder, place: Any, target: Any, size: Any) -> None:
         return b.select(b.icmp_signed("<", x, y), x, y)
 
     def body(at: Any) -> None:
-        word = b.load(pointer(b, b.add(place, at), pairs), align=1)
+        word = b.load(pointer(b, b.add(source, at), pairs), align=1)
         both = b.ashr(b.shl(word, bits), bits), b.ashr(word, bits)
         negative = b.neg(b.add(*(smaller(x, zero) for x in both)))
         positive = b.add(b.add(*both), negative)
@@ -225,46 +225,46 @@ def _pair_sums(b: ir.IRBuilder, place: Any, target: Any, size: Any) -> None:
 
 
 def _exceed(b: ir.IRBuilder, x: Any, y: Any, size: Any, most: Any) -> Any:
-    kind, whole = ir.VectorType(_I8, _BLOCK), ir.IntType(8 * _BLOCK)
+    kind, bits = ir.VectorType(_I8, _BLOCK), ir.IntType(8 * _BLOCK)
     one = b.insert_element(ir.Constant(kind, ir.Undefined), b.trunc(most, _I8), _I32(0))
     limit = b.shuffle_vector(
         one, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(_I32, _BLOCK), None)
     )
 
-    def body(at: Any, found: Any) -> Any:
+    def body(at: Any, exceeding: Any) -> Any:
         first, second = (b.load(pointer(b, b.add(p, at), kind), align=1) for p in (x, y))
-        return b.or_(found, call_intrinsic(b, "llvm.usub.sat.v16i8", kind, [first, b.sub(limit, second)]))
+        return b.or_(exceeding, call_intrinsic(b, "llvm.usub.sat.v16i8", kind, [first, b.sub(limit, second)]))
 
     over = _accumulate(b, size, _BLOCK, body, ir.Constant(kind, None))
-    return b.zext(b.icmp_unsigned("!=", b.bitcast(over, whole), whole(0)), _I64)
+    return b.zext(b.icmp_unsigned("!=", b.bitcast(over, bits), bits(0)), _I64)
 
 
-def _copy_bytes(b: ir.IRBuilder, place: Any, target: Any, size: Any) -> None:
+def _copy_bytes(b: ir.IRBuilder, source: Any, target: Any, size: Any) -> None:
     kind = ir.VectorType(_I8, _BLOCK)
 
     def body(at: Any) -> None:
-        found = b.load(pointer(b, b.add(place, at), kind), align=1)
-        b.store(found, pointer(b, b.add(target, at), kind), align=1)
+        block = b.load(pointer(b, b.add(source, at), kind), align=1)
+        b.store(block, pointer(b, b.add(target, at), kind), align=1)
 
     _steps(b, size, _BLOCK, body)
 
 
-def _turn_signs(b: ir.IRBuilder, place: Any, sizes: Any, masks: Any, bias: Any, size: Any) -> None:
-    kind, wide, words = (ir.VectorType(*of) for of in ((_I8, _BLOCK), (_I32, _BLOCK), (_I32, _BLOCK // 4)))
+def _turn_signs(b: ir.IRBuilder, source: Any, sizes: Any, masks: Any, bias: Any, size: Any) -> None:
+    kind, ints, words = (ir.VectorType(*of) for of in ((_I8, _BLOCK), (_I32, _BLOCK), (_I32, _BLOCK // 4)))
     zero, low, high = (ir.Constant(kind, [_I8(n)] * _BLOCK) for n in (0, 0x7F, -0x80))
-    less, more = (ir.Constant(wide, [_I32(n)] * _BLOCK) for n in (127, 128))
+    less, more = (ir.Constant(ints, [_I32(n)] * _BLOCK) for n in (127, 128))
 
     def body(at: Any) -> None:
-        w = b.load(pointer(b, b.add(place, at), kind), align=1)
+        w = b.load(pointer(b, b.add(source, at), kind), align=1)
         below = b.icmp_signed("<", w, zero)
         b.store(b.select(below, b.neg(w), w), pointer(b, b.add(sizes, at), kind), align=1)
         b.store(b.select(below, low, high), pointer(b, b.add(masks, at), kind), align=1)
-        products = b.mul(b.sext(w, wide), b.select(below, less, more))
+        products = b.mul(b.sext(w, ints), b.select(below, less, more))
         to = pointer(b, b.add(bias, at), words)
         total = b.load(to, align=4)
         for first in range(4):
             order = ir.Constant(words, [_I32(n) for n in range(first, _BLOCK, 4)])
-            total = b.add(total, b.shuffle_vector(products, ir.Constant(wide, ir.Undefined), order))
+            total = b.add(total, b.shuffle_vector(products, ir.Constant(ints, ir.Undefined), order))
         b.store(total, to, align=4)
 
     _steps(b, size, _BLOCK, body)
@@ -287,16 +287,16 @@ def intrinsics(isa: Target) -> dict[str, Any]:
     lanes, i = isa.lanes, types.int64
     kind = ir.VectorType(_I32, lanes)
 
-    def flip(b: ir.IRBuilder, place: Any, size: Any, mask: Any) -> None:
+    def flip(b: ir.IRBuilder, start: Any, size: Any, mask: Any) -> None:
         one = b.insert_element(ir.Constant(kind, ir.Undefined), b.trunc(mask, _I32), _I32(0))
-        whole = b.shuffle_vector(one, ir.Constant(kind, ir.Undefined), _all(lanes, 0))
-        _walk(b, lanes, place, size, lambda word: b.xor(word, whole))
+        masks = b.shuffle_vector(one, ir.Constant(kind, ir.Undefined), _all(lanes, 0))
+        _walk(b, lanes, start, size, lambda word: b.xor(word, masks))
 
     def changing(change: Callable[[ir.IRBuilder, Any], Any]) -> Callable[..., None]:
         return lambda b, place, size: _walk(b, lanes, place, size, lambda word: change(b, word))
 
     def spread(b: ir.IRBuilder, word: Any) -> Any:
-        return _swapped(b, _swapped(b, word, lanes, 0x0000FF00, 8), lanes, 0x00F000F0, 4)
+        return _swap_bits(b, _swap_bits(b, word, lanes, 0x0000FF00, 8), lanes, 0x00F000F0, 4)
 
     def flush_halves(b: ir.IRBuilder, word: Any) -> Any:
         upper = _without_tiny(b, word, lanes, 0x7F800000, 0x8000FFFF)
@@ -306,8 +306,8 @@ def intrinsics(isa: Target) -> dict[str, Any]:
         "spread_nibbles": spread,
         "flush_tiny": lambda b, word: _without_tiny(b, word, lanes, 0x7F800000, 0x80000000),
         "flush_halves": flush_halves,
-        "turn_bytes": lambda b, word: _turned(b, word, lanes, 1),
-        "turn_pairs": lambda b, word: _turned(b, word, lanes, 2),
+        "turn_bytes": lambda b, word: _group_by_position(b, word, lanes, 1),
+        "turn_pairs": lambda b, word: _group_by_position(b, word, lanes, 2),
     }
     three = signature(types.void, i, i, i)
     return {

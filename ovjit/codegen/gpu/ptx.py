@@ -73,10 +73,10 @@ def llvm_text(source: str, target: Target | None = None) -> str:
     module = Module(target or TARGETS["cuda"])
     module.triple = TRIPLE
     for name, function in _functions(source).items():
-        made = ir.Function(module, ir.FunctionType(ir.IntType(64), [ir.IntType(64)] * 4), f"ovjit_{name}")
-        made.linkage = "internal"
-        made.attributes.add("alwaysinline")
-        language.lower(read(function), made, namespace)
+        lowered = ir.Function(module, ir.FunctionType(ir.IntType(64), [ir.IntType(64)] * 4), f"ovjit_{name}")
+        lowered.linkage = "internal"
+        lowered.attributes.add("alwaysinline")
+        language.lower(read(function), lowered, namespace)
     return str(module)
 
 
@@ -116,9 +116,9 @@ def _functions(source: str) -> dict[str, Callable[..., Any]]:
         "float_inf": math.inf,
         "VL": WARP,
     }
-    given = {*names, "__builtins__"}
+    predefined = {*names, "__builtins__"}
     exec(compile(source, file, "exec"), names)  # source printed by ovjit's own emitters
-    defined = {name: f for name, f in names.items() if name not in given}
+    defined = {name: f for name, f in names.items() if name not in predefined}
     words = namespace()
     for name in {name for f in defined.values() for name in f.__code__.co_names}:
         if name not in names and not hasattr(builtins, name):

@@ -1,4 +1,4 @@
-"""Which kernels have code for GPUs. Needs no llvmlite: lowerings ask it for each group."""
+"""Predicates of kernels that have code for GPUs. Needs no llvmlite: lowerings call it for each group."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def has_gpu_code(kernel: Kernel) -> bool:
 def has_gpu_words(source: str) -> bool:
     """True if each word of a kernel's source, or of a part of one, has code for a thread of a warp."""
     names = set(_CALL.findall(source))
-    return not any(name.startswith(_LIBRARY) or _plain(name) in CPU_WORDS for name in names)
+    return not any(name.startswith(_LIBRARY) or _base_name(name) in CPU_WORDS for name in names)
 
 
-def _plain(name: str) -> str:
+def _base_name(name: str) -> str:
     """A word's name without its element type."""
     return name if name in CPU_WORDS else name.rpartition("_")[0]

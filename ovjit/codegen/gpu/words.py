@@ -62,11 +62,11 @@ def call(b: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value) -> i
 
 def _lane_number(b: ir.IRBuilder, bits: int = 32) -> ir.Value:
     """This thread's lane, read once in a block."""
-    known = b.block.__dict__.setdefault("lane_number", {})
-    if bits not in known:
-        known[32] = call(b, "llvm.nvvm.read.ptx.sreg.laneid", _I32)
-        known[64] = b.zext(known[32], _I64)
-    return known[bits]
+    by_bits = b.block.__dict__.setdefault("lane_number", {})
+    if bits not in by_bits:
+        by_bits[32] = call(b, "llvm.nvvm.read.ptx.sreg.laneid", _I32)
+        by_bits[64] = b.zext(by_bits[32], _I64)
+    return by_bits[bits]
 
 
 # --- memory
@@ -286,9 +286,9 @@ def _round_to_int(b: ir.IRBuilder, source: Lane, x: ir.Value, to: Lane) -> ir.Va
 
 def _truncate_or_min(b: ir.IRBuilder, source: Lane, x: ir.Value, to: Lane) -> ir.Value:
     low, high = (ir.Constant(x.type, n * 2.0 ** (INTS[to.elem] - 1)) for n in (-1, 1))
-    whole = _float_word("trunc")(b, source, x)
-    fits = b.and_(b.fcmp_ordered(">=", whole, low), b.fcmp_ordered("<", whole, high))
-    return simd.truncate(b, b.select(fits, whole, low), to)
+    truncated = _float_word("trunc")(b, source, x)
+    fits = b.and_(b.fcmp_ordered(">=", truncated, low), b.fcmp_ordered("<", truncated, high))
+    return simd.truncate(b, b.select(fits, truncated, low), to)
 
 
 def _saturate_byte(b: ir.IRBuilder, source: Lane, x: ir.Value, to: Lane) -> ir.Value:
@@ -319,9 +319,9 @@ def _dot_pairs(b: ir.IRBuilder, kind: Lane, x: ir.Value, w: ir.Value) -> ir.Valu
     """Two sums of two products of u8 of `x` and i8 of `w`, as i16. They must fit."""
 
     def product(byte: int) -> ir.Value:
-        left = b.and_(b.lshr(x, _I32(8 * byte)), _I32(0xFF))
-        right = b.ashr(b.shl(w, _I32(24 - 8 * byte)), _I32(24))
-        return b.mul(left, right)
+        lhs = b.and_(b.lshr(x, _I32(8 * byte)), _I32(0xFF))
+        rhs = b.ashr(b.shl(w, _I32(24 - 8 * byte)), _I32(24))
+        return b.mul(lhs, rhs)
 
     return _join_halves(b, b.add(product(0), product(1)), b.add(product(2), product(3)))
 
@@ -422,8 +422,8 @@ class Namespace(dict[str, Intrinsic]):
             return Intrinsic(name, 1, resolve)
         if word.arguments == ("v",):
             return conversion(name, kind, lambda b, source, x: body(b, source, x, kind))
-        known = simd._NUMBERS | {"V": kind, "x": scalar, "I": lane_type("i32")}
-        kinds = [known[text] for text in (word.result, *word.arguments)]
+        types_by_name = simd._NUMBERS | {"V": kind, "x": scalar, "I": lane_type("i32")}
+        kinds = [types_by_name[text] for text in (word.result, *word.arguments)]
         return make(name, signature(*kinds), body(elem))
 
 

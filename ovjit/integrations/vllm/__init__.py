@@ -16,9 +16,9 @@ CHOSEN = "OVJIT_VLLM"
 def platform() -> str | None:
     """The platform's class, by name, if OVJIT_VLLM is 1 (true, yes or on); None if it is unset or 0 (false,
     no, off or empty). ValueError for anything else."""
-    said = os.environ.get(CHOSEN, "").strip().lower()
-    if said in ("", "0", "false", "no", "off"):
+    setting = os.environ.get(CHOSEN, "").strip().lower()
+    if setting in ("", "0", "false", "no", "off"):
         return None
-    if said not in ("1", "true", "yes", "on"):
-        raise ValueError(f"{CHOSEN} should be 1 or 0, not {said!r}")
+    if setting not in ("1", "true", "yes", "on"):
+        raise ValueError(f"{CHOSEN} should be 1 or 0, not {setting!r}")
     return "ovjit.integrations.vllm.platform.OvjitPlatform"

@@ -1,4 +1,4 @@
-"""What vLLM knows of layers that it does not compute: how large their caches are, and what a batch is."""
+"""Layers that vLLM manages but does not compute: the sizes of their caches, and the tables of a batch."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class PagedBackend(AttentionBackend):
 
     @staticmethod
     def get_builder_cls() -> type[TablesBuilder]:
-        """What makes a batch's tables."""
+        """The class that makes a batch's tables."""
         return TablesBuilder
 
 
@@ -61,7 +61,7 @@ class PagedLayer(AttentionLayerBase):
         return PagedBackend
 
     def get_kv_cache_spec(self, vllm_config: Any) -> FullAttentionSpec:
-        """How much memory a block takes: what the compiled decoder's ports say."""
+        """The memory of a block, from the ports of the compiled decoder."""
         return FullAttentionSpec(
             block_size=vllm_config.cache_config.block_size, num_kv_heads=self.num_kv_heads,
             head_size=self.head_size, dtype=torch.uint8, state_content_bytes=1, page_size_padded=self.bytes,

@@ -83,8 +83,8 @@ class OvjitPlatform(CpuPlatform):
 
 def _attributes(value: Any) -> Mapping[str, Any]:
     """`vars(value)`, or an empty mapping if its `__dict__` is not a mapping."""
-    found = vars(value)
-    return found if isinstance(found, Mapping) else {}
+    attributes = vars(value)
+    return attributes if isinstance(attributes, Mapping) else {}
 
 
 def _expand(
@@ -122,10 +122,10 @@ def _check(vllm_config: Any) -> None:
             "a configuration of another folder (hf_config_path)": elsewhere,
             "vLLM's quantization (use additional_config's weights: 8 or 4)": model.quantization is not None,
         }
-    asked = [what for what, is_asked in refused.items() if is_asked]
-    if asked:
+    unsupported = [what for what, is_asked in refused.items() if is_asked]
+    if unsupported:
         raise ValueError(
-            f"ovjit's platform of vLLM does not support {', '.join(asked)}; unset "
+            f"ovjit's platform of vLLM does not support {', '.join(unsupported)}; unset "
             "OVJIT_VLLM to run on another platform"
         )
 

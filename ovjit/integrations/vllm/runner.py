@@ -47,14 +47,14 @@ class OvjitModel(torch.nn.Module):
         inputs_embeds: Any = None,
     ) -> torch.Tensor:  # fmt: skip
         """Hidden states [tokens, width] of new tokens; keys and values go to the blocks of the batch."""
-        known = get_forward_context().attn_metadata
-        if not known:  # vLLM asks how much memory a call takes; caches are not there yet
+        metadata = get_forward_context().attn_metadata
+        if not metadata:  # vLLM asks how much memory a call takes; caches are not there yet
             width = self.decoder.width
             return torch.zeros(len(input_ids), width)
-        tables = known[self.names[0]]
+        tables = metadata[self.names[0]]
         count = int(tables.subsequence_begins[-1])
-        ids, places = input_ids[:count].numpy(), positions[:count].numpy()
-        return torch.from_numpy(self.decoder.hidden(ids, places, tables))
+        ids, token_positions = input_ids[:count].numpy(), positions[:count].numpy()
+        return torch.from_numpy(self.decoder.hidden(ids, token_positions, tables))
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Logits [rows, words]."""
@@ -96,11 +96,11 @@ class OvjitModelRunner(CPUModelRunner):
         generator of its request: vLLM would turn that back afterwards, which no generator of a CPU can."""
         generators = self.input_batch.generators
         dropped = self.discard_request_mask.np[: self.input_batch.num_reqs].nonzero()[0].tolist()
-        kept = {row: generators.pop(row) for row in dropped if row in generators}
+        held_generators = {row: generators.pop(row) for row in dropped if row in generators}
         try:
             return super().sample_tokens(grammar_output)
         finally:
-            generators.update(kept)
+            generators.update(held_generators)
 
     def _sample(self, logits: Any, spec_decode_metadata: Any) -> Any:
         """Sample without drafts where no request of a batch has one. vLLM's sampler of drafts fails for none

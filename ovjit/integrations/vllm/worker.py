@@ -39,8 +39,8 @@ class OvjitWorker(CPUWorker):
     def determine_available_memory(self) -> int:
         """Bytes for caches: `kv_cache_memory_bytes`; or `gpu_memory_utilization` of the machine's memory,
         minus the memory in use once the model is loaded. Raises ValueError if nothing remains."""
-        asked, free = self.cache_config.kv_cache_memory_bytes, psutil.virtual_memory().available
-        size = asked if asked is not None else self.requested_cpu_memory - psutil.Process().memory_info().rss
+        limit, free = self.cache_config.kv_cache_memory_bytes, psutil.virtual_memory().available
+        size = limit if limit is not None else self.requested_cpu_memory - psutil.Process().memory_info().rss
         if size <= 0 or size > free:
             raise ValueError(
                 f"caches need {size} bytes, but {free} are free: set kv_cache_memory_bytes, or another "

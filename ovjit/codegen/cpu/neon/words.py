@@ -108,8 +108,8 @@ def sum_pairs(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value) -> ir.Valu
 
 def look_up(b: ir.IRBuilder, kind: Vec, table: ir.Value, codes: ir.Value) -> ir.Value:
     """table[code] of bytes, for codes 0 to 15."""
-    found = [b.bitcast(table, _BYTES), b.bitcast(codes, _BYTES)]
-    return b.bitcast(call_intrinsic(b, "llvm.aarch64.neon.tbl1.v16i8", _BYTES, found), codes.type)
+    operands = [b.bitcast(table, _BYTES), b.bitcast(codes, _BYTES)]
+    return b.bitcast(call_intrinsic(b, "llvm.aarch64.neon.tbl1.v16i8", _BYTES, operands), codes.type)
 
 
 def permuted(b: ir.IRBuilder, v: ir.Value, index: ir.Value) -> ir.Value:
@@ -146,11 +146,11 @@ def round_to_int(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value | None:
     gives 0. None for types that it does not support."""
     if x.type != _FLOATS or INTS[to.elem] > 32:
         return None
-    whole = _nearest(b, x, to.is_signed)
+    rounded = _nearest(b, x, to.is_signed)
     if to.elem == "u8":
         top = _same(_WORDS, 255)
-        whole = b.select(b.icmp_unsigned("<", whole, top), whole, top)
-    return whole if INTS[to.elem] == 32 else b.trunc(whole, to.ir)
+        rounded = b.select(b.icmp_unsigned("<", rounded, top), rounded, top)
+    return rounded if INTS[to.elem] == 32 else b.trunc(rounded, to.ir)
 
 
 def saturate(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value | None:
@@ -160,15 +160,15 @@ def saturate(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value | N
     if (source.elem, to.lanes) != ("f32", 4) or bits > 32:
         return None
     sign = "s" if to.is_signed else "u"
-    whole = call_intrinsic(b, f"llvm.fpto{sign}i.sat.v4i32.v4f32", _WORDS, [x])
+    saturated = call_intrinsic(b, f"llvm.fpto{sign}i.sat.v4i32.v4f32", _WORDS, [x])
     if bits == 32:
-        return whole
+        return saturated
     ends = (-(1 << bits - 1), (1 << bits - 1) - 1) if to.is_signed else (0, (1 << bits) - 1)
     for least, end in zip((True, False), ends, strict=True):
         if to.is_signed or not least:
             limit, compare = _same(_WORDS, end), b.icmp_signed if to.is_signed else b.icmp_unsigned
-            whole = b.select(compare("<" if least else ">", whole, limit), limit, whole)
-    return b.trunc(whole, to.ir)
+            saturated = b.select(compare("<" if least else ">", saturated, limit), limit, saturated)
+    return b.trunc(saturated, to.ir)
 
 
 def truncate_or_min(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value | None:
@@ -179,19 +179,19 @@ def truncate_or_min(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value | None:
         x = b.fpext(x, ir.VectorType(ir.DoubleType(), to.lanes)) if x.type == _FLOATS else x
     elif x.type != _FLOATS:
         return None
-    whole = call_intrinsic(b, f"llvm.fptosi.sat.{suffix(to.ir)}.{suffix(x.type)}", to.ir, [x])
+    truncated = call_intrinsic(b, f"llvm.fptosi.sat.{suffix(to.ir)}.{suffix(x.type)}", to.ir, [x])
     fits = b.fcmp_ordered("<", x, ir.Constant(x.type, [2.0 ** (bits - 1)] * to.lanes))
-    return b.select(fits, whole, ir.Constant(to.ir, [-(2 ** (bits - 1))] * to.lanes))
+    return b.select(fits, truncated, ir.Constant(to.ir, [-(2 ** (bits - 1))] * to.lanes))
 
 
 def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.Value:
     """`round_int` or `held` of four vectors, as one vector of bytes. i32 are narrowed to 16 bits, then to
     bytes, both saturating."""
-    whole = [_nearest(b, x, elem == "i8") if how == "round_int" else x for x in vectors]
+    integers = [_nearest(b, x, elem == "i8") if how == "round_int" else x for x in vectors]
     # results of `round_int` to u8 are unsigned, sums are signed
-    wide = "uqxtn" if how == "round_int" and elem == "u8" else "sqxtn"
-    last = {"uqxtn": "uqxtn", "sqxtn": "sqxtun" if elem == "u8" else "sqxtn"}[wide]
-    narrow = [call_intrinsic(b, f"llvm.aarch64.neon.{wide}.v4i16", _FOUR_HALVES, [x]) for x in whole]
+    narrowing = "uqxtn" if how == "round_int" and elem == "u8" else "sqxtn"
+    last = {"uqxtn": "uqxtn", "sqxtn": "sqxtun" if elem == "u8" else "sqxtn"}[narrowing]
+    narrow = [call_intrinsic(b, f"llvm.aarch64.neon.{narrowing}.v4i16", _FOUR_HALVES, [x]) for x in integers]
     eight = places(*range(8))
     halves = [b.shuffle_vector(x, y, eight) for x, y in (narrow[:2], narrow[2:])]
     parts = [call_intrinsic(b, f"llvm.aarch64.neon.{last}.v8i8", _EIGHT_BYTES, [x]) for x in halves]

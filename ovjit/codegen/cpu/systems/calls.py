@@ -23,8 +23,8 @@ def memory(b: ir.IRBuilder, words: int) -> Any:
     """The address of `words` int64s on the stack, in the entry block: inside a loop, each iteration would use
     more stack."""
     with b.goto_entry_block():
-        place = b.alloca(ir.ArrayType(I64, words))
-    return b.ptrtoint(place, I64)
+        words_on_stack = b.alloca(ir.ArrayType(I64, words))
+    return b.ptrtoint(words_on_stack, I64)
 
 
 def word(b: ir.IRBuilder, address: Any, i: int = 0) -> Any:

@@ -18,13 +18,13 @@ _LONGEST = (1 << 32) - 2  # the next number waits forever
 
 
 def now(b: ir.IRBuilder) -> Any:
-    place = memory(b, 2)
-    call(b, "QueryPerformanceCounter", I32, place)
-    call(b, "QueryPerformanceFrequency", I32, b.add(place, I64(8)))
-    count, each = b.load(word(b, place)), b.load(word(b, place, 1))
+    counters = memory(b, 2)
+    call(b, "QueryPerformanceCounter", I32, counters)
+    call(b, "QueryPerformanceFrequency", I32, b.add(counters, I64(8)))
+    count, each = b.load(word(b, counters)), b.load(word(b, counters, 1))
     # whole seconds are separate: the count times a billion overflows 64 bits within half an hour
-    seconds, rest = b.mul(b.udiv(count, each), BILLION), b.mul(b.urem(count, each), BILLION)
-    return b.add(seconds, b.udiv(rest, each))
+    seconds, remainder = b.mul(b.udiv(count, each), BILLION), b.mul(b.urem(count, each), BILLION)
+    return b.add(seconds, b.udiv(remainder, each))
 
 
 def give_way(b: ir.IRBuilder) -> None:
@@ -32,10 +32,10 @@ def give_way(b: ir.IRBuilder) -> None:
 
 
 def sleep_on(b: ir.IRBuilder, p: Any, value: Any, ns: Any) -> None:
-    place = memory(b, 1)
-    b.store(value, word(b, place))
+    expected = memory(b, 1)
+    b.store(value, word(b, expected))
     milliseconds = b.trunc(clipped(b, b.sdiv(ns, I64(1_000_000)), 1, _LONGEST), I32)
-    call(b, "WaitOnAddress", I32, p, place, I64(4), milliseconds)
+    call(b, "WaitOnAddress", I32, p, expected, I64(4), milliseconds)
 
 
 def wake(b: ir.IRBuilder, p: Any, count: Any) -> None:
