@@ -158,8 +158,8 @@ class CaseFold:
     def ref(*inputs, encoding="utf-8", lower=True):
         if encoding:
             return map_strings(normalizer(table_of_form("identity", True), False, False, False), *inputs)
-        made = map_strings(bytes.lower if lower else bytes.upper, *inputs[:3])
-        return (*made, *inputs[3:])  # letters of ASCII are folded in skipped strings, too
+        strings = map_strings(bytes.lower if lower else bytes.upper, *inputs[:3])
+        return (*strings, *inputs[3:])  # letters of ASCII are folded in skipped strings, too
 
     def samples(rng, dtype="i32"):
         strings = sample_strings("AbC É", "", "ΣΑΣ ẞ")

@@ -37,12 +37,12 @@ def processor(model: np.ndarray) -> Any:
         raise UnsupportedError(
             "tokenizers with a SentencePiece model need the package sentencepiece: pip install sentencepiece"
         ) from error
-    made = sentencepiece.SentencePieceProcessor()
+    result = sentencepiece.SentencePieceProcessor()
     try:
-        made.LoadFromSerializedProto(text_of(model))
+        result.LoadFromSerializedProto(text_of(model))
     except RuntimeError as error:
         raise InferenceError(f"the SentencePiece model cannot be read: {error}") from error
-    return made
+    return result
 
 
 def token_pattern(tokens: Sequence[bytes]) -> bytes:
