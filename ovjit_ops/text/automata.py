@@ -156,7 +156,7 @@ class _Parser:
         self.groups = 0
         self.ignore_case = False
 
-    def whole(self) -> Any:
+    def parse(self) -> Any:
         node = self.choice()
         if self.at < len(self.text):
             raise Unfit(f"{self.text[self.at]!r} at {self.at}")
@@ -273,10 +273,10 @@ class _Parser:
             return Look((), True, True)
         if letter == "A":
             return Start()
-        ranges, single = self.escaped(letter)
+        ranges, single = self.parse_escape(letter)
         return Set(self.literal(single)) if single is not None else Set(ranges)
 
-    def escaped(self, letter: str) -> tuple[Ranges, int | None]:
+    def parse_escape(self, letter: str) -> tuple[Ranges, int | None]:
         """(characters of an escape, or the one character that it is)."""
         if letter in patterns.CLASSES or letter.lower() in patterns.CLASSES and letter != "N":
             ranges = members_of(patterns.CLASSES[letter.lower()])
@@ -342,7 +342,7 @@ class _Parser:
             return (), 8
         if letter in "BNRX":
             raise Unfit(f"\\{letter} in a class")
-        return self.escaped(letter)
+        return self.parse_escape(letter)
 
 
 def _one_character(node: Any) -> Ranges:
@@ -469,7 +469,7 @@ class Automaton:
 
     def __init__(self, pattern: str):
         parser = _Parser(pattern)
-        tree = parser.whole()
+        tree = parser.parse()
         self.groups = parser.groups
         self.whole_groups = _whole_groups(tree)
         self.empty = can_be_empty(tree)

@@ -180,9 +180,9 @@ def sequences_of_form(form: str, case_fold: bool) -> tuple[dict[str, str], dict[
     alike: dict[str, str] = {}
     sequences: dict[str, str] = {}
     if form != "identity":
-        singles = _changed(form.upper())
+        singles = _normal_forms(form.upper())
     if form.endswith("c"):
-        decompositions = _changed(form.upper()[:-1] + "D")
+        decompositions = _normal_forms(form.upper()[:-1] + "D")
         alike = {char: parts for char, parts in decompositions.items() if len(parts) == 1}
         for char, parts in decompositions.items():
             composed = singles.get(char, char)
@@ -198,7 +198,7 @@ def sequences_of_form(form: str, case_fold: bool) -> tuple[dict[str, str], dict[
     return singles, alike, sequences
 
 
-def _changed(form: str) -> dict[str, str]:
+def _normal_forms(form: str) -> dict[str, str]:
     """Character -> its form, of the characters that have another one."""
     normalize: Callable[[Any, str], str] = unicodedata.normalize
     pairs = ((char, normalize(form, char)) for char in _characters())
@@ -231,12 +231,12 @@ def _without_redundant(singles: Mapping[str, str], sequences: Mapping[str, str])
     """The sequences that shorter keys do not replace in the same way."""
     needed: dict[str, str] = {}
     for key in sorted(sequences, key=len):
-        if _replaced(singles, needed, key) != sequences[key]:
+        if _replace_by_shorter(singles, needed, key) != sequences[key]:
             needed[key] = sequences[key]
     return needed
 
 
-def _replaced(singles: Mapping[str, str], sequences: Mapping[str, str], text: str) -> str:
+def _replace_by_shorter(singles: Mapping[str, str], sequences: Mapping[str, str], text: str) -> str:
     """The text by keys that are shorter than it."""
     out, at = [], 0
     while at < len(text):

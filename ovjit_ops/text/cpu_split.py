@@ -49,12 +49,12 @@ class _Pieces:
         begins, ends, *strings = arrays[:5]
         self.rows = ranges_of(begins, ends)
         self.shape = begins.shape
-        self.kept, self.strings_at = strings_of(*strings)
+        self.buffers, self.strings_at = strings_of(*strings)
         marks = 0
         if skips is not None:
             check_skips(skips, self.strings_at[3])
-            self.kept.append(as_bytes(skips.view(np.uint8)))
-            marks = address(self.kept[-1])
+            self.buffers.append(as_bytes(skips.view(np.uint8)))
+            marks = address(self.buffers[-1])
         self.rows_at = [address(self.rows[0]), address(self.rows[1]), self.rows[0].size, marks]
         # most strings have fewer pieces
         self.room = self.strings_at[4] // 2 + 2 * self.strings_at[3] + 16

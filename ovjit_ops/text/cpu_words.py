@@ -81,7 +81,7 @@ class _Ragged:
         begins, ends, *strings = arrays[:5]
         self.rows = ranges_of(begins, ends)
         self.shape = begins.shape
-        self.kept, at = strings_of(*strings)
+        self.buffers, at = strings_of(*strings)
         self.inputs = [address(self.rows[0]), address(self.rows[1]), self.rows[0].size, *at]
         self.room = at[4] + at[3] + 16
 
@@ -95,7 +95,7 @@ class _Ragged:
             if count_or_error == FULL:
                 self.room *= 4  # strings of rows may be the same
             elif count_or_error == LONG:
-                longest = int((self.kept[1].astype(np.int64) - self.kept[0]).max())
+                longest = int((self.buffers[1].astype(np.int64) - self.buffers[0]).max())
             else:
                 break
         refuse(count_or_error, name)

@@ -69,7 +69,7 @@ def _replacing(pattern: bytes, replacement: bytes, everywhere: bool) -> Callable
 
 
 @functools.lru_cache(16)
-def _compiled(table: bytes) -> CompiledTable | None:
+def _compiled_table(table: bytes) -> CompiledTable | None:
     return CompiledTable(table) if table else None
 
 
@@ -100,7 +100,7 @@ class CharsMapNormalization:
     ):  # fmt: skip
         skips = _has_skips(len(inputs), normalization_form)
         form = normalization_form.lower()
-        table = table_of_form(form, case_fold) if form else _compiled(text_of(inputs[-1]))
+        table = table_of_form(form, case_fold) if form else _compiled_table(text_of(inputs[-1]))
         normalize = normalizer(table, add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces)
         return map_strings(normalize, *inputs[: 3 + skips])
 

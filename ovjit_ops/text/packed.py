@@ -175,10 +175,10 @@ def with_known(first: int, last: int | None = None) -> Callable[[Callable[..., A
     """Decorator of `host` functions: None if one of the inputs first to last - 1 is not known."""
 
     def decorate(host: Callable[..., Any]) -> Callable[..., Any]:
-        def checked(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+        def host_if_known(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
             return None if any(x is None for x in inputs[first:last]) else host(inputs, attrs)
 
-        return checked
+        return host_if_known
 
     return decorate
 

@@ -211,7 +211,7 @@ def translate(pattern: str) -> tuple[str, bool]:
 
 
 @functools.lru_cache(256)
-def compiled(pattern: bytes) -> Any:
+def compile_pattern(pattern: bytes) -> Any:
     """The pattern, compiled; None for one that PCRE2 refuses, which matches nothing."""
     regex = package()
     try:
@@ -238,7 +238,7 @@ class Offsets:
         return index if self._starts is None else self._starts[index]
 
 
-def decoded(text: bytes) -> str | None:
+def decode_text(text: bytes) -> str | None:
     """The text; None if it is not UTF-8, in which PCRE2 finds nothing."""
     try:
         return text.decode()
@@ -248,7 +248,7 @@ def decoded(text: bytes) -> str | None:
 
 def matches(pattern: Any, text: bytes) -> Iterator[tuple[int, int]]:
     """Begin and end of each match in bytes. The first empty match is the last."""
-    string = decoded(text) if pattern is not None else None
+    string = decode_text(text) if pattern is not None else None
     if string is None:
         return
     at = Offsets(text)
@@ -269,7 +269,9 @@ class _Refused(Exception):
 def substitute(pattern: bytes, replacement: bytes, everywhere: bool) -> Callable[[bytes], bytes]:
     r"""The function that replaces the matches of `pattern` (all, or the first). In the replacement, \1 to \9
     and $1 are groups. A text in which a named group is not set stays as it is."""
-    expression = compiled(earlier(pattern.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))
+    expression = compile_pattern(
+        earlier(pattern.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+    )
     template = template_of(replacement)
     parts = parts_of(template)
     groups = 1 + (expression.groups if expression is not None else 0)
@@ -279,7 +281,9 @@ def substitute(pattern: bytes, replacement: bytes, everywhere: bool) -> Callable
             return text
         string = text.decode("utf-8", "surrogateescape")  # bytes that are not UTF-8 are characters
         try:
-            replaced = expression.sub(expand, string, 0 if everywhere else 1).encode("utf-8", "surrogateescape")
+            replaced = expression.sub(expand, string, 0 if everywhere else 1).encode(
+                "utf-8", "surrogateescape"
+            )
         except _Refused:
             return text
         # the size of the buffer that the package provides

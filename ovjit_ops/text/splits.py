@@ -25,7 +25,7 @@ from ovjit_ops.text.packed import (
     text_of,
     unpack,
 )
-from ovjit_ops.text.patterns import Offsets, compiled, decoded, matches
+from ovjit_ops.text.patterns import Offsets, compile_pattern, decode_text, matches
 
 BEHAVIOURS = ("remove", "isolate", "contiguous", "mergedwithprevious", "mergedwithnext")
 
@@ -101,7 +101,7 @@ class RegexSplit:
         if not strings[2].size:
             zero = np.zeros(1, np.int32)
             return (zero, zero.copy(), *strings) if skips is None else (zero, zero.copy(), *strings, skips)
-        pattern = compiled(split_pattern(text_of(inputs[6 if skips is not None else 5]), behaviour))
+        pattern = compile_pattern(split_pattern(text_of(inputs[6 if skips is not None else 5]), behaviour))
         special_tokens = set(unpack(*inputs[6:])) if len(inputs) == 9 else set()
         texts, at = unpack(*strings), strings[0].tolist()
         if skips is not None:
@@ -152,7 +152,7 @@ class SpecialTokensSplit:
     def ref(*inputs):
         begins, ends, *strings = inputs[:5]
         skips = inputs[5] if len(inputs) == 7 else None
-        pattern = compiled(text_of(inputs[-1]))
+        pattern = compile_pattern(text_of(inputs[-1]))
         texts, at = unpack(*strings), strings[0].tolist()
         if skips is not None:
             check_skips(skips, len(texts))
@@ -181,7 +181,7 @@ class SpecialTokensSplit:
 def special_cuts(pattern: Any, text: bytes) -> list[tuple[int, int, bool]]:
     """Begin, end and mark of each piece of a text."""
     cuts: list[tuple[int, int, bool]] = []
-    string = decoded(text) if pattern is not None else None
+    string = decode_text(text) if pattern is not None else None
     done = 0
     if string is not None:
         offsets = Offsets(text)
