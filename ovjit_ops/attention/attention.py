@@ -68,15 +68,10 @@ def _before_repetition(value: Value) -> Value | None:
     flat, spread = value.node, value.node.inputs[0].node if value.node.inputs else None
     if flat.op.name != "Reshape" or spread is None or spread.op.name != "Broadcast":
         return None
-    source, repeated, out = spread.inputs[0].shape, spread.output.shape, value.shape
-    if (
-        source is None
-        or repeated is None
-        or out is None
-        or (len(source), len(repeated), len(out)) != (5, 5, 4)
-    ):
+    source, full, out = spread.inputs[0].shape, spread.output.shape, value.shape
+    if source is None or full is None or out is None or (len(source), len(full), len(out)) != (5, 5, 4):
         return None
-    heads, groups = source[1], repeated[2]
+    heads, groups = source[1], full[2]
     if (
         not isinstance(heads, int)
         or not isinstance(groups, int)
@@ -84,7 +79,7 @@ def _before_repetition(value: Value) -> Value | None:
         or out[1] != heads * groups
     ):
         return None
-    same = repeated[1] == heads and (source[0], source[3:]) == (repeated[0], repeated[3:]) == (
+    same = full[1] == heads and (source[0], source[3:]) == (full[0], full[3:]) == (
         out[0],
         out[2:],
     )

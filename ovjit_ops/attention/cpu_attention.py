@@ -93,18 +93,14 @@ class Attention(Lowering):
             from ovjit_ops.attention import cpu_attention_unit as on_unit  # few CPUs have a matrix unit
 
             self.tall, self.columns = on_unit.ROWS, on_unit.COLUMNS
-            self.block_kernel = on_unit.unit_attention_kernel(self.target, form, **ways)
+            self.tiles = on_unit.unit_attention_kernel(self.target, form, **ways)
         else:
-            self.block_kernel = attention_kernel(self.target, form, **ways)
+            self.tiles = attention_kernel(self.target, form, **ways)
         low, high = bounds(named["q"].shape[-2])
         self.open = low != high
         kernels = [self.row_kernel] if low < FEW_ROWS else []
-        least_many = 2 if any(len(named[n].node.inputs) > 1 for n in self.rows) else FEW_ROWS
-        kernels += (
-            [self.block_kernel, *pack_kernels(self.target, form)]
-            if high is None or high >= least_many
-            else []
-        )
+        least = 2 if any(len(named[n].node.inputs) > 1 for n in self.rows) else FEW_ROWS
+        kernels += [self.tiles, *pack_kernels(self.target, form)] if high is None or high >= least else []
         #: type of k or v -> kernel that converts it to the tiles' type
         self.narrow: dict[ByteRows | str, Kernel] = {
             named[n].dtype: _convert_kernel(named[n].dtype, elem) for n in "kv" if named[n].dtype != elem
@@ -133,9 +129,8 @@ class Attention(Lowering):
             return
         q = self._words(planner, self.named["q"])
         rows, depth = q.shape[-2:]
-        columns, value_size = planner.shape(self.named["v"])[
-            -2:
-        ]  # of bytes too, these are of what they stand for
+        # also if values are stored as bytes
+        columns, value_size = planner.shape(self.named["v"])[-2:]
         if not columns:  # empty sums
             plan_fill(planner, y)
             return
@@ -159,7 +154,7 @@ class Attention(Lowering):
             k, v = (self._convert(planner, n, view, sources[n].dtype) for n, view in (("k", k), ("v", v)))
             k, keys = plan_panels(planner, _transpose(k), self.form, self.named["k"].shape[-1])
             v, values = plan_panels(planner, v, self.form, self.named["v"].shape[-2])
-            kernel, matrix_rank = self.block_kernel, 1
+            kernel, matrix_rank = self.tiles, 1
             numbers |= {n: planner.constants.at(at) for n, at in (("zeros", self.zeros), ("ones", self.ones))}
             more = {"numbers": Numbers(**numbers), "k_panel": keys.panel, "v_panel": values.panel}
             more |= self._scratch(planner, rows, depth, value_size)

@@ -72,39 +72,25 @@ def one_tile(size, table, weights, words, channel, valid, zeros, factor, scaled)
 
 
 @inline
-def tile_of_rows(
-    vector_count, table, remaining, weights, words, channel, valid, zeros, factor, scaled, heights
-):
-    """Multiply the tile of rows with this table by `vector_count` vectors of a panel. `remaining`: rows."""
+def tile_of_rows(vectors, table, rows, weights, words, channel, valid, zeros, factor, scaled, heights):
+    """Multiply the tile of rows with this table by `vectors` of a panel. `rows`: the remaining rows."""
     for k, height in enumerate(heights):
-        if height == heights[-1] or remaining > heights[k + 1]:
-            one_tile(f"{height}_{vector_count}", table, weights, words, channel, valid, zeros, factor, scaled)
+        if height == heights[-1] or rows > heights[k + 1]:
+            one_tile(f"{height}_{vectors}", table, weights, words, channel, valid, zeros, factor, scaled)
             break
 
 
 @inline
-def multiply(
-    weights, words, channel, valid, stored, full_panel, zeros, factor, scaled, count, *, heights, lanes
-):
+def multiply(weights, words, channel, valid, stored, full, zeros, factor, scaled, count, *, heights, lanes):
     """Multiply the chunk's tiles by one panel. `stored`: columns of the panel in memory, which are all if
-    `full_panel`. `factor`: address of the factor of sums, if `scaled`."""
+    `full`. `factor`: address of the factor of sums, if `scaled`."""
     for r in range(0, count, heights[0]):
         table = scratch + r // heights[0] * TABLE_BYTES
-        remaining = count - r
-        for vector_count in (2, 1):
-            if vector_count == 1 or full_panel or stored > lanes:
+        rows = count - r
+        for vectors in (2, 1):
+            if vectors == 1 or full or stored > lanes:
                 tile_of_rows(
-                    vector_count,
-                    table,
-                    remaining,
-                    weights,
-                    words,
-                    channel,
-                    valid,
-                    zeros,
-                    factor,
-                    scaled,
-                    heights,
+                    vectors, table, rows, weights, words, channel, valid, zeros, factor, scaled, heights
                 )
                 break
 
@@ -261,12 +247,10 @@ def divide_by_weights(o, o_row, weights, y, y_r, count, value_size, unseen, out)
     for r in range(count):
         total = splat[f32](weights + r * 4)
         otherwise = without_weights(total, unseen)
-        has_weights = total > const[f32](0.0)
+        valid = total > const[f32](0.0)
         scaled = const[f32](1.0) / total
         for j in range(0, value_size, VL):
-            result = select(
-                has_weights, loadm[f32](o + r * o_row + j * 4, value_size - j) * scaled, otherwise
-            )
+            result = select(valid, loadm[f32](o + r * o_row + j * 4, value_size - j) * scaled, otherwise)
             storem[out](y + r * y_r + j * SIZE[out], result, value_size - j)
 
 

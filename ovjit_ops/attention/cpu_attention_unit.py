@@ -39,43 +39,39 @@ def lines_of(n):
 
 
 @inline
-def multiply_blocks(p, p_row, panel, lines, sums, sums_row, zeros, accumulate, row_blocks, column_blocks):
-    """Compute `row_blocks` x `column_blocks` blocks of sums: rows at p times `lines` lines of a panel.
-    `accumulate`: add to the previous sums."""
-    for r in static_range(row_blocks):
-        for v in static_range(column_blocks):
-            if accumulate:
+def multiply_blocks(p, p_row, panel, lines, sums, sums_row, zeros, add, tall, across):
+    """Compute `tall` x `across` blocks of sums: rows at p times `lines` lines of a panel.
+    `add`: add to the previous sums."""
+    for r in static_range(tall):
+        for v in static_range(across):
+            if add:
                 tile_load[2 * r + v](sums + r * ROWS * sums_row + v * ROW_BYTES, sums_row)
             else:
                 tile_load[2 * r + v](zeros, 0)
     at = p
     right = panel
     while at < p + lines * ROW_BYTES:
-        for v in static_range(column_blocks):
-            tile_load[6 + v](right + v * ROW_BYTES, column_blocks * ROW_BYTES)
-        for r in static_range(row_blocks):
+        for v in static_range(across):
+            tile_load[6 + v](right + v * ROW_BYTES, across * ROW_BYTES)
+        for r in static_range(tall):
             tile_load[4 + r](at + r * ROWS * p_row, p_row)
-            for v in static_range(column_blocks):
+            for v in static_range(across):
                 tile_multiply[2 * r + v, 4 + r, 6 + v]()
         at += ROW_BYTES
-        right += column_blocks * ROWS * ROW_BYTES
-    for r in static_range(row_blocks):
-        for v in static_range(column_blocks):
+        right += across * ROWS * ROW_BYTES
+    for r in static_range(tall):
+        for v in static_range(across):
             tile_store[2 * r + v](sums + r * ROWS * sums_row + v * ROW_BYTES, sums_row)
 
 
 @inline
-def multiply_tile(
-    p, p_row, panel, lines, sums, sums_row, zeros, accumulate, rows, remaining, last_full, lanes
-):
-    """Multiply `rows` rows by a panel. `remaining`: columns. `last_full`: see `multiply_panels`."""
-    for column_blocks in (2, 1):
-        if column_blocks == 1 or last_full or remaining > lanes:
-            for row_blocks in (2, 1):
-                if row_blocks == 1 or rows > ROWS:
-                    multiply_blocks(
-                        p, p_row, panel, lines, sums, sums_row, zeros, accumulate, row_blocks, column_blocks
-                    )
+def multiply_tile(p, p_row, panel, lines, sums, sums_row, zeros, add, rows, columns, last_full, lanes):
+    """Multiply `rows` rows by a panel. `columns`: the remaining ones. `last_full`: see `multiply_panels`."""
+    for across in (2, 1):
+        if across == 1 or last_full or columns > lanes:
+            for tall in (2, 1):
+                if tall == 1 or rows > ROWS:
+                    multiply_blocks(p, p_row, panel, lines, sums, sums_row, zeros, add, tall, across)
                     break
             break
 
@@ -90,7 +86,7 @@ def multiply_panels_by_unit(
     sums,
     sums_row,
     zeros,
-    accumulate,
+    add,
     rows,
     at,
     n,
@@ -105,7 +101,7 @@ def multiply_panels_by_unit(
     c = at // width
     while c * width < at + n:
         multiply_tile(
-            p, p_row, panels + c * panel, lines, sums + (c * width - at) * 4, sums_row, zeros, accumulate,
+            p, p_row, panels + c * panel, lines, sums + (c * width - at) * 4, sums_row, zeros, add,
             rows, columns - c * width, last_full, lanes,
         )  # fmt: skip
         c += 1
@@ -152,12 +148,10 @@ def finish_scores(t, p, count, factor, most, capped):
         j += CHAINS * VL
     top = maximum(maximum(tops[0], tops[1]), maximum(tops[2], tops[3]))
     while j < count:
-        remaining = count - j
-        last = finish_score(
-            loadm[f32](t + j * 4, remaining), loadm[f32](p + j * 4, remaining), factor, most, capped
-        )
-        storem[f32](t + j * 4, last, remaining)
-        top = blend[f32](remaining, maximum(top, last), top)
+        tail = count - j
+        last = finish_score(loadm[f32](t + j * 4, tail), loadm[f32](p + j * 4, tail), factor, most, capped)
+        storem[f32](t + j * 4, last, tail)
+        top = blend[f32](tail, maximum(top, last), top)
         j += VL
     return top
 

@@ -206,24 +206,24 @@ class PagedAttention(Lowering):
 
     def _choose(self, planner: Planner, shared: dict[str, Any], reads: list[View], sequences: Any) -> None:
         """Add the step that selects XAttention's blocks."""
-        shared |= {"block_mask": shared["scale"], "side": 0}
+        shared |= {"selected": shared["scale"], "side": 0}
         if self.sparse is None:
             return
         tokens, heads = planner.shape(self.named["query"])[0], self.keys.heads * shared["group"]
         side = tokens // LEAST_BLOCK + 1
-        block_mask = planner.allocate((HEADER + side * side * heads,), 1)
+        selected = planner.allocate((HEADER + side * side * heads,), 1)
         views = [planner.contiguous(self.named[n]) for n in SPARSE]
         names = ("threshold", "block_size", "strides")
         arguments: dict[str, Any] = dict(zip(names, (v.ptr for v in views), strict=True))
         sums_at = tokens * 4 + 256
         planner.need_scratch(sums_at + side * 4 + 256)
-        shared |= {"block_mask": block_mask.ptr, "side": side}
+        shared |= {"selected": selected.ptr, "side": side}
         arguments["thresholds"] = views[0].shape[0] if views[0].shape else 1
         values = shared | arguments | {"sequences": sequences, "queries": heads, "sums_at": sums_at}
         keys = self._rows(planner, "key")
         work = 1.0 * tokens * tokens * self.keys.size
-        planner.step(self.sparse, values, side * heads, [*reads, *views, keys], [block_mask], work)
-        reads.append(block_mask)
+        planner.step(self.sparse, values, side * heads, [*reads, *views, keys], [selected], work)
+        reads.append(selected)
 
     def _rotate(self, planner: Planner, kernel: Kernel, shared: dict[str, Any], cache: View) -> None:
         """Add the step that rotates cached keys in place."""

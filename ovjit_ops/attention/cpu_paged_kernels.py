@@ -27,7 +27,7 @@ from ovjit_ops.attention.cpu_paged_numbers import fill, unpack_block, widen
 SCORING = Raw("*scale *window *slopes *sinks *ramp")
 #: Masks of keys: pairs of new tokens with the begin of each sequence's pairs, kinds of tokens, the blocks
 #: that XAttention keeps, and the number of blocks along a side of its table.
-HIDDEN = Raw("*pairs *pairs_at *kinds *block_mask side")
+HIDDEN = Raw("*pairs *pairs_at *kinds *selected side")
 #: Indices in the table of the number of items, and of the first item.
 ITEMS = Raw("number_at items_at")
 #: Heads of keys, heads of queries per head of keys, elements of a key and of a value, tokens of a block.
@@ -225,11 +225,11 @@ def hide(line, base, columns, position, head, *, it, hidden, paired, typed, spar
     new = it["new"]
     begin = it["begin"]
     if sparse:
-        each = ld[i64](hidden.block_mask)
+        each = ld[i64](hidden.selected)
         if each > 0:
             for b in range(base // each, (base + columns - 1) // each + 1):
                 if (
-                    ld[u8](hidden.block_mask + 64 + (head * hidden.side + position // each) * hidden.side + b)
+                    ld[u8](hidden.selected + 64 + (head * hidden.side + position // each) * hidden.side + b)
                     == 0
                 ):
                     fill(line, b * each - base, min((b + 1) * each - base, columns), -inf)
@@ -288,9 +288,9 @@ def values_of(index, head, *, tensors, caches):
 
 
 @inline
-def hide_absent(line, b, block_count, columns, *, it, tensors, shape):
-    """-inf for the keys of those of `block_count` blocks from block b on that are absent."""
-    for i in range(block_count):
+def hide_absent(line, b, blocks, columns, *, it, tensors, shape):
+    """-inf for the keys of those of `blocks` blocks from block b on that are absent."""
+    for i in range(blocks):
         if block_of(b + i) < 0:
             fill(line, i * shape.block, min((i + 1) * shape.block, columns), -inf)
 
@@ -407,10 +407,10 @@ def begin_rows(head, *, it, scoring, shape, memory, tall, sinking):
 
 
 @inline
-def score_blocks(t, b, block_count, columns, head, *, it, tensors, shape, caches, memory, kind, tall, ragged):
-    """Store the scores of an item's queries with `block_count` blocks from block b on to t; -inf for absent
+def score_blocks(t, b, blocks, columns, head, *, it, tensors, shape, caches, memory, kind, tall, ragged):
+    """Store the scores of an item's queries with `blocks` blocks from block b on to t; -inf for absent
     blocks."""
-    for i in range(block_count):
+    for i in range(blocks):
         index = block_of(b + i)
         live = min(shape.block, columns - i * shape.block)
         if index < 0:
@@ -421,7 +421,7 @@ def score_blocks(t, b, block_count, columns, head, *, it, tensors, shape, caches
             to = t + i * shape.block * 4
             coming = values_of(max(block_of(b), 0), head)
             coming_size = caches.v_head
-            if i + 1 < block_count:
+            if i + 1 < blocks:
                 coming = keys_of(max(block_of(b + i + 1), 0), head)
                 coming_size = caches.k_head
             score_block(k, to, it["count"], live, coming, coming_size)
@@ -440,18 +440,18 @@ def following_keys(b, head, *, it, tensors, shape, caches):
 
 @inline
 def add_blocks(
-    t, b, block_count, columns, head, *, it, tensors, shape, caches, memory, vkind, grouped, tall, ragged
+    t, b, blocks, columns, head, *, it, tensors, shape, caches, memory, vkind, grouped, tall, ragged
 ):
-    """Add the values of `block_count` blocks from block b on, weighted by t, to the sums."""
-    for i in range(block_count):
+    """Add the values of `blocks` blocks from block b on, weighted by t, to the sums."""
+    for i in range(blocks):
         index = block_of(b + i)
         live = min(shape.block, columns - i * shape.block)
         if index >= 0:
             v = values_of(index, head)
             w = t + i * shape.block * 4
-            coming = following_keys(b + block_count, head)
+            coming = following_keys(b + blocks, head)
             coming_size = caches.k_head
-            if i + 1 < block_count:
+            if i + 1 < blocks:
                 coming = values_of(max(block_of(b + i + 1), 0), head)
                 coming_size = caches.v_head
             add_block(w, v, it["count"], live, coming, coming_size)
@@ -503,13 +503,13 @@ def paged_rows(
     )  # fmt: skip
     begin_rows(head)
     for b in range(it["start"], it["stop"], steps.part):
-        block_count = min(steps.part, it["stop"] - b)
-        columns = min(block_count * shape.block, it["behind"] - b * shape.block)
+        blocks = min(steps.part, it["stop"] - b)
+        columns = min(blocks * shape.block, it["behind"] - b * shape.block)
         t = scratch + memory.s_at
-        score_blocks(t, b, block_count, columns, head)
+        score_blocks(t, b, blocks, columns, head)
         for m in range(it["count"]):
             weigh_row(t + m * memory.s_step, m, b, columns, head, "f32")
-        add_blocks(t, b, block_count, columns, head)
+        add_blocks(t, b, blocks, columns, head)
     for m in range(it["count"]):
         if it["slot"] < 0:
             finish_row(head, m)

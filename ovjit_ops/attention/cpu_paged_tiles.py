@@ -95,12 +95,10 @@ def pack_block(k, v, at, live, *, shape, caches, memory, kind, vkind, width, rag
 
 
 @inline
-def pack_blocks(
-    b, block_count, columns, head, *, it, tensors, shape, caches, memory, kind, vkind, width, ragged
-):
-    """Pack `block_count` blocks from block b on into panels in scratch memory. Values of absent blocks are
+def pack_blocks(b, blocks, columns, head, *, it, tensors, shape, caches, memory, kind, vkind, width, ragged):
+    """Pack `blocks` blocks from block b on into panels in scratch memory. Values of absent blocks are
     zeros."""
-    for i in range(block_count):
+    for i in range(blocks):
         index = block_of(b + i)
         live = min(shape.block, columns - i * shape.block)
         if index >= 0:
@@ -188,9 +186,9 @@ def paged_tiles(
         fill(scratch + memory.o_at + m * memory.o_step, 0, shape.value_size, 0.0)
         begin_row(m, scoring.sinks + (head * shape.group + m % shape.group) * 4)
     for b in range(it["start"], it["stop"], steps.some):
-        block_count = min(steps.some, it["stop"] - b)
-        columns = min(block_count * shape.block, it["behind"] - b * shape.block)
-        pack_blocks(b, block_count, columns, head)
+        blocks = min(steps.some, it["stop"] - b)
+        columns = min(blocks * shape.block, it["behind"] - b * shape.block)
+        pack_blocks(b, blocks, columns, head)
         fill_tables(
             scratch + memory.q_at, memory.q_step, scratch + memory.s_at, memory.s_step, tensors.zeros, 0,
             it["count"], heights[0],
@@ -200,7 +198,7 @@ def paged_tiles(
             line = scratch + memory.s_at + m * memory.s_step
             visible = count_visible_keys(m // heights[0] * heights[0], b, columns, heights[0])
             if visible > 0:
-                hide_absent(line, b, block_count, visible)
+                hide_absent(line, b, blocks, visible)
                 weigh_row(line, m, b, visible, head, "f32")
         fill_tables(
             scratch + memory.s_at, memory.s_step, scratch + memory.o_at, memory.o_step,

@@ -89,10 +89,10 @@ def clear_values(panels, panel, first, stop, size, width):
 
 
 @inline
-def pair_blocks(b, block_count, columns, head, *, it, tensors, shape, caches, memory, kind, vkind, width):
-    """Pack `block_count` blocks from block b on into panels in scratch memory. Values of absent blocks, and
+def pair_blocks(b, blocks, columns, head, *, it, tensors, shape, caches, memory, kind, vkind, width):
+    """Pack `blocks` blocks from block b on into panels in scratch memory. Values of absent blocks, and
     values behind the last token, are zeros."""
-    for i in range(block_count):
+    for i in range(blocks):
         index = block_of(b + i)
         live = min(shape.block, columns - i * shape.block)
         at = i * shape.block
@@ -148,9 +148,9 @@ def paged_blocks(
         begin_row(m, scoring.sinks + (head * shape.group + m % shape.group) * 4)
     tile_begin(ROWS)
     for b in range(it["start"], it["stop"], steps.some):
-        block_count = min(steps.some, it["stop"] - b)
-        columns = min(block_count * shape.block, it["behind"] - b * shape.block)
-        pair_blocks(b, block_count, columns, head)
+        blocks = min(steps.some, it["stop"] - b)
+        columns = min(blocks * shape.block, it["behind"] - b * shape.block)
+        pair_blocks(b, blocks, columns, head)
         for r in range(0, it["count"], TALL):
             multiply_panels_by_unit(
                 scratch + memory.q_at + r * memory.q_step, memory.q_step, scratch + memory.kp_at,
@@ -161,7 +161,7 @@ def paged_blocks(
         for m in range(it["count"]):
             line = scratch + memory.s_at + m * memory.s_step
             scale_row(line, line, columns, factor)
-            hide_absent(line, b, block_count, columns)
+            hide_absent(line, b, blocks, columns)
             weigh_row(line, m, b, columns, head, "bf16")
             clear(line, columns, lines_of(columns) * ELEMENTS, "bf16")
         for r in range(0, it["count"], TALL):

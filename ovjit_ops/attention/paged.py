@@ -95,20 +95,20 @@ def _width(query: TensorType, key: TensorType, value: TensorType) -> Any:
 
 def _inputs(rng: np.random.Generator, dtype: str) -> list[np.ndarray]:
     """A new sequence, and one with cached tokens; blocks in any order."""
-    kind, index_type = numpy_dtype(dtype), np.int32
+    kind, i32 = numpy_dtype(dtype), np.int32
     caches = [rng.standard_normal((4, 2, 8, n)).astype(kind) for n in (6, 5)]
     rows = [rng.standard_normal((12, n)).astype(kind) for n in (4 * 6, 2 * 6, 2 * 5)]
-    tables = [np.array(x, index_type) for x in ([0, 9], [0, 11, 12], [2, 0, 1, 3], [0, 2, 4])]
+    tables = [np.array(x, i32) for x in ([0, 9], [0, 11, 12], [2, 0, 1, 3], [0, 2, 4])]
 
     def none(t, *s):
         return np.zeros(s or (0,), t)
 
-    zero = np.zeros((), index_type)
+    zero = np.zeros((), i32)
     return [
-        *rows, *caches, *tables, np.array(0.4, kind), zero, none(kind), zero, none(index_type),
-        none(index_type), none(index_type), none(np.float32), none(np.float32), zero, zero,
-        none(kind, 0, 0, 0, 0), zero, none(index_type), none(index_type), none(index_type), none(index_type),
-        none(np.uint8), none(index_type),
+        *rows, *caches, *tables, np.array(0.4, kind), zero, none(kind), zero, none(i32),
+        none(i32), none(i32), none(np.float32), none(np.float32), zero, zero,
+        none(kind, 0, 0, 0, 0), zero, none(i32), none(i32), none(i32), none(i32),
+        none(np.uint8), none(i32),
     ]  # fmt: skip
 
 
@@ -206,13 +206,13 @@ class PagedAttention:
     ):  # fmt: skip
         query, key, value = inputs[:3]
         _check_rows(query, key, value)
-        for x, head_size in ((query, size), (key, size), (value, wide)):
+        for x, each in ((query, size), (key, size), (value, wide)):
             width = _features(x)
             if isinstance(width, int):
-                fits = width % (heads * head_size) == 0 if x is query else width == heads * head_size
+                fits = width % (heads * each) == 0 if x is query else width == heads * each
                 check(
                     fits,
-                    f"queries, keys and values should have {heads} heads of {head_size} elements, not {x}",
+                    f"queries, keys and values should have {heads} heads of {each} elements, not {x}",
                 )
         tokens, features = ANY if query.shape is None else query.shape[0], _features(query)
         _check_counts(inputs, features // size if isinstance(features, int) else ANY, 1)

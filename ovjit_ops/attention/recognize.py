@@ -54,26 +54,24 @@ def recognize_attention(
     q, key, scale = factors
     for factor in parts.factors:
         q = w("Multiply", q, factor)
-    arguments = [q, key, v]
+    inputs = [q, key, v]
     if parts.windows:
-        if any(not is_static(x.shape[1:]) for x in arguments):
+        if any(not is_static(x.shape[1:]) for x in inputs):
             return None
-        arguments = [
-            w("Reshape", x, (-1, parts.windows[1], *x.shape[1:]), special_zero=False) for x in arguments
-        ]
+        inputs = [w("Reshape", x, (-1, parts.windows[1], *x.shape[1:]), special_zero=False) for x in inputs]
     if parts.masks:
         mask = _sum(w, parts.masks, v.dtype)
         if not _fits(mask, shape):
-            arguments[0] = _with_rows_of(w, q, mask)
-        arguments.append(mask)
+            inputs[0] = _with_rows_of(w, q, mask)
+        inputs.append(mask)
     else:
-        arguments.append(w.b.constant(np.zeros((), np.float32), v.dtype))
-    arguments.append(w.b.constant(np.array(scale, np.float32), v.dtype))
+        inputs.append(w.b.constant(np.zeros((), np.float32), v.dtype))
+    inputs.append(w.b.constant(np.array(scale, np.float32), v.dtype))
     attrs: dict[str, Any] = {"causal": False}
     name = "SoftmaxAttention" if zero is None else "GuardedAttention"
     if parts.cap:
         name, attrs["cap"] = "CappedAttention", parts.cap
-    out = w(name, *arguments, **attrs)
+    out = w(name, *inputs, **attrs)
     return w("Reshape", out, (-1, *node.output.shape[1:]), special_zero=False) if parts.windows else out
 
 

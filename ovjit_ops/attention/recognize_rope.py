@@ -180,15 +180,11 @@ def _is_to(pattern: Value, node: Node, shape: tuple[Dim, ...], x: Value) -> bool
     """Whether a Reshape to `pattern` provably gives `shape`, which has all dimensions of x but the last."""
     if pattern.node.op.role == "shape" and pattern.node.inputs[0] is x:
         return shape == x.shape
-    result_shape, sizes = node.output.shape, pattern.constant
-    if (
-        result_shape is None
-        or len(result_shape) != len(shape)
-        or (is_static(result_shape) and result_shape != shape)
-    ):
+    dims, sizes = node.output.shape, pattern.constant
+    if dims is None or len(dims) != len(shape) or (is_static(dims) and dims != shape):
         return False
     if sizes is None or np.count_nonzero(sizes == -1) > 1:
-        return is_static(result_shape) and is_static(shape)
+        return is_static(dims) and is_static(shape)
     same = len(x.shape) - 1 if node.attrs["special_zero"] else 0
     pairs = enumerate(zip(sizes.tolist(), shape, strict=True))
     return all(n in (-1, d) or (n == 0 and i < same) for i, (n, d) in pairs)

@@ -40,13 +40,13 @@ MOST_ROWS, CACHED = 512, 1 << 17
 LEAVES_PER_LANE = 32
 NONE = {"sum": -0.0, "min": float("nan"), "max": float("nan")}
 #: Tables that a single row needs.
-ONE_ROW = ("records", "trees", "weights", "leaf_values")
+ONE_ROW = ("records", "trees", "weights", "leaf_at")
 #: Bytes of an entry.
 ENTRY = {"f32": 12, "f64": 16}
 
 
 @inline
-def combine_weights(total, more, reduction, T):
+def combine(total, more, reduction, T):
     """The result of a target after one more tree."""
     return (
         total + more if reduction == "sum"
@@ -69,7 +69,7 @@ def is_refused(value, threshold, kind):
 
 
 @inline
-def find_leaves(alive, there, results, words, word_count, starts, entries, leaves, columns, step, count, *, T,
+def find_leaves(live, there, leaf, words, length, starts, entries, leaves, columns, step, count, *, T,
                 kinds, single, tabled):  # fmt: skip
     """Store the leaves of `count` vectors of rows in one tree: weights, or indices of first weights.
     `columns`: the features of the rows, `step` bytes apart. `tabled`: lanes of a vector if permutations look
@@ -77,13 +77,13 @@ def find_leaves(alive, there, results, words, word_count, starts, entries, leave
     for u in static_range(count):
         there[u] = const[i32](0)
         if single:
-            results[u] = const[T](0)
+            leaf[u] = const[T](0)
         else:
-            results[u] = const[i32](0)
-    for w in range(word_count):
+            leaf[u] = const[i32](0)
+    for w in range(length):
         row = starts + (words + w) * (len(kinds) + 1) * 8
         for u in static_range(count):
-            alive[u] = const[i32](-1)
+            live[u] = const[i32](-1)
         for c in static_range(len(kinds)):
             p = entries + ld(row, c) * ENTRY[T]
             for _ in range(ld(row, c + 1) - ld(row, c)):
@@ -92,14 +92,14 @@ def find_leaves(alive, there, results, words, word_count, starts, entries, leave
                 mask = splat[i32](p + SIZE[T] + 4)
                 for u in static_range(count):
                     refused = is_refused(load[T](column + u * VL * SIZE[T]), threshold, kinds[c])
-                    alive[u] = select(refused, alive[u] & mask, alive[u])
+                    live[u] = select(refused, live[u] & mask, live[u])
                 p += ENTRY[T]
         table = leaves + (words + w) * (WORD * SIZE[T] if single else WORD * 4)
         for u in static_range(count):
-            lowest = alive[u] & -alive[u]
+            lowest = live[u] & -live[u]
             number = ((bits[i32](cast[f32](lowest)) >> const[i32](23)) & const[i32](255)) - const[i32](127)
             number = maximum(number, const[i32](0))
-            new = (alive[u] != const[i32](0)) & (there[u] == const[i32](0))
+            new = (live[u] != const[i32](0)) & (there[u] == const[i32](0))
             if single:
                 if tabled:
                     value = permute[T](load[T](table), number)
@@ -110,11 +110,11 @@ def find_leaves(alive, there, results, words, word_count, starts, entries, leave
                         )  # fmt: skip
                 else:
                     value = take[T](table, number)
-                results[u] = select(new, value, results[u])
+                leaf[u] = select(new, value, leaf[u])
             else:
                 value = take[i32](table, number)
-                results[u] = select(new, value, results[u])
-            there[u] = there[u] | alive[u]
+                leaf[u] = select(new, value, leaf[u])
+            there[u] = there[u] | live[u]
 
 
 @inline
@@ -160,19 +160,17 @@ def go_down(at, row, width, *, T, wide_records, accepted):
 
 
 @inline
-def add_leaves(results, weights, total, targets, step, count, *, T, single, reduction):
+def add_leaves(leaf, weights, total, targets, step, count, *, T, single, reduction):
     """Combine the weights of leaves with the results of the tree's targets, `step` bytes apart."""
     if single:
         for u in static_range(count):
             at = total + u * VL * SIZE[T]
-            store[T](at, combine_weights(load[T](at), results[u], reduction, T))
+            store[T](at, combine(load[T](at), leaf[u], reduction, T))
     else:
         for u in static_range(count):
             for j in range(targets):
                 at = total + j * step + u * VL * SIZE[T]
-                store[T](
-                    at, combine_weights(load[T](at), take[T](weights + j * SIZE[T], results[u]), reduction, T)
-                )
+                store[T](at, combine(load[T](at), take[T](weights + j * SIZE[T], leaf[u]), reduction, T))
 
 
 @inline
@@ -186,9 +184,9 @@ def transpose_features(columns, p, features, rows, vectors, step, x, *, T):
 
 
 @inline
-def send_down(at, row, results_at, root, records, leaf_values, p, rows, vectors, width, has_nan, x, *, T,
+def send_down(at, row, target, root, records, leaf_at, p, rows, vectors, width, has_nan, x, *, T,
               wide_records, single, accepted):  # fmt: skip
-    """Store what the rows of an item find in one tree to `results_at`, GROUP rows at a time."""
+    """Store what the rows of an item find in one tree to `target`, GROUP rows at a time."""
     for r in range(0, vectors * VL, GROUP):
         for i in static_range(GROUP):
             at[i] = root
@@ -200,26 +198,26 @@ def send_down(at, row, results_at, root, records, leaf_values, p, rows, vectors,
         for i in static_range(GROUP):
             number = (at[i] - records) // (16 if wide_records else 8)
             if single:
-                st[T](results_at + (r + i) * SIZE[T], ld[T](leaf_values + number * SIZE[T]))
+                st[T](target + (r + i) * SIZE[T], ld[T](leaf_at + number * SIZE[T]))
             else:
-                st[i32](results_at + (r + i) * 4, ld[i32](leaf_values + number * 4))
+                st[i32](target + (r + i) * 4, ld[i32](leaf_at + number * 4))
 
 
 @kernel(
     over="rows/each", x="rows f:1", y="rows t", records="r:1", trees="k five:1", weights="w:1",
-    starts="i kinds:1", entries="e:1", leaves="l:1", features="used:1", leaf_values="r2:1",
+    starts="i kinds:1", entries="e:1", leaves="l:1", features="used:1", leaf_at="r2:1",
 )  # fmt: skip
 def forest_of_rows(
     x: Tensor, y: Tensor, records: Tensor, trees: Tensor, weights: Tensor, starts: Tensor, entries: Tensor,
-    leaves: Tensor, features: Tensor, leaf_values: Tensor, each, width, masks, *, T, wide_records,
+    leaves: Tensor, features: Tensor, leaf_at: Tensor, each, width, masks, *, T, wide_records,
     accepted, nans, kinds, single, reduction, tabled,
 ):  # fmt: skip
     """`masks`: the number of trees with masks. Scratch has the results of each target for `each` rows, what
     trees without masks find, and the features that masks read, transposed."""
-    alive, there, results, at, row = registers()
+    live, there, leaf, at, row = registers()
     step = each * SIZE[T]
-    results_at = scratch + y.size.t * step
-    columns = results_at + each * 8
+    target = scratch + y.size.t * step
+    columns = target + each * 8
     for first, p, q in items(x, y):
         rows = min(x.size.rows - first, each)
         vectors = (rows + VL - 1) // VL
@@ -235,17 +233,17 @@ def forest_of_rows(
             total = scratch + ld(here, 1) * step
             targets = ld(here, 2) + 0
             words = ld(here, 3) + 0
-            word_count = ld(here, 4) + 0
-            if word_count > 0:
+            length = ld(here, 4) + 0
+            if length > 0:
                 v = 0
                 while v + VECTORS <= vectors:
                     column = columns + v * VL * SIZE[T]
                     find_leaves(
-                        alive,
+                        live,
                         there,
-                        results,
+                        leaf,
                         words,
-                        word_count,
+                        length,
                         starts,
                         entries,
                         leaves,
@@ -253,26 +251,22 @@ def forest_of_rows(
                         step,
                         VECTORS,
                     )
-                    add_leaves(results, weights, total + v * VL * SIZE[T], targets, step, VECTORS)
+                    add_leaves(leaf, weights, total + v * VL * SIZE[T], targets, step, VECTORS)
                     v += VECTORS
                 while v < vectors:
                     column = columns + v * VL * SIZE[T]
-                    find_leaves(
-                        alive, there, results, words, word_count, starts, entries, leaves, column, step, 1
-                    )
-                    add_leaves(results, weights, total + v * VL * SIZE[T], targets, step, 1)
+                    find_leaves(live, there, leaf, words, length, starts, entries, leaves, column, step, 1)
+                    add_leaves(leaf, weights, total + v * VL * SIZE[T], targets, step, 1)
                     v += 1
             else:
                 root = records + ld(here, 0) * (16 if wide_records else 8)
-                send_down(
-                    at, row, results_at, root, records, leaf_values, p, rows, vectors, width, has_nan, x
-                )
+                send_down(at, row, target, root, records, leaf_at, p, rows, vectors, width, has_nan, x)
                 for v in range(vectors):
                     if single:
-                        results[0] = load[T](results_at + v * VL * SIZE[T])
+                        leaf[0] = load[T](target + v * VL * SIZE[T])
                     else:
-                        results[0] = load[i32](results_at + v * VL * 4)
-                    add_leaves(results, weights, total + v * VL * SIZE[T], targets, step, 1)
+                        leaf[0] = load[i32](target + v * VL * 4)
+                    add_leaves(leaf, weights, total + v * VL * SIZE[T], targets, step, 1)
         for j in range(y.size.t):
             for v in range(vectors):
                 done = load[T](scratch + j * step + v * VL * SIZE[T])
@@ -285,14 +279,12 @@ def add_one_leaf(weights, start, total, targets, *, T, reduction):
     for j in range(0, targets, VL):
         at = total + j * SIZE[T]
         more = loadm[T](weights + (start + j) * SIZE[T], targets - j)
-        storem[T](at, combine_weights(loadm[T](at, targets - j), more, reduction, T), targets - j)
+        storem[T](at, combine(loadm[T](at, targets - j), more, reduction, T), targets - j)
 
 
-@kernel(
-    over="rows", x="rows f:1", y="rows t", records="r:1", trees="k five:1", weights="w:1", leaf_values="r2:1"
-)
+@kernel(over="rows", x="rows f:1", y="rows t", records="r:1", trees="k five:1", weights="w:1", leaf_at="r2:1")
 def forest_of_trees(
-    x: Tensor, y: Tensor, records: Tensor, trees: Tensor, weights: Tensor, leaf_values: Tensor, width, *, T,
+    x: Tensor, y: Tensor, records: Tensor, trees: Tensor, weights: Tensor, leaf_at: Tensor, width, *, T,
     wide_records, accepted, nans, single, reduction,
 ):  # fmt: skip
     """One row goes down all trees. Scratch has what each tree finds, and then the results."""
@@ -314,14 +306,14 @@ def forest_of_trees(
             for i in static_range(GROUP):
                 number = (at[i] - records) // (16 if wide_records else 8)
                 if single:
-                    st[T](scratch + (k + i) * SIZE[T], ld[T](leaf_values + number * SIZE[T]))
+                    st[T](scratch + (k + i) * SIZE[T], ld[T](leaf_at + number * SIZE[T]))
                 else:
-                    st[i32](scratch + (k + i) * SIZE[T], ld[i32](leaf_values + number * 4))
+                    st[i32](scratch + (k + i) * SIZE[T], ld[i32](leaf_at + number * 4))
         targets = y.size.t
         if single and targets == 1:
             total = const[T](NONE[reduction])
             for k in range(count):
-                total = combine_weights(total, splat[T](scratch + k * SIZE[T]), reduction, T)
+                total = combine(total, splat[T](scratch + k * SIZE[T]), reduction, T)
             storem[T](q, total, 1)
         else:
             for j in range(0, targets, VL):
@@ -331,7 +323,7 @@ def forest_of_trees(
                 if single:
                     storem[T](
                         total,
-                        combine_weights(splat[T](total), splat[T](scratch + k * SIZE[T]), reduction, T),
+                        combine(splat[T](total), splat[T](scratch + k * SIZE[T]), reduction, T),
                         1,
                     )
                 else:
@@ -369,7 +361,7 @@ class Forest(Lowering):
             "entries": (forest.entries.reshape(-1), "i32"),
             "leaves": (forest.leaves.reshape(-1), self.out.dtype if forest.single else "i32"),
             "features": (forest.features, "i64"),
-            "leaf_values": (forest.leaf_values, self.out.dtype if forest.single else "i32"),
+            "leaf_at": (forest.leaf_values, self.out.dtype if forest.single else "i32"),
         }  # fmt: skip
 
     def pack(self, constants: Constants) -> None:
@@ -385,9 +377,7 @@ class Forest(Lowering):
         if features < self.node.attrs["features"]:
             raise NotNative
         tensors = {"x": x, "y": y}
-        tensors |= {
-            name: planner.constants.view(*array_and_dtype) for name, array_and_dtype in self.arrays.items()
-        }
+        tensors |= {name: planner.constants.view(*source) for name, source in self.arrays.items()}
         forest, lanes = self.forest, self.target.lanes
         count, width = len(forest.trees), forest.feature_bits
         if rows <= FEW_ROWS:

@@ -85,18 +85,16 @@ def pack_forest(tables: Sequence[np.ndarray], targets: int, features: int, most:
     accepted = _read_flags(nodes[:, 0])
     inner = accepted[accepted > 0]
     bits = max(1, int(nodes[:, 1][accepted > 0].max(initial=0)).bit_length())
-    wide_records = (
-        thresholds.dtype != np.float32 or int(order.sizes.max(initial=1)) << bits + FLAG_BITS >= 1 << 31
-    )
+    long = thresholds.dtype != np.float32 or int(order.sizes.max(initial=1)) << bits + FLAG_BITS >= 1 << 31
     masks = _pack_masks(thresholds, nodes, trees, weights, accepted, order, most)
     firsts = np.cumsum(order.sizes) - order.sizes
     plain = np.unique(inner & ~UNORDERED)
     same = int(plain[0]) if plain.tolist() in ([LOWER], [LOWER | EQUAL]) else MIXED if len(plain) else LOWER
     return PackedForest(
-        *_pack_records(thresholds, nodes, trees, weights, accepted, order, bits, wide_records),
+        *_pack_records(thresholds, nodes, trees, weights, accepted, order, bits, long),
         np.stack([firsts, trees[:, 1], trees[:, 2], masks.first, masks.word_counts], 1),
         weights if len(weights) else np.zeros(1, thresholds.dtype), masks.starts, masks.entries, masks.leaves,
-        masks.features, masks.kinds, wide_records, bits, same, bool((inner & UNORDERED).any()),
+        masks.features, masks.kinds, long, bits, same, bool((inner & UNORDERED).any()),
         bool((trees[:, 2] == 1).all()),
     )  # fmt: skip
 
@@ -110,7 +108,7 @@ def _read_flags(modes: np.ndarray) -> np.ndarray:
 
 def _pack_records(
     thresholds: np.ndarray, nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, accepted: np.ndarray,
-    order: _Order, bits: int, wide_records: bool,
+    order: _Order, bits: int, long: bool,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """(records, words of 4 bytes as i32; what is found at the leaves)"""
     firsts = np.cumsum(order.sizes) - order.sizes
@@ -122,17 +120,17 @@ def _pack_records(
     values = np.where(leaf, thresholds.dtype.type(np.nan), thresholds[node])
     starts = np.where(leaf, nodes[node, 2], 0)
     single = bool((trees[:, 2] == 1).all())
-    leaf_values = (
+    result = (
         np.where(leaf, weights[starts], 0).astype(thresholds.dtype) if single else starts.astype(np.int32)
     )
     links = np.where(leaf, IS_LEAF << bits, nodes[node, 1] | accepted[node] << bits)
     distance = np.where(leaf, -1, order.pairs[node] - slot)
     words = values.view(np.int32).reshape(len(values), -1)
-    if not wide_records:
-        return np.column_stack([words, (links | distance << bits + FLAG_BITS).astype(np.int32)]), leaf_values
+    if not long:
+        return np.column_stack([words, (links | distance << bits + FLAG_BITS).astype(np.int32)]), result
     records = np.zeros((len(values), 4), np.int32)
     records[:, : words.shape[1]], records[:, 2], records[:, 3] = words, links, distance
-    return records, leaf_values
+    return records, result
 
 
 class _Masks(NamedTuple):
@@ -174,16 +172,14 @@ def _number_leaves(
     for inner in reversed(inner_levels):
         size[inner] = size[nodes[inner, 2]] + size[nodes[inner, 3]]
     root = fits & leaf[trees[:, 0]]
-    references = [(np.flatnonzero(root), trees[root, 0], np.zeros(int(root.sum()), np.int64))]
+    edges = [(np.flatnonzero(root), trees[root, 0], np.zeros(int(root.sum()), np.int64))]
     for inner, (level, of, _) in zip(inner_levels, order.levels, strict=True):
         yes, no = nodes[inner, 2], nodes[inner, 3]
-        # leaves may be shared, so that their numbers belong to the references
+        # leaves may be shared, so that their numbers belong to the edges
         numbers = np.stack([low[inner], low[inner] + size[yes]], 1).reshape(-1)
-        references.append(
-            (np.repeat(of[fits[of] & ~leaf[level]], 2), np.stack([yes, no], 1).reshape(-1), numbers)
-        )
+        edges.append((np.repeat(of[fits[of] & ~leaf[level]], 2), np.stack([yes, no], 1).reshape(-1), numbers))
         low[yes], low[no] = low[inner], low[inner] + size[yes]
-    of, child, number = (np.concatenate(column) for column in zip(*references, strict=True))
+    of, child, number = (np.concatenate(column) for column in zip(*edges, strict=True))
     ends = leaf[child]
     return _Leaves(fits, of[ends], child[ends], number[ends], low, size)
 
