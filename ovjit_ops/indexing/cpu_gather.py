@@ -44,13 +44,13 @@ WIDE = dict.fromkeys(("i8", "i16", "i32", "u8", "u16"), "i32") | dict.fromkeys((
 
 
 @inline
-def joined(old, v, combine):
+def merge_values(old, v, combine):
     """The new value of an element `old`."""
     return combine(old, v) if combine else v
 
 
 @inline
-def flipped(v, *, T, flip):
+def flip_bits(v, *, T, flip):
     """Invert the bits of `flip`."""
     return v ^ const[T](flip) if flip else v
 
@@ -98,17 +98,17 @@ def move_row(p, q, n, x_n, y_n, *, T, combine, flip):
         st[T](q, ld[T](p))
     elif x_n == SIZE[T] and y_n == SIZE[T]:
         while i + VL <= n:
-            v = joined(load[T](q + i * SIZE[T]), load[T](p + i * SIZE[T]), combine)
-            store[T](q + i * SIZE[T], flipped(v))
+            v = merge_values(load[T](q + i * SIZE[T]), load[T](p + i * SIZE[T]), combine)
+            store[T](q + i * SIZE[T], flip_bits(v))
             i += VL
         if i < n:
-            v = joined(loadm[T](q + i * SIZE[T], n - i), loadm[T](p + i * SIZE[T], n - i), combine)
-            storem[T](q + i * SIZE[T], flipped(v), n - i)
+            v = merge_values(loadm[T](q + i * SIZE[T], n - i), loadm[T](p + i * SIZE[T], n - i), combine)
+            storem[T](q + i * SIZE[T], flip_bits(v), n - i)
     else:
         for i in range(0, n, VL):
             count = n - i
-            v = joined(gather[T](q + i * y_n, y_n, count), gather[T](p + i * x_n, x_n, count), combine)
-            scatter[T](q + i * y_n, y_n, flipped(v), count)
+            v = merge_values(gather[T](q + i * y_n, y_n, count), gather[T](p + i * x_n, x_n, count), combine)
+            scatter[T](q + i * y_n, y_n, flip_bits(v), count)
 
 
 @inline

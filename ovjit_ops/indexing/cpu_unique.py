@@ -88,7 +88,7 @@ def merged_rows(x, a, b, n, width, T):
 
 
 @inline
-def moved(q, p, n, T):
+def copy_elements(q, p, n, T):
     """Copy n elements from p to q."""
     for k in range(n):
         st[MOVED[SIZE[T]]](q + k * SIZE[T], ld[MOVED[SIZE[T]]](p + k * SIZE[T]))
@@ -152,7 +152,7 @@ def unique(
         for g in range(groups):
             i = ld[i64](spare + g * 8) + 0
             st[index](first + g * SIZE[index], i)
-            moved(values + g * width * SIZE[T], x + i * width * SIZE[T], width, T)
+            copy_elements(values + g * width * SIZE[T], x + i * width * SIZE[T], width, T)
             st[count](counts + g * SIZE[count], ld[i64](pairs + g * 8))
     else:
         group = 0
@@ -160,7 +160,7 @@ def unique(
             g = ld[index](inverse + i * SIZE[index]) + 0
             if ld[i64](spare + g * 8) >= 0:  # the first occurrence
                 st[index](first + group * SIZE[index], i)
-                moved(values + group * width * SIZE[T], x + i * width * SIZE[T], width, T)
+                copy_elements(values + group * width * SIZE[T], x + i * width * SIZE[T], width, T)
                 st[count](counts + group * SIZE[count], ld[i64](pairs + g * 8))
                 st[i64](spare + g * 8, -1 - group)
                 group += 1

@@ -25,7 +25,7 @@ from ovjit_ops.indexing.gather import check_index_type, checked_indices
 from ovjit_ops.movement.shape import MOVABLE
 
 
-def _copied(data: np.ndarray, updates: np.ndarray) -> np.ndarray:
+def _copy_for_updates(data: np.ndarray, updates: np.ndarray) -> np.ndarray:
     """A copy of the data to write into. It has objects if the updates are traced numbers."""
     return data.astype(object if updates.dtype.hasobject else data.dtype)
 
@@ -82,7 +82,7 @@ class ScatterUpdate:
 
     def ref(data, indices, updates, axis):
         along = normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
-        out = _copied(data, updates)
+        out = _copy_for_updates(data, updates)
         if not updates.size:
             return out
         rows = checked_indices(indices, data.shape[along])
@@ -107,7 +107,7 @@ class ScatterUpdate:
 def _scatter_nd(
     data: np.ndarray, indices: np.ndarray, updates: np.ndarray, *, reduction: str = "none"
 ) -> np.ndarray:
-    out = _copied(data, updates)
+    out = _copy_for_updates(data, updates)
     if not updates.size:
         return out
     points = tuple(checked_indices(indices[..., k], data.shape[k]) for k in range(indices.shape[-1]))
@@ -213,7 +213,7 @@ def _scatter_elements(
     """Write each update to the element that its index selects along an axis, or combine it with that
     element."""
     axis = normalize_axis(int(axes.reshape(-1)[0]), data.ndim)
-    out = _copied(data, updates)
+    out = _copy_for_updates(data, updates)
     grid = np.indices(indices.shape)
     at: list[np.ndarray] = list(grid)
     at[axis] = checked_indices(indices, data.shape[axis])
@@ -246,17 +246,17 @@ def expand_mean(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Va
     count_type = data.dtype if data.dtype in ("u64", "f64") else "i64" if kind in "iu" else "f32"
     initial = node.attrs["use_init_val"]
 
-    def filled(value: int, shaped: Value) -> Value:
+    def filled_like(value: int, shaped: Value) -> Value:
         number = w.b.constant(np.array(value, numpy_dtype(count_type)), count_type)
         return w("Broadcast", number, w("ShapeOf", shaped, output_type="i64"), mode="numpy")
 
-    def summed(onto: Value, added: Value, initial: bool) -> Value:
+    def add_at(onto: Value, added: Value, initial: bool) -> Value:
         how = {"reduction": "sum", "use_init_val": initial}
         return w("ScatterElementsUpdate", onto, indices, added, axis, **how)
 
-    total = summed(data, updates, initial)
+    total = add_at(data, updates, initial)
     # The existing value counts as one more if an update is combined with it. Otherwise it is divided by 1.
-    count = summed(filled(0, data), filled(1, indices), True)
+    count = add_at(filled_like(0, data), filled_like(1, indices), True)
     count = w("Add", count, 1) if initial else w("Maximum", count, 1)
     if kind in "iu":
         quotient = w("Divide", w("Convert", total, destination_type=count_type), count)

@@ -107,7 +107,7 @@ class Lines(NamedTuple):
 
 
 @inline
-def joined(total, v, lowest):
+def combine(total, v, lowest):
     return total + v if lowest is None else maximum(total, v)
 
 
@@ -125,12 +125,12 @@ def join_rows(line, x, source, top, row, used, start, A, *, T, R, lowest, window
                 acc = some(p, used - k, part)
                 for i in static_range(1, window[0]):
                     v = some(x.at(p, h=i * dh), used - k, part)
-                    acc = joined(acc, v, lowest)
+                    acc = combine(acc, v, lowest)
             else:
                 acc = const[R](start)
                 for _ in range(i0, i1):
                     v = some(p, used - k, part)
-                    acc = joined(acc, v, lowest)
+                    acc = combine(acc, v, lowest)
                     p += dh * x.stride.h
             store[A](line + k * SIZE[A], blend[A](used - k, acc, const[A](start)) if part else acc)
             k += VL
@@ -146,12 +146,12 @@ def join_columns(p, column, count, start, A, step, *, lowest, window):
         best = column_of(at, sw, count, A, step)
         for j in static_range(1, window[1]):
             v = column_of(at + j * dw * SIZE[A], sw, count, A, step)
-            best = joined(best, v, lowest)
+            best = combine(best, v, lowest)
     else:
         best = const[A](start)
         for _ in range(column.kernel):
             v = column_of(at, sw, count, A, step)
-            best = joined(best, v, lowest)
+            best = combine(best, v, lowest)
             at += dw * SIZE[A]
     return best
 

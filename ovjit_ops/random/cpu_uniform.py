@@ -61,7 +61,7 @@ def philox(drawn, seed, counter, lanes, first):
 
 
 @inline
-def twisted(drawn, state, first, count):
+def draw_mersenne(drawn, state, first, count):
     """Draw `count` numbers of MT19937, from number `first` of its state on."""
     i = urem(first, STATE)
     for k in range(count):
@@ -103,7 +103,7 @@ def rest_of(high, low, span):
 
 
 @inline
-def rounded(v, T):
+def round_to(v, T):
     """v, rounded to T."""
     result = v
     if T in HALVES:
@@ -130,7 +130,7 @@ def put_reals(q, drawn, count, first, span, T, torch):
         elif T == "f16" and torch:
             unit = unit * span + first
         else:
-            unit = rounded(unit * span, T)
+            unit = round_to(unit * span, T)
             unit = unit + first
         storem[T](q + k * SIZE[T], unit, count - k)
 
@@ -197,7 +197,7 @@ def uniform(seeds: Tensor, low: Tensor, high: Tensor, y: Tensor, each, *, T, tor
     words = 2 if T in ("f64", "i64") else 1  # numbers of the stream per element
     if T in MANTISSA:
         first = splat[T](low)
-        span = rounded(splat[T](high) - first, T)
+        span = round_to(splat[T](high) - first, T)
     else:
         least = ld[T](low) + 0
         end = ld[T](high) + 0
@@ -211,7 +211,7 @@ def uniform(seeds: Tensor, low: Tensor, high: Tensor, y: Tensor, each, *, T, tor
         length = end - least
     for start, q in items(y):
         if torch:
-            twisted(drawn, state, start * words, each * words)
+            draw_mersenne(drawn, state, start * words, each * words)
         else:
             philox(drawn, seed, counter, lanes, start * words // 4)
         count = min(y.size.n - start, each)

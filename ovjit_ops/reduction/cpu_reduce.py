@@ -110,7 +110,7 @@ def wide(v, T, R):
 
 
 @inline
-def combined(a, b, how):
+def combine(a, b, how):
     return (
         a + b if how == "add"
         else a * b if how == "mul"
@@ -122,11 +122,11 @@ def combined(a, b, how):
 
 
 @inline
-def taken(acc, v, how):
+def accumulate(acc, v, how):
     """acc combined with v, v^2 or |v|, by `how.before`."""
     return (
         fma(v, v, acc) if how.before == "square"
-        else combined(acc, absolute(v) if how.before == "absolute" else v, how.combine)
+        else combine(acc, absolute(v) if how.before == "absolute" else v, how.combine)
     )  # fmt: skip
 
 
@@ -251,13 +251,13 @@ def row_combined(acc, v, q, x, start, stop, *, inputs, front, T, R, how):
         rest_at = stop - (stop - start) % (2 * VL)
         for j in range(start, rest_at, 2 * VL):
             some = element(v, q, x, j, 0, True)
-            total = taken(total, some, how)
+            total = accumulate(total, some, how)
             some = element(v, q, x, j + VL, 0, True)
-            other = taken(other, some, how)
-        total = combined(total, other, how.combine)
+            other = accumulate(other, some, how)
+        total = combine(total, other, how.combine)
     for j in range(rest_at, stop, VL):
         some = element(v, q, x, j, 0, True)
-        total = taken(total, some, how)
+        total = accumulate(total, some, how)
     return total
 
 
@@ -283,7 +283,7 @@ def put(target, step, value, i, n, w, g, e, along, *, operands, body, out):
 
 
 @inline
-def finished(acc, total, number, out_type, *, R, how):
+def finish_value(acc, total, number, out_type, *, R, how):
     """The result for `total` combined elements, converted to the type `out_type`."""
     result = acc
     if how.empty != "" and total == 0:
@@ -311,7 +311,7 @@ def take_next(acc, v, q, x, i, n, *, inputs, front, T, R, how, vectors):
     for u in static_range(vectors):
         if (not front.lines and SIZE[T] > 2 and inputs[0].mode == "v") or i + u * VL < n:
             some = element(v, q, x, u * VL, n - i - u * VL, False)
-            acc[u] = taken(acc[u], some, how)
+            acc[u] = accumulate(acc[u], some, how)
     step_on(q, x, inputs)
 
 
@@ -393,7 +393,7 @@ def reduce_kept(
             value = load[M](slot)
             if long and sums > 0:
                 value = load[M](slot + 2 * bank) + (load[M](slot + bank) + value)
-            value = finished(value, reduced.total, number, body.inputs[0])
+            value = finish_value(value, reduced.total, number, body.inputs[0])
             put(target, to.y_inner, value, j, to.n, w, g, e, "inner")
             slot += VL * SIZE[M]
 
@@ -424,7 +424,7 @@ def take_run(s, v, q, x, begin, end, first, *, inputs, front, T, R, how, long):
                     s["some"] = first
     if full_end < end:  # lanes behind the row keep their value
         last = element(v, q, x, full_end, end - full_end, False)
-        last = taken(s["acc"], last, how)
+        last = accumulate(s["acc"], last, how)
         s["acc"] = blend[R](end - full_end, last, s["acc"])
 
 
@@ -479,7 +479,7 @@ def reduce_rows(
         if parted or count == NARROW * VL or at[2] == to.d2 - 1 or item == last:
             for i in range(0, count, VL):
                 values = loadm[M](scratch + i * SIZE[M], count - i)
-                values = finished(values, reduced.total, number, body.inputs[0])
+                values = finish_value(values, reduced.total, number, body.inputs[0])
                 put(home, to.y_2, values, i, count, w, g, e, 2)
             count = 0
         if not parted:
