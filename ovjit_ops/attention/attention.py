@@ -68,10 +68,10 @@ def _before_repetition(value: Value) -> Value | None:
     flat, spread = value.node, value.node.inputs[0].node if value.node.inputs else None
     if flat.op.name != "Reshape" or spread is None or spread.op.name != "Broadcast":
         return None
-    source, wide, out = spread.inputs[0].shape, spread.output.shape, value.shape
-    if source is None or wide is None or out is None or (len(source), len(wide), len(out)) != (5, 5, 4):
+    source, full, out = spread.inputs[0].shape, spread.output.shape, value.shape
+    if source is None or full is None or out is None or (len(source), len(full), len(out)) != (5, 5, 4):
         return None
-    heads, groups = source[1], wide[2]
+    heads, groups = source[1], full[2]
     if (
         not isinstance(heads, int)
         or not isinstance(groups, int)
@@ -79,7 +79,10 @@ def _before_repetition(value: Value) -> Value | None:
         or out[1] != heads * groups
     ):
         return None
-    same = wide[1] == heads and (source[0], source[3:]) == (wide[0], wide[3:]) == (out[0], out[2:])
+    same = full[1] == heads and (source[0], source[3:]) == (full[0], full[3:]) == (
+        out[0],
+        out[2:],
+    )
     return spread.inputs[0] if same else None
 
 
@@ -102,9 +105,9 @@ def _with_shared_heads(w: Writer, node: Node, inputs: Sequence[Value]) -> Sequen
     grouped = w("Reshape", q, (0, heads, groups, -1, q.shape[-1]), special_zero=True)
     if more and more[0].shape:
         more[0] = w("Unsqueeze", more[0], (1,))
-    given = [grouped, keys, values, *more]
-    (made,) = w.b.instead(node, given)  # five dimensions, unlike the replaced node
-    return [w("Reshape", made, (0, q.shape[1], -1, width), special_zero=True)]
+    arguments = [grouped, keys, values, *more]
+    (attention,) = w.b.instead(node, arguments)  # five dimensions, unlike the replaced node
+    return [w("Reshape", attention, (0, q.shape[1], -1, width), special_zero=True)]
 
 
 def _samples(rng: np.random.Generator, dtype: str = "f32"):
@@ -161,12 +164,12 @@ def _infer(query, key, value, attention_mask, scale, sink, causal):
         )
         if attention_mask is not None and not causal:
             scores = (*batch, query.shape[-2], key.shape[-2])
-            whole = broadcast(attention_mask.shape, scores)
+            joint = broadcast(attention_mask.shape, scores)
             check(
-                whole is None or len(whole) == rank,
+                joint is None or len(joint) == rank,
                 f"the mask {attention_mask} has more dimensions than the scores",
             )
-            fits = whole is None or all(compatible(a, b) for a, b in zip(whole, scores, strict=True))
+            fits = joint is None or all(compatible(a, b) for a, b in zip(joint, scores, strict=True))
             check(fits, f"the mask {attention_mask} cannot be broadcast to the scores")
     if sink is not None and sink.shape is not None:
         check(len(sink.shape) == rank, f"sink {sink} should have the rank of query {query}")

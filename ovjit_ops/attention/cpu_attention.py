@@ -86,21 +86,21 @@ class Attention(Lowering):
         #: "k" or "v" -> the form of its rows of bytes, if it has one
         self.rows = {n: ByteRows(**v.node.attrs) for n, v in named.items() if n in "kv" and _is_of_bytes(v)}
         ways = {"out": out, "causal": self.causal, "sinks": sink, "capped": self.cap is not None}
-        self.few = _rows_kernel(self.target, named, self.rows, ways)
+        self.row_kernel = _rows_kernel(self.target, named, self.rows, ways)
         #: Rows of a tile, and columns of a block.
         self.tall, self.columns = tile_heights(self.target, form)[0], COLUMNS
         if form.on_unit:
             from ovjit_ops.attention import cpu_attention_unit as on_unit  # few CPUs have a matrix unit
 
             self.tall, self.columns = on_unit.ROWS, on_unit.COLUMNS
-            self.many = on_unit.unit_attention_kernel(self.target, form, **ways)
+            self.tiles = on_unit.unit_attention_kernel(self.target, form, **ways)
         else:
-            self.many = attention_kernel(self.target, form, **ways)
+            self.tiles = attention_kernel(self.target, form, **ways)
         low, high = bounds(named["q"].shape[-2])
         self.open = low != high
-        kernels = [self.few] if low < FEW_ROWS else []
-        least_many = 2 if any(len(named[n].node.inputs) > 1 for n in self.rows) else FEW_ROWS
-        kernels += [self.many, *pack_kernels(self.target, form)] if high is None or high >= least_many else []
+        kernels = [self.row_kernel] if low < FEW_ROWS else []
+        least = 2 if any(len(named[n].node.inputs) > 1 for n in self.rows) else FEW_ROWS
+        kernels += [self.tiles, *pack_kernels(self.target, form)] if high is None or high >= least else []
         #: type of k or v -> kernel that converts it to the tiles' type
         self.narrow: dict[ByteRows | str, Kernel] = {
             named[n].dtype: _convert_kernel(named[n].dtype, elem) for n in "kv" if named[n].dtype != elem
@@ -129,15 +129,16 @@ class Attention(Lowering):
             return
         q = self._words(planner, self.named["q"])
         rows, depth = q.shape[-2:]
-        columns, wide = planner.shape(self.named["v"])[-2:]  # of bytes too, these are of what they stand for
+        # also if values are stored as bytes
+        columns, value_size = planner.shape(self.named["v"])[-2:]
         if not columns:  # empty sums
             plan_fill(planner, y)
             return
         batch = y.shape[:-2]
         fresh = self._fresh(planner, rows)
-        few = not fresh and (rows < FEW_ROWS or (self.open and rows < DRAFT_ROWS and rows < columns))
-        given = {n: fresh.get(n) or self._as_it_lies(n) for n in "kv"}
-        k, v = (self._words(planner, value, False) for value in given.values())
+        by_rows = not fresh and (rows < FEW_ROWS or (self.open and rows < DRAFT_ROWS and rows < columns))
+        sources = {n: fresh.get(n) or self._as_it_lies(n) for n in "kv"}
+        k, v = (self._words(planner, value, False) for value in sources.values())
         scale, mask = self._scale(planner, depth), self._mask(planner, (*batch, rows, columns))
         tensors = {"q": q.expand((*batch, rows, depth)), "y": y, "mask": mask}
         if "sink" in self.named:
@@ -146,40 +147,40 @@ class Attention(Lowering):
         if self.cap is not None:
             numbers["cap"] = planner.constants.at(self.cap_at)
         more: dict[str, Any]
-        if few:
-            kernel, own = self.few, 2
-            more = {"numbers": RowNumbers(**numbers), **self._groups(planner, columns, depth, wide)}
+        if by_rows:
+            kernel, matrix_rank = self.row_kernel, 2
+            more = {"numbers": RowNumbers(**numbers), **self._groups(planner, columns, depth, value_size)}
         else:
-            k, v = (self._narrowed(planner, n, view, given[n].dtype) for n, view in (("k", k), ("v", v)))
-            k, keys = plan_panels(planner, _turned(k), self.form, self.named["k"].shape[-1])
+            k, v = (self._convert(planner, n, view, sources[n].dtype) for n, view in (("k", k), ("v", v)))
+            k, keys = plan_panels(planner, _transpose(k), self.form, self.named["k"].shape[-1])
             v, values = plan_panels(planner, v, self.form, self.named["v"].shape[-2])
-            kernel, own = self.many, 1
+            kernel, matrix_rank = self.tiles, 1
             numbers |= {n: planner.constants.at(at) for n, at in (("zeros", self.zeros), ("ones", self.ones))}
             more = {"numbers": Numbers(**numbers), "k_panel": keys.panel, "v_panel": values.panel}
-            more |= self._scratch(planner, rows, depth, wide)
-        tensors |= {n: view.expand((*batch, *view.shape[-own:])) for n, view in (("k", k), ("v", v))}
-        row = columns * (depth + wide)
+            more |= self._scratch(planner, rows, depth, value_size)
+        tensors |= {n: view.expand((*batch, *view.shape[-matrix_rank:])) for n, view in (("k", k), ("v", v))}
+        row = columns * (depth + value_size)
         launch(
-            planner, kernel, tensors, ("y",), work=row * (ONE_BY_ONE if few else more["block"]),
+            planner, kernel, tensors, ("y",), work=row * (ONE_BY_ONE if by_rows else more["block"]),
             reads=[q, scale], flops=2.0 * product(batch) * rows * row, **more,
         )  # fmt: skip
 
-    def _groups(self, planner: Planner, columns: int, depth: int, wide: int) -> dict[str, int]:
+    def _groups(self, planner: Planner, columns: int, depth: int, value_size: int) -> dict[str, int]:
         """The arguments of the kernel of few rows: groups of keys and values, and its scratch offset of
         sums."""
         k_size, v_size = (self.rows[n].group if n in self.rows else 0 for n in "kv")
         sums_at = ceil_div(columns * 4, ALIGNMENT) * ALIGNMENT + ALIGNMENT
         groups = depth // (k_size or depth) if "k" in self.rows else 0
         planner.need_scratch(sums_at + ceil_div(groups * 4, ALIGNMENT) * ALIGNMENT)
-        return {"k_size": k_size or depth, "v_size": v_size or wide, "sums_at": sums_at}
+        return {"k_size": k_size or depth, "v_size": v_size or value_size, "sums_at": sums_at}
 
-    def _scratch(self, planner: Planner, rows: int, depth: int, wide: int) -> dict[str, Any]:
+    def _scratch(self, planner: Planner, rows: int, depth: int, value_size: int) -> dict[str, Any]:
         """The rows of an item, and the layout of its scratch memory."""
         tall, columns = self.tall, self.columns
         block = sym_min(TILES * tall, ceil_div(rows, tall) * tall)
         tables = 0 if self.form.on_unit else ceil_div(block, tall) * TABLE_BYTES
         at, values = tables, {"columns_per": columns}
-        for name, n in (("q", depth), ("s", columns), ("o", wide)):
+        for name, n in (("q", depth), ("s", columns), ("o", value_size)):
             row = ceil_div(n * 4, ALIGNMENT)
             row = (row | 1 if name == "s" else row) * ALIGNMENT  # strides of a power of 2 share cache sets
             values |= {f"{name}_at": at, f"{name}_row": row}
@@ -194,10 +195,10 @@ class Attention(Lowering):
         if "scale" in self.named:
             return planner.view(self.named["scale"])
         scale = 1 / math.sqrt(max(depth, 1))
-        found: View = planner.shared(  # equal layers have one
+        view: View = planner.shared(  # equal layers have one
             ("scale", scale), lambda: planner.data.view(np.full(1, scale, np.float32), "f32")
         )
-        return found
+        return view
 
     def _mask(self, planner: Planner, shape: tuple[int, ...]) -> View:
         """The mask, broadcast to all scores, with adjacent columns. Without a mask, zeros."""
@@ -207,9 +208,9 @@ class Attention(Lowering):
         view = planner.view(self.named["mask"])
         if not view.shape or (view.shape[-1] == 1 and shape[-1] != 1):
             lead = view.shape[:-1] if view.shape else ()
-            whole = planner.allocate((*lead, shape[-1]), 4)
-            planner.copy_step(view.expand((*lead, shape[-1])), whole)
-            view = whole
+            expanded = planner.allocate((*lead, shape[-1]), 4)
+            planner.copy_step(view.expand((*lead, shape[-1])), expanded)
+            view = expanded
         elif view.shape[-1] > 1 and view.strides[-1] != 4:
             view = planner.contiguous(self.named["mask"])
         return view.expand(shape)
@@ -227,7 +228,7 @@ class Attention(Lowering):
         all_new = all(planner.shape(v) == planner.shape(named[n]) for n, v in fresh.items())
         return fresh if all_new and len(fresh) == len(named) else {}
 
-    def _narrowed(self, planner: Planner, name: str, view: View, dtype: str) -> View:
+    def _convert(self, planner: Planner, name: str, view: View, dtype: str) -> View:
         """k or v, converted to the tiles' type."""
         if dtype == self.form.a:
             return view
@@ -246,8 +247,8 @@ class Attention(Lowering):
         """The view of an input with a contiguous last dimension. `filled`: padded with zeros to whole
         words."""
         rank = len(value.shape)
-        whole = filled and value.dtype == self.form.a and not self.form.on_unit  # which copies rows
-        odd = -planner.shape(value)[-1] % self.form.group if whole else 0
+        padded = filled and value.dtype == self.form.a and not self.form.on_unit  # which copies rows
+        odd = -planner.shape(value)[-1] % self.form.group if padded else 0
         return planner.with_layout(value, Layout(range(rank), [*[(0, 0)] * (rank - 1), (0, odd)]))
 
 
@@ -267,7 +268,7 @@ def _rows_kernel(
     )  # fmt: skip
 
 
-def _turned(view: View) -> View:
+def _transpose(view: View) -> View:
     """Matrices [..., n, depth] as [..., depth, n]."""
     lead = range(len(view.shape) - 2)
     return view.permute((*lead, len(lead) + 1, len(lead)))

@@ -72,25 +72,25 @@ def one_tile(size, table, weights, words, channel, valid, zeros, factor, scaled)
 
 
 @inline
-def tile_of_rows(wide, table, left, weights, words, channel, valid, zeros, factor, scaled, heights):
-    """Multiply the tile of rows with this table by `wide` vectors of a panel. `left`: the remaining rows."""
+def tile_of_rows(vectors, table, rows, weights, words, channel, valid, zeros, factor, scaled, heights):
+    """Multiply the tile of rows with this table by `vectors` of a panel. `rows`: the remaining rows."""
     for k, height in enumerate(heights):
-        if height == heights[-1] or left > heights[k + 1]:
-            one_tile(f"{height}_{wide}", table, weights, words, channel, valid, zeros, factor, scaled)
+        if height == heights[-1] or rows > heights[k + 1]:
+            one_tile(f"{height}_{vectors}", table, weights, words, channel, valid, zeros, factor, scaled)
             break
 
 
 @inline
-def multiply(weights, words, channel, valid, stored, whole, zeros, factor, scaled, count, *, heights, lanes):
+def multiply(weights, words, channel, valid, stored, full, zeros, factor, scaled, count, *, heights, lanes):
     """Multiply the chunk's tiles by one panel. `stored`: columns of the panel in memory, which are all if
-    `whole`. `factor`: address of the factor of sums, if `scaled`."""
+    `full`. `factor`: address of the factor of sums, if `scaled`."""
     for r in range(0, count, heights[0]):
         table = scratch + r // heights[0] * TABLE_BYTES
-        left = count - r
-        for wide in (2, 1):
-            if wide == 1 or whole or stored > lanes:
+        rows = count - r
+        for vectors in (2, 1):
+            if vectors == 1 or full or stored > lanes:
                 tile_of_rows(
-                    wide, table, left, weights, words, channel, valid, zeros, factor, scaled, heights
+                    vectors, table, rows, weights, words, channel, valid, zeros, factor, scaled, heights
                 )
                 break
 
@@ -171,15 +171,15 @@ def begin_softmax(peak, weights, sink, sinks):
 
 @inline
 def multiply_panels(
-    panels, panel, words, at, n, columns, whole, zeros, scale, scaled, count, *, width, heights, lanes
+    panels, panel, words, at, n, columns, last_full, zeros, scale, scaled, count, *, width, heights, lanes
 ):
-    """Compute n of `columns` columns, from column `at` on, by panels of `words` words. `whole`: the last
+    """Compute n of `columns` columns, from column `at` on, by panels of `words` words. `last_full`: the last
     panel has all its columns in memory."""
     c = at // width
     while c * width < at + n:
         multiply(
-            panels + c * panel, words, c * width - at, at + n - c * width, columns - c * width, whole, zeros,
-            scale, scaled, count,
+            panels + c * panel, words, c * width - at, at + n - c * width, columns - c * width, last_full,
+            zeros, scale, scaled, count,
         )  # fmt: skip
         c += 1
 
@@ -228,7 +228,7 @@ def clear(t, first, stop, T):
 
 
 @inline
-def multiplied(p, t, count, factor):
+def scale_row(p, t, count, factor):
     """Store the row at p times `factor` to t."""
     for j in range(0, count, VL):
         storem[f32](t + j * 4, loadm[f32](p + j * 4, count - j) * factor, count - j)
@@ -242,16 +242,16 @@ def without_weights(total, unseen):
 
 
 @inline
-def divided(o, o_row, weights, y, y_r, count, wide, unseen, out):
+def divide_by_weights(o, o_row, weights, y, y_r, count, value_size, unseen, out):
     """y = o / the sum of weights; rows without weights, or with NaN, get the numbers at `unseen`."""
     for r in range(count):
         total = splat[f32](weights + r * 4)
         otherwise = without_weights(total, unseen)
-        seen = total > const[f32](0.0)
+        valid = total > const[f32](0.0)
         scaled = const[f32](1.0) / total
-        for j in range(0, wide, VL):
-            made = select(seen, loadm[f32](o + r * o_row + j * 4, wide - j) * scaled, otherwise)
-            storem[out](y + r * y_r + j * SIZE[out], made, wide - j)
+        for j in range(0, value_size, VL):
+            result = select(valid, loadm[f32](o + r * o_row + j * 4, value_size - j) * scaled, otherwise)
+            storem[out](y + r * y_r + j * SIZE[out], result, value_size - j)
 
 
 class Numbers(NamedTuple):
@@ -281,18 +281,18 @@ class Memory(NamedTuple):
 
 
 @inline
-def begin_rows(sink, ps, count, wide, *, memory, sinks):
+def begin_rows(sink, ps, count, value_size, *, memory, sinks):
     """Initialise the sums, maxima and weights of all rows."""
     for r in range(count):
-        clear(scratch + memory.o_at + r * memory.o_row, 0, wide, "f32")
+        clear(scratch + memory.o_at + r * memory.o_row, 0, value_size, "f32")
         begin_softmax(
             scratch + memory.m_at + r * 4, scratch + memory.l_at + r * 4, ps + r * sink.stride.r, sinks
         )  # fmt: skip
 
 
 @inline
-def unmasked(r, at, n, first, causal):
-    """How many of n columns from `at` on row r attends to."""
+def count_visible(r, at, n, first, causal):
+    """Returns the number of columns, of n from `at` on, that row r attends to."""
     live = n
     if causal:
         live = min(n, first + r + 1 - at)
@@ -300,48 +300,49 @@ def unmasked(r, at, n, first, causal):
 
 
 @inline
-def soften_rows(pm, at, n, first, count, wide, cap, *, mask, memory, T, group, causal, capped):
+def soften_rows(pm, at, n, first, count, value_size, cap, *, mask, memory, T, group, causal, capped):
     """Replace the scores of n columns from `at` on by weights, and rescale the sums of earlier columns. All
     rows' maxima come first, to hide the latency of reductions over lanes."""
     for r in range(count):
         t = scratch + memory.s_at + r * memory.s_row
-        live = unmasked(r, at, n, first, causal)
+        live = count_visible(r, at, n, first, causal)
         if capped:
             bend(t, pm + r * mask.stride.r + at * mask.stride.c, live, cap)
         shrink = raise_peak(t, scratch + memory.m_at + r * 4, live)
         storem[f32](scratch + memory.f_at + r * 4, shrink, 1)
-    weigh_rows(at, n, (n + group - 1) // group * group, first, count, wide)
+    weigh_rows(at, n, (n + group - 1) // group * group, first, count, value_size)
 
 
 @inline
-def weigh_rows(at, n, padded, first, count, wide, *, memory, T, causal):
+def weigh_rows(at, n, padded, first, count, value_size, *, memory, T, causal):
     """Replace the scores of n columns from `at` on by weights, with zeros up to `padded` columns, and rescale
     the sums of earlier columns."""
     for r in range(count):
         t = scratch + memory.s_at + r * memory.s_row
-        live = unmasked(r, at, n, first, causal)
+        live = count_visible(r, at, n, first, causal)
         shrink = splat[f32](scratch + memory.f_at + r * 4)
         add_weights(t, scratch + memory.m_at + r * 4, shrink, scratch + memory.l_at + r * 4, live, T)
         if causal or T != "f32":  # what is masked, and what fills the last word
             clear(t, live, padded, T)
         if at > 0:
             o = scratch + memory.o_at + r * memory.o_row
-            multiplied(o, o, wide, shrink)
+            scale_row(o, o, value_size, shrink)
 
 
 @inline
-def add_values(pv, at, n, count, wide, *, v_panel, numbers, memory, T, group, heights, width, lanes):
+def add_values(pv, at, n, count, value_size, *, v_panel, numbers, memory, T, group, heights, width, lanes):
     """Add the weighted values of n columns from `at` on to the sums."""
     o = scratch + memory.o_at
     fill_tables(scratch + memory.s_at, memory.s_row, o, memory.o_row, o, memory.o_row, count, heights[0])
     c = 0
-    while c * width < wide:
+    while c * width < value_size:
         step = width * 4
-        if wide - c * width <= lanes:
+        if value_size - c * width <= lanes:
             step = lanes * 4
         multiply(
-            pv + c * v_panel + at // group * step, (n + group - 1) // group, c * width, wide - c * width,
-            wide - c * width, False, numbers.zeros, numbers.ones, T != "f32", count,
+            pv + c * v_panel + at // group * step, (n + group - 1) // group, c * width,
+            value_size - c * width, value_size - c * width, False, numbers.zeros, numbers.ones,
+            T != "f32", count,
         )  # fmt: skip
         c += 1
 
@@ -374,7 +375,7 @@ def attention_tiles(
             queries = scratch + memory.q_at
             query_r = memory.q_row
             for r in range(count):
-                multiplied(pq + r * q.stride.r, queries + r * query_r, q.size.d, factor)
+                scale_row(pq + r * q.stride.r, queries + r * query_r, q.size.d, factor)
         begin_rows(sink, ps, count, y.size.w)
         end = mask.size.c
         if causal:
@@ -393,7 +394,7 @@ def attention_tiles(
             )  # fmt: skip
             soften_rows(pm, at, n, first, count, y.size.w, numbers.cap)
             add_values(pv, at, n, count, y.size.w)
-        divided(
+        divide_by_weights(
             scratch + memory.o_at, memory.o_row, scratch + memory.l_at, py, y.stride.r, count, y.size.w,
             numbers.unseen, out,
         )  # fmt: skip
@@ -419,8 +420,8 @@ def attention_kernel(isa: Target, form: Format, **ways: Any) -> Kernel:
         return tile_words(target, epilogue, form)
 
     out = "" if ways["out"] == form.a else f"_{ways['out']}"
-    said = "".join(f"_{name}" for name in ("causal", "sinks", "capped") if ways[name])
-    name, key = f"attention_{form.name}{out}_{isa.name}{said}", f"{form.name} {epilogue.text()}"
+    suffix = "".join(f"_{name}" for name in ("causal", "sinks", "capped") if ways[name])
+    name, key = f"attention_{form.name}{out}_{isa.name}{suffix}", f"{form.name} {epilogue.text()}"
     return attention_tiles.kernel(
         name, intrinsics, key, form.name, T=form.a, group=form.group, heights=tile_heights(isa, form),
         width=tile_width(isa), lanes=isa.lanes, **ways,
@@ -443,13 +444,13 @@ def add_products(acc, p, t, size, T, cached):
             j += VL
     else:
         while j + VL <= size:
-            whole = load[cached](t + j * SIZE[cached])
-            number = cast[f32](whole) if cached == "u8" else whole
+            elements = load[cached](t + j * SIZE[cached])
+            number = cast[f32](elements) if cached == "u8" else elements
             acc[0] = fma(load[T](p + j * SIZE[T]), number, acc[0])
             j += VL
         if j < size:
-            rest = loadm[cached](t + j * SIZE[cached], size - j)
-            number = cast[f32](rest) if cached == "u8" else rest
+            tail = loadm[cached](t + j * SIZE[cached], size - j)
+            number = cast[f32](tail) if cached == "u8" else tail
             acc[0] = fma(loadm[T](p + j * SIZE[T], size - j), number, acc[0])
 
 
@@ -460,11 +461,11 @@ def score_keys(p, k, k_s, end, depth, size, sums_at, cached, *, T, cut):
     acc, part = registers()
     if cached in PACKED:
         for g in range(0, depth, size):
-            whole = const[f32](0.0)
+            query_sum = const[f32](0.0)
             for j in range(0, size, VL):
-                whole = whole + loadm[T](p + (g + j) * SIZE[T], size - j)
-            whole = spread[f32](hadd[f32](whole))
-            storem[f32](scratch + sums_at + g // size * 4, whole, 1)
+                query_sum = query_sum + loadm[T](p + (g + j) * SIZE[T], size - j)
+            query_sum = spread[f32](hadd[f32](query_sum))
+            storem[f32](scratch + sums_at + g // size * 4, query_sum, 1)
     for s in range(end):
         t = k + s * k_s
         acc[0] = const[f32](0.0)
@@ -486,7 +487,7 @@ def score_keys(p, k, k_s, end, depth, size, sums_at, cached, *, T, cut):
             add_products(acc, p, t + HEAD if cached in PACKED else t, depth, T, cached)
             score = spread[f32](hadd[f32](acc[0] + acc[1] if cached == "u4" else acc[0]))
             if cached in PACKED:
-                score = fma(whole, splat[f32](t + 4), score * splat[f32](t))
+                score = fma(query_sum, splat[f32](t + 4), score * splat[f32](t))
         storem[f32](scratch + s * 4, score, 1)
 
 
@@ -520,19 +521,19 @@ def weigh_scores(top, end):
 
 
 @inline
-def sum_values(p, v, v_s, end, wide, size, total, unseen, cached, *, out, vectors):
+def sum_values(p, v, v_s, end, value_size, size, total, unseen, cached, *, out, vectors):
     """p = the weighted sum of values / the sum of weights; if that sum is 0 or NaN, the numbers at `unseen`.
     Values as bytes are in groups of `size` numbers; with 4 bits, the low nibbles have the first half of a
     group."""
     acc = registers()
     otherwise = without_weights(total, unseen)
-    seen = total > const[f32](0.0)
+    has_weights = total > const[f32](0.0)
     scaled = const[f32](1.0) / total
     step = SIZE[cached] if cached in SIZE else 1
     width = size // (2 if cached == "u4" else 1)
     head = 0
-    first = wide // size * HEAD if cached in PACKED else 0
-    for g in range(0, wide, size):
+    first = value_size // size * HEAD if cached in PACKED else 0
+    for g in range(0, value_size, size):
         for j in range(0, width, vectors * VL):
             for i in static_range(vectors * (2 if cached == "u4" else 1)):
                 acc[i] = const[f32](0.0)
@@ -555,10 +556,10 @@ def sum_values(p, v, v_s, end, wide, size, total, unseen, cached, *, out, vector
                         acc[i] = fma(w, cast[f32](part) if cached == "u8" else part, acc[i])
             for r in static_range(2 if cached == "u4" else 1):
                 for i in static_range(vectors):
-                    whole = acc[r * vectors + i] + base if cached in PACKED else acc[r * vectors + i]
-                    made = select(seen, whole * scaled, otherwise)
+                    weighted = acc[r * vectors + i] + base if cached in PACKED else acc[r * vectors + i]
+                    result = select(has_weights, weighted * scaled, otherwise)
                     at = j + i * VL
-                    storem[out](p + (g + r * width + at) * SIZE[out], made, width - at)
+                    storem[out](p + (g + r * width + at) * SIZE[out], result, width - at)
         head += HEAD
         first += width
 

@@ -22,9 +22,9 @@ from ovjit_ops.attention.cpu_attention_kernels import (
     IN_PANELS,
     TANH,
     begin_rows,
-    divided,
+    count_visible,
+    divide_by_weights,
     shrink_by,
-    unmasked,
     weigh_rows,
 )
 
@@ -39,54 +39,70 @@ def lines_of(n):
 
 
 @inline
-def multiply_blocks(p, p_row, panel, lines, sums, sums_row, zeros, kept, tall, wide):
-    """Compute `tall` x `wide` blocks of sums: rows at p times `lines` lines of a panel. `kept`: add to the
-    previous sums."""
+def multiply_blocks(p, p_row, panel, lines, sums, sums_row, zeros, add, tall, across):
+    """Compute `tall` x `across` blocks of sums: rows at p times `lines` lines of a panel.
+    `add`: add to the previous sums."""
     for r in static_range(tall):
-        for v in static_range(wide):
-            if kept:
+        for v in static_range(across):
+            if add:
                 tile_load[2 * r + v](sums + r * ROWS * sums_row + v * ROW_BYTES, sums_row)
             else:
                 tile_load[2 * r + v](zeros, 0)
     at = p
     right = panel
     while at < p + lines * ROW_BYTES:
-        for v in static_range(wide):
-            tile_load[6 + v](right + v * ROW_BYTES, wide * ROW_BYTES)
+        for v in static_range(across):
+            tile_load[6 + v](right + v * ROW_BYTES, across * ROW_BYTES)
         for r in static_range(tall):
             tile_load[4 + r](at + r * ROWS * p_row, p_row)
-            for v in static_range(wide):
+            for v in static_range(across):
                 tile_multiply[2 * r + v, 4 + r, 6 + v]()
         at += ROW_BYTES
-        right += wide * ROWS * ROW_BYTES
+        right += across * ROWS * ROW_BYTES
     for r in static_range(tall):
-        for v in static_range(wide):
+        for v in static_range(across):
             tile_store[2 * r + v](sums + r * ROWS * sums_row + v * ROW_BYTES, sums_row)
 
 
 @inline
-def multiply_tile(p, p_row, panel, lines, sums, sums_row, zeros, kept, rows, left, whole, lanes):
-    """Multiply `rows` rows by a panel. `left`: the remaining columns. `whole`: see `multiply_panels`."""
-    for wide in (2, 1):
-        if wide == 1 or whole or left > lanes:
+def multiply_tile(p, p_row, panel, lines, sums, sums_row, zeros, add, rows, columns, last_full, lanes):
+    """Multiply `rows` rows by a panel. `columns`: the remaining ones. `last_full`: see `multiply_panels`."""
+    for across in (2, 1):
+        if across == 1 or last_full or columns > lanes:
             for tall in (2, 1):
                 if tall == 1 or rows > ROWS:
-                    multiply_blocks(p, p_row, panel, lines, sums, sums_row, zeros, kept, tall, wide)
+                    multiply_blocks(p, p_row, panel, lines, sums, sums_row, zeros, add, tall, across)
                     break
             break
 
 
 @inline
 def multiply_panels_by_unit(
-    p, p_row, panels, panel, lines, sums, sums_row, zeros, kept, rows, at, n, columns, whole, *, width, lanes
+    p,
+    p_row,
+    panels,
+    panel,
+    lines,
+    sums,
+    sums_row,
+    zeros,
+    add,
+    rows,
+    at,
+    n,
+    columns,
+    last_full,
+    *,
+    width,
+    lanes,
 ):
-    """Compute n of `columns` columns, from column `at` on, by panels of `lines` lines. `whole`: see
+    """Compute n of `columns` columns, from column `at` on, by panels of `lines` lines. `last_full`: see
     `multiply_panels`."""
     c = at // width
     while c * width < at + n:
         multiply_tile(
-            p, p_row, panels + c * panel, lines, sums + (c * width - at) * 4, sums_row, zeros, kept, rows,
-            columns - c * width, whole, lanes,
+            p, p_row, panels + c * panel, lines, sums + (c * width - at) * 4, sums_row, zeros, add,
+            rows, columns - c * width, last_full, lanes,
         )  # fmt: skip
         c += 1
 
@@ -105,11 +121,11 @@ def copy_rows(q, pq, to, to_row, count, tall):
 
 
 @inline
-def finished(total, added, factor, most, capped):
+def finish_score(total, added, factor, most, capped):
     """The score: a sum that is scaled, capped, and masked by addition."""
     if capped:
-        whole = total * factor
-        bent = applied(TANH, whole)
+        scaled = total * factor
+        bent = applied(TANH, scaled)
         score = fma(bent, most, added)
     else:
         score = fma(total, factor, added)
@@ -126,22 +142,22 @@ def finish_scores(t, p, count, factor, most, capped):
     while j + CHAINS * VL <= count:
         for i in static_range(CHAINS):
             at = (j + i * VL) * 4
-            score = finished(load[f32](t + at), load[f32](p + at), factor, most, capped)
+            score = finish_score(load[f32](t + at), load[f32](p + at), factor, most, capped)
             store[f32](t + at, score)
             tops[i] = select(score > tops[i], score, tops[i])
         j += CHAINS * VL
     top = maximum(maximum(tops[0], tops[1]), maximum(tops[2], tops[3]))
     while j < count:
-        left = count - j
-        last = finished(loadm[f32](t + j * 4, left), loadm[f32](p + j * 4, left), factor, most, capped)
-        storem[f32](t + j * 4, last, left)
-        top = blend[f32](left, maximum(top, last), top)
+        tail = count - j
+        last = finish_score(loadm[f32](t + j * 4, tail), loadm[f32](p + j * 4, tail), factor, most, capped)
+        storem[f32](t + j * 4, last, tail)
+        top = blend[f32](tail, maximum(top, last), top)
         j += VL
     return top
 
 
 @inline
-def soften_sums(pm, at, n, first, count, wide, *, mask, numbers, memory, T, causal, capped):
+def soften_sums(pm, at, n, first, count, value_size, *, mask, numbers, memory, T, causal, capped):
     """Replace the sums of n columns from `at` on by weights, and rescale the sums of earlier columns. See
     `soften_rows`."""
     factor = splat[f32](numbers.scale)
@@ -149,14 +165,14 @@ def soften_sums(pm, at, n, first, count, wide, *, mask, numbers, memory, T, caus
     if capped:
         most = splat[f32](numbers.cap)
     for r in range(count):
-        live = unmasked(r, at, n, first, causal)
+        live = count_visible(r, at, n, first, causal)
         top = finish_scores(
             scratch + memory.s_at + r * memory.s_row, pm + r * mask.stride.r + at * mask.stride.c, live,
             factor, most, capped,
         )  # fmt: skip
         shrink = shrink_by(top, scratch + memory.m_at + r * 4)
         storem[f32](scratch + memory.f_at + r * 4, shrink, 1)
-    weigh_rows(at, n, lines_of(n) * ELEMENTS, first, count, wide)
+    weigh_rows(at, n, lines_of(n) * ELEMENTS, first, count, value_size)
 
 
 @kernel(**IN_PANELS)
@@ -192,7 +208,7 @@ def attention_blocks(
                     y.size.w - c * width, False, lanes,
                 )  # fmt: skip
                 c += 1
-        divided(
+        divide_by_weights(
             scratch + memory.o_at, memory.o_row, scratch + memory.l_at, py, y.stride.r, count, y.size.w,
             numbers.unseen, out,
         )  # fmt: skip
@@ -207,8 +223,8 @@ def unit_attention_kernel(isa: Target, form: Format, **ways: Any) -> Kernel:
         return intrinsics(form.name.removeprefix("amx_"))
 
     out = "" if ways["out"] == form.a else f"_{ways['out']}"
-    said = "".join(f"_{name}" for name in ("causal", "sinks", "capped") if ways[name])
+    suffix = "".join(f"_{name}" for name in ("causal", "sinks", "capped") if ways[name])
     return attention_blocks.kernel(
-        f"attention_{form.name}{out}_{isa.name}{said}", words, form.name, form.name, T=form.a,
+        f"attention_{form.name}{out}_{isa.name}{suffix}", words, form.name, form.name, T=form.a,
         width=tile_width(isa), lanes=isa.lanes, **ways,
     )  # fmt: skip

@@ -111,7 +111,7 @@ class PagedAttention(Lowering):
         for view in caches.values():
             planner.written_inputs.add(view.buffer)
         sequences, tokens = planner.shape(self.named["past_lens"])[0], q.shape[0]
-        made = sizes(
+        layout = sizes(
             sequences, tokens, planner.shape(self.named["block_indices"])[0], self.keys.tokens,
             attrs["part"], attrs["rows"],
         )  # fmt: skip
@@ -129,7 +129,7 @@ class PagedAttention(Lowering):
             "y": y.ptr, "y_row": y.strides[0], "q": q.ptr, "q_row": q.strides[0], "k": k.ptr, "v": v.ptr,
             "x_row": k.strides[0], "w_row": v.strides[0], "part": attrs["part"],
             "scale": tables["scale"].ptr, "window": tables["window"].ptr,
-            "writes_at": made["writes_at"], "ramp": planner.constants.at(self.ramp),
+            "writes_at": layout["writes_at"], "ramp": planner.constants.at(self.ramp),
         }  # fmt: skip
         reads = [*tables.values(), q]
         if self.rotate is not None:
@@ -137,13 +137,13 @@ class PagedAttention(Lowering):
         if self.write is not None:
             planner.need_scratch((self.keys.tokens + 1) * shared["u_step"])
             planner.step(
-                self.write, shared, made["writes"] * self.keys.heads, [*tables.values(), k, v],
+                self.write, shared, layout["writes"] * self.keys.heads, [*tables.values(), k, v],
                 list(caches.values()), product(k.shape) + product(v.shape),
             )  # fmt: skip
-        self._attend(planner, shared, made, reads, list(caches.values()), y, sequences)
+        self._attend(planner, shared, layout, reads, list(caches.values()), y, sequences)
 
     def _attend(
-        self, planner: Planner, shared: dict[str, Any], made: dict[str, Any], reads: list[View],
+        self, planner: Planner, shared: dict[str, Any], layout: dict[str, Any], reads: list[View],
         caches: list[View], y: View, sequences: Any,
     ) -> None:  # fmt: skip
         """Add the steps that compute attention. They follow the writes of keys and values."""
@@ -162,20 +162,20 @@ class PagedAttention(Lowering):
         if self.tiles is not None:
             columns = max(1, TILE_COLUMNS // self.keys.tokens) * self.keys.tokens
             lain = self._scratch(planner, attrs["rows"] * group, columns, tiles=True)
-            values = shared | lain | {"number_at": 2, "items_at": made["many_at"]}
+            values = shared | lain | {"number_at": 2, "items_at": layout["many_at"]}
             values |= {"some": columns // self.keys.tokens, "zeros": planner.constants.at(self.zeros)}
-            chunks = made["many"] * self.keys.heads
+            chunks = layout["many"] * self.keys.heads
             planner.step(self.tiles, values, chunks, [*reads, *caches], [y, sums], flops * attrs["rows"])
         rows = attrs["few"] if self.tiles is not None else max(attrs["rows"], attrs["few"])
         count = ceil_div(rows * group, 4) * 4
         shared |= self._scratch(planner, count, attrs["part"] * self.keys.tokens)
         slot = attrs["few"] * group * (shared["o_step"] + 8)
-        partial = planner.allocate((made["few"], self.keys.heads, slot), 1)
+        partial = planner.allocate((layout["few"], self.keys.heads, slot), 1)
         shared |= {"partial": partial.ptr, "slot_size": slot}
         for number, items in ((1, "few"), (2, "many")):
             if items == "few" or self.tiles is None:
-                values = shared | {"number_at": number, "items_at": made[f"{items}_at"]}
-                chunks = made[items] * self.keys.heads
+                values = shared | {"number_at": number, "items_at": layout[f"{items}_at"]}
+                chunks = layout[items] * self.keys.heads
                 planner.step(self.rows, values, chunks, [*reads, *caches], [y, partial, sums], flops)
         merging = [reads[0], partial]
         planner.step(self.merge, shared, sequences * self.keys.heads, merging, [y, sums], y.count)
@@ -195,35 +195,35 @@ class PagedAttention(Lowering):
             reads.append(view)
             recent, recents = view.ptr, view.shape[0] if view.shape else 1
         line = 4 * shared["q_step"]  # behind a query and three rows of zeros, which complete its tile
-        places = {"s_at": line, "u_at": line + self.keys.tokens * 4 + ALIGNMENT}
-        planner.need_scratch(places["u_at"] + (self.keys.tokens + 1) * shared["u_step"] + ALIGNMENT)
-        given = {"y": scores.ptr, "count": count.ptr, "recent": recent, "recents": recents}
-        given["few"] = self.node.attrs["few"]
-        values = shared | places | given | {"sequences": sequences}
+        offsets = {"s_at": line, "u_at": line + self.keys.tokens * 4 + ALIGNMENT}
+        planner.need_scratch(offsets["u_at"] + (self.keys.tokens + 1) * shared["u_step"] + ALIGNMENT)
+        outputs = {"y": scores.ptr, "count": count.ptr, "recent": recent, "recents": recents}
+        outputs["few"] = self.node.attrs["few"]
+        values = shared | offsets | outputs | {"sequences": sequences}
         work = 2.0 * entries * self.keys.tokens * shared["heads"] * shared["group"] * shared["key_size"]
         chunks = sym_max(entries, 1)
         planner.step(kernel, values | {"listed": entries}, chunks, reads, [scores, count], work)
 
     def _choose(self, planner: Planner, shared: dict[str, Any], reads: list[View], sequences: Any) -> None:
         """Add the step that selects XAttention's blocks."""
-        shared |= {"kept": shared["scale"], "side": 0}
+        shared |= {"selected": shared["scale"], "side": 0}
         if self.sparse is None:
             return
         tokens, heads = planner.shape(self.named["query"])[0], self.keys.heads * shared["group"]
         side = tokens // LEAST_BLOCK + 1
-        kept = planner.allocate((HEADER + side * side * heads,), 1)
+        selected = planner.allocate((HEADER + side * side * heads,), 1)
         views = [planner.contiguous(self.named[n]) for n in SPARSE]
         names = ("threshold", "block_size", "strides")
-        given: dict[str, Any] = dict(zip(names, (v.ptr for v in views), strict=True))
+        arguments: dict[str, Any] = dict(zip(names, (v.ptr for v in views), strict=True))
         sums_at = tokens * 4 + 256
         planner.need_scratch(sums_at + side * 4 + 256)
-        shared |= {"kept": kept.ptr, "side": side}
-        given["thresholds"] = views[0].shape[0] if views[0].shape else 1
-        values = shared | given | {"sequences": sequences, "queries": heads, "sums_at": sums_at}
+        shared |= {"selected": selected.ptr, "side": side}
+        arguments["thresholds"] = views[0].shape[0] if views[0].shape else 1
+        values = shared | arguments | {"sequences": sequences, "queries": heads, "sums_at": sums_at}
         keys = self._rows(planner, "key")
         work = 1.0 * tokens * tokens * self.keys.size
-        planner.step(self.sparse, values, side * heads, [*reads, *views, keys], [kept], work)
-        reads.append(kept)
+        planner.step(self.sparse, values, side * heads, [*reads, *views, keys], [selected], work)
+        reads.append(selected)
 
     def _rotate(self, planner: Planner, kernel: Kernel, shared: dict[str, Any], cache: View) -> None:
         """Add the step that rotates cached keys in place."""
@@ -242,12 +242,12 @@ class PagedAttention(Lowering):
         def row(n: int, lanes: int) -> int:
             return ceil_div(n, lanes) * lanes * 4
 
-        lanes, size, wide = self.lanes, self.keys.size, self.values.size
+        lanes, size, value_size = self.lanes, self.keys.size, self.values.size
         steps = {
-            "q_step": row(size, lanes), "s_step": row(columns, 16), "o_step": row(wide, 4 * lanes),
+            "q_step": row(size, lanes), "s_step": row(columns, 16), "o_step": row(value_size, 4 * lanes),
             "vp_step": columns * self.width * 4,
         }  # fmt: skip
-        unpacked = ceil_div(max(size, wide) * 4, ALIGNMENT) * ALIGNMENT
+        unpacked = ceil_div(max(size, value_size) * 4, ALIGNMENT) * ALIGNMENT
         sizes_of = {
             "q_at": count * steps["q_step"], "s_at": count * steps["s_step"],
             "o_at": count * steps["o_step"], "m_at": count * 4 + 64, "l_at": count * 4 + 64,
@@ -265,20 +265,20 @@ class PagedAttention(Lowering):
 
             rows = ceil_div(count, ROWS) * ROWS
             steps |= {"q_step": lines_of(size), "s_step": row(columns, 32) + ROW_BYTES}
-            steps |= {"n_step": lines_of(max(size, wide)), "vp_step": lines_of(columns) * self.width}
+            steps |= {"n_step": lines_of(max(size, value_size)), "vp_step": lines_of(columns) * self.width}
             sizes_of |= {name: rows * steps[f"{name[0]}_step"] for name in ("q_at", "s_at", "o_at")}
             sizes_of |= {"n_at": self.keys.tokens * steps["n_step"]}
             size = lines_of(size) // WORD
         if tiles:
             sizes_of["kp_at"] = ceil_div(columns, self.width) * size * self.width * 4
-            sizes_of["vp_at"] = ceil_div(wide, self.width) * steps["vp_step"]
-        places = {}
+            sizes_of["vp_at"] = ceil_div(value_size, self.width) * steps["vp_step"]
+        offsets = {}
         for name, bytes_of in sizes_of.items():
             at = ceil_div(at, ALIGNMENT) * ALIGNMENT
-            places[name] = at
+            offsets[name] = at
             at += bytes_of
         planner.need_scratch(at + 64)
-        return steps | places
+        return steps | offsets
 
     def _rows(self, planner: Planner, name: str) -> View:
         """The view [tokens, ...] of an input with contiguous rows."""

@@ -20,14 +20,14 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP
-from ovjit_ops.attention.cpu_attention_kernels import EXP, begin_softmax, finite, multiplied, soften
+from ovjit_ops.attention.cpu_attention_kernels import EXP, begin_softmax, finite, scale_row, soften
 from ovjit_ops.attention.cpu_paged_numbers import fill, unpack_block, widen
 
 #: Addresses of the scale of scores, the window, the slopes of ALiBi, sinks, and relative positions of keys.
 SCORING = Raw("*scale *window *slopes *sinks *ramp")
 #: Masks of keys: pairs of new tokens with the begin of each sequence's pairs, kinds of tokens, the blocks
 #: that XAttention keeps, and the number of blocks along a side of its table.
-HIDDEN = Raw("*pairs *pairs_at *kinds *kept side")
+HIDDEN = Raw("*pairs *pairs_at *kinds *selected side")
 #: Indices in the table of the number of items, and of the first item.
 ITEMS = Raw("number_at items_at")
 #: Heads of keys, heads of queries per head of keys, elements of a key and of a value, tokens of a block.
@@ -177,9 +177,9 @@ def add_values(
 def incline(t, ramp, slope, distance, count):
     """Add slope (kpos - qpos) to the scores of adjacent keys. The first key is at `distance` from the
     query."""
-    behind = cast[f32](spread[i32](distance))
+    offset = cast[f32](spread[i32](distance))
     for j in range(0, count, VL):
-        away = loadm[f32](ramp + j * 4, count - j) + behind
+        away = loadm[f32](ramp + j * 4, count - j) + offset
         storem[f32](t + j * 4, fma(slope, away, loadm[f32](t + j * 4, count - j)), count - j)
 
 
@@ -217,23 +217,26 @@ def find_item(item, *, it, tensors, scoring, items, shape, typed):
 
 
 @inline
-def hide(line, base, columns, place, head, *, it, hidden, paired, typed, sparse):
-    """Mask scores with -inf, for a query at position `place` and keys from position `base` on. Masked are
+def hide(line, base, columns, position, head, *, it, hidden, paired, typed, sparse):
+    """Mask scores with -inf, for a query at position `position` and keys from position `base` on. Masked are
     later keys, except tokens of the same image (`kinds` not 0); keys before the window; keys that `pairs`
     masks; and blocks that XAttention does not keep."""
     past = it["past"]
     new = it["new"]
     begin = it["begin"]
     if sparse:
-        each = ld[i64](hidden.kept)
+        each = ld[i64](hidden.selected)
         if each > 0:
             for b in range(base // each, (base + columns - 1) // each + 1):
-                if ld[u8](hidden.kept + 64 + (head * hidden.side + place // each) * hidden.side + b) == 0:
+                if (
+                    ld[u8](hidden.selected + 64 + (head * hidden.side + position // each) * hidden.side + b)
+                    == 0
+                ):
                     fill(line, b * each - base, min((b + 1) * each - base, columns), -inf)
-    last = place
-    start = place
+    last = position
+    start = position
     if typed:
-        if ld[i32](hidden.kinds + (begin + place - past) * 4) != 0:
+        if ld[i32](hidden.kinds + (begin + position - past) * 4) != 0:
             last += 1
             while (
                 last < past + new
@@ -244,24 +247,26 @@ def hide(line, base, columns, place, head, *, it, hidden, paired, typed, sparse)
             while start > past and ld[i32](hidden.kinds + (begin + max(start - 1, past) - past) * 4) != 0:
                 start -= 1
     if it["seen"] > 0:
-        fill(line, 0, min(min(place + 1 - it["seen"], start) - base, columns), -inf)
+        fill(line, 0, min(min(position + 1 - it["seen"], start) - base, columns), -inf)
     fill(line, last + 1 - base, columns, -inf)
     if paired:
         at = ld[i32](hidden.pairs_at + it["sequence"] * 4) + 0
         if ld[i32](hidden.pairs_at + it["sequence"] * 4 + 4) > at:
             for j in range(max(past - base, 0), min(columns, last + 1 - base)):
-                if ld[u8](hidden.pairs + at + (place - past) * new + base + j - past) == 0:
+                if ld[u8](hidden.pairs + at + (position - past) * new + base + j - past) == 0:
                     storem[f32](line + j * 4, const[f32](-inf), 1)
 
 
 @inline
-def bias_scores(line, b, columns, place, query, *, it, scoring, hidden, shape, sloped, paired, typed, sparse):
-    """Add ALiBi to the scores of a query at position `place` of head `query`, with keys from block b on, and
-    mask them."""
+def bias_scores(
+    line, b, columns, position, query, *, it, scoring, hidden, shape, sloped, paired, typed, sparse
+):
+    """Add ALiBi to the scores of a query at position `position` of head `query`, with keys from block b on,
+    and mask them."""
     if sloped:
         slope = splat[f32](scoring.slopes + query * 4)
-        incline(line, scoring.ramp, slope, b * shape.block - place, columns)
-    hide(line, b * shape.block, columns, place, query)
+        incline(line, scoring.ramp, slope, b * shape.block - position, columns)
+    hide(line, b * shape.block, columns, position, query)
 
 
 @inline
@@ -283,9 +288,9 @@ def values_of(index, head, *, tensors, caches):
 
 
 @inline
-def hide_absent(line, b, many, columns, *, it, tensors, shape):
-    """-inf for the keys of those of `many` blocks from block b on that are absent."""
-    for i in range(many):
+def hide_absent(line, b, blocks, columns, *, it, tensors, shape):
+    """-inf for the keys of those of `blocks` blocks from block b on that are absent."""
+    for i in range(blocks):
         if block_of(b + i) < 0:
             fill(line, i * shape.block, min((i + 1) * shape.block, columns), -inf)
 
@@ -355,8 +360,8 @@ def finish_row(head, m, *, tensors, steps, it, shape, memory, out, summed):
     scaled = inverse(splat[f32](scratch + memory.l_at + m * 4))
     result = tensors.y + token * steps.y_row + query * shape.value_size * SIZE[out]
     for j in range(0, shape.value_size, VL):
-        made = loadm[f32](scratch + memory.o_at + m * memory.o_step + j * 4, shape.value_size - j) * scaled
-        storem[out](result + j * SIZE[out], made, shape.value_size - j)
+        values = loadm[f32](scratch + memory.o_at + m * memory.o_step + j * 4, shape.value_size - j) * scaled
+        storem[out](result + j * SIZE[out], values, shape.value_size - j)
     if summed:
         top = splat[f32](scratch + memory.m_at + m * 4)
         keep_sums(token, query, finite(top), scaled)
@@ -378,13 +383,13 @@ def weigh_row(
 ):
     """Replace the scores of row m, with keys from block b on, by weights of type `kind`: ALiBi, masks, and
     the online softmax. The sums of earlier blocks are rescaled to the new maximum."""
-    place = it["past"] + it["first"] + m // shape.group
+    position = it["past"] + it["first"] + m // shape.group
     query = head * shape.group + m % shape.group
-    bias_scores(line, b, columns, place, query)
+    bias_scores(line, b, columns, position, query)
     shrink = soften(line, scratch + memory.m_at + m * 4, scratch + memory.l_at + m * 4, columns, kind)
     if b > it["start"]:
         o = scratch + memory.o_at + m * memory.o_step
-        multiplied(o, o, shape.value_size, shrink)
+        scale_row(o, o, shape.value_size, shrink)
 
 
 @inline
@@ -402,10 +407,10 @@ def begin_rows(head, *, it, scoring, shape, memory, tall, sinking):
 
 
 @inline
-def score_blocks(t, b, many, columns, head, *, it, tensors, shape, caches, memory, kind, tall, ragged):
-    """Store the scores of an item's queries with `many` blocks from block b on to t; -inf for absent
+def score_blocks(t, b, blocks, columns, head, *, it, tensors, shape, caches, memory, kind, tall, ragged):
+    """Store the scores of an item's queries with `blocks` blocks from block b on to t; -inf for absent
     blocks."""
-    for i in range(many):
+    for i in range(blocks):
         index = block_of(b + i)
         live = min(shape.block, columns - i * shape.block)
         if index < 0:
@@ -416,7 +421,7 @@ def score_blocks(t, b, many, columns, head, *, it, tensors, shape, caches, memor
             to = t + i * shape.block * 4
             coming = values_of(max(block_of(b), 0), head)
             coming_size = caches.v_head
-            if i + 1 < many:
+            if i + 1 < blocks:
                 coming = keys_of(max(block_of(b + i + 1), 0), head)
                 coming_size = caches.k_head
             score_block(k, to, it["count"], live, coming, coming_size)
@@ -425,28 +430,28 @@ def score_blocks(t, b, many, columns, head, *, it, tensors, shape, caches, memor
 @inline
 def following_keys(b, head, *, it, tensors, shape, caches):
     """The address of the keys of block b; behind the item's last block, those of the next head's first."""
-    found = b
+    block = b
     other = head
     if b >= it["stop"]:
-        found = it["start"]
+        block = it["start"]
         other = min(head + 1, shape.heads - 1)
-    return keys_of(max(block_of(found), 0), other)
+    return keys_of(max(block_of(block), 0), other)
 
 
 @inline
 def add_blocks(
-    t, b, many, columns, head, *, it, tensors, shape, caches, memory, vkind, grouped, tall, ragged
+    t, b, blocks, columns, head, *, it, tensors, shape, caches, memory, vkind, grouped, tall, ragged
 ):
-    """Add the values of `many` blocks from block b on, weighted by t, to the sums."""
-    for i in range(many):
+    """Add the values of `blocks` blocks from block b on, weighted by t, to the sums."""
+    for i in range(blocks):
         index = block_of(b + i)
         live = min(shape.block, columns - i * shape.block)
         if index >= 0:
             v = values_of(index, head)
             w = t + i * shape.block * 4
-            coming = following_keys(b + many, head)
+            coming = following_keys(b + blocks, head)
             coming_size = caches.k_head
-            if i + 1 < many:
+            if i + 1 < blocks:
                 coming = values_of(max(block_of(b + i + 1), 0), head)
                 coming_size = caches.v_head
             add_block(w, v, it["count"], live, coming, coming_size)
@@ -498,13 +503,13 @@ def paged_rows(
     )  # fmt: skip
     begin_rows(head)
     for b in range(it["start"], it["stop"], steps.part):
-        many = min(steps.part, it["stop"] - b)
-        columns = min(many * shape.block, it["behind"] - b * shape.block)
+        blocks = min(steps.part, it["stop"] - b)
+        columns = min(blocks * shape.block, it["behind"] - b * shape.block)
         t = scratch + memory.s_at
-        score_blocks(t, b, many, columns, head)
+        score_blocks(t, b, blocks, columns, head)
         for m in range(it["count"]):
             weigh_row(t + m * memory.s_step, m, b, columns, head, "f32")
-        add_blocks(t, b, many, columns, head)
+        add_blocks(t, b, blocks, columns, head)
     for m in range(it["count"]):
         if it["slot"] < 0:
             finish_row(head, m)
@@ -568,12 +573,12 @@ def add_shares(to, line, sums, count):
 @inline
 def sequence_of(entry, table, sequences):
     """The sequence that an entry of the list of blocks belongs to; -1 if none."""
-    found = -1
+    sequence = -1
     for i in range(sequences):
         begin = ld[i64](table + (8 + i * 8) * 8 + 24)
         if begin <= entry and entry < begin + ld[i64](table + (8 + i * 8) * 8 + 56):
-            found = i
-    return found
+            sequence = i
+    return sequence
 
 
 #: Queries, cached keys, the plan's table, block indices, sums of queries, numbers of counted queries, the
@@ -659,7 +664,7 @@ def paged_scores(
                 if rounded:
                     if it["new"] > counts.few:
                         round_to_bf16(scratch, memory.q_step, 1, shape.key_size)
-                    multiplied(scratch, scratch, shape.key_size, factor)
+                    scale_row(scratch, scratch, shape.key_size, factor)
                 dots(
                     scratch, memory.q_step, lines, row_of, line, 0, 1, live, shape.key_size,
                     "f32" if kind in TOP or rounded else kind, 1, 4, True, k, 0,

@@ -45,12 +45,12 @@ def paged_moves_check(tables, done: Ptr, counts):
         entry = ld[i32](tables.ends + s * 4) + 0
         stop = ld[i32](tables.ends + s * 4 + 4) + 0
         first = ld[i32](tables.moves_at + s * 4) + 0
-        behind = ld[i32](tables.moves_at + s * 4 + 4) + 0
+        end = ld[i32](tables.moves_at + s * 4 + 4) + 0
         if stop < entry or stop > counts.listed:
             return 7
-        if behind < first or behind * 2 > counts.moved:
+        if end < first or end * 2 > counts.moved:
             return 12
-        for i in range(first * 2, behind * 2):
+        for i in range(first * 2, end * 2):
             token = ld[i32](tables.moves + i * 4) + 0
             if token < 0 or token // counts.block >= stop - entry:
                 return 12

@@ -129,30 +129,30 @@ def keep_range(block_at, size, kind, old, room, room_row, count):
     at `room`. Channels that cover the new values, and have `old` tokens, are unchanged."""
     most = 255.0 if kind == "u8" else 15.0
     for j in range(0, size, VL):
-        left = size - j
+        remaining = size - j
         low = const[f32](inf)
         high = const[f32](-inf)
         if old > 0:
-            factor = loadm[f32](block_at + j * 4, left)
-            zero = loadm[f32](block_at + (size + j) * 4, left)
+            factor = loadm[f32](block_at + j * 4, remaining)
+            zero = loadm[f32](block_at + (size + j) * 4, remaining)
             low = (const[f32](0.0) - zero) * factor
             high = (const[f32](most) - zero) * factor
         newest = const[f32](inf)
         largest = const[f32](-inf)
         for t in range(old, count):
-            x = loadm[f32](room + t * room_row + j * 4, left)
+            x = loadm[f32](room + t * room_row + j * 4, remaining)
             newest = minimum(newest, x)
             largest = maximum(largest, x)
         bottom = minimum(low, newest)
         top = maximum(high, largest)
-        made = step_of(bottom, top, most)
-        new_zero = (const[f32](0.0) - bottom) / made
+        new_factor = step_of(bottom, top, most)
+        new_zero = (const[f32](0.0) - bottom) / new_factor
         if old > 0:
             within = (newest >= low) & (largest <= high)
-            made = select(within, factor, made)
+            new_factor = select(within, factor, new_factor)
             new_zero = select(within, zero, new_zero)
-        storem[f32](block_at + j * 4, made, left)
-        storem[f32](block_at + (size + j) * 4, new_zero, left)
+        storem[f32](block_at + j * 4, new_factor, remaining)
+        storem[f32](block_at + (size + j) * 4, new_zero, remaining)
 
 
 @inline
@@ -163,10 +163,10 @@ def quantize_block(block_at, row, size, kind, room, room_row, count):
     for t in range(count):
         p = room + t * room_row
         for j in range(0, size, VL):
-            left = size - j
-            x = loadm[f32](p + j * 4, left) / loadm[f32](block_at + j * 4, left)
-            x = rint(x + loadm[f32](block_at + (size + j) * 4, left))
-            storem[f32](p + j * 4, minimum(maximum(x, const[f32](0.0)), const[f32](most)), left)
+            remaining = size - j
+            x = loadm[f32](p + j * 4, remaining) / loadm[f32](block_at + j * 4, remaining)
+            x = rint(x + loadm[f32](block_at + (size + j) * 4, remaining))
+            storem[f32](p + j * 4, minimum(maximum(x, const[f32](0.0)), const[f32](most)), remaining)
         write_numbers(p, block_at + size * 8 + t * row, size, kind)
 
 

@@ -34,14 +34,14 @@ SEQUENCE, WRITE, ITEM, FIRST = 8, 2, 6, 8
 def sizes(sequences: Any, tokens: Any, entries: Any, block: int, part: int, rows: int) -> dict[str, Any]:
     """The maximum number of items of each list, and where lists begin, in words."""
     writes = tokens // block + sequences * 2
-    few = entries // part + sequences
-    many = tokens // rows + sequences
+    short = entries // part + sequences
+    long = tokens // rows + sequences
     writes_at = sequences * SEQUENCE + FIRST
     few_at = writes_at + writes * WRITE
-    many_at = few_at + few * ITEM
+    many_at = few_at + short * ITEM
     return {
-        "writes": writes, "few": few, "many": many, "writes_at": writes_at, "few_at": few_at,
-        "many_at": many_at, "words": many_at + many * ITEM,
+        "writes": writes, "few": short, "many": long, "writes_at": writes_at, "few_at": few_at,
+        "many_at": many_at, "words": many_at + long * ITEM,
     }  # fmt: skip
 
 
@@ -55,46 +55,46 @@ PLAN_LISTS = Raw("writes_at few_at many_at words")
 
 
 @inline
-def list_writes(made, s, before, table, *, blocks, cut, lists):
+def list_writes(tally, s, before, table, *, blocks, cut, lists):
     """List the blocks of a sequence that get new tokens."""
     for i in range(before // cut.block, blocks):
-        to = table + (lists.writes_at + made["writes"] * 2) * 8
+        to = table + (lists.writes_at + tally["writes"] * 2) * 8
         st[i64](to, s)
         st[i64](to + 8, i)
-        made["writes"] += 1
+        tally["writes"] += 1
 
 
 @inline
-def list_tokens(made, s, at, new, start, table, *, blocks, cut, lists):
+def list_tokens(tally, s, at, new, start, table, *, blocks, cut, lists):
     """List a sequence with few new tokens, in parts of its blocks. `at`: address of its row of the table."""
     parts = (blocks - start + cut.part - 1) // cut.part
     if parts > 1:
-        st[i64](at + 32, made["slots"])
+        st[i64](at + 32, tally["slots"])
         st[i64](at + 40, parts)
     for i in range(parts):
-        to = table + (lists.few_at + made["tokens"] * 6) * 8
+        to = table + (lists.few_at + tally["tokens"] * 6) * 8
         slot = -1
         if parts > 1:
-            slot = made["slots"]
-            made["slots"] += 1
+            slot = tally["slots"]
+            tally["slots"] += 1
         st[i64](to, s)
         st[i64](to + 8, 0)
         st[i64](to + 16, new)
         st[i64](to + 24, start + i * cut.part)
         st[i64](to + 32, min(cut.part, blocks - start - i * cut.part))
         st[i64](to + 40, slot)
-        made["tokens"] += 1
+        tally["tokens"] += 1
 
 
 @inline
-def list_prompt(made, s, before, new, seen, table, *, blocks, cut, lists, typed):
+def list_prompt(tally, s, before, new, window_size, table, *, blocks, cut, lists, typed):
     """List a sequence with many new tokens, in items of `cut.rows` rows."""
     for r in range(0, new, cut.rows):
-        to = table + (lists.many_at + made["prompts"] * 6) * 8
+        to = table + (lists.many_at + tally["prompts"] * 6) * 8
         count = min(cut.rows, new - r)
         first = 0
-        if seen > 0 and not typed:
-            first = max(before + r + 1 - seen, 0) // cut.block
+        if window_size > 0 and not typed:
+            first = max(before + r + 1 - window_size, 0) // cut.block
         st[i64](to, s)
         st[i64](to + 8, r)
         st[i64](to + 16, count)
@@ -104,20 +104,20 @@ def list_prompt(made, s, before, new, seen, table, *, blocks, cut, lists, typed)
         else:
             st[i64](to + 32, (before + r + count + cut.block - 1) // cut.block - first)
         st[i64](to + 40, -1)
-        made["prompts"] += 1
+        tally["prompts"] += 1
 
 
 @inline
-def list_sequence(made, s, at, before, new, seen, blocks, table, *, cut, lists, typed):
+def list_sequence(tally, s, at, before, new, window_size, blocks, table, *, cut, lists, typed):
     """List the writes and items of a sequence with new tokens."""
-    list_writes(made, s, before, table)
+    list_writes(tally, s, before, table)
     start = 0
-    if seen > 0 and not typed:
-        start = max(before + 1 - seen, 0) // cut.block
+    if window_size > 0 and not typed:
+        start = max(before + 1 - window_size, 0) // cut.block
     if new <= cut.few:
-        list_tokens(made, s, at, new, start, table)
+        list_tokens(tally, s, at, new, start, table)
     else:
-        list_prompt(made, s, before, new, seen, table)
+        list_prompt(tally, s, before, new, window_size, table)
 
 
 @inline
@@ -126,10 +126,10 @@ def fault_of(entries, entry, stop, before, new, blocks, *, counts, cut, writing)
     tokens is absent (-1). Else 0."""
     code = 0
     for i in range(entry, stop):
-        found = ld[i32](entries + i * 4) + 0
-        if found < -1 or found >= counts.cache_blocks:
+        index = ld[i32](entries + i * 4) + 0
+        if index < -1 or index >= counts.cache_blocks:
             code = 9
-        if writing and found < 0 and new > 0 and i - entry >= before // cut.block and i - entry < blocks:
+        if writing and index < 0 and new > 0 and i - entry >= before // cut.block and i - entry < blocks:
             code = 9
     return code
 
@@ -140,30 +140,30 @@ def paged_plan(
     writing, typed,
 ):  # fmt: skip
     """Write the table. Returns an error code for invalid tables (`paged_reference.FAULTS`)."""
-    seen = ld[i32](window) + 0
+    window_size = ld[i32](window) + 0
     for i in range(0, lists.words, VL):  # list entries without an item are 0
         storem[i64](table + i * 8, spread[i64](0), lists.words - i)
-    made = registers()
+    tally = registers()
     for name in LISTED:
-        made[name] = 0
+        tally[name] = 0
     lengths = 0
     if ld[i32](begins) != 0 or ld[i32](ends) != 0:
         return 5
     for s in range(counts.sequences):
         before = ld[i32](past + s * 4) + 0
         first = ld[i32](begins + s * 4) + 0
-        behind = ld[i32](begins + s * 4 + 4) + 0
+        end = ld[i32](begins + s * 4 + 4) + 0
         entry = ld[i32](ends + s * 4) + 0
         stop = ld[i32](ends + s * 4 + 4) + 0
-        if behind < first or behind > counts.tokens:
+        if end < first or end > counts.tokens:
             return 5
         if stop < entry or stop > counts.listed:
             return 7
         if before < 0:
             return 6
-        new = behind - first
-        whole = before + new
-        blocks = (whole + cut.block - 1) // cut.block
+        new = end - first
+        length = before + new
+        blocks = (length + cut.block - 1) // cut.block
         if blocks > stop - entry:
             return 8
         fault = fault_of(entries, entry, stop, before, new, blocks)
@@ -178,13 +178,13 @@ def paged_plan(
         st[i64](at + 40, 0)
         st[i64](at + 48, lengths)
         st[i64](at + 56, blocks)
-        lengths += whole
+        lengths += length
         if new > 0:
-            list_sequence(made, s, at, before, new, seen, blocks, table)
+            list_sequence(tally, s, at, before, new, window_size, blocks, table)
     if ld[i32](begins + counts.sequences * 4) != counts.tokens:
         return 5
     for i, name in enumerate(LISTED):
-        st[i64](table + i * 8, made[name])
+        st[i64](table + i * 8, tally[name])
     st[i64](table + 32, lengths)
 
 
@@ -204,13 +204,13 @@ class PagedPlan(Lowering):
         caches = [planner.shape(v)[0] for v in self.node.inputs[6:]]
         table = planner.row_major_output(self.node.output)
         sequences, tokens, listed = past.shape[0], query.shape[0], entries.shape[0]
-        made = sizes(sequences, tokens, listed, attrs["block"], attrs["part"], attrs["rows"])
+        layout = sizes(sequences, tokens, listed, attrs["block"], attrs["part"], attrs["rows"])
         values: dict[str, Any] = {
             "past": past.ptr, "begins": begins.ptr, "entries": entries.ptr, "ends": ends.ptr,
             "window": window.ptr, "table": table.ptr, "sequences": sequences, "tokens": tokens,
             "listed": listed, "cache_blocks": sym_min(*caches) if len(caches) > 1 else caches[0],
         }  # fmt: skip
         values |= {name: attrs[name] for name in ("block", "part", "rows", "few")}
-        values |= {name: made[name] for name in ("writes_at", "few_at", "many_at", "words")}
+        values |= {name: layout[name] for name in ("writes_at", "few_at", "many_at", "words")}
         reads = [past, begins, entries, ends, window]
         planner.step(self.kernel, values, 1, reads, [table])

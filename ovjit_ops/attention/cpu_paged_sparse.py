@@ -57,7 +57,7 @@ def keep_largest(marks, sums, block, target):
 
 @kernel(sizes=SPARSE_SIZES)
 def paged_sparse(
-    q: Ptr, k: Ptr, table: Ptr, scale: Ptr, threshold: Ptr, block_size: Ptr, strides: Ptr, kept: Ptr,
+    q: Ptr, k: Ptr, table: Ptr, scale: Ptr, threshold: Ptr, block_size: Ptr, strides: Ptr, selected: Ptr,
     sizes, *, T,
 ):  # fmt: skip
     """kept[head, block of queries, block of keys] = 1 for selected blocks, else 0."""
@@ -72,10 +72,10 @@ def paged_sparse(
             fits = 1
     if fits == 0:
         if chunk == 0:
-            st[i64](kept, 0)
+            st[i64](selected, 0)
         return 0
     if chunk == 0:
-        st[i64](kept, each)
+        st[i64](selected, each)
     if block * each >= new:
         return 0
     per = each // stride
@@ -94,11 +94,11 @@ def paged_sparse(
         storem[f32](scratch, const[f32](-inf), 1)
         storem[f32](scratch + 4, const[f32](0.0), 1)
         shrink = soften(scratch + 64, scratch, scratch + 4, i + 1, "f32")
-        whole = const[f32](1.0) / maximum(splat[f32](scratch + 4), shrink)
+        reciprocal = const[f32](1.0) / maximum(splat[f32](scratch + 4), shrink)
         for j in range(i + 1):
             at = sums + j // per * 4
-            storem[f32](at, fma(splat[f32](scratch + 64 + j * 4), whole, splat[f32](at)), 1)
-    marks = kept + 64 + (head * sizes.side + block) * sizes.side
+            storem[f32](at, fma(splat[f32](scratch + 64 + j * 4), reciprocal, splat[f32](at)), 1)
+    marks = selected + 64 + (head * sizes.side + block) * sizes.side
     total = ld[f32](sums)
     for b in range(sizes.side):
         st[u8](marks + b, 0)

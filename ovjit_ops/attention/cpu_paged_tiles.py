@@ -95,9 +95,10 @@ def pack_block(k, v, at, live, *, shape, caches, memory, kind, vkind, width, rag
 
 
 @inline
-def pack_blocks(b, many, columns, head, *, it, tensors, shape, caches, memory, kind, vkind, width, ragged):
-    """Pack `many` blocks from block b on into panels in scratch memory. Values of absent blocks are zeros."""
-    for i in range(many):
+def pack_blocks(b, blocks, columns, head, *, it, tensors, shape, caches, memory, kind, vkind, width, ragged):
+    """Pack `blocks` blocks from block b on into panels in scratch memory. Values of absent blocks are
+    zeros."""
+    for i in range(blocks):
         index = block_of(b + i)
         live = min(shape.block, columns - i * shape.block)
         if index >= 0:
@@ -111,14 +112,14 @@ def pack_blocks(b, many, columns, head, *, it, tensors, shape, caches, memory, k
 
 
 @inline
-def seen_by(r, b, columns, tall, *, it, shape, typed):
-    """How many of `columns` keys from block b on some of the `tall` rows from r on may attend to; 0 or less:
-    none. A row attends to no key behind its own, unless tokens are of images."""
-    seen = columns
+def count_visible_keys(r, b, columns, tall, *, it, shape, typed):
+    """Returns the number of keys, of `columns` from block b on, that the `tall` rows from r on may attend to;
+    0 or less: none. A row attends to no key behind its own, unless tokens are of images."""
+    visible = columns
     if not typed:
         last = min(r + tall, it["count"]) - 1
-        seen = min(columns, it["past"] + it["first"] + last // shape.group + 1 - b * shape.block)
-    return seen
+        visible = min(columns, it["past"] + it["first"] + last // shape.group + 1 - b * shape.block)
+    return visible
 
 
 @inline
@@ -143,10 +144,10 @@ def multiply_values(b, columns, zeros, *, it, shape, memory, typed, heights, wid
     for c in range(0, shape.value_size, width):
         panel = scratch + memory.vp_at + c // width * memory.vp_step
         for r in range(0, it["count"], heights[0]):
-            seen = seen_by(r, b, columns, heights[0])
-            if seen > 0:
+            visible = count_visible_keys(r, b, columns, heights[0])
+            if visible > 0:
                 tile_of_rows(
-                    2, scratch + r // heights[0] * TABLE_BYTES, it["count"] - r, panel, seen, c,
+                    2, scratch + r // heights[0] * TABLE_BYTES, it["count"] - r, panel, visible, c,
                     shape.value_size - c, zeros, zeros, False, heights,
                 )  # fmt: skip
 
@@ -185,9 +186,9 @@ def paged_tiles(
         fill(scratch + memory.o_at + m * memory.o_step, 0, shape.value_size, 0.0)
         begin_row(m, scoring.sinks + (head * shape.group + m % shape.group) * 4)
     for b in range(it["start"], it["stop"], steps.some):
-        many = min(steps.some, it["stop"] - b)
-        columns = min(many * shape.block, it["behind"] - b * shape.block)
-        pack_blocks(b, many, columns, head)
+        blocks = min(steps.some, it["stop"] - b)
+        columns = min(blocks * shape.block, it["behind"] - b * shape.block)
+        pack_blocks(b, blocks, columns, head)
         fill_tables(
             scratch + memory.q_at, memory.q_step, scratch + memory.s_at, memory.s_step, tensors.zeros, 0,
             it["count"], heights[0],
@@ -195,10 +196,10 @@ def paged_tiles(
         multiply_keys(b, columns, tensors.zeros)
         for m in range(it["count"]):
             line = scratch + memory.s_at + m * memory.s_step
-            seen = seen_by(m // heights[0] * heights[0], b, columns, heights[0])
-            if seen > 0:
-                hide_absent(line, b, many, seen)
-                weigh_row(line, m, b, seen, head, "f32")
+            visible = count_visible_keys(m // heights[0] * heights[0], b, columns, heights[0])
+            if visible > 0:
+                hide_absent(line, b, blocks, visible)
+                weigh_row(line, m, b, visible, head, "f32")
         fill_tables(
             scratch + memory.s_at, memory.s_step, scratch + memory.o_at, memory.o_step,
             scratch + memory.o_at, memory.o_step, it["count"], heights[0],

@@ -19,7 +19,7 @@ from ovjit.codegen.transpose import transpose_words
 from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP
 from ovjit.tiles.pack import tile_width
-from ovjit_ops.attention.cpu_attention_kernels import clear, multiplied
+from ovjit_ops.attention.cpu_attention_kernels import clear, scale_row
 from ovjit_ops.attention.cpu_attention_unit import ELEMENTS, lines_of, multiply_panels_by_unit
 from ovjit_ops.attention.cpu_paged_kernels import (
     CACHE_STEPS,
@@ -73,11 +73,11 @@ def pair_values(p, row, panels, panel, at, count, size, width):
             to = panels + c // width * panel + (at + t) // 2 * width * 4
             for j in range(0, min(width, size - c), VL):
                 source = p + t * row + (c + j) * 2
-                left = size - c - j
-                there = left
+                remaining = size - c - j
+                there = remaining
                 if t + 1 >= count:
                     there = 0
-                store[u32](to + j * 4, pair(loadm[u16](source, left), loadm[u16](source + row, there)))
+                store[u32](to + j * 4, pair(loadm[u16](source, remaining), loadm[u16](source + row, there)))
 
 
 @inline
@@ -89,10 +89,10 @@ def clear_values(panels, panel, first, stop, size, width):
 
 
 @inline
-def pair_blocks(b, many, columns, head, *, it, tensors, shape, caches, memory, kind, vkind, width):
-    """Pack `many` blocks from block b on into panels in scratch memory. Values of absent blocks, and values
-    behind the last token, are zeros."""
-    for i in range(many):
+def pair_blocks(b, blocks, columns, head, *, it, tensors, shape, caches, memory, kind, vkind, width):
+    """Pack `blocks` blocks from block b on into panels in scratch memory. Values of absent blocks, and
+    values behind the last token, are zeros."""
+    for i in range(blocks):
         index = block_of(b + i)
         live = min(shape.block, columns - i * shape.block)
         at = i * shape.block
@@ -148,9 +148,9 @@ def paged_blocks(
         begin_row(m, scoring.sinks + (head * shape.group + m % shape.group) * 4)
     tile_begin(ROWS)
     for b in range(it["start"], it["stop"], steps.some):
-        many = min(steps.some, it["stop"] - b)
-        columns = min(many * shape.block, it["behind"] - b * shape.block)
-        pair_blocks(b, many, columns, head)
+        blocks = min(steps.some, it["stop"] - b)
+        columns = min(blocks * shape.block, it["behind"] - b * shape.block)
+        pair_blocks(b, blocks, columns, head)
         for r in range(0, it["count"], TALL):
             multiply_panels_by_unit(
                 scratch + memory.q_at + r * memory.q_step, memory.q_step, scratch + memory.kp_at,
@@ -160,8 +160,8 @@ def paged_blocks(
             )  # fmt: skip
         for m in range(it["count"]):
             line = scratch + memory.s_at + m * memory.s_step
-            multiplied(line, line, columns, factor)
-            hide_absent(line, b, many, columns)
+            scale_row(line, line, columns, factor)
+            hide_absent(line, b, blocks, columns)
             weigh_row(line, m, b, columns, head, "bf16")
             clear(line, columns, lines_of(columns) * ELEMENTS, "bf16")
         for r in range(0, it["count"], TALL):

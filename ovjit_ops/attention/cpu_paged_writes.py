@@ -32,10 +32,10 @@ def paged_write(tensors, shape, caches, steps, *, T, kind, vkind):
     row = tensors.table + (8 + ld[i64](at) * 8) * 8
     b = ld[i64](at + 8)
     past = ld[i64](row)
-    behind = past + ld[i64](row + 8)
+    end = past + ld[i64](row + 8)
     index = ld[i32](tensors.entries + (ld[i64](row + 24) + b) * 4) + 0
     first = max(past - b * shape.block, 0)
-    count = min(behind - b * shape.block, shape.block)
+    count = min(end - b * shape.block, shape.block)
     token = ld[i64](row + 16) + b * shape.block - past  # row of the block's first token
     x = tensors.k + token * steps.x_row + head * shape.key_size * SIZE[T]
     p = tensors.keys + index * caches.k_block + head * caches.k_head

@@ -78,9 +78,9 @@ def _check_counts(inputs: Sequence[TensorType], heads: Any, filled: int) -> None
         shape = inputs[number].shape
         if shape is None or not is_static((*shape, count)):
             continue
-        found = math.prod(shape)
-        fits = found == 0 or found == count or (one and found == 1)
-        fits = fits or (filled > 0 and not one and found == count * (1 + filled))
+        elements = math.prod(shape)
+        fits = elements == 0 or elements == count or (one and elements == 1)
+        fits = fits or (filled > 0 and not one and elements == count * (1 + filled))
         check(fits, f"{name} should have {count} elements, or be empty")
 
 
@@ -95,19 +95,20 @@ def _width(query: TensorType, key: TensorType, value: TensorType) -> Any:
 
 def _inputs(rng: np.random.Generator, dtype: str) -> list[np.ndarray]:
     """A new sequence, and one with cached tokens; blocks in any order."""
-    kind, whole = numpy_dtype(dtype), np.int32
+    kind, i32 = numpy_dtype(dtype), np.int32
     caches = [rng.standard_normal((4, 2, 8, n)).astype(kind) for n in (6, 5)]
     rows = [rng.standard_normal((12, n)).astype(kind) for n in (4 * 6, 2 * 6, 2 * 5)]
-    tables = [np.array(x, whole) for x in ([0, 9], [0, 11, 12], [2, 0, 1, 3], [0, 2, 4])]
+    tables = [np.array(x, i32) for x in ([0, 9], [0, 11, 12], [2, 0, 1, 3], [0, 2, 4])]
 
     def none(t, *s):
         return np.zeros(s or (0,), t)
 
-    zero = np.zeros((), whole)
+    zero = np.zeros((), i32)
     return [
-        *rows, *caches, *tables, np.array(0.4, kind), zero, none(kind), zero, none(whole), none(whole),
-        none(whole), none(np.float32), none(np.float32), zero, zero, none(kind, 0, 0, 0, 0), zero,
-        none(whole), none(whole), none(whole), none(whole), none(np.uint8), none(whole),
+        *rows, *caches, *tables, np.array(0.4, kind), zero, none(kind), zero, none(i32),
+        none(i32), none(i32), none(np.float32), none(np.float32), zero, zero,
+        none(kind, 0, 0, 0, 0), zero, none(i32), none(i32), none(i32), none(i32),
+        none(np.uint8), none(i32),
     ]  # fmt: skip
 
 
@@ -132,18 +133,18 @@ class PagedAttentionExtension:
         adaptive_rkv_diversity_block_set_indices_begins, token_type_ids, qq_bias, qq_bias_begins, *,
         write_kv_cache: Bool = True,
     ):  # fmt: skip
-        given = locals()
+        inputs = locals()
         for name in ("query", "key", "value"):
-            check_type(given[name], REALS)
-            _check_rank(given[name], name, 2)
+            check_type(inputs[name], REALS)
+            _check_rank(inputs[name], name, 2)
         _check_rows(query, key, value)
         for name, (ranks, types) in _TABLES.items():
-            x = given[name]
+            x = inputs[name]
             _check_rank(x, name, *ranks)
             check(x.dtype in (*types, "dynamic"), f"{name} should be {' or '.join(types)}, not {x.dtype}")
         for name in ("key_cache", "value_cache"):
-            _check_rank(given[name], name, 2, 3, 4, 5)
-        _check_counts([*given.values()], ANY, 0)
+            _check_rank(inputs[name], name, 2, 3, 4, 5)
+        _check_counts([*inputs.values()], ANY, 0)
         rows = ANY if query.shape is None else query.shape[0]
         return (
             TensorType(query.dtype, (rows, _width(query, key, value))),
@@ -189,8 +190,8 @@ class PagedPlan:
         return list_work(*inputs, **attrs)
 
     def samples(rng, dtype="f32"):
-        given = _inputs(rng, "f32")
-        yield [*given[5:9], np.array(0, np.int32), given[0], *given[3:5]], _CUT
+        inputs = _inputs(rng, "f32")
+        yield [*inputs[5:9], np.array(0, np.int32), inputs[0], *inputs[3:5]], _CUT
 
 
 @op("PagedAttention", internal=True, lower=".cpu_paged:PagedAttention.of", stateful=True, ulp=256)
@@ -205,13 +206,16 @@ class PagedAttention:
     ):  # fmt: skip
         query, key, value = inputs[:3]
         _check_rows(query, key, value)
-        for x, own in ((query, size), (key, size), (value, wide)):
+        for x, each in ((query, size), (key, size), (value, wide)):
             width = _features(x)
             if isinstance(width, int):
-                fits = width % (heads * own) == 0 if x is query else width == heads * own
-                check(fits, f"queries, keys and values should have {heads} heads of {own} elements, not {x}")
-        tokens, whole = ANY if query.shape is None else query.shape[0], _features(query)
-        _check_counts(inputs, whole // size if isinstance(whole, int) else ANY, 1)
+                fits = width % (heads * each) == 0 if x is query else width == heads * each
+                check(
+                    fits,
+                    f"queries, keys and values should have {heads} heads of {each} elements, not {x}",
+                )
+        tokens, features = ANY if query.shape is None else query.shape[0], _features(query)
+        _check_counts(inputs, features // size if isinstance(features, int) else ANY, 1)
         out = TensorType(query.dtype, (tokens, _width(query, key, value)))
         entries = inputs[7].shape[0] if inputs[7].shape else ANY
         return (out, TensorType("f32", (entries * block,)), TensorType("i64", (1,))) if scores else out
@@ -225,11 +229,11 @@ class PagedAttention:
         return out, room, np.array([weights.size])
 
     def samples(rng, dtype="f32"):
-        given = _inputs(rng, dtype)
-        table = list_work(*given[5:9], np.array(0, np.int32), given[0], *given[3:5], **_CUT)
+        inputs = _inputs(rng, dtype)
+        table = list_work(*inputs[5:9], np.array(0, np.int32), inputs[0], *inputs[3:5], **_CUT)
         kinds = {"keys": dtype, "values": dtype, "heads": 2, "size": 6, "wide": 5, "group": 0}
-        yield [*given, table], {**_CUT, **kinds, "scores": False}
-        yield [*given, table], {**_CUT, **kinds, "scores": True}
+        yield [*inputs, table], {**_CUT, **kinds, "scores": False}
+        yield [*inputs, table], {**_CUT, **kinds, "scores": True}
 
 
 @op("PagedGuard", internal=True, lower=".cpu_paged:PagedGuard.of")
@@ -247,9 +251,9 @@ class PagedGuard:
         return np.zeros(1, np.int64)
 
     def samples(rng, dtype="f32"):
-        given = [np.array(x, np.int32) for x in ([0, 2], [1, 0], [[0], [3]], [0, 4])]
+        tables = [np.array(x, np.int32) for x in ([0, 2], [1, 0], [[0], [3]], [0, 4])]
         more = np.ones((4, 6), np.float32), np.ones(4, np.uint8), np.ones((2, 2, 8, 6), np.float32)
-        yield [*given, *more], {"rotating": True, "paired": True, "block": 8, "size": 6}
+        yield [*tables, *more], {"rotating": True, "paired": True, "block": 8, "size": 6}
 
 
 @op("PagedEvictable", internal=True)
@@ -267,9 +271,9 @@ class PagedEvictable:
         return np.zeros(1, np.int64)
 
     def samples(rng, dtype="f32"):
-        given = _inputs(rng, "f32")
+        inputs = _inputs(rng, "f32")
         more = [np.array(x, np.int32) for x in (8, [0, 8], [], [])]
-        yield [given[3], *given[5:9], *more], {"block": 8}
+        yield [inputs[3], *inputs[5:9], *more], {"block": 8}
 
 
 @op("PagedDiversity", internal=True)
@@ -287,7 +291,7 @@ class PagedDiversity:
         return diversity(CacheKind(keys, heads, block, size, 0, True), *inputs)
 
     def samples(rng, dtype="f32"):
-        given = _inputs(rng, "f32")
+        inputs = _inputs(rng, "f32")
         more = [np.array(x, np.int32) for x in (8, [0, 8], [], [])]
         kind = {"keys": "f32", "heads": 2, "size": 6, "block": 8}
-        yield [given[0], given[3], *given[5:9], *more], kind
+        yield [inputs[0], inputs[3], *inputs[5:9], *more], kind

@@ -17,7 +17,7 @@ def move_tokens(
     moves_at: Any,
 ) -> np.ndarray:  # fmt: skip
     """Move the tokens in place. Raises InferenceError before any is moved if an index is out of range."""
-    block, found, cache_blocks = kinds[0].tokens, [], min(len(keys), len(values))
+    block, copies, cache_blocks = kinds[0].tokens, [], min(len(keys), len(values))
     if not 0 < len(ends) <= len(moves_at):
         raise InferenceError(
             "PaKVReorder: block_update_indices_begins should have the length of block_indices_begins"
@@ -30,8 +30,8 @@ def move_tokens(
                 raise InferenceError(
                     f"PaKVReorder: the tokens {row} are outside of the blocks of sequence {s}"
                 )
-            found.append([(table[t // block], t % block) for t in row])
-    for (one, at), (other, to) in found:
+            copies.append([(table[t // block], t % block) for t in row])
+    for (one, at), (other, to) in copies:
         for cache, kind in zip((keys, values), kinds, strict=True):
             for head in range(kind.heads):
                 token = read_block(cache, one, head, kind, block)[at]

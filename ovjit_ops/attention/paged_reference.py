@@ -39,47 +39,47 @@ def list_work(
 ) -> np.ndarray:  # fmt: skip
     """The int64 table of work (`cpu_paged_plan`). Raises InferenceError for invalid tables."""
     sequences, tokens = len(past_lens), len(query)
-    made = sizes(sequences, tokens, len(entries), block, part, rows)
-    table = np.zeros(made["words"], np.int64)
-    cache_blocks, seen = min(len(c) for c in caches), int(window.reshape(-1)[0])
+    layout = sizes(sequences, tokens, len(entries), block, part, rows)
+    table = np.zeros(layout["words"], np.int64)
+    cache_blocks, window_size = min(len(c) for c in caches), int(window.reshape(-1)[0])
     writes, short, long = [], [], []
     slots = lengths = 0
     _refuse(begins[0] != 0 or begins[-1] != tokens, 5)
     _refuse(ends[0] != 0, 7)
     for s in range(sequences):
-        past, first, behind, entry, stop = (
+        past, first, end, entry, stop = (
             int(x) for x in (past_lens[s], begins[s], begins[s + 1], ends[s], ends[s + 1])
         )
-        _refuse(not first <= behind <= tokens, 5)
+        _refuse(not first <= end <= tokens, 5)
         _refuse(not entry <= stop <= len(entries), 7)
         _refuse(past < 0, 6)
-        new = behind - first
+        new = end - first
         blocks = -(-(past + new) // block)
         _refuse(blocks > stop - entry, 8)
-        found = entries[entry:stop]
-        _refuse((found < -1).any() or (found >= cache_blocks).any(), 9)
+        indices = entries[entry:stop]
+        _refuse((indices < -1).any() or (indices >= cache_blocks).any(), 9)
         touched = range(past // block, blocks) if new else range(0)
-        _refuse(writing and any(found[i] < 0 for i in touched), 9)
+        _refuse(writing and any(indices[i] < 0 for i in touched), 9)
         row = [past, new, first, entry, -1, 0, lengths, blocks]
         lengths += past + new
         writes += [[s, i] for i in touched]
-        start = max(past + 1 - seen, 0) // block if seen > 0 and not typed else 0
+        start = max(past + 1 - window_size, 0) // block if window_size > 0 and not typed else 0
         if 0 < new <= few:
             parts = -(-(blocks - start) // part)
             if parts > 1:
                 row[4:6] = slots, parts
             for i in range(parts):
-                many = min(part, blocks - start - i * part)
-                short.append([s, 0, new, start + i * part, many, slots if parts > 1 else -1])
+                block_count = min(part, blocks - start - i * part)
+                short.append([s, 0, new, start + i * part, block_count, slots if parts > 1 else -1])
                 slots += parts > 1
         for r in range(0, new, rows) if new > few else ():
             count = min(rows, new - r)
-            at = max(past + r + 1 - seen, 0) // block if seen > 0 and not typed else 0
+            at = max(past + r + 1 - window_size, 0) // block if window_size > 0 and not typed else 0
             stop_at = past + (new if typed else r + count)
             long.append([s, r, count, at, -(-stop_at // block) - at, -1])
         table[FIRST + s * SEQUENCE :][:SEQUENCE] = row
     for name, items, width in (("writes", writes, WRITE), ("few", short, ITEM), ("many", long, ITEM)):
-        table[made[f"{name}_at"] :][: len(items) * width] = np.ravel(items)
+        table[layout[f"{name}_at"] :][: len(items) * width] = np.ravel(items)
     table[:5] = len(writes), len(short), len(long), slots, lengths
     return table
 
@@ -111,8 +111,8 @@ def _numbers(data: np.ndarray, kind: CacheKind) -> np.ndarray:
 
 
 def _packed(numbers: np.ndarray, kind: CacheKind) -> np.ndarray:
-    whole = np.clip(np.rint(numbers), 0, TOP[kind.kind]).astype(np.uint8)
-    return whole if kind.kind == "u8" else whole[..., ::2] << 4 | whole[..., 1::2]
+    levels = np.clip(np.rint(numbers), 0, TOP[kind.kind]).astype(np.uint8)
+    return levels if kind.kind == "u8" else levels[..., ::2] << 4 | levels[..., 1::2]
 
 
 def _scales(low: np.ndarray, high: np.ndarray, kind: CacheKind) -> tuple[np.ndarray, np.ndarray]:
@@ -158,8 +158,8 @@ def write_block(
         )
         return
     new = new.astype(np.float32)
-    whole = np.concatenate([read_block(cache, index, head, kind, first), new])
-    _quantize_anew(data, kind, whole, new, first > 0)
+    tokens = np.concatenate([read_block(cache, index, head, kind, first), new])
+    _quantize_anew(data, kind, tokens, new, first > 0)
 
 
 def write_token(
@@ -170,25 +170,25 @@ def write_token(
     if not (kind.packed and kind.by_channel):
         write_block(cache, index, head, kind, at, token[None])
         return
-    whole = read_block(cache, index, head, kind, kind.tokens)
-    whole[at] = token
-    _quantize_anew(_bytes_of(cache, kind)[index, head], kind, whole, token[None], True)
+    tokens = read_block(cache, index, head, kind, kind.tokens)
+    tokens[at] = token
+    _quantize_anew(_bytes_of(cache, kind)[index, head], kind, tokens, token[None], True)
 
 
-def _quantize_anew(data: np.ndarray, kind: CacheKind, whole: np.ndarray, new: np.ndarray, had: bool) -> None:
-    """Write the tokens `whole` [n, size] to a block with scales of channels. If it `had` tokens, scales that
+def _quantize_anew(data: np.ndarray, kind: CacheKind, tokens: np.ndarray, new: np.ndarray, had: bool) -> None:
+    """Write the tokens `tokens` [n, size] to a block with scales of channels. If it `had` tokens, scales that
     do not cover the `new` ones are widened, and others stay; else they are those of `new`."""
     scales = data[: HEAD * kind.size].view(np.float32).reshape(2, kind.size)
     low, high = new.min(0), new.max(0)
     if had:
         factor, zero = scales.copy()
         least, most = -zero * factor, (TOP[kind.kind] - zero) * factor
-        made = _scales(np.minimum(low, least), np.maximum(high, most), kind)
-        scales[...] = np.where((low >= least) & (high <= most), (factor, zero), made)
+        widened = _scales(np.minimum(low, least), np.maximum(high, most), kind)
+        scales[...] = np.where((low >= least) & (high <= most), (factor, zero), widened)
     else:
         scales[...] = _scales(low, high, kind)
     numbers = data[HEAD * kind.size :].reshape(kind.tokens, kind.row)
-    numbers[: len(whole)] = _packed(whole / scales[0] + scales[1], kind)
+    numbers[: len(tokens)] = _packed(tokens / scales[0] + scales[1], kind)
 
 
 def _number(x: np.ndarray) -> Any:
@@ -208,9 +208,9 @@ def check_extras(
         outside, used = (rotated < 0).any() or (rotated >= cache_blocks).any(), deltas[: len(rotated)]
         _refuse(outside or (used < 0).any() or (used >= angles.size // size).any(), 10)
     if pairs_at.size:
-        new, many = np.diff(begins), np.diff(pairs_at)
-        _refuse((pairs_at < 0).any() or (many < 0).any() or pairs_at[-1] > pairs.size, 11)
-        _refuse(((many > 0) & (many != new * new)).any(), 11)
+        new, pair_counts = np.diff(begins), np.diff(pairs_at)
+        _refuse((pairs_at < 0).any() or (pair_counts < 0).any() or pairs_at[-1] > pairs.size, 11)
+        _refuse(((pair_counts > 0) & (pair_counts != new * new)).any(), 11)
 
 
 def evictable_blocks(
@@ -219,31 +219,31 @@ def evictable_blocks(
 ) -> list[np.ndarray]:  # fmt: skip
     """The blocks of evictable tokens, for each sequence that has such. Raises InferenceError if they are not
     whole blocks among the `cache_blocks` ones of a cache."""
-    first, found, sequences = int(_number(start)), [], len(past_lens)
+    first, block_lists, sequences = int(_number(start)), [], len(past_lens)
     if len(sizes_of) > sequences or (set_begins.size and len(set_begins) <= len(sizes_of)):
         raise InferenceError(
             f"adaptive RKV: {len(sizes_of)} evictable sizes and {len(set_begins)} begins of block sets "
             f"do not match {sequences} sequences"
         )
-    for s, many in enumerate(sizes_of.tolist()):
-        if not many:
+    for s, evictable in enumerate(sizes_of.tolist()):
+        if not evictable:
             continue
         blocks_of = -(-(int(past_lens[s]) + int(begins[s + 1]) - int(begins[s])) // block)
         listed = entries[max(int(ends[s]), 0) : max(int(ends[s + 1]), 0)][:blocks_of]
         low, high = (int(x) for x in set_begins[s : s + 2]) if set_begins.size else (0, 0)
-        wrong = many < 0 or first < 0 or many % block > 0 or first % block > 0
+        wrong = evictable < 0 or first < 0 or evictable % block > 0 or first % block > 0
         wrong = wrong or not 0 <= low <= high <= len(sets)
         if high > low:
             listed = sets[max(low, 0) : high]
-        wrong = wrong or first + many > len(listed) * block
-        blocks = listed[first // block : (first + many) // block]
+        wrong = wrong or first + evictable > len(listed) * block
+        blocks = listed[first // block : (first + evictable) // block]
         if wrong or (blocks < 0).any() or (blocks >= cache_blocks).any():
             raise InferenceError(
-                f"adaptive RKV: sequence {s} has no {many} evictable tokens after its first {first}; "
+                f"adaptive RKV: sequence {s} has no {evictable} evictable tokens after its first {first}; "
                 f"both should be multiples of {block}"
             )
-        found.append(blocks)
-    return found
+        block_lists.append(blocks)
+    return block_lists
 
 
 def diversity(keys: CacheKind, cache: Any, *tables: Any) -> np.ndarray:
@@ -253,18 +253,18 @@ def diversity(keys: CacheKind, cache: Any, *tables: Any) -> np.ndarray:
     mean of their row count as 0, as does that of a token with itself. Heads are averaged. `tables`: see
     `evictable_blocks`.
     """
-    block, found = keys.tokens, []
+    block, results = keys.tokens, []
     for blocks in evictable_blocks(block, len(cache), *tables):
-        many = len(blocks) * block
-        total = np.zeros((many, many), np.float32)
+        tokens = len(blocks) * block
+        total = np.zeros((tokens, tokens), np.float32)
         for h in range(keys.heads):
             k = np.concatenate([read_block(cache, int(b), h, keys, block) for b in blocks])
             k = k / np.sqrt((k * k).sum(-1, keepdims=True) + np.finfo(np.float32).eps)
             near = k @ k.T
             np.fill_diagonal(near, 0)
             total += np.where(near >= near.mean(1, keepdims=True), near, 0)
-        found.append(-(total / keys.heads).reshape(many // block, block, many).sum(1).reshape(-1))
-    return np.concatenate(found).astype(np.float32) if found else np.zeros(0, np.float32)
+        results.append(-(total / keys.heads).reshape(tokens // block, block, tokens).sum(1).reshape(-1))
+    return np.concatenate(results).astype(np.float32) if results else np.zeros(0, np.float32)
 
 
 def kept_blocks(
@@ -272,9 +272,9 @@ def kept_blocks(
 ) -> np.ndarray:
     """The mask [tokens, tokens] of the keys that XAttention computes for each query (`cpu_paged_sparse`)."""
     tokens, each, stride = len(q), int(each), int(stride)
-    seen = np.ones((tokens, tokens), bool)
+    mask = np.ones((tokens, tokens), bool)
     if each < 16 or stride < 1 or each % stride:
-        return seen
+        return mask
     n, per = tokens // stride, each // stride
     shape = n, stride, q.shape[1]
     a, b = (x[: n * stride].astype(np.float32).reshape(shape) for x in (q, k))
@@ -293,8 +293,8 @@ def kept_blocks(
                 break
             keep.add(j)
         for j in set(range(i + 1)) - keep:
-            seen[i * each : (i + 1) * each, j * each : (j + 1) * each] = False
-    return seen
+            mask[i * each : (i + 1) * each, j * each : (j + 1) * each] = False
+    return mask
 
 
 def _rotate(cache: Any, keys: CacheKind, rotated: Any, deltas: Any, angles: Any) -> None:
@@ -320,17 +320,17 @@ def _write_tokens(cache: Any, kind: CacheKind, table: Any, head: int, past: int,
 def _read_tokens(cache: Any, kind: CacheKind, table: Any, head: int, count: int) -> tuple[Any, Any]:
     """(the first `count` tokens of a sequence [count, size], whether each has a block). Tokens without a
     block are zeros."""
-    block, found, there = kind.tokens, np.zeros((count, kind.size), np.float32), np.ones(count, bool)
+    block, tokens, there = kind.tokens, np.zeros((count, kind.size), np.float32), np.ones(count, bool)
     for b in range(-(-count // block)):
         at = slice(b * block, min((b + 1) * block, count))
         if table[b] < 0:
             there[at] = False
         else:
-            found[at] = read_block(cache, table[b], head, kind, at.stop - at.start)
-    return found, there
+            tokens[at] = read_block(cache, table[b], head, kind, at.stop - at.start)
+    return tokens, there
 
 
-def _counted(recent: Any, sequence: int, new: int) -> slice:
+def _scored_tokens(recent: Any, sequence: int, new: int) -> slice:
     """The new tokens whose weights are added to the scores: the last `recent` ones of a sequence. A negative
     number means all, an empty `recent` one."""
     at = sequence if recent.size > 1 else 0
@@ -341,10 +341,10 @@ def _counted(recent: Any, sequence: int, new: int) -> slice:
 def _visible(there: Any, past: int, new: int, window: int, types: Any) -> Any:
     """The mask [new, past + new] of the keys that each new token attends to: earlier ones in the window, and
     all of its image. `types`: whether each new token is part of an image."""
-    place, columns = past + np.arange(new)[:, None], np.arange(past + new)
-    visible = (columns <= place) & there
+    positions, columns = past + np.arange(new)[:, None], np.arange(past + new)
+    visible = (columns <= positions) & there
     if window > 0:
-        visible &= columns > place - window
+        visible &= columns > positions - window
     for i in np.flatnonzero(types):
         first, stop = i, i + 1
         while stop < new and types[stop]:
@@ -372,9 +372,9 @@ def paged_attention(
     """(attention [tokens, features], summed weights of keys, diversity of keys). Writes new tokens if
     `writing`."""
     keys, values = kinds or kinds_of_arrays(key, value, key_cache, value_cache)
-    heads, size, wide = keys.heads, keys.size, values.size
+    heads, size, value_size = keys.heads, keys.size, values.size
     group = query.shape[1] // (heads * size)
-    sinks, seen, block = more[8], int(_number(window)), keys.tokens
+    sinks, window_size, block = more[8], int(_number(window)), keys.tokens
     recent, types, pairs, pairs_at = more[1], more[13].reshape(-1), more[14], more[15]
     tables, evicted = (past_lens, begins, entries, ends), more[9:13]
     diverse = diverse and more[10].size > 0
@@ -389,39 +389,39 @@ def paged_attention(
     if more[2].size:
         _rotate(key_cache, keys, rotated, deltas, angles)
     scores: list[np.ndarray] = []
-    out = np.zeros((len(query), heads * group, wide), np.float32)
+    out = np.zeros((len(query), heads * group, value_size), np.float32)
     for s, past in enumerate(past_lens.tolist()):
         rows = slice(int(begins[s]), int(begins[s + 1]))
         new = rows.stop - rows.start
         scores.append(np.zeros(past + new, np.float32))
-        counted = _counted(recent.reshape(-1), s, new)
+        scored = _scored_tokens(recent.reshape(-1), s, new)
         table = entries[int(ends[s]) : int(ends[s + 1])].tolist()
-        place, columns = past + np.arange(new)[:, None], np.arange(past + new)
+        positions, columns = past + np.arange(new)[:, None], np.arange(past + new)
         for h in range(heads):
-            for cache, kind, given in ((key_cache, keys, key), (value_cache, values, value)):
+            for cache, kind, source in ((key_cache, keys, key), (value_cache, values, value)):
                 if writing and new:
-                    fresh = given[rows].reshape(new, heads, kind.size)[:, h]
+                    fresh = source[rows].reshape(new, heads, kind.size)[:, h]
                     _write_tokens(cache, kind, table, h, past, fresh)
             k, there = _read_tokens(key_cache, keys, table, h, past + new)
             v, _ = _read_tokens(value_cache, values, table, h, past + new)
-            visible = _visible(there, past, new, seen, types[rows] if types.size else types)
+            visible = _visible(there, past, new, window_size, types[rows] if types.size else types)
             if pairs_at.size and pairs_at[s + 1] > pairs_at[s]:
                 visible[:, past:] &= pairs[pairs_at[s] : pairs_at[s + 1]].reshape(new, new) != 0
             for g in range(group):
                 head = h * group + g
-                kept = visible
+                attended = visible
                 if more[5].size and len(past_lens) == 1 and not past and new > 1:
                     queries = query[:, head * size : (head + 1) * size]
                     ours = key[:, h * size : (h + 1) * size]
-                    kept = visible & kept_blocks(queries, ours, _number(scale), *map(_number, more[5:8]))
+                    attended = visible & kept_blocks(queries, ours, _number(scale), *map(_number, more[5:8]))
                 q = query[rows].reshape(new, heads * group, size)[:, head].astype(np.float32)
                 logits = q @ k.T * np.float32(_number(scale))
                 if slopes.size:
-                    logits = logits + np.float32(slopes[head]) * (columns - place)
+                    logits = logits + np.float32(slopes[head]) * (columns - positions)
                 sink = np.float32(sinks.reshape(-1)[head]) if sinks.size else -np.inf
-                weights = _softmax(np.where(kept, logits, -np.inf), sink)
+                weights = _softmax(np.where(attended, logits, -np.inf), sink)
                 out[rows, head] = weights @ v
-                scores[-1] += weights[counted].sum(0)
-    whole = out.reshape(len(query), heads * group * wide).astype(query.dtype)
+                scores[-1] += weights[scored].sum(0)
+    result = out.reshape(len(query), heads * group * value_size).astype(query.dtype)
     different = diversity(keys, key_cache, *tables, *evicted) if diverse else np.zeros(0, np.float32)
-    return whole, np.concatenate([*scores, different[:0]]), different
+    return result, np.concatenate([*scores, different[:0]]), different

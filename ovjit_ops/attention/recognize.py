@@ -44,35 +44,35 @@ def recognize_attention(
     """
     if not _weighs_rows(weights, scores, v) or not (zero is None or _guards(zero, weights, readers)):
         return None
-    found = _scores(scores, readers)
-    if found is None or (found.cap and zero is not None):
+    parts = _scores(scores, readers)
+    if parts is None or (parts.cap and zero is not None):
         return None
-    factors = _query_and_key(w, found, scores, v)
-    shape = found.windows or found.product.shape
-    if factors is None or not _masks_fit(found, shape, v.dtype):
+    factors = _query_and_key(w, parts, scores, v)
+    shape = parts.windows or parts.product.shape
+    if factors is None or not _masks_fit(parts, shape, v.dtype):
         return None
     q, key, scale = factors
-    for factor in found.factors:
+    for factor in parts.factors:
         q = w("Multiply", q, factor)
-    given = [q, key, v]
-    if found.windows:
-        if any(not is_static(x.shape[1:]) for x in given):
+    inputs = [q, key, v]
+    if parts.windows:
+        if any(not is_static(x.shape[1:]) for x in inputs):
             return None
-        given = [w("Reshape", x, (-1, found.windows[1], *x.shape[1:]), special_zero=False) for x in given]
-    if found.masks:
-        mask = _sum(w, found.masks, v.dtype)
+        inputs = [w("Reshape", x, (-1, parts.windows[1], *x.shape[1:]), special_zero=False) for x in inputs]
+    if parts.masks:
+        mask = _sum(w, parts.masks, v.dtype)
         if not _fits(mask, shape):
-            given[0] = _with_rows_of(w, q, mask)
-        given.append(mask)
+            inputs[0] = _with_rows_of(w, q, mask)
+        inputs.append(mask)
     else:
-        given.append(w.b.constant(np.zeros((), np.float32), v.dtype))
-    given.append(w.b.constant(np.array(scale, np.float32), v.dtype))
+        inputs.append(w.b.constant(np.zeros((), np.float32), v.dtype))
+    inputs.append(w.b.constant(np.array(scale, np.float32), v.dtype))
     attrs: dict[str, Any] = {"causal": False}
     name = "SoftmaxAttention" if zero is None else "GuardedAttention"
-    if found.cap:
-        name, attrs["cap"] = "CappedAttention", found.cap
-    out = w(name, *given, **attrs)
-    return w("Reshape", out, (-1, *node.output.shape[1:]), special_zero=False) if found.windows else out
+    if parts.cap:
+        name, attrs["cap"] = "CappedAttention", parts.cap
+    out = w(name, *inputs, **attrs)
+    return w("Reshape", out, (-1, *node.output.shape[1:]), special_zero=False) if parts.windows else out
 
 
 def _weighs_rows(weights: Value, scores: Value, v: Value) -> bool:
@@ -83,9 +83,9 @@ def _weighs_rows(weights: Value, scores: Value, v: Value) -> bool:
     return rank == len(v.shape) and rank in (3, 4, 5) and weights.node.attrs["axis"] in (-1, rank - 1)
 
 
-def _query_and_key(w: Writer, found: Scores, scores: Value, v: Value) -> tuple[Value, Value, float] | None:
+def _query_and_key(w: Writer, parts: Scores, scores: Value, v: Value) -> tuple[Value, Value, float] | None:
     """(q, k, scale) of scores; None if types, ranks or factors do not fit."""
-    product, scale = found.product, found.scale
+    product, scale = parts.product, parts.scale
     q, k = product.node.inputs
     if not product.node.attrs["transpose_b"] and k.node.op.name in ("Multiply", "Divide"):
         for at, each in _by_a_number(k):  # the Transpose of a key may precede its scaling
@@ -94,17 +94,17 @@ def _query_and_key(w: Writer, found: Scores, scores: Value, v: Value) -> tuple[V
     key = _key(w, product.node, k)
     if key is None or not (q.dtype == k.dtype == v.dtype) or not _same_rank(q, k, v, product, scores):
         return None
-    kept = all(factor.dtype == q.dtype and _keeps(factor, q) for factor in found.factors)
-    return (q, key, scale) if kept else None
+    fit = all(factor.dtype == q.dtype and _keeps(factor, q) for factor in parts.factors)
+    return (q, key, scale) if fit else None
 
 
-def _masks_fit(found: Any, shape: Any, dtype: str) -> bool:
+def _masks_fit(parts: Any, shape: Any, dtype: str) -> bool:
     """Whether all masks have types that attention reads, and fit scores of this shape."""
-    for mask in found.masks:
-        read, kind = (mask.seen, "boolean") if isinstance(mask, Chosen) else (mask, dtype)
-        if isinstance(mask, Chosen) and len(found.masks) > 1 and mask.number > LARGE:
+    for mask in parts.masks:
+        read, kind = (mask.condition, "boolean") if isinstance(mask, Chosen) else (mask, dtype)
+        if isinstance(mask, Chosen) and len(parts.masks) > 1 and mask.number > LARGE:
             return False
-        if read.dtype != kind or not (_fits if found.windows else _may_fit)(read, shape):
+        if read.dtype != kind or not (_fits if parts.windows else _may_fit)(read, shape):
             return False
     return True
 
@@ -120,9 +120,9 @@ def _alone(value: Value, readers: Uses, *names: str) -> bool:
 
 
 class Chosen(NamedTuple):
-    """A mask that replaces scores: by `number` where `seen` is not `sees`."""
+    """A mask that replaces scores: by `number` where `condition` is not `sees`."""
 
-    seen: Value
+    condition: Value
     sees: bool
     number: float
 
@@ -145,9 +145,9 @@ class Scores(NamedTuple):
 
 def _scores(value: Value, readers: Uses) -> Scores | None:
     """The parts of scores; None if `value` has another form."""
-    found = _scaled_product(value, readers) or _capped(value, readers)
-    if found is not None or not _alone(value, readers, "Add", "Select", "Reshape"):
-        return found
+    parts = _scaled_product(value, readers) or _with_cap(value, readers)
+    if parts is not None or not _alone(value, readers, "Add", "Select", "Reshape"):
+        return parts
     return {"Add": _with_mask, "Select": _with_choice, "Reshape": _in_windows}[value.node.op.name](
         value, readers
     )
@@ -157,9 +157,9 @@ def _with_mask(value: Value, readers: Uses) -> Scores | None:
     """Add(scores, mask)"""
     terms = value.node.inputs
     for at in (0, 1):
-        found = _scores(terms[at], readers)
-        if found is not None and _in_place(found, value, terms[1 - at]):
-            return found._replace(masks=(*found.masks, terms[1 - at]))
+        parts = _scores(terms[at], readers)
+        if parts is not None and _in_place(parts, value, terms[1 - at]):
+            return parts._replace(masks=(*parts.masks, terms[1 - at]))
     return None
 
 
@@ -170,33 +170,33 @@ def _with_choice(value: Value, readers: Uses) -> Scores | None:
         least = number_of(terms[3 - at])
         if least is None or least > HIDDEN or len(terms[3 - at].shape) > len(value.shape):
             continue
-        found = _scores(terms[at], readers)
-        if found is not None and _in_place(found, value, terms[0]):
-            return found._replace(masks=(*found.masks, Chosen(terms[0], at == 1, least)))
+        parts = _scores(terms[at], readers)
+        if parts is not None and _in_place(parts, value, terms[0]):
+            return parts._replace(masks=(*parts.masks, Chosen(terms[0], at == 1, least)))
     return None
 
 
 def _in_windows(value: Value, readers: Uses) -> Scores | None:
     """Reshape(scores), which splits the first dimension into windows, or joins them again"""
     of = value.node.inputs[0]
-    found, whole, inner = _scores(of, readers), value.shape, of.shape
-    if found is None or whole is None or inner is None or not is_static((*whole[1:], *inner[1:])):
+    parts, outer, inner = _scores(of, readers), value.shape, of.shape
+    if parts is None or outer is None or inner is None or not is_static((*outer[1:], *inner[1:])):
         return None
-    if whole[2:] == inner[1:] and found.windows is None:
-        alike = all(_is_for_all(m.seen if isinstance(m, Chosen) else m, inner) for m in found.masks)
-        return found._replace(windows=whole) if alike else None
-    return found if inner == found.windows and inner[2:] == whole[1:] else None
+    if outer[2:] == inner[1:] and parts.windows is None:
+        alike = all(_is_for_all(m.condition if isinstance(m, Chosen) else m, inner) for m in parts.masks)
+        return parts._replace(windows=outer) if alike else None
+    return parts if inner == parts.windows and inner[2:] == outer[1:] else None
 
 
-def _capped(value: Value, readers: Uses) -> Scores | None:
+def _with_cap(value: Value, readers: Uses) -> Scores | None:
     """The parts of tanh(scores) times a number; None if `value` has another form."""
     if not _alone(value, readers, "Multiply", "Divide"):
         return None
     for at, cap in _by_a_number(value):
         bent = value.node.inputs[at]
         if _alone(bent, readers, "Tanh"):
-            found = _scaled_product(bent.node.inputs[0], readers)
-            return None if found is None else found._replace(cap=cap)
+            parts = _scaled_product(bent.node.inputs[0], readers)
+            return None if parts is None else parts._replace(cap=cap)
     return None
 
 
@@ -261,9 +261,9 @@ def _fits(mask: Value, scores: tuple[Dim, ...]) -> bool:
     return all(m == 1 or (isinstance(m, int) and m == s) for m, s in rows)
 
 
-def _in_place(found: Scores, value: Value, mask: Value) -> bool:
+def _in_place(parts: Scores, value: Value, mask: Value) -> bool:
     """Whether a mask of `value` also fits scores of the windows, if there are any."""
-    if found.windows is None or value.shape is None or len(value.shape) == len(found.windows):
+    if parts.windows is None or value.shape is None or len(value.shape) == len(parts.windows):
         return True
     return _is_for_all(mask, value.shape)
 
@@ -278,12 +278,12 @@ def _may_fit(mask: Value, scores: tuple[Dim, ...]) -> bool:
     mask."""
     if mask.shape is None or len(mask.shape) > len(scores):
         return False
-    whole = broadcast(mask.shape, scores)
-    if whole is None:
+    joint = broadcast(mask.shape, scores)
+    if joint is None:
         return False
     return all(
         not isinstance(size, int) or not isinstance(s, int) or size == s
-        for size, s in zip(whole, scores, strict=True)
+        for size, s in zip(joint, scores, strict=True)
     )
 
 
@@ -301,10 +301,10 @@ def _sum(w: Writer, masks: Sequence[Value | Chosen], dtype: str) -> Value:
     for mask in masks:
         if isinstance(mask, Chosen):
             least = mask.number if len(masks) > 1 else min(mask.number, ABSORBING)
-            rest = w.b.constant(np.zeros((), np.float32), dtype) if total is None else total
+            base = w.b.constant(np.zeros((), np.float32), dtype) if total is None else total
             hidden = w.b.constant(np.array(least, np.float32), dtype)
-            chosen = (rest, hidden) if mask.sees else (hidden, rest)
-            total = _once(w, "Select", (mask.seen, *chosen), tuple)
+            chosen = (base, hidden) if mask.sees else (hidden, base)
+            total = _once(w, "Select", (mask.condition, *chosen), tuple)
         else:
             total = mask if total is None else _once(w, "Add", (total, mask), frozenset)
     assert total is not None

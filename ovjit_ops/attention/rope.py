@@ -39,9 +39,9 @@ class RoPE:
         head_size: Int = 0, gather_position_arg_id: Int = 0, order: Int = 0,
     ):  # fmt: skip
         attrs = locals()
-        asked = [name for name in OTHERS if attrs[name]]
-        if asked:
-            raise UnsupportedError(f"RoPE with {', '.join(asked)} is not supported")
+        unsupported = [name for name in OTHERS if attrs[name]]
+        if unsupported:
+            raise UnsupportedError(f"RoPE with {', '.join(unsupported)} is not supported")
         check_type(data, REALS)
         for name, x in (("cos", cos), ("sin", sin)):
             check_same_type(x, data, name)
@@ -61,12 +61,12 @@ class RoPE:
         a, b, c, _ = data.shape
         lead: tuple[Dim, ...] = (a, c, b) if input_trans0213 else (a, b, c)
         if cos.shape is not None and sin.shape is not None:
-            turned = broadcast((*lead, rotary_ndims), cos.shape, sin.shape) or ()
-            check(len(turned) == 4, f"{cos} and {sin} do not match {data}")
+            rotated = broadcast((*lead, rotary_ndims), cos.shape, sin.shape) or ()
+            check(len(rotated) == 4, f"{cos} and {sin} do not match {data}")
             if width == rotary_ndims:
-                lead = turned[:3]
+                lead = rotated[:3]
             else:  # the remaining elements are not broadcast
-                same = all(compatible(d, e) for d, e in zip(turned[:3], lead, strict=True))
+                same = all(compatible(d, e) for d, e in zip(rotated[:3], lead, strict=True))
                 check(
                     same, f"{cos} and {sin} are broadcast, which needs a rotation of all elements of {data}"
                 )
@@ -80,11 +80,11 @@ class RoPE:
             x = x[..., slice_start:slice_stop]
         if input_trans0213:
             x = x.transpose(0, 2, 1, 3)
-        turned, rest = x[..., :rotary_ndims], x[..., rotary_ndims:]
+        rotated, remainder = x[..., :rotary_ndims], x[..., rotary_ndims:]
         half = rotary_ndims // 2
-        across = np.concatenate([-turned[..., half:], turned[..., :half]], -1)
-        turned = turned * cos + across * sin
-        return np.concatenate([turned, rest], -1) if rest.shape[-1] else turned
+        across = np.concatenate([-rotated[..., half:], rotated[..., :half]], -1)
+        rotated = rotated * cos + across * sin
+        return np.concatenate([rotated, remainder], -1) if remainder.shape[-1] else rotated
 
     def expand(w, node, inputs):
         """RoPE(x, cos, sin) -> Concat(x' cos + Concat(-second, first) sin, rest)"""
@@ -98,9 +98,9 @@ class RoPE:
         if attrs["input_trans0213"]:
             x = w("Transpose", x, (0, 2, 1, 3))
         width = attrs["rotary_ndims"]
-        turned = w.part(x, 0, width, -1)
-        across = w("RotateHalf", turned, pairs=False)
-        out = w("Add", w("Multiply", turned, cos), w("Multiply", across, sin))
+        rotated = w.part(x, 0, width, -1)
+        across = w("RotateHalf", rotated, pairs=False)
+        out = w("Add", w("Multiply", rotated, cos), w("Multiply", across, sin))
         if x.shape[-1] == width:
             return [out]
         return [w("Concat", out, w.part(x, width, 1 << 30, -1), axis=-1)]
@@ -119,7 +119,7 @@ class RoPE:
 
 @op(
     "RotateHalf", opset=1, types=REALS, internal=True, native=FULL, epilogue=True, prologue=True,
-    rules=[recognize_turned, out_of_pairs], rules_for=["Concat"], lower=".cpu_turned:lower_turned",
+    rules=[recognize_turned, out_of_pairs], rules_for=["Concat"], lower=".cpu_rotate_half:lower_rotate_half",
 )  # fmt: skip
 class RotateHalf:
     """[-second half, first half] of the last axis. `pairs`: [-x1, x0] of each pair of neighbours along it."""

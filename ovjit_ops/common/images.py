@@ -23,10 +23,10 @@ def images_of(*places: int, along: int | str | None = None) -> Rule:
     of the input with the operation's axes, which may not include axis 0."""
 
     def rule(inputs: Sequence[TensorType], batched: Sequence[bool], **attrs: Any) -> bool:
-        given = [i for i, batch in enumerate(batched) if batch]
-        if not given or not set(given) <= set(places):
+        indices = [i for i, batch in enumerate(batched) if batch]
+        if not indices or not set(indices) <= set(places):
             return False
-        return along is None or apart(_axes(inputs, attrs, along), inputs[given[0]].shape)
+        return along is None or apart(_axes(inputs, attrs, along), inputs[indices[0]].shape)
 
     return rule
 
@@ -72,8 +72,8 @@ def matrix_images(
 def pad_images(inputs: Sequence[TensorType], batched: Sequence[bool], **attrs: Any) -> bool:
     """The rule of Pad: axis 0 is neither padded nor cropped."""
     pads = [x.value for x in inputs[1:3]]
-    known = all(p is not None for p in pads)
-    return _first_alone(batched) and known and not any(np.asarray(p).reshape(-1)[0] for p in pads)
+    constant = all(p is not None for p in pads)
+    return _first_alone(batched) and constant and not any(np.asarray(p).reshape(-1)[0] for p in pads)
 
 
 def moved_images(inputs: Sequence[TensorType], batched: Sequence[bool], **attrs: Any) -> bool:
@@ -106,11 +106,11 @@ def sliced_images(
     ellipsis_mask: Sequence[int] = (), **attrs: Any,
 ) -> bool:  # fmt: skip
     """The rule of StridedSlice: axis 0 is complete and in order."""
-    whole = bool(begin_mask and end_mask and begin_mask[0] and end_mask[0])
+    full = bool(begin_mask and end_mask and begin_mask[0] and end_mask[0])
     moved = any(mask and mask[0] for mask in (new_axis_mask, shrink_axis_mask, ellipsis_mask))
     steps = inputs[3].value if len(inputs) > 3 else np.ones(1, np.int64)
     in_order = steps is not None and (not steps.size or int(steps.flat[0]) == 1)
-    return _first_alone(batched) and whole and not moved and in_order
+    return _first_alone(batched) and full and not moved and in_order
 
 
 def chosen_images(

@@ -132,18 +132,18 @@ def axis_slices(rank: int, start: Any, stop: Any, step: Any, axes: Any) -> dict[
     """axis -> (start, stop, step). start and stop may be dynamic. Raises ModelError if the lists do not match
     or a step is 0."""
     start, stop, step = (dims_of(x) for x in (start, stop, step))
-    places = list(range(len(start))) if axes is None else [int(v) for v in np.asarray(axes).reshape(-1)]
+    numbers = list(range(len(start))) if axes is None else [int(v) for v in np.asarray(axes).reshape(-1)]
     check(
         len(start) == len(stop) == len(step),
         "Slice `start`, `stop`, `step` inputs must have compatible shapes.",
     )
     check(
-        len(start) == len(places),
+        len(start) == len(numbers),
         "Slice `axes` input must have compatible shape with `start`, `stop`, `step` inputs.",
     )
     check(all(step), "Step must be non-zero")
-    normal = [normalize_axis(a, rank) for a in places]
-    check(len(set(normal)) == len(normal), f"Slice values in `axes` input must be unique. They are {places}")
+    normal = [normalize_axis(a, rank) for a in numbers]
+    check(len(set(normal)) == len(normal), f"Slice values in `axes` input must be unique. They are {numbers}")
     check(len(normal) <= rank, f"{len(normal)} slices exceed rank {rank}")
     return {a: (b, e, s) for a, b, e, s in zip(normal, start, stop, step, strict=True)}
 
@@ -167,17 +167,17 @@ def strided_plan(
 
     n = len(begin)
     check(sum(on("ellipsis_mask", i) for i in range(n)) <= 1, "ellipsis_mask can set at most one ellipsis")
-    taken = sum(not on("new_axis_mask", i) and not on("ellipsis_mask", i) for i in range(n))
+    used = sum(not on("new_axis_mask", i) and not on("ellipsis_mask", i) for i in range(n))
     check(
-        taken <= len(shape),
+        used <= len(shape),
         "Input rank plus number of new axis has to be at least the size of Lower and Upper bounds "
-        f"vector. {taken} slices exceed rank {len(shape)}",
+        f"vector. {used} slices exceed rank {len(shape)}",
     )
     plan: list[tuple] = []
     axis = 0
     for i in range(n):
         if on("ellipsis_mask", i):
-            for _ in range(len(shape) - taken):
+            for _ in range(len(shape) - used):
                 plan.append(("all", axis))
                 axis += 1
         elif on("new_axis_mask", i):
@@ -200,18 +200,18 @@ def strided_plan(
 
 def _broadcast_axes(shape: tuple[int, ...], target: tuple[int, ...], axes: np.ndarray) -> tuple[int, ...]:
     """The data's shape in the target's rank: 1 for dimensions that `axes` (axes_mapping) does not have."""
-    places = [int(a) for a in np.asarray(axes).reshape(-1)]
+    numbers = [int(a) for a in np.asarray(axes).reshape(-1)]
     check(
-        len(places) == len(shape),
-        f"Broadcast axes_mapping shape [{len(places)}] doesn't match rank of input tensor {len(shape)}",
+        len(numbers) == len(shape),
+        f"Broadcast axes_mapping shape [{len(numbers)}] doesn't match rank of input tensor {len(shape)}",
     )
     check(
-        places == sorted(set(places)),
-        f"Broadcast doesn't permit transposes. axes_mapping AxisVector{{{', '.join(map(str, places))}}} not "
+        numbers == sorted(set(numbers)),
+        f"Broadcast doesn't permit transposes. axes_mapping AxisVector{{{', '.join(map(str, numbers))}}} not "
         "in sorted order",
     )
     out = [1] * len(target)
-    for i, (d, p) in enumerate(zip(shape, places, strict=True)):
+    for i, (d, p) in enumerate(zip(shape, numbers, strict=True)):
         check(0 <= p < len(target), f"Broadcast axes_mapping[{i}]: {p} exceeds target rank {len(target)}")
         check(d in (1, target[p]), f"Broadcast target[axes_mapping[{i}]] Expected {d}. Got {target[p]}")
         out[p] = d
@@ -227,26 +227,26 @@ def broadcast_plan(
     shape: tuple[int, ...], target: Sequence[int], axes: np.ndarray | None, mode: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(shape to reshape the data to, shape of the result). Raises ModelError if the data do not broadcast."""
-    wanted = tuple(sym_int(v) for v in target)
-    check(all(v >= 0 for v in wanted), f"target_shape {list(wanted)} should not be negative")
+    sizes = tuple(sym_int(v) for v in target)
+    check(all(v >= 0 for v in sizes), f"target_shape {list(sizes)} should not be negative")
     if mode == "explicit":
         check(axes is not None, "the explicit mode needs axes_mapping")
-        view = _broadcast_axes(shape, wanted, axes)  # type: ignore[arg-type]
+        view = _broadcast_axes(shape, sizes, axes)  # type: ignore[arg-type]
     else:
         view = shape
         check(
-            mode == "bidirectional" or len(shape) <= len(wanted),
-            f"Broadcast target_shape has smaller rank {len(wanted)} than arg shape {len(shape)}",
+            mode == "bidirectional" or len(shape) <= len(sizes),
+            f"Broadcast target_shape has smaller rank {len(sizes)} than arg shape {len(shape)}",
         )
-        for d, t in zip(reversed(shape), reversed(wanted), strict=False):
+        for d, t in zip(reversed(shape), reversed(sizes), strict=False):
             if mode == "bidirectional":
                 says = f"Broadcast incorrect target shape. Expecting either 1 or {d}. Got {t}"
                 check(d == t or 1 in (d, t), says)
             else:
                 says = f"Input shape dimension equal {d} cannot be broadcasted (numpy mode) to {t}."
                 check(alike(d, t) or d in (1, t), f"{says} Allowed input dimension value would be 1 or {t}")
-    out = broadcast(view, wanted)
-    check(mode == "bidirectional" or out == wanted, f"{text(shape)} cannot be broadcast to {list(wanted)}")
+    out = broadcast(view, sizes)
+    check(mode == "bidirectional" or out == sizes, f"{text(shape)} cannot be broadcast to {list(sizes)}")
     return view, tuple(sym_int(d) for d in out or ())
 
 

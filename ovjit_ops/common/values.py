@@ -126,14 +126,14 @@ def with_value(
 def with_partial(out: TensorType, ref: Callable[..., Any], *inputs: TensorType, **attrs: Any) -> TensorType:
     """`out` with the partial value that `ref` computes from arrays of ints and Intervals. If all results are
     ints, they become its value."""
-    given = [x.value if x.partial is None else x.partial for x in inputs]
-    if any(v is None or v.size > LIMIT or v.dtype.kind not in "iubO" for v in given):
+    values = [x.value if x.partial is None else x.partial for x in inputs]
+    if any(v is None or v.size > LIMIT or v.dtype.kind not in "iubO" for v in values):
         return out
     try:
-        made = np.asarray(ref(*given, **attrs))
-        if made.shape != out.shape:
+        result = np.asarray(ref(*values, **attrs))
+        if result.shape != out.shape:
             return out
-        numbers = made.reshape(-1).tolist()
+        numbers = result.reshape(-1).tolist()
         if all(isinstance(v, (int, np.integer)) for v in numbers):
             value = np.array(numbers, numpy_dtype(out.dtype)).reshape(out.shape)
             return TensorType(out.dtype, out.shape, value)
@@ -141,7 +141,7 @@ def with_partial(out: TensorType, ref: Callable[..., Any], *inputs: TensorType, 
         return out
     if not all(isinstance(v, (int, np.integer, Interval)) for v in numbers):
         return out
-    return TensorType(out.dtype, out.shape, None, made)
+    return TensorType(out.dtype, out.shape, None, result)
 
 
 def partial_dims(x: TensorType) -> list[Dim] | None:
@@ -218,11 +218,11 @@ def in_f32(ref: Callable[..., Any]) -> Callable[..., Any]:
 
     def wrapped(*xs: np.ndarray, **attrs: Any) -> Any:
         dtype = np.asarray(xs[0]).dtype
-        wide = [widened(np.asarray(x)) for x in xs]
-        out = ref(*wide, **attrs)
-        if out is wide[0]:
+        arrays = [widened(np.asarray(x)) for x in xs]
+        out = ref(*arrays, **attrs)
+        if out is arrays[0]:
             return np.asarray(xs[0])  # with the bits of its NaN
-        if wide[0].dtype == dtype:
+        if arrays[0].dtype == dtype:
             return out
         rounded = [
             x.astype(dtype) if x.dtype.kind == "f" else x for x in (out if type(out) is tuple else (out,))

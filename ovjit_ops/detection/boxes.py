@@ -30,9 +30,9 @@ def overlaps(box: np.ndarray, others: np.ndarray, border: float = 0.0) -> np.nda
     one = box.dtype.type(border)
     area = (box[2] - box[0] + one) * (box[3] - box[1] + one)
     areas = (others[:, 2] - others[:, 0] + one) * (others[:, 3] - others[:, 1] + one)
-    high = np.maximum(np.minimum(box[2], others[:, 2]) - np.maximum(box[0], others[:, 0]) + one, 0)
-    wide = np.maximum(np.minimum(box[3], others[:, 3]) - np.maximum(box[1], others[:, 1]) + one, 0)
-    common = high * wide
+    height = np.maximum(np.minimum(box[2], others[:, 2]) - np.maximum(box[0], others[:, 0]) + one, 0)
+    width = np.maximum(np.minimum(box[3], others[:, 3]) - np.maximum(box[1], others[:, 1]) + one, 0)
+    common = height * width
     with np.errstate(all="ignore"):
         out = common / (area + areas - common)
     return np.where((area > 0) & (areas > 0), out, box.dtype.type(0))
@@ -46,8 +46,8 @@ def descending(scores: np.ndarray) -> np.ndarray:
 def best_first(scores: np.ndarray, threshold: float, top: int, inclusive: bool) -> np.ndarray:
     """The boxes above the threshold, best first, at most `top` (-1: all)."""
     limit = np.float32(threshold)
-    found = np.flatnonzero(scores >= limit if inclusive else scores > limit)
-    order = found[descending(scores[found])]
+    indices = np.flatnonzero(scores >= limit if inclusive else scores > limit)
+    order = indices[descending(scores[indices])]
     return order if top < 0 else order[:top]
 
 
@@ -66,25 +66,25 @@ def suppress(
     `suppress_equal`: an overlap equal to the threshold suppresses. With eta < 1, each kept box multiplies the
     threshold by eta while it is above 0.5.
     """
-    kept: list[int] = []
+    selected: list[int] = []
     limit = np.float32(threshold)
     if eta < 1:  # the threshold of a candidate depends on the number of boxes kept before it
         for candidate in order:
-            if len(kept) == most:
+            if len(selected) == most:
                 break
-            share = measure(boxes[candidate], boxes[kept]) if kept else np.zeros(0, np.float32)
+            share = measure(boxes[candidate], boxes[selected]) if selected else np.zeros(0, np.float32)
             if not ((share >= limit) if suppress_equal else (share > limit)).any():
-                kept.append(int(candidate))
+                selected.append(int(candidate))
                 if limit > 0.5:
                     limit = np.float32(limit * np.float32(eta))
-        return kept
-    left = np.asarray(order)
-    while len(left) and len(kept) < most:
-        best, left = left[0], left[1:]
-        kept.append(int(best))
-        share = measure(boxes[best], boxes[left])
-        left = left[~((share >= limit) if suppress_equal else (share > limit))]
-    return kept
+        return selected
+    remaining = np.asarray(order)
+    while len(remaining) and len(selected) < most:
+        best, remaining = remaining[0], remaining[1:]
+        selected.append(int(best))
+        share = measure(boxes[best], boxes[remaining])
+        remaining = remaining[~((share >= limit) if suppress_equal else (share > limit))]
+    return selected
 
 
 def random_boxes(

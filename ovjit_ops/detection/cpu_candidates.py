@@ -34,28 +34,28 @@ def key_of(p):
 
 
 @inline
-def sorted_pairs(a, b, many, counts):
-    """Sort `many` pairs (key << 32 | number) at a by ascending key. b has the same size, `counts` has COUNTS
+def sorted_pairs(a, b, count, counts):
+    """Sort `count` pairs (key << 32 | number) at a by ascending key. b has the same size, `counts` has COUNTS
     bytes."""
     source = a
     target = b
     for shift in range(32, 64, 8):  # an even number of passes: the result is at `a`
         for i in range(256):
             st[i64](counts + i * 8, 0)
-        for i in range(many):
-            place = counts + ((ld[i64](source + i * 8) >> shift) & 255) * 8
-            st[i64](place, ld[i64](place) + 1)
+        for i in range(count):
+            slot = counts + ((ld[i64](source + i * 8) >> shift) & 255) * 8
+            st[i64](slot, ld[i64](slot) + 1)
         before = 0
         for i in range(256):
             number = ld[i64](counts + i * 8) + 0
             st[i64](counts + i * 8, before)
             before += number
-        for i in range(many):
+        for i in range(count):
             pair = ld[i64](source + i * 8) + 0
-            place = counts + ((pair >> shift) & 255) * 8
-            number = ld[i64](place) + 0
+            slot = counts + ((pair >> shift) & 255) * 8
+            number = ld[i64](slot) + 0
             st[i64](target + number * 8, pair)
-            st[i64](place, number + 1)
+            st[i64](slot, number + 1)
         swap = source
         source = target
         target = swap
@@ -66,7 +66,7 @@ def candidates(s, s_i, n, score_threshold, inclusive, a, b, counts):
     """Store the pairs (key, index) of those of the n scores at s, s_i bytes apart, that pass the threshold to
     `a`, sorted. Returns how many."""
     bar = ld[f32](score_threshold)
-    many = 0
+    count = 0
     for k in range(0, n, VL):
         v = gather[f32](s + k * s_i, s_i, n - k)
         passed = v >= const[f32](bar) if inclusive else v > const[f32](bar)
@@ -76,10 +76,10 @@ def candidates(s, s_i, n, score_threshold, inclusive, a, b, counts):
                 good = score >= bar if inclusive else score > bar
                 if good:
                     key = key_of(s + one * s_i)
-                    st[i64](a + many * 8, (key << 32) | one)
-                    many += 1
-    sorted_pairs(a, b, many, counts)
-    return many
+                    st[i64](a + count * 8, (key << 32) | one)
+                    count += 1
+    sorted_pairs(a, b, count, counts)
+    return count
 
 
 @inline

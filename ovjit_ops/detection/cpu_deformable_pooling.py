@@ -18,16 +18,16 @@ from ovjit_ops.detection.cpu_roi_pooling import (
     Regions,
     at_least,
     image_of,
-    interpolated,
+    interpolate,
     numbers,
-    rounded,
+    round_coordinate,
 )
 
 
 @inline
-def held(place, extent):
+def clamp_coordinate(coordinate, extent):
     """Clamp a coordinate, which is at most half an element outside, to the map."""
-    value = place
+    value = coordinate
     if value < 0.0:
         value = 0.0
     if value > extent - 1.0:
@@ -68,10 +68,10 @@ def deformable_pooling(
         image = image_of(roi, x.size.n)
         if image >= x.size.n:
             return 1
-        x1 = rounded(ld[f32](roi + rois.stride.k) * 1.0)
-        y1 = rounded(ld[f32](roi + 2 * rois.stride.k) * 1.0)
-        x2 = rounded(ld[f32](roi + 3 * rois.stride.k) * 1.0)
-        y2 = rounded(ld[f32](roi + 4 * rois.stride.k) * 1.0)
+        x1 = round_coordinate(ld[f32](roi + rois.stride.k) * 1.0)
+        y1 = round_coordinate(ld[f32](roi + 2 * rois.stride.k) * 1.0)
+        x2 = round_coordinate(ld[f32](roi + 3 * rois.stride.k) * 1.0)
+        y2 = round_coordinate(ld[f32](roi + 4 * rois.stride.k) * 1.0)
         left = x1 * scale - 0.5
         top = y1 * scale - 0.5
         w_roi = at_least((x2 + 1) * scale - 0.5 - left, 0.1)
@@ -90,18 +90,18 @@ def deformable_pooling(
                 target = y.at(row_of_bins, pw=j, c=label * of.each)
                 for k in range(0, of.each, VL):
                     acc = const[f32](0.0)
-                    many = 0
+                    samples = 0
                     for a in range(of.bins_y):
                         py = y0 + a * step_y
                         if image >= 0 and py >= -0.5 and py <= x.size.h - 0.5:
-                            fy = held(py, x.size.h)
+                            fy = clamp_coordinate(py, x.size.h)
                             i0 = whole(fy)
                             i1 = min(i0 + 1, x.size.h - 1)
                             dy = cast[f32](spread[f64](fy - i0))
                             for b in range(of.bins_x):
                                 px = x0 + b * step_x
                                 if px >= -0.5 and px <= x.size.w - 0.5:
-                                    fx = held(px, x.size.w)
+                                    fx = clamp_coordinate(px, x.size.w)
                                     j0 = whole(fx)
                                     j1 = min(j0 + 1, x.size.w - 1)
                                     dx = cast[f32](spread[f64](fx - j0))
@@ -110,10 +110,10 @@ def deformable_pooling(
                                     v01 = several(x.at(p, h=i0, w=j1), of.step, of.each - k, adjacent)
                                     v10 = several(x.at(p, h=i1, w=j0), of.step, of.each - k, adjacent)
                                     v11 = several(x.at(p, h=i1, w=j1), of.step, of.each - k, adjacent)
-                                    sample = interpolated(v00, v01, v10, v11, dx, dy)
+                                    sample = interpolate(v00, v01, v10, v11, dx, dy)
                                     acc = acc + sample
-                                    many += 1
-                    acc = acc / cast[f32](spread[f64](max(many, 1) * 1.0))
+                                    samples += 1
+                    acc = acc / cast[f32](spread[f64](max(samples, 1) * 1.0))
                     spaced(y.at(target, c=k), y.stride.c, acc, of.each - k, f32)
 
 

@@ -33,15 +33,15 @@ def matrix_decay(
     stride = (capacity + VL + 1) // 2 * 8
     zero = const[f32](0.0)
     pixel = const[f32](1.0)
-    kept = scratch + COUNTS
+    selected = scratch + COUNTS
     for image, label, b, s in items(boxes, scores):
-        a = kept + 6 * stride
+        a = selected + 6 * stride
         number = image * scores.size.label + label
-        many = candidates(s, scores.stride.i, n, score_threshold, False, a, a + n * 8, scratch)
-        many = min(min(many, top), capacity)
+        candidate_count = candidates(s, scores.stride.i, n, score_threshold, False, a, a + n * 8, scratch)
+        candidate_count = min(min(candidate_count, top), capacity)
         if label == skip:
-            many = 0
-        for c in range(many):
+            candidate_count = 0
+        for c in range(candidate_count):
             one = ld[i64](a + c * 8) & 4294967295
             p = boxes.at(b, i=one)
             y1 = splat[f32](p)
@@ -52,24 +52,26 @@ def matrix_decay(
             largest = zero
             least = zero if gaussian else pixel
             for k in range(0, c, VL):
-                q = kept + k * 4
+                q = selected + k * 4
                 intersection = intersection_area(q, stride, y1, x1, y2, x2, border)
                 overlap = box_iou(q, stride, intersection, area)
-                apart = (load[f32](q) > y2) | (load[f32](q + stride) > x2)
-                apart = apart | (y1 > load[f32](q + 2 * stride)) | (x1 > load[f32](q + 3 * stride))
-                overlap = select(apart, zero, overlap)
-                theirs = load[f32](q + 5 * stride)
+                disjoint = (load[f32](q) > y2) | (load[f32](q + stride) > x2)
+                disjoint = disjoint | (y1 > load[f32](q + 2 * stride)) | (x1 > load[f32](q + 3 * stride))
+                overlap = select(disjoint, zero, overlap)
+                largest_overlaps = load[f32](q + 5 * stride)
                 drop = (
-                    theirs * theirs - overlap * overlap if gaussian else (pixel - overlap) / (pixel - theirs)
+                    largest_overlaps * largest_overlaps - overlap * overlap
+                    if gaussian
+                    else (pixel - overlap) / (pixel - largest_overlaps)
                 )
                 largest = blend[f32](c - k, maximum(largest, overlap), largest)
                 least = blend[f32](c - k, minimum(least, drop), least)
-            append_box(kept + c * 4, stride, y1, x1, y2, x2, area)
-            st[f32](kept + c * 4 + 5 * stride, hmax[f32](largest))
+            append_box(selected + c * 4, stride, y1, x1, y2, x2, area)
+            st[f32](selected + c * 4 + 5 * stride, hmax[f32](largest))
             slot = (number * capacity + c) * 4
             st[i32](chosen + slot, one)
             st[f32](values + slot, hmin[f32](least))
-        finish_class(values, number, many, capacity)
+        finish_class(values, number, candidate_count, capacity)
 
 
 class Choice(Lowering):
@@ -79,9 +81,9 @@ class Choice(Lowering):
 
     def plan(self, planner: Planner) -> None:
         inputs = [planner.view(v) for v in self.node.inputs]
-        made = planner.row_major_outputs(self.node)
+        outputs = planner.row_major_outputs(self.node)
         attrs = self.node.attrs
-        select_step(planner, self.kernel, inputs, made, made[0].shape[2], attrs["top"], attrs["skip"])
+        select_step(planner, self.kernel, inputs, outputs, outputs[0].shape[2], attrs["top"], attrs["skip"])
 
 
 class KeptBoxes(Choice):

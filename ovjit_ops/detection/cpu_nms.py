@@ -42,7 +42,7 @@ DECAY = body_of(t.exp)
 
 
 class NmsOptions(NamedTuple):
-    """How boxes are compared. `corners`: the encoding; `limit`: the type of the maximum number of boxes.
+    """Options of a comparison of boxes. `corners`: encoding; `limit`: type of the maximum number of boxes.
 
     `suppress_equal`: an overlap equal to the limit suppresses. `inclusive`: a score equal to the threshold
     passes. `border`: corners are pixels that belong to the box, so sides are one longer. `adaptive`: each
@@ -64,7 +64,7 @@ class NmsOptions(NamedTuple):
 
 
 @inline
-def is_kept(kept, stride, count, limit, y1, x1, y2, x2, area, options):
+def is_kept(selected, stride, count, limit, y1, x1, y2, x2, area, options):
     """1 if the box overlaps each of the `count` kept boxes by less than the limit, else 0."""
     zero = const[f32](0.0)
     free = 1
@@ -73,7 +73,7 @@ def is_kept(kept, stride, count, limit, y1, x1, y2, x2, area, options):
     any_share = lane[f32](limit, 0) < 1e-30
     bar = limit * const[f32](0.999)
     while k >= 0:
-        q = kept + k * 4
+        q = selected + k * 4
         intersection = intersection_area(q, stride, y1, x1, y2, x2, options.border)
         # this product rules out most boxes without the division of a share
         if any_share or hor[boolean](intersection >= (area + load[f32](q + 4 * stride) - intersection) * bar):
@@ -122,19 +122,21 @@ def nms_select(
     capacity = chosen.size.capacity
     stride = (capacity + VL + 1) // 2 * 8
     keep = max(min(ld[options.limit](max_boxes) + 0, capacity), 0)
-    kept = scratch + COUNTS
+    selected = scratch + COUNTS
     at = registers()
     for image, label, b, s in items(boxes, scores):
         limit = splat[f32](iou_threshold)
-        a = kept + 5 * stride
+        a = selected + 5 * stride
         number = image * scores.size.label + label
-        many = candidates(s, scores.stride.i, n, score_threshold, options.inclusive, a, a + n * 8, scratch)
-        many = min(many, top)
+        candidate_count = candidates(
+            s, scores.stride.i, n, score_threshold, options.inclusive, a, a + n * 8, scratch
+        )
+        candidate_count = min(candidate_count, top)
         if label == skip:
-            many = 0
+            candidate_count = 0
         count = 0
         c = 0
-        while c < many and count < keep:
+        while c < candidate_count and count < keep:
             one = ld[i64](a + c * 8) & 4294967295
             p = boxes.at(b, i=one)
             box_at(at, p, boxes.stride.k, options)
@@ -143,12 +145,12 @@ def nms_select(
             y2 = at["y2"]
             x2 = at["x2"]
             area = side_length(y1, y2, options.border) * side_length(x1, x2, options.border)
-            free = is_kept(kept, stride, count, limit, y1, x1, y2, x2, area, options)
+            free = is_kept(selected, stride, count, limit, y1, x1, y2, x2, area, options)
             if options.drop_nan:
                 if hor[boolean](area != area):
                     free = 0
             if free == 1:
-                append_box(kept + count * 4, stride, y1, x1, y2, x2, area)
+                append_box(selected + count * 4, stride, y1, x1, y2, x2, area)
                 slot = (number * capacity + count) * 4
                 st[i32](chosen + slot, one)
                 st[f32](values + slot, ld[f32](scores.at(s, i=one)))
@@ -161,19 +163,19 @@ def nms_select(
 
 
 @inline
-def collect(at, first, left, stride, b, s, bar, *, boxes, scores, options):
-    """Store boxes with scores above the limit as candidates at `first`, their scores and indices at `left`.
-    Returns how many."""
-    many = 0
+def collect(at, first, scores_at, stride, b, s, bar, *, boxes, scores, options):
+    """Store boxes with scores above the limit as candidates at `first`, their scores and indices at
+    `scores_at`. Returns how many."""
+    count = 0
     for i in range(scores.size.i):
         if ld[f32](scores.at(s, i=i)) > lane[f32](bar, 0):
             box_at(at, boxes.at(b, i=i), boxes.stride.k, options)
             area = (at["y2"] - at["y1"]) * (at["x2"] - at["x1"])
-            append_box(first + many * 4, stride, at["y1"], at["x1"], at["y2"], at["x2"], area)
-            st[f32](left + many * 4, ld[f32](scores.at(s, i=i)))
-            st[i32](left + stride + many * 4, i)
-            many += 1
-    return many
+            append_box(first + count * 4, stride, at["y1"], at["x1"], at["y2"], at["x2"], area)
+            st[f32](scores_at + count * 4, ld[f32](scores.at(s, i=i)))
+            st[i32](scores_at + stride + count * 4, i)
+            count += 1
+    return count
 
 
 @kernel(**SELECTING)
@@ -193,7 +195,7 @@ def nms_select_soft(
     none = -inf
     keep = max(min(ld[options.limit](max_boxes) + 0, capacity), 0)
     first = scratch + VL * 4
-    left = first + 5 * stride
+    scores_at = first + 5 * stride
     at = registers()
     for i in range(VL):
         st[i32](scratch + i * 4, i)
@@ -202,46 +204,46 @@ def nms_select_soft(
     factor = const[f32](-0.5) / splat[f32](iou_threshold)
     for image, label, b, s in items(boxes, scores):
         number = image * scores.size.label + label
-        many = collect(at, first, left, stride, b, s, bar)
-        store[f32](left + many * 4, const[f32](none))
-        count = 0
-        while count < keep:
-            best = load[f32](left)
-            place = lanes
-            for k in range(VL, many, VL):
-                one = load[f32](left + k * 4)
+        count = collect(at, first, scores_at, stride, b, s, bar)
+        store[f32](scores_at + count * 4, const[f32](none))
+        selected_count = 0
+        while selected_count < keep:
+            best = load[f32](scores_at)
+            indices = lanes
+            for k in range(VL, count, VL):
+                one = load[f32](scores_at + k * 4)
                 better = one > best
-                place = select(better, lanes + spread[i32](k), place)
+                indices = select(better, lanes + spread[i32](k), indices)
                 best = select(better, one, best)
             top = spread[f32](hmax[f32](best))
             if hor[boolean](top == const[f32](none)):
                 break
-            c = hmin[i32](select(best == top, place, const[i32](2147483647))) * 4
-            slot = (number * capacity + count) * 4
-            st[i32](chosen + slot, ld[i32](left + stride + c))
+            c = hmin[i32](select(best == top, indices, const[i32](2147483647))) * 4
+            slot = (number * capacity + selected_count) * 4
+            st[i32](chosen + slot, ld[i32](scores_at + stride + c))
             st[f32](values + slot, lane[f32](top, 0))
-            count += 1
-            st[f32](left + c, none)
+            selected_count += 1
+            st[f32](scores_at + c, none)
             q = first + c
             y1 = splat[f32](q)
             x1 = splat[f32](q + stride)
             y2 = splat[f32](q + 2 * stride)
             x2 = splat[f32](q + 3 * stride)
             area = splat[f32](q + 4 * stride)
-            for k in range(0, many, VL):
+            for k in range(0, count, VL):
                 intersection = intersection_area(first + k * 4, stride, y1, x1, y2, x2, False)
                 overlap = box_iou(first + k * 4, stride, intersection, area)
                 power = factor * overlap * overlap
                 decay = applied(DECAY, power)
-                score = load[f32](left + k * 4) * decay
+                score = load[f32](scores_at + k * 4) * decay
                 store[f32](
-                    left + k * 4, select((score > bar) & (overlap == overlap), score, const[f32](none))
+                    scores_at + k * 4, select((score > bar) & (overlap == overlap), score, const[f32](none))
                 )
-        finish_class(values, number, count, capacity)
+        finish_class(values, number, selected_count, capacity)
 
 
 def select_step(
-    planner: Planner, kernel: Kernel, inputs: Sequence[View], made: Sequence[View], capacity: int,
+    planner: Planner, kernel: Kernel, inputs: Sequence[View], outputs: Sequence[View], capacity: int,
     top: int = -1, skip: int = -1, each: int = 24,
 ) -> None:  # fmt: skip
     """Add the step of `nms_select`, or of a kernel with the same arguments.
@@ -256,7 +258,7 @@ def select_step(
     if len(boxes.shape) == 3:
         boxes = boxes.as_shape((images, 1, *boxes.shape[1:]))
     shapes = ((*each_class, capacity), (*each_class, capacity), each_class)
-    chosen, values, counts = (view.as_shape(shape) for view, shape in zip(made, shapes, strict=True))
+    chosen, values, counts = (view.as_shape(shape) for view, shape in zip(outputs, shapes, strict=True))
     tensors = {"boxes": boxes.expand((*each_class, *boxes.shape[2:])), "scores": scores}
     tensors |= zip(("max_boxes", "iou_threshold", "score_threshold")[-len(limits) :], limits, strict=True)
     tensors |= {"chosen": chosen, "values": values, "counts": counts}
@@ -280,7 +282,7 @@ def nms_join(
 ):
     """Join the rows of all classes, by descending score if `ordered`. Missing rows are -1."""
     a = scratch + COUNTS
-    many = 0
+    total = 0
     classes = counts.size.c
     capacity = chosen.size.capacity
     size = rows.size.r
@@ -289,11 +291,11 @@ def nms_join(
         for k in range(n):
             slot = i * capacity + k
             key = key_of(values + slot * 4)
-            st[i64](a + many * 8, (key << 32) | slot)
-            many += 1
+            st[i64](a + total * 8, (key << 32) | slot)
+            total += 1
     if ordered:
-        sorted_pairs(a, a + size * 8, many, scratch)
-    for i in range(many):
+        sorted_pairs(a, a + size * 8, total, scratch)
+    for i in range(total):
         slot = ld[i64](a + i * 8) & 4294967295
         which = slot // capacity
         p = rows + i * (3 * SIZE[T])
@@ -304,10 +306,10 @@ def nms_join(
         st[f32](q, which // classes)
         st[f32](q + 4, which % classes)
         st[f32](q + 8, ld[f32](values + slot * 4))
-    for k in range(many * 3, size * 3, VL):
+    for k in range(total * 3, size * 3, VL):
         storem[T](rows + k * SIZE[T], const[T](-1), size * 3 - k)
         storem[f32](scored + k * 4, const[f32](-1.0), size * 3 - k)
-    st[T](valid, many)
+    st[T](valid, total)
 
 
 class PaddedNms(Lowering):
@@ -344,10 +346,10 @@ class PaddedNms(Lowering):
             planner.need_scratch(28 * (scores.shape[2] + 64))
         each = BYTES_EACH if self.rotated else 24
         select_step(planner, self.select, inputs, [chosen, values_of, counts], capacity, each=each)
-        kept = (images, classes, capacity)
+        shape = (images, classes, capacity)
         tensors = {
-            "chosen": chosen.as_shape(kept), "values": values_of.as_shape(kept),
-            "counts": counts.as_shape(kept[:2]), "rows": rows, "scored": scored, "valid": valid,
+            "chosen": chosen.as_shape(shape), "values": values_of.as_shape(shape),
+            "counts": counts.as_shape(shape[:2]), "rows": rows, "scored": scored, "valid": valid,
         }  # fmt: skip
         planner.need_scratch(COUNTS + 2 * size * 8)
         launch(planner, self.join, tensors, ("rows", "scored", "valid"), flops=20.0 * size)

@@ -32,7 +32,7 @@ def polygon_intersection(a, b, points):
         start_y = ld[f64](b + side * 16 + 8)
         edge_x = ld[f64](b + (side + 1) % 4 * 16) - start_x
         edge_y = ld[f64](b + (side + 1) % 4 * 16 + 8) - start_y
-        left = 0
+        new_number = 0
         if number >= 3:
             last_x = ld[f64](source + number * 16 - 16)
             last_y = ld[f64](source + number * 16 - 8)
@@ -43,17 +43,17 @@ def polygon_intersection(a, b, points):
                 inside = edge_x * (y - start_y) - edge_y * (x - start_x)
                 if (inside >= 0.0) != (before >= 0.0):
                     t = before / (before - inside)
-                    st[f64](target + left * 16, last_x + t * (x - last_x))
-                    st[f64](target + left * 16 + 8, last_y + t * (y - last_y))
-                    left += 1
+                    st[f64](target + new_number * 16, last_x + t * (x - last_x))
+                    st[f64](target + new_number * 16 + 8, last_y + t * (y - last_y))
+                    new_number += 1
                 if inside >= 0.0:
-                    st[f64](target + left * 16, x)
-                    st[f64](target + left * 16 + 8, y)
-                    left += 1
+                    st[f64](target + new_number * 16, x)
+                    st[f64](target + new_number * 16 + 8, y)
+                    new_number += 1
                 last_x = x
                 last_y = y
                 before = inside
-        number = left
+        number = new_number
         source = points + side % 2 * (MOST_POINTS * 16)
         target = points + (side + 1) % 2 * (MOST_POINTS * 16)
     total = 0.0
@@ -92,7 +92,7 @@ def put_corners(q, x, y, w, h, angle):
 
 
 @inline
-def is_kept(kept, stride, count, corners, mine, points, x, y, reach, area, good, bar):
+def is_kept(selected, stride, count, corners, mine, points, x, y, reach, area, good, bar):
     """1 if the box overlaps each of the `count` kept boxes by less than `bar`, else 0. A box that is not
     `good` overlaps none. Its corners are at `mine`, those of kept boxes at `corners`."""
     zero = const[f32](0.0)
@@ -101,7 +101,7 @@ def is_kept(kept, stride, count, corners, mine, points, x, y, reach, area, good,
         free = 0
     k = 0
     while k < count and good and free == 1:
-        q = kept + k * 4
+        q = selected + k * 4
         dx = load[f32](q) - cast[f32](spread[f64](x))
         dy = load[f32](q + stride) - cast[f32](spread[f64](y))
         both = load[f32](q + 2 * stride) + cast[f32](spread[f64](reach))
@@ -132,21 +132,21 @@ def nms_select_rotated(
     capacity = chosen.size.capacity
     stride = (capacity + VL + 1) // 2 * 8
     keep = max(min(ld[limit](max_boxes) + 0, capacity), 0)
-    kept = scratch + COUNTS
-    corners = kept + 3 * stride
+    selected = scratch + COUNTS
+    corners = selected + 3 * stride
     mine = corners + capacity * CORNERS
     points = mine + CORNERS
     bar = ld[f32](iou_threshold)
     for image, label, b, s in items(boxes, scores):
         a = points + 2 * MOST_POINTS * 16
         number = image * scores.size.label + label
-        many = candidates(s, scores.stride.i, n, score_threshold, False, a, a + n * 8, scratch)
-        many = min(many, top)
+        candidate_count = candidates(s, scores.stride.i, n, score_threshold, False, a, a + n * 8, scratch)
+        candidate_count = min(candidate_count, top)
         if label == skip:
-            many = 0
+            candidate_count = 0
         count = 0
         c = 0
-        while c < many and count < keep:
+        while c < candidate_count and count < keep:
             one = ld[i64](a + c * 8) & 4294967295
             p = boxes.at(b, i=one)
             x = ld[f32](p) * 1.0
@@ -160,19 +160,19 @@ def nms_select_rotated(
             good = w > 0.0 and h > 0.0 and (x + y + w + h + angle) * 0.0 == 0.0
             if good:
                 put_corners(mine, x, y, w, h, spread[f64](angle))
-            free = is_kept(kept, stride, count, corners, mine, points, x, y, reach, area, good, bar)
+            free = is_kept(selected, stride, count, corners, mine, points, x, y, reach, area, good, bar)
             if free == 1:
-                q = kept + count * 4
+                q = selected + count * 4
                 st[f32](q, x)
                 st[f32](q + stride, y)
                 q = corners + count * CORNERS
                 if good:
-                    st[f32](kept + count * 4 + 2 * stride, reach)
+                    st[f32](selected + count * 4 + 2 * stride, reach)
                     for i in range(0, 64, 8):
                         st[f64](q + i, ld[f64](mine + i))
                     st[f64](q + 64, area)
                 else:
-                    st[f32](kept + count * 4 + 2 * stride, -inf)
+                    st[f32](selected + count * 4 + 2 * stride, -inf)
                     st[f64](q + 64, 0.0)
                 slot = (number * capacity + count) * 4
                 st[i32](chosen + slot, one)

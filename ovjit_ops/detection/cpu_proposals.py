@@ -20,15 +20,15 @@ from ovjit_ops.detection.cpu_candidates import COUNTS, candidates
 
 
 @kernel(over="i j", priors="a k", settings="", y="i j a k")
-def anchor_grid(priors: Tensor, settings: Tensor, y: Tensor, high, wide, *, swapped):
+def anchor_grid(priors: Tensor, settings: Tensor, y: Tensor, height, width, *, swapped):
     """y[i, j, a] = priors[a] shifted to position (i, j) of a map; see the operation AnchorGrid."""
     middle = ld[f64](settings)
     step_x = ld[f64](settings + 8)
     step_y = ld[f64](settings + 16)
     if step_x == 0.0:
-        step_x = wide / max(y.size.j, 1)
+        step_x = width / max(y.size.j, 1)
     if step_y == 0.0:
-        step_y = high / max(y.size.i, 1)
+        step_y = height / max(y.size.i, 1)
     for i, j, boxes in items(y):
         down = (i + middle) * step_y
         right = (j + middle) * step_x
@@ -67,32 +67,32 @@ def moved_anchors(
     size = number(settings, 4)
     at, end, least = registers()
     for n, i, a, picture in items(info):
-        high = ld[f32](picture) * 1.0
-        wide = ld[f32](info.at(picture, k=1)) * 1.0
+        height = ld[f32](picture) * 1.0
+        width = ld[f32](info.at(picture, k=1)) * 1.0
         if scored:
             scale_y = ld[f32](info.at(picture, k=2)) * 1.0
             scale_x = ld[f32](info.at(picture, k=last)) * 1.0
             if checked:
-                good = high >= 1.0 and wide >= 1.0 and scale_y > 0.0 and scale_x > 0.0
+                good = height >= 1.0 and width >= 1.0 and scale_y > 0.0 and scale_x > 0.0
                 if not good:
                     return 3
             least[0] = spread[f32](ld[f64](settings + 72) * scale_x)
             least[1] = spread[f32](ld[f64](settings + 72) * scale_y)
-        end[0] = spread[f32](high if swapped else wide)
-        end[1] = spread[f32](wide if swapped else high)
+        end[0] = spread[f32](height if swapped else width)
+        end[1] = spread[f32](width if swapped else height)
         for j in range(0, anchors.size.w, VL):
-            left = anchors.size.w - j
+            remaining = anchors.size.w - j
             p = anchors.at(h=i, w=j, a=a)
             d = deltas.at(n=n, a=a, h=i, w=j)
             for k in static_range(4):
-                at[k] = gather[f32](anchors.at(p, four=k), anchors.stride.w, left)
+                at[k] = gather[f32](anchors.at(p, four=k), anchors.stride.w, remaining)
                 if swapped:  # anchors are clamped to the picture
                     at[k] = minimum(maximum(at[k], zero), end[k % 2])
             for k in static_range(2):
                 side = at[k + 2] - at[k] + border
-                move = gather[f32](deltas.at(d, four=k), deltas.stride.w, left)
+                move = gather[f32](deltas.at(d, four=k), deltas.stride.w, remaining)
                 middle = at[k] + half * side + move / number(settings, 5 + k) * side
-                grow = gather[f32](deltas.at(d, four=k + 2), deltas.stride.w, left)
+                grow = gather[f32](deltas.at(d, four=k + 2), deltas.stride.w, remaining)
                 grow = grow / number(settings, 7 + k) * size
                 reach = half * (libm_exp[f32](minimum(grow, most)) * side)
                 at[k] = middle - reach
@@ -101,14 +101,14 @@ def moved_anchors(
                 at[k] = maximum(minimum(at[k], end[k % 2] - inset), zero)
             if scored:
                 large = (at[2] - at[0] + border >= least[0]) & (at[3] - at[1] + border >= least[1])
-                v = gather[f32](scores.at(n=n, a=a, h=i, w=j), scores.stride.w, left)
+                v = gather[f32](scores.at(n=n, a=a, h=i, w=j), scores.stride.w, remaining)
                 if marked:
                     at[1] = select(large, at[1], const[f32](nan))
                 else:
                     v = select(large, v, zero)
-                scatter[f32](values.at(n=n, h=i, w=j, a=a), values.stride.w, v, left)
+                scatter[f32](values.at(n=n, h=i, w=j, a=a), values.stride.w, v, remaining)
             for k in static_range(4):
-                scatter[f32](boxes.at(n=n, h=i, w=j, a=a, four=k), boxes.stride.w, at[k], left)
+                scatter[f32](boxes.at(n=n, h=i, w=j, a=a, four=k), boxes.stride.w, at[k], remaining)
 
 
 @kernel(
@@ -121,31 +121,31 @@ def proposal_table(
 ):  # fmt: skip
     """Rows of each image's kept boxes; see the operation ProposalTable. `lead`: 1 if rows begin with the
     image's index, else 0."""
-    high = ld[f32](info) * 1.0
-    wide = ld[f32](info.at(k=1)) * 1.0
+    height = ld[f32](info) * 1.0
+    width = ld[f32](info.at(k=1)) * 1.0
     for k in range(2):
-        st[f32](scratch + k * 8, high if swapped else wide)
-        st[f32](scratch + k * 8 + 4, wide if swapped else high)
-    whole = loadm[f32](scratch, 4)
-    for n, found, slots, scores, count_at, rows, best_at in items(
+        st[f32](scratch + k * 8, height if swapped else width)
+        st[f32](scratch + k * 8 + 4, width if swapped else height)
+    extents = loadm[f32](scratch, 4)
+    for n, image_boxes, slots, scores, count_at, rows, best_at in items(
         boxes, numbers, values, counts, regions, best
     ):
-        many = min(ld[i64](count_at) + 0, regions.size.r)
+        count = min(ld[i64](count_at) + 0, regions.size.r)
         for r in range(regions.size.r):
             q = regions.at(rows, r=r)
             v = const[f32](0.0)
             score = const[f32](0.0)
-            if r < many:
-                v = loadm[f32](boxes.at(found, i=ld[i32](slots + r * 4)), 4)
+            if r < count:
+                v = loadm[f32](boxes.at(image_boxes, i=ld[i32](slots + r * 4)), 4)
                 if clipped:
-                    v = maximum(minimum(v, whole), const[f32](0.0))
+                    v = maximum(minimum(v, extents), const[f32](0.0))
                 if normalized:
-                    v = v / whole
+                    v = v / extents
                 score = loadm[f32](scores + r * 4, 1)
             if lead == 1:
-                if r < many:
+                if r < count:
                     st[f32](q, n)
-                elif r == many:
+                elif r == count:
                     st[f32](q, -1.0)
                 else:
                     st[f32](q, 0.0)
@@ -158,10 +158,10 @@ def best_regions(rois: Tensor, scores: Tensor, threshold: Tensor, y: Tensor):
     """The regions of the highest scores. Missing rows are zeros."""
     a = scratch + COUNTS
     n = rois.size.n
-    many = candidates(scores, scores.stride.n, n, threshold, True, a, a + n * 8, scratch)
+    count = candidates(scores, scores.stride.n, n, threshold, True, a, a + n * 8, scratch)
     for r in range(y.size.r):
         v = const[f32](0.0)
-        if r < many:
+        if r < count:
             v = gather[f32](rois.at(n=ld[i64](a + r * 8) & 4294967295), rois.stride.k, 4)
         storem[f32](y.at(r=r), v, 4)
 
@@ -179,7 +179,7 @@ class AnchorGrid(Lowering):
         attrs = self.node.attrs
         priors, maps, image = self.node.inputs
         rows, columns = (attrs[n] or d for n, d in zip("hw", planner.shape(maps)[2:], strict=True))
-        high, wide = planner.shape(image)[2:]
+        height, width = planner.shape(image)[2:]
         p = planner.view(priors)
         y = planner.row_major_output(self.node.output)
         settings = np.array([attrs["middle"], attrs["stride_x"], attrs["stride_y"]], np.float64)
@@ -187,7 +187,9 @@ class AnchorGrid(Lowering):
             tensors = {"priors": p, "settings": planner.data.view(settings, "f64")}
             tensors["y"] = y.as_shape((rows, columns, *p.shape))
             work = 16 * p.shape[0]
-            launch(planner, self.kernel, tensors, ("y",), work=work, flops=y.count, high=high, wide=wide)
+            launch(
+                planner, self.kernel, tensors, ("y",), work=work, flops=y.count, height=height, width=width
+            )
 
 
 class MovedAnchors(Lowering):
@@ -203,23 +205,26 @@ class MovedAnchors(Lowering):
         attrs = self.node.attrs
         info, anchors, deltas, *scores = [planner.view(v) for v in self.node.inputs]
         images, channels, h, w = deltas.shape
-        many = channels // 4
-        made = planner.row_major_outputs(self.node)
+        anchors_per_cell = channels // 4
+        outputs = planner.row_major_outputs(self.node)
         settings = [attrs["border"], attrs["outer"], attrs["inset"], attrs["most"], attrs["size"]]
         table_of = np.array([*settings, *attrs["weights"], attrs["min_size"]], np.float64)
-        grid = (images, h, w, many)
+        grid = (images, h, w, anchors_per_cell)
         by_image, by_channel, *by_place = deltas.strides
         steps = (by_image, 4 * by_channel, by_channel, *by_place)
         tensors = {
             "info": info.expand((images, info.shape[1])), "anchors": anchors,
-            "deltas": View(deltas.buffer, (images, many, 4, h, w), steps, 4, deltas.offset),
-            "boxes": made[0].as_shape((*grid, 4)),
+            "deltas": View(deltas.buffer, (images, anchors_per_cell, 4, h, w), steps, 4, deltas.offset),
+            "boxes": outputs[0].as_shape((*grid, 4)),
             "settings": planner.data.view(table_of, "f64"),
         }  # fmt: skip
         if self.scored:
-            first = many if attrs["second"] else 0
-            tensors |= {"scores": scores[0].slice(1, first, many), "values": made[1].as_shape(grid)}
-        if made[0].count:
+            first = anchors_per_cell if attrs["second"] else 0
+            tensors |= {
+                "scores": scores[0].slice(1, first, anchors_per_cell),
+                "values": outputs[1].as_shape(grid),
+            }
+        if outputs[0].count:
             launch(
                 planner, self.kernel, tensors, ("boxes", "values")[: 1 + self.scored], work=w * 40,
                 flops=40.0 * product(grid), last=min(3, info.shape[1] - 1),

@@ -20,26 +20,26 @@ from ovjit_ops.detection.sampling import OFFSETS
 
 
 @kernel(rois="r k", at="level r")
-def pyramid_levels(rois: Tensor, at: Tensor, *, many):
+def pyramid_levels(rois: Tensor, at: Tensor, *, level_count):
     """at[level, r] = 0 if the region belongs to this map, else -1. 224 x 224 pixels are level 2."""
     step = rois.stride.r
     for i in range(0, rois.size.r, VL):
-        left = rois.size.r - i
-        x1 = gather[f32](rois.at(r=i, k=0), step, left)
-        y1 = gather[f32](rois.at(r=i, k=1), step, left)
-        w = gather[f32](rois.at(r=i, k=2), step, left) - x1
-        h = gather[f32](rois.at(r=i, k=3), step, left) - y1
+        remaining = rois.size.r - i
+        x1 = gather[f32](rois.at(r=i, k=0), step, remaining)
+        y1 = gather[f32](rois.at(r=i, k=1), step, remaining)
+        w = gather[f32](rois.at(r=i, k=2), step, remaining) - x1
+        h = gather[f32](rois.at(r=i, k=3), step, remaining) - y1
         area = w * h
         side = sqrt(maximum(area, const[f32](0.0))) / const[f32](224.0) + const[f32](1e-6)
         # in f64, so that the logarithm is rounded once
         height = cast[f32](libm_log[f64](cast[f64](side)) * const[f64](1 / math.log(2.0)))
         level = floor(const[f32](2.0) + height)
-        known = (area > const[f32](0.0)) & (level - level == const[f32](0.0))
-        level = select(known, level, const[f32](0.0))
-        level = minimum(maximum(level, const[f32](0.0)), const[f32](many - 1.0))
-        for k in range(many):
+        finite = (area > const[f32](0.0)) & (level - level == const[f32](0.0))
+        level = select(finite, level, const[f32](0.0))
+        level = minimum(maximum(level, const[f32](0.0)), const[f32](level_count - 1.0))
+        for k in range(level_count):
             mine = select(level == const[f32](k * 1.0), const[i32](0), const[i32](-1))
-            storem[i32](at.at(level=k, r=i), mine, left)
+            storem[i32](at.at(level=k, r=i), mine, remaining)
 
 
 class PyramidAlign(Lowering):
@@ -49,7 +49,7 @@ class PyramidAlign(Lowering):
 
     def set_up(self) -> None:
         self.rois, *self.maps = self.node.inputs
-        self.levels = pyramid_levels(many=len(self.maps))
+        self.levels = pyramid_levels(level_count=len(self.maps))
         self.kernel = roi_align(mean=True, rotated=False, index="i32", partial=True)
         self.kernels = (self.levels, self.kernel)
 

@@ -13,61 +13,61 @@ from ovjit_ops.detection.cpu_candidates import COUNTS, key_of, sorted_pairs
 
 
 @inline
-def sorted_by_class(a, b, many, classes, capacity, counts):
+def sorted_by_class(a, b, count, classes, capacity, counts):
     """Sort the slots at `a`, `capacity` per class, by class. The sort is stable."""
-    for i in range(many):
+    for i in range(count):
         slot = ld[i64](a + i * 8) & 4294967295
         st[i64](a + i * 8, (slot // capacity % classes) << 32 | slot)
-    sorted_pairs(a, b, many, counts)
+    sorted_pairs(a, b, count, counts)
 
 
 @inline
-def sorted_by_score(a, b, many, values, counts):
+def sorted_by_score(a, b, count, values, counts):
     """Sort the slots at `a` by descending value. The sort is stable."""
-    for i in range(many):
+    for i in range(count):
         slot = ld[i64](a + i * 8) & 4294967295
         key = key_of(values + slot * 4)
         st[i64](a + i * 8, (key << 32) | slot)
-    sorted_pairs(a, b, many, counts)
+    sorted_pairs(a, b, count, counts)
 
 
 @inline
 def list_slots(here, image, values, classes, capacity, regions, bar, *, numbers, counts, decayed):
     """Store the slots of an image's boxes to `here`. With `decayed`, only those with values above the bar,
     with their position among the image's boxes as key. Returns how many."""
-    many = 0
+    count = 0
     for label in range(classes):
         item = image * classes + label
         for r in range(ld[i64](counts + item * 8) + 0):
             slot = item * capacity + r
             if not decayed:
-                st[i64](here + many * 8, slot)
-                many += 1
+                st[i64](here + count * 8, slot)
+                count += 1
             elif ld[f32](values + slot * 4) > bar:
                 key = label * regions + ld[i32](numbers + slot * 4)
-                st[i64](here + many * 8, (key << 32) | slot)
-                many += 1
-    return many
+                st[i64](here + count * 8, (key << 32) | slot)
+                count += 1
+    return count
 
 
 @inline
-def fill_up(rows, places, total, left, width, *, scores, T):
-    """Fill the `left` rows behind the last one with zeros."""
-    for k in range(0, left * width, VL):
-        storem[f32](rows + (total * width + k) * 4, const[f32](0.0), left * width - k)
-    for k in range(0, left, VL):
-        storem[T](places + (total + k) * SIZE[T], const[T](0), left - k)
-        storem[f32](scores + (total + k) * 4, const[f32](0.0), left - k)
+def fill_up(rows, indices, total, missing, width, *, scores, T):
+    """Fill the `missing` rows behind the last one with zeros."""
+    for k in range(0, missing * width, VL):
+        storem[f32](rows + (total * width + k) * 4, const[f32](0.0), missing * width - k)
+    for k in range(0, missing, VL):
+        storem[T](indices + (total + k) * SIZE[T], const[T](0), missing - k)
+        storem[f32](scores + (total + k) * 4, const[f32](0.0), missing - k)
 
 
 @kernel(
     boxes="n c i k", numbers="n c capacity:1", values="n c capacity:1", counts="n c:1", threshold="",
-    rows="r width:1", places="", scores="", many_of="n", number="",
+    rows="r width:1", indices="", scores="", row_counts="n", number="",
 )  # fmt: skip
 def ranked_rows(
     boxes: Tensor, numbers: Tensor, values: Tensor, counts: Tensor, threshold: Tensor, rows: Tensor,
-    places: Tensor, scores: Tensor, many_of: Tensor, number: Tensor, keep, *, T, prefix, order, across_batch,
-    decayed, clipped, padded, labels,
+    indices: Tensor, scores: Tensor, row_counts: Tensor, number: Tensor, keep, *, T, prefix, order,
+    across_batch, decayed, clipped, padded, labels,
 ):  # fmt: skip
     """See the operation RankedRows. `prefix`: elements of a row before the box."""
     a = scratch + COUNTS
@@ -80,17 +80,17 @@ def ranked_rows(
     total = 0
     for image in range(numbers.size.n):
         here = a + total * 8
-        many = list_slots(here, image, values, classes, capacity, regions, bar)
+        count = list_slots(here, image, values, classes, capacity, regions, bar)
         if decayed:  # decay changes the order within classes; equal scores are ordered by class and box
-            sorted_pairs(here, b, many, scratch)
-        if decayed or (classes > 1 and (order == "score" or many > keep)):
-            sorted_by_score(here, b, many, values, scratch)
-            many = min(many, keep)
+            sorted_pairs(here, b, count, scratch)
+        if decayed or (classes > 1 and (order == "score" or count > keep)):
+            sorted_by_score(here, b, count, values, scratch)
+            count = min(count, keep)
             if order == "class" and not across_batch:
-                sorted_by_class(here, b, many, classes, capacity, scratch)
-        many = min(many, keep)
-        st[T](many_of + image * SIZE[T], many)
-        total += many
+                sorted_by_class(here, b, count, classes, capacity, scratch)
+        count = min(count, keep)
+        st[T](row_counts + image * SIZE[T], count)
+        total += count
     if across_batch and order == "class":
         sorted_by_class(a, b, total, classes, capacity, scratch)
     if across_batch and order == "score":
@@ -112,11 +112,11 @@ def ranked_rows(
             st[f32](q + (prefix - 2) * 4, label)
             st[f32](q + (prefix - 1) * 4, ld[f32](values + slot * 4))
         storem[f32](q + prefix * 4, v, 4)
-        st[T](places + i * SIZE[T], label if labels else image * regions + box)
+        st[T](indices + i * SIZE[T], label if labels else image * regions + box)
         st[f32](scores + i * 4, ld[f32](values + slot * 4))
     st[i64](number, total)
     if padded:
-        fill_up(rows, places, total, size - total, 4 + prefix)
+        fill_up(rows, indices, total, size - total, 4 + prefix)
         if size > total and padded == "mark":
             st[f32](rows + total * (4 + prefix) * 4, -1.0)
 
@@ -138,12 +138,12 @@ class RankedRows(Lowering):
         if len(boxes.shape) == 3:
             boxes = boxes.as_shape((images, 1, *boxes.shape[1:]))
         threshold = planner.data.view(np.array([attrs["threshold"]], np.float32), "f32")
-        made = ("rows", "places", "scores", "many_of", "number")
-        tensors = dict(zip(made, planner.row_major_outputs(self.node), strict=True))
+        names = ("rows", "indices", "scores", "row_counts", "number")
+        tensors = dict(zip(names, planner.row_major_outputs(self.node), strict=True))
         tensors |= {
             "boxes": boxes.expand((images, classes, *boxes.shape[2:])), "numbers": numbers, "values": values,
             "counts": counts, "threshold": threshold,
         }  # fmt: skip
         planner.need_scratch(COUNTS + 2 * every * 8)
         keep = attrs["keep"] if attrs["keep"] >= 0 else every
-        launch(planner, self.kernel, tensors, made, flops=20.0 * every, keep=keep)
+        launch(planner, self.kernel, tensors, names, flops=20.0 * every, keep=keep)

@@ -19,7 +19,7 @@ _BATCHES = frozenset("i32 i64 u8 i8 u32 i16 u16".split())
 
 
 @inline
-def held(x, least):
+def clamp_below(x, least):
     """x, but at least `least`, also if x is NaN."""
     value = x
     if not value >= least:
@@ -60,11 +60,11 @@ def add_sample(x, source, py, px, mean):
     p10 = x.at(source, h=i1, w=j0)
     p11 = x.at(source, h=i1, w=j1)
     for k in range(0, x.size.c, VL):
-        left = x.size.c - k
-        v = loadm[f32](p00 + k * 4, left) * w00
-        v = fma(loadm[f32](p01 + k * 4, left), w01, v)
-        v = fma(loadm[f32](p10 + k * 4, left), w10, v)
-        v = fma(loadm[f32](p11 + k * 4, left), w11, v)
+        remaining = x.size.c - k
+        v = loadm[f32](p00 + k * 4, remaining) * w00
+        v = fma(loadm[f32](p01 + k * 4, remaining), w01, v)
+        v = fma(loadm[f32](p10 + k * 4, remaining), w10, v)
+        v = fma(loadm[f32](p11 + k * 4, remaining), w11, v)
         acc = load[f32](scratch + k * 4)
         acc = fma(const[f32](1.0), v, acc) if mean else maximum(acc, v)
         store[f32](scratch + k * 4, acc)
@@ -109,8 +109,8 @@ def find_upright(to, rois, roi, scale, shift, after, clamp):
     to["w"] = (ld[f32](rois.at(roi, k=2)) + shift) * scale + after - to["x1"]
     to["h"] = (ld[f32](rois.at(roi, k=3)) + shift) * scale + after - to["y1"]
     if clamp == 1:
-        to["w"] = held(to["w"], 1.0)
-        to["h"] = held(to["h"], 1.0)
+        to["w"] = clamp_below(to["w"], 1.0)
+        to["h"] = clamp_below(to["h"], 1.0)
     to["xx"] = 1.0
     to["xy"] = 0.0
     to["yx"] = 0.0

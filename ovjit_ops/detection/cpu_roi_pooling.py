@@ -37,7 +37,7 @@ def image_of(roi, images):
 
 
 @inline
-def interpolated(v00, v01, v10, v11, dx, dy):
+def interpolate(v00, v01, v10, v11, dx, dy):
     """Bilinear interpolation: dy from the row v00, v01 to the row v10, v11, and dx along rows."""
     one = const[f32](1.0)
     upper = fma(v01, dx, v00 * (one - dx))
@@ -46,7 +46,7 @@ def interpolated(v00, v01, v10, v11, dx, dy):
 
 
 @inline
-def rounded(x):
+def round_coordinate(x):
     """x rounded, ties away from zero, and clamped to +-FAR."""
     if x >= 0.0:
         near = min(whole(x + 0.5), FAR)
@@ -65,25 +65,25 @@ def at_least(x, least):
 
 
 @inline
-def bound(place, extent):
+def bound(coordinate, extent):
     """The first element of a bin along an axis."""
-    return min(max(whole(place // 1.0), 0), extent)
+    return min(max(whole(coordinate // 1.0), 0), extent)
 
 
 @inline
-def take_channels(acc, p, step, left, mean, wide):
-    """Add `left` channels of an element, `step` bytes apart, to the sums (`mean`), or update the maxima by
-    them."""
-    for v in static_range(wide):
+def take_channels(acc, p, step, channels, mean, vectors):
+    """Add `channels` channels of an element, `step` bytes apart, to the sums (`mean`), or update the maxima
+    by them."""
+    for v in static_range(vectors):
         if mean:
-            acc[v] = acc[v] + gather[f32](p + v * VL * step, step, left - v * VL)
+            acc[v] = acc[v] + gather[f32](p + v * VL * step, step, channels - v * VL)
         else:
-            acc[v] = maximum(acc[v], loadm[f32](p + v * VL * 4, left - v * VL))
+            acc[v] = maximum(acc[v], loadm[f32](p + v * VL * 4, channels - v * VL))
 
 
 @kernel(over="r ph", x="n maps:1 h w", rois="r k", y="r c ph pw")
-def roi_pooling(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, step, *, mean, wide):
-    """The mean or the maximum of each bin, `wide` vectors of channels at a time. `step`: byte stride in x
+def roi_pooling(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, step, *, mean, vectors):
+    """The mean or the maximum of each bin, `vectors` vectors of channels at a time. `step`: byte stride in x
     between the channels of a bin."""
     acc = registers()
     scale = ld[f64](settings)
@@ -97,10 +97,10 @@ def roi_pooling(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, step, *, mean
         image = image_of(roi, x.size.n)
         if image >= x.size.n:
             return 1
-        x1 = rounded(ld[f32](rois.at(roi, k=1)) * before)
-        y1 = rounded(ld[f32](rois.at(roi, k=2)) * before)
-        x2 = rounded(ld[f32](rois.at(roi, k=3)) * before)
-        y2 = rounded(ld[f32](rois.at(roi, k=4)) * before)
+        x1 = round_coordinate(ld[f32](rois.at(roi, k=1)) * before)
+        y1 = round_coordinate(ld[f32](rois.at(roi, k=2)) * before)
+        x2 = round_coordinate(ld[f32](rois.at(roi, k=3)) * before)
+        y2 = round_coordinate(ld[f32](rois.at(roi, k=4)) * before)
         if mean:
             left = x1 * scale
             top = y1 * scale
@@ -116,41 +116,41 @@ def roi_pooling(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, step, *, mean
         for j in range(pw):
             x0 = bound(j * w_roi / pw + left, w)
             x9 = min(max(whole(0.0 - (0.0 - ((j + 1) * w_roi / pw + left)) // 1.0), 0), w)
-            many = 0
+            elements = 0
             if image >= 0:
-                many = max(x9 - x0, 0) * max(y9 - y0, 0)
+                elements = max(x9 - x0, 0) * max(y9 - y0, 0)
             source = x.at(n=max(image, 0))
             if mean:
                 source += (i * pw + j) * 4
             target = y.at(row_of_bins, pw=j)
-            for k in range(0, c, VL * wide):
-                for v in static_range(wide):
+            for k in range(0, c, VL * vectors):
+                for v in static_range(vectors):
                     acc[v] = const[f32](0.0 if mean else -inf)
-                if many > 0:
+                if elements > 0:
                     for a in range(y0, y9):
                         p = x.at(source, h=a, w=x0) + k * step
                         for _ in range(x0, x9):
-                            take_channels(acc, p, step, c - k, mean, wide)
+                            take_channels(acc, p, step, c - k, mean, vectors)
                             p += x.stride.w
-                for v in static_range(wide):
+                for v in static_range(vectors):
                     best = acc[v]
-                    if many == 0:
+                    if elements == 0:
                         best = const[f32](0.0)
                     elif mean:
-                        best = best / cast[f32](spread[i64](many))
-                    rest = c - k - v * VL
-                    if rest > 0:
-                        spaced(y.at(target, c=k + v * VL), y.stride.c, best, rest, f32)
+                        best = best / cast[f32](spread[i64](elements))
+                    remaining = c - k - v * VL
+                    if remaining > 0:
+                        spaced(y.at(target, c=k + v * VL), y.stride.c, best, remaining, f32)
 
 
 @inline
-def place(first, last, i, many, extent):
-    """The i-th of `many` coordinates from `first` to `last`, given as fractions of the extent. A single one
+def sample_at(first, last, i, count, extent):
+    """The i-th of `count` coordinates from `first` to `last`, given as fractions of the extent. A single one
     is in the middle."""
     at = 0.5 * (first + last) * (extent - 1)
-    if many > 1:
-        at = i * ((last - first) * (extent - 1) / (many - 1)) + first * (extent - 1)
-    if many > 1 and i == many - 1:  # rounding must not place it outside
+    if count > 1:
+        at = i * ((last - first) * (extent - 1) / (count - 1)) + first * (extent - 1)
+    if count > 1 and i == count - 1:  # rounding must not place it outside
         at = last * (extent - 1)
     return at
 
@@ -186,14 +186,16 @@ def roi_samples(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, bins, *, part
                 store[f32](scratch + k * 4, const[f32](0.0))
             for v in range(bins.y):
                 if parts:
-                    py = place(y1 + v * (y2 - y1) / bins.y, y1 + (v + 1) * (y2 - y1) / bins.y, i, ph, h)
+                    py = sample_at(y1 + v * (y2 - y1) / bins.y, y1 + (v + 1) * (y2 - y1) / bins.y, i, ph, h)
                 else:  # without the rounding of differences
-                    py = place(y1, y2, i, ph, h)
+                    py = sample_at(y1, y2, i, ph, h)
                 for u in range(bins.x):
                     if parts:
-                        px = place(x1 + u * (x2 - x1) / bins.x, x1 + (u + 1) * (x2 - x1) / bins.x, j, pw, w)
+                        px = sample_at(
+                            x1 + u * (x2 - x1) / bins.x, x1 + (u + 1) * (x2 - x1) / bins.x, j, pw, w
+                        )
                     else:
-                        px = place(x1, x2, j, pw, w)
+                        px = sample_at(x1, x2, j, pw, w)
                     if image >= 0 and py >= 0.0 and py <= h - 1.0 and px >= 0.0 and px <= w - 1.0:
                         i0 = whole(py)
                         j0 = whole(px)
@@ -208,7 +210,7 @@ def roi_samples(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, bins, *, part
                             v01 = loadm[f32](q + right, c - k)
                             v10 = loadm[f32](q + below, c - k)
                             v11 = loadm[f32](q + below + right, c - k)
-                            sample = interpolated(v00, v01, v10, v11, dx, dy)
+                            sample = interpolate(v00, v01, v10, v11, dx, dy)
                             store[f32](scratch + k * 4, load[f32](scratch + k * 4) + sample)
             target = y.at(row_of_bins, pw=j)
             for k in range(0, c, VL):
@@ -246,7 +248,7 @@ class RoiPooling(Regions):
         if self.way == "bilinear":
             self.kernel = roi_samples(parts=self.sensitive)
         else:
-            self.kernel = roi_pooling(mean=self.sensitive, wide=1 if self.sensitive else 4)
+            self.kernel = roi_pooling(mean=self.sensitive, vectors=1 if self.sensitive else 4)
 
     def plan(self, planner: Planner) -> None:
         x, rois, y = self.views(planner)

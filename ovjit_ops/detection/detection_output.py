@@ -25,21 +25,21 @@ from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_rank
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.detection.boxes import best_first, random_boxes
-from ovjit_ops.detection.kept_boxes import RANKING, kept, kept_boxes, ranked_rows, rows_of
+from ovjit_ops.detection.kept_boxes import RANKING, kept_boxes, ranked_rows, rows_of, select_boxes
 from ovjit_ops.elementwise.arithmetic import REALS
 
 CODES = ("caffe.priorboxparameter.corner", "caffe.priorboxparameter.center_size")
 
 
-def _infer(boxes, classes, priors, aux: tuple, attrs: dict[str, Any], many: int | None) -> TensorType:
+def _infer(boxes, classes, priors, aux: tuple, attrs: dict[str, Any], class_count: int | None) -> TensorType:
     rows_of = 1 if attrs["variance_encoded_in_target"] else 2
-    known = fitted(
+    dims = fitted(
         REALS, box_logits=(boxes, "NL"), class_preds=(classes, "NW"), proposals=(priors, f".{rows_of}S")
     )
     for x, what in zip(aux, ("aux_class_preds", "aux_box_preds"), strict=True):
         check_rank(x, 2, what)
     check(len(attrs["keep_top_k"]) > 0, "keep_top_k should not be empty")
-    images, length, width = known.shape("NSW")
+    images, length, width = dims.shape("NSW")
     size = 4 if attrs["normalized"] else 5
     check(
         isinstance(length, Interval) or length % size == 0,
@@ -48,21 +48,24 @@ def _infer(boxes, classes, priors, aux: tuple, attrs: dict[str, Any], many: int 
     count: Dim = length // size
     if not isinstance(count, Interval) and not isinstance(width, Interval):
         check(count > 0 and width % count == 0, f"{width} scores are not a multiple of {count} priors")
-        check(many in (None, width // count), f"{width} scores of {count} priors do not match {many} classes")
-        many = width // count
-        logits = count * 4 * (1 if attrs["share_location"] else many)
-        check(compatible(known["L"], logits), f"{count} priors need {logits} box logits, not {boxes}")
+        check(
+            class_count in (None, width // count),
+            f"{width} scores of {count} priors do not match {class_count} classes",
+        )
+        class_count = width // count
+        logits = count * 4 * (1 if attrs["share_location"] else class_count)
+        check(compatible(dims["L"], logits), f"{count} priors need {logits} box logits, not {boxes}")
     each: Dim
     if attrs["keep_top_k"][0] > 0:
         each = attrs["keep_top_k"][0]
-    elif many is None:
+    elif class_count is None:
         each = ANY
     else:
-        each = (attrs["top_k"] if attrs["top_k"] > 0 else count) * many
+        each = (attrs["top_k"] if attrs["top_k"] > 0 else count) * class_count
     return TensorType(boxes.dtype, (1, 1, images * each, 7))
 
 
-def _decoded(
+def _decode_boxes(
     priors: np.ndarray, variances: np.ndarray, logits: np.ndarray, attrs: dict[str, Any]
 ) -> np.ndarray:
     """Boxes [P, 4] as fractions of the picture, of priors [P, 4], their variances and logits of the same
@@ -93,12 +96,12 @@ def _priors(proposals: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndarray, n
 def _of_best_class(scores: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     """Scores [N, C, P] as MXNet reads them: a prior counts only for its best class, and only the best priors
     of an image count. All other scores are NaN."""
-    found = np.full(scores.shape, np.nan, np.float32)
-    for mine, s in zip(found, scores, strict=True):
+    best_scores = np.full(scores.shape, np.nan, np.float32)
+    for mine, s in zip(best_scores, scores, strict=True):
         label, best = s[1:].argmax(0) + 1, s[1:].max(0, initial=-np.inf)
         order = best_first(best, attrs["confidence_threshold"], max(attrs["top_k"], -1), True)
         mine[label[order], order] = best[order]
-    return found
+    return best_scores
 
 
 def _ranking(attrs: dict[str, Any]) -> dict[str, Any]:
@@ -116,16 +119,18 @@ def ssd_boxes(
     """(boxes [N, L, P, 4], scores [N, C, P]), decoded, in f32. Raises InferenceError if the inputs do not
     fit.
 
-    Auxiliary boxes are decoded by `_decoded` too, and take the place of priors. So they are clipped, and
+    Auxiliary boxes are decoded by `_decode_boxes` too, and take the place of priors. So they are clipped, and
     divided by the size of the picture once more, as in OpenVINO."""
     size = 4 if attrs["normalized"] else 5
     count = proposals.shape[2] // size
-    many = classes.shape[1] // max(count, 1)
-    sets = 1 if attrs["share_location"] else many
+    class_count = classes.shape[1] // max(count, 1)
+    sets = 1 if attrs["share_location"] else class_count
     images = len(boxes)
     if not count or boxes.shape[1] != count * 4 * sets or len(proposals) not in (1, images):
-        raise InferenceError(f"box_logits {boxes.shape} do not match {count} priors and {many} classes")
-    places = np.empty((images, sets, count, 4), np.float32)
+        raise InferenceError(
+            f"box_logits {boxes.shape} do not match {count} priors and {class_count} classes"
+        )
+    decoded = np.empty((images, sets, count, 4), np.float32)
     for n in range(images):
         priors, variances = _priors(proposals[n % len(proposals)].astype(np.float32), attrs)
         logits = boxes[n].astype(np.float32).reshape(count, sets, 4)
@@ -133,27 +138,29 @@ def ssd_boxes(
             base = priors
             if aux_boxes is not None:
                 first = aux_boxes[n].astype(np.float32).reshape(count, -1, 4)
-                base = _decoded(priors, variances, first[:, i % first.shape[1]], attrs)
-            places[n, i] = _decoded(base, variances, logits[:, i], attrs)
-    scores = np.ascontiguousarray(classes.astype(np.float32).reshape(images, count, many).swapaxes(1, 2))
+                base = _decode_boxes(priors, variances, first[:, i % first.shape[1]], attrs)
+            decoded[n, i] = _decode_boxes(base, variances, logits[:, i], attrs)
+    scores = np.ascontiguousarray(
+        classes.astype(np.float32).reshape(images, count, class_count).swapaxes(1, 2)
+    )
     if aux_classes is not None:
         weak = aux_classes.astype(np.float32).reshape(images, count, 2)[..., 1] < attrs["objectness_score"]
-        nothing = np.zeros((1, many, 1), np.float32)
-        if 0 <= attrs["background_label_id"] < many:
+        nothing = np.zeros((1, class_count, 1), np.float32)
+        if 0 <= attrs["background_label_id"] < class_count:
             nothing[0, attrs["background_label_id"]] = 1
         scores = np.where(weak[:, None], nothing, scores)
-    return places, scores
+    return decoded, scores
 
 
 def _detection_output(boxes, classes, proposals, aux_classes=None, aux_boxes=None, **attrs) -> np.ndarray:
-    places, scores = ssd_boxes(boxes, classes, proposals, aux_classes, aux_boxes, attrs)
+    decoded, scores = ssd_boxes(boxes, classes, proposals, aux_classes, aux_boxes, attrs)
     decreased = bool(attrs["decrease_label_id"])
     ways = {"top": max(attrs["top_k"], -1), "skip": attrs["background_label_id"]}
     if decreased:
         scores, ways = _of_best_class(scores, attrs), {"top": -1, "skip": -1, "inclusive": True}
     limit = np.array([attrs["nms_threshold"]])
-    choice = kept(places, scores, 2**31 - 1, limit, attrs["confidence_threshold"], **ways)
-    rows, *_, total = rows_of(places, *choice, **_ranking(attrs))
+    choice = select_boxes(decoded, scores, 2**31 - 1, limit, attrs["confidence_threshold"], **ways)
+    rows, *_, total = rows_of(decoded, *choice, **_ranking(attrs))
     rows[: int(total[0]), 1] -= decreased
     return rows.astype(boxes.dtype)[None, None]
 
@@ -168,29 +175,30 @@ def _native_boxes(w: Writer, node: Node, inputs: tuple[Value, ...]) -> tuple[Val
     (images, width), (sources, rows, length) = classes.shape, proposals.shape
     size = 4 if attrs["normalized"] else 5
     count = length // size
-    known = width // max(count, 1) if isinstance(width, int) else None
-    many = attrs.get("num_classes", known)
+    expected = width // max(count, 1) if isinstance(width, int) else None
+    class_count = attrs.get("num_classes", expected)
     alone = bool(attrs["variance_encoded_in_target"])
-    if not many or not count or length != count * size or rows < 2 - alone or many != (known or many):
+    fits = class_count and count and length == count * size and rows >= 2 - alone
+    if not fits or class_count != (expected or class_count):
         return None
     if images == 0 or sources not in (1, images):
         return None
-    sets = 1 if attrs["share_location"] else many
+    sets = 1 if attrs["share_location"] else class_count
 
-    def reshaped(x: Value, *shape: int) -> Value:
+    def reshape(x: Value, *shape: int) -> Value:
         return w("Reshape", x, shape, special_zero=True)
 
-    def turned(x: Value, *order: int) -> Value:
+    def transpose(x: Value, *order: int) -> Value:
         return w("Transpose", x, order)
 
-    priors = reshaped(w.part(proposals, 0, 1, 1), sources, 1, count, size)
+    priors = reshape(w.part(proposals, 0, 1, 1), sources, 1, count, size)
     if not attrs["normalized"]:
-        whole = np.array((attrs["input_width"], attrs["input_height"]) * 2, np.float32)
-        priors = w("Divide", w.part(priors, 1, 5, 3), whole)
-    moved = turned(reshaped(logits, 0, count, sets, 4), 0, 2, 1, 3)
+        image_size = np.array((attrs["input_width"], attrs["input_height"]) * 2, np.float32)
+        priors = w("Divide", w.part(priors, 1, 5, 3), image_size)
+    moved = transpose(reshape(logits, 0, count, sets, 4), 0, 2, 1, 3)
     if not alone:
         variances = w.part(w.part(proposals, 1, 2, 1), 0, 4 * count, 2)
-        moved = w("Multiply", moved, reshaped(variances, sources, 1, count, 4))
+        moved = w("Multiply", moved, reshape(variances, sources, 1, count, 4))
     if attrs["code_type"].lower() == CODES[0]:
         boxes = w("Add", priors, moved)
     else:
@@ -202,7 +210,7 @@ def _native_boxes(w: Writer, node: Node, inputs: tuple[Value, ...]) -> tuple[Val
         boxes = w("Concat", w("Subtract", middle, half), w("Add", middle, half), axis=3)
     if attrs["clip_before_nms"]:
         boxes = w("Clamp", boxes, min=0.0, max=1.0)
-    return boxes, turned(reshaped(classes, 0, count, many), 0, 2, 1)
+    return boxes, transpose(reshape(classes, 0, count, class_count), 0, 2, 1)
 
 
 def _expand(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
@@ -233,26 +241,26 @@ _SETS: list[dict[str, Any]] = [
 
 
 def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
-    images, count, many = 2, 11, 3
+    images, count, class_count = 2, 11, 3
     for chosen in _SETS:
-        given = {"nms_threshold": 0.4, "confidence_threshold": 0.1, "keep_top_k": (7,), "normalized": True}
-        given |= {**chosen, **({"num_classes": many} if version == 1 else {})}
-        aux = given.pop("aux", False)
-        sets = 1 if given.get("share_location", True) else many
+        attrs = {"nms_threshold": 0.4, "confidence_threshold": 0.1, "keep_top_k": (7,), "normalized": True}
+        attrs |= {**chosen, **({"num_classes": class_count} if version == 1 else {})}
+        aux = attrs.pop("aux", False)
+        sets = 1 if attrs.get("share_location", True) else class_count
         priors = random_boxes(rng, (count,), 0.6, 0.1, 0.4)
-        if not given["normalized"]:
+        if not attrs["normalized"]:
             priors = np.concatenate([np.zeros((count, 1)), priors * [40, 30, 40, 30]], 1)
         rows = [priors.reshape(-1)]
-        if not given.get("variance_encoded_in_target"):
+        if not attrs.get("variance_encoded_in_target"):
             rows.append(np.full(priors.size, 0.1))
         inputs = [
             rng.uniform(-0.5, 0.5, (images, count * 4 * sets)),
-            rng.random((images, count * many)),
+            rng.random((images, count * class_count)),
             np.stack(rows)[None],
         ]
         if aux:
             inputs += [rng.random((images, count * 2)), rng.uniform(-0.5, 0.5, (images, count * 4))]
-        yield [x.astype(np.float32) for x in inputs], given
+        yield [x.astype(np.float32) for x in inputs], attrs
 
 
 @op(

@@ -17,7 +17,7 @@ from ovjit.graph.op import Bool, Count, Floats, Int, Ints, Positive, Single, Ten
 from ovjit.graph.shapes import compatible, is_static
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.detection.boxes import best_first, random_boxes
-from ovjit_ops.detection.kept_boxes import RANKING, kept, kept_boxes, ranked_rows, rows_of
+from ovjit_ops.detection.kept_boxes import RANKING, kept_boxes, ranked_rows, rows_of, select_boxes
 from ovjit_ops.detection.proposal_parts import (
     PLAIN,
     anchor_grid,
@@ -54,22 +54,23 @@ class ExperimentalDetectronGenerateProposalsSingleImage:
         return TensorType(im_info.dtype, (post_nms_count, 4)), TensorType(im_info.dtype, (post_nms_count,))
 
     def ref(im_info, anchors, deltas, scores, **attrs):
-        many, height, width = scores.shape
-        if len(anchors) != many * height * width:
+        anchors_per_cell, height, width = scores.shape
+        if len(anchors) != anchors_per_cell * height * width:
             raise InferenceError(
-                f"{len(anchors)} anchors are given; expected {many} for each of {height} x {width} positions"
+                f"{len(anchors)} anchors are given; expected {anchors_per_cell} for each of "
+                f"{height} x {width} positions"
             )
-        grid = anchors.reshape(height, width, many, 4)
+        grid = anchors.reshape(height, width, anchors_per_cell, 4)
         info = np.reshape(im_info, (1, -1))
         ways = {**PLAIN, "min_size": attrs["min_size"]}
         boxes, values = moved_anchors(info, grid, deltas[None], scores[None], ways)
-        choice = kept(
+        choice = select_boxes(
             boxes, values, attrs["post_nms_count"], np.array([attrs["nms_threshold"]]), -np.inf,
             top=attrs["pre_nms_count"], skip=-1, inclusive=True,
         )  # fmt: skip
         rows = {"rows": attrs["post_nms_count"], **_TABLE}
-        made = proposal_table(boxes, choice, info, rows)
-        return tuple(x.astype(im_info.dtype) for x in made)
+        outputs = proposal_table(boxes, choice, info, rows)
+        return tuple(x.astype(im_info.dtype) for x in outputs)
 
     def expand(w, node, inputs):
         """The operation -> ProposalTable(KeptBoxes(MovedAnchors(...)))"""
@@ -77,11 +78,15 @@ class ExperimentalDetectronGenerateProposalsSingleImage:
         info, anchors, deltas, scores = inputs
         if any(v.dtype != "f32" or v.shape is None for v in inputs) or not is_static(scores.shape):
             return None
-        many, height, width = scores.shape
-        if not is_static(anchors.shape) or anchors.shape[0] != many * height * width or 0 in scores.shape:
+        anchors_per_cell, height, width = scores.shape
+        if (
+            not is_static(anchors.shape)
+            or anchors.shape[0] != anchors_per_cell * height * width
+            or 0 in scores.shape
+        ):
             return None
         info = w("Reshape", info, (1, -1), special_zero=False)
-        grid = w("Reshape", anchors, (height, width, many, 4), special_zero=False)
+        grid = w("Reshape", anchors, (height, width, anchors_per_cell, 4), special_zero=False)
         maps = [w("Unsqueeze", v, (0,)) for v in (deltas, scores)]
         ways = {**PLAIN, "min_size": attrs["min_size"]}
         boxes, values = w.outputs("MovedAnchors", info, grid, *maps, **ways)
@@ -125,8 +130,8 @@ class ExperimentalDetectronPriorGridGenerator:
             REALS, priors=(priors, "P4"), feature_map=(feature_map, "..HW"), im_data=(im_data, "....")
         )
         check(min(stride_x, stride_y) >= 0, "strides should not be negative")
-        many, rows, columns = dims["P"], h or dims["H"], w or dims["W"]
-        shape = (rows * columns * many, 4) if flatten else (rows, columns, many, 4)
+        prior_count, rows, columns = dims["P"], h or dims["H"], w or dims["W"]
+        shape = (rows * columns * prior_count, 4) if flatten else (rows, columns, prior_count, 4)
         return TensorType(priors.dtype, shape)
 
     def ref(priors, feature_map, im_data, *, flatten, h, w, stride_x, stride_y):
@@ -139,8 +144,8 @@ class ExperimentalDetectronPriorGridGenerator:
         if any(v.dtype != "f32" or v.shape is None for v in inputs) or inputs[0].shape[1:] != (4,):
             return None
         attrs = {k: v for k, v in node.attrs.items() if k != "flatten"}
-        made = w("AnchorGrid", *inputs, **attrs, middle=0.5, swapped=False)
-        return [w("Reshape", made, (-1, 4), special_zero=False) if node.attrs["flatten"] else made]
+        grid = w("AnchorGrid", *inputs, **attrs, middle=0.5, swapped=False)
+        return [w("Reshape", grid, (-1, 4), special_zero=False) if node.attrs["flatten"] else grid]
 
     def samples(rng, dtype="f32"):
         priors = random_array(rng, (3, 4), dtype)
@@ -168,23 +173,23 @@ class ExperimentalDetectronTopKROIs:
         return np.pad(best, ((0, max_rois - len(best)), (0, 0)))
 
     def samples(rng, dtype="f32"):
-        for many, most in ((9, 4), (7, 7), (20, 1)):
-            inputs = [random_array(rng, (many, 4), dtype), rng.random(many).astype(np.float32)]
+        for count, most in ((9, 4), (7, 7), (20, 1)):
+            inputs = [random_array(rng, (count, 4), dtype), rng.random(count).astype(np.float32)]
             yield inputs, {"max_rois": most}
 
 
-def levels(rois: np.ndarray, many: int) -> np.ndarray:
+def levels(rois: np.ndarray, level_count: int) -> np.ndarray:
     """The pyramid level of each region by its size; 224 x 224 pixels are level 2."""
     area = (rois[:, 2] - rois[:, 0]) * (rois[:, 3] - rois[:, 1])
     with np.errstate(all="ignore"):
         level = np.floor(2 + np.log2(np.sqrt(np.maximum(area, 0)) / np.float32(224) + np.float32(1e-6)))
     level = np.where((area > 0) & np.isfinite(level), level, 0)
-    return np.clip(level, 0, many - 1).astype(np.int64)
+    return np.clip(level, 0, level_count - 1).astype(np.int64)
 
 
 def _feature_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for many, size, ratio, aligned in ((6, 3, 2, False), (4, 2, 0, False), (5, 3, 2, True)):
-        rois = random_boxes(rng, (many,), 60, 20, 500).astype(np.float32)
+    for count, size, ratio, aligned in ((6, 3, 2, False), (4, 2, 0, False), (5, 3, 2, True)):
+        rois = random_boxes(rng, (count,), 60, 20, 500).astype(np.float32)
         maps = [random_array(rng, (1, 3, 64 >> i, 64 >> i), dtype) for i in range(3)]
         yield (
             [rois, *maps],
@@ -292,7 +297,7 @@ class ExperimentalDetectronDetectionOutput:
         max_delta_log_wh: Single,
         deltas_weights: Floats,
     ):
-        known = fitted(
+        dims = fitted(
             REALS, rois=(rois, "R."), deltas=(deltas, "RD"), scores=(scores, "RC"), im_info=(im_info, "..")
         )
         check(
@@ -300,9 +305,9 @@ class ExperimentalDetectronDetectionOutput:
             "deltas_weights should be 4 nonzero numbers",
         )
         sets = 1 if class_agnostic_box_regression else num_classes
-        check(compatible(known["C"], num_classes), f"scores {scores} do not match {num_classes} classes")
+        check(compatible(dims["C"], num_classes), f"scores {scores} do not match {num_classes} classes")
         check(
-            any(compatible(known["D"], 4 * n) for n in {sets, num_classes}),
+            any(compatible(dims["D"], 4 * n) for n in {sets, num_classes}),
             f"deltas {deltas} do not match the scores",
         )
         most = max_detections_per_image
@@ -317,13 +322,13 @@ class ExperimentalDetectronDetectionOutput:
         parts = deltas.reshape(len(rois), deltas.shape[1] // 4, 4).transpose(1, 2, 0)[:, :, None]
         boxes, _ = moved_anchors(info[None], rois[None, :, None], parts, None, _decoding(attrs))
         boxes = boxes.reshape(1, len(boxes), -1, 4)
-        choice = kept(
+        choice = select_boxes(
             boxes, scores.T[None].astype(np.float32), max(attrs["post_nms_count"], 0),
             np.array([attrs["nms_threshold"]]), attrs["score_threshold"], top=-1, skip=0, border=True,
         )  # fmt: skip
-        found, labels, best, *_ = rows_of(boxes, *choice, **_ranking(attrs))
+        rows, labels, best, *_ = rows_of(boxes, *choice, **_ranking(attrs))
         most = attrs["max_detections_per_image"]  # may be 0
-        return found.astype(dtype)[:most], labels.reshape(-1)[:most], best.astype(dtype)[:most]
+        return rows.astype(dtype)[:most], labels.reshape(-1)[:most], best.astype(dtype)[:most]
 
     def expand(w, node, inputs):
         """The operation -> RankedRows(KeptBoxes(MovedAnchors(...)))"""
@@ -343,17 +348,17 @@ class ExperimentalDetectronDetectionOutput:
             w, moved, by_class, attrs["nms_threshold"], attrs["score_threshold"], border=True,
             skip=0, most=max(attrs["post_nms_count"], 0),
         )  # fmt: skip
-        found, labels, best, *_ = ranked_rows(w, moved, choice, **_ranking(attrs))
-        return [found, w("Squeeze", labels, (1,)), best]
+        rows, labels, best, *_ = ranked_rows(w, moved, choice, **_ranking(attrs))
+        return [rows, w("Squeeze", labels, (1,)), best]
 
     def samples(rng, dtype="f32"):
-        for many, classes, most, agnostic, threshold in ((12, 3, 5, False, 0.05), (8, 2, 20, False, 0.3)):
-            rois = random_boxes(rng, (many,), 60, 5, 40).astype(np.float32)
+        for count, classes, most, agnostic, threshold in ((12, 3, 5, False, 0.05), (8, 2, 20, False, 0.3)):
+            rois = random_boxes(rng, (count,), 60, 5, 40).astype(np.float32)
             yield (
                 [
                     rois,
-                    rng.uniform(-2, 2, (many, 4 * classes)).astype(np.float32),
-                    rng.random((many, classes)).astype(np.float32),
+                    rng.uniform(-2, 2, (count, 4 * classes)).astype(np.float32),
+                    rng.random((count, classes)).astype(np.float32),
                     np.array([[90.0, 110.0, 1.0]], np.float32),
                 ],
                 {

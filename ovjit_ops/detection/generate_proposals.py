@@ -19,7 +19,7 @@ from ovjit.graph.op import Bool, Count, Index, Single, TensorType, op
 from ovjit.graph.shapes import Dim, up_to
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.detection.boxes import random_boxes
-from ovjit_ops.detection.kept_boxes import gathered, kept, kept_boxes, ranked_rows
+from ovjit_ops.detection.kept_boxes import gather_candidates, kept_boxes, ranked_rows, select_boxes
 from ovjit_ops.detection.proposal_parts import PLAIN, fit_anchors, moved_anchors
 from ovjit_ops.elementwise.arithmetic import REALS
 
@@ -51,8 +51,8 @@ def _proposal_samples(rng: np.random.Generator, dtype: str = "f32"):
 def _rows(kind: str, images: Dim, attrs: dict[str, Any]) -> tuple[TensorType, ...]:
     """Types of the regions, their scores, and the number of each picture."""
     rows = up_to(images * attrs["post_nms_count"])
-    many = TensorType(attrs["roi_num_type"], (images,))
-    return TensorType(kind, (rows, 4)), TensorType(kind, (rows,)), many
+    counts = TensorType(attrs["roi_num_type"], (images,))
+    return TensorType(kind, (rows, 4)), TensorType(kind, (rows,)), counts
 
 
 @op("GenerateProposals", opset=9, samples=_proposal_samples)
@@ -86,11 +86,11 @@ class GenerateProposals:
 
     def ref(im_info, anchors, deltas, scores, **attrs):
         boxes, best = moved_anchors(im_info, anchors, deltas, scores, _ways(attrs))
-        choice = kept(
+        choice = select_boxes(
             boxes, best, max(attrs["post_nms_count"], 0), np.array([attrs["nms_threshold"]]), -np.inf,
-            **_kept(attrs), skip=-1,
+            **_selection_attributes(attrs), skip=-1,
         )  # fmt: skip
-        image, _, number, score = gathered(*choice)
+        image, _, number, score = gather_candidates(*choice)
         counts = choice[2][:, 0].astype(numpy_dtype(attrs["roi_num_type"]))
         return boxes[image, 0, number].astype(im_info.dtype), score.astype(im_info.dtype), counts
 
@@ -103,10 +103,10 @@ class GenerateProposals:
         most = attrs["post_nms_count"]
         boxes, scores = w.outputs("MovedAnchors", *inputs, **_ways(attrs))
         share = attrs["nms_threshold"]
-        choice = kept_boxes(w, boxes, scores, share, -np.inf, most=most, **_kept(attrs))
+        choice = kept_boxes(w, boxes, scores, share, -np.inf, most=most, **_selection_attributes(attrs))
         ways = {"keep": most, "output_type": attrs["roi_num_type"], "capacity": attrs["pre_nms_count"]}
-        rows, _, best, many, count = ranked_rows(w, boxes, choice, **ways)
-        return [*(w("ValidPrefix", x, count, axis=0) for x in (rows, best)), many]
+        rows, _, best, counts, count = ranked_rows(w, boxes, choice, **ways)
+        return [*(w("ValidPrefix", x, count, axis=0) for x in (rows, best)), counts]
 
 
 def _ways(attrs: dict[str, Any]) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _ways(attrs: dict[str, Any]) -> dict[str, Any]:
     return {**PLAIN, **ends, "min_size": attrs["min_size"], "marked": True}
 
 
-def _kept(attrs: dict[str, Any]) -> dict[str, Any]:
+def _selection_attributes(attrs: dict[str, Any]) -> dict[str, Any]:
     """The attributes of KeptBoxes."""
     return {
         "top": attrs["pre_nms_count"], "inclusive": True, "border": not attrs["normalized"], "drop_nan": True

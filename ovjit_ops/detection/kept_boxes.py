@@ -44,8 +44,8 @@ def _types(boxes: TensorType, scores: TensorType, top: int) -> tuple[TensorType,
 def by_class(boxes: np.ndarray, scores: np.ndarray, top: int, skip: int, one: Any) -> tuple[np.ndarray, ...]:
     """Apply one(boxes [N, 4], scores [N]) -> (numbers, values) to each class but `skip`. Returns (numbers,
     values, counts), padded with zeros."""
-    images, classes, many = scores.shape
-    capacity = many if top < 0 else min(many, top)
+    images, classes, box_count = scores.shape
+    capacity = box_count if top < 0 else min(box_count, top)
     chosen, decays = (np.zeros((images, classes, capacity), kind) for kind in (np.int32, np.float32))
     counts = np.zeros((images, classes), np.int64)
     sets = boxes if boxes.ndim == 4 else boxes[:, None]
@@ -58,7 +58,7 @@ def by_class(boxes: np.ndarray, scores: np.ndarray, top: int, skip: int, one: An
     return chosen, decays, counts
 
 
-def kept(
+def select_boxes(
     boxes: np.ndarray, scores: np.ndarray, most: Any, iou: np.ndarray, threshold: Any, *, top: int, skip: int,
     suppress_equal: bool = False, inclusive: bool = False, border: bool = False, adaptive: bool = False,
     drop_nan: bool = False, corners: str = "plain",
@@ -70,16 +70,16 @@ def kept(
         order = best_first(s, float(threshold), top, inclusive)
         if drop_nan:
             order = order[~np.isnan(mine[order]).any(1)]
-        found = suppress(
+        selected = suppress(
             mine, order, int(most), limits[0], suppress_equal,
             lambda a, others: overlaps(a, others, float(border)), limits[1] if adaptive else 1.0,
         )  # fmt: skip
-        return found, s[found]
+        return selected, s[selected]
 
     return by_class(boxes, scores, top, skip, one)
 
 
-def decayed(
+def decay_scores(
     boxes: np.ndarray, scores: np.ndarray, threshold: Any, *, top: int, skip: int, border: bool,
     gaussian: bool,
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
@@ -101,7 +101,7 @@ def decayed(
     return by_class(boxes, scores, top, skip, one)
 
 
-def gathered(chosen: np.ndarray, values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, ...]:
+def gather_candidates(chosen: np.ndarray, values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, ...]:
     """(image, class, number, value) of all valid rows, class by class."""
     image, label, row = np.nonzero(np.arange(chosen.shape[2]) < counts[..., None])
     return image, label, chosen[image, label, row], values[image, label, row]
@@ -114,7 +114,7 @@ RANKING: dict[str, Any] = {
 }  # fmt: skip
 
 
-def ranked(columns: Sequence[np.ndarray], keep: int, key: str, across_batch: bool) -> np.ndarray:
+def rank_candidates(columns: Sequence[np.ndarray], keep: int, key: str, across_batch: bool) -> np.ndarray:
     """The order of rows with these images, classes, boxes and scores: the best `keep` (-1: all) of each
     image.
 
@@ -152,11 +152,11 @@ def kept_boxes(
 
 
 def _samples(matrix: bool, rng: np.random.Generator, dtype: str = "f32"):
-    for i, (images, classes, many) in enumerate(((1, 1, 7), (2, 3, 17), (1, 2, 40), (2, 1, 64))):
-        boxes = random_boxes(rng, (images, many), 10, 1, 6).astype(np.float32)
+    for i, (images, classes, box_count) in enumerate(((1, 1, 7), (2, 3, 17), (1, 2, 40), (2, 1, 64))):
+        boxes = random_boxes(rng, (images, box_count), 10, 1, 6).astype(np.float32)
         if i == 1 and not matrix:
             boxes = np.stack([boxes, boxes + 1, boxes * 2], 1)
-        scores = np.round(rng.random((images, classes, many)), i % 2 + 1).astype(np.float32)
+        scores = np.round(rng.random((images, classes, box_count)), i % 2 + 1).astype(np.float32)
         attrs: dict[str, Any] = {"top": (-1, 5, 100, 30)[i], "skip": (-1, 1, -1, -1)[i], "border": i == 2}
         if matrix:
             yield [boxes, scores, np.array(0.2, np.float32)], {**attrs, "gaussian": i % 2 == 1}
@@ -182,7 +182,7 @@ class KeptBoxes:
     ):  # fmt: skip
         return _types(boxes, scores, top)
 
-    ref = kept
+    ref = select_boxes
 
 
 @op("MatrixDecay", internal=True, samples=partial(_samples, True), lower=".cpu_kept_boxes:MatrixDecay.of")
@@ -196,7 +196,7 @@ class MatrixDecay:
     def infer(boxes, scores, threshold, *, top: Int, skip: Int, border: Bool, gaussian: Bool):
         return _types(boxes, scores, top)
 
-    ref = decayed
+    ref = decay_scores
 
 
 def rows_of(
@@ -204,26 +204,29 @@ def rows_of(
     order: str, decayed: bool, across_batch: bool, capacity: int, output_type: str, **attrs: Any,
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
     """RankedRows in NumPy."""
-    columns = gathered(numbers, values, counts)
+    columns = gather_candidates(numbers, values, counts)
     if decayed:
         above = np.flatnonzero(columns[3] > np.float32(attrs["threshold"]))
         columns = tuple(x[above] for x in columns)
-    at = ranked(columns, keep, order, across_batch)
+    at = rank_candidates(columns, keep, order, across_batch)
     image, label, box, score = (x[at] for x in columns)
     sets = boxes if boxes.ndim == 4 else boxes[:, None]
-    found = sets[image, label % sets.shape[1], box]
-    found = np.clip(found, 0, 1) if attrs["clipped"] else found
+    selected = sets[image, label % sets.shape[1], box]
+    selected = np.clip(selected, 0, 1) if attrs["clipped"] else selected
     first = np.stack([image, label, score], 1).astype(np.float32)[:, 3 - prefix :]
-    many = keep if keep > 0 else (capacity if capacity > 0 else boxes.shape[-2]) * counts.shape[1]
-    rows = np.zeros((len(boxes) * many, 4 + prefix), np.float32)
-    places, scores = np.zeros((len(rows), 1), numpy_dtype(output_type)), np.zeros(len(rows), np.float32)
-    rows[: len(found)] = np.concatenate([first, found], 1)
-    if len(found) < len(rows):
-        rows[len(found), 0] = -(attrs["padded"] == "mark")
-    places[: len(found), 0] = label if attrs["labels"] else image * boxes.shape[-2] + box
-    scores[: len(found)] = score
-    per_image = np.bincount(image, minlength=len(boxes)).astype(places.dtype)
-    return rows, places, scores, per_image, np.array([len(found)])
+    rows_per_image = keep if keep > 0 else (capacity if capacity > 0 else boxes.shape[-2]) * counts.shape[1]
+    rows = np.zeros((len(boxes) * rows_per_image, 4 + prefix), np.float32)
+    labels_or_indices, scores = (
+        np.zeros((len(rows), 1), numpy_dtype(output_type)),
+        np.zeros(len(rows), np.float32),
+    )
+    rows[: len(selected)] = np.concatenate([first, selected], 1)
+    if len(selected) < len(rows):
+        rows[len(selected), 0] = -(attrs["padded"] == "mark")
+    labels_or_indices[: len(selected), 0] = label if attrs["labels"] else image * boxes.shape[-2] + box
+    scores[: len(selected)] = score
+    per_image = np.bincount(image, minlength=len(boxes)).astype(labels_or_indices.dtype)
+    return rows, labels_or_indices, scores, per_image, np.array([len(selected)])
 
 
 @op("RankedRows", internal=True, lower=".cpu_ranked_rows:RankedRows.of")
@@ -259,26 +262,28 @@ class RankedRows:
 
     def samples(rng, dtype="f32"):
         """As many rows as the buffer holds: rows behind them are undefined."""
-        for i, (images, classes, many) in enumerate(((2, 3, 9), (1, 1, 17), (2, 4, 5), (3, 2, 8), (1, 5, 3))):
+        for i, (images, classes, box_count) in enumerate(
+            ((2, 3, 9), (1, 1, 17), (2, 4, 5), (3, 2, 8), (1, 5, 3))
+        ):
             sets = classes if i % 2 else 1
-            boxes = random_boxes(rng, (images, sets, many), 1, 0.1, 0.6).astype(np.float32)
-            scores = np.round(-np.sort(-rng.random((images, classes, many))), 1).astype(np.float32) + 0.1
+            boxes = random_boxes(rng, (images, sets, box_count), 1, 0.1, 0.6).astype(np.float32)
+            scores = np.round(-np.sort(-rng.random((images, classes, box_count))), 1).astype(np.float32) + 0.1
             if i == 3:  # values of MatrixNms are not sorted
                 scores = rng.permuted(scores, axis=2)
             numbers = np.argsort(scores, 2).astype(np.int32)[..., ::-1] if i == 3 else np.tile(
-                np.arange(many, dtype=np.int32), (images, classes, 1)
+                np.arange(box_count, dtype=np.int32), (images, classes, 1)
             )  # fmt: skip
             order = ("score", "kept", "class", "class", "kept")[i]
             ways = {"order": order, "across_batch": i in (0, 2), "decayed": i == 3}
             attrs = RANKING | {
                 "prefix": (2, 0, 3, 2, 3)[i], "keep": (-1, -1, 6, 3, 4)[i], "clipped": i == 2,
-                "padded": ("", "zeros", "mark")[i % 3], "labels": i == 1, "capacity": many,
+                "padded": ("", "zeros", "mark")[i % 3], "labels": i == 1, "capacity": box_count,
                 "output_type": ("i64", "i32")[i % 2], **ways,
             }  # fmt: skip
-            yield [boxes, numbers, scores, np.full((images, classes), many)], attrs
+            yield [boxes, numbers, scores, np.full((images, classes), box_count)], attrs
 
 
 def _share(box: np.ndarray, others: np.ndarray, border: float) -> np.ndarray:
     """`overlaps`, but 0 for boxes that share only their borders."""
-    apart = (others[:, :2] > box[2:]).any(1) | (others[:, 2:] < box[:2]).any(1)
-    return np.where(apart, np.float32(0), overlaps(box, others, border))
+    disjoint = (others[:, :2] > box[2:]).any(1) | (others[:, 2:] < box[:2]).any(1)
+    return np.where(disjoint, np.float32(0), overlaps(box, others, border))

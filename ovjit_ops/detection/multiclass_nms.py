@@ -26,7 +26,14 @@ from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INTEGERS
 from ovjit_ops.detection.boxes import random_boxes
-from ovjit_ops.detection.kept_boxes import RANKING, decayed, kept, kept_boxes, ranked_rows, rows_of
+from ovjit_ops.detection.kept_boxes import (
+    RANKING,
+    decay_scores,
+    kept_boxes,
+    ranked_rows,
+    rows_of,
+    select_boxes,
+)
 from ovjit_ops.elementwise.arithmetic import REALS
 
 
@@ -56,29 +63,29 @@ def _order(attrs: Mapping[str, Any]) -> tuple[str, bool]:
 
 def _ranking(attrs: Mapping[str, Any], key: str, across_batch: bool, **ways: Any) -> dict[str, Any]:
     """The attributes of RankedRows in a MulticlassNms or MatrixNms."""
-    given = {"keep": attrs["keep_top_k"], "capacity": attrs["nms_top_k"], "output_type": attrs["output_type"]}
-    return RANKING | {"prefix": 2, "order": key, "across_batch": across_batch, **given, **ways}
+    sizes = {"keep": attrs["keep_top_k"], "capacity": attrs["nms_top_k"], "output_type": attrs["output_type"]}
+    return RANKING | {"prefix": 2, "order": key, "across_batch": across_batch, **sizes, **ways}
 
 
 def _native_rows(w: Writer, boxes: Value, choice: Sequence[Value], ways: dict[str, Any]) -> list[Value]:
     """The outputs of a MulticlassNms or MatrixNms from selected boxes."""
-    rows, places, _, many, count = ranked_rows(w, boxes, choice, **ways)
-    return [*(w("ValidPrefix", x, count, axis=0) for x in (rows, places)), many]
+    rows, indices, _, row_counts, count = ranked_rows(w, boxes, choice, **ways)
+    return [*(w("ValidPrefix", x, count, axis=0) for x in (rows, indices)), row_counts]
 
 
 def _rows(boxes: np.ndarray, choice: Sequence[np.ndarray], ways: dict[str, Any], dtype: np.dtype):
     """`_native_rows` in NumPy."""
-    rows, places, _, many, count = rows_of(boxes, *choice, **ways)
-    return rows[: int(count[0])].astype(dtype), places[: int(count[0])], many
+    rows, indices, _, row_counts, count = rows_of(boxes, *choice, **ways)
+    return rows[: int(count[0])].astype(dtype), indices[: int(count[0])], row_counts
 
 
 def _split(boxes: np.ndarray, scores: np.ndarray, regions: np.ndarray) -> tuple[np.ndarray, ...]:
     """(boxes [N, C, M, 4], scores [N, C, M], index of each among all boxes) of regions that are split among
     images. Images with fewer regions than M have scores of NaN, which are no candidates."""
-    many, counts = scores.shape[1], regions.astype(np.int64)
+    region_count, counts = scores.shape[1], regions.astype(np.int64)
     firsts = np.cumsum(counts) - counts
-    if (counts < 0).any() or counts.sum() > many:
-        raise InferenceError(f"roisnum {regions.tolist()} exceeds the {many} regions")
+    if (counts < 0).any() or counts.sum() > region_count:
+        raise InferenceError(f"roisnum {regions.tolist()} exceeds the {region_count} regions")
     there = np.arange(counts.max(initial=0)) < counts[:, None]
     at = np.where(there, firsts[:, None] + np.arange(there.shape[1]), 0)
     classes = np.arange(len(scores))[:, None]
@@ -88,32 +95,34 @@ def _split(boxes: np.ndarray, scores: np.ndarray, regions: np.ndarray) -> tuple[
 
 def _multiclass_nms(boxes, scores, regions=None, **attrs):
     """MulticlassNms in NumPy."""
-    wide, values = boxes.astype(np.float32), scores.astype(np.float32)
+    boxes_f32, values = boxes.astype(np.float32), scores.astype(np.float32)
     if regions is not None:
-        wide, values, numbers = _split(wide, values, regions)
-    choice = kept(
-        wide, values, 2**31 - 1, np.array([attrs["iou_threshold"], attrs["nms_eta"]]),
+        boxes_f32, values, numbers = _split(boxes_f32, values, regions)
+    choice = select_boxes(
+        boxes_f32, values, 2**31 - 1, np.array([attrs["iou_threshold"], attrs["nms_eta"]]),
         attrs["score_threshold"], top=attrs["nms_top_k"], skip=attrs["background_class"], inclusive=True,
         border=not attrs["normalized"], adaptive=True,
     )  # fmt: skip
-    rows, places, many = _rows(wide, choice, _ranking(attrs, *_order(attrs)), np.dtype(np.float32))
+    rows, indices, row_counts = _rows(
+        boxes_f32, choice, _ranking(attrs, *_order(attrs)), np.dtype(np.float32)
+    )
     if regions is not None:
-        image, box = np.divmod(places, wide.shape[2])
-        places = numbers[image, rows[:, :1].astype(np.int64), box].astype(places.dtype)
-    return rows.astype(boxes.dtype), places, many
+        image, box = np.divmod(indices, boxes_f32.shape[2])
+        indices = numbers[image, rows[:, :1].astype(np.int64), box].astype(indices.dtype)
+    return rows.astype(boxes.dtype), indices, row_counts
 
 
 def _matrix_nms(boxes, scores, **attrs):
     """MatrixNms in NumPy: scores decay by the overlap with better boxes of the class, relative to their
     own."""
-    wide, values = boxes.astype(np.float32), scores.astype(np.float32)
-    numbers, decays, counts = decayed(
-        wide, values, np.float32(attrs["score_threshold"]), **_decay_attributes(attrs)
+    boxes_f32, values = boxes.astype(np.float32), scores.astype(np.float32)
+    numbers, decays, counts = decay_scores(
+        boxes_f32, values, np.float32(attrs["score_threshold"]), **_decay_attributes(attrs)
     )
     if attrs["decay_function"] == "gaussian":
         decays = np.exp(decays * np.float32(attrs["gaussian_sigma"]))
     choice = numbers, decays * np.take_along_axis(values, numbers, 2), counts
-    return _rows(wide, choice, _matrix_ranking(attrs), boxes.dtype)
+    return _rows(boxes_f32, choice, _matrix_ranking(attrs), boxes.dtype)
 
 
 def _matrix_ranking(attrs: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,9 +143,9 @@ def _simple(inputs: tuple[Value, ...]) -> bool:
     return len(inputs) == 2 and all(v.dtype == "f32" and v.shape is not None for v in inputs)
 
 
-def _inputs(rng: np.random.Generator, images: int, classes: int, many: int) -> list[np.ndarray]:
-    boxes = random_boxes(rng, (images, many), 10, 1, 6).astype(np.float32)
-    return [boxes, rng.random((images, classes, many)).astype(np.float32)]
+def _inputs(rng: np.random.Generator, images: int, classes: int, box_count: int) -> list[np.ndarray]:
+    boxes = random_boxes(rng, (images, box_count), 10, 1, 6).astype(np.float32)
+    return [boxes, rng.random((images, classes, box_count)).astype(np.float32)]
 
 
 _COMMON: list[dict[str, Any]] = [
@@ -151,11 +160,11 @@ _COMMON: list[dict[str, Any]] = [
 
 def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
     for i, attrs in enumerate(_COMMON):
-        given = {"score_threshold": 0.1, "iou_threshold": 0.3, "nms_eta": 0.9 if i == 2 else 1.0, **attrs}
-        yield _inputs(rng, 2, 3, 17), given
+        all_attrs = {"score_threshold": 0.1, "iou_threshold": 0.3, "nms_eta": 0.9 if i == 2 else 1.0, **attrs}
+        yield _inputs(rng, 2, 3, 17), all_attrs
         if version == 9 and attrs.get("sort_result_type", "none") != "none":
             boxes, _ = _inputs(rng, 3, 1, 12)
-            yield [boxes, rng.random((3, 12)).astype(np.float32), np.array([5, 0, 7], np.int32)], given
+            yield [boxes, rng.random((3, 12)).astype(np.float32), np.array([5, 0, 7], np.int32)], all_attrs
 
 
 @op("MulticlassNms", opset=8, samples=partial(_samples, 8))
@@ -208,8 +217,8 @@ class MulticlassNms9:
 
 def _matrix_samples(rng: np.random.Generator, dtype: str = "f32"):
     for i, attrs in enumerate(_COMMON):
-        own = {"decay_function": ("linear", "gaussian")[i % 2], "post_threshold": 0.05 * i}
-        yield _inputs(rng, 2, 3, 17), {"score_threshold": 0.1, **own, **attrs}
+        decay = {"decay_function": ("linear", "gaussian")[i % 2], "post_threshold": 0.05 * i}
+        yield _inputs(rng, 2, 3, 17), {"score_threshold": 0.1, **decay, **attrs}
 
 
 @op("MatrixNms", opset=8, like=MulticlassNms8, without=("iou_threshold", "nms_eta"), samples=_matrix_samples)

@@ -26,7 +26,7 @@ from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_one, shape_scalar
 from ovjit_ops.detection.boxes import best_first, corners, descending, overlaps, suppress
-from ovjit_ops.detection.kept_boxes import by_class, gathered
+from ovjit_ops.detection.kept_boxes import by_class, gather_candidates
 from ovjit_ops.elementwise.arithmetic import REALS
 
 
@@ -66,21 +66,21 @@ def _soft(
     boxes: np.ndarray, scores: np.ndarray, most: int, threshold: float, sigma: float
 ) -> tuple[list[int], list[float]]:
     """Soft suppression: scores decay by exp(-overlap^2 / (2 sigma)). Returns kept boxes and their scores."""
-    left = {int(i): np.float32(scores[i]) for i in np.flatnonzero(scores > threshold)}
-    kept: list[int] = []
+    remaining = {int(i): np.float32(scores[i]) for i in np.flatnonzero(scores > threshold)}
+    selected: list[int] = []
     values: list[float] = []
     factor = np.float32(-0.5 / sigma)
-    while left and len(kept) < most:
-        best = min(left, key=lambda i: (-left[i], i))
-        values.append(float(left.pop(best)))
-        kept.append(best)
-        rest = np.array(list(left), np.int64)
-        if len(rest):
-            share = overlaps(boxes[best], boxes[rest])
-            for i, fall in zip(rest, np.exp(factor * share * share), strict=True):
-                left[int(i)] = np.float32(left[int(i)] * fall)
-            left = {i: s for i, s in left.items() if s > threshold}
-    return kept, values
+    while remaining and len(selected) < most:
+        best = min(remaining, key=lambda i: (-remaining[i], i))
+        values.append(float(remaining.pop(best)))
+        selected.append(best)
+        others = np.array(list(remaining), np.int64)
+        if len(others):
+            share = overlaps(boxes[best], boxes[others])
+            for i, fall in zip(others, np.exp(factor * share * share), strict=True):
+                remaining[int(i)] = np.float32(remaining[int(i)] * fall)
+            remaining = {i: s for i, s in remaining.items() if s > threshold}
+    return selected, values
 
 
 def rows_of(
@@ -88,7 +88,7 @@ def rows_of(
 ) -> tuple[np.ndarray, ...]:
     """(rows (image, class, box), scores, number of rows) of the boxes that one(boxes, scores) -> (numbers,
     scores) keeps of each class."""
-    image, label, box, score = gathered(*by_class(boxes, scores.astype(np.float32), -1, -1, one))
+    image, label, box, score = gather_candidates(*by_class(boxes, scores.astype(np.float32), -1, -1, one))
     rows = np.stack([image, label, box], 1)
     scored = np.stack([image, label, score], 1).astype(np.float32)
     if attrs["sort_result_descending"]:
@@ -114,35 +114,37 @@ def evaluate(boxes, scores, limits: Sequence[np.ndarray | None], attrs: dict[str
         mine = corners(mine.astype(np.float32), attrs["box_encoding"])
         if sigma > 0:
             return _soft(mine, s, keep, threshold, sigma)
-        found = suppress(mine, best_first(s, threshold, -1, False), keep, iou)
-        return found, s[found]
+        selected = suppress(mine, best_first(s, threshold, -1, False), keep, iou)
+        return selected, s[selected]
 
     return rows_of(boxes, scores, one, attrs)
 
 
-def padded(w: Writer, node: Node, inputs: Sequence[Value], encoding: str) -> Sequence[Value] | None:
+def lower_padded(w: Writer, node: Node, inputs: Sequence[Value], encoding: str) -> Sequence[Value] | None:
     """NonMaxSuppression(boxes, scores, ...) -> ValidPrefix(PaddedNMS(boxes, scores, ...)); None for types
     without a kernel"""
     boxes, scores, *limits = inputs  # and sigma for soft suppression
     if boxes.dtype != "f32" or scores.dtype != "f32" or boxes.shape is None or scores.shape is None:
         return None
     defaults = (np.array(0, np.int64), np.array(0, np.float32), np.array(0, np.float32))
-    given = [limits[i] if i < len(limits) else w.b.constant(v) for i, v in enumerate(defaults)] + limits[3:]
-    if given[0].dtype not in INDEX_TYPES or any(v.dtype != "f32" for v in given[1:]):
+    arguments = [limits[i] if i < len(limits) else w.b.constant(v) for i, v in enumerate(defaults)] + limits[
+        3:
+    ]
+    if arguments[0].dtype not in INDEX_TYPES or any(v.dtype != "f32" for v in arguments[1:]):
         return None
     attrs = {
         "box_encoding": encoding,
         "sort_result_descending": node.attrs["sort_result_descending"],
         "output_type": node.attrs.get("output_type", "i64"),
-        "limit": -1 if given[0].type.value is None else limit_of(given[0].type.value),
+        "limit": -1 if arguments[0].type.value is None else limit_of(arguments[0].type.value),
     }
-    *rows, count = w.b.instead(node, [boxes, scores, *given], attrs, "PaddedNMS")
+    *rows, count = w.b.instead(node, [boxes, scores, *arguments], attrs, "PaddedNMS")
     outputs = [w("ValidPrefix", x, count, axis=0) for x in rows[: len(node.outputs)]]
     return [*outputs, count][: len(node.outputs)]
 
 
-def _boxes(rng: np.random.Generator, images: int, many: int, encoding: str) -> np.ndarray:
-    middle, size = rng.uniform(0, 10, (images, many, 2)), rng.uniform(0.5, 5, (images, many, 2))
+def _boxes(rng: np.random.Generator, images: int, box_count: int, encoding: str) -> np.ndarray:
+    middle, size = rng.uniform(0, 10, (images, box_count, 2)), rng.uniform(0.5, 5, (images, box_count, 2))
     if encoding == "center":
         return np.concatenate([middle, size], 2).astype(np.float32)
     return np.concatenate([middle - size / 2, middle + size / 2], 2).astype(np.float32)
@@ -156,17 +158,17 @@ def nms_samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
         (1, 4, 100, 20, 1.0, 0.5, "corner", True), (1, 1, 64, 64, 0.2, -1.0, "center", False),
         (1, 1, 40, 40, 0.0, 0.0, "corner", True), (1, 2, 120, 120, 0.5, 0.0, "corner", True),
     ]  # fmt: skip
-    for i, (images, classes, many, most, iou, threshold, encoding, sort) in enumerate(rows):
-        scores = rng.random((images, classes, many)).astype(np.float32)
+    for i, (images, classes, box_count, most, iou, threshold, encoding, sort) in enumerate(rows):
+        scores = rng.random((images, classes, box_count)).astype(np.float32)
         if i == 2:
             scores = np.round(scores, 1)  # many are equal
         inputs = [
-            _boxes(rng, images, many, encoding), scores, np.array(most, np.int64),
+            _boxes(rng, images, box_count, encoding), scores, np.array(most, np.int64),
             np.array(iou, np.float32), np.array(threshold, np.float32),
         ]  # fmt: skip
         if i == 9:
-            low = rng.integers(0, 9, (images, many, 2)) * 2  # overlaps are 0, the limit or 1
-            size = np.stack([rng.integers(1, 3, (images, many)), np.full((images, many), 2)], 2)
+            low = rng.integers(0, 9, (images, box_count, 2)) * 2  # overlaps are 0, the limit or 1
+            size = np.stack([rng.integers(1, 3, (images, box_count)), np.full((images, box_count), 2)], 2)
             inputs[0] = np.concatenate([low, low + size], 2).astype(np.float32)
         attrs: dict[str, Any] = {"box_encoding": encoding, "sort_result_descending": sort}
         if version >= 3:
@@ -210,7 +212,7 @@ class NonMaxSuppression1:
         if sigma is None:
             return None
         soft = float(sigma.reshape(-1)[0]) > 0
-        return padded(w, node, inputs[: 6 if soft else 5], node.attrs["box_encoding"])
+        return lower_padded(w, node, inputs[: 6 if soft else 5], node.attrs["box_encoding"])
 
 
 @op("NonMaxSuppression", opset=3, like=NonMaxSuppression1, samples=partial(nms_samples, 3))

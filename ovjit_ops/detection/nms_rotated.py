@@ -35,15 +35,15 @@ def intersection_area(a: np.ndarray, b: np.ndarray) -> float:
         start, end = b[i], b[(i + 1) % len(b)]
         edge = end - start
         inside = [edge[0] * (y - start[1]) - edge[1] * (x - start[0]) for x, y in points]
-        left: list[tuple[float, float]] = []
+        clipped: list[tuple[float, float]] = []
         for k, (p, d) in enumerate(zip(points, inside, strict=True)):
             q, e = points[k - 1], inside[k - 1]
             if (d >= 0) != (e >= 0):
                 t = e / (e - d)
-                left.append((q[0] + t * (p[0] - q[0]), q[1] + t * (p[1] - q[1])))
+                clipped.append((q[0] + t * (p[0] - q[0]), q[1] + t * (p[1] - q[1])))
             if d >= 0:
-                left.append(p)
-        points = left
+                clipped.append(p)
+        points = clipped
         if len(points) < 3:
             return 0.0
     x, y = np.array(points).T
@@ -67,15 +67,17 @@ def rotated_overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def rotated_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for i, (images, classes, many, most, iou) in enumerate(
+    for i, (images, classes, box_count, most, iou) in enumerate(
         ((1, 1, 9, 5, 0.3), (2, 3, 17, 4, 0.5), (1, 2, 30, 100, 0.1), (1, 1, 1, 1, 0.5))
     ):
-        middle, size = rng.uniform(0, 10, (images, many, 2)), rng.uniform(1, 8, (images, many, 2))
-        boxes = np.concatenate([middle, size, rng.uniform(-4, 4, (images, many, 1))], 2).astype(np.float32)
+        middle, size = rng.uniform(0, 10, (images, box_count, 2)), rng.uniform(1, 8, (images, box_count, 2))
+        boxes = np.concatenate([middle, size, rng.uniform(-4, 4, (images, box_count, 1))], 2).astype(
+            np.float32
+        )
         yield (
             [
                 boxes,
-                rng.random((images, classes, many)).astype(np.float32),
+                rng.random((images, classes, box_count)).astype(np.float32),
                 np.array(most, np.int64),
                 np.array(iou, np.float32),
                 np.array(0.05 * i, np.float32),
@@ -93,8 +95,8 @@ def rotated_nms(
 
     def one(mine: np.ndarray, s: np.ndarray) -> tuple[Any, Any]:
         order = best_first(s, threshold, -1, False)
-        found = suppress(mine.astype(np.float32) * turn, order, keep, iou, True, rotated_overlaps)
-        return found, s[found]
+        selected = suppress(mine.astype(np.float32) * turn, order, keep, iou, True, rotated_overlaps)
+        return selected, s[selected]
 
     return nms.rows_of(boxes, scores, one, attrs)
 
@@ -121,4 +123,4 @@ class NMSRotated:
         return rotated_nms(boxes, scores, limits, {**attrs, "box_encoding": ROTATED[not clockwise]})
 
     def expand(w, node, inputs):
-        return nms.padded(w, node, inputs, ROTATED[not node.attrs["clockwise"]])
+        return nms.lower_padded(w, node, inputs, ROTATED[not node.attrs["clockwise"]])

@@ -33,8 +33,8 @@ class PaddedNMS:
         return TensorType(kind, (rows, 3)), TensorType("f32", (rows, 3)), TensorType(kind, (1,))
 
     def ref(boxes, scores, *limits, **attrs):
-        found = rotated_nms if attrs["box_encoding"] in ROTATED else evaluate
-        selected, scored, count = found(boxes, scores, limits, attrs)
+        evaluate_nms = rotated_nms if attrs["box_encoding"] in ROTATED else evaluate
+        selected, scored, count = evaluate_nms(boxes, scores, limits, attrs)
         rows = capacity(TensorType("f32", boxes.shape), TensorType("f32", scores.shape), attrs["limit"])
         missing = ((0, int(rows) - len(selected)), (0, 0))  # type: ignore[arg-type]
         return (
@@ -46,8 +46,8 @@ class PaddedNMS:
     def samples(rng, dtype="f32"):
         for version in (3, 5):
             for i, (inputs, attrs) in enumerate(nms_samples(version, rng, dtype)):
-                given = inputs if inputs[-1] > 0 or version == 3 else inputs[:5]
-                yield given, {**attrs, "limit": -1 if i % 3 == 2 else int(inputs[2])}
+                arguments = inputs if inputs[-1] > 0 or version == 3 else inputs[:5]
+                yield arguments, {**attrs, "limit": -1 if i % 3 == 2 else int(inputs[2])}
         for inputs, attrs in rotated_samples(rng, dtype):
             encoding = ROTATED[not attrs.pop("clockwise")]
             yield inputs, {**attrs, "box_encoding": encoding, "limit": int(inputs[2])}

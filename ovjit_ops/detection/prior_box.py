@@ -39,7 +39,9 @@ def aspect_ratios(attrs: dict[str, Any]) -> list[float]:
 
 def number_of_priors(attrs: dict[str, Any]) -> int:
     """The number of boxes at a position."""
-    return sum(1 for _ in _fixed(attrs, 0, 0)) + sum(1 for _ in _sized(attrs, list(attrs["min_size"]), 0, 0))
+    return sum(1 for _ in _fixed_boxes(attrs, 0, 0)) + sum(
+        1 for _ in _sized_boxes(attrs, list(attrs["min_size"]), 0, 0)
+    )
 
 
 def _centres(attrs: dict[str, Any], step: float, i: int, j: int, step_y: float, step_x: float):
@@ -48,7 +50,7 @@ def _centres(attrs: dict[str, Any], step: float, i: int, j: int, step_y: float, 
     return (attrs["offset"] + j) * step, (attrs["offset"] + i) * step
 
 
-def _fixed(attrs: dict[str, Any], x: float, y: float):
+def _fixed_boxes(attrs: dict[str, Any], x: float, y: float):
     """(x, y, half width, half height) of the boxes of fixed sizes."""
     densities = attrs["density"]
     for s, size in enumerate(attrs["fixed_size"]):
@@ -72,7 +74,7 @@ def _fixed(attrs: dict[str, Any], x: float, y: float):
                 yield from spread(size * 0.5 * math.sqrt(ratio), size * 0.5 / math.sqrt(ratio))
 
 
-def _sized(attrs: dict[str, Any], sizes: list[float], x: float, y: float):
+def _sized_boxes(attrs: dict[str, Any], sizes: list[float], x: float, y: float):
     """(x, y, half width, half height) of the boxes of min_size and max_size."""
     ratios = [math.sqrt(r) for r in aspect_ratios(attrs) if abs(r - 1) >= _SAME]
     for s, size in enumerate(sizes):
@@ -91,10 +93,10 @@ def _sized(attrs: dict[str, Any], sizes: list[float], x: float, y: float):
             yield from (*stretched, *largest)
 
 
-def _variances(variance: tuple[float, ...], many: int) -> np.ndarray:
+def _variances(variance: tuple[float, ...], element_count: int) -> np.ndarray:
     if len(variance) == 4:
-        return np.tile(np.array(variance, np.float32), many // 4)
-    return np.full(many, variance[0] if variance else 0.1, np.float32)
+        return np.tile(np.array(variance, np.float32), element_count // 4)
+    return np.full(element_count, variance[0] if variance else 0.1, np.float32)
 
 
 def _prior_box(layer: np.ndarray, image: np.ndarray, **attrs: Any) -> np.ndarray:
@@ -108,10 +110,10 @@ def _prior_box(layer: np.ndarray, image: np.ndarray, **attrs: Any) -> np.ndarray
     for i in range(height):
         for j in range(width):
             x, y = _centres(attrs, step, i, j, step_y, step_x)
-            for cx, cy, w, h in _fixed(attrs, x, y):
+            for cx, cy, w, h in _fixed_boxes(attrs, x, y):
                 box = ((cx - w) / image_w, (cy - h) / image_h, (cx + w) / image_w, (cy + h) / image_h)
                 rows.append((max(box[0], 0), max(box[1], 0), min(box[2], 1), min(box[3], 1)))
-            for cx, cy, w, h in _sized(attrs, sizes, x, y):
+            for cx, cy, w, h in _sized_boxes(attrs, sizes, x, y):
                 rows.append(((cx - w) / image_w, (cy - h) / image_h, (cx + w) / image_w, (cy + h) / image_h))
     boxes = np.array(rows, np.float32).reshape(-1)
     if attrs["clip"]:
@@ -119,12 +121,12 @@ def _prior_box(layer: np.ndarray, image: np.ndarray, **attrs: Any) -> np.ndarray
     return np.stack([boxes, _variances(attrs["variance"], boxes.size)])
 
 
-def _shape(layer: TensorType, image: TensorType, many: int) -> TensorType:
+def _shape(layer: TensorType, image: TensorType, priors_per_cell: int) -> TensorType:
     sizes = extents_of(layer, "layer_shape")
     shape_value(image, "image_shape")
     for x, what in ((layer, "layer_shape"), (image, "image_shape")):
         check(length(x) in (None, 2), f"{what} should have 2 entries, not {x}")
-    boxes = ANY if sizes is None else sizes[0] * sizes[1] * many
+    boxes = ANY if sizes is None else sizes[0] * sizes[1] * priors_per_cell
     return TensorType("f32", (2, boxes * 4))
 
 

@@ -18,7 +18,7 @@ from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, Floats, Int, Single, Str, TensorType, op
 from ovjit.graph.shapes import Interval, is_static
 from ovjit_ops.common.dims import fitted
-from ovjit_ops.detection.kept_boxes import kept, kept_boxes
+from ovjit_ops.detection.kept_boxes import kept_boxes, select_boxes
 from ovjit_ops.detection.proposal_parts import PLAIN, anchor_grid, moved_anchors, proposal_table
 from ovjit_ops.elementwise.arithmetic import REALS
 
@@ -26,14 +26,14 @@ from ovjit_ops.elementwise.arithmetic import REALS
 def anchors(attrs: dict[str, Any]) -> np.ndarray:
     """One box [4] for every ratio and scale, around the middle of the base box."""
     base = np.float32(attrs["base_size"])
-    tensorflow = _swapped(attrs)
+    tensorflow = _is_tensorflow(attrs)
     half, one = np.float32(0.5), np.float32(0 if tensorflow else 1)
     middle = half * (base - one)
-    whole = np.float32 if tensorflow else _round
+    round_size = np.float32 if tensorflow else _round
     rows = []
     for ratio in attrs["ratio"]:
-        w0 = whole(np.sqrt(base * base / np.float32(ratio)))
-        h0 = whole(w0 * np.float32(ratio))
+        w0 = round_size(np.sqrt(base * base / np.float32(ratio)))
+        h0 = round_size(w0 * np.float32(ratio))
         for scale in attrs["scale"]:
             w, h = half * (w0 * np.float32(scale) - one), half * (h0 * np.float32(scale) - one)
             rows.append((middle - w, middle - h, middle + w, middle + h))
@@ -45,7 +45,7 @@ def anchors(attrs: dict[str, Any]) -> np.ndarray:
 FRAMEWORKS = ("", "tensorflow")
 
 
-def _swapped(attrs: dict[str, Any]) -> bool:
+def _is_tensorflow(attrs: dict[str, Any]) -> bool:
     """Whether y precedes x in corners, as in TensorFlow."""
     return attrs["framework"].lower() == "tensorflow"
 
@@ -58,10 +58,10 @@ def _infer(scores: TensorType, deltas: TensorType, image: TensorType, attrs: dic
     dims = fitted(REALS, class_probs=(scores, "N.HW"), bbox_deltas=(deltas, "N.HW"), image_shape=(image, "S"))
     # not declared as words: OpenVINO's nodes may be given any text by `set_framework`
     framework = attrs["framework"]
-    known = framework.lower() in FRAMEWORKS
-    check(known, f"framework {framework!r} should be one of {', '.join(map(repr, FRAMEWORKS))}")
-    many = len(attrs["ratio"]) * len(attrs["scale"])
-    check(many > 0, "ratio and scale should not be empty")
+    supported = framework.lower() in FRAMEWORKS
+    check(supported, f"framework {framework!r} should be one of {', '.join(map(repr, FRAMEWORKS))}")
+    anchor_count = len(attrs["ratio"]) * len(attrs["scale"])
+    check(anchor_count > 0, "ratio and scale should not be empty")
     check(all(r > 0 for r in attrs["ratio"]), f"ratio {list(attrs['ratio'])} should be positive")
     check(
         min(attrs["post_nms_topn"], attrs["pre_nms_topn"]) > 0,
@@ -75,7 +75,7 @@ def _infer(scores: TensorType, deltas: TensorType, image: TensorType, attrs: dic
 
 def _ways(attrs: dict[str, Any]) -> dict[str, Any]:
     """The attributes of MovedAnchors in a Proposal."""
-    border = 0.0 if _swapped(attrs) else 1.0
+    border = 0.0 if _is_tensorflow(attrs) else 1.0
     return {
         **PLAIN, "border": border, "outer": 0.0, "inset": border, "most": np.inf,
         "size": float(np.float32(attrs["box_coordinate_scale"]) / np.float32(attrs["box_size_scale"])),
@@ -86,12 +86,12 @@ def _ways(attrs: dict[str, Any]) -> dict[str, Any]:
 
 def _grid(attrs: dict[str, Any]) -> dict[str, Any]:
     strides = dict.fromkeys(("stride_x", "stride_y"), float(attrs["feat_stride"]))
-    return {"h": 0, "w": 0, **strides, "middle": 0.0, "swapped": _swapped(attrs)}
+    return {"h": 0, "w": 0, **strides, "middle": 0.0, "swapped": _is_tensorflow(attrs)}
 
 
 def _table(attrs: dict[str, Any]) -> dict[str, Any]:
     return {
-        "rows": attrs["post_nms_topn"], "numbered": True, "swapped": _swapped(attrs),
+        "rows": attrs["post_nms_topn"], "numbered": True, "swapped": _is_tensorflow(attrs),
         "clipped": attrs["clip_after_nms"], "normalized": attrs["normalize"],
     }  # fmt: skip
 
@@ -101,7 +101,7 @@ def _proposal(scores: np.ndarray, deltas: np.ndarray, image: np.ndarray, **attrs
     ways, info = _ways(attrs), np.reshape(image, (1, -1))
     grid = anchor_grid(anchors(attrs), scores.shape, (0, 0, 0, 0), **_grid(attrs))
     boxes, values = moved_anchors(info, grid, deltas, scores, ways)
-    choice = kept(
+    choice = select_boxes(
         boxes, values, attrs["post_nms_topn"], np.array([attrs["nms_thresh"]]), -np.inf,
         top=attrs["pre_nms_topn"], skip=-1, inclusive=True, border=ways["border"] > 0,
     )  # fmt: skip
@@ -144,12 +144,12 @@ class Proposal4:
             return None
         base, grid = anchors(attrs), _grid(attrs)
         if is_static(scores.shape):
-            places = w.b.constant(anchor_grid(base, scores.shape, scores.shape, **grid))
+            anchor_boxes = w.b.constant(anchor_grid(base, scores.shape, scores.shape, **grid))
         else:
-            places = w("AnchorGrid", base, scores, scores, **grid)
+            anchor_boxes = w("AnchorGrid", base, scores, scores, **grid)
         info = w("Reshape", image, (1, -1), special_zero=False)
         ways = _ways(attrs)
-        boxes, values = w.outputs("MovedAnchors", info, places, deltas, scores, **ways)
+        boxes, values = w.outputs("MovedAnchors", info, anchor_boxes, deltas, scores, **ways)
         choice = kept_boxes(
             w, boxes, values, attrs["nms_thresh"], -np.inf, inclusive=True, border=ways["border"] > 0,
             top=attrs["pre_nms_topn"], most=attrs["post_nms_topn"],

@@ -33,7 +33,7 @@ PLAIN: dict[str, Any] = {
 }  # fmt: skip
 
 
-def refined(
+def refine_boxes(
     boxes: np.ndarray, deltas: np.ndarray, border: float, most: float = MOST_LOG, outer: float | None = None,
     size: float = 1.0,
 ) -> np.ndarray:  # fmt: skip
@@ -51,7 +51,7 @@ def refined(
     return np.stack([x - half * w, y - half * h, x + half * w - last, y + half * h - last], -1)
 
 
-def clipped(boxes: np.ndarray, height: float, width: float, border: float) -> np.ndarray:
+def clip_boxes(boxes: np.ndarray, height: float, width: float, border: float) -> np.ndarray:
     """Boxes [..., 4] with coordinates clamped to 0 ... size of the picture - `border`."""
     limits = np.array([width, height, width, height], np.float32) - np.float32(border)
     return np.maximum(np.minimum(boxes, limits), 0)
@@ -74,15 +74,15 @@ def fit_anchors(
     info: TensorType, anchors: TensorType, deltas: TensorType, scores: TensorType | None, second: bool = False
 ) -> tuple[Dim, Dim]:
     """(images, boxes of each). Raises ModelError if the inputs of MovedAnchors do not fit together."""
-    images, (height, width, many, numbers) = dims(deltas, 4)[0], dims(anchors, 4)
+    images, (height, width, anchors_per_cell, numbers) = dims(deltas, 4)[0], dims(anchors, 4)
     rows, (_, most) = dims(info, 2)[0], bounds(dims(info, 2)[1])
     fits = compatible(numbers, 4) and (compatible(rows, 1) or compatible(rows, images))
     fits = fits and (most is None or most >= (2 if scores is None else 3))
-    for x, channels in ((deltas, 4 * many), (scores, many * (2 if second else 1))):
+    for x, channels in ((deltas, 4 * anchors_per_cell), (scores, anchors_per_cell * (2 if second else 1))):
         fits = fits and (x is None or compatible_shapes(x.shape, (images, channels, height, width)))
-    given = "" if scores is None else f", scores {scores}"
-    check(fits, f"deltas {deltas}{given}, anchors {anchors} and sizes {info} do not match")
-    return images, height * width * many
+    scores_text = "" if scores is None else f", scores {scores}"
+    check(fits, f"deltas {deltas}{scores_text}, anchors {anchors} and sizes {info} do not match")
+    return images, height * width * anchors_per_cell
 
 
 def moved_anchors(
@@ -93,27 +93,29 @@ def moved_anchors(
     i, a, d = (TensorType("f32", x.shape) for x in (info, anchors, deltas))
     fit_anchors(i, a, d, None if scores is None else TensorType("f32", scores.shape), attrs["second"])
     images, channels, height, width = deltas.shape
-    many = channels // 4
-    boxes = np.empty((images, 1, height * width * many, 4), np.float32)
+    anchors_per_cell = channels // 4
+    boxes = np.empty((images, 1, height * width * anchors_per_cell, 4), np.float32)
     values = np.zeros(boxes.shape[:3], np.float32)
     for n in range(images):
-        high, wide, *scales = (float(v) for v in info[n % len(info)].astype(np.float32))
-        if attrs["checked"] and not (high >= 1 and wide >= 1 and scales[0] > 0 and scales[-1] > 0):
+        image_height, image_width, *scales = (float(v) for v in info[n % len(info)].astype(np.float32))
+        if attrs["checked"] and not (
+            image_height >= 1 and image_width >= 1 and scales[0] > 0 and scales[-1] > 0
+        ):
             raise InferenceError(
                 f"the image should have at least one pixel and positive scales, not {info[n % len(info)]}"
             )
         base = anchors.astype(np.float32)
         if attrs["swapped"]:
-            high, wide = wide, high
-            base = clipped(base, high, wide, 0.0)
-        moved = deltas[n].astype(np.float32).reshape(many, 4, height, width).transpose(2, 3, 0, 1)
+            image_height, image_width = image_width, image_height
+            base = clip_boxes(base, image_height, image_width, 0.0)
+        moved = deltas[n].astype(np.float32).reshape(anchors_per_cell, 4, height, width).transpose(2, 3, 0, 1)
         moved = moved / np.array(attrs["weights"], np.float32)
-        mine = refined(base, moved, attrs["border"], attrs["most"], attrs["outer"], attrs["size"])
+        mine = refine_boxes(base, moved, attrs["border"], attrs["most"], attrs["outer"], attrs["size"])
         if attrs["clipped"]:
-            mine = clipped(mine, high, wide, attrs["inset"])
+            mine = clip_boxes(mine, image_height, image_width, attrs["inset"])
         mine = boxes[n, 0] = mine.reshape(-1, 4)
         if scores is not None:
-            first = many if attrs["second"] else 0
+            first = anchors_per_cell if attrs["second"] else 0
             mine_of = scores[n, first:].astype(np.float32).transpose(1, 2, 0).reshape(-1)
             sides = mine[:, 2:] - mine[:, :2] + np.float32(attrs["border"])
             least = [attrs["min_size"] * scales[i] for i in (min(1, len(scales) - 1), 0)]
@@ -130,21 +132,23 @@ def proposal_table(
     """ProposalTable in NumPy. `choice`: numbers, values and counts of KeptBoxes."""
     numbers, values, counts = choice
     rows, lead = attrs["rows"], int(attrs["numbered"])
-    high, wide = (np.float32(v) for v in np.ravel(info)[:2])
-    whole = np.array([high, wide] * 2 if attrs["swapped"] else [wide, high] * 2, np.float32)
+    image_height, image_width = (np.float32(v) for v in np.ravel(info)[:2])
+    extents = np.array(
+        [image_height, image_width] * 2 if attrs["swapped"] else [image_width, image_height] * 2, np.float32
+    )
     regions = np.zeros((len(boxes), rows, 4 + lead), np.float32)
     best = np.zeros((len(boxes), rows), np.float32)
     for n in range(len(boxes)):
-        many = min(int(counts[n, 0]), rows)
-        mine = boxes[n, 0, numbers[n, 0, :many]]
+        count = min(int(counts[n, 0]), rows)
+        mine = boxes[n, 0, numbers[n, 0, :count]]
         if attrs["clipped"]:
-            mine = np.maximum(np.minimum(mine, whole), 0)
+            mine = np.maximum(np.minimum(mine, extents), 0)
         if attrs["normalized"]:
-            mine = mine / whole
-        regions[n, :many, lead:], best[n, :many] = mine, values[n, 0, :many]
+            mine = mine / extents
+        regions[n, :count, lead:], best[n, :count] = mine, values[n, 0, :count]
         if lead:
-            regions[n, :many, 0] = n
-            regions[n, many : many + 1, 0] = -1
+            regions[n, :count, 0] = n
+            regions[n, count : count + 1, 0] = -1
     return regions.reshape(-1, 4 + lead), best.reshape(-1)
 
 
@@ -158,7 +162,7 @@ def _grid_samples(rng: np.random.Generator, dtype: str = "f32"):
         yield [priors, np.zeros(shape, np.float32), image], {"stride_x": stride, "stride_y": stride, **ways}
 
 
-def _chosen(rng: np.random.Generator, images: int, classes: int) -> list[np.ndarray]:
+def _sample_choice(rng: np.random.Generator, images: int, classes: int) -> list[np.ndarray]:
     """Boxes of 9 regions, and up to 5 selected indices."""
     boxes = rng.uniform(0, 90, (images, classes, 9, 4)).astype(np.float32)
     counts = rng.integers(0, 6, (images, classes))
@@ -175,7 +179,7 @@ class AnchorGrid:
         priors, maps, image, *, h: Int, w: Int, stride_x: Float, stride_y: Float, middle: Float, swapped: Bool
     ):
         check(compatible(dims(priors, 2)[1], 4), f"priors should have 4 elements each, not {priors}")
-        rows, columns = (given or d for given, d in zip((h, w), dims(maps, 4)[2:], strict=True))
+        rows, columns = (extent or d for extent, d in zip((h, w), dims(maps, 4)[2:], strict=True))
         return TensorType(priors.dtype, (rows, columns, dims(priors, 2)[0], 4))
 
     def ref(priors, maps, image, **attrs):
@@ -211,12 +215,12 @@ class MovedAnchors:
         return boxes.reshape(1, len(boxes), -1, 4) if scores is None else (boxes, values)
 
     def samples(rng, dtype="f32"):
-        for i, (images, many, h, w) in enumerate(((2, 3, 4, 5), (1, 2, 3, 17), (3, 1, 1, 8))):
-            anchors = random_boxes(rng, (h, w, many), 60, 5, 40).astype(np.float32)
+        for i, (images, anchors_per_cell, h, w) in enumerate(((2, 3, 4, 5), (1, 2, 3, 17), (3, 1, 1, 8))):
+            anchors = random_boxes(rng, (h, w, anchors_per_cell), 60, 5, 40).astype(np.float32)
             inputs = [
                 np.array([[80.0, 100.0, 1.0, 1.5]], np.float32)[:, : 3 + i % 2], anchors,
-                rng.uniform(-0.5, 0.5, (images, 4 * many, h, w)).astype(np.float32),
-                rng.random((images, (1 + i % 2) * many, h, w)).astype(np.float32),
+                rng.uniform(-0.5, 0.5, (images, 4 * anchors_per_cell, h, w)).astype(np.float32),
+                rng.random((images, (1 + i % 2) * anchors_per_cell, h, w)).astype(np.float32),
             ]  # fmt: skip
             more = {"min_size": 9.0, "second": i % 2 == 1, "swapped": i == 1, "checked": i == 1}
             more["marked"] = i == 0
@@ -246,4 +250,4 @@ class ProposalTable:
         info = np.array([[70.0, 60.0, 1.0]], np.float32)
         for i, rows in enumerate((3, 8, 5, 0)):
             ways = {"numbered": i != 1, "swapped": i == 2, "clipped": i > 0, "normalized": i == 2}
-            yield [*_chosen(rng, 2, 1), info], {"rows": rows, **ways}
+            yield [*_sample_choice(rng, 2, 1), info], {"rows": rows, **ways}

@@ -21,7 +21,7 @@ def _regions(attrs: dict[str, Any]) -> int:
     return attrs["num"] if attrs["do_softmax"] else len(attrs["mask"])
 
 
-def _flattened(shape: Sequence[Any], attrs: dict[str, Any]) -> list[Any]:
+def _flat_shape(shape: Sequence[Any], attrs: dict[str, Any]) -> list[Any]:
     """The dimensions of the result, given those of the data. With a softmax, those from `axis` to `end_axis`
     are merged; none if `end_axis` precedes `axis`, as in OpenVINO."""
     if not attrs["do_softmax"]:
@@ -55,23 +55,23 @@ class RegionYolo:
         channels = (coords + 1 + classes) * _regions(attrs)
         if do_softmax:  # else the number of channels is checked at run time, as in OpenVINO
             check(compatible(c, channels), f"{_regions(attrs)} regions need {channels} channels, not {data}")
-        return TensorType(data.dtype, _flattened((n, channels, h, w), attrs))
+        return TensorType(data.dtype, _flat_shape((n, channels, h, w), attrs))
 
     def ref(data, **attrs):
         n, _, height, width = data.shape
         coords, classes, regions = attrs["coords"], attrs["classes"], _regions(attrs)
-        wanted = regions * (coords + 1 + classes)
-        if data.shape[1] != wanted:
-            raise InferenceError(f"{regions} regions need {wanted} channels, not {data.shape[1]}")
+        channels = regions * (coords + 1 + classes)
+        if data.shape[1] != channels:
+            raise InferenceError(f"{regions} regions need {channels} channels, not {data.shape[1]}")
         x = widened(data).reshape(n, regions, coords + 1 + classes, height, width).copy()
-        sure = slice(coords, coords + 1) if attrs["do_softmax"] else slice(coords, None)
-        for part in (slice(0, 2), sure):
+        confidences = slice(coords, coords + 1) if attrs["do_softmax"] else slice(coords, None)
+        for part in (slice(0, 2), confidences):
             x[:, :, part] = 1 / (1 + np.exp(-x[:, :, part]))
         if attrs["do_softmax"]:
             e = x[:, :, coords + 1 :]
             e = np.exp(e - e.max(2, keepdims=True, initial=-np.inf))
             x[:, :, coords + 1 :] = e / e.sum(2, keepdims=True)
-        return x.astype(data.dtype).reshape(_flattened((n, wanted, height, width), attrs))
+        return x.astype(data.dtype).reshape(_flat_shape((n, channels, height, width), attrs))
 
     def expand(w, node, inputs):
         """RegionYolo(x) -> Concat of Sigmoid and Softmax of slices"""
@@ -93,7 +93,7 @@ class RegionYolo:
             parts.append(w("Softmax", part(coords + 1, coords + 1 + classes), axis=2))
         else:
             parts.append(w("Sigmoid", part(coords, coords + 1 + classes)))
-        shape = _flattened(w.shape(x), attrs)
+        shape = _flat_shape(w.shape(x), attrs)
         return [w("Reshape", w("Concat", *parts, axis=2), shape, special_zero=False)]
 
     samples = cases(

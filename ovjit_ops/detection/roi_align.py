@@ -52,15 +52,15 @@ def roi_align(
             continue
         y = y1 + (np.arange(height * rows) + 0.5) * (h / height / rows)
         x = x1 + (np.arange(width * columns) + 0.5) * (w / width / columns)
-        taken = sampling.bilinear_grid(widened(data[image]), y, x)
-        bins = taken.reshape(-1, height, rows, width, columns)
+        samples = sampling.bilinear_grid(widened(data[image]), y, x)
+        bins = samples.reshape(-1, height, rows, width, columns)
         out[r] = bins.mean((2, 4)) if attrs["mode"] == "avg" else np.maximum(bins.max((2, 4)), 0)
     return out.astype(data.dtype)
 
 
-def _regions(rng: np.random.Generator, shape: tuple[int, ...], many: int) -> np.ndarray:
-    first = rng.uniform(-2, shape[3], (many, 2))
-    rois = np.concatenate([first, first + rng.uniform(0.1, shape[3], (many, 2))], 1)
+def _regions(rng: np.random.Generator, shape: tuple[int, ...], count: int) -> np.ndarray:
+    first = rng.uniform(-2, shape[3], (count, 2))
+    rois = np.concatenate([first, first + rng.uniform(0.1, shape[3], (count, 2))], 1)
     return rois.astype(np.float32)
 
 
@@ -139,20 +139,20 @@ class ROIAlignRotated:
             u = -w / 2 + (np.arange(width * columns) + 0.5) * (w / width / columns)
             dy, dx = (p.reshape(-1) for p in np.meshgrid(v, u, indexing="ij"))
             down, right = dy * cos - dx * sin + cy, dy * sin + dx * cos + cx
-            taken = sampling.bilinear(widened(data[image]), down, right)
-            out[r] = taken.reshape(-1, height, rows, width, columns).mean((2, 4))
+            samples = sampling.bilinear(widened(data[image]), down, right)
+            out[r] = samples.reshape(-1, height, rows, width, columns).mean((2, 4))
         return out.astype(data.dtype)
 
     def samples(rng, dtype="f32"):
         shapes = [(2, 3, 7, 9), (1, 17, 5, 6), (3, 33, 8, 8)]
         for i in range(8):
             shape = shapes[i % 3]
-            many = 0 if i == 7 else 5
-            middle, size = rng.uniform(0, shape[3], (many, 2)), rng.uniform(0.5, shape[3], (many, 2))
-            rois = np.concatenate([middle, size, rng.uniform(-4, 4, (many, 1))], 1).astype(np.float32)
+            count = 0 if i == 7 else 5
+            middle, size = rng.uniform(0, shape[3], (count, 2)), rng.uniform(0.5, shape[3], (count, 2))
+            rois = np.concatenate([middle, size, rng.uniform(-4, 4, (count, 1))], 1).astype(np.float32)
             attrs = {
                 "pooled_h": 1 + i % 3, "pooled_w": 2 + i % 2, "sampling_ratio": (2, 0, 1)[i % 3],
                 "spatial_scale": 0.5 + i / 8, "clockwise_mode": i % 2 == 0,
             }  # fmt: skip
-            batches = rng.integers(0, shape[0], many).astype(np.int64)
+            batches = rng.integers(0, shape[0], count).astype(np.int64)
             yield [random_array(rng, shape, dtype), rois, batches], attrs

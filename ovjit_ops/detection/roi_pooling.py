@@ -76,19 +76,19 @@ def crop(maps: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.where(rows[:, None] & columns, bilinear_grid(maps, y, x), maps.dtype.type(0))
 
 
-def _places(first: float, last: float, many: int, extent: int) -> np.ndarray:
-    """`many` coordinates from `first` to `last`, given as fractions of the extent. A single one is in the
+def _places(first: float, last: float, count: int, extent: int) -> np.ndarray:
+    """`count` coordinates from `first` to `last`, given as fractions of the extent. A single one is in the
     middle."""
-    if many == 1:
+    if count == 1:
         return np.array([0.5 * (first + last) * (extent - 1)])
-    out = np.arange(many) * ((last - first) * (extent - 1) / (many - 1)) + first * (extent - 1)
+    out = np.arange(count) * ((last - first) * (extent - 1) / (count - 1)) + first * (extent - 1)
     out[-1] = last * (extent - 1)  # rounding must not place it outside
     return out
 
 
-def _rois(rng: np.random.Generator, images: int, many: int, side: float) -> np.ndarray:
-    corners = random_boxes(rng, (many,), side * 0.6, side * 0.1, side * 0.5)
-    return np.concatenate([rng.integers(0, images, (many, 1)), corners], 1).astype(np.float32)
+def _rois(rng: np.random.Generator, images: int, count: int, side: float) -> np.ndarray:
+    corners = random_boxes(rng, (count,), side * 0.6, side * 0.1, side * 0.5)
+    return np.concatenate([rng.integers(0, images, (count, 1)), corners], 1).astype(np.float32)
 
 
 @op(
@@ -113,13 +113,13 @@ class ROIPooling:
         pooled_h: Int = ABSENT,
         pooled_w: Int = ABSENT,
     ):
-        pooled = _pooled(locals())
+        pooled = _pooled_size(locals())
         check(spatial_scale > 0, f"spatial_scale should be positive, not {spatial_scale}")
         channels, regions = check_regions(data, rois)
         return TensorType(data.dtype, (regions, channels, *pooled))
 
     def ref(data, rois, **attrs):
-        pooled, scale = _pooled(attrs), float(np.float32(attrs["spatial_scale"]))
+        pooled, scale = _pooled_size(attrs), float(np.float32(attrs["spatial_scale"]))
         height, width = data.shape[2:]
         out = np.zeros((len(rois), data.shape[1], *pooled), widened(data).dtype)
         for r, image, (x1, y1, x2, y2) in regions_of(rois, len(data)):
@@ -150,13 +150,11 @@ class ROIPooling:
             yield [random_array(rng, shape, dtype), rois], attrs
 
 
-def _pooled(attrs: dict[str, Any]) -> tuple[int, ...]:
+def _pooled_size(attrs: dict[str, Any]) -> tuple[int, ...]:
     older = (attrs["pooled_h"] or 0, attrs["pooled_w"] or 0)
-    given = tuple(attrs["output_roi"]) or tuple(attrs["output_size"]) or older
-    check(
-        len(given) == 2 and min(given) > 0, f"output_roi should have two positive numbers, not {list(given)}"
-    )
-    return given
+    size = tuple(attrs["output_roi"]) or tuple(attrs["output_size"]) or older
+    check(len(size) == 2 and min(size) > 0, f"output_roi should have two positive numbers, not {list(size)}")
+    return size
 
 
 @op(
@@ -271,8 +269,8 @@ class DeformablePSROIPooling:
             f"spatial_bins_x times spatial_bins_y is {samples}; the maximum is {MOST_SAMPLES}",
         )
         channels, regions = check_regions(data, rois, NUMBERS)
-        wanted = output_dim * group_size**2
-        check(compatible(channels, wanted), f"{wanted} channels are needed: {data}")
+        needed_channels = output_dim * group_size**2
+        check(compatible(channels, needed_channels), f"{needed_channels} channels are needed: {data}")
         check_type(offsets, NUMBERS, "offsets")
         check_rank(offsets, 4, "offsets")
         return TensorType(data.dtype, (regions, output_dim, group_size, group_size))

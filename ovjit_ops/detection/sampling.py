@@ -34,18 +34,18 @@ def bilinear(maps: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 def bilinear_grid(maps: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """The same at all rows y and columns x -> [C, len(y), len(x)]."""
-    places = np.meshgrid(y, x, indexing="ij")
-    return bilinear(maps, *(p.reshape(-1) for p in places)).reshape(len(maps), len(y), len(x))
+    coordinates = np.meshgrid(y, x, indexing="ij")
+    return bilinear(maps, *(p.reshape(-1) for p in coordinates)).reshape(len(maps), len(y), len(x))
 
 
 def checked_batches(batches: np.ndarray, images: int) -> np.ndarray:
     """The image of each region. Raises InferenceError for an index out of range."""
-    whole = batches.astype(np.int64)
-    if whole.size and (whole.min() < 0 or whole.max() >= images):
+    indices = batches.astype(np.int64)
+    if indices.size and (indices.min() < 0 or indices.max() >= images):
         raise InferenceError(
-            f"regions refer to images {whole.min()} .. {whole.max()}, but the batch has {images} images"
+            f"regions refer to images {indices.min()} .. {indices.max()}, but the batch has {images} images"
         )
-    return whole
+    return indices
 
 
 def check_ratio(sampling_ratio: int) -> None:
@@ -60,12 +60,12 @@ def grid_size(length: float, bins: int, sampling_ratio: int) -> int:
     """The number of samples of a bin along one side. Raises InferenceError for too many."""
     if sampling_ratio > 0:
         return sampling_ratio
-    wanted = np.ceil(length / bins)
-    if not wanted > 0:
+    samples = np.ceil(length / bins)
+    if not samples > 0:
         return 0
-    if wanted > MOST_SAMPLES:
+    if samples > MOST_SAMPLES:
         raise InferenceError("a region is too large")
-    return int(wanted)
+    return int(samples)
 
 
 def bin_samples(h: float, w: float, bins: tuple[int, int], sampling_ratio: int) -> tuple[int, int]:

@@ -164,12 +164,12 @@ def binary(
     def reference(x: np.ndarray, y: np.ndarray, auto_broadcast: str = "numpy", **attrs: Any) -> np.ndarray:
         if auto_broadcast == "pdpd":
             y = y.reshape(*y.shape, *[1] * (x.ndim - y.ndim))
-        return wide(x, y, **attrs)
+        return in_wide(x, y, **attrs)
 
     def body(x: Any, y: Any, *, auto_broadcast: str = "numpy", **attrs: Any) -> Any:
         return scalar(x, y, **attrs)
 
-    wide = in_f32(ref)
+    in_wide = in_f32(ref)
     return _row(
         name, 2, infer or infer_broadcast, reference, scalar=body, ulp=ulp, types=types,
         words={"auto_broadcast": BROADCASTS}, **options,
@@ -312,13 +312,13 @@ def _fmod_body(x: Any, y: Any) -> Any:
     x, y = (v if isinstance(v, t.Tracer) else t.constant(tracer, v) for v in (x, y))
     if tracer.dtype != "f32":
         return tracer.recorder.emit("libm_fmod", (x.name, y.name), tracer.dtype)
-    wide, by = t.cast(x, "f64"), t.cast(y, "f64")
-    rest = t.cast(wide - t.trunc(wide / by) * by, "f32")
+    x64, by = t.cast(x, "f64"), t.cast(y, "f64")
+    remainder = t.cast(x64 - t.trunc(x64 / by) * by, "f32")
     sign = t.bits(x, "i32") & -(1 << 31)  # also of a zero
-    rest = t.bits(t.bits(rest, "i32") | sign, "f32")
+    remainder = t.bits(t.bits(remainder, "i32") | sign, "f32")
     size, of = t.absolute(x), t.absolute(y)
     far = size > of * FMOD_QUOTIENT  # false for 0 by 0, which unused lanes have
-    return t.seldom("fmod", far, x, y, t.where(size < of, x, rest))
+    return t.seldom("fmod", far, x, y, t.where(size < of, x, remainder))
 
 
 def _floor_mod_body(x: Any, y: Any) -> Any:
@@ -350,10 +350,10 @@ def _power_body(x: Any, y: Any) -> Any:
     if t.is_float(x):
         return t.pow(x, y)
     signed = t.dtype(x)[0] == "i"
-    square, rest, out = x, y, 0 * x + 1
+    square, exponent, out = x, y, 0 * x + 1
     for _ in range(int(t.dtype(x)[1:]) - signed):
-        out = t.where((rest & 1) != 0, out * square, out)
-        square, rest = square * square, rest >> 1
+        out = t.where((exponent & 1) != 0, out * square, out)
+        square, exponent = square * square, exponent >> 1
     if not signed:
         return out
     inverse = t.where(x == 1, x, t.where(x == -1, t.where((y & 1) != 0, x, -x), 0))
@@ -461,8 +461,8 @@ def reference_erf(x: np.ndarray) -> np.ndarray:
 
 def round_half_away(x: np.ndarray) -> np.ndarray:
     """To the nearest integer, ties away from zero."""
-    whole = np.trunc(x)
-    return np.where(np.abs(x - whole) >= 0.5, whole + np.sign(x), whole).astype(x.dtype)
+    integers = np.trunc(x)
+    return np.where(np.abs(x - integers) >= 0.5, integers + np.sign(x), integers).astype(x.dtype)
 
 
 def _infer_round(data: TensorType, *, mode: Word = "half_to_even") -> TensorType:

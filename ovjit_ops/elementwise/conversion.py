@@ -43,12 +43,12 @@ def convert(x: np.ndarray, to: str) -> np.ndarray:
     if to == "boolean":
         return source != 0
     if target.kind in "iu" and source.dtype.kind not in "iub":
-        wide = source.astype(np.float64)
+        floats = source.astype(np.float64)
         if to == "u64":
-            high = (wide >= 2.0**63) & (wide < 2.0**64)
-            low = truncated(np.where(high, wide - 2.0**63, wide), np.int64).astype(np.uint64)
+            high = (floats >= 2.0**63) & (floats < 2.0**64)
+            low = truncated(np.where(high, floats - 2.0**63, floats), np.int64).astype(np.uint64)
             return np.where(high, low + np.uint64(2**63), low)
-        return truncated(wide, np.int64 if to in WIDE else np.int32).astype(target)
+        return truncated(floats, np.int64 if to in WIDE else np.int32).astype(target)
     if to in SMALL_FLOATS:
         return source if source.dtype == target else SMALL_FLOATS[to](source)
     if ELEMENT_TYPES[to].bits < 8 and source.dtype.kind in "f":
@@ -102,9 +102,9 @@ class Convert:
             return None
         if x.node.inputs[0].dtype not in REALS:
             return None
-        wide = w("Convert", x.node.inputs[0], destination_type="f32")
-        held = w("Saturated", wide, destination_type=x.dtype)
-        return [w("Convert", held, destination_type=node.output.dtype)]
+        x32 = w("Convert", x.node.inputs[0], destination_type="f32")
+        rounded = w("Saturated", x32, destination_type=x.dtype)
+        return [w("Convert", rounded, destination_type=node.output.dtype)]
 
     def samples(rng, dtype="f32"):
         for to in CONVERTIBLE:
@@ -199,16 +199,16 @@ def _promoted_at_any_rank(a: TensorType, b: TensorType, unsafe: bool, u64_target
     """The type that scalars and tensors of unknown rank have in common, else "dynamic". Raises ModelError if
     there is none for any rank."""
     ways = [[TensorType(x.dtype, s) for s in ((), (1,)) if x.rank in (None, len(s))] or [x] for x in (a, b)]
-    found: set[str] = set()
+    types: set[str] = set()
     refused: list[ModelError] = []
     for x, y in itertools.product(*ways):
         try:
-            found.add(promoted(x, y, unsafe, True, u64_target))
+            types.add(promoted(x, y, unsafe, True, u64_target))
         except ModelError as error:
             refused.append(error)
-    if not found:
+    if not types:
         raise refused[0]
-    return found.pop() if len(found) == 1 and not refused else "dynamic"
+    return types.pop() if len(types) == 1 and not refused else "dynamic"
 
 
 def _common(a: Any, b: Any, unsafe: bool, u64_target: str) -> str | None:
@@ -220,8 +220,8 @@ def _common(a: Any, b: Any, unsafe: bool, u64_target: str) -> str | None:
     if a.kind == b.kind == "f":
         if {a.name, b.name} == {"bf16", "f16"}:
             return "f32" if unsafe else None
-        wide = a if a.bits > b.bits else b
-        return str(wide.name)
+        wider = a if a.bits > b.bits else b
+        return str(wider.name)
     if "f" in (a.kind, b.kind):
         real, integer = (a, b) if a.kind == "f" else (b, a)
         return str(real.name) if unsafe or real.bits > integer.bits else None
@@ -280,11 +280,11 @@ def _nearest(x: Any, bits: int, least: int) -> Any:
     """`x`, finite or NaN, rounded to `bits` explicit mantissa bits, ties to even. Numbers below 2**least are
     rounded to the steps of 2**least, as subnormals."""
     real = t.dtype(x)
-    whole, sign, drop = ("i64", -(1 << 63), 52 - bits) if real == "f64" else ("i32", -(1 << 31), 23 - bits)
-    held = t.bits(x, whole)
-    normal = t.bits((held + ((1 << drop - 1) - 1) + ((held >> drop) & 1)) & -(1 << drop), real)
+    int_type, sign, drop = ("i64", -(1 << 63), 52 - bits) if real == "f64" else ("i32", -(1 << 31), 23 - bits)
+    pattern = t.bits(x, int_type)
+    normal = t.bits((pattern + ((1 << drop - 1) - 1) + ((pattern >> drop) & 1)) & -(1 << drop), real)
     sum_of_steps = 1.5 * 2.0 ** (least + drop)  # adding it rounds to these steps
-    small = t.bits(t.bits((x + sum_of_steps) - sum_of_steps, whole) | (held & sign), real)
+    small = t.bits(t.bits((x + sum_of_steps) - sum_of_steps, int_type) | (pattern & sign), real)
     return t.where(t.absolute(x) < 2.0**least, small, t.where(t.isnan(x), x, normal))
 
 
@@ -307,9 +307,9 @@ class Saturated:
 
     def scalar(x, *, destination_type):
         high, bits, least = _HELD[destination_type]
-        held = _nearest(_nearest(x, 10, -14), bits, least)
+        value = _nearest(_nearest(x, 10, -14), bits, least)
         # f8e4m3 has no infinity
-        return t.where(t.absolute(held) > high, held * np.inf if high > 448 else np.nan, held)
+        return t.where(t.absolute(value) > high, value * np.inf if high > 448 else np.nan, value)
 
     def samples(rng, dtype="f32"):
         for kind, (high, _, least) in _HELD.items():
@@ -339,18 +339,18 @@ class FakeConvert:
     def ref(data, scale, shift=None, *, destination_type="f8e4m3"):
         kind = numpy_dtype(destination_type)
         high = _HELD[destination_type][0]
-        wide = [x.astype(np.float32) if x.dtype.itemsize < 4 else x for x in (data, scale)]
-        offset = 0 if shift is None else shift.astype(wide[0].dtype)
-        moved = wide[0] * wide[1] - offset
-        held = np.clip(moved, -high, high).astype(np.float16).astype(kind).astype(wide[0].dtype)
-        return ((held + offset) / wide[1]).astype(data.dtype)
+        floats = [x.astype(np.float32) if x.dtype.itemsize < 4 else x for x in (data, scale)]
+        offset = 0 if shift is None else shift.astype(floats[0].dtype)
+        moved = floats[0] * floats[1] - offset
+        value = np.clip(moved, -high, high).astype(np.float16).astype(kind).astype(floats[0].dtype)
+        return ((value + offset) / floats[1]).astype(data.dtype)
 
     def scalar(x, scale, shift=0.0, *, destination_type):
         high, bits, least = _HELD[destination_type]
         moved = x * scale - shift
         inside = t.minimum(t.maximum(moved, -high), high)
-        held = _nearest(_nearest(inside, 10, -14), bits, least)
-        return (held + shift) / scale
+        value = _nearest(_nearest(inside, 10, -14), bits, least)
+        return (value + shift) / scale
 
     def samples(rng, dtype="f32"):
         for shape, other in (((7,), ()), ((3, 17), (17,)), ((2, 3, 4), (3, 1)), ((1000,), (1,))):

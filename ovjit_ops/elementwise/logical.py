@@ -103,8 +103,8 @@ def _shift_body(left: bool) -> Any:
         y = t.where(inside, y, 0)
         if left:
             return t.where(inside, x << y, 0)
-        rest = t.where(x < 0, -1 + 0 * x, 0 * x) if t.dtype(x)[0] == "i" else 0
-        return t.where(inside, x >> y, rest)
+        overflow = t.where(x < 0, -1 + 0 * x, 0 * x) if t.dtype(x)[0] == "i" else 0
+        return t.where(inside, x >> y, overflow)
 
     return body
 

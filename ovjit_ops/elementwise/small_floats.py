@@ -21,16 +21,16 @@ from ovjit.graph.nf4 import to_nf4
 
 def _f32(x: np.ndarray) -> np.ndarray:
     """x as f32. NaN of f16 become quiet, as in the CPU's conversion."""
-    wide = x.astype(np.float32)
+    floats = x.astype(np.float32)
     if x.dtype == np.float16:
-        bits = wide.view(np.uint32)
-        wide = np.where(np.isnan(wide), bits | 0x400000, bits).view(np.float32)
-    return wide
+        bits = floats.view(np.uint32)
+        floats = np.where(np.isnan(floats), bits | 0x400000, bits).view(np.float32)
+    return floats
 
 
 def to_f4e2m1(x: np.ndarray) -> np.ndarray:
-    wide = _f32(x)
-    number = np.where(np.isnan(wide), np.where(np.signbit(wide), -6, 6), wide).astype(np.float32)
+    floats = _f32(x)
+    number = np.where(np.isnan(floats), np.where(np.signbit(floats), -6, 6), floats).astype(np.float32)
     return number.astype(numpy_dtype("f4e2m1"))
 
 
@@ -46,14 +46,14 @@ def to_f8e5m2(x: np.ndarray) -> np.ndarray:
 
 
 def to_f8e8m0(x: np.ndarray) -> np.ndarray:
-    wide = _f32(x)
-    bits = wide.view(np.uint32)
-    exponent, rest, half = (bits >> 23) & 0xFF, bits & 0x7FFFFF, 0x400000
-    up = (rest > half) | ((rest == half) & (exponent & 1 == 1))
+    floats = _f32(x)
+    bits = floats.view(np.uint32)
+    exponent, fraction, half = (bits >> 23) & 0xFF, bits & 0x7FFFFF, 0x400000
+    up = (fraction > half) | ((fraction == half) & (exponent & 1 == 1))
     code = np.minimum(exponent + up, 254)
-    denormal = rest > 0x600000  # nearer to 2^-126 (code 1) than to 2^-127 (code 0)
-    code = np.where(exponent == 0, denormal, np.where(np.isnan(wide), 255, code))
-    return np.where(np.signbit(wide), 0, code).astype(np.uint8).view(numpy_dtype("f8e8m0"))
+    denormal = fraction > 0x600000  # nearer to 2^-126 (code 1) than to 2^-127 (code 0)
+    code = np.where(exponent == 0, denormal, np.where(np.isnan(floats), 255, code))
+    return np.where(np.signbit(floats), 0, code).astype(np.uint8).view(numpy_dtype("f8e8m0"))
 
 
 #: element type -> its conversion from any array of numbers

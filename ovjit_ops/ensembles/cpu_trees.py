@@ -40,13 +40,13 @@ MOST_ROWS, CACHED = 512, 1 << 17
 LEAVES_PER_LANE = 32
 NONE = {"sum": -0.0, "min": float("nan"), "max": float("nan")}
 #: Tables that a single row needs.
-ONE_ROW = ("records", "trees", "weights", "found_at")
+ONE_ROW = ("records", "trees", "weights", "leaf_at")
 #: Bytes of an entry.
 ENTRY = {"f32": 12, "f64": 16}
 
 
 @inline
-def combined(total, more, reduction, T):
+def combine(total, more, reduction, T):
     """The result of a target after one more tree."""
     return (
         total + more if reduction == "sum"
@@ -69,21 +69,21 @@ def is_refused(value, threshold, kind):
 
 
 @inline
-def find_leaves(left, there, found, words, many, starts, entries, leaves, columns, step, count, *, T, kinds,
-                single, tabled):  # fmt: skip
+def find_leaves(live, there, leaf, words, length, starts, entries, leaves, columns, step, count, *, T,
+                kinds, single, tabled):  # fmt: skip
     """Store the leaves of `count` vectors of rows in one tree: weights, or indices of first weights.
     `columns`: the features of the rows, `step` bytes apart. `tabled`: lanes of a vector if permutations look
     the weights up, else 0."""
     for u in static_range(count):
         there[u] = const[i32](0)
         if single:
-            found[u] = const[T](0)
+            leaf[u] = const[T](0)
         else:
-            found[u] = const[i32](0)
-    for w in range(many):
+            leaf[u] = const[i32](0)
+    for w in range(length):
         row = starts + (words + w) * (len(kinds) + 1) * 8
         for u in static_range(count):
-            left[u] = const[i32](-1)
+            live[u] = const[i32](-1)
         for c in static_range(len(kinds)):
             p = entries + ld(row, c) * ENTRY[T]
             for _ in range(ld(row, c + 1) - ld(row, c)):
@@ -92,14 +92,14 @@ def find_leaves(left, there, found, words, many, starts, entries, leaves, column
                 mask = splat[i32](p + SIZE[T] + 4)
                 for u in static_range(count):
                     refused = is_refused(load[T](column + u * VL * SIZE[T]), threshold, kinds[c])
-                    left[u] = select(refused, left[u] & mask, left[u])
+                    live[u] = select(refused, live[u] & mask, live[u])
                 p += ENTRY[T]
         table = leaves + (words + w) * (WORD * SIZE[T] if single else WORD * 4)
         for u in static_range(count):
-            lowest = left[u] & -left[u]
+            lowest = live[u] & -live[u]
             number = ((bits[i32](cast[f32](lowest)) >> const[i32](23)) & const[i32](255)) - const[i32](127)
             number = maximum(number, const[i32](0))
-            new = (left[u] != const[i32](0)) & (there[u] == const[i32](0))
+            new = (live[u] != const[i32](0)) & (there[u] == const[i32](0))
             if single:
                 if tabled:
                     value = permute[T](load[T](table), number)
@@ -110,11 +110,11 @@ def find_leaves(left, there, found, words, many, starts, entries, leaves, column
                         )  # fmt: skip
                 else:
                     value = take[T](table, number)
-                found[u] = select(new, value, found[u])
+                leaf[u] = select(new, value, leaf[u])
             else:
                 value = take[i32](table, number)
-                found[u] = select(new, value, found[u])
-            there[u] = there[u] | left[u]
+                leaf[u] = select(new, value, leaf[u])
+            there[u] = there[u] | live[u]
 
 
 @inline
@@ -131,27 +131,27 @@ def refuses(value, threshold, flags, accepted):
 @inline
 def find_nan(p, count, T):
     """1 if one of `count` elements is NaN, else 0."""
-    found = 0
+    result = 0
     for i in range(0, count, VL):
         v = loadm[T](p + i * SIZE[T], count - i)
         if hor[boolean](v != v):
-            found = 1
-    return found
+            result = 1
+    return result
 
 
 @inline
-def go_down(at, row, width, *, T, wide, accepted):
+def go_down(at, row, width, *, T, wide_records, accepted):
     """Move GROUP addresses of records, each for a row of features, from roots to leaves. `width`: the bits
     of features."""
     low = (1 << width) - 1
     while True:
         ends = -1
         for i in static_range(GROUP):
-            link = ld[i32](at[i] + (8 if wide else 4)) + 0
+            link = ld[i32](at[i] + (8 if wide_records else 4)) + 0
             ends = ends & link
             value = ld[T](row[i] + (link & low) * SIZE[T])
             step = refuses(value, ld[T](at[i]), link >> width, accepted)
-            if wide:
+            if wide_records:
                 at[i] = at[i] + (ld[i32](at[i] + 12) + step) * 16
             else:
                 at[i] = at[i] + ((link >> (width + FLAG_BITS)) + step) * 8
@@ -160,17 +160,17 @@ def go_down(at, row, width, *, T, wide, accepted):
 
 
 @inline
-def add_leaves(found, weights, total, targets, step, count, *, T, single, reduction):
+def add_leaves(leaf, weights, total, targets, step, count, *, T, single, reduction):
     """Combine the weights of leaves with the results of the tree's targets, `step` bytes apart."""
     if single:
         for u in static_range(count):
             at = total + u * VL * SIZE[T]
-            store[T](at, combined(load[T](at), found[u], reduction, T))
+            store[T](at, combine(load[T](at), leaf[u], reduction, T))
     else:
         for u in static_range(count):
             for j in range(targets):
                 at = total + j * step + u * VL * SIZE[T]
-                store[T](at, combined(load[T](at), take[T](weights + j * SIZE[T], found[u]), reduction, T))
+                store[T](at, combine(load[T](at), take[T](weights + j * SIZE[T], leaf[u]), reduction, T))
 
 
 @inline
@@ -184,9 +184,9 @@ def transpose_features(columns, p, features, rows, vectors, step, x, *, T):
 
 
 @inline
-def send_down(at, row, place, root, records, found_at, p, rows, vectors, width, has_nan, x, *, T, wide,
-              single, accepted):  # fmt: skip
-    """Store what the rows of an item find in one tree to `place`, GROUP rows at a time."""
+def send_down(at, row, target, root, records, leaf_at, p, rows, vectors, width, has_nan, x, *, T,
+              wide_records, single, accepted):  # fmt: skip
+    """Store what the rows of an item find in one tree to `target`, GROUP rows at a time."""
     for r in range(0, vectors * VL, GROUP):
         for i in static_range(GROUP):
             at[i] = root
@@ -196,28 +196,28 @@ def send_down(at, row, place, root, records, found_at, p, rows, vectors, width, 
         else:
             go_down(at, row, width)
         for i in static_range(GROUP):
-            number = (at[i] - records) // (16 if wide else 8)
+            number = (at[i] - records) // (16 if wide_records else 8)
             if single:
-                st[T](place + (r + i) * SIZE[T], ld[T](found_at + number * SIZE[T]))
+                st[T](target + (r + i) * SIZE[T], ld[T](leaf_at + number * SIZE[T]))
             else:
-                st[i32](place + (r + i) * 4, ld[i32](found_at + number * 4))
+                st[i32](target + (r + i) * 4, ld[i32](leaf_at + number * 4))
 
 
 @kernel(
     over="rows/each", x="rows f:1", y="rows t", records="r:1", trees="k five:1", weights="w:1",
-    starts="i kinds:1", entries="e:1", leaves="l:1", features="used:1", found_at="r2:1",
+    starts="i kinds:1", entries="e:1", leaves="l:1", features="used:1", leaf_at="r2:1",
 )  # fmt: skip
 def forest_of_rows(
     x: Tensor, y: Tensor, records: Tensor, trees: Tensor, weights: Tensor, starts: Tensor, entries: Tensor,
-    leaves: Tensor, features: Tensor, found_at: Tensor, each, width, masks, *, T, wide, accepted, nans, kinds,
-    single, reduction, tabled,
+    leaves: Tensor, features: Tensor, leaf_at: Tensor, each, width, masks, *, T, wide_records,
+    accepted, nans, kinds, single, reduction, tabled,
 ):  # fmt: skip
     """`masks`: the number of trees with masks. Scratch has the results of each target for `each` rows, what
     trees without masks find, and the features that masks read, transposed."""
-    left, there, found, at, row = registers()
+    live, there, leaf, at, row = registers()
     step = each * SIZE[T]
-    place = scratch + y.size.t * step
-    columns = place + each * 8
+    target = scratch + y.size.t * step
+    columns = target + each * 8
     for first, p, q in items(x, y):
         rows = min(x.size.rows - first, each)
         vectors = (rows + VL - 1) // VL
@@ -233,30 +233,40 @@ def forest_of_rows(
             total = scratch + ld(here, 1) * step
             targets = ld(here, 2) + 0
             words = ld(here, 3) + 0
-            many = ld(here, 4) + 0
-            if many > 0:
+            length = ld(here, 4) + 0
+            if length > 0:
                 v = 0
                 while v + VECTORS <= vectors:
                     column = columns + v * VL * SIZE[T]
                     find_leaves(
-                        left, there, found, words, many, starts, entries, leaves, column, step, VECTORS
+                        live,
+                        there,
+                        leaf,
+                        words,
+                        length,
+                        starts,
+                        entries,
+                        leaves,
+                        column,
+                        step,
+                        VECTORS,
                     )
-                    add_leaves(found, weights, total + v * VL * SIZE[T], targets, step, VECTORS)
+                    add_leaves(leaf, weights, total + v * VL * SIZE[T], targets, step, VECTORS)
                     v += VECTORS
                 while v < vectors:
                     column = columns + v * VL * SIZE[T]
-                    find_leaves(left, there, found, words, many, starts, entries, leaves, column, step, 1)
-                    add_leaves(found, weights, total + v * VL * SIZE[T], targets, step, 1)
+                    find_leaves(live, there, leaf, words, length, starts, entries, leaves, column, step, 1)
+                    add_leaves(leaf, weights, total + v * VL * SIZE[T], targets, step, 1)
                     v += 1
             else:
-                root = records + ld(here, 0) * (16 if wide else 8)
-                send_down(at, row, place, root, records, found_at, p, rows, vectors, width, has_nan, x)
+                root = records + ld(here, 0) * (16 if wide_records else 8)
+                send_down(at, row, target, root, records, leaf_at, p, rows, vectors, width, has_nan, x)
                 for v in range(vectors):
                     if single:
-                        found[0] = load[T](place + v * VL * SIZE[T])
+                        leaf[0] = load[T](target + v * VL * SIZE[T])
                     else:
-                        found[0] = load[i32](place + v * VL * 4)
-                    add_leaves(found, weights, total + v * VL * SIZE[T], targets, step, 1)
+                        leaf[0] = load[i32](target + v * VL * 4)
+                    add_leaves(leaf, weights, total + v * VL * SIZE[T], targets, step, 1)
         for j in range(y.size.t):
             for v in range(vectors):
                 done = load[T](scratch + j * step + v * VL * SIZE[T])
@@ -269,15 +279,13 @@ def add_one_leaf(weights, start, total, targets, *, T, reduction):
     for j in range(0, targets, VL):
         at = total + j * SIZE[T]
         more = loadm[T](weights + (start + j) * SIZE[T], targets - j)
-        storem[T](at, combined(loadm[T](at, targets - j), more, reduction, T), targets - j)
+        storem[T](at, combine(loadm[T](at, targets - j), more, reduction, T), targets - j)
 
 
-@kernel(
-    over="rows", x="rows f:1", y="rows t", records="r:1", trees="k five:1", weights="w:1", found_at="r2:1"
-)
+@kernel(over="rows", x="rows f:1", y="rows t", records="r:1", trees="k five:1", weights="w:1", leaf_at="r2:1")
 def forest_of_trees(
-    x: Tensor, y: Tensor, records: Tensor, trees: Tensor, weights: Tensor, found_at: Tensor, width, *, T,
-    wide, accepted, nans, single, reduction,
+    x: Tensor, y: Tensor, records: Tensor, trees: Tensor, weights: Tensor, leaf_at: Tensor, width, *, T,
+    wide_records, accepted, nans, single, reduction,
 ):  # fmt: skip
     """One row goes down all trees. Scratch has what each tree finds, and then the results."""
     at, row = registers()
@@ -289,23 +297,23 @@ def forest_of_trees(
             has_nan = find_nan(p, x.size.f, T)
         for k in range(0, count, GROUP):
             for i in static_range(GROUP):
-                at[i] = records + ld(trees.at(k=min(k + i, count - 1)), 0) * (16 if wide else 8)
+                at[i] = records + ld(trees.at(k=min(k + i, count - 1)), 0) * (16 if wide_records else 8)
                 row[i] = p
             if has_nan:
                 go_down(at, row, width, accepted=MIXED)
             else:
                 go_down(at, row, width)
             for i in static_range(GROUP):
-                number = (at[i] - records) // (16 if wide else 8)
+                number = (at[i] - records) // (16 if wide_records else 8)
                 if single:
-                    st[T](scratch + (k + i) * SIZE[T], ld[T](found_at + number * SIZE[T]))
+                    st[T](scratch + (k + i) * SIZE[T], ld[T](leaf_at + number * SIZE[T]))
                 else:
-                    st[i32](scratch + (k + i) * SIZE[T], ld[i32](found_at + number * 4))
+                    st[i32](scratch + (k + i) * SIZE[T], ld[i32](leaf_at + number * 4))
         targets = y.size.t
         if single and targets == 1:
             total = const[T](NONE[reduction])
             for k in range(count):
-                total = combined(total, splat[T](scratch + k * SIZE[T]), reduction, T)
+                total = combine(total, splat[T](scratch + k * SIZE[T]), reduction, T)
             storem[T](q, total, 1)
         else:
             for j in range(0, targets, VL):
@@ -314,7 +322,9 @@ def forest_of_trees(
                 total = totals + ld(trees.at(k=k), 1) * SIZE[T]
                 if single:
                     storem[T](
-                        total, combined(splat[T](total), splat[T](scratch + k * SIZE[T]), reduction, T), 1
+                        total,
+                        combine(splat[T](total), splat[T](scratch + k * SIZE[T]), reduction, T),
+                        1,
                     )
                 else:
                     add_one_leaf(weights, ld[i32](scratch + k * SIZE[T]) + 0, total, ld(trees.at(k=k), 2) + 0)
@@ -338,8 +348,8 @@ class Forest(Lowering):
         if len(forest.records) > MOST_RECORDS or attrs["features"] > MOST_FEATURES:
             raise NotNative
         constants = {
-            "T": self.out.dtype, "wide": forest.wide, "accepted": forest.accepted, "nans": forest.has_nan,
-            "single": forest.single, "reduction": attrs["reduction"],
+            "T": self.out.dtype, "wide_records": forest.wide_records, "accepted": forest.accepted,
+            "nans": forest.has_nan, "single": forest.single, "reduction": attrs["reduction"],
         }  # fmt: skip
         tabled = lanes if self.out.dtype == "f32" and lanes >= 8 else 0
         self.of_rows = forest_of_rows(**constants, kinds=forest.kinds, tabled=tabled)
@@ -351,7 +361,7 @@ class Forest(Lowering):
             "entries": (forest.entries.reshape(-1), "i32"),
             "leaves": (forest.leaves.reshape(-1), self.out.dtype if forest.single else "i32"),
             "features": (forest.features, "i64"),
-            "found_at": (forest.found, self.out.dtype if forest.single else "i32"),
+            "leaf_at": (forest.leaf_values, self.out.dtype if forest.single else "i32"),
         }  # fmt: skip
 
     def pack(self, constants: Constants) -> None:
@@ -367,7 +377,7 @@ class Forest(Lowering):
         if features < self.node.attrs["features"]:
             raise NotNative
         tensors = {"x": x, "y": y}
-        tensors |= {name: planner.constants.view(*given) for name, given in self.arrays.items()}
+        tensors |= {name: planner.constants.view(*source) for name, source in self.arrays.items()}
         forest, lanes = self.forest, self.target.lanes
         count, width = len(forest.trees), forest.feature_bits
         if rows <= FEW_ROWS:

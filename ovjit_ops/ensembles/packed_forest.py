@@ -41,11 +41,11 @@ MOST_RECORDS, MOST_FEATURES = 1 << 27, 1 << 22
 class PackedForest(NamedTuple):
     """`trees` [n, 5]: first record, first target, number of targets, first word, number of words. Trees
     without words have too many leaves, or are no trees. `starts` [words, kinds + 1]: entries of a word by
-    kind. `entries` [n, words of 4 bytes]. `leaves` [words, 32] and `found`
-    [records]: weights if each tree has one target, else indices of first weights."""
+    kind. `entries` [n, words of 4 bytes]. `leaves` [words, 32] and
+    `leaf_values` [records]: weights if each tree has one target, else indices of first weights."""
 
     records: np.ndarray
-    found: np.ndarray
+    leaf_values: np.ndarray
     trees: np.ndarray
     weights: np.ndarray
     starts: np.ndarray
@@ -53,7 +53,7 @@ class PackedForest(NamedTuple):
     leaves: np.ndarray
     features: np.ndarray  #: those that entries read: row of an entry -> feature
     kinds: tuple[int, ...]  #: what entries accept
-    wide: bool
+    wide_records: bool  #: records of 16 bytes, not of 8
     feature_bits: int
     accepted: int  #: what all nodes accept besides NaN; MIXED if they differ
     has_nan: bool  #: whether a node accepts NaN
@@ -85,16 +85,16 @@ def pack_forest(tables: Sequence[np.ndarray], targets: int, features: int, most:
     accepted = _read_flags(nodes[:, 0])
     inner = accepted[accepted > 0]
     bits = max(1, int(nodes[:, 1][accepted > 0].max(initial=0)).bit_length())
-    wide = thresholds.dtype != np.float32 or int(order.sizes.max(initial=1)) << bits + FLAG_BITS >= 1 << 31
+    long = thresholds.dtype != np.float32 or int(order.sizes.max(initial=1)) << bits + FLAG_BITS >= 1 << 31
     masks = _pack_masks(thresholds, nodes, trees, weights, accepted, order, most)
     firsts = np.cumsum(order.sizes) - order.sizes
     plain = np.unique(inner & ~UNORDERED)
     same = int(plain[0]) if plain.tolist() in ([LOWER], [LOWER | EQUAL]) else MIXED if len(plain) else LOWER
     return PackedForest(
-        *_pack_records(thresholds, nodes, trees, weights, accepted, order, bits, wide),
-        np.stack([firsts, trees[:, 1], trees[:, 2], masks.first, masks.many], 1),
+        *_pack_records(thresholds, nodes, trees, weights, accepted, order, bits, long),
+        np.stack([firsts, trees[:, 1], trees[:, 2], masks.first, masks.word_counts], 1),
         weights if len(weights) else np.zeros(1, thresholds.dtype), masks.starts, masks.entries, masks.leaves,
-        masks.features, masks.kinds, wide, bits, same, bool((inner & UNORDERED).any()),
+        masks.features, masks.kinds, long, bits, same, bool((inner & UNORDERED).any()),
         bool((trees[:, 2] == 1).all()),
     )  # fmt: skip
 
@@ -108,34 +108,36 @@ def _read_flags(modes: np.ndarray) -> np.ndarray:
 
 def _pack_records(
     thresholds: np.ndarray, nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, accepted: np.ndarray,
-    order: _Order, bits: int, wide: bool,
+    order: _Order, bits: int, long: bool,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """(records, words of 4 bytes as i32; what is found at the leaves)"""
     firsts = np.cumsum(order.sizes) - order.sizes
-    node, tree, place = (np.concatenate(column) for column in zip(*order.levels, strict=True))
+    node, tree, slot = (np.concatenate(column) for column in zip(*order.levels, strict=True))
     rows = np.empty(len(node), np.int64)
-    rows[firsts[tree] + place] = np.arange(len(node))
-    node, place = node[rows], place[rows]
+    rows[firsts[tree] + slot] = np.arange(len(node))
+    node, slot = node[rows], slot[rows]
     leaf = accepted[node] == 0
     values = np.where(leaf, thresholds.dtype.type(np.nan), thresholds[node])
     starts = np.where(leaf, nodes[node, 2], 0)
     single = bool((trees[:, 2] == 1).all())
-    found = np.where(leaf, weights[starts], 0).astype(thresholds.dtype) if single else starts.astype(np.int32)
+    result = (
+        np.where(leaf, weights[starts], 0).astype(thresholds.dtype) if single else starts.astype(np.int32)
+    )
     links = np.where(leaf, IS_LEAF << bits, nodes[node, 1] | accepted[node] << bits)
-    distance = np.where(leaf, -1, order.pairs[node] - place)
+    distance = np.where(leaf, -1, order.pairs[node] - slot)
     words = values.view(np.int32).reshape(len(values), -1)
-    if not wide:
-        return np.column_stack([words, (links | distance << bits + FLAG_BITS).astype(np.int32)]), found
+    if not long:
+        return np.column_stack([words, (links | distance << bits + FLAG_BITS).astype(np.int32)]), result
     records = np.zeros((len(values), 4), np.int32)
     records[:, : words.shape[1]], records[:, 2], records[:, 3] = words, links, distance
-    return records, found
+    return records, result
 
 
 class _Masks(NamedTuple):
-    """See PackedForest; `first` and `many` are each tree's words."""
+    """See PackedForest; `first` and `word_counts` are each tree's words."""
 
     first: np.ndarray
-    many: np.ndarray
+    word_counts: np.ndarray
     starts: np.ndarray
     entries: np.ndarray
     leaves: np.ndarray
@@ -159,25 +161,25 @@ def _number_leaves(
     nodes: np.ndarray, trees: np.ndarray, leaf: np.ndarray, order: _Order, most: int
 ) -> _Leaves:
     node, tree, _ = (np.concatenate(column) for column in zip(*order.levels, strict=True))
-    many = np.bincount(tree[leaf[node]], minlength=len(trees))
+    leaf_count = np.bincount(tree[leaf[node]], minlength=len(trees))
     times = np.bincount(node, minlength=len(nodes))
     shared = np.bincount(tree[(times[node] > 1) & ~leaf[node]], minlength=len(trees)) > 0
     # inner nodes that are there twice have their children once: such a graph has no words
-    proper = many == np.bincount(tree[~leaf[node]], minlength=len(trees)) + 1
-    fits = proper & ~shared & (many <= most)
+    proper = leaf_count == np.bincount(tree[~leaf[node]], minlength=len(trees)) + 1
+    fits = proper & ~shared & (leaf_count <= most)
     size, low = leaf.astype(np.int64), np.zeros(len(nodes), np.int64)
-    own = [level[fits[of] & ~leaf[level]] for level, of, _ in order.levels]
-    for inner in reversed(own):
+    inner_levels = [level[fits[of] & ~leaf[level]] for level, of, _ in order.levels]
+    for inner in reversed(inner_levels):
         size[inner] = size[nodes[inner, 2]] + size[nodes[inner, 3]]
     root = fits & leaf[trees[:, 0]]
-    found = [(np.flatnonzero(root), trees[root, 0], np.zeros(int(root.sum()), np.int64))]
-    for inner, (level, of, _) in zip(own, order.levels, strict=True):
+    edges = [(np.flatnonzero(root), trees[root, 0], np.zeros(int(root.sum()), np.int64))]
+    for inner, (level, of, _) in zip(inner_levels, order.levels, strict=True):
         yes, no = nodes[inner, 2], nodes[inner, 3]
-        # leaves may be shared, so that their numbers belong to the references
+        # leaves may be shared, so that their numbers belong to the edges
         numbers = np.stack([low[inner], low[inner] + size[yes]], 1).reshape(-1)
-        found.append((np.repeat(of[fits[of] & ~leaf[level]], 2), np.stack([yes, no], 1).reshape(-1), numbers))
+        edges.append((np.repeat(of[fits[of] & ~leaf[level]], 2), np.stack([yes, no], 1).reshape(-1), numbers))
         low[yes], low[no] = low[inner], low[inner] + size[yes]
-    of, child, number = (np.concatenate(column) for column in zip(*found, strict=True))
+    of, child, number = (np.concatenate(column) for column in zip(*edges, strict=True))
     ends = leaf[child]
     return _Leaves(fits, of[ends], child[ends], number[ends], low, size)
 
@@ -199,13 +201,13 @@ def _pack_masks(
     node, tree = node[inner], tree[inner]
     features, row = np.unique(nodes[node, 1], return_inverse=True)
     entry, word, mask = _cut_ranges(leaves.low[node], leaves.low[node] + leaves.size[nodes[node, 2]])
-    place = first[tree[entry]] + word
+    word_index = first[tree[entry]] + word
     kinds, kind = np.unique(accepted[node], return_inverse=True)
-    rank = np.lexsort((row.reshape(-1)[entry], kind.reshape(-1)[entry], place))
+    rank = np.lexsort((row.reshape(-1)[entry], kind.reshape(-1)[entry], word_index))
     size = thresholds.itemsize // 4
     values = np.ascontiguousarray(thresholds[node[entry[rank]]]).view(np.int32).reshape(len(rank), size)
     entries = np.column_stack([values, row.reshape(-1)[entry[rank]], mask[rank]]).astype(np.int32)
-    tally = np.bincount(place * len(kinds) + kind.reshape(-1)[entry], minlength=words * len(kinds))
+    tally = np.bincount(word_index * len(kinds) + kind.reshape(-1)[entry], minlength=words * len(kinds))
     bounds = np.append(0, np.cumsum(tally)).astype(np.int64)
     rows = np.arange(max(1, words))[:, None] * len(kinds) + np.arange(len(kinds) + 1)
     return _Masks(
@@ -232,15 +234,15 @@ def _order_records(nodes: np.ndarray, roots: np.ndarray) -> _Order | None:
     count = len(roots)
     pairs, owner = np.full(len(nodes), -1), np.full(len(nodes), -1)
     sizes = np.ones(count, np.int64)
-    node, tree, place = roots, np.arange(count), np.zeros(count, np.int64)
-    levels = [(node, tree, place)]
+    node, tree, slot = roots, np.arange(count), np.zeros(count, np.int64)
+    levels = [(node, tree, slot)]
     for _ in range(len(nodes)):
         inner = ~leaf[node]
         parent, of = node[inner], tree[inner]
-        known = pairs[parent] >= 0
-        if known.any() and (owner[parent[known]] != of[known]).any():
+        ordered = pairs[parent] >= 0
+        if ordered.any() and (owner[parent[ordered]] != of[ordered]).any():
             return None
-        parent, of = parent[~known], of[~known]
+        parent, of = parent[~ordered], of[~ordered]
         first = np.sort(np.unique(parent, return_index=True)[1])
         if len(first) < len(parent):
             owner[parent] = of  # the last tree of a shared node
@@ -249,14 +251,14 @@ def _order_records(nodes: np.ndarray, roots: np.ndarray) -> _Order | None:
             parent, of = parent[first], of[first]
         if not len(parent):
             break
-        many = np.bincount(of, minlength=count)
-        rank = np.arange(len(of)) - (np.cumsum(many) - many)[of]
+        pair_count = np.bincount(of, minlength=count)
+        rank = np.arange(len(of)) - (np.cumsum(pair_count) - pair_count)[of]
         at = sizes[of] + 2 * rank
         pairs[parent], owner[parent] = at, of
-        sizes += 2 * many
+        sizes += 2 * pair_count
         node, tree = nodes[parent, 2:4].reshape(-1), np.repeat(of, 2)
-        place = (at[:, None] + np.arange(2)).reshape(-1)
-        levels.append((node, tree, place))
+        slot = (at[:, None] + np.arange(2)).reshape(-1)
+        levels.append((node, tree, slot))
     return _Order(levels, pairs, sizes)
 
 
@@ -273,14 +275,14 @@ def _separate_trees(
             inner = level[(nodes[level, 0] & 3) != LEAF]
             level = np.unique(nodes[inner, 2:4])
             level = level[~reached[level]]
-        own = np.flatnonzero(reached)
-        place = np.cumsum(reached) - 1 + size
-        part = nodes[own].copy()
+        members = np.flatnonzero(reached)
+        new_index = np.cumsum(reached) - 1 + size
+        part = nodes[members].copy()
         inner = (part[:, 0] & 3) != LEAF
-        part[inner, 2:4] = place[part[inner, 2:4]]
-        parts.append((thresholds[own], part))
-        rows[i, 0] = place[root]
-        size += len(own)
+        part[inner, 2:4] = new_index[part[inner, 2:4]]
+        parts.append((thresholds[members], part))
+        rows[i, 0] = new_index[root]
+        size += len(members)
         if size > MOST_RECORDS:
             raise InferenceError("the trees share too many nodes")
     return np.concatenate([t for t, _ in parts]), np.concatenate([p for _, p in parts]), rows

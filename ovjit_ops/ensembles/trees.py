@@ -132,8 +132,8 @@ class TreeEnsemble:
             return TensorType(data.dtype, None)
         check_rank(data, 2, "data")
         width = data.shape[1]
-        known = not isinstance(width, int)
-        check(known or width >= features, f"the trees read {features} features; the data has {width}")
+        dynamic = not isinstance(width, int)
+        check(dynamic or width >= features, f"the trees read {features} features; the data has {width}")
         return TensorType(data.dtype, (data.shape[0], targets))
 
     def ref(data, thresholds, nodes, trees, weights, *, targets, features, reduction):
@@ -171,15 +171,15 @@ def random_forest(
     weights: list[float] = []
 
     def grow(level: int, width: int) -> int:
-        place = len(rows)
+        index = len(rows)
         rows.append([LEAF, 0, 0, 0])
         if level == depth or (level and rng.random() < 0.15):
-            rows[place][2] = len(weights)
+            rows[index][2] = len(weights)
             weights.extend(rng.integers(-8, 9, width) / 4.0)
-            return place
+            return index
         mode = int(rng.integers(1, 4)) + NAN_TRUE * int(rng.integers(2)) if mixed else LEQ
-        rows[place] = [mode, int(rng.integers(features)), grow(level + 1, width), grow(level + 1, width)]
-        return place
+        rows[index] = [mode, int(rng.integers(features)), grow(level + 1, width), grow(level + 1, width)]
+        return index
 
     for _ in range(count):
         width = int(rng.integers(1, targets + 1)) if mixed else 1

@@ -46,8 +46,8 @@ def first_of(bags, number, count, index):
 @inline
 def bound_at(address, count, index):
     """A bound of a Slice of `count` elements, clamped. Negative bounds count from the end."""
-    place = index_at(address, count, index)
-    return min(max(place, 0), count)
+    bound = index_at(address, count, index)
+    return min(max(bound, 0), count)
 
 
 @inline
@@ -57,9 +57,9 @@ def fill(a, number, T):
 
 
 @inline
-def load_row(a, p, left, T):
+def load_row(a, p, count, T):
     for v in static_range(VECTORS):
-        a[v] = loadm[T](p + v * VL * SIZE[T], left - v * VL)
+        a[v] = loadm[T](p + v * VL * SIZE[T], count - v * VL)
 
 
 @inline
@@ -84,23 +84,23 @@ def taken(total, x, f, *, T, weighted, largest):
 
 
 @inline
-def rises(count, many, *, bags, index):
-    """1 if segment ids are not negative, do not decrease and are below `many`, else 0."""
+def rises(count, segments, *, bags, index):
+    """1 if segment ids are not negative, do not decrease and are below `segments`, else 0."""
     last = 0
     fine = 1
     for i in range(count):
         number = ld[index](bags + i * SIZE[index]) + 0
-        if number < last or number >= many:
+        if number < last or number >= segments:
             fine = 0
         last = number
     return fine
 
 
 @inline
-def offset_behind(bag, many, count, *, bags, index):
+def offset_behind(bag, bag_count, count, *, bags, index):
     """The end of a bag's indices: the next offset, or the end of the list."""
     end = count
-    if bag + 1 < many:
+    if bag + 1 < bag_count:
         end = ld[index](bags + (bag + 1) * SIZE[index]) + 0
     return end
 
@@ -124,8 +124,8 @@ def are_rows(at, first, end, rows, index):
     """1 if the indices of a bag are rows of the table, else 0."""
     fine = 1
     for i in range(first, end):
-        place = index_at(at + i * SIZE[index], rows, index)
-        if place < 0 or place >= rows:
+        row = index_at(at + i * SIZE[index], rows, index)
+        if row < 0 or row >= rows:
             fine = 0
     return fine
 
@@ -152,14 +152,14 @@ def begin_bag(a, table, pick, first, end, j, *, T, largest):
 
 
 @inline
-def add_row(a, table, place, j, weights, i, ranges, *, T, weighted, largest):
+def add_row(a, table, row, j, weights, i, ranges, *, T, weighted, largest):
     """Add elements of a row from j on to the totals, multiplied by the weight of index i. In `ranges`, rows
     out of range are zeros."""
     if weighted:
         f = splat[T](weights + i * SIZE[T])
-    p = table.at(row=place) + j * SIZE[T]
+    p = table.at(row=row) + j * SIZE[T]
     there = table.size.w
-    if ranges and (place < 0 or place >= table.size.row):
+    if ranges and (row < 0 or row >= table.size.row):
         there = 0  # no access
     for v in static_range(VECTORS):
         x = loadm[T](p + v * VL * SIZE[T], there - j - v * VL)
@@ -177,9 +177,9 @@ def bag_rows(
     rows = table.size.row
     width = y.size.w
     count = at.size.i
-    many = y.size.bag
+    bag_count = y.size.bag
     if way == "segments" and chunk == 0:  # checked once
-        fine = rises(count, many)
+        fine = rises(count, bag_count)
         if fine == 0:
             return 1
     if way == "offsets" and chunk == 0 and count > 0 and ld[index](bags) != 0:
@@ -191,7 +191,7 @@ def bag_rows(
             end = of["end"]
         else:
             first = ld[index](bags + bag * SIZE[index]) + 0
-            end = offset_behind(bag, many, count)
+            end = offset_behind(bag, bag_count, count)
             if first < 0 or end < first or end > count:
                 return 1
         if way != "ranges":
@@ -208,8 +208,8 @@ def bag_rows(
         for j in range(0, width, VECTORS * VL):
             begin_bag(a, table, pick, first, end, j)
             for i in range(first, end):
-                place = index_at(at + i * SIZE[index], rows, index)
-                add_row(a, table, place, j, weights, i, way == "ranges")
+                row = index_at(at + i * SIZE[index], rows, index)
+                add_row(a, table, row, j, weights, i, way == "ranges")
             store_bag(a, target, j, width, scale, T, mean)
 
 
@@ -233,19 +233,19 @@ class Bags(Lowering):
     def plan(self, planner: Planner) -> None:
         table, indices = (planner.contiguous(self.named[n]) for n in ("emb_table", "indices"))
         y = planner.row_major_output(self.node.output)
-        many = y.shape[0]
+        bag_count = y.shape[0]
         if not y.count:
             return
         width, count = product(y.shape[1:]), indices.count
         tensors = {
             "table": table.as_shape((table.shape[0], width)), "at": indices.as_shape((count,)),
-            "y": y.as_shape((many, width)),
+            "y": y.as_shape((bag_count, width)),
         }  # fmt: skip
         for key, name in (("bags", "offsets"), ("bags", "segment_ids"), ("bags", "starts"), ("ends", "ends"),
                           ("weights", "per_sample_weights"), ("other", "default_index")):  # fmt: skip
             if name in self.named:
                 tensors[key] = planner.contiguous(self.named[name])
         launch(
-            planner, self.kernel, tensors, ("y",), work=width * max(1, count // many) * 4,
+            planner, self.kernel, tensors, ("y",), work=width * max(1, count // bag_count) * 4,
             flops=2.0 * count * width, each=indices.shape[-1] if self.way == "packed" else 0,
         )  # fmt: skip

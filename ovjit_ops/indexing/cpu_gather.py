@@ -44,13 +44,13 @@ WIDE = dict.fromkeys(("i8", "i16", "i32", "u8", "u16"), "i32") | dict.fromkeys((
 
 
 @inline
-def joined(old, v, combine):
+def merge_values(old, v, combine):
     """The new value of an element `old`."""
     return combine(old, v) if combine else v
 
 
 @inline
-def flipped(v, *, T, flip):
+def flip_bits(v, *, T, flip):
     """Invert the bits of `flip`."""
     return v ^ const[T](flip) if flip else v
 
@@ -58,10 +58,10 @@ def flipped(v, *, T, flip):
 @inline
 def index_at(address, extent, index):
     """Load an index; a negative one counts from the end."""
-    place = ld[index](address) + 0
-    if place < 0:
-        place += extent
-    return place
+    position = ld[index](address) + 0
+    if position < 0:
+        position += extent
+    return position
 
 
 @inline
@@ -69,25 +69,25 @@ def take_elements(p, q, a, n, extent, stride, zeros, *, T, index):
     """Gather n elements at p + index * stride, by adjacent indices, and store them to q in vectors. Returns
     the number of elements left at the first vector with an index out of range, or 0. With `zeros`, such
     elements are 0, and it continues."""
-    many = spread[WIDE[index]](extent)
+    limit = spread[WIDE[index]](extent)
     none = const[WIDE[index]](0)
-    left = n
+    count = n
     here = a
     to = q
-    while left > 0:
-        place = cast[WIDE[index]](loadm[index](here, left))
-        place = select(place < none, place + many, place)
-        there = (place >= none) & (place < many)
+    while count > 0:
+        position = cast[WIDE[index]](loadm[index](here, count))
+        position = select(position < none, position + limit, position)
+        there = (position >= none) & (position < limit)
         if not zeros:
             if not hand[boolean](there):
                 break
-        away = cast[i32](select(there, place, none)) * spread[i32](stride // SIZE[T])
-        found = take[T](p, away)
-        storem[T](to, select(there, found, const[T](0)) if zeros else found, left)
+        away = cast[i32](select(there, position, none)) * spread[i32](stride // SIZE[T])
+        values = take[T](p, away)
+        storem[T](to, select(there, values, const[T](0)) if zeros else values, count)
         to += VL * SIZE[T]
         here += VL * SIZE[index]
-        left -= VL
-    return left
+        count -= VL
+    return count
 
 
 @inline
@@ -98,17 +98,17 @@ def move_row(p, q, n, x_n, y_n, *, T, combine, flip):
         st[T](q, ld[T](p))
     elif x_n == SIZE[T] and y_n == SIZE[T]:
         while i + VL <= n:
-            v = joined(load[T](q + i * SIZE[T]), load[T](p + i * SIZE[T]), combine)
-            store[T](q + i * SIZE[T], flipped(v))
+            v = merge_values(load[T](q + i * SIZE[T]), load[T](p + i * SIZE[T]), combine)
+            store[T](q + i * SIZE[T], flip_bits(v))
             i += VL
         if i < n:
-            v = joined(loadm[T](q + i * SIZE[T], n - i), loadm[T](p + i * SIZE[T], n - i), combine)
-            storem[T](q + i * SIZE[T], flipped(v), n - i)
+            v = merge_values(loadm[T](q + i * SIZE[T], n - i), loadm[T](p + i * SIZE[T], n - i), combine)
+            storem[T](q + i * SIZE[T], flip_bits(v), n - i)
     else:
         for i in range(0, n, VL):
-            left = n - i
-            v = joined(gather[T](q + i * y_n, y_n, left), gather[T](p + i * x_n, x_n, left), combine)
-            scatter[T](q + i * y_n, y_n, flipped(v), left)
+            count = n - i
+            v = merge_values(gather[T](q + i * y_n, y_n, count), gather[T](p + i * x_n, x_n, count), combine)
+            scatter[T](q + i * y_n, y_n, flip_bits(v), count)
 
 
 @inline
@@ -125,29 +125,29 @@ def move_elements(p, q, a, n, x_n, y_n, at, places, direction, zeros, *, T, inde
     from_ = p
     to = q
     here = a
-    left = n
+    count = n
     wrong = 0
     if direction == "gather" and SIZE[T] >= 4:
         near = is_adjacent(at, extent, index)
         near = near and x_n == 0 and y_n == SIZE[T]
         if near and stride >= 0 and stride % SIZE[T] == 0 and extent * stride < SIZE[T] << 31:
-            left = take_elements(p, q, a, n, extent, stride, zeros)
-            if left > 0:
-                left = 0
+            count = take_elements(p, q, a, n, extent, stride, zeros)
+            if count > 0:
+                count = 0
                 wrong = 1
-    while left > 0:
-        left -= 1
-        place = index_at(here, extent, index)
+    while count > 0:
+        count -= 1
+        position = index_at(here, extent, index)
         inside = 1
-        if place < 0 or place >= extent:
+        if position < 0 or position >= extent:
             inside = 0
-        away = place * stride
+        away = position * stride
         for k in range(1, at.size.k):
             extent_k = ld(places, 2 * k)
-            place = index_at(at.at(here, k=k), extent_k, index)
-            if place < 0 or place >= extent_k:
+            position = index_at(at.at(here, k=k), extent_k, index)
+            if position < 0 or position >= extent_k:
                 inside = 0
-            away += place * ld(places, 2 * k + 1)
+            away += position * ld(places, 2 * k + 1)
         if inside == 0:
             if not zeros:
                 wrong = 1
@@ -184,19 +184,19 @@ def indexed(
             valid = 1
             for k in range(at.size.k):
                 extent = ld(places, 2 * k)
-                place = index_at(at.at(a, k=k), extent, index)
-                if place < 0 or place >= extent:
+                position = index_at(at.at(a, k=k), extent, index)
+                if position < 0 or position >= extent:
                     valid = 0
                 elif panels:  # see `PackedRows`
                     width = ld(places, 2)
-                    if place >= ld(places, 4):
+                    if position >= ld(places, 4):
                         p += done * (ld(places, 5) - x_n)
                         x_n = ld(places, 5)
-                    p += place // width * ld(places, 1) + place % width * SIZE[T]
+                    p += position // width * ld(places, 1) + position % width * SIZE[T]
                 elif direction == "gather":
-                    p += place * ld(places, 2 * k + 1)
+                    p += position * ld(places, 2 * k + 1)
                 else:
-                    q += place * ld(places, 2 * k + 1)
+                    q += position * ld(places, 2 * k + 1)
             if valid == 1:
                 move_row(p, q, n, x_n, y_n)
             elif zeros:
@@ -287,10 +287,10 @@ class Indexed(Lowering):
 
 def known_axis(value: Value, rank: int) -> int:
     """The value of an axis input, counted from 0. Raises NotNative if it depends on data."""
-    known = value.type.value
-    if known is None:
+    axis = value.type.value
+    if axis is None:
         raise NotNative
-    return normalize_axis(int(known.reshape(-1)[0]), rank)
+    return normalize_axis(int(axis.reshape(-1)[0]), rank)
 
 
 class Gather(Indexed):
@@ -332,11 +332,11 @@ class Gather(Indexed):
         merged, strides = merge_dims(out.shape[inside:], [out.strides[inside:]])
         if len(merged) > 1 or (merged and strides[0] != [out.itemsize]):
             out = planner.instead(out)
-        full, rest = divmod(extent, rows.width)
-        size = full * rows.panel + (rows.panel // rows.width * rows.last if rest else 0)
+        full, last_width = divmod(extent, rows.width)
+        size = full * rows.panel + (rows.panel // rows.width * rows.last if last_width else 0)
         table = View(Buffer(size, CONSTANTS, rows.offset), (size // rows.word,), (rows.word,), rows.word)
-        whole = (*out.shape[:inside], rows.words), (*out.strides[:inside], rows.word)
-        target = View(out.buffer, *whole, rows.word, out.offset)
+        rows_layout = (*out.shape[:inside], rows.words), (*out.strides[:inside], rows.word)
+        target = View(out.buffer, *rows_layout, rows.word, out.offset)
         step = (rows.width if full else rows.last) * rows.word  # bytes between words of a row
         walk = Walk(
             target.shape, (*(0,) * inside, step), target.strides, (*indices.strides, 0),
@@ -361,8 +361,8 @@ class GatherElements(Indexed):
     def walk(self, planner: Planner, data: View, indices: View, out: View) -> Walk:
         axis = normalize_axis(self.node.attrs["axis"], len(data.shape))
         source = [0 if a == axis else s for a, s in enumerate(data.strides)]
-        place = (data.shape[axis], data.strides[axis])
-        return Walk(out.shape, source, out.strides, indices.strides, [place])
+        dim = (data.shape[axis], data.strides[axis])
+        return Walk(out.shape, source, out.strides, indices.strides, [dim])
 
 
 class GatherND(Indexed):
@@ -379,14 +379,14 @@ class GatherND(Indexed):
 
     def walk(self, planner: Planner, data: View, indices: View, out: View) -> Walk:
         batch, depth = self.node.attrs["batch_dims"], indices.shape[-1]
-        many = len(indices.shape) - 1
+        rank = len(indices.shape) - 1
         shape = (*indices.shape[:-1], *data.shape[batch + depth :])
         target = out.as_shape(shape)  # split merged batch dimensions again
         tail = len(data.shape) - batch - depth
-        source = (*data.strides[:batch], *(0,) * (many - batch), *data.strides[batch + depth :])
+        source = (*data.strides[:batch], *(0,) * (rank - batch), *data.strides[batch + depth :])
         at = (*indices.strides[:-1], *(0,) * tail)
-        places = list(zip(data.shape, data.strides, strict=True))[batch : batch + depth]
-        return Walk(shape, source, target.strides, at, places, indices.strides[-1])
+        dims = list(zip(data.shape, data.strides, strict=True))[batch : batch + depth]
+        return Walk(shape, source, target.strides, at, dims, indices.strides[-1])
 
 
 class Scatter(Lowering):
@@ -439,8 +439,8 @@ class ScatterUpdate(Scatter):
             return None
         target = (*out.strides[:axis], *(0,) * inside, *out.strides[axis + 1 :])
         at = (*(0,) * axis, *indices.strides, *(0,) * (len(out.shape) - axis - 1))
-        place = (out.shape[axis], out.strides[axis])
-        return Walk(shape, updates.strides, target, at, [place], scatters=True)
+        dim = (out.shape[axis], out.strides[axis])
+        return Walk(shape, updates.strides, target, at, [dim], scatters=True)
 
 
 class ScatterND(Scatter):
@@ -451,11 +451,11 @@ class ScatterND(Scatter):
         shape = (*indices.shape[:-1], *out.shape[depth:])
         if updates.shape != shape or depth > _DEPTH:
             return None
-        many, tail = len(indices.shape) - 1, len(out.shape) - depth
-        target = (*(0,) * many, *out.strides[depth:])
+        rank, tail = len(indices.shape) - 1, len(out.shape) - depth
+        target = (*(0,) * rank, *out.strides[depth:])
         at = (*indices.strides[:-1], *(0,) * tail)
-        places = list(zip(out.shape, out.strides, strict=True))[:depth]
-        return Walk(shape, updates.strides, target, at, places, indices.strides[-1], scatters=True)
+        dims = list(zip(out.shape, out.strides, strict=True))[:depth]
+        return Walk(shape, updates.strides, target, at, dims, indices.strides[-1], scatters=True)
 
 
 class ScatterElements(Scatter):
@@ -489,8 +489,8 @@ class ScatterElements(Scatter):
         ):
             return None
         target = [0 if a == self.axis else s for a, s in enumerate(out.strides)]
-        place = (out.shape[self.axis], out.strides[self.axis])
-        return Walk(indices.shape, updates.strides, target, indices.strides, [place], scatters=True)
+        dim = (out.shape[self.axis], out.strides[self.axis])
+        return Walk(indices.shape, updates.strides, target, indices.strides, [dim], scatters=True)
 
 
 def lower_gather(group: Group) -> Lowering | None:
@@ -503,10 +503,10 @@ def lower_gather(group: Group) -> Lowering | None:
     batch = node.attrs.get("batch_dims", 0)
     batch = batch + len(indices.shape) if batch < 0 else batch
     extent = data.shape[axis]
-    known = indices.type.value
-    if known is not None and not batch and isinstance(extent, int) and even_step(known) is not None:
-        same_sign = not known.size or (0 <= known.min() and known.max() < extent)
-        if same_sign or (-extent <= known.min() and known.max() < 0):
+    constant = indices.type.value
+    if constant is not None and not batch and isinstance(extent, int) and even_step(constant) is not None:
+        same_sign = not constant.size or (0 <= constant.min() and constant.max() < extent)
+        if same_sign or (-extent <= constant.min() and constant.max() < 0):
             return Viewed(group, gather_view)
     return Gather(group, axis, batch)
 

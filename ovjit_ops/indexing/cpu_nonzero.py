@@ -30,12 +30,12 @@ def nonzero_count(x: Tensor, counts: Tensor, *, T):
     """counts[chunk] = the number of nonzero elements in its blocks."""
     total = 0
     for _, first, p in items(x):
-        many = min(x.size.n - first, BLOCK)
-        found = const[i32](0)
-        for k in range(0, many, VL):
-            v = loadm[T](p + k * SIZE[T], many - k)
-            found = found + select(v != const[T](0), const[i32](1), const[i32](0))
-        total += hadd[i32](found)
+        count = min(x.size.n - first, BLOCK)
+        nonzeros = const[i32](0)
+        for k in range(0, count, VL):
+            v = loadm[T](p + k * SIZE[T], count - k)
+            nonzeros = nonzeros + select(v != const[T](0), const[i32](1), const[i32](0))
+        total += hadd[i32](nonzeros)
     st[i64](counts + chunk * 8, total)
 
 
@@ -54,23 +54,23 @@ def nonzero_list(
     if chunk == 0:
         st[i64](number, total)
     for row, first, p in items(x):
-        many = min(x.size.n - first, BLOCK)
-        found = 0
-        for k in range(many):
-            st[i64](scratch + found * 8, first + k)
+        count = min(x.size.n - first, BLOCK)
+        nonzeros = 0
+        for k in range(count):
+            st[i64](scratch + nonzeros * 8, first + k)
             if ld[T](p + k * SIZE[T]) != 0:
-                found += 1
-        for k in range(0, found, VL):
-            v = cast[index](loadm[i64](scratch + k * 8, found - k))
-            storem[index](places + ((rank - 1) * total + at + k) * SIZE[index], v, found - k)
-        rest = row
-        if found > 0:
+                nonzeros += 1
+        for k in range(0, nonzeros, VL):
+            v = cast[index](loadm[i64](scratch + k * 8, nonzeros - k))
+            storem[index](places + ((rank - 1) * total + at + k) * SIZE[index], v, nonzeros - k)
+        lead = row
+        if nonzeros > 0:
             for d in static_range(rank - 2, -1, -1):
-                here = cast[index](spread[i64](rest % ld(extents, d)))
-                rest = rest // ld(extents, d)
-                for k in range(0, found, VL):
-                    storem[index](places + (d * total + at + k) * SIZE[index], here, found - k)
-        at += found
+                here = cast[index](spread[i64](lead % ld(extents, d)))
+                lead = lead // ld(extents, d)
+                for k in range(0, nonzeros, VL):
+                    storem[index](places + (d * total + at + k) * SIZE[index], here, nonzeros - k)
+        at += nonzeros
 
 
 class Positions(Lowering):

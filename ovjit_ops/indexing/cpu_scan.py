@@ -21,8 +21,8 @@ from ovjit_ops.indexing.cpu_gather import known_axis
 
 
 @inline
-def scan_lines(x, y, p, q, left, exclusive, single, first, *, T, combine):
-    """Scan `left` neighbouring lines, or a `single` one."""
+def scan_lines(x, y, p, q, count, exclusive, single, first, *, T, combine):
+    """Scan `count` neighbouring lines, or a `single` one."""
     total = const[T](first)
     source = p
     target = q
@@ -30,9 +30,9 @@ def scan_lines(x, y, p, q, left, exclusive, single, first, *, T, combine):
         if single:
             v = splat[T](source)
         elif x.stride.lanes == SIZE[T]:
-            v = loadm[T](source, left)
+            v = loadm[T](source, count)
         else:
-            v = gather[T](source, x.stride.lanes, left)
+            v = gather[T](source, x.stride.lanes, count)
         after = applied(combine, total, v)
         out = after
         if exclusive == 1:
@@ -40,7 +40,7 @@ def scan_lines(x, y, p, q, left, exclusive, single, first, *, T, combine):
         if single:
             st[T](target, lane[T](out, 0))
         else:
-            spaced(target, y.stride.lanes, out, left, T)
+            spaced(target, y.stride.lanes, out, count, T)
         total = after
         source += x.stride.n
         target += y.stride.n
@@ -50,11 +50,11 @@ def scan_lines(x, y, p, q, left, exclusive, single, first, *, T, combine):
 def scan(x: Tensor, y: Tensor, exclusive, *, T, combine, first):
     """y[k] combines x[0] ... x[k] along the axis of n elements; without x[k] if `exclusive`."""
     for j, p, q in items(x, y):
-        left = x.size.lanes - j
-        if left == 1:  # parts of vectors are stored in up to 12 cycles, a single lane in one
-            scan_lines(x, y, p, q, left, exclusive, True, first)
+        count = x.size.lanes - j
+        if count == 1:  # parts of vectors are stored in up to 12 cycles, a single lane in one
+            scan_lines(x, y, p, q, count, exclusive, True, first)
         else:
-            scan_lines(x, y, p, q, left, exclusive, False, first)
+            scan_lines(x, y, p, q, count, exclusive, False, first)
 
 
 @kernel(over="... lanes/VL", x="... n:1", y="... n:1")
@@ -62,11 +62,11 @@ def scan_rows(x: Tensor, y: Tensor, exclusive, *, T, combine, first):
     """`scan` of lines with adjacent elements of 4 bytes. Squares of VL lines and VL elements are transposed
     to scratch memory and back: to gather and scatter them takes five cycles an element."""
     for j, p, q in items(x, y):
-        left = x.size.lanes - j
+        lines = x.size.lanes - j
         total = const[T](first)
         for k in range(0, x.size.n, VL):
             count = min(x.size.n - k, VL)
-            transpose(p + k * SIZE[T], x.stride.lanes, left, scratch, VL * SIZE[T], count)
+            transpose(p + k * SIZE[T], x.stride.lanes, lines, scratch, VL * SIZE[T], count)
             for i in range(count):
                 at = scratch + i * VL * SIZE[T]
                 after = applied(combine, total, load[T](at))
@@ -75,7 +75,7 @@ def scan_rows(x: Tensor, y: Tensor, exclusive, *, T, combine, first):
                     out = total
                 store[T](at, out)
                 total = after
-            transpose(scratch, VL * SIZE[T], count, q + k * SIZE[T], y.stride.lanes, left)
+            transpose(scratch, VL * SIZE[T], count, q + k * SIZE[T], y.stride.lanes, lines)
 
 
 class Scan(AsInput):
@@ -92,11 +92,11 @@ class Scan(AsInput):
         dtype = self.out.dtype
         self.axis = known_axis(axis, len(self.data.shape))
         name = f"{self.node.op.name.lower()}_{dtype}"
-        given: dict[str, Any] = {"T": dtype, "combine": body_of(self.combine, 2, dtype), "first": self.first}
-        self.kernel, self.by_rows = scan.kernel(name, **given), None
+        kinds: dict[str, Any] = {"T": dtype, "combine": body_of(self.combine, 2, dtype), "first": self.first}
+        self.kernel, self.by_rows = scan.kernel(name, **kinds), None
         # the last axis has adjacent elements, unless the scan is reversed
         if SIZE[dtype] == 4 and self.axis == len(self.data.shape) - 1 > 0 and not self.node.attrs["reverse"]:
-            self.by_rows = scan_rows.kernel(f"{name}_rows", transpose_words, "transpose i32", **given)
+            self.by_rows = scan_rows.kernel(f"{name}_rows", transpose_words, "transpose i32", **kinds)
             self.kernels = self.by_strides = (self.kernel, self.by_rows)
 
     def plan(self, planner: Planner) -> None:
@@ -108,11 +108,11 @@ class Scan(AsInput):
             if try_launch(planner, self.by_rows, views, ("y",), work=n * 16, **options):
                 return
 
-        def seen(view: View) -> View:
+        def ordered(view: View) -> View:
             return view.slice(self.axis, n - 1, n, -1) if attrs["reverse"] else view
 
         launch_or_copy(
-            planner, self.kernel, {"x": self.data}, {"y": self.out}, seen, work=n * 64, **options
+            planner, self.kernel, {"x": self.data}, {"y": self.out}, ordered, work=n * 64, **options
         )  # fmt: skip
 
     def _many_lines(self, planner: Planner) -> bool:

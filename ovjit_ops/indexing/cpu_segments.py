@@ -75,8 +75,8 @@ class Segments(Lowering):
     def plan(self, planner: Planner) -> None:
         x, ids = (planner.contiguous(v) for v in self.node.inputs[:2])
         y = planner.row_major_output(self.node.output)
-        rows, many, width = ids.count, y.shape[0], product(y.shape[1:])
-        tensors = {"x": x.as_shape((rows, width)), "ids": ids, "y": y.as_shape((many, width))}
-        cost = width * max(1, rows // max(many, 1))
+        rows, segments, width = ids.count, y.shape[0], product(y.shape[1:])
+        tensors = {"x": x.as_shape((rows, width)), "ids": ids, "y": y.as_shape((segments, width))}
+        cost = width * max(1, rows // max(segments, 1))
         # ids are checked even if there are no segments
         launch(planner, self.kernel, tensors, ("y",), work=cost, flops=x.count, some=True)

@@ -131,7 +131,7 @@ def topk(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
     """
     n = x.size.n
     best = y.size.best
-    for source, values, places in items(x, y, z):
+    for source, values, indices in items(x, y, z):
         enter_first(source, best, x.stride.n)
         p = source + best * x.stride.n
         start = best // 2
@@ -171,9 +171,9 @@ def topk(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
                     hole = start
                 else:
                     size -= 1
-                    found = ld(scratch, 1)
-                    st[MOVED[SIZE[T]]](y.at(values, best=size), ld[MOVED[SIZE[T]]](x.at(source, n=found)))
-                    st[index](z.at(places, best=size), found)
+                    position = ld(scratch, 1)
+                    st[MOVED[SIZE[T]]](y.at(values, best=size), ld[MOVED[SIZE[T]]](x.at(source, n=position)))
+                    st[index](z.at(indices, best=size), position)
                     if size == 0:
                         break
                     hole = 0
@@ -189,22 +189,22 @@ def top_1(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest):
     i32."""
     best = registers()
     at = registers()
-    for first, p, values, places in items(x, y, z):
-        rest = x.size.lanes - first
+    for first, p, values, indices in items(x, y, z):
+        count = x.size.lanes - first
         for v in static_range(VECTORS):
-            best[v] = loadm[T](p + v * VL * SIZE[T], rest - v * VL)
+            best[v] = loadm[T](p + v * VL * SIZE[T], count - v * VL)
             at[v] = spread[i32](0)
         for i in range(1, x.size.n):
             p += x.stride.n
             here = spread[i32](i)
             for v in static_range(VECTORS):
-                one = loadm[T](p + v * VL * SIZE[T], rest - v * VL)
+                one = loadm[T](p + v * VL * SIZE[T], count - v * VL)
                 better = beats(one, best[v])
                 at[v] = select(better, here, at[v])
                 best[v] = select(better, one, best[v])
         for v in static_range(VECTORS):
-            storem[T](values + v * VL * SIZE[T], best[v], rest - v * VL)
-            storem[index](places + v * VL * SIZE[index], cast[index](at[v]), rest - v * VL)
+            storem[T](values + v * VL * SIZE[T], best[v], count - v * VL)
+            storem[index](indices + v * VL * SIZE[index], cast[index](at[v]), count - v * VL)
 
 
 @kernel(over="...", x="... n:1", y="... best", z="... best")
@@ -214,7 +214,7 @@ def top_1_along(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest):
     for i in range(VL):
         st[i32](scratch + VL * 8 + i * 4, i)
     n = x.size.n
-    for source, values, places in items(x, y, z):
+    for source, values, indices in items(x, y, z):
         best = loadm[T](source, n)
         at = spread[i32](0)
         for i in range(VL, n, VL):
@@ -231,19 +231,19 @@ def top_1_along(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest):
         if several:
             store[T](scratch, best)
             store[i32](scratch + VL * 12, at)
-            found = ld[i32](scratch + VL * 12) + 0
+            position = ld[i32](scratch + VL * 12) + 0
             key = key_of(scratch, T, largest)
             for i in range(1, min(n, VL)):
                 other = key_of(scratch + i * SIZE[T], T, largest)
-                place = ld[i32](scratch + VL * 12 + i * 4) + 0
-                if other > key or (other == key and place < found):
+                other_at = ld[i32](scratch + VL * 12 + i * 4) + 0
+                if other > key or (other == key and other_at < position):
                     key = other
-                    found = place
+                    position = other_at
         else:
             most = spread[T](hmax[T](best) if largest else hmin[T](best))
-            found = hmin[i32](select(best == most, at, spread[i32](LOW[4]))) + 0
-        st[MOVED[SIZE[T]]](values, ld[MOVED[SIZE[T]]](source + found * SIZE[T]))
-        st[index](places, found)
+            position = hmin[i32](select(best == most, at, spread[i32](LOW[4]))) + 0
+        st[MOVED[SIZE[T]]](values, ld[MOVED[SIZE[T]]](source + position * SIZE[T]))
+        st[index](indices, position)
 
 
 @inline
@@ -255,11 +255,11 @@ def enter(best, at, first, count, one, here, *, T, largest):
     for j in static_range(count):
         better = beats(one, best[first + j])  # also than all behind it
         moved = select(better, best[first + j], best["left"])
-        place = select(better, at[first + j], at["left"])
+        position = select(better, at[first + j], at["left"])
         best[first + j] = select(better, best["left"], best[first + j])
         at[first + j] = select(better, at["left"], at[first + j])
         best["left"] = moved
-        at["left"] = place
+        at["left"] = position
 
 
 @inline
@@ -267,13 +267,13 @@ def sort_by_index(best, at, first, count):
     """Sort `count` elements from `first` on by their positions."""
     for i in static_range(1, count):
         for j in static_range(count - i):
-            turned = at[first + j + 1] < at[first + j]
-            moved = select(turned, best[first + j], best[first + j + 1])
-            place = select(turned, at[first + j], at[first + j + 1])
-            best[first + j] = select(turned, best[first + j + 1], best[first + j])
-            at[first + j] = select(turned, at[first + j + 1], at[first + j])
+            swap = at[first + j + 1] < at[first + j]
+            moved = select(swap, best[first + j], best[first + j + 1])
+            position = select(swap, at[first + j], at[first + j + 1])
+            best[first + j] = select(swap, best[first + j + 1], best[first + j])
+            at[first + j] = select(swap, at[first + j + 1], at[first + j])
             best[first + j + 1] = moved
-            at[first + j + 1] = place
+            at[first + j + 1] = position
 
 
 @kernel(over=f"... lanes/{PAIR}VL:1", x="... n", y="... best", z="... best")
@@ -281,28 +281,28 @@ def top_in_registers(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_i
     """`top_few` for `count` elements, which are kept in registers."""
     best = registers()
     at = registers()
-    for first, p, values, places in items(x, y, z):
-        rest = x.size.lanes - first
+    for first, p, values, indices in items(x, y, z):
+        lanes_left = x.size.lanes - first
         for i in static_range(count):
             for v in static_range(PAIR):
-                one = loadm[T](p + v * VL * SIZE[T], rest - v * VL)
+                one = loadm[T](p + v * VL * SIZE[T], lanes_left - v * VL)
                 enter(best, at, v * count, i, one, i)
                 best[v * count + i] = best["left"]
                 at[v * count + i] = at["left"]
             p += x.stride.n
         for i in range(count, x.size.n):
             for v in static_range(PAIR):
-                one = loadm[T](p + v * VL * SIZE[T], rest - v * VL)
+                one = loadm[T](p + v * VL * SIZE[T], lanes_left - v * VL)
                 enter(best, at, v * count, count, one, i)
             p += x.stride.n
         for v in static_range(PAIR):
-            left = rest - v * VL
+            lanes = lanes_left - v * VL
             if by_index:
                 sort_by_index(best, at, v * count, count)
             for j in static_range(count):
-                storem[T](y.at(values, best=j) + v * VL * SIZE[T], best[v * count + j], left)
-                found = cast[index](at[v * count + j])
-                storem[index](z.at(places, best=j) + v * VL * SIZE[index], found, left)
+                storem[T](y.at(values, best=j) + v * VL * SIZE[T], best[v * count + j], lanes)
+                position = cast[index](at[v * count + j])
+                storem[index](z.at(indices, best=j) + v * VL * SIZE[index], position, lanes)
 
 
 @kernel(over=f"... lanes/{VECTORS}VL:1", x="... n", y="... best", z="... best")
@@ -312,32 +312,32 @@ def top_few(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
     best = y.size.best
     step = VECTORS * VL * 8
     high = scratch + best * step
-    for first, p, values, places in items(x, y, z):
-        rest = x.size.lanes - first
+    for first, p, values, indices in items(x, y, z):
+        count = x.size.lanes - first
         for i in range(x.size.n):
-            kept = min(i, best)
+            sorted_count = min(i, best)
             for v in static_range(VECTORS):
                 q = scratch + v * VL * 8
                 r = high + v * VL * 8
-                one = loadm[T](p + v * VL * SIZE[T], rest - v * VL)
-                wanted = 1
-                if kept == best:
+                one = loadm[T](p + v * VL * SIZE[T], count - v * VL)
+                enters = 1
+                if sorted_count == best:
                     if not hor[boolean](beats(one, load[T](q + (best - 1) * step))):
-                        wanted = 0
-                if wanted == 1:
+                        enters = 0
+                if enters == 1:
                     moved = one
                     at = spread[i32](i)
-                    for _ in range(kept):
+                    for _ in range(sorted_count):
                         other = load[T](q)
-                        place = load[i32](r)
+                        other_at = load[i32](r)
                         better = beats(one, other)  # also than all behind it
                         store[T](q, select(better, moved, other))
-                        store[i32](r, select(better, at, place))
+                        store[i32](r, select(better, at, other_at))
                         moved = select(better, other, moved)
-                        at = select(better, place, at)
+                        at = select(better, other_at, at)
                         q += step
                         r += step
-                    if kept < best:
+                    if sorted_count < best:
                         store[T](q, moved)
                         store[i32](r, at)
             p += x.stride.n
@@ -348,19 +348,19 @@ def top_few(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
             if by_index:
                 for i in range(1, best):
                     for j in range(best - i):
-                        place = load[i32](r + j * step)
-                        behind = load[i32](r + (j + 1) * step)
+                        other_at = load[i32](r + j * step)
+                        next_at = load[i32](r + (j + 1) * step)
                         one = load[T](q + j * step)
                         other = load[T](q + (j + 1) * step)
-                        turned = behind < place
-                        store[i32](r + j * step, select(turned, behind, place))
-                        store[i32](r + (j + 1) * step, select(turned, place, behind))
-                        store[T](q + j * step, select(turned, other, one))
-                        store[T](q + (j + 1) * step, select(turned, one, other))
+                        swap = next_at < other_at
+                        store[i32](r + j * step, select(swap, next_at, other_at))
+                        store[i32](r + (j + 1) * step, select(swap, other_at, next_at))
+                        store[T](q + j * step, select(swap, other, one))
+                        store[T](q + (j + 1) * step, select(swap, one, other))
             for j in range(best):
-                storem[T](y.at(values, best=j) + k * SIZE[T], load[T](q + j * step), rest - k)
-                found = cast[index](load[i32](r + j * step))
-                storem[index](z.at(places, best=j) + k * SIZE[index], found, rest - k)
+                storem[T](y.at(values, best=j) + k * SIZE[T], load[T](q + j * step), count - k)
+                position = cast[index](load[i32](r + j * step))
+                storem[index](z.at(indices, best=j) + k * SIZE[index], position, count - k)
 
 
 class TopK(Lowering):
@@ -375,19 +375,19 @@ class TopK(Lowering):
         kinds = {"T": moved, "index": self.node.outputs[1].dtype, "largest": attrs["mode"] == "max"}
         by_index = attrs["sort"] == "index"
         self.kernel = topk(**kinds, by_index=by_index)
-        known = self.node.inputs[1].type.value
-        many = None if known is None else known.item()
+        k_value = self.node.inputs[1].type.value
+        k = None if k_value is None else k_value.item()
         axis = normalize_axis(attrs["axis"], rank)
         self.beside = axis < rank - 1
         self.one = top_1(**kinds) if self.beside else top_1_along(**kinds)
         self.kernels = [self.kernel]
-        if many in (None, 1):
+        if k in (None, 1):
             self.kernels.append(self.one)
         n = self.node.inputs[0].shape[axis]
-        if self.beside and many is not None and 1 < many <= IN_REGISTERS:
-            self.few = top_in_registers(**kinds, by_index=by_index, count=many)
+        if self.beside and k is not None and 1 < k <= IN_REGISTERS:
+            self.few = top_in_registers(**kinds, by_index=by_index, count=k)
             self.kernels.append(self.few)
-        elif self.beside and (many is None or 1 < many <= FEW or (many > 1 and bounds(n)[0] <= SHORT)):
+        elif self.beside and (k is None or 1 < k <= FEW or (k > 1 and bounds(n)[0] <= SHORT)):
             self.few = top_few(**kinds, by_index=by_index)
             self.kernels.append(self.few)
 

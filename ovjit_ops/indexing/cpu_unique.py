@@ -41,14 +41,14 @@ def order_of(p, q, n, T, apart):
     answer = 0
     k = 0
     while answer == 0 and k < n:
-        left = key_of(p + k * SIZE[T], T, True)
-        right = key_of(q + k * SIZE[T], T, True)
-        if left < right:
+        a = key_of(p + k * SIZE[T], T, True)
+        b = key_of(q + k * SIZE[T], T, True)
+        if a < b:
             answer = -1
-        elif left > right:
+        elif a > b:
             answer = 1
         elif apart and T in INFINITY:
-            if left == MOST:
+            if a == MOST:
                 answer = 1
         k += 1
     return answer
@@ -88,7 +88,7 @@ def merged_rows(x, a, b, n, width, T):
 
 
 @inline
-def moved(q, p, n, T):
+def copy_elements(q, p, n, T):
     """Copy n elements from p to q."""
     for k in range(n):
         st[MOVED[SIZE[T]]](q + k * SIZE[T], ld[MOVED[SIZE[T]]](p + k * SIZE[T]))
@@ -123,11 +123,11 @@ def unique(
     else:
         for k in range(n):
             st[i64](pairs + k * 8, k)
-        made = merged_rows(x, pairs, spare, n, width, T)
-        if made != pairs:
+        group = merged_rows(x, pairs, spare, n, width, T)
+        if group != pairs:
             for k in range(n):
                 st[i64](pairs + k * 8, ld[i64](spare + k * 8))
-    found = 0
+    groups = 0
     last = 0
     for k in range(n):
         i = ld[i64](pairs + k * 8) & 4294967295
@@ -142,28 +142,28 @@ def unique(
                 fresh = order != 0
             last = i
         if fresh:
-            st[i64](spare + found * 8, i)
-            st[i64](pairs + found * 8, 0)
-            found += 1
-        st[i64](pairs + (found - 1) * 8, ld[i64](pairs + (found - 1) * 8) + 1)
-        st[index](inverse + i * SIZE[index], found - 1)
-    st[i64](number, found)
+            st[i64](spare + groups * 8, i)
+            st[i64](pairs + groups * 8, 0)
+            groups += 1
+        st[i64](pairs + (groups - 1) * 8, ld[i64](pairs + (groups - 1) * 8) + 1)
+        st[index](inverse + i * SIZE[index], groups - 1)
+    st[i64](number, groups)
     if rising:
-        for g in range(found):
+        for g in range(groups):
             i = ld[i64](spare + g * 8) + 0
             st[index](first + g * SIZE[index], i)
-            moved(values + g * width * SIZE[T], x + i * width * SIZE[T], width, T)
+            copy_elements(values + g * width * SIZE[T], x + i * width * SIZE[T], width, T)
             st[count](counts + g * SIZE[count], ld[i64](pairs + g * 8))
     else:
-        made = 0
+        group = 0
         for i in range(n):
             g = ld[index](inverse + i * SIZE[index]) + 0
             if ld[i64](spare + g * 8) >= 0:  # the first occurrence
-                st[index](first + made * SIZE[index], i)
-                moved(values + made * width * SIZE[T], x + i * width * SIZE[T], width, T)
-                st[count](counts + made * SIZE[count], ld[i64](pairs + g * 8))
-                st[i64](spare + g * 8, -1 - made)
-                made += 1
+                st[index](first + group * SIZE[index], i)
+                copy_elements(values + group * width * SIZE[T], x + i * width * SIZE[T], width, T)
+                st[count](counts + group * SIZE[count], ld[i64](pairs + g * 8))
+                st[i64](spare + g * 8, -1 - group)
+                group += 1
             st[index](inverse + i * SIZE[index], -1 - ld[i64](spare + g * 8))
 
 
@@ -180,9 +180,9 @@ class LoweredUnique(Lowering):
         n = x.shape[0]
         if n >= 1 << 32:  # an index is the lower half of a sorted pair
             raise NotNative
-        made = planner.row_major_outputs(self.node)
-        made += [planner.allocate((n + 1,), 8) for _ in range(2)]
+        outputs = planner.row_major_outputs(self.node)
+        outputs += [planner.allocate((n + 1,), 8) for _ in range(2)]
         names = ("values", "first", "inverse", "counts", "number", "pairs", "spare")
         planner.need_scratch(COUNTS)
-        views = {"x": x, **dict(zip(names, made, strict=True))}
+        views = {"x": x, **dict(zip(names, outputs, strict=True))}
         launch(planner, self.kernel, views, names, flops=40.0 * x.count)

@@ -69,8 +69,8 @@ def sum_rows(
     count = np.bincount(bag, minlength=bags)
     if mean:
         divisor = np.maximum(count, 1).reshape(-1, *(1,) * (table.ndim - 1))
-        whole = rows.dtype.kind in "iu"  # the divisor wraps in this type, as in OpenVINO
-        out = divide(out, divisor.astype(rows.dtype) if whole else divisor, m_pythondiv=False)
+        integers = rows.dtype.kind in "iu"  # the divisor wraps in this type, as in OpenVINO
+        out = divide(out, divisor.astype(rows.dtype) if integers else divisor, m_pythondiv=False)
         out = out.astype(rows.dtype)
     if default is not None and default >= 0 and (count == 0).any():
         if default >= table.shape[0]:
@@ -86,12 +86,12 @@ def _default(x: np.ndarray | None) -> int | None:
 def offset_bags(offsets: np.ndarray, count: int) -> np.ndarray:
     """The bag of each of `count` indices. Raises InferenceError for offsets that decrease or are out of
     range."""
-    wide = offsets.astype(np.int64)
-    if wide.size and (wide.min() < 0 or wide.max() > count or (np.diff(wide) < 0).any()):
-        raise InferenceError(f"offsets should increase from 0 to {count}, not {wide.tolist()[:8]} ...")
-    if count and (not wide.size or wide[0] != 0):
+    starts = offsets.astype(np.int64)
+    if starts.size and (starts.min() < 0 or starts.max() > count or (np.diff(starts) < 0).any()):
+        raise InferenceError(f"offsets should increase from 0 to {count}, not {starts.tolist()[:8]} ...")
+    if count and (not starts.size or starts[0] != 0):
         raise InferenceError("the first offset should be 0")
-    return np.repeat(np.arange(len(wide)), np.diff(np.append(wide, count)))
+    return np.repeat(np.arange(len(starts)), np.diff(np.append(starts, count)))
 
 
 def _infer_offsets(table, indices, offsets, default, weights, reduction):
@@ -203,8 +203,8 @@ class EmbeddingBagRanges:
     def infer(emb_table, indices, starts, ends, per_sample_weights=None, *, reduction: Word = "sum"):
         check_weights(emb_table, per_sample_weights, reduction)
         check_indices({"indices": indices, "starts": starts, "ends": ends})
-        given = {"starts": (starts, "B"), "ends": (ends, "B"), "indices": (indices, "N")}
-        return _bags(emb_table, fitted(**given, per_sample_weights=(per_sample_weights, "N"))["B"])
+        lists = {"starts": (starts, "B"), "ends": (ends, "B"), "indices": (indices, "N")}
+        return _bags(emb_table, fitted(**lists, per_sample_weights=(per_sample_weights, "N"))["B"])
 
     ref = _ranges
     samples = _range_samples
@@ -229,16 +229,16 @@ def _packed(table, indices, weights=None, *, reduction="sum"):
 def _packed_samples(reductions: tuple[str, ...], rng: np.random.Generator, dtype: str = "f32"):
     for reduction in reductions:
         attrs = {"reduction": reduction} if len(reductions) > 1 else {}
-        for shape, many in (
+        for shape, counts in (
             ((5, 1), (1, 1)),
             ((7, 16), (3, 2)),
             ((10, 17), (4, 5)),
             ((4, 3, 33), (2, 3)),
         ):
-            table, index = random_array(rng, shape, dtype, (-3, 3)), rng.integers(0, shape[0], many)
+            table, index = random_array(rng, shape, dtype, (-3, 3)), rng.integers(0, shape[0], counts)
             yield [table, index], attrs
             if reduction == "sum":
-                yield [table, index, random_array(rng, many, dtype, (-2, 2))], attrs
+                yield [table, index, random_array(rng, counts, dtype, (-2, 2))], attrs
 
 
 @op("EmbeddingBagPackedSum", opset=3, types=NUMBERS, native=FULL, lower=".cpu_embedding:Bags.of")
@@ -266,13 +266,13 @@ class EmbeddingBagPacked:
 
 def checked_segments(segment_ids: np.ndarray, segments: int | None) -> tuple[np.ndarray, int]:
     """(segment ids, number of segments). Raises InferenceError for ids that are negative or decrease."""
-    wide = segment_ids.astype(np.int64).reshape(-1)
-    if wide.size and (wide[0] < 0 or (np.diff(wide) < 0).any()):
+    ids = segment_ids.astype(np.int64).reshape(-1)
+    if ids.size and (ids[0] < 0 or (np.diff(ids) < 0).any()):
         raise InferenceError("segment_ids should not be negative and not decrease")
-    count = (int(wide[-1]) + 1 if wide.size else 0) if segments is None else segments
+    count = (int(ids[-1]) + 1 if ids.size else 0) if segments is None else segments
     if count < 0:
         raise InferenceError(f"num_segments {count} should not be negative")
-    return wide, count
+    return ids, count
 
 
 @op("EmbeddingSegmentsSum", opset=3, types=NUMBERS, native=FULL, lower=".cpu_embedding:Bags.of")
@@ -330,9 +330,9 @@ class SegmentMax:
         dims.fit("segment_ids", segment_ids, "N")
         count: Dim = ANY
         if num_segments is not None:
-            known = shape_scalar(num_segments, "num_segments")
+            segments = shape_scalar(num_segments, "num_segments")
             check_scalar(num_segments, "num_segments must be a scalar input. Got: {shape}")
-            count = ANY if known is None else known
+            count = ANY if segments is None else segments
         elif segment_ids.value is not None:
             count = checked_segments(np.asarray(segment_ids.value), None)[1]
         return TensorType(data.dtype, (count, *data.shape[1:]))
@@ -341,10 +341,10 @@ class SegmentMax:
         ids, count = checked_segments(segment_ids, _default(num_segments))
         shape = (count, *data.shape[1:])
         out = np.full(shape, lowest_of(data.dtype), data.dtype)
-        kept = ids < count
-        np.maximum.at(out, ids[kept], data[kept])
+        used = ids < count
+        np.maximum.at(out, ids[used], data[used])
         if fill_mode == "zero":
-            out[np.bincount(ids[kept], minlength=count)[:count] == 0] = 0
+            out[np.bincount(ids[used], minlength=count)[:count] == 0] = 0
         return out
 
     def samples(rng, dtype="f32"):

@@ -33,32 +33,33 @@ def check_index_type(indices: TensorType, says: str = "") -> None:
 
 def checked_indices(indices: np.ndarray, extent: int) -> np.ndarray:
     """Indices counted from 0. Raises InferenceError if one is out of [-extent, extent)."""
-    wide = indices.astype(np.int64)
-    if wide.size and (wide.min() < -extent or wide.max() >= extent):
+    values = indices.astype(np.int64)
+    if values.size and (values.min() < -extent or values.max() >= extent):
         raise InferenceError(
-            f"an index is out of range for {extent} elements: the indices are {wide.min()} .. {wide.max()}"
+            f"an index is out of range for {extent} elements: "
+            f"the indices are {values.min()} .. {values.max()}"
         )
-    return np.where(wide < 0, wide + extent, wide)
+    return np.where(values < 0, values + extent, values)
 
 
 def gather(data: np.ndarray, indices: np.ndarray, axis: int, batch_dims: int = 0) -> np.ndarray:
     """data[..., indices, ...] along `axis`; zeros for indices out of range."""
     extent = data.shape[axis]
-    wide = indices.astype(np.int64)
-    valid = (wide >= -extent) & (wide < extent)
+    positions = indices.astype(np.int64)
+    valid = (positions >= -extent) & (positions < extent)
     shape = (*data.shape[:axis], *indices.shape[batch_dims:], *data.shape[axis + 1 :])
     if extent == 0 or not math.prod(shape):
         return np.zeros(shape, dtype=data.dtype)
-    places = np.where(valid, np.where(wide < 0, wide + extent, wide), 0)
+    rows = np.where(valid, np.where(positions < 0, positions + extent, positions), 0)
     batch = data.shape[:batch_dims]
     flat_data = data.reshape(math.prod(batch), *data.shape[batch_dims:])
-    flat = places.reshape(math.prod(batch), *indices.shape[batch_dims:])
+    flat = rows.reshape(math.prod(batch), *indices.shape[batch_dims:])
     out = np.stack([np.take(d, i, axis - batch_dims) for d, i in zip(flat_data, flat, strict=True)]).reshape(
         shape
     )
     if not valid.all():
-        rest = data.ndim - axis - 1
-        lead = (*batch, *(1,) * (axis - batch_dims), *indices.shape[batch_dims:], *(1,) * rest)
+        tail = data.ndim - axis - 1
+        lead = (*batch, *(1,) * (axis - batch_dims), *indices.shape[batch_dims:], *(1,) * tail)
         out = np.where(valid.reshape(lead), out, np.zeros((), dtype=data.dtype))
     return out
 
@@ -67,20 +68,20 @@ def _infer_gather(data: TensorType, indices: TensorType, axis: TensorType, batch
     check_index_type(indices, "Indices element type must be of an integral number type.")
     integral = "Axis element type must be of an integral number type."
     one = "Axis input must be scalar or have 1 element. But instead got axis_shape = {shape}"
-    place = shape_scalar(axis, "axis", integral, one)
+    along = shape_scalar(axis, "axis", integral, one)
     if data.shape is None or indices.shape is None:
         return TensorType(data.dtype, None)
     batch = batch_dims + len(indices.shape) if batch_dims < 0 else batch_dims
     check(0 <= batch <= len(indices.shape), f"batch_dims {batch_dims} is out of range for {indices}")
     check(data.shape, "the data of Gather should have at least one dimension; a scalar is given")
     rank = len(data.shape) + len(indices.shape) - 1 - batch
-    if place is None:
+    if along is None:
         return TensorType(data.dtype, (ANY,) * rank)
-    place = normalize_axis(place, len(data.shape))
+    along = normalize_axis(along, len(data.shape))
     check(
-        batch <= place,
+        batch <= along,
         "After normalization batch_dims must be <= axis. But instead got: batch_dims = "
-        f"{batch}, axis = {place}",
+        f"{batch}, axis = {along}",
     )
     lead: list[Dim] = []
     for d, i in zip(data.shape[:batch], indices.shape[:batch], strict=True):
@@ -91,10 +92,10 @@ def _infer_gather(data: TensorType, indices: TensorType, axis: TensorType, batch
             "have equal or intersecting sizes until batch_dims",
         )
         lead.append(both)  # type: ignore[arg-type]
-    shape = (*lead, *data.shape[batch:place], *indices.shape[batch:], *data.shape[place + 1 :])
+    shape = (*lead, *data.shape[batch:along], *indices.shape[batch:], *data.shape[along + 1 :])
     return with_value(
         TensorType(data.dtype, shape),
-        lambda d, i, a: gather(d, i, place, batch),
+        lambda d, i, a: gather(d, i, along, batch),
         data,
         indices,
         axis,
@@ -113,8 +114,8 @@ def _gather_samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
     ]
     if version > 1:
         cases += [((2, 5, 3), (2, 4), 1, 1), ((2, 3, 5, 4), (2, 3, 2), 2, 2), ((2, 5), (2, 3), 1, -1)]
-    for shape, many, axis, batch in cases:
-        index = rng.integers(-shape[axis] if version == 8 else 0, shape[axis], many)
+    for shape, counts, axis, batch in cases:
+        index = rng.integers(-shape[axis] if version == 8 else 0, shape[axis], counts)
         attrs = {} if version == 1 else {"batch_dims": batch}
         yield [random_array(rng, shape, dtype), np.asarray(index, dtype=np.int64), np.array(axis)], attrs
     if version == 8:
@@ -165,10 +166,10 @@ class GatherElements:
         )
         if data.shape is not None and indices.shape is not None:
             check(data.shape, "indices rank must be >= 1.")
-            place = normalize_axis(axis, len(data.shape))
+            along = normalize_axis(axis, len(data.shape))
             pairs = enumerate(zip(data.shape, indices.shape, strict=True))
             # equal, except along the axis
-            dims = [b if i == place else merge(a, b) for i, (a, b) in pairs]
+            dims = [b if i == along else merge(a, b) for i, (a, b) in pairs]
             check(
                 None not in dims,
                 f"Shapes {text(data.shape)} and {text(indices.shape)} are not consistent, `data` and "
@@ -177,8 +178,8 @@ class GatherElements:
             )
             return TensorType(data.dtype, tuple(d for d in dims if d is not None))
         if data.shape is not None:
-            place = normalize_axis(axis, len(data.shape))
-            return TensorType(data.dtype, tuple(ANY if i == place else d for i, d in enumerate(data.shape)))
+            along = normalize_axis(axis, len(data.shape))
+            return TensorType(data.dtype, tuple(ANY if i == along else d for i, d in enumerate(data.shape)))
         return TensorType(data.dtype, indices.shape)
 
     def ref(data, indices, *, axis=0):
@@ -186,13 +187,13 @@ class GatherElements:
         return np.take_along_axis(data, checked_indices(indices, data.shape[axis]), axis)
 
     def samples(rng, dtype="f32"):
-        for shape, many, axis in (
+        for shape, counts, axis in (
             ((7,), (4,), 0),
             ((3, 17), (3, 5), 1),
             ((5, 16), (2, 16), 0),
             ((2, 3, 4), (2, 3, 9), -1),
         ):
-            index = rng.integers(0, shape[axis], many)
+            index = rng.integers(0, shape[axis], counts)
             yield [random_array(rng, shape, dtype), index.astype(np.int64)], {"axis": axis}
 
 
@@ -225,13 +226,13 @@ def _gather_nd(data: np.ndarray, indices: np.ndarray, batch_dims: int, flatten: 
         indices = np.zeros_like(indices)  # empty: indices are not checked
         data = np.zeros([max(d, 1) if batch_dims <= a < batch_dims + depth else d
                          for a, d in enumerate(data.shape)], data.dtype)  # fmt: skip
-    places = tuple(checked_indices(indices[..., k], data.shape[batch_dims + k]) for k in range(depth))
-    many = indices.ndim - 1 - batch_dims
+    points = tuple(checked_indices(indices[..., k], data.shape[batch_dims + k]) for k in range(depth))
+    tail = indices.ndim - 1 - batch_dims
     grids = tuple(
-        np.arange(b).reshape((1,) * i + (b,) + (1,) * (batch_dims - i - 1 + many))
+        np.arange(b).reshape((1,) * i + (b,) + (1,) * (batch_dims - i - 1 + tail))
         for i, b in enumerate(batch)
     )
-    out = data[grids + places]
+    out = data[grids + points]
     return out.reshape(math.prod(batch), *out.shape[batch_dims:]) if flatten and batch_dims > 1 else out
 
 
@@ -248,7 +249,7 @@ class GatherND5:
         return _gather_nd(data, indices, batch_dims, True)
 
     def samples(rng, dtype="f32"):
-        for shape, many, batch in (
+        for shape, counts, batch in (
             ((5,), (3, 1), 0),
             ((4, 17), (3, 1), 0),
             ((4, 5, 6), (2, 3, 2), 0),
@@ -256,7 +257,7 @@ class GatherND5:
             ((2, 3, 4, 5), (2, 3, 2), 2),
             ((3, 4), (2,), 0),
         ):
-            index = np.stack([rng.integers(0, shape[batch + k], many[:-1]) for k in range(many[-1])], -1)
+            index = np.stack([rng.integers(0, shape[batch + k], counts[:-1]) for k in range(counts[-1])], -1)
             yield [random_array(rng, shape, dtype), index.astype(np.int64)], {"batch_dims": batch}
 
 

@@ -60,10 +60,10 @@ class PaddedNonZero:
         return TensorType(output_type, shape), TensorType("i64", (1,))
 
     def ref(data, *, output_type):
-        places = np.stack(np.nonzero(data)).astype(numpy_dtype(output_type))
-        padded = np.zeros(data.ndim * data.size, places.dtype)
-        padded[: places.size] = places.reshape(-1)
-        return padded.reshape(data.ndim, data.size), np.array([places.shape[1]])
+        indices = np.stack(np.nonzero(data)).astype(numpy_dtype(output_type))
+        padded = np.zeros(data.ndim * data.size, indices.dtype)
+        padded[: indices.size] = indices.reshape(-1)
+        return padded.reshape(data.ndim, data.size), np.array([indices.shape[1]])
 
     def samples(rng, dtype="f32"):
         """No element is zero: the buffer is undefined behind the positions."""

@@ -43,10 +43,10 @@ def _infer_one_hot(indices, depth, on_value, off_value, axis):
     )
     if indices.shape is None:
         return TensorType(on_value.dtype, None)
-    place = normalize_axis(axis, len(indices.shape) + 1)
+    along = normalize_axis(axis, len(indices.shape) + 1)
     sizes = partial_sizes(depth)
     new = count if count is not None else ANY if sizes is None else sizes[0]
-    return TensorType(on_value.dtype, (*indices.shape[:place], new, *indices.shape[place:]))
+    return TensorType(on_value.dtype, (*indices.shape[:along], new, *indices.shape[along:]))
 
 
 def _one_hot_samples(variants, rng: np.random.Generator, dtype: str = "i64"):
@@ -87,12 +87,12 @@ class OneHot1:
         return _infer_one_hot(indices, depth, on_value, off_value, axis)
 
     def ref(indices, depth, on_value, off_value, *, axis, negative_indices_mode="ignore_negative"):
-        place = normalize_axis(axis, indices.ndim + 1)
+        along = normalize_axis(axis, indices.ndim + 1)
         count = int(depth.reshape(()))
         check(count >= 0, f"depth {count} should not be negative")
         from_end = negative_indices_mode == "normalize"
         named = np.where(indices < 0, indices + count, indices) if from_end else indices
-        hit = np.expand_dims(named, place) == np.arange(count).reshape(-1, *(1,) * (indices.ndim - place))
+        hit = np.expand_dims(named, along) == np.arange(count).reshape(-1, *(1,) * (indices.ndim - along))
         return np.where(hit, on_value.reshape(()), off_value.reshape(())).astype(on_value.dtype)
 
     def shown(attrs, inputs):
@@ -105,20 +105,25 @@ class OneHot1:
         If negative indices count from the end, depth is added to them first.
         """
         indices, depth, on, off = inputs
+<<<<<<< HEAD
         known = depth.type.value
         if indices.shape is not None and known is None and _is_extent(depth.type):
             return [w("Select", _hit(w, node, indices, depth), on, off)]
         if indices.shape is None or known is None or known.reshape(-1)[0] > MOST_DEPTH:
+=======
+        constant = depth.type.value
+        if indices.shape is None or constant is None or constant.reshape(-1)[0] > MOST_DEPTH:
+>>>>>>> namesc
             return None
-        count = int(known.reshape(-1)[0])
+        count = int(constant.reshape(-1)[0])
         rank = len(indices.shape) + 1
-        place = normalize_axis(node.attrs["axis"], rank)
+        along = normalize_axis(node.attrs["axis"], rank)
         if node.attrs.get("negative_indices_mode") == "normalize":
             indices = w("Select", w("Less", indices, 0), w("Add", indices, count), indices)
         if indices.dtype == "i64":  # i32 has as many lanes as f32; -1 and count match no position
             indices = w("Convert", w("Clamp", indices, min=-1.0, max=float(count)), destination_type="i32")
         at = np.arange(count, dtype=np.int32)
-        hit = w("Equal", w("Unsqueeze", indices, (place,)), at.reshape(-1, *(1,) * (rank - place - 1)))
+        hit = w("Equal", w("Unsqueeze", indices, (along,)), at.reshape(-1, *(1,) * (rank - along - 1)))
         return [w("Select", hit, on, off)]
 
     samples = partial(_one_hot_samples, [{}])

@@ -34,23 +34,23 @@ def scan_op(
 
     def infer(arg: Any, axis: Any, *, exclusive: Bool = False, reverse: Bool = False) -> TensorType:
         says = "axis element type must be either int64_t or int32_t but got ({type})."
-        place = shape_scalar(axis, "axis", says)
-        if place is not None and arg.rank is not None:
-            normalize_axis(place, arg.rank)
+        along = shape_scalar(axis, "axis", says)
+        if along is not None and arg.rank is not None:
+            normalize_axis(along, arg.rank)
         check_type(arg, types)
         return TensorType(arg.dtype, arg.shape)
 
     def reference(
         arg: np.ndarray, axis: np.ndarray, *, exclusive: bool = False, reverse: bool = False
     ) -> np.ndarray:
-        place = normalize_axis(int(axis.reshape(-1)[0]), arg.ndim)
+        along = normalize_axis(int(axis.reshape(-1)[0]), arg.ndim)
         lines = np.atleast_1d(arg)
-        x = widened(np.flip(lines, place) if reverse else lines)
-        out = ref(x, axis=place).astype(x.dtype)
+        x = widened(np.flip(lines, along) if reverse else lines)
+        out = ref(x, axis=along).astype(x.dtype)
         if exclusive:
-            out = np.roll(out, 1, place)
-            out[(slice(None),) * place + (slice(0, 1),)] = first(str(arg.dtype))
-        return (np.flip(out, place) if reverse else out).astype(arg.dtype).reshape(arg.shape)
+            out = np.roll(out, 1, along)
+            out[(slice(None),) * along + (slice(0, 1),)] = first(str(arg.dtype))
+        return (np.flip(out, along) if reverse else out).astype(arg.dtype).reshape(arg.shape)
 
     samples = cases(
         ((7,), 0),

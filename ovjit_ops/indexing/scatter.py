@@ -25,18 +25,18 @@ from ovjit_ops.indexing.gather import check_index_type, checked_indices
 from ovjit_ops.movement.shape import MOVABLE
 
 
-def _copied(data: np.ndarray, updates: np.ndarray) -> np.ndarray:
+def _copy_for_updates(data: np.ndarray, updates: np.ndarray) -> np.ndarray:
     """A copy of the data to write into. It has objects if the updates are traced numbers."""
     return data.astype(object if updates.dtype.hasobject else data.dtype)
 
 
-def check_updates(updates: TensorType, *wanted: Dim, says: str = "") -> None:
-    """Raise ModelError unless `updates` may have the shape `wanted`. `says`: the start of the message."""
+def check_updates(updates: TensorType, *shape: Dim, says: str = "") -> None:
+    """Raise ModelError unless `updates` may have the shape `shape`. `says`: the start of the message."""
     fits = updates.shape is None or (
-        len(updates.shape) == len(wanted)
-        and all(compatible(a, b) for a, b in zip(updates.shape, wanted, strict=True))
+        len(updates.shape) == len(shape)
+        and all(compatible(a, b) for a, b in zip(updates.shape, shape, strict=True))
     )
-    check(fits, f"{says}the updates {updates} should have the shape {text(wanted)}")
+    check(fits, f"{says}the updates {updates} should have the shape {text(shape)}")
 
 
 def _infer_scatter(
@@ -53,23 +53,23 @@ class ScatterUpdate:
     """The data with its slices `indices` along `axis` replaced by `updates`."""
 
     def infer(data, indices, updates, axis):
-        place = shape_scalar(axis, "axis", "Axis element type must be of an integral number type.")
-        if place is not None and data.shape is not None:
+        along = shape_scalar(axis, "axis", "Axis element type must be of an integral number type.")
+        if along is not None and data.shape is not None:
             check(data.rank, "the data should have at least one dimension; a scalar is given")
-            place = normalize_axis(place, data.rank)
+            along = normalize_axis(along, data.rank)
             if indices.shape is not None:
-                wanted = (*data.shape[:place], *indices.shape, *data.shape[place + 1 :])
+                shape = (*data.shape[:along], *indices.shape, *data.shape[along + 1 :])
                 rank = f"Got: rank(data) = {data.rank}, rank(indices) = {indices.rank}, rank(updates) = "
                 check(
-                    updates.rank in (None, len(wanted)),
+                    updates.rank in (None, len(shape)),
                     f"Updates rank is expected to be rank(indices) + rank(data) - 1. {rank}{updates.rank}",
                 )
                 check_updates(
                     updates,
-                    *wanted,
+                    *shape,
                     says="Updates shape must have appropriate dimensions equal to indices and data "
                     f"dimensions. Updates shape:{text(updates.shape)}, data shape: {text(data.shape)}, "
-                    f"indices_shape: {text(indices.shape)}, axis: {place}. ",
+                    f"indices_shape: {text(indices.shape)}, axis: {along}. ",
                 )
         return _infer_scatter(
             data,
@@ -81,18 +81,18 @@ class ScatterUpdate:
         )
 
     def ref(data, indices, updates, axis):
-        place = normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
-        out = _copied(data, updates)
+        along = normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
+        out = _copy_for_updates(data, updates)
         if not updates.size:
             return out
-        places = checked_indices(indices, data.shape[place])
-        out[(slice(None),) * place + (places,)] = updates
+        rows = checked_indices(indices, data.shape[along])
+        out[(slice(None),) * along + (rows,)] = updates
         return out
 
     def samples(rng, dtype="f32"):
-        for shape, many, axis in (((7,), (3,), 0), ((3, 17), (4,), 1), ((5, 3), (2, 2), 0)):
-            index = rng.permutation(shape[axis])[: math.prod(many)].reshape(many)
-            updates = (*shape[:axis], *many, *shape[axis + 1 :])
+        for shape, counts, axis in (((7,), (3,), 0), ((3, 17), (4,), 1), ((5, 3), (2, 2), 0)):
+            index = rng.permutation(shape[axis])[: math.prod(counts)].reshape(counts)
+            updates = (*shape[:axis], *counts, *shape[axis + 1 :])
             yield (
                 [
                     random_array(rng, shape, dtype),
@@ -107,17 +107,17 @@ class ScatterUpdate:
 def _scatter_nd(
     data: np.ndarray, indices: np.ndarray, updates: np.ndarray, *, reduction: str = "none"
 ) -> np.ndarray:
-    out = _copied(data, updates)
+    out = _copy_for_updates(data, updates)
     if not updates.size:
         return out
-    places = tuple(checked_indices(indices[..., k], data.shape[k]) for k in range(indices.shape[-1]))
+    points = tuple(checked_indices(indices[..., k], data.shape[k]) for k in range(indices.shape[-1]))
     function: Any = ND_REDUCTIONS[reduction]
     if function is np.subtract and data.dtype == bool:
         function = np.logical_xor
     if function is None:
-        out[places] = updates
+        out[points] = updates
     else:
-        function.at(out, places, updates)
+        function.at(out, points, updates)
     return out
 
 
@@ -131,13 +131,13 @@ def _infer_scatter_nd(data: TensorType, indices: TensorType, updates: TensorType
                 f"Last dimension of indices can be at most the rank of inputs. {indices} selects more "
                 f"dimensions than {data} has",
             )
-            wanted = (*indices.shape[:-1], *data.shape[depth:])
+            shape = (*indices.shape[:-1], *data.shape[depth:])
             check(
-                updates.rank in (None, len(wanted)),
+                updates.rank in (None, len(shape)),
                 "Rank of updates must be rank of inputs + rank of indices - last dimension of indices - 1",
             )
             says = "updates_shape[indices_rank-1:] shape must be input_shape[indices_shape[-1]:]: "
-            check_updates(updates, *wanted, says=says)
+            check_updates(updates, *shape, says=says)
     integral = "Indices element type must be i64 or i32:"
     same = "Updates element type must be the same as inputs:"
     return _infer_scatter(data, indices, updates, integral, same)
@@ -153,12 +153,14 @@ ND_REDUCTIONS = {
 def _scatter_nd_samples(reductions: list[str], rng: np.random.Generator, dtype: str = "f32"):
     for reduction in reductions:
         attrs = {"reduction": reduction} if len(reductions) > 1 else {}
-        for shape, many in (((9,), (3, 1)), ((8, 5), (3, 1)), ((9, 6), (4, 2))):
-            first = rng.permutation(shape[0])[: many[0]]
+        for shape, counts in (((9,), (3, 1)), ((8, 5), (3, 1)), ((9, 6), (4, 2))):
+            first = rng.permutation(shape[0])[: counts[0]]
             if reduction != "none":
                 first[0] = first[-1]  # a repeated position
-            index = np.stack([first, *(rng.integers(0, shape[k], many[0]) for k in range(1, many[1]))], -1)
-            updates = random_array(rng, (many[0], *shape[many[1] :]), dtype)
+            index = np.stack(
+                [first, *(rng.integers(0, shape[k], counts[0]) for k in range(1, counts[1]))], -1
+            )
+            updates = random_array(rng, (counts[0], *shape[counts[1] :]), dtype)
             yield [random_array(rng, shape, dtype), index.astype(np.int64), updates], attrs
 
 
@@ -211,9 +213,9 @@ def _scatter_elements(
     """Write each update to the element that its index selects along an axis, or combine it with that
     element."""
     axis = normalize_axis(int(axes.reshape(-1)[0]), data.ndim)
-    out = _copied(data, updates)
-    places = np.indices(indices.shape)
-    at: list[np.ndarray] = list(places)
+    out = _copy_for_updates(data, updates)
+    grid = np.indices(indices.shape)
+    at: list[np.ndarray] = list(grid)
     at[axis] = checked_indices(indices, data.shape[axis])
     where = tuple(a.reshape(-1) for a in at)
     function = REDUCTIONS[reduction]
@@ -242,33 +244,33 @@ def expand_mean(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Va
     if kind not in "iu" and data.dtype not in ("f16", "bf16", "f32", "f64"):
         return None
     count_type = data.dtype if data.dtype in ("u64", "f64") else "i64" if kind in "iu" else "f32"
-    kept = node.attrs["use_init_val"]
+    initial = node.attrs["use_init_val"]
 
-    def filled(value: int, shaped: Value) -> Value:
+    def filled_like(value: int, shaped: Value) -> Value:
         number = w.b.constant(np.array(value, numpy_dtype(count_type)), count_type)
         return w("Broadcast", number, w("ShapeOf", shaped, output_type="i64"), mode="numpy")
 
-    def summed(onto: Value, added: Value, kept: bool) -> Value:
-        how = {"reduction": "sum", "use_init_val": kept}
+    def add_at(onto: Value, added: Value, initial: bool) -> Value:
+        how = {"reduction": "sum", "use_init_val": initial}
         return w("ScatterElementsUpdate", onto, indices, added, axis, **how)
 
-    total = summed(data, updates, kept)
+    total = add_at(data, updates, initial)
     # The existing value counts as one more if an update is combined with it. Otherwise it is divided by 1.
-    count = summed(filled(0, data), filled(1, indices), True)
-    count = w("Add", count, 1) if kept else w("Maximum", count, 1)
+    count = add_at(filled_like(0, data), filled_like(1, indices), True)
+    count = w("Add", count, 1) if initial else w("Maximum", count, 1)
     if kind in "iu":
-        whole = w("Divide", w("Convert", total, destination_type=count_type), count)
-        return [w("Convert", whole, destination_type=data.dtype)]
+        quotient = w("Divide", w("Convert", total, destination_type=count_type), count)
+        return [w("Convert", quotient, destination_type=data.dtype)]
     return [w("Divide", total, w("Convert", count, destination_type=data.dtype))]
 
 
 def _infer_scatter_elements(
     data: TensorType, indices: TensorType, updates: TensorType, axis: TensorType
 ) -> TensorType:
-    place = shape_scalar(axis, "axis", "Axis element type must be integral_number, but is: {type}")
-    if place is not None and data.rank is not None:
+    along = shape_scalar(axis, "axis", "Axis element type must be integral_number, but is: {type}")
+    if along is not None and data.rank is not None:
         check(data.rank, "the data should have at least one dimension; a scalar is given")
-        normalize_axis(place, data.rank)
+        normalize_axis(along, data.rank)
     check(
         None in (data.rank, indices.rank) or data.rank == indices.rank,
         f"Indices rank and data rank are required to be equal. Got: {indices.rank} and: {data.rank}",
@@ -277,12 +279,12 @@ def _infer_scatter_elements(
         says = "Indices and updates input shapes are required to be equal. Got: "
         says += f"{text(indices.shape)} and: {text(updates.shape)} "
         check_updates(updates, *indices.shape, says=says)
-    if data.shape is not None and indices.shape is not None and place is not None:
-        place = normalize_axis(place, len(data.shape))
-        for a, (many, there) in enumerate(zip(indices.shape, data.shape, strict=True)):
+    if data.shape is not None and indices.shape is not None and along is not None:
+        along = normalize_axis(along, len(data.shape))
+        for a, (count, there) in enumerate(zip(indices.shape, data.shape, strict=True)):
             most = bounds(there)[1]
             check(
-                a == place or most is None or bounds(many)[0] <= most,
+                a == along or most is None or bounds(count)[0] <= most,
                 f"{indices} exceeds {data} along dimension {a}",
             )
     integral = f"Indices element type must be integral_number, but is: {indices.dtype}"
@@ -292,14 +294,14 @@ def _infer_scatter_elements(
 
 def _scatter_elements_samples(attrs: list[dict[str, Any]], rng: np.random.Generator, dtype: str = "f32"):
     for variant in attrs:
-        for shape, many, axis in (((9,), (4,), 0), ((3, 17), (3, 5), 1), ((6, 4), (2, 4), 0)):
-            index = np.argsort(rng.random((*many[:axis], shape[axis], *many[axis + 1 :])), axis)
-            index = np.take(index, np.arange(many[axis]), axis)
+        for shape, counts, axis in (((9,), (4,), 0), ((3, 17), (3, 5), 1), ((6, 4), (2, 4), 0)):
+            index = np.argsort(rng.random((*counts[:axis], shape[axis], *counts[axis + 1 :])), axis)
+            index = np.take(index, np.arange(counts[axis]), axis)
             yield (
                 [
                     random_array(rng, shape, dtype),
                     index.astype(np.int64),
-                    random_array(rng, many, dtype),
+                    random_array(rng, counts, dtype),
                     np.array(axis),
                 ],
                 variant,

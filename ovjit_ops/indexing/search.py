@@ -47,8 +47,8 @@ class Bucketize:
 
     def ref(data, buckets, *, output_type="i64", with_right_bound=True):
         kind = np.result_type(*(x.dtype if x.dtype.kind in "iuf" else np.float32 for x in (data, buckets)))
-        places = sorted_places(buckets.astype(kind), data.astype(kind), not with_right_bound)
-        return places.astype(numpy_dtype(output_type))
+        indices = sorted_places(buckets.astype(kind), data.astype(kind), not with_right_bound)
+        return indices.astype(numpy_dtype(output_type))
 
     def samples(rng, dtype="f32"):
         for shape, count in (((7,), 3), ((3, 17), 16), ((2, 3, 5), 1), ((33,), 0), ((1000,), 100)):
@@ -123,34 +123,34 @@ class Unique:
     ):
         index, count = index_element_type, count_element_type
 
-        def types(shape, found, whole):
+        def types(shape, distinct, size):
             return (
                 TensorType(data.dtype, shape),
-                TensorType(index, (found,)),
-                TensorType(index, (whole,)),
-                TensorType(count, (found,)),
+                TensorType(index, (distinct,)),
+                TensorType(index, (size,)),
+                TensorType(count, (distinct,)),
             )
 
         if axis is None:
-            whole = math.prod(data.shape) if is_static(data.shape) else ANY
-            found = _at_most(whole)
-            return types((found,), found, whole)
-        place = shape_scalar(axis, "axis")
-        if data.shape is None or place is None:
+            size = math.prod(data.shape) if is_static(data.shape) else ANY
+            distinct = _at_most(size)
+            return types((distinct,), distinct, size)
+        along = shape_scalar(axis, "axis")
+        if data.shape is None or along is None:
             return types(None if data.shape is None else (ANY,) * len(data.shape), ANY, ANY)
-        place = normalize_axis(place, len(data.shape))
-        part = _at_most(data.shape[place])
+        along = normalize_axis(along, len(data.shape))
+        part = _at_most(data.shape[along])
         # OpenVINO bounds the lists by the number of elements, not of slices. Empty slices are all equal.
-        found = _at_most(math.prod(data.shape) or data.shape[place]) if is_static(data.shape) else ANY
-        return types((*data.shape[:place], part, *data.shape[place + 1 :]), found, data.shape[place])
+        distinct = _at_most(math.prod(data.shape) or data.shape[along]) if is_static(data.shape) else ANY
+        return types((*data.shape[:along], part, *data.shape[along + 1 :]), distinct, data.shape[along])
 
     def ref(data, axis=None, *, sorted=True, index_element_type="i64", count_element_type="i64"):
-        place = None if axis is None else normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
+        along = None if axis is None else normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
         index = numpy_dtype(index_element_type)
         count_type = numpy_dtype(count_element_type)
-        if place is None:
-            data, place = data.reshape(-1), 0
-        rows = np.moveaxis(data, place, 0)
+        if along is None:
+            data, along = data.reshape(-1), 0
+        rows = np.moveaxis(data, along, 0)
         flat = rows.reshape(rows.shape[0], math.prod(rows.shape[1:]))
         if flat.dtype.kind == "O":  # strings: their ranks
             flat = np.unique(flat, return_inverse=True)[1].reshape(flat.shape)
@@ -167,7 +167,7 @@ class Unique:
             order = np.argsort(first)
             first, count = first[order], count[order]
             inverse = np.argsort(order)[inverse]
-        values = np.take(data, first, place)
+        values = np.take(data, first, along)
         return values, first.astype(index), inverse.reshape(-1).astype(index), count.astype(count_type)
 
     def expand(w, node, inputs):
@@ -181,8 +181,8 @@ class Unique:
         order: tuple[int, ...] = ()
         dims: list[Any] = [-1]
         if axes:
-            place, rank = int(axes[0].type.value.reshape(-1)[0]), len(data.shape)
-            order = (place % rank, *(a for a in range(rank) if a != place % rank))
+            along, rank = int(axes[0].type.value.reshape(-1)[0]), len(data.shape)
+            order = (along % rank, *(a for a in range(rank) if a != along % rank))
             data = w("Transpose", data, order)
             dims = w.shape(data)
         rows = w("Reshape", data, (dims[0], math.prod(dims[1:])), special_zero=False)
@@ -255,8 +255,8 @@ class GatherTree:
         for name, x in (("parent_idx", parent_idx), ("max_seq_len", max_seq_len), ("end_token", end_token)):
             check_same_type(x, step_ids, name)
         check_type(step_ids, NUMBERS)
-        known = step_ids.shape is not None or parent_idx.shape is not None
-        return TensorType(step_ids.dtype, dims.shape("TBW") if known else None)
+        has_shape = step_ids.shape is not None or parent_idx.shape is not None
+        return TensorType(step_ids.dtype, dims.shape("TBW") if has_shape else None)
 
     def ref(step_ids, parent_idx, max_seq_len, end_token):
         steps, batch, width = step_ids.shape

@@ -37,8 +37,8 @@ class SparseFillEmptyRows:
         if dense_shape.size != 2 or dense_shape.min() < 0:
             raise ModelError(f"{dense_shape.tolist()} is not the shape of a matrix")
         rows, columns = (int(d) for d in dense_shape)
-        wide = indices.astype(np.int64)
-        if wide.size and (wide.min() < 0 or (wide >= [rows, columns]).any()):
+        pairs = indices.astype(np.int64)
+        if pairs.size and (pairs.min() < 0 or (pairs >= [rows, columns]).any()):
             raise InferenceError(f"an index is outside of {rows} rows and {columns} columns")
         empty = np.bincount(indices[:, 0], minlength=rows) == 0 if rows else np.zeros(0, bool)
         new = np.zeros((int(empty.sum()), 2), indices.dtype)

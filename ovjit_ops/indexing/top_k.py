@@ -25,14 +25,14 @@ def _infer_topk(data: TensorType, k: TensorType, axis: int, index: str):
     check_scalar(k, "The 'K' input must be a scalar.")
     if data.shape is None:
         return TensorType(data.dtype, None), TensorType(index, None)
-    place = normalize_axis(axis, len(data.shape))
-    extent = data.shape[place]
+    along = normalize_axis(axis, len(data.shape))
+    extent = data.shape[along]
     most = bounds(extent)[1]
     if isinstance(count, Interval):
         count = sym_min(count, extent)
     else:
         check(most is None or count <= most, f"k {count} exceeds the {extent} elements of the axis")
-    shape = (*data.shape[:place], count, *data.shape[place + 1 :])
+    shape = (*data.shape[:along], count, *data.shape[along + 1 :])
     return TensorType(data.dtype, shape), TensorType(index, shape)
 
 

@@ -70,19 +70,27 @@ class CompressedMatMul:
         bits=8, group=0, transpose_a=False, dynamic=0, kind="", kinds=1,
     ):  # fmt: skip
         each = np.arange(integers.shape[0]) // group
+<<<<<<< HEAD
         wide = np.float64 if x.dtype == np.float64 else np.float32
         weights = decoded(integers, kind).astype(wide)
         if zero is not None and not kind:
             weights = weights - zero.astype(wide)[each]
         a = (x.swapaxes(-1, -2) if transpose_a and x.ndim > 1 else x).astype(wide)
+=======
+        sum_type = np.float64 if x.dtype == np.float64 else np.float32
+        weights = decoded(integers, kind).astype(sum_type)
+        if zero is not None:
+            weights = weights - zero.astype(sum_type)[each]
+        a = (x.swapaxes(-1, -2) if transpose_a and x.ndim > 1 else x).astype(sum_type)
+>>>>>>> namesc
         if dynamic:
             a = quantized(a, dynamic)
-        weights = weights * scale.astype(wide)[each]
+        weights = weights * scale.astype(sum_type)[each]
         if indices is not None:
             inside = (indices >= -kinds) & (indices < kinds)
             matrices = weights.reshape(len(weights), kinds, -1).swapaxes(0, 1)
-            taken = matrices[np.where(inside, indices, 0)] * inside[:, None, None]
-            return np.matmul(a[:, None], taken)[:, 0].astype(x.dtype)
+            selected = matrices[np.where(inside, indices, 0)] * inside[:, None, None]
+            return np.matmul(a[:, None], selected)[:, 0].astype(x.dtype)
         return np.matmul(a, weights).astype(x.dtype)
 
     def lower(group):
@@ -103,9 +111,9 @@ class CompressedMatMul:
                 if bits == 4 and kind == "i8":
                     continue
                 low, high = (0, 15) if bits == 4 else (-127, 127) if kind == "i8" else (0, 255)
-                whole = rng.integers(low, high + 1, (depth, outs)).astype(f"{'u' * zero}int8")
+                weights = rng.integers(low, high + 1, (depth, outs)).astype(f"{'u' * zero}int8")
                 shape = (-(-depth // size), outs)
-                inputs = [random_array(rng, (rows, depth), dtype, (-2, 2)), whole]
+                inputs = [random_array(rng, (rows, depth), dtype, (-2, 2)), weights]
                 inputs.append(rng.uniform(0.001, 0.02, shape).astype(np.float32))
                 if zero:
                     inputs.append(rng.integers(0, high + 1, shape).astype(np.float32))
@@ -114,11 +122,11 @@ class CompressedMatMul:
         for rows, depth, outs, size, bits, kinds in (
             (5, 64, 64, 32, 8, 3), (1, 70, 128, 35, 8, 1), (7, 64, 64, 16, 4, 4), (4, 50, 64, 50, 4, 2),
         ):  # fmt: skip
-            whole = rng.integers(0, 1 << bits, (depth, kinds * outs)).astype(np.uint8)
+            weights = rng.integers(0, 1 << bits, (depth, kinds * outs)).astype(np.uint8)
             shape = (-(-depth // size), kinds * outs)
             scale = rng.uniform(0.001, 0.02, shape).astype(np.float32)
             zero = rng.integers(0, 1 << bits, shape).astype(np.float32)
-            inputs = [random_array(rng, (rows, depth), dtype, (-2, 2)), whole, scale, zero]
+            inputs = [random_array(rng, (rows, depth), dtype, (-2, 2)), weights, scale, zero]
             names = rng.integers(-kinds - 1, kinds + 1, rows)
             yield [*inputs, names], {"bits": bits, "group": size, "kinds": kinds}
         random = (rng.standard_normal(n).astype(np.float32) for n in (16, 5, 200))

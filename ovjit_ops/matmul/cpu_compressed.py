@@ -111,16 +111,16 @@ class CompressedProduct(StoredWeights):
         if rows > FEW_ROWS or len(lead) > 1 or not rows:
             super().plan(planner)
             return
-        kernel, given = self.by_rows, []
+        kernel, inputs = self.by_rows, []
         values: dict[str, Any] = {}
         if self.by_digits and rows == 1:
-            kernel, given = self.by_digits, self.digits(planner)
-            values |= {"x": given[0].ptr, "p": given[1].ptr}
+            kernel, inputs = self.by_digits, self.digits(planner)
+            values |= {"x": inputs[0].ptr, "p": inputs[1].ptr}
         else:
             x = planner.contiguous(self.data)
             # rounded up: the last group may be shorter
             parts = ceil_div(self.depth, self.size) * ceil_div(min(self.size, self.depth), PART)
-            given = [x]
+            inputs = [x]
             values |= {
                 "x": x.ptr, "x_w": x.shape[-1] * x.itemsize, "rows": rows, "filled": self.filled,
                 "parts": parts,
@@ -144,7 +144,7 @@ class CompressedProduct(StoredWeights):
         }  # fmt: skip
         operands, reads = self.operand_rows(planner)
         flops = 2.0 * rows * self.depth * self.outs
-        planner.step(kernel, values | operands, ceil_div(panels, per_chunk), [*given, *reads], [y], flops)
+        planner.step(kernel, values | operands, ceil_div(panels, per_chunk), [*inputs, *reads], [y], flops)
         planner.steps[-1].bytes += self.stored
 
     def digits(self, planner: Planner) -> list[View]:

@@ -56,8 +56,9 @@ class DynamicProduct(StoredWeights):
         group = int(attrs["group"])
         self.ratio = ceil_div(group, self.size)
         self.inner = group if group < min(self.size, self.depth) else 0
-        whole, bits = (self.integers, self.scale, self.zero), int(attrs["bits"])
+        stored, bits = (self.integers, self.scale, self.zero), int(attrs["bits"])
         self.blocks: Unpack | None = None
+<<<<<<< HEAD
         self.levels: np.ndarray | None = None
         if attrs["kind"]:
             levels = integer_levels(attrs["kind"])
@@ -67,9 +68,13 @@ class DynamicProduct(StoredWeights):
             self.levels = table_of_levels(levels[0], self.how, self.target)
         elif isinstance(self.scale, Factored) or isinstance(self.zero, Factored) or bits not in (4, 8):
             self.blocks = how_unpacked(*whole, bits, "")
+=======
+        if isinstance(self.scale, Factored) or isinstance(self.zero, Factored) or bits not in (4, 8):
+            self.blocks = how_unpacked(*stored, bits, "")
+>>>>>>> namesc
             self.how = stored_in_blocks(self.blocks, self.zero, self.target, self.inner)
         else:
-            self.how = how_stored(*whole, bits, self.target)
+            self.how = how_stored(*stored, bits, self.target)
 
     def __init__(self, group: Group):
         super().__init__(group)
@@ -93,8 +98,8 @@ class DynamicProduct(StoredWeights):
         arrays: dict[str, Any] = {"w": packed.integers, "s": packed.scales, "z": zeros}
         self.place(constants, arrays, self.how, self.size, self.blocks)
         if self.how.bits == 8:
-            turned = self.integers.dtype != (np.int8 if self.how.less else np.uint8)
-            self.note_rows(constants, self.places["w"], packed.w_panel, WORD, SIGNS * turned)
+            flipped = self.integers.dtype != (np.int8 if self.how.less else np.uint8)
+            self.note_rows(constants, self.places["w"], packed.w_panel, WORD, SIGNS * flipped)
         self.panels = {"w_panel": packed.w_panel, "s_panel": packed.s_panel, "z_panel": packed.z_panel}
         self.bias_at = self.pack_bias(constants, self.bias)
         self.stored: int = sum(a.nbytes for a in arrays.values() if a is not None)
@@ -128,21 +133,23 @@ class DynamicProduct(StoredWeights):
         if not y.is_contiguous:  # a view of a concatenation's output
             y = planner.instead(y)
         panels = ceil_div(self.outs, tile_width(self.target))
-        wide = q.shape[1]
+        width = q.shape[1]
         height = HEIGHTS[0]
-        rows_per = sym_min(ceil_div(rows, height), sym_max(1, ROW_BYTES // (wide * height))) * height
+        rows_per = sym_min(ceil_div(rows, height), sym_max(1, ROW_BYTES // (width * height))) * height
         row_blocks = ceil_div(rows, rows_per)
-        per_chunk = split(panels, sym_min(rows, rows_per) * wide * (tile_width(self.target) // 4), CHUNK_DOTS)
+        per_chunk = split(
+            panels, sym_min(rows, rows_per) * width * (tile_width(self.target) // 4), CHUNK_DOTS
+        )
         values = {
             "x": q.ptr, "p": p.ptr, "y": y.ptr, "b": planner.constants.at(self.bias_at[0]),
-            "b_step": self.bias_at[1], "x_w": wide, "p_w": p.shape[1] * 4, "y_w": self.outs * y.itemsize,
+            "b_step": self.bias_at[1], "x_w": width, "p_w": p.shape[1] * 4, "y_w": self.outs * y.itemsize,
             "words": self.size // 4, "groups": self.groups_of_rows, "ratio": self.ratio, "rows": rows,
             "rows_per": rows_per, "row_blocks": row_blocks, "outs": self.outs, "panels": panels,
             "per_chunk": per_chunk, **self.panels, **operands,
         }  # fmt: skip
         values |= self.placed(planner)
         mixed = unpacks(self.how, self.blocks)
-        unpacked = (wide, ceil_div(self.groups_of_rows, self.ratio)) if mixed else (0, 0)
+        unpacked = (width, ceil_div(self.groups_of_rows, self.ratio)) if mixed else (0, 0)
         planner.need_scratch(scratch_bytes(self.target, *unpacked, self.how))
         chunks = ceil_div(panels, per_chunk) * row_blocks
         flops = 2.0 * rows * self.depth * self.outs

@@ -30,12 +30,12 @@ SIZE_F32 = 4
 
 
 @inline
-def add_products(sums, p, b_k, w, deep, left, whole):
+def add_products(sums, p, b_k, w, deep, count, full):
     """Add `deep` products to the sums of a vector of columns at p. They are summed first, which reduces
-    rounding. `whole`: the vector is full, else it has `left` columns."""
-    total = w[0] * (load[f32](p) if whole else loadm[f32](p, left))
+    rounding. `full`: the vector is full, else it has `count` columns."""
+    total = w[0] * (load[f32](p) if full else loadm[f32](p, count))
     for d in static_range(1, deep):
-        total = fma(w[d], load[f32](p + d * b_k) if whole else loadm[f32](p + d * b_k, left), total)
+        total = fma(w[d], load[f32](p + d * b_k) if full else loadm[f32](p + d * b_k, count), total)
     store[f32](sums, load[f32](sums) + total)
 
 
@@ -49,11 +49,11 @@ def begin_columns(at, c, pb, b_n, j, count, start):
 
 
 @inline
-def multiply_columns(at, c, x, left, whole):
+def multiply_columns(at, c, x, count, full):
     """Add x times the next elements of DEEP columns to their sums."""
     for d in static_range(DEEP):
-        c[d] = fma(x, load[f32](at[d]) if whole else loadm[f32](at[d], left), c[d])
-        if whole:
+        c[d] = fma(x, load[f32](at[d]) if full else loadm[f32](at[d], count), c[d])
+        if full:
             at[d] += VL * SIZE_F32
 
 
@@ -83,10 +83,10 @@ def add_depths(into, pa, pb, a, b, w, first, stop, block, count):
 
 
 @inline
-def add_column_sums(c, at, p, left):
-    """Add the products of DEEP columns with `left` elements of a row at p to their sums."""
+def add_column_sums(c, at, p, count):
+    """Add the products of DEEP columns with `count` elements of a row at p to their sums."""
     q = p
-    n = left
+    n = count
     while n >= VL:
         x = load[f32](q)
         multiply_columns(at, c, x, VL, True)
@@ -98,10 +98,10 @@ def add_column_sums(c, at, p, left):
 
 
 @inline
-def put_sums(c, sums, left, later):
-    """Store the sums of DEEP columns, of which `left` exist. `later`: add them to the stored sums."""
+def put_sums(c, sums, count, later):
+    """Store the sums of DEEP columns, of which `count` exist. `later`: add them to the stored sums."""
     for d in static_range(DEEP):
-        if d < left:
+        if d < count:
             if later:
                 st[f32](sums + d * SIZE_F32, ld[f32](sums + d * SIZE_F32) + hadd[f32](c[d]))
             else:
@@ -114,7 +114,7 @@ def few_rows(
 ):  # fmt: skip
     """An item is a block of columns of a matrix. The elements of a's rows are adjacent. Rows of y are y_w
     bytes apart, and matrices follow one another."""
-    made, w, at, c = registers()
+    sums, w, at, c = registers()
     for i0, i1, i2, first, pa, pb in items(a, b):
         above = ((i0 * a.size.i1 + i1) * a.size.i2 + i2) * a.size.m
         count = min(block, b.size.n - first)
@@ -140,8 +140,8 @@ def few_rows(
         for r in range(a.size.m):
             for j in range(0, count, vectors * lanes):
                 for v in static_range(vectors):
-                    made[0, v] = load[f32](scratch + (r * block + j + v * lanes) * SIZE_F32)
-                finish_row(made, 0, e, y, y_w, above + r, (first + j) // (vectors * lanes), b.size.n)
+                    sums[0, v] = load[f32](scratch + (r * block + j + v * lanes) * SIZE_F32)
+                finish_row(sums, 0, e, y, y_w, above + r, (first + j) // (vectors * lanes), b.size.n)
 
 
 def few_rows_kernel(lowering: Tiled, names: str) -> Kernel:

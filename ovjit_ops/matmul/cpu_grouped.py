@@ -43,7 +43,7 @@ def grouped_product(
             stop = end
         if stop != y.size.m:
             return 1
-        left = y.size.n - j
+        count = y.size.n - j
         for way in ("tall", "few"):
             if way == "few" or rows > few:
                 if rows > 0:
@@ -51,12 +51,12 @@ def grouped_product(
                     for r in static_range(tall if way == "tall" else few):
                         # missing rows repeat the last one, and are not stored
                         x[r] = a.at(m=first + min(r, rows - 1))
-                    sum_products(c, w, x, a, b, pb, left, tall if way == "tall" else few, wide, T, T)
+                    sum_products(c, w, x, a, b, pb, count, tall if way == "tall" else few, wide, T, T)
                     for r in static_range(tall if way == "tall" else few):
                         if r < rows:
                             for v in static_range(wide):
                                 q = y.at(m=first + r, n=j + v * VL)
-                                storem[T](q, c[r, v], left - v * VL)
+                                storem[T](q, c[r, v], count - v * VL)
                 break
 
 

@@ -26,7 +26,7 @@ def inverse(x: Tensor, y: Tensor, width, *, T):
             st[f64](scratch + i * width + (n + i) * 8, 1.0)
         none = 0.0
         for c in range(n):
-            own = scratch + c * width
+            pivot_row = scratch + c * width
             best = 0.0
             at = c
             for r in range(c, n):
@@ -40,10 +40,10 @@ def inverse(x: Tensor, y: Tensor, width, *, T):
                 other = scratch + at * width
                 if at != c:
                     for k in range(0, width, VL * 8):
-                        v = load[f64](own + k)
-                        store[f64](own + k, load[f64](other + k))
+                        v = load[f64](pivot_row + k)
+                        store[f64](pivot_row + k, load[f64](other + k))
                         store[f64](other + k, v)
-                pivot = ld[f64](own + c * 8) * 1.0
+                pivot = ld[f64](pivot_row + c * 8) * 1.0
                 for r in range(n):
                     # a quotient, not a reciprocal: equal rows then cancel to exactly 0
                     factor = ld[f64](scratch + r * width + c * 8) / pivot
@@ -51,7 +51,7 @@ def inverse(x: Tensor, y: Tensor, width, *, T):
                         row = scratch + r * width
                         f = spread[f64](factor)
                         for k in range(0, width, VL * 8):
-                            store[f64](row + k, fma(-f, load[f64](own + k), load[f64](row + k)))
+                            store[f64](row + k, fma(-f, load[f64](pivot_row + k), load[f64](row + k)))
             else:
                 none = 1.0
         for i in range(n):

@@ -107,15 +107,15 @@ class TiledMatMul(Tiled):
         operands = zip(self.operands, self.epilogue.operands, strict=True)
         views = [y, *(self._full(self.operand_view(planner, v, o.kind)) for v, o in operands if not o.shared)]
         lead = y.shape[:-1]
-        left = self._left(x, lead)
-        outer, images, groups = self._walks(planner, lead, [left, *views])
+        matrix = self._left(x, lead)
+        outer, images, groups = self._walks(planner, lead, [matrix, *views])
         if outer and not x.is_contiguous:
             strides = self.rows().allocate(x.shape, x.itemsize)[1]  # of a copy with the layout `rows`
             flat = View(x.buffer, x.shape, strides, x.itemsize)
             if len(self._walks(planner, lead, [self._left(flat, lead), *views])[0]) < len(outer):
-                left = self._left(planner.copy(self.data, self.rows()), lead)
-                outer, images, groups = self._walks(planner, lead, [left, *views])
-        seen = [*groups, *[_NONE] * (1 + _IMAGES - len(groups) - len(images)), *images]
+                matrix = self._left(planner.copy(self.data, self.rows()), lead)
+                outer, images, groups = self._walks(planner, lead, [matrix, *views])
+        walks = [*groups, *[_NONE] * (1 + _IMAGES - len(groups) - len(images)), *images]
         matrices = self._matrices(planner, lead)
         for index in np.ndindex(*(w.extent for w in outer)):
 
@@ -123,11 +123,11 @@ class TiledMatMul(Tiled):
                 """The part of a view for this step: [G, N, OH, OW, ...]. The view has the output's leading
                 dimensions."""
                 offset = sum(i * view.strides[w.axis] for i, w in zip(index, outer, strict=True))
-                shape = (*(w.extent for w in seen), view.shape[-1])
-                strides = (*(0 if w is _NONE else view.strides[w.axis] for w in seen), view.strides[-1])
+                shape = (*(w.extent for w in walks), view.shape[-1])
+                strides = (*(0 if w is _NONE else view.strides[w.axis] for w in walks), view.strides[-1])
                 return View(view.buffer, shape, strides, view.itemsize, view.offset + offset)
 
-            rows, right = part(left), part(matrices)
+            rows, right = part(matrix), part(matrices)
             self.emit(
                 planner, rows, part(y), rows.shape[1:-1], rows.strides[1:-1], (1, 2, 3),
                 (1, 0, 1, 0, self.form.words(self.depth)), rows.strides[0],
@@ -191,24 +191,24 @@ class TiledMatMul(Tiled):
         neighbouring dimensions with compatible strides in all views are merged."""
         batch = (*self._batch(lead), 1)
         surely = self.out.shape[: len(lead)] if len(self.data.shape) > 1 else (*self.out.shape[:-1], 1)
-        kept = tuple([a for a in range(len(lead)) if surely[a] != 1])  # constant in traces
+        axes = tuple([a for a in range(len(lead)) if surely[a] != 1])  # constant in traces
         strides = [identity(v.strides) for v in views]
-        key = ("walks", batch, kept, identity(lead), *strides)
-        return planner.shared(key, lambda: _walks_of(batch, [Walk(a, lead[a]) for a in kept], views))
+        key = ("walks", batch, axes, identity(lead), *strides)
+        return planner.shared(key, lambda: _walks_of(batch, [Walk(a, lead[a]) for a in axes], views))
 
 
-def _walks_of(batch: Sequence[Dim], kept: Sequence[Walk], views: Sequence[View]) -> Walks:
-    def sorted_out(walks: Sequence[Walk]) -> Walks:
-        images = [w for w in walks if batch[w.axis] == 1]
-        groups = [w for w in walks if batch[w.axis] != 1]
-        many = max(0, len(images) - _IMAGES)
-        return [*images[:many], *groups[:-1]], images[many:], groups[-1:]
+def _walks_of(batch: Sequence[Dim], walks: Sequence[Walk], views: Sequence[View]) -> Walks:
+    def sorted_out(parts: Sequence[Walk]) -> Walks:
+        images = [w for w in parts if batch[w.axis] == 1]
+        groups = [w for w in parts if batch[w.axis] != 1]
+        outer = max(0, len(images) - _IMAGES)
+        return [*images[:outer], *groups[:-1]], images[outer:], groups[-1:]
 
-    found = sorted_out(kept)
-    if not found[0]:
-        return found
+    result = sorted_out(walks)
+    if not result[0]:
+        return result
     merged: list[Walk] = []
-    for axis, extent in kept:
+    for axis, extent in walks:
         last = merged[-1] if merged else None
         together = last is not None and (batch[last.axis] == 1) == (batch[axis] == 1)
         if last and together and all(v.strides[last.axis] == v.strides[axis] * extent for v in views):

@@ -106,14 +106,14 @@ def put_together(x: Tensor, y: Tensor, bounds, *, T, real, height, parts, wide, 
     if real:
         settle(way, bounds, x.size.k)
     for first, p, q in items(x, y):
-        left = x.size.outer - first
+        count = x.size.outer - first
         q += first * x.size.k * SIZE[T]
         for kind in ("exact", "own") if real else ("own",):
             if kind == "own" or way["exact"] == 1:
                 for _ in range(x.size.k):
                     if height:
                         for i in static_range(parts):
-                            v = gather[T](x.at(p, outer=i * VL), x.stride.outer, min(left, height) - i * VL)
+                            v = gather[T](x.at(p, outer=i * VL), x.stride.outer, min(count, height) - i * VL)
                             storem[real if kind == "exact" else T](
                                 q + i * VL * SIZE[real if kind == "exact" else T],
                                 cast[real](v) if kind == "exact" else v, height - i * VL,
@@ -121,7 +121,7 @@ def put_together(x: Tensor, y: Tensor, bounds, *, T, real, height, parts, wide, 
                         q += height * SIZE[real if kind == "exact" else T]
                     else:
                         for i in static_range(wide):
-                            v = loadm[T](p + i * VL * SIZE[T], left - i * VL)
+                            v = loadm[T](p + i * VL * SIZE[T], count - i * VL)
                             store[real if kind == "exact" else T](q, cast[real](v) if kind == "exact" else v)
                             q += VL * SIZE[real if kind == "exact" else T]
                     p += x.stride.k
@@ -189,19 +189,19 @@ def panel_product(
 
 
 @inline
-def sum_products(c, w, x, a, b, columns, left, height, wide, R, T):
+def sum_products(c, w, x, a, b, columns, count, height, wide, R, T):
     """Compute c[r, v]: the sums over k of a's row at x[r] times `wide` vectors of b, of type R, from
-    `columns` on. `left`: the number of existing columns."""
+    `columns` on. `count`: the number of existing columns."""
     for r, v in np.ndindex(height, wide):
         c[r, v] = const[T](0)
     h = 0
     row = columns
-    for whole in (True, False):
-        if not whole or left >= wide * VL:
+    for full in (True, False):
+        if not full or count >= wide * VL:
             while h < a.size.k:
                 for v in static_range(wide):
                     p = row + v * VL * SIZE[R]
-                    w[v] = stored_as(load[R](p) if whole else loadm[R](p, left - v * VL), R, T)
+                    w[v] = stored_as(load[R](p) if full else loadm[R](p, count - v * VL), R, T)
                 for r in static_range(height):
                     e = splat[T](x[r] + h * a.stride.k)
                     for v in static_range(wide):
@@ -217,15 +217,15 @@ def plain_product(a: Tensor, b: Tensor, y: Tensor, panel, *, T, width, height, w
     x, c, w = registers()
     for j, i, pa, pb, py in items(a, b, y):
         pb += j // width * panel
-        left = y.size.n - j
+        count = y.size.n - j
         for r in static_range(height):
             # rows that are not there repeat the last one, and are not stored
             x[r] = a.at(pa, m=min(r, y.size.m - 1 - i))
-        sum_products(c, w, x, a, b, pb, left, height, wide, packed or T, T)
+        sum_products(c, w, x, a, b, pb, count, height, wide, packed or T, T)
         for r in static_range(height):
             if i + r < y.size.m:
                 for v in static_range(wide):
-                    storem[T](py + v * VL * SIZE[T], c[r, v], left - v * VL)
+                    storem[T](py + v * VL * SIZE[T], c[r, v], count - v * VL)
             py += y.stride.m
 
 
@@ -239,17 +239,17 @@ def place_panels(constants: Constants, key: Any, right: np.ndarray, kind: str, w
     [..., k, columns] that begins at the first panel; only its first `width` columns have their real place."""
     *batch, k, n = right.shape
     dtype = numpy_dtype(kind)
-    whole = (*batch, ceil_div(n, width), k, width)
+    layout = (*batch, ceil_div(n, width), k, width)
 
     def fill(memory: np.ndarray) -> None:
         """Write all panels. Zeros fill up the last one."""
-        panels = memory.view(dtype).reshape(whole)
-        for j in range(whole[-3]):
+        panels = memory.view(dtype).reshape(layout)
+        for j in range(layout[-3]):
             part = right[..., j * width : (j + 1) * width]
             panels[..., j, :, : part.shape[-1]] = part
             panels[..., j, :, part.shape[-1] :] = 0
 
-    size, shape = product(whole) * dtype.itemsize, (*batch, k, whole[-3] * width)
+    size, shape = product(layout) * dtype.itemsize, (*batch, k, layout[-3] * width)
     at = constants.place(Filling(size, fill), (key, "panels")).offset
     home, strides = Buffer(size, CONSTANTS, at), row_major(shape, dtype.itemsize)
     strides[-2] = width * dtype.itemsize
@@ -334,19 +334,19 @@ class PlainProduct(Lowering):
             return
         m, k, n = a.shape[-2], a.shape[-1], self.out.shape[-1] if self.packed else b.shape[-1]
         batch = y.shape[: len(y.shape) - (ra > 1) - (rb > 1)]
-        many = m > self.in_place
-        height = self.height if many or self.in_place > 2 * FEW else FEW
+        by_panels = m > self.in_place
+        height = self.height if by_panels or self.in_place > 2 * FEW else FEW
         kernel, rows, read = self.few, height, []
         panel = k * b.strides[-2] if self.packed else self.width * size
         more: dict[str, Any] = {"panel": panel, "height": height}
-        if many:
+        if by_panels:
             kernel, rows, read = self.many, height * TOGETHER, self._magnitudes(planner)
-            found: Any = read or (y, y)
-            bounds = Bounds(*(v.ptr for v in found), *(v.count if read else 0 for v in found))
+            sizes: Any = read or (y, y)
+            bounds = Bounds(*(v.ptr for v in sizes), *(v.count if read else 0 for v in sizes))
             a = self._panels(planner, a, self.lefts, height, bounds, read)
             if not self.packed:
-                turned = b.permute((*range(len(b.shape) - 2), -1, -2))
-                b = self._panels(planner, turned, self.rights, self.width, bounds, read)
+                columns = b.permute((*range(len(b.shape) - 2), -1, -2))
+                b = self._panels(planner, columns, self.rights, self.width, bounds, read)
             depth = k if self.real else KEPT_BYTES // (self.width * size)
             more = {"bounds": bounds, "depth": sym_max(1, depth), "rows": rows}
         tensors = {name: view.expand((*batch, *view.shape[-2:])) for name, view in (("a", a), ("b", b))}
@@ -373,15 +373,15 @@ class PlainProduct(Lowering):
         views = [planner.view(v) for v in self.node.inputs[: 1 if self.packed else 2]]
         if not self.real or not all(v.is_contiguous for v in views):
             return []
-        found: list[View] = []
+        results: list[View] = []
         for view in views:
             count = view.count
             part = sym_max(split(count, view.itemsize), ceil_div(count, PARTS))
             sizes = planner.allocate((ceil_div(count, part),), 8)
             tensors = {"x": view.as_shape((count,)), "y": sizes}
             launch(planner, self.kernels[-1], tensors, ("y",), work=part, part=part)
-            found.append(sizes)
-        return [*found, self.right_most] if self.packed else found
+            results.append(sizes)
+        return [*results, self.right_most] if self.packed else results
 
     def _right(self, planner: Planner, value: Value, rank: int) -> View:
         """The right-hand side as [..., k, n] with adjacent columns, by a copy if necessary."""
@@ -390,9 +390,9 @@ class PlainProduct(Lowering):
             return View(
                 view.buffer, (view.shape[0], 1), (view.strides[0], view.itemsize), view.itemsize, view.offset
             )
-        turned = self.node.attrs["transpose_b"]
-        columns = rank - 2 if turned else rank - 1
+        swapped = self.node.attrs["transpose_b"]
+        columns = rank - 2 if swapped else rank - 1
         if view.shape[columns] > 1 and view.strides[columns] != view.itemsize:
             order = (*range(rank - 2), rank - 1, rank - 2)
-            view = planner.copy(value, Layout(order) if turned else plain(rank))
-        return view.permute((*range(rank - 2), rank - 1, rank - 2)) if turned else view
+            view = planner.copy(value, Layout(order) if swapped else plain(rank))
+        return view.permute((*range(rank - 2), rank - 1, rank - 2)) if swapped else view

@@ -53,33 +53,33 @@ def pair(low, high):
 
 
 @inline
-def one_of(p, x_n, left, rest, way):
-    """A vector of bytes of one row; zeros if `rest`, the number of remaining rows, is 0."""
+def one_of(p, x_n, count, rows, way):
+    """A vector of bytes of one row; zeros if `rows`, the number of remaining rows, is 0."""
     return cast[u32](
-        loadm[u8](p, left) if way == "near" else gather[u8](p, x_n, min(left, max(rest, 0) * ALL))
+        loadm[u8](p, count) if way == "near" else gather[u8](p, x_n, min(count, max(rows, 0) * ALL))
     )
 
 
 @inline
-def four(p, x_k, x_n, left, rest, way):
-    """A word of each column: the bytes of four rows, of which `rest` exist."""
+def four(p, x_k, x_n, count, rows, way):
+    """A word of each column: the bytes of four rows, of which `rows` exist."""
     return (
-        one_of(p, x_n, left, rest, way)
-        | (one_of(p + x_k, x_n, left, rest - 1, way) << const[u32](8))
-        | (one_of(p + 2 * x_k, x_n, left, rest - 2, way) << const[u32](16))
-        | (one_of(p + 3 * x_k, x_n, left, rest - 3, way) << const[u32](24))
+        one_of(p, x_n, count, rows, way)
+        | (one_of(p + x_k, x_n, count, rows - 1, way) << const[u32](8))
+        | (one_of(p + 2 * x_k, x_n, count, rows - 2, way) << const[u32](16))
+        | (one_of(p + 3 * x_k, x_n, count, rows - 3, way) << const[u32](24))
     )
 
 
 @inline
-def words(p, x_k, x_n, left, rest, T, way):
-    """A vector of words at p, of which `left` columns and `rest` rows exist."""
+def words(p, x_k, x_n, count, rows, T, way):
+    """A vector of words at p, of which `count` columns and `rows` rows exist."""
     return (
-        four(p, x_k, x_n, left, rest, way) if T == "i8" else
-        (loadm[T](p, left) if way == "near" else gather[T](p, x_n, left)) if T == "f32"
-        else pair(loadm[u16](p, left), loadm[u16](p + x_k, left)) if way == "near"
-        else pair(gather[u16](p, x_n, left), gather[u16](p + x_k, x_n, left)) if way == "apart"
-        else cast[u32](gather[u16](p, x_n, left))
+        four(p, x_k, x_n, count, rows, way) if T == "i8" else
+        (loadm[T](p, count) if way == "near" else gather[T](p, x_n, count)) if T == "f32"
+        else pair(loadm[u16](p, count), loadm[u16](p + x_k, count)) if way == "near"
+        else pair(gather[u16](p, x_n, count), gather[u16](p + x_k, x_n, count)) if way == "apart"
+        else cast[u32](gather[u16](p, x_n, count))
     )  # fmt: skip
 
 
@@ -91,23 +91,23 @@ def pack_panels(x: Tensor, y: Tensor, panel, *, T, group, width, lanes):
     there are none.
     """
     for first, source, target in items(x, y):
-        left = x.size.n - first
+        count = x.size.n - first
         target += first // width * panel
         i = 0
         for way in WAYS[T]:
-            for wide in (True, False):
+            for full in (True, False):
                 while (
                     suits(way, x.stride.n, WORD // group)
-                    and (left > lanes if wide else left <= lanes)
+                    and (count > lanes if full else count <= lanes)
                     and i + (0 if way == "last" else group - 1) < x.size.k
                 ):
-                    for v in static_range(0, width if wide else lanes, lanes):
+                    for v in static_range(0, width if full else lanes, lanes):
                         word = words(
-                            x.at(source, n=v), x.stride.k, x.stride.n, left - v, x.size.k - i, T, way
+                            x.at(source, n=v), x.stride.k, x.stride.n, count - v, x.size.k - i, T, way
                         )
                         store["f32" if T == "f32" else u32](target + v * WORD, word)
                     source += x.stride.k * group
-                    target += (width if wide else lanes) * WORD
+                    target += (width if full else lanes) * WORD
                     i += group
 
 
@@ -124,19 +124,19 @@ def transpose_panels(x: Tensor, y: Tensor, panel, depth, *, width, lanes):
     """The same where the `depth` words of a column are adjacent. Zeros fill the last panel up: products of
     what lay there before would not be read, but denormal numbers would make them up to five times as slow."""
     for first, source, target in items(x, y):
-        left = x.size.n - first
+        count = x.size.n - first
         target += first // width * panel
-        whole = width
-        if left <= lanes:
-            whole = lanes
-        step = whole * WORD
-        for v in range(left // VL * VL, whole, VL):
+        columns = width
+        if count <= lanes:
+            columns = lanes
+        step = columns * WORD
+        for v in range(count // VL * VL, columns, VL):
             for k in range(depth):
                 store[i32](target + k * step + v * WORD, const[i32](0))
-        for v in range(0, min(left, width), VL):
+        for v in range(0, min(count, width), VL):
             for k in range(0, depth, VL):
                 transpose(
-                    x.at(source + k * WORD, n=v), x.stride.n, left - v, target + k * step + v * WORD,
+                    x.at(source + k * WORD, n=v), x.stride.n, count - v, target + k * step + v * WORD,
                     step, depth - k,
                 )  # fmt: skip
 
@@ -165,27 +165,27 @@ def plan_panels(planner: Planner, x: View, form: Format, depth: Dim | None = Non
     packed = planner.allocate((*batch, sizes.group // WORD), WORD)
     if isinstance(depth, Interval) and form.on_unit:
         plan_fill(planner, packed)  # to fill only the last words would specialise the plan to K
-    elif (whole := form.whole(words)) != words:
-        for ends in [packed] if planner.open else _ends(packed, words, whole, n, sizes):
+    elif (padded := form.whole(words)) != words:
+        for ends in [packed] if planner.open else _ends(packed, words, padded, n, sizes):
             plan_fill(planner, ends)
     if n == 1:  # the stride of a single column is arbitrary: that of adjacent columns has a faster kernel
         x = View(x.buffer, x.shape, (*x.strides[:-1], x.itemsize), x.itemsize, x.offset)
     packer, turner, *_ = pack_kernels(planner.target, form)
-    turned = x.strides[-2] == x.itemsize != x.strides[-1] and (form.group == 1 or k % form.group == 0)
+    by_columns = x.strides[-2] == x.itemsize != x.strides[-1] and (form.group == 1 or k % form.group == 0)
     launch(
-        planner, turner if turned else packer, {"x": x, "y": packed}, ("y",), work=k * sizes.width,
+        planner, turner if by_columns else packer, {"x": x, "y": packed}, ("y",), work=k * sizes.width,
         width=sizes.width, panel=sizes.panel, depth=words, apart=False,
     )  # fmt: skip
     return packed, sizes
 
 
-def _ends(packed: View, words: int, whole: int, outs: int, sizes: PanelSizes) -> Iterator[View]:
-    """The padding between `words` of depth and `whole`, which is whole steps of a matrix unit: a view for the
-    full panels, and one for a narrower last panel. The caller fills it with zeros."""
+def _ends(packed: View, words: int, padded: int, outs: int, sizes: PanelSizes) -> Iterator[View]:
+    """The padding between `words` of depth and `padded`, which is whole steps of a matrix unit: a view for
+    the full panels, and one for a narrower last panel. The caller fills it with zeros."""
     batch, full = packed.shape[:-1], outs // sizes.width
     for panels, width, at in ((full, sizes.width, 0), (1 if outs % sizes.width else 0, sizes.last, full)):
         if panels:
-            shape = (*batch, panels, (whole - words) * width)
+            shape = (*batch, panels, (padded - words) * width)
             strides = (*packed.strides[:-1], sizes.panel, WORD)
             offset = packed.offset + at * sizes.panel + words * width * WORD
             yield View(packed.buffer, shape, strides, WORD, offset)
@@ -313,10 +313,10 @@ class Product(Tiled):
         turn = (*range(len(row.shape) - 2), len(row.shape) - 1, len(row.shape) - 2)
         if plan_few(self, self.few, planner, row.permute(turn), matrix.permute(turn), y):
             return
-        turned = planner.contiguous(self.data)
+        column = planner.contiguous(self.data)
         if not self.node.attrs["transpose_a"]:
-            turned = turned.permute(turn)
-        done = plan_few(self, self.few, planner, row.permute(turn), turned, planner.instead(y))
+            column = column.permute(turn)
+        done = plan_few(self, self.few, planner, row.permute(turn), column, planner.instead(y))
         assert done  # nothing has gaps
 
     def _walk(self, batch: Sequence[int], strides: list[Sequence[int]]) -> tuple[list[int], int]:
@@ -332,12 +332,12 @@ class Product(Tiled):
         if set(opened).isdisjoint(outer):
             return plain, grouped
         order = [i for i in plain if i not in opened] + opened
-        turned = _last_group([batch[i] for i in order], [[s[i] for i in order] for s in strides])
-        rest = order[: len(batch) - turned]
-        more = product([batch[i] for i in rest]) - product([batch[i] for i in outer])
-        if more > 0 or (more == 0 and not set(opened).isdisjoint(rest)):
+        last_group = _last_group([batch[i] for i in order], [[s[i] for i in order] for s in strides])
+        looped = order[: len(batch) - last_group]
+        more = product([batch[i] for i in looped]) - product([batch[i] for i in outer])
+        if more > 0 or (more == 0 and not set(opened).isdisjoint(looped)):
             return plain, grouped
-        return order, turned
+        return order, last_group
 
     def _pixel_operands(self) -> list[tuple[Value, Operand]]:
         return [(v, o) for v, o in zip(self.operands, self.epilogue.operands, strict=True) if not o.shared]

@@ -53,15 +53,15 @@ def parse(equation: str, ranks: Sequence[int | None]) -> tuple[list[list[str]], 
     operands, widest = [], 0
     for part, rank in zip(parts, ranks, strict=True):
         letters = part.replace("...", "")
-        rest = int(rank or 0) - len(letters)
+        extra = int(rank or 0) - len(letters)
         check(
-            rest == 0 or (rest > 0 and "..." in part),
+            extra == 0 or (extra > 0 and "..." in part),
             "Input rank must be greater or equal to a number of labels in the corresponding input "
             f"subscript. {part!r} does not match rank {rank}",
         )
-        widest = max(widest, rest)
+        widest = max(widest, extra)
         before, _, after = part.partition("...")
-        operands.append([*before, *(f"...{i}" for i in reversed(range(rest))), *after])
+        operands.append([*before, *(f"...{i}" for i in reversed(range(extra))), *after])
     dots = [f"...{i}" for i in reversed(range(widest))]
     if not arrow:
         once = sorted(c for c in set(left) - {",", "."} if left.count(c) == 1)
@@ -169,12 +169,12 @@ def _diagonal(w: Writer, x: Value, labels: list[str]) -> tuple[Value, list[str]]
     for label in sorted(set(labels)):
         while labels.count(label) > 1:
             *_, i, j = (axis for axis, here in enumerate(labels) if here == label)
-            rest = [axis for axis in range(len(labels)) if axis not in (i, j)]
-            square = w("Transpose", x, (*rest, i, j))
+            others = [axis for axis in range(len(labels)) if axis not in (i, j)]
+            square = w("Transpose", x, (*others, i, j))
             *lead, _, n = w.shape(square)
             flat = w("Reshape", square, (*lead, n * n), special_zero=False)
             x = w("Slice", flat, (0,), (n * n,), (n + 1,), (-1,))
-            labels = [*(labels[axis] for axis in rest), label]
+            labels = [*(labels[axis] for axis in others), label]
     return x, labels
 
 
@@ -185,9 +185,9 @@ def _contract(
     while len(terms) > 1:
         left, right = _cheapest(terms, sizes)
         a, b = terms[left], terms[right]
-        rest = [t for i, t in enumerate(terms) if i not in (left, right)]
-        needed = set(out) | {x for _, labels in rest for x in labels}
-        terms = [*rest, _product(w, _sum_out(w, *a, needed | set(b[1])), _sum_out(w, *b, needed | set(a[1])),
+        free = [t for i, t in enumerate(terms) if i not in (left, right)]
+        needed = set(out) | {x for _, labels in free for x in labels}
+        terms = [*free, _product(w, _sum_out(w, *a, needed | set(b[1])), _sum_out(w, *b, needed | set(a[1])),
                                  needed)]  # fmt: skip
     value, labels = _sum_out(w, *terms[0], set(out))
     return _transposed(w, value, labels, out)
@@ -212,11 +212,11 @@ def _count(extents: Iterable[Dim]) -> int:
     return out
 
 
-def _reshaped(w: Writer, value: Value, kept: int, groups: Sequence[Sequence[Any]]) -> Value:
-    """Reshape `value`: keep the first `kept` dimensions, followed by the product of each group of extents.
+def _reshaped(w: Writer, value: Value, count: int, groups: Sequence[Sequence[Any]]) -> Value:
+    """Reshape `value`: keep the first `count` dimensions, followed by the product of each group of extents.
     Raises Open if one of these is 0."""
-    target = [*w.shape(value)[:kept], *map(math.prod, groups)]
-    if 0 in target[kept:]:
+    target = [*w.shape(value)[:count], *map(math.prod, groups)]
+    if 0 in target[count:]:
         raise Open
     return w("Reshape", value, target, special_zero=False)
 
@@ -255,33 +255,33 @@ def _product(
     other = dict(zip(yl, y.shape, strict=True))
     both = [label for label in xl if label in yl]
     summed = [label for label in both if label not in needed]
-    kept = [label for label in both if label in needed]
+    batch = [label for label in both if label in needed]
     own_x, own_y = [c for c in xl if c not in yl], [c for c in yl if c not in xl]
     maybe_one = [c for c in summed if not (isinstance(extent[c], int) and isinstance(other[c], int))]
     if maybe_one:
         x, y = _widened(w, x, xl, y, yl, maybe_one), _widened(w, y, yl, x, xl, maybe_one)
-    out = [*kept, *own_x, *own_y]
+    out = [*batch, *own_x, *own_y]
     if not summed or any(extent[c] != other[c] and 1 in (extent[c], other[c]) for c in summed):
-        wide_x = w("Unsqueeze", _transposed(w, x, xl, [*kept, *own_x, *summed]),
-                   [len(kept) + len(own_x) + i for i in range(len(own_y))]) if own_y else _transposed(
-                       w, x, xl, [*kept, *own_x, *summed])  # fmt: skip
-        y_order = _transposed(w, y, yl, [*kept, *own_y, *summed])
-        wide_y = w("Unsqueeze", y_order, [len(kept) + i for i in range(len(own_x))]) if own_x else y_order
+        wide_x = w("Unsqueeze", _transposed(w, x, xl, [*batch, *own_x, *summed]),
+                   [len(batch) + len(own_x) + i for i in range(len(own_y))]) if own_y else _transposed(
+                       w, x, xl, [*batch, *own_x, *summed])  # fmt: skip
+        y_order = _transposed(w, y, yl, [*batch, *own_y, *summed])
+        wide_y = w("Unsqueeze", y_order, [len(batch) + i for i in range(len(own_x))]) if own_x else y_order
         value = w("Multiply", wide_x, wide_y)
         if summed:
             value = w("ReduceSum", value, [len(out) + i for i in range(len(summed))], keep_dims=False)
         return value, out
 
     def shaped(v: Value, labels: list[str], groups: Sequence[Sequence[str]]) -> Value:
-        """[kept..., the product of each group]"""
-        v = _transposed(w, v, labels, [c for g in (kept, *groups) for c in g])
+        """[batch..., the product of each group]"""
+        v = _transposed(w, v, labels, [c for g in (batch, *groups) for c in g])
         if all(len(g) == 1 for g in groups):
             return v
-        extents = iter(w.shape(v)[len(kept) :])
-        return _reshaped(w, v, len(kept), [[next(extents) for _ in g] for g in groups])
+        extents = iter(w.shape(v)[len(batch) :])
+        return _reshaped(w, v, len(batch), [[next(extents) for _ in g] for g in groups])
 
     value = w("MatMul", shaped(x, xl, (own_x, summed)), shaped(y, yl, (summed, own_y)))
     if len(own_x) != 1 or len(own_y) != 1:
         extents = dict(zip((*yl, *xl), (*w.shape(y), *w.shape(x)), strict=True))
-        value = _reshaped(w, value, len(kept), [[extents[c]] for c in (*own_x, *own_y)])
+        value = _reshaped(w, value, len(batch), [[extents[c]] for c in (*own_x, *own_y)])
     return value, out

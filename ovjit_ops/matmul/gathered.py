@@ -28,31 +28,31 @@ def gather_matrices(w: Writer, node: Node) -> Value | None:
     inputs = node.inputs
     if node.output.dtype != "f32" or any(v.shape is None for v in inputs):
         return None
-    turned = [node.attrs["transpose_a"], node.attrs["transpose_b"]]
+    flags = [node.attrs["transpose_a"], node.attrs["transpose_b"]]
     for side, x in ((1, inputs[0]), (0, inputs[1])):
-        found = _named(w, inputs[side])
-        if found is None or len(x.shape) < 2:
+        operands = _named(w, inputs[side])
+        if operands is None or len(x.shape) < 2:
             continue
         # gathered matrices on the left: (G x)^T = x^T G^T, so the flags are swapped and negated
-        turn = turned if side else [not turned[1], not turned[0]]
-        made = w("GatheredMatMul", x, *found, transpose_a=turn[0], transpose_b=turn[1])
+        turn = flags if side else [not flags[1], not flags[0]]
+        out = w("GatheredMatMul", x, *operands, transpose_a=turn[0], transpose_b=turn[1])
         if side == 0:
-            rank = len(made.shape)
-            made = w("Transpose", made, [*range(rank - 2), rank - 1, rank - 2])
-        return made
+            rank = len(out.shape)
+            out = w("Transpose", out, [*range(rank - 2), rank - 1, rank - 2])
+        return out
     return None
 
 
-def _named(w: Writer, taken: Value) -> tuple[Value, Value] | None:
-    """(table, indices: i64) of gathered matrices; None if `taken` is not a Gather of a constant table."""
-    found = _MATRICES.first(taken)
-    if found is None:
+def _named(w: Writer, gathered: Value) -> tuple[Value, Value] | None:
+    """(table, indices: i64) of gathered matrices; None if `gathered` is not a Gather of a constant table."""
+    match = _MATRICES.first(gathered)
+    if match is None:
         return None
-    table, indices, axis = found["table"], found["indices"], found["axis"]
+    table, indices, axis = match["table"], match["indices"], match["axis"]
     if len(table.shape) != 3 or not all(table.shape) or not indices.shape:
         return None
     if normalize_axis(int(np.ravel(axis.constant)[0]), 3):
         return None
-    if table.dtype != taken.dtype:
+    if table.dtype != gathered.dtype:
         table = w("Convert", table, destination_type="f32")
     return table, indices if indices.dtype == "i64" else w("Convert", indices, destination_type="i64")

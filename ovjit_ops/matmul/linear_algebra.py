@@ -28,11 +28,11 @@ class Inverse:
         return TensorType(data.dtype, data.shape)
 
     def ref(data, *, adjoint=False):
-        wide = data.astype(np.float64)
-        out = np.full(wide.shape, np.nan)
-        for at in np.ndindex(wide.shape[:-2]):
+        matrices = data.astype(np.float64)
+        out = np.full(matrices.shape, np.nan)
+        for at in np.ndindex(matrices.shape[:-2]):
             try:
-                inverse = np.linalg.inv(wide[at])
+                inverse = np.linalg.inv(matrices[at])
             except np.linalg.LinAlgError:
                 continue
             out[at] = inverse.T if adjoint else inverse
@@ -121,13 +121,13 @@ class GroupedMatMul:
 
     @in_f32
     def ref(a, b, offsets=None):
-        turned = b.swapaxes(-1, -2)
+        columns = b.swapaxes(-1, -2)
         if a.ndim == 3:
-            return np.matmul(a, turned)
+            return np.matmul(a, columns)
         out = np.zeros((a.shape[0], b.shape[1]), a.dtype)
         start = 0
         for group, stop in enumerate(checked_groups(offsets, a.shape[0], b.shape[0])):
-            out[start:stop] = a[start:stop] @ turned[group]
+            out[start:stop] = a[start:stop] @ columns[group]
             start = int(stop)
         return out
 

@@ -100,9 +100,13 @@ class MatMul:
         out = node.output
         in_bytes = out.dtype in ("i8", "u8") and out.shape is not None
         if in_bytes and find_format("u8", "i8", w.b.context.target):
-            made = [w("Convert", x, destination_type=t) for x, t in zip(inputs, ("u8", "i8"), strict=True)]
+            operands = [
+                w("Convert", x, destination_type=t) for x, t in zip(inputs, ("u8", "i8"), strict=True)
+            ]
             types = [TensorType("i32", out.shape)]
-            sums = w.b.add(node.op, made, node.attrs, origins=node.origins, types=types, lowered=True).output
+            sums = w.b.add(
+                node.op, operands, node.attrs, origins=node.origins, types=types, lowered=True
+            ).output
             return [w("Convert", sums, destination_type=out.dtype)]
         if out.dtype != "boolean":
             return None
@@ -144,8 +148,8 @@ class GatheredMatMul:
             ((2, 1, 4, 16), (5, 16, 33), (2, 3)), ((1, 2, 70), (2, 70, 65), (4,)),
             ((0, 1, 9), (4, 9, 40), (0,)),
         ):  # fmt: skip
-            for turned in (False, True):
-                given = [random_array(rng, shape, dtype, (-2, 2)) for shape in (x, table)]
-                data, rows = [a.swapaxes(-1, -2).copy() if turned else a for a in given]
+            for transposed in (False, True):
+                arrays = [random_array(rng, shape, dtype, (-2, 2)) for shape in (x, table)]
+                data, rows = [a.swapaxes(-1, -2).copy() if transposed else a for a in arrays]
                 names = rng.integers(-table[0] - 1, table[0] + 1, chosen)
-                yield [data, rows, names], {"transpose_a": turned, "transpose_b": turned}
+                yield [data, rows, names], {"transpose_a": transposed, "transpose_b": transposed}

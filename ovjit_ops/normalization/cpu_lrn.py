@@ -117,11 +117,11 @@ class LocalResponse(Lowering):
 
     def set_up(self) -> None:
         self.data, axes = self.node.inputs
-        known, rank = axes.type.value, len(self.data.shape)
-        wide = (self.node.attrs["size"] - 1) // 2 > self.target.lanes
-        if known is None or known.size != 1 or not rank or wide:
+        value, rank = axes.type.value, len(self.data.shape)
+        too_large = (self.node.attrs["size"] - 1) // 2 > self.target.lanes
+        if value is None or value.size != 1 or not rank or too_large:
             raise NotNative
-        self.axis = axis = int(known.reshape(-1)[0]) % rank
+        self.axis = axis = int(value.reshape(-1)[0]) % rank
         self.layout = Layout((*(a for a in range(rank) if a != axis), axis))  # the axis is adjacent
         self.turned = True
 
@@ -182,8 +182,8 @@ def expand_lrn(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Val
     empty = any(bounds(d)[0] < 1 for d in squares.shape[2:])
     if empty:  # AvgPool rejects images without pixels, LRN does not: a row and a column are added
         zero = np.zeros((), numpy_dtype(x.dtype))
-        before, behind = (0, 0, *pads), (0, 0, *(half + 1,) * count)
-        squares, pads = w("Pad", squares, before, behind, zero, pad_mode="constant"), (0,) * count
+        before, after = (0, 0, *pads), (0, 0, *(half + 1,) * count)
+        squares, pads = w("Pad", squares, before, after, zero, pad_mode="constant"), (0,) * count
     mean = w(
         "AvgPool", squares, kernel=window, strides=ones, pads_begin=pads, pads_end=pads, exclude_pad=False
     )

@@ -71,21 +71,21 @@ def log_softmax(x, y, n):
 
 
 @inline
-def side_by_side(p, step, left, way):
-    """One element of each of `left` rows, `step` bytes apart. `way`: "near" for VL adjacent elements, "last"
+def side_by_side(p, step, count, way):
+    """One element of each of `count` rows, `step` bytes apart. `way`: "near" for VL adjacent elements, "last"
     for fewer, else a gather."""
     return (
         load[f32](p) if way == "near"
-        else loadm[f32](p, left) if way == "last"
-        else gather[f32](p, step, left)
+        else loadm[f32](p, count) if way == "last"
+        else gather[f32](p, step, count)
     )  # fmt: skip
 
 
 @inline
 def softmax_block(
-    p, q, n, x_n, y_n, x_w, y_w, left, top, total, size, way, abreast, logarithm, exp, log, normal
+    p, q, n, x_n, y_n, x_w, y_w, count, top, total, size, way, abreast, logarithm, exp, log, normal
 ):  # fmt: skip
-    """`softmax` or `log_softmax` of `abreast` vectors of rows, of which `left` rows exist. Scratch memory
+    """`softmax` or `log_softmax` of `abreast` vectors of rows, of which `count` rows exist. Scratch memory
     keeps the exponentials."""
     for v in static_range(abreast):
         top[v] = const[f32](-inf)
@@ -93,17 +93,17 @@ def softmax_block(
     at = p
     for _ in range(n):
         for v in static_range(abreast):
-            top[v] = maximum(top[v], side_by_side(at + v * VL * x_w, x_w, left - v * VL, way))
+            top[v] = maximum(top[v], side_by_side(at + v * VL * x_w, x_w, count - v * VL, way))
         at += x_n
     at = p
     e = scratch
     for _ in range(n):
         for v in static_range(abreast):
-            below = side_by_side(at + v * VL * x_w, x_w, left - v * VL, way) - top[v]
-            made = applied(exp, below)
-            total[v] = total[v] + made
+            below = side_by_side(at + v * VL * x_w, x_w, count - v * VL, way) - top[v]
+            weight = applied(exp, below)
+            total[v] = total[v] + weight
             if not logarithm:
-                store[f32](e + v * VL * 4, made)
+                store[f32](e + v * VL * 4, weight)
         at += x_n
         e += abreast * VL * 4
     for v in static_range(abreast):
@@ -119,16 +119,16 @@ def softmax_block(
     for _ in range(n):
         for v in static_range(abreast):
             if logarithm:
-                done = side_by_side(at + v * VL * x_w, x_w, left - v * VL, way) - top[v] - size[v]
+                done = side_by_side(at + v * VL * x_w, x_w, count - v * VL, way) - top[v] - size[v]
             else:
-                made = load[f32](e + v * VL * 4)
-                done = select(made < total[v], const[f32](0.0), made) * size[v]
+                weight = load[f32](e + v * VL * 4)
+                done = select(weight < total[v], const[f32](0.0), weight) * size[v]
             if way == "near":
                 store[f32](to + v * VL * 4, done)
             elif way == "last":
-                storem[f32](to + v * VL * 4, done, left - v * VL)
+                storem[f32](to + v * VL * 4, done, count - v * VL)
             else:
-                scatter[f32](to + v * VL * y_w, y_w, done, left - v * VL)
+                scatter[f32](to + v * VL * y_w, y_w, done, count - v * VL)
         at += x_n
         to += y_n
         e += abreast * VL * 4
@@ -142,17 +142,17 @@ def softmax_beside(x: Tensor, y: Tensor, *, near, logarithm, exp, log, normal):
     """`softmax` or `log_softmax` of rows of n elements, one row per lane."""
     top, total, size = registers()
     for first, p, q in items(x, y):
-        left = x.size.lanes - first
-        if left >= ABREAST * VL:
+        count = x.size.lanes - first
+        if count >= ABREAST * VL:
             softmax_block(
-                p, q, x.size.n, x.stride.n, y.stride.n, x.stride.lanes, y.stride.lanes, left, top, total,
+                p, q, x.size.n, x.stride.n, y.stride.n, x.stride.lanes, y.stride.lanes, count, top, total,
                 size, "near" if near else "apart", ABREAST, logarithm, exp, log, normal,
             )  # fmt: skip
         else:
-            for at in range(0, left, VL):
+            for at in range(0, count, VL):
                 softmax_block(
                     p + at * x.stride.lanes, q + at * y.stride.lanes, x.size.n, x.stride.n, y.stride.n,
-                    x.stride.lanes, y.stride.lanes, left - at, top, total, size, "last" if near else "apart",
+                    x.stride.lanes, y.stride.lanes, count - at, top, total, size, "last" if near else "apart",
                     1, logarithm, exp, log, normal,
                 )  # fmt: skip
 
@@ -178,8 +178,8 @@ class Softmax(RowLowering):
         plainly = data.dtype == self.out.dtype == "f32" and not (group.body or group.front)
         # a dynamic number of rows does not decide: it must be the same in traces
         others = [extent for a, extent in enumerate(data.shape) if a != axis]
-        few = is_static(others) and product(others) < self.target.lanes
-        if plainly and not few:
+        too_few = is_static(others) and product(others) < self.target.lanes
+        if plainly and not too_few:
             bodies = {"exp": body_of(approx.exp_below_zero), "log": body_of(t.log)}
             logarithm, normal = template is log_softmax, float(np.finfo(np.float32).smallest_normal)
             for near, beside in BESIDE.items():

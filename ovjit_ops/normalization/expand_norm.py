@@ -105,9 +105,9 @@ def with_channels(w: Writer, x: Value, lists: Sequence[Value]) -> Value | None:
     """`x`, checked at run time to have as many channels as each of `lists` has elements. None if their number
     is unknown or differs. Without the check, the expanded arithmetic would broadcast a single channel. The
     check is a VariadicSplit with one part, which also checks empty tensors."""
-    many = {None if v.shape is None else v.shape[0] for v in lists}
-    count = next(iter(many))
-    if len(many) != 1 or not isinstance(count, int):
+    counts = {None if v.shape is None else v.shape[0] for v in lists}
+    count = next(iter(counts))
+    if len(counts) != 1 or not isinstance(count, int):
         return None
     if x.shape[1] == count:
         return x

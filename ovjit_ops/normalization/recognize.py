@@ -73,15 +73,15 @@ _GROUPS = op.MVN(
 ).once  # fmt: skip
 
 
-def _scaled_groups(behind: Value, readers: Readers) -> tuple[Found, Value, list[tuple[str, Value]]] | None:
+def _scaled_groups(last: Value, readers: Readers) -> tuple[Found, Value, list[tuple[str, Value]]] | None:
     """(match of `_GROUPS`, its value, [(operation, constant)] of the Multiply and Add nodes after it) or
     None."""
     steps = []
-    while found := _BEHIND.first(behind, readers):
-        steps.append((behind.node.op.name, found["c"]))
-        behind = found["inner"]
-    groups = _GROUPS.first(behind, readers)
-    return None if groups is None else (groups, behind, steps[::-1])
+    while match := _BEHIND.first(last, readers):
+        steps.append((last.node.op.name, match["c"]))
+        last = match["inner"]
+    groups = _GROUPS.first(last, readers)
+    return None if groups is None else (groups, last, steps[::-1])
 
 
 @rule(op.Reshape(Derived(_scaled_groups, "found"), value("to")))
@@ -98,11 +98,11 @@ def group_mvn(w: Writer, node: Node, found: Any, to: Value) -> Replacement:
     batch = shape[0] == x.shape[0] and isinstance(shape[0], int)
     if not batch and (sizes is None or sizes[0] != 0 or not rows.attrs["special_zero"]):
         return None
-    rest, channels = x.shape[1:], x.shape[1]
+    others, channels = x.shape[1:], x.shape[1]
     if not isinstance(channels, int) or channels % shape[1]:  # groups may split channels
         return None
     if not (to.node.op.role == "shape" and to.node.inputs[0] is x):
-        if node.output.shape != x.shape or not is_static(rest) or 0 in rest:
+        if node.output.shape != x.shape or not is_static(others) or 0 in others:
             return None
     factors = [(name, _of_channels(c, channels, shape, len(x.shape))) for name, c in steps]
     if any(array is None for _, array in factors):

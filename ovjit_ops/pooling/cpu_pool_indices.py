@@ -80,9 +80,9 @@ def max_pool_indices(
             source = x.at(n=img, d=front, h=top, w=left)
             corner = front * by.depth + top * by.row + left * by.column
             target = y.at(targets, ow=ox)
-            places = where.at(wheres, ow=ox)
+            indices = where.at(wheres, ow=ox)
             for k in range(0, x.size.c, VL):
-                rest = x.size.c - k
+                channels_left = x.size.c - k
                 best = const[T](least)
                 which = spread[i64](0)
                 fresh = 1
@@ -92,12 +92,12 @@ def max_pool_indices(
                         r = i * row.dilation
                         c = x0 * column.dilation
                         p = x.at(source, d=z, h=r, w=c) + k * SIZE[T]
-                        place = corner + z * by.depth + r * by.row + c * by.column
+                        offset = corner + z * by.depth + r * by.row + c * by.column
                         for _ in range(x0, x1):
-                            v = loadm[T](p, rest)
-                            here = spread[i64](place)
+                            v = loadm[T](p, channels_left)
+                            here = spread[i64](offset)
                             p += column.dilation * x.stride.w
-                            place += column.dilation * by.column
+                            offset += column.dilation * by.column
                             if fresh == 1:
                                 which = here
                                 best = v
@@ -110,8 +110,8 @@ def max_pool_indices(
                                 best = select(better, v, best)
                 if fresh == 0:
                     which = which + (channels + spread[i64](img * by.image + k * by.channel))
-                storem[T](target + k * SIZE[T], best, rest)
-                storem[index](places + k * SIZE[index], cast[index](which), rest)
+                storem[T](target + k * SIZE[T], best, channels_left)
+                storem[index](indices + k * SIZE[index], cast[index](which), channels_left)
 
 
 def as_volume(view: View) -> View:

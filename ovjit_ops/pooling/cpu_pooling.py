@@ -63,14 +63,14 @@ def pool(x: Tensor, y: Tensor, row, column, exclude, *, T, R, lowest, window):
         i0 = first_tap(top, dh)
         i1 = taps(top, dh, row.kernel, x.size.h)
         if lowest is None:
-            high = within(top, dh, row.kernel, x.size.h, row.after, exclude)
+            rows = within(top, dh, row.kernel, x.size.h, row.after, exclude)
         for oj in range(y.size.ow):
             left = oj * column.stride - column.before
             j0 = first_tap(left, dw)
             j1 = taps(left, dw, column.kernel, x.size.w)
             if lowest is None:
-                wide = within(left, dw, column.kernel, x.size.w, column.after, exclude)
-                count = const[R](max(high * wide, 1))
+                columns = within(left, dw, column.kernel, x.size.w, column.after, exclude)
+                count = const[R](max(rows * columns, 1))
             source = x.at(n=img, h=top, w=left)
             target = y.at(line, ow=oj)
             k = 0
@@ -107,7 +107,7 @@ class Lines(NamedTuple):
 
 
 @inline
-def joined(total, v, lowest):
+def combine(total, v, lowest):
     return total + v if lowest is None else maximum(total, v)
 
 
@@ -125,33 +125,33 @@ def join_rows(line, x, source, top, row, used, start, A, *, T, R, lowest, window
                 acc = some(p, used - k, part)
                 for i in static_range(1, window[0]):
                     v = some(x.at(p, h=i * dh), used - k, part)
-                    acc = joined(acc, v, lowest)
+                    acc = combine(acc, v, lowest)
             else:
                 acc = const[R](start)
                 for _ in range(i0, i1):
                     v = some(p, used - k, part)
-                    acc = joined(acc, v, lowest)
+                    acc = combine(acc, v, lowest)
                     p += dh * x.stride.h
             store[A](line + k * SIZE[A], blend[A](used - k, acc, const[A](start)) if part else acc)
             k += VL
 
 
 @inline
-def join_columns(p, column, left, start, A, step, *, lowest, window):
+def join_columns(p, column, count, start, A, step, *, lowest, window):
     """A vector of outputs: combine the columns of the line at p."""
     sw = column.stride
     dw = column.dilation
     at = p
     if window:
-        best = column_of(at, sw, left, A, step)
+        best = column_of(at, sw, count, A, step)
         for j in static_range(1, window[1]):
-            v = column_of(at + j * dw * SIZE[A], sw, left, A, step)
-            best = joined(best, v, lowest)
+            v = column_of(at + j * dw * SIZE[A], sw, count, A, step)
+            best = combine(best, v, lowest)
     else:
         best = const[A](start)
         for _ in range(column.kernel):
-            v = column_of(at, sw, left, A, step)
-            best = joined(best, v, lowest)
+            v = column_of(at, sw, count, A, step)
+            best = combine(best, v, lowest)
             at += dw * SIZE[A]
     return best
 
@@ -176,17 +176,17 @@ def pool_planes(x: Tensor, y: Tensor, row, column, lines, *, T, R, A, lowest, wi
             st[A](numbers + oj * SIZE[A], number)
     for img, k, oi, target in items(y):
         source = x.at(n=img, c=k)
-        many = min(y.size.oh - oi, LINES)
-        for r in range(many):
+        count_rows = min(y.size.oh - oi, LINES)
+        for r in range(count_rows):
             top = (oi + r) * row.stride - row.before
             line = scratch + (r * span + pw) * SIZE[A]
             join_rows(line, x, source, top, row, lines.used, start, A)
-        for r in range(many):  # separate loop: loads that overlap recent stores differently are slow
+        for r in range(count_rows):  # separate loop: loads that overlap recent stores differently are slow
             line = scratch + r * span * SIZE[A]
             goal = y.at(target, oh=r)
             if lowest is None:
                 top = (oi + r) * row.stride - row.before
-                high = within(top, row.dilation, row.kernel, x.size.h, row.after, lines.exclude)
+                rows = within(top, row.dilation, row.kernel, x.size.h, row.after, lines.exclude)
             k = 0
             for part in static_range(2):
                 while k < ow - (0 if part else VL - 1):
@@ -195,7 +195,7 @@ def pool_planes(x: Tensor, y: Tensor, row, column, lines, *, T, R, A, lowest, wi
                     if lowest is None:
                         # elements beyond the end may be denormals, for which a product takes about 100 cycles
                         count = some(numbers + k * SIZE[A], ow - k, part, T=A, R=A)
-                        count = count * spread[A](high)
+                        count = count * spread[A](rows)
                         best = best / maximum(count, const[A](1.0))
                     if part:
                         storem[R](goal + k * SIZE[R], best, ow - k)
@@ -305,20 +305,20 @@ class Pooling(Lowering):
     def pool(self, planner: Planner, kernel: Kernel, x: View, y: View, row: Window, column: Window) -> None:
         """Add the step that pools images [N, C, H, W] or [N, C, W]."""
         c, taps = x.shape[1], row.kernel * column.kernel
-        given: dict[str, Any] = {"row": row, "column": column}
+        arguments: dict[str, Any] = {"row": row, "column": column}
         exclude = int(self.node.attrs.get("exclude_pad", False))
         if self.turned:
-            given["exclude"] = exclude
+            arguments["exclude"] = exclude
         else:
             c = sym_min(row.outputs, LINES)
             reach = (column.outputs - 1) * column.stride + (column.kernel - 1) * column.dilation + 1
-            given["lines"] = Lines(sym_min(column.extent, sym_max(reach - column.before, 0)), exclude)
+            arguments["lines"] = Lines(sym_min(column.extent, sym_max(reach - column.before, 0)), exclude)
             lanes = self.target.lanes
             span = reach + 2 * lanes * (column.stride + 1)
             planner.need_scratch((LINES * span + column.outputs + lanes) * max(x.itemsize, 4))
         launch(
             planner, kernel, {"x": as_picture(x), "y": as_picture(y)}, ("y",),
-            work=column.outputs * taps * c, flops=y.count * taps, **given,
+            work=column.outputs * taps * c, flops=y.count * taps, **arguments,
         )  # fmt: skip
 
 
@@ -333,10 +333,10 @@ def _slices(view: View) -> View:
     return View(view.buffer, (d, c, *picture), (d_step, c_step, *steps), view.itemsize, view.offset)
 
 
-def _flat(view: View, many: int) -> View:
+def _flat(view: View, count: int) -> View:
     """The view of [N, C, D, H, W] as images [N, C, D, many]."""
     steps = (*view.strides[:3], view.strides[4])
-    return View(view.buffer, (*view.shape[:3], many), steps, view.itemsize, view.offset)
+    return View(view.buffer, (*view.shape[:3], count), steps, view.itemsize, view.offset)
 
 
 def lower_pooling(group: Group) -> Lowering | None:
@@ -351,5 +351,5 @@ def lower_pooling(group: Group) -> Lowering | None:
     if anchor.op.name == "MaxPool":
         return Pooling(group, "max")
     flat = anchor.lowered and len(data.shape) < 5  # between two steps the data have the input's type
-    known = (*FLOATS, "u8", "i8") if flat else FLOATS
-    return Pooling(group, "avg") if data.dtype in known else None
+    types = (*FLOATS, "u8", "i8") if flat else FLOATS
+    return Pooling(group, "avg") if data.dtype in types else None

@@ -110,8 +110,8 @@ def avg_pool(x: np.ndarray, **attrs: Any) -> np.ndarray:
     axes = zip(x.shape[2:], windows.begin, windows.end, *windows.grid, strict=True)
     for axis, (extent, b, e, kernel, outputs, stride, dilation) in enumerate(axes, 2):
         first, last = (0, extent) if attrs["exclude_pad"] else (-b, extent + e)
-        places = np.arange(outputs)[:, None] * stride - b + np.arange(kernel) * dilation
-        inside = ((places >= first) & (places < last)).sum(1)
+        positions = np.arange(outputs)[:, None] * stride - b + np.arange(kernel) * dilation
+        inside = ((positions >= first) & (positions < last)).sum(1)
         counts = counts * inside.reshape([-1 if a == axis else 1 for a in range(x.ndim)])
     total = np.zeros(windows.shape, dtype=x.dtype)
     for part in windows.taps(x, 0):
@@ -330,20 +330,20 @@ class AdaptiveAvgPool:
         x, sizes = inputs
         if x.shape is None or sizes.type.value is None or x.dtype not in REALS:
             return None
-        wanted, extents = sizes.type.value.reshape(-1).tolist(), x.shape[2:]
-        if all(s == 1 for s in wanted):
+        targets, extents = sizes.type.value.reshape(-1).tolist(), x.shape[2:]
+        if all(s == 1 for s in targets):
             return [w("ReduceMean", x, range(2, len(x.shape)), keep_dims=True)]
-        if 0 in wanted or 0 in extents:
+        if 0 in targets or 0 in extents:
             return None
-        divides = is_static(extents) and all(e % s == 0 for e, s in zip(extents, wanted, strict=True))
+        divides = is_static(extents) and all(e % s == 0 for e, s in zip(extents, targets, strict=True))
         if divides and len(extents) < 3:
-            window = tuple(e // s for e, s in zip(extents, wanted, strict=True))
+            window = tuple(e // s for e, s in zip(extents, targets, strict=True))
             none = (0,) * len(window)
             pool = {"strides": window, "kernel": window, "pads_begin": none, "pads_end": none}
             return [w("AvgPool", x, exclude_pad=False, **pool)]
-        if max(wanted) > MOST_WINDOWS:
+        if max(targets) > MOST_WINDOWS:
             return None
-        for axis, (extent, size) in enumerate(zip(w.shape(x)[2:], wanted, strict=True), 2):
+        for axis, (extent, size) in enumerate(zip(w.shape(x)[2:], targets, strict=True), 2):
             parts = [
                 w("ReduceMean", w.part(x, first, stop, axis), (axis,), keep_dims=True)
                 for first, stop in adaptive_bounds(extent, size)
@@ -389,13 +389,13 @@ class AdaptiveMaxPool:
     def ref(data, output_shape, *, index_element_type="i64"):
         out = np.zeros((*data.shape[:2], *map(int, output_shape.reshape(-1))), dtype=data.dtype)
         index = np.zeros(out.shape, dtype=numpy_dtype(index_element_type))
-        places = np.arange(math.prod(data.shape[2:])).reshape(data.shape[2:])
+        numbers = np.arange(math.prod(data.shape[2:])).reshape(data.shape[2:])
         for position, window in _adaptive(data, output_shape):
             part = data[(...,) + window]
             part = part.reshape(*data.shape[:2], math.prod(part.shape[2:]))
             best = np.argmax(part, -1)
             out[(...,) + position] = np.take_along_axis(part, best[..., None], -1)[..., 0]
-            index[(...,) + position] = places[window].reshape(-1)[best]
+            index[(...,) + position] = numbers[window].reshape(-1)[best]
         return out, index
 
     samples = cases(*_ADAPTIVE, each=[{"index_element_type": "i32"}])

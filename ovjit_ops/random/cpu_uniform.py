@@ -61,9 +61,9 @@ def philox(drawn, seed, counter, lanes, first):
 
 
 @inline
-def twisted(drawn, state, place, count):
-    """Draw `count` numbers of MT19937, from number `place` of its state on."""
-    i = urem(place, STATE)
+def draw_mersenne(drawn, state, first, count):
+    """Draw `count` numbers of MT19937, from number `first` of its state on."""
+    i = urem(first, STATE)
     for k in range(count):
         here = i
         i = i + 1
@@ -84,38 +84,38 @@ def twisted(drawn, state, place, count):
 @inline
 def rest_of(high, low, span):
     """The remainder of an unsigned number of 64 bits, given as two of 32 bits, by `span`."""
-    rest = low
+    result = low
     if high == 0:
-        rest = low % span
+        result = low % span
     elif span < 2147483648:
-        rest = (high % span * 4294967296 + low) % span
+        result = (high % span * 4294967296 + low) % span
     else:
-        rest = high % span
+        result = high % span
         for k in range(32):
-            if rest >= span - rest:  # doubling may overflow
-                rest = rest - (span - rest)
+            if result >= span - result:  # doubling may overflow
+                result = result - (span - result)
             else:
-                rest = rest + rest
-            rest += (low >> (31 - k)) & 1
-            if rest == span:
-                rest = 0
-    return rest
+                result = result + result
+            result += (low >> (31 - k)) & 1
+            if result == span:
+                result = 0
+    return result
 
 
 @inline
-def rounded(v, T):
+def round_to(v, T):
     """v, rounded to T."""
-    held = v
+    result = v
     if T in HALVES:
         store[T](scratch, v)
-        held = load[T](scratch)
-    return held
+        result = load[T](scratch)
+    return result
 
 
 @inline
-def put_reals(q, drawn, many, first, span, T, torch):
-    """Store `many` drawn numbers as floats in [first, first + span)."""
-    for k in range(0, many, VL):
+def put_reals(q, drawn, count, first, span, T, torch):
+    """Store `count` drawn numbers as floats in [first, first + span)."""
+    for k in range(0, count, VL):
         if T == "f64":
             pair = load[i64](drawn + k * 8)
             pair = ((pair & const[i64](_MASK)) << const[i64](32)) | (
@@ -123,33 +123,33 @@ def put_reals(q, drawn, many, first, span, T, torch):
             )
             unit = cast[f64](pair & const[i64](_LOW[T, torch])) * const[f64](1 / (_LOW[T, torch] + 1))
         else:
-            kept = load[i32](drawn + k * 4) & const[i32](_LOW[T, torch])
-            unit = cast[f32](kept) * const[f32](1 / (_LOW[T, torch] + 1))
+            bits = load[i32](drawn + k * 4) & const[i32](_LOW[T, torch])
+            unit = cast[f32](bits) * const[f32](1 / (_LOW[T, torch] + 1))
         if T == "f32" and not torch:
             unit = fma(unit, span, first)
         elif T == "f16" and torch:
             unit = unit * span + first
         else:
-            unit = rounded(unit * span, T)
+            unit = round_to(unit * span, T)
             unit = unit + first
-        storem[T](q + k * SIZE[T], unit, many - k)
+        storem[T](q + k * SIZE[T], unit, count - k)
 
 
 @inline
-def put_numbers(q, drawn, many, least, length):
-    """Store `many` drawn numbers as i32 in [least, least + length). The quotient of f64 is exact enough."""
+def put_numbers(q, drawn, count, least, length):
+    """Store `count` drawn numbers as i32 in [least, least + length). The quotient of f64 is exact enough."""
     span = cast[f64](spread[i64](length))
     first = cast[f64](spread[i64](least))
-    for k in range(0, many, VL):
+    for k in range(0, count, VL):
         unit = cast[f64](load[i32](drawn + k * 4))
         unit = select(unit < const[f64](0.0), unit + const[f64](4294967296.0), unit)
         unit = first + (unit - floor(unit / span) * span)
-        storem[i32](q + k * 4, cast[i32](unit), many - k)
+        storem[i32](q + k * 4, cast[i32](unit), count - k)
 
 
 @inline
-def put_wide(q, drawn, many, wide, least, end, far, T, torch):
-    """Store `many` drawn numbers, each of `wide` words of the stream, as integers in [least, end). `far`: 1
+def put_wide(q, drawn, count, words, least, end, far, T, torch):
+    """Store `count` drawn numbers, each of `words` words of the stream, as integers in [least, end). `far`: 1
     if end - least exceeds i64."""
     length = end - least
     length_low = length & _MASK
@@ -157,13 +157,13 @@ def put_wide(q, drawn, many, wide, least, end, far, T, torch):
     if (end & _MASK) < (least & _MASK):
         borrow = 1
     length_high = ((end >> 32) - (least >> 32) - borrow) & _MASK
-    for k in range(many):
-        a = ld[u32](drawn + k * wide * 4) + 0
+    for k in range(count):
+        a = ld[u32](drawn + k * words * 4) + 0
         b = 0
-        if wide == 2 and torch:
+        if words == 2 and torch:
             b = a
             a = ld[u32](drawn + k * 8 + 4) + 0
-        elif wide == 2:
+        elif words == 2:
             b = ld[u32](drawn + k * 8 + 4) + 0
         if far == 0:
             a = rest_of(b, a, length)
@@ -194,33 +194,33 @@ def uniform(seeds: Tensor, low: Tensor, high: Tensor, y: Tensor, each, *, T, tor
             if i > 0:
                 last = ((last ^ (last >> 30)) * 1812433253 + i) & _MASK
             st[u32](state + i * 4, last)
-    wide = 2 if T in ("f64", "i64") else 1  # numbers of the stream per element
+    words = 2 if T in ("f64", "i64") else 1  # numbers of the stream per element
     if T in MANTISSA:
         first = splat[T](low)
-        span = rounded(splat[T](high) - first, T)
+        span = round_to(splat[T](high) - first, T)
     else:
         least = ld[T](low) + 0
         end = ld[T](high) + 0
         if end <= least:
             return 1
         if T == "i64" and torch and max(least, end) <= _MASK:
-            wide = 1
+            words = 1
         far = 0  # 1: end - least exceeds i64
         if least < 0 and end > 9223372036854775807 + least:
             far = 1
         length = end - least
     for start, q in items(y):
         if torch:
-            twisted(drawn, state, start * wide, each * wide)
+            draw_mersenne(drawn, state, start * words, each * words)
         else:
-            philox(drawn, seed, counter, lanes, start * wide // 4)
-        many = min(y.size.n - start, each)
+            philox(drawn, seed, counter, lanes, start * words // 4)
+        count = min(y.size.n - start, each)
         if T in MANTISSA:
-            put_reals(q, drawn, many, first, span, T, torch)
+            put_reals(q, drawn, count, first, span, T, torch)
         elif T == "i32":
-            put_numbers(q, drawn, many, least, length)
+            put_numbers(q, drawn, count, least, length)
         else:
-            put_wide(q, drawn, many, wide, least, end, far, T, torch)
+            put_wide(q, drawn, count, words, least, end, far, T, torch)
     return 0
 
 

@@ -37,11 +37,11 @@ def unit_floats(stream: np.ndarray, dtype: str, torch: bool) -> np.ndarray:
     bits = MANTISSA[dtype] + torch
     if dtype == "f64":
         pairs = stream.reshape(-1, 2).astype(np.uint64)
-        whole = (pairs[:, 0] << np.uint64(32)) + pairs[:, 1]
+        bits_of = (pairs[:, 0] << np.uint64(32)) + pairs[:, 1]
     else:
-        whole = stream.astype(np.uint64)
+        bits_of = stream.astype(np.uint64)
     # k / 2^bits, equal to setting the mantissa of a number in [1, 2) and subtracting 1
-    low = whole & np.uint64((1 << bits) - 1)
+    low = bits_of & np.uint64((1 << bits) - 1)
     return (low.astype(np.float64) / (1 << bits)).astype(numpy_dtype(dtype))
 
 
@@ -60,16 +60,16 @@ def uniform(
         unit = unit_floats(stream, dtype, torch)
         # OpenVINO's Philox kernel rounds once; PyTorch computes f16 and bf16 in f32
         length = np.asarray(high - low)
-        wide = numpy_dtype({("f32", False): "f64", ("f16", True): "f32"}.get((dtype, torch), dtype))
-        return (unit.astype(wide) * length.astype(wide) + low.astype(wide)).astype(unit.dtype)
+        kind = numpy_dtype({("f32", False): "f64", ("f16", True): "f32"}.get((dtype, torch), dtype))
+        return (unit.astype(kind) * length.astype(kind) + low.astype(kind)).astype(unit.dtype)
     span = int(high) - int(low)
     if span <= 0:
         raise InferenceError(f"the range from {low} to {high} contains no integer")
-    whole = stream.astype(np.uint64)
+    values = stream.astype(np.uint64)
     if not narrow:
-        first, second = (whole[1::2], whole[::2]) if not torch else (whole[::2], whole[1::2])
-        whole = (first << np.uint64(32)) + second
-    drawn = (whole % np.uint64(span)).astype(np.int64)
+        first, second = (values[1::2], values[::2]) if not torch else (values[::2], values[1::2])
+        values = (first << np.uint64(32)) + second
+    drawn = (values % np.uint64(span)).astype(np.int64)
     return (drawn + int(low)).astype(numpy_dtype(dtype))
 
 
@@ -94,11 +94,11 @@ class RandomUniform:
             says = "'min_val' and 'max_val' should have the same type as 'out_type' attribute."
             check(x.dtype in (output_type, "dynamic"), f"{says} {name} {x} should be {output_type}")
             check_one(x, name)
-        wanted, rank = shape_value(output_shape, "output_shape"), given_rank(output_shape)
-        if wanted is None:
+        sizes, rank = shape_value(output_shape, "output_shape"), given_rank(output_shape)
+        if sizes is None:
             return TensorType(output_type, None if rank is None else (ANY,) * rank)
-        check(all(d >= 0 for d in wanted), f"a dimension of {wanted.tolist()} is negative")
-        return TensorType(output_type, tuple(sym_int(d) for d in wanted))
+        check(all(d >= 0 for d in sizes), f"a dimension of {sizes.tolist()} is negative")
+        return TensorType(output_type, tuple(sym_int(d) for d in sizes))
 
     def ref(output_shape, min_val, max_val, *, output_type, global_seed=0, op_seed=0, alignment="tensorflow"):
         shape = [int(d) for d in output_shape.reshape(-1)]
@@ -150,8 +150,8 @@ class Multinomial:
         dims = fitted(probs=(probs, "BC"))
         count = shape_scalar(num_samples, "num_samples")
         check(count is None or count >= 0, f"num_samples {count} should not be negative")
-        many: Dim = ANY if count is None else count
-        return TensorType(convert_type, (*dims.shape("B"), many))
+        columns: Dim = ANY if count is None else count
+        return TensorType(convert_type, (*dims.shape("B"), columns))
 
     def ref(probs, num_samples, *, convert_type, with_replacement, log_probs, global_seed=0, op_seed=0):
         batch, classes = probs.shape
@@ -165,14 +165,14 @@ class Multinomial:
         weights = np.exp(probs.astype(np.float64)) if log_probs else probs.astype(np.float64)
         out = np.zeros((batch, count), numpy_dtype(convert_type))
         for b in range(batch):
-            left = weights[b].copy()
+            remaining = weights[b].copy()
             for i in range(count):
-                cumulative = np.cumsum(left)
+                cumulative = np.cumsum(remaining)
                 cumulative = cumulative / cumulative[-1]
                 chosen = min(int(np.searchsorted(cumulative, draws[b, i])), classes - 1)
                 out[b, i] = chosen
                 if not with_replacement:
-                    left[chosen] = 0
+                    remaining[chosen] = 0
         return out
 
     def samples(rng, dtype="f32"):

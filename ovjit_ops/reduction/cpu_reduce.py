@@ -110,7 +110,7 @@ def wide(v, T, R):
 
 
 @inline
-def combined(a, b, how):
+def combine(a, b, how):
     return (
         a + b if how == "add"
         else a * b if how == "mul"
@@ -122,11 +122,11 @@ def combined(a, b, how):
 
 
 @inline
-def taken(acc, v, how):
+def accumulate(acc, v, how):
     """acc combined with v, v^2 or |v|, by `how.before`."""
     return (
         fma(v, v, acc) if how.before == "square"
-        else combined(acc, absolute(v) if how.before == "absolute" else v, how.combine)
+        else combine(acc, absolute(v) if how.before == "absolute" else v, how.combine)
     )  # fmt: skip
 
 
@@ -159,16 +159,16 @@ def ones(v, p, items, mode, skip):
 
 
 @inline
-def element(v, q, x, at, left, whole, *, inputs, front, T, R):
-    """A vector of the elements to reduce, from element `at` on, after the prologue. `whole`: all lanes; else
-    the first `left` lanes. Operands of mode "w" are strided."""
+def element(v, q, x, at, count, full, *, inputs, front, T, R):
+    """A vector of the elements to reduce, from element `at` on, after the prologue. `full`: all lanes; else
+    the first `count` lanes. Operands of mode "w" are strided."""
     for k, operand in enumerate(inputs):
         if operand.mode == "w":
-            v[k] = strided[operand.dtype](q[k] + at * x[k, "along"], x[k, "along"], left)
-        elif operand.mode == "v" and whole:
+            v[k] = strided[operand.dtype](q[k] + at * x[k, "along"], x[k, "along"], count)
+        elif operand.mode == "v" and full:
             v[k] = load[operand.dtype](q[k] + at * SIZE[operand.dtype])
         elif operand.mode == "v":
-            v[k] = loadm[operand.dtype](q[k] + at * SIZE[operand.dtype], left)
+            v[k] = loadm[operand.dtype](q[k] + at * SIZE[operand.dtype], count)
     e = applied(front, *v)
     return wide(e, T, R)
 
@@ -245,19 +245,19 @@ def row_combined(acc, v, q, x, start, stop, *, inputs, front, T, R, how):
     """acc combined with the adjacent elements at q from `start` to `stop`, in whole vectors. Where the bits
     do not depend on it, two vectors at a time, as each combination waits for the one before."""
     total = acc
-    behind = start
+    rest_at = start
     if how.combine in IDEMPOTENT and not front.lines:
         other = acc
-        behind = stop - (stop - start) % (2 * VL)
-        for j in range(start, behind, 2 * VL):
+        rest_at = stop - (stop - start) % (2 * VL)
+        for j in range(start, rest_at, 2 * VL):
             some = element(v, q, x, j, 0, True)
-            total = taken(total, some, how)
+            total = accumulate(total, some, how)
             some = element(v, q, x, j + VL, 0, True)
-            other = taken(other, some, how)
-        total = combined(total, other, how.combine)
-    for j in range(behind, stop, VL):
+            other = accumulate(other, some, how)
+        total = combine(total, other, how.combine)
+    for j in range(rest_at, stop, VL):
         some = element(v, q, x, j, 0, True)
-        total = taken(total, some, how)
+        total = accumulate(total, some, how)
     return total
 
 
@@ -272,27 +272,27 @@ def some_of(p, step, count, T):
 
 
 @inline
-def put(target, step, made, i, n, w, g, e, along, *, operands, body, out):
-    """Apply the epilogue to `made` and store elements i to n - 1, `step` bytes apart. `along`: the name of
+def put(target, step, value, i, n, w, g, e, along, *, operands, body, out):
+    """Apply the epilogue to `value` and store elements i to n - 1, `step` bytes apart. `along`: the name of
     the operands' stride."""
     for k, operand in enumerate(operands):
         if not operand.one:
             w[k + 1] = some_of(g[k] + i * e[k, along], e[k, along], n - i, operand.dtype)
-    result = applied(body, made, *w)
+    result = applied(body, value, *w)
     spaced(target + i * step, step, result, n - i, out)
 
 
 @inline
-def finished(acc, total, number, made_in, *, R, how):
-    """The result for `total` combined elements, converted to the type `made_in`."""
-    made = acc
+def finish_value(acc, total, number, out_type, *, R, how):
+    """The result for `total` combined elements, converted to the type `out_type`."""
+    result = acc
     if how.empty != "" and total == 0:
-        made = const[R](how.empty)
+        result = const[R](how.empty)
     if how.after == "mean":
-        made = made / number
+        result = result / number
     elif how.after == "root":
-        made = sqrt(made)
-    return wide(made, R, made_in)
+        result = sqrt(result)
+    return wide(result, R, out_type)
 
 
 #: Elements of an output, of a run, and along the other reduced dimensions; number of parts, elements of a
@@ -311,23 +311,23 @@ def take_next(acc, v, q, x, i, n, *, inputs, front, T, R, how, vectors):
     for u in static_range(vectors):
         if (not front.lines and SIZE[T] > 2 and inputs[0].mode == "v") or i + u * VL < n:
             some = element(v, q, x, u * VL, n - i - u * VL, False)
-            acc[u] = taken(acc[u], some, how)
+            acc[u] = accumulate(acc[u], some, how)
     step_on(q, x, inputs)
 
 
 @inline
-def bank_sums(acc, made, bank, sums, first, *, M, vectors):
+def bank_sums(acc, end, bank, sums, first, *, M, vectors):
     """Add sums of BLOCK elements to the sums of sums; after BLOCK of those, add them to the last level. Reset
     `acc`."""
     for u in static_range(vectors):
         store[M](scratch + u * VL * SIZE[M], acc[u])
         acc[u] = first
-    for place in range(scratch, made, VL * SIZE[M]):
-        whole = load[M](place + bank) + load[M](place)
+    for slot in range(scratch, end, VL * SIZE[M]):
+        sum = load[M](slot + bank) + load[M](slot)
         if sums % BLOCK == 0:
-            store[M](place + 2 * bank, load[M](place + 2 * bank) + whole)
-            whole = first
-        store[M](place + bank, whole)
+            store[M](slot + 2 * bank, load[M](slot + 2 * bank) + sum)
+            sum = first
+        store[M](slot + bank, sum)
 
 
 @kernel(to=KEPT, reduced=REDUCED, of=SHARE)
@@ -349,7 +349,7 @@ def reduce_kept(
     blocks = (to.n + vectors * VL - 1) // (vectors * VL)
     # in scratch memory: what is combined, sums of BLOCK numbers, sums of BLOCK of these
     bank = vectors * VL * SIZE[M]
-    made = scratch + bank
+    bank_end = scratch + bank
     i = to.n
     for item in share(of.items, of.per_chunk):
         i += vectors * VL
@@ -367,9 +367,9 @@ def reduce_kept(
         for u in static_range(vectors):
             acc[u] = first
         if long:
-            for place in range(scratch, made, VL * SIZE[M]):
-                store[M](place + bank, first)
-                store[M](place + 2 * bank, first)
+            for slot in range(scratch, bank_end, VL * SIZE[M]):
+                store[M](slot + bank, first)
+                store[M](slot + 2 * bank, first)
         added = 0
         sums = 0
         for b0 in range(reduced.r0):
@@ -385,17 +385,17 @@ def reduce_kept(
                             if added >= BLOCK:
                                 added = 0
                                 sums += 1
-                                bank_sums(acc, made, bank, sums, first)
+                                bank_sums(acc, bank_end, bank, sums, first)
         for u in static_range(vectors):
             store[M](scratch + u * VL * SIZE[M], acc[u])
-        place = scratch
+        slot = scratch
         for j in range(i, min(i + vectors * VL, to.n), VL):
-            whole = load[M](place)
+            value = load[M](slot)
             if long and sums > 0:
-                whole = load[M](place + 2 * bank) + (load[M](place + bank) + whole)
-            whole = finished(whole, reduced.total, number, body.inputs[0])
-            put(target, to.y_inner, whole, j, to.n, w, g, e, "inner")
-            place += VL * SIZE[M]
+                value = load[M](slot + 2 * bank) + (load[M](slot + bank) + value)
+            value = finish_value(value, reduced.total, number, body.inputs[0])
+            put(target, to.y_inner, value, j, to.n, w, g, e, "inner")
+            slot += VL * SIZE[M]
 
 
 #: `KEPT` without a contiguous dimension.
@@ -406,10 +406,10 @@ ROWS = Raw("*y y_0 y_1 y_2 d1 d2")
 def take_run(s, v, q, x, begin, end, first, *, inputs, front, T, R, how, long):
     """Combine a run with the state s: the current sum, sums of BLOCK vectors, sums of BLOCK sums; elements
     since the last reset of the current sum, and the number of sums."""
-    whole = end - (end - begin) % VL
+    full_end = end - (end - begin) % VL
     block = BLOCK * VL
-    for start in range(begin, whole, block) if long else (0,):
-        stop = min(start + block, whole) if long else whole
+    for start in range(begin, full_end, block) if long else (0,):
+        stop = min(start + block, full_end) if long else full_end
         at_first = start if long else begin
         s["acc"] = row_combined(s["acc"], v, q, x, at_first, stop)
         if long:
@@ -422,10 +422,10 @@ def take_run(s, v, q, x, begin, end, first, *, inputs, front, T, R, how, long):
                 if s["sums"] % BLOCK == 0:
                     s["many"] = s["many"] + s["some"]
                     s["some"] = first
-    if whole < end:  # lanes behind the row keep their value
-        rest = element(v, q, x, whole, end - whole, False)
-        rest = taken(s["acc"], rest, how)
-        s["acc"] = blend[R](end - whole, rest, s["acc"])
+    if full_end < end:  # lanes behind the row keep their value
+        last = element(v, q, x, full_end, end - full_end, False)
+        last = accumulate(s["acc"], last, how)
+        s["acc"] = blend[R](end - full_end, last, s["acc"])
 
 
 @kernel(to=ROWS, reduced=REDUCED, of=SHARE)
@@ -478,9 +478,9 @@ def reduce_rows(
         count += 1
         if parted or count == NARROW * VL or at[2] == to.d2 - 1 or item == last:
             for i in range(0, count, VL):
-                held = loadm[M](scratch + i * SIZE[M], count - i)
-                held = finished(held, reduced.total, number, body.inputs[0])
-                put(home, to.y_2, held, i, count, w, g, e, 2)
+                values = loadm[M](scratch + i * SIZE[M], count - i)
+                values = finish_value(values, reduced.total, number, body.inputs[0])
+                put(home, to.y_2, values, i, count, w, g, e, 2)
             count = 0
         if not parted:
             next_row(at, to.d1, to.d2)
@@ -531,8 +531,8 @@ class Reduce(Lowering):
     def set_up(self) -> None:
         group, node = self.group, self.node
         self.data, axes = node.inputs
-        made, dtype = node.output.dtype, self.data.dtype
-        self.sums = sum_type(node.op.name, dtype, made)
+        out, dtype = node.output.dtype, self.data.dtype
+        self.sums = sum_type(node.op.name, dtype, out)
         how = reductions(node.op.name, self.sums)
         rank = len(self.data.shape)
         fused = bool(group.front or group.body)
@@ -542,7 +542,7 @@ class Reduce(Lowering):
         self.axes = sorted({int(a) % rank for a in axes.type.value.reshape(-1)}) if rank else []
         self.sources, self.operands = group.sources, group.operands
         self.front = group.make_front() or as_it_is(dtype, dtype)
-        self.body = group.make_body() or as_it_is(made, made)
+        self.body = group.make_body() or as_it_is(out, out)
         if self._lanes_lost() * len(self.front.lines) > MOST_LOST:
             raise NotNative
         self.static = is_static(self.data.shape)
@@ -595,26 +595,26 @@ class Reduce(Lowering):
     def _kernels(self) -> dict[tuple[str, str], Kernel]:
         """(step, kind) -> kernel. Step "all" is the only one; "first" and "last" are the steps of two."""
         how, sums, name = self.how, self.sums, self.node.op.name
-        dtype, made, out = self.data.dtype, self.node.output.dtype, self.out.dtype
+        dtype, result, out = self.data.dtype, self.node.output.dtype, self.out.dtype
         count = product([self.data.shape[a] for a in self.axes]) if self.static else None
         adds = how.combine == "add" and ELEMENT_TYPES[sums].kind == "f"
         short = count is not None and count <= BLOCK
-        behind = "".join("n" if is_number(v) else "s" for v in self.operands)
+        operand_kinds = "".join("n" if is_number(v) else "s" for v in self.operands)
         before, after = (
             "_".join(n.op.name.lower() for n in nodes[:4]) for nodes in (self.group.front, self.group.body)
         )
         self.between = between = WIDENED.get(sums, sums)
-        plainly = not before and not after and {dtype, sums, made} == {between}
+        plainly = not before and not after and {dtype, sums, result} == {between}
         plainly = plainly and not how.before and how.after != "root"
         last = how if plainly else how._replace(before="")
         first = how if plainly else how._replace(after="", empty="")
-        kept = [d for a, d in enumerate(self.data.shape) if a not in self.axes]
-        self.rows = product(kept) if is_static(kept) else PARTS
+        extents = [d for a, d in enumerate(self.data.shape) if a not in self.axes]
+        self.rows = product(extents) if is_static(extents) else PARTS
         #: The kinds with two steps. For dynamic shapes that may have many rows, a second step rarely helps.
         self.halves = frozenset(("keep", "reduce") if self.rows < PARTS else ("keep",))
         if self.static and product(self.data.shape) * SIZE[dtype] < 2 * PART_BYTES:
             self.halves = frozenset()
-        found: dict[tuple[str, str], Kernel] = {}
+        kernels: dict[tuple[str, str], Kernel] = {}
 
         def make(step: str, kind: str, how: Reduction, read: str, out: str, modes: str) -> None:
             front = self.front if step != "last" else as_it_is(read, read)
@@ -622,14 +622,14 @@ class Reduce(Lowering):
             body = self.body if step != "first" else as_it_is(inside, out)
             parted = kind == "reduce" and kind in self.halves and (step == "first" or plainly)
             long = adds and not short and (step != "last" or plainly)
-            few = "short" if adds and not long and kind != "short" else ""
+            length = "short" if adds and not long and kind != "short" else ""
             words = [before if step != "last" else "", name.lower(), kind]
-            words += [read if read == out else f"{read}_{out}", few]
+            words += [read if read == out else f"{read}_{out}", length]
             words += ["part" if parted else "", after if step != "first" else ""]
-            found[step, kind] = _kernel(
+            kernels[step, kind] = _kernel(
                 "_".join(filter(None, words)), kind, self.vectors, T=read, R=inside, out=out, how=how,
                 long=long, parted=parted, front=front, inputs=tuple(map(Operand, front.inputs, modes)),
-                body=body, operands=tuple(map(Operand, body.inputs[1:], behind)),
+                body=body, operands=tuple(map(Operand, body.inputs[1:], operand_kinds)),
             )  # fmt: skip
 
         for kind, modes in self.modes.items():
@@ -637,7 +637,7 @@ class Reduce(Lowering):
             if kind in self.halves:
                 make("first", kind, first, dtype, between, modes)
                 make("last", kind, last, between, out, "v")
-        return found
+        return kernels
 
     def _views(self, planner: Planner) -> list[View]:
         shape = planner.shape(self.data)
@@ -703,16 +703,16 @@ class Reduce(Lowering):
         walked = [v for v, one in zip(views, ones, strict=True) if not one]
         # strides of `others` along the kept axes
         at = {axis: i for i, axis in enumerate(sorted(keep))}
-        whole = self.node.attrs.get("keep_dims")
-        behind = [[s[a if whole else at[a]] for a in keep] for s in others]
+        keep_dims = self.node.attrs.get("keep_dims")
+        steps_of = [[s[a if keep_dims else at[a]] for a in keep] for s in others]
         xs = [[v.strides[a] for a in keep] for v in walked]
-        kept, strides = merge_dims([shape[a] for a in keep], [*xs, *behind], DIMS)
+        outer, strides = merge_dims([shape[a] for a in keep], [*xs, *steps_of], DIMS)
         kx, ko = strides[: len(xs)], strides[len(xs) :]
         over = [a for a in order if a in self.axes]
         red, rx = merge_dims([shape[a] for a in over], [[v.strides[a] for a in over] for v in walked])
         reduces = self._is_innermost("reduce", walked, rx)
         keeps = self._is_innermost("keep", walked, kx) and not reduces
-        kind = self._kind(kept, red, keeps, reduces)
+        kind = self._kind(outer, red, keeps, reduces)
         if not kind:
             return None
         n, run, step, inner, along = 1, 1, [0] * len(walked), [0] * len(ko), 0
@@ -721,29 +721,29 @@ class Reduce(Lowering):
             for s in rx:
                 s.pop()
         elif kind != "reduce":
-            if kept:
-                n, inner, steps = kept.pop(), [s.pop() for s in ko], [s.pop() for s in kx]
+            if outer:
+                n, inner, steps = outer.pop(), [s.pop() for s in ko], [s.pop() for s in kx]
                 along = steps[0] if kind == "short" else 0
             if red:
                 run, step = red.pop(), [s.pop() for s in rx]
-        if len(kept) > DIMS or len(red) > DIMS:
+        if len(outer) > DIMS or len(red) > DIMS:
             return None
         return Walk(
-            kind, n, run, red, kept, list(zip(step, rx, kx, strict=True)),
+            kind, n, run, red, outer, list(zip(step, rx, kx, strict=True)),
             [(i, (), s) for i, s in zip(inner, ko, strict=True)], along,
         )  # fmt: skip
 
-    def _kind(self, kept: Sequence[int], red: Sequence[int], keeps: bool, reduces: bool) -> str:
+    def _kind(self, outer: Sequence[int], red: Sequence[int], keeps: bool, reduces: bool) -> str:
         """The kind of kernel for merged dimensions, kept and reduced ones; "" if there is none. `keeps`,
         `reduces`: whether the innermost of them is contiguous."""
-        if kept and keeps:
+        if outer and keeps:
             return "keep"
         if red and reduces:
-            short = "short" in self.modes and len(red) == 1 and kept and kept[-1] >= self.target.lanes
+            short = "short" in self.modes and len(red) == 1 and outer and outer[-1] >= self.target.lanes
             return "short" if short else "reduce"
         if "reduce" not in self.modes:
-            return "" if kept else "keep"
-        return "reduce" if not red and (self.order is not None or not kept) else ""
+            return "" if outer else "keep"
+        return "reduce" if not red and (self.order is not None or not outer) else ""
 
     def _order_of(self, view: View) -> Sequence[int]:
         """The axes, innermost last: `self.order` if the kernel depends on it, else by strides."""
@@ -757,8 +757,8 @@ class Reduce(Lowering):
     def _is_innermost(self, kind: str, walked: Sequence[View], strides: Sequence[Sequence[int]]) -> bool:
         """Whether each operand's innermost stride is the one that the kernel of this kind requires."""
         modes = self.modes.get(kind, "").replace("n", "")
-        wanted = [v.itemsize if mode == "v" else 0 for v, mode in zip(walked, modes, strict=False)]
-        return bool(modes) and all(s and s[-1] == w for s, w in zip(strides, wanted, strict=True))
+        expected = [v.itemsize if mode == "v" else 0 for v, mode in zip(walked, modes, strict=False)]
+        return bool(modes) and all(s and s[-1] == w for s, w in zip(strides, expected, strict=True))
 
     def _parts(self, walk: Walk) -> int | None:
         """The number of parts; None if the reduction has a single step."""

@@ -52,20 +52,20 @@ def log_norm(p, line, classes, exp, log):
     total = const[f64](0.0)
     for k in range(0, classes, VL):
         below = maximum(cast[f64](load[f32](line + k * 4)) - spread[f64](top), const[f64](LEAST))
-        made = applied(exp, below)
-        total = total + made
+        power = applied(exp, below)
+        total = total + power
     whole_ = spread[f64](hadd[f64](total))
     size = applied(log, whole_)
     return spread[f64](top) + size
 
 
 @inline
-def allow_ways(target, stay, skip, many, blank, merge):
+def allow_ways(target, stay, skip, count, blank, merge):
     """Set the transitions to the position of each label: `stay` from itself, `skip` from two positions
     before."""
     never = const[f64](NEVER)
     before = blank
-    for i in range(many):
+    for i in range(count):
         label = ld[i64](target + i * 8) + 0
         s = 2 * i + 1
         if not merge:
@@ -85,35 +85,35 @@ def go_on(alpha, stay, skip, here, norm, n, exp, log):
     vectors = (n + VL - 1) // VL
     for k in range(vectors):  # from the last one, as each reads positions before it
         s = (vectors - 1 - k) * VL * 8
-        gone = load[f64](alpha + s) + load[f64](stay + s)
-        leapt = load[f64](alpha + s - 16) + load[f64](skip + s)
-        came = log_sum(gone, load[f64](alpha + s - 8), leapt, exp, log)
-        store[f64](alpha + s, came + maximum(load[f64](here + s) - norm, never))
+        staying = load[f64](alpha + s) + load[f64](stay + s)
+        skipping = load[f64](alpha + s - 16) + load[f64](skip + s)
+        total = log_sum(staying, load[f64](alpha + s - 8), skipping, exp, log)
+        store[f64](alpha + s, total + maximum(load[f64](here + s) - norm, never))
 
 
 @inline
-def list_labels(target, given, count, classes, L, collapse, unique):
+def list_labels(target, labels, count, classes, L, collapse, unique):
     """Write the labels of a sequence to `target`, without those that `collapse` or `unique` remove. Returns
     their number, or -1 if a label is out of range."""
-    many = 0
+    size = 0
     last = -1
     for i in range(count):
-        label = ld[L](given + i * SIZE[L]) + 0
+        label = ld[L](labels + i * SIZE[L]) + 0
         if label < 0 or label >= classes:
-            many = -1
+            size = -1
             break
-        told = 1
+        keep = 1
         if collapse and label == last:
-            told = 0
+            keep = 0
         if unique:
-            for k in range(many):
+            for k in range(size):
                 if ld[i64](target + k * 8) == label:
-                    told = 0
-        if told == 1:
-            st[i64](target + many * 8, label)
-            many += 1
+                    keep = 0
+        if keep == 1:
+            st[i64](target + size * 8, label)
+            size += 1
         last = label
-    return many
+    return size
 
 
 @kernel(over="b", x="b t c:1", times="b:1", labels="b m:1", counts="b:1", blanks="", y="b:1")
@@ -138,30 +138,30 @@ def ctc_loss(
     if blank < 0 or blank >= classes:
         return 1
     never = const[f64](NEVER)
-    for _, lines, time_at, given, count_at, loss_at in items(x, times, labels, counts, y):
+    for _, lines, time_at, sequence, count_at, loss_at in items(x, times, labels, counts, y):
         time = ld[E](time_at) + 0
         count = ld[N](count_at) + 0
         if time < 0 or time > x.size.t or count < 0 or count > labels.size.m or count > time:
             return 4
-        many = list_labels(target, given, count, classes, L, collapse, unique)
-        if many < 0:
+        size = list_labels(target, sequence, count, classes, L, collapse, unique)
+        if size < 0:
             return 1
-        n = 2 * many + 1
+        n = 2 * size + 1
         storem[f64](alpha - 16, never, 2)
         for s in range(0, n, VL):
             store[f64](alpha + s * 8, never)
             store[f64](here + s * 8, const[f64](0.0))
             store[f64](stay + s * 8, const[f64](0.0))
             store[f64](skip + s * 8, never)
-        allow_ways(target, stay, skip, many, blank, merge)
+        allow_ways(target, stay, skip, size, blank, merge)
         for t in range(time):
             p = x.at(lines, t=t)
             norm = log_norm(p, line, classes, exp, log)
             at_blank = ld[f32](line + blank * 4) * 1.0
-            for i in range(many):
+            for i in range(size):
                 st[f64](here + 16 * i, at_blank)
                 st[f64](here + 16 * i + 8, ld[f32](line + ld[i64](target + i * 8) * 4) * 1.0)
-            st[f64](here + 16 * many, at_blank)
+            st[f64](here + 16 * size, at_blank)
             if t == 0:
                 first = min(n, 2)
                 storem[f64](alpha, maximum(loadm[f64](here, first) - norm, never), first)
@@ -195,11 +195,11 @@ class CTCLosses(Lowering):
         fit = times.shape == counts.shape == (batch,) and labels.shape[0] == batch
         if not x.count or not fit or (blank and blank[0].count != 1):
             raise NotNative
-        made = planner.row_major_outputs(self.node)
+        outputs = planner.row_major_outputs(self.node)
         most = labels.shape[1]
         room = (2 * most + 1 + MARGIN) * 8
         planner.need_scratch(5 * room + (classes + MARGIN) * 4)
         work = steps * (classes * 8 + most * 64)  # exponentials and logarithms in f64
-        tensors = {"x": x, "times": times, "labels": labels, "counts": counts, "y": made[0]}
+        tensors = {"x": x, "times": times, "labels": labels, "counts": counts, "y": outputs[0]}
         tensors |= zip(("blanks",), blank, strict=False)
         launch(planner, self.kernel, tensors, ("y",), work=work, flops=batch * work, room=room)

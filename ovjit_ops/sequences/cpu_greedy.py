@@ -19,15 +19,15 @@ def best_label(p, classes, T):
     best = ld[T](p) * 1.0
     label = 0
     for first in range(0, classes, BLOCK):
-        behind = min(first + BLOCK, classes)
+        end = min(first + BLOCK, classes)
         largest = const[T](-inf)
         c = first
-        while c + VL <= behind:
+        while c + VL <= end:
             largest = maximum(largest, load[T](p + c * SIZE[T]))
             c += VL
-        if c < behind:
-            some = loadm[T](p + c * SIZE[T], behind - c)
-            largest = maximum(largest, blend[T](behind - c, some, const[T](-inf)))
+        if c < end:
+            some = loadm[T](p + c * SIZE[T], end - c)
+            largest = maximum(largest, blend[T](end - c, some, const[T](-inf)))
         v = hmax[T](largest) * 1.0
         if v > best or (v != v and best == best):
             best = v
@@ -67,10 +67,10 @@ def ctc_greedy(x: Tensor, ends: Tensor, blanks: Tensor, y: Tensor, counts: Tenso
         for t in range(n):
             p = x.at(scores, t=t)
             label = best_label(p, classes, T)
-            told = label != blank
+            emit = label != blank
             if merge:
-                told = label != blank and label != last
-            if told:
+                emit = label != blank and label != last
+            if emit:
                 st[Y](y.at(labels, t=k), label)
                 k += 1
             last = label
@@ -90,10 +90,10 @@ class Greedy(Lowering):
         if types[1] not in (("i32", "i64") if self.lengths else FULL):
             raise NotNative
         merge = attrs["merge_repeated" if self.lengths else "ctc_merge_repeated"]
-        made = [v.dtype for v in self.node.outputs]
+        types_out = [v.dtype for v in self.node.outputs]
         self.kernel = ctc_greedy(
-            T=types[0], E=types[1], B=types[2] if len(types) > 2 else None, Y=made[0],
-            N=made[1] if self.lengths else None, merge=merge,
+            T=types[0], E=types[1], B=types[2] if len(types) > 2 else None, Y=types_out[0],
+            N=types_out[1] if self.lengths else None, merge=merge,
         )  # fmt: skip
 
     def plan(self, planner: Planner) -> None:
@@ -103,10 +103,10 @@ class Greedy(Lowering):
         fit = ends.shape[0] == sequences if self.lengths else ends.shape == (steps, sequences)
         if not x.count or not fit:
             raise NotNative
-        made = planner.row_major_outputs(self.node)
+        outputs = planner.row_major_outputs(self.node)
         tensors = {"x": x.permute((batch, time, 2)), "ends": ends}
         if blank:
             tensors["blanks"] = blank[0]
-        writes = ("y", "counts")[: len(made)]
-        tensors |= zip(writes, (made[0].as_shape((sequences, steps)), *made[1:]), strict=True)
+        writes = ("y", "counts")[: len(outputs)]
+        tensors |= zip(writes, (outputs[0].as_shape((sequences, steps)), *outputs[1:]), strict=True)
         launch(planner, self.kernel, tensors, writes, work=steps * classes * 4, flops=4.0 * x.count)

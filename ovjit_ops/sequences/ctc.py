@@ -23,10 +23,10 @@ def _one(x: TensorType | None, what: str) -> None:
 
 def checked_lengths(lengths: np.ndarray, most: int, what: str) -> np.ndarray:
     """Lengths as i64. Raises InferenceError for lengths outside 0 ... `most`."""
-    wide = lengths.astype(np.int64).reshape(-1)
-    if wide.size and (wide.min() < 0 or wide.max() > most):
-        raise InferenceError(f"{what} should be in [0, {most}], not {wide.min()} .. {wide.max()}")
-    return wide
+    values = lengths.astype(np.int64).reshape(-1)
+    if values.size and (values.min() < 0 or values.max() > most):
+        raise InferenceError(f"{what} should be in [0, {most}], not {values.min()} .. {values.max()}")
+    return values
 
 
 def best_path(scores: np.ndarray, blank: int, merge: bool) -> list[int]:

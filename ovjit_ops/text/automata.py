@@ -64,8 +64,8 @@ def complement(ranges: Ranges) -> Ranges:
     return tuple([*out, (at, LAST_POINT)] if at <= LAST_POINT else out)
 
 
-def overlap(left: Ranges, right: Ranges) -> bool:
-    return any(a <= d and c <= b for a, b in left for c, d in right)
+def overlap(ranges: Ranges, others: Ranges) -> bool:
+    return any(a <= d and c <= b for a, b in ranges for c, d in others)
 
 
 @functools.lru_cache(1)
@@ -85,24 +85,24 @@ def members_of(text: str, ignore_case: bool = False) -> Ranges:
     Unicode 17."""
     regex = patterns.package()
     pattern = regex.compile(f"[{text}]+", regex.V0 | (regex.I if ignore_case else 0))
-    found = tuple((m.start(), m.end() - 1) for m in pattern.finditer(_everything()))
-    return without(found, _later())
+    ranges = tuple((m.start(), m.end() - 1) for m in pattern.finditer(_everything()))
+    return without(ranges, _later())
 
 
-def without(left: Ranges, right: Ranges) -> Ranges:
-    return complement(union(complement(left), right))
+def without(ranges: Ranges, removed: Ranges) -> Ranges:
+    return complement(union(complement(ranges), removed))
 
 
 @functools.lru_cache(256)
 def property_of(name: str) -> Ranges:
     """The characters of a property, by its name in PCRE2."""
-    made, nested = patterns.translate(f"[\\p{{{name}}}]")
+    translated, nested = patterns.translate(f"[\\p{{{name}}}]")
     if nested:
         raise Unfit(name)
-    found = members_of(made[1:-1])
+    ranges = members_of(translated[1:-1])
     if name in ("C", "Cn"):
-        return union(found, _later())
-    return found
+        return union(ranges, _later())
+    return ranges
 
 
 # -- the pattern as a tree
@@ -156,7 +156,7 @@ class _Parser:
         self.groups = 0
         self.ignore_case = False
 
-    def whole(self) -> Any:
+    def parse(self) -> Any:
         node = self.choice()
         if self.at < len(self.text):
             raise Unfit(f"{self.text[self.at]!r} at {self.at}")
@@ -273,10 +273,10 @@ class _Parser:
             return Look((), True, True)
         if letter == "A":
             return Start()
-        ranges, single = self.escaped(letter)
+        ranges, single = self.parse_escape(letter)
         return Set(self.literal(single)) if single is not None else Set(ranges)
 
-    def escaped(self, letter: str) -> tuple[Ranges, int | None]:
+    def parse_escape(self, letter: str) -> tuple[Ranges, int | None]:
         """(characters of an escape, or the one character that it is)."""
         if letter in patterns.CLASSES or letter.lower() in patterns.CLASSES and letter != "N":
             ranges = members_of(patterns.CLASSES[letter.lower()])
@@ -289,8 +289,8 @@ class _Parser:
             if self.ignore_case:
                 raise Unfit(name)
             negative = (letter == "P") != name.startswith("^")
-            found = property_of(name.lstrip("^"))
-            return (complement(found) if negative else found), None
+            property_ranges = property_of(name.lstrip("^"))
+            return (complement(property_ranges) if negative else property_ranges), None
         if letter == "x":
             if self.skip("{"):
                 end = self.text.find("}", self.at)
@@ -328,8 +328,8 @@ class _Parser:
                 ranges = self.literal(low)
             sets.append(ranges)
         self.at += 1
-        found = union(*sets)
-        return complement(found) if negative else found
+        members = union(*sets)
+        return complement(members) if negative else members
 
     def member(self) -> tuple[Ranges, int | None]:
         letter = self.take()
@@ -342,7 +342,7 @@ class _Parser:
             return (), 8
         if letter in "BNRX":
             raise Unfit(f"\\{letter} in a class")
-        return self.escaped(letter)
+        return self.parse_escape(letter)
 
 
 def _one_character(node: Any) -> Ranges:
@@ -361,13 +361,13 @@ def _check_possessive(parts: Sequence[Any]) -> None:
             continue
         if not isinstance(part.part, Set):
             raise Unfit("a possessive repetition of more than a class")
-        for behind in parts[i + 1 :]:
-            one = behind.part if isinstance(behind, Repeat) else behind
+        for later in parts[i + 1 :]:
+            one = later.part if isinstance(later, Repeat) else later
             if isinstance(one, Look) and one.end:  # the longest repetition comes first
                 one = Set(one.ranges)
             if not isinstance(one, Set) or overlap(one.ranges, part.part.ranges):
                 raise Unfit("a possessive repetition that matters")
-            if not isinstance(behind, Repeat) or behind.low > 0:
+            if not isinstance(later, Repeat) or later.low > 0:
                 break
 
 
@@ -439,8 +439,8 @@ class _Places:
             self._branch(split, node.lazy)
 
     def _branch(self, split: int, lazy: bool) -> None:
-        inside, behind = split + 1, len(self.steps)
-        self.steps[split] = ("split", behind, inside) if lazy else ("split", inside, behind)
+        body, exit = split + 1, len(self.steps)
+        self.steps[split] = ("split", exit, body) if lazy else ("split", body, exit)
 
 
 def can_be_empty(node: Any) -> bool:
@@ -469,13 +469,13 @@ class Automaton:
 
     def __init__(self, pattern: str):
         parser = _Parser(pattern)
-        tree = parser.whole()
+        tree = parser.parse()
         self.groups = parser.groups
         self.whole_groups = _whole_groups(tree)
         self.empty = can_be_empty(tree)
-        places = _Places(tree)
-        self.classes, signatures, newline = _classes_of(places.sets)
-        self._steps = places.steps
+        positions = _Places(tree)
+        self.classes, signatures, newline = _classes_of(positions.sets)
+        self._steps = positions.steps
         self._looked = 0
         columns = len(signatures)
         numbers: dict[tuple[bool, tuple[int, ...]], int] = {(False, ()): 0}
@@ -491,8 +491,8 @@ class Automaton:
             for column in range(columns + 2):
                 end, final = column == columns + 1, column == columns
                 signature = frozenset[int]() if end else signatures[newline if final else column]
-                behind, ended = self._step(state, signature, end, final)
-                following = False, behind
+                targets, ended = self._step(state, signature, end, final)
+                following = False, targets
                 if following not in numbers:
                     if len(numbers) >= MOST_STATES:
                         raise Unfit("many states")
@@ -520,51 +520,51 @@ class Automaton:
         self, state: tuple[bool, tuple[int, ...]], signature: frozenset[int], end: bool, final: bool
     ) -> tuple[tuple[int, ...], bool]:
         """(places behind the next character, whether the pattern has ended before it)."""
-        at_start, places = state
-        self._looked += len(places)
+        at_start, positions = state
+        self._looked += len(positions)
         if self._looked > MOST_STEPS:
             raise Unfit("many places for many states")
-        seen: set[int] = set()
-        behind: dict[int, None] = {}
-        stack = list(reversed(places))
+        visited: set[int] = set()
+        targets: dict[int, None] = {}
+        stack = list(reversed(positions))
         while stack:
-            place = stack.pop()
-            if place in seen:
+            position = stack.pop()
+            if position in visited:
                 continue
-            seen.add(place)
-            kind, *rest = self._steps[place]
+            visited.add(position)
+            kind, *arguments = self._steps[position]
             if kind == "end":
-                return tuple(behind), True
+                return tuple(targets), True
             if kind == "set":
-                if not end and rest[0] in signature:
-                    behind[place + 1] = None
+                if not end and arguments[0] in signature:
+                    targets[position + 1] = None
             elif kind == "split":
-                stack += [rest[1], rest[0]]
+                stack += [arguments[1], arguments[0]]
             elif kind == "jump":
-                stack.append(rest[0])
+                stack.append(arguments[0])
             elif kind == "start":
                 if at_start:
-                    stack.append(place + 1)
-            elif end and rest[1] or final and rest[2] or not end and rest[0] in signature:
-                stack.append(place + 1)
-        return tuple(behind), False
+                    stack.append(position + 1)
+            elif end and arguments[1] or final and arguments[2] or not end and arguments[0] in signature:
+                stack.append(position + 1)
+        return tuple(targets), False
 
 
 def _whole_groups(tree: Any) -> set[int]:
     """0 and the groups that are the whole match: all beside them have no characters."""
-    found = {0}
+    numbers = {0}
     node = tree
     while True:
         if isinstance(node, Group):
-            found.add(node.number)
+            numbers.add(node.number)
             node = node.part
         elif isinstance(node, Join):
             solid = [part for part in node.parts if not _is_condition(part)]
             if len(solid) != 1:
-                return found
+                return numbers
             node = solid[0]
         else:
-            return found
+            return numbers
 
 
 def _is_condition(node: Any) -> bool:
@@ -575,18 +575,18 @@ def _is_condition(node: Any) -> bool:
 
 def _classes_of(sets: Iterable[Ranges]) -> tuple[np.ndarray, list[frozenset[int]], int]:
     """(the class of each code point, the sets that each class is in, the class of a newline)."""
-    known = list(sets)
+    all_ranges = list(sets)
     borders = {0, _NEWLINE, _NEWLINE + 1, LAST_POINT + 1}
-    for ranges in known:
+    for ranges in all_ranges:
         for first, last in ranges:
             borders |= {first, last + 1}
     cuts = np.array(sorted(borders), np.int64)
-    within = np.zeros((len(known), len(cuts) - 1), bool)
-    for i, ranges in enumerate(known):
+    within = np.zeros((len(all_ranges), len(cuts) - 1), bool)
+    for i, ranges in enumerate(all_ranges):
         if ranges:
             firsts, lasts = np.array(ranges, np.int64).T
-            place = np.searchsorted(firsts, cuts[:-1], "right") - 1
-            within[i] = (place >= 0) & (cuts[:-1] <= lasts[place.clip(0)])
+            index = np.searchsorted(firsts, cuts[:-1], "right") - 1
+            within[i] = (index >= 0) & (cuts[:-1] <= lasts[index.clip(0)])
     names: dict[bytes, int] = {}
     signatures: list[frozenset[int]] = []
     kinds = []
@@ -613,24 +613,24 @@ def automaton(pattern: bytes) -> Automaton | None:
         return None
 
 
-def search(made: Automaton, text: str, at: int) -> tuple[int, int] | None:
+def search(automaton: Automaton, text: str, at: int) -> tuple[int, int] | None:
     """The first match from `at`, for tests."""
-    columns = made.table.shape[1]
+    columns = automaton.table.shape[1]
     for begin in range(at, len(text) + 1):
-        state, found = made.starts[0 if begin == 0 else 1], -1
-        for place in range(begin, len(text) + 1):
-            if place == len(text):
+        state, match_end = automaton.starts[0 if begin == 0 else 1], -1
+        for position in range(begin, len(text) + 1):
+            if position == len(text):
                 column = columns - 1
-            elif place == len(text) - 1 and text[place] == "\n":
+            elif position == len(text) - 1 and text[position] == "\n":
                 column = columns - 2
             else:
-                column = int(made.classes[ord(text[place])])
-            entry = int(made.table[state, column])
+                column = int(automaton.classes[ord(text[position])])
+            entry = int(automaton.table[state, column])
             if entry & 1:
-                found = place
+                match_end = position
             state = entry >> 1
             if not state:
                 break
-        if found >= 0:
-            return begin, found
+        if match_end >= 0:
+            return begin, match_end
     return None

@@ -107,9 +107,9 @@ _BYTE = re.compile(rb"<0x([0-9A-F]{2})>")
 
 def byte_of(token: bytes) -> bytes:
     """The byte of a token such as <0x41>; other tokens as they are."""
-    found = _BYTE.fullmatch(token)
-    if found is not None:
-        return bytes([int(found.group(1), 16)])
+    match = _BYTE.fullmatch(token)
+    if match is not None:
+        return bytes([int(match.group(1), 16)])
     # what else has the form of one is no byte, and the package writes -1
     return b"\xff" if len(token) == 6 and token[:1] == b"<" and token[5:] == b">" else token
 
@@ -163,11 +163,11 @@ class BytesToChars:
         skips = inputs[5] if len(inputs) == 6 else np.zeros(len(texts), bool)
         check_skips(skips, len(texts))
         chars = chars_of_bytes()
-        made = [b""] * len(texts)
+        results = [b""] * len(texts)
         for row in rows_of(begins, ends, len(texts)):
             for i in row:
-                made[i] = texts[i] if skips[i] else b"".join([chars[b] for b in texts[i]])
-        return (begins, ends, *pack(made, strings[0].shape), *inputs[5:])
+                results[i] = texts[i] if skips[i] else b"".join([chars[b] for b in texts[i]])
+        return (begins, ends, *pack(results, strings[0].shape), *inputs[5:])
 
     def samples(rng, dtype="i32"):
         rows = sample_rows(["hello wörld", ""], ["\n\x00~"])
@@ -193,12 +193,12 @@ class CharsToBytes:
 
 
 def _bytes_of(text: bytes) -> bytes:
-    known, out, at = bytes_of_chars(), bytearray(), 0
+    byte_by_char, out, at = bytes_of_chars(), bytearray(), 0
     while at < len(text):
         count = 1 if text[at] < 128 else 2
         char = text[at : at + count]
         # a single byte stands for itself, printed or not
-        byte = char[0] if count == 1 else known.get(char)
+        byte = char[0] if count == 1 else byte_by_char.get(char)
         if byte is None:
             raise InferenceError(f"CharsToBytes: {char!r} is not a character that stands for a byte")
         out.append(byte)

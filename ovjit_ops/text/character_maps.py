@@ -32,9 +32,9 @@ class Table:
         """(bytes of the longest key at `at`, what replaces it); 0 without a key."""
         if text[at] in self._heads:
             for size in range(min(self._longest, len(text) - at), 0, -1):
-                found = self._entries.get(text[at : at + size])
-                if found is not None:
-                    return size, found
+                replacement = self._entries.get(text[at : at + size])
+                if replacement is not None:
+                    return size, replacement
         return 0, b""
 
 
@@ -53,35 +53,35 @@ class CompiledTable:
             raise InferenceError(f"a table of characters is damaged: a text at {last} of {len(self.texts)}")
 
     def longest(self, text: bytes, at: int) -> tuple[int, bytes]:
-        place = _child(self._units[0], 0)
-        count, found = 0, -1
+        node = _child(self._units[0], 0)
+        count, offset = 0, -1
         for end in range(at, min(len(text), at + _MOST_BYTES)):
-            place ^= text[end]
-            unit = self._units[place] if place < len(self._units) else 0xFFFF
+            node ^= text[end]
+            unit = self._units[node] if node < len(self._units) else 0xFFFF
             if unit & _LABEL != text[end]:
                 break
-            place = _child(unit, place)
-            if unit & _LEAF and place < len(self._units):
-                count, found = end + 1 - at, self._units[place] & _VALUE
+            node = _child(unit, node)
+            if unit & _LEAF and node < len(self._units):
+                count, offset = end + 1 - at, self._units[node] & _VALUE
         if not count:
             return 0, b""
-        return count, self.texts[found : self.texts.index(b"\0", found)]
+        return count, self.texts[offset : self.texts.index(b"\0", offset)]
 
     def keeps_ascii(self, byte: int) -> bool:
         """Whether a byte stands for itself if another one of ASCII follows."""
-        place = _child(self._units[0], 0) ^ byte
-        if place >= len(self._units) or self._units[place] & _LABEL != byte:
+        node = _child(self._units[0], 0) ^ byte
+        if node >= len(self._units) or self._units[node] & _LABEL != byte:
             return True
-        unit = self._units[place]
+        unit = self._units[node]
         if unit & _LEAF:
             return False
-        below = _child(unit, place)
-        places = (below ^ other for other in range(128))
-        return not any(p < len(self._units) and self._units[p] & _LABEL == p ^ below for p in places)
+        below = _child(unit, node)
+        children = (below ^ other for other in range(128))
+        return not any(p < len(self._units) and self._units[p] & _LABEL == p ^ below for p in children)
 
 
-def _child(unit: int, place: int) -> int:
-    return place ^ (unit >> 10) << ((unit & 1 << 9) >> 6)
+def _child(unit: int, node: int) -> int:
+    return node ^ (unit >> 10) << ((unit & 1 << 9) >> 6)
 
 
 def valid_length(text: bytes, at: int) -> int:
@@ -112,8 +112,8 @@ def normalizer(table: Any, dummy_prefix: bool, remove_extra: bool, escape: bool)
     def normalize(text: bytes) -> bytes:
         at = 0
         while remove_extra and at < len(text):
-            made, count = step(text, at)
-            if made != b" ":
+            piece, count = step(text, at)
+            if piece != b" ":
                 break
             at += count
         if at >= len(text):
@@ -121,12 +121,12 @@ def normalizer(table: Any, dummy_prefix: bool, remove_extra: bool, escape: bool)
         out = bytearray(space if dummy_prefix else b"")
         after_space = remove_extra
         while at < len(text):
-            made, count = step(text, at)
+            piece, count = step(text, at)
             if after_space:
-                made = made.lstrip(b" ")
-            if made:
-                out += made.replace(b" ", SPACE) if escape else made
-                after_space = made.endswith(b" ")
+                piece = piece.lstrip(b" ")
+            if piece:
+                out += piece.replace(b" ", SPACE) if escape else piece
+                after_space = piece.endswith(b" ")
             at += count
             if not remove_extra:
                 after_space = False
@@ -162,11 +162,11 @@ def entries_of_form(form: str, case_fold: bool) -> dict[bytes, bytes]:
     variants: dict[str, list[str]] = {}
     for char, by in alike.items():
         variants.setdefault(by, []).append(char)
-    made = {}
+    entries = {}
     for sequence, by in sequences.items():
         for chosen in itertools.product(*([part, *variants.get(part, ())] for part in sequence)):
-            made["".join(chosen)] = by
-    return {key.encode(): by.encode() for key, by in (made | singles).items()}
+            entries["".join(chosen)] = by
+    return {key.encode(): by.encode() for key, by in (entries | singles).items()}
 
 
 @functools.lru_cache(16)
@@ -180,14 +180,14 @@ def sequences_of_form(form: str, case_fold: bool) -> tuple[dict[str, str], dict[
     alike: dict[str, str] = {}
     sequences: dict[str, str] = {}
     if form != "identity":
-        singles = _changed(form.upper())
+        singles = _normal_forms(form.upper())
     if form.endswith("c"):
-        apart = _changed(form.upper()[:-1] + "D")
-        alike = {char: parts for char, parts in apart.items() if len(parts) == 1}
-        for char, parts in apart.items():
-            whole = singles.get(char, char)
-            if len(parts) > 1 and whole != parts:
-                sequences[parts] = whole
+        decompositions = _normal_forms(form.upper()[:-1] + "D")
+        alike = {char: parts for char, parts in decompositions.items() if len(parts) == 1}
+        for char, parts in decompositions.items():
+            composed = singles.get(char, char)
+            if len(parts) > 1 and composed != parts:
+                sequences[parts] = composed
         sequences = _without_redundant(singles, sequences)
     if case_fold:
         fold = _folds()
@@ -198,11 +198,11 @@ def sequences_of_form(form: str, case_fold: bool) -> tuple[dict[str, str], dict[
     return singles, alike, sequences
 
 
-def _changed(form: str) -> dict[str, str]:
+def _normal_forms(form: str) -> dict[str, str]:
     """Character -> its form, of the characters that have another one."""
     normalize: Callable[[Any, str], str] = unicodedata.normalize
     pairs = ((char, normalize(form, char)) for char in _characters())
-    return {char: made for char, made in pairs if made != char}
+    return {char: normalized for char, normalized in pairs if normalized != char}
 
 
 @functools.lru_cache(1)
@@ -216,36 +216,36 @@ def _characters() -> str:
 def _folds() -> dict[int, str]:
     """Code point -> its folded character."""
     later = {point for first, last in _LATER for point in range(first, last + 1)}
-    found = {}
+    folds = {}
     for point in range(1, 0x1F000):  # letters with case are below
         char = chr(point)
-        made = char.casefold()
-        if len(made) > 1:  # simple folding gives one character
-            made = char.lower()
-        if made != char and len(made) == 1 and point not in later:
-            found[point] = made
-    return found
+        folded = char.casefold()
+        if len(folded) > 1:  # simple folding gives one character
+            folded = char.lower()
+        if folded != char and len(folded) == 1 and point not in later:
+            folds[point] = folded
+    return folds
 
 
 def _without_redundant(singles: Mapping[str, str], sequences: Mapping[str, str]) -> dict[str, str]:
     """The sequences that shorter keys do not replace in the same way."""
-    kept: dict[str, str] = {}
+    needed: dict[str, str] = {}
     for key in sorted(sequences, key=len):
-        if _replaced(singles, kept, key) != sequences[key]:
-            kept[key] = sequences[key]
-    return kept
+        if _replace_by_shorter(singles, needed, key) != sequences[key]:
+            needed[key] = sequences[key]
+    return needed
 
 
-def _replaced(singles: Mapping[str, str], sequences: Mapping[str, str], text: str) -> str:
+def _replace_by_shorter(singles: Mapping[str, str], sequences: Mapping[str, str], text: str) -> str:
     """The text by keys that are shorter than it."""
     out, at = [], 0
     while at < len(text):
         for size in range(min(len(text) - 1, len(text) - at), 1, -1):
-            found = sequences.get(text[at : at + size])
-            if found is not None:
+            replacement = sequences.get(text[at : at + size])
+            if replacement is not None:
                 break
         else:
-            size, found = 1, singles.get(text[at], text[at])
-        out.append(found)
+            size, replacement = 1, singles.get(text[at], text[at])
+        out.append(replacement)
         at += size
     return "".join(out)

@@ -57,30 +57,30 @@ def validate_strings(a, unused, unused2, unused3):
     checked = 0
     if out == 0:
         checked = 1
-    made = 0
+    out_size = 0
     for k in range(ld(a, 3)):
         at = ld[i32](ld(a, 0) + k * 4) + 0
         end = ld[i32](ld(a, 1) + k * 4) + 0
         if at < 0 or end < at or end > size:
             return OUTSIDE
-        if checked == 1 and at != made:
+        if checked == 1 and at != out_size:
             return 0
         if checked == 0:
-            st[i32](ld(a, 5) + k * 4, made)
+            st[i32](ld(a, 5) + k * 4, out_size)
         while at < end:
             head = ld[u8](chars + at) + 0
             count = length_of(head)
             if count == 1:
                 if checked == 0:
-                    st[u8](out + made, head)
-                made += 1
+                    st[u8](out + out_size, head)
+                out_size += 1
                 at += 1
             elif count == 0:
                 if checked == 1:
                     return 0
                 if replace != 0:
-                    put_replacement(out + made)
-                    made += 3
+                    put_replacement(out + out_size)
+                    out_size += 3
                 at += 1
             else:
                 point = head & (0xFF >> (count + 1))
@@ -103,22 +103,22 @@ def validate_strings(a, unused, unused2, unused3):
                         return 0
                     if replace != 0:
                         for j in range(bad):
-                            put_replacement(out + made + 3 * j)
-                        made += 3 * bad
+                            put_replacement(out + out_size + 3 * j)
+                        out_size += 3 * bad
                 else:
                     if checked == 0:
-                        copy_bytes(out + made, chars + at, count)
-                    made += count
+                        copy_bytes(out + out_size, chars + at, count)
+                    out_size += count
                 at = stop
         if checked == 0:
-            st[i32](ld(a, 6) + k * 4, made)
-        elif made != end:
+            st[i32](ld(a, 6) + k * 4, out_size)
+        elif out_size != end:
             return 0
     if checked == 1:
-        if made != size:
+        if out_size != size:
             return 0
         return 1
-    return made
+    return out_size
 
 
 @inline
@@ -137,13 +137,13 @@ def put_byte_tokens(a, unused, unused2, unused3):
     """begins, ends, bytes, number, size; new begins, ends, bytes. Returns the number of new bytes."""
     chars = ld(a, 2)
     out = ld(a, 7)
-    made = 0
+    out_size = 0
     for k in range(ld(a, 3)):
         at = ld[i32](ld(a, 0) + k * 4) + 0
         end = ld[i32](ld(a, 1) + k * 4) + 0
         if at < 0 or end < at or end > ld(a, 4):
             return OUTSIDE
-        st[i32](ld(a, 5) + k * 4, made)
+        st[i32](ld(a, 5) + k * 4, out_size)
         token = 0
         if end - at == 6:
             if ld[u8](chars + at) == 60 and ld[u8](chars + at + 5) == 62:
@@ -154,13 +154,13 @@ def put_byte_tokens(a, unused, unused2, unused3):
             value = 255
             if ld[u8](chars + at + 1) == 48 and ld[u8](chars + at + 2) == 120 and high >= 0 and low >= 0:
                 value = high * 16 + low
-            st[u8](out + made, value)
-            made += 1
+            st[u8](out + out_size, value)
+            out_size += 1
         else:
-            copy_bytes(out + made, chars + at, end - at)
-            made += end - at
-        st[i32](ld(a, 6) + k * 4, made)
-    return made
+            copy_bytes(out + out_size, chars + at, end - at)
+            out_size += end - at
+        st[i32](ld(a, 6) + k * 4, out_size)
+    return out_size
 
 
 @routine
@@ -171,7 +171,7 @@ def decode_words(a, unused, unused2, unused3):
     chars = ld(a, 4)
     words = ld(a, 5)
     out = ld(a, 10)
-    made = 0
+    out_size = 0
     for k in range(ld(a, 1)):
         number = ld[i32](ld(a, 0) + k * 4) + 0
         size = 0
@@ -183,12 +183,12 @@ def decode_words(a, unused, unused2, unused3):
                 if at < 0 or size < 0 or at + size > ld(a, 6):
                     return OUTSIDE
         if out != 0:
-            copy_bytes(out + made, chars + at, size)
+            copy_bytes(out + out_size, chars + at, size)
         else:
-            st[i32](ld(a, 8) + k * 4, made)
-            st[i32](ld(a, 9) + k * 4, made + size)
-        made += size
-    return made
+            st[i32](ld(a, 8) + k * 4, out_size)
+            st[i32](ld(a, 9) + k * 4, out_size + size)
+        out_size += size
+    return out_size
 
 
 @routine
@@ -198,30 +198,30 @@ def write_bytes_as_chars(a, unused, unused2, unused3):
     new bytes."""
     chars = ld(a, 2)
     out = ld(a, 7)
-    made = 0
+    out_size = 0
     for k in range(ld(a, 3)):
         at = ld[i32](ld(a, 0) + k * 4) + 0
         end = ld[i32](ld(a, 1) + k * 4) + 0
         if at < 0 or end < at or end > ld(a, 4):
             return OUTSIDE
-        st[i32](ld(a, 5) + k * 4, made)
+        st[i32](ld(a, 5) + k * 4, out_size)
         skipped = 0
         if ld(a, 9) != 0:
             skipped = ld[u8](ld(a, 9) + k) + 0
         for j in range(at, end):
             byte = ld[u8](chars + j) + 0
             if skipped != 0:
-                st[u8](out + made, byte)
-                made += 1
+                st[u8](out + out_size, byte)
+                out_size += 1
             else:
                 char = ld[i32](ld(a, 8) + byte * 4) + 0
-                st[u8](out + made, char & 255)
-                made += 1
+                st[u8](out + out_size, char & 255)
+                out_size += 1
                 if char > 255:
-                    st[u8](out + made, char >> 8)
-                    made += 1
-        st[i32](ld(a, 6) + k * 4, made)
-    return made
+                    st[u8](out + out_size, char >> 8)
+                    out_size += 1
+        st[i32](ld(a, 6) + k * 4, out_size)
+    return out_size
 
 
 @routine
@@ -231,13 +231,13 @@ def write_chars_as_bytes(a, unused, unused2, unused3):
     Returns the number of new bytes, or OTHER for a character that stands for no byte."""
     chars = ld(a, 5)
     out = ld(a, 10)
-    made = 0
+    out_size = 0
     for row in range(ld(a, 2)):
         first = ld[i32](ld(a, 0) + row * 4) + 0
         last = ld[i32](ld(a, 1) + row * 4) + 0
         if first < 0 or last < first or last > ld(a, 6):
             return OUTSIDE
-        st[i32](ld(a, 8) + row * 4, made)
+        st[i32](ld(a, 8) + row * 4, out_size)
         for k in range(first, last):
             at = ld[i32](ld(a, 3) + k * 4) + 0
             end = ld[i32](ld(a, 4) + k * 4) + 0
@@ -256,10 +256,10 @@ def write_chars_as_bytes(a, unused, unused2, unused3):
                     at += 1
                     if byte < 0:
                         return OTHER
-                st[u8](out + made, byte)
-                made += 1
-        st[i32](ld(a, 9) + row * 4, made)
-    return made
+                st[u8](out + out_size, byte)
+                out_size += 1
+        st[i32](ld(a, 9) + row * 4, out_size)
+    return out_size
 
 
 @routine
@@ -301,24 +301,24 @@ def join_rows(a, unused, unused2, unused3):
     elements, or an error."""
     out = ld(a, 5)
     numbers = ld(a, 6)
-    made = 0
+    out_size = 0
     for row in range(ld(a, 0)):
-        st[i32](ld(a, 3) + row * 4, made)
+        st[i32](ld(a, 3) + row * 4, out_size)
         for part in range(ld(a, 1)):
             at = a + (8 + 5 * part) * 8
-            place = 0
+            part_row = 0
             if ld(at, 2) > 1:
-                place = row
-            first = ld[i32](ld(at, 0) + place * 4) + 0
-            last = ld[i32](ld(at, 1) + place * 4) + 0
+                part_row = row
+            first = ld[i32](ld(at, 0) + part_row * 4) + 0
+            last = ld[i32](ld(at, 1) + part_row * 4) + 0
             if first < 0 or last < first or last > ld(at, 4):
                 return OUTSIDE
-            if made + last - first > ld(a, 7):
+            if out_size + last - first > ld(a, 7):
                 return FULL
             number = ld[i32](ld(a, 2) + part * 4) + 0
             for j in range(last - first):
-                st[i32](out + (made + j) * 4, ld[i32](ld(at, 3) + (first + j) * 4))
-                st[i32](numbers + (made + j) * 4, number)
-            made += last - first
-        st[i32](ld(a, 4) + row * 4, made)
-    return made
+                st[i32](out + (out_size + j) * 4, ld[i32](ld(at, 3) + (first + j) * 4))
+                st[i32](numbers + (out_size + j) * 4, number)
+            out_size += last - first
+        st[i32](ld(a, 4) + row * 4, out_size)
+    return out_size

@@ -43,41 +43,41 @@ _join_rows = native(_steps, "join_rows")
 def _like(begins: np.ndarray, room: int) -> tuple[list[np.ndarray], list[int]]:
     """New begins, ends and `room` bytes, and their addresses."""
     shape = np.shape(begins)
-    made: list[np.ndarray] = [
+    arrays: list[np.ndarray] = [
         np.empty(shape, np.int32), np.empty(shape, np.int32), np.empty(room, np.uint8),
     ]  # fmt: skip
-    return made, [address(x) for x in made]
+    return arrays, [address(x) for x in arrays]
 
 
-def _total(kept: Sequence[np.ndarray]) -> int:
+def _total(strings: Sequence[np.ndarray]) -> int:
     """The bytes of all strings, of which none is longer than all bytes."""
-    return int((kept[1].astype(np.int64) - kept[0]).clip(0, kept[2].size).sum())
+    return int((strings[1].astype(np.int64) - strings[0]).clip(0, strings[2].size).sum())
 
 
 def prepare_validation(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     replace = int(attrs["replace_mode"])
 
     def evaluate(begins: np.ndarray, ends: np.ndarray, chars: np.ndarray) -> Any:
-        kept, at = strings_of(begins, ends, chars)
+        strings, at = strings_of(begins, ends, chars)
         code = _validate(*at, 0, 0, 0, replace)
         refuse(code, "UTF8Validate")
         if code == 1:
             return begins, ends, chars
-        made, to = _like(begins, 3 * _total(kept) + 1)
-        count = _validate(*at, *to, replace)
+        results, results_at = _like(begins, 3 * _total(strings) + 1)
+        count = _validate(*at, *results_at, replace)
         refuse(count, "UTF8Validate")
-        return made[0], made[1], made[2][:count].copy()
+        return results[0], results[1], results[2][:count].copy()
 
     return evaluate
 
 
 def prepare_byte_tokens(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     def evaluate(begins: np.ndarray, ends: np.ndarray, chars: np.ndarray) -> Any:
-        kept, at = strings_of(begins, ends, chars)
-        made, to = _like(begins, _total(kept) + 1)
-        count = _put_byte_tokens(*at, *to)
+        strings, at = strings_of(begins, ends, chars)
+        results, results_at = _like(begins, _total(strings) + 1)
+        count = _put_byte_tokens(*at, *results_at)
         refuse(count, "ByteFallback")
-        return made[0], made[1], made[2][:count]
+        return results[0], results[1], results[2][:count]
 
     return evaluate
 
@@ -99,14 +99,14 @@ class VocabDecoder:
     def __call__(self, *arrays: np.ndarray) -> Any:
         skipped = arrays[4].reshape(-1) if len(arrays) == 5 else self._attribute
         key = skipped.tobytes()
-        known = self._known
-        if known[0] != key:
-            known = self._known = key, self._mask(skipped)
+        entry = self._known
+        if entry[0] != key:
+            entry = self._known = key, self._mask(skipped)
         ids = as_i32(arrays[0])
         batch, size = ids.shape
         each = max(size, 1)  # a row without numbers has one empty string
         begins, ends = np.zeros(batch * each, np.int32), np.zeros(batch * each, np.int32)
-        args = [address(ids), ids.size, *self.args, address(known[1]), address(begins), address(ends)]
+        args = [address(ids), ids.size, *self.args, address(entry[1]), address(begins), address(ends)]
         total = _decode_words(*args, 0)
         refuse(total if total < 1 << 31 else -2, "VocabDecoder")
         chars = np.empty(total, np.uint8)
@@ -126,16 +126,16 @@ def prepare_bytes_to_chars(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> A
     def evaluate(*arrays: np.ndarray) -> Any:
         row_begins, row_ends, begins, ends, chars = arrays[:5]
         check_ranges(row_begins, row_ends, begins.size, "a row")
-        kept, at = strings_of(begins, ends, chars)
+        buffers, at = strings_of(begins, ends, chars)
         marks = 0
         if len(arrays) == 6:
             check_skips(arrays[5], begins.size)
-            kept.append(as_bytes(arrays[5].view(np.uint8)))
-            marks = address(kept[-1])
-        made, to = _like(begins, 2 * _total(kept) + 1)
-        count = _as_chars(*at, *to, address(table), marks)
+            buffers.append(as_bytes(arrays[5].view(np.uint8)))
+            marks = address(buffers[-1])
+        results, results_at = _like(begins, 2 * _total(buffers) + 1)
+        count = _as_chars(*at, *results_at, address(table), marks)
         refuse(count, "BytesToChars")
-        return (row_begins, row_ends, made[0], made[1], made[2][:count], *arrays[5:])
+        return (row_begins, row_ends, results[0], results[1], results[2][:count], *arrays[5:])
 
     return evaluate
 
@@ -148,29 +148,29 @@ def prepare_chars_to_bytes(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> A
 
     def evaluate(row_begins: np.ndarray, row_ends: np.ndarray, *strings: np.ndarray) -> Any:
         rows = ranges_of(row_begins, row_ends)
-        kept, at = strings_of(*strings)
-        lengths = (kept[1].astype(np.int64) - kept[0]).clip(0, kept[2].size)
+        buffers, at = strings_of(*strings)
+        lengths = (buffers[1].astype(np.int64) - buffers[0]).clip(0, buffers[2].size)
         before = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        places = [np.clip(x, 0, lengths.size) for x in rows]
-        room = int((before[places[1]] - before[places[0]]).clip(0).sum())
-        made, to = _like(row_begins, room + 1)
-        count = _as_bytes(address(rows[0]), address(rows[1]), rows[0].size, *at, *to, address(table))
+        bounds = [np.clip(x, 0, lengths.size) for x in rows]
+        room = int((before[bounds[1]] - before[bounds[0]]).clip(0).sum())
+        results, results_at = _like(row_begins, room + 1)
+        count = _as_bytes(address(rows[0]), address(rows[1]), rows[0].size, *at, *results_at, address(table))
         refuse(count, "CharsToBytes")
         if count == OTHER:
             raise InferenceError("CharsToBytes: a character stands for no byte")
-        return made[0], made[1], made[2][:count]
+        return results[0], results[1], results[2][:count]
 
     return evaluate
 
 
 def prepare_dense(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
-    right, whole = attrs["pad_right"], int(attrs["m_pad_max_length"])
+    default_pad_right, keep_ends = attrs["pad_right"], int(attrs["m_pad_max_length"])
 
     def evaluate(*arrays: np.ndarray) -> Any:
         begins, ends, data, length, fill = arrays[:5]
-        pad_right = bool(arrays[5].reshape(-1)[0]) if len(arrays) == 6 else right
+        pad_right = bool(arrays[5].reshape(-1)[0]) if len(arrays) == 6 else default_pad_right
         if data.dtype != np.int32 or data.ndim != 1:
-            return dense(begins, ends, data, length, fill, pad_right, bool(whole))
+            return dense(begins, ends, data, length, fill, pad_right, bool(keep_ends))
         size = int(length.reshape(-1)[0])
         if size < 0:
             raise InferenceError(f"RaggedToDense: the length {size} is negative")
@@ -179,7 +179,7 @@ def prepare_dense(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
         out, mask = np.empty(shape, np.int32), np.empty(shape, bool)
         code = _pad_rows(
             address(rows[0]), address(rows[1]), rows[0].size, address(elements), elements.size, size,
-            int(fill.reshape(-1)[0]), address(out), address(mask), int(pad_right), whole,
+            int(fill.reshape(-1)[0]), address(out), address(mask), int(pad_right), keep_ends,
         )  # fmt: skip
         refuse(code, "RaggedToDense")
         return out, mask
@@ -194,12 +194,12 @@ def prepare_segments(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
         count = (len(arrays) - 1) // 3
         if arrays[-1].size != count or any(x.dtype != np.int32 for x in arrays):
             return combine(*arrays)
-        kept = [np.ascontiguousarray(x) for x in arrays]
-        rows = max([x.size for x in kept[0:-1:3]])
+        buffers = [np.ascontiguousarray(x) for x in arrays]
+        rows = max([x.size for x in buffers[0:-1:3]])
         parts: list[int] = []
         room = 0
         for k in range(0, 3 * count, 3):
-            begins, ends, data = kept[k : k + 3]
+            begins, ends, data = buffers[k : k + 3]
             size = begins.size
             if ends.size != size or size not in (1, rows):
                 raise InferenceError("CombineSegments: the segments differ in their number of rows")
@@ -207,7 +207,7 @@ def prepare_segments(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
             room += data.size * (rows if size == 1 else 1)
         while True:
             out = Slices(rows, rows, room, room)
-            total = _join_rows(rows, count, address(kept[-1]), *out.args, room, *parts)
+            total = _join_rows(rows, count, address(buffers[-1]), *out.args, room, *parts)
             if total != FULL:
                 break
             room = 4 * room + 16  # rows may have the same elements

@@ -60,10 +60,10 @@ def branch_of(node, point, tree, mask):
     while entry != 0 and entry != key:
         slot = (slot + 1) & mask
         entry = ld(tree, 2 * slot)
-    found = 0
+    child = 0
     if entry == key:
-        found = ld(tree, 2 * slot + 1)
-    return found
+        child = ld(tree, 2 * slot + 1)
+    return child
 
 
 @routine
@@ -99,14 +99,14 @@ def find_entry(w, text, size, at, kind, t):
     """w["count"]: the bytes of the longest key at `at`, or 0; w["from"], w["size"]: what replaces it."""
     w["count"] = 0
     if kind == FORM:
-        place = at
+        position = at
         node = 1
         first = 1
-        while place < size:
-            count = valid_size(text, size, place)
+        while position < size:
+            count = valid_size(text, size, position)
             if count == 0:
                 break
-            point = point_of_char(text, place, count)
+            point = point_of_char(text, position, count)
             number = 0
             if first == 1:
                 number = value_of(ld(t, 0), ld(t, 1), point)
@@ -114,11 +114,11 @@ def find_entry(w, text, size, at, kind, t):
             if like == 0:
                 like = point
             node = branch_of(node, like, ld(t, 4), ld(t, 5))
-            place += count
+            position += count
             if node != 0 and first == 0:
                 number = ld[i32](ld(t, 6) + node * 4) + 0
             if number != 0:
-                w["count"] = place - at
+                w["count"] = position - at
                 w["from"] = ld(t, 9) + ld[i32](ld(t, 7) + number * 4)
                 w["size"] = ld[i32](ld(t, 8) + number * 4) + 0
             first = 0
@@ -129,9 +129,9 @@ def find_entry(w, text, size, at, kind, t):
         total = ld(t, 1)
         unit = ld[u32](units) + 0
         node = (unit >> 10) << ((unit & 512) >> 6)
-        place = at
-        while place < size:
-            byte = ld[u8](text + place) + 0
+        position = at
+        while position < size:
+            byte = ld[u8](text + position) + 0
             node = node ^ byte
             if node >= total:
                 break
@@ -139,11 +139,11 @@ def find_entry(w, text, size, at, kind, t):
             if unit & _LABEL != byte:
                 break
             node = node ^ ((unit >> 10) << ((unit & 512) >> 6))
-            place += 1
+            position += 1
             if unit & _LEAF != 0 and node < total:
                 offset = ld[u32](units + node * 4) & _VALUE
                 if offset < ld(t, 3):
-                    w["count"] = place - at
+                    w["count"] = position - at
                     w["from"] = ld(t, 2) + offset
         if w["count"] > 0:
             length = 0
@@ -199,24 +199,24 @@ def normalize_strings(a, unused, unused2, unused3):
     w["from"] = 0
     w["size"] = 0
     w["count"] = 0
-    made = 0
+    out_size = 0
     for k in range(ld(a, 3)):
         start = ld[i32](ld(a, 0) + k * 4) + 0
         stop = ld[i32](ld(a, 1) + k * 4) + 0
         if start < 0 or stop < start or stop > ld(a, 4):
             return OUTSIDE
-        st[i32](ld(a, 12) + k * 4, made)
+        st[i32](ld(a, 12) + k * 4, out_size)
         text = ld(a, 2) + start
         size = stop - start
-        kept = 0
+        skip = 0
         if ld(a, 5) != 0:
-            kept = ld[u8](ld(a, 5) + k) + 0
-        before = made
-        if made + size + 8 > room:
+            skip = ld[u8](ld(a, 5) + k) + 0
+        before = out_size
+        if out_size + size + 8 > room:
             return FULL
-        if kept != 0:
-            copy_bytes(out + made, text, size)
-            made += size
+        if skip != 0:
+            copy_bytes(out + out_size, text, size)
+            out_size += size
         else:
             at = 0
             leading = remove
@@ -229,17 +229,17 @@ def normalize_strings(a, unused, unused2, unused3):
                         at += w["count"]
             if at < size and dummy != 0:
                 if escape != 0:
-                    st[u8](out + made, 0xE2)
-                    st[u8](out + made + 1, 0x96)
-                    st[u8](out + made + 2, 0x81)
-                    made += 3
+                    st[u8](out + out_size, 0xE2)
+                    st[u8](out + out_size + 1, 0x96)
+                    st[u8](out + out_size + 2, 0x81)
+                    out_size += 3
                 else:
-                    st[u8](out + made, 32)
-                    made += 1
+                    st[u8](out + out_size, 32)
+                    out_size += 1
             after = remove
             while at < size:
                 take_step(w, text, size, at, kind, t, plain)
-                if made + 3 * w["size"] + 8 > room:
+                if out_size + 3 * w["size"] + 8 > room:
                     return FULL
                 j = 0
                 if after != 0:
@@ -252,13 +252,13 @@ def normalize_strings(a, unused, unused2, unused3):
                 while j < w["size"]:
                     byte = ld[u8](w["from"] + j) + 0
                     if byte == 32 and escape != 0:
-                        st[u8](out + made, 0xE2)
-                        st[u8](out + made + 1, 0x96)
-                        st[u8](out + made + 2, 0x81)
-                        made += 3
+                        st[u8](out + out_size, 0xE2)
+                        st[u8](out + out_size + 1, 0x96)
+                        st[u8](out + out_size + 2, 0x81)
+                        out_size += 3
                     else:
-                        st[u8](out + made, byte)
-                        made += 1
+                        st[u8](out + out_size, byte)
+                        out_size += 1
                     j += 1
                 if remove == 0:
                     after = 0
@@ -268,14 +268,14 @@ def normalize_strings(a, unused, unused2, unused3):
                 while going == 1:
                     going = 0
                     if escape != 0:
-                        if made - before >= 3:
-                            if ld[u8](out + made - 3) == 0xE2 and ld[u8](out + made - 2) == 0x96:
-                                if ld[u8](out + made - 1) == 0x81:
-                                    made -= 3
+                        if out_size - before >= 3:
+                            if ld[u8](out + out_size - 3) == 0xE2 and ld[u8](out + out_size - 2) == 0x96:
+                                if ld[u8](out + out_size - 1) == 0x81:
+                                    out_size -= 3
                                     going = 1
-                    elif made > before:
-                        if ld[u8](out + made - 1) == 32:
-                            made -= 1
+                    elif out_size > before:
+                        if ld[u8](out + out_size - 1) == 32:
+                            out_size -= 1
                             going = 1
-        st[i32](ld(a, 13) + k * 4, made)
-    return made
+        st[i32](ld(a, 13) + k * 4, out_size)
+    return out_size

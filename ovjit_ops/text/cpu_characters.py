@@ -78,11 +78,11 @@ def _of_form(form: str, case_fold: bool) -> _Table:
 def _of_compiled(table: bytes) -> _Table:
     if not table:
         return _Table(NO_TABLE, (), (), np.ones(128, bool))
-    made = CompiledTable(table)
-    units, texts = np.ascontiguousarray(made.units), np.frombuffer(made.texts, np.uint8).copy()
+    compiled = CompiledTable(table)
+    units, texts = np.ascontiguousarray(compiled.units), np.frombuffer(compiled.texts, np.uint8).copy()
     block = [address(units), units.size, address(texts), texts.size]
     # a byte that begins no key, or a key that ASCII does not continue and that is not the byte itself
-    plain = np.array([made.keeps_ascii(byte) for byte in range(128)])
+    plain = np.array([compiled.keeps_ascii(byte) for byte in range(128)])
     return _Table(DOUBLE_ARRAY, (units, texts), block, plain)
 
 
@@ -91,15 +91,17 @@ def _evaluating(table: _Table, name: str, dummy: bool, remove: bool, escape: boo
 
     def evaluate(*arrays: np.ndarray) -> Any:
         begins, ends, chars = arrays[:3]
-        kept, at = strings_of(begins, ends, chars)
+        buffers, at = strings_of(begins, ends, chars)
         marks = 0
         if skips:
-            check_skips(arrays[3], kept[0].size)
-            kept.append(as_bytes(arrays[3].view(np.uint8)))
-            marks = address(kept[-1])
+            check_skips(arrays[3], buffers[0].size)
+            buffers.append(as_bytes(arrays[3].view(np.uint8)))
+            marks = address(buffers[-1])
         first, last = np.empty(begins.shape, np.int32), np.empty(begins.shape, np.int32)
         room = (
-            2 * int((kept[1].astype(np.int64) - kept[0]).clip(0, kept[2].size).sum()) + 16 * kept[0].size + 64
+            2 * int((buffers[1].astype(np.int64) - buffers[0]).clip(0, buffers[2].size).sum())
+            + 16 * buffers[0].size
+            + 64
         )
         while True:
             out = np.empty(room, np.uint8)

@@ -22,14 +22,14 @@ _known: dict[str, Callable[[], Any]] = {}
 def native(module: Callable[[], Any], name: str) -> Callable[..., int]:
     """The routine `name` of a module, which `module` imports where it is compiled: at its first use. It takes
     addresses and integers, and returns an integer."""
-    made: list[Callable[[int, int, int, int], int]] = []
+    loaded: list[Callable[[int, int, int, int], int]] = []
     _known[name] = module
 
     def call(*values: int) -> int:
-        if not made:
-            made.append(_load(module, name))
+        if not loaded:
+            loaded.append(_load(module, name))
         block = np.array(values, np.int64)
-        return made[0](block.__array_interface__["data"][0], 0, 0, 0)
+        return loaded[0](block.__array_interface__["data"][0], 0, 0, 0)
 
     return call
 
@@ -55,8 +55,8 @@ def kernels() -> Iterator[Kernel]:
 
 def address(array: np.ndarray) -> int:
     """The address of an array's first element."""
-    found: int = array.__array_interface__["data"][0]
-    return found
+    pointer: int = array.__array_interface__["data"][0]
+    return pointer
 
 
 def as_i32(x: Any) -> np.ndarray:

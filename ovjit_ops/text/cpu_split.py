@@ -37,9 +37,9 @@ _mark_matches = native(_steps, "mark_matches")
 _replace_matches = native(_steps, "replace_matches")
 
 
-def _table_args(made: Automaton) -> list[int]:
-    states, columns = made.table.shape
-    return [address(made.with_heads) + 256, address(made.table), columns, *made.starts]
+def _table_args(pattern: Automaton) -> list[int]:
+    states, columns = pattern.table.shape
+    return [address(pattern.with_heads) + 256, address(pattern.table), columns, *pattern.starts]
 
 
 class _Pieces:
@@ -49,12 +49,12 @@ class _Pieces:
         begins, ends, *strings = arrays[:5]
         self.rows = ranges_of(begins, ends)
         self.shape = begins.shape
-        self.kept, self.strings_at = strings_of(*strings)
+        self.buffers, self.strings_at = strings_of(*strings)
         marks = 0
         if skips is not None:
             check_skips(skips, self.strings_at[3])
-            self.kept.append(as_bytes(skips.view(np.uint8)))
-            marks = address(self.kept[-1])
+            self.buffers.append(as_bytes(skips.view(np.uint8)))
+            marks = address(self.buffers[-1])
         self.rows_at = [address(self.rows[0]), address(self.rows[1]), self.rows[0].size, marks]
         # most strings have fewer pieces
         self.room = self.strings_at[4] // 2 + 2 * self.strings_at[3] + 16
@@ -65,14 +65,14 @@ class _Pieces:
         count = self.rows[0].size
         while True:
             out = Slices(count, count, self.room, self.room, self.room // 4 + 1)
-            made = call(*self.strings_at, *table, *self.rows_at, *options, *out.args, self.room)
-            if made != FULL:
+            count_or_error = call(*self.strings_at, *table, *self.rows_at, *options, *out.args, self.room)
+            if count_or_error != FULL:
                 break
             self.room *= 4
-        refuse(made, name)
+        refuse(count_or_error, name)
         begins, ends, first, last, marks = out.arrays()
         rows = begins.reshape(self.shape), ends.reshape(self.shape)
-        return (*rows, first[:made], last[:made], marks.view(bool)[:made])
+        return (*rows, first[:count_or_error], last[:count_or_error], marks.view(bool)[:count_or_error])
 
 
 def prepare_split(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
@@ -80,10 +80,10 @@ def prepare_split(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     pattern = inputs[6 if skips else 5]
     if len(inputs) == 9 or pattern is None:
         return None
-    made = automaton(split_pattern(text_of(pattern), attrs["behaviour"]))
-    if made is None:
+    splitter = automaton(split_pattern(text_of(pattern), attrs["behaviour"]))
+    if splitter is None:
         return None
-    table, behaviour = _table_args(made), BEHAVIOURS.index(attrs["behaviour"])
+    table, behaviour = _table_args(splitter), BEHAVIOURS.index(attrs["behaviour"])
     options = [behaviour, int(attrs["invert"]), attrs["max_splits"]]
 
     def evaluate(*arrays: np.ndarray) -> Any:
@@ -92,11 +92,11 @@ def prepare_split(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
             zero = np.zeros(1, np.int32)
             return (zero, zero.copy(), *arrays[2 : 6 if skips else 5])
         pieces = _Pieces(arrays, arrays[5] if skips else None)
-        *found, marks = pieces.run(_split_strings, table, options, "RegexSplit")
-        return (*found, chars, marks) if skips else (*found, chars)
+        *ranges, marks = pieces.run(_split_strings, table, options, "RegexSplit")
+        return (*ranges, chars, marks) if skips else (*ranges, chars)
 
-    # the table's memory belongs to `made`
-    evaluate.automaton = made  # type: ignore[attr-defined]
+    # the table's memory belongs to `splitter`
+    evaluate.automaton = splitter  # type: ignore[attr-defined]
     return evaluate
 
 
@@ -104,23 +104,23 @@ def prepare_special(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     if inputs[-1] is None:
         return None
     pattern = text_of(inputs[-1])
-    made = automaton(pattern)
-    if made is None:
+    splitter = automaton(pattern)
+    if splitter is None:
         return None
-    table, whole = _table_args(made), set(range(made.groups + 1)) == made.whole_groups
+    table, whole_match = _table_args(splitter), set(range(splitter.groups + 1)) == splitter.whole_groups
     skips = len(inputs) == 7
 
     def evaluate(*arrays: np.ndarray) -> Any:
         pieces = _Pieces(arrays, arrays[5] if skips else None)
-        *found, marks = pieces.run(_mark_matches, table, (), "SpecialTokensSplit")
-        if whole or not marks.any():
-            return (*found, arrays[4], marks)
+        *ranges, marks = pieces.run(_mark_matches, table, (), "SpecialTokensSplit")
+        if whole_match or not marks.any():
+            return (*ranges, arrays[4], marks)
         return by_reference(*arrays)  # the token is a part of the match
 
     from ovjit_ops.text.splits import SpecialTokensSplit
 
     by_reference: Any = SpecialTokensSplit.ref
-    evaluate.automaton = made  # type: ignore[attr-defined]
+    evaluate.automaton = splitter  # type: ignore[attr-defined]
     return evaluate
 
 
@@ -131,13 +131,13 @@ def prepare_replacement(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
         pattern = patterns.earlier(text_of(inputs[-2]).decode()).encode()
     except UnicodeDecodeError:
         return None
-    made = automaton(pattern)
+    matcher = automaton(pattern)
     template = patterns.template_of(text_of(inputs[-1]))
     parts = patterns.parts_of(template)
-    if made is None or made.empty or parts is None:
+    if matcher is None or matcher.empty or parts is None:
         return None
     groups = [part for part in parts if not isinstance(part, str)]
-    if len(groups) > 1 or any(part[0] not in made.whole_groups for part in groups):
+    if len(groups) > 1 or any(part[0] not in matcher.whole_groups for part in groups):
         return None
     at = parts.index(groups[0]) if groups else len(parts)
     front, back = (
@@ -145,28 +145,28 @@ def prepare_replacement(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     )
     options = [
         int(attrs["global_replace"]), address(front), front.size, len(groups), address(back), back.size,
-        (made.groups + 1) * len(template),
+        (matcher.groups + 1) * len(template),
     ]  # fmt: skip
-    table = _table_args(made)
+    table = _table_args(matcher)
 
     def evaluate(*arrays: np.ndarray) -> Any:
         begins, ends, chars = arrays[:3]
-        kept, strings_at = strings_of(begins, ends, chars)
+        buffers, strings_at = strings_of(begins, ends, chars)
         marks = 0
         if len(arrays) == 6:
-            check_skips(arrays[3], kept[0].size)
-            kept.append(as_bytes(arrays[3].view(np.uint8)))
-            marks = address(kept[-1])
-        count, room = kept[0].size, 2 * strings_at[4] + 64
+            check_skips(arrays[3], buffers[0].size)
+            buffers.append(as_bytes(arrays[3].view(np.uint8)))
+            marks = address(buffers[-1])
+        count, room = buffers[0].size, 2 * strings_at[4] + 64
         while True:
-            places, text = Slices(count, count), np.empty(room, np.uint8)
-            total = _replace_matches(*strings_at, *table, marks, *options, *places.args, address(text), room)
+            slices, text = Slices(count, count), np.empty(room, np.uint8)
+            total = _replace_matches(*strings_at, *table, marks, *options, *slices.args, address(text), room)
             if total != FULL:
                 break
             room *= 4
         refuse(total if total < 1 << 31 else -2, "RegexNormalization")
-        first, last = (x.reshape(begins.shape) for x in places.arrays())
+        first, last = (x.reshape(begins.shape) for x in slices.arrays())
         return (first, last, text[:total], *arrays[3:4]) if marks else (first, last, text[:total])
 
-    evaluate.owned = made, front, back  # type: ignore[attr-defined]
+    evaluate.owned = matcher, front, back  # type: ignore[attr-defined]
     return evaluate

@@ -82,41 +82,41 @@ def is_valid_text(text, size):
 @inline
 def match_at(text, size, begin, state0, classes, table, columns):
     """The end of the match that begins at `begin`; -1 without one."""
-    found = -1
+    match_end = -1
     state = state0
-    place = begin
+    position = begin
     while state != 0:
         column = columns - 1
         count = 0
-        if place < size:
-            head = ld[u8](text + place) + 0
+        if position < size:
+            head = ld[u8](text + position) + 0
             if head < 0x80:
                 count = 1
                 column = ld[u8](classes + head) + 0
-                if head == 10 and place + 1 == size:
+                if head == 10 and position + 1 == size:
                     column = columns - 2
             else:
                 count = size_of_char(head)
                 point = 0xFFFD
-                if place + count > size:  # of texts that are not UTF-8
-                    count = size - place
+                if position + count > size:  # of texts that are not UTF-8
+                    count = size - position
                 else:
-                    point = point_of_char(text, place, count)
+                    point = point_of_char(text, position, count)
                 column = ld[u8](classes + min(point, 0x10FFFF)) + 0
         entry = ld[i32](table + (state * columns + column) * 4) + 0
         if entry & 1 != 0:
-            found = place
+            match_end = position
         state = entry >> 1
-        if place >= size:
+        if position >= size:
             state = 0
-        place += count
-    return found
+        position += count
+    return match_end
 
 
 @inline
 def next_match(text, size, start, classes, table, columns, first, other):
     """begin << 32 | end of the first match from `start`; -1 if there is none, or one of no bytes."""
-    found = -1
+    span = -1
     begin = start
     while begin <= size:
         state = other
@@ -128,14 +128,14 @@ def next_match(text, size, start, classes, table, columns, first, other):
         end = match_at(text, size, begin, state, classes, table, columns)
         if end >= 0:
             if end > begin:
-                found = (begin << 32) | end
+                span = (begin << 32) | end
             break
         if begin == size:
             break
         head = ld[u8](text + begin) + 0
         step = size_of_char(head)
         begin = min(begin + step, size)
-    return found
+    return span
 
 
 @routine
@@ -154,7 +154,7 @@ def split_strings(a, unused, unused2, unused3):
     columns = ld(a, 7)
     first_state = ld(a, 8)
     other_state = ld(a, 9)
-    kept = ld(a, 13)
+    skips = ld(a, 13)
     behaviour = ld(a, 14)
     invert = ld(a, 15)
     most = ld(a, 16)
@@ -162,13 +162,13 @@ def split_strings(a, unused, unused2, unused3):
     to_ends = ld(a, 20)
     marks = ld(a, 21)
     room = ld(a, 22) - 2
-    made = 0
+    pieces = 0
     for row in range(ld(a, 12)):
         first = ld[i32](ld(a, 10) + row * 4) + 0
         last = ld[i32](ld(a, 11) + row * 4) + 0
         if first < 0 or last < first or last > strings:
             return OUTSIDE
-        st[i32](ld(a, 17) + row * 4, made)
+        st[i32](ld(a, 17) + row * 4, pieces)
         for k in range(first, last):
             start = ld[i32](begins + k * 4) + 0
             stop = ld[i32](ends + k * 4) + 0
@@ -177,33 +177,33 @@ def split_strings(a, unused, unused2, unused3):
             size = stop - start
             text = ld(a, 2) + start
             mark = 0
-            if made > room:
+            if pieces > room:
                 return FULL
-            if kept != 0:
-                mark = ld[u8](kept + k) + 0
+            if skips != 0:
+                mark = ld[u8](skips + k) + 0
             if mark != 0:
-                st[i32](to_begins + made * 4, start)
-                st[i32](to_ends + made * 4, stop)
-                st[u8](marks + made, 1)
-                made += 1
+                st[i32](to_begins + pieces * 4, start)
+                st[i32](to_ends + pieces * 4, stop)
+                st[u8](marks + pieces, 1)
+                pieces += 1
             else:
-                before = made
+                before = pieces
                 remembered = -1
                 at = 0
                 searching = is_valid_text(text, size)
                 going = 1
                 while going == 1:
-                    if made > room:
+                    if pieces > room:
                         return FULL
                     # a gap, then a match; the last gap is what follows the last match
-                    found = -1
+                    span = -1
                     if searching == 1:
-                        found = next_match(text, size, at, classes, table, columns, first_state, other_state)
+                        span = next_match(text, size, at, classes, table, columns, first_state, other_state)
                     match_begin = size
                     match_end = size
-                    if found >= 0:
-                        match_begin = found >> 32
-                        match_end = found & 0xFFFFFFFF
+                    if span >= 0:
+                        match_begin = span >> 32
+                        match_end = span & 0xFFFFFFFF
                     for part in range(2):
                         begin = at
                         end = match_begin
@@ -215,7 +215,7 @@ def split_strings(a, unused, unused2, unused3):
                         there = 1
                         if begin == end:
                             there = 0
-                        if part == 1 and found < 0:
+                        if part == 1 and span < 0:
                             there = 0
                             if behaviour == WITH_NEXT and at >= size and remembered != size:
                                 # the last match is a piece, although it has nothing behind it
@@ -224,34 +224,34 @@ def split_strings(a, unused, unused2, unused3):
                                 begin = remembered
                                 end = size
                         if there == 1:
-                            put = 1
+                            emit = 1
                             if behaviour == REMOVE:
                                 if match == 1:
-                                    put = 0
+                                    emit = 0
                             elif behaviour == WITH_PREVIOUS:
                                 if match == 0 and end != size:
                                     remembered = begin
-                                    put = 0
+                                    emit = 0
                                 elif match == 1:
                                     begin = remembered
                             elif behaviour == WITH_NEXT:
                                 if match == 1:
                                     remembered = begin
-                                    put = 0
+                                    emit = 0
                                 elif remembered != -1:
                                     begin = remembered
-                            if put == 1:
-                                if made - before == most:
+                            if emit == 1:
+                                if pieces - before == most:
                                     end = size
-                                st[i32](to_begins + made * 4, start + max(begin, 0))
-                                st[i32](to_ends + made * 4, start + min(end, size))
-                                st[u8](marks + made, 0)
-                                made += 1
+                                st[i32](to_begins + pieces * 4, start + max(begin, 0))
+                                st[i32](to_ends + pieces * 4, start + min(end, size))
+                                st[u8](marks + pieces, 0)
+                                pieces += 1
                     at = match_end
-                    if found < 0:
+                    if span < 0:
                         going = 0
-        st[i32](ld(a, 18) + row * 4, made)
-    return made
+        st[i32](ld(a, 18) + row * 4, pieces)
+    return pieces
 
 
 @routine
@@ -264,18 +264,18 @@ def mark_matches(a, unused, unused2, unused3):
     classes = ld(a, 5)
     table = ld(a, 6)
     columns = ld(a, 7)
-    kept = ld(a, 13)
+    skips = ld(a, 13)
     to_begins = ld(a, 16)
     to_ends = ld(a, 17)
     marks = ld(a, 18)
     room = ld(a, 19) - 3
-    made = 0
+    pieces = 0
     for row in range(ld(a, 12)):
         first = ld[i32](ld(a, 10) + row * 4) + 0
         last = ld[i32](ld(a, 11) + row * 4) + 0
         if first < 0 or last < first or last > ld(a, 3):
             return OUTSIDE
-        st[i32](ld(a, 14) + row * 4, made)
+        st[i32](ld(a, 14) + row * 4, pieces)
         for k in range(first, last):
             start = ld[i32](ld(a, 0) + k * 4) + 0
             stop = ld[i32](ld(a, 1) + k * 4) + 0
@@ -284,44 +284,44 @@ def mark_matches(a, unused, unused2, unused3):
             size = stop - start
             text = ld(a, 2) + start
             mark = 0
-            if made > room:
+            if pieces > room:
                 return FULL
-            if kept != 0:
-                mark = ld[u8](kept + k) + 0
+            if skips != 0:
+                mark = ld[u8](skips + k) + 0
             if mark != 0:
-                st[i32](to_begins + made * 4, start)
-                st[i32](to_ends + made * 4, stop)
-                st[u8](marks + made, 1)
-                made += 1
+                st[i32](to_begins + pieces * 4, start)
+                st[i32](to_ends + pieces * 4, stop)
+                st[u8](marks + pieces, 1)
+                pieces += 1
             else:
                 at = 0
                 going = is_valid_text(text, size)
                 while going == 1:
-                    if made > room:
+                    if pieces > room:
                         return FULL
-                    found = next_match(text, size, at, classes, table, columns, ld(a, 8), ld(a, 9))
-                    if found < 0:
+                    span = next_match(text, size, at, classes, table, columns, ld(a, 8), ld(a, 9))
+                    if span < 0:
                         going = 0
                     else:
-                        begin = found >> 32
-                        end = found & 0xFFFFFFFF
+                        begin = span >> 32
+                        end = span & 0xFFFFFFFF
                         if at < begin:
-                            st[i32](to_begins + made * 4, start + at)
-                            st[i32](to_ends + made * 4, start + begin)
-                            st[u8](marks + made, 0)
-                            made += 1
-                        st[i32](to_begins + made * 4, start + begin)
-                        st[i32](to_ends + made * 4, start + end)
-                        st[u8](marks + made, 1)
-                        made += 1
+                            st[i32](to_begins + pieces * 4, start + at)
+                            st[i32](to_ends + pieces * 4, start + begin)
+                            st[u8](marks + pieces, 0)
+                            pieces += 1
+                        st[i32](to_begins + pieces * 4, start + begin)
+                        st[i32](to_ends + pieces * 4, start + end)
+                        st[u8](marks + pieces, 1)
+                        pieces += 1
                         at = end
                 if at < size:
-                    st[i32](to_begins + made * 4, start + at)
-                    st[i32](to_ends + made * 4, stop)
-                    st[u8](marks + made, 0)
-                    made += 1
-        st[i32](ld(a, 15) + row * 4, made)
-    return made
+                    st[i32](to_begins + pieces * 4, start + at)
+                    st[i32](to_ends + pieces * 4, stop)
+                    st[u8](marks + pieces, 0)
+                    pieces += 1
+        st[i32](ld(a, 15) + row * 4, pieces)
+    return pieces
 
 
 @routine
@@ -336,15 +336,15 @@ def replace_matches(a, unused, unused2, unused3):
     classes = ld(a, 5)
     table = ld(a, 6)
     columns = ld(a, 7)
-    kept = ld(a, 10)
+    skips = ld(a, 10)
     front = ld(a, 12)
     front_size = ld(a, 13)
-    whole = ld(a, 14)
+    keep_match = ld(a, 14)
     back = ld(a, 15)
     back_size = ld(a, 16)
     out = ld(a, 20)
     room = ld(a, 21)
-    made = 0
+    out_size = 0
     for k in range(ld(a, 3)):
         start = ld[i32](ld(a, 0) + k * 4) + 0
         stop = ld[i32](ld(a, 1) + k * 4) + 0
@@ -352,41 +352,41 @@ def replace_matches(a, unused, unused2, unused3):
             return OUTSIDE
         size = stop - start
         text = ld(a, 2) + start
-        before = made
+        before = out_size
         at = 0
         going = 1  # in texts that are not UTF-8, too, as in the package
-        if kept != 0:
-            if ld[u8](kept + k) != 0:
+        if skips != 0:
+            if ld[u8](skips + k) != 0:
                 going = 0
         while going == 1:
-            found = next_match(text, size, at, classes, table, columns, ld(a, 8), ld(a, 9))
-            if found < 0:
+            span = next_match(text, size, at, classes, table, columns, ld(a, 8), ld(a, 9))
+            if span < 0:
                 going = 0
             else:
-                begin = found >> 32
-                end = found & 0xFFFFFFFF
-                if made + end - at + front_size + back_size > room:
+                begin = span >> 32
+                end = span & 0xFFFFFFFF
+                if out_size + end - at + front_size + back_size > room:
                     return FULL
-                copy_bytes(out + made, text + at, begin - at)
-                made += begin - at
-                copy_bytes(out + made, front, front_size)
-                made += front_size
-                if whole != 0:
-                    copy_bytes(out + made, text + begin, end - begin)
-                    made += end - begin
-                    copy_bytes(out + made, back, back_size)
-                    made += back_size
+                copy_bytes(out + out_size, text + at, begin - at)
+                out_size += begin - at
+                copy_bytes(out + out_size, front, front_size)
+                out_size += front_size
+                if keep_match != 0:
+                    copy_bytes(out + out_size, text + begin, end - begin)
+                    out_size += end - begin
+                    copy_bytes(out + out_size, back, back_size)
+                    out_size += back_size
                 at = end
                 if ld(a, 11) == 0:
                     going = 0
-        if made + size - at > room:
+        if out_size + size - at > room:
             return FULL
-        copy_bytes(out + made, text + at, size - at)
-        made += size - at
-        if made - before > 4 * (size + ld(a, 17)):
-            made = before
-            copy_bytes(out + made, text, size)
-            made += size
+        copy_bytes(out + out_size, text + at, size - at)
+        out_size += size - at
+        if out_size - before > 4 * (size + ld(a, 17)):
+            out_size = before
+            copy_bytes(out + out_size, text, size)
+            out_size += size
         st[i32](ld(a, 18) + k * 4, before)
-        st[i32](ld(a, 19) + k * 4, made)
-    return made
+        st[i32](ld(a, 19) + k * 4, out_size)
+    return out_size

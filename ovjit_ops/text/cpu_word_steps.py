@@ -25,9 +25,9 @@ def slot_of(node, byte, mask):
 @inline
 def child_of(node, byte, root, table, mask):
     """The child of a node; 0 without one."""
-    found = 0
+    child = 0
     if node == 0:
-        found = ld[i32](root + byte * 4)
+        child = ld[i32](root + byte * 4)
     else:
         key = (node << 8) | byte
         slot = slot_of(node, byte, mask)
@@ -35,25 +35,25 @@ def child_of(node, byte, root, table, mask):
         while entry != 0 and (entry >> 32) != key:
             slot = (slot + 1) & mask
             entry = ld(table, slot)
-        found = entry & 0xFFFFFFFF
-    return found
+        child = entry & 0xFFFFFFFF
+    return child
 
 
 @inline
 def longest_word(text, at, end, root, table, mask, values):
     """(number + 1) << 32 | end of the longest word at `at`; 0 without one."""
-    found = 0
+    longest = 0
     node = 0
-    place = at
-    while place < end:
-        node = child_of(node, ld[u8](text + place) + 0, root, table, mask)
+    position = at
+    while position < end:
+        node = child_of(node, ld[u8](text + position) + 0, root, table, mask)
         if node == 0:
             break
-        place += 1
+        position += 1
         number = ld[i32](values + node * 4) + 0
         if number != NONE:
-            found = ((number + 1) << 32) | place
-    return found
+            longest = ((number + 1) << 32) | position
+    return longest
 
 
 @routine
@@ -97,8 +97,8 @@ def build_trie(a, unused, unused2, unused3):
 
 
 @inline
-def pair_slot(left, right, mask):
-    return ((left * 0x9E3779B1) ^ (right * 0x85EBCA6B) ^ ((left * 0x9E3779B1) >> 15)) & mask
+def pair_slot(first, second, mask):
+    return ((first * 0x9E3779B1) ^ (second * 0x85EBCA6B) ^ ((first * 0x9E3779B1) >> 15)) & mask
 
 
 @routine
@@ -108,10 +108,10 @@ def build_pairs(a, unused, unused2, unused3):
     table = ld(a, 4)
     mask = ld(a, 5)
     for k in range(ld(a, 3)):
-        left = ld[i32](ld(a, 0) + k * 4) + 0
-        right = ld[i32](ld(a, 1) + k * 4) + 0
-        key = ((left << 32) | right) + 1
-        slot = pair_slot(left, right, mask)
+        first = ld[i32](ld(a, 0) + k * 4) + 0
+        second = ld[i32](ld(a, 1) + k * 4) + 0
+        key = ((first << 32) | second) + 1
+        slot = pair_slot(first, second, mask)
         while ld(table, 2 * slot) != 0 and ld(table, 2 * slot) != key:
             slot = (slot + 1) & mask
         st[i64](table + slot * 16, key)
@@ -137,20 +137,20 @@ def rise(queue, start, key, symbols, merged):
 @inline
 def push_pair(queue, count, symbols, first, second, order, table, mask):
     """Queue the merge of two neighbouring symbols, if there is one. Returns the new length of the queue."""
-    left = ld(symbols, 4 * first)
-    right = ld(symbols, 4 * second)
-    key = ((left << 32) | right) + 1
-    slot = pair_slot(left, right, mask)
+    first_number = ld(symbols, 4 * first)
+    second_number = ld(symbols, 4 * second)
+    key = ((first_number << 32) | second_number) + 1
+    slot = pair_slot(first_number, second_number, mask)
     entry = ld(table, 2 * slot)
     while entry != 0 and entry != key:
         slot = (slot + 1) & mask
         entry = ld(table, 2 * slot)
-    made = count
+    new_count = count
     if entry == key:
         value = ld(table, 2 * slot + 1)
         rise(queue, count, (value >> 32 << 32) | order, (first << 32) | second, value & 0xFFFFFFFF)
-        made = count + 1
-    return made
+        new_count = count + 1
+    return new_count
 
 
 @inline
@@ -190,18 +190,18 @@ def hash_of(text, size):
 
 
 @inline
-def same_bytes(left, right, size):
+def same_bytes(first, second, size):
     k = 0
-    while k < size and ld[u8](left + k) == ld[u8](right + k):
+    while k < size and ld[u8](first + k) == ld[u8](second + k):
         k += 1
     return k == size
 
 
 @inline
-def put_symbol(symbols, at, number, before, behind):
+def put_symbol(symbols, at, number, before, after):
     st[i64](symbols + at * SYMBOL, number)
     st[i64](symbols + at * SYMBOL + 8, before)
-    st[i64](symbols + at * SYMBOL + 16, behind)
+    st[i64](symbols + at * SYMBOL + 16, after)
     st[i64](symbols + at * SYMBOL + 24, 1)
 
 
@@ -214,11 +214,11 @@ def find_known(w, cache, text, size):
         slot = h & ld(cache, 0)
         entry = ld[i32](ld(cache, 7) + slot * 4) + 0
         while entry != 0 and w["known"] == 0:
-            place = ld(cache, 8) + (entry - 1) * KNOWN
-            if ld(place, 0) == h and ld(place, 2) == size:
-                same = same_bytes(ld(cache, 9) + ld(place, 1), text, size)
+            record = ld(cache, 8) + (entry - 1) * KNOWN
+            if ld(record, 0) == h and ld(record, 2) == size:
+                same = same_bytes(ld(cache, 9) + ld(record, 1), text, size)
                 if same:
-                    w["known"] = place
+                    w["known"] = record
             if w["known"] == 0:
                 slot = (slot + 1) & ld(cache, 0)
                 entry = ld[i32](ld(cache, 7) + slot * 4) + 0
@@ -227,10 +227,10 @@ def find_known(w, cache, text, size):
 
 
 @inline
-def take_known(cache, place, to):
+def take_known(cache, record, to):
     """Copy the ids of an entry."""
-    source = ld(cache, 10) + ld(place, 3) * 4
-    count = ld(place, 4)
+    source = ld(cache, 10) + ld(record, 3) * 4
+    count = ld(record, 4)
     j = 0
     while j + 2 <= count:
         st[i64](to + j * 4, ld[i64](source + j * 4))
@@ -245,12 +245,12 @@ def keep_known(w, cache, text, size, ids, count):
     if cache != 0:
         fits = ld(cache, 1) < ld(cache, 2) and ld(cache, 3) + size <= ld(cache, 4)
         if fits and ld(cache, 5) + count <= ld(cache, 6):
-            place = ld(cache, 8) + ld(cache, 1) * KNOWN
-            st[i64](place, w["hash"])
-            st[i64](place + 8, ld(cache, 3))
-            st[i64](place + 16, size)
-            st[i64](place + 24, ld(cache, 5))
-            st[i64](place + 32, count)
+            record = ld(cache, 8) + ld(cache, 1) * KNOWN
+            st[i64](record, w["hash"])
+            st[i64](record + 8, ld(cache, 3))
+            st[i64](record + 16, size)
+            st[i64](record + 24, ld(cache, 5))
+            st[i64](record + 32, count)
             copy_bytes(ld(cache, 9) + ld(cache, 3), text, size)
             for j in range(count):
                 st[i32](ld(cache, 10) + (ld(cache, 5) + j) * 4, ld[i32](ids + j * 4))
@@ -304,47 +304,47 @@ def encode_pairs(a, unused, unused2, unused3):
     w["known"] = 0
     w["hash"] = 0
     w["slot"] = 0
-    made = 0
+    id_count = 0
     for row in range(ld(a, 2)):
         first = ld[i32](row_begins + row * 4) + 0
         last = ld[i32](row_ends + row * 4) + 0
         if first < 0 or last < first or last > strings:
             return OUTSIDE
-        st[i32](new_begins + row * 4, made)
+        st[i32](new_begins + row * 4, id_count)
         for k in range(first, last):
             begin = ld[i32](begins + k * 4) + 0
             end = ld[i32](ends + k * 4) + 0
             if begin < 0 or end < begin or end > size:
                 return OUTSIDE
             length = end - begin
-            if made + length + suffix_size > room:
+            if id_count + length + suffix_size > room:
                 return FULL
             if length > longest:
                 return LONG
             text = chars + begin
             find_known(w, cache, text, length)
             if w["known"] != 0:
-                take_known(cache, w["known"], ids + made * 4)
-                made += ld(w["known"], 4)
+                take_known(cache, w["known"], ids + id_count * 4)
+                id_count += ld(w["known"], 4)
             else:
-                whole = text
+                string = text
                 total = length
                 if suffix_size > 0:
                     copy_bytes(joined, text, length)
                     copy_bytes(joined + length, suffix, suffix_size)
-                    whole = joined
+                    string = joined
                     total = length + suffix_size
                 count = 0
                 at = 0
                 while at < total:
-                    found = longest_word(whole, at, total, root, table, mask, values)
+                    match = longest_word(string, at, total, root, table, mask, values)
                     number = NONE
-                    if found != 0:
-                        number = (found >> 32) - 1
-                        at = found & 0xFFFFFFFF
+                    if match != 0:
+                        number = (match >> 32) - 1
+                        at = match & 0xFFFFFFFF
                     else:
                         if byte_tokens != 0:
-                            number = ld[i32](byte_tokens + ld[u8](whole + at) * 4) + 0
+                            number = ld[i32](byte_tokens + ld[u8](string + at) * 4) + 0
                         if number == NONE:
                             number = unknown
                         at += 1
@@ -366,14 +366,14 @@ def encode_pairs(a, unused, unused2, unused3):
                     merged = ld(queue, 2)
                     take_first(queue, queued)
                     queued -= 1
-                    left = both >> 32
-                    right = both & 0xFFFFFFFF
-                    if ld(symbols, 4 * left + 3) != 0 and ld(symbols, 4 * right + 3) != 0:
-                        before = ld(symbols, 4 * left + 1)
-                        behind = ld(symbols, 4 * right + 2)
-                        st[i64](symbols + left * SYMBOL + 24, 0)
-                        st[i64](symbols + right * SYMBOL + 24, 0)
-                        put_symbol(symbols, count, merged, before, behind)
+                    left_symbol = both >> 32
+                    right_symbol = both & 0xFFFFFFFF
+                    if ld(symbols, 4 * left_symbol + 3) != 0 and ld(symbols, 4 * right_symbol + 3) != 0:
+                        before = ld(symbols, 4 * left_symbol + 1)
+                        after = ld(symbols, 4 * right_symbol + 2)
+                        st[i64](symbols + left_symbol * SYMBOL + 24, 0)
+                        st[i64](symbols + right_symbol * SYMBOL + 24, 0)
+                        put_symbol(symbols, count, merged, before, after)
                         order += 1
                         if before == -1:
                             head = count
@@ -382,21 +382,19 @@ def encode_pairs(a, unused, unused2, unused3):
                             queued = push_pair(
                                 queue, queued, symbols, before, count, order, pairs, pairs_mask
                             )
-                        if behind != -1:
-                            st[i64](symbols + behind * SYMBOL + 8, count)
-                            queued = push_pair(
-                                queue, queued, symbols, count, behind, order, pairs, pairs_mask
-                            )
+                        if after != -1:
+                            st[i64](symbols + after * SYMBOL + 8, count)
+                            queued = push_pair(queue, queued, symbols, count, after, order, pairs, pairs_mask)
                         count += 1
-                start = made
+                start = id_count
                 while head != -1:
-                    st[i32](ids + made * 4, ld(symbols, 4 * head))
-                    made += 1
+                    st[i32](ids + id_count * 4, ld(symbols, 4 * head))
+                    id_count += 1
                     head = ld(symbols, 4 * head + 2)
                 if initial > 0:
-                    keep_known(w, cache, text, length, ids + start * 4, made - start)
-        st[i32](new_ends + row * 4, made)
-    return made
+                    keep_known(w, cache, text, length, ids + start * 4, id_count - start)
+        st[i32](new_ends + row * 4, id_count)
+    return id_count
 
 
 @routine
@@ -411,37 +409,37 @@ def encode_pieces(a, unused, unused2, unused3):
     chars = ld(a, 5)
     ids = ld(a, 10)
     unknown = ld(a, 19)
-    made = 0
+    id_count = 0
     for row in range(ld(a, 2)):
         first = ld[i32](ld(a, 0) + row * 4) + 0
         last = ld[i32](ld(a, 1) + row * 4) + 0
         if first < 0 or last < first or last > ld(a, 6):
             return OUTSIDE
-        st[i32](ld(a, 8) + row * 4, made)
+        st[i32](ld(a, 8) + row * 4, id_count)
         for k in range(first, last):
             at = ld[i32](begins + k * 4) + 0
             end = ld[i32](ends + k * 4) + 0
             if at < 0 or end < at or end > ld(a, 7):
                 return OUTSIDE
-            if made + end - at + 1 > ld(a, 21):
+            if id_count + end - at + 1 > ld(a, 21):
                 return FULL
-            start = made
-            found = 0
+            start = id_count
+            match = 0
             if end - at <= ld(a, 20):
-                found = longest_word(chars, at, end, ld(a, 11), ld(a, 12), ld(a, 13), ld(a, 14))
-            while found != 0 and (found & 0xFFFFFFFF) < end:
-                st[i32](ids + made * 4, (found >> 32) - 1)
-                made += 1
-                at = found & 0xFFFFFFFF
-                found = longest_word(chars, at, end, ld(a, 15), ld(a, 16), ld(a, 17), ld(a, 18))
-            if found != 0:
-                st[i32](ids + made * 4, (found >> 32) - 1)
-                made += 1
+                match = longest_word(chars, at, end, ld(a, 11), ld(a, 12), ld(a, 13), ld(a, 14))
+            while match != 0 and (match & 0xFFFFFFFF) < end:
+                st[i32](ids + id_count * 4, (match >> 32) - 1)
+                id_count += 1
+                at = match & 0xFFFFFFFF
+                match = longest_word(chars, at, end, ld(a, 15), ld(a, 16), ld(a, 17), ld(a, 18))
+            if match != 0:
+                st[i32](ids + id_count * 4, (match >> 32) - 1)
+                id_count += 1
             else:
                 st[i32](ids + start * 4, unknown)
-                made = start + 1
-        st[i32](ld(a, 9) + row * 4, made)
-    return made
+                id_count = start + 1
+        st[i32](ld(a, 9) + row * 4, id_count)
+    return id_count
 
 
 @routine
@@ -452,29 +450,29 @@ def encode_longest(a, unused, unused2, unused3):
     The block: as that of `encode_pairs` up to the ids; root, table, mask, values; room for ids.
     """
     chars = ld(a, 5)
-    made = 0
+    id_count = 0
     for row in range(ld(a, 2)):
         first = ld[i32](ld(a, 0) + row * 4) + 0
         last = ld[i32](ld(a, 1) + row * 4) + 0
         if first < 0 or last < first or last > ld(a, 6):
             return OUTSIDE
-        st[i32](ld(a, 8) + row * 4, made)
+        st[i32](ld(a, 8) + row * 4, id_count)
         for k in range(first, last):
             at = ld[i32](ld(a, 3) + k * 4) + 0
             end = ld[i32](ld(a, 4) + k * 4) + 0
             if at < 0 or end < at or end > ld(a, 7):
                 return OUTSIDE
-            if made + end - at > ld(a, 15):
+            if id_count + end - at > ld(a, 15):
                 return FULL
             while at < end:
-                found = longest_word(chars, at, end, ld(a, 11), ld(a, 12), ld(a, 13), ld(a, 14))
-                if found == 0:
+                match = longest_word(chars, at, end, ld(a, 11), ld(a, 12), ld(a, 13), ld(a, 14))
+                if match == 0:
                     return OTHER - ld[u8](chars + at)
-                st[i32](ld(a, 10) + made * 4, (found >> 32) - 1)
-                made += 1
-                at = found & 0xFFFFFFFF
-        st[i32](ld(a, 9) + row * 4, made)
-    return made
+                st[i32](ld(a, 10) + id_count * 4, (match >> 32) - 1)
+                id_count += 1
+                at = match & 0xFFFFFFFF
+        st[i32](ld(a, 9) + row * 4, id_count)
+    return id_count
 
 
 @routine
@@ -502,13 +500,13 @@ def encode_paths(a, unused, unused2, unused3):
     w["known"] = 0
     w["hash"] = 0
     w["slot"] = 0
-    made = 0
+    id_count = 0
     for row in range(ld(a, 2)):
         first = ld[i32](ld(a, 0) + row * 4) + 0
         last = ld[i32](ld(a, 1) + row * 4) + 0
         if first < 0 or last < first or last > ld(a, 6):
             return OUTSIDE
-        st[i32](ld(a, 8) + row * 4, made)
+        st[i32](ld(a, 8) + row * 4, id_count)
         for k in range(first, last):
             begin = ld[i32](ld(a, 3) + k * 4) + 0
             end = ld[i32](ld(a, 4) + k * 4) + 0
@@ -516,14 +514,14 @@ def encode_paths(a, unused, unused2, unused3):
                 return OUTSIDE
             text = chars + begin
             size = end - begin
-            if made + size + 1 > ld(a, 21):
+            if id_count + size + 1 > ld(a, 21):
                 return FULL
             if size > ld(a, 22):
                 return LONG
             find_known(w, ld(a, 23), text, size)
             if w["known"] != 0:
-                take_known(ld(a, 23), w["known"], ids + made * 4)
-                made += ld(w["known"], 4)
+                take_known(ld(a, 23), w["known"], ids + id_count * 4)
+                id_count += ld(w["known"], 4)
                 size = 0
             for j in range(size + 1):
                 st[f32](best + j * 4, 0.0)
@@ -541,45 +539,48 @@ def encode_paths(a, unused, unused2, unused3):
                     count = 2
                 count = min(count, size - at)
                 score = ld[f32](best + at * 4) * 1.0
-                known = 0
+                covered = 0
                 node = 0
-                place = at
-                while place < size:
-                    node = child_of(node, ld[u8](text + place) + 0, root, table, mask)
+                position = at
+                while position < size:
+                    node = child_of(node, ld[u8](text + position) + 0, root, table, mask)
                     if node == 0:
                         break
-                    place += 1
+                    position += 1
                     number = ld[i32](values + node * 4) + 0
                     if number != NONE:
                         st[f32](best + (size + 1) * 4, ld[f32](scores + number * 4) * 1.0 + score)
                         total = ld[f32](best + (size + 1) * 4) * 1.0  # rounded to f32
-                        if ld[i32](sources + place * 4) == -1 or total > ld[f32](best + place * 4) * 1.0:
-                            st[f32](best + place * 4, total)
-                            st[i32](sources + place * 4, at)
-                            st[i32](numbers + place * 4, number)
-                        if place - at == count:
-                            known = 1
-                if known == 0:
-                    place = at + count
+                        if (
+                            ld[i32](sources + position * 4) == -1
+                            or total > ld[f32](best + position * 4) * 1.0
+                        ):
+                            st[f32](best + position * 4, total)
+                            st[i32](sources + position * 4, at)
+                            st[i32](numbers + position * 4, number)
+                        if position - at == count:
+                            covered = 1
+                if covered == 0:
+                    position = at + count
                     st[f32](best + (size + 1) * 4, penalty + score)
                     total = ld[f32](best + (size + 1) * 4) * 1.0
-                    if ld[i32](sources + place * 4) == -1 or total > ld[f32](best + place * 4) * 1.0:
-                        st[f32](best + place * 4, total)
-                        st[i32](sources + place * 4, at)
-                        st[i32](numbers + place * 4, unknown)
+                    if ld[i32](sources + position * 4) == -1 or total > ld[f32](best + position * 4) * 1.0:
+                        st[f32](best + position * 4, total)
+                        st[i32](sources + position * 4, at)
+                        st[i32](numbers + position * 4, unknown)
                 at += count
-            start = made
+            start = id_count
             at = size
             before = NONE
             while at > 0:
                 number = ld[i32](numbers + at * 4) + 0
                 if number != unknown or before != unknown:
-                    st[i32](ids + made * 4, number)
-                    made += 1
+                    st[i32](ids + id_count * 4, number)
+                    id_count += 1
                     before = number
                 at = ld[i32](sources + at * 4) + 0
             low = start
-            high = made - 1
+            high = id_count - 1
             while low < high:
                 one = ld[i32](ids + low * 4) + 0
                 st[i32](ids + low * 4, ld[i32](ids + high * 4))
@@ -587,9 +588,9 @@ def encode_paths(a, unused, unused2, unused3):
                 low += 1
                 high -= 1
             if size > 0:
-                keep_known(w, ld(a, 23), text, size, ids + start * 4, made - start)
-        st[i32](ld(a, 9) + row * 4, made)
-    return made
+                keep_known(w, ld(a, 23), text, size, ids + start * 4, id_count - start)
+        st[i32](ld(a, 9) + row * 4, id_count)
+    return id_count
 
 
 @routine

@@ -81,7 +81,7 @@ class _Ragged:
         begins, ends, *strings = arrays[:5]
         self.rows = ranges_of(begins, ends)
         self.shape = begins.shape
-        self.kept, at = strings_of(*strings)
+        self.buffers, at = strings_of(*strings)
         self.inputs = [address(self.rows[0]), address(self.rows[1]), self.rows[0].size, *at]
         self.room = at[4] + at[3] + 16
 
@@ -91,18 +91,18 @@ class _Ragged:
         count = self.rows[0].size
         while True:
             out = Slices(count, count, self.room)
-            made = call([*self.inputs, *out.args], self.room, longest)
-            if made == FULL:
+            count_or_error = call([*self.inputs, *out.args], self.room, longest)
+            if count_or_error == FULL:
                 self.room *= 4  # strings of rows may be the same
-            elif made == LONG:
-                longest = int((self.kept[1].astype(np.int64) - self.kept[0]).max())
+            elif count_or_error == LONG:
+                longest = int((self.buffers[1].astype(np.int64) - self.buffers[0]).max())
             else:
                 break
-        refuse(made, name)
-        if made < 0:
-            return made
+        refuse(count_or_error, name)
+        if count_or_error < 0:
+            return count_or_error
         begins, ends, ids = out.arrays()
-        return begins.reshape(self.shape), ends.reshape(self.shape), ids[:made]
+        return begins.reshape(self.shape), ends.reshape(self.shape), ids[:count_or_error]
 
 
 class _Cache:
@@ -155,8 +155,8 @@ class BytePairs:
                 most = longest + self.suffix.size + 1
                 words = -(-most // 8)
                 at = address(scratch.of(words + 17 * most))
-                places = at, at + 8 * words, at + 8 * (words + 8 * most)
-                return _encode_pairs(*first, *self.args, *places, cache, room, longest)
+                scratch_at = at, at + 8 * words, at + 8 * (words + 8 * most)
+                return _encode_pairs(*first, *self.args, *scratch_at, cache, room, longest)
 
             return _Ragged(arrays).run(call, "BPETokenizer", LONGEST)
         finally:
@@ -203,9 +203,9 @@ def prepare_unigram(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
             def call(first: list[int], room: int, longest: int) -> int:
                 each = longest // 2 + 2
                 at = address(scratch.of(3 * each))
-                places = at, at + 8 * each, at + 16 * each
-                known = address(cache.block) if alone else 0
-                return _encode_paths(*first, *options, *places, room, longest, known)
+                scratch_at = at, at + 8 * each, at + 16 * each
+                cache_at = address(cache.block) if alone else 0
+                return _encode_paths(*first, *options, *scratch_at, room, longest, cache_at)
 
             return _Ragged(arrays).run(call, "UnigramTokenizer", LONGEST)
         finally:
@@ -224,12 +224,12 @@ def prepare_trie(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     trie = NativeTrie(words, numbers)
 
     def evaluate(*arrays: np.ndarray) -> Any:
-        found = _Ragged(arrays).run(
+        result = _Ragged(arrays).run(
             lambda first, room, _: _encode_longest(*first, *trie.args, room), "TrieTokenizer"
         )
-        if isinstance(found, int):
-            raise InferenceError(f"TrieTokenizer: no word begins with the byte {OTHER - found}")
-        return found
+        if isinstance(result, int):
+            raise InferenceError(f"TrieTokenizer: no word begins with the byte {OTHER - result}")
+        return result
 
     return evaluate
 
@@ -247,8 +247,8 @@ def prepare_encoder(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
         trie.values[0] = empty
 
     def evaluate(*arrays: np.ndarray) -> np.ndarray:
-        kept, at = strings_of(*arrays[:3])
-        out = np.empty(kept[0].size, np.int64)
+        strings, at = strings_of(*arrays[:3])
+        out = np.empty(strings[0].size, np.int64)
         other = int(arrays[7].reshape(-1)[0])
         code = _look_up_words(*at, *trie.args, address(values), other, address(out))
         refuse(code, "VocabEncoder")

@@ -69,7 +69,7 @@ def _replacing(pattern: bytes, replacement: bytes, everywhere: bool) -> Callable
 
 
 @functools.lru_cache(16)
-def _compiled(table: bytes) -> CompiledTable | None:
+def _compiled_table(table: bytes) -> CompiledTable | None:
     return CompiledTable(table) if table else None
 
 
@@ -100,7 +100,7 @@ class CharsMapNormalization:
     ):  # fmt: skip
         skips = _has_skips(len(inputs), normalization_form)
         form = normalization_form.lower()
-        table = table_of_form(form, case_fold) if form else _compiled(text_of(inputs[-1]))
+        table = table_of_form(form, case_fold) if form else _compiled_table(text_of(inputs[-1]))
         normalize = normalizer(table, add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces)
         return map_strings(normalize, *inputs[: 3 + skips])
 
@@ -158,8 +158,8 @@ class CaseFold:
     def ref(*inputs, encoding="utf-8", lower=True):
         if encoding:
             return map_strings(normalizer(table_of_form("identity", True), False, False, False), *inputs)
-        made = map_strings(bytes.lower if lower else bytes.upper, *inputs[:3])
-        return (*made, *inputs[3:])  # letters of ASCII are folded in skipped strings, too
+        strings = map_strings(bytes.lower if lower else bytes.upper, *inputs[:3])
+        return (*strings, *inputs[3:])  # letters of ASCII are folded in skipped strings, too
 
     def samples(rng, dtype="i32"):
         strings = sample_strings("AbC É", "", "ΣΑΣ ẞ")

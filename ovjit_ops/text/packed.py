@@ -55,10 +55,10 @@ def check_bytes(x: TensorType, what: str) -> None:
 
 def check_count(inputs: Sequence[TensorType], counts: Iterable[int], name: str) -> None:
     """Raise ModelError unless the operation `name` has one of these numbers of inputs."""
-    known = tuple(counts)
-    words = ", ".join(map(str, known))
+    allowed = tuple(counts)
+    words = ", ".join(map(str, allowed))
     check(
-        len(inputs) in known, f"{name} takes {words} inputs, not {len(inputs)}; convert the tokenizer again"
+        len(inputs) in allowed, f"{name} takes {words} inputs, not {len(inputs)}; convert the tokenizer again"
     )
 
 
@@ -93,9 +93,9 @@ def check_ranges(begins: np.ndarray, ends: np.ndarray, size: int, what: str = "a
 def unpack(begins: np.ndarray, ends: np.ndarray, chars: np.ndarray) -> list[bytes]:
     """The strings. Raises InferenceError if one is outside of the bytes."""
     check_ranges(begins, ends, chars.size)
-    whole = chars.tobytes()
+    data = chars.tobytes()
     pairs = zip(begins.reshape(-1).tolist(), ends.reshape(-1).tolist(), strict=True)
-    return [whole[i:j] for i, j in pairs]
+    return [data[i:j] for i, j in pairs]
 
 
 def pack(strings: Sequence[bytes], shape: Sequence[int] | None = None) -> Packed:
@@ -126,8 +126,8 @@ def map_strings(
         return pack([function(s) for s in strings], begins.shape)
     check_skips(skips, len(strings))
     marks = skips.reshape(-1).tolist()
-    made = [s if mark else function(s) for s, mark in zip(strings, marks, strict=True)]
-    return (*pack(made, begins.shape), skips)
+    results = [s if mark else function(s) for s, mark in zip(strings, marks, strict=True)]
+    return (*pack(results, begins.shape), skips)
 
 
 def check_skips(skips: np.ndarray, count: int) -> None:
@@ -175,10 +175,10 @@ def with_known(first: int, last: int | None = None) -> Callable[[Callable[..., A
     """Decorator of `host` functions: None if one of the inputs first to last - 1 is not known."""
 
     def decorate(host: Callable[..., Any]) -> Callable[..., Any]:
-        def checked(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+        def host_if_known(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
             return None if any(x is None for x in inputs[first:last]) else host(inputs, attrs)
 
-        return checked
+        return host_if_known
 
     return decorate
 

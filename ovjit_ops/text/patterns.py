@@ -97,9 +97,9 @@ class _Reader:
             raise UnsupportedError(
                 f"the pattern {self.text!r} has no {end!r} behind {self.text[self.at - 1]!r}"
             )
-        found = self.text[self.at : last]
+        text = self.text[self.at : last]
         self.at = last + len(end)
-        return found
+        return text
 
     def escape(self, inside: bool) -> str:
         if self.at >= len(self.text):
@@ -136,10 +136,10 @@ class _Reader:
             self.take()
             digits = self.until("}")
         else:
-            found = re.match("[0-9A-Fa-f]{0,2}", self.text[self.at :])
-            assert found is not None
-            digits = found.group() or "0"
-            self.at += len(found.group())
+            match = re.match("[0-9A-Fa-f]{0,2}", self.text[self.at :])
+            assert match is not None
+            digits = match.group() or "0"
+            self.at += len(match.group())
         code = int(digits, 16)
         return f"\\U{code:08x}" if code > 0xFF else f"\\x{code:02x}"
 
@@ -211,7 +211,7 @@ def translate(pattern: str) -> tuple[str, bool]:
 
 
 @functools.lru_cache(256)
-def compiled(pattern: bytes) -> Any:
+def compile_pattern(pattern: bytes) -> Any:
     """The pattern, compiled; None for one that PCRE2 refuses, which matches nothing."""
     regex = package()
     try:
@@ -219,8 +219,8 @@ def compiled(pattern: bytes) -> Any:
     except UnicodeDecodeError:
         return None
     try:
-        made, nested = translate(text)
-        return regex.compile(made, regex.V1 if nested else regex.V0)
+        translated, nested = translate(text)
+        return regex.compile(translated, regex.V1 if nested else regex.V0)
     except regex.error:
         return None
 
@@ -238,7 +238,7 @@ class Offsets:
         return index if self._starts is None else self._starts[index]
 
 
-def decoded(text: bytes) -> str | None:
+def decode_text(text: bytes) -> str | None:
     """The text; None if it is not UTF-8, in which PCRE2 finds nothing."""
     try:
         return text.decode()
@@ -248,12 +248,12 @@ def decoded(text: bytes) -> str | None:
 
 def matches(pattern: Any, text: bytes) -> Iterator[tuple[int, int]]:
     """Begin and end of each match in bytes. The first empty match is the last."""
-    string = decoded(text) if pattern is not None else None
+    string = decode_text(text) if pattern is not None else None
     if string is None:
         return
     at = Offsets(text)
-    for found in pattern.finditer(string):
-        begin, end = found.span()
+    for match in pattern.finditer(string):
+        begin, end = match.span()
         if begin == end:
             return
         yield at[begin], at[end]
@@ -269,21 +269,25 @@ class _Refused(Exception):
 def substitute(pattern: bytes, replacement: bytes, everywhere: bool) -> Callable[[bytes], bytes]:
     r"""The function that replaces the matches of `pattern` (all, or the first). In the replacement, \1 to \9
     and $1 are groups. A text in which a named group is not set stays as it is."""
-    found = compiled(earlier(pattern.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))
+    expression = compile_pattern(
+        earlier(pattern.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+    )
     template = template_of(replacement)
     parts = parts_of(template)
-    groups = 1 + (found.groups if found is not None else 0)
+    groups = 1 + (expression.groups if expression is not None else 0)
 
     def replace(text: bytes) -> bytes:
-        if found is None or parts is None:
+        if expression is None or parts is None:
             return text
         string = text.decode("utf-8", "surrogateescape")  # bytes that are not UTF-8 are characters
         try:
-            made = found.sub(expand, string, 0 if everywhere else 1).encode("utf-8", "surrogateescape")
+            replaced = expression.sub(expand, string, 0 if everywhere else 1).encode(
+                "utf-8", "surrogateescape"
+            )
         except _Refused:
             return text
         # the size of the buffer that the package provides
-        return made if len(made) <= 4 * (len(text) + groups * len(template)) else text
+        return replaced if len(replaced) <= 4 * (len(text) + groups * len(template)) else text
 
     def expand(match: Any) -> str:
         out = []
@@ -313,17 +317,17 @@ def parts_of(template: bytes) -> list[Any] | None:
     parts: list[Any] = []
     at = 0
     try:
-        for found in _TEMPLATE.finditer(template):
-            parts.append(template[at : found.start()].decode())
-            number = found.group(1) or found.group(2)
-            name = found.group(3) or found.group(4)
+        for match in _TEMPLATE.finditer(template):
+            parts.append(template[at : match.start()].decode())
+            number = match.group(1) or match.group(2)
+            name = match.group(3) or match.group(4)
             if number:
                 parts.append((int(number),))
             else:
                 parts.append((name.decode(),) if name else "$")
-            at = found.end()
+            at = match.end()
         parts.append(template[at:].decode())
     except UnicodeDecodeError:
         return None
-    rest = [part for part in parts if isinstance(part, str)]
-    return None if any("$" in part and part != "$" for part in rest) else [p for p in parts if p != ""]
+    literals = [part for part in parts if isinstance(part, str)]
+    return None if any("$" in part and part != "$" for part in literals) else [p for p in parts if p != ""]

@@ -35,16 +35,18 @@ class EqualStr:
         return TensorType("i32", (ANY,))
 
     def ref(*inputs):
-        left, right = unpack(*inputs[:3]), unpack(*inputs[3:])
-        count = max(len(left), len(right)) if left and right else 0
-        pairs = ((left[i if i < len(left) else 0], right[i if i < len(right) else 0]) for i in range(count))
+        first, second = unpack(*inputs[:3]), unpack(*inputs[3:])
+        count = max(len(first), len(second)) if first and second else 0
+        pairs = (
+            (first[i if i < len(first) else 0], second[i if i < len(second) else 0]) for i in range(count)
+        )
         return np.array([a == b for a, b in pairs], np.int32)
 
     def samples(rng, dtype="i32"):
-        left = sample_strings("a", "bc", "", "é")
-        for right in (sample_strings("a", "b", "", "é"), sample_strings("bc"), sample_strings()):
-            yield [*left, *right], {}
-            yield [*right, *left], {}
+        first = sample_strings("a", "bc", "", "é")
+        for second in (sample_strings("a", "b", "", "é"), sample_strings("bc"), sample_strings()):
+            yield [*first, *second], {}
+            yield [*second, *first], {}
 
 
 _K0, _K1, _K2 = 0xC3A5C85C97CB3127, 0xB492B66FBE98F273, 0x9AE16A3B2F90404F
@@ -71,8 +73,8 @@ def farm_hash(text: bytes) -> int:
     return _hash_long(text)
 
 
-def _at(text: bytes, place: int) -> int:
-    return int.from_bytes(text[place : place + 8], "little")
+def _at(text: bytes, offset: int) -> int:
+    return int.from_bytes(text[offset : offset + 8], "little")
 
 
 def _turn(value: int, by: int) -> int:
@@ -105,8 +107,8 @@ def _hash_to_16(text: bytes) -> int:
     return _shift(y * _K2 ^ z * _K0) * _K2 & _MASK
 
 
-def _weak(text: bytes, place: int, a: int, b: int) -> tuple[int, int]:
-    w, x, y, z = (_at(text, place + 8 * i) for i in range(4))
+def _weak(text: bytes, offset: int, a: int, b: int) -> tuple[int, int]:
+    w, x, y, z = (_at(text, offset + 8 * i) for i in range(4))
     a += w
     b = _turn(b + a + z, 21)
     c = a
@@ -122,8 +124,8 @@ def _hash_long(text: bytes) -> int:
     v = w = (0, 0)
     x = (x * _K2 + _at(text, 0)) & _MASK
     last = (size - 1) & 63
-    for place in range(0, (size - 1) // 64 * 64, 64):
-        x, y, z, v, w = _round(text, place, x, y, z, v, w, _K1, 1)
+    for offset in range(0, (size - 1) // 64 * 64, 64):
+        x, y, z, v, w = _round(text, offset, x, y, z, v, w, _K1, 1)
     k = (_K1 + ((z & 0xFF) << 1)) & _MASK
     w = (w[0] + last) & _MASK, w[1]
     v = (v[0] + w[0]) & _MASK, v[1]
@@ -132,15 +134,15 @@ def _hash_long(text: bytes) -> int:
     return _mix(_mix(v[0], w[0], k) + _shift(y) * _K0 + z & _MASK, _mix(v[1], w[1], k) + x & _MASK, k)
 
 
-def _round(text, place, x, y, z, v, w, k, times):
+def _round(text, offset, x, y, z, v, w, k, times):
     """64 bytes of a long text. Returns the new state."""
-    x = _turn(x + y + v[0] + _at(text, place + 8), 37) * k & _MASK
-    y = _turn(y + v[1] + _at(text, place + 48), 42) * k & _MASK
+    x = _turn(x + y + v[0] + _at(text, offset + 8), 37) * k & _MASK
+    y = _turn(y + v[1] + _at(text, offset + 48), 42) * k & _MASK
     x ^= w[1] * times & _MASK
-    y = (y + v[0] * times + _at(text, place + 40)) & _MASK
+    y = (y + v[0] * times + _at(text, offset + 40)) & _MASK
     z = _turn(z + w[0], 33) * k & _MASK
-    v = _weak(text, place, v[1] * k & _MASK, (x + w[0]) & _MASK)
-    w = _weak(text, place + 32, (z + w[1]) & _MASK, (y + _at(text, place + 16)) & _MASK)
+    v = _weak(text, offset, v[1] * k & _MASK, (x + w[0]) & _MASK)
+    w = _weak(text, offset + 32, (z + w[1]) & _MASK, (y + _at(text, offset + 16)) & _MASK)
     return z, y, x, v, w
 
 
@@ -153,8 +155,8 @@ class StringToHashBucket:
         return TensorType("i64", begins.shape)
 
     def ref(begins, ends, chars, *, num_buckets):
-        made = [farm_hash(text) % num_buckets for text in unpack(begins, ends, chars)]
-        return np.array(made, np.uint64).astype(np.int64).reshape(begins.shape)
+        buckets = [farm_hash(text) % num_buckets for text in unpack(begins, ends, chars)]
+        return np.array(buckets, np.uint64).astype(np.int64).reshape(begins.shape)
 
     def samples(rng, dtype="i32"):
         noise = bytes(rng.integers(0, 256, 300, np.uint8))
@@ -214,23 +216,23 @@ class ContribStringJoin:
             return strings_type(None)
         if rank <= 1:
             return strings_type(())
-        known = isinstance(axis.value, np.ndarray) and not axis.value.dtype.hasobject
-        if not known:
+        constant = isinstance(axis.value, np.ndarray) and not axis.value.dtype.hasobject
+        if not constant:
             return strings_type((ANY,) * (rank - 1))
-        place = int(axis.value.reshape(-1)[0])
-        check(-rank <= place < rank, "ContribStringJoin axis out of range")
-        return strings_type([d for i, d in enumerate(begins.shape) if i != place % rank])
+        position = int(axis.value.reshape(-1)[0])
+        check(-rank <= position < rank, "ContribStringJoin axis out of range")
+        return strings_type([d for i, d in enumerate(begins.shape) if i != position % rank])
 
     def ref(begins, ends, chars, separator, axis):
         texts, between = unpack(begins, ends, chars), text_of(separator)
         if not begins.ndim:
             return pack(texts, ())
-        place = int(axis.reshape(-1)[0])
-        if not -begins.ndim <= place < begins.ndim:
+        position = int(axis.reshape(-1)[0])
+        if not -begins.ndim <= position < begins.ndim:
             raise InferenceError("ContribStringJoin axis out of range")
-        indices = np.moveaxis(np.arange(begins.size).reshape(begins.shape), place, -1)
+        indices = np.moveaxis(np.arange(begins.size).reshape(begins.shape), position, -1)
         shape = indices.shape[:-1]
-        rows = indices.reshape(int(np.prod(shape)), begins.shape[place])
+        rows = indices.reshape(int(np.prod(shape)), begins.shape[position])
         return pack([between.join([texts[i] for i in row]) for row in rows.tolist()], shape)
 
     def samples(rng, dtype="i32"):
@@ -256,13 +258,13 @@ class ContribStringSplit:
     def ref(begins, ends, chars, separator, skip_empty):
         between, skip = text_of(separator), bool(skip_empty.reshape(-1)[0])
         indices, pieces, most = [], [], 0
-        places = np.ndindex(begins.shape)
-        for place, text in zip(places, unpack(begins, ends, chars), strict=True):
+        positions = np.ndindex(begins.shape)
+        for position, text in zip(positions, unpack(begins, ends, chars), strict=True):
             parts = text.split(between) if between else [text[i : i + 1] for i in range(len(text))]
             most = max(most, len(parts))
             for i, part in enumerate(parts):
                 if part or not skip:
-                    indices.append((*place, i))
+                    indices.append((*position, i))
                     pieces.append(part)
         rank = begins.ndim + 1
         return (

@@ -26,8 +26,8 @@ def _sample(begins=_ROWS[0], ends=_ROWS[1], data=_ROWS[2]):
     return [np.array(x, np.int32) for x in (begins, ends, data)]
 
 
-def dense(begins, ends, data, length, fill, pad_right, whole):
-    """(a dense tensor of the rows, the mask of what is not filled). `whole`: rows are not cut at their
+def dense(begins, ends, data, length, fill, pad_right, keep_ends):
+    """(a dense tensor of the rows, the mask of what is not filled). `keep_ends`: rows are not cut at their
     ends."""
     size = int(length.reshape(-1)[0])
     if size < 0:
@@ -36,12 +36,12 @@ def dense(begins, ends, data, length, fill, pad_right, whole):
     out = np.full((len(rows), size, *data.shape[1:]), fill.reshape(-1)[0], data.dtype)
     mask = np.zeros(out.shape, bool)
     for i, row in enumerate(rows):
-        count = size if whole else min(len(row), size)
+        count = size if keep_ends else min(len(row), size)
         if row.start + count > len(data):
             raise InferenceError(f"a row of {count} elements is outside of the {len(data)} elements")
-        place = slice(0, count) if pad_right else slice(size - count, size)
-        out[i, place] = data[row.start : row.start + count]
-        mask[i, place] = True
+        columns = slice(0, count) if pad_right else slice(size - count, size)
+        out[i, columns] = data[row.start : row.start + count]
+        mask[i, columns] = True
     shape = (*begins.shape, *out.shape[1:])
     return out.reshape(shape), mask.reshape(shape)
 
@@ -58,8 +58,8 @@ class RaggedToDense:
         check_rank(fill, 0, "the fill value")
         if begins.shape is None or data.shape is None:
             return TensorType(data.dtype, None), TensorType("boolean", None)
-        known = isinstance(length.value, np.ndarray) and not length.value.dtype.hasobject
-        size = int(length.value.reshape(-1)[0]) if known else ANY
+        constant = isinstance(length.value, np.ndarray) and not length.value.dtype.hasobject
+        size = int(length.value.reshape(-1)[0]) if constant else ANY
         check(not isinstance(size, int) or size >= 0, f"the length {size} is negative")
         shape = (*begins.shape, size, *data.shape[1:])
         return TensorType(data.dtype, shape), TensorType("boolean", shape)
@@ -107,8 +107,8 @@ class RaggedToRagged:
     def infer(rows, count):
         check_type(rows, ("i32",), "the rows")
         check_type(count, ("i32",), "the number of rows")
-        known = isinstance(count.value, np.ndarray) and not count.value.dtype.hasobject
-        size = int(count.value.reshape(-1)[0]) if known else ANY
+        constant = isinstance(count.value, np.ndarray) and not count.value.dtype.hasobject
+        size = int(count.value.reshape(-1)[0]) if constant else ANY
         check(not isinstance(size, int) or size >= 0, f"the number of rows {size} is negative")
         return TensorType("i32", (size,)), TensorType("i32", (size,))
 
@@ -189,13 +189,13 @@ class Truncate:
         out = [x.copy() for x in inputs[:-3]]
         lengths = [(out[i + 1] - out[i]).astype(np.int64).reshape(-1) for i in range(0, len(out), 3)]
         if len(lengths) == 1:
-            kept = [np.minimum(lengths[0], most)]
+            new_lengths = [np.minimum(lengths[0], most)]
         else:
             if len(lengths[0]) != len(lengths[1]):
                 raise InferenceError("both ragged tensors should have the same number of rows")
             pairs = [kept_lengths(int(a), int(b), most, mode) for a, b in zip(*lengths, strict=True)]
-            kept = list(np.array(pairs, np.int64).reshape(-1, 2).T)
-        for i, size in zip(range(0, len(out), 3), kept, strict=True):
+            new_lengths = list(np.array(pairs, np.int64).reshape(-1, 2).T)
+        for i, size in zip(range(0, len(out), 3), new_lengths, strict=True):
             begins, ends = out[i], out[i + 1]
             if side == b"right":
                 out[i + 1] = (begins + size.reshape(begins.shape)).astype(np.int32)
@@ -227,17 +227,17 @@ def combine(*inputs):
     size = max(map(len, ranges))
     if any(len(r) not in (1, size) for r in ranges):
         raise InferenceError("CombineSegments: the segments differ in their number of rows")
-    rows, made, numbers, at = [], [], [], 0
+    rows, pieces, numbers, at = [], [], [], 0
     for row in range(size):
         first = at
-        for i, ((_, _, data), known) in enumerate(zip(parts, ranges, strict=True)):
-            span = known[row if len(known) > 1 else 0]
-            made.append(data[span.start : span.stop])
+        for i, ((_, _, data), spans) in enumerate(zip(parts, ranges, strict=True)):
+            span = spans[row if len(spans) > 1 else 0]
+            pieces.append(data[span.start : span.stop])
             numbers.append(np.full(len(span), ids[i], ids.dtype))
             at += len(span)
         rows.append((first, at))
     begins, ends = ragged_ends(rows, combined_shape(inputs, size))
-    joined = np.concatenate(made) if made else np.empty(0, inputs[2].dtype)
+    joined = np.concatenate(pieces) if pieces else np.empty(0, inputs[2].dtype)
     marks = np.concatenate(numbers) if numbers else np.empty(0, ids.dtype)
     return begins, ends, joined, begins.copy(), ends.copy(), marks
 
@@ -265,8 +265,8 @@ class CombineSegments:
             unknown = unknown or begins.rank is None
             if begins.rank:
                 shape = begins.shape if not shape or shape == (1,) else shape
-        found = None if unknown else shape
-        return (*ragged_type(found, dtype), *ragged_type(found, ids))
+        bounds_shape = None if unknown else shape
+        return (*ragged_type(bounds_shape, dtype), *ragged_type(bounds_shape, ids))
 
     def ref(*inputs):
         return combine(*inputs)
@@ -294,8 +294,8 @@ def join_strings(begins, ends, starts, stops):
     last = np.where(ended > first, ended - 1, ended)  # an empty row takes the string at its place
     if first.size and last.max() >= starts.size:
         raise InferenceError("FuzeRagged: an empty row is behind the last string")
-    made = starts.reshape(-1)[first], stops.reshape(-1)[last]
-    return made[0].reshape(begins.shape), made[1].reshape(begins.shape)
+    bounds = starts.reshape(-1)[first], stops.reshape(-1)[last]
+    return bounds[0].reshape(begins.shape), bounds[1].reshape(begins.shape)
 
 
 @op("FuzeRagged", plugin="extension", host=".cpu_bytes:prepare_joins")

@@ -25,7 +25,7 @@ from ovjit_ops.text.packed import (
     unpack,
     with_known,
 )
-from ovjit_ops.text.patterns import compiled, matches
+from ovjit_ops.text.patterns import compile_pattern, matches
 
 
 def processor(model: np.ndarray) -> Any:
@@ -37,12 +37,12 @@ def processor(model: np.ndarray) -> Any:
         raise UnsupportedError(
             "tokenizers with a SentencePiece model need the package sentencepiece: pip install sentencepiece"
         ) from error
-    made = sentencepiece.SentencePieceProcessor()
+    result = sentencepiece.SentencePieceProcessor()
     try:
-        made.LoadFromSerializedProto(text_of(model))
+        result.LoadFromSerializedProto(text_of(model))
     except RuntimeError as error:
         raise InferenceError(f"the SentencePiece model cannot be read: {error}") from error
-    return made
+    return result
 
 
 def token_pattern(tokens: Sequence[bytes]) -> bytes:
@@ -66,7 +66,7 @@ class _Encoder:
             tokens = unpack(*inputs[-4:-1])
             for token, number in zip(tokens, inputs[-1].reshape(-1).tolist(), strict=True):
                 self.numbers.setdefault(token, number)
-            self.pattern = compiled(token_pattern(tokens))
+            self.pattern = compile_pattern(token_pattern(tokens))
 
     def part(self, text: bytes) -> list[int]:
         attrs = self.attrs

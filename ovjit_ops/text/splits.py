@@ -25,7 +25,7 @@ from ovjit_ops.text.packed import (
     text_of,
     unpack,
 )
-from ovjit_ops.text.patterns import Offsets, compiled, decoded, matches
+from ovjit_ops.text.patterns import Offsets, compile_pattern, decode_text, matches
 
 BEHAVIOURS = ("remove", "isolate", "contiguous", "mergedwithprevious", "mergedwithnext")
 
@@ -38,7 +38,7 @@ def split_pattern(pattern: bytes, behaviour: str) -> bytes:
 
 
 def cut(
-    length: int, found: Iterable[tuple[int, int]], behaviour: str, invert: bool, max_splits: int
+    length: int, spans: Iterable[tuple[int, int]], behaviour: str, invert: bool, max_splits: int
 ) -> list[tuple[int, int]]:
     """The pieces of a text of `length` bytes with these matches."""
     pieces: list[tuple[int, int]] = []
@@ -62,7 +62,7 @@ def cut(
                 begin = last
         pieces.append((max(0, begin), length if len(pieces) == max_splits else min(length, end)))
 
-    for begin, end in found:
+    for begin, end in spans:
         if begin != at:
             add(at, begin, invert)
         add(begin, end, not invert)
@@ -101,8 +101,8 @@ class RegexSplit:
         if not strings[2].size:
             zero = np.zeros(1, np.int32)
             return (zero, zero.copy(), *strings) if skips is None else (zero, zero.copy(), *strings, skips)
-        pattern = compiled(split_pattern(text_of(inputs[6 if skips is not None else 5]), behaviour))
-        kept = set(unpack(*inputs[6:])) if len(inputs) == 9 else set()
+        pattern = compile_pattern(split_pattern(text_of(inputs[6 if skips is not None else 5]), behaviour))
+        special_tokens = set(unpack(*inputs[6:])) if len(inputs) == 9 else set()
         texts, at = unpack(*strings), strings[0].tolist()
         if skips is not None:
             check_skips(skips, len(texts))
@@ -113,7 +113,7 @@ class RegexSplit:
             first = len(pieces)
             for i in row:
                 text, skip = texts[i], skips is not None and bool(skips[i])
-                if skip or text in kept:
+                if skip or text in special_tokens:
                     cuts = [(0, len(text))]
                 else:
                     cuts = cut(len(text), matches(pattern, text), behaviour, invert, max_splits)
@@ -152,7 +152,7 @@ class SpecialTokensSplit:
     def ref(*inputs):
         begins, ends, *strings = inputs[:5]
         skips = inputs[5] if len(inputs) == 7 else None
-        pattern = compiled(text_of(inputs[-1]))
+        pattern = compile_pattern(text_of(inputs[-1]))
         texts, at = unpack(*strings), strings[0].tolist()
         if skips is not None:
             check_skips(skips, len(texts))
@@ -181,19 +181,19 @@ class SpecialTokensSplit:
 def special_cuts(pattern: Any, text: bytes) -> list[tuple[int, int, bool]]:
     """Begin, end and mark of each piece of a text."""
     cuts: list[tuple[int, int, bool]] = []
-    string = decoded(text) if pattern is not None else None
+    string = decode_text(text) if pattern is not None else None
     done = 0
     if string is not None:
         offsets = Offsets(text)
-        for found in pattern.finditer(string):
-            begin, end = found.span()
+        for match in pattern.finditer(string):
+            begin, end = match.span()
             if begin == end:
                 break
             if done < offsets[begin]:
                 cuts.append((done, offsets[begin], False))
             token = begin, end
             for group in range(1, pattern.groups + 1):
-                first, last = found.span(group)
+                first, last = match.span(group)
                 if begin <= first < last <= end:
                     token = first, last
             cuts.append((offsets[token[0]], offsets[token[1]], True))

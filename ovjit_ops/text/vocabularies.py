@@ -56,18 +56,18 @@ def merge_pairs(
 ) -> tuple[dict[bytes, int], dict[tuple[int, int], tuple[int, int]]]:
     """(the words that no merge makes, pair of numbers -> rank and number of the merged word)."""
     merges: dict[tuple[int, int], tuple[int, int]] = {}
-    made: list[bytes] = []
-    for rank, (left, right) in enumerate(pairs):
+    merged_words: list[bytes] = []
+    for rank, (first, second) in enumerate(pairs):
         try:
-            key = vocabulary[left], vocabulary[right]
-            merges[key] = rank, vocabulary[left + right]
+            key = vocabulary[first], vocabulary[second]
+            merges[key] = rank, vocabulary[first + second]
         except KeyError as error:
             raise InferenceError(
-                f"BPETokenizer: the vocabulary lacks {error} of the merge {left!r} {right!r}"
+                f"BPETokenizer: the vocabulary lacks {error} of the merge {first!r} {second!r}"
             ) from error
-        made.append(left + right)
+        merged_words.append(first + second)
     words = dict(vocabulary)
-    for word in made:
+    for word in merged_words:
         words.pop(word, None)
     return words, merges
 
@@ -130,9 +130,9 @@ class BytePairs:
         queue = Queue()
 
         def push(a: int, b: int, order: int) -> None:
-            found = self.merges.get((symbols[a], symbols[b]))
-            if found is not None:
-                queue.push((found[0], order, a, b, found[1]))
+            merge = self.merges.get((symbols[a], symbols[b]))
+            if merge is not None:
+                queue.push((merge[0], order, a, b, merge[1]))
 
         order = 0
         for a in range(len(symbols) - 1):
@@ -145,20 +145,20 @@ class BytePairs:
             if not (alive[a] and alive[b]):
                 continue
             alive[a] = alive[b] = False
-            new, left, right = len(symbols), before[a], following[b]
+            new, left_symbol, right_symbol = len(symbols), before[a], following[b]
             symbols.append(merged)
             alive.append(True)
-            before.append(left)
-            following.append(right)
+            before.append(left_symbol)
+            following.append(right_symbol)
             order += 1
-            if left == -1:
+            if left_symbol == -1:
                 head = new
             else:
-                following[left] = new
-                push(left, new, order)
-            if right != -1:
-                before[right] = new
-                push(new, right, order)
+                following[left_symbol] = new
+                push(left_symbol, new, order)
+            if right_symbol != -1:
+                before[right_symbol] = new
+                push(new, right_symbol, order)
         out = []
         while head != -1:
             out.append(symbols[head])
@@ -185,14 +185,14 @@ class BytePairs:
 def bpe_vocabulary(inputs: Sequence[np.ndarray]) -> tuple[dict[bytes, int], list[tuple[bytes, bytes]]]:
     """(word -> number, pairs in order of rank) from the inputs of BPETokenizer behind its strings."""
     vocabulary = {word: i for i, word in enumerate(unpack(*inputs[:3]))}
-    left, rest = unpack(*inputs[3:6]), inputs[6:]
-    if len(rest) in (3, 7):
-        pairs = list(zip(left, unpack(*rest[:3]), strict=True))
-        rest = rest[3:]
+    firsts, others = unpack(*inputs[3:6]), inputs[6:]
+    if len(others) in (3, 7):
+        pairs = list(zip(firsts, unpack(*others[:3]), strict=True))
+        others = others[3:]
     else:
-        pairs = [(a, b if blank else a) for a, blank, b in (pair.partition(b" ") for pair in left)]
-    if rest:
-        for token, number in zip(unpack(*rest[:3]), rest[3].reshape(-1).tolist(), strict=True):
+        pairs = [(a, b if blank else a) for a, blank, b in (pair.partition(b" ") for pair in firsts)]
+    if others:
+        for token, number in zip(unpack(*others[:3]), others[3].reshape(-1).tolist(), strict=True):
             vocabulary.setdefault(token, number)
     return vocabulary, pairs
 
@@ -318,7 +318,7 @@ class Unigram:
         at = 0
         while at < size:
             count = min(char_length(text[at]), size - at)
-            known = False
+            covered = False
             for end in range(at + 1, min(size, at + self.longest) + 1):
                 word = self.words.get(text[at:end])
                 if word is None:
@@ -326,8 +326,8 @@ class Unigram:
                 score = self.scores[word] + best[at]
                 if source[end] == -1 or score > best[end]:
                     best[end], source[end], number[end] = score, at, word
-                known = known or end - at == count
-            if not known:
+                covered = covered or end - at == count
+            if not covered:
                 end, score = at + count, self.penalty + best[at]
                 if source[end] == -1 or score > best[end]:
                     best[end], source[end], number[end] = score, at, self.unknown
@@ -419,14 +419,14 @@ class TrieTokenizer:
 
 
 def prepare_encoder(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
-    known: dict[bytes, int] = {}
+    numbers: dict[bytes, int] = {}
     for word, number in zip(unpack(*inputs[3:6]), inputs[6].reshape(-1).tolist(), strict=True):
-        known.setdefault(word, number)
+        numbers.setdefault(word, number)
     dtype = inputs[6].dtype
 
     def evaluate(*arrays: np.ndarray) -> np.ndarray:
         other = int(arrays[7].reshape(-1)[0])
-        return np.array([known.get(word, other) for word in unpack(*arrays[:3])], dtype)
+        return np.array([numbers.get(word, other) for word in unpack(*arrays[:3])], dtype)
 
     return evaluate
 

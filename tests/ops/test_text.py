@@ -66,7 +66,7 @@ def test_there_are_33_of_them():
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_tables_find_the_matches_of_regex(pattern):
-    made, engine = automata.Automaton(pattern), patterns.compiled(pattern.encode())
+    made, engine = automata.Automaton(pattern), patterns.compile_pattern(pattern.encode())
     for text in [*texts(np.random.default_rng(SEED), 300), "ab", "abcd\n", "  \n", "12 a  "]:
         expected, found, at = [], [], 0
         for match in engine.finditer(text):

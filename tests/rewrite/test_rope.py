@@ -125,9 +125,9 @@ def test_rotations_are_one_kernel(make: Any, is_open: bool, monkeypatch: pytest.
     for length in (7, 1, 40) if is_open else (7,):
         arrays = inputs_of(rng, length, FORMS[make])
         got, names = kernels(compiled, arrays)
-        assert len([n for n in names if n.startswith("turned")]) == 1, names
+        assert len([n for n in names if n.startswith("rotate_")]) == 1, names
         # cosines and sines of half the width are copied to all of it
-        assert {n for n in names if not n.startswith("turned")} <= {"copy_i32"} and len(names) <= 5, names
+        assert {n for n in names if not n.startswith("rotate_")} <= {"copy_i32"} and len(names) <= 5, names
         want, message = exact(*arrays, FORMS[make]), f"{length}, seed {SEED}"
         np.testing.assert_allclose(got, want, atol=1e-5, err_msg=message)
     if make in (_sliced, _split, _gptj, _flux):
@@ -218,7 +218,7 @@ def test_near_misses_stay_right(make: Any, is_open: bool, monkeypatch: pytest.Mo
     arrays = inputs_of(np.random.default_rng(SEED), 7, 0)
     got, names = kernels(made(make, is_open), arrays)
     if make is not _reshaped_otherwise:  # which turns pairs, and then moves them
-        assert not any(n.startswith("turned") for n in names), names
+        assert not any(n.startswith("rotate_") for n in names), names
     monkeypatch.setenv("OVJIT_INTERP", "1")
     want = made(make, is_open)(arrays)[0]
     np.testing.assert_allclose(got, want, atol=1e-5, err_msg=f"seed {SEED}")

@@ -13,7 +13,7 @@ from ovjit.planning.row_kernels import RowLowering
 
 
 @rows("half")
-def turned_halves(x, y, half):
+def rotate_halves(x, y, half):
     """y = [-second half of x, first half]. Both parts are loaded before either is stored, so y may overwrite
     x."""
     for i in vectors(half):
@@ -24,7 +24,7 @@ def turned_halves(x, y, half):
 
 
 @rows("n")
-def turned(x, y, n):
+def rotate_pairs(x, y, n):
     """y = [-x1, x0, -x3, x2, ...]"""
     for i in vectors(n):
         finish(y, i, turned_pairs(load(x, i)))
@@ -35,11 +35,11 @@ class _Halves(RowLowering):
         return {"half": n // 2}
 
 
-def lower_turned(group: Group) -> Lowering | None:
+def lower_rotate_half(group: Group) -> Lowering | None:
     data = group.node.inputs[0]
     if data.dtype not in FULL or not data.shape:
         return None
     last = (len(data.shape) - 1,)
     if group.node.attrs["pairs"]:
-        return RowLowering(group, turned, last)
-    return _Halves(group, turned_halves, last)
+        return RowLowering(group, rotate_pairs, last)
+    return _Halves(group, rotate_halves, last)
