@@ -11,7 +11,7 @@ weights become zeros: a multiplication by a subnormal takes a hundred times as l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,8 @@ from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.targets import Target
 from ovjit.graph.converted import Arranged, Converted, Unmade
 from ovjit.graph.dtypes import flush_subnormals, from_numpy, numpy_dtype
-from ovjit.planning.constants import release_pages
-from ovjit.planning.plan import Filling, aligned_bytes, ceil_div
+from ovjit.planning.chunks import ceil_div
+from ovjit.planning.constants import Filling, aligned_bytes, release_pages
 from ovjit.records import NamedTuple
 from ovjit.tiles import weave
 
@@ -66,22 +66,20 @@ def pack_panels(
     order: dict[str, Any] = {"width": sizes.width, "last": sizes.last, "group": form.group}
     if form.paired and form.has_matrix:
         order["paired"] = True
-    if converted is None or converted.through == (weights.dtype,):
-        return Filling.by(groups * sizes.group, weights, fill_panels, kind=form.w, **order), sizes
-
-    def fill(memory: np.ndarray) -> None:
-        for g, target in enumerate(memory.view(form.weight_dtype).reshape(groups, -1)):
-            _fill_group(target, weights[g], **order, converted=converted)
-
-    return Filling(groups * sizes.group, fill, weights), sizes
+    if converted is not None and converted.through != (weights.dtype,):
+        order["through"] = [from_numpy(dtype) for dtype in converted.through]
+    return Filling.by(groups * sizes.group, weights, fill_panels, kind=form.w, **order), sizes
 
 
 def fill_panels(
-    memory: np.ndarray, source: np.ndarray, kind: str, width: int, last: int, group: int, paired: bool = False
-) -> None:
-    """Write the panels of all groups, of element type `kind`, from source [G, runs..., k, O]."""
+    memory: np.ndarray, source: np.ndarray, kind: str, width: int, last: int, group: int,
+    paired: bool = False, through: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Write the panels of all groups, of element type `kind`, from source [G, runs..., k, O], after
+    conversion `through` these element types."""
+    converted = Converted(source, list(map(numpy_dtype, through))) if through else None
     for target, weights in zip(memory.view(numpy_dtype(kind)).reshape(len(source), -1), source, strict=True):
-        _fill_group(target, weights, width, last, group, paired=paired)
+        _fill_group(target, weights, width, last, group, converted, paired)
 
 
 def _fill_group(
