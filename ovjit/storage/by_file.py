@@ -2,7 +2,8 @@
 
     {"size": bytes,
      "literal": [[offset, bytes, offset in `packed`], ...],
-     "filled": [[offset, bytes, [function, arguments], [offset in the file, type, shape, strides]], ...]}
+     "filled": [[offset, bytes, [function, arguments] or [function, arguments, `Converting`],
+                 [offset in the file, type, shape, strides]], ...]}
 
 Constants packed from a mapped file (`Constants.of_files`) are packed from it again, by the same function, one
 of `_functions`. All others are in the section `packed`. Arrays of the graph are places in the file. They
@@ -19,7 +20,14 @@ from typing import Any
 import numpy as np
 
 from ovjit.graph import dtypes
-from ovjit.planning.constants import aligned, aligned_bytes, fill_copy, in_threads, release_pages
+from ovjit.planning.constants import (
+    Converting,
+    aligned,
+    aligned_bytes,
+    fill_copy,
+    in_threads,
+    release_pages,
+)
 from ovjit.storage import tags
 from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, dump, encode_graph
@@ -30,10 +38,10 @@ from ovjit.storage.stored_program import encode_program, encode_starts
 @functools.cache
 def _functions() -> dict[str, Callable[..., None]]:
     """name in a table -> function. Few starts of small models need them, and their imports."""
-    from ovjit.tiles.pack import fill_panels
+    from ovjit.tiles.pack import fill_panels, fill_woven
     from ovjit.tiles.winograd import fill_planes
 
-    return {"copy": fill_copy, "panels": fill_panels, "planes": fill_planes}
+    return {"copy": fill_copy, "panels": fill_panels, "planes": fill_planes, "woven": fill_woven}
 
 
 @functools.cache
@@ -76,7 +84,8 @@ def _table_of(program: Any, origin: Origin | None) -> tuple[bytes, dict[str, Any
         if at is None or recipe.function not in _names() or offset in steering:
             literal.append([offset, size, packed.add(program.memory[offset : offset + size])[1]])
             continue
-        function = [_names()[recipe.function], dict(recipe.arguments)]
+        converting = [] if recipe.converting is None else [list(recipe.converting)]
+        function = [_names()[recipe.function], dict(recipe.arguments), *converting]
         view = [at, dtypes.from_numpy(array.dtype), list(array.shape), list(array.strides)]
         rows.append([offset, size, function, view])
     return packed.content(), {"size": int(program.memory.size), "literal": literal, "filled": rows}
@@ -106,8 +115,9 @@ def filled(tables: Mapping[str, Any], packed: Any, file: np.ndarray) -> np.ndarr
 
 
 def _fill(memory: np.ndarray, file: np.ndarray, row: Sequence[Any]) -> None:
-    offset, size, (name, arguments), (at, kind, shape, strides) = row
+    offset, size, (name, arguments, *converting), (at, kind, shape, strides) = row
     source: np.ndarray = np.ndarray(shape, dtypes.numpy_dtype(kind), file, at, strides)
-    _functions()[name](memory[offset : offset + size], source, **arguments)
+    view = Converting(*converting[0]).apply(source) if converting else source
+    _functions()[name](memory[offset : offset + size], view, **arguments)
     memory[offset + size : aligned(offset + size)] = 0
     release_pages(source)

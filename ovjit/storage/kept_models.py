@@ -38,7 +38,7 @@ MAX_BYTES = 256 << 20
 #: A kept model has at most one of so many parts of the bytes of the model's files.
 SHARE = 10
 #: Maximum bytes of a kept model whose files have fewer than `SHARE` times as many.
-SMALLEST = 512 << 10
+SMALLEST = 1 << 20
 _FOLDER = "models"
 _WATCHING = ("OVJIT_DEBUG", "OVJIT_DUMP", "OVJIT_CHECK", "OVJIT_COMPARE", "OVJIT_INTERP")
 

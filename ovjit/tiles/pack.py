@@ -198,27 +198,40 @@ def fill_later(
     time. `woven`: how native code makes the same full panels, if each column is stored contiguously."""
     depth, outs = integers.shape
     some = max(1, _PACKED // max(1, depth * width)) * width
+    size = ceil_div(outs, width) * panel
+    whole = integers if isinstance(integers, Arranged) and integers.by_rows else None
+    rows = None if whole is None or size < weave.WORTH else _stored_rows(whole, width, panel // width, woven)
+    if rows is not None and woven is not None and not outs % width:
+        how = {"width": width, "size": woven.size, "change": woven.change, "mask": woven.mask}
+        return Filling.by(size, rows, fill_woven, **how)
 
     def fill(memory: np.ndarray) -> None:
-        whole = integers if isinstance(integers, Arranged) and integers.by_rows else np.asarray(integers)
-        rows = _stored_rows(whole, width, panel // width, woven) if memory.size >= weave.WORTH else None
         done = 0
         if rows is not None and woven is not None:
             done = outs // width * width
-            for first in range(0, done, some):
-                part = rows[first : min(first + some, done)]
-                place = memory[first // width * panel :][: part.size]
-                weave.weave(part, place, width, woven.size, woven.change, woven.mask)
-                release_pages(part)
+            words = memory[: done // width * panel]
+            fill_woven(words, rows[:done], width, woven.size, woven.change, woven.mask)
+        given = np.asarray(integers) if whole is None else whole
         for first in range(done, outs, some):
             end = min(first + some, outs)
-            part = whole.columns(first, end) if isinstance(whole, Arranged) else whole[:, first:end]
+            part = given.columns(first, end) if isinstance(given, Arranged) else given[:, first:end]
             made = arrange(part)
             place = memory[first // width * panel : ceil_div(end, width) * panel]
             np.copyto(place.view(made.dtype).reshape(made.shape), made)
 
     source = integers.source if isinstance(integers, Unmade) else integers
-    return Filling(ceil_div(outs, width) * panel, fill, source)
+    return Filling(size, fill, source)
+
+
+def fill_woven(memory: np.ndarray, source: np.ndarray, width: int, size: int, change: int, mask: int) -> None:
+    """Write full panels of `width` columns from rows [columns, bytes] with words of `size` bytes, see
+    `Woven`."""
+    some = max(1, _PACKED // max(1, source.shape[1] * width)) * width
+    for first in range(0, len(source), some):
+        part = source[first : first + some]
+        place = memory[first * source.shape[1] :][: part.size]
+        weave.weave(part, place, width, size, change, mask)
+        release_pages(part)
 
 
 def _stored_rows(integers: Any, width: int, length: int, woven: Woven | None) -> np.ndarray | None:
