@@ -183,7 +183,7 @@ class Constants:
         """The packed layout that has the exact bits of `table`. None if there is none, or if an unpacked copy
         exists."""
         rows = self._rows.get(id(table))
-        return None if rows is None or self.holds(table) or _has_subnormals(table) else rows
+        return None if rows is None or self.holds(table) or has_subnormals(table) else rows
 
     def view(self, array: np.ndarray, dtype: str) -> View:
         offset = self.place(array).offset
@@ -341,7 +341,8 @@ def release_pages(array: np.ndarray, shared: bool = False) -> None:
         home.madvise(mmap.MADV_DONTNEED, first, behind - first)
 
 
-def _has_subnormals(table: np.ndarray) -> bool:
+def has_subnormals(table: np.ndarray) -> bool:
+    """Whether an array has numbers that packing replaces by zeros. Mapped parts are released."""
     few = max(1, _LOOKED_AT // max(1, table[:1].nbytes))
     for n in range(0, len(table), few):
         if flush_subnormals(table[n : n + few].copy()):
