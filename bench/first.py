@@ -2,12 +2,19 @@
 
     python -m bench.first --make [name ...]              # write the models; torch and nncf make some of them
     python -m bench.first [name ...] [--family ocr] [--rounds 3] [--precision f32] [--json out.json]
+    python -m bench.first --by-path [name ...]           # whole processes, as users write them
 
 Each compilation has a process of its own, in interleaved rounds. Packages are imported before the clock
 starts; what `compile_model` imports counts. `ovjit_s` and `openvino_s` are CPU seconds of all threads,
 medians over rounds. `ratio` is the median of the ratios of rounds. `start` is that ratio where the import of
 the package counts, too. `kernels` counts a model's kernels, and `unshipped` those that do not come with
 ovjit. `--missing` prints these by name, and which models need each.
+
+`--by-path` measures processes that import the package, call `compile_model(path)` and run one inference.
+`first_s` is the user and system time of such a process with an empty cache, `second_s` of the next one, and
+`openvino_s` of OpenVINO's. `first` and `second` are the medians of ratios, `wall` and `second_wall` those of
+wall times. Between both, another process stays until its model is kept. `kept` is the share of the model's
+bytes that is left in the folder of kept models.
 """
 
 from __future__ import annotations
@@ -20,6 +27,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +49,19 @@ COLUMNS = (
     "ovjit_wall_s",
     "kernels",
     "unshipped",
+)
+PATH_COLUMNS = (
+    "model",
+    "family",
+    "openvino_s",
+    "first_s",
+    "second_s",
+    "first",
+    "second",
+    "wall",
+    "second_wall",
+    "kept_bytes",
+    "kept",
 )
 #: Limits of a first compilation: seconds, and times of OpenVINO's.
 SECONDS, TIMES = 1.0, 2.0
@@ -177,6 +198,19 @@ cpu, wall = time.process_time(), time.perf_counter()
 compiled = core.compile_model(path, "CPU", json.loads(config))
 print(time.process_time() - cpu, time.perf_counter() - wall, time.process_time() - begin)
 """
+#: What users write. Dynamic dimensions are 1 for the first and 8 for others.
+BY_PATH = """
+import importlib, json, sys
+import numpy as np
+package, path, config, stay = sys.argv[1:]
+compiled = importlib.import_module(package).compile_model(path, "CPU", json.loads(config))
+shapes = [[d.get_length() if d.is_static else 8 if i else 1 for i, d in enumerate(p.partial_shape)]
+          for p in compiled.inputs]
+compiled([np.ones(s, p.element_type.to_dtype()) for s, p in zip(shapes, compiled.inputs)])
+if stay == "stay":
+    from ovjit.storage import late_writes
+    late_writes.finish()
+"""
 #: Names of all kernels, and of those that had to be compiled.
 KERNELS = """
 import json, sys
@@ -236,6 +270,56 @@ def measure(subject: Subject, path: Path, rounds: int, precision: str, cache: Pa
     }
 
 
+def _times(package: str, path: Path, precision: str, cache: Path, stay: bool = False) -> tuple[float, float]:
+    """User and system time, and wall time, of a process of `BY_PATH`."""
+    config = json.dumps({"INFERENCE_PRECISION_HINT": precision})
+    variables = {**environment(), "OVJIT_CACHE": str(cache)}
+    arguments = [sys.executable, "-c", BY_PATH, package, str(path), config, "stay" if stay else ""]
+    before, begin = os.times(), time.perf_counter()
+    subprocess.run(arguments, check=True, env=variables, stderr=subprocess.DEVNULL)
+    after, end = os.times(), time.perf_counter()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return used, end - begin
+
+
+def measure_by_path(subject: Subject, path: Path, rounds: int, precision: str, cache: Path) -> dict[str, Any]:
+    """A row of the table of `--by-path`."""
+    times: dict[str, list[tuple[float, float]]] = {"openvino": [], "first": [], "second": []}
+    for package in ("openvino", "ovjit"):  # writes bytecode, and reads the files
+        _times(package, path, precision, cache)
+    for i in range(rounds):
+        for package in ("ovjit", "openvino")[:: 1 if i % 2 else -1]:
+            if package == "openvino":
+                times[package].append(_times(package, path, precision, cache))
+                continue
+            shutil.rmtree(cache, ignore_errors=True)
+            times["first"].append(_times(package, path, precision, cache))
+            _times(package, path, precision, cache, True)
+            times["second"].append(_times(package, path, precision, cache))
+    kept = sum(file.stat().st_size for file in (cache / "models").glob("*"))
+    files = {path, path.with_suffix(".bin")} if path.suffix == ".xml" else {path}
+    size = sum(file.stat().st_size for file in files if file.exists())
+
+    def ratio(which: str, of: int) -> float:
+        return statistics.median(a[of] / b[of] for a, b in zip(times[which], times["openvino"], strict=True))
+
+    medians = {f"{which}_s": statistics.median(t for t, _ in found) for which, found in times.items()}
+    ratios = {"first": ratio("first", 0), "second": ratio("second", 0)}
+    walls = {"wall": ratio("first", 1), "second_wall": ratio("second", 1)}
+    facts = {"model": subject.name, "family": subject.family, "kept_bytes": kept, "kept": kept / size}
+    return {**facts, **medians, **ratios, **walls}
+
+
+def summary_by_path(rows: Sequence[dict[str, Any]]) -> str:
+    means = [f"{of} {statistics.geometric_mean(row[of] for row in rows):.2f}" for of in PATH_COLUMNS[5:9]]
+    slowest = max(rows, key=lambda row: row["first"])
+    return (
+        f"{len(rows)} models, geometric means of OpenVINO's time: {', '.join(means)}; slowest "
+        f"{slowest['model']} {slowest['first']:.2f}; {sum(not row['kept'] for row in rows)} not kept; "
+        f"at most {max(row['kept_bytes'] for row in rows):,} bytes"
+    )
+
+
 def summary(rows: Sequence[dict[str, Any]]) -> str:
     ratios = [row["ratio"] for row in rows]
     mean, start = (statistics.geometric_mean(row[of] for row in rows) for of in ("ratio", "start"))
@@ -279,6 +363,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", default="f32", choices=("f32", "bf16"))
     parser.add_argument("--make", action="store_true", help="write the models, measure nothing")
+    parser.add_argument("--by-path", action="store_true", help="measure whole processes, first and second")
     parser.add_argument("--missing", action="store_true", help="print kernels that do not come with ovjit")
     options = parser.parse_args(argv)
     if unknown := set(options.names) - set(everything):
@@ -291,20 +376,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.make:
         return 0
     rows: list[dict[str, Any]] = []
+    run, columns = (measure_by_path, PATH_COLUMNS) if options.by_path else (measure, COLUMNS)
     with tempfile.TemporaryDirectory() as scratch:
         for subject in chosen:
             if subject.name in paths:
                 cache = Path(scratch) / "cache"
                 try:
-                    row = measure(subject, paths[subject.name], options.rounds, options.precision, cache)
+                    row = run(subject, paths[subject.name], options.rounds, options.precision, cache)
                 except subprocess.CalledProcessError as error:
                     print(f"{subject.name} is left out: {error.cmd[3]} fails", file=sys.stderr)
                     continue
                 rows.append(row)
-                print(report.table(rows[-1:], COLUMNS).splitlines()[-1], file=sys.stderr)
-    rows.sort(key=lambda row: -row["ratio"])
-    print(report.table(rows, COLUMNS))
-    print(summary(rows))
+                print(report.table(rows[-1:], columns).splitlines()[-1], file=sys.stderr)
+    rows.sort(key=lambda row: -row["first" if options.by_path else "ratio"])
+    print(report.table(rows, columns))
+    print(summary_by_path(rows) if options.by_path else summary(rows))
     if options.missing:
         print(missing(rows))
     report.write(options.json, "first", KEYS, rows, rounds=options.rounds, precision=options.precision)

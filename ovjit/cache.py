@@ -21,7 +21,7 @@ def prune(
     `max_bytes` remain. Returns the bytes freed.
 
     `cache_dir` None means the kernel cache. `max_bytes` None is 1 GiB of kernels, with times of last use to
-    the day, and 256 MiB of small models kept beside them, to the hour. Otherwise it means the compiled models
+    the day, and 256 MiB of models kept beside them, to the hour. Otherwise it means the compiled models
     in that CACHE_DIR (16 GiB, to the hour). Other processes may use the cache meanwhile: they compile missing
     entries again. Raises ValueError for negative bounds, OSError for a CACHE_DIR that cannot be listed.
     """

@@ -53,6 +53,7 @@ ORDER = (
     Rank("pools", "the pools of workers"),
     Rank("pool", "the start and the end of a pool's workers"),
     Rank("turn", "which thread of this process compiles a kernel"),
+    Rank("late writes", "models that are kept after their first inference"),
     Rank("cache", "the kernel cache: its folder and its claims"),
     Rank("cards", "the CUDA driver and the cards that are open"),
     Rank("ptx", "the PTX of this process's kernels"),

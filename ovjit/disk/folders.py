@@ -142,6 +142,30 @@ def write_whole(path: str, *parts: Any, lasting: bool = True) -> None:
         raise
 
 
+def write_unnamed(path: str, *parts: Any) -> None:
+    """Write or replace the file at `path` atomically, as `write_whole` does without `lasting`. If the process
+    ends meanwhile, no file is left: it has no name before it is whole, where the system has such files.
+    Raises OSError."""
+    folder = os.path.dirname(path)
+    draft = draft_in(folder)
+    try:
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    except (OSError, AttributeError):  # another operating or file system
+        write_whole(path, *parts, lasting=False)
+        return
+    try:
+        write_parts(descriptor, *parts)
+        # with a `src_dir_fd`, Python follows the link to the file
+        os.link(f"/proc/self/fd/{descriptor}", draft, src_dir_fd=descriptor, follow_symlinks=True)
+        os.replace(draft, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(draft)
+        raise
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Context: a file that replaces `path` when the block ends without an exception and the content is on the

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ovjit import debug
 from ovjit.execution import blocks, runner, streams
-from ovjit.execution.runner import QUEUED, RUNNING, STATE
+from ovjit.execution.runner import ENDED, QUEUED, RUNNING, STATE
 from ovjit.execution.table import Table
 from ovjit.forks import ForkLock, made_once, members
 from ovjit.graph import dtypes
@@ -199,6 +199,13 @@ class Executable:
     def is_cut(self) -> bool:
         """Whether a graph break was found."""
         return self._chain is not None
+
+    @property
+    def has_run(self) -> bool:
+        """Whether an inference has ended, and none is running."""
+        all_words = [job.words for job in members(self._jobs)]
+        running = any(words[STATE] in (QUEUED, RUNNING) for words in all_words)
+        return not running and any(words[ENDED] for words in all_words)
 
     def new_job(self) -> Job:
         job = self._new_job(self)

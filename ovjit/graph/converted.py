@@ -259,6 +259,32 @@ class Converted(Unmade):
         return self.convert(self.source)
 
 
+_conversions: dict[int, tuple[weakref.ref[np.ndarray], np.ndarray]] = {}
+
+
+def remember_conversion(result: np.ndarray, source: np.ndarray) -> None:
+    """Record that `result` has the elements of `source`, converted to its type, in the same order."""
+    owner = _owner(result)
+    if owner.size == source.size and owner.flags.c_contiguous and source.flags.c_contiguous and stays(source):
+        number = id(owner)
+        reference = weakref.ref(owner, lambda _: _conversions.pop(number, None))
+        _conversions[number] = reference, source
+
+
+def conversion_of(array: np.ndarray) -> tuple[np.ndarray, int] | None:
+    """The source of the converted array that `array` is a view of, and the view's offset in bytes. None for
+    other arrays."""
+    owner = _owner(array)
+    known = _conversions.get(id(owner))
+    if known is None or known[0]() is not owner:
+        return None
+    return known[1], array.ctypes.data - owner.ctypes.data
+
+
+def _owner(array: np.ndarray) -> np.ndarray:
+    return array.base if isinstance(array.base, np.ndarray) else array
+
+
 #: Minimum elements of a lazy conversion.
 SMALLEST = 1 << 14
 

@@ -15,6 +15,7 @@ from ovjit import cores, os_threads
 from ovjit.codegen.memory import SIZE
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
+from ovjit.graph.converted import conversion_of
 from ovjit.graph.dtypes import flush_subnormals
 from ovjit.graph.traced import Traced
 from ovjit.planning.views import CONSTANTS, Buffer, Ptr, View, row_major
@@ -55,12 +56,29 @@ class PackedRows(NamedTuple):
     flip: int = 0
 
 
+class Converting(NamedTuple):
+    """A view of an array after its conversion: the element type, the view's offset in bytes, its shape and
+    strides."""
+
+    dtype: str
+    offset: int
+    shape: Sequence[int]
+    strides: Sequence[int]
+
+    def apply(self, source: np.ndarray) -> np.ndarray:
+        """The view of the converted `source`."""
+        dtype = dtypes.numpy_dtype(self.dtype)
+        return np.ndarray(self.shape, dtype, source.astype(dtype), self.offset, self.strides)
+
+
 class Recipe(NamedTuple):
     """How to fill memory, in a form that a file can store: `function(bytes, source, **arguments)`. Arguments
-    are JSON. `ovjit.storage.by_file` lists the functions that files can name."""
+    are JSON. `ovjit.storage.by_file` lists the functions that files can name. `converting`: applied to the
+    source before, if there is one."""
 
     function: Callable[..., None]
     arguments: Mapping[str, Any]
+    converting: Converting | None = None
 
 
 class Filling(NamedTuple):
@@ -165,7 +183,7 @@ class Constants:
         """The packed layout that has the exact bits of `table`. None if there is none, or if an unpacked copy
         exists."""
         rows = self._rows.get(id(table))
-        return None if rows is None or self.holds(table) or _has_subnormals(table) else rows
+        return None if rows is None or self.holds(table) or has_subnormals(table) else rows
 
     def view(self, array: np.ndarray, dtype: str) -> View:
         offset = self.place(array).offset
@@ -205,13 +223,25 @@ class Constants:
             # padding is deterministic; written last, when threads have touched the pages
             memory[offset + array.nbytes : aligned(offset + array.nbytes)] = 0
             source = array.source if isinstance(array, Filling) else array
+            recipe = array.recipe if isinstance(array, Filling) else Recipe(fill_copy, {})
+            if source is not None and recipe is not None and not is_mapped(source):
+                source, recipe = _before_conversion(source, recipe)
             if source is not None and is_mapped(source):
                 release_pages(source)
-                recipe = array.recipe if isinstance(array, Filling) else Recipe(fill_copy, {})
                 if recipe is not None:
                     self.of_files.append((offset, array.nbytes, source, recipe))
         self.arrays = []
         return memory
+
+
+def _before_conversion(source: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, Recipe]:
+    """The array that `source` was converted from, and the recipe with the conversion; both unchanged if it
+    was not."""
+    found = conversion_of(source)
+    if found is None:
+        return source, recipe
+    converting = Converting(dtypes.from_numpy(source.dtype), found[1], source.shape, source.strides)
+    return found[0], recipe._replace(converting=converting)
 
 
 #: Bytes from which on several threads fill constant memory, and minimum bytes of a task that a thread claims.
@@ -311,7 +341,8 @@ def release_pages(array: np.ndarray, shared: bool = False) -> None:
         home.madvise(mmap.MADV_DONTNEED, first, behind - first)
 
 
-def _has_subnormals(table: np.ndarray) -> bool:
+def has_subnormals(table: np.ndarray) -> bool:
+    """Whether an array has numbers that packing replaces by zeros. Mapped parts are released."""
     few = max(1, _LOOKED_AT // max(1, table[:1].nbytes))
     for n in range(0, len(table), few):
         if flush_subnormals(table[n : n + few].copy()):

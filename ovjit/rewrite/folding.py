@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.graph.converted import Converted, is_worth
+from ovjit.graph.converted import Converted, is_worth, remember_conversion
 from ovjit.graph.dtypes import HALVES
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.interp import evaluate_node
@@ -48,6 +48,8 @@ def fold_constants(b: Builder, node: Node, readers: Uses) -> Sequence[Value] | N
     values = _values(node, constants)
     if values is None:
         return None
+    if isinstance(first, np.ndarray) and converts(node, of=HALVES, to=("f32",)):
+        remember_conversion(values[0], first)
     return [b.constant(v, o.dtype, name=node.name) for v, o in zip(values, node.outputs, strict=True)]
 
 

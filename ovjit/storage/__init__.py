@@ -11,7 +11,8 @@ means a compilation, a failed write one warning.
     encryption.py      blobs that the user's own functions encrypt
     model_cache.py     CACHE_DIR, one blob for every compilation
     kept_models.py     compiled models of files, kept automatically beside the kernels
-    kept_memory.py     constant memory in the file of a future kept model
+    late_writes.py     writes that wait for a model's first inference
+    kept_memory.py     constant memory in the file of a future cached model
     plans.py           plans for dynamic shapes, beside the blob of their model
     tags.py            authentication of large sections at memory speed
     panels.py          weights that are stored once, in the kernels' order

@@ -18,8 +18,10 @@ from ovjit import debug, logs
 from ovjit.disk.keys import user_key
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
+from ovjit.graph.dtypes import all_finite
 from ovjit.graph.op import TensorType
 from ovjit.graph.ports import PortInfo
+from ovjit.planning.constants import has_subnormals
 from ovjit.records import NamedTuple
 from ovjit.storage import tags
 from ovjit.storage.container import BlobError, Container, write_container
@@ -35,7 +37,7 @@ from ovjit.storage.graph_format import (
     source_digest,
 )
 from ovjit.storage.origins import Elsewhere, Origin, bytes_of
-from ovjit.storage.panels import panel_bytes, unpack
+from ovjit.storage.panels import panel_bytes
 from ovjit.version import __version__
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ LOCAL = frozenset(
 )  # fmt: skip
 
 
+#: Maximum bytes of packed constants of a model with open shapes whose blob has weights only as panels.
+UNPACKED = 16 << 20
 #: In the header of a kept model (`kept_models`), the prefix of the name of its file's record.
 KEPT = "file:"
 
@@ -131,14 +135,13 @@ def _encode(executable: Any, elsewhere: Elsewhere | None = None) -> dict[str, An
         if offset is not None:
             return ("packed", offset) if packed[offset : offset + array.nbytes] == plain.data else None
         panels = program.constants.panels_of(array)
-        # for open shapes every process reads the graph: better as it is, mapped and shared
-        if panels is None or not executable.static:
+        # for open shapes every process may read the graph: many weights are better as they are, and mapped
+        if panels is None or not (executable.static or len(packed) <= UNPACKED):
             return None
         row = [list(map(int, part)) for part in panels[1:]]
-        size = panel_bytes(row, array.itemsize, array.size)
-        found = np.frombuffer(packed[panels.offset : panels.offset + size], array.dtype)
-        same = np.array_equal(raw_bytes(unpack(found, row)), plain)
-        return ("packed", panels.offset, row) if same else None
+        panel_bytes(row, array.itemsize, array.size)
+        # packing changes subnormal numbers, which become zeros
+        return None if has_subnormals(array) or not all_finite(array) else ("packed", panels.offset, row)
 
     arrays = Arrays("weights", among_packed)
     graph = dump(encode_graph(executable.graph, arrays))

@@ -29,11 +29,12 @@ from ovjit.storage.origins import WORTH_BYTES, Origin, file_state, read_record, 
 
 class Source(NamedTuple):
     """The identity of a file: the name of its record, the large files that are identified by their state
-    only, and the one of them that has the weights."""
+    only, the one of them that has the weights, and the bytes of the file and its weights."""
 
     label: str
     origins: tuple[Origin, ...]
     weights: Origin | None = None
+    size: int = 0
 
 
 def source_of(path: str, settings: Mapping[str, Any]) -> Source | None:
@@ -45,6 +46,7 @@ def source_of(path: str, settings: Mapping[str, Any]) -> Source | None:
         return None
     origins = []
     weights = None
+    size = 0
     try:
         reader = installed("onnx") if ending == ".onnx" else ""  # it has the bodies of functions
         versions = [ours, reader, np.__version__]
@@ -56,6 +58,7 @@ def source_of(path: str, settings: Mapping[str, Any]) -> Source | None:
             descriptor = os.open(real, READ)
             try:
                 status = os.fstat(descriptor)
+                size += status.st_size
                 if status.st_size < WORTH_BYTES:
                     content = os.read(descriptor, WORTH_BYTES)
                     name.update(dump(["content", sha256_for(len(content))(content).hexdigest()]))
@@ -68,7 +71,7 @@ def source_of(path: str, settings: Mapping[str, Any]) -> Source | None:
                 os.close(descriptor)
     except (OSError, ValueError, TypeError, ImportError):
         return None
-    return Source(name.hexdigest()[:40], tuple(origins), weights)
+    return Source(name.hexdigest()[:40], tuple(origins), weights, size)
 
 
 def find(source: Source, settings: Mapping[str, Any], merge: Merge) -> Imported | None:

@@ -1,4 +1,4 @@
-"""Constant memory in the file of a future kept or cached model.
+"""Constant memory in the file of a future cached model.
 
 Weights that are packed into separate memory and then written to a file use twice as many pages. Fresh pages
 are most of the cost of packing. So the file is created and mapped before the weights are packed into it. It

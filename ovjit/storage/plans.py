@@ -45,8 +45,9 @@ def _programs(executable: Any) -> list[Any]:
 
 
 def keep_traced(blob: str, code: bytes, key: bytes, executable: Any) -> None:
-    """From now on, store the plans for dynamic shapes that `executable` makes. The file is beside the blob of
-    `executable` at this path. `code`: the blob's authentication code."""
+    """Store the plans for dynamic shapes that `executable` makes, from now on, and those that it has made
+    since its compilation. The file is beside the blob of `executable` at this path. `code`: the blob's
+    authentication code."""
     programs = _programs(executable)
     those = [weakref.ref(program) for program in programs]
 
@@ -58,6 +59,8 @@ def keep_traced(blob: str, code: bytes, key: bytes, executable: Any) -> None:
             program.traced = keep
         elif isinstance(getattr(program, "traces", None), Traces):
             program.traces.added = keep
+            if any(trace not in program.traced_ahead for trace in program.traces):
+                keep(program.traces)
 
 
 def _traces_of(program: Any) -> list[Parametric]:

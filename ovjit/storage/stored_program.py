@@ -141,8 +141,7 @@ def encode_program(
         used = list(filter(symbols.is_loaded, used))
     # a static model's kernels are loaded when a plan has steps of them
     symbols.load((*used, *runners, *hashing))
-    # a program that is stored without constants gets them from the compiler, and its traces, too
-    traces = [t for t in executable.program.traced_ahead if memory is None and t.facts() is not None]
+    traces = [t for t in executable.program.traced_ahead if t.facts() is not None]
     if traces:
         from ovjit.planning.parametric import evaluating_kernel
     if loaded:

@@ -11,7 +11,7 @@ weights become zeros: a multiplication by a subnormal takes a hundred times as l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,8 @@ from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.targets import Target
 from ovjit.graph.converted import Arranged, Converted, Unmade
 from ovjit.graph.dtypes import flush_subnormals, from_numpy, numpy_dtype
-from ovjit.planning.constants import release_pages
-from ovjit.planning.plan import Filling, aligned_bytes, ceil_div
+from ovjit.planning.chunks import ceil_div
+from ovjit.planning.constants import Filling, aligned_bytes, release_pages
 from ovjit.records import NamedTuple
 from ovjit.tiles import weave
 
@@ -66,22 +66,20 @@ def pack_panels(
     order: dict[str, Any] = {"width": sizes.width, "last": sizes.last, "group": form.group}
     if form.paired and form.has_matrix:
         order["paired"] = True
-    if converted is None or converted.through == (weights.dtype,):
-        return Filling.by(groups * sizes.group, weights, fill_panels, kind=form.w, **order), sizes
-
-    def fill(memory: np.ndarray) -> None:
-        for g, target in enumerate(memory.view(form.weight_dtype).reshape(groups, -1)):
-            _fill_group(target, weights[g], **order, converted=converted)
-
-    return Filling(groups * sizes.group, fill, weights), sizes
+    if converted is not None and converted.through != (weights.dtype,):
+        order["through"] = [from_numpy(dtype) for dtype in converted.through]
+    return Filling.by(groups * sizes.group, weights, fill_panels, kind=form.w, **order), sizes
 
 
 def fill_panels(
-    memory: np.ndarray, source: np.ndarray, kind: str, width: int, last: int, group: int, paired: bool = False
-) -> None:
-    """Write the panels of all groups, of element type `kind`, from source [G, runs..., k, O]."""
+    memory: np.ndarray, source: np.ndarray, kind: str, width: int, last: int, group: int,
+    paired: bool = False, through: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Write the panels of all groups, of element type `kind`, from source [G, runs..., k, O], after
+    conversion `through` these element types."""
+    converted = Converted(source, list(map(numpy_dtype, through))) if through else None
     for target, weights in zip(memory.view(numpy_dtype(kind)).reshape(len(source), -1), source, strict=True):
-        _fill_group(target, weights, width, last, group, paired=paired)
+        _fill_group(target, weights, width, last, group, converted, paired)
 
 
 def _fill_group(
@@ -200,18 +198,20 @@ def fill_later(
     time. `woven`: how native code makes the same full panels, if each column is stored contiguously."""
     depth, outs = integers.shape
     some = max(1, _PACKED // max(1, depth * width)) * width
+    size = ceil_div(outs, width) * panel
+    whole = integers if isinstance(integers, Arranged) and integers.by_rows else None
+    rows = None if whole is None or size < weave.WORTH else _stored_rows(whole, width, panel // width, woven)
+    if rows is not None and woven is not None and not outs % width:
+        how = {"width": width, "size": woven.size, "change": woven.change, "mask": woven.mask}
+        return Filling.by(size, rows, fill_woven, **how)
 
     def fill(memory: np.ndarray) -> None:
-        matrix = integers if isinstance(integers, Arranged) and integers.by_rows else np.asarray(integers)
-        rows = _stored_rows(matrix, width, panel // width, woven) if memory.size >= weave.WORTH else None
         done = 0
         if rows is not None and woven is not None:
             done = outs // width * width
-            for first in range(0, done, some):
-                part = rows[first : min(first + some, done)]
-                destination = memory[first // width * panel :][: part.size]
-                weave.weave(part, destination, width, woven.size, woven.change, woven.mask)
-                release_pages(part)
+            words = memory[: done // width * panel]
+            fill_woven(words, rows[:done], width, woven.size, woven.change, woven.mask)
+        matrix = np.asarray(integers) if whole is None else whole
         for first in range(done, outs, some):
             end = min(first + some, outs)
             part = matrix.columns(first, end) if isinstance(matrix, Arranged) else matrix[:, first:end]
@@ -220,7 +220,18 @@ def fill_later(
             np.copyto(destination.view(arranged.dtype).reshape(arranged.shape), arranged)
 
     source = integers.source if isinstance(integers, Unmade) else integers
-    return Filling(ceil_div(outs, width) * panel, fill, source)
+    return Filling(size, fill, source)
+
+
+def fill_woven(memory: np.ndarray, source: np.ndarray, width: int, size: int, change: int, mask: int) -> None:
+    """Write full panels of `width` columns from rows [columns, bytes] with words of `size` bytes, see
+    `Woven`."""
+    some = max(1, _PACKED // max(1, source.shape[1] * width)) * width
+    for first in range(0, len(source), some):
+        part = source[first : first + some]
+        place = memory[first * source.shape[1] :][: part.size]
+        weave.weave(part, place, width, size, change, mask)
+        release_pages(part)
 
 
 def _stored_rows(integers: Any, width: int, length: int, woven: Woven | None) -> np.ndarray | None:

@@ -73,6 +73,7 @@ def _prune(options: argparse.Namespace) -> int:
 def _warm(options: argparse.Namespace) -> int:
     import ovjit
     from ovjit import cache
+    from ovjit.storage import late_writes
 
     if cache.folder() is None and not options.cache_dir:
         print("the kernel cache is disabled, so nothing can be compiled ahead", file=sys.stderr)
@@ -83,7 +84,9 @@ def _warm(options: argparse.Namespace) -> int:
     for model in options.model:
         before, start = _keys(options), time.perf_counter()
         try:
-            core.compile_model(model, options.device, *more)
+            compiled = core.compile_model(model, options.device, *more)
+            late_writes.finish()
+            del compiled  # which a write needs
         except Exception as error:  # the other models are still worth their while
             print(f"{model}: {error}", file=sys.stderr)
             failed += 1

@@ -105,15 +105,10 @@ class OneHot1:
         If negative indices count from the end, depth is added to them first.
         """
         indices, depth, on, off = inputs
-<<<<<<< HEAD
-        known = depth.type.value
-        if indices.shape is not None and known is None and _is_extent(depth.type):
-            return [w("Select", _hit(w, node, indices, depth), on, off)]
-        if indices.shape is None or known is None or known.reshape(-1)[0] > MOST_DEPTH:
-=======
         constant = depth.type.value
+        if indices.shape is not None and constant is None and _is_extent(depth.type):
+            return [w("Select", _hit(w, node, indices, depth), on, off)]
         if indices.shape is None or constant is None or constant.reshape(-1)[0] > MOST_DEPTH:
->>>>>>> namesc
             return None
         count = int(constant.reshape(-1)[0])
         rank = len(indices.shape) + 1

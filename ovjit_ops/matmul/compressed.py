@@ -70,19 +70,11 @@ class CompressedMatMul:
         bits=8, group=0, transpose_a=False, dynamic=0, kind="", kinds=1,
     ):  # fmt: skip
         each = np.arange(integers.shape[0]) // group
-<<<<<<< HEAD
-        wide = np.float64 if x.dtype == np.float64 else np.float32
-        weights = decoded(integers, kind).astype(wide)
-        if zero is not None and not kind:
-            weights = weights - zero.astype(wide)[each]
-        a = (x.swapaxes(-1, -2) if transpose_a and x.ndim > 1 else x).astype(wide)
-=======
         sum_type = np.float64 if x.dtype == np.float64 else np.float32
         weights = decoded(integers, kind).astype(sum_type)
-        if zero is not None:
+        if zero is not None and not kind:
             weights = weights - zero.astype(sum_type)[each]
         a = (x.swapaxes(-1, -2) if transpose_a and x.ndim > 1 else x).astype(sum_type)
->>>>>>> namesc
         if dynamic:
             a = quantized(a, dynamic)
         weights = weights * scale.astype(sum_type)[each]

@@ -58,20 +58,15 @@ class DynamicProduct(StoredWeights):
         self.inner = group if group < min(self.size, self.depth) else 0
         stored, bits = (self.integers, self.scale, self.zero), int(attrs["bits"])
         self.blocks: Unpack | None = None
-<<<<<<< HEAD
         self.levels: np.ndarray | None = None
         if attrs["kind"]:
             levels = integer_levels(attrs["kind"])
             assert levels is not None
-            self.blocks = how_unpacked(*whole, bits, "")
+            self.blocks = how_unpacked(*stored, bits, "")
             self.how = stored_with_levels(self.blocks, *levels, self.target)
             self.levels = table_of_levels(levels[0], self.how, self.target)
         elif isinstance(self.scale, Factored) or isinstance(self.zero, Factored) or bits not in (4, 8):
-            self.blocks = how_unpacked(*whole, bits, "")
-=======
-        if isinstance(self.scale, Factored) or isinstance(self.zero, Factored) or bits not in (4, 8):
             self.blocks = how_unpacked(*stored, bits, "")
->>>>>>> namesc
             self.how = stored_in_blocks(self.blocks, self.zero, self.target, self.inner)
         else:
             self.how = how_stored(*stored, bits, self.target)

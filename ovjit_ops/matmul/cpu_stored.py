@@ -50,19 +50,11 @@ class StoredWeights(TiledMatMul):
     def note_rows(self, constants: Constants, at: int, panel: int, word: int, flip: int = 0) -> None:
         """Record that the panels hold the rows of the model's table, so that gathers of rows can read them.
         `panel`: bytes of a panel; `word`: bytes of a word; `flip`: its bits that the panels have inverted."""
-<<<<<<< HEAD
-        whole, width = self.integers, tile_width(self.target)
-        if isinstance(whole, Arranged) and whole.transposed and len(whole.source) == self.outs:
-            count, rest = divmod(self.depth * whole.dtype.itemsize, word)
-            if not rest:
-                constants.note_rows(whole.source, PackedRows(at, word, count, panel, width, width, flip))
-=======
         table, width = self.integers, tile_width(self.target)
-        if isinstance(table, Arranged) and table.turned and len(table.source) == self.outs:
+        if isinstance(table, Arranged) and table.transposed and len(table.source) == self.outs:
             count, odd = divmod(self.depth * table.dtype.itemsize, word)
             if not odd:
                 constants.note_rows(table.source, PackedRows(at, word, count, panel, width, width, flip))
->>>>>>> namesc
 
     def placed(self, planner: Planner) -> dict[str, Any]:
         return {name: planner.constants.at(at) for name, at in self.places.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import pathlib
 import random
@@ -14,12 +13,10 @@ import pytest
 import ovjit
 import ovjit.cache
 from ovjit import opset8
-from ovjit.codegen.cpu.host import host_target
 from ovjit.disk import kernel_cache as storage
 from ovjit.disk import notice
-from ovjit.planning import constants
 from ovjit.readers.ir.writer import to_bytes
-from ovjit.storage import by_file, container, file_models, kept_models, mapped, origins
+from ovjit.storage import by_file, file_models, kept_models, late_writes, origins
 from ovjit.storage.model_cache import prune
 from tests.support import forged
 from tests.support.run import printed
@@ -33,6 +30,7 @@ def folder(monkeypatch, tmp_path) -> pathlib.Path:
     monkeypatch.setattr(storage, "_default", storage.KernelCache(tmp_path / "cache"))
     monkeypatch.setattr(notice, "_said", {})
     monkeypatch.setattr(origins, "SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr(late_writes, "write_later", lambda executable, write: write(executable))
     for name in kept_models._WATCHING:
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "cache" / "models"
@@ -75,6 +73,8 @@ START = """
 import sys, numpy as np, ovjit
 compiled = ovjit.Core().compile_model(sys.argv[1], "CPU")
 compiled(np.zeros((1, 64), np.float32))
+from ovjit.storage import late_writes
+late_writes.finish()
 print(*sorted(name for name in sys.modules if name.startswith(("ovjit", "ovjit_ops", "numba", "llvmlite"))))
 """
 
@@ -89,7 +89,7 @@ def test_a_start_needs_neither_planner_nor_generators(tmp_path) -> None:
     spared = {
         "ovjit_ops", "ovjit.readers.ir.reader", "ovjit.planning.plan", "ovjit.compiler.program",
         "ovjit.planning.races", "ovjit.codegen.elementwise", "ovjit.codegen.function", "ovjit.codegen.tracer",
-        "ovjit.codegen.cpu.ir", "ovjit.rewrite.hoist", "ovjit.storage.by_file", "ovjit.tiles.pack",
+        "ovjit.codegen.cpu.ir", "ovjit.rewrite.hoist", "ovjit.tiles.pack",
         "numba", "llvmlite",
     }  # fmt: skip
     assert not again & spared
@@ -98,9 +98,8 @@ def test_a_start_needs_neither_planner_nor_generators(tmp_path) -> None:
 
 @pytest.mark.parametrize("outs", [64, 8192])  # known by its bytes, and by the state of a large file
 @pytest.mark.parametrize("named", [False, True], ids=["unasked", "CACHE_DIR"])
-def test_links_to_files_are_followed(outs: int, named: bool, folder, tmp_path, monkeypatch, unread) -> None:
+def test_links_to_files_are_followed(outs: int, named: bool, folder, tmp_path, unread) -> None:
     """Stores of downloaded models have files under other names, and links to them."""
-    monkeypatch.setattr(kept_models, "LARGEST_PACKED", 0)
     for where in ("store", "model"):
         (tmp_path / where).mkdir()
     ws = [write(tmp_path / "store" / f"{i}.xml", outs, seed=i) for i in (1, 2)]
@@ -150,38 +149,58 @@ def write_convolutions(path: pathlib.Path) -> None:
     path.with_suffix(".bin").write_bytes(content)
 
 
+def save_halves(path: pathlib.Path) -> None:
+    """Weights of 2.8 MB in f16, of products and convolutions, as `save_model` compresses them."""
+    rng = np.random.default_rng(6)
+
+    def weights(*shape: int) -> ovjit.Node:
+        return opset8.convert(opset8.constant((rng.normal(size=shape) / 30).astype(np.float16)), "f32")
+
+    window = [1, 1], [1, 1], [1, 1], [1, 1]
+    a = opset8.parameter([1, 64, 16, 16], np.float32, name="a")
+    x = opset8.relu(opset8.convolution(a, weights(512, 64, 3, 3), *window))
+    x = opset8.reshape(x, np.array([512, 256]), False)
+    x = opset8.matmul(opset8.matmul(x, weights(256, 1024), False, False), weights(800, 1024), False, True)
+    xml, content = to_bytes(ovjit.Model([x], [a]))
+    path.write_bytes(xml)
+    path.with_suffix(".bin").write_bytes(content)
+
+
+def save_integers(path: pathlib.Path) -> None:
+    """Compressed weights of 1.2 MB, in u8 and in groups of i4."""
+    rng = np.random.default_rng(6)
+    a = opset8.parameter(ovjit.PartialShape([-1, 1024]), np.float32, name="a")
+    codes = opset8.constant(rng.integers(0, 255, (1024, 1024), np.uint8))
+    scales = opset8.constant(rng.uniform(0.001, 0.01, (1024, 1)).astype(np.float32))
+    zeros = opset8.constant(rng.integers(100, 156, (1024, 1)).astype(np.float32))
+    plain = opset8.multiply(opset8.subtract(opset8.convert(codes, "f32"), zeros), scales)
+    x = opset8.matmul(a, plain, False, True)
+    small = opset8.constant(rng.integers(-8, 8, (256, 8, 128)).astype(np.int8), ovjit.Type.i4)
+    groups = opset8.constant(rng.uniform(0.001, 0.01, (256, 8, 1)).astype(np.float32))
+    product = opset8.multiply(opset8.convert(small, "f32"), groups)
+    x = opset8.matmul(x, opset8.reshape(product, np.array([256, 1024]), False), False, True)
+    xml, content = to_bytes(ovjit.Model([x], [a]))
+    path.write_bytes(xml)
+    path.with_suffix(".bin").write_bytes(content)
+
+
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
-@pytest.mark.parametrize("where", ["packed", "in file", "full disk"])
-def test_weights_are_kept_packed_or_stay_in_their_file(
-    where: str, precision: str, folder, tmp_path, monkeypatch, unread
-) -> None:
+@pytest.mark.parametrize("write", [write_convolutions, save_halves, save_integers])
+def test_packed_weights_are_made_again_from_the_file(write, precision: str, folder, tmp_path, unread) -> None:
     path = tmp_path / "m.xml"
-    write_convolutions(path)
+    write(path)
     time.sleep(0.02)
-    monkeypatch.setattr(mapped, "SMALLEST_MAPPED", 0)
-    if where == "in file":
-        monkeypatch.setattr(kept_models, "LARGEST_PACKED", 1 << 20)
-    elif where == "full disk":
-        disk = os.statvfs(tmp_path)
-        monkeypatch.setattr(kept_models, "_FREE", 1 + disk.f_bavail * disk.f_frsize >> 20)
-    filled = []
-    real = by_file.filled
-    monkeypatch.setattr(by_file, "filled", lambda *given: filled.append(1) or real(*given))
-    x = np.random.default_rng(8).normal(size=(1, 64, 28, 28)).astype(np.float32)
     config = {"INFERENCE_PRECISION_HINT": precision}
     first, again = (ovjit.Core().compile_model(path, "CPU", config) for _ in "ab")
+    shape = [d.get_length() if d.is_static else 3 for d in first.input(0).partial_shape]
+    x = np.random.default_rng(8).normal(size=shape).astype(np.float32)
     (blob,) = folder.glob("*.blob")
     assert len(unread) == 1
-    # weights that are rounded to bf16 for a matrix unit are kept packed
-    rounded = precision == "bf16" and "amx-bf16" in host_target().extras
-    assert bool(filled) == (where != "packed" and not rounded)
     weights = path.with_suffix(".bin").stat().st_size
-    if where == "packed":  # the graph's weights are in their file as ever
-        packed = first._executable.program.memory.nbytes
-        assert packed < blob.stat().st_size < packed + weights / 2
-        assert not again._executable.program.memory.flags.writeable  # mapped
-    elif precision == "f32":
-        assert blob.stat().st_size < weights / 2
+    packed = first._executable.program.memory.nbytes
+    assert blob.stat().st_size < min(weights, packed) / 2 and kept_models.SMALLEST < weights
+    memories = [compiled._executable.program.memory for compiled in (first, again)]
+    assert memories[0].tobytes() == memories[1].tobytes()
     assert again(x)[0].tobytes() == first(x)[0].tobytes()
     read = ovjit.Core().compile_model(path, "CPU", {**config, "ENABLE_MMAP": False})
     assert len(unread) == 2  # nothing may be mapped
@@ -189,8 +208,7 @@ def test_weights_are_kept_packed_or_stay_in_their_file(
     assert again.export_model().getvalue() == first.export_model().getvalue()
 
 
-@pytest.mark.parametrize("where", ["packed", "in file"])
-def test_weights_of_onnx_files_stay_in_them(where: str, folder, tmp_path, monkeypatch, unread) -> None:
+def test_weights_of_onnx_files_stay_in_them(folder, tmp_path, unread) -> None:
     from onnx import numpy_helper
 
     from tests.support.onnx.files import make, node
@@ -201,11 +219,9 @@ def test_weights_of_onnx_files_stay_in_them(where: str, folder, tmp_path, monkey
     path = tmp_path / "m.onnx"
     path.write_bytes(model.SerializeToString())
     time.sleep(0.02)
-    if where == "in file":
-        monkeypatch.setattr(kept_models, "LARGEST_PACKED", 1 << 20)
     first = answer(path)
     (blob,) = folder.glob("*.blob")
-    assert right(first, w) and blob.stat().st_size < w.nbytes * (1.2 if where == "packed" else 0.2)
+    assert right(first, w) and blob.stat().st_size < w.nbytes * 0.1
     unread.clear()
     again = ovjit.Core().compile_model(path, "CPU")
     assert unread == [] and again(X)[0].tobytes() == first.tobytes()
@@ -220,92 +236,37 @@ def drafts(folder: pathlib.Path) -> list[pathlib.Path]:
     return [path for path in folder.rglob("*") if path.suffix == ".tmp"]
 
 
-def protections(address: int) -> str:
-    """What the system allows at an address, and whether it is shared: "rw-p"."""
-    for line in pathlib.Path("/proc/self/maps").read_text().splitlines():
-        place, allowed, *_ = line.split()
-        first, last = (int(x, 16) for x in place.split("-"))
-        if first <= address < last:
-            return allowed
-    raise AssertionError(f"nothing is mapped at {address:#x}")
-
-
-def test_weights_are_packed_into_the_file(folder, tmp_path, unread) -> None:
-    """They are in memory once, read-only afterwards, and the next process has them."""
-    path = tmp_path / "m.xml"
-    w = write(path, 8192)
-    time.sleep(0.02)
-    first = ovjit.Core().compile_model(path, "CPU")
-    (blob,) = folder.glob("*.blob")
-    memory = first._executable.program.memory
-    assert constants.is_mapped(memory) and protections(memory.ctypes.data) == "r--s"
-    raw = blob.read_bytes()
-    assert raw[container.FIRST : container.FIRST + memory.nbytes] == memory.tobytes()
-    assert blob.stat().st_mode & 0o777 == 0o600 and not drafts(folder)
-    assert right(first(X)[0], w)
-    again = ovjit.Core().compile_model(path, "CPU")
-    assert len(unread) == 1 and again(X)[0].tobytes() == first(X)[0].tobytes()
-    blob.unlink()
-    assert right(first(X)[0], w)
-
-
-def pages_of(array: np.ndarray) -> int:
-    """How many pages of its memory this process has."""
-    first, end = (place // mmap.PAGESIZE for place in np.lib.array_utils.byte_bounds(array))
-    with open("/proc/self/pagemap", "rb") as file:
-        file.seek(8 * first)
-        entries = np.frombuffer(file.read(8 * (end - first)), np.uint64)
-    return int((entries >> np.uint64(63)).sum())
-
-
-def test_a_table_in_the_file_has_no_pages_before_it_is_read(folder, tmp_path) -> None:
-    """Of words, say, of which a prompt has few."""
-    table = np.random.default_rng(5).normal(size=(40000, 64)).astype(np.float32)
-    ids = opset8.parameter([1, 2], np.int64, name="ids")
-    rows = opset8.gather(opset8.constant(table), ids, np.int64(0))
-    xml, weights = to_bytes(ovjit.Model([opset8.relu(rows)], [ids]))
-    path = tmp_path / "m.xml"
-    path.write_bytes(xml)
-    path.with_suffix(".bin").write_bytes(weights)
-    time.sleep(0.02)
-    compiled = ovjit.Core().compile_model(path, "CPU")
-    memory = compiled._executable.program.memory
-    assert constants.is_mapped(memory) and len(list(folder.glob("*.blob"))) == 1
-    assert memory.nbytes >= table.nbytes and pages_of(memory) < 100
-    got = compiled(np.array([[3, 39999]]))[0]
-    assert (got == np.maximum(table[[[3, 39999]]], 0)).all()
-    again = ovjit.Core().compile_model(path, "CPU")(np.array([[3, 39999]]))[0]
-    assert (again == got).all()
-
-
-@pytest.mark.parametrize("failing", ["posix_fallocate", "replace", "lseek", "preadv"])
-def test_weights_that_have_no_place_in_a_file(failing: str, folder, tmp_path, monkeypatch) -> None:
-    """A disk that is full, or fails: the model runs, and no file without a name stays."""
-    path = tmp_path / "m.xml"
-    w = write(path, 8192)
+@pytest.mark.parametrize("named", [True, False], ids=["a name at the end", "a temporary name"])
+@pytest.mark.parametrize("failing", ["write", "replace", "link"])
+def test_a_write_that_fails_leaves_no_file(failing: str, named: bool, folder, tmp_path, monkeypatch) -> None:
+    w = write(tmp_path / "m.xml", 8192)
     time.sleep(0.02)
     real = getattr(os, failing)
 
-    def fail(first, *more):
-        if failing == "replace" and not str(more[0]).endswith(".blob"):
-            return real(first, *more)
+    def fail(first, *more, **options):
+        if str(folder) not in str(more):
+            return real(first, *more, **options)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, failing, fail)
-    compiled = ovjit.Core().compile_model(path, "CPU")
+    if not named:
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    monkeypatch.setattr(os, failing, fail if failing != "write" else failing_write(folder))
+    compiled = ovjit.Core().compile_model(tmp_path / "m.xml", "CPU")
     monkeypatch.undo()
     assert right(compiled(X)[0], w) and not drafts(folder)
-    assert len(list(folder.glob("*.blob"))) == (failing == "posix_fallocate")  # written in one piece
+    assert len(list(folder.glob("*.blob"))) == (failing == "link" and not named)
 
 
-def test_a_compilation_that_fails_leaves_no_file(folder, tmp_path, monkeypatch) -> None:
-    path = tmp_path / "m.xml"
-    write(path, 8192)
-    time.sleep(0.02)
-    monkeypatch.setattr(kept_models, "keep", lambda *given: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        ovjit.Core().compile_model(path, "CPU")
-    assert folder.exists() and not list(folder.iterdir())
+def failing_write(folder: pathlib.Path):
+    """An `os.write` that fails in this folder."""
+    real = os.write
+
+    def write(descriptor: int, content) -> int:
+        if str(folder) in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(28, "No space left on device")
+        return real(descriptor, content)
+
+    return write
 
 
 def test_a_file_that_is_not_there_any_more_is_missed(folder, tmp_path, monkeypatch, unread) -> None:
@@ -482,7 +443,7 @@ def test_they_are_bounded(folder, tmp_path, monkeypatch, unread) -> None:
     unread.clear()
     answer(tmp_path / "4.xml")
     assert not unread  # the last one stays
-    monkeypatch.setattr(kept_models, "LARGEST", 1000)  # the plan's tables and code
+    monkeypatch.setattr(kept_models, "SMALLEST", 1000)  # the plan's tables and code
     write(tmp_path / "5.xml", seed=5)
     answer(tmp_path / "5.xml")
     assert len(list(folder.glob("*.blob"))) == 2
@@ -507,26 +468,32 @@ def test_none_is_kept_without_a_cache(tmp_path, monkeypatch) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.bin", "m.xml"]
 
 
-def test_open_shapes_of_weights_that_stay_in_their_file(folder, tmp_path, unread, monkeypatch) -> None:
-    """The blob has no constants that plans of before could read."""
-    monkeypatch.setattr(kept_models, "_has_room", lambda where, executable: False)
-    w = np.random.default_rng(4).normal(size=(64, 512)).astype(np.float32)
+def test_open_shapes_of_weights_that_stay_in_their_file(folder, tmp_path, unread) -> None:
+    w = np.random.default_rng(4).normal(size=(64, 9000)).astype(np.float32)
     a = opset8.parameter(ovjit.PartialShape([-1, 64]), np.float32, name="a")
     model = ovjit.Model([opset8.matmul(a, opset8.constant(w), False, False)], [a])
     ovjit.save_model(model, tmp_path / "m.xml", compress_to_fp16=False)
-    assert all(right(answer(tmp_path / "m.xml", INFERENCE_PRECISION_HINT="f32"), w) for _ in range(4))
+    time.sleep(0.02)
+    for _ in range(3):
+        compiled = ovjit.Core().compile_model(tmp_path / "m.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        assert right(compiled(X)[0], w)
     assert len(unread) == 1
+    assert compiled._executable.program._compiled is None  # neither constants nor plans are made again
+    (blob,) = folder.glob("*.blob")
+    assert blob.stat().st_size < w.nbytes / 10
 
 
 def decoding(rows: int, weights: int) -> ovjit.Model:
-    """A cache that grows by `rows` rows (-1: any number) of products with a matrix and begins with what is
-    computed of the input, and one that counts and begins with 7."""
+    """A cache that grows by `rows` rows (-1: any number) of products with a matrix, and one that counts and
+    begins with 7. The first begins with what is computed of the input, or with zeros if weights are many."""
     rng = np.random.default_rng(8)
     w = rng.normal(size=(8, weights)).astype(np.float32)
     x = opset8.parameter(ovjit.PartialShape([rows, 8]), np.float32, name="x")
     y = opset8.matmul(x, opset8.constant(w), False, False)
     shape = ovjit.PartialShape([-1 if rows < 0 else rows, weights])
     begin = opset8.multiply(y, opset8.constant(np.float32(0.5)))
+    if weights > 1000:
+        begin = opset8.constant(np.zeros((2, weights), np.float32))
     seen = opset8.read_value(begin, "seen", np.float32, shape)
     count = opset8.read_value(opset8.constant(np.float32([7])), "count", np.float32, ovjit.PartialShape([1]))
     new = opset8.concat([seen, y], 0) if rows < 0 else opset8.add(seen, y)
@@ -536,12 +503,11 @@ def decoding(rows: int, weights: int) -> ovjit.Model:
     return ovjit.Model(results, sinks, [x], "decoding")
 
 
-@pytest.mark.parametrize("in_file", [False, True])
+@pytest.mark.parametrize("weights", [512, 33000])
 @pytest.mark.parametrize("rows", [2, -1])
-def test_models_with_state_are_kept(folder, tmp_path, unread, monkeypatch, rows, in_file) -> None:
-    if in_file:
-        monkeypatch.setattr(kept_models, "_has_room", lambda where, executable: False)
-    ovjit.save_model(decoding(rows, 512), tmp_path / "m.xml", compress_to_fp16=False)
+def test_models_with_state_are_kept(folder, tmp_path, unread, rows, weights) -> None:
+    ovjit.save_model(decoding(rows, weights), tmp_path / "m.xml", compress_to_fp16=False)
+    time.sleep(0.02)
     told = []
     for _ in range(3):
         compiled = ovjit.Core().compile_model(tmp_path / "m.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
@@ -583,3 +549,148 @@ def test_cuts_are_compiled_each_time(folder, tmp_path, unread) -> None:
         compiled = ovjit.Core().compile_model(tmp_path / "cut.xml", "CPU")
         assert compiled(np.array([0, 1, 0, 2], np.float32))[0].tolist() == [[1, 3]]
     assert len(unread) == 2
+
+
+# --- when they are written
+
+
+LATE = """
+import os, sys, time
+import numpy as np, ovjit
+from ovjit.storage import kept_models, late_writes, origins
+origins.SETTLED_SECONDS = 0.0
+late_writes.PATIENCE = {patience}
+written = []
+real = kept_models.keep
+kept_models.keep = lambda *given: (real(*given), written.append(1))
+compiled = ovjit.Core().compile_model(sys.argv[1], "CPU")
+x = np.zeros((1, 64), np.float32)
+
+def wait(seconds):
+    end = time.monotonic() + seconds
+    while not written and time.monotonic() < end:
+        time.sleep(0.01)
+{then}
+"""
+
+
+def run_late(path: pathlib.Path, then: str, patience: float = 60) -> str:
+    """Run a program that has compiled the file. Returns its output."""
+    unset = dict.fromkeys(kept_models._WATCHING)
+    code = LATE.format(then=then, patience=patience)
+    return printed("-c", code, path, **unset, OVJIT_CACHE=str(path.parent / "cache")).strip()
+
+
+def blobs(path: pathlib.Path) -> list[pathlib.Path]:
+    return list((path.parent / "cache" / "models").glob("*.blob"))
+
+
+@pytest.mark.parametrize(
+    "run", ["compiled(x)", "r = compiled.create_infer_request(); r.start_async(x); r.wait()"]
+)
+def test_they_are_written_after_the_first_inference(run: str, tmp_path) -> None:
+    write(tmp_path / "m.xml")
+    then = f"wait(0.3); print(written, late_writes._queue.has_thread); {run}; wait(30); late_writes.finish()"
+    last = "; time.sleep(1); print(written, late_writes._queue.has_thread)"
+    assert run_late(tmp_path / "m.xml", then + last) == "[] True\n[1] False"
+    assert len(blobs(tmp_path / "m.xml")) == 1
+
+
+def test_they_are_written_after_some_seconds_without_an_inference(tmp_path) -> None:
+    write(tmp_path / "m.xml")
+    assert run_late(tmp_path / "m.xml", "wait(30); print(written)", 0.1) == "[1]"
+    assert len(blobs(tmp_path / "m.xml")) == 1
+
+
+def test_the_end_of_a_process_waits_for_no_write(tmp_path) -> None:
+    """Neither for one that waits for an inference, nor for one that has begun."""
+    write(tmp_path / "m.xml")
+    assert run_late(tmp_path / "m.xml", "print(len(late_writes._queue.pending))") == "1"
+    endless = "os.link = lambda *a, **k: (written.append(1), time.sleep(600)); "
+    assert run_late(tmp_path / "m.xml", f"{endless} compiled(x); wait(30); print(written)") == "[1]"
+    assert not blobs(tmp_path / "m.xml") and not drafts(tmp_path / "cache")
+
+
+def test_a_process_that_is_killed_while_it_writes_leaves_no_file(tmp_path) -> None:
+    write(tmp_path / "m.xml")
+    killed = """
+import signal
+from ovjit.disk import folders
+parts = folders.write_parts
+def write_parts(descriptor, *given):
+    its = "/models/" in os.readlink(f"/proc/self/fd/{descriptor}")
+    parts(descriptor, *(given[: len(given) // 2] if its else given))
+    if its:
+        os.kill(os.getpid(), signal.SIGKILL)
+folders.write_parts = write_parts
+if not os.fork():
+    ovjit.Core().compile_model(sys.argv[1], "CPU")(x)
+    late_writes.finish()
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    assert run_late(tmp_path / "m.xml", killed) == "-9"
+    assert not blobs(tmp_path / "m.xml") and not drafts(tmp_path / "cache")
+
+
+def test_a_forked_child_does_not_write(tmp_path) -> None:
+    """What the parent has compiled; what the child compiles itself is written."""
+    write(tmp_path / "m.xml")
+    fork = """
+if not os.fork():
+    print(late_writes._queue.pending, late_writes._queue.has_thread, flush=True)
+    compiled(x); late_writes.finish(); time.sleep(0.2)
+    print(written, flush=True)
+    again = ovjit.Core().compile_model(sys.argv[1], "CPU")
+    again(x); wait(30)
+    print(written, flush=True)
+    os._exit(0)
+os.wait()
+print(written)
+"""
+    assert run_late(tmp_path / "m.xml", fork) == "[] False\n[]\n[1]\n[]"
+
+
+def test_a_file_that_changes_before_the_write_is_not_kept(tmp_path) -> None:
+    for outs in (64, 8192):
+        write(tmp_path / "m.xml", outs)
+        time.sleep(0.02)
+        change = "open(sys.argv[1][:-3] + 'bin', 'r+b').write(b'1234'); compiled(x); wait(30); print(written)"
+        assert run_late(tmp_path / "m.xml", change) == "[1]"
+        assert not blobs(tmp_path / "m.xml")
+
+
+def test_a_model_that_is_dropped_is_not_written(tmp_path) -> None:
+    write(tmp_path / "m.xml")
+    drop = "compiled(x); late_writes._queue.lock.lock.acquire(); del compiled; import gc; gc.collect()"
+    end = "; late_writes._queue.lock.lock.release(); late_writes.finish(); print(written)"
+    assert run_late(tmp_path / "m.xml", drop.replace("compiled(x); ", "") + end) == "[]"
+
+
+def test_two_processes_at_once_keep_one_model(tmp_path) -> None:
+    write(tmp_path / "m.xml", 8192)
+    time.sleep(0.02)
+    both = """
+pid = os.fork()
+again = ovjit.Core().compile_model(sys.argv[1], "CPU")
+again(x); late_writes.finish()
+if not pid:
+    os._exit(len(written) - 1)
+print(os.waitstatus_to_exitcode(os.wait()[1]), bool(written))
+"""
+    assert run_late(tmp_path / "m.xml", both) == "0 True"
+    (blob,) = blobs(tmp_path / "m.xml")
+    assert not drafts(tmp_path / "cache")
+    known = "print(compiled._executable.main.program.__class__.__name__)"
+    assert run_late(tmp_path / "m.xml", known) == "StoredProgram"
+
+
+def test_what_cannot_be_made_again_and_is_large_is_not_kept(folder, tmp_path, monkeypatch, unread) -> None:
+    write_convolutions(tmp_path / "m.xml")
+    time.sleep(0.02)
+    monkeypatch.setattr(by_file, "_names", dict)
+    monkeypatch.setattr(kept_models, "SMALLEST", 1 << 19)
+    late = []
+    monkeypatch.setattr(late_writes, "write_later", lambda *given: late.append(given))
+    for _ in "ab":
+        ovjit.Core().compile_model(tmp_path / "m.xml", "CPU")
+    assert len(unread) == 2 and not late and not folder.exists()

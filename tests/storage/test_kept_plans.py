@@ -15,7 +15,7 @@ from ovjit.codegen.cpu.targets import target_of
 from ovjit.disk import kernel_cache as storage
 from ovjit.disk import notice
 from ovjit.readers.ir.writer import to_bytes
-from ovjit.storage import kept_models, origins, plans
+from ovjit.storage import kept_models, late_writes, origins, plans
 from tests.support.run import printed
 
 SEED = 11
@@ -28,6 +28,7 @@ def kept(monkeypatch, tmp_path) -> pathlib.Path:
     monkeypatch.setattr(notice, "_said", {})
     monkeypatch.setattr(origins, "SETTLED_SECONDS", 0.0)
     monkeypatch.setenv("OVJIT_SKIP", "trace_ahead")  # traced plans are in the blob: test_traced_ahead.py
+    monkeypatch.setattr(late_writes, "write_later", lambda executable, write: write(executable))
     for name in kept_models._WATCHING:
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "cache" / "models"
@@ -217,6 +218,8 @@ START = """
 import sys, numpy as np, ovjit
 compiled = ovjit.Core().compile_model(sys.argv[1], "CPU")
 compiled([np.zeros((3, 64), np.float32), np.zeros((3, 24), np.float32)])
+from ovjit.storage import late_writes
+late_writes.finish()
 print(*sorted(name for name in sys.modules if name.startswith(("ovjit", "ovjit_ops", "numba", "llvmlite"))))
 """
 

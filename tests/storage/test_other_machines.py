@@ -13,7 +13,7 @@ import pytest
 import ovjit as ov
 from ovjit import opset8 as op
 from ovjit.readers.ir.writer import to_bytes
-from ovjit.storage import blob, kept_models, origins
+from ovjit.storage import blob, kept_models, late_writes, origins
 from ovjit.storage.graph_format import parse
 
 #: An instruction set of x86-64 that this machine does not compile for, and a CPU that has it.
@@ -96,6 +96,7 @@ def test_kept_models(machine: Machine, tmp_path: pathlib.Path, monkeypatch: pyte
 
     monkeypatch.setattr(kernel_cache, "_default", kernel_cache.KernelCache(tmp_path / "cache"))
     monkeypatch.setattr(origins, "SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr(late_writes, "write_later", lambda executable, write: write(executable))
     for name in kept_models._WATCHING:
         monkeypatch.delenv(name, raising=False)
     path = tmp_path / "m.xml"

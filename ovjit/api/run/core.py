@@ -595,10 +595,8 @@ def _compile(
     settings: dict[str, Any],
     noted: Callable[[str], None] | None = None,
     keep: Callable[[Any], None] | None = None,
-    memory: Memory | None = None,
 ) -> CompiledModel:
-    """`noted`: as for `cached_model`. `keep` is given the Imported of what was compiled with no CACHE_DIR.
-    `memory`: gives the bytes that constants are to lie in."""
+    """`noted`: as for `cached_model`. `keep` is given the Imported of what was compiled with no CACHE_DIR."""
     with GRAPH_LOCK:  # graph and ports of one moment, whatever other threads do to the model
         graph = model._graph()
         inputs = port_infos(model.inputs, graph.inputs)
@@ -623,7 +621,7 @@ def _compile(
         return compile_graph(graph, settings, place)
 
     if not settings["CACHE_DIR"]:
-        executable = make(memory)
+        executable = make(None)
         if keep is not None:
             from ovjit.storage.blob import Imported
 
@@ -658,16 +656,16 @@ def _compile_file(path: str, device: str, settings: dict[str, Any]) -> CompiledM
         if source is not None:
             file_models.note(source, path, given, blob)
 
+    keeps = not in_folder and kept_models.may_keep(source, given)
     read = _read(path, None, settings["ENABLE_MMAP"])
     if not read._of_one_file:
         return _compile(read, device, settings)
-    with kept_models.compiling(None if in_folder else source, given) as room:
 
-        def keep(made: Any) -> None:
-            if source is not None:
-                kept_models.keep(source, lambda: file_models.source_of(path, given), made, room)
+    def keep(compiled: Any) -> None:
+        if source is not None and keeps:
+            kept_models.keep_later(source, lambda: file_models.source_of(path, given), compiled)
 
-        return _compile(read, device, settings, noted, keep, None if room is None else room.give)
+    return _compile(read, device, settings, noted, keep)
 
 
 def _imported(found: Any, name: str, device: str) -> CompiledModel:
