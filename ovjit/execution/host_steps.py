@@ -102,15 +102,14 @@ class HostSteps(JobMemory):
     def _array(self, value: Any, view: View) -> np.ndarray:
         """A tensor of this job as a NumPy view. While its address stays it is the same object, by which
         bodies see that an input is where it was."""
-        known: tuple[Any, dict[int, tuple[int, Any]]] | None = self.notes.get("arrays")
-        if known is None or known[0] is not self._table:  # which keeps the views, and so their ids
-            known = self.notes["arrays"] = self._table, {}
+        cached: tuple[Any, dict[int, tuple[int, np.ndarray]]] | None = self.notes.get("arrays")
+        if cached is None or cached[0] is not self._table:  # which keeps the views, and so their ids
+            cached = self.notes["arrays"] = self._table, {}
         address = self._bases.item(view.buffer.base) + view.buffer.offset + view.offset
-        at, array = known[1].get(id(view), (None, None))
-        if at != address:
-            array = _array_at(address, view, dtypes.numpy_dtype(value.dtype))
-            known[1][id(view)] = address, array
-        return array
+        entry = cached[1].get(id(view))
+        if entry is None or entry[0] != address:
+            entry = cached[1][id(view)] = address, _array_at(address, view, dtypes.numpy_dtype(value.dtype))
+        return entry[1]
 
 
 def _array_at(address: int, view: View, dtype: np.dtype) -> np.ndarray:

@@ -21,10 +21,10 @@ def following_of(node, word, table, mask):
     while entry != 0 and entry != key:
         slot = (slot + 1) & mask
         entry = ld(table, 2 * slot)
-    found = 0
+    child = 0
     if entry == key:
-        found = ld(table, 2 * slot + 1)
-    return found
+        child = ld(table, 2 * slot + 1)
+    return child
 
 
 @inline

@@ -71,7 +71,7 @@ class NativeGrams:
 def grams_of(levels: Sequence[Mapping[Any, int]], least: int, most: int) -> dict[tuple[bytes, ...], int]:
     """The n-grams of `least` to `most` words with their columns; `levels` has those of 1, 2 ... words, of one
     word as the word itself."""
-    found: dict[tuple[bytes, ...], int] = {}
+    grams: dict[tuple[bytes, ...], int] = {}
     for size, level in enumerate(levels[least - 1 : most], least):
-        found.update(((key,) if size == 1 else key, column) for key, column in level.items())
-    return found
+        grams.update(((key,) if size == 1 else key, column) for key, column in level.items())
+    return grams

@@ -153,9 +153,6 @@ def _is_value(value: Any) -> bool:
 
 def _prepared(slot: InputSlot, value: Any, share: bool, key: Any) -> Step:
     """Check one value and bring it to the slot's dtype where assignment alone would not."""
-    if slot.way == STRING and type(value) is np.ndarray and value.ndim:
-        slot.check_shape(value.shape)
-        return slot, _strings(slot, value), True
     if isinstance(value, Tensor):
         value = as_port(value, slot.info)
         slot.check_tensor(value)
