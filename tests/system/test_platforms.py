@@ -82,7 +82,8 @@ for module, names in ((os, NAMES), (time, OF_TIME)):
     for name in names:
         if hasattr(module, name):
             delattr(module, name)
-left_out = {"ovjit.as_openvino", "ovjit.as_onnxruntime", "ovjit.integrations.mlserver", "ovjit.integrations.mlserver_metrics",
+left_out = {"ovjit.as_openvino", "ovjit.as_onnxruntime",
+            "ovjit.integrations.mlserver", "ovjit.integrations.mlserver_metrics",
             "ovjit.integrations.ray", "ovjit.__main__", "ovjit.compat.torch",
             "ovjit.compat.frontend.pytorch.torchdynamo.backend",
             "ovjit.compat.frontend.pytorch.torchdynamo.op_support", "ovjit.readers.frameworks.lists",
