@@ -62,7 +62,7 @@ class Request:
 
     def take(self, row: Row, logits: np.ndarray) -> bool:
         """Keep the logits of a row. True if those of all rows are there."""
-        self._logits[next(i for i, own in enumerate(self.rows) if own is row)] = logits
+        self._logits[next(i for i, each in enumerate(self.rows) if each is row)] = logits
         return len(self._logits) == len(self.rows)
 
     def close(self, pool: BlockPool) -> None:
@@ -158,7 +158,7 @@ class Batches:
         """Blocks for tokens of a row, if need be those of requests that came later. False if it must wait, or
         cannot go on at all."""
         while not self._pool.reserve(row, count):
-            others = [r for r in self.running if r is not request and any(own.blocks for own in r.rows)]
+            others = [r for r in self.running if r is not request and any(each.blocks for each in r.rows)]
             later = self.running[self.running.index(request) + 1 :]
             victim = next((r for r in reversed(later) if r in others), None)
             if victim is None:

@@ -182,7 +182,7 @@ class ContinuousBatchingPipeline:
         inputs = next((value for value in (prompts, input_ids, prompt, histories) if value is not None), None)
         is_list = isinstance(inputs, Sequence) and not isinstance(inputs, (str, bytes))
         configs = generation_config if is_list else [generation_config]
-        items = list(inputs) if is_list else [inputs]
+        items: list[Any] = [*inputs] if inputs is not None and is_list else [inputs]
         kinds = {kind for kind in (str, Tensor, ChatHistory) if any(isinstance(i, kind) for i in items)}
         is_known = len(kinds) <= 1 and all(isinstance(i, (str, Tensor, ChatHistory)) for i in items)
         if (not is_known or not isinstance(configs, Sequence) or not (is_list or isinstance(inputs, str))

@@ -118,11 +118,11 @@ class BlockPool:
         for i in range(row.length // self.size):
             block = row.blocks[i]
             key = before, tuple(row.tokens[i * self.size : (i + 1) * self.size])
-            kept = self._blocks.get(key)
-            if kept is None and block not in self._keys:
+            cached = self._blocks.get(key)
+            if cached is None and block not in self._keys:
                 self._blocks[key], self._keys[block] = block, key
-                kept = block
-            if kept != block:  # the same tokens, computed in another block
+                cached = block
+            if cached != block:  # the same tokens, computed in another block
                 return
             before = block
 

@@ -55,7 +55,7 @@ class StopCriteria(_Enum):
 
 
 class AggregationMode(_Enum):
-    """How the importance of tokens is summed for cache eviction."""
+    """Ways to sum the importance of tokens for cache eviction."""
 
     SUM = 0
     NORM_SUM = 1

@@ -21,7 +21,7 @@ def read_pair_template(model: Any) -> list[int] | None:
     return [int(token) for token in ids] if sorted(i for i in ids if i < 0) == [-2, -1] else None
 
 
-def shorten(first: int, second: int, most: int) -> tuple[int, int]:
+def truncate_pair(first: int, second: int, most: int) -> tuple[int, int]:
     """The lengths of two texts of together at most `most` tokens: the longer one is cut first."""
     if first + second <= most:
         return first, second
@@ -43,7 +43,7 @@ def join_pairs(
     for first, second in zip(firsts, seconds, strict=True):
         sizes = len(first), len(second)
         if most is not None:
-            sizes = shorten(*sizes, max(most - len(template) + 2, 0))
+            sizes = truncate_pair(*sizes, max(most - len(template) + 2, 0))
         row: list[int] = []
         for token in template:
             row += [token] if token >= 0 else (first, second)[-token - 1][: sizes[-token - 1]]
@@ -56,6 +56,6 @@ def pad(rows: Sequence[Sequence[int]], length: int, fill: int, right: bool) -> t
     length = max([length, *map(len, rows)])
     ids, mask = np.full((len(rows), length), fill, np.int64), np.zeros((len(rows), length), np.int64)
     for i, row in enumerate(rows):
-        place = slice(0, len(row)) if right else slice(length - len(row), length)
-        ids[i, place], mask[i, place] = row, 1
+        columns = slice(0, len(row)) if right else slice(length - len(row), length)
+        ids[i, columns], mask[i, columns] = row, 1
     return ids, mask

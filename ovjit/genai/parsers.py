@@ -139,26 +139,28 @@ class ReasoningIncrementalParser(IncrementalParser):
               delta_tokens: Sequence[int] | None = None) -> str:  # fmt: skip
         if self._is_closed:
             return delta_text
-        text, before, held = self._pending + delta_text, "", 0
-        rest = text
+        text, before, suffix_size = self._pending + delta_text, "", 0
+        remainder = text
         if not self._is_open:
             begin = text.find(self._open)
             if begin < 0:
                 self._pending = text
                 return ""
-            self._is_open, rest = True, text[begin + len(self._open) :]
+            self._is_open, remainder = True, text[begin + len(self._open) :]
             before = text[: begin + len(self._open)]
         else:
-            sizes = range(min(len(rest), len(self._close) - 1), 0, -1)
-            held = next((n for n in sizes if self._close.startswith(rest[len(rest) - n :])), 0)
-        end = rest.find(self._close)
+            sizes = range(min(len(remainder), len(self._close) - 1), 0, -1)
+            suffix_size = next(
+                (n for n in sizes if self._close.startswith(remainder[len(remainder) - n :])), 0
+            )
+        end = remainder.find(self._close)
         if end >= 0:
             self._is_closed, self._pending = True, ""
-            delta_message["reasoning_content"] = rest[:end]
-            delta_message["content"] = rest[end + len(self._close) :]
-            return before + rest if self._is_kept else delta_message["content"]
-        shown = rest[: len(rest) - held]
-        self._pending = rest[len(rest) - held :]
+            delta_message["reasoning_content"] = remainder[:end]
+            delta_message["content"] = remainder[end + len(self._close) :]
+            return before + remainder if self._is_kept else delta_message["content"]
+        shown = remainder[: len(remainder) - suffix_size]
+        self._pending = remainder[len(remainder) - suffix_size :]
         delta_message["reasoning_content"] = shown
         return before + shown if self._is_kept else ""
 

@@ -79,7 +79,7 @@ for _kind in (_EmbeddingConfig, _RerankConfig):
 class _Encoder:
     """The model and the tokenizer of a folder. At most one call runs in the background."""
 
-    def __init__(self, path: Any, device: str, config: Any, kind: type, properties: dict[str, Any],
+    def __init__(self, path: Any, device: str, config: Any, kind: type[_Config], properties: dict[str, Any],
                  pairs: bool):  # fmt: skip
         from ovjit.api.run.core import Core
 
@@ -109,11 +109,12 @@ class _Encoder:
         """The tokens of texts, or of pairs, by the configuration."""
         config = self.config
         options: dict[str, Any] = {"padding_side": config.padding_side}
+        options |= dict(zip(("prompts", "prompts_2"), texts, strict=False))
         if config.max_length is not None:
             options |= {"max_length": config.max_length, "truncation": True}
         if config.pad_to_max_length is not None:
             options["pad_to_max_length"] = config.pad_to_max_length
-        return self.tokenizer.encode(*texts, **options)
+        return self.tokenizer.encode(**options)
 
     def infer(self, inputs: TokenizedInputs) -> tuple[np.ndarray, np.ndarray]:
         """(the model's output in f32, the mask of tokens)."""

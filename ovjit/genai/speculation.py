@@ -141,8 +141,8 @@ class Proposer:
     def _rewind(self, tokens: Sequence[int]) -> None:
         """Keep the tokens that the decoder has read before, but for the last: its logits are needed."""
         same = 0
-        for own, token in zip(self._tokens, tokens, strict=False):
-            if own != token:
+        for before, token in zip(self._tokens, tokens, strict=False):
+            if before != token:
                 break
             same += 1
         same = min(same, len(tokens) - 1)
