@@ -80,22 +80,22 @@ class Bodies:
         """The ports of a Loop or TensorIterator."""
         from ovjit_ops.control.ends import ports_of
 
-        known = self._ends.get(id(node))
-        if known is None:
+        entry = self._ends.get(id(node))
+        if entry is None:
             # the node is kept too, since an id is only unique while its object lives
-            known = self._ends[id(node)] = ports_of(node.attrs, len(node.inputs)), node
-        return known[0]
+            entry = self._ends[id(node)] = ports_of(node.attrs, len(node.inputs)), node
+        return entry[0]
 
     def branch(self, node: Any, condition: bool) -> tuple[Graph, list[int], list[int]]:
         """(body, the node's input that each parameter is, the body's result that each output is)"""
         from ovjit_ops.control.conditions import branch_inputs, branch_of
 
-        known = self._branches.get((node, condition))
-        if known is None:
+        entry = self._branches.get((node, condition))
+        if entry is None:
             body, inputs, results = branch_of(node.attrs, condition)
             sources = branch_inputs(body, inputs, range(1, len(node.inputs)))
-            known = self._branches[node, condition] = body, sources, results
-        return known
+            entry = self._branches[node, condition] = body, sources, results
+        return entry
 
     def bounded(self, node: Any, arrays: Sequence[np.ndarray]) -> Executable | None:
         """A Loop as an executable of its own, whose last input has the capacity as its length. None if it
@@ -153,14 +153,14 @@ class Bodies:
                     if run is None and between and node.op.ref is not None and not node.op.in_real:
                         run = _reference(node)
                 self._hosted[node] = run
-        found: Callable[..., Any] | None = self._hosted[node]
-        return found
+        run_on_host: Callable[..., Any] | None = self._hosted[node]
+        return run_on_host
 
 
 def _by_host(node: Any) -> Callable[..., Any] | None:
     make = node.op.hosting()
-    known = [value.constant for value in node.inputs]
-    return None if make is None else make(known, node.attrs)
+    constants = [value.constant for value in node.inputs]
+    return None if make is None else make(constants, node.attrs)
 
 
 def _reference(node: Any) -> Callable[..., Any]:

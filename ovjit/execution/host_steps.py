@@ -34,24 +34,24 @@ class HostSteps(JobMemory):
             return
         steps = len(table.plan.steps)
         self._bases[0] = arena.address
-        first, began = 0, 0
+        first, start = 0, 0
         try:
             for stop in self._stops(table):
                 if stop > first:
                     words[runner.FIRST], words[runner.STEPS] = first, stop
                     self._native.lead(self.address, self._pool.address, arena.address, 0)
-                    began = began or words[runner.STARTED]
+                    start = start or words[runner.STARTED]
                     if words[ABORT]:
                         return
                 self._reached(stop)
                 first = stop
                 if stop < steps and table.plan.steps[stop].host is not None:
-                    began = began or runner.clock()
+                    start = start or runner.clock()
                     self._run_host(stop)
                     first = stop + 1
         finally:
             words[runner.FIRST], words[runner.STEPS] = 0, steps
-            words[runner.STARTED], words[runner.ENDED] = began, runner.clock()
+            words[runner.STARTED], words[runner.ENDED] = start, runner.clock()
 
     def _run_composite(self, composite: Any) -> None:
         words = self.words
@@ -74,7 +74,7 @@ class HostSteps(JobMemory):
         step = table.plan.steps[index]
         call = step.host
         assert call is not None
-        began = runner.clock()
+        start = runner.clock()
         try:
             arrays = [self._array(v, view) for v, view in zip(call.node.inputs, call.inputs, strict=True)]
             results = self.executable.bodies.evaluate(self, call.node, arrays)
@@ -88,7 +88,7 @@ class HostSteps(JobMemory):
                 )
             self._write(value, view, result)
         if self._perf is not None:
-            self._perf[2 * index], self._perf[2 * index + 1] = began, runner.clock()
+            self._perf[2 * index], self._perf[2 * index + 1] = start, runner.clock()
 
     def _write(self, value: Any, view: View, result: np.ndarray) -> None:
         """Copy a result of a host step to its tensor."""

@@ -39,7 +39,7 @@ class HostTime(NamedTuple):
 
 
 class _Places:
-    """Where the values of a cut are in the list of arrays of one run: inputs first, then constants."""
+    """The indices of a cut's values in the list of arrays of one run: inputs first, then constants."""
 
     def __init__(self, cut: Cut):
         values = [*cut.graph.inputs, *cut.constants, *cut.kept, *(v for n in cut.hosts for v in n.outputs)]
@@ -72,10 +72,10 @@ class _Places:
 
     def value(self, value: Value, have: Sequence[Any]) -> np.ndarray:
         """A value that has been computed, or is constant."""
-        place = self._at.get(value)
-        found = value.constant if place is None else have[place]
-        assert found is not None
-        return found
+        index = self._at.get(value)
+        array = value.constant if index is None else have[index]
+        assert array is not None
+        return array
 
 
 class Remainder:
@@ -254,7 +254,7 @@ def _run_hosts(job: Job, at: _Places, have: list[Any], ran: list[Any]) -> None:
             view_of: Any = node.op.ref
             have[targets[0]] = view_of(*arrays, **node.attrs)
             continue
-        began = runner.clock() if timed else 0
+        start = runner.clock() if timed else 0
         try:
             result = evaluate(job, node, arrays, between)
         except OvjitError as error:
@@ -262,7 +262,7 @@ def _run_hosts(job: Job, at: _Places, have: list[Any], ran: list[Any]) -> None:
             raise InferenceError(f"node {node.name!r} ({node.op.name}): {error}") from error
         for i, array in zip(targets, result, strict=True):
             have[i] = array
-        ran.append(HostTime(node, began, runner.clock()) if timed else node)
+        ran.append(HostTime(node, start, runner.clock()) if timed else node)
 
 
 def _run_part(job: Job, part: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:

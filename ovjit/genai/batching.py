@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, streamer_of
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.generation.paged import Options, PagedDecoder
+from ovjit.locks import rlock
 
 _CONSTRUCTORS = (
     "__init__(): incompatible constructor arguments. ContinuousBatchingPipeline takes the path of a folder, "
@@ -49,7 +49,7 @@ class ContinuousBatchingPipeline:
 
     def __init__(self, models_path: Any, *arguments: Any, **kwargs: Any):
         start_us = now_us()
-        self._lock = threading.RLock()
+        self._lock = rlock("pipeline")
         items = list(arguments)
         tokenizer = (
             items.pop(0) if items and isinstance(items[0], Tokenizer) else kwargs.pop("tokenizer", None)

@@ -14,7 +14,11 @@ from typing import Any
 
 import numpy as np
 
-import ovjit as ov
+from ovjit.api.model.model import Model
+from ovjit.api.run.core import Core
+from ovjit.api.tensors.tensor import Tensor
+from ovjit.api.tensors.vectors import Shape
+from ovjit.compat import opset13
 from ovjit.compat._offline_transformations import paged_attention_transformation
 from ovjit.compat.passes.longest import compared
 from ovjit.compat.passes.probe import Probe
@@ -48,7 +52,7 @@ NONE: Mapping[str, Any] = {}
 _BESIDE = frozenset("architectures bos_token_id eos_token_id max_position_embeddings pad_token_id".split())
 
 
-def read_folder(folder: Path, overrides: Mapping[str, Any] = NONE) -> ov.Model:
+def read_folder(folder: Path, overrides: Mapping[str, Any] = NONE) -> Model:
     """The decoder with state of a folder. Raises ModelError if there is none, or more than one GGUF file.
 
     `overrides`: entries that replace those of config.json. Raises UnsupportedError if they would change the
@@ -68,10 +72,10 @@ def read_folder(folder: Path, overrides: Mapping[str, Any] = NONE) -> ov.Model:
             f"{files[0]} is computed as it is stored; these hf_overrides are not supported: "
             f"{', '.join(changing)}"
         )
-    return ov.Core().read_model(files[0])
+    return Core().read_model(files[0])
 
 
-def settle(model: ov.Model, longest: int) -> None:
+def settle(model: Model, longest: int) -> None:
     """Replace values that depend on a call's largest position by constants, for sequences of `longest`
     tokens.
 
@@ -80,10 +84,10 @@ def settle(model: ov.Model, longest: int) -> None:
     """
     probe = Probe(longest - 1)
     for node, _ in compared(model):
-        node.output(0).replace(ov.opset13.constant(probe.value(node.output(0))).output(0))
+        node.output(0).replace(opset13.constant(probe.value(node.output(0))).output(0))
 
 
-def split_head(model: ov.Model) -> tuple[ov.Model, ov.Model]:
+def split_head(model: Model) -> tuple[Model, Model]:
     """A paged decoder as two models: one computes the input of the last product, the other one the logits.
 
     Raises UnsupportedError for a decoder whose logits are not the product with a matrix of weights.
@@ -95,12 +99,12 @@ def split_head(model: ov.Model) -> tuple[ov.Model, ov.Model]:
             "MatMul is expected"
         )
     hidden = product.input_value(0)
-    ops = ov.opset13
+    ops = opset13
     begin = ops.parameter(hidden.get_partial_shape(), hidden.get_element_type(), name="hidden_states")
     begin.output(0).set_names({"hidden_states"})
     product.input(0).replace_source_output(begin.output(0))
-    head = ov.Model([logits_of(model)], [begin], "head")
-    body = ov.Model([ops.result(hidden)], model.get_parameters(), "decoder")
+    head = Model([logits_of(model)], [begin], "head")
+    body = Model([ops.result(hidden)], model.get_parameters(), "decoder")
     return body, head
 
 
@@ -111,7 +115,7 @@ class PagedDecoder:
     the maximum number of tokens of a sequence, for `settle`; 0: `settle` is not called.
     """
 
-    def __init__(self, model: ov.Model, options: Options = DEFAULTS, longest: int = 0):
+    def __init__(self, model: Model, options: Options = DEFAULTS, longest: int = 0):
         kinds = {node.get_type_name() for node in model.get_ops()}
         if "ReadValue" in kinds and "ScaledDotProductAttention" not in kinds:
             raise UnsupportedError(
@@ -124,7 +128,7 @@ class PagedDecoder:
             compress_weights(model, options.weights, options.group)
         paged_attention_transformation(model)
         body, head = split_head(model)
-        core = ov.Core()
+        core = Core()
         self._body = core.compile_model(body, "CPU", options.config)
         self._head = core.compile_model(head, "CPU", options.config)
         self._ports = [p for p in self._body.inputs if "_cache." in p.get_any_name()]
@@ -142,7 +146,7 @@ class PagedDecoder:
         self.kind, self.bits = kind.get_type_name(), kind.bitwidth
         self.block = self.layers[0][1][1]  # of values: scales lie beside them, not between them
         self._request, self._logits = self._body.create_infer_request(), self._head.create_infer_request()
-        self.caches: dict[str, ov.Tensor] = {}
+        self.caches: dict[str, Tensor] = {}
         self.blocks = 0
         self.width = int(self._head.input(0).get_partial_shape()[-1].get_length())
 
@@ -168,7 +172,7 @@ class PagedDecoder:
         for port in self._ports:
             name = port.get_any_name()
             shape = [blocks, *(d.get_length() for d in [*port.get_partial_shape()][1:])]
-            self.caches[name] = ov.Tensor(port.get_element_type(), ov.Shape(shape))
+            self.caches[name] = Tensor(port.get_element_type(), Shape(shape))
             self._request.set_tensor(name, self.caches[name])
 
     def grow(self, blocks: int) -> None:
@@ -228,7 +232,7 @@ class PagedDecoder:
             self.logits(rows[np.cumsum(new) - 1])
 
 
-def cache_bytes(tensor: ov.Tensor) -> np.ndarray:
+def cache_bytes(tensor: Tensor) -> np.ndarray:
     """A cache as bytes [blocks, ...], in place."""
     data = tensor.data if tensor.byte_size == tensor.data.nbytes else np.asarray(tensor.data)
     return data.view(np.uint8).reshape(tensor.shape[0], -1)

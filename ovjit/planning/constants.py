@@ -237,11 +237,11 @@ class Constants:
 def _before_conversion(source: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, Recipe]:
     """The array that `source` was converted from, and the recipe with the conversion; both unchanged if it
     was not."""
-    found = conversion_of(source)
-    if found is None:
+    conversion = conversion_of(source)
+    if conversion is None:
         return source, recipe
-    converting = Converting(dtypes.from_numpy(source.dtype), found[1], source.shape, source.strides)
-    return found[0], recipe._replace(converting=converting)
+    converting = Converting(dtypes.from_numpy(source.dtype), conversion[1], source.shape, source.strides)
+    return conversion[0], recipe._replace(converting=converting)
 
 
 #: Bytes from which on several threads fill constant memory, and minimum bytes of a task that a thread claims.

@@ -46,17 +46,17 @@ def _of_open_rank(nodes: Iterable[Node]) -> set[Node]:
     """The nodes with bodies whose results have a rank that is known only when they have run, and are read by
     operations other than elementwise ones: what follows is native in a graph of its own, for that rank."""
     sources: dict[Value, Node] = {}  # a value of open rank -> the node that it derives from
-    found: set[Node] = set()
+    producers: set[Node] = set()
     for node in nodes:
         if node.op.runs_body:
             sources.update((v, node) for v in node.outputs if v.shape is None)
         elif sources:
             reached = {sources[v] for v in node.inputs if v in sources}
             if not node.op.scalar:
-                found |= reached
+                producers |= reached
             else:
                 sources.update((v, origin) for v in node.outputs for origin in reached)
-    return found
+    return producers
 
 
 class Cut:
@@ -216,19 +216,19 @@ def _fates(
 
 def _hosted(graph: Graph) -> set[Node]:
     """The nodes of operations with `host`, and those between them that compute integers."""
-    found = {node for node in graph.nodes if node.op.host is not None}
-    if not found:
-        return found
+    hosts = {node for node in graph.nodes if node.op.host is not None}
+    if not hosts:
+        return hosts
     behind: set[Node] = set()  # what depends on one of them, or on strings
     for node in graph.nodes:
-        if any(v.node in found or v.node in behind or v.dtype == "string" for v in node.inputs):
+        if any(v.node in hosts or v.node in behind or v.dtype == "string" for v in node.inputs):
             behind.add(node)
-    needed = {v.node for node in found for v in node.inputs}
+    needed = {v.node for node in hosts for v in node.inputs}
     for node in reversed(graph.nodes):
-        if node in needed and node in behind and node not in found and _is_of_integers(node):
-            found.add(node)
+        if node in needed and node in behind and node not in hosts and _is_of_integers(node):
+            hosts.add(node)
             needed.update(v.node for v in node.inputs)
-    return found
+    return hosts
 
 
 def _is_of_integers(node: Node) -> bool:
@@ -238,12 +238,12 @@ def _is_of_integers(node: Node) -> bool:
 
 def _replaced_later(graph: Graph, fate: Mapping[Node, int]) -> list[Node]:
     """The replaced nodes whose inputs are known only when the later nodes run."""
-    found: dict[Node, None] = {}
+    nodes: dict[Node, None] = {}
     for node in graph.replaced:
-        late = (v.node in found or fate.get(v.node) in (HOST, LATER) for v in node.inputs)
+        late = (v.node in nodes or fate.get(v.node) in (HOST, LATER) for v in node.inputs)
         if any(late) and all(v.dtype != "string" for v in node.inputs):  # strings exist on the host only
-            found[node] = None
-    return list(found)
+            nodes[node] = None
+    return list(nodes)
 
 
 def _part(graph: Graph, outputs: Iterable[Value], replaced: Sequence[Node]) -> Graph:

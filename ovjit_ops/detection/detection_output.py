@@ -176,7 +176,7 @@ def _native_boxes(w: Writer, node: Node, inputs: tuple[Value, ...]) -> tuple[Val
     size = 4 if attrs["normalized"] else 5
     count = length // size
     expected = width // max(count, 1) if isinstance(width, int) else None
-    class_count = attrs.get("num_classes", expected)
+    class_count: Any = attrs.get("num_classes", expected)
     alone = bool(attrs["variance_encoded_in_target"])
     fits = class_count and count and length == count * size and rows >= 2 - alone
     if not fits or class_count != (expected or class_count):

@@ -41,24 +41,24 @@ def _refused(text: str, why: str) -> InferenceError:
 
 
 def _real(text: str) -> float:
-    found = _REAL.match(text)
-    if found is None:
+    match = _REAL.match(text)
+    if match is None:
         raise _refused(text, "is no number")
-    said = found[1].lower()
+    digits = match[1].lower()
     try:
-        number = float.fromhex(said) if "0x" in said else float(said)
+        number = float.fromhex(digits) if "0x" in digits else float(digits)
     except OverflowError:
         number = np.inf
-    if abs(number) == np.inf and "inf" not in said:
+    if abs(number) == np.inf and "inf" not in digits:
         raise _refused(text, "is beyond the numbers of 64 bits")
     return number
 
 
 def _integer(text: str, is_signed: bool) -> int:
-    found = _INTEGER.match(text)
-    if found is None:
+    match = _INTEGER.match(text)
+    if match is None:
         raise _refused(text, "is no integer")
-    number = int(found[1]) if len(found[1]) <= 40 else 1 << 64
+    number = int(match[1]) if len(match[1]) <= 40 else 1 << 64
     low, high = (-(1 << 63), (1 << 63) - 1) if is_signed else (1 - (1 << 64), (1 << 64) - 1)
     if not low <= number <= high:
         raise _refused(text, "is beyond the integers of 64 bits")
@@ -101,8 +101,8 @@ class StringToNumber:
             numbers = np.array([_real(text) for text in texts], np.float64)
             with np.errstate(over="ignore"):
                 return numbers.astype(kind).reshape(data.shape)
-        whole = np.array([_integer(text, row.kind == "i") for text in texts], np.uint64)
-        return (whole != 0 if row.kind == "b" else whole.astype(kind)).reshape(data.shape)
+        integers = np.array([_integer(text, row.kind == "i") for text in texts], np.uint64)
+        return (integers != 0 if row.kind == "b" else integers.astype(kind)).reshape(data.shape)
 
     def samples(rng, dtype="string"):
         for kind in ("f32", "i64", "u8", "boolean"):

@@ -30,15 +30,15 @@ def unpack_strings(data: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 def pack_strings(begins: np.ndarray, ends: np.ndarray, symbols: np.ndarray) -> np.ndarray:
     """Strings as an array of bytes objects. Raises InferenceError if one is outside of the symbols."""
-    b, e, whole = begins.reshape(-1).tolist(), ends.reshape(-1).tolist(), symbols.tobytes()
-    if b and (min(b) < 0 or max(e) > len(whole)) or any(map(int.__gt__, b, e)):
+    b, e, data = begins.reshape(-1).tolist(), ends.reshape(-1).tolist(), symbols.tobytes()
+    if b and (min(b) < 0 or max(e) > len(data)) or any(map(int.__gt__, b, e)):
         raise InferenceError(f"a string is outside of the {symbols.size} symbols")
     out = np.empty(len(b), object)
-    out[:] = [whole[i:j] for i, j in zip(b, e, strict=True)]
+    out[:] = [data[i:j] for i, j in zip(b, e, strict=True)]
     return out.reshape(begins.shape)
 
 
-@op("StringTensorUnpack", opset=15, types=["string"], host=lambda known, attrs: unpack_strings)
+@op("StringTensorUnpack", opset=15, types=["string"], host=lambda inputs, attrs: unpack_strings)
 class StringTensorUnpack:
     """Unpacks strings to the begin and end offsets of each, and the UTF-8 bytes of all."""
 
@@ -75,14 +75,14 @@ class _Parts:
 
     def pack(self, begins: np.ndarray, ends: np.ndarray, symbols: np.ndarray) -> np.ndarray:
         """`pack_strings`."""
-        few = begins.size <= _FEW or begins.shape != ends.shape
-        if few or begins.min() < 0 or begins.max() > self._symbols.size:
+        is_small = begins.size <= _FEW or begins.shape != ends.shape
+        if is_small or begins.min() < 0 or begins.max() > self._symbols.size:
             return pack_strings(begins, ends, symbols)
-        known = self._ends[begins]
-        if (known == ends).all():
+        part_ends = self._ends[begins]
+        if (part_ends == ends).all():
             return self._parts[begins]
         parts = pack_strings(begins, ends, symbols)
-        if (known < 0).any():
+        if (part_ends < 0).any():
             self._keep(begins, ends, parts)
         return parts
 
@@ -94,8 +94,8 @@ class _Parts:
                     self._ends[begin] = end
 
 
-def _pack_of(known: Sequence[Any], attrs: Mapping[str, Any]) -> Callable[..., Any]:
-    symbols = known[2]
+def _pack_of(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Callable[..., Any]:
+    symbols = inputs[2]
     return pack_strings if symbols is None or symbols.size > _MOST_SYMBOLS else _Parts(symbols).pack
 
 

@@ -32,12 +32,12 @@ def _table(make: Callable[..., Any], *sources: Any) -> Any:
     """`make(*sources)`, kept for the same objects: attributes of a node are the same ones in each
     inference."""
     key = (make, *map(id, sources))
-    known = _made.get(key)
-    if known is None or any(a is not b for a, b in zip(known[0], sources, strict=True)):
+    entry = _made.get(key)
+    if entry is None or any(a is not b for a, b in zip(entry[0], sources, strict=True)):
         for old in list(_made)[: max(0, len(_made) + 1 - _MOST_TABLES)]:
             _made.pop(old, None)
-        known = _made[key] = (sources, make(*sources))
-    return known[1]
+        entry = _made[key] = (sources, make(*sources))
+    return entry[1]
 
 
 def _parse(text: str) -> list[str]:
@@ -72,12 +72,12 @@ def _check_strings(data: TensorType) -> None:
     check(data.dtype in ("string", "dynamic"), f"expects strings, not {data.dtype}")
 
 
-def _lookup_by_table(known: Sequence[Any], attrs: Mapping[str, Any]) -> Callable[..., Any]:
+def _lookup_by_table(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Callable[..., Any]:
     position, missing = _numbers(attrs["words"]).get, itertools.repeat(-1)
 
     def look_up(data: np.ndarray) -> np.ndarray:
-        found = map(position, data.reshape(-1).tolist(), missing)
-        return np.fromiter(found, np.int64, data.size).reshape(data.shape)
+        positions = map(position, data.reshape(-1).tolist(), missing)
+        return np.fromiter(positions, np.int64, data.size).reshape(data.shape)
 
     return look_up
 
@@ -144,14 +144,16 @@ class _Cutter:
         self.find, self.case = re.compile(token, re.ASCII).findall, case
         single = re.compile(token.removesuffix("+"), re.ASCII)
         letters = [change_case(chr(i), case) for i in range(128)]
-        kept = [single.fullmatch(c) is not None for c in letters]
+        is_letter = [single.fullmatch(c) is not None for c in letters]
         self.alone = not token.endswith("+")
-        self.kinds = bytes([0, *(ord(c) if k else 0 for c, k in zip(letters[1:], kept[1:], strict=True))])
+        self.kinds = bytes(
+            [0, *(ord(c) if k else 0 for c, k in zip(letters[1:], is_letter[1:], strict=True))]
+        )
         self.kinds += bytes(128)
-        blank = any(kept[ord(c)] for c in "\0 \t\n\v\f\r")
+        blank = any(is_letter[ord(c)] for c in "\0 \t\n\v\f\r")
         self.table = None
         if token.endswith("+") and not blank:
-            table = [ord(c) if k else 32 for c, k in zip(letters, kept, strict=True)]
+            table = [ord(c) if k else 32 for c, k in zip(letters, is_letter, strict=True)]
             self.table = bytes([0, *table[1:], *[32] * 128])
 
     def cut(self, texts: Sequence[Any]) -> list[list[bytes]]:
@@ -160,11 +162,11 @@ class _Cutter:
         joined = join_texts(data)
         if self.table is not None and joined is not None:
             return [row.split() for row in joined.translate(self.table).split(b"\0")]
-        whole = [x.decode(errors="replace") for x in data]
-        return [[word.encode() for word in self.find(change_case(x, self.case))] for x in whole]
+        decoded = [x.decode(errors="replace") for x in data]
+        return [[word.encode() for word in self.find(change_case(x, self.case))] for x in decoded]
 
 
-def _count_natively(known: Sequence[Any], attrs: Mapping[str, Any]) -> Callable[..., Any]:
+def _count_natively(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Callable[..., Any]:
     from ovjit_ops.text.cpu_grams import NativeGrams, grams_of
 
     levels = _Grams(*(attrs[name] for name in ("pool", "starts", "columns"))).levels
@@ -231,39 +233,39 @@ class TextNGrams:
         texts = _table(_Cutter, token, case).cut(data.reshape(-1).tolist())
         if shortest > 1:  # characters, of which a plain token has one byte each
             texts = [[word for word in words if len(word) >= shortest] for words in texts]
-        beyond, ends, found = itertools.repeat(width), list[int](), list[int]()
+        beyond, ends, gram_columns = itertools.repeat(width), list[int](), list[int]()
         for words in texts:
             for size, level in enumerate(grams.levels[least - 1 : most], least):
                 if size == 1:
-                    found.extend(map(level.get, words, beyond))
+                    gram_columns.extend(map(level.get, words, beyond))
                     continue
                 for step in range(1, 2 + skips):
                     rows = [words[i * step :] for i in range(size)]
-                    found.extend(map(level.get, zip(*rows, strict=False), beyond))
-            ends.append(len(found))
-        total = _count(found, ends, width)
+                    gram_columns.extend(map(level.get, zip(*rows, strict=False), beyond))
+            ends.append(len(gram_columns))
+        total = _count(gram_columns, ends, width)
         if binary:
             total = np.minimum(total, 1)
         factors = _factors(scaled, columns, width)
         return total if factors is None else total * factors
 
     def samples(rng, dtype="string"):
-        given = {"token": "[a-z]+", "shortest": 1, "pool": json.dumps([*"ababbb"]), "starts": [0, 2],
+        attrs = {"token": "[a-z]+", "shortest": 1, "pool": json.dumps([*"ababbb"]), "starts": [0, 2],
                  "columns": [3, 0, 1, 2], "width": 5, "least": 1, "most": 2}  # fmt: skip
         texts = np.array(["a b a", "", "B b, b", "c ab a"], dtype=object)
-        yield [texts], {**given, "case": "lower", "skips": 0}
-        yield [texts], {**given, "case": "none", "skips": 1, "binary": 1, "scaled": [1.0, 2.0, 3.0, 4.0]}
+        yield [texts], {**attrs, "case": "lower", "skips": 0}
+        yield [texts], {**attrs, "case": "none", "skips": 1, "binary": 1, "scaled": [1.0, 2.0, 3.0, 4.0]}
 
 
 def _count(columns: Sequence[int], ends: Sequence[int], width: int) -> np.ndarray:
     """How often each column is there in each row, [rows, width]; rows end at these positions of the list."""
     if len(columns) <= _FEW:
-        few, row = np.zeros((len(ends), width + 1), np.float32), 0
+        counts, row = np.zeros((len(ends), width + 1), np.float32), 0
         for i, column in enumerate(columns):
             while i >= ends[row]:
                 row += 1
-            few[row, column] += 1
-        return few[:, :width]
+            counts[row, column] += 1
+        return counts[:, :width]
     rows = np.repeat(np.arange(len(ends)) * (width + 1), np.diff(ends, prepend=0))
     total = np.bincount(rows + np.array(columns, np.int64), minlength=len(ends) * (width + 1))
     return total.reshape(len(ends), width + 1)[:, :width].astype(np.float32)

@@ -56,16 +56,16 @@ def count_row(a, words, count, row):
             for step in range(1, skips + 2):
                 child = node
                 size = 1
-                place = i + step
-                while size < most and place < count and child != 0:
-                    other = ld[i32](words + place * 4) + 0
+                index = i + step
+                while size < most and index < count and child != 0:
+                    other = ld[i32](words + index * 4) + 0
                     if other == NONE:
                         child = 0
                     else:
                         child = following_of(child, other, ld(a, 9), ld(a, 10))
                     if child != 0:
                         count_at(child, columns, row, binary)
-                    place += step
+                    index += step
                     size += 1
 
 

@@ -448,12 +448,8 @@ class Node:
 
         RuntimeError if there are not as many Tensors as inputs and outputs.
         """
-        counts = len(output_values), len(input_values)
-        if counts != (len(self._tensors), len(self._inputs)):
-            raise ModelError(
-                f"node {self.get_friendly_name()!r} has {len(self._inputs)} inputs and "
-                f"{len(self._tensors)} outputs, not {counts[1]} and {counts[0]}"
-            )
+        if len(input_values) != len(self._inputs) or len(output_values) != len(self._tensors):
+            raise _wrong_counts(self, len(input_values), len(output_values))
         return self._op.ref is not None and _evaluate(self, output_values, input_values)
 
     __add__, __radd__ = _operator("Add")
@@ -488,6 +484,13 @@ class Node:
             outputs += f", {CPP_NAMES[self._tensors[0]._type.dtype]}"
         kind = self._op.name if type(self) is Node else type(self).__name__
         return f"<{kind}: {self.get_friendly_name()!r} ({outputs})>"
+
+
+def _wrong_counts(node: Node, inputs: int, outputs: int) -> ModelError:
+    return ModelError(
+        f"node {node.get_friendly_name()!r} has {len(node._inputs)} inputs and {len(node._tensors)} outputs, "
+        f"not {inputs} and {outputs}"
+    )
 
 
 def _evaluate(node: Node, outputs: Sequence[Any], inputs: Sequence[Any]) -> bool:

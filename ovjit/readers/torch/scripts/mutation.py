@@ -86,12 +86,10 @@ class WritingReader(TorchReader):
         if result is base:
             return
         self.memory.part(result, base, view)
-        base_piece = self.memory.piece(base)
+        piece = self.memory.piece(base)
         if isinstance(base, Output) and isinstance(result, Output):
             how = view.arguments if arguments is None else arguments
-            self.memory.piece(result).layout = layout_of_view(
-                call, name, base, base_piece.layout, how, result
-            )
+            self.memory.piece(result).layout = layout_of_view(call, name, base, piece.layout, how, result)
 
     def _note_copy(self, call: Call, name: str, how: Mapping[str, Any], base: Output, result: Output) -> Any:
         """`result` is a view of a tensor, or a copy of it, as the tensor lies in memory."""
@@ -153,19 +151,15 @@ class WritingReader(TorchReader):
         call = self._copying(node)
         new: dict[int, Any] = {id(piece): value}
         self._write_above(call, piece, value, new)
-        lost_pieces = {
-            id(other): other for other in piece.family if self._renewed(call, piece, other, new) is None
-        }
-        changes = [
-            (other, other.value, new[id(other)]) for other in piece.family if id(other) not in lost_pieces
-        ]
+        lost = {id(other): other for other in piece.family if self._renewed(call, piece, other, new) is None}
+        changes = [(other, other.value, new[id(other)]) for other in piece.family if id(other) not in lost]
         self._put({id(before): (before, after) for _, before, after in changes if before is not after})
         for other, before, after in changes:
             other.is_written = True
             if before is not after:
                 self.memory.renew(other, after)
                 other.stale = other.base.stale if other.base is not None and not other.stale else other.stale
-        for other in lost_pieces.values():
+        for other in lost.values():
             other.is_written = True
             other.stale = f"{node.kind()} writes to a view{where(node)}"
 
