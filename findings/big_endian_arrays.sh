@@ -6,12 +6,14 @@
 # `np.array([1, 2], ">f4")` holds the numbers 1 and 2; NumPy computes with it like with any other array. ONNX Runtime takes
 # its dtype for float and copies the bytes: the model gets other numbers, without an error or a warning, from
 # InferenceSession.run and from OrtValue.ortvalue_from_numpy. OpenVINO does both: a compiled model that is called with the array
-# converts it, and Tensor(array) copies the bytes. So moving a program from the call with arrays to tensors changes its answers.
+# converts it, and Tensor(array) and constant(array) copy the bytes. So moving a program from the call with arrays to tensors
+# changes its answers.
 #
 # Output seen:
 #   InferenceSession.run             [4.6006e-41 8.9683e-44]
 #   OrtValue.ortvalue_from_numpy     [4.6006e-41 8.9683e-44]
 #   openvino.Tensor                  [4.6006e-41 8.9683e-44]
+#   openvino opset13.constant        [4.6006e-41 8.9683e-44]
 #   openvino CompiledModel([array])  [1. 2.]
 set -eu
 folder=$(mktemp -d)
@@ -35,6 +37,7 @@ answers = {
     "InferenceSession.run": session.run(None, {"x": array})[0],
     "OrtValue.ortvalue_from_numpy": onnxruntime.OrtValue.ortvalue_from_numpy(array).numpy(),
     "openvino.Tensor": openvino.Tensor(array).data,
+    "openvino opset13.constant": openvino.opset13.constant(array).data,
     "openvino CompiledModel([array])": compiled([array])[0],
 }
 bytes_as_they_are = np.frombuffer(array.tobytes(), "<f4")

@@ -157,7 +157,9 @@ def test_a_request_that_loads_the_runner(compiled):
         runner._addresses.clear()
         vars(runner._native).clear()
         request._job.words[runner.ENDED] = request._job.words[runner.STARTED] + 1000  # it was short
-        pool.words[runner.SPINNERS] += 1  # no worker is woken
+        # no worker is woken; Python's sum is not atomic, so all must sleep
+        within(5, lambda: pool.words[runner.SLEEPERS] == len(pool.workers), request._job)
+        pool.words[runner.SPINNERS] += 1
         try:
             request.start_async([X])
             request.wait()

@@ -649,3 +649,15 @@ def test_edits_that_are_refused_are_those_of_openvino(edit: str) -> None:
         return [str(port.partial_shape) for port in m.inputs]
 
     assert run(ovjit) == run(openvino)
+
+
+@pytest.mark.parametrize("kind", [">f4", ">i8", ">u2", ">f2"])
+def test_constants_of_arrays_of_the_other_byte_order_have_their_numbers(kind: str) -> None:
+    array = np.array([1, 2, 300], kind)
+    for constant in (ovjit.op.Constant(array), ovjit.opset13.constant(array)):
+        np.testing.assert_array_equal(constant.data, [1, 2, 300])
+        compiled = ovjit.compile_model(ovjit.Model([ovjit.opset13.result(constant)], []), "CPU")
+        np.testing.assert_array_equal(compiled([])[0], [1, 2, 300])
+    for share in (ovjit.op.Constant, ovjit.opset13.constant):
+        with pytest.raises(RuntimeError, match="The byte order of .* is foreign"):
+            share(array, shared_memory=True)

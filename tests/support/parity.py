@@ -279,6 +279,8 @@ def table() -> str:
         "| a region whose parent gets another shape | `Tensor(parent, begin, end)`, then `parent.shape =` "
         "| the region keeps its elements; OpenVINO applies the parent's new strides, and reads memory that "
         "is freed if the parent has grown |",
+        "| arrays of the other byte order | `Tensor`, `Constant`, `opset.constant` "
+        "| their numbers; OpenVINO reads the bytes as they are |",
         "| a key that is no index, no name and no port | `infer({-1: tensor})`, `infer({None: tensor})`"
         " | TypeError, as for arrays; OpenVINO may raise RuntimeError if the value is a Tensor |",
         '| a text of lengths that are no numbers | `Shape("[2,?]")`, `Shape("[a]")` | RuntimeError; OpenVINO '

@@ -186,7 +186,7 @@ class Constant(Node):
             array = arguments["array"]
             check_texts(array)
             if not arguments.get("shared_memory", False):
-                array = np.array(array, order="C")
+                array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
             else:
                 _check_shared(array)
             self._make(array, dtypes.from_numpy(array.dtype), None, None)
@@ -428,6 +428,11 @@ def _check_shared(array: np.ndarray) -> None:
     if not array.flags.c_contiguous:
         raise ModelError(
             "SHARED MEMORY MODE FOR THIS CONSTANT IS NOT APPLICABLE! Passed numpy array must be C contiguous."
+        )
+    if not array.dtype.isnative:
+        raise ModelError(
+            "SHARED MEMORY MODE FOR THIS CONSTANT IS NOT APPLICABLE! The byte order of "
+            f"{array.dtype.str} is foreign."
         )
 
 
