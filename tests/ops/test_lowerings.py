@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pkgutil
 import time
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from ovjit.graph.shapes import ANY
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner
 from ovjit.rewrite.rules import run_rules
-from ovjit_ops.convolution import cpu_depthwise
+from ovjit_ops.convolution import convolution, cpu_depthwise
 from ovjit_ops.convolution.convolution import convolve, convolve_transposed, of_taps_that_meet_data
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 from ovjit_ops.image.cpu_columns import window_counts
@@ -754,7 +755,9 @@ def test_columns_of_few_outputs_share_a_vector(
     (low,) = (low for low in executable.program.lowerings if isinstance(low, TiledConvolution))
     known = closed or auto_pad not in ("same_upper", "same_lower")
     lanes = host_target().lanes
-    fewer = 2 * -(-outs * kernel[-1] // lanes) <= kernel[-1] and outs < lanes
+    vectors = -(-outs * kernel[-1] // lanes)
+    is_deep = channels * math.prod(kernel[:-1]) >= convolution._DEEP
+    fewer = outs < lanes and (3 * vectors <= 2 * kernel[-1] if is_deep else 2 * vectors <= kernel[-1])
     assert fewer or lanes < 16, "all of them with AVX-512"
     assert low.outs == (outs * kernel[-1] if known and fewer else outs)
 

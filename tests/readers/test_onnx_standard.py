@@ -29,7 +29,7 @@ def test_every_version_of_every_operator(domain: str) -> None:
     for name in (name for one, name in NAMES if one == domain):
         for version in range(1, known + 1):
             try:
-                want = standard._made(standard._row(defs.get_schema(name, version, domain)))
+                want = standard._schema_of(standard._row(defs.get_schema(name, version, domain)))
             except defs.SchemaError:
                 want = None
             if standard.find_schema(domain, name, version) != want:

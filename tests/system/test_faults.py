@@ -196,6 +196,12 @@ def test_a_clock_that_was_ahead(tmp_path) -> None:
 
 # --- no more threads, and other users
 
+#: The end of a program that waits until compiled models are kept, which the end of a process does not.
+FINISH = """
+from ovjit.storage import late_writes
+late_writes.finish()
+"""
+
 INFERENCES = """
 import logging
 logging.basicConfig(level=logging.WARNING)
@@ -275,6 +281,7 @@ core = ov.Core()
 core.set_property({{"CACHE_DIR": {str(theirs)!r}}})
 print("kept", right(core.compile_model(DIGITS_XML, "CPU")(images)[0]) > 0.99)
 """
+    script += FINISH
     planted = theirs / ("ovjit_" + "0" * 40 + ".kernel")
     planted.write_bytes(b"not to be read")
     os.chown(planted, ANOTHER, ANOTHER)
@@ -341,7 +348,8 @@ def test_two_versions_share_a_cache(tmp_path, large_model, at_once) -> None:
     changed = text.replace('__version__ = "', '__version__ = "9.')
     assert changed != text
     version.write_text(changed)
-    script = """
+    script = (
+        """
 import json, logging, sys
 logging.basicConfig(level=logging.WARNING, stream=sys.stdout)
 import numpy as np
@@ -356,6 +364,8 @@ answers = compiled(x)[0]
 assert (answers == first(x)[0]).all()
 print(json.dumps([*found, answers.tobytes().hex()]))
 """
+        + FINISH
+    )
     env = {"OVJIT_CACHE": str(tmp_path / "cache")}
     models = tmp_path / "models"
     models.mkdir(0o700)
