@@ -296,18 +296,18 @@ def measure_by_path(subject: Subject, path: Path, rounds: int, precision: str, c
             times["first"].append(_times(package, path, precision, cache))
             _times(package, path, precision, cache, True)
             times["second"].append(_times(package, path, precision, cache))
-    kept = sum(file.stat().st_size for file in (cache / "models").glob("*"))
+    kept_bytes = sum(file.stat().st_size for file in (cache / "models").glob("*"))
     files = {path, path.with_suffix(".bin")} if path.suffix == ".xml" else {path}
     size = sum(file.stat().st_size for file in files if file.exists())
 
     def ratio(which: str, of: int) -> float:
         return statistics.median(a[of] / b[of] for a, b in zip(times[which], times["openvino"], strict=True))
 
-    medians = {f"{which}_s": statistics.median(t for t, _ in found) for which, found in times.items()}
+    medians = {f"{which}_s": statistics.median(t for t, _ in pairs) for which, pairs in times.items()}
     ratios = {"first": ratio("first", 0), "second": ratio("second", 0)}
     walls = {"wall": ratio("first", 1), "second_wall": ratio("second", 1)}
-    facts = {"model": subject.name, "family": subject.family, "kept_bytes": kept, "kept": kept / size}
-    return {**facts, **medians, **ratios, **walls}
+    facts = {"model": subject.name, "family": subject.family, "kept_bytes": kept_bytes}
+    return {**facts, **medians, **ratios, **walls, "kept": kept_bytes / size}
 
 
 def summary_by_path(rows: Sequence[dict[str, Any]]) -> str:

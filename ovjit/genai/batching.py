@@ -12,7 +12,7 @@ from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.answers import answer_prompt
 from ovjit.genai.batches import Batches, Request
-from ovjit.genai.config import GenerationConfig, merge
+from ovjit.genai.config import GenerationConfig, check_single, merge
 from ovjit.genai.enums import GenerationStatus, StreamingStatus
 from ovjit.genai.figures import Figures, now_us
 from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
@@ -206,11 +206,7 @@ class ContinuousBatchingPipeline:
             )
         start_us = now_us()
         merged = [merge(config, self._config, {}) for config in configs]
-        several = len(items) > 1 or merged[0].num_return_sequences > 1 or merged[0].is_beam_search()
-        if stream is not None and several:
-            raise OvjitError(
-                "a streamer takes one sequence: give one prompt, without beams and num_return_sequences"
-            )
+        check_single(stream, merged[0], len(items))
         history = self._prompts.history
         length = len(history)
         try:

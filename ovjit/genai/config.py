@@ -260,3 +260,12 @@ def merge(
         merged.set_eos_token_id(default.eos_token_id)
     merged.validate()
     return merged
+
+
+def check_single(streamer: object, config: GenerationConfig, prompts: int) -> None:
+    """Raise RuntimeError for a streamer (not None) of several prompts or sequences."""
+    several = prompts > 1 or config.num_return_sequences > 1 or config.is_beam_search()
+    if streamer is not None and several:
+        raise OvjitError(
+            "a streamer takes one sequence: give one prompt, without beams and num_return_sequences"
+        )

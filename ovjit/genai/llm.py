@@ -11,7 +11,7 @@ from typing import Any
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.answers import Answer, Writer, answer_prompt
-from ovjit.genai.config import GenerationConfig, merge
+from ovjit.genai.config import GenerationConfig, check_single, merge
 from ovjit.genai.engine import Engine
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, now_us
@@ -195,11 +195,7 @@ class LLMPipeline:
         length = len(history)
         try:
             prompts, is_text = self._prompts.tokens_of(inputs, config, metrics)
-            several = len(prompts) > 1 or config.num_return_sequences > 1 or config.is_beam_search()
-            if stream is not None and several:
-                raise OvjitError(
-                    "a streamer takes one sequence: give one prompt, without beams and num_return_sequences"
-                )
+            check_single(stream, config, len(prompts))
             answers: list[Answer] = []
             for prompt in prompts:
                 answers += self._run(prompt, config, stream, metrics, start_us)

@@ -18,7 +18,7 @@ from ovjit.genai.results import ExtendedPerfMetrics, MeanStdPair
 from ovjit.genai.sampler import Sampler
 from ovjit.genai.stops import Stops
 from ovjit.generation.decoder import Decoder
-from ovjit.generation.speculative import check_tokens
+from ovjit.generation.speculative import check_tokens, follow_ngram, rewind_to_common
 
 #: Tokens that a draft model proposes if neither their number nor a threshold is set.
 _PROPOSED = 5
@@ -113,7 +113,7 @@ class Proposer:
         whose probability is not above it."""
         if not config.assistant_confidence_threshold:
             most = min(most, config.num_assistant_tokens or _PROPOSED)
-        self._rewind(tokens)
+        rewind_to_common(self._decoder, self._tokens, tokens)
         proposed, pending = list[int](), list(tokens[self._decoder.length :])
         while len(proposed) < most:
             logits = self._feed(pending, is_prompt=not proposed and len(pending) > most + 2)
@@ -138,33 +138,10 @@ class Proposer:
         self.metrics.draft_model_metrics._generated_tokens += 1
         return logits
 
-    def _rewind(self, tokens: Sequence[int]) -> None:
-        """Keep the tokens that the decoder has read before, but for the last: its logits are needed."""
-        same = 0
-        for before, token in zip(self._tokens, tokens, strict=False):
-            if before != token:
-                break
-            same += 1
-        same = min(same, len(tokens) - 1)
-        if same:
-            try:
-                self._decoder.rewind(same)
-                return
-            except OvjitError:  # states of recurrent layers, and another sequence
-                pass
-        self._decoder.reset()
-
 
 def look_up(tokens: Sequence[int], most: int, config: GenerationConfig) -> list[int]:
     """The tokens behind the first earlier occurrence of the last ones: of `max_ngram_size`, or of fewer."""
-    array, most = np.asarray(tokens), min(most, config.num_assistant_tokens or 0)
-    for size in range(min(config.max_ngram_size, len(array) - 1), 0, -1):
-        windows = np.lib.stride_tricks.sliding_window_view(array[:-1], size)
-        starts = np.flatnonzero((windows == array[-size:]).all(1))
-        if starts.size:
-            first = int(starts[0]) + size
-            return array[first : first + most].tolist()
-    return []
+    return follow_ngram(tokens, config.max_ngram_size, min(most, config.num_assistant_tokens or 0), 0)
 
 
 #: Proposes at most so many tokens that follow.

@@ -34,14 +34,7 @@ class Assistant:
         self._fed: list[int] = []
 
     def propose(self, tokens: Sequence[int], most: int) -> list[int]:
-        common = 0
-        for fed, token in zip(self._fed, tokens, strict=False):
-            if fed != token:
-                break
-            common += 1
-        common = min(common, len(tokens) - 1)  # the last token is fed again, for its logits
-        if self._fed:
-            common = self._back_to(common)
+        common = rewind_to_common(self._decoder, self._fed, tokens)
         self._fed = list(tokens)
         proposals: list[int] = []
         following = list(tokens[common:])
@@ -52,17 +45,6 @@ class Assistant:
             following = proposals[-1:]
         self._fed += proposals[:-1]
         return proposals
-
-    def _back_to(self, length: int) -> int:
-        """Rewind to `length` tokens, or to none if the model cannot. Returns the number of tokens left."""
-        try:
-            if length:
-                self._decoder.rewind(length)
-                return length
-        except OvjitError:  # states of recurrent layers, and another sequence
-            pass
-        self._decoder.reset()
-        return 0
 
 
 class Lookup:
@@ -78,14 +60,38 @@ class Lookup:
         self._count, self._longest = count, longest
 
     def propose(self, tokens: Sequence[int], most: int) -> list[int]:
-        history = np.asarray(tokens)
-        for size in range(min(self._longest, len(history) - 1), 0, -1):
-            windows = np.lib.stride_tricks.sliding_window_view(history[:-1], size)
-            matches = np.flatnonzero((windows == history[-size:]).all(1))
-            if matches.size:
-                first = int(matches[-1]) + size
-                return [int(t) for t in history[first : first + min(self._count, most)]]
-        return []
+        return follow_ngram(tokens, self._longest, min(self._count, most), -1)
+
+
+def rewind_to_common(decoder: Decoder, before: Sequence[int], tokens: Sequence[int]) -> int:
+    """Keep in a decoder that has read `before` the tokens that `tokens` begin with, but for the last one: its
+    logits are needed. Models that cannot rewind begin anew. Returns the number of tokens kept."""
+    common = 0
+    for old, token in zip(before, tokens, strict=False):
+        if old != token:
+            break
+        common += 1
+    common = min(common, len(tokens) - 1)
+    try:
+        if common:
+            decoder.rewind(common)
+            return common
+    except OvjitError:  # states of recurrent layers, and another sequence
+        pass
+    decoder.reset()
+    return 0
+
+
+def follow_ngram(tokens: Sequence[int], longest: int, most: int, occurrence: int) -> list[int]:
+    """At most `most` tokens behind an earlier occurrence of the last tokens: of the longest n-gram that has
+    one, of up to `longest` tokens. `occurrence`: its index among several, 0 the first, -1 the last."""
+    history = np.asarray(tokens)
+    for size in range(min(longest, len(history) - 1), 0, -1):
+        windows = np.lib.stride_tricks.sliding_window_view(history[:-1], size)
+        matches = np.flatnonzero((windows == history[-size:]).all(1))
+        if matches.size:
+            return history[int(matches[occurrence]) + size :][:most].tolist()
+    return []
 
 
 def generate(

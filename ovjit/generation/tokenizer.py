@@ -78,7 +78,7 @@ class Tokenizer:
         if not self._template:
             raise OvjitError("the model has no chat template: give the prompt as plain text, without chat")
         messages = [{"role": "user", "content": text}]
-        result = _rendered(self._template, messages=messages, add_generation_prompt=True, **self._names)
+        result = _render(self._template, messages=messages, add_generation_prompt=True, **self._names)
         return self._ids(result, special=False)
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -94,23 +94,23 @@ class Tokenizer:
         """Yield the text of tokens as they arrive. An incomplete character waits for its end. `before`:
         preceding tokens, which decide whether the first blank is kept."""
         inside = self._letter
-        context = inside if self._behind(inside, before) else ()
+        context = inside if self._text_after(inside, before) else ()
         pending: list[int] = []  # tokens whose text is incomplete
         shown = 0  # characters of that text that were yielded
         for token in tokens:
             pending.append(token)
-            new = self._behind(context, pending)
+            new = self._text_after(context, pending)
             complete = new.rstrip("\ufffd")
             if complete == new or len(pending) >= _PENDING:
                 yield new[shown:]
-                if not context and self._behind(inside, pending):
+                if not context and self._text_after(inside, pending):
                     context = inside or tuple(pending)
                 pending, shown = [], 0
                 continue
             ready = max(len(complete), len(new) - _PARTS)
             yield new[shown:ready]
             shown = max(shown, ready)
-        yield self._behind(context, pending)[shown:]
+        yield self._text_after(context, pending)[shown:]
 
     @made_once
     def _letter(self) -> tuple[int, ...]:
@@ -122,7 +122,7 @@ class Tokenizer:
                 return (number,)
         return ()
 
-    def _behind(self, context: Sequence[int], tokens: Sequence[int]) -> str:
+    def _text_after(self, context: Sequence[int], tokens: Sequence[int]) -> str:
         """The text of tokens that follow `context`, with the right leading blank."""
         return self.decode([*context, *tokens])[len(self.decode(context)) :]
 
@@ -136,7 +136,7 @@ def _checked(text: str) -> str:
     return text
 
 
-def _rendered(template: str, **variables: Any) -> str:
+def _render(template: str, **variables: Any) -> str:
     """The rendered text of a chat template, with the names that transformers gives templates. Raises
     OvjitError if the template is invalid, or refuses the messages."""
     try:

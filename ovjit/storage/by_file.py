@@ -58,16 +58,16 @@ def sections(executable: Any, origin: Origin | None, whole: bool = False) -> dic
     memory = inner.program.memory
 
     def in_file(array: np.ndarray) -> Sequence[Any] | None:
-        found = origin_of(array) if array.nbytes >= SMALLEST else None
-        return None if found is None or found[0] != origin else ("file", found[1])
+        place = origin_of(array) if array.nbytes >= SMALLEST else None
+        return None if place is None or place[0] != origin else ("file", place[1])
 
     weights = Arrays("weights", in_file)
     graph = dump(encode_graph(executable.graph, weights))
     starts = None if state is None else encode_starts(executable.program, lambda x: sections(x, None, True))
     packed, table = (memoryview(memory).cast("B"), None) if whole else _table_of(inner.program, origin)
     hashed = tags.needs_kernel(max(weights.size, len(packed)))
-    rest = encode_program(inner, state, True, table, starts, hashed)
-    return {"graph": graph, "weights": weights.content(), "packed": packed, **rest}
+    program = encode_program(inner, state, True, table, starts, hashed)
+    return {"graph": graph, "weights": weights.content(), "packed": packed, **program}
 
 
 def _table_of(program: Any, origin: Origin | None) -> tuple[bytes, dict[str, Any]]:
@@ -75,7 +75,7 @@ def _table_of(program: Any, origin: Origin | None) -> tuple[bytes, dict[str, Any
     rows: list[Any] = []
     literal: list[Any] = []
     packed = Arrays("packed")
-    recipes = {offset: found for offset, _, *found in program.constants.of_files}
+    recipes = {offset: source for offset, _, *source in program.constants.of_files}
     steering = {offset for offset, _ in program.constants.steering}
     for offset, size in sorted(program.constants.sizes.items()):
         array, recipe = recipes.get(offset, (None, None))
@@ -93,11 +93,11 @@ def _table_of(program: Any, origin: Origin | None) -> tuple[bytes, dict[str, Any
 
 def literal_bytes(program: Any, origin: Origin | None) -> int:
     """The bytes of constant memory that have no recipe."""
-    rest = dict(program.constants.sizes)
+    sizes = dict(program.constants.sizes)
     for offset, _, array, recipe in program.constants.of_files:
         if origin is not None and recipe.function in _names() and place_in(array, origin) is not None:
-            rest.pop(offset, None)
-    return sum(rest.values())
+            sizes.pop(offset, None)
+    return sum(sizes.values())
 
 
 def filled(tables: Mapping[str, Any], packed: Any, file: np.ndarray) -> np.ndarray:

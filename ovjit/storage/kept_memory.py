@@ -37,9 +37,8 @@ class KeptMemory:
     The file is kept under a name, or removed when this object is dropped. The memory lives until its last
     reference."""
 
-    def __init__(self, folder: str, has_room: Callable[[int], bool], ours: bool):
-        """`ours`: see `private_folder`."""
-        self.folder, self._has_room, self._ours = folder, has_room, ours
+    def __init__(self, folder: str, has_room: Callable[[int], bool]):
+        self.folder, self._has_room = folder, has_room
         self.memory: np.ndarray | None = None
         self._draft: str | None = None
         self._descriptor = -1
@@ -53,7 +52,7 @@ class KeptMemory:
         if not self._has_room(size):
             return None
         try:
-            private_folder(self.folder, ours=self._ours)
+            private_folder(self.folder, ours=False)
             draft = draft_in(self.folder)
             self._descriptor = os.open(draft, _CREATE, 0o600)
             self._draft = draft

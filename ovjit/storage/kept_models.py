@@ -89,15 +89,15 @@ def keep_later(source: Source, again: Callable[[], Source | None], compiled: Imp
     from ovjit.storage import by_file, late_writes
     from ovjit.storage.blob import Imported as Form
 
-    whole, inputs, outputs, config, _ = compiled
-    main = whole.main
+    model, inputs, outputs, config, _ = compiled
+    main = model.main
     if not _is_whole(main) or by_file.literal_bytes(main.program, source.weights) > _most_bytes(source):
         return
 
     def write(executable: Any) -> None:
         keep(source, again, Form(executable, inputs, outputs, config, False))
 
-    late_writes.write_later(whole, write)
+    late_writes.write_later(model, write)
 
 
 def keep(source: Source, again: Callable[[], Source | None], compiled: Imported) -> None:

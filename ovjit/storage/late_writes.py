@@ -45,30 +45,29 @@ class _Queue:
         self.clear()
 
     def clear(self) -> None:
-        self.pending: list[Pending] = []
-        self.has_thread = False
-        self.writing = 0
+        self.pending, self.has_thread, self.writing = list[Pending](), False, 0
 
     def take(self, are_due: bool) -> list[Pending]:
         """Remove the writes that are due, or all, and count them as being written."""
         with self.lock.lock:
-            taken = [one for one in self.pending if are_due or one.is_due()]
-            self.pending = [one for one in self.pending if one not in taken]
-            self.writing += bool(taken)
-            return taken
+            writes = [one for one in self.pending if are_due or one.is_due()]
+            self.pending = [one for one in self.pending if one not in writes]
+            self.writing += bool(writes)
+            return writes
 
-    def write(self, taken: list[Pending]) -> None:
+    def write(self, writes: list[Pending]) -> None:
         """Write what `take` has returned."""
         try:
-            for one in taken:
-                executable = one.executable()
-                if executable is not None:
-                    one.write(executable)
-        except Exception as error:  # nobody waits for the outcome, and the model runs without it
-            warn_once("late writes", f"a compiled model is not kept: {type(error).__name__}: {error}")
+            for one in writes:
+                try:
+                    executable = one.executable()
+                    if executable is not None:
+                        one.write(executable)
+                except Exception as error:  # nobody waits for the outcome, and the model runs without it
+                    warn_once("late writes", f"a compiled model is not kept: {type(error).__name__}: {error}")
         finally:
             with self.lock.lock:
-                self.writing -= bool(taken)
+                self.writing -= bool(writes)
 
     def next_pause(self) -> float:
         """Seconds until the next look; 0 if nothing waits, and the thread ends."""

@@ -69,7 +69,7 @@ def cached_model(
     mapped = bool(settings["ENABLE_MMAP"])
     found = load_checked(path, lambda there: there == header, key.value, merge, mapped, settings)
     if found is None:
-        room = KeptMemory(folder, lambda size: _has_room(folder, size), ours=False)
+        room = KeptMemory(folder, lambda size: _has_room(folder, size))
         plain = key.lasting and not settings.get(PROPERTY)
         try:
             found = Imported(make(room.give if plain else None), *ends, settings, False)

@@ -21,7 +21,7 @@ from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.generation import Assistant, Decoder, Lookup, Settings, Tokenizer, generate
 from ovjit.generation.decoder import CHECKED, model_file
 from ovjit.generation.sampling import Chooser
-from ovjit.generation.tokenizer import _rendered, of_tables, until
+from ovjit.generation.tokenizer import _render, of_tables, until
 
 pytest.importorskip("gguf")
 tokenizers = pytest.importorskip("tokenizers")
@@ -206,7 +206,7 @@ def test_sentence_pieces_of_a_file(tmp_path: Path) -> None:
     ("{{ pad_token }}{{ a[0] }}", "<é>"),
 ])  # fmt: skip
 def test_templates_have_the_words_of_transformers(template: str, text: str) -> None:
-    assert _rendered(template, a=["<é>"]) == text
+    assert _render(template, a=["<é>"]) == text
 
 
 def test_streams_are_the_whole_text(model: Path) -> None:

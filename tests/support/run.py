@@ -16,6 +16,12 @@ from ovjit.execution.executable import Executable
 from ovjit.graph.graph import Graph
 from tests.support import ROOT
 
+#: The end of a program that waits until compiled models are kept, which the end of a process does not.
+FINISH = """
+from ovjit.storage import late_writes
+late_writes.finish()
+"""
+
 
 def run(
     what: Executable | Graph,

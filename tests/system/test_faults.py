@@ -18,7 +18,7 @@ from ovjit.disk.folders import replacing
 from ovjit.disk.kernel_cache import KernelCache
 from ovjit.storage.origins import SETTLED_SECONDS
 from tests.support import ROOT
-from tests.support.run import printed
+from tests.support.run import FINISH, printed
 
 
 def run(script: str, *arguments: object, **variables: str) -> str:
@@ -195,12 +195,6 @@ def test_a_clock_that_was_ahead(tmp_path) -> None:
 
 
 # --- no more threads, and other users
-
-#: The end of a program that waits until compiled models are kept, which the end of a process does not.
-FINISH = """
-from ovjit.storage import late_writes
-late_writes.finish()
-"""
 
 INFERENCES = """
 import logging

@@ -20,6 +20,7 @@ from ovjit.codegen import module_texts, source, versions
 from ovjit.errors import NoSource, OvjitError
 from ovjit.tools.kernel_sources import collect_sources
 from tests.support import ROOT, packed
+from tests.support.run import FINISH
 
 HEAD = importlib.util.MAGIC_NUMBER + bytes(12)
 
@@ -211,8 +212,7 @@ sys.addaudithook(seen)
 
 def test_a_wheel_on_the_path_compiles_its_modules_once(site: Path, tmp_path: Path) -> None:
     wheel = packed.zipped(site, tmp_path / "ovjit.whl")
-    finish = "from ovjit.storage import late_writes\nlate_writes.finish()\n"  # another thread imports, too
-    program = COUNTED + NETWORK + finish + "print(len(set(compiled)))"
+    program = COUNTED + NETWORK + FINISH + "print(len(set(compiled)))"
     file, first = printed(packed.start(wheel, program, tmp_path / "cache"))
     assert file == str(wheel / "ovjit" / "__init__.py") and int(first) > 200
     again = packed.start(wheel, program, tmp_path / "cache")

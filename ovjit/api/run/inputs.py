@@ -70,9 +70,9 @@ def _pairs(request: InferRequest, inputs: Any) -> list[tuple[Any, InputSlot, Any
 def find_slot(request: InferRequest, key: Any) -> InputSlot:
     """The input by index, name or port. RuntimeError for what the model does not have, TypeError for keys
     of another kind and for negative indices."""
-    known = request._tables.get(type(key), {}).get(key)
-    if known is not None:
-        return known
+    slot = request._tables.get(type(key), {}).get(key)
+    if slot is not None:
+        return slot
     slots = request._inputs
     if isinstance(key, int):
         if key < 0:

@@ -105,9 +105,9 @@ def decode_array(strings: NDArray[Any]) -> NDArray[Any]:
     if len(values) <= FEW_STRINGS:
         return np.array([value.decode("utf-8", "replace") for value in values], "U").reshape(strings.shape)
     numbers: dict[bytes, int] = {}
-    places = [numbers.setdefault(value, len(numbers)) for value in values]
+    indices = [numbers.setdefault(value, len(numbers)) for value in values]
     texts = np.array([value.decode("utf-8", "replace") for value in numbers], "U")
-    return texts[places].reshape(strings.shape)
+    return texts[indices].reshape(strings.shape)
 
 
 def decode_text(value: str | bytes) -> str | bytes:

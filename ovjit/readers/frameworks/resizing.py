@@ -40,14 +40,14 @@ def _scale(n: OnnxNode, length: Output, count: Output) -> Output:
     return n("Select", n("Greater", between, n.like(between, 0)), aligned, plain)
 
 
-def _weighted(n: OnnxNode, x: Output, axis: int, indices: Output, weights: Output) -> Output:
+def _sum_by_weights(n: OnnxNode, x: Output, axis: int, indices: Output, weights: Output) -> Output:
     """Sums of pixels along an axis, by places and weights: [pixels of the result, those of the image]."""
     pixels = n("Gather", x, n.folded(indices), axis)
     each = n.unsqueeze(weights, [2, 3] if axis == 1 else [2])
     return n("ReduceSum", n("Multiply", pixels, n.folded(each)), [axis + 1], keep_dims=False)
 
 
-def _bounded(n: OnnxNode, indices: Output, length: Output) -> Output:
+def _clamp_indices(n: OnnxNode, indices: Output, length: Output) -> Output:
     last = n("Subtract", length, n.like(length, 1))
     return n("Maximum", n("Minimum", indices, last), n.like(indices, 0))
 
@@ -67,7 +67,7 @@ def _cubic_weights(n: OnnxNode, length: Output, count: Output) -> tuple[Output, 
     between = n("Multiply", n("Subtract", at, first), n.like(at, _PLACES))
     weights = n("Gather", n.const(table), n.convert(n("Round", between, mode="half_to_even"), "i64"), 0)
     unbounded = n("Add", n.unsqueeze(n.convert(first, "i64"), [1]), n.const([[-1, 0, 1, 2]]))
-    indices = _bounded(n, unbounded, length)
+    indices = _clamp_indices(n, unbounded, length)
     if centers:
         weights = n("Select", n("Equal", indices, unbounded), weights, n.like(weights, 0))
         weights = n("Divide", weights, n("ReduceSum", weights, [1], keep_dims=True))
@@ -87,7 +87,7 @@ def _area_weights(n: OnnxNode, length: Output, count: Output) -> tuple[Output, O
     pixel = n.convert(unbounded, "f32")
     until = n("Minimum", n("Add", pixel, n.like(pixel, 1)), end)
     part = n("Maximum", n("Subtract", until, n("Maximum", pixel, start)), n.like(pixel, 0))
-    return _bounded(n, unbounded, length), n("Divide", part, scale)
+    return _clamp_indices(n, unbounded, length), n("Divide", part, scale)
 
 
 def _nearest(n: OnnxNode) -> Output:
@@ -100,7 +100,7 @@ def _nearest(n: OnnxNode) -> Output:
         at = n("Add", at, n.like(at, 0.5)) if centers else at
         at = n("Multiply", at, _scale(n, length, count))
         at = n("Round", at, mode="half_away_from_zero") if corners else n("Floor", at)
-        result = n("Gather", result, n.folded(_bounded(n, n.convert(at, "i64"), length)), axis)
+        result = n("Gather", result, n.folded(_clamp_indices(n, n.convert(at, "i64"), length)), axis)
     return result
 
 
@@ -109,7 +109,7 @@ def _by_weights(n: OnnxNode) -> Output:
     result, sizes = n.convert(n[0], "f32"), n.convert(n[1], "i64")
     for axis in (1, 2):
         count = n("Gather", sizes, [axis - 1], 0)
-        result = _weighted(n, result, axis, *weights(n, n.dim_of(n[0], axis), count))
+        result = _sum_by_weights(n, result, axis, *weights(n, n.dim_of(n[0], axis), count))
     return result
 
 

@@ -96,7 +96,7 @@ LEFT: Mapping[str, Where] = {
 def handlers(
     rules: Collection[str], more: Collection[str], exporter_handlers: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What the exporter is given in place of its own handlers, by the names of operators.
+    """The handlers that replace the exporter's own, by the names of operators.
 
     `rules` are the operators that ovjit has rules for, `more` those for which the caller has some.
     `exporter_handlers` are the exporter's handlers.

@@ -55,7 +55,7 @@ class Attention:
         k = self._cached(k, layer, "key", s.size)
         v = self._cached(self._heads(v, s.shared, s.value_size), layer, "value", s.value_size)
         sinks = [w.array(f"{name}.attn_sinks.weight", s.heads).reshape(1, -1, 1, 1)] if s.kind.sinks else []
-        z = self._attended(q, self._repeated(k), self._repeated(v), self._mask(window), *sinks)
+        z = self._attend(q, self._repeated(k), self._repeated(v), self._mask(window), *sinks)
         z = w("Reshape", w.transpose(z, [0, 2, 1, 3]), [0, 0, s.heads * s.value_size], special_zero=True)
         return w.linear(z, f"{name}.attn_output", s.wide)
 
@@ -99,7 +99,7 @@ class Attention:
         wider = w("Broadcast", w.unsqueeze(x, [2]), w.concat([self.inputs.batch, *times], 0))
         return w("Reshape", wider, [0, s.heads, -1, size], special_zero=True)
 
-    def _attended(self, q: Output, k: Output, v: Output, mask: Output, *sinks: np.ndarray) -> Output:
+    def _attend(self, q: Output, k: Output, v: Output, mask: Output, *sinks: np.ndarray) -> Output:
         """Attention; `sinks`: the score [1, heads, 1, 1] that each row of a head has without a value."""
         w, s = self.w, self.w.settings
         if not s.attention_cap:

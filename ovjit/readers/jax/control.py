@@ -83,10 +83,10 @@ def cond(n: JaxNode) -> Any:
     constant = n.value(which)
     if constant is not None:
         return n.run(branches[min(max(int(constant.reshape(())), 0), len(branches) - 1)], operands)
-    return _chosen(n, which, operands, branches)
+    return _choose(n, which, operands, branches)
 
 
-def _chosen(n: JaxNode, which: Output, operands: Sequence[Output], branches: list[Any]) -> list[Output]:
+def _choose(n: JaxNode, which: Output, operands: Sequence[Output], branches: list[Any]) -> list[Output]:
     """The first function if the number is 0 or less, else the choice among the others by the number before
     it."""
     models = []
@@ -95,7 +95,7 @@ def _chosen(n: JaxNode, which: Output, operands: Sequence[Output], branches: lis
         if first or len(branches) == 2:
             result = n.run(branches[0 if first else 1], values)
         else:
-            result = _chosen(n, n("Subtract", index, n.like(index, 1)), values, branches[1:])
+            result = _choose(n, n("Subtract", index, n.like(index, 1)), values, branches[1:])
         models.append(body_of(n, result, nodes, n.base))
     return if_of(n("Greater", which, n.like(which, 0)), [[which, *operands]] * 2, models, n.base)
 

@@ -144,7 +144,7 @@ def _taken(n: JaxNode, p: Plan) -> Output | None:
 
 
 def _updates(n: JaxNode, updates: Output, coordinates: Sequence[Output], shape: Sequence[Any]) -> Output:
-    """What elements become: what is given, or a function of them where `update_jaxpr` is one."""
+    """The new elements: the updates, or the function `update_jaxpr` of both if there is one."""
     body = closed_of(n.params.get("update_jaxpr"))
     if body is None or body.jaxpr.outvars[0] is body.jaxpr.invars[1]:
         return updates

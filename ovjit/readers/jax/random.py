@@ -29,7 +29,7 @@ def _traced(n: JaxNode, function: Callable[..., Any], values: Sequence[Output], 
 
 
 def _generator(n: JaxNode, is_input: bool = True) -> Any:
-    """What the keys of an equation belong to."""
+    """The random number generator to which the keys of an equation belong."""
     aval = n.eqn.invars[0].aval if is_input else n.eqn.outvars[0].aval
     return aval.dtype._impl
 

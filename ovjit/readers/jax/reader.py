@@ -328,7 +328,7 @@ class Reader(Draft):
                 outputs = self._of_parts(rule, eqn, inputs, base, sizes)
             else:
                 node = JaxNode(self, eqn, inputs, base, sizes)
-                outputs = (name not in self.converters and node.empty()) or _listed(rule(node))
+                outputs = (name not in self.converters and node.empty()) or _as_list(rule(node))
         except (ModelError, UnsupportedError) as error:
             raise type(error)(f"While converting the primitive {name}: {error}") from error
         except _NOT_VALID as error:
@@ -348,19 +348,19 @@ class Reader(Draft):
         if name in BY_OPERAND:
             counts = [len(v.parts) if isinstance(v, Parts) else 1 for v in inputs]
             node = JaxNode(self, eqn, flat(inputs), base, sizes, _counted(eqn.params, counts))
-            return grouped(_listed(rule(node)), eqn.outvars)
+            return grouped(_as_list(rule(node)), eqn.outvars)
         if name in BY_PART:
             count = max([*widths(eqn.invars), *widths(eqn.outvars)])
             each = []
             for i in range(count):
                 parts = [v.parts[i] if isinstance(v, Parts) else v for v in inputs]
-                each.append(_listed(rule(JaxNode(self, eqn, parts, base, sizes))))
+                each.append(_as_list(rule(JaxNode(self, eqn, parts, base, sizes))))
             return [Parts(values) for values in zip(*each, strict=True)]
         part_rule = find_rule_of_parts(name)
         if part_rule is None and name not in _OF_PARTS:
             kinds = {str(v.aval.dtype) for v in (*eqn.invars, *eqn.outvars) if part_type(v.aval) is not None}
             raise UnsupportedError(f"operands of type {' and '.join(sorted(kinds))} are not supported")
-        return _listed((part_rule or rule)(JaxNode(self, eqn, inputs, base, sizes)))
+        return _as_list((part_rule or rule)(JaxNode(self, eqn, inputs, base, sizes)))
 
 
 #: Primitives whose only rule is about parts.
@@ -372,7 +372,7 @@ _OF_PARTS = (
 _COUNTS = ("cond_nconsts", "body_nconsts", "num_consts", "num_carry")
 
 
-def _listed(outputs: Any) -> list[Any]:
+def _as_list(outputs: Any) -> list[Any]:
     return outputs if isinstance(outputs, list) else [outputs]
 
 

@@ -137,7 +137,7 @@ def _by_places(
     operands = list(zip(values, starts, strict=True))
     if inside:
         operands.append((n.spread(n.const(True), dims), n.const(False)))
-    padded = [_padded(n, x, start, base_dilation, dims) for x, start in operands]
+    padded = [_pad(n, x, start, base_dilation, dims) for x, start in operands]
     result = [n.spread(v, shape) for v in starts]
     for offset in itertools.product(*map(range, sizes)):
         begin = [k * int(d) for k, d in zip(offset, steps, strict=True)]
@@ -151,7 +151,7 @@ def _by_places(
     return result
 
 
-def _padded(n: JaxNode, x: Output, fill: Output, base_dilation: Sequence[Any], dims: Sequence[Any]) -> Output:
+def _pad(n: JaxNode, x: Output, fill: Output, base_dilation: Sequence[Any], dims: Sequence[Any]) -> Output:
     """A tensor with the base dilation and the padding of windows."""
     shape = list(dims)
     for axis, step in enumerate(map(int, base_dilation)):

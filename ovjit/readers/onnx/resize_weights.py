@@ -104,7 +104,7 @@ class _Axis:
         return r("Gather", x, r.n.folded(inside(r.n, rounded, self.extent)[0]), axis, opset=8)
 
     def weighted(self, x: Output, positions: Output, mode: str, axis: int) -> Output:
-        """Sums of the elements around each place; the input goes on at its edges with the values there."""
+        """Sum the weighted elements around each position. The input repeats its values at the edges."""
         r, n = self.r, self.r.n
         antialias, exclude = bool(n.attr("antialias", 0)), bool(n.attr("exclude_outside", 0))
         stretch = r("Minimum", self.scale, 1.0) if antialias else n.const(1.0, r.kind)

@@ -146,7 +146,7 @@ def _table() -> _Table | None:
 
 
 def _row(schema: Any) -> list[Any]:
-    """What `_schema_of` reads, of an OpSchema of the package."""
+    """The row of an OpSchema of the package that `_schema_of` reads."""
     attributes = {}
     for key, attribute in schema.attributes.items():
         default = attribute.default_value

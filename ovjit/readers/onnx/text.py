@@ -363,7 +363,7 @@ _BLANKS = np.array([*b" \t\n\v\f\r", -1], np.int64)
 
 
 def _find_marks(n: OnnxNode, mark: bytes, letter: Callable[[int], Output], lengths: Output) -> Output:
-    """Where the mark begins; of marks that overlap, the first ones."""
+    """True at each beginning of the mark; of marks that overlap, at the first ones."""
     hit = n.chain("LogicalAnd", (n("Equal", letter(i), code) for i, code in enumerate(mark)))
     if any(mark[:i] == mark[-i:] for i in range(1, len(mark))):
         hit = _drop_overlaps(n, hit, len(mark), lengths)

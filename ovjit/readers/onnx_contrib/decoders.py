@@ -40,7 +40,7 @@ def _rotate_queries_and_keys(
 
 
 def _visible(n: OnnxNode, count: Output, positions: Output, lengths: Output) -> Output:
-    """Which of `count` keys each query sees: [batch, 1, queries, keys]"""
+    """True for each of `count` keys that a query sees: [batch, 1, queries, keys]"""
     columns, query_positions = n.reshape(n.upto(count), [1, 1, 1, -1]), n.unsqueeze(positions, [1, 3])
     keep = n("Less", columns, n.unsqueeze(lengths, [1, 2, 3]))
     if n.attr("causal", 1):

@@ -173,8 +173,8 @@ class _Beams(NamedTuple):
     penalty: Output
     early: bool
 
-    def rated(self, sums: Output, history: Output, scope: Scope) -> Output:
-        """Sums by their length; never -inf, which stands for an answer that is not there."""
+    def rate(self, sums: Output, history: Output, scope: Scope) -> Output:
+        """Divide sums by a power of their length. Never -inf, which stands for a missing answer."""
         n = self.n
         length = n.convert(n.dim_of(history, 1), "f32")
         return n("Maximum", n("Divide", sums, n("Power", length, inside(n, self.penalty, scope))), _NEVER)
@@ -185,8 +185,8 @@ class _Beams(NamedTuple):
         """The best of what has been kept and of new answers [batch, beams], said [batch, beams, length]"""
         n = self.n
         new = _extend(n, history, longest, 2, self.settings.pad)
-        rated = n("Concat", state["kept_scores"], scores, axis=1)
-        best = n.top_k(rated, self.settings.beams, 1, index="i32")
+        rate = n("Concat", state["kept_scores"], scores, axis=1)
+        best = n.top_k(rate, self.settings.beams, 1, index="i32")
         every = n("Concat", state["kept"], new, axis=1)
         return {"kept_scores": best[0], "kept": n("Gather", every, best[1], 1, batch_dims=1, opset=8)}
 
@@ -205,7 +205,7 @@ class _Beams(NamedTuple):
         # what ends among the first is kept beside
         early_ends = n("LogicalAnd", n.slice(ends, 1, 0, beams), n("LogicalNot", done))
         history = n("Gather", state["said"], n.slice(row, 1, 0, beams), 0, opset=8)
-        worth = n("Select", early_ends, self.rated(n.slice(best, 1, 0, beams), state["said"], scope), -np.inf)
+        worth = n("Select", early_ends, self.rate(n.slice(best, 1, 0, beams), state["said"], scope), -np.inf)
         beside = self.kept(state, worth, history, inside(n, self.settings.longest, scope))
         # the first that do not end go on
         order = n("Add", n.const(np.arange(2 * beams)), n("Multiply", n.convert(ends, "i64"), 2 * beams))
@@ -218,7 +218,7 @@ class _Beams(NamedTuple):
         worst = n.slice(beside["kept_scores"], 1, beams - 1)
         enough = n("Greater", worst, -np.inf)
         if not self.early:
-            could = self.rated(_highest(n, best, items, beams), state["said"], scope)
+            could = self.rate(_highest(n, best, items, beams), state["said"], scope)
             enough = n("LogicalAnd", enough, n("GreaterEqual", worst, could))
         done = n("LogicalOr", done, enough)
         more = n("LogicalNot", n("ReduceLogicalAnd", done, [0, 1], keep_dims=False))
@@ -266,7 +266,7 @@ def beam_search(n: OnnxNode) -> Any:
     collected = ("scores",) if n.wants(2) else ()
     out = _search(n, settings, search.choose, state, collected)
     split = n.concat([batch, per_item, n.const(np.array([-1]))], 0)
-    open_ends = search.rated(n.reshape(out["sums"], n.concat([batch, per_item], 0)), out["said"], n.scope)
+    open_ends = search.rate(n.reshape(out["sums"], n.concat([batch, per_item], 0)), out["said"], n.scope)
     open_ends = n("Select", out["done"], -np.inf, open_ends)
     best = search.kept(out, open_ends, n.reshape(out["said"], split), settings.longest)
     outputs = [n.slice(best[name], 1, 0, answers) for name in ("kept", "kept_scores")]

@@ -23,7 +23,7 @@ def detection_post_process(n: LiteNode) -> Any:
     if options.get("max_classes_per_detection", 1) != 1 and not options.get("use_regular_nms", False):
         raise UnsupportedError("several classes for a box are not supported")
     most, classes = n.limited(int(options["max_detections"]), "detections"), int(options["num_classes"])
-    boxes = _decoded(n, options)
+    boxes = _decode_boxes(n, options)
     every = n.last_dim(n[1])
     if not 0 < classes <= every or most < 1:
         raise ModelError(f"{classes} of {every} classes and {most} detections are not valid")
@@ -58,7 +58,7 @@ def _real(options: dict[str, Any], name: str) -> np.float32:
     return np.float32(value)
 
 
-def _decoded(n: LiteNode, options: dict[str, Any]) -> Output:
+def _decode_boxes(n: LiteNode, options: dict[str, Any]) -> Output:
     """Corners [y, x, y, x] of boxes, from offsets and logarithms of sizes relative to anchors' centres and
     sizes."""
     y, x, height, width = n.split(n.slice(n[0], 2, 0, 4), 2, [1] * 4)

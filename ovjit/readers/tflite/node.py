@@ -274,9 +274,9 @@ class Layouts:
         formed = any(self.find(v) is not None and r == rank for v, r in zip(values, ranks, strict=True))
         if not formed or any(n.shape(v) is None for v in values):
             return make(*values)
-        return self.last(n, make(*(self._fitted(n, v, r, rank) for v, r in zip(values, ranks, strict=True))))
+        return self.last(n, make(*(self._fit(n, v, r, rank) for v, r in zip(values, ranks, strict=True))))
 
-    def _fitted(self, n: Builder, value: Output, rank: int, target_rank: int) -> Output:
+    def _fit(self, n: Builder, value: Output, rank: int, target_rank: int) -> Output:
         """An operand as it broadcasts with channels first."""
         if not rank:
             return value

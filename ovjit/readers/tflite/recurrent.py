@@ -41,7 +41,7 @@ class _Lstm:
         return self.n("MatMul", x, self.n[gate[0]], transpose_b=True)
 
     def _gate(self, gate: Gate, x: Output, h: Output, c: Output, weights: dict[int, Output]) -> Output:
-        """What goes into a gate's activation. A norm is of the sums without the bias."""
+        """The argument of a gate's activation. A norm is of the sums without the bias."""
         n = self.n
         _, recurrent, peephole, bias, norm = gate
         result = n("Add", x, n("MatMul", h, weights[recurrent], transpose_b=True))

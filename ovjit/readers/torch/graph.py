@@ -28,7 +28,7 @@ from ovjit.readers.torch.fusions.constants import INPUTS, join_constants
 from ovjit.readers.torch.fusions.equal_nodes import merge_equal
 from ovjit.readers.torch.fusions.nibbles import keep_packed
 from ovjit.readers.torch.fusions.transposes import MOVEMENTS
-from ovjit.readers.torch.operators.quantized import kept_on_grid
+from ovjit.readers.torch.operators.quantized import keep_on_grid
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.values import Complex, Number, Stacked, constant_of, element_type, is_complex
 from ovjit.rewrite.pattern import op
@@ -111,7 +111,7 @@ class TorchReader(TorchDraft):
             if converter is not None:
                 return converter(result, arguments)
             assert row is not None
-            return kept_on_grid(result, arguments, row(result, arguments))
+            return keep_on_grid(result, arguments, row(result, arguments))
         except (Refused, ConverterError):
             raise
         except Exception as error:

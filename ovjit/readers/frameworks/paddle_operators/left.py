@@ -62,7 +62,7 @@ ONLY_LEFT = {"rnn", "matrix_nms", "generate_proposals"}
 
 
 def left(op: Any, row_index: int) -> tuple[Left, list[Any]]:
-    """The operator in a table, and what is in place of its results: values, and lists of them."""
+    """The table's entry for an operator, and the stand-ins of its results: values, and lists of them."""
     groups = [_tensors(value) for value in op.operands_source()]
     names: list[str] = []
 

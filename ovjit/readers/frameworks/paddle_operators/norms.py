@@ -52,7 +52,7 @@ def _batch_norm(op: Any) -> Any:
 
 
 def _before_learning(value: Any, input_index: int) -> Any:
-    """What statistics are that other normalizations write, which do not learn."""
+    """The statistics before other normalizations write to them, which do not learn."""
     result = value.get_defining_op()
     while result.name() in ("pd_op.batch_norm", "pd_op.batch_norm_"):
         value = result.operand_source(input_index)

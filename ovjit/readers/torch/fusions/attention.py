@@ -9,7 +9,7 @@ from ovjit.api.model.on_models import Seen, SeenNode, made_constant, made_node
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.shapes import Interval
 from ovjit.graph.symbolic import statically_known_equal
-from ovjit.readers.torch.fusions.transposes import before_turning
+from ovjit.readers.torch.fusions.transposes import input_of_transpose
 from ovjit.records import NamedTuple
 from ovjit.rewrite.pattern import op, value
 from ovjit.rewrite.rules import rule
@@ -163,7 +163,7 @@ def _turned_back(key: _Key, name: str) -> Output:
     """The key with a row for each position."""
     if not key.is_turned:
         return key.k.port
-    if (before := before_turning(key.k)) is not None:
+    if (before := input_of_transpose(key.k)) is not None:
         return before.port
     rank = len(key.k.shape or ())
     order = made_constant(np.array([*range(rank - 2), rank - 1, rank - 2]), "i64", f"{name}/Constant")

@@ -19,8 +19,8 @@ _TURNED = op.Transpose(value("x"), constant("order"))
 _RESHAPED = op.Reshape(value("x"), ...).once
 
 
-def before_turning(value: Seen) -> Seen | None:
-    """What a Transpose of the last two dimensions takes."""
+def input_of_transpose(value: Seen) -> Seen | None:
+    """The input of a Transpose of the last two dimensions."""
     match = _TURNED.first(value)
     if match is None:
         return None
@@ -124,7 +124,7 @@ def absorb_transpose(node: SeenNode) -> bool | None:
     old = node.of
     inputs, attributes = list(old._inputs), dict(old._attrs)
     for i, flag in enumerate(("transpose_a", "transpose_b")):
-        if (before := before_turning(node.inputs[i])) is not None:
+        if (before := input_of_transpose(node.inputs[i])) is not None:
             inputs[i], attributes[flag] = before.port, not attributes[flag]
     if inputs == list(old._inputs):
         return None

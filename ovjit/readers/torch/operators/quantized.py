@@ -55,8 +55,8 @@ def _round_to_grid(n: Call, x: Output, grid: Grid) -> OnGrid:
     return _on_grid(out, grid)
 
 
-def kept_on_grid(n: Call, arguments: Mapping[str, Any], result: Any) -> Any:
-    """What an operator gives, on the grid of its first argument."""
+def keep_on_grid(n: Call, arguments: Mapping[str, Any], result: Any) -> Any:
+    """The result of an operator, rounded to the grid of its first argument."""
     first = next(iter(arguments.values()), None)
     while isinstance(first, (list, tuple)) and first:
         first = first[0]

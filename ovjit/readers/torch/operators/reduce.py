@@ -32,7 +32,7 @@ def _complex_reduced(n: Call, op: str, x: Complex, dim: Any, keepdim: bool) -> C
 
 
 def _cast_summands(n: Call, x: Output, dtype: Any) -> Output:
-    """What sums and products are made of: integers and booleans become i64 where no type is given."""
+    """The elements of a sum or product: integers and booleans become i64 if no type is passed."""
     if dtype is not None:
         return n.cast(x, dtype)
     return x if n.is_real(x) else n.convert(x, "i64")

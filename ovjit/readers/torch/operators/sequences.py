@@ -85,7 +85,7 @@ def _packed(n: Call, padded: Padded) -> Output:
 
 
 def _pad_rows(n: Call, data: Output, batch_sizes: Output) -> Padded:
-    """What a pack was made of, or is: a pack that was computed with is padded by zeros."""
+    """The padded form of a packed sequence: that it was made of, or, after arithmetic, one with zeros."""
     remembered = n.reader.padded.get((data._node, data._index))
     if remembered is not None:
         return remembered

@@ -68,8 +68,8 @@ def roi_pool(
 
 
 def _bins(n: Call, begin: Output, end: Output, bins: int, size: Any, last: Any) -> tuple[Output, Output]:
-    """Which positions of an axis belong to the bins of regions, as [regions, bins, size] of 0 and 1, and the
-    number of them. `last` is what the ends of bins are cut to."""
+    """The positions of an axis in the bins of regions, as [regions, bins, size] of 0 and 1, and their
+    number. `last` is what the ends of bins are cut to."""
     kind = n.dtype(begin)
     length = n("Maximum", n("Subtract", end, begin), n.const(1.0, kind))
     step = n("Divide", length, n.const(float(bins), kind))

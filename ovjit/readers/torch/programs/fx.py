@@ -142,7 +142,7 @@ class FxReader(TorchReader):
         raise Refused(name, f"No conversion rule found for operations: {name}{_where(node)}")
 
     def _in_its_type(self, node: Any, old: Any, result: Any) -> Any:
-        """What an operator in place gives: the tensor that it writes to keeps its type and its shape."""
+        """The result of an operator in place: the tensor that it writes to keeps its type and its shape."""
         if not isinstance(old, Output) or not isinstance(result, Output):
             return result
         call = Call(self, "copy", self._base(node, node.target))

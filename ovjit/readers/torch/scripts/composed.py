@@ -45,8 +45,8 @@ _LENGTHS = 7, 12
 def compose(
     reader: ScriptReader, error: Refused, name: str, overload: str, arguments: Mapping[str, Any]
 ) -> Any:
-    """What the operator gives that was refused with an error. Raises the error where PyTorch does not compose
-    it of others, or its composition depends on open dimensions."""
+    """The result of an operator that was refused with `error`, composed of others. Raises the error if
+    PyTorch does not compose it of others, or its composition depends on open dimensions."""
     target = _overload(name, overload)
     if target is None or name in UNFAITHFUL or name in _READS_MEMORY:
         raise error

@@ -131,7 +131,7 @@ def is_view(call: Call, name: str, base: Output, layout: Layout | None, result: 
 
 
 def _count_shared_dims(call: Call, sizes: list[Any], shape: list[Any]) -> tuple[int, int]:
-    """How many dimensions two shapes share at the beginning, and how many at the end."""
+    """The numbers of dimensions that two shapes share at the beginning and at the end."""
 
     def same(a: Any, b: Any) -> bool:
         factors = _factors(call, (a,))

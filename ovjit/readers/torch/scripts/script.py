@@ -524,5 +524,5 @@ def _takes_one(schema: Any, result: Any) -> bool:
 
 
 def one_or_all(values: list[Any]) -> Any:
-    """What a graph gives: one value, such as a dict with the names of outputs, or a list of several."""
+    """The result of a graph: one value, such as a dict with the names of outputs, or a list of several."""
     return values[0] if len(values) == 1 else values

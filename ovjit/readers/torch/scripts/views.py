@@ -211,7 +211,7 @@ _LISTS: dict[str, Put] = {
 
 
 def parts_of_list(call: Call, kind: str, arguments: Mapping[str, Any], items: Any) -> Parts | None:
-    """What the items of an operator's list are parts of, None for other results."""
+    """The tensor of which the items of an operator's list are parts; None for other results."""
     write_item = _LISTS.get(kind.removeprefix("aten::"))
     if write_item is None or not isinstance(items, list) or not all(isinstance(v, Output) for v in items):
         return None
