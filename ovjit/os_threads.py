@@ -18,14 +18,39 @@ from typing import Any
 FOREVER = 1e8
 
 
-def start(function: Callable[..., object], arguments: tuple[Any, ...], name: str) -> Any:
-    """A daemon thread that runs `function`, with a method `join(timeout)`. RuntimeError where the process may
-    have no more threads."""
-    if isinstance(_thread.start_new_thread, BuiltinFunctionType):
-        thread = threading.Thread(target=function, args=arguments, name=name, daemon=True)
-        thread.start()
-        return thread
-    return _Beside(function, arguments)
+def start(
+    function: Callable[..., object],
+    arguments: tuple[Any, ...],
+    name: str,
+    record: Callable[[Any], object] = lambda thread: None,
+) -> None:
+    """Start a daemon thread that runs `function`. RuntimeError where the process may have no more threads.
+
+    `record` is called with the thread, which has a method `join(timeout)`. An exception of a signal's handler
+    may interrupt the caller: then the thread has been started and recorded, or will be, or neither.
+    """
+    if not isinstance(_thread.start_new_thread, BuiltinFunctionType):
+        record(_Beside(function, arguments))
+        return
+    thread = threading.Thread(target=function, args=arguments, name=name, daemon=True)
+    is_over, errors = _thread.allocate_lock(), list[RuntimeError]()
+
+    def start_and_record() -> None:
+        try:
+            thread.start()
+            record(thread)
+        except RuntimeError as error:
+            errors.append(error)
+        finally:
+            is_over.release()
+
+    # On another thread, since handlers of signals run on the main one: an exception inside of `Thread.start`
+    # leaves a thread that runs and that nobody knows, or one that ends before it has begun.
+    is_over.acquire()
+    _thread.start_new_thread(start_and_record, ())
+    is_over.acquire()
+    if errors:
+        raise errors[0]
 
 
 class _Beside:

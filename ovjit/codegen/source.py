@@ -9,13 +9,16 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
+import os
 import textwrap
+import tokenize
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ovjit.codegen.module_texts import advice, has_own_file, is_registered, lines_of
 from ovjit.errors import NoSource
 from ovjit.forks import ForkLock
+from ovjit.out_of_memory import as_memory_errors
 from ovjit.records import NamedTuple
 
 _parsing = ForkLock("syntax")
@@ -59,6 +62,9 @@ def definition(function: Callable[..., Any]) -> ast.FunctionDef:
     code = function.__code__
     if is_registered(code.co_filename) or has_own_file(function.__globals__):
         lines = linecache.getlines(code.co_filename, function.__globals__)
+        if not lines and os.path.isfile(code.co_filename):  # the answer of linecache to missing memory, too
+            with as_memory_errors(f"read {code.co_filename}"), tokenize.open(code.co_filename) as file:
+                lines = file.readlines()
     else:
         lines = lines_of(function)
     if not lines:

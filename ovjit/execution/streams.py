@@ -66,16 +66,12 @@ class Pool:
             runner.native("runner_queues")
             for i in range(len(self.workers), count):
                 try:
-                    worker = os_threads.start(_work, (self,), f"ovjit-{i}")
+                    os_threads.start(_work, (self,), f"ovjit-{i}", self.workers.append)
                 except RuntimeError as error:
-                    # Ctrl-C during a thread's start may surface as an error of the lock that it waited for
-                    if isinstance(error.__context__, KeyboardInterrupt):
-                        raise error.__context__ from None
                     if not self._short_of_threads:
                         self._short_of_threads = True
                         logs.warning("inferences run on %d of %d requested threads: %s", i, count, error)
                     return
-                self.workers = [*self.workers, worker]
 
     def submit(self, job: Job) -> None:
         """Queue a job for the workers. Without workers, this thread runs it at once."""

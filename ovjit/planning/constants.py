@@ -280,12 +280,12 @@ def in_threads(tasks: Sequence[tuple[int, Callable[[], None]]]) -> None:
             except BaseException as error:
                 errors.append(error)
 
-    helpers = []
-    if whole >= _MANY:
-        with contextlib.suppress(RuntimeError):  # a thread cannot be started: fewer threads do the work
-            for _ in range(min(cores.usable_cores()[0], len(large)) - 1):
-                helpers.append(os_threads.start(work, (), "ovjit-packing"))
+    helpers: list[Any] = []
     try:
+        if whole >= _MANY:
+            with contextlib.suppress(RuntimeError):  # a thread cannot be started: fewer threads do the work
+                for _ in range(min(cores.usable_cores()[0], len(large)) - 1):
+                    os_threads.start(work, (), "ovjit-packing", helpers.append)
         for size, run in tasks:
             if size < _PIECE:
                 run()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import errno
 import importlib
 import inspect
+import linecache
 import logging
 import statistics
 import sys
 import textwrap
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,19 @@ def plainly(function) -> ast.FunctionDef:
     (found,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
     assert isinstance(found, ast.FunctionDef)
     return found
+
+
+def test_linecache_without_memory(monkeypatch) -> None:
+    """It answers that there are no lines: they are read without it, or memory is what is missing."""
+    monkeypatch.setattr(linecache, "getlines", lambda *a: [])
+    assert definition(same).name == "same"
+
+    def refuse(path: str) -> None:
+        raise OSError(errno.ENOMEM, "x")
+
+    monkeypatch.setattr(tokenize, "open", refuse)
+    with pytest.raises(MemoryError, match=f"read {__file__}"):
+        definition(same)
 
 
 def same(function) -> None:
