@@ -32,25 +32,25 @@ def start(
     if not isinstance(_thread.start_new_thread, BuiltinFunctionType):
         record(_Beside(function, arguments))
         return
+    from queue import SimpleQueue
+
     thread = threading.Thread(target=function, args=arguments, name=name, daemon=True)
-    is_over, errors = _thread.allocate_lock(), list[RuntimeError]()
+    outcome: SimpleQueue[RuntimeError | None] = SimpleQueue()
 
     def start_and_record() -> None:
         try:
             thread.start()
             record(thread)
+            outcome.put(None)
         except RuntimeError as error:
-            errors.append(error)
-        finally:
-            is_over.release()
+            outcome.put(error)
 
     # On another thread, since handlers of signals run on the main one: an exception inside of `Thread.start`
     # leaves a thread that runs and that nobody knows, or one that ends before it has begun.
-    is_over.acquire()
     _thread.start_new_thread(start_and_record, ())
-    is_over.acquire()
-    if errors:
-        raise errors[0]
+    error = outcome.get()
+    if error is not None:
+        raise error
 
 
 class _Beside:
