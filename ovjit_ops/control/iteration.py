@@ -8,6 +8,7 @@ from ovjit.errors import check
 from ovjit.graph.bodies import SLICED
 from ovjit.graph.dtypes import from_numpy
 from ovjit.graph.op import Any_, Int, Op, TensorType, op
+from ovjit_ops.control.constant_loops import fold_constant_loop
 from ovjit_ops.control.ends import MOST_ITERATIONS, check_end, loop_iterations, one_element, ports_of
 from ovjit_ops.control.ranges import sum_ranges
 
@@ -18,7 +19,14 @@ def lower_repeated(group: Any) -> Any:
     return LoweredRepeat.of(group)
 
 
-@op("Loop", opset=5, runs_body=True, lower=lower_repeated, rules=[sum_ranges], rules_for=["Loop"])
+@op(
+    "Loop",
+    opset=5,
+    runs_body=True,
+    lower=lower_repeated,
+    rules=[fold_constant_loop, sum_ranges],
+    rules_for=["Loop", "TensorIterator"],
+)
 class Loop:
     """Runs `body` at most `trip_count` times (unlimited if negative), while `condition` and then the body's
     result `condition_result` are true. The parameter `iteration_parameter` is the iteration's index."""

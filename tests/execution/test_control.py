@@ -18,6 +18,7 @@ from ovjit.readers.ir.writer import to_bytes
 from tests.support import control_models
 
 openvino = pytest.importorskip("openvino")
+F32 = np.float32
 SAME = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
@@ -49,6 +50,40 @@ def test_as_openvino(name, tmp_path):
             for got, expected in zip(each(inputs).to_dict().values(), want, strict=True):
                 assert got.shape == expected.shape, (name, number, seed)
                 np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5, err_msg=f"{name} {number}")
+
+
+def constant_loop(ov, ops, trips, last=-1):
+    """Sums of rows of a constant, beside a parameter."""
+    x = ops.parameter([2], F32, name="x")
+    row, total, i = (ops.parameter(s, t) for s, t in (([1, 3], F32), ([1, 3], F32), ([], np.int64)))
+    s = ops.add(ops.add(row, total), ops.convert(i, F32))
+    node = ops.loop(ops.constant(np.int64(trips)).output(0), ops.constant(np.array(True)).output(0))
+    node.set_function(ov.Model([ops.constant(np.array(True)), s], [i, row, total]))
+    node.set_special_body_ports([0, 0])
+    rows = ops.constant(np.arange(3 * trips, dtype=F32).reshape(trips, 3))
+    node.set_sliced_input(row, rows.output(0), 0, 1, 1, -1, 0)
+    node.set_merged_input(total, ops.constant(np.zeros((1, 3), F32)).output(0), s.output(0))
+    whole = node.get_concatenated_slices(s.output(0), 0, 1, 1, -1, 0)
+    return ov.Model([node.get_iter_value(s.output(0), last), whole, ops.relu(x).output(0)], [x])
+
+
+@pytest.mark.parametrize("trips, is_folded", [(1, True), (40, True), (20_000, False)])
+def test_loops_of_constants(trips, is_folded):
+    """They are computed by the compiler, if that does not take long."""
+    x = np.array([-1, 2], F32)
+    model = constant_loop(ovjit, opset13, trips)
+    compiled = ovjit.compile_model(model, "CPU", SAME)
+    want = results(openvino, constant_loop(openvino, openvino.opset13, trips), [x])
+    for got, expected in zip(compiled([x]).values(), want, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4)
+    kinds = [node.get_rt_info()["layerType"] for node in compiled.get_runtime_model().get_ops()]
+    assert ("Loop" not in kinds) == is_folded
+
+
+def test_a_loop_of_constants_that_fails_is_left_to_the_inference():
+    compiled = ovjit.compile_model(constant_loop(ovjit, opset13, 4, last=9), "CPU", SAME)
+    with pytest.raises(RuntimeError, match="iteration 9"):
+        compiled([np.ones(2, F32)])
 
 
 def test_no_trip():

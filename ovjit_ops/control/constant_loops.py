@@ -1,0 +1,69 @@
+"""Replaces loops of which all inputs are constants by their results.
+
+    Loop(constants; body) -> constants
+
+Exporters write such loops for tables and masks. What would take long in NumPy is left to the compiled body.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ovjit.errors import OvjitError
+from ovjit.graph.graph import Builder, Graph, Node, Value
+from ovjit.graph.interp import evaluate_node
+from ovjit.graph.shapes import bounds
+from ovjit.rewrite.pattern import operation
+from ovjit.rewrite.rules import rule
+from ovjit_ops.control.ends import ports_of
+
+#: The nodes that a loop may evaluate at most, the elements of each, and the elements of its results.
+MOST_NODES, MOST_ELEMENTS, MOST_RESULTS = 5_000, 1 << 14, 1 << 22
+
+
+def _has_constants(node: Node, inputs: Sequence[Value]) -> bool:
+    return all(v.node.op.role == "constant" for v in inputs)
+
+
+@rule(operation(lambda record: record.name in ("Loop", "TensorIterator"))(...), quick=_has_constants)
+def fold_constant_loop(b: Builder, node: Node) -> Sequence[Value] | None:
+    """Loop(constants) -> constants     if it ends, and has few iterations of few small nodes"""
+    arrays = [v.constant for v in node.inputs]
+    if any(a is None for a in arrays):
+        return None
+    if node.op.name == "TensorIterator":
+        count = ports_of(node.attrs, len(arrays)).slice_iterations([a.shape for a in arrays]) or 1
+    else:
+        count = int(arrays[0].reshape(-1)[0]) if arrays[0].size == 1 else -1
+    if count < 0 or count * _evaluations(node.attrs["body"]) > MOST_NODES:
+        return None
+    values = [v for v in (*node.inputs, *node.outputs) if v.dtype != "string"]
+    if len(values) < len(node.inputs) + len(node.outputs) or not _is_small(node.outputs, MOST_RESULTS):
+        return None
+    try:
+        results = evaluate_node(node, arrays)
+    except OvjitError:
+        return None  # the inference raises it
+    return [b.constant(x, v.dtype, name=node.name) for x, v in zip(results, node.outputs, strict=True)]
+
+
+def _evaluations(body: Graph) -> float:
+    """The nodes that an iteration evaluates; infinite if it has an effect, or a node that is large or runs a
+    body."""
+    count = 0
+    for node in body.nodes:
+        if node.op.role in ("parameter", "constant", "result"):
+            continue
+        if not node.op.may_fold or not _is_small(node.outputs, MOST_ELEMENTS):
+            return float("inf")
+        count += 1
+    return max(count, 1)
+
+
+def _is_small(values: Sequence[Value], limit: int) -> bool:
+    """Whether none can have more than `limit` elements."""
+    extents = [None if v.shape is None else [bounds(d)[1] for d in v.shape] for v in values]
+    return all(
+        e is not None and all(isinstance(d, int) for d in e) and math.prod(e) <= limit for e in extents
+    )
