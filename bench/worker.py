@@ -180,8 +180,9 @@ class Commands:
         self._calls = make_calls(self._engine.module, compiled, given, jobs)
         return list(self._calls)
 
-    def calls(self, kind: str, seconds: float, least: int = 20) -> list[float]:
-        """Time calls of one kind for `seconds`: nanoseconds per item of each call."""
+    def calls(self, kind: str, seconds: float, least: int = 20, pause: float = 0) -> list[float]:
+        """Time calls of one kind for `seconds`: nanoseconds per item of each call. This thread sleeps for
+        `pause` seconds before each."""
         call, items = self._calls[kind]
         clock = time.perf_counter_ns
         for _ in range(3):
@@ -190,6 +191,9 @@ class Commands:
         end = clock() + int(seconds * 1e9)
         now = clock()
         while now < end or len(times) < least:
+            if pause:
+                time.sleep(pause)
+                now = clock()
             call()
             now, before = clock(), now
             times.append((now - before) / items)

@@ -67,9 +67,13 @@ class RoPE:
                 lead = rotated[:3]
             else:  # the remaining elements are not broadcast
                 same = all(compatible(d, e) for d, e in zip(rotated[:3], lead, strict=True))
+                may_rotate_all = compatible(width, rotary_ndims)
                 check(
-                    same, f"{cos} and {sin} are broadcast, which needs a rotation of all elements of {data}"
+                    same or may_rotate_all,
+                    f"{cos} and {sin} are broadcast, which needs a rotation of all elements of {data}",
                 )
+                if may_rotate_all:  # the width decides whether they are broadcast
+                    lead = tuple([d if d == e else ANY for d, e in zip(rotated[:3], lead, strict=True)])
         elif width == rotary_ndims:
             lead = (ANY, ANY, ANY)
         return TensorType(data.dtype, (*lead, width if width is not None else ANY))

@@ -14,6 +14,7 @@ from ovjit_ops.common.checks import check_type
 from ovjit_ops.text.packed import (
     check_count,
     check_ragged_strings,
+    check_ranges,
     check_skips,
     check_strings,
     map_strings,
@@ -163,10 +164,11 @@ class BytesToChars:
         skips = inputs[5] if len(inputs) == 6 else np.zeros(len(texts), bool)
         check_skips(skips, len(texts))
         chars = chars_of_bytes()
-        results = [b""] * len(texts)
-        for row in rows_of(begins, ends, len(texts)):
-            for i in row:
-                results[i] = texts[i] if skips[i] else b"".join([chars[b] for b in texts[i]])
+        check_ranges(begins, ends, len(texts), "a row")
+        results = [
+            text if skip else b"".join([chars[b] for b in text])
+            for text, skip in zip(texts, skips, strict=True)
+        ]
         return (begins, ends, *pack(results, strings[0].shape), *inputs[5:])
 
     def samples(rng, dtype="i32"):

@@ -550,6 +550,32 @@ def test_angles_may_repeat_what_is_turned_whole(opened: bool) -> None:
         b.add("RoPE", [inputs[0], *angles], {"rotary_ndims": 6, "input_trans0213": True})
 
 
+def test_an_unknown_width_may_be_rotated_whole() -> None:
+    """Then angles broadcast the data: the inferred type has room for it, as a loop's body must know."""
+    b = Builder()
+    shapes = (1, ANY, 5, ANY), (ANY, 1, 5, ANY), (1, 1, 5, ANY)
+    inputs = [_parameter(b, shape) for shape in shapes]
+    out = b.add("RoPE", inputs, {"rotary_ndims": 8}).output
+    assert out.shape[0] == ANY and out.shape[2] == 5
+    graph = b.finish([b.add("Tanh", [out]).output])
+    arrays = [np.ones(shape, np.float32) for shape in ((1, 2, 5, 8), (7, 1, 5, 8), (1, 1, 5, 8))]
+    job = compile_graph(graph, {}).new_job()
+    for i, array in enumerate(arrays):
+        job.set_input(i, array)
+    job.run()
+    assert job.outputs[0].shape == evaluate(graph, arrays)[0].shape == (7, 2, 5, 8)
+
+
+def test_strings_that_no_row_has_are_written_as_characters() -> None:
+    record = find_op("BytesToChars")
+    chars = np.frombuffer("ö ".encode(), np.uint8)
+    arrays = [np.array(x, np.int32) for x in ([0], [1], [0, 2], [2, 3])]
+    want = record.evaluate([*arrays, chars], {})
+    for got, expected in zip(record.hosting()([None] * 5, {})(*arrays, chars), want, strict=True):
+        np.testing.assert_array_equal(got, expected)
+    assert bytes(want[4]) == "Ã¶Ġ".encode()
+
+
 def test_a_stride_beyond_everything_is_no_reason_to_read_ahead() -> None:
     """Strides of 2^63 - 1 and 2^40 move one window nowhere, along rows and along columns."""
     data = np.random.default_rng(3).standard_normal((1, 2, 5, 7)).astype(np.float32)
