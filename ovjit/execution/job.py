@@ -180,11 +180,11 @@ class Job(HostSteps):
         wait = self._native.wait
         # signals are handled between slices
         if timeout_ms is None:
-            while not wait(self.address, _SLICE if pool.workers else _MOMENT, 0, 0):
+            while not wait(self.address, _SLICE if pool.workers else _MOMENT, pool.address, 0):
                 self._help_out()
         else:
             left = timeout_ms * 1_000_000
-            while not wait(self.address, min(left, _SLICE if pool.workers else _MOMENT), 0, 0):
+            while not wait(self.address, min(left, _SLICE if pool.workers else _MOMENT), pool.address, 0):
                 left -= _SLICE if pool.workers else _MOMENT
                 if left <= 0:
                     return False

@@ -56,6 +56,9 @@ IDLE, QUEUED, RUNNING, DONE = range(4)
 #: Fields of a pool. Idle workers sleep on WAKE.
 WAKE, SLEEPERS, STOP, LOCK, HEAD, TAIL, LEADERS, STREAMS, OPEN = range(9)
 LEAD_AT, WALK_AT = 60, 61  # addresses of the functions of these names
+#: WOKEN_AT: the time (ns of `now`) of the last wake-up of workers. CALM_AT: the time before which no thread
+#: spins, since other processes have kept a thread from a core. BUSY_FOR: how long that was ordered for last.
+WOKEN_AT, CALM_AT, BUSY_FOR = 57, 58, 59
 SPINNERS = 62  # spinning workers; they will see new work, so no wake-up is needed
 OPEN_SLOTS = 16  # jobs that want helpers, from word OPEN on
 POOL_WORDS = 64
@@ -77,6 +80,12 @@ SPIN_IN_STEP = 4_000  # pauses at a step's end before the thread yields to other
 SPIN_POST = 4_000  # pauses of a worker that has posted a job and waits for a taker
 LONG_JOB = 500_000  # ns: after such a job the worker waits an eighth of the job's time
 SPIN_WAIT = 1_000  # pauses of a caller before it sleeps
+#: Pauses between two looks at the clock, and the ns between them, or for a wake-up, that only another process
+#: explains: the scheduler's slices are longer, interrupts and idle states are shorter.
+LOOK, GAP = 64, 300_000
+#: ns for which no thread spins then. What spins on a busy machine has used its share when work comes, and
+#: waits for whole slices of the others. Each time that the machine is busy again at once, twice as long.
+SHORT_BUSY, LONG_BUSY = 1_000_000_000, 32_000_000_000
 
 STEP_BYTES = STEP_WORDS * 8
 

@@ -11,7 +11,7 @@ from ovjit.execution.control_steps import branch as branch
 from ovjit.execution.control_steps import repeat as repeat
 from ovjit.execution.iteration_steps import iterate as iterate
 from ovjit.execution.layout import *
-from ovjit.execution.runner_parts import add_time, call_worker, lock, popped, tell_over
+from ovjit.execution.runner_parts import add_time, call_worker, is_calm, lock, noticed, popped, tell_over
 from ovjit.execution.runner_words import *
 
 
@@ -183,6 +183,7 @@ def lead(job, pool, arena, unused):
             if slot < OPEN_SLOTS:
                 aadd(pool + WAKE * 8, 1)
                 if aload(pool + SLEEPERS * 8) > 0 and aload(pool + SPINNERS * 8) < threads - 1:
+                    astore(pool + WOKEN_AT * 8, now())
                     wake_at(pool + WAKE * 8, threads - 1)
             call4(ld(pool, WALK_AT), job, generation, scratch, 0)
             if slot < OPEN_SLOTS:
@@ -222,12 +223,13 @@ def taken(pool):
         if aload(pool + HEAD * 8) != 0 and aload(pool + SPINNERS * 8) == 0:
             if aload(pool + SLEEPERS * 8) > 0 and aload(pool + LEADERS * 8) < ld(pool, STREAMS):
                 aadd(pool + WAKE * 8, 1)
+                astore(pool + WOKEN_AT * 8, now())
                 wake_at(pool + WAKE * 8, 1)
     return found
 
 
 @inline
-def posted(job, queue):
+def posted(job, queue, pool):
     """Push a finished job to its completion queue and spin briefly. Returns a job that this worker must
     finish itself if no waiter claimed it, else 0."""
     left = 0
@@ -246,6 +248,10 @@ def posted(job, queue):
     spins = 0
     if ld(job, ENDED) - ld(job, STARTED) > LONG_JOB:
         spins = SPIN_POST - SPIN_POST // 8
+    at = now()
+    calm = is_calm(pool, at)
+    if calm == 0:
+        spins = SPIN_POST
     while spins < SPIN_POST and aload(queue + DONE_HEAD * 8) != 0 and aload(queue + DONE_WAITERS * 8) == 0:
         pause()
         spins += 1
@@ -276,7 +282,7 @@ def work(pool, arena, arena_size, resume):
             if ld(job, NOTIFY) != 0:
                 if ld(job, NOTIFY) == POST:
                     queue = ld(job, COMPLETIONS)
-                    job = posted(job, queue)
+                    job = posted(job, queue, pool)
                     if job == 0:
                         continue
                 if aload(pool + HEAD * 8) != 0:
@@ -309,16 +315,30 @@ def work(pool, arena, arena_size, resume):
         if helped == 1:
             continue
         # more spinning threads than cores would slow down the working ones
-        aadd(pool + SPINNERS * 8, 1)
-        spins = 0
-        while crowded == 0 and spins < SPIN_BEFORE_SLEEP and aload(pool + WAKE * 8) == seen:
-            pause()
-            spins += 1
-        aadd(pool + SPINNERS * 8, -1)
+        at = now()
+        calm = is_calm(pool, at)
+        if crowded == 0 and calm == 1:
+            aadd(pool + SPINNERS * 8, 1)
+            spins = 0
+            while spins < SPIN_BEFORE_SLEEP and aload(pool + WAKE * 8) == seen:
+                pause()
+                spins += 1
+                if spins & (LOOK - 1) == 0:
+                    before = at
+                    at = now()
+                    gap = noticed(pool, before, at)
+                    if gap == 1:
+                        spins = SPIN_BEFORE_SLEEP
+            aadd(pool + SPINNERS * 8, -1)
         if aload(pool + WAKE * 8) == seen:
             aadd(pool + SLEEPERS * 8, 1)
+            at = now()
             sleep_on(pool + WAKE * 8, seen, 3600000000000)
             aadd(pool + SLEEPERS * 8, -1)
+            woken = aload(pool + WOKEN_AT * 8)
+            if woken >= at:  # else it was not put to sleep, or was not woken by this
+                at = now()
+                gap = noticed(pool, woken, at)
     return STOPPED
 
 
@@ -342,15 +362,23 @@ def submit(pool, job, unused, unused2):
 
 
 @routine
-def wait(job, ns, unused, unused2):
+def wait(job, ns, pool, unused):
     """Wait for the job's end. Returns 1, or 0 after `ns` nanoseconds."""
-    for _ in range(SPIN_WAIT):
-        state = aload(job + STATE * 8)
-        if state == DONE or state == IDLE:
-            return 1
-        pause()
+    state = aload(job + STATE * 8)
+    if state == DONE or state == IDLE:
+        return 1
+    began = now()
+    calm = is_calm(pool, began)
+    if calm == 1:
+        for _ in range(SPIN_WAIT):
+            state = aload(job + STATE * 8)
+            if state == DONE or state == IDLE:
+                return 1
+            pause()
+    at = now()
+    gap = noticed(pool, began, at)
     aadd(job + WAITERS * 8, 1)
-    limit = now() + ns
+    limit = at + ns
     left = ns
     done = 0
     while left > 0:
@@ -404,7 +432,7 @@ def release(pool, job, unused, unused2):
 
 
 @routine
-def pop(queue, ns, who, unused):
+def pop(queue, ns, who, pool):
     """Take a job out of a completion queue and make `who` its OWNER. Waits up to `ns`. Returns 0 after that,
     or after `wake_all`."""
     aadd(queue + DONE_WAITERS * 8, 1)
@@ -421,6 +449,11 @@ def pop(queue, ns, who, unused):
         if ns == 0 or (spins > 0 and aload(queue + COUNT * 8) != seen):
             break
         spins += 1
+        if spins == 1:
+            at = now()
+            calm = is_calm(pool, at)
+            if calm == 0:
+                spins = SPIN_WAIT
         if spins < SPIN_WAIT:
             pause()
             continue

@@ -20,7 +20,34 @@ def call_worker(pool):
     """Announce new work: wakes a worker unless one is spinning."""
     aadd(pool + WAKE * 8, 1)
     if aload(pool + SLEEPERS * 8) > 0 and aload(pool + SPINNERS * 8) == 0:
+        astore(pool + WOKEN_AT * 8, now())
         wake_at(pool + WAKE * 8, 1)
+
+
+@inline
+def is_calm(pool, at):
+    """1 if threads may spin at this time, else 0."""
+    calm = 0
+    if at >= aload(pool + CALM_AT * 8):
+        calm = 1
+    return calm
+
+
+@inline
+def noticed(pool, before, at):
+    """Whether a thread that spun, or was woken, was off its core between these times. Then no thread spins for
+    a while."""
+    gap = 0
+    if at - before > GAP:
+        gap = 1
+        calm_at = aload(pool + CALM_AT * 8)
+        length = SHORT_BUSY
+        if at - calm_at < aload(pool + BUSY_FOR * 8):
+            length = min(2 * aload(pool + BUSY_FOR * 8), LONG_BUSY)
+        if at >= calm_at:  # else another thread has noticed it
+            astore(pool + BUSY_FOR * 8, length)
+            astore(pool + CALM_AT * 8, at + length)
+    return gap
 
 
 @inline

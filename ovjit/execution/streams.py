@@ -195,9 +195,10 @@ class CompletionQueue:
         with _blocks_lock.lock:
             _free_completions.append((self.address, memory))
 
-    def pop(self, ns: int) -> int:
-        """The address of a finished job, for `Pool.complete`. Waits up to `ns`; then returns 0."""
-        return runner.native().pop(self.address, ns, threading.get_ident(), 0)
+    def pop(self, ns: int, pool: Pool) -> int:
+        """The address of a finished job of the pool, for `Pool.complete`. Waits up to `ns`; then returns
+        0."""
+        return runner.native().pop(self.address, ns, threading.get_ident(), pool.address)
 
     def wake(self) -> None:
         """Make all waiting `pop` calls return."""

@@ -387,3 +387,50 @@ def test_an_array_moved_by_resize_is_read_where_it_lies_by_all_parts() -> None:
         np.testing.assert_array_equal(got[0], np.full(12000, value + 1, np.float32))
         np.testing.assert_array_equal(got[1], array * 3)
         del others
+
+
+def test_no_worker_spins_on_a_busy_machine(no_workers) -> None:
+    """They sleep between jobs until the time in the pool's memory, and all jobs are done."""
+    compiled = cases.unary(ovjit, (1 << 16,), NUM_STREAMS=1, INFERENCE_NUM_THREADS=2)
+    pool = compiled._executable.pool
+    request, queue = compiled.create_infer_request(), ovjit.AsyncInferQueue(compiled, 3)
+    x, seen = np.linspace(-1, 1, 1 << 16, dtype=np.float32), list[int]()
+    queue.set_callback(lambda request, userdata: seen.append(userdata))
+    request.infer([x])
+    until = pool.words[runner.CALM_AT] = runner.clock() + 3_600_000_000_000
+    try:
+        for _ in range(20):
+            request.start_async([x])
+            request.wait()
+            assert pool.words[runner.SPINNERS] == 0
+            np.testing.assert_array_equal(request.results[0], np.maximum(x, 0))
+        for i in range(30):
+            queue.start_async([x], i)
+        queue.wait_all()
+        assert sorted(seen) == list(range(30)) and pool.words[runner.CALM_AT] == until
+    finally:
+        pool.words[runner.CALM_AT] = 0
+
+
+def test_a_late_wake_up_ends_spinning(no_workers) -> None:
+    """For a while, and for twice as long if that comes again at once."""
+    compiled = cases.unary(ovjit, NUM_STREAMS=1, INFERENCE_NUM_THREADS=1)
+    pool, native = compiled._executable.pool, runner.native("runner_queues")
+    pool.ensure_workers()
+    words = pool.words
+
+    def within_a_minute(holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not holds():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+    for length in (runner.SHORT_BUSY, 2 * runner.SHORT_BUSY):
+        within_a_minute(lambda: words[runner.SLEEPERS] == 1)
+        time.sleep(0.1)  # it has been counted before it sleeps
+        words[runner.WOKEN_AT] = woken = words[runner.CALM_AT] = runner.clock()
+        time.sleep(10 * runner.GAP / 1e9)
+        native.publish(pool.address + runner.WAKE * 8, words[runner.WAKE] + 1, 0, 0)
+        native.wake(pool.address + runner.WAKE * 8, 1, 0, 0)
+        within_a_minute(lambda: words[runner.CALM_AT] > woken)  # noqa: B023
+        assert words[runner.BUSY_FOR] == length

@@ -138,7 +138,7 @@ class _Pool:
                         return True
             try:
                 self.sleeping += 1
-                address = self.completions.pop(min(ns, _MOMENT) if alone else ns)
+                address = self.completions.pop(min(ns, _MOMENT) if alone else ns, self.workers)
             finally:
                 self.sleeping -= 1
             if not address:
