@@ -338,7 +338,7 @@ def work(pool, arena, arena_size, resume):
             woken = aload(pool + WOKEN_AT * 8)
             if woken >= at:  # else it was not put to sleep, or was not woken by this
                 at = now()
-                gap = noticed(pool, woken, at)
+                noticed(pool, woken, at)
     return STOPPED
 
 
@@ -376,7 +376,7 @@ def wait(job, ns, pool, unused):
                 return 1
             pause()
     at = now()
-    gap = noticed(pool, began, at)
+    noticed(pool, began, at)
     aadd(job + WAITERS * 8, 1)
     limit = at + ns
     left = ns

@@ -35,8 +35,8 @@ def is_calm(pool, at):
 
 @inline
 def noticed(pool, before, at):
-    """Whether a thread that spun, or was woken, was off its core between these times. Then no thread spins for
-    a while."""
+    """Whether a thread that spun, or was woken, was off its core between these times. Then no thread spins
+    for a while."""
     gap = 0
     if at - before > GAP:
         gap = 1
