@@ -21,6 +21,7 @@ from ovjit.api.model.ports import port_infos
 from ovjit.api.run import gpu_device
 from ovjit.api.run import properties_table as table
 from ovjit.api.run.compiled import CompiledModel
+from ovjit.api.run.remote import RemoteContext
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError, no_path, no_such_form
 from ovjit.out_of_memory import as_memory_errors
@@ -249,7 +250,7 @@ class Core:
     def compile_model(
         self,
         model: Any,
-        device_name: str | None = None,
+        device_name: str | RemoteContext | None = None,
         config: Mapping[str, Any] | None = None,
         *,
         weights: Any = None,
@@ -275,7 +276,9 @@ class Core:
             return _compile(read, device, settings)
 
     def _device(self, name: Any, config: Any = None) -> Device:
-        """`parse_device` of a device that is asked something."""
+        """`parse_device` of a device that is asked something: of its name, or of its RemoteContext."""
+        if isinstance(name, RemoteContext):
+            name = name.get_device_name()
         if name in self._plugins:
             raise self._plugin_error(name)
         device = parse_device(name, self._settings.get(name, {}) if config is None else config)
@@ -415,13 +418,22 @@ class Core:
             elif isinstance(extension, ConversionExtensionBase) and extension.framework == "TensorFlow":
                 self._converters[f"tensorflow.{extension.op_type}"] = extension.converted
 
-    def create_context(self, device_name: str, properties: Mapping[str, Any]) -> Any:
-        """Always a RuntimeError: there is no device with memory of its own."""
-        raise _no_context("create_context", device_name)
+    def create_context(self, device_name: str, properties: Mapping[str, Any]) -> RemoteContext:
+        """A RemoteContext of a card. `properties`: {}, or {"CONTEXT_TYPE": "CUDA"}. RuntimeError for the CPU,
+        and for cards that are not there."""
+        expect(properties, Mapping, "properties of a context are a dict")
+        index = _card_with_context("create_context", device_name)
+        if {"CONTEXT_TYPE": "CUDA", **properties} != {"CONTEXT_TYPE": "CUDA"}:
+            raise UnsupportedError(
+                f"[GPU] Unsupported parameters of a context: {dict(properties)}; "
+                "give {'CONTEXT_TYPE': 'CUDA'}"
+            )
+        return gpu_device.new_context(index)
 
-    def get_default_context(self, device_name: str) -> Any:
-        """Always a RuntimeError: there is no device with memory of its own."""
-        raise _no_context("get_default_context", device_name)
+    def get_default_context(self, device_name: str) -> RemoteContext:
+        """The RemoteContext of a card, always the same one. RuntimeError for the CPU, and for cards that are
+        not there."""
+        return gpu_device.default_context(_card_with_context("get_default_context", device_name))
 
     def register_plugin(self, plugin: Any, device_name: str, config: Mapping[str, Any] | None = None) -> None:
         """Register a device of a library. The library is never loaded, so any use of the device raises
@@ -473,9 +485,17 @@ def _card_of(device: str) -> int | None:
     return None if "CPU" in over or device == "BATCH" else gpu_device.index_of(over[0])
 
 
-def _no_context(method: str, device_name: str) -> UnsupportedError:
+def _card_with_context(method: str, device_name: str) -> int:
+    """The index of the card of this name. UnsupportedError for other devices, DeviceError for no device."""
     device = parse_device(device_name)
-    return UnsupportedError(f"{method} is not supported by {device} plugin! Available devices are CPU")
+    if device != "GPU":
+        available = ", ".join(available_devices())
+        raise UnsupportedError(
+            f"{method} is not supported by {device} plugin! Available devices are {available}"
+        )
+    index = _card_of(device)
+    assert index is not None
+    return index
 
 
 def _head(device: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ovjit.api.run.remote import RemoteContext
 from ovjit.errors import OvjitError
 
 
@@ -29,6 +30,27 @@ def index_of(name: str) -> int | None:
 
     index = int(number or 0)
     return index if index < len(cards()) else None
+
+
+def new_context(index: int) -> RemoteContext:
+    """A context of a card, with a stream of its own for copies."""
+    from ovjit.gpu.driver import open_card
+
+    return RemoteContext._make(f"GPU.{index}", open_card(index))
+
+
+#: Index of a card -> its default context.
+_contexts: dict[int, RemoteContext] = {}
+
+
+def default_context(index: int) -> RemoteContext:
+    """The context of a card that all callers share."""
+    from ovjit.gpu.driver import open_card
+
+    context = _contexts.get(index)
+    if context is None or context._card is not open_card(index):
+        context = _contexts[index] = new_context(index)
+    return context
 
 
 def property_of(name: str, index: int, settings: Mapping[str, Any], device: str) -> Any:
