@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class CompiledModel:
-    """A model compiled for the CPU. Several threads may share and call it.
+    """A model compiled for the CPU or a card. Several threads may share and call it.
 
     A call runs an inference on a request that the model keeps. If another thread uses that one, the call
     takes a further request. The model keeps as many requests as were ever in use at the same time.
@@ -229,11 +229,6 @@ class CompiledModel:
                 "CompiledModel.export_model(model_stream) incompatible function argument: `model_stream` "
                 f"must be an io.BytesIO object but {model_stream!r:.80}` provided"
             )
-        if self._config.get("card") is not None:
-            raise UnsupportedError(
-                "a model compiled for GPU is not exported: save the model by ov.save_model, and compile it "
-                "where it runs; kernels are in the kernel cache"
-            )
         from ovjit.storage.blob import save_blob
         from ovjit.storage.container import write_in_pieces
         from ovjit.storage.encryption import encrypted
@@ -250,7 +245,7 @@ class CompiledModel:
 
     def __reduce__(self) -> Any:
         over = getattr(self._device, "priorities", "CPU")
-        name = "CPU" if self._device == "CPU" else f"{self._device}:{over}"
+        name = over if self._device in ("CPU", "GPU") else f"{self._device}:{over}"
         return injected.compiled_of(), (self.export_model().getvalue(), name)
 
     def _ports_text(self) -> str:

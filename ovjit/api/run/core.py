@@ -18,7 +18,7 @@ from ovjit.api.accessors import accessor
 from ovjit.api.arguments import expect, explain_calls
 from ovjit.api.model.node import GRAPH_LOCK
 from ovjit.api.model.ports import port_infos
-from ovjit.api.run import gpu_device
+from ovjit.api.run import gpu_device, gpu_properties
 from ovjit.api.run import properties_table as table
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.run.remote import RemoteContext
@@ -31,6 +31,7 @@ from ovjit.version import get_version
 if TYPE_CHECKING:
     from ovjit.api.model.model import Model
     from ovjit.compiler.options import Memory
+    from ovjit.storage.blob import Merge
 
 #: Devices that come down to the CPU, each with what get_versions calls it.
 DEVICES = {
@@ -290,14 +291,20 @@ class Core:
         return UnsupportedError(f'Cannot load library "{library}": ovjit loads no native libraries')
 
     def _config_for(self, device: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
+        card = _card_of(device)
+        if device == "GPU":
+            assert card is not None
+            given = gpu_properties.read_config({} if config is None else config)
+            shared = gpu_properties.known_to_cards(self._settings[""])
+            return gpu_properties.resolve({**shared, **self._settings["GPU"], **given}, card)
         given = table.read_config({} if config is None else config, device)
         merged = {**self._settings[""], **self._settings["CPU"]}
         if device != "CPU":
             merged.update(self._settings[device])
         settings = table.resolve({**merged, **given}, device)
-        card = _card_of(device)
         if card is not None:
-            settings.update(card=card, CACHE_DIR="", INFERENCE_PRECISION_HINT=table.TYPES["f32"])
+            precision = gpu_properties.precision(settings["given"])
+            settings.update(card=card, INFERENCE_PRECISION_HINT=precision)
         return settings
 
     def import_model(
@@ -315,7 +322,7 @@ class Core:
         from ovjit.storage.encryption import decrypted
 
         data = decrypted(data, settings)
-        found = load_blob(data, partial(table.over_stored, settings=settings, device=device))
+        found = load_blob(data, _merge(settings, device))
         return _imported(found, found.config["name"] or "Model0", device)
 
     def query_model(
@@ -353,7 +360,7 @@ class Core:
         if isinstance(properties, tuple) and len(properties) == 2:
             properties = dict([properties])
         if gpu_device.index_of(device) is not None:
-            self._settings["GPU"].update(table.read_config(properties, "CPU", compiling=False))
+            self._settings["GPU"].update(gpu_properties.read_config(properties))
             return
         if device.partition(".")[0] in (*ABSENT, *self._plugins):
             return  # kept for a device that is never asked anything
@@ -382,8 +389,8 @@ class Core:
         expect(device, str, "the name of a device is a str")
         index = gpu_device.index_of(device)
         if index is not None:
-            settings = table.hinted({**self._settings[""], **self._settings["GPU"]})
-            return gpu_device.property_of(name, index, settings, device)
+            shared = gpu_properties.known_to_cards(self._settings[""])
+            return gpu_properties.property_of(name, index, {**shared, **self._settings["GPU"]}, arguments)
         if device.partition(".")[0] in ABSENT and name in _OF_ABSENT:
             return copy.copy(_OF_ABSENT[name])
         head = _head(device) if device else ""
@@ -608,6 +615,14 @@ def _is_model_proto(model: Any) -> bool:
     return getattr(kind, "full_name", "") == "onnx.ModelProto"
 
 
+def _merge(settings: dict[str, Any], device: str) -> Merge:
+    """The function that completes the properties of a blob, see `blob.load_blob`."""
+    card = settings.get("card")
+    if card is None:
+        return partial(table.over_stored, settings=settings, device=device)
+    return partial(gpu_properties.over_stored, settings=settings, index=card)
+
+
 @as_memory_errors("compile the model")
 def _compile(
     model: Model,
@@ -649,7 +664,7 @@ def _compile(
         return CompiledModel._make(executable, inputs, outputs, name=name, device=device, config=settings)
     from ovjit.storage.model_cache import cached_model
 
-    merge = partial(table.over_stored, settings=settings, device=device)
+    merge = _merge(settings, device)
     found = cached_model(settings["CACHE_DIR"], graph, inputs, outputs, settings, merge, make, noted)
     return _imported(found, name if not found.used else found.config["name"] or "Model0", device)
 

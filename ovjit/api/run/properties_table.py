@@ -349,6 +349,12 @@ def read_value(name: Any, value: Any, letter: str, device: str) -> Any:
     row = find_row(name, letter, device)
     if row.read is None:
         raise PropertyError(f"{_unsupported(row.name, device)} It can only be read")
+    return checked_value(row, value)
+
+
+def checked_value(row: Row, value: Any) -> Any:
+    """The value to keep for a property that can be set. PropertyError for a wrong value."""
+    assert row.read is not None
     if isinstance(value, OVAny):
         value = value.value
     try:
@@ -616,6 +622,10 @@ def _cache_type(config: Mapping[str, Any], name: str, kept: Iterable[Any] = ()) 
 def compiled_property(compiled: CompiledModel, name: Any) -> Any:
     """What `CompiledModel.get_property` tells, in OpenVINO's types."""
     expect(name, str, "the name of a property is a str")
+    if compiled._device == "GPU":
+        from ovjit.api.run import gpu_properties
+
+        return gpu_properties.compiled_property(compiled, name)
     row = ROWS.get(name)
     if row is None or not (row.compiled or name in UNLISTED and compiled._device == "CPU"):
         known = [r.name for r in ROWS.values() if r.compiled]
