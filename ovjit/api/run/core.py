@@ -303,8 +303,7 @@ class Core:
             merged.update(self._settings[device])
         settings = table.resolve({**merged, **given}, device)
         if card is not None:
-            precision = gpu_properties.precision(settings["given"])
-            settings.update(card=card, INFERENCE_PRECISION_HINT=precision)
+            settings.update(gpu_properties.resolve(settings["given"], card))
         return settings
 
     def import_model(
