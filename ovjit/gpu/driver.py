@@ -43,7 +43,7 @@ _NOT_UPDATED = 910
 #: Attributes of a card: numbers of CUdevice_attribute.
 ATTRIBUTES = {
     "MULTIPROCESSOR_COUNT": 16, "PCI_BUS_ID": 33, "PCI_DEVICE_ID": 34, "PCI_DOMAIN_ID": 50,
-    "L2_CACHE_SIZE": 38,
+    "MEMORY_CLOCK_RATE": 36, "GLOBAL_MEMORY_BUS_WIDTH": 37, "L2_CACHE_SIZE": 38,
     "COMPUTE_CAPABILITY_MAJOR": 75, "COMPUTE_CAPABILITY_MINOR": 76, "CLOCK_RATE": 13, "INTEGRATED": 18,
 }  # fmt: skip
 
@@ -214,6 +214,15 @@ class Card:
     def attribute(self, name: str) -> int:
         """A fact of the card, of `ATTRIBUTES`."""
         return self._library.attribute(name, self.facts.number)
+
+    def peak_flops(self) -> float:
+        """Operations per second in f32, without tensor cores: two for each lane and cycle."""
+        lanes = 64 if self.facts.capability == (8, 0) else 128  # of a multiprocessor
+        return self.attribute("MULTIPROCESSOR_COUNT") * lanes * 2 * self.attribute("CLOCK_RATE") * 1e3
+
+    def peak_bandwidth(self) -> float:
+        """Bytes per second of the card's memory: two transfers in each cycle."""
+        return 2e3 * self.attribute("MEMORY_CLOCK_RATE") * self.attribute("GLOBAL_MEMORY_BUS_WIDTH") / 8
 
     # -- memory
 

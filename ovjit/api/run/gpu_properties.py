@@ -223,9 +223,7 @@ def _fact(name: str, index: int, facts: Any) -> Any:
     if name == "GPU_DEVICE_ID":
         return f"0x{card.attribute('PCI_DEVICE_ID'):x}"
     assert name == "DEVICE_GOPS", name
-    lanes = 128  # of f32 in a multiprocessor; those of 8.0 have 64
-    rate = card.attribute("MULTIPROCESSOR_COUNT") * card.attribute("CLOCK_RATE") * 2e-6
-    return {Type.f32: rate * (64 if facts.capability == (8, 0) else lanes)}
+    return {Type.f32: card.peak_flops() / 1e9}
 
 
 def compiled_property(compiled: Any, name: str) -> Any:
