@@ -143,11 +143,11 @@ class DeviceState:
         plan, card = table.plan, self.card
         size = plan.scratch_offset + scratch_bytes(plan)
         if self.arena is None or self.arena.size < size:
-            self.replays.clear()  # graphs have the arena's address
+            self._outdate()
             self.arena = None
             self.arena = DeviceMemory(card, size)
         if self.errors is None or self.errors.size < 8 * len(plan.steps):
-            self.replays.clear()
+            self._outdate()
             self.errors = DeviceMemory(card, 8 * max(len(plan.steps), 64))
         replay = self._replay(table)
         self.addresses[0] = self.arena.address
@@ -161,6 +161,12 @@ class DeviceState:
             self.addresses[i + FIRST_IO] = there.address
         card.upload(self.bases.address, self.addresses, self.stream)
         return replay
+
+    def _outdate(self) -> None:
+        """Have all graphs updated before their next run: memory whose address they have moves."""
+        self.card.synchronize(self.stream)
+        for replay in self.replays.values():
+            replay.outdated.update(replay.graphs)
 
     def _tensor(self, i: int, size: int) -> DeviceMemory:
         memory = self.tensors.get(i)

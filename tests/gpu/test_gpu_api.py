@@ -103,6 +103,25 @@ def test_query_model_names_what_runs_on_the_card(cuda: FakeCuda) -> None:
     assert asked.get("relu") == "GPU"
 
 
+@pytest.mark.parametrize(
+    ("function", "code", "words"),
+    [
+        ("cuDevicePrimaryCtxRetain", 46, "exclusive mode and another process uses it"),
+        ("cuMemAlloc_v2", 2, "out of memory: the card has too little free memory: use smaller shapes"),
+        ("cuModuleLoadDataEx", 222, "the driver is older than the PTX of the kernels"),
+    ],
+)
+def test_failures_of_the_card_say_what_to_do(cuda: FakeCuda, function: str, code: int, words: str) -> None:
+    core = ov.Core()
+    cuda.fail[function] = code
+    with pytest.raises(RuntimeError, match=words):
+        core.compile_model(model(), "GPU")(X)
+    want = np.maximum(X @ W, 0)
+    np.testing.assert_allclose(core.compile_model(model(), "CPU")(X)[0], want, rtol=1e-1, atol=1e-1)
+    del cuda.fail[function]
+    np.testing.assert_allclose(core.compile_model(model(), "GPU")(X)[0], want, rtol=1e-5, atol=1e-5)
+
+
 def test_without_a_card_the_errors_are_openvinos() -> None:
     core = ov.Core()
     if driver.cards():

@@ -1,11 +1,11 @@
 """Barriers of a warp in kernels' sources.
 
 On a CPU a vector's elements are stored together. On a card each lane is a thread, and the threads of a warp
-are ordered by barriers alone. `with_barriers` puts a barrier before each access to memory that the kernel both
-loads and stores. So a lane loads what another one has stored, and no lane stores what another one has still to
-load. Memory is known by the pointers that an address derives from: arguments, and the scratch memory. Kernels
-that load one tensor and store another one, which are most, have no barrier: planning lets them share memory
-only where each lane stores what it has loaded itself.
+are ordered by barriers alone. `with_barriers` puts a barrier before each access to memory that the kernel
+both loads and stores. So a lane loads what another one has stored, and no lane stores what another one has
+still to load. Memory is known by the pointers that an address derives from: arguments, and the scratch
+memory. Kernels that load one tensor and store another one, which are most, have no barrier: planning lets
+them share memory only where each lane stores what it has loaded itself.
 
 `st` has barriers of its own.
 """
@@ -30,9 +30,11 @@ def with_barriers(source: str) -> str:
     tree = ast.parse(source)
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     pointers = _pointers(functions)
-    loaded, stored = ({root for function in functions for node in ast.walk(function)
-                       for root in _accessed(node, words, pointers)} for words in (_LOADS, _STORES))  # fmt: skip
-    shared = {_ANY} if len(functions) > 1 and loaded and stored else _meeting(loaded, stored)
+    nodes = [node for function in functions for node in ast.walk(function)]
+    loaded, stored = (
+        {root for node in nodes for root in _accessed(node, words, pointers)} for words in (_LOADS, _STORES)
+    )
+    shared = _meeting(loaded, stored)
     if not shared:
         return source
     for function in functions:
@@ -94,6 +96,8 @@ def _pointers(functions: list[ast.FunctionDef]) -> dict[str, set[str]]:
     found = {"scratch": {"scratch"}}
     pairs = []
     for function in functions:
+        if function.name != "kernel":  # a part of it: its arguments may be any pointers
+            found |= {argument.arg: {_ANY} for argument in function.args.args}
         for node in ast.walk(function):
             if isinstance(node, ast.Assign):
                 pairs += [(t.id, node.value) for target in node.targets for t in ast.walk(target)
