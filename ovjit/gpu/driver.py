@@ -224,6 +224,12 @@ class Card:
         """Bytes per second of the card's memory: two transfers in each cycle."""
         return 2e3 * self.attribute("MEMORY_CLOCK_RATE") * self.attribute("GLOBAL_MEMORY_BUS_WIDTH") / 8
 
+    def driver_version(self) -> str:
+        """The newest CUDA that the driver supports, such as "12.4"."""
+        version = ctypes.c_int()
+        self._library("cuDriverGetVersion", ctypes.byref(version))
+        return f"{version.value // 1000}.{version.value % 1000 // 10}"
+
     # -- memory
 
     def allocate(self, size: int) -> int:

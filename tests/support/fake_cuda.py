@@ -82,6 +82,9 @@ class FakeCuda:
     def do_cuInit(self, flags: int) -> int:
         return 100 if not self.cards else SUCCESS
 
+    def do_cuDriverGetVersion(self, version: Any) -> None:
+        target(version).value = 12040
+
     def do_cuGetErrorString(self, code: int, text: Any) -> None:
         target(text).value = _WORDS.get(code, b"unknown error")
 
