@@ -12,6 +12,7 @@ from ovjit.api.arguments import takes
 from ovjit.api.model.model_forms import ONLY
 from ovjit.api.model.node import ConstOutput
 from ovjit.api.model.ports import make_ports
+from ovjit.api.run import gpu_properties
 from ovjit.api.run import properties_table as table
 from ovjit.api.run.request import InferRequest
 from ovjit.api.run.results import OVDict
@@ -196,7 +197,8 @@ class CompiledModel:
 
     def get_property(self, property: str) -> Any:
         """A property's value. RuntimeError for an unknown name."""
-        return table.compiled_property(self, property)
+        kind = gpu_properties if self._device == "GPU" else table
+        return kind.compiled_property(self, property)
 
     def set_property(self, *args: Any, **named: Any) -> None:
         """Always a RuntimeError: properties are fixed by compiling, as in OpenVINO's CPU device."""

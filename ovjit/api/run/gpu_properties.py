@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ovjit.api.arguments import expect
 from ovjit.api.run import properties_table as table
 from ovjit.api.run import property_values as values
 from ovjit.api.run.properties_table import PropertyError, Row
@@ -228,6 +229,7 @@ def _fact(name: str, index: int, facts: Any) -> Any:
 
 def compiled_property(compiled: Any, name: str) -> Any:
     """What `CompiledModel.get_property` tells of a model that is compiled for a card."""
+    expect(name, str, "the name of a property is a str")
     config = compiled._config
     if name == "SUPPORTED_PROPERTIES":
         return dict.fromkeys((*_OF_MODELS, *(row.name for row in ROWS.values() if row.compiled)), "RO")

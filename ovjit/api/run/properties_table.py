@@ -622,10 +622,6 @@ def _cache_type(config: Mapping[str, Any], name: str, kept: Iterable[Any] = ()) 
 def compiled_property(compiled: CompiledModel, name: Any) -> Any:
     """What `CompiledModel.get_property` tells, in OpenVINO's types."""
     expect(name, str, "the name of a property is a str")
-    if compiled._device == "GPU":
-        from ovjit.api.run import gpu_properties
-
-        return gpu_properties.compiled_property(compiled, name)
     row = ROWS.get(name)
     if row is None or not (row.compiled or name in UNLISTED and compiled._device == "CPU"):
         known = [r.name for r in ROWS.values() if r.compiled]

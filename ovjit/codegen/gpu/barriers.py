@@ -32,7 +32,8 @@ def with_barriers(source: str) -> str:
     pointers = _pointers(functions)
     nodes = [node for function in functions for node in ast.walk(function)]
     loaded, stored = (
-        {root for node in nodes for root in _accessed(node, words, pointers)} for words in (_LOADS, _STORES)
+        {root for node in nodes for root in _access_roots(node, words, pointers)}
+        for words in (_LOADS, _STORES)
     )
     shared = _meeting(loaded, stored)
     if not shared:
@@ -49,7 +50,7 @@ def _meeting(loaded: set[str], stored: set[str]) -> set[str]:
     return loaded & stored
 
 
-def _accessed(node: ast.AST, words: frozenset[str], pointers: dict[str, set[str]]) -> set[str]:
+def _access_roots(node: ast.AST, words: frozenset[str], pointers: dict[str, set[str]]) -> set[str]:
     """The pointers of the address of a call of one of these words; none for other nodes."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or not node.args:
         return set()
@@ -139,7 +140,7 @@ def _split_store(statement: ast.stmt, pointers: dict[str, set[str]], shared: set
     """For a store of a value that is loaded from shared memory: statements that compute the value, and a
     barrier. The store then reads a variable."""
     call = statement.value if isinstance(statement, ast.Expr) else None
-    if not isinstance(call, ast.Call) or not _accessed(call, _STORES, pointers):
+    if not isinstance(call, ast.Call) or not _access_roots(call, _STORES, pointers):
         return []
     before: list[ast.stmt] = []
     for i, argument in enumerate(call.args):
@@ -160,7 +161,7 @@ def _own_nodes(statement: ast.stmt) -> Iterator[ast.AST]:
 
 
 def _is_shared(node: ast.AST, pointers: dict[str, set[str]], shared: set[str]) -> bool:
-    roots = _accessed(node, _LOADS | _STORES, pointers)
+    roots = _access_roots(node, _LOADS | _STORES, pointers)
     return bool(roots) and (_ANY in shared or _ANY in roots or bool(roots & shared))
 
 
