@@ -126,7 +126,7 @@ class DeviceState:
         self.replays: OrderedDict[int, Replay] = OrderedDict()
         self.addresses = np.zeros_like(job._bases)
         #: Numbers of remote outputs that are written behind the steps, as inputs lie in their memory.
-        self.behind: Collection[int] = ()
+        self.late_outputs: Collection[int] = ()
 
     def __del__(self) -> None:
         stream = getattr(self, "stream", None)
@@ -153,10 +153,10 @@ class DeviceState:
         self.addresses[0] = self.arena.address
         self.addresses[1] = constants_of(job.executable, card, plan.memory, self.stream).address
         self.addresses[2] = replay.data.address
-        self.behind = behind = job.remote_behind()
+        self.late_outputs = late = job.find_late_outputs()
         for i, array in enumerate([*job.inputs, *job.outputs]):
             assert array is not None
-            remote = None if i in behind else job.remote.get(i)
+            remote = None if i in late else job.remote.get(i)
             there = self._tensor(i + FIRST_IO, array.nbytes) if remote is None else remote
             self.addresses[i + FIRST_IO] = there.address
         card.upload(self.bases.address, self.addresses, self.stream)
@@ -279,7 +279,7 @@ class DeviceJob(Job):
                 "a region of a remote tensor can be an input or output only if it is contiguous: copy it"
             )
 
-    def remote_behind(self) -> list[int]:
+    def find_late_outputs(self) -> list[int]:
         """The numbers of outputs whose remote memory is that of an input, or of another output, too."""
         count, found, taken = (
             len(self.inputs),
@@ -398,7 +398,7 @@ class DeviceJob(Job):
             at = len(self.inputs) + i
             address = int(state.addresses[FIRST_IO + at])
             if at in self.remote:
-                if at in state.behind:
+                if at in state.late_outputs:
                     state.card.copy(self.remote[at].address, address, array.nbytes, state.stream)
             elif 0 < array.nbytes <= MOST_PINNED:
                 pinned[i] = state.staging(at, array.nbytes)

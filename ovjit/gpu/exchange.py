@@ -81,7 +81,7 @@ def _delete(address: int) -> None:
 
 @_Deleter
 def _drop_capsule(capsule: int) -> None:
-    """Called with a capsule that ends: nobody has taken its tensor if it still has its first name."""
+    """Called with a capsule that ends: no consumer has taken its tensor if it still has its first name."""
     if _is_unused(capsule, _NAME):
         _delete(_content_of(capsule, _NAME))
 
@@ -126,9 +126,9 @@ def import_tensor(card: Card, other: Any, stream: Any) -> tuple[str, DeviceTenso
     `__cuda_array_interface__`, when the work that fills it is complete. TypeError for another object."""
     if hasattr(other, "__dlpack__"):
         check_card(card, *other.__dlpack_device__())
-        found = import_capsule(card, other.__dlpack__(stream=stream.value))
+        imported = import_capsule(card, other.__dlpack__(stream=stream.value))
         card.synchronize(stream)  # the producer has let it wait for its own
-        return found
+        return imported
     facts = getattr(other, "__cuda_array_interface__", None)
     if facts is None:
         raise TypeError(

@@ -192,7 +192,7 @@ def property_of(name: Any, index: int, config: Mapping[str, Any], arguments: Any
 def _fact(name: str, index: int, facts: Any) -> Any:
     """What is known of a card without a context on it, or with one."""
     major, minor = facts.capability
-    known: dict[str, Any] = {
+    facts_by_name: dict[str, Any] = {
         "RANGE_FOR_ASYNC_INFER_REQUESTS": (1, 2, 1),
         "RANGE_FOR_STREAMS": (1, 2),
         "OPTIMAL_BATCH_SIZE": 1,
@@ -208,8 +208,8 @@ def _fact(name: str, index: int, facts: Any) -> Any:
         "GPU_UARCH_VERSION": f"{major}.{minor}.0",
         "GPU_CACHELINE_SIZE": 128,
     }
-    if name in known:
-        return known[name]
+    if name in facts_by_name:
+        return facts_by_name[name]
     from ovjit.gpu.driver import open_card
 
     card = open_card(index)

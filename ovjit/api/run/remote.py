@@ -181,10 +181,10 @@ class RemoteTensor:
         if target_tensor._shape != self._shape:
             target_tensor.set_shape(self._shape)
         array = target_tensor._array
-        whole = array if array.flags.c_contiguous else np.empty(array.shape, array.dtype)
-        download(self._memory, whole, stream)
-        if whole is not array:
-            array[...] = whole
+        contiguous = array if array.flags.c_contiguous else np.empty(array.shape, array.dtype)
+        download(self._memory, contiguous, stream)
+        if contiguous is not array:
+            array[...] = contiguous
 
     def copy_from(self, source_tensor: Any) -> None:
         """Copy from a Tensor or RemoteTensor of the same shape and element type (else RuntimeError)."""

@@ -62,12 +62,12 @@ def _access_roots(node: ast.AST, words: frozenset[str], pointers: dict[str, set[
 
 def _roots(expression: ast.AST, pointers: dict[str, set[str]]) -> set[str]:
     """The pointers that the value of an expression derives from."""
-    found: set[str] = set()
+    roots: set[str] = set()
     nodes = [expression]
     while nodes:
         node = nodes.pop()
         if isinstance(node, ast.Name):
-            found |= pointers.get(node.id, set())
+            roots |= pointers.get(node.id, set())
         elif not isinstance(node, ast.Call):
             nodes += ast.iter_child_nodes(node)
         elif getattr(node.func, "id", "") in ("imin", "imax"):
@@ -76,8 +76,8 @@ def _roots(expression: ast.AST, pointers: dict[str, set[str]]) -> set[str]:
             "args",
             "bases",
         ):
-            found.add(_ANY)
-    return found
+            roots.add(_ANY)
+    return roots
 
 
 def _name(node: ast.AST) -> str:
@@ -94,11 +94,11 @@ def _is_argument(value: ast.AST) -> bool:
 
 def _pointers(functions: list[ast.FunctionDef]) -> dict[str, set[str]]:
     """Variable -> the pointers that its values derive from, in whatever order statements run."""
-    found = {"scratch": {"scratch"}}
+    roots = {"scratch": {"scratch"}}
     pairs = []
     for function in functions:
         if function.name != "kernel":  # a part of it: its arguments may be any pointers
-            found |= {argument.arg: {_ANY} for argument in function.args.args}
+            roots |= {argument.arg: {_ANY} for argument in function.args.args}
         for node in ast.walk(function):
             if isinstance(node, ast.Assign):
                 pairs += [(t.id, node.value) for target in node.targets for t in ast.walk(target)
@@ -107,16 +107,16 @@ def _pointers(functions: list[ast.FunctionDef]) -> dict[str, set[str]]:
                 pairs.append((node.target.id, node.value))
     for name, value in pairs:
         if _is_argument(value):
-            found.setdefault(name, set()).add(name)
+            roots.setdefault(name, set()).add(name)
     changed = True
     while changed:
         changed = False
         for name, value in pairs:
-            more = _roots(value, found) - found.get(name, set())
+            more = _roots(value, roots) - roots.get(name, set())
             if more:
-                found.setdefault(name, set()).update(more)
+                roots.setdefault(name, set()).update(more)
                 changed = True
-    return found
+    return roots
 
 
 def _guard(body: list[ast.stmt], pointers: dict[str, set[str]], shared: set[str]) -> list[ast.stmt]:
