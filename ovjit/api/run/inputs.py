@@ -158,10 +158,7 @@ def _is_value(value: Any) -> bool:
 
 def _prepared(slot: InputSlot, value: Any, share: bool, key: Any) -> Step:
     """Check one value and bring it to the slot's dtype where assignment alone would not."""
-    if isinstance(value, RemoteTensor):
-        slot.check_tensor(value)
-        return slot, value, False
-    if isinstance(value, Tensor):
+    if isinstance(value, (Tensor, RemoteTensor)):
         value = as_port(value, slot.info)
         slot.check_tensor(value)
         return slot, value, False

@@ -79,11 +79,17 @@ def shape_hint(given: tuple[int, ...], expected: tuple[shapes.Dim, ...]) -> str:
     return ""
 
 
-def as_port(tensor: Tensor, info: PortInfo) -> Tensor:
+def as_port(tensor: Any, info: PortInfo) -> Any:
     """A Tensor to bind: for a tensor without dimensions at a port of one element, one of the port's shape on
     the same memory; any other as it is."""
     shape = info.shape
-    if tensor._shape or not shape or not shapes.is_static(shape) or math.prod(shape) != 1:
+    if (
+        not isinstance(tensor, Tensor)
+        or tensor._shape
+        or not shape
+        or not shapes.is_static(shape)
+        or math.prod(shape) != 1
+    ):
         return tensor
     packed = relation(info.dtype) == PACKED
     return lend_array(tensor._array if packed else tensor._array.reshape(shape), tensor._type, shape)
