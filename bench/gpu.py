@@ -1,16 +1,20 @@
 """Checks and measures the device "GPU" on an NVIDIA card.
 
     python -m bench.gpu [--quick] [--json gpu.json] [--seconds 0.2]
+    python -m bench.gpu --page gpu.json
 
 First it checks: each word of the kernel language beside NumPy's bits, samples of operations beside their
-references, and small networks beside the CPU's results. Then it measures memory-bound operations (GB/s),
-products (TFLOP/s) and networks (us from call to result), and PyTorch's eager mode and `torch.compile` on the
-same card if torch is installed. It exits with 1 if a check fails, and with 2 without a card.
+references, and ten networks beside the CPU's results. Then it measures the time to the first result,
+memory-bound operations (GB/s), products (TFLOP/s) and networks (us from call to result, with tensors of the
+host and with remote ones), and PyTorch's eager mode and `torch.compile` on the same card if torch is
+installed. `--quick` checks, and measures digits alone. It exits with 1 if a check fails, and with 2 without a
+card. `--page` writes the results of a file to the page docs/gpu.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -22,7 +26,9 @@ from typing import Any
 import numpy as np
 
 import ovjit as ov
+from ovjit.data import digits
 from ovjit.engine import compile_graph
+from ovjit.errors import ModelError
 from ovjit.gpu import driver
 from ovjit.graph.interp import evaluate
 
@@ -39,16 +45,17 @@ def run_job(job: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
 # --- checks
 
 
-def check_words(card: driver.Card) -> Iterator[tuple[str, bool]]:
-    """Yield (word, whether its bits are NumPy's). NaNs may have other payloads."""
-    from ovjit.codegen.gpu.ptx import compile_ptx
+def check_words(card: driver.Card, step: int = 1) -> Iterator[tuple[str, bool]]:
+    """Yield (word, whether its bits are NumPy's) of every `step`-th kernel. NaNs may have other payloads."""
+    from ovjit.codegen.gpu import ptx
+    from ovjit.codegen.gpu.functions import ENTRY
     from tests.support.word_kernels import OUTPUT, word_kernels
 
     stream = card.create_stream()
     data, out, bases, error = (card.allocate(size) for size in (4096, OUTPUT, 64, 8))
-    for kernel in word_kernels():
+    for kernel in list(word_kernels())[::step]:
         expected, result = kernel.expected(32), np.zeros(OUTPUT, np.uint8)
-        function = card.function(compile_ptx(kernel.source, "entry"), "entry")
+        function = card.function(ptx.compile_ptx(kernel.source, ENTRY), ENTRY)
         card.upload(data, kernel.data, stream)
         card.upload(bases, np.array([0, 0, 0, data, out], np.int64), stream)
         card.clear(out, OUTPUT, stream)
@@ -70,6 +77,9 @@ def check_operations(count: int) -> Iterator[tuple[str, bool]]:
         for _, arrays, attrs in samples(record, "f32", 1):
             try:
                 graph, data = graph_of(record, arrays, attrs, "f32")
+            except ModelError:
+                continue  # the operation does not take f32
+            try:
                 if graph.has_state or any(v.dtype != "f32" for v in graph.outputs):
                     continue
                 results = run_job(compile_graph(graph, {"card": 0}).new_job(), data)
@@ -100,6 +110,19 @@ def networks() -> Iterator[tuple[str, ov.Model]]:
         y = op.reduce_mean(y, [2, 3], False)
         y = op.softmax(op.matmul(y, weights(channels, 10), False, False), 1)
         yield f"{blocks} convolutions of {channels}", ov.Model([y], [x])
+    x = op.parameter([1, 4, 12, 12], np.float32, name="x")
+    y = op.group_convolution(x, weights(4, 1, 1, 3, 3), [1, 1], [1, 1], [1, 1], [1, 1])
+    y = op.max_pool(op.clamp(y, 0.0, 6.0), [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
+    yield "depthwise convolution and pooling", ov.Model([op.reduce_mean(y, [2, 3], False)], [x])
+    x = op.parameter([2, 12, 40], np.float32, name="x")
+    parts = op.split(op.transpose(x, [0, 2, 1]), 1, 2)
+    gathered = op.gather(op.concat([parts.output(1), parts.output(0)], 1), np.arange(39, -1, -1), 1)
+    yield "moves", ov.Model([op.reduce_max(op.tanh(gathered), [2], False)], [x])
+    x = op.parameter([1, 5, 16], np.float32, name="x")
+    zeros, w, r = np.zeros((1, 1, 8), np.float32), weights(1, 32, 16), weights(1, 32, 8)
+    lengths, bias = np.array([5]), np.zeros((1, 32), np.float32)
+    lstm = op.lstm_sequence(x, zeros, zeros, lengths, w, r, bias, 8, "forward")
+    yield "recurrent layer", ov.Model([lstm.output(0)], [x])
     for width, layers in ((64, 1), (128, 2), (256, 2)):
         x = y = op.parameter([1, 16, width], np.float32, name="x")
         for _ in range(layers):
@@ -114,7 +137,7 @@ def networks() -> Iterator[tuple[str, ov.Model]]:
 
 def check_networks() -> Iterator[tuple[str, bool]]:
     """Yield (network, whether the card's results are the CPU's)."""
-    for name, model in [("digits", ov.Core().read_model(ov.data.digits()[0])), *networks()]:
+    for name, model in [("digits", ov.Core().read_model(digits()[0])), *networks()]:
         shape = [d if isinstance(d, int) else 1 for d in model.inputs[0].get_partial_shape().get_min_shape()]
         x = np.random.default_rng(0).random([max(d, 1) for d in shape]).astype(np.float32)
         exact = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
@@ -159,6 +182,25 @@ def memory_bound() -> Iterator[tuple[str, ov.Model, float]]:
     yield "transpose", ov.Model([op.transpose(rows, [1, 0])], [rows]), 2 * size
 
 
+def measure_digits(seconds: float) -> Iterator[dict[str, Any]]:
+    """The time from a model to its first result, and of further ones, of the network of digits."""
+    xml, images, _ = digits()
+    began = time.perf_counter()
+    compiled = ov.Core().compile_model(xml, "GPU")
+    request, image = compiled.create_infer_request(), np.ascontiguousarray(images[:1], np.float32)
+    request.infer(image)
+    yield {"what": "digits, to the first result", "s": round(time.perf_counter() - began, 2)}
+    yield {"what": "digits", "us": round(1e6 * time_of(lambda: request.infer(image), seconds), 1)}
+    context = ov.Core().get_default_context("GPU")
+    port = compiled.outputs[0]
+    tensors = [context.create_tensor(ov.Type.f32, shape, {}) for shape in (image.shape, [1, 10])]
+    tensors[0].copy_from(ov.Tensor(image))
+    request.set_input_tensor(tensors[0])
+    request.set_tensor(port, tensors[1])
+    spent = time_of(request.infer, seconds)
+    yield {"what": "digits, remote tensors", "us": round(1e6 * spent, 1)}
+
+
 def measure(seconds: float) -> Iterator[dict[str, Any]]:
     x = np.random.default_rng(2).standard_normal((8192, 1024)).astype(np.float32)
     for name, model, moved in memory_bound():
@@ -171,9 +213,9 @@ def measure(seconds: float) -> Iterator[dict[str, Any]]:
         job = compile_graph(model._graph(), {"card": 0, "PERF_COUNT": True}).new_job()
         spent = kernel_time(job, [np.ones((m, k), np.float32)], 5)
         yield {"what": f"product {m} x {n} x {k}", "TFLOP/s": round(2 * m * n * k / spent / 1e12, 2)}
-    for name, model in [("digits", ov.Core().read_model(ov.data.digits()[0])), *networks()]:
+    for name, model in networks():
         graph = model._graph()
-        shape = [d if isinstance(d, int) else 1 for d in graph.inputs[0].shape]
+        shape = list(graph.inputs[0].shape)
         job, x = compile_graph(graph, {"card": 0}).new_job(), np.ones(shape, np.float32)
         yield {"what": name, "us": round(time_of(lambda job=job, x=x: run_job(job, [x]), seconds) * 1e6, 1)}
 
@@ -208,14 +250,47 @@ def measure_torch() -> Iterator[dict[str, Any]]:
         yield {"what": name, "torch GB/s": rates}
 
 
-def main() -> int:
+#: What encloses the results in the page.
+MARKS = "<!-- results: python -m bench.gpu --page -->", "<!-- end of results -->"
+
+
+def page_of(found: dict[str, Any]) -> str:
+    """The results of a file as a part of the page."""
+    checks = ", ".join(f"{right} of {count} {title}" for title, (right, count) in found["checks"].items())
+    rows = []
+    for row in found["results"]:
+        values = (f"{value} {key}" for key, value in row.items() if key != "what")
+        rows.append(f"| {row['what']} | {'; '.join(values)} |")
+    head = (
+        f"Run on {found['date']} at commit {found['commit']}: {found['card']}, driver for CUDA "
+        f"{found['driver']}. Right: {checks}."
+    )
+    failed = f"\n\nWrong: {', '.join(found['failed'])}." if found["failed"] else ""
+    return "\n".join([f"{head}{failed}", "", "| case | result |", "|---|---|", *rows])
+
+
+def write_page(results: str, page: str = "docs/gpu.md") -> None:
+    """Replace the results in the page by those of a JSON file."""
+    with open(results, encoding="utf-8") as file:
+        part = page_of(json.load(file))
+    with open(page, encoding="utf-8") as file:
+        before, rest = file.read().split(MARKS[0])
+    with open(page, "w", encoding="utf-8") as file:
+        file.write("\n".join([before + MARKS[0], part, MARKS[1] + rest.split(MARKS[1])[1]]))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
-        "--quick", action="store_true", help="checks, and no measurement of PyTorch: some 90 s"
+        "--quick", action="store_true", help="checks of a part, and the time of digits: some 90 s"
     )
     parser.add_argument("--json", help="write the results to this file")
     parser.add_argument("--seconds", type=float, default=0.2, help="time for each network")
-    options = parser.parse_args()
+    parser.add_argument("--page", metavar="JSON", help="write the results of this file to docs/gpu.md")
+    options = parser.parse_args(argv)
+    if options.page:
+        write_page(options.page)
+        return 0
     if not driver.cards():
         print(f"no card: {driver.why_no_card()}", file=sys.stderr)
         return 2
@@ -225,22 +300,22 @@ def main() -> int:
     )
     found: dict[str, Any] = {
         "card": card.facts.name, "capability": list(card.facts.capability), "commit": head.stdout.strip(),
-        "date": time.strftime("%Y-%m-%d"), "failed": [], "results": [],
+        "date": time.strftime("%Y-%m-%d"), "driver": card.driver_version(), "checks": {}, "failed": [],
+        "results": [],
     }  # fmt: skip
     print(f"{card.facts.name}, compute capability {'.'.join(map(str, card.facts.capability))}")
     for title, checks in (
-        ("words", check_words(card)),
-        ("operations", check_operations(20 if options.quick else 60)),
+        ("words", check_words(card, 4 if options.quick else 1)),
+        ("operations", check_operations(48)),
         ("networks", check_networks()),
     ):
         rows = list(checks)
         failed = [name for name, good in rows if not good]
         found["failed"] += failed
+        found["checks"][title] = len(rows) - len(failed), len(rows)
         print(f"{title}: {len(rows) - len(failed)} of {len(rows)} right", *failed[:5], flush=True)
-    for row in measure(options.seconds):
-        found["results"].append(row)
-        print(*(f"{key}: {value}" for key, value in row.items()), flush=True)
-    for row in () if options.quick else measure_torch():
+    further = () if options.quick else (measure(options.seconds), measure_torch())
+    for row in itertools.chain(measure_digits(options.seconds), *further):
         found["results"].append(row)
         print(*(f"{key}: {value}" for key, value in row.items()), flush=True)
     if options.json:

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return tool(arguments[1:])
         options = _parser().parse_args(arguments)
         if options.command == "demo":
-            return _demo()
+            return _demo(options.device)
     except BrokenPipeError:  # `ovjit inspect ... | head`: the reader is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -47,11 +47,11 @@ TOOLS = {
 }  # fmt: skip
 
 
-def _demo() -> int:
+def _demo(device: str) -> int:
     from ovjit.tools import demo
 
     try:
-        return demo.main()
+        return demo.main(device=device)
     except (RuntimeError, ValueError) as error:  # a machine without code, a wrong variable
         print(f"ovjit: {error}", file=sys.stderr)
         return 2
@@ -69,7 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("-m", dest="module", action="store_true", help="the program is a module's name")
     command.add_argument("program", help="a script, or with -m a module")
     command.add_argument("arguments", nargs=argparse.REMAINDER, help="the program's own arguments")
-    commands.add_parser("demo", help="classify handwritten digits with the embedded network, and time it")
+    command = commands.add_parser(
+        "demo", help="classify handwritten digits with the embedded network, and time it"
+    )
+    command.add_argument("-d", "--device", default="CPU", help="CPU or GPU; default: CPU")
     for name, (_, _, about) in TOOLS.items():
         commands.add_parser(name, help=about, add_help=False)
     return parser

@@ -36,7 +36,7 @@ class Options(NamedTuple):
     def of(config: Mapping[str, Any], target: Target) -> Options:
         """The options that these properties request, for this target."""
         exact = str(config.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY")
-        precision = "f32" if target.is_gpu else precision_of(config)
+        precision = precision_of(config)
         dynamic = int(config.get("DYNAMIC_QUANTIZATION_GROUP_SIZE") or 0)
         caches, floats = caches_of(config), float_types(target)
         names = (name for cache in caches for name in cache.names(precision, floats))

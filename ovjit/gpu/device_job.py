@@ -8,11 +8,11 @@ are one graph.
 
 from __future__ import annotations
 
-import os
+import contextlib
 import sys
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,9 @@ from ovjit.errors import InferenceError
 from ovjit.execution import blocks, runner
 from ovjit.execution.job import Job
 from ovjit.execution.table import Table
-from ovjit.gpu.driver import Card, open_card
+from ovjit.gpu import memory as device_memory
+from ovjit.gpu.driver import Card, CardError, open_card
+from ovjit.gpu.memory import DeviceMemory, DeviceTensor, PinnedMemory
 from ovjit.graph import dtypes
 from ovjit.planning.views import FIRST_IO, View
 
@@ -37,24 +39,8 @@ LEAST_SCRATCH = 4096
 MOST_SCRATCH = 256 << 20
 #: Maximum bytes of an input or output that is copied through pinned memory.
 MOST_PINNED = 16 << 20
-#: Maximum tables of a job whose graphs are kept.
-MOST_GRAPHS = 16
-
-
-class DeviceMemory:
-    """Bytes of a card's memory, freed with this object."""
-
-    def __init__(self, card: Card, size: int):
-        self.card, self.size, self._pid = card, size, os.getpid()
-        self.address = card.allocate(size)
-
-    def __del__(self) -> None:
-        address = getattr(self, "address", None)
-        if address is not None and os is not None and os.getpid() == self._pid and not sys.is_finalizing():
-            try:
-                self.card.free(address)
-            except Exception:  # the card is lost, and its memory with it
-                pass
+#: Maximum tables of a job whose graphs are kept. The oldest one's are updated for further shapes.
+MOST_GRAPHS = 8
 
 
 class Replay:
@@ -62,13 +48,55 @@ class Replay:
     steps."""
 
     def __init__(self, card: Card, table: Table, stream: Any):
+        self.card, self.table, self.base = card, table, table.args.ctypes.data
         self.arguments = DeviceMemory(card, table.args.nbytes)
         self.data = DeviceMemory(card, table.data.nbytes)
-        card.upload(self.arguments.address, table.args, stream)
-        card.upload(self.data.address, table.data, stream)
-        self.card, self.base = card, table.args.ctypes.data
+        self._upload(stream)
         #: (first step, end) -> the graph that runs these steps.
         self.graphs: dict[tuple[int, int], Any] = {}
+        #: The graphs whose launches differ from the table's.
+        self.outdated: set[tuple[int, int]] = set()
+
+    def _upload(self, stream: Any) -> None:
+        self.card.upload(self.arguments.address, self.table.args, stream)
+        self.card.upload(self.data.address, self.table.data, stream)
+
+    def serves(self, table: Table) -> bool:
+        """True if its graphs can be updated for a table: that has the same kernels, with argument blocks of
+        the same sizes."""
+        mine, columns = self.table, (runner.STEP_KERNEL, runner.STEP_ARGS)
+        return (
+            mine.host == table.host
+            and mine.rows.shape == table.rows.shape
+            and mine.args.nbytes == table.args.nbytes
+            and table.data.nbytes <= self.data.size
+            and np.array_equal(mine.rows[:, columns[0]], table.rows[:, columns[0]])
+            and np.array_equal(
+                mine.rows[:, columns[1]] - self.base, table.rows[:, columns[1]] - table.args.ctypes.data
+            )
+        )
+
+    def move_to(self, table: Table, stream: Any) -> None:
+        """Run another table, which it `serves`, from now on. Graphs with the same launches stay."""
+        before, self.table, self.base = self.table, table, table.args.ctypes.data
+        self._upload(stream)
+        plans = before.plan, table.plan
+        same = len({(plan.scratch_offset, scratch_of_chunk(plan)) for plan in plans}) == 1
+        chunks = before.rows[:, runner.STEP_CHUNKS] == table.rows[:, runner.STEP_CHUNKS]
+        for first, stop in self.graphs:
+            if not (same and chunks[first:stop].all()):
+                self.outdated.add((first, stop))
+
+    def graph(self, first: int, stop: int) -> Any:
+        """The graph of a range of steps; None if it has to be captured."""
+        return None if (first, stop) in self.outdated else self.graphs.get((first, stop))
+
+    def capture(self, first: int, stop: int, stream: Any, launch: Callable[[], None]) -> Any:
+        """Capture the graph of a range of steps, which `launch` puts on the stream."""
+        steps = first, stop
+        graph = self.graphs[steps] = self.card.capture(stream, launch, self.graphs.get(steps))
+        self.outdated.discard(steps)
+        return graph
 
     def __del__(self) -> None:
         for graph in getattr(self, "graphs", {}).values():
@@ -94,16 +122,17 @@ class DeviceState:
         self.errors: DeviceMemory | None = None
         #: Number of an input or output in the bases -> its memory, and its pinned memory.
         self.tensors: dict[int, DeviceMemory] = {}
-        self.pinned: dict[int, np.ndarray] = {}
-        self.replays: OrderedDict[int, tuple[Table, Replay]] = OrderedDict()
+        self.pinned: dict[int, PinnedMemory] = {}
+        self.replays: OrderedDict[int, Replay] = OrderedDict()
         self.addresses = np.zeros_like(job._bases)
+        #: Numbers of remote outputs that are written behind the steps, as inputs lie in their memory.
+        self.late_outputs: Collection[int] = ()
 
     def __del__(self) -> None:
         stream = getattr(self, "stream", None)
         if stream is not None and not sys.is_finalizing():
             try:
-                for memory in self.pinned.values():
-                    self.card.free_pinned(memory)
+                self.card.synchronize(stream)
                 self.replays.clear()
                 self.card.destroy_stream(stream)
             except Exception:  # the card is lost, or this is a forked child
@@ -114,22 +143,30 @@ class DeviceState:
         plan, card = table.plan, self.card
         size = plan.scratch_offset + scratch_bytes(plan)
         if self.arena is None or self.arena.size < size:
-            self.replays.clear()  # graphs have the arena's address
+            self._outdate()
             self.arena = None
             self.arena = DeviceMemory(card, size)
         if self.errors is None or self.errors.size < 8 * len(plan.steps):
-            self.replays.clear()
+            self._outdate()
             self.errors = DeviceMemory(card, 8 * max(len(plan.steps), 64))
         replay = self._replay(table)
         self.addresses[0] = self.arena.address
         self.addresses[1] = constants_of(job.executable, card, plan.memory, self.stream).address
         self.addresses[2] = replay.data.address
-        arrays = [*job.inputs, *job.outputs]
-        for i, array in enumerate(arrays, FIRST_IO):
+        self.late_outputs = late = job.find_late_outputs()
+        for i, array in enumerate([*job.inputs, *job.outputs]):
             assert array is not None
-            self.addresses[i] = self._tensor(i, array.nbytes).address
+            remote = None if i in late else job.remote.get(i)
+            there = self._tensor(i + FIRST_IO, array.nbytes) if remote is None else remote
+            self.addresses[i + FIRST_IO] = there.address
         card.upload(self.bases.address, self.addresses, self.stream)
         return replay
+
+    def _outdate(self) -> None:
+        """Have all graphs updated before their next run: memory whose address they have moves."""
+        self.card.synchronize(self.stream)
+        for replay in self.replays.values():
+            replay.outdated.update(replay.graphs)
 
     def _tensor(self, i: int, size: int) -> DeviceMemory:
         memory = self.tensors.get(i)
@@ -139,24 +176,39 @@ class DeviceState:
         return memory
 
     def _replay(self, table: Table) -> Replay:
-        known = self.replays.get(id(table))
-        if known is None or known[0] is not table:
-            known = self.replays[id(table)] = table, Replay(self.card, table, self.stream)
-            while len(self.replays) > MOST_GRAPHS:
-                self.card.synchronize(self.stream)
-                self.replays.popitem(last=False)
+        replay = self.replays.get(id(table))
+        if replay is None or replay.table is not table:
+            replay = self._oldest_for(table) if len(self.replays) >= MOST_GRAPHS else None
+            if replay is None:
+                replay = Replay(self.card, table, self.stream)
+            else:
+                replay.move_to(table, self.stream)
+            self.replays[id(table)] = replay
         self.replays.move_to_end(id(table))
-        return known[1]
+        return replay
+
+    def _oldest_for(self, table: Table) -> Replay | None:
+        """Remove the replay that was not used for longest and serves a table; else the oldest one, and return
+        None."""
+        found = next((key for key, replay in self.replays.items() if replay.serves(table)), None)
+        if found is not None:
+            return self.replays.pop(found)
+        self.card.synchronize(self.stream)
+        self.replays.popitem(last=False)
+        return None
 
     def staging(self, i: int, size: int) -> np.ndarray:
         """Pinned memory for a tensor."""
         memory = self.pinned.get(i)
-        if memory is None or memory.nbytes < size:
-            if memory is not None:
-                del self.pinned[i]
-                self.card.free_pinned(memory)
-            memory = self.pinned[i] = self.card.allocate_pinned(size)
-        return memory[:size]
+        if memory is None or memory.array.nbytes < size:
+            self.pinned.pop(i, None)
+            memory = self.pinned[i] = PinnedMemory(self.card, size)
+        return memory.array[:size]
+
+
+def stand_in(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """An array without memory of its own, with the shape and type of a tensor on the card."""
+    return np.broadcast_to(np.zeros((), dtypes.numpy_dtype(dtype)), shape)
 
 
 def scratch_bytes(plan: Any) -> int:
@@ -186,12 +238,60 @@ def constants_of(executable: Any, card: Card, memory: np.ndarray, stream: Any) -
 class DeviceJob(Job):
     """A job whose kernels run on a card."""
 
-    __slots__ = ("_device",)
+    __slots__ = ("_device", "remote")
     leads_in_python = True
 
     def __init__(self, executable: Executable):
         super().__init__(executable)
         self._device: DeviceState | None = None
+        #: Number of an input or, behind those, of an output -> its tensor in the card's memory.
+        self.remote: dict[int, DeviceTensor] = {}
+
+    def set_input(self, i: int, array: np.ndarray, address: int | None = None) -> None:
+        super().set_input(i, array, address)
+        self.remote.pop(i, None)
+
+    def set_output(self, i: int, array: np.ndarray | None) -> None:
+        self.remote.pop(len(self.inputs) + i, None)
+        super().set_output(i, array)
+
+    def set_remote_input(self, i: int, tensor: DeviceTensor) -> None:
+        """Read input i where it lies on the card. Raises InferenceError for a tensor of another card."""
+        self._check_remote(tensor)
+        array = stand_in(tensor.shape, self.executable.inputs[i].dtype)
+        self.set_input(i, array, 0)
+        self.remote[i] = tensor
+
+    def set_remote_output(self, i: int, tensor: DeviceTensor) -> None:
+        """Write output i to a tensor on the card. Raises InferenceError for a tensor of another card."""
+        self._check_remote(tensor)
+        self.set_output(i, stand_in(tensor.shape, self.executable.outputs[i].dtype))
+        self.remote[len(self.inputs) + i] = tensor
+
+    def _check_remote(self, tensor: DeviceTensor) -> None:
+        if tensor.card is not self.device.card:
+            raise InferenceError(
+                f"the tensor is in the memory of card {tensor.card.facts.number}, and the model runs on card "
+                f"{self.device.card.facts.number}"
+            )
+        if not tensor.is_contiguous:
+            raise InferenceError(
+                "a region of a remote tensor can be an input or output only if it is contiguous: copy it"
+            )
+
+    def find_late_outputs(self) -> list[int]:
+        """The numbers of outputs whose remote memory is that of an input, or of another output, too."""
+        count, found, taken = (
+            len(self.inputs),
+            [],
+            [t for i, t in self.remote.items() if i < len(self.inputs)],
+        )
+        for i, tensor in self.remote.items():
+            if i >= count:
+                if any(tensor.overlaps(other.address, other.size) for other in taken):
+                    found.append(i)
+                taken.append(tensor)
+        return found
 
     @property
     def device(self) -> DeviceState:
@@ -208,7 +308,7 @@ class DeviceJob(Job):
         words, table = self.words, self._table
         assert table is not None
         if table.composite is not None:
-            self._run_composite(table.composite)
+            self._run_on_host(table.composite)
             return
         words[runner.STARTED] = runner.clock()
         try:
@@ -216,7 +316,45 @@ class DeviceJob(Job):
         finally:
             words[runner.ENDED] = runner.clock()
 
+    def _run_on_host(self, composite: Any) -> None:
+        """Run a composite, whose parts exchange arrays of the host, with copies of remote tensors."""
+        remote, count, stream = dict(self.remote), len(self.inputs), self.device.stream
+        kept: dict[int, np.ndarray] = {}
+        for i, tensor in remote.items():
+            dtype = (self.inputs[i] if i < count else self.outputs[i - count]).dtype  # type: ignore[union-attr]
+            kept[i] = array = np.empty(tensor.shape, dtype)
+            if i < count:
+                device_memory.download(tensor, array, stream)
+                self.set_input(i, array)
+            else:
+                self.set_output(i - count, array)
+        try:
+            self._run_composite(composite)
+            for i, tensor in remote.items():
+                if i >= count:
+                    device_memory.upload(tensor, kept[i], stream)
+        finally:
+            for i, tensor in remote.items():
+                (self.set_remote_input if i < count else self.set_remote_output)(
+                    i - count * (i >= count), tensor
+                )
+
     def _run_table(self, table: Table) -> None:
+        try:
+            self._run_in_order(table)
+        except BaseException:
+            self._settle()
+            raise
+        if self.words[runner.ABORT]:
+            self._settle()
+
+    def _settle(self) -> None:
+        """After a failure, wait for what is on the stream: it may use memory that is freed or reused next."""
+        if self._device is not None:
+            with contextlib.suppress(CardError):
+                self._device.card.synchronize(self._device.stream)
+
+    def _run_in_order(self, table: Table) -> None:
         words, state, steps = self.words, self.device, len(table.plan.steps)
         replay = state.prepare(self, table)
         self._upload_inputs(state)
@@ -242,10 +380,12 @@ class DeviceJob(Job):
     def _upload_inputs(self, state: DeviceState) -> None:
         for i, array in enumerate(self.inputs):
             assert array is not None
+            if i in self.remote:
+                continue
             if array.dtype.hasobject:
                 raise InferenceError(f"input {i} has strings, which a GPU does not take: compile for the CPU")
             content = array.reshape(-1).view(np.uint8)
-            if 0 < content.nbytes <= MOST_PINNED:
+            if 0 < content.nbytes <= MOST_PINNED and not state.card.is_pinned(content.ctypes.data):
                 staging = state.staging(i, content.nbytes)
                 staging[:] = content
                 content = staging
@@ -257,7 +397,10 @@ class DeviceJob(Job):
         for i, array in enumerate(self.outputs):
             at = len(self.inputs) + i
             address = int(state.addresses[FIRST_IO + at])
-            if 0 < array.nbytes <= MOST_PINNED:
+            if at in self.remote:
+                if at in state.late_outputs:
+                    state.card.copy(self.remote[at].address, address, array.nbytes, state.stream)
+            elif 0 < array.nbytes <= MOST_PINNED:
                 pinned[i] = state.staging(at, array.nbytes)
                 state.card.download(pinned[i], address, state.stream)
             else:
@@ -280,7 +423,7 @@ class DeviceJob(Job):
         if self._perf is not None:
             self._run_timed(state, replay, table, first, stop)
             return
-        graph = replay.graphs.get((first, stop))
+        graph = replay.graph(first, stop)
         if graph is None:
             functions = self._functions(card, table, first, stop)
 
@@ -288,7 +431,7 @@ class DeviceJob(Job):
                 for i in range(first, stop):
                     self._launch(state, replay, table, i, functions[i - first])
 
-            graph = replay.graphs[first, stop] = card.capture(stream, launch)
+            graph = replay.capture(first, stop, stream, launch)
         card.run_graph(graph, stream)
 
     def _run_timed(self, state: DeviceState, replay: Replay, table: Table, first: int, stop: int) -> None:

@@ -38,11 +38,12 @@ ADVICE = {
     719: "a kernel failed, and the card's context is lost: use the CPU, or start a new process",
     803: "the driver does not support this card",
 }
-_NOT_FOUND = 100
+#: CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE.
+_NOT_UPDATED = 910
 #: Attributes of a card: numbers of CUdevice_attribute.
 ATTRIBUTES = {
     "MULTIPROCESSOR_COUNT": 16, "PCI_BUS_ID": 33, "PCI_DEVICE_ID": 34, "PCI_DOMAIN_ID": 50,
-    "L2_CACHE_SIZE": 38,
+    "MEMORY_CLOCK_RATE": 36, "GLOBAL_MEMORY_BUS_WIDTH": 37, "L2_CACHE_SIZE": 38,
     "COMPUTE_CAPABILITY_MAJOR": 75, "COMPUTE_CAPABILITY_MINOR": 76, "CLOCK_RATE": 13, "INTEGRATED": 18,
 }  # fmt: skip
 
@@ -188,6 +189,8 @@ class Card:
         library("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), device)
         self._functions: dict[tuple[str, str], Any] = {}
         self._modules: list[Any] = []
+        #: Address of pinned memory -> its bytes.
+        self._pinned: dict[int, int] = {}
         self._loading = ForkLock("cards")
         self._thread = threading.local()
 
@@ -203,9 +206,29 @@ class Card:
             self._thread.current = True
         self._library(function, *arguments)
 
+    @property
+    def context(self) -> int:
+        """The driver's handle of the card's primary context."""
+        return self._context.value or 0
+
     def attribute(self, name: str) -> int:
         """A fact of the card, of `ATTRIBUTES`."""
         return self._library.attribute(name, self.facts.number)
+
+    def peak_flops(self) -> float:
+        """Operations per second in f32, without tensor cores: two for each lane and cycle."""
+        lanes = 64 if self.facts.capability == (8, 0) else 128  # of a multiprocessor
+        return self.attribute("MULTIPROCESSOR_COUNT") * lanes * 2 * self.attribute("CLOCK_RATE") * 1e3
+
+    def peak_bandwidth(self) -> float:
+        """Bytes per second of the card's memory: two transfers in each cycle."""
+        return 2e3 * self.attribute("MEMORY_CLOCK_RATE") * self.attribute("GLOBAL_MEMORY_BUS_WIDTH") / 8
+
+    def driver_version(self) -> str:
+        """The newest CUDA that the driver supports, such as "12.4"."""
+        version = ctypes.c_int()
+        self._library("cuDriverGetVersion", ctypes.byref(version))
+        return f"{version.value // 1000}.{version.value % 1000 // 10}"
 
     # -- memory
 
@@ -223,10 +246,16 @@ class Card:
         address = ctypes.c_void_p()
         self.call("cuMemAllocHost_v2", ctypes.byref(address), ctypes.c_size_t(max(int(size), 16)))
         memory = (ctypes.c_uint8 * max(int(size), 16)).from_address(address.value or 0)
+        self._pinned[address.value or 0] = len(memory)
         return np.ctypeslib.as_array(memory)
 
     def free_pinned(self, memory: np.ndarray) -> None:
+        self._pinned.pop(memory.ctypes.data, None)
         self.call("cuMemFreeHost", ctypes.c_void_p(memory.ctypes.data))
+
+    def is_pinned(self, address: int) -> bool:
+        """True if a byte of the host is in memory of `allocate_pinned`."""
+        return any(begin <= address < begin + size for begin, size in list(self._pinned.items()))
 
     def upload(self, address: int, array: np.ndarray, stream: Any) -> None:
         """Copy a contiguous array to the card, in the order of the stream."""
@@ -239,6 +268,12 @@ class Card:
         if array.nbytes:
             target, size = ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes)
             self.call("cuMemcpyDtoHAsync_v2", target, ctypes.c_uint64(address), size, stream)
+
+    def copy(self, address: int, source: int, size: int, stream: Any) -> None:
+        """Copy bytes of the card's memory, in the order of the stream."""
+        if size:
+            ends = ctypes.c_uint64(address), ctypes.c_uint64(source)
+            self.call("cuMemcpyDtoDAsync_v2", *ends, ctypes.c_size_t(size), stream)
 
     def clear(self, address: int, size: int, stream: Any) -> None:
         self.call(
@@ -294,8 +329,9 @@ class Card:
         """Wait until all work of the stream is complete, without the GIL."""
         self.call("cuStreamSynchronize", stream)
 
-    def capture(self, stream: Any, launch: Callable[[], None]) -> Any:
-        """An executable graph of what `launch` puts on the stream."""
+    def capture(self, stream: Any, launch: Callable[[], None], before: Any = None) -> Any:
+        """An executable graph of what `launch` puts on the stream: `before` if that can be updated, which is
+        otherwise destroyed."""
         graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
         self.call("cuStreamBeginCapture_v2", stream, 2)  # CU_STREAM_CAPTURE_MODE_RELAXED
         try:
@@ -303,10 +339,25 @@ class Card:
         finally:
             self.call("cuStreamEndCapture", stream, ctypes.byref(graph))
         try:
+            if before is not None and self._update(before, graph):
+                return before
             self.call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_uint64(0))
         finally:
             self.call("cuGraphDestroy", graph)
+        if before is not None:
+            self.destroy_graph(before)
         return executable
+
+    def _update(self, executable: Any, graph: Any) -> bool:
+        """Give an executable graph the launches of another graph. False if their nodes differ."""
+        result = (ctypes.c_uint64 * 3)()  # CUgraphExecUpdateResultInfo: a number and two nodes
+        try:
+            self.call("cuGraphExecUpdate_v2", executable, graph, result)
+        except CardError as error:
+            if error.code != _NOT_UPDATED:
+                raise
+            return False
+        return True
 
     def run_graph(self, graph: Any, stream: Any) -> None:
         self.call("cuGraphLaunch", graph, stream)

@@ -24,6 +24,7 @@ from ovjit.graph.ports import PortInfo
 from ovjit.planning.constants import has_subnormals
 from ovjit.records import NamedTuple
 from ovjit.storage import tags
+from ovjit.storage.card_blobs import encode_for_card, provide_ptx
 from ovjit.storage.container import BlobError, Container, write_container
 from ovjit.storage.graph_format import (
     Arrays,
@@ -105,7 +106,8 @@ def sections_of(executable: Any, elsewhere: Elsewhere | None = None) -> dict[str
     """All sections but the header. `elsewhere`: returns the place in a file of weights that stay there.
     Raises BlobError for a model with content that blobs cannot store."""
     try:
-        return _encode(executable, elsewhere)
+        encode = _encode if executable.config.get("card") is None else encode_for_card
+        return encode(executable, elsewhere)
     except TypeError as error:
         raise BlobError(f"the model cannot be exported: {error}") from error
 
@@ -162,7 +164,7 @@ def header_for(
     """
     return dump(
         {
-            "machine": machine(),
+            "machine": machine(config),
             "source": source,
             "name": config.get("name", ""),
             "inputs": [_encode_port(info) for info in inputs],
@@ -178,12 +180,14 @@ def key_of(settings: Mapping[str, Any]) -> bytes:
     return user_key(settings.get("OVJIT_KEY") or None)
 
 
-def machine() -> dict[str, str]:
+def machine(config: Mapping[str, Any] | None = None) -> dict[str, str]:
     """The facts that object code depends on: versions, code generators, the CPU, switches that change
-    code."""
+    code. For a card also the "device"."""
     from ovjit.codegen.cpu.host import host_target
     from ovjit.codegen.versions import code_digest, versions
 
+    if config is not None and config.get("card") is not None:
+        return {"device": "GPU", **_facts_of_ptx()}
     isa = host_target()
     numba, llvmlite = versions()
     return {
@@ -197,6 +201,20 @@ def machine() -> dict[str, str]:
         "platform": "-".join((os.uname().sysname if hasattr(os, "uname") else os.name, isa.machine)),
         "switches": " ".join(debug.program_flags()),
     }
+
+
+def _facts_of_ptx() -> dict[str, str]:
+    """The facts that PTX depends on. Any card of the least capability runs it."""
+    from ovjit.codegen.cpu.targets import TARGETS
+    from ovjit.codegen.versions import code_digest, versions
+
+    target = TARGETS["cuda"]
+    numba, llvmlite = versions()
+    return {
+        "ovjit": __version__, "numba": numba, "llvmlite": llvmlite, "generators": code_digest(),
+        "isa": target.name, "cpu": target.cpu, "features": ",".join(target.features),
+        "switches": " ".join(debug.program_flags()),
+    }  # fmt: skip
 
 
 def compiling(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,6 +263,7 @@ def load_container(container: Container, merge: Merge, file: np.ndarray | None =
         inputs = tuple(map(_read_port, header["inputs"]))
         outputs = tuple(map(_read_port, header["outputs"]))
         config = merge({k: v for k, v in header["properties"].items() if k not in LOCAL})
+        _check_device(header, config)
         reason = container.why_foreign(key_of(config)) or _why_unfit(header, config)
         if not isinstance(name, str):
             raise BlobError("the blob is not valid: its name is not a string")
@@ -254,12 +273,26 @@ def load_container(container: Container, merge: Merge, file: np.ndarray | None =
     if reason:
         logs.warning("the blob's object code is not used, its model is compiled again: %s", reason)
         return Imported(_compile(container, inputs, outputs, config), inputs, outputs, config, False)
+    if config.get("card") is not None:
+        provide_ptx(container.sections)
+        return Imported(_compile(container, inputs, outputs, config), inputs, outputs, config, True)
     return Imported(_load(container, inputs, outputs, config, file), inputs, outputs, config, True)
+
+
+def _check_device(header: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raises BlobError for a blob of another device."""
+    of_card, for_card = "device" in header["machine"], config.get("card") is not None
+    if of_card != for_card:
+        its, wanted = ("GPU", "the CPU") if of_card else ("the CPU", "GPU")
+        raise BlobError(
+            f"the blob is of a model that was compiled for {its}, and cannot be imported for {wanted}: name "
+            f"the device in import_model, or compile the model for {wanted}"
+        )
 
 
 def _why_unfit(header: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """The reason why the object code cannot run here; "" if it can."""
-    here = machine()
+    here = machine(config)
     there = header["machine"]
     for what, text in here.items():
         if there.get(what) != text:

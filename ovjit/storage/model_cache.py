@@ -70,7 +70,7 @@ def cached_model(
     found = load_checked(path, lambda there: there == header, key.value, merge, mapped, settings)
     if found is None:
         room = KeptMemory(folder, lambda size: _has_room(folder, size))
-        plain = key.lasting and not settings.get(PROPERTY)
+        plain = key.lasting and not settings.get(PROPERTY) and settings.get("card") is None
         try:
             found = Imported(make(room.give if plain else None), *ends, settings, False)
             kept = key.lasting and _keep(path, found, source, key.value, room)
@@ -118,7 +118,8 @@ def load_checked(
             raise BlobError(reason)
         found = load_container(container, merge, file)
         main = found.executable.main
-        if found.used and not main.static and not (settings or {}).get(PROPERTY):
+        of_cpu = found.config.get("card") is None
+        if found.used and of_cpu and not main.static and not (settings or {}).get(PROPERTY):
             from ovjit.storage import plans
 
             plans.find(path, container.code, key, found.executable)
@@ -161,7 +162,7 @@ def write_plain(path: str, made: Imported, source: str, key: bytes, room: KeptMe
         room.keep(path, (head, summed, gap), behind)
     else:
         write_whole(path, *parts, lasting=False)  # a file that a power cut damaged is not authentic
-    if not main.static:
+    if not main.static and made.config.get("card") is None:
         from ovjit.storage import plans
 
         plans.keep_traced(path, code_in(parts[0]), key, made.executable)

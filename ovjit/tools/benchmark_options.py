@@ -80,7 +80,7 @@ def _add_model_options(add: Callable[..., None]) -> None:
 
 def _subjects(add: Callable[..., None]) -> None:
     """Options of the subjects to compare: devices, hints, ways of calling, properties."""
-    add("-d --target_device", "CPU, or AUTO, which is the CPU", default="CPU")
+    add("-d --target_device", "CPU, GPU, or AUTO, which is the CPU", default="CPU")
     add(
         "-hint --perf_hint",
         "latency (default), throughput or tput, cumulative_throughput or ctput, none",
@@ -110,7 +110,7 @@ def _subjects(add: Callable[..., None]) -> None:
         default="",
         metavar="FILES",
     )
-    add("-c --path_to_cldnn_config", "kernels of GPUs: without effect on a CPU", metavar="FILE")
+    add("-c --path_to_cldnn_config", "kernels of Intel's GPUs: without effect", metavar="FILE")
     add("-load_config", "a JSON file {device: {property: value}}", type=Path)
     add("-dump_config", "write the properties that are in force there", type=Path)
 

@@ -24,7 +24,7 @@ DRAWN = 6
 LEAST_ACCURACY = 0.97
 
 
-def main(ov: Any = None) -> int:
+def main(ov: Any = None, device: str = "CPU") -> int:
     """Run on `ov`, a module with OpenVINO's API; on ovjit if None. 0 if the answers are good, else 1."""
     if ov is None:
         import ovjit as ov
@@ -38,11 +38,11 @@ def main(ov: Any = None) -> int:
         start = perf_counter()
         model = core.read_model(xml)
         read = perf_counter()
-        compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+        compiled = core.compile_model(model, device, {"PERFORMANCE_HINT": "LATENCY"})
         done = perf_counter()
     finally:
         tells(earlier)
-    print(f"{ov.__name__} {ov.get_version()} on {core.get_property('CPU', 'FULL_DEVICE_NAME')}")
+    print(f"{ov.__name__} {ov.get_version()} on {core.get_property(device, 'FULL_DEVICE_NAME')}")
     print(f"read {xml.name} in {1e3 * (read - start):.1f} ms, compiled in {1e3 * (done - read):.1f} ms")
     if hasattr(ov, "progress"):
         print(first_time({kind: count - before[kind] for kind, count in counts.items()}, steps))
@@ -57,7 +57,7 @@ def main(ov: Any = None) -> int:
     if not np.array_equal(queued, answers):
         print("the queue's results differ from those of the synchronous call")
         return 1
-    profiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True})
+    profiled = core.compile_model(model, device, {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True})
     print_layers(profiled, images)
     return 0 if right >= LEAST_ACCURACY * len(labels) else 1
 

@@ -23,7 +23,7 @@ from ovjit.execution.table import Row
 from ovjit.records import NamedTuple
 from ovjit.tools.benchmark_options import positive
 from ovjit.tools.files import graph_file
-from ovjit.tools.roofline import Roofline, measure
+from ovjit.tools.roofline import Roofline, measure, of_card
 from ovjit.tools.terminal import FAULTS, reporting
 
 WARM_UP = 3
@@ -73,19 +73,23 @@ def profile(
     seed: int = SEED,
     config: Mapping[str, Any] = NO_CONFIG,
     inputs: Sequence[np.ndarray] | None = None,
+    device: str = "CPU",
 ) -> Profile:
     """Profile a model (a path or an `ovjit.Model`) on `inputs`, by default random ones.
 
     `shapes`: those of random inputs, one for each input, in order. By default dynamic dimensions have their
     minimum, but at least 1. Raises ValueError for shapes that do not fit. `config`: further properties for
-    the compilation.
+    the compilation. `device`: "CPU", or a GPU, for which `threads` have no meaning.
     """
     import ovjit as ov
 
     if runs < 1:
         raise ValueError(f"the number of runs is {runs}; it should be at least 1")
-    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True, **config}
-    compiled = ov.Core().compile_model(model, "CPU", hints)
+    hints = {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True, **config}
+    if device == "CPU":
+        hints.setdefault("INFERENCE_NUM_THREADS", threads)
+    compiled = ov.Core().compile_model(model, device, hints)
+    card = compiled._config.get("card")
     request = compiled.create_infer_request()
     if inputs is None:
         inputs = random_inputs(compiled.inputs, shapes, seed)
@@ -105,7 +109,8 @@ def profile(
         times.append([row.real_ns for row in rows])
         by_threads.append(request._job.by_threads())
     spent = [statistics.median(column) for column in zip(*times, strict=True)]
-    roofline = measure(threads, frozenset(row.form for row in rows))
+    forms = frozenset(row.form for row in rows)
+    roofline = measure(threads, forms) if card is None else of_card(card)
     summary = summarise(rows, spent, 1e6 * statistics.median(latencies), roofline)
     usual = min(range(runs), key=lambda i: abs(latencies[i] - summary.latency_us / 1e6))
     return summary._replace(threads=by_threads[usual])
@@ -246,6 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     code."""
     parser = argparse.ArgumentParser(prog="ovjit profile", description="What each step of a model takes.")
     parser.add_argument("model", help="a model file")
+    parser.add_argument("-d", "--device", default="CPU", help="CPU or GPU; default: CPU")
     parser.add_argument("--threads", type=positive, default=1, help="default: 1")
     parser.add_argument(
         "--runs", type=positive, default=RUNS, help=f"the median of so many is shown; default {RUNS}"
@@ -256,7 +262,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--trace", type=Path, help="write one inference as a Chrome trace (chrome://tracing, Perfetto)"
     )
     options = parser.parse_args(argv)
-    measured = profile(graph_file(options.model), options.threads, options.runs, options.shape)
+    file = graph_file(options.model)
+    measured = profile(file, options.threads, options.runs, options.shape, device=options.device)
     if options.html:
         from ovjit.tools.report import profile_page
 

@@ -77,6 +77,18 @@ class Roofline(NamedTuple):
         return max(flops / self.peaks.get(form, self.flops), moved / self.bandwidth(moved)) / seconds
 
 
+def of_card(number: int) -> Roofline:
+    """The peaks of a GPU, as its clocks and widths say; they are not measured."""
+    from ovjit.gpu.driver import open_card
+
+    card = open_card(number)
+    major, minor = card.facts.capability
+    memory = Level("memory", math.inf, card.peak_bandwidth())
+    return Roofline(
+        f"sm_{major}{minor}", card.attribute("MULTIPROCESSOR_COUNT"), card.peak_flops(), (memory,)
+    )
+
+
 def dot_kernel(form: Format) -> Kernel:
     """`turns` times ACCUMULATORS independent multiply-adds of the format's words, nothing loaded or stored;
     y = the sum of the accumulators.

@@ -10,7 +10,7 @@ import pytest
 
 from ovjit.engine import compile_graph
 from ovjit.errors import Cancelled, InferenceError, UnsupportedError
-from ovjit.gpu import driver
+from ovjit.gpu import device_job, driver
 from ovjit.gpu.driver import CardError
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.symbolic import Interval
@@ -68,12 +68,52 @@ def test_constants_are_uploaded_once_for_all_jobs(cuda: FakeCuda) -> None:
     assert first.device.addresses[1] == second.device.addresses[1]
 
 
+def check(job, *shape: int) -> None:
+    x = np.random.default_rng(shape).standard_normal(shape).astype(np.float32)
+    for result, want in zip(run(job, x), expected(x), strict=True):
+        np.testing.assert_allclose(result, want, rtol=1e-5, atol=1e-5)
+
+
 def test_other_shapes_have_graphs_of_their_own(cuda: FakeCuda) -> None:
     job = compile_graph(graph_of(Interval(0, None), 4), {"card": 0}).new_job()
     for rows in (3, 70, 3, 1):
-        x = np.random.default_rng(rows).standard_normal((rows, 4)).astype(np.float32)
-        for result, want in zip(run(job, x), expected(x), strict=True):
-            np.testing.assert_allclose(result, want, rtol=1e-5, atol=1e-5)
+        check(job, rows, 4)
+    assert (cuda.instantiated, cuda.updates, cuda.replays) == (3, 1, 4)  # 70 rows have moved the arena
+
+
+def test_graphs_of_further_shapes_are_updated(cuda: FakeCuda) -> None:
+    job = compile_graph(graph_of(Interval(0, None), 4), {"card": 0}).new_job()
+    for rows in range(8, 8 + device_job.MOST_GRAPHS):
+        check(job, rows, 4)
+    made, memory = cuda.instantiated, len(cuda.memory)
+    assert made == device_job.MOST_GRAPHS
+    for rows in (40, 9, 700, 41, 42, 9, 8):
+        check(job, rows, 4)
+    assert cuda.instantiated == made  # other rows need other grids, not other graphs
+    assert 0 < cuda.updates and len(cuda.memory) == memory
+    assert len(job.device.replays) == device_job.MOST_GRAPHS
+
+
+def test_graphs_with_other_nodes_are_made_anew(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_job, "MOST_GRAPHS", 1)
+    cuda.fail["cuGraphExecUpdate_v2"] = 910
+    job = compile_graph(graph_of(Interval(0, None), 4), {"card": 0}).new_job()
+    for rows in (1, 700, 2):
+        check(job, rows, 4)
+    assert cuda.instantiated == 3 and not cuda.updates and len(cuda.graphs) == 1
+
+
+def test_a_cancelled_run_leaves_nothing_on_the_stream(cuda: FakeCuda) -> None:
+    job = compile_graph(graph_of(Interval(0, None), 4), {"card": 0}).new_job()
+    check(job, 2, 4)
+    cuda.fail["cuGraphLaunch"] = 1
+    with pytest.raises(CardError, match="invalid argument"):
+        check(job, 2, 4)
+    assert not any(cuda.streams.values())
+    del cuda.fail["cuGraphLaunch"]
+    check(job, 900, 4)  # which frees the memory of the smaller tensors
+    del job
+    assert not cuda.streams
 
 
 def test_host_steps_run_between_graphs(cuda: FakeCuda) -> None:

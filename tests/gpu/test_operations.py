@@ -14,8 +14,8 @@ from ovjit.compiler.options import Options
 from ovjit.errors import ModelError
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import Op
-from tests.gpu.test_plans import run_as_vectors
 from tests.support.op_samples import graph_of, native_ops, samples, tolerance
+from tests.support.plan_memory import run_as_vectors
 
 OPERATIONS = native_ops()
 #: Every so many operations run by default.

@@ -5,7 +5,7 @@ A warp is a NumPy vector of 32 lanes here, or 32 threads of this CPU that run th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,54 +14,15 @@ import pytest
 import ovjit as ov
 from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.codegen.gpu.ptx import compile_ptx
-from ovjit.codegen.gpu.words import WARP
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
 from ovjit.data import DIGITS_XML, digits
-from ovjit.execution.numpy_words import Memory, Words, program
+from ovjit.execution.numpy_words import Memory
+from tests.support.plan_memory import PlanMemory, run_as_vectors
 from tests.support.warps import Warp
 
 CUDA = TARGETS["cuda"]
 op = ov.opset13
-
-
-class PlanMemory:
-    """A plan's memory in this process: arena, constants, data, inputs, outputs."""
-
-    def __init__(self, plan: Any, inputs: Sequence[np.ndarray]):
-        self.plan = plan
-        arena = np.zeros(plan.scratch_offset + plan.scratch_size + 64, np.uint8)
-        constants = np.ascontiguousarray(plan.memory).view(np.uint8)
-        data = np.concatenate(
-            [np.ascontiguousarray(plan.data).view(np.uint8).reshape(-1), np.zeros(64, np.uint8)]
-        )
-        self.outputs = [np.zeros(shape, np.float32) for shape in plan.output_shapes]
-        arrays = [*map(np.ascontiguousarray, inputs), *self.outputs]
-        self.pieces = [arena, constants, data, *(a.reshape(-1).view(np.uint8) for a in arrays)]
-        self.bases = np.array([piece.ctypes.data for piece in self.pieces], np.int64)
-        self.scratch = arena.ctypes.data + plan.scratch_offset
-
-    def run(self, run_chunk: Callable[[str, Memory, np.ndarray, int], int]) -> list[np.ndarray]:
-        for i, (step, words) in enumerate(zip(self.plan.steps, self.plan.words, strict=True)):
-            assert step.kernel is not None, f"{step.name} is not native"
-            block = np.array(list(words) or [0], np.int64)
-            named = [
-                (a.ctypes.data, a.nbytes, "memory") for a in (*self.pieces, self.bases, block) if a.nbytes
-            ]
-            for chunk in range(self.plan.chunks_of(i)):
-                assert run_chunk(step.kernel.source, Memory(named), block, chunk) == 0
-        return self.outputs
-
-
-def run_as_vectors(plan: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    memory = PlanMemory(plan, inputs)
-
-    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        with np.errstate(all="ignore"):
-            kernel = program(source, Words(WARP, checked))
-            return kernel(memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
-
-    return memory.run(run_chunk)
 
 
 def plan_of(model: ov.Model) -> Any:

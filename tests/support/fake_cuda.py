@@ -2,15 +2,17 @@
 vectors.
 
 It checks the order and the arguments of calls: addresses must lie in memory that is allocated, streams,
-events and graphs must exist, launches need a context, nothing is freed twice, and copies of a stream take
-place when it is synchronized, so that a result that is read too early is wrong.
+events and graphs must exist, launches need a context, and nothing is freed twice or while a stream has work
+that uses it. The work of a stream takes place when that stream is synchronized: a result that is read too
+early is wrong, and so is one of another stream that was not waited for. Pageable memory is read at the call,
+as the driver may do, and pinned memory when the stream gets there.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,11 +47,12 @@ class FakeCuda:
         self.pinned: dict[int, np.ndarray] = {}
         self.sources: dict[str, str] = {}
         self.modules: dict[int, str] = {}
-        self.streams: dict[int, list[Callable[[], int]]] = {}
-        self.capturing: dict[int, list[Callable[[], int]]] = {}
-        self.graphs: dict[int, list[Callable[[], int]]] = {}
+        #: Handle -> its work, each with the addresses of the memory that it uses.
+        self.streams: dict[int, list[Work]] = {}
+        self.capturing: dict[int, list[Work]] = {}
+        self.graphs: dict[int, list[Work]] = {}
         self.events: dict[int, float] = {}
-        self.launches = self.replays = 0
+        self.launches = self.replays = self.instantiated = self.updates = 0
         self._next = 1000
 
     def __getattr__(self, name: str) -> Callable[..., int]:
@@ -78,6 +81,9 @@ class FakeCuda:
 
     def do_cuInit(self, flags: int) -> int:
         return 100 if not self.cards else SUCCESS
+
+    def do_cuDriverGetVersion(self, version: Any) -> None:
+        target(version).value = 12040
 
     def do_cuGetErrorString(self, code: int, text: Any) -> None:
         target(text).value = _WORDS.get(code, b"unknown error")
@@ -108,6 +114,8 @@ class FakeCuda:
             33: 3,
             34: 0,
             50: 0,
+            36: 2_619_000,
+            37: 5120,
             38: 50 << 20,
             13: 1_980_000,
         }
@@ -136,7 +144,15 @@ class FakeCuda:
         target(address).value = inner.ctypes.data
         return SUCCESS
 
+    def check_unused(self, memory: np.ndarray) -> None:
+        """Nothing that a stream has to do uses this memory."""
+        begin, end = memory.ctypes.data, memory.ctypes.data + memory.nbytes
+        for work in self.streams.values():
+            used = [address for item in work for address in item.uses if begin <= address < end]
+            assert not used, "memory is freed that a stream's work uses"
+
     def do_cuMemFree(self, address: Any) -> None:
+        self.check_unused(self.memory.get(number(address), np.empty(0)))
         assert self.memory.pop(number(address), None) is not None, "memory is freed that is not allocated"
 
     def do_cuMemAllocHost(self, address: Any, size: Any) -> None:
@@ -145,6 +161,7 @@ class FakeCuda:
         target(address).value = array.ctypes.data
 
     def do_cuMemFreeHost(self, address: Any) -> None:
+        self.check_unused(self.pinned.get(number(address), np.empty(0)))
         assert self.pinned.pop(number(address), None) is not None
 
     def span(self, address: int, size: int) -> np.ndarray:
@@ -158,18 +175,28 @@ class FakeCuda:
         count, place = number(size), number(to)
         self.span(place, count)
         # pageable memory is read at once, pinned memory when the stream gets there
-        held = content if number(source) in self.pinned else content.copy()
-        self.enqueue(stream, lambda: self.span(place, count).__setitem__(slice(None), held))
+        is_pinned = any(p <= number(source) < p + a.nbytes for p, a in self.pinned.items())
+        held = content if is_pinned else content.copy()
+        self.enqueue(stream, lambda: self.span(place, count).__setitem__(slice(None), held),
+                     place, number(source))  # fmt: skip
+
+    def do_cuMemcpyDtoDAsync(self, to: Any, source: Any, size: Any, stream: Any) -> None:
+        count, place, begin = number(size), number(to), number(source)
+        self.span(place, count), self.span(begin, count)
+        self.enqueue(stream, lambda: self.span(place, count).__setitem__(
+            slice(None), self.span(begin, count).copy()), place, begin)  # fmt: skip
 
     def do_cuMemcpyDtoHAsync(self, to: Any, source: Any, size: Any, stream: Any) -> None:
         out = np.ctypeslib.as_array((ctypes.c_uint8 * number(size)).from_address(number(to)))
         count, place = number(size), number(source)
         self.span(place, count)
-        self.enqueue(stream, lambda: out.__setitem__(slice(None), self.span(place, count)))
+        self.enqueue(stream, lambda: out.__setitem__(slice(None), self.span(place, count)),
+                     place, number(to))  # fmt: skip
 
     def do_cuMemsetD8Async(self, address: Any, value: Any, size: Any, stream: Any) -> None:
         place, count, byte = number(address), number(size), number(value)
-        self.enqueue(stream, lambda: self.span(place, count).fill(byte))
+        self.span(place, count)
+        self.enqueue(stream, lambda: self.span(place, count).fill(byte), place)
 
     # -- kernels
 
@@ -193,7 +220,8 @@ class FakeCuda:
         source = self.modules[number(function)]
         values = [ctypes.cast(p, ctypes.POINTER(ctypes.c_int64))[0] for p in arguments]
         assert len(values) == 7
-        self.enqueue(stream, lambda: self.run(source, gx * by, *values))
+        bases, args, _, _, scratch, _, error = values
+        self.enqueue(stream, lambda: self.run(source, gx * by, *values), bases, args, scratch, error)
 
     def run(self, source: str, warps: int, bases: int, args: int, start: int, end: int, scratch: int,
             each: int, error: int) -> None:  # fmt: skip
@@ -214,18 +242,19 @@ class FakeCuda:
         self.streams[key] = []
 
     def do_cuStreamDestroy(self, stream: Any) -> None:
+        assert not self.streams[number(stream)], "a stream is destroyed that has work to do"
         del self.streams[number(stream)]
 
-    def enqueue(self, stream: Any, work: Callable[[], Any]) -> None:
+    def enqueue(self, stream: Any, run: Callable[[], Any], *uses: int) -> None:
         key = number(stream)
-        (self.capturing[key] if key in self.capturing else self.streams[key]).append(work)
+        (self.capturing[key] if key in self.capturing else self.streams[key]).append(Work(run, uses))
 
     def do_cuStreamSynchronize(self, stream: Any) -> int:
         key = number(stream)
         assert key not in self.capturing, "a stream is synchronized while it is captured"
         work, self.streams[key] = self.streams[key], []
         for each in work:
-            code = each()
+            code = each.run()
             if isinstance(code, int) and code:
                 return code
         return SUCCESS
@@ -239,8 +268,18 @@ class FakeCuda:
         self.graphs[key] = self.capturing.pop(number(stream))
 
     def do_cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: Any) -> None:
+        self.instantiated += 1
         target(executable).value = key = self.new()
         self.graphs[key] = list(self.graphs[number(graph)])
+
+    def do_cuGraphExecUpdate(self, executable: Any, graph: Any, result: Any) -> int:
+        assert len(result) == 3
+        before, after = self.graphs[number(executable)], self.graphs[number(graph)]
+        if len(before) != len(after):
+            return 910
+        self.updates += 1
+        self.graphs[number(executable)] = list(after)
+        return SUCCESS
 
     def do_cuGraphDestroy(self, graph: Any) -> None:
         del self.graphs[number(graph)]
@@ -250,8 +289,7 @@ class FakeCuda:
 
     def do_cuGraphLaunch(self, graph: Any, stream: Any) -> None:
         self.replays += 1
-        for work in self.graphs[number(graph)]:
-            self.enqueue(stream, work)
+        self.streams[number(stream)] += self.graphs[number(graph)]
 
     def do_cuEventCreate(self, event: Any, flags: int) -> None:
         target(event).value = key = self.new()
@@ -268,6 +306,13 @@ class FakeCuda:
         first, last = self.events[number(begin)], self.events[number(end)]
         assert 0 <= first <= last, "the events have not passed"
         target(milliseconds).value = (last - first) * 0.25
+
+
+class Work(NamedTuple):
+    """What a stream has to do. `uses`: addresses in the memory that it reads or writes."""
+
+    run: Callable[[], Any]
+    uses: tuple[int, ...]
 
 
 def install(monkeypatch: Any, fake: FakeCuda) -> FakeCuda:

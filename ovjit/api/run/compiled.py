@@ -12,6 +12,7 @@ from ovjit.api.arguments import takes
 from ovjit.api.model.model_forms import ONLY
 from ovjit.api.model.node import ConstOutput
 from ovjit.api.model.ports import make_ports
+from ovjit.api.run import gpu_properties
 from ovjit.api.run import properties_table as table
 from ovjit.api.run.request import InferRequest
 from ovjit.api.run.results import OVDict
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class CompiledModel:
-    """A model compiled for the CPU. Several threads may share and call it.
+    """A model compiled for the CPU or a card. Several threads may share and call it.
 
     A call runs an inference on a request that the model keeps. If another thread uses that one, the call
     takes a further request. The model keeps as many requests as were ever in use at the same time.
@@ -196,7 +197,8 @@ class CompiledModel:
 
     def get_property(self, property: str) -> Any:
         """A property's value. RuntimeError for an unknown name."""
-        return table.compiled_property(self, property)
+        kind = gpu_properties if self._device == "GPU" else table
+        return kind.compiled_property(self, property)
 
     def set_property(self, *args: Any, **named: Any) -> None:
         """Always a RuntimeError: properties are fixed by compiling, as in OpenVINO's CPU device."""
@@ -229,11 +231,6 @@ class CompiledModel:
                 "CompiledModel.export_model(model_stream) incompatible function argument: `model_stream` "
                 f"must be an io.BytesIO object but {model_stream!r:.80}` provided"
             )
-        if self._config.get("card") is not None:
-            raise UnsupportedError(
-                "a model compiled for GPU is not exported: save the model by ov.save_model, and compile it "
-                "where it runs; kernels are in the kernel cache"
-            )
         from ovjit.storage.blob import save_blob
         from ovjit.storage.container import write_in_pieces
         from ovjit.storage.encryption import encrypted
@@ -250,7 +247,7 @@ class CompiledModel:
 
     def __reduce__(self) -> Any:
         over = getattr(self._device, "priorities", "CPU")
-        name = "CPU" if self._device == "CPU" else f"{self._device}:{over}"
+        name = over if self._device in ("CPU", "GPU") else f"{self._device}:{over}"
         return injected.compiled_of(), (self.export_model().getvalue(), name)
 
     def _ports_text(self) -> str:

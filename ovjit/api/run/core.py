@@ -18,9 +18,10 @@ from ovjit.api.accessors import accessor
 from ovjit.api.arguments import expect, explain_calls
 from ovjit.api.model.node import GRAPH_LOCK
 from ovjit.api.model.ports import port_infos
-from ovjit.api.run import gpu_device
+from ovjit.api.run import gpu_device, gpu_properties
 from ovjit.api.run import properties_table as table
 from ovjit.api.run.compiled import CompiledModel
+from ovjit.api.run.remote import RemoteContext
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError, no_path, no_such_form
 from ovjit.out_of_memory import as_memory_errors
@@ -30,6 +31,7 @@ from ovjit.version import get_version
 if TYPE_CHECKING:
     from ovjit.api.model.model import Model
     from ovjit.compiler.options import Memory
+    from ovjit.storage.blob import Merge
 
 #: Devices that come down to the CPU, each with what get_versions calls it.
 DEVICES = {
@@ -249,7 +251,7 @@ class Core:
     def compile_model(
         self,
         model: Any,
-        device_name: str | None = None,
+        device_name: str | RemoteContext | None = None,
         config: Mapping[str, Any] | None = None,
         *,
         weights: Any = None,
@@ -275,7 +277,9 @@ class Core:
             return _compile(read, device, settings)
 
     def _device(self, name: Any, config: Any = None) -> Device:
-        """`parse_device` of a device that is asked something."""
+        """`parse_device` of a device that is asked something: of its name, or of its RemoteContext."""
+        if isinstance(name, RemoteContext):
+            name = name.get_device_name()
         if name in self._plugins:
             raise self._plugin_error(name)
         device = parse_device(name, self._settings.get(name, {}) if config is None else config)
@@ -287,14 +291,19 @@ class Core:
         return UnsupportedError(f'Cannot load library "{library}": ovjit loads no native libraries')
 
     def _config_for(self, device: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
+        card = _card_of(device)
+        if device == "GPU":
+            assert card is not None
+            given = gpu_properties.read_config({} if config is None else config)
+            shared = gpu_properties.known_to_cards(self._settings[""])
+            return gpu_properties.resolve({**shared, **self._settings["GPU"], **given}, card)
         given = table.read_config({} if config is None else config, device)
         merged = {**self._settings[""], **self._settings["CPU"]}
         if device != "CPU":
             merged.update(self._settings[device])
         settings = table.resolve({**merged, **given}, device)
-        card = _card_of(device)
         if card is not None:
-            settings.update(card=card, CACHE_DIR="", INFERENCE_PRECISION_HINT=table.TYPES["f32"])
+            settings.update(gpu_properties.resolve(settings["given"], card))
         return settings
 
     def import_model(
@@ -312,7 +321,7 @@ class Core:
         from ovjit.storage.encryption import decrypted
 
         data = decrypted(data, settings)
-        found = load_blob(data, partial(table.over_stored, settings=settings, device=device))
+        found = load_blob(data, _merge(settings, device))
         return _imported(found, found.config["name"] or "Model0", device)
 
     def query_model(
@@ -350,7 +359,7 @@ class Core:
         if isinstance(properties, tuple) and len(properties) == 2:
             properties = dict([properties])
         if gpu_device.index_of(device) is not None:
-            self._settings["GPU"].update(table.read_config(properties, "CPU", compiling=False))
+            self._settings["GPU"].update(gpu_properties.read_config(properties))
             return
         if device.partition(".")[0] in (*ABSENT, *self._plugins):
             return  # kept for a device that is never asked anything
@@ -379,8 +388,8 @@ class Core:
         expect(device, str, "the name of a device is a str")
         index = gpu_device.index_of(device)
         if index is not None:
-            settings = table.hinted({**self._settings[""], **self._settings["GPU"]})
-            return gpu_device.property_of(name, index, settings, device)
+            shared = gpu_properties.known_to_cards(self._settings[""])
+            return gpu_properties.property_of(name, index, {**shared, **self._settings["GPU"]}, arguments)
         if device.partition(".")[0] in ABSENT and name in _OF_ABSENT:
             return copy.copy(_OF_ABSENT[name])
         head = _head(device) if device else ""
@@ -415,13 +424,22 @@ class Core:
             elif isinstance(extension, ConversionExtensionBase) and extension.framework == "TensorFlow":
                 self._converters[f"tensorflow.{extension.op_type}"] = extension.converted
 
-    def create_context(self, device_name: str, properties: Mapping[str, Any]) -> Any:
-        """Always a RuntimeError: there is no device with memory of its own."""
-        raise _no_context("create_context", device_name)
+    def create_context(self, device_name: str, properties: Mapping[str, Any]) -> RemoteContext:
+        """A RemoteContext of a card. `properties`: {}, or {"CONTEXT_TYPE": "CUDA"}. RuntimeError for the CPU,
+        and for cards that are not there."""
+        expect(properties, Mapping, "properties of a context are a dict")
+        index = _card_with_context("create_context", device_name)
+        if {"CONTEXT_TYPE": "CUDA", **properties} != {"CONTEXT_TYPE": "CUDA"}:
+            raise UnsupportedError(
+                f"[GPU] Unsupported parameters of a context: {dict(properties)}; "
+                "give {'CONTEXT_TYPE': 'CUDA'}"
+            )
+        return gpu_device.new_context(index)
 
-    def get_default_context(self, device_name: str) -> Any:
-        """Always a RuntimeError: there is no device with memory of its own."""
-        raise _no_context("get_default_context", device_name)
+    def get_default_context(self, device_name: str) -> RemoteContext:
+        """The RemoteContext of a card, always the same one. RuntimeError for the CPU, and for cards that are
+        not there."""
+        return gpu_device.default_context(_card_with_context("get_default_context", device_name))
 
     def register_plugin(self, plugin: Any, device_name: str, config: Mapping[str, Any] | None = None) -> None:
         """Register a device of a library. The library is never loaded, so any use of the device raises
@@ -473,9 +491,17 @@ def _card_of(device: str) -> int | None:
     return None if "CPU" in over or device == "BATCH" else gpu_device.index_of(over[0])
 
 
-def _no_context(method: str, device_name: str) -> UnsupportedError:
+def _card_with_context(method: str, device_name: str) -> int:
+    """The index of the card of this name. UnsupportedError for other devices, DeviceError for no device."""
     device = parse_device(device_name)
-    return UnsupportedError(f"{method} is not supported by {device} plugin! Available devices are CPU")
+    if device != "GPU":
+        available = ", ".join(available_devices())
+        raise UnsupportedError(
+            f"{method} is not supported by {device} plugin! Available devices are {available}"
+        )
+    index = _card_of(device)
+    assert index is not None
+    return index
 
 
 def _head(device: Any) -> str:
@@ -588,6 +614,14 @@ def _is_model_proto(model: Any) -> bool:
     return getattr(kind, "full_name", "") == "onnx.ModelProto"
 
 
+def _merge(settings: dict[str, Any], device: str) -> Merge:
+    """The function that completes the properties of a blob, see `blob.load_blob`."""
+    card = settings.get("card")
+    if card is None:
+        return partial(table.over_stored, settings=settings, device=device)
+    return partial(gpu_properties.over_stored, settings=settings, index=card)
+
+
 @as_memory_errors("compile the model")
 def _compile(
     model: Model,
@@ -629,7 +663,7 @@ def _compile(
         return CompiledModel._make(executable, inputs, outputs, name=name, device=device, config=settings)
     from ovjit.storage.model_cache import cached_model
 
-    merge = partial(table.over_stored, settings=settings, device=device)
+    merge = _merge(settings, device)
     found = cached_model(settings["CACHE_DIR"], graph, inputs, outputs, settings, merge, make, noted)
     return _imported(found, name if not found.used else found.config["name"] or "Model0", device)
 

@@ -1,4 +1,4 @@
-"""The device "GPU" in the API: names of cards, and what it says of its properties.
+"""The device "GPU" in the API: names of cards, their contexts, and the operations that run on them.
 
 Names are OpenVINO's: "GPU" is "GPU.0"; several cards are listed as "GPU.0", "GPU.1" in the driver's order.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ovjit.api.run.remote import RemoteContext
 from ovjit.errors import OvjitError
 
 
@@ -31,47 +32,25 @@ def index_of(name: str) -> int | None:
     return index if index < len(cards()) else None
 
 
-def property_of(name: str, index: int, settings: Mapping[str, Any], device: str) -> Any:
-    """A property of a card. Those that say how inferences run are the CPU's, with what is set for "GPU"."""
-    from ovjit.api.run import properties_table as table
-    from ovjit.api.run import property_values as values
-    from ovjit.gpu.driver import cards, open_card
+def new_context(index: int) -> RemoteContext:
+    """A context of a card, with a stream of its own for copies."""
+    from ovjit.gpu.driver import open_card
 
-    facts = cards()[index]
-    major, minor = facts.capability
-    known: dict[str, Any] = {
-        "AVAILABLE_DEVICES": [str(i) for i in range(len(cards()))],
-        "FULL_DEVICE_NAME": f"{facts.name} (dGPU)",
-        "DEVICE_TYPE": values.DeviceType.DISCRETE,
-        "DEVICE_UUID": facts.uuid.hex(),
-        "DEVICE_ID": str(index),
-        "DEVICE_ARCHITECTURE": f"GPU: vendor=0x10de arch=v{major}.{minor}.0",
-        "OPTIMIZATION_CAPABILITIES": ["FP32"],
-        "GPU_DEVICE_TOTAL_MEM_SIZE": facts.memory,
-        "GPU_DEVICE_MAX_ALLOC_MEM_SIZE": facts.memory,
-        "GPU_UARCH_VERSION": f"{major}.{minor}.0",
-        "OPTIMAL_BATCH_SIZE": 1,
-        "MAX_BATCH_SIZE": 1,
-        "EXECUTION_DEVICES": [f"GPU.{index}"],
-    }
-    if name == "SUPPORTED_PROPERTIES":
-        rows = {r.name: r.mutability for r in table.ROWS.values() if "C" in r.devices and r.name not in known}
-        own = dict.fromkeys((*known, "GPU_EXECUTION_UNITS_COUNT", "GPU_MEMORY_STATISTICS"), "RO")
-        return {"SUPPORTED_PROPERTIES": "RO", **own, **rows}
-    if name in known:
-        return known[name]
-    card = open_card(index)
-    if name == "GPU_EXECUTION_UNITS_COUNT":
-        return card.attribute("MULTIPROCESSOR_COUNT")
-    if name == "GPU_MEMORY_STATISTICS":
-        free, total = card.free_bytes()
-        return {"usm_device_current": total - free}
-    row = table.find_row(name, "C", "GPU", reading=True)
-    if row.name in settings and row.name != "INFERENCE_PRECISION_HINT":
-        return settings[row.name]
-    if row.name == "INFERENCE_PRECISION_HINT":
-        return table.default_of(row, "CPU", {"INFERENCE_PRECISION_HINT": table.TYPES["f32"]})
-    return table.default_of(row, "CPU", settings)
+    return RemoteContext._make(f"GPU.{index}", open_card(index))
+
+
+#: Index of a card -> its default context.
+_contexts: dict[int, RemoteContext] = {}
+
+
+def default_context(index: int) -> RemoteContext:
+    """The context of a card that all callers share."""
+    from ovjit.gpu.driver import open_card
+
+    context = _contexts.get(index)
+    if context is None or context._card is not open_card(index):
+        context = _contexts[index] = new_context(index)
+    return context
 
 
 def supported_nodes(model: Any, config: Mapping[str, Any]) -> dict[str, str]:

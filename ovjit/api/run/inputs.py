@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovjit.api.model.node import ConstOutput
+from ovjit.api.run.remote import RemoteTensor
 from ovjit.api.run.results import OVDict
 from ovjit.api.run.slots import BITS, PACKED, SAME, STRING, InputSlot, as_port, native_dtype, relation, unpack
 from ovjit.api.tensors.memory import encode_strings, encode_texts
@@ -34,7 +35,9 @@ def assign_inputs(request: InferRequest, inputs: Any, share: bool) -> None:
     steps = [_prepared(slot, value, share, key) for key, slot, value in _pairs(request, inputs)]
     job = request._job
     for slot, value, lend in steps:
-        if isinstance(value, Tensor):
+        if isinstance(value, RemoteTensor):
+            request._bind_input(slot, value)
+        elif isinstance(value, Tensor):
             slot.bind(job, value)
         elif lend:
             slot.lend(job, value)
@@ -148,12 +151,14 @@ def is_plain(values: list[Any]) -> bool:
 
 
 def _is_value(value: Any) -> bool:
-    return isinstance(value, (np.ndarray, Tensor, int, float, str, bytes)) or hasattr(value, "__array__")
+    return isinstance(value, (np.ndarray, Tensor, RemoteTensor, int, float, str, bytes)) or hasattr(
+        value, "__array__"
+    )
 
 
 def _prepared(slot: InputSlot, value: Any, share: bool, key: Any) -> Step:
     """Check one value and bring it to the slot's dtype where assignment alone would not."""
-    if isinstance(value, Tensor):
+    if isinstance(value, (Tensor, RemoteTensor)):
         value = as_port(value, slot.info)
         slot.check_tensor(value)
         return slot, value, False

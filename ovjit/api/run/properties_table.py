@@ -349,6 +349,12 @@ def read_value(name: Any, value: Any, letter: str, device: str) -> Any:
     row = find_row(name, letter, device)
     if row.read is None:
         raise PropertyError(f"{_unsupported(row.name, device)} It can only be read")
+    return checked_value(row, value)
+
+
+def checked_value(row: Row, value: Any) -> Any:
+    """The value to keep for a property that can be set. PropertyError for a wrong value."""
+    assert row.read is not None
     if isinstance(value, OVAny):
         value = value.value
     try:

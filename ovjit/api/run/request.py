@@ -41,10 +41,9 @@ class InferRequest(RequestTensors):
     Not for use by several threads at once: the second one gets a RuntimeError.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_ports", "_same", "_set_input", "_tables")
+    __slots__ = ("__dict__", "__weakref__", "_ports", "_set_input", "_tables")
     _set_input: Callable[[int, NDArray[Any], int], None]
     _ports: tuple[ConstOutput, ...]
-    _same: bool
     _tables: dict[type, dict[Any, InputSlot]]
 
     def __new__(cls, other: InferRequest) -> InferRequest:
@@ -62,6 +61,7 @@ class InferRequest(RequestTensors):
         self._inputs = [InputSlot(i, info) for i, info in enumerate(compiled._input_infos)]
         self._outputs = [OutputSlot(i, info) for i, info in enumerate(compiled._output_infos)]
         self._ports = compiled._output_ports
+        self._remotes = {}
         self._same = all(slot.way == SAME for slot in self._outputs)
         # key -> slot, apart for every type of key, because 1.0 and numpy.int64(1) would be found under 1
         self._tables = {
@@ -199,7 +199,10 @@ class InferRequest(RequestTensors):
         """The outputs as results show them, where that is not the job's own form."""
         arrays: list[NDArray[Any]] = []
         for slot, array in zip(self._outputs, self._job.outputs, strict=True):
-            if slot.way == STRING:
+            remote = self._remote(slot)
+            if remote is not None:
+                arrays.append(remote)  # the caller copies it where he wants it
+            elif slot.way == STRING:
                 arrays.append(decode_array(array) if decode_strings else array.astype("S"))
             else:
                 shown = slot.shown(array)

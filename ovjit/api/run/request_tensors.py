@@ -12,6 +12,7 @@ from ovjit.api.arguments import expect
 from ovjit.api.model.model_forms import ONLY
 from ovjit.api.model.node import _Port
 from ovjit.api.run.inputs import port_index
+from ovjit.api.run.remote import RemoteTensor
 from ovjit.api.run.request_guard import RequestGuard
 from ovjit.api.run.slots import InputSlot, OutputSlot, as_port
 from ovjit.api.tensors.tensor import Tensor
@@ -25,7 +26,7 @@ class RequestTensors(RequestGuard):
     """Tensors by name, port or index. Each method raises RuntimeError while an inference goes on."""
 
     __slots__ = (
-        "_bound", "_compiled", "_given", "_inputs", "_outputs", "_ready",
+        "_bound", "_compiled", "_given", "_inputs", "_outputs", "_ready", "_remotes", "_same",
     )  # fmt: skip
     _compiled: CompiledModel
     _inputs: list[InputSlot]
@@ -33,22 +34,43 @@ class RequestTensors(RequestGuard):
     _bound: list[InputSlot]  # inputs whose tensor is the user's, or known to him
     _given: list[OutputSlot]  # outputs whose tensor is the user's
     _ready: bool  # every input has an array
+    _same: bool  # outputs are NumPy arrays as the job writes them
+    #: Number of an input or, behind those, of an output -> the RemoteTensor that was set for it.
+    _remotes: dict[int, RemoteTensor]
 
     def _note_slots(self) -> None:
         self._ready = all(slot.current is not None for slot in self._inputs)
         self._bound = [slot for slot in self._inputs if slot.target is not None and slot.own_shape is None]
 
+    def _remote(self, slot: InputSlot | OutputSlot) -> Any:
+        """The RemoteTensor that is set for an input or output; None without one."""
+        memory = getattr(self._job, "remote", {})
+        number = slot.index + (len(self._inputs) if isinstance(slot, OutputSlot) else 0)
+        tensor = self._remotes.get(number) if number in memory else None
+        return tensor if tensor is not None and tensor._memory is memory[number] else None
+
     def _input_tensor(self, slot: InputSlot) -> Tensor:
+        remote = self._remote(slot)
+        if remote is not None:
+            return remote
         tensor = slot.tensor(self._job)
         self._note_slots()
         return tensor
 
     def _output_tensor(self, slot: OutputSlot) -> Tensor:
+        remote = self._remote(slot)
+        if remote is not None:
+            return remote
         if slot not in self._shown:
             self._shown.append(slot)
         return slot.tensor(self._job)
 
-    def _bind_input(self, slot: InputSlot, tensor: Tensor) -> None:
+    def _bind_input(self, slot: InputSlot, tensor: Tensor | RemoteTensor) -> None:
+        if isinstance(tensor, RemoteTensor):
+            slot.bind_remote(self._job, tensor)
+            self._remotes[slot.index] = tensor
+            self._note_slots()
+            return
         bound = as_port(_tensor(tensor), slot.info)
         slot.check_tensor(bound)
         slot.bind(self._job, bound)
@@ -68,7 +90,12 @@ class RequestTensors(RequestGuard):
         for slots in (self._shown, self._given):  # first: after an exception, they may have one too many
             if slot not in slots:
                 slots.append(slot)
-        slot.bind(self._job, tensor)
+        if isinstance(tensor, RemoteTensor):
+            slot.bind_remote(self._job, tensor)
+            self._remotes[len(self._inputs) + slot.index] = tensor
+            self._same = False
+        else:
+            slot.bind(self._job, tensor)
 
     def _slot(self, port: Any) -> Any:
         """The input or output that a name or a port means."""
@@ -202,8 +229,8 @@ class RequestTensors(RequestGuard):
         return [self._output_tensor(slot) for slot in self._outputs]
 
 
-def _tensor(tensor: Any) -> Tensor:
-    if not isinstance(tensor, Tensor):
+def _tensor(tensor: Any) -> Any:
+    if not isinstance(tensor, (Tensor, RemoteTensor)):
         raise no_such_form(f"a Tensor is expected, not {type(tensor).__name__}: pass Tensor(array)")
     return tensor
 
@@ -241,14 +268,14 @@ def _check_key(index: int, what: str) -> None:
         raise InferenceError(f"{what} indices start at 0; {index} is given")
 
 
-def _by_index(tensors: dict[Any, Any], what: str) -> Iterator[tuple[int, Tensor]]:
+def _by_index(tensors: dict[Any, Any], what: str) -> Iterator[tuple[int, Any]]:
     """The items of a dict from index to Tensor. TypeError for other keys, InferenceError for other values and
     for negative indices, which OpenVINO finds when it reads the dict."""
     for index, tensor in tensors.items():
         if not isinstance(index, int):
             raise no_such_form(f"{what} tensors are selected by index, not by {type(index).__name__}")
         _check_key(index, what)
-        if not isinstance(tensor, Tensor):
+        if not isinstance(tensor, (Tensor, RemoteTensor)):
             raise InferenceError(f"Unable to cast {type(tensor)} to a Tensor: pass Tensor(array)")
         yield index, tensor
 

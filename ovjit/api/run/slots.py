@@ -79,11 +79,17 @@ def shape_hint(given: tuple[int, ...], expected: tuple[shapes.Dim, ...]) -> str:
     return ""
 
 
-def as_port(tensor: Tensor, info: PortInfo) -> Tensor:
+def as_port(tensor: Any, info: PortInfo) -> Any:
     """A Tensor to bind: for a tensor without dimensions at a port of one element, one of the port's shape on
     the same memory; any other as it is."""
     shape = info.shape
-    if tensor._shape or not shape or not shapes.is_static(shape) or math.prod(shape) != 1:
+    if (
+        not isinstance(tensor, Tensor)
+        or tensor._shape
+        or not shape
+        or not shapes.is_static(shape)
+        or math.prod(shape) != 1
+    ):
         return tensor
     packed = relation(info.dtype) == PACKED
     return lend_array(tensor._array if packed else tensor._array.reshape(shape), tensor._type, shape)
@@ -97,6 +103,20 @@ def _resized(kind: str, tensor: Tensor, info: PortInfo, where: str) -> str:
         f"{shapes.text(tensor._shape)} expecting {shapes.text(info.shape)}. The tensor of {where} was "
         "reshaped after it was set"
     )
+
+
+def _check_remote(job: Any, slot: Any, remote: Any) -> None:
+    """Raises InferenceError unless the job can use memory of this tensor's device for the slot."""
+    if getattr(job, "remote", None) is None:
+        raise InferenceError(
+            f"{slot.describe()} is given a tensor of {remote.get_device_name()}, but the model is "
+            "compiled for the CPU: copy the tensor with copy_to, or compile the model for its device"
+        )
+    if slot.way not in (SAME, BITS):
+        raise InferenceError(
+            f"{slot.describe()} is of type {slot.info.dtype}, which remote tensors do not have: copy the "
+            "tensor with copy_to"
+        )
 
 
 class InputSlot:
@@ -148,7 +168,7 @@ class InputSlot:
                 f"{shape_hint(shape, expected)}"
             )
 
-    def check_tensor(self, tensor: Tensor) -> None:
+    def check_tensor(self, tensor: Any) -> None:
         """Raises InferenceError unless the tensor has the port's type and a fitting shape."""
         name = tensor._type._name
         if name != self.info.dtype:
@@ -184,6 +204,16 @@ class InputSlot:
         if private and self.way == SAME:
             self.own_shape = tensor._shape
             self.shape = tensor._shape
+
+    def bind_remote(self, job: Any, remote: Any) -> None:
+        """Let the job read a RemoteTensor. Raises InferenceError unless it fits and is on the job's card."""
+        _check_remote(job, self, remote)
+        self.check_tensor(remote)
+        self.target = self.own = self.own_shape = self.shape = self.view = self.current = None
+        self.batch = []
+        self.place = NOWHERE
+        job.set_remote_input(self.index, remote._memory)
+        self.current = job.inputs[self.index]
 
     def bind_batch(self, job: Any, whole: Tensor, parts: list[Tensor]) -> None:
         """Let the job read `whole`, which takes the elements of the user's `parts` before every run."""
@@ -335,13 +365,34 @@ class OutputSlot:
 
     def bind(self, job: Any, tensor: Tensor) -> None:
         """Let results be written to the user's tensor. Raises InferenceError unless type and shape fit."""
+        self._check_type(tensor)
+        tensor = as_port(tensor, self.info)
+        self._check_shape(tensor)
+        self.target = None  # after an exception below, the output has no tensor
+        self.seen, self.aimed = None, (None, False)
+        self.given = True
+        self.target = tensor
+        self.aim(job)
+
+    def _check_type(self, tensor: Any) -> None:
         if tensor._type is not self.type:
             raise InferenceError(
                 f"ParameterMismatch: Failed to set tensor for output with precision: {tensor._type._name}, "
                 f"if model output tensor precision is: {self.info.dtype}. It is {self.describe()}"
             )
+
+    def bind_remote(self, job: Any, remote: Any) -> None:
+        """Let results be written to a RemoteTensor. Raises InferenceError unless type and shape fit."""
+        _check_remote(job, self, remote)
+        self._check_type(remote)
+        self._check_shape(remote)
+        self.target = None  # after an exception below, the output has no tensor
+        self.seen, self.aimed = None, (None, False)
+        self.given = True
+        job.set_remote_output(self.index, remote._memory)
+
+    def _check_shape(self, tensor: Any) -> None:
         assert self.info.shape is not None
-        tensor = as_port(tensor, self.info)
         if self.fixed and 0 in tensor._shape and tensor._shape != self.info.shape:
             raise InferenceError(
                 f"Can't set the output tensor with index: {self.index}, because the model output size = "
@@ -354,11 +405,6 @@ class OutputSlot:
                 f"(shape={shapes.text(self.info.shape)}) and the current tensor "
                 f"(shape=({'.'.join(map(str, tensor._shape))})) are incompatible. It is {self.describe()}"
             )
-        self.target = None  # after an exception below, the output has no tensor
-        self.seen, self.aimed = None, (None, False)
-        self.given = True
-        self.target = tensor
-        self.aim(job)
 
     def aim(self, job: Any) -> None:
         """Before a run: let the job write straight to the user's memory where that is possible, as long as no

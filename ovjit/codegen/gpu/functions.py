@@ -39,6 +39,21 @@ def ptx_of(number: int) -> Ptx:
     return _texts[number]
 
 
+def symbols() -> dict[int, str]:
+    """number -> name of the PTX that it has in caches and blobs."""
+    with _lock.lock:
+        return {number: symbol for symbol, number in _numbers.items()}
+
+
+def use_ptx(symbol: str, text: str, name: str) -> int:
+    """Use this text for the PTX named `symbol`, unless there is one. Returns its number."""
+    with _lock.lock:
+        if symbol not in _numbers:
+            _numbers[symbol] = len(_texts)
+            _texts.append(Ptx(text, name))
+        return _numbers[symbol]
+
+
 def number_of(kernel: Kernel, target: Target) -> int:
     """The number of a kernel's PTX, which is compiled unless the cache has it. Raises UnsupportedError for
     kernels with code of CPUs."""
@@ -55,11 +70,7 @@ def number_of(kernel: Kernel, target: Target) -> int:
         default_cache().put(symbol, text.encode(), {"name": kernel.name})
     else:
         text = cached.decode()
-    with _lock.lock:
-        if symbol not in _numbers:
-            _numbers[symbol] = len(_texts)
-            _texts.append(Ptx(text, kernel.name))
-        return _numbers[symbol]
+    return use_ptx(symbol, text, kernel.name)
 
 
 class Functions(dict[Any, int]):

@@ -29,6 +29,7 @@ from ovjit.codegen.cpu import emit, language
 from ovjit.codegen.cpu.printing import Module
 from ovjit.codegen.cpu.reading import read
 from ovjit.codegen.cpu.targets import TARGETS, Target
+from ovjit.codegen.gpu.barriers import with_barriers
 from ovjit.codegen.gpu.words import WARP, namespace
 
 TRIPLE = "nvptx64-nvidia-cuda"
@@ -72,7 +73,7 @@ def llvm_text(source: str, target: Target | None = None) -> str:
     int64s. Raises UnsupportedError for words that have no code for GPUs."""
     module = Module(target or TARGETS["cuda"])
     module.triple = TRIPLE
-    for name, function in _functions(source).items():
+    for name, function in _functions(with_barriers(source)).items():
         lowered = ir.Function(module, ir.FunctionType(ir.IntType(64), [ir.IntType(64)] * 4), f"ovjit_{name}")
         lowered.linkage = "internal"
         lowered.attributes.add("alwaysinline")

@@ -4,7 +4,8 @@
 of `ovjit.codegen.cpu.vector` for CPUs. A vector is a scalar here: the element of this thread's lane.
 Addresses are in global memory.
 
-What one lane stores and another one loads needs a barrier of the warp between. `st` has one on both sides.
+What one lane stores and another one loads needs a barrier of the warp between: see `barriers`. `st` has one
+on both sides.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ovjit.codegen.cpu.intrinsics import conversion, generic, make
 from ovjit.codegen.cpu.scalars import cast as cast_scalar
 from ovjit.codegen.cpu.types import Intrinsic, signature
 from ovjit.codegen.cpu.vector_types import INTS, REGISTER_TYPE, SIZE, Vec, scalar_ir
+from ovjit.codegen.gpu.barriers import BARRIER
 from ovjit.codegen.words import Declared, find
 from ovjit.errors import UnsupportedError
 
@@ -398,6 +400,8 @@ class Namespace(dict[str, Intrinsic]):
         return intrinsic
 
     def _intrinsic(self, name: str) -> Intrinsic:
+        if name == BARRIER:
+            return make(name, signature(simd._NUMBERS[""]), meet)
         try:
             word, elem = find(name)
             body = BODIES[word.name] if word.arguments != ("number",) else None

@@ -1,0 +1,96 @@
+"""The script for a card, with a stand-in for the driver: its checks hold, and find faults."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from bench import gpu as bench
+from ovjit.gpu import driver
+from tests.support.fake_cuda import FakeCuda, install
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
+    yield install(monkeypatch, FakeCuda())
+    driver.forget()
+
+
+@pytest.fixture
+def small_digits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A small network in the place of that of digits, which takes seconds in the interpreter."""
+    op = ov.opset13
+    x = op.parameter([1, 1, 8, 8], np.float32, name="x")
+    weights = np.random.default_rng(2).standard_normal((64, 10)).astype(np.float32)
+    y = op.softmax(op.matmul(op.reshape(x, [1, 64], False), op.constant(weights), False, False), 1)
+    ov.save_model(ov.Model([y], [x]), tmp_path / "digits.xml", compress_to_fp16=False)
+    images = np.random.default_rng(3).random((2, 1, 8, 8)).astype(np.float32)
+    monkeypatch.setattr(bench, "digits", lambda: (tmp_path / "digits.xml", images, None))
+
+
+def test_there_are_ten_networks() -> None:
+    assert len(list(bench.networks())) + 1 == 10
+
+
+def test_words_are_checked(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = driver.open_card(0)
+    rows = dict(bench.check_words(card, 40))
+    assert len(rows) > 4 and all(rows.values())
+    run = cuda.run
+
+    def wrong(*arguments: object) -> None:
+        run(*arguments)  # type: ignore[arg-type]
+        for array in cuda.memory.values():
+            array[:8] ^= 1
+
+    monkeypatch.setattr(cuda, "run", wrong, raising=False)
+    assert not all(dict(bench.check_words(card, 40)).values())
+
+
+def test_operations_are_checked(cuda: FakeCuda) -> None:
+    rows = list(bench.check_operations(4))
+    assert len(rows) >= 3 and all(good for _, good in rows)
+
+
+def test_small_networks_have_the_results_of_the_cpu(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, small_digits: None
+) -> None:
+    wanted = ("moves", "recurrent layer", "depthwise convolution and pooling")
+    small = [(name, model) for name, model in bench.networks() if name in wanted]
+    assert len(small) == len(wanted)
+    monkeypatch.setattr(bench, "networks", lambda: iter(small))
+    assert dict(bench.check_networks()) == dict.fromkeys(("digits", *wanted), True)
+
+
+def test_results_become_a_page(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small_digits: None
+) -> None:
+    monkeypatch.setattr(bench, "check_words", lambda *_: iter([("add", True), ("exp", False)]))
+    monkeypatch.setattr(bench, "check_operations", lambda *_: iter([("Relu-1", True)]))
+    monkeypatch.setattr(bench, "check_networks", lambda: iter([("digits", True)]))
+    monkeypatch.setattr(bench, "time_of", lambda run, _: 1e-5 + 0 * np.size(run()))
+    results, page = tmp_path / "gpu.json", tmp_path / "gpu.md"
+    assert bench.main(["--quick", "--json", str(results)]) == 1
+    found = json.loads(results.read_text())
+    assert found["failed"] == ["exp"] and found["driver"] == "12.4" and found["card"] == "NVIDIA Fake 100"
+    assert [row["what"] for row in found["results"]] == [
+        "digits, to the first result", "digits", "digits, remote tensors",
+    ]  # fmt: skip
+    page.write_text(f"before\n{bench.MARKS[0]}\nold\n{bench.MARKS[1]}\nafter\n")
+    bench.write_page(str(results), str(page))
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+    assert "1 of 2 words" in text and "Wrong: exp." in text and "| digits | 10.0 us |" in text
+    real = Path("docs/gpu.md").read_text()
+    assert real.count(bench.MARKS[0]) == real.count(bench.MARKS[1]) == 1
+
+
+def test_without_a_card_the_script_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    if driver.cards():
+        pytest.skip("there is a card")
+    assert bench.main([]) == 2 and "no card: " in capsys.readouterr().err
