@@ -190,8 +190,8 @@ class Settings:
         return [*super().__dir__(), *self._fields]
 
     def __copy__(self) -> Any:
-        other = type(self)()
-        other._values.update({name: copy.copy(value) for name, value in self._values.items()})
+        other = type(self).__new__(type(self))
+        other.__dict__["_values"] = {name: copy.copy(value) for name, value in self._values.items()}
         return other
 
     def __deepcopy__(self, memo: Any) -> Any:
