@@ -17,12 +17,14 @@ import numpy as np
 
 from ovjit.errors import OvjitError
 from ovjit.genai.config import GenerationConfig
+from ovjit.genai.gguf_texts import CHARACTERS
 from ovjit.genai.grammars import StructuralTagsConfig, StructuredOutputConfig, format_of
 
 #: Bytes of compiled grammars that a compiler keeps.
 _CACHE_BYTES = 2**28
-#: xgrammar's type of vocabularies whose tokens are the bytes that they stand for.
-_RAW = 0
+#: xgrammar's type of vocabularies whose tokens have a character for each byte.
+_BYTE_LEVEL = 2
+_CHARACTERS = {byte[0]: character for character, byte in CHARACTERS.items()}
 #: The release of xgrammar inside openvino_genai. Others read schemas, blanks and escapes in another way.
 _RELEASE = "0.1.31"
 #: Time, file and line before xgrammar's messages.
@@ -54,7 +56,9 @@ class GrammarCompiler:
             raise OvjitError("structured output needs the vocabulary of a detokenizer, and this one has none")
         self._size = len(words)
         self._bindings = _load_bindings()
-        info = self._bindings.TokenizerInfo([_word_of(word) for word in words], _RAW, self._size, [end], True)
+        # bytes would end at a zero
+        tokens = [word.decode("latin-1").translate(_CHARACTERS) for word in words]
+        info = self._bindings.TokenizerInfo(tokens, _BYTE_LEVEL, self._size, [end], True)
         self._compiler = self._bindings.GrammarCompiler(info, os.cpu_count() or 1, True, _CACHE_BYTES)
 
     def start(self, config: StructuredOutputConfig, ends: Sequence[int]) -> Matcher:
@@ -86,16 +90,6 @@ class GrammarCompiler:
         if not isinstance(grammar, str):
             grammar = json.dumps({"type": "structural_tag", "format": format_of(grammar)})
         return self._compiler.compile_structural_tag(grammar)
-
-
-def _word_of(word: bytes) -> bytes | str:
-    """A token for TokenizerInfo, which ends bytes, but not str, at a zero. "" is never allowed."""
-    if b"\0" not in word:
-        return word
-    try:
-        return word.decode()
-    except UnicodeDecodeError:
-        return ""
 
 
 class Matcher:
