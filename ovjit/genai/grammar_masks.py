@@ -20,6 +20,8 @@ from ovjit.genai.config import GenerationConfig
 from ovjit.genai.gguf_texts import CHARACTERS
 from ovjit.genai.grammars import StructuralTagsConfig, StructuredOutputConfig, format_of
 
+#: Threads that compile a grammar.
+_MOST_THREADS = 8
 #: Bytes of compiled grammars that a compiler keeps.
 _CACHE_BYTES = 2**28
 #: xgrammar's type of vocabularies whose tokens have a character for each byte.
@@ -59,11 +61,15 @@ class GrammarCompiler:
         # bytes would end at a zero
         tokens = [word.decode("latin-1").translate(_CHARACTERS) for word in words]
         info = self._bindings.TokenizerInfo(tokens, _BYTE_LEVEL, self._size, [end], True)
-        self._compiler = self._bindings.GrammarCompiler(info, os.cpu_count() or 1, True, _CACHE_BYTES)
+        self._compiler = self._bindings.GrammarCompiler(
+            info, min(os.cpu_count() or 1, _MOST_THREADS), True, _CACHE_BYTES
+        )
 
     def start(self, config: StructuredOutputConfig, ends: Sequence[int]) -> Matcher:
         """A matcher at the begin of a text. Any of the tokens `ends` may end it. RuntimeError for a grammar
-        that is not valid."""
+        that is not valid, and without such tokens."""
+        if not ends:
+            raise OvjitError("structured output needs a token that ends texts: set eos_token_id")
         try:
             compiled = self._compile(config)
         except OvjitError:
@@ -73,7 +79,7 @@ class GrammarCompiler:
             raise OvjitError(f"structured_output_config: Failed to create grammar: {message}") from error
 
         def start() -> Any:
-            return self._bindings.GrammarMatcher(compiled, list(ends) or None, False, -1)
+            return self._bindings.GrammarMatcher(compiled, list(ends), False, -1)
 
         return Matcher(start, self._size)
 

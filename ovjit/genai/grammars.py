@@ -39,15 +39,22 @@ class _List(Kind):
 
 
 class _OneOf(Kind):
-    """An object of one of the classes with these names, or a str."""
+    """An object of one of the classes with these names."""
 
     def __init__(self, *names: str):
         self.names = names
 
     def assign(self, value: Any) -> Any:
-        if not any(each.__name__ in (*self.names, "str") for each in type(value).__mro__):
-            raise TypeError(f"expected {', '.join(self.names)} or str, not {type(value).__name__}")
+        if not any(each.__name__ in self.names for each in type(value).__mro__):
+            raise TypeError(f"expected {' or '.join(self.names)}, not {type(value).__name__}")
         return value
+
+
+class Copied(_OneOf):
+    """Such an object, of which a copy is kept."""
+
+    def assign(self, value: Any) -> Any:
+        return copy.copy(super().assign(value))
 
 
 _TEXT = Text()
@@ -87,7 +94,7 @@ class Grammar(Settings):
         raise NotImplementedError
 
 
-_GRAMMAR = _OneOf("Grammar")
+_GRAMMAR = _OneOf("Grammar", "str")
 
 
 def _quote(value: Any) -> str:
@@ -227,7 +234,7 @@ class Tag(Grammar):
         return {"type": "tag", "begin": self.begin, "content": content, "end": self.end}
 
 
-_TAGS = _List(_OneOf("Tag"))
+_TAGS = _List(Copied("Tag"))
 
 
 class _Tags(Grammar):
@@ -294,7 +301,7 @@ class StructuralTagsConfig(_Keywords):
     """Any text with tags in it. Deprecated: use TriggeredTags."""
 
     _fields: ClassVar[dict[str, tuple[Any, Kind]]] = {
-        "structural_tags": ([], _List(_OneOf("StructuralTagItem"))), "triggers": ([], _List(_TEXT)),
+        "structural_tags": ([], _List(Copied("StructuralTagItem"))), "triggers": ([], _List(_TEXT)),
     }  # fmt: skip
 
     def to_grammar(self) -> TriggeredTags:
@@ -309,7 +316,7 @@ class StructuredOutputConfig(_Keywords):
     _fields: ClassVar[dict[str, tuple[Any, Kind]]] = {
         "json_schema": (None, Optional(_TEXT)), "regex": (None, Optional(_TEXT)),
         "grammar": (None, Optional(_TEXT)),
-        "structural_tags_config": (None, Optional(_OneOf("StructuralTagsConfig", "Grammar"))),
+        "structural_tags_config": (None, Optional(_OneOf("StructuralTagsConfig", "Grammar", "str"))),
         "compound_grammar": (None, Optional(_GRAMMAR)),
     }  # fmt: skip
     Regex, JSONSchema, EBNF, ConstString, AnyText = Regex, JSONSchema, EBNF, ConstString, AnyText
@@ -329,12 +336,3 @@ class StructuredOutputConfig(_Keywords):
                 "Only one of json, regex, grammar, structural_tags_config, or compound_grammar should be set "
                 f"in StructuredOutputConfig, but got: {', '.join(fields)}"
             )
-
-
-class StructuredOutput(Kind):
-    """A StructuredOutputConfig, of which a copy is kept."""
-
-    def assign(self, value: Any) -> StructuredOutputConfig:
-        if not isinstance(value, StructuredOutputConfig):
-            raise TypeError(f"expected a StructuredOutputConfig, not {type(value).__name__}")
-        return copy.copy(value)
