@@ -40,7 +40,8 @@ FIELDS: dict[str, tuple[Any, Kind]] = {
     "pruning_ratio": (0, SIZE), "relevance_weight": (0.5, REAL), "repetition_penalty": (1.0, REAL),
     "return_omni_outputs": (False, BOOL), "rng_seed": (0, SIZE),
     "stop_criteria": (StopCriteria.HEURISTIC, Instance(StopCriteria)), "stop_strings": (set(), Set(str)),
-    "stop_token_ids": (set(), Set(int)), "structured_output_config": (None, Optional(Copied("StructuredOutputConfig"))),
+    "stop_token_ids": (set(), Set(int)),
+    "structured_output_config": (None, Optional(Copied("StructuredOutputConfig"))),
     "temperature": (1.0, REAL), "top_k": (UNLIMITED, SIZE), "top_p": (1.0, REAL), "tree_depth": (0, SIZE),
 }  # fmt: skip
 #: Fields of generation_config.json that are read.

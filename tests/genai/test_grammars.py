@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import ovjit as ov
 from ovjit.errors import OvjitError
 from tests.support import genai_cases as cases
 from tests.support.genai_grammars import grammars, structured
-from tests.support.run import command
+from tests.support.run import ROOT, command
 
 pytest.importorskip("jinja2")
 pytest.importorskip("regex")
@@ -50,9 +51,9 @@ def compare(group: str, programs: Any) -> None:
 
 
 def is_same(value: Any, expected: Any) -> bool:
-    """Whether JSON values are equal; fractions to five digits."""
+    """Whether JSON values are equal; fractions, which are rounded to three digits, but for the last one."""
     if isinstance(value, float) and isinstance(expected, float):
-        return abs(value - expected) <= 1e-5 * abs(expected) + 2e-3
+        return abs(value - expected) < 1.5e-3
     if isinstance(value, list) and isinstance(expected, list):
         return len(value) == len(expected) and all(map(is_same, value, expected))
     return type(value) is type(expected) and value == expected
@@ -77,18 +78,14 @@ def test_answers_are_those_of_the_real_package(folder: Path) -> None:
         {"min_new_tokens": 9},
     ],
 )
-@pytest.mark.parametrize("pattern, text", [("[a-c]{2}x", "[a-c]{2}x"), ("<a>", "<a>")])
-def test_all_sequences_obey_the_grammar(
-    folder: Path, options: dict[str, Any], pattern: str, text: str
-) -> None:
+@pytest.mark.parametrize("pattern", ["[a-c]{2}x", "<a>"])
+def test_all_sequences_obey_the_grammar(folder: Path, options: dict[str, Any], pattern: str) -> None:
     """Where the real package does not apply it."""
-    import re
-
     config = genai.GenerationConfig(
         structured_output_config=Config(regex=pattern), max_new_tokens=9, **options
     )
     results = genai.LLMPipeline(folder, "CPU").generate(["hello"], config)
-    assert results.texts and all(re.fullmatch(text, each) for each in results.texts), results.texts
+    assert results.texts and all(re.fullmatch(pattern, each) for each in results.texts), results.texts
     batches = genai.ContinuousBatchingPipeline(folder, genai.SchedulerConfig(), "CPU")
     assert sorted(batches.generate(["hello"], [config])[0].m_generation_ids) == sorted(results.texts)
 
@@ -147,13 +144,12 @@ def test_masks_of_bytes_and_of_padded_logits() -> None:
 
 @pytest.mark.parametrize("release", ["", "0.2.8"])
 def test_a_missing_library_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch, release: str) -> None:
+    pipeline = genai.LLMPipeline(folder, "CPU")
     monkeypatch.setattr(grammar_masks.importlib.util, "find_spec", lambda name: release or None)
     monkeypatch.setattr(grammar_masks.importlib.metadata, "version", lambda name: release)
     grammar_masks._load_bindings.cache_clear()
-    pipeline = genai.LLMPipeline(folder, "CPU")
-    with pytest.raises(
-        OvjitError, match=r"pip install --no-deps xgrammar==0\.1\.31" + (release and ".*0.2.8")
-    ):
+    words = r"pip install --no-deps xgrammar==0\.1\.31" + (release and ".*0.2.8")
+    with pytest.raises(OvjitError, match=words):
         pipeline.generate("hello", max_new_tokens=4, structured_output_config=Config(regex="ab"))
 
 
@@ -166,6 +162,15 @@ def test_with_the_library_of_pypi(tmp_path: Path) -> None:
     )
     assert installed.returncode == 0, installed.stderr[-2000:]
     tests = command(
-        sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "not pypi", __file__, PYTHONPATH=str(library)
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "0",
+        "-m",
+        "not pypi",
+        __file__,
+        PYTHONPATH=f"{library}:{ROOT}",
     )
     assert tests.returncode == 0 and "skipped" not in tests.stdout, tests.stdout[-2000:]

@@ -174,7 +174,7 @@ def grammars(genai: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
         lambda: parse(
             {"content": "abc"},
             extract_tool_calls=lambda content, request: Dumped(
-                '{"tool_calls": ["%s"], "content": "x"}' % content
+                json.dumps({"tool_calls": [content], "content": "x"})
             ),
             extract_reasoning=lambda content, request: (content, "rest"),
         ),
