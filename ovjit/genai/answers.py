@@ -35,7 +35,7 @@ class Answer:
         """Append a token, and end with it where it is due."""
         self.tokens.append(choice.token)
         if self.matcher is not None:
-            self.matcher.accept(choice.token)
+            self.matcher.advance(choice.token)
         self.logs.append(choice.log_probability)
         self.score += choice.log_probability
         self.finish = stops.end(self.tokens)

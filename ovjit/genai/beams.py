@@ -72,7 +72,7 @@ class _Group:
             if not self._end(beam, i < self.size):
                 if beam.matcher is not None:
                     beam.matcher = beam.matcher.fork()
-                    beam.matcher.accept(beam.tokens[-1])
+                    beam.matcher.advance(beam.tokens[-1])
                 children.append(beam)
         self._check_done()
         self.is_done = self.is_done or not children

@@ -120,7 +120,7 @@ class Matcher:
         np.putmask(logits[:count], allowed[:count] == 0, -np.inf)
         logits[count:] = -np.inf
 
-    def accept(self, token: int) -> None:
+    def advance(self, token: int) -> None:
         """Go on behind a token that `mask` allowed."""
         if self._handle.is_terminated():
             return
@@ -132,7 +132,7 @@ class Matcher:
         """A matcher for another sequence with the same tokens."""
         other = Matcher(self._start, self._size)
         for token in self._tokens:
-            other.accept(token)
+            other.advance(token)
         return other
 
 

@@ -122,16 +122,16 @@ def test_masks_of_bytes_and_of_padded_logits() -> None:
 
     matcher = compiler.start(Config(regex="[^a]{2,}"), [6])
     assert allowed(matcher) == [1, 2, 4]
-    matcher.accept(2)
+    matcher.advance(2)
     assert allowed(matcher) == [3]
     with pytest.raises(OvjitError, match="does not allow the token 0"):
-        matcher.accept(0)
-    matcher.accept(3)
+        matcher.advance(0)
+    matcher.advance(3)
     other = matcher.fork()
-    matcher.accept(1)
+    matcher.advance(1)
     assert allowed(matcher) == [1, 2, 4, 6]
     assert allowed(other) == [1, 2, 4]
-    matcher.accept(6)
+    matcher.advance(6)
     assert allowed(matcher) == list(range(40))  # the grammar has ended
     matcher = compiler.start(Config(regex="b"), [6])
     with pytest.raises(OvjitError, match="the vocabulary has no token that the grammar allows here"):
