@@ -16,6 +16,7 @@ from ovjit.genai.fields import (
     SIZE,
     UNLIMITED,
     Absent,
+    Copied,
     Instance,
     Integer,
     Kind,
@@ -23,7 +24,7 @@ from ovjit.genai.fields import (
     Set,
     Settings,
 )
-from ovjit.genai.grammars import Copied
+from ovjit.genai.grammars import StructuredOutputConfig
 from ovjit.genai.parsers import Parsers
 
 #: Field -> (default, kind).
@@ -41,7 +42,7 @@ FIELDS: dict[str, tuple[Any, Kind]] = {
     "return_omni_outputs": (False, BOOL), "rng_seed": (0, SIZE),
     "stop_criteria": (StopCriteria.HEURISTIC, Instance(StopCriteria)), "stop_strings": (set(), Set(str)),
     "stop_token_ids": (set(), Set(int)),
-    "structured_output_config": (None, Optional(Copied("StructuredOutputConfig"))),
+    "structured_output_config": (None, Optional(Copied(StructuredOutputConfig))),
     "temperature": (1.0, REAL), "top_k": (UNLIMITED, SIZE), "top_p": (1.0, REAL), "tree_depth": (0, SIZE),
 }  # fmt: skip
 #: Fields of generation_config.json that are read.

@@ -90,7 +90,9 @@ class GrammarCompiler:
             return self._compiler.compile_regex(config.regex)
         if config.grammar is not None:
             return self._compiler.compile_grammar(config.grammar, "root")
-        grammar: Any = config.structural_tags_config or config.compound_grammar
+        grammar: Any = config.structural_tags_config
+        if grammar is None:
+            grammar = config.compound_grammar
         if isinstance(grammar, StructuralTagsConfig):
             grammar = grammar.to_grammar()
         if not isinstance(grammar, str):

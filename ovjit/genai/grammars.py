@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from ovjit.errors import OvjitError
-from ovjit.genai.fields import BOOL, Kind, Optional, Settings, Text
-
-
-def convert_fields(settings: Settings, values: dict[str, Any]) -> None:
-    """Set fields by keywords. Unknown ones are ignored; None and values of other types are RuntimeErrors."""
-    for name, value in values.items():
-        if value is None:
-            raise OvjitError(f'Property "{name}" can\'t be None: leave the keyword out')
-        if name in settings._fields:
-            try:
-                settings._values[name] = settings._fields[name][1].convert(value)
-            except (TypeError, ValueError) as error:
-                raise OvjitError(f"the value {value!r} of {name} is not supported: {error}") from error
+from ovjit.genai.fields import BOOL, Copied, Instance, Kind, Optional, Settings, Text
 
 
 class _List(Kind):
@@ -36,25 +23,6 @@ class _List(Kind):
 
     def convert(self, value: Any) -> list[Any]:
         return [value] if isinstance(value, str) and isinstance(self.kind, Text) else self.assign(value)
-
-
-class _OneOf(Kind):
-    """An object of one of the classes with these names."""
-
-    def __init__(self, *names: str):
-        self.names = names
-
-    def assign(self, value: Any) -> Any:
-        if not any(each.__name__ in self.names for each in type(value).__mro__):
-            raise TypeError(f"expected {' or '.join(self.names)}, not {type(value).__name__}")
-        return value
-
-
-class Copied(_OneOf):
-    """Such an object, of which a copy is kept."""
-
-    def assign(self, value: Any) -> Any:
-        return copy.copy(super().assign(value))
 
 
 _TEXT = Text()
@@ -94,7 +62,7 @@ class Grammar(Settings):
         raise NotImplementedError
 
 
-_GRAMMAR = _OneOf("Grammar", "str")
+_GRAMMAR = Instance(Grammar, str)
 
 
 def _quote(value: Any) -> str:
@@ -234,7 +202,7 @@ class Tag(Grammar):
         return {"type": "tag", "begin": self.begin, "content": content, "end": self.end}
 
 
-_TAGS = _List(Copied("Tag"))
+_TAGS = _List(Copied(Tag))
 
 
 class _Tags(Grammar):
@@ -272,11 +240,19 @@ class TagsWithSeparator(_Tags):
 
 
 class _Keywords(Settings):
-    """An object whose fields are set by keywords."""
+    """An object whose fields are set by keywords. Unknown ones are ignored; None and values of other types
+    are RuntimeErrors."""
 
     def __init__(self, **kwargs: Any):
         super().__init__()
-        convert_fields(self, kwargs)
+        for name, value in kwargs.items():
+            if value is None:
+                raise OvjitError(f'Property "{name}" can\'t be None: leave the keyword out')
+            if name in self._fields:
+                try:
+                    self._values[name] = self._fields[name][1].convert(value)
+                except (TypeError, ValueError) as error:
+                    raise OvjitError(f"the value {value!r} of {name} is not supported: {error}") from error
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={_quote_simply(self._values[name])}" for name in self._fields)
@@ -301,7 +277,7 @@ class StructuralTagsConfig(_Keywords):
     """Any text with tags in it. Deprecated: use TriggeredTags."""
 
     _fields: ClassVar[dict[str, tuple[Any, Kind]]] = {
-        "structural_tags": ([], _List(Copied("StructuralTagItem"))), "triggers": ([], _List(_TEXT)),
+        "structural_tags": ([], _List(Copied(StructuralTagItem))), "triggers": ([], _List(_TEXT)),
     }  # fmt: skip
 
     def to_grammar(self) -> TriggeredTags:
@@ -316,7 +292,7 @@ class StructuredOutputConfig(_Keywords):
     _fields: ClassVar[dict[str, tuple[Any, Kind]]] = {
         "json_schema": (None, Optional(_TEXT)), "regex": (None, Optional(_TEXT)),
         "grammar": (None, Optional(_TEXT)),
-        "structural_tags_config": (None, Optional(_OneOf("StructuralTagsConfig", "Grammar", "str"))),
+        "structural_tags_config": (None, Optional(Instance(StructuralTagsConfig, Grammar, str))),
         "compound_grammar": (None, Optional(_GRAMMAR)),
     }  # fmt: skip
     Regex, JSONSchema, EBNF, ConstString, AnyText = Regex, JSONSchema, EBNF, ConstString, AnyText
