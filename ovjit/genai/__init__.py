@@ -22,6 +22,7 @@ from ovjit.genai.enums import (
     StopCriteria,
     StreamingStatus,
 )
+from ovjit.genai.grammars import StructuralTagItem, StructuralTagsConfig, StructuredOutputConfig
 from ovjit.genai.handles import GenerationHandle, GenerationOutput, PipelineMetrics
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.llm import LLMPipeline
@@ -37,6 +38,7 @@ from ovjit.genai.parsers import (
     ReasoningIncrementalParser,
     ReasoningParser,
     TextParserStreamer,
+    VLLMParserWrapper,
 )
 from ovjit.genai.results import (
     DecodedResults,
@@ -71,8 +73,10 @@ __all__ = [
     "PerfMetrics", "Phi4ReasoningIncrementalParser", "Phi4ReasoningParser", "PipelineMetrics",
     "RawPerfMetrics", "ReasoningIncrementalParser", "ReasoningParser", "SDPerModelsPerfMetrics",
     "SDPerfMetrics", "SchedulerConfig", "SparseAttentionConfig", "SparseAttentionMode", "StopCriteria",
-    "StreamerBase", "StreamingStatus", "SummaryStats", "TextEmbeddingPipeline", "TextParserStreamer",
-    "TextRerankPipeline", "TextStreamer", "TokenizedInputs", "Tokenizer", "draft_model", "get_version",
+    "StreamerBase", "StreamingStatus", "StructuralTagItem", "StructuralTagsConfig",
+    "StructuredOutputConfig", "SummaryStats", "TextEmbeddingPipeline", "TextParserStreamer",
+    "TextRerankPipeline", "TextStreamer", "TokenizedInputs", "Tokenizer", "VLLMParserWrapper",
+    "draft_model", "get_version",
 ]  # fmt: skip
 
 #: The release of openvino_genai whose names and behaviour these are.

@@ -9,6 +9,7 @@ import numpy as np
 from ovjit.genai.beams import search
 from ovjit.genai.enums import GenerationFinishReason, StreamingStatus
 from ovjit.genai.figures import Figures
+from ovjit.genai.grammar_masks import Matcher
 from ovjit.genai.sampler import Choice, Sampler
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, status_of
@@ -24,8 +25,8 @@ _REASONS = {
 class Answer:
     """One generated sequence: tokens, the sum of log-probabilities, the reason of its end."""
 
-    def __init__(self, tokens: list[int], score: float = 0.0) -> None:
-        self.tokens, self.score = tokens, score
+    def __init__(self, tokens: list[int], score: float = 0.0, matcher: Matcher | None = None) -> None:
+        self.tokens, self.score, self.matcher = tokens, score, matcher
         self.finish: GenerationFinishReason | None = None
         self.row = 0
         self.logs: list[float] = []
@@ -33,6 +34,8 @@ class Answer:
     def take(self, choice: Choice, stops: Stops) -> None:
         """Append a token, and end with it where it is due."""
         self.tokens.append(choice.token)
+        if self.matcher is not None:
+            self.matcher.advance(choice.token)
         self.logs.append(choice.log_probability)
         self.score += choice.log_probability
         self.finish = stops.end(self.tokens)
@@ -99,12 +102,12 @@ def answer_prompt(prompt: Sequence[int], stops: Stops, writer: Writer, figures: 
 
 def _choose(prompt: Sequence[int], stops: Stops, writer: Writer, figures: Figures) -> Steps:
     """Generate by greedy choices or by sampling: all sequences take a token in turn."""
-    sampler = Sampler(stops.config, prompt)
+    sampler, matcher = Sampler(stops.config, prompt), stops.matcher
     logits = yield [], []
     figures.end_inference()
     answers = []
-    for choice in sampler.choose(logits[0], 0, stops.config.num_return_sequences):
-        answers.append(Answer([]))
+    for choice in sampler.choose(logits[0], 0, stops.config.num_return_sequences, matcher):
+        answers.append(Answer([], matcher=None if matcher is None else matcher.fork()))
         answers[-1].take(choice, stops)
     figures.end_step(1)
     running = find_running(answers, writer)
@@ -113,7 +116,8 @@ def _choose(prompt: Sequence[int], stops: Stops, writer: Writer, figures: Figure
         figures.end_inference()
         for i, answer in enumerate(running):
             answer.row = i
-            answer.take(sampler.choose(logits[i], len(answer.tokens))[0], stops)
+            choices = sampler.choose(logits[i], len(answer.tokens), matcher=answer.matcher)
+            answer.take(choices[0], stops)
         figures.end_step(len(running))
         running = find_running(running, writer)
     figures.finish()

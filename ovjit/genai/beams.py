@@ -10,6 +10,7 @@ import numpy as np
 from ovjit.errors import OvjitError
 from ovjit.genai.enums import GenerationFinishReason, StopCriteria
 from ovjit.genai.figures import Figures
+from ovjit.genai.grammar_masks import Matcher
 from ovjit.genai.sampler import log_sum
 from ovjit.genai.stops import Stops
 
@@ -17,8 +18,10 @@ from ovjit.genai.stops import Stops
 class Beam:
     """A sequence: its tokens, their log-probabilities, and its row in the last step."""
 
-    def __init__(self, tokens: list[int], logs: list[float], row: int, total: float):
+    def __init__(self, tokens: list[int], logs: list[float], row: int, total: float, matcher: Matcher | None):
         self.tokens, self.logs, self.row = tokens, logs, row
+        #: The grammar behind the tokens; of a candidate, before its last one.
+        self.matcher = matcher
         #: The sum after penalties of groups, that ranks candidates.
         self.total = total
         self.finish = GenerationFinishReason.LENGTH
@@ -29,7 +32,7 @@ class _Group:
 
     def __init__(self, size: int, stops: Stops):
         self.size, self.stops, self.config = size, stops, stops.config
-        self.beams = [Beam([], [], 0, 0.0 if i == 0 else -np.inf) for i in range(size)]
+        self.beams = [Beam([], [], 0, 0.0 if i == 0 else -np.inf, stops.matcher) for i in range(size)]
         self.ended: list[tuple[float, int, Beam]] = []
         self._count = 0
         self.is_done = False
@@ -51,11 +54,15 @@ class _Group:
             for token in chosen:
                 values[token] -= np.float32(self.config.diversity_penalty)
             values[_find_repeats([*prompt, *beam.tokens], self.config.no_repeat_ngram_size)] = -np.inf
+            if beam.matcher is not None:
+                beam.matcher.mask(values)
             for token in np.argsort(-values, kind="stable")[: 2 * self.size]:
                 total = float(np.float32(beam.total) + values[token])
+                if beam.matcher is not None and total == -np.inf:
+                    continue
                 logs = [*beam.logs, float(values[token])]
-                candidates.append(Beam([*beam.tokens, int(token)], logs, beam.row, total))
-        if len(candidates) < 2 * self.size:
+                candidates.append(Beam([*beam.tokens, int(token)], logs, beam.row, total, beam.matcher))
+        if len(candidates) < 2 * self.size and self.stops.matcher is None:
             raise OvjitError("beam search has no tokens left: set fewer num_beams")
         candidates.sort(key=lambda beam: -beam.total)
         children: list[Beam] = []
@@ -63,6 +70,9 @@ class _Group:
             if len(children) == self.size:
                 break
             if not self._end(beam, i < self.size):
+                if beam.matcher is not None:
+                    beam.matcher = beam.matcher.fork()
+                    beam.matcher.advance(beam.tokens[-1])
                 children.append(beam)
         self._check_done()
         self.is_done = self.is_done or not children

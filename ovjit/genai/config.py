@@ -16,6 +16,7 @@ from ovjit.genai.fields import (
     SIZE,
     UNLIMITED,
     Absent,
+    Copied,
     Instance,
     Integer,
     Kind,
@@ -23,6 +24,7 @@ from ovjit.genai.fields import (
     Set,
     Settings,
 )
+from ovjit.genai.grammars import StructuredOutputConfig
 from ovjit.genai.parsers import Parsers
 
 #: Field -> (default, kind).
@@ -39,7 +41,8 @@ FIELDS: dict[str, tuple[Any, Kind]] = {
     "pruning_ratio": (0, SIZE), "relevance_weight": (0.5, REAL), "repetition_penalty": (1.0, REAL),
     "return_omni_outputs": (False, BOOL), "rng_seed": (0, SIZE),
     "stop_criteria": (StopCriteria.HEURISTIC, Instance(StopCriteria)), "stop_strings": (set(), Set(str)),
-    "stop_token_ids": (set(), Set(int)), "structured_output_config": (None, Absent("structured output")),
+    "stop_token_ids": (set(), Set(int)),
+    "structured_output_config": (None, Optional(Copied(StructuredOutputConfig))),
     "temperature": (1.0, REAL), "top_k": (UNLIMITED, SIZE), "top_p": (1.0, REAL), "tree_depth": (0, SIZE),
 }  # fmt: skip
 #: Fields of generation_config.json that are read.
@@ -141,6 +144,8 @@ class GenerationConfig(Settings):
         """RuntimeError if fields are out of range or contradict one another."""
         for check in (_check_stops, _check_choice, _check_beams, _check_assistant):
             check(self)
+        if self.structured_output_config is not None:
+            self.structured_output_config.validate()
 
 
 def _demand(condition: Any, message: str) -> None:

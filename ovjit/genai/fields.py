@@ -136,15 +136,23 @@ class Text(Kind):
 
 
 class Instance(Kind):
-    """An object of a class."""
+    """An object of one of these classes."""
 
-    def __init__(self, kind: type):
-        self.kind = kind
+    def __init__(self, *classes: type):
+        self.classes = classes
 
     def assign(self, value: Any) -> Any:
-        if not isinstance(value, self.kind):
-            raise TypeError(f"expected a {self.kind.__name__}, not {type(value).__name__}")
+        if not isinstance(value, self.classes):
+            names = " or ".join(each.__name__ for each in self.classes)
+            raise TypeError(f"expected a {names}, not {type(value).__name__}")
         return value
+
+
+class Copied(Instance):
+    """Such an object, of which a copy is kept."""
+
+    def assign(self, value: Any) -> Any:
+        return copy.copy(super().assign(value))
 
 
 class Absent(Kind):
@@ -190,8 +198,8 @@ class Settings:
         return [*super().__dir__(), *self._fields]
 
     def __copy__(self) -> Any:
-        other = type(self)()
-        other._values.update({name: copy.copy(value) for name, value in self._values.items()})
+        other = type(self).__new__(type(self))
+        other.__dict__["_values"] = {name: copy.copy(value) for name, value in self._values.items()}
         return other
 
     def __deepcopy__(self, memo: Any) -> Any:

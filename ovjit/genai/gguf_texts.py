@@ -18,8 +18,9 @@ _FILL = 0
 #: Bytes that byte pairs write as themselves. The others are characters from 256 on, in order.
 _PRINTED = (*range(33, 127), *range(161, 173), *range(174, 256))
 _OTHERS = sorted(set(range(256)) - set(_PRINTED))
-_CHARACTERS = {chr(byte): bytes([byte]) for byte in _PRINTED}
-_CHARACTERS |= {chr(256 + i): bytes([byte]) for i, byte in enumerate(_OTHERS)}
+#: Character of byte pairs -> its byte.
+CHARACTERS = {chr(byte): bytes([byte]) for byte in _PRINTED}
+CHARACTERS |= {chr(256 + i): bytes([byte]) for i, byte in enumerate(_OTHERS)}
 #: Types of tokens: ordinary pieces, and single bytes such as "<0x0A>".
 _NORMAL, _BYTE = 1, 6
 #: Types of special tokens: unknown, and control.
@@ -68,7 +69,7 @@ def _bytes_of(token: str, kind: int, is_of_bytes: bool) -> bytes:
         return bytes([int(token[1:-1], 16)])
     if kind != _NORMAL or not is_of_bytes:
         return (token.replace("\u2581", " ") if kind == _NORMAL else token).encode()
-    return b"".join(_CHARACTERS.get(character) or character.encode() for character in token)
+    return b"".join(CHARACTERS.get(character) or character.encode() for character in token)
 
 
 class Encoder:

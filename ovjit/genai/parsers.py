@@ -97,6 +97,52 @@ class Llama3JsonToolParser(Parser):
             raise OvjitError(f"the call of a tool is no JSON: {error}") from error
 
 
+class VLLMParserWrapper(Parser):
+    """A parser of vLLM as a Parser: an object with `extract_tool_calls(content, request)`, whose result has
+    `model_dump_json` or `json`, or with `extract_reasoning(content, request)`, whose result is a tuple
+    (reasoning, content), or with both. `request` is None."""
+
+    def __init__(self, py_parser: Any):
+        self._parser = py_parser
+        if not any(hasattr(py_parser, name) for name in ("extract_tool_calls", "extract_reasoning")):
+            raise OvjitError(
+                "Provided vLLM parser does not have supported parsing methods: 'extract_tool_calls' or "
+                "'extract_reasoning'"
+            )
+
+    def parse(self, message: dict[str, Any]) -> None:
+        content, contents = _content_of(message), list[str]()
+        if hasattr(self._parser, "extract_tool_calls"):
+            fields = _fields_of(self._parser.extract_tool_calls(content, None))
+            message.update(fields)
+            if isinstance(fields.get("content"), str):
+                contents.append(fields["content"])
+        if hasattr(self._parser, "extract_reasoning"):
+            parts = self._parser.extract_reasoning(content, None)
+            if not isinstance(parts, tuple) or len(parts) != 2:
+                raise OvjitError("extract_reasoning: Parsed object is not a tuple of length 2")
+            if not all(isinstance(part, str) for part in parts):
+                raise OvjitError("extract_reasoning: the reasoning and the content should be str")
+            message["reasoning"] = parts[0]
+            contents.append(parts[1])
+        if contents:
+            message["content"] = "".join(contents)
+
+
+def _fields_of(result: Any) -> dict[str, Any]:
+    """The fields of an object of pydantic. RuntimeError if it is none, or its JSON is no object."""
+    dump = getattr(result, "model_dump_json", getattr(result, "json", None))
+    if dump is None:
+        raise OvjitError("extract_tool_calls: Parsed object does not have model_dump_json() or json() method")
+    try:
+        fields = json.loads(dump())
+    except (TypeError, ValueError) as error:
+        raise OvjitError(f"extract_tool_calls: the result's JSON cannot be read: {error}") from error
+    if not isinstance(fields, dict):
+        raise OvjitError("extract_tool_calls: the result's JSON should be an object")
+    return fields
+
+
 class IncrementalParser:
     """The base of incremental parsers: `parse` gets the new text, changes the message of this piece, and
     returns the text that becomes its "content". `reset` begins another answer."""

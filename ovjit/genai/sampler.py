@@ -11,6 +11,7 @@ import numpy as np
 from ovjit.errors import OvjitError
 from ovjit.genai.config import GenerationConfig
 from ovjit.genai.fields import UNLIMITED
+from ovjit.genai.grammar_masks import Matcher
 
 _F32 = np.float32
 
@@ -46,14 +47,21 @@ class Sampler:
         self._prompt = np.unique(np.asarray(prompt, np.int64))
         self._generated: Counter[int] = Counter()
 
-    def choose(self, logits: np.ndarray, length: int, count: int = 1) -> list[Choice]:
-        """`count` choices by `logits` [words] of a sequence that has `length` generated tokens. RuntimeError
-        if no token can be chosen."""
+    def choose(
+        self, logits: np.ndarray, length: int, count: int = 1, matcher: Matcher | None = None
+    ) -> list[Choice]:
+        """`count` choices by `logits` [words] of a sequence that has `length` generated tokens, among those
+        that `matcher` allows. RuntimeError if no token can be chosen."""
         config = self.config
         raw = np.asarray(logits, _F32)
         if np.isnan(raw).any():
             raise OvjitError("the model's logits are not numbers (NaN): no token can be chosen")
         values = self._penalize(raw.copy(), length)
+        if matcher is not None:
+            matcher.mask(values)
+            if values.max() == -np.inf:  # the grammar's end comes before min_new_tokens
+                values = raw.copy()
+                matcher.mask(values)
         if config.is_multinomial():
             choices = self._draw(values, raw, count)
         else:

@@ -153,7 +153,7 @@ def answer_with_drafts(
     metrics: SDPerModelsPerfMetrics,
 ) -> list[Answer]:  # fmt: skip
     """Generate one sequence. The model's own choices are compared with the proposed tokens."""
-    config, answer, start = stops.config, Answer([]), now_us()
+    config, answer, start = stops.config, Answer([], matcher=stops.matcher), now_us()
     sampler, proposed = Sampler(config, prompt), list[int]()
     raw = metrics.main_model_metrics.raw_metrics
     decoder.reset()
@@ -163,7 +163,8 @@ def answer_with_drafts(
         for i, row in enumerate(rows):
             if not i:
                 figures.end_inference()
-            answer.take(sampler.choose(row, len(answer.tokens))[0], stops)
+            choices = sampler.choose(row, len(answer.tokens), matcher=answer.matcher)
+            answer.take(choices[0], stops)
             count += 1
             if answer.finish is not None or i >= len(proposed) or answer.tokens[-1] != proposed[i]:
                 break

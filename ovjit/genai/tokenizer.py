@@ -13,6 +13,7 @@ import numpy as np
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.gguf_texts import GgufTexts
+from ovjit.genai.grammar_masks import GrammarCompiler
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.pairs import join_pairs, pad, read_pair_template
 from ovjit.genai.special_tokens import SpecialTokens
@@ -94,6 +95,8 @@ class Tokenizer:
         self._texts: dict[str, Any] = {}
         self._models: dict[str, Any] = {}
         self._vocabulary: list[bytes] | None = None
+        #: Made when a grammar is first used.
+        self._grammar_compiler: GrammarCompiler | None = None
         self._tokens = SpecialTokens()
         self._read_models(tokenizer_path, models)
         self._template = self._tokens.template

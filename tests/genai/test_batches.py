@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +169,31 @@ def test_constructors_and_their_errors(folder: Path) -> None:
         pipeline.add_request(0, "a", genai.GenerationConfig(max_new_tokens=3, echo=True))
     with pytest.raises(OvjitError, match="shape"):
         pipeline.add_request(0, ov.Tensor(np.zeros((2, 3), np.int64)), few)
+
+
+def test_a_streamer_cannot_generate_with_its_pipeline(folder: Path) -> None:
+    pipeline, handles = load(folder), list[Any]()
+    config, prompt = genai.GenerationConfig(max_new_tokens=3, ignore_eos=True), tensor_of([1, 260, 270, 20])
+    expected = pipeline.generate([prompt], [config])[0].m_generation_ids
+
+    class Stream(genai.StreamerBase):
+        def write(self, tokens: Any) -> None:
+            with pytest.raises(OvjitError, match="Generate cannot be called while"):
+                pipeline.generate([prompt], [config])
+            handles.append(pipeline.add_request(len(handles) + 1, prompt, config))
+
+        def end(self) -> None:
+            pass
+
+    assert pipeline.generate([prompt], [config], Stream())[0].m_generation_ids == expected
+    assert [handle.read_all()[0].generated_ids for handle in handles] == expected * 3
+    check_pool(pipeline)
+
+
+def test_calls_of_several_threads_take_turns(folder: Path) -> None:
+    pipeline = load(folder)
+    config = genai.GenerationConfig(max_new_tokens=20, ignore_eos=True)
+    expected = pipeline.generate(["hello"], [config])[0].m_generation_ids
+    with ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(pipeline.generate, ["hello"], [config]) for _ in range(6)]
+    assert [call.result()[0].m_generation_ids for call in calls] == [expected] * 6

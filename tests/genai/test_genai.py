@@ -279,8 +279,6 @@ def test_features_that_are_missing_are_errors(pipeline: Any) -> None:
         pipeline.generate("hello", max_new_tokens=4, assistant_confidence_threshold=0.4)
     with pytest.raises(UnsupportedError, match="tree_depth"):
         pipeline.generate("hello", max_new_tokens=4, tree_depth=2, num_assistant_tokens=3)
-    with pytest.raises(UnsupportedError, match="structured output"):
-        pipeline.generate("hello", max_new_tokens=4, structured_output_config=object())
     scheduler = genai.SchedulerConfig()
     scheduler.use_cache_eviction = False
     for name in ("use_cache_eviction", "use_sparse_attention"):

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from tests.support.genai_folder import write_encoder
+from tests.support.genai_grammars import grammars, structured
 
 #: Results of a model in f32, so that margins are those of rounding.
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
@@ -999,6 +1000,8 @@ def collect(genai: Any, ov: Any, folder: Path, only: str = "") -> dict[str, dict
         "parsers": lambda: parsers(genai, folder),
         "retrieval": lambda: retrieval(genai, ov, folder),
         "batches": lambda: batches(genai, ov, folder, **EXACT),
+        "grammars": lambda: grammars(genai),
+        "structured": lambda: structured(genai, ov, folder, **EXACT),
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
