@@ -1,4 +1,4 @@
-"""`openvino_genai` on ovjit: pipelines that generate texts.
+"""`openvino_genai` on ovjit: pipelines that generate texts, and those of speech.
 
     import ovjit.genai as ov_genai
     pipeline = ov_genai.LLMPipeline("folder", "CPU")
@@ -60,8 +60,23 @@ from ovjit.genai.scheduler import (
 from ovjit.genai.speculation import SDPerfMetrics, SDPerModelsPerfMetrics, draft_model
 from ovjit.genai.streamers import StreamerBase, TextStreamer
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
+from ovjit.genai.whisper.config import ASRGenerationConfig, WhisperGenerationConfig
+from ovjit.genai.whisper.pipeline import ASRPipeline, WhisperPipeline
+from ovjit.genai.whisper.results import (
+    ASRDecodedResultChunk,
+    ASRDecodedResults,
+    ASRPerfMetrics,
+    ASRRawPerfMetrics,
+    WhisperDecodedResultChunk,
+    WhisperDecodedResults,
+    WhisperPerfMetrics,
+    WhisperRawPerfMetrics,
+    WhisperWordTiming,
+)
 
 __all__ = [
+    "ASRDecodedResultChunk", "ASRDecodedResults", "ASRGenerationConfig", "ASRPerfMetrics", "ASRPipeline",
+    "ASRRawPerfMetrics",
     "AdaptiveRKVConfig", "AggregationMode", "CacheEvictionConfig", "ChatHistory",
     "ContinuousBatchingPipeline", "DecodedResults", "DeepSeekR1ReasoningIncrementalParser",
     "DeepSeekR1ReasoningParser", "EncodedGenerationResult", "EncodedResults", "ExtendedPerfMetrics",
@@ -72,7 +87,9 @@ __all__ = [
     "RawPerfMetrics", "ReasoningIncrementalParser", "ReasoningParser", "SDPerModelsPerfMetrics",
     "SDPerfMetrics", "SchedulerConfig", "SparseAttentionConfig", "SparseAttentionMode", "StopCriteria",
     "StreamerBase", "StreamingStatus", "SummaryStats", "TextEmbeddingPipeline", "TextParserStreamer",
-    "TextRerankPipeline", "TextStreamer", "TokenizedInputs", "Tokenizer", "draft_model", "get_version",
+    "TextRerankPipeline", "TextStreamer", "TokenizedInputs", "Tokenizer",
+    "WhisperDecodedResultChunk", "WhisperDecodedResults", "WhisperGenerationConfig", "WhisperPerfMetrics",
+    "WhisperPipeline", "WhisperRawPerfMetrics", "WhisperWordTiming", "draft_model", "get_version",
 ]  # fmt: skip
 
 #: The release of openvino_genai whose names and behaviour these are.
