@@ -22,15 +22,42 @@ _SCORES = "cross_attention_scores_"
 _CROSS = "encoder_attn"
 
 
-def _compile(path: Path, device: str, properties: Mapping[str, Any], scores: bool) -> Any:
-    """The compiled decoder of a file. `scores`: with outputs for those of cross-attention."""
-    from ovjit.api.run.core import Core
+def _split_cross(model: Any) -> tuple[Any, Any]:
+    """(a model from the encoder's states to the keys and values of cross-attention, the decoder with these
+    as inputs). (None, the decoder as it is) if it does not keep them in variables that only attention reads.
 
-    model = Core().read_model(str(path))
-    keep_last(model, 1)
-    if scores:
-        _add_scores(model)
-    return Core().compile_model(model, device, dict(properties))
+    The variables do not change within a window, so that copies of them at each step are avoided. They are
+    computed once for the detection of the language, the text, and the times of words.
+    """
+    from ovjit.api.model.model import Model
+    from ovjit.compat import opset13 as ops
+
+    inputs = {name: p for p in model.get_parameters() for name in p.output(0).get_names()}
+    sinks = {sink.get_variable_id(): sink for sink in model.get_sinks()}
+    reads = [n for n in model.get_ordered_ops() if n.get_type_name() == "ReadValue" and n.input_values()]
+    cross = [n for n in reads if _reads_only(sinks[n.get_variable_id()], n)]
+    if not cross or "encoder_hidden_states" not in inputs:
+        return None, model
+    starts = [node.input_value(0) for node in cross]
+    states = Model([ops.result(start) for start in starts], [inputs["encoder_hidden_states"]], "cross").clone()
+    parameters = []
+    for i, node in enumerate(cross):
+        parameter = ops.parameter(node.output(0).get_partial_shape(), np.float32, name=f"{_CROSS}_{i}")
+        parameter.output(0).set_names({f"{_CROSS}_{i}"})
+        parameters.append(parameter)
+        for target in list(node.output(0).get_target_inputs()):
+            if target.get_node().get_type_name() != "Assign":
+                target.replace_source_output(parameter.output(0))
+    kept = [sink for name, sink in sinks.items() if name not in {n.get_variable_id() for n in cross}]
+    others = [p for name, p in inputs.items() if name != "encoder_hidden_states"]
+    return states, Model(model.get_results(), kept, [*others, *parameters], "decoder")
+
+
+def _reads_only(sink: Any, node: Any) -> bool:
+    """True if a variable keeps the value of its first read, and only attention takes it."""
+    takers = [target.get_node().get_type_name() for target in node.output(0).get_target_inputs()]
+    is_kept = sink.input_value(0).get_node() is node
+    return is_kept and set(takers) <= {"Assign", "ScaledDotProductAttention", "MatMul"}
 
 
 def _add_scores(model: Any) -> None:
@@ -73,13 +100,27 @@ class Encoder:
 
 
 class SpeechDecoder(StepRunner):
-    """Tokens of the sound in `states`, which is set before `start`."""
+    """Tokens of a sound, to which it listens before `start`."""
 
     def __init__(self, folder: Path, device: str, properties: Mapping[str, Any], scores: bool):
+        from ovjit.api.run.core import Core
+
+        def load(name: str) -> Any:
+            model = Core().read_model(str(folder / name))
+            keep_last(model, 1)
+            return model
+
+        def compile_model(model: Any) -> tuple[Any, list[str]]:
+            compiled = Core().compile_model(model, device, dict(properties))
+            names = [next(iter(port.get_names()), "") for port in compiled.inputs]
+            return compiled.create_infer_request(), names
+
         self._has_scores = scores
-        first = _compile(folder / DECODER, device, properties, scores)
-        self._request = first.create_infer_request()
-        self._names = _names_of(first)
+        cross, model = _split_cross(load(DECODER))
+        if scores:
+            _add_scores(model)
+        self._request, self._names = compile_model(model)
+        self._cross = None if cross is None else compile_model(cross)[0]
         self._later: Any = None
         if "beam_idx" not in self._names:
             if not (folder / LATER).is_file():
@@ -87,11 +128,17 @@ class SpeechDecoder(StepRunner):
                     f"{str(folder / DECODER)!r} has no input beam_idx, and there is no {LATER} beside it: export "
                     "the model with the task automatic-speech-recognition-with-past"
                 )
-            later = _compile(folder / LATER, device, properties, False)
-            self._later, self._later_names = later.create_infer_request(), _names_of(later)
+            self._later, self._later_names = compile_model(load(LATER))
             self._past: dict[str, np.ndarray] = {}
-        self.states = np.zeros((1, 0, 0), np.float32)
+        self._states: dict[str, np.ndarray] = {}
         self._length = 0
+
+    def listen(self, states: np.ndarray) -> None:
+        """Write tokens of this sound [1, frames, size] from now on."""
+        self._states = {"encoder_hidden_states": states}
+        if self._cross is not None:
+            results = self._cross.infer([states])
+            self._states |= {f"{_CROSS}_{i}": np.array(results[i]) for i in range(len(results))}
 
     def start(self, prompt: Sequence[int]) -> np.ndarray:
         self._request.reset_state()
@@ -123,10 +170,12 @@ class SpeechDecoder(StepRunner):
         rows, count = ids.shape
         feeds = {
             "input_ids": ids,
-            "encoder_hidden_states": np.repeat(self.states, rows, 0) if rows > 1 else self.states,
             "beam_idx": parents,
             "cache_position": np.arange(self._length, self._length + count),
+            **self._states,
         }
+        if rows > 1:
+            feeds["encoder_hidden_states"] = np.repeat(feeds["encoder_hidden_states"], rows, 0)
         if self._later is None:
             logits = self._request.infer({name: feeds[name] for name in self._names})["logits"]
         else:
@@ -147,6 +196,3 @@ class SpeechDecoder(StepRunner):
                 self._past[name.replace("present.", "past_key_values.", 1)] = np.array(results[port])
         return results["logits"]
 
-
-def _names_of(compiled: Any) -> list[str]:
-    return [next(iter(port.get_names()), "") for port in compiled.inputs]

@@ -210,8 +210,9 @@ class WhisperPipeline:
     def _encode(self, window: np.ndarray, speech: _Speech) -> None:
         """Give a window to the decoder. In the first one the language is detected."""
         start_us, config = now_us(), speech.config
-        self._decoder.states = self._encoder.encode(window)
+        states = self._encoder.encode(window)
         speech.metrics.whisper_raw_metrics.encode_inference_durations.append(now_us() - start_us)
+        self._decoder.listen(states)
         if speech.start_tokens:
             return
         speech.start_tokens = [config.decoder_start_token_id]
@@ -243,6 +244,7 @@ class WhisperPipeline:
         writer = _WatchedWriter(stream, stops, prompt if config.echo else [])
         steps = answer_prompt(prompt, stops, writer, speech.figures, normalize=not beams)
         steps = constrain(steps, LogitRules(config, timestamps), normalize=beams)
+        speech.figures.begin()
         tokens = self._decoder.run(prompt, steps)[0].tokens
         if config.echo:
             tokens = tokens[len(prompt) :]
