@@ -141,7 +141,7 @@ class TokensByName(Kind):
     def assign(self, value: Any) -> dict[str, int]:
         if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
             raise TypeError("expected a dict from str to int")
-        return {name: operator.index(token) for name, token in value.items()}
+        return {name: operator.index(value[name]) for name in sorted(value)}
 
 
 class Optional(Kind):
