@@ -3,7 +3,8 @@
     python -m bench.whisper [--tokens 60] [--rounds 5] [--threads 1]
 
 The model has the sizes of Whisper-tiny and random weights, in the form that optimum-intel exports. Both
-packages read the same folder, and transcribe 20 seconds of noise in interleaved rounds. The language is detected.
+packages read the same folder, detect the language of 20 seconds of noise, and transcribe it in interleaved
+rounds.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def encoder(net: Net, s: Sizes) -> Any:
     x = ops.gelu(ops.convolution(mel, net.weights(s.wide, 80, 3), [1], [1], [1], [1]), "erf")
     x = ops.gelu(ops.convolution(x, net.weights(s.wide, s.wide, 3), [2], [1], [1], [1]), "erf")
     x = ops.transpose(x, net.ints(0, 2, 1))
-    x = ops.add(x, net.const(net.rng.standard_normal((1, 1500, s.wide), np.float32) * np.float32(0.2 / s.sharp)))
+    x = ops.add(
+        x, net.const(net.rng.standard_normal((1, 1500, s.wide), np.float32) * np.float32(0.2 / s.sharp))
+    )
     for _ in range(s.layers):
         x = encoder_block(net, x, s.wide, s.heads, before=True)
     states = net.layer_norm(x, s.wide)

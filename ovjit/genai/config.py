@@ -204,9 +204,7 @@ def _check_beams(config: GenerationConfig) -> None:
     if not config.is_beam_search():
         return
     for name, neutral in (("frequency_penalty", 0), ("presence_penalty", 0), ("repetition_penalty", 1)):
-        demand(
-            getattr(config, name) == neutral, f"{name} is not supported with beams: leave it at {neutral}"
-        )
+        demand(getattr(config, name) == neutral, f"{name} is not supported with beams: leave it at {neutral}")
     beams, groups = config.num_beams, config.num_beam_groups
     demand(
         groups and beams % groups == 0,

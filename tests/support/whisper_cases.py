@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.whisper import END, NO_TIMES, TINY, write_folder
+from bench.whisper import END, TINY, write_folder
 from tests.support.genai_cases import EXACT, fields_of, value_of
 
 #: Tokens whose text alone is not printable ASCII: words of them end the process there.
@@ -104,7 +104,10 @@ def pipelines(genai: Any, folder: Path) -> Iterator[tuple[str, Callable[[], Any]
         return results_of(pipeline.generate(record(seconds, seed), max_new_tokens=24, **options))
 
     for seed, seconds in enumerate((0.5, 1, 5.5, 29, 31, 70)):
-        for options in ({"suppress_tokens": TEXT if seconds < 30 else UNREADABLE}, {"return_timestamps": True}):
+        for options in (
+            {"suppress_tokens": TEXT if seconds < 30 else UNREADABLE},
+            {"return_timestamps": True},
+        ):
             yield f"{seconds} s {sorted(options)}", lambda s=seconds, n=seed, o=options: run(s, n, **o)
     for options in OPTIONS:
         values = {"suppress_tokens": [] if "return_timestamps" in options else TEXT, **options}

@@ -42,8 +42,9 @@ class SpeechConfig(GenerationConfig):
     def inherit(self, default: Any) -> None:
         """Take the ends and the languages from `default` if this configuration has none."""
         super().inherit(default)
+        languages: dict[str, int] = default.lang_to_id
         if not self.lang_to_id:
-            self.lang_to_id = default.lang_to_id
+            self.lang_to_id = languages
 
     def validate(self) -> None:
         """RuntimeError if fields are out of range or contradict one another."""

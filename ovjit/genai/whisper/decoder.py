@@ -39,7 +39,9 @@ def _split_cross(model: Any) -> tuple[Any, Any]:
     if not cross or "encoder_hidden_states" not in inputs:
         return None, model
     starts = [node.input_value(0) for node in cross]
-    states = Model([ops.result(start) for start in starts], [inputs["encoder_hidden_states"]], "cross").clone()
+    states = Model(
+        [ops.result(start) for start in starts], [inputs["encoder_hidden_states"]], "cross"
+    ).clone()
     parameters = []
     for i, node in enumerate(cross):
         parameter = ops.parameter(node.output(0).get_partial_shape(), np.float32, name=f"{_CROSS}_{i}")
@@ -125,8 +127,8 @@ class SpeechDecoder(StepRunner):
         if "beam_idx" not in self._names:
             if not (folder / LATER).is_file():
                 raise OvjitError(
-                    f"{str(folder / DECODER)!r} has no input beam_idx, and there is no {LATER} beside it: export "
-                    "the model with the task automatic-speech-recognition-with-past"
+                    f"{str(folder / DECODER)!r} has no input beam_idx, and there is no {LATER} beside it: "
+                    "export the model with the task automatic-speech-recognition-with-past"
                 )
             self._later, self._later_names = compile_model(load(LATER))
             self._past: dict[str, np.ndarray] = {}
@@ -195,4 +197,3 @@ class SpeechDecoder(StepRunner):
             if name.startswith("present."):
                 self._past[name.replace("present.", "past_key_values.", 1)] = np.array(results[port])
         return results["logits"]
-

@@ -294,7 +294,9 @@ class ASRPipeline:
             raise OvjitError(f"Failed to open '{folder / 'config.json'}'")
         kind = read_settings(folder / "config.json").get("model_type")
         if kind in ("qwen3_asr", "fun_asr"):
-            raise UnsupportedError(f"ovjit does not support models of the type {kind} yet: use a Whisper model")
+            raise UnsupportedError(
+                f"ovjit does not support models of the type {kind} yet: use a Whisper model"
+            )
         if kind != "whisper":
             raise OvjitError(f"Unsupported '{kind}' ASR model type in config.json: 'whisper' is supported")
         self._pipeline = WhisperPipeline(folder, device, **kwargs)
