@@ -42,9 +42,7 @@ class SpeechConfig(GenerationConfig):
     def inherit(self, default: Any) -> None:
         """Take the ends and the languages from `default` if this configuration has none."""
         super().inherit(default)
-        languages: dict[str, int] = default.lang_to_id
-        if not self.lang_to_id:
-            self.lang_to_id = languages
+        self._values["lang_to_id"] = self.lang_to_id or default.lang_to_id
 
     def validate(self) -> None:
         """RuntimeError if fields are out of range or contradict one another."""
