@@ -18,7 +18,7 @@ ENCODER, DECODER, LATER = (
 )
 #: The begin of the names of outputs with the scores of cross-attention.
 _SCORES = "cross_attention_scores_"
-#: A part of the names of nodes of cross-attention, as optimum-intel exports them.
+#: A part of the names of nodes of cross-attention, as optimum-intel exports them; and of inputs here.
 _CROSS = "encoder_attn"
 
 
@@ -50,9 +50,20 @@ def _split_cross(model: Any) -> tuple[Any, Any]:
         for target in list(node.output(0).get_target_inputs()):
             if target.get_node().get_type_name() != "Assign":
                 target.replace_source_output(parameter.output(0))
-    kept = [sink for name, sink in sinks.items() if name not in {n.get_variable_id() for n in cross}]
-    others = [p for name, p in inputs.items() if name != "encoder_hidden_states"]
-    return states, Model(model.get_results(), kept, [*others, *parameters], "decoder")
+    remaining = [sink for name, sink in sinks.items() if name not in {n.get_variable_id() for n in cross}]
+    used = _find_sources([*model.get_results(), *remaining])
+    others = [parameter for parameter in inputs.values() if parameter in used]
+    return states, Model(model.get_results(), remaining, [*others, *parameters], "decoder")
+
+
+def _find_sources(nodes: list[Any]) -> set[Any]:
+    """All nodes that these depend on, and themselves."""
+    sources, waiting = set(nodes), list(nodes)
+    while waiting:
+        new = {value.get_node() for value in waiting.pop().input_values()} - sources
+        sources |= new
+        waiting += new
+    return sources
 
 
 def _reads_only(sink: Any, node: Any) -> bool:
@@ -102,7 +113,7 @@ class Encoder:
 
 
 class SpeechDecoder(StepRunner):
-    """Tokens of a sound, to which it listens before `start`."""
+    """Computes logits for the sound of `set_sound`."""
 
     def __init__(self, folder: Path, device: str, properties: Mapping[str, Any], scores: bool):
         from ovjit.api.run.core import Core
@@ -135,8 +146,8 @@ class SpeechDecoder(StepRunner):
         self._states: dict[str, np.ndarray] = {}
         self._length = 0
 
-    def listen(self, states: np.ndarray) -> None:
-        """Write tokens of this sound [1, frames, size] from now on."""
+    def set_sound(self, states: np.ndarray) -> None:
+        """Use the encoder's states [1, frames, size] of a sound from now on."""
         self._states = {"encoder_hidden_states": states}
         if self._cross is not None:
             results = self._cross.infer([states])
@@ -145,8 +156,7 @@ class SpeechDecoder(StepRunner):
     def start(self, prompt: Sequence[int]) -> np.ndarray:
         self._request.reset_state()
         self._length = 0
-        logits = self._infer(np.asarray(prompt, np.int64)[None], np.zeros(1, np.int32))
-        return logits
+        return self._infer(np.asarray(prompt, np.int64)[None], np.zeros(1, np.int32))
 
     def step(self, parents: Sequence[int], tokens: Sequence[int]) -> np.ndarray:
         return self._infer(np.asarray(tokens, np.int64)[:, None], np.asarray(parents, np.int32))

@@ -212,7 +212,7 @@ class WhisperPipeline:
         start_us, config = now_us(), speech.config
         states = self._encoder.encode(window)
         speech.metrics.whisper_raw_metrics.encode_inference_durations.append(now_us() - start_us)
-        self._decoder.listen(states)
+        self._decoder.set_sound(states)
         if speech.start_tokens:
             return
         speech.start_tokens = [config.decoder_start_token_id]

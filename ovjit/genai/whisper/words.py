@@ -60,11 +60,11 @@ def warp(costs: np.ndarray) -> tuple[list[int], list[int]]:
     for diagonal in range(1, rows + columns + 1):
         i = np.arange(max(1, diagonal - columns), min(rows, diagonal - 1) + 1)
         j = diagonal - i
-        across, up, left = before[i - 1], last[i - 1], last[i]
-        moves = np.where((up < across) & (up < left), _UP, _LEFT)
-        moves = np.where((across < up) & (across < left), _DIAGONAL, moves)
+        corner, above, beside = before[i - 1], last[i - 1], last[i]
+        moves = np.where((above < corner) & (above < beside), _UP, _LEFT)
+        moves = np.where((corner < above) & (corner < beside), _DIAGONAL, moves)
         sums = np.full(rows + 1, np.inf, np.float32)
-        sums[i] = costs[i - 1, j - 1] + np.choose(moves, (across, up, left))
+        sums[i] = costs[i - 1, j - 1] + np.choose(moves, (corner, above, beside))
         trace[i, j] = moves
         before, last = last, sums
     return _follow(trace)
@@ -163,8 +163,8 @@ def _join_punctuation(words: list[WhisperWordTiming]) -> list[WhisperWordTiming]
     return [word for word in words if word.word or len(words) < 2]
 
 
-def _join(word: WhisperWordTiming, part: WhisperWordTiming, text: str, place: int) -> None:
-    """Give `word` the text, and the tokens of `part` at a place; `part` becomes empty."""
+def _join(word: WhisperWordTiming, part: WhisperWordTiming, text: str, index: int) -> None:
+    """Give `word` the text, and the tokens of `part` at an index; `part` becomes empty."""
     word.word = text
-    word.token_ids = word.token_ids[:place] + part.token_ids + word.token_ids[place:]
+    word.token_ids = word.token_ids[:index] + part.token_ids + word.token_ids[index:]
     part.word, part.token_ids = "", []
