@@ -1,4 +1,4 @@
-"""`openvino_genai` on ovjit: pipelines that generate texts.
+"""`openvino_genai` on ovjit: pipelines that generate texts, and those of speech.
 
     import ovjit.genai as ov_genai
     pipeline = ov_genai.LLMPipeline("folder", "CPU")
@@ -62,8 +62,23 @@ from ovjit.genai.scheduler import (
 from ovjit.genai.speculation import SDPerfMetrics, SDPerModelsPerfMetrics, draft_model
 from ovjit.genai.streamers import StreamerBase, TextStreamer
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
+from ovjit.genai.whisper.config import ASRGenerationConfig, WhisperGenerationConfig
+from ovjit.genai.whisper.pipeline import ASRPipeline, WhisperPipeline
+from ovjit.genai.whisper.results import (
+    ASRDecodedResultChunk,
+    ASRDecodedResults,
+    ASRPerfMetrics,
+    ASRRawPerfMetrics,
+    WhisperDecodedResultChunk,
+    WhisperDecodedResults,
+    WhisperPerfMetrics,
+    WhisperRawPerfMetrics,
+    WhisperWordTiming,
+)
 
 __all__ = [
+    "ASRDecodedResultChunk", "ASRDecodedResults", "ASRGenerationConfig", "ASRPerfMetrics", "ASRPipeline",
+    "ASRRawPerfMetrics",
     "AdaptiveRKVConfig", "AggregationMode", "CacheEvictionConfig", "ChatHistory",
     "ContinuousBatchingPipeline", "DecodedResults", "DeepSeekR1ReasoningIncrementalParser",
     "DeepSeekR1ReasoningParser", "EncodedGenerationResult", "EncodedResults", "ExtendedPerfMetrics",
@@ -76,7 +91,8 @@ __all__ = [
     "StreamerBase", "StreamingStatus", "StructuralTagItem", "StructuralTagsConfig",
     "StructuredOutputConfig", "SummaryStats", "TextEmbeddingPipeline", "TextParserStreamer",
     "TextRerankPipeline", "TextStreamer", "TokenizedInputs", "Tokenizer", "VLLMParserWrapper",
-    "draft_model", "get_version",
+    "WhisperDecodedResultChunk", "WhisperDecodedResults", "WhisperGenerationConfig", "WhisperPerfMetrics",
+    "WhisperPipeline", "WhisperRawPerfMetrics", "WhisperWordTiming", "draft_model", "get_version",
 ]  # fmt: skip
 
 #: The release of openvino_genai whose names and behaviour these are.

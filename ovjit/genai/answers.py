@@ -78,8 +78,11 @@ class Writer:
             self._stream.end()
 
 
-def answer_prompt(prompt: Sequence[int], stops: Stops, writer: Writer, figures: Figures) -> Steps:
-    """Generate the sequences of one prompt by the configuration of `stops`."""
+def answer_prompt(
+    prompt: Sequence[int], stops: Stops, writer: Writer, figures: Figures, normalize: bool = True
+) -> Steps:
+    """Generate the sequences of one prompt by the configuration of `stops`. Without `normalize` beams get
+    log-probabilities, not logits."""
     config = stops.config
     if stops.most == 0:
         answers = [Answer([])]
@@ -88,7 +91,7 @@ def answer_prompt(prompt: Sequence[int], stops: Stops, writer: Writer, figures: 
         writer.end()
     elif config.is_beam_search():
         answers = []
-        for beam in (yield from search(prompt, stops, figures)):
+        for beam in (yield from search(prompt, stops, figures, normalize)):
             score = sum(beam.logs) / float(max(len(beam.tokens), 1)) ** config.length_penalty
             answers.append(Answer(beam.tokens, score))
             answers[-1].finish, answers[-1].logs = beam.finish, beam.logs[: len(beam.tokens)]

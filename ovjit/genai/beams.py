@@ -116,16 +116,17 @@ def _find_repeats(tokens: Sequence[int], size: int) -> list[int]:
 
 
 def search(
-    prompt: Sequence[int], stops: Stops, figures: Figures
+    prompt: Sequence[int], stops: Stops, figures: Figures, normalize: bool = True
 ) -> Generator[tuple[list[int], list[int]], np.ndarray, list[Beam]]:
-    """The sequences of a prompt. Yields rows and tokens as `answer_prompt` does."""
+    """The sequences of a prompt. Yields rows and tokens as `answer_prompt` does. Without `normalize` the
+    rows that it gets are log-probabilities."""
     config = stops.config
     logits = yield [], []
     figures.end_inference()
     size = config.num_beams // config.num_beam_groups
     groups = [_Group(size, stops) for _ in range(config.num_beam_groups)]
     for length in range(1, stops.most + 1):
-        log_rows = np.stack([row - log_sum(row) for row in logits])
+        log_rows = np.stack([row - log_sum(row) for row in logits]) if normalize else logits
         chosen: list[int] = []
         for group in groups:
             if not group.is_done:

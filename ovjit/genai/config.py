@@ -6,7 +6,7 @@ import copy
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ovjit.errors import OvjitError
 from ovjit.genai.enums import StopCriteria
@@ -14,11 +14,11 @@ from ovjit.genai.fields import (
     BOOL,
     REAL,
     SIZE,
+    TOKEN,
     UNLIMITED,
     Absent,
     Copied,
     Instance,
-    Integer,
     Kind,
     Optional,
     Set,
@@ -32,7 +32,7 @@ FIELDS: dict[str, tuple[Any, Kind]] = {
     "adapters": (None, Absent("adapters")), "apply_chat_template": (True, BOOL),
     "assistant_confidence_threshold": (0.0, REAL), "branching_factor": (1, SIZE),
     "diversity_penalty": (0.0, REAL), "do_sample": (False, BOOL), "echo": (False, BOOL),
-    "eos_token_id": (-1, Integer(-(2**63))), "frequency_penalty": (0.0, REAL), "ignore_eos": (False, BOOL),
+    "eos_token_id": (-1, TOKEN), "frequency_penalty": (0.0, REAL), "ignore_eos": (False, BOOL),
     "include_stop_str_in_output": (False, BOOL), "length_penalty": (1.0, REAL), "logprobs": (0, SIZE),
     "max_length": (UNLIMITED, SIZE), "max_new_tokens": (UNLIMITED, SIZE), "max_ngram_size": (0, SIZE),
     "min_new_tokens": (0, SIZE), "min_p": (0.0, REAL), "no_repeat_ngram_size": (UNLIMITED, SIZE),
@@ -80,12 +80,9 @@ class GenerationConfig(Settings):
             raise OvjitError(f"Failed to open '{os.fsdecode(path)}' with generation config") from error
         except ValueError as error:
             raise OvjitError(f"{os.fsdecode(path)} is no JSON: {error}") from error
-        for name in _OF_FILES:
-            value = content.get(name)
-            if value is None or isinstance(value, list):
-                continue
+        for name, value in self._select(content).items():
             try:
-                self._values[name] = FIELDS[name][1].convert(value)
+                self._values[name] = self._fields[name][1].convert(value)
             except (TypeError, ValueError) as error:
                 raise OvjitError(f"{name} in {os.fsdecode(path)}: {error}") from error
         strings = content.get("stop_strings")
@@ -103,6 +100,18 @@ class GenerationConfig(Settings):
         if self.eos_token_id != -1:
             self.set_eos_token_id(self.eos_token_id)
 
+    def _select(self, content: dict[str, Any]) -> dict[str, Any]:
+        """The values in a file's content that are read as fields."""
+        values = {name: content.get(name) for name in _OF_FILES}
+        return {name: v for name, v in values.items() if v is not None and not isinstance(v, list)}
+
+    def inherit(self, default: Any) -> None:
+        """Take the ends from `default` if this configuration has none."""
+        if not self.stop_token_ids:
+            self.stop_token_ids = default.stop_token_ids
+        if self.eos_token_id == -1 and default.eos_token_id != -1:
+            self.set_eos_token_id(default.eos_token_id)
+
     def set_eos_token_id(self, tokenizer_eos_token_id: int) -> None:
         """Set the token that ends a text, and add it to `stop_token_ids`."""
         self.eos_token_id = tokenizer_eos_token_id
@@ -113,10 +122,10 @@ class GenerationConfig(Settings):
         for name, value in kwargs.items():
             if value is None:
                 raise OvjitError(f"the value of {name} should not be None: leave the keyword out")
-            if name not in FIELDS:
+            if name not in self._fields:
                 continue
             try:
-                self._values[name] = FIELDS[name][1].convert(value)
+                self._values[name] = self._fields[name][1].convert(value)
             except (TypeError, ValueError) as error:
                 raise OvjitError(f"the value {value!r} of {name} is not supported: {error}") from error
         if self.eos_token_id != -1:
@@ -148,26 +157,29 @@ class GenerationConfig(Settings):
             self.structured_output_config.validate()
 
 
-def _demand(condition: Any, message: str) -> None:
+C = TypeVar("C", bound=GenerationConfig)
+
+
+def demand(condition: Any, message: str) -> None:
     if not condition:
         raise OvjitError(message)
 
 
 def _check_stops(config: GenerationConfig) -> None:
-    _demand(config.num_return_sequences > 0, "num_return_sequences should be at least 1")
-    _demand(
+    demand(config.num_return_sequences > 0, "num_return_sequences should be at least 1")
+    demand(
         config.eos_token_id == -1 or config.eos_token_id in config.stop_token_ids,
         "stop_token_ids should have eos_token_id: call set_eos_token_id",
     )
-    _demand(all(token >= 0 for token in config.stop_token_ids), "stop_token_ids should not be negative")
+    demand(all(token >= 0 for token in config.stop_token_ids), "stop_token_ids should not be negative")
     limited = config.max_new_tokens != UNLIMITED or config.max_length != UNLIMITED
-    _demand(limited or not config.ignore_eos, "with ignore_eos, max_new_tokens or max_length should be set")
-    _demand(
+    demand(limited or not config.ignore_eos, "with ignore_eos, max_new_tokens or max_length should be set")
+    demand(
         limited or config.eos_token_id != -1 or config.stop_token_ids or config.stop_strings,
         "eos_token_id, stop_token_ids, stop_strings, max_new_tokens or max_length should be set",
     )
-    _demand(config.echo or config.max_new_tokens > 0, "max_new_tokens should be at least 1, or 0 with echo")
-    _demand(
+    demand(config.echo or config.max_new_tokens > 0, "max_new_tokens should be at least 1, or 0 with echo")
+    demand(
         config.min_new_tokens <= config.max_new_tokens,
         f"min_new_tokens ({config.min_new_tokens}) should not be above max_new_tokens "
         f"({config.max_new_tokens})",
@@ -175,43 +187,41 @@ def _check_stops(config: GenerationConfig) -> None:
 
 
 def _check_choice(config: GenerationConfig) -> None:
-    _demand(
+    demand(
         config.num_return_sequences == 1 or config.is_multinomial() or config.is_beam_search(),
         f"num_return_sequences ({config.num_return_sequences}) can be above 1 only with do_sample or beams",
     )
     if not config.is_beam_search():
         for name in ("frequency_penalty", "presence_penalty"):
             value = getattr(config, name)
-            _demand(-2 <= value <= 2, f"{name} should be in [-2, 2], not {value}")
-        _demand(
+            demand(-2 <= value <= 2, f"{name} should be in [-2, 2], not {value}")
+        demand(
             config.repetition_penalty > 0,
             f"repetition_penalty should be above 0, not {config.repetition_penalty}",
         )
     if config.is_multinomial():
-        _demand(0 < config.top_p <= 1, f"top_p should be in (0, 1], not {config.top_p}")
-        _demand(config.temperature > 0, f"temperature should be above 0, not {config.temperature}")
-        _demand(0 <= config.min_p < 1, f"min_p should be in [0, 1), not {config.min_p}")
+        demand(0 < config.top_p <= 1, f"top_p should be in (0, 1], not {config.top_p}")
+        demand(config.temperature > 0, f"temperature should be above 0, not {config.temperature}")
+        demand(0 <= config.min_p < 1, f"min_p should be in [0, 1), not {config.min_p}")
 
 
 def _check_beams(config: GenerationConfig) -> None:
     if not config.is_beam_search():
         return
     for name, neutral in (("frequency_penalty", 0), ("presence_penalty", 0), ("repetition_penalty", 1)):
-        _demand(
-            getattr(config, name) == neutral, f"{name} is not supported with beams: leave it at {neutral}"
-        )
+        demand(getattr(config, name) == neutral, f"{name} is not supported with beams: leave it at {neutral}")
     beams, groups = config.num_beams, config.num_beam_groups
-    _demand(
+    demand(
         groups and beams % groups == 0,
         f"num_beams ({beams}) should be a multiple of num_beam_groups ({groups})",
     )
-    _demand(
+    demand(
         beams >= config.num_return_sequences,
         f"num_return_sequences ({config.num_return_sequences}) should not be above num_beams ({beams})",
     )
-    _demand(not config.do_sample, "beams need do_sample=False: set num_beams=1 for sampling")
-    _demand(config.no_repeat_ngram_size > 0, "no_repeat_ngram_size should be at least 1")
-    _demand(
+    demand(not config.do_sample, "beams need do_sample=False: set num_beams=1 for sampling")
+    demand(config.no_repeat_ngram_size > 0, "no_repeat_ngram_size should be at least 1")
+    demand(
         (groups > 1) == (config.diversity_penalty != 0),
         "diversity_penalty should be set with several num_beam_groups, and with them only",
     )
@@ -220,23 +230,23 @@ def _check_beams(config: GenerationConfig) -> None:
 def _check_assistant(config: GenerationConfig) -> None:
     drafted = config.num_assistant_tokens or 0
     if config.is_tree_search():
-        _demand(not config.do_sample, "tree_depth is not supported with do_sample")
-        _demand(config.num_beams == 1, "tree_depth is not supported with beams")
-        _demand(config.branching_factor > 0, "branching_factor should be at least 1 with tree_depth")
-        _demand(
+        demand(not config.do_sample, "tree_depth is not supported with do_sample")
+        demand(config.num_beams == 1, "tree_depth is not supported with beams")
+        demand(config.branching_factor > 0, "branching_factor should be at least 1 with tree_depth")
+        demand(
             drafted >= config.tree_depth,
             f"num_assistant_tokens ({drafted}) should not be below tree_depth ({config.tree_depth})",
         )
     if config.is_assisting_generation():
-        _demand(
+        demand(
             not config.is_beam_search() and config.num_return_sequences == 1,
             "beams and several sequences are not supported with a draft model or prompt lookup",
         )
-        _demand(
+        demand(
             config.assistant_confidence_threshold == 0 or drafted == 0,
             "set one of assistant_confidence_threshold and num_assistant_tokens, not both",
         )
-    _demand(drafted or config.max_ngram_size == 0, "max_ngram_size needs num_assistant_tokens above 0")
+    demand(drafted or config.max_ngram_size == 0, "max_ngram_size needs num_assistant_tokens above 0")
 
 
 def count_new_tokens(config: GenerationConfig, prompt_length: int) -> int:
@@ -251,18 +261,15 @@ def count_new_tokens(config: GenerationConfig, prompt_length: int) -> int:
     return config.max_length - prompt_length
 
 
-def merge(
-    config: GenerationConfig | None, default: GenerationConfig, keywords: Mapping[str, Any]
-) -> GenerationConfig:
-    """The configuration of a call: `config` or a copy of the default, with keywords set, and validated."""
-    if config is not None and not isinstance(config, GenerationConfig):
-        raise TypeError(f"generation_config should be a GenerationConfig, not {type(config).__name__}")
+def merge(config: C | None, default: C, keywords: Mapping[str, Any]) -> C:
+    """The configuration of a call: `config` or a copy of the default, with keywords set, and validated.
+    TypeError if it is not of the default's class."""
+    if config is not None and not isinstance(config, type(default)):
+        kind = type(default).__name__
+        raise TypeError(f"generation_config should be a {kind}, not {type(config).__name__}")
     merged = copy.copy(default if config is None else config)
     merged.update_generation_config(**keywords)
-    if not merged.stop_token_ids:
-        merged.stop_token_ids = default.stop_token_ids
-    if merged.eos_token_id == -1 and default.eos_token_id != -1:
-        merged.set_eos_token_id(default.eos_token_id)
+    merged.inherit(default)
     merged.validate()
     return merged
 

@@ -17,7 +17,29 @@ from ovjit.generation.head import keep_last
 INPUTS = frozenset(("input_ids", "attention_mask", "position_ids", "beam_idx"))
 
 
-class Engine:
+class StepRunner:
+    """Runs the steps of one request. Subclasses compute the logits."""
+
+    def start(self, prompt: Sequence[int]) -> np.ndarray:
+        """Read a prompt as the one row. Returns the logits [1, words] of the next token."""
+        raise NotImplementedError
+
+    def step(self, parents: Sequence[int], tokens: Sequence[int]) -> np.ndarray:
+        """Rows that continue the rows `parents` by one token each. Returns the logits [rows, words]."""
+        raise NotImplementedError
+
+    def run(self, prompt: Sequence[int], steps: Steps) -> list[Answer]:
+        """Compute the steps of one request. Returns its sequences."""
+        try:
+            next(steps)
+            logits = self.start(prompt)
+            while True:
+                logits = self.step(*steps.send(logits))
+        except StopIteration as end:
+            return end.value
+
+
+class Engine(StepRunner):
     """A compiled decoder: `start` reads a prompt as one row, `step` appends a token to rows. The rows of a
     step continue any rows of the one before."""
 
@@ -67,16 +89,6 @@ class Engine:
             row.extend(tokens)
             self._tokens = row
         return logits
-
-    def run(self, prompt: Sequence[int], steps: Steps) -> list[Answer]:
-        """Compute the steps of one request. Returns its sequences."""
-        try:
-            next(steps)
-            logits = self.start(prompt)
-            while True:
-                logits = self.step(*steps.send(logits))
-        except StopIteration as end:
-            return end.value
 
     def _infer(self, ids: np.ndarray, parents: np.ndarray) -> np.ndarray:
         self._tokens = []  # until it is done: it may fail

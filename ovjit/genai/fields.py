@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -112,6 +113,37 @@ class Set(Kind):
         return self.assign(value)
 
 
+class Tokens(Kind):
+    """A list of token numbers."""
+
+    def assign(self, value: Any) -> list[int]:
+        if isinstance(value, (str, bytes, Mapping)):
+            raise TypeError(f"expected a list of int, not {type(value).__name__}")
+        return [operator.index(each) for each in value]
+
+    def convert(self, value: Any) -> list[int]:
+        return [int(each) for each in value.split()] if isinstance(value, str) else self.assign(value)
+
+
+class Pairs(Kind):
+    """A list of pairs of indices."""
+
+    def assign(self, value: Any) -> list[tuple[int, int]]:
+        pairs = [tuple(SIZE.assign(each) for each in pair) for pair in value]
+        if isinstance(value, str) or any(len(pair) != 2 for pair in pairs):
+            raise TypeError("expected a list of pairs of int")
+        return pairs  # type: ignore[return-value]
+
+
+class TokensByName(Kind):
+    """Token numbers by name."""
+
+    def assign(self, value: Any) -> dict[str, int]:
+        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+            raise TypeError("expected a dict from str to int")
+        return {name: operator.index(value[name]) for name in sorted(value)}
+
+
 class Optional(Kind):
     """A value or None."""
 
@@ -169,7 +201,7 @@ class Absent(Kind):
         raise UnsupportedError(f"ovjit does not support {self.feature} yet: leave the field as it is")
 
 
-BOOL, SIZE, REAL = Bool(), Integer(), Real()
+BOOL, SIZE, REAL, TOKEN = Bool(), Integer(), Real(), Integer(-(2**63))
 
 
 class Settings:

@@ -21,6 +21,10 @@ class Figures:
         self._start = self._middle = now_us()
         self._inference = 0.0
 
+    def begin(self) -> None:
+        """Note the begin of a sequence's first inference, after other work."""
+        self._start = now_us()
+
     def end_inference(self) -> None:
         """Note the end of an inference."""
         self._middle = now_us()

@@ -30,8 +30,8 @@ from ovjit.genai.speculation import (
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, streamer_of
 from ovjit.genai.tokenizer import Tokenizer
+from ovjit.genai.turns import Turn
 from ovjit.generation.tokenizer import is_gguf
-from ovjit.locks import rlock
 
 #: Engines of the real package. Tokens are the same with each, so the property is accepted.
 _BACKENDS = ("PA", "SDPA")
@@ -77,8 +77,7 @@ class LLMPipeline:
 
     def __init__(self, *arguments: Any, **kwargs: Any):
         start_us = now_us()
-        self._lock = rlock("pipeline")
-        self._is_running = False
+        self._turn = Turn()
         #: Proposes tokens: a draft model, "lookup" for earlier tokens, or None.
         self._drafts: Proposer | str | None = None
         self._extended: SDPerModelsPerfMetrics | None = None
@@ -172,14 +171,8 @@ class LLMPipeline:
         """A str for one str and one sequence, DecodedResults for several or for a ChatHistory,
         EncodedResults for tokens. Keywords are fields of GenerationConfig. Calls of several threads take
         turns."""
-        with self._lock:
-            if self._is_running:
-                raise OvjitError("a streamer cannot call generate of the pipeline that it is called by")
-            self._is_running = True
-            try:
-                return self._generate(inputs, generation_config, streamer, kwargs)
-            finally:
-                self._is_running = False
+        with self._turn:
+            return self._generate(inputs, generation_config, streamer, kwargs)
 
     def _generate(
         self, inputs: Any, generation_config: GenerationConfig | None, streamer: Any, kwargs: dict[str, Any]

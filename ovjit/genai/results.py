@@ -140,6 +140,13 @@ class ExtendedPerfMetrics(PerfMetrics):
     """Figures of speculative decoding; those of PerfMetrics elsewhere."""
 
 
+def format_texts(texts: Sequence[str], scores: Sequence[float]) -> str:
+    """One text as it is; several with their scores, each on its lines."""
+    if len(texts) == 1:
+        return texts[0]
+    return "\n".join(f"{score:.6f}: {text}" for text, score in zip(texts, scores, strict=False))
+
+
 class DecodedResults:
     """Texts with scores. str() gives the texts, each on its lines."""
 
@@ -152,10 +159,7 @@ class DecodedResults:
         self.extended_perf_metrics: ExtendedPerfMetrics | None = None
 
     def __str__(self) -> str:
-        if len(self.texts) == 1:
-            return self.texts[0]
-        pairs = zip(self.texts, self.scores, strict=False)
-        return "\n".join(f"{score:.6f}: {text}" for text, score in pairs)
+        return format_texts(self.texts, self.scores)
 
 
 class EncodedResults:

@@ -284,8 +284,8 @@ def test_features_that_are_missing_are_errors(pipeline: Any) -> None:
     for name in ("use_cache_eviction", "use_sparse_attention"):
         with pytest.raises(UnsupportedError, match="does not support (cache eviction|sparse attention)"):
             setattr(scheduler, name, True)
-    with pytest.raises(AttributeError, match=r"has no WhisperPipeline: .*docs/genai.md"):
-        _ = genai.WhisperPipeline
+    with pytest.raises(AttributeError, match=r"has no Text2SpeechPipeline: .*docs/genai.md"):
+        _ = genai.Text2SpeechPipeline
 
 
 def test_a_tokenizer_alone(folder: Path, tmp_path: Path) -> None:
@@ -364,7 +364,7 @@ def test_the_name_of_the_real_package(folder: Path) -> None:
         "assert genai.__name__ == 'ovjit.genai', genai\n"
         "assert 'openvino_genai.py_openvino_genai' not in sys.modules\n"
         "print(genai.Tokenizer(sys.argv[1]).encode('hello').input_ids.data.tolist())\n"
-        "try:\n    from openvino_genai import WhisperPipeline\n"
+        "try:\n    from openvino_genai import Text2SpeechPipeline\n"
         "except ImportError:\n    print('ImportError')\n"
     )
     command = [sys.executable, "-c", program, str(folder)]
