@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ovjit.genai.adapters import Adapter, AdapterConfig
 from ovjit.genai.batching import ContinuousBatchingPipeline
 from ovjit.genai.config import GenerationConfig
 from ovjit.genai.enums import (
@@ -62,7 +63,7 @@ from ovjit.genai.streamers import StreamerBase, TextStreamer
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
 
 __all__ = [
-    "AdaptiveRKVConfig", "AggregationMode", "CacheEvictionConfig", "ChatHistory",
+    "Adapter", "AdapterConfig", "AdaptiveRKVConfig", "AggregationMode", "CacheEvictionConfig", "ChatHistory",
     "ContinuousBatchingPipeline", "DecodedResults", "DeepSeekR1ReasoningIncrementalParser",
     "DeepSeekR1ReasoningParser", "EncodedGenerationResult", "EncodedResults", "ExtendedPerfMetrics",
     "GenerationConfig", "GenerationFinishReason", "GenerationHandle", "GenerationOutput",

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ovjit.errors import OvjitError
+from ovjit.genai.adapters import AdapterConfig
 from ovjit.genai.enums import StopCriteria
 from ovjit.genai.fields import (
     BOOL,
@@ -16,6 +17,7 @@ from ovjit.genai.fields import (
     SIZE,
     UNLIMITED,
     Absent,
+    CopyOf,
     Instance,
     Integer,
     Kind,
@@ -27,7 +29,7 @@ from ovjit.genai.parsers import Parsers
 
 #: Field -> (default, kind).
 FIELDS: dict[str, tuple[Any, Kind]] = {
-    "adapters": (None, Absent("adapters")), "apply_chat_template": (True, BOOL),
+    "adapters": (None, Optional(CopyOf(AdapterConfig))), "apply_chat_template": (True, BOOL),
     "assistant_confidence_threshold": (0.0, REAL), "branching_factor": (1, SIZE),
     "diversity_penalty": (0.0, REAL), "do_sample": (False, BOOL), "echo": (False, BOOL),
     "eos_token_id": (-1, Integer(-(2**63))), "frequency_penalty": (0.0, REAL), "ignore_eos": (False, BOOL),

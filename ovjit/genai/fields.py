@@ -147,6 +147,13 @@ class Instance(Kind):
         return value
 
 
+class CopyOf(Instance):
+    """A copy of an object of a class."""
+
+    def assign(self, value: Any) -> Any:
+        return copy.copy(super().assign(value))
+
+
 class Absent(Kind):
     """A feature that ovjit does not have: only the neutral value can be set."""
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
 from ovjit.genai.answers import Answer, Writer, answer_prompt
 from ovjit.genai.config import GenerationConfig, check_single, merge
-from ovjit.genai.engine import Engine
+from ovjit.genai.engine import Change, Engine
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, now_us
 from ovjit.genai.parsers import parse_texts
@@ -35,15 +36,10 @@ from ovjit.locks import rlock
 
 #: Engines of the real package. Tokens are the same with each, so the property is accepted.
 _BACKENDS = ("PA", "SDPA")
-#: Properties of features that ovjit does not have.
-_ABSENT = ("adapters",)
 
 
 def _engine_properties(properties: dict[str, Any]) -> dict[str, Any]:
-    """Properties of the device. UnsupportedError for features that ovjit does not have."""
-    for name in _ABSENT:
-        if properties.get(name):
-            raise UnsupportedError(f"ovjit does not support {name} yet: leave the property out")
+    """Properties of the device. RuntimeError for those of the pipeline that contradict one another."""
     scheduler = properties.get("scheduler_config", SchedulerConfig())
     if not isinstance(scheduler, SchedulerConfig):
         raise OvjitError(f"scheduler_config should be a SchedulerConfig, not {type(scheduler).__name__}")
@@ -54,7 +50,7 @@ def _engine_properties(properties: dict[str, Any]) -> dict[str, Any]:
         raise OvjitError("Speculative decoding and prompt lookup decoding are mutually exclusive")
     if not isinstance(properties.get("draft_model"), (Draft, type(None))):
         raise OvjitError("the property draft_model should be the result of draft_model(folder, device)")
-    names = (*_ABSENT, "draft_model", "prompt_lookup", "ATTENTION_BACKEND", "scheduler_config")
+    names = ("adapters", "draft_model", "prompt_lookup", "ATTENTION_BACKEND", "scheduler_config")
     return {name: value for name, value in properties.items() if name not in names}
 
 
@@ -116,7 +112,8 @@ class LLMPipeline:
         settings = (folder if folder.is_dir() else folder.parent) / "generation_config.json"
         has_settings = settings.is_file() and not is_gguf(folder)
         self._config = GenerationConfig(settings) if has_settings else GenerationConfig()
-        self._engine = Engine.load(folder, device, _engine_properties(properties))
+        change = self._load_adapters(properties)
+        self._engine = Engine.load(folder, device, _engine_properties(properties), change)
         self._load_drafts(device, properties)
 
     def _load_text(self, model: str, weights: Tensor, tokenizer: Tokenizer, device: str,
@@ -124,8 +121,16 @@ class LLMPipeline:
         if not isinstance(tokenizer, Tokenizer):
             raise TypeError(f"tokenizer should be a Tokenizer, not {type(tokenizer).__name__}")
         self._tokenizer, self._config = tokenizer, copy.copy(generation_config or GenerationConfig())
-        self._engine = Engine.load_text(model, weights, device, _engine_properties(properties))
+        change = self._load_adapters(properties)
+        self._engine = Engine.load_text(model, weights, device, _engine_properties(properties), change)
         self._load_drafts(device, properties)
+
+    def _load_adapters(self, properties: dict[str, Any]) -> Change:
+        self._adapters = controller_of(properties, DECODER)
+        if self._adapters is None:
+            return None
+        self._config.adapters = properties["adapters"]
+        return self._adapters.insert
 
     def _load_drafts(self, device: str, properties: dict[str, Any]) -> None:
         draft = properties.get("draft_model")
@@ -188,6 +193,8 @@ class LLMPipeline:
         stream = streamer_of(streamer, self._tokenizer)
         config = merge(generation_config, self._config, kwargs)
         self._check_drafts(config)
+        if apply_adapters(self._adapters, [self._engine.decoder._request], config.adapters):
+            self._engine.forget()
         metrics = PerfMetrics()
         metrics._load_time = self._load_time
         self._extended = None
