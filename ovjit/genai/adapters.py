@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -160,7 +161,7 @@ class AdapterController:
     """
 
     def __init__(self, config: AdapterConfig, prefix: str):
-        self._prefix, self._mode = prefix, config._mode
+        self._prefix, self._mode, self.first = prefix, config._mode, copy.copy(config)
         if self._mode is _Mode.MODE_AUTO:
             self._mode = _Mode.MODE_DYNAMIC
         self._current, self._is_set = list(config._pairs), False
@@ -228,17 +229,20 @@ class AdapterController:
         for weights in having:
             self._unused -= layers.replace_weights(model, weights, self._prefix)
 
+    def is_current(self, config: AdapterConfig | None) -> bool:
+        """True if a call with this configuration changes no adapter."""
+        return config is None or _is_same_pairs(config._pairs, self._current)
+
     def apply(self, requests: Sequence[Any], config: AdapterConfig | None) -> bool:
         """Set the matrices of requests for a call. Without a configuration those of the call before stay.
         True if they have changed. RuntimeError for other adapters in a mode that allows no change, and for
         another mode or rank; the adapters stay then."""
-        pairs = self._current if config is None else list(config._pairs)
+        is_same, pairs = self.is_current(config), self._current if config is None else list(config._pairs)
         if config is not None and config._mode not in (_Mode.MODE_AUTO, self._mode):
             raise OvjitError(
                 "AdapterConfig::mode cannot be changed and should be configured once for a model at the "
                 "initialization"
             )
-        is_same = _is_same(pairs, self._current)
         if self._is_set and is_same:
             return False
         if self._mode not in _CHANGEABLE and not is_same:
@@ -272,7 +276,14 @@ class AdapterController:
         return values
 
 
-def _is_same(pairs: Sequence[tuple[Adapter, float]], others: Sequence[tuple[Adapter, float]]) -> bool:
+def is_same(config: AdapterConfig | None, other: AdapterConfig | None) -> bool:
+    """True if the adapters and their scales are equal."""
+    if config is None or other is None:
+        return config is other
+    return _is_same_pairs(config._pairs, other._pairs)
+
+
+def _is_same_pairs(pairs: Sequence[tuple[Adapter, float]], others: Sequence[tuple[Adapter, float]]) -> bool:
     return len(pairs) == len(others) and all(
         adapter is other and alpha == scale
         for (adapter, alpha), (other, scale) in zip(pairs, others, strict=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 
+import numpy as np
+
 from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.generation.paged import PagedDecoder
+from ovjit.generation.paged_tables import tables_of
 
 #: Blocks of the first cache, and the number up to which it grows before blocks of prefixes are dropped.
 _FIRST, _KEPT = 32, 512
@@ -15,11 +18,12 @@ _Key = tuple[int, tuple[int, ...]]
 
 
 class Row:
-    """A sequence in the cache: all of its tokens, the number of those that are computed, and its blocks."""
+    """A sequence in the cache: all of its tokens, the number of those that are computed, its blocks, and the
+    number of last tokens whose logits are wanted."""
 
     def __init__(self, tokens: Sequence[int]):
         self.tokens = list(tokens)
-        self.length = 0
+        self.length, self.wanted = 0, 1
         self.blocks: list[int] = []
 
     @property
@@ -95,11 +99,27 @@ class BlockPool:
             row.blocks.append(block)
         return True
 
+    def compute(self, rows: Sequence[Row], counts: Sequence[int]) -> np.ndarray:
+        """Compute the next `counts` tokens of rows that have blocks for them. Returns the hidden states
+        [tokens, width], valid until the next call."""
+        pairs = list(zip(rows, counts, strict=True))
+        blocks = np.zeros((len(rows), max(len(row.blocks) for row in rows)), np.int32)
+        for i, row in enumerate(rows):
+            blocks[i, : len(row.blocks)] = row.blocks
+        lengths = np.array([row.length + count for row, count in pairs])
+        tables = tables_of(np.cumsum([0, *counts]), lengths, blocks, self.size)
+        tokens = np.concatenate([row.tokens[row.length : row.length + count] for row, count in pairs])
+        positions = np.concatenate([np.arange(row.length, row.length + count) for row, count in pairs])
+        hidden = self.decoder.hidden(tokens, positions, tables)
+        for row, count in pairs:
+            row.length += count
+        return hidden
+
     def find_prefix(self, row: Row) -> None:
-        """Give a row that has no blocks those of its prefix that are in the cache. The last token is always
-        computed, for its logits."""
+        """Give a row that has no blocks those of its prefix that are in the cache. Tokens whose logits are
+        wanted are always computed."""
         before = -1
-        while self._shares_prefixes and row.length + self.size < len(row.tokens):
+        while self._shares_prefixes and row.length + self.size <= len(row.tokens) - row.wanted:
             key = before, tuple(row.tokens[row.length : row.length + self.size])
             block = self._blocks.get(key)
             if block is None:
@@ -125,6 +145,13 @@ class BlockPool:
             if cached != block:  # the same tokens, computed in another block
                 return
             before = block
+
+    def drop_prefixes(self) -> None:
+        """Forget all prefixes: the decoder computes others now."""
+        self._free += self._idle
+        self._idle.clear()
+        self._blocks.clear()
+        self._keys.clear()
 
     def fork(self, row: Row) -> Row:
         """A row with the same tokens and the same blocks."""

@@ -21,12 +21,15 @@ from ovjit.genai.prompts import Prompts
 from ovjit.genai.results import DecodedResults, EncodedResults, PerfMetrics
 from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.genai.speculation import (
-    Draft,
     Propose,
     Proposer,
     SDPerModelsPerfMetrics,
-    answer_with_drafts,
+    answer_drafted,
+    check_prompt_lookup,
+    check_properties,
     look_up,
+    run_drafted,
+    sum_durations,
 )
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, streamer_of
@@ -46,10 +49,7 @@ def _engine_properties(properties: dict[str, Any]) -> dict[str, Any]:
     backend = properties.get("ATTENTION_BACKEND", "PA")
     if backend not in _BACKENDS:
         raise OvjitError(f"ATTENTION_BACKEND should be one of {list(_BACKENDS)}, not {backend!r}")
-    if properties.get("draft_model") is not None and properties.get("prompt_lookup"):
-        raise OvjitError("Speculative decoding and prompt lookup decoding are mutually exclusive")
-    if not isinstance(properties.get("draft_model"), (Draft, type(None))):
-        raise OvjitError("the property draft_model should be the result of draft_model(folder, device)")
+    check_properties(properties)
     names = ("adapters", "draft_model", "prompt_lookup", "ATTENTION_BACKEND", "scheduler_config")
     return {name: value for name, value in properties.items() if name not in names}
 
@@ -244,10 +244,8 @@ class LLMPipeline:
     def _check_drafts(self, config: GenerationConfig) -> None:
         if config.is_tree_search():
             raise UnsupportedError("ovjit does not support tree_depth yet: leave it at 0")
-        if self._drafts == "lookup" and not config.is_prompt_lookup():
-            raise OvjitError(
-                "`max_ngram_size` && `num_assistant_tokens` should be specified for `prompt lookup decoding`"
-            )
+        if self._drafts == "lookup":
+            check_prompt_lookup(config)
         if config.assistant_confidence_threshold and not isinstance(self._drafts, Proposer):
             raise OvjitError("assistant_confidence_threshold needs a pipeline with a draft_model")
 
@@ -257,13 +255,14 @@ class LLMPipeline:
         propose: Propose = look_up
         if isinstance(self._drafts, Proposer):
             self._drafts.metrics, propose = metrics, self._drafts.propose
+            self._drafts.apply(stops.config.adapters, self._config.adapters)
             metrics._load_time = metrics.main_model_metrics._load_time = self._load_time
         self._engine.forget()
-        answers = answer_with_drafts(self._engine.decoder, prompt, stops, writer, figures, propose, metrics)
+        steps = answer_drafted(prompt, stops, writer, figures, metrics)
+        answers = run_drafted(self._engine.decoder, prompt, steps, propose, stops.config)
+        sum_durations(metrics)
         if propose is not look_up:
             self._extended = metrics if self._extended is None else self._extended + metrics
-        if stops.config.echo:
-            answers[0].tokens = [*prompt, *answers[0].tokens]
         return answers
 
     def _decode_results(self, answers: list[Answer], metrics: PerfMetrics, start_us: float) -> DecodedResults:
