@@ -207,15 +207,16 @@ class AdapterController:
         model.validate_nodes_and_infer_types()
 
     def _add_inputs(self, model: Model, node: Any, sizes: tuple[int, int], rank: int) -> None:
-        names = tuple(f"lora_{part}.{node.get_friendly_name()}" for part in "AB")
+        name = node.get_friendly_name()
+        names = f"lora_A.{name}", f"lora_B.{name}"
         shapes = [rank, sizes[0]], [sizes[1], rank]
-        inputs = [opset13.parameter(shape, np.float32, name=name)
-                  for shape, name in zip(shapes, names, strict=True)]  # fmt: skip
-        for each, name in zip(inputs, names, strict=True):
-            each.output(0).set_names({name})
+        inputs = [opset13.parameter(shape, np.float32, name=own)
+                  for shape, own in zip(shapes, names, strict=True)]  # fmt: skip
+        for each, own in zip(inputs, names, strict=True):
+            each.output(0).set_names({own})
         layers.add_products(node, *inputs)
         model.add_parameters(inputs)
-        self._inputs[names] = node.get_friendly_name(), sizes, rank
+        self._inputs[names] = name, sizes, rank
 
     def _replace_weights(self, model: Model, blend: layers.Blend) -> None:
         having = [each.weights for each, _ in blend if each.weights]
@@ -264,7 +265,7 @@ class AdapterController:
 
     def _compute(self) -> dict[str, Tensor]:
         """The values of all inputs."""
-        blend, values = self._blend(), {}
+        blend, values = self._blend(), dict[str, Tensor]()
         for names, (layer, sizes, rank) in self._inputs.items():
             matrices = layers.blend_layer(blend, layer, self._prefix, sizes)
             if rank not in (-1, len(matrices.a)):

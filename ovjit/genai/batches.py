@@ -26,7 +26,13 @@ class Request:
 
     def __init__(self, number: int, prompt: Sequence[int], steps: Steps, handle: GenerationHandle,
                  writer: HandleWriter):  # fmt: skip
-        self.number, self.prompt, self.handle, self.writer, self._steps = number, prompt, handle, writer, steps
+        self.number, self.prompt, self.handle, self.writer, self._steps = (
+            number,
+            prompt,
+            handle,
+            writer,
+            steps,
+        )
         self.rows = [Row(prompt)]
         self.answers: list[Answer] | None = None
         self._logits: dict[int, np.ndarray] = {}
@@ -213,7 +219,9 @@ class Batches:
         ends = np.cumsum(counts)
         wanted = np.concatenate([np.arange(ends[i] - rows[i].wanted, ends[i]) for i in full])
         logits = np.array(self._decoder.logits(hidden[wanted]), np.float32)
-        for i, values in zip(full, np.split(logits, np.cumsum([rows[i].wanted for i in full])[:-1]), strict=True):
+        for i, values in zip(
+            full, np.split(logits, np.cumsum([rows[i].wanted for i in full])[:-1]), strict=True
+        ):
             request, row, count = batch[i]
             if count > row.wanted:
                 self._pool.keep_prefix(row)

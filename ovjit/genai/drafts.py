@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ovjit.genai.adapters import AdapterController
 from ovjit.genai.batches import Request
 from ovjit.genai.blocks import BlockPool, Row
 from ovjit.genai.config import GenerationConfig

@@ -111,7 +111,9 @@ def draft_model(models_path: Any, device: str = "", **kwargs: Any) -> Draft:
 
 def limit_proposals(most: int, config: GenerationConfig) -> int:
     """The number of tokens that a draft model proposes at most."""
-    return most if config.assistant_confidence_threshold else min(most, config.num_assistant_tokens or _PROPOSED)
+    return (
+        most if config.assistant_confidence_threshold else min(most, config.num_assistant_tokens or _PROPOSED)
+    )
 
 
 def is_unsure(logits: np.ndarray, config: GenerationConfig) -> bool:

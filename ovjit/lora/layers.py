@@ -128,11 +128,11 @@ def replace_weights(model: Model, weights: Mapping[str, np.ndarray], prefix: str
         name = find_name(weights, node.get_friendly_name(), prefix)
         if name is None:
             continue
-        kind = node.get_element_type()
-        if list(node.get_shape()) != list(weights[name].shape) or kind.get_type_name() not in _FLOATS:
+        kind, shape = node.get_element_type(), list(node.output(0).get_shape())
+        if shape != list(weights[name].shape) or kind.get_type_name() not in _FLOATS:
             raise OvjitError(
                 f"{name} of the shape {list(weights[name].shape)} cannot replace the weights "
-                f"{node.get_friendly_name()}, which are {kind.get_type_name()} {list(node.get_shape())}"
+                f"{node.get_friendly_name()}, which are {kind.get_type_name()} {shape}"
             )
         node.output(0).replace(opset13.constant(weights[name], kind).output(0))
         used.add(name)

@@ -90,7 +90,7 @@ def _pair(layer: str, parts: Mapping[str, np.ndarray]) -> LowRank:
                 "adapter with not pointwise Convolutional kernel is not supported."
             )
     a, b = (parts[name].reshape(parts[name].shape[:2]) for name in ("a", "b"))
-    if a.shape[0] != b.shape[1]:
+    if len(a) != b.shape[-1]:
         raise OvjitError(
             f"A and B of the layer {layer} have the shapes {list(a.shape)} and {list(b.shape)}: [rank, "
             "inputs] and [outputs, rank] are expected"

@@ -29,7 +29,9 @@ LAYERS = (
 )
 NAMES = (*(f"model.layers.{i}.{layer}" for i in range(2) for layer in LAYERS), "lm_head")
 #: Outputs and inputs of the layers of the small llama.
-SHAPES = dict(zip(LAYERS, ((32, 32), (16, 32), (16, 32), (32, 32), (48, 32), (48, 32), (32, 48)), strict=True))
+SHAPES = dict(
+    zip(LAYERS, ((32, 32), (16, 32), (16, 32), (32, 32), (48, 32), (48, 32), (32, 48)), strict=True)
+)
 PREFIX = "base_model.model."
 Tensors = dict[str, tuple[str, np.ndarray]]
 
@@ -39,7 +41,11 @@ def write_safetensors(tensors: Tensors) -> bytes:
     header, body = {}, b""
     for name, (kind, array) in tensors.items():
         data = array.tobytes()
-        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [len(body), len(body) + len(data)]}
+        header[name] = {
+            "dtype": kind,
+            "shape": list(array.shape),
+            "data_offsets": [len(body), len(body) + len(data)],
+        }
         body += data
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + body
@@ -147,8 +153,11 @@ def programs(genai: Any, ov: Any, like: Path, work: Path) -> Iterator[tuple[str,
         yield f"{mode} both", both
         yield f"{mode} both again", both
         yield f"{mode} the same", lambda both=both: both(adapters=config([a, b]))
-        yield f"{mode} other mode", lambda both=both, mode=mode: both(
-            adapters=config([a, b], modes.MODE_STATIC if mode == "FUSE" else modes.MODE_FUSE)
+        yield (
+            f"{mode} other mode",
+            lambda both=both, mode=mode: both(
+                adapters=config([a, b], modes.MODE_STATIC if mode == "FUSE" else modes.MODE_FUSE)
+            ),
         )
         if mode not in ("STATIC", "FUSE"):
             for name, adapted in {
@@ -163,16 +172,21 @@ def programs(genai: Any, ov: Any, like: Path, work: Path) -> Iterator[tuple[str,
     yield "the last ones stay", lambda: some.generate(row, genai.GenerationConfig(**options)).tokens[0]
     yield "beams", lambda: some.generate(row, num_beams=3, num_return_sequences=3, **options).tokens
     yield from batches(genai, ov, folder, config, a, b)
+    yield from rerankers(genai, like, work)
 
 
-def batches(genai: Any, ov: Any, folder: Path, config: Any, a: Any, b: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+def batches(
+    genai: Any, ov: Any, folder: Path, config: Any, a: Any, b: Any
+) -> Iterator[tuple[str, Callable[[], Any]]]:
     row = ov.Tensor(np.array([[1, 260, 270, 20]], np.int64))
     long = ov.Tensor(np.random.default_rng(SEED).integers(3, 300, (1, 80)))
     options = {"max_new_tokens": 12, "ignore_eos": True}
     similar = config(b, 0.12)
 
     def load(**properties: Any) -> Any:
-        return genai.ContinuousBatchingPipeline(folder, genai.SchedulerConfig(), "CPU", {**properties, **EXACT})
+        return genai.ContinuousBatchingPipeline(
+            folder, genai.SchedulerConfig(), "CPU", {**properties, **EXACT}
+        )
 
     def run(pipeline: Any, inputs: Any, **others: Any) -> Any:
         configs = [genai.GenerationConfig(**options, **others)] * len(inputs)
@@ -186,7 +200,12 @@ def batches(genai: Any, ov: Any, folder: Path, config: Any, a: Any, b: Any) -> I
         return [type(metrics).__name__, *(getattr(metrics, f"get_num_{name}_tokens")() for name in names)]
 
     adapted = load(adapters=config(b))
-    for name, others in {"default": {}, "another": {"adapters": config(a)}, "the last": {}, "none": {"adapters": config()}}.items():
+    for name, others in {
+        "default": {},
+        "another": {"adapters": config(a)},
+        "the last": {},
+        "none": {"adapters": config()},
+    }.items():
         yield f"batch {name}", lambda others=others: run(adapted, [row, long], **others)
     draft = load(draft_model=genai.draft_model(folder, "CPU", adapters=similar, **EXACT))
     for others in ({}, *({"num_assistant_tokens": n} for n in (1, 3, 9))):
@@ -212,14 +231,57 @@ def batches(genai: Any, ov: Any, folder: Path, config: Any, a: Any, b: Any) -> I
     repeated = ov.Tensor(np.array([[1, 235, 108, 109, 67, 97, 255, 67, 97, 1, 260, 270, 20] * 2], np.int64))
     yield "lookup", lambda: run(lookup, [repeated, long], num_assistant_tokens=3, max_ngram_size=2)
     yield "lookup without settings", lambda: run(lookup, [row])
-    yield "both kinds", lambda: load(prompt_lookup=True, draft_model=genai.draft_model(folder, "CPU", **EXACT))
+    yield (
+        "both kinds",
+        lambda: load(prompt_lookup=True, draft_model=genai.draft_model(folder, "CPU", **EXACT)),
+    )
     yield "no draft", lambda: load(draft_model=3)
-    single = genai.LLMPipeline(folder, "CPU", adapters=config(a), draft_model=genai.draft_model(folder, "CPU", adapters=similar, **EXACT), **EXACT)
+    single = genai.LLMPipeline(
+        folder,
+        "CPU",
+        adapters=config(a),
+        draft_model=genai.draft_model(folder, "CPU", adapters=similar, **EXACT),
+        **EXACT,
+    )
     own = genai.LLMPipeline(folder, "CPU", draft_model=genai.draft_model(folder, "CPU", **EXACT), **EXACT)
     for most in (20, 21, 22):
         results = lambda p, n=most: p.generate(row, num_assistant_tokens=4, max_new_tokens=n, ignore_eos=True)  # noqa: E731
         for name, pipeline in {"adapted": single, "own": own}.items():
-            yield f"single {name} {most}", lambda p=pipeline, results=results: [results(p).tokens[0], figures(results(p).extended_perf_metrics)]
+            yield (
+                f"single {name} {most}",
+                lambda p=pipeline, results=results: [
+                    results(p).tokens[0],
+                    figures(results(p).extended_perf_metrics),
+                ],
+            )
+
+
+def write_reranker(folder: Path, like: Path, labels: dict[bytes, bytes]) -> Path:
+    """A folder whose model_type is qwen3, and whose vocabulary has other words of the same length."""
+    shutil.copytree(like, folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "qwen3"}))
+    data = (folder / "openvino_detokenizer.bin").read_bytes()
+    for old, new in labels.items():
+        assert data.count(old) == 1
+        data = data.replace(old, new)
+    (folder / "openvino_detokenizer.bin").write_bytes(data)
+    return folder
+
+
+def rerankers(genai: Any, like: Path, work: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Decoders that answer with a word."""
+    folder = write_reranker(work / "reranker", like, {b"<s>": b"yes", b" 2": b"no"})
+    texts = ["hello world", "the weather isn't there, so", "is it so?", "other words and numbers 1 2 3"]
+
+    def ranks(query: str, given: list[str], **options: Any) -> Any:
+        pipeline = genai.TextRerankPipeline(folder, "CPU", **options, **EXACT)
+        return [[i, round(score, 4)] for i, score in pipeline.rerank(query, given)]
+
+    for options in ({}, {"top_n": 1}, {"max_length": 8}, {"padding_side": "left", "top_n": 9},
+                    {"padding_side": "right", "top_n": 9}):  # fmt: skip
+        yield f"answers {options}", lambda o=options: [ranks("is it so?", texts, **o), ranks("the ", texts[:1], **o)]
+    missing = write_reranker(work / "missing", like, {b" 2": b"no"})
+    yield "answers without words", lambda: genai.TextRerankPipeline(missing, "CPU")
 
 
 def collect(genai: Any, ov: Any, folder: Path) -> dict[str, Any]:

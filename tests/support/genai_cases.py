@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import sys
 import tempfile
 import warnings
@@ -131,6 +132,15 @@ def value_of(run: Callable[[], Any]) -> Any:
             c.__name__ for c in (TypeError, IndexError, AttributeError, RuntimeError) if isinstance(error, c)
         ]
         return "error: " + (classes[0] if classes else type(error).__name__)
+
+
+def is_same(value: Any, expected: Any) -> bool:
+    """Whether JSON values are equal; fractions to five digits."""
+    if isinstance(value, float) and isinstance(expected, float):
+        return math.isclose(value, expected, rel_tol=1e-5, abs_tol=1e-4)
+    if isinstance(value, list) and isinstance(expected, list):
+        return len(value) == len(expected) and all(map(is_same, value, expected))
+    return type(value) is type(expected) and value == expected
 
 
 def fields_of(config: Any, alone: bool = False) -> dict[str, Any]:
