@@ -210,10 +210,10 @@ class AdapterController:
         name = node.get_friendly_name()
         names = f"lora_A.{name}", f"lora_B.{name}"
         shapes = [rank, sizes[0]], [sizes[1], rank]
-        inputs = [opset13.parameter(shape, np.float32, name=own)
-                  for shape, own in zip(shapes, names, strict=True)]  # fmt: skip
-        for each, own in zip(inputs, names, strict=True):
-            each.output(0).set_names({own})
+        inputs = []
+        for shape, tensor_name in zip(shapes, names, strict=True):
+            inputs.append(opset13.parameter(shape, np.float32, name=tensor_name))
+            inputs[-1].output(0).set_names({tensor_name})
         layers.add_products(node, *inputs)
         model.add_parameters(inputs)
         self._inputs[names] = name, sizes, rank
@@ -257,8 +257,8 @@ class AdapterController:
             self._current = before
             raise
         for request in requests:
-            known = {name for port in request.model_inputs for name in port.get_names()}
-            for name in values.keys() & known:
+            inputs = {name for port in request.model_inputs for name in port.get_names()}
+            for name in values.keys() & inputs:
                 request.set_tensor(name, values[name])
         self._is_set = True
         return not is_same

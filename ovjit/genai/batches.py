@@ -8,13 +8,13 @@ from typing import Protocol
 
 import numpy as np
 
-from ovjit.errors import OvjitError
+from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import AdapterConfig, AdapterController, apply_adapters
 from ovjit.genai.answers import Answer, Steps
 from ovjit.genai.blocks import BlockPool, Row
-from ovjit.genai.enums import GenerationStatus
+from ovjit.genai.enums import GenerationStatus, SparseAttentionMode
 from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
-from ovjit.genai.scheduler import SchedulerConfig
+from ovjit.genai.scheduler import SchedulerConfig, SparseAttentionConfig
 from ovjit.generation.paged import PagedDecoder
 
 #: Steps whose use of the cache is averaged.
@@ -41,7 +41,7 @@ class Request:
     @property
     def reads_prompt(self) -> bool:
         """True if tokens without a choice are to be computed: of a prompt, or once more."""
-        return any(row.remaining > row.wanted for row in self.rows)
+        return any(row.remaining > row.logit_count for row in self.rows)
 
     def advance(self, pool: BlockPool) -> None:
         """Choose the tokens of the next step, or finish."""
@@ -72,7 +72,7 @@ class Request:
             self.handle._status = GenerationStatus.FINISHED
 
     def take(self, row: Row, logits: np.ndarray) -> bool:
-        """Keep the logits [wanted, words] of a row. True if those of all rows are there."""
+        """Keep the logits [count, words] of a row's last tokens. True if those of all rows are there."""
         self._logits[next(i for i, each in enumerate(self.rows) if each is row)] = logits[-1]
         return len(self._logits) == len(self.rows)
 
@@ -94,6 +94,15 @@ class Proposals(Protocol):
         """Forget a request that has ended."""
 
 
+def _check_sparse_attention(config: SparseAttentionConfig, block: int) -> None:
+    """RuntimeError for sizes that are not multiples of a block's tokens, or another mode than TRISHAPE."""
+    if config.mode is not SparseAttentionMode.TRISHAPE:
+        raise UnsupportedError("ovjit supports sparse attention of the mode TRISHAPE only")
+    for name in ("num_retained_start_tokens_in_cache", "num_retained_recent_tokens_in_cache"):
+        if getattr(config, name) % block:
+            raise OvjitError(f"{name} ({getattr(config, name)}) must be a multiple of block size {block}")
+
+
 class Batches:
     """Requests that run in turn. A step computes the tokens of sequences that generate, and parts of prompts,
     up to `max_num_batched_tokens`; without `dynamic_split_fuse`, whole prompts or sequences that generate. If
@@ -105,6 +114,8 @@ class Batches:
                 f"Max num batched tokens ({config.max_num_batched_tokens}) must be greater or equal to max "
                 f"num sequences ({config.max_num_seqs}) without dynamic_split_fuse"
             )
+        if config.use_sparse_attention:
+            _check_sparse_attention(config.sparse_attention_config, decoder.block)
         self._decoder, self._config, self._proposals = decoder, config, proposals
         self._pool = BlockPool(decoder, config)
         self.running: list[Request] = []
@@ -172,13 +183,13 @@ class Batches:
         """Add the next tokens of a request to the batch. Returns their number."""
         total = 0
         for row in request.rows:
-            if not row.blocks and row.remaining > row.wanted:
+            if not row.blocks and row.remaining > row.logit_count:
                 self._pool.find_prefix(row)
             count = row.remaining
             if self._config.dynamic_split_fuse:
                 count = min(count, budget - total)
-                if row.remaining - row.wanted < count < row.remaining:  # logits come from one batch
-                    count = row.remaining - row.wanted
+                if row.remaining - row.logit_count < count < row.remaining:  # logits come from one batch
+                    count = row.remaining - row.logit_count
             elif count > budget - total and batch:
                 count = 0
             if (count == 0 and row.remaining) or not self._reserve(request, row, count, batch):
@@ -212,21 +223,35 @@ class Batches:
 
     def _compute(self, batch: list[tuple[Request, Row, int]]) -> None:
         rows, counts = [row for _, row, _ in batch], [count for _, _, count in batch]
-        hidden = self._pool.compute(rows, counts)
+        hidden = self._pool.compute(rows, counts, self._find_skipped(batch))
         full = [i for i, row in enumerate(rows) if not row.remaining]
         if not full:
             return
         ends = np.cumsum(counts)
-        wanted = np.concatenate([np.arange(ends[i] - rows[i].wanted, ends[i]) for i in full])
-        logits = np.array(self._decoder.logits(hidden[wanted]), np.float32)
+        indices = np.concatenate([np.arange(ends[i] - rows[i].logit_count, ends[i]) for i in full])
+        logits = np.array(self._decoder.logits(hidden[indices]), np.float32)
         for i, values in zip(
-            full, np.split(logits, np.cumsum([rows[i].wanted for i in full])[:-1]), strict=True
+            full, np.split(logits, np.cumsum([rows[i].logit_count for i in full])[:-1]), strict=True
         ):
             request, row, count = batch[i]
-            if count > row.wanted:
+            if count > row.logit_count:
                 self._pool.keep_prefix(row)
             if request.take(row, values):
                 self._advance(request)
+
+    def _find_skipped(self, batch: list[tuple[Request, Row, int]]) -> dict[int, range]:
+        """Blocks that chunks of prompts do not attend to: those between the first and the most recent ones
+        (TRISHAPE), but for the last chunks."""
+        sparse, size, skipped = self._config.sparse_attention_config, self._pool.size, dict[int, range]()
+        first = sparse.num_retained_start_tokens_in_cache // size
+        recent = sparse.num_retained_recent_tokens_in_cache // size
+        for i, (request, row, count) in enumerate(batch):
+            following = len(request.prompt) - row.length - count
+            stop = row.length // size - recent
+            if self._config.use_sparse_attention and stop > first:
+                if following >= sparse.num_last_dense_tokens_in_prefill:
+                    skipped[i] = range(first, stop)
+        return skipped
 
     def _advance(self, request: Request) -> None:
         try:

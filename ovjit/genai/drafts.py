@@ -42,7 +42,7 @@ class DraftedRequest(Request):
 
     def suggest(self, tokens: Sequence[int]) -> None:
         """Append proposed tokens, to be checked in the next step."""
-        self._proposed, self.row.wanted, self.most = tokens, 1 + len(tokens), 0
+        self._proposed, self.row.logit_count, self.most = tokens, 1 + len(tokens), 0
         self.row.tokens += tokens
         self._start_us = now_us()
 
@@ -56,7 +56,7 @@ class DraftedRequest(Request):
             return
         row, proposed = self.row, self._proposed
         del row.tokens[len(row.tokens) - len(proposed) :]
-        row.length, row.wanted, self._proposed = len(row.tokens), 1, ()
+        row.length, row.logit_count, self._proposed = len(row.tokens), 1, ()
         try:
             newest, self.most = self._drafted_steps.send((proposed, self._checked, self._start_us))
         except StopIteration as end:

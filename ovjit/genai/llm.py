@@ -46,6 +46,8 @@ def _engine_properties(properties: dict[str, Any]) -> dict[str, Any]:
     scheduler = properties.get("scheduler_config", SchedulerConfig())
     if not isinstance(scheduler, SchedulerConfig):
         raise OvjitError(f"scheduler_config should be a SchedulerConfig, not {type(scheduler).__name__}")
+    if scheduler.use_sparse_attention:
+        raise UnsupportedError("ovjit supports sparse attention in ContinuousBatchingPipeline only")
     backend = properties.get("ATTENTION_BACKEND", "PA")
     if backend not in _BACKENDS:
         raise OvjitError(f"ATTENTION_BACKEND should be one of {list(_BACKENDS)}, not {backend!r}")

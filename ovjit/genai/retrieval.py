@@ -103,7 +103,13 @@ class _Encoder:
             change(model)
         compiled = Core().compile_model(model, device, properties)
         self._names = [next(iter(port.get_names()), "") for port in compiled.inputs]
-        unknown = set(self._names) - {"input_ids", "attention_mask", "token_type_ids", "position_ids", "beam_idx"}
+        unknown = set(self._names) - {
+            "input_ids",
+            "attention_mask",
+            "token_type_ids",
+            "position_ids",
+            "beam_idx",
+        }
         if unknown:
             raise UnsupportedError(f"a model with the inputs {self._names} is not supported")
         self._request = compiled.create_infer_request()
@@ -236,11 +242,15 @@ class TextRerankPipeline:
             self._answers = settings.get("model_type") == "qwen3"
         if self._answers:
             change = lambda model: keep_last(model, 1)  # noqa: E731
-        self._encoder = _Encoder(models_path, device, config, _RerankConfig, kwargs, not self._answers, change)
+        self._encoder = _Encoder(
+            models_path, device, config, _RerankConfig, kwargs, not self._answers, change
+        )
         if self._answers:
             vocabulary = self._encoder.tokenizer.get_vocab()
             if not {b"yes", b"no"} <= vocabulary.keys():
-                raise IndexError("a reranker of the type qwen3 needs the tokens 'yes' and 'no' in its vocabulary")
+                raise IndexError(
+                    "a reranker of the type qwen3 needs the tokens 'yes' and 'no' in its vocabulary"
+                )
             self._words = [vocabulary[b"no"], vocabulary[b"yes"]]
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:

@@ -89,8 +89,8 @@ def _pair(layer: str, parts: Mapping[str, np.ndarray]) -> LowRank:
                 f"the tensor {name.upper()} of the layer {layer} has the shape {list(value.shape)}: LoRA "
                 "adapter with not pointwise Convolutional kernel is not supported."
             )
-    a, b = (parts[name].reshape(parts[name].shape[:2]) for name in ("a", "b"))
-    if len(a) != b.shape[-1]:
+    a, b = (parts[name].reshape(parts[name].shape[0], parts[name].shape[1]) for name in ("a", "b"))
+    if a.shape[0] != b.shape[1]:
         raise OvjitError(
             f"A and B of the layer {layer} have the shapes {list(a.shape)} and {list(b.shape)}: [rank, "
             "inputs] and [outputs, rank] are expected"
@@ -100,7 +100,7 @@ def _pair(layer: str, parts: Mapping[str, np.ndarray]) -> LowRank:
 
 def _to_f32(tensor: Stored) -> np.ndarray:
     if tensor.kind == "BF16":
-        wide = tensor.data.view(np.uint16).astype(np.uint32) << 16
-        return wide.view(np.float32).reshape(tensor.shape)
+        bits = tensor.data.view(np.uint16).astype(np.uint32) << 16
+        return bits.view(np.float32).reshape(tensor.shape)
     dtype = np.float16 if tensor.kind == "F16" else np.float32
     return tensor.data.view(dtype).astype(np.float32).reshape(tensor.shape)

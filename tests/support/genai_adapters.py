@@ -172,6 +172,7 @@ def programs(genai: Any, ov: Any, like: Path, work: Path) -> Iterator[tuple[str,
     yield "the last ones stay", lambda: some.generate(row, genai.GenerationConfig(**options)).tokens[0]
     yield "beams", lambda: some.generate(row, num_beams=3, num_return_sequences=3, **options).tokens
     yield from batches(genai, ov, folder, config, a, b)
+    yield from sparse(genai, ov, folder)
     yield from rerankers(genai, like, work)
 
 
@@ -254,6 +255,28 @@ def batches(
                     figures(results(p).extended_perf_metrics),
                 ],
             )
+
+
+def sparse(genai: Any, ov: Any, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Chunks of a long prompt that attend to its begin and to recent tokens."""
+    prompt = ov.Tensor(np.random.default_rng(SEED).integers(3, 300, (1, 700)))
+    config = genai.GenerationConfig(max_new_tokens=8, ignore_eos=True, logprobs=1)
+
+    def run(prompts: int = 1, **sizes: int) -> Any:
+        scheduler = genai.SchedulerConfig()
+        scheduler.use_sparse_attention, scheduler.max_num_batched_tokens = bool(sizes), sizes.pop("chunk", 64)
+        scheduler.sparse_attention_config = genai.SparseAttentionConfig(**sizes)
+        pipeline = genai.ContinuousBatchingPipeline(folder, scheduler, "CPU", dict(EXACT))
+        results = pipeline.generate([prompt] * prompts, [config] * prompts)
+        return [[result.m_generation_ids[0], [round(float(s), 3) for s in result.m_scores]] for result in results]
+
+    names = ("num_last_dense_tokens_in_prefill", "num_retained_start_tokens_in_cache", "num_retained_recent_tokens_in_cache", "chunk")
+    yield "dense", run
+    for sizes in (
+        (0, 32, 64, 64), (100, 32, 64, 64), (100, 0, 32, 64), (1, 50, 100, 48), (1, 64, 96, 48), (100, 128, 1920, 64), (650, 32, 32, 64), (10, 32, 32, 333),
+    ):  # fmt: skip
+        yield f"sparse {sizes}", lambda sizes=sizes: run(**dict(zip(names, sizes, strict=True)))
+    yield "sparse two", lambda: run(2, **dict(zip(names, (100, 32, 64, 64), strict=True)))
 
 
 def write_reranker(folder: Path, like: Path, labels: dict[bytes, bytes]) -> Path:

@@ -134,12 +134,13 @@ def value_of(run: Callable[[], Any]) -> Any:
         return "error: " + (classes[0] if classes else type(error).__name__)
 
 
-def is_same(value: Any, expected: Any) -> bool:
-    """Whether JSON values are equal; fractions to five digits."""
+def is_same(value: Any, expected: Any, tolerance: float = 1e-4) -> bool:
+    """Whether JSON values are equal; fractions to five digits, or `tolerance`."""
     if isinstance(value, float) and isinstance(expected, float):
-        return math.isclose(value, expected, rel_tol=1e-5, abs_tol=1e-4)
+        return math.isclose(value, expected, rel_tol=1e-5, abs_tol=tolerance)
     if isinstance(value, list) and isinstance(expected, list):
-        return len(value) == len(expected) and all(map(is_same, value, expected))
+        pairs = zip(value, expected, strict=False)
+        return len(value) == len(expected) and all(is_same(v, e, tolerance) for v, e in pairs)
     return type(value) is type(expected) and value == expected
 
 
