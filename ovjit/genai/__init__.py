@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ovjit.genai.adapters import Adapter, AdapterConfig
 from ovjit.genai.batching import ContinuousBatchingPipeline
 from ovjit.genai.config import GenerationConfig
 from ovjit.genai.enums import (
@@ -78,7 +79,7 @@ from ovjit.genai.whisper.results import (
 
 __all__ = [
     "ASRDecodedResultChunk", "ASRDecodedResults", "ASRGenerationConfig", "ASRPerfMetrics", "ASRPipeline",
-    "ASRRawPerfMetrics",
+    "ASRRawPerfMetrics", "Adapter", "AdapterConfig",
     "AdaptiveRKVConfig", "AggregationMode", "CacheEvictionConfig", "ChatHistory",
     "ContinuousBatchingPipeline", "DecodedResults", "DeepSeekR1ReasoningIncrementalParser",
     "DeepSeekR1ReasoningParser", "EncodedGenerationResult", "EncodedResults", "ExtendedPerfMetrics",

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
-from ovjit.errors import OvjitError
+from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.adapters import AdapterConfig, AdapterController, apply_adapters
 from ovjit.genai.answers import Answer, Steps
 from ovjit.genai.blocks import BlockPool, Row
-from ovjit.genai.enums import GenerationStatus
+from ovjit.genai.enums import GenerationStatus, SparseAttentionMode
 from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
-from ovjit.genai.scheduler import SchedulerConfig
+from ovjit.genai.scheduler import SchedulerConfig, SparseAttentionConfig
 from ovjit.generation.paged import PagedDecoder
-from ovjit.generation.paged_tables import tables_of
 
 #: Steps whose use of the cache is averaged.
 _AVERAGED = 1000
@@ -25,7 +26,13 @@ class Request:
 
     def __init__(self, number: int, prompt: Sequence[int], steps: Steps, handle: GenerationHandle,
                  writer: HandleWriter):  # fmt: skip
-        self.number, self.handle, self.writer, self._steps = number, handle, writer, steps
+        self.number, self.prompt, self.handle, self.writer, self._steps = (
+            number,
+            prompt,
+            handle,
+            writer,
+            steps,
+        )
         self.rows = [Row(prompt)]
         self.answers: list[Answer] | None = None
         self._logits: dict[int, np.ndarray] = {}
@@ -33,8 +40,8 @@ class Request:
 
     @property
     def reads_prompt(self) -> bool:
-        """True if several tokens of a sequence are to be computed: of a prompt, or once more."""
-        return any(row.remaining > 1 for row in self.rows)
+        """True if tokens without a choice are to be computed: of a prompt, or once more."""
+        return any(row.remaining > row.logit_count for row in self.rows)
 
     def advance(self, pool: BlockPool) -> None:
         """Choose the tokens of the next step, or finish."""
@@ -47,10 +54,7 @@ class Request:
                 next(self._steps)
                 return
         except StopIteration as end:
-            self.answers = end.value
-            self.writer.finish(end.value)
-            if self.handle._status is GenerationStatus.RUNNING:
-                self.handle._status = GenerationStatus.FINISHED
+            self.end(end.value)
             return
         self._logits = {}
         if rows != list(range(len(self.rows))):
@@ -60,9 +64,16 @@ class Request:
         for row, token in zip(self.rows, tokens, strict=True):
             row.tokens.append(token)
 
+    def end(self, answers: list[Answer]) -> None:
+        """Give the sequences, the last step done."""
+        self.answers = answers
+        self.writer.finish(answers)
+        if self.handle._status is GenerationStatus.RUNNING:
+            self.handle._status = GenerationStatus.FINISHED
+
     def take(self, row: Row, logits: np.ndarray) -> bool:
-        """Keep the logits of a row. True if those of all rows are there."""
-        self._logits[next(i for i, each in enumerate(self.rows) if each is row)] = logits
+        """Keep the logits [count, words] of a row's last tokens. True if those of all rows are there."""
+        self._logits[next(i for i, each in enumerate(self.rows) if each is row)] = logits[-1]
         return len(self._logits) == len(self.rows)
 
     def close(self, pool: BlockPool) -> None:
@@ -73,18 +84,39 @@ class Request:
         self._steps.close()
 
 
+class Proposals(Protocol):
+    """Suggests tokens that requests may choose next."""
+
+    def propose(self, requests: Sequence[Request], most: int) -> None:
+        """Suggest at most `most` tokens to each request that can use some."""
+
+    def release(self, request: Request) -> None:
+        """Forget a request that has ended."""
+
+
+def _check_sparse_attention(config: SparseAttentionConfig, block: int) -> None:
+    """RuntimeError for sizes that are not multiples of a block's tokens, or another mode than TRISHAPE."""
+    if config.mode is not SparseAttentionMode.TRISHAPE:
+        raise UnsupportedError("ovjit supports sparse attention of the mode TRISHAPE only")
+    for name in ("num_retained_start_tokens_in_cache", "num_retained_recent_tokens_in_cache"):
+        if getattr(config, name) % block:
+            raise OvjitError(f"{name} ({getattr(config, name)}) must be a multiple of block size {block}")
+
+
 class Batches:
     """Requests that run in turn. A step computes the tokens of sequences that generate, and parts of prompts,
     up to `max_num_batched_tokens`; without `dynamic_split_fuse`, whole prompts or sequences that generate. If
     there are no free blocks, the request that came last gives its own back and is computed again later."""
 
-    def __init__(self, decoder: PagedDecoder, config: SchedulerConfig):
+    def __init__(self, decoder: PagedDecoder, config: SchedulerConfig, proposals: Proposals | None = None):
         if not config.dynamic_split_fuse and config.max_num_seqs > config.max_num_batched_tokens:
             raise OvjitError(
                 f"Max num batched tokens ({config.max_num_batched_tokens}) must be greater or equal to max "
                 f"num sequences ({config.max_num_seqs}) without dynamic_split_fuse"
             )
-        self._decoder, self._config = decoder, config
+        if config.use_sparse_attention:
+            _check_sparse_attention(config.sparse_attention_config, decoder.block)
+        self._decoder, self._config, self._proposals = decoder, config, proposals
         self._pool = BlockPool(decoder, config)
         self.running: list[Request] = []
         self._usage: deque[float] = deque(maxlen=_AVERAGED)
@@ -100,12 +132,23 @@ class Batches:
         """End a request that runs."""
         self.running.remove(request)
         request.close(self._pool)
+        if self._proposals is not None:
+            self._proposals.release(request)
+
+    def apply(self, adapters: AdapterController | None, config: AdapterConfig | None) -> None:
+        """Set the adapters of the next requests. RuntimeError for others than those of requests that run."""
+        if self.running and adapters is not None and not adapters.is_current(config):
+            raise OvjitError("LoRA adapters value must be the same for all requests")
+        if apply_adapters(adapters, self._decoder.requests, config):
+            self._pool.drop_prefixes()
 
     def step(self) -> None:
         """Compute a batch, and choose the tokens of the sequences whose logits it gave."""
         for request in list(self.running):
             if request.handle._status is not GenerationStatus.RUNNING:
                 self.remove(request)
+        if self._proposals is not None:
+            self._proposals.propose(self.running, self._config.max_num_batched_tokens - 1)
         requests, batch = len(self.running), self._schedule()
         if batch:
             self._compute(batch)
@@ -140,11 +183,13 @@ class Batches:
         """Add the next tokens of a request to the batch. Returns their number."""
         total = 0
         for row in request.rows:
-            if not row.blocks and row.remaining > 1:
+            if not row.blocks and row.remaining > row.logit_count:
                 self._pool.find_prefix(row)
             count = row.remaining
             if self._config.dynamic_split_fuse:
                 count = min(count, budget - total)
+                if row.remaining - row.logit_count < count < row.remaining:  # logits come from one batch
+                    count = row.remaining - row.logit_count
             elif count > budget - total and batch:
                 count = 0
             if (count == 0 and row.remaining) or not self._reserve(request, row, count, batch):
@@ -178,28 +223,35 @@ class Batches:
 
     def _compute(self, batch: list[tuple[Request, Row, int]]) -> None:
         rows, counts = [row for _, row, _ in batch], [count for _, _, count in batch]
-        lengths = np.array([row.length + count for row, count in zip(rows, counts, strict=True)])
-        blocks = np.zeros((len(rows), max(len(row.blocks) for row in rows)), np.int32)
-        for i, row in enumerate(rows):
-            blocks[i, : len(row.blocks)] = row.blocks
-        ends = np.cumsum(counts)
-        tables = tables_of(np.concatenate([[0], ends]), lengths, blocks, self._pool.size)
-        pairs = list(zip(rows, counts, strict=True))
-        tokens = np.concatenate([row.tokens[row.length : row.length + count] for row, count in pairs])
-        positions = np.concatenate([np.arange(row.length, row.length + count) for row, count in pairs])
-        hidden = self._decoder.hidden(tokens, positions, tables)
-        for row, count in pairs:
-            row.length += count
+        hidden = self._pool.compute(rows, counts, self._find_skipped(batch))
         full = [i for i, row in enumerate(rows) if not row.remaining]
         if not full:
             return
-        logits = np.array(self._decoder.logits(hidden[ends[full] - 1]), np.float32)
-        for i, values in zip(full, logits, strict=True):
+        ends = np.cumsum(counts)
+        indices = np.concatenate([np.arange(ends[i] - rows[i].logit_count, ends[i]) for i in full])
+        logits = np.array(self._decoder.logits(hidden[indices]), np.float32)
+        for i, values in zip(
+            full, np.split(logits, np.cumsum([rows[i].logit_count for i in full])[:-1]), strict=True
+        ):
             request, row, count = batch[i]
-            if count > 1:
+            if count > row.logit_count:
                 self._pool.keep_prefix(row)
             if request.take(row, values):
                 self._advance(request)
+
+    def _find_skipped(self, batch: list[tuple[Request, Row, int]]) -> dict[int, range]:
+        """Blocks that chunks of prompts do not attend to: those between the first and the most recent ones
+        (TRISHAPE), but for the last chunks."""
+        sparse, size, skipped = self._config.sparse_attention_config, self._pool.size, dict[int, range]()
+        first = sparse.num_retained_start_tokens_in_cache // size
+        recent = sparse.num_retained_recent_tokens_in_cache // size
+        for i, (request, row, count) in enumerate(batch):
+            following = len(request.prompt) - row.length - count
+            stop = row.length // size - recent
+            if self._config.use_sparse_attention and stop > first:
+                if following >= sparse.num_last_dense_tokens_in_prefill:
+                    skipped[i] = range(first, stop)
+        return skipped
 
     def _advance(self, request: Request) -> None:
         try:

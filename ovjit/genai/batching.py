@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 import os
 from collections.abc import Mapping, Sequence
@@ -10,9 +11,11 @@ from typing import Any
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.adapters import DECODER, controller_of, is_same
 from ovjit.genai.answers import answer_prompt
 from ovjit.genai.batches import Batches, Request
 from ovjit.genai.config import GenerationConfig, check_single, merge
+from ovjit.genai.drafts import DraftedRequest, DraftProposer, LookupProposer
 from ovjit.genai.enums import GenerationStatus, StreamingStatus
 from ovjit.genai.figures import Figures, now_us
 from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
@@ -20,6 +23,13 @@ from ovjit.genai.history import ChatHistory
 from ovjit.genai.prompts import Prompts, ids_of
 from ovjit.genai.results import EncodedGenerationResult, GenerationResult, PerfMetrics
 from ovjit.genai.scheduler import SchedulerConfig
+from ovjit.genai.speculation import (
+    SDPerModelsPerfMetrics,
+    answer_drafted,
+    check_prompt_lookup,
+    check_properties,
+    sum_durations,
+)
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, streamer_of
 from ovjit.genai.tokenizer import Tokenizer
@@ -68,12 +78,7 @@ class ContinuousBatchingPipeline:
             properties, of_tokenizer, kwargs = kwargs, {}, {}
         if items or kwargs or not isinstance(properties, Mapping) or not isinstance(of_tokenizer, Mapping):
             raise TypeError(_CONSTRUCTORS)
-        for name in ("draft_model", "prompt_lookup", "adapters"):
-            if properties.get(name):
-                raise UnsupportedError(
-                    f"ovjit does not support {name} of ContinuousBatchingPipeline yet: leave the property out"
-                )
-        properties = {n: v for n, v in properties.items() if n not in ("prompt_lookup", "draft_model")}
+        check_properties(properties)
         folder = Path(os.fsdecode(models_path))
         if not folder.is_dir():
             raise OvjitError(f"the folder {str(folder)!r} does not exist")
@@ -85,9 +90,23 @@ class ContinuousBatchingPipeline:
         self._config = GenerationConfig(settings) if settings.is_file() else GenerationConfig()
         if self._config.eos_token_id == -1 and self._tokenizer.get_eos_token_id() != -1:
             self._config.set_eos_token_id(self._tokenizer.get_eos_token_id())
-        decoder = PagedDecoder.load(folder, Options(properties=dict(properties)))
-        self._batches = Batches(decoder, scheduler)
+        self._load(folder, scheduler, properties)
         self._load_time = (now_us() - start_us) / 1000
+
+    def _load(self, folder: Path, scheduler: SchedulerConfig, properties: Mapping[str, Any]) -> None:
+        """Load the model, and what proposes tokens."""
+        names = ("adapters", "draft_model", "prompt_lookup")
+        options = Options(properties={n: v for n, v in properties.items() if n not in names})
+        self._adapters, change = controller_of(properties, DECODER), None
+        if self._adapters is not None:
+            self._config.adapters, change = properties["adapters"], self._adapters.insert
+        self._proposals: DraftProposer | LookupProposer | None = None
+        if properties.get("draft_model") is not None:
+            self._proposals = DraftProposer(properties["draft_model"])
+        elif properties.get("prompt_lookup"):
+            self._proposals = LookupProposer()
+        decoder = PagedDecoder.load(folder, options, change=change)
+        self._batches = Batches(decoder, scheduler, self._proposals)
 
     def get_tokenizer(self) -> Tokenizer:
         return self._tokenizer
@@ -136,6 +155,7 @@ class ContinuousBatchingPipeline:
         else:
             tokens = _row_of(inputs)
         with self._lock:
+            self._apply_adapters([config])
             return self._add(number, tokens, config, metrics, None, now_us()).handle
 
     def _new_metrics(self) -> PerfMetrics:
@@ -145,21 +165,42 @@ class ContinuousBatchingPipeline:
 
     def _add(self, number: int, prompt: list[int], config: GenerationConfig, metrics: PerfMetrics,
              stream: StreamerBase | None, start_us: float) -> Request:  # fmt: skip
-        if config.assistant_confidence_threshold or config.is_tree_search():
-            raise UnsupportedError(
-                "ovjit does not support assistant_confidence_threshold and tree_depth in "
-                "ContinuousBatchingPipeline: leave them at 0"
-            )
+        self._check_drafts(config)
         if not prompt:
             raise OvjitError("a prompt cannot have the length 0")
         stops = Stops(config, self._tokenizer, len(prompt))
         metrics._input_tokens += len(prompt)
         handle = GenerationHandle(self.step, metrics)
         writer = HandleWriter(handle, stream, stops, prompt if config.echo else [])
-        steps = answer_prompt(prompt, stops, writer, Figures(metrics, start_us))
-        request = Request(number, prompt, steps, handle, writer)
+        request = self._new_request(number, prompt, stops, handle, writer, Figures(metrics, start_us))
         self._batches.add(request)
         return request
+
+    def _new_request(self, number: int, prompt: list[int], stops: Stops, handle: GenerationHandle,
+                     writer: HandleWriter, figures: Figures) -> Request:  # fmt: skip
+        if self._proposals is None or not stops.most:
+            return Request(number, prompt, answer_prompt(prompt, stops, writer, figures), handle, writer)
+        steps = answer_drafted(prompt, stops, writer, figures, self._proposals.metrics)
+        return DraftedRequest(number, prompt, steps, handle, writer, stops.config)
+
+    def _check_drafts(self, config: GenerationConfig) -> None:
+        if config.is_tree_search():
+            raise UnsupportedError("ovjit does not support tree_depth yet: leave it at 0")
+        if isinstance(self._proposals, LookupProposer):
+            check_prompt_lookup(config)
+        if self._proposals is not None and (config.is_beam_search() or config.num_return_sequences > 1):
+            raise OvjitError("Beam search and parallel sampling are not compatible with assistant generation")
+        if config.assistant_confidence_threshold and not isinstance(self._proposals, DraftProposer):
+            raise OvjitError("assistant_confidence_threshold needs a pipeline with a draft_model")
+
+    def _apply_adapters(self, configs: Sequence[GenerationConfig]) -> None:
+        """Set the adapters of requests. RuntimeError if they differ, or differ from those that run."""
+        first = configs[0].adapters
+        if any(not is_same(config.adapters, first) for config in configs):
+            raise OvjitError("LoRA adapters value must be the same for all requests")
+        self._batches.apply(self._adapters, first)
+        if isinstance(self._proposals, DraftProposer):
+            self._proposals.apply(configs[0])
 
     def has_non_finished_requests(self) -> bool:
         """True if a request needs further steps."""
@@ -211,6 +252,8 @@ class ContinuousBatchingPipeline:
         length = len(history)
         try:
             requests = []
+            self._apply_adapters(merged)
+            drafts = self._new_figures()
             for i, (tokens, metrics) in enumerate(self._read(items, merged)):
                 requests.append(self._add(i, tokens, merged[i], metrics, stream, start_us))
             while self.has_non_finished_requests():
@@ -220,14 +263,28 @@ class ContinuousBatchingPipeline:
                 self._batches.remove(request)
             history.set_messages(history.get_messages()[:length])
             raise
+        if drafts is not None:
+            sum_durations(drafts)
         results = [self._result_of(request, merged[i], items[i], start_us)
                    for i, request in enumerate(requests)]  # fmt: skip
+        for result, request in zip(results, requests, strict=True):
+            if drafts is not None:
+                result.extended_perf_metrics = figures = copy.copy(drafts)
+                figures._input_tokens = len(request.prompt)
         if len(history) > length:
             if results[0].m_status is GenerationStatus.CANCEL:
                 history.pop()  # the answer was cancelled, and the question with it
             else:
                 history.append({"role": "assistant", "content": results[0].m_generation_ids[0]})
         return results
+
+    def _new_figures(self) -> SDPerModelsPerfMetrics | None:
+        """Begin new figures of drafts. None without a draft model."""
+        if not isinstance(self._proposals, DraftProposer):
+            return None
+        self._proposals.metrics = metrics = SDPerModelsPerfMetrics()
+        metrics._load_time = metrics.main_model_metrics._load_time = self._load_time
+        return metrics
 
     def _read(self, items: list[Any], configs: list[GenerationConfig]) -> list[tuple[list[int], PerfMetrics]]:
         """(tokens, figures) of each prompt."""

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.generation.paged import PagedDecoder
+from ovjit.generation.paged_tables import tables_of
 
 #: Blocks of the first cache, and the number up to which it grows before blocks of prefixes are dropped.
 _FIRST, _KEPT = 32, 512
+NONE: Mapping[int, range] = {}
 #: (block before, tokens of this block) of a prefix.
 _Key = tuple[int, tuple[int, ...]]
 
 
 class Row:
-    """A sequence in the cache: all of its tokens, the number of those that are computed, and its blocks."""
+    """A sequence in the cache: all of its tokens, the number of those that are computed, its blocks, and the
+    number of last tokens whose logits are needed."""
 
     def __init__(self, tokens: Sequence[int]):
         self.tokens = list(tokens)
-        self.length = 0
+        self.length, self.logit_count = 0, 1
         self.blocks: list[int] = []
 
     @property
@@ -95,11 +100,33 @@ class BlockPool:
             row.blocks.append(block)
         return True
 
+    def compute(
+        self, rows: Sequence[Row], counts: Sequence[int], skipped: Mapping[int, range] = NONE
+    ) -> np.ndarray:
+        """Compute the next `counts` tokens of rows that have blocks for them. Returns the hidden states
+        [tokens, width], valid until the next call. `skipped`: index of a row -> indices of its blocks that
+        these tokens do not attend to."""
+        pairs = list(zip(rows, counts, strict=True))
+        blocks = np.zeros((len(rows), max(len(row.blocks) for row in rows)), np.int32)
+        lengths = np.array([row.length + count for row, count in pairs])
+        for i, row in enumerate(rows):
+            hidden_blocks = skipped.get(i, range(0))
+            visible = [*row.blocks[: hidden_blocks.start], *row.blocks[hidden_blocks.stop :]]
+            blocks[i, : len(visible)] = visible
+            lengths[i] -= len(hidden_blocks) * self.size
+        tables = tables_of(np.cumsum([0, *counts]), lengths, blocks, self.size)
+        tokens = np.concatenate([row.tokens[row.length : row.length + count] for row, count in pairs])
+        positions = np.concatenate([np.arange(row.length, row.length + count) for row, count in pairs])
+        hidden = self.decoder.hidden(tokens, positions, tables)
+        for row, count in pairs:
+            row.length += count
+        return hidden
+
     def find_prefix(self, row: Row) -> None:
-        """Give a row that has no blocks those of its prefix that are in the cache. The last token is always
-        computed, for its logits."""
+        """Give a row that has no blocks those of its prefix that are in the cache. Tokens whose logits are
+        needed are always computed."""
         before = -1
-        while self._shares_prefixes and row.length + self.size < len(row.tokens):
+        while self._shares_prefixes and row.length + self.size <= len(row.tokens) - row.logit_count:
             key = before, tuple(row.tokens[row.length : row.length + self.size])
             block = self._blocks.get(key)
             if block is None:
@@ -125,6 +152,13 @@ class BlockPool:
             if cached != block:  # the same tokens, computed in another block
                 return
             before = block
+
+    def drop_prefixes(self) -> None:
+        """Forget all prefixes: the decoder computes others now."""
+        self._free += self._idle
+        self._idle.clear()
+        self._blocks.clear()
+        self._keys.clear()
 
     def fork(self, row: Row) -> Row:
         """A row with the same tokens and the same blocks."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from ovjit.errors import OvjitError
+from ovjit.genai.adapters import AdapterConfig
 from ovjit.genai.enums import StopCriteria
 from ovjit.genai.fields import (
     BOOL,
@@ -29,7 +30,7 @@ from ovjit.genai.parsers import Parsers
 
 #: Field -> (default, kind).
 FIELDS: dict[str, tuple[Any, Kind]] = {
-    "adapters": (None, Absent("adapters")), "apply_chat_template": (True, BOOL),
+    "adapters": (None, Optional(Copied(AdapterConfig))), "apply_chat_template": (True, BOOL),
     "assistant_confidence_threshold": (0.0, REAL), "branching_factor": (1, SIZE),
     "diversity_penalty": (0.0, REAL), "do_sample": (False, BOOL), "echo": (False, BOOL),
     "eos_token_id": (-1, TOKEN), "frequency_penalty": (0.0, REAL), "ignore_eos": (False, BOOL),

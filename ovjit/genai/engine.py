@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from ovjit.generation.head import keep_last
 
 #: The inputs that are fed. `Decoder` refuses a model with others.
 INPUTS = frozenset(("input_ids", "attention_mask", "position_ids", "beam_idx"))
+#: Edits a Model, and returns the names of constant inputs that it adds.
+Change = Callable[[Any], Collection[str]] | None
 
 
 class StepRunner:
@@ -45,7 +47,7 @@ class Engine(StepRunner):
 
     def __init__(self, decoder: Decoder):
         compiled, self.decoder = decoder.compiled, decoder
-        self._names = [next(iter(INPUTS & port.get_names()), "") for port in compiled.inputs]
+        self._names = [name for port in compiled.inputs for name in INPUTS & port.get_names()]
         self._request = decoder._request
         self._can_extend = not decoder.turn
         self._length = 0
@@ -53,18 +55,21 @@ class Engine(StepRunner):
         self._tokens: list[int] = []
 
     @classmethod
-    def load(cls, path: Path, device: str, properties: Mapping[str, Any]) -> Engine:
-        """The decoder of a file, or of a folder with one."""
-        return cls(Decoder.load(path, device, properties))
+    def load(cls, path: Path, device: str, properties: Mapping[str, Any], change: Change = None) -> Engine:
+        """The decoder of a file, or of a folder with one. `change`: see `Decoder.load`."""
+        return cls(Decoder.load(path, device, properties, change))
 
     @classmethod
-    def load_text(cls, model: Any, weights: Any, device: str, properties: Mapping[str, Any]) -> Engine:
+    def load_text(
+        cls, model: Any, weights: Any, device: str, properties: Mapping[str, Any], change: Change = None
+    ) -> Engine:
         """The decoder of an IR in memory."""
         from ovjit.api.run.core import Core
 
         read = Core().read_model(model, weights)
         keep_last(read, CHECKED)
-        return cls(Decoder(Core().compile_model(read, device, dict(properties))))
+        names = () if change is None else change(read)
+        return cls(Decoder(Core().compile_model(read, device, dict(properties)), 0, names))
 
     def forget(self) -> None:
         """Begin the next prompt anew: the state is another sequence's."""

@@ -10,9 +10,10 @@ from typing import Any
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
 from ovjit.genai.answers import Answer, Writer, answer_prompt
 from ovjit.genai.config import GenerationConfig, check_single, merge
-from ovjit.genai.engine import Engine
+from ovjit.genai.engine import Change, Engine
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, now_us
 from ovjit.genai.parsers import parse_texts
@@ -20,12 +21,15 @@ from ovjit.genai.prompts import Prompts
 from ovjit.genai.results import DecodedResults, EncodedResults, PerfMetrics
 from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.genai.speculation import (
-    Draft,
     Propose,
     Proposer,
     SDPerModelsPerfMetrics,
-    answer_with_drafts,
+    answer_drafted,
+    check_prompt_lookup,
+    check_properties,
     look_up,
+    run_drafted,
+    sum_durations,
 )
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, streamer_of
@@ -35,26 +39,20 @@ from ovjit.generation.tokenizer import is_gguf
 
 #: Engines of the real package. Tokens are the same with each, so the property is accepted.
 _BACKENDS = ("PA", "SDPA")
-#: Properties of features that ovjit does not have.
-_ABSENT = ("adapters",)
 
 
 def _engine_properties(properties: dict[str, Any]) -> dict[str, Any]:
-    """Properties of the device. UnsupportedError for features that ovjit does not have."""
-    for name in _ABSENT:
-        if properties.get(name):
-            raise UnsupportedError(f"ovjit does not support {name} yet: leave the property out")
+    """Properties of the device. RuntimeError for those of the pipeline that contradict one another."""
     scheduler = properties.get("scheduler_config", SchedulerConfig())
     if not isinstance(scheduler, SchedulerConfig):
         raise OvjitError(f"scheduler_config should be a SchedulerConfig, not {type(scheduler).__name__}")
+    if scheduler.use_sparse_attention:
+        raise UnsupportedError("ovjit supports sparse attention in ContinuousBatchingPipeline only")
     backend = properties.get("ATTENTION_BACKEND", "PA")
     if backend not in _BACKENDS:
         raise OvjitError(f"ATTENTION_BACKEND should be one of {list(_BACKENDS)}, not {backend!r}")
-    if properties.get("draft_model") is not None and properties.get("prompt_lookup"):
-        raise OvjitError("Speculative decoding and prompt lookup decoding are mutually exclusive")
-    if not isinstance(properties.get("draft_model"), (Draft, type(None))):
-        raise OvjitError("the property draft_model should be the result of draft_model(folder, device)")
-    names = (*_ABSENT, "draft_model", "prompt_lookup", "ATTENTION_BACKEND", "scheduler_config")
+    check_properties(properties)
+    names = ("adapters", "draft_model", "prompt_lookup", "ATTENTION_BACKEND", "scheduler_config")
     return {name: value for name, value in properties.items() if name not in names}
 
 
@@ -115,7 +113,8 @@ class LLMPipeline:
         settings = (folder if folder.is_dir() else folder.parent) / "generation_config.json"
         has_settings = settings.is_file() and not is_gguf(folder)
         self._config = GenerationConfig(settings) if has_settings else GenerationConfig()
-        self._engine = Engine.load(folder, device, _engine_properties(properties))
+        change = self._load_adapters(properties)
+        self._engine = Engine.load(folder, device, _engine_properties(properties), change)
         self._load_drafts(device, properties)
 
     def _load_text(self, model: str, weights: Tensor, tokenizer: Tokenizer, device: str,
@@ -123,8 +122,16 @@ class LLMPipeline:
         if not isinstance(tokenizer, Tokenizer):
             raise TypeError(f"tokenizer should be a Tokenizer, not {type(tokenizer).__name__}")
         self._tokenizer, self._config = tokenizer, copy.copy(generation_config or GenerationConfig())
-        self._engine = Engine.load_text(model, weights, device, _engine_properties(properties))
+        change = self._load_adapters(properties)
+        self._engine = Engine.load_text(model, weights, device, _engine_properties(properties), change)
         self._load_drafts(device, properties)
+
+    def _load_adapters(self, properties: dict[str, Any]) -> Change:
+        self._adapters = controller_of(properties, DECODER)
+        if self._adapters is None:
+            return None
+        self._config.adapters = properties["adapters"]
+        return self._adapters.insert
 
     def _load_drafts(self, device: str, properties: dict[str, Any]) -> None:
         draft = properties.get("draft_model")
@@ -181,6 +188,8 @@ class LLMPipeline:
         stream = streamer_of(streamer, self._tokenizer)
         config = merge(generation_config, self._config, kwargs)
         self._check_drafts(config)
+        if apply_adapters(self._adapters, [self._engine.decoder._request], config.adapters):
+            self._engine.forget()
         metrics = PerfMetrics()
         metrics._load_time = self._load_time
         self._extended = None
@@ -230,10 +239,8 @@ class LLMPipeline:
     def _check_drafts(self, config: GenerationConfig) -> None:
         if config.is_tree_search():
             raise UnsupportedError("ovjit does not support tree_depth yet: leave it at 0")
-        if self._drafts == "lookup" and not config.is_prompt_lookup():
-            raise OvjitError(
-                "`max_ngram_size` && `num_assistant_tokens` should be specified for `prompt lookup decoding`"
-            )
+        if self._drafts == "lookup":
+            check_prompt_lookup(config)
         if config.assistant_confidence_threshold and not isinstance(self._drafts, Proposer):
             raise OvjitError("assistant_confidence_threshold needs a pipeline with a draft_model")
 
@@ -243,13 +250,14 @@ class LLMPipeline:
         propose: Propose = look_up
         if isinstance(self._drafts, Proposer):
             self._drafts.metrics, propose = metrics, self._drafts.propose
+            self._drafts.apply(stops.config.adapters, self._config.adapters)
             metrics._load_time = metrics.main_model_metrics._load_time = self._load_time
         self._engine.forget()
-        answers = answer_with_drafts(self._engine.decoder, prompt, stops, writer, figures, propose, metrics)
+        steps = answer_drafted(prompt, stops, writer, figures, metrics)
+        answers = run_drafted(self._engine.decoder, prompt, steps, propose, stops.config)
+        sum_durations(metrics)
         if propose is not look_up:
             self._extended = metrics if self._extended is None else self._extended + metrics
-        if stops.config.echo:
-            answers[0].tokens = [*prompt, *answers[0].tokens]
         return answers
 
     def _decode_results(self, answers: list[Answer], metrics: PerfMetrics, start_us: float) -> DecodedResults:

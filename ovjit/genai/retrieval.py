@@ -14,6 +14,8 @@ from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.enums import _Enum
 from ovjit.genai.fields import BOOL, SIZE, Instance, Optional, Settings, Text
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
+from ovjit.generation.head import keep_last
+from ovjit.generation.tokenizer import read_settings
 
 
 class _PoolingType(_Enum):
@@ -80,7 +82,7 @@ class _Encoder:
     """The model and the tokenizer of a folder. At most one call runs in the background."""
 
     def __init__(self, path: Any, device: str, config: Any, kind: type[_Config], properties: dict[str, Any],
-                 pairs: bool):  # fmt: skip
+                 pairs: bool, change: Callable[[Any], Any] | None = None):  # fmt: skip
         from ovjit.api.run.core import Core
 
         if config is not None and not isinstance(config, kind):
@@ -96,9 +98,18 @@ class _Encoder:
             raise OvjitError(f"{str(folder)!r} has no openvino_model.xml: export it with optimum-cli")
         self.config = config.__copy__()
         self.tokenizer = Tokenizer(folder, **({"add_second_input": True} if pairs else {}))
-        compiled = Core().compile_model(str(file), device, properties)
+        model = Core().read_model(file)
+        if change is not None:
+            change(model)
+        compiled = Core().compile_model(model, device, properties)
         self._names = [next(iter(port.get_names()), "") for port in compiled.inputs]
-        unknown = set(self._names) - {"input_ids", "attention_mask", "token_type_ids", "position_ids"}
+        unknown = set(self._names) - {
+            "input_ids",
+            "attention_mask",
+            "token_type_ids",
+            "position_ids",
+            "beam_idx",
+        }
         if unknown:
             raise UnsupportedError(f"a model with the inputs {self._names} is not supported")
         self._request = compiled.create_infer_request()
@@ -121,8 +132,9 @@ class _Encoder:
         ids, mask = np.array(inputs.input_ids.data), np.array(inputs.attention_mask.data)
         feeds = {
             "input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids),
-            "position_ids": np.maximum(np.cumsum(mask, 1) - 1, 0),
+            "position_ids": np.cumsum(mask, 1) - mask, "beam_idx": np.zeros(len(ids), np.int32),
         }  # fmt: skip
+        self._request.reset_state()
         results = self._request.infer({name: feeds[name] for name in self._names})
         return np.array(results[0], np.float32), mask
 
@@ -217,19 +229,41 @@ class TextEmbeddingPipeline:
 
 class TextRerankPipeline:
     """Scores of texts for a query: TextRerankPipeline(folder, device, config=None, **kwargs). The model
-    classifies pairs: with one label the score is its sigmoid, else the probability of the second label."""
+    classifies pairs: with one label the score is its sigmoid, else the probability of the second label. A
+    decoder of the type qwen3 reads the query and a text in one, and answers: the score is the probability of
+    `yes` among `yes` and `no`."""
 
     Config = _RerankConfig
 
     def __init__(self, models_path: Any, device: str, config: Any = None, **kwargs: Any):
-        self._encoder = _Encoder(models_path, device, config, _RerankConfig, kwargs, True)
+        self._answers, change = False, None
+        if isinstance(models_path, (str, bytes, os.PathLike)):
+            settings = read_settings(Path(os.fsdecode(models_path)) / "config.json")
+            self._answers = settings.get("model_type") == "qwen3"
+        if self._answers:
+            change = lambda model: keep_last(model, 1)  # noqa: E731
+        self._encoder = _Encoder(
+            models_path, device, config, _RerankConfig, kwargs, not self._answers, change
+        )
+        if self._answers:
+            vocabulary = self._encoder.tokenizer.get_vocab()
+            if not {b"yes", b"no"} <= vocabulary.keys():
+                raise IndexError(
+                    "a reranker of the type qwen3 needs the tokens 'yes' and 'no' in its vocabulary"
+                )
+            self._words = [vocabulary[b"no"], vocabulary[b"yes"]]
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """(index of a text, its score) of the best texts, the best first."""
         query, checked = _check_text(query, "query"), _check_texts(texts)
         if not checked:
             return []
-        logits, _ = self._encoder.infer(self._encoder.encode([query] * len(checked), checked))
+        if self._answers:
+            logits, _ = self._encoder.infer(self._encoder.encode([query + text for text in checked]))
+            if logits.ndim == 3:
+                logits = logits[:, -1, self._words]
+        else:
+            logits, _ = self._encoder.infer(self._encoder.encode([query] * len(checked), checked))
         if logits.ndim != 2:
             raise UnsupportedError(
                 f"a model whose logits have {logits.ndim} dimensions is not supported: a classifier of pairs "

@@ -133,15 +133,15 @@ class SparseAttentionConfig(Settings):
 
 class SchedulerConfig(Settings):
     """Settings of ContinuousBatchingPipeline. LLMPipeline runs one request at a time and keeps its state as
-    long as it needs: there they have no effect. Cache eviction and sparse attention, which would change
-    results, are an UnsupportedError when they are switched on."""
+    long as it needs: there they have no effect, and sparse attention, which changes results, is an
+    UnsupportedError. Cache eviction is one when it is switched on."""
 
     _fields = {
         "max_num_batched_tokens": (256, SIZE), "num_kv_blocks": (0, SIZE), "cache_size": (0, SIZE),
         "num_linear_attention_blocks": (0, SIZE), "cache_interval_multiplier": (None, Optional(SIZE)),
         "dynamic_split_fuse": (True, BOOL), "use_cache_eviction": (False, Absent("cache eviction")),
         "max_num_seqs": (256, SIZE), "enable_prefix_caching": (False, BOOL),
-        "use_sparse_attention": (False, Absent("sparse attention")),
+        "use_sparse_attention": (False, BOOL),
         "cache_eviction_config": (None, Instance(CacheEvictionConfig)),
         "sparse_attention_config": (None, Instance(SparseAttentionConfig)),
     }  # fmt: skip

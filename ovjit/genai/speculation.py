@@ -4,13 +4,14 @@ The texts are those without it."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ovjit.errors import OvjitError
+from ovjit.genai.adapters import DECODER, AdapterConfig, AdapterController, controller_of, is_same
 from ovjit.genai.answers import Answer, Writer, find_running
 from ovjit.genai.config import GenerationConfig
 from ovjit.genai.figures import Figures, now_us
@@ -87,7 +88,15 @@ class Draft:
 
     def load(self, device: str) -> Proposer:
         """The model, ready to propose. `device`: that of the pipeline."""
-        return Proposer(Decoder.load(self.path, self.device or device, self.properties))
+        adapters, properties = self.split_properties()
+        change = None if adapters is None else adapters.insert
+        return Proposer(Decoder.load(self.path, self.device or device, properties, change), adapters)
+
+    def split_properties(self) -> tuple[AdapterController | None, dict[str, Any]]:
+        """The controller of the model's adapters, and the properties of its device."""
+        names = ("adapters", "scheduler_config")
+        properties = {name: value for name, value in self.properties.items() if name not in names}
+        return controller_of(self.properties, DECODER), properties
 
 
 def draft_model(models_path: Any, device: str = "", **kwargs: Any) -> Draft:
@@ -100,29 +109,50 @@ def draft_model(models_path: Any, device: str = "", **kwargs: Any) -> Draft:
     return Draft(path, device, kwargs)
 
 
+def limit_proposals(most: int, config: GenerationConfig) -> int:
+    """The number of tokens that a draft model proposes at most."""
+    return (
+        most if config.assistant_confidence_threshold else min(most, config.num_assistant_tokens or _PROPOSED)
+    )
+
+
+def is_unsure(logits: np.ndarray, config: GenerationConfig) -> bool:
+    """True if the probability of the most likely token is not above `assistant_confidence_threshold`."""
+    if not config.assistant_confidence_threshold:
+        return False
+    return 1 / np.exp(logits - logits.max()).sum() <= config.assistant_confidence_threshold
+
+
 class Proposer:
     """A smaller decoder that proposes its most likely tokens, one after another."""
 
-    def __init__(self, decoder: Decoder):
-        self._decoder = decoder
+    def __init__(self, decoder: Decoder, adapters: AdapterController | None):
+        self._decoder, self._adapters = decoder, adapters
         self._tokens: list[int] = []
         self.metrics = SDPerModelsPerfMetrics()
+
+    def apply(self, adapters: AdapterConfig | None, default: AdapterConfig | None) -> None:
+        """Set the adapters of a call, if the model has some: its own ones for those that the pipeline has by
+        default."""
+        if self._adapters is None:
+            return
+        chosen = self._adapters.first if adapters and is_same(adapters, default) else adapters
+        if self._adapters.apply([self._decoder._request], chosen):
+            self._decoder.reset()
+            self._tokens = []
 
     def propose(self, tokens: Sequence[int], most: int, config: GenerationConfig) -> list[int]:
         """At most `most` tokens that follow. With `assistant_confidence_threshold`, the last one is the first
         whose probability is not above it."""
-        if not config.assistant_confidence_threshold:
-            most = min(most, config.num_assistant_tokens or _PROPOSED)
+        most = limit_proposals(most, config)
         rewind_to_common(self._decoder, self._tokens, tokens)
         proposed, pending = list[int](), list(tokens[self._decoder.length :])
         while len(proposed) < most:
             logits = self._feed(pending, is_prompt=not proposed and len(pending) > most + 2)
             token = int(logits.argmax())
             proposed.append(token)
-            if config.assistant_confidence_threshold:
-                weights = np.exp(logits - logits.max())
-                if weights[token] / weights.sum() <= config.assistant_confidence_threshold:
-                    break
+            if is_unsure(logits, config):
+                break
             pending = [token]
         self._tokens = [*tokens, *proposed[:-1]]
         return proposed
@@ -148,43 +178,87 @@ def look_up(tokens: Sequence[int], most: int, config: GenerationConfig) -> list[
 Propose = Callable[[Sequence[int], int, GenerationConfig], list[int]]
 
 
-def answer_with_drafts(
-    decoder: Decoder, prompt: Sequence[int], stops: Stops, writer: Writer, figures: Figures, propose: Propose,
-    metrics: SDPerModelsPerfMetrics,
-) -> list[Answer]:  # fmt: skip
+#: Yields (the newest tokens, the most proposals that are of use); first ([], 0) for the prompt. Gets (the
+#: proposals, the logits of the last token and of each of them, the time at which their inference began).
+DraftedSteps = Generator[
+    tuple[list[int], int], tuple[Sequence[int], Iterable[np.ndarray], float], list[Answer]
+]
+
+
+def answer_drafted(
+    prompt: Sequence[int], stops: Stops, writer: Writer, figures: Figures, metrics: SDPerModelsPerfMetrics
+) -> DraftedSteps:
     """Generate one sequence. The model's own choices are compared with the proposed tokens."""
-    config, answer, start = stops.config, Answer([], matcher=stops.matcher), now_us()
-    sampler, proposed = Sampler(config, prompt), list[int]()
+    config, answer, most = stops.config, Answer([], matcher=stops.matcher), 0
+    sampler, newest = Sampler(config, prompt), list[int]()
     raw = metrics.main_model_metrics.raw_metrics
-    decoder.reset()
-    rows: Any = decoder.feed(prompt)[-1:]
     while True:
+        proposed, rows, start = yield newest, most
         count = 0
-        for i, row in enumerate(rows):
-            if not i:
+        for row in rows:
+            if not count:
                 figures.end_inference()
             choices = sampler.choose(row, len(answer.tokens), matcher=answer.matcher)
             answer.take(choices[0], stops)
             count += 1
-            if answer.finish is not None or i >= len(proposed) or answer.tokens[-1] != proposed[i]:
+            if answer.finish is not None or count > len(proposed) or answer.tokens[-1] != proposed[count - 1]:
                 break
         figures.end_step(count)
-        metrics._proposed += len(proposed)
-        metrics._accepted += count - 1
         raw.m_batch_sizes.append(count)
         raw.m_durations.append(now_us() - start)
         if not find_running([answer], writer):
             break
-        most = stops.most - len(answer.tokens) - 1
-        tokens = [*prompt, *answer.tokens]
-        decoder.rewind(len(tokens) - 1)
-        proposed = propose(tokens, most, config) if most > 0 else []
-        if proposed:
-            decoder.mark()
-        start = now_us()
-        rows = check_tokens(decoder, [tokens[-1], *proposed])
+        metrics._proposed += len(proposed)  # as in openvino_genai, without those of the last step
+        metrics._accepted += count - 1
+        newest, most = answer.tokens[-count:], stops.most - len(answer.tokens) - 1
     figures.finish()
+    metrics._input_tokens += len(prompt)
+    for each in (metrics, metrics.main_model_metrics):
+        each._generated_tokens += len(answer.tokens)
+    if config.echo:
+        answer.tokens = [*prompt, *answer.tokens]
+    return [answer]
+
+
+def sum_durations(metrics: SDPerModelsPerfMetrics) -> None:
+    """Note the time of both models at the end of a generation."""
     for part in (metrics.main_model_metrics, metrics.draft_model_metrics):
         part.raw_metrics.inference_durations.append(sum(part.raw_metrics.m_durations))
-    metrics.main_model_metrics._generated_tokens += len(answer.tokens)
-    return [answer]
+
+
+def run_drafted(
+    decoder: Decoder, prompt: Sequence[int], steps: DraftedSteps, propose: Propose, config: GenerationConfig
+) -> list[Answer]:
+    """Compute the steps of one sequence."""
+    tokens, proposed, start = list(prompt), list[int](), now_us()
+    next(steps)
+    decoder.reset()
+    rows: Iterable[np.ndarray] = decoder.feed(prompt)[-1:]
+    try:
+        while True:
+            newest, most = steps.send((proposed, rows, start))
+            tokens += newest
+            decoder.rewind(len(tokens) - 1)
+            proposed = propose(tokens, most, config) if most > 0 else []
+            if proposed:
+                decoder.mark()
+            start = now_us()
+            rows = check_tokens(decoder, [tokens[-1], *proposed])
+    except StopIteration as end:
+        return end.value
+
+
+def check_prompt_lookup(config: GenerationConfig) -> None:
+    """RuntimeError for a configuration without the settings of prompt lookup."""
+    if not config.is_prompt_lookup():
+        raise OvjitError(
+            "`max_ngram_size` && `num_assistant_tokens` should be specified for `prompt lookup decoding`"
+        )
+
+
+def check_properties(properties: Mapping[str, Any]) -> None:
+    """RuntimeError for properties of speculation that contradict one another."""
+    if properties.get("draft_model") is not None and properties.get("prompt_lookup"):
+        raise OvjitError("Speculative decoding and prompt lookup decoding are mutually exclusive")
+    if not isinstance(properties.get("draft_model"), (Draft, type(None))):
+        raise OvjitError("the property draft_model should be the result of draft_model(folder, device)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,15 @@ class Decoder:
     """A sequence in a compiled decoder with state: `input_ids` [1, tokens] (and the other `INPUTS`) to
     `logits` [1, tokens, words]. `length` counts the tokens whose keys and values are in its state. From
     position `turn` on, the model may rotate all of its tokens by another table, as Phi 3 does. 0: it has one
-    table.
+    table. `constant_inputs`: names of inputs whose tensors are set by others, and stay.
 
     Raises OvjitError for a model with other inputs, or without logits.
     """
 
-    def __init__(self, compiled: Any, turn: int = 0):
+    def __init__(self, compiled: Any, turn: int = 0, constant_inputs: Collection[str] = ()):
         self.compiled, self.turn = compiled, turn
-        self._names = [sorted(port.get_names())[0] if port.get_names() else "" for port in compiled.inputs]
+        names = [sorted(port.get_names())[0] if port.get_names() else "" for port in compiled.inputs]
+        self._names = [name for name in names if name not in constant_inputs]
         unknown = sorted(set(self._names) - set(INPUTS))
         if "input_ids" not in self._names or unknown:
             raise OvjitError(
@@ -51,14 +52,22 @@ class Decoder:
         self._settled = False
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "CPU", config: Mapping[str, Any] | None = None) -> Decoder:
-        """The decoder of a file, or of a folder with one."""
+    def load(
+        cls,
+        path: str | Path,
+        device: str = "CPU",
+        config: Mapping[str, Any] | None = None,
+        change: Callable[[Any], Collection[str]] | None = None,
+    ) -> Decoder:
+        """The decoder of a file, or of a folder with one. `change` edits its Model, and returns the names of
+        constant inputs that it adds."""
         from ovjit.api.run.core import Core
 
         file = model_file(path)
         model = Core().read_model(str(file))
         keep_last(model, CHECKED)
-        return cls(Core().compile_model(model, device, dict(config or {})), _turn(model, file))
+        names = () if change is None else change(model)
+        return cls(Core().compile_model(model, device, dict(config or {})), _turn(model, file), names)
 
     def reset(self) -> None:
         """Begin a new sequence."""

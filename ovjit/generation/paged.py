@@ -8,7 +8,7 @@ computed for the other tokens of a prompt.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +112,17 @@ class PagedDecoder:
     """A decoder compiled for batches of sequences, with keys and values in blocks of `block` tokens.
 
     `layers`: for each layer the shapes of a block of keys and of values, and their element type. `longest`:
-    the maximum number of tokens of a sequence, for `settle`; 0: `settle` is not called.
+    the maximum number of tokens of a sequence, for `settle`; 0: `settle` is not called. `change` edits both
+    models, and returns the names of inputs that it adds: their tensors are set by others, in `requests`.
     """
 
-    def __init__(self, model: Model, options: Options = DEFAULTS, longest: int = 0):
+    def __init__(
+        self,
+        model: Model,
+        options: Options = DEFAULTS,
+        longest: int = 0,
+        change: Callable[[Model, Model], Collection[str]] | None = None,
+    ):
         kinds = {node.get_type_name() for node in model.get_ops()}
         if "ReadValue" in kinds and "ScaledDotProductAttention" not in kinds:
             raise UnsupportedError(
@@ -128,12 +135,13 @@ class PagedDecoder:
             compress_weights(model, options.weights, options.group)
         paged_attention_transformation(model)
         body, head = split_head(model)
+        constant_inputs = () if change is None else change(body, head)
         core = Core()
         self._body = core.compile_model(body, "CPU", options.config)
         self._head = core.compile_model(head, "CPU", options.config)
         self._ports = [p for p in self._body.inputs if "_cache." in p.get_any_name()]
         self.inputs = {name for port in self._body.inputs for name in port.get_names()}
-        unknown = self.inputs - {"input_ids", "position_ids", *Tables._fields}
+        unknown = self.inputs - {"input_ids", "position_ids", *Tables._fields, *constant_inputs}
         unknown -= {name for port in self._ports for name in port.get_names()}
         if unknown or not self._ports:
             raise UnsupportedError(f"a decoder with the inputs {sorted(self.inputs)} is not supported")
@@ -146,6 +154,7 @@ class PagedDecoder:
         self.kind, self.bits = kind.get_type_name(), kind.bitwidth
         self.block = self.layers[0][1][1]  # of values: scales lie beside them, not between them
         self._request, self._logits = self._body.create_infer_request(), self._head.create_infer_request()
+        self.requests = self._request, self._logits
         self.caches: dict[str, Tensor] = {}
         self.blocks = 0
         self.width = int(self._head.input(0).get_partial_shape()[-1].get_length())
@@ -157,9 +166,10 @@ class PagedDecoder:
         options: Options = DEFAULTS,
         longest: int = 0,
         overrides: Mapping[str, Any] = NONE,
+        change: Callable[[Model, Model], Collection[str]] | None = None,
     ) -> PagedDecoder:
         """The decoder of a folder, see `read_folder`."""
-        return cls(read_folder(Path(folder), overrides), options, longest)
+        return cls(read_folder(Path(folder), overrides), options, longest, change)
 
     @property
     def layer_bytes(self) -> list[int]:

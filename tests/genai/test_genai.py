@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import pytest
 import ovjit as ov
 from ovjit.errors import OvjitError, UnsupportedError
 from tests.support import genai_cases as cases
+from tests.support.genai_cases import is_same
 
 pytest.importorskip("jinja2")
 pytest.importorskip("regex")
@@ -39,15 +39,6 @@ def _without_deprecations() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
-
-
-def is_same(value: Any, expected: Any) -> bool:
-    """Whether JSON values are equal; fractions to five digits."""
-    if isinstance(value, float) and isinstance(expected, float):
-        return math.isclose(value, expected, rel_tol=1e-5, abs_tol=1e-4)
-    if isinstance(value, list) and isinstance(expected, list):
-        return len(value) == len(expected) and all(map(is_same, value, expected))
-    return type(value) is type(expected) and value == expected
 
 
 @pytest.mark.parametrize(
@@ -263,7 +254,7 @@ def test_pipelines_of_models_in_memory(folder: Path, pipeline: Any) -> None:
 @pytest.mark.parametrize("arguments, options, error, text", [
     (("nowhere", "CPU"), {}, OvjitError, "does not exist"), ((None,), {}, TypeError, "LLMPipeline takes"),
     ((None, "CPU"), {"scheduler_config": 3}, OvjitError, "scheduler_config"),
-    ((None, "CPU"), {"adapters": 3}, UnsupportedError, "adapters"),
+    ((None, "CPU"), {"adapters": 3}, OvjitError, "should be an AdapterConfig"),
     ((None, "CPU"), {"draft_model": 3}, OvjitError, "draft_model"),
     ((None, "CPU"), {"ATTENTION_BACKEND": "XA"}, OvjitError, "ATTENTION_BACKEND"),
     ((None, "XPU"), {}, RuntimeError, "XPU"), ((None, "CPU"), {"NO_SUCH": 1}, RuntimeError, "NO_SUCH"),
@@ -281,9 +272,8 @@ def test_features_that_are_missing_are_errors(pipeline: Any) -> None:
         pipeline.generate("hello", max_new_tokens=4, tree_depth=2, num_assistant_tokens=3)
     scheduler = genai.SchedulerConfig()
     scheduler.use_cache_eviction = False
-    for name in ("use_cache_eviction", "use_sparse_attention"):
-        with pytest.raises(UnsupportedError, match="does not support (cache eviction|sparse attention)"):
-            setattr(scheduler, name, True)
+    with pytest.raises(UnsupportedError, match="does not support cache eviction"):
+        scheduler.use_cache_eviction = True
     with pytest.raises(AttributeError, match=r"has no Text2SpeechPipeline: .*docs/genai.md"):
         _ = genai.Text2SpeechPipeline
 
@@ -380,12 +370,13 @@ def test_figures_of_drafts(folder: Path) -> None:
     results = pipeline.generate(tokens, num_assistant_tokens=4, **options)
     metrics = results.extended_perf_metrics
     # the model is its own draft: all is accepted
-    assert [metrics.get_num_draft_tokens(), metrics.get_num_accepted_tokens()] == [16, 16]
+    # and counted but for the last step, as there
+    assert [metrics.get_num_draft_tokens(), metrics.get_num_accepted_tokens()] == [12, 12]
     assert [metrics.get_num_rejected_tokens(), metrics.get_draft_acceptance_rate()] == [0, 1.0]
     assert metrics.main_model_metrics.raw_metrics.m_batch_sizes == [1, 5, 5, 5, 5]
     assert metrics.get_draft_to_main_inference_duration_ratio() > 0
     two = pipeline.generate(["hello", "is it"], num_assistant_tokens=4, **options).extended_perf_metrics
-    assert two.get_num_draft_tokens() == 32
+    assert two.get_num_draft_tokens() == 24
     # choices that a draft does not foresee are the model's own
     options |= {"do_sample": True, "rng_seed": 5, "logprobs": 1}
     sampled = pipeline.generate(tokens, num_assistant_tokens=4, **options)

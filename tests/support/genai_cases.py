@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import sys
 import tempfile
 import warnings
@@ -132,6 +133,16 @@ def value_of(run: Callable[[], Any]) -> Any:
             c.__name__ for c in (TypeError, IndexError, AttributeError, RuntimeError) if isinstance(error, c)
         ]
         return "error: " + (classes[0] if classes else type(error).__name__)
+
+
+def is_same(value: Any, expected: Any, tolerance: float = 1e-4) -> bool:
+    """Whether JSON values are equal; fractions to five digits, or `tolerance`."""
+    if isinstance(value, float) and isinstance(expected, float):
+        return math.isclose(value, expected, rel_tol=1e-5, abs_tol=tolerance)
+    if isinstance(value, list) and isinstance(expected, list):
+        pairs = zip(value, expected, strict=False)
+        return len(value) == len(expected) and all(is_same(v, e, tolerance) for v, e in pairs)
+    return type(value) is type(expected) and value == expected
 
 
 def fields_of(config: Any, alone: bool = False) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def read_tensors(folder: Path) -> dict[str, Stored]:
     ModelError for a file that is missing or damaged, UnsupportedError for a tensor that is not of reals."""
     found: dict[str, Stored] = {}
     for name in _names(folder):
-        found |= _tensors(folder / name)
+        found |= read_tensor_file(folder / name)
     if not found:
         raise ModelError(f"{folder} contains neither {WHOLE} nor {INDEX}")
     return found
@@ -62,9 +62,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _tensors(path: Path) -> dict[str, Stored]:
+def read_tensor_file(path: Path) -> dict[str, Stored]:
+    """The tensors of one file by name, with the errors of `read_tensors`."""
     with open_regular(str(path), "file") as file:
         data = np.memmap(file, mode="r") if file.seek(0, 2) else np.zeros(0, np.uint8)
+    return parse_tensors(data, path)
+
+
+def parse_tensors(data: np.ndarray, path: Path | str) -> dict[str, Stored]:
+    """The tensors of a file's bytes. `path`: its name in errors."""
     size = int.from_bytes(data[:8].tobytes(), "little") if data.size >= 8 else -1
     if not 2 <= size <= min(HEADER, data.size - 8):
         raise ModelError(f"{path} is truncated or not a safetensors file: its header has {size} bytes")
@@ -79,7 +85,7 @@ def _tensors(path: Path) -> dict[str, Stored]:
     return {name: _tensor(path, name, entry, body) for name, entry in header.items()}
 
 
-def _tensor(path: Path, name: str, entry: Any, body: np.ndarray) -> Stored:
+def _tensor(path: Path | str, name: str, entry: Any, body: np.ndarray) -> Stored:
     what = f"{path}: the tensor {name!r}"
     try:
         kind, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]

@@ -1,0 +1,151 @@
+"""Speculation in common batches: requests whose next tokens are proposed, by a draft model or by look-up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ovjit.genai.batches import Request
+from ovjit.genai.blocks import BlockPool, Row
+from ovjit.genai.config import GenerationConfig
+from ovjit.genai.figures import now_us
+from ovjit.genai.handles import GenerationHandle, HandleWriter
+from ovjit.genai.scheduler import SchedulerConfig
+from ovjit.genai.speculation import (
+    Draft,
+    DraftedSteps,
+    SDPerModelsPerfMetrics,
+    is_unsure,
+    limit_proposals,
+    look_up,
+)
+from ovjit.generation.paged import Options, PagedDecoder
+
+
+class DraftedRequest(Request):
+    """A request of one sequence. Its row ends with the proposed tokens until the model has checked them."""
+
+    def __init__(self, number: int, prompt: Sequence[int], steps: DraftedSteps, handle: GenerationHandle,
+                 writer: HandleWriter, config: GenerationConfig):  # fmt: skip
+        super().__init__(number, prompt, steps, handle, writer)  # type: ignore[arg-type]
+        self.config, self._drafted_steps = config, steps
+        #: The most further proposals that are of use.
+        self.most = 0
+        self._proposed: Sequence[int] = ()
+        self._checked: np.ndarray | None = None
+        self._start_us = now_us()
+
+    @property
+    def row(self) -> Row:
+        return self.rows[0]
+
+    def suggest(self, tokens: Sequence[int]) -> None:
+        """Append proposed tokens, to be checked in the next step."""
+        self._proposed, self.row.logit_count, self.most = tokens, 1 + len(tokens), 0
+        self.row.tokens += tokens
+        self._start_us = now_us()
+
+    def take(self, row: Row, logits: np.ndarray) -> bool:
+        self._checked = logits
+        return True
+
+    def advance(self, pool: BlockPool) -> None:
+        if self._checked is None:
+            next(self._drafted_steps)
+            return
+        row, proposed = self.row, self._proposed
+        del row.tokens[len(row.tokens) - len(proposed) :]
+        row.length, row.logit_count, self._proposed = len(row.tokens), 1, ()
+        try:
+            newest, self.most = self._drafted_steps.send((proposed, self._checked, self._start_us))
+        except StopIteration as end:
+            self.end(end.value)
+            return
+        row.tokens += newest
+        row.length = len(row.tokens) - 1
+        self._start_us = now_us()
+
+
+class LookupProposer:
+    """Proposes the tokens that followed the last ones earlier in the same sequence."""
+
+    def __init__(self) -> None:
+        self.metrics = SDPerModelsPerfMetrics()
+
+    def propose(self, requests: Sequence[Request], most: int) -> None:
+        for request in requests:
+            if isinstance(request, DraftedRequest) and request.most > 0:
+                limit = min(request.most, most)
+                request.suggest(look_up(request.row.tokens, limit, request.config))
+
+    def release(self, request: Request) -> None:
+        pass
+
+
+class DraftProposer:
+    """A smaller decoder that proposes its most likely tokens, for all requests in common batches."""
+
+    def __init__(self, draft: Draft):
+        self.adapters, properties = draft.split_properties()
+        change = None if self.adapters is None else self.adapters.insert
+        self._decoder = PagedDecoder.load(draft.path, Options(properties=properties), change=change)
+        self._pool = BlockPool(self._decoder, SchedulerConfig())
+        self._rows: dict[int, Row] = {}
+        self.metrics = SDPerModelsPerfMetrics()
+
+    def apply(self, config: GenerationConfig) -> None:
+        """Set the adapters of a call, if the model has some."""
+        if self.adapters is not None:
+            self.adapters.apply(self._decoder.requests, config.adapters)
+
+    def propose(self, requests: Sequence[Request], most: int) -> None:
+        asking = [r for r in requests if isinstance(r, DraftedRequest) and r.most > 0]
+        limits = {id(r): limit_proposals(min(r.most, most), r.config) for r in asking}
+        for request in asking:
+            self._rewind(request)
+        running = [request for request in asking if limits[id(request)] > 0]
+        while running:
+            logits = self._compute([self._rows[id(request)] for request in running])
+            following = []
+            for request, values in zip(running, logits, strict=True):
+                row = self._rows[id(request)]
+                row.tokens.append(int(values.argmax()))
+                count = len(row.tokens) - len(request.row.tokens)
+                if count < limits[id(request)] and not is_unsure(values, request.config):
+                    following.append(request)
+            running = following
+        for request in asking:
+            request.suggest(self._rows[id(request)].tokens[len(request.row.tokens) :])
+
+    def _rewind(self, request: DraftedRequest) -> None:
+        """Keep of a request's row the tokens that its sequence begins with, but for the last one."""
+        row = self._rows.get(id(request))
+        if row is None:
+            self._rows[id(request)] = row = Row([])
+            self.metrics._processed -= len(request.prompt)  # they are not counted
+        tokens = request.row.tokens
+        pairs = enumerate(zip(row.tokens, tokens, strict=False))
+        common = next((i for i, (old, new) in pairs if old != new), min(len(row.tokens), len(tokens)))
+        row.length = min(row.length, common, len(tokens) - 1)
+        row.tokens = list(tokens)
+
+    def _compute(self, rows: Sequence[Row]) -> np.ndarray:
+        """The logits [rows, words] of the last tokens."""
+        start, counts = now_us(), [row.remaining for row in rows]
+        for row, count in zip(rows, counts, strict=True):
+            self._pool.reserve(row, count)
+        hidden = self._pool.compute(rows, counts)
+        logits = np.array(self._decoder.logits(hidden[np.cumsum(counts) - 1]), np.float32)
+        raw = self.metrics.draft_model_metrics.raw_metrics
+        raw.m_durations.append(now_us() - start)
+        raw.token_infer_durations.append(raw.m_durations[-1])
+        raw.m_batch_sizes.append(sum(counts))
+        self.metrics._processed += sum(counts)
+        self.metrics.draft_model_metrics._generated_tokens += len(rows)
+        return logits
+
+    def release(self, request: Request) -> None:
+        row = self._rows.pop(id(request), None)
+        if row is not None:
+            self._pool.release(row)

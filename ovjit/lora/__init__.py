@@ -1,0 +1,1 @@
+"""Low-rank adapters (LoRA) of a Model: tensors of files, and the products that they add to layers."""
