@@ -136,13 +136,13 @@ class _DDIM(_AlphaScheduler):
         time, kind = int(self.times[index]), self.config["prediction_type"]
         alpha = self._alpha(time)
         former = self._alpha(time - self.config["num_train_timesteps"] // self._steps)
-        share, rest = np.sqrt(alpha), np.sqrt(1 - alpha)
+        share, remainder = np.sqrt(alpha), np.sqrt(1 - alpha)
         if kind == "epsilon":
-            picture, direction = (latent - rest * noise) / share, noise
+            picture, direction = (latent - remainder * noise) / share, noise
         elif kind == "sample":
-            picture, direction = noise, (latent - share * noise) / rest
+            picture, direction = noise, (latent - share * noise) / remainder
         else:
-            picture, direction = share * latent - rest * noise, share * noise + rest * latent
+            picture, direction = share * latent - remainder * noise, share * noise + remainder * latent
         result = np.sqrt(former) * picture + np.sqrt(1 - former) * direction
         return result, None
 
