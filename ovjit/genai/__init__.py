@@ -68,6 +68,8 @@ from ovjit.genai.scheduler import (
 from ovjit.genai.speculation import SDPerfMetrics, SDPerModelsPerfMetrics, draft_model
 from ovjit.genai.streamers import StreamerBase, TextStreamer
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
+from ovjit.genai.vision.pipeline import VLMPipeline
+from ovjit.genai.vision.results import VLMDecodedResults, VLMPerfMetrics, VLMRawPerfMetrics
 
 __all__ = [
     "AdaptiveRKVConfig", "AggregationMode", "AutoencoderKL", "CLIPTextModel",
@@ -84,7 +86,8 @@ __all__ = [
     "SparseAttentionMode", "StopCriteria", "StreamerBase", "StreamingStatus", "SummaryStats",
     "Text2ImagePipeline", "TextEmbeddingPipeline", "TextParserStreamer", "TextRerankPipeline",
     "TextStreamer", "TokenizedInputs", "Tokenizer", "TorchGenerator", "UNet2DConditionModel",
-    "draft_model", "get_version",
+    "VLMDecodedResults", "VLMPerfMetrics", "VLMPipeline", "VLMRawPerfMetrics", "draft_model",
+    "get_version",
 ]  # fmt: skip
 
 #: The release of openvino_genai whose names and behaviour these are.

@@ -39,7 +39,7 @@ _BACKENDS = ("PA", "SDPA")
 _ABSENT = ("adapters",)
 
 
-def _engine_properties(properties: dict[str, Any]) -> dict[str, Any]:
+def engine_properties(properties: dict[str, Any]) -> dict[str, Any]:
     """Properties of the device. UnsupportedError for features that ovjit does not have."""
     for name in _ABSENT:
         if properties.get(name):
@@ -116,7 +116,7 @@ class LLMPipeline:
         settings = (folder if folder.is_dir() else folder.parent) / "generation_config.json"
         has_settings = settings.is_file() and not is_gguf(folder)
         self._config = GenerationConfig(settings) if has_settings else GenerationConfig()
-        self._engine = Engine.load(folder, device, _engine_properties(properties))
+        self._engine = Engine.load(folder, device, engine_properties(properties))
         self._load_drafts(device, properties)
 
     def _load_text(self, model: str, weights: Tensor, tokenizer: Tokenizer, device: str,
@@ -124,7 +124,7 @@ class LLMPipeline:
         if not isinstance(tokenizer, Tokenizer):
             raise TypeError(f"tokenizer should be a Tokenizer, not {type(tokenizer).__name__}")
         self._tokenizer, self._config = tokenizer, copy.copy(generation_config or GenerationConfig())
-        self._engine = Engine.load_text(model, weights, device, _engine_properties(properties))
+        self._engine = Engine.load_text(model, weights, device, engine_properties(properties))
         self._load_drafts(device, properties)
 
     def _load_drafts(self, device: str, properties: dict[str, Any]) -> None:
