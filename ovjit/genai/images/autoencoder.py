@@ -17,7 +17,7 @@ from ovjit.compat import opset13 as ops
 from ovjit.compat.preprocess import PrePostProcessor
 from ovjit.errors import OvjitError
 from ovjit.genai.images.generators import draw_noise
-from ovjit.genai.images.networks import PATH, Network, NetworkConfig, choose_overload, with_device
+from ovjit.genai.images.networks import PATH, Change, Network, NetworkConfig, choose_overload, with_device
 from ovjit.genai.images.noise_levels import read_fields
 
 
@@ -72,16 +72,12 @@ class AutoencoderKL:
             return
         folder: Any = values.get("vae_decoder_path")
         self._config = values.get("vae_decoder_config") or _Config(Path(os.fsdecode(folder)) / "config.json")
-        blobs_path = properties.pop("blob_path", None)
-        self._decoder = _load_part("decoder", values, blobs_path, properties)
+        self._decoder = _load_part("decoder", values, properties, self._add_pixels)
         self._encoder = None
-        has_blob = blobs_path is not None and (Path(os.fsdecode(blobs_path)) / "vae_encoder").is_dir()
-        if any(name.startswith("vae_encoder") for name in values) and (has_blob or blobs_path is None):
-            self._encoder = _load_part("encoder", values, blobs_path, properties)
-        if self._decoder.model is not None:
-            self._decoder.model = self._add_pixels(self._decoder.model)
-            if "device" in values:
-                self.compile(values["device"], **properties)
+        path = properties.get("blob_path")
+        has_encoder = path is None or (Path(os.fsdecode(path)) / "vae_encoder").is_dir()
+        if has_encoder and any(name.startswith("vae_encoder") for name in values):
+            self._encoder = _load_part("encoder", values, properties)
 
     def _add_pixels(self, model: Any) -> Any:
         """Let the decoder take scaled latents, and give pixels u8 [n, height, width, channels]."""
@@ -164,11 +160,13 @@ def check_divisible(height: int, width: int, factor: int) -> None:
         raise OvjitError(f"Both 'width' and 'height' must be divisible by {factor}, not {width} and {height}")
 
 
-def _load_part(part: str, values: Mapping[str, Any], blobs: Any, properties: Mapping[str, Any]) -> Network:
+def _load_part(
+    part: str, values: Mapping[str, Any], properties: Mapping[str, Any], change: Change | None = None
+) -> Network:
     """The encoder or decoder from the arguments of a constructor."""
-    folder, model, weights, blob = (
-        values.get(f"vae_{part}_{name}") for name in ("path", "model", "weights", "blob_tensor")
-    )
-    if blobs is not None:
-        blob = Path(os.fsdecode(blobs)) / f"vae_{part}"
-    return Network.load(f"the VAE {part}", values.get("device"), properties, folder, model, weights, blob)
+    names = {"path": "root_dir", "model": "model", "weights": "weights", "blob_tensor": "blob_tensor"}
+    arguments = {name: values.get(f"vae_{part}_{key}") for key, name in names.items()}
+    options = dict(properties)
+    if options.get("blob_path") is not None:
+        options["blob_path"] = Path(os.fsdecode(options["blob_path"])) / f"vae_{part}"
+    return Network.load(f"the VAE {part}", {**arguments, "device": values.get("device")}, options, change)

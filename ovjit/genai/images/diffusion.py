@@ -26,7 +26,7 @@ from ovjit.genai.images.unet import UNet2DConditionModel
 
 
 class Task(enum.Enum):
-    """What a pipeline begins with, by the name of its class."""
+    """The kinds of pipelines, by their first input; the names of their classes."""
 
     TEXT = "Text2ImagePipeline"
     IMAGE = "Image2ImagePipeline"

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.images.noise_levels import read_fields
 
 #: The type of the paths of folders.
 PATH = (str, bytes, os.PathLike)
 _BLOB = "openvino_model.blob"
+#: A model -> the model that is compiled.
+Change = Callable[[Any], Any]
 #: The types of a constructor's arguments, in order.
 Overload = Mapping[str, Any]
 
@@ -77,29 +78,36 @@ class Network:
     def load(
         cls,
         title: str,
-        device: str | None,
+        values: Mapping[str, Any],
         properties: Mapping[str, Any],
-        folder: Any = None,
-        model: str | None = None,
-        weights: Tensor | None = None,
-        blob: Any = None,
+        change: Change | None = None,
     ) -> Network:
-        """The network of a folder or of an IR in memory. A blob that `export` wrote, the path of a folder or
-        a Tensor, comes before them and is compiled for the device."""
+        """The network of a constructor's `root_dir`, `model` and `weights`, or `blob_tensor`. With a `device`
+        it is compiled. The property `blob_path` is the path of a folder where `export` wrote. `change` gets
+        the model before."""
         from ovjit.api.run.core import Core
 
+        device, folder = values.get("device"), values.get("root_dir")
+        options = {name: value for name, value in properties.items() if name != "blob_path"}
+        blob = values.get("blob_tensor")
+        if properties.get("blob_path") is not None:
+            blob = Path(os.fsdecode(properties["blob_path"])) / _BLOB
         if blob is not None:
-            source = blob if isinstance(blob, Tensor) else Path(os.fsdecode(blob)) / _BLOB
             network = cls(title, None)
-            compiled = Core().import_model(source, device or "CPU", check_properties(properties))
+            compiled = Core().import_model(blob, device or "CPU", check_properties(options))
             network.request = compiled.create_infer_request()
             return network
         if folder is None:
-            return cls(title, Core().read_model(model, weights))
-        file = Path(os.fsdecode(folder)) / "openvino_model.xml"
-        if not file.is_file():
-            raise OvjitError(f"{str(file)!r} is missing: export the pipeline with optimum-cli")
-        return cls(title, Core().read_model(str(file)))
+            model = Core().read_model(values["model"], values["weights"])
+        else:
+            file = Path(os.fsdecode(folder)) / "openvino_model.xml"
+            if not file.is_file():
+                raise OvjitError(f"{str(file)!r} is missing: export the pipeline with optimum-cli")
+            model = Core().read_model(str(file))
+        network = cls(title, model if change is None else change(model))
+        if device is not None:
+            network.compile(device, options)
+        return network
 
     def check_model(self) -> Any:
         """The model. RuntimeError if it has been compiled."""

@@ -49,7 +49,7 @@ class CLIPTextModel:
             {"blob_tensor": Tensor, **tools, "device": str},
         ]
         values, properties = choose_overload(type(self).__name__, overloads, arguments, kwargs)
-        model, folder, device = (values.get(name) for name in ("model", "root_dir", "device"))
+        model, folder = values.get("model"), values.get("root_dir")
         if isinstance(model, CLIPTextModel):
             vars(self).update(vars(model))
             self._network = copy.copy(self._network)
@@ -60,11 +60,7 @@ class CLIPTextModel:
         else:
             self._config = _Config(Path(os.fsdecode(folder)) / "config.json")
             self._tokenizer = Tokenizer(_tokenizer_folder(os.fsdecode(folder)))
-        blob = values.get("blob_tensor", properties.pop("blob_path", None))
-        weights = values.get("weights")
-        self._network = Network.load("the text encoder", device, properties, folder, model, weights, blob)
-        if device is not None and blob is None:
-            self.compile(device, **properties)
+        self._network = Network.load("the text encoder", values, properties)
 
     def get_config(self) -> _Config:
         return self._config

@@ -44,7 +44,7 @@ class UNet2DConditionModel:
             {"blob_tensor": Tensor, **tools, "device": str},
         ]
         values, properties = choose_overload(type(self).__name__, overloads, arguments, kwargs)
-        model, folder, device = (values.get(name) for name in ("model", "root_dir", "device"))
+        model, folder = values.get("model"), values.get("root_dir")
         if isinstance(model, UNet2DConditionModel):
             vars(self).update(vars(model))
             self._network, self._states = copy.copy(self._network), dict(self._states)
@@ -56,10 +56,7 @@ class UNet2DConditionModel:
             path = Path(os.fsdecode(folder))
             self._config = _Config(path / "config.json")
             self._scale_factor = read_scale_factor(path.parent / "vae_decoder" / "config.json")
-        blob = values.get("blob_tensor", properties.pop("blob_path", None))
-        self._network = Network.load(_TITLE, device, properties, folder, model, values.get("weights"), blob)
-        if device is not None and blob is None:
-            self.compile(device, **properties)
+        self._network = Network.load(_TITLE, values, properties)
 
     def get_config(self) -> _Config:
         return self._config

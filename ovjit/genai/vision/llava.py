@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.genai.images.noise_levels import read_json
 from ovjit.genai.vision.resizing import resize_bicubic
-from ovjit.genai.vision.tags import place_pictures
+from ovjit.genai.vision.tags import insert_tags
 
 _F32 = np.float32
 
@@ -32,13 +32,15 @@ class Llava:
         self._request = request
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
-        """A picture u8 [1, height, width, 3] as pixel values: the shortest edge resized, the middle cut out."""
+        """A picture u8 [1, height, width, 3] as pixel values: the shortest edge resized, the middle cut."""
         height, width = image.shape[1:3]
         scale = _F32(self._shortest) / _F32(min(height, width))
         sizes = [int(_F32(size) * scale) for size in (height, width)]
         resized = resize_bicubic(image[0], *(max(pair) for pair in zip(sizes, self._crop, strict=True)))
-        top, left = ((old - new) // 2 for old, new in zip(resized.shape[:2], self._crop, strict=True))
-        cropped = resized[top : top + self._crop[0], left : left + self._crop[1]]
+        first_row, first_column = (
+            (old - new) // 2 for old, new in zip(resized.shape[:2], self._crop, strict=True)
+        )
+        cropped = resized[first_row : first_row + self._crop[0], first_column : first_column + self._crop[1]]
         values = (cropped.astype(_F32) / _F32(255) - self._mean) / self._deviation
         return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
 
@@ -46,9 +48,9 @@ class Llava:
         """The features f32 [tokens, size] of a picture."""
         return np.array(self._request.infer({"pixel_values": self.preprocess(image)})[0], _F32)[0]
 
-    def place(self, prompt: str, base: int, features: Sequence[np.ndarray]) -> tuple[str, list[int]]:
+    def insert_tags(self, prompt: str, base: int, features: Sequence[np.ndarray]) -> tuple[str, list[int]]:
         """The prompt with the tokens of its pictures, and the pictures' numbers."""
-        text, numbers = place_pictures(prompt, self.native, base, len(features))
+        text, numbers = insert_tags(prompt, self.native, base, len(features))
         pieces = text.split(self.native)
         tags = [f"{self.native * len(features[number - base])}\n" for number in numbers]
         return "".join(part for pair in zip(pieces, [*tags, ""], strict=True) for part in pair), numbers

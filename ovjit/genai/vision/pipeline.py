@@ -184,14 +184,14 @@ class VLMPipeline:
         with measure(raw.vision_encoding_durations):
             features = [self._family.encode(picture) for picture in pictures]
         raw.per_image_slice_counts += [1] * len(features)
-        own = self._history if isinstance(prompt, str) else None
-        history = prompt if isinstance(prompt, ChatHistory) else own
+        chat_history = self._history if isinstance(prompt, str) else None
+        history = prompt if isinstance(prompt, ChatHistory) else chat_history
         if history is prompt and not (history and config.apply_chat_template):
             raise OvjitError("a ChatHistory needs messages, and apply_chat_template=True")
         chat = PictureChat() if history is None else self._chats.setdefault(history, PictureChat())
         count = len(chat)
-        if own is not None:
-            own.append({"role": "user", "content": prompt})
+        if chat_history is not None:
+            chat_history.append({"role": "user", "content": prompt})
         is_done = False
         try:
             text, features, special = self._read_prompt(prompt, history, chat, config, features, metrics)
@@ -205,11 +205,11 @@ class VLMPipeline:
         finally:
             if not is_done:  # the question of an answer that failed or was cancelled is no part of the chat
                 chat.cut(count)
-                if own is not None:
-                    own.pop()
+                if chat_history is not None:
+                    chat_history.pop()
         results = self._decode(answers, metrics, start_us)
-        if own is not None and is_done:
-            own.append({"role": "assistant", "content": results.texts[0]})
+        if chat_history is not None and is_done:
+            chat_history.append({"role": "assistant", "content": results.texts[0]})
         return results
 
     def _read_prompt(
@@ -219,13 +219,13 @@ class VLMPipeline:
         """(the text with pictures' tokens, the pictures' features in their order, with special tokens)."""
         is_chat = history is not None
         if history is None:
-            text, order = self._family.place(str(prompt), 0, features)
+            text, order = self._family.insert_tags(str(prompt), 0, features)
             messages, features = [{"role": "user", "content": text}], [features[number] for number in order]
             if not config.apply_chat_template:
                 return text, features, True
             history = ChatHistory()
         else:
-            messages, features = chat.read(history.get_messages(), features, self._family.place)
+            messages, features = chat.read(history.get_messages(), features, self._family.insert_tags)
         with measure(metrics.raw_metrics.chat_template_durations):
             tools, extra = history.get_tools(), history.get_extra_context()
             text = self._tokenizer.apply_chat_template(messages, True, tools=tools, extra_context=extra)

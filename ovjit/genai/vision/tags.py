@@ -13,7 +13,7 @@ from ovjit.errors import OvjitError
 _TAG = re.compile(r"<ov_genai_image_(\d+)>")
 
 
-def place_pictures(prompt: str, native: str, base: int, count: int) -> tuple[str, list[int]]:
+def insert_tags(prompt: str, native: str, base: int, count: int) -> tuple[str, list[int]]:
     """(the prompt with a native tag for each picture, the pictures' numbers). `<ov_genai_image_i>` is
     replaced; without tags, all `count` new pictures from number `base` on come first. RuntimeError for other
     numbers, and if both kinds of tags are mixed."""
@@ -54,10 +54,10 @@ class PictureChat:
         self,
         messages: Sequence[dict[str, Any]],
         features: Sequence[np.ndarray],
-        place: Callable[[str, int, Sequence[np.ndarray]], tuple[str, list[int]]],
+        insert: Callable[[str, int, Sequence[np.ndarray]], tuple[str, list[int]]],
     ) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
         """(the messages with native tags, the features of pictures in order). New pictures belong to the
-        last message of the user. `place`: a prompt, the number of its first picture, the features of its
+        last message of the user. `insert`: a prompt, the number of its first picture, the features of its
         pictures -> its text and its pictures."""
         users = [i for i, message in enumerate(messages) if message.get("role") == "user"]
         pairs = zip(messages, self._messages, strict=False)
@@ -70,7 +70,7 @@ class PictureChat:
             sequence: list[int] = []
             if message.get("role") == "user":
                 new = list(features) if i == users[-1] else []
-                content, sequence = place(_join_parts(content, base), base, new)
+                content, sequence = insert(_join_parts(content, base), base, new)
                 self.features += new
             self._messages.append((message, content, sequence, base))
         texts = [{**message, "content": content} for message, content, _, _ in self._messages]
