@@ -1,4 +1,4 @@
-"""`openvino_genai` on ovjit: pipelines that generate texts, and those of speech.
+"""`openvino_genai` on ovjit: pipelines that generate texts and pictures, and those of speech.
 
     import ovjit.genai as ov_genai
     pipeline = ov_genai.LLMPipeline("folder", "CPU")
@@ -26,6 +26,14 @@ from ovjit.genai.enums import (
 from ovjit.genai.grammars import StructuralTagItem, StructuralTagsConfig, StructuredOutputConfig
 from ovjit.genai.handles import GenerationHandle, GenerationOutput, PipelineMetrics
 from ovjit.genai.history import ChatHistory
+from ovjit.genai.images.autoencoder import AutoencoderKL
+from ovjit.genai.images.config import ImageGenerationConfig
+from ovjit.genai.images.generators import CppStdGenerator, Generator, TorchGenerator
+from ovjit.genai.images.metrics import ImageGenerationPerfMetrics, RawImageGenerationPerfMetrics
+from ovjit.genai.images.pipelines import Image2ImagePipeline, InpaintingPipeline, Text2ImagePipeline
+from ovjit.genai.images.schedulers import Scheduler
+from ovjit.genai.images.text_encoders import CLIPTextModel, CLIPTextModelWithProjection
+from ovjit.genai.images.unet import UNet2DConditionModel
 from ovjit.genai.llm import LLMPipeline
 from ovjit.genai.parsers import (
     DeepSeekR1ReasoningIncrementalParser,
@@ -63,6 +71,8 @@ from ovjit.genai.scheduler import (
 from ovjit.genai.speculation import SDPerfMetrics, SDPerModelsPerfMetrics, draft_model
 from ovjit.genai.streamers import StreamerBase, TextStreamer
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
+from ovjit.genai.vision.pipeline import VLMPipeline
+from ovjit.genai.vision.results import VLMDecodedResults, VLMPerfMetrics, VLMRawPerfMetrics
 from ovjit.genai.whisper.config import ASRGenerationConfig, WhisperGenerationConfig
 from ovjit.genai.whisper.pipeline import ASRPipeline, WhisperPipeline
 from ovjit.genai.whisper.results import (
@@ -79,21 +89,25 @@ from ovjit.genai.whisper.results import (
 
 __all__ = [
     "ASRDecodedResultChunk", "ASRDecodedResults", "ASRGenerationConfig", "ASRPerfMetrics", "ASRPipeline",
-    "ASRRawPerfMetrics", "Adapter", "AdapterConfig",
-    "AdaptiveRKVConfig", "AggregationMode", "CacheEvictionConfig", "ChatHistory",
-    "ContinuousBatchingPipeline", "DecodedResults", "DeepSeekR1ReasoningIncrementalParser",
-    "DeepSeekR1ReasoningParser", "EncodedGenerationResult", "EncodedResults", "ExtendedPerfMetrics",
-    "GenerationConfig", "GenerationFinishReason", "GenerationHandle", "GenerationOutput",
-    "GenerationResult", "GenerationStatus", "IncrementalParser", "KVCrushAnchorPointMode", "KVCrushConfig",
-    "LLMPipeline", "Llama3JsonToolParser", "Llama3PythonicToolParser", "MeanStdPair", "Parser",
-    "PerfMetrics", "Phi4ReasoningIncrementalParser", "Phi4ReasoningParser", "PipelineMetrics",
-    "RawPerfMetrics", "ReasoningIncrementalParser", "ReasoningParser", "SDPerModelsPerfMetrics",
-    "SDPerfMetrics", "SchedulerConfig", "SparseAttentionConfig", "SparseAttentionMode", "StopCriteria",
-    "StreamerBase", "StreamingStatus", "StructuralTagItem", "StructuralTagsConfig",
-    "StructuredOutputConfig", "SummaryStats", "TextEmbeddingPipeline", "TextParserStreamer",
-    "TextRerankPipeline", "TextStreamer", "TokenizedInputs", "Tokenizer", "VLLMParserWrapper",
-    "WhisperDecodedResultChunk", "WhisperDecodedResults", "WhisperGenerationConfig", "WhisperPerfMetrics",
-    "WhisperPipeline", "WhisperRawPerfMetrics", "WhisperWordTiming", "draft_model", "get_version",
+    "ASRRawPerfMetrics", "Adapter", "AdapterConfig", "AdaptiveRKVConfig", "AggregationMode",
+    "AutoencoderKL", "CLIPTextModel", "CLIPTextModelWithProjection", "CacheEvictionConfig", "ChatHistory",
+    "ContinuousBatchingPipeline", "CppStdGenerator", "DecodedResults",
+    "DeepSeekR1ReasoningIncrementalParser", "DeepSeekR1ReasoningParser", "EncodedGenerationResult",
+    "EncodedResults", "ExtendedPerfMetrics", "GenerationConfig", "GenerationFinishReason",
+    "GenerationHandle", "GenerationOutput", "GenerationResult", "GenerationStatus", "Generator",
+    "Image2ImagePipeline", "ImageGenerationConfig", "ImageGenerationPerfMetrics", "IncrementalParser",
+    "InpaintingPipeline", "KVCrushAnchorPointMode", "KVCrushConfig", "LLMPipeline", "Llama3JsonToolParser",
+    "Llama3PythonicToolParser", "MeanStdPair", "Parser", "PerfMetrics", "Phi4ReasoningIncrementalParser",
+    "Phi4ReasoningParser", "PipelineMetrics", "RawImageGenerationPerfMetrics", "RawPerfMetrics",
+    "ReasoningIncrementalParser", "ReasoningParser", "SDPerModelsPerfMetrics", "SDPerfMetrics", "Scheduler",
+    "SchedulerConfig", "SparseAttentionConfig", "SparseAttentionMode", "StopCriteria", "StreamerBase",
+    "StreamingStatus", "StructuralTagItem", "StructuralTagsConfig", "StructuredOutputConfig",
+    "SummaryStats", "Text2ImagePipeline", "TextEmbeddingPipeline", "TextParserStreamer",
+    "TextRerankPipeline", "TextStreamer", "TokenizedInputs", "Tokenizer", "TorchGenerator",
+    "UNet2DConditionModel", "VLLMParserWrapper", "VLMDecodedResults", "VLMPerfMetrics", "VLMPipeline",
+    "VLMRawPerfMetrics", "WhisperDecodedResultChunk", "WhisperDecodedResults", "WhisperGenerationConfig",
+    "WhisperPerfMetrics", "WhisperPipeline", "WhisperRawPerfMetrics", "WhisperWordTiming", "draft_model",
+    "get_version",
 ]  # fmt: skip
 
 #: The release of openvino_genai whose names and behaviour these are.

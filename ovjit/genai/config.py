@@ -17,7 +17,6 @@ from ovjit.genai.fields import (
     SIZE,
     TOKEN,
     UNLIMITED,
-    Absent,
     Copied,
     Instance,
     Kind,
@@ -120,15 +119,7 @@ class GenerationConfig(Settings):
 
     def update_generation_config(self, **kwargs: Any) -> None:
         """Set fields by keywords. Unknown ones are ignored; values of other types are RuntimeErrors."""
-        for name, value in kwargs.items():
-            if value is None:
-                raise OvjitError(f"the value of {name} should not be None: leave the keyword out")
-            if name not in self._fields:
-                continue
-            try:
-                self._values[name] = self._fields[name][1].convert(value)
-            except (TypeError, ValueError) as error:
-                raise OvjitError(f"the value {value!r} of {name} is not supported: {error}") from error
+        self.update_fields(kwargs)
         if self.eos_token_id != -1:
             self.set_eos_token_id(self.eos_token_id)
 

@@ -45,6 +45,8 @@ class Engine(StepRunner):
     """A compiled decoder: `start` reads a prompt as one row, `step` appends a token to rows. The rows of a
     step continue any rows of the one before."""
 
+    _input_name = "input_ids"
+
     def __init__(self, decoder: Decoder):
         compiled, self.decoder = decoder.compiled, decoder
         self._names = [name for port in compiled.inputs for name in INPUTS & port.get_names()]
@@ -82,22 +84,26 @@ class Engine(StepRunner):
         if not (self._can_extend and 0 < count < len(prompt) and self._tokens == list(prompt[:count])):
             self._request.reset_state()
             self._length = count = 0
-        logits = self._infer(np.asarray(prompt[count:], np.int64)[None], np.zeros(1, np.int32))
+        logits = self._infer(self.embed(np.asarray(prompt[count:], np.int64)[None]), np.zeros(1, np.int32))
         self._tokens = list(prompt)
         return logits
 
     def step(self, parents: Sequence[int], tokens: Sequence[int]) -> np.ndarray:
         """Rows that continue the rows `parents` by one token each. Returns the logits [rows, words]."""
         row = self._tokens
-        logits = self._infer(np.asarray(tokens, np.int64)[:, None], np.asarray(parents, np.int32))
+        logits = self._infer(self.embed(np.asarray(tokens, np.int64)[:, None]), np.asarray(parents, np.int32))
         if row and len(tokens) == 1:
             row.extend(tokens)
             self._tokens = row
         return logits
 
-    def _infer(self, ids: np.ndarray, parents: np.ndarray) -> np.ndarray:
+    def embed(self, ids: np.ndarray) -> np.ndarray:
+        """The model's input [rows, tokens, ...] for tokens."""
+        return ids
+
+    def _infer(self, values: np.ndarray, parents: np.ndarray) -> np.ndarray:
         self._tokens = []  # until it is done: it may fail
-        rows, count = ids.shape
+        rows, count = values.shape[:2]
         if "beam_idx" not in self._names and (rows > 1 or parents.any()):
             raise OvjitError(
                 "the model has no input beam_idx, so it generates one sequence at a time: export it with "
@@ -105,7 +111,7 @@ class Engine(StepRunner):
             )
         end = self._length + count
         feeds = {
-            "input_ids": ids,
+            self._input_name: values,
             "attention_mask": np.ones((rows, end), np.int64),
             "position_ids": np.broadcast_to(np.arange(self._length, end), (rows, count)).copy(),
             "beam_idx": parents,

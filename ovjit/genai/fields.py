@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ovjit.errors import UnsupportedError
+from ovjit.errors import OvjitError, UnsupportedError
 
 #: The value of a number that is not limited.
 UNLIMITED = 2**64 - 1
@@ -225,6 +225,19 @@ class Settings:
         if name not in self._fields:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         self.__dict__["_values"][name] = self._fields[name][1].assign(value)
+
+    def update_fields(self, values: Mapping[str, Any]) -> None:
+        """Set fields by keywords. Unknown ones are ignored; None and values of other types are
+        RuntimeErrors."""
+        for name, value in values.items():
+            if value is None:
+                raise OvjitError(f"the value of {name} should not be None: leave the keyword out")
+            if name not in self._fields:
+                continue
+            try:
+                self._values[name] = self._fields[name][1].convert(value)
+            except (TypeError, ValueError) as error:
+                raise OvjitError(f"the value {value!r} of {name} is not supported: {error}") from error
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._fields]

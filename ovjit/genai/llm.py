@@ -41,7 +41,7 @@ from ovjit.generation.tokenizer import is_gguf
 _BACKENDS = ("PA", "SDPA")
 
 
-def _engine_properties(properties: dict[str, Any]) -> dict[str, Any]:
+def engine_properties(properties: dict[str, Any]) -> dict[str, Any]:
     """Properties of the device. RuntimeError for those of the pipeline that contradict one another."""
     scheduler = properties.get("scheduler_config", SchedulerConfig())
     if not isinstance(scheduler, SchedulerConfig):
@@ -114,7 +114,7 @@ class LLMPipeline:
         has_settings = settings.is_file() and not is_gguf(folder)
         self._config = GenerationConfig(settings) if has_settings else GenerationConfig()
         change = self._load_adapters(properties)
-        self._engine = Engine.load(folder, device, _engine_properties(properties), change)
+        self._engine = Engine.load(folder, device, engine_properties(properties), change)
         self._load_drafts(device, properties)
 
     def _load_text(self, model: str, weights: Tensor, tokenizer: Tokenizer, device: str,
@@ -123,7 +123,7 @@ class LLMPipeline:
             raise TypeError(f"tokenizer should be a Tokenizer, not {type(tokenizer).__name__}")
         self._tokenizer, self._config = tokenizer, copy.copy(generation_config or GenerationConfig())
         change = self._load_adapters(properties)
-        self._engine = Engine.load_text(model, weights, device, _engine_properties(properties), change)
+        self._engine = Engine.load_text(model, weights, device, engine_properties(properties), change)
         self._load_drafts(device, properties)
 
     def _load_adapters(self, properties: dict[str, Any]) -> Change:

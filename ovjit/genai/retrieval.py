@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,18 +34,7 @@ class _Config(Settings):
 
     def __init__(self, **kwargs: Any):
         super().__init__()
-        self._update(kwargs)
-
-    def _update(self, values: Mapping[str, Any]) -> None:
-        for name, value in values.items():
-            if name not in self._fields:
-                continue
-            if value is None:
-                raise OvjitError(f"the value of {name} should not be None: leave the keyword out")
-            try:
-                self._values[name] = self._fields[name][1].convert(value)
-            except (TypeError, ValueError) as error:
-                raise OvjitError(f"the value {value!r} of {name} is not supported: {error}") from error
+        self.update_fields(kwargs)
 
 
 class _EmbeddingConfig(_Config):

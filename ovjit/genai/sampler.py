@@ -27,6 +27,11 @@ class RandomNumbers:
         number = _F32(int(self._bits.random_raw())) / _F32(2**32)
         return number if number < 1 else np.nextafter(_F32(1), _F32(0))
 
+    def draw_array(self, count: int) -> np.ndarray:
+        """The next `count` numbers."""
+        numbers = self._bits.random_raw(count).astype(_F32) / _F32(2**32)
+        return np.minimum(numbers, np.nextafter(_F32(1), _F32(0)))
+
 
 class Choice:
     """A token, and its log-probability: 0 for greedy choices without `logprobs`."""

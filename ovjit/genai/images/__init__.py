@@ -1,0 +1,1 @@
+"""Pipelines that generate pictures: Stable Diffusion and its kin."""

@@ -1,0 +1,172 @@
+"""AutoencoderKL: pictures to latents, and back."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.tensors.layout import Layout
+from ovjit.api.tensors.tensor import Tensor
+from ovjit.api.tensors.types import Type
+from ovjit.compat import opset13 as ops
+from ovjit.compat.preprocess import PrePostProcessor
+from ovjit.errors import OvjitError
+from ovjit.genai.images.generators import draw_noise
+from ovjit.genai.images.networks import PATH, Change, Network, NetworkConfig, choose_overload, with_device
+from ovjit.genai.images.noise_levels import read_fields
+
+
+class _Config(NetworkConfig):
+    """config.json of an autoencoder."""
+
+    _defaults = {"in_channels": 3, "latent_channels": 4, "out_channels": 3, "scaling_factor": 1.0,
+                 "shift_factor": 0.0, "block_out_channels": [64]}  # fmt: skip
+
+
+_Config.__name__ = "Config"
+
+
+def read_scale_factor(config_path: Any) -> int:
+    """The pixels of a latent's element, from the decoder's config.json."""
+    return _scale_factor(read_fields(config_path, _Config._defaults)["block_out_channels"])
+
+
+def _scale_factor(channels: list[int]) -> int:
+    return int(2 ** (len(channels) - 1))
+
+
+class AutoencoderKL:
+    """An autoencoder: AutoencoderKL(vae_decoder_path), AutoencoderKL(vae_encoder_path, vae_decoder_path), the
+    same of texts and weights with a config, all with a device and its properties, blobs with a config and a
+    device, or AutoencoderKL(another)."""
+
+    Config = _Config
+    _config: _Config
+    _decoder: Network
+    _encoder: Network | None
+
+    def __init__(self, *arguments: Any, **kwargs: Any):
+        if len(arguments) == 2 and isinstance(arguments[1], str) and not os.path.isdir(arguments[1]):
+            kwargs, arguments = {"device": arguments[1], **kwargs}, arguments[:1]
+        end = {"vae_decoder_config": _Config}
+        texts = {"vae_decoder_model": str, "vae_decoder_weights": Tensor, **end}
+        blobs = {"vae_decoder_blob_tensor": Tensor, **end, "device": str}
+        overloads = [
+            {"model": AutoencoderKL},
+            *with_device(
+                {"vae_encoder_path": PATH, "vae_decoder_path": PATH}, {"vae_decoder_path": PATH}, texts,
+                {"vae_encoder_model": str, "vae_encoder_weights": Tensor, **texts},
+            ),
+            blobs,
+            {"vae_encoder_blob_tensor": Tensor, **blobs},
+        ]  # fmt: skip
+        values, properties = choose_overload(type(self).__name__, overloads, arguments, kwargs)
+        if isinstance(values.get("model"), AutoencoderKL):
+            vars(self).update(vars(values["model"]))
+            self._decoder, self._encoder = copy.copy(self._decoder), copy.copy(self._encoder)
+            return
+        folder: Any = values.get("vae_decoder_path")
+        self._config = values.get("vae_decoder_config") or _Config(Path(os.fsdecode(folder)) / "config.json")
+        self._decoder = _load_part("decoder", values, properties, self._add_pixels)
+        self._encoder = None
+        path = properties.get("blob_path")
+        has_encoder = path is None or (Path(os.fsdecode(path)) / "vae_encoder").is_dir()
+        if has_encoder and any(name.startswith("vae_encoder") for name in values):
+            self._encoder = _load_part("encoder", values, properties)
+
+    def _add_pixels(self, model: Any) -> Any:
+        """Let the decoder take scaled latents, and give pixels u8 [n, height, width, channels]."""
+        processor = PrePostProcessor(model)
+        if self._config.scaling_factor != 1:
+            processor.input().preprocess().scale(self._config.scaling_factor)
+        if self._config.shift_factor != 0:
+            processor.input().preprocess().mean(-self._config.shift_factor)
+
+        def to_pixels(port: Any) -> Any:
+            half, most = (ops.constant(np.array([value], np.float32)) for value in (0.5, 255))
+            return ops.multiply(ops.clamp(ops.add(ops.multiply(port, half), half), 0.0, 1.0), most).output(0)
+
+        processor.output().postprocess().custom(to_pixels)
+        processor.output().postprocess().convert_element_type(Type.u8)
+        processor.output().model().set_layout(Layout("NCHW"))
+        processor.output().tensor().set_layout(Layout("NHWC"))
+        return processor.build()
+
+    def get_config(self) -> _Config:
+        return self._config
+
+    def get_vae_scale_factor(self) -> int:
+        """The pixels of a latent's element in each direction."""
+        return _scale_factor(self._config.block_out_channels)
+
+    def reshape(self, batch_size: int, height: int, width: int) -> AutoencoderKL:
+        """Fix the number of pictures and their pixels."""
+        factor, decoder = self.get_vae_scale_factor(), self._decoder.check_model()
+        check_divisible(height, width, factor)
+        if self._encoder is not None:
+            model = self._encoder.check_model()
+            model.reshape(
+                {model.input(0): [batch_size, model.input(0).get_partial_shape()[1], height, width]}
+            )
+        channels = decoder.input(0).get_partial_shape()[1]
+        decoder.reshape({decoder.input(0): [batch_size, channels, height // factor, width // factor]})
+        return self
+
+    def compile(self, device: str, **kwargs: Any) -> None:
+        for network in (self._encoder, self._decoder):
+            if network is not None:
+                network.compile(device, kwargs)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Latents f32 [n, channels, height, width] to pixels u8 [n, height, width, 3]."""
+        return Tensor(self._decoder.run([latent.data])[0])
+
+    def encode(self, image: Tensor, generator: Any = None) -> Tensor:
+        """A picture f32 [1, 3, height, width] in [-1, 1] to a latent: one that the generator draws from the
+        encoder's distribution, or its mean."""
+        if self._encoder is None:
+            raise OvjitError(
+                "AutoencoderKL is created without 'VAE encoder' capability: pass the encoder's folder"
+            )
+        latent = self._encoder.run([image.data])[0]
+        name = self._encoder.check_request().get_compiled_model().output(0).get_any_name()
+        if name == "latent_parameters":
+            if len(latent) != 1:
+                raise OvjitError(f"one picture can be encoded at a time, not {len(latent)}")
+            latent, logarithm = np.split(latent, 2, 1)
+            if generator is not None:
+                deviation = np.exp(0.5 * np.clip(logarithm, -30, 20))
+                latent = latent + deviation * draw_noise(generator, latent.shape)
+        elif name != "latent_sample":
+            raise OvjitError(f"Unexpected output name for AutoencoderKL encoder {name!r}")
+        return Tensor(
+            (latent - np.float32(self._config.shift_factor)) * np.float32(self._config.scaling_factor)
+        )
+
+    def export_model(self, export_path: Any) -> None:
+        """Write the compiled networks for `blob_path` of the constructor."""
+        self._decoder.export(Path(os.fsdecode(export_path)) / "vae_decoder")
+        if self._encoder is not None:
+            self._encoder.export(Path(os.fsdecode(export_path)) / "vae_encoder")
+
+
+def check_divisible(height: int, width: int, factor: int) -> None:
+    if (height > 0 and height % factor) or (width > 0 and width % factor):
+        raise OvjitError(f"Both 'width' and 'height' must be divisible by {factor}, not {width} and {height}")
+
+
+def _load_part(
+    part: str, values: Mapping[str, Any], properties: Mapping[str, Any], change: Change | None = None
+) -> Network:
+    """The encoder or decoder from the arguments of a constructor."""
+    names = {"path": "root_dir", "model": "model", "weights": "weights", "blob_tensor": "blob_tensor"}
+    arguments = {name: values.get(f"vae_{part}_{key}") for key, name in names.items()}
+    options = dict(properties)
+    if options.get("blob_path") is not None:
+        options["blob_path"] = Path(os.fsdecode(options["blob_path"])) / f"vae_{part}"
+    return Network.load(f"the VAE {part}", {**arguments, "device": values.get("device")}, options, change)

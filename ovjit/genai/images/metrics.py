@@ -1,0 +1,97 @@
+"""Durations of the parts of a picture's generation."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from ovjit.genai.results import MeanStdPair
+
+
+class RawImageGenerationPerfMetrics:
+    """Durations of each inference and each step, in microseconds."""
+
+    def __init__(self) -> None:
+        self.iteration_durations: list[float] = []
+        self.transformer_inference_durations: list[float] = []
+        self.unet_inference_durations: list[float] = []
+
+
+def _split_first(durations: Sequence[float]) -> tuple[float, float]:
+    """(the first, the mean of the others) in milliseconds; 0 without values."""
+    first, others = durations[:1], durations[1:]
+    return sum(first) / 1000, sum(others) / 1000 / max(len(others), 1)
+
+
+class ImageGenerationPerfMetrics:
+    """Durations of the last call of `generate`, in milliseconds."""
+
+    def __init__(self) -> None:
+        self.raw_metrics = RawImageGenerationPerfMetrics()
+        self._load_time = 0.0
+        self._generate_duration = 0.0
+        self._encoders: dict[str, float] = {}
+        self._vae = {"encoder": 0.0, "decoder": 0.0}
+
+    def get_load_time(self) -> float:
+        return self._load_time
+
+    def get_generate_duration(self) -> float:
+        return self._generate_duration
+
+    def get_inference_duration(self) -> float:
+        """The sum over all networks."""
+        raw = self.raw_metrics
+        steps = raw.unet_inference_durations or raw.transformer_inference_durations
+        return sum(steps) / 1000 + sum(self._encoders.values()) + sum(self._vae.values())
+
+    def get_text_encoder_infer_duration(self) -> dict[str, float]:
+        return dict(self._encoders)
+
+    def get_vae_encoder_infer_duration(self) -> float:
+        return self._vae["encoder"]
+
+    def get_vae_decoder_infer_duration(self) -> float:
+        return self._vae["decoder"]
+
+    def get_iteration_duration(self) -> MeanStdPair:
+        return MeanStdPair.of(self.raw_metrics.iteration_durations, 1000)
+
+    def get_unet_infer_duration(self) -> MeanStdPair:
+        return MeanStdPair.of(self.raw_metrics.unet_inference_durations, 1000)
+
+    def get_transformer_infer_duration(self) -> MeanStdPair:
+        return MeanStdPair.of(self.raw_metrics.transformer_inference_durations, 1000)
+
+    def get_first_and_other_iter_duration(self) -> tuple[float, float]:
+        return _split_first(self.raw_metrics.iteration_durations)
+
+    def get_first_and_other_unet_infer_duration(self) -> tuple[float, float]:
+        return _split_first(self.raw_metrics.unet_inference_durations)
+
+    def get_first_and_other_trans_infer_duration(self) -> tuple[float, float]:
+        return _split_first(self.raw_metrics.transformer_inference_durations)
+
+    def __copy__(self) -> ImageGenerationPerfMetrics:
+        return copy.deepcopy(self)
+
+
+@contextmanager
+def measure(durations: list[float]) -> Iterator[None]:
+    """Append the duration of a block in microseconds."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        durations.append((time.perf_counter() - start) * 1e6)
+
+
+@contextmanager
+def measure_part(durations: dict[str, float], name: str) -> Iterator[None]:
+    """Set durations[name] to that of a block in milliseconds."""
+    times: list[float] = []
+    with measure(times):
+        yield
+    durations[name] = times[0] / 1000

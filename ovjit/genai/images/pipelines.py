@@ -1,0 +1,201 @@
+"""Text2ImagePipeline, Image2ImagePipeline and InpaintingPipeline."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ovjit.api.tensors.tensor import Tensor
+from ovjit.errors import UnsupportedError
+from ovjit.genai.images.autoencoder import AutoencoderKL
+from ovjit.genai.images.config import ImageGenerationConfig
+from ovjit.genai.images.diffusion import StableDiffusion, Task, read_index
+from ovjit.genai.images.diffusion_xl import StableDiffusionXL
+from ovjit.genai.images.metrics import ImageGenerationPerfMetrics
+from ovjit.genai.images.networks import PATH, choose_overload, with_device
+from ovjit.genai.images.pixels import check_picture
+from ovjit.genai.images.schedulers import Scheduler
+from ovjit.genai.images.text_encoders import CLIPTextModel, CLIPTextModelWithProjection
+from ovjit.genai.images.unet import UNet2DConditionModel
+from ovjit.locks import rlock
+
+#: The class in model_index.json -> the pipeline's kind.
+_KINDS = {
+    "StableDiffusionPipeline": StableDiffusion, "LatentConsistencyModelPipeline": StableDiffusion,
+    "StableDiffusionXLPipeline": StableDiffusionXL,
+}  # fmt: skip
+
+
+class _ImagePipeline:
+    """The methods that all pipelines of pictures have."""
+
+    _task: ClassVar[Task]
+    _kinds: ClassVar[dict[str, type[StableDiffusion]]] = _KINDS
+    #: The classes of pipelines that it can be made of.
+    _sources: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, *arguments: Any, **kwargs: Any):
+        start = time.perf_counter()
+        name = type(self).__name__
+        overloads = [{"pipe": _ImagePipeline}, *with_device({"models_path": PATH})]
+        values, properties = choose_overload(name, overloads, arguments, kwargs)
+        pipe = values.get("pipe")
+        if pipe is None:
+            folder = Path(os.fsdecode(values["models_path"]))
+            index = read_index(folder)
+            kind = self._kinds.get(index.get("_class_name", ""))
+            if kind is None:
+                raise UnsupportedError(
+                    f"Unsupported pipeline {index.get('_class_name')!r} for {name}: it should be one of "
+                    f"{list(self._kinds)}"
+                )
+            self._impl = kind.load(self._task, folder, index, values.get("device"), properties)
+        elif type(pipe).__name__ not in self._sources:
+            raise TypeError(f"{name} cannot be made of a {type(pipe).__name__}")
+        else:
+            self._impl = pipe._impl.copy_for(self._task)
+        self._lock = rlock("pipeline")
+        self._add_load_time(start)
+
+    @classmethod
+    def _make(cls, impl: StableDiffusion) -> Any:
+        pipeline = cls.__new__(cls)
+        pipeline._impl, pipeline._lock = impl, rlock("pipeline")
+        return pipeline
+
+    @classmethod
+    def stable_diffusion(
+        cls,
+        scheduler: Scheduler,
+        clip_text_model: CLIPTextModel,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL,
+    ) -> Any:
+        """The pipeline of these parts."""
+        networks = {"text_encoder": CLIPTextModel(clip_text_model), "unet": UNet2DConditionModel(unet)}
+        return cls._make(StableDiffusion(cls._task, scheduler, AutoencoderKL(vae), **networks))
+
+    latent_consistency_model = stable_diffusion
+
+    @classmethod
+    def stable_diffusion_xl(
+        cls,
+        scheduler: Scheduler,
+        clip_text_model: CLIPTextModel,
+        clip_text_model_with_projection: CLIPTextModelWithProjection,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL,
+    ) -> Any:
+        """The pipeline of these parts."""
+        networks = {
+            "text_encoder": CLIPTextModel(clip_text_model),
+            "text_encoder_2": CLIPTextModelWithProjection(clip_text_model_with_projection),
+            "unet": UNet2DConditionModel(unet),
+        }
+        return cls._make(StableDiffusionXL(cls._task, scheduler, AutoencoderKL(vae), **networks))
+
+    def _add_load_time(self, start: float) -> None:
+        self._impl.load_time += (time.perf_counter() - start) * 1000
+
+    def get_generation_config(self) -> ImageGenerationConfig:
+        return copy.copy(self._impl.config)
+
+    def set_generation_config(self, config: ImageGenerationConfig) -> None:
+        if not isinstance(config, ImageGenerationConfig):
+            raise TypeError(f"config should be an ImageGenerationConfig, not {type(config).__name__}")
+        config.validate()
+        self._impl.config = copy.copy(config)
+
+    def set_scheduler(self, scheduler: Scheduler) -> None:
+        self._impl.set_scheduler(scheduler)
+
+    def reshape(self, num_images_per_prompt: int, height: int, width: int, guidance_scale: float) -> None:
+        """Fix all sizes before `compile`; they become those of the configuration."""
+        start = time.perf_counter()
+        self._impl.reshape(num_images_per_prompt, height, width, guidance_scale)
+        config = self._impl.config
+        config.num_images_per_prompt, config.guidance_scale = num_images_per_prompt, guidance_scale
+        config.height, config.width = height, width
+        config.validate()
+        self._add_load_time(start)
+
+    def compile(
+        self, device: str | None = None, denoise_device: str | None = None, vae_device: str | None = None,
+        text_encode_device: str | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        """compile(device, **properties), or compile(text_encode_device, denoise_device, vae_device,
+        **properties)."""
+        start = time.perf_counter()
+        devices = [text_encode_device or device, denoise_device, vae_device]
+        if devices[1:] == [None, None] and text_encode_device is None:
+            devices = [device] * 3
+        if not all(isinstance(each, str) for each in devices):
+            raise TypeError("compile takes a device, or text_encode_device, denoise_device and vae_device")
+        self._impl.compile([str(each) for each in devices], kwargs)
+        self._add_load_time(start)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Latents to pictures."""
+        return self._impl.vae.decode(latent)
+
+    def export_model(self, export_path: Any) -> None:
+        """Write the compiled networks for the constructor's property `blob_path`."""
+        self._impl.export_model(Path(os.fsdecode(export_path)))
+
+    def get_performance_metrics(self) -> ImageGenerationPerfMetrics:
+        """The durations of the last `generate`."""
+        self._impl.metrics._load_time = self._impl.load_time
+        return copy.copy(self._impl.metrics)
+
+    def _generate(self, prompt: Any, image: Any, mask: Any, keywords: dict[str, Any]) -> Tensor:
+        if not isinstance(prompt, str):
+            raise TypeError(f"prompt should be a str, not {type(prompt).__name__}")
+        with self._lock:
+            return self._impl.generate(prompt, image, mask, keywords)
+
+
+class Text2ImagePipeline(_ImagePipeline):
+    """Pictures from texts: Text2ImagePipeline(folder), Text2ImagePipeline(folder, device, **properties), or
+    of an Image2ImagePipeline or InpaintingPipeline."""
+
+    _task = Task.TEXT
+    _sources = ("Image2ImagePipeline", "InpaintingPipeline")
+
+    def generate(self, prompt: str, **kwargs: Any) -> Tensor:
+        """Pictures u8 [n, height, width, 3]. Keywords are fields of ImageGenerationConfig, and
+        `callback(step, steps, latent)`, which stops by True."""
+        return self._generate(prompt, None, None, kwargs)
+
+
+class Image2ImagePipeline(_ImagePipeline):
+    """Pictures from texts and a picture: Image2ImagePipeline(folder), Image2ImagePipeline(folder, device,
+    **properties), or of an InpaintingPipeline."""
+
+    _task = Task.IMAGE
+    _sources = ("InpaintingPipeline",)
+
+    def generate(self, prompt: str, image: Tensor, **kwargs: Any) -> Tensor:
+        """Pictures u8 [n, height, width, 3] from one u8 [1, height, width, 3]. Keywords are those of
+        Text2ImagePipeline."""
+        return self._generate(prompt, check_picture(image, "image", (3,)), None, kwargs)
+
+
+class InpaintingPipeline(_ImagePipeline):
+    """Pictures from texts, a picture and a mask of what is made anew: InpaintingPipeline(folder),
+    InpaintingPipeline(folder, device, **properties), or of an Image2ImagePipeline."""
+
+    _task = Task.INPAINTING
+    _sources = ("Image2ImagePipeline",)
+    _kinds = {
+        **_KINDS, "StableDiffusionInpaintPipeline": StableDiffusion,
+        "StableDiffusionXLInpaintPipeline": StableDiffusionXL,
+    }  # fmt: skip
+
+    def generate(self, prompt: str, image: Tensor, mask_image: Tensor, **kwargs: Any) -> Tensor:
+        """Pictures u8 [n, height, width, 3] from one u8 [1, height, width, 3], new where the mask [1, height,
+        width, 3 or 1] is bright. Keywords are those of Text2ImagePipeline."""
+        checked = check_picture(image, "image", (3,))
+        return self._generate(prompt, checked, check_picture(mask_image, "mask_image", (3, 1)), kwargs)

@@ -1,0 +1,339 @@
+"""Schedulers: how much noise a step takes away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.enums import _Enum
+from ovjit.genai.images.generators import draw_noise
+from ovjit.genai.images.noise_levels import (
+    check_times,
+    choose_times,
+    compute_alphas,
+    count_skipped,
+    read_fields,
+    read_json,
+    refuse_flags,
+    space,
+)
+
+_F32 = np.float32
+#: The next latent, and the latent without noise or None.
+Step = tuple[np.ndarray, np.ndarray | None]
+_COMMON = {
+    "num_train_timesteps": 1000, "beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "scaled_linear",
+    "trained_betas": [], "steps_offset": 0, "prediction_type": "epsilon", "timestep_spacing": "leading",
+}  # fmt: skip
+
+
+class _Type(_Enum):
+    """The kinds of schedulers; AUTO is that of scheduler_config.json."""
+
+    AUTO = 0
+    LCM = 1
+    DDIM = 2
+    EULER_DISCRETE = 3
+    FLOW_MATCH_EULER_DISCRETE = 4
+    PNDM = 5
+    EULER_ANCESTRAL_DISCRETE = 6
+    LMS_DISCRETE = 2
+
+
+_Type.__name__, _Type.__qualname__ = "Type", "Scheduler.Type"
+
+
+class Scheduler:
+    """The schedule of a picture's steps: Scheduler.from_config(path of scheduler_config.json, type)."""
+
+    Type = _Type
+    _defaults: dict[str, Any] = {}
+
+    @staticmethod
+    def from_config(scheduler_config_path: Any, scheduler_type: _Type = _Type.AUTO) -> Scheduler:
+        """The scheduler of a file, of the type that it names or of another. RuntimeError for unknown ones."""
+        if not isinstance(scheduler_type, _Type):
+            raise TypeError(f"scheduler_type should be a Scheduler.Type, not {type(scheduler_type).__name__}")
+        name: Any = scheduler_type.name
+        kind = _SCHEDULERS.get(scheduler_type)
+        if scheduler_type is _Type.AUTO:
+            name = read_json(scheduler_config_path).get("_class_name")
+            kind = _NAMES.get(name) if isinstance(name, str) else None
+        if kind is None:
+            raise UnsupportedError(
+                f"Unsupported value for 'scheduler' {name}: '_class_name' in {scheduler_config_path}, or "
+                f"scheduler_type, should be one of {sorted(_NAMES)}"
+            )
+        return kind(read_fields(scheduler_config_path, kind._defaults))
+
+    #: The factor of the noise that a picture begins with.
+    init_noise_sigma = 1.0
+
+    def __init__(self, config: dict[str, Any]):
+        if type(self) is Scheduler:
+            raise TypeError("Scheduler: No constructor defined: use Scheduler.from_config")
+        self.config, self._steps = config, 0
+        self.times: np.ndarray = np.zeros(0, np.int64)
+
+    def set_timesteps(self, steps: int, strength: float) -> None:
+        """Choose `times` i64 of the steps; a strength below 1 leaves out the first."""
+        raise NotImplementedError
+
+    def step(self, noise: np.ndarray, latent: np.ndarray, index: int, generator: Any) -> Step:
+        """(the next latent, the latent without noise if the scheduler computes one) in f32."""
+        raise NotImplementedError
+
+    def scale_model_input(self, latent: np.ndarray, index: int) -> np.ndarray:
+        return latent
+
+    def add_noise(self, latent: np.ndarray, noise: np.ndarray, time: int) -> np.ndarray:
+        raise NotImplementedError
+
+
+class _AlphaScheduler(Scheduler):
+    """A scheduler by the share of the picture that is left: `alphas` f32 [num_train_timesteps]."""
+
+    def __init__(self, config: dict[str, Any]):
+        super().__init__(config)
+        self.alphas = compute_alphas(config)
+
+    def set_timesteps(self, steps: int, strength: float) -> None:
+        if steps > self.config["num_train_timesteps"]:
+            raise OvjitError("`num_inference_steps` cannot be larger than `m_config.num_train_timesteps`")
+        self._steps = steps
+        self.times = self._order(choose_times(self.config, steps))[count_skipped(steps, strength) :]
+        check_times(self.times, strength)
+
+    def _order(self, times: np.ndarray) -> np.ndarray:
+        return times
+
+    def _alpha(self, time: int) -> np.float32:
+        """The share at a time; below 0 that of a picture without noise. RuntimeError beyond the last."""
+        if time < 0:
+            return _F32(1) if self.config["set_alpha_to_one"] else self.alphas[0]
+        if time >= len(self.alphas):
+            raise OvjitError(
+                f"the time {time} of a step is not below num_train_timesteps ({len(self.alphas)})"
+            )
+        value: np.float32 = self.alphas[time]
+        return value
+
+    def add_noise(self, latent: np.ndarray, noise: np.ndarray, time: int) -> np.ndarray:
+        alpha = self._alpha(time)
+        return np.sqrt(alpha) * latent + np.sqrt(1 - alpha) * noise
+
+
+class _DDIM(_AlphaScheduler):
+    """Denoising diffusion implicit models (arXiv 2010.02502), equation 12 without random noise."""
+
+    _defaults = {**_COMMON, "clip_sample": True, "set_alpha_to_one": True, "thresholding": False,
+                 "rescale_betas_zero_snr": False}  # fmt: skip
+
+    def step(self, noise: np.ndarray, latent: np.ndarray, index: int, generator: Any) -> Step:
+        refuse_flags(self.config, "thresholding", "clip_sample")
+        time, kind = int(self.times[index]), self.config["prediction_type"]
+        alpha = self._alpha(time)
+        former = self._alpha(time - self.config["num_train_timesteps"] // self._steps)
+        share, remainder = np.sqrt(alpha), np.sqrt(1 - alpha)
+        if kind == "epsilon":
+            picture, direction = (latent - remainder * noise) / share, noise
+        elif kind == "sample":
+            picture, direction = noise, (latent - share * noise) / remainder
+        else:
+            picture, direction = share * latent - remainder * noise, share * noise + remainder * latent
+        result = np.sqrt(former) * picture + np.sqrt(1 - former) * direction
+        return result, None
+
+
+class _PNDM(_AlphaScheduler):
+    """Pseudo numerical methods (arXiv 2202.09778): the linear multistep part, up to order 4."""
+
+    _defaults = {**_COMMON, "beta_schedule": "linear", "set_alpha_to_one": False, "skip_prk_steps": False}
+    #: Factors of the last outputs of the network, the newest first, by their number.
+    _FACTORS = {2: (3 / 2, -1 / 2), 3: (23 / 12, -16 / 12, 5 / 12), 4: (55 / 24, -59 / 24, 37 / 24, -9 / 24)}
+
+    def _order(self, times: np.ndarray) -> np.ndarray:
+        """The times, the second twice."""
+        if not self.config["skip_prk_steps"]:
+            raise UnsupportedError(
+                "'skip_prk_steps=false' case isn't supported: set it in scheduler_config.json"
+            )
+        self._outputs: list[np.ndarray] = []
+        self._count, self._first = 0, np.zeros(0, _F32)
+        return times if len(times) < 2 else np.concatenate((times[:2], times[1:]))
+
+    def step(self, noise: np.ndarray, latent: np.ndarray, index: int, generator: Any) -> Step:
+        time, stride = int(self.times[index]), self.config["num_train_timesteps"] // self._steps
+        former = time - stride
+        if self._count == 1:
+            former, time = time, time + stride
+            noise, latent = (noise + self._outputs[0]) / 2, self._first
+        else:
+            self._outputs = [noise, *self._outputs[:3]]
+            if self._count == 0:
+                self._first = latent
+            else:
+                factors = self._FACTORS[len(self._outputs)]
+                noise = np.tensordot(np.array(factors, _F32), np.stack(self._outputs), 1)
+        self._count += 1
+        result = self._move(latent, noise, self._alpha(time), self._alpha(former))
+        return result, None
+
+    def _move(
+        self, latent: np.ndarray, noise: np.ndarray, alpha: np.float32, former: np.float32
+    ) -> np.ndarray:
+        """Equation 9."""
+        if self.config["prediction_type"] == "v_prediction":
+            noise = np.sqrt(alpha) * noise + np.sqrt(1 - alpha) * latent
+        elif self.config["prediction_type"] == "sample":
+            raise UnsupportedError("Unsupported value for 'PredictionType': PNDM has no 'sample'")
+        divisor = alpha * np.sqrt(1 - former) + np.sqrt(alpha * (1 - alpha) * former)
+        return np.sqrt(former / alpha) * latent - (former - alpha) * noise / divisor
+
+
+class _LCM(_AlphaScheduler):
+    """Latent consistency models (arXiv 2310.04378): each step gives a picture, and adds noise anew."""
+
+    _defaults = {**_COMMON, "beta_start": 0.00085, "beta_end": 0.012, "original_inference_steps": 50,
+                 "clip_sample": False, "clip_sample_range": 1.0, "set_alpha_to_one": True,
+                 "thresholding": False, "timestep_scaling": 10.0}  # fmt: skip
+
+    def __init__(self, config: dict[str, Any]):
+        Scheduler.__init__(self, config)
+        self.alphas = compute_alphas(config, with_end=True)
+
+    def set_timesteps(self, steps: int, strength: float) -> None:
+        self._steps = steps
+        count = int(_F32(self.config["original_inference_steps"]) * _F32(strength))
+        stride = self.config["num_train_timesteps"] // self.config["original_inference_steps"]
+        times = np.arange(count, 0, -1) * stride - 1
+        self.times = times[space(0, count, steps).astype(np.int64)] if count and steps else times[:0]
+        check_times(self.times, strength)
+
+    def step(self, noise: np.ndarray, latent: np.ndarray, index: int, generator: Any) -> Step:
+        refuse_flags(self.config, "thresholding")
+        if self.config["prediction_type"] != "epsilon":
+            raise UnsupportedError("Unsupported value for 'PredictionType': LCM has 'epsilon' only")
+        is_last = index == len(self.times) - 1
+        time = int(self.times[index])
+        alpha, former = self._alpha(time), self._alpha(int(self.times[index + (not is_last)]))
+        picture = (latent - np.sqrt(1 - alpha) * noise) / np.sqrt(alpha)
+        if self.config["clip_sample"]:
+            picture = np.clip(picture, -self.config["clip_sample_range"], self.config["clip_sample_range"])
+        scaled, deviation = time * self.config["timestep_scaling"], 0.5
+        total = scaled**2 + deviation**2
+        picture = _F32(scaled / total**0.5) * picture + _F32(deviation**2 / total) * latent
+        if is_last:
+            return picture, picture
+        fresh = draw_noise(generator, latent.shape)
+        return np.sqrt(former) * picture + np.sqrt(1 - former) * fresh, picture
+
+
+class _SigmaScheduler(Scheduler):
+    """A scheduler by the deviation of the noise beside a picture that is not scaled: `_sigmas` f32, one for
+    each step and the last."""
+
+    def __init__(self, config: dict[str, Any]):
+        super().__init__(config)
+        alphas = compute_alphas(config)
+        if config["rescale_betas_zero_snr"]:
+            alphas[-1] = 2.0**-24
+        self._trained = np.sqrt((1 - alphas) / alphas)
+        self._schedule = self.times
+        self._sigmas = np.append(self._trained[::-1], _F32(0))
+
+    def set_timesteps(self, steps: int, strength: float) -> None:
+        self._steps = steps
+        self._schedule = choose_times(self.config, steps)
+        self._sigmas = self._choose_sigmas(self._schedule)
+        self._skipped = count_skipped(steps, strength)
+        self.times = self._schedule[self._skipped :]
+        check_times(self.times, strength)
+
+    def _choose_sigmas(self, times: np.ndarray) -> np.ndarray:
+        return np.append(self._trained[np.clip(times, 0, len(self._trained) - 1)], _F32(0))
+
+    @property
+    def init_noise_sigma(self) -> float:  # type: ignore[override]
+        largest = float(self._sigmas.max())
+        return largest if self.config["timestep_spacing"] != "leading" else (largest**2 + 1) ** 0.5
+
+    def _sigma(self, index: int) -> np.float32:
+        value: np.float32 = self._sigmas[self._skipped + index]
+        return value
+
+    def scale_model_input(self, latent: np.ndarray, index: int) -> np.ndarray:
+        return latent / np.sqrt(self._sigma(index) ** 2 + 1)
+
+    def add_noise(self, latent: np.ndarray, noise: np.ndarray, time: int) -> np.ndarray:
+        sigma: np.float32 = self._sigmas[int(np.argmax(self._schedule == time))]
+        return latent + sigma * noise
+
+    def _predict(self, noise: np.ndarray, latent: np.ndarray, sigma: np.float32) -> np.ndarray:
+        """The picture without noise."""
+        kind = self.config["prediction_type"]
+        if kind == "epsilon":
+            return latent - sigma * noise
+        if kind == "sample":
+            return noise
+        return noise * (-sigma / np.sqrt(sigma**2 + 1)) + latent / (sigma**2 + 1)
+
+
+class _Euler(_SigmaScheduler):
+    """Euler's method (arXiv 2206.00364, algorithm 2)."""
+
+    _defaults = {**_COMMON, "final_sigmas_type": "zero", "interpolation_type": "linear",
+                 "timestep_type": "discrete", "rescale_betas_zero_snr": False, "use_karras_sigmas": False,
+                 "use_exponential_sigmas": False, "use_beta_sigmas": False}  # fmt: skip
+
+    def __init__(self, config: dict[str, Any]):
+        if config["timestep_type"] == "continuous" and config["prediction_type"] == "v_prediction":
+            raise UnsupportedError(
+                "`timestep_type=continuous` and `prediction_type=v_prediction` isn't supported"
+            )
+        super().__init__(config)
+
+    def _choose_sigmas(self, times: np.ndarray) -> np.ndarray:
+        refuse_flags(self.config, "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
+        sigmas = super()._choose_sigmas(times)
+        if self.config["interpolation_type"] == "log_linear":
+            least, largest = np.log(self._trained[[0, -1]])
+            sigmas = np.append(np.exp(space(largest, least, self._steps + 1, True)), _F32(0))
+        if self.config["final_sigmas_type"] == "sigma_min":
+            sigmas[-1] = self._trained[0]
+        return sigmas
+
+    def step(self, noise: np.ndarray, latent: np.ndarray, index: int, generator: Any) -> Step:
+        sigma = self._sigma(index)
+        picture = self._predict(noise, latent, sigma)
+        return (latent - picture) / sigma * (self._sigma(index + 1) - sigma) + latent, picture
+
+
+class _EulerAncestral(_SigmaScheduler):
+    """Euler's method with fresh noise in each step."""
+
+    _defaults = {**_COMMON, "beta_schedule": "linear", "rescale_betas_zero_snr": False}
+
+    def step(self, noise: np.ndarray, latent: np.ndarray, index: int, generator: Any) -> Step:
+        if self.config["prediction_type"] == "sample":
+            raise UnsupportedError(
+                "Unsupported value for 'PredictionType': must be one of `epsilon`, or `v_prediction`"
+            )
+        sigma, target = self._sigma(index), self._sigma(index + 1)
+        picture = self._predict(noise, latent, sigma)
+        up = np.sqrt(target**2 * (sigma**2 - target**2) / sigma**2)
+        down = np.sqrt(target**2 - up**2)
+        fresh = draw_noise(generator, latent.shape)
+        return latent + (latent - picture) / sigma * (down - sigma) + fresh * up, picture
+
+
+_SCHEDULERS: dict[_Type, type[Scheduler]] = {
+    _Type.LCM: _LCM, _Type.DDIM: _DDIM, _Type.EULER_DISCRETE: _Euler, _Type.PNDM: _PNDM,
+    _Type.EULER_ANCESTRAL_DISCRETE: _EulerAncestral,
+}  # fmt: skip
+_NAMES: dict[str, type[Scheduler]] = {
+    "LCMScheduler": _LCM, "DDIMScheduler": _DDIM, "LMSDiscreteScheduler": _DDIM, "PNDMScheduler": _PNDM,
+    "EulerDiscreteScheduler": _Euler, "EulerAncestralDiscreteScheduler": _EulerAncestral,
+}  # fmt: skip

@@ -1,0 +1,301 @@
+"""VLMPipeline: texts from pictures and texts."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+import warnings
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.tensors.tensor import Tensor
+from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.answers import Answer, Writer, answer_prompt
+from ovjit.genai.config import GenerationConfig, check_single, merge
+from ovjit.genai.engine import Engine
+from ovjit.genai.enums import GenerationFinishReason
+from ovjit.genai.figures import Figures, now_us
+from ovjit.genai.history import ChatHistory
+from ovjit.genai.images.metrics import measure
+from ovjit.genai.images.noise_levels import read_json
+from ovjit.genai.images.pixels import check_picture
+from ovjit.genai.llm import engine_properties
+from ovjit.genai.stops import Stops
+from ovjit.genai.streamers import streamer_of
+from ovjit.genai.tokenizer import Tokenizer
+from ovjit.genai.vision.llava import Llava
+from ovjit.genai.vision.results import VLMDecodedResults, VLMPerfMetrics
+from ovjit.genai.vision.tags import PictureChat
+from ovjit.generation.head import keep_last
+from ovjit.locks import rlock
+
+#: The model_type of config.json -> the family.
+_FAMILIES = {"llava": Llava}
+#: The networks of a pipeline, by their names in a dict of models, and their files.
+_FILES = {
+    "language": "openvino_language_model.xml",
+    "text_embeddings": "openvino_text_embeddings_model.xml",
+    "vision_embeddings": "openvino_vision_embeddings_model.xml",
+}
+
+
+class _EmbeddingEngine(Engine):
+    """A decoder that takes embeddings [rows, tokens, size] of tokens and pictures."""
+
+    _input_name = "inputs_embeds"
+
+    def __init__(self, compiled: Any, embedder: Any):
+        self._names = [next(iter(port.get_names()), "") for port in compiled.inputs]
+        unknown = set(self._names) - {"inputs_embeds", "attention_mask", "position_ids", "beam_idx"}
+        if unknown:
+            raise UnsupportedError(f"a language model with the inputs {self._names} is not supported")
+        self._request, self._embedder = compiled.create_infer_request(), embedder
+        self._length, self._can_extend = 0, False
+        self._tokens = []
+
+    def embed(self, ids: np.ndarray) -> np.ndarray:
+        return np.array(self._embedder.infer([ids])[0], np.float32)
+
+    def start(self, prompt: Any) -> np.ndarray:
+        """Read embeddings [1, tokens, size]. Returns the logits [1, words] of the next token."""
+        self._request.reset_state()
+        self._length = 0
+        return self._infer(prompt, np.zeros(1, np.int32))
+
+
+class VLMPipeline:
+    """Texts from texts and pictures: VLMPipeline(folder, device, **properties), or VLMPipeline(models,
+    tokenizer, config_dir_path, device, generation_config=None, **properties) with a dict of IRs in memory."""
+
+    def __init__(self, models_path: Any = None, *arguments: Any, **kwargs: Any):
+        start = time.perf_counter()
+        self._lock = rlock("pipeline")
+        models = kwargs.pop("models", models_path if isinstance(models_path, Mapping) else None)
+        if models is None:
+            self._load_folder(models_path, *arguments, **kwargs)
+        else:
+            self._load_models(models, *arguments, **kwargs)
+        if self._config.eos_token_id == -1 and self._tokenizer.get_eos_token_id() != -1:
+            self._config.set_eos_token_id(self._tokenizer.get_eos_token_id())
+        #: The chat of start_chat, and the pictures of the chats that were given.
+        self._history: ChatHistory | None = None
+        self._chats: weakref.WeakKeyDictionary[ChatHistory, PictureChat] = weakref.WeakKeyDictionary()
+        self._load_time = (time.perf_counter() - start) * 1000
+
+    def _load_folder(self, models_path: Any, device: str, **properties: Any) -> None:
+        from ovjit.api.run.core import Core
+
+        if not isinstance(models_path, (str, bytes, os.PathLike)) or not isinstance(device, str):
+            raise TypeError("VLMPipeline takes the path of a folder and a device")
+        folder = Path(os.fsdecode(models_path))
+        missing = [file for file in ("config.json", *_FILES.values()) if not (folder / file).is_file()]
+        if missing:
+            raise OvjitError(f"{str(folder)!r} has no {', '.join(missing)}: export it with optimum-cli")
+        models = {name: Core().read_model(str(folder / file)) for name, file in _FILES.items()}
+        settings = folder / "generation_config.json"
+        self._config = GenerationConfig(settings) if settings.is_file() else GenerationConfig()
+        self._tokenizer = Tokenizer(folder)
+        self._compile(models, folder, device, properties)
+
+    def _load_models(
+        self, models: Mapping[str, Any], tokenizer: Tokenizer, config_dir_path: Any, device: str,
+        generation_config: GenerationConfig | None = None, **properties: Any,
+    ) -> None:  # fmt: skip
+        from ovjit.api.run.core import Core
+
+        missing = [name for name in _FILES if name not in models]
+        if missing:
+            raise OvjitError(f"the models {missing} are missing: {list(_FILES)} are needed")
+        self._config, self._tokenizer = copy.copy(generation_config or GenerationConfig()), tokenizer
+        read = {name: Core().read_model(*models[name]) for name in _FILES}
+        self._compile(read, Path(os.fsdecode(config_dir_path)), device, properties)
+
+    def _compile(
+        self, models: Mapping[str, Any], folder: Path, device: str, properties: dict[str, Any]
+    ) -> None:
+        from ovjit.api.run.core import Core
+
+        kind = read_json(folder / "config.json").get("model_type")
+        if kind not in _FAMILIES:
+            raise UnsupportedError(f"Unsupported {kind!r} VLM model type: ovjit runs {sorted(_FAMILIES)}")
+        if properties.get("prompt_lookup") or properties.get("draft_model"):
+            raise UnsupportedError("ovjit does not support drafts for pictures: leave the property out")
+        settings = engine_properties(properties)
+        keep_last(models["language"], 1)
+        compiled = {name: Core().compile_model(model, device, settings) for name, model in models.items()}
+        self._family = _FAMILIES[kind](folder, compiled["vision_embeddings"].create_infer_request())
+        embedder = compiled["text_embeddings"].create_infer_request()
+        self._engine = _EmbeddingEngine(compiled["language"], embedder)
+
+    # -- settings
+
+    def get_tokenizer(self) -> Tokenizer:
+        return self._tokenizer
+
+    def get_generation_config(self) -> GenerationConfig:
+        return copy.copy(self._config)
+
+    def set_generation_config(self, config: GenerationConfig) -> None:
+        """Use this configuration by default. Tokens that end texts stay if it has none."""
+        self._config = merge(config, self._config, {})
+
+    def set_chat_template(self, chat_template: str) -> None:
+        if self._history is not None:
+            raise OvjitError("the template cannot be changed in a chat: call finish_chat first")
+        self._tokenizer.set_chat_template(chat_template)
+
+    def start_chat(self, system_message: str = "") -> None:
+        """Keep messages from now on. Deprecated: use ChatHistory."""
+        warnings.warn("start_chat is deprecated: give a ChatHistory to generate", DeprecationWarning, 2)
+        self._history = ChatHistory([{"role": "system", "content": system_message}] if system_message else [])
+
+    def finish_chat(self) -> None:
+        """Forget the chat. Deprecated: use ChatHistory."""
+        warnings.warn("finish_chat is deprecated: give a ChatHistory to generate", DeprecationWarning, 2)
+        self._history = None
+
+    # -- generation
+
+    def generate(self, prompt: str | ChatHistory, *arguments: Any, **kwargs: Any) -> VLMDecodedResults:
+        """generate(prompt, images=[...], videos=[], generation_config=None, streamer=None, **kwargs), where a
+        Tensor may stand for images, or be the keyword image. A picture is a Tensor u8 [height, width, 3], or
+        [n, height, width, 3] for several. Keywords are fields of GenerationConfig."""
+        if not isinstance(prompt, (str, ChatHistory)):
+            raise TypeError(f"prompt should be a str or a ChatHistory, not {type(prompt).__name__}")
+        options = _bind(arguments, kwargs)
+        with self._lock:
+            return self._generate(prompt, options, kwargs)
+
+    def _generate(
+        self, prompt: str | ChatHistory, options: Mapping[str, Any], keywords: dict[str, Any]
+    ) -> VLMDecodedResults:
+        start_us, metrics = now_us(), VLMPerfMetrics()
+        metrics._load_time = self._load_time
+        pictures = _split_pictures(options)
+        config = merge(options.get("generation_config"), self._config, keywords)
+        stream = streamer_of(options.get("streamer"), self._tokenizer)
+        check_single(stream, config, 1)
+        raw = metrics.vlm_raw_metrics
+        with measure(raw.vision_encoding_durations):
+            features = [self._family.encode(picture) for picture in pictures]
+        raw.per_image_slice_counts += [1] * len(features)
+        chat_history = self._history if isinstance(prompt, str) else None
+        history = prompt if isinstance(prompt, ChatHistory) else chat_history
+        if history is prompt and not (history and config.apply_chat_template):
+            raise OvjitError("a ChatHistory needs messages, and apply_chat_template=True")
+        chat = PictureChat() if history is None else self._chats.setdefault(history, PictureChat())
+        count = len(chat)
+        if chat_history is not None:
+            chat_history.append({"role": "user", "content": prompt})
+        is_done = False
+        try:
+            text, features, special = self._read_prompt(prompt, history, chat, config, features, metrics)
+            embeds, ids = self._embed(text, features, special, metrics)
+            raw.prepare_embeddings_durations.append(now_us() - start_us)
+            stops = Stops(config, self._tokenizer, len(ids))
+            metrics._input_tokens += len(ids)
+            steps = answer_prompt(ids, stops, Writer(stream, stops, []), Figures(metrics, start_us))
+            answers = self._engine.run(embeds, steps)[: config.num_return_sequences]
+            is_done = answers[0].finish is not GenerationFinishReason.NONE
+        finally:
+            if not is_done:  # the question of an answer that failed or was cancelled is no part of the chat
+                chat.cut(count)
+                if chat_history is not None:
+                    chat_history.pop()
+        results = self._decode(answers, metrics, start_us)
+        if chat_history is not None and is_done:
+            chat_history.append({"role": "assistant", "content": results.texts[0]})
+        return results
+
+    def _read_prompt(
+        self, prompt: str | ChatHistory, history: ChatHistory | None, chat: PictureChat,
+        config: GenerationConfig, features: list[np.ndarray], metrics: VLMPerfMetrics,
+    ) -> tuple[str, list[np.ndarray], bool]:  # fmt: skip
+        """(the text with pictures' tokens, the pictures' features in their order, with special tokens)."""
+        is_chat = history is not None
+        if history is None:
+            text, order = self._family.insert_tags(str(prompt), 0, features)
+            messages, features = [{"role": "user", "content": text}], [features[number] for number in order]
+            if not config.apply_chat_template:
+                return text, features, True
+            history = ChatHistory()
+        else:
+            messages, features = chat.read(history.get_messages(), features, self._family.insert_tags)
+        with measure(metrics.raw_metrics.chat_template_durations):
+            tools, extra = history.get_tools(), history.get_extra_context()
+            text = self._tokenizer.apply_chat_template(messages, True, tools=tools, extra_context=extra)
+        return text, features, is_chat
+
+    def _embed(
+        self, text: str, features: Sequence[np.ndarray], special: bool, metrics: VLMPerfMetrics
+    ) -> tuple[np.ndarray, list[int]]:
+        """(embeddings [1, tokens, size], tokens) of a text. RuntimeError for an empty one."""
+        with measure(metrics.raw_metrics.tokenization_durations):
+            ids = np.array(self._tokenizer.encode(text, add_special_tokens=special).input_ids.data)
+            native = self._tokenizer.encode(self._family.native, add_special_tokens=False).input_ids.data
+        if not ids.size:
+            raise OvjitError("a prompt cannot have the length 0")
+        with measure(metrics.vlm_raw_metrics.text_embedding_durations):
+            embeds = self._engine.embed(ids)
+        if features:
+            embeds = self._family.merge(ids, embeds, features, int(native.reshape(-1)[-1]))
+        return embeds, ids[0].tolist()
+
+    def _decode(self, answers: list[Answer], metrics: VLMPerfMetrics, start_us: float) -> VLMDecodedResults:
+        results = VLMDecodedResults()
+        with measure(metrics.raw_metrics.detokenization_durations):
+            results.texts = [self._tokenizer.decode(answer.tokens) for answer in answers]
+        results.scores = [answer.score for answer in answers]
+        results.finish_reasons = [answer.finish or GenerationFinishReason.NONE for answer in answers]
+        metrics.raw_metrics.generate_durations.append(now_us() - start_us)
+        results.perf_metrics = metrics
+        return results
+
+
+def _bind(arguments: Sequence[Any], keywords: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `generate` behind the prompt, by name; they are removed from the keywords. TypeError
+    for others."""
+    names = {
+        "images": (Tensor, Sequence),
+        "videos": Sequence,
+        "generation_config": GenerationConfig,
+        "streamer": object,
+    }
+    options: dict[str, Any] = {}
+    order = list(names)
+    for value in arguments:
+        while order and not isinstance(value, names[order[0]]):  # type: ignore[arg-type]
+            order.pop(0)
+        if not order:
+            raise TypeError(
+                f"generate(): incompatible function arguments: {type(value).__name__} is not expected"
+            )
+        options[order.pop(0)] = value
+    for name in ("image", *names):
+        if name in keywords:
+            options[name] = keywords.pop(name)
+    if options.get("videos") or keywords.get("audios"):
+        raise UnsupportedError(
+            "ovjit does not support videos and audio in prompts yet: give frames as images"
+        )
+    return options
+
+
+def _split_pictures(options: Mapping[str, Any]) -> list[np.ndarray]:
+    """The pictures u8 [1, height, width, 3] of the arguments image and images."""
+    images = options.get("images", [])
+    images = [images] if isinstance(images, Tensor) else list(images)
+    if "image" in options:
+        images.append(options["image"])
+    pictures = []
+    for image in images:
+        if not isinstance(image, Tensor) or len(image.shape) not in (3, 4):
+            raise OvjitError("an image should be a Tensor of u8 [height, width, 3] or [n, height, width, 3]")
+        batch = image.data if len(image.shape) == 4 else image.data[None]
+        pictures += [check_picture(Tensor(batch[i : i + 1]), "an image", (3,)) for i in range(len(batch))]
+    return pictures

@@ -1,0 +1,127 @@
+"""The picture pipelines of ovjit.genai beside results of the real ones in images.npz."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit.errors import OvjitError, UnsupportedError
+from tests.support import genai_images as cases
+
+pytest.importorskip("regex")
+
+from ovjit import genai
+
+EXPECTED = cases.read_results(Path(__file__).parent / "images.npz")
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return cases.write_folders(ov, tmp_path_factory.mktemp("images"))
+
+
+def is_same(value: np.ndarray, expected: Any) -> bool:
+    """Pixels may differ by one level, where a fraction is near a half."""
+    if value.dtype.kind == "U" or isinstance(expected, str):
+        return str(value) == expected
+    if value.shape != expected.shape:
+        return False
+    if value.dtype == np.uint8:
+        return bool((np.abs(value.astype(int) - expected.astype(int)) <= 1).all())
+    return bool(np.allclose(value, expected, rtol=1e-5, atol=1e-5))
+
+
+@pytest.mark.parametrize("group", cases.GROUPS)
+def test_results_are_those_of_the_real_package(group: str, folders: Path) -> None:
+    programs = list(cases.GROUPS[group](genai, folders))
+    if not HAS_TORCH:
+        programs = [program for program in programs if "torch" not in program[0]]
+    wrong = [name for name, run in programs if not is_same(cases.value_of(run), EXPECTED[name])]
+    assert not wrong
+
+
+def test_inpainting_pipeline_of_an_image_pipeline(folders: Path) -> None:
+    image, mask = cases.picture(ov, 16, 16), cases.picture(ov, 16, 16, 3, 5)
+    direct = genai.InpaintingPipeline(folders / "sd", "CPU", **cases.EXACT)
+    other = genai.InpaintingPipeline(genai.Image2ImagePipeline(folders / "sd", "CPU", **cases.EXACT))
+    results = [p.generate("a", image, mask, num_inference_steps=2).data for p in (direct, other)]
+    assert (results[0] == results[1]).all()
+
+
+def test_networks_of_texts_and_of_blobs(folders: Path, tmp_path: Path) -> None:
+    folder = folders / "xl"
+
+    def read(name: str) -> list[Any]:
+        model = ov.Core().read_model(folder / name / "openvino_model.xml")
+        text = tmp_path / f"{name}.xml"
+        ov.save_model(model, text, compress_to_fp16=False)
+        return [text.read_text(), ov.Tensor(np.fromfile(text.with_suffix(".bin"), np.uint8))]
+
+    tokenizer = genai.Tokenizer(folder / "tokenizer")
+    encoders = [
+        kind(*read(name), kind.Config(folder / name / "config.json"), tokenizer, "CPU", **cases.EXACT)
+        for name, kind in (
+            ("text_encoder", genai.CLIPTextModel),
+            ("text_encoder_2", genai.CLIPTextModelWithProjection),
+        )
+    ]
+    unet = genai.UNet2DConditionModel(
+        *read("unet"),
+        genai.UNet2DConditionModel.Config(folder / "unet" / "config.json"),
+        2,
+        "CPU",
+        **cases.EXACT,
+    )
+    config = genai.AutoencoderKL.Config(folder / "vae_decoder" / "config.json")
+    vae = genai.AutoencoderKL(*read("vae_encoder"), *read("vae_decoder"), config, "CPU", **cases.EXACT)
+    scheduler = genai.Scheduler.from_config(folder / "scheduler" / "scheduler_config.json")
+    pipe = genai.Image2ImagePipeline.stable_diffusion_xl(scheduler, *encoders, unet, vae)
+    pipe.export_model(tmp_path / "blobs")
+    loaded = genai.Image2ImagePipeline(folder, "CPU", blob_path=tmp_path / "blobs")
+    direct = genai.Image2ImagePipeline(folder, "CPU", **cases.EXACT)
+    image = cases.picture(ov, 16, 16)
+    results = [p.generate("a", image, num_inference_steps=4).data for p in (pipe, loaded, direct)]
+    assert (results[0] == results[1]).all() and (results[0] == results[2]).all()
+
+
+def test_durations(folders: Path) -> None:
+    pipe = genai.Image2ImagePipeline(folders / "xl", "CPU")
+    pipe.generate("a", cases.picture(ov, 16, 16), num_inference_steps=5, strength=0.8)
+    metrics = pipe.get_performance_metrics()
+    assert len(metrics.raw_metrics.unet_inference_durations) == 4
+    assert list(metrics.get_text_encoder_infer_duration()) == ["text_encoder_2", "text_encoder"]
+    parts = metrics.get_vae_encoder_infer_duration() + metrics.get_vae_decoder_infer_duration()
+    first, others = metrics.get_first_and_other_unet_infer_duration()
+    parts += first + 3 * others + sum(metrics.get_text_encoder_infer_duration().values())
+    assert metrics.get_inference_duration() == pytest.approx(parts)
+    assert 0 < metrics.get_inference_duration() < metrics.get_generate_duration()
+    assert metrics.get_unet_infer_duration().mean < metrics.get_iteration_duration().mean
+    assert metrics.get_load_time() > 0
+
+
+def test_errors_of_users(folders: Path) -> None:
+    pipe = genai.Text2ImagePipeline(folders / "lcm", "CPU")
+
+    class Silent(genai.Generator):
+        pass
+
+    with pytest.raises(ZeroDivisionError):
+        pipe.generate("a", callback=lambda *arguments: 1 / 0)
+    with pytest.raises(OvjitError, match=r"Silent should have a method next\(\)"):
+        pipe.generate("a", generator=Silent())
+    with pytest.raises(UnsupportedError, match="does not support adapters"):
+        pipe.generate("a", adapters=3)
+    with pytest.raises(OvjitError, match="num_inference_steps` must be greater than 0|less then 1"):
+        pipe.generate("a", num_inference_steps=0)
+    with pytest.raises(OvjitError, match=r"u8 \[1, height, width, 3\], not of uint8 \[16, 16, 3\]"):
+        image = genai.Image2ImagePipeline(folders / "sd")
+        image.generate("a", ov.Tensor(np.zeros((16, 16, 3), np.uint8)))
+    with pytest.raises(UnsupportedError, match="Unsupported value for 'scheduler' FLOW_MATCH"):
+        path = folders / "sd" / "scheduler" / "scheduler_config.json"
+        genai.Scheduler.from_config(path, genai.Scheduler.Type.FLOW_MATCH_EULER_DISCRETE)
