@@ -30,8 +30,8 @@ class StepRunner:
         """Rows that continue the rows `parents` by one token each. Returns the logits [rows, words]."""
         raise NotImplementedError
 
-    def run(self, prompt: Sequence[int], steps: Steps) -> list[Answer]:
-        """Compute the steps of one request. Returns its sequences."""
+    def run(self, prompt: Any, steps: Steps) -> list[Answer]:
+        """Compute the steps of one request, whose prompt is what `start` takes. Returns its sequences."""
         try:
             next(steps)
             logits = self.start(prompt)

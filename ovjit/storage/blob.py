@@ -7,7 +7,6 @@ are used only if this user's key authenticates them, and if versions and CPU are
 from __future__ import annotations
 
 import enum
-import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,14 +17,12 @@ from ovjit import debug, logs
 from ovjit.disk.keys import user_key
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
-from ovjit.graph.dtypes import all_finite
 from ovjit.graph.op import TensorType
 from ovjit.graph.ports import PortInfo
-from ovjit.planning.constants import has_subnormals
 from ovjit.records import NamedTuple
 from ovjit.storage import tags
 from ovjit.storage.card_blobs import encode_for_card, provide_ptx
-from ovjit.storage.container import BlobError, Container, write_container
+from ovjit.storage.container import BlobError, Container, Pieces, write_container
 from ovjit.storage.graph_format import (
     Arrays,
     Reader,
@@ -33,12 +30,9 @@ from ovjit.storage.graph_format import (
     encode_dims,
     encode_graph,
     parse,
-    raw_bytes,
     read_dims,
-    source_digest,
 )
 from ovjit.storage.origins import Elsewhere, Origin, bytes_of
-from ovjit.storage.panels import panel_bytes
 from ovjit.version import __version__
 
 if TYPE_CHECKING:
@@ -56,8 +50,6 @@ LOCAL = frozenset(
 )  # fmt: skip
 
 
-#: Maximum bytes of packed constants of a model with open shapes whose blob has weights only as panels.
-UNPACKED = 16 << 20
 #: In the header of a kept model (`kept_models`), the prefix of the name of its file's record.
 KEPT = "file:"
 
@@ -80,34 +72,35 @@ def save_blob(
     inputs: Sequence[PortInfo],
     outputs: Sequence[PortInfo],
     config: Mapping[str, Any],
+    source: str = "",
 ) -> bytes:
     """A compiled model as a blob: the same bytes for the same model, versions, CPU, properties and key.
 
-    `config`: all properties. Raises BlobError for a model with content that blobs cannot store.
+    `config`: all properties. `source`: the digest of the graph in a cache's header. Raises BlobError for a
+    model with content that blobs cannot store.
     """
     stored = getattr(executable.program, "sections", None)
     if stored is not None:
-        source = parse(stored["header"], "header")["source"]
+        header, program = (parse(stored[kind], kind) for kind in ("header", "program"))
         # it only has the code that one start needs
-        if is_kept(source) or "file" in parse(stored["program"], "program"):
+        if is_kept(header["source"]) or "file" in program:
             from ovjit.engine import compile_graph
 
             stored, executable = None, compile_graph(executable.graph, executable.config)
-    if stored is None:
-        stored = sections_of(executable)
-        source = source_digest(executable.graph)
-    sections = stored
+    sections = sections_of(executable, once=True) if stored is None else stored
     return write_container(
         {**sections, "header": header_for(source, inputs, outputs, config)}, key_of(config)
     )
 
 
-def sections_of(executable: Any, elsewhere: Elsewhere | None = None) -> dict[str, Any]:
+def sections_of(executable: Any, elsewhere: Elsewhere | None = None, once: bool = False) -> dict[str, Any]:
     """All sections but the header. `elsewhere`: returns the place in a file of weights that stay there.
-    Raises BlobError for a model with content that blobs cannot store."""
+    `once`: leave out packed constants that an import can make again. Raises BlobError for a model with
+    content that blobs cannot store."""
     try:
-        encode = _encode if executable.config.get("card") is None else encode_for_card
-        return encode(executable, elsewhere)
+        if executable.config.get("card") is not None:
+            return encode_for_card(executable, elsewhere)
+        return _encode(executable, elsewhere, once)
     except TypeError as error:
         raise BlobError(f"the model cannot be exported: {error}") from error
 
@@ -117,42 +110,36 @@ def is_kept(source: str) -> bool:
     return source.startswith(KEPT)
 
 
-def _encode(executable: Any, elsewhere: Elsewhere | None = None) -> dict[str, Any]:
+def _encode(executable: Any, elsewhere: Elsewhere | None = None, once: bool = False) -> dict[str, Any]:
+    from ovjit.storage.stored_constants import StoredConstants
     from ovjit.storage.stored_program import encode_program, encode_starts
 
     executable.program.trace_more_ahead()
     # of a model with variables, the program without them, and their names and types beside it
     variables = getattr(executable.program, "variables", None)
     inner = executable.main
-    program = inner.program
-    packed = memoryview(program.memory).cast("B")
 
-    def among_packed(array: np.ndarray) -> Sequence[Any] | None:
-        """The place of weights that are stored once, in the form that kernels read."""
+    def place_of(array: np.ndarray) -> Sequence[Any] | None:
         there = None if elsewhere is None else elsewhere(array)
-        if there is not None:
-            return there
-        plain = raw_bytes(array)
-        offset = program.constants.offset_of(array)
-        if offset is not None:
-            return ("packed", offset) if packed[offset : offset + array.nbytes] == plain.data else None
-        panels = program.constants.panels_of(array)
-        # for open shapes every process may read the graph: many weights are better as they are, and mapped
-        if panels is None or not (executable.static or len(packed) <= UNPACKED):
-            return None
-        row = [list(map(int, part)) for part in panels[1:]]
-        panel_bytes(row, array.itemsize, array.size)
-        # packing changes subnormal numbers, which become zeros
-        return None if has_subnormals(array) or not all_finite(array) else ("packed", panels.offset, row)
+        return constants.place_of(array) if there is None else there
 
-    arrays = Arrays("weights", among_packed)
+    arrays = Arrays("weights", place_of)
+    constants = StoredConstants(inner.program, arrays, executable.graph if once else None)
     graph = dump(encode_graph(executable.graph, arrays))
-    starts = None if variables is None else encode_starts(executable.program, _encode)
-    weights = arrays.content()
+    starts = None if variables is None else encode_starts(executable.program, _encode_start)
+    weights, packed = arrays.pieces(), constants.pieces()
     hashed = tags.needs_kernel(max(len(weights), len(packed)))
     origin = None if elsewhere is None else elsewhere.origin
-    rest = encode_program(inner, variables, starts=starts, hashed=hashed, origin=origin)
-    return {"graph": graph, "weights": weights, "packed": packed, **rest}
+    program = encode_program(
+        inner, variables, memory=constants.table, starts=starts, hashed=hashed, origin=origin
+    )
+    return {"graph": graph, "weights": weights, "packed": packed, **program}
+
+
+def _encode_start(executable: Any) -> dict[str, Any]:
+    """The sections of a program that computes initial values, as bytes."""
+    sections = _encode(executable)
+    return {k: s.join() if isinstance(s, Pieces) else s for k, s in sections.items()}
 
 
 def header_for(
@@ -160,7 +147,7 @@ def header_for(
 ) -> bytes:
     """Every property that distinguishes this compilation from others, so that equal headers mean equal blobs.
 
-    `source`: the `source_digest` of the graph; `config`: all properties, from `properties_table.resolve`.
+    `source`: the digest of the graph, or ""; `config`: all properties, from `properties_table.resolve`.
     """
     return dump(
         {
@@ -321,26 +308,41 @@ def _load(
     from ovjit.storage.stored_program import hashing_code, stored_executable
 
     sections = container.sections
-    if not sections["weights"].readonly:
-        sections["weights"] = memoryview(bytes(sections["weights"]))
+    for kind in ("weights", "packed"):
+        if not sections[kind].readonly:
+            sections[kind] = memoryview(bytes(sections[kind]))
     tables = parse(sections["program"], "program")
     provided = hashing_code(tables, sections)
     if provided:
         tags.function(provided)
+    kinds = ["weights"]
     if "memory" in tables:
-        from ovjit.storage.by_file import filled
-
-        if file is None:
-            raise BlobError("the blob keeps its weights in a separate file")
-        memory: np.ndarray | None = filled(tables["memory"], container.copy("packed"), file)
+        memory: np.ndarray | None = _fill_memory(container, tables["memory"], file)
+        kinds.append("packed")
     else:
         if "file" in tables:
             file = _weights_file(tables["file"], bool(config.get("ENABLE_MMAP", True)))
         memory = _memory(container, tables)
     given, result = ([TensorType(info.dtype, info.shape) for info in infos] for infos in (inputs, outputs))
     places = {} if file is None else {"file": file}
-    check = functools.partial(container.verify, "weights")
+
+    def check() -> None:
+        for kind in kinds:
+            container.verify(kind)
+
     return stored_executable(tables, sections, memory, given, result, config, places, check)
+
+
+def _fill_memory(container: Container, table: Mapping[str, Any], file: np.ndarray | None) -> np.ndarray:
+    """Constant memory by its table, from the weights in `file` or in the blob."""
+    from ovjit.storage.by_file import fill_memory
+
+    if table.get("place") == "weights":
+        container.verify("weights")
+        file = np.frombuffer(container.sections["weights"], np.uint8)
+    elif file is None:
+        raise BlobError("the blob keeps its weights in a separate file")
+    return fill_memory(table, container, file)
 
 
 class Moved(BlobError):

@@ -1,12 +1,13 @@
-"""Programs whose weights stay in the model's file: the table of constant memory in their blobs.
+"""Constants that are packed again at each start: the table of constant memory in their blobs.
 
-    {"size": bytes,
+    {"place": "file" or "weights", "size": bytes,
      "literal": [[offset, bytes, offset in `packed`], ...],
      "filled": [[offset, bytes, [function, arguments] or [function, arguments, `Converting`],
-                 [offset in the file, type, shape, strides]], ...]}
+                 [offset in the file or section, type, shape, strides]], ...]}
 
-Constants packed from a mapped file (`Constants.of_files`) are packed from it again, by the same function, one
-of `_functions`. All others are in the section `packed`. Arrays of the graph are places in the file. They
+Constants packed from a mapped file (`Constants.of_files`) are packed again by the same function, one of
+`_functions`, from that file or from the section `weights` (`stored_constants`). All others are in the section
+`packed`. Arrays of the graph of a program whose weights stay in a file are places in the file. They
 decide about reads and writes. So they are used only if authenticated, and only with the bytes for which they
 were made: `file_models.Source` checks that a file is the same.
 """
@@ -22,6 +23,7 @@ import numpy as np
 from ovjit.graph import dtypes
 from ovjit.planning.constants import (
     Converting,
+    Recipe,
     aligned,
     aligned_bytes,
     fill_copy,
@@ -29,7 +31,7 @@ from ovjit.planning.constants import (
     release_pages,
 )
 from ovjit.storage import tags
-from ovjit.storage.container import BlobError
+from ovjit.storage.container import BlobError, Container, Pieces
 from ovjit.storage.graph_format import Arrays, dump, encode_graph
 from ovjit.storage.origins import SMALLEST, Origin, origin_of, place_in
 from ovjit.storage.stored_program import encode_program, encode_starts
@@ -64,50 +66,68 @@ def sections(executable: Any, origin: Origin | None, whole: bool = False) -> dic
     weights = Arrays("weights", in_file)
     graph = dump(encode_graph(executable.graph, weights))
     starts = None if state is None else encode_starts(executable.program, lambda x: sections(x, None, True))
-    packed, table = (memoryview(memory).cast("B"), None) if whole else _table_of(inner.program, origin)
+    packed, table = (Pieces((memory.data,)), None) if whole else _table_of(inner.program, origin)
     hashed = tags.needs_kernel(max(weights.size, len(packed)))
     program = encode_program(inner, state, True, table, starts, hashed)
-    return {"graph": graph, "weights": weights.content(), "packed": packed, **program}
+    return {"graph": graph, "weights": weights.content(), "packed": packed.join(), **program}
 
 
-def _table_of(program: Any, origin: Origin | None) -> tuple[bytes, dict[str, Any]]:
+def _table_of(program: Any, origin: Origin | None) -> tuple[Pieces, dict[str, Any]]:
     """The bytes of constant memory that have no recipe, and the table of all."""
     rows: list[Any] = []
-    literal: list[Any] = []
-    packed = Arrays("packed")
     recipes = {offset: source for offset, _, *source in program.constants.of_files}
     steering = {offset for offset, _ in program.constants.steering}
     for offset, size in sorted(program.constants.sizes.items()):
         array, recipe = recipes.get(offset, (None, None))
         at = None if array is None or origin is None else place_in(array, origin)
         # tables that kernels use unchecked are in the blob, where they are authenticated
-        if at is None or recipe.function not in _names() or offset in steering:
-            literal.append([offset, size, packed.add(program.memory[offset : offset + size])[1]])
-            continue
-        converting = [] if recipe.converting is None else [list(recipe.converting)]
-        function = [_names()[recipe.function], dict(recipe.arguments), *converting]
-        view = [at, dtypes.from_numpy(array.dtype), list(array.shape), list(array.strides)]
-        rows.append([offset, size, function, view])
-    return packed.content(), {"size": int(program.memory.size), "literal": literal, "filled": rows}
+        if at is not None and has_function(recipe) and offset not in steering:
+            rows.append(encode_filling(offset, size, recipe, array, at))
+    table = memory_table("file", program, rows)
+    return Pieces(program.memory[begin:][:size].data for begin, size, _ in table["literal"]), table
+
+
+def memory_table(section: str, program: Any, rows: Sequence[Any]) -> dict[str, Any]:
+    """The table of constant memory. `rows`: of the constants that are packed again, from "file" or a
+    `section`. All others are in the section `packed`, in order."""
+    literal: list[list[int]] = []
+    size = int(program.memory.size)
+    at = begin = 0
+    for offset, nbytes in [*sorted((row[0], row[1]) for row in rows), (size, 0)]:
+        if begin < offset:
+            literal.append([begin, offset - begin, at])
+            at += offset - begin
+        begin = aligned(offset + nbytes)
+    return {"place": section, "size": size, "literal": literal, "filled": list(rows)}
+
+
+def has_function(recipe: Recipe) -> bool:
+    """Whether a file can name the function of the recipe."""
+    return recipe.function in _names()
+
+
+def encode_filling(offset: int, size: int, recipe: Recipe, source: np.ndarray, at: int) -> list[Any]:
+    """The row of a constant that `recipe` packs again. `at`: the place of the first element of `source`."""
+    converting = [] if recipe.converting is None else [list(recipe.converting)]
+    function = [_names()[recipe.function], dict(recipe.arguments), *converting]
+    view = [at, dtypes.from_numpy(source.dtype), list(source.shape), list(source.strides)]
+    return [offset, size, function, view]
 
 
 def literal_bytes(program: Any, origin: Origin | None) -> int:
     """The bytes of constant memory that have no recipe."""
     sizes = dict(program.constants.sizes)
     for offset, _, array, recipe in program.constants.of_files:
-        if origin is not None and recipe.function in _names() and place_in(array, origin) is not None:
+        if origin is not None and has_function(recipe) and place_in(array, origin) is not None:
             sizes.pop(offset, None)
     return sum(sizes.values())
 
 
-def filled(tables: Mapping[str, Any], packed: Any, file: np.ndarray) -> np.ndarray:
+def fill_memory(tables: Mapping[str, Any], container: Container, file: np.ndarray) -> np.ndarray:
     """Fill constant memory by authenticated tables, on all cores. Raises BlobError for invalid tables."""
     try:
         memory = aligned_bytes(tables["size"])
-        pieces = np.frombuffer(packed, np.uint8)
-        for offset, size, at in tables["literal"]:
-            memory[offset : offset + size] = pieces[at : at + size]
-            memory[offset + size : aligned(offset + size)] = 0
+        container.copy("packed", ((memory[begin:][:size], at) for begin, size, at in tables["literal"]))
         in_threads([(row[1], functools.partial(_fill, memory, file, row)) for row in tables["filled"]])
         return memory
     except (LookupError, TypeError, ValueError, AttributeError) as error:

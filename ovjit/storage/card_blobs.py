@@ -28,7 +28,7 @@ def encode_for_card(executable: Any, elsewhere: Elsewhere | None = None) -> dict
         code += text
     program = dump({"ptx": rows})
     return {
-        "graph": graph, "weights": arrays.content(), "packed": b"", "program": program, "words": b"",
+        "graph": graph, "weights": arrays.pieces(), "packed": b"", "program": program, "words": b"",
         "data": b"", "code": code,
     }  # fmt: skip
 

@@ -7,14 +7,16 @@
         16      8  length of the whole blob
         24      8  name of the key: tells a foreign key from damage, and tells nothing else about the key
         32     32  HMAC-SHA256 over bytes 0 .. 31, the table, and the contents of all `AUTHENTICATED` sections
-        64     56  for every section: its kind (8), offset (8), length (8), checksum of its content (16), and
-                   its tag (16), zeros for `AUTHENTICATED` ones
+        64     56  for every section: its kind (8), offset (8), length (8), checksum of its bytes (16), and
+                   its tag (16). `AUTHENTICATED` ones have none, but the length of their content once it is
+                   decompressed (8; 0: it is not compressed), and zeros (8)
                16  checksum of everything before
 
 Sections follow in any order, by default that of `SECTIONS`. Each is at the next multiple of 64, with zeros
 between them. Checksums detect accidents, and need no key. The authentication code covers all `AUTHENTICATED`
 sections, and the tags of the others. A tag authenticates its section (`tags`). Authenticated sections are
-copied before they are checked, so that a later change of the file has no effect.
+copied before they are checked, so that a later change of the file has no effect. They may be compressed, in
+zlib's format. Checksums and codes are those of the bytes in the blob.
 """
 
 from __future__ import annotations
@@ -30,11 +32,11 @@ from ovjit.disk.sealed import authentication_code, name_of_key
 from ovjit.disk.store import BLOBS
 from ovjit.errors import OvjitError
 from ovjit.hashes import same_bytes, sha256_for
-from ovjit.storage.mapped import ALIGNMENT, aligned, own_copy, pin
+from ovjit.storage.mapped import ALIGNMENT, aligned, pin
 from ovjit.storage.tags import TAG_BYTES, Tag, tag
 
 MAGIC = BLOBS.kind
-VERSION = 2
+VERSION = 3
 #: Kinds in their default order. `weights` belong to the graph, `packed` to the program.
 SECTIONS = ("header", "program", "words", "data", "code", "graph", "packed", "weights")
 #: The sections that decide which code runs, and how. The authentication code covers them directly.
@@ -42,8 +44,16 @@ AUTHENTICATED = ("header", "program", "words", "data", "code", "graph")
 _HEAD = struct.Struct("<8sIIQ8s")
 _CODE = 32
 _ENTRY = struct.Struct("<8sQQ16s16s")
-#: Supported format -> a row of its table. Format 1 has no tags, so only its graph is used.
-_ENTRIES = {1: struct.Struct("<8sQQ16s"), VERSION: _ENTRY}
+#: Supported format -> a row of its table. Of older formats only the graph is used: 1 has no tags, and 2 no
+#: compressed sections.
+_ENTRIES = {1: struct.Struct("<8sQQ16s"), 2: _ENTRY, VERSION: _ENTRY}
+#: Instead of a tag: the length of the content of a compressed section.
+_UNPACKED = struct.Struct("<Q8x")
+#: Sections of fewer bytes, or of more, are not compressed. The latter bounds the memory of a foreign blob.
+_SMALLEST, LARGEST_COMPRESSED = 256, 1 << 26
+#: zlib's level. On the code of ten kernels (86 kB) level 1 takes 1.8 ms and leaves 0.44, level 6 takes 5.1 ms
+#: and leaves 0.40, level 9 takes 24 ms and leaves 0.39. All are decompressed in 0.5 ms.
+_LEVEL = 1
 _CHECKSUM = 16
 _TABLE = _HEAD.size + _CODE
 _BODY = _TABLE + _ENTRY.size * len(SECTIONS) + _CHECKSUM
@@ -105,11 +115,53 @@ def checksum(content: Any) -> bytes:
     return result.code()
 
 
+class Pieces:
+    """The content of a section, in consecutive pieces (bytes-like)."""
+
+    def __init__(self, pieces: Iterable[Any]):
+        self.pieces = [memoryview(piece).cast("B") for piece in pieces]
+        self.size = sum(map(len, self.pieces))
+
+    def __len__(self) -> int:
+        return self.size
+
+    def write(self, target: np.ndarray) -> None:
+        """Copy the content to `target`, in parts: a single copy would hold the GIL for long."""
+        at = 0
+        for piece in self.pieces:
+            for first in range(0, len(piece), _WRITTEN_AT_ONCE):
+                some = np.frombuffer(piece[first : first + _WRITTEN_AT_ONCE], np.uint8)
+                target[at : at + some.size] = some
+                at += some.size
+
+    def join(self) -> memoryview:
+        """The content in one piece."""
+        if len(self.pieces) == 1:
+            return self.pieces[0]
+        content = np.empty(self.size, np.uint8)
+        self.write(content)
+        return content.data
+
+
 def write_container(sections: Mapping[str, Any], key: bytes) -> bytes:
-    """A blob with these contents (bytes-like, all kinds of `SECTIONS`) under `key`."""
-    stream = io.BytesIO()
-    for part in container_parts(sections, key):
-        write_in_pieces(stream, part)
+    """A blob with these contents (bytes-like or `Pieces`, all kinds of `SECTIONS`) under `key`. Its
+    `AUTHENTICATED` sections are compressed."""
+    packed = {kind: (sections[kind], 0) for kind in SECTIONS}
+    packed.update((kind, _compress(sections[kind])) for kind in AUTHENTICATED)
+    offsets, size = {}, _BODY
+    for kind, (content, _) in packed.items():
+        offsets[kind] = size + -size % ALIGNMENT
+        size = offsets[kind] + len(content)
+    stream = io.BytesIO(bytes(size))  # zeros, whose pages are allocated when they are written
+    blob = np.frombuffer(stream.getbuffer(), np.uint8)
+    table = b""
+    for kind, (content, length) in packed.items():
+        written = blob[offsets[kind] :][: len(content)]
+        (content if isinstance(content, Pieces) else Pieces((content,))).write(written)
+        table += _entry(key, kind, offsets[kind], written, length)
+    head = _head(key, size, table, {kind: content for kind, (content, _) in packed.items()})
+    blob[:_BODY] = np.frombuffer(head + checksum(head), np.uint8)
+    del blob, written
     return stream.getvalue()
 
 
@@ -117,22 +169,66 @@ def container_parts(
     sections: Mapping[str, Any], key: bytes, first: str = SECTIONS[0], read: Read | None = None
 ) -> list[Any]:
     """The parts of a blob in order, without copies of large sections: the head, its checksum, then for each
-    section a gap and the content. `first`: the section that precedes all others. `read`: reads its bytes."""
+    section a gap and the content. `first`: the section that precedes all others. `read`: reads its bytes.
+    Nothing is compressed: caches are read where they were written."""
     offset = _BODY
     rows: dict[str, bytes] = {}
     parts: list[Any] = []
     for kind in sorted(SECTIONS, key=lambda kind: kind != first):
-        content = memoryview(sections[kind]).cast("B")
+        section = sections[kind]
+        content = section.join() if isinstance(section, Pieces) else memoryview(section).cast("B")
         gap = -offset % ALIGNMENT
         offset += gap
         parts += (bytes(gap), content)
-        codes = _codes(key, kind, content, read if kind == first else None)
-        rows[kind] = _ENTRY.pack(kind.encode(), offset, len(content), *codes)
+        rows[kind] = _entry(key, kind, offset, content, 0, read if kind == first else None)
         offset += len(content)
-    table = b"".join(rows[kind] for kind in SECTIONS)
-    head = _HEAD.pack(MAGIC, VERSION, len(SECTIONS), offset, name_of_key(key))
-    head += _authentication(key, head, table, sections) + table
+    head = _head(key, offset, b"".join(rows[kind] for kind in SECTIONS), sections)
     return [head, checksum(head), *parts]
+
+
+def _entry(key: bytes, kind: str, offset: int, content: Any, length: int, read: Read | None = None) -> bytes:
+    """The row of a section in the table. `length`: of its content, if it is compressed."""
+    summed, tagged = _codes(key, kind, content, read)
+    last = _UNPACKED.pack(length) if kind in AUTHENTICATED else tagged
+    return _ENTRY.pack(kind.encode(), offset, len(content), summed, last)
+
+
+def _head(key: bytes, size: int, table: bytes, sections: Mapping[str, Any]) -> bytes:
+    """The head and the table of a blob of `size` bytes."""
+    head = _HEAD.pack(MAGIC, VERSION, len(SECTIONS), size, name_of_key(key))
+    return head + _authentication(key, head, table, sections) + table
+
+
+def _compress(content: bytes) -> tuple[bytes, int]:
+    """The bytes of a section, and the length of its content; 0 if compression does not pay."""
+    import zlib
+
+    if not _SMALLEST <= len(content) <= LARGEST_COMPRESSED:
+        return content, 0
+    packed = zlib.compress(content, _LEVEL)
+    return (packed, len(content)) if len(packed) < len(content) else (content, 0)
+
+
+def _decompress(kind: str, packed: bytes, length: int) -> bytes:
+    """The content of a compressed section. Allocates no more than `length` bytes. Raises BlobError for
+    another content."""
+    import zlib
+
+    if length > LARGEST_COMPRESSED:
+        raise BlobError(
+            f"the blob is not valid: its section {kind!r} has {length} bytes, more than {LARGEST_COMPRESSED}"
+        )
+    reader = zlib.decompressobj()
+    try:
+        content = reader.decompress(packed, length)
+        more = reader.decompress(reader.unconsumed_tail, 1)  # reads the end of the stream, too
+    except zlib.error as error:
+        raise BlobError(
+            f"the blob is damaged: its section {kind!r} cannot be decompressed: {error}"
+        ) from None
+    if len(content) != length or more or not reader.eof or reader.unused_data:
+        raise BlobError(f"the blob is damaged: its section {kind!r} does not have {length} bytes")
+    return content
 
 
 def _codes(key: bytes, kind: str, content: Any, read: Read | None) -> tuple[bytes, bytes]:
@@ -178,9 +274,23 @@ class Container:
         #: The key that has authenticated the blob.
         self._key: bytes | None = None
         self._head, self._table = self._read_table(data)
+        #: The bytes of the `AUTHENTICATED` sections.
+        self._stored: dict[str, bytes] = {}
         for kind in AUTHENTICATED:
-            self.sections[kind] = bytes(self.sections[kind])
+            stored = self._stored[kind] = self.sections[kind] = bytes(self.sections[kind])
             self.verify(kind)
+            length = _UNPACKED.unpack(self._tags[kind])[0] if self.version == VERSION else 0
+            if length:
+                self._decompress(kind, stored, length)
+
+    def _decompress(self, kind: str, stored: bytes, length: int) -> None:
+        """Raises BlobError for a damaged header or graph. Others are not used without authentication."""
+        try:
+            self.sections[kind] = _decompress(kind, stored, length)
+        except BlobError:
+            if kind in ("header", "graph"):
+                raise
+            self.sections[kind] = b""
 
     def _read_table(self, data: memoryview) -> tuple[bytes, bytes]:
         beginning = bytes(data[:_BODY])
@@ -253,11 +363,22 @@ class Container:
         self.verify(kind, found.data)
         return found
 
-    def copy(self, kind: str) -> np.ndarray:
-        """A copy of the verified content."""
-        found = own_copy(self.sections[kind])
-        self.verify(kind, found.data)
-        return found
+    def copy(self, kind: str, runs: Iterable[tuple[np.ndarray, int]]) -> None:
+        """Copy the parts of a section to `runs`, in order: the target and the offset in the section of each.
+        Raises BlobError unless they are the whole content, and it has its tag."""
+        assert self._key is not None, "no key has authenticated the blob"
+        content = np.frombuffer(self.sections[kind], np.uint8)
+        tagged, end = Tag(self._key, kind, content.size), 0
+        for target, offset in runs:
+            if offset != end or target.size > content.size - offset:
+                raise BlobError(f"the blob is not valid: parts of its section {kind!r} are missing")
+            for first in range(0, target.size, _PIECE):
+                part = target[first : first + _PIECE]
+                part[:] = content[offset + first :][: part.size]
+                tagged.add(part)
+            end = offset + target.size
+        if end != content.size or not same_bytes(tagged.code(), self._tags[kind]):
+            raise BlobError(f"the blob is damaged or forged: the tag of its section {kind!r} is wrong")
 
     def why_foreign(self, key: bytes) -> str:
         """The reason why `key` does not authenticate the blob; "" if it does."""
@@ -265,7 +386,7 @@ class Container:
             return f"it has format {self.version}; only object code of format {VERSION} is used"
         if self.key_name != name_of_key(key):
             return "it was written with another user's key"
-        if not same_bytes(self.code, _authentication(key, self._head, self._table, self.sections)):
+        if not same_bytes(self.code, _authentication(key, self._head, self._table, self._stored)):
             return "its authentication code is wrong"
         self._key = key
         return ""

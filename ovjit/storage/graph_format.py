@@ -18,7 +18,6 @@ Tables are untrusted: every number is checked before use, and all types of the g
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -32,7 +31,7 @@ from ovjit.graph.graph import Builder, Graph, Node, Value
 from ovjit.graph.op import find_op, is_registered
 from ovjit.graph.shapes import Interval
 from ovjit.hashes import sha256_for
-from ovjit.storage.container import ALIGNMENT, BlobError, write_in_pieces
+from ovjit.storage.container import ALIGNMENT, BlobError, Pieces
 from ovjit.storage.panels import panel_bytes, unpack
 
 #: Maximum nesting of subgraphs, and of tuples.
@@ -76,32 +75,32 @@ class Arrays:
         known = self._known.get(id(array))
         if known is None:
             found = self._elsewhere(array) if self._elsewhere is not None and array.nbytes else None
-            if found is None:
-                found = self.place, self.size
-                self.parts.append(array)
-                self.size += array.nbytes + -array.nbytes % ALIGNMENT
-            known = self._known[id(array)] = list(found)
+            known = self._known[id(array)] = self.store(array) if found is None else list(found)
             self._alive.append(array)
         return known
 
-    def content(self) -> bytes:
-        stream = io.BytesIO()
+    def store(self, array: np.ndarray) -> list[Any]:
+        """Add `array` to the section itself, and return the place of its bytes."""
+        self.parts.append(array)
+        offset, self.size = self.size, self.size + array.nbytes + -array.nbytes % ALIGNMENT
+        return [self.place, offset]
+
+    def pieces(self) -> Pieces:
+        """The content of the section, without a copy of the arrays."""
+        parts: list[Any] = []
         for array in self.parts:
-            write_in_pieces(stream, raw_bytes(array).data)
-            stream.write(bytes(-array.nbytes % ALIGNMENT))
-        return stream.getvalue()
+            parts += (raw_bytes(array).data, bytes(-array.nbytes % ALIGNMENT))
+        return Pieces(parts)
+
+    def content(self) -> bytes:
+        """The content of the section in one piece."""
+        return bytes(self.pieces().join())
 
 
 def raw_bytes(array: np.ndarray) -> np.ndarray:
     """The array's bytes, row-major and little-endian."""
     plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<") if array.dtype.kind in "iuf" else None)
     return plain.reshape(-1).view(np.uint8)
-
-
-def source_digest(graph: Graph) -> str:
-    """SHA-256, in hexadecimal digits, of `graph`: nodes, names, attributes, constants' bytes."""
-    arrays = Arrays()
-    return digest_of(dump(encode_graph(graph, arrays)), arrays)
 
 
 def digest_of(tables: bytes, arrays: Arrays) -> str:
@@ -285,13 +284,13 @@ class Reader:
         array.flags.writeable = False
         return array
 
-    def _packed(self, element_type: Any, shape: Any, place: Any, offset: Any) -> Unpacked:
+    def _packed(self, element_type: Any, shape: Any, place: Any, offset: Any, panels: Any = None) -> Unpacked:
         row = dtypes.ELEMENT_TYPES.get(element_type) if isinstance(element_type, str) else None
         if row is None or not row.is_packed or row.numpy is None:
             raise BlobError(f"the blob has packed numbers of the unknown type {element_type!r}")
         dims = [index(d, LARGEST_DIM, "dimension") for d in shape]
         size = -(-math.prod(dims) * row.bits // 8)
-        return Unpacked(self._array("u8", [size], place, offset), dims, element_type)
+        return Unpacked(self._array("u8", [size], place, offset, panels), dims, element_type)
 
 
 def index(value: Any, limit: int, what: str) -> int:

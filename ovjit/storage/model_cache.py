@@ -138,7 +138,7 @@ def _keep(path: str, made: Imported, source: str, key: bytes, room: KeptMemory) 
     folder = os.path.dirname(path)
     try:
         if made.config.get(PROPERTY):
-            blob = save_blob(made.executable, made.inputs, made.outputs, made.config)
+            blob = save_blob(made.executable, made.inputs, made.outputs, made.config, source)
             write_whole(path, encrypted(blob, made.config))
         else:
             write_plain(path, made, source, key, room)

@@ -179,7 +179,7 @@ def bytes_of(origin: Origin, mapped: bool = True) -> np.ndarray | None:
 
 
 def known_digest(graph: Graph, folder: str, key: bytes, lasting: bool) -> str:
-    """`source_digest(graph)`, from a record in `folder` if there is one for the files' state.
+    """`digest_of` the graph, from a record in `folder` if there is one for the files' state.
 
     Writes a missing record if the key is `lasting`. Raises TypeError as `encode_graph` does.
     """

@@ -1,10 +1,20 @@
-"""Weights that a blob holds once: in the order of the tile kernel, from which the graph's order is restored.
+"""Weights that a blob holds once: in the order of kernels, from which the graph's order is restored.
 
-    [[G, depth, O], [width, last width], dimensions, order]
+Panels of a matrix, for tile kernels (`ovjit.tiles.pack.fill_panels`):
 
-For each of G groups come full panels of `width` outputs, [depth, width] each, and if O is no multiple of it
-one more of `last width`, padded with zeros. The array is what
+    [[G, depth, O], [width, last width, group], dimensions, order]
+
+For each of G groups come full panels of `width` outputs, [depth / group, width, group] each, and if O is no
+multiple of it one more of `last width`, padded with zeros. The array is what
 `reshape(dimensions).transpose(order).reshape(G, depth, O)` rearranges, see `ovjit.planning.plan.Panels`.
+
+Bytes of compressed weights (`ovjit.tiles.pack.fill_woven`):
+
+    [[rows, bytes], [width, size], [change, mask]]
+
+Each row has words of `size` bytes. For each `width` rows come their first words, then their second ones, and
+so on. Before, the bits of `mask` in each four bytes of a row are inverted. Afterwards, nibbles and bytes of
+each 16 bytes are reordered by `change`, a constant of `ovjit.tiles.weave`.
 """
 
 from __future__ import annotations
@@ -14,21 +24,31 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.planning.constants import Recipe
 from ovjit.storage.container import BlobError
 
 _MOST_DIMS = 8
+#: Constants of `ovjit.tiles.weave`, which importers of blobs need not load.
+_AS_THEY_ARE, _BYTES, _PAIRS = 0, 4, 5
+#: Maximum bytes that are restored at a time, so that they stay in the second-level cache.
+_AT_ONCE = 1 << 19
 
 
 def panel_bytes(row: Any, itemsize: int, count: int) -> int:
     """The size of the panels. Raises BlobError unless all numbers fit each other and `count` elements."""
-    matrix, widths, dims, order = row
-    numbers = [*matrix, *widths, *dims, *order]
+    numbers = [n for part in row for n in part]
     if not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
         raise BlobError("the blob is not valid: panels of weights with numbers out of range")
+    if len(row) == 3:
+        return _woven_bytes(row, itemsize, count)
+    matrix, widths, dims, order = row
     groups, depth, outs = matrix
-    width, last_width = widths
+    width, last_width, group = widths
     if (
         width < 1
+        or group < 1
+        or depth % group
         or not outs % width <= last_width <= width
         or len(dims) > _MOST_DIMS
         or sorted(order) != list(range(len(dims)))
@@ -39,17 +59,89 @@ def panel_bytes(row: Any, itemsize: int, count: int) -> int:
     return groups * depth * (outs // width * width + last_width) * itemsize
 
 
+def _woven_bytes(row: Any, itemsize: int, count: int) -> int:
+    (outs, length), (width, size), (change, mask) = row
+    if (
+        itemsize != 1
+        or outs * length != count
+        or size not in (1, 2, 4)
+        or width < 1
+        or outs % width
+        or length % size
+        or change not in (_AS_THEY_ARE, _BYTES, _PAIRS)
+        or mask >= 2**32
+        or ((change or mask) and width * size % 16)
+    ):
+        raise BlobError("the blob is not valid: panels of compressed weights do not match their shape")
+    return count
+
+
 def unpack(raw: np.ndarray, row: Any) -> np.ndarray:
     """The array, flat and in the graph's order; `raw`: the panels' elements, checked by `panel_bytes`."""
-    (groups, depth, outs), (width, last_width), dims, order = row
-    full, last = outs // width, outs % width
-    out = np.empty((groups, depth, outs), raw.dtype)
+    if len(row) == 3:
+        return _unweave(raw, row)
+    (groups, depth, outs), (width, last_width, group), dims, order = row
+    full, last, words = outs // width, outs % width, depth // group
+    out = np.empty((groups, words, group, outs), raw.dtype)
     body = depth * full * width
     for g, panels in enumerate(raw.reshape(groups, body + depth * last_width)):
-        out[g, :, : full * width] = (
-            panels[:body].reshape(full, depth, width).transpose(1, 0, 2).reshape(depth, full * width)
-        )
+        full_panels = out[g, ..., : full * width].reshape(words, group, full, width)
+        full_panels[...] = panels[:body].reshape(full, words, width, group).transpose(1, 3, 0, 2)
         if last:
-            out[g, :, full * width :] = panels[body:].reshape(depth, last_width)[:, :last]
+            tail = panels[body:].reshape(words, last_width, group)
+            out[g, ..., full * width :] = tail[:, :last].transpose(0, 2, 1)
     there = out.reshape([dims[a] for a in order])
     return np.ascontiguousarray(there.transpose(np.argsort(order))).reshape(-1)
+
+
+def _unweave(raw: np.ndarray, row: Any) -> np.ndarray:
+    (outs, length), (width, size), (change, mask) = row
+    out = np.empty((outs, length), np.uint8)
+    some = max(1, _AT_ONCE // max(1, width * length)) * width
+    for first in range(0, outs, some):
+        panels = raw[first * length : (first + some) * length]
+        if change:
+            panels = _ungroup_nibbles(panels, change)
+        if mask:
+            panels = (panels.view("<u4") ^ np.uint32(mask)).view(np.uint8)
+        target = out[first : first + some]
+        words = panels.reshape(-1, length // size, width, size).transpose(0, 2, 1, 3)
+        target.reshape(words.shape)[...] = words
+    return out.reshape(-1)
+
+
+def _ungroup_nibbles(panels: np.ndarray, change: int) -> np.ndarray:
+    """Undo `spread_nibbles`, and before `turn_bytes` or `turn_pairs`, of `ovjit.codegen.cpu.weaving`."""
+    each = 1 if change == _BYTES else 2
+    words = panels.reshape(-1, 4 // each, 4, each).transpose(0, 2, 1, 3)
+    spread = np.ascontiguousarray(words).reshape(-1).view("<u4")
+    nibbles = (spread >> np.uint32(4 * i) & np.uint32(15) for i in range(8))
+    order = (0, 4, 1, 5, 2, 6, 3, 7)
+    parts = [nibble << np.uint32(4 * to) for nibble, to in zip(nibbles, order, strict=True)]
+    return np.bitwise_or.reduce(parts).astype("<u4", copy=False).view(np.uint8)
+
+
+def inverse_of(recipe: Recipe, source: np.ndarray, nbytes: int) -> Any:
+    """The row from which `unpack` restores `source` out of the `nbytes` that `recipe` packs it into, bit by
+    bit except for subnormals. None if there is none."""
+    if recipe.converting is not None or recipe.function.__name__ not in ("fill_panels", "fill_woven"):
+        return None
+    if recipe.function.__name__ == "fill_woven":
+        how = recipe.arguments
+        row = [list(source.shape), [how["width"], how["size"]], [how["change"], how["mask"]]]
+        return row if source.flags.c_contiguous and how["change"] in (_AS_THEY_ARE, _BYTES, _PAIRS) else None
+    return _panels_of(recipe.arguments, source, nbytes)
+
+
+def _panels_of(how: Any, source: np.ndarray, nbytes: int) -> Any:
+    axes = sorted(range(source.ndim), key=lambda axis: -source.strides[axis])
+    plain = source.transpose(axes).flags.c_contiguous and numpy_dtype(how["kind"]) == source.dtype
+    groups, *depths, outs = source.shape
+    depth, group = math.prod(depths), how["group"]
+    if not plain or how.get("paired") or how.get("through") or depths[-1] % group:
+        return None
+    dims = [source.shape[axis] for axis in axes]
+    widths = [how["width"], how["last"] if outs % how["width"] else 0, group]
+    row = [[groups, depth, outs], widths, dims, np.argsort(axes).tolist()]
+    fits = len(dims) <= _MOST_DIMS and panel_bytes(row, source.itemsize, source.size) == nbytes
+    return row if fits else None

@@ -30,19 +30,30 @@ _KEYS = b"ovjit: keys of the universal hash"
 
 
 class Tag:
-    """The code of a section of `size` bytes under the user's `key`. Its content is added in pieces, of which
-    all but the last have whole blocks."""
+    """The code of a section of `size` bytes under the user's `key`. Its content is added in pieces."""
 
     def __init__(self, key: bytes, kind: str, size: int):
         self._key, self._kind, self._size = key, kind, size
         self._sums = np.empty(size // BLOCK_BYTES * SUM_BYTES + size % BLOCK_BYTES, np.uint8)
         self._filled = 0
+        self._begun = np.empty(0, np.uint8)  # the beginning of a block
 
     def add(self, piece: np.ndarray) -> None:
-        sums = self._sums[self._filled :]
-        self._filled += _hash(piece, _keys(self._key, 0), sums)
+        if self._begun.size:
+            missing = BLOCK_BYTES - self._begun.size
+            self._begun, piece = np.concatenate((self._begun, piece[:missing])), piece[missing:]
+            if self._begun.size < BLOCK_BYTES:
+                return
+            self._hash_blocks(self._begun)
+        end = piece.size // BLOCK_BYTES * BLOCK_BYTES
+        self._hash_blocks(piece[:end])
+        self._begun = piece[end:].copy()
+
+    def _hash_blocks(self, blocks: np.ndarray) -> None:
+        self._filled += _hash(blocks, _keys(self._key, 0), self._sums[self._filled :])
 
     def code(self) -> bytes:
+        self._sums[self._filled :] = self._begun
         left, level = self._sums, 1
         while left.size >= BLOCK_BYTES:
             sums = np.empty(left.size // BLOCK_BYTES * SUM_BYTES + left.size % BLOCK_BYTES, np.uint8)

@@ -29,8 +29,8 @@ def _has_constants(node: Node, inputs: Sequence[Value]) -> bool:
 @rule(operation(lambda record: record.name in ("Loop", "TensorIterator"))(...), quick=_has_constants)
 def fold_constant_loop(b: Builder, node: Node) -> Sequence[Value] | None:
     """Loop(constants) -> constants     if it ends, and has few iterations of few small nodes"""
-    arrays = [v.constant for v in node.inputs]
-    if any(a is None for a in arrays):
+    arrays = [a for a in (v.constant for v in node.inputs) if a is not None]
+    if len(arrays) < len(node.inputs):
         return None
     if node.op.name == "TensorIterator":
         count = ports_of(node.attrs, len(arrays)).slice_iterations([a.shape for a in arrays]) or 1
@@ -63,7 +63,11 @@ def _evaluations(body: Graph) -> float:
 
 def _is_small(values: Sequence[Value], limit: int) -> bool:
     """Whether none can have more than `limit` elements."""
-    extents = [None if v.shape is None else [bounds(d)[1] for d in v.shape] for v in values]
-    return all(
-        e is not None and all(isinstance(d, int) for d in e) and math.prod(e) <= limit for e in extents
-    )
+    return all(_most_elements(v) <= limit for v in values)
+
+
+def _most_elements(value: Value) -> float:
+    if value.shape is None:
+        return math.inf
+    extents = [bounds(d)[1] for d in value.shape]
+    return math.prod([math.inf if e is None else e for e in extents])

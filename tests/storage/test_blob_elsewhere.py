@@ -14,7 +14,6 @@ import ovjit
 from ovjit import opset8
 from ovjit.codegen.cpu.host import host_target, usable
 from ovjit.disk.keys import user_key
-from ovjit.storage import blob
 from ovjit.storage.container import Container, write_container
 from ovjit.storage.graph_format import dump, parse
 from tests.support.blob_models import CASES, Case
@@ -297,21 +296,19 @@ def test_special_weights_are_restored_to_the_bit(special) -> None:
     model = ovjit.Model([opset8.matmul(a, opset8.constant(w), False, False)], [a])
     config = {"INFERENCE_PRECISION_HINT": "f32"}
     content = ovjit.Core().compile_model(model, "CPU", config).export_model().getvalue()
-    assert bool(panels_of(content)) == (special in (None, 0, np.finfo(np.float32).tiny))
+    assert bool(panels_of(content)) == (special != 1e-40)
     graph = ovjit.Core().import_model(content, "CPU")._executable.graph
     (restored,) = (node.output.constant for node in graph.nodes if node.op.role == "constant")
     assert restored.tobytes() == w.tobytes()
 
 
-@pytest.mark.parametrize("many", [False, True])
-def test_few_weights_of_open_shapes_are_stored_once(many: bool, monkeypatch) -> None:
-    monkeypatch.setattr(blob, "UNPACKED", 0 if many else 1 << 20)
+def test_weights_of_open_shapes_are_stored_once() -> None:
     w = np.random.default_rng(8).normal(size=(64, 600)).astype(np.float32)
     a = opset8.parameter(ovjit.PartialShape([-1, 64]), np.float32, name="a")
     model = ovjit.Model([opset8.matmul(a, opset8.constant(w), False, False)], [a])
     compiled = ovjit.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     content = compiled.export_model().getvalue()
-    assert (len(Container(memoryview(content)).sections["weights"]) < 4096) == (not many)
+    assert len(Container(memoryview(content)).sections["weights"]) < 4096
     again = ovjit.Core().import_model(content, "CPU")
     for rows in (1, 3, 77):
         x = np.random.default_rng(rows).normal(size=(rows, 64)).astype(np.float32)

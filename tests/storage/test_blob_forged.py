@@ -178,8 +178,8 @@ def test_the_first_format_is_compiled_from_its_graph(sealed, tmp_path: Path, cap
         model = ovjit.Core().import_model(forged.first_format(content), "CPU")
     assert not model.get_property("LOADED_FROM_CACHE") and "format 1" in caplog.text
     assert model(X)[0].tobytes() == right
-    with pytest.raises(BlobError, match="format 3"):
-        ovjit.Core().import_model(content[:8] + struct.pack("<I", 3) + content[12:], "CPU")
+    with pytest.raises(BlobError, match="format 4"):
+        ovjit.Core().import_model(content[:8] + struct.pack("<I", 4) + content[12:], "CPU")
     damaged = bytearray(forged.first_format(content))
     damaged[-5] ^= 1
     with pytest.raises(BlobError, match="checksum"):

@@ -7,7 +7,7 @@ import struct
 
 import numpy as np
 
-from ovjit.storage.container import _BODY, _ENTRY, _TABLE, AUTHENTICATED, SECTIONS, checksum
+from ovjit.storage.container import _BODY, _ENTRY, _TABLE, AUTHENTICATED, SECTIONS, Container, checksum
 
 KINDS = ("rectangle", "rectangle", "rows", "bit", "bytes", "swap")
 
@@ -63,15 +63,15 @@ def resum(content: bytearray) -> bytes:
 
 
 def first_format(content: bytes) -> bytes:
-    """The blob in format 1: without tags, and sections where they lay then."""
+    """The blob in format 1: without tags and compression, and sections where they lay then."""
+    sections = Container(memoryview(content)).sections
     entry, entries = struct.Struct("<8sQQ16s"), []
     body = _TABLE + entry.size * len(SECTIONS) + 16
     out = bytearray(body)
     for kind in SECTIONS:
-        offset, size = place_of(content, kind)
         out += bytes(-len(out) % 64)
-        part = content[offset : offset + size]
-        entries.append(entry.pack(kind.encode(), len(out), size, checksum(part)))
+        part = bytes(sections[kind])
+        entries.append(entry.pack(kind.encode(), len(out), len(part), checksum(part)))
         out += part
     out[:_TABLE] = content[:_TABLE]
     struct.pack_into("<I", out, 8, 1)

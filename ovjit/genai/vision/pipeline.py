@@ -123,8 +123,9 @@ class VLMPipeline:
         kind = read_json(folder / "config.json").get("model_type")
         if kind not in _FAMILIES:
             raise UnsupportedError(f"Unsupported {kind!r} VLM model type: ovjit runs {sorted(_FAMILIES)}")
-        if properties.get("prompt_lookup") or properties.get("draft_model"):
-            raise UnsupportedError("ovjit does not support drafts for pictures: leave the property out")
+        for name in ("prompt_lookup", "draft_model", "adapters"):
+            if properties.get(name):
+                raise UnsupportedError(f"ovjit does not support {name} of VLMPipeline yet: leave it out")
         settings = engine_properties(properties)
         keep_last(models["language"], 1)
         compiled = {name: Core().compile_model(model, device, settings) for name, model in models.items()}

@@ -1,0 +1,201 @@
+"""Weights of mapped files are in a blob once: as kernels read them, or as the graph has them."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ovjit
+from ovjit import opset13
+from ovjit.graph.converted import Unmade
+from ovjit.planning.constants import Recipe
+from ovjit.storage.container import BlobError, Container, write_container
+from ovjit.storage.graph_format import dump, parse
+from ovjit.storage.panels import inverse_of, panel_bytes, unpack
+from ovjit.tiles import weave
+from ovjit.tiles.pack import fill_panels, fill_woven
+from tests.support import forged
+
+SEED = 20261128
+CONFIG = {"INFERENCE_PRECISION_HINT": "f32"}
+STRANGER = bytes(range(32))
+
+
+def normal(*shape: int) -> np.ndarray:
+    return (np.random.default_rng([SEED, *shape]).normal(size=shape) / 30).astype(np.float32)
+
+
+def winograd() -> ovjit.Model:
+    """Convolutions of 3 x 3, whose transformed filters have no inverse, and one of 1 x 1."""
+    a = opset13.parameter([1, 128, 28, 28], np.float32, name="a")
+    ones = [1, 1]
+    x = opset13.convolution(a, opset13.constant(normal(256, 128, 1, 1)), ones, [0, 0], [0, 0], ones)
+    for _ in range(2):
+        weights = opset13.constant(normal(256, 256, 3, 3))
+        x = opset13.relu(opset13.convolution(x, weights, ones, ones, ones, ones))
+    return ovjit.Model([x], [a], "winograd")
+
+
+def product(weights: ovjit.Output, outs: int) -> ovjit.Model:
+    a = opset13.parameter([2, 1024], np.float32, name="a")
+    return ovjit.Model([opset13.matmul(a, weights, False, True)], [a], f"product of {outs}")
+
+
+def halves() -> ovjit.Model:
+    """Weights in f16, which are packed as f32 or f16."""
+    return product(opset13.convert(opset13.constant(normal(1000, 1024).astype(np.float16)), "f32"), 1000)
+
+
+def open_shape() -> ovjit.Model:
+    a = opset13.parameter([-1, 1024], np.float32, name="a")
+    y = opset13.matmul(a, opset13.constant(normal(1056, 1024)), False, True)
+    return ovjit.Model([y], [a], "open")
+
+
+def integers() -> ovjit.Model:
+    """Compressed weights of 8 bits."""
+    rng = np.random.default_rng(SEED)
+    whole = opset13.constant(rng.integers(0, 256, (1280, 1024), dtype=np.uint8))
+    scaled = opset13.multiply(
+        opset13.subtract(opset13.convert(whole, "f32"), opset13.constant(np.float32(128))),
+        opset13.constant(np.full((1280, 1), 0.001, np.float32)),
+    )
+    return product(scaled.output(0), 1280)
+
+
+def nibbles() -> ovjit.Model:
+    """Compressed weights of 4 bits, with signs, in groups of 64."""
+    rng = np.random.default_rng(SEED)
+    tensor = ovjit.Tensor(
+        rng.integers(0, 256, 2560 * 512, dtype=np.uint8), ovjit.Shape([2560, 16, 64]), ovjit.Type.i4
+    )
+    scaled = opset13.multiply(
+        opset13.convert(opset13.constant(tensor), "f32"),
+        opset13.constant(np.abs(normal(2560, 16, 1)) + np.float32(0.001)),
+    )
+    shape = opset13.constant(np.array([2560, 1024]))
+    return product(opset13.reshape(scaled, shape, False).output(0), 2560)
+
+
+CASES: dict[str, Callable[[], ovjit.Model]] = {
+    build.__name__: build for build in (winograd, halves, open_shape, integers, nibbles)
+}
+
+
+@pytest.fixture(scope="module", params=sorted(CASES))
+def exported(request, tmp_path_factory) -> tuple[str, int, ovjit.CompiledModel, bytes]:
+    """A model of a mapped file: its name, the bytes of its weights, the compiled model, and its blob."""
+    path = tmp_path_factory.mktemp("once") / "m.xml"
+    ovjit.save_model(CASES[request.param](), path, compress_to_fp16=False)
+    core = ovjit.Core()
+    model = core.compile_model(core.read_model(path), "CPU", CONFIG)
+    return request.param, path.with_suffix(".bin").stat().st_size, model, model.export_model().getvalue()
+
+
+def feed(name: str) -> np.ndarray:
+    return normal(1, 128, 28, 28) if name == "winograd" else normal(2, 1024)
+
+
+def test_weights_are_there_once(exported) -> None:
+    name, size, model, content = exported
+    assert len(content) < 1.1 * size + 120_000
+    table = parse(Container(memoryview(content)).sections["program"], "program").get("memory")
+    assert (table is not None) == (name in ("winograd",) or (name == "halves" and table is not None))
+    again = ovjit.Core().import_model(content, "CPU")
+    assert again.get_property("LOADED_FROM_CACHE")
+    x = feed(name)
+    assert again(x)[0].tobytes() == model(x)[0].tobytes()
+    assert again.export_model().getvalue() == content
+    before, after = model._executable.graph, again._executable.graph
+    for mine, other in zip(before.nodes, after.nodes, strict=True):
+        for key, value in mine.attrs.items():
+            if isinstance(value, (np.ndarray, Unmade)):
+                np.testing.assert_array_equal(np.asarray(other.attrs[key]), np.asarray(value), strict=True)
+
+
+def test_strangers_compile_the_same_model(exported, caplog) -> None:
+    name, _, model, content = exported
+    sections = Container(memoryview(content)).sections
+    with caplog.at_level(logging.WARNING, "ovjit"):
+        stranger = ovjit.Core().import_model(write_container(sections, STRANGER), "CPU")
+    assert "another user's key" in caplog.text
+    x = feed(name)
+    assert stranger(x)[0].tobytes() == model(x)[0].tobytes()
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_changed_weights_are_refused(mapped: bool, exported, tmp_path: Path) -> None:
+    _, _, _, content = exported
+    for kind in ("packed", "weights"):
+        if forged.place_of(content, kind)[1] < 1 << 20:
+            continue
+        changed = forged.forge(content, kind, "rectangle", random.Random(SEED))
+        path = tmp_path / f"{kind}.blob"
+        path.write_bytes(changed)
+        with pytest.raises(BlobError, match=f"forged: the tag of its section '{kind}'"):
+            model = ovjit.Core().import_model(path if mapped else changed, "CPU")
+            assert model._executable.graph  # weights that no import packs are read with the graph
+
+
+def test_rows_of_strangers_are_checked(exported) -> None:
+    """Numbers of a rearrangement, changed one after the other: refused, or another model's weights."""
+    _, _, _, content = exported
+    sections = dict(Container(memoryview(content)).sections)
+    tables = parse(sections["graph"], "graph")
+    rows = [v.get("a") or v.get("p") for n in tables["nodes"] for v in n[5].values() if type(v) is dict]
+    refused = tried = 0
+    for part in next((row[4] for row in rows if row and len(row) == 5), ()):
+        for place, before in enumerate(part):
+            for value in (-1, before + 1, 2**31, 2**63, 1.5, None, [1]):
+                part[place] = value
+                forgery = write_container({**sections, "graph": dump(tables)}, STRANGER)
+                part[place] = before
+                tried += 1
+                try:
+                    ovjit.Core().import_model(forgery, "CPU")
+                except RuntimeError as error:
+                    assert "blob" in str(error)
+                    refused += 1
+    assert refused >= tried * 0.9, (refused, tried)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("mask", [0, 0x88888888])
+@pytest.mark.parametrize("change", [weave.AS_THEY_ARE, weave.BYTES, weave.PAIRS])
+def test_woven_rows_are_restored(size: int, mask: int, change: int) -> None:
+    rng = np.random.default_rng([SEED, size, change])
+    source = rng.integers(0, 256, (64 * 3, 640), dtype=np.uint8)
+    recipe = Recipe(fill_woven, {"width": 64, "size": size, "change": change, "mask": mask})
+    memory = np.empty(source.nbytes, np.uint8)
+    fill_woven(memory, source, **recipe.arguments)
+    row = inverse_of(recipe, source, memory.nbytes)
+    assert panel_bytes(row, 1, source.size) == memory.nbytes
+    assert np.array_equal(unpack(memory, row), source.reshape(-1)), SEED
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_panels_are_restored(seed: int) -> None:
+    """Random views of weights, in groups of elements too. Those with padded words have no inverse."""
+    rng = np.random.default_rng([SEED, seed])
+    groups, runs, depth, outs = (int(n) for n in rng.integers(1, (4, 5, 12, 70)))
+    group, kind = (1, "f32") if seed % 2 else (4, "i8")
+    order = rng.permutation(4)
+    shape = np.array((groups, runs, depth, outs))
+    stored = rng.integers(-100, 100, shape[order]).astype(np.float32 if kind == "f32" else np.int8)
+    source = stored.transpose(np.argsort(order))
+    width, last = 32, -(-(outs % 32) // 16) * 16
+    recipe = Recipe(fill_panels, {"kind": kind, "width": width, "last": last, "group": group})
+    words = runs * -(-depth // group) * group
+    nbytes = groups * words * (outs // width * width + last) * stored.itemsize
+    memory = np.empty(nbytes, np.uint8)
+    fill_panels(memory, source, **recipe.arguments)
+    row = inverse_of(recipe, source, nbytes)
+    assert (row is None) == bool(depth % group), (SEED, seed)
+    if row is not None:
+        found = unpack(memory.view(stored.dtype), row)
+        assert np.array_equal(found, stored.reshape(-1)), (SEED, seed)
