@@ -2,11 +2,10 @@
 
     python -m bench.busy [--models digits] [--neighbours 0 4 8 16] [--threads 2] [--pause 2] [--json out.json]
 
-For every number of neighbours, which compute without a pause, the engines take turns as in `bench.calls`, with
-a pause before each call, as of a service that gets requests. (A process that computes all the time gets its
-share of the cores, and its percentiles show the scheduler's slices.) Times are per inference, in
-microseconds; `ratio99` and `ratio999` are quotients of the percentiles. Without neighbours the table shows a
-quiet machine.
+For every number of neighbours, which compute without a pause, the engines take turns as in `bench.calls`. A
+pause before each call makes it that of a service: a process that computes all the time gets its share of the
+cores, and its percentiles show the scheduler's slices. Times are per inference, in microseconds; `ratio99`
+and `ratio999` are quotients of the percentiles. Without neighbours the table shows a quiet machine.
 """
 
 from __future__ import annotations

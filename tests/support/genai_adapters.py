@@ -268,9 +268,16 @@ def sparse(genai: Any, ov: Any, folder: Path) -> Iterator[tuple[str, Callable[[]
         scheduler.sparse_attention_config = genai.SparseAttentionConfig(**sizes)
         pipeline = genai.ContinuousBatchingPipeline(folder, scheduler, "CPU", dict(EXACT))
         results = pipeline.generate([prompt] * prompts, [config] * prompts)
-        return [[result.m_generation_ids[0], [round(float(s), 3) for s in result.m_scores]] for result in results]
+        return [
+            [result.m_generation_ids[0], [round(float(s), 3) for s in result.m_scores]] for result in results
+        ]
 
-    names = ("num_last_dense_tokens_in_prefill", "num_retained_start_tokens_in_cache", "num_retained_recent_tokens_in_cache", "chunk")
+    names = (
+        "num_last_dense_tokens_in_prefill",
+        "num_retained_start_tokens_in_cache",
+        "num_retained_recent_tokens_in_cache",
+        "chunk",
+    )
     yield "dense", run
     for sizes in (
         (0, 32, 64, 64), (100, 32, 64, 64), (100, 0, 32, 64), (1, 50, 100, 48), (1, 64, 96, 48), (100, 128, 1920, 64), (650, 32, 32, 64), (10, 32, 32, 333),
@@ -302,7 +309,10 @@ def rerankers(genai: Any, like: Path, work: Path) -> Iterator[tuple[str, Callabl
 
     for options in ({}, {"top_n": 1}, {"max_length": 8}, {"padding_side": "left", "top_n": 9},
                     {"padding_side": "right", "top_n": 9}):  # fmt: skip
-        yield f"answers {options}", lambda o=options: [ranks("is it so?", texts, **o), ranks("the ", texts[:1], **o)]
+        yield (
+            f"answers {options}",
+            lambda o=options: [ranks("is it so?", texts, **o), ranks("the ", texts[:1], **o)],
+        )
     missing = write_reranker(work / "missing", like, {b" 2": b"no"})
     yield "answers without words", lambda: genai.TextRerankPipeline(missing, "CPU")
 
