@@ -11,7 +11,7 @@ from ovjit.execution.control_steps import branch as branch
 from ovjit.execution.control_steps import repeat as repeat
 from ovjit.execution.iteration_steps import iterate as iterate
 from ovjit.execution.layout import *
-from ovjit.execution.runner_parts import add_time, call_worker, is_calm, lock, noticed, popped, tell_over
+from ovjit.execution.runner_parts import add_time, call_worker, is_calm, lock, notice_gap, popped, tell_over
 from ovjit.execution.runner_words import *
 
 
@@ -326,7 +326,7 @@ def work(pool, arena, arena_size, resume):
                 if spins & (LOOK - 1) == 0:
                     before = at
                     at = now()
-                    gap = noticed(pool, before, at)
+                    gap = notice_gap(pool, before, at)
                     if gap == 1:
                         spins = SPIN_BEFORE_SLEEP
             aadd(pool + SPINNERS * 8, -1)
@@ -335,10 +335,10 @@ def work(pool, arena, arena_size, resume):
             at = now()
             sleep_on(pool + WAKE * 8, seen, 3600000000000)
             aadd(pool + SLEEPERS * 8, -1)
-            woken = aload(pool + WOKEN_AT * 8)
-            if woken >= at:  # else it was not put to sleep, or was not woken by this
+            since = aload(pool + WOKEN_AT * 8)
+            if since >= at:  # else it was not put to sleep, or was not woken by this
                 at = now()
-                noticed(pool, woken, at)
+                notice_gap(pool, since, at)
     return STOPPED
 
 
@@ -367,8 +367,8 @@ def wait(job, ns, pool, unused):
     state = aload(job + STATE * 8)
     if state == DONE or state == IDLE:
         return 1
-    began = now()
-    calm = is_calm(pool, began)
+    start = now()
+    calm = is_calm(pool, start)
     if calm == 1:
         for _ in range(SPIN_WAIT):
             state = aload(job + STATE * 8)
@@ -376,7 +376,7 @@ def wait(job, ns, pool, unused):
                 return 1
             pause()
     at = now()
-    noticed(pool, began, at)
+    notice_gap(pool, start, at)
     aadd(job + WAITERS * 8, 1)
     limit = at + ns
     left = ns

@@ -34,7 +34,7 @@ def is_calm(pool, at):
 
 
 @inline
-def noticed(pool, before, at):
+def notice_gap(pool, before, at):
     """Whether a thread that spun, or was woken, was off its core between these times. Then no thread spins
     for a while."""
     gap = 0

@@ -380,7 +380,7 @@ def test_another_machine_s_code_is_not_run(what: str, caplog) -> None:
     model = compiled("small")
     here = blob_module.machine()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blob_module, "machine", lambda: {**here, what: here[what] + ",+other"})
+        patch.setattr(blob_module, "machine", lambda config=None: {**here, what: here[what] + ",+other"})
         content = blob_of(model)
     found, text = told(caplog, content)
     assert bits(found, X) == bits(model, X) and not found.get_property("LOADED_FROM_CACHE")

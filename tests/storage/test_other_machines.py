@@ -44,7 +44,7 @@ class Machine:
         monkeypatch.setattr(blob, "_load", noted)
 
     def be(self, other: bool) -> None:
-        self.monkeypatch.setattr(blob, "machine", (lambda: self.other) if other else self.mine)
+        self.monkeypatch.setattr(blob, "machine", (lambda config=None: self.other) if other else self.mine)
 
 
 @pytest.fixture(params=OTHERS)
