@@ -81,8 +81,8 @@ SPIN_POST = 4_000  # pauses of a worker that has posted a job and waits for a ta
 LONG_JOB = 500_000  # ns: after such a job the worker waits an eighth of the job's time
 SPIN_WAIT = 1_000  # pauses of a caller before it sleeps
 #: Pauses between two looks at the clock, and the ns between them, or for a wake-up, that only another process
-#: explains: the scheduler's slices are longer, interrupts and idle states are shorter.
-LOOK, GAP = 64, 300_000
+#: explains: the slices of schedulers are longer, interrupts and the wake-up of a virtual core are shorter.
+LOOK, GAP = 64, 1_000_000
 #: ns for which no thread spins then. What spins on a busy machine has used its share when work comes, and
 #: waits for whole slices of the others. Each time that the machine is busy again at once, twice as long.
 SHORT_BUSY, LONG_BUSY = 1_000_000_000, 32_000_000_000
