@@ -105,6 +105,17 @@ def test_fixed_sizes_of_a_latent_consistency_model(folders: Path) -> None:
         encoder.infer("a", "b", True)
 
 
+def test_several_pictures_of_fixed_sizes_from_one(folders: Path) -> None:
+    fixed, free = (genai.Image2ImagePipeline(folders / "sd") for _ in range(2))
+    fixed.reshape(2, 16, 24, 5.0)
+    for pipe in (fixed, free):
+        pipe.compile("CPU", **cases.EXACT)
+    free.set_generation_config(fixed.get_generation_config())
+    image = cases.picture(ov, 20, 24)
+    pictures = [pipe.generate("a", image, num_inference_steps=3).data for pipe in (fixed, free)]
+    assert pictures[0].shape == (2, 16, 24, 3) and (pictures[0] == pictures[1]).all()
+
+
 def test_a_tokenizer_is_beside_its_encoder(folders: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(folders / "sd", tmp_path / "text_encoder_runs" / "sd")
     genai.CLIPTextModel(folder / "text_encoder")

@@ -97,9 +97,8 @@ class AutoencoderKL:
         check_divisible(height, width, factor)
         if self._encoder is not None:
             model = self._encoder.check_model()
-            model.reshape(
-                {model.input(0): [batch_size, model.input(0).get_partial_shape()[1], height, width]}
-            )
+            # pipelines encode one picture for all: any number
+            model.reshape({model.input(0): [-1, model.input(0).get_partial_shape()[1], height, width]})
         channels = decoder.input(0).get_partial_shape()[1]
         decoder.reshape({decoder.input(0): [batch_size, channels, height // factor, width // factor]})
         return self

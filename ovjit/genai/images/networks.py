@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.images.noise_levels import read_fields
 
@@ -153,6 +154,17 @@ class SingleNetwork:
     Config = NetworkConfig
     _network: Network
     _config: NetworkConfig
+
+    def _choose_overload(
+        self, tools: Overload, arguments: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """See `choose_overload`. `tools` are the arguments that a folder replaces."""
+        overloads = [
+            {"model": type(self)},
+            *add_devices({"root_dir": PATH}, {"model": str, "weights": Tensor, **tools}),
+            {"blob_tensor": Tensor, **tools, "device": str},
+        ]
+        return choose_overload(type(self).__name__, overloads, arguments, keywords)
 
     def _copy_from(self, other: SingleNetwork) -> None:
         """Take the attributes of another; a network that is not compiled yet can be reshaped apart."""

@@ -10,14 +10,7 @@ import numpy as np
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError
-from ovjit.genai.images.networks import (
-    PATH,
-    Network,
-    NetworkConfig,
-    SingleNetwork,
-    add_devices,
-    choose_overload,
-)
+from ovjit.genai.images.networks import Network, NetworkConfig, SingleNetwork
 from ovjit.genai.tokenizer import Tokenizer
 
 
@@ -43,12 +36,7 @@ class CLIPTextModel(SingleNetwork):
 
     def __init__(self, *arguments: Any, **kwargs: Any):
         tools = {"config": self.Config, "clip_tokenizer": Tokenizer}
-        overloads = [
-            {"model": type(self)},
-            *add_devices({"root_dir": PATH}, {"model": str, "weights": Tensor, **tools}),
-            {"blob_tensor": Tensor, **tools, "device": str},
-        ]
-        values, properties = choose_overload(type(self).__name__, overloads, arguments, kwargs)
+        values, properties = self._choose_overload(tools, arguments, kwargs)
         model, folder = values.get("model"), values.get("root_dir")
         if isinstance(model, CLIPTextModel):
             self._copy_from(model)

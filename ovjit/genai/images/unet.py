@@ -11,14 +11,7 @@ import numpy as np
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError
 from ovjit.genai.images.autoencoder import AutoencoderKL, compute_scale_factor
-from ovjit.genai.images.networks import (
-    PATH,
-    Network,
-    NetworkConfig,
-    SingleNetwork,
-    add_devices,
-    choose_overload,
-)
+from ovjit.genai.images.networks import Network, NetworkConfig, SingleNetwork
 
 _TITLE = "the UNet"
 
@@ -38,12 +31,7 @@ class UNet2DConditionModel(SingleNetwork):
 
     def __init__(self, *arguments: Any, **kwargs: Any):
         tools = {"config": self.Config, "vae_scale_factor": int}
-        overloads = [
-            {"model": UNet2DConditionModel},
-            *add_devices({"root_dir": PATH}, {"model": str, "weights": Tensor, **tools}),
-            {"blob_tensor": Tensor, **tools, "device": str},
-        ]
-        values, properties = choose_overload(type(self).__name__, overloads, arguments, kwargs)
+        values, properties = self._choose_overload(tools, arguments, kwargs)
         model, folder = values.get("model"), values.get("root_dir")
         if isinstance(model, UNet2DConditionModel):
             self._copy_from(model)
