@@ -46,6 +46,7 @@ def add_devices(*overloads: Overload) -> list[Overload]:
 
 
 def refuse_adapters(adapters: Any) -> None:
+    """UnsupportedError for adapters of any kind; None and empty ones pass."""
     if adapters:
         raise UnsupportedError("ovjit does not support adapters of pictures yet: leave them out")
 
