@@ -14,7 +14,7 @@ from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, controller_of, is_same
 from ovjit.genai.answers import answer_prompt
 from ovjit.genai.batches import Batches, Request
-from ovjit.genai.config import GenerationConfig, check_single, merge
+from ovjit.genai.config import GenerationConfig, check_single, merge, refuse_tree_search
 from ovjit.genai.drafts import DraftedRequest, DraftProposer, LookupProposer
 from ovjit.genai.enums import GenerationStatus, StreamingStatus
 from ovjit.genai.figures import Figures, now_us
@@ -184,8 +184,7 @@ class ContinuousBatchingPipeline:
         return DraftedRequest(number, prompt, steps, handle, writer, stops.config)
 
     def _check_drafts(self, config: GenerationConfig) -> None:
-        if config.is_tree_search():
-            raise UnsupportedError("ovjit does not support tree_depth yet: leave it at 0")
+        refuse_tree_search(config)
         if isinstance(self._proposals, LookupProposer):
             check_prompt_lookup(config)
         if self._proposals is not None and (config.is_beam_search() or config.num_return_sequences > 1):

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from ovjit.errors import OvjitError
+from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import AdapterConfig
 from ovjit.genai.enums import StopCriteria
 from ovjit.genai.fields import (
@@ -264,6 +264,12 @@ def merge(config: C | None, default: C, keywords: Mapping[str, Any]) -> C:
     merged.inherit(default)
     merged.validate()
     return merged
+
+
+def refuse_tree_search(config: GenerationConfig) -> None:
+    """UnsupportedError for a configuration with `tree_depth`."""
+    if config.is_tree_search():
+        raise UnsupportedError("ovjit does not support tree_depth yet: leave it at 0")
 
 
 def check_single(streamer: object, config: GenerationConfig, prompts: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ovjit.genai.results import PerfMetrics
 
@@ -10,6 +12,16 @@ from ovjit.genai.results import PerfMetrics
 def now_us() -> float:
     """Microseconds of a monotonic clock."""
     return time.perf_counter() * 1e6
+
+
+@contextmanager
+def measure(durations: list[float]) -> Iterator[None]:
+    """Append the duration of a block in microseconds."""
+    start_us = now_us()
+    try:
+        yield
+    finally:
+        durations.append(now_us() - start_us)
 
 
 class Figures:

@@ -12,7 +12,7 @@ from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
 from ovjit.genai.answers import Answer, Writer, answer_prompt
-from ovjit.genai.config import GenerationConfig, check_single, merge
+from ovjit.genai.config import GenerationConfig, check_single, merge, refuse_tree_search
 from ovjit.genai.engine import Change, Engine
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, now_us
@@ -237,8 +237,7 @@ class LLMPipeline:
         return self._engine.run(prompt, steps)[: config.num_return_sequences]
 
     def _check_drafts(self, config: GenerationConfig) -> None:
-        if config.is_tree_search():
-            raise UnsupportedError("ovjit does not support tree_depth yet: leave it at 0")
+        refuse_tree_search(config)
         if self._drafts == "lookup":
             check_prompt_lookup(config)
         if config.assistant_confidence_threshold and not isinstance(self._drafts, Proposer):

@@ -8,7 +8,7 @@ from ovjit.locks import rlock
 
 class Turn:
     """A context that one thread enters at a time. RuntimeError if the same thread enters it again, which a
-    streamer does that calls `generate`."""
+    streamer or callback does that calls `generate`."""
 
     def __init__(self) -> None:
         self._lock = rlock("pipeline")
@@ -18,7 +18,7 @@ class Turn:
         self._lock.acquire()
         if self._is_running:
             self._lock.release()
-            raise OvjitError("a streamer cannot call generate of the pipeline that it is called by")
+            raise OvjitError("a streamer or callback cannot call generate of the pipeline that calls it")
         self._is_running = True
 
     def __exit__(self, *error: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,36 @@ def test_networks_of_texts_and_of_blobs(folders: Path, tmp_path: Path) -> None:
     assert (results[0] == results[1]).all() and (results[0] == results[2]).all()
 
 
+def test_fixed_sizes_of_a_latent_consistency_model(folders: Path) -> None:
+    fixed, free = genai.Text2ImagePipeline(folders / "lcm"), genai.Text2ImagePipeline(folders / "lcm")
+    fixed.reshape(2, 8, 24, 3.0)
+    for pipe in (fixed, free):
+        pipe.compile("CPU", **cases.EXACT)
+    free.set_generation_config(fixed.get_generation_config())
+    pictures = [pipe.generate("a", num_inference_steps=3).data for pipe in (fixed, free)]
+    assert pictures[0].shape == (2, 8, 24, 3) and (pictures[0] == pictures[1]).all()
+    encoder = genai.CLIPTextModel(folders / "lcm" / "text_encoder").reshape(3)
+    encoder.compile("CPU")
+    with pytest.raises(OvjitError, match="cannot take 2 prompts"):
+        encoder.infer("a", "b", True)
+
+
+def test_several_pictures_of_fixed_sizes_from_one(folders: Path) -> None:
+    fixed, free = (genai.Image2ImagePipeline(folders / "sd") for _ in range(2))
+    fixed.reshape(2, 16, 24, 5.0)
+    for pipe in (fixed, free):
+        pipe.compile("CPU", **cases.EXACT)
+    free.set_generation_config(fixed.get_generation_config())
+    image = cases.picture(ov, 20, 24)
+    pictures = [pipe.generate("a", image, num_inference_steps=3).data for pipe in (fixed, free)]
+    assert pictures[0].shape == (2, 16, 24, 3) and (pictures[0] == pictures[1]).all()
+
+
+def test_a_tokenizer_is_beside_its_encoder(folders: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(folders / "sd", tmp_path / "text_encoder_runs" / "sd")
+    genai.CLIPTextModel(folder / "text_encoder")
+
+
 def test_durations(folders: Path) -> None:
     pipe = genai.Image2ImagePipeline(folders / "xl", "CPU")
     pipe.generate("a", cases.picture(ov, 16, 16), num_inference_steps=5, strength=0.8)
@@ -113,6 +144,8 @@ def test_errors_of_users(folders: Path) -> None:
 
     with pytest.raises(ZeroDivisionError):
         pipe.generate("a", callback=lambda *arguments: 1 / 0)
+    with pytest.raises(OvjitError, match="a streamer or callback cannot call generate"):
+        pipe.generate("a", callback=lambda *arguments: pipe.generate("b"))
     with pytest.raises(OvjitError, match=r"Silent should have a method next\(\)"):
         pipe.generate("a", generator=Silent())
     with pytest.raises(UnsupportedError, match="does not support adapters"):

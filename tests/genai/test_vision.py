@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from ovjit.errors import UnsupportedError
+from ovjit.errors import OvjitError, UnsupportedError
 from tests.support import genai_vision as cases
 from tests.support.genai_cases import value_of
 
@@ -100,6 +100,38 @@ def test_a_cancelled_answer_is_no_part_of_a_chat(folder: Path) -> None:
             pass
 
     assert chat(True) == chat(False)
+
+
+def test_a_cancelled_answer_to_a_changed_history_can_be_repeated(folder: Path) -> None:
+    pipe = genai.VLMPipeline(folder, "CPU", **cases.EXACT)
+    options: dict[str, Any] = {"images": [cases.picture(ov, 30, 30)], "max_new_tokens": 6, "ignore_eos": True}
+    stop = lambda text: genai.StreamingStatus.CANCEL  # noqa: E731
+
+    def chat(is_cancelled: bool) -> list[str]:
+        history = genai.ChatHistory([{"role": "user", "content": "hi"}])
+        pipe.generate(history, **options)
+        history.set_messages([{"role": "user", "content": "why"}])
+        if is_cancelled:
+            pipe.generate(history, streamer=stop, **options)
+        return pipe.generate(history, **options).texts
+
+    assert chat(True) == chat(False)
+
+
+def test_calls_within_a_call_and_drafts_are_refused(folder: Path) -> None:
+    pipe = genai.VLMPipeline(folder, "CPU")
+
+    class Nested(genai.StreamerBase):
+        def write(self, token: Any) -> Any:
+            return pipe.generate("b", max_new_tokens=1)
+
+        def end(self) -> None:
+            pass
+
+    with pytest.raises(OvjitError, match="a streamer or callback cannot call generate"):
+        pipe.generate("a", streamer=Nested(), max_new_tokens=3)
+    with pytest.raises(UnsupportedError, match="does not support tree_depth"):
+        pipe.generate("a", max_new_tokens=3, tree_depth=1, num_assistant_tokens=2, branching_factor=1)
 
 
 def test_durations_are_added(folder: Path) -> None:

@@ -283,6 +283,7 @@ def texts(genai: Any, folder: Path) -> Iterator[Program]:
         yield f"text steps {count}", lambda n=count: array_of(pndm.generate(PROMPT, num_inference_steps=n))
     for options in (
         {"prompt_2": "numbers", "negative_prompt": "other"},
+        {"prompt_2": ""},
         {"negative_prompt": "", "negative_prompt_2": "hello", "num_images_per_prompt": 2},
     ):
         yield (

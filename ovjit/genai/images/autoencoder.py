@@ -17,27 +17,7 @@ from ovjit.compat import opset13 as ops
 from ovjit.compat.preprocess import PrePostProcessor
 from ovjit.errors import OvjitError
 from ovjit.genai.images.generators import draw_noise
-from ovjit.genai.images.networks import PATH, Change, Network, NetworkConfig, choose_overload, with_device
-from ovjit.genai.images.noise_levels import read_fields
-
-
-class _Config(NetworkConfig):
-    """config.json of an autoencoder."""
-
-    _defaults = {"in_channels": 3, "latent_channels": 4, "out_channels": 3, "scaling_factor": 1.0,
-                 "shift_factor": 0.0, "block_out_channels": [64]}  # fmt: skip
-
-
-_Config.__name__ = "Config"
-
-
-def read_scale_factor(config_path: Any) -> int:
-    """The pixels of a latent's element, from the decoder's config.json."""
-    return _scale_factor(read_fields(config_path, _Config._defaults)["block_out_channels"])
-
-
-def _scale_factor(channels: list[int]) -> int:
-    return int(2 ** (len(channels) - 1))
+from ovjit.genai.images.networks import PATH, Change, Network, NetworkConfig, add_devices, choose_overload
 
 
 class AutoencoderKL:
@@ -45,20 +25,25 @@ class AutoencoderKL:
     same of texts and weights with a config, all with a device and its properties, blobs with a config and a
     device, or AutoencoderKL(another)."""
 
-    Config = _Config
-    _config: _Config
+    class Config(NetworkConfig):
+        """config.json of an autoencoder."""
+
+        _defaults = {"in_channels": 3, "latent_channels": 4, "out_channels": 3, "scaling_factor": 1.0,
+                     "shift_factor": 0.0, "block_out_channels": [64]}  # fmt: skip
+
+    _config: Config
     _decoder: Network
     _encoder: Network | None
 
     def __init__(self, *arguments: Any, **kwargs: Any):
         if len(arguments) == 2 and isinstance(arguments[1], str) and not os.path.isdir(arguments[1]):
             kwargs, arguments = {"device": arguments[1], **kwargs}, arguments[:1]
-        end = {"vae_decoder_config": _Config}
+        end = {"vae_decoder_config": self.Config}
         texts = {"vae_decoder_model": str, "vae_decoder_weights": Tensor, **end}
         blobs = {"vae_decoder_blob_tensor": Tensor, **end, "device": str}
         overloads = [
             {"model": AutoencoderKL},
-            *with_device(
+            *add_devices(
                 {"vae_encoder_path": PATH, "vae_decoder_path": PATH}, {"vae_decoder_path": PATH}, texts,
                 {"vae_encoder_model": str, "vae_encoder_weights": Tensor, **texts},
             ),
@@ -71,7 +56,9 @@ class AutoencoderKL:
             self._decoder, self._encoder = copy.copy(self._decoder), copy.copy(self._encoder)
             return
         folder: Any = values.get("vae_decoder_path")
-        self._config = values.get("vae_decoder_config") or _Config(Path(os.fsdecode(folder)) / "config.json")
+        self._config = values.get("vae_decoder_config") or self.Config(
+            Path(os.fsdecode(folder)) / "config.json"
+        )
         self._decoder = _load_part("decoder", values, properties, self._add_pixels)
         self._encoder = None
         path = properties.get("blob_path")
@@ -97,12 +84,12 @@ class AutoencoderKL:
         processor.output().tensor().set_layout(Layout("NHWC"))
         return processor.build()
 
-    def get_config(self) -> _Config:
+    def get_config(self) -> Config:
         return self._config
 
     def get_vae_scale_factor(self) -> int:
         """The pixels of a latent's element in each direction."""
-        return _scale_factor(self._config.block_out_channels)
+        return compute_scale_factor(self._config)
 
     def reshape(self, batch_size: int, height: int, width: int) -> AutoencoderKL:
         """Fix the number of pictures and their pixels."""
@@ -110,9 +97,8 @@ class AutoencoderKL:
         check_divisible(height, width, factor)
         if self._encoder is not None:
             model = self._encoder.check_model()
-            model.reshape(
-                {model.input(0): [batch_size, model.input(0).get_partial_shape()[1], height, width]}
-            )
+            # pipelines encode one picture for all: any number
+            model.reshape({model.input(0): [-1, model.input(0).get_partial_shape()[1], height, width]})
         channels = decoder.input(0).get_partial_shape()[1]
         decoder.reshape({decoder.input(0): [batch_size, channels, height // factor, width // factor]})
         return self
@@ -155,7 +141,13 @@ class AutoencoderKL:
             self._encoder.export(Path(os.fsdecode(export_path)) / "vae_encoder")
 
 
+def compute_scale_factor(config: NetworkConfig) -> int:
+    """The pixels of a latent's element in each direction."""
+    return int(2 ** (len(config.block_out_channels) - 1))
+
+
 def check_divisible(height: int, width: int, factor: int) -> None:
+    """RuntimeError for pixels that are no multiples of `factor`. Negative ones are not chosen yet."""
     if (height > 0 and height % factor) or (width > 0 and width % factor):
         raise OvjitError(f"Both 'width' and 'height' must be divisible by {factor}, not {width} and {height}")
 

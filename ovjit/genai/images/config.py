@@ -25,8 +25,8 @@ class ImageGenerationConfig(Settings):
     }  # fmt: skip
 
     def update_generation_config(self, **kwargs: Any) -> None:
-        """Set fields by keywords; unknown ones are ignored. Without a generator, one of `rng_seed` is made;
-        the keyword `rng_seed` seeds the generator that is there."""
+        """Set fields by keywords; unknown ones are ignored. Without a generator, one is created with
+        `rng_seed`; the keyword `rng_seed` seeds an existing one."""
         if kwargs.get("taylorseer_config", 0) is None:
             del kwargs["taylorseer_config"]
         self.update_fields(kwargs)

@@ -14,11 +14,11 @@ import numpy as np
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError
+from ovjit.genai.figures import measure
 from ovjit.genai.images.autoencoder import AutoencoderKL, check_divisible
 from ovjit.genai.images.config import ImageGenerationConfig
 from ovjit.genai.images.generators import draw_noise
-from ovjit.genai.images.metrics import ImageGenerationPerfMetrics, measure, measure_part
-from ovjit.genai.images.noise_levels import read_json
+from ovjit.genai.images.metrics import ImageGenerationPerfMetrics, measure_part
 from ovjit.genai.images.pixels import binarize, normalize, resize, shrink
 from ovjit.genai.images.schedulers import Scheduler
 from ovjit.genai.images.text_encoders import CLIPTextModel
@@ -124,8 +124,9 @@ class StableDiffusion:
         return config
 
     def reshape(self, count: int, height: int, width: int, guidance_scale: float) -> None:
+        """Fix the number of pictures, their pixels, and the rows that the guidance needs."""
         check_divisible(height, width, self.vae.get_vae_scale_factor())
-        rows = 1 + self.unet.do_classifier_free_guidance(guidance_scale)
+        rows = self._count_rows(guidance_scale)
         for network in self.networks.values():
             if network is not self.unet:
                 network.reshape(rows)
@@ -200,25 +201,24 @@ class StableDiffusion:
         metrics._generate_duration = (time.perf_counter() - start) * 1000
         return pictures
 
-    def _rows(self, config: ImageGenerationConfig) -> int:
+    def _count_rows(self, guidance_scale: float) -> int:
         """2 if each picture is denoised with and without the prompt, else 1."""
-        return 1 + self.unet.do_classifier_free_guidance(config.guidance_scale)
+        return 1 + self.unet.do_classifier_free_guidance(guidance_scale)
 
     def _encode_prompt(self, prompt: str, config: ImageGenerationConfig) -> None:
+        has_negative = self._count_rows(config.guidance_scale) > 1
         with measure_part(self.metrics._encoders, "text_encoder"):
-            states = self.text_encoder.infer(prompt, config.negative_prompt or "", self._rows(config) > 1)
+            states = self.text_encoder.infer(prompt, config.negative_prompt or "", has_negative)
         self._set_states(config, encoder_hidden_states=states.data)
 
     def _set_states(self, config: ImageGenerationConfig, **states: np.ndarray) -> None:
         """Give the UNet the states [rows, ...], each row for all pictures."""
+        if self._is_lcm():
+            size = self.unet.get_config().time_cond_proj_dim
+            states["timestep_cond"] = embed_guidance(config.guidance_scale - 1, size)
         for name, values in states.items():
             repeated = np.repeat(values, config.num_images_per_prompt, 0)
             self.unet.set_hidden_states(name, Tensor(np.ascontiguousarray(repeated)))
-        if self._is_lcm():
-            size = self.unet.get_config().time_cond_proj_dim
-            self.unet.set_hidden_states(
-                "timestep_cond", Tensor(embed_guidance(config.guidance_scale - 1, size))
-            )
 
     def _prepare(
         self, config: ImageGenerationConfig, image: np.ndarray | None, mask: np.ndarray | None
@@ -251,7 +251,7 @@ class StableDiffusion:
         self, config: ImageGenerationConfig, latents: Latents, mask: np.ndarray, pixels: np.ndarray
     ) -> None:
         full = binarize(resize(mask, config.height, config.width))
-        count = config.num_images_per_prompt * self._rows(config)
+        count = config.num_images_per_prompt * self._count_rows(config.guidance_scale)
         latents.mask = np.repeat(shrink(full, *latents.values.shape[2:]), count, 0)
         if self._takes_mask():
             masked = np.where(full < 0.5, pixels, np.float32(0))
@@ -277,7 +277,7 @@ class StableDiffusion:
         return denoised
 
     def _predict_noise(self, config: ImageGenerationConfig, latents: Latents, index: int) -> np.ndarray:
-        rows = self._rows(config)
+        rows = self._count_rows(config.guidance_scale)
         sample = self.scheduler.scale_model_input(np.concatenate([latents.values] * rows), index)
         if latents.mask is not None and latents.masked_image is not None:
             sample = np.concatenate((sample, latents.mask, latents.masked_image), 1)
@@ -297,8 +297,3 @@ class StableDiffusion:
             image = self.scheduler.add_noise(image, latents.noise, int(times[index + 1]))
         mask = latents.mask[:1]
         return (1 - mask) * image + mask * latents.values
-
-
-def read_index(folder: Any) -> dict[str, Any]:
-    """model_index.json of a pipeline's folder."""
-    return read_json(Path(os.fsdecode(folder)) / "model_index.json")

@@ -21,7 +21,7 @@ class StableDiffusionXL(StableDiffusion):
         "text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection,
         "unet": UNet2DConditionModel,
     }  # fmt: skip
-    #: True if no negative prompt is zeros, not the states of an empty one.
+    #: True if the states of a missing negative prompt are zeros, not those of an empty text.
     force_zeros = True
 
     @classmethod
@@ -48,14 +48,14 @@ class StableDiffusionXL(StableDiffusion):
         return ["prompt_3", "negative_prompt_3"]
 
     def _encode_prompt(self, prompt: str, config: ImageGenerationConfig) -> None:
-        rows = self._rows(config)
+        rows = self._count_rows(config.guidance_scale)
         negative = config.negative_prompt or ""
-        second = negative if config.negative_prompt_2 is None else config.negative_prompt_2
-        # without a negative prompt its states are zeros
+        second = prompt if config.prompt_2 is None else config.prompt_2
+        second_negative = negative if config.negative_prompt_2 is None else config.negative_prompt_2
         is_zero = rows > 1 and config.negative_prompt is None and self.force_zeros
         has_negative = rows > 1 and not is_zero
         states = []
-        texts = {"text_encoder_2": (prompt, negative), "text_encoder": (config.prompt_2 or prompt, second)}
+        texts = {"text_encoder_2": (prompt, negative), "text_encoder": (second, second_negative)}
         pooled = np.zeros(0, np.float32)
         for name, pair in texts.items():
             encoder = self.networks[name]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from ovjit.genai.figures import measure
 from ovjit.genai.results import MeanStdPair
 
 
@@ -79,18 +79,8 @@ class ImageGenerationPerfMetrics:
 
 
 @contextmanager
-def measure(durations: list[float]) -> Iterator[None]:
-    """Append the duration of a block in microseconds."""
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        durations.append((time.perf_counter() - start) * 1e6)
-
-
-@contextmanager
 def measure_part(durations: dict[str, float], name: str) -> Iterator[None]:
-    """Set durations[name] to that of a block in milliseconds."""
+    """Set durations[name] to the duration of a block in milliseconds."""
     times: list[float] = []
     with measure(times):
         yield

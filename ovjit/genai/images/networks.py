@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.images.noise_levels import read_fields
 
@@ -38,15 +40,20 @@ def choose_overload(
     raise TypeError(f"__init__(): incompatible constructor arguments. Supported are {forms}")
 
 
-def with_device(*overloads: Overload) -> list[Overload]:
-    """Overloads, and the same with a device, for which the network is compiled at once."""
+def add_devices(*overloads: Overload) -> list[Overload]:
+    """The overloads, each after its form with a device, for which the network is compiled at once."""
     return [form for overload in overloads for form in ({**overload, "device": str}, overload)]
+
+
+def refuse_adapters(adapters: Any) -> None:
+    """UnsupportedError for adapters of any kind; None and empty ones pass."""
+    if adapters:
+        raise UnsupportedError("ovjit does not support adapters of pictures yet: leave them out")
 
 
 def check_properties(properties: Mapping[str, Any]) -> dict[str, Any]:
     """Properties of the device. UnsupportedError for adapters."""
-    if properties.get("adapters"):
-        raise UnsupportedError("ovjit does not support adapters of pictures yet: leave the property out")
+    refuse_adapters(properties.get("adapters"))
     return {name: value for name, value in properties.items() if name != "adapters"}
 
 
@@ -135,7 +142,45 @@ class Network:
         return [np.array(results[i]) for i in range(len(results))]
 
     def export(self, folder: Any) -> None:
+        """Write the compiled model to a folder, for the property `blob_path`."""
         path = Path(os.fsdecode(folder))
         blob = self.check_request().get_compiled_model().export_model().getvalue()
         path.mkdir(parents=True, exist_ok=True)
         (path / _BLOB).write_bytes(blob)
+
+
+class SingleNetwork:
+    """The methods that text encoders and denoisers share: an object with one network and its config."""
+
+    Config = NetworkConfig
+    _network: Network
+    _config: NetworkConfig
+
+    def _choose_overload(
+        self, tools: Overload, arguments: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """See `choose_overload`. `tools` are the arguments that a folder replaces."""
+        overloads = [
+            {"model": type(self)},
+            *add_devices({"root_dir": PATH}, {"model": str, "weights": Tensor, **tools}),
+            {"blob_tensor": Tensor, **tools, "device": str},
+        ]
+        return choose_overload(type(self).__name__, overloads, arguments, keywords)
+
+    def _copy_from(self, other: SingleNetwork) -> None:
+        """Take the attributes of another; a network that is not compiled yet can be reshaped apart."""
+        vars(self).update(vars(other))
+        self._network = copy.copy(self._network)
+
+    def get_config(self) -> NetworkConfig:
+        return self._config
+
+    def compile(self, device: str, **kwargs: Any) -> None:
+        self._network.compile(device, kwargs)
+
+    def set_adapters(self, adapters: Any) -> None:
+        refuse_adapters(adapters)
+
+    def export_model(self, export_path: Any) -> None:
+        """Write the compiled model for `blob_path` of the constructor."""
+        self._network.export(export_path)

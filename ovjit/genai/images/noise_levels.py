@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.json_files import read_json
 
 _F32 = np.float32
 #: The texts that a field of scheduler_config.json may have.
@@ -21,21 +21,6 @@ _CHOICES = {
     "final_sigmas_type": ("zero", "sigma_min"),
     "timestep_type": ("discrete", "continuous"),
 }
-
-
-def read_json(path: Any) -> dict[str, Any]:
-    """The object in a file. RuntimeError if there is none."""
-    name = os.fsdecode(path)
-    try:
-        with open(name, encoding="utf-8") as file:
-            content = json.load(file)
-    except OSError as error:
-        raise OvjitError(f"Failed to open '{name}'") from error
-    except ValueError as error:
-        raise OvjitError(f"{name} is no JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise OvjitError(f"{name} should have an object, not {type(content).__name__}")
-    return content
 
 
 def read_fields(path: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,8 +49,9 @@ def refuse_flags(config: Mapping[str, Any], *names: str) -> None:
             )
 
 
-def space(start: float, end: float, count: int, with_end: bool = False) -> np.ndarray:
-    """`count` numbers in f32 from start to end, computed in f32 as start + step * i."""
+def space_evenly(start: float, end: float, count: int, with_end: bool = False) -> np.ndarray:
+    """Numbers f32 [count] from start to end, computed in f32 as start + step * i. `with_end`: the last one is
+    the end."""
     if count == 1:
         return np.array([start], _F32)
     step = (_F32(end) - _F32(start)) / _F32(max(count - with_end, 1))
@@ -81,9 +67,9 @@ def compute_alphas(config: Mapping[str, Any], with_end: bool = False) -> np.ndar
     if config["trained_betas"]:
         betas = np.array(config["trained_betas"], _F32)
     elif config["beta_schedule"] == "linear":
-        betas = space(start, end, count, with_end)
+        betas = space_evenly(start, end, count, with_end)
     elif config["beta_schedule"] == "scaled_linear":
-        betas = space(np.sqrt(_F32(start)), np.sqrt(_F32(end)), count, with_end) ** 2
+        betas = space_evenly(np.sqrt(_F32(start)), np.sqrt(_F32(end)), count, with_end) ** 2
     else:
         raise UnsupportedError("'beta_schedule' must be one of 'LINEAR' or 'SCALED_LINEAR'")
     if config.get("rescale_betas_zero_snr"):
@@ -111,7 +97,7 @@ def choose_times(config: Mapping[str, Any], steps: int) -> np.ndarray:
     if steps < 1:
         raise OvjitError("`num_inference_steps` must be greater than 0")
     if config["timestep_spacing"] == "linspace":
-        return _round(space(0, count - 1, steps, True))[::-1]
+        return _round(space_evenly(0, count - 1, steps, True))[::-1]
     if config["timestep_spacing"] == "leading":
         return np.arange(steps)[::-1] * (count // steps) + config["steps_offset"]
     # in f32 the sum may miss zero, which gives one step more
@@ -128,6 +114,7 @@ def count_skipped(steps: int, strength: float) -> int:
 
 
 def check_times(times: np.ndarray, strength: float) -> None:
+    """RuntimeError if no step is left for a picture of this strength."""
     if not len(times):
         raise OvjitError(
             f"After adjusting the num_inference_steps by strength parameter: {strength:g} the number of "

@@ -12,15 +12,16 @@ from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import UnsupportedError
 from ovjit.genai.images.autoencoder import AutoencoderKL
 from ovjit.genai.images.config import ImageGenerationConfig
-from ovjit.genai.images.diffusion import StableDiffusion, Task, read_index
+from ovjit.genai.images.diffusion import StableDiffusion, Task
 from ovjit.genai.images.diffusion_xl import StableDiffusionXL
 from ovjit.genai.images.metrics import ImageGenerationPerfMetrics
-from ovjit.genai.images.networks import PATH, choose_overload, with_device
+from ovjit.genai.images.networks import PATH, add_devices, choose_overload
 from ovjit.genai.images.pixels import check_picture
 from ovjit.genai.images.schedulers import Scheduler
 from ovjit.genai.images.text_encoders import CLIPTextModel, CLIPTextModelWithProjection
 from ovjit.genai.images.unet import UNet2DConditionModel
-from ovjit.locks import rlock
+from ovjit.genai.json_files import read_json
+from ovjit.genai.turns import Turn
 
 #: The class in model_index.json -> the pipeline's kind.
 _KINDS = {
@@ -40,12 +41,12 @@ class _ImagePipeline:
     def __init__(self, *arguments: Any, **kwargs: Any):
         start = time.perf_counter()
         name = type(self).__name__
-        overloads = [{"pipe": _ImagePipeline}, *with_device({"models_path": PATH})]
+        overloads = [{"pipe": _ImagePipeline}, *add_devices({"models_path": PATH})]
         values, properties = choose_overload(name, overloads, arguments, kwargs)
         pipe = values.get("pipe")
         if pipe is None:
             folder = Path(os.fsdecode(values["models_path"]))
-            index = read_index(folder)
+            index = read_json(folder / "model_index.json")
             kind = self._kinds.get(index.get("_class_name", ""))
             if kind is None:
                 raise UnsupportedError(
@@ -57,13 +58,13 @@ class _ImagePipeline:
             raise TypeError(f"{name} cannot be made of a {type(pipe).__name__}")
         else:
             self._impl = pipe._impl.copy_for(self._task)
-        self._lock = rlock("pipeline")
+        self._turn = Turn()
         self._add_load_time(start)
 
     @classmethod
     def _make(cls, impl: StableDiffusion) -> Any:
         pipeline = cls.__new__(cls)
-        pipeline._impl, pipeline._lock = impl, rlock("pipeline")
+        pipeline._impl, pipeline._turn = impl, Turn()
         return pipeline
 
     @classmethod
@@ -153,7 +154,7 @@ class _ImagePipeline:
     def _generate(self, prompt: Any, image: Any, mask: Any, keywords: dict[str, Any]) -> Tensor:
         if not isinstance(prompt, str):
             raise TypeError(f"prompt should be a str, not {type(prompt).__name__}")
-        with self._lock:
+        with self._turn:
             return self._impl.generate(prompt, image, mask, keywords)
 
 

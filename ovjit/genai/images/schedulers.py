@@ -15,10 +15,10 @@ from ovjit.genai.images.noise_levels import (
     compute_alphas,
     count_skipped,
     read_fields,
-    read_json,
     refuse_flags,
-    space,
+    space_evenly,
 )
+from ovjit.genai.json_files import read_json
 
 _F32 = np.float32
 #: The next latent, and the latent without noise or None.
@@ -86,9 +86,11 @@ class Scheduler:
         raise NotImplementedError
 
     def scale_model_input(self, latent: np.ndarray, index: int) -> np.ndarray:
+        """The latent as the network takes it."""
         return latent
 
     def add_noise(self, latent: np.ndarray, noise: np.ndarray, time: int) -> np.ndarray:
+        """A latent without noise as noisy as those of a time."""
         raise NotImplementedError
 
 
@@ -107,6 +109,7 @@ class _AlphaScheduler(Scheduler):
         check_times(self.times, strength)
 
     def _order(self, times: np.ndarray) -> np.ndarray:
+        """The times i64 of all steps, from those of the spacing."""
         return times
 
     def _alpha(self, time: int) -> np.float32:
@@ -154,14 +157,18 @@ class _PNDM(_AlphaScheduler):
     #: Factors of the last outputs of the network, the newest first, by their number.
     _FACTORS = {2: (3 / 2, -1 / 2), 3: (23 / 12, -16 / 12, 5 / 12), 4: (55 / 24, -59 / 24, 37 / 24, -9 / 24)}
 
+    def set_timesteps(self, steps: int, strength: float) -> None:
+        super().set_timesteps(steps, strength)
+        #: The last outputs of the network, the newest first, the number of steps, and the first latent.
+        self._outputs: list[np.ndarray] = []
+        self._count, self._first = 0, np.zeros(0, _F32)
+
     def _order(self, times: np.ndarray) -> np.ndarray:
         """The times, the second twice."""
         if not self.config["skip_prk_steps"]:
             raise UnsupportedError(
                 "'skip_prk_steps=false' case isn't supported: set it in scheduler_config.json"
             )
-        self._outputs: list[np.ndarray] = []
-        self._count, self._first = 0, np.zeros(0, _F32)
         return times if len(times) < 2 else np.concatenate((times[:2], times[1:]))
 
     def step(self, noise: np.ndarray, latent: np.ndarray, index: int, generator: Any) -> Step:
@@ -209,7 +216,7 @@ class _LCM(_AlphaScheduler):
         count = int(_F32(self.config["original_inference_steps"]) * _F32(strength))
         stride = self.config["num_train_timesteps"] // self.config["original_inference_steps"]
         times = np.arange(count, 0, -1) * stride - 1
-        self.times = times[space(0, count, steps).astype(np.int64)] if count and steps else times[:0]
+        self.times = times[space_evenly(0, count, steps).astype(np.int64)] if count and steps else times[:0]
         check_times(self.times, strength)
 
     def step(self, noise: np.ndarray, latent: np.ndarray, index: int, generator: Any) -> Step:
@@ -300,7 +307,7 @@ class _Euler(_SigmaScheduler):
         sigmas = super()._choose_sigmas(times)
         if self.config["interpolation_type"] == "log_linear":
             least, largest = np.log(self._trained[[0, -1]])
-            sigmas = np.append(np.exp(space(largest, least, self._steps + 1, True)), _F32(0))
+            sigmas = np.append(np.exp(space_evenly(largest, least, self._steps + 1, True)), _F32(0))
         if self.config["final_sigmas_type"] == "sigma_min":
             sigmas[-1] = self._trained[0]
         return sigmas

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.genai.images.noise_levels import read_json
+from ovjit.genai.json_files import read_json
 from ovjit.genai.vision.resizing import resize_bicubic
 from ovjit.genai.vision.tags import insert_tags
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import time
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
@@ -15,24 +14,24 @@ import numpy as np
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.adapters import apply_adapters
 from ovjit.genai.answers import Answer, Writer, answer_prompt
-from ovjit.genai.config import GenerationConfig, check_single, merge
+from ovjit.genai.config import GenerationConfig, check_single, merge, refuse_tree_search
 from ovjit.genai.engine import Engine
 from ovjit.genai.enums import GenerationFinishReason
-from ovjit.genai.figures import Figures, now_us
+from ovjit.genai.figures import Figures, measure, now_us
 from ovjit.genai.history import ChatHistory
-from ovjit.genai.images.metrics import measure
-from ovjit.genai.images.noise_levels import read_json
 from ovjit.genai.images.pixels import check_picture
+from ovjit.genai.json_files import read_json
 from ovjit.genai.llm import engine_properties
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import streamer_of
 from ovjit.genai.tokenizer import Tokenizer
+from ovjit.genai.turns import Turn
 from ovjit.genai.vision.llava import Llava
 from ovjit.genai.vision.results import VLMDecodedResults, VLMPerfMetrics
 from ovjit.genai.vision.tags import PictureChat
 from ovjit.generation.head import keep_last
-from ovjit.locks import rlock
 
 #: The model_type of config.json -> the family.
 _FAMILIES = {"llava": Llava}
@@ -44,16 +43,20 @@ _FILES = {
 }
 
 
+#: The inputs of a language model that are fed.
+_INPUTS = frozenset(("inputs_embeds", "attention_mask", "position_ids", "beam_idx"))
+
+
 class _EmbeddingEngine(Engine):
     """A decoder that takes embeddings [rows, tokens, size] of tokens and pictures."""
 
     _input_name = "inputs_embeds"
 
     def __init__(self, compiled: Any, embedder: Any):
-        self._names = [next(iter(port.get_names()), "") for port in compiled.inputs]
-        unknown = set(self._names) - {"inputs_embeds", "attention_mask", "position_ids", "beam_idx"}
-        if unknown:
-            raise UnsupportedError(f"a language model with the inputs {self._names} is not supported")
+        names = [port.get_names() for port in compiled.inputs]
+        self._names = [name for port_names in names for name in _INPUTS & port_names]
+        if len(self._names) != len(names):
+            raise UnsupportedError(f"a language model with the inputs {names} is not supported")
         self._request, self._embedder = compiled.create_infer_request(), embedder
         self._length, self._can_extend = 0, False
         self._tokens = []
@@ -73,8 +76,8 @@ class VLMPipeline:
     tokenizer, config_dir_path, device, generation_config=None, **properties) with a dict of IRs in memory."""
 
     def __init__(self, models_path: Any = None, *arguments: Any, **kwargs: Any):
-        start = time.perf_counter()
-        self._lock = rlock("pipeline")
+        start_us = now_us()
+        self._turn = Turn()
         models = kwargs.pop("models", models_path if isinstance(models_path, Mapping) else None)
         if models is None:
             self._load_folder(models_path, *arguments, **kwargs)
@@ -85,7 +88,7 @@ class VLMPipeline:
         #: The chat of start_chat, and the pictures of the chats that were given.
         self._history: ChatHistory | None = None
         self._chats: weakref.WeakKeyDictionary[ChatHistory, PictureChat] = weakref.WeakKeyDictionary()
-        self._load_time = (time.perf_counter() - start) * 1000
+        self._load_time = (now_us() - start_us) / 1000
 
     def _load_folder(self, models_path: Any, device: str, **properties: Any) -> None:
         from ovjit.api.run.core import Core
@@ -169,7 +172,7 @@ class VLMPipeline:
         if not isinstance(prompt, (str, ChatHistory)):
             raise TypeError(f"prompt should be a str or a ChatHistory, not {type(prompt).__name__}")
         options = _bind(arguments, kwargs)
-        with self._lock:
+        with self._turn:
             return self._generate(prompt, options, kwargs)
 
     def _generate(
@@ -181,6 +184,8 @@ class VLMPipeline:
         config = merge(options.get("generation_config"), self._config, keywords)
         stream = streamer_of(options.get("streamer"), self._tokenizer)
         check_single(stream, config, 1)
+        refuse_tree_search(config)
+        apply_adapters(None, (), config.adapters)
         raw = metrics.vlm_raw_metrics
         with measure(raw.vision_encoding_durations):
             features = [self._family.encode(picture) for picture in pictures]
@@ -189,8 +194,7 @@ class VLMPipeline:
         history = prompt if isinstance(prompt, ChatHistory) else chat_history
         if history is prompt and not (history and config.apply_chat_template):
             raise OvjitError("a ChatHistory needs messages, and apply_chat_template=True")
-        chat = PictureChat() if history is None else self._chats.setdefault(history, PictureChat())
-        count = len(chat)
+        chat = PictureChat(None if history is None else self._chats.get(history))
         if chat_history is not None:
             chat_history.append({"role": "user", "content": prompt})
         is_done = False
@@ -204,11 +208,12 @@ class VLMPipeline:
             answers = self._engine.run(embeds, steps)[: config.num_return_sequences]
             is_done = answers[0].finish is not GenerationFinishReason.NONE
         finally:
-            if not is_done:  # the question of an answer that failed or was cancelled is no part of the chat
-                chat.cut(count)
-                if chat_history is not None:
-                    chat_history.pop()
+            # the question of an answer that failed or was cancelled is no part of the chat
+            if chat_history is not None and not is_done:
+                chat_history.pop()
         results = self._decode(answers, metrics, start_us)
+        if history is not None and is_done:
+            self._chats[history] = chat
         if chat_history is not None and is_done:
             chat_history.append({"role": "assistant", "content": results.texts[0]})
         return results

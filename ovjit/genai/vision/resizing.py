@@ -1,4 +1,8 @@
-"""Pillow's bicubic filter, in its fixed-point numbers of 22 bits after the point."""
+"""Pillow's bicubic filter, in its fixed-point numbers of 22 bits after the point.
+
+`genai.images.pixels.resize` rounds floats as the operation Interpolate does, so its pixels differ by up to 1.
+Pipelines of openvino_genai have both: this filter for LLaVA, the operation for pictures that are generated.
+"""
 
 from __future__ import annotations
 

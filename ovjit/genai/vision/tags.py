@@ -43,12 +43,12 @@ def insert_tags(prompt: str, native: str, base: int, count: int) -> tuple[str, l
 
 class PictureChat:
     """The messages of a chat as the model reads them, with the features of their pictures. Messages that
-    have been read before are not read again, unless the history has changed."""
+    have been read before are not read again, unless the history has changed. `other` is copied."""
 
-    def __init__(self) -> None:
-        self.features: list[np.ndarray] = []
+    def __init__(self, other: PictureChat | None = None) -> None:
+        self.features: list[np.ndarray] = [] if other is None else list(other.features)
         #: (the message, its text with native tags, its pictures, the number of pictures before it).
-        self._messages: list[tuple[Any, str, list[int], int]] = []
+        self._messages: list[tuple[Any, str, list[int], int]] = [] if other is None else list(other._messages)
 
     def read(
         self,
@@ -62,7 +62,7 @@ class PictureChat:
         users = [i for i, message in enumerate(messages) if message.get("role") == "user"]
         pairs = zip(messages, self._messages, strict=False)
         same = next((i for i, (new, old) in enumerate(pairs) if new != old[0]), None)
-        self.cut(min(len(messages), len(self._messages)) if same is None else same)
+        self._cut(min(len(messages), len(self._messages)) if same is None else same)
         if features and (not users or users[-1] < len(self._messages)):
             raise OvjitError("pictures need a new message of the user in the history")
         for i, message in enumerate(messages[len(self._messages) :], len(self._messages)):
@@ -77,14 +77,11 @@ class PictureChat:
         order = [number for _, _, sequence, _ in self._messages for number in sequence]
         return texts, [self.features[number] for number in order]
 
-    def cut(self, count: int) -> None:
+    def _cut(self, count: int) -> None:
         """Forget the messages from number `count` on, and their pictures."""
         if count < len(self._messages):
             del self.features[self._messages[count][3] :]
             del self._messages[count:]
-
-    def __len__(self) -> int:
-        return len(self._messages)
 
 
 def _join_parts(content: Any, base: int) -> str:

@@ -15,7 +15,7 @@ from ovjit.genai.answers import Answer, Writer, answer_prompt
 from ovjit.genai.config import merge
 from ovjit.genai.enums import StreamingStatus
 from ovjit.genai.figures import Figures, now_us
-from ovjit.genai.special_tokens import read_settings
+from ovjit.genai.json_files import read_settings
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, status_of, streamer_of
 from ovjit.genai.tokenizer import Tokenizer
