@@ -6,6 +6,7 @@ import copy
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ovjit.errors import OvjitError
@@ -150,6 +151,18 @@ class GenerationConfig(Settings):
 
 
 C = TypeVar("C", bound=GenerationConfig)
+
+
+def read_config(kind: type[C], folder: Path) -> C:
+    """The configuration in the generation_config.json of a folder; that without keywords if there is none."""
+    file = folder / "generation_config.json"
+    return kind(file if file.is_file() else None)
+
+
+def add_eos(config: GenerationConfig, tokenizer: Any) -> None:
+    """Take the token that ends texts from the tokenizer, if the configuration has none and it has one."""
+    if config.eos_token_id == -1 and tokenizer.get_eos_token_id() != -1:
+        config.set_eos_token_id(tokenizer.get_eos_token_id())
 
 
 def demand(condition: Any, message: str) -> None:

@@ -14,8 +14,6 @@ from ovjit.errors import OvjitError, UnsupportedError
 
 #: The value of a number that is not limited.
 UNLIMITED = 2**64 - 1
-
-
 #: Texts that are a bool's value, in lower case.
 _BOOLS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False, "": False}
 #: The number at the begin of a text.
@@ -249,3 +247,11 @@ class Settings:
 
     def __deepcopy__(self, memo: Any) -> Any:
         return self.__copy__()
+
+
+class Keywords(Settings):
+    """An object whose fields are set by keywords. Unknown ones are ignored, as in openvino_genai."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__()
+        self.update_fields(kwargs)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from ovjit.errors import OvjitError
+from ovjit.generation.tokenizer import read_settings
 
 #: Special tokens by the names that templates use -> the settings with their numbers.
 SPECIAL = {"bos_token": "bos_token_id", "eos_token": "eos_token_id", "pad_token": "pad_token_id"}
@@ -74,17 +73,6 @@ class SpecialTokens:
             value = model.get_rt_info(path).value if model.has_rt_info(path) else None
             if isinstance(value, str):
                 self.template = value
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """The object in a JSON file, {} without the file. OvjitError if it is no JSON."""
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise OvjitError(f"{path} is no JSON: {error}") from error
-    return content if isinstance(content, dict) else {}
 
 
 def template_in(value: Any) -> str:

@@ -73,6 +73,7 @@ def test_configurations(adapted: Path) -> None:
         False,
         True,
     ]
+    assert len(config(adapter=genai.Adapter()).get_adapters()) == 1
     assert str(modes.MODE_STATIC_RANK) == "Mode.MODE_STATIC_RANK" and int(modes.MODE_FUSE) == 4
     settings = genai.GenerationConfig(adapters=config(a))
     settings.adapters.set_alpha(a, 7)

@@ -20,7 +20,7 @@ from ovjit.genai.images.pixels import check_picture
 from ovjit.genai.images.schedulers import Scheduler
 from ovjit.genai.images.text_encoders import CLIPTextModel, CLIPTextModelWithProjection
 from ovjit.genai.images.unet import UNet2DConditionModel
-from ovjit.locks import rlock
+from ovjit.genai.turns import Turn
 
 #: The class in model_index.json -> the pipeline's kind.
 _KINDS = {
@@ -57,13 +57,13 @@ class _ImagePipeline:
             raise TypeError(f"{name} cannot be made of a {type(pipe).__name__}")
         else:
             self._impl = pipe._impl.copy_for(self._task)
-        self._lock = rlock("pipeline")
+        self._turn = Turn()
         self._add_load_time(start)
 
     @classmethod
     def _make(cls, impl: StableDiffusion) -> Any:
         pipeline = cls.__new__(cls)
-        pipeline._impl, pipeline._lock = impl, rlock("pipeline")
+        pipeline._impl, pipeline._turn = impl, Turn()
         return pipeline
 
     @classmethod
@@ -153,7 +153,7 @@ class _ImagePipeline:
     def _generate(self, prompt: Any, image: Any, mask: Any, keywords: dict[str, Any]) -> Tensor:
         if not isinstance(prompt, str):
             raise TypeError(f"prompt should be a str, not {type(prompt).__name__}")
-        with self._lock:
+        with self._turn:
             return self._impl.generate(prompt, image, mask, keywords)
 
 

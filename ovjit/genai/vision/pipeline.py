@@ -16,7 +16,7 @@ import numpy as np
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.answers import Answer, Writer, answer_prompt
-from ovjit.genai.config import GenerationConfig, check_single, merge
+from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.engine import Engine
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, now_us
@@ -28,11 +28,11 @@ from ovjit.genai.llm import engine_properties
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import streamer_of
 from ovjit.genai.tokenizer import Tokenizer
+from ovjit.genai.turns import Turn
 from ovjit.genai.vision.llava import Llava
 from ovjit.genai.vision.results import VLMDecodedResults, VLMPerfMetrics
 from ovjit.genai.vision.tags import PictureChat
 from ovjit.generation.head import keep_last
-from ovjit.locks import rlock
 
 #: The model_type of config.json -> the family.
 _FAMILIES = {"llava": Llava}
@@ -74,14 +74,13 @@ class VLMPipeline:
 
     def __init__(self, models_path: Any = None, *arguments: Any, **kwargs: Any):
         start = time.perf_counter()
-        self._lock = rlock("pipeline")
+        self._turn = Turn()
         models = kwargs.pop("models", models_path if isinstance(models_path, Mapping) else None)
         if models is None:
             self._load_folder(models_path, *arguments, **kwargs)
         else:
             self._load_models(models, *arguments, **kwargs)
-        if self._config.eos_token_id == -1 and self._tokenizer.get_eos_token_id() != -1:
-            self._config.set_eos_token_id(self._tokenizer.get_eos_token_id())
+        add_eos(self._config, self._tokenizer)
         #: The chat of start_chat, and the pictures of the chats that were given.
         self._history: ChatHistory | None = None
         self._chats: weakref.WeakKeyDictionary[ChatHistory, PictureChat] = weakref.WeakKeyDictionary()
@@ -97,8 +96,7 @@ class VLMPipeline:
         if missing:
             raise OvjitError(f"{str(folder)!r} has no {', '.join(missing)}: export it with optimum-cli")
         models = {name: Core().read_model(str(folder / file)) for name, file in _FILES.items()}
-        settings = folder / "generation_config.json"
-        self._config = GenerationConfig(settings) if settings.is_file() else GenerationConfig()
+        self._config = read_config(GenerationConfig, folder)
         self._tokenizer = Tokenizer(folder)
         self._compile(models, folder, device, properties)
 
@@ -169,7 +167,7 @@ class VLMPipeline:
         if not isinstance(prompt, (str, ChatHistory)):
             raise TypeError(f"prompt should be a str or a ChatHistory, not {type(prompt).__name__}")
         options = _bind(arguments, kwargs)
-        with self._lock:
+        with self._turn:
             return self._generate(prompt, options, kwargs)
 
     def _generate(
