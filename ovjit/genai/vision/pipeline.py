@@ -15,6 +15,7 @@ import numpy as np
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.adapters import apply_adapters
 from ovjit.genai.answers import Answer, Writer, answer_prompt
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.engine import Engine
@@ -177,6 +178,7 @@ class VLMPipeline:
         metrics._load_time = self._load_time
         pictures = _split_pictures(options)
         config = merge(options.get("generation_config"), self._config, keywords)
+        apply_adapters(None, [], config.adapters)
         stream = streamer_of(options.get("streamer"), self._tokenizer)
         check_single(stream, config, 1)
         raw = metrics.vlm_raw_metrics

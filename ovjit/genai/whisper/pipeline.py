@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.adapters import apply_adapters
 from ovjit.genai.answers import Writer, answer_prompt
 from ovjit.genai.config import add_eos, merge, read_config
 from ovjit.genai.enums import StreamingStatus
@@ -140,6 +141,7 @@ class WhisperPipeline:
             start_us, samples = now_us(), _samples_of(raw_speech_input)
             stream = streamer_of(streamer, self._tokenizer)
             speech = _Speech(merge(generation_config, self._config, kwargs), stream, start_us)
+            apply_adapters(None, [], speech.config.adapters)
             self._read_context(speech)
             self._transcribe(samples, speech)
             self._decode_texts(speech)
