@@ -37,7 +37,7 @@ class _Mode(_Enum):
 
 
 _Mode.__name__ = "Mode"
-#: Begin of the names of a decoder's tensors, as PEFT writes them.
+#: Prefix of the names of a decoder's tensors, as PEFT writes them.
 DECODER = "base_model.model."
 #: Modes in which a call may change the adapters.
 _CHANGEABLE = (_Mode.MODE_DYNAMIC, _Mode.MODE_STATIC_RANK)
@@ -158,7 +158,7 @@ class AdapterController:
     """The adapters of a network: `insert` prepares its Models, `apply` sets the matrices of their requests.
     Layers that none of the first adapters has matrices for are never adapted.
 
-    `prefix`: begin of the names of tensors that belong to the network.
+    `prefix`: that of the names of tensors that belong to the network.
     """
 
     def __init__(self, config: AdapterConfig, prefix: str):

@@ -99,7 +99,7 @@ def _check_sparse_attention(config: SparseAttentionConfig, block: int) -> None:
 
 
 class Batches:
-    """Requests that run in turn. A step computes the tokens of sequences that generate, and parts of prompts,
+    """Requests that run together. A step computes tokens of sequences that generate, and parts of prompts,
     up to `max_num_batched_tokens`; without `dynamic_split_fuse`, whole prompts or sequences that generate. If
     there are no free blocks, the request that came last gives its own back and is computed again later."""
 

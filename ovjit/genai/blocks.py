@@ -71,7 +71,7 @@ class BlockPool:
         return block
 
     def _forget(self, block: int) -> None:
-        """Drop a prefix. Those that go on behind it cannot be found any more: they are dropped, too."""
+        """Drop a prefix, and those that continue it: they cannot be found any more."""
         del self._blocks[self._keys.pop(block)]
         self._free.append(block)
         for key in [key for key in self._blocks if key[0] == block]:

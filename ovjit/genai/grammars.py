@@ -188,7 +188,7 @@ class Union(_Elements):
 
 
 class Tag(Grammar):
-    """A text, a grammar's text, and a text behind it."""
+    """A text, a grammar's text, and a text after it."""
 
     _fields: ClassVar[dict[str, tuple[Any, Kind]]] = {
         "begin": (None, _TEXT), "content": (None, _GRAMMAR), "end": (None, _TEXT),
@@ -216,7 +216,7 @@ class _Tags(Grammar):
 
 
 class TriggeredTags(_Tags):
-    """Any text with tags in it: a trigger, the begin of a tag's begin, starts one."""
+    """Any text with tags in it: a trigger, a prefix of a tag's `begin`, starts one."""
 
     _fields: ClassVar[dict[str, tuple[Any, Kind]]] = {
         "triggers": (None, _List(_TEXT)), "tags": (None, _TAGS), "at_least_one": (False, BOOL),

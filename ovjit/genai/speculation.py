@@ -182,7 +182,7 @@ class Proposer:
 
 
 def look_up(tokens: Sequence[int], most: int, config: GenerationConfig) -> list[int]:
-    """The tokens behind the first earlier occurrence of the last ones: of `max_ngram_size`, or of fewer."""
+    """The tokens after the first earlier occurrence of the last ones: of `max_ngram_size`, or of fewer."""
     return follow_ngram(tokens, config.max_ngram_size, min(most, config.num_assistant_tokens or 0), 0)
 
 

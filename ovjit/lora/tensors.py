@@ -18,7 +18,7 @@ from ovjit.readers.checkpoint.files import parse_tensors, read_tensor_file
 from ovjit.readers.gguf.header import Stored
 from ovjit.records import NamedTuple
 
-#: Names of the matrices behind the name of their layer: PEFT's, kohya's, diffusers', and those of Flux.
+#: Names of matrices, which follow the name of their layer: PEFT's, kohya's, diffusers', and those of Flux.
 _NAMES = {
     "a": re.compile(r"(?:(.*)[_.]lora[_.](?:A|down)\.weight)|(?:(.*lora[12])\.down\.weight)", re.DOTALL),
     "b": re.compile(r"(?:(.*)[_.]lora[_.](?:B|up)\.weight)|(?:(.*lora[12])\.up\.weight)", re.DOTALL),
@@ -102,7 +102,5 @@ def _to_f32(tensor: Stored) -> np.ndarray:
     if tensor.kind == "BF16":
         bits = tensor.data.view(np.uint16).astype(np.uint32) << 16
         return bits.view(np.float32).reshape(tensor.shape)
-    dtypes = {"F16": np.float16, "F32": np.float32}
-    if tensor.kind not in dtypes:
-        raise OvjitError(f"LoRA tensors of the type {tensor.kind} are not supported: use F32, F16 or BF16")
-    return tensor.data.view(dtypes[tensor.kind]).astype(np.float32).reshape(tensor.shape)
+    dtype = np.float16 if tensor.kind == "F16" else np.float32
+    return tensor.data.view(dtype).astype(np.float32).reshape(tensor.shape)

@@ -192,7 +192,7 @@ class WhisperPipeline:
             speech.stream.end()
 
     def _count_active(self, features: Features, frame: int) -> int:
-        """The frames of a window that are sound; all of them in a window behind the sound."""
+        """The frames of a window that are sound; all of them in a window after the sound."""
         active = features.active - frame
         return min(active, self._extractor.frames) if active >= 0 else self._extractor.frames
 
