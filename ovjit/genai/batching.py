@@ -260,8 +260,8 @@ class ContinuousBatchingPipeline:
                 result.extended_perf_metrics = figures = copy.copy(drafts)
                 figures._input_tokens = len(request.prompt)
         if isinstance(items[0], str):
-            is_cancelled = results[0].m_status is GenerationStatus.CANCEL
-            self._prompts.end_turn(length, None if is_cancelled else results[0].m_generation_ids[0])
+            texts = [] if results[0].m_status is GenerationStatus.CANCEL else results[0].m_generation_ids
+            self._prompts.end_turn(length, texts[0] if texts else None)
         return results
 
     def _new_figures(self) -> SDPerModelsPerfMetrics | None:

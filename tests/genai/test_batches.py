@@ -154,6 +154,16 @@ def test_an_error_of_a_streamer_ends_the_request(folder: Path) -> None:
     check_pool(pipeline)
 
 
+def test_a_question_without_room_is_no_part_of_a_chat(folder: Path) -> None:
+    pipeline = load(folder, num_kv_blocks=1)
+    config = genai.GenerationConfig(max_new_tokens=3, ignore_eos=True)
+    with pytest.warns(DeprecationWarning, match="start_chat is deprecated"):
+        pipeline.start_chat()
+    result = pipeline.generate("hello " * 200, config)[0]
+    assert (result.m_status, result.m_generation_ids) == (genai.GenerationStatus.IGNORED, [])
+    assert not pipeline._prompts.history
+
+
 def test_an_error_of_a_request_leaves_the_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline, prompt = load(folder), tensor_of([1, 260, 270, 20])
     config = genai.GenerationConfig(max_new_tokens=4, ignore_eos=True)
