@@ -189,6 +189,16 @@ def test_requests_of_a_batch_share_adapters(adapted: Path) -> None:
     assert handle.read_all()[0].generated_ids == other.read_all()[0].generated_ids
 
 
+def test_a_draft_keeps_its_adapters_with_those_of_the_pipeline(adapted: Path) -> None:
+    a, b = genai.AdapterConfig(adapter_of(adapted, "a")), genai.AdapterConfig(adapter_of(adapted, "b"))
+    properties = {"adapters": a, "draft_model": genai.draft_model(adapted, "CPU", adapters=b)}
+    pipeline = genai.ContinuousBatchingPipeline(adapted, genai.SchedulerConfig(), "CPU", properties)
+    config = pipeline.get_config()
+    config.update_generation_config(**OPTIONS)
+    pipeline.generate([TOKENS], [config])
+    assert pipeline._adapters.is_current(a) and pipeline._proposals._adapters.is_current(b)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_drafts_of_random_requests_change_no_token(adapted: Path, seed: int) -> None:
     """With few blocks, chunks of prompts, prefixes, and requests that are added between steps."""

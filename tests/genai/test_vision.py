@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from ovjit.errors import UnsupportedError
+from ovjit.errors import OvjitError, UnsupportedError
 from tests.support import genai_vision as cases
 from tests.support.genai_cases import value_of
 
@@ -100,6 +100,16 @@ def test_a_cancelled_answer_is_no_part_of_a_chat(folder: Path) -> None:
             pass
 
     assert chat(True) == chat(False)
+
+
+def test_a_streamer_cannot_call_generate(folder: Path) -> None:
+    class Streamer(genai.StreamerBase):
+        def write(self, token: Any) -> Any:
+            pipe.generate("b", max_new_tokens=1)
+
+    pipe = genai.VLMPipeline(folder, "CPU")
+    with pytest.raises(OvjitError, match="a streamer cannot call generate"):
+        pipe.generate("a", streamer=Streamer(), max_new_tokens=2)
 
 
 def test_durations_are_added(folder: Path) -> None:
