@@ -37,7 +37,7 @@ class _Mode(_Enum):
 
 
 _Mode.__name__ = "Mode"
-#: Begin of the names of a decoder's tensors, as PEFT writes them.
+#: Prefix of the names of a decoder's tensors, as PEFT writes them.
 DECODER = "base_model.model."
 #: Modes in which a call may change the adapters.
 _CHANGEABLE = (_Mode.MODE_DYNAMIC, _Mode.MODE_STATIC_RANK)
@@ -75,8 +75,9 @@ class AdapterConfig:
         self._pairs: list[tuple[Adapter, float]] = []
         if items and isinstance(items[-1], _Mode):
             self._mode = items.pop()
-        if "adapter" in kwargs or "adapters" in kwargs:
-            items.insert(0, kwargs.pop("adapter", None) or kwargs.pop("adapters", None))
+        for name in ("adapter", "adapters"):
+            if name in kwargs:
+                items.insert(0, kwargs.pop(name))
         if "alpha" in kwargs:
             items.append(kwargs.pop("alpha"))
         if not isinstance(self._mode, _Mode) or kwargs or len(items) > 2:
@@ -157,7 +158,7 @@ class AdapterController:
     """The adapters of a network: `insert` prepares its Models, `apply` sets the matrices of their requests.
     Layers that none of the first adapters has matrices for are never adapted.
 
-    `prefix`: begin of the names of tensors that belong to the network.
+    `prefix`: that of the names of tensors that belong to the network.
     """
 
     def __init__(self, config: AdapterConfig, prefix: str):
@@ -165,16 +166,10 @@ class AdapterController:
         if self._mode is _Mode.MODE_AUTO:
             self._mode = _Mode.MODE_DYNAMIC
         self._current, self._is_set = list(config._pairs), False
-        self._unused = {name for each, _ in self._blend() for name in (*each.layers, *each.weights)}
-        self._unused = {name for name in self._unused if name.startswith(prefix)}
+        names = (name for each, _ in _blend(self._current) for name in (*each.layers, *each.weights))
+        self._unused = {name for name in names if name.startswith(prefix)}
         #: Inputs of A and of B -> (the layer's name, its inputs and outputs, its rank or -1).
         self._inputs: dict[tuple[str, str], tuple[str, tuple[int, int], int]] = {}
-
-    def _blend(self) -> layers.Blend:
-        pairs = [(adapter._tensors, alpha) for adapter, alpha in self._current]
-        if any(tensors is None for tensors, _ in pairs):
-            raise OvjitError("an Adapter without a file has no matrices: give it a path")
-        return pairs  # type: ignore[return-value]
 
     def insert(self, *models: Model) -> set[str]:
         """Prepare the layers that the adapters have matrices for. Returns the names of new inputs. Warns of
@@ -191,7 +186,7 @@ class AdapterController:
         return {name for pair in self._inputs for name in pair}
 
     def _prepare(self, model: Model) -> None:
-        blend = self._blend()
+        blend = _blend(self._current)
         for node in layers.find_layers(model, blend, self._prefix):
             name, sizes = node.get_friendly_name(), layers.layer_sizes(node)
             self._unused -= {layers.find_name(each.layers, name, self._prefix) for each, _ in blend}
@@ -219,15 +214,15 @@ class AdapterController:
         self._inputs[names] = name, sizes, rank
 
     def _replace_weights(self, model: Model, blend: layers.Blend) -> None:
-        having = [each.weights for each, _ in blend if each.weights]
-        if len(having) > 1:
+        replacements = [each.weights for each, _ in blend if each.weights]
+        if len(replacements) > 1:
             raise OvjitError("OpenVINO.GenAI does not support several LoRA adapters with constants!")
-        if having and self._mode in _CHANGEABLE:
+        if replacements and self._mode in _CHANGEABLE:
             raise UnsupportedError(
-                f"the adapter replaces whole weights ({', '.join(having[0])}): ovjit supports this with "
-                "AdapterConfig.Mode.MODE_STATIC and MODE_FUSE"
+                f"the adapter replaces whole weights ({', '.join(replacements[0])}): ovjit supports this "
+                "with AdapterConfig.Mode.MODE_STATIC and MODE_FUSE"
             )
-        for weights in having:
+        for weights in replacements:
             self._unused -= layers.replace_weights(model, weights, self._prefix)
 
     def is_current(self, config: AdapterConfig | None) -> bool:
@@ -250,22 +245,17 @@ class AdapterController:
             raise OvjitError(
                 "Cannot change adapters and/or the alphas when not one of the dynamic modes are used."
             )
-        before, self._current = self._current, pairs
-        try:
-            values = self._compute()
-        except BaseException:
-            self._current = before
-            raise
+        values, self._is_set = self._compute(pairs), False
         for request in requests:
             inputs = {name for port in request.model_inputs for name in port.get_names()}
             for name in values.keys() & inputs:
                 request.set_tensor(name, values[name])
-        self._is_set = True
+        self._current, self._is_set = pairs, True
         return not is_same
 
-    def _compute(self) -> dict[str, Tensor]:
+    def _compute(self, pairs: Sequence[tuple[Adapter, float]]) -> dict[str, Tensor]:
         """The values of all inputs."""
-        blend, values = self._blend(), dict[str, Tensor]()
+        blend, values = _blend(pairs), dict[str, Tensor]()
         for names, (layer, sizes, rank) in self._inputs.items():
             matrices = layers.blend_layer(blend, layer, self._prefix, sizes)
             if rank not in (-1, len(matrices.a)):
@@ -275,6 +265,14 @@ class AdapterController:
                 )
             values.update(zip(names, map(Tensor, matrices), strict=True))
         return values
+
+
+def _blend(pairs: Sequence[tuple[Adapter, float]]) -> layers.Blend:
+    """The tensors of adapters, and their scales. RuntimeError for an adapter without tensors."""
+    blend = [(adapter._tensors, alpha) for adapter, alpha in pairs]
+    if any(tensors is None for tensors, _ in blend):
+        raise OvjitError("an Adapter without a file has no matrices: give it a path")
+    return blend  # type: ignore[return-value]
 
 
 def is_same(config: AdapterConfig | None, other: AdapterConfig | None) -> bool:

@@ -53,6 +53,8 @@ class Writer:
 
     def __init__(self, stream: StreamerBase | None, stops: Stops, echoed: Sequence[int]):
         self._stream, self._window = stream, stops.window
+        #: The streamer's last answer.
+        self.status = StreamingStatus.RUNNING
         self._echoed = list(echoed)
         self._count = 0
 
@@ -67,11 +69,11 @@ class Writer:
         return self._give([*echoed, *tokens[begin : self._count]], answer)
 
     def _give(self, tokens: list[int], answer: Answer) -> StreamingStatus:
-        if self._stream is None:
-            return StreamingStatus.RUNNING
-        # `write` of a TextParserStreamer is the program's, and takes messages
-        write = getattr(self._stream, "_write", self._stream.write)
-        return status_of(write(tokens))
+        if self._stream is not None:
+            # `write` of a TextParserStreamer is the program's, and takes messages
+            write = getattr(self._stream, "_write", self._stream.write)
+            self.status = status_of(write(tokens))
+        return self.status
 
     def end(self) -> None:
         if self._stream is not None:

@@ -26,13 +26,8 @@ class Request:
 
     def __init__(self, number: int, prompt: Sequence[int], steps: Steps, handle: GenerationHandle,
                  writer: HandleWriter):  # fmt: skip
-        self.number, self.prompt, self.handle, self.writer, self._steps = (
-            number,
-            prompt,
-            handle,
-            writer,
-            steps,
-        )
+        self.number, self.prompt, self.handle = number, prompt, handle
+        self.writer, self._steps = writer, steps
         self.rows = [Row(prompt)]
         self.answers: list[Answer] | None = None
         self._logits: dict[int, np.ndarray] = {}
@@ -104,7 +99,7 @@ def _check_sparse_attention(config: SparseAttentionConfig, block: int) -> None:
 
 
 class Batches:
-    """Requests that run in turn. A step computes the tokens of sequences that generate, and parts of prompts,
+    """Requests that run together. A step computes tokens of sequences that generate, and parts of prompts,
     up to `max_num_batched_tokens`; without `dynamic_split_fuse`, whole prompts or sequences that generate. If
     there are no free blocks, the request that came last gives its own back and is computed again later."""
 
@@ -230,14 +225,15 @@ class Batches:
         ends = np.cumsum(counts)
         indices = np.concatenate([np.arange(ends[i] - rows[i].logit_count, ends[i]) for i in full])
         logits = np.array(self._decoder.logits(hidden[indices]), np.float32)
-        for i, values in zip(
-            full, np.split(logits, np.cumsum([rows[i].logit_count for i in full])[:-1]), strict=True
-        ):
+        ready = []
+        parts = np.split(logits, np.cumsum([rows[i].logit_count for i in full])[:-1])
+        for i, values in zip(full, parts, strict=True):
             request, row, count = batch[i]
             if count > row.logit_count:
                 self._pool.keep_prefix(row)
             if request.take(row, values):
-                self._advance(request)
+                ready.append(request)
+        self._advance(ready)
 
     def _find_skipped(self, batch: list[tuple[Request, Row, int]]) -> dict[int, range]:
         """Blocks that chunks of prompts do not attend to: those between the first and the most recent ones
@@ -253,13 +249,19 @@ class Batches:
                     skipped[i] = range(first, stop)
         return skipped
 
-    def _advance(self, request: Request) -> None:
-        try:
-            request.advance(self._pool)
-        except BaseException:
-            self.remove(request)
-            request.handle._status = GenerationStatus.CANCEL
-            raise
+    def _advance(self, requests: Sequence[Request]) -> None:
+        """Choose the next tokens of requests. One that fails ends; the others take theirs before the first
+        error is raised, since their logits are not computed again."""
+        errors = []
+        for request in requests:
+            try:
+                request.advance(self._pool)
+            except BaseException as error:
+                self.remove(request)
+                request.handle._status = GenerationStatus.CANCEL
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def _measure(self, requests: int, scheduled: int) -> None:
         self._usage.append(100.0 * self._pool.count / self._decoder.blocks)

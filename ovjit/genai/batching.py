@@ -14,7 +14,7 @@ from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, controller_of, is_same
 from ovjit.genai.answers import answer_prompt
 from ovjit.genai.batches import Batches, Request
-from ovjit.genai.config import GenerationConfig, check_single, merge, refuse_tree_search
+from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.drafts import DraftedRequest, DraftProposer, LookupProposer
 from ovjit.genai.enums import GenerationStatus, StreamingStatus
 from ovjit.genai.figures import Figures, now_us
@@ -26,15 +26,15 @@ from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.genai.speculation import (
     SDPerModelsPerfMetrics,
     answer_drafted,
-    check_prompt_lookup,
+    check_drafts,
     check_properties,
     sum_durations,
 )
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, streamer_of
 from ovjit.genai.tokenizer import Tokenizer
+from ovjit.genai.turns import Turn
 from ovjit.generation.paged import Options, PagedDecoder
-from ovjit.locks import rlock
 
 _CONSTRUCTORS = (
     "__init__(): incompatible constructor arguments. ContinuousBatchingPipeline takes the path of a folder, "
@@ -59,11 +59,9 @@ class ContinuousBatchingPipeline:
 
     def __init__(self, models_path: Any, *arguments: Any, **kwargs: Any):
         start_us = now_us()
-        self._lock = rlock("pipeline")
-        items = list(arguments)
-        tokenizer = (
-            items.pop(0) if items and isinstance(items[0], Tokenizer) else kwargs.pop("tokenizer", None)
-        )
+        self._turn, items = Turn(), list(arguments)
+        is_first = bool(items) and isinstance(items[0], Tokenizer)
+        tokenizer = items.pop(0) if is_first else kwargs.pop("tokenizer", None)
         scheduler = items.pop(0) if items else kwargs.pop("scheduler_config", None)
         device = items.pop(0) if items else kwargs.pop("device", None)
         if not isinstance(scheduler, SchedulerConfig) or not isinstance(device, str):
@@ -86,10 +84,8 @@ class ContinuousBatchingPipeline:
             raise UnsupportedError(f"ContinuousBatchingPipeline runs on the device CPU, not on {device!r}")
         self._tokenizer = tokenizer or Tokenizer(folder, **of_tokenizer)
         self._prompts = Prompts(self._tokenizer)
-        settings = folder / "generation_config.json"
-        self._config = GenerationConfig(settings) if settings.is_file() else GenerationConfig()
-        if self._config.eos_token_id == -1 and self._tokenizer.get_eos_token_id() != -1:
-            self._config.set_eos_token_id(self._tokenizer.get_eos_token_id())
+        self._config = read_config(GenerationConfig, folder)
+        add_eos(self._config, self._tokenizer)
         self._load(folder, scheduler, properties)
         self._load_time = (now_us() - start_us) / 1000
 
@@ -113,7 +109,7 @@ class ContinuousBatchingPipeline:
 
     def get_config(self) -> GenerationConfig:
         """The configuration of generation_config.json."""
-        return self._config.__copy__()
+        return copy.copy(self._config)
 
     def get_metrics(self) -> PipelineMetrics:
         """Figures of the last step."""
@@ -154,7 +150,7 @@ class ContinuousBatchingPipeline:
             tokens = self._prompts.encode([inputs], True, metrics)[0]
         else:
             tokens = _row_of(inputs)
-        with self._lock:
+        with self._turn.lock:
             self._apply_adapters([config])
             return self._add(number, tokens, config, metrics, None, now_us()).handle
 
@@ -165,7 +161,10 @@ class ContinuousBatchingPipeline:
 
     def _add(self, number: int, prompt: list[int], config: GenerationConfig, metrics: PerfMetrics,
              stream: StreamerBase | None, start_us: float) -> Request:  # fmt: skip
-        self._check_drafts(config)
+        has_draft = isinstance(self._proposals, DraftProposer)
+        check_drafts(config, has_draft, isinstance(self._proposals, LookupProposer))
+        if self._proposals is not None and (config.is_beam_search() or config.num_return_sequences > 1):
+            raise OvjitError("Beam search and parallel sampling are not compatible with assistant generation")
         if not prompt:
             raise OvjitError("a prompt cannot have the length 0")
         stops = Stops(config, self._tokenizer, len(prompt))
@@ -183,15 +182,6 @@ class ContinuousBatchingPipeline:
         steps = answer_drafted(prompt, stops, writer, figures, self._proposals.metrics)
         return DraftedRequest(number, prompt, steps, handle, writer, stops.config)
 
-    def _check_drafts(self, config: GenerationConfig) -> None:
-        refuse_tree_search(config)
-        if isinstance(self._proposals, LookupProposer):
-            check_prompt_lookup(config)
-        if self._proposals is not None and (config.is_beam_search() or config.num_return_sequences > 1):
-            raise OvjitError("Beam search and parallel sampling are not compatible with assistant generation")
-        if config.assistant_confidence_threshold and not isinstance(self._proposals, DraftProposer):
-            raise OvjitError("assistant_confidence_threshold needs a pipeline with a draft_model")
-
     def _apply_adapters(self, configs: Sequence[GenerationConfig]) -> None:
         """Set the adapters of requests. RuntimeError if they differ, or differ from those that run."""
         first = configs[0].adapters
@@ -199,7 +189,7 @@ class ContinuousBatchingPipeline:
             raise OvjitError("LoRA adapters value must be the same for all requests")
         self._batches.apply(self._adapters, first)
         if isinstance(self._proposals, DraftProposer):
-            self._proposals.apply(configs[0])
+            self._proposals.apply(first, self._config.adapters)
 
     def has_non_finished_requests(self) -> bool:
         """True if a request needs further steps."""
@@ -207,7 +197,7 @@ class ContinuousBatchingPipeline:
 
     def step(self) -> None:
         """Compute the next tokens of the requests."""
-        with self._lock:
+        with self._turn:
             self._batches.step()
 
     # -- generation
@@ -233,7 +223,7 @@ class ContinuousBatchingPipeline:
             )
         if not items or len(items) != len(configs):
             raise IndexError(f"{len(items)} prompts have {len(configs)} configurations")
-        with self._lock:
+        with self._turn:
             return self._generate(items, list(configs), streamer_of(streamer, self._tokenizer))
 
     def _generate(
@@ -247,34 +237,31 @@ class ContinuousBatchingPipeline:
         start_us = now_us()
         merged = [merge(config, self._config, {}) for config in configs]
         check_single(stream, merged[0], len(items))
-        history = self._prompts.history
-        length = len(history)
+        length, requests = len(self._prompts.history), list[Request]()
         try:
-            requests = []
             self._apply_adapters(merged)
             drafts = self._new_figures()
             for i, (tokens, metrics) in enumerate(self._read(items, merged)):
                 requests.append(self._add(i, tokens, merged[i], metrics, stream, start_us))
             while self.has_non_finished_requests():
                 self._batches.step()
+            if drafts is not None:
+                sum_durations(drafts)
+            results = [self._result_of(request, merged[i], items[i], start_us)
+                       for i, request in enumerate(requests)]  # fmt: skip
         except BaseException:
-            for request in list(self._batches.running):
-                self._batches.remove(request)
-            history.set_messages(history.get_messages()[:length])
+            for request in requests:
+                if request in self._batches.running:
+                    self._batches.remove(request)
+            self._prompts.end_turn(length, None)
             raise
-        if drafts is not None:
-            sum_durations(drafts)
-        results = [self._result_of(request, merged[i], items[i], start_us)
-                   for i, request in enumerate(requests)]  # fmt: skip
         for result, request in zip(results, requests, strict=True):
             if drafts is not None:
                 result.extended_perf_metrics = figures = copy.copy(drafts)
                 figures._input_tokens = len(request.prompt)
-        if len(history) > length:
-            if results[0].m_status is GenerationStatus.CANCEL:
-                history.pop()  # the answer was cancelled, and the question with it
-            else:
-                history.append({"role": "assistant", "content": results[0].m_generation_ids[0]})
+        if isinstance(items[0], str):
+            texts = [] if results[0].m_status is GenerationStatus.CANCEL else results[0].m_generation_ids
+            self._prompts.end_turn(length, texts[0] if texts else None)
         return results
 
     def _new_figures(self) -> SDPerModelsPerfMetrics | None:

@@ -71,7 +71,7 @@ class BlockPool:
         return block
 
     def _forget(self, block: int) -> None:
-        """Drop a prefix. Those that go on behind it cannot be found any more: they are dropped, too."""
+        """Drop a prefix, and those that continue it: they cannot be found any more."""
         del self._blocks[self._keys.pop(block)]
         self._free.append(block)
         for key in [key for key in self._blocks if key[0] == block]:
@@ -138,11 +138,11 @@ class BlockPool:
             before = block
 
     def keep_prefix(self, row: Row) -> None:
-        """Let later rows find the full blocks of this row."""
+        """Let later rows find the full blocks of this row, but for proposed tokens: they may be replaced."""
         if not self._shares_prefixes:
             return
-        before = -1
-        for i in range(row.length // self.size):
+        before, confirmed = -1, len(row.tokens) + 1 - row.logit_count
+        for i in range(min(row.length, confirmed) // self.size):
             block = row.blocks[i]
             key = before, tuple(row.tokens[i * self.size : (i + 1) * self.size])
             cached = self._blocks.get(key)

@@ -6,9 +6,10 @@ import copy
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
-from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.errors import OvjitError
 from ovjit.genai.adapters import AdapterConfig
 from ovjit.genai.enums import StopCriteria
 from ovjit.genai.fields import (
@@ -152,6 +153,18 @@ class GenerationConfig(Settings):
 C = TypeVar("C", bound=GenerationConfig)
 
 
+def read_config(kind: type[C], folder: Path) -> C:
+    """The configuration in the generation_config.json of a folder; that without keywords if there is none."""
+    file = folder / "generation_config.json"
+    return kind(file if file.is_file() else None)
+
+
+def add_eos(config: GenerationConfig, tokenizer: Any) -> None:
+    """Take the token that ends texts from the tokenizer, if the configuration has none and it has one."""
+    if config.eos_token_id == -1 and tokenizer.get_eos_token_id() != -1:
+        config.set_eos_token_id(tokenizer.get_eos_token_id())
+
+
 def demand(condition: Any, message: str) -> None:
     if not condition:
         raise OvjitError(message)
@@ -264,12 +277,6 @@ def merge(config: C | None, default: C, keywords: Mapping[str, Any]) -> C:
     merged.inherit(default)
     merged.validate()
     return merged
-
-
-def refuse_tree_search(config: GenerationConfig) -> None:
-    """UnsupportedError for a configuration with `tree_depth`."""
-    if config.is_tree_search():
-        raise UnsupportedError("ovjit does not support tree_depth yet: leave it at 0")
 
 
 def check_single(streamer: object, config: GenerationConfig, prompts: int) -> None:

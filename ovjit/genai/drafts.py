@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ovjit.genai.adapters import AdapterConfig
 from ovjit.genai.batches import Request
 from ovjit.genai.blocks import BlockPool, Row
 from ovjit.genai.config import GenerationConfig
@@ -16,6 +17,7 @@ from ovjit.genai.speculation import (
     Draft,
     DraftedSteps,
     SDPerModelsPerfMetrics,
+    apply_to_draft,
     is_unsure,
     limit_proposals,
     look_up,
@@ -87,17 +89,16 @@ class DraftProposer:
     """A smaller decoder that proposes its most likely tokens, for all requests in common batches."""
 
     def __init__(self, draft: Draft):
-        self.adapters, properties = draft.split_properties()
-        change = None if self.adapters is None else self.adapters.insert
+        self._adapters, properties = draft.split_properties()
+        change = None if self._adapters is None else self._adapters.insert
         self._decoder = PagedDecoder.load(draft.path, Options(properties=properties), change=change)
         self._pool = BlockPool(self._decoder, SchedulerConfig())
         self._rows: dict[int, Row] = {}
         self.metrics = SDPerModelsPerfMetrics()
 
-    def apply(self, config: GenerationConfig) -> None:
-        """Set the adapters of a call, if the model has some."""
-        if self.adapters is not None:
-            self.adapters.apply(self._decoder.requests, config.adapters)
+    def apply(self, adapters: AdapterConfig | None, default: AdapterConfig | None) -> None:
+        """Set the adapters of a call."""
+        apply_to_draft(self._adapters, self._decoder.requests, adapters, default)
 
     def propose(self, requests: Sequence[Request], most: int) -> None:
         asking = [r for r in requests if isinstance(r, DraftedRequest) and r.most > 0]
@@ -137,12 +138,8 @@ class DraftProposer:
             self._pool.reserve(row, count)
         hidden = self._pool.compute(rows, counts)
         logits = np.array(self._decoder.logits(hidden[np.cumsum(counts) - 1]), np.float32)
-        raw = self.metrics.draft_model_metrics.raw_metrics
-        raw.m_durations.append(now_us() - start)
-        raw.token_infer_durations.append(raw.m_durations[-1])
-        raw.m_batch_sizes.append(sum(counts))
+        self.metrics._add_draft_inference(start, sum(counts), len(rows))
         self.metrics._processed += sum(counts)
-        self.metrics.draft_model_metrics._generated_tokens += len(rows)
         return logits
 
     def release(self, request: Request) -> None:

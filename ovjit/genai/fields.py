@@ -14,11 +14,9 @@ from ovjit.errors import OvjitError, UnsupportedError
 
 #: The value of a number that is not limited.
 UNLIMITED = 2**64 - 1
-
-
 #: Texts that are a bool's value, in lower case.
 _BOOLS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False, "": False}
-#: The number at the begin of a text.
+#: The number at the start of a text.
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)")
 _WHOLE_NUMBER = re.compile(r"\s*([+-]?\d+)")
 
@@ -231,7 +229,7 @@ class Settings:
         RuntimeErrors."""
         for name, value in values.items():
             if value is None:
-                raise OvjitError(f"the value of {name} should not be None: leave the keyword out")
+                raise OvjitError(f'Property "{name}" can\'t be None: leave the keyword out')
             if name not in self._fields:
                 continue
             try:
@@ -249,3 +247,11 @@ class Settings:
 
     def __deepcopy__(self, memo: Any) -> Any:
         return self.__copy__()
+
+
+class Keywords(Settings):
+    """An object whose fields are set by keywords. Unknown ones are ignored, as in openvino_genai."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__()
+        self.update_fields(kwargs)

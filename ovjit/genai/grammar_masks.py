@@ -66,7 +66,7 @@ class GrammarCompiler:
         )
 
     def start(self, config: StructuredOutputConfig, ends: Sequence[int]) -> Matcher:
-        """A matcher at the begin of a text. Any of the tokens `ends` may end it. RuntimeError for a grammar
+        """A matcher at the start of a text. Any of the tokens `ends` may end it. RuntimeError for a grammar
         that is not valid, and without such tokens."""
         if not ends:
             raise OvjitError("structured output needs a token that ends texts: set eos_token_id")
@@ -101,8 +101,8 @@ class GrammarCompiler:
 
 
 class Matcher:
-    """The state of a grammar behind the tokens of one sequence. `start` gives xgrammar's matcher of the begin
-    of a text."""
+    """The state of a grammar after the tokens of one sequence. `start` creates xgrammar's matcher of an empty
+    text."""
 
     def __init__(self, start: Callable[[], Any], size: int):
         self._start, self._size = start, size
@@ -110,7 +110,7 @@ class Matcher:
         self._bits = np.zeros((1, -(-size // 32)), np.int32)
 
     def mask(self, logits: np.ndarray) -> None:
-        """Set `logits` [words] of tokens that the grammar does not allow to -inf; of none behind its end.
+        """Set `logits` [words] of tokens that the grammar does not allow to -inf; of none after its end.
         RuntimeError if it allows no token of the vocabulary."""
         if self._handle.is_terminated():
             return
@@ -123,7 +123,7 @@ class Matcher:
         logits[count:] = -np.inf
 
     def advance(self, token: int) -> None:
-        """Go on behind a token that `mask` allowed."""
+        """Accept a token that `mask` allowed."""
         if self._handle.is_terminated():
             return
         if not self._handle.accept_token(token, False):

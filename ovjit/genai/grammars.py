@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from ovjit.errors import OvjitError
-from ovjit.genai.fields import BOOL, Copied, Instance, Kind, Optional, Settings, Text
+from ovjit.genai.fields import BOOL, Copied, Instance, Keywords, Kind, Optional, Settings, Text
 
 
 class _List(Kind):
@@ -188,7 +188,7 @@ class Union(_Elements):
 
 
 class Tag(Grammar):
-    """A text, a grammar's text, and a text behind it."""
+    """A text, a grammar's text, and a text after it."""
 
     _fields: ClassVar[dict[str, tuple[Any, Kind]]] = {
         "begin": (None, _TEXT), "content": (None, _GRAMMAR), "end": (None, _TEXT),
@@ -216,7 +216,7 @@ class _Tags(Grammar):
 
 
 class TriggeredTags(_Tags):
-    """Any text with tags in it: a trigger, the begin of a tag's begin, starts one."""
+    """Any text with tags in it: a trigger, a prefix of a tag's `begin`, starts one."""
 
     _fields: ClassVar[dict[str, tuple[Any, Kind]]] = {
         "triggers": (None, _List(_TEXT)), "tags": (None, _TAGS), "at_least_one": (False, BOOL),
@@ -239,20 +239,8 @@ class TagsWithSeparator(_Tags):
         return f"TagsWithSeparator(separator={_quote(self.separator)}, tags={_quote(self.tags)}, {flags})"
 
 
-class _Keywords(Settings):
-    """An object whose fields are set by keywords. Unknown ones are ignored; None and values of other types
-    are RuntimeErrors."""
-
-    def __init__(self, **kwargs: Any):
-        super().__init__()
-        for name, value in kwargs.items():
-            if value is None:
-                raise OvjitError(f'Property "{name}" can\'t be None: leave the keyword out')
-            if name in self._fields:
-                try:
-                    self._values[name] = self._fields[name][1].convert(value)
-                except (TypeError, ValueError) as error:
-                    raise OvjitError(f"the value {value!r} of {name} is not supported: {error}") from error
+class _Printed(Keywords):
+    """Such an object whose repr has its fields."""
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={_quote_simply(self._values[name])}" for name in self._fields)
@@ -265,7 +253,7 @@ def _quote_simply(value: Any) -> str:
     return f"'{value}'" if isinstance(value, str) else str(value)
 
 
-class StructuralTagItem(_Keywords):
+class StructuralTagItem(_Printed):
     """A tag of StructuralTagsConfig, whose content a JSON schema describes. Deprecated: use Tag."""
 
     _fields: ClassVar[dict[str, tuple[Any, Kind]]] = {
@@ -273,7 +261,7 @@ class StructuralTagItem(_Keywords):
     }  # fmt: skip
 
 
-class StructuralTagsConfig(_Keywords):
+class StructuralTagsConfig(_Printed):
     """Any text with tags in it. Deprecated: use TriggeredTags."""
 
     _fields: ClassVar[dict[str, tuple[Any, Kind]]] = {
@@ -285,7 +273,7 @@ class StructuralTagsConfig(_Keywords):
         return TriggeredTags(self.triggers, tags)
 
 
-class StructuredOutputConfig(_Keywords):
+class StructuredOutputConfig(_Printed):
     """The grammar of an answer: one of `json_schema`, `regex`, `grammar` (EBNF) as str, or
     `structural_tags_config`, a grammar of the classes here. `compound_grammar` is its deprecated name."""
 

@@ -103,8 +103,6 @@ class HandleWriter(Writer):
                  echoed: Sequence[int]):  # fmt: skip
         super().__init__(stream, stops, echoed)
         self._handle = handle
-        #: The streamer's last answer.
-        self.status = StreamingStatus.RUNNING
         config = stops.config
         self._is_single = config.num_return_sequences == 1 and not config.is_beam_search()
 
@@ -112,8 +110,7 @@ class HandleWriter(Writer):
         if self._is_single:
             logs = answer.logs[self._count - len(tokens) : self._count]
             self._handle._outputs.append({0: GenerationOutput.of(tokens, logs, answer)})
-        self.status = super()._give(tokens, answer)
-        return self.status
+        return super()._give(tokens, answer)
 
     def finish(self, answers: Sequence[Answer]) -> None:
         """Give the sequences of the request."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 from ovjit.errors import OvjitError
@@ -23,8 +22,3 @@ def read_json(path: Any) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise OvjitError(f"{name} should have an object, not {type(content).__name__}")
     return content
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """The object in a file, {} without the file."""
-    return read_json(path) if path.is_file() else {}

@@ -12,7 +12,7 @@ from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
 from ovjit.genai.answers import Answer, Writer, answer_prompt
-from ovjit.genai.config import GenerationConfig, check_single, merge, refuse_tree_search
+from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.engine import Change, Engine
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, now_us
@@ -25,7 +25,7 @@ from ovjit.genai.speculation import (
     Proposer,
     SDPerModelsPerfMetrics,
     answer_drafted,
-    check_prompt_lookup,
+    check_drafts,
     check_properties,
     look_up,
     run_drafted,
@@ -84,8 +84,7 @@ class LLMPipeline:
         else:
             self._load_folder(*arguments, **kwargs)
         self._prompts = Prompts(self._tokenizer)
-        if self._config.eos_token_id == -1 and self._tokenizer.get_eos_token_id() != -1:
-            self._config.set_eos_token_id(self._tokenizer.get_eos_token_id())
+        add_eos(self._config, self._tokenizer)
         self._load_time = (now_us() - start_us) / 1000
 
     def _load_folder(self, models_path: Any = None, *arguments: Any, **kwargs: Any) -> None:
@@ -110,9 +109,8 @@ class LLMPipeline:
         elif not folder.exists():
             raise OvjitError(f"the folder {str(folder)!r} does not exist")
         self._tokenizer = tokenizer or Tokenizer(folder, **properties)
-        settings = (folder if folder.is_dir() else folder.parent) / "generation_config.json"
-        has_settings = settings.is_file() and not is_gguf(folder)
-        self._config = GenerationConfig(settings) if has_settings else GenerationConfig()
+        parent = folder if folder.is_dir() else folder.parent
+        self._config = GenerationConfig() if is_gguf(folder) else read_config(GenerationConfig, parent)
         change = self._load_adapters(properties)
         self._engine = Engine.load(folder, device, engine_properties(properties), change)
         self._load_drafts(device, properties)
@@ -187,32 +185,28 @@ class LLMPipeline:
         start_us = now_us()
         stream = streamer_of(streamer, self._tokenizer)
         config = merge(generation_config, self._config, kwargs)
-        self._check_drafts(config)
+        check_drafts(config, isinstance(self._drafts, Proposer), self._drafts == "lookup")
         if apply_adapters(self._adapters, [self._engine.decoder._request], config.adapters):
             self._engine.forget()
         metrics = PerfMetrics()
         metrics._load_time = self._load_time
         self._extended = None
-        history = self._prompts.history
-        length = len(history)
+        length = len(self._prompts.history)
         try:
             prompts, is_text = self._prompts.tokens_of(inputs, config, metrics)
             check_single(stream, config, len(prompts))
             answers: list[Answer] = []
             for prompt in prompts:
                 answers += self._run(prompt, config, stream, metrics, start_us)
+            if not is_text:
+                return self._encode_results(answers, metrics, start_us)
+            results = self._decode_results(answers, metrics, start_us)
+            results.parsed = parse_texts(results.texts, config.parsers)
         except BaseException:
-            history.set_messages(history.get_messages()[:length])
+            self._prompts.end_turn(length, None)
             raise
-        if not is_text:
-            return self._encode_results(answers, metrics, start_us)
-        results = self._decode_results(answers, metrics, start_us)
-        results.parsed = parse_texts(results.texts, config.parsers)
-        if self._prompts.in_chat and len(history) > length:
-            if answers[0].finish is GenerationFinishReason.NONE:
-                history.pop()  # the answer was cancelled, and the question with it
-            else:
-                history.append({"role": "assistant", "content": results.texts[0]})
+        is_cancelled = answers[0].finish is GenerationFinishReason.NONE
+        self._prompts.end_turn(length, None if is_cancelled else results.texts[0])
         return results.texts[0] if isinstance(inputs, str) and config.num_return_sequences == 1 else results
 
     def _run(
@@ -235,13 +229,6 @@ class LLMPipeline:
                 return self._run_drafted(prompt, stops, writer, figures)
         steps = answer_prompt(prompt, stops, writer, figures)
         return self._engine.run(prompt, steps)[: config.num_return_sequences]
-
-    def _check_drafts(self, config: GenerationConfig) -> None:
-        refuse_tree_search(config)
-        if self._drafts == "lookup":
-            check_prompt_lookup(config)
-        if config.assistant_confidence_threshold and not isinstance(self._drafts, Proposer):
-            raise OvjitError("assistant_confidence_threshold needs a pipeline with a draft_model")
 
     def _run_drafted(self, prompt: list[int], stops: Stops, writer: Writer, figures: Figures) -> list[Answer]:
         """Generate one sequence whose tokens are proposed by a draft model or by earlier tokens."""

@@ -37,6 +37,14 @@ class Prompts:
         self.in_chat = False
         self.history.clear()
 
+    def end_turn(self, length: int, answer: str | None) -> None:
+        """Complete the chat that had `length` messages before a call. None, for a call that failed or was
+        cancelled, removes its question."""
+        if answer is None:
+            self.history.set_messages(self.history.get_messages()[:length])
+        elif len(self.history) > length:
+            self.history.append({"role": "assistant", "content": answer})
+
     def tokens_of(
         self, inputs: Any, config: GenerationConfig, metrics: PerfMetrics
     ) -> tuple[list[list[int]], bool]:

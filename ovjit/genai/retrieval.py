@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.engine import INPUTS
 from ovjit.genai.enums import _Enum
-from ovjit.genai.fields import BOOL, SIZE, Instance, Optional, Settings, Text
+from ovjit.genai.fields import BOOL, SIZE, Instance, Keywords, Optional, Text
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
 from ovjit.generation.head import keep_last
 from ovjit.generation.tokenizer import read_settings
+from ovjit.locks import rlock
 
 
 class _PoolingType(_Enum):
@@ -29,15 +31,7 @@ class _PoolingType(_Enum):
 _PoolingType.__name__ = "PoolingType"
 
 
-class _Config(Settings):
-    """Settings from keywords. Unknown keywords are ignored, as in openvino_genai."""
-
-    def __init__(self, **kwargs: Any):
-        super().__init__()
-        self.update_fields(kwargs)
-
-
-class _EmbeddingConfig(_Config):
+class _EmbeddingConfig(Keywords):
     """`batch_size`: the only number of texts that a call takes. Instructions are put before texts."""
 
     _fields = {
@@ -54,7 +48,7 @@ class _EmbeddingConfig(_Config):
             raise OvjitError(f"padding_side should be 'left' or 'right', not {self.padding_side!r}")
 
 
-class _RerankConfig(_Config):
+class _RerankConfig(Keywords):
     """`top_n`: the most texts that are returned."""
 
     _fields = {
@@ -70,7 +64,7 @@ for _kind in (_EmbeddingConfig, _RerankConfig):
 class _Encoder:
     """The model and the tokenizer of a folder. At most one call runs in the background."""
 
-    def __init__(self, path: Any, device: str, config: Any, kind: type[_Config], properties: dict[str, Any],
+    def __init__(self, path: Any, device: str, config: Any, kind: type[Keywords], properties: dict[str, Any],
                  pairs: bool, change: Callable[[Any], Any] | None = None):  # fmt: skip
         from ovjit.api.run.core import Core
 
@@ -92,16 +86,9 @@ class _Encoder:
             change(model)
         compiled = Core().compile_model(model, device, properties)
         self._names = [next(iter(port.get_names()), "") for port in compiled.inputs]
-        unknown = set(self._names) - {
-            "input_ids",
-            "attention_mask",
-            "token_type_ids",
-            "position_ids",
-            "beam_idx",
-        }
-        if unknown:
+        if not set(self._names) <= INPUTS | {"token_type_ids"}:
             raise UnsupportedError(f"a model with the inputs {self._names} is not supported")
-        self._request = compiled.create_infer_request()
+        self._request, self._lock = compiled.create_infer_request(), rlock("pipeline")
         self._executor = ThreadPoolExecutor(1)
         self._future: Future[Any] | None = None
 
@@ -123,9 +110,10 @@ class _Encoder:
             "input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids),
             "position_ids": np.cumsum(mask, 1) - mask, "beam_idx": np.zeros(len(ids), np.int32),
         }  # fmt: skip
-        self._request.reset_state()
-        results = self._request.infer({name: feeds[name] for name in self._names})
-        return np.array(results[0], np.float32), mask
+        with self._lock:  # a call in the background uses the same request
+            self._request.reset_state()
+            results = self._request.infer({name: feeds[name] for name in self._names})
+            return np.array(results[0], np.float32), mask
 
     def start(self, call: Callable[..., Any], *arguments: Any) -> None:
         """Run a call in the background."""

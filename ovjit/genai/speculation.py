@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import OvjitError
+from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, AdapterConfig, AdapterController, controller_of, is_same
 from ovjit.genai.answers import Answer, Writer, find_running
 from ovjit.genai.config import GenerationConfig
@@ -53,6 +53,13 @@ class SDPerModelsPerfMetrics(SDPerfMetrics):
         return total
 
     __iadd__ = __add__
+
+    def _add_draft_inference(self, start_us: float, tokens: int, rows: int) -> None:
+        raw = self.draft_model_metrics.raw_metrics
+        raw.m_durations.append(now_us() - start_us)
+        raw.token_infer_durations.append(raw.m_durations[-1])
+        raw.m_batch_sizes.append(tokens)
+        self.draft_model_metrics._generated_tokens += rows
 
     def get_num_accepted_tokens(self) -> int:
         return self._accepted
@@ -123,6 +130,18 @@ def is_unsure(logits: np.ndarray, config: GenerationConfig) -> bool:
     return 1 / np.exp(logits - logits.max()).sum() <= config.assistant_confidence_threshold
 
 
+def apply_to_draft(
+    controller: AdapterController | None, requests: Sequence[Any], adapters: AdapterConfig | None,
+    default: AdapterConfig | None,
+) -> bool:  # fmt: skip
+    """Set the adapters of a call in a draft model, if it has some: its own ones for those that the pipeline
+    has by default. True if they have changed."""
+    if controller is None:
+        return False
+    chosen = controller.first if adapters and is_same(adapters, default) else adapters
+    return controller.apply(requests, chosen)
+
+
 class Proposer:
     """A smaller decoder that proposes its most likely tokens, one after another."""
 
@@ -132,12 +151,8 @@ class Proposer:
         self.metrics = SDPerModelsPerfMetrics()
 
     def apply(self, adapters: AdapterConfig | None, default: AdapterConfig | None) -> None:
-        """Set the adapters of a call, if the model has some: its own ones for those that the pipeline has by
-        default."""
-        if self._adapters is None:
-            return
-        chosen = self._adapters.first if adapters and is_same(adapters, default) else adapters
-        if self._adapters.apply([self._decoder._request], chosen):
+        """Set the adapters of a call."""
+        if apply_to_draft(self._adapters, [self._decoder._request], adapters, default):
             self._decoder.reset()
             self._tokens = []
 
@@ -145,7 +160,8 @@ class Proposer:
         """At most `most` tokens that follow. With `assistant_confidence_threshold`, the last one is the first
         whose probability is not above it."""
         most = limit_proposals(most, config)
-        rewind_to_common(self._decoder, self._tokens, tokens)
+        before, self._tokens = self._tokens, []  # until it is done: it may fail
+        rewind_to_common(self._decoder, before, tokens)
         proposed, pending = list[int](), list(tokens[self._decoder.length :])
         while len(proposed) < most:
             logits = self._feed(pending, is_prompt=not proposed and len(pending) > most + 2)
@@ -160,17 +176,13 @@ class Proposer:
     def _feed(self, tokens: list[int], is_prompt: bool) -> np.ndarray:
         start = now_us()
         logits = self._decoder.feed(tokens)[-1]
-        raw = self.metrics.draft_model_metrics.raw_metrics
-        raw.m_durations.append(now_us() - start)
-        raw.token_infer_durations.append(raw.m_durations[-1])
-        raw.m_batch_sizes.append(len(tokens))
+        self.metrics._add_draft_inference(start, len(tokens), 1)
         self.metrics._processed += 0 if is_prompt else len(tokens)
-        self.metrics.draft_model_metrics._generated_tokens += 1
         return logits
 
 
 def look_up(tokens: Sequence[int], most: int, config: GenerationConfig) -> list[int]:
-    """The tokens behind the first earlier occurrence of the last ones: of `max_ngram_size`, or of fewer."""
+    """The tokens after the first earlier occurrence of the last ones: of `max_ngram_size`, or of fewer."""
     return follow_ngram(tokens, config.max_ngram_size, min(most, config.num_assistant_tokens or 0), 0)
 
 
@@ -248,12 +260,17 @@ def run_drafted(
         return end.value
 
 
-def check_prompt_lookup(config: GenerationConfig) -> None:
-    """RuntimeError for a configuration without the settings of prompt lookup."""
-    if not config.is_prompt_lookup():
+def check_drafts(config: GenerationConfig, has_draft: bool, has_lookup: bool) -> None:
+    """RuntimeError for a configuration that does not fit a pipeline with or without a draft model and prompt
+    lookup."""
+    if config.is_tree_search():
+        raise UnsupportedError("ovjit does not support tree_depth yet: leave it at 0")
+    if has_lookup and not config.is_prompt_lookup():
         raise OvjitError(
             "`max_ngram_size` && `num_assistant_tokens` should be specified for `prompt lookup decoding`"
         )
+    if config.assistant_confidence_threshold and not has_draft:
+        raise OvjitError("assistant_confidence_threshold needs a pipeline with a draft_model")
 
 
 def check_properties(properties: Mapping[str, Any]) -> None:

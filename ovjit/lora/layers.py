@@ -79,7 +79,7 @@ def layer_sizes(node: Any) -> tuple[int, int]:
 
 
 def add_products(node: Any, a: Any, b: Any) -> None:
-    """Let what uses a layer use its sum with the low-rank products by the nodes `a` and `b`, in f32."""
+    """Add the low-rank products of the f32 nodes `a` and `b` to a layer's result, for all that use it."""
     ops, target = opset13, node.output(0)
     users, names = target.get_target_inputs(), target.get_names()
     x, kind = node.input_value(0), target.get_element_type()

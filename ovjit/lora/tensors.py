@@ -18,7 +18,7 @@ from ovjit.readers.checkpoint.files import parse_tensors, read_tensor_file
 from ovjit.readers.gguf.header import Stored
 from ovjit.records import NamedTuple
 
-#: Names of the matrices behind the name of their layer: PEFT's, kohya's, diffusers', and those of Flux.
+#: Names of matrices, which follow the name of their layer: PEFT's, kohya's, diffusers', and those of Flux.
 _NAMES = {
     "a": re.compile(r"(?:(.*)[_.]lora[_.](?:A|down)\.weight)|(?:(.*lora[12])\.down\.weight)", re.DOTALL),
     "b": re.compile(r"(?:(.*)[_.]lora[_.](?:B|up)\.weight)|(?:(.*lora[12])\.up\.weight)", re.DOTALL),

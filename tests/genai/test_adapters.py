@@ -73,6 +73,7 @@ def test_configurations(adapted: Path) -> None:
         False,
         True,
     ]
+    assert len(config(adapter=genai.Adapter()).get_adapters()) == 1
     assert str(modes.MODE_STATIC_RANK) == "Mode.MODE_STATIC_RANK" and int(modes.MODE_FUSE) == 4
     settings = genai.GenerationConfig(adapters=config(a))
     settings.adapters.set_alpha(a, 7)
@@ -186,6 +187,16 @@ def test_requests_of_a_batch_share_adapters(adapted: Path) -> None:
         pipeline.add_request(1, TOKENS, configs[1])
     other = pipeline.add_request(1, TOKENS, genai.GenerationConfig(**OPTIONS))
     assert handle.read_all()[0].generated_ids == other.read_all()[0].generated_ids
+
+
+def test_a_draft_keeps_its_adapters_with_those_of_the_pipeline(adapted: Path) -> None:
+    a, b = genai.AdapterConfig(adapter_of(adapted, "a")), genai.AdapterConfig(adapter_of(adapted, "b"))
+    properties = {"adapters": a, "draft_model": genai.draft_model(adapted, "CPU", adapters=b)}
+    pipeline = genai.ContinuousBatchingPipeline(adapted, genai.SchedulerConfig(), "CPU", properties)
+    config = pipeline.get_config()
+    config.update_generation_config(**OPTIONS)
+    pipeline.generate([TOKENS], [config])
+    assert pipeline._adapters.is_current(a) and pipeline._proposals._adapters.is_current(b)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -16,6 +16,7 @@ pytest.importorskip("regex")
 
 from ovjit import genai
 from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.blocks import Row
 
 SEED = 20261128
 
@@ -140,6 +141,60 @@ def test_an_error_of_a_streamer_ends_the_request(folder: Path) -> None:
     check_pool(pipeline)
     assert pipeline.generate("hello", config)[0].m_status is genai.GenerationStatus.FINISHED
 
+    class Adding(Broken):
+        def write(self, token: Any) -> Any:
+            self.handle = pipeline.add_request(1, prompt, config)
+            super().write(token)
+
+    adding, prompt = Adding(), tensor_of([1, 260, 270, 20])
+    with pytest.raises(ZeroDivisionError, match="of the streamer"):
+        pipeline.generate([prompt], [config], adding)
+    tokens = adding.handle.read_all()[0].generated_ids
+    assert pipeline.generate([prompt], [config])[0].m_generation_ids == [tokens]
+    check_pool(pipeline)
+
+
+def test_a_question_without_room_is_no_part_of_a_chat(folder: Path) -> None:
+    pipeline = load(folder, num_kv_blocks=1)
+    config = genai.GenerationConfig(max_new_tokens=3, ignore_eos=True)
+    with pytest.warns(DeprecationWarning, match="start_chat is deprecated"):
+        pipeline.start_chat()
+    result = pipeline.generate("hello " * 200, config)[0]
+    assert (result.m_status, result.m_generation_ids) == (genai.GenerationStatus.IGNORED, [])
+    assert not pipeline._prompts.history
+
+
+def test_an_error_of_a_request_leaves_the_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, prompt = load(folder), tensor_of([1, 260, 270, 20])
+    config = genai.GenerationConfig(max_new_tokens=4, ignore_eos=True)
+    expected = pipeline.generate([prompt], [config])[0].m_generation_ids[0]
+    failing, other = (pipeline.add_request(i, prompt, config) for i in range(2))
+
+    def fail(pool: Any) -> None:
+        raise ZeroDivisionError("of the first request")
+
+    monkeypatch.setattr(pipeline._batches.running[0], "advance", fail)
+    with pytest.raises(ZeroDivisionError, match="of the first request"):
+        pipeline.step()
+    assert failing.get_status() is genai.GenerationStatus.CANCEL
+    for _ in range(3):
+        pipeline.step()
+    assert other.get_status() is genai.GenerationStatus.FINISHED
+    assert other.read_all()[0].generated_ids == expected
+    check_pool(pipeline)
+
+
+def test_proposed_tokens_are_no_prefix(folder: Path) -> None:
+    """Their blocks are written again if other tokens are chosen."""
+    pool = load(folder, enable_prefix_caching=True)._batches._pool
+    row = Row(range(3 * pool.size))
+    assert pool.reserve(row, len(row.tokens))
+    row.length, row.logit_count = len(row.tokens), 1 + pool.size // 2
+    pool.keep_prefix(row)
+    other = Row([*row.tokens, 1])
+    pool.find_prefix(other)
+    assert other.blocks == row.blocks[:2]
+
 
 def test_constructors_and_their_errors(folder: Path) -> None:
     config, tokenizer = genai.SchedulerConfig(), genai.Tokenizer(folder)
@@ -178,8 +233,9 @@ def test_a_streamer_cannot_generate_with_its_pipeline(folder: Path) -> None:
 
     class Stream(genai.StreamerBase):
         def write(self, tokens: Any) -> None:
-            with pytest.raises(OvjitError, match="Generate cannot be called while"):
-                pipeline.generate([prompt], [config])
+            for call in (lambda: pipeline.generate([prompt], [config]), pipeline.step):
+                with pytest.raises(OvjitError, match="a streamer or callback cannot call generate or step"):
+                    call()
             handles.append(pipeline.add_request(len(handles) + 1, prompt, config))
 
         def end(self) -> None:

@@ -198,6 +198,13 @@ def test_a_failed_question_is_no_part_of_a_chat(pipeline: Any) -> None:
     pipeline.start_chat()
     with pytest.raises(RuntimeError, match="max_length"):
         pipeline.generate("hello", max_length=2)
+
+    class Broken(genai.Parser):
+        def parse(self, message: Any) -> Any:
+            raise ZeroDivisionError("of the parser")
+
+    with pytest.raises(ZeroDivisionError, match="of the parser"):
+        pipeline.generate("hello", max_new_tokens=6, parsers=[Broken()])
     answer = pipeline.generate("is it so?", max_new_tokens=6)
     pipeline.finish_chat()
     assert answer == pipeline.generate("is it so?", max_new_tokens=6)
@@ -318,7 +325,7 @@ def test_special_tokens_and_templates_of_settings(folder: Path, tmp_path: Path) 
     with pytest.raises(OvjitError, match="no chat template"):
         tokenizer.apply_chat_template([{"role": "user", "content": "x"}], False)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(OvjitError, match="is no JSON"):
+    with pytest.raises(OvjitError, match=r"config\.json is not valid JSON"):
         genai.Tokenizer(tmp_path)
 
 

@@ -91,6 +91,26 @@ def test_all_sequences_obey_the_grammar(folder: Path, options: dict[str, Any], p
 
 
 @needs_xgrammar
+@pytest.mark.parametrize("is_lookup", [False, True])
+def test_drafts_in_common_batches_obey_the_grammar(folder: Path, is_lookup: bool) -> None:
+    """Proposals that the grammar does not allow are rejected, and leave its state as it is."""
+    properties = {"prompt_lookup": True} if is_lookup else {"draft_model": genai.draft_model(folder, "CPU")}
+    batches = genai.ContinuousBatchingPipeline(folder, genai.SchedulerConfig(), "CPU", properties)
+    single, prompts = genai.LLMPipeline(folder, "CPU"), ["hello", "ab ab", "xyx"]
+    configs = [
+        genai.GenerationConfig(
+            structured_output_config=Config(regex=pattern), max_new_tokens=12, do_sample=seed > 0,
+            rng_seed=seed, num_assistant_tokens=3, max_ngram_size=2 * is_lookup,
+        )
+        for seed, pattern in enumerate(["(ab){4}x", "[a-c]{5}x", "[xy]{3}(ab){3}"])
+    ]  # fmt: skip
+    texts = [result.m_generation_ids[0] for result in batches.generate(prompts, configs)]
+    assert texts == [single.generate(*pair) for pair in zip(prompts, configs, strict=True)]
+    assert all(re.fullmatch(c.structured_output_config.regex, t) for c, t in zip(configs, texts, strict=True))
+    assert batches._proposals.metrics.get_num_rejected_tokens() > 0
+
+
+@needs_xgrammar
 def test_a_grammar_that_is_not_valid_leaves_the_pipeline_usable(folder: Path) -> None:
     batches = genai.ContinuousBatchingPipeline(folder, genai.SchedulerConfig(), "CPU")
     wrong, right = (

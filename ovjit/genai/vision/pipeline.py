@@ -16,7 +16,7 @@ from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import apply_adapters
 from ovjit.genai.answers import Answer, Writer, answer_prompt
-from ovjit.genai.config import GenerationConfig, check_single, merge, refuse_tree_search
+from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.engine import Engine
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, measure, now_us
@@ -24,6 +24,7 @@ from ovjit.genai.history import ChatHistory
 from ovjit.genai.images.pixels import check_picture
 from ovjit.genai.json_files import read_json
 from ovjit.genai.llm import engine_properties
+from ovjit.genai.speculation import check_drafts
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import streamer_of
 from ovjit.genai.tokenizer import Tokenizer
@@ -83,8 +84,7 @@ class VLMPipeline:
             self._load_folder(models_path, *arguments, **kwargs)
         else:
             self._load_models(models, *arguments, **kwargs)
-        if self._config.eos_token_id == -1 and self._tokenizer.get_eos_token_id() != -1:
-            self._config.set_eos_token_id(self._tokenizer.get_eos_token_id())
+        add_eos(self._config, self._tokenizer)
         #: The chat of start_chat, and the pictures of the chats that were given.
         self._history: ChatHistory | None = None
         self._chats: weakref.WeakKeyDictionary[ChatHistory, PictureChat] = weakref.WeakKeyDictionary()
@@ -100,8 +100,7 @@ class VLMPipeline:
         if missing:
             raise OvjitError(f"{str(folder)!r} has no {', '.join(missing)}: export it with optimum-cli")
         models = {name: Core().read_model(str(folder / file)) for name, file in _FILES.items()}
-        settings = folder / "generation_config.json"
-        self._config = GenerationConfig(settings) if settings.is_file() else GenerationConfig()
+        self._config = read_config(GenerationConfig, folder)
         self._tokenizer = Tokenizer(folder)
         self._compile(models, folder, device, properties)
 
@@ -182,10 +181,10 @@ class VLMPipeline:
         metrics._load_time = self._load_time
         pictures = _split_pictures(options)
         config = merge(options.get("generation_config"), self._config, keywords)
+        apply_adapters(None, [], config.adapters)
         stream = streamer_of(options.get("streamer"), self._tokenizer)
         check_single(stream, config, 1)
-        refuse_tree_search(config)
-        apply_adapters(None, (), config.adapters)
+        check_drafts(config, has_draft=False, has_lookup=False)
         raw = metrics.vlm_raw_metrics
         with measure(raw.vision_encoding_durations):
             features = [self._family.encode(picture) for picture in pictures]

@@ -16,7 +16,7 @@ from ovjit.generation.head import keep_last
 ENCODER, DECODER, LATER = (
     f"openvino_{name}_model.xml" for name in ("encoder", "decoder", "decoder_with_past")
 )
-#: The begin of the names of outputs with the scores of cross-attention.
+#: The prefix of the names of outputs with the scores of cross-attention.
 _SCORES = "cross_attention_scores_"
 #: A part of the names of nodes of cross-attention, as optimum-intel exports them; and of inputs here.
 _CROSS = "encoder_attn"
@@ -52,7 +52,7 @@ def _split_cross(model: Any) -> tuple[Any, Any]:
                 target.replace_source_output(parameter.output(0))
     remaining = [sink for name, sink in sinks.items() if name not in {n.get_variable_id() for n in cross}]
     used = _find_sources([*model.get_results(), *remaining])
-    others = [parameter for parameter in inputs.values() if parameter in used]
+    others = [parameter for parameter in model.get_parameters() if parameter in used]
     return states, Model(model.get_results(), remaining, [*others, *parameters], "decoder")
 
 

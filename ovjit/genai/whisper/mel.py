@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ovjit.errors import OvjitError
-from ovjit.genai.json_files import read_settings
+from ovjit.generation.tokenizer import read_settings
 
 #: Frames that are transformed at once.
 _BLOCK = 3000
@@ -26,7 +26,7 @@ class Features:
         self.data, self.active = data, active
 
     def window(self, start: int, length: int) -> np.ndarray:
-        """`length` frames from `start` on [1, mels, length], with zeros behind the last one."""
+        """`length` frames from `start` on [1, mels, length], with zeros after the last one."""
         part = self.data[:, start : start + length]
         return np.pad(part, ((0, 0), (0, length - part.shape[1])))[None]
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import OvjitError, UnsupportedError
-from ovjit.genai.answers import Answer, Writer, answer_prompt
-from ovjit.genai.config import merge
+from ovjit.genai.adapters import apply_adapters
+from ovjit.genai.answers import Writer, answer_prompt
+from ovjit.genai.config import add_eos, merge, read_config
 from ovjit.genai.enums import StreamingStatus
 from ovjit.genai.figures import Figures, now_us
-from ovjit.genai.json_files import read_settings
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, status_of, streamer_of
 from ovjit.genai.tokenizer import Tokenizer
@@ -31,6 +31,7 @@ from ovjit.genai.whisper.results import (
 )
 from ovjit.genai.whisper.rules import LogitRules, Segment, Segments, constrain
 from ovjit.genai.whisper.words import compute_costs, split_words, time_words, warp
+from ovjit.generation.tokenizer import read_settings
 
 
 def _folder_of(path: Any, device: Any) -> Path:
@@ -53,17 +54,6 @@ def _samples_of(sound: Any) -> np.ndarray:
             f"raw_speech_input should be a list of float, not of {samples.dtype} {list(samples.shape)}"
         )
     return samples.astype(np.float32)
-
-
-class _WatchedWriter(Writer):
-    """A Writer that remembers whether the streamer ended the generation."""
-
-    is_cancelled = False
-
-    def write(self, answer: Answer) -> StreamingStatus:
-        status = super().write(answer)
-        self.is_cancelled |= status is not StreamingStatus.RUNNING
-        return status
 
 
 class _Speech:
@@ -121,8 +111,7 @@ class WhisperPipeline:
     def __init__(self, models_path: Any, device: str, **kwargs: Any):
         start_us, folder = now_us(), _folder_of(models_path, device)
         self._turn = Turn()
-        settings = folder / "generation_config.json"
-        self._config = WhisperGenerationConfig(settings if settings.is_file() else None)
+        self._config = read_config(WhisperGenerationConfig, folder)
         self._config.update_generation_config(**kwargs)
         self._tokenizer = Tokenizer(folder)
         self._extractor = FeatureExtractor(folder)
@@ -131,8 +120,7 @@ class WhisperPipeline:
         kwargs.pop("word_timestamps", None)
         self._encoder = Encoder(folder, device, kwargs)
         self._decoder = SpeechDecoder(folder, device, kwargs, self._config.word_timestamps)
-        if self._config.eos_token_id == -1:
-            self._config.set_eos_token_id(self._tokenizer.get_eos_token_id())
+        add_eos(self._config, self._tokenizer)
         self._load_time = (now_us() - start_us) / 1000
 
     def get_tokenizer(self) -> Tokenizer:
@@ -153,6 +141,7 @@ class WhisperPipeline:
             start_us, samples = now_us(), _samples_of(raw_speech_input)
             stream = streamer_of(streamer, self._tokenizer)
             speech = _Speech(merge(generation_config, self._config, kwargs), stream, start_us)
+            apply_adapters(None, [], speech.config.adapters)
             self._read_context(speech)
             self._transcribe(samples, speech)
             self._decode_texts(speech)
@@ -203,7 +192,7 @@ class WhisperPipeline:
             speech.stream.end()
 
     def _count_active(self, features: Features, frame: int) -> int:
-        """The frames of a window that are sound; all of them in a window behind the sound."""
+        """The frames of a window that are sound; all of them in a window after the sound."""
         active = features.active - frame
         return min(active, self._extractor.frames) if active >= 0 else self._extractor.frames
 
@@ -241,14 +230,14 @@ class WhisperPipeline:
         config, beams = speech.config, speech.config.is_beam_search()
         stops = Stops(config, self._tokenizer, len(prompt))
         stream = None if timestamps or beams else speech.stream
-        writer = _WatchedWriter(stream, stops, prompt if config.echo else [])
+        writer = Writer(stream, stops, prompt if config.echo else [])
         steps = answer_prompt(prompt, stops, writer, speech.figures, normalize=not beams)
         steps = constrain(steps, LogitRules(config, timestamps), normalize=beams)
         speech.figures.begin()
         tokens = self._decoder.run(prompt, steps)[0].tokens
         if config.echo:
             tokens = tokens[len(prompt) :]
-        speech.is_cancelled |= writer.is_cancelled
+        speech.is_cancelled |= writer.status is not StreamingStatus.RUNNING
         if beams and not timestamps and speech.stream is not None:
             speech.stream.write(tokens)
         return tokens
@@ -300,8 +289,7 @@ class ASRPipeline:
         if kind != "whisper":
             raise OvjitError(f"Unsupported '{kind}' ASR model type in config.json: 'whisper' is supported")
         self._pipeline = WhisperPipeline(folder, device, **kwargs)
-        settings = folder / "generation_config.json"
-        self._config = ASRGenerationConfig(settings if settings.is_file() else None)
+        self._config = read_config(ASRGenerationConfig, folder)
 
     def get_tokenizer(self) -> Tokenizer:
         return self._pipeline.get_tokenizer()

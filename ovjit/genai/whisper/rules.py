@@ -47,7 +47,7 @@ class LogitRules:
             logits[: config.eos_token_id] = -np.inf
         last = next((token for token in reversed(generated) if token >= first), None)
         if last is not None:
-            # the end of one segment may be the begin of the next one
+            # the end of one segment may be the start of the next one
             logits[first : last if follows_time and not ends_pair else last + 1] = -np.inf
 
     def _prefer(self, logits: np.ndarray) -> None:

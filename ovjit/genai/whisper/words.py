@@ -144,7 +144,7 @@ def _cut_long(words: Sequence[WhisperWordTiming]) -> None:
 
 
 def _join_punctuation(words: list[WhisperWordTiming]) -> list[WhisperWordTiming]:
-    """Join opening punctuation with the word behind it, and closing punctuation with the one before."""
+    """Join opening punctuation with the word after it, and closing punctuation with the one before."""
     following = len(words) - 1
     for i in reversed(range(len(words) - 1)):
         word = words[i]
