@@ -239,7 +239,7 @@ def tensorinv(n: Call, x: Output, ind: int = 2) -> Output:
 
 @aten("linalg_tensorsolve")
 def tensorsolve(n: Call, x: Output, other: Output, dims: Any = None) -> Output:
-    """What a tensor, as a square matrix, has to be multiplied by to give another."""
+    """Solve matrix @ result = other, where matrix is x reshaped to a square matrix."""
     if dims is not None:
         moved = n.axes(list(dims), n.rank(x))
         x = n.transpose(x, [*(i for i in range(n.rank(x)) if i not in moved), *moved])

@@ -49,8 +49,10 @@ def stacked_layers(
     n: Call, op: str, x: Output, states: list[Output], params: Any, has_biases: bool, num_layers: int,
     bidirectional: bool, lengths: Output | None = None,
 ) -> tuple[Output, list[Output]]:  # fmt: skip
-    """What layers make of [batch, length, size], and their last states. `lengths`: how many steps each sample
-    has, all where None."""
+    """Apply stacked recurrent layers to x [batch, length, size]; return the outputs and the last states.
+
+    `lengths` are the numbers of steps of the samples; None means all steps.
+    """
     ways = 2 if bidirectional else 1
     each = len(params) // (num_layers * ways)
     last: list[list[Output]] = [[] for _ in states]

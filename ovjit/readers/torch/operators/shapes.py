@@ -269,7 +269,7 @@ def parts_of_open(n: Call, x: Output, axis: int, length: Any) -> Any:
 
 
 def _number_of_parts(n: Call, total: Any, length: Any) -> Any:
-    """How many parts of a length there are, of which the last one may be shorter."""
+    """Return ceil(total / length), the number of parts."""
     return n.compute("Divide", n.compute("Add", total, n.compute("Subtract", length, 1)), length)
 
 

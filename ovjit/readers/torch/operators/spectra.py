@@ -128,7 +128,7 @@ def pinv(n: Call, x: Output, rcond: Any = None, hermitian: bool = False, atol: A
 @aten("linalg_matrix_rank")
 def matrix_rank(n: Call, x: Output, tol: Any = None, hermitian: bool = False, atol: Any = None,
                 rtol: Any = None) -> Output:  # fmt: skip
-    """How many sizes do not count as 0."""
+    """Count the singular values, or absolute eigenvalues if `hermitian`, above the tolerance."""
     size = n("Abs", _sizes(n, x, bool(hermitian))[2])
     limits = _limits(n, x, size, tol, 0.0) if tol is not None else _limits(n, x, size, atol, rtol)
     counts = n.convert(n("Greater", size, limits), "i64")

@@ -1,4 +1,4 @@
-"""Which tensors of a script lie in the same memory: what is a part of what, and what may share memory."""
+"""Memory of a script's tensors: views of other tensors, and tensors that may share memory."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Memory:
         family[:] = [piece for piece in family if id(piece) in kept_ids]
 
     def saved(self) -> list[Any]:
-        """What `restore` takes, to undo what is written until then."""
+        """Return the current state. `restore` takes it to undo later writes."""
         families = {id(p.family): (p.family, list(p.family)) for p in self._pieces.values()}
         return [(key, p, *families[id(p.family)], p.value, p.base, p.view, p.outer, p.layout, p.stale,
                  p.is_written) for key, p in self._pieces.items()]  # fmt: skip
