@@ -70,7 +70,7 @@ def takes(operator: str) -> bool:
 
 
 def _no_dumps() -> contextlib.AbstractContextManager[None]:
-    """If the exporter fails, it writes graphs to the standard output from C++. They are suppressed."""
+    """Suppress the graphs that the exporter prints from C++ when it fails."""
     import torch
 
     return patched((torch._C, "_jit_onnx_log", lambda *_: None))

@@ -185,7 +185,7 @@ def _order_gates(n: Call, value: Output, op: str) -> Output:
 
 
 def _biases(n: Call, weights: Any, op: str, hidden: int, has_biases: bool) -> Output:
-    """One for each gate; the last gate of a GRU has two, as its reset comes between them."""
+    """Return one bias per gate. The last gate of a GRU has two, as the reset gate is applied between them."""
     kind, count = n.dtype(weights[0]), len(_ORDER[op])
     if not has_biases:
         return n.const(np.zeros((count + (op == "GRUSequence")) * hidden), kind)

@@ -83,7 +83,7 @@ def _sizes(n: Call, x: Output, hermitian: bool) -> tuple[Output, Output, Output]
 
 
 def _limits(n: Call, x: Output, sizes: Output, atol: Any, rtol: Any) -> Output:
-    """Below what sizes [count, least] count as 0: the larger one of atol and rtol times the largest."""
+    """Return the tolerance below which `sizes` [count, least] count as 0: max(atol, rtol * largest)."""
     precision = float(np.finfo(ELEMENT_TYPES[n.dtype(x)].numpy).eps)
     longer = n.tensor(n.compute("Maximum", n.size(x, -2), n.size(x, -1)), "f64")
     usual = n("Multiply", longer, n.const(precision, "f64"))

@@ -51,7 +51,7 @@ class FxReader(TorchReader):
         return result
 
     def converter(self, name: str, overload: str) -> Callable[..., Any] | None:
-        """By "aten::relu", or as the graph has it, "aten.relu.default"."""
+        """Return the user's converter for "aten::relu" or, as the graph has it, "aten.relu.default"."""
         return self.converters.get(name) or self.converters.get(graph_name(name, overload))
 
     def run(self, module: Any, values: Sequence[Any]) -> Any:
@@ -263,7 +263,7 @@ def _where(node: Any) -> str:
 
 
 def refusal(target: Any) -> str | None:
-    """Why an operator of FX graphs is not read at all, None if there is a rule for it."""
+    """Return the reason why an operator of FX graphs cannot be converted, or None if it has a rule."""
     import torch
 
     if isinstance(target, torch._ops.OpOverload):

@@ -61,8 +61,7 @@ def _named_inputs(module: Any, names: Sequence[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unchanged(module: Any) -> Iterator[None]:
-    """After the block, the buffers and other attributes of a module are the same objects, with the same
-    numbers and items."""
+    """Context manager that restores a module's buffers and other attributes, with their values and items."""
     restoring = [
         each for part in (module.modules() if hasattr(module, "modules") else ()) for each in _kept(part)
     ]
@@ -76,11 +75,9 @@ def unchanged(module: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _generators_unchanged() -> Iterator[None]:
-    """After the block, the generators of random numbers go on as if it had drawn none: PyTorch's, NumPy's and
-    Python's.
+    """Context manager that restores the random number generators of PyTorch, NumPy and Python.
 
-    They stay where the block has left them if another thread ran meanwhile. It may have drawn numbers, which
-    would be drawn again. Then a module's numbers are drawn as by any call of it.
+    They are not restored if another thread ran meanwhile: numbers that it drew would be drawn again.
     """
     import torch
 

@@ -64,7 +64,7 @@ class Memory:
         return piece
 
     def join(self, a: Any, b: Any) -> None:
-        """Two tensors, and what shares memory with either, may share memory."""
+        """Record that two tensors, and all that share memory with either, may share memory."""
         first, second = self.piece(a).family, self.piece(b).family
         if first is not second:
             first += second
@@ -81,7 +81,7 @@ class Memory:
         self.join(value, base)
 
     def renew(self, piece: Piece, value: Any) -> None:
-        """A tensor holds a new value."""
+        """Set a new value of a tensor."""
         if self._pieces.get(id(piece.value)) is piece:
             del self._pieces[id(piece.value)]
         piece.value = value

@@ -188,7 +188,7 @@ class WritingReader(TorchReader):
         return result
 
     def _put(self, replacements: Mapping[int, tuple[Any, Any]]) -> None:
-        """All that holds tensors holds others in their places, given by their objects."""
+        """Replace tensors by others in all containers of values. Keys are the ids of the old tensors."""
         for holder in self._all_holders():
             _put_in(holder, replacements)
 

@@ -18,7 +18,7 @@ Put = Callable[[Call, Any, Any, Mapping[str, Any]], Any]
 
 
 def _scatter_back(name: str, *keys: str) -> Put:
-    """By an operator that takes the arguments of the view."""
+    """Return a write-back that calls the scatter operator `name` with the view's arguments."""
     return lambda call, base, part, how: call.also(name, base, part, *(how[key] for key in keys))
 
 
@@ -27,7 +27,7 @@ def _reshape_back(call: Call, base: Output, part: Output, how: Mapping[str, Any]
 
 
 def _undo_by_itself(name: str, *keys: str) -> Put:
-    """By the operator itself, which undoes what it did."""
+    """Return a write-back that calls the operator `name`, which is its own inverse."""
     return lambda call, base, part, how: call.also(name, part, *(how[key] for key in keys))
 
 
@@ -80,7 +80,7 @@ _NUMBERED = ("diagonal", "unfold", "movedim.int", "movedim.intlist")
 
 
 def _by_numbers(reader: WritingReader, call: Call, base: Output, part: Output, view: View) -> Output:
-    """The view of the numbers of all elements tells where those of the new part belong."""
+    """Write a part back by scattering: the view of the indices of all elements gives its positions."""
     numbers = call.reshape(call.arange(call.index(call.count(base))), call.shape_of(base))
     positions = view.plain(reader, call, numbers)
     flat = call("ScatterUpdate", call.flat(base), call.flat(positions), call.flat(part), 0)
