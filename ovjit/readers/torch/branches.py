@@ -48,20 +48,20 @@ class Inside:
         self.carried: set[int] = set()  # the objects of those that the body gives new values
 
     def standing(self, value: Any) -> Any:
-        """What stands for a tensor: one object for each object around the body, as objects are memory."""
+        """Return the body's value for an outer tensor: one object each, as objects represent memory."""
         if id(value) not in self.objects:
             self.represent(value, self.reader.stand_in(self, value))
         return self.objects[id(value)]
 
     def copy(self, value: Any) -> Any:
-        """A new object for a tensor, which is an input of the body."""
+        """Return a new object for a tensor, which becomes an input of the body."""
         if isinstance(value, Output):
             result = self._parameter(value)
             return Output._of(result._node, result._index)
         return mapped(value, self._parameter)
 
     def represent(self, value: Any, made: Any) -> None:
-        """`made` stands for a tensor or a list."""
+        """Register `made` as the body's value for an outer tensor or list."""
         self.objects[id(value)] = made
         self._outer.append(value)
 
@@ -70,7 +70,7 @@ class Inside:
         return result
 
     def _parameter(self, value: Output) -> Output:
-        """The parameter for a tensor; small ones whose values are known are constants here, too."""
+        """Return the parameter for a tensor, or a constant if its value is known and small."""
         key = value._node, value._index
         if key not in self._made:
             known, own = self.call.value(value), value._tensor._type
@@ -84,7 +84,7 @@ class Inside:
         return self._made[key]
 
     def value(self, value: Any) -> Any:
-        """What stands for any value: numbers that are computed are inputs as well."""
+        """Return the body's value for any outer value. Computed numbers become inputs as well."""
         if isinstance(value, Number):
             return Number(self._parameter(self.call.tensor(value)), value.dim)
         if isinstance(value, (Output, Complex, Stacked)):
@@ -96,7 +96,7 @@ class Inside:
         return value
 
     def argument(self, value: Any) -> Any:
-        """What stands for an argument of a view: a record of several values stays such a record."""
+        """Return the body's value for an argument of a view. A named tuple stays a named tuple."""
         if not isinstance(value, tuple) or isinstance(value, Complex) or not hasattr(value, "_fields"):
             return self.value(value)
         if id(value) not in self._containers:
@@ -105,7 +105,7 @@ class Inside:
         return self._containers[id(value)][1]
 
     def _container(self, value: Any) -> Any:
-        """What stands for a list or a dict, one for all its names."""
+        """Return the body's list or dict for an outer one, shared by all its names."""
         if id(value) not in self._containers:
             result: Any = [] if isinstance(value, list) else _Inner(self, value)
             self._containers[id(value)] = value, result
@@ -117,7 +117,7 @@ class Inside:
 
 
 class _Inner(dict):
-    """What stands for a dict from around a body, which may make a value when its key is first read."""
+    """A body's dict for an outer one. It creates the value of a key when the key is first read."""
 
     def __init__(self, inside: Inside, outer: dict[Any, Any]):
         super().__init__()
@@ -219,7 +219,7 @@ def _of_other_lengths(reader: ScriptReader, call: Call, names: Sequence[str], en
 def chosen(
     reader: TorchReader, call: Call, condition: Any, bodies: Sequence[Callable[[], tuple[Inside, list[Any]]]]
 ) -> list[Any]:
-    """What an If gives whose `bodies`, for true and for false, are read by calling them."""
+    """Convert a branch to an If and return its outputs. `bodies` read the branches for true and for false."""
     truth = call.scalar(call.tensor(condition, "boolean"))
     models, forms = [], []
     read = [body() for body in bodies]
@@ -281,9 +281,11 @@ def read_body(
     reader: ScriptReader, call: Call, block: Any, inputs: Mapping[str, Any] | None = None,
     carried: Sequence[str] = (), left_out: Collection[int] = (),
 ) -> tuple[Inside, list[Any]]:  # fmt: skip
-    """What a block gives, read as a graph of its own. `inputs` are the values of the block's inputs, and
-    of the names from around it that are `carried`: what these become is given, too. Some of the block's own
-    outputs may be left out."""
+    """Read a block as the graph of a body; return the body's inputs and the values that it computes.
+
+    `inputs` are the values of the block's inputs and of the outer names that are `carried`, whose new values
+    are returned as well. The outputs with indices in `left_out` are not returned.
+    """
     inside, env = Inside(call), reader.env
     own = [v.debugName() for i, v in enumerate(block.inputs()) if i in left_out]
     given = _given(reader, inside, inputs or {}, [*_names(block), *carried, *own], carried)
@@ -324,7 +326,10 @@ def _given(
 def _note_changes(
     inside: Inside, block: Any, given: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> None:
-    """What a body gives new values, and what it only appends to lists. `before` is what these held."""
+    """Record the outer values that a body reassigns, and the lists that it only appends to.
+
+    `before` are the values before the body.
+    """
     for name, value in given.items():
         first = {**before[name], **value.read} if isinstance(value, _Inner) else before[name]
         if after[name] is value and is_same(value, first):
@@ -380,14 +385,14 @@ def is_extended(block: Any, index: int) -> bool:
 
 
 def read_graph(reader: FxReader, call: Call, graph: Any, given: Sequence[Any]) -> tuple[Inside, list[Any]]:
-    """What a graph module gives, read as a graph of its own, for values of the graph around it."""
+    """Read a graph module as a body for values of the outer graph; return the body's inputs and outputs."""
     inside = Inside(call)
     values = [inside.value(v) for v in given]
     return inside, inner_graph(reader, graph, values)
 
 
 def inner_graph(reader: FxReader, graph: Any, values: Sequence[Any]) -> list[Any]:
-    """What a graph module gives for values of a body that is being read."""
+    """Evaluate a graph module for values of the body that is being read; return the list of its outputs."""
     with reader.in_body(Shared()):
         result = reader.run(graph, values)
         _compute(result)
@@ -416,7 +421,7 @@ def _names(block: Any) -> Iterator[str]:
 
 
 def form_of(call: Call, value: Any, leaves: list[Output]) -> Any:
-    """How a value is made of tensors, which are added to `leaves`: lists of kinds, None for nothing."""
+    """Return the structure of a value as nested lists of kinds, and append its tensors to `leaves`."""
     if value is None:
         return None
     if isinstance(value, (list, tuple)) and not isinstance(value, Complex):

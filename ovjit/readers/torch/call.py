@@ -32,7 +32,7 @@ DEFAULT_REAL = "f32"
 
 
 class Wanted(NamedTuple):
-    """What a graph tells of an operator's outputs, each None where that is not known."""
+    """Uses of an operator's outputs in its graph. A field is None if it is unknown."""
 
     #: How many outputs of a list the graph takes.
     listed: int | None = None
@@ -50,7 +50,7 @@ class Wanted(NamedTuple):
     is_counted: bool = False
 
     def number(self) -> int | None:
-        """How many outputs of a list of open length there are. Raises UnsupportedError where nobody tells."""
+        """Return the number of outputs of a dynamic list. Raises UnsupportedError for an assumed example."""
         if self.is_assumed:
             raise UnsupportedError("the number of parts depends on a dimension: give an example")
         return self.listed
@@ -94,7 +94,7 @@ class Call(Dimensions):
         )
 
     def also(self, name: str, *arguments: Any, **named: Any) -> Any:
-        """What another operator of PyTorch's gives, read by its own row. "max.dim" is one overload."""
+        """Return the result of another PyTorch operator by its own rule. "max.dim" names one overload."""
         full, _, overload = (name if "::" in name else f"aten::{name}").partition(".")
         row = find_rule(full, overload)
         assert row is not None, full

@@ -60,7 +60,7 @@ CHOICES: dict[str, dict[str, Choice]] = {
 
 
 def find_choice(operator: str, argument: str) -> Choice | None:
-    """What an argument of an operator, such as "aten::gelu", may be. None if nobody has declared it."""
+    """Return the allowed values of an operator's argument ("aten::gelu"), or None if none are declared."""
     own = CHOICES.get(operator.removeprefix("aten::").removesuffix("_"), {})
     return own.get(argument) or CHOICES[ANY].get(argument)
 

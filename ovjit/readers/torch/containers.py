@@ -1,4 +1,4 @@
-"""What scripts do to lists and dicts: Python's, or `Stacked` where a list's length depends on data."""
+"""List and dict operations of scripts. Lists of data-dependent length are `Stacked`, others Python's."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def change(reader: ScriptReader, node: Any) -> None:
 
 
 def replace(reader: ScriptReader, old: Any, new: Any) -> None:
-    """Put another value in the place of a list, under all its names and in all lists with it."""
+    """Replace a list by another value under all its names and in all lists that contain it."""
     reader.join_stacked([new], list(tensors_of(old)))
     for name, value in reader.env.items():
         reader.env[name] = _replaced(value, old, new)

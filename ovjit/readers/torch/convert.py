@@ -155,7 +155,7 @@ def _by_any_way(
 
 
 def _traced(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | None) -> Model:
-    """By the graph of torch.jit.trace, or of a script."""
+    """Convert the graph of torch.jit.trace, or of a script."""
     import torch
 
     if is_script(ready.given):
@@ -235,7 +235,7 @@ def _origin(value: Any) -> Any:
 
 
 def _functional(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | None) -> Model:
-    """By torch.export, its operators decomposed as far as there are no rules for them."""
+    """Convert by torch.export. Operators without a rule are decomposed."""
     import torch
 
     with quietly(kept), torch.no_grad():
@@ -254,7 +254,7 @@ def _functional(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] 
 
 
 def _scripted(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | None) -> Model:
-    """By torch.jit.script, as by OpenVINO without an example. Inputs are called as in the signature."""
+    """Convert by torch.jit.script, as OpenVINO does without an example. Inputs are named by the signature."""
     import torch
 
     with quietly(kept):
@@ -268,7 +268,7 @@ def _scripted(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | 
 def _by_export(
     ready: Prepared, described: Sequence[tuple[Any, Any, Any]], converters: Mapping[str, Any] | None
 ) -> Model:
-    """By torch.export alone: open are the dimensions that `described` opens, others are the example's."""
+    """Convert by torch.export alone. Only the dimensions that are dynamic in `described` are dynamic."""
     import torch
 
     shapes = dict(zip(ready.names, [None] * len(ready.names), strict=True))
@@ -308,7 +308,7 @@ _WAYS: dict[Way, str] = {
 
 
 def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> Model:
-    """By PyTorch's exporter to ONNX. `first` says why nothing else takes the module."""
+    """Convert by PyTorch's ONNX exporter. `first` is the error of the other ways."""
     import torch
 
     if ready is None:

@@ -50,7 +50,7 @@ class TorchScriptPythonDecoder:
 
     @property
     def module(self) -> Any:
-        """What is converted. Raises UnsupportedError for a node."""
+        """The object to convert. Raises UnsupportedError for a node of a TorchScript graph."""
         if self._element is not None and not hasattr(self._element, "nodes"):
             raise UnsupportedError("a PyTorch module is expected, not a node of a TorchScript graph")
         return self._given

@@ -25,14 +25,14 @@ _ANY = Interval(0, None)
 
 
 class Padded(NamedTuple):
-    """What a packed sequence is of: `rows` are [samples, steps, ...], `lengths` the steps of each sample."""
+    """A padded batch of packed sequences: `rows` [samples, steps, ...] and the `lengths` of the samples."""
 
     rows: Output
     lengths: Output
 
 
 class Shared:
-    """What the nodes of a graph share, or those of a body."""
+    """Values that the nodes of a graph or of a body share."""
 
     def __init__(self) -> None:
         #: A tensor and its axis by the name of a dimension.
@@ -104,7 +104,7 @@ class TorchDraft(Draft):
         return self.once(("shape",), value, lambda: call("ShapeOf", value, output_type="i64"))
 
     def once(self, what: tuple[Any, ...], value: Output, make: Callable[[], Output]) -> Output:
-        """What `make` gives of a tensor, made once for all its uses in a body."""
+        """Return `make()` for a tensor. The result is cached by `what` and the tensor, once per body."""
         key = (*what, value._node, value._index)
         result = self.shared.single.get(key)
         if result is None:

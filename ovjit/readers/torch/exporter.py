@@ -70,7 +70,7 @@ def takes(operator: str) -> bool:
 
 
 def _no_dumps() -> contextlib.AbstractContextManager[None]:
-    """If the exporter fails, it writes graphs to the standard output from C++. They are suppressed."""
+    """Suppress the graphs that the exporter prints from C++ when it fails."""
     import torch
 
     return patched((torch._C, "_jit_onnx_log", lambda *_: None))
@@ -145,10 +145,10 @@ def _is_close(want: Any, got: Any) -> bool:
 
 
 def _sources(given: Any, module: Any, leaves: Sequence[Any]) -> Iterator[tuple[Any, dict[str, str]]]:
-    """What the exporter may be given, with the labels of its values by their names.
+    """Yield sources for the exporter, the preferred one first, each with the labels of its values by name.
 
-    First a script, of which labels are known: the exporter keeps the names of the values that it translates,
-    whereas it forgets scopes. Then, for what cannot be one, the module as it is, without labels.
+    The first one is a script, whose labels are known: the exporter keeps the names of the values that it
+    translates, whereas it forgets scopes. The second one is the module itself, without labels.
     """
     with attempt("making a script for the exporter"):
         script = _script(given, module, leaves)

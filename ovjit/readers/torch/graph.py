@@ -1,4 +1,4 @@
-"""What the readers of FX graphs and of scripts share: operators are called by their names and arguments."""
+"""Base of the readers of FX graphs and of scripts: converts operators by their names and arguments."""
 
 from __future__ import annotations
 
@@ -91,16 +91,16 @@ class TorchReader(TorchDraft):
             self.shared = outer
 
     def stand_in(self, inside: Any, value: Any) -> Any:
-        """What stands in a body for a tensor from around it."""
+        """Return the body's value for an outer tensor."""
         return inside.copy(value)
 
     def call(
         self, name: str, overload: str, arguments: Mapping[str, Any], base: str,
         where: Callable[[], str] = str, wanted: Wanted = NOTHING_TOLD,
     ) -> Any:  # fmt: skip
-        """What an operator gives for arguments by their names. Raises Refused where it is not read.
+        """Return the results of an operator for arguments by name. Raises Refused if it cannot be converted.
 
-        `where` gives the line of the module that calls it, which is looked up for an error alone.
+        `where` returns the location of the call in the module. It is called for errors only.
         """
         result = Call(self, name, base, overload, wanted)
         converter = self.converter(name, overload)
@@ -119,7 +119,7 @@ class TorchReader(TorchDraft):
             raise Refused(name, said) from error
 
     def converter(self, name: str, overload: str) -> Callable[..., Any] | None:
-        """What is given for an operator instead of the table's rule."""
+        """Return the user's converter for an operator, or None if the table's rule applies."""
         return self.converters.get(name)
 
     def result(self, value: Any, names: Iterable[str] = ()) -> Any:
@@ -246,7 +246,7 @@ def _shapes_of_inputs(model: Model, parts: Collection[Any]) -> None:
 
 
 def _targets(parameter: Parameter) -> Iterator[Any]:
-    """What reads an input, also behind elementwise operations of one input."""
+    """Yield the consumers of an input, including those after unary elementwise operations."""
     outputs = [parameter.output(0)]
     for output in outputs:
         for target in output.get_target_inputs():
@@ -318,8 +318,7 @@ _UNFIT = {
 
 
 def _why(error: Exception, arguments: Mapping[str, Any]) -> str:
-    """What is said of a rule that raises an error: why it refuses, which values it does not expect, or that
-    its arguments are not valid, as those of a damaged file."""
+    """Return the reason why a rule fails: its message, an unsupported kind of value, or invalid arguments."""
     if isinstance(error, (UnsupportedError, ModelError)):
         return f": {error}"
     if isinstance(error, (AttributeError, TypeError)):

@@ -44,7 +44,7 @@ _OF_COUNTS = frozenset(("aten::Int", "aten::IntImplicit", "aten::ScalarImplicit"
 
 
 def unrolled(reader: ScriptReader, node: Any) -> list[Any] | None:
-    """What a loop carries, after its last iteration; None where the number of iterations is not known."""
+    """Unroll a loop and return its final carried values; None if the trip count is unknown or too large."""
     call = Call(reader, "prim::Loop", "")
     most, going, *carried = (reader.env[v.debugName()] for v in node.inputs())
     most, going = call.known_number(most), call.known_number(going)
@@ -66,7 +66,7 @@ def unrolled(reader: ScriptReader, node: Any) -> list[Any] | None:
 
 
 def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
-    """What a script's loop carries, after its last iteration."""
+    """Convert a loop of a script to a Loop and return its final carried values."""
     call = Call(reader, "prim::Loop", node.scopeName())
     most, going, *carried = (reader.env[v.debugName()] for v in node.inputs())
     block = next(node.blocks())
@@ -158,7 +158,7 @@ def _lengthen(reader: ScriptReader, call: Call, name: str, more: Stacked) -> Non
 def read_while(
     reader: FxReader, call: Call, condition: Any, body: Any, carried: Sequence[Any], others: Sequence[Any]
 ) -> list[Any]:
-    """What torch.while_loop carries in the end, of graph modules for its condition and its body."""
+    """Convert torch.while_loop, given as graph modules, to a Loop and return its final carried values."""
 
     def iterate(values: list[Any]) -> tuple[Inside, list[Any]]:
         inside = Inside(call)
@@ -175,9 +175,9 @@ def read_scan(
     reader: FxReader, call: Call, body: Any, carried: Sequence[Any], rows: Sequence[Any],
     others: Sequence[Any],
 ) -> list[Any]:  # fmt: skip
-    """What torch.scan carries in the end, then what its iterations give, along a new first dimension.
+    """Convert torch.scan to a Loop; return the final state, then the outputs stacked along a new first axis.
 
-    The graph module `body` takes the state, one row of each of `rows`, and `others`. A map carries nothing.
+    The graph module `body` takes the state, one row of each of `rows`, and `others`. A map has no state.
     """
     count = len(carried)
     kept: list[Any] = []
@@ -203,7 +203,10 @@ Iterate = Callable[[list[Any]], tuple[Inside, list[Any]]]
 
 
 def _limit(call: Call, node: Any, most: Any) -> Output:
-    """How many iterations a loop has at most. A Loop takes a negative number for no limit."""
+    """Return the maximum number of iterations.
+
+    A dynamic one is clamped to at least 0, as a Loop takes a negative number as no limit.
+    """
     if call.known_number(most) is None and not _is_count(next(node.inputs())):
         most = compute(call, "sym_max", most, 0)
     return call.index(most)
@@ -291,5 +294,5 @@ def _named(kind: TensorType) -> Any:
 
 
 def _key(dim: Dim) -> Any:
-    """What two dimensions have in common that are surely equal, or that nothing is known of."""
+    """Return a key that is equal for dimensions known to be equal; None for an interval without a symbol."""
     return dim.key if isinstance(dim, Interval) else dim

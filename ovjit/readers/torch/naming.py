@@ -17,10 +17,9 @@ _OF_PARTS = {"aten::split", "aten::chunk", "aten::unbind", "aten::tensor_split",
 
 
 def label(scope: str, kind: str) -> str:
-    """What OpenVINO's names of nodes begin with: the innermost module of a scope, and the operator.
+    """Return the prefix of OpenVINO's node names: the innermost module of a scope, and the operator.
 
-    A traced scope is "__module.a/__module.a.0". `TRACED` is the child of what is traced here that is the
-    module itself.
+    A traced scope is "__module.a/__module.a.0". `TRACED` is the child that is the converted module itself.
     """
     path = scope.rsplit("/", 1)[-1].split(".")
     if path[1:2] == [TRACED]:

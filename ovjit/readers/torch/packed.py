@@ -167,7 +167,10 @@ def _layer_of(module: Any) -> Packed | None:
 
 
 def _distance(module: Any, found: Packed) -> float:
-    """How far a layer's result is from that of these weights; 0 for one that cannot run here."""
+    """Return the maximum error of a layer's result with these weights, relative to the largest value.
+
+    It is 0 for a layer that cannot run here, and infinite for a result of another shape.
+    """
     import torch
 
     outs, depth = found.codes.shape

@@ -1,4 +1,4 @@
-"""Which function reads which operator of PyTorch: rows keyed by its name, with or without an overload."""
+"""Registry of the functions that convert PyTorch operators, by operator name with or without overload."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Rule = Callable[..., Any]
 
 
 class Row:
-    """A rule, and which of the operator's arguments it takes by name."""
+    """A rule, and the operator's arguments that it takes by name."""
 
     def __init__(self, rule: Rule):
         self.rule = rule
@@ -33,7 +33,7 @@ class Row:
         self.all = any(p.kind is p.VAR_KEYWORD for p in named)
 
     def __call__(self, call: Any, arguments: Mapping[str, Any]) -> Any:
-        """What the rule gives. Raises ModelError for an argument that is none of its choices."""
+        """Apply the rule. Raises ModelError for an argument that is not one of its choices."""
         check_choices(call.op, arguments)
         first = next(iter(arguments.values()), None)
         if self.all:
@@ -70,7 +70,7 @@ def aten_rows(rules: Mapping[str, Rule]) -> None:
 
 
 def changed_later(name: str, change: Callable[[Rule], Rule]) -> None:
-    """Have `change(rule)` in the place of an operator's rule, once all families are imported."""
+    """Replace an operator's rule by `change(rule)` once all families are imported."""
     _CHANGES[name] = change
 
 

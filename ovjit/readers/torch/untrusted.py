@@ -1,7 +1,7 @@
-"""What is checked of scripts and exported programs before PyTorch loads them.
+"""Checks of scripts and exported programs before PyTorch loads them.
 
-PyTorch trusts its files. It unpickles what an exported program holds, and evaluates texts and names in it as
-Python.
+PyTorch trusts its files. It unpickles the contents of an exported program, and evaluates strings and names
+in it as Python.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def check_program(path: str) -> None:
 
 
 def _harms(names: list[str], read: Callable[[str], bytes]) -> Iterator[str]:
-    """What members have that may run code."""
+    """Yield a message for each archive member that may run code."""
     pickles = {name for name in names if name.endswith(".pt") or name in _OLD_PICKLES}
     for name in names:
         if "data/aotinductor/" in name:
@@ -107,7 +107,7 @@ def _payloads(text: Any) -> list[dict[str, Any]]:
 
 
 def _not_only_weights(content: bytes) -> str:
-    """Why PyTorch does not read a pickle as one of tensors alone; "" if it does."""
+    """Return the reason why PyTorch cannot load a pickle with `weights_only`, or "" if it can."""
     import torch
 
     try:
@@ -121,7 +121,7 @@ def _not_only_weights(content: bytes) -> str:
 
 
 def _unsafe(value: Any, key: str = "") -> Iterator[str]:
-    """Names and expressions within the JSON of a program that are more than that."""
+    """Yield a message for each string in a program's JSON that is not a valid name or expression."""
     if key in _TEXTS:
         return
     if isinstance(value, dict):

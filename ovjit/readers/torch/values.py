@@ -35,7 +35,7 @@ class Complex(NamedTuple):
 
 
 class Uninitialized:
-    """What a script holds that nothing reads: a variable on a way that leaves before it is set."""
+    """A variable of a script on a path that exits before it is set. It is never read."""
 
 
 class Stacked:
@@ -128,7 +128,7 @@ class Number:
 
     @property
     def key(self) -> tuple | None:
-        """What two numbers have in common that are surely equal, None where nothing is known."""
+        """A key that is the same for numbers known to be equal, or None if nothing is known."""
         return self.dim.key if isinstance(self.dim, Interval) else None
 
 

@@ -78,7 +78,7 @@ def _is_plain(factors: np.ndarray) -> np.ndarray:
 
 
 def _join(node: SeenNode, x: Seen, most: int, numbers: np.ndarray, fit: np.ndarray) -> bool | None:
-    """The node with one constant in the place of two, unless that is large and larger than both."""
+    """Replace two constants of a node by one, unless that is large and larger than both. True if replaced."""
     if not fit.all() or numbers.size > max(most, MOST_MADE):
         return None
     name = node.of.get_friendly_name()

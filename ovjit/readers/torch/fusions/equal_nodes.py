@@ -53,7 +53,7 @@ def _large(node: Node) -> Iterator[Constant]:
 
 
 def _key(node: Node) -> Hashable:
-    """What equal nodes have in common. None for nodes that stay."""
+    """Return a key that is the same for equal nodes, or None for nodes that are not merged."""
     if isinstance(node, (Op, Constant)) or not node._inputs or not node._tensors or not node._op.may_fold:
         return None
     attributes = frozenset((name, hashable(value)) for name, value in node._attrs.items())
@@ -61,7 +61,10 @@ def _key(node: Node) -> Hashable:
 
 
 def _source(value: Output) -> Hashable:
-    """What tells an input from others."""
+    """Return a key of an input: its node and output index, or a constant's type, shape and values.
+
+    Of large constants, the key has only some values.
+    """
     node = value._node
     if not isinstance(node, Constant) or node.value.dtype.hasobject:
         return node, value._index

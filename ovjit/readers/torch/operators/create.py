@@ -93,7 +93,7 @@ def arange(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1, d
 
 
 def _whole_steps(n: Call, start: Output, end: Output, step: Output) -> Output:
-    """As many integers as there are reals; they begin with the integer part and have its distances."""
+    """Return as many integers as the float range has elements; start and step are truncated to integers."""
     count = n("Ceiling", n("Divide", n("Subtract", end, start), step))
     indices = n("Range", n.const(0), n.convert(n("Maximum", count, n.like(count, 0)), "i64"), n.const(1),
                output_type="i64")  # fmt: skip

@@ -194,7 +194,7 @@ def by_squaring(times: int, x: Any, product: Callable[[Any, Any], Any]) -> Any:
 
 
 def extreme(n: Call, op: str, x: Any, other: Any) -> Output:
-    """Of two reals NaN comes out where either is NaN."""
+    """Return the element-wise maximum or minimum. NaN propagates from either float input."""
     a, b = n.same_kind([x, other])
     if n.dtype(a) == "boolean":
         return n("LogicalOr" if op == "Maximum" else "LogicalAnd", a, b)
@@ -278,7 +278,7 @@ def sign(n: Call, x: Any) -> Any:
 
 @aten("signbit")
 def signbit(n: Call, x: Output) -> Output:
-    """Of -0, too: 1/x is negative there."""
+    """Return the sign bit. That of -0 is found by 1/x, which is negative."""
     if not n.is_real(x):
         return n("Less", n.tensor(x, "i64"), n.const(0))
     below = n("Less", x, n.like(x, 0))

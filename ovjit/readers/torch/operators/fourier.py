@@ -14,7 +14,7 @@ from ovjit.readers.torch.values import Complex, element_type
 
 
 def _scale_by_norm(n: Call, pair: Output, lengths: list[Any], norm: str | None, inverse: bool) -> Output:
-    """By 1/N, by its root, or not at all: OpenVINO's inverse divides by N."""
+    """Multiply by the power of N that `norm` requires: OpenVINO's inverse transform divides by N."""
     norm = norm or "backward"
     power = {("backward", False): 0, ("forward", False): -1, ("ortho", False): -0.5,
              ("backward", True): 0, ("forward", True): 1, ("ortho", True): 0.5}[norm, inverse]  # fmt: skip
@@ -65,7 +65,7 @@ def transform(
 
 @aten("fft_rfft", "fft_rfft2", "fft_rfftn")
 def rfft(n: Call, x: Output, /, dim: Any = -1, norm: Any = None, **sizes_by_name: Any) -> Complex:
-    """Of the last axis the half is kept from which the other one follows."""
+    """Return the non-negative frequencies of the last axis; the others are their conjugates."""
     value = n.real(x)
     axes, sizes = _axes(n, value, n.rank(value), sizes_by_name.get("n", sizes_by_name.get("s")), dim)
     return Complex(transform(n, "RDFT", value, axes, sizes, norm, False))
@@ -203,7 +203,7 @@ def istft(
     center: bool = True, normalized: bool = False, onesided: Any = None, length: Any = None,
     return_complex: bool = False,
 ) -> Output:  # fmt: skip
-    """Of a spectrum of both sides PyTorch reads the lower one, too, where the signal is real."""
+    """Compute the inverse STFT of a real signal. A two-sided spectrum is cut to its non-negative half."""
     if return_complex:
         raise UnsupportedError("istft of a complex signal is not supported")
     pair = x.pair if isinstance(x, Complex) else x

@@ -67,7 +67,7 @@ def _leading(n: Call, x: Output, axes: Sequence[int]) -> Output:
 
 
 def _at_rows(n: Call, x: Output, indices: Sequence[Any]) -> Output:
-    """What tensors of indices read: x[i, j] is the element i * columns + j of both dimensions as one."""
+    """Gather by index tensors over merged axes: x[i, j] is the element at i * columns + j."""
     index_by_axis = {axis: n.convert(index, "i64") for axis, index in enumerate(indices) if index is not None}
     axes = list(index_by_axis)
     if len(axes) == 1:

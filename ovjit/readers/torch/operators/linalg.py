@@ -175,7 +175,7 @@ def _identity(n: Call, x: Output) -> Output:
 
 @aten("matrix_exp", "linalg_matrix_exp")
 def matrix_exp(n: Call, x: Output) -> Output:
-    """By scaling and squaring in f64: norms up to 2^10 leave a remainder below 1e-7."""
+    """Compute exp(x) by scaling and squaring in f64. The error is below 1e-7 for norms up to 2^10."""
     x_f64 = n.convert(x, "f64")
     scaled_x = n("Multiply", x_f64, n.like(x_f64, 0.5**HALVINGS))
     one = _identity(n, x_f64)
@@ -190,7 +190,7 @@ def matrix_exp(n: Call, x: Output) -> Output:
 
 @aten("linalg_matrix_power", "matrix_power")
 def matrix_power(call: Call, x: Output, **power: Any) -> Output:
-    """By squaring. `n` is the power."""
+    """Compute the power `n` of a matrix by repeated squaring."""
     exponent = call.known_int(power["n"], "the power of a matrix")
     if exponent == 0:
         return call.expand(_identity(call, x), call.shape_of(x))
@@ -239,7 +239,7 @@ def tensorinv(n: Call, x: Output, ind: int = 2) -> Output:
 
 @aten("linalg_tensorsolve")
 def tensorsolve(n: Call, x: Output, other: Output, dims: Any = None) -> Output:
-    """What a tensor, as a square matrix, has to be multiplied by to give another."""
+    """Solve matrix @ result = other, where matrix is x reshaped to a square matrix."""
     if dims is not None:
         moved = n.axes(list(dims), n.rank(x))
         x = n.transpose(x, [*(i for i in range(n.rank(x)) if i not in moved), *moved])

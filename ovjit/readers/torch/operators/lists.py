@@ -96,7 +96,7 @@ def another(n: Call, x: Any) -> Any:
       "count.float", "count.bool", "count.str", "sorted.int", "sorted.float", "sorted.str", "sum.int",
       "sum.float", "sum.bool", "all.int", "all.bool", "any.int", "any.bool")  # fmt: skip
 def of_items(n: Call, x: Any, el: Any = None, substr: Any = None, **_: Any) -> Any:
-    """What is asked of a list's numbers or texts."""
+    """Compute index, count, sorted, sum, all or any of a list of numbers or strings."""
     name = n.op.removeprefix("aten::")
     if name == "sum" and not isinstance(x, Stacked):
         return reduce(lambda a, b: compute(n, "add", a, b), x, 0)
@@ -114,7 +114,7 @@ def of_items(n: Call, x: Any, el: Any = None, substr: Any = None, **_: Any) -> A
 
 
 def _of_open_items(n: Call, name: str, x: Any, el: Any) -> Any:
-    """What is asked of numbers that are not all known, or of a list whose length depends on data."""
+    """Compute `name` for values that are not constant, or for a list of data-dependent length."""
     items = x.whole if isinstance(x, Stacked) else n.concat([n.unsqueeze(v, [0]) for v in n.same_kind(x)], 0)
     if name in ("any", "all"):
         op = "ReduceLogicalOr" if name == "any" else "ReduceLogicalAnd"
@@ -165,7 +165,7 @@ def broadcast_shapes(n: Call, x: list[list[Any]]) -> list[Any]:
 
 @aten("__range_length")
 def range_length(n: Call, x: Any, hi: Any, step: Any) -> Any:
-    """How many numbers a range has."""
+    """Return the length of range(x, hi, step). The bounds may be symbolic."""
     first, last, by = (n.known_number(v) for v in (x, hi, step))
     if first is not None and last is not None and by is not None:
         return len(range(first, last, by))

@@ -108,8 +108,11 @@ def addmm(
 
 @aten("outer", "ger")
 def outer(n: Call, x: Output, vec2: Any = None) -> Output:
-    """Of reals a MatMul, as in OpenVINO, but not with a constant that is computed in f64: OpenVINO does not
-    fold that. Programs such as NNCF would take it for weights and compress it."""
+    """Compute the outer product, of floats by a MatMul as in OpenVINO.
+
+    A constant that is computed in f64 is multiplied element-wise: OpenVINO does not fold it, and programs
+    such as NNCF would compress it as weights.
+    """
     a, b = n.same_kind([n.unsqueeze(x, [1]), n.unsqueeze(vec2, [0])])
     is_folded = n.value(vec2) is not None and vec2.get_node().get_type_name() != "Constant"
     is_table = is_folded and n.dtype(vec2) == "f64"

@@ -221,12 +221,12 @@ def to_named(n: Call, x: Any) -> Any:
       "sym_constrain_range_for_size", "_functional_assert_async", "_functional_sym_constrain_range",
       "_print", "warn", "prim::RaiseException", "_functional_assert_scalar", "_check_is_size")  # fmt: skip
 def nothing(n: Call, x: Any) -> None:
-    """What only checks."""
+    """Ignore operators that only check, print, warn or raise."""
     return None
 
 
 def _items(x: Any) -> Any:
-    """What has a list's items along its first dimension."""
+    """Return the tensor of a `Stacked` list, whose first axis is the items. Other values are unchanged."""
     return x.whole if isinstance(x, Stacked) else x
 
 

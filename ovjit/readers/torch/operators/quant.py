@@ -47,7 +47,7 @@ def fake_per_tensor(n: Call, x: Output, scale: Any, zero_point: Any, quant_min: 
 
 
 def _within(n: Call, x: Output, scale: Output, zero: Output, ends: tuple[int, int]) -> Output:
-    """What is not clamped."""
+    """Return a boolean mask of the elements whose quantized values lie within `ends` (not clamped)."""
     quantized = n("Round", n("Add", n("Divide", x, scale), zero), mode="half_to_even")
     above, below = (
         n("GreaterEqual", quantized, n.like(x, ends[0])),

@@ -49,8 +49,10 @@ def stacked_layers(
     n: Call, op: str, x: Output, states: list[Output], params: Any, has_biases: bool, num_layers: int,
     bidirectional: bool, lengths: Output | None = None,
 ) -> tuple[Output, list[Output]]:  # fmt: skip
-    """What layers make of [batch, length, size], and their last states. `lengths`: how many steps each sample
-    has, all where None."""
+    """Apply stacked recurrent layers to x [batch, length, size]; return the outputs and the last states.
+
+    `lengths` are the numbers of steps of the samples; None means all steps.
+    """
     ways = 2 if bidirectional else 1
     each = len(params) // (num_layers * ways)
     last: list[list[Output]] = [[] for _ in states]
@@ -183,7 +185,7 @@ def _order_gates(n: Call, value: Output, op: str) -> Output:
 
 
 def _biases(n: Call, weights: Any, op: str, hidden: int, has_biases: bool) -> Output:
-    """One for each gate; the last gate of a GRU has two, as its reset comes between them."""
+    """Return one bias per gate. The last gate of a GRU has two, as the reset gate is applied between them."""
     kind, count = n.dtype(weights[0]), len(_ORDER[op])
     if not has_biases:
         return n.const(np.zeros((count + (op == "GRUSequence")) * hidden), kind)

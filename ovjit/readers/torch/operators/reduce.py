@@ -122,7 +122,7 @@ def extreme_along(n: Call, mode: str, x: Output, dim: int, keepdim: bool) -> lis
 
 @aten("any", "all")
 def anything(n: Call, x: Output, dim: Any = None, keepdim: bool = False) -> Output:
-    """Of bytes PyTorch gives bytes."""
+    """Reduce by any or all. The result for u8 is u8, as in PyTorch."""
     op = "ReduceLogicalOr" if n.op == "aten::any" else "ReduceLogicalAnd"
     result = reduce_axes(n, op, n.to_type(x, "boolean"), dim, keepdim)
     return n.convert(result, "u8") if n.dtype(x) == "u8" else result
@@ -211,8 +211,10 @@ def cumsum(n: Call, x: Output, dim: int, dtype: Any = None) -> Output:
 
 @aten("logcumsumexp")
 def logcumsumexp(n: Call, x: Output, dim: int) -> Output:
-    """In f64, by pairs: subtracting the maximum of the whole row would underflow for elements far below
-    it."""
+    """Compute the running logarithm of sums of exponentials in f64, by pairs.
+
+    Subtracting the maximum of the whole row would underflow for elements far below it.
+    """
     if n.rank(x) == 0:
         return x
     result = running(n, n.convert(x, "f64"), n.pick_axis(x, dim), partial(log_add, n))

@@ -52,7 +52,7 @@ def upsample(
 def resize(
     n: Call, x: Output, output_size: Any, factors: Sequence[float] | None, dims: int, attrs: dict[str, Any]
 ) -> Output:
-    """By factors where PyTorch goes by them: the places are then computed with them."""
+    """Resize by scale factors if PyTorch uses them, as they determine the coordinates, else by sizes."""
     axes = list(range(2, 2 + dims))
     if factors is not None and attrs["mode"] == "nearest" and not all(map(_goes_by_division, factors)):
         exact = attrs["coordinate_transformation_mode"] == "half_pixel"

@@ -212,7 +212,7 @@ def put_elements(n: Call, x: Output, index: Output, source: Output, accumulate: 
 
 @aten("fill_diagonal")
 def fill_diagonal(n: Call, x: Output, fill_value: Any, wrap: bool = False) -> Output:
-    """Where all indices are equal. With `wrap` the diagonal of a tall matrix begins again below its end."""
+    """Fill elements whose indices are all equal. `wrap` repeats the diagonal below a tall matrix's end."""
     rank = n.rank(x)
     first, *others = (n.along(n.arange(n.size(x, axis)), axis, rank) for axis in range(rank))
     if wrap and rank == 2:
@@ -272,7 +272,7 @@ def _average(n: Call, sums: Output, lengths: Output, has_start: bool) -> Output:
 @aten("histogram")
 def histogram(n: Call, x: Output, bins: Any = 100, range: Any = None, weight: Any = None,
               density: bool = False) -> list[Output]:  # fmt: skip
-    """How many elements, or how much of the weights, lie between one edge and the next; and the edges."""
+    """Count the elements, or sum their weights, in each bin. Returns the counts and the bin edges."""
     flat = n.flat(x)
     edges = bins if isinstance(bins, Output) else _edges(n, flat, bins, range)
     count = n.compute("Subtract", n.size(edges, 0), 1)

@@ -243,8 +243,10 @@ def split(n: Call, x: Any, split_size: Any = None, split_sizes: Any = None, dim:
 
 
 def parts_of_open(n: Call, x: Output, axis: int, length: Any) -> Any:
-    """As many parts as the graph takes of a dimension that is open, or whose parts have an open length; or
-    the parts that it reads, by their indices."""
+    """Split a dynamic dimension, or one with parts of a dynamic length, as the graph uses it.
+
+    Returns the number of parts that the graph takes, or only the parts that it reads, by their indices.
+    """
     count = n.wanted.number()
     items = n.wanted.items
     if count is None and items is not None:
@@ -269,7 +271,7 @@ def parts_of_open(n: Call, x: Output, axis: int, length: Any) -> Any:
 
 
 def _number_of_parts(n: Call, total: Any, length: Any) -> Any:
-    """How many parts of a length there are, of which the last one may be shorter."""
+    """Return ceil(total / length), the number of parts."""
     return n.compute("Divide", n.compute("Add", total, n.compute("Subtract", length, 1)), length)
 
 

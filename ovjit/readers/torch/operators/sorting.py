@@ -219,7 +219,10 @@ def bucketize(n: Call, x: Any, boundaries: Output, out_int32: bool = False, righ
 
 @aten("unique_consecutive")
 def unique_consecutive(n: Call, x: Output, dim: Any = None) -> list[Output]:
-    """What differs from the one before it, along an axis or of all elements in order."""
+    """Remove consecutive duplicates along an axis, or of the flattened tensor.
+
+    Returns the elements, the inverse indices and the counts.
+    """
     elements, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
     later = n("NotEqual", n.cut(elements, axis, 1, LAST), n.cut(elements, axis, 0, -1))
     others = [i for i in range(n.rank(elements)) if i != axis]

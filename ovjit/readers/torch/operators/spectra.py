@@ -83,7 +83,7 @@ def _sizes(n: Call, x: Output, hermitian: bool) -> tuple[Output, Output, Output]
 
 
 def _limits(n: Call, x: Output, sizes: Output, atol: Any, rtol: Any) -> Output:
-    """Below what sizes [count, least] count as 0: the larger one of atol and rtol times the largest."""
+    """Return the tolerance below which `sizes` [count, least] count as 0: max(atol, rtol * largest)."""
     precision = float(np.finfo(ELEMENT_TYPES[n.dtype(x)].numpy).eps)
     longer = n.tensor(n.compute("Maximum", n.size(x, -2), n.size(x, -1)), "f64")
     usual = n("Multiply", longer, n.const(precision, "f64"))
@@ -128,7 +128,7 @@ def pinv(n: Call, x: Output, rcond: Any = None, hermitian: bool = False, atol: A
 @aten("linalg_matrix_rank")
 def matrix_rank(n: Call, x: Output, tol: Any = None, hermitian: bool = False, atol: Any = None,
                 rtol: Any = None) -> Output:  # fmt: skip
-    """How many sizes do not count as 0."""
+    """Count the singular values, or absolute eigenvalues if `hermitian`, above the tolerance."""
     size = n("Abs", _sizes(n, x, bool(hermitian))[2])
     limits = _limits(n, x, size, tol, 0.0) if tol is not None else _limits(n, x, size, atol, rtol)
     counts = n.convert(n("Greater", size, limits), "i64")

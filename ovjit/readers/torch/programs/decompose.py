@@ -63,7 +63,7 @@ def _may_decompose(target: Any, refused: frozenset[str]) -> bool:
 
 
 def _names(schema: Any) -> set[str]:
-    """What converters are given for an operator by."""
+    """Return the names by which converters may refer to an operator."""
     return {schema.name, f"{schema.name.replace('::', '.')}.{schema.overload_name or 'default'}"}
 
 

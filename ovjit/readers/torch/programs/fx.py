@@ -26,7 +26,7 @@ _READ = ("cond", "while_loop", "map_impl", "scan")
 
 
 def graph_name(name: str, overload: str) -> str:
-    """What the nodes of an exported graph call the operator `name`."""
+    """Return an operator's name in exported graphs, such as "aten.add.Tensor"."""
     return f"{name.replace('::', '.')}.{overload or 'default'}"
 
 
@@ -51,11 +51,11 @@ class FxReader(TorchReader):
         return result
 
     def converter(self, name: str, overload: str) -> Callable[..., Any] | None:
-        """By "aten::relu", or as the graph has it, "aten.relu.default"."""
+        """Return the user's converter for "aten::relu" or, as the graph has it, "aten.relu.default"."""
         return self.converters.get(name) or self.converters.get(graph_name(name, overload))
 
     def run(self, module: Any, values: Sequence[Any]) -> Any:
-        """What the graph's output node gives for values of its placeholders."""
+        """Evaluate a graph for the values of its placeholders and return the value of its output node."""
         env: dict[Any, Any] = {}
         arguments = iter(values)
         for node in module.graph.nodes:
@@ -76,7 +76,7 @@ class FxReader(TorchReader):
         return None
 
     def _checked(self, node: Any, value: Any) -> Any:
-        """What a node gives. Raises Refused where that is real, but complex in PyTorch."""
+        """Return a node's value. Raises Refused if it is real but complex in PyTorch."""
         import torch
 
         example = node.meta.get("val")
@@ -263,7 +263,7 @@ def _where(node: Any) -> str:
 
 
 def refusal(target: Any) -> str | None:
-    """Why an operator of FX graphs is not read at all, None if there is a rule for it."""
+    """Return the reason why an operator of FX graphs cannot be converted, or None if it has a rule."""
     import torch
 
     if isinstance(target, torch._ops.OpOverload):

@@ -1,4 +1,4 @@
-"""What an exported program takes for granted of its inputs' sizes: branches of Python's are the example's."""
+"""Conditions on input sizes that an exported program assumes, as its Python branches are the example's."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def _bits(self: Any) -> Any:
 
 
 def _chunks(input: Any, chunks: Any, dim: int = 0) -> Callable[[], Any] | None:
-    """How many parts `chunk` gives of an open dimension: parts of equal lengths, but for the last one."""
+    """Return a function for the number of parts of `chunk`, or None if the dimension is static."""
 
     def number() -> Any:
         total = input.size(dim)
@@ -173,7 +173,7 @@ def _chunks(input: Any, chunks: Any, dim: int = 0) -> Callable[[], Any] | None:
 
 
 def _splits(input: Any, split_size_or_sections: Any = None, dim: int = 0, **named: Any) -> Any:
-    """How many parts of a length `split` gives of an open dimension; None of given lengths."""
+    """Return a function for the number of parts of `split`; None for a static dimension or given lengths."""
     length = named.get("split_size", split_size_or_sections)
     if isinstance(length, (list, tuple)) or length is None or not is_of_sizes(input.size(dim)):
         return None

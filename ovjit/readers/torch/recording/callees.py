@@ -1,4 +1,4 @@
-"""Which function a frame calls, found in its source: PyTorch's operators record the sizes they take."""
+"""Finds the function that a frame calls from its source: PyTorch's operators record the sizes they take."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ def calls_operator(frame: Any) -> bool:
 
 
 def _value(node: ast.expr, frame: Any) -> Any:
-    """What an expression gives in a frame: the class of tensors for what an operator gives, None if that is
-    not known. Nothing runs for it but the attributes of modules and tensors."""
+    """Evaluate an expression in a frame. Returns `torch.Tensor` for calls of operators, None if unknown.
+
+    It executes nothing but attribute access on modules and tensors.
+    """
     import torch
 
     if isinstance(node, ast.Name):

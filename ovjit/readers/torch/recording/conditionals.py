@@ -363,8 +363,11 @@ def _read_by(function: Any) -> dict[str, Any]:
 
 
 def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
-    """What changed functions use. `is_of_sizes` tells what is computed from sizes alone. `every`: a choice of
-    tensors is recorded with both."""
+    """Return the namespace of helpers that rewritten functions call.
+
+    `is_of_sizes` is true for values that are computed from sizes alone. With `every`, a choice between
+    tensors is recorded with both branches.
+    """
 
     def recorded(truth: Any, one: Callable[[], Any], other: Callable[[], Any]) -> Any:
         branch = Branches(truth, ("value",), {**_read_by(one), **_read_by(other)})

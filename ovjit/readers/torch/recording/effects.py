@@ -72,7 +72,7 @@ class Effects:
 
 @contextlib.contextmanager
 def _profiled(function: Any) -> Iterator[None]:
-    """This thread tells `function` of its calls. Where the thread has a profiler, that one stays."""
+    """Context manager that profiles this thread by `function`. An existing profiler is kept instead."""
     if sys.getprofile() is not None:
         yield
         return

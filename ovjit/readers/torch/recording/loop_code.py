@@ -272,7 +272,7 @@ class Loops(Change):
 
 
 def _assigned(node: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
-    """What an assignment assigns to, each with its value: `a, b = c, d` are two."""
+    """Yield the targets of an assignment with their values: `a, b = c, d` has two."""
     for target in node.targets:
         value = node.value
         if (
@@ -286,7 +286,7 @@ def _assigned(node: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
 
 
 def _walk(given: ast.expr) -> ast.expr:
-    """What a loop is over, by the classes of `rolled`: `enumerate(x)` is Enumerated(Items(x))."""
+    """Wrap the iterable of a loop in the classes of `rolled`: `enumerate(x)` is Enumerated(Items(x))."""
     name, arguments, named = "Items", [given], []
     if isinstance(given, ast.Call) and isinstance(given.func, ast.Name):
         name = _WALKS.get(given.func.id, name)

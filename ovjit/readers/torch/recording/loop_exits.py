@@ -42,7 +42,7 @@ class Renamed(ast.NodeTransformer):
 
 
 class _Filters(ast.NodeTransformer):
-    """Makes lists by loops with a branch, in the place of loops with a filter."""
+    """Rewrites list comprehensions that have a filter as loops with a branch."""
 
     def __init__(self, lines: set[int]):
         self._lines = lines
@@ -62,7 +62,7 @@ class _Filters(ast.NodeTransformer):
     visit_Return = visit_Expr = visit_AugAssign = visit_Assign
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        """`sum` of what a loop with a filter gives."""
+        """Rewrite the generator of `sum` as a list comprehension."""
         is_sum = isinstance(node.func, ast.Name) and node.func.id == "sum"
         if is_sum and node.args and isinstance(node.args[0], ast.GeneratorExp):
             result = ast.ListComp(node.args[0].elt, node.args[0].generators)
@@ -138,7 +138,7 @@ def _with(side: Sequence[ast.stmt], rest: Sequence[ast.stmt]) -> list[ast.stmt]:
 
 
 def _exit(node: ast.stmt, name: str) -> list[ast.stmt]:
-    """What stands for an exit: it leaves the loop, or does nothing."""
+    """Return the statements that replace an exit: none for `continue`, `name = True` for `break`."""
     if isinstance(node, ast.Continue):
         return []
     (result,) = ast.parse(f"{name} = True").body

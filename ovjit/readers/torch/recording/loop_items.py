@@ -1,4 +1,4 @@
-"""What recorded loops go through, and functions of Python's of it."""
+"""Iterables of recorded loops, and replacements for Python functions on them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ovjit.readers.torch.recording.traced_nodes import is_open
 
 
 class Range:
-    """`range(...)`: what a loop is over has a number of items, and gives the item at a traced number."""
+    """`range(...)` as an iterable of a recorded loop: a number of items, and the item at a traced index."""
 
     def __init__(self, *bounds: Any):
         self.bounds = bounds
@@ -41,7 +41,7 @@ class Range:
 
 
 class Items:
-    """The parts of a tensor along its first dimension, or anything else that Python goes through."""
+    """The parts of a tensor along its first dimension, or any other Python iterable."""
 
     def __init__(self, given: Any):
         import torch

@@ -93,8 +93,10 @@ def _has_items(given: Any) -> bool:
 
 
 class Added(list):
-    """What an iteration adds to a list, and at which end. Each item is added where the trace is, which may be
-    in a branch or in a loop within the loop."""
+    """Items that an iteration adds to a list, and the end that they are added to.
+
+    Each item is recorded at the current position of the trace, which may be in a branch or in a nested loop.
+    """
 
     def __init__(self, grown: Any, block: Any):
         super().__init__()
@@ -127,7 +129,7 @@ class Added(list):
         super().append(item)
 
     def rows(self, trips: int) -> int:
-        """How many items the example has after so many iterations, at least as far as that is known."""
+        """Return the example's number of items after `trips` iterations, an estimate unless `is_regular`."""
         return trips * len(self) if self.is_regular else max(1, trips)
 
     def __add__(self, more: Any) -> Any:

@@ -104,7 +104,7 @@ _Row = Callable[[Assumed, Any, Sequence[Any], Mapping[str, Any]], Any]
 
 
 def _rows() -> dict[Any, _Row]:
-    """What is done in the place of PyTorch's functions."""
+    """Return the replacements for PyTorch functions, by function."""
     import torch
 
     return {
@@ -142,8 +142,10 @@ def _where(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[s
 
 
 def _selected(made: tuple[Any, ...], mask: Any = None) -> tuple[Any, ...]:
-    """Tensors of selected places, marked; torch.export is told that there are some. Those of a `mask` of one
-    dimension are numbers."""
+    """Mark index tensors of selected elements; torch.export assumes that they have at least one element.
+
+    The only index tensor of a one-dimensional `mask` refers to the mask.
+    """
     import torch
 
     if mask is not None and len(made) == 1:

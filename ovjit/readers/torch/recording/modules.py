@@ -1,4 +1,4 @@
-"""One operator in the place of a module while it is traced, as extensions for modules want it."""
+"""Replaces a module by one operator while it is traced, as extensions for modules require."""
 
 from __future__ import annotations
 

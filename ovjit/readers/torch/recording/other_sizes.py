@@ -38,16 +38,15 @@ class OtherSizes:
         self._known: list[tuple[list[Any], Any]] | None = None
 
     def wrong(self, script: Any) -> int:
-        """For how many of the examples a trace gives something else than the module, or raises an error."""
+        """Count the examples for which a trace raises an error or differs from the module."""
         return sum(right is not True for right in self._compared(script))
 
     def differs(self, program: Any) -> bool:
-        """Whether a program gives something else than the module for one of the examples. An error is told
-        by the model, too."""
+        """True if a program differs from the module for an example. Errors of the program do not count."""
         return any(right is False for right in self._compared(program))
 
     def _compared(self, recorded: Any) -> Iterator[bool | None]:
-        """Whether what was recorded gives what the module gives, for each example. None for an error."""
+        """Yield for each example whether the recording's results agree with the module's; None for errors."""
         import torch
 
         for leaves, wanted in self._first() if self._known is None else self._known:
@@ -58,7 +57,7 @@ class OtherSizes:
                 yield None
 
     def _first(self) -> Iterator[tuple[list[Any], Any]]:
-        """The examples, each found when it is asked for. It is compared before the next one is found."""
+        """Yield examples and the module's outputs. Each one is compared before the next one is searched."""
         self._known = []
         names = list(self._ready.module.names)
         begin = time.perf_counter()
@@ -72,7 +71,7 @@ class OtherSizes:
         self._ready.module.names[:] = names
 
     def _outputs(self, leaves: Sequence[Any]) -> Any:
-        """What the module gives, None where it does not take these sizes."""
+        """Return the module's outputs, or None if it fails for these sizes or exceeds the time limit."""
         import torch
 
         limit = max(LEAST_LIMIT, LONGER * self._seconds)
@@ -96,10 +95,10 @@ _UNTIL_RAISED = 100
 
 
 def within(seconds: float, function: Callable[..., Any], *given: Any) -> Any:
-    """What a function gives. TimeoutError if its Python code runs for longer.
+    """Call `function` with a time limit. Raises TimeoutError if its Python code runs for longer.
 
-    The interpreter is asked to raise an exception only where time has run out. A request that is taken back
-    leaves a flag set in Python 3.11, with which code under a profiler does not go on.
+    An asynchronous exception is requested only when the time has run out. A withdrawn request leaves a flag
+    set in Python 3.11, and code under a profiler does not continue then.
     """
     thread = ctypes.c_ulong(threading.get_ident())
     turn = [None]  # the one of both threads that takes it ends the wait: a list's `pop` is atomic

@@ -1,4 +1,4 @@
-"""PyTorch's functions under others for as long as a module is recorded, and what is asked beside a trace."""
+"""Patches of PyTorch's functions while a module is recorded, and code that runs outside of the trace."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ _patches: list[tuple[Any, str, Any, Any]] = []
 
 @contextlib.contextmanager
 def patched(*rows: tuple[Any, str, Any]) -> Iterator[None]:
-    """Give classes and modules other attributes, rows of (owner, name, value). They get back what they had,
-    and lose what they did not have themselves. One thread does at a time, and functions are others for this
-    thread alone."""
+    """Context manager that sets attributes of classes and modules, given as rows of (owner, name, value).
+
+    At exit it restores the previous attributes and removes those that the owner did not have itself. One
+    thread patches at a time, and functions are replaced for this thread alone.
+    """
     with alone():
         first = len(_patches)
         try:
@@ -40,7 +42,7 @@ def patched(*rows: tuple[Any, str, Any]) -> Iterator[None]:
 
 
 def _here(owner: Any, name: str, before: Any, value: Any) -> Any:
-    """What is `value` for the thread that records, and for others what the owner had before."""
+    """Return an attribute that is `value` in the recording thread and the owner's previous one in others."""
     if isinstance(value, property):
         assert isinstance(before, property) or before is _ABSENT
         theirs = property(*(_elsewhere(owner, name, before, at) for at in range(2)))
@@ -69,7 +71,7 @@ def _either(ours: Any, theirs: Any) -> Any:
 
 
 def _elsewhere(owner: Any, name: str, before: Any, place: int) -> Any:
-    """How the attribute of a class is read (0) or set (1) without the patch."""
+    """Return a function that gets (0) or sets (1) the attribute of a class without the patch."""
     found = before if before is not _ABSENT else _inherited(owner, name)
     if place == 0:
         return lambda self: found.__get__(self, type(self))
@@ -77,8 +79,7 @@ def _elsewhere(owner: Any, name: str, before: Any, place: int) -> Any:
 
 
 def _inherited(owner: Any, name: str) -> Any:
-    """What an object or a class has by its classes, as a function of the object; `_ABSENT` where it has
-    nothing of this name."""
+    """Return the attribute that an object or a class inherits, as a function of the object, or `_ABSENT`."""
     if isinstance(owner, type):
         found = (vars(kind)[name] for kind in owner.__mro__[1:] if name in vars(kind))
         return next(found, _ABSENT)
@@ -263,7 +264,7 @@ def plain_modules() -> Iterator[None]:
 
 @contextlib.contextmanager
 def untraced() -> Iterator[None]:
-    """What is asked here does not become part of a trace; numbers are Python's."""
+    """Context manager that suspends tracing: operations are not recorded, and numbers are Python's."""
     import torch
 
     state = torch._C._get_tracing_state()

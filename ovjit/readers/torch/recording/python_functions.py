@@ -1,6 +1,6 @@
-"""Functions of Python, `math`, NumPy and PyTorch that give open numbers for sizes, as tensors of the trace.
+"""Replacements for functions of Python, `math`, NumPy and PyTorch that keep sizes as tensors of the trace.
 
-`shadowed` puts them into modules of a user's in the place of the ones that give numbers of Python's.
+`shadowed` puts them into the user's modules instead of the functions that return Python numbers.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def tensor_makers() -> frozenset[Callable[..., Any]]:
 
 
 def data_of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """What one of `tensor_makers` makes a tensor of."""
+    """Return the data argument of a call of one of `tensor_makers`."""
     place = 1 if function.__name__ == "new_tensor" else 0
     return args[place] if len(args) > place else kwargs.get("data", kwargs.get("obj"))
 
@@ -386,7 +386,7 @@ def _numpy_functions() -> dict[str, Callable[..., Any]]:
 
 
 class _MakerType(type):
-    """The type of what stands for `torch.Tensor` and its like in code that is recorded."""
+    """Metaclass of the replacements for `torch.Tensor` and its like in recorded code."""
 
     theirs: Any
     kind: Any
@@ -409,7 +409,7 @@ class _MakerType(type):
 
 @functools.cache
 def _maker(name: str) -> Any:
-    """What stands for `torch.Tensor`, `torch.LongTensor` and so on. None for other names."""
+    """Return the replacement for `torch.Tensor`, `torch.LongTensor` and so on, or None for other names."""
     import torch
 
     kinds = {"Tensor": torch.get_default_dtype(), "FloatTensor": torch.float32, "DoubleTensor": torch.float64,

@@ -192,7 +192,7 @@ class Recorded:
 
 
 def _own(value: Any) -> Any:
-    """What the trial of a body may change: a copy of a tensor or of a list."""
+    """Return a copy of a tensor or a list, which the trial of a loop body may modify."""
     import torch
 
     if isinstance(value, torch.Tensor):

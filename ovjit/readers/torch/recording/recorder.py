@@ -31,7 +31,7 @@ _OWN = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """This thread records while the context lasts. Others that want to wait."""
+    """Context manager in which this thread records. Other threads that want to record wait."""
     global _recording
     with _lock:
         before = _recording

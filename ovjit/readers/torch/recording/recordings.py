@@ -294,5 +294,5 @@ def _of_other_classes(values: Sequence[Any]) -> bool:
 
 
 def _not_traced(*_: Any) -> Any:
-    """In the place of what begins torch.vmap: traces of it have the sizes of the example."""
+    """Raise an error at the start of torch.vmap: its traces have the sizes of the example."""
     raise BY_VMAP

@@ -30,7 +30,7 @@ _OF_MODULES = "__builtins__", "__name__", "__package__", "__spec__", "__path__",
 
 
 class _Globals(dict[str, Any]):
-    """A module's variables with others in the place of some. What is written stays here until the end."""
+    """A module's globals, some of them replaced. Writes stay here until `write_through`."""
 
     def __init__(self, plain: dict[str, Any], others: Mapping[str, Any]):
         own = {name: plain[name] for name in _OF_MODULES if name in plain}

@@ -55,7 +55,7 @@ MOST_ROUNDS = 12
 
 
 class Followed:
-    """What is known of a module after some traces: files that ask for numbers, and branches as they ran."""
+    """State kept between the traces of a module: files that ask for numbers, and branches as they ran."""
 
     def __init__(self, files: set[str], branching: Found, conditions: Found | None = None):
         self.files = set(files)
@@ -155,8 +155,10 @@ class Followed:
         self._answers = {}
 
     def answer(self, value: Any) -> bool | None:
-        """How sizes that differ from each other and from 0 and 1 compare, None where a tensor is no such
-        comparison."""
+        """Return the result to assume for a comparison of sizes, or None if the tensor itself is to be asked.
+
+        Sizes are assumed to differ from each other and from 0 and 1.
+        """
         if not is_of_sizes(value):
             return None
         node = torch_value(value).node()

@@ -29,7 +29,7 @@ MOST_INTEGERS = 1 << 20
 
 
 def called(function: Callable[..., Any], module: Any, leaves: Sequence[Any]) -> Any:
-    """What `function` gives of copies of tensors. What it writes to the module is undone."""
+    """Call `function` with copies of tensors, and undo its changes to the module."""
     with unchanged(module):
         return function(*(leaf.detach().clone() for leaf in leaves))
 
@@ -61,8 +61,7 @@ def _named_inputs(module: Any, names: Sequence[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unchanged(module: Any) -> Iterator[None]:
-    """After the block, the buffers and other attributes of a module are the same objects, with the same
-    numbers and items."""
+    """Context manager that restores a module's buffers and other attributes, with their values and items."""
     restoring = [
         each for part in (module.modules() if hasattr(module, "modules") else ()) for each in _kept(part)
     ]
@@ -76,11 +75,9 @@ def unchanged(module: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _generators_unchanged() -> Iterator[None]:
-    """After the block, the generators of random numbers go on as if it had drawn none: PyTorch's, NumPy's and
-    Python's.
+    """Context manager that restores the random number generators of PyTorch, NumPy and Python.
 
-    They stay where the block has left them if another thread ran meanwhile. It may have drawn numbers, which
-    would be drawn again. Then a module's numbers are drawn as by any call of it.
+    They are not restored if another thread ran meanwhile: numbers that it drew would be drawn again.
     """
     import torch
 
@@ -113,7 +110,7 @@ def _time_of_others() -> dict[int, int] | None:
 
 
 def _kept(part: Any) -> Iterator[Callable[[], None]]:
-    """What puts back the state of one module."""
+    """Yield functions that restore the state of one module."""
     import torch
 
     tables: list[Any] = [part._buffers]
@@ -147,7 +144,7 @@ def _put_back(part: Any, kind: type, table: dict[str, Any], before: Mapping[str,
 
 
 def _lists(value: Any) -> Iterator[Callable[[], None]]:
-    """What puts back the items of a list or dict, and those of lists and dicts in it."""
+    """Yield functions that restore the items of a list or dict, and those of nested lists and dicts."""
     found = {id(value): value}
     queue = [value]
     while queue:
@@ -182,7 +179,7 @@ def _is_state(buffer: Any) -> bool:
 
 
 def _writes(buffer: Any) -> int | None:
-    """How often a tensor has been written to, None where PyTorch does not count that."""
+    """Return the number of in-place writes to a tensor, or None for inference tensors."""
     return None if buffer.is_inference() else buffer._version
 
 

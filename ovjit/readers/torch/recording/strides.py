@@ -29,8 +29,10 @@ def in_memory(sizes: Sequence[int], strides: Sequence[int]) -> list[int] | None:
 
 
 def in_storage(node: Any) -> tuple[list[int] | None, int]:
-    """Of a node of `BY_STRIDES` in an FX graph: the dimensions of its tensor in the order of memory, and
-    where that begins. No order where the tensor has gaps, or the node reads what is outside of it."""
+    """Return the memory order of the dimensions of a `BY_STRIDES` node's tensor, and the offset of its start.
+
+    The order is None if the tensor has gaps or the node reads outside of the tensor.
+    """
     import torch
 
     value = node.args[0].meta.get("val") if isinstance(node.args[0], torch.fx.Node) else node.args[0]

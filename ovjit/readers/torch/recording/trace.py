@@ -30,10 +30,13 @@ NOT_TRACED = "Couldn't get TorchScript module by tracing.\nException:\n"
 
 
 class Prepared(NamedTuple):
-    """What is converted: `module` takes `leaves`, whose names are `names`, and nothing else; `arguments` by
-    their names are made of these. Where `fused`, attention is traced as PyTorch's fused operators. `kinds`
-    are the types that the model's inputs are to have, if they are not those of `leaves`. `assumed` are the
-    open dimensions of an example of zeros, by the place of the tensor and the axis."""
+    """A module to convert, with its inputs.
+
+    `module` takes only the tensors `leaves`, which are named `names`; `arguments` by name are made of these.
+    If `fused`, attention is traced as PyTorch's fused operators. `kinds` are the types of the model's inputs,
+    if they differ from those of `leaves`. `assumed` are the dynamic dimensions of an example of zeros, as
+    pairs of the index of the tensor and the axis.
+    """
 
     given: Any
     names: list[str]
@@ -99,8 +102,7 @@ def _kinds(ready: Prepared, described: Sequence[Any]) -> list[Any]:
 
 @contextlib.contextmanager
 def quietly(kept: list[Any] | None = None, fused: bool = False) -> Iterator[None]:
-    """What this thread is warned of is not shown; modules run by operations that are known, layers of
-    attention by those that PyTorch has fused if `fused`.
+    """Context manager that hides warnings of this thread, and uses PyTorch's fused attention only if `fused`.
 
     Warnings that something may be incorrect are kept: `warn_again` shows them.
     """
@@ -116,8 +118,10 @@ def quietly(kept: list[Any] | None = None, fused: bool = False) -> Iterator[None
 
 @contextlib.contextmanager
 def attempt(what: str) -> Iterator[None]:
-    """What may fail, as modules and PyTorch raise errors of any kind: the reason is written to the log. What
-    runs only for an attempt does not end the program either."""
+    """Context manager that logs and suppresses errors of any type, as modules and PyTorch may raise any.
+
+    SystemExit and `Effect` are suppressed as well.
+    """
     try:
         yield
     except (Exception, SystemExit, Effect) as error:
@@ -144,7 +148,7 @@ def is_plain_module(given: Any) -> bool:
 
 
 def signature_of(given: Any) -> inspect.Signature | None:
-    """How a module, script or function is called; None where Python does not know, as of traces."""
+    """Return the signature of a module, script or function, or None if Python has none, as for traces."""
     try:
         return inspect.signature(getattr(given, "forward", given))
     except ValueError:

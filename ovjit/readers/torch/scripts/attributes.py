@@ -26,7 +26,7 @@ class AttributesReader(WritingReader):
 
     @contextlib.contextmanager
     def entered(self, inside: Inside) -> Iterator[None]:
-        """What is read meanwhile is in a body."""
+        """Context manager in which attributes are read inside of a body."""
         outer, self._attributes = self._attributes, {}
         self.bodies.append((inside, outer))
         try:
@@ -69,7 +69,7 @@ class AttributesReader(WritingReader):
             self.note_constant(value, tensor)
 
     def _bring_in(self, path: str) -> None:
-        """What a module's attribute is in a body, if it has been written around it or the body carries it."""
+        """Pass a module's attribute into the current body if it was written outside or a body carries it."""
         values_by_body = [attributes.get(path) for _, attributes in self.bodies]
         first = next((i for i, value in enumerate(values_by_body) if value is not None), None)
         if first is None:

@@ -102,8 +102,10 @@ def _silence_log() -> list[tuple[Any, str, Any]]:
 
 
 class _Stands:
-    """What stands for values of a graph while an operator is traced: tensors without data, and symbols for
-    open dimensions and numbers. Equal dimensions have one symbol. `given` are the values."""
+    """Symbolic inputs for tracing an operator: fake tensors, and symbols for dynamic dimensions and numbers.
+
+    Equal dimensions have one symbol. `given` are the values that the inputs represent.
+    """
 
     def __init__(self, call: Call, length: int):
         from torch._subclasses.fake_tensor import FakeTensorMode

@@ -49,7 +49,7 @@ class TorchScript(Op):
 
 
 def number_of_tensors(values: Sequence[Any]) -> int | None:
-    """How many tensors a script gives at most, by the values that it returns; None where they do not tell."""
+    """Return the maximum number of tensors in the values that a script returns, or None if it is unknown."""
     total = 0
     for value in values:
         first = _CONTAINERS.get(value.node().kind())
@@ -125,13 +125,13 @@ def _take_results(model: Model, read_model: Model) -> None:
 
 
 def _kinds(model: Model) -> list[tuple[str, int | None]]:
-    """Element types and ranks of inputs: what reading depends on."""
+    """Return the element types and ranks of a model's inputs, which the reading of scripts depends on."""
     types = (_type_of(parameter.output(0)) for parameter in model._parameters)
     return [(kind.dtype, None if kind.shape is None else len(kind.shape)) for kind in types]
 
 
 def _structure(model: Model) -> list[Any]:
-    """What copies of a model share: which node takes what of which others, and the order of its ends."""
+    """Return the structure that copies of a model share: types, edges, order of inputs and of results."""
     index_by_node = {node: i for i, node in enumerate(model.get_ordered_ops())}
     edges = [
         (node.get_type_name(), [(index_by_node[v._node], v._index) for v in node._inputs])

@@ -1,4 +1,4 @@
-"""Where the elements of tensors lie in memory: whether a new shape is a view of a tensor or a copy of it."""
+"""Memory layouts of tensors, which decide whether a reshape is a view or a copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tensors of a script lie in the same memory: what is a part of what, and what may share memory."""
+"""Memory of a script's tensors: views of other tensors, and tensors that may share memory."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Memory:
         return piece
 
     def join(self, a: Any, b: Any) -> None:
-        """Two tensors, and what shares memory with either, may share memory."""
+        """Record that two tensors, and all that share memory with either, may share memory."""
         first, second = self.piece(a).family, self.piece(b).family
         if first is not second:
             first += second
@@ -81,7 +81,7 @@ class Memory:
         self.join(value, base)
 
     def renew(self, piece: Piece, value: Any) -> None:
-        """A tensor holds a new value."""
+        """Set a new value of a tensor."""
         if self._pieces.get(id(piece.value)) is piece:
             del self._pieces[id(piece.value)]
         piece.value = value
@@ -116,7 +116,7 @@ class Memory:
         family[:] = [piece for piece in family if id(piece) in kept_ids]
 
     def saved(self) -> list[Any]:
-        """What `restore` takes, to undo what is written until then."""
+        """Return the current state. `restore` takes it to undo later writes."""
         families = {id(p.family): (p.family, list(p.family)) for p in self._pieces.values()}
         return [(key, p, *families[id(p.family)], p.value, p.base, p.view, p.outer, p.layout, p.stale,
                  p.is_written) for key, p in self._pieces.items()]  # fmt: skip

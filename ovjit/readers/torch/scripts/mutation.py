@@ -1,4 +1,4 @@
-"""What a script writes in place: all tensors of the memory get new values, or cannot be read any more."""
+"""In-place writes of scripts: all tensors that share the memory get new values, or become unreadable."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class WritingReader(TorchReader):
         return result
 
     def _put(self, replacements: Mapping[int, tuple[Any, Any]]) -> None:
-        """All that holds tensors holds others in their places, given by their objects."""
+        """Replace tensors by others in all containers of values. Keys are the ids of the old tensors."""
         for holder in self._all_holders():
             _put_in(holder, replacements)
 
@@ -256,7 +256,7 @@ class WritingReader(TorchReader):
         raise NotImplementedError
 
     def stand_in(self, inside: Inside, value: Any) -> Any:
-        """What stands in a body for a tensor from around it: a part of what the body carries, or an input."""
+        """Return the body's value for an outer tensor: a view of what the body carries, or an input."""
         outer = self.memory.piece(value)
         result = self._derived(inside, outer)
         if result is None:
@@ -342,8 +342,7 @@ class WritingReader(TorchReader):
         return indices
 
     def note_outputs(self, outputs: Sequence[Any], ends: Sequence[Sequence[Any]]) -> None:
-        """What a node with bodies gives may lie in memory from around them. `ends` are the same values in
-        each body."""
+        """Record that outputs of a node with bodies may share outer memory. `ends` are outputs by body."""
         shared: dict[int, Any] = {}
         for i, output in enumerate(outputs):
             for value in tensors_of([output]):
@@ -359,7 +358,7 @@ class WritingReader(TorchReader):
                     self.memory.piece(value).layout = IN_ORDER
 
     def spoil(self, inside: Inside) -> None:
-        """What a body has written without carrying it cannot be read behind the body."""
+        """Mark outer tensors that a body writes without carrying them as unreadable after the body."""
         for piece in inside.pieces:
             if piece.outer is not None and not piece.carried and piece.stale and piece.is_written:
                 for other in piece.outer.family:

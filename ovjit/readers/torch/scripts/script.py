@@ -40,7 +40,7 @@ class ScriptReader(AttributesReader):
     is_assumed = False
 
     def run(self, graph: Any, values: Sequence[Any]) -> list[Any]:
-        """What the graph returns for its inputs, without `self`."""
+        """Evaluate a graph for its inputs, without `self`, and return its outputs."""
         inputs = list(graph.inputs())
         if self.module is not None and inputs:
             self._paths[inputs[0].debugName()] = ""
@@ -126,8 +126,10 @@ class ScriptReader(AttributesReader):
     def _in_memory(
         self, node: Any, schema: Any, kind: str, arguments: Mapping[str, Any], result: Any, written: Any
     ) -> Any:
-        """What an operator gives, as objects that stand for tensors in memory. `written` is what it writes
-        to, if it does."""
+        """Record the memory of an operator's result and return the result.
+
+        `written` is the value that the operator writes to, or None.
+        """
         result, first = own_memory(schema, result, written is not None), next(iter(arguments.values()), None)
         if kind in RESHAPES:
             self.reshape_in_place(node, schema.overload_name, arguments, first, result)
@@ -173,7 +175,7 @@ class ScriptReader(AttributesReader):
             self.env[output.debugName()] = value
 
     def _subgraph(self, node: Any, inputs: list[Any]) -> None:
-        """What a function of autograd's computes, from its recorded graph."""
+        """Evaluate a function of autograd from its recorded graph."""
         graph, outer = node.g("Subgraph"), (self.env, self.named, self.holders)
         graph_inputs = list(graph.inputs())
         if graph_inputs and not any(list(v.uses()) for v in graph_inputs):
@@ -192,7 +194,7 @@ class ScriptReader(AttributesReader):
             self.env[output.debugName()] = value
 
     def _fork(self, node: Any) -> None:
-        """What another thread computes, which is read where it is started."""
+        """Evaluate a forked task immediately, where it is started."""
         import torch
 
         graph = node.g("Subgraph")
@@ -251,7 +253,7 @@ class ScriptReader(AttributesReader):
         self._set(node, {})
 
     def _isinstance(self, node: Any) -> None:
-        """Lists, numbers, texts and tensors are told by what was read, other values by their types there."""
+        """Evaluate isinstance by the static type or, for lists, numbers, strings and tensors, the value."""
         value = self._value(node.input())
         kinds = node.tys("types")
         static_type = node.input().type()
@@ -317,7 +319,7 @@ class ScriptReader(AttributesReader):
             self.env[output.debugName()] = value
 
     def _depending(self, node: Any, what: str, read: Callable[[], list[Any]]) -> list[Any]:
-        """What a node with blocks gives that depends on data. Raises Refused with its place."""
+        """Return the results of a data-dependent node with blocks. Raises Refused with its location."""
         try:
             return read()
         except (Refused, ConverterError):

@@ -89,7 +89,7 @@ def _is_known(d: Any) -> bool:
 
 
 def _of_any_length(argument: Any) -> str:
-    """What is said of a list of unknown length among a script's arguments."""
+    """Return the error message for a list of unknown length among a script's inputs."""
     text = (
         f"The script's input {argument.name!r} is of the type {argument.type.annotation_str}, of any number"
     )
@@ -102,13 +102,13 @@ def _of_any_length(argument: Any) -> str:
 
 
 class Read(NamedTuple):
-    """What a script tells of a tensor by reading it: its rank, None if unknown, and its element type."""
+    """Rank and element type of a tensor, inferred from its uses in a script. The rank is None if unknown."""
 
     rank: int | None
     kind: str
 
     def over(self, other: Read) -> Read:
-        """What both tell, this one first."""
+        """Combine two results: this one's known values take precedence."""
         rank = other.rank if self.rank is None else self.rank
         return Read(rank, other.kind if self.kind == "dynamic" else self.kind)
 
@@ -125,7 +125,10 @@ _KEEPING = {
 
 
 def read_as(value: Any, module: Any) -> Read:
-    """What the readers of a script's input tell of it; where they differ, or none asks for sizes, nothing."""
+    """Infer the rank and type of a script's input from its uses.
+
+    Both are unknown if the ranks disagree, or if no use reads a size or the rank.
+    """
     ranks, kinds, values, asks = set(), set(), [value], False
     for each in values:
         for use in each.uses():

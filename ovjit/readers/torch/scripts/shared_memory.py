@@ -1,4 +1,4 @@
-"""Which values of a script may share memory, and whether one of them is read behind a node."""
+"""Alias analysis of scripts: values that may share memory, and values that are read after a node."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Sets:
 
 
 class SharedMemory:
-    """Which values may share memory, named as the script names them."""
+    """Sets of values that may share memory, by their names in the script."""
 
     def __init__(self) -> None:
         self._sets = Sets()
@@ -49,7 +49,7 @@ class SharedMemory:
         return self._sets.of(name)
 
     def join(self, a: Any, b: Any) -> None:
-        """The two values, and the values that share memory with either, may share memory."""
+        """Record that two values, and all that share memory with either, may share memory."""
         names = [a.debugName(), b.debugName()]
         self._values.update(zip(names, (a, b), strict=True))
         self._sets.join(*names)

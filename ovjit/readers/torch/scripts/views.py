@@ -18,7 +18,7 @@ Put = Callable[[Call, Any, Any, Mapping[str, Any]], Any]
 
 
 def _scatter_back(name: str, *keys: str) -> Put:
-    """By an operator that takes the arguments of the view."""
+    """Return a write-back that calls the scatter operator `name` with the view's arguments."""
     return lambda call, base, part, how: call.also(name, base, part, *(how[key] for key in keys))
 
 
@@ -27,7 +27,7 @@ def _reshape_back(call: Call, base: Output, part: Output, how: Mapping[str, Any]
 
 
 def _undo_by_itself(name: str, *keys: str) -> Put:
-    """By the operator itself, which undoes what it did."""
+    """Return a write-back that calls the operator `name`, which is its own inverse."""
     return lambda call, base, part, how: call.also(name, part, *(how[key] for key in keys))
 
 
@@ -80,7 +80,7 @@ _NUMBERED = ("diagonal", "unfold", "movedim.int", "movedim.intlist")
 
 
 def _by_numbers(reader: WritingReader, call: Call, base: Output, part: Output, view: View) -> Output:
-    """The view of the numbers of all elements tells where those of the new part belong."""
+    """Write a part back by scattering: the view of the indices of all elements gives its positions."""
     numbers = call.reshape(call.arange(call.index(call.count(base))), call.shape_of(base))
     positions = view.plain(reader, call, numbers)
     flat = call("ScatterUpdate", call.flat(base), call.flat(positions), call.flat(part), 0)
@@ -88,7 +88,7 @@ def _by_numbers(reader: WritingReader, call: Call, base: Output, part: Output, v
 
 
 class View(NamedTuple):
-    """How a tensor is a part of another one."""
+    """A tensor as a part of another one: the operator that returns the part, and its arguments."""
 
     #: The operator that gives the part, with its overload, and its arguments. Two may be added: `parts`, the
     #: list of parts that it is an item of, and `condition`, by which it is a part, and else a copy.
@@ -133,7 +133,7 @@ class View(NamedTuple):
         return self._either(call, self.plain(reader, call, base), old)
 
     def plain(self, reader: WritingReader, call: Call, base: Any) -> Any:
-        """What the operator gives of a tensor."""
+        """Return the operator's result for a tensor."""
         arguments = {k: v for k, v in self.arguments.items() if k != "condition"}
         arguments[next(iter(arguments))] = base
         name, _, overload = self.operator.partition(".")
@@ -188,7 +188,7 @@ def _part_back(call: Call, base: Output, part: Output, how: Mapping[str, Any]) -
 
 
 def _ends(call: Call, parts: Parts, index: int) -> tuple[Any, Any]:
-    """Where a part begins and ends."""
+    """Return the start and the end index of a part."""
     start: Any = 0
     for length in parts.lengths[:index]:
         start = call.compute("Add", start, length)
@@ -224,14 +224,14 @@ def parts_of_list(call: Call, kind: str, arguments: Mapping[str, Any], items: An
 
 
 def view_of(kind: str, overload: str, arguments: Mapping[str, Any]) -> View | None:
-    """How an operator's result is a part of its first argument, None for results that are no such view."""
+    """Return an operator's result as a view of its first argument, or None if it is not a supported view."""
     name = kind.removeprefix("aten::")
     full = f"{name}.{overload}" if overload else name
     return View(full, arguments) if full in _BACK or full in _NUMBERED else None
 
 
 def picked_view(call: Call, kind: str, base: Output, arguments: Mapping[str, Any], index: int) -> View:
-    """How one of an unknown number of parts is a part of a tensor. Indices below 0 count from the end."""
+    """Return the view of one item of a list of unknown length. Negative indices count from the end."""
     axis = call.axis(arguments["dim"], call.rank(base))
     if kind == "aten::unbind":
         return View("select.int", {"self": base, "dim": axis, "index": index})

@@ -29,7 +29,7 @@ def _describe_inputs(described: Sequence[tuple[Any, Any, Any]]) -> Mapping[Any, 
 def without_example(
     module: Any, converters: Mapping[str, Any] | None, described: Sequence[tuple[Any, Any, Any]]
 ) -> Model:
-    """By torch.jit.script: of the inputs nothing is known but their names and what is `described`."""
+    """Convert by torch.jit.script; only the names of the inputs and what is `described` are known."""
     import torch
 
     descriptions = _describe_inputs(described)
