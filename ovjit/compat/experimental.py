@@ -1,4 +1,4 @@
-"""What OpenVINO calls experimental: bounds of values that are not constant, types of tensors set by hand."""
+"""OpenVINO's experimental functions: bounds of non-constant values, and tensor types set by hand."""
 
 from __future__ import annotations
 

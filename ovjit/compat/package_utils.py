@@ -1,4 +1,4 @@
-"""What packages around OpenVINO take from it to mark what is old, and to load modules late."""
+"""Helpers for packages that depend on OpenVINO: deprecation warnings, class properties, lazy imports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def get_cmake_path() -> str:
 def deprecation_warning(
     function_name: str, version: str = "", message: str = "", stacklevel: int = 2
 ) -> None:
-    """A DeprecationWarning that `function_name` goes away, in which version and what to use in its place."""
+    """Emit a DeprecationWarning for `function_name`: the version of its removal, and a message."""
     import warnings
 
     text = f"{function_name} is deprecated"
@@ -36,7 +36,7 @@ def deprecation_warning(
 def deprecated(
     name: Any = None, version: str = "", message: str = "", stacklevel: int = 2
 ) -> Callable[..., Any]:
-    """Decorator: every call gives a `deprecation_warning`."""
+    """Decorator: every call emits a `deprecation_warning`."""
 
     def decorator(wrapped: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(wrapped)
@@ -65,7 +65,7 @@ def classproperty(func: Any) -> _ClassPropertyDescriptor:
 def deprecatedclassproperty(
     name: Any = None, version: str = "", message: str = "", stacklevel: int = 2
 ) -> Callable[[Any], _ClassPropertyDescriptor]:
-    """Decorator: a `classproperty` that gives a `deprecation_warning` whenever it is read."""
+    """Decorator: a `classproperty` that emits a `deprecation_warning` whenever it is read."""
 
     def decorator(wrapped: Any) -> _ClassPropertyDescriptor:
         inner = wrapped.__func__ if isinstance(wrapped, (classmethod, staticmethod)) else wrapped

@@ -36,19 +36,19 @@ def apply_moc_transformations(model: Model, cf: bool, smart_reshape: bool = Fals
 
 
 def apply_moc_legacy_transformations(model: Model, params_with_custom_types: Sequence[str]) -> None:
-    """Nothing: operations that older devices lacked are there."""
+    """Only check the model: no operation is converted for older devices."""
     check_model(model)
 
 
 def apply_low_latency_transformation(model: Model, use_const_initializer: bool = True) -> None:
-    """What loops carry becomes variables, see `ovjit.passes.LowLatency2`."""
+    """Convert the values that loops carry to variables, see `ovjit.passes.LowLatency2`."""
     with GRAPH_LOCK:
         if low_latency(check_model(model), use_const_initializer):
             model.validate_nodes_and_infer_types()
 
 
 def apply_pruning_transformation(model: Model) -> None:
-    """Nothing: channels whose weights are all zero stay, and the model computes the same."""
+    """Only check the model: channels whose weights are all zero stay, and results do not change."""
     check_model(model)
 
 
@@ -82,7 +82,7 @@ def compress_quantize_weights_transformation(model: Model) -> None:
 
 
 def apply_fused_names_cleanup(model: Model) -> None:
-    """Forget which nodes a node was made of."""
+    """Remove the notes about which nodes a node was made of."""
     with GRAPH_LOCK:
         for node in check_model(model).get_ordered_ops():
             if node._rt_info is not None:

@@ -1,4 +1,4 @@
-"""Classes that OpenVINO's native part has for itself, and that are seen only as what others return."""
+"""Classes of OpenVINO's native module that users only get as results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ovjit.api.model.rt_info import RTMap
 
 
 class Iterator:
-    """What iterating over a container gives there; here containers give Python's own iterators."""
+    """The iterator class of OpenVINO's containers. Here containers return Python's own iterators."""
 
     def __init__(self, *args: Any):
         raise TypeError("Iterator: No constructor defined! See iter()")
@@ -18,7 +18,7 @@ class Iterator:
 
 
 class _ConstRTMapView(RTMap):
-    """Runtime information that is only to be read."""
+    """Read-only runtime information."""
 
     def __setitem__(self, key: str, value: Any) -> None:
         raise TypeError("this runtime information is read-only")

@@ -1,5 +1,6 @@
-"""What a front end can be given. Formats are read by ovjit itself; conversions of single operations are kept,
-told and, where a format's reader asks for them, used."""
+"""Extensions of front ends: converters of single operations, and observers of conversions.
+
+ovjit reads all formats itself. A converter is used where the reader of its format asks for it."""
 
 from __future__ import annotations
 
@@ -57,11 +58,10 @@ _ConversionExtension = ConversionExtension
 
 @explain_calls
 class OpExtension(ConversionExtensionBase):
-    """An operator of another framework that is an operation of OpenVINO's, with attributes of other names or
-    with values that are given.
+    """An operator of another framework that maps to an OpenVINO operation, with renamed or fixed attributes.
 
     `OpExtension([ov_type_name,] fw_type_name, [domain,] [in_names_vec, out_names_vec,] attr_names_map={},
-    attr_values_map={})`; names of inputs and outputs say how many there are.
+    attr_values_map={})`; the lists of names set the numbers of inputs and outputs.
     """
 
     def __init__(self, *args: Any, **named: Any):
@@ -110,7 +110,7 @@ UNREADABLE = object()
 
 
 class NodeContext:
-    """What a converter sees of the operation: its inputs and attributes."""
+    """The inputs and attributes of an operation, as its converter receives them."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class NodeContext:
         return self._inputs[index]
 
     def get_input_size(self, name: str = "") -> int:
-        """How many inputs there are."""
+        """The number of inputs."""
         return len(self._inputs)
 
     def has_attribute(self, name: str) -> bool:
@@ -177,14 +177,14 @@ def _cast(value: Any, kind: Any) -> Any:
 
 
 class WatchingExtension(Extension):
-    """What is told of a conversion, or changes its result."""
+    """Base class of extensions that observe a conversion or change its result."""
 
     def _converted(self, framework: str, model: Model) -> None:
         """A model of `framework` has been converted."""
 
 
 class DecoderTransformationExtension(WatchingExtension):
-    """What is run on each model that is converted: a function of the model, or a pass."""
+    """Runs a function of the model, or a pass, on each converted model."""
 
     def __init__(self, transformation: Any = None):
         self._transformation = transformation
@@ -198,7 +198,7 @@ class DecoderTransformationExtension(WatchingExtension):
 
 @explain_calls
 class ProgressReporterExtension(WatchingExtension):
-    """`callback(progress, total steps, completed steps)`: told how far a conversion is."""
+    """Reports the progress of a conversion by `callback(progress, total steps, completed steps)`."""
 
     def __init__(self, callback: Callable[[float, int, int], None] | None = None):
         if callback is not None and not callable(callback):
@@ -206,7 +206,7 @@ class ProgressReporterExtension(WatchingExtension):
         self._callback = callback
 
     def report_progress(self, progress: float, total_steps: int, completed_steps: int) -> None:
-        """Tell it. GeneralFailure for more steps than there are."""
+        """Call the callback. GeneralFailure if more steps are completed than there are."""
         if completed_steps > total_steps:
             raise GeneralFailure(f"{completed_steps} completed steps exceed the {total_steps} total steps")
         if self._callback is not None:
@@ -219,7 +219,7 @@ class ProgressReporterExtension(WatchingExtension):
 
 @explain_calls
 class TelemetryExtension(WatchingExtension):
-    """Functions that are told of events: of each conversion, how many operations of each type there are.
+    """Passes events to functions: for each conversion, the number of operations of each type.
     ovjit itself sends nothing anywhere."""
 
     def __init__(
@@ -229,15 +229,15 @@ class TelemetryExtension(WatchingExtension):
         self._functions = send_event, send_error, send_stack_trace
 
     def send_event(self, event_action: str, event_label: str, event_value: int = 1) -> None:
-        """Call the first function."""
+        """Pass an event of the category to `send_event`."""
         self._functions[0](self._category, event_action, event_label, event_value)
 
     def send_error(self, error_message: str) -> None:
-        """Call the second function."""
+        """Pass an error message to `send_error`."""
         self._functions[1](self._category, error_message)
 
     def send_stack_trace(self, error_message: str) -> None:
-        """Call the third function."""
+        """Pass a stack trace to `send_stack_trace`."""
         self._functions[2](self._category, error_message)
 
     def _converted(self, framework: str, model: Model) -> None:

@@ -1,4 +1,4 @@
-"""What front ends raise, by OpenVINO's names. They are Exceptions, not RuntimeErrors, as there."""
+"""Exceptions of front ends, by OpenVINO's names. As there, these derive from Exception, not RuntimeError."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class GeneralFailure(Exception):
 
 
 class Unreadable(GeneralFailure, ModelError):
-    """What is raised for a file whose format is known: OpenVINO's class, and one of ovjit's errors."""
+    """An invalid file of a known format, or an invalid object: OpenVINO's class, and an error of ovjit's."""
 
 
 class InitializationFailure(Exception):
@@ -29,7 +29,7 @@ class OpConversionFailure(Exception):
 
 
 class Unconverted(OpConversionFailure, UnsupportedError):
-    """What `convert_model` raises for an operation: OpenVINO's class, and one of ovjit's errors."""
+    """An operation that `convert_model` cannot convert: OpenVINO's class, and an error of ovjit's."""
 
 
 def is_of_operation(error: OvjitError) -> bool:

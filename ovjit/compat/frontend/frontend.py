@@ -41,7 +41,7 @@ _UNLISTED = ("gguf",)
 
 
 def _as_failures(read: Callable[[], Any]) -> Any:
-    """What `read` gives, whose errors become OpenVINO's classes."""
+    """Return the result of `read`; its errors are raised again as OpenVINO's classes."""
     try:
         return read()
     except OvjitError as error:
@@ -152,7 +152,7 @@ class FrontEnd:
         return self.convert(model)
 
     def normalize(self, model: Model) -> None:
-        """Nothing: what is converted is whole."""
+        """Do nothing: converted models are complete."""
         check_model(model)
 
     def add_extension(self, extension: Any) -> None:

@@ -50,14 +50,14 @@ class Place:
         return Place._tensor(data, self._model)
 
     def _inputs(self) -> Sequence[Any]:
-        """What the operation takes, None for inputs that are left out."""
+        """The inputs of the operation; None for omitted ones."""
         return self._of._inputs
 
     def _outputs(self) -> Sequence[Any]:
         return self._of.outputs()
 
     def _data(self) -> Any:
-        """What a tensor or a port is about. GeneralFailure for an operation of several outputs."""
+        """The data of a tensor or a port. GeneralFailure for an operation of several outputs."""
         if self._kind == "input":
             return self._of.input_value(self._index)
         if self._kind == "operation" and len(self._of._tensors) != 1:
@@ -307,12 +307,12 @@ class InputModel:
         return data.get_element_type() if stated else Type.dynamic
 
     def set_tensor_value(self, place: Place, value: np.ndarray) -> None:
-        """Put a constant in the place of a tensor."""
+        """Replace a tensor by a constant."""
         self._replace(data_of(place), constant_node(np.asarray(value)))
         self._follow()
 
     def cut_and_add_new_input(self, place: Place, new_name: str = "") -> None:
-        """Make a tensor an input; what it was made of goes, unless something else needs it."""
+        """Make a tensor an input, and remove its producers that nothing else needs."""
         old = data_of(place)
         type_ = old._tensor._type
         known = Place._tensor(old).get_names()[0]
@@ -340,7 +340,7 @@ class InputModel:
         return place
 
     def remove_output(self, place: Place) -> None:
-        """No longer give back a tensor."""
+        """Remove a tensor from the outputs."""
         self._edited = True
         wanted = data_of(place)
         for result in self._model.get_results():
@@ -380,7 +380,7 @@ class InputModel:
         self._model._parameters[:] = dict.fromkeys([*chosen, *needed])
 
     def extract_subgraph(self, inputs: Sequence[Place], outputs: Sequence[Place]) -> None:
-        """Keep what is between these tensors."""
+        """Keep the graph between these tensors."""
         if outputs:
             self.override_all_outputs(outputs)
         if inputs:
@@ -496,7 +496,7 @@ class TensorFlowInputModel(InputModel):
 
 
 def _cuts(place: Place) -> list[Place]:
-    """Where a model is cut to make a place an input: before all of an operation's inputs."""
+    """The places to cut to make `place` an input: all inputs of an operation, else `place` itself."""
     if place is None or place._kind != "operation":
         return [place]
     return [place._place("input", place._of, i) for i in range(len(place._of._inputs))]

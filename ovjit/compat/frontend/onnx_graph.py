@@ -16,7 +16,7 @@ from ovjit.readers.onnx.tensors import element_code, element_type
 
 
 class Tensor:
-    """A tensor of a graph: its name, other names that it is given, and what the file tells of it."""
+    """A tensor of a graph: its name, further names, and its type, shape or value in the file."""
 
     def __init__(self, name: str):
         self.name = self.first = name
@@ -86,7 +86,7 @@ class Operation:
 
 
 def _rename(node: Any, renamed: Mapping[str, str]) -> None:
-    """Rename what the bodies of a node take."""
+    """Rename the tensors that the bodies of a node capture."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             for inner in attribute.g.node:
@@ -118,7 +118,7 @@ class Graph:
         return self._tensors.setdefault(name, Tensor(name))
 
     def state(self) -> tuple[Any, ...]:
-        """What `restore` takes."""
+        """A snapshot of operations, inputs and outputs for `restore`."""
         taken = [(operation, list(operation.inputs)) for operation in self.operations]
         return taken, list(self.inputs), list(self.outputs)
 
@@ -129,7 +129,7 @@ class Graph:
             operation.inputs = inputs
 
     def tensors(self) -> list[Tensor]:
-        """Those that are in the graph now."""
+        """The tensors of the current graph."""
         found = [*self.inputs, *self.outputs]
         for operation in self.operations:
             found += [t for t in (*operation.inputs, *operation.outputs, *operation.captured) if t]

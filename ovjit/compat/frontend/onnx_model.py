@@ -195,7 +195,7 @@ class OnnxInputModel(InputModel):
         self._changed()
 
     def _cuts(self, place: Place) -> list[OnnxPlace]:
-        """Where a graph is cut to make a place an input: before all of an operation's inputs."""
+        """The places to cut to make `place` an input: all inputs of an operation, else `place` itself."""
         assert isinstance(place, OnnxPlace)
         if place._kind != "operation":
             return [place]

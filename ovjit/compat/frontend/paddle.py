@@ -10,13 +10,13 @@ import ovjit.compat.frontend.extensions as extensions
 
 
 class ConversionExtension(extensions.ConversionExtension):
-    """How an operator of Paddle is converted."""
+    """A converter of an operator of Paddle."""
 
     framework = "Paddle"
 
 
 class OpExtension(extensions.OpExtension):
-    """An operator of Paddle that is an operation of OpenVINO's."""
+    """An operator of Paddle that maps to an OpenVINO operation."""
 
     framework = "Paddle"
 

@@ -9,13 +9,13 @@ import ovjit.compat.frontend.extensions as extensions
 
 
 class ConversionExtension(extensions.ConversionExtension):
-    """How an operator of TensorFlow is converted."""
+    """A converter of an operator of TensorFlow."""
 
     framework = "TensorFlow"
 
 
 class OpExtension(extensions.OpExtension):
-    """An operator of TensorFlow that is an operation of OpenVINO's."""
+    """An operator of TensorFlow that maps to an OpenVINO operation."""
 
     framework = "TensorFlow"
 

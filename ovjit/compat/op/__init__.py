@@ -13,7 +13,8 @@ __all__ = [
 
 
 class _GroupQueryAttentionExtension(Extension):
-    """What programs give a Core before they read an IR that holds GroupQueryAttention.
+    """An extension that a Core accepts without effect.
 
-    It is taken and changes nothing: that operation is read from ONNX, and refused in an IR.
+    Programs add it before they read an IR with GroupQueryAttention. That operation is read from ONNX, and
+    refused in an IR.
     """

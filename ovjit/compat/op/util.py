@@ -1,4 +1,4 @@
-"""What OpenVINO keeps in `op.util`: variables, how inputs and outputs go to bodies, and kinds of operations.
+"""OpenVINO's `op.util`: variables, descriptions of body inputs and outputs, and kinds of operations.
 
 The kinds are there to be named; as in OpenVINO's Python, the node that a builder returns is a plain Node.
 """
@@ -56,7 +56,7 @@ class ArithmeticReduction(Node):
 
 
 class IndexReduction(Node):
-    """Where along an axis something is found."""
+    """A reduction that returns indices along an axis."""
 
     def get_reduction_axis(self) -> int:
         """The axis."""

@@ -1,4 +1,4 @@
-"""What `ovc` and `convert_model` are given: texts of inputs, paths, options."""
+"""Parsers of the arguments of `ovc` and `convert_model`: inputs, paths, options."""
 
 from __future__ import annotations
 
@@ -211,7 +211,8 @@ def get_model_name(path_input_model: str) -> str:
 
 
 def get_model_name_from_args(argv: argparse.Namespace) -> str:
-    """Where the IR goes. A folder ends with a separator or is there; to all else .xml is added."""
+    """The path of the IR to write: `output_model` with .xml. A folder, by default the working directory, gets
+    a file with the name of the model."""
     source = argv.input_model[0] if isinstance(argv.input_model, (list, tuple)) else argv.input_model
     name = get_model_name(source) + ".xml"
     given = argv.output_model

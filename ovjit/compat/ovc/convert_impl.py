@@ -46,12 +46,12 @@ _DEFAULTS = {"share_weights": True, "verbose": False, "dynamo": False, "compress
 
 
 def args_to_argv(**kwargs: Any) -> argparse.Namespace:
-    """Arguments as a Namespace."""
+    """Return the arguments as a Namespace."""
     return argparse.Namespace(**kwargs)
 
 
 def is_verbose(argv: argparse.Namespace | None, args: dict[str, Any] | None = None) -> bool:
-    """Whether it is asked for what is done."""
+    """True if `verbose` is set in `argv` or `args`."""
     return bool(getattr(argv, "verbose", False) or (args or {}).get("verbose", False))
 
 
@@ -101,7 +101,7 @@ def _listed_outputs(output: Any) -> list[Any] | None:
 
 
 def print_argv(argv: argparse.Namespace) -> None:
-    """What is converted, and what of it."""
+    """Print the arguments of a conversion: the model, the path of the IR, inputs and outputs."""
     inherited = "Not specified, inherited from the model"
     print("Model Conversion arguments:\nCommon parameters:")
     shown = {"Input Model": argv.input_model}
@@ -196,8 +196,8 @@ def _of_cuts(core: Core, given: Any, model: Model, outputs: Sequence[Any]) -> Mo
 
 
 def _failure(error: OvjitError, given: Any) -> OvjitError:
-    """What a model that cannot be read is an error of, by OpenVINO's classes: an operation, a file of a known
-    format, or one of none."""
+    """OpenVINO's error for a model that cannot be read: of an operation, a file of a known format, or an
+    unknown one."""
     if is_of_operation(error):
         return Unconverted(str(error))
     if isinstance(error, Error):
@@ -317,7 +317,7 @@ def _named(model: Model, name: str) -> Output:
 
 
 def _unknown(model: Model, name: str, ends: str) -> Error:
-    """What is said of a name that no tensor has: it may be that of an operation."""
+    """The error for a name that no tensor has; its text depends on whether an operation has the name."""
     named = (node.get_friendly_name().partition(":")[0] for node in model.get_ops())
     if name in named:
         return Error(f"Name {{}} is not found among model {ends}.", name)
@@ -377,7 +377,7 @@ def _set_order(model: Model, wanted: Sequence[Any], framework: str) -> None:
 
 
 def _note(model: Model, argv: argparse.Namespace) -> None:
-    """What the model was made of and by whom, as text in its runtime information."""
+    """Record the version, parameters and framework of a conversion in the model's runtime information."""
     if not model.has_rt_info("Runtime_version"):
         model.set_rt_info(ovjit.get_version(), "Runtime_version")
     given, described = vars(argv), {name for params in PARAMETERS.values() for name in params}

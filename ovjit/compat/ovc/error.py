@@ -1,4 +1,4 @@
-"""What a conversion raises, by OpenVINO's names."""
+"""Exceptions of a conversion, by OpenVINO's names."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ovjit.errors import ModelError, OvjitError
 
 
 class BasicError(OvjitError):
-    """A sentence, and what is put into its braces."""
+    """A format string, and the values for its braces."""
 
     def __str__(self) -> str:
         return str(self.args[0]).format(*self.args[1:]) if len(self.args) > 1 else "".join(self.args)
 
 
 class Error(BasicError):
-    """What is asked for cannot be done."""
+    """The request is invalid or cannot be fulfilled."""
 
 
 class Unrecognized(Error, ModelError):
@@ -32,6 +32,6 @@ class InternalError(BasicError):
 
 
 def classify_error_type(e: Any) -> str:
-    """What an ImportError is about; "undefined" for other errors."""
+    """The part of an ImportError's text with the missing module or name; "undefined" for other errors."""
     found = re.search(r"No module named '(\w|\.)+'|cannot import name '\w+'", str(e))
     return found[0] if found else "undefined"

@@ -8,7 +8,7 @@ from ovjit.records import NamedTuple
 
 
 class ParamDescription(NamedTuple):
-    """What an argument of `convert_model` is, and what the option of its name is, if that differs."""
+    """The description of an argument of `convert_model`, and that of the command's option if it differs."""
 
     description: str
     cli_tool_description: str | None = None

@@ -1,3 +1,3 @@
-"""Where telemetry goes to: nowhere."""
+"""Parameters of telemetry: an empty ID, as nothing is sent."""
 
 telemetry_params = {"TID": ""}

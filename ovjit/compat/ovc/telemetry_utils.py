@@ -38,7 +38,7 @@ def send_params_info(params: dict[str, Any]) -> None:
 
 
 def get_tid() -> str:
-    """Where telemetry goes to: nowhere."""
+    """The ID for telemetry: empty, as nothing is sent."""
     return telemetry_params["TID"]
 
 

@@ -26,7 +26,7 @@ def mo_array(value: Any, dtype: Any = None) -> np.ndarray:
 
 
 def bool_cast(x: Any) -> Any:
-    """True or False of a text that says so, "unknown_boolean_cast" of another."""
+    """The boolean that a text or an object stands for; "unknown_boolean_cast" for other texts."""
     if isinstance(x, str):
         return {"true": True, "1": True, "false": False, "0": False}.get(x.lower(), "unknown_boolean_cast")
     return bool(x)
@@ -54,5 +54,5 @@ def import_openvino_tokenizers() -> bool:
 
 
 def refer_to_faq_msg(question_num: int) -> str:
-    """What follows a message: where to read on."""
+    """The end of a message that refers to a question in the documentation."""
     return f"\n See the documentation of model conversion, question #{question_num}."

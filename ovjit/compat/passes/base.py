@@ -9,7 +9,7 @@ from ovjit.errors import ModelError
 
 @explain_calls
 class PassBase:
-    """What a Manager runs. It has a name, that of its class unless another is set."""
+    """Base class of the passes that a Manager runs. The name is that of the class unless another is set."""
 
     _name = ""
 

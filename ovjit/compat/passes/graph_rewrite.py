@@ -1,4 +1,4 @@
-"""Patterns looked for in a Model, and what is done where one is found."""
+"""Patterns in a Model, and passes that rewrite their matches."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ class Matcher:
         return dict(self._found)
 
     def get_symbols(self) -> dict[str, Any]:
-        """What the names in the pattern's shapes stand for: a number, a Symbol, or a list of these."""
+        """The values of the names in the pattern's shapes: a number, a Symbol, or a list of these."""
         return {name: value._plain() for name, value in self._symbols.items()}
 
 
 @explain_calls
 class MatcherPass(PassBase):
-    """A pattern and what to do with it: `callback(matcher)` returns whether it has changed the graph."""
+    """A pattern and its callback: `callback(matcher)` returns True if it has changed the graph."""
 
     def __init__(self, matcher: Matcher | None = None, callback: Callable[[Matcher], bool] | None = None):
         self._new_nodes: list[Node] = []
@@ -84,7 +84,7 @@ class MatcherPass(PassBase):
             self.register_matcher(matcher, callback)  # type: ignore[arg-type]
 
     def register_matcher(self, matcher: Matcher, callback: Callable[[Matcher], bool]) -> None:
-        """Set the pattern and what is done with it."""
+        """Set the pattern and its callback."""
         if not isinstance(matcher, Matcher) or not callable(callback):
             raise no_such_form("register_matcher takes a Matcher and a function")
         self._matcher, self._callback = matcher, callback
@@ -134,7 +134,7 @@ class GraphRewrite(ModelPass):
         return "ov::pass::GraphRewrite"
 
     def run_on_model(self, model: Model) -> bool:
-        """Walk over the graph. True if it was changed; RuntimeError for what a callback raises."""
+        """Walk over the graph. True if it was changed; RuntimeError if a callback raises an error."""
         order = model.get_ordered_ops()
         pending = deque(reversed(order) if self._backward else order)
         changed = False

@@ -94,13 +94,13 @@ def choose_by_token(model: Model, choice: Choice, length: Output) -> None:
 
 
 def copied(output: Output, inside: set[Output], known: dict[Output, Output]) -> Output:
-    """An output anew, and what is inside before it, where other outputs are `known`."""
+    """Copy an output and the outputs of `inside` that it depends on, with others replaced as in `known`."""
     node = _again(output._node, inside, known)
     return node.output(output._index)
 
 
 def _again(node: Node, inside: set[Output], known: dict[Output, Output]) -> Node:
-    """The node anew, and what is inside before it, where outputs are `known` otherwise."""
+    """Copy a node and the outputs of `inside` that it depends on, with others replaced as in `known`."""
 
     def made(source: Output) -> Output:
         if source in inside and source not in known:
@@ -112,7 +112,7 @@ def _again(node: Node, inside: set[Output], known: dict[Output, Output]) -> Node
 
 
 def _each(source: Output, known: Mapping[Output, Output]) -> Output:
-    """What the output is for other numbers, which lie along one dimension."""
+    """Rebuild an output from `known` vectors [n], elementwise: shape changes before it are left out."""
     node = source._node
     if source in known:
         return known[source]

@@ -20,7 +20,7 @@ class Manager:
         self._validates = True
 
     def register_pass(self, *args: Any, **kwargs: Any) -> PassBase:
-        """Add a pass, and return it. TypeError for what is none."""
+        """Add a pass, and return it. TypeError for other objects."""
         given = [*args, *kwargs.values()]
         if len(given) != 1 or not isinstance(given[0], PassBase):
             raise no_such_form("register_pass takes one pass: a ModelPass, a MatcherPass or another PassBase")

@@ -31,10 +31,12 @@ class _Uneven(UnsupportedError):
 
 
 class Mask(NamedTuple):
-    """How many keys a query sees, itself among them, 0: all; what is added for each step towards it, a number
-    for each head, or None. `chunk`: a query sees keys of its own chunk of so many, 0: there are none.
-    `bias`: what is added for each key, see `score_bias`. `placed`: what is added by a key's place, see
-    `place_bias`; the slopes are its linear part."""
+    """The effect of a mask on scores.
+
+    `window`: the number of keys that a query sees, its own included; 0: all. `slopes` [heads]: the difference
+    of the values added to consecutive keys, or None. `chunk`: the size of chunks of keys, of which a query
+    sees its own; 0: there are none. `bias`: values added for each key, see `score_bias`. `placed`: values
+    added by a key's position, see `place_bias`; the slopes are their linear part."""
 
     window: int = 0
     slopes: np.ndarray | None = None
@@ -44,8 +46,8 @@ class Mask(NamedTuple):
 
 
 def read_mask(source: Output, bias: Output | None = None) -> Mask:
-    """What this mask does, without what is added for each key, `bias`. UnsupportedError for one that does
-    none of these, or does something else with the bias."""
+    """Find the effect of a mask, evaluated with `bias` as 0. UnsupportedError for masks that paged attention
+    does not support, and where the bias is not added unchanged."""
     rows, probe = _MaskRows(source, bias), Probe(PAST)
     row = rows.of(PAST, probe)
     window, chunk = rows.window(row, PAST)
@@ -69,23 +71,23 @@ def read_mask(source: Output, bias: Output | None = None) -> Mask:
 
 
 class _MaskRows:
-    """Rows of a mask, where nothing is added for single keys."""
+    """Rows of a mask, evaluated with its bias as 0."""
 
     def __init__(self, source: Output, bias: Output | None):
         self.source, self.bias = source, bias
 
     def of(self, past: int, probe: Probe | None = None) -> np.ndarray:
-        """What is added to the scores of the last query behind so many keys."""
+        """The values added to scores of a query after `past` tokens: [heads, keys], -inf for hidden keys."""
         return _row(probe or Probe(past), self.source, self.bias)
 
     def first_seen(self, place: int) -> int:
-        """The first key that the query at this place sees."""
+        """The index of the first key that the query at this position sees."""
         found = _seen(self.of(place), self.source)
         return place + 1 - found if found else 0
 
     def window(self, row: np.ndarray, past: int) -> tuple[int, int]:
-        """How many keys the query of this row sees, and 0; or 0, and the size of chunks, where the next query
-        sees another number. Two times 0 where it sees all."""
+        """(window, 0), or (0, chunk size) where the next query sees another number of keys, or (0, 0) if the
+        query of this row sees all keys. UnsupportedError for other masks."""
         seen = _seen(row, self.source)
         if not seen:
             return 0, 0
@@ -108,7 +110,7 @@ class _MaskRows:
         return 0, chunk
 
     def check_bias(self, past: int) -> None:
-        """UnsupportedError where the bias is not added as it is."""
+        """Raise UnsupportedError if the bias is not added unchanged."""
         if self.bias is not None:
             try:
                 fits = adds_bias(Probe(past), self.source, self.bias, HIDDEN)
@@ -126,8 +128,7 @@ def _other(source: Output, kind: type[UnsupportedError] = UnsupportedError) -> U
 
 
 def _row(probe: Probe, source: Output, bias: Output | None = None) -> np.ndarray:
-    """What is added to the scores of the last query, but for a bias: [heads, keys], -inf where it sees
-    none."""
+    """The values added to the last query's scores, with `bias` as 0: [heads, keys], -inf for hidden keys."""
     try:
         known = {} if bias is None else {bias: np.zeros_like(probe.value(bias))}
         mask = probe.values([source], known)[0]
@@ -145,7 +146,7 @@ def _row(probe: Probe, source: Output, bias: Output | None = None) -> np.ndarray
 
 
 def _seen(row: np.ndarray, source: Output) -> int:
-    """How many of the last keys are seen, 0 where all are."""
+    """The number of visible keys, 0 if all are. UnsupportedError unless they are the last of each head."""
     visible = np.isfinite(row)
     count = int(visible[0].sum())
     if not count or not visible[:, -count:].all() or visible[:, :-count].any():
@@ -154,7 +155,7 @@ def _seen(row: np.ndarray, source: Output) -> int:
 
 
 def _slopes(rows: _MaskRows, row: np.ndarray) -> tuple[np.ndarray | None, Output | None]:
-    """What is added from one key to the next; what is added to each by its place, where steps differ."""
+    """The slopes [heads], and the bias by position if it is not linear; None for each that does not exist."""
     steps = np.diff(row[:, np.isfinite(row[0])], axis=1)
     if not steps.size or not steps.any():
         return None, None
@@ -178,6 +179,6 @@ def _slopes(rows: _MaskRows, row: np.ndarray) -> tuple[np.ndarray | None, Output
 
 
 def _is_linear(row: np.ndarray, slopes: np.ndarray) -> bool:
-    """Whether each step of the keys that are seen is the slope of its head."""
+    """True if the values added to visible keys increase by the slope of the head from key to key."""
     steps = np.diff(row[:, np.isfinite(row[0])], axis=1)
     return bool(np.abs(steps - slopes[:, None]).max() <= 1e-3 * np.abs(steps).max() + 1e-6)

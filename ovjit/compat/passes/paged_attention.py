@@ -111,7 +111,7 @@ def _check_chunks(masks: Iterable[Mask], options: Options) -> None:
 
 
 def _masks(layers: Iterable[CachedLayer]) -> list[Mask]:
-    """What each layer's mask does; layers that have the same one are asked once."""
+    """Read each layer's mask; a mask that layers share is read once."""
     known: dict[tuple[int, int], Mask] = {}
     found = []
     for layer in layers:
@@ -257,7 +257,7 @@ class _Rewriting(Inputs):
     def _with_places(
         self, layer: CachedLayer, mask: Mask, query: Output, key: Output
     ) -> tuple[Output, Output]:
-        """Queries and keys with what the mask adds by the places of keys."""
+        """Queries and keys with the bias that the mask adds by the positions of keys."""
         assert mask.placed is not None and mask.slopes is not None
         column = self.columns.get(mask.placed)
         if column is None:
@@ -290,7 +290,7 @@ class _Rewriting(Inputs):
             result.replace(out)
 
     def _new(self, layer: CachedLayer, index: int) -> Output:
-        """What is new of keys (1) or values (2), [tokens, 1, heads, size]."""
+        """The new keys (1) or values (2), [tokens, 1, heads, size]."""
         source = (layer.key, layer.value)[index - 1]
         shape = source._tensor._type.shape
         name = layer.node.get_friendly_name()
@@ -370,7 +370,7 @@ class _Rewriting(Inputs):
                 self.results.append(result)
 
     def _drop_old_inputs(self) -> None:
-        """Take out what only states and masks read."""
+        """Remove the inputs that only states and masks read."""
         live = {id(node) for node in self.model.get_ordered_ops() if node._op.role != "parameter"}
         for parameter in list(self.model.get_parameters()):
             names = parameter._tensors[0]._names
@@ -381,7 +381,7 @@ class _Rewriting(Inputs):
                 self.model.remove_parameter(parameter)
 
     def _stand_in(self, parameter: Parameter, names: Iterable[str]) -> None:
-        """What still reads a mask, or the order of beams, gets that of sequences of one token: of ones."""
+        """Replace `beam_idx` by 0, 1, ... or a mask by ones, for remaining users: one token a sequence."""
         count = _op("Gather", _op("ShapeOf", self.tokens(), output_type="i64"), _i64(0), np.array(0))
         dtype = parameter._attrs["element_type"]
         if "beam_idx" in names:
@@ -395,8 +395,7 @@ class _Rewriting(Inputs):
 
 
 def _stand_up(end: Output) -> None:
-    """What is made of a row of places, as that of sequences of one token: tokens are its first dimension, and
-    the next one is 1."""
+    """Give a `row_ends` output the shape [tokens, 1, ...] of sequences of one token."""
     node, shape = end._node, end._tensor._type.shape or ()
     if is_a(node, "Gather"):
         end.replace(_op("Unsqueeze", end, _i64(1)))

@@ -1,4 +1,4 @@
-"""The inputs of a paged decoder that its layers share, and what is computed of them for each new token."""
+"""The inputs that all layers of a paged decoder share, and values for each new token computed from them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Inputs:
         return inputs_named(self.model, "input_ids", "inputs_embeds")[0].output(0)
 
     def ones(self, mask: Parameter, count: Any) -> Output:
-        """A mask of ones for so many sequences that are as long as the longest."""
+        """A mask of ones [count, max_context_len]."""
         longest = _op("Convert", self.input("max_context_len", "i32", ()), destination_type="i64")
         shape = _op("Concat", count, _op("Unsqueeze", longest, _i64(0)), axis=0)
         one = constant_node(np.array(1), mask._attrs["element_type"]).output(0)

@@ -24,7 +24,7 @@ def is_cached(node: Node) -> bool:
 
 
 def _cache_of(source: Output) -> Node | None:
-    """The Concat of a variable and what is new, that keys or values come from; None where there is none."""
+    """The Concat of a variable and new keys or values that an input comes from; None if there is none."""
     while is_a(source._node, *MOVES):
         node = source._node
         if is_a(node, "Concat"):
@@ -44,7 +44,7 @@ def _is_state(source: Output) -> bool:
 
 
 class CachedLayer(NamedTuple):
-    """Attention of one layer: the node; what is new of keys and values, as [batch, tokens, heads, size]."""
+    """Attention of one layer: the node, its mask, and new keys and values [batch, tokens, heads, size]."""
 
     node: Node
     key: Output
@@ -76,7 +76,7 @@ class CachedLayer(NamedTuple):
         return found
 
     def caches(self) -> tuple[int, ...]:
-        """What tells the caches of keys and values from those of other layers. Some layers share them."""
+        """The identities of the caches of keys and values. Layers that share caches have equal ones."""
         return tuple(id(self.joined(index)) for index in (1, 2))
 
     def axis(self, index: int) -> int:
@@ -87,7 +87,7 @@ class CachedLayer(NamedTuple):
 
 
 def scale_of(layer: CachedLayer) -> Output:
-    """The factor of scores: what the node has, or 1 / sqrt(size)."""
+    """The factor of scores: the node's scale, or 1 / sqrt(size)."""
     node = layer.node
     if len(node._inputs) > 4:
         scale = node.input_value(4)

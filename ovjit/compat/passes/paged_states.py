@@ -47,20 +47,20 @@ class Layer(NamedTuple):
 
 
 class Input(NamedTuple):
-    """Numbers of all tokens: an output whose tokens lie along `axis`, and the shape of a token's part."""
+    """Values of all tokens: an output whose tokens lie along `axis`, and the shape of a token's values."""
 
     source: Output
     axis: int
     shape: tuple[int, ...]
 
     def random(self, rng: np.random.Generator) -> np.ndarray:
-        """A sequence of tokens."""
+        """Random values for a sequence of tokens."""
         shape = [1, *self.shape]
         shape.insert(self.axis, TOKENS)
         return rng.standard_normal(shape).astype(np.float32)
 
     def by_token(self, array: np.ndarray) -> np.ndarray:
-        """[1, tokens, ...]"""
+        """Move the axis of tokens: [1, tokens, ...]."""
         return np.moveaxis(array, self.axis, 1)
 
 
@@ -108,7 +108,7 @@ class _Finder:
         self.source = next(x for x in _states_of(node) if _read(x) is read)
 
     def layers(self) -> list[Layer]:
-        """The layer, or nothing."""
+        """A list with the layer, or an empty one."""
         if not self.settled:
             return []
         if is_a(self.node, "GroupConvolution"):
@@ -159,7 +159,7 @@ class _Finder:
                 yield self._layer("PagedCausalConv1D", [x, weights, *bias], 1, made, 2)
 
     def _slices(self, channels: int) -> Iterator[tuple[Output, list[Output]]]:
-        """What takes the results of the tokens that are new, and a number that is added to each channel."""
+        """Yield (output, biases): a Slice of the new tokens' results, and biases of channels added before."""
         for user, _ in users_of(self.node.output(0)):
             if is_a(user, "Slice"):
                 yield user.output(0), []
@@ -186,7 +186,7 @@ class _Finder:
             yield from self._spaces(rows)
 
     def _ends(self) -> list[Output]:
-        """Outputs that may be what all tokens give. Exporters pack it with the state and unpack both."""
+        """Outputs that may be results of all tokens. Exporters pack them with the state and unpack both."""
         pending = self.node.outputs()
         for output in pending:
             users = [u for u, _ in users_of(output) if is_a(u, "Reshape", "Concat", "Slice")]
@@ -250,7 +250,7 @@ def _near(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _through(source: Output, names: Sequence[str]) -> Output:
-    """What is before nodes of these kinds."""
+    """The first output before a chain of nodes of these types."""
     while is_a(source._node, *names):
         source = source._node.input_value(0)
     return source
@@ -262,7 +262,7 @@ def _tail(source: Output) -> tuple[Any, ...]:
 
 
 def _factors(source: Output) -> list[Output]:
-    """What is multiplied, before dimensions were added."""
+    """The factors of a product; Unsqueeze and Convert after them are skipped."""
     source = _through(source, ("Unsqueeze", "Convert"))
     if not is_a(source._node, "Multiply"):
         return [source]

@@ -28,7 +28,7 @@ Found = Mapping[Any, Any]
 
 
 class PatternSymbolValue:
-    """What a name in a pattern's shape stands for: a number, a Symbol, or several of these."""
+    """The value of a name in a pattern's shape: a number, a Symbol, or a list of these."""
 
     __slots__ = ("_value",)
     _value: Any
@@ -283,12 +283,12 @@ class Optional(Pattern):
 
 
 def symbols_of(found: Found) -> Symbols:
-    """What has been found for symbols."""
+    """The symbols of a match, with their values."""
     return {key: value for key, value in found.items() if isinstance(key, str)}
 
 
 def match_output(pattern: Output, output: Output, found: Found) -> Iterator[Found]:
-    """Every way in which an output matches a pattern, given what is found already."""
+    """Yield every match of an output and a pattern that extends `found`."""
     node = pattern._node
     if isinstance(node, Pattern):
         if node not in found:
@@ -302,7 +302,7 @@ def match_output(pattern: Output, output: Output, found: Found) -> Iterator[Foun
 
 
 def match_inputs(patterns: Sequence[Output], node: Node, found: Found) -> Iterator[Found]:
-    """Every way in which a node's inputs match patterns, in either order where the operation allows it."""
+    """Yield every match of a node's inputs and patterns, in either order for commutative operations."""
     matchers = [partial(match_output, pattern) for pattern in patterns]
     return match_operands(matchers, node._inputs, found, node._op.commutative)
 
@@ -323,7 +323,7 @@ def _type_fits(pattern: Output, output: Output) -> bool:
 
 
 def consumers_count(n: int) -> Predicate:
-    """That an output is taken by so many inputs."""
+    """A predicate for outputs with `n` consumers."""
     count = operator.index(n)
     return Predicate(lambda output: len(target_inputs(output._node, output._index)) == count)
 
@@ -333,22 +333,22 @@ def _shape(output: Output) -> Any:
 
 
 def has_static_rank() -> Predicate:
-    """That the rank is known."""
+    """A predicate for outputs of static rank."""
     return Predicate(lambda output: _shape(output) is not None)
 
 
 def has_static_shape() -> Predicate:
-    """That every dimension is known."""
+    """A predicate for outputs of static shape."""
     return Predicate(lambda output: is_static(_shape(output)))
 
 
 def has_static_dim(pos: int) -> Predicate:
-    """That the dimension at an index is known; a negative one counts from the back."""
+    """A predicate for outputs whose dimension `pos` is static; a negative index counts from the end."""
     return has_static_dims([pos])
 
 
 def has_static_dims(dims: Sequence[int]) -> Predicate:
-    """That the dimensions at these indices are known."""
+    """A predicate for outputs whose dimensions `dims` are static."""
 
     def holds(output: Output) -> bool:
         shape = _shape(output)
@@ -360,31 +360,31 @@ def has_static_dims(dims: Sequence[int]) -> Predicate:
 
 
 def rank_equals(expected_rank: int | Dimension) -> Predicate:
-    """That the rank is, or may be, of this length."""
+    """A predicate for outputs whose rank is, or may be, the expected one."""
     wanted = expected_rank if isinstance(expected_rank, Dimension) else Dimension(expected_rank)
     return Predicate(lambda output: output.get_partial_shape().rank == wanted)
 
 
 def rank_more_than(expected_rank: int | Dimension) -> Predicate:
-    """That the rank is known and greater."""
+    """A predicate for outputs whose rank is static and greater."""
     wanted = expected_rank if isinstance(expected_rank, Dimension) else Dimension(expected_rank)
     low = wanted.get_length() if wanted.is_static else wanted.get_max_length()
     return Predicate(lambda output: _shape(output) is not None and len(_shape(output)) > low)
 
 
 def type_matches(element_type: Type) -> Predicate:
-    """That the element type is this one."""
+    """A predicate for outputs of this element type."""
     return type_matches_any([element_type])
 
 
 def type_matches_any(element_types: Sequence[Type]) -> Predicate:
-    """That the element type is one of these."""
+    """A predicate for outputs of one of these element types."""
     names = [element_type._name for element_type in element_types]
     return Predicate(lambda output: output._tensor._type.dtype in names)
 
 
 def attrs_match(attributes: Mapping[str, Any]) -> Predicate:
-    """That the node has these attributes with these values."""
+    """A predicate for outputs of nodes that have these attributes with these values."""
 
     def holds(output: Output) -> bool:
         node = output._node

@@ -1,9 +1,9 @@
-"""What a mask adds to the scores of a key because of its place, where that is not linear.
+"""Bias by the position of a key that a mask adds to scores, where it is not linear.
 
     mask[head, query, key] = bias[head, key]  where the query sees the key
 
-Falcon rounds its slopes' products to bf16. Slopes stand for the linear part. What is left becomes elements of
-the key more: one for each of the heads that share it, of which a head of queries reads its own.
+Falcon rounds its slopes' products to bf16. Slopes stand for the linear part. The remainder becomes further
+elements of the key: one for each of the heads that share it, of which a head of queries reads its own.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ovjit.compat.passes.probe import Probe, before, is_a
 
 
 def place_bias(mask: Output, rows: dict[int, np.ndarray]) -> Output | None:
-    """The output [1, heads, 1, keys] that the mask adds, of `attention_mask` alone. `rows` [heads, keys]:
-    what the mask of the last query adds behind so many keys. None where no output is that for each length."""
+    """The output [1, heads, 1, keys] that the mask adds, computed from `attention_mask` alone. None if no
+    output equals all `rows`: past tokens -> values added to the last query's scores [heads, keys]."""
     for output in _by_mask_alone(mask):
         shape = output._tensor._type.shape
         if shape is not None and len(shape) == 4 and shape[2] == 1 and _adds(output, rows):
@@ -63,7 +63,7 @@ def _first(x: Output) -> Output:
 
 
 def _by_mask_alone(mask: Output) -> list[Output]:
-    """What the mask is made of that depends on `attention_mask` and on nothing else."""
+    """The outputs before the mask that depend on `attention_mask` alone, largest subgraph first."""
     order = sorted(before(mask), key=lambda x: len(before(x)), reverse=True)
     found = []
     for output in order:

@@ -33,7 +33,7 @@ class CountedPositions(NamedTuple):
 
 
 def counted_positions(model: Model) -> CountedPositions:
-    """What the model counts."""
+    """Find the positions and lengths that the model counts from its variables."""
     probes = [Probe(*tried) for tried in TRIED]
     counting: set[int] = set()
     found = CountedPositions([], [])
@@ -64,8 +64,8 @@ def _may_be_places(output: Output, shape: Sequence[object]) -> bool:
 
 
 def row_ends(output: Output) -> list[Output]:
-    """What is made of a row of places, [tokens], for each place alone: rows of tables, [tokens, wide], and
-    the row with further dimensions of 1, [1, tokens, 1, ...]. Empty where something else reads the row."""
+    """The outputs made of a row of positions [tokens]: rows gathered from tables [tokens, width], and the row
+    with further dimensions of 1 [1, tokens, 1, ...]. Empty if something else reads the row."""
     row, found, waiting = [output], list[Output](), set[Output]()
     for source in row:
         for user, index in users_of(source):
@@ -120,8 +120,8 @@ def names_of(places: Iterable[Output]) -> set[str]:
 
 
 def check_stateless(model: Model, replaced: Mapping[Output, list[Output]]) -> set[Output]:
-    """What results are computed from when these outputs are computed from others alone. UnsupportedError
-    where a result would still read a variable."""
+    """The outputs that results depend on when the `replaced` outputs are computed from others alone.
+    UnsupportedError if a result would still read a variable."""
     pending = [result.input_value(0) for result in model.get_results()]
     done: set[Output] = set()
     reader: dict[Output, Node] = {}

@@ -36,11 +36,11 @@ class Probe:
         self._types: dict[Key, TensorType] = {}
 
     def value(self, source: Output) -> np.ndarray:
-        """What the output is."""
+        """Compute an output."""
         return self.values([source], {})[0]
 
     def values(self, sources: Iterable[Output], known: Mapping[Output, np.ndarray]) -> list[np.ndarray]:
-        """What the outputs are where others have these values. Only what depends on none of these is kept."""
+        """Compute outputs, with the values of others `known`. Values are cached if none are known."""
         sources = list(sources)
         values = self._values if not known else {}
         values |= {_key(output): array for output, array in known.items()}
@@ -107,7 +107,7 @@ class Probe:
         return np.array(shape, numpy_dtype(node._tensors[0]._type.dtype))
 
     def _given(self, node: Node, kind: TensorType) -> np.ndarray:
-        """What an input is: new tokens, seen by a mask of ones."""
+        """The value of an input: positions of the new tokens, an attention mask of ones, else zeros."""
         names, dtype = node._tensors[0]._names, numpy_dtype(kind.dtype)
         dims = kind.shape or ()
         if "attention_mask" in names:
@@ -132,8 +132,8 @@ def _key(output: Output) -> Key:
 
 
 def _in_order(source: Output, known: Mapping[Key, Any], ends: Callable[[Node], bool]) -> list[Node]:
-    """The nodes that make an output, sources first; not what is known, nor what makes states, nor what is
-    before a node that `ends`."""
+    """The nodes that compute an output, sources first; without those before states, before `known`
+    outputs, and before nodes for which `ends` is true."""
     order: list[Node] = []
     stack, done = [(source, False)], set[Node]()
     while stack:
@@ -155,7 +155,7 @@ def users_of(output: Output) -> list[tuple[Node, int]]:
 
 
 def before(output: Output) -> list[Output]:
-    """An output, and what it is computed of, the nearest first."""
+    """An output and the outputs that it is computed from, the nearest first."""
     found, seen = [output], {output}
     for source in found:
         fresh = [x for x in source._node._inputs if x not in seen]

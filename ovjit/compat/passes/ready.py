@@ -29,14 +29,14 @@ class Version(_Choice):
 
 
 class ConstantFolding(ModelPass):
-    """Constants in the place of nodes whose inputs are constants."""
+    """Replaces nodes whose inputs are constants by constants."""
 
     def run_on_model(self, model: Model) -> bool:
         return fold(model)
 
 
 class ConvertFP32ToFP16(ModelPass):
-    """f16 in the place of f32, inputs and outputs included."""
+    """Converts f32 to f16, inputs and outputs included."""
 
     def run_on_model(self, model: Model) -> bool:
         return to_f16(model)
@@ -44,7 +44,7 @@ class ConvertFP32ToFP16(ModelPass):
 
 @explain_calls
 class MakeStateful(ModelPass):
-    """Pairs of parameters and results, or of their tensor names, made into variables."""
+    """Converts pairs of parameters and results, or of their tensor names, to variables."""
 
     def __init__(self, pairs_to_replace: Pairs):
         check_pairs(pairs_to_replace)
@@ -57,7 +57,7 @@ class MakeStateful(ModelPass):
 
 @explain_calls
 class LowLatency2(ModelPass):
-    """Values that loops carry between iterations, made into variables of the model."""
+    """Converts values that loops carry between iterations to variables of the model."""
 
     def __init__(self, use_const_initializer: bool = True):
         self._constants = use_const_initializer
@@ -67,7 +67,7 @@ class LowLatency2(ModelPass):
 
 
 class Serialize(ModelPass):
-    """The model written to files, as `ovjit.serialize` does."""
+    """Writes the model to files, as `ovjit.serialize` does."""
 
     @takes
     def __init__(self, path_to_xml: Any, path_to_bin: Any, version: Any = None):

@@ -1,8 +1,8 @@
-"""What a mask adds to the scores of a key because of its value, as Doge's masks do.
+"""Bias by the value of a key that a mask adds to scores, as Doge's masks do.
 
     mask[head, query, key] = bias[head](value of the key)  where the query sees the key
 
-Paged attention has no such input. The bias becomes an element of the key more, and its inverse scale one of
+Paged attention has no such input. The bias becomes a further element of the key, and its inverse scale one of
 the query: (q, 1 / scale) . (k, bias) * scale = q . k * scale + bias.
 """
 
@@ -21,8 +21,8 @@ KEYS, MORE = 6, 2
 
 
 def score_bias(mask: Output, cache: Node) -> Output | None:
-    """What of the mask is made of each value of `cache`, a Concat [batch, heads, tokens, size]: it is
-    [batch, heads, tokens], or [batch, heads, 1, tokens]. None where there is nothing like it."""
+    """The output before the mask with a bias for each row of `cache`, a Concat [batch, heads, tokens, size].
+    Its shape is [batch, heads, tokens] or [batch, heads, 1, tokens]. None if there is none."""
     behind = _behind(cache.output(0), elements=True)
     if mask not in behind:
         return None
@@ -67,7 +67,7 @@ def with_factor(query: Output, scale: Output) -> Output:
 
 
 def _behind(output: Output, elements: bool) -> list[Output]:
-    """What is computed of an output, in order; `elements`: what is made of its shape alone does not count."""
+    """The outputs computed from an output, nearest first; `elements`: without those of its shape alone."""
     found = [output]
     seen = {output}
     for source in found:

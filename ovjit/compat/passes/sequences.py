@@ -78,9 +78,11 @@ def _reversed(data: Output, lengths: Output) -> Output:
 
 
 class _Body:
-    """What happens in one step: `data` [batch, 1, size] and `states` [batch, hidden] come in, `steps`
-    [batch, 1, hidden] and the first `results`, the next states, go out; `count`, if any, is the step's
-    number. `outside` are parameters that stay the same, each with what it is."""
+    """The loop's body, which computes one step.
+
+    Inputs are `data` [batch, 1, size], `states` [batch, hidden], and `count`, if any: the number of the step.
+    Outputs are `steps` [batch, 1, hidden] and `results`, first the next states. `outside` are the invariant
+    parameters, each with its value."""
 
     def __init__(self, node: Node, cell: str, states: int, lengths: Output | None):
         self.outside: list[tuple[Parameter, Output]] = []

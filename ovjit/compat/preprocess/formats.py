@@ -1,4 +1,4 @@
-"""Colour formats, padding and resizing: the enumerations, and what a format says of an image's tensors."""
+"""Enumerations of colour formats, padding and resizing, and the tensors of an image in each format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ovjit.records import NamedTuple
 
 
 class ColorFormat(_Choice):
-    """How an image's pixels lie in one or more tensors."""
+    """Colour formats, with the arrangement of pixels in one or more tensors."""
 
     UNDEFINED = 0
     NV12_SINGLE_PLANE = 1
@@ -28,7 +28,7 @@ class ColorFormat(_Choice):
 
 
 class PaddingMode(_Choice):
-    """What stands outside of an image."""
+    """The values that padding adds around an image."""
 
     CONSTANT = 0
     REFLECT = 2
@@ -36,7 +36,7 @@ class PaddingMode(_Choice):
 
 
 class ResizeAlgorithm(_Choice):
-    """How a pixel between pixels is found."""
+    """Methods of interpolation for resizing."""
 
     RESIZE_LINEAR = 0
     RESIZE_CUBIC = 1
@@ -80,7 +80,7 @@ FORMATS = {
 
 
 def plane_count(color: ColorFormat) -> int:
-    """How many tensors an image of this format has."""
+    """The number of tensors (planes) of an image of this format."""
     return max(len(FORMATS[color].planes), 1)
 
 

@@ -1,5 +1,4 @@
-"""What a user says of a model's inputs and outputs: their tensors, the steps between, the model's own
-layouts."""
+"""Descriptions of a model's inputs and outputs by the user: tensors, steps, and the model's own layouts."""
 
 from __future__ import annotations
 
@@ -54,7 +53,7 @@ _SIZE, _LONG, _INT = (0, 2**64 - 1), (-(2**63), 2**63 - 1), (-(2**31), 2**31 - 1
 
 
 def _int(value: Any, what: str, within: tuple[int, int]) -> int:
-    """An integer of a range; TypeError for another one, as for what is no integer."""
+    """An integer within a range. TypeError for other values."""
     number, (low, high) = operator.index(value), within
     if not low <= number <= high:
         raise no_such_form(f"{what} should be from {low} to {high}, not {value!r}")
@@ -83,17 +82,17 @@ class _Described(_Info):
         self._layout: Layout | None = None
 
     def set_layout(self, layout: Layout | str) -> Self:
-        """What the axes mean."""
+        """Set the layout, the meaning of the axes."""
         self._layout = _expect(_as_layout(layout), Layout, "layout")
         return self
 
 
 class InputModelInfo(_Described):
-    """What is to be known of a model's input."""
+    """The description of a model's input: its layout."""
 
 
 class OutputModelInfo(_Described):
-    """What is to be known of a model's output."""
+    """The description of a model's output: its layout."""
 
 
 @explain_calls
@@ -103,18 +102,18 @@ class _Typed(_Described):
         self._type: str | None = None
 
     def set_element_type(self, type: Type) -> Self:
-        """The element type."""
+        """Set the element type."""
         self._type = _expect(type, Type, "type")._name
         return self
 
 
 class OutputTensorInfo(_Typed):
-    """The tensor that a user gets. What is not set is the model's."""
+    """The tensor that a user gets. Properties that are not set are the model's."""
 
 
 @explain_calls
 class InputTensorInfo(_Typed):
-    """The tensor that a user passes. What is not set is the model's."""
+    """The tensor that a user passes. Properties that are not set are the model's."""
 
     def _setup(self) -> None:
         super()._setup()
@@ -126,8 +125,8 @@ class InputTensorInfo(_Typed):
         self._memory_type = ""
 
     def set_shape(self, shape: Any) -> InputTensorInfo:
-        """The shape: what PartialShape takes but a text, or an array of ints. RuntimeError beside a spatial
-        shape."""
+        """Set the shape: anything that PartialShape takes but a text, or an array of ints. RuntimeError if a
+        spatial shape is set."""
         self._one_kind_of_shape(self._spatial is None)
         if isinstance(shape, str):
             raise no_such_form("a shape is a PartialShape or a sequence of lengths, not a text")
@@ -136,13 +135,13 @@ class InputTensorInfo(_Typed):
         return self
 
     def set_spatial_static_shape(self, height: int, width: int) -> InputTensorInfo:
-        """The lengths of the axes H and W. RuntimeError beside a shape."""
+        """Set the lengths of the axes H and W. RuntimeError if a shape is set."""
         self._one_kind_of_shape(not self._shape_set)
         self._spatial = _int(height, "height", _SIZE), _int(width, "width", _SIZE)
         return self
 
     def set_spatial_dynamic_shape(self) -> InputTensorInfo:
-        """The axes H and W may have any length. RuntimeError beside a shape."""
+        """Let the axes H and W have any length. RuntimeError if a shape is set."""
         self._one_kind_of_shape(not self._shape_set)
         self._spatial = -1, -1
         return self
@@ -152,14 +151,14 @@ class InputTensorInfo(_Typed):
             raise ModelError("'set_spatial_static_shape' and 'set_shape/set_from' shall not be used together")
 
     def set_from(self, tensor: Any) -> InputTensorInfo:
-        """The element type and shape of a Tensor or an array."""
+        """Set the element type and shape of a Tensor or an array."""
         if isinstance(tensor, np.ndarray):
             tensor = Tensor(tensor)
         _expect(tensor, Tensor, "tensor")
         return self.set_element_type(tensor.element_type).set_shape(list(tensor.shape))
 
     def set_color_format(self, format: ColorFormat, sub_names: Sequence[str] = ()) -> InputTensorInfo:
-        """How the pixels lie; `sub_names` name the tensors of a format of several planes."""
+        """Set the colour format; `sub_names` name the tensors of a format of several planes."""
         _expect(format, ColorFormat, "format")
         names = list(sub_names)
         count = plane_count(format)
@@ -191,20 +190,20 @@ class _Steps(_Info):
         return self
 
     def convert_element_type(self, type: Type = Type.dynamic) -> Self:
-        """Another element type; without an argument the one at the end."""
+        """Convert the element type; without an argument to that wanted at the end."""
         return self._add(steps.convert_type(_expect(type, Type, "type")._name))
 
     def convert_layout(
         self, dst_layout: Layout | str | Sequence[int] | None = None, dims: Any = None
     ) -> Self:
-        """Axes in another order: by a Layout, or by the numbers of the axes now."""
+        """Transpose to a Layout, or by a permutation of the axes."""
         given = _as_layout(_either(dst_layout, dims))
         if isinstance(given, Layout):
             return self._add(steps.convert_layout(given))
         return self._add(steps.permute(_ints(given, "dims", _SIZE)))
 
     def custom(self, operation: Callable[..., Any]) -> Self:
-        """What a function makes of the Output so far; it returns an Output."""
+        """Apply a function that takes the current Output and returns another one."""
         if not callable(operation):
             raise no_such_form(f"operation should be a function, not {operation!r}")
         return self._add(steps.custom(operation))
@@ -215,21 +214,21 @@ class PreProcessSteps(_Steps):
     """Steps from the user's tensor to the model's input, in the order in which they are added."""
 
     def convert_color(self, dst_format: ColorFormat) -> PreProcessSteps:
-        """Another colour format."""
+        """Convert the colour format."""
         return self._add(steps.convert_color(_expect(dst_format, ColorFormat, "dst_format")))
 
     def mean(self, value: Any = None, values: Any = None) -> PreProcessSteps:
-        """Minus one number, or one for each channel."""
+        """Subtract one number, or one for each channel."""
         return self._add(steps.arithmetic("mean", _floats(_either(value, values), "values")))
 
     def scale(self, value: Any = None, values: Any = None) -> PreProcessSteps:
-        """Divided by one number, or one for each channel."""
+        """Divide by one number, or by one for each channel."""
         return self._add(steps.arithmetic("scale", _floats(_either(value, values), "values")))
 
     def resize(
         self, alg: ResizeAlgorithm, dst_height: int | None = None, dst_width: int | None = None
     ) -> PreProcessSteps:
-        """To a height and width, or to the model's."""
+        """Resize to a height and width, or to the model's."""
         _expect(alg, ResizeAlgorithm, "alg")
         if (dst_height is None) != (dst_width is None):
             raise no_such_form("resize takes both, dst_height and dst_width, or none")
@@ -239,7 +238,7 @@ class PreProcessSteps(_Steps):
         return self._add(steps.resize(alg, size))
 
     def crop(self, begin: Sequence[int], end: Sequence[int]) -> PreProcessSteps:
-        """From `begin` to before `end` of every axis; negative numbers count from the end."""
+        """Crop every axis to `begin` up to, but not including, `end`; negative numbers count from the end."""
         first, last = _ints(begin, "begin", _INT), _ints(end, "end", _INT)
         if len(first) != len(last):
             raise ModelError(
@@ -251,13 +250,13 @@ class PreProcessSteps(_Steps):
     def pad(
         self, pads_begin: Sequence[int], pads_end: Sequence[int], value: Any, mode: PaddingMode
     ) -> PreProcessSteps:
-        """So many elements before and behind every axis."""
+        """Add the given numbers of elements before and after every axis."""
         _expect(mode, PaddingMode, "mode")
         begin, end = _ints(pads_begin, "pads_begin", _INT), _ints(pads_end, "pads_end", _INT)
         return self._add(steps.pad(begin, end, _floats(value, "value"), mode))
 
     def reverse_channels(self) -> PreProcessSteps:
-        """The last channel first."""
+        """Reverse the order of the channels (RGB to BGR)."""
         return self._add(steps.reverse_channels())
 
 
@@ -284,15 +283,15 @@ class InputInfo(_Info):
         self._model: InputModelInfo = InputModelInfo._make()
 
     def tensor(self) -> InputTensorInfo:
-        """What the user passes."""
+        """The description of the user's tensor."""
         return self._tensor
 
     def preprocess(self) -> PreProcessSteps:
-        """What is done with it."""
+        """The steps from the user's tensor to the model's input."""
         return self._steps
 
     def model(self) -> InputModelInfo:
-        """What the model takes."""
+        """The description of the model's input."""
         return self._model
 
 
@@ -306,13 +305,13 @@ class OutputInfo(_Info):
         self._model: OutputModelInfo = OutputModelInfo._make()
 
     def tensor(self) -> OutputTensorInfo:
-        """What the user gets."""
+        """The description of the user's tensor."""
         return self._tensor
 
     def postprocess(self) -> PostProcessSteps:
-        """What is done with what the model gives."""
+        """The steps from the model's output to the user's tensor."""
         return self._steps
 
     def model(self) -> OutputModelInfo:
-        """What the model gives."""
+        """The description of the model's output."""
         return self._model

@@ -1,5 +1,4 @@
-"""Layouts against each other: which permutation leads from one to another, and what a permutation makes of
-one."""
+"""Conversions between layouts: the permutation from one to another, and the layout of a permuted tensor."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ T = TypeVar("T")
 
 
 class Change(NamedTuple):
-    """From one layout to another: first so many axes of length 1 are put in front, then axes are permuted."""
+    """A change of layouts: `added` axes of length 1 go in front, then all axes are permuted by `order`."""
 
     added: int
     order: tuple[int, ...]
@@ -36,7 +35,7 @@ def axes_of(layout: Layout, rank: int) -> list[str]:
 
 
 def fixed_rank(layout: Layout) -> int | None:
-    """How many axes a layout has; None if it may have any number."""
+    """The number of axes of a layout; None if it may have any."""
     return None if layout._open else len(layout._left)
 
 
@@ -49,7 +48,7 @@ def of_other_sizes(source: Layout, target: Layout) -> ModelError:
 
 
 def find_change(source: Layout, target: Layout, rank: int | None) -> Change | None:
-    """How to come from one layout to another, for a tensor of `rank` dimensions. None: nothing is to be done.
+    """The change from one layout to another, for a tensor of `rank` dimensions. None if no change is needed.
 
     RuntimeError where both have axes that the other does not name, or not as many, except that `target` may
     have more in front.

@@ -184,7 +184,7 @@ def _find(infos: list[Any], ports: list[Output], what: str, key: Any, named: dic
 
 
 class _Undo:
-    """What a Model was before: calling it brings that back."""
+    """A snapshot of a Model; calling it restores the Model."""
 
     def __init__(self, model: Model):
         self.model = model
@@ -220,7 +220,7 @@ def _check_layout(node: Parameter | Result, layout: Layout) -> None:
 
 
 def _front(info: InputInfo, old: Parameter) -> _Front:
-    """New parameters for what the user's tensor is."""
+    """New parameters for the user's tensor."""
     tensor = info._tensor
     model_layout = _model_layout(info, old)
     shape, layout = _tensor_shape(info, old._attrs["shape"], model_layout)
@@ -244,7 +244,7 @@ def _front(info: InputInfo, old: Parameter) -> _Front:
 
 
 def _model_layout(info: InputInfo, old: Parameter) -> Layout:
-    """The layout of the model's input: as it is set, else what the steps make of the tensor's."""
+    """The layout of the model's input: the one that was set, else the user's after the steps."""
     layout = old.get_layout()
     if info._model._layout is not None:
         layout = info._model._layout
@@ -284,7 +284,7 @@ def _tensor_shape(
 
 
 def _passed_on(info: InputInfo, layout: Layout) -> Layout:
-    """What the steps make of a layout."""
+    """The layout after the steps."""
     for step in info._steps._steps:
         if step.layout is not None and not step.layout.empty:
             layout = step.layout
@@ -346,7 +346,7 @@ def _input_context(info: InputInfo, front: _Front, old: Parameter) -> steps.Cont
 
 
 def _implicit(nodes: list[Output], context: steps.Context) -> list[steps.Step]:
-    """What is missing to the type and layout that are wanted, where any are."""
+    """The steps that are missing to reach the wanted type and layout, if any are wanted."""
     missing = []
     if context.wanted_type not in ("", nodes[0]._tensor._type.dtype):
         missing.append(steps.convert_type(context.wanted_type))

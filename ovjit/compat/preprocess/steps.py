@@ -43,7 +43,7 @@ _TO_RGB = "Suggesting to convert current image to RGB/BGR color format using"
 
 
 class Context:
-    """What is known of the tensor between two steps, and what the model (or the user) wants at the end."""
+    """The state of the tensor between two steps, and the type and layout wanted at the end."""
 
     def __init__(
         self, layout: Layout, color: ColorFormat, wanted_type: str, wanted_layout: Layout, shape: Any
@@ -92,7 +92,7 @@ def known_dims(node: Output) -> tuple[Dim, ...]:
 
 
 def axis_of(layout: Layout, name: str, what: str, node: Output) -> int:
-    """Which axis a layout calls `name`. RuntimeError if none."""
+    """The index of the axis `name` of a layout. RuntimeError if there is none."""
     if not layout.has_name(name):
         raise ModelError(f"Layout {layout.to_string()} doesn't have `{what}` dimension")
     index = layout.get_index_by_name(name)
@@ -107,7 +107,7 @@ def _numbers(values: Sequence[Any]) -> str:
 
 
 def convert_type(dtype: str) -> Step:
-    """Another element type; "dynamic" is the model's own before the model, the user's tensor's after it."""
+    """Convert the element type; "dynamic": to the model's before the model, to the user tensor's after it."""
 
     def apply(nodes: list[Output], context: Context) -> list[Output]:
         target = context.wanted_type if dtype == "dynamic" else dtype
@@ -127,7 +127,7 @@ def convert_type(dtype: str) -> Step:
 
 
 def arithmetic(name: str, values: Sequence[float]) -> Step:
-    """Minus the values for `mean`, divided by them for `scale`; one for all or one for each channel."""
+    """Subtract the values for `mean`, divide by them for `scale`; one for all or one for each channel."""
 
     def made(node: Output, context: Context) -> Output:
         dtype = _real_type(node, name.capitalize(), "scaling")
@@ -169,7 +169,7 @@ def _channelwise(values: Sequence[float], node: Output, layout: Layout) -> np.nd
 
 
 def resize(algorithm: ResizeAlgorithm, size: tuple[int, int] | None) -> Step:
-    """To `size` (height, width), or to the model's."""
+    """Resize to `size` (height, width), or to the model's."""
 
     def made(node: Output, context: Context) -> Output:
         layout = context.layout
@@ -202,7 +202,7 @@ def _model_size(context: Context, axis: str, what: str) -> int:
 
 
 def crop(begin: Sequence[int], end: Sequence[int]) -> Step:
-    """From `begin` to before `end` of every axis; negative numbers count from the end."""
+    """Crop every axis to `begin` up to, but not including, `end`; negative numbers count from the end."""
 
     def made(node: Output, context: Context) -> Output:
         step = constant([1] * len(begin), "i32")
@@ -215,7 +215,7 @@ def crop(begin: Sequence[int], end: Sequence[int]) -> Step:
 
 
 def pad(begin: Sequence[int], end: Sequence[int], values: Sequence[float], mode: PaddingMode) -> Step:
-    """So many elements before and behind every axis of floating-point numbers."""
+    """Add the given numbers of elements before and after every axis; for floating-point elements."""
 
     def made(node: Output, context: Context) -> Output:
         dtype = _real_type(node, "Pad", "padding")
@@ -244,7 +244,7 @@ _ONE_LAYOUT = f"Can't convert layout for multi-plane input. {_TO_RGB} 'convert_c
 
 
 def convert_layout(target: Layout) -> Step:
-    """Axes in another order, by their names; the empty layout is the model's own."""
+    """Transpose by the names of the axes; to the model's own layout if `target` is empty."""
 
     def made(node: Output, context: Context) -> Output:
         wanted = context.wanted_layout if target.empty else target
@@ -261,7 +261,7 @@ def convert_layout(target: Layout) -> Step:
 
 
 def permute(order: Sequence[int]) -> Step:
-    """Axes in another order, by their numbers."""
+    """Transpose by a permutation of the axes."""
 
     def made(node: Output, context: Context) -> Output:
         check_order(order)
@@ -274,7 +274,7 @@ def permute(order: Sequence[int]) -> Step:
 
 
 def reverse_channels() -> Step:
-    """The last channel first."""
+    """Reverse the order of the channels (RGB to BGR)."""
 
     def made(node: Output, context: Context) -> Output:
         return mark(_reversed(node, axis_of(context.layout, "C", "channels", node)))
@@ -298,7 +298,7 @@ def _reversed(node: Output, axis: int) -> Output:
 
 
 def convert_color(target: ColorFormat) -> Step:
-    """Another colour format. RuntimeError for a pair that has no conversion."""
+    """Convert the colour format. RuntimeError for a pair that has no conversion."""
 
     def apply(nodes: list[Output], context: Context) -> list[Output]:
         source = context.color
@@ -380,7 +380,7 @@ def _gray(node: Output, weights: Sequence[float], layout: Layout) -> Output:
 
 
 def custom(function: Callable[[Output], Output]) -> Step:
-    """What the user's function makes of the tensor."""
+    """Apply the user's function to the tensor."""
 
     def made(node: Output, context: Context) -> Output:
         found = function(node)

@@ -1,7 +1,7 @@
-"""What becomes of a model when its pre- and post-processing is in: OpenVINO's rewrites of that moment.
+"""OpenVINO's rewrites of a model after pre- and post-processing are put in.
 
-Equal operations become one, divisions by constants products, scales before convolutions part of their
-weights, and so does another order of channels; what is constant is folded. Numbers stay, up to the rounding
+Equal operations are merged; divisions by constants become products; scales before convolutions, and other
+orders of channels, become part of the weights; constants are folded. Results stay equal, up to the rounding
 of weights.
 """
 
@@ -40,7 +40,7 @@ def tidy(model: Model) -> None:
 
 
 def _kept(node: Node) -> bool:
-    """What is not folded though it could be: shapes, and weights that are stored in few bits."""
+    """True for nodes that are not folded: ShapeOf, FakeQuantize, conversions of half or quantized weights."""
     if _KEPT.fits(node._op):
         return True
     widened = _WIDENED.first(SeenNode(node).output)
@@ -54,7 +54,7 @@ _WIDENED_HALF = op.Convert(value("x").where(lambda x: x.dtype in _HALVES))
 
 
 def _is_scaled(node: Node) -> bool:
-    """Whether it, or its difference to a zero point, is multiplied by something."""
+    """True if the node, or its difference to a zero point, is multiplied by something."""
     users = {user._op.name: user for user in node._users or ()}
     shifted = users.get("Subtract") if node._op.name == "Convert" else None
     return "Multiply" in users or (shifted is not None and _is_scaled(shifted))
@@ -67,7 +67,7 @@ def mark(output: Output) -> Output:
 
 
 def _take_notes(noted: Any, *others: Any) -> None:
-    """Of nodes, or of their tensors."""
+    """Copy the runtime information of other nodes or tensors, without overwriting."""
     for other in others:
         for key, note in (other._rt_info._items if other._rt_info is not None else {}).items():
             noted.get_rt_info()._items.setdefault(key, note)
@@ -287,7 +287,7 @@ def _behind(users: Users, node: Node, axis: int, length: int) -> list[_Reorder] 
 
 
 def _passed(user: Node, name: str, index: int, axis: int) -> int | None:
-    """Where an order along `axis` of input `index` is in the output; None where it does not pass the node."""
+    """The output axis with the order of `axis` of input `index`; None if the node does not keep the order."""
     others = list(user._inputs)
     del others[index]
     if name in _ARITHMETIC or (name == "FakeQuantize" and index == 0):

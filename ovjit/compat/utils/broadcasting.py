@@ -1,4 +1,4 @@
-"""Which axes a broadcast adds."""
+"""Axes that a broadcast adds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nodes and outputs put in the place of others."""
+"""Functions that replace nodes and outputs by others."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ovjit.errors import ModelError, no_such_form
 def replace_node(
     target: Node, replacement: Node | Sequence[Output], outputs_order: Sequence[int] | None = None
 ) -> None:
-    """Let all who take an output of `target` take one of `replacement` instead; tensor names go over.
+    """Let all consumers of an output of `target` read one of `replacement` instead; tensor names go over.
 
-    `replacement`: a node with as many outputs (`outputs_order`: which stands for which), or a sequence of
-    outputs. RuntimeError when the counts differ or `target` is a Result.
+    `replacement`: a node with as many outputs (`outputs_order`: their indices), or a sequence of outputs.
+    RuntimeError when the counts differ or `target` is a Result.
     """
     expect(target, Node, "replace_node takes a Node")
     if isinstance(replacement, Node):

@@ -42,7 +42,7 @@ class NodeFactory:
 
     @property
     def factory(self) -> NodeFactory:
-        """What makes the nodes: itself."""
+        """The factory itself."""
         return self
 
     def create(

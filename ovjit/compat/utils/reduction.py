@@ -1,4 +1,4 @@
-"""Which axes a reduction is over."""
+"""Axes of a reduction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What programs derive from to describe a graph of JAX. `convert_model` reads jaxprs without it."""
+"""Base class of JAX graph decoders, for programs that derive from it. `convert_model` needs no decoder."""
 
 from ovjit.compat.frontend.extensions import _IDecoder
 

@@ -1,4 +1,4 @@
-"""What programs hand to the front end of JAX: a jaxpr."""
+"""Decoder that passes a jaxpr to JAX's front end."""
 
 from __future__ import annotations
 

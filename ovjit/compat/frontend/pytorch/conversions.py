@@ -19,7 +19,7 @@ from ovjit.records import NamedTuple
 
 
 class _Operator(NamedTuple):
-    """What an extension is given of an operator."""
+    """An operator as its extension receives it: type, inputs, attributes, and the inputs that are texts."""
 
     op_type: str
     inputs: list[Any]

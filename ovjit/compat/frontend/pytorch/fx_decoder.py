@@ -1,4 +1,4 @@
-"""What exporters hand to `convert_model`: an exported program or a graph of ATen operators."""
+"""Decoder of an exported program or a graph of ATen operators, which exporters pass to `convert_model`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ovjit.readers.torch import decoders
 
 
 class TorchFXPythonDecoder(decoders.TorchFXPythonDecoder, _IDecoder):
-    """An exported program, or a graph module with what its placeholders tell of the inputs."""
+    """An exported program, or a graph module with the metadata of its placeholders."""
 
     def get_input_signature_name(self, index: int) -> str:
         """The name of an input in the signature of the module."""

@@ -1,4 +1,4 @@
-"""One operation in the place of a whole PyTorch module."""
+"""Extension that replaces a whole PyTorch module by one operation."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 class ModuleExtension:
-    """`target_op` in the place of `module`: an instance, a class or a name.
+    """Replaces `module`, an instance, a class or a name, by the operation `target_op`.
 
-    While the model is traced, `evaluate(module, *args, **kwargs)` gives the module's values;
-    `convert(module, target_op, *args, **kwargs)` says what the operation is given; `condition(module)` says
-    which modules are meant.
+    While the model is traced, `evaluate(module, *args, **kwargs)` computes the module's values;
+    `convert(module, target_op, *args, **kwargs)` calls the operation with its inputs; `condition(module)` is
+    true for modules to replace.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How operators of PyTorch are converted, in the words of a program."""
+"""Extensions for operators of PyTorch."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import ovjit.compat.frontend.extensions as extensions
 
 
 class ConversionExtension(extensions.ConversionExtension):
-    """How an operator of PyTorch is converted."""
+    """A converter of an operator of PyTorch."""
 
     framework = "PyTorch"
 
 
 class OpExtension(extensions.OpExtension):
-    """An operator of PyTorch that is an operation of OpenVINO's."""
+    """An operator of PyTorch that maps to an OpenVINO operation."""
 
     framework = "PyTorch"

@@ -1,4 +1,4 @@
-"""What exporters do to modules before these are traced: operators for modules, and weights of 16 or 8 bits
+"""Patches of modules before they are traced: operators that replace modules, and weights of 16 or 8 bits
 that can be traced on any CPU."""
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def has_been_patched(module: Any, name: str, orig_forward_name: str) -> bool:
 def module_patcher(
     module: Any, name: str, orig_forward_name: str, module_extensions: Mapping[Any, Any]
 ) -> None:
-    """Put the operator of an extension in the place of a module, if there is an extension for it."""
+    """Replace a module by the operator of its extension, if it has one."""
     extension = extension_of(name, module, module_extensions)
     if extension is not None:
         _replace(module, orig_forward_name, forward_of(module, extension))
 
 
 def patch_model(model: Any, module_extensions: Mapping[Any, Any] | None, orig_forward_name: str) -> None:
-    """Put the operators of extensions in the place of modules; `unpatch_model` undoes it."""
+    """Replace modules by the operators of their extensions; `unpatch_model` reverts it."""
     for name, module in model.named_modules():
         if not has_been_patched(module, name, orig_forward_name):
             module_patcher(module, name, orig_forward_name, module_extensions or {})
@@ -55,11 +55,11 @@ def unpatch_model(model: Any, orig_forward_name: str = _FORWARD) -> None:
 def __make_16bit_traceable(
     model: Any, orig_forward_name: str = _FORWARD, patch_condition: Callable[[Any], bool] | None = None
 ) -> None:
-    """Weights of f16, bf16 and f8 stay as they are in linear layers and embeddings, which convert them where
-    they run. Other parameters and buffers become f32. `unpatch_model` undoes it.
+    """Make a model with weights of f16, bf16 and f8 traceable. `unpatch_model` reverts it.
 
-    Code that asks for the type of a layer's weight is told f32: a stand-in of zeros without memory
-    has the weight's place. Where the code reads it elsewhere, the model has the weight.
+    Linear layers and embeddings keep their weights and convert them when they run. Other parameters and
+    buffers become f32. Code that reads the dtype of such a layer's weight gets f32: a stand-in of zeros
+    without memory replaces the weight. Where the code reads it elsewhere, the model has the weight.
     """
     kept = []
     forwards = _forwards()

@@ -15,7 +15,7 @@ _METHODS = ("gptq", "awq", "bitnet", "compressed-tensors")
 
 
 def detect_quantized_model(model: Any) -> str | None:
-    """How the weights are quantized by the configuration of the module, or of the one that it wraps."""
+    """The quantization method by the configuration of the module, or of one that it wraps; or None."""
     while model is not None:
         found = getattr(getattr(model, "config", None), "quantization_config", None)
         if found:

@@ -1,4 +1,4 @@
-"""What exporters hand to `convert_model`: a PyTorch module with its example, and its graph node by node."""
+"""Decoder of a PyTorch module with its example, and of its graph node by node, for `convert_model`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ovjit.readers.torch.recording.trace import is_plain_module
 
 
 class TorchScriptPythonDecoder(decoders.TorchScriptPythonDecoder, _IDecoder):
-    """A PyTorch module, or a graph or node of its script: types, constants and names of what is in it."""
+    """A PyTorch module, or a graph or node of its script, with the types, constants and names in it."""
 
     _graph: Any = None
 
@@ -32,28 +32,28 @@ class TorchScriptPythonDecoder(decoders.TorchScriptPythonDecoder, _IDecoder):
 
     @property
     def raw_inputs(self) -> list[Any]:
-        """PyTorch's values that go in."""
+        """PyTorch's input values."""
         return list(self.graph_element.inputs())
 
     @property
     def raw_outputs(self) -> list[Any]:
-        """PyTorch's values that come out."""
+        """PyTorch's output values."""
         return list(self.graph_element.outputs())
 
     def inputs(self) -> list[int]:
-        """The numbers of the values that go in."""
+        """The unique numbers of the input values."""
         return [value.unique() for value in self.raw_inputs]
 
     def outputs(self) -> list[int]:
-        """The numbers of the values that come out."""
+        """The unique numbers of the output values."""
         return [value.unique() for value in self.raw_outputs]
 
     def output(self, index: int) -> int:
-        """The number of a value that comes out."""
+        """The unique number of an output value."""
         return self.raw_outputs[index].unique()
 
     def num_of_outputs(self) -> int:
-        """How many values come out."""
+        """The number of output values."""
         return len(self.raw_outputs)
 
     def get_input_debug_name(self, index: int) -> str:
@@ -109,7 +109,7 @@ class TorchScriptPythonDecoder(decoders.TorchScriptPythonDecoder, _IDecoder):
         return list(element.blocks()) if hasattr(element, "blocks") else []
 
     def get_subgraph_size(self) -> int:
-        """How many graphs are inside of a node; a graph is one."""
+        """The number of graphs inside a node; 1 for a graph."""
         return len(self.get_subgraphs()) if hasattr(self.graph_element, "kind") else 1
 
     def get_subgraph_decoder(self, index: int) -> TorchScriptPythonDecoder:

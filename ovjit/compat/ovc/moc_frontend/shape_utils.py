@@ -45,7 +45,7 @@ def _dims_of(value: Any) -> Any:
 
 
 def get_static_shape(shape: Any, dynamic_value: int | None = None) -> tuple[int | None, ...]:
-    """Sizes, `dynamic_value` in the place of those that are open; the smallest size of one with bounds."""
+    """Replace dynamic dimensions by their lower bounds above 0, else upper bounds, else `dynamic_value`."""
     sizes: list[int | None] = []
     for dim in _dimensions(shape):
         if dim.is_static or dim.get_min_length() > 0:

@@ -100,7 +100,7 @@ def _listed(transform: Any) -> list[Any]:
 
 
 class _Image:
-    """What is known of the image between two transforms: its axes, their lengths, its element type."""
+    """The image between two transforms: its axes, their lengths, its element type."""
 
     def __init__(self, info: InputInfo, layout: str, shape: Sequence[int], dtype: str, is_tensor: bool):
         self.info = info
@@ -129,7 +129,7 @@ class _Image:
         return dtypes.ELEMENT_TYPES[self.dtype].is_real
 
     def axis(self, name: str) -> int:
-        """Where the axis "C", "H" or "W" is now."""
+        """The index of the axis "C", "H" or "W"."""
         return self.layout.index(name)
 
     def sides(self, left: int, top: int, right: int, bottom: int) -> tuple[list[int], list[int]]:
@@ -286,7 +286,7 @@ def _pad(transform: Any, image: _Image) -> None:
 
 
 def _center_crop(transform: Any, image: _Image) -> None:
-    """What is larger than the image gets borders of zeros first."""
+    """Crop around the center; an image that is too small gets borders of zeros first."""
     wanted = dict(zip("HW", _pair(transform.size, "CenterCrop"), strict=True))
     missing = {name: max(length - image.size[name], 0) for name, length in wanted.items()}
     if any(missing.values()):

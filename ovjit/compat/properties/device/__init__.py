@@ -10,7 +10,7 @@ Type = DeviceType
 
 
 class PCIInfo:
-    """Where a device is on the PCI bus. The CPU is not on it."""
+    """The address of a device on the PCI bus. The CPU is not on it."""
 
     domain = bus = device = function = 0
 

@@ -15,7 +15,7 @@ class MemoryType:
 
 
 class CapabilityGPU:
-    """What OPTIMIZATION_CAPABILITIES of a GPU may contain."""
+    """Values in OPTIMIZATION_CAPABILITIES of a GPU."""
 
     HW_MATMUL = "GPU_HW_MATMUL"
     USM_MEMORY = "GPU_USM_MEMORY"

@@ -7,7 +7,7 @@ from ovjit.api.run.property_values import Property, _Choice, instance_of, intege
 
 
 class CompilerType(_Choice):
-    """Which compiler an NPU's driver uses."""
+    """The compiler that an NPU uses: the plugin's or the driver's."""
 
     PLUGIN = 0
     DRIVER = 1

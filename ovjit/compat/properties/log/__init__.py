@@ -1,4 +1,4 @@
-"""How much is logged."""
+"""The level of logging."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What eager mode refuses when it runs: indices out of range, integers divided by 0, and assertions.
+"""Run-time errors of eager mode: indices out of range, integer division by 0, and failed assertions.
 
-Compiled gathers read zeros there, and quotients are zeros. So a graph has further outputs, which tell whether
-that has occurred. Kernels of GatherElements and of scatters check themselves that indices are not too large.
+Compiled gathers and divisions return zeros there. So a graph has further outputs, which are true if such an
+error has occurred. Kernels of GatherElements and of scatters check themselves that indices are not too large.
 They count negative ones from the end.
 """
 
@@ -53,7 +53,7 @@ DIVIDING = frozenset(("aten::div", "aten::floor_divide", "aten::remainder", "ate
 
 
 class OutOfRange(IndexError, RuntimeError):
-    """Eager mode raises one or the other, by the operator."""
+    """An index out of range. Eager mode raises one class or the other, depending on the operator."""
 
 
 #: Errors by what has occurred. An assertion has its own text.
@@ -71,7 +71,7 @@ def as_in_eager_mode(error: InferenceError) -> Exception:
 
 
 def with_checks(module: Any, compiled: Callable[[Any], Callable[[Any], Any]]) -> Callable[[Any], Any]:
-    """The graph by `compiled`, and an error where eager mode would raise it."""
+    """Compile the graph by `compiled`; the result raises the errors of eager mode."""
     checked, kinds = _with_flags(module)
     if not kinds:
         return compiled(module)
@@ -115,7 +115,7 @@ def _with_flags(module: Any) -> tuple[Any, list[str]]:
 
 
 class _Builder:
-    """Adds nodes to a graph, with what their values are like."""
+    """Adds nodes to a graph, with their example values."""
 
     def __init__(self, graph: Any):
         import torch
@@ -167,7 +167,7 @@ class _Builder:
 
 
 def _flags(builder: _Builder, node: Any) -> Iterator[tuple[str, Any]]:
-    """What a node may do wrong, and nodes that tell whether it has."""
+    """Yield (kind, flag) for each possible error of a node; the flag is a node, true if it occurred."""
     name, arguments, aten = node.target._schema.name, node.args, builder.aten
     if name in INDEXED:
         of = INDEXED[name]

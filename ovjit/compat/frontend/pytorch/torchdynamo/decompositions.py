@@ -1,4 +1,4 @@
-"""Which operators PyTorch decomposes for the backend, by the names of OpenVINO's functions."""
+"""Operators that PyTorch decomposes for the backend, by the names of OpenVINO's functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which operators exporters are to decompose before they hand a graph to `convert_model`."""
+"""Operators that exporters should decompose before they pass a graph to `convert_model`."""
 
 from __future__ import annotations
 

@@ -23,9 +23,9 @@ _pointer, _version = methodcaller("data_ptr"), attrgetter("_version")
 
 
 class _State(NamedTuple):
-    """A compiled graph, and the weights that it was compiled with: their places among the arguments, where
-    they are, how often PyTorch counted a write to them, views of a few of their bytes, and what these were.
-    `picked` takes them out of the arguments, `kept` keeps them alive."""
+    """A compiled graph and the weights that it was compiled with: their indices among the arguments, their
+    addresses, PyTorch's counts of writes to them, views of a few of their bytes, and the contents of these.
+    `picked` selects them from the arguments, `kept` keeps them alive."""
 
     places: list[int]
     picked: Callable[[Any], Sequence[Any]]
@@ -38,14 +38,14 @@ class _State(NamedTuple):
 
 
 class Frozen:
-    """A graph some of whose arguments are weights: constants, as long as they do not change.
+    """A graph with weights among its arguments: constants, as long as they do not change.
 
-    `places` are those arguments. Each call looks at them: where one is another tensor or has been written
-    to, the graph is compiled anew by `make`. PyTorch does not count what is written to `tensor.data`: that is
-    seen by a few of the bytes. It counts no writes to tensors of inference mode: these stay inputs.
-    Buffers and attributes that the module puts in the place of others, such as a cache that grows, are inputs
-    from the first time on. `make({})` gives the graph that takes all weights as inputs. It is called while
-    weights change often, as in training.
+    `places` are the indices of the weights. Each call checks them: if one is another tensor or has been
+    written to, `make` compiles the graph again. PyTorch does not count writes to `tensor.data`: they are
+    detected by a few of the bytes. It counts no writes to tensors of inference mode: these stay inputs.
+    Buffers and attributes that the module replaces, such as a cache that grows, are inputs from the first
+    change on. `make({})` compiles the graph with all weights as inputs. It is called while weights change
+    often, as in training.
     """
 
     _boxed_call = True  # for aot_autograd: all arguments come in one list
@@ -115,7 +115,7 @@ def _picked(places: list[int]) -> Callable[[Any], Sequence[Any]]:
 
 
 def _replaced(old: _State, arguments: Any) -> set[int]:
-    """The places where another tensor has come, but for parameters: what sets those is seldom the graph."""
+    """The indices of weights that are other tensors now, except parameters: the graph seldom sets those."""
     import torch
 
     if not old.pointers:
@@ -129,7 +129,7 @@ def _replaced(old: _State, arguments: Any) -> set[int]:
 
 
 def _counted(tensors: Sequence[Any]) -> list[int]:
-    """How often each tensor was written to. PyTorch does not count it for tensors of inference mode."""
+    """The number of writes to each tensor; 0 for tensors of inference mode, for which PyTorch counts none."""
     return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
 
 

@@ -41,9 +41,9 @@ class _Kind(NamedTuple):
 
 
 def note_strides(module: Any) -> None:
-    """Keep at the nodes of a graph what strides their tensors have in eager mode, see `STRIDES`.
+    """Store at the nodes of a graph the strides of their tensors in eager mode, see `STRIDES`.
 
-    Nothing is kept where the graph itself reads such a tensor's memory by strides.
+    Nothing is stored where the graph itself reads such a tensor's memory by strides.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
@@ -62,10 +62,10 @@ def note_strides(module: Any) -> None:
 
 
 class _Layouts:
-    """What the tensors of a graph are like in eager mode, node by node.
+    """Types, sizes and strides of a graph's tensors in eager mode, found node by node.
 
     `changed` has the nodes that differ from the graph. `kept` are those whose views need the graph's strides.
-    A `view` that the strides of eager mode refuse was a `reshape`, and is that again.
+    A `view` that the strides of eager mode refuse was a `reshape`, and becomes one again.
     """
 
     def __init__(self, fake: Any):
@@ -91,14 +91,14 @@ class _Layouts:
             self.changed[node] = kind
 
     def _given(self, node: Any) -> Any:
-        """What a node gives: a `_Kind` or several, or a number."""
+        """The value of a node: a `_Kind`, several of them, or a number."""
         value = self.changed.get(node)
         if value is None:
             value = _kinds(node.meta.get("val"))
         return hint(node) if value is None else value
 
     def _followed(self, node: Any, arguments: Any) -> Any:
-        """By PyTorch's rules, with the strides of eager mode; None where a view refuses these."""
+        """Infer the result by PyTorch's rules from eager mode's strides; None where a view refuses these."""
         import torch
 
         try:
@@ -112,7 +112,7 @@ class _Layouts:
             return None
 
     def _run(self, node: Any, arguments: Any) -> Any:
-        """By the operator itself, on zeros; None where it does not take these."""
+        """Find the result by running the operator on zeros; None where it does not take these."""
         key = f"{node.target}{arguments}"
         if key not in self._probed:
             try:

@@ -1,4 +1,4 @@
-"""Which nodes of a graph of ATen operators are compiled, by the names of OpenVINO's class."""
+"""Selection of the ATen nodes to compile, by the names of OpenVINO's class."""
 
 from __future__ import annotations
 

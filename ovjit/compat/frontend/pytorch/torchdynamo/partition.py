@@ -1,4 +1,4 @@
-"""What of a graph is compiled, and what stays with PyTorch."""
+"""Partition of a graph into parts to compile and nodes that stay with PyTorch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TOLD: set[str] = set()
 
 
 def tell(text: str) -> None:
-    """Say once why something runs in eager mode."""
+    """Warn once that something runs in eager mode, and why."""
     if text not in _TOLD:
         _TOLD.add(text)
         warnings.warn(f"torch.compile(backend='openvino'): {text}; it runs in eager mode", stacklevel=2)
@@ -66,7 +66,7 @@ def _computing(module: Any) -> list[Any]:
 def _divided(
     module: Any, options: Options, left: Mapping[str, str], constants: Mapping[int, Any]
 ) -> Callable[[Any], Any]:
-    """PyTorch runs the graph, with compiled parts in it."""
+    """Compile the parts of the graph that can be compiled; PyTorch runs the rest."""
     import torch
     from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
     from torch.fx.passes.operator_support import OperatorSupportBase
@@ -135,7 +135,7 @@ def _gives_tensors(node: Any) -> bool:
 
 
 def _called(runner: Runner) -> Any:
-    """A compiled part in the place of a submodule."""
+    """Wrap a compiled part as a module that can replace a submodule."""
     import torch
 
     class Called(torch.nn.Module):

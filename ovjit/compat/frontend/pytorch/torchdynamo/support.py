@@ -1,4 +1,4 @@
-"""Which nodes of a graph are compiled."""
+"""Selection of the nodes of a graph to compile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ANTIALIASED = frozenset(("aten::_upsample_bilinear2d_aa", "aten::_upsample_bicub
 
 
 def supported(node: Any, options: Options, refused: Mapping[str, str]) -> str | None:
-    """Why a node is not compiled, None if it is."""
+    """The reason why a node is not compiled; None if it is."""
     if node.op == "get_attr":
         return None
     if node.op != "call_function":

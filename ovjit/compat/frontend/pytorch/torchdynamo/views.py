@@ -22,7 +22,7 @@ _UNTOLD_VIEWS = frozenset(("aten::unsafe_split", "aten::unsafe_split_with_sizes"
 
 
 def beside_views(module: Any, compiled: Callable[[Any], Compiled]) -> Compiled:
-    """The graph's outputs: views by PyTorch, others by what `compiled` makes of the graph without them."""
+    """Compile the graph without its outputs that are views; PyTorch makes the views."""
     outputs = list(module.graph.output_node().args[0])
     counts = collections.Counter(viewed(node) for node in dict.fromkeys(outputs))
     beside = {*outputs, *(node for node, count in counts.items() if count > 1)}
@@ -63,9 +63,9 @@ def _is_node(value: Any) -> bool:
 
 
 def _root(node: Any, beside: set[Any]) -> Any:
-    """What a view is of, if that is an input or one of `beside`, or if the view has gaps; else None.
+    """The base of a view if it is an input or in `beside`, or if the view has gaps; else None.
 
-    An input that is an output, as training keeps it for the backward graph, is given as it is.
+    An input that is an output, as training keeps it for the backward graph, is its own base.
     """
     if _is_node(node) and node.op == "placeholder":
         return node
@@ -76,7 +76,7 @@ def _root(node: Any, beside: set[Any]) -> Any:
 
 
 def viewed(node: Any) -> Any:
-    """What a view is of in the end, None for what is no view."""
+    """The node whose memory a view shares, through all views between; None if the node is no view."""
     if not is_view(node):
         return None
     while is_view(node):
