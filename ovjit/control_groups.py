@@ -63,7 +63,7 @@ def _left_in(folder: str, root: str) -> int | None:
 
 
 def _swap(folder: str, root: str) -> int:
-    """What the group may still swap out; nothing where that is not told."""
+    """Bytes of swap that the group may still use: SwapFree, bounded by the group's limit; 0 if unknown."""
     free = _rows(os.path.join(root, "proc/meminfo")).get("SwapFree:", 0) * 1024
     try:
         text = read_text(f"{folder}/memory.swap.max").strip()

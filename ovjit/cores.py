@@ -1,4 +1,4 @@
-"""How many cores this process may really use: affinity mask and control-group quota."""
+"""Number of cores that this process can use, from its affinity mask and control-group quota."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def arguments_error(
 
 
 def why_of(error: TypeError) -> str | None:
-    """What does not fit, of an error of `arguments_error`; None for others."""
+    """Reason that an error of `arguments_error` carries; None for other errors."""
     return getattr(error, "why", None)
 
 

@@ -27,5 +27,5 @@ def model_of(xml: bytes, weights: bytes) -> Any:
 
 
 def compiled_of() -> Callable[[bytes, str], Any]:
-    """What makes a CompiledModel of the bytes that it was exported as, and of its device's name."""
+    """Returns the function (exported bytes, device name) -> CompiledModel."""
     return _given["compiled_of"]()

@@ -111,8 +111,10 @@ def install() -> None:
 
 
 def _made_of() -> list[Any] | None:
-    """What a file is valid for; None where the sources cannot be looked at. To look at them takes 3 ms: it is
-    asked only where there is a file, or one is written."""
+    """The state that a cache file is valid for; None if the sources cannot be inspected.
+
+    Inspecting them takes 3 ms, so it is called only if a file exists or is written.
+    """
     state = source_files.package_state(*PACKAGES)
     folders = None if state is None else [source_files.folder_of(package) for package in PACKAGES]
     return None if folders is None else [state, *folders, MAGIC_NUMBER, sys.version]

@@ -1,8 +1,8 @@
-"""Threads of the operating system for the pools' workers, whatever a program has made of `threading`.
+"""Starts operating-system threads for the pools' workers, even if a program has patched `threading`.
 
-gevent and eventlet put green threads in the place of `threading`'s, which run only while the others wait for
-something of theirs. A worker sleeps in native code, so that a green one would stop the whole program. So a
-worker is started by the function that was there before; where that one cannot be found, not at all.
+gevent and eventlet replace `threading`'s threads by green threads, which run only while the others wait
+cooperatively. A worker sleeps in native code, so a green one would stop the whole program. A worker is
+started by the original function instead; if that is not found, it is not started.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ else:
         return eval(f"lambda _cls, {names}: new(_cls, ({names}))", {"new": tuple.__new__})
 
     class _Record(tuple):
-        """What all records have."""
+        """Base class of records."""
 
         __slots__ = ()
         _fields = ()

@@ -110,7 +110,7 @@ def package_state(*packages: str) -> str | None:
 
 
 def read_kept(package: str, name: str) -> Any:
-    """What was kept under this name of the package's files as they are; None when nothing was."""
+    """Returns the value kept under this name for the package's current files; None if there is none."""
     place = place_beside(package, name)
     if place is not None:
         try:

@@ -28,7 +28,7 @@ class KeptImporter(zipimport.zipimporter):
         self._found: dict[str, tuple[str, CodeType]] = {}  # what is about to be imported
 
     def get_filename(self, fullname: str) -> str:
-        """Where the module is; to tell that Python's own importer compiles it."""
+        """Returns the module's path, for which Python's own importer would compile the module."""
         return self._module(fullname)[0]
 
     def get_code(self, fullname: str) -> CodeType:

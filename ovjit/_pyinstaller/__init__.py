@@ -1,4 +1,4 @@
-"""What PyInstaller has to know of ovjit: it is found by the entry point `pyinstaller40`."""
+"""PyInstaller hooks of ovjit, found by the entry point `pyinstaller40`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of arguments that do not fit, in the words that programs look for in OpenVINO's errors."""
+"""Checks of arguments, with error messages that contain the phrases programs look for in OpenVINO's."""
 
 from __future__ import annotations
 

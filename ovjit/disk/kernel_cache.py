@@ -55,7 +55,7 @@ class KernelCache:
 
     @property
     def folder(self) -> Path | None:
-        """Where the kernels are; None when they are not kept (switched off, or no folder can be trusted)."""
+        """Folder of the kernels; None if the cache is switched off or no folder can be trusted."""
         path = self.path
         from pathlib import Path
 
@@ -109,8 +109,8 @@ class KernelCache:
         return True
 
     def claim(self, key: str) -> contextlib.AbstractContextManager[Any] | None:
-        """What to hold while the code for `key` is made: None when another process holds it. Where there is
-        no folder to claim things in, everybody has everything."""
+        """Claims the compilation of `key`: returns a context manager, or None if another process holds it.
+        Without a folder there are no claims, and every call succeeds."""
         _check_address(key)
         opened = self._ready()
         if opened is None:
@@ -127,7 +127,7 @@ class KernelCache:
         return self._evict(limit, limit, max_age)
 
     def entries(self) -> list[store.Entry]:
-        """What is kept, the most recently used first; files that are no kernels are left out."""
+        """Lists the stored kernels, the most recently used first; other files are left out."""
         opened = self._ready()
         if opened is None:
             return []
@@ -230,7 +230,7 @@ def _not_listed(folder: str, error: OSError) -> None:
 
 
 def _about(path: str) -> dict[str, str] | None:
-    """What the text about a kernel says; None for what is no kernel."""
+    """Reads the description of a kernel as name -> text; None if the file is not a kernel."""
     import json
 
     try:

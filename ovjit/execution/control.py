@@ -142,9 +142,11 @@ class Bodies:
             return evaluate_node(node, arrays)
 
     def _hosted_of(self, node: Any, between: bool) -> Callable[..., Any] | None:
-        """What evaluates a node without checks of types, made once for each node: that of the operation's
-        `host`, which has vocabularies and tables, or the reference of integers `between` such nodes. None for
-        other nodes."""
+        """Returns the cached function that evaluates a node without type checks; None for other nodes.
+
+        It is the operation's `host`, which has vocabularies and tables, or for integer nodes `between` such
+        nodes the operation's reference.
+        """
         with self._lock.lock:
             if node not in self._hosted:
                 run = None

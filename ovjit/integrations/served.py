@@ -1,12 +1,11 @@
-"""A model in a server: a folder or file is loaded, with inputs and outputs by name, and requests run in a
-queue.
+"""A model in a server: loads a folder or file, names inputs and outputs, and runs requests in a queue.
 
 In: arrays by name, from any number of threads or from an event loop. Out: a future of the outputs by name for
 each request. All requests use one `AsyncInferQueue`. If no job is free, they wait in a list without blocking
 a thread. Every future is completed: with outputs, an `InvalidRequest`, or the error of the inference. Models
-with state use `Sessions` in the place of the queue.
+with state use `Sessions` instead of the queue.
 
-A signal's handler may raise an exception on the main thread, at any bytecode. It is raised by `submit`, or is
+A signal handler may raise an exception on the main thread, at any bytecode. It is raised by `submit`, or is
 the error of that request. No lock stays taken, and other requests get their own outcome.
 """
 

@@ -72,9 +72,11 @@ class Converting(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """How to fill memory, in a form that a file can store: `function(bytes, source, **arguments)`. Arguments
-    are JSON. `ovjit.storage.by_file` lists the functions that files can name. `converting`: applied to the
-    source before, if there is one."""
+    """Serializable call that fills memory: `function(bytes, source, **arguments)`, with JSON arguments.
+
+    `ovjit.storage.by_file` lists the functions that files can name. `converting` is applied to the source
+    first, if there is one.
+    """
 
     function: Callable[..., None]
     arguments: Mapping[str, Any]

@@ -443,8 +443,11 @@ def innermost_axis(shape: Sequence[Any], order: Sequence[int]) -> int | None:
 
 
 def operand_mode(value: Value, shape: Sequence[Any], order: Sequence[int]) -> str:
-    """How an operand that broadcasts to `shape` is read: "n" for a constant of one element, "s" (splat) if it
-    is statically broadcast along the innermost dimension, else "v" (vector)."""
+    """Access mode of an operand that broadcasts to `shape`.
+
+    "n" for a constant of one element, "s" (splat) if it is statically broadcast along the innermost
+    dimension, else "v" (vector).
+    """
     if is_number(value):
         return "n"
     axis = innermost_axis(shape, order)

@@ -190,8 +190,10 @@ def _fates(
     hosted: Collection[Node],
     open_rank: Collection[Node],
 ) -> dict[Node, int]:
-    """Where each node runs: LATER, BEFORE, HOST or KNOWN. `hosted`: nodes that run on the host together.
-    `open_rank`: nodes after which a rank becomes known."""
+    """Assigns each node a stage: LATER, BEFORE, HOST or KNOWN.
+
+    `hosted`: nodes that run on the host together. `open_rank`: nodes after which a rank becomes known.
+    """
     fate: dict[Node, int] = {}
     for node in graph.nodes:
         strings = any(v.dtype == "string" for v in (*node.inputs, *node.outputs))

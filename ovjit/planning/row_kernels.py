@@ -74,8 +74,11 @@ class RowLowering(Lowering):
         self.names = template.names(finish, start)
 
     def _mode(self, value: Value) -> str:
-        """How a row reads an operand: "s" if one element serves the row, "c" if one element serves each index
-        of the row's first dimension, else "v"."""
+        """Access mode of an operand in a row.
+
+        "s" if one element serves the row, "c" if one element serves each index of the row's first dimension,
+        else "v".
+        """
         lead, first = len(self.out.shape) - len(value.shape), self.axes[0]
         more = [a for a in self.axes if a >= lead and value.shape[a - lead] != 1]
         if not more or (more == [first] and self.groups and self.data.shape[first] == self.groups):

@@ -47,10 +47,11 @@ def slices(axis: int = 0, backwards: bool = False) -> dict[str, int]:
 def settled(
     kinds: list[TensorType], read: Callable[[list[TensorType]], tuple[Sequence[Output], Made]]
 ) -> Made:
-    """What `read` makes of a loop's body when its state has types that hold in each iteration.
+    """Reads a loop's body until the types of its state are stable, and returns what `read` made last.
 
-    `read(types)` returns (the next state, what it made). Where that state has other shapes, the body is read
-    again with the dimensions that change open."""
+    `read(types)` returns (the next state, what it made). If the shapes of that state differ, the body is read
+    again with the changing dimensions dynamic.
+    """
     while True:
         state, result = read(kinds)
         joined = [
@@ -98,10 +99,11 @@ def over_slices(
     axis: int = 0,
     backwards: bool = False,
 ) -> list[Output]:
-    """What `once` makes of the state, one slice of each of the pieces, and fixed values, over and over.
+    """Loops `once` over slices of `pieces` along `axis`, in a TensorIterator with a carried state.
 
-    It returns the next state and what is collected along the axis, both without that axis, as its slices are.
-    Returns the last state and what was collected."""
+    `once(state, slices, fixed)` returns the next state and the outputs to concatenate along the axis. Slices
+    and outputs lack that axis. Returns the last state and the concatenated outputs.
+    """
     nodes, values = parameters([*kinds_of(state), *kinds_of(pieces, axis), *kinds_of(fixed)])
     count, behind = len(state), len(state) + len(pieces)
     given = [n.squeeze(value, [axis]) for value in values[count:behind]]

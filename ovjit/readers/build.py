@@ -1,4 +1,4 @@
-"""What readers of formats share: nodes of the Model by short calls, and values that follow from constants.
+"""Helpers that the readers of formats share: short calls that make nodes, and constant folding.
 
 A `Draft` names the nodes of one model that is being read and folds constants. A `Builder` makes nodes for one
 operator of the format; its `reader` is such a draft.
@@ -41,7 +41,7 @@ class Draft:
         self._open: set[Node] = set()  # nodes whose values do not follow from constants
 
     def value_of(self, output: Output) -> np.ndarray | None:
-        """What an output holds if it follows from constants alone, without large intermediate results."""
+        """Value of an output if it folds to a constant without large intermediate results; None otherwise."""
         value = output._tensor._type.value
         if value is not None or output._node in self._open:
             return value
@@ -135,7 +135,7 @@ class Builder:
         return ELEMENT_TYPES[self.dtype(value)].is_real
 
     def value(self, value: Output | None) -> np.ndarray | None:
-        """What a tensor holds, if that follows from constants alone; None otherwise."""
+        """Value of a tensor if it folds to a constant; None otherwise."""
         return None if value is None else self.reader.value_of(value)
 
     # -- nodes of the Model ----------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ class Builder:
         return self.const(value, self.dtype(other))
 
     def blank(self, other: Output) -> Output:
-        """What fills the gaps of a tensor: 0, or the empty text."""
+        """Fill value of gaps and padding in the type of `other`: 0, or the empty text."""
         return self.like(other, b"" if self.dtype(other) == "string" else 0)
 
     def convert(self, value: Output, dtype: str) -> Output:

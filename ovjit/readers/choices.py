@@ -21,7 +21,7 @@ def unknown_choice(attribute: str, value: Any, words: Iterable[Any]) -> ModelErr
 
 
 class Choice(NamedTuple):
-    """What an attribute may be: `words` are texts or numbers. Where it is a list, that holds for each."""
+    """Allowed values of an attribute, texts or numbers. In a list, each element must be one of them."""
 
     words: tuple[Any, ...]
     any_case: bool = False

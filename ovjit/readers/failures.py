@@ -1,4 +1,4 @@
-"""What goes wrong while a file is read, as errors that name the file."""
+"""Errors while a file is read, with the file's name in the message."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ovjit.errors import ModelError, OvjitError, UnsupportedError
 
 
 def listed(missing: Mapping[str, Sequence[str]]) -> str:
-    """Operations that there are not, and the first of the nodes that want each."""
+    """Formats unsupported operations, each with the number of its nodes and the first names."""
     return "; ".join(
         f"{what}, {len(nodes)} times ({_some(nodes)})" for what, nodes in sorted(missing.items())
     )

@@ -82,10 +82,10 @@ def _steps(n: Builder, size: Size) -> Output:
 
 
 def _ring(n: Builder, even: Size, half: Size) -> Output:
-    """Which column comes to each place after a step, i64 [even].
+    """Permutation of the columns in one round-robin step, i64 [even]: the source of each index.
 
-    All columns but the first go on by one place in a ring: 1, 2, ..., half - 1, then backwards even - 1, ...,
-    half. So each meets each other one in a sweep.
+    All columns but the first move by one index in a ring: 1, 2, ..., half - 1, then backwards even - 1, ...,
+    half. So each column meets each other one in a sweep.
     """
     if isinstance(even, int) and isinstance(half, int):
         first, second = range(1, half - 1), range(half + 1, even)

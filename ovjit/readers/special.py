@@ -65,7 +65,7 @@ def polynomial(n: Builder, x: Output, coefficients: Sequence[float]) -> Output:
 
 
 def _reflected(n: Builder, wide: Output) -> tuple[Output, Output]:
-    """Where x < 1/2, and the argument 1 - x there, x elsewhere."""
+    """(mask of x < 1/2, argument: 1 - x where the mask is true, else x)."""
     left = n("Less", wide, n.like(wide, 0.5))
     return left, n("Select", left, n("Subtract", n.like(wide, 1), wide), wide)
 

@@ -38,8 +38,11 @@ class Source(NamedTuple):
 
 
 def source_of(path: str, settings: Mapping[str, Any]) -> Source | None:
-    """What the model file at `path` and its weights are now; None for what is not recorded: other formats,
-    and an ovjit whose own files cannot be seen. NumPy is in the name too: it folds constants."""
+    """Identity of the model file at `path` and its weights; None if it is not recorded.
+
+    Other formats are not recorded, and nothing is if ovjit's own files cannot be inspected. The label covers
+    the version of NumPy too: it folds constants.
+    """
     ours = package_state("ovjit", "ovjit_ops")
     ending = os.path.splitext(path)[1].lower()
     if ours is None or ending not in (".xml", ".onnx"):

@@ -36,7 +36,7 @@ def recognize_attention(
     The scale may be factors and divisors of the scores before the mask, or of the key. Factors of one element
     per head are multiplied into q. The key may be transposed by the product, or by a Transpose before it.
     Several masks, such as a bias of relative positions, are added first. A mask may be a Select between the
-    scores and a number so low that their weights vanish. cap * tanh(scale * ...) in the place of the scaled
+    scores and a number so low that their weights vanish. cap * tanh(scale * ...) instead of the scaled
     product makes CappedAttention. If a mask of dynamic shape may be larger than the scores, q is broadcast to
     its rows, as a view. Guarded weights, Select(IsNaN(weights), 0, weights), make GuardedAttention.
 

@@ -368,7 +368,7 @@ class Product(Tiled):
 
 
 def _last_group(batch: Sequence[int], strides: Sequence[Sequence[int]]) -> int:
-    """How many of the last batch dimensions have strides that allow to merge them, in all operands."""
+    """Number of trailing batch dimensions that the strides of all operands allow to merge."""
     count = min(1, len(batch))
     while count < len(batch):
         outer, inner = len(batch) - count - 1, len(batch) - count

@@ -583,7 +583,7 @@ class Reduce(Lowering):
         return product([d for a, d in enumerate(self.data.shape) if a not in self.axes])
 
     def _vectors(self) -> int:
-        """How many vectors of a kept contiguous dimension are reduced together."""
+        """Number of vectors of a kept contiguous dimension that are reduced together."""
         n = 1
         for axis in reversed(self.order or range(len(self.data.shape))):
             extent = self.data.shape[axis]

@@ -200,10 +200,10 @@ def _factors(scaled: Sequence[float], columns: Sequence[int], width: int) -> np.
 
 @op("TextNGrams", opset=1, plugin="extension", types=["string"], host=_count_natively)
 class TextNGrams:
-    """How often each n-gram of a pool is among the words of each text: f32 [texts, width].
+    """Counts each n-gram of a pool among the words of each text: f32 [texts, width].
 
-    Words are the matches of `token` of at least `shortest` characters, in another `case` first. `starts`:
-    where n-grams of each length begin in the pool. `columns`: the column of each n-gram. N-grams have from
+    Words are the matches of `token` of at least `shortest` characters, converted to `case` first. `starts`:
+    offset in the pool of the n-grams of each length. `columns`: the column of each n-gram. N-grams have from
     `least` to `most` words, with up to `skips` words between two. `scaled` are factors of the n-grams, and
     `binary` counts each once.
     """
@@ -258,7 +258,7 @@ class TextNGrams:
 
 
 def _count(columns: Sequence[int], ends: Sequence[int], width: int) -> np.ndarray:
-    """How often each column is there in each row, [rows, width]; rows end at these positions of the list."""
+    """Counts each column in each row: f32 [rows, width]. `ends`: end of each row in the list of columns."""
     if len(columns) <= _FEW:
         counts, row = np.zeros((len(ends), width + 1), np.float32), 0
         for i, column in enumerate(columns):

@@ -1,1 +1,1 @@
-"""What users build and edit: nodes, ports, models, builders, variables."""
+"""Classes that users build and edit models with: nodes, ports, models, builders, variables."""

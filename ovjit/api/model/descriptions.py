@@ -1,4 +1,4 @@
-"""How inputs and outputs of If, Loop and TensorIterator go to their bodies, as `ovjit.op.util` says it."""
+"""Mappings of inputs and outputs of If, Loop and TensorIterator to their bodies (`ovjit.op.util`)."""
 
 from __future__ import annotations
 

@@ -25,10 +25,10 @@ MAX_BYTES = 1 << 28
 def fold(
     model: Model, keep_compressed: bool = False, keep: Callable[[Node], bool] = lambda node: False
 ) -> bool:
-    """Put constants in the place of nodes whose inputs are constants, or that only ask for a known shape.
+    """Fold nodes into constants if their inputs are constants, or if they only read a known shape.
 
-    Decompression of f16 weights stays; `keep_compressed` leaves that of all weights, `keep` what it is true
-    of. True if anything changed.
+    Decompression of f16 weights stays. `keep_compressed` leaves that of all weights, and nodes for which
+    `keep` is true are not folded. True if anything changed.
     """
     changed = False
     for node in model.get_ordered_ops():

@@ -148,7 +148,7 @@ class ModelEdits(ModelParts):
             from_[:] = [other for other in from_ if other is not item]
 
     def replace_parameter(self, parameter_index: int, parameter: Parameter) -> None:
-        """Put another Parameter in the place of one: its consumers take it, the tensor names go over.
+        """Replace the Parameter at an index: its consumers and tensor names move to the new one.
 
         Raises RuntimeError for an index past the end.
         """

@@ -1,4 +1,4 @@
-"""What a Model has: its inputs, outputs, variables and nodes."""
+"""Parts of a Model: its inputs, outputs, variables and nodes."""
 
 from __future__ import annotations
 

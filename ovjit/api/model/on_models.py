@@ -1,7 +1,7 @@
 """Rules (`ovjit.rewrite.rules`) on models that users edit.
 
-Patterns read `Seen` values and nodes in the place of a Graph's. A rule changes the model itself, by
-`value.port`, and returns what is true if it did; `rewrite(..., x)` returns the value that is put there.
+Patterns match `Seen` values and nodes instead of a Graph's. A rule changes the model itself, by `value.port`,
+and returns a true value if it did. `rewrite(..., x)` returns the replacement value.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What users run: the core, compiled models, requests, queues, properties."""
+"""Classes that run models: the core, compiled models, requests, queues, properties."""

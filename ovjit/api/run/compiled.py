@@ -260,7 +260,7 @@ class CompiledModel:
 
 
 def _key(named: dict[str, Any]) -> list[Any]:
-    """What `input(index=)` or `input(tensor_name=)` is given."""
+    """Returns the values of `input(index=)` or `input(tensor_name=)`; an error for other keywords."""
     if set(named) - {"index", "tensor_name"}:
         raise no_such_form(f"a port is selected by index or tensor_name, not by {min(named)!r}")
     return list(named.values())

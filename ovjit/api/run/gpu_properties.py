@@ -190,7 +190,7 @@ def property_of(name: Any, index: int, config: Mapping[str, Any], arguments: Any
 
 
 def _fact(name: str, index: int, facts: Any) -> Any:
-    """What is known of a card without a context on it, or with one."""
+    """Value of a GPU property: from `facts`, which need no context on the card, else from the opened card."""
     major, minor = facts.capability
     facts_by_name: dict[str, Any] = {
         "RANGE_FOR_ASYNC_INFER_REQUESTS": (1, 2, 1),
@@ -228,7 +228,7 @@ def _fact(name: str, index: int, facts: Any) -> Any:
 
 
 def compiled_property(compiled: Any, name: str) -> Any:
-    """What `CompiledModel.get_property` tells of a model that is compiled for a card."""
+    """Returns a property of a model compiled for a GPU; PropertyError if it is not supported."""
     expect(name, str, "the name of a property is a str")
     config = compiled._config
     if name == "SUPPORTED_PROPERTIES":

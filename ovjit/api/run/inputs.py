@@ -103,8 +103,11 @@ def find_slot(request: InferRequest, key: Any) -> InputSlot:
 
 
 def port_index(ports: tuple[ConstOutput, ...], key: Any) -> int | None:
-    """Which of `ports` is meant by `key`: itself, or of another model that of a node with the same friendly
-    name; of Results, whose friendly names are often made up, also a port of equal names, type and shape."""
+    """Index of the port in `ports` that `key` selects; None if there is none.
+
+    A port of another model selects by its node's type and friendly name. Friendly names of Results are often
+    generated, so a Result also matches by equal tensor names and type.
+    """
     for i, port in enumerate(ports):
         if port is key or port == key:
             return i

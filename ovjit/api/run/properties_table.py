@@ -65,7 +65,7 @@ class Row(NamedTuple):
 
     @property
     def mutability(self) -> str:
-        """What SUPPORTED_PROPERTIES says of it."""
+        """Mutability of the property in SUPPORTED_PROPERTIES: RO, RW or WO."""
         return "RO" if self.read is None else "RW" if self.readable else "WO"
 
 
@@ -485,15 +485,17 @@ def _text_of(path: str) -> str:
 
 
 def runtime_requirements() -> str:
-    """What a blob of this version needs of those who import it."""
+    """Requirements for importing a blob of this version: versions of metadata and ovjit, and the ISA."""
     from ovjit.version import __version__
 
     return f"meta=1.0;ovjit={__version__};isa={machine.name()}"
 
 
 def compatibility(arguments: Any) -> values.CompatibilityCheck:
-    """What COMPATIBILITY_CHECK says of the RUNTIME_REQUIREMENTS of a compiled model, without the blob.
-    Unanswered, a TypeError as OpenVINO's, unless they are given as a str."""
+    """Answers COMPATIBILITY_CHECK: SUPPORTED if RUNTIME_REQUIREMENTS match this installation and machine.
+
+    Raises Unanswered, a TypeError as in OpenVINO, if RUNTIME_REQUIREMENTS is not given as a str.
+    """
     needed = arguments.get("RUNTIME_REQUIREMENTS") if isinstance(arguments, Mapping) else None
     if not isinstance(needed, str):
         raise Unanswered("COMPATIBILITY_CHECK needs the options {'RUNTIME_REQUIREMENTS': str}")
@@ -570,10 +572,13 @@ def _dynamic_group(config: Mapping[str, Any]) -> int:
 
 
 def _precision(config: Mapping[str, Any]) -> Type:
-    """What a model computes in; `dynamic`: the tensors' own types. As in OpenVINO bf16 needs AVX-512, whose
-    CPUs without bf16 instructions emulate it where a property asks for it, and else say f32. What a CPU does
-    not compute in is the other 16-bit type, or f32; f16 does not become bf16, which is coarser, on AArch64
-    and CPUs with AVX512-FP16: OpenVINO computes in f16 there."""
+    """Inference precision of a model; `dynamic` keeps the tensors' own types.
+
+    As in OpenVINO, bf16 needs AVX-512. CPUs with AVX-512 but without bf16 instructions emulate it if a
+    property asks for it; otherwise the precision is f32. A 16-bit type that the CPU does not support falls
+    back to the other one, then to f32. On AArch64 and CPUs with AVX512-FP16, f16 does not fall back to bf16,
+    which is coarser: OpenVINO computes in f16 there.
+    """
     asked = config.get("INFERENCE_PRECISION_HINT")
     if asked is None:
         if config.get("EXECUTION_MODE_HINT") is values.ExecutionMode.ACCURACY:
@@ -590,7 +595,7 @@ def _precision(config: Mapping[str, Any]) -> Type:
 
 
 def _capabilities(plain: list[str]) -> list[str]:
-    """What this CPU computes in, as OpenVINO orders it; on AArch64 it names no Winograd."""
+    """OPTIMIZATION_CAPABILITIES of this CPU, in OpenVINO's order; without WINOGRAD on AArch64."""
     floats = float_types(host_target())
     bf16 = ["BF16"] if "bf16" in floats else []
     if not machine.is_arm():
@@ -599,7 +604,7 @@ def _capabilities(plain: list[str]) -> list[str]:
 
 
 def _of_environment() -> Type:
-    """What OVJIT_PRECISION asks for, or the default."""
+    """Precision from OVJIT_PRECISION, or the default; PropertyError for an unknown one."""
     default = DEFAULT_ON_ARM if machine.is_arm() else DEFAULT_PRECISION
     word = debug.flag("OVJIT_PRECISION") or default
     try:
@@ -620,7 +625,7 @@ def _cache_type(config: Mapping[str, Any], name: str, kept: Iterable[Any] = ()) 
 
 
 def compiled_property(compiled: CompiledModel, name: Any) -> Any:
-    """What `CompiledModel.get_property` tells, in OpenVINO's types."""
+    """Value of a `CompiledModel`'s property, in OpenVINO's types; PropertyError for unknown names."""
     expect(name, str, "the name of a property is a str")
     row = ROWS.get(name)
     if row is None or not (row.compiled or name in UNLISTED and compiled._device == "CPU"):

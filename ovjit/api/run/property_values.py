@@ -112,7 +112,7 @@ class TbbPartitioner(_Choice):
 
 
 class Level(_Choice):
-    """How much is logged; as a string LOG_NONE, LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG, LOG_TRACE."""
+    """Log levels; as strings LOG_NONE, LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG, LOG_TRACE."""
 
     NO = -1
     ERR = 0
@@ -132,7 +132,7 @@ DeviceType.__module__ = "ovjit.properties.device"  # where it has that name
 
 
 class Capability:
-    """What OPTIMIZATION_CAPABILITIES may contain."""
+    """Possible entries of OPTIMIZATION_CAPABILITIES."""
 
     FP32 = "FP32"
     BF16 = "BF16"

@@ -383,7 +383,7 @@ def _tell_later(over: threading.Event) -> None:
 
 
 def _held_up_by(pool: _Pool) -> list[str]:
-    """What a wait for all jobs waits for: a line for each callback that runs, else one for inferences."""
+    """Describes what blocks a wait for all jobs: a line per running callback, else one for inferences."""
     model = pool.requests[0]._compiled._executable.config.get("name", "")
     queue = f"the AsyncInferQueue of {len(pool.requests)} jobs on the model {model!r}"
     frames = sys._current_frames()
@@ -493,7 +493,7 @@ class AsyncInferQueue:
 
     @property
     def userdata(self) -> list[Any]:
-        """What was passed to `start_async` last, job by job."""
+        """The user data that each job got at its last `start_async`."""
         return list(self._pool.userdata)
 
     def __len__(self) -> int:

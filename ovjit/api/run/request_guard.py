@@ -241,7 +241,7 @@ def untold(error: BaseException, *caused: BaseException) -> BaseException:
 
 
 def _callback_error(error: BaseException) -> BaseException:
-    """What `wait` raises for an exception in a callback: a RuntimeError, caused by it."""
+    """RuntimeError that `wait` raises for an exception in a callback, which is its cause."""
     raised = InferenceError(f"the callback raised {type(error).__name__}: {error}")
     raised.__cause__ = error
     return raised

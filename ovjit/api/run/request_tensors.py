@@ -1,4 +1,4 @@
-"""The tensors of a request: which the caller reads, and which he gives in the place of the request's own."""
+"""The tensors of a request: getters, and setters that replace the request's own tensors by the caller's."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def _tensor(tensor: Any) -> Any:
 
 
 def _either(function: str, given: Any, named: dict[str, Any]) -> Any:
-    """What is given by position, or as `name=` or `port=`."""
+    """Returns the key of a tensor, given by position or as `name=` or `port=`; an error otherwise."""
     values = [given] if given is not None else []
     values += [named[key] for key in ("name", "port") if key in named]
     if len(values) != 1 or set(named) - {"name", "port"}:

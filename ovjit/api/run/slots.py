@@ -58,12 +58,12 @@ def pack(array: Array, dtype: str) -> Array:
 
 
 def lowest_shape(shape: tuple[shapes.Dim, ...]) -> tuple[int, ...]:
-    """What a tensor of an open shape starts with: 0 for every open dimension."""
+    """Initial shape of a tensor: dynamic dimensions are 0."""
     return tuple(d if isinstance(d, int) else 0 for d in shape)
 
 
 def shape_hint(given: tuple[int, ...], expected: tuple[shapes.Dim, ...]) -> str:
-    """What the caller may have meant, as the end of an error message; "" when there is no guess."""
+    """Suggests a fix for a wrong shape, as the end of an error message; empty without a suggestion."""
     if len(given) == 4 and len(expected) == 4:
         for order, name in (((0, 3, 1, 2), "NHWC"), ((0, 2, 3, 1), "NCHW")):
             if shapes.fits(tuple(given[i] for i in order), expected):
@@ -96,7 +96,7 @@ def as_port(tensor: Any, info: PortInfo) -> Any:
 
 
 def _resized(kind: str, tensor: Tensor, info: PortInfo, where: str) -> str:
-    """What is wrong with a tensor that was set and has been given another shape since; OpenVINO's words."""
+    """Error message for a tensor that was reshaped after it was set, in OpenVINO's words."""
     assert info.shape is not None
     return (
         f"The {kind} tensor size is not equal to the model {kind} type: got "

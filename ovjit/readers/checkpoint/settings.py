@@ -117,7 +117,7 @@ def overridden(entries: dict[str, Any], by: Mapping[str, Any]) -> dict[str, Any]
 
 
 def metadata_of(entries: dict[str, Any]) -> Metadata:
-    """What config.json says. UnsupportedError names a kind of model, or an option, that is not read."""
+    """Metadata of a decoder from config.json. UnsupportedError names an unsupported model type or option."""
     kind = entries.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise UnsupportedError(

@@ -32,7 +32,7 @@ class _Band(NamedTuple):
         return n("Add", n("Subtract", self.high, self.low), n.const([1]))
 
     def start(self, n: OnnxNode, numbers: Output) -> Output:
-        """Where diagonals of these numbers start among the places that the longest one has."""
+        """Start of the diagonals with these offsets, in rows padded to the length of the longest diagonal."""
         above, below = (n(op, numbers, n.const(0)) for op in ("Maximum", "Minimum"))
         length = n("Minimum", n("Add", self.rows, below), n("Subtract", self.columns, above))
         gap = n("Subtract", self.most(n), length)
@@ -55,7 +55,7 @@ def _number(n: OnnxNode, index: int) -> Output:
 
 
 def _limits(n: OnnxNode, index: int) -> tuple[Output, Output, bool]:
-    """The lowest and the highest diagonal that an operand tells, and whether they differ."""
+    """(lowest diagonal, highest diagonal, True if they differ) from an operand."""
     if n.op_type[-2:] not in ("V2", "V3"):
         return n.const([0]), n.const([0]), False
     both = n.reshape(n.convert(n[index], "i64"), [-1])

@@ -1,4 +1,4 @@
-"""Graphs of TensorFlow -> ModelProto: what tf2onnx is told and given, and what it may say."""
+"""Exports TensorFlow graphs to ModelProto: the options and inputs of tf2onnx, and the filter of its log."""
 
 from __future__ import annotations
 

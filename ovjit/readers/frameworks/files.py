@@ -15,7 +15,7 @@ from ovjit.records import NamedTuple
 
 
 class Framework(NamedTuple):
-    """How the files of a framework are told, and what reads them."""
+    """A framework: title, file endings, packages that read the files, and how to install them."""
 
     title: str
     endings: tuple[str, ...]
@@ -141,7 +141,7 @@ def _remove_inner_names(model: Model) -> None:
 
 
 def missing_packages(framework: str) -> str:
-    """What is said where packages that read a framework's models are not installed; "" where all are."""
+    """Error message for missing packages of a framework's reader; empty if all are installed."""
     from importlib.util import find_spec
 
     row = FRAMEWORKS[framework]

@@ -18,7 +18,7 @@ Path = tuple[str, ...]
 
 
 class Variable(NamedTuple):
-    """What changes in a loop: its Merge, and the tensors that it starts with and goes on with."""
+    """A loop variable: its Merge, its initial tensor and its tensor for the next iteration."""
 
     merge: Any
     start: Any
@@ -114,7 +114,7 @@ class Frames:
 
 
 def _befores(op: Any) -> Iterator[Any]:
-    """What an operator waits for."""
+    """Yields the operators that an operator depends on: those of its inputs and its control inputs."""
     yield from (tensor.op for tensor in op.inputs)
     yield from op.control_inputs
 

@@ -294,7 +294,7 @@ class Rebuilder:
     def _tried(
         self, body: Transition, values: list[Value], shapes: Sequence[Any]
     ) -> tuple[list[Value], list[Any]]:
-        """What a loop starts with once its body has been read, and the shapes that its values may have."""
+        """Traces a loop's body once. Returns initial values, with zeros for unset ones, and merged shapes."""
         from tensorflow.python.framework.func_graph import FuncGraph
 
         with FuncGraph("trial").as_default():

@@ -107,7 +107,7 @@ def _normalize(n: OnnxNode) -> list[Output | None]:
 
 
 def _spatial(values: Any, first: bool) -> list[int]:
-    """What a list says of rows, columns and so on, without batch and channels."""
+    """Spatial entries of a list of all dimensions, without batch and channels."""
     return [int(v) for v in (values[2:] if first else values[1:-1])]
 
 
@@ -123,7 +123,7 @@ def _layout(n: OnnxNode, rank: int = 4) -> tuple[bool, list[int], list[int]]:
 
 
 def _gap_before(n: OnnxNode, spare: Output, first: bool) -> Output:
-    """What a transposed convolution leaves out before its result. `spare` is left out at both ends."""
+    """Elements cropped before the result of a transposed convolution, of `spare` to be cropped in total."""
     padding = n.attr("padding")
     if padding == "EXPLICIT":
         return n.const(_explicit(n, first)[0])

@@ -63,7 +63,7 @@ def ends_of(graph: Any) -> list[str]:
 
 
 def _with_values(graph: Any, path: str, outputs: list[str], inputs: list[str]) -> Any:
-    """What outputs are computed from, and placeholders, with the variables' values from the checkpoint."""
+    """Copies needed nodes and placeholders into a graph, with variables as constants from the checkpoint."""
     nodes = {node.name: node for node in graph.node}
     needed = set(needed_nodes(nodes, outputs)) | {node_of(name) for name in inputs}
     needed |= {node.name for node in graph.node if node.op in ("Placeholder", "PlaceholderV2")}

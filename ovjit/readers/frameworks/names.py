@@ -73,7 +73,7 @@ class _Copies:
 
 
 def _owners(function: Any) -> Iterator[Any]:
-    """What has names in a function."""
+    """Yields the named parts of a function: its arguments and its nodes."""
     yield from function.signature.input_arg
     yield from function.node_def
 

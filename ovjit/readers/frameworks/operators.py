@@ -93,7 +93,7 @@ def _linspace(n: OnnxNode) -> Output:
 
 
 def _bucketize(n: OnnxNode) -> Output:
-    """How many boundaries are not above each number."""
+    """Bucket index of each element: the number of boundaries that are less than or equal to it."""
     bounds = n.const(np.array(n.required("boundaries"), np.float32))
     x = n.convert(n[0], "f32")
     return n("Bucketize", x, bounds, output_type="i32", with_right_bound=False)
@@ -143,7 +143,7 @@ def _running_log_sum(n: OnnxNode) -> Output:
 
 
 def _histogram(n: OnnxNode) -> Output:
-    """How many numbers lie in each of equal steps of a range; what lies beyond is in the outermost ones."""
+    """Counts values in bins of equal width; values outside the range count in the first or last bin."""
     x, count = n.reshape(n[0], [-1]), int(n.known(2, "the number of steps").reshape(()))
     low, high = n.all("Split", n[1], n.const(0), num_splits=2)
     step = n("Divide", n.convert(n("Subtract", high, low), "f64"), n.const(float(count), "f64"))

@@ -119,7 +119,10 @@ def _evaluate(layer: Any) -> Iterator[None]:
 def _specifications(
     paddle: Any, layer: Any, example: Any, described: Sequence[tuple[Any, Any, Any]]
 ) -> list[Any] | None:
-    """What tells of a Layer's inputs, by an example or by descriptions in the order of `forward`."""
+    """Input specifications of a Layer in the order of `forward`; None if the Layer has its own.
+
+    They come from an example or from descriptions.
+    """
     kind = paddle.static.InputSpec
     names = list(signature(layer.forward).parameters)
     if isinstance(example, Mapping):

@@ -33,7 +33,7 @@ def _joined(
 
 
 def _counts(n: OnnxNode, ids: Output, count: Output) -> Output:
-    """How often each number is there."""
+    """Number of occurrences of each id below `count`."""
     ones = n.broadcast(n.const(1, "i64"), n.shape_of(ids))
     return _joined(n, ones, ids, count, "sum", 0, n.rank(ids))
 
@@ -51,13 +51,13 @@ def _greatest(n: OnnxNode, x: Output) -> float | int:
 
 
 def _last_number(n: OnnxNode, ids: Output) -> Output:
-    """How many segments there are: the last number and 1."""
+    """Number of segments, i64 [1]: the last id + 1."""
     with_start = n("Concat", n.const([-1]), n.convert(ids, "i64"), axis=0)
     return n("Add", n.slice(with_start, 0, -1), n.const([1]))
 
 
 def _of_all(n: OnnxNode, x: Output, sums: Output, ids: Output, count: Output, root: bool = False) -> Output:
-    """Sums by how many rows they are of, or by the root of that; 0 where there are none."""
+    """Divides sums by the number of their rows, or by its square root; empty segments stay 0."""
     much = n.convert(n("Maximum", _counts(n, ids, count), n.const(1)), n.dtype(x))
     much = n("Sqrt", much) if root else much
     rank = n.rank(x)
@@ -65,7 +65,7 @@ def _of_all(n: OnnxNode, x: Output, sums: Output, ids: Output, count: Output, ro
 
 
 def _segments(how: str) -> Rule:
-    """Of numbers that rise; empty segments are 0, or 1 as products."""
+    """Rule that reduces segments with sorted ids; empty segments are 0, or 1 for products."""
 
     def rule(n: OnnxNode) -> Output:
         x, ids = n[0], n[1]
@@ -82,7 +82,7 @@ def _segments(how: str) -> Rule:
 
 
 def _unsorted(how: str) -> Rule:
-    """Of numbers in any order; rows of negative ones are left out."""
+    """Rule that reduces segments with unsorted ids; rows with negative ids are left out."""
 
     def rule(n: OnnxNode) -> Output:
         x, ids = n[0], n[1]
@@ -94,7 +94,7 @@ def _unsorted(how: str) -> Rule:
 
 
 def _sparse_segments(how: str) -> Rule:
-    """Segments of the rows that have been selected."""
+    """Rule that reduces segments of gathered rows."""
 
     def rule(n: OnnxNode) -> Output:
         x, ids = n("Gather", n[0], n[1], n.const(0)), n[2]
@@ -106,7 +106,7 @@ def _sparse_segments(how: str) -> Rule:
 
 
 def _bincount(n: OnnxNode) -> Output:
-    """How often each number below a size is there, or the sums of its weights; for each row of a matrix."""
+    """Counts each number below a size, or sums its weights; a matrix row by row."""
     x, size = n.convert(n[0], "i64"), n.reshape(n.convert(n[1], "i64"), [1])
     weights = None if 0 in (n.shape(n[2]) or ()) else n[2]
     kind, rank = n.dtype(n[2]), n.rank(x)
@@ -126,7 +126,7 @@ def _bincount(n: OnnxNode) -> Output:
 
 
 def _inverted(n: OnnxNode) -> Output:
-    """Where each number is in a permutation."""
+    """Inverse of a permutation."""
     positions = n.convert(n.upto(n.dim_of(n[0], 0)), n.dtype(n[0]))
     return n("ScatterElementsUpdate", n[0], n[0], positions, n.const(0), opset=3)
 
@@ -170,7 +170,7 @@ def _sparse_to_dense(n: OnnxNode) -> Output:
 
 
 def _difference(n: OnnxNode) -> list[Output]:
-    """What of the first list is not in the second one, and where it is."""
+    """Elements of the first list that are not in the second one, and their indices."""
     same = n("Equal", n.unsqueeze(n[0], [1]), n.unsqueeze(n[1], [0]))
     is_missing = n("LogicalNot", n("ReduceLogicalOr", same, [1], keep_dims=False))
     kind = n.data_type("out_idx", 6)

@@ -191,8 +191,10 @@ def _saved_model(path: str, more: Collection[str]) -> Any:
 
 
 def _tags_and_signatures(path: str) -> tuple[list[str] | None, list[str] | None, list[tuple[str, Any, Any]]]:
-    """What a SavedModel is loaded by, None where the loader finds it itself; and the inputs of the signature:
-    name, element type and shape."""
+    """(tags, signature keys, inputs of the signature as name, element type and shape) of a SavedModel.
+
+    Tags or keys are None if the loader finds them itself.
+    """
     from tensorflow.core.protobuf import saved_model_pb2
 
     file = os.path.join(path, "saved_model.pb")

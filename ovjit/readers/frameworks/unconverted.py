@@ -24,39 +24,41 @@ def _always(context: Any, node: Any) -> bool:
 
 
 def _is_open(*operands: int) -> Where:
-    """Where one of the operands is not a constant."""
+    """Test that an operand is not a constant; of all but the first one if `operands` is empty."""
     return lambda context, node: any(
         not node.inputs[i].is_const() for i in operands or range(1, len(node.input))
     )
 
 
 def _has(name: str, *values: Any) -> Where:
-    """Where an attribute has one of the values."""
+    """Test that an attribute has one of the values."""
     return lambda context, node: node.get_attr_value(name) in values
 
 
 def _has_open_filters(context: Any, node: Any) -> bool:
-    """Where the rank of the images, or the number of channels, is not known."""
+    """True if the rank of the images or filters, or a channel count of the filters, is unknown."""
     images, filters = (context.get_shape(name) for name in node.input[:2])
     return images is None or filters is None or min(filters[2:]) < 1
 
 
 def _has_open_images(context: Any, node: Any) -> bool:
-    """Where the rank of the images, or a size but their number, is not known."""
+    """True if the rank of the images, or a dimension other than the batch, is unknown."""
     images = context.get_shape(node.input[0])
     return images is None or min(images[1:]) < 1
 
 
 def _leaves_rows_open(context: Any, node: Any) -> bool:
-    """Where the exporter does not divide the padding of a transposed convolution as TensorFlow does: it is
-    stated, there is none, or windows are smaller than strides."""
+    """True if the exporter may crop a transposed convolution differently from TensorFlow.
+
+    That is the case for padding other than SAME, for unknown shapes, and for windows smaller than strides.
+    """
     windows, strides = context.get_shape(node.input[1]), node.get_attr_value("strides")
     is_open = windows is None or context.get_shape(node.input[2]) is None
     return is_open or node.get_attr_value("padding") != b"SAME" or min(windows[:-2]) < max(strides)
 
 
 def _is_doubled(context: Any, node: Any) -> bool:
-    """Where sizes are known, and doubled or halved, once or several times."""
+    """True if known sizes of images are resized by powers of two, without `align_corners`."""
     shape = context.get_shape(node.input[0])
     if shape is None or _has("align_corners", 1)(context, node) or not node.inputs[1].is_const():
         return False

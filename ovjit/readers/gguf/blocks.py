@@ -26,9 +26,13 @@ Read = Callable[[np.ndarray], np.ndarray]
 
 
 class Form(NamedTuple):
-    """How a type is read: bytes and elements of a block, elements of a group, bits of a code, the common zero
-    (None: there is none), the functions that read codes, scales and minima of blocks. Codes of 8 bits are
-    signed, and have no zero. `has_levels`: codes are indices of levels, and are read two in a byte."""
+    """Storage format of a tensor type.
+
+    `size` and `block`: bytes and elements of a block. `group`: elements of a group. `bits`: of a code.
+    `zero`: the common zero point, or None. `codes`, `scale`, `low`: functions that read codes, scales and
+    minima from blocks. Codes of 8 bits are signed and have no zero point. `has_levels`: codes are indices of
+    levels, and are read two in a byte.
+    """
 
     size: int
     block: int
@@ -196,7 +200,7 @@ def check_kind(kind: str) -> None:
 
 
 def _real(factors: Factors) -> np.ndarray:
-    """What factors stand for, [blocks or rows, groups]: exact in f32."""
+    """Expands factors to f32 [blocks or rows, groups], exactly."""
     outer, inner = factors.outer.astype(np.float32), factors.inner
     if inner is None:
         return outer

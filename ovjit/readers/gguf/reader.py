@@ -77,7 +77,7 @@ def decoder(w: Weights, flat: bool = False) -> Model:
 
 
 def _part(w: Weights, x: Any, name: str) -> Any:
-    """What a part of a layer adds, with the norm behind it that gemma has."""
+    """Output of a part of a layer, normalized if the architecture has norms there (as gemma has)."""
     return norm(w, x, f"{w.base}.{name}") if w.settings.kind.post_norms else x
 
 

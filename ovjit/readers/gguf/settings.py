@@ -1,4 +1,4 @@
-"""What a GGUF file's metadata says of a decoder, with the defaults of its architecture."""
+"""Settings of a decoder from a GGUF file's metadata, with the defaults of its architecture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LAYERS, LARGEST = 4096, 1 << 24
 
 
 class Kind(NamedTuple):
-    """What an architecture has."""
+    """Properties of an architecture."""
 
     #: Files have the two elements of a pair of queries and keys side by side.
     paired: bool = False

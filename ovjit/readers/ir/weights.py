@@ -69,7 +69,7 @@ def open_regular(path: Any, what: str) -> BinaryIO:
 
 
 def contents_of(file: BinaryIO, use_mmap: bool) -> bytes | mmap.mmap:
-    """What is in a file: mapped from MAP_FROM bytes on if `use_mmap`."""
+    """Returns the contents of a file, memory-mapped if `use_mmap` and it has at least MAP_FROM bytes."""
     if not use_mmap or os.fstat(file.fileno()).st_size < MAP_FROM:
         return file.read()
     return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -159,8 +159,7 @@ class _Writer:
         )
 
     def bodies(self, node: SubGraphNode) -> tuple[str, str]:
-        """What a layer says of its bodies: before its ports how they are fed, behind them what they are. The
-        constants of all go to the same file."""
+        """(XML of the port maps, XML of the bodies) of a layer. All bodies share the file of constants."""
         tags = ("then_body", "else_body") if len(node._models) == 2 else ("body",)
         texts, ids = [], []
         for tag, model in zip(tags, node._models, strict=True):
@@ -338,7 +337,7 @@ def _text(value: Any, key: str, name: str) -> str:
 
 
 def _described(tensor: DescriptorTensor) -> tuple[TensorType, set[str], str]:
-    """What a port says of a tensor: its type, its names, and the lines of its notes."""
+    """(type, names, XML lines of the runtime info) of a port's tensor."""
     return tensor._type, tensor._names, _notes({} if tensor._rt_info is None else tensor._rt_info._items, 5)
 
 

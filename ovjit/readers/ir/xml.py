@@ -315,7 +315,7 @@ class _Numbers(dict[str | None, int]):
 
 
 class _Ends:
-    """Where edges of a layer may begin and end, by the ports' ids, and the sources that edges have named."""
+    """Valid ends of edges at a layer, by the ports' ids, and the sources that edges connect to its inputs."""
 
     __slots__ = ("inputs", "layer", "outputs", "sources")
 
@@ -359,7 +359,7 @@ def _connect(net: Net) -> None:
 
 
 def _lost_edge(edge: dict[str, str], ends: dict[int, _Ends]) -> ModelError:
-    """What is wrong with an edge that begins or ends nowhere."""
+    """ModelError for an edge from or to a port that does not exist."""
     source, target = _end(ends, edge, "from-layer"), _end(ends, edge, "to-layer")
     from_port = _number(edge.get("from-port"), "from-port of an edge of {!r}", source.layer)
     to_port = _number(edge.get("to-port"), "to-port of an edge of {!r}", target.layer)

@@ -17,7 +17,7 @@ from ovjit.readers.jax.symbolic import is_number, number_or_dim
 
 
 def _counts(n: JaxNode, *names: str) -> list[int]:
-    """How many operands each of these parameters counts. ModelError if there are not so many."""
+    """Reads numbers of operands from parameters. ModelError if they exceed the operands."""
     counts = [int(n.params[name]) for name in names]
     if min(counts) < 0 or sum(counts) > len(n.inputs):
         raise ModelError(f"{' and '.join(names)} are {counts}, but {len(n.inputs)} operands are given")
@@ -51,7 +51,7 @@ def while_(n: JaxNode) -> Any:
 
 
 def _no_rows(n: JaxNode) -> list[Output]:
-    """What a scan of no steps stacks."""
+    """Stacked outputs of a scan of zero iterations: empty tensors."""
     stacked = n.eqn.outvars[int(n.eqn.params["num_carry"]) :]
     kinds = [(type_of(var.aval), width) for var, width in zip(stacked, widths(stacked), strict=True)]
     return [n.const(np.zeros(kind.shape), kind.dtype) for kind, width in kinds for _ in range(width)]

@@ -156,7 +156,7 @@ def shift(n: JaxNode) -> Any:
 
 @primitive("population_count", "clz")
 def count_bits(n: JaxNode) -> Any:
-    """How many bits are 1, or are 0 before the first 1: by sums of ever more neighbours."""
+    """Counts bits that are 1 (population_count), or zeros before the first 1 (clz), by bit-parallel sums."""
     kind = n.dtype(n[0])
     if ELEMENT_TYPES[kind].bits <= 32:
         return _counted(n, n[0])

@@ -22,7 +22,7 @@ from ovjit.records import NamedTuple
 
 
 class Plan(NamedTuple):
-    """How slices lie: dimensions of the operand by their part, and those of the result."""
+    """Layout of slices in a gather or scatter: the roles of the operand's and the result's dimensions."""
 
     operand: tuple[Any, ...]
     indices: Output
@@ -120,7 +120,7 @@ def gather(n: JaxNode) -> Any:
 
 
 def _extreme(kind: str) -> float:
-    """What JAX fills integers with: the lowest of signed ones, the highest of others."""
+    """JAX's fill value of integers: the minimum of signed types, the maximum of unsigned ones."""
     low, high = value_range(kind)
     return low or high
 

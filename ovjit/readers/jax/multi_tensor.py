@@ -49,7 +49,7 @@ def part_type(aval: Any) -> tuple[str, int] | None:
 
 
 def widths(variables: Iterable[Any]) -> list[int]:
-    """How many tensors each variable is."""
+    """Number of tensors that represent each variable."""
     return [1 if part is None else part[1] for part in (part_type(var.aval) for var in variables)]
 
 

@@ -280,7 +280,7 @@ class Reader(Draft):
         return self.converters.get(name) or find_rule(name)
 
     def run(self, closed: Any, values: Sequence[Any], prefix: str, outer: Sizes | None = None) -> list[Any]:
-        """`outer`: dimensions that are known around a jaxpr that is read in the place of an equation."""
+        """Reads a jaxpr and returns its outputs. `outer`: sizes known around a jaxpr that is inlined."""
         jaxpr = closed.jaxpr
         first = [v.parts[0] if isinstance(v, Parts) else v for v in values]
         sizes = Sizes([(var.aval.shape, v) for var, v in zip(jaxpr.invars, first, strict=True)], outer)

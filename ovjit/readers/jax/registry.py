@@ -1,4 +1,4 @@
-"""Which function reads which primitive of JAX."""
+"""Registry of the functions that read JAX's primitives."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def is_number(dim: Any) -> bool:
 class Sizes:
     """Values of the symbolic dimensions that the inputs of a jaxpr have, as tensors of one element.
 
-    A jaxpr that is read in the place of an equation sees the dimensions around it, too (`outer`).
+    An inlined jaxpr also sees the dimensions around it (`outer`).
     """
 
     def __init__(self, inputs: Sequence[tuple[Sequence[Any], Output]], outer: Sizes | None = None):

@@ -67,7 +67,7 @@ _JOINS: dict[str, Callable[[str], tuple[str, Any]]] = {
 
 @primitive("reduce_window")
 def reduce_window_by_function(n: JaxNode) -> Any:
-    """What is beside the tensor, and between its elements, takes no part, as XLA computes it."""
+    """Reduces windows by a jaxpr. Padding, and gaps between dilated elements, are left out, as in XLA."""
     count, body = len(n) // 2, n.body()
     return _by_places(
         n, n.inputs[:count], n.inputs[count:], lambda a, b: by_elements(n, body, [*a, *b]), inside=True

@@ -1,4 +1,4 @@
-"""What is checked of an ONNX file before rules see its nodes: names, cycles, signatures, known operators."""
+"""Checks of an ONNX file before rules see its nodes: names, cycles, signatures, known operators."""
 
 from __future__ import annotations
 

@@ -27,14 +27,14 @@ def declare_choices(domain: str, table: Mapping[str, Mapping[str, Choice]]) -> N
 
 
 def find_choice(domain: str, operator: str, attribute: str) -> Choice | None:
-    """What an attribute may be; None for numbers, tensors and what nobody has declared."""
+    """Allowed values of an attribute; None for numbers, tensors and undeclared attributes."""
     table = _TABLES.get(domain, {})
     choice = table.get(operator, {}).get(attribute)
     return choice or table.get(ANY, {}).get(attribute)
 
 
 def choices_of(domain: str, operator: str) -> Mapping[str, Choice]:
-    """What is declared for one operator alone."""
+    """Allowed values of the attributes that are declared for one operator alone."""
     return _TABLES.get(domain, {}).get(operator, {})
 
 

@@ -146,8 +146,7 @@ def _by_rows(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[An
 
 
 def _try_body(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[Any]) -> list[Any]:
-    """What the body makes of the first state; the state itself where it cannot be read with sequences of
-    nothing."""
+    """State after one iteration; the first state if the body cannot be read with empty sequences."""
     kinds = {names[2 + i]: v._tensor._type for i, v in enumerate(carried) if isinstance(v, Output)}
     arguments: dict[str, Any] = {name: Output._of(_parameter(name, kind), 0) for name, kind in kinds.items()}
     arguments |= {names[2 + i]: v for i, v in enumerate(carried) if not isinstance(v, Output)}

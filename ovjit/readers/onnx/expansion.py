@@ -1,9 +1,9 @@
-"""How much a model expands while it is read, known before it is read.
+"""Bounds on the number of nodes that a model expands to, known before it is read.
 
 Functions are inlined, loops over sequences are unrolled, and bodies are read again until their shapes settle.
 Each multiplies, and a file of 2 kB can stand for any number of nodes. So the nodes of functions are counted
-before any is inlined, and those of unrolled loops before the first iteration. What is read again, and what is
-made of it, is bounded by multiples of that.
+before any is inlined, and those of unrolled loops before the first iteration. Repeated reads, and the nodes
+that they make, are bounded by multiples of that.
 """
 
 from __future__ import annotations

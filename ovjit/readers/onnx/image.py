@@ -141,7 +141,7 @@ def _bin_samples(n: OnnxNode, rois: Output, side: int, extent: Output, bins: int
 def crop_and_resize_places(
     n: OnnxNode, regions: Output, side: int, extent: Output, length: int, like: Output
 ) -> Output:
-    """Where the rows (side 0) or columns (1) of crops lie: [regions, length]"""
+    """Coordinates of the rows (side 0) or columns (1) of crops in the image: [regions, length]"""
     kind = n.dtype(like)
     begin, end = (n.unsqueeze(n("Gather", regions, i, 1, opset=8), [1]) for i in (side, side + 2))
     reach = n.convert(n("Subtract", extent, 1), kind)

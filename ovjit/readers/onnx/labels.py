@@ -1,4 +1,4 @@
-"""What messages call nodes, operators and chains of calls."""
+"""Labels of nodes, operators and call chains in messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def label(proto: Any) -> str:
 
 
 def operator_name(proto: Any, version: int) -> str:
-    """What messages call an operator: with its version, or with the domain that it is of."""
+    """Label of an operator in messages: with its version in the default domain, else with its domain."""
     if proto.domain in DEFAULT_DOMAINS:
         return f"{proto.op_type[:80]}-{version}"
     return f"{proto.domain}.{proto.op_type[:80]}"

@@ -122,7 +122,7 @@ def clip_11(n: OnnxNode) -> Any:
 
 @onnx_op("Erf")
 def erf(n: OnnxNode) -> Any:
-    """What comes out of integers is cut off towards zero, where OpenVINO's rounds."""
+    """Erf; results for integers are truncated toward zero, where OpenVINO rounds."""
     kind = n.dtype(n[0])
     return n.convert(n("Erf", n[0] if ELEMENT_TYPES[kind].is_real else n.convert(n[0], "f32")), kind)
 

@@ -56,7 +56,7 @@ class Window:
         return list(values)
 
     def extent(self, i: int) -> int:
-        """How many elements the window spans along a dimension."""
+        """Number of elements that the window spans along a dimension, with dilation."""
         return (self.kernel[i] - 1) * self.dilations[i] + 1
 
     def attributes(self, *more: str) -> dict[str, Any]:

@@ -158,8 +158,8 @@ def _either_case(ranges: _Ranges) -> _Ranges:
 
 
 class _Node(NamedTuple):
-    """What a part of an expression says: one of "letters" (ranges), "byte", "only" (a condition), "either"
-    and "then" (parts), "times" (a part, least, most or None)."""
+    """Node of a parsed expression: "letters" (ranges), "byte", "only" (a condition), "either" and "then"
+    (parts), or "times" (a part, least, most or None)."""
 
     kind: str
     what: tuple
@@ -317,7 +317,7 @@ class _Parser:
     # --- letters
 
     def _escaped(self, what: str, flags: _Flags) -> _Ranges:
-        """What stands behind a backslash, as letters."""
+        """Parses the escape sequence that `what` begins, after a backslash, as ranges of letters."""
         if what.lower() in _PERL:
             return flags.cased(_PERL[what.lower()], what.isupper())
         if what in "pP":
@@ -330,7 +330,7 @@ class _Parser:
         return flags.cased(((code, code),))
 
     def _braced(self) -> str:
-        """What stands between a { that has just been read and its }."""
+        """Reads the text between a { that has just been read and its }."""
         inside, closed, _ = self.text[self.at :].partition("}")
         if not closed:
             raise self._wrong("a { without a }")
@@ -366,7 +366,7 @@ class _Parser:
         raise self._wrong(f"the escape \\{what}")
 
     def _class(self, flags: _Flags) -> _Ranges:
-        """What stands between [ and ]."""
+        """Parses a character class between [ and ]."""
         negative = self._take("^")
         ranges: list[tuple[int, int]] = []
         first = True

@@ -63,7 +63,7 @@ class _Cell:
         self.each = len(functions)
 
     def part(self, direction: int) -> slice:
-        """Where the activations of a direction are among all."""
+        """Slice of one direction's activations in the list of all."""
         return slice(direction * self.each, (direction + 1) * self.each)
 
     def run(self, op: str, states: int, *inputs: Output, **attrs: Any) -> list[Output]:

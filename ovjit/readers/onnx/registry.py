@@ -1,4 +1,4 @@
-"""Which function reads which operator: rows keyed by domain, name and the version since when they hold."""
+"""Registry of the rules that read operators, keyed by domain, name and the first version they hold for."""
 
 from __future__ import annotations
 

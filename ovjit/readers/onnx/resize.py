@@ -31,7 +31,7 @@ def upsample(n: OnnxNode) -> Any:
 
 @onnx_op("Resize", 10)
 def resize_10(n: OnnxNode) -> Any:
-    """What is made smaller takes the next place, as ONNX Runtime and OpenVINO do: OpenVINO's "simple"."""
+    """Resizes; nearest rounds up when downsampling ("simple"), as in ONNX Runtime and OpenVINO."""
     return interpolate(n, n.attr("mode"), "asymmetric", "simple", scales=n[1])
 
 

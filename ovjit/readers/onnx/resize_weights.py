@@ -61,7 +61,7 @@ class _Axis:
         return bool(extent == length and scale == 1)
 
     def places(self, coordinates: str, region: tuple[Output, Output] | None) -> Output:
-        """Where in the input each place of the output lies, as the standard defines it."""
+        """Input coordinate of each output element, as the standard defines it."""
         r, extent, length, scale, last = self.r, self.extent, self.length, self.scale, self.last
         x = r.count(0.0, length)
         width = r("Multiply", scale, extent)
@@ -127,7 +127,7 @@ class _Axis:
 
 
 class Sampling(NamedTuple):
-    """How `x` is resized along `axes`; `targets` and `roi` are tensors."""
+    """Parameters of a resize along `axes`; `targets` and `roi` are tensors."""
 
     axes: Sequence[int]
     mode: str

@@ -114,7 +114,7 @@ def _joined_optionals(n: Builder, a: Any, b: Any) -> tuple[list[Output], list[Ou
 
 
 def _blank(n: Builder, like: Any) -> Any:
-    """What stands for no value."""
+    """Empty value like `like`: an empty sequence, or a tensor with 0 for its dynamic dimensions."""
     if is_sequence(like):
         return TensorList([], element_type(n, like))
     shape = [d if isinstance(d, int) else 0 for d in n.shape(like) or ()]

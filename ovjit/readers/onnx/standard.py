@@ -1,7 +1,7 @@
-"""What the package onnx says, without importing all of it, which takes 60 to 90 ms of CPU.
+"""Messages and schemas of the package onnx, without importing all of it (60 to 90 ms of CPU time).
 
-Its messages are in one module, which is executed alone: protobuf has one class for a message, so that the
-package finds the same classes when it is imported. What the standard says of operators comes with ovjit
+Its messages are in one module, which is executed alone. protobuf has one class for each message, so the
+package finds the same classes when it is imported. The schemas of operators come with ovjit
 (`ovjit/data/onnx_schemas.txt`, written by `python -m ovjit.tools.ship --texts`). The package is asked about
 versions that are newer than this file.
 """
@@ -25,7 +25,7 @@ _MESSAGES = "onnx_ml_pb2"
 
 
 class Schema(NamedTuple):
-    """What the standard says of an operator in one version."""
+    """Schema of an operator in one version of the standard."""
 
     since: int
     attributes: dict[str, tuple[int, bool, Any]]  # name -> (AttributeType, required, default AttributeProto)
@@ -127,7 +127,7 @@ class _Table:
         self.newest: dict[str, int] = json.loads(content[: content.index(b"\n")])
 
     def rows(self, domain: str, name: str) -> list[list[Any]]:
-        """What `_schema_of` reads, of each version of the operator, the oldest first."""
+        """Rows of the operator's versions, the oldest first, for `_schema_of`; [] if it is unknown."""
         begin = f"\n{domain} {name}\t".encode(errors="replace")
         at = self._content.find(begin)
         if at < 0 or not name.isidentifier():  # which has no end of a line

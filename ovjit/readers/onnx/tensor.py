@@ -348,7 +348,7 @@ def _known_pads(n: OnnxNode) -> list[int] | None:
 
 
 def _pads_by_axis(pads: Sequence[int], rank: int, axes: Sequence[int]) -> tuple[list[int], list[int]]:
-    """What is added in front of each of `rank` axes, and behind."""
+    """(pads before, pads after) of each of `rank` axes; ModelError for a wrong number of pads."""
     if len(pads) != 2 * len(axes):
         raise ModelError(f"expected {2 * len(axes)} pads, not {len(pads)}")
     first, last = [0] * rank, [0] * rank
@@ -406,7 +406,7 @@ def _pad_by_index(n: OnnxNode, x: Output, begin: Output, end: Output, mode: str)
 
 @onnx_op("CenterCropPad", 18)
 def center_crop_pad(n: OnnxNode) -> Any:
-    """What is too long loses its ends, what is too short gets zeros at both: an odd one goes to the end."""
+    """Crops or pads axes at both ends to the given sizes; an odd element is cropped or added at the end."""
     x = n[0]
     rank = n.rank(x)
     axes = n.axes(n.attr("axes") or range(rank), rank)

@@ -67,8 +67,8 @@ NUMBERS = {row.name: number for number, row in TYPES.items() if row.name}
 
 
 class StandIn(NamedTuple):
-    """How constants of an element type that OpenVINO does not have are read: as the type `like`, of which
-    `convert` makes the same numbers in the type `name`."""
+    """Stand-in for an element type that OpenVINO lacks: constants are read as the type `like`, and `convert`
+    turns them into the same values in the type `name`."""
 
     like: str
     name: str

@@ -157,7 +157,7 @@ def regex_full_match(n: OnnxNode) -> Any:
 
 @onnx_op("TfIdfVectorizer", 9)
 def tf_idf_vectorizer(n: OnnxNode) -> Any:
-    """How often each n-gram is there, of neighbours and of such that are up to `max_skip_count` apart."""
+    """Counts each n-gram of the pool, of words with up to `max_skip_count` others between them."""
     x, flat, pool = n[0], n.rank(n[0]) == 1, n.attr("pool_int64s")
     if pool is None:
         texts = n.required("pool_strings")
@@ -232,7 +232,7 @@ def _none(n: OnnxNode, x: Output, count: int) -> Output:
 
 
 def _counts(n: OnnxNode, x: Output, pool: Sequence[int]) -> list[Output]:
-    """For each length of n-grams, how often each of the pool is in each row: [rows, n-grams]"""
+    """Counts of the pool's n-grams in each row, [rows, n-grams], one tensor for each length of n-grams."""
     starts = [*n.required("ngram_counts"), len(pool)]
     out = []
     for size, (start, end) in enumerate(zip(starts, starts[1:], strict=False), 1):
@@ -371,7 +371,7 @@ def _find_marks(n: OnnxNode, mark: bytes, letter: Callable[[int], Output], lengt
 
 
 def _words(n: OnnxNode, letter: Callable[[int], Output]) -> tuple[Output, Output]:
-    """Where words begin, and where their last letters are."""
+    """Masks of the first and the last letters of words."""
 
     def blank(by: int) -> Output:
         equal = n("Equal", n.unsqueeze(letter(by), [2]), _BLANKS)

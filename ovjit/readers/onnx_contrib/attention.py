@@ -218,7 +218,7 @@ def _unpack_part(n: OnnxNode, x: Output, which: int) -> Output:
 
 
 def masked_of(n: OnnxNode) -> float:
-    """What the node's attribute adds to masked scores."""
+    """Value added to masked scores (`mask_filter_value`)."""
     return float(n.attr("mask_filter_value", -10000.0))
 
 

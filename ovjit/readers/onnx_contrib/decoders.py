@@ -109,10 +109,10 @@ def group_query_attention(n: OnnxNode) -> Any:
 
 
 class _Cache:
-    """How keys ("k") or values ("v") lie in a cache: as they are, or as whole numbers of steps of a scale.
+    """Format of keys ("k") or values ("v") in a cache: unchanged, or quantized to integers by a scale.
 
-    There is one scale for all, or one for each element of each head. Two numbers of four bits are a byte, the
-    lower one first.
+    There is one scale for all, or one for each element of each head. Two values of four bits are packed in a
+    byte, the lower one first.
     """
 
     def __init__(self, n: OnnxNode, which: str, groups: int, size: int):
@@ -127,7 +127,7 @@ class _Cache:
         self.scale = n.reshape(scale, [1, groups, 1, size] if kind == "PER_CHANNEL" else [1])
 
     def stored(self, x: Output) -> Output:
-        """[batch, heads, length, size], the layout of the cache"""
+        """Converts keys or values [batch, heads, length, size] to the format of the cache."""
         n = self.n
         if self.scale is None:
             return x
@@ -141,7 +141,7 @@ class _Cache:
         return n.convert(n("Add", low, n("Multiply", high, 16.0)), "u8")
 
     def read(self, x: Output) -> Output:
-        """... and back"""
+        """Converts a cache back to keys or values [batch, heads, length, size]."""
         n = self.n
         if self.scale is None:
             return x

@@ -1,4 +1,4 @@
-"""What ONNX Runtime's exporters and graph optimiser write beside quantisation and attention."""
+"""Operators from ONNX Runtime's exporters and graph optimizer, other than quantization and attention."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def as_standard(name: str, version: int, domain: str = MICROSOFT) -> None:
 
 
 def standard(n: OnnxNode, name: str, version: int) -> Any:
-    """What ai.onnx makes of a node with an operator of its own."""
+    """Reads a node as the ai.onnx operator `name` in a version."""
     rule = find_rule("", name, version)
     assert rule is not None
     n.version, n.schema = version, find_schema("", name, version)

@@ -1,7 +1,7 @@
-"""What the searches of com.microsoft run step by step: a decoder of GPT-2's form, or an encoder and a decoder
-as T5 and Whisper have them.
+"""Decoders that the searches of com.microsoft run step by step: of GPT-2's form, or with an encoder as in T5
+and Whisper.
 
-Numbers in shapes: batch, beams (1 of a greedy search), rows = batch * beams.
+Dimensions in shapes: batch, beams (1 in a greedy search), rows = batch * beams.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ Run = Callable[[dict[str, Output], "Scope"], tuple[Output, list[Output]]]
 
 
 class Form(NamedTuple):
-    """How the model of a search is run.
+    """The model of a search and its loop state.
 
-    `state` is what goes round: `past_0` ..., `ids` (the tokens that are read next) and what `advance` makes
-    anew of it and of the chosen tokens. `first` is the first step where another graph makes it. The past has
-    its rows along the dimension `axis`.
+    `state` is carried between steps: `past_0` ..., `ids` (the tokens that are read next) and the values that
+    `advance` computes from the state and the chosen tokens. `first` is the first step, if another graph makes
+    it. The past has its rows along the dimension `axis`.
     """
 
     state: dict[str, Output]
@@ -57,7 +57,7 @@ def for_beams(n: OnnxNode, x: Output, beams: int) -> Output:
 
 
 def inside(n: OnnxNode, value: Output, scope: Scope) -> Output:
-    """A value of the graph that the search stands in, in the graph of a step."""
+    """Makes a value of the search's own graph available in the graph of a step."""
     return value if scope is n.scope else scope.capture(value)
 
 
@@ -77,7 +77,7 @@ def _types(graph: Any) -> list[tuple[str, Any]]:
 
 
 def _call(n: OnnxNode, graph: Any, inputs: list[Output], scope: Scope) -> list[Output]:
-    """The outputs of a graph whose inputs get these values, in the types that it declares."""
+    """Reads a graph on these inputs, converted to its declared types, and returns its outputs."""
     values = [n.convert(value, kind) for value, (kind, _) in zip(inputs, _types(graph), strict=True)]
     names = [info.name for info in graph.input]
     outputs, _ = n.reader.subgraph(graph, scope, dict(zip(names, values, strict=True)), captures=False)

@@ -203,7 +203,7 @@ def _probabilities(n: OnnxNode, scores: Output, pairs: Sequence[tuple[int, int]]
 
 
 def _kernels(n: OnnxNode, x: Output, vectors: np.ndarray) -> Output:
-    """What the kernel of a support vector machine says of each row and vector: [rows, vectors]"""
+    """Kernel values of a support vector machine for each row and vector: [rows, vectors]"""
     gamma, offset, degree = [*(n.attr("kernel_params") or []), 0.0, 0.0, 0.0][:3]
     how = n.attr("kernel_type")
     if how == "RBF":

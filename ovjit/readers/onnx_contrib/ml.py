@@ -55,7 +55,7 @@ def normalizer(n: OnnxNode) -> Any:
 
 @ml("Imputer")
 def imputer(n: OnnxNode) -> Any:
-    """What is missing, marked by a number or NaN, is replaced."""
+    """Replaces missing values, which are marked by a number or NaN."""
     x = n[0]
     real = n.dtype(x) in ("f32", "f64")
     values = n.attr("imputed_value_floats") if real else n.attr("imputed_value_int64s")
@@ -132,7 +132,7 @@ def one_hot_encoder(n: OnnxNode) -> Any:
 
 @ml("ZipMap")
 def zip_map(n: OnnxNode) -> Any:
-    """What would be a map for each row, from classes to numbers, is the numbers: models have tensors only.
+    """Returns the scores as a tensor, not as a map from classes for each row: models have tensors only.
     Columns are the classes in the order of their labels."""
     read_labels(n)
     return n("Identity", n[0])

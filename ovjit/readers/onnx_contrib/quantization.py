@@ -1,4 +1,4 @@
-"""What ONNX Runtime's quantisers write beside the standard's operators (domain com.microsoft)."""
+"""Operators of com.microsoft that ONNX Runtime's quantizers write in addition to the standard's."""
 
 from __future__ import annotations
 

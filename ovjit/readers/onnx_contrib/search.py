@@ -49,7 +49,7 @@ _Choice = Callable[
 
 
 class _Settings(NamedTuple):
-    """What a search is told, by its inputs and attributes."""
+    """Settings of a search, from its inputs and attributes."""
 
     form: Form
     begun: Output  # [batch, length] i32: the tokens before the first step
@@ -85,7 +85,7 @@ def greedy_search(n: OnnxNode) -> Any:
 def _said_until_the_end(
     n: OnnxNode, settings: _Settings, token: Output, state: dict[str, Output], changes: dict[str, Output]
 ) -> Any:
-    """What a search of one beam gives for its tokens [batch, 1]: filling behind an item's end"""
+    """Result of a step with one beam: tokens [batch, 1], which are padding after an item's end."""
     ended = n("LogicalOr", state["ended"], n("Equal", token, n.like(token, settings.end)))
     more = n("LogicalNot", n("ReduceLogicalAnd", ended, [0, 1], keep_dims=False))
     return n("Select", ended, n.like(token, settings.pad), token), None, {**changes, "ended": ended}, more

@@ -65,7 +65,7 @@ def tokenizer(n: OnnxNode) -> Any:
 
 
 def _cut(n: OnnxNode, parts: _Parts, letters: Output, pattern: str, between: bool, shortest: int) -> _Parts:
-    """What `pattern` matches in each part, or what is `between`, of at least `shortest` letters."""
+    """Cuts parts into matches of `pattern`, or the text `between` them, of at least `shortest` letters."""
     table = table_of(pattern, anywhere=True)
     rows = TextRows(n, parts.begin, parts.end, letters)
     lengths, positions = rows.lengths, rows.places  # the end is a place, too

@@ -145,7 +145,7 @@ def schema() -> Any:
 
 @contextmanager
 def damaged() -> Iterator[None]:
-    """What accessors raise for offsets that lead nowhere becomes a ModelError."""
+    """Converts errors of accessors for invalid offsets to ModelError."""
     try:
         yield
     except (struct.error, ValueError, IndexError, TypeError, AttributeError, OverflowError) as error:

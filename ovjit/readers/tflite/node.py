@@ -84,7 +84,7 @@ class LiteNode(NodeBuilder):
         return self.scope.stored.get(self.row.inputs[index]) if self.has(index) else None
 
     def out(self, index: int = 0) -> TensorRow:
-        """What the file says of an output."""
+        """Returns the file's row of an output tensor; ModelError if the output is missing."""
         if index >= len(self.row.outputs) or self.row.outputs[index] < 0:
             raise ModelError(f"output {index} is missing")
         return self.scope.graph.tensors[self.row.outputs[index]]
@@ -148,7 +148,7 @@ class LiteNode(NodeBuilder):
         return handle
 
     def state(self, index: int) -> Output:
-        """What an input that is a variable tensor of batch and cells holds now."""
+        """Current value of an input that is a variable tensor [batch, cells]; ModelError if it is not."""
         if not self.has(index):
             raise ModelError(f"input {index} is missing")
         state = self.reader.state_at(self.scope, self.row.inputs[index], self)
@@ -157,7 +157,7 @@ class LiteNode(NodeBuilder):
         return state
 
     def keep(self, index: int, value: Output) -> None:
-        """What that tensor holds from now on."""
+        """Sets the new value of the variable tensor at an input."""
         self.reader.variables.keep(self.scope.graph.tensors[self.row.inputs[index]].name, value)
 
     def rounded(self, index: int, value: Output) -> Output:
@@ -232,7 +232,7 @@ class LiteNode(NodeBuilder):
 
 
 class Layouts:
-    """Which tensors have a second form, with channels first. If `plain`, none has one that others use."""
+    """Cache of the channels-first forms of tensors. If `plain`, it stays empty, and no form is reused."""
 
     def __init__(self, plain: bool = False) -> None:
         self.plain = plain

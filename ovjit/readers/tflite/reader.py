@@ -220,7 +220,7 @@ class Reader(Draft):
         return value
 
     def state_at(self, scope: Scope, index: int, n: Builder) -> Output:
-        """What a variable tensor holds now."""
+        """Current value of a variable tensor; ModelError if the tensor is not variable."""
         row = scope.graph.tensors[index]
         if not row.variable:
             raise ModelError(f"the tensor {row.name[:200]!r} is not variable")

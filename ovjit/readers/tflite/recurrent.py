@@ -122,7 +122,7 @@ def sequence_rnn(n: LiteNode) -> Any:
 
 @tflite_op("VAR_HANDLE")
 def var_handle(n: LiteNode) -> Any:
-    """What other operators know the variable by."""
+    """Handle by which other operators refer to the variable."""
     names = [n.option(name, b"") or b"" for name in ("Container", "SharedName")]
     return Handle(b"/".join(bytes(name) for name in names).decode("utf-8", "replace"))
 

@@ -1,4 +1,4 @@
-"""Which function reads which operator: rows keyed by the schema's name of a builtin operator."""
+"""Registry of the functions that read operators, keyed by the schema's name of a builtin operator."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def _before_parts(axes: list[int]) -> list[int]:
 
 @tflite_op("TRANSPOSE")
 def transpose(n: LiteNode) -> Any:
-    """What brings channels to the front is the form that the tensor may have already."""
+    """Transposes a tensor; one to channels first returns the tensor's channels-first form, if it has one."""
     order, first = n.value(n[1]), n.reader.layouts.find(n[0])
     if first is not None and order is not None and order.reshape(-1).tolist() == first_order(n.rank(n[0])):
         return first
@@ -63,7 +63,7 @@ def transpose(n: LiteNode) -> Any:
 
 
 def _pads(n: LiteNode) -> tuple[Output, Output, np.ndarray | None]:
-    """What is added before and behind each dimension, and both if they are known."""
+    """(pads before, pads after, [dimensions, 2] of both if they are constant, else None)."""
     constant = n.value(n[1])
     if constant is not None:
         if constant.ndim != 2 or constant.shape[1] != 2:

@@ -27,9 +27,9 @@ class Handle:
 
 
 class Variables:
-    """What variables hold at the operator that is being read, and the Assigns of what they hold at the end.
+    """Values of variables at the operator that is being read, and the Assigns of their final values.
 
-    One that is not read before it is written needs no memory.
+    A variable that is written before it is read needs no memory.
     """
 
     def __init__(self, file: LiteFile):
@@ -43,7 +43,7 @@ class Variables:
 
     @contextmanager
     def first_values(self) -> Iterator[None]:
-        """What is assigned meanwhile are first values."""
+        """Context in which assignments set the initial values."""
         before, self.starting = self.starting, True
         yield
         self.starting = before
@@ -64,7 +64,7 @@ class Variables:
         self.keep(handle.name, value)
 
     def state(self, n: Builder, name: str, shape: tuple[Dim, ...], dtype: str, scope: Scope) -> Output:
-        """A tensor that is variable: 0 at first."""
+        """Current value of a variable tensor, initially 0."""
         self._check_place(scope)
         if name not in self.now:
             if not is_static(shape):
@@ -77,7 +77,7 @@ class Variables:
         self.changed.add(name)
 
     def sinks(self, n: Builder) -> list[Node]:
-        """The Assigns."""
+        """Assign nodes of the variables that are both read at first and changed."""
         return [
             n("Assign", self.now[name], variable_id=name)._node
             for name in sorted(self.changed & self.read_at_first)

@@ -71,7 +71,10 @@ def _transpose_convolution(op: Any) -> Any:
 
 
 def _same_pads(op: Any) -> list[int]:
-    """What Paddle pads by "SAME": it takes the sizes of the input for those of a convolution's input."""
+    """Padding of a transposed convolution with "SAME" in Paddle, [begin, end] of each spatial dimension.
+
+    Paddle computes it as for a forward convolution of the input.
+    """
     pads = []
     for size, step, window in zip(
         op.operand_source(0).shape[2:], op.attrs()["strides"], op.operand_source(1).shape[2:], strict=True

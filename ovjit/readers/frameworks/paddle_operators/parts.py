@@ -1,4 +1,4 @@
-"""What the rules share: sizes, constants, reductions, scans."""
+"""Helpers that the rules share: sizes, constants, reductions, scans."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def numbers_below(size: Any) -> Any:
 
 
 def constant_of(value: Any) -> list[Any] | None:
-    """What an operand states, where it is a constant."""
+    """Values of a constant operand as a list; None if it is not a constant."""
     result = value.get_defining_op()
     if result.name() not in ("pd_op.full", "pd_op.full_int_array"):
         return None
@@ -44,7 +44,7 @@ def of_one_axis(function: Callable[..., Any], x: Any) -> Any:
 
 
 def scanned(x: Any, axis: int, first: float, join: Callable[..., Any]) -> Any:
-    """What `join` makes of the elements up to each one, by steps of 1, 2, 4, ...; None for open sizes."""
+    """Inclusive scan by `join` along an axis, in log2(size) steps; None for a dynamic size."""
     size, step = x.shape[axis], 1
     if size < 0:
         return None

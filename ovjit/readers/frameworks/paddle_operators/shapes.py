@@ -91,7 +91,7 @@ def _cross(op: Any) -> Any:
 
 
 def _on_diagonal(rows: Any, columns: Any, offset: int) -> Any:
-    """Where a matrix of these sizes has its diagonal."""
+    """Mask [rows, columns] of the diagonal with this offset."""
     return paddle.unsqueeze(numbers_below(rows), 1) + offset == paddle.unsqueeze(numbers_below(columns), 0)
 
 
