@@ -151,6 +151,8 @@ def test_what_does_not_fit_is_an_error(context: ov.RemoteContext) -> None:
     wide = remote_of(context, np.ones((3, 9), np.float32))
     with pytest.raises(RuntimeError, match="only if it is contiguous"):
         request.set_input_tensor(ov.RemoteTensor(wide, [0, 0], [3, 8]))
+    with pytest.raises(RuntimeError, match="batch cannot be a RemoteTensor"):
+        request.set_input_tensors([remote_of(context, X[:1]) for _ in range(3)])
     on_cpu = core.compile_model(model(), "CPU").create_infer_request()
     with pytest.raises(RuntimeError, match="tensor of GPU.0, but the model is compiled for the CPU"):
         on_cpu.set_input_tensor(remote_of(context, X))
@@ -320,14 +322,15 @@ def test_capsules_of_numpy_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         exchange.import_capsule(None, array[:, ::2].__dlpack__())  # type: ignore[arg-type]
 
 
-def test_capsules_may_outlive_the_interpreter() -> None:
+def test_tensors_of_torch_may_be_freed_at_exit() -> None:
+    pytest.importorskip("torch")
     script = (
-        "import builtins, numpy as np\n"
+        "import numpy as np, torch\n"
         "from ovjit.gpu import exchange\n"
         "from ovjit.gpu.memory import DeviceTensor\n"
         "a = np.zeros(4, np.float32)\n"
         "tensor = DeviceTensor(None, a.ctypes.data, a.shape, a.strides, 4, a)\n"
-        "builtins.kept = exchange.export_capsule(tensor, 'f32', (1, 0))\n"
+        "torch.kept = torch.from_dlpack(exchange.export_capsule(tensor, 'f32', (1, 0)))\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
 

@@ -283,7 +283,23 @@ class Core:
         if name in self._plugins:
             raise self._plugin_error(name)
         device = parse_device(name, self._settings.get(name, {}) if config is None else config)
+        if device == "GPU":
+            device = self._card(device, config if isinstance(config, Mapping) else {})
         self._used.add(device)
+        return device
+
+    def _card(self, device: Device, config: Mapping[str, Any]) -> Device:
+        """The card that a device and DEVICE_ID select; the name "GPU" has no number. DeviceError if they
+        differ, or if there is none."""
+        own = gpu_properties.read_config({k: v for k, v in config.items() if k == "DEVICE_ID"})
+        if device.priorities == "GPU":
+            number = {**self._settings["GPU"], **own}.get("DEVICE_ID")
+            return device if number is None else parse_device(f"GPU.{number}")
+        if own and f"GPU.{own['DEVICE_ID']}" != device.priorities:
+            raise DeviceError(
+                f"Device priority / ID mismatch: DEVICE_ID is {own['DEVICE_ID']!r}, but the device name is "
+                f"{device.priorities!r}"
+            )
         return device
 
     def _plugin_error(self, device: str) -> UnsupportedError:

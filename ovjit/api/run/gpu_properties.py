@@ -113,7 +113,7 @@ def resolve(config: Mapping[str, Any], index: int) -> dict[str, Any]:
     for row in ROWS.values():
         if row.read is not None:
             out[row.name] = config[row.name] if row.name in config else default_of(row.name, index, config)
-    out["card"] = index
+    out["card"], out["DEVICE_ID"] = index, str(index)
     out["NUM_STREAMS"] = out["streams"] = max(1, config.get("NUM_STREAMS", _streams(config)))
     out["INFERENCE_PRECISION_HINT"] = precision(config)
     return out
