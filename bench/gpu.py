@@ -329,16 +329,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def commit() -> str:
     """The short name of the commit, "unknown" outside of a Git repository."""
     try:
-        head = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-        )
+        return subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return head.stdout.strip()
 
 
-def fill_results(found: dict[str, Any], card: driver.Card, options: argparse.Namespace) -> None:
-    """Run all checks and measurements, and add their results to `found`."""
+def fill_results(results: dict[str, Any], card: driver.Card, options: argparse.Namespace) -> None:
+    """Run all checks and measurements, and add their results to `results`."""
     for title, checks in (
         ("words", check_words(card, 4 if options.quick else 1)),
         ("operations", check_operations(48)),
@@ -346,12 +343,12 @@ def fill_results(found: dict[str, Any], card: driver.Card, options: argparse.Nam
     ):
         rows = list(checks)
         failed = [name for name, good in rows if not good]
-        found["failed"] += failed
-        found["checks"][title] = len(rows) - len(failed), len(rows)
+        results["failed"] += failed
+        results["checks"][title] = len(rows) - len(failed), len(rows)
         print(f"{title}: {len(rows) - len(failed)} of {len(rows)} right", *failed[:5], flush=True)
     further = () if options.quick else (measure(options.seconds), measure_torch())
     for row in itertools.chain(measure_digits(options.seconds), *further):
-        found["results"].append(row)
+        results["results"].append(row)
         print(*(f"{key}: {value}" for key, value in row.items()), flush=True)
 
 

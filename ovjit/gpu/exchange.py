@@ -86,8 +86,8 @@ def _drop_capsule(capsule: int) -> None:
         _delete(_content_of(capsule, _NAME))
 
 
-for _kept in (_NAME, _USED, _delete, _drop_capsule):  # tensors and capsules outlive modules at exit
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_kept))
+for _immortal in (_NAME, _USED, _delete, _drop_capsule):  # tensors and capsules outlive modules at exit
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_immortal))
 
 
 def export_capsule(tensor: DeviceTensor, dtype: str, device: tuple[int, int]) -> Any:

@@ -291,14 +291,14 @@ class Core:
     def _card(self, device: Device, config: Mapping[str, Any]) -> Device:
         """The card that a device and DEVICE_ID select; the name "GPU" has no number. DeviceError if they
         differ, or if there is none."""
-        own = gpu_properties.read_config({k: v for k, v in config.items() if k == "DEVICE_ID"})
-        if device.priorities == "GPU":
-            number = {**self._settings["GPU"], **own}.get("DEVICE_ID")
+        name, key = device.priorities, "DEVICE_ID"
+        number = gpu_properties.read_config({key: config[key]})[key] if key in config else None
+        if name == "GPU":
+            number = number or self._settings["GPU"].get(key)
             return device if number is None else parse_device(f"GPU.{number}")
-        if own and f"GPU.{own['DEVICE_ID']}" != device.priorities:
+        if number is not None and f"GPU.{number}" != name:
             raise DeviceError(
-                f"Device priority / ID mismatch: DEVICE_ID is {own['DEVICE_ID']!r}, but the device name is "
-                f"{device.priorities!r}"
+                f"Device priority / ID mismatch: {key} is {number!r}, but the device name is {name!r}"
             )
         return device
 
