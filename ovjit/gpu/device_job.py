@@ -224,15 +224,15 @@ def scratch_of_chunk(plan: Any) -> int:
 
 def constants_of(executable: Any, card: Card, memory: np.ndarray, stream: Any) -> DeviceMemory:
     """The constants of a compiled model on a card, uploaded at the first use."""
-    known = _constants.setdefault(executable, {})
-    found = known.get(card.facts.number)
-    if found is None:
+    by_card = _constants.setdefault(executable, {})
+    constants = by_card.get(card.facts.number)
+    if constants is None:
         content = np.ascontiguousarray(memory).view(np.uint8).reshape(-1)
-        found = DeviceMemory(card, content.nbytes)
-        card.upload(found.address, content, stream)
+        constants = DeviceMemory(card, content.nbytes)
+        card.upload(constants.address, content, stream)
         card.synchronize(stream)
-        known[card.facts.number] = found
-    return found
+        by_card[card.facts.number] = constants
+    return constants
 
 
 class DeviceJob(Job):
@@ -281,17 +281,14 @@ class DeviceJob(Job):
 
     def find_late_outputs(self) -> list[int]:
         """The numbers of outputs whose remote memory is that of an input, or of another output, too."""
-        count, found, taken = (
-            len(self.inputs),
-            [],
-            [t for i, t in self.remote.items() if i < len(self.inputs)],
-        )
-        for i, tensor in self.remote.items():
-            if i >= count:
-                if any(tensor.overlaps(other.address, other.size) for other in taken):
-                    found.append(i)
-                taken.append(tensor)
-        return found
+        late: list[int] = []
+        earlier: list[DeviceTensor] = []
+        for i, tensor in sorted(self.remote.items()):  # inputs first
+            overlaps = any(tensor.overlaps(other.address, other.size) for other in earlier)
+            if i >= len(self.inputs) and overlaps:
+                late.append(i)
+            earlier.append(tensor)
+        return late
 
     @property
     def device(self) -> DeviceState:

@@ -257,6 +257,13 @@ class Card:
         """True if a byte of the host is in memory of `allocate_pinned`."""
         return any(begin <= address < begin + size for begin, size in list(self._pinned.items()))
 
+    def device_of(self, address: int) -> int:
+        """The number of the card whose memory has this address. Raises CardError for memory of the host."""
+        device = ctypes.c_int()
+        number = 9  # CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+        self.call("cuPointerGetAttribute", ctypes.byref(device), number, ctypes.c_uint64(address))
+        return device.value
+
     def upload(self, address: int, array: np.ndarray, stream: Any) -> None:
         """Copy a contiguous array to the card, in the order of the stream."""
         if array.nbytes:

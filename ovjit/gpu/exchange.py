@@ -86,6 +86,10 @@ def _drop_capsule(capsule: int) -> None:
         _delete(_content_of(capsule, _NAME))
 
 
+for _immortal in (_NAME, _USED, _delete, _drop_capsule):  # tensors and capsules outlive modules at exit
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_immortal))
+
+
 def export_capsule(tensor: DeviceTensor, dtype: str, device: tuple[int, int]) -> Any:
     """A DLPack capsule of a tensor, whose memory stays until the consumer gives it back."""
     code = _CODES.get(dtype)
@@ -142,9 +146,11 @@ def import_tensor(card: Card, other: Any, stream: Any) -> tuple[str, DeviceTenso
     if facts.get("mask") is not None:
         raise UnsupportedError("a tensor has no mask")
     if facts.get("stream") is not None:
-        card.synchronize(facts["stream"])
-    address, shape = facts["data"][0], tuple(facts["shape"])
-    return name, new_tensor(card, address or 0, shape, facts.get("strides"), dtype.itemsize, other)
+        card.synchronize(ctypes.c_void_p(facts["stream"]))
+    address, shape = facts["data"][0] or 0, tuple(facts["shape"])
+    if address and 0 not in shape:
+        check_card(card, CUDA, card.device_of(address))
+    return name, new_tensor(card, address, shape, facts.get("strides"), dtype.itemsize, other)
 
 
 def check_card(card: Card, kind: int, number: int) -> None:

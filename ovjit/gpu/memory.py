@@ -15,28 +15,40 @@ from ovjit.gpu.driver import Card
 from ovjit.records import NamedTuple
 
 
-class DeviceMemory:
-    """Bytes of a card's memory, freed with this object."""
+class Resource:
+    """A resource that this process has of a card's driver, released with this object."""
 
-    def __init__(self, card: Card, size: int):
-        self.card, self.size, self._pid = card, size, os.getpid()
-        self.address = card.allocate(size)
+    def __init__(self, card: Card):
+        self.card, self._pid = card, os.getpid()
+
+    def _release(self) -> None:
+        raise NotImplementedError
 
     def __del__(self) -> None:
-        address = getattr(self, "address", None)
-        if address is not None and os is not None and os.getpid() == self._pid and not sys.is_finalizing():
+        if os is not None and os.getpid() == self._pid and not sys.is_finalizing():
             try:
-                self.card.free(address)
-            except Exception:  # the card is lost, and its memory with it
+                self._release()
+            except Exception:  # it was not allocated, or the card is lost
                 pass
 
 
-class PinnedMemory:
+class DeviceMemory(Resource):
+    """Bytes of a card's memory, freed with this object."""
+
+    def __init__(self, card: Card, size: int):
+        super().__init__(card)
+        self.size, self.address = size, card.allocate(size)
+
+    def _release(self) -> None:
+        self.card.free(self.address)
+
+
+class PinnedMemory(Resource):
     """Host memory that the driver copies without a buffer between, freed with this object. `array`: its
     bytes, which must not be used after that; see `lend`."""
 
     def __init__(self, card: Card, size: int):
-        self.card, self._pid = card, os.getpid()
+        super().__init__(card)
         self.array = card.allocate_pinned(size)
 
     def lend(self, size: int) -> np.ndarray:
@@ -45,29 +57,19 @@ class PinnedMemory:
         buffer.memory = self  # type: ignore[attr-defined]
         return np.frombuffer(memoryview(buffer), np.uint8)
 
-    def __del__(self) -> None:
-        array = getattr(self, "array", None)
-        if array is not None and os is not None and os.getpid() == self._pid and not sys.is_finalizing():
-            try:
-                self.card.free_pinned(array)
-            except Exception:  # the card is lost, and its memory with it
-                pass
+    def _release(self) -> None:
+        self.card.free_pinned(self.array)
 
 
-class Stream:
+class Stream(Resource):
     """A stream of a card, destroyed with this object."""
 
     def __init__(self, card: Card):
-        self.card, self._pid = card, os.getpid()
+        super().__init__(card)
         self.handle = card.create_stream()
 
-    def __del__(self) -> None:
-        handle = getattr(self, "handle", None)
-        if handle is not None and os is not None and os.getpid() == self._pid and not sys.is_finalizing():
-            try:
-                self.card.destroy_stream(handle)
-            except Exception:  # the card is lost
-                pass
+    def _release(self) -> None:
+        self.card.destroy_stream(self.handle)
 
 
 class DeviceTensor(NamedTuple):

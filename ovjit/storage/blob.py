@@ -127,7 +127,7 @@ def _encode(executable: Any, elsewhere: Elsewhere | None = None, once: bool = Fa
     constants = StoredConstants(inner.program, arrays, executable.graph if once else None)
     graph = dump(encode_graph(executable.graph, arrays))
     starts = None if variables is None else encode_starts(executable.program, _encode_start)
-    weights, packed = arrays.pieces(), constants.pieces()
+    weights, packed = arrays.pieces(), constants.pieces
     hashed = tags.needs_kernel(max(len(weights), len(packed)))
     origin = None if elsewhere is None else elsewhere.origin
     program = encode_program(
@@ -308,6 +308,7 @@ def _load(
     from ovjit.storage.stored_program import hashing_code, stored_executable
 
     sections = container.sections
+    places: dict[str, Any] = {}
     for kind in ("weights", "packed"):
         if not sections[kind].readonly:
             sections[kind] = memoryview(bytes(sections[kind]))
@@ -317,14 +318,17 @@ def _load(
         tags.function(provided)
     kinds = ["weights"]
     if "memory" in tables:
-        memory: np.ndarray | None = _fill_memory(container, tables["memory"], file)
+        memory, packed = _fill_memory(container, tables["memory"], file)
         kinds.append("packed")
+        places["packed"] = sections["packed"]
+        sections = {**sections, "packed": packed}  # an export writes bytes that no change of a file reaches
     else:
         if "file" in tables:
             file = _weights_file(tables["file"], bool(config.get("ENABLE_MMAP", True)))
         memory = _memory(container, tables)
     given, result = ([TensorType(info.dtype, info.shape) for info in infos] for infos in (inputs, outputs))
-    places = {} if file is None else {"file": file}
+    if file is not None:
+        places["file"] = file
 
     def check() -> None:
         for kind in kinds:
@@ -333,16 +337,20 @@ def _load(
     return stored_executable(tables, sections, memory, given, result, config, places, check)
 
 
-def _fill_memory(container: Container, table: Mapping[str, Any], file: np.ndarray | None) -> np.ndarray:
-    """Constant memory by its table, from the weights in `file` or in the blob."""
-    from ovjit.storage.by_file import fill_memory
+def _fill_memory(
+    container: Container, table: Mapping[str, Any], file: np.ndarray | None
+) -> tuple[np.ndarray, Pieces]:
+    """Constant memory by its table, from the weights in `file` or in the blob, and the section `packed` as
+    parts of that memory."""
+    from ovjit.storage.by_file import fill_memory, literal_pieces
 
     if table.get("place") == "weights":
         container.verify("weights")
         file = np.frombuffer(container.sections["weights"], np.uint8)
     elif file is None:
         raise BlobError("the blob keeps its weights in a separate file")
-    return fill_memory(table, container, file)
+    memory = fill_memory(table, container, file)
+    return memory, literal_pieces(memory, table)
 
 
 class Moved(BlobError):

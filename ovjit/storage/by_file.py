@@ -84,7 +84,7 @@ def _table_of(program: Any, origin: Origin | None) -> tuple[Pieces, dict[str, An
         if at is not None and has_function(recipe) and offset not in steering:
             rows.append(encode_filling(offset, size, recipe, array, at))
     table = memory_table("file", program, rows)
-    return Pieces(program.memory[begin:][:size].data for begin, size, _ in table["literal"]), table
+    return literal_pieces(program.memory, table), table
 
 
 def memory_table(section: str, program: Any, rows: Sequence[Any]) -> dict[str, Any]:
@@ -101,8 +101,13 @@ def memory_table(section: str, program: Any, rows: Sequence[Any]) -> dict[str, A
     return {"place": section, "size": size, "literal": literal, "filled": list(rows)}
 
 
+def literal_pieces(memory: np.ndarray, table: Mapping[str, Any]) -> Pieces:
+    """The content of the section `packed`, from constant memory."""
+    return Pieces(memory[begin:][:size].data for begin, size, _ in table["literal"])
+
+
 def has_function(recipe: Recipe) -> bool:
-    """Whether a file can name the function of the recipe."""
+    """True if a file can name the function of the recipe."""
     return recipe.function in _names()
 
 

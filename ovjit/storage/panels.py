@@ -7,6 +7,7 @@ Panels of a matrix, for tile kernels (`ovjit.tiles.pack.fill_panels`):
 For each of G groups come full panels of `width` outputs, [depth / group, width, group] each, and if O is no
 multiple of it one more of `last width`, padded with zeros. The array is what
 `reshape(dimensions).transpose(order).reshape(G, depth, O)` rearranges, see `ovjit.planning.plan.Panels`.
+Blobs before format 3 have no `group`; it is 1.
 
 Bytes of compressed weights (`ovjit.tiles.pack.fill_woven`):
 
@@ -38,13 +39,13 @@ _AT_ONCE = 1 << 19
 def panel_bytes(row: Any, itemsize: int, count: int) -> int:
     """The size of the panels. Raises BlobError unless all numbers fit each other and `count` elements."""
     numbers = [n for part in row for n in part]
-    if not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
+    if not all(type(n) is int and 0 <= n < 2**63 for n in numbers) or not count:
         raise BlobError("the blob is not valid: panels of weights with numbers out of range")
     if len(row) == 3:
         return _woven_bytes(row, itemsize, count)
     matrix, widths, dims, order = row
     groups, depth, outs = matrix
-    width, last_width, group = widths
+    width, last_width, group = _widths(widths)
     if (
         width < 1
         or group < 1
@@ -57,6 +58,11 @@ def panel_bytes(row: Any, itemsize: int, count: int) -> int:
     ):
         raise BlobError("the blob is not valid: panels of weights do not match their shape")
     return groups * depth * (outs // width * width + last_width) * itemsize
+
+
+def _widths(widths: Any) -> Any:
+    """(width, last width, group) of a row."""
+    return widths if len(widths) == 3 else (*widths, 1)
 
 
 def _woven_bytes(row: Any, itemsize: int, count: int) -> int:
@@ -80,7 +86,8 @@ def unpack(raw: np.ndarray, row: Any) -> np.ndarray:
     """The array, flat and in the graph's order; `raw`: the panels' elements, checked by `panel_bytes`."""
     if len(row) == 3:
         return _unweave(raw, row)
-    (groups, depth, outs), (width, last_width, group), dims, order = row
+    (groups, depth, outs), widths, dims, order = row
+    width, last_width, group = _widths(widths)
     full, last, words = outs // width, outs % width, depth // group
     out = np.empty((groups, words, group, outs), raw.dtype)
     body = depth * full * width
@@ -138,7 +145,7 @@ def _panels_of(how: Any, source: np.ndarray, nbytes: int) -> Any:
     plain = source.transpose(axes).flags.c_contiguous and numpy_dtype(how["kind"]) == source.dtype
     groups, *depths, outs = source.shape
     depth, group = math.prod(depths), how["group"]
-    if not plain or how.get("paired") or how.get("through") or depths[-1] % group:
+    if not plain or not source.size or how.get("paired") or how.get("through") or depths[-1] % group:
         return None
     dims = [source.shape[axis] for axis in axes]
     widths = [how["width"], how["last"] if outs % how["width"] else 0, group]

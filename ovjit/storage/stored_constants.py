@@ -17,8 +17,7 @@ import numpy as np
 from ovjit.graph.converted import Unpacked
 from ovjit.graph.graph import Graph
 from ovjit.planning.constants import fill_copy, has_subnormals
-from ovjit.storage.by_file import encode_filling, has_function, memory_table
-from ovjit.storage.container import Pieces
+from ovjit.storage.by_file import encode_filling, has_function, literal_pieces, memory_table
 from ovjit.storage.graph_format import Arrays, raw_bytes
 from ovjit.storage.panels import inverse_of, panel_bytes
 
@@ -47,10 +46,8 @@ class StoredConstants:
         table = memory_table("weights", program, rows)
         self.table = table if rows else None
         self._literal: list[list[int]] = table["literal"]
-
-    def pieces(self) -> Pieces:
-        """The content of the section `packed`."""
-        return Pieces(self._memory[begin:][:size].data for begin, size, _ in self._literal)
+        #: The content of the section `packed`.
+        self.pieces = literal_pieces(self._memory, table)
 
     def _divide(self, weights: Arrays, spans: set[_Span]) -> list[Any]:
         """Find the constants that can be unpacked, and return the rows of those that are packed again.
@@ -128,5 +125,5 @@ def _span_of(array: np.ndarray) -> _Span:
 
 
 def _is_exact(array: np.ndarray) -> bool:
-    """Whether packing changes no element: subnormal numbers become zeros."""
+    """True if packing changes no element: subnormal numbers become zeros."""
     return array.dtype.kind in "iub" or not has_subnormals(_in_memory_order(array).reshape(-1))

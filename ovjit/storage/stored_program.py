@@ -631,9 +631,7 @@ def stored_executable(
     """The executable of a stored program, with variables if it has some. `places`: further places of the
     graph's arrays, besides the sections. `check` is called before they are read."""
     found = {"weights": sections["weights"], **(places or {})}
-    if "memory" in tables:
-        found["packed"] = sections["packed"]
-    elif memory is not None:
+    if "packed" not in found and memory is not None:
         sections["packed"] = found["packed"] = memory.data.toreadonly()
 
     def read_graph() -> Graph:

@@ -50,6 +50,28 @@ def test_words_are_checked(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(cuda, "run", wrong, raising=False)
     assert not all(dict(bench.check_words(card, 40)).values())
+    cuda.fail["cuModuleLoadDataEx"] = 218
+    card._functions.clear()
+    rows = dict(bench.check_words(card, 40))
+    assert not any(rows.values()) and "cannot compile the kernel's PTX" in next(iter(rows))
+
+
+def test_zeros_of_other_signs_are_other_bits() -> None:
+    zero, nan = np.array([0.0, 0], np.float32), np.array([np.nan, 1], np.float32)
+    other = nan.copy()
+    other.view(np.uint32)[0] ^= 1
+    for one, two, same in ((zero, -zero, False), (nan, other, True), (nan, zero, False)):
+        assert bench.has_same_bits(one.view(np.uint8), two.view(np.uint8)) is same
+
+
+def test_an_error_keeps_the_results_before_it(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bench, "check_words", lambda *_: iter([("add", True)]))
+    monkeypatch.setattr(bench, "check_operations", lambda *_: (("Relu-1", 1 / 0) for _ in "1"))
+    with pytest.raises(ZeroDivisionError):
+        bench.main(["--json", str(tmp_path / "gpu.json")])
+    assert json.loads((tmp_path / "gpu.json").read_text())["checks"] == {"words": [1, 1]}
 
 
 def test_operations_are_checked(cuda: FakeCuda) -> None:

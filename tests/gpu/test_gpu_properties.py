@@ -103,6 +103,25 @@ def test_settings_reach_compiled_models(cuda: FakeCuda) -> None:
             get(name)
 
 
+def test_the_number_of_a_card_selects_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, FakeCuda(cards=2))
+    try:
+        core = ov.Core()
+        for name, config in (("GPU", {"DEVICE_ID": "1"}), ("GPU.1", {"DEVICE_ID": 1}), ("GPU.1", {})):
+            compiled = core.compile_model(model(), name, config)
+            assert compiled.get_property("EXECUTION_DEVICES") == ["GPU.1"]
+            assert compiled.get_property("DEVICE_ID") == "1"
+        with pytest.raises(RuntimeError, match="mismatch: DEVICE_ID is '1', but the device name is 'GPU.0'"):
+            core.compile_model(model(), "GPU.0", {"DEVICE_ID": "1"})
+        with pytest.raises(RuntimeError, match="GPU"):
+            core.compile_model(model(), "GPU", {"DEVICE_ID": "2"})
+        core.set_property("GPU", {"DEVICE_ID": "1"})
+        assert core.compile_model(model(), "GPU").get_property("EXECUTION_DEVICES") == ["GPU.1"]
+        assert core.compile_model(model(), "GPU.0").get_property("DEVICE_ID") == "0"
+    finally:
+        driver.forget()
+
+
 def test_half_precision_is_used_where_it_is_asked_for(cuda: FakeCuda) -> None:
     core, x = ov.Core(), np.array([[0.1, 0.7, 0.33], [1, 2, 3]], np.float32)
     results = {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -149,6 +151,8 @@ def test_what_does_not_fit_is_an_error(context: ov.RemoteContext) -> None:
     wide = remote_of(context, np.ones((3, 9), np.float32))
     with pytest.raises(RuntimeError, match="only if it is contiguous"):
         request.set_input_tensor(ov.RemoteTensor(wide, [0, 0], [3, 8]))
+    with pytest.raises(RuntimeError, match="batch cannot be a RemoteTensor"):
+        request.set_input_tensors([remote_of(context, X[:1]) for _ in range(3)])
     on_cpu = core.compile_model(model(), "CPU").create_infer_request()
     with pytest.raises(RuntimeError, match="tensor of GPU.0, but the model is compiled for the CPU"):
         on_cpu.set_input_tensor(remote_of(context, X))
@@ -161,6 +165,12 @@ def test_tensors_of_another_card_are_refused(monkeypatch: pytest.MonkeyPatch) ->
         request = core.compile_model(model(), "GPU.1").create_infer_request()
         with pytest.raises(RuntimeError, match="memory of card 0, and the model runs on card 1"):
             request.set_input_tensor(core.get_default_context("GPU.0").create_tensor(ov.Type.f32, [3, 8], {}))
+        own = ov.Tensor(np.zeros((3, 8), np.float32))
+        request.set_input_tensor(own)
+        with pytest.raises(RuntimeError, match="memory of card 0"):
+            request.set_input_tensor(core.get_default_context("GPU.0").create_tensor(ov.Type.f32, [3, 8], {}))
+        own.data[...] = X  # still the request's
+        np.testing.assert_allclose(request.infer()[0], np.maximum(X @ W, 0), rtol=1e-5, atol=1e-5)
     finally:
         driver.forget()
 
@@ -234,6 +244,10 @@ def test_memory_of_the_caller_is_used_by_its_address(context: ov.RemoteContext, 
     del other
     gc.collect()
     assert address in cuda.memory
+    with pytest.raises(RuntimeError, match="cuPointerGetAttribute failed"):
+        context.create_tensor(
+            ov.Type.f32, [3, 8], {"SHARED_MEM_TYPE": "USM_USER_BUFFER", "MEM_HANDLE": X.ctypes.data}
+        )
 
 
 class OfAnotherPackage:
@@ -308,6 +322,27 @@ def test_capsules_of_numpy_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         exchange.import_capsule(None, array[:, ::2].__dlpack__())  # type: ignore[arg-type]
 
 
+def test_tensors_of_torch_may_be_freed_at_exit() -> None:
+    pytest.importorskip("torch")
+    script = (
+        "import numpy as np, torch\n"
+        "from ovjit.gpu import exchange\n"
+        "from ovjit.gpu.memory import DeviceTensor\n"
+        "a = np.zeros(4, np.float32)\n"
+        "tensor = DeviceTensor(None, a.ctypes.data, a.shape, a.strides, 4, a)\n"
+        "torch.kept = torch.from_dlpack(exchange.export_capsule(tensor, 'f32', (1, 0)))\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_read_only_memory_is_not_written(context: ov.RemoteContext) -> None:
+    content = np.zeros(24, np.float32)
+    content.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        remote_of(context, X).copy_to(ov.Tensor(content, ov.Shape([3, 8])))
+    assert not content.any()
+
+
 def test_tensors_of_the_host_are_not_imported(context: ov.RemoteContext) -> None:
     with pytest.raises(RuntimeError, match="use copy_from"):
         context.import_tensor(X)
@@ -327,6 +362,9 @@ def test_the_array_interface_shares_the_memory(context: ov.RemoteContext, cuda: 
 
     shared = context.import_tensor(Other())
     np.testing.assert_array_equal(host_of(shared), X)
+    Other.__cuda_array_interface__ = {**facts, "data": (X.ctypes.data, False)}
+    with pytest.raises(RuntimeError, match="cuPointerGetAttribute failed"):
+        context.import_tensor(Other())
     region = ov.RemoteTensor(own, [0, 0], [3, 4])
     assert region.__cuda_array_interface__["strides"] == (32, 4)
     bf16 = context.create_tensor(ov.Type.bf16, [2], {})

@@ -199,3 +199,26 @@ def test_panels_are_restored(seed: int) -> None:
     if row is not None:
         found = unpack(memory.view(stored.dtype), row)
         assert np.array_equal(found, stored.reshape(-1)), (SEED, seed)
+        if group == 1:
+            earlier = [row[0], row[1][:2], *row[2:]]  # as before format 3
+            assert panel_bytes(earlier, 4, stored.size) == nbytes
+            assert np.array_equal(unpack(memory.view(stored.dtype), earlier), found), (SEED, seed)
+
+
+@pytest.mark.parametrize("row", [[[2**62, 0], [1, 1], [0, 0]], [[2**62, 0, 1], [1, 0, 1], [0], [0]]])
+def test_rows_without_elements_are_refused(row: list) -> None:
+    with pytest.raises(BlobError, match="out of range"):
+        panel_bytes(row, 1, 0)
+
+
+def test_exports_have_the_bytes_that_were_verified(exported, tmp_path: Path) -> None:
+    _, _, _, content = exported
+    if "memory" not in parse(Container(memoryview(content)).sections["program"], "program"):
+        pytest.skip("no constant is packed again")
+    path = tmp_path / "m.blob"
+    path.write_bytes(content)
+    model = ovjit.Core().import_model(path, "CPU")
+    with open(path, "r+b") as file:  # mapped
+        file.seek(forged.place_of(content, "packed")[0])
+        file.write(b"\x55" * 64)
+    assert model.export_model().getvalue() == content

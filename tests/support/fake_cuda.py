@@ -53,7 +53,7 @@ class FakeCuda:
         self.graphs: dict[int, list[Work]] = {}
         self.events: dict[int, float] = {}
         self.launches = self.replays = self.instantiated = self.updates = 0
-        self._next = 1000
+        self._next = 1 << 40
 
     def __getattr__(self, name: str) -> Callable[..., int]:
         if not name.startswith("cu"):
@@ -63,6 +63,8 @@ class FakeCuda:
 
         def call(*arguments: Any) -> int:
             self.calls.append(name)
+            large = [a for a in arguments if type(a) is int and not -(1 << 31) <= a < 1 << 31]
+            assert not large, "ctypes cuts an int to 32 bits"
             if name in self.fail:
                 return self.fail[name]
             return method(self, *arguments) or SUCCESS
@@ -197,6 +199,12 @@ class FakeCuda:
         place, count, byte = number(address), number(size), number(value)
         self.span(place, count)
         self.enqueue(stream, lambda: self.span(place, count).fill(byte), place)
+
+    def do_cuPointerGetAttribute(self, value: Any, attribute: int, address: Any) -> int:
+        assert attribute == 9
+        inside = any(a <= number(address) < a + m.nbytes for a, m in self.memory.items())
+        target(value).value = 0
+        return SUCCESS if inside else INVALID_VALUE
 
     # -- kernels
 

@@ -283,7 +283,23 @@ class Core:
         if name in self._plugins:
             raise self._plugin_error(name)
         device = parse_device(name, self._settings.get(name, {}) if config is None else config)
+        if device == "GPU":
+            device = self._card(device, config if isinstance(config, Mapping) else {})
         self._used.add(device)
+        return device
+
+    def _card(self, device: Device, config: Mapping[str, Any]) -> Device:
+        """The card that a device and DEVICE_ID select; the name "GPU" has no number. DeviceError if they
+        differ, or if there is none."""
+        name, key = device.priorities, "DEVICE_ID"
+        number = gpu_properties.read_config({key: config[key]})[key] if key in config else None
+        if name == "GPU":
+            number = number or self._settings["GPU"].get(key)
+            return device if number is None else parse_device(f"GPU.{number}")
+        if number is not None and f"GPU.{number}" != name:
+            raise DeviceError(
+                f"Device priority / ID mismatch: {key} is {number!r}, but the device name is {name!r}"
+            )
         return device
 
     def _plugin_error(self, device: str) -> UnsupportedError:

@@ -1,7 +1,7 @@
 """Properties of the device "GPU": names, defaults and order are those of OpenVINO's.
 
-Those without a meaning for NVIDIA's cards, such as priorities of queues, are taken and told, and change
-nothing.
+Those without a meaning for NVIDIA's cards, such as priorities of queues, are accepted and reported, and have
+no effect.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _device_id(value: Any) -> str:
 
 _PRIORITY = table._choice(values.Priority)
 
-#: name -> its row, in OpenVINO's order. `compiled`: "C" for what compiled models list.
+#: name -> its row, in OpenVINO's order. `compiled`: "C" for properties that compiled models list.
 ROWS = {
     row.name: row
     for row in (
@@ -71,12 +71,12 @@ ROWS = {
         Row("CONFIG_FILE", "", table._text, compiled="C"),
     )
 }  # fmt: skip
-#: What a Core takes for all devices, and hands on.
+#: Properties that a Core accepts for all devices, and passes on.
 _OF_CORE = (
     "ENABLE_MMAP", "FORCE_TBB_TERMINATE", "AUTO_BATCH_TIMEOUT", "ALLOW_AUTO_BATCHING", "DEVICE_PROPERTIES",
     "OVJIT_KEY", "LOG_LEVEL",
 )  # fmt: skip
-#: What a compiled model lists before its settings.
+#: Properties that a compiled model lists before its settings.
 _OF_MODELS = (
     "SUPPORTED_PROPERTIES", "NETWORK_NAME", "OPTIMAL_NUMBER_OF_INFER_REQUESTS", "EXECUTION_DEVICES",
     "LOADED_FROM_CACHE",
@@ -98,7 +98,7 @@ def find_row(name: Any) -> Row:
 
 def read_config(config: Any) -> dict[str, Any]:
     """The values to keep for properties given as a dict of names. TypeError for anything else, PropertyError
-    for unknown names and wrong values. What DEVICE_PROPERTIES has for "GPU" is among them."""
+    for unknown names and wrong values. Those of DEVICE_PROPERTIES for "GPU" are among them."""
     if not isinstance(config, Mapping):
         raise no_such_form(f"properties are given as a dict, not as {type(config).__name__}")
     out = {str(name): table.checked_value(find_row(name), value) for name, value in config.items()}
@@ -112,10 +112,8 @@ def resolve(config: Mapping[str, Any], index: int) -> dict[str, Any]:
     out = table.resolve(dict(config), "GPU")
     for row in ROWS.values():
         if row.read is not None:
-            out[row.name] = (
-                default_of(row.name, index, config) if row.name not in config else config[row.name]
-            )
-    out["card"] = index
+            out[row.name] = config[row.name] if row.name in config else default_of(row.name, index, config)
+    out["card"], out["DEVICE_ID"] = index, str(index)
     out["NUM_STREAMS"] = out["streams"] = max(1, config.get("NUM_STREAMS", _streams(config)))
     out["INFERENCE_PRECISION_HINT"] = precision(config)
     return out
@@ -127,21 +125,14 @@ def known_to_cards(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def over_stored(stored: Mapping[str, Any], settings: Mapping[str, Any], index: int) -> dict[str, Any]:
-    """All properties of a blob that is imported: what it has `stored`, and what `settings` were given."""
-    known: dict[str, Any] = {}
-    for name, value in stored.items():
-        row = ROWS.get(name)
-        if row is not None and row.read is not None:
-            try:
-                known[name] = row.read(value)
-            except ValueError:
-                continue
-    return resolve({**known, **settings.get("given", {})}, index)
+    """All properties of a blob that is imported: those it has `stored`, and those that were set for
+    `settings`, which precede."""
+    return resolve({**table.read_stored(stored, ROWS), **settings.get("given", {})}, index)
 
 
 def precision(config: Mapping[str, Any]) -> Type:
-    """The type in which a card computes, or in which it stores what it computes in f32: f16 and bf16 where
-    they are asked for, else f32."""
+    """The type to which a card rounds what products and convolutions read: f16 and bf16 if they are set, else
+    f32. It computes in f32."""
     asked = config.get("INFERENCE_PRECISION_HINT", Type.f32)
     exact = config.get("EXECUTION_MODE_HINT") is values.ExecutionMode.ACCURACY
     return Type.f32 if asked is Type.dynamic or exact and "INFERENCE_PRECISION_HINT" not in config else asked
@@ -167,7 +158,7 @@ def default_of(name: str, index: int, config: Mapping[str, Any]) -> Any:
 
 
 def property_of(name: Any, index: int, config: Mapping[str, Any], arguments: Any = None) -> Any:
-    """A property of a card: what is set (`config`), or what the card and its driver tell."""
+    """A property of a card: its value in `config`, its default, or a fact of the card and its driver."""
     row = ROWS.get(name) if isinstance(name, str) else find_row(name)
     if row is None:
         row = find_row(name)  # one of Core's, or an error

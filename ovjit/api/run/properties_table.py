@@ -6,6 +6,7 @@ OpenVINO's enumerations are taken alike; an unknown name or value is a RuntimeEr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from collections.abc import Callable, Iterable, Mapping
@@ -506,16 +507,19 @@ def compatibility(arguments: Any) -> values.CompatibilityCheck:
 def over_stored(stored: Mapping[str, Any], settings: Mapping[str, Any], device: str) -> dict[str, Any]:
     """All properties of a blob that is imported: over what it has `stored` those that `settings`, from
     `resolve`, were given. What this version does not know is left out."""
-    known: dict[str, Any] = {}
+    config = read_stored(stored, ROWS)
+    return resolve({**config, **settings.get("given", {})}, device) if config else dict(settings)
+
+
+def read_stored(stored: Mapping[str, Any], rows: Mapping[str, Row]) -> dict[str, Any]:
+    """The properties of a blob that have a row, and a value that it accepts."""
+    config: dict[str, Any] = {}
     for name, value in stored.items():
-        row = ROWS.get(name)
-        if row is None or row.read is None:
-            continue
-        try:
-            known[name] = row.read(value)
-        except ValueError:
-            continue
-    return resolve({**known, **settings.get("given", {})}, device) if known else dict(settings)
+        row = rows.get(name)
+        if row is not None and row.read is not None:
+            with contextlib.suppress(ValueError):
+                config[name] = row.read(value)
+    return config
 
 
 def hinted(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -65,6 +65,7 @@ class RemoteContext:
     def create_tensor(self, type: Any, shape: Any, properties: Mapping[str, Any]) -> Any:
         """A tensor in the card's memory. `properties`: {} for new memory; {"SHARED_MEM_TYPE":
         "USM_USER_BUFFER", "MEM_HANDLE": address} for memory of the caller, who keeps it."""
+        from ovjit.gpu.exchange import CUDA, check_card
         from ovjit.gpu.memory import DeviceMemory, DeviceTensor, row_strides
 
         type_, dims = type if isinstance(type, Type) else Type(type), static_dims(shape)
@@ -88,6 +89,8 @@ class RemoteContext:
         place = int(address) if owner is None else owner.address  # type: ignore[arg-type]
         if place % step:
             raise OvjitError(f"[GPU] MEM_HANDLE is not a multiple of the {step} bytes of an element")
+        if owner is None and size:
+            check_card(self._card, CUDA, self._card.device_of(place))
         memory = DeviceTensor(self._card, place, extent, row_strides(extent, step), step, owner)
         return RemoteTensor._make(self, type_, dims, memory)
 
@@ -181,7 +184,7 @@ class RemoteTensor:
         if target_tensor._shape != self._shape:
             target_tensor.set_shape(self._shape)
         array = target_tensor._array
-        contiguous = array if array.flags.c_contiguous else np.empty(array.shape, array.dtype)
+        contiguous = array if array.flags.carray else np.empty(array.shape, array.dtype)
         download(self._memory, contiguous, stream)
         if contiguous is not array:
             array[...] = contiguous

@@ -249,6 +249,8 @@ def _joined(tensors: Any) -> Tensor:
     if not isinstance(tensors, (list, tuple)) or not tensors:
         raise no_such_form("a list of Tensors is expected")
     parts = [_tensor(tensor) for tensor in tensors]
+    if any(isinstance(part, RemoteTensor) for part in parts):
+        raise InferenceError("a tensor of a batch cannot be a RemoteTensor: set one of the whole batch")
     kinds = {(part.element_type._name, tuple(part.shape)) for part in parts}
     if len(kinds) != 1 or not parts[0].shape or parts[0].shape[0] != 1:
         raise InferenceError(

@@ -209,10 +209,10 @@ class InputSlot:
         """Let the job read a RemoteTensor. Raises InferenceError unless it fits and is on the job's card."""
         _check_remote(job, self, remote)
         self.check_tensor(remote)
-        self.target = self.own = self.own_shape = self.shape = self.view = self.current = None
+        job.set_remote_input(self.index, remote._memory)
+        self.target = self.own = self.own_shape = self.shape = self.view = None
         self.batch = []
         self.place = NOWHERE
-        job.set_remote_input(self.index, remote._memory)
         self.current = job.inputs[self.index]
 
     def bind_batch(self, job: Any, whole: Tensor, parts: list[Tensor]) -> None:
@@ -386,10 +386,10 @@ class OutputSlot:
         _check_remote(job, self, remote)
         self._check_type(remote)
         self._check_shape(remote)
-        self.target = None  # after an exception below, the output has no tensor
-        self.seen, self.aimed = None, (None, False)
-        self.given = True
         job.set_remote_output(self.index, remote._memory)
+        self.target = self.seen = None
+        self.aimed = None, False
+        self.given = True
 
     def _check_shape(self, tensor: Any) -> None:
         assert self.info.shape is not None
