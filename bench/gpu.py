@@ -267,7 +267,7 @@ def measure_torch() -> Iterator[dict[str, Any]]:
 
 
 #: What encloses the results in the page.
-MARKS = "<!-- results: python -m bench.gpu --page -->", "<!-- end of results -->"
+MARKS = "<!-- results of bench.gpu -->", "<!-- end of results -->"
 
 
 def page_of(found: dict[str, Any]) -> str:

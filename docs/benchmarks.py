@@ -61,6 +61,7 @@ python -m bench.run --models resnet50 squeezenet --threads 1 --rounds 5 --starts
 | `python -m bench.tiles --format bf16 u8i8` | the micro-kernel alone, on the convolutions of a network |
 | `python -m bench.gemv --kinds i8 u4z --groups 32 128` | products of one row with compressed weights |
 | `python -m bench.generate --precision f32 u8 --prompt 64 --tokens 24` | a decoder: first and further tokens |
+| `python -m bench.whisper --tokens 60` | WhisperPipeline beside openvino_genai's: CPU time of a call |
 | `python -m bench.paged --sizes small --steps 6` | decoders over paged caches |
 | `python -m bench.first --rounds 3` | CPU time of first compilations, 76 models; `--missing` lists kernels that are not shipped |
 | `python -m bench.compiling` | `compile_model` with and without caches |
@@ -69,6 +70,7 @@ python -m bench.run --models resnet50 squeezenet --threads 1 --rounds 5 --starts
 | `python -m bench.large` | decoders of 1.1 billion parameters: time and memory of compilation |
 | `python -m bench.shapes --apart` | the first inference of a new shape |
 | `python -m bench.interference --models resnet50` | latency beside a busy process |
+| `python -m bench.busy --neighbours 0 8` | percentiles of calls beside busy processes |
 | `python -m bench.loadgen --models digits resnet50 --seconds 10` | MLPerf's LoadGen (no official results) |
 | `python -m bench.delta before.json after.json` | every number that changed by more than 3 % |
 | `python -m bench.networks --check` | the seeded random weights of the networks, which `bench.run` makes |
