@@ -306,6 +306,18 @@ def fired(graph: Graph) -> set[str]:
     return {repr(rule) for rule, count in applied.items() if count > before[rule]}
 
 
+def doubled() -> Graph:
+    """A Loop that doubles a constant four times."""
+    i, x = ops.parameter([], np.int64), ops.parameter([2], F32)
+    twice = ops.add(x, x)
+    node = ops.loop(ops.constant(np.array(4)).output(0), ops.constant(np.array(True)).output(0))
+    node.set_function(ov.Model([ops.constant(np.array(True)), twice], [i, x]))
+    node.set_special_body_ports([0, 0])
+    node.set_merged_input(x, ops.constant(np.ones(2, F32)).output(0), twice.output(0))
+    data = ops.parameter([2], F32)
+    return ov.Model([ops.add(data, node.get_iter_value(twice.output(0), -1))], [data])._graph()
+
+
 def test_each_rule_is_applied_to_some_graph() -> None:
-    graphs = [*map(graph_of, NETS), known_branch(), bags()]
+    graphs = [*map(graph_of, NETS), known_branch(), bags(), doubled()]
     assert not set(all_rules()).difference(*map(fired, graphs))
