@@ -72,8 +72,9 @@ def measure(path: Path, rounds: int, folder: Path) -> dict[str, Any]:
                 runs[engine].append(run)
     for process in processes.values():
         process.communicate()
-    ours, theirs = (runs[engine] for engine in ENGINES)
-    ratios = [statistics.median(a[k] / b[k] for a, b in zip(ours, theirs, strict=True)) for k in range(5)]
+    ours, openvino_runs = (runs[engine] for engine in ENGINES)
+    pairs = list(zip(ours, openvino_runs, strict=True))
+    ratios = [statistics.median(a[k] / b[k] for a, b in pairs) for k in range(5)]
     return {
         "model": path.stem,
         "bytes": ours[0][0],
@@ -81,7 +82,7 @@ def measure(path: Path, rounds: int, folder: Path) -> dict[str, Any]:
         "import_ms": 1e3 * statistics.median(run[3] for run in ours),
         **dict(zip(("bytes_ratio", "export", "export_wall", "import", "import_wall"), ratios, strict=True)),
         "peak_mb": ours[-1][5],
-        "openvino_mb": theirs[-1][5],
+        "openvino_mb": openvino_runs[-1][5],
     }
 
 

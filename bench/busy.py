@@ -35,9 +35,10 @@ SHARES = {"p50_us": 0.5, "p99_us": 0.99, "p999_us": 0.999}
 
 
 @contextlib.contextmanager
-def busy_neighbours(count: int) -> Iterator[None]:
-    """So many processes that compute without a pause."""
-    program = "print(flush=True)\nwhile True: pass"
+def busy_neighbours(count: int, core: int | None = None) -> Iterator[None]:
+    """So many processes that compute without a pause, bound to a core if one is given."""
+    bind = "" if core is None else f"import os\nos.sched_setaffinity(0, [{core}])\n"
+    program = f"{bind}print(flush=True)\nwhile True: pass"
     processes = [
         subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) for _ in range(count)
     ]
@@ -79,17 +80,17 @@ def measure(
 
 
 def _rows(times: dict[str, list[list[float]]], key: dict[str, Any]) -> list[dict[str, Any]]:
-    found = {
+    percentiles = {
         engine: {
             name: report.quantile([t / 1e3 for part in parts for t in part], share)
             for name, share in SHARES.items()
         }
         for engine, parts in times.items()
     }
-    base = found[BASE]
+    base = percentiles[BASE]
     return [
         {**key, "engine": engine, **row, **{f"ratio{n[1:-3]}": row[n] / base[n] for n in SHARES}}
-        for engine, row in found.items()
+        for engine, row in percentiles.items()
     ]
 
 

@@ -199,11 +199,11 @@ def memory_bound() -> Iterator[tuple[str, ov.Model, float]]:
 def measure_digits(seconds: float) -> Iterator[dict[str, Any]]:
     """The time from a model to its first result, and of further ones, of the network of digits."""
     xml, images, _ = digits()
-    began = time.perf_counter()
+    start = time.perf_counter()
     compiled = ov.Core().compile_model(xml, "GPU")
     request, image = compiled.create_infer_request(), np.ascontiguousarray(images[:1], np.float32)
     request.infer(image)
-    yield {"what": "digits, to the first result", "s": round(time.perf_counter() - began, 2)}
+    yield {"what": "digits, to the first result", "s": round(time.perf_counter() - start, 2)}
     yield {"what": "digits", "us": round(1e6 * time_of(lambda: request.infer(image), seconds), 1)}
     context = ov.Core().get_default_context("GPU")
     port = compiled.outputs[0]
@@ -270,18 +270,18 @@ def measure_torch() -> Iterator[dict[str, Any]]:
 MARKS = "<!-- results of bench.gpu -->", "<!-- end of results -->"
 
 
-def page_of(found: dict[str, Any]) -> str:
+def page_of(results: dict[str, Any]) -> str:
     """The results of a file as a part of the page."""
-    checks = ", ".join(f"{right} of {count} {title}" for title, (right, count) in found["checks"].items())
+    checks = ", ".join(f"{right} of {count} {title}" for title, (right, count) in results["checks"].items())
     rows = []
-    for row in found["results"]:
+    for row in results["results"]:
         values = (f"{value} {key}" for key, value in row.items() if key != "what")
         rows.append(f"| {row['what']} | {'; '.join(values)} |")
     head = (
-        f"Run on {found['date']} at commit {found['commit']}: {found['card']}, driver for CUDA "
-        f"{found['driver']}. Right: {checks}."
+        f"Run on {results['date']} at commit {results['commit']}: {results['card']}, driver for CUDA "
+        f"{results['driver']}. Right: {checks}."
     )
-    failed = f"\n\nWrong: {', '.join(found['failed'])}." if found["failed"] else ""
+    failed = f"\n\nWrong: {', '.join(results['failed'])}." if results["failed"] else ""
     return "\n".join([f"{head}{failed}", "", "| case | result |", "|---|---|", *rows])
 
 
@@ -290,9 +290,9 @@ def write_page(results: str, page: str = "docs/gpu.md") -> None:
     with open(results, encoding="utf-8") as file:
         part = page_of(json.load(file))
     with open(page, encoding="utf-8") as file:
-        before, rest = file.read().split(MARKS[0])
+        before, after = file.read().split(MARKS[0])
     with open(page, "w", encoding="utf-8") as file:
-        file.write("\n".join([before + MARKS[0], part, MARKS[1] + rest.split(MARKS[1])[1]]))
+        file.write("\n".join([before + MARKS[0], part, MARKS[1] + after.split(MARKS[1])[1]]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

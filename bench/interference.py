@@ -13,8 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import command, networks, report
+from bench.busy import busy_neighbours
 from bench.engines import ENGINES, cores
 from bench.rounds import PAUSE, workers
 from bench.run import Subject
@@ -35,17 +34,9 @@ START = 0.1
 @contextlib.contextmanager
 def neighbour() -> Iterator[None]:
     """A process that is busy on the last core that this one may use."""
-    core = max(os.sched_getaffinity(0))
-    code = f"import os\nos.sched_setaffinity(0, [{core}])\nprint(flush=True)\nwhile True: pass"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        process.stdout.readline()
+    with busy_neighbours(1, max(os.sched_getaffinity(0))):
         time.sleep(START)
         yield
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def measure(

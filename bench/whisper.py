@@ -33,7 +33,7 @@ class Sizes(NamedTuple):
     """Sizes of both halves. `sharp`: the scale of the weights of words and positions."""
 
     layers: int = 4
-    wide: int = 384
+    width: int = 384
     heads: int = 6
     words: int = 51865
     sharp: float = 1.0
@@ -43,18 +43,18 @@ TINY = Sizes(2, 32, 2, NO_TIMES + 1502, 3.0)
 
 
 def encoder(net: Net, s: Sizes) -> Any:
-    """Spectrograms [1, 80, 3000] to states [1, 1500, wide]."""
+    """Spectrograms [1, 80, 3000] to states [1, 1500, width]."""
     ops = net.ops
     mel = ops.parameter(net.ov.PartialShape([-1, 80, 3000]), np.float32, name="input_features")
-    x = ops.gelu(ops.convolution(mel, net.weights(s.wide, 80, 3), [1], [1], [1], [1]), "erf")
-    x = ops.gelu(ops.convolution(x, net.weights(s.wide, s.wide, 3), [2], [1], [1], [1]), "erf")
+    x = ops.gelu(ops.convolution(mel, net.weights(s.width, 80, 3), [1], [1], [1], [1]), "erf")
+    x = ops.gelu(ops.convolution(x, net.weights(s.width, s.width, 3), [2], [1], [1], [1]), "erf")
     x = ops.transpose(x, net.ints(0, 2, 1))
     x = ops.add(
-        x, net.const(net.rng.standard_normal((1, 1500, s.wide), np.float32) * np.float32(0.2 / s.sharp))
+        x, net.const(net.rng.standard_normal((1, 1500, s.width), np.float32) * np.float32(0.2 / s.sharp))
     )
     for _ in range(s.layers):
-        x = encoder_block(net, x, s.wide, s.heads, before=True)
-    states = net.layer_norm(x, s.wide)
+        x = encoder_block(net, x, s.width, s.heads, before=True)
+    states = net.layer_norm(x, s.width)
     for node, name in ((mel, "input_features"), (states, "last_hidden_state")):
         node.output(0).tensor.set_names({name})
     return net.model([states], [mel], "encoder")
@@ -63,10 +63,10 @@ def encoder(net: Net, s: Sizes) -> Any:
 def decoder(net: Net, s: Sizes) -> Any:
     """Tokens and states to logits. Keys and values of tokens grow in variables; those of the states are kept
     from the first inference on."""
-    ops, size = net.ops, s.wide // s.heads
+    ops, size = net.ops, s.width // s.heads
     shape, one = net.ov.PartialShape([-1, s.heads, -1, size]), net.const(1, np.int64)
     ids = ops.parameter(net.ov.PartialShape([-1, -1]), np.int64, name="input_ids")
-    states = ops.parameter(net.ov.PartialShape([-1, -1, s.wide]), np.float32, name="encoder_hidden_states")
+    states = ops.parameter(net.ov.PartialShape([-1, -1, s.width]), np.float32, name="encoder_hidden_states")
     beams = ops.parameter(net.ov.PartialShape([-1]), np.int32, name="beam_idx")
     zero, sinks = net.const(0, np.int64), []
     batch = ops.gather(ops.shape_of(ids, "i64"), net.ints(0), zero)
@@ -93,32 +93,32 @@ def decoder(net: Net, s: Sizes) -> Any:
     end = ops.add(past, ops.gather(ops.shape_of(ids, "i64"), one, zero))
     rows = ops.range(past, end, one, "i64")
     columns = ops.unsqueeze(ops.range(zero, end, one, "i64"), net.ints(0))
-    seen = ops.less_equal(columns, ops.unsqueeze(rows, net.ints(1)))
-    mask = ops.select(ops.unsqueeze(seen, net.ints(0, 1)), net.const(0.0), net.const(-65504.0))
+    visible = ops.less_equal(columns, ops.unsqueeze(rows, net.ints(1)))
+    mask = ops.select(ops.unsqueeze(visible, net.ints(0, 1)), net.const(0.0), net.const(-65504.0))
 
     def random_table(count: int, scale: float) -> Any:
-        return net.const(net.rng.standard_normal((count, s.wide), np.float32) * np.float32(scale))
+        return net.const(net.rng.standard_normal((count, s.width), np.float32) * np.float32(scale))
 
-    table, places = random_table(s.words, s.sharp / s.wide**0.5), random_table(448, 0.3 * s.sharp)
-    x = ops.add(ops.gather(table, ids, zero), ops.gather(places, rows, zero))
+    table, position_table = random_table(s.words, s.sharp / s.width**0.5), random_table(448, 0.3 * s.sharp)
+    x = ops.add(ops.gather(table, ids, zero), ops.gather(position_table, rows, zero))
     for i in range(s.layers):
-        y = net.layer_norm(x, s.wide)
-        q, *new = (net.heads(net.linear(y, s.wide, s.wide), s.heads, size) for _ in range(3))
+        y = net.layer_norm(x, s.width)
+        q, *new = (net.heads(net.linear(y, s.width, s.width), s.heads, size) for _ in range(3))
         k, v = (cache(pasts[j], value, names[j]) for j, value in enumerate(new, 2 * i))
         z = ops.scaled_dot_product_attention(q, k, v, mask)
-        x = ops.add(x, net.linear(net.merge(z, s.wide), s.wide, s.wide))
-        q = net.heads(net.linear(net.layer_norm(x, s.wide), s.wide, s.wide, gain=2.0), s.heads, size)
+        x = ops.add(x, net.linear(net.merge(z, s.width), s.width, s.width))
+        q = net.heads(net.linear(net.layer_norm(x, s.width), s.width, s.width, gain=2.0), s.heads, size)
         k, v = (
-            keep(net.heads(net.linear(states, s.wide, s.wide, gain=s.sharp), s.heads, size), f"{i}.{name}")
+            keep(net.heads(net.linear(states, s.width, s.width, gain=s.sharp), s.heads, size), f"{i}.{name}")
             for name in ("encoder.key", "encoder.value")
         )
         # the real package adds outputs behind attention with a mask and a scale, by this name
         z = ops.scaled_dot_product_attention(q, k, v, net.const(0.0), net.const(float(size**-0.5)))
         z.set_friendly_name(f"layers.{i}.encoder_attn/ScaledDotProductAttention")
-        x = ops.add(x, net.linear(net.merge(z, s.wide), s.wide, s.wide))
-        y = ops.gelu(net.linear(net.layer_norm(x, s.wide), s.wide, 4 * s.wide), "erf")
-        x = ops.add(x, net.linear(y, 4 * s.wide, s.wide))
-    logits = ops.matmul(net.layer_norm(x, s.wide), table, False, True)
+        x = ops.add(x, net.linear(net.merge(z, s.width), s.width, s.width))
+        y = ops.gelu(net.linear(net.layer_norm(x, s.width), s.width, 4 * s.width), "erf")
+        x = ops.add(x, net.linear(y, 4 * s.width, s.width))
+    logits = ops.matmul(net.layer_norm(x, s.width), table, False, True)
     named = ((logits, "logits"), (ids, "input_ids"), (states, "encoder_hidden_states"), (beams, "beam_idx"))
     for node, name in named:
         node.output(0).tensor.set_names({name})

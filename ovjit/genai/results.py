@@ -61,6 +61,9 @@ class RawPerfMetrics:
 class PerfMetrics:
     """Figures of one or several calls of `generate`; they are added by `+`."""
 
+    #: The attributes whose objects have lists, which are joined by `+`.
+    _raw_groups: tuple[str, ...] = ("raw_metrics",)
+
     def __init__(self) -> None:
         self.raw_metrics = RawPerfMetrics()
         self._load_time = 0.0
@@ -69,8 +72,10 @@ class PerfMetrics:
 
     def __add__(self, metrics: PerfMetrics) -> PerfMetrics:
         total = type(self)()
-        for name, values in vars(self.raw_metrics).items():
-            setattr(total.raw_metrics, name, values + getattr(metrics.raw_metrics, name))
+        for group in self._raw_groups:
+            others = getattr(metrics, group, None)
+            for name, values in vars(getattr(self, group)).items():
+                setattr(getattr(total, group), name, values + getattr(others, name, []))
         total._load_time = self._load_time
         total._input_tokens = self._input_tokens + metrics._input_tokens
         total._generated_tokens = self._generated_tokens + metrics._generated_tokens
@@ -89,8 +94,9 @@ class PerfMetrics:
         return self._input_tokens
 
     def _of(self, name: str) -> MeanStdPair:
-        """Milliseconds."""
-        return MeanStdPair.of(getattr(self.raw_metrics, name), 1000.0)
+        """Mean and deviation in milliseconds of a list of microseconds."""
+        groups = (getattr(self, group) for group in self._raw_groups)
+        return MeanStdPair.of(next(getattr(group, name) for group in groups if hasattr(group, name)), 1000.0)
 
     def get_generate_duration(self) -> MeanStdPair:
         return self._of("generate_durations")

@@ -190,9 +190,9 @@ class DeviceState:
     def _oldest_for(self, table: Table) -> Replay | None:
         """Remove the replay that was not used for longest and serves a table; else the oldest one, and return
         None."""
-        found = next((key for key, replay in self.replays.items() if replay.serves(table)), None)
-        if found is not None:
-            return self.replays.pop(found)
+        oldest = next((key for key, replay in self.replays.items() if replay.serves(table)), None)
+        if oldest is not None:
+            return self.replays.pop(oldest)
         self.card.synchronize(self.stream)
         self.replays.popitem(last=False)
         return None
@@ -316,10 +316,10 @@ class DeviceJob(Job):
     def _run_on_host(self, composite: Any) -> None:
         """Run a composite, whose parts exchange arrays of the host, with copies of remote tensors."""
         remote, count, stream = dict(self.remote), len(self.inputs), self.device.stream
-        kept: dict[int, np.ndarray] = {}
+        copies: dict[int, np.ndarray] = {}
         for i, tensor in remote.items():
             dtype = (self.inputs[i] if i < count else self.outputs[i - count]).dtype  # type: ignore[union-attr]
-            kept[i] = array = np.empty(tensor.shape, dtype)
+            copies[i] = array = np.empty(tensor.shape, dtype)
             if i < count:
                 device_memory.download(tensor, array, stream)
                 self.set_input(i, array)
@@ -329,7 +329,7 @@ class DeviceJob(Job):
             self._run_composite(composite)
             for i, tensor in remote.items():
                 if i >= count:
-                    device_memory.upload(tensor, kept[i], stream)
+                    device_memory.upload(tensor, copies[i], stream)
         finally:
             for i, tensor in remote.items():
                 (self.set_remote_input if i < count else self.set_remote_output)(

@@ -270,10 +270,10 @@ def _check_device(header: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Raises BlobError for a blob of another device."""
     of_card, for_card = "device" in header["machine"], config.get("card") is not None
     if of_card != for_card:
-        its, wanted = ("GPU", "the CPU") if of_card else ("the CPU", "GPU")
+        source, target = ("GPU", "the CPU") if of_card else ("the CPU", "GPU")
         raise BlobError(
-            f"the blob is of a model that was compiled for {its}, and cannot be imported for {wanted}: name "
-            f"the device in import_model, or compile the model for {wanted}"
+            f"the blob is of a model that was compiled for {source}, and cannot be imported for {target}: "
+            f"name the device in import_model, or compile the model for {target}"
         )
 
 
@@ -308,7 +308,7 @@ def _load(
     from ovjit.storage.stored_program import hashing_code, stored_executable
 
     sections = container.sections
-    places: dict[str, Any] = {}
+    memory_by_section: dict[str, Any] = {}
     for kind in ("weights", "packed"):
         if not sections[kind].readonly:
             sections[kind] = memoryview(bytes(sections[kind]))
@@ -320,7 +320,7 @@ def _load(
     if "memory" in tables:
         memory, packed = _fill_memory(container, tables["memory"], file)
         kinds.append("packed")
-        places["packed"] = sections["packed"]
+        memory_by_section["packed"] = sections["packed"]
         sections = {**sections, "packed": packed}  # an export writes bytes that no change of a file reaches
     else:
         if "file" in tables:
@@ -328,13 +328,13 @@ def _load(
         memory = _memory(container, tables)
     given, result = ([TensorType(info.dtype, info.shape) for info in infos] for infos in (inputs, outputs))
     if file is not None:
-        places["file"] = file
+        memory_by_section["file"] = file
 
     def check() -> None:
         for kind in kinds:
             container.verify(kind)
 
-    return stored_executable(tables, sections, memory, given, result, config, places, check)
+    return stored_executable(tables, sections, memory, given, result, config, memory_by_section, check)
 
 
 def _fill_memory(

@@ -60,8 +60,8 @@ def sections(executable: Any, origin: Origin | None, whole: bool = False) -> dic
     memory = inner.program.memory
 
     def in_file(array: np.ndarray) -> Sequence[Any] | None:
-        place = origin_of(array) if array.nbytes >= SMALLEST else None
-        return None if place is None or place[0] != origin else ("file", place[1])
+        span = origin_of(array) if array.nbytes >= SMALLEST else None
+        return None if span is None or span[0] != origin else ("file", span[1])
 
     weights = Arrays("weights", in_file)
     graph = dump(encode_graph(executable.graph, weights))

@@ -310,14 +310,14 @@ class Core:
         card = _card_of(device)
         if device == "GPU":
             assert card is not None
-            given = gpu_properties.read_config({} if config is None else config)
+            properties = gpu_properties.read_config({} if config is None else config)
             shared = gpu_properties.known_to_cards(self._settings[""])
-            return gpu_properties.resolve({**shared, **self._settings["GPU"], **given}, card)
-        given = table.read_config({} if config is None else config, device)
+            return gpu_properties.resolve({**shared, **self._settings["GPU"], **properties}, card)
+        properties = table.read_config({} if config is None else config, device)
         merged = {**self._settings[""], **self._settings["CPU"]}
         if device != "CPU":
             merged.update(self._settings[device])
-        settings = table.resolve({**merged, **given}, device)
+        settings = table.resolve({**merged, **properties}, device)
         if card is not None:
             settings.update(gpu_properties.resolve(settings["given"], card))
         return settings
@@ -337,8 +337,8 @@ class Core:
         from ovjit.storage.encryption import decrypted
 
         data = decrypted(data, settings)
-        found = load_blob(data, _merge(settings, device))
-        return _imported(found, found.config["name"] or "Model0", device)
+        stored = load_blob(data, _merge(settings, device))
+        return _imported(stored, stored.config["name"] or "Model0", device)
 
     def query_model(
         self, model: Model, device_name: str, config: Mapping[str, Any] | None = None

@@ -133,9 +133,9 @@ def over_stored(stored: Mapping[str, Any], settings: Mapping[str, Any], index: i
 def precision(config: Mapping[str, Any]) -> Type:
     """The type to which a card rounds what products and convolutions read: f16 and bf16 if they are set, else
     f32. It computes in f32."""
-    asked = config.get("INFERENCE_PRECISION_HINT", Type.f32)
+    hint = config.get("INFERENCE_PRECISION_HINT", Type.f32)
     exact = config.get("EXECUTION_MODE_HINT") is values.ExecutionMode.ACCURACY
-    return Type.f32 if asked is Type.dynamic or exact and "INFERENCE_PRECISION_HINT" not in config else asked
+    return Type.f32 if hint is Type.dynamic or exact and "INFERENCE_PRECISION_HINT" not in config else hint
 
 
 def _streams(config: Mapping[str, Any]) -> int:

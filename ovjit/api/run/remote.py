@@ -86,12 +86,12 @@ class RemoteContext:
         size = type_._bytes(int(np.prod(dims, dtype=object)))
         extent, step = (dims, type_._itemsize) if type_._itemsize else ((size,), 1)
         owner = DeviceMemory(self._card, size) if address is None else None
-        place = int(address) if owner is None else owner.address  # type: ignore[arg-type]
-        if place % step:
+        base = int(address) if owner is None else owner.address  # type: ignore[arg-type]
+        if base % step:
             raise OvjitError(f"[GPU] MEM_HANDLE is not a multiple of the {step} bytes of an element")
         if owner is None and size:
-            check_card(self._card, CUDA, self._card.device_of(place))
-        memory = DeviceTensor(self._card, place, extent, row_strides(extent, step), step, owner)
+            check_card(self._card, CUDA, self._card.device_of(base))
+        memory = DeviceTensor(self._card, base, extent, row_strides(extent, step), step, owner)
         return RemoteTensor._make(self, type_, dims, memory)
 
     def create_host_tensor(self, type: Any, shape: Any) -> Tensor:

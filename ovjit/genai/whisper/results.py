@@ -47,36 +47,24 @@ class ASRRawPerfMetrics(WhisperRawPerfMetrics):
 
 
 class _SpeechPerfMetrics(PerfMetrics):
+    _raw_groups = ("raw_metrics", "_speech")
     _raw_kind = WhisperRawPerfMetrics
 
     def __init__(self) -> None:
         super().__init__()
         self._speech = self._raw_kind()
 
-    def _mean(self, name: str) -> MeanStdPair:
-        """Milliseconds."""
-        return MeanStdPair.of(getattr(self._speech, name), 1000.0)
-
     def get_features_extraction_duration(self) -> MeanStdPair:
-        return self._mean("features_extraction_durations")
+        return self._of("features_extraction_durations")
 
     def get_word_level_timestamps_processing_duration(self) -> MeanStdPair:
-        return self._mean("word_level_timestamps_processing_durations")
+        return self._of("word_level_timestamps_processing_durations")
 
     def get_encode_inference_duration(self) -> MeanStdPair:
-        return self._mean("encode_inference_durations")
+        return self._of("encode_inference_durations")
 
     def get_decode_inference_duration(self) -> MeanStdPair:
-        return self._mean("decode_inference_durations")
-
-    def __add__(self, metrics: PerfMetrics) -> PerfMetrics:
-        total = super().__add__(metrics)
-        if isinstance(total, _SpeechPerfMetrics) and isinstance(metrics, _SpeechPerfMetrics):
-            for name, values in vars(self._speech).items():
-                setattr(total._speech, name, values + getattr(metrics._speech, name))
-        return total
-
-    __iadd__ = __add__
+        return self._of("decode_inference_durations")
 
 
 class WhisperPerfMetrics(_SpeechPerfMetrics):

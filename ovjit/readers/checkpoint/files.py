@@ -28,12 +28,12 @@ def read_tensors(folder: Path) -> dict[str, Stored]:
     """The tensors of a folder by name: `model.safetensors`, or the files that its index names.
 
     ModelError for a file that is missing or damaged, UnsupportedError for a tensor that is not of reals."""
-    found: dict[str, Stored] = {}
+    tensors: dict[str, Stored] = {}
     for name in _names(folder):
-        found |= read_tensor_file(folder / name)
-    if not found:
+        tensors |= read_tensor_file(folder / name)
+    if not tensors:
         raise ModelError(f"{folder} contains neither {WHOLE} nor {INDEX}")
-    return found
+    return tensors
 
 
 def _names(folder: Path) -> list[str]:
