@@ -161,8 +161,9 @@ def test_members_of_a_set_that_grows() -> None:
 
     def work(i: int) -> int:
         for _ in range(300):
-            kept.append(Member())
-            found.add(kept[-1])
+            member = Member()
+            kept.append(member)
+            found.add(member)
             members(found)
         return len(members(found))
 
