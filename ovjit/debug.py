@@ -1,4 +1,5 @@
-"""Looking inside: the environment variables that ovjit reads, declared once, and what `OVJIT_DEBUG` prints.
+"""Looking inside: the environment variables that ovjit reads, declared once, and the levels of `OVJIT_DEBUG`.
+Plans and kernels are printed where their classes are.
 
 `docs/debugging.md` explains them with examples. Variables are read when a model is compiled or a
 kernel loaded, never in an inference. Those that change the program that is made say so in `changes_program`:
@@ -11,16 +12,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ovjit.records import NamedTuple
-
-if TYPE_CHECKING:
-    from ovjit.codegen.cpu.targets import Target
-    from ovjit.codegen.kernel import Kernel
-    from ovjit.graph.graph import Graph
-    from ovjit.planning.fuse import Group
-    from ovjit.planning.plan import Plan
 
 
 class Flag(NamedTuple):
@@ -114,25 +108,17 @@ def show_model(
     tell(f"ovjit: compiled in {1e3 * seconds:.1f} ms; {kernels} kernels ({counted}); {planned}, {named}")
 
 
-# --- level 2
-
-
-def show_plan(plan: Plan) -> None:
-    """The steps for one set of input shapes."""
-    sizes = ", ".join("x".join(map(str, shape)) or "scalar" for shape in plan.input_shapes)
-    scratch = f"{plan.scratch_size} bytes of scratch a thread"
-    tell(f"ovjit: plan for {sizes}: {len(plan.steps)} steps, arena of {plan.arena_size} bytes, {scratch}")
-    for i, step in enumerate(plan.steps):
-        kernel = step.kernel.name if step.kernel is not None else "ref_numpy"
-        flops, moved = plan.work_of(i)
-        work = f"{plan.chunks_of(i):4d} chunks {flops / 1e6:9.3f} Mflop {moved / 1e6:9.3f} MB"
-        tell(f"  {i:4d} {step.type:20s} {kernel:36s} {work}  {step.name}")
-
-
 # --- level 3
 
 
-def show_pass(name: str, graph: Graph, before: Graph | None, seconds: float) -> None:
+class HasNodes(Protocol):
+    """A graph (`ovjit.graph.graph`)."""
+
+    @property
+    def nodes(self) -> Sequence[object]: ...
+
+
+def show_pass(name: str, graph: HasNodes, before: HasNodes | None, seconds: float) -> None:
     """The graph after a pass, or that it is as before. Names tell: a pass copies what it leaves alone."""
     text = repr(graph)
     if before is None:
@@ -151,20 +137,7 @@ def show_rules(applied: Mapping[Any, int]) -> None:
         tell(f"  {count:4d} x {rule!r}")
 
 
-def show_groups(groups: Sequence[Group]) -> None:
+def show_groups(groups: Sequence[object]) -> None:
     tell(f"ovjit: fused into {len(groups)} groups")
     for group in groups:
         tell(f"  {group!r}")
-
-
-# --- levels 4 and 5
-
-
-def show_kernel(kernel: Kernel, isa: Target, level: int) -> None:
-    """The source of a kernel that is being loaded, and from level 5 on its machine code."""
-    tell(f"ovjit: kernel {kernel.name}, {kernel.symbol(isa)}")
-    tell(kernel.source)
-    if kernel.key:
-        tell(kernel.key)
-    if level >= ASSEMBLY:
-        tell(kernel.assembly(isa))

@@ -11,7 +11,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ovjit import locks, logs
 from ovjit.codegen.cpu import elf, machine
@@ -23,7 +23,6 @@ from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.codegen.cpu.targets import Target
-    from ovjit.codegen.kernel import Kernel
 
 #: Held while Numba and LLVM run, and over a fork. Under it, nothing is imported or logged, and no user code
 #: is called.
@@ -42,6 +41,14 @@ PATIENCE = 20.0
 _LOOK = 0.003
 #: Seconds of compilation before the first log line, and between two lines.
 _LONG = 0.5
+
+
+class Compilable(Protocol):
+    """A kernel (`ovjit.codegen.kernel`)."""
+
+    name: str
+
+    def compile(self, isa: Target) -> bytes: ...
 
 
 def count(what: str) -> None:
@@ -102,7 +109,7 @@ class _Teller:
             logs.info("compiled %d kernels in %.1f s, %s", self.compiled, seconds, kept)
 
 
-def compile_all(missing: Mapping[str, Kernel], isa: Target) -> Iterator[tuple[str, bytes]]:
+def compile_all(missing: Mapping[str, Compilable], isa: Target) -> Iterator[tuple[str, bytes]]:
     """Yield (symbol, object code) of each kernel as it becomes available. `missing`: symbol -> kernel."""
     cache = default_cache()
     teller = _Teller(len(missing))
@@ -141,7 +148,7 @@ _NOT_COMPILED = (
 )
 
 
-def _compile(kernel: Kernel, isa: Target) -> bytes:
+def _compile(kernel: Compilable, isa: Target) -> bytes:
     start = time.perf_counter()
     if "numba" not in sys.modules:
         check_headroom(IMPORTED, "importing Numba and llvmlite")

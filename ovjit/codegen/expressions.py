@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ovjit.codegen.parts import Inline, Source
-from ovjit.codegen.tensors import Signature, address, attribute
+from ovjit.codegen.tensors import Signature, extent_of
 from ovjit.codegen.words import Word
 
 #: Names that every kernel has.
@@ -182,11 +182,44 @@ class Expressions:
         return self.subscript(e, e.value.id), ATOM
 
     def as_Attribute(self, e: ast.Attribute) -> tuple[str, int]:
-        return attribute(self, e), ATOM
+        return self.tensor_attribute(e), ATOM
 
     def as_Call(self, e: ast.Call) -> tuple[str, int]:
-        text = address(self, e)
+        text = self.tensor_address(e)
         return (self.call(e), ATOM) if text is None else (text, OPERATORS[ast.Add][1])
+
+    def tensor_attribute(self, e: ast.Attribute) -> str:
+        """The name of the argument for `x.stride.h`, `x.size.h` or `window.field`."""
+        signature, inner = self.signature, e.value
+        if signature is not None and isinstance(inner, ast.Name):
+            structure = self.text(inner)
+            field = signature.structures.get(structure, {}).get(e.attr)
+            if field is not None:
+                return field[0]
+            raise self.unknown(e, f"{structure!r} is not declared to have a field {e.attr!r}")
+        if not isinstance(inner, ast.Attribute) or inner.attr not in ("stride", "size"):
+            raise self.unknown(e)
+        tensor = self.text(inner.value)
+        self._check_axis(tensor, e.attr, e)
+        return extent_of(e.attr) if inner.attr == "size" else f"{tensor}_{e.attr}"
+
+    def tensor_address(self, call: ast.Call) -> str | None:
+        """The source of the address `x.at(...)`; None for another call."""
+        at = call.func
+        if not (isinstance(at, ast.Attribute) and at.attr == "at" and isinstance(at.value, ast.Name)):
+            return None
+        tensor = self.text(at.value)
+        text = self.bound(call.args[0], 9) if call.args else tensor
+        for keyword in call.keywords:
+            assert keyword.arg is not None
+            self._check_axis(tensor, keyword.arg, call)
+            text += f" + {self.bound(keyword.value, 11)} * {tensor}_{keyword.arg}"
+        return text
+
+    def _check_axis(self, tensor: str, axis: str, where: ast.AST) -> None:
+        signature = self.signature
+        if signature is None or axis not in signature.axes.get(tensor, ()):
+            raise self.unknown(where, f"{tensor!r} is not declared to have an axis {axis!r}")
 
     def subscript(self, e: ast.Subscript, name: str) -> str:
         index = self.constant(e.slice)

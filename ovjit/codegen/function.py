@@ -146,7 +146,8 @@ class FunctionKernel:
     def _print(self, constants: Mapping[str, Any]) -> texts.Printed:
         from ovjit.codegen.kernel_printing import print_kernel  # where the text is not kept
 
-        return print_kernel(self, constants)
+        frame = self.frame(constants)
+        return print_kernel(self.function, self.source, self.arguments, self.signature, frame, constants)
 
 
 @overload

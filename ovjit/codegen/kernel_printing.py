@@ -7,31 +7,40 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ovjit.codegen.expressions import ATOM, NUMBERS, OPERATORS, RUN_TIME, Expressions, bound_names
+from ovjit.codegen.expressions import ATOM, NUMBERS, OPERATORS, RUN_TIME, bound_names
+from ovjit.codegen.item_loops import ItemLoops
 from ovjit.codegen.memory import DIMS
 from ovjit.codegen.parts import Inline, Source, is_text
 from ovjit.codegen.source import parameters
-from ovjit.codegen.tensors import say_items
 from ovjit.codegen.words import applied, items, placed, registers, share, static_range
 
 if TYPE_CHECKING:
-    from ovjit.codegen.function import FunctionKernel
+    from ovjit.codegen.kernel import KernelArgs
+    from ovjit.codegen.source import Parameter
+    from ovjit.codegen.tensors import Signature
     from ovjit.codegen.texts import Printed
 
 
-def print_kernel(kernel: FunctionKernel, constants: Mapping[str, Any]) -> Printed:
-    """The text of a kernel for these constants, the arguments that it reads, and their tables."""
-    frame = kernel.frame(constants)
-    arguments = [p.name for p in kernel.arguments] + [name for name, _ in frame.fields]
-    printer = Printer(kernel.function, kernel.source, constants, arguments, kernel.signature)
-    printer.block(kernel.source.body)
+def print_kernel(
+    function: Callable[..., Any],
+    source: Source,
+    arguments: Sequence[Parameter],
+    signature: Signature | None,
+    frame: KernelArgs,
+    constants: Mapping[str, Any],
+) -> Printed:
+    """The text of a kernel for these constants, the arguments that it reads, and their tables. `frame`: all
+    arguments; those that the text does not read are taken out of it."""
+    names = [p.name for p in arguments] + [name for name, _ in frame.fields]
+    printer = Printer(function, source, constants, names, signature)
+    printer.block(source.body)
     read = set(re.findall(r"[A-Za-z_]\w*", "\n".join(printer.lines)))
-    unread = {p.name for p in kernel.arguments if p.name not in read}
-    unread |= {f"{name}_{d}" for name in unread for d in range(kernel.source.dims)}
-    if kernel.signature is not None:
-        kernel.signature.check(kernel.function.__name__, kernel.source.stored)
-        derived = {*kernel.signature.fields()}
-        derived |= {name for fields in kernel.signature.structures.values() for name, _ in fields.values()}
+    unread = {p.name for p in arguments if p.name not in read}
+    unread |= {f"{name}_{d}" for name in unread for d in range(source.dims)}
+    if signature is not None:
+        signature.check(function.__name__, source.stored)
+        derived = {*signature.fields()}
+        derived |= {name for fields in signature.structures.values() for name, _ in fields.values()}
         unread |= derived - read
     frame.fields = [field for field in frame.fields if field[0] not in unread]
     head = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
@@ -50,21 +59,16 @@ def printed_routine(function: Callable[..., Any], name: str) -> str:
     return "\n".join([*head, *printer.lines, ""])
 
 
-class Printer(Expressions):
+class Printer(ItemLoops):
     """Prints statements as lines."""
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
         self.several: set[str] = set()  # variables that are `registers()`
-        self.lines: list[str] = []
-        self.indent = "    "
         self.numbers: dict[str, str] = {}  # constant of a body -> its variable
         self.bodies = [0]  # counted, also in inline functions
 
     # --- statements
-
-    def say(self, line: str) -> None:
-        self.lines.append(self.indent + line)
 
     def block(self, statements: Sequence[ast.stmt]) -> None:
         for s in statements:
@@ -171,7 +175,7 @@ class Printer(Expressions):
             s = ast.For(s.target, s.iter.body if test else s.iter.orelse, s.body, [])
         over, arguments = self.called(s.iter), getattr(s.iter, "args", [])
         if over is items:
-            say_items(self, s, arguments)
+            self.say_items(s, arguments)
             return
         if over is share or over is range:
             assert isinstance(s.target, ast.Name)
@@ -196,12 +200,6 @@ class Printer(Expressions):
         if values is RUN_TIME:
             raise self.unknown(s.iter)
         self.repeated(s, values)
-
-    def say_share(self, i: str, count: str, per_chunk: str) -> str:
-        """Print the chunk's first item, and the end of its items. Returns the name of the latter."""
-        self.say(f"{i} = chunk * {per_chunk}")
-        self.say(f"stop_{i} = imin({i} + {per_chunk}, {count})")
-        return f"stop_{i}"
 
     def repeated(self, s: ast.For, values: Iterable[Any]) -> None:
         """Print an unrolled `for` over constants. If the body ends with an `if` that breaks, the following
@@ -236,13 +234,6 @@ class Printer(Expressions):
         """Print `p, q = placed(row, x, y)`: the row's index along DIMS dimensions, and its addresses."""
         self.say_place(self.text(call.args[0]), "a", DIMS)
         self.say_addresses(target, call.args[1:], "a", DIMS)
-
-    def say_place(self, item: str, name: str, dims: int) -> None:
-        """Print the index of an item along each dimension: `name`0, `name`1 ..."""
-        self.say(f"{name}0 = {item}")
-        for d in reversed(range(1, dims)):
-            self.say(f"{name}{d} = urem({name}0, d{d})")
-            self.say(f"{name}0 = udiv({name}0, d{d})")
 
     def say_addresses(self, target: ast.expr, tensors: Sequence[ast.expr], index: str, dims: int) -> None:
         targets = target.elts if isinstance(target, ast.Tuple) else [target]

@@ -97,10 +97,16 @@ def _ready(kernel: Kernel, symbol: str, isa: Target) -> bytes | None:
 
 
 def _show(kernel: Kernel, isa: Target) -> None:
-    """OVJIT_DUMP=folder: write the source of each loaded kernel. OVJIT_DEBUG=4: print it to stderr."""
+    """OVJIT_DUMP=folder: write the source of each loaded kernel. OVJIT_DEBUG=4: print it to stderr;
+    5: and its machine code."""
     level = debug.level()
     if level >= debug.SOURCES:
-        debug.show_kernel(kernel, isa, level)
+        debug.tell(f"ovjit: kernel {kernel.name}, {kernel.symbol(isa)}")
+        debug.tell(kernel.source)
+        if kernel.key:
+            debug.tell(kernel.key)
+    if level >= debug.ASSEMBLY:
+        debug.tell(kernel.assembly(isa))
     folder = debug.flag("OVJIT_DUMP")
     if folder:
         import pathlib

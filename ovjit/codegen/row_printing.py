@@ -20,7 +20,7 @@ from ovjit.codegen.memory import DIMS, SIZE
 from ovjit.codegen.trace import WIDENED, Recorder
 
 if TYPE_CHECKING:
-    from ovjit.codegen.template import Finish, Start, Template
+    from ovjit.codegen.row_function import Finish, RowFunction, Start
 
 _TRACED = ("exp", "exp_below_zero", "log", "tanh", "erf", "sigmoid", "not_below")
 _LANE_BY_LANE = {name: getattr(words, name) for name in ("maximum", "minimum", "fma", "sqrt", "turned_pairs")}
@@ -47,23 +47,23 @@ class RowPrinter(Printer):
 
     def __init__(
         self,
-        template: Template,
+        row: RowFunction,
         types: Sequence[str],
         finish: Finish,
         start: Start,
         constants: Mapping[str, Any],
     ):
-        arguments = (*template.tensors, *template.integers, *template.numbers)
-        super().__init__(template.function, template.source, constants, arguments)
+        arguments = (*row.tensors, *row.integers, *row.numbers)
+        super().__init__(row.function, row.source, constants, arguments)
         self.indent = ""
-        self.template = template
-        self.types = dict(zip(template.tensors, types, strict=True))
+        self.row = row
+        self.types = dict(zip(row.tensors, types, strict=True))
         self.finish = finish
         self.start = start
         self.loops = 0
         self.first_loop = 0  # the first loop that reads the first tensor
         self.dtype = WIDENED.get(types[0], types[0])  # of vectors in registers
-        self.vectors = set(template.numbers)
+        self.vectors = set(row.numbers)
         self.rest = ""  # number of active lanes, in a masked iteration
         self.of_parts: dict[str, str] = {}  # operand with one element per part in this loop -> its type
         self.older: set[str] = set()  # variables whose inactive lanes the masked iteration keeps
@@ -78,13 +78,13 @@ class RowPrinter(Printer):
         for name, modes, dtypes in read:
             ones = [(k, dtype) for k, dtype in enumerate(dtypes) if modes[k] == "s"]
             operands += [f"{name}{k}_one = splat_{dtype}({name}{k}_row)" for k, dtype in ones]
-        names = self.template.names(self.finish, self.start)
+        names = self.row.names(self.finish, self.start)
         out = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
         for body_of_tensor in (self.start.body, self.finish.body):
             if body_of_tensor is not None:
                 out += [f"    # {line}" for line in body_of_tensor.text().splitlines()]
         out += [frame.prologue(), *(f"    {name} = {value}" for value, name in self.numbers.items())]
-        out += [f"    {name}_all = splat_{self.dtype}({name})" for name in self.template.numbers]
+        out += [f"    {name}_all = splat_{self.dtype}({name})" for name in self.row.numbers]
         out += [
             "    row = chunk * per_chunk",
             "    stop = imin(row + per_chunk, rows)",
@@ -183,7 +183,7 @@ class RowPrinter(Printer):
 
     def started(self, index: ast.expr) -> str:
         """The source of an element of the first tensor, which the prologue's body computes."""
-        body, stored = self.start.body, self.template.tensors[1]
+        body, stored = self.start.body, self.row.tensors[1]
         assert body is not None
         self.first_loop = self.first_loop or self.loops
         if self.start.kept and self.loops > self.first_loop:
@@ -207,7 +207,7 @@ class RowPrinter(Printer):
         return isinstance(e, ast.Name) and e.id in self.vectors
 
     def as_Name(self, e: ast.Name) -> tuple[str, int]:
-        return f"{e.id}_all" if e.id in self.template.numbers else e.id, ATOM
+        return f"{e.id}_all" if e.id in self.row.numbers else e.id, ATOM
 
     def as_UnaryOp(self, e: ast.UnaryOp) -> tuple[str, int]:
         if isinstance(e.op, ast.USub) and self.is_vector(e.operand):
@@ -223,7 +223,7 @@ class RowPrinter(Printer):
             return self.inlined(_traced(f.func.id, self.dtype, len(f.args), True), inputs), ATOM
         if self.is_vector(e) and type(e.op) in _OPERATORS:
             return f"{_OPERATORS[type(e.op)]}({self.vector(e.left)}, {self.vector(e.right)})", ATOM
-        if adds and isinstance(f, ast.Name) and f.id in self.template.integers:
+        if adds and isinstance(f, ast.Name) and f.id in self.row.integers:
             return super().as_BinOp(e)
         raise self.unknown(e)
 
@@ -231,7 +231,7 @@ class RowPrinter(Printer):
         name, args = getattr(e.func, "id", ""), e.args
         if name == "load" and isinstance(args[0], ast.Name):
             tensor = args[0].id
-            if self.start.body is not None and tensor == self.template.tensors[0]:
+            if self.start.body is not None and tensor == self.row.tensors[0]:
                 return self.started(args[1])
             return self.moved("load", self.types[tensor], self.place(tensor, args[1]))
         if name == "splat":

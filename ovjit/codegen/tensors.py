@@ -28,30 +28,26 @@ argument: the extent of a further axis of the item space.
                          the items of a chunk: the index along each named axis of `over`, of a split one the
                          first, and the address of the item in each of the given tensors
 
-This module derives the argument block from the declaration. `ovjit.planning.launch` derives its values, the
+This module derives the argument block from the declaration. `ovjit.codegen.expressions` prints addresses,
+`ovjit.codegen.item_loops` the loops over items. `ovjit.planning.launch` derives its values, the
 checks of shapes and strides, and the bytes that an item touches. Arguments that a kernel does not read are
 not in its block.
 """
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ovjit.codegen.memory import WALKED
 from ovjit.records import NamedTuple
-
-if TYPE_CHECKING:
-    from ovjit.codegen.expressions import Expressions
-    from ovjit.codegen.kernel_printing import Printer
 
 REST, LANES = "...", "lanes"
 #: Arguments that the launch adds: number of items, items per chunk, number of parts of a split axis.
 ITEMS, PER_CHUNK, BLOCKS = "item_count", "per_chunk", "blocks"
 #: Prefix of the variables that count an item's indices along `...` and the following axes.
-_COUNTER = "along"
+COUNTER = "along"
 
 _OVER = re.compile(r"(\.\.\.|\w+)(?:/(?:(\d*)(VL)|([a-z_]\w*|\d+))(:1)?)?")
 
@@ -205,149 +201,11 @@ class Signature:
         """Raise TypeError if a variable of the kernel has the name of a derived argument."""
         fields = (argument for fields in self.structures.values() for argument, _ in fields.values())
         loop = {"item", "outer_item"} if self.over else set()
-        loop |= {f"{_COUNTER}{d}" for d in range(WALKED)} | {f"{_COUNTER}_{axis}" for axis in self.named}
+        loop |= {f"{COUNTER}{d}" for d in range(WALKED)} | {f"{COUNTER}_{axis}" for axis in self.named}
         loop |= {f"{tensor}_item" for tensor in self.axes}
         reserved = {*self.fields(), *fields, *loop} & set(stored)
         if reserved:
             raise TypeError(f"{name}: {', '.join(sorted(reserved))} is already the name of an argument")
-
-
-def attribute(printer: Expressions, e: ast.Attribute) -> str:
-    """The name of the argument for `x.stride.h`, `x.size.h` or `window.field`."""
-    signature, inner = printer.signature, e.value
-    if signature is not None and isinstance(inner, ast.Name):
-        structure = printer.text(inner)
-        field = signature.structures.get(structure, {}).get(e.attr)
-        if field is not None:
-            return field[0]
-        raise printer.unknown(e, f"{structure!r} is not declared to have a field {e.attr!r}")
-    if not isinstance(inner, ast.Attribute) or inner.attr not in ("stride", "size"):
-        raise printer.unknown(e)
-    tensor = printer.text(inner.value)
-    _check_axis(printer, tensor, e.attr, e)
-    return extent_of(e.attr) if inner.attr == "size" else f"{tensor}_{e.attr}"
-
-
-def address(printer: Expressions, call: ast.Call) -> str | None:
-    """The source of the address `x.at(...)`; None for another call."""
-    at = call.func
-    if not (isinstance(at, ast.Attribute) and at.attr == "at" and isinstance(at.value, ast.Name)):
-        return None
-    tensor = printer.text(at.value)
-    text = printer.bound(call.args[0], 9) if call.args else tensor
-    for keyword in call.keywords:
-        assert keyword.arg is not None
-        _check_axis(printer, tensor, keyword.arg, call)
-        text += f" + {printer.bound(keyword.value, 11)} * {tensor}_{keyword.arg}"
-    return text
-
-
-def _check_axis(printer: Expressions, tensor: str, axis: str, where: ast.AST) -> None:
-    signature = printer.signature
-    if signature is None or axis not in signature.axes.get(tensor, ()):
-        raise printer.unknown(where, f"{tensor!r} is not declared to have an axis {axis!r}")
-
-
-def say_items(printer: Printer, loop: ast.For, tensors: Sequence[ast.expr]) -> None:
-    """Print `for ... in items(...)`: the loop, and the assignments of its targets in each iteration."""
-    signature = printer.signature
-    if signature is None or not signature.over:
-        raise printer.unknown(loop.iter, "the kernel is not declared to be over any axes")
-    targets = loop.target.elts if isinstance(loop.target, ast.Tuple) else [loop.target]
-    names = [printer.text(t) for t in targets]
-    sources = [printer.text(t) for t in tensors]
-    count = len(signature.named)
-    if len(names) != count + len(sources):
-        raise printer.unknown(loop.target, f"an item has {count} indices and {len(sources)} addresses")
-    where = dict(zip(signature.named, names, strict=False))
-    stop = printer.say_share("item", ITEMS, PER_CHUNK)
-    if REST in signature.over:
-        _say_walk(printer, signature, where, dict(zip(names[count:], sources, strict=True)), loop, stop)
-        return
-    if names[:count].count("_") > 1:  # addresses need all indices, also those named _
-        where = {axis: f"{_COUNTER}_{axis}" if name == "_" else name for axis, name in where.items()}
-    printer.say(f"while item < {stop}:")
-    outer, printer.indent = printer.indent, printer.indent + "    "
-    _say_indices(printer, signature, where)
-    for name, tensor in zip(names[count:], sources, strict=True):
-        printer.say(f"{name} = {_item_address(signature, tensor, where)}")
-    printer.block(loop.body)
-    printer.say("item += 1")
-    printer.indent = outer
-
-
-def _say_walk(
-    printer: Printer, signature: Signature, where: Mapping[str, str], tensor_by_name: Mapping[str, str],
-    loop: ast.For, stop: str,
-) -> None:  # fmt: skip
-    """Print the loop over items with `...`. Items may be small, so that a division or product per item would
-    show: counters and addresses are incremented instead. `tensor_by_name`: name -> tensor."""
-    position = "item"
-    counters = []  # (counter, extent, elements per step, axis), the fastest first
-    for axis in reversed(signature.named):
-        counter, bound = f"{_COUNTER}_{axis}", signature.bound_of(axis)
-        printer.say(f"{counter} = urem({position}, {bound})")
-        printer.say(f"outer_item = udiv({position}, {bound})")
-        position = "outer_item"
-        counters.append((counter, bound, _step(printer, axis), axis))
-    printer.say_place(position, _COUNTER, WALKED)
-    counters += [(f"{_COUNTER}{d}", f"d{d}", "", str(d)) for d in reversed(range(WALKED))]
-    first = {axis: f"{_COUNTER}_{axis}{_step(printer, axis)}" for axis in where}
-    tensors = dict.fromkeys(tensor_by_name.values())
-    for tensor in tensors:
-        printer.say(f"{tensor}_item = {_item_address(signature, tensor, first)}")
-    printer.say(f"while item < {stop}:")
-    outer, printer.indent = printer.indent, printer.indent + "    "
-    for axis, name in where.items():
-        printer.say(f"{name} = {first[axis]}")
-    for name, tensor in tensor_by_name.items():
-        printer.say(f"{name} = {tensor}_item")
-    printer.block(loop.body)
-    inner = printer.indent
-    for i, (counter, bound, step, axis) in enumerate(counters):
-        of_axis = REST if axis.isdecimal() else axis
-        moved = [tensor for tensor in tensors if of_axis in signature.axes[tensor]]
-        printer.say(f"{counter} += 1")
-        for tensor in moved:
-            printer.say(f"{tensor}_item += {tensor}_{axis}{step}")
-        if i + 1 < len(counters):
-            printer.say(f"if {counter} == {bound}:")
-            printer.indent += "    "
-            printer.say(f"{counter} = 0")
-            for tensor in moved:
-                printer.say(f"{tensor}_item -= {bound} * {tensor}_{axis}{step}")
-    printer.indent = inner
-    printer.say("item += 1")
-    printer.indent = outer
-
-
-def _step(printer: Printer, axis: str) -> str:
-    """The source of the factor from an item's index along an axis to an element's index."""
-    assert printer.signature is not None
-    split = printer.signature.splits.get(axis)
-    return "" if split is None else f" * {split.text(printer.known)}"
-
-
-def _say_indices(printer: Printer, signature: Signature, where: Mapping[str, str]) -> None:
-    """Print the assignments of the index of `item` along each axis of `over`."""
-    position = "item"
-    for axis in reversed(signature.named):
-        step = _step(printer, axis)
-        if axis == signature.over[0]:
-            printer.say(f"{where[axis]} = {position}{step}")
-            break
-        bound = signature.bound_of(axis)
-        printer.say(f"{where[axis]} = urem({position}, {bound}){step}")
-        printer.say(f"outer_item = udiv({position}, {bound})")
-        position = "outer_item"
-
-
-def _item_address(signature: Signature, tensor: str, where: Mapping[str, str]) -> str:
-    axes = signature.axes[tensor]
-    text = tensor
-    if REST in signature.over and REST in axes:
-        text += "".join(f" + {_COUNTER}{d} * {tensor}_{d}" for d in range(WALKED))
-    return text + "".join(f" + {index} * {tensor}_{axis}" for axis, index in where.items() if axis in axes)
 
 
 class Ptr(int):

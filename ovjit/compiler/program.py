@@ -33,7 +33,7 @@ from ovjit.planning.growing import CapacityExceeded, Room, check_room, strides_o
 from ovjit.planning.lower import Lowering, ReferenceStep
 from ovjit.planning.partition import Cut, needs_cut
 from ovjit.planning.plan import NO_STRIDES, NotNative, Plan, Planner, Strides
-from ovjit.planning.races import Trace
+from ovjit.planning.touches import Trace
 from ovjit.rewrite import canonical, simplify
 from ovjit.rewrite.batches import in_parts
 from ovjit.rewrite.conversions import converts

@@ -127,7 +127,7 @@ class Executable:
         table = Table(plan, plan.addresses)
         table.in_python |= self._new_job.leads_in_python
         if debug.level() >= debug.PLANS:
-            debug.show_plan(table.plan)
+            debug.tell(table.plan.describe())
         if not self.static:
             plan.words = []  # only export needs it, for static shapes
         if before is not None and plan.trace is before and not table.bodies and not self.profiling:

@@ -12,16 +12,42 @@ these names, integers. The constant T is the element type of the first output.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from ovjit.codegen.function import FunctionKernel
+from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.tensors import LANES, REST, Signature
 from ovjit.graph.graph import Value
 from ovjit.planning.fuse import Group
-from ovjit.planning.launch import launch_or_copy
+from ovjit.planning.launch import launch, try_launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner
-from ovjit.planning.views import product
+from ovjit.planning.views import View, product
+
+
+def launch_or_copy(
+    planner: Planner,
+    kernel: Kernel,
+    reads: Mapping[str, Value],
+    writes: Mapping[str, Value],
+    transform: Callable[[View], View] = lambda view: view,
+    **options: Any,
+) -> None:
+    """`launch` for values. `transform` is applied to each view first, to flip or permute it. If strides do
+    not fit, the kernel gets row-major copies. No step is added if an output is empty."""
+    sources = {name: planner.view(value) for name, value in reads.items()}
+    targets = {name: planner.output(value) for name, value in writes.items()}
+    if not all(view.count for view in targets.values()):
+        return
+
+    views = {name: transform(view) for name, view in (sources | targets).items()}
+    if try_launch(planner, kernel, views, tuple(targets), **options):
+        return
+    sources = {name: planner.contiguous(value) for name, value in reads.items()}
+    targets = {name: planner.instead(view) for name, view in targets.items()}
+    views = {name: transform(view) for name, view in (sources | targets).items()}
+    launch(planner, kernel, views, tuple(targets), **options)
 
 
 def by_kernel(

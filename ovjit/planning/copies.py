@@ -17,7 +17,7 @@ from ovjit.graph.symbolic import statically_known_equal, sym_min
 from ovjit.graph.traced import identity, is_traced_number
 from ovjit.planning.chunks import CHUNK_WORK, ceil_div, split_for
 from ovjit.planning.launch import launch, try_launch
-from ovjit.planning.races import Piece, Rows, Touches, gaps
+from ovjit.planning.touches import Piece, Rows, Touches, gaps
 from ovjit.planning.views import (
     Layout,
     Ptr,
@@ -31,7 +31,7 @@ from ovjit.planning.views import (
 from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
-    from ovjit.planning.value_views import ValueViews
+    from ovjit.planning.step_list import StepList
 
 
 class _Walk(NamedTuple):
@@ -48,7 +48,7 @@ class _Walk(NamedTuple):
 
 
 def plan_elementwise(
-    planner: ValueViews, kernel: Kernel, modes: str, inputs: Sequence[View], outs: Sequence[View],
+    planner: StepList, kernel: Kernel, modes: str, inputs: Sequence[View], outs: Sequence[View],
     operations: int, type: str | None = None,
 ) -> None:  # fmt: skip
     """Add the steps of an elementwise kernel: merge dimensions, choose the innermost, cut rows into chunks.
@@ -124,7 +124,7 @@ class _RowsOf(NamedTuple):
 
 
 def _walks(
-    planner: ValueViews, modes: str, views: Sequence[View], names: Sequence[str], outer: int, operations: int,
+    planner: StepList, modes: str, views: Sequence[View], names: Sequence[str], outer: int, operations: int,
     several: bool,
 ) -> list[_Walk] | int:  # fmt: skip
     """The steps for these views, by a kernel that counts rows along `outer` dimensions and writes `y0` and
@@ -184,7 +184,7 @@ def _cut(row: int, most: int, several: bool) -> tuple[int, int, bool]:
 
 
 def _cut_open(
-    planner: ValueViews, out: View, order: Sequence[int], row: int, most: int, several: bool
+    planner: StepList, out: View, order: Sequence[int], row: int, most: int, several: bool
 ) -> tuple[int, int, bool]:
     """`_cut` for a dynamic shape: the whole tensor as one row, or each of `several` rows. It cuts along the
     last dimension if that is static, else into parts of a fixed length. A search for a divisor would give a
@@ -261,7 +261,7 @@ def fill_kernel(itemsize: int) -> Kernel:
     return elementwise_kernel(f"clear_{dtype}", Body([], [dtype], [], [("const", 0, dtype)]), "", 4)
 
 
-def plan_copy(planner: ValueViews, source: View, target: View) -> None:
+def plan_copy(planner: StepList, source: View, target: View) -> None:
     if _plan_transpose(planner, source, target):
         return
     plan_elementwise(planner, copy_kernel(source.itemsize), "v", [source], [target], 1, "Reorder")
@@ -274,7 +274,7 @@ MOST_WOVEN = 8
 SHORTEST_TRANSPOSED = 3
 
 
-def _plan_transpose(planner: ValueViews, source: View, target: View) -> bool:
+def _plan_transpose(planner: StepList, source: View, target: View) -> bool:
     """Add a blocked transpose if source and target are contiguous along different dimensions. False if that
     kernel does not apply."""
     size = source.itemsize
@@ -307,7 +307,7 @@ def _plan_transpose(planner: ValueViews, source: View, target: View) -> bool:
     return True
 
 
-def plan_interleave(planner: ValueViews, source: View, target: View, back: bool = False) -> bool:
+def plan_interleave(planner: StepList, source: View, target: View, back: bool = False) -> bool:
     """Copy [..., rows, n] to [..., n, rows] with the interleaving kernel for this number of rows. `back`:
     copy from `target` to `source`. False unless `source` is contiguous along n and `target` along [n,
     rows]."""
@@ -320,7 +320,7 @@ def plan_interleave(planner: ValueViews, source: View, target: View, back: bool 
     )  # fmt: skip
 
 
-def plan_fill(planner: ValueViews, view: View) -> None:
+def plan_fill(planner: StepList, view: View) -> None:
     plan_elementwise(planner, fill_kernel(view.itemsize), "", [], [view], 1, "Reorder")
 
 
@@ -329,7 +329,7 @@ def halo_kernels(itemsize: int) -> tuple[Kernel, ...]:
     return fill_kernel(itemsize), clear_gaps()
 
 
-def plan_halo(planner: ValueViews, view: View, layout: Layout) -> None:
+def plan_halo(planner: StepList, view: View, layout: Layout) -> None:
     """Fill the halo of a view with zeros. The slabs around the innermost dimension are filled separately. One
     step clears the gaps around all slower dimensions, if they merge to at most DIMS."""
     around = [(axis, _slabs(view, layout, axis)) for axis in reversed(layout.order) if any(layout.halo[axis])]

@@ -21,15 +21,13 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import WALKED
 from ovjit.codegen.tensors import ITEMS, LANES, REST, Signature, extent_of, given_fields
 from ovjit.errors import OvjitError
-from ovjit.graph.graph import Value
 from ovjit.graph.symbolic import alike, sym_min
 from ovjit.planning.chunks import ceil_div
-from ovjit.planning.races import Piece, Rows
+from ovjit.planning.touches import Piece, Rows
 from ovjit.planning.views import View, merge_axes, placed_values, product
 from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
-    from ovjit.planning.plan import Planner
     from ovjit.planning.step_list import StepList
 
 
@@ -198,30 +196,6 @@ def _values(
         values |= {f"{name}_{axis}": operand.stride(axis) for axis in operand.named}
     values |= {f"{name}_{LANES}": stride for name, stride in found.lane_strides.items()}
     return values | placed_values(found.rest, WALKED, **found.strides) if REST in signature.over else values
-
-
-def launch_or_copy(
-    planner: Planner,
-    kernel: Kernel,
-    reads: Mapping[str, Value],
-    writes: Mapping[str, Value],
-    seen: Callable[[View], View] = lambda view: view,
-    **options: Any,
-) -> None:
-    """`launch` for values. `seen` transforms each view first, for example flips or permutes it. If strides do
-    not fit, the kernel gets row-major copies. No step is added if an output is empty."""
-    sources = {name: planner.view(value) for name, value in reads.items()}
-    targets = {name: planner.output(value) for name, value in writes.items()}
-    if not all(view.count for view in targets.values()):
-        return
-
-    views = {name: seen(view) for name, view in (sources | targets).items()}
-    if try_launch(planner, kernel, views, tuple(targets), **options):
-        return
-    sources = {name: planner.contiguous(value) for name, value in reads.items()}
-    targets = {name: planner.instead(view) for name, view in targets.items()}
-    views = {name: seen(view) for name, view in (sources | targets).items()}
-    launch(planner, kernel, views, tuple(targets), **options)
 
 
 def _operand(signature: Signature, name: str, view: View, given: Mapping[str, int]) -> _Operand:

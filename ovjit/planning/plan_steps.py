@@ -120,6 +120,18 @@ class Plan:
         self.whole: np.ndarray = self.data
         self.address = 0
 
+    def describe(self) -> str:
+        """The steps, a line each: chunks, flops and bytes."""
+        sizes = ", ".join("x".join(map(str, shape)) or "scalar" for shape in self.input_shapes)
+        sizes_of_memory = f"arena of {self.arena_size} bytes, {self.scratch_size} bytes of scratch a thread"
+        lines = [f"ovjit: plan for {sizes}: {len(self.steps)} steps, {sizes_of_memory}"]
+        for i, step in enumerate(self.steps):
+            kernel = step.kernel.name if step.kernel is not None else "ref_numpy"
+            flops, moved = self.work_of(i)
+            work = f"{self.chunks_of(i):4d} chunks {flops / 1e6:9.3f} Mflop {moved / 1e6:9.3f} MB"
+            lines.append(f"  {i:4d} {step.type:20s} {kernel:36s} {work}  {step.name}")
+        return "\n".join(lines)
+
     def kernels(self) -> Iterator[Any]:
         """The kernels of its steps, and of its bodies' steps."""
         for step in self.steps:

@@ -19,148 +19,40 @@ A planning with traced numbers is checked for the numbers that it was made with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ovjit.errors import OvjitError
 from ovjit.graph.traced import as_found_number
-from ovjit.planning.views import ARENA, FIRST_IO, Buffer, Ptr, View
-from ovjit.records import NamedTuple
+from ovjit.planning.touches import Touches, Trace, without_traces
+from ovjit.planning.views import ARENA, FIRST_IO, Buffer, View
 
 if TYPE_CHECKING:
     from ovjit.graph.graph import Value
-    from ovjit.planning.plan import Planner
+    from ovjit.planning.plan_steps import Step
 
 
-class Piece(NamedTuple):
-    """The bytes of a tensor that one row touches: a box of `shape` and byte `strides` at `ptr`. `along`: byte
-    steps for each index of the rows' dimensions."""
+class Planning(Protocol):
+    """A planner with all its steps (`ovjit.planning.plan.Planner`)."""
 
-    ptr: Ptr
-    along: Sequence[int]
-    shape: Sequence[int]
-    strides: Sequence[int]
-    itemsize: int
+    output_buffers: list[Buffer]
+    outputs: list[Value]
+    written_inputs: set[Buffer]
+    grown: list[View]
+    steps: list[Step]
+    trace: Trace | None
 
-    def places(self, indices: Sequence[np.ndarray]) -> np.ndarray:
-        """Byte offsets in the buffer that the rows with these indices touch."""
-        out = np.full(1, as_found_number(self.ptr.offset), np.int64)
-        for index, stride in zip(indices, self.along, strict=True):
-            out = out + index * as_found_number(stride)
-        return _boxed(out, (*self.shape, self.itemsize), (*self.strides, 1))
+    @property
+    def views(self) -> Mapping[Value, View]: ...
 
 
-def _found(numbers: Sequence[int]) -> tuple[int, ...]:
-    """The numbers, without traces."""
-    return tuple(map(as_found_number, numbers))
-
-
-def _found_view(view: View) -> View:
+def _view_without_traces(view: View) -> View:
     """The view, without traces."""
     halo = [(as_found_number(before), as_found_number(after)) for before, after in view.halo]
-    shape, strides = _found(view.shape), _found(view.strides)
+    shape, strides = without_traces(view.shape), without_traces(view.strides)
     return View(view.buffer, shape, strides, view.itemsize, as_found_number(view.offset), halo)
-
-
-def _boxed(starts: np.ndarray, shape: Sequence[int], strides: Sequence[int]) -> np.ndarray:
-    """Offsets of the elements of a box of this shape and strides, for a box at each of `starts`."""
-    for extent, stride in zip(_found(shape), _found(strides), strict=True):
-        starts = (starts[:, None] + np.arange(extent) * stride).reshape(-1)
-    return starts
-
-
-#: (buffer, byte offsets in it)
-Places = list[tuple[Buffer, np.ndarray]]
-#: chunk -> (bytes that it reads, bytes that it writes)
-Touches = Callable[[int], tuple[Places, Places]]
-
-
-class Rows:
-    """The bytes of chunks of `per_chunk` items. Items tile the index space `extents`, last dimension fastest.
-    An item has `sizes[d]` indices along dimension d; the last item along d may have fewer."""
-
-    def __init__(
-        self,
-        extents: Sequence[int],
-        per_chunk: int,
-        reads: Sequence[Piece],
-        writes: Sequence[Piece],
-        sizes: Sequence[int] = (),
-    ):
-        self.extents = _found(extents) or (1,)
-        self.per_chunk = as_found_number(per_chunk)
-        self.reads = reads
-        self.writes = writes
-        self.sizes = tuple(map(min, _found(sizes) or repeat(1), self.extents))
-
-    def __call__(self, chunk: int) -> tuple[Places, Places]:
-        counts = [-(-n // size) if size else 0 for n, size in zip(self.extents, self.sizes, strict=True)]
-        first, end = (min((chunk + i) * self.per_chunk, int(np.prod(counts))) for i in (0, 1))
-        found = np.unravel_index(np.arange(first, end), counts)
-        inside = np.indices(self.sizes).reshape(len(counts), 1, -1)
-        rows = np.multiply(found, np.array(self.sizes)[:, None])[:, :, None] + inside
-        indices = tuple(rows[:, (rows < np.array(self.extents)[:, None, None]).all(0)])
-        read, written = (
-            [(o.ptr.buffer, o.places(indices if o.along else ())) for o in operands]
-            for operands in (self.reads, self.writes)
-        )
-        return read, written
-
-
-def gaps(ptr: Ptr, extents: Sequence[int], strides: Sequence[int], run: int, per_chunk: int) -> Touches:
-    """The bytes of chunks of `per_chunk` gaps between rows of `run` bytes. Gaps include the one before the
-    first row and the one behind the last, up to the buffer's ends. `ptr`: the first row."""
-
-    def touches(chunk: int) -> tuple[Places, Places]:
-        offset, size, length, each = _found((ptr.offset, ptr.buffer.size, run, per_chunk))
-        starts = _boxed(np.full(1, offset, np.int64), extents, strides)
-        edges = np.stack([np.append(0, starts + length), np.append(starts, size)], axis=1)
-        some = edges[chunk * each : (chunk + 1) * each]
-        return [], [(ptr.buffer, np.concatenate([np.arange(*gap) for gap in some]))]
-
-    return touches
-
-
-class Trace:
-    """The steps of a planning in order, their groups, and after which step each value is complete."""
-
-    def __init__(self) -> None:
-        self.steps: list[tuple[Sequence[View], Sequence[View], Touches | None]] = []
-        self.groups: list[tuple[int, Any]] = []  # first step, group; None: its inputs are not checked
-        self.done: dict[Value, int] = {}  # value -> the number of steps after which it is complete
-
-    def step(self, reads: Sequence[View], writes: Sequence[View], touches: Touches | None = None) -> None:
-        self.steps.append((tuple(reads), tuple(writes), touches))
-
-    def begin(self, group: Any, views: Mapping[Value, View]) -> None:
-        """Steps from now on belong to `group`. All values that have views by now are complete."""
-        self.settle(views)
-        self.groups.append((len(self.steps), group))
-
-    def settle(self, views: Mapping[Value, View]) -> None:
-        """Note that all values with views are complete. A view of an input is complete when the input is."""
-        first, group = self.groups[-1] if self.groups else (0, None)
-        written = {id(view.buffer) for _, writes, _ in self.steps[first:] for view in writes}
-        for value, view in views.items():
-            if value not in self.done:
-                alias = group is not None and value in group.outputs and id(view.buffer) not in written
-                sources = [v for v in group.inputs if v in self.done] if group is not None and alias else ()
-                ends = [self.done[v] for v in sources if views[v].buffer is view.buffer]
-                self.done[value] = max(ends, default=len(self.steps))
-
-    def enter(self, group: Any) -> bool:
-        """Steps from now on belong to `group`, a deferred one that the current group asks for. Returns
-        whether the current one has steps."""
-        first, asking = self.groups[-1]
-        self.groups.append((len(self.steps), group))
-        return asking is None or first < len(self.steps)
-
-    def leave(self, asking: Any, begun: bool) -> None:
-        """Steps from now on belong to `asking` again, whose inputs are checked here unless it has `begun`."""
-        self.groups.append((len(self.steps), None if begun else asking))
 
 
 def _strided(array: np.ndarray, view: View, shape: Sequence[int]) -> np.ndarray:
@@ -173,13 +65,13 @@ def _strided(array: np.ndarray, view: View, shape: Sequence[int]) -> np.ndarray:
 class _Memory:
     """The last writer of each byte of the arena and of the outputs: the step, and the buffer's number."""
 
-    def __init__(self, planner: Planner, arena: int):
+    def __init__(self, planner: Planning, arena: int):
         sizes = {ARENA: arena} | {b.base: as_found_number(b.size) for b in planner.output_buffers}
         self.step = {base: np.full(size, -1, np.int32) for base, size in sizes.items()}
         self.owner = {base: np.full(size, -1, np.int32) for base, size in sizes.items()}
         self.numbers: dict[int, int] = {}
         for view in planner.grown:  # written before the first step
-            window = self.window(self.owner[view.buffer.base], _found_view(view), False)
+            window = self.window(self.owner[view.buffer.base], _view_without_traces(view), False)
             window[...] = self.number(view.buffer)
 
     def number(self, buffer: Buffer) -> int:
@@ -197,7 +89,7 @@ class _Memory:
         return _strided(array[offset:], view, shape)
 
 
-def check_races(planner: Planner, arena: int) -> None:
+def check_races(planner: Planning, arena: int) -> None:
     """Check a finished planning. `arena`: the arena's size in bytes. Raises OvjitError."""
     trace = planner.trace
     assert trace is not None and len(trace.steps) == len(planner.steps)
@@ -207,7 +99,7 @@ def check_races(planner: Planner, arena: int) -> None:
     following = next(groups)
     open_since = 0  # the first step that may still run when this one begins
     for index, (traced_reads, traced_writes, touches) in enumerate(trace.steps):
-        reads, writes = (list(map(_found_view, views)) for views in (traced_reads, traced_writes))
+        reads, writes = (list(map(_view_without_traces, views)) for views in (traced_reads, traced_writes))
         while following[0] <= index:
             current, following = following, next(groups)
             if current[1] is not None:
@@ -238,11 +130,11 @@ def check_races(planner: Planner, arena: int) -> None:
             _check_unchanged(planner, memory, value, len(trace.steps), "the caller")
 
 
-def _inputs(planner: Planner) -> int:
+def _inputs(planner: Planning) -> int:
     return planner.output_buffers[0].base - FIRST_IO if planner.output_buffers else 1 << 30
 
 
-def _check_read(planner: Planner, memory: _Memory, view: View, name: str) -> None:
+def _check_read(planner: Planning, memory: _Memory, view: View, name: str) -> None:
     base = view.buffer.base
     if base not in memory.owner:
         return
@@ -269,7 +161,7 @@ def _check_beside(memory: _Memory, before: range, views: Sequence[View], halo: b
                 )
 
 
-def _check_inputs(planner: Planner, memory: _Memory, group: Any, end: int, first: int) -> None:
+def _check_inputs(planner: Planning, memory: _Memory, group: Any, end: int, first: int) -> None:
     """Raise OvjitError if an input of `group`, whose steps are `first` to `end`, was overwritten before."""
     trace = planner.trace
     assert trace is not None
@@ -280,9 +172,9 @@ def _check_inputs(planner: Planner, memory: _Memory, group: Any, end: int, first
             _check_unchanged(planner, memory, value, first, repr(group.name))
 
 
-def _check_unchanged(planner: Planner, memory: _Memory, value: Value, first: int, reader: str) -> None:
+def _check_unchanged(planner: Planning, memory: _Memory, value: Value, first: int, reader: str) -> None:
     """Raise OvjitError if a step before `first` has overwritten `value`, which was complete before it."""
-    view = _found_view(planner.views[value])
+    view = _view_without_traces(planner.views[value])
     if view.buffer.base not in memory.step:
         return
     assert planner.trace is not None

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.cpu.ir import Body
-from ovjit.codegen.memory import SIZE
-from ovjit.codegen.template import DIMS, NOTHING, Finish, Start, Template
+from ovjit.codegen.memory import DIMS, SIZE
+from ovjit.codegen.row_function import NOTHING, Finish, Start
+from ovjit.codegen.template import Template
 from ovjit.codegen.trace import WIDENED
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Lowering, layout_of_largest
 from ovjit.planning.plan import Constants, NotNative, Planner, in_place_candidates
-from ovjit.planning.races import Piece, Rows
+from ovjit.planning.touches import Piece, Rows
 from ovjit.planning.views import Buffer, Layout, View, merge_axes, placed_values, product
 
 #: Maximum instructions of a prologue that is recomputed in each loop over a row. A longer one is not fused.

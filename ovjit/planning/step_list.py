@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,13 +17,16 @@ from ovjit.graph.symbolic import sym_max
 from ovjit.graph.traced import identity, is_traced_number
 from ovjit.planning.chunks import ceil_div, split_for
 from ovjit.planning.plan_steps import ControlCall, HostCall, Plan, Probe, Step
-from ovjit.planning.races import Touches, Trace
+from ovjit.planning.touches import Touches, Trace
 from ovjit.planning.views import ARENA, Buffer, View, product
 
 
 class NotNative(Exception):
     """The node must run by its reference. Raised when a lowering is made, or by `plan` before it gets
     outputs."""
+
+
+Result = TypeVar("Result")
 
 
 class StepList:
@@ -39,6 +42,7 @@ class StepList:
         self.trace: Trace | None = None  # the record that `check_races` checks
         self.probes: list[Probe] = []  # of a watched program
         self._group: Any = None
+        self._shared: dict[tuple, Any] = {}
         self._fitting: dict[tuple, int] = {}  # key of a view that fits its buffer -> bytes of the view
 
     @property
@@ -56,6 +60,13 @@ class StepList:
         if known is None:
             raise NotNative
         return known
+
+    def shared(self, key: tuple, make: Callable[[], Result]) -> Result:
+        """The result of `make`, which is called once per key and plan."""
+        result: Result | None = self._shared.get(key)
+        if result is None:
+            result = self._shared[key] = make()
+        return result
 
     def step(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.memory import SIZE
@@ -15,8 +15,6 @@ from ovjit.planning.constants import Constants, is_native
 from ovjit.planning.copies import plan_copy, plan_halo
 from ovjit.planning.step_list import StepList
 from ovjit.planning.views import PLAN_DATA, Buffer, Layout, View, channels_last, plain
-
-Made = TypeVar("Made")
 
 
 class Views(dict):
@@ -63,7 +61,6 @@ class ValueViews(StepList):
         #: Lazy value -> (its group, function that adds its steps). It runs at the first `view(value)`.
         self.deferred: dict[Value, tuple[Any, Callable[[], View]]] = {}
         self._copies: dict[tuple, View] = {}
-        self._shared: dict[tuple, Any] = {}
 
     def begin(self, group: Any) -> None:
         """Steps added from now on belong to `group`, which has name, origins and nodes.
@@ -152,14 +149,6 @@ class ValueViews(StepList):
             known = self._copies[key] = self.allocate(source.shape, source.itemsize, layout)
             self.copy_step(source, known)
         return known
-
-    def shared(self, key: tuple, make: Callable[[], Made]) -> Made:
-        """The result of `make`, which is called once per key and plan."""
-        known = self._shared.get(key)
-        if known is None:
-            known = self._shared[key] = make()
-        made: Made = known
-        return made
 
     def allocate(self, shape: Sequence[int], itemsize: int, layout: Layout | None = None) -> View:
         """A new tensor in the arena. A separate step clears its halo."""

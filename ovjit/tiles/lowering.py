@@ -27,7 +27,7 @@ from ovjit.graph.traced import as_found_number, identity, is_traced_number
 from ovjit.planning.constants import PackedRows
 from ovjit.planning.fuse import Group
 from ovjit.planning.plan import Constants, Panels, Planner, ceil_div
-from ovjit.planning.races import Piece, Places
+from ovjit.planning.touches import Piece, Places
 from ovjit.planning.views import Ptr, View
 from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.driver_choice import driver_kernel

@@ -12,8 +12,9 @@ from ovjit.codegen.cpu.ir import body_of
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.transpose import transpose, transpose_words
 from ovjit.codegen.words import *
+from ovjit.planning.by_kernel import launch_or_copy
 from ovjit.planning.fuse import Group
-from ovjit.planning.launch import launch_or_copy, try_launch
+from ovjit.planning.launch import try_launch
 from ovjit.planning.lower import AsInput, Lowering
 from ovjit.planning.plan import NotNative, Planner
 from ovjit.planning.views import View, product

@@ -35,7 +35,7 @@ from ovjit.graph.symbolic import statically_known_equal, sym_max, sym_min
 from ovjit.planning.fuse import is_number
 from ovjit.planning.lower import Lowering, innermost_axis, layout_of_largest, operand_mode
 from ovjit.planning.plan import NotNative, Planner, ceil_div
-from ovjit.planning.races import Piece, Rows
+from ovjit.planning.touches import Piece, Rows
 from ovjit.planning.views import Layout, View, merge_dims, placed_values, plain, product, row_major
 from ovjit.records import NamedTuple
 

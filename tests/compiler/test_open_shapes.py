@@ -20,8 +20,8 @@ from ovjit.graph.symbolic import statically_known_equal
 from ovjit.planning.copies import halo_kernels
 from ovjit.planning.lower import MultiVersioned
 from ovjit.planning.plan import Constants, Planner
-from ovjit.planning.races import Trace
 from ovjit.planning.symbols import Symbols
+from ovjit.planning.touches import Trace
 from ovjit.planning.views import Layout
 from tests.support.compiled import fuse, here, program_of, run_passes
 

@@ -12,7 +12,7 @@ from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.elementwise import Operand
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.template import Finish
+from ovjit.codegen.row_function import Finish
 from ovjit.disk import kernel_cache
 from ovjit.disk.kernel_cache import KernelCache
 from ovjit_ops.movement import cpu_range

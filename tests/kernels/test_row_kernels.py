@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import ovjit
-from ovjit.codegen.template import Finish, Template, rows
+from ovjit.codegen.row_function import Finish
+from ovjit.codegen.template import Template, rows
 from ovjit.codegen.words import exp, finish, load, splat, vectors
 from ovjit.engine import compile_graph
 from ovjit.execution.numpy_words import Memory, Words, program

@@ -13,10 +13,10 @@ from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import SIZE, VL, Tensor, items, loadm, share, storem
 from ovjit.errors import OvjitError
-from ovjit.planning import races
 from ovjit.planning.constants import Constants
 from ovjit.planning.launch import launch, try_launch
 from ovjit.planning.plan import Planner
+from ovjit.planning.touches import Trace
 from ovjit.planning.views import View
 from tests.support.compiled import here
 
@@ -292,7 +292,7 @@ def by_number(x: Tensor, y: Tensor, times, *, T):
 def test_several_axes_are_split_by_constants_and_arguments():
     p = planner()
     x, y = view(p, (2, 5, 7), (1, 0, 2)), view(p, (2, 5, 7))
-    p.trace = races.Trace()
+    p.trace = Trace()
     made = by_tiles(T="f32", width=2)
     launch(p, made, {"x": x, "y": y}, ("y",), work=1e9, width=2, rows=3)
     (step,) = p.steps

@@ -21,7 +21,7 @@ from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import Op
 from ovjit.planning import chunks, plan, plan_steps
 from ovjit.planning.plan import Planner
-from ovjit.planning.races import Piece, Rows, Trace
+from ovjit.planning.touches import Piece, Rows, Trace
 from ovjit.planning.views import ARENA, Layout
 from ovjit.tiles import lowering, sharing
 from tests.support.compiled import program_of
