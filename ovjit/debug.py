@@ -100,7 +100,7 @@ def show_model(
     seconds: float, kernels: int, loaded: Mapping[str, int], steps: int | None, host: Sequence[str]
 ) -> None:
     """One line for a compiled model. `steps` is None where they depend on input shapes to come."""
-    known = kernels - sum(loaded.values())
+    known = max(kernels - sum(loaded.values()), 0)  # others may be loaded for a plan
     new = f"{loaded['compiled']} compiled, {loaded['cached']} from the cache, {loaded['shipped']} shipped"
     counted = f"{new}, {known} known"
     planned = f"{steps} steps" if steps is not None else "steps depend on shapes"

@@ -23,7 +23,7 @@ STEP_BYTES = 320
 
 class Row(NamedTuple):
     """One row of a profile. `names`: the model's nodes that the step computes. `form`: the tile format of its
-    arithmetic."""
+    arithmetic. `why`: the reason of a copy that no operation asks for."""
 
     name: str
     node_type: str
@@ -35,6 +35,7 @@ class Row(NamedTuple):
     flops: float = 0
     bytes: float = 0
     form: str = "f32"
+    why: str = ""
 
 
 class Table:
@@ -169,6 +170,8 @@ def step_rows(table: Table, perf: np.ndarray | None, bodies: BodyJobs | None) ->
         status = "EXECUTED" if perf is not None and spent >= 0 else "NOT_RUN"
         form = "f32" if step.kernel is None else step.kernel.form
         work = table.plan.work_of(i)
-        rows.append(Row(step.name, step.type, kind, status, spent, spent, step.origins, *work, form))
+        rows.append(
+            Row(step.name, step.type, kind, status, spent, spent, step.origins, *work, form, step.why)
+        )
         rows += inner
     return rows

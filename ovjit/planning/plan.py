@@ -281,7 +281,7 @@ class Planner(ValueViews):
     def end(self) -> None:
         """Called after the group's last step: add the copies that `instead` requires."""
         for view, target in self._instead:
-            self.copy_step(view, target)
+            self.copy_step(view, target, "the kernel cannot write the result's memory order")
         self._instead.clear()
 
     def alias_or_copy(self, value: Value, view: View) -> None:
@@ -291,7 +291,7 @@ class Planner(ValueViews):
             self.views[value] = view
         else:
             self.clear_halo(placed.buffer)
-            self.copy_step(view, placed)
+            self.copy_step(view, placed, "a view becomes part of a concatenation")
             self.views[value] = placed
 
     def finish(self, lay_out: Callable[[list[Buffer]], int] | None = None) -> Plan:
@@ -343,11 +343,11 @@ class Planner(ValueViews):
             if view.buffer in written:  # it is read before the other outputs are written
                 self.begin(_OutputGroup(value))
                 apart = self.allocate(view.shape, view.itemsize)
-                self.copy_step(view, apart)
+                self.copy_step(view, apart, "read before another output is written")
                 copies[k] = value, apart, target
         for value, view, target in copies:
             self.begin(_OutputGroup(value))
-            self.copy_step(view, target)
+            self.copy_step(view, target, "an output that no step could write in place")
 
 
 def _span(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> int:

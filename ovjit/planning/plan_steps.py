@@ -23,9 +23,12 @@ STEP_KERNEL, STEP_ARGS, STEP_CHUNKS, STEP_NEXT, STEP_GOES_ON = range(5)
 
 
 class Step:
-    """One call of a kernel. If `kernel` is None, a host step (`host`) or a control step (`control`)."""
+    """One call of a kernel. If `kernel` is None, a host step (`host`) or a control step (`control`). `why`:
+    the reason of a copy that no operation of the model asks for."""
 
-    __slots__ = ("args", "bytes", "chunks", "control", "flops", "host", "kernel", "name", "origins", "type")
+    __slots__ = (
+        "args", "bytes", "chunks", "control", "flops", "host", "kernel", "name", "origins", "type", "why",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -39,6 +42,7 @@ class Step:
         bytes: float = 0,
         host: HostCall | None = None,
         control: ControlCall | None = None,
+        why: str = "",
     ):
         self.kernel = kernel
         self.args = args
@@ -50,6 +54,7 @@ class Step:
         self.bytes = bytes
         self.host = host
         self.control = control
+        self.why = why
 
     @property
     def goes_on(self) -> bool:
@@ -129,7 +134,8 @@ class Plan:
             kernel = step.kernel.name if step.kernel is not None else "ref_numpy"
             flops, moved = self.work_of(i)
             work = f"{self.chunks_of(i):4d} chunks {flops / 1e6:9.3f} Mflop {moved / 1e6:9.3f} MB"
-            lines.append(f"  {i:4d} {step.type:20s} {kernel:36s} {work}  {step.name}")
+            why = f" ({step.why})" if step.why else ""
+            lines.append(f"  {i:4d} {step.type:20s} {kernel:36s} {work}  {step.name}{why}")
         return "\n".join(lines)
 
     def kernels(self) -> Iterator[Any]:

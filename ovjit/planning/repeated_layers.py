@@ -506,7 +506,7 @@ class _Template:
                 args[i] = planner.constants.at(constants[start] + inner)
             name, origins = names[step.name, step.origins]
             steps.append(Step(
-                step.kernel, args, step.chunks, name, step.type, origins, step.flops, step.bytes
+                step.kernel, args, step.chunks, name, step.type, origins, step.flops, step.bytes, why=step.why
             ))  # fmt: skip
         views = [(now[i], View(moved.get(view.buffer, view.buffer), view.shape, view.strides, view.itemsize,
                                view.offset, view.halo)) for i, view in self.views]  # fmt: skip

@@ -42,6 +42,7 @@ class StepList:
         self.trace: Trace | None = None  # the record that `check_races` checks
         self.probes: list[Probe] = []  # of a watched program
         self._group: Any = None
+        self._why = ""  # the reason of the steps that are added now, if no operation asks for them
         self._shared: dict[tuple, Any] = {}
         self._fitting: dict[tuple, int] = {}  # key of a view that fits its buffer -> bytes of the view
 
@@ -88,7 +89,7 @@ class StepList:
             return
         moved = self._uses(reads, writes, touches)
         args = kernel.frame.pack(given_fields(kernel.signature, values))
-        self.steps.append(Step(kernel, args, chunks, *self._told(type), flops, moved))
+        self.steps.append(Step(kernel, args, chunks, *self._told(type), flops, moved, why=self._why))
 
     def _told(self, type: str | None = None) -> tuple[str, str, tuple[str, ...]]:
         """(name, type, friendly names of the model's nodes) for a step of the current group."""

@@ -147,7 +147,7 @@ class ValueViews(StepList):
             if axis >= 0:
                 source = source.expand((*source.shape[:axis], extent, *source.shape[axis + 1 :]))
             known = self._copies[key] = self.allocate(source.shape, source.itemsize, layout)
-            self.copy_step(source, known)
+            self.copy_step(source, known, f"read in {layout.describe()}")
         return known
 
     def allocate(self, shape: Sequence[int], itemsize: int, layout: Layout | None = None) -> View:
@@ -163,17 +163,22 @@ class ValueViews(StepList):
         self.buffers.append(Buffer(size))
         return View(self.buffers[-1], shape, strides, itemsize, offset, layout.halo)
 
-    def copy_step(self, source: View, target: View) -> None:
+    def copy_step(self, source: View, target: View, why: str = "") -> None:
+        """Add a copy. `why`: the reason, if no operation of the model asks for it."""
         if source.shape != target.shape or source.itemsize != target.itemsize:
             raise OvjitError(
                 f"internal error: {list(source.shape)} of {source.itemsize} bytes per element is copied "
                 f"to {list(target.shape)} of {target.itemsize} bytes per element"
             )
+        self._why = why
         plan_copy(self, source, target)
+        self._why = ""
 
     def halo_step(self, view: View, layout: Layout) -> None:
         """Add the steps that zero the halo and gaps around `view`."""
+        self._why = "zeros around the tensor"
         plan_halo(self, view, layout)
+        self._why = ""
 
     def used_buffers(self) -> list[Buffer]:
         """The buffers of the arena that a step uses."""

@@ -208,6 +208,13 @@ class Layout:
         halo = "" if not any(map(any, self.halo)) else f" halo {self.halo}"
         return f"{self.order}{halo}{' apart' * self.apart}"
 
+    def describe(self) -> str:
+        """In words, for `Step.why`."""
+        order = "row-major order"
+        if self.order != tuple(range(len(self.order))):
+            order = f"the memory order {', '.join(map(str, self.order))}"
+        return order + (", with zeros around" if any(map(any, self.halo)) else "")
+
     def joined(self, other: Layout) -> Layout:
         """This order, with the larger halo of both layouts and the gaps of either."""
         both = zip(self.halo, other.halo, strict=True)

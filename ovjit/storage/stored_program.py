@@ -242,7 +242,7 @@ class _Plans:
         return [
             None if step.kernel is None else self.code.number(step.kernel), int(step.chunks), len(block),
             step.name, step.type, list(step.origins), float(step.flops), float(step.bytes), self.hosts[step],
-            None if step.control is None else self._control(step.control),
+            None if step.control is None else self._control(step.control), step.why,
         ]  # fmt: skip
 
     def _control(self, call: ControlCall) -> dict[str, Any]:
@@ -280,7 +280,7 @@ def encode_starts(program: Any, sections: Callable[[Any], Mapping[str, Any]]) ->
 def encode_trace(trace: Parametric, number_of: Callable[[Any], int]) -> dict[str, Any]:
     """A trace without bodies for `encode`. `number_of` gives the row of a kernel."""
     steps = [
-        [number_of(s.kernel), int(s.chunks), s.name, s.type, list(s.origins), s.flops, s.bytes]
+        [number_of(s.kernel), int(s.chunks), s.name, s.type, list(s.origins), s.flops, s.bytes, s.why]
         for s in trace.steps
     ]
     return {**(trace.facts() or {}), "steps": steps}
@@ -291,8 +291,8 @@ def read_trace(row: Mapping[str, Any], kernels: Sequence[StoredKernel]) -> Param
     from ovjit.planning.parametric import Parametric
 
     steps = [
-        Step(kernels[kernel], (), chunks, name, kind, origins, flops, moved)
-        for kernel, chunks, name, kind, origins, flops, moved in row["steps"]
+        Step(kernels[kernel], (), chunks, name, kind, origins, flops, moved, why=why)
+        for kernel, chunks, name, kind, origins, flops, moved, why in row["steps"]
     ]
     return Parametric.of_facts(row, steps)
 
@@ -400,7 +400,7 @@ class StoredProgram:
 
     def _read_plan(self, table: Mapping[str, Any], words: Iterator[int], reader: Reader) -> Plan:
         plan = Plan()
-        for kernel, chunks, count, name, kind, origins, flops, moved, host, control in table["steps"]:
+        for kernel, chunks, count, name, kind, origins, flops, moved, host, control, why in table["steps"]:
             block = list(islice(words, count))
             if len(block) < count:
                 raise ValueError("fewer int64 arguments are stored than its steps have")
@@ -414,7 +414,7 @@ class StoredProgram:
             if sum(part is not None for part in (kernel, call, inner)) != 1:
                 raise ValueError(f"the step {name!r} is neither a native step nor a host step")
             stored: Any = None if kernel is None else self.kernels[kernel]
-            plan.steps.append(Step(stored, [], chunks, name, kind, origins, flops, moved, call, inner))
+            plan.steps.append(Step(stored, [], chunks, name, kind, origins, flops, moved, call, inner, why))
             plan.words.append(block)
             if kernel is not None:
                 self._needed.add(kernel)

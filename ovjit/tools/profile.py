@@ -34,7 +34,7 @@ NO_CONFIG: Mapping[str, Any] = MappingProxyType({})
 
 class Line(NamedTuple):
     """A step, or all steps of a kernel: `us` microseconds, their `share` of the sum, and the share of the
-    `roofline` that they reach."""
+    `roofline` that they reach. `why`: the reason of a copy that no operation asks for."""
 
     name: str
     type: str
@@ -44,6 +44,7 @@ class Line(NamedTuple):
     gflops: float
     gbytes: float
     roofline: float
+    why: str = ""
 
 
 class Profile(NamedTuple):
@@ -122,7 +123,7 @@ def summarise(rows: Sequence[Row], spent: Sequence[float], latency_us: float, ro
         row._replace(flops=0) if row.node_type == "Reorder" else row for row in rows
     ]  # copies compute nothing
     total = sum(spent)
-    steps = [_line(row.name, row.node_type, row.exec_type, [row], [ns], total, roofline)
+    steps = [_line(row.name, row.node_type, row.exec_type, [row], [ns], total, roofline)._replace(why=row.why)
              for row, ns in zip(rows, spent, strict=True)]  # fmt: skip
     together: dict[str, tuple[list[Row], list[float]]] = {}
     for row, ns in zip(rows, spent, strict=True):
@@ -181,7 +182,7 @@ def table(measured: Profile) -> str:
             line.kernel[: width["kernel"]].ljust(width["kernel"]),
         ]
         rates = f"{line.gflops:8.1f} {line.gbytes:7.1f} {100 * line.roofline:9.1f}"
-        return "  ".join(cells) + f" {line.us:9.1f} {100 * line.share:6.1f} {rates}"
+        return "  ".join(cells) + f" {line.us:9.1f} {100 * line.share:6.1f} {rates}  {line.why}".rstrip()
 
     head = "  ".join([f"{{:{width['name']}}}", f"{{:{width['type']}}}", f"{{:{width['kernel']}}}"])
     numbers = f" {'us':>9} {'share%':>6} {'GFLOP/s':>8} {'GB/s':>7} {'roofline%':>9}"
@@ -218,6 +219,8 @@ def chrome_trace(timed: Profile, title: str) -> dict[str, Any]:
             "kernel": line.kernel, "GFLOP/s": round(line.gflops, 2), "GB/s": round(line.gbytes, 2),
             "share of the roofline": round(line.roofline, 3), **more,
         }  # fmt: skip
+        if line.why:
+            arguments["why"] = line.why
         events.append({
             "ph": "X", "pid": 1, "tid": tid, "ts": round(start, 3), "dur": round(us, 3), "name": line.name,
             "cat": line.type or "step", "args": arguments,

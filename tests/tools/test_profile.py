@@ -192,3 +192,22 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert head.split() == ["node", "type", "kernel", "us", "share%", "GFLOP/s", "GB/s", "roofline%"]
     assert any("Softmax" in line for line in rest)
     assert rest[-1].startswith("roofline of 1 core")
+
+
+def test_copies_say_why(tmp_path: Path) -> None:
+    """Also in a process that imports the model, whose plans are stored."""
+    ops = ov.opset13
+    x = ops.parameter([1, 16, 20, 20], np.float32)
+    weights = ops.constant(np.ones((16, 16, 3, 3), np.float32))
+    conv = ops.convolution(x, weights, [1, 1], [1, 1], [1, 1], [1, 1])
+    conv.set_friendly_name("conv")
+    ov.save_model(ov.Model([ops.result(conv)], [x]), tmp_path / "m.xml")
+    compiled = ov.compile_model(tmp_path / "m.xml", "CPU", {"PERF_COUNT": True})
+    (tmp_path / "m.blob").write_bytes(compiled.export_model().getvalue())
+    for one in (compiled, ov.Core().import_model((tmp_path / "m.blob").read_bytes(), "CPU")):
+        request = one.create_infer_request()
+        request.infer([np.ones((1, 16, 20, 20), np.float32)])
+        rows = request._job.profile()
+        reasons = {row.why for row in rows if row.node_type == "Reorder"}
+        assert any("memory order 0, 2, 3, 1" in reason for reason in reasons)
+        assert all(reasons) and not any(row.why for row in rows if row.node_type == "Convolution")
