@@ -88,11 +88,14 @@ class LoopParts:
             raise Unfit
 
     def _check_carried(self) -> None:
-        """Raise Unfit unless each carried value is a new result of the iteration, or constant."""
+        """Raise Unfit unless each carried value is a new result of the iteration, or constant, with the rank
+        and type that the iteration has read."""
         feeds = {slot.number: i for i, slot in enumerate(self.feeds)}
         for port in self.ends.of(MERGED):
-            slot = self.results[port.back]
+            slot, feed = self.results[port.back], self.feeds[port.inner]
             if feeds.get(slot.number, port.inner) != port.inner:
+                raise Unfit
+            if (slot.rank, slot.dtype) != (feed.rank, feed.dtype):
                 raise Unfit
         if any(not slot.rank for _, slot in self._concatenated()):
             raise Unfit

@@ -280,3 +280,21 @@ def test_an_endless_loop_is_cancelled() -> None:
     request.cancel()
     with pytest.raises(RuntimeError, match="cancel"):
         request.wait()
+
+
+def test_a_carried_value_that_gains_a_dimension() -> None:
+    """The first iteration's plan is for other ranks than the second one's: no native loop may repeat it."""
+    ops = ov.opset13
+    value, scale = ops.parameter([7], np.float32), ops.parameter([1, 7], np.float32)
+    x, y = ops.parameter([7], np.float32), ops.parameter([1, 7], np.float32)
+    go_on, result = ops.result(ops.constant(np.array(True))), ops.result(ops.tanh(ops.multiply(x, y)))
+    loop = ops.loop(ops.constant(np.int64(2)), ops.constant(np.array(True)))
+    loop.set_function(ov.Model([go_on, result], [x, y]))
+    loop.set_special_body_ports([-1, 0])
+    loop.set_merged_input(x, value.output(0), result)
+    loop.set_invariant_input(y, scale.output(0))
+    compiled = ov.compile_model(ov.Model([loop.get_iter_value(result, -1)], [value, scale]), "CPU")
+    rng = np.random.default_rng(9433)
+    for _ in range(4):
+        a, b = rng.random(7, np.float32), rng.random((1, 7), np.float32)
+        np.testing.assert_allclose(compiled([a, b])[0], np.tanh(np.tanh(a * b) * b), rtol=1e-6)
