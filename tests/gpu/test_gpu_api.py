@@ -34,7 +34,7 @@ def test_a_model_is_compiled_for_the_card(cuda: FakeCuda) -> None:
     compiled = core.compile_model(model(), "GPU")
     np.testing.assert_allclose(compiled(X)[0], np.maximum(X @ W, 0), rtol=1e-5, atol=1e-5)
     assert compiled.get_property("EXECUTION_DEVICES") == ["GPU.0"]
-    assert compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f32
+    assert compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f16
     assert cuda.replays == 1
 
 
