@@ -384,15 +384,15 @@ def _indices(extents: Sequence[int]) -> Iterator[tuple[int, ...]]:
 
 
 def lower_product(group: Group) -> Lowering | None:
-    """The tiled product if this CPU has a format of tiles for the types; else `PlainProduct`, and for floats of
-    16 bits, which only GPUs multiply without tiles, `HalfProduct`."""
+    """The tiled product if this CPU has a format of tiles for the types. Else `PlainProduct`; for floats of 16
+    bits, which only GPUs multiply without tiles, `lower_halves`."""
     anchor = group.node
     a, b = anchor.inputs
     if not a.shape or not b.shape or tile_format(a, b, group.context.target) is None:
         if a.dtype in HALVES:
-            from ovjit_ops.matmul.gpu_products import HalfProduct
+            from ovjit_ops.matmul.gpu_products import lower_halves
 
-            return HalfProduct.of(group)
+            return lower_halves(group)
         from ovjit_ops.matmul.cpu_plain import PlainProduct
 
         return PlainProduct.of(group)
