@@ -7,8 +7,8 @@ A fragment is four registers of each lane, an array [4, lanes]: words of 4 bytes
     columns of b, 16 x 8 words    words t and t + 4 of the columns g; and of g + 8
     sums, 16 x 8                  columns 2 t and 2 t + 1 of the rows g and g + 8
 
-`SharedMemory` fails if a kernel reads what has not arrived: a copy whose group was not awaited, or what another
-lane has written without a barrier since. It fails, too, if a lane writes what others may still read.
+`SharedMemory` fails if a kernel reads what has not arrived: a copy whose group was not awaited, or what
+another lane has written without a barrier since. It fails, too, if a lane writes what others may still read.
 """
 
 from __future__ import annotations
@@ -105,9 +105,7 @@ def barrier(m: Any) -> None:
         shared.meet()
 
 
-def copy_async(
-    m: Any, to: int, at: np.ndarray, source: int, places: np.ndarray, sizes: np.ndarray
-) -> None:
+def copy_async(m: Any, to: int, at: np.ndarray, source: int, places: np.ndarray, sizes: np.ndarray) -> None:
     """Lane i starts to copy 16 bytes from source + places[i] to the shared memory at to + at[i]: sizes[i]
     bytes, 0 or 16, and zeros."""
     lanes = zip(at.tolist(), places.tolist(), sizes.tolist(), strict=True)
@@ -140,21 +138,22 @@ def _elements(words: np.ndarray, dtype: str) -> np.ndarray:
     """Rows of words as rows of numbers that NumPy multiplies exactly."""
     if dtype == "f32":
         return (words & _TF32).view(np.float32).astype(np.float64)
-    real = numpy_dtype(dtype).kind != "i"
-    return words.view(numpy_dtype(dtype)).astype(np.float64 if real else np.int32)
+    is_integer = numpy_dtype(dtype).kind in "iu"
+    return words.view(numpy_dtype(dtype)).astype(np.int32 if is_integer else np.float64)
 
 
 def mma(m: Any, dtype: str, a: np.ndarray, b: np.ndarray, half: int, sums: np.ndarray) -> np.ndarray:
-    """sums + the products of 16 rows and of the columns 8 half to 8 half + 7, rounded once."""
+    """sums + the products of 16 rows and of the columns 8 half to 8 half + 7, rounded once. Rows of u8 are
+    multiplied with columns of i8."""
     left = np.ascontiguousarray(a.reshape(2, 2, 8, 4).transpose(1, 2, 0, 3)).reshape(16, 8)
     right = np.ascontiguousarray(b.reshape(2, 2, 8, 4)[half].transpose(1, 0, 2)).reshape(8, 8)
-    products = _elements(left, dtype) @ _elements(right, dtype).T
+    products = _elements(left, dtype) @ _elements(right, "i8" if dtype == "u8" else dtype).T
     own = products.reshape(2, 8, 4, 2).transpose(0, 3, 1, 2).reshape(4, m.lanes)
     return (own + sums).astype(sums.dtype)
 
 
 def zero_sums(m: Any, dtype: str) -> np.ndarray:
-    return np.zeros((4, m.lanes), np.int32 if numpy_dtype(dtype).kind == "i" else np.float32)
+    return np.zeros((4, m.lanes), np.int32 if dtype[0] in "iu" else np.float32)
 
 
 def share_sums(m: Any, dtype: str, p: int, at: np.ndarray, sums: np.ndarray, step: int) -> None:

@@ -279,8 +279,8 @@ libm_cos, libm_sin, libm_exp, libm_log = (
 tile_begin, tile_end = Word("tile_begin"), Word("tile_end")
 tile_load, tile_store, tile_multiply = (Word(name) for name in ("tile_load", "tile_store", "tile_multiply"))
 
-# of GPUs alone, see `ovjit.codegen.tensor_cores`: the warp's shared memory, copies to it, a barrier, fragments
-# of factors, their products, and sums by way of the shared memory
+# of GPUs alone, see `ovjit.codegen.tensor_cores`: the warp's shared memory, copies to it, a barrier,
+# fragments of factors, their products, and sums by way of the shared memory
 lane_numbers = word("lane_numbers_T() -> V", tensor_cores.lane_numbers)
 shared_memory = word("shared_memory(n) -> p", tensor_cores.shared_memory)
 warp_barrier = word("warp_barrier()", tensor_cores.barrier)

@@ -21,7 +21,6 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.transpose import transpose, transpose_words
 from ovjit.codegen.words import *
-from ovjit.graph.dtypes import HALVES
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Dim, Interval, bounds
 from ovjit.planning.copies import fill_kernel, plan_fill
@@ -384,15 +383,15 @@ def _indices(extents: Sequence[int]) -> Iterator[tuple[int, ...]]:
 
 
 def lower_product(group: Group) -> Lowering | None:
-    """The tiled product if this CPU has a format of tiles for the types. Else `PlainProduct`; for floats of 16
-    bits, which only GPUs multiply without tiles, `lower_halves`."""
+    """The tiled product if the target has a format of tiles for the types, else `PlainProduct`; on GPUs
+    `lower_on_gpu`."""
     anchor = group.node
     a, b = anchor.inputs
     if not a.shape or not b.shape or tile_format(a, b, group.context.target) is None:
-        if a.dtype in HALVES:
-            from ovjit_ops.matmul.gpu_products import lower_halves
+        if group.context.target.is_gpu and a.shape and b.shape:
+            from ovjit_ops.matmul.gpu_products import lower_on_gpu
 
-            return lower_halves(group)
+            return lower_on_gpu(group)
         from ovjit_ops.matmul.cpu_plain import PlainProduct
 
         return PlainProduct.of(group)

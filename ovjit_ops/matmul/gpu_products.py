@@ -2,11 +2,12 @@
 
     y[m, n] = epilogue(sum over k of a[m, k] b[n, k])
 
-`tensor_product` is for tensor cores: factors of f16 or bf16, and sums in f32. An item is a tile of the result
-for one warp. 16 rows of a or b, each a step of 32 bytes along k, are a piece of the warp's shared memory. Their
-two halves of 16 bytes are swapped in every other four rows, so that eight rows of a half lie in different
-banks. `stages` steps are on their way at a time. Sums pass through the shared memory, so that a lane has a
-column of the result, and operands of the epilogue are read as by any kernel.
+`tensor_product` is for tensor cores: factors of f16, bf16 or f32, of which the 19 upper bits are multiplied
+(TF32), with sums in f32, and of bytes with sums in i32. An item is a tile of the result for one warp. 16 rows
+of a or b, each a step of 32 bytes along k, are a piece of the warp's shared memory. Their two halves of 16
+bytes are swapped in every other four rows, so that eight rows of a half lie in different banks. `stages`
+steps are on their way at a time. Sums pass through the shared memory, so that a lane has a column of the
+result, and operands of the epilogue are read as by any kernel.
 
 `row_product` is for few rows, whose time is that of reading b: lanes have elements along k, and add up what
 they have at the end. `half_product` takes what these do not: any strides and depths. A lane has a column.
@@ -24,12 +25,14 @@ from ovjit.codegen.tensor_cores import MOST_SHARED
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import FLOATS, HALVES
 from ovjit.graph.graph import Value
+from ovjit.graph.shapes import bounds
 from ovjit.planning.fuse import Group
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
 from ovjit.planning.views import FIRST_IO, Layout, View, product
 from ovjit.records import NamedTuple
+from ovjit_ops.matmul.cpu_plain import PlainProduct
 
 #: Lanes of a vector on GPUs.
 LANES = 32
@@ -41,6 +44,8 @@ GAP = 32
 ROWS = 8
 #: Maximum rows of `row_product`, columns of its items, and vectors of each column that are read together.
 FEW, COLUMNS, DEEP = 4, 4, 4
+#: Element type of a -> that of sums.
+SUMS = {"f16": "f32", "bf16": "f32", "f32": "f32", "i8": "i32", "u8": "i32"}
 #: Maximum operands of an epilogue.
 OPERANDS = 3
 #: Products of 16 x 8 x 32 bytes that a card may multiply at a time: four of each of some 132 multiprocessors.
@@ -103,11 +108,12 @@ def load_operands(o, p, q, r, p_n, q_n, r_n, count, *, first, second, third):
     r="... m n",
 )  # fmt: skip
 def tensor_product(
-    a: Tensor, b: Tensor, y: Tensor, p: Tensor, q: Tensor, r: Tensor, depth, *, T, out, rows, columns, stages,
-    body, first, second, third,
+    a: Tensor, b: Tensor, y: Tensor, p: Tensor, q: Tensor, r: Tensor, depth, *, T, sums, out, rows, columns,
+    stages, body, first, second, third,
 ):  # fmt: skip
-    """T, out: element types of a and b, and of y. `depth`: bytes of a row of a, a multiple of 16. p, q, r:
-    operands of the epilogue, of the types `first`, `second` and `third` ("": none)."""
+    """T, sums, out: element types of a and b (i8 if a is u8), of sums, and of y. `depth`: bytes of a row of
+    a, a multiple of 16. p, q, r: operands of the epilogue, of the types `first`, `second` and `third` ("":
+    none)."""
     c, f, x, o = registers()
     shared = shared_memory(stages * (rows + columns) * STEP)
     lane = lane_numbers[i32]()
@@ -123,7 +129,9 @@ def tensor_product(
     columns_at = (line_b << const[i32](5)) + (
         ((lane << const[i32](1)) & const[i32](16)) ^ ((line_b << const[i32](2)) & const[i32](16))
     )
-    sums_at = (lane >> const[i32](2)) * const[i32](columns * 4 + GAP) + ((lane & const[i32](3)) << const[i32](3))
+    sums_at = (lane >> const[i32](2)) * const[i32](columns * 4 + GAP) + (
+        (lane & const[i32](3)) << const[i32](3)
+    )
     steps = (depth + STEP - 1) // STEP
     for row, column, pa, pb, py, pp, pq, pr in items(a, b, y, p, q, r):
         for i in static_range((rows + columns) // PIECE):
@@ -160,7 +168,7 @@ def tensor_product(
                         o, p.at(pp, m=line_of, n=v * LANES), q.at(pq, m=line_of, n=v * LANES),
                         r.at(pr, m=line_of, n=v * LANES), p.stride.n, q.stride.n, r.stride.n, count,
                     )  # fmt: skip
-                    total = read_shared[f32](shared + k * (columns * 4 + GAP) + v * LANES * 4)
+                    total = read_shared[sums](shared + k * (columns * 4 + GAP) + v * LANES * 4)
                     if body:
                         total = applied(body, total, *o)
                     spaced(y.at(py, m=line_of, n=v * LANES), y.stride.n, total, count, out)
@@ -229,9 +237,9 @@ def half_product(a: Tensor, b: Tensor, y: Tensor, *, T, out, wide, rows):
 
 
 class TensorProduct(Lowering):
-    """MatMul of f16 or bf16 whose rows are multiples of 16 bytes, with an epilogue."""
+    """MatMul on tensor cores, of matrices whose rows are multiples of 16 bytes, with an epilogue."""
 
-    takes = (HALVES,)
+    takes = (SUMS.keys(),)
     ranks = (range(2, 9), range(2, 9))
     permutes = True
 
@@ -242,9 +250,16 @@ class TensorProduct(Lowering):
         depths = a.shape[-2 if transposed[0] else -1], b.shape[-1 if transposed[1] else -2]
         depth = next((d for d in depths if isinstance(d, int)), 0)
         self.operands = self.group.operands
-        if dtype != b.dtype or out not in FLOATS or not depth or depth * SIZE[dtype] % 16:
+        if b.dtype != ("i8" if dtype == "u8" else dtype) or (
+            dtype == "f32" and not self.group.context.options.tf32
+        ):
             raise NotNative
-        if len(self.operands) > OPERANDS:
+        if (
+            out not in (*FLOATS, "i32")
+            or not depth
+            or depth * SIZE[dtype] % 16
+            or len(self.operands) > OPERANDS
+        ):
             raise NotNative
         self.m, self.n = a.shape[-1 if transposed[0] else -2], b.shape[-2 if transposed[1] else -1]
         types = [v.dtype for v in self.operands] + [""] * OPERANDS
@@ -253,16 +268,19 @@ class TensorProduct(Lowering):
         names = "_".join(n.op.name.lower() for n in self.group.body[:4])
         self.by_tile = {
             tile: tensor_product.kernel(
-                "_".join(map(str, filter(None, ("tensor_product", dtype, out, *tile, names)))), **how, **tile._asdict()
+                "_".join(map(str, filter(None, ("tensor_product", dtype, out, *tile, names)))),
+                sums=SUMS[dtype], **how, **tile._asdict(),
             )
             for tile in self._tiles()
         }  # fmt: skip
-        self.few = row_product.kernel(
-            "_".join(filter(None, ("row_product", dtype, out, names))), rows=FEW, columns=COLUMNS, **how
-        )
-        self.kernels = [*self.by_tile.values(), self.few]
-        if isinstance(self.m, int):
-            self.kernels = [self.few] if self.m <= FEW else list(self.by_tile.values())
+        self.few = None
+        if dtype in FLOATS:
+            name = "_".join(filter(None, ("row_product", dtype, out, names)))
+            self.few = row_product.kernel(name, rows=FEW, columns=COLUMNS, **how)
+        low, high = bounds(self.m)
+        self.kernels = [self.few] if self.few is not None and low <= FEW else []
+        if self.few is None or high is None or high > FEW:
+            self.kernels += self.by_tile.values()
 
     def _tiles(self) -> Sequence[Tile]:
         """The tiles among which plans choose."""
@@ -297,8 +315,17 @@ class TensorProduct(Lowering):
         tensors = {name: view.expand((*batch, *view.shape[-2:])) for name, view in (("a", a), ("b", b))}
         tensors |= dict(zip(("y", "p", "q", "r"), (y, *operands), strict=True))
         flops = 2.0 * product(batch) * m * n * k
-        if m <= FEW:
-            launch(planner, self.few, tensors, ("y",), work=k * m * COLUMNS, flops=flops, columns=COLUMNS, depth=k)
+        if self.few is not None and m <= FEW:
+            launch(
+                planner,
+                self.few,
+                tensors,
+                ("y",),
+                work=k * m * COLUMNS,
+                flops=flops,
+                columns=COLUMNS,
+                depth=k,
+            )
             return
         tile = min(self.by_tile, key=lambda tile: tile.cost(m, n))
         launch(
@@ -364,13 +391,15 @@ def _matrix(view: View, transposed: bool, axis: int) -> View:
     return view.permute((*range(rank - 2), rank - 1, rank - 2)) if transposed else view
 
 
-def lower_halves(group: Group) -> Lowering | None:
-    """The lowering of a product of 16 bits."""
+def lower_on_gpu(group: Group) -> Lowering | None:
+    """The lowering of a product of two tensors: on tensor cores if possible."""
     try:
-        lowering = TensorProduct.of(group)
+        lowering: Lowering | None = TensorProduct.of(group)
     except NotNative:
         lowering = None
-    return lowering or HalfProduct.of(group)
+    if lowering is None:
+        lowering = (HalfProduct if group.node.inputs[0].dtype in HALVES else PlainProduct).of(group)
+    return lowering
 
 
 assert all(MOST_SHARED >= tile.stages * (tile.rows + tile.columns) * STEP for tile in TILES)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
+from ovjit.api.run import gpu_properties
 from ovjit.gpu import driver
 from tests.support.fake_cuda import FakeCuda, install
 
@@ -115,7 +116,11 @@ def test_the_number_of_a_card_selects_it(monkeypatch: pytest.MonkeyPatch) -> Non
             core.compile_model(model(), "GPU.0", {"DEVICE_ID": "1"})
         with pytest.raises(RuntimeError, match="GPU"):
             core.compile_model(model(), "GPU", {"DEVICE_ID": "2"})
+        monkeypatch.setattr(gpu_properties, "_fact", lambda name, index, facts: index)
+        assert core.get_property("GPU", "FULL_DEVICE_NAME") == 0
         core.set_property("GPU", {"DEVICE_ID": "1"})
+        assert core.get_property("GPU", "FULL_DEVICE_NAME") == 1
+        assert core.get_property("GPU.0", "FULL_DEVICE_NAME") == 0
         assert core.compile_model(model(), "GPU").get_property("EXECUTION_DEVICES") == ["GPU.1"]
         assert core.compile_model(model(), "GPU.0").get_property("DEVICE_ID") == "0"
     finally:

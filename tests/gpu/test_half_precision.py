@@ -38,7 +38,8 @@ CASES = [
         )
         for ta, tb, k, constant in (
             (False, False, 16, True), (False, True, 17, True), (True, False, 33, False),
-            (True, True, 1, False), (False, False, 8, False), (False, True, 40, False), (True, True, 24, True),
+            (True, True, 1, False), (False, False, 8, False), (False, True, 40, False),
+            (True, True, 24, True),
         )
     ),
     ("MatMul", ((3, 7, 17), (3, 17, 40)), False, {}),

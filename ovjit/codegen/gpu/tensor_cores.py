@@ -1,4 +1,4 @@
-"""The words for tensor cores and for shared memory as LLVM code: `ovjit.codegen.tensor_cores` has their meaning.
+"""The words for tensor cores and shared memory as LLVM code: `ovjit.codegen.tensor_cores` has their meaning.
 
 Shared memory is one array of a block, of which each warp has its own part. An address in it is an int64, too.
 """
