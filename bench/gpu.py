@@ -8,8 +8,8 @@ references, products in all precisions beside float64, and ten networks in f32 a
 results. Then it measures the time to the first result, memory-bound operations (GB/s), products (TFLOP/s) and
 networks (us from call to result, with tensors of the host and remote ones), and PyTorch's eager mode and
 `torch.compile` on the same card if torch is installed. `--quick` checks, and measures digits alone. It exits
-with 1 if a check fails, with 2 without a card, and with 3 after `--limit` seconds, whatever the card does: the
-file has what was found until then. `--page` writes the results of a file to the page docs/gpu.md.
+with 1 if a check fails, with 2 without a card, and with 3 after `--limit` seconds, whatever the card does.
+The file has what was found until then. `--page` writes the results of a file to the page docs/gpu.md.
 """
 
 from __future__ import annotations

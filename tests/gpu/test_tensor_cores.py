@@ -23,6 +23,7 @@ from ovjit_ops.matmul.gpu_products import TILES, Tile
 from tests.support.assembler import find_ptxas
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some
+from tests.support.warps import Warp
 
 SEED = 20261128
 DTYPES = {"f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "i8": np.int8, "u8": np.uint8}
@@ -127,6 +128,28 @@ def test_products_beside_float64(case: Any) -> None:
         assert np.all(np.abs(result - want) <= size * 2e-3), f"seed {SEED}"  # rows are multiplied in f32
     else:
         assert np.all(np.abs(result - want) <= size * 2e-6), f"seed {SEED}"
+
+
+@pytest.mark.parametrize("kind", DTYPES)
+@pytest.mark.parametrize("m", [2, 19])
+def test_code_on_threads_has_the_results_of_the_meaning(kind: str, m: int) -> None:
+    """The LLVM code of the kernels, but for the instructions of tensor cores."""
+    fused, attrs = kind not in ("i8", "u8"), {"transpose_a": False, "transpose_b": True}
+    rng = np.random.default_rng(SEED)
+    shapes = [(m, 48), (35, 48)]
+    arrays = [rng.integers(0, 9, shape).astype(DTYPES[kind] if not fused else np.float32) for shape in shapes]
+    program_ = program_of(kind, shapes, attrs, arrays[1], fused)
+    plan, dtype = program_.plan([shapes[0]]), "f32" if fused else kind
+    want = run(plan, arrays[:1], dtype)
+    memory, warp = PlanMemory(plan, arrays[:1], [dtype]), Warp()
+
+    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
+        return warp.run(source, memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
+
+    try:
+        np.testing.assert_array_equal(memory.run(run_chunk)[0], want)
+    finally:
+        warp.close()
 
 
 def kernel_of(tile: Tile, kind: str = "f16") -> str:
