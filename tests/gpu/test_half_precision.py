@@ -164,3 +164,13 @@ def test_products_are_stored_in_16_bits_and_softmax_and_norms_in_32(kind: str) -
         ("Convert", kind), ("MatMul", kind), ("Relu", kind), ("MatMul", "f32"), ("Softmax", "f32"),
         ("Convert", kind), ("MatMul", "f32"),
     ]  # fmt: skip
+
+
+def test_tf32_is_asked_for_by_two_hints() -> None:
+    both = {"EXECUTION_MODE_HINT": "PERFORMANCE", "INFERENCE_PRECISION_HINT": "f32"}
+    assert Options.of(both, TARGETS["cuda"]).tf32 and not Options.of(both, TARGETS["avx512"]).tf32
+    for config in (
+        {**both, "EXECUTION_MODE_HINT": "ACCURACY"}, {**both, "INFERENCE_PRECISION_HINT": "f16"},
+        {**both, "given": {"INFERENCE_PRECISION_HINT": "f32"}},
+    ):  # fmt: skip
+        assert not Options.of(config, TARGETS["cuda"]).tf32

@@ -411,7 +411,7 @@ class Namespace(dict[str, Intrinsic]):
             boolean = word.result == "mask"
             arity = len(word.arguments)
             return generic(name, arity, lambda k: lane_type("boolean") if boolean else k, body)
-        kinds = [_TYPES[text]() for text in (word.result, *word.arguments)]
+        kinds = [_TYPES[text] for text in (word.result, *word.arguments)]
         return make(name, signature(*kinds), body)
 
     def _for_elements(self, name: str, word: Declared, elem: str, body: Any) -> Intrinsic:
@@ -424,16 +424,15 @@ class Namespace(dict[str, Intrinsic]):
             return Intrinsic(name, 1, resolve)
         if word.arguments == ("v",):
             return conversion(name, kind, lambda b, source, x: body(b, source, x, kind))
-        sums = functools.partial(fragment_type, "i32" if elem[0] in "iu" else "f32")
-        types_by_name = _TYPES | {"V": lambda: kind, "x": lambda: scalar, "A": sums}
-        kinds = [types_by_name[text]() for text in (word.result, *word.arguments)]
+        sums = fragment_type("i32" if elem[0] in "iu" else "f32")
+        types_by_name = _TYPES | {"V": kind, "x": scalar, "A": sums}
+        kinds = [types_by_name[text] for text in (word.result, *word.arguments)]
         return make(name, signature(*kinds), body(elem))
 
 
 #: Types of `ovjit.codegen.words` that do not depend on an element type.
-_TYPES: dict[str, Callable[[], Any]] = {
-    **{text: lambda kind=kind: kind for text, kind in simd._NUMBERS.items()},
-    "I": lambda: lane_type("i32"), "L": lambda: lane_type("i64"), "W": lambda: fragment_type("i32"),
+_TYPES: dict[str, Any] = {
+    **simd._NUMBERS, "I": lane_type("i32"), "L": lane_type("i64"), "W": fragment_type("i32"),
 }  # fmt: skip
 
 
