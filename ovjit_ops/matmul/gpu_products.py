@@ -71,12 +71,12 @@ TILES = (Tile(64, 64, 3), Tile(32, 64, 4), Tile(32, 32, 4), Tile(16, 64, 4), Til
 
 
 @inline
-def fetch(x, pa, pb, into, put, half, left, *, rows, columns):
+def fetch(x, pa, pb, into, copies_at, half, left, *, rows, columns):
     """Start the copies of a step: the rows of a at pa + x[i], and of b. `left`: bytes of a row from the step
     on, a multiple of 16."""
     sizes = minimum(maximum(spread[i32](left) - half, const[i32](0)), const[i32](16))
     for i in static_range((rows + columns) // PIECE):
-        copy_async(into + i * PIECE * STEP, put, pa if i * PIECE < rows else pb, x[i], sizes)
+        copy_async(into + i * PIECE * STEP, copies_at, pa if i * PIECE < rows else pb, x[i], sizes)
     commit_copies()
 
 
@@ -120,7 +120,7 @@ def tensor_product(
     # a lane copies a half of one of 16 rows, and has the address of a half of one of 16 rows or columns
     line = lane >> const[i32](1)
     half = (lane & const[i32](1)) << const[i32](4)
-    put = (line << const[i32](5)) + (half ^ ((line << const[i32](2)) & const[i32](16)))
+    copies_at = (line << const[i32](5)) + (half ^ ((line << const[i32](2)) & const[i32](16)))
     line_a = lane & const[i32](15)
     rows_at = (line_a << const[i32](5)) + (
         (lane & const[i32](16)) ^ ((line_a << const[i32](2)) & const[i32](16))
@@ -146,14 +146,16 @@ def tensor_product(
             c[i, j, h] = zero_sums[T]()
         for s in static_range(stages - 1):
             into = shared + s * (rows + columns) * STEP
-            fetch(x, pa + s * STEP, pb + s * STEP, into, put, half, depth - s * STEP)
+            fetch(x, pa + s * STEP, pb + s * STEP, into, copies_at, half, depth - s * STEP)
         for s in range(steps):
             await_copies(stages - 2)
             warp_barrier()
             multiply(c, f, shared + s % stages * ((rows + columns) * STEP), rows_at, columns_at)
             ahead = s + stages - 1
             into = shared + ahead % stages * ((rows + columns) * STEP)
-            fetch(x, pa + ahead * STEP, pb + ahead * STEP, into, put, half, max(depth - ahead * STEP, 0))
+            fetch(
+                x, pa + ahead * STEP, pb + ahead * STEP, into, copies_at, half, max(depth - ahead * STEP, 0)
+            )
         await_copies(0)
         for i in static_range(rows // PIECE):
             warp_barrier()
@@ -273,13 +275,13 @@ class TensorProduct(Lowering):
             )
             for tile in self._tiles()
         }  # fmt: skip
-        self.few = None
+        self.row_kernel = None
         if dtype in FLOATS:
             name = "_".join(filter(None, ("row_product", dtype, out, names)))
-            self.few = row_product.kernel(name, rows=FEW, columns=COLUMNS, **how)
+            self.row_kernel = row_product.kernel(name, rows=FEW, columns=COLUMNS, **how)
         low, high = bounds(self.m)
-        self.kernels = [self.few] if self.few is not None and low <= FEW else []
-        if self.few is None or high is None or high > FEW:
+        self.kernels = [self.row_kernel] if self.row_kernel is not None and low <= FEW else []
+        if self.row_kernel is None or high is None or high > FEW:
             self.kernels += self.by_tile.values()
 
     def _tiles(self) -> Sequence[Tile]:
@@ -292,7 +294,7 @@ class TensorProduct(Lowering):
         super().pack(constants)
         turns = zip(self.node.inputs, self._turns(), strict=True)
         #: Constant operands as [..., rows, k].
-        self.matrices = {v: _turned(v.constant, turn) for v, turn in turns if v.constant is not None}
+        self.matrices = {v: _transpose(v.constant, turn) for v, turn in turns if v.constant is not None}
         for value, matrix in self.matrices.items():
             constants.view(matrix, value.dtype)
 
@@ -315,10 +317,10 @@ class TensorProduct(Lowering):
         tensors = {name: view.expand((*batch, *view.shape[-2:])) for name, view in (("a", a), ("b", b))}
         tensors |= dict(zip(("y", "p", "q", "r"), (y, *operands), strict=True))
         flops = 2.0 * product(batch) * m * n * k
-        if self.few is not None and m <= FEW:
+        if self.row_kernel is not None and m <= FEW:
             launch(
                 planner,
-                self.few,
+                self.row_kernel,
                 tensors,
                 ("y",),
                 work=k * m * COLUMNS,
@@ -377,7 +379,7 @@ class HalfProduct(Lowering):
         )  # fmt: skip
 
 
-def _turned(array: np.ndarray, turn: bool) -> np.ndarray:
+def _transpose(array: np.ndarray, turn: bool) -> np.ndarray:
     return np.ascontiguousarray(array.swapaxes(-1, -2)) if turn else array
 
 

@@ -33,7 +33,7 @@ def _pointer(b: ir.IRBuilder, address: ir.Value, kind: ir.Type, space: int) -> i
     return b.inttoptr(address, kind.as_pointer(space))
 
 
-def _shared(b: ir.IRBuilder, address: ir.Value, kind: ir.Type = _I8) -> ir.Value:
+def _shared_pointer(b: ir.IRBuilder, address: ir.Value, kind: ir.Type = _I8) -> ir.Value:
     return _pointer(b, address, kind, 3)
 
 
@@ -42,7 +42,7 @@ def _offset(b: ir.IRBuilder, base: ir.Value, lanes: ir.Value) -> ir.Value:
     return b.add(base, lanes if lanes.type == _I64 else b.zext(lanes, _I64))
 
 
-def _joined(b: ir.IRBuilder, parts: ir.Value) -> ir.Value:
+def _join(b: ir.IRBuilder, parts: ir.Value) -> ir.Value:
     """The four registers of a structure as a vector."""
     kind = ir.VectorType(parts.type.elements[0], 4)
     result: ir.Value = ir.Constant(kind, ir.Undefined)
@@ -69,14 +69,14 @@ def _shared_memory(b: ir.IRBuilder, size: ir.Value) -> ir.Value:
 def _copy_async(
     b: ir.IRBuilder, to: ir.Value, at: ir.Value, source: ir.Value, places: ir.Value, sizes: ir.Value
 ) -> None:
-    pointers = _shared(b, _offset(b, to, at)), _pointer(b, _offset(b, source, places), _I8, 1)
+    pointers = _shared_pointer(b, _offset(b, to, at)), _pointer(b, _offset(b, source, places), _I8, 1)
     call(b, "llvm.nvvm.cp.async.ca.shared.global.16.s", _VOID, *pointers, sizes)
 
 
 def _read_tiles(b: ir.IRBuilder, p: ir.Value, at: ir.Value) -> ir.Value:
     four = ir.LiteralStructType([_I32] * 4)
     name = "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.b16.p3"
-    return _joined(b, call(b, name, four, _shared(b, _offset(b, p, at))))
+    return _join(b, call(b, name, four, _shared_pointer(b, _offset(b, p, at))))
 
 
 def _mma(elem: str) -> Callable[..., ir.Value]:
@@ -86,7 +86,7 @@ def _mma(elem: str) -> Callable[..., ir.Value]:
     def body(b: ir.IRBuilder, left: ir.Value, right: ir.Value, half: ir.Value, sums: ir.Value) -> ir.Value:
         words = [*_parts(b, left), *_parts(b, right, 2 * half.constant, 2)]
         factors = [b.bitcast(each, word) for each in words]
-        return _joined(b, call(b, f"llvm.nvvm.mma.m16n8{name}", four, *factors, *_parts(b, sums)))
+        return _join(b, call(b, f"llvm.nvvm.mma.m16n8{name}", four, *factors, *_parts(b, sums)))
 
     return body
 
@@ -103,7 +103,7 @@ def _share_sums(elem: str) -> Callable[..., None]:
             for i, part in enumerate(_parts(b, sums, 2 * row, 2)):
                 pair = b.insert_element(pair, part, _I32(i))
             to = b.add(address, step) if row else address
-            b.store(pair, _shared(b, to, pair.type), align=8)
+            b.store(pair, _shared_pointer(b, to, pair.type), align=8)
 
     return body
 
@@ -111,7 +111,7 @@ def _share_sums(elem: str) -> Callable[..., None]:
 def _read_shared(elem: str) -> Callable[..., ir.Value]:
     kind = scalar_ir(elem)
     return lambda b, p: b.load(
-        _shared(b, b.add(p, b.mul(lane_number(b, 64), _I64(4))), kind), align=4, typ=kind
+        _shared_pointer(b, b.add(p, b.mul(lane_number(b, 64), _I64(4))), kind), align=4, typ=kind
     )
 
 
