@@ -99,21 +99,21 @@ def shared_memory(m: Any, size: int) -> int:
 
 
 def barrier(m: Any) -> None:
-    """What lanes have stored, and the copies that they have awaited, are seen by all lanes."""
+    """Let all lanes see what lanes have stored, and the copies that they have awaited."""
     shared = getattr(m, "shared", None)
     if shared is not None:
         shared.meet()
 
 
-def copy_async(m: Any, to: int, at: np.ndarray, source: int, places: np.ndarray, sizes: np.ndarray) -> None:
-    """Lane i starts to copy 16 bytes from source + places[i] to the shared memory at to + at[i]: sizes[i]
+def copy_async(m: Any, to: int, at: np.ndarray, source: int, offsets: np.ndarray, sizes: np.ndarray) -> None:
+    """Lane i starts to copy 16 bytes from source + offsets[i] to the shared memory at to + at[i]: sizes[i]
     bytes, 0 or 16, and zeros."""
-    lanes = zip(at.tolist(), places.tolist(), sizes.tolist(), strict=True)
-    for lane, (offset, place, size) in enumerate(lanes):
+    lanes = zip(at.tolist(), offsets.tolist(), sizes.tolist(), strict=True)
+    for lane, (offset, source_offset, size) in enumerate(lanes):
         span = m.shared.take(lane, to + offset, COPIED)
         data = np.zeros(COPIED, np.uint8)
         if size:
-            data[:] = m.memory.at(source + place, COPIED, COPIED)
+            data[:] = m.memory.at(source + source_offset, COPIED, COPIED)
         m.shared.group.append((span, data))
 
 
@@ -145,11 +145,11 @@ def _elements(words: np.ndarray, dtype: str) -> np.ndarray:
 def mma(m: Any, dtype: str, a: np.ndarray, b: np.ndarray, half: int, sums: np.ndarray) -> np.ndarray:
     """sums + the products of 16 rows and of the columns 8 half to 8 half + 7, rounded once. Rows of u8 are
     multiplied with columns of i8."""
-    left = np.ascontiguousarray(a.reshape(2, 2, 8, 4).transpose(1, 2, 0, 3)).reshape(16, 8)
-    right = np.ascontiguousarray(b.reshape(2, 2, 8, 4)[half].transpose(1, 0, 2)).reshape(8, 8)
-    products = _elements(left, dtype) @ _elements(right, "i8" if dtype == "u8" else dtype).T
-    own = products.reshape(2, 8, 4, 2).transpose(0, 3, 1, 2).reshape(4, m.lanes)
-    return (own + sums).astype(sums.dtype)
+    rows = np.ascontiguousarray(a.reshape(2, 2, 8, 4).transpose(1, 2, 0, 3)).reshape(16, 8)
+    columns = np.ascontiguousarray(b.reshape(2, 2, 8, 4)[half].transpose(1, 0, 2)).reshape(8, 8)
+    products = _elements(rows, dtype) @ _elements(columns, "i8" if dtype == "u8" else dtype).T
+    lanes = products.reshape(2, 8, 4, 2).transpose(0, 3, 1, 2).reshape(4, m.lanes)
+    return (lanes + sums).astype(sums.dtype)
 
 
 def zero_sums(m: Any, dtype: str) -> np.ndarray:

@@ -41,9 +41,9 @@ STEP, PIECE = 32, 16
 #: Bytes between rows of sums in shared memory, besides the sums: the rows of a column are in different banks.
 GAP = 32
 #: Rows of an item of `half_product`.
-ROWS = 8
+ITEM_ROWS = 8
 #: Maximum rows of `row_product`, columns of its items, and vectors of each column that are read together.
-FEW, COLUMNS, DEEP = 4, 4, 4
+MOST_ROWS, COLUMNS, DEEP = 4, 4, 4
 #: Element type of a -> that of sums.
 SUMS = {"f16": "f32", "bf16": "f32", "f32": "f32", "i8": "i32", "u8": "i32"}
 #: Maximum operands of an epilogue.
@@ -71,22 +71,56 @@ TILES = (Tile(64, 64, 3), Tile(32, 64, 4), Tile(32, 32, 4), Tile(16, 64, 4), Til
 
 
 @inline
-def fetch(x, pa, pb, into, copies_at, half, left, *, rows, columns):
-    """Start the copies of a step: the rows of a at pa + x[i], and of b. `left`: bytes of a row from the step
-    on, a multiple of 16."""
-    sizes = minimum(maximum(spread[i32](left) - half, const[i32](0)), const[i32](16))
+def offset_of_half(line, half):
+    """The offset in a piece of a half (0 or 16) of a row."""
+    return (line << const[i32](5)) + (half ^ ((line << const[i32](2)) & const[i32](16)))
+
+
+@inline
+def find_addresses(at, *, columns):
+    """Set the row and the half of it that a lane copies, and the offsets in a piece to which it copies, where
+    it has a half of a row of a or of b for `read_tiles`, and where its sums are."""
+    lane = lane_numbers[i32]()
+    at["line"] = lane >> const[i32](1)
+    at["half"] = (lane & const[i32](1)) << const[i32](4)
+    at["copy"] = offset_of_half(at["line"], at["half"])
+    at["row"] = offset_of_half(lane & const[i32](15), lane & const[i32](16))
+    line = (lane & const[i32](7)) + ((lane >> const[i32](1)) & const[i32](8))
+    at["column"] = offset_of_half(line, (lane << const[i32](1)) & const[i32](16))
+    row = (lane >> const[i32](2)) * const[i32](columns * 4 + GAP)
+    at["sums"] = row + ((lane & const[i32](3)) << const[i32](3))
+
+
+@inline
+def find_rows(x, at, last_m, last_n, a_m, b_n, *, rows, columns):
+    """Set x[i] to the offsets of the halves of rows of a, then of b, that a lane copies. Rows that are not
+    there repeat the last one, and are not stored."""
     for i in static_range((rows + columns) // PIECE):
-        copy_async(into + i * PIECE * STEP, copies_at, pa if i * PIECE < rows else pb, x[i], sizes)
+        line = cast[i64](at["line"]) + const[i64](i * PIECE if i * PIECE < rows else i * PIECE - rows)
+        if i * PIECE < rows:
+            x[i] = minimum(line, spread[i64](last_m)) * spread[i64](a_m)
+        else:
+            x[i] = minimum(line, spread[i64](last_n)) * spread[i64](b_n)
+        x[i] = x[i] + cast[i64](at["half"])
+
+
+@inline
+def fetch(x, at, pa, pb, into, remaining, *, rows, columns):
+    """Start the copies of a step: rows of a at pa + x[i], and of b. `remaining`: bytes of a row from the step
+    on, a multiple of 16."""
+    sizes = minimum(maximum(spread[i32](remaining) - at["half"], const[i32](0)), const[i32](16))
+    for i in static_range((rows + columns) // PIECE):
+        copy_async(into + i * PIECE * STEP, at["copy"], pa if i * PIECE < rows else pb, x[i], sizes)
     commit_copies()
 
 
 @inline
-def multiply(c, f, from_, rows_at, columns_at, *, T, rows, columns):
+def multiply(c, f, step, at, *, T, rows, columns):
     """Add the products of a step to the sums."""
     for i in static_range(rows // PIECE):
-        f[i] = read_tiles(from_ + i * PIECE * STEP, rows_at)
+        f[i] = read_tiles(step + i * PIECE * STEP, at["row"])
     for j in static_range(columns // PIECE):
-        f["b"] = read_tiles(from_ + (rows + j * PIECE) * STEP, columns_at)
+        f["b"] = read_tiles(step + (rows + j * PIECE) * STEP, at["column"])
         for i in static_range(rows // PIECE):
             c[i, j, 0] = mma[T](f[i], f["b"], 0, c[i, j, 0])
             c[i, j, 1] = mma[T](f[i], f["b"], 1, c[i, j, 1])
@@ -114,53 +148,29 @@ def tensor_product(
     """T, sums, out: element types of a and b (i8 if a is u8), of sums, and of y. `depth`: bytes of a row of
     a, a multiple of 16. p, q, r: operands of the epilogue, of the types `first`, `second` and `third` ("":
     none)."""
-    c, f, x, o = registers()
+    c, f, x, o, at = registers()
     shared = shared_memory(stages * (rows + columns) * STEP)
-    lane = lane_numbers[i32]()
-    # a lane copies a half of one of 16 rows, and has the address of a half of one of 16 rows or columns
-    line = lane >> const[i32](1)
-    half = (lane & const[i32](1)) << const[i32](4)
-    copies_at = (line << const[i32](5)) + (half ^ ((line << const[i32](2)) & const[i32](16)))
-    line_a = lane & const[i32](15)
-    rows_at = (line_a << const[i32](5)) + (
-        (lane & const[i32](16)) ^ ((line_a << const[i32](2)) & const[i32](16))
-    )
-    line_b = (lane & const[i32](7)) + ((lane >> const[i32](1)) & const[i32](8))
-    columns_at = (line_b << const[i32](5)) + (
-        ((lane << const[i32](1)) & const[i32](16)) ^ ((line_b << const[i32](2)) & const[i32](16))
-    )
-    sums_at = (lane >> const[i32](2)) * const[i32](columns * 4 + GAP) + (
-        (lane & const[i32](3)) << const[i32](3)
-    )
+    find_addresses(at)
     steps = (depth + STEP - 1) // STEP
     for row, column, pa, pb, py, pp, pq, pr in items(a, b, y, p, q, r):
-        for i in static_range((rows + columns) // PIECE):
-            # rows that are not there repeat the last one, and are not stored
-            at = cast[i64](line) + const[i64](i * PIECE if i * PIECE < rows else i * PIECE - rows)
-            if i * PIECE < rows:
-                x[i] = minimum(at, spread[i64](y.size.m - 1 - row)) * spread[i64](a.stride.m)
-            else:
-                x[i] = minimum(at, spread[i64](y.size.n - 1 - column)) * spread[i64](b.stride.n)
-            x[i] = x[i] + cast[i64](half)
+        find_rows(x, at, y.size.m - 1 - row, y.size.n - 1 - column, a.stride.m, b.stride.n)
         for i, j, h in np.ndindex(rows // PIECE, columns // PIECE, 2):
             c[i, j, h] = zero_sums[T]()
         for s in static_range(stages - 1):
             into = shared + s * (rows + columns) * STEP
-            fetch(x, pa + s * STEP, pb + s * STEP, into, copies_at, half, depth - s * STEP)
+            fetch(x, at, pa + s * STEP, pb + s * STEP, into, depth - s * STEP)
         for s in range(steps):
             await_copies(stages - 2)
             warp_barrier()
-            multiply(c, f, shared + s % stages * ((rows + columns) * STEP), rows_at, columns_at)
+            multiply(c, f, shared + s % stages * ((rows + columns) * STEP), at)
             ahead = s + stages - 1
             into = shared + ahead % stages * ((rows + columns) * STEP)
-            fetch(
-                x, pa + ahead * STEP, pb + ahead * STEP, into, copies_at, half, max(depth - ahead * STEP, 0)
-            )
+            fetch(x, at, pa + ahead * STEP, pb + ahead * STEP, into, max(depth - ahead * STEP, 0))
         await_copies(0)
         for i in static_range(rows // PIECE):
             warp_barrier()
             for j, h in np.ndindex(columns // PIECE, 2):
-                share_sums[T](shared + (j * 2 + h) * 32, sums_at, c[i, j, h], 8 * (columns * 4 + GAP))
+                share_sums[T](shared + (j * 2 + h) * 32, at["sums"], c[i, j, h], 8 * (columns * 4 + GAP))
             warp_barrier()
             for k in range(min(PIECE, y.size.m - row - i * PIECE)):
                 line_of = i * PIECE + k
@@ -217,8 +227,8 @@ def row_product(
                 spaced(y.at(py, m=i), y.stride.n, total, count, out)
 
 
-@kernel(over="... n/wide m/rows", a="... m k", b="... k n", y="... m n")
-def half_product(a: Tensor, b: Tensor, y: Tensor, *, T, out, wide, rows):
+@kernel(over="... n/width m/rows", a="... m k", b="... k n", y="... m n")
+def half_product(a: Tensor, b: Tensor, y: Tensor, *, T, out, width, rows):
     """T, out: element types of a and b, and of y."""
     x, c = registers()
     for j, i, pa, pb, py in items(a, b, y):
@@ -278,10 +288,10 @@ class TensorProduct(Lowering):
         self.row_kernel = None
         if dtype in FLOATS:
             name = "_".join(filter(None, ("row_product", dtype, out, names)))
-            self.row_kernel = row_product.kernel(name, rows=FEW, columns=COLUMNS, **how)
+            self.row_kernel = row_product.kernel(name, rows=MOST_ROWS, columns=COLUMNS, **how)
         low, high = bounds(self.m)
-        self.kernels = [self.row_kernel] if self.row_kernel is not None and low <= FEW else []
-        if self.row_kernel is None or high is None or high > FEW:
+        self.kernels = [self.row_kernel] if self.row_kernel is not None and low <= MOST_ROWS else []
+        if self.row_kernel is None or high is None or high > MOST_ROWS:
             self.kernels += self.by_tile.values()
 
     def _tiles(self) -> Sequence[Tile]:
@@ -317,7 +327,7 @@ class TensorProduct(Lowering):
         tensors = {name: view.expand((*batch, *view.shape[-2:])) for name, view in (("a", a), ("b", b))}
         tensors |= dict(zip(("y", "p", "q", "r"), (y, *operands), strict=True))
         flops = 2.0 * product(batch) * m * n * k
-        if self.row_kernel is not None and m <= FEW:
+        if self.row_kernel is not None and m <= MOST_ROWS:
             launch(
                 planner,
                 self.row_kernel,
@@ -358,24 +368,24 @@ class HalfProduct(Lowering):
         a, b = self.node.inputs
         if self.group.body or a.dtype != b.dtype or self.out.dtype not in (a.dtype, "f32"):
             raise NotNative
-        self.kernel = half_product(T=a.dtype, out=self.out.dtype, wide=self.target.lanes, rows=ROWS)
+        self.kernel = half_product(T=a.dtype, out=self.out.dtype, width=self.target.lanes, rows=ITEM_ROWS)
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, self.node.inputs)
 
     def plan(self, planner: Planner) -> None:
-        left, right = self.node.inputs
-        a = _matrix(planner.view(left), bool(self.node.attrs["transpose_a"]), 0)
-        b = _matrix(planner.view(right), bool(self.node.attrs["transpose_b"]), 1)
+        x, w = self.node.inputs
+        a = _matrix(planner.view(x), bool(self.node.attrs["transpose_a"]), 0)
+        b = _matrix(planner.view(w), bool(self.node.attrs["transpose_b"]), 1)
         y = planner.row_major_output(self.out)
         if not y.count:
             return
         (m, k), n, lanes = a.shape[-2:], b.shape[-1], self.target.lanes
-        batch = y.shape[: len(y.shape) - (len(left.shape) > 1) - (len(right.shape) > 1)]
+        batch = y.shape[: len(y.shape) - (len(x.shape) > 1) - (len(w.shape) > 1)]
         tensors = {name: view.expand((*batch, *view.shape[-2:])) for name, view in (("a", a), ("b", b))}
         launch(
             planner, self.kernel, {**tensors, "y": y.as_shape((*batch, m, n))}, ("y",),
-            work=k * ROWS * lanes, flops=2.0 * product(batch) * m * n * k, wide=lanes, rows=ROWS,
+            work=k * ITEM_ROWS * lanes, flops=2.0 * product(batch) * m * n * k, width=lanes, rows=ITEM_ROWS,
         )  # fmt: skip
 
 

@@ -124,7 +124,7 @@ def test_products_beside_float64(case: Any) -> None:
     want, size = expected(arrays, kind, attrs, fused)
     if out != "f32":
         np.testing.assert_array_equal(result, want.astype(result.dtype), err_msg=f"seed {SEED}")
-    elif kind == "f32" and m <= gpu_products.FEW:
+    elif kind == "f32" and m <= gpu_products.MOST_ROWS:
         assert np.all(np.abs(result - want) <= size * 2e-3), f"seed {SEED}"  # rows are multiplied in f32
     else:
         assert np.all(np.abs(result - want) <= size * 2e-6), f"seed {SEED}"

@@ -67,9 +67,9 @@ def _shared_memory(b: ir.IRBuilder, size: ir.Value) -> ir.Value:
 
 
 def _copy_async(
-    b: ir.IRBuilder, to: ir.Value, at: ir.Value, source: ir.Value, places: ir.Value, sizes: ir.Value
+    b: ir.IRBuilder, to: ir.Value, at: ir.Value, source: ir.Value, offsets: ir.Value, sizes: ir.Value
 ) -> None:
-    pointers = _shared_pointer(b, _offset(b, to, at)), _pointer(b, _offset(b, source, places), _I8, 1)
+    pointers = _shared_pointer(b, _offset(b, to, at)), _pointer(b, _offset(b, source, offsets), _I8, 1)
     call(b, "llvm.nvvm.cp.async.ca.shared.global.16.s", _VOID, *pointers, sizes)
 
 
@@ -83,8 +83,8 @@ def _mma(elem: str) -> Callable[..., ir.Value]:
     name, word = _PRODUCTS[elem]
     four = ir.LiteralStructType([sum_type(elem)] * 4)
 
-    def body(b: ir.IRBuilder, left: ir.Value, right: ir.Value, half: ir.Value, sums: ir.Value) -> ir.Value:
-        words = [*_parts(b, left), *_parts(b, right, 2 * half.constant, 2)]
+    def body(b: ir.IRBuilder, rows: ir.Value, columns: ir.Value, half: ir.Value, sums: ir.Value) -> ir.Value:
+        words = [*_parts(b, rows), *_parts(b, columns, 2 * half.constant, 2)]
         factors = [b.bitcast(each, word) for each in words]
         return _join(b, call(b, f"llvm.nvvm.mma.m16n8{name}", four, *factors, *_parts(b, sums)))
 
