@@ -1,14 +1,15 @@
 """Checks and measures the device "GPU" on an NVIDIA card.
 
-    python -m bench.gpu [--quick] [--json gpu.json] [--seconds 0.2]
+    python -m bench.gpu [--quick] [--json gpu.json] [--seconds 0.2] [--limit 480]
     python -m bench.gpu --page gpu.json
 
 First it checks: each word of the kernel language beside NumPy's bits, samples of operations beside their
-references, and ten networks beside the CPU's results. Then it measures the time to the first result,
-memory-bound operations (GB/s), products (TFLOP/s) and networks (us from call to result, with tensors of the
-host and with remote ones), and PyTorch's eager mode and `torch.compile` on the same card if torch is
-installed. `--quick` checks, and measures digits alone. It exits with 1 if a check fails, and with 2 without a
-card. `--page` writes the results of a file to the page docs/gpu.md.
+references, products in all precisions beside float64, and ten networks in f32 and f16 beside the CPU's
+results. Then it measures the time to the first result, memory-bound operations (GB/s), products (TFLOP/s) and
+networks (us from call to result, with tensors of the host and remote ones), and PyTorch's eager mode and
+`torch.compile` on the same card if torch is installed. `--quick` checks, and measures digits alone. It exits
+with 1 if a check fails, with 2 without a card, and with 3 after `--limit` seconds, whatever the card does.
+The file has what was found until then. `--page` writes the results of a file to the page docs/gpu.md.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -104,6 +107,45 @@ def check_operations(count: int) -> Iterator[tuple[str, bool]]:
             yield f"{record.name}-{record.opset}", good
 
 
+#: Precision -> the properties that select it, and the unit of its rounding of factors.
+PRECISIONS: dict[str, tuple[dict[str, str], float]] = {
+    "f32": ({"EXECUTION_MODE_HINT": "ACCURACY"}, 2.0**-23),
+    "tf32": ({"EXECUTION_MODE_HINT": "PERFORMANCE"}, 2.0**-10),
+    "f16": ({"INFERENCE_PRECISION_HINT": "f16"}, 2.0**-11),
+    "bf16": ({"INFERENCE_PRECISION_HINT": "bf16"}, 2.0**-8),
+}
+#: Rows, columns and depth of products: whole tiles of each size, and tails.
+PRODUCTS = (
+    (1, 40, 96), (3, 768, 768), (5, 7, 16), (17, 33, 48), (70, 65, 80), (128, 768, 768), (33, 64, 17),
+    (640, 2048, 512), (2048, 2048, 256),
+)  # fmt: skip
+
+
+def product_model(m: int, n: int, k: int) -> tuple[ov.Model, np.ndarray, np.ndarray]:
+    """relu(x w + bias), w and bias."""
+    rng = np.random.default_rng(3)
+    x = op.parameter([m, k], np.float32, name="x")
+    w, bias = (rng.standard_normal(shape).astype(np.float32) for shape in ((k, n), (n,)))
+    return ov.Model([op.relu(op.add(op.matmul(x, w, False, False), bias))], [x]), w, bias
+
+
+def check_products(count: int) -> Iterator[tuple[str, bool]]:
+    """Yield (product, whether its error is that of rounding its factors), of the first `count` sizes."""
+    for m, n, k in PRODUCTS[:count]:
+        model, w, bias = product_model(m, n, k)
+        x = np.random.default_rng(4).standard_normal((m, k)).astype(np.float32)
+        want = np.maximum(x.astype(np.float64) @ w + bias, 0)
+        size = np.abs(x).astype(np.float64) @ np.abs(w) + np.abs(bias)
+        for name, (properties, unit) in PRECISIONS.items():
+            title = f"{m} x {n} x {k} in {name}"
+            try:
+                result = run_job(compile_graph(model._graph(), {"card": 0, **properties}).new_job(), [x])[0]
+            except RuntimeError as error:
+                yield f"{title}: {error}", False
+                continue
+            yield title, bool((np.abs(result - want) <= size * (3 * unit + 1e-6)).all())
+
+
 def networks() -> Iterator[tuple[str, ov.Model]]:
     """Small networks of common layers with random weights."""
     rng = np.random.default_rng(1)
@@ -152,12 +194,14 @@ def check_networks() -> Iterator[tuple[str, bool]]:
         x = np.random.default_rng(0).random([max(d, 1) for d in shape]).astype(np.float32)
         exact = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
         want = ov.compile_model(model, "CPU", exact)(x)[0]
-        try:
-            result = run_job(compile_graph(model._graph(), {"card": 0}).new_job(), [x])[0]
-        except RuntimeError as error:
-            yield f"{name}: {error}", False
-            continue
-        yield name, bool(np.allclose(result, want, rtol=1e-3, atol=1e-4))
+        for kind, rtol, atol in (("f32", 1e-3, 1e-4), ("f16", 0, 5e-3 * float(np.abs(want).max()))):
+            try:
+                config = {"card": 0, "INFERENCE_PRECISION_HINT": kind}
+                result = run_job(compile_graph(model._graph(), config).new_job(), [x])[0]
+            except RuntimeError as error:
+                yield f"{name} in {kind}: {error}", False
+                continue
+            yield f"{name} in {kind}", bool(np.allclose(result, want, rtol=rtol, atol=atol))
 
 
 # --- measurements
@@ -174,12 +218,13 @@ def time_of(run: Callable[[], Any], seconds: float) -> float:
     return statistics.median(times)
 
 
-def kernel_time(job: Any, arrays: Sequence[np.ndarray], times: int = 20) -> float:
-    """Seconds of the steps of a job by the card's events, the least of several runs."""
+def kernel_time(job: Any, arrays: Sequence[np.ndarray], times: int = 20, skipped: str = "") -> float:
+    """Seconds of the steps of a job by the card's events, the least of several runs. `skipped`: operations
+    that are not counted."""
     best = float("inf")
     for _ in range(times):
         run_job(job, arrays)
-        best = min(best, sum(row.real_ns for row in job.profile()) * 1e-9)
+        best = min(best, sum(row.real_ns for row in job.profile() if row.node_type != skipped) * 1e-9)
     return best
 
 
@@ -220,18 +265,31 @@ def measure(seconds: float) -> Iterator[dict[str, Any]]:
     for name, model, moved in memory_bound():
         job = compile_graph(model._graph(), {"card": 0, "PERF_COUNT": True}).new_job()
         yield {"what": name, "GB/s": round(moved / kernel_time(job, [x]) / 1e9, 1)}
-    for m, n, k in ((1, 768, 768), (128, 768, 768), (512, 3072, 768), (2048, 4096, 4096)):
-        a = op.parameter([m, k], np.float32, name="a")
-        w = np.random.default_rng(3).standard_normal((k, n)).astype(np.float32)
-        model = ov.Model([op.relu(op.matmul(a, w, False, False))], [a])
-        job = compile_graph(model._graph(), {"card": 0, "PERF_COUNT": True}).new_job()
-        spent = kernel_time(job, [np.ones((m, k), np.float32)], 5)
-        yield {"what": f"product {m} x {n} x {k}", "TFLOP/s": round(2 * m * n * k / spent / 1e12, 2)}
+    yield from measure_products()
     for name, model in networks():
         graph = model._graph()
         shape = list(graph.inputs[0].shape)
         job, x = compile_graph(graph, {"card": 0}).new_job(), np.ones(shape, np.float32)
         yield {"what": name, "us": round(time_of(lambda job=job, x=x: run_job(job, [x]), seconds) * 1e6, 1)}
+
+
+#: Sizes of products that are measured.
+MEASURED = ((1, 768, 768), (16, 4096, 4096), (128, 768, 768), (512, 3072, 768), (2048, 4096, 4096))
+
+
+def measure_products() -> Iterator[dict[str, Any]]:
+    """The rates of products in each precision, without the conversion of the input."""
+    for m, n, k in MEASURED:
+        model, row = product_model(m, n, k)[0], {"what": f"product {m} x {n} x {k}"}
+        for name, (properties, _) in PRECISIONS.items():
+            if name == "f32" and m * n * k > 1 << 31:
+                continue  # tens of milliseconds
+            job = compile_graph(model._graph(), {"card": 0, "PERF_COUNT": True, **properties}).new_job()
+            spent = kernel_time(job, [np.ones((m, k), np.float32)], 10, skipped="Convert")
+            row[f"TFLOP/s {name}"] = round(2 * m * n * k / spent / 1e12, 2)
+            if m <= 16:
+                row[f"GB/s {name}"] = round(n * k * (2 if "16" in name else 4) / spent / 1e9, 1)
+        yield row
 
 
 def measure_torch() -> Iterator[dict[str, Any]]:
@@ -264,6 +322,35 @@ def measure_torch() -> Iterator[dict[str, Any]]:
             end.synchronize()
             rates[kind] = round(moved / (begin.elapsed_time(end) / 20e3) / 1e9, 1)
         yield {"what": name, **rates}
+    yield from measure_torch_products(torch)
+
+
+def measure_torch_products(torch: Any) -> Iterator[dict[str, Any]]:
+    """The rates of PyTorch's linear layers with relu, in CUDA graphs."""
+    for m, n, k in MEASURED:
+        row: dict[str, Any] = {"what": f"product {m} x {n} x {k}"}
+        for name, dtype in (("f16", torch.float16), ("bf16", torch.bfloat16), ("tf32", torch.float32)):
+            torch.backends.cuda.matmul.allow_tf32 = True
+            x, w, bias = (torch.randn(*shape, device="cuda", dtype=dtype) for shape in ((m, k), (n, k), (n,)))
+
+            def run(x: Any = x, w: Any = w, bias: Any = bias) -> Any:
+                return torch.relu(torch.nn.functional.linear(x, w, bias))
+
+            for _ in range(3):
+                run()
+            torch.cuda.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                for _ in range(10):
+                    run()
+            graph.replay()
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            graph.replay()
+            end.record()
+            end.synchronize()
+            row[f"torch TFLOP/s {name}"] = round(2 * m * n * k / (begin.elapsed_time(end) / 10e3) / 1e12, 2)
+        yield row
 
 
 #: What encloses the results in the page.
@@ -303,6 +390,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", help="write the results to this file")
     parser.add_argument("--seconds", type=float, default=0.2, help="time for each network")
     parser.add_argument("--page", metavar="JSON", help="write the results of this file to docs/gpu.md")
+    parser.add_argument("--limit", type=float, help="end after so many seconds: 480, with --quick 150")
     options = parser.parse_args(argv)
     if options.page:
         write_page(options.page)
@@ -317,12 +405,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         "results": [],
     }  # fmt: skip
     print(f"{card.facts.name}, compute capability {'.'.join(map(str, card.facts.capability))}")
-    try:
-        fill_results(found, card, options)
-    finally:  # what was found before an error is kept
+
+    def write() -> None:
         if options.json:
             with open(options.json, "w", encoding="utf-8") as file:
                 json.dump(found, file, indent=1)
+
+    def give_up() -> None:
+        print("the time is over: what is missing was not measured", file=sys.stderr, flush=True)
+        write()
+        os._exit(3)  # a call of the driver may never return
+
+    timer = threading.Timer(options.limit or (150 if options.quick else 480), give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        fill_results(found, card, options)
+    finally:  # what was found before an error is kept
+        timer.cancel()
+        write()
     return int(bool(found["failed"]))
 
 
@@ -339,13 +440,16 @@ def fill_results(results: dict[str, Any], card: driver.Card, options: argparse.N
     for title, checks in (
         ("words", check_words(card, 4 if options.quick else 1)),
         ("operations", check_operations(48)),
+        ("products", check_products(5 if options.quick else len(PRODUCTS))),
         ("networks", check_networks()),
     ):
-        rows = list(checks)
-        failed = [name for name, good in rows if not good]
-        results["failed"] += failed
-        results["checks"][title] = len(rows) - len(failed), len(rows)
-        print(f"{title}: {len(rows) - len(failed)} of {len(rows)} right", *failed[:5], flush=True)
+        right, failed = 0, list[str]()
+        for name, good in checks:
+            right += good
+            failed += [] if good else [name]
+            results["checks"][title] = right, right + len(failed)
+            results["failed"] += [] if good else [name]
+        print(f"{title}: {right} of {right + len(failed)} right", *failed[:5], flush=True)
     further = () if options.quick else (measure(options.seconds), measure_torch())
     for row in itertools.chain(measure_digits(options.seconds), *further):
         results["results"].append(row)

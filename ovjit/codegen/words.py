@@ -9,7 +9,8 @@ word's name in that text. `load_T` is `load[f32](p)` in a kernel and `load_f32(p
     i p n    int64: a number, an address (offsets are bytes), a number of lanes or elements
     v, mask  vectors of any one element type, and of booleans
     V, x     a vector and a number of the element type T: f32 f64 f16 bf16 i8 .. u64 boolean
-    I, d     a vector of i32, an f64
+    I, L, d  vectors of i32 and of i64, an f64
+    W, A     four registers of each lane: words of 4 bytes, and sums of products of the element type T
 
 f16 and bf16 are f32 in registers; boolean is a mask (i1). The LLVM code of each word is in
 `ovjit.codegen.cpu.vector.BODIES` under the declared name: this module is imported where llvmlite is not.
@@ -26,23 +27,25 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen import meanings
+from ovjit.codegen import meanings, tensor_cores
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.tensors import Ptr, Tensor
 from ovjit.records import NamedTuple
 
 __all__ = [
-    "SIZE", "VL", "Each", "Ptr", "Table", "Tensor", "Word", "absolute", "add_pairs", "applied", "bits",
-    "blend", "boolean", "cast", "ceil", "chunk", "const", "count_of", "dot_bytes", "dot_halves", "dot_pairs",
-    "dot_signed", "erf", "evens", "exp", "exp_below_zero", "f32", "f64", "finish", "floor", "fma", "gather",
-    "hadd", "halves_high", "halves_low", "hand", "hmax", "hmin", "hmul", "hor", "i16", "i32", "i64", "inf",
-    "items", "lane", "ld", "libm_cos", "libm_exp", "libm_log", "libm_sin", "load", "loadm", "log",
-    "look_up", "maximum", "minimum", "not_below", "now", "permute", "placed", "prefetch", "prefetch_l2",
-    "registers", "rint", "scatter", "scratch", "select", "share", "shr_halves", "sigmoid", "splat",
-    "spread", "sqrt", "st", "static_range", "store", "storem", "strided", "strided_store", "sum_pairs",
-    "take", "tanh", "thirds", "tile_begin", "tile_end", "tile_load", "tile_multiply", "tile_store", "trunc",
-    "trunc_int", "turned_pairs", "u16", "u32", "u8", "udiv", "urem", "vectors",
-    "whole", "zip_bytes_high", "zip_bytes_low", "zip_halves_high", "zip_halves_low",
+    "Each", "Ptr", "SIZE", "Table", "Tensor", "VL", "Word", "absolute", "add_pairs", "applied",
+    "await_copies", "bits", "blend", "boolean", "cast", "ceil", "chunk", "commit_copies", "const",
+    "copy_async", "count_of", "dot_bytes", "dot_halves", "dot_pairs", "dot_signed", "erf", "evens", "exp",
+    "exp_below_zero", "f32", "f64", "finish", "floor", "fma", "gather", "hadd", "halves_high",
+    "halves_low", "hand", "hmax", "hmin", "hmul", "hor", "i16", "i32", "i64", "inf", "items", "lane",
+    "lane_numbers", "ld", "libm_cos", "libm_exp", "libm_log", "libm_sin", "load", "loadm", "log",
+    "look_up", "maximum", "minimum", "mma", "not_below", "now", "permute", "placed", "prefetch",
+    "prefetch_l2", "read_shared", "read_tiles", "registers", "rint", "scatter", "scratch", "select",
+    "share", "share_sums", "shared_memory", "shr_halves", "sigmoid", "splat", "spread", "sqrt", "st",
+    "static_range", "store", "storem", "strided", "strided_store", "sum_pairs", "take", "tanh", "thirds",
+    "tile_begin", "tile_end", "tile_load", "tile_multiply", "tile_store", "trunc", "trunc_int",
+    "turned_pairs", "u16", "u32", "u8", "udiv", "urem", "vectors", "warp_barrier", "whole", "zero_sums",
+    "zip_bytes_high", "zip_bytes_low", "zip_halves_high", "zip_halves_low",
 ]  # fmt: skip
 
 inf = float("inf")
@@ -81,9 +84,11 @@ class Declared(NamedTuple):
     @property
     def on_machine(self) -> bool:
         """Whether the NumPy implementation depends on the number of lanes, or accesses memory."""
-        return self.of_elements or "p" in self.arguments
+        return self.of_elements or "p" in self.arguments or self.name in ON_WARPS
 
 
+#: Words without an address that read or change the state of a warp.
+ON_WARPS = frozenset("shared_memory warp_barrier commit_copies await_copies".split())
 #: Declared name -> word.
 WORDS: dict[str, Declared] = {}
 _DECLARATION = re.compile(r"(\w+)\(([\w, ]*)\)(?: -> (\w+))?")
@@ -273,6 +278,20 @@ libm_cos, libm_sin, libm_exp, libm_log = (
 # of the matrix unit: see `ovjit.codegen.cpu.amx`
 tile_begin, tile_end = Word("tile_begin"), Word("tile_end")
 tile_load, tile_store, tile_multiply = (Word(name) for name in ("tile_load", "tile_store", "tile_multiply"))
+
+# of GPUs alone, see `ovjit.codegen.tensor_cores`: the warp's shared memory, copies to it, a barrier,
+# fragments of factors, their products, and sums by way of the shared memory
+lane_numbers = word("lane_numbers_T() -> V", tensor_cores.lane_numbers)
+shared_memory = word("shared_memory(n) -> p", tensor_cores.shared_memory)
+warp_barrier = word("warp_barrier()", tensor_cores.barrier)
+copy_async = word("copy_async(p, I, p, L, I)", tensor_cores.copy_async)
+commit_copies = word("commit_copies()", tensor_cores.commit_copies)
+await_copies = word("await_copies(n)", tensor_cores.await_copies)
+read_tiles = word("read_tiles(p, I) -> W", tensor_cores.read_tiles)
+mma = word("mma_T(W, W, n, A) -> A", tensor_cores.mma)
+zero_sums = word("zero_sums_T() -> A", tensor_cores.zero_sums)
+share_sums = word("share_sums_T(p, I, A, n)", tensor_cores.share_sums)
+read_shared = word("read_shared_T(p) -> V", tensor_cores.read_shared)
 
 # element types
 f32, f64, i16, i32, i64, u8, u16, u32 = "f32", "f64", "i16", "i32", "i64", "u8", "u16", "u32"

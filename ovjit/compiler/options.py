@@ -23,7 +23,9 @@ class Options(NamedTuple):
     `caches`: the types in which caches of keys and values may be stored, if different (`Cache.names`).
     `dynamic`: size of the groups in which rows are quantized before products with compressed weights
     (DYNAMIC_QUANTIZATION_GROUP_SIZE), 0 for none. `kept`: how caches of keys and of values are stored.
-    `batches`: large batches may be computed part by part (`ovjit.rewrite.batches`)."""
+    `batches`: large batches may be computed part by part (`ovjit.rewrite.batches`). `tf32`: tensor cores may
+    multiply the 19 upper bits of f32: on GPUs, if EXECUTION_MODE_HINT=PERFORMANCE is set with a precision of
+    f32."""
 
     exact: bool = False
     precision: str = "f32"
@@ -31,6 +33,7 @@ class Options(NamedTuple):
     caches: tuple[str, ...] = ()
     kept: tuple[Cache, Cache] | None = None
     batches: bool = False
+    tf32: bool = False
 
     @staticmethod
     def of(config: Mapping[str, Any], target: Target) -> Options:
@@ -43,7 +46,9 @@ class Options(NamedTuple):
         low = tuple(dict.fromkeys(name for name in names if name != precision))
         batches = 0 < config.get("threads", 0) <= MOST_THREADS and not config.get("PERF_COUNT")
         batches = batches and not target.is_gpu
-        return Options(exact, precision, dynamic, low, caches, batches)
+        mode = str(config.get("given", config).get("EXECUTION_MODE_HINT", ""))
+        tf32 = target.is_gpu and precision == "f32" and mode.endswith("PERFORMANCE")
+        return Options(exact, precision, dynamic, low, caches, batches, tf32)
 
 
 #: Properties that say how caches of keys and values are stored.

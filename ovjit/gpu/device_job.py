@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ovjit.codegen.gpu.functions import ENTRY, ptx_of
+from ovjit.codegen.tensor_cores import WARPS
 from ovjit.errors import InferenceError
 from ovjit.execution import blocks, runner
 from ovjit.execution.job import Job
@@ -31,8 +32,6 @@ from ovjit.planning.views import FIRST_IO, View
 if TYPE_CHECKING:
     from ovjit.execution.executable import Executable
 
-#: Warps of a block.
-WARPS = 4
 #: Bytes of scratch memory per thread that plans have at least; no kernel uses so little.
 LEAST_SCRATCH = 4096
 #: Maximum bytes of scratch memory of a step: its chunks run in rounds beyond that.

@@ -1,10 +1,11 @@
-"""Direct convolution, for types and shapes without tiles: f64, integers, and f32 with computed filters of
-dynamic shape.
+"""Direct convolution, for types and shapes without tiles: f64, integers, f32 with computed filters of
+dynamic shape, and all floats on GPUs.
 
     y[n, o, p] = sum over taps t, channels c of x[n, c, p * stride - pad + t * dilation] * w[t, c, o]
 
 A vector has output channels; an element of the data is broadcast to all lanes. It supports one to three
-spatial dimensions and any layout. Sums are in the element type, so that integers wrap around.
+spatial dimensions and any layout. Sums are in the element type, so that integers wrap around; those of floats
+of 16 bits are f32.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 from ovjit.codegen.function import kernel, spaced
 from ovjit.codegen.words import *
+from ovjit.graph.dtypes import HALVES
 from ovjit.graph.graph import Value
 from ovjit.graph.symbolic import sym_max
 from ovjit.graph.windows import resolve_pads
@@ -22,7 +24,7 @@ from ovjit.planning.plan import Constants, NotNative, Planner
 from ovjit.planning.views import Layout, View, channels_last, product
 from ovjit.records import NamedTuple
 
-TYPES = frozenset("f32 f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
+TYPES = frozenset("f32 f16 bf16 f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
 
 
 class Moves(NamedTuple):
@@ -38,7 +40,8 @@ class Moves(NamedTuple):
     over="n g od oh", x="n g ins id ih iw", w="g kd kh kw ins outs:1", y="n g outs od oh ow", depth=Moves,
     row=Moves, column=Moves,
 )  # fmt: skip
-def direct_convolution(x: Tensor, w: Tensor, y: Tensor, depth, row, column, *, T):
+def direct_convolution(x: Tensor, w: Tensor, y: Tensor, depth, row, column, *, T, out):
+    """T, out: element types of x and w, and of y ("": T)."""
     outs = y.size.outs
     for n, g, z, i, line in items(y):
         source = x.at(n=n, g=g)
@@ -63,7 +66,7 @@ def direct_convolution(x: Tensor, w: Tensor, y: Tensor, depth, row, column, *, T
                                     q += w.stride.ins
                             e += 1
                         b += 1
-                spaced(y.at(target, outs=o), y.stride.outs, acc, outs - o, T)
+                spaced(y.at(target, outs=o), y.stride.outs, acc, outs - o, out or T)
 
 
 def filter_matrix(planner: Planner, filters: Value, grouped: bool, dense: bool = False) -> View:
@@ -91,8 +94,9 @@ class Direct(Lowering):
 
     def set_up(self) -> None:
         self.data, filters = self.node.inputs
-        same = self.data.dtype == filters.dtype == self.out.dtype
-        if self.group.body or not same:
+        dtype = self.data.dtype
+        out = "" if self.out.dtype == dtype else self.out.dtype
+        if self.group.body or filters.dtype != dtype or (out and not (out == "f32" and dtype in HALVES)):
             raise NotNative
         self.grouped = self.node.op.name == "GroupConvolution"
         self.weights: np.ndarray | None = None  # [G, *taps, C, O]
@@ -103,11 +107,11 @@ class Direct(Lowering):
             weights = weights if self.grouped else weights[None]
             axes = (0, *range(3, weights.ndim), 2, 1)
             self.weights = np.ascontiguousarray(weights.transpose(axes))
-        self.kernel = direct_convolution(T=self.out.dtype)
+        self.kernel = direct_convolution(T=dtype, out=out)
 
     def pack(self, constants: Constants) -> None:
         if self.weights is not None:
-            constants.view(self.weights, self.out.dtype)
+            constants.view(self.weights, self.data.dtype)
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         return channels_last(len(self.out.shape))
@@ -124,7 +128,7 @@ class Direct(Lowering):
         if self.weights is None:
             w = filter_matrix(planner, filters, self.grouped, dense=True)
         else:
-            w = planner.constants.view(self.weights, self.out.dtype)
+            w = planner.constants.view(self.weights, self.data.dtype)
         attrs = self.node.attrs
         ones, none = (1,) * rank, (0,) * rank
         strides, dilations = attrs["strides"] or ones, attrs["dilations"] or ones

@@ -383,10 +383,15 @@ def _indices(extents: Sequence[int]) -> Iterator[tuple[int, ...]]:
 
 
 def lower_product(group: Group) -> Lowering | None:
-    """The tiled product if this CPU has a format of tiles for the types, else `PlainProduct`."""
+    """The tiled product if the target has a format of tiles for the types, else `PlainProduct`; on GPUs
+    `lower_on_gpu`."""
     anchor = group.node
     a, b = anchor.inputs
     if not a.shape or not b.shape or tile_format(a, b, group.context.target) is None:
+        if group.context.target.is_gpu and a.shape and b.shape:
+            from ovjit_ops.matmul.gpu_products import lower_on_gpu
+
+            return lower_on_gpu(group)
         from ovjit_ops.matmul.cpu_plain import PlainProduct
 
         return PlainProduct.of(group)

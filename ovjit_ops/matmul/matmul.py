@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.cpu.formats import find_format, float_types
+from ovjit.codegen.cpu.targets import Target
 from ovjit.errors import check
+from ovjit.graph.graph import Node
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import Dim, broadcast, broadcast_dims, compatible
 from ovjit_ops.common.images import matrix_images
@@ -50,6 +52,15 @@ def _turned(a: tuple[int, ...], b: tuple[int, ...], which: int) -> tuple[Any, ..
     a = (*a[:-2], a[-1], a[-2]) if ta and len(a) > 1 else a
     b = (*b[:-2], b[-1], b[-2]) if tb and len(b) > 1 else b
     return a, b, {"transpose_a": ta, "transpose_b": tb}
+
+
+def _multiplies_bytes(target: Target, node: Node) -> bool:
+    """True if products of u8 and i8 are native, with sums in i32: tensor cores read 16 bytes of a row."""
+    if not target.is_gpu:
+        return find_format("u8", "i8", target) is not None
+    shape = node.inputs[0].shape
+    depth = shape[-2 if node.attrs["transpose_a"] else -1] if len(shape) > 1 else 0
+    return isinstance(depth, int) and depth > 0 and depth % 16 == 0 and len(node.inputs[1].shape) > 1
 
 
 _CASES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
@@ -99,7 +110,7 @@ class MatMul:
         """
         out = node.output
         in_bytes = out.dtype in ("i8", "u8") and out.shape is not None
-        if in_bytes and find_format("u8", "i8", w.b.context.target):
+        if in_bytes and _multiplies_bytes(w.b.context.target, node):
             operands = [
                 w("Convert", x, destination_type=t) for x, t in zip(inputs, ("u8", "i8"), strict=True)
             ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,7 +87,38 @@ def test_small_networks_have_the_results_of_the_cpu(
     small = [(name, model) for name, model in bench.networks() if name in wanted]
     assert len(small) == len(wanted)
     monkeypatch.setattr(bench, "networks", lambda: iter(small))
-    assert dict(bench.check_networks()) == dict.fromkeys(("digits", *wanted), True)
+    titles = (f"{name} in {kind}" for name in ("digits", *wanted) for kind in ("f32", "f16"))
+    assert dict(bench.check_networks()) == dict.fromkeys(titles, True)
+
+
+def test_products_are_checked(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = ((1, 40, 96), (5, 7, 16), (17, 33, 48), (3, 5, 17))
+    monkeypatch.setattr(bench, "PRODUCTS", sizes)
+    rows = dict(bench.check_products(4))
+    assert len(rows) == 16 and all(rows.values()), rows
+    monkeypatch.setattr(bench, "PRECISIONS", {"bf16": (bench.PRECISIONS["bf16"][0], 2.0**-13)})
+    assert not all(dict(bench.check_products(4)).values())
+
+
+def test_products_are_measured(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "MEASURED", ((2, 8, 16), (17, 8, 16)))
+    few, many = bench.measure_products()
+    assert {f"TFLOP/s {name}" for name in bench.PRECISIONS} <= few.keys() & many.keys()
+    assert "GB/s f16" in few and "GB/s f16" not in many
+
+
+def test_a_card_that_hangs_ends_the_script(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ended = threading.Event()
+    codes: list[int] = []
+    monkeypatch.setattr(bench.os, "_exit", lambda code: (codes.append(code), ended.set()))
+    monkeypatch.setattr(bench, "check_words", lambda *_: iter([("add", True)]))
+    monkeypatch.setattr(bench, "check_operations", lambda *_: (("Relu", ended.wait(60)) for _ in "1"))
+    monkeypatch.setattr(bench, "check_products", lambda *_: (("1 x 1 x 8", 1 / 0) for _ in "1"))
+    with pytest.raises(ZeroDivisionError):
+        bench.main(["--limit", "0.1", "--json", str(tmp_path / "gpu.json")])
+    assert codes == [3] and json.loads((tmp_path / "gpu.json").read_text())["checks"]["words"] == [1, 1]
 
 
 def test_results_become_a_page(
@@ -94,6 +126,7 @@ def test_results_become_a_page(
 ) -> None:
     monkeypatch.setattr(bench, "check_words", lambda *_: iter([("add", True), ("exp", False)]))
     monkeypatch.setattr(bench, "check_operations", lambda *_: iter([("Relu-1", True)]))
+    monkeypatch.setattr(bench, "check_products", lambda *_: iter([("1 x 40 x 96 in f16", True)]))
     monkeypatch.setattr(bench, "check_networks", lambda: iter([("digits", True)]))
     monkeypatch.setattr(bench, "time_of", lambda run, _: 1e-5 + 0 * np.size(run()))
     results, page = tmp_path / "gpu.json", tmp_path / "gpu.md"

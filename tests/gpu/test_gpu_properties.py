@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
+from ovjit.api.run import gpu_properties
 from ovjit.gpu import driver
 from tests.support.fake_cuda import FakeCuda, install
 
@@ -115,14 +116,18 @@ def test_the_number_of_a_card_selects_it(monkeypatch: pytest.MonkeyPatch) -> Non
             core.compile_model(model(), "GPU.0", {"DEVICE_ID": "1"})
         with pytest.raises(RuntimeError, match="GPU"):
             core.compile_model(model(), "GPU", {"DEVICE_ID": "2"})
+        monkeypatch.setattr(gpu_properties, "_fact", lambda name, index, facts: index)
+        assert core.get_property("GPU", "FULL_DEVICE_NAME") == 0
         core.set_property("GPU", {"DEVICE_ID": "1"})
+        assert core.get_property("GPU", "FULL_DEVICE_NAME") == 1
+        assert core.get_property("GPU.0", "FULL_DEVICE_NAME") == 0
         assert core.compile_model(model(), "GPU").get_property("EXECUTION_DEVICES") == ["GPU.1"]
         assert core.compile_model(model(), "GPU.0").get_property("DEVICE_ID") == "0"
     finally:
         driver.forget()
 
 
-def test_half_precision_is_used_where_it_is_asked_for(cuda: FakeCuda) -> None:
+def test_half_precision_is_the_default_and_others_are_used_where_they_are_asked_for(cuda: FakeCuda) -> None:
     core, x = ov.Core(), np.array([[0.1, 0.7, 0.33], [1, 2, 3]], np.float32)
     results = {}
     for hint in ("f32", "f16", "bf16", "dynamic"):
@@ -140,4 +145,5 @@ def test_half_precision_is_used_where_it_is_asked_for(cuda: FakeCuda) -> None:
     np.testing.assert_allclose(results["bf16"], x @ w, rtol=2e-2)
     assert not np.array_equal(results["bf16"], results["f32"])
     default = core.compile_model(model(), "GPU")
-    assert default.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f32
+    assert default.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f16
+    np.testing.assert_array_equal(default(x)[0], results["f16"])

@@ -19,8 +19,8 @@ from tests.support.fake_cuda import FakeCuda, install
 
 op = ov.opset13
 RNG = np.random.default_rng(0)
-X = RNG.standard_normal((3, 8)).astype(np.float32)
-W = RNG.standard_normal((8, 5)).astype(np.float32)
+X = RNG.integers(-4, 5, (3, 8)).astype(np.float32)  # sums are exact in f16
+W = RNG.integers(-4, 5, (8, 5)).astype(np.float32)
 
 
 @pytest.fixture

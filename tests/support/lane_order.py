@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.codegen import tensor_cores
 from ovjit.codegen.gpu.barriers import BARRIER
 from ovjit.codegen.memory import SIZE
 from ovjit.execution.numpy_words import Memory, Words
@@ -68,6 +69,7 @@ class Ordered(Words):
     def meet(self) -> None:
         """A barrier of the warp."""
         self.now += 1
+        tensor_cores.barrier(self)
 
     def _shadow(self, address: int) -> tuple[Shadow, int]:
         for shadow in self.shadows:

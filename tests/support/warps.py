@@ -1,23 +1,68 @@
 """A warp of an NVIDIA GPU as 32 threads of this CPU: they run the LLVM code that NVPTX would get.
 
 Instructions of warps (shuffles, barriers, the lane's number, products of bytes) are functions in Python,
-where the threads meet.
+where the threads meet. So are those of tensor cores, which have their meaning in NumPy, and copies to shared
+memory, which arrive at once.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
 
+from ovjit.codegen import tensor_cores
 from ovjit.codegen.cpu import emit
 from ovjit.codegen.gpu.ptx import TRIPLE, llvm_text
 from ovjit.codegen.gpu.words import WARP
+
+#: Instruction -> element type of its factors.
+_PRODUCTS = {
+    "k16.row.col.f32.f32": "f16", "k16.row.col.bf16": "bf16", "k8.row.col.tf32": "f32",
+    "k32.row.col.s8": "i8", "k32.row.col.u8.s8": "u8",
+}  # fmt: skip
+#: The declaration of an instruction with several results.
+_COLLECTIVE = re.compile(r'declare (\{[^}]*\}) (@"nvvm\.[\w.]+)"\(([^)]*)\)')
+
+
+def _by_memory(match: re.Match[str]) -> str:
+    """A function that passes arguments and results in memory, since Python has no structures of registers."""
+    result, name, arguments = match.groups()
+    kinds = [argument.rsplit(" ", 1)[0] for argument in arguments.split(", ")]
+    lines = [f'declare void {name}.together"(ptr, ptr)', f'define {result} {name}"({arguments}) {{']
+    lines += ["  %in = alloca [10 x i64]", "  %out = alloca [4 x i32]"]
+    for i, (kind, argument) in enumerate(zip(kinds, arguments.split(", "), strict=True)):
+        lines += [
+            f"  %p{i} = getelementptr i64, ptr %in, i64 {i}",
+            f"  store {kind} {argument.rsplit(' ', 1)[1]}, ptr %p{i}",
+        ]
+    lines += [f'  call void {name}.together"(ptr %in, ptr %out)', f"  %result = load {result}, ptr %out"]
+    return "\n".join([*lines, f"  ret {result} %result", "}"])
+
+
+def _copy(to: int, source: int, size: int) -> None:
+    ctypes.memset(to, 0, tensor_cores.COPIED)
+    ctypes.memmove(to, source, size)
+
+
+def _read_tiles(arguments: np.ndarray) -> np.ndarray:
+    rows = [ctypes.string_at(address, tensor_cores.COPIED) for address in arguments[:, 0].tolist()]
+    return np.frombuffer(b"".join(rows), np.uint32).reshape(4, WARP)
+
+
+def _mma(kind: str, arguments: np.ndarray) -> np.ndarray:
+    words = np.ascontiguousarray(arguments.T.astype(np.uint32))
+    sums = words[6:].view(np.int32 if kind[0] in "iu" else np.float32)
+    factors = words[:4], np.concatenate([words[4:6], np.zeros_like(words[4:6])])
+    return tensor_cores.mma(SimpleNamespace(lanes=WARP), kind, *factors, 0, sums)
 
 
 class Warp:
@@ -36,6 +81,16 @@ class Warp:
         self._define("bar.warp.sync", self._meet, None, i32)
         self._define("idp4a.u.s", self._dot(np.uint8), i32, i32, i32, i32)
         self._define("idp4a.s.s", self._dot(np.int8), i32, i32, i32, i32)
+        pointer = ctypes.c_void_p
+        self._define("read.ptx.sreg.tid.y", lambda: 0, i32)
+        self._define("cp.async.ca.shared.global.16.s", _copy, None, pointer, pointer, i32)
+        self._define("cp.async.commit.group", lambda: None, None)
+        self._define("cp.async.wait.group", lambda count: None, None, i32)
+        collectives = {"ldmatrix.sync.aligned.m8n8.x4.b16.p3": _read_tiles}
+        collectives |= {f"mma.m16n8{name}": functools.partial(_mma, kind) for name, kind in _PRODUCTS.items()}
+        self._results: np.ndarray = np.zeros(0)
+        for name, meaning in collectives.items():
+            self._define(f"{name}.together", self._together(meaning), None, pointer, pointer)
 
     def close(self) -> None:
         self._pool.shutdown()
@@ -68,6 +123,22 @@ class Warp:
 
         return exchange
 
+    def _together(self, meaning: Callable[[np.ndarray], np.ndarray]) -> Callable[..., None]:
+        """An instruction of all lanes: from their arguments [lanes, n] to four results of each lane."""
+
+        def run(arguments: int, results: int) -> None:
+            lane = self._local.lane
+            self._board[lane] = np.frombuffer(ctypes.string_at(arguments, 80), np.int64)  # type: ignore[call-overload]
+            self._barrier.wait(60)
+            if lane == 0:
+                self._results = meaning(np.stack(self._board))
+            self._barrier.wait(60)
+            own = np.ascontiguousarray(self._results[:, lane])
+            ctypes.memmove(results, own.ctypes.data, own.nbytes)
+            self._barrier.wait(60)
+
+        return run
+
     @staticmethod
     def _dot(left: Any) -> Callable[..., int]:
         def dot(x: int, w: int, total: int) -> int:
@@ -78,7 +149,8 @@ class Warp:
 
     def _function(self, source: str) -> Any:
         if source not in self._compiled:
-            text = llvm_text(source).replace("addrspace(1)", "").replace("llvm.nvvm.", "nvvm.")
+            text = re.sub(r"addrspace\([13]\)", "", llvm_text(source)).replace("llvm.nvvm.", "nvvm.")
+            text = _COLLECTIVE.sub(_by_memory, text)
             text = text.replace(TRIPLE, "").replace("define internal", "define")
             module = llvm.parse_assembly(text)
             module.triple = llvm.get_process_triple()

@@ -402,7 +402,10 @@ class Core:
             raise no_such_form("get_property takes the name of a property, or a device's name and that")
         expect(arguments, (Mapping, type(None)), "arguments of a property are a dict")
         expect(device, str, "the name of a device is a str")
-        index = gpu_device.index_of(device)
+        number = self._settings["GPU"].get("DEVICE_ID") if device == "GPU" else None
+        index = gpu_device.index_of(device if number is None else f"GPU.{number}")
+        if number is not None and index is None:
+            raise DeviceError(f"there is no card {number}, which DEVICE_ID selects")
         if index is not None:
             shared = gpu_properties.known_to_cards(self._settings[""])
             return gpu_properties.property_of(name, index, {**shared, **self._settings["GPU"]}, arguments)

@@ -56,7 +56,7 @@ ROWS = {
         Row("COMPILATION_NUM_THREADS", None, table._count, compiled="C"),
         Row("NUM_STREAMS", 1, table._streams, compiled="C"),
         Row("PERFORMANCE_HINT_NUM_REQUESTS", 0, table._count, compiled="C"),
-        Row("INFERENCE_PRECISION_HINT", Type.f32, table._PRECISIONS, compiled="C"),
+        Row("INFERENCE_PRECISION_HINT", Type.f16, table._PRECISIONS, compiled="C"),
         Row("ENABLE_CPU_PINNING", False, table._bool, compiled="C"),
         Row("ENABLE_CPU_RESERVATION", False, table._bool, compiled="C"),
         Row("DEVICE_ID", "0", _device_id, compiled="C"),
@@ -131,11 +131,11 @@ def over_stored(stored: Mapping[str, Any], settings: Mapping[str, Any], index: i
 
 
 def precision(config: Mapping[str, Any]) -> Type:
-    """The type to which a card rounds what products and convolutions read: f16 and bf16 if they are set, else
-    f32. It computes in f32."""
-    hint = config.get("INFERENCE_PRECISION_HINT", Type.f32)
+    """The type in which a card stores values, and multiplies them: f16 unless accuracy or another type is
+    asked for, as in OpenVINO."""
     exact = config.get("EXECUTION_MODE_HINT") is values.ExecutionMode.ACCURACY
-    return Type.f32 if hint is Type.dynamic or exact and "INFERENCE_PRECISION_HINT" not in config else hint
+    hint = config.get("INFERENCE_PRECISION_HINT", Type.dynamic if exact else Type.f16)
+    return Type.f32 if hint is Type.dynamic else hint
 
 
 def _streams(config: Mapping[str, Any]) -> int:
@@ -193,7 +193,7 @@ def _fact(name: str, index: int, facts: Any) -> Any:
         "DEVICE_UUID": facts.uuid.hex(),
         "DEVICE_LUID": "0" * 16,  # Windows alone has them
         "DEVICE_TYPE": values.DeviceType.DISCRETE,
-        "OPTIMIZATION_CAPABILITIES": ["FP32", "EXPORT_IMPORT"],
+        "OPTIMIZATION_CAPABILITIES": ["FP32", "FP16", "EXPORT_IMPORT"],
         "GPU_DEVICE_TOTAL_MEM_SIZE": facts.memory,
         "GPU_DEVICE_MAX_ALLOC_MEM_SIZE": facts.memory,
         "GPU_UARCH_VERSION": f"{major}.{minor}.0",

@@ -136,8 +136,8 @@ _HALVES = (BF16.a, _F16_NEON.a)
 
 def float_types(isa: Target) -> tuple[str, ...]:
     """The floating-point types in which products are computed without upcasting: f32, f64, and the 16-bit
-    types that the target has a format for."""
-    return (*FULL, *(half for half in _HALVES if find_format(half, half, isa)))
+    types that the target has a format for, or any of them on a GPU."""
+    return (*FULL, *(half for half in _HALVES if isa.is_gpu or find_format(half, half, isa)))
 
 
 def unpacked_types(isa: Target) -> tuple[str, ...]:

@@ -21,7 +21,9 @@ from ovjit.codegen.cpu.intrinsics import conversion, generic, make
 from ovjit.codegen.cpu.scalars import cast as cast_scalar
 from ovjit.codegen.cpu.types import Intrinsic, signature
 from ovjit.codegen.cpu.vector_types import INTS, REGISTER_TYPE, SIZE, Vec, scalar_ir
+from ovjit.codegen.gpu import tensor_cores
 from ovjit.codegen.gpu.barriers import BARRIER
+from ovjit.codegen.gpu.calls import call, lane_number
 from ovjit.codegen.words import Declared, find
 from ovjit.errors import UnsupportedError
 
@@ -49,26 +51,23 @@ def _lane(elem: str) -> Lane:
     return Lane(elem, WARP)
 
 
+class Fragment(Lane):
+    """Four elements in each thread."""
+
+    @property
+    def ir(self) -> ir.Type:
+        return ir.VectorType(scalar_ir(self.elem), 4)
+
+
+@functools.cache
+def fragment_type(elem: str) -> Fragment:
+    """The type of four registers of each thread."""
+    return Fragment(elem, WARP)
+
+
 def lane_type(elem: str) -> Lane:
     """The type of a vector of this element type in registers."""
     return _lane(REGISTER_TYPE.get(elem, elem))
-
-
-def call(b: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
-    """Call an intrinsic of LLVM, which is declared at its first use."""
-    function = b.module.globals.get(name)
-    if function is None:
-        function = ir.Function(b.module, ir.FunctionType(result, [a.type for a in arguments]), name)
-    return b.call(function, list(arguments))
-
-
-def _lane_number(b: ir.IRBuilder, bits: int = 32) -> ir.Value:
-    """This thread's lane, read once in a block."""
-    by_bits = b.block.__dict__.setdefault("lane_number", {})
-    if bits not in by_bits:
-        by_bits[32] = call(b, "llvm.nvvm.read.ptx.sreg.laneid", _I32)
-        by_bits[64] = b.zext(by_bits[32], _I64)
-    return by_bits[bits]
 
 
 # --- memory
@@ -110,12 +109,12 @@ def _write(b: ir.IRBuilder, address: ir.Value, value: ir.Value, elem: str) -> No
 
 def _address(b: ir.IRBuilder, base: ir.Value, step: ir.Value) -> ir.Value:
     """base + lane * step."""
-    return b.add(base, b.mul(_lane_number(b, 64), step))
+    return b.add(base, b.mul(lane_number(b, 64), step))
 
 
 def _is_below(b: ir.IRBuilder, count: ir.Value) -> ir.Value:
     """True in the first `count` lanes."""
-    return b.icmp_signed("<", _lane_number(b, 64), count)
+    return b.icmp_signed("<", lane_number(b, 64), count)
 
 
 def _read_if(b: ir.IRBuilder, address: ir.Value, elem: str, condition: ir.Value) -> ir.Value:
@@ -144,7 +143,7 @@ def _store_scalar(elem: str) -> Callable[..., None]:
     def body(b: ir.IRBuilder, address: ir.Value, value: ir.Value) -> None:
         value = b.trunc(value, _I1) if elem == "boolean" and value.type != _I1 else value
         meet(b)  # other lanes may still read the old value
-        _write_if(b, address, value, elem, b.icmp_signed("==", _lane_number(b), _I32(0)))
+        _write_if(b, address, value, elem, b.icmp_signed("==", lane_number(b), _I32(0)))
         meet(b)
 
     return body
@@ -196,7 +195,7 @@ def _across(word: str) -> Callable[..., Any]:
 
 def _rotate_pairs(b: ir.IRBuilder, kind: Lane, value: ir.Value) -> ir.Value:
     other = _shuffle(b, value, "bfly", _I32(1))
-    even = b.icmp_signed("==", b.and_(_lane_number(b), _I32(1)), _I32(0))
+    even = b.icmp_signed("==", b.and_(lane_number(b), _I32(1)), _I32(0))
     return b.select(even, _negate(b, kind, other), other)
 
 
@@ -389,6 +388,7 @@ BODIES: dict[str, Any] = {
     "lane_T": lambda e: lambda b, v, i: _shuffle(b, v, "idx", b.trunc(i, _I32)),
     "ld_T": lambda e: lambda b, p: _read(b, p, e), "st_T": _store_scalar,
 }  # fmt: skip
+BODIES |= tensor_cores.BODIES | {BARRIER: meet}
 BODIES["strided_T"], BODIES["strided_store_T"] = BODIES["gather_T"], BODIES["scatter_T"]
 
 
@@ -400,8 +400,6 @@ class Namespace(dict[str, Intrinsic]):
         return intrinsic
 
     def _intrinsic(self, name: str) -> Intrinsic:
-        if name == BARRIER:
-            return make(name, signature(simd._NUMBERS[""]), meet)
         try:
             word, elem = find(name)
             body = BODIES[word.name] if word.arguments != ("number",) else None
@@ -413,7 +411,7 @@ class Namespace(dict[str, Intrinsic]):
             boolean = word.result == "mask"
             arity = len(word.arguments)
             return generic(name, arity, lambda k: lane_type("boolean") if boolean else k, body)
-        kinds = [simd._NUMBERS[text] for text in (word.result, *word.arguments)]
+        kinds = [_TYPES[text] for text in (word.result, *word.arguments)]
         return make(name, signature(*kinds), body)
 
     def _for_elements(self, name: str, word: Declared, elem: str, body: Any) -> Intrinsic:
@@ -426,9 +424,16 @@ class Namespace(dict[str, Intrinsic]):
             return Intrinsic(name, 1, resolve)
         if word.arguments == ("v",):
             return conversion(name, kind, lambda b, source, x: body(b, source, x, kind))
-        types_by_name = simd._NUMBERS | {"V": kind, "x": scalar, "I": lane_type("i32")}
+        sums = fragment_type("i32" if elem[0] in "iu" else "f32")
+        types_by_name = _TYPES | {"V": kind, "x": scalar, "A": sums}
         kinds = [types_by_name[text] for text in (word.result, *word.arguments)]
         return make(name, signature(*kinds), body(elem))
+
+
+#: Types of `ovjit.codegen.words` that do not depend on an element type.
+_TYPES: dict[str, Any] = {
+    **simd._NUMBERS, "I": lane_type("i32"), "L": lane_type("i64"), "W": fragment_type("i32"),
+}  # fmt: skip
 
 
 @functools.cache

@@ -1,0 +1,140 @@
+"""The words for tensor cores and shared memory as LLVM code: `ovjit.codegen.tensor_cores` has their meaning.
+
+Shared memory is one array of a block, of which each warp has its own part. An address in it is an int64, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.ir as ir
+
+from ovjit.codegen.cpu.vector_types import scalar_ir
+from ovjit.codegen.gpu.calls import call, lane_number
+from ovjit.codegen.tensor_cores import MOST_SHARED, WARPS
+
+_I8, _I32, _I64 = (ir.IntType(n) for n in (8, 32, 64))
+_F32, _HALVES, _VOID = ir.FloatType(), ir.VectorType(ir.HalfType(), 2), ir.VoidType()
+#: Element type -> instruction of m16n8, and the type of a word of its factors.
+_PRODUCTS = {
+    "f16": ("k16.row.col.f32.f32", _HALVES), "bf16": ("k16.row.col.bf16", _I32),
+    "f32": ("k8.row.col.tf32", _I32), "i8": ("k32.row.col.s8", _I32), "u8": ("k32.row.col.u8.s8", _I32),
+}  # fmt: skip
+_SHARED = "ovjit_shared"
+
+
+def sum_type(elem: str) -> ir.Type:
+    """The type of sums of products of elements of this type."""
+    return _I32 if elem[0] in "iu" else _F32
+
+
+def _pointer(b: ir.IRBuilder, address: ir.Value, kind: ir.Type, space: int) -> ir.Value:
+    return b.inttoptr(address, kind.as_pointer(space))
+
+
+def _shared_pointer(b: ir.IRBuilder, address: ir.Value, kind: ir.Type = _I8) -> ir.Value:
+    return _pointer(b, address, kind, 3)
+
+
+def _offset(b: ir.IRBuilder, base: ir.Value, lanes: ir.Value) -> ir.Value:
+    """The address of this lane."""
+    return b.add(base, lanes if lanes.type == _I64 else b.zext(lanes, _I64))
+
+
+def _join(b: ir.IRBuilder, parts: ir.Value) -> ir.Value:
+    """The four registers of a structure as a vector."""
+    kind = ir.VectorType(parts.type.elements[0], 4)
+    result: ir.Value = ir.Constant(kind, ir.Undefined)
+    for i in range(4):
+        result = b.insert_element(result, b.extract_value(parts, i), _I32(i))
+    return result
+
+
+def _parts(b: ir.IRBuilder, vector: ir.Value, first: int = 0, count: int = 4) -> list[ir.Value]:
+    return [b.extract_element(vector, _I32(first + i)) for i in range(count)]
+
+
+def _shared_memory(b: ir.IRBuilder, size: ir.Value) -> ir.Value:
+    assert 0 < size.constant <= MOST_SHARED, size
+    array = b.module.globals.get(_SHARED)
+    if array is None:
+        array = ir.GlobalVariable(b.module, ir.ArrayType(_I8, size.constant * WARPS), _SHARED, addrspace=3)
+        array.linkage, array.align = "internal", 16
+        array.initializer = ir.Constant(array.value_type, ir.Undefined)
+    warp = b.zext(call(b, "llvm.nvvm.read.ptx.sreg.tid.y", _I32), _I64)
+    return b.add(b.ptrtoint(array, _I64), b.mul(warp, size))
+
+
+def _copy_async(
+    b: ir.IRBuilder, to: ir.Value, at: ir.Value, source: ir.Value, offsets: ir.Value, sizes: ir.Value
+) -> None:
+    pointers = _shared_pointer(b, _offset(b, to, at)), _pointer(b, _offset(b, source, offsets), _I8, 1)
+    call(b, "llvm.nvvm.cp.async.ca.shared.global.16.s", _VOID, *pointers, sizes)
+
+
+def _read_tiles(b: ir.IRBuilder, p: ir.Value, at: ir.Value) -> ir.Value:
+    four = ir.LiteralStructType([_I32] * 4)
+    name = "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.b16.p3"
+    return _join(b, call(b, name, four, _shared_pointer(b, _offset(b, p, at))))
+
+
+def _mma(elem: str) -> Callable[..., ir.Value]:
+    name, word = _PRODUCTS[elem]
+    four = ir.LiteralStructType([sum_type(elem)] * 4)
+
+    def body(b: ir.IRBuilder, rows: ir.Value, columns: ir.Value, half: ir.Value, sums: ir.Value) -> ir.Value:
+        words = [*_parts(b, rows), *_parts(b, columns, 2 * half.constant, 2)]
+        factors = [b.bitcast(each, word) for each in words]
+        return _join(b, call(b, f"llvm.nvvm.mma.m16n8{name}", four, *factors, *_parts(b, sums)))
+
+    return body
+
+
+def _zero_sums(elem: str) -> Callable[..., ir.Value]:
+    return lambda b: ir.Constant(ir.VectorType(sum_type(elem), 4), [0] * 4)
+
+
+def _share_sums(elem: str) -> Callable[..., None]:
+    def body(b: ir.IRBuilder, p: ir.Value, at: ir.Value, sums: ir.Value, step: ir.Value) -> None:
+        address = _offset(b, p, at)
+        for row in range(2):
+            pair: ir.Value = ir.Constant(ir.VectorType(sum_type(elem), 2), ir.Undefined)
+            for i, part in enumerate(_parts(b, sums, 2 * row, 2)):
+                pair = b.insert_element(pair, part, _I32(i))
+            to = b.add(address, step) if row else address
+            b.store(pair, _shared_pointer(b, to, pair.type), align=8)
+
+    return body
+
+
+def _read_shared(elem: str) -> Callable[..., ir.Value]:
+    kind = scalar_ir(elem)
+    return lambda b, p: b.load(
+        _shared_pointer(b, b.add(p, b.mul(lane_number(b, 64), _I64(4))), kind), align=4, typ=kind
+    )
+
+
+def _no_arguments(name: str) -> Callable[..., None]:
+    def body(b: ir.IRBuilder) -> None:
+        call(b, name, _VOID)
+
+    return body
+
+
+def _await_copies(b: ir.IRBuilder, count: ir.Value) -> None:
+    call(b, "llvm.nvvm.cp.async.wait.group", _VOID, _I32(count.constant))
+
+
+def _lane_numbers(elem: str) -> Callable[..., ir.Value]:
+    bits = scalar_ir(elem).width
+    return lambda b: lane_number(b, bits)
+
+
+#: Word -> its code generator, as in `ovjit.codegen.gpu.words`.
+BODIES: dict[str, Any] = {
+    "shared_memory": _shared_memory, "copy_async": _copy_async, "await_copies": _await_copies,
+    "commit_copies": _no_arguments("llvm.nvvm.cp.async.commit.group"), "read_tiles": _read_tiles,
+    "mma_T": _mma, "zero_sums_T": _zero_sums, "share_sums_T": _share_sums, "read_shared_T": _read_shared,
+    "lane_numbers_T": _lane_numbers,
+}  # fmt: skip

@@ -1,0 +1,17 @@
+"""NVIDIA's assembler of PTX, if it is installed: on the path, or by the package nvidia-cuda-nvcc-cu12."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import shutil
+from pathlib import Path
+
+
+@functools.cache
+def find_ptxas() -> str | None:
+    found = shutil.which("ptxas")
+    spec = None if found else importlib.util.find_spec("nvidia")
+    folders = (spec.submodule_search_locations or ()) if spec is not None else ()
+    inside = (Path(folder, "cuda_nvcc", "bin", "ptxas") for folder in folders)
+    return found or next((str(path) for path in inside if path.is_file()), None)
