@@ -11,7 +11,7 @@ import numpy as np
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError
 from ovjit.genai.answers import Answer, Steps
-from ovjit.generation.decoder import CHECKED, Decoder
+from ovjit.generation.decoder import Decoder
 from ovjit.generation.head import keep_last
 
 #: The inputs that are fed. `Decoder` refuses a model with others.
@@ -113,19 +113,22 @@ class Engine(StepRunner):
         self._tokens: list[int] = []
 
     @classmethod
-    def load(cls, path: Path, device: str, properties: Mapping[str, Any], change: Change = None) -> Engine:
-        """The decoder of a file, or of a folder with one. `change`: see `Decoder.load`."""
-        return cls(Decoder.load(path, device, properties, change))
+    def load(
+        cls, path: Path, device: str, properties: Mapping[str, Any], change: Change = None, rows: int = 1
+    ) -> Engine:
+        """The decoder of a file, or of a folder with one. `change`, `rows`: see `Decoder.load`."""
+        return cls(Decoder.load(path, device, properties, change, rows))
 
     @classmethod
     def load_text(
-        cls, model: Any, weights: Any, device: str, properties: Mapping[str, Any], change: Change = None
-    ) -> Engine:
-        """The decoder of an IR in memory."""
+        cls, model: Any, weights: Any, device: str, properties: Mapping[str, Any], change: Change = None,
+        rows: int = 1,
+    ) -> Engine:  # fmt: skip
+        """The decoder of an IR in memory. `change`, `rows`: see `Decoder.load`."""
         from ovjit.api.run.core import Core
 
         read = Core().read_model(model, weights)
-        keep_last(read, CHECKED)
+        keep_last(read, rows)
         names = () if change is None else change(read)
         return cls(Decoder(Core().compile_model(read, device, dict(properties)), 0, names))
 

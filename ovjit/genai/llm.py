@@ -35,6 +35,7 @@ from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, streamer_of
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.turns import Turn
+from ovjit.generation.decoder import CHECKED
 from ovjit.generation.tokenizer import is_gguf
 
 #: Engines of the real package. Tokens are the same with each, so the property is accepted.
@@ -54,6 +55,11 @@ def engine_properties(properties: dict[str, Any]) -> dict[str, Any]:
     check_properties(properties)
     names = ("adapters", "draft_model", "prompt_lookup", "ATTENTION_BACKEND", "scheduler_config")
     return {name: value for name, value in properties.items() if name not in names}
+
+
+def _rows_of(properties: dict[str, Any]) -> int:
+    """The last tokens of an inference whose logits are needed."""
+    return CHECKED if properties.get("draft_model") or properties.get("prompt_lookup") else 1
 
 
 def _check_saving(properties: dict[str, Any]) -> None:
@@ -112,7 +118,9 @@ class LLMPipeline:
         parent = folder if folder.is_dir() else folder.parent
         self._config = GenerationConfig() if is_gguf(folder) else read_config(GenerationConfig, parent)
         change = self._load_adapters(properties)
-        self._engine = Engine.load(folder, device, engine_properties(properties), change)
+        self._engine = Engine.load(
+            folder, device, engine_properties(properties), change, _rows_of(properties)
+        )
         self._load_drafts(device, properties)
 
     def _load_text(self, model: str, weights: Tensor, tokenizer: Tokenizer, device: str,
@@ -121,7 +129,9 @@ class LLMPipeline:
             raise TypeError(f"tokenizer should be a Tokenizer, not {type(tokenizer).__name__}")
         self._tokenizer, self._config = tokenizer, copy.copy(generation_config or GenerationConfig())
         change = self._load_adapters(properties)
-        self._engine = Engine.load_text(model, weights, device, engine_properties(properties), change)
+        self._engine = Engine.load_text(
+            model, weights, device, engine_properties(properties), change, _rows_of(properties)
+        )
         self._load_drafts(device, properties)
 
     def _load_adapters(self, properties: dict[str, Any]) -> Change:
