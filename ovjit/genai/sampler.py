@@ -3,6 +3,7 @@ temperature, min_p, top_p, and one draw of a Mersenne twister. Sums are in f32, 
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 
@@ -48,9 +49,13 @@ class Sampler:
 
     def __init__(self, config: GenerationConfig, prompt: Sequence[int]):
         self.config = config
-        self.random = RandomNumbers(config.rng_seed)
         self._prompt = np.unique(np.asarray(prompt, np.int64))
         self._generated: Counter[int] = Counter()
+
+    @functools.cached_property
+    def random(self) -> RandomNumbers:
+        """The random numbers. NumPy's generators are not imported for greedy choices."""
+        return RandomNumbers(self.config.rng_seed)
 
     def choose(
         self, logits: np.ndarray, length: int, count: int = 1, matcher: Matcher | None = None
