@@ -139,7 +139,7 @@ def test_models_as_they_are_written(kind, zero, groups, turned, wide):
     w = ops.transpose(w, np.array([1, 0])) if transposed else w
     model = ov.Model([ops.matmul(x, w, False, turned != transposed)], [x], "m")
     compiled = ov.Core().compile_model(model, "CPU", {**F32, "PERF_COUNT": True})
-    for rows in (1, 3, 40):
+    for rows in (1, 3, 8, 40):
         data = rng.standard_normal((rows, depth)).astype(np.float32)
         request = compiled.create_infer_request()
         got = request.infer([data])[0]
