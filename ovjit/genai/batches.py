@@ -42,8 +42,8 @@ class Request:
         """Choose the tokens of the next step, or finish."""
         try:
             if self._is_started:
-                logits = np.stack([self._logits[i] for i in range(len(self.rows))])
-                rows, tokens = self._steps.send(logits)
+                logits = [self._logits[i] for i in range(len(self.rows))]
+                rows, tokens = self._steps.send(np.stack(logits) if len(logits) > 1 else logits[0][None])
             else:
                 self._is_started = True
                 next(self._steps)

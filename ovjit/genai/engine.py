@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError
 from ovjit.genai.answers import Answer, Steps
-from ovjit.generation.decoder import CHECKED, Decoder
+from ovjit.generation.decoder import Decoder
 from ovjit.generation.head import keep_last
 
 #: The inputs that are fed. `Decoder` refuses a model with others.
 INPUTS = frozenset(("input_ids", "attention_mask", "position_ids", "beam_idx"))
+#: Maximum rows that generate together, and maximum tokens of prompts that one inference reads.
+MAX_ROWS, MAX_TOKENS = 64, 4096
 #: Edits a Model, and returns the names of constant inputs that it adds.
 Change = Callable[[Any], Collection[str]] | None
 
@@ -30,15 +33,62 @@ class StepRunner:
         """Rows that continue the rows `parents` by one token each. Returns the logits [rows, words]."""
         raise NotImplementedError
 
+    def start_rows(self, prompts: Sequence[Any]) -> np.ndarray:
+        """Read prompts as a row each. Returns the logits [rows, words] of their next tokens."""
+        (prompt,) = prompts
+        return self.start(prompt)
+
     def run(self, prompt: Any, steps: Steps) -> list[Answer]:
         """Compute the steps of one request, whose prompt is what `start` takes. Returns its sequences."""
-        try:
-            next(steps)
-            logits = self.start(prompt)
-            while True:
-                logits = self.step(*steps.send(logits))
-        except StopIteration as end:
-            return end.value
+        return self.run_together([prompt], [steps])[0]
+
+    def run_together(
+        self, prompts: Sequence[Any], steps: Sequence[Steps], end_step: Callable[[], None] = lambda: None
+    ) -> list[list[Answer]]:
+        """Compute the steps of several requests, each step for all that still run. `end_step` is called when
+        all have chosen their tokens. Returns the sequences of each request."""
+        answers: dict[int, list[Answer]] = {}
+        running: list[tuple[int, int]] = []  # (request, number of its rows)
+        for i, each in enumerate(steps):
+            try:
+                next(each)
+                running.append((i, 1))
+            except StopIteration as end:
+                answers[i] = end.value
+        logits = self.start_rows([prompts[i] for i, _ in running]) if running else np.empty(0)
+        while running:
+            parents, tokens, first, before = list[int](), list[int](), 0, running
+            running = []
+            for i, count in before:
+                try:
+                    rows, chosen = steps[i].send(logits[first : first + count])
+                    parents += [first + row for row in rows]
+                    tokens += chosen
+                    running.append((i, len(rows)))
+                except StopIteration as end:
+                    answers[i] = end.value
+                first += count
+            end_step()
+            if running:
+                logits = self.step(parents, tokens)
+        return [answers[i] for i in range(len(steps))]
+
+
+def group_prompts(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices of prompts that one inference reads, padded to the longest of them. Padding is at most a fifth
+    of the tokens, or 64 of them."""
+    groups: list[list[int]] = []
+    total = 0
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if groups:
+            padded = lengths[groups[-1][0]] * (len(groups[-1]) + 1)
+            if padded <= MAX_TOKENS and padded - total - lengths[i] <= max(64, padded // 5):
+                groups[-1].append(i)
+                total += lengths[i]
+                continue
+        groups.append([i])
+        total = lengths[i]
+    return groups
 
 
 class Engine(StepRunner):
@@ -46,30 +96,39 @@ class Engine(StepRunner):
     step continue any rows of the one before."""
 
     _input_name = "input_ids"
+    #: The padding before each row in the state.
+    _pads = np.zeros(1, np.int64)
 
     def __init__(self, decoder: Decoder):
         compiled, self.decoder = decoder.compiled, decoder
         self._names = [name for port in compiled.inputs for name in INPUTS & port.get_names()]
         self._request = decoder._request
         self._can_extend = not decoder.turn
+        #: Whether prompts of different lengths can be rows of one state, with padding before them.
+        self.can_join = not decoder.turn and INPUTS <= {*self._names} and all(
+            state._open == [0, 2] for state in self._request.query_state()
+        )
         self._length = 0
         #: The tokens in the state, [] if it has several rows.
         self._tokens: list[int] = []
 
     @classmethod
-    def load(cls, path: Path, device: str, properties: Mapping[str, Any], change: Change = None) -> Engine:
-        """The decoder of a file, or of a folder with one. `change`: see `Decoder.load`."""
-        return cls(Decoder.load(path, device, properties, change))
+    def load(
+        cls, path: Path, device: str, properties: Mapping[str, Any], change: Change = None, rows: int = 1
+    ) -> Engine:
+        """The decoder of a file, or of a folder with one. `change`, `rows`: see `Decoder.load`."""
+        return cls(Decoder.load(path, device, properties, change, rows))
 
     @classmethod
     def load_text(
-        cls, model: Any, weights: Any, device: str, properties: Mapping[str, Any], change: Change = None
-    ) -> Engine:
-        """The decoder of an IR in memory."""
+        cls, model: Any, weights: Any, device: str, properties: Mapping[str, Any], change: Change = None,
+        rows: int = 1,
+    ) -> Engine:  # fmt: skip
+        """The decoder of an IR in memory. `change`, `rows`: see `Decoder.load`."""
         from ovjit.api.run.core import Core
 
         read = Core().read_model(model, weights)
-        keep_last(read, CHECKED)
+        keep_last(read, rows)
         names = () if change is None else change(read)
         return cls(Decoder(Core().compile_model(read, device, dict(properties)), 0, names))
 
@@ -82,8 +141,8 @@ class Engine(StepRunner):
         only the new ones are read. Returns the logits [1, words] of the next token."""
         count = len(self._tokens)
         if not (self._can_extend and 0 < count < len(prompt) and self._tokens == list(prompt[:count])):
-            self._request.reset_state()
-            self._length = count = 0
+            self._reset([0])
+            count = 0
         logits = self._infer(self.embed(np.asarray(prompt[count:], np.int64)[None]), np.zeros(1, np.int32))
         self._tokens = list(prompt)
         return logits
@@ -97,6 +156,48 @@ class Engine(StepRunner):
             self._tokens = row
         return logits
 
+    def start_rows(self, prompts: Sequence[Sequence[int]]) -> np.ndarray:
+        """Read prompts as a row each. Those of several inferences are joined afterwards."""
+        if len(prompts) == 1:
+            return self.start(prompts[0])
+        groups = group_prompts([len(prompt) for prompt in prompts])
+        if len(groups) == 1:
+            return self._read_rows(prompts)
+        states, rows = self._request.query_state(), list[np.ndarray]()
+        parts = []
+        for group in groups:
+            rows.append(self._read_rows([prompts[i] for i in group]))
+            parts.append([np.array(state.state.data) for state in states])
+        self._join(groups, parts, [len(prompt) for prompt in prompts])
+        return np.concatenate(rows)[np.argsort(np.concatenate(groups))]
+
+    def _read_rows(self, prompts: Sequence[Sequence[int]]) -> np.ndarray:
+        """Read prompts by one inference."""
+        longest = max(map(len, prompts))
+        self._reset([longest - len(prompt) for prompt in prompts])
+        ids = np.zeros((len(prompts), longest), np.int64)
+        for row, prompt in zip(ids, prompts, strict=True):
+            row[longest - len(prompt) :] = prompt
+        return self._infer(self.embed(ids), np.arange(len(prompts), dtype=np.int32))
+
+    def _join(
+        self, groups: Sequence[Sequence[int]], parts: Sequence[Sequence[np.ndarray]], lengths: Sequence[int]
+    ) -> None:
+        """Make one state of those that prompts of the groups have left, in the order of the prompts."""
+        self._length = max(lengths)
+        self._pads = self._length - np.asarray(lengths)
+        for state, *values in zip(self._request.query_state(), *parts, strict=True):
+            first = values[0]
+            joined = np.zeros((len(lengths), first.shape[1], self._length, first.shape[3]), first.dtype)
+            for group, value in zip(groups, values, strict=True):
+                joined[group, :, self._length - value.shape[2] :] = value
+            state.state = Tensor(joined)
+
+    def _reset(self, pads: Sequence[int]) -> None:
+        """Begin rows with so much padding before them."""
+        self._request.reset_state()
+        self._length, self._pads = 0, np.array(pads, np.int64)
+
     def embed(self, ids: np.ndarray) -> np.ndarray:
         """The model's input [rows, tokens, ...] for tokens."""
         return ids
@@ -109,13 +210,14 @@ class Engine(StepRunner):
                 "the model has no input beam_idx, so it generates one sequence at a time: export it with "
                 "optimum-cli for several sequences or beams"
             )
-        end = self._length + count
+        end, pads = self._length + count, self._pads[parents]
+        places = np.arange(end)
         feeds = {
             self._input_name: values,
-            "attention_mask": np.ones((rows, end), np.int64),
-            "position_ids": np.broadcast_to(np.arange(self._length, end), (rows, count)).copy(),
+            "attention_mask": (places >= pads[:, None]).astype(np.int64),
+            "position_ids": np.maximum(places[self._length :] - pads[:, None], 0),
             "beam_idx": parents,
         }
         logits = self._request.infer({name: feeds[name] for name in self._names})["logits"]
-        self._length = end
+        self._length, self._pads = end, pads
         return np.asarray(logits[:, -1], np.float32)

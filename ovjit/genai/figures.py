@@ -58,3 +58,27 @@ class Figures:
 
     def finish(self) -> None:
         self._raw.inference_durations.append(self._inference)
+
+
+class SharedFigures(Figures):
+    """Measures the steps of several requests that run together. Each of them notes its part of a step."""
+
+    _count = 0
+
+    def end_inference(self) -> None:
+        if not self._count:
+            super().end_inference()
+
+    def end_step(self, count: int) -> None:
+        self._count += count
+
+    def finish(self) -> None:
+        """Nothing yet: others may go on."""
+
+    def end_common_step(self) -> None:
+        """Note the end of a step of all requests."""
+        super().end_step(self._count)
+        self._count = 0
+
+    def finish_all(self) -> None:
+        super().finish()

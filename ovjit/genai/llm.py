@@ -11,11 +11,11 @@ from typing import Any
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
-from ovjit.genai.answers import Answer, Writer, answer_prompt
+from ovjit.genai.answers import Answer, Steps, Writer, answer_prompt
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
-from ovjit.genai.engine import Change, Engine
+from ovjit.genai.engine import MAX_ROWS, Change, Engine
 from ovjit.genai.enums import GenerationFinishReason
-from ovjit.genai.figures import Figures, now_us
+from ovjit.genai.figures import Figures, SharedFigures, now_us
 from ovjit.genai.parsers import parse_texts
 from ovjit.genai.prompts import Prompts
 from ovjit.genai.results import DecodedResults, EncodedResults, PerfMetrics
@@ -35,6 +35,7 @@ from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, streamer_of
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.turns import Turn
+from ovjit.generation.decoder import CHECKED
 from ovjit.generation.tokenizer import is_gguf
 
 #: Engines of the real package. Tokens are the same with each, so the property is accepted.
@@ -54,6 +55,11 @@ def engine_properties(properties: dict[str, Any]) -> dict[str, Any]:
     check_properties(properties)
     names = ("adapters", "draft_model", "prompt_lookup", "ATTENTION_BACKEND", "scheduler_config")
     return {name: value for name, value in properties.items() if name not in names}
+
+
+def _rows_of(properties: dict[str, Any]) -> int:
+    """The last tokens of an inference whose logits are needed."""
+    return CHECKED if properties.get("draft_model") or properties.get("prompt_lookup") else 1
 
 
 def _check_saving(properties: dict[str, Any]) -> None:
@@ -112,7 +118,9 @@ class LLMPipeline:
         parent = folder if folder.is_dir() else folder.parent
         self._config = GenerationConfig() if is_gguf(folder) else read_config(GenerationConfig, parent)
         change = self._load_adapters(properties)
-        self._engine = Engine.load(folder, device, engine_properties(properties), change)
+        self._engine = Engine.load(
+            folder, device, engine_properties(properties), change, _rows_of(properties)
+        )
         self._load_drafts(device, properties)
 
     def _load_text(self, model: str, weights: Tensor, tokenizer: Tokenizer, device: str,
@@ -121,7 +129,9 @@ class LLMPipeline:
             raise TypeError(f"tokenizer should be a Tokenizer, not {type(tokenizer).__name__}")
         self._tokenizer, self._config = tokenizer, copy.copy(generation_config or GenerationConfig())
         change = self._load_adapters(properties)
-        self._engine = Engine.load_text(model, weights, device, engine_properties(properties), change)
+        self._engine = Engine.load_text(
+            model, weights, device, engine_properties(properties), change, _rows_of(properties)
+        )
         self._load_drafts(device, properties)
 
     def _load_adapters(self, properties: dict[str, Any]) -> Change:
@@ -196,8 +206,13 @@ class LLMPipeline:
             prompts, is_text = self._prompts.tokens_of(inputs, config, metrics)
             check_single(stream, config, len(prompts))
             answers: list[Answer] = []
-            for prompt in prompts:
-                answers += self._run(prompt, config, stream, metrics, start_us)
+            if len(prompts) > 1 and self._drafts is None and self._engine.can_join:
+                for first in range(0, len(prompts), MAX_ROWS):
+                    some = prompts[first : first + MAX_ROWS]
+                    answers += self._run_together(some, config, metrics, start_us)
+            else:
+                for prompt in prompts:
+                    answers += self._run(prompt, config, stream, metrics, start_us)
             if not is_text:
                 return self._encode_results(answers, metrics, start_us)
             results = self._decode_results(answers, metrics, start_us)
@@ -218,17 +233,35 @@ class LLMPipeline:
         start_us: float,
     ) -> list[Answer]:
         """Generate the sequences of one prompt."""
-        if not prompt:
-            raise OvjitError("a prompt cannot have the length 0")
-        stops = Stops(config, self._tokenizer, len(prompt))
-        metrics._input_tokens += len(prompt)
-        writer = Writer(stream, stops, prompt if config.echo else [])
         figures = Figures(metrics, start_us)
+        stops, writer = self._begin(prompt, config, stream, metrics)
         if self._drafts is not None and stops.most and not config.is_beam_search():
             if config.num_return_sequences == 1:
                 return self._run_drafted(prompt, stops, writer, figures)
         steps = answer_prompt(prompt, stops, writer, figures)
         return self._engine.run(prompt, steps)[: config.num_return_sequences]
+
+    def _run_together(
+        self, prompts: list[list[int]], config: GenerationConfig, metrics: PerfMetrics, start_us: float
+    ) -> list[Answer]:
+        """Generate the sequences of several prompts, each step for all of them."""
+        figures, steps = SharedFigures(metrics, start_us), list[Steps]()
+        for prompt in prompts:
+            stops, writer = self._begin(prompt, config, None, metrics)
+            steps.append(answer_prompt(prompt, stops, writer, figures))
+        answers = self._engine.run_together(prompts, steps, figures.end_common_step)
+        figures.finish_all()
+        return [answer for each in answers for answer in each[: config.num_return_sequences]]
+
+    def _begin(
+        self, prompt: list[int], config: GenerationConfig, stream: StreamerBase | None, metrics: PerfMetrics
+    ) -> tuple[Stops, Writer]:
+        """The ends of a prompt's sequences, and what gives their tokens to the streamer."""
+        if not prompt:
+            raise OvjitError("a prompt cannot have the length 0")
+        metrics._input_tokens += len(prompt)
+        stops = Stops(config, self._tokenizer, len(prompt))
+        return stops, Writer(stream, stops, prompt if config.echo else [])
 
     def _run_drafted(self, prompt: list[int], stops: Stops, writer: Writer, figures: Figures) -> list[Answer]:
         """Generate one sequence whose tokens are proposed by a draft model or by earlier tokens."""

@@ -3,6 +3,7 @@ temperature, min_p, top_p, and one draw of a Mersenne twister. Sums are in f32, 
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 
@@ -48,9 +49,13 @@ class Sampler:
 
     def __init__(self, config: GenerationConfig, prompt: Sequence[int]):
         self.config = config
-        self.random = RandomNumbers(config.rng_seed)
         self._prompt = np.unique(np.asarray(prompt, np.int64))
         self._generated: Counter[int] = Counter()
+
+    @functools.cached_property
+    def random(self) -> RandomNumbers:
+        """The random numbers. NumPy's generators are not imported for greedy choices."""
+        return RandomNumbers(self.config.rng_seed)
 
     def choose(
         self, logits: np.ndarray, length: int, count: int = 1, matcher: Matcher | None = None
@@ -59,9 +64,11 @@ class Sampler:
         that `matcher` allows. RuntimeError if no token can be chosen."""
         config = self.config
         raw = np.asarray(logits, _F32)
-        if np.isnan(raw).any():
+        best = int(raw.argmax())  # the first NaN, if there is one
+        if np.isnan(raw[best]):
             raise OvjitError("the model's logits are not numbers (NaN): no token can be chosen")
-        values = self._penalize(raw.copy(), length)
+        is_changed = matcher is not None or self._has_penalties(length)
+        values = self._penalize(raw.copy(), length) if is_changed else raw
         if matcher is not None:
             matcher.mask(values)
             if values.max() == -np.inf:  # the grammar's end comes before min_new_tokens
@@ -70,10 +77,16 @@ class Sampler:
         if config.is_multinomial():
             choices = self._draw(values, raw, count)
         else:
-            token = int(values.argmax())
+            token = int(values.argmax()) if is_changed else best
             choices = [Choice(token, float(raw[token] - log_sum(raw)) if config.logprobs else 0.0)]
         self._generated.update(choice.token for choice in choices)
         return choices
+
+    def _has_penalties(self, length: int) -> bool:
+        """Whether logits of a sequence with `length` generated tokens are changed."""
+        config = self.config
+        penalties = config.presence_penalty, config.frequency_penalty
+        return length < config.min_new_tokens or config.repetition_penalty != 1 or any(penalties)
 
     def _penalize(self, logits: np.ndarray, length: int) -> np.ndarray:
         config, size = self.config, len(logits)

@@ -58,14 +58,15 @@ class Decoder:
         device: str = "CPU",
         config: Mapping[str, Any] | None = None,
         change: Callable[[Any], Collection[str]] | None = None,
+        rows: int = CHECKED,
     ) -> Decoder:
         """The decoder of a file, or of a folder with one. `change` edits its Model, and returns the names of
-        constant inputs that it adds."""
+        constant inputs that it adds. `rows`: the last tokens whose logits are computed."""
         from ovjit.api.run.core import Core
 
         file = model_file(path)
         model = Core().read_model(str(file))
-        keep_last(model, CHECKED)
+        keep_last(model, rows)
         names = () if change is None else change(model)
         return cls(Core().compile_model(model, device, dict(config or {})), _turn(model, file), names)
 

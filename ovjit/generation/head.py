@@ -25,15 +25,20 @@ def last_product(model: Any) -> tuple[Any, frozenset[str]]:
 
     The node is a MatMul, unless an operation that is not in `_TAIL` follows the last MatMul.
     """
-    node, tail = logits_of(model).input_value(0).get_node(), set()
-    while node.get_type_name() in _TAIL:
-        operands = [value.get_node() for value in node.input_values()]
+    path = _path_to_product(model)
+    return path[-1], frozenset(node.get_type_name() for node in path[:-1])
+
+
+def _path_to_product(model: Any) -> list[Any]:
+    """The nodes from that of the logits back to the one of `last_product`."""
+    path = [logits_of(model).input_value(0).get_node()]
+    while path[-1].get_type_name() in _TAIL:
+        operands = [value.get_node() for value in path[-1].input_values()]
         changing = [operand for operand in operands if not _is_constant(operand)]
         if len(changing) != 1:
             break
-        tail.add(node.get_type_name())
-        node = changing[0]
-    return node, frozenset(tail)
+        path.append(changing[0])
+    return path
 
 
 def keep_last(model: Any, rows: int) -> bool:
@@ -54,7 +59,12 @@ def keep_last(model: Any, rows: int) -> bool:
     ops = builders(13)
     bounds = (ops["constant"](np.array([n], np.int64)) for n in (-rows, 2**31 - 1, 1, 1))
     product.input(0).replace_source_output(ops["slice"](hidden, *bounds).output(0))
-    model.validate_nodes_and_infer_types()
+    path = _path_to_product(model)
+    if all(len(node.output(0).get_target_inputs()) == 1 for node in path):
+        for node in [*reversed(path), logits_of(model)]:
+            node.validate_and_infer_types()
+    else:
+        model.validate_nodes_and_infer_types()
     return True
 
 

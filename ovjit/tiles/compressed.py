@@ -423,12 +423,16 @@ def store_word(at, b, d, first, scale, shift, count, *, levels, lv, lanes, group
             elif unpack.mixed:
                 real = cast[f32]((b[i // 4, v] >> const[i32](8 * (i % 4))) & const[i32](255))
             elif unpack.bits == 4:
-                real = decoded(b[0, v] >> const[i32](4 * i) if i else b[0, v])
+                real = in_place(b[0, v], i)
             elif unpack.paired:
                 real = b[i, v] * const[f32](unpack.bias) if unpack.bias != 1 else b[i, v]
             else:
                 real = decoded(b[i, v])
-            word[i - first] = fma(real, scale[v], shift[v]) if unpack.zero else real * scale[v]
+            if unpack.bits == 4 and unpack.shifts_data and 0 < i and i < unpack.step - 1:
+                factor = scale[v] * const[f32](16.0**-i)  # LLVM computes it before the loop
+            else:
+                factor = scale[v]
+            word[i - first] = fma(real, factor, shift[v]) if unpack.zero else real * factor
             if group == 2:  # to the nearest, ties up
                 word[i - first] = bits[u32](word[i - first]) + const[u32](32768)
         if group == 1:

@@ -320,7 +320,8 @@ def matrix_tiles(
                 live = 1
                 # this tile's share of the weights that come next
                 share = at["w"] + udiv(at["p"], PIXELS) * shares.tile_ahead
-                share += shares.panels_per_chunk * at["w_panel"]
+                if not unpack:  # see `driver`
+                    share += shares.panels_per_chunk * at["w_panel"]
                 table = 2 * scratch + (rows + 1) * TABLE_ROW - table
                 list_pixels(at, first, table, rows, grid)
                 find_block(a, at, 0, 0, at["low"], together, window, table, rows, grid, sums)

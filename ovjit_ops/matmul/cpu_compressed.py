@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from ovjit.codegen.cpu.formats import Format, find_format, matrix_format
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel
 from ovjit.graph.stored_floats import levels_of
 from ovjit.planning.fuse import Group
@@ -106,9 +107,10 @@ class CompressedProduct(StoredWeights):
 
     def plan(self, planner: Planner) -> None:
         shape = planner.shape(self.data)
-        rows = product(shape[:-1]) if not self.transposed else FEW_ROWS + 1
+        few = few_rows(self.target)
+        rows = product(shape[:-1]) if not self.transposed else few + 1
         lead = [d for d in shape[:-1] if d != 1]
-        if rows > FEW_ROWS or len(lead) > 1 or not rows:
+        if rows > few or len(lead) > 1 or not rows:
             super().plan(planner)
             return
         kernel, inputs = self.by_rows, []
@@ -216,8 +218,12 @@ class ChosenProduct(CompressedProduct):
         planner.steps[-1].bytes += self.stored // self.kinds * rows
 
 
-#: Maximum rows for which weights are unpacked to registers.
-FEW_ROWS = 8
+def few_rows(isa: Target) -> int:
+    """The maximum number of rows for which weights are unpacked to registers. With 16 registers they are
+    unpacked for each 3 rows, so tiles of 6 rows are faster, by 10 % for 6 rows and by 20 to 27 % for 8."""
+    return 5 if isa.name == "avx2" else 8
+
+
 #: Bytes of weights that a chunk of few rows reads: about 10 us of memory bandwidth.
 CHUNK_BYTES = 1 << 17
 #: Minimum number of chunks that must remain if chunks are enlarged to whole sets of parallel panels.

@@ -70,7 +70,7 @@ def overlap(ranges: Ranges, others: Ranges) -> bool:
 
 @functools.lru_cache(1)
 def _everything() -> str:
-    return "".join(map(chr, range(LAST_POINT + 1)))
+    return np.arange(LAST_POINT + 1, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
 
 @functools.lru_cache(1)

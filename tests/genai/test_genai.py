@@ -24,6 +24,7 @@ pytest.importorskip("jinja2")
 pytest.importorskip("regex")
 
 from ovjit import genai
+from ovjit.genai.engine import MAX_TOKENS, group_prompts
 
 HERE = Path(__file__).parent
 EXPECTED = json.loads((HERE / "expected.json").read_text(encoding="utf-8"))
@@ -231,6 +232,60 @@ def test_figures_of_several_sequences(pipeline: Any) -> None:
     several = pipeline.generate(["hello"], max_new_tokens=5, **options).perf_metrics
     assert (several.raw_metrics.m_batch_sizes, several.get_num_generated_tokens()) == ([1, 3, 3, 3, 3], 13)
     assert metrics.get_ttft().mean > 0 and metrics.get_throughput().mean > 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_beams": 3, "ignore_eos": False},
+        {"do_sample": True, "num_return_sequences": 2, "rng_seed": 4},
+        {"echo": True, "max_new_tokens": 0},
+    ],
+)
+@pytest.mark.parametrize("longest", [20, 300])
+def test_prompts_of_a_list_run_together(
+    pipeline: Any, options: dict[str, Any], longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts of one inference with padding, and of several inferences whose states are joined."""
+    rng = np.random.default_rng([9, longest])
+    prompts = [rng.integers(3, 300, int(count)) for count in rng.integers(1, longest, 5)]
+    ids = np.zeros((len(prompts), longest), np.int64)
+    mask = np.zeros_like(ids)
+    for i, prompt in enumerate(prompts):
+        ids[i, longest - len(prompt) :], mask[i, longest - len(prompt) :] = prompt, 1
+    config = genai.GenerationConfig(**{"max_new_tokens": 8, "ignore_eos": True, **options})
+    expected = [tokens for prompt in prompts
+                for tokens in pipeline.generate(ov.Tensor(prompt[None]), config).tokens]  # fmt: skip
+    rows = list[int]()
+    infer = pipeline._engine._infer
+
+    def count(values: np.ndarray, parents: np.ndarray) -> np.ndarray:
+        rows.append(len(values))
+        return infer(values, parents)
+
+    monkeypatch.setattr(pipeline._engine, "_infer", count)
+    results = pipeline.generate(genai.TokenizedInputs(ov.Tensor(ids), ov.Tensor(mask)), config)
+    assert results.tokens == expected
+    if config.max_new_tokens:
+        groups = 1 if longest == 20 else 2
+        assert len(rows) == groups + 7 and sum(rows[:groups]) == 5, rows
+        sizes = results.perf_metrics.raw_metrics.m_batch_sizes
+        assert len(sizes) == 8 and sum(sizes) == results.perf_metrics.get_num_generated_tokens()
+
+
+def test_groups_of_prompts() -> None:
+    rng = np.random.default_rng(10)
+    for _ in range(50):
+        lengths = rng.integers(1, rng.integers(2, 3000), rng.integers(1, 40)).tolist()
+        groups = group_prompts(lengths)
+        assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
+        for group in groups:
+            inside = [lengths[i] for i in group]
+            padded = max(inside) * len(inside)
+            assert len(group) == 1 or padded <= MAX_TOKENS, lengths
+            assert padded - sum(inside) <= max(64, padded // 5), lengths
+    assert group_prompts([16] * 8) == [list(range(8))]
 
 
 def test_seeds_decide(pipeline: Any) -> None:

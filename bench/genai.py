@@ -1,0 +1,293 @@
+"""Pipelines of texts beside the real openvino_genai: CPU time to the first token, and of each further one.
+
+    python -m bench.genai [--what llm batch embed rerank start] [--weights f32 u8 i4]
+    [--cases 1x16 1x512 4x16 8x16] [--tokens 24] [--threads 1] [--rounds 5] [--layers 12] [--json FILE]
+
+A random llama of 12 layers x 768 with 32,000 words, of which it chooses the 300 of a small tokenizer. Each
+pipeline has its own process. In interleaved rounds each one gets the same new random prompts: once for one
+token, and once, with others, for several. A case `4x512` has 4 prompts of 512 tokens. `llm` is LLMPipeline
+beside the real one with its default engine (PA) and with that of state (SDPA); `batch` is
+ContinuousBatchingPipeline; `embed` and `rerank` get 16 texts of 64 words; `start` is a process from its begin
+to the first token, in wall time. Other figures are CPU times in milliseconds; ratios are medians over rounds.
+`same` is the share of leading tokens that are equal: caches of the real package are u8 by default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bench import command, transformers
+from bench.rounds import PAUSE
+from bench.startup import environment
+from bench.whisper import TEXTS
+
+SEED = 20261128
+#: Tokens of the tokenizer of the tests. Rows of the last matrix behind them are small.
+WORDS = 300
+KEYS = ("what", "weights", "sequences", "prompt", "threads")
+COLUMNS = (
+    *KEYS, "first_ms", "first", "first_sdpa", "further_ms", "further", "further_sdpa", "ratio", "same",
+)  # fmt: skip
+#: What is measured -> the pipelines of it: name -> (package, class, properties).
+PIPELINES: dict[str, dict[str, tuple[str, str, dict[str, Any]]]] = {
+    "llm": {
+        "ovjit": ("ovjit", "LLMPipeline", {}),
+        "openvino": ("openvino", "LLMPipeline", {}),
+        "sdpa": ("openvino", "LLMPipeline", {"ATTENTION_BACKEND": "SDPA"}),
+    },
+    **{
+        what: {name: (name, kind, {}) for name in ("ovjit", "openvino")}
+        for what, kind in (("batch", "ContinuousBatchingPipeline"), ("embed", "TextEmbeddingPipeline"),
+                           ("rerank", "TextRerankPipeline"))
+    },
+}  # fmt: skip
+START = """
+import sys, time
+if sys.argv[1] == "ovjit":
+    import ovjit.as_openvino
+import openvino_genai
+pipeline = openvino_genai.LLMPipeline(sys.argv[2], "CPU", INFERENCE_NUM_THREADS=int(sys.argv[3]))
+pipeline.generate("the weather is there", max_new_tokens=1)
+"""
+
+
+class Net(transformers.Net):
+    """Builders whose matrix of words has small rows behind the tokenizer's."""
+
+    def stored_weights(self, out: int, wide: int, gain: float) -> Any:
+        gains: Any = gain
+        if out == transformers.LLAMA.words:
+            gains = np.where(np.arange(out) < WORDS, gain, 0.01)[:, None]
+        return super().stored_weights(out, wide, gains)
+
+
+def write_llama(folder: Path, weights: str, layers: int) -> Path:
+    """The folder of a decoder with its tokenizer."""
+    import openvino
+
+    if not folder.exists():
+        model = transformers.llama(
+            Net(openvino, "genai-llama", weights), transformers.LLAMA._replace(layers=layers)
+        )
+        partial = folder.with_name(f"{folder.name}.part")
+        shutil.copytree(TEXTS, partial)
+        openvino.save_model(model, partial / "openvino_model.xml", compress_to_fp16=False)
+        partial.rename(folder)
+    return folder
+
+
+def write_encoder(folder: Path, labels: int) -> Path:
+    """The folder of an encoder of 6 layers x 384, or of a classifier of pairs."""
+    import openvino
+
+    net, wide = transformers.Net(openvino, "genai-encoder"), 384
+    ops, shape = net.ops, openvino.PartialShape([-1, -1])
+    ids, seen = (ops.parameter(shape, np.int64, name=name) for name in ("input_ids", "attention_mask"))
+    x = net.layer_norm(ops.gather(net.weights(WORDS, wide, fan=1), ids, net.const(0, np.int64)), wide)
+    shown = ops.unsqueeze(ops.convert(seen, "f32"), net.ints(1, 2))
+    mask = ops.multiply(ops.subtract(net.const(1.0), shown), net.const(-10000.0))
+    for _ in range(6):
+        x = transformers.encoder_block(net, x, wide, 12, mask)
+    name = "last_hidden_state"
+    if labels:
+        x, name = net.linear(ops.gather(x, net.const(0, np.int64), net.const(1, np.int64)), wide, labels), "logits"
+    for node, port in ((ids, "input_ids"), (seen, "attention_mask"), (x, name)):
+        node.output(0).tensor.set_names({port})
+    shutil.copytree(TEXTS, folder)
+    openvino.save_model(net.model([x], [ids, seen], "encoder"), folder / "openvino_model.xml", compress_to_fp16=False)
+    return folder
+
+
+class Case(NamedTuple):
+    """Prompts of one call: their number, their tokens, and the tokens that follow each."""
+
+    sequences: int
+    prompt: int
+    tokens: int
+    seed: int
+
+
+def _serve(pipe: Any, what: str, name: str, folder: Path, threads: int) -> None:
+    """A process with one pipeline: answers to a Case with (CPU seconds, seconds, result)."""
+    package, kind, properties = PIPELINES[what][name]
+    if package == "ovjit":
+        import ovjit.as_openvino  # noqa: F401
+    import openvino
+    import openvino_genai
+
+    arguments = [openvino_genai.SchedulerConfig()] if what == "batch" else []
+    properties = {"INFERENCE_NUM_THREADS": threads, **properties}
+    options = [properties] if what == "batch" else []
+    pipeline = getattr(openvino_genai, kind)(
+        str(folder), *arguments, "CPU", *options, **({} if options else properties)
+    )
+    pipe.send(None)
+    while (case := pipe.recv()) is not None:
+        rng = np.random.default_rng([SEED, case.seed])
+        if what in ("embed", "rerank"):
+            words = np.array("the weather is not there hello world other words and".split())
+            texts = [" ".join(rng.choice(words, case.prompt // 2)) for _ in range(case.sequences)]
+            calls = {"embed": lambda: pipeline.embed_documents(texts),
+                     "rerank": lambda: pipeline.rerank(texts[0], texts)}  # fmt: skip
+            call = calls[what]
+        else:
+            ids = rng.integers(3, WORDS, (case.sequences, case.prompt))
+            config = openvino_genai.GenerationConfig(max_new_tokens=case.tokens, ignore_eos=True)
+            call = _generation(openvino, openvino_genai, pipeline, ids, config, what == "batch")
+        began, used = time.perf_counter(), time.process_time()
+        result = call()
+        pipe.send((time.process_time() - used, time.perf_counter() - began, result))
+
+
+def _generation(package: Any, genai: Any, pipeline: Any, ids: np.ndarray, config: Any, batch: bool) -> Any:
+    """A function that generates, and returns tokens."""
+    if batch:
+        rows = [package.Tensor(row[None]) for row in ids]
+        return lambda: [r.m_generation_ids[0] for r in pipeline.generate(rows, [config] * len(rows))]
+    inputs = genai.TokenizedInputs(package.Tensor(ids), package.Tensor(np.ones_like(ids)))
+    return lambda: pipeline.generate(inputs, config).tokens
+
+
+class Process:
+    """The parent's side of `_serve`."""
+
+    def __init__(self, *arguments: Any):
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other, *arguments), daemon=True)
+        self._process.start()
+        other.close()
+        self._pipe.recv()
+
+    def run(self, case: Case) -> tuple[float, float, Any]:
+        time.sleep(PAUSE)
+        self._pipe.send(case)
+        return self._pipe.recv()
+
+    def end(self) -> None:
+        self._pipe.send(None)
+        self._process.join()
+
+
+def measure(
+    what: str, folder: Path, cases: Sequence[Case], threads: int, rounds: int
+) -> list[dict[str, Any]]:
+    """A row for each case."""
+    ready = {name: Process(what, name, folder, threads) for name in PIPELINES[what]}
+    names, rows = list(ready), []
+    for number, case in enumerate(cases):
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+        results: dict[str, Any] = {}
+        for turn in range(rounds + 1):
+            seed = 1000 * number + 2 * turn
+            for name in names[turn % len(names) :] + names[: turn % len(names)]:
+                first, _, results[name] = ready[name].run(case._replace(tokens=1, seed=seed))
+                if case.tokens > 1:
+                    whole, _, results[name] = ready[name].run(case._replace(seed=seed + 1))
+                    further = (whole - first) / (case.tokens - 1)
+                else:
+                    further = 0.0
+                if turn:  # the first round compiles
+                    times[name].append((first, further))
+        row = {"sequences": case.sequences, "prompt": case.prompt, "threads": threads,
+               **_compare(times, case.tokens > 1)}  # fmt: skip
+        if what not in ("embed", "rerank"):
+            row["same"] = _share(results["ovjit"], results["openvino"])
+        print(" ".join(f"{key}={value:.3g}" for key, value in row.items()), flush=True)
+        rows.append({"what": what, **row})
+    for process in ready.values():
+        process.end()
+    return rows
+
+
+def _compare(times: dict[str, list[tuple[float, float]]], has_further: bool) -> dict[str, float]:
+    """Milliseconds of ovjit, and its ratios to the others."""
+    figures = {}
+    for i, name in enumerate(("first", "further") if has_further else ("ratio",)):
+        mine = [pair[i] for pair in times["ovjit"]]
+        figures[f"{name}_ms" if has_further else "first_ms"] = statistics.median(mine) * 1e3
+        for other in [other for other in times if other != "ovjit"]:
+            ratios = [a / pair[i] for a, pair in zip(mine, times[other], strict=True)]
+            figures[name if other == "openvino" else f"{name}_{other}"] = statistics.median(ratios)
+    return figures
+
+
+def _share(mine: list[list[int]], others: list[list[int]]) -> float:
+    """The share of tokens before the first difference of each sequence."""
+    same = sum(int(np.cumprod([a == b for a, b in zip(*pair, strict=True)]).sum())
+               for pair in zip(mine, others, strict=True))  # fmt: skip
+    return same / sum(map(len, mine))
+
+
+def start(folder: Path, threads: int, rounds: int) -> dict[str, Any]:
+    """A process from its begin to the first token."""
+    times: dict[str, list[float]] = {"ovjit": [], "openvino": []}
+    for turn in range(rounds + 1):
+        for name in ("ovjit", "openvino")[:: 1 if turn % 2 else -1]:
+            began = time.perf_counter()
+            subprocess.run(
+                [sys.executable, "-c", START, name, str(folder), str(threads)], check=True, env=environment()
+            )
+            if turn:  # the first round compiles
+                times[name].append(time.perf_counter() - began)
+    pairs = zip(times["ovjit"], times["openvino"], strict=True)
+    return {
+        "what": "start", "threads": threads, "first_ms": statistics.median(times["ovjit"]) * 1e3,
+        "ratio": statistics.median(a / b for a, b in pairs),
+    }  # fmt: skip
+
+
+def compare(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """All rows."""
+    cases = [Case(*map(int, text.split("x")), options.tokens, 0) for text in options.cases]
+    rows = []
+    for what in options.what:
+        if what in ("embed", "rerank"):
+            path = write_encoder(folder / what, int(what == "rerank"))
+            for threads in options.threads:
+                rows += measure(what, path, [Case(16, 64, 1, 0), Case(1, 16, 1, 0)], threads, options.rounds)
+            continue
+        for weights in options.weights:
+            path = write_llama(options.folder / f"llama-{weights}-{options.layers}", weights, options.layers)
+            for threads in options.threads:
+                print(what, weights, threads, flush=True)
+                if what == "start":
+                    more = [start(path, threads, options.rounds)]
+                else:
+                    more = measure(what, path, cases, threads, options.rounds)
+                rows += [{**row, "weights": weights} for row in more]
+    return rows
+
+
+def main() -> int:
+    parser = command.parser("genai", __doc__)
+    names = [*PIPELINES, "start"]
+    parser.add_argument("--what", nargs="*", default=names, choices=names)
+    parser.add_argument("--weights", nargs="*", default=["f32", "u8", "i4"], choices=["f32", "u8", "i4"])
+    parser.add_argument("--cases", nargs="*", default=["1x16", "1x512", "4x16", "8x16"])
+    parser.add_argument("--tokens", type=int, default=24)
+    parser.add_argument("--threads", nargs="*", type=int, default=[1])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "bench-genai")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        rows = compare(options, Path(temporary))
+    return command.finish(options, "genai", KEYS, COLUMNS, rows)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
