@@ -235,12 +235,15 @@ def copied(array: np.ndarray) -> np.ndarray:
 free_arenas: list[Arena] = []
 
 
-def taken_arena() -> Arena:
-    """A free arena for exclusive use, or a new one."""
+def take_arena(size: int = 0) -> Arena:
+    """A free arena of at least `size` bytes for exclusive use, or a new one. Raises MemoryError."""
     try:
-        return free_arenas.pop()
+        arena = free_arenas.pop()
     except IndexError:
-        return Arena()
+        arena = Arena()
+    if arena.size < size:
+        arena.reserve(size)
+    return arena
 
 
 def release_arenas() -> None:
@@ -255,7 +258,7 @@ def prepare(working: int, arrays: Sequence[int], states: Sequence[int]) -> None:
     large = [size for size in arrays if size >= LARGE] + [size for size in states if size >= LARGE_STATE]
     with contextlib.suppress(MemoryError):
         if working + sum(large) <= MOST_PREPARED:
-            arena = taken_arena()
+            arena = take_arena()
             arena.reserve(working, mmap.PAGESIZE)
             free_arenas.append(arena)
             _ = [lent(size) for size in large]  # all alive at once, so that they are distinct blocks

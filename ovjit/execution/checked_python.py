@@ -42,7 +42,7 @@ class PythonJob(Job):
                     self._run_host(i)
                 elif step.kernel is None:
                     words[runner.FIRST], words[runner.STEPS] = i, i + 1
-                    self._native.lead(self.address, self._pool.address, arena.address, 0)
+                    self._native.lead(self.address, self._pool.address, arena.address)
                 else:
                     words[runner.ERROR] = self._run_step(i, step, arena)
                 if words[runner.ABORT] or words[runner.ERROR]:

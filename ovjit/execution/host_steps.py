@@ -39,7 +39,7 @@ class HostSteps(JobMemory):
             for stop in self._stops(table):
                 if stop > first:
                     words[runner.FIRST], words[runner.STEPS] = first, stop
-                    self._native.lead(self.address, self._pool.address, arena.address, 0)
+                    self._native.lead(self.address, self._pool.address, arena.address)
                     start = start or words[runner.STARTED]
                     if words[ABORT]:
                         return

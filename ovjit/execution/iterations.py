@@ -70,7 +70,7 @@ class Iterations(LoopArguments):
         )
         self._forget_plans()
         native = runner.native("runner", "runner_iterate")
-        arena = blocks.taken_arena()
+        arena = blocks.take_arena()
         arena.reserve(max(part.job.words[runner.ARENA_SIZE] for part in self._parts))
         state[ts.T_ARENA] = arena.size
         pool = self.executable.pool.address

@@ -11,11 +11,12 @@ import threading
 
 import numpy as np
 
+from ovjit.codegen.cpu import machine
 from ovjit.errors import Cancelled, InferenceError, OvjitError
 from ovjit.execution import blocks, runner, streams
 from ovjit.execution.body_jobs import error_text
 from ovjit.execution.host_steps import CANCELLED, HostSteps
-from ovjit.execution.runner import ABORT, ARENA_SIZE, DONE, ERROR, IDLE, QUEUED, RUNNING
+from ovjit.execution.runner import ABORT, ARENA_SIZE, DONE, ERROR, FAILED, IDLE, QUEUED, RUNNING
 from ovjit.execution.table import Row, step_rows
 
 #: Error codes that kernels return -> error message.
@@ -54,6 +55,8 @@ BRIEF_LOOP = 50_000_000
 _SLICE = 100_000_000
 #: ns between these checks if there may be no worker.
 _MOMENT = 1_000_000
+#: Whether a thread that reads a job's state sees all that was written before it, without a native call.
+LOADS_IN_ORDER = machine.is_x86()
 
 
 class Job(HostSteps):
@@ -107,14 +110,11 @@ class Job(HostSteps):
 
     def _lead(self) -> None:
         """Run on this thread, with an arena from the free list."""
-        words = self.words
-        arena = blocks.taken_arena()
-        if arena.size < words[ARENA_SIZE]:
-            arena.reserve(words[ARENA_SIZE])
+        arena = blocks.take_arena(self.words[ARENA_SIZE])
         if self._table.in_python:  # type: ignore[union-attr]
             self._run_segments(arena)
         else:
-            self._native.lead(self.address, self._pool.address, arena.address, 0)
+            self._native.lead(self.address, self._pool.address, arena.address)
         blocks.free_arenas.append(arena)
 
     def start(self, notify: bool, queue: int = 0) -> None:
@@ -122,13 +122,11 @@ class Job(HostSteps):
         worker calls it, or the thread that waits at `queue` (the address of a `streams.CompletionQueue`)."""
         if not self._bound:
             self._bind()
-        words = self.words
-        words[ABORT] = 0
-        words[ERROR] = 0
         if self._perf is not None:
             self._clear_times()
         self.error = None
         self._callback_running = False
+        words = self.words
         if self._table.in_python:  # type: ignore[union-attr]
             words[runner.NOTIFY] = runner.IN_PYTHON
         elif notify and queue:
@@ -174,26 +172,47 @@ class Job(HostSteps):
     def settle(self, timeout_ms: int | None = None) -> bool:
         """Wait until inference and callback are complete. False after a timeout. The outcome is in `error`:
         all that this raises comes from elsewhere, such as a signal's handler, and the job may still run."""
-        words, pool = self.words, self._pool
-        if timeout_ms is None and words[runner.STATE] == QUEUED and words[runner.NOTIFY] == runner.SILENT:
-            self.run_queued()
-        wait = self._native.wait
-        # signals are handled between slices
-        if timeout_ms is None:
-            while not wait(self.address, _SLICE if pool.workers else _MOMENT, pool.address, 0):
-                self._help_out()
-        else:
-            left = timeout_ms * 1_000_000
-            while not wait(self.address, min(left, _SLICE if pool.workers else _MOMENT), pool.address, 0):
-                left -= _SLICE if pool.workers else _MOMENT
-                if left <= 0:
-                    return False
-                self._help_out()
-        if words[runner.STATE] == DONE:
-            pool.running.pop(self.address, None)
-            if words[ABORT] or words[ERROR]:
+        words = self.words
+        state = words[runner.STATE]
+        if state == QUEUED or state == RUNNING or not LOADS_IN_ORDER:
+            if not self._wait(timeout_ms):
+                return False
+            state = words[runner.STATE]
+        if state != IDLE:
+            self._pool.running.pop(self.address, None)
+            if state == FAILED:
                 self._note_failure()
             words[runner.STATE] = IDLE  # last: after an interrupt above, the next call repeats this
+        return True
+
+    def _wait(self, timeout_ms: int | None) -> bool:
+        """Wait for the job's end without the GIL. The job is run here if it is short and no thread has begun
+        it: waking a worker takes longer. False after a timeout."""
+        words, pool, wait = self.words, self._pool, self._native.wait
+        if (
+            timeout_ms is None
+            and words[runner.STATE] == QUEUED
+            and words[runner.NOTIFY] == runner.SILENT
+            and 0 < words[runner.ENDED] - words[runner.STARTED] < SHORT_JOB
+        ):
+            arena = self._free_arena()
+            if arena is not None:
+                over = wait(self.address, _MOMENT, pool.address, arena.address)
+                blocks.free_arenas.append(arena)
+                if over:
+                    return True
+        # signals are handled between slices
+        slice_ns = _SLICE if pool.workers else _MOMENT
+        if timeout_ms is None:
+            while not wait(self.address, slice_ns, pool.address, 0):
+                self._help_out()
+            return True
+        remaining = timeout_ms * 1_000_000
+        while not wait(self.address, min(remaining, slice_ns), pool.address, 0):
+            remaining -= slice_ns
+            if remaining <= 0:
+                return False
+            self._help_out()
         return True
 
     def take_error(self) -> BaseException | None:
@@ -216,14 +235,29 @@ class Job(HostSteps):
             return False
         pool = self._pool
         try:
-            if not self._native.steal(pool.address, self.address, _get_ident(), 0):
+            arena = self._free_arena()
+            address = 0 if arena is None else arena.address
+            stolen = self._native.steal(pool.address, self.address, _get_ident(), address)
+            if arena is not None:
+                blocks.free_arenas.append(arena)
+            if not stolen:
                 return False
-            self.lead_taken()
+            if arena is None:
+                self.lead_taken()
             pool.complete(self)
         except BaseException:
             pool.complete_taken(self)
             raise
         return True
+
+    def _free_arena(self) -> blocks.Arena | None:
+        """An arena for native code. None if Python leads the job, or without memory."""
+        if self._table.in_python:  # type: ignore[union-attr]
+            return None
+        try:
+            return blocks.take_arena(self.words[ARENA_SIZE])
+        except MemoryError:
+            return None
 
     def lead_taken(self) -> None:
         """Run a job that this thread has taken out of the queue. Exceptions become the job's error."""
@@ -238,7 +272,7 @@ class Job(HostSteps):
 
     def cancel(self) -> None:
         """Stop between two steps. `wait` then raises Cancelled."""
-        if self.words[runner.STATE] != DONE:  # IDLE too: another thread may be in `run`
+        if self.words[runner.STATE] < DONE:  # IDLE too: another thread may be in `run`
             self._abort()
 
     def _abort(self) -> None:
@@ -301,7 +335,7 @@ class Job(HostSteps):
             )
             self.call_back()
         self.words[runner.OWNER] = self.words[runner.LEADS] = 0
-        self.words[runner.STATE] = DONE
+        self.words[runner.STATE] = FAILED
 
     def run_on_worker(self, arena: blocks.Arena) -> None:
         """Run a job with host steps: a worker executes this in Python."""

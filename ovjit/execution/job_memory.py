@@ -217,7 +217,7 @@ class JobMemory:
         If ACTIVE is 0, no helper exists: a new one finds SLOTS of another generation."""
         if self.words[runner.ACTIVE]:
             at = self.address + runner.COUNTERS * 8
-            self._native.publish(at, self.words[runner.COUNTERS], 0, 0)
+            self._native.publish(at, self.words[runner.COUNTERS])
 
     def _moved(self, shapes: tuple[tuple[int, ...], ...]) -> Table | None:
         """Update the current table in place to other shapes, such as those of a decoder's next token. None if

@@ -42,16 +42,19 @@ def counter_bytes(threads: int) -> int:
 (
     STATE, ERROR, TABLE, STEPS, BASES, GENERATION, COUNTERS, ABORT, PERF, THREADS, STARTED, ENDED, NOTIFY,
     WAITERS, ACTIVE, NEXT, SLOTS, SCRATCH, SCRATCH_SIZE, ARENA_SIZE, COMPLETIONS, FIRST, OWNER, LEADS, AT,
-    STOP_AT, CONTROLS, ROOT, NESTED, BUSY, FLUSH,
-) = range(31)  # fmt: skip
+    STOP_AT, CONTROLS, ROOT, NESTED, BUSY, FLUSH, LATENCY,
+) = range(32)  # fmt: skip
 #: OWNER: the thread that must finish the job. It is written when the job is taken, under the queue's lock,
 #: since an interrupt may come before Python gets the result. LEADS: 1 while the job counts among its pool's
 #: LEADERS. BUSY: 0, or the address of a record per step and slot: begin of the first chunk, end of the last
-#: one (ns), number of chunks. FLUSH: 1 if threads flush denormal numbers while they run this job.
+#: one (ns), number of chunks. FLUSH: 1 if threads flush denormal numbers while they run this job. LATENCY: ns
+#: of the run before, written when the job is queued.
 BUSY_FROM, BUSY_TO, BUSY_CHUNKS = range(3)
 BUSY_WORDS = 3
 JOB_WORDS = 32
-IDLE, QUEUED, RUNNING, DONE = range(4)
+#: States of a job. DONE and FAILED are of one that has ended; FAILED: ERROR or ABORT is set. The outcome is
+#: one word, as a second one may be read too early on CPUs other than x86-64.
+IDLE, QUEUED, RUNNING, DONE, FAILED = range(5)
 
 #: Fields of a pool. Idle workers sleep on WAKE.
 WAKE, SLEEPERS, STOP, LOCK, HEAD, TAIL, LEADERS, STREAMS, OPEN = range(9)
@@ -80,6 +83,9 @@ SPIN_IN_STEP = 4_000  # pauses at a step's end before the thread yields to other
 SPIN_POST = 4_000  # pauses of a worker that has posted a job and waits for a taker
 LONG_JOB = 500_000  # ns: after such a job the worker waits an eighth of the job's time
 SPIN_WAIT = 1_000  # pauses of a caller before it sleeps
+#: The same for a job on one thread, alone in its pool, whose last run took less than so many ns. A wake-up
+#: takes a third of that.
+SPIN_BRIEF, BRIEF_JOB = 6_000, 100_000
 #: Pauses between two looks at the clock, and the ns between them, or for a wake-up, that only another process
 #: explains: the slices of schedulers are longer, interrupts and the wake-up of a virtual core are shorter.
 LOOK, GAP = 64, 1_000_000

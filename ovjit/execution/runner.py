@@ -74,7 +74,7 @@ def native_kernels(loaded: bool = False) -> tuple[Kernel, ...]:
 class Native:
     """The functions of ROUTINES as Python callables. The first access to one loads its kernel."""
 
-    def __getattr__(self, name: str) -> Callable[[int, int, int, int], int]:
+    def __getattr__(self, name: str) -> Callable[..., int]:
         if name not in _HOME:
             raise AttributeError(name)
         native(_HOME[name])
@@ -85,7 +85,9 @@ _native = Native()
 #: name -> address of the runner's functions that are loaded
 _addresses: dict[str, int] = {}
 #: Functions that may take long, and release the GIL. The others take less time than releasing it.
-_LONG = ("walk", "lead", "work", "wait", "pop", "iterate")
+_LONG = ("walk", "lead", "work", "wait", "pop", "steal", "iterate")
+#: The number of arguments, if some of the four are unused: each takes time to convert.
+_ARGUMENTS = {"lead": 3, "submit": 2, "finish": 1, "wake": 2, "publish": 2, "release": 2, "wake_all": 1}
 
 
 def native(*needed: str) -> Native:
@@ -95,7 +97,10 @@ def native(*needed: str) -> Native:
             addresses = routines.load(native_kernel(name), ROUTINES[name])
             # Compile all before any is called. A thread that takes a job must not be interrupted while it
             # looks up the function that finishes it.
-            vars(_native).update({text: function(at, 4, text in _LONG) for text, at in addresses.items()})
+            functions = {
+                text: function(at, _ARGUMENTS.get(text, 4), text in _LONG) for text, at in addresses.items()
+            }
+            vars(_native).update(functions)
             _addresses.update(addresses)  # last: after an interrupt above, the next call repeats this
     return _native
 

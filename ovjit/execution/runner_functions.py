@@ -11,7 +11,18 @@ from ovjit.execution.control_steps import branch as branch
 from ovjit.execution.control_steps import repeat as repeat
 from ovjit.execution.iteration_steps import iterate as iterate
 from ovjit.execution.layout import *
-from ovjit.execution.runner_parts import add_time, call_worker, is_calm, lock, notice_gap, popped, tell_over
+from ovjit.execution.runner_parts import (
+    add_time,
+    call_worker,
+    claim_queued,
+    give_up_lead,
+    is_calm,
+    is_over,
+    lock,
+    notice_gap,
+    popped,
+    tell_over,
+)  # fmt: skip
 from ovjit.execution.runner_words import *
 
 
@@ -345,6 +356,9 @@ def work(pool, arena, arena_size, resume):
 @routine
 def submit(pool, job, unused, unused2):
     """Put the job in the pool's queue and wake a worker."""
+    st[i64](job + ABORT * 8, 0)
+    st[i64](job + ERROR * 8, 0)
+    st[i64](job + LATENCY * 8, ld(job, ENDED) - ld(job, STARTED))
     st[i64](job + NEXT * 8, 0)
     st[i64](job + OWNER * 8, 0)
     st[i64](job + LEADS * 8, 0)
@@ -362,37 +376,46 @@ def submit(pool, job, unused, unused2):
 
 
 @routine
-def wait(job, ns, pool, unused):
-    """Wait for the job's end. Returns 1, or 0 after `ns` nanoseconds."""
-    state = aload(job + STATE * 8)
-    if state == DONE or state == IDLE:
+def wait(job, ns, pool, arena):
+    """Wait for the job's end. Returns 1, or 0 after `ns` nanoseconds. With an `arena` of the job's size, this
+    thread runs the job if no worker has begun it."""
+    over = is_over(job)
+    if over == 1:
         return 1
+    if arena != 0 and aload(job + STATE * 8) == QUEUED:
+        claimed = claim_queued(pool, job)
+        if claimed == 1:
+            call4(ld(pool, LEAD_AT), job, pool, arena, 0)
+            give_up_lead(pool, job)
+            tell_over(job)
+            return 1
     start = now()
     calm = is_calm(pool, start)
     if calm == 1:
-        for _ in range(SPIN_WAIT):
-            state = aload(job + STATE * 8)
-            if state == DONE or state == IDLE:
+        spins = SPIN_WAIT
+        latency = ld(job, LATENCY)
+        if ld(job, THREADS) <= 1 and aload(pool + LEADERS * 8) <= 1:
+            if latency > 0 and latency < BRIEF_JOB:
+                spins = SPIN_BRIEF
+        for _ in range(spins):
+            over = is_over(job)
+            if over == 1:
                 return 1
             pause()
     at = now()
     notice_gap(pool, start, at)
     aadd(job + WAITERS * 8, 1)
     limit = at + ns
-    left = ns
-    done = 0
-    while left > 0:
+    remaining = ns
+    while remaining > 0:
         state = aload(job + STATE * 8)
-        if state == DONE or state == IDLE:
-            done = 1
+        if state == IDLE or state >= DONE:
             break
-        sleep_on(job + STATE * 8, state, left)
-        left = limit - now()
-    state = aload(job + STATE * 8)
-    if state == DONE or state == IDLE:
-        done = 1
+        sleep_on(job + STATE * 8, state, remaining)
+        remaining = limit - now()
+    over = is_over(job)
     aadd(job + WAITERS * 8, -1)
-    return done
+    return over
 
 
 @routine
@@ -423,11 +446,8 @@ def publish(address, value, unused, unused2):
 @routine
 def release(pool, job, unused, unused2):
     """Give up leadership of a job that was run in Python, if it is held."""
-    if ld(job, LEADS) == 0:
-        return 0
-    st[i64](job + LEADS * 8, 0)
-    aadd(pool + LEADERS * 8, -1)
-    call_worker(pool)
+    if ld(job, LEADS) != 0:
+        give_up_lead(pool, job)
     return 0
 
 
@@ -480,30 +500,15 @@ def wake_all(queue, unused, unused2, unused3):
 
 
 @routine
-def steal(pool, job, who, unused):
-    """Take a job that no worker has begun out of the queue, with leadership, and make `who` its OWNER.
-    Returns 1, or 0 if that fails. ENDED is 0 until the job has run."""
-    taken = 0
-    lock(pool + LOCK * 8)
-    if aload(pool + LEADERS * 8) < ld(pool, STREAMS):
-        before = 0
-        here = ld(pool, HEAD)
-        while here != 0 and here != job:
-            before = here
-            here = ld(here, NEXT)
-        if here == job:
-            after = ld(job, NEXT)
-            if before == 0:
-                astore(pool + HEAD * 8, after)
-            else:
-                st[i64](before + NEXT * 8, after)
-            if after == 0:
-                st[i64](pool + TAIL * 8, before)
-            aadd(pool + LEADERS * 8, 1)
-            st[i64](job + LEADS * 8, 1)
-            st[i64](job + OWNER * 8, who)
-            st[i64](job + ENDED * 8, 0)
-            astore(job + STATE * 8, RUNNING)
-            taken = 1
-    astore(pool + LOCK * 8, 0)
-    return taken
+def steal(pool, job, who, arena):
+    """Take a job that no worker has begun out of the queue, and make `who` its OWNER. Returns 1, or 0 if that
+    fails. With an `arena` the job is run too; without one this thread has leadership, and ENDED is 0 until
+    the job has run."""
+    claimed = claim_queued(pool, job)
+    if claimed == 0:
+        return 0
+    st[i64](job + OWNER * 8, who)
+    if arena != 0:
+        call4(ld(pool, LEAD_AT), job, pool, arena, 0)
+        give_up_lead(pool, job)
+    return 1

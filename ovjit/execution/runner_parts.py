@@ -54,9 +54,60 @@ def notice_gap(pool, before, at):
 def tell_over(job):
     """Mark the job as done and wake its waiters."""
     st[i64](job + OWNER * 8, 0)
-    astore(job + STATE * 8, DONE)
+    state = DONE
+    if ld(job, ERROR) != 0 or aload(job + ABORT * 8) != 0:
+        state = FAILED
+    astore(job + STATE * 8, state)
     if aload(job + WAITERS * 8) > 0:
         wake_at(job + STATE * 8, 1 << 30)
+
+
+@inline
+def is_over(job):
+    """1 if the job has ended or was not started, else 0."""
+    state = aload(job + STATE * 8)
+    over = 0
+    if state == IDLE or state >= DONE:
+        over = 1
+    return over
+
+
+@inline
+def claim_queued(pool, job):
+    """Take this job out of the pool's queue, with leadership. Returns 1, or 0 if a worker has begun it or all
+    streams are in use."""
+    claimed = 0
+    lock(pool + LOCK * 8)
+    if aload(pool + LEADERS * 8) < ld(pool, STREAMS):
+        before = 0
+        here = ld(pool, HEAD)
+        while here != 0 and here != job:
+            before = here
+            here = ld(here, NEXT)
+        if here == job:
+            after = ld(job, NEXT)
+            if before == 0:
+                astore(pool + HEAD * 8, after)
+            else:
+                st[i64](before + NEXT * 8, after)
+            if after == 0:
+                st[i64](pool + TAIL * 8, before)
+            aadd(pool + LEADERS * 8, 1)
+            st[i64](job + LEADS * 8, 1)
+            st[i64](job + ENDED * 8, 0)
+            astore(job + STATE * 8, RUNNING)
+            claimed = 1
+    astore(pool + LOCK * 8, 0)
+    return claimed
+
+
+@inline
+def give_up_lead(pool, job):
+    """Give up leadership of a job. Queued jobs may wait for it."""
+    st[i64](job + LEADS * 8, 0)
+    aadd(pool + LEADERS * 8, -1)
+    if aload(pool + HEAD * 8) != 0:
+        call_worker(pool)
 
 
 @inline

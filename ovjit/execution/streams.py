@@ -34,6 +34,8 @@ class Pool:
     def __init__(self, streams: int, threads: int):
         self.streams = streams
         self.threads = threads
+        self._most_workers = max(streams, threads)
+        self._native = runner.native()
         self.lock = locks.lock("pool")
         self.running: dict[int, Job] = {}  # queued and running jobs by address: keeps their memory alive
         self._sweep_at = _FEW
@@ -59,7 +61,7 @@ class Pool:
         More threads than cores would slow down the working threads. If the system allows no more threads, the
         pool has fewer. None is started at interpreter exit.
         """
-        count = max(self.threads, self.streams) - helpers_only
+        count = self._most_workers - helpers_only
         if len(self.workers) >= count or self.words[STOP]:
             return
         with self.lock:
@@ -75,14 +77,14 @@ class Pool:
 
     def submit(self, job: Job) -> None:
         """Queue a job for the workers. Without workers, this thread runs it at once."""
-        self.ensure_workers()
+        if len(self.workers) < self._most_workers:
+            self.ensure_workers()
         if len(self.running) > self._sweep_at:
             self.sweep()
             self._sweep_at = 2 * len(self.running) + _FEW
-        native = runner.native()
         try:
             self.running[job.address] = job
-            native.submit(self.address, job.address, 0, 0)
+            self._native.submit(self.address, job.address)
         except BaseException:
             if job.words[STATE] == runner.IDLE:  # interrupted before it was queued
                 self.running.pop(job.address, None)
@@ -93,11 +95,11 @@ class Pool:
     def complete(self, job: Job, raises: bool = True) -> None:
         """Run the callback of a finished job, and wake its waiters. Raises after that what has interrupted it
         (see `Job.call_back`). Without `raises`, on a worker, that becomes the job's error."""
-        native, words, me = runner.native(), job.words, threading.get_ident()
+        native, words, me = self._native, job.words, threading.get_ident()
         try:
             words[OWNER] = 0  # not to be finished by `complete_taken` of what the callback calls
             if words[LEADS]:
-                native.release(self.address, job.address, 0, 0)
+                native.release(self.address, job.address)
             job.call_back()
             words[OWNER] = me  # after an exception below, `complete_taken` repeats the rest
         except BaseException as error:
@@ -108,9 +110,9 @@ class Pool:
             job.error = error
         finally:
             if words[LEADS]:  # an exception came before the release above
-                native.release(self.address, job.address, 0, 0)
+                native.release(self.address, job.address)
             self.running.pop(job.address, None)
-            native.finish(job.address, 0, 0, 0)
+            native.finish(job.address)
 
     def complete_taken(self, last: Job | None = None) -> None:
         """After an exception that may have come anywhere: finish the jobs that this thread has taken out of a
@@ -126,7 +128,7 @@ class Pool:
     def sweep(self) -> None:
         """Drop references to finished jobs without a waiter."""
         for address, job in list(self.running.items()):
-            if job.words[STATE] == runner.DONE:
+            if job.words[STATE] >= runner.DONE:
                 self.running.pop(address, None)
 
     def stop(self) -> None:
@@ -137,9 +139,9 @@ class Pool:
             return
         native = runner.native()
         # in this order: before it sleeps, a worker reads WAKE first, then STOP
-        native.publish(self.address + STOP * 8, 1, 0, 0)
-        native.publish(self.address + WAKE * 8, self.words[WAKE] + 1, 0, 0)
-        native.wake(self.address + WAKE * 8, 1 << 30, 0, 0)
+        native.publish(self.address + STOP * 8, 1)
+        native.publish(self.address + WAKE * 8, self.words[WAKE] + 1)
+        native.wake(self.address + WAKE * 8, 1 << 30)
         for worker in workers:
             if worker is not threading.current_thread():
                 worker.join(timeout=1.0)
@@ -182,11 +184,12 @@ class CompletionQueue:
     The memory is recycled and never unmapped: a worker may read it after the queue is destroyed.
     """
 
-    __slots__ = ("_memory", "address")
+    __slots__ = ("_memory", "address", "words")
 
     def __init__(self) -> None:
         with _blocks_lock.lock:
             self.address, self._memory = _free_completions.pop() if _free_completions else _new_completions()
+        self.words = self._memory.data[(self.address - self._memory.ctypes.data) // 8 :]
 
     def __del__(self) -> None:
         memory = getattr(self, "_memory", None)
@@ -202,7 +205,7 @@ class CompletionQueue:
 
     def wake(self) -> None:
         """Make all waiting `pop` calls return."""
-        runner.native().wake_all(self.address, 0, 0, 0)
+        runner.native().wake_all(self.address)
 
 
 _pools: dict[tuple[int, int], Pool] = {}

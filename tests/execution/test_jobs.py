@@ -431,7 +431,7 @@ def test_a_late_wake_up_ends_spinning(no_workers) -> None:
         words[runner.BUSY_FOR] = last  # the machine may be busy
         words[runner.WOKEN_AT] = woken = words[runner.CALM_AT] = runner.clock()
         time.sleep(10 * runner.GAP / 1e9)
-        native.publish(pool.address + runner.WAKE * 8, words[runner.WAKE] + 1, 0, 0)
-        native.wake(pool.address + runner.WAKE * 8, 1, 0, 0)
+        native.publish(pool.address + runner.WAKE * 8, words[runner.WAKE] + 1)
+        native.wake(pool.address + runner.WAKE * 8, 1)
         within_a_minute(lambda: words[runner.CALM_AT] > woken)  # noqa: B023
         assert words[runner.BUSY_FOR] == length

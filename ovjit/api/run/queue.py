@@ -1,10 +1,11 @@
 """`AsyncInferQueue`: a pool of requests that share one callback.
 
 A job is in exactly one of two places: its number is in `idle`, or it runs. Without a callback, the end of an
-inference is not reported. Started jobs are in `silent`, oldest first, and the next caller that needs one
-collects it. With a callback, the worker that ran the inference calls it and always puts the number back.
-Quick callbacks need not wait until a worker gets the GIL. Their finished jobs go to the completion queue, and
-a thread that waits for a job pops them and runs their callbacks itself.
+inference is not reported. Started jobs are in `silent`, oldest first, and the next caller moves those that
+have ended to `idle`. Their requests are collected by whoever uses them next. With a callback, the worker that
+ran the inference calls it and always puts the number back. Quick callbacks need not wait until a worker gets
+the GIL. Their finished jobs go to the completion queue, and a thread that waits for a job pops them and runs
+their callbacks itself.
 
 The first exception is kept, and raised by the next `start_async` or `wait_all`.
 
@@ -31,6 +32,8 @@ from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.run.request import InferRequest
 from ovjit.api.run.request_guard import GUARDED, NOTHING, NOTIFIED, SILENT, untold, wait_quietly
 from ovjit.errors import Busy, checked_index, no_such_constructor, no_such_form
+from ovjit.execution.job import LOADS_IN_ORDER
+from ovjit.execution.layout import DONE, DONE_HEAD, IDLE, STATE
 from ovjit.execution.streams import CompletionQueue, is_interrupt
 from ovjit.forks import members
 
@@ -79,7 +82,7 @@ class _Pool:
         request = self.requests[i]
         starting = False
         try:
-            if not request._acquire(False):
+            if not (request._pending == SILENT and request._take_over()) and not request._acquire(False):
                 request._claim()
             try:
                 if inputs is not None:
@@ -99,7 +102,11 @@ class _Pool:
                         self.completions.wake()
                 else:
                     # the worker may not yet have returned from the callback that put this job back
-                    wait_quietly(job)
+                    words = job.words
+                    if words[STATE] != IDLE:
+                        if words[STATE] < DONE:
+                            wait_quietly(job)
+                        words[STATE] = IDLE
                     request._pending = NOTIFIED
                     job.client = self
                     self.running[i] = None
@@ -131,7 +138,7 @@ class _Pool:
         done = None
         try:
             alone = not self.workers.workers
-            if ns:
+            if ns and not self.completions.words[DONE_HEAD]:
                 for i in list(self.running):
                     job = self.requests[i]._job
                     if job.queued and (alone or job.posted) and job.run_queued(even_long=alone):
@@ -154,7 +161,7 @@ class _Pool:
     def serve_the_rest(self) -> None:
         """Before leaving the completion queue: run jobs that came while this thread waited. No other thread
         will."""
-        while self.serve(0):
+        while (self.completions.words[DONE_HEAD] or not LOADS_IN_ORDER) and self.serve(0):
             pass
 
     def _done(self, job: Any) -> None:
@@ -165,7 +172,10 @@ class _Pool:
         request._settle(job.error)
         callback = self.callback
         if request._error is None and callback is not None:
-            self.calling.setdefault(me, []).append(i)
+            mine = self.calling.get(me)
+            if mine is None:
+                mine = self.calling[me] = []
+            mine.append(i)
             request._calling = me
             began = _clock()
             try:
@@ -177,12 +187,11 @@ class _Pool:
                     self.error = raised
             self.quick = self.quick + 1 if _clock() - began < _QUICK_NS else 0
             request._calling = 0
-            self.calling[me].pop()
-            if not self.calling[me]:
-                del self.calling[me]
+            mine.pop()
             if request._again:
                 request._settle(request._run_again())
-        self.take_error(request)
+        if request._error is not None:
+            self.take_error(request)
         self.running.pop(i, None)
         self.put_back(i)
 
@@ -194,8 +203,6 @@ class _Pool:
         mine = self.calling.get(me)
         if mine and mine[-1] == i:
             mine.pop()
-            if not mine:
-                del self.calling[me]
         if self.running.pop(i, 0) is None:
             self.put_back(i)
         else:
@@ -222,16 +229,26 @@ class _Pool:
         if self.requests[i]._job.settle(timeout):
             self.reap(i)
 
-    def reap_finished(self) -> None:
-        """Collect silent jobs that are over, as far as they stand at the front."""
-        while self.silent:
+    def free_finished(self) -> None:
+        """Free silent jobs that are over, as far as they stand at the front. Failed ones are collected: their
+        error is raised next."""
+        silent = self.silent
+        while silent:
             try:
-                i = self.silent[0]
+                i = silent[0]
             except IndexError:
                 return
-            if self.requests[i]._job.busy:
+            job = self.requests[i]._job
+            if job.words[STATE] == DONE and job.error is None:
+                try:
+                    silent.remove(i)
+                except ValueError:
+                    continue  # another thread has freed it
+                self.put_back(i)
+            elif job.busy:
                 return
-            self.reap(i)
+            else:
+                self.reap(i)
 
     def take(self) -> int:
         """The number of a free job, taken out of `idle`; waits for one."""
@@ -245,6 +262,10 @@ class _Pool:
         """Wait until a job may be free."""
         if self.suspect:
             _find_lost(self)
+            if self.idle:
+                return
+        if self.completions.words[DONE_HEAD]:
+            self.serve_the_rest()
             if self.idle:
                 return
         silent = list(self.silent)
@@ -271,7 +292,7 @@ class _Pool:
     def block(self, jobs: int) -> None:
         """Before a wait in a callback for one of so many jobs. Busy if all are in callbacks that wait."""
         me = _get_ident()
-        if me not in self.calling:
+        if not self.calling.get(me):
             return
         with self.lock:
             self.blocked.add(me)
@@ -442,7 +463,9 @@ class AsyncInferQueue:
         pool = self._pool
         try:
             if pool.silent:
-                pool.reap_finished()
+                pool.free_finished()
+            if not pool.idle and pool.error is None:
+                pool.wait_for_one()
             if pool.error is not None:
                 pool.raise_error()
             try:
@@ -521,7 +544,9 @@ class AsyncInferQueue:
 
 GUARDED.add(_Pool.start.__code__)
 #: Where a thread may have a job's number in its hands alone.
-_ON_THE_WAY = {getattr(_Pool, name).__code__ for name in ("take", "start", "reap", "_done", "put_back")}
+_ON_THE_WAY = {
+    getattr(_Pool, name).__code__ for name in ("take", "start", "reap", "free_finished", "_done", "put_back")
+}
 _ON_THE_WAY.add(AsyncInferQueue.start_async.__code__)
 
 

@@ -26,6 +26,7 @@ from ovjit.api.run.slots import PACKED, SAME, STRING, InputSlot, OutputSlot
 from ovjit.api.tensors.memory import decode_array, place_of
 from ovjit.errors import no_such_constructor, no_such_form
 from ovjit.execution.blocks import copied
+from ovjit.execution.layout import IDLE, STATE
 
 if TYPE_CHECKING:
     from ovjit.api.run.compiled import CompiledModel
@@ -229,12 +230,12 @@ class InferRequest(RequestTensors):
                 else:
                     self._userdata = userdata
             job = self._job
-            if self._calling == _get_ident():
+            if self._calling and self._calling == _get_ident():
                 self._error = None
                 self._pending = NOTIFIED
                 self._again = True
                 return
-            if self._started:
+            if job.words[STATE] != IDLE:
                 wait_quietly(job)  # for the callback, if one still runs
             self._error = None
             notify = self._callback is not None

@@ -25,7 +25,8 @@ from typing import Any
 from ovjit import locks
 from ovjit.api.arguments import takes
 from ovjit.api.run.slots import OutputSlot
-from ovjit.errors import Busy, Cancelled, InferenceError, no_such_form
+from ovjit.errors import Busy, Cancelled, InferenceError, OvjitError, no_such_form
+from ovjit.execution.layout import DONE, IDLE, STATE
 from ovjit.execution.streams import is_interrupt
 
 #: Current work: nothing asynchronous; an inference whose end is not reported; one with a callback.
@@ -113,11 +114,11 @@ class RequestGuard:
     def _settle(self, error: BaseException | None) -> None:
         """Take the outcome of an asynchronous inference and let go of the guard."""
         self._error = error
-        if error is None:
+        if error is None and self._shown:
             try:
                 for slot in self._shown:
                     slot.finish(self._job)
-            except Exception as raised:
+            except (OvjitError, MemoryError, ValueError) as raised:  # no others: those of a signal's handler
                 self._error = raised
         self._pending = NOTHING  # one stroke with what follows
         self._release()
@@ -127,8 +128,25 @@ class RequestGuard:
         with self._mutex:
             if self._pending != SILENT:
                 return False
-            self._take_error()
-            self._settle(self._error)
+            job = self._job
+            if job.words[STATE] != IDLE:
+                job.settle(0)
+            error, job.error = job.error, None
+            self._settle(error)
+            return True
+
+    def _take_over(self) -> bool:
+        """Keep the guard of an inference that has ended well and was not waited for, for the next one. False
+        if there is none, or if it must be collected."""
+        with self._mutex:
+            job = self._job
+            words = job.words
+            if self._pending != SILENT or words[STATE] not in (IDLE, DONE):
+                return False
+            if job.error is not None or self._shown:
+                return False
+            words[STATE] = IDLE
+            self._pending = NOTHING
             return True
 
     def _take_error(self) -> None:
@@ -196,7 +214,7 @@ class RequestGuard:
         return self._wait(timeout)
 
     def _wait(self, timeout: int | None) -> bool:
-        if self._started and self._calling != _get_ident():
+        if self._started and not (self._calling and self._calling == _get_ident()):
             if not self._job.settle(timeout):
                 return False
             if self._pending == SILENT:
