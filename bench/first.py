@@ -2,7 +2,7 @@
 
     python -m bench.first --make [name ...]              # write the models; torch and nncf make some of them
     python -m bench.first [name ...] [--family ocr] [--rounds 3] [--precision f32] [--json out.json]
-    python -m bench.first --by-path [name ...]           # whole processes, as users write them
+    python -m bench.first --by-path [--no-inference] [name ...]  # whole processes, as users write them
 
 Each compilation has a process of its own, in interleaved rounds. Packages are imported before the clock
 starts; what `compile_model` imports counts. `ovjit_s` and `openvino_s` are CPU seconds of all threads,
@@ -14,12 +14,14 @@ ovjit. `--missing` prints these by name, and which models need each.
 `first_s` is the user and system time of such a process with an empty cache, `second_s` of the next one, and
 `openvino_s` of OpenVINO's. `first` and `second` are the medians of ratios, `wall` and `second_wall` those of
 wall times. Between both, another process stays until its model is kept. `kept` is the share of the model's
-bytes that is left in the folder of kept models.
+bytes that is left in the folder of kept models. With `--no-inference` the processes end after
+`compile_model`: OpenVINO packs most weights in the first inference, ovjit in the compilation.
 """
 
 from __future__ import annotations
 
 import collections
+import functools
 import json
 import os
 import shutil
@@ -198,14 +200,16 @@ cpu, wall = time.process_time(), time.perf_counter()
 compiled = core.compile_model(path, "CPU", json.loads(config))
 print(time.process_time() - cpu, time.perf_counter() - wall, time.process_time() - begin)
 """
-#: What users write. Dynamic dimensions are 1 for the first and 8 for others.
+#: What users write. Dynamic dimensions are 1 for the first, 64 for others of images, 8 for others.
 BY_PATH = """
 import importlib, json, sys
-import numpy as np
 package, path, config, stay = sys.argv[1:]
 compiled = importlib.import_module(package).compile_model(path, "CPU", json.loads(config))
-shapes = [[d.get_length() if d.is_static else 8 if i else 1 for i, d in enumerate(p.partial_shape)]
-          for p in compiled.inputs]
+if stay == "compile":
+    sys.exit()
+import numpy as np
+shapes = [[d.get_length() if d.is_static else 1 if not i else 64 if len(p.partial_shape) == 4 else 8
+           for i, d in enumerate(p.partial_shape)] for p in compiled.inputs]
 compiled([np.ones(s, p.element_type.to_dtype()) for s, p in zip(shapes, compiled.inputs)])
 if stay == "stay":
     from ovjit.storage import late_writes
@@ -270,11 +274,12 @@ def measure(subject: Subject, path: Path, rounds: int, precision: str, cache: Pa
     }
 
 
-def _times(package: str, path: Path, precision: str, cache: Path, stay: bool = False) -> tuple[float, float]:
-    """User and system time, and wall time, of a process of `BY_PATH`."""
+def _times(package: str, path: Path, precision: str, cache: Path, stay: str = "") -> tuple[float, float]:
+    """User and system time, and wall time, of a process of `BY_PATH`. `stay`: "compile" to end before the
+    inference, "stay" to end when the model is kept."""
     config = json.dumps({"INFERENCE_PRECISION_HINT": precision})
     variables = {**environment(), "OVJIT_CACHE": str(cache)}
-    arguments = [sys.executable, "-c", BY_PATH, package, str(path), config, "stay" if stay else ""]
+    arguments = [sys.executable, "-c", BY_PATH, package, str(path), config, stay]
     before, begin = os.times(), time.perf_counter()
     subprocess.run(arguments, check=True, env=variables, stderr=subprocess.DEVNULL)
     after, end = os.times(), time.perf_counter()
@@ -282,20 +287,22 @@ def _times(package: str, path: Path, precision: str, cache: Path, stay: bool = F
     return used, end - begin
 
 
-def measure_by_path(subject: Subject, path: Path, rounds: int, precision: str, cache: Path) -> dict[str, Any]:
-    """A row of the table of `--by-path`."""
+def measure_by_path(
+    subject: Subject, path: Path, rounds: int, precision: str, cache: Path, end: str = ""
+) -> dict[str, Any]:
+    """A row of the table of `--by-path`. `end`: "compile" for processes that infer nothing."""
     times: dict[str, list[tuple[float, float]]] = {"openvino": [], "first": [], "second": []}
     for package in ("openvino", "ovjit"):  # writes bytecode, and reads the files
-        _times(package, path, precision, cache)
+        _times(package, path, precision, cache, end)
     for i in range(rounds):
         for package in ("ovjit", "openvino")[:: 1 if i % 2 else -1]:
             if package == "openvino":
-                times[package].append(_times(package, path, precision, cache))
+                times[package].append(_times(package, path, precision, cache, end))
                 continue
             shutil.rmtree(cache, ignore_errors=True)
-            times["first"].append(_times(package, path, precision, cache))
-            _times(package, path, precision, cache, True)
-            times["second"].append(_times(package, path, precision, cache))
+            times["first"].append(_times(package, path, precision, cache, end))
+            _times(package, path, precision, cache, "stay")
+            times["second"].append(_times(package, path, precision, cache, end))
     kept_bytes = sum(file.stat().st_size for file in (cache / "models").glob("*"))
     files = {path, path.with_suffix(".bin")} if path.suffix == ".xml" else {path}
     size = sum(file.stat().st_size for file in files if file.exists())
@@ -364,6 +371,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--precision", default="f32", choices=("f32", "bf16"))
     parser.add_argument("--make", action="store_true", help="write the models, measure nothing")
     parser.add_argument("--by-path", action="store_true", help="measure whole processes, first and second")
+    parser.add_argument("--no-inference", action="store_true", help="end processes of --by-path before it")
     parser.add_argument("--missing", action="store_true", help="print kernels that do not come with ovjit")
     options = parser.parse_args(argv)
     if unknown := set(options.names) - set(everything):
@@ -377,6 +385,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     rows: list[dict[str, Any]] = []
     run, columns = (measure_by_path, PATH_COLUMNS) if options.by_path else (measure, COLUMNS)
+    if options.no_inference:
+        if not options.by_path:
+            parser.error("--no-inference needs --by-path")
+        run = functools.partial(measure_by_path, end="compile")
     with tempfile.TemporaryDirectory() as scratch:
         for subject in chosen:
             if subject.name in paths:

@@ -30,7 +30,7 @@ SECTIONS = {
     "A Cascade Lake with VNNI": ("cascade_lake", 1),
     "A Sapphire Rapids with AMX": ("sapphire_rapids", 1),
     "A Zen 3 with AVX2": ("zen3", 1),
-    "A Zen 1 with AVX2": ("zen1", 1),
+    "A Zen 1 with AVX2": ("zen1", 2),
     "AArch64, by a model": ("aarch64_model", 1),
     "Two commits": ("two_commits", 1),
 }
