@@ -13,6 +13,7 @@ from ovjit.genai.adapters import AdapterConfig, AdapterController, apply_adapter
 from ovjit.genai.answers import Answer, Steps
 from ovjit.genai.blocks import BlockPool, Row
 from ovjit.genai.enums import GenerationStatus, SparseAttentionMode
+from ovjit.genai.eviction import Eviction
 from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
 from ovjit.genai.scheduler import SchedulerConfig, SparseAttentionConfig
 from ovjit.generation.paged import PagedDecoder
@@ -113,6 +114,11 @@ class Batches:
             _check_sparse_attention(config.sparse_attention_config, decoder.block)
         self._decoder, self._config, self._proposals = decoder, config, proposals
         self._pool = BlockPool(decoder, config)
+        self._eviction: Eviction | None = None
+        if config.use_cache_eviction:
+            if proposals is not None:
+                raise UnsupportedError("ovjit does not support cache eviction with draft_model and prompt_lookup")
+            self._eviction = Eviction(self._pool, config.cache_eviction_config)
         self.running: list[Request] = []
         self._usage: deque[float] = deque(maxlen=_AVERAGED)
         self.metrics = PipelineMetrics()
@@ -144,6 +150,11 @@ class Batches:
                 self.remove(request)
         if self._proposals is not None:
             self._proposals.propose(self.running, self._config.max_num_batched_tokens - 1)
+        if self._eviction is not None:
+            for request in self.running:
+                for row in request.rows:
+                    if row.length > len(request.prompt):
+                        self._eviction.evict(row)
         requests, batch = len(self.running), self._schedule()
         if batch:
             self._compute(batch)
@@ -218,7 +229,7 @@ class Batches:
 
     def _compute(self, batch: list[tuple[Request, Row, int]]) -> None:
         rows, counts = [row for _, row, _ in batch], [count for _, _, count in batch]
-        hidden = self._pool.compute(rows, counts, self._find_skipped(batch))
+        hidden = self._compute_hidden(batch, rows, counts)
         full = [i for i, row in enumerate(rows) if not row.remaining]
         if not full:
             return
@@ -235,6 +246,17 @@ class Batches:
                 ready.append(request)
         self._advance(ready)
 
+    def _compute_hidden(
+        self, batch: list[tuple[Request, Row, int]], rows: list[Row], counts: list[int]
+    ) -> np.ndarray:
+        skipped, eviction = self._find_skipped(batch), self._eviction
+        if eviction is None:
+            return self._pool.compute(rows, counts, skipped)
+        queries = [eviction.count_queries(len(request.prompt), row.length, count) for request, row, count in batch]
+        hidden = self._pool.compute(rows, counts, skipped, eviction.inputs(rows, queries))
+        eviction.update(rows, queries, skipped)
+        return hidden
+
     def _find_skipped(self, batch: list[tuple[Request, Row, int]]) -> dict[int, range]:
         """Blocks that chunks of prompts do not attend to: those between the first and the most recent ones
         (TRISHAPE), but for the last chunks."""
@@ -243,7 +265,7 @@ class Batches:
         recent = sparse.num_retained_recent_tokens_in_cache // size
         for i, (request, row, count) in enumerate(batch):
             following = len(request.prompt) - row.length - count
-            stop = row.length // size - recent
+            stop = row.cached // size - recent
             if self._config.use_sparse_attention and stop > first:
                 if following >= sparse.num_last_dense_tokens_in_prefill:
                     skipped[i] = range(first, stop)

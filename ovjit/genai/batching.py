@@ -92,7 +92,11 @@ class ContinuousBatchingPipeline:
     def _load(self, folder: Path, scheduler: SchedulerConfig, properties: Mapping[str, Any]) -> None:
         """Load the model, and what proposes tokens."""
         names = ("adapters", "draft_model", "prompt_lookup")
-        options = Options(properties={n: v for n, v in properties.items() if n not in names})
+        options = Options(
+            properties={n: v for n, v in properties.items() if n not in names},
+            scores=scheduler.use_cache_eviction,
+            rotation=scheduler.use_cache_eviction and scheduler.cache_eviction_config.apply_rotation,
+        )
         self._adapters, change = controller_of(properties, DECODER), None
         if self._adapters is not None:
             self._config.adapters, change = properties["adapters"], self._adapters.insert

@@ -6,7 +6,7 @@ from typing import Any
 
 from ovjit.errors import OvjitError
 from ovjit.genai.enums import AggregationMode, KVCrushAnchorPointMode, SparseAttentionMode
-from ovjit.genai.fields import BOOL, REAL, SIZE, Absent, Instance, Optional, Settings
+from ovjit.genai.fields import BOOL, REAL, SIZE, Instance, Optional, Settings
 
 
 def _print_fields(name: str, values: dict[str, Any]) -> str:
@@ -139,7 +139,7 @@ class SchedulerConfig(Settings):
     _fields = {
         "max_num_batched_tokens": (256, SIZE), "num_kv_blocks": (0, SIZE), "cache_size": (0, SIZE),
         "num_linear_attention_blocks": (0, SIZE), "cache_interval_multiplier": (None, Optional(SIZE)),
-        "dynamic_split_fuse": (True, BOOL), "use_cache_eviction": (False, Absent("cache eviction")),
+        "dynamic_split_fuse": (True, BOOL), "use_cache_eviction": (False, BOOL),
         "max_num_seqs": (256, SIZE), "enable_prefix_caching": (False, BOOL),
         "use_sparse_attention": (False, BOOL),
         "cache_eviction_config": (None, Instance(CacheEvictionConfig)),
