@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,8 +15,9 @@ from ovjit.genai.blocks import BlockPool, Row
 from ovjit.genai.enums import GenerationStatus, SparseAttentionMode
 from ovjit.genai.eviction import Eviction
 from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
-from ovjit.genai.scheduler import SchedulerConfig, SparseAttentionConfig
-from ovjit.generation.paged import PagedDecoder
+from ovjit.genai.scheduler import SchedulerConfig
+from ovjit.genai.sparse import SparseAttention
+from ovjit.generation.paged import Options, PagedDecoder
 
 #: Steps whose use of the cache is averaged.
 _AVERAGED = 1000
@@ -90,13 +91,16 @@ class Proposals(Protocol):
         """Forget a request that has ended."""
 
 
-def _check_sparse_attention(config: SparseAttentionConfig, block: int) -> None:
-    """RuntimeError for sizes that are not multiples of a block's tokens, or another mode than TRISHAPE."""
-    if config.mode is not SparseAttentionMode.TRISHAPE:
-        raise UnsupportedError("ovjit supports sparse attention of the mode TRISHAPE only")
-    for name in ("num_retained_start_tokens_in_cache", "num_retained_recent_tokens_in_cache"):
-        if getattr(config, name) % block:
-            raise OvjitError(f"{name} ({getattr(config, name)}) must be a multiple of block size {block}")
+def paged_options(config: SchedulerConfig, properties: Mapping[str, Any]) -> Options:
+    """The options of a decoder for `Batches` with this configuration."""
+    evicts = config.use_cache_eviction
+    mode = config.sparse_attention_config.mode if config.use_sparse_attention else None
+    return Options(
+        properties=properties,
+        scores=evicts,
+        rotation=evicts and config.cache_eviction_config.apply_rotation,
+        xattention=mode is SparseAttentionMode.XATTENTION,
+    )
 
 
 class Batches:
@@ -110,10 +114,9 @@ class Batches:
                 f"Max num batched tokens ({config.max_num_batched_tokens}) must be greater or equal to max "
                 f"num sequences ({config.max_num_seqs}) without dynamic_split_fuse"
             )
-        if config.use_sparse_attention:
-            _check_sparse_attention(config.sparse_attention_config, decoder.block)
         self._decoder, self._config, self._proposals = decoder, config, proposals
         self._pool = BlockPool(decoder, config)
+        self._sparse = SparseAttention(config, decoder.block, len(decoder.layers))
         self._eviction: Eviction | None = None
         if config.use_cache_eviction:
             if proposals is not None:
@@ -229,7 +232,7 @@ class Batches:
 
     def _compute(self, batch: list[tuple[Request, Row, int]]) -> None:
         rows, counts = [row for _, row, _ in batch], [count for _, _, count in batch]
-        hidden = self._compute_hidden(batch, rows, counts)
+        hidden = self._compute_hidden(batch)
         full = [i for i, row in enumerate(rows) if not row.remaining]
         if not full:
             return
@@ -246,30 +249,20 @@ class Batches:
                 ready.append(request)
         self._advance(ready)
 
-    def _compute_hidden(
-        self, batch: list[tuple[Request, Row, int]], rows: list[Row], counts: list[int]
-    ) -> np.ndarray:
-        skipped, eviction = self._find_skipped(batch), self._eviction
+    def _compute_hidden(self, batch: list[tuple[Request, Row, int]]) -> np.ndarray:
+        """The hidden states of a batch. Scores of rows that have skipped blocks are not taken."""
+        steps = [(row, count, len(request.prompt)) for request, row, count in batch]
+        rows, counts = [row for row, _, _ in steps], [count for _, count, _ in steps]
+        found = {i: self._sparse.find_skipped(*step) for i, step in enumerate(steps)}
+        skipped = {i: blocks for i, blocks in found.items() if blocks}
+        more, eviction = self._sparse.inputs(steps), self._eviction
         if eviction is None:
-            return self._pool.compute(rows, counts, skipped)
-        queries = [eviction.count_queries(len(request.prompt), row.length, count) for request, row, count in batch]
-        hidden = self._pool.compute(rows, counts, skipped, eviction.inputs(rows, queries))
+            return self._pool.compute(rows, counts, skipped, more)
+        queries = [eviction.count_queries(*step) for step in steps]
+        more |= eviction.inputs(rows, queries)
+        hidden = self._pool.compute(rows, counts, skipped, more)
         eviction.update(rows, queries, skipped)
         return hidden
-
-    def _find_skipped(self, batch: list[tuple[Request, Row, int]]) -> dict[int, range]:
-        """Blocks that chunks of prompts do not attend to: those between the first and the most recent ones
-        (TRISHAPE), but for the last chunks."""
-        sparse, size, skipped = self._config.sparse_attention_config, self._pool.size, dict[int, range]()
-        first = sparse.num_retained_start_tokens_in_cache // size
-        recent = sparse.num_retained_recent_tokens_in_cache // size
-        for i, (request, row, count) in enumerate(batch):
-            following = len(request.prompt) - row.length - count
-            stop = row.cached // size - recent
-            if self._config.use_sparse_attention and stop > first:
-                if following >= sparse.num_last_dense_tokens_in_prefill:
-                    skipped[i] = range(first, stop)
-        return skipped
 
     def _advance(self, requests: Sequence[Request]) -> None:
         """Choose the next tokens of requests. One that fails ends; the others take theirs before the first

@@ -13,7 +13,7 @@ from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, controller_of, is_same
 from ovjit.genai.answers import answer_prompt
-from ovjit.genai.batches import Batches, Request
+from ovjit.genai.batches import Batches, Request, paged_options
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.drafts import DraftedRequest, DraftProposer, LookupProposer
 from ovjit.genai.enums import GenerationStatus, StreamingStatus
@@ -34,7 +34,7 @@ from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, streamer_of
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.turns import Turn
-from ovjit.generation.paged import Options, PagedDecoder
+from ovjit.generation.paged import PagedDecoder
 
 _CONSTRUCTORS = (
     "__init__(): incompatible constructor arguments. ContinuousBatchingPipeline takes the path of a folder, "
@@ -92,11 +92,7 @@ class ContinuousBatchingPipeline:
     def _load(self, folder: Path, scheduler: SchedulerConfig, properties: Mapping[str, Any]) -> None:
         """Load the model, and what proposes tokens."""
         names = ("adapters", "draft_model", "prompt_lookup")
-        options = Options(
-            properties={n: v for n, v in properties.items() if n not in names},
-            scores=scheduler.use_cache_eviction,
-            rotation=scheduler.use_cache_eviction and scheduler.cache_eviction_config.apply_rotation,
-        )
+        options = paged_options(scheduler, {n: v for n, v in properties.items() if n not in names})
         self._adapters, change = controller_of(properties, DECODER), None
         if self._adapters is not None:
             self._config.adapters, change = properties["adapters"], self._adapters.insert

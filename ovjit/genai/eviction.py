@@ -7,7 +7,7 @@ The score of a token is the attention that it got since the last `snapkv_window_
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -118,14 +118,14 @@ class Eviction:
         self._pool, self._config = pool, config
         self._layers, self._key_size = len(pool.decoder.layers), pool.decoder.layers[0][0][-1]
 
-    def count_queries(self, prompt: int, length: int, count: int) -> int:
-        """The last tokens, of the `count` next ones of a sequence with `length` computed tokens, whose weights
-        count: those of the last part of a prompt of `prompt` tokens, and of generated ones."""
+    def count_queries(self, row: Row, count: int, prompt: int) -> int:
+        """The last tokens, of the `count` next ones of a row, whose weights count: those of the last part of
+        a prompt of `prompt` tokens, and of generated ones."""
         window = self._config.snapkv_window_size
-        begin = max(prompt - window, 0) if window else length
-        return min(max(length + count - begin, 0), count)
+        begin = max(prompt - window, 0) if window else row.length
+        return min(max(row.length + count - begin, 0), count)
 
-    def inputs(self, rows: Sequence[Row], queries: Sequence[int]) -> Mapping[str, np.ndarray]:
+    def inputs(self, rows: Sequence[Row], queries: Sequence[int]) -> dict[str, np.ndarray]:
         """Inputs of the decoder: how many queries of each row count, and the moved keys to be rotated."""
         inputs = {"score_aggregation_window": np.array(queries, np.int32)}
         if not self._config.apply_rotation:
