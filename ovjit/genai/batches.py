@@ -24,10 +24,11 @@ _AVERAGED = 1000
 
 
 class Request:
-    """A request: its sequences in the cache, and the steps that choose their tokens."""
+    """A request: its sequences in the cache, and the steps that choose their tokens. `writer` gives the
+    sequences to the handle at the end."""
 
     def __init__(self, number: int, prompt: Sequence[int], steps: Steps, handle: GenerationHandle,
-                 writer: HandleWriter):  # fmt: skip
+                 writer: HandleWriter | None = None):  # fmt: skip
         self.number, self.prompt, self.handle = number, prompt, handle
         self.writer, self._steps = writer, steps
         self.rows = [Row(prompt)]
@@ -64,7 +65,8 @@ class Request:
     def end(self, answers: list[Answer]) -> None:
         """Give the sequences, the last step done."""
         self.answers = answers
-        self.writer.finish(answers)
+        if self.writer is not None:
+            self.writer.finish(answers)
         if self.handle._status is GenerationStatus.RUNNING:
             self.handle._status = GenerationStatus.FINISHED
 
@@ -144,7 +146,11 @@ class Batches:
         if self.running and adapters is not None and not adapters.is_current(config):
             raise OvjitError("LoRA adapters value must be the same for all requests")
         if apply_adapters(adapters, self._decoder.requests, config):
-            self._pool.drop_prefixes()
+            self.drop_prefixes()
+
+    def drop_prefixes(self) -> None:
+        """Forget all prefixes of prompts."""
+        self._pool.drop_prefixes()
 
     def step(self) -> None:
         """Compute a batch, and choose the tokens of the sequences whose logits it gave."""

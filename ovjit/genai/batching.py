@@ -288,7 +288,8 @@ class ContinuousBatchingPipeline:
         return list(zip(tokens, figures, strict=True))
 
     def _result_of(self, request: Request, config: GenerationConfig, item: Any, start_us: float) -> Any:
-        status = _STATUSES.get(request.writer.status, request.handle.get_status())
+        answered = request.writer.status if request.writer is not None else StreamingStatus.RUNNING
+        status = _STATUSES.get(answered, request.handle.get_status())
         outputs = sorted(request.handle.read_all(), key=lambda output: -output.score)
         outputs = outputs[: config.num_return_sequences]
         metrics = request.handle.get_perf_metrics()

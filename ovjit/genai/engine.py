@@ -73,6 +73,11 @@ class Engine(StepRunner):
         names = () if change is None else change(read)
         return cls(Decoder(Core().compile_model(read, device, dict(properties)), 0, names))
 
+    @property
+    def requests(self) -> list[Any]:
+        """The requests whose inputs adapters are."""
+        return [self._request]
+
     def forget(self) -> None:
         """Begin the next prompt anew: the state is another sequence's."""
         self._tokens = []

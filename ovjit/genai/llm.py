@@ -8,10 +8,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from ovjit.api.run.core import Core
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
 from ovjit.genai.answers import Answer, Writer, answer_prompt
+from ovjit.genai.batched_engine import BatchedEngine, needs_batches
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.engine import Change, Engine
 from ovjit.genai.enums import GenerationFinishReason
@@ -41,13 +43,14 @@ from ovjit.generation.tokenizer import is_gguf
 _BACKENDS = ("PA", "SDPA")
 
 
-def engine_properties(properties: dict[str, Any]) -> dict[str, Any]:
-    """Properties of the device. RuntimeError for those of the pipeline that contradict one another."""
+def engine_properties(properties: dict[str, Any], batched: bool = False) -> dict[str, Any]:
+    """Properties of the device. RuntimeError for those of the pipeline that contradict one another,
+    UnsupportedError for those that need a `BatchedEngine` where the pipeline is not `batched`."""
     scheduler = properties.get("scheduler_config", SchedulerConfig())
     if not isinstance(scheduler, SchedulerConfig):
         raise OvjitError(f"scheduler_config should be a SchedulerConfig, not {type(scheduler).__name__}")
-    if scheduler.use_sparse_attention:
-        raise UnsupportedError("ovjit supports sparse attention in ContinuousBatchingPipeline only")
+    if needs_batches(properties) and not batched:
+        raise UnsupportedError("ovjit supports sparse attention and cache eviction for pipelines of texts only")
     backend = properties.get("ATTENTION_BACKEND", "PA")
     if backend not in _BACKENDS:
         raise OvjitError(f"ATTENTION_BACKEND should be one of {list(_BACKENDS)}, not {backend!r}")
@@ -79,6 +82,7 @@ class LLMPipeline:
         #: Proposes tokens: a draft model, "lookup" for earlier tokens, or None.
         self._drafts: Proposer | str | None = None
         self._extended: SDPerModelsPerfMetrics | None = None
+        self._engine: Engine | BatchedEngine
         if isinstance(kwargs.get("weights", arguments[1] if len(arguments) > 1 else None), Tensor):
             self._load_text(*arguments, **kwargs)
         else:
@@ -112,7 +116,12 @@ class LLMPipeline:
         parent = folder if folder.is_dir() else folder.parent
         self._config = GenerationConfig() if is_gguf(folder) else read_config(GenerationConfig, parent)
         change = self._load_adapters(properties)
-        self._engine = Engine.load(folder, device, engine_properties(properties), change)
+        settings = engine_properties(properties, batched=True)
+        if needs_batches(properties):
+            scheduler = properties["scheduler_config"]
+            self._engine = BatchedEngine.load(folder, device, scheduler, settings, change)
+        else:
+            self._engine = Engine.load(folder, device, settings, change)
         self._load_drafts(device, properties)
 
     def _load_text(self, model: str, weights: Tensor, tokenizer: Tokenizer, device: str,
@@ -121,7 +130,12 @@ class LLMPipeline:
             raise TypeError(f"tokenizer should be a Tokenizer, not {type(tokenizer).__name__}")
         self._tokenizer, self._config = tokenizer, copy.copy(generation_config or GenerationConfig())
         change = self._load_adapters(properties)
-        self._engine = Engine.load_text(model, weights, device, engine_properties(properties), change)
+        settings = engine_properties(properties, batched=True)
+        if needs_batches(properties):
+            read, scheduler = Core().read_model(model, weights), properties["scheduler_config"]
+            self._engine = BatchedEngine(read, device, scheduler, settings, change)
+        else:
+            self._engine = Engine.load_text(model, weights, device, settings, change)
         self._load_drafts(device, properties)
 
     def _load_adapters(self, properties: dict[str, Any]) -> Change:
@@ -133,6 +147,11 @@ class LLMPipeline:
 
     def _load_drafts(self, device: str, properties: dict[str, Any]) -> None:
         draft = properties.get("draft_model")
+        if (draft or properties.get("prompt_lookup")) and not isinstance(self._engine, Engine):
+            raise UnsupportedError(
+                "ovjit does not support draft_model and prompt_lookup of an LLMPipeline with sparse attention "
+                "or cache eviction: leave one of them out"
+            )
         self._drafts = draft.load(device) if draft else "lookup" if properties.get("prompt_lookup") else None
 
     # -- settings
@@ -186,7 +205,7 @@ class LLMPipeline:
         stream = streamer_of(streamer, self._tokenizer)
         config = merge(generation_config, self._config, kwargs)
         check_drafts(config, isinstance(self._drafts, Proposer), self._drafts == "lookup")
-        if apply_adapters(self._adapters, [self._engine.decoder._request], config.adapters):
+        if apply_adapters(self._adapters, self._engine.requests, config.adapters):
             self._engine.forget()
         metrics = PerfMetrics()
         metrics._load_time = self._load_time
@@ -238,6 +257,7 @@ class LLMPipeline:
             self._drafts.metrics, propose = metrics, self._drafts.propose
             self._drafts.apply(stops.config.adapters, self._config.adapters)
             metrics._load_time = metrics.main_model_metrics._load_time = self._load_time
+        assert isinstance(self._engine, Engine)
         self._engine.forget()
         steps = answer_drafted(prompt, stops, writer, figures, metrics)
         answers = run_drafted(self._engine.decoder, prompt, steps, propose, stops.config)
