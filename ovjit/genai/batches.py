@@ -15,6 +15,7 @@ from ovjit.genai.blocks import BlockPool, Row
 from ovjit.genai.enums import GenerationStatus, SparseAttentionMode
 from ovjit.genai.eviction import Eviction
 from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
+from ovjit.genai.sampler import log_sum
 from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.genai.sparse import SparseAttention
 from ovjit.generation.paged import Options, PagedDecoder
@@ -33,6 +34,8 @@ class Request:
         self.writer, self._steps = writer, steps
         self.rows = [Row(prompt)]
         self.answers: list[Answer] | None = None
+        #: The log-probabilities of the prompt's tokens that are computed, None if they are not asked for.
+        self.prompt_logs: list[float] | None = None
         self._logits: dict[int, np.ndarray] = {}
         self._is_started = False
 
@@ -198,7 +201,7 @@ class Batches:
         """Add the next tokens of a request to the batch. Returns their number."""
         total = 0
         for row in request.rows:
-            if not row.blocks and row.remaining > row.logit_count:
+            if not row.blocks and row.remaining > row.logit_count and request.prompt_logs is None:
                 self._pool.find_prefix(row)
             count = row.remaining
             if self._config.dynamic_split_fuse:
@@ -239,6 +242,7 @@ class Batches:
     def _compute(self, batch: list[tuple[Request, Row, int]]) -> None:
         rows, counts = [row for _, row, _ in batch], [count for _, _, count in batch]
         hidden = self._compute_hidden(batch)
+        self._add_prompt_logs(batch, hidden)
         full = [i for i, row in enumerate(rows) if not row.remaining]
         if not full:
             return
@@ -254,6 +258,18 @@ class Batches:
             if request.take(row, values):
                 ready.append(request)
         self._advance(ready)
+
+    def _add_prompt_logs(self, batch: list[tuple[Request, Row, int]], hidden: np.ndarray) -> None:
+        """Take the log-probabilities of the prompts' tokens that follow those of a batch."""
+        end = 0
+        for request, row, count in batch:
+            end += count
+            begin = row.length - count
+            following = request.prompt[begin + 1 : row.length + 1]
+            if request.prompt_logs is not None and following:
+                logits = self._decoder.logits(hidden[end - count :][: len(following)])
+                logs = [float(each[t] - log_sum(each)) for each, t in zip(logits, following, strict=True)]
+                request.prompt_logs[begin + 1 : row.length + 1] = logs
 
     def _compute_hidden(self, batch: list[tuple[Request, Row, int]]) -> np.ndarray:
         """The hidden states of a batch. Scores of rows that have skipped blocks are not taken."""

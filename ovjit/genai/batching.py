@@ -12,7 +12,7 @@ from typing import Any
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, controller_of, is_same
-from ovjit.genai.answers import answer_prompt
+from ovjit.genai.answers import answer_prompt, echo_prompt
 from ovjit.genai.batches import Batches, Request, paged_options
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.drafts import DraftedRequest, DraftProposer, LookupProposer
@@ -144,15 +144,14 @@ class ContinuousBatchingPipeline:
                 "a Tensor, and a GenerationConfig"
             )
         config, metrics = merge(generation_config, self._config, {}), self._new_metrics()
-        if config.echo:
-            raise UnsupportedError("ovjit does not support echo in add_request: use generate")
         if isinstance(inputs, str):
             tokens = self._prompts.encode([inputs], True, metrics)[0]
         else:
             tokens = _row_of(inputs)
         with self._turn.lock:
             self._apply_adapters([config])
-            return self._add(number, tokens, config, metrics, None, now_us()).handle
+            logs = [1.0] if config.echo else None  # the first token follows nothing
+            return self._add(number, tokens, config, metrics, None, now_us(), logs).handle
 
     def _new_metrics(self) -> PerfMetrics:
         metrics = PerfMetrics()
@@ -160,7 +159,8 @@ class ContinuousBatchingPipeline:
         return metrics
 
     def _add(self, number: int, prompt: list[int], config: GenerationConfig, metrics: PerfMetrics,
-             stream: StreamerBase | None, start_us: float) -> Request:  # fmt: skip
+             stream: StreamerBase | None, start_us: float, prompt_logs: list[float] | None = None
+             ) -> Request:  # fmt: skip
         has_draft = isinstance(self._proposals, DraftProposer)
         check_drafts(config, has_draft, isinstance(self._proposals, LookupProposer))
         if self._proposals is not None and (config.is_beam_search() or config.num_return_sequences > 1):
@@ -170,8 +170,12 @@ class ContinuousBatchingPipeline:
         stops = Stops(config, self._tokenizer, len(prompt))
         metrics._input_tokens += len(prompt)
         handle = GenerationHandle(self.step, metrics)
-        writer = HandleWriter(handle, stream, stops, prompt if config.echo else [])
-        request = self._new_request(number, prompt, stops, handle, writer, Figures(metrics, start_us))
+        writer = HandleWriter(handle, stream, stops, prompt if config.echo else [], prompt_logs or ())
+        if prompt_logs is not None and not stops.most:
+            request = Request(number, prompt, echo_prompt(prompt, writer), handle, writer)
+        else:
+            request = self._new_request(number, prompt, stops, handle, writer, Figures(metrics, start_us))
+        request.prompt_logs = prompt_logs
         self._batches.add(request)
         return request
 
