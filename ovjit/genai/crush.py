@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.genai.enums import KVCrushAnchorPointMode as Anchor
+from ovjit.genai.orders import select_first, sort
 from ovjit.genai.scheduler import KVCrushConfig
 
 
@@ -27,10 +28,10 @@ class Crush:
         if not budget or len(blocks) < budget:
             return blocks
         high = np.zeros(len(scores), np.int64)
-        high[np.argsort(-scores, kind="stable")[: len(scores) // 2]] = 1
+        high[_find_highest(scores.tolist(), len(scores) // 2)] = 1
         tokens = high.reshape(-1, self._block)
         distances = (tokens != self._anchor(tokens)).sum(1)
-        order = blocks[np.argsort(distances[blocks], kind="stable")]
+        order = np.array(sort(blocks.tolist(), lambda a, b: bool(distances[a] < distances[b])))
         return np.setdiff1d(blocks, order[:: len(order) // budget][:budget])
 
     def _anchor(self, tokens: np.ndarray) -> np.ndarray:
@@ -43,3 +44,11 @@ class Crush:
         if mode is Anchor.ALTERNATING:
             return np.arange(size) % 2
         return np.full(size, int(mode is Anchor.ONES))
+
+
+def _find_highest(scores: list[float], count: int) -> list[int]:
+    """The indices of the `count` highest scores."""
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    if 0 < count < len(scores) and scores[order[count - 1]] == scores[order[count]]:
+        return select_first(range(len(scores)), count, lambda a, b: scores[a] > scores[b])
+    return order[:count]
