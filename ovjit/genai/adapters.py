@@ -44,8 +44,8 @@ _CHANGEABLE = (_Mode.MODE_DYNAMIC, _Mode.MODE_STATIC_RANK)
 
 
 class Adapter:
-    """The matrices of a safetensors or GGUF file: Adapter(path), or Adapter(safetensor=Tensor) of the bytes of
-    a safetensors file. Two objects are two adapters, even of one file."""
+    """The matrices of a safetensors or GGUF file: Adapter(path), or Adapter(safetensor=Tensor) of the bytes
+    of a safetensors file. Two objects are two adapters, even of one file."""
 
     def __init__(self, path: Any = None, *, safetensor: Any = None):
         source = path if safetensor is None else safetensor
@@ -276,7 +276,9 @@ class AdapterController:
                 )
             values.update(zip(names, map(Tensor, matrices), strict=True))
         for names, (name, own) in self._weights.items():
-            values[names] = Tensor(next((each.weights[name] for each, _ in blend if name in each.weights), own))
+            values[names] = Tensor(
+                next((each.weights[name] for each, _ in blend if name in each.weights), own)
+            )
         return values
 
 

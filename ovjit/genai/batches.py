@@ -125,7 +125,9 @@ class Batches:
         self._eviction: Eviction | None = None
         if config.use_cache_eviction:
             if proposals is not None:
-                raise UnsupportedError("ovjit does not support cache eviction with draft_model and prompt_lookup")
+                raise UnsupportedError(
+                    "ovjit does not support cache eviction with draft_model and prompt_lookup"
+                )
             self._eviction = Eviction(self._pool, config.cache_eviction_config)
         self.running: list[Request] = []
         self._usage: deque[float] = deque(maxlen=_AVERAGED)

@@ -1,7 +1,7 @@
 """KVCrush: keeps some of the blocks with low scores, spread over what they are like.
 
-A token with a score in the upper half is a 1, another one a 0. Blocks are ordered by the number of tokens that
-differ from those of an anchor, and of this order blocks at equal distances are kept.
+A token with a score in the upper half is a 1, another one a 0. Blocks are ordered by the number of tokens
+that differ from those of an anchor, and of this order blocks at equal distances are kept.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Cache eviction: drops the blocks of keys and values that got the least attention.
 
-A sequence keeps its first `start_size` and its last `recent_size` tokens. When the cache has a full block more
-than `max_cache_size` tokens, the blocks between them with the lowest scores are dropped, of each layer others.
-The score of a token is the attention that it got since the last `snapkv_window_size` tokens of the prompt.
+A sequence keeps its first `start_size` and its last `recent_size` tokens. When the cache has a full block
+more than `max_cache_size` tokens, the blocks between them with the lowest scores are dropped: each layer
+drops its own. The score of a token is the attention of later tokens to it: of the last `snapkv_window_size`
+ones of the prompt, and of generated ones.
 """
 
 from __future__ import annotations
@@ -143,7 +144,9 @@ class Eviction:
         """Cosines and sines [count, elements of a key] of the angles that move keys to 0, 1, ... blocks
         before their positions."""
         half = self._key_size // 2
-        angles = np.outer(np.arange(count) * self._pool.size, _THETA ** (np.arange(half) * -2 / self._key_size))
+        angles = np.outer(
+            np.arange(count) * self._pool.size, _THETA ** (np.arange(half) * -2 / self._key_size)
+        )
         return np.concatenate([np.cos(angles), -np.sin(angles)], 1).astype(np.float32)
 
     def update(self, rows: Sequence[Row], queries: Sequence[int], skipped: Collection[int]) -> None:

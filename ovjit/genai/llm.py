@@ -50,7 +50,9 @@ def engine_properties(properties: dict[str, Any], batched: bool = False) -> dict
     if not isinstance(scheduler, SchedulerConfig):
         raise OvjitError(f"scheduler_config should be a SchedulerConfig, not {type(scheduler).__name__}")
     if needs_batches(properties) and not batched:
-        raise UnsupportedError("ovjit supports sparse attention and cache eviction for pipelines of texts only")
+        raise UnsupportedError(
+            "ovjit supports sparse attention and cache eviction for pipelines of texts only"
+        )
     backend = properties.get("ATTENTION_BACKEND", "PA")
     if backend not in _BACKENDS:
         raise OvjitError(f"ATTENTION_BACKEND should be one of {list(_BACKENDS)}, not {backend!r}")
@@ -149,8 +151,8 @@ class LLMPipeline:
         draft = properties.get("draft_model")
         if (draft or properties.get("prompt_lookup")) and not isinstance(self._engine, Engine):
             raise UnsupportedError(
-                "ovjit does not support draft_model and prompt_lookup of an LLMPipeline with sparse attention "
-                "or cache eviction: leave one of them out"
+                "ovjit does not support draft_model and prompt_lookup of an LLMPipeline with sparse "
+                "attention or cache eviction: leave one of them out"
             )
         self._drafts = draft.load(device) if draft else "lookup" if properties.get("prompt_lookup") else None
 

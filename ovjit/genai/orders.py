@@ -1,5 +1,5 @@
-"""Which of equal elements come first, as the sorting functions of the C++ library that openvino_genai is built
-with (libstdc++) leave them."""
+"""Orders of equal elements, as the sorting functions of libstdc++, which openvino_genai is built with, leave
+them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def select_first(items: Sequence[Any], count: int, before: Before) -> list[Any]:
 
 
 def _sink(heap: list[Any], top: int, value: Any, before: Before) -> None:
-    """Put a value into the place `top` of a heap, whose last element is the first of all: its children move up
-    to the end of the heap, and from there the value moves up again."""
+    """Put a value at `top` of a heap whose root is the last element in order. Children move up until the end
+    of the heap is reached, and from there the value moves up again."""
     hole, size = top, len(heap)
     while (child := 2 * hole + 2) < size:
         if before(heap[child], heap[child - 1]):
@@ -39,8 +39,8 @@ def _sink(heap: list[Any], top: int, value: Any, before: Before) -> None:
 
 
 def sort(items: Sequence[Any], before: Before) -> list[Any]:
-    """The items in the order of std::sort: quicksort for ranges that are longer than `_SHORT`, then an
-    insertion sort of all."""
+    """The items in the order of std::sort: quicksort of ranges that are longer than `_SHORT`, then an
+    insertion sort of all. The limit of its depth, which few inputs reach, is left out."""
     ordered, ranges = list(items), [(0, len(items))]
     while ranges:
         first, last = ranges.pop()

@@ -80,7 +80,7 @@ def find_head_size(model: Model) -> int:
             sizes.add(int(node.get_rt_info()["k_head_size"].value))
     if len(sizes) != 1:
         raise UnsupportedError(
-            f"an adapter of a GGUF file needs the size of heads, but the model's attention has {sorted(sizes)}"
+            f"an adapter of a GGUF file needs one size of heads; the model's attention has {sorted(sizes)}"
         )
     return sizes.pop()
 
@@ -141,8 +141,8 @@ def add_to_weights(node: Any, matrices: LowRank) -> None:
 
 
 def find_weights(model: Model, weights: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
-    """The constants that an adapter's whole weights replace, by the names of these. RuntimeError if they differ
-    in shape, or are not floats."""
+    """The constants that an adapter's whole weights replace, by the names of these. RuntimeError if they
+    differ in shape, or are not floats."""
     constants: dict[str, Any] = {}
     for node in model.get_ordered_ops():
         if node.get_type_name() != "Constant" or not weights:

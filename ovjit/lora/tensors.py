@@ -1,8 +1,8 @@
 """Tensors of an adapter, by the layer that they adapt.
 
-In: a safetensors file as PEFT, diffusers or kohya write it, or a GGUF file as llama.cpp writes it. Out: for each layer A [rank, inputs] and B
-[outputs, rank] in f32; 1 x 1 convolutions have two more dimensions in the file. Scales (`alpha`) of files are
-not used, as in openvino_genai: a program chooses its own.
+In: a safetensors file as PEFT, diffusers or kohya write it, or a GGUF file as llama.cpp writes it. Out: for
+each layer A [rank, inputs] and B [outputs, rank] in f32; 1 x 1 convolutions have two more dimensions in the
+file. Scales (`alpha`) of files are not used, as in openvino_genai: a program chooses its own.
 """
 
 from __future__ import annotations

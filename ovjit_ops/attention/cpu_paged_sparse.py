@@ -2,8 +2,9 @@
 
 The attention is estimated from sums along antidiagonals. Queries and keys are grouped by `stride`; in a pair
 of groups, the i-th query from the end meets the i-th key. So `stride` dot products stand for a tile of stride
-x stride scores; the last group may have fewer. For each block of queries, the blocks of keys with the largest sums are kept until they reach
-the part `threshold` of the total. The first block and the diagonal one are always kept.
+x stride scores; the last group may have fewer. For each block of queries, the blocks of keys with the largest
+sums are kept until they reach the part `threshold` of the total. The first block and the diagonal one are
+always kept.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ from tests.support import genai_eviction as cases
 from tests.support.genai_cases import EXACT, is_same
 
 EXPECTED = json.loads((Path(__file__).parent / "eviction.json").read_text(encoding="utf-8"))
-#: Keys, and what libstdc++ gives for them: the indices that std::partial_sort puts first, and those of std::sort.
+#: Keys, and what libstdc++ gives for them: the indices that std::partial_sort puts first, and those of
+#: std::sort.
 KEYS = [1, 3, 2, 3, 1, 2, 3, 3, 2, 1, 2, 2, 3, 1, 1, 2, 3, 2, 1, 3, 2, 2, 1, 3]
 FIRST = [1, 2, 3, 6, 7, 8, 10, 12, 15, 16, 19, 23]
 SORTED = [9, 18, 14, 13, 0, 4, 22, 5, 21, 20, 8, 10, 11, 2, 15, 17, 12, 19, 23, 16, 7, 6, 3, 1]
@@ -70,9 +71,14 @@ def test_eviction_limits_the_cache_and_changes_texts(folder: Path) -> None:
     evicting.step()
 
 
-@pytest.mark.parametrize("options", [
-    {"do_sample": True, "num_return_sequences": 3, "rng_seed": 5}, {"num_beams": 3, "num_return_sequences": 3},
-], ids=["samples", "beams"])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"do_sample": True, "num_return_sequences": 3, "rng_seed": 5},
+        {"num_beams": 3, "num_return_sequences": 3},
+    ],
+    ids=["samples", "beams"],
+)
 @pytest.mark.parametrize("rotates", [False, True])
 def test_sequences_that_share_blocks_evict_their_own(
     folder: Path, options: dict[str, Any], rotates: bool

@@ -1,4 +1,5 @@
-"""Programs with cache eviction and sparse attention: `collect` runs them on the real openvino_genai or on ovjit.
+"""Programs with cache eviction, sparse attention and echoed prompts: `collect` runs them on the real package
+or on ovjit.
 
     python -m tests.support.genai_eviction FOLDER > tests/genai/eviction.json
 
