@@ -102,11 +102,16 @@ def write_encoder(folder: Path, labels: int) -> Path:
         x = transformers.encoder_block(net, x, wide, 12, mask)
     name = "last_hidden_state"
     if labels:
-        x, name = net.linear(ops.gather(x, net.const(0, np.int64), net.const(1, np.int64)), wide, labels), "logits"
+        x, name = (
+            net.linear(ops.gather(x, net.const(0, np.int64), net.const(1, np.int64)), wide, labels),
+            "logits",
+        )
     for node, port in ((ids, "input_ids"), (seen, "attention_mask"), (x, name)):
         node.output(0).tensor.set_names({port})
     shutil.copytree(TEXTS, folder)
-    openvino.save_model(net.model([x], [ids, seen], "encoder"), folder / "openvino_model.xml", compress_to_fp16=False)
+    openvino.save_model(
+        net.model([x], [ids, seen], "encoder"), folder / "openvino_model.xml", compress_to_fp16=False
+    )
     return folder
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from ovjit.api.model.model import Model
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.compat import opset13
-from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.errors import OvjitError
 from ovjit.genai.enums import _Enum
 from ovjit.lora import layers
 from ovjit.lora.tensors import AdapterTensors, parse_adapter, read_adapter
@@ -44,8 +44,8 @@ _CHANGEABLE = (_Mode.MODE_DYNAMIC, _Mode.MODE_STATIC_RANK)
 
 
 class Adapter:
-    """The matrices of a safetensors file: Adapter(path), or Adapter(safetensor=Tensor) of its bytes. Two
-    objects are two adapters, even of one file."""
+    """The matrices of a safetensors or GGUF file: Adapter(path), or Adapter(safetensor=Tensor) of the bytes
+    of a safetensors file. Two objects are two adapters, even of one file."""
 
     def __init__(self, path: Any = None, *, safetensor: Any = None):
         source = path if safetensor is None else safetensor
@@ -170,10 +170,15 @@ class AdapterController:
         self._unused = {name for name in names if name.startswith(prefix)}
         #: Inputs of A and of B -> (the layer's name, its inputs and outputs, its rank or -1).
         self._inputs: dict[tuple[str, str], tuple[str, tuple[int, int], int]] = {}
+        #: Inputs of whole weights -> (their name in an adapter, the model's own).
+        self._weights: dict[str, tuple[str, np.ndarray]] = {}
+        self._head_size = 0
 
     def insert(self, *models: Model) -> set[str]:
         """Prepare the layers that the adapters have matrices for. Returns the names of new inputs. Warns of
         tensors that no layer takes."""
+        if any(each.paired for each, _ in _blend(self._current)):
+            self._head_size = layers.find_head_size(models[0])
         for model in models:
             self._prepare(model)
         if self._unused:
@@ -183,14 +188,14 @@ class AdapterController:
                 RuntimeWarning,
                 2,
             )
-        return {name for pair in self._inputs for name in pair}
+        return {name for pair in self._inputs for name in pair} | self._weights.keys()
 
     def _prepare(self, model: Model) -> None:
         blend = _blend(self._current)
         for node in layers.find_layers(model, blend, self._prefix):
             name, sizes = node.get_friendly_name(), layers.layer_sizes(node)
             self._unused -= {layers.find_name(each.layers, name, self._prefix) for each, _ in blend}
-            matrices = layers.blend_layer(blend, name, self._prefix, sizes)
+            matrices = layers.blend_layer(blend, name, self._prefix, sizes, self._head_size)
             if self._mode is _Mode.MODE_FUSE:
                 layers.add_to_weights(node, matrices)
             elif self._mode is _Mode.MODE_STATIC:
@@ -217,13 +222,19 @@ class AdapterController:
         replacements = [each.weights for each, _ in blend if each.weights]
         if len(replacements) > 1:
             raise OvjitError("OpenVINO.GenAI does not support several LoRA adapters with constants!")
-        if replacements and self._mode in _CHANGEABLE:
-            raise UnsupportedError(
-                f"the adapter replaces whole weights ({', '.join(replacements[0])}): ovjit supports this "
-                "with AdapterConfig.Mode.MODE_STATIC and MODE_FUSE"
-            )
         for weights in replacements:
-            self._unused -= layers.replace_weights(model, weights, self._prefix)
+            for name, node in layers.find_weights(model, weights, self._prefix).items():
+                self._unused.discard(name)
+                kind = node.get_element_type()
+                if self._mode not in _CHANGEABLE:
+                    node.output(0).replace(opset13.constant(weights[name], kind).output(0))
+                    continue
+                names = f"lora_weights.{node.get_friendly_name()}"
+                source = opset13.parameter(list(node.output(0).get_shape()), np.float32, name=names)
+                source.output(0).set_names({names})
+                self._weights[names] = name, node.get_data(dtype=np.float32)
+                node.output(0).replace(opset13.convert(source, kind).output(0))
+                model.add_parameters([source])
 
     def is_current(self, config: AdapterConfig | None) -> bool:
         """True if a call with this configuration changes no adapter."""
@@ -257,13 +268,17 @@ class AdapterController:
         """The values of all inputs."""
         blend, values = _blend(pairs), dict[str, Tensor]()
         for names, (layer, sizes, rank) in self._inputs.items():
-            matrices = layers.blend_layer(blend, layer, self._prefix, sizes)
+            matrices = layers.blend_layer(blend, layer, self._prefix, sizes, self._head_size)
             if rank not in (-1, len(matrices.a)):
                 raise OvjitError(
                     f"the adapters of {layer} have the rank {len(matrices.a)}, but MODE_STATIC_RANK was "
                     f"configured for {rank}: use MODE_DYNAMIC"
                 )
             values.update(zip(names, map(Tensor, matrices), strict=True))
+        for names, (name, own) in self._weights.items():
+            values[names] = Tensor(
+                next((each.weights[name] for each, _ in blend if name in each.weights), own)
+            )
         return values
 
 

@@ -66,13 +66,14 @@ class Writer:
             return StreamingStatus.RUNNING
         begin, self._count = self._count, max(end, 0)
         echoed, self._echoed = self._echoed, []
-        return self._give([*echoed, *tokens[begin : self._count]], answer)
+        return self._give(echoed, tokens[begin : self._count], answer)
 
-    def _give(self, tokens: list[int], answer: Answer) -> StreamingStatus:
+    def _give(self, echoed: list[int], tokens: list[int], answer: Answer) -> StreamingStatus:
+        """Give the prompt's tokens that are echoed, and new ones."""
         if self._stream is not None:
             # `write` of a TextParserStreamer is the program's, and takes messages
             write = getattr(self._stream, "_write", self._stream.write)
-            self.status = status_of(write(tokens))
+            self.status = status_of(write([*echoed, *tokens]))
         return self.status
 
     def end(self) -> None:
@@ -103,6 +104,16 @@ def answer_prompt(
         for answer in answers:
             answer.tokens = [*prompt, *answer.tokens]
     return sorted(answers, key=lambda answer: -answer.score)
+
+
+def echo_prompt(prompt: Sequence[int], writer: Writer) -> Steps:
+    """Give the tokens of a prompt when it is computed."""
+    yield [], []
+    answer = Answer([])
+    answer.finish = GenerationFinishReason.LENGTH
+    writer.write(answer)
+    answer.tokens = list(prompt)
+    return [answer]
 
 
 def _choose(prompt: Sequence[int], stops: Stops, writer: Writer, figures: Figures) -> Steps:

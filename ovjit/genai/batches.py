@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,23 +13,29 @@ from ovjit.genai.adapters import AdapterConfig, AdapterController, apply_adapter
 from ovjit.genai.answers import Answer, Steps
 from ovjit.genai.blocks import BlockPool, Row
 from ovjit.genai.enums import GenerationStatus, SparseAttentionMode
+from ovjit.genai.eviction import Eviction
 from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
-from ovjit.genai.scheduler import SchedulerConfig, SparseAttentionConfig
-from ovjit.generation.paged import PagedDecoder
+from ovjit.genai.sampler import log_sum
+from ovjit.genai.scheduler import SchedulerConfig
+from ovjit.genai.sparse import SparseAttention
+from ovjit.generation.paged import Options, PagedDecoder
 
 #: Steps whose use of the cache is averaged.
 _AVERAGED = 1000
 
 
 class Request:
-    """A request: its sequences in the cache, and the steps that choose their tokens."""
+    """A request: its sequences in the cache, and the steps that choose their tokens. `writer` gives the
+    sequences to the handle at the end."""
 
     def __init__(self, number: int, prompt: Sequence[int], steps: Steps, handle: GenerationHandle,
-                 writer: HandleWriter):  # fmt: skip
+                 writer: HandleWriter | None = None):  # fmt: skip
         self.number, self.prompt, self.handle = number, prompt, handle
         self.writer, self._steps = writer, steps
         self.rows = [Row(prompt)]
         self.answers: list[Answer] | None = None
+        #: The log-probabilities of the prompt's tokens that are computed, None if they are not asked for.
+        self.prompt_logs: list[float] | None = None
         self._logits: dict[int, np.ndarray] = {}
         self._is_started = False
 
@@ -62,7 +68,8 @@ class Request:
     def end(self, answers: list[Answer]) -> None:
         """Give the sequences, the last step done."""
         self.answers = answers
-        self.writer.finish(answers)
+        if self.writer is not None:
+            self.writer.finish(answers)
         if self.handle._status is GenerationStatus.RUNNING:
             self.handle._status = GenerationStatus.FINISHED
 
@@ -89,13 +96,16 @@ class Proposals(Protocol):
         """Forget a request that has ended."""
 
 
-def _check_sparse_attention(config: SparseAttentionConfig, block: int) -> None:
-    """RuntimeError for sizes that are not multiples of a block's tokens, or another mode than TRISHAPE."""
-    if config.mode is not SparseAttentionMode.TRISHAPE:
-        raise UnsupportedError("ovjit supports sparse attention of the mode TRISHAPE only")
-    for name in ("num_retained_start_tokens_in_cache", "num_retained_recent_tokens_in_cache"):
-        if getattr(config, name) % block:
-            raise OvjitError(f"{name} ({getattr(config, name)}) must be a multiple of block size {block}")
+def paged_options(config: SchedulerConfig, properties: Mapping[str, Any]) -> Options:
+    """The options of a decoder for `Batches` with this configuration."""
+    evicts = config.use_cache_eviction
+    mode = config.sparse_attention_config.mode if config.use_sparse_attention else None
+    return Options(
+        properties=properties,
+        scores=evicts,
+        rotation=evicts and config.cache_eviction_config.apply_rotation,
+        xattention=mode is SparseAttentionMode.XATTENTION,
+    )
 
 
 class Batches:
@@ -109,10 +119,16 @@ class Batches:
                 f"Max num batched tokens ({config.max_num_batched_tokens}) must be greater or equal to max "
                 f"num sequences ({config.max_num_seqs}) without dynamic_split_fuse"
             )
-        if config.use_sparse_attention:
-            _check_sparse_attention(config.sparse_attention_config, decoder.block)
         self._decoder, self._config, self._proposals = decoder, config, proposals
         self._pool = BlockPool(decoder, config)
+        self._sparse = SparseAttention(config, decoder.block, len(decoder.layers))
+        self._eviction: Eviction | None = None
+        if config.use_cache_eviction:
+            if proposals is not None:
+                raise UnsupportedError(
+                    "ovjit does not support cache eviction with draft_model and prompt_lookup"
+                )
+            self._eviction = Eviction(self._pool, config.cache_eviction_config)
         self.running: list[Request] = []
         self._usage: deque[float] = deque(maxlen=_AVERAGED)
         self.metrics = PipelineMetrics()
@@ -135,7 +151,11 @@ class Batches:
         if self.running and adapters is not None and not adapters.is_current(config):
             raise OvjitError("LoRA adapters value must be the same for all requests")
         if apply_adapters(adapters, self._decoder.requests, config):
-            self._pool.drop_prefixes()
+            self.drop_prefixes()
+
+    def drop_prefixes(self) -> None:
+        """Forget all prefixes of prompts."""
+        self._pool.drop_prefixes()
 
     def step(self) -> None:
         """Compute a batch, and choose the tokens of the sequences whose logits it gave."""
@@ -144,6 +164,11 @@ class Batches:
                 self.remove(request)
         if self._proposals is not None:
             self._proposals.propose(self.running, self._config.max_num_batched_tokens - 1)
+        if self._eviction is not None:
+            for request in self.running:
+                for row in request.rows:
+                    if row.length > len(request.prompt):
+                        self._eviction.evict(row)
         requests, batch = len(self.running), self._schedule()
         if batch:
             self._compute(batch)
@@ -178,7 +203,7 @@ class Batches:
         """Add the next tokens of a request to the batch. Returns their number."""
         total = 0
         for row in request.rows:
-            if not row.blocks and row.remaining > row.logit_count:
+            if not row.blocks and row.remaining > row.logit_count and request.prompt_logs is None:
                 self._pool.find_prefix(row)
             count = row.remaining
             if self._config.dynamic_split_fuse:
@@ -218,7 +243,8 @@ class Batches:
 
     def _compute(self, batch: list[tuple[Request, Row, int]]) -> None:
         rows, counts = [row for _, row, _ in batch], [count for _, _, count in batch]
-        hidden = self._pool.compute(rows, counts, self._find_skipped(batch))
+        hidden = self._compute_hidden(batch)
+        self._add_prompt_logs(batch, hidden)
         full = [i for i, row in enumerate(rows) if not row.remaining]
         if not full:
             return
@@ -235,19 +261,32 @@ class Batches:
                 ready.append(request)
         self._advance(ready)
 
-    def _find_skipped(self, batch: list[tuple[Request, Row, int]]) -> dict[int, range]:
-        """Blocks that chunks of prompts do not attend to: those between the first and the most recent ones
-        (TRISHAPE), but for the last chunks."""
-        sparse, size, skipped = self._config.sparse_attention_config, self._pool.size, dict[int, range]()
-        first = sparse.num_retained_start_tokens_in_cache // size
-        recent = sparse.num_retained_recent_tokens_in_cache // size
-        for i, (request, row, count) in enumerate(batch):
-            following = len(request.prompt) - row.length - count
-            stop = row.length // size - recent
-            if self._config.use_sparse_attention and stop > first:
-                if following >= sparse.num_last_dense_tokens_in_prefill:
-                    skipped[i] = range(first, stop)
-        return skipped
+    def _add_prompt_logs(self, batch: list[tuple[Request, Row, int]], hidden: np.ndarray) -> None:
+        """Take the log-probabilities of the prompts' tokens that follow those of a batch."""
+        end = 0
+        for request, row, count in batch:
+            end += count
+            begin = row.length - count
+            following = request.prompt[begin + 1 : row.length + 1]
+            if request.prompt_logs is not None and following:
+                logits = self._decoder.logits(hidden[end - count :][: len(following)])
+                logs = [float(each[t] - log_sum(each)) for each, t in zip(logits, following, strict=True)]
+                request.prompt_logs[begin + 1 : row.length + 1] = logs
+
+    def _compute_hidden(self, batch: list[tuple[Request, Row, int]]) -> np.ndarray:
+        """The hidden states of a batch. Scores of rows that have skipped blocks are not taken."""
+        steps = [(row, count, len(request.prompt)) for request, row, count in batch]
+        rows, counts = [row for row, _, _ in steps], [count for _, count, _ in steps]
+        found = {i: self._sparse.find_skipped(*step) for i, step in enumerate(steps)}
+        skipped = {i: blocks for i, blocks in found.items() if blocks}
+        more, eviction = self._sparse.inputs(steps), self._eviction
+        if eviction is None:
+            return self._pool.compute(rows, counts, skipped, more)
+        queries = [eviction.count_queries(*step) for step in steps]
+        more |= eviction.inputs(rows, queries)
+        hidden = self._pool.compute(rows, counts, skipped, more)
+        eviction.update(rows, queries, skipped)
+        return hidden
 
     def _advance(self, requests: Sequence[Request]) -> None:
         """Choose the next tokens of requests. One that fails ends; the others take theirs before the first

@@ -12,8 +12,8 @@ from typing import Any
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, controller_of, is_same
-from ovjit.genai.answers import answer_prompt
-from ovjit.genai.batches import Batches, Request
+from ovjit.genai.answers import answer_prompt, echo_prompt
+from ovjit.genai.batches import Batches, Request, paged_options
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.drafts import DraftedRequest, DraftProposer, LookupProposer
 from ovjit.genai.enums import GenerationStatus, StreamingStatus
@@ -34,7 +34,7 @@ from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, streamer_of
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.turns import Turn
-from ovjit.generation.paged import Options, PagedDecoder
+from ovjit.generation.paged import PagedDecoder
 
 _CONSTRUCTORS = (
     "__init__(): incompatible constructor arguments. ContinuousBatchingPipeline takes the path of a folder, "
@@ -92,7 +92,7 @@ class ContinuousBatchingPipeline:
     def _load(self, folder: Path, scheduler: SchedulerConfig, properties: Mapping[str, Any]) -> None:
         """Load the model, and what proposes tokens."""
         names = ("adapters", "draft_model", "prompt_lookup")
-        options = Options(properties={n: v for n, v in properties.items() if n not in names})
+        options = paged_options(scheduler, {n: v for n, v in properties.items() if n not in names})
         self._adapters, change = controller_of(properties, DECODER), None
         if self._adapters is not None:
             self._config.adapters, change = properties["adapters"], self._adapters.insert
@@ -144,15 +144,14 @@ class ContinuousBatchingPipeline:
                 "a Tensor, and a GenerationConfig"
             )
         config, metrics = merge(generation_config, self._config, {}), self._new_metrics()
-        if config.echo:
-            raise UnsupportedError("ovjit does not support echo in add_request: use generate")
         if isinstance(inputs, str):
             tokens = self._prompts.encode([inputs], True, metrics)[0]
         else:
             tokens = _row_of(inputs)
         with self._turn.lock:
             self._apply_adapters([config])
-            return self._add(number, tokens, config, metrics, None, now_us()).handle
+            logs = [1.0] if config.echo else None  # the first token follows nothing
+            return self._add(number, tokens, config, metrics, None, now_us(), logs).handle
 
     def _new_metrics(self) -> PerfMetrics:
         metrics = PerfMetrics()
@@ -160,7 +159,8 @@ class ContinuousBatchingPipeline:
         return metrics
 
     def _add(self, number: int, prompt: list[int], config: GenerationConfig, metrics: PerfMetrics,
-             stream: StreamerBase | None, start_us: float) -> Request:  # fmt: skip
+             stream: StreamerBase | None, start_us: float, prompt_logs: list[float] | None = None
+             ) -> Request:  # fmt: skip
         has_draft = isinstance(self._proposals, DraftProposer)
         check_drafts(config, has_draft, isinstance(self._proposals, LookupProposer))
         if self._proposals is not None and (config.is_beam_search() or config.num_return_sequences > 1):
@@ -170,8 +170,12 @@ class ContinuousBatchingPipeline:
         stops = Stops(config, self._tokenizer, len(prompt))
         metrics._input_tokens += len(prompt)
         handle = GenerationHandle(self.step, metrics)
-        writer = HandleWriter(handle, stream, stops, prompt if config.echo else [])
-        request = self._new_request(number, prompt, stops, handle, writer, Figures(metrics, start_us))
+        writer = HandleWriter(handle, stream, stops, prompt if config.echo else [], prompt_logs or ())
+        if prompt_logs is not None and not stops.most:
+            request = Request(number, prompt, echo_prompt(prompt, writer), handle, writer)
+        else:
+            request = self._new_request(number, prompt, stops, handle, writer, Figures(metrics, start_us))
+        request.prompt_logs = prompt_logs
         self._batches.add(request)
         return request
 
@@ -288,7 +292,8 @@ class ContinuousBatchingPipeline:
         return list(zip(tokens, figures, strict=True))
 
     def _result_of(self, request: Request, config: GenerationConfig, item: Any, start_us: float) -> Any:
-        status = _STATUSES.get(request.writer.status, request.handle.get_status())
+        answered = request.writer.status if request.writer is not None else StreamingStatus.RUNNING
+        status = _STATUSES.get(answered, request.handle.get_status())
         outputs = sorted(request.handle.read_all(), key=lambda output: -output.score)
         outputs = outputs[: config.num_return_sequences]
         metrics = request.handle.get_perf_metrics()

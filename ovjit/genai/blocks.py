@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,18 +16,33 @@ from ovjit.generation.paged_tables import tables_of
 #: Blocks of the first cache, and the number up to which it grows before blocks of prefixes are dropped.
 _FIRST, _KEPT = 32, 512
 NONE: Mapping[int, range] = {}
+NO_INPUTS: Mapping[str, np.ndarray] = {}
 #: (block before, tokens of this block) of a prefix.
 _Key = tuple[int, tuple[int, ...]]
 
 
 class Row:
     """A sequence in the cache: all of its tokens, the number of those that are computed, its blocks, and the
-    number of last tokens whose logits are needed."""
+    number of last tokens whose logits are needed. If blocks were evicted: the number of their tokens, what
+    the other tokens are worth, and the numbers of blocks [layers, blocks] that they have moved by since the
+    last step."""
 
     def __init__(self, tokens: Sequence[int]):
         self.tokens = list(tokens)
-        self.length, self.logit_count = 0, 1
+        self.logit_count = 1
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what is computed."""
+        self.length = self.evicted = 0
         self.blocks: list[int] = []
+        self.importance: Any = None
+        self.shifts: np.ndarray | None = None
+
+    @property
+    def cached(self) -> int:
+        """Tokens in the cache."""
+        return self.length - self.evicted
 
     @property
     def remaining(self) -> int:
@@ -84,16 +101,16 @@ class BlockPool:
 
     def reserve(self, row: Row, count: int) -> bool:
         """Blocks for `count` further tokens of a row. False if there are too few; those that it got stay."""
-        if row.length % self.size and row.blocks:
+        if row.cached % self.size and row.blocks:
             last = row.blocks[-1]
-            if len(row.blocks) * self.size > row.length and self._owners[last] > 1:
+            if len(row.blocks) * self.size > row.cached and self._owners[last] > 1:
                 block = self._take()
                 if block is None:
                     return False
                 self.decoder.copy_block(last, block)
                 self._owners[last] -= 1
                 row.blocks[-1] = block
-        while len(row.blocks) * self.size < row.length + count:
+        while len(row.blocks) * self.size < row.cached + count:
             block = self._take()
             if block is None:
                 return False
@@ -101,14 +118,18 @@ class BlockPool:
         return True
 
     def compute(
-        self, rows: Sequence[Row], counts: Sequence[int], skipped: Mapping[int, range] = NONE
+        self,
+        rows: Sequence[Row],
+        counts: Sequence[int],
+        skipped: Mapping[int, range] = NONE,
+        more: Mapping[str, np.ndarray] = NO_INPUTS,
     ) -> np.ndarray:
         """Compute the next `counts` tokens of rows that have blocks for them. Returns the hidden states
         [tokens, width], valid until the next call. `skipped`: index of a row -> indices of its blocks that
-        these tokens do not attend to."""
+        these tokens do not attend to. `more`: further inputs of the decoder."""
         pairs = list(zip(rows, counts, strict=True))
         blocks = np.zeros((len(rows), max(len(row.blocks) for row in rows)), np.int32)
-        lengths = np.array([row.length + count for row, count in pairs])
+        lengths = np.array([row.cached + count for row, count in pairs])
         for i, row in enumerate(rows):
             hidden_blocks = skipped.get(i, range(0))
             visible = [*row.blocks[: hidden_blocks.start], *row.blocks[hidden_blocks.stop :]]
@@ -117,7 +138,7 @@ class BlockPool:
         tables = tables_of(np.cumsum([0, *counts]), lengths, blocks, self.size)
         tokens = np.concatenate([row.tokens[row.length : row.length + count] for row, count in pairs])
         positions = np.concatenate([np.arange(row.length, row.length + count) for row, count in pairs])
-        hidden = self.decoder.hidden(tokens, positions, tables)
+        hidden = self.decoder.hidden(tokens, positions, tables, more)
         for row, count in pairs:
             row.length += count
         return hidden
@@ -139,7 +160,7 @@ class BlockPool:
 
     def keep_prefix(self, row: Row) -> None:
         """Let later rows find the full blocks of this row, but for proposed tokens: they may be replaced."""
-        if not self._shares_prefixes:
+        if not self._shares_prefixes or row.evicted:
             return
         before, confirmed = -1, len(row.tokens) + 1 - row.logit_count
         for i in range(min(row.length, confirmed) // self.size):
@@ -163,13 +184,40 @@ class BlockPool:
     def fork(self, row: Row) -> Row:
         """A row with the same tokens and the same blocks."""
         child = Row(row.tokens)
-        child.length, child.blocks = row.length, list(row.blocks)
+        child.length, child.evicted, child.blocks = row.length, row.evicted, list(row.blocks)
+        child.importance = copy.deepcopy(row.importance)
         self._owners.update(child.blocks)
         return child
 
+    def keep(self, row: Row, kept: Sequence[np.ndarray]) -> bool:
+        """Drop the blocks of a row but for those with the indices `kept` [layers][count]. False if there are
+        no blocks for copies of those that it shares: it has all of its blocks then."""
+        count = len(kept[0])
+        first = int(min(np.append(np.flatnonzero(each != np.arange(count)), count)[0] for each in kept))
+        targets, taken = row.blocks[:count], list[int]()
+        for i in range(first, count):
+            if self._owners[targets[i]] > 1 or targets[i] in self._keys:
+                block = self._take()
+                if block is None:
+                    self._give_back(taken)
+                    return False
+                taken.append(block)
+                targets[i] = block
+        for layer, indices in enumerate(kept):
+            sources = [row.blocks[i] for i in indices[first:]]
+            self.decoder.move_blocks(layer, sources, targets[first:])
+        self._give_back(block for block in row.blocks if block not in targets)
+        row.evicted += (len(row.blocks) - count) * self.size
+        row.blocks = targets
+        return True
+
     def release(self, row: Row) -> None:
         """Give back the blocks of a row. Its tokens stay, to be computed again."""
-        for block in row.blocks:
+        self._give_back(row.blocks)
+        row.clear()
+
+    def _give_back(self, blocks: Iterable[int]) -> None:
+        for block in blocks:
             self._owners[block] -= 1
             if not self._owners[block]:
                 del self._owners[block]
@@ -177,4 +225,3 @@ class BlockPool:
                     self._idle[block] = None
                 else:
                     self._free.append(block)
-        row.blocks, row.length = [], 0

@@ -105,8 +105,10 @@ class Engine(StepRunner):
         self._request = decoder._request
         self._can_extend = not decoder.turn
         #: Whether prompts of different lengths can be rows of one state, with padding before them.
-        self.can_join = not decoder.turn and INPUTS <= {*self._names} and all(
-            state._open == [0, 2] for state in self._request.query_state()
+        self.can_join = (
+            not decoder.turn
+            and INPUTS <= {*self._names}
+            and all(state._open == [0, 2] for state in self._request.query_state())
         )
         self._length = 0
         #: The tokens in the state, [] if it has several rows.
@@ -131,6 +133,11 @@ class Engine(StepRunner):
         keep_last(read, rows)
         names = () if change is None else change(read)
         return cls(Decoder(Core().compile_model(read, device, dict(properties)), 0, names))
+
+    @property
+    def requests(self) -> list[Any]:
+        """The requests whose inputs adapters are."""
+        return [self._request]
 
     def forget(self) -> None:
         """Begin the next prompt anew: the state is another sequence's."""

@@ -97,25 +97,27 @@ class GenerationHandle:
 
 class HandleWriter(Writer):
     """Gives the tokens of a single sequence to a handle as they come, those of several at the end; and those
-    of a streamer to it."""
+    of a streamer to it. `prompt_logs`: the log-probabilities of echoed tokens."""
 
     def __init__(self, handle: GenerationHandle, stream: StreamerBase | None, stops: Stops,
-                 echoed: Sequence[int]):  # fmt: skip
+                 echoed: Sequence[int], prompt_logs: Sequence[float] = ()):  # fmt: skip
         super().__init__(stream, stops, echoed)
-        self._handle = handle
+        self._handle, self._prompt_logs = handle, prompt_logs
         config = stops.config
         self._is_single = config.num_return_sequences == 1 and not config.is_beam_search()
 
-    def _give(self, tokens: list[int], answer: Answer) -> StreamingStatus:
+    def _give(self, echoed: list[int], tokens: list[int], answer: Answer) -> StreamingStatus:
         if self._is_single:
             logs = answer.logs[self._count - len(tokens) : self._count]
-            self._handle._outputs.append({0: GenerationOutput.of(tokens, logs, answer)})
-        return super()._give(tokens, answer)
+            logs = [*self._prompt_logs, *logs] if echoed else logs
+            self._handle._outputs.append({0: GenerationOutput.of([*echoed, *tokens], logs, answer)})
+        return super()._give(echoed, tokens, answer)
 
     def finish(self, answers: Sequence[Answer]) -> None:
         """Give the sequences of the request."""
         if not self._is_single:
-            outputs = {i: GenerationOutput.of(a.tokens, a.logs, a) for i, a in enumerate(answers)}
+            logs = [[*self._prompt_logs, *answer.logs] for answer in answers]
+            outputs = {i: GenerationOutput.of(a.tokens, logs[i], a) for i, a in enumerate(answers)}
             self._handle._outputs.append(outputs)
 
 

@@ -8,10 +8,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from ovjit.api.run.core import Core
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
 from ovjit.genai.answers import Answer, Steps, Writer, answer_prompt
+from ovjit.genai.batched_engine import BatchedEngine, needs_batches
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.engine import MAX_ROWS, Change, Engine
 from ovjit.genai.enums import GenerationFinishReason
@@ -42,13 +44,16 @@ from ovjit.generation.tokenizer import is_gguf
 _BACKENDS = ("PA", "SDPA")
 
 
-def engine_properties(properties: dict[str, Any]) -> dict[str, Any]:
-    """Properties of the device. RuntimeError for those of the pipeline that contradict one another."""
+def engine_properties(properties: dict[str, Any], batched: bool = False) -> dict[str, Any]:
+    """Properties of the device. RuntimeError for those of the pipeline that contradict one another,
+    UnsupportedError for those that need a `BatchedEngine` where the pipeline is not `batched`."""
     scheduler = properties.get("scheduler_config", SchedulerConfig())
     if not isinstance(scheduler, SchedulerConfig):
         raise OvjitError(f"scheduler_config should be a SchedulerConfig, not {type(scheduler).__name__}")
-    if scheduler.use_sparse_attention:
-        raise UnsupportedError("ovjit supports sparse attention in ContinuousBatchingPipeline only")
+    if needs_batches(properties) and not batched:
+        raise UnsupportedError(
+            "ovjit supports sparse attention and cache eviction for pipelines of texts only"
+        )
     backend = properties.get("ATTENTION_BACKEND", "PA")
     if backend not in _BACKENDS:
         raise OvjitError(f"ATTENTION_BACKEND should be one of {list(_BACKENDS)}, not {backend!r}")
@@ -85,6 +90,7 @@ class LLMPipeline:
         #: Proposes tokens: a draft model, "lookup" for earlier tokens, or None.
         self._drafts: Proposer | str | None = None
         self._extended: SDPerModelsPerfMetrics | None = None
+        self._engine: Engine | BatchedEngine
         if isinstance(kwargs.get("weights", arguments[1] if len(arguments) > 1 else None), Tensor):
             self._load_text(*arguments, **kwargs)
         else:
@@ -118,9 +124,12 @@ class LLMPipeline:
         parent = folder if folder.is_dir() else folder.parent
         self._config = GenerationConfig() if is_gguf(folder) else read_config(GenerationConfig, parent)
         change = self._load_adapters(properties)
-        self._engine = Engine.load(
-            folder, device, engine_properties(properties), change, _rows_of(properties)
-        )
+        settings = engine_properties(properties, batched=True)
+        if needs_batches(properties):
+            scheduler = properties["scheduler_config"]
+            self._engine = BatchedEngine.load(folder, device, scheduler, settings, change)
+        else:
+            self._engine = Engine.load(folder, device, settings, change, _rows_of(properties))
         self._load_drafts(device, properties)
 
     def _load_text(self, model: str, weights: Tensor, tokenizer: Tokenizer, device: str,
@@ -129,9 +138,12 @@ class LLMPipeline:
             raise TypeError(f"tokenizer should be a Tokenizer, not {type(tokenizer).__name__}")
         self._tokenizer, self._config = tokenizer, copy.copy(generation_config or GenerationConfig())
         change = self._load_adapters(properties)
-        self._engine = Engine.load_text(
-            model, weights, device, engine_properties(properties), change, _rows_of(properties)
-        )
+        settings = engine_properties(properties, batched=True)
+        if needs_batches(properties):
+            read, scheduler = Core().read_model(model, weights), properties["scheduler_config"]
+            self._engine = BatchedEngine(read, device, scheduler, settings, change)
+        else:
+            self._engine = Engine.load_text(model, weights, device, settings, change, _rows_of(properties))
         self._load_drafts(device, properties)
 
     def _load_adapters(self, properties: dict[str, Any]) -> Change:
@@ -143,6 +155,11 @@ class LLMPipeline:
 
     def _load_drafts(self, device: str, properties: dict[str, Any]) -> None:
         draft = properties.get("draft_model")
+        if (draft or properties.get("prompt_lookup")) and not isinstance(self._engine, Engine):
+            raise UnsupportedError(
+                "ovjit does not support draft_model and prompt_lookup of an LLMPipeline with sparse "
+                "attention or cache eviction: leave one of them out"
+            )
         self._drafts = draft.load(device) if draft else "lookup" if properties.get("prompt_lookup") else None
 
     # -- settings
@@ -196,7 +213,7 @@ class LLMPipeline:
         stream = streamer_of(streamer, self._tokenizer)
         config = merge(generation_config, self._config, kwargs)
         check_drafts(config, isinstance(self._drafts, Proposer), self._drafts == "lookup")
-        if apply_adapters(self._adapters, [self._engine.decoder._request], config.adapters):
+        if apply_adapters(self._adapters, self._engine.requests, config.adapters):
             self._engine.forget()
         metrics = PerfMetrics()
         metrics._load_time = self._load_time
@@ -206,10 +223,11 @@ class LLMPipeline:
             prompts, is_text = self._prompts.tokens_of(inputs, config, metrics)
             check_single(stream, config, len(prompts))
             answers: list[Answer] = []
-            if len(prompts) > 1 and self._drafts is None and self._engine.can_join:
+            engine, is_alone = self._engine, len(prompts) == 1 or self._drafts is not None
+            if isinstance(engine, Engine) and engine.can_join and not is_alone:
                 for first in range(0, len(prompts), MAX_ROWS):
                     some = prompts[first : first + MAX_ROWS]
-                    answers += self._run_together(some, config, metrics, start_us)
+                    answers += self._run_together(engine, some, config, metrics, start_us)
             else:
                 for prompt in prompts:
                     answers += self._run(prompt, config, stream, metrics, start_us)
@@ -242,14 +260,19 @@ class LLMPipeline:
         return self._engine.run(prompt, steps)[: config.num_return_sequences]
 
     def _run_together(
-        self, prompts: list[list[int]], config: GenerationConfig, metrics: PerfMetrics, start_us: float
+        self,
+        engine: Engine,
+        prompts: list[list[int]],
+        config: GenerationConfig,
+        metrics: PerfMetrics,
+        start_us: float,
     ) -> list[Answer]:
         """Generate the sequences of several prompts, each step for all of them."""
         figures, steps = SharedFigures(metrics, start_us), list[Steps]()
         for prompt in prompts:
             stops, writer = self._begin(prompt, config, None, metrics)
             steps.append(answer_prompt(prompt, stops, writer, figures))
-        answers = self._engine.run_together(prompts, steps, figures.end_common_step)
+        answers = engine.run_together(prompts, steps, figures.end_common_step)
         figures.finish_all()
         return [answer for each in answers for answer in each[: config.num_return_sequences]]
 
@@ -271,6 +294,7 @@ class LLMPipeline:
             self._drafts.metrics, propose = metrics, self._drafts.propose
             self._drafts.apply(stops.config.adapters, self._config.adapters)
             metrics._load_time = metrics.main_model_metrics._load_time = self._load_time
+        assert isinstance(self._engine, Engine)
         self._engine.forget()
         steps = answer_drafted(prompt, stops, writer, figures, metrics)
         answers = run_drafted(self._engine.decoder, prompt, steps, propose, stops.config)

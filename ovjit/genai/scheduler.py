@@ -6,7 +6,7 @@ from typing import Any
 
 from ovjit.errors import OvjitError
 from ovjit.genai.enums import AggregationMode, KVCrushAnchorPointMode, SparseAttentionMode
-from ovjit.genai.fields import BOOL, REAL, SIZE, Absent, Instance, Optional, Settings
+from ovjit.genai.fields import BOOL, REAL, SIZE, Instance, Optional, Settings
 
 
 def _print_fields(name: str, values: dict[str, Any]) -> str:
@@ -113,7 +113,7 @@ class SparseAttentionConfig(Settings):
     _fields = {
         "mode": (SparseAttentionMode.TRISHAPE, Instance(SparseAttentionMode)),
         "num_last_dense_tokens_in_prefill": (100, SIZE), "num_retained_start_tokens_in_cache": (128, SIZE),
-        "num_retained_recent_tokens_in_cache": (1920, SIZE), "xattention_threshold": (0.8, REAL),
+        "num_retained_recent_tokens_in_cache": (1920, SIZE), "xattention_threshold": (REAL.assign(0.8), REAL),
         "xattention_block_size": (64, SIZE), "xattention_stride": (8, SIZE),
     }  # fmt: skip
 
@@ -133,13 +133,12 @@ class SparseAttentionConfig(Settings):
 
 class SchedulerConfig(Settings):
     """Settings of ContinuousBatchingPipeline. LLMPipeline runs one request at a time and keeps its state as
-    long as it needs: there they have no effect, and sparse attention, which changes results, is an
-    UnsupportedError. Cache eviction is one when it is switched on."""
+    long as it needs: there only sparse attention and cache eviction have an effect."""
 
     _fields = {
         "max_num_batched_tokens": (256, SIZE), "num_kv_blocks": (0, SIZE), "cache_size": (0, SIZE),
         "num_linear_attention_blocks": (0, SIZE), "cache_interval_multiplier": (None, Optional(SIZE)),
-        "dynamic_split_fuse": (True, BOOL), "use_cache_eviction": (False, Absent("cache eviction")),
+        "dynamic_split_fuse": (True, BOOL), "use_cache_eviction": (False, BOOL),
         "max_num_seqs": (256, SIZE), "enable_prefix_caching": (False, BOOL),
         "use_sparse_attention": (False, BOOL),
         "cache_eviction_config": (None, Instance(CacheEvictionConfig)),

@@ -33,12 +33,20 @@ from ovjit.records import NamedTuple
 
 class Options(NamedTuple):
     """`weights`: bits of compressed weights, 0: as they are stored; `group`: elements of the depth that share
-    a scale, of 4 bits; `kv_cache`: the caches' element type; `properties`: for compiling."""
+    a scale, of 4 bits; `kv_cache`: the caches' element type; `properties`: for compiling.
+
+    These add inputs to the model, which `hidden` takes by name. `scores`: `score_aggregation_window`, for
+    `scores_by_sequence`; `rotation`: those that rotate keys in the cache; `xattention`: those of the sparse
+    attention.
+    """
 
     weights: int = 0
     group: int = 128
     kv_cache: str = "f32"
     properties: Mapping[str, Any] = {}
+    scores: bool = False
+    rotation: bool = False
+    xattention: bool = False
 
     @property
     def config(self) -> dict[str, Any]:
@@ -50,6 +58,11 @@ DEFAULTS = Options()
 NONE: Mapping[str, Any] = {}
 #: Entries of config.json that only vLLM reads.
 _BESIDE = frozenset("architectures bos_token_id eos_token_id max_position_embeddings pad_token_id".split())
+#: The inputs that `Options` adds. Those of layers end with their number.
+_OPTIONAL = frozenset((
+    "score_aggregation_window", "rotated_block_indices", "rotation_deltas", "model_rotation_trig_lut",
+    "xattention_threshold", "xattention_block_size", "xattention_stride",
+))  # fmt: skip
 
 
 def read_folder(folder: Path, overrides: Mapping[str, Any] = NONE) -> Model:
@@ -88,7 +101,8 @@ def settle(model: Model, longest: int) -> None:
 
 
 def split_head(model: Model) -> tuple[Model, Model]:
-    """A paged decoder as two models: one computes the input of the last product, the other one the logits.
+    """A paged decoder as two models: one computes the input of the last product, and the scores of keys, the
+    other one the logits.
 
     Raises UnsupportedError for a decoder whose logits are not the product with a matrix of weights.
     """
@@ -103,8 +117,10 @@ def split_head(model: Model) -> tuple[Model, Model]:
     begin = ops.parameter(hidden.get_partial_shape(), hidden.get_element_type(), name="hidden_states")
     begin.output(0).set_names({"hidden_states"})
     product.input(0).replace_source_output(begin.output(0))
-    head = Model([logits_of(model)], [begin], "head")
-    body = Model([ops.result(hidden)], model.get_parameters(), "decoder")
+    logits = logits_of(model)
+    scores = [result for result in model.get_results() if result.get_friendly_name().startswith("scores.")]
+    head = Model([logits], [begin], "head")
+    body = Model([ops.result(hidden), *scores], model.get_parameters(), "decoder")
     return body, head
 
 
@@ -133,7 +149,8 @@ class PagedDecoder:
             settle(model, longest)
         if options.weights:
             compress_weights(model, options.weights, options.group)
-        paged_attention_transformation(model)
+        rotation, xattention = options.rotation, options.xattention
+        paged_attention_transformation(model, False, options.scores, options.scores, rotation, xattention)
         body, head = split_head(model)
         constant_inputs = () if change is None else change(body, head)
         core = Core()
@@ -143,6 +160,7 @@ class PagedDecoder:
         self.inputs = {name for port in self._body.inputs for name in port.get_names()}
         unknown = self.inputs - {"input_ids", "position_ids", *Tables._fields, *constant_inputs}
         unknown -= {name for port in self._ports for name in port.get_names()}
+        unknown -= {name for name in unknown if name.partition(".")[0] in _OPTIONAL}
         if unknown or not self._ports:
             raise UnsupportedError(f"a decoder with the inputs {sorted(self.inputs)} is not supported")
         shapes = {p.get_any_name(): [*p.get_partial_shape()][1:] for p in self._ports}
@@ -157,6 +175,7 @@ class PagedDecoder:
         self.requests = self._request, self._logits
         self.caches: dict[str, Tensor] = {}
         self.blocks = 0
+        self._lengths: np.ndarray = np.zeros(0, np.int64)
         self.width = int(self._head.input(0).get_partial_shape()[-1].get_length())
 
     @classmethod
@@ -199,24 +218,50 @@ class PagedDecoder:
             rows = cache_bytes(tensor)
             rows[target] = rows[source]
 
-    def hidden(self, tokens: np.ndarray, positions: np.ndarray, tables: Tables) -> np.ndarray:
+    def move_blocks(self, layer: int, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Copy the keys and values of a layer from the blocks `sources` to `targets`, all at once."""
+        for name in (f"key_cache.{layer}", f"value_cache.{layer}"):
+            rows = cache_bytes(self.caches[name])
+            rows[targets] = rows[sources]
+
+    def hidden(
+        self,
+        tokens: np.ndarray,
+        positions: np.ndarray,
+        tables: Tables,
+        more: Mapping[str, np.ndarray] = NONE,
+    ) -> np.ndarray:
         """Hidden states [tokens, width] of the new tokens of all sequences, in f32, valid until the next
-        call; their keys and values are in the caches then. Raises ValueError for tables that would read or
-        write blocks of other sequences, see `check_tables`."""
+        call; their keys and values are in the caches then. `more`: inputs that `Options` has added. Raises
+        ValueError for tables that would read or write blocks of other sequences, see `check_tables`."""
         if tokens.ndim != 1 or tokens.shape != positions.shape:
             raise ValueError(f"{tokens.shape} tokens have {positions.shape} positions; [n] is expected")
         check_tables(tables, len(tokens), self.block, self.blocks)
-        return self._hidden(tokens, positions, tables)
+        return self._hidden(tokens, positions, tables, more)
 
-    def _hidden(self, tokens: np.ndarray, positions: np.ndarray, tables: Tables) -> np.ndarray:
+    def _hidden(
+        self,
+        tokens: np.ndarray,
+        positions: np.ndarray,
+        tables: Tables,
+        more: Mapping[str, np.ndarray] = NONE,
+    ) -> np.ndarray:
         inputs = {
             "input_ids": tokens.astype(np.int64, copy=False),
             "position_ids": positions.astype(np.int64, copy=False),
             **tables._asdict(),
+            **more,
         }
         inputs = {name: array for name, array in inputs.items() if name in self.inputs}
         hidden = self._request.infer(inputs, share_inputs=True, share_outputs=True)[0]
+        self._lengths = tables.past_lens + np.diff(tables.subsequence_begins)
         return hidden.reshape(len(tokens), self.width)
+
+    def scores_by_sequence(self) -> list[np.ndarray]:
+        """For each sequence of the last call of `hidden` the scores [layers, tokens] of its keys: the sums,
+        over heads and over its last `score_aggregation_window` queries, of their weights."""
+        outputs = [self._request.get_output_tensor(i + 1).data for i in range(len(self.layers))]
+        return np.split(np.stack(outputs), np.cumsum(self._lengths)[:-1], axis=1)
 
     def logits(self, hidden: np.ndarray) -> np.ndarray:
         """Logits [rows, words] of hidden states [rows, width], valid until the next call."""

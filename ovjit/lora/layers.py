@@ -15,6 +15,7 @@ from ovjit.api.model.model import Model
 from ovjit.compat import opset13
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.lora.tensors import AdapterTensors, LowRank
+from ovjit.readers.gguf.weights import unpermuted
 
 #: Adapters and their scales.
 Blend = Sequence[tuple[AdapterTensors, float]]
@@ -44,9 +45,12 @@ def find_layers(model: Model, blend: Blend, prefix: str) -> list[Any]:
     ]
 
 
-def blend_layer(blend: Blend, node_name: str, prefix: str, sizes: tuple[int, int]) -> LowRank:
+def blend_layer(
+    blend: Blend, node_name: str, prefix: str, sizes: tuple[int, int], head_size: int = 0
+) -> LowRank:
     """The matrices of a layer: of all adapters, A with their scales. Rank 0 if no adapter has some. `sizes`:
-    the layer's inputs and outputs; RuntimeError if those of an adapter differ."""
+    the layer's inputs and outputs; RuntimeError if those of an adapter differ. `head_size`: for layers of
+    adapters that are `paired`."""
     pairs = []
     for tensors, scale in blend:
         name = find_name(tensors.layers, node_name, prefix)
@@ -58,10 +62,27 @@ def blend_layer(blend: Blend, node_name: str, prefix: str, sizes: tuple[int, int
                 f"the LoRA tensors {name} have A {list(a.shape)} and B {list(b.shape)}, but the layer "
                 f"{node_name} has {sizes[0]} inputs and {sizes[1]} outputs"
             )
+        if name in tensors.paired:
+            b = b[unpermuted(len(b) // head_size, head_size, head_size)]
         pairs.append(LowRank(a * np.float32(scale), b))
     if not pairs:
         return LowRank(np.zeros((0, sizes[0]), np.float32), np.zeros((sizes[1], 0), np.float32))
     return LowRank(np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs], 1))
+
+
+def find_head_size(model: Model) -> int:
+    """The size of a head of the model's attention. UnsupportedError if there is none, or several."""
+    sizes = set()
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "ScaledDotProductAttention":
+            sizes.add(node.input_value(0).get_partial_shape()[-1].get_length())
+        elif node.get_type_name() == "PagedAttentionExtension":
+            sizes.add(int(node.get_rt_info()["k_head_size"].value))
+    if len(sizes) != 1:
+        raise UnsupportedError(
+            f"an adapter of a GGUF file needs one size of heads; the model's attention has {sorted(sizes)}"
+        )
+    return sizes.pop()
 
 
 def layer_sizes(node: Any) -> tuple[int, int]:
@@ -119,9 +140,10 @@ def add_to_weights(node: Any, matrices: LowRank) -> None:
     node.input(1).replace_source_output(opset13.constant(weights, kind).output(0))
 
 
-def replace_weights(model: Model, weights: Mapping[str, np.ndarray], prefix: str) -> set[str]:
-    """Replace constants by an adapter's whole weights. Returns the names of those that are used."""
-    used = set()
+def find_weights(model: Model, weights: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
+    """The constants that an adapter's whole weights replace, by the names of these. RuntimeError if they
+    differ in shape, or are not floats."""
+    constants: dict[str, Any] = {}
     for node in model.get_ordered_ops():
         if node.get_type_name() != "Constant" or not weights:
             continue
@@ -134,6 +156,5 @@ def replace_weights(model: Model, weights: Mapping[str, np.ndarray], prefix: str
                 f"{name} of the shape {list(weights[name].shape)} cannot replace the weights "
                 f"{node.get_friendly_name()}, which are {kind.get_type_name()} {shape}"
             )
-        node.output(0).replace(opset13.constant(weights[name], kind).output(0))
-        used.add(name)
-    return used
+        constants[name] = node
+    return constants

@@ -1,21 +1,23 @@
 """Tensors of an adapter, by the layer that they adapt.
 
-In: a safetensors file as PEFT, diffusers or kohya write it. Out: for each layer A [rank, inputs] and B
-[outputs, rank] in f32; 1 x 1 convolutions have two more dimensions in the file. Scales (`alpha`) of files are
-not used, as in openvino_genai: a program chooses its own.
+In: a safetensors file as PEFT, diffusers or kohya write it, or a GGUF file as llama.cpp writes it. Out: for
+each layer A [rank, inputs] and B [outputs, rank] in f32; 1 x 1 convolutions have two more dimensions in the
+file. Scales (`alpha`) of files are not used, as in openvino_genai: a program chooses its own.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from ovjit.errors import ModelError, OvjitError
+from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.readers.checkpoint.files import parse_tensors, read_tensor_file
-from ovjit.readers.gguf.header import Stored
+from ovjit.readers.gguf.blocks import values_of
+from ovjit.readers.gguf.header import Stored, open_gguf
+from ovjit.readers.gguf.settings import KINDS
 from ovjit.records import NamedTuple
 
 #: Names of matrices, which follow the name of their layer: PEFT's, kohya's, diffusers', and those of Flux.
@@ -27,6 +29,14 @@ _NAMES = {
 #: Weights that an adapter replaces.
 _WEIGHTS = re.compile(r".*\.(?:lm_head|embed_tokens)\.weight", re.DOTALL)
 
+#: Names of matrices in GGUF files, and PEFT's names of their layers.
+_GGUF = re.compile(r"(?:blk\.(?P<block>\d+)\.)?(?P<layer>\w+)\.weight\.lora_(?P<part>[ab])", re.ASCII)
+_GGUF_LAYERS = {
+    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj", "output": "lm_head",
+}  # fmt: skip
+
 
 class LowRank(NamedTuple):
     """A [rank, inputs] and B [outputs, rank] of a layer, in f32."""
@@ -36,19 +46,46 @@ class LowRank(NamedTuple):
 
 
 class AdapterTensors(NamedTuple):
-    """Pairs of matrices by layer, and weights that replace those of the model, by name."""
+    """Pairs of matrices by layer, and weights that replace those of the model, by name. `paired`: layers of
+    queries and keys whose rows of B are in llama.cpp's order, with rotated pairs side by side."""
 
     layers: Mapping[str, LowRank]
     weights: Mapping[str, np.ndarray]
+    paired: Collection[str] = ()
 
 
 def read_adapter(path: Path) -> AdapterTensors:
     """The tensors of a file. RuntimeError if it is missing, not a safetensors file, or lacks a matrix."""
     if not path.exists():
         raise OvjitError(f"LoRA adapter path does not exist: {path}")
+    if path.suffix == ".gguf":
+        return _read_gguf(path)
     if path.suffix != ".safetensors":
         raise OvjitError(f"Expected .safetensors file, got: {path}")
     return _group(_read(lambda: read_tensor_file(path)))
+
+
+def _read_gguf(path: Path) -> AdapterTensors:
+    """The tensors of a GGUF file: layers get the names that PEFT writes. RuntimeError for a file that is no
+    adapter, and for layers without a name there, such as those of experts."""
+    file = open_gguf(str(path))
+    kind = file.metadata.get("adapter.type")
+    if kind != "lora":
+        raise OvjitError(f"{path} is no LoRA adapter: its adapter.type is {kind!r}")
+    parts: dict[str, dict[str, np.ndarray]] = {}
+    for name, tensor in file.tensors.items():
+        match = _GGUF.fullmatch(name)
+        layer = _GGUF_LAYERS.get(match["layer"]) if match else None
+        if match is None or layer is None:
+            raise UnsupportedError(f"the tensor {name!r} of {path} is no matrix of a known layer")
+        full = layer if match["block"] is None else f"model.layers.{match['block']}.{layer}"
+        values = values_of(tensor.kind, tensor.data, tensor.shape).reshape(tensor.shape)
+        parts.setdefault(f"base_model.model.{full}", {})[match["part"]] = values
+    paired: Collection[str] = ()
+    architecture = KINDS.get(str(file.metadata.get("general.architecture")))
+    if architecture is not None and architecture.paired:
+        paired = {name for name in parts if name.endswith(("q_proj", "k_proj"))}
+    return AdapterTensors({layer: _pair(layer, parts[layer]) for layer in sorted(parts)}, {}, paired)
 
 
 def parse_adapter(data: np.ndarray) -> AdapterTensors:

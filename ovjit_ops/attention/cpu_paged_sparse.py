@@ -2,8 +2,9 @@
 
 The attention is estimated from sums along antidiagonals. Queries and keys are grouped by `stride`; in a pair
 of groups, the i-th query from the end meets the i-th key. So `stride` dot products stand for a tile of stride
-x stride scores. For each block of queries, the blocks of keys with the largest sums are kept until they reach
-the part `threshold` of the total. The first block and the diagonal one are always kept.
+x stride scores; the last group may have fewer. For each block of queries, the blocks of keys with the largest
+sums are kept until they reach the part `threshold` of the total. The first block and the diagonal one are
+always kept.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ HEADER = 64
 
 
 @inline
-def opposite(q, q_row, k, k_row, stride, size, T):
-    """The sum of the dot products of `stride` queries, in reverse order, with `stride` keys."""
+def opposite(q, q_row, k, k_row, stride, first, stop, size, T):
+    """The sum of the dot products of `stride` queries, in reverse order, with `stride` keys: of the pairs
+    from `first` to `stop`, which are there."""
     acc = const[f32](0.0)
-    for i in range(stride):
+    for i in range(first, stop):
         for j in range(0, size, VL):
             query = loadm[T](q + (stride - 1 - i) * q_row + j * SIZE[T], size - j)
             acc = fma(query, loadm[T](k + i * k_row + j * SIZE[T], size - j), acc)
@@ -84,11 +86,13 @@ def paged_sparse(
     factor = splat[f32](scale) * (const[f32](1.0) / cast[f32](spread[i32](stride)))
     p = q + head * sizes.key_size * SIZE[T]
     t = k + head // sizes.group * sizes.key_size * SIZE[T]
-    for i in range(block * per, min((block + 1) * per, new // stride)):
+    for i in range(block * per, min((block + 1) * per, (new + stride - 1) // stride)):
+        first = stride - min(stride, new - i * stride)
         for j in range(i + 1):
+            stop = min(stride, new - j * stride)
             product = opposite(
                 p + i * stride * sizes.q_row, sizes.q_row, t + j * stride * sizes.x_row, sizes.x_row, stride,
-                sizes.key_size, T,
+                first, stop, sizes.key_size, T,
             )  # fmt: skip
             storem[f32](scratch + 64 + j * 4, product * factor, 1)
         storem[f32](scratch, const[f32](-inf), 1)

@@ -275,13 +275,13 @@ def kept_blocks(
     mask = np.ones((tokens, tokens), bool)
     if each < 16 or stride < 1 or each % stride:
         return mask
-    n, per = tokens // stride, each // stride
-    shape = n, stride, q.shape[1]
-    a, b = (x[: n * stride].astype(np.float32).reshape(shape) for x in (q, k))
+    n, per = -(-tokens // stride), each // stride
+    shape, missing = (n, stride, q.shape[1]), ((0, n * stride - tokens), (0, 0))
+    a, b = (np.pad(x.astype(np.float32), missing).reshape(shape) for x in (q, k))
     row = n, stride * q.shape[1]
     scores = a[:, ::-1].reshape(row) @ b.reshape(row).T * np.float32(scale / stride)
     scores = np.where(np.tril(np.ones((n, n), bool)), scores, -np.inf)
-    weights = np.exp(scores - scores.max(1, keepdims=True)) if n else scores
+    weights = np.exp(scores - scores.max(1, keepdims=True))
     weights = weights / weights.sum(1, keepdims=True)
     blocks = -(-tokens // each)
     for i in range(blocks):

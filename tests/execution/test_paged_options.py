@@ -148,14 +148,18 @@ def test_blocks_that_are_gone_are_not_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    "threshold, block, stride", [(0.5, 128, 16), (0.3, 128, 8), (0.6, 64, 8), (1.0, 128, 16)]
-)
-def test_xattention(threshold: float, block: int, stride: int) -> None:
-    """A prompt of whole blocks."""
+    "threshold, block, stride, tokens",
+    [
+        (0.5, 128, 16, 512), (0.3, 128, 8, 512), (0.6, 64, 8, 512), (1.0, 128, 16, 512),
+        (0.3, 32, 16, 493), (0.5, 32, 8, 388), (0.4, 64, 16, 457), (0.5, 128, 16, 507),
+    ],
+)  # fmt: skip
+def test_xattention(threshold: float, block: int, stride: int, tokens: int) -> None:
+    """A prompt of whole blocks, and of parts of blocks and of strides."""
     names = ("xattention_threshold", "xattention_block_size", "xattention_stride")
     more = dict(zip(names, ([threshold], block, stride), strict=True))
     runs = tuple(Run(p, model(p, names), blocks=20) for p in (ov, openvino))
-    compare(runs, [([(0, 512, list(range(16, 0, -1)))], more)])  # type: ignore[arg-type]
+    compare(runs, [([(0, tokens, list(range(16, 0, -1)))], more)])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("window", [0, 4])

@@ -4,6 +4,7 @@ has written, and beside sums in NumPy."""
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ pytest.importorskip("jinja2")
 pytest.importorskip("regex")
 
 from ovjit import genai
-from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.errors import OvjitError
 from tests.support import genai_adapters as cases
 from tests.support.genai_cases import is_same
 
@@ -129,28 +130,95 @@ def test_warnings(adapted: Path) -> None:
         genai.LLMPipeline(adapted, "CPU", adapters=genai.AdapterConfig(genai.Adapter()))
 
 
-def test_whole_weights(adapted: Path) -> None:
-    """Weights of an adapter replace constants, where the adapters are fixed."""
-    rng = np.random.default_rng(cases.SEED)
+def write_whole_weights(adapted: Path, folder: Path) -> tuple[Path, Path]:
+    """(a folder whose last weights have a name, an adapter that replaces them)."""
+    shutil.copytree(adapted, folder)
     model = ov.Core().read_model(adapted / "openvino_model.xml")
     head = next(n for n in model.get_ordered_ops() if "lm_head" in n.get_friendly_name())
-    name = head.input_value(1).get_node().get_friendly_name()
     head.input_value(1).get_node().set_friendly_name("self.lm_head.weight")
-    weights = rng.standard_normal((300, 32)).astype(np.float32)
-    tensors = cases.tensors_of(1, 4, ("model.layers.0.mlp.up_proj",)) | {
-        f"{cases.PREFIX}lm_head.weight": ("F32", weights)
-    }
-    path = adapted.parent / "whole.safetensors"
+    ov.save_model(model, folder / "openvino_model.xml", compress_to_fp16=False)
+    weights = np.random.default_rng(3).standard_normal((300, 32)).astype(np.float32)
+    tensors = cases.tensors_of(1, 4, ("model.layers.0.mlp.up_proj",))
+    path = folder / "whole.safetensors"
+    tensors[f"{cases.PREFIX}lm_head.weight"] = "F32", weights
     path.write_bytes(cases.write_safetensors(tensors))
-    config, modes = genai.AdapterConfig, genai.AdapterConfig.Mode
-    for mode in (modes.MODE_STATIC, modes.MODE_FUSE):
-        from ovjit.genai.adapters import DECODER, AdapterController
+    return folder, path
 
-        AdapterController(config(genai.Adapter(path), mode), DECODER).insert(changed := model.clone())
-        products = [n for n in changed.get_ordered_ops() if "lm_head" in n.get_friendly_name()]
-        np.testing.assert_array_equal(products[-1].input_value(1).get_node().data, weights), name
-    with pytest.raises(UnsupportedError, match="MODE_STATIC and MODE_FUSE"):
-        AdapterController(config(genai.Adapter(path)), DECODER).insert(model)
+
+#: Results of the real package with these weights, without, with the scale 0.5, and with the adapter b.
+WHOLE = (
+    ([215, 17, 2, 268, 105, 54, 192, 184], -5.755), ([235, 108, 109, 67, 97, 255, 67, 97], -26.793),
+    ([215, 154, 202, 253, 132, 271, 297, 230], -5.488), ([235, 108, 109, 67, 97, 272, 42, 217], -26.461),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_whole_weights(adapted: Path, tmp_path: Path, mode: str) -> None:
+    """Weights of an adapter replace constants."""
+    folder, path = write_whole_weights(adapted, tmp_path / "whole")
+    whole, b = genai.Adapter(path), adapter_of(adapted, "b")
+    first = genai.AdapterConfig(whole, getattr(genai.AdapterConfig.Mode, f"MODE_{mode}"))
+    pipeline = genai.LLMPipeline(folder, "CPU", adapters=first)
+    configs = [None, genai.AdapterConfig(), genai.AdapterConfig(whole, 0.5), genai.AdapterConfig(b)]
+    for config, (tokens, score) in zip(configs[: 4 if mode == "DYNAMIC" else 1], WHOLE, strict=False):
+        options = {} if config is None else {"adapters": config}
+        result = pipeline.generate(TOKENS, logprobs=1, **OPTIONS, **options)
+        assert result.tokens == [tokens]
+        np.testing.assert_allclose(result.scores, [score], atol=2e-3)
+    batches = genai.ContinuousBatchingPipeline(
+        folder, genai.SchedulerConfig(), "CPU", {"adapters": genai.AdapterConfig(whole, first._mode)}
+    )
+    assert batches.generate([TOKENS], [genai.GenerationConfig(**OPTIONS)])[0].m_generation_ids == [
+        WHOLE[0][0]
+    ]
+
+
+GGUF_NAMES = dict(zip(cases.LAYERS, ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up",
+                                     "ffn_down"), strict=True))  # fmt: skip
+
+
+def write_gguf_adapter(path: Path, architecture: str, kind: str = "lora") -> Path:
+    """The adapter b as llama.cpp writes it: a llama has rotated pairs of queries and keys side by side."""
+    gguf = pytest.importorskip("gguf")
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_string("adapter.type", kind)
+    for name, (_, array) in cases.FILES["b"].items():
+        layer, part = name[len(cases.PREFIX) : -len(".weight")].rsplit(".lora_", 1)
+        _, _, block, rest = layer.split(".", 3) if layer != "lm_head" else (0, 0, 0, layer)
+        own = "output" if layer == "lm_head" else f"blk.{block}.{GGUF_NAMES[rest]}"
+        if part == "B" and architecture == "llama" and own.endswith(("attn_q", "attn_k")):
+            array = array.reshape(-1, 2, 8, 2).swapaxes(1, 2).reshape(array.shape)
+        writer.add_tensor(f"{own}.weight.lora_{part.lower()}", np.ascontiguousarray(array))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_gguf_files(adapted: Path, tmp_path: Path, architecture: str) -> None:
+    """The same tokens as with the safetensors file of these matrices."""
+    path = write_gguf_adapter(tmp_path / "b.gguf", architecture)
+    results = []
+    for adapter in (adapter_of(adapted, "b"), genai.Adapter(path)):
+        config = genai.AdapterConfig(adapter)
+        alone = genai.LLMPipeline(adapted, "CPU", adapters=config).generate(TOKENS, logprobs=1, **OPTIONS)
+        batches = genai.ContinuousBatchingPipeline(
+            adapted, genai.SchedulerConfig(), "CPU", {"adapters": config}
+        )
+        settings = genai.GenerationConfig(logprobs=1, **OPTIONS)
+        batched = batches.generate([TOKENS], [settings])[0]
+        results.append((alone.tokens, batched.m_generation_ids, alone.scores, batched.m_scores))
+    assert results[0] == results[1]
+
+
+def test_gguf_files_that_are_no_adapters(tmp_path: Path) -> None:
+    with pytest.raises(OvjitError, match="is no LoRA adapter: its adapter.type is 'other'"):
+        genai.Adapter(write_gguf_adapter(tmp_path / "other.gguf", "llama", "other"))
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF")
+    with pytest.raises(OvjitError):
+        genai.Adapter(tmp_path / "bad.gguf")
 
 
 def test_a_changed_adapter_reads_a_chat_anew(adapted: Path) -> None:

@@ -332,10 +332,6 @@ def test_features_that_are_missing_are_errors(pipeline: Any) -> None:
         pipeline.generate("hello", max_new_tokens=4, assistant_confidence_threshold=0.4)
     with pytest.raises(UnsupportedError, match="tree_depth"):
         pipeline.generate("hello", max_new_tokens=4, tree_depth=2, num_assistant_tokens=3)
-    scheduler = genai.SchedulerConfig()
-    scheduler.use_cache_eviction = False
-    with pytest.raises(UnsupportedError, match="does not support cache eviction"):
-        scheduler.use_cache_eviction = True
     with pytest.raises(AttributeError, match=r"has no Text2SpeechPipeline: .*docs/genai.md"):
         _ = genai.Text2SpeechPipeline
 

@@ -124,9 +124,11 @@ class Call(NamedTuple):
             return None
         if each < 16 or stride < 1 or each % stride:
             return None
-        own = head // (self.sizes.heads // self.sizes.shared)
+        own, tokens = head // (self.sizes.heads // self.sizes.shared), len(q)
         k = self.data[1].reshape(len(q), self.sizes.shared, -1)[:, own].astype(np.float64)
-        many, blocks = len(q) // stride, -(-len(q) // each)
+        many, blocks = -(-len(q) // stride), -(-len(q) // each)
+        rest = np.zeros((many * stride - len(q), q.shape[1]))  # the last group may be a part of one
+        q, k = np.concatenate([q, rest]), np.concatenate([k, rest])
         sums = np.zeros((blocks, blocks))
         for i in range(many):
             mine = q[i * stride : (i + 1) * stride][::-1]
@@ -134,7 +136,7 @@ class Call(NamedTuple):
             w = np.exp(np.array(found) * float(np.float32(self.more["scale"])) / stride)
             for j in range(i + 1):
                 sums[i * stride // each, j * stride // each] += w[j] / w.sum()
-        kept = np.zeros((len(q), len(q)), bool)
+        kept = np.zeros((tokens, tokens), bool)
         for i in range(blocks):
             chosen = {0, i}
             for j in sorted(range(1, i), key=lambda j: -sums[i, j]):

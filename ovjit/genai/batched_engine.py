@@ -1,0 +1,67 @@
+"""The engine of an LLMPipeline whose SchedulerConfig changes what is computed: sparse attention and cache
+eviction are those of ContinuousBatchingPipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ovjit.api.model.model import Model
+from ovjit.api.run.core import Core
+from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.answers import Answer, Steps
+from ovjit.genai.batches import Batches, Request, paged_options
+from ovjit.genai.engine import Change
+from ovjit.genai.handles import GenerationHandle
+from ovjit.genai.results import PerfMetrics
+from ovjit.genai.scheduler import SchedulerConfig
+from ovjit.generation.paged import PagedDecoder, read_folder
+
+
+def needs_batches(properties: dict[str, Any]) -> bool:
+    """True if the property `scheduler_config` asks for sparse attention or cache eviction."""
+    scheduler = properties.get("scheduler_config")
+    if not isinstance(scheduler, SchedulerConfig):
+        return False
+    return scheduler.use_sparse_attention or scheduler.use_cache_eviction
+
+
+class BatchedEngine:
+    """Runs requests one after another, each in the steps of `Batches`."""
+
+    def __init__(self, model: Model, device: str, scheduler: SchedulerConfig, properties: dict[str, Any],
+                 change: Change):  # fmt: skip
+        if device not in ("CPU", "AUTO"):
+            raise UnsupportedError(
+                f"sparse attention and cache eviction run on the device CPU, not on {device!r}"
+            )
+        decoder = PagedDecoder(model, paged_options(scheduler, properties), change=change)
+        self._batches, self.requests = Batches(decoder, scheduler), decoder.requests
+
+    @classmethod
+    def load(cls, path: Path, *arguments: Any) -> BatchedEngine:
+        """The decoder of a file, or of a folder with one."""
+        return cls(read_folder(path) if path.is_dir() else Core().read_model(path), *arguments)
+
+    def forget(self) -> None:
+        """Compute common prefixes of prompts anew."""
+        self._batches.drop_prefixes()
+
+    def run(self, prompt: Sequence[int], steps: Steps) -> list[Answer]:
+        """Compute the steps of one request. Returns its sequences."""
+        request = Request(0, prompt, steps, GenerationHandle(self._batches.step, PerfMetrics()))
+        self._batches.add(request)
+        try:
+            while request in self._batches.running:
+                self._batches.step()
+        except BaseException:
+            if request in self._batches.running:
+                self._batches.remove(request)
+            raise
+        if request.answers is None:
+            raise OvjitError(
+                "the cache has too few blocks for this request: raise num_kv_blocks or cache_size of "
+                "scheduler_config"
+            )
+        return request.answers
