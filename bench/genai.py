@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,9 +145,11 @@ def _serve(pipe: Any, what: str, name: str, folder: Path, threads: int) -> None:
         if what in ("embed", "rerank"):
             words = np.array("the weather is not there hello world other words and".split())
             texts = [" ".join(rng.choice(words, case.prompt // 2)) for _ in range(case.sequences)]
-            calls = {"embed": lambda: pipeline.embed_documents(texts),
-                     "rerank": lambda: pipeline.rerank(texts[0], texts)}  # fmt: skip
-            call = calls[what]
+            embed, rerank = (
+                partial(pipeline.embed_documents, texts),
+                partial(pipeline.rerank, texts[0], texts),
+            )
+            call = embed if what == "embed" else rerank
         else:
             ids = rng.integers(3, WORDS, (case.sequences, case.prompt))
             config = openvino_genai.GenerationConfig(max_new_tokens=case.tokens, ignore_eos=True)
