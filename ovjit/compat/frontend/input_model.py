@@ -115,8 +115,8 @@ class Place:
         self, output_name: str | None = None, output_port_index: int | None = None
     ) -> Place | None:
         """The tensor that an operation or its output port makes."""
-        found = self._made(output_name, output_port_index) if self._kind in ("operation", "output") else []
-        return self._tensor_of(found[0]) if len(found) == 1 else None
+        tensors = self._made(output_name, output_port_index) if self._kind in ("operation", "output") else []
+        return self._tensor_of(tensors[0]) if len(tensors) == 1 else None
 
     def get_source_tensor(
         self, input_name: str | None = None, input_port_index: int | None = None
@@ -137,8 +137,8 @@ class Place:
         self, output_name: str | None = None, output_port_index: int | None = None
     ) -> Place | None:
         """An operation's output, by the name of its tensor or by index; the only one, if neither is given."""
-        found = self._output_indices(output_name, output_port_index) if self._kind == "operation" else []
-        return self._place("output", self._of, found[0]) if len(found) == 1 else None
+        indices = self._output_indices(output_name, output_port_index) if self._kind == "operation" else []
+        return self._place("output", self._of, indices[0]) if len(indices) == 1 else None
 
     def get_producing_port(self) -> Place | None:
         """The output port that a tensor or an input port comes from."""
@@ -187,8 +187,8 @@ class Place:
     def _source(self, name: str | None, index: int | None) -> Any:
         if self._kind != "operation":
             return self._data()
-        found = self._input_index(name, index)
-        return None if found is None else self._inputs()[found]
+        input_index = self._input_index(name, index)
+        return None if input_index is None else self._inputs()[input_index]
 
 
 def of_several(name: str) -> GeneralFailure:
@@ -315,8 +315,8 @@ class InputModel:
         """Make a tensor an input, and remove its producers that nothing else needs."""
         old = data_of(place)
         type_ = old._tensor._type
-        known = Place._tensor(old).get_names()[0]
-        parameter = Parameter._of(type_.dtype, type_.shape, new_name or known)
+        old_name = Place._tensor(old).get_names()[0]
+        parameter = Parameter._of(type_.dtype, type_.shape, new_name or old_name)
         names = {new_name} if new_name else set(old._tensor._names)
         if place._kind == "input":  # this edge alone
             place._of.input(place._index).replace_source_output(parameter.output(0))
@@ -342,28 +342,28 @@ class InputModel:
     def remove_output(self, place: Place) -> None:
         """Remove a tensor from the outputs."""
         self._edited = True
-        wanted = data_of(place)
+        output = data_of(place)
         for result in self._model.get_results():
-            if result.input_value(0) == wanted:
+            if result.input_value(0) == output:
                 self._model.remove_result(result)
 
     def override_all_outputs(self, outputs: Sequence[Place]) -> None:
         """Let these tensors be the outputs, in this order. The inputs stay, also those that none needs."""
-        wanted = [data_of(place) for place in outputs]
+        tensors = [data_of(place) for place in outputs]
         have: dict[Output, list[Result]] = {}
         for result in self._model.get_results():
             have.setdefault(result.input_value(0), []).append(result)
             self._model.remove_result(result)
-        kept = [have[output].pop(0) if have.get(output) else Result._of(output) for output in wanted]
-        self._model.add_results(kept)
+        results = [have[output].pop(0) if have.get(output) else Result._of(output) for output in tensors]
+        self._model.add_results(results)
         self._follow()
 
     def override_all_inputs(self, inputs: Sequence[Place]) -> None:
         """Let these tensors be the inputs, in this order. If the model needs others too, they follow in a
         model of TensorFlow's; in others it is a GeneralFailure."""
-        given = [port for place in inputs for port in _cuts(place)]
+        cut_places = [port for place in inputs for port in _cuts(place)]
         chosen = []
-        for place in given:
+        for place in cut_places:
             parameter = data_of(place)._node
             if isinstance(parameter, Parameter) and place._kind != "input":
                 chosen.append(parameter)
@@ -375,7 +375,7 @@ class InputModel:
         if {*needed} - {*chosen} and not self._adds_inputs:
             raise GeneralFailure(
                 f"Unexpected number of inputs after override_all_inputs: the model needs {len(needed)}, "
-                f"{len(given)} are given"
+                f"{len(cut_places)} are given"
             )
         self._model._parameters[:] = dict.fromkeys([*chosen, *needed])
 
@@ -471,9 +471,11 @@ class InputModel:
             self._known = self._extensions()
             self._whole = self._read()
         if self._made is not None:
-            for given, own in zip(self._made.get_parameters(), self._whole.get_parameters(), strict=True):
-                own.set_partial_shape(given.get_partial_shape())
-                own.set_element_type(given.get_element_type())
+            for edited, original in zip(
+                self._made.get_parameters(), self._whole.get_parameters(), strict=True
+            ):
+                original.set_partial_shape(edited.get_partial_shape())
+                original.set_element_type(edited.get_element_type())
             self._unfit = True
         return self._whole
 
@@ -491,8 +493,8 @@ class TensorFlowInputModel(InputModel):
 
     def get_place_by_tensor_name(self, tensor_name: str) -> Place | None:
         """The tensor of a name, or the first output of the operation of that name, or None."""
-        found = super().get_place_by_tensor_name(tensor_name)
-        return super().get_place_by_tensor_name(f"{tensor_name}:0") if found is None else found
+        place = super().get_place_by_tensor_name(tensor_name)
+        return super().get_place_by_tensor_name(f"{tensor_name}:0") if place is None else place
 
 
 def _cuts(place: Place) -> list[Place]:

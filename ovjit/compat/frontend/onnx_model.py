@@ -96,12 +96,14 @@ class OnnxInputModel(InputModel):
         return [self._of_tensor(tensor) for tensor in self._graph.outputs]
 
     def get_place_by_tensor_name(self, tensor_name: str) -> Place | None:
-        found = self._graph.named(tensor_name)
-        return None if found is None else self._of_tensor(found)
+        tensor = self._graph.named(tensor_name)
+        return None if tensor is None else self._of_tensor(tensor)
 
     def get_place_by_operation_name(self, operation_name: str) -> Place | None:
-        found = next((o for o in self._graph.operations if operation_name and o.name == operation_name), None)
-        return None if found is None else OnnxPlace(self._graph, "operation", found)
+        operation = next(
+            (o for o in self._graph.operations if operation_name and o.name == operation_name), None
+        )
+        return None if operation is None else OnnxPlace(self._graph, "operation", operation)
 
     # -- types and shapes ------------------------------------------------------------------------------------
 
@@ -127,8 +129,8 @@ class OnnxInputModel(InputModel):
         declared = tensor.declared_shape()
         if declared is not None:
             return declared
-        found = self._descriptor(tensor)
-        return PartialShape.dynamic() if found is None else found.get_partial_shape()
+        descriptor = self._descriptor(tensor)
+        return PartialShape.dynamic() if descriptor is None else descriptor.get_partial_shape()
 
     def get_element_type(self, place: Place) -> Type:
         tensor = _tensor_of(place)
@@ -181,11 +183,11 @@ class OnnxInputModel(InputModel):
 
     def _like(self, old: Tensor, name: str) -> Tensor:
         """A new tensor of the type and shape that another has, as far as they are known."""
-        new, found = Tensor(name), self._descriptor(old)
+        new, descriptor = Tensor(name), self._descriptor(old)
         new.shape, new.type = old.declared_shape(), old.declared_type()
-        if found is not None:
-            new.shape = found.get_partial_shape() if new.shape is None else new.shape
-            new.type = found.get_element_type().get_type_name() if new.type is None else new.type
+        if descriptor is not None:
+            new.shape = descriptor.get_partial_shape() if new.shape is None else new.shape
+            new.type = descriptor.get_element_type().get_type_name() if new.type is None else new.type
         return new
 
     def cut_and_add_new_input(self, place: Place, new_name: str = "") -> None:
@@ -234,10 +236,10 @@ class OnnxInputModel(InputModel):
             self._changed()
 
     def override_all_outputs(self, outputs: Sequence[Place]) -> None:
-        wanted = [_tensor_of(place) for place in outputs]
-        if not wanted:
+        tensors = [_tensor_of(place) for place in outputs]
+        if not tensors:
             return
-        self._graph.outputs = wanted
+        self._graph.outputs = tensors
         self._graph.drop_unused()
         self._changed()
 
@@ -275,13 +277,13 @@ class OnnxInputModel(InputModel):
 
     def free_name_for_tensor(self, name: str) -> None:
         """Take a name away that was added. NotImplementedFailure for a tensor's own name."""
-        found = self._graph.named(name)
-        if found is not None and found.name == name:
+        tensor = self._graph.named(name)
+        if tensor is not None and tensor.name == name:
             raise NotImplementedFailure(
                 "free_name_for_tensor is not applicable for ONNX model: a tensor's name is its identifier"
             )
-        if found is not None:
-            found.more.discard(name)
+        if tensor is not None:
+            tensor.more.discard(name)
             self._changed()
 
     def set_name_for_operation(self, operation: Place, new_name: str) -> None:
@@ -354,5 +356,5 @@ class OnnxInputModel(InputModel):
 
 
 def _tensor_of(place: Place) -> Tensor:
-    found: Tensor = data_of(place)
-    return found
+    tensor: Tensor = data_of(place)
+    return tensor

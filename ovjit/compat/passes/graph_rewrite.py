@@ -40,9 +40,9 @@ class Matcher:
         outputs = [value] if isinstance(value, Output) else value.outputs()
         self._found, self._symbols, self._root = {}, {}, None
         for output in outputs:
-            for found in match_output(self._pattern, output, {}):
-                self._symbols, self._root = symbols_of(found), output
-                self._found = {key: each for key, each in found.items() if key not in self._symbols}
+            for match in match_output(self._pattern, output, {}):
+                self._symbols, self._root = symbols_of(match), output
+                self._found = {key: each for key, each in match.items() if key not in self._symbols}
                 return True
         return False
 
@@ -119,14 +119,14 @@ class GraphRewrite(ModelPass):
 
     def __init__(self, pass_: MatcherPass | None = None, **named: Any) -> None:
         self.passes_list: list[MatcherPass] = []
-        given = named.get("pass", pass_)
-        if given is not None:
-            self.add_matcher(given)
+        matcher = named.get("pass", pass_)
+        if matcher is not None:
+            self.add_matcher(matcher)
 
     def add_matcher(self, transformation: MatcherPass | None = None, **named: Any) -> MatcherPass:
         """Add a pattern, and return it."""
-        given = named.get("pass", transformation)
-        added: MatcherPass = expect(given, MatcherPass, "add_matcher takes a MatcherPass")
+        matcher = named.get("pass", transformation)
+        added: MatcherPass = expect(matcher, MatcherPass, "add_matcher takes a MatcherPass")
         self.passes_list.append(added)
         return added
 

@@ -63,10 +63,10 @@ def _remember(model: Model, node: Node, at: int, name: str, zeros: bool, last: O
 
 def _carry_states(model: Model, layer: Node, use_const_initializer: bool) -> bool:
     """False for a layer whose states are variables already."""
-    places = range(1, 1 + CELLS[layer._op.name][1])
-    if any(layer.input_value(at)._node._op.role == "read" for at in places):
+    state_ports = range(1, 1 + CELLS[layer._op.name][1])
+    if any(layer.input_value(at)._node._op.role == "read" for at in state_ports):
         return False
-    for at in places:
+    for at in state_ports:
         name = f"{layer.get_friendly_name()}/variable_{at - 1}"
         _remember(model, layer, at, name, use_const_initializer, layer.output(at))
     return True

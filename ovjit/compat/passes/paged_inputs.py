@@ -24,12 +24,12 @@ class Inputs:
 
     def input(self, name: str, dtype: str, shape: tuple[Any, ...]) -> Output:
         """An input of the model, made when it is first asked for."""
-        known = self.shared.get(name)
-        if known is None:
-            known = self.shared[name] = Parameter._of(dtype, shape, name)
-            known._tensors[0]._names = {name}
-            self.made.append(known)
-        return known.output(0)
+        parameter = self.shared.get(name)
+        if parameter is None:
+            parameter = self.shared[name] = Parameter._of(dtype, shape, name)
+            parameter._tensors[0]._names = {name}
+            self.made.append(parameter)
+        return parameter.output(0)
 
     def longest(self, length: Output) -> Output:
         """The length of the longest sequence, in place of one that is counted."""

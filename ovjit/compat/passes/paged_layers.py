@@ -61,19 +61,19 @@ class CachedLayer(NamedTuple):
 
     def variables(self) -> set[str]:
         """The variables of keys and values."""
-        found = set()
+        names = set()
         for index in (1, 2):
             node = self.joined(index).input_value(0)._node
             while node._op.role != "read":
                 node = node.input_value(0)._node
-            found.add(str(node._attrs["variable_id"]))
-        return found
+            names.add(str(node._attrs["variable_id"]))
+        return names
 
     def joined(self, index: int) -> Node:
         """The Concat of all keys (1) or values (2)."""
-        found = _cache_of(self.node.input_value(index))
-        assert found is not None
-        return found
+        concat = _cache_of(self.node.input_value(index))
+        assert concat is not None
+        return concat
 
     def caches(self) -> tuple[int, ...]:
         """The identities of the caches of keys and values. Layers that share caches have equal ones."""

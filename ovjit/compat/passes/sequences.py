@@ -92,10 +92,10 @@ class _Body:
         self.states = [self._state(node.input_value(1 + i)) for i in range(states)]
         weights = [self._weight(node.input_value(2 + states + i)) for i in range(3)]
         step = _op("Squeeze", self.data.output(0), [1])
-        given = [step, *(state.output(0) for state in self.states), *weights]
+        arguments = [step, *(state.output(0) for state in self.states), *weights]
         record = find_op(cell)
         attrs = {key: value for key, value in node._attrs.items() if key in record.attributes}
-        news = make_node(cell, given, attrs).outputs()
+        news = make_node(cell, arguments, attrs).outputs()
         shown, self.count = news[0], None
         carried = list(news)
         if lengths is not None:
@@ -116,15 +116,15 @@ class _Body:
             parameters.append(self.count)
         self.model = Model([self.steps, *self.results], parameters, f"{node.get_friendly_name()}/body")
 
-    def _state(self, given: Output) -> Parameter:
-        kind = given._tensor._type
+    def _state(self, source: Output) -> Parameter:
+        kind = source._tensor._type
         return Parameter._of(kind.dtype, None if kind.shape is None else (kind.shape[0], kind.shape[2]))
 
-    def _weight(self, given: Output) -> Output:
+    def _weight(self, source: Output) -> Output:
         """The weights of the one direction: in the body if they are constant."""
-        if isinstance(given._node, Constant):
-            return Constant._of(given._node.value[0], given._tensor._type.dtype).output(0)
-        value = _op("Squeeze", given, [0])
+        if isinstance(source._node, Constant):
+            return Constant._of(source._node.value[0], source._tensor._type.dtype).output(0)
+        value = _op("Squeeze", source, [0])
         kind = value._tensor._type
         parameter = Parameter._of(kind.dtype, kind.shape)
         self.outside.append((parameter, value))

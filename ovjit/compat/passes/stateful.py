@@ -61,7 +61,7 @@ def keep(model: Model, read: Node, value: Output) -> None:
 def _found(model: Model, pairs: Pairs) -> list[tuple[Parameter, Result]]:
     if not isinstance(pairs, Mapping):
         return list(pairs)
-    found = []
+    named = []
     for first, second in sorted(pairs.items()):
         parameter = next((p for p in model.get_parameters() if first in p._tensors[0]._names), None)
         result = next((r for r in model.get_results() if second in r._tensors[0]._names), None)
@@ -70,5 +70,5 @@ def _found(model: Model, pairs: Pairs) -> list[tuple[Parameter, Result]]:
                 raise ModelError(
                     f"The tensor name {name} is not associated with any of {what} in the network."
                 )
-        found.append((parameter, result))
-    return found  # type: ignore[return-value]
+        named.append((parameter, result))
+    return named  # type: ignore[return-value]

@@ -87,8 +87,8 @@ def _unsigned(real: np.ndarray, axis: int, name: str) -> Output:
     scale = (high - low) / 255
     scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale).astype(np.float32)
     zero = np.rint(-low / scale).clip(0, 255)
-    whole = (np.rint(real / scale) + zero).clip(0, 255).astype(np.uint8)
-    result = _op("Subtract", _in_f32(whole, "u8"), _in_f32(zero.astype(np.uint8), "u8"))
+    quantized = (np.rint(real / scale) + zero).clip(0, 255).astype(np.uint8)
+    result = _op("Subtract", _in_f32(quantized, "u8"), _in_f32(zero.astype(np.uint8), "u8"))
     return _op("Multiply", result, scale, name=name)
 
 
@@ -98,8 +98,8 @@ def _signed(blocks: np.ndarray, name: str) -> Output:
     scale = np.take_along_axis(blocks, at, -1) / -8
     scale = np.where(abs(scale) < np.finfo(np.float16).tiny, np.float32(2.0**-14), scale)
     scale = scale.astype(np.float16).astype(np.float32)
-    whole = np.rint(blocks / scale).clip(-8, 7).astype(np.int8)
-    result = _op("Multiply", _in_f32(whole, "i4"), _in_f32(scale.astype(np.float16), "f16"))
+    quantized = np.rint(blocks / scale).clip(-8, 7).astype(np.int8)
+    result = _op("Multiply", _in_f32(quantized, "i4"), _in_f32(scale.astype(np.float16), "f16"))
     return _op("Reshape", result, np.array([*blocks.shape[:-2], -1]), special_zero=False, name=name)
 
 

@@ -98,17 +98,17 @@ def permuted_layout(layout: Layout, order: Sequence[int]) -> Layout:
 
 def check_order(order: Sequence[int]) -> None:
     """RuntimeError unless the numbers 0, 1, ... each occur once."""
-    seen: set[int] = set()
+    used: set[int] = set()
     for number in order:
         if not 0 <= number < len(order):
             raise ModelError(
                 f"Convert layout: dimension {number} is out of range for {len(order)} dimensions"
             )
-        if number in seen:
+        if number in used:
             raise ModelError(
                 f"Convert layout: dimension {number} is used more than once in convert arguments"
             )
-        seen.add(number)
+        used.add(number)
 
 
 def unpermuted(shape: Sequence[Dim], order: Sequence[int], unknown: Dim) -> tuple[Dim, ...]:

@@ -79,9 +79,9 @@ def one(nodes: list[Output], message: str) -> Output:
     return nodes[0]
 
 
-def _of_one(label: str, why: str, made: Callable[[Output, Context], Output], **more: Any) -> Step:
+def _of_one(label: str, why: str, convert: Callable[[Output, Context], Output], **more: Any) -> Step:
     """A step from one tensor to another one. RuntimeError that says `why` for an image of several."""
-    return Step(label, lambda nodes, context: [made(one(nodes, why), context)], **more)
+    return Step(label, lambda nodes, context: [convert(one(nodes, why), context)], **more)
 
 
 def known_dims(node: Output) -> tuple[Dim, ...]:
@@ -178,10 +178,10 @@ def resize(algorithm: ResizeAlgorithm, size: tuple[int, int] | None) -> Step:
                 "Can't add resize for layout without W/H specified. Use 'set_layout' API to define layout "
                 "of image data, like `NCHW`"
             )
-        wanted = size or (_model_size(context, "H", "height"), _model_size(context, "W", "width"))
+        target = size or (_model_size(context, "H", "height"), _model_size(context, "W", "width"))
         axes = [axis_of(layout, "H", "height", node), axis_of(layout, "W", "width", node)]
         return make(
-            "Interpolate", node, constant(wanted), constant(axes), opset=11, mode=_MODES[algorithm],
+            "Interpolate", node, constant(target), constant(axes), opset=11, mode=_MODES[algorithm],
             shape_calculation_mode="sizes", coordinate_transformation_mode="half_pixel",
             nearest_mode="round_prefer_floor",
         )  # fmt: skip
@@ -247,10 +247,10 @@ def convert_layout(target: Layout) -> Step:
     """Transpose by the names of the axes; to the model's own layout if `target` is empty."""
 
     def made(node: Output, context: Context) -> Output:
-        wanted = context.wanted_layout if target.empty else target
+        new_layout = context.wanted_layout if target.empty else target
         shape = node._tensor._type.shape
-        change = find_change(context.layout, wanted, None if shape is None else len(shape))
-        context.layout = wanted
+        change = find_change(context.layout, new_layout, None if shape is None else len(shape))
+        context.layout = new_layout
         if change is None:
             return node
         if change.added:
@@ -383,15 +383,15 @@ def custom(function: Callable[[Output], Output]) -> Step:
     """Apply the user's function to the tensor."""
 
     def made(node: Output, context: Context) -> Output:
-        found = function(node)
-        if found is None:
+        result = function(node)
+        if result is None:
             raise no_such_form("a custom step returns an Output, not None")
-        if not isinstance(found, Output):
+        if not isinstance(result, Output):
             raise ModelError(
-                f"Unable to cast Python instance of type {type(found)}: a custom step returns an Output, as "
+                f"Unable to cast Python instance of type {type(result)}: a custom step returns an Output, as "
                 "node.output(0)"
             )
-        return found
+        return result
 
     why = f"Can't apply custom preprocessing step for multi-plane input. {_TO_RGB} 'convert_color'"
     return _of_one("custom", why, made)

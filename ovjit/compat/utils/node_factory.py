@@ -69,8 +69,8 @@ class NodeFactory:
             raise ModelError("Currently NodeFactory doesn't support Constant node: use an opset's constant()")
         if arguments is None and record.name != "Parameter":
             return _unconnected(record)
-        known = {key: value for key, value in (attributes or {}).items() if key in record.attributes}
-        attrs = record.check_attributes({**_unset(record), **known})
+        supported = {key: value for key, value in (attributes or {}).items() if key in record.attributes}
+        attrs = record.check_attributes({**_unset(record), **supported})
         if record.name == "Parameter":
             return Parameter._of(attrs["element_type"], attrs["shape"])
         return Node._new(record, sources, attrs)
@@ -79,7 +79,9 @@ class NodeFactory:
     def _arguments_as_outputs(arguments: Sequence[Node | Output]) -> list[Output]:
         """The outputs that `create` connects: a Node stands for all of its own."""
         return [
-            out for given in arguments for out in ([given] if isinstance(given, Output) else given.outputs())
+            out
+            for argument in arguments
+            for out in ([argument] if isinstance(argument, Output) else argument.outputs())
         ]
 
     def _record(self, name: str) -> Op:

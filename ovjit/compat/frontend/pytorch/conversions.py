@@ -34,10 +34,12 @@ def is_of_torch(item: Any) -> bool:
     return isinstance(item, ConversionExtension) or getattr(item, "framework", None) == "PyTorch"
 
 
-def for_torch(given: Sequence[Any]) -> tuple[dict[str, Callable[..., Any]], dict[Any, ModuleExtension]]:
+def for_torch(extensions: Sequence[Any]) -> tuple[dict[str, Callable[..., Any]], dict[Any, ModuleExtension]]:
     """Converters by the names of operators, and extensions by modules, classes or names of modules."""
-    modules = {item.module: item for item in given if isinstance(item, ModuleExtension)}
-    converters = {item.op_type: _converter(item) for item in given if not isinstance(item, ModuleExtension)}
+    modules = {item.module: item for item in extensions if isinstance(item, ModuleExtension)}
+    converters = {
+        item.op_type: _converter(item) for item in extensions if not isinstance(item, ModuleExtension)
+    }
     return converters, modules
 
 
@@ -69,8 +71,8 @@ def _attribute(value: Any) -> Any:
     kind = type(value)
     if kind.__name__ != "dtype" or kind.__module__ != "torch":
         return value
-    found = ELEMENT_NAMES.get(name_of(value))
-    return UNREADABLE if found is None else TYPES[found]
+    element_name = ELEMENT_NAMES.get(name_of(value))
+    return UNREADABLE if element_name is None else TYPES[element_name]
 
 
 def _as_input(call: Any, value: Any) -> Any:

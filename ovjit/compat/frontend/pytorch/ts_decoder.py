@@ -196,22 +196,22 @@ def _described(kind: Any) -> Any:
 
     name = str(kind)
     if kind is None:
-        found: Any = Type.dynamic
+        described: Any = Type.dynamic
     elif name in ("int", "float", "bool"):
-        found = _Type.PyScalar(ovjit.OVAny(pt_to_ov_type_map[name]))
+        described = _Type.PyScalar(ovjit.OVAny(pt_to_ov_type_map[name]))
     elif name in pt_to_ov_type_map:
-        found = pt_to_ov_type_map[name]
+        described = pt_to_ov_type_map[name]
     elif isinstance(kind, torch.ComplexType):
-        found = _Type.Tensor(ovjit.OVAny(_Type.Complex(ovjit.OVAny(Type.dynamic))))
+        described = _Type.Tensor(ovjit.OVAny(_Type.Complex(ovjit.OVAny(Type.dynamic))))
     elif isinstance(kind, torch.TensorType):
-        found = _Type.Tensor(_described(kind.dtype()))
+        described = _Type.Tensor(_described(kind.dtype()))
     elif isinstance(kind, torch.ListType):
-        found = _Type.List(_described(kind.getElementType()))
+        described = _Type.List(_described(kind.getElementType()))
     elif isinstance(kind, (torch.StringType, torch.DeviceObjType)):
-        found = _Type.Str()
+        described = _Type.Str()
     else:
-        found = _Type.PyNone() if isinstance(kind, torch.NoneType) else Type.dynamic
-    return ovjit.OVAny(found)
+        described = _Type.PyNone() if isinstance(kind, torch.NoneType) else Type.dynamic
+    return ovjit.OVAny(described)
 
 
 def _explicit(graph: Any) -> Any:

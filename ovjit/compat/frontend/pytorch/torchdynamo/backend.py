@@ -140,10 +140,10 @@ def _inference(chosen: Options) -> Callable[..., Any]:
     chosen = chosen._replace(aot_autograd=False)  # no graph of gradients follows
 
     def compile_graph(module: Any, example_inputs: Any) -> Callable[[Any], Any]:
-        places = _weights(module)
-        if not places:
+        weight_indices = _weights(module)
+        if not weight_indices:
             return _boxed(_compiled(module, chosen, {}))
-        return Frozen(places, lambda tensors: _compiled(module, chosen, tensors))
+        return Frozen(weight_indices, lambda tensors: _compiled(module, chosen, tensors))
 
     return compile_graph
 

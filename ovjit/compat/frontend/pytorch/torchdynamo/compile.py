@@ -42,9 +42,9 @@ def openvino_compile_cached_model(
     """The model of a file, compiled with the types and shapes of the example."""
     core, chosen = Core(), _chosen(options, True)
     model = core.read_model(cached_model_path + ".xml")
-    for node, given in zip(model.get_parameters(), example_inputs, strict=True):
-        node.set_element_type(getattr(Type, element_type(given.dtype)))
-        node.set_partial_shape(PartialShape(list(given.shape)))
+    for node, example in zip(model.get_parameters(), example_inputs, strict=True):
+        node.set_element_type(getattr(Type, element_type(example.dtype)))
+        node.set_partial_shape(PartialShape(list(example.shape)))
     model.validate_nodes_and_infer_types()
     return core.compile_model(model, chosen.device, chosen.config)
 
@@ -63,8 +63,8 @@ def openvino_compile(
 
 def _chosen(options: Mapping[str, Any] | None, is_kept: bool) -> Options:
     """Options as they were given; with a folder for compiled models if those are kept."""
-    given = {**(options or {}), **({"model_caching": True} if is_kept else {})}
-    return compile_options.read(given, Core().available_devices)
+    all_options = {**(options or {}), **({"model_caching": True} if is_kept else {})}
+    return compile_options.read(all_options, Core().available_devices)
 
 
 __all__ = ["cached_model_name", "openvino_compile", "openvino_compile_cached_model"]

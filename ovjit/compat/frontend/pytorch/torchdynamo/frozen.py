@@ -50,9 +50,9 @@ class Frozen:
 
     _boxed_call = True  # for aot_autograd: all arguments come in one list
 
-    def __init__(self, places: list[int], make: Callable[[Mapping[int, Any]], Callable[[Any], list[Any]]]):
+    def __init__(self, indices: list[int], make: Callable[[Mapping[int, Any]], Callable[[Any], list[Any]]]):
         self.make = make
-        self._state = _State(places, _picked(places), [], [], [], b"", _never, ())
+        self._state = _State(indices, _picked(indices), [], [], [], b"", _never, ())
         self._changes = 0
         self._calm = 0
         self._open: Callable[[Any], list[Any]] | None = None
@@ -76,20 +76,20 @@ class Frozen:
     def _made(self, old: _State, arguments: Any) -> _State:
         """The graph compiled with these weights. Two threads may compile it at once: each calls its own."""
         moved = _replaced(old, arguments)
-        places = [place for place in old.places if place not in moved]
-        picked = _picked(places) if moved else old.picked
+        indices = [place for place in old.places if place not in moved]
+        picked = _picked(indices) if moved else old.picked
         weights = picked(arguments)
         pointers, versions = list(map(_pointer, weights)), _counted(weights)
         spots = _spots(weights)
         contents = b"".join(spots)
         self._changes += 1
         if self._changes <= FEW_CHANGES:
-            pairs = zip(places, weights, strict=True)
+            pairs = zip(indices, weights, strict=True)
             call = self.make({place: weight for place, weight in pairs if not weight.is_inference()})
         else:
             self._open = self._open or self.make({})
             self._calm, call = CALM, self._patient
-        self._state = state = _State(places, picked, pointers, versions, spots, contents, call, weights)
+        self._state = state = _State(indices, picked, pointers, versions, spots, contents, call, weights)
         return state
 
     def _patient(self, arguments: Any) -> list[Any]:
@@ -105,13 +105,13 @@ def _never(arguments: Any) -> list[Any]:
     raise AssertionError("the graph is not compiled yet")
 
 
-def _picked(places: list[int]) -> Callable[[Any], Sequence[Any]]:
-    if len(places) > 1:
-        return itemgetter(*places)
-    if not places:
+def _picked(indices: list[int]) -> Callable[[Any], Sequence[Any]]:
+    if len(indices) > 1:
+        return itemgetter(*indices)
+    if not indices:
         return lambda arguments: ()
-    place = places[0]
-    return lambda arguments: (arguments[place],)
+    index = indices[0]
+    return lambda arguments: (arguments[index],)
 
 
 def _replaced(old: _State, arguments: Any) -> set[int]:
@@ -120,10 +120,10 @@ def _replaced(old: _State, arguments: Any) -> set[int]:
 
     if not old.pointers:
         return set()
-    given = zip(old.places, old.picked(arguments), old.pointers, strict=True)
+    states = zip(old.places, old.picked(arguments), old.pointers, strict=True)
     return {
-        place
-        for place, tensor, pointer in given
+        index
+        for index, tensor, pointer in states
         if tensor.data_ptr() != pointer and not isinstance(tensor, torch.nn.Parameter)
     }
 
@@ -135,11 +135,11 @@ def _counted(tensors: Sequence[Any]) -> list[int]:
 
 def _spots(tensors: Sequence[Any]) -> list[Any]:
     """Views of a few bytes at the beginning, the middle and the end of each tensor that lies in order."""
-    found = []
+    spots = []
     for tensor in tensors:
-        place, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
-        if not place or not size or tensor.device.type != "cpu" or not tensor.is_contiguous():
+        address, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
+        if not address or not size or tensor.device.type != "cpu" or not tensor.is_contiguous():
             continue
         starts = {0, size // 2, max(0, size - SPOT)}
-        found += [(ctypes.c_char * min(SPOT, size - at)).from_address(place + at) for at in sorted(starts)]
-    return found
+        spots += [(ctypes.c_char * min(SPOT, size - at)).from_address(address + at) for at in sorted(starts)]
+    return spots

@@ -50,14 +50,14 @@ def note_strides(module: Any) -> None:
 
     nodes = [node for node in module.graph.nodes if node.op == "call_function"]
     with unset_fake_temporarily(), torch.no_grad(), torch._C._DisableAutocast():
-        found = _Layouts(FakeTensorMode())
+        layouts = _Layouts(FakeTensorMode())
         for node in nodes:
-            found.visit(node)
+            layouts.visit(node)
     by_strides = (n for n in nodes if getattr(getattr(n.target, "_schema", None), "name", "") in BY_STRIDES)
-    if any(not found.changed.keys().isdisjoint(n.all_input_nodes) for n in by_strides):
+    if any(not layouts.changed.keys().isdisjoint(n.all_input_nodes) for n in by_strides):
         return
-    for node, kind in found.changed.items():
-        if isinstance(kind, _Kind) and node not in found.kept:
+    for node, kind in layouts.changed.items():
+        if isinstance(kind, _Kind) and node not in layouts.kept:
             node.meta[STRIDES] = kind.strides
 
 
@@ -78,16 +78,16 @@ class _Layouts:
         """Follow one operator, whose inputs are known."""
         import torch
 
-        told = _kinds(node.meta.get("val"))
-        if told is None or not (isinstance(node.target, torch._ops.OpOverload) or _is_item(node)):
+        traced = _kinds(node.meta.get("val"))
+        if traced is None or not (isinstance(node.target, torch._ops.OpOverload) or _is_item(node)):
             return
         arguments = torch.fx.map_arg((node.args, node.kwargs), self._given)
-        kind = told
+        kind = traced
         if not self.changed.keys().isdisjoint(node.all_input_nodes):
-            kind = self._followed(node, arguments) or told
+            kind = self._followed(node, arguments) or traced
         if _has_own_strides(node, arguments):
             kind = self._run(node, arguments) or kind
-        if kind != told and _sizes(kind) == _sizes(told):
+        if kind != traced and _sizes(kind) == _sizes(traced):
             self.changed[node] = kind
 
     def _given(self, node: Any) -> Any:
@@ -122,15 +122,15 @@ class _Layouts:
         return self._probed[key]
 
 
-def _called(target: Any, arguments: Any, made: Any) -> Any:
+def _called(target: Any, arguments: Any, evaluate: Any) -> Any:
     if target is operator.getitem:
         return target(*arguments[0])
     from torch.utils import _pytree as tree
 
-    def given(value: Any) -> Any:
-        return made(value) if _is_kind(value) else hint(value)
+    def argument_of(value: Any) -> Any:
+        return evaluate(value) if _is_kind(value) else hint(value)
 
-    args, kwargs = tree.tree_map(given, arguments, is_leaf=_is_kind)
+    args, kwargs = tree.tree_map(argument_of, arguments, is_leaf=_is_kind)
     return _kinds(target(*args, **kwargs))
 
 
@@ -166,8 +166,8 @@ def _has_own_strides(node: Any, arguments: Any) -> bool:
     import torch
     from torch.utils import _pytree as tree
 
-    known = {torch.Tag.pointwise, torch.Tag.nondeterministic_seeded, torch.Tag.inplace_view}
-    if _is_item(node) or is_view(node) or not known.isdisjoint(node.target.tags):
+    excluded_tags = {torch.Tag.pointwise, torch.Tag.nondeterministic_seeded, torch.Tag.inplace_view}
+    if _is_item(node) or is_view(node) or not excluded_tags.isdisjoint(node.target.tags):
         return False
     leaves = tree.tree_leaves(arguments, is_leaf=_is_kind)
     return not node.target._schema.is_mutable and any(map(_is_out_of_order, leaves))

@@ -16,8 +16,8 @@ class OperatorSupport(OperatorSupportBase):
     """`options` are those of torch.compile: nodes of `disabled_ops` are not taken."""
 
     def __init__(self, options: Mapping[str, Any] | None):
-        given = {"disabled_ops": (options or {}).get("disabled_ops")}
-        self._options = compile_options.read(given, Core().available_devices)
+        disabled = {"disabled_ops": (options or {}).get("disabled_ops")}
+        self._options = compile_options.read(disabled, Core().available_devices)
         self.enabled_op_names: list[str] = []
 
     def enable_by_name(self, node: Any) -> None:

@@ -55,14 +55,14 @@ class Runner:
         except IndexError:
             job = AddressedJob(self.compiled)
         values, shapes = [], []
-        for place, kind in self._tensors:
-            value = arguments[place]
+        for index, kind in self._tensors:
+            value = arguments[index]
             if value.dtype is not kind or not value.is_contiguous() or value.is_neg():
                 value = _in_order(value, kind)
             values.append(value)
             shapes.append(value.shape)
-        for place, kind in self._numbers:
-            values.append(_number(arguments[place], kind))
+        for index, kind in self._numbers:
+            values.append(_number(arguments[index], kind))
             shapes.append(())
         if shapes != job.shapes:
             job.prepare(shapes)
@@ -96,10 +96,10 @@ class Runner:
         except IndexError:
             request = self.compiled.create_infer_request()
         try:
-            found = request.infer([array_of(value)[0] for value in values], True, True)
+            outputs = request.infer([array_of(value)[0] for value in values], True, True)
         except InferenceError as error:
             raise as_in_eager_mode(error) from None
-        arrays = [np.array(found[i]) for i in range(len(self._types))]
+        arrays = [np.array(outputs[i]) for i in range(len(self._types))]
         result = [
             self._finished(i, _tensor(array, dtype))
             for i, (array, dtype) in enumerate(zip(arrays, self._types, strict=True))
@@ -114,18 +114,18 @@ class Runner:
         like = self._finished(i, torch.empty(shape, dtype=self._types[i], device="meta"))
         return tuple(like.shape), like.stride(), like.dtype
 
-    def _finished(self, i: int, made: Any) -> Any:
+    def _finished(self, i: int, tensor: Any) -> Any:
         """The tensor in the memory of the model's output i that the caller gets."""
         import torch
 
         if i in self.laid:
             axes, lengths = self.laid[i]
-            made = made.permute(axes).expand(lengths)
+            tensor = tensor.permute(axes).expand(lengths)
         if self._kinds[i] != "complex":
-            return made
-        if not made.numel():  # its strides are not those of pairs
-            return made.new_empty(made.shape[:-1], dtype=made.dtype.to_complex())
-        return torch.view_as_complex(made)
+            return tensor
+        if not tensor.numel():  # its strides are not those of pairs
+            return tensor.new_empty(tensor.shape[:-1], dtype=tensor.dtype.to_complex())
+        return torch.view_as_complex(tensor)
 
 
 def _types(ports: list[Any]) -> list[Any]:
@@ -143,10 +143,10 @@ def _new_tensor() -> Callable[[Any, Any, Any], Any]:
     return getattr(torch._C._dynamo.guards, "_empty_strided_cpu", made)
 
 
-def _given(kind: str, where: Any, made: list[Any]) -> Any:
+def _given(kind: str, where: Any, tensors: list[Any]) -> Any:
     if kind == "value":
         return where
-    return made[where].item() if kind == "number" else made[where]
+    return tensors[where].item() if kind == "number" else tensors[where]
 
 
 def _in_order(value: Any, kind: Any) -> Any:
