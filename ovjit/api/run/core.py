@@ -436,9 +436,9 @@ class Core:
             if isinstance(extension, OpExtension):
                 self._extensions.update(extension_records(extension))
             elif isinstance(extension, ConversionExtensionBase) and extension.framework is None:
-                self._converters[extension.key] = extension.converted
+                self._converters[extension.key] = extension.convert
             elif isinstance(extension, ConversionExtensionBase) and extension.framework == "TensorFlow":
-                self._converters[f"tensorflow.{extension.op_type}"] = extension.converted
+                self._converters[f"tensorflow.{extension.op_type}"] = extension.convert
 
     def create_context(self, device_name: str, properties: Mapping[str, Any]) -> RemoteContext:
         """A RemoteContext of a card. `properties`: {}, or {"CONTEXT_TYPE": "CUDA"}. RuntimeError for the CPU,

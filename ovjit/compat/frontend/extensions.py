@@ -34,7 +34,7 @@ class ConversionExtension(ConversionExtensionBase):
         super().__init__(op_type, *domain)
         self.converter: Callable[[NodeContext], Any] = converter
 
-    def converted(self, node: Any) -> list[Output]:
+    def convert(self, node: Any) -> list[Output]:
         try:
             result = self.converter(
                 NodeContext(node.op_type, node.inputs, node.attributes, getattr(node, "texts", None))
@@ -81,15 +81,15 @@ class OpExtension(ConversionExtensionBase):
         self.names: Mapping[str, str] = named.get("attr_names_map", maps[0] if maps else {})
         self.values: Mapping[str, Any] = named.get("attr_values_map", maps[1] if len(maps) > 1 else {})
 
-    def converted(self, node: Any) -> list[Output]:
+    def convert(self, node: Any) -> list[Output]:
         try:
-            return self._made(node)
+            return self._make_outputs(node)
         except OvjitError as error:
             raise ConverterError(
                 f"Model wasn't fully converted. Conversion is failed for: {self.op_type}: {error}"
             ) from error
 
-    def _made(self, node: Any) -> list[Output]:
+    def _make_outputs(self, node: Any) -> list[Output]:
         named = re.fullmatch(r"(?:opset(\d+)(?:\.|::))?(\w+)", self.ov_type)
         if named is None:
             raise ModelError(
@@ -179,7 +179,7 @@ def _cast(value: Any, kind: Any) -> Any:
 class WatchingExtension(Extension):
     """Base class of extensions that observe a conversion or change its result."""
 
-    def _converted(self, framework: str, model: Model) -> None:
+    def _after_conversion(self, framework: str, model: Model) -> None:
         """A model of `framework` has been converted."""
 
 
@@ -189,7 +189,7 @@ class DecoderTransformationExtension(WatchingExtension):
     def __init__(self, transformation: Any = None):
         self._transformation = transformation
 
-    def _converted(self, framework: str, model: Model) -> None:
+    def _after_conversion(self, framework: str, model: Model) -> None:
         if callable(self._transformation):
             self._transformation(model)
         elif self._transformation is not None:
@@ -212,7 +212,7 @@ class ProgressReporterExtension(WatchingExtension):
         if self._callback is not None:
             self._callback(progress, total_steps, completed_steps)
 
-    def _converted(self, framework: str, model: Model) -> None:
+    def _after_conversion(self, framework: str, model: Model) -> None:
         steps = len(model.get_ops())
         self.report_progress(1.0, steps, steps)
 
@@ -240,7 +240,7 @@ class TelemetryExtension(WatchingExtension):
         """Pass a stack trace to `send_stack_trace`."""
         self._functions[2](self._category, error_message)
 
-    def _converted(self, framework: str, model: Model) -> None:
+    def _after_conversion(self, framework: str, model: Model) -> None:
         counts = Counter(node.get_type_name() for node in model.get_ops())
         for kind in sorted(counts.keys() - {"Parameter", "Result"}):
             self.send_event("op_count", f"{framework}_{kind}", counts[kind])

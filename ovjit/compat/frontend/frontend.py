@@ -100,17 +100,19 @@ class FrontEnd:
         if self._name == "onnx" and (is_proto or isinstance(source, (str, os.PathLike, bytes, bytearray))):
             return self._load_onnx(source, bool(enable_mmap))
         if self._name == "tflite":
-            return InputModel(read, lambda: self._count, lambda: self._plain(files[0], bool(enable_mmap)))
+            return InputModel(
+                read, lambda: self._count, lambda: self._read_for_edits(files[0], bool(enable_mmap))
+            )
         model = TensorFlowInputModel if self._name == "tf" else InputModel
         return model(read, lambda: self._count)
 
     def _load_onnx(self, path: Any, use_mmap: bool) -> InputModel:
         from ovjit.readers.onnx.reader import opened, read_opened
 
-        def parsed() -> Any:
+        def open_model() -> Any:
             return opened(path, None, use_mmap)
 
-        opened_model = _as_failures(parsed)
+        opened_model = _as_failures(open_model)
 
         def read(proto: Any) -> Model:
             one = opened_model if proto is None else opened_model._replace(proto=proto)
@@ -118,7 +120,7 @@ class FrontEnd:
 
         return OnnxInputModel(opened_model.proto, read, lambda: self._count)
 
-    def _plain(self, path: Any, use_mmap: bool) -> Model:
+    def _read_for_edits(self, path: Any, use_mmap: bool) -> Model:
         """A file of TensorFlow Lite with all tensors as the file has them, for edits."""
         from ovjit.readers.tflite.reader import read_tflite
 
@@ -137,9 +139,9 @@ class FrontEnd:
         """The Model. One that is converted already stays as it is."""
         if not isinstance(model, InputModel):
             return check_model(model)
-        converted = model._checked()
+        converted = model._check()
         for extension in self._watching:
-            extension._converted(self._name, converted)
+            extension._after_conversion(self._name, converted)
         return converted
 
     def convert_partially(self, model: InputModel) -> Model:

@@ -43,7 +43,7 @@ class Place:
 
     # -- what a model tells: other graphs have places that answer these otherwise ----------------------------
 
-    def _place(self, kind: str, of: Any, index: int = 0) -> Place:
+    def _place_of(self, kind: str, of: Any, index: int = 0) -> Place:
         return Place(kind, of, index, self._model)
 
     def _tensor_of(self, data: Any) -> Place:
@@ -100,7 +100,7 @@ class Place:
         """The operation that a tensor or port comes from, or an input of an operation."""
         source = self._source(input_name, input_port_index)
         result = None if source is None else self._maker(source)
-        return None if result is None else self._place("operation", result[0])
+        return None if result is None else self._place_of("operation", result[0])
 
     def get_consuming_operations(
         self, output_name: str | None = None, output_port_index: int | None = None
@@ -108,14 +108,16 @@ class Place:
         """The operations that take a tensor, or outputs of an operation, once for each port by which they do;
         that of an input port is its own."""
         if self._kind == "input":
-            return [self._place("operation", self._of)]
-        return [self._place("operation", of) for of, _ in self._targets(output_name, output_port_index)]
+            return [self._place_of("operation", self._of)]
+        return [self._place_of("operation", of) for of, _ in self._targets(output_name, output_port_index)]
 
     def get_target_tensor(
         self, output_name: str | None = None, output_port_index: int | None = None
     ) -> Place | None:
         """The tensor that an operation or its output port makes."""
-        tensors = self._made(output_name, output_port_index) if self._kind in ("operation", "output") else []
+        tensors = (
+            self._tensors_at(output_name, output_port_index) if self._kind in ("operation", "output") else []
+        )
         return self._tensor_of(tensors[0]) if len(tensors) == 1 else None
 
     def get_source_tensor(
@@ -131,24 +133,24 @@ class Place:
     ) -> Place | None:
         """An operation's input, by the name of its tensor or by index; the only one, if neither is given."""
         index = self._input_index(input_name, input_port_index) if self._kind == "operation" else None
-        return None if index is None else self._place("input", self._of, index)
+        return None if index is None else self._place_of("input", self._of, index)
 
     def get_output_port(
         self, output_name: str | None = None, output_port_index: int | None = None
     ) -> Place | None:
         """An operation's output, by the name of its tensor or by index; the only one, if neither is given."""
         indices = self._output_indices(output_name, output_port_index) if self._kind == "operation" else []
-        return self._place("output", self._of, indices[0]) if len(indices) == 1 else None
+        return self._place_of("output", self._of, indices[0]) if len(indices) == 1 else None
 
     def get_producing_port(self) -> Place | None:
         """The output port that a tensor or an input port comes from."""
         port = self._maker(self._data()) if self._kind in ("tensor", "input") else None
-        return None if port is None else self._place("output", *port)
+        return None if port is None else self._place_of("output", *port)
 
     def get_consuming_ports(self) -> list[Place]:
         """The input ports that take a tensor or outputs."""
         ports = [] if self._kind == "input" else self._targets(None, None)
-        return [self._place("input", *port) for port in ports]
+        return [self._place_of("input", *port) for port in ports]
 
     def is_equal(self, other: Place) -> bool:
         """Whether two places are the same."""
@@ -162,7 +164,7 @@ class Place:
             return False
         return bool(self._data() == other._data())
 
-    def _made(self, name: str | None, index: int | None) -> list[Any]:
+    def _tensors_at(self, name: str | None, index: int | None) -> list[Any]:
         if self._kind != "operation":
             return [self._data()]
         return [self._outputs()[i] for i in self._output_indices(name, index)]
@@ -174,7 +176,7 @@ class Place:
         return [i for i in ports if index is None or i == index]
 
     def _targets(self, name: str | None, index: int | None) -> list[tuple[Any, int]]:
-        return [port for data in self._made(name, index) for port in self._takers(data)]
+        return [port for data in self._tensors_at(name, index) for port in self._takers(data)]
 
     def _input_index(self, name: str | None, index: int | None) -> int | None:
         ports = {i: data for i, data in enumerate(self._inputs()) if data is not None}
@@ -214,28 +216,28 @@ class InputModel:
         self,
         read: Callable[[], Model],
         extensions: Callable[[], int] = int,
-        places: Callable[[], Model] | None = None,
+        read_editable: Callable[[], Model] | None = None,
     ):
         self._read = read
-        self._places = places or read  # reads the form of the model that is edited
-        self._whole: Model | None = None  # the model as it was read, where another form is edited
+        self._read_editable = read_editable or read  # reads the form of the model that is edited
+        self._original: Model | None = None  # the model as it was read, where another form is edited
         self._extensions = extensions  # how many have been added that reading depends on
-        self._known = extensions()
-        self._made: Model | None = None
+        self._read_extensions = extensions()
+        self._current_model: Model | None = None
         self._unfit = False  # edits have left shapes or types that do not fit, so far
         self._edited = False
         with contextlib.suppress(OpConversionFailure):
-            if places is None:
-                self._made = read()
+            if read_editable is None:
+                self._current_model = read()
             else:
-                self._whole = read()
+                self._original = read()
 
     @property
     def _model(self) -> Model:
-        if self._made is None:  # what can convert the rest may have been added meanwhile
-            self._known = self._extensions()
-            self._made = self._places()
-        return self._made
+        if self._current_model is None:  # what can convert the rest may have been added meanwhile
+            self._read_extensions = self._extensions()
+            self._current_model = self._read_editable()
+        return self._current_model
 
     def _tensors(self) -> list[Output]:
         return [
@@ -303,7 +305,7 @@ class InputModel:
         data = data_of(place)
         if isinstance(data._node, Parameter):
             return data._node.get_element_type()
-        stated = self._places is not self._read or Place._tensor(data).is_output()
+        stated = self._read_editable is not self._read or Place._tensor(data).is_output()
         return data.get_element_type() if stated else Type.dynamic
 
     def set_tensor_value(self, place: Place, value: np.ndarray) -> None:
@@ -429,7 +431,7 @@ class InputModel:
             self._follow()
         else:  # it is read again when all that is set is known
             self._unfit = self._edited = True
-        if self._places is not self._read:  # the inputs of what was read are given the same
+        if self._read_editable is not self._read:  # the inputs of what was read are given the same
             self._edited = edited
 
     def _parameter(self, place: Place) -> Parameter:
@@ -444,15 +446,15 @@ class InputModel:
             self._model.remove_parameter(old._node)
 
     def _follow(self) -> None:
-        """Shapes and types after an edit, which may fit after further edits only: `_checked` says if not."""
+        """Shapes and types after an edit, which may fit after further edits only: `_check` says if not."""
         self._unfit = self._edited = True
         with contextlib.suppress(OvjitError):
             self._model.validate_nodes_and_infer_types()
             self._unfit = False
 
-    def _checked(self) -> Model:
+    def _check(self) -> Model:
         """The edited model. OpConversionFailure where its shapes or types do not fit."""
-        model = self._model if self._edited else self._unedited()
+        model = self._model if self._edited else self._reread()
         if self._unfit:
             try:
                 model.validate_nodes_and_infer_types()
@@ -460,24 +462,24 @@ class InputModel:
                 raise OpConversionFailure(str(error)) from error
         return model
 
-    def _unedited(self) -> Model:
+    def _reread(self) -> Model:
         """The model as it was read, with the shapes and types that its inputs were given. It is read again
         where extensions were added meanwhile."""
-        newer = self._known != self._extensions()
-        if self._places is self._read:
-            self._made = None if newer else self._made
+        newer = self._read_extensions != self._extensions()
+        if self._read_editable is self._read:
+            self._current_model = None if newer else self._current_model
             return self._model
-        if self._whole is None or newer:
-            self._known = self._extensions()
-            self._whole = self._read()
-        if self._made is not None:
+        if self._original is None or newer:
+            self._read_extensions = self._extensions()
+            self._original = self._read()
+        if self._current_model is not None:
             for edited, original in zip(
-                self._made.get_parameters(), self._whole.get_parameters(), strict=True
+                self._current_model.get_parameters(), self._original.get_parameters(), strict=True
             ):
                 original.set_partial_shape(edited.get_partial_shape())
                 original.set_element_type(edited.get_element_type())
             self._unfit = True
-        return self._whole
+        return self._original
 
     def _drop_unused(self) -> None:
         ends = [*self._model._results, *self._model._sinks]
@@ -501,4 +503,4 @@ def _cuts(place: Place) -> list[Place]:
     """The places to cut to make `place` an input: all inputs of an operation, else `place` itself."""
     if place is None or place._kind != "operation":
         return [place]
-    return [place._place("input", place._of, i) for i in range(len(place._of._inputs))]
+    return [place._place_of("input", place._of, i) for i in range(len(place._of._inputs))]

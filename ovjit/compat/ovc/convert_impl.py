@@ -319,10 +319,10 @@ def _named(model: Model, name: str) -> Output:
         for port in node.outputs():
             if name in port.names and not isinstance(node, Result):
                 return port
-    raise _unknown(model, name, "outputs")
+    raise _unknown_name(model, name, "outputs")
 
 
-def _unknown(model: Model, name: str, ends: str) -> Error:
+def _unknown_name(model: Model, name: str, ends: str) -> Error:
     """The error for a name that no tensor has; its text depends on whether an operation has the name."""
     named = (node.get_friendly_name().partition(":")[0] for node in model.get_ops())
     if name in named:
@@ -351,7 +351,7 @@ def _set_inputs(model: Model, described: list[_InputCutInfo], framework: str | N
                     raise Error("Input for tensor name '{}' is not found.", one.name)
                 if any(one.name in port.names for node in model.get_ops() for port in node.outputs()):
                     raise Error("Name {} is not found among model inputs.", one.name)
-                raise _unknown(model, one.name, "inputs")
+                raise _unknown_name(model, one.name, "inputs")
             port = named_input
         ports.append(port)
         if one.type is not None:

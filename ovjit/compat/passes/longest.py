@@ -37,10 +37,12 @@ def choices(model: Model, lengths: Iterable[Output], computed: Container[Output]
     """The comparisons of a call's length with constants, of what results need. UnsupportedError where what is
     chosen meets tokens, but no dimension of the batch."""
     lengths, probe = frozenset(lengths), Probe(7, 3)
-    comparisons = [pair for pair in compared(model, lengths) if pair[0].output(0) in computed]
+    comparisons = [pair for pair in find_comparisons(model, lengths) if pair[0].output(0) in computed]
     shared = dict.fromkeys([*lengths, *(length for _, length in comparisons)], True)
     for node, _ in comparisons:
-        readers = [r for r in _reached(node.output(0), shared)[1] if any(x in computed for x in r.outputs())]
+        readers = [
+            r for r in _find_dependents(node.output(0), shared)[1] if any(x in computed for x in r.outputs())
+        ]
         ends = [x for reader in readers for x in reader.outputs()]
         if not is_static(node._tensors[0]._type.shape) or not all(_is_by_sequence(x, probe) for x in ends):
             raise UnsupportedError(
@@ -50,7 +52,7 @@ def choices(model: Model, lengths: Iterable[Output], computed: Container[Output]
     return [Choice(node, length, shared) for node, length in comparisons]
 
 
-def compared(model: Model, lengths: Container[Output] = ()) -> list[tuple[Node, Output]]:
+def find_comparisons(model: Model, lengths: Container[Output] = ()) -> list[tuple[Node, Output]]:
     """The comparisons of constants with a call's greatest place or one of the lengths, and with which."""
     nodes = [node for node in model.get_ordered_ops() if is_a(node, *_COMPARE)]
     pairs = [(node, _longest(node, lengths)) for node in nodes]
@@ -83,7 +85,7 @@ def choose_by_token(model: Model, choice: Choice, length: Output) -> None:
     chosen = choice.node.output(0)
     condition = _each(chosen, {choice.length: length})
     shape = chosen._tensor._type.shape or ()
-    inside, readers = _reached(chosen, choice.shared)
+    inside, readers = _find_dependents(chosen, choice.shared)
     both = [{chosen: constant_node(np.full(shape, answer)).output(0)} for answer in (True, False)]
     for reader in (r for r in readers if id(r) in live):
         one, other = (_again(reader, inside, replacements) for replacements in both)
@@ -93,22 +95,22 @@ def choose_by_token(model: Model, choice: Choice, length: Output) -> None:
             old.replace(_op("Select", column, true, false))
 
 
-def copied(output: Output, inside: set[Output], replacements: dict[Output, Output]) -> Output:
-    """Copy an output and the outputs of `inside` that it depends on, with others replaced as in `replacements`."""
+def copy_subgraph(output: Output, inside: set[Output], replacements: dict[Output, Output]) -> Output:
+    """Copy an output and the outputs of `inside` that it depends on; `replacements` stand for others."""
     node = _again(output._node, inside, replacements)
     return node.output(output._index)
 
 
 def _again(node: Node, inside: set[Output], replacements: dict[Output, Output]) -> Node:
-    """Copy a node and the outputs of `inside` that it depends on, with others replaced as in `replacements`."""
+    """Copy a node and the outputs of `inside` that it depends on; `replacements` stand for others."""
 
-    def made(source: Output) -> Output:
+    def replacement_of(source: Output) -> Output:
         if source in inside and source not in replacements:
             copy = _again(source._node, inside, replacements)
             replacements.update(zip(source._node.outputs(), copy.outputs(), strict=True))
         return replacements.get(source, source)
 
-    return Node._new(node._op, [made(x) for x in node._inputs], node._attrs)
+    return Node._new(node._op, [replacement_of(x) for x in node._inputs], node._attrs)
 
 
 def _each(source: Output, vectors: Mapping[Output, Output]) -> Output:
@@ -123,7 +125,7 @@ def _each(source: Output, vectors: Mapping[Output, Output]) -> Output:
     return Node._new(node._op, [_each(x, vectors) for x in node._inputs], node._attrs).output(0)
 
 
-def _reached(condition: Output, shared: dict[Output, bool]) -> tuple[set[Output], list[Node]]:
+def _find_dependents(condition: Output, shared: dict[Output, bool]) -> tuple[set[Output], list[Node]]:
     """The outputs that depend on the condition and that all tokens share; the nodes that compute rows of
     sequences from these."""
     pending, inside, readers = [condition], {condition}, dict[int, Node]()

@@ -109,13 +109,15 @@ def _takes_whole_inputs(loop: _Repeated) -> bool:
     """Whether in the only iteration each sliced input is the whole input, and each concatenated output the
     result."""
 
-    def whole(value: Output, port: Port) -> bool:
+    def is_whole(value: Output, port: Port) -> bool:
         shape = value._tensor._type.shape
         return shape is not None and shape[port.axis] == abs(port.part_size)
 
     return all(
-        whole(loop.input_value(port.outer), port) for port in loop._input_ports[0] if port.kind == SLICED
-    ) and all(whole(loop.output(port.outer), port) for port in loop._output_ports[0] if port.kind == CONCAT)
+        is_whole(loop.input_value(port.outer), port) for port in loop._input_ports[0] if port.kind == SLICED
+    ) and all(
+        is_whole(loop.output(port.outer), port) for port in loop._output_ports[0] if port.kind == CONCAT
+    )
 
 
 def _put_body_in_place(loop: _Repeated) -> None:

@@ -80,33 +80,33 @@ class _MaskRows:
         """The values added to scores of a query after `past` tokens: [heads, keys], -inf for hidden keys."""
         return _row(probe or Probe(past), self.source, self.bias)
 
-    def first_seen(self, position: int) -> int:
+    def first_visible(self, position: int) -> int:
         """The index of the first key that the query at this position sees."""
-        visible = _seen(self.of(position), self.source)
+        visible = _count_visible(self.of(position), self.source)
         return position + 1 - visible if visible else 0
 
     def window(self, row: np.ndarray, past: int) -> tuple[int, int]:
         """(window, 0), or (0, chunk size) where the next query sees another number of keys, or (0, 0) if the
         query of this row sees all keys. UnsupportedError for other masks."""
-        visible = _seen(row, self.source)
+        visible = _count_visible(row, self.source)
         if not visible:
             return 0, 0
         start = past + 1 - visible
-        if self.first_seen(past + 1) == start + 1:
+        if self.first_visible(past + 1) == start + 1:
             return visible, 0
         low, step = past, 1  # of this chunk, and then of the next one
-        while self.first_seen(low + step) == start:
+        while self.first_visible(low + step) == start:
             low, step = low + step, step * 2
             if low > FARTHEST:
                 raise _other(self.source, _Uneven)
         high = low + step
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if self.first_seen(middle) == start else (low, middle)
+            low, high = (middle, high) if self.first_visible(middle) == start else (low, middle)
         chunk = high - start
         samples = (0, chunk // 2, chunk - 1, chunk, 2 * chunk - 1, 3 * chunk)
         if start % chunk or any(
-            self.first_seen(position) != position // chunk * chunk for position in samples
+            self.first_visible(position) != position // chunk * chunk for position in samples
         ):
             raise _other(self.source, _Uneven)
         return 0, chunk
@@ -147,7 +147,7 @@ def _row(probe: Probe, source: Output, bias: Output | None = None) -> np.ndarray
     return np.where(mask[0, :, -1] < HIDDEN, -np.inf, mask[0, :, -1])
 
 
-def _seen(row: np.ndarray, source: Output) -> int:
+def _count_visible(row: np.ndarray, source: Output) -> int:
     """The number of visible keys, 0 if all are. UnsupportedError unless they are the last of each head."""
     visible = np.isfinite(row)
     count = int(visible[0].sum())

@@ -38,7 +38,7 @@ def padding_products(model: Model) -> list[tuple[Node, int]]:
 
 def _is_one(probe: Probe, factor: Output) -> bool:
     """Whether all elements are."""
-    value = probe.tried([factor])
+    value = probe.try_values([factor])
     return value is not None and bool((value[0] == 1).all())
 
 

@@ -79,7 +79,7 @@ def make_paged(model: Model, options: Options) -> None:
         replaced[node.output(0)] = [node.input_value(0), layer.key, layer.value, *node.input_values()[4:]]
     for state in states:
         inputs = [x.source if isinstance(x, Input) else x for x in state.inputs]
-        replaced |= dict.fromkeys(state.made, inputs)
+        replaced |= dict.fromkeys(state.outputs, inputs)
     computed = check_stateless(model, replaced)
     positions, lengths = ([x for x in outputs if x in computed] for outputs in (positions, lengths))
     masks, chosen = _masks(layers), choices(model, lengths, computed)
@@ -121,7 +121,7 @@ def _masks(layers: Iterable[CachedLayer]) -> list[Mask]:
             continue
         key = id(mask._node), mask._index
         if key not in mask_by_output:
-            mask_by_output[key] = read_mask(mask, score_bias(mask, layer.joined(2)))
+            mask_by_output[key] = read_mask(mask, score_bias(mask, layer.concat_of(2)))
         masks.append(mask_by_output[key])
     return masks
 
@@ -170,7 +170,7 @@ class _Rewriting(Inputs):
         for product, index in products:
             product.output(0).replace(product.input_value(index))
         self._drop_old_inputs()
-        model.add_parameters(self.made)
+        model.add_parameters(self.new_parameters)
         model.validate_nodes_and_infer_types()
 
     def _flatten(self, names: tuple[str, ...], axis: int) -> None:
@@ -188,7 +188,7 @@ class _Rewriting(Inputs):
             old.output(0).replace(spread)
             index = model.get_parameters().index(old)
             model.remove_parameter(old)
-            self._place(new, index)
+            self._insert_parameter(new, index)
 
     def _count_outside(self, positions: list[Output], has_positions: bool) -> None:
         """The places of new tokens that the model counted, as an input. If the model has none yet, it gets
@@ -219,7 +219,7 @@ class _Rewriting(Inputs):
                     row = _op("Broadcast", row, shape, mode="bidirectional")
             position.replace(row)
 
-    def _place(self, parameter: Parameter, index: int) -> None:
+    def _insert_parameter(self, parameter: Parameter, index: int) -> None:
         """Put an input where another one was."""
         following = self.model.get_parameters()[index:]
         for old in following:
@@ -234,7 +234,7 @@ class _Rewriting(Inputs):
         if mask.bias is not None:
             query = with_factor(query, scale_of(layer))
             key = with_bias(
-                key, _op("Transpose", bias_of(mask.bias, layer.joined(2), layer.value), _i64(0, 2, 1, 3))
+                key, _op("Transpose", bias_of(mask.bias, layer.concat_of(2), layer.value), _i64(0, 2, 1, 3))
             )
         if mask.placed is not None:
             query, key = self._with_places(layer, mask, query, key)
@@ -286,7 +286,7 @@ class _Rewriting(Inputs):
         name = layer.node.get_friendly_name()
         paged.set_friendly_name(f"{name}/{layer.operation}")
         out = _op("Unsqueeze", paged, _i64(layer.axis), name=name)
-        for result in layer.made:
+        for result in layer.outputs:
             result.replace(out)
 
     def _new(self, layer: CachedLayer, index: int) -> Output:

@@ -19,7 +19,7 @@ class Inputs:
 
     def __init__(self, model: Model):
         self.model = model
-        self.made: list[Parameter] = []
+        self.new_parameters: list[Parameter] = []
         self.shared: dict[str, Parameter] = {}
 
     def input(self, name: str, dtype: str, shape: tuple[Any, ...]) -> Output:
@@ -28,7 +28,7 @@ class Inputs:
         if parameter is None:
             parameter = self.shared[name] = Parameter._of(dtype, shape, name)
             parameter._tensors[0]._names = {name}
-            self.made.append(parameter)
+            self.new_parameters.append(parameter)
         return parameter.output(0)
 
     def longest(self, length: Output) -> Output:

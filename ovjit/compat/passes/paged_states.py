@@ -42,7 +42,7 @@ class Layer(NamedTuple):
     inputs: list[Input | Output]
     table: int
     attrs: dict[str, Any]
-    made: list[Output]
+    outputs: list[Output]
     axis: int
 
 
@@ -99,7 +99,7 @@ class _Finder:
     """One node that reads a state."""
 
     def __init__(self, probe: Probe, node: Node, read: Node, next_state: Output):
-        self.probe, self.node, self.read, self.kept = probe, node, read, next_state
+        self.probe, self.node, self.read, self.next_state = probe, node, read, next_state
         self.rng = np.random.default_rng(0)
         shape = read._tensors[0]._type.shape or ()
         self.state = tuple(d for d in shape[1:] if isinstance(d, int))
@@ -117,7 +117,7 @@ class _Finder:
             layers = self._loops() if len(self.state) == 3 else iter(())
         return list(itertools.islice(layers, 1))
 
-    def _made(
+    def _find_outputs(
         self,
         ends: Sequence[Output],
         values: Mapping[Output, np.ndarray],
@@ -126,7 +126,7 @@ class _Finder:
     ) -> list[Output]:
         """Those of the outputs that are this result, [1, tokens, ...], for these inputs; none where the state
         is not this one."""
-        computed = self.probe.tried([self.kept, *ends], values)
+        computed = self.probe.try_values([self.next_state, *ends], values)
         if computed is None or not _near(computed[0], expected[1]):
             return []
         pairs = zip(ends, computed[1:], strict=True)
@@ -160,7 +160,7 @@ class _Finder:
         for end, bias in self._slices(channels):
             parameters = [self.probe.value(v) for v in (weights, *bias)]
             y = (windows * parameters[0][:, 0]).sum(-1) + (parameters[1].reshape(-1, 1) if bias else 0)
-            outputs = self._made([end], values, 2, [np.moveaxis(y, 2, 1), history[:, :, -taps:]])
+            outputs = self._find_outputs([end], values, 2, [np.moveaxis(y, 2, 1), history[:, :, -taps:]])
             if outputs:
                 yield self._layer("PagedCausalConv1D", [x, weights, *bias], 1, outputs, 2)
 
@@ -197,7 +197,7 @@ class _Finder:
         for output in pending:
             users = [u for u, _ in users_of(output) if is_a(u, "Reshape", "Concat", "Slice")]
             pending += [u.output(0) for u in users if u.output(0) not in pending]
-        return [x for x in pending if len(x._tensor._type.shape or ()) == 4 and x != self.kept]
+        return [x for x in pending if len(x._tensor._type.shape or ()) == 4 and x != self.next_state]
 
     def _deltas(self, rows: Sequence[Output], axis: int) -> Iterator[Layer]:
         heads, size, value_size = self.state
@@ -208,7 +208,7 @@ class _Finder:
             Input(beta, axis, (heads,)),
         ]
         state = self.rng.standard_normal((1, *self.state)).astype(np.float32)
-        queries, keys = (_behind(x, axis, heads, size) for x in (q, k))
+        queries, keys = (_find_vectors(x, axis, heads, size) for x in (q, k))
         pairs = itertools.product(queries, keys, (True, False))
         for (query, query_eps), (key, key_eps), unit in pairs:
             attrs = {"fuse_qk_l2norm": unit, "q_l2_norm_eps": query_eps, "k_l2_norm_eps": key_eps}
@@ -220,7 +220,7 @@ class _Finder:
             by_token = [x.by_token(a) for x, a in zip(inputs, arrays, strict=True)]
             expected = find_op("GatedDeltaNet", 1).evaluate([*by_token[:3], state, *by_token[3:]], attrs)
             values = {x.source: a for x, a in zip(inputs, arrays, strict=True)} | {self.source: state}
-            outputs = self._made(self._ends(), values, axis, expected) if len(values) == 6 else []
+            outputs = self._find_outputs(self._ends(), values, axis, expected) if len(values) == 6 else []
             if outputs:
                 attrs["use_qk_l2norm"] = attrs.pop("fuse_qk_l2norm")
                 yield self._layer("PagedGatedDeltaNet", inputs, 3, outputs, axis, **attrs)
@@ -250,7 +250,7 @@ class _Finder:
             arrays[0] = np.abs(arrays[0])
             values = {v.source: a for v, a in zip(inputs, arrays, strict=True)} | {self.source: state}
             expected = find_op("SelectiveSSM", 1).evaluate([self.probe.value(rate), *arrays, state], {})
-            outputs = self._made(self._ends(), values, 1, expected) if len(values) == 5 else []
+            outputs = self._find_outputs(self._ends(), values, 1, expected) if len(values) == 5 else []
             if outputs:
                 yield self._layer("PagedSelectiveSSM", [rate, *inputs], 5, outputs, 1)
 
@@ -292,7 +292,7 @@ def _shared(source: Output, size: int) -> list[Input]:
     return inputs
 
 
-def _behind(source: Output, axis: int, groups: int, size: int) -> list[tuple[Input, float]]:
+def _find_vectors(source: Output, axis: int, groups: int, size: int) -> list[tuple[Input, float]]:
     """Queries or keys, and before them those that are not scaled, nor of length 1, nor repeated: the first
     ones first. With each comes what is added to sums of squares on the way."""
     candidates: list[tuple[Input, float]] = []
@@ -314,7 +314,7 @@ def _behind(source: Output, axis: int, groups: int, size: int) -> list[tuple[Inp
             if len(vectors) != 1:
                 return candidates
             source = vectors[0]
-            eps = _added(next(x for x in node._inputs if x != source), eps)
+            eps = _find_epsilon(next(x for x in node._inputs if x != source), eps)
         else:
             return candidates
 
@@ -324,7 +324,7 @@ def _order(node: Node) -> list[int]:
     return order.get_data().tolist() if order._op.role == "constant" else []  # type: ignore[attr-defined]
 
 
-def _added(source: Output, eps: float) -> float:
+def _find_epsilon(source: Output, eps: float) -> float:
     """The number that is added on the way to a factor."""
     pending = [source]
     for output in pending:

@@ -79,9 +79,9 @@ class PatternSymbolValue:
         """The values. RuntimeError if it is one."""
         return self._as(list)
 
-    def _plain(self) -> Any:
+    def _to_python(self) -> Any:
         """A number, a Symbol, or a list of these."""
-        return [v._plain() for v in self._value] if self.is_group() else self._value
+        return [v._to_python() for v in self._value] if self.is_group() else self._value
 
     def _as(self, kind: Any) -> Any:
         if not isinstance(self._value, kind):

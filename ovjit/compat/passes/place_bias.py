@@ -13,7 +13,7 @@ import numpy as np
 from ovjit.api.model.boundary import constant_node
 from ovjit.api.model.boundary import new_output as _op
 from ovjit.api.model.node import Output
-from ovjit.compat.passes.longest import copied
+from ovjit.compat.passes.longest import copy_subgraph
 from ovjit.compat.passes.probe import Probe, before, is_a
 
 
@@ -32,7 +32,7 @@ def columns(bias: Output, ones: Output, positions: Output, slopes: np.ndarray) -
     [1, keys] of the longest sequence."""
     sources = before(bias)
     parameter = next(x for x in sources if is_a(x._node, "Parameter"))
-    row = copied(bias, set(sources), {parameter: ones})
+    row = copy_subgraph(bias, set(sources), {parameter: ones})
     table = _op("Reshape", row, np.array([len(slopes), -1]), special_zero=False)
     biases = _op("Transpose", _op("Gather", table, positions, np.array(1)), np.array([1, 0]))
     distance = _op("Convert", _op("Unsqueeze", positions, np.array([1])), destination_type="f32")
@@ -78,7 +78,7 @@ def _adds(output: Output, rows: dict[int, np.ndarray]) -> bool:
     """Whether this is each of these rows, whose beginnings are alike: a key's place decides."""
     longest = rows[max(rows)]
     for past, row in rows.items():
-        value = Probe(past).tried([output])
+        value = Probe(past).try_values([output])
         if value is None or not np.array_equal(value[0], row[None, :, None]):
             return False
         if not np.array_equal(row, longest[:, : past + 1]):

@@ -24,11 +24,11 @@ _STATES = ("Gather", "Convert", "Concat")
 class CountedPositions(NamedTuple):
     """Outputs of whole numbers that are counted from a variable, before anything is made of them.
 
-    `places`: [1, tokens], those of the new tokens, [..., batch, tokens] with other dimensions known, or
+    `positions`: [1, tokens], those of the new tokens, [..., batch, tokens] with other dimensions known, or
     [tokens] with `row_ends`. `lengths`: one number, the past and the new tokens.
     """
 
-    places: list[Output]
+    positions: list[Output]
     lengths: list[Output]
 
 
@@ -46,7 +46,7 @@ def counted_positions(model: Model) -> CountedPositions:
         output = node.output(0)
         shape = output._tensor._type.shape
         if shape is not None and _may_be_places(output, shape) and all(_goes_on(p, output) for p in probes):
-            positions.places.append(output)
+            positions.positions.append(output)
         elif is_integer and shape in ((), (1,)) and all(_is_length(probe, output) for probe in probes):
             positions.lengths.append(output)
         else:
@@ -97,13 +97,13 @@ def _is_index(output: Output) -> bool:
 
 def _is_length(probe: Probe, output: Output) -> bool:
     """Whether this is the number of all tokens."""
-    value = probe.tried([output])
+    value = probe.try_values([output])
     return value is not None and bool(value[0] == probe.past + probe.new)
 
 
 def _goes_on(probe: Probe, output: Output) -> bool:
     """Whether this is the row of the new tokens' places."""
-    row, expected = probe.tried([output]), np.arange(probe.past, probe.past + probe.new)
+    row, expected = probe.try_values([output]), np.arange(probe.past, probe.past + probe.new)
     return row is not None and row[0].shape[-1:] == expected.shape and bool((row[0] == expected).all())
 
 

@@ -49,7 +49,7 @@ class Probe:
                 self._compute(node, values)
         return [values[_key(source)] for source in sources]
 
-    def tried(
+    def try_values(
         self, sources: Iterable[Output], fixed: Mapping[Output, np.ndarray] = NOTHING_KNOWN
     ) -> list[np.ndarray] | None:
         """As `values`; None where an operation refuses its inputs."""
@@ -69,7 +69,7 @@ class Probe:
     def _kinds(self, node: Node) -> Iterable[TensorType]:
         kind = node._tensors[0]._type
         if is_a(node, "Parameter"):
-            return [TensorType(kind.dtype, self._given(node, kind).shape)]
+            return [TensorType(kind.dtype, self._input_value(node, kind).shape)]
         if node._op.role == "read":
             return [TensorType(kind.dtype, self._variable_shape(kind))]
         return node._infer([self._types[_key(x)] for x in node._inputs])
@@ -81,7 +81,7 @@ class Probe:
     def _compute(self, node: Node, values: dict[Key, np.ndarray]) -> None:
         kind, name = node._tensors[0]._type, node._op.name
         if name == "Parameter":
-            outputs = [self._given(node, kind)]
+            outputs = [self._input_value(node, kind)]
         elif node._op.role == "read":
             outputs = [np.broadcast_to(np.zeros((), numpy_dtype(kind.dtype)), self._variable_shape(kind))]
         elif node._op.role == "shape":
@@ -106,7 +106,7 @@ class Probe:
             shape = values[_key(source)].shape
         return np.array(shape, numpy_dtype(node._tensors[0]._type.dtype))
 
-    def _given(self, node: Node, kind: TensorType) -> np.ndarray:
+    def _input_value(self, node: Node, kind: TensorType) -> np.ndarray:
         """The value of an input: positions of the new tokens, an attention mask of ones, else zeros."""
         names, dtype = node._tensors[0]._names, numpy_dtype(kind.dtype)
         dims = kind.shape or ()

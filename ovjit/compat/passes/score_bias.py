@@ -13,7 +13,7 @@ import numpy as np
 from ovjit.api.model.boundary import constant_node
 from ovjit.api.model.boundary import new_output as _op
 from ovjit.api.model.node import Node, Output
-from ovjit.compat.passes.longest import copied
+from ovjit.compat.passes.longest import copy_subgraph
 from ovjit.compat.passes.probe import Probe, before
 
 #: Keys for which a bias is computed, and elements that a head gets more: an even number, for 4 bits.
@@ -23,7 +23,7 @@ KEYS, MORE = 6, 2
 def score_bias(mask: Output, cache: Node) -> Output | None:
     """The output before the mask with a bias for each row of `cache`, a Concat [batch, heads, tokens, size].
     Its shape is [batch, heads, tokens] or [batch, heads, 1, tokens]. None if there is none."""
-    dependents = _behind(cache.output(0), elements=True)
+    dependents = _dependents(cache.output(0), elements=True)
     if mask not in dependents:
         return None
     shape = cache._tensors[0]._type.shape
@@ -40,8 +40,8 @@ def score_bias(mask: Output, cache: Node) -> Output | None:
 
 def bias_of(bias: Output, cache: Node, value: Output) -> Output:
     """The bias of new keys, [batch, heads, tokens, 1], by their values [batch, heads, tokens, size]."""
-    inside = set(_behind(cache.output(0), elements=False)) & set(before(bias))
-    result = copied(bias, inside, {cache.output(0): value})
+    inside = set(_dependents(cache.output(0), elements=False)) & set(before(bias))
+    result = copy_subgraph(bias, inside, {cache.output(0): value})
     heads = cache._tensors[0]._type.shape[1]
     of = result._tensor._type.shape
     column = _op("Reshape", result, np.array([0, of[1], -1, 1], np.int64), special_zero=True)
@@ -66,7 +66,7 @@ def with_factor(query: Output, scale: Output) -> Output:
     return _op("Concat", query, more, axis=3)
 
 
-def _behind(output: Output, elements: bool) -> list[Output]:
+def _dependents(output: Output, elements: bool) -> list[Output]:
     """The outputs computed from an output, nearest first; `elements`: without those of its shape alone."""
     outputs = [output]
     visited = {output}
@@ -92,7 +92,7 @@ def _is_row(output: Output, heads: int) -> bool:
 def _is_by_key(probe: Probe, output: Output, cache: Node, values: np.ndarray) -> bool:
     """Whether the numbers of a key depend on its own value alone."""
     keys = [0, 3, 4]
-    result = [probe.tried([output], {cache.output(0): v}) for v in (values, values[:, :, keys])]
+    result = [probe.try_values([output], {cache.output(0): v}) for v in (values, values[:, :, keys])]
     if result[0] is None or result[1] is None:
         return False
     full, selected = result[0][0], result[1][0]

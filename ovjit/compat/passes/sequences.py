@@ -44,7 +44,7 @@ def _replace(node: Node) -> None:
     full = _are_full(lengths, data)
     turn = reverse and not full  # each sequence is turned round as far as it goes
     if turn:
-        data = _reversed(data, lengths)
+        data = _reverse(data, lengths)
     body = _Body(node, cell, states, None if full else lengths)
     loop = tensor_iterator()
     loop.set_friendly_name(node.get_friendly_name())
@@ -61,7 +61,7 @@ def _replace(node: Node) -> None:
         start = constant_node(np.zeros(1), lengths._tensor._type.dtype).output(0)
         loop.set_merged_input(body.count, start, body.results[-1].output(0))
     steps = loop.get_concatenated_slices(body.steps.output(0), *slices)
-    outputs = [_reversed(steps, lengths) if turn else steps]
+    outputs = [_reverse(steps, lengths) if turn else steps]
     outputs += [loop.get_iter_value(body.results[i].output(0), -1) for i in range(states)]
     for i, (old, new) in enumerate(zip(node.outputs(), outputs, strict=True)):
         old.replace(_op("Unsqueeze", new, directions, name=f"{node.get_friendly_name()}.{i}"))
@@ -73,7 +73,7 @@ def _are_full(lengths: Output, data: Output) -> bool:
     return isinstance(source, Constant) and shape is not None and bool(np.all(source.value == shape[1]))
 
 
-def _reversed(data: Output, lengths: Output) -> Output:
+def _reverse(data: Output, lengths: Output) -> Output:
     return _op("ReverseSequence", data, lengths, batch_axis=0, seq_axis=1)
 
 

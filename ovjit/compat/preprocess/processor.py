@@ -17,10 +17,10 @@ from ovjit.compat.preprocess.layouts import (
     axes_of,
     check_order,
     find_change,
+    invert_permutation,
     of_other_sizes,
-    permuted,
+    permute_items,
     permuted_layout,
-    unpermuted,
 )
 from ovjit.compat.preprocess.tidy import tidy
 from ovjit.errors import ModelError, OvjitError, checked_index
@@ -277,7 +277,7 @@ def _tensor_shape(
         if step.order is not None:
             check_order(step.order)
             if not tensor._shape_set:
-                shape = unpermuted(shape, step.order, ANY)
+                shape = invert_permutation(shape, step.order, ANY)
             back = [step.order.index(i) for i in range(len(step.order))]
             before = permuted_layout(before, back) if len(back) == len(shape) else before
     return shape, before if user_layout is None else user_layout
@@ -303,12 +303,12 @@ def _shape_in(layout: Layout, model_layout: Layout, shape: tuple[Dim, ...] | Non
         change = find_change(layout, model_layout, len(user_axes))
         if change is None:
             return shape[len(shape) - len(user_axes) :]
-        before = unpermuted(shape, change.order, ANY)
+        before = invert_permutation(shape, change.order, ANY)
         return before[change.added :]
     change = find_change(model_layout, layout, len(shape))
     if change is not None and change.added:
         raise of_other_sizes(layout, model_layout)
-    return shape if change is None else tuple(permuted(shape, change.order))
+    return shape if change is None else tuple(permute_items(shape, change.order))
 
 
 def _with_spatial(shape: tuple[Dim, ...] | None, layout: Layout, spatial: tuple[int, int]) -> Any:

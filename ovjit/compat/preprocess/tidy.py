@@ -34,12 +34,12 @@ def tidy(model: Model) -> None:
     _merge_equal(model)
     for rules in ([multiply_for_divide], [scale_weights], [convert_before_transposing]):
         apply_rules(rules, model)
-    fold(model, keep=_kept)
+    fold(model, keep=_is_unfolded)
     apply_rules([reorder_weights], model)
-    fold(model, keep=_kept)
+    fold(model, keep=_is_unfolded)
 
 
-def _kept(node: Node) -> bool:
+def _is_unfolded(node: Node) -> bool:
     """True for nodes that are not folded: ShapeOf, FakeQuantize, conversions of half or quantized weights."""
     if _KEPT.fits(node._op):
         return True
@@ -162,7 +162,7 @@ def scale_weights(node: SeenNode, x: Seen, factor: Seen, scaled: Seen, weights: 
     if placed is None:
         return None
     product = make_node("Multiply", [weights.port, placed.output(0)], {})
-    folded = _computed(product)
+    folded = _evaluate(product)
     if folded is not None:
         product = constant_node(folded, weights.dtype)
     for result in (placed, product, node.of):
@@ -189,7 +189,7 @@ def _among_weights(factor: Output, data: Output, weights: Output, axes: tuple[in
     return constant_node(value.reshape(channels), dtype)
 
 
-def _computed(node: Node) -> np.ndarray | None:
+def _evaluate(node: Node) -> np.ndarray | None:
     """The value of a node that only constants go into, None where one of them is stored as a half."""
     values: dict[Node, list[np.ndarray]] = {}
     for inner in Model._walk_from([node]):
@@ -241,7 +241,7 @@ def reorder_weights(node: SeenNode, x: Seen, order: Seen, axis: Seen, readers: U
     at = int(axis_value.reshape(-1)[0]) % max(len(shape), 1)
     if shape[at] != numbers.size or sorted(numbers.tolist()) != [*range(numbers.size)]:
         return None
-    reorders = _behind(readers, node.of, at, numbers.size)
+    reorders = _find_reorders(readers, node.of, at, numbers.size)
     if reorders is None:
         return None
     back = constant_node(np.argsort(numbers), "i64").output(0)
@@ -257,7 +257,7 @@ def reorder_weights(node: SeenNode, x: Seen, order: Seen, axis: Seen, readers: U
 _ARITHMETIC = {"Add", "Subtract", "Multiply", "Divide", "Power", "Maximum", "Minimum"}
 
 
-def _behind(users: Users, node: Node, axis: int, length: int) -> list[_Reorder] | None:
+def _find_reorders(users: Users, node: Node, axis: int, length: int) -> list[_Reorder] | None:
     """The nodes that can absorb a channel order of a node's output; None unless all its consumers are
     convolutions."""
     reorders: list[_Reorder] = []
@@ -274,7 +274,7 @@ def _behind(users: Users, node: Node, axis: int, length: int) -> list[_Reorder] 
                 absorbers = _in_weights(user, 1, 1, length)
                 convolutions += 1
             else:
-                output_axis, absorbers = _passed(user, name, index, axis), []
+                output_axis, absorbers = _find_output_axis(user, name, index, axis), []
                 if output_axis is None:
                     return None
                 pending.append((user, output_axis))
@@ -286,7 +286,7 @@ def _behind(users: Users, node: Node, axis: int, length: int) -> list[_Reorder] 
     return reorders if convolutions else None
 
 
-def _passed(user: Node, name: str, index: int, axis: int) -> int | None:
+def _find_output_axis(user: Node, name: str, index: int, axis: int) -> int | None:
     """The output axis with the order of `axis` of input `index`; None if the node does not keep the order."""
     others = list(user._inputs)
     del others[index]

@@ -68,7 +68,7 @@ class NodeFactory:
         if record.name == "Constant":
             raise ModelError("Currently NodeFactory doesn't support Constant node: use an opset's constant()")
         if arguments is None and record.name != "Parameter":
-            return _unconnected(record)
+            return _create_unconnected(record)
         supported = {key: value for key, value in (attributes or {}).items() if key in record.attributes}
         attrs = record.check_attributes({**_unset(record), **supported})
         if record.name == "Parameter":
@@ -125,7 +125,7 @@ _ZEROS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _unconnected(record: Op) -> Node:
+def _create_unconnected(record: Op) -> Node:
     """A node without inputs and outputs, which it gets when it has its arguments and is validated. Attributes
     without a default are zero, empty, or the first of their choices, whatever limits they have."""
     kind = CLASSES.get(record.name)

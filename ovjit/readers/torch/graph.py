@@ -194,7 +194,7 @@ class TorchReader(TorchDraft):
             return name
         return next(other for i in count(1) if (other := f"{name}_{i}") not in inputs)
 
-    def unfolded(self, node: Any) -> bool:
+    def is_unfolded(self, node: Any) -> bool:
         """Whether a node stays that could be folded: weights that are rounded become integers."""
         return _FAKE.fits(node._op)
 
@@ -203,7 +203,7 @@ class TorchReader(TorchDraft):
             raise OvjitError("the module returns no tensors")
         result = Model._from_parts(list(results), list(self.parameters), (), name)
         result._rt = {}
-        fold(result, keep_compressed=True, keep=self.unfolded)
+        fold(result, keep_compressed=True, keep=self.is_unfolded)
         compress_quantized(result)
         keep_packed(result)
         merge_equal(result)

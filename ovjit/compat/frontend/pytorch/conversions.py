@@ -50,7 +50,7 @@ def _converter(item: Any) -> Callable[..., Any]:
             inputs = [PtFrameworkNode().output(0) if value is None else value for value in inputs]
         attributes = {name: _attribute(v) for name, v in arguments.items() if v is not None}
         texts = {i: value for i, value in enumerate(arguments.values()) if isinstance(value, str)}
-        result = item.converted(_Operator(call.op, inputs, attributes, texts))
+        result = item.convert(_Operator(call.op, inputs, attributes, texts))
         return result[0] if len(result) == 1 else result
 
     return convert

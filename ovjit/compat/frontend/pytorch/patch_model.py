@@ -104,16 +104,16 @@ def _set_aside(module: Any) -> None:
 
 
 @cache
-def _stored() -> Any:
+def _weight_converter() -> Any:
     """The operator that converts a weight to f32. The reader of graphs keeps this conversion; others of
     constants are computed."""
     import torch
 
-    def stored(x: Any) -> Any:
+    def convert_weight(x: Any) -> Any:
         return x.float()
 
-    stored.__annotations__ = {"x": torch.Tensor, "return": torch.Tensor}
-    result = torch.library.custom_op("ovjit::stored", stored, mutates_args=())
+    convert_weight.__annotations__ = {"x": torch.Tensor, "return": torch.Tensor}
+    result = torch.library.custom_op("ovjit::stored", convert_weight, mutates_args=())
     result.register_fake(lambda x: x.new_empty(x.shape, dtype=torch.float32))
     return result
 
@@ -122,7 +122,7 @@ def _forwards() -> dict[type, Callable[[Any], Callable[..., Any]]]:
     """Classes of layers -> forwards that convert the weights to f32."""
     import torch
 
-    convert = _stored()
+    convert = _weight_converter()
 
     def real(module: Any, name: str) -> Any:
         tensor = getattr(module, _HALVES + name, getattr(module, name))

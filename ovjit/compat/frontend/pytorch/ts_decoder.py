@@ -101,7 +101,7 @@ class TorchScriptPythonDecoder(decoders.TorchScriptPythonDecoder, _IDecoder):
 
     def get_type_for_value(self, value: Any) -> Any:
         """The type of a value, as an OVAny."""
-        return _described(value.type())
+        return _describe_type(value.type())
 
     def get_subgraphs(self) -> list[Any]:
         """The graphs inside of a node."""
@@ -190,7 +190,7 @@ class TorchScriptPythonDecoder(decoders.TorchScriptPythonDecoder, _IDecoder):
         return {}
 
 
-def _described(kind: Any) -> Any:
+def _describe_type(kind: Any) -> Any:
     """A type of PyTorch's as an OVAny of an element type or of a `_Type`."""
     import torch
 
@@ -204,9 +204,9 @@ def _described(kind: Any) -> Any:
     elif isinstance(kind, torch.ComplexType):
         described = _Type.Tensor(ovjit.OVAny(_Type.Complex(ovjit.OVAny(Type.dynamic))))
     elif isinstance(kind, torch.TensorType):
-        described = _Type.Tensor(_described(kind.dtype()))
+        described = _Type.Tensor(_describe_type(kind.dtype()))
     elif isinstance(kind, torch.ListType):
-        described = _Type.List(_described(kind.getElementType()))
+        described = _Type.List(_describe_type(kind.getElementType()))
     elif isinstance(kind, (torch.StringType, torch.DeviceObjType)):
         described = _Type.Str()
     else:

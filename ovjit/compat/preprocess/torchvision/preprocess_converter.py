@@ -51,17 +51,17 @@ class PreprocessConverter:
         option that has no conversion, and for a name that the model does not have.
         """
         try:
-            return _converted(model, transform, input_example, input_name)
+            return _build_model(model, transform, input_example, input_name)
         except Exception as error:
             _LOG.error("the torchvision pipeline is not converted: %s", error)
             raise
 
 
-def _converted(model: Model, transform: Any, example: Any, name: str | None) -> Model:
+def _build_model(model: Model, transform: Any, example: Any, name: str | None) -> Model:
     index = _input_index(model, name)
     processor = PrePostProcessor(model)
     image = _Image.of_example(example, processor.input(index))
-    for one in _listed(transform):
+    for one in _list_transforms(transform):
         kind = type(one).__name__
         if kind not in _CONVERSIONS:
             raise ValueError(
@@ -90,7 +90,7 @@ def _input_index(model: Model, name: str | None) -> int:
     raise ValueError(f"Input with name {name} is not found; available inputs: {names}")
 
 
-def _listed(transform: Any) -> list[Any]:
+def _list_transforms(transform: Any) -> list[Any]:
     bases = {base.__name__ for base in type(transform).__mro__}
     if "Compose" in bases:
         return list(transform.transforms)

@@ -109,7 +109,7 @@ def _with_flags(module: Any) -> tuple[Any, list[str]]:
         return module, []
     output = graph.output_node()
     with graph.inserting_before(output):
-        flags = [_Builder(graph).joined(each) for each in flags_by_kind.values()]
+        flags = [_Builder(graph).any_of(each) for each in flags_by_kind.values()]
     output.args = ((*output.args[0], *flags),)
     return torch.fx.GraphModule(module, graph), list(flags_by_kind)
 
@@ -129,7 +129,7 @@ class _Builder:
         node.meta["val"] = target(*torch.fx.map_arg(arguments, lambda n: n.meta["val"]))
         return node
 
-    def joined(self, flags: list[Any]) -> Any:
+    def any_of(self, flags: list[Any]) -> Any:
         first, *others = flags
         for flag in others:
             first = self(self.aten.logical_or.default, first, flag)
@@ -150,7 +150,7 @@ class _Builder:
             flags.append(self(self.aten.lt.Scalar, index, least))
         if high is not None:
             flags.append(self(self.aten.ge.Scalar, index, size))
-        return self.joined(flags)
+        return self.any_of(flags)
 
     def size(self, tensor: Any, axis: int | None) -> Any:
         """The length of an axis, or the number of elements: a number or a node."""

@@ -38,8 +38,8 @@ class Part(NamedTuple):
 class _Reader(FxReader):
     """Weights that products read turned stay in the memory of PyTorch: no second copy is made of them."""
 
-    def unfolded(self, node: Any) -> bool:
-        return is_for_products(node) or super().unfolded(node)
+    def is_unfolded(self, node: Any) -> bool:
+        return is_for_products(node) or super().is_unfolded(node)
 
 
 def part_of(module: Any, constants: Mapping[int, Any]) -> Part:

@@ -9,7 +9,7 @@ from torch.fx.passes.operator_support import OperatorSupportBase
 
 from ovjit.api.run.core import Core
 from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
-from ovjit.compat.frontend.pytorch.torchdynamo.support import supported
+from ovjit.compat.frontend.pytorch.torchdynamo.support import why_unsupported
 
 
 class OperatorSupport(OperatorSupportBase):
@@ -28,7 +28,7 @@ class OperatorSupport(OperatorSupportBase):
         """Whether the node is taken."""
         if node.op != "call_function":
             return False
-        return node.name in self.enabled_op_names or supported(node, self._options, {}) is None
+        return node.name in self.enabled_op_names or why_unsupported(node, self._options, {}) is None
 
 
 __all__ = ["OperatorSupport"]

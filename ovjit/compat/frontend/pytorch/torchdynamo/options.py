@@ -49,8 +49,8 @@ def read(options: Mapping[str, Any] | None, devices: list[str]) -> Options:
         config["CACHE_DIR"] = folder
     return Options(
         device, config, is_on(options, "aot_autograd"),
-        frozenset(map(_disabled, _listed(options, "disabled_ops"))),
-        tuple(map(_decomposed, _listed(options, "decompositions"))),
+        frozenset(map(_normalize_disabled, _read_operators(options, "disabled_ops"))),
+        tuple(map(_find_decomposable, _read_operators(options, "decompositions"))),
     )  # fmt: skip
 
 
@@ -69,13 +69,13 @@ def _of_kind(options: Mapping[str, Any], name: str, kind: Any, says: str) -> Any
     return value
 
 
-def _listed(options: Mapping[str, Any], name: str) -> list[Any]:
+def _read_operators(options: Mapping[str, Any], name: str) -> list[Any]:
     """Operators of a list, or of a text such as "[aten::sin, aten::cos]"."""
     value = _of_kind(options, name, (str, Collection), "a list of operators") or ()
     return re.findall(r"[^\s,;'\"()\[\]{}]+", value) if isinstance(value, str) else list(value)
 
 
-def _disabled(name: Any) -> str:
+def _normalize_disabled(name: Any) -> str:
     """ "aten::add" for "aten.add" and "add", "aten::add.Tensor" for "torch.ops.aten.add.Tensor". Raises
     OvjitError for a name that PyTorch does not have."""
     space, _, function = str(name).rpartition(".")
@@ -94,7 +94,7 @@ def _names(option: str, name: Any) -> list[str]:
     return [f"{space}::{operator}", *overload]
 
 
-def _decomposed(name: Any) -> Any:
+def _find_decomposable(name: Any) -> Any:
     """An operator that PyTorch can decompose. Raises OvjitError for another one."""
     import torch
     from torch._decomp import get_decompositions

@@ -10,7 +10,7 @@ from typing import Any
 
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options, is_on
 from ovjit.compat.frontend.pytorch.torchdynamo.runner import Runner
-from ovjit.compat.frontend.pytorch.torchdynamo.support import is_random, name_of_target, supported
+from ovjit.compat.frontend.pytorch.torchdynamo.support import is_random, name_of_target, why_unsupported
 from ovjit.errors import OvjitError
 from ovjit.readers.torch.graph import Refused
 
@@ -36,13 +36,13 @@ def compiled_parts(module: Any, options: Options, constants: Mapping[int, Any]) 
     refused: dict[str, str] = {}
     for _ in range(MOST_TRIALS):
         excluded = {
-            node.name: why for node in _computing(module) if (why := supported(node, options, refused))
+            node.name: why for node in _computing(module) if (why := why_unsupported(node, options, refused))
         }
         try:
             if not excluded:
                 return Runner(module, constants, options)
             excluded |= {n.name: _AROUND for n in _computing(module) if _is_of_graphs(n)} | excluded
-            return _divided(module, options, excluded, constants)
+            return _compile_partitions(module, options, excluded, constants)
         except Refused as error:
             node = getattr(error, "node", None)
             if node is None or node in refused:
@@ -65,7 +65,7 @@ def _computing(module: Any) -> list[Any]:
     return [n for n in module.graph.nodes if n.op not in ("placeholder", "output", "get_attr")]
 
 
-def _divided(
+def _compile_partitions(
     module: Any, options: Options, excluded: Mapping[str, str], constants: Mapping[int, Any]
 ) -> Callable[[Any], Any]:
     """Compile the parts of the graph that can be compiled; PyTorch runs the rest."""
@@ -90,7 +90,7 @@ def _divided(
             inner = {i: tensors[argument] for i, argument in enumerate(node.args) if argument in tensors}
             runners[node.target] = Runner(getattr(fused, node.target), inner, options)
     for target, runner in runners.items():
-        setattr(fused, target, _called(runner))
+        setattr(fused, target, _as_module(runner))
     fused.recompile()
     for name, why in excluded.items():
         node = next(n for n in module.graph.nodes if n.name == name)
@@ -136,7 +136,7 @@ def _gives_tensors(node: Any) -> bool:
     return computes and isinstance(node.meta.get("val"), (torch.Tensor, list, tuple))
 
 
-def _called(runner: Runner) -> Any:
+def _as_module(runner: Runner) -> Any:
     """Wrap a compiled part as a module that can replace a submodule."""
     import torch
 

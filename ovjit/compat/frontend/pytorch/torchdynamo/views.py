@@ -24,7 +24,7 @@ _UNTOLD_VIEWS = frozenset(("aten::unsafe_split", "aten::unsafe_split_with_sizes"
 def beside_views(module: Any, compiled: Callable[[Any], Compiled]) -> Compiled:
     """Compile the graph without its outputs that are views; PyTorch makes the views."""
     outputs = list(module.graph.output_node().args[0])
-    counts = collections.Counter(viewed(node) for node in dict.fromkeys(outputs))
+    counts = collections.Counter(base_of_view(node) for node in dict.fromkeys(outputs))
     beside = {*outputs, *(node for node, count in counts.items() if count > 1)}
     again = {
         i: first for i, node in enumerate(outputs) if _is_node(node) and (first := outputs.index(node)) < i
@@ -69,13 +69,13 @@ def _root(node: Any, beside: set[Any]) -> Any:
     """
     if _is_node(node) and node.op == "placeholder":
         return node
-    root = viewed(node)
+    root = base_of_view(node)
     if root is None or root.op == "placeholder" or root in beside:
         return root
     return root if root.op == "call_function" and _has_gaps(node) else None
 
 
-def viewed(node: Any) -> Any:
+def base_of_view(node: Any) -> Any:
     """The node whose memory a view shares, through all views between; None if the node is no view."""
     if not is_view(node):
         return None
