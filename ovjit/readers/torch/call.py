@@ -82,10 +82,10 @@ class Call(Dimensions):
         """Count a node that OpenVINO makes and folds, so that later ones have the same names as there."""
         self.reader.name(self.base, op)
 
-    def rename(self, made: Output, op: str) -> Output:
+    def rename(self, output: Output, op: str) -> Output:
         """Call a node as OpenVINO does where another operation of that name becomes it."""
-        made.get_node().set_friendly_name(self.reader.name(self.base, op))
-        return made
+        output.get_node().set_friendly_name(self.reader.name(self.base, op))
+        return output
 
     def shape_of(self, value: Output) -> Output:
         shape = self.shape(value)
@@ -171,17 +171,17 @@ class Call(Dimensions):
         import torch
 
         types = torch_types()
-        names = {theirs: ours for ours, theirs in types.items()}
+        names = {torch_type: name for name, torch_type in types.items()}
         levels: list[Any] = [None, None, None]
         for value in values:
-            level, own = self._weight(value, types)
-            found = levels[level]
-            levels[level] = own if found is None else torch.promote_types(found, own)
-        kept = levels[0]
+            level, kind = self._weight(value, types)
+            current = levels[level]
+            levels[level] = kind if current is None else torch.promote_types(current, kind)
+        result = levels[0]
         for other in levels[1:]:
-            if other is not None and (kept is None or _category(other) > _category(kept)):
-                kept = other if kept is None else torch.promote_types(kept, other)
-        return names[kept]
+            if other is not None and (result is None or _category(other) > _category(result)):
+                result = other if result is None else torch.promote_types(result, other)
+        return names[result]
 
     def _weight(self, value: Any, types: dict[str, Any]) -> tuple[int, Any]:
         import torch
@@ -253,22 +253,29 @@ class Call(Dimensions):
 
     def _pattern(self, value: Output, dims: list[Any]) -> list[int] | None:
         """Dimensions as a pattern in which 0 copies one, None where it has to be computed."""
-        given = [v if isinstance(v, Number) and v.key is not None else self.known_number(v) for v in dims]
+        lengths = [v if isinstance(v, Number) and v.key is not None else self.known_number(v) for v in dims]
         shape = self.shape(value)
-        if shape is None or None in given or not any(isinstance(v, Number) for v in given) or 0 in given:
+        if (
+            shape is None
+            or None in lengths
+            or not any(isinstance(v, Number) for v in lengths)
+            or 0 in lengths
+        ):
             return None
         copied = [
-            i for i, v in enumerate(given)
+            i for i, v in enumerate(lengths)
             if isinstance(v, Number) and i < len(shape) and getattr(shape[i], "key", None) == v.key
         ]  # fmt: skip
-        pattern = [0 if i in copied else -1 if isinstance(v, Number) else int(v) for i, v in enumerate(given)]
+        pattern = [
+            0 if i in copied else -1 if isinstance(v, Number) else int(v) for i, v in enumerate(lengths)
+        ]
         if pattern.count(-1) > 1:
             return None
-        rest = [d for i, d in enumerate(shape) if i not in copied]
-        known = math.prod(v for v in pattern if v > 0)
-        if -1 in pattern and is_static(rest) and known and math.prod(rest) % known == 0:
-            pattern[pattern.index(-1)] = math.prod(rest) // known
-            if math.prod(rest) == 0:
+        other_dims = [d for i, d in enumerate(shape) if i not in copied]
+        product = math.prod(v for v in pattern if v > 0)
+        if -1 in pattern and is_static(other_dims) and product and math.prod(other_dims) % product == 0:
+            pattern[pattern.index(-1)] = math.prod(other_dims) // product
+            if math.prod(other_dims) == 0:
                 return None
         return pattern
 

@@ -31,9 +31,9 @@ def change(reader: ScriptReader, node: Any) -> None:
     kind = node.kind()
     values, *arguments = (reader._value(v) for v in node.inputs())
     call = Call(reader, kind, node.scopeName())
-    own = arguments[0] if kind in _OF_LISTS and arguments else None
-    if isinstance(own, Stacked) and isinstance(values, list):  # what is added has another length
-        replace(reader, values, values := stacked(call, values, own))
+    argument = arguments[0] if kind in _OF_LISTS and arguments else None
+    if isinstance(argument, Stacked) and isinstance(values, list):  # what is added has another length
+        replace(reader, values, values := stacked(call, values, argument))
     if isinstance(values, Stacked):
         rule = _STACKS.get(kind)
         if rule is None:
@@ -168,23 +168,23 @@ def _whole(call: Call, values: Stacked, other: Any) -> list[Output]:
 
 
 def _stack_insert(call: Call, values: Stacked, index: Any, item: Any) -> tuple[Stacked, None]:
-    row, whole = _row(call, values, item), values.whole
+    row, rows = _row(call, values, item), values.whole
     if call.known_number(index) == 0:
-        return _joined(call, values, row, whole), None
-    before, after = call.cut(whole, 0, 0, index), call.cut(whole, 0, index, LAST)
+        return _joined(call, values, row, rows), None
+    before, after = call.cut(rows, 0, 0, index), call.cut(rows, 0, index, LAST)
     return _joined(call, values, before, row, after), None
 
 
 def _stack_pop(call: Call, values: Stacked, index: Any = -1) -> tuple[Stacked, Any]:
-    at, whole = call.known_int(index, "the index of a list"), values.whole
-    rest = [call.cut(whole, 0, 0, at)] if at else []
-    rest += [call.cut(whole, 0, at + 1, LAST)] if at != -1 else []
-    return _joined(call, values, *rest), item_of(call, values, at)
+    at, rows = call.known_int(index, "the index of a list"), values.whole
+    parts = [call.cut(rows, 0, 0, at)] if at else []
+    parts += [call.cut(rows, 0, at + 1, LAST)] if at != -1 else []
+    return _joined(call, values, *parts), item_of(call, values, at)
 
 
 def _stack_set(call: Call, values: Stacked, index: Any, item: Any) -> tuple[Stacked, None]:
-    place = call.reshape(call.tensor(index), [1])
-    result = call("ScatterUpdate", values.whole, place, _row(call, values, item), 0)
+    indices = call.reshape(call.tensor(index), [1])
+    result = call("ScatterUpdate", values.whole, indices, _row(call, values, item), 0)
     return Stacked(result, values.numbers), None
 
 
@@ -227,10 +227,10 @@ def _sort(n: Call, x: list[Any], reverse: Any = False) -> None:
 
 
 def _remove(n: Call, x: list[Any], item: Any) -> None:
-    known = [n.known_number(v) if isinstance(v, (Output, Number)) else v for v in (*x, item)]
-    if None in known:
+    numbers = [n.known_number(v) if isinstance(v, (Output, Number)) else v for v in (*x, item)]
+    if None in numbers:
         raise UnsupportedError("removing an item that depends on data from a list is not supported")
-    del x[known.index(known[-1])]
+    del x[numbers.index(numbers[-1])]
 
 
 _LISTS: dict[str, Callable[..., Any]] = {

@@ -68,15 +68,15 @@ class TorchScriptPythonDecoder:
                 raise OvjitError(f"Couldn't get TorchScript module by {way}.\nException:\n{error}") from error
         return self._script
 
-    def _scripted(self, given: Any) -> Any:
+    def _scripted(self, module: Any) -> Any:
         import torch
 
         with quietly(), torch.no_grad(), divided():
             if self.example_input is None:
-                script = torch.jit.script(given)
+                script = torch.jit.script(module)
             else:
                 example = as_tensors(self.example_input)
-                script = torch.jit.trace(given, **_tracing(given, example), strict=False, **self._tracing)
+                script = torch.jit.trace(module, **_tracing(module, example), strict=False, **self._tracing)
             needed = self.example_input is None or _has_operators(script.inlined_graph, _FROZEN)
             if self._frozen and needed and not _has_operators(script.inlined_graph, _NOT_FROZEN):
                 return torch.jit.freeze(script)
@@ -117,32 +117,32 @@ class TorchFXPythonDecoder:
         return cls(exported_program, dynamic_shapes=dynamic_shapes)
 
 
-def is_torch(given: Any) -> bool:
+def is_torch(source: Any) -> bool:
     """True for a module, a program that torch.export made, a script, or a decoder of one."""
     torch = sys.modules.get("torch")
-    if isinstance(given, (TorchScriptPythonDecoder, TorchFXPythonDecoder)):
+    if isinstance(source, (TorchScriptPythonDecoder, TorchFXPythonDecoder)):
         return True
     if torch is None:
         return False
     kinds = (torch.nn.Module, torch.jit.ScriptFunction, torch.export.ExportedProgram)
-    return isinstance(given, kinds)
+    return isinstance(source, kinds)
 
 
 def names_of_arguments(module: Any) -> list[str]:
     """The arguments of a module's `forward` or of a graph; none where Python does not know them."""
     codegen = getattr(getattr(module, "graph", None), "_codegen", None)
-    told = getattr(getattr(codegen, "pytree_info", None), "orig_args", None)
-    if told is not None:  # a graph of torch.export, which was called with trees of tensors
-        return [name for name in told if name != "self"]
+    names = getattr(getattr(codegen, "pytree_info", None), "orig_args", None)
+    if names is not None:  # a graph of torch.export, which was called with trees of tensors
+        return [name for name in names if name != "self"]
     try:
         return list(inspect.signature(getattr(module, "forward", module)).parameters)
     except (TypeError, ValueError):
         return []
 
 
-def _tracing(given: Any, example: Any) -> dict[str, Any]:
+def _tracing(module: Any, example: Any) -> dict[str, Any]:
     """The example as torch.jit.trace takes it: by names, if it is a dict of the arguments."""
-    names = inspect.signature(given.forward).parameters
+    names = inspect.signature(module.forward).parameters
     if isinstance(example, Mapping) and set(example) <= set(names):
         return {"example_kwarg_inputs": dict(example)}
     return {"example_inputs": tuple(example) if isinstance(example, (list, tuple)) else (example,)}

@@ -90,14 +90,14 @@ def _checked(program: Any) -> Any:
 
 
 @contextmanager
-def _logged_errors(found: list[BaseException]) -> Iterator[None]:
+def _logged_errors(errors: list[BaseException]) -> Iterator[None]:
     """Keep what PyTorch writes into its log, with tracebacks of a hundred lines, before it raises an error
     that refers to it."""
 
     def keep(record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info and is_recording() else None
         if error is not None:
-            found.append(error)
+            errors.append(error)
         return error is None
 
     logger = logging.getLogger("torch.export")

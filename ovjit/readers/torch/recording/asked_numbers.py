@@ -47,8 +47,8 @@ def warn_of_number(called: str) -> None:
     frame: Any = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_BETWEEN):
         frame = frame.f_back
-    said = f"Converting a tensor to a Python number by {called}() might cause the trace to be incorrect."
-    tell(said, torch.jit.TracerWarning, frame.f_code.co_filename, frame.f_lineno)
+    message = f"Converting a tensor to a Python number by {called}() might cause the trace to be incorrect."
+    tell(message, torch.jit.TracerWarning, frame.f_code.co_filename, frame.f_lineno)
 
 
 @contextlib.contextmanager
@@ -64,21 +64,21 @@ def rounding() -> Iterator[None]:
         warn_of_number("round")
         return round(self.item(), digits)
 
-    def array(self: Any, *given: Any, **named: Any) -> Any:
+    def array(self: Any, *args: Any, **named: Any) -> Any:
         if is_of_sizes(self):
             warn_of_number("numpy")
-        return as_array(self, *given, **named)
+        return as_array(self, *args, **named)
 
     def cut(self: Any) -> Any:
         warn_of_number("trunc")
         return math.trunc(self.item())
 
-    def parted(theirs: Callable[..., Any], number: Callable[..., Any]) -> Callable[..., Any]:
-        def called(*given: Any, **named: Any) -> Any:
-            result = theirs(*given, **named)
+    def parted(original: Callable[..., Any], number: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*args: Any, **named: Any) -> Any:
+            result = original(*args, **named)
             if isinstance(result, Parts):
                 return result
-            count = number(*given, **named) if torch._C._get_tracing_state() is not None else None
+            count = number(*args, **named) if torch._C._get_tracing_state() is not None else None
             return result if count is None else Parts(result, count, functools.partial(warn_of_number, "len"))
 
         return called
@@ -118,31 +118,31 @@ def rounding() -> Iterator[None]:
         yield
 
 
-def _cut_apart(theirs: Callable[..., Any]) -> Callable[..., Any]:
+def _cut_apart(original: Callable[..., Any]) -> Callable[..., Any]:
     """`tensor_split`, which warns of a number of parts that is a size."""
 
-    def called(input: Any, given: Any = None, *more: Any, **named: Any) -> Any:
-        if is_of_sizes(named.get("sections", given)):
+    def called(input: Any, sections: Any = None, *more: Any, **named: Any) -> Any:
+        if is_of_sizes(named.get("sections", sections)):
             warn_of_number("tensor_split")
-        return theirs(input, *(() if given is None else (given,)), *more, **named)
+        return original(input, *(() if sections is None else (sections,)), *more, **named)
 
     return called
 
 
-def _warning(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
+def _warning(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     """A function that makes a tensor of numbers: sizes among them are warned of if they are the example's."""
     import torch
 
-    @functools.wraps(theirs)
+    @functools.wraps(original)
     def called(*args: Any, **kwargs: Any) -> Any:
-        data = data_of(theirs, args, kwargs)
+        data = data_of(original, args, kwargs)
         if (result := tensor_of_list(data, kwargs.get("dtype"))) is not None:
             return result
         numbers = list(numbers_in(data))
         if not any(isinstance(number, torch.Tensor) for number in numbers):
             with listening():
-                return theirs(*args, **kwargs)
-        result = theirs(*args, **kwargs)
+                return original(*args, **kwargs)
+        result = original(*args, **kwargs)
         if data is not numbers[0] and any(map(is_of_sizes, numbers)) and not reads_sizes(result):
             warn_of_number(name)
         return result

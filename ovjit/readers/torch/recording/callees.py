@@ -24,8 +24,8 @@ def _value(node: ast.expr, frame: Any) -> Any:
     import torch
 
     if isinstance(node, ast.Name):
-        known: Any = (frame.f_locals, frame.f_globals, vars(builtins))
-        return next((table[node.id] for table in known if node.id in table), None)
+        tables: Any = (frame.f_locals, frame.f_globals, vars(builtins))
+        return next((table[node.id] for table in tables if node.id in table), None)
     if isinstance(node, ast.Attribute):
         value = _value(node.value, frame)
         is_known = isinstance(value, (ModuleType, torch.Tensor)) or value is torch.Tensor

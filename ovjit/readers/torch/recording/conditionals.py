@@ -73,11 +73,11 @@ class Choices(Change):
         for i, node in enumerate(body):
             if not isinstance(node, ast.If) or not self._is_order(node.test) or not _returns(node.body):
                 continue
-            rest = [*node.orelse, *body[i + 1 :]]
-            if not _returns(rest) or self._returns >= _MOST_RETURNS:
+            remaining = [*node.orelse, *body[i + 1 :]]
+            if not _returns(remaining) or self._returns >= _MOST_RETURNS:
                 break
             self._returns += 1
-            bodies = [_as_assignment(part) for part in (node.body, self._returning(rest))]
+            bodies = [_as_assignment(part) for part in (node.body, self._returning(remaining))]
             if not all(map(_is_recordable, bodies)):
                 break
             result = ast.copy_location(ast.If(node.test, *bodies), node)
@@ -114,9 +114,9 @@ class Choices(Change):
         self.any = True
         (result,) = parsed(f"{_MODULE}.either(0, lambda: 0, lambda: 0)", node)
         assert isinstance(result, ast.Expr) and isinstance(result.value, ast.Call)
-        first, *rest = result.value.args
+        first, *bodies = result.value.args
         result.value.args[0] = _condition(node.test)
-        for part, value in zip(rest, (node.body, node.orelse), strict=True):
+        for part, value in zip(bodies, (node.body, node.orelse), strict=True):
             assert isinstance(part, ast.Lambda)
             part.body = value
         return result.value
@@ -182,10 +182,10 @@ def _branch(node: ast.If, truth: str) -> list[ast.stmt]:
     start, choice = parsed(text, node)
     assert isinstance(start, ast.Assign) and isinstance(choice, ast.If)
     start.value = _condition(node.test)
-    begin, other, *rest = choice.body
+    begin, other, *remaining = choice.body
     one, two = ([_without_effect(part) for part in copy.deepcopy(body)] for body in (node.body, node.orelse))
     count = max(1, len(names))
-    choice.body = [begin, *one, other, *rest[:count], *two, *rest[count:]]
+    choice.body = [begin, *one, other, *remaining[:count], *two, *remaining[count:]]
     plain = choice.orelse[0]
     assert isinstance(plain, ast.If)
     plain.body, plain.orelse = node.body, node.orelse or plain.orelse
@@ -229,8 +229,8 @@ def _adds(value: ast.expr) -> bool:
 
 def _lengthened(body: Sequence[ast.stmt]) -> set[str]:
     """Names of lists, none of its own, to which a body adds items."""
-    own = {name for part in body for name in _stored(part)}
-    return {name for part in body for name in lengthened(part)} - own
+    local_names = {name for part in body for name in _stored(part)}
+    return {name for part in body for name in lengthened(part)} - local_names
 
 
 def _stored(part: ast.stmt) -> Iterator[str]:
@@ -286,8 +286,8 @@ def _condition(test: ast.expr) -> ast.expr:
     return _call(name, lambdas, test)
 
 
-def _call(name: str, arguments: Sequence[ast.expr], place: ast.expr) -> ast.expr:
-    (result,) = parsed(f"{_MODULE}.{name}()", place)
+def _call(name: str, arguments: Sequence[ast.expr], location: ast.expr) -> ast.expr:
+    (result,) = parsed(f"{_MODULE}.{name}()", location)
     assert isinstance(result, ast.Expr) and isinstance(result.value, ast.Call)
     result.value.args = list(arguments)
     return result.value
@@ -345,14 +345,18 @@ def _look_ups(is_of_sizes: Callable[[Any], bool], either: Any, same: Any) -> Any
             return chosen(rows, rows[-1][1])
         if type(items) not in (list, tuple) or not 0 < len(items) <= _MOST_ITEMS or not is_of_sizes(at):
             return items[at]
-        place = at % len(items)  # from the end, too
-        return chosen([(place == i, value) for i, value in enumerate(items)], items[-1])
+        position = at % len(items)  # from the end, too
+        return chosen([(position == i, value) for i, value in enumerate(items)], items[-1])
 
-    def got(items: Any, *given: Any) -> Any:
-        if not isinstance(items, dict) or len(items) > _MOST_ITEMS or not _has_sizes(given[0], is_of_sizes):
-            return items.get(*given)
-        rows = [(same(given[0], key), value) for key, value in items.items()]
-        return chosen(rows, given[1] if len(given) > 1 else None)
+    def got(items: Any, *arguments: Any) -> Any:
+        if (
+            not isinstance(items, dict)
+            or len(items) > _MOST_ITEMS
+            or not _has_sizes(arguments[0], is_of_sizes)
+        ):
+            return items.get(*arguments)
+        rows = [(same(arguments[0], key), value) for key, value in items.items()]
+        return chosen(rows, arguments[1] if len(arguments) > 1 else None)
 
     return item, got
 

@@ -33,17 +33,17 @@ def sizes_in_convolutions() -> contextlib.AbstractContextManager[None]:
             return [number(v) for v in value]
         return int(value) if isinstance(value, torch.Tensor) else value
 
-    def wrapped(theirs: Any, names: tuple[str, ...]) -> Any:
+    def wrapped(original: Any, names: tuple[str, ...]) -> Any:
         traced = ("groups",) if "output_padding" in names else ("groups", "padding")
 
-        def function(*given: Any, **named: Any) -> Any:
-            named |= dict(zip(names, given[3:], strict=False))
+        def function(*args: Any, **named: Any) -> Any:
+            named |= dict(zip(names, args[3:], strict=False))
             sizes = {name: named[name] for name in names if is_size(named.get(name))}
             if torch._C._get_tracing_state() is None or not sizes:
-                return theirs(*given[:3], **named)
+                return original(*args[:3], **named)
             with untraced():
                 named |= {name: number(value) for name, value in sizes.items()}
-            out = theirs(*given[:3], **named)
+            out = original(*args[:3], **named)
             if sizes.keys() - set(traced):
                 warn_of_number("convolution")
             sizes = {name: value for name, value in sizes.items() if name in traced}

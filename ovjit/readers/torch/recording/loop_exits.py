@@ -111,9 +111,9 @@ def _straight(loop: ast.For) -> list[ast.stmt]:
         return loop.body
     if any(isinstance(each, ast.Break) for each in exits):
         (start,), (end,) = (ast.parse(text).body for text in (f"{name} = False", f"if {name}: break"))
-        for part, place in ((start, loop.body[0]), (end, loop.body[-1])):
+        for part, location in ((start, loop.body[0]), (end, loop.body[-1])):
             for node in ast.walk(part):
-                ast.copy_location(node, place)
+                ast.copy_location(node, location)
         body = [start, *body, end]
     return body
 
@@ -124,17 +124,17 @@ def _joined(body: Sequence[ast.stmt], name: str) -> list[ast.stmt]:
         if isinstance(node, _EXITS):
             return [*body[:i], *_exit(node, name)]
         if isinstance(node, ast.If) and any(_exits([node])):
-            rest = body[i + 1 :]
-            bodies = _with(node.body, rest), _with(node.orelse, copy.deepcopy(rest))
+            following = body[i + 1 :]
+            bodies = _with(node.body, following), _with(node.orelse, copy.deepcopy(following))
             sides = [_joined(side, name) for side in bodies]
             result = ast.copy_location(ast.If(node.test, sides[0] or [_nothing(node)], sides[1]), node)
             return [*body[:i], result]
     return list(body)
 
 
-def _with(side: Sequence[ast.stmt], rest: Sequence[ast.stmt]) -> list[ast.stmt]:
+def _with(side: Sequence[ast.stmt], following: Sequence[ast.stmt]) -> list[ast.stmt]:
     """A side of a branch and what follows the branch, unless the side ends by an exit."""
-    return [*side, *([] if side and isinstance(side[-1], _EXITS) else rest)]
+    return [*side, *([] if side and isinstance(side[-1], _EXITS) else following)]
 
 
 def _exit(node: ast.stmt, name: str) -> list[ast.stmt]:
@@ -147,18 +147,18 @@ def _exit(node: ast.stmt, name: str) -> list[ast.stmt]:
     return [result]
 
 
-def _nothing(place: ast.stmt) -> ast.stmt:
-    return ast.copy_location(ast.Pass(), place)
+def _nothing(location: ast.stmt) -> ast.stmt:
+    return ast.copy_location(ast.Pass(), location)
 
 
 def _exits(body: Sequence[ast.stmt]) -> list[ast.stmt]:
     """The exits of the loop of which these are statements: not those of loops within."""
-    found: list[ast.stmt] = []
+    exits: list[ast.stmt] = []
     queue: list[ast.AST] = list(body)
     while queue:
         node = queue.pop()
         if isinstance(node, _EXITS):
-            found.append(node)
+            exits.append(node)
         elif not isinstance(node, (*_LOOPS, ast.FunctionDef, ast.Lambda)):
             queue += ast.iter_child_nodes(node)
-    return found
+    return exits

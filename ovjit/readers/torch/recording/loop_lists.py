@@ -19,9 +19,9 @@ class Stack(list):
     change, gets as many as the example has.
     """
 
-    def __init__(self, whole: Any):
+    def __init__(self, rows: Any):
         super().__init__()
-        self.whole = whole
+        self.whole = rows
 
     def __len__(self) -> int:
         warn_of_index(sys._getframe(1))
@@ -68,16 +68,16 @@ class Stack(list):
         self.whole = self.whole.flip(0)
 
 
-def tensor_of_list(given: Any, dtype: Any = None) -> Any:
+def tensor_of_list(data: Any, dtype: Any = None) -> Any:
     """`torch.tensor(given)`, of a list that a loop has lengthened; None of anything else."""
     import torch
 
-    if not isinstance(given, Stack):
+    if not isinstance(data, Stack):
         return None
-    kind = given.whole.dtype
+    kind = data.whole.dtype
     if kind != torch.bool:
         kind = torch.get_default_dtype() if kind.is_floating_point else torch.int64
-    return given.whole.to(dtype or kind, copy=True)
+    return data.whole.to(dtype or kind, copy=True)
 
 
 def joined(*lists: Any) -> Any:
@@ -88,8 +88,8 @@ def joined(*lists: Any) -> Any:
     return wholes[0] if len(wholes) == 1 else torch.cat(wholes)
 
 
-def _has_items(given: Any) -> bool:
-    return isinstance(given, Stack) or bool(given)
+def _has_items(items: Any) -> bool:
+    return isinstance(items, Stack) or bool(items)
 
 
 class Added(list):

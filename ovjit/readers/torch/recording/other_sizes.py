@@ -49,10 +49,10 @@ class OtherSizes:
         """Yield for each example whether the recording's results agree with the module's; None for errors."""
         import torch
 
-        for leaves, wanted in self._first() if self._known is None else self._known:
+        for leaves, expected in self._first() if self._known is None else self._known:
             try:
                 with quietly(), torch.no_grad(), torch.jit.optimized_execution(False):
-                    yield agrees(wanted, called(recorded, self._ready.module, leaves))
+                    yield agrees(expected, called(recorded, self._ready.module, leaves))
             except Exception:  # which the model would raise, too
                 yield None
 
@@ -94,7 +94,7 @@ class _Late(BaseException):
 _UNTIL_RAISED = 100
 
 
-def within(seconds: float, function: Callable[..., Any], *given: Any) -> Any:
+def within(seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call `function` with a time limit. Raises TimeoutError if its Python code runs for longer.
 
     An asynchronous exception is requested only when the time has run out. A withdrawn request leaves a flag
@@ -113,7 +113,7 @@ def within(seconds: float, function: Callable[..., Any], *given: Any) -> Any:
     timer.start()
     try:
         try:
-            return function(*given)
+            return function(*arguments)
         finally:
             timer.cancel()
             is_late = False
@@ -130,12 +130,12 @@ def within(seconds: float, function: Callable[..., Any], *given: Any) -> Any:
 
 def _resized(leaves: Sequence[Any]) -> Iterator[list[Any]]:
     """Tensors of other shapes, each shape once."""
-    seen = {tuple(leaf.shape for leaf in leaves)}
+    tried_shapes = {tuple(leaf.shape for leaf in leaves)}
     for change, axis in _changes([tuple(leaf.shape) for leaf in leaves]):
         result = [_with_lengths(leaf, change, axis) for leaf in leaves]
         shapes = tuple(leaf.shape for leaf in result)
-        if shapes not in seen:
-            seen.add(shapes)
+        if shapes not in tried_shapes:
+            tried_shapes.add(shapes)
             yield result
 
 
@@ -162,7 +162,7 @@ def _with_lengths(leaf: Any, change: Mapping[int, int], axis: int | None) -> Any
     """A tensor with other lengths of all its axes, or of one; its items are repeated."""
     import torch
 
-    for place, length in enumerate(leaf.shape):
-        if length in change and axis in (None, place):
-            leaf = leaf.index_select(place, torch.arange(change[length]) % length)
+    for dim, length in enumerate(leaf.shape):
+        if length in change and axis in (None, dim):
+            leaf = leaf.index_select(dim, torch.arange(change[length]) % length)
     return leaf

@@ -58,9 +58,9 @@ class _Example:
         import torch
 
         if self._made is None:
-            with quietly(), torch.no_grad(), for_any_mask(changes=False) as noted:
+            with quietly(), torch.no_grad(), for_any_mask(changes=False) as assumed:
                 self._made = self._called(self._ready.module)
-            self._assumes = noted.any
+            self._assumes = assumed.any
 
     def assumes(self) -> bool:
         """Whether a trace for any mask may differ from the trace of the example."""
@@ -217,23 +217,23 @@ class _Traces:
         the first one if it has been made; None where all give something else than the module for the
         example."""
         best = first
-        found = first if first is not None else self.for_sizes(followed)
+        recording = first if first is not None else self.for_sizes(followed)
         for _ in range(MOST_ROUNDS - 1):
-            best = found or best
-            if not followed.again(failed=found is None):
+            best = recording or best
+            if not followed.again(failed=recording is None):
                 break
-            found = self.for_sizes(followed)
-        return found or best
+            recording = self.for_sizes(followed)
+        return recording or best
 
     def right_elsewhere(
-        self, best: Recorded | None, made: Recorded, asking: set[str], is_unsure: bool
+        self, best: Recorded | None, default: Recorded, asking: set[str], is_unsure: bool
     ) -> Recorded | None:
         """`best`, or a trace that has both bodies of branches by sizes, if that is right for more sizes.
-        `made` is what is taken where both are None.
+        `default` is what is taken where both are None.
 
         Where the one that is taken is not right for other sizes, that is warned of.
         """
-        now = best or made
+        now = best or default
         wrong = self._others.wrong(now.script)
         is_asked = any("to a Python boolean" in str(w.message) for w in now.warned)
         is_asked = is_asked or self.conditions.are_looked_up
@@ -244,7 +244,7 @@ class _Traces:
                 is_better = missed < wrong or len(both.warned) < len(now.warned)
                 if missed <= wrong and (is_better or (is_unsure and len(both.warned) == len(now.warned))):
                     best, wrong = both, missed
-        now = best or made
+        now = best or default
         return Recorded(now.script, self.plain.warned) if wrong and not now.warned else best
 
     def _with_branches(self, asking: set[str]) -> Recorded | None:
@@ -261,8 +261,8 @@ class _Traces:
 
 def recorded(
     ready: Prepared,
-    kept: list[Any],
-    noted: Found | None = None,
+    records: list[Any],
+    loops: Found | None = None,
     ordered: Conditions | None = None,
     listed: Found | None = None,
 ) -> Any:
@@ -276,9 +276,9 @@ def recorded(
         (torch.overrides, "has_torch_function", _of_other_classes),
         (torch, "gradient", gradient),
     )
-    with plain_scripts(), quietly(kept, ready.fused), torch.no_grad(), others, divided():
-        loops = found(noted, listed, ordered)
-        with rounding(), ordering(ordered), strides.followed(), loops, plain_modules():
+    with plain_scripts(), quietly(records, ready.fused), torch.no_grad(), others, divided():
+        noting = found(loops, listed, ordered)
+        with rounding(), ordering(ordered), strides.followed(), noting, plain_modules():
             return traced(ready.module, ready.leaves, ready.names)
 
 

@@ -124,24 +124,24 @@ class Followed:
         ones. Layers with weights stay as they run: their branches are for sizes smaller than a window."""
         import torch
 
-        found = {}
+        scripts = {}
         for key, module in self.ordering.items():
             if key not in self._scripted and not list(module.parameters()):
                 with attempt("scripting a module that orders sizes"), quietly(), unchanged(module):
-                    found[key] = module, torch.jit.script(module)
-        self._scripted |= found
-        return bool(found)
+                    scripts[key] = module, torch.jit.script(module)
+        self._scripted |= scripts
+        return bool(scripts)
 
     @contextlib.contextmanager
-    def sizes(self, whole: Any) -> Iterator[None]:
-        """Record what runs of the module `whole` here for any sizes."""
+    def sizes(self, root: Any) -> Iterator[None]:
+        """Record what runs of the module `root` here for any sizes."""
         self.last, self.seen, self.ordering, self.positive = None, set(), {}, set()
         self._answers, self.is_unsure = {}, False
         self._last_line, self._has_learned = None, False
         with contextlib.ExitStack() as stack:
             if self._scripted:
-                stack.enter_context(_as_scripts(whole, self._scripted))
-            stack.enter_context(shadowed(self.files, whole))
+                stack.enter_context(_as_scripts(root, self._scripted))
+            stack.enter_context(shadowed(self.files, root))
             kind = Choices if self.conditions is None else EveryChoice
             names = conditionals.names(is_of_sizes, kind.every)
             stack.enter_context(changed(self._chosen, kind, names))
@@ -183,15 +183,15 @@ class Followed:
             with untraced():
                 return bool(value)
         self._note(frame)
-        place = frame.f_code, frame.f_lasti
+        location = frame.f_code, frame.f_lasti
         ordered = _is_order(node)
-        if ordered or place in self.as_run:
+        if ordered or location in self.as_run:
             if (module := _module_of(frame)) is not None:
                 self.ordering[id(module)] = module
             if ordered:
                 self.branching.add(frame)
             return None
-        self.last, self._last_line = place, (frame.f_code, frame.f_lineno)
+        self.last, self._last_line = location, (frame.f_code, frame.f_lineno)
         if self._is_endless(frame):
             return None
         self.is_unsure = self.is_unsure or self._is_unsure(value, _GENERAL[node.kind()])
@@ -207,12 +207,12 @@ class Followed:
     def _is_endless(self, frame: Any) -> bool:
         """Whether one call has compared sizes at the same place very often. UnsupportedError if it does not
         end."""
-        place = frame.f_code, frame.f_lasti
-        caller, count = self._answers.get(place, (None, 0))
-        self._answers[place] = frame, count + 1 if caller is frame else 1
+        location = frame.f_code, frame.f_lasti
+        caller, count = self._answers.get(location, (None, 0))
+        self._answers[location] = frame, count + 1 if caller is frame else 1
         if count >= MOST_LOOPS:
             raise UnsupportedError("a loop by sizes does not end")
-        return self._answers[place][1] > MOST_ANSWERS
+        return self._answers[location][1] > MOST_ANSWERS
 
     def _is_unsure(self, value: Any, answer: bool) -> bool:
         """Whether a comparison of a remainder, or with a constant, is answered as for the example, which so
@@ -235,30 +235,30 @@ class Followed:
 
 
 @contextlib.contextmanager
-def _as_scripts(whole: Any, scripted: Mapping[int, tuple[Any, Any]]) -> Iterator[None]:
-    """Modules run as their scripts, which become parts of the module `whole`, as tracing asks for."""
+def _as_scripts(root: Any, scripted: Mapping[int, tuple[Any, Any]]) -> Iterator[None]:
+    """Modules run as their scripts, which become parts of the module `root`, as tracing asks for."""
     names = {f"script{i}": script for i, (_, script) in enumerate(scripted.values())}
     kinds = {type(module) for module, _ in scripted.values()}
-    whole._modules.update(names)
+    root._modules.update(names)
     try:
         with patched(*((kind, "forward", _forward(kind.forward, scripted)) for kind in kinds)):
             yield
     finally:
         for name in names:
-            del whole._modules[name]
+            del root._modules[name]
 
 
-def _forward(own: Callable[..., Any], scripted: Mapping[int, tuple[Any, Any]]) -> Callable[..., Any]:
-    def forward(self: Any, *given: Any, **named: Any) -> Any:
+def _forward(original: Callable[..., Any], scripted: Mapping[int, tuple[Any, Any]]) -> Callable[..., Any]:
+    def forward(self: Any, *args: Any, **named: Any) -> Any:
         if id(self) in scripted:
-            return scripted[id(self)][1](*given, **named)
-        return own(self, *given, **named)
+            return scripted[id(self)][1](*args, **named)
+        return original(self, *args, **named)
 
     return forward
 
 
 @contextlib.contextmanager
-def ordering(found: Conditions | None) -> Iterator[None]:
+def ordering(conditions: Conditions | None) -> Iterator[None]:
     """Note where layers with weights order two sizes: their numbers are chosen when the model runs. Other
     conditions on sizes are noted, too. Sizes are found in dicts and sets as Python's numbers are. What code
     claims of sizes is true, and no warning is due: PyTorch's functions claim such things, and a mode of
@@ -270,28 +270,28 @@ def ordering(found: Conditions | None) -> Iterator[None]:
             return identity(self)
         frame = caller()
         warn_of_number("hash")
-        if found is not None:
-            found.look_up(frame)
+        if conditions is not None:
+            conditions.look_up(frame)
         with untraced():
             return hash(self.item())
 
     def truth(self: Any) -> bool:
         is_size, frame = is_of_sizes(self), caller()
-        claims = is_size and (is_claim(frame) if found is None else frame in found.claims)
+        claims = is_size and (is_claim(frame) if conditions is None else frame in conditions.claims)
         if claims and not is_of_iterations(torch_value(self)):
             with untraced():
                 return bool(self)
-        if is_size and found is not None:
+        if is_size and conditions is not None:
             node = torch_value(self).node()
             if not claims:
-                found.every.add(frame)
+                conditions.every.add(frame)
             if _is_order(node) and (module := _module_of(frame)) is not None and list(module.parameters()):
-                found.add(frame)
+                conditions.add(frame)
         return bool(torch._C.TensorBase.__bool__(self))
 
     identity = torch.Tensor.__hash__
     rows = [(torch.Tensor, "__bool__", truth), (torch.Tensor, "__hash__", hashed)]
-    with patched(*(rows if found is not None else rows[:1])):
+    with patched(*(rows if conditions is not None else rows[:1])):
         yield
 
 
@@ -335,8 +335,8 @@ def _mode(followed: Followed) -> type:
     class Mode(TorchFunctionMode):
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
-            if function is tensor.__bool__ and (told := followed.answer(args[0])) is not None:
-                return told
+            if function is tensor.__bool__ and (answer := followed.answer(args[0])) is not None:
+                return answer
             if function in asking:
                 followed.seen.add(_asking().f_code.co_filename)
             if (maker := getattr(function, "__wrapped__", function)) in makers:

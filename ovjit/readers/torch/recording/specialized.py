@@ -65,13 +65,13 @@ def _exported(module: Any, leaves: Sequence[Any]) -> Any:
 def _of_any_size(module: Any, leaves: Sequence[Any]) -> Any:
     """The program; where Python asks for open numbers, the one with Python's functions recorded if that gives
     the same of the example. What is warned of is that of the program alone."""
-    program, told, asking = _of_dimensions(module, leaves, set())
+    program, records, asking = _of_dimensions(module, leaves, set())
     if asking:
         with attempt("an export with numbers of open sizes"):
             other, others, _ = _of_dimensions(module, leaves, asking)
             if _agrees(other, module, leaves):
-                program, told = other, others
-    for each in told:
+                program, records = other, others
+    for each in records:
         tell(str(each.message), each.category, each.filename, each.lineno)
     return program
 
@@ -84,15 +84,15 @@ def _of_dimensions(module: Any, leaves: Sequence[Any], files: set[str]) -> tuple
     from torch.fx.experimental import _config
 
     dims = tuple(dict.fromkeys(range(leaf.dim()), Dim.AUTO) for leaf in leaves)
-    known = inspect.signature(torch.export.export).parameters.keys()
-    told: list[Any] = []
-    with quietly(told), patched(*_of_exports()), shadowed(files, module), exporting() as asking:
+    parameters = inspect.signature(torch.export.export).parameters.keys()
+    records: list[Any] = []
+    with quietly(records), patched(*_of_exports()), shadowed(files, module), exporting() as asking:
         with _config.patch(backed_size_oblivious=True):
             program = torch.export.export(
                 module, tuple(leaves), dynamic_shapes=(dims,), strict=False,
-                **dict.fromkeys(_DEFERRED & known, True),
+                **dict.fromkeys(_DEFERRED & parameters, True),
             )  # fmt: skip
-    return program, told, asking
+    return program, records, asking
 
 
 def _of_exports() -> list[tuple[Any, str, Any]]:
@@ -113,32 +113,32 @@ def check_open(program: Any, dims: Sequence[tuple[int, int]]) -> None:
     each given by the place of the input and the axis."""
     inputs = [n.meta["val"] for n in program.graph.find_nodes(op="placeholder")]
     inputs = inputs[len(inputs) - len(program.graph_signature.user_inputs) :]
-    for place, axis in dims:
-        length = inputs[place].shape[axis]
+    for index, axis in dims:
+        length = inputs[index].shape[axis]
         symbol = getattr(getattr(length, "node", None), "expr", None)
         span = program.range_constraints.get(symbol)
         if isinstance(length, int) or (
             span is not None and not (span.lower <= _LEAST and span.upper >= _MOST)
         ):
-            raise UnsupportedError(f"what the module does depends on the dimension {axis} of input {place}")
+            raise UnsupportedError(f"what the module does depends on the dimension {axis} of input {index}")
 
 
 def warn_of_other_sizes(program: Any, ready: Prepared, seconds: float) -> None:
     """Warn of a program that gives something else than the module for other sizes. They are compared for so
     many seconds."""
     if OtherSizes(ready, seconds, Effects()).differs(_without_claims(program)):
-        said = "The program might be incorrect for other sizes: it differs from the module for some"
-        keep(said, UserWarning)
+        message = "The program might be incorrect for other sizes: it differs from the module for some"
+        keep(message, UserWarning)
 
 
 def _is_for_one(program: Any) -> bool:
     """Whether a program asserts that the first dimension of an input is 1."""
     import torch
 
-    def is_samples(given: Any) -> bool:
-        if not isinstance(given, torch.fx.Node) or given.target is not torch.ops.aten.sym_size.int:
+    def is_samples(node: Any) -> bool:
+        if not isinstance(node, torch.fx.Node) or node.target is not torch.ops.aten.sym_size.int:
             return False
-        return given.args[0].op == "placeholder" and given.args[1] == 0
+        return node.args[0].op == "placeholder" and node.args[1] == 0
 
     for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten._assert_scalar.default):
         claim = node.args[0]

@@ -87,9 +87,9 @@ def _generators_unchanged() -> Iterator[None]:
     try:
         yield
     finally:
-        for get, put, before in zip(getting, setting, states, strict=True):
+        for get, restore, before in zip(getting, setting, states, strict=True):
             if not _is_equal(get(), before) and others is not None and _time_of_others() == others:
-                put(before)
+                restore(before)
 
 
 def _is_equal(one: Any, other: Any) -> bool:
@@ -101,8 +101,8 @@ def _is_equal(one: Any, other: Any) -> bool:
 
 def _time_of_others() -> dict[int, int] | None:
     """The CPU time that each other thread has run, in nanoseconds; None where the system does not tell."""
-    own = threading.get_ident()
-    others = [thread for thread in sys._current_frames() if thread != own]
+    this_thread = threading.get_ident()
+    others = [thread for thread in sys._current_frames() if thread != this_thread]
     try:
         return {each: time.clock_gettime_ns(time.pthread_getcpuclockid(each)) for each in others}
     except (AttributeError, OSError):
@@ -145,14 +145,14 @@ def _put_back(part: Any, kind: type, table: dict[str, Any], before: Mapping[str,
 
 def _lists(value: Any) -> Iterator[Callable[[], None]]:
     """Yield functions that restore the items of a list or dict, and those of nested lists and dicts."""
-    found = {id(value): value}
+    containers = {id(value): value}
     queue = [value]
     while queue:
         each = queue.pop()
         yield partial(_refill, each, each.copy())
-        inner = {id(v): v for v in _items(each) if type(v) in (dict, list) and id(v) not in found}
+        inner = {id(v): v for v in _items(each) if type(v) in (dict, list) and id(v) not in containers}
         queue += inner.values()
-        found |= inner
+        containers |= inner
 
 
 def _refill(value: Any, before: Any) -> None:

@@ -37,11 +37,11 @@ def in_storage(node: Any) -> tuple[list[int] | None, int]:
 
     value = node.args[0].meta.get("val") if isinstance(node.args[0], torch.fx.Node) else node.args[0]
     schema = [argument.name for argument in node.target._schema.arguments]
-    given = {**dict(zip(schema, node.args, strict=False)), **node.kwargs}
-    told = value.shape, value.stride(), given["size"], given["stride"]
-    shape, steps, size, stride = ([hint(n) for n in numbers] for numbers in told)
+    arguments = {**dict(zip(schema, node.args, strict=False)), **node.kwargs}
+    symbolic = value.shape, value.stride(), arguments["size"], arguments["stride"]
+    shape, steps, size, stride = ([hint(n) for n in numbers] for numbers in symbolic)
     begin = hint(value.storage_offset())
-    start = begin if given.get("storage_offset") is None else hint(given["storage_offset"])
+    start = begin if arguments.get("storage_offset") is None else hint(arguments["storage_offset"])
     if not all(isinstance(n, int) for n in (*shape, *steps, *size, *stride, begin, start)):
         return None, 0
     first = start - begin
