@@ -17,7 +17,7 @@ from ovjit.graph.op import TensorType
 from ovjit.graph.symbolic import statically_known_equal, with_symbol
 from ovjit.readers.bodies import body_of, if_of
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.containers import assign, copied, is_same, replace, stacked
+from ovjit.readers.torch.containers import assign, copy_containers, is_same, replace, stack_items
 from ovjit.readers.torch.dimensions import Shared
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 
@@ -40,7 +40,7 @@ class Inside:
         self.added: dict[str, list[Any]] = {}  # the items
         self.numbers: set[str] = set()  # those of these lists that hold numbers
         self._containers: dict[int, tuple[Any, Any]] = {}  # lists and dicts, and what stands for them
-        self._made: dict[tuple[Any, int], Output] = {}
+        self._constants: dict[tuple[Any, int], Output] = {}
         self.objects: dict[int, Any] = {}  # what stands for tensors around the body, by their objects
         self._outer: list[Any] = []  # these tensors
         self.pieces: list[Any] = []  # of what stands for them
@@ -58,7 +58,7 @@ class Inside:
         if isinstance(value, Output):
             result = self._parameter(value)
             return Output._of(result._node, result._index)
-        return mapped(value, self._parameter)
+        return map_tensors(value, self._parameter)
 
     def represent(self, value: Any, inner: Any) -> None:
         """Register `inner` as the body's value for an outer tensor or list."""
@@ -72,16 +72,16 @@ class Inside:
     def _parameter(self, value: Output) -> Output:
         """Return the parameter for a tensor, or a constant if its value is known and small."""
         key = value._node, value._index
-        if key not in self._made:
+        if key not in self._constants:
             constant, kind = self.call.value(value), value._tensor._type
             if constant is not None:
-                self._made[key] = Output._of(Constant._of(constant, kind.dtype, None, None), 0)
+                self._constants[key] = Output._of(Constant._of(constant, kind.dtype, None, None), 0)
             else:
                 node = Parameter._of(kind.dtype, kind.shape, None)
                 self.sources.append(value)
                 self.parameters.append(node)
-                self._made[key] = Output._of(node, 0)
-        return self._made[key]
+                self._constants[key] = Output._of(node, 0)
+        return self._constants[key]
 
     def value(self, value: Any) -> Any:
         """Return the body's value for any outer value. Computed numbers become inputs as well."""
@@ -129,7 +129,7 @@ class _Inner(dict):
         return result
 
 
-def mapped(value: Any, function: Callable[[Output], Any]) -> Any:
+def map_tensors(value: Any, function: Callable[[Output], Any]) -> Any:
     """A value with `function` of its tensors."""
     if isinstance(value, Output):
         return function(value)
@@ -138,7 +138,7 @@ def mapped(value: Any, function: Callable[[Output], Any]) -> Any:
     if isinstance(value, Stacked):
         return Stacked(function(value.whole), value.numbers)
     if isinstance(value, (list, tuple)):
-        return [mapped(v, function) for v in value]
+        return [map_tensors(v, function) for v in value]
     return value
 
 
@@ -170,7 +170,7 @@ def read_if(reader: ScriptReader, node: Any, condition: Any) -> list[Any]:
         try:
             logs = written, ends, read, results
             bodies = [partial(_branch, reader, call, block, *logs) for block in node.blocks()]
-            result = chosen(reader, call, condition, bodies)
+            result = build_if(reader, call, condition, bodies)
             break
         except Writes as writes:
             written += [name for name in writes.names if name not in written]
@@ -211,12 +211,12 @@ def _of_other_lengths(reader: ScriptReader, call: Call, names: Sequence[str], en
         if len(pair) == 2 and isinstance(old, list) and (lengths[0] != lengths[1] or lengths == [None, None]):
             longer = max(pair, key=lambda v: math.inf if isinstance(v, Stacked) else len(v))
             like = longer if isinstance(longer, Stacked) else longer[-1]
-            replace(reader, old, stacked(call, old, like))
+            replace(reader, old, stack_items(call, old, like))
             has_stacked = True
     return has_stacked
 
 
-def chosen(
+def build_if(
     reader: TorchReader, call: Call, condition: Any, bodies: Sequence[Callable[[], tuple[Inside, list[Any]]]]
 ) -> list[Any]:
     """Convert a branch to an If and return its outputs. `bodies` read the branches for true and for false."""
@@ -226,7 +226,7 @@ def chosen(
     if written := [name for inside, _ in read for name in (*inside.written, *inside.grown)]:
         raise Writes(list(dict.fromkeys(written)))
     values_by_branch = [
-        _initialized(call, values, other) for (_, values), (_, other) in zip(read, read[::-1], strict=True)
+        _fill_unset(call, values, other) for (_, values), (_, other) in zip(read, read[::-1], strict=True)
     ]
     for (inside, _), values in zip(read, values_by_branch, strict=True):
         leaves: list[Output] = []
@@ -257,7 +257,7 @@ def _forget_differing(output: Output, results: Sequence[Output]) -> None:
     output._tensor._type = TensorType(kind.dtype, dims, kind.value, kind.partial)
 
 
-def _initialized(call: Call, values: Sequence[Any], other: Sequence[Any]) -> list[Any]:
+def _fill_unset(call: Call, values: Sequence[Any], other: Sequence[Any]) -> list[Any]:
     """The values of one branch; those that it leaves without one are of the other branch's kinds."""
     pairs = zip(values, other, strict=True)
     return [blank(call, sample) if isinstance(value, Uninitialized) else value for value, sample in pairs]
@@ -291,8 +291,8 @@ def read_body(
     """
     inside, env = Inside(call), reader.env
     unused = [v.debugName() for i, v in enumerate(block.inputs()) if i in left_out]
-    outer_values = _given(reader, inside, inputs or {}, [*_names(block), *carried, *unused], carried)
-    before = {name: copied(value) for name, value in outer_values.items()}
+    outer_values = _outer_values(reader, inside, inputs or {}, [*_names(block), *carried, *unused], carried)
+    before = {name: copy_containers(value) for name, value in outer_values.items()}
     reader.env, around, holders = {**env, **outer_values}, reader.around, reader.holders
     reader.around, reader.holders = env, [*holders, outer_values, before, inside.objects]
     try:
@@ -310,7 +310,7 @@ def read_body(
     return inside, values
 
 
-def _given(
+def _outer_values(
     reader: ScriptReader, inside: Inside, inputs: Mapping[str, Any], names: Sequence[str],
     carried: Sequence[str],
 ) -> dict[str, Any]:  # fmt: skip

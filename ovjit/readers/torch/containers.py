@@ -33,7 +33,7 @@ def change(reader: ScriptReader, node: Any) -> None:
     call = Call(reader, kind, node.scopeName())
     argument = arguments[0] if kind in _OF_LISTS and arguments else None
     if isinstance(argument, Stacked) and isinstance(values, list):  # what is added has another length
-        replace(reader, values, values := stacked(call, values, argument))
+        replace(reader, values, values := stack_items(call, values, argument))
     if isinstance(values, Stacked):
         rule = _STACKS.get(kind)
         if rule is None:
@@ -52,16 +52,16 @@ def replace(reader: ScriptReader, old: Any, new: Any) -> None:
     """Replace a list by another value under all its names and in all lists that contain it."""
     reader.join_stacked([new], list(tensors_of(old)))
     for name, value in reader.env.items():
-        reader.env[name] = _replaced(value, old, new)
+        reader.env[name] = _replace_item(value, old, new)
 
 
-def _replaced(value: Any, old: Any, new: Any) -> Any:
+def _replace_item(value: Any, old: Any, new: Any) -> Any:
     if value is old:
         return new
     if isinstance(value, list):
-        value[:] = [_replaced(v, old, new) for v in value]
+        value[:] = [_replace_item(v, old, new) for v in value]
     elif isinstance(value, dict):
-        value.update({k: _replaced(v, old, new) for k, v in value.items()})
+        value.update({k: _replace_item(v, old, new) for k, v in value.items()})
     return value
 
 
@@ -79,11 +79,11 @@ def assign(reader: ScriptReader, node: Any, name: str, value: Any) -> None:
         reader.replace(node, old, value)
 
 
-def copied(value: Any) -> Any:
+def copy_containers(value: Any) -> Any:
     """The lists and dicts of a value, with the same tensors in them."""
     if isinstance(value, list):
-        return [copied(v) for v in value]
-    return {k: copied(v) for k, v in value.items()} if isinstance(value, dict) else value
+        return [copy_containers(v) for v in value]
+    return {k: copy_containers(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def is_same(a: Any, b: Any) -> bool:
@@ -96,7 +96,7 @@ def is_same(a: Any, b: Any) -> bool:
 
 
 def restore(contents: Sequence[tuple[Any, Any]]) -> None:
-    """Undo what was done to lists and dicts, given with what they held (`copied`)."""
+    """Undo what was done to lists and dicts, given with what they held (`copy_containers`)."""
     for value, before in contents:
         if isinstance(value, list):
             value[:] = before
@@ -108,7 +108,7 @@ def restore(contents: Sequence[tuple[Any, Any]]) -> None:
 # -- lists of a length that depends on data ------------------------------------------------------------------
 
 
-def stacked(call: Call, values: list[Any], like: Any) -> Stacked:
+def stack_items(call: Call, values: list[Any], like: Any) -> Stacked:
     """A list of a known length as one tensor, by the kind of an item or of another list if it is empty."""
     if isinstance(like, Stacked):
         numbers, kind = like.numbers, call.type(like.whole)
@@ -156,11 +156,11 @@ def _row(call: Call, values: Stacked, item: Any) -> Output:
     return call.unsqueeze(call.to_type(_item(call, item), call.dtype(values.whole)), [0])
 
 
-def _joined(call: Call, values: Stacked, *parts: Output) -> Stacked:
+def _join(call: Call, values: Stacked, *parts: Output) -> Stacked:
     return Stacked(call.concat(list(parts), 0), values.numbers)
 
 
-def _whole(call: Call, values: Stacked, other: Any) -> list[Output]:
+def _rows_of(call: Call, values: Stacked, other: Any) -> list[Output]:
     """A list as tensors to join with others."""
     if isinstance(other, Stacked):
         return [other.whole]
@@ -170,16 +170,16 @@ def _whole(call: Call, values: Stacked, other: Any) -> list[Output]:
 def _stack_insert(call: Call, values: Stacked, index: Any, item: Any) -> tuple[Stacked, None]:
     row, rows = _row(call, values, item), values.whole
     if call.known_number(index) == 0:
-        return _joined(call, values, row, rows), None
+        return _join(call, values, row, rows), None
     before, after = call.cut(rows, 0, 0, index), call.cut(rows, 0, index, LAST)
-    return _joined(call, values, before, row, after), None
+    return _join(call, values, before, row, after), None
 
 
 def _stack_pop(call: Call, values: Stacked, index: Any = -1) -> tuple[Stacked, Any]:
     at, rows = call.known_int(index, "the index of a list"), values.whole
     parts = [call.cut(rows, 0, 0, at)] if at else []
     parts += [call.cut(rows, 0, at + 1, LAST)] if at != -1 else []
-    return _joined(call, values, *parts), item_of(call, values, at)
+    return _join(call, values, *parts), item_of(call, values, at)
 
 
 def _stack_set(call: Call, values: Stacked, index: Any, item: Any) -> tuple[Stacked, None]:
@@ -193,9 +193,9 @@ def _sorted(n: Call, values: Stacked, reverse: Any) -> Stacked:
 
 
 _STACKS: dict[str, Callable[..., tuple[Any, Any]]] = {
-    "aten::append": lambda n, x, item: (_joined(n, x, x.whole, _row(n, x, item)), None),
-    "aten::extend": lambda n, x, other: (_joined(n, x, x.whole, *_whole(n, x, other)), None),
-    "aten::add_": lambda n, x, other: (_joined(n, x, x.whole, *_whole(n, x, other)), None),
+    "aten::append": lambda n, x, item: (_join(n, x, x.whole, _row(n, x, item)), None),
+    "aten::extend": lambda n, x, other: (_join(n, x, x.whole, *_rows_of(n, x, other)), None),
+    "aten::add_": lambda n, x, other: (_join(n, x, x.whole, *_rows_of(n, x, other)), None),
     "aten::insert": _stack_insert,
     "aten::pop": _stack_pop,
     "aten::Delete": lambda n, x, index: (_stack_pop(n, x, index)[0], None),

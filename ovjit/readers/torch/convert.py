@@ -24,10 +24,10 @@ from ovjit.readers.torch.programs.graph_modules import is_graph, read_graph_modu
 from ovjit.readers.torch.programs.guards import warn_of_guards
 from ovjit.readers.torch.programs.reader import read_program
 from ovjit.readers.torch.recording import specialized
-from ovjit.readers.torch.recording.modules import replaced
+from ovjit.readers.torch.recording.modules import replace_modules
 from ovjit.readers.torch.recording.recorder import alone
-from ovjit.readers.torch.recording.recordings import BY_VMAP, recorded, recordings
-from ovjit.readers.torch.recording.state import called
+from ovjit.readers.torch.recording.recordings import BY_VMAP, record, recordings
+from ovjit.readers.torch.recording.state import call_unchanged
 from ovjit.readers.torch.recording.trace import (
     NOT_TRACED,
     Prepared,
@@ -35,7 +35,7 @@ from ovjit.readers.torch.recording.trace import (
     is_open,
     is_plain_module,
     is_script,
-    prepared,
+    prepare,
     quietly,
     warn_again,
 )
@@ -44,7 +44,7 @@ from ovjit.readers.torch.scripts.script import ScriptReader, one_or_all
 from ovjit.readers.torch.scripts.script_inputs import check_lists, input_of, inputs_of
 from ovjit.readers.torch.scripts.shared_memory import loses_writes, writes_to_constants
 from ovjit.readers.torch.scripts.without_example import without_example
-from ovjit.readers.torch.values import inlined
+from ovjit.readers.torch.values import inline_calls
 
 #: Turns the bytes or the path of an ONNX file into a Model.
 ReadOnnx = Callable[[Any], Model]
@@ -89,16 +89,21 @@ def _convert(
         return _program(source, example, read_onnx, converters)
     if example is None and is_script(source):
         check_lists(source, described)
-    ready = prepared(source, example, described)
+    ready = prepare(source, example, described)
     if ready is None:
         return without_example(source, converters, described)
-    with replaced(source, modules or {}) as extended, packed_layers(source) as more:
+    with replace_modules(source, modules or {}) as extended, packed_layers(source) as more:
         all_converters = {**more, **(converters or {})}
         if dynamo and not extended and is_plain_module(source):
             return _by_export(ready, described, all_converters)
-        ways: tuple[Way, ...] = (_traced,) if extended or is_script(source) else (_traced, _functional)
+        ways: tuple[Way, ...] = (
+            (_convert_trace,) if extended or is_script(source) else (_convert_trace, _functional)
+        )
         if example is None and len(ways) > 1:
-            ways = _scripted, *ways  # zeros of the described shapes do not tell which branches are taken
+            ways = (
+                _convert_script,
+                *ways,
+            )  # zeros of the described shapes do not tell which branches are taken
         return _by_any_way(ready, read_onnx, all_converters, extended, ways)
 
 
@@ -118,7 +123,7 @@ def _program(program: Any, example: Any, read_onnx: ReadOnnx, converters: Mappin
     except ConverterError:
         raise
     except (Refused, ModelError, UnsupportedError) as error:
-        return _exported(prepared(program, example, ()), read_onnx, error)
+        return _convert_onnx_export(prepare(program, example, ()), read_onnx, error)
     warn_again(records)
     return model
 
@@ -151,10 +156,10 @@ def _by_any_way(
     assert first is not None
     if extended or ready.assumed is not None:
         raise first if isinstance(first, OvjitError) else OvjitError(f"{NOT_TRACED}{first}") from first
-    return _exported(ready, read_onnx, first)
+    return _convert_onnx_export(ready, read_onnx, first)
 
 
-def _traced(ready: Prepared, records: list[Any], converters: Mapping[str, Any] | None) -> Model:
+def _convert_trace(ready: Prepared, records: list[Any], converters: Mapping[str, Any] | None) -> Model:
     """Convert the graph of torch.jit.trace, or of a script."""
     import torch
 
@@ -189,7 +194,7 @@ def _read(ready: Prepared, script: Any, converters: Mapping[str, Any] | None) ->
     import torch
 
     is_script = script is ready.given
-    graph = inlined(script)
+    graph = inline_calls(script)
     if not is_script and writes_to_constants(graph):
         raise UnsupportedError("the module writes to tensors that the trace holds as constants")
     is_function = isinstance(script, torch.jit.ScriptFunction)
@@ -240,7 +245,7 @@ def _functional(ready: Prepared, records: list[Any], converters: Mapping[str, An
 
     with quietly(records), torch.no_grad():
         begin = time.perf_counter()
-        program = specialized.exported(ready)
+        program = specialized.export(ready)
         seconds = time.perf_counter() - begin
         if ready.assumed:
             specialized.check_open(program, ready.assumed)
@@ -253,7 +258,7 @@ def _functional(ready: Prepared, records: list[Any], converters: Mapping[str, An
     return model
 
 
-def _scripted(ready: Prepared, records: list[Any], converters: Mapping[str, Any] | None) -> Model:
+def _convert_script(ready: Prepared, records: list[Any], converters: Mapping[str, Any] | None) -> Model:
     """Convert by torch.jit.script, as OpenVINO does without an example. Inputs are named by the signature."""
     import torch
 
@@ -262,7 +267,7 @@ def _scripted(ready: Prepared, records: list[Any], converters: Mapping[str, Any]
     schema = arguments_of(script)
     reader = ScriptReader(script, converters)
     values = inputs_of(reader, ready, [argument.name for argument in schema], schema)
-    return reader.finish(one_or_all(reader.run(inlined(script), values)), None)
+    return reader.finish(one_or_all(reader.run(inline_calls(script), values)), None)
 
 
 def _by_export(
@@ -301,13 +306,13 @@ def _open_dims(leaf: Any, shape: Any) -> dict[int, Any]:
 
 
 _WAYS: dict[Way, str] = {
-    _scripted: "torch.jit.script",
-    _traced: "torch.jit.trace",
+    _convert_script: "torch.jit.script",
+    _convert_trace: "torch.jit.trace",
     _functional: "torch.export",
 }
 
 
-def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> Model:
+def _convert_onnx_export(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> Model:
     """Convert by PyTorch's ONNX exporter. `first` is the error of the other ways."""
     import torch
 
@@ -316,14 +321,14 @@ def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> 
     records: list[Any] = []
     try:
         with quietly(), torch.no_grad():
-            expected = called(ready.module, ready.module, ready.leaves)
+            expected = call_unchanged(ready.module, ready.module, ready.leaves)
     except Exception as error:
         raise OvjitError(
             f"{NOT_TRACED}{error}\nPlease check correctness of provided 'example_input'."
         ) from error
     if isinstance(first, Refused) and "::" in first.operator and not exporter.takes(first.operator):
         raise first
-    graph = inlined(ready.given if is_script(ready.given) else recorded(ready, []))
+    graph = inline_calls(ready.given if is_script(ready.given) else record(ready, []))
     if loses_writes(graph) or finds_by_strides(graph):
         raise first
     try:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ovjit.errors import OvjitError, UnsupportedError
-from ovjit.readers.torch.recording.patches import divided
+from ovjit.readers.torch.recording.patches import allow_divmod
 from ovjit.readers.torch.recording.trace import as_tensors, is_plain_module, quietly
 
 #: Operators of packed weights and of memory, which are not what they were in a frozen script.
@@ -63,15 +63,15 @@ class TorchScriptPythonDecoder:
         if self._script is None:
             way = "scripting" if self.example_input is None else "tracing"
             try:
-                self._script = self._scripted(self._given.eval())
+                self._script = self._make_script(self._given.eval())
             except Exception as error:
                 raise OvjitError(f"Couldn't get TorchScript module by {way}.\nException:\n{error}") from error
         return self._script
 
-    def _scripted(self, module: Any) -> Any:
+    def _make_script(self, module: Any) -> Any:
         import torch
 
-        with quietly(), torch.no_grad(), divided():
+        with quietly(), torch.no_grad(), allow_divmod():
             if self.example_input is None:
                 script = torch.jit.script(module)
             else:

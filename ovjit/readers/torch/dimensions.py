@@ -129,13 +129,13 @@ class Dimensions(Builder):
         named = zip(values, numbers, strict=True)
         keys = tuple(v.key if k is None and isinstance(v, Number) else k for v, k in named)
         if None in keys:
-            return self._joined(values)
+            return self._join(values)
         result = self.reader.shared.lists.get(keys)
         if result is None:
-            result = self.reader.shared.lists[keys] = self._joined(values)
+            result = self.reader.shared.lists[keys] = self._join(values)
         return result
 
-    def _joined(self, values: Sequence[Any]) -> Output:
+    def _join(self, values: Sequence[Any]) -> Output:
         """Numbers as one tensor. Neighbours that are dimensions of one tensor are one Gather of its shape."""
         parts: list[Any] = []
         for value in values:

@@ -19,8 +19,8 @@ from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
 from ovjit.readers.torch.naming import TRACED, known_label, label
 from ovjit.readers.torch.recording.mask_selection import agrees
-from ovjit.readers.torch.recording.patches import patched
-from ovjit.readers.torch.recording.state import called, traced
+from ovjit.readers.torch.recording.patches import patch
+from ovjit.readers.torch.recording.state import call_unchanged, trace_module
 from ovjit.readers.torch.recording.trace import (
     Prepared,
     attempt,
@@ -73,7 +73,7 @@ def _no_dumps() -> contextlib.AbstractContextManager[None]:
     """Suppress the graphs that the exporter prints from C++ when it fails."""
     import torch
 
-    return patched((torch._C, "_jit_onnx_log", lambda *_: None))
+    return patch((torch._C, "_jit_onnx_log", lambda *_: None))
 
 
 def export(ready: Prepared, folder: str, records: list[Any]) -> Exported:
@@ -97,7 +97,7 @@ def export(ready: Prepared, folder: str, records: list[Any]) -> Exported:
             target: Any = io.BytesIO() if bytes_of < MOST_IN_MEMORY else os.path.join(folder, "model.onnx")
             warned: list[Any] = []
             try:
-                with _no_dumps(), quietly(warned), torch.no_grad(), _labelled(kinds) as (labels, made_by):
+                with _no_dumps(), quietly(warned), torch.no_grad(), _label_nodes(kinds) as (labels, made_by):
                     torch.onnx.export(
                         source, tuple(leaves), target, dynamo=False, opset_version=OPSET, input_names=names,
                         dynamic_axes=axes_given,
@@ -126,7 +126,7 @@ def gives(model: Any, ready: Prepared, expected: Sequence[Any]) -> bool:
     if sizes > MOST_CHECKED:
         return True
     with quietly(), torch.no_grad():
-        if not agrees(expected, called(ready.module, ready.module, ready.leaves)):
+        if not agrees(expected, call_unchanged(ready.module, ready.module, ready.leaves)):
             return True  # random numbers
     result: list[Any] = []
     with attempt("evaluating what the ONNX exporter gives"):
@@ -166,7 +166,7 @@ def _script(source: Any, module: Any, leaves: Sequence[Any]) -> Any:
 
     if not is_script(source):
         with quietly(), torch.no_grad():
-            return traced(module, leaves)
+            return trace_module(module, leaves)
     # types are copied too, so that the graph of the script that was given stays as it is
     clone = torch._C._hack_do_not_use_clone_module_with_class(source._c, [], [])
     return torch.jit._recursive.wrap_cpp_module(clone)
@@ -197,7 +197,7 @@ def _nodes(graph: Any) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _labelled(kinds: Mapping[str, str]) -> Iterator[tuple[set[str], dict[str, str]]]:
+def _label_nodes(kinds: Mapping[str, str]) -> Iterator[tuple[set[str], dict[str, str]]]:
     """Labels that nodes of the exported model get as names, and those of its outputs, by their names.
 
     The exporter names nodes in a pass of its own, with the graph as it will be written. A label is that of
@@ -229,7 +229,7 @@ def _labelled(kinds: Mapping[str, str]) -> Iterator[tuple[set[str], dict[str, st
                 node.s_("onnx_name", label)
                 labels.add(label)
 
-    with patched((torch._C, _NAMING, name_all)):
+    with patch((torch._C, _NAMING, name_all)):
         yield labels, made_by
 
 
@@ -260,14 +260,14 @@ def name_nodes(model: Any, exported: Exported) -> None:
             node.output(0).get_tensor().set_names({exported.weights[name]})
         elif node.get_type_name() != "Parameter":
             labels[node] = exported.made_by.get(name) or known_label(name, exported.labels)
-    for node, label in list(labels.items()):
-        if label is not None and label.rsplit("/", 1)[-1] in ("aten::silu", "aten::silu_"):
+    for node, node_label in list(labels.items()):
+        if node_label is not None and node_label.rsplit("/", 1)[-1] in ("aten::silu", "aten::silu_"):
             _make_swish(node, labels)
     counts: dict[str, int] = {}
     for node in model.get_ordered_ops():
-        label = labels.get(node)
-        if label is not None:
-            name = f"{label}/{node.get_type_name()}"
+        node_label = labels.get(node)
+        if node_label is not None:
+            name = f"{node_label}/{node.get_type_name()}"
             count = counts.get(name, 0)
             counts[name] = count + 1
             node.set_friendly_name(f"{name}_{count}" if count else name)

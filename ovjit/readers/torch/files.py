@@ -66,7 +66,7 @@ def load(path: str) -> Any:
         with quietly(), _logged_errors(reasons):
             if kind == "program":
                 check_program(path)
-                return _checked(torch.export.load(path))
+                return _without_guards(torch.export.load(path))
             check_script(path)
             return torch.jit.load(path, map_location="cpu").eval()
     except ModelError:
@@ -76,7 +76,7 @@ def load(path: str) -> Any:
         raise ModelError(f"PyTorch cannot load {path}: {reason[:1000]}") from error
 
 
-def _checked(program: Any) -> Any:
+def _without_guards(program: Any) -> Any:
     """The program without its guards, which are code that asks what inputs it was made for. ModelError if its
     weights are no tensors."""
     import torch

@@ -57,7 +57,7 @@ class TorchReader(TorchDraft):
         self.parts: Collection[Any] = ()  # inputs that are parts of tuples, lists and dicts
         self.known: Sequence[TensorType] = ()  # types of inputs that are read without an example
         self._variables: dict[str, Any] = {}  # tensors by the names of a script's values
-        self._kept: list[Any] = []  # what the constants' memory belongs to
+        self._tensors: list[Any] = []  # what the constants' memory belongs to
 
     def parameter(self, name: str, dtype: Any, shape: Sequence[int | None]) -> Any:
         """An input of the model, open where a dimension is None; complex ones are pairs."""
@@ -75,7 +75,7 @@ class TorchReader(TorchDraft):
         constant = self.shared.constants.get(id(tensor))
         if constant is None:
             constant = self.shared.constants[id(tensor)] = constant_of(tensor, name)
-            self._kept.append(tensor)
+            self._tensors.append(tensor)
             if name:
                 value = constant.pair if isinstance(constant, Complex) else constant
                 value._tensor._names = {name}
@@ -237,7 +237,7 @@ def _shapes_of_inputs(model: Model, parts: Collection[Any]) -> None:
             continue
         dims = list(without_symbols(shape) or ())
         for target in parameter.output(0).get_target_inputs():
-            if (convolved := _convolved(target)) is not None and not isinstance(dims[1], int):
+            if (convolved := _image_type(target)) is not None and not isinstance(dims[1], int):
                 dims[1] = convolved[1][1]
         if parameter in parts:
             _as_joined(parameter, dims)
@@ -270,12 +270,12 @@ def _as_joined(parameter: Parameter, dims: list[Any]) -> None:
 
 def _as_convolved(parameter: Parameter) -> None:
     """Give an unknown input the type, rank and channels that a convolution reads, as OpenVINO does."""
-    convolved = next(filter(None, map(_convolved, _targets(parameter))), None)
+    convolved = next(filter(None, map(_image_type, _targets(parameter))), None)
     if convolved is not None:
         parameter._attrs = {**parameter._attrs, "element_type": convolved[0], "shape": convolved[1]}
 
 
-def _convolved(target: Any) -> tuple[str, tuple[Dim, ...]] | None:
+def _image_type(target: Any) -> tuple[str, tuple[Dim, ...]] | None:
     """The element type and shape, of known channels, that a convolution of known weights wants of its images.
     None for other targets."""
     node, kind = target.get_node(), target.get_node().get_type_name()

@@ -18,11 +18,11 @@ from ovjit.readers.torch.branches import (
     form_of,
     inner_graph,
     is_extended,
-    mapped,
+    map_tensors,
     read_body,
 )
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.containers import assign, copied, replace, stacked
+from ovjit.readers.torch.containers import assign, copy_containers, replace, stack_items
 from ovjit.readers.torch.operators.numbers import compute
 from ovjit.readers.torch.scripts.shared_memory import nodes_of
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
@@ -43,7 +43,7 @@ _OF_COUNTS = frozenset(("aten::Int", "aten::IntImplicit", "aten::ScalarImplicit"
                         "aten::floordiv", "aten::floor_divide", "aten::mul", "aten::add"))  # fmt: skip
 
 
-def unrolled(reader: ScriptReader, node: Any) -> list[Any] | None:
+def unroll(reader: ScriptReader, node: Any) -> list[Any] | None:
     """Unroll a loop and return its final carried values; None if the trip count is unknown or too large."""
     call = Call(reader, "prim::Loop", "")
     most, going, *carried = (reader.env[v.debugName()] for v in node.inputs())
@@ -87,7 +87,7 @@ def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
     last: list[Any] = []  # of the last reading of the body: its inputs, and what it gives
 
     def iterate(values: list[Any]) -> tuple[Inside, list[Any]]:
-        starts = copied(values[1:])
+        starts = copy_containers(values[1:])
         inputs = dict(zip([*names, *written], values, strict=True))
         state = [*carried, *(reader.env[name] for name in written)]
         marks = [
@@ -108,7 +108,7 @@ def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
     while True:
         try:
             state = [*carried, *(reader.env[name] for name in written)]
-            result = looped(reader, call, trips, going, state, iterate)
+            result = build_loop(reader, call, trips, going, state, iterate)
             break
         except Writes as writes:
             written += writes.names
@@ -128,7 +128,7 @@ def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
         if not isinstance(value, (Output, Complex)):
             reader.note_outputs([value], [[value_after]])
     for (name, of_numbers), value in zip(grown, result[count + len(written) :], strict=True):
-        _lengthen(reader, call, name, Stacked(value.whole, of_numbers))
+        _append_rows(reader, call, name, Stacked(value.whole, of_numbers))
         reader.note_outputs([reader.env[name]], [[inside.added[name]]])
     result = result[:count]
     for i in extended:
@@ -142,9 +142,9 @@ def _fit(reader: ScriptReader, call: Call, carried: list[Any], outer: Any, start
     if isinstance(outer, Uninitialized) and not isinstance(after, Uninitialized):
         new: Any = blank(call, after)
     elif isinstance(outer, list) and isinstance(after, Stacked):
-        new = stacked(call, outer, after)
+        new = stack_items(call, outer, after)
     elif isinstance(outer, list) and isinstance(after, list) and len(after) != len(start):
-        new = stacked(call, outer, (after or start)[-1])
+        new = stack_items(call, outer, (after or start)[-1])
     else:
         return False
     carried[:] = [new if value is outer else value for value in carried]
@@ -152,11 +152,11 @@ def _fit(reader: ScriptReader, call: Call, carried: list[Any], outer: Any, start
     return True
 
 
-def _lengthen(reader: ScriptReader, call: Call, name: str, more: Stacked) -> None:
+def _append_rows(reader: ScriptReader, call: Call, name: str, more: Stacked) -> None:
     """Put behind the items of a list what a loop has appended to it."""
     old = reader.env[name]
     if old:
-        first = stacked(call, old, more) if isinstance(old, list) else old
+        first = stack_items(call, old, more) if isinstance(old, list) else old
         more = Stacked(call.concat(call.same_kind([first.whole, more.whole]), 0), more.numbers)
     replace(reader, old, more)
 
@@ -174,7 +174,7 @@ def read_while(
 
     going = reader.run(condition, [*carried, *others])
     going = going[0] if isinstance(going, list) else going
-    return looped(reader, call, call.const(-1, "i64"), going, carried, iterate)
+    return build_loop(reader, call, call.const(-1, "i64"), going, carried, iterate)
 
 
 def read_scan(
@@ -191,7 +191,7 @@ def read_scan(
     def iterate(values: list[Any]) -> tuple[Inside, list[Any]]:
         inside = Inside(call)
         at = call.tensor(values[0])
-        parts = [mapped(inside.value(v), lambda t: call("Gather", t, at, 0)) for v in rows]
+        parts = [map_tensors(inside.value(v), lambda t: call("Gather", t, at, 0)) for v in rows]
         result = inner_graph(reader, body, [*values[1:], *parts, *(inside.value(v) for v in others)])
         row_results[:] = result[count:]
         leaves = [v.pair if isinstance(v, Complex) else call.tensor(v) for v in row_results]
@@ -199,7 +199,7 @@ def read_scan(
         return inside, [True, *result[:count]]
 
     length = call.size(rows[0].pair if isinstance(rows[0], Complex) else rows[0], 0)
-    result = looped(reader, call, call.index(length), True, carried, iterate)
+    result = build_loop(reader, call, call.index(length), True, carried, iterate)
     results = zip(row_results, result[count:], strict=True)
     return [*result[:count], *(Complex(v.whole) if isinstance(k, Complex) else v.whole for k, v in results)]
 
@@ -229,7 +229,7 @@ def _is_count(value: Any) -> bool:
     return node.kind() in _OF_COUNTS and all(map(_is_count, node.inputs()))
 
 
-def looped(
+def build_loop(
     reader: TorchReader, call: Call, trips: Output, going: Any, carried: Sequence[Any], iterate: Iterate
 ) -> list[Any]:
     """A Loop: what it carries after its last iteration, and what it has appended to each list.
@@ -246,7 +246,7 @@ def looped(
             starts = [call.to_type(v, call.dtype(m)) for v, m in zip(starts, result[:-1], strict=True)]
             kinds = kinds_of(starts)
             continue
-        joined = [_joined(kind, call.type(v)) for kind, v in zip(kinds, result[:-1], strict=True)]
+        joined = [_join_types(kind, call.type(v)) for kind, v in zip(kinds, result[:-1], strict=True)]
         if list(map(_named, joined)) == list(map(_named, kinds)):
             break
         kinds = joined
@@ -287,7 +287,7 @@ def _continues(form: Any, after: Any) -> bool:
     return form == after
 
 
-def _joined(a: TensorType, b: TensorType) -> TensorType:
+def _join_types(a: TensorType, b: TensorType) -> TensorType:
     """A type of both; dimensions that are not surely equal are open."""
     if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
         return TensorType(a.dtype, None)

@@ -22,7 +22,7 @@ from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
 from ovjit.graph.converted import Unmade, Unpacked
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.recording.patches import patched
+from ovjit.readers.torch.recording.patches import patch
 from ovjit.readers.torch.recording.trace import is_script
 from ovjit.readers.torch.values import element_type
 from ovjit.records import NamedTuple
@@ -79,7 +79,7 @@ def packed_layers(root: Any) -> Iterator[Mapping[str, Callable[..., Any]]]:
         result = linear(call, x, layer) if layer.rows is None else table(call, x, layer)
         return call.convert(result, element_type(dtype))
 
-    with patched(*rows):
+    with patch(*rows):
         yield {OPERATOR: convert} if layers else {}
 
 
@@ -130,17 +130,19 @@ def _matrix(n: Call, layer: Packed) -> Output:
     shape = (outs, groups, depth // groups) if groups > 1 else (outs, depth)
     each = (outs, groups, 1) if groups > 1 else (outs, 1)
     kind = "f16" if layer.scales.dtype == np.float16 else "f32"
-    real = n.convert(_stored(layer.codes.reshape(shape), layer.kind), kind)
+    real = n.convert(_packed_constant(layer.codes.reshape(shape), layer.kind), kind)
     if layer.zeros is not None:
         zeros = layer.zeros.reshape(each)
         fits = zeros.min() >= 0 and zeros.max() <= 15 and layer.kind == "u4"
-        zero_codes = _stored(zeros.astype(np.uint8), "u4") if fits else n.const(zeros.astype(np.int16))
+        zero_codes = (
+            _packed_constant(zeros.astype(np.uint8), "u4") if fits else n.const(zeros.astype(np.int16))
+        )
         real = n("Subtract", real, n.convert(zero_codes, kind))
     real = n("Multiply", real, n.const(layer.scales.reshape(each)))
     return n.convert(n.reshape(real, [outs, depth]) if groups > 1 else real, "f32")
 
 
-def _stored(values: np.ndarray, kind: str) -> Output:
+def _packed_constant(values: np.ndarray, kind: str) -> Output:
     """A constant of 4 or 8 bits."""
     stored: np.ndarray | Unmade = values
     if kind in ("u4", "i4"):

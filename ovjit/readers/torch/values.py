@@ -79,7 +79,7 @@ class Nested(Output):
     own: Output
 
 
-def nested(padded: Output, lengths: Output) -> Nested:
+def nested_tensor(padded: Output, lengths: Output) -> Nested:
     result: Nested = Nested._of(padded._node, padded._index)
     result.own = lengths
     return result
@@ -232,7 +232,7 @@ def complex_type(kind: str) -> Any:
     return next(candidate for candidate in _by_number().values() if PARTS.get(name_of(candidate)) == kind)
 
 
-def inlined(script: Any) -> Any:
+def inline_calls(script: Any) -> Any:
     """A copy of the script's graph, calls of other scripts in their places."""
     import torch
 

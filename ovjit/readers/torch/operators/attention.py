@@ -10,7 +10,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.registry import aten
-from ovjit.readers.torch.values import Nested, nested
+from ovjit.readers.torch.values import Nested, nested_tensor
 
 
 @aten("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu",
@@ -108,7 +108,7 @@ def native_attention(
         result = n("ScaledDotProductAttention", q, k, v, *masks, causal=False)
     result = n.transpose(result, [0, 2, 1, 3])
     out = n.also("linear", n.to_shape(result, [batch, length, size]), proj_weight, proj_bias)
-    out = nested(out, x.own) if isinstance(x, Nested) else out
+    out = nested_tensor(out, x.own) if isinstance(x, Nested) else out
     if weights is None:
         return [out, None]
     return [out, n("ReduceMean", weights, [1], keep_dims=False) if average_attn_weights else weights]
@@ -165,7 +165,7 @@ def encoder_layer(
     feed_forward = n.also("gelu" if use_gelu else "relu", feed_forward)
     x = n("Add", n.also("linear", feed_forward, ffn_weight_2, ffn_bias_2), x)
     x = x if norm_first else norm(x, *second)
-    return x if nesting_mask is None else nested(x, nesting_mask)
+    return x if nesting_mask is None else nested_tensor(x, nesting_mask)
 
 
 @aten("_nested_tensor_from_mask_left_aligned")
@@ -176,7 +176,7 @@ def left_aligned(n: Call, x: Output, mask: Output) -> bool:
 
 @aten("_nested_tensor_from_mask")
 def samples(n: Call, x: Output, mask: Output) -> Output:
-    return nested(x, n.to_type(mask, "boolean"))
+    return nested_tensor(x, n.to_type(mask, "boolean"))
 
 
 @aten("to_padded_tensor", "nested_to_padded_tensor")

@@ -10,7 +10,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.build import Unknown
 from ovjit.readers.torch.call import LAST, Call
-from ovjit.readers.torch.containers import item_of, stacked
+from ovjit.readers.torch.containers import item_of, stack_items
 from ovjit.readers.torch.operators.numbers import compute, sorted_items
 from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Nested, Number, Stacked, number_of
@@ -80,7 +80,9 @@ def type_of(n: Call, x: Any) -> int:
 def join_lists(n: Call, x: Any, b: Any) -> Any:
     if not isinstance(x, Stacked) and not isinstance(b, Stacked):
         return x + b if isinstance(x, str) else [*x, *b]
-    lists = [v if isinstance(v, Stacked) else stacked(n, v, x if v is b else b) for v in (x, b) if v != []]
+    lists = [
+        v if isinstance(v, Stacked) else stack_items(n, v, x if v is b else b) for v in (x, b) if v != []
+    ]
     return Stacked(n.concat([v.whole for v in lists], 0), lists[0].numbers)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
-from ovjit.readers.torch.branches import chosen, read_graph
+from ovjit.readers.torch.branches import build_if, read_graph
 from ovjit.readers.torch.call import Call, Wanted
 from ovjit.readers.torch.graph import Refused, TorchReader, bound
 from ovjit.readers.torch.loops import read_scan, read_while
@@ -67,7 +67,7 @@ class FxReader(TorchReader):
                 return self._arguments(node.args[0], env)
             elif node.op == "call_function":
                 try:
-                    env[node] = self._checked(node, self._function(node, env))
+                    env[node] = self._check_value(node, self._function(node, env))
                 except Refused as error:
                     error.node = error.node or node.name
                     raise
@@ -75,7 +75,7 @@ class FxReader(TorchReader):
                 raise Refused(str(node.target), f"No conversion rule found for operations: {node.target}")
         return None
 
-    def _checked(self, node: Any, value: Any) -> Any:
+    def _check_value(self, node: Any, value: Any) -> Any:
         """Return a node's value. Raises Refused if it is real but complex in PyTorch."""
         import torch
 
@@ -223,7 +223,7 @@ class FxReader(TorchReader):
         if constant is not None:
             return self.run(true if constant else false, operands)
         bodies = [partial(read_graph, self, call, graph, operands) for graph in (true, false)]
-        return chosen(self, call, condition, bodies)
+        return build_if(self, call, condition, bodies)
 
     def _base(self, node: Any, target: Any) -> str:
         if not self.scopes:

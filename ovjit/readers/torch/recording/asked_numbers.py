@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ovjit.readers.torch.recording.loop_lists import tensor_of_list
-from ovjit.readers.torch.recording.patches import patched, untraced
+from ovjit.readers.torch.recording.patches import patch, suspend_tracing
 from ovjit.readers.torch.recording.python_functions import (
     data_of,
     numbers_in,
@@ -60,37 +60,37 @@ def rounding() -> Iterator[None]:
     """
     import torch
 
-    def rounded(self: Any, digits: int | None = None) -> Any:
+    def round_number(self: Any, digits: int | None = None) -> Any:
         warn_of_number("round")
         return round(self.item(), digits)
 
-    def array(self: Any, *args: Any, **named: Any) -> Any:
+    def as_numpy(self: Any, *args: Any, **named: Any) -> Any:
         if is_of_sizes(self):
             warn_of_number("numpy")
         return as_array(self, *args, **named)
 
-    def cut(self: Any) -> Any:
+    def truncate(self: Any) -> Any:
         warn_of_number("trunc")
         return math.trunc(self.item())
 
-    def parted(original: Callable[..., Any], number: Callable[..., Any]) -> Callable[..., Any]:
-        def called(*args: Any, **named: Any) -> Any:
+    def split_with_count(original: Callable[..., Any], number: Callable[..., Any]) -> Callable[..., Any]:
+        def call_recorded(*args: Any, **named: Any) -> Any:
             result = original(*args, **named)
             if isinstance(result, Parts):
                 return result
             count = number(*args, **named) if torch._C._get_tracing_state() is not None else None
             return result if count is None else Parts(result, count, functools.partial(warn_of_number, "len"))
 
-        return called
+        return call_recorded
 
     def text(self: Any, **named: Any) -> str:
         if not is_of_sizes(self):
             return str(as_text(self, **named))
         warn_of_number("str")
-        with untraced():
+        with suspend_tracing():
             return str(self.item())
 
-    def counted(self: Any) -> int:
+    def count_rows(self: Any) -> int:
         if torch._C._get_tracing_state() is not None and self.dim():
             warn_of_number("len")
         return length(self)
@@ -99,14 +99,19 @@ def rounding() -> Iterator[None]:
     as_array, length, as_text = tensor.__array__, tensor.__len__, tensor.__repr__
     rows: list[tuple[Any, str, Any]] = [
         (torch, "numel", tensor.numel),
-        (tensor, "__array__", array),
-        (tensor, "__len__", counted),
+        (tensor, "__array__", as_numpy),
+        (tensor, "__len__", count_rows),
         (tensor, "__repr__", text),
-        *((owner, "chunk", parted(owner.chunk, _chunks)) for owner in (torch, tensor)),
-        *((owner, "split", parted(owner.split, _splits)) for owner in (torch, tensor)),
+        *((owner, "chunk", split_with_count(owner.chunk, _chunks)) for owner in (torch, tensor)),
+        *((owner, "split", split_with_count(owner.split, _splits)) for owner in (torch, tensor)),
         *((owner, "tensor_split", _cut_apart(owner.tensor_split)) for owner in (torch, tensor)),
     ]
-    others = ("__round__", rounded), ("__trunc__", cut), ("is_integer", _is_whole), ("bit_length", _bits)
+    others = (
+        ("__round__", round_number),
+        ("__trunc__", truncate),
+        ("is_integer", _is_whole),
+        ("bit_length", _bits),
+    )
     for name, function in others:
         if not hasattr(tensor, name):
             rows.append((tensor, name, function))
@@ -114,19 +119,19 @@ def rounding() -> Iterator[None]:
         owner = torch.Tensor if hasattr(torch.Tensor, maker.__name__) else torch
         rows.append((owner, maker.__name__, _warning(maker.__name__, maker)))
     register_parts()
-    with patched(*rows):
+    with patch(*rows):
         yield
 
 
 def _cut_apart(original: Callable[..., Any]) -> Callable[..., Any]:
     """`tensor_split`, which warns of a number of parts that is a size."""
 
-    def called(input: Any, sections: Any = None, *more: Any, **named: Any) -> Any:
+    def call_recorded(input: Any, sections: Any = None, *more: Any, **named: Any) -> Any:
         if is_of_sizes(named.get("sections", sections)):
             warn_of_number("tensor_split")
         return original(input, *(() if sections is None else (sections,)), *more, **named)
 
-    return called
+    return call_recorded
 
 
 def _warning(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -134,7 +139,7 @@ def _warning(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     import torch
 
     @functools.wraps(original)
-    def called(*args: Any, **kwargs: Any) -> Any:
+    def call_recorded(*args: Any, **kwargs: Any) -> Any:
         data = data_of(original, args, kwargs)
         if (result := tensor_of_list(data, kwargs.get("dtype"))) is not None:
             return result
@@ -147,7 +152,7 @@ def _warning(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
             warn_of_number(name)
         return result
 
-    return called
+    return call_recorded
 
 
 def _is_whole(self: Any) -> Any:

@@ -17,7 +17,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ovjit.readers.torch.recording.loop_code import Change, lengthened, parsed
+from ovjit.readers.torch.recording.loop_code import Change, extended_lists, parse_at
 from ovjit.readers.torch.recording.loop_lists import Added
 from ovjit.readers.torch.recording.recorded_branches import Branches
 
@@ -81,7 +81,7 @@ class Choices(Change):
             if not all(map(_is_recordable, bodies)):
                 break
             result = ast.copy_location(ast.If(node.test, *bodies), node)
-            return [*body[:i], result, *parsed(f"return {_RESULT}", body[-1])]
+            return [*body[:i], result, *parse_at(f"return {_RESULT}", body[-1])]
         return body
 
     def visit_If(self, node: ast.If) -> Any:
@@ -92,12 +92,12 @@ class Choices(Change):
         truth = f"{_TRUTH}{node.lineno}_{node.col_offset}"
         if not node.orelse and all(map(_assigns, node.body)):
             self.any = True
-            start, choice = parsed(
+            start, choice = parse_at(
                 f"{truth} = 0\nif {_MODULE}.is_open({truth}): pass\nelif {truth}: pass", node
             )
             assert isinstance(start, ast.Assign) and isinstance(choice, ast.If)
             start.value = _condition(node.test)
-            choice.body = [_chosen(part, truth) for part in copy.deepcopy(node.body)]
+            choice.body = [_as_either(part, truth) for part in copy.deepcopy(node.body)]
             plain = choice.orelse[0]
             assert isinstance(plain, ast.If)
             plain.body = node.body
@@ -112,7 +112,7 @@ class Choices(Change):
         if not self._is_order(node.test) or any(isinstance(v, _SPECIAL) for v in ast.walk(node)):
             return node
         self.any = True
-        (result,) = parsed(f"{_MODULE}.either(0, lambda: 0, lambda: 0)", node)
+        (result,) = parse_at(f"{_MODULE}.either(0, lambda: 0, lambda: 0)", node)
         assert isinstance(result, ast.Expr) and isinstance(result.value, ast.Call)
         first, *bodies = result.value.args
         result.value.args[0] = _condition(node.test)
@@ -171,15 +171,15 @@ class EveryChoice(Choices):
 
 def _branch(node: ast.If, truth: str) -> list[ast.stmt]:
     """A branch whose bodies are both recorded where what it asks is computed from sizes."""
-    names = sorted({name for part in (*node.body, *node.orelse) for name in _stored(part)})
+    names = sorted({name for part in (*node.body, *node.orelse) for name in _stored_names(part)})
     branch = truth.replace(_TRUTH, _NAMED)
-    lists = sorted(set().union(*map(_lengthened, (node.body, node.orelse))))
+    lists = sorted(set().union(*map(_extended_lists, (node.body, node.orelse))))
     put = "\n    ".join([f"{name} = {branch}.state[{name!r}]" for name in names] or ["pass"])
     text = _BRANCH.format(
         truth=truth, module=_MODULE, branch=branch, names=tuple(names), start=put, put=put,
         lists=", ".join(lists),
     )  # fmt: skip
-    start, choice = parsed(text, node)
+    start, choice = parse_at(text, node)
     assert isinstance(start, ast.Assign) and isinstance(choice, ast.If)
     start.value = _condition(node.test)
     begin, other, *remaining = choice.body
@@ -200,7 +200,7 @@ def _as_assignment(body: Sequence[ast.stmt]) -> list[ast.stmt]:
     """A body that assigns what it returned."""
     last = body[-1]
     assert isinstance(last, ast.Return)
-    (result,) = parsed(f"{_RESULT} = None", last)
+    (result,) = parse_at(f"{_RESULT} = None", last)
     assert isinstance(result, ast.Assign)
     result.value = last.value or result.value
     return [*body[:-1], result]
@@ -227,13 +227,13 @@ def _adds(value: ast.expr) -> bool:
     return value.func.attr == "append" and isinstance(value.func.value, ast.Name)
 
 
-def _lengthened(body: Sequence[ast.stmt]) -> set[str]:
+def _extended_lists(body: Sequence[ast.stmt]) -> set[str]:
     """Names of lists, none of its own, to which a body adds items."""
-    local_names = {name for part in body for name in _stored(part)}
-    return {name for part in body for name in lengthened(part)} - local_names
+    local_names = {name for part in body for name in _stored_names(part)}
+    return {name for part in body for name in extended_lists(part)} - local_names
 
 
-def _stored(part: ast.stmt) -> Iterator[str]:
+def _stored_names(part: ast.stmt) -> Iterator[str]:
     for node in ast.walk(part):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
@@ -279,7 +279,7 @@ def _condition(test: ast.expr) -> ast.expr:
         return test
     lambdas = []
     for part in parts:
-        (late,) = parsed("lambda: 0", test)
+        (late,) = parse_at("lambda: 0", test)
         assert isinstance(late, ast.Expr) and isinstance(late.value, ast.Lambda)
         late.value.body = part
         lambdas.append(late.value)
@@ -287,7 +287,7 @@ def _condition(test: ast.expr) -> ast.expr:
 
 
 def _call(name: str, arguments: Sequence[ast.expr], location: ast.expr) -> ast.expr:
-    (result,) = parsed(f"{_MODULE}.{name}()", location)
+    (result,) = parse_at(f"{_MODULE}.{name}()", location)
     assert isinstance(result, ast.Expr) and isinstance(result.value, ast.Call)
     result.value.args = list(arguments)
     return result.value
@@ -306,13 +306,13 @@ def _assigns(part: ast.stmt) -> bool:
     )
 
 
-def _chosen(part: Any, truth: str) -> ast.stmt:
+def _as_either(part: Any, truth: str) -> ast.stmt:
     """`a = b` as `a = either(truth, b, a)`."""
     target: Any = part.targets[0] if isinstance(part, ast.Assign) else part.target
     old = copy.deepcopy(target)
     old.ctx = ast.Load()
     new = part.value if isinstance(part, ast.Assign) else ast.BinOp(copy.deepcopy(old), part.op, part.value)
-    (result,) = parsed(f"_ = {_MODULE}.either({truth}, lambda: 0, lambda: 0)", part)
+    (result,) = parse_at(f"_ = {_MODULE}.either({truth}, lambda: 0, lambda: 0)", part)
     assert isinstance(result, ast.Assign) and isinstance(result.value, ast.Call)
     for function, value in zip(result.value.args[1:], (new, old), strict=True):
         assert isinstance(function, ast.Lambda)
@@ -333,7 +333,7 @@ def _giving(value: Any) -> Callable[[], Any]:
 def _look_ups(is_of_sizes: Callable[[Any], bool], either: Any, same: Any) -> Any:
     """`items[at]` and `items.get(at)` by sizes: what each item is chosen by is a condition."""
 
-    def chosen(rows: Sequence[tuple[Any, Any]], last: Any) -> Any:
+    def choose(rows: Sequence[tuple[Any, Any]], last: Any) -> Any:
         """The value of the first condition that holds, else the last one."""
         for truth, value in reversed(rows):
             last = either(truth, _giving(value), _giving(last))
@@ -342,11 +342,11 @@ def _look_ups(is_of_sizes: Callable[[Any], bool], either: Any, same: Any) -> Any
     def item(items: Any, at: Any) -> Any:
         if isinstance(items, dict) and items and len(items) <= _MOST_ITEMS and _has_sizes(at, is_of_sizes):
             rows = [(same(at, key), value) for key, value in items.items()]
-            return chosen(rows, rows[-1][1])
+            return choose(rows, rows[-1][1])
         if type(items) not in (list, tuple) or not 0 < len(items) <= _MOST_ITEMS or not is_of_sizes(at):
             return items[at]
         position = at % len(items)  # from the end, too
-        return chosen([(position == i, value) for i, value in enumerate(items)], items[-1])
+        return choose([(position == i, value) for i, value in enumerate(items)], items[-1])
 
     def got(items: Any, *arguments: Any) -> Any:
         if (
@@ -356,7 +356,7 @@ def _look_ups(is_of_sizes: Callable[[Any], bool], either: Any, same: Any) -> Any
         ):
             return items.get(*arguments)
         rows = [(same(arguments[0], key), value) for key, value in items.items()]
-        return chosen(rows, arguments[1] if len(arguments) > 1 else None)
+        return choose(rows, arguments[1] if len(arguments) > 1 else None)
 
     return item, got
 

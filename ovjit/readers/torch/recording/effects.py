@@ -54,7 +54,7 @@ class Effects:
             if line is not None:
                 self._lines.add(line)
 
-        with _profiled(note):
+        with _profile(note):
             yield
 
     @contextlib.contextmanager
@@ -66,12 +66,12 @@ class Effects:
             if line is not None and line not in self._lines:
                 raise Effect(f"{line[0]}:{line[1]} does more than to compute")
 
-        with _profiled(check):
+        with _profile(check):
             yield
 
 
 @contextlib.contextmanager
-def _profiled(function: Any) -> Iterator[None]:
+def _profile(function: Any) -> Iterator[None]:
     """Context manager that profiles this thread by `function`. An existing profiler is kept instead."""
     if sys.getprofile() is not None:
         yield

@@ -16,7 +16,7 @@ from ovjit.readers.torch.recording.assertions import Claims
 from ovjit.readers.torch.recording.callees import calls_operator
 from ovjit.readers.torch.recording.instructions import calls, takes_item, takes_part
 from ovjit.readers.torch.recording.loop_code import functions_of
-from ovjit.readers.torch.recording.patches import caller, outside, patched, untraced
+from ovjit.readers.torch.recording.patches import caller, outside, patch, suspend_tracing
 from ovjit.readers.torch.recording.recorder import tell
 from ovjit.readers.torch.recording.size_values import is_of_sizes
 from ovjit.readers.torch.recording.traced_nodes import is_open, is_traced
@@ -84,7 +84,7 @@ def exporting() -> Iterator[set[str]]:
 
     torch_folder, asking = os.path.dirname(torch.__file__) + os.sep, set[str]()
 
-    def asked(original: Any) -> Any:
+    def noting_number(original: Any) -> Any:
         def number(self: Any) -> Any:
             frame = caller()
             file = frame.f_code.co_filename
@@ -100,12 +100,14 @@ def exporting() -> Iterator[set[str]]:
 
     rows = ((torch.SymInt, "__index__"), (torch.SymInt, "__int__"), (torch.SymFloat, "__int__"),
             (torch.SymFloat, "__float__"), (torch.SymBool, "__bool__"))  # fmt: skip
-    with patched(*((kind, name, asked(getattr(kind, name))) for kind, name in rows if name in vars(kind))):
+    with patch(
+        *((kind, name, noting_number(getattr(kind, name))) for kind, name in rows if name in vars(kind))
+    ):
         yield asking
 
 
 @contextlib.contextmanager
-def found(
+def note_loops(
     loops: Found | None, listed: Found | None = None, conditions: Conditions | None = None
 ) -> Iterator[None]:
     """Note which lines make an open dimension a number of Python's, or iterate over one, and warn of these:
@@ -131,14 +133,14 @@ def found(
         return int(torch._C.TensorBase.__index__(self))
 
     def noting(original: Any, loops: Found | None) -> Any:
-        def called(*args: Any, **named: Any) -> Any:
+        def call_noted(*args: Any, **named: Any) -> Any:
             if loops is not None and is_traced(args[0] if args else named.get("input")):
                 loops.add(caller())
             return original(*args, **named)
 
-        return called
+        return call_noted
 
-    def joined(tensors: Any, *more: Any, **named: Any) -> Any:
+    def concatenate(tensors: Any, *more: Any, **named: Any) -> Any:
         frame = caller()
         if loops is not None and isinstance(tensors, list) and _is_unequal(tensors):
             if any(value is tensors for value in frame.f_locals.values()):  # no display such as [a, b]
@@ -149,10 +151,10 @@ def found(
     rows = [(tensor, "__iter__"), (tensor, "__len__"), (tensor, "unbind"), (torch, "unbind")]
     noted_rows = [(owner, name, noting(getattr(owner, name), loops)) for owner, name in rows]
     noted_rows += [] if listed is None else [(tensor, "tolist", noting(tensor.tolist, listed))]
-    with patched((tensor, "__index__", index), (torch, "cat", joined), *noted_rows):
+    with patch((tensor, "__index__", index), (torch, "cat", concatenate), *noted_rows):
         yield
 
 
 def _is_unequal(tensors: Sequence[Any]) -> bool:
-    with untraced():
+    with suspend_tracing():
         return len({tuple(t.shape) for t in tensors if hasattr(t, "shape")}) > 1

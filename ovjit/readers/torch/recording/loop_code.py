@@ -12,13 +12,13 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ovjit.readers.torch.recording.loop_exits import LIST, Renamed, left_by, straightened
+from ovjit.readers.torch.recording.loop_exits import LIST, Renamed, left_by, remove_exits
 from ovjit.readers.torch.recording.redirected import (
     before_call,
     code_of,
     functions_that_run,
     functions_with,
-    redirected,
+    redirect,
 )
 
 #: What rewritten functions call the names of `rolled` that they use, their loop and what it is over.
@@ -98,14 +98,14 @@ class Change(ast.NodeTransformer):
 
 
 @contextlib.contextmanager
-def changed(lines_by_function: Mapping[Any, set[int]], kind: type[Change], names: Any) -> Iterator[int]:
+def apply_changes(lines_by_function: Mapping[Any, set[int]], kind: type[Change], names: Any) -> Iterator[int]:
     """Functions run with what is on their lines changed, also those that run changed by others already. Gives
     the number of those that have changed."""
     with contextlib.ExitStack() as stack:
         count = 0
         for function, lines in lines_by_function.items():
-            for each in stack.enter_context(redirected([function])):
-                code = _rewritten(function, [*each.changes, (kind, lines)])
+            for each in stack.enter_context(redirect([function])):
+                code = _rewrite(function, [*each.changes, (kind, lines)])
                 if code is not None:
                     count += 1
                     cells = {**(each.rewritten[-1][1] if each.rewritten else {}), kind.module: names}
@@ -113,7 +113,7 @@ def changed(lines_by_function: Mapping[Any, set[int]], kind: type[Change], names
         yield count
 
 
-def _rewritten(function: Any, changes: Sequence[tuple[type[Change], set[int]]]) -> Any:
+def _rewrite(function: Any, changes: Sequence[tuple[type[Change], set[int]]]) -> Any:
     """The code of a function after changes; None where the last one changes nothing in it."""
     try:
         text, first = inspect.getsourcelines(function)
@@ -124,7 +124,7 @@ def _rewritten(function: Any, changes: Sequence[tuple[type[Change], set[int]]]) 
     definition = tree.body[0]
     if not isinstance(definition, ast.FunctionDef):
         return None
-    straightened(definition, {line for kind, lines in changes if kind is Loops for line in lines})
+    remove_exits(definition, {line for kind, lines in changes if kind is Loops for line in lines})
     result = [kind(lines) for kind, lines in changes]
     for change in sorted(result, key=lambda change: change.place):
         change.generic_visit(definition)
@@ -170,7 +170,7 @@ class Loops(Change):
         self._lists, outer = [], self._lists
         node = self.generic_visit(node)
         before, self._lists = self._lists, outer
-        for target, value in _assigned(node) if isinstance(node, ast.Assign) else ():
+        for target, value in _target_pairs(node) if isinstance(node, ast.Assign) else ():
             if isinstance(target, ast.Name) and self._is_over(value):
                 self._grown.add(target.id)
         return [*before, node]
@@ -185,7 +185,7 @@ class Loops(Change):
         name = f"{LIST}{node.lineno}_{node.col_offset}"
         names = {v.id: f"{name}_{v.id}" for v in ast.walk(part.target) if isinstance(v, ast.Name)}
         target, element = (Renamed(names).visit(v) for v in (part.target, node.elt))
-        start, append = parsed(f"{name} = []\n{name}.append(0)", node)
+        start, append = parse_at(f"{name} = []\n{name}.append(0)", node)
         assert isinstance(append, ast.Expr) and isinstance(append.value, ast.Call)
         append.value.args = [element]
         loop = ast.copy_location(ast.For(target, part.iter, [append], []), part.iter)
@@ -239,14 +239,14 @@ class Loops(Change):
         if not is_over or node.orelse or not all(map(_stays, body)):
             return node
         self.any = True
-        self._grown |= {name for part in body for name in lengthened(part)}
+        self._grown |= {name for part in body for name in extended_lists(part)}
         targets = {v.id for v in ast.walk(node.target) if isinstance(v, ast.Name)}
-        changed = {name for part in body for name in _changed(part)}
-        local_names = _own(body) | targets
-        names = sorted(changed - local_names)
+        apply_changes = {name for part in body for name in _changed_names(part)}
+        local_names = _assigned_first(body) | targets
+        names = sorted(apply_changes - local_names)
         at = f"{node.lineno}_{node.col_offset}"  # loops may be in loops
         loop, lost = f"{_LOOP}{at}", f"{MODULE}.LOST"
-        walk, choice = parsed(_TEMPLATE.format(module=MODULE, loop=loop, walk=f"{_WALK}{at}"), node)
+        walk, choice = parse_at(_TEMPLATE.format(module=MODULE, loop=loop, walk=f"{_WALK}{at}"), node)
         assert isinstance(walk, ast.Assign) and isinstance(choice, ast.If)
         walk.value = _walk(node.iter)
         begin, trial = choice.body[:2]
@@ -257,21 +257,21 @@ class Loops(Change):
         )
         begin.value.args[1] = ast.Tuple([ast.Constant(name) for name in names], ast.Load())
         put = "\n".join(f"if {name!r} in {loop}.state: {name} = {loop}.state[{name!r}]" for name in names)
-        item = parsed(f"_ = {loop}.item", node)[0]
+        item = parse_at(f"_ = {loop}.item", node)[0]
         assert isinstance(item, ast.Assign)
         item.targets = [copy.deepcopy(node.target)]
-        once = [item, *parsed(put, node), *body]
-        trial.body = copy.deepcopy([*once, *parsed(f"{loop}.tried(locals())", node)])
+        once = [item, *parse_at(put, node), *body]
+        trial.body = copy.deepcopy([*once, *parse_at(f"{loop}.tried(locals())", node)])
         choice.body += copy.deepcopy(once)
         forget = "\n".join(f"{name} = {lost}" for name in sorted(local_names))
-        choice.body += parsed(f"{loop}.end(locals(), {exit_flag})\n{put}\n{forget}", node)
+        choice.body += parse_at(f"{loop}.end(locals(), {exit_flag})\n{put}\n{forget}", node)
         plain = choice.orelse[0]
         assert isinstance(plain, ast.For)
         plain.target, plain.body = node.target, node.body
         return [walk, choice]
 
 
-def _assigned(node: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
+def _target_pairs(node: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
     """Yield the targets of an assignment with their values: `a, b = c, d` has two."""
     for target in node.targets:
         value = node.value
@@ -323,7 +323,7 @@ def _own_name(name: str) -> ast.expr:
     return ast.Attribute(ast.Name(MODULE, ast.Load()), name, ast.Load())
 
 
-def parsed(text: str, location: ast.stmt | ast.expr) -> list[ast.stmt]:
+def parse_at(text: str, location: ast.stmt | ast.expr) -> list[ast.stmt]:
     """Statements on the line of another one, or of an expression."""
     result = ast.parse(text)
     for node in ast.walk(result):
@@ -331,7 +331,7 @@ def parsed(text: str, location: ast.stmt | ast.expr) -> list[ast.stmt]:
     return result.body
 
 
-def _own(body: Sequence[ast.stmt]) -> set[str]:
+def _assigned_first(body: Sequence[ast.stmt]) -> set[str]:
     """Names that each iteration assigns before it reads them."""
     assigned: set[str] = set()
     read: set[str] = set()
@@ -354,7 +354,7 @@ def _stays(part: ast.AST) -> bool:
     return not any(isinstance(inner, leaving) for inner in ast.walk(part))
 
 
-def _changed(part: ast.AST) -> Iterator[str]:
+def _changed_names(part: ast.AST) -> Iterator[str]:
     """Names that a statement assigns, or whose tensors or lists it changes."""
     for node in ast.walk(part):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -370,10 +370,10 @@ def _changed(part: ast.AST) -> Iterator[str]:
             in_place = method.endswith("_") and not method.startswith("_")
             if isinstance(base, ast.Name) and in_place:
                 yield base.id
-    yield from lengthened(part)
+    yield from extended_lists(part)
 
 
-def lengthened(part: ast.AST) -> Iterator[str]:
+def extended_lists(part: ast.AST) -> Iterator[str]:
     """Names of lists to which a statement adds an item."""
     for node in ast.walk(part):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):

@@ -20,7 +20,7 @@ _EXITS = (ast.Break, ast.Continue)
 _LOOPS = (ast.For, ast.While, ast.AsyncFor)
 
 
-def straightened(definition: ast.FunctionDef, lines: set[int]) -> None:
+def remove_exits(definition: ast.FunctionDef, lines: set[int]) -> None:
     """Change the loops of a function that begin on these lines, and those within them."""
     _Filters(lines).generic_visit(definition)
     for node in ast.walk(definition):
@@ -106,7 +106,7 @@ def _straight(loop: ast.For) -> list[ast.stmt]:
     if not exits:
         return loop.body
     name = f"{_LEFT}{loop.lineno}_{loop.col_offset}"
-    body = _joined(loop.body, name)
+    body = _merge_following(loop.body, name)
     if any(_exits(body)):
         return loop.body
     if any(isinstance(each, ast.Break) for each in exits):
@@ -118,21 +118,24 @@ def _straight(loop: ast.For) -> list[ast.stmt]:
     return body
 
 
-def _joined(body: Sequence[ast.stmt], name: str) -> list[ast.stmt]:
+def _merge_following(body: Sequence[ast.stmt], name: str) -> list[ast.stmt]:
     """Statements in which what follows a branch with an exit is part of its sides that have none."""
     for i, node in enumerate(body):
         if isinstance(node, _EXITS):
             return [*body[:i], *_exit(node, name)]
         if isinstance(node, ast.If) and any(_exits([node])):
             following = body[i + 1 :]
-            bodies = _with(node.body, following), _with(node.orelse, copy.deepcopy(following))
-            sides = [_joined(side, name) for side in bodies]
+            bodies = (
+                _append_following(node.body, following),
+                _append_following(node.orelse, copy.deepcopy(following)),
+            )
+            sides = [_merge_following(side, name) for side in bodies]
             result = ast.copy_location(ast.If(node.test, sides[0] or [_nothing(node)], sides[1]), node)
             return [*body[:i], result]
     return list(body)
 
 
-def _with(side: Sequence[ast.stmt], following: Sequence[ast.stmt]) -> list[ast.stmt]:
+def _append_following(side: Sequence[ast.stmt], following: Sequence[ast.stmt]) -> list[ast.stmt]:
     """A side of a branch and what follows the branch, unless the side ends by an exit."""
     return [*side, *([] if side and isinstance(side[-1], _EXITS) else following)]
 

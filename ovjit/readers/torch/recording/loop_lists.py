@@ -8,7 +8,7 @@ from typing import Any
 
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.recording.found_loops import warn_of_index
-from ovjit.readers.torch.recording.patches import untraced
+from ovjit.readers.torch.recording.patches import suspend_tracing
 from ovjit.readers.torch.recording.traced_nodes import kind_of, made_node
 
 
@@ -25,7 +25,7 @@ class Stack(list):
 
     def __len__(self) -> int:
         warn_of_index(sys._getframe(1))
-        with untraced():
+        with suspend_tracing():
             return self.whole.shape[0]
 
     def __iter__(self) -> Iterator[Any]:
@@ -44,21 +44,21 @@ class Stack(list):
         return Stack(self.whole.flip(0)[:: -at.step])
 
     def __add__(self, more: Any) -> Any:
-        return Stack(joined(self, more))
+        return Stack(concat_lists(self, more))
 
     def __radd__(self, first: Any) -> Any:
-        return Stack(joined(first, self))
+        return Stack(concat_lists(first, self))
 
     def append(self, item: Any) -> None:
-        self.whole = joined(self, [item])
+        self.whole = concat_lists(self, [item])
 
     def insert(self, at: Any, item: Any) -> None:
         if at != 0:
             raise UnsupportedError("a list that a recorded loop fills gets items at its ends alone")
-        self.whole = joined([item], self)
+        self.whole = concat_lists([item], self)
 
     def extend(self, more: Any) -> None:
-        self.whole = joined(self, more)
+        self.whole = concat_lists(self, more)
 
     def __iadd__(self, more: Any) -> Any:
         self.extend(more)
@@ -80,7 +80,7 @@ def tensor_of_list(data: Any, dtype: Any = None) -> Any:
     return data.whole.to(dtype or kind, copy=True)
 
 
-def joined(*lists: Any) -> Any:
+def concat_lists(*lists: Any) -> Any:
     """The items of lists, one list after the other, along a first dimension."""
     import torch
 

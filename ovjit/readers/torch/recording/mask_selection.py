@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ovjit.readers.torch.recording.patches import patched, untraced
+from ovjit.readers.torch.recording.patches import patch, suspend_tracing
 
 #: A loop over a mask of more places than these is recorded as it runs.
 MOST_PLACES = 512
@@ -62,7 +62,7 @@ def for_any_mask(*, export: bool = False, changes: bool = True) -> Iterator[Assu
 
     def each_place(self: Any) -> Any:
         line = getattr(self, _LINE, None)
-        positions = _places(getattr(self, _MASK, line))
+        positions = _positions(getattr(self, _MASK, line))
         if positions is None:
             return iterate(self)
         assumed.any = True
@@ -70,7 +70,7 @@ def for_any_mask(*, export: bool = False, changes: bool = True) -> Iterator[Assu
             return iterate(self)
         return iter([position[0] for position in positions] if line is not None else positions)
 
-    with patched((torch.Tensor, "__iter__", each_place)), Mode():
+    with patch((torch.Tensor, "__iter__", each_place)), Mode():
         yield assumed
 
 
@@ -87,13 +87,13 @@ def depends_on_mask(graph: Any, warned: Sequence[Any]) -> bool:
     return any(graph.findNode(kind) is not None for kind in kinds)
 
 
-def _places(mask: Any) -> list[Any] | None:
+def _positions(mask: Any) -> list[Any] | None:
     """All places of a mask as tensors, None if there are too many or its shape is not known."""
     import torch
 
     if mask is None:
         return None
-    with untraced():
+    with suspend_tracing():
         shape = tuple(mask.shape)
         if not shape or not all(isinstance(d, int) for d in shape) or math.prod(shape) > MOST_PLACES:
             return None
@@ -110,7 +110,7 @@ def _rows() -> dict[Any, _Row]:
     return {
         torch.nonzero: _nonzero, torch.Tensor.nonzero: _nonzero, torch.where: _where,
         torch.Tensor.__getitem__: _part, torch.argwhere: _nonzero, torch.Tensor.argwhere: _nonzero,
-        torch.Tensor.tolist: _listed,
+        torch.Tensor.tolist: _to_list,
     }  # fmt: skip
 
 
@@ -130,18 +130,18 @@ def _nonzero(assumed: Assumed, function: Any, args: Sequence[Any], kwargs: Mappi
     result = function(*args, **kwargs)
     mask = args[0] if args else kwargs.get("input")
     if isinstance(result, tuple):
-        return _selected(result, mask)
+        return _mark_selected(result, mask)
     setattr(result, _MASK, mask)
-    return _selected((result,))[0]
+    return _mark_selected((result,))[0]
 
 
 def _where(assumed: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     result = function(*args, **kwargs)
     mask = args[0] if args else kwargs.get("condition")
-    return _selected(result, mask) if isinstance(result, tuple) else result
+    return _mark_selected(result, mask) if isinstance(result, tuple) else result
 
 
-def _selected(indices: tuple[Any, ...], mask: Any = None) -> tuple[Any, ...]:
+def _mark_selected(indices: tuple[Any, ...], mask: Any = None) -> tuple[Any, ...]:
     """Mark index tensors of selected elements; torch.export assumes that they have at least one element.
 
     The only index tensor of a one-dimensional `mask` refers to the mask.
@@ -192,12 +192,12 @@ def _answer(truth: bool) -> _Row:
     return row
 
 
-def _listed(assumed: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def _to_list(assumed: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """All places of a mask; other numbers each as a tensor, by which it is traced where it came from."""
     import torch
 
     tensor = args[0]
-    positions = _places(getattr(tensor, _LINE, None))
+    positions = _positions(getattr(tensor, _LINE, None))
     is_list = tensor.dim() == 1 and tensor.dtype in (torch.int64, torch.int32)
     if not assumed.changes:
         assumed.any = assumed.any or positions is not None or is_list

@@ -6,17 +6,17 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ovjit.readers.torch.recording.patches import patched, untraced
+from ovjit.readers.torch.recording.patches import patch, suspend_tracing
 
 
 @contextlib.contextmanager
-def replaced(root: Any, extensions: Mapping[Any, Any]) -> Iterator[bool]:
+def replace_modules(root: Any, extensions: Mapping[Any, Any]) -> Iterator[bool]:
     """Modules that an extension is for call its operator: an instance, a class, or a name below `root`. Gives
     whether there are any."""
     modules = root.named_modules() if extensions and hasattr(root, "named_modules") else ()
     pairs = [(module, extension_of(name, module, extensions)) for name, module in modules]
     rows = [(module, "forward", forward_of(module, each)) for module, each in pairs if each is not None]
-    with patched(*rows):
+    with patch(*rows):
         yield bool(rows)
 
 
@@ -36,7 +36,7 @@ def forward_of(module: Any, extension: Any) -> Any:
     original = type(module).forward
     is_evaluated = []  # not empty while the module computes what its operator gives
 
-    def evaluated(*args: Any, **kwargs: Any) -> Any:
+    def evaluate(*args: Any, **kwargs: Any) -> Any:
         is_evaluated.append(True)
         try:
             return extension.evaluate(module, *args, **kwargs)
@@ -49,8 +49,8 @@ def forward_of(module: Any, extension: Any) -> Any:
 
         def target(*inputs: Any) -> Any:
             def run(context: Any, *inner: Any) -> Any:
-                with untraced():
-                    return evaluated(*args, **kwargs)
+                with suspend_tracing():
+                    return evaluate(*args, **kwargs)
 
             kind = {"forward": staticmethod(run)}
             function: Any = type(extension.target_op, (torch.autograd.Function,), kind)

@@ -20,7 +20,7 @@ _patches: list[tuple[Any, str, Any, Any]] = []
 
 
 @contextlib.contextmanager
-def patched(*rows: tuple[Any, str, Any]) -> Iterator[None]:
+def patch(*rows: tuple[Any, str, Any]) -> Iterator[None]:
     """Context manager that sets attributes of classes and modules, given as rows of (owner, name, value).
 
     At exit it restores the previous attributes and removes those that the owner did not have itself. One
@@ -50,7 +50,7 @@ def _here(owner: Any, name: str, before: Any, value: Any) -> Any:
         return property(*(_either(one, other) for one, other in pairs))
     if isinstance(value, type) or not callable(value):
         return value
-    original = before if before is not _ABSENT else _inherited(owner, name)
+    original = before if before is not _ABSENT else _find_inherited(owner, name)
     return _either(value, original if original is not _ABSENT else _missing(owner, name))
 
 
@@ -72,13 +72,13 @@ def _either(replacement: Any, original: Any) -> Any:
 
 def _elsewhere(owner: Any, name: str, before: Any, index: int) -> Any:
     """Return a function that gets (0) or sets (1) the attribute of a class without the patch."""
-    original = before if before is not _ABSENT else _inherited(owner, name)
+    original = before if before is not _ABSENT else _find_inherited(owner, name)
     if index == 0:
         return lambda self: original.__get__(self, type(self))
     return lambda self, value: original.__set__(self, value)
 
 
-def _inherited(owner: Any, name: str) -> Any:
+def _find_inherited(owner: Any, name: str) -> Any:
     """Return the attribute that an object or a class inherits, as a function of the object, or `_ABSENT`."""
     if isinstance(owner, type):
         inherited = (vars(kind)[name] for kind in owner.__mro__[1:] if name in vars(kind))
@@ -99,21 +99,21 @@ def _missing(owner: Any, name: str) -> Callable[..., Any]:
     return function
 
 
-def divided() -> contextlib.AbstractContextManager[None]:
+def allow_divmod() -> contextlib.AbstractContextManager[None]:
     """Let Python's divmod, and pow with a modulus, take tensors, such as sizes while a module is traced. They
     do elsewhere for their numbers."""
     import torch
 
     power: Any = torch.Tensor.__pow__
 
-    def raised(base: Any, exponent: Any, modulus: Any = None) -> Any:
+    def modular_power(base: Any, exponent: Any, modulus: Any = None) -> Any:
         result = power(base, exponent)
         return result if modulus is None else result % modulus
 
-    return patched(
+    return patch(
         (torch.Tensor, "__divmod__", lambda a, b: (a // b, a % b)),
         (torch.Tensor, "__rdivmod__", lambda a, b: (b // a, b % a)),
-        (torch.Tensor, "__pow__", raised),
+        (torch.Tensor, "__pow__", modular_power),
     )
 
 
@@ -145,7 +145,7 @@ def named_variables() -> Iterator[None]:
 
         return name_of
 
-    with patched(*([(tracer, maker, lookup)] if hasattr(tracer, maker) else [])):
+    with patch(*([(tracer, maker, lookup)] if hasattr(tracer, maker) else [])):
         yield
 
 
@@ -164,18 +164,18 @@ def sizes_in_lists() -> contextlib.AbstractContextManager[None]:
 
     owners = {"torch": torch, "torch.nn.functional": torch.nn.functional, "torch.Tensor": torch.Tensor}
 
-    def listed(value: Any) -> Any:
+    def as_list(value: Any) -> Any:
         return [value] if isinstance(value, torch.Tensor) and not value.dim() else value
 
-    def wrapped(original: Any) -> Any:
+    def wrap(original: Any) -> Any:
         def function(*args: Any, **named: Any) -> Any:
-            others = {k: v if k == "input" else listed(v) for k, v in named.items()}
-            return original(*args[:1], *map(listed, args[1:]), **others)
+            others = {k: v if k == "input" else as_list(v) for k, v in named.items()}
+            return original(*args[:1], *map(as_list, args[1:]), **others)
 
         return function
 
-    return patched(*(
-        (owners[owner], name, wrapped(getattr(owners[owner], name)))
+    return patch(*(
+        (owners[owner], name, wrap(getattr(owners[owner], name)))
         for owner, names in _LISTING.items() for name in names
     ))  # fmt: skip
 
@@ -198,7 +198,7 @@ def traced_data() -> contextlib.AbstractContextManager[None]:
         with torch.no_grad():
             self.detach().copy_(value)
 
-    return patched((torch.Tensor, "data", property(data, assign)))
+    return patch((torch.Tensor, "data", property(data, assign)))
 
 
 def _put_back(owner: Any, name: str, value: Any) -> None:
@@ -209,7 +209,7 @@ def _put_back(owner: Any, name: str, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def _unpatched() -> Iterator[None]:
+def _suspend_patches() -> Iterator[None]:
     """A context without the patches."""
     rows = list(_patches)
     for owner, name, value, _ in reversed(rows):
@@ -230,12 +230,12 @@ def plain_scripts() -> Iterator[None]:
     compiler, name = torch.jit._script, "_script_impl"
     original: Any = getattr(compiler, name, None)
 
-    def compiled(*args: Any, **named: Any) -> Any:
+    def compile_plain(*args: Any, **named: Any) -> Any:
         named["_frames_up"] = named.get("_frames_up", 0) + 1  # this function's
-        with _unpatched():
+        with _suspend_patches():
             return original(*args, **named)
 
-    with patched(*([] if original is None else [(compiler, name, compiled)])):
+    with patch(*([] if original is None else [(compiler, name, compile_plain)])):
         yield
 
 
@@ -258,12 +258,12 @@ def plain_modules() -> Iterator[None]:
     rows = [(internal, "module_has_exports", lambda module: False)]
     for name, nothing in (("get_overload_annotations", dict), ("get_property_stubs", list)):
         rows.append((recursive, name, unless_traced(getattr(recursive, name, None), nothing)))
-    with patched(*(row for row in rows if hasattr(row[0], row[1]))):
+    with patch(*(row for row in rows if hasattr(row[0], row[1]))):
         yield
 
 
 @contextlib.contextmanager
-def untraced() -> Iterator[None]:
+def suspend_tracing() -> Iterator[None]:
     """Context manager that suspends tracing: operations are not recorded, and numbers are Python's."""
     import torch
 

@@ -1,6 +1,6 @@
 """Replacements for functions of Python, `math`, NumPy and PyTorch that keep sizes as tensors of the trace.
 
-`shadowed` puts them into the user's modules instead of the functions that return Python numbers.
+`shadow_functions` puts them into the user's modules instead of the functions that return Python numbers.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def tensor_of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping
             v.is_floating_point() if hasattr(v, "dim") else isinstance(v, float) for v in numbers_in(data)
         )
         kind = torch.get_default_dtype() if reals else torch.int64
-    return _stacked(data, kind)
+    return _stack_numbers(data, kind)
 
 
 def numbers_in(data: Any) -> Iterator[Any]:
@@ -71,18 +71,18 @@ def numbers_in(data: Any) -> Iterator[Any]:
         yield data
 
 
-def _stacked(data: Any, kind: Any) -> Any:
+def _stack_numbers(data: Any, kind: Any) -> Any:
     import torch
 
     if isinstance(data, (list, tuple)):
-        return torch.stack([_stacked(part, kind) for part in data])
+        return torch.stack([_stack_numbers(part, kind) for part in data])
     return data.to(kind) if isinstance(data, torch.Tensor) else torch.scalar_tensor(data, dtype=kind)
 
 
 class _IntType(type):
     def __call__(cls, *args: Any, **named: Any) -> Any:
         if len(args) == 1 and is_of_sizes(args[0]):
-            return _whole(args[0], "trunc")
+            return _round_by(args[0], "trunc")
         if args and _is_symbol(args[0]):
             return sys.modules["torch"].sym_int(args[0])
         return builtins.int(*args, **named)
@@ -116,7 +116,7 @@ def _is_symbol(value: Any) -> bool:
     return isinstance(value, (torch.SymInt, torch.SymFloat))
 
 
-def _whole(value: Any, how: str) -> Any:
+def _round_by(value: Any, how: str) -> Any:
     """A size's integer: it stays one, or a real one is rounded."""
     import torch
 
@@ -127,7 +127,7 @@ def _round(value: Any, digits: int | None = None) -> Any:
     if not is_of_sizes(value):
         return builtins.round(value) if digits is None else builtins.round(value, digits)
     if digits is None or not value.is_floating_point():
-        return _whole(value, "round")
+        return _round_by(value, "round")
     return (value.double() * 10.0**digits).round() / 10.0**digits
 
 
@@ -241,7 +241,7 @@ def _in_double(name: str) -> Callable[..., Any]:
     return lambda *values: function(*(_as_size(v).double() for v in values))
 
 
-def _folded(combined: Callable[..., Any]) -> Callable[..., Any]:
+def _fold(combined: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *values: functools.reduce(combined, values)
 
 
@@ -249,7 +249,7 @@ def _math() -> Any:
     """The module `math` for code that is recorded."""
     import torch
 
-    def wrapped(name: str) -> Callable[..., Any]:
+    def wrap(name: str) -> Callable[..., Any]:
         original, recorded = getattr(math, name), _math_functions()[name]
 
         def function(*args: Any, **named: Any) -> Any:
@@ -259,7 +259,7 @@ def _math() -> Any:
 
         return function
 
-    return SimpleNamespace(**{**vars(math), **{name: wrapped(name) for name in _math_functions()}})
+    return SimpleNamespace(**{**vars(math), **{name: wrap(name) for name in _math_functions()}})
 
 
 @functools.cache
@@ -280,7 +280,7 @@ def _math_functions() -> dict[str, Callable[..., Any]]:
         return (one - other).abs() <= torch.maximum(limit, _as_size(float(abs_tol)))
 
     rows = {name: _in_double(name) for name in _REAL if hasattr(math, name)}
-    rows |= {name: functools.partial(_whole, how=name) for name in ("floor", "ceil", "trunc")}
+    rows |= {name: functools.partial(_round_by, how=name) for name in ("floor", "ceil", "trunc")}
     rows |= {"isqrt": lambda value: _as_size(value).double().sqrt().floor().to(torch.int64)}
     return rows | {
         "log": log, "isclose": is_close, "gcd": of_integers("gcd"), "lcm": of_integers("lcm"),
@@ -370,7 +370,7 @@ def _numpy_functions() -> dict[str, Callable[..., Any]]:
     import torch
 
     rows = {name: _in_double(name) for name in (*_REAL, "floor", "ceil", "trunc") if hasattr(np, name)}
-    largest, smallest = _folded(_extreme("maximum", max)), _folded(_extreme("minimum", min))
+    largest, smallest = _fold(_extreme("maximum", max)), _fold(_extreme("minimum", min))
     rows |= {"max": largest, "maximum": largest, "min": smallest, "minimum": smallest}
     rows |= {"amax": largest, "amin": smallest, "abs": operator.abs, "absolute": operator.abs}
     rows |= {"floor_divide": operator.floordiv, "mod": operator.mod, "remainder": operator.mod,
@@ -382,25 +382,25 @@ def _numpy_functions() -> dict[str, Callable[..., Any]]:
     rows |= {"mean": lambda *values: functools.reduce(operator.add, values) / len(values)}
     rows |= {"cumsum": lambda *values: _sizes_in_array(list(itertools.accumulate(values)))}
     rows |= {"round": _in_double("rint"), "sign": torch.sign}
-    return rows | {"prod": _folded(operator.mul), "sum": _folded(operator.add)}
+    return rows | {"prod": _fold(operator.mul), "sum": _fold(operator.add)}
 
 
 class _MakerType(type):
     """Metaclass of the replacements for `torch.Tensor` and its like in recorded code."""
 
-    theirs: Any
+    constructor: Any
     kind: Any
 
     def __call__(cls, *args: Any, **named: Any) -> Any:
         if len(args) == 1 and type(args[0]) in (list, tuple) and any(map(is_of_sizes, numbers_in(args[0]))):
-            return _stacked(args[0], cls.kind)
-        return cls.theirs(*args, **named)
+            return _stack_numbers(args[0], cls.kind)
+        return cls.constructor(*args, **named)
 
     def __instancecheck__(cls, value: Any) -> bool:
-        return isinstance(value, cls.theirs)
+        return isinstance(value, cls.constructor)
 
     def __getattr__(cls, name: str) -> Any:
-        return getattr(cls.theirs, name)
+        return getattr(cls.constructor, name)
 
 
 @functools.cache
@@ -450,7 +450,7 @@ def _names_types(module: Any) -> bool:
 
 
 @contextlib.contextmanager
-def shadowed(files: set[str], *roots: Any) -> Iterator[None]:
+def shadow_functions(files: set[str], *roots: Any) -> Iterator[None]:
     """Functions of these files, also those that `roots` alone have, see the functions of this module in the
     place of Python's and NumPy's."""
     numpy = _NumPy()

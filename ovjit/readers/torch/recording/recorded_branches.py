@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ovjit.errors import UnsupportedError
-from ovjit.readers.torch.recording.patches import untraced
+from ovjit.readers.torch.recording.patches import suspend_tracing
 from ovjit.readers.torch.recording.recorded_loops import LOST
 from ovjit.readers.torch.recording.size_values import torch_value
 from ovjit.readers.torch.recording.traced_nodes import lift, made_node, traced_as
@@ -25,8 +25,8 @@ class Branches:
         import torch
 
         truth = truth if truth.dtype == torch.bool else truth != 0
-        with untraced():
-            self._taken = 0 if truth.item() else 1
+        with suspend_tracing():
+            self._branch_index = 0 if truth.item() else 1
         self._names = names
         self.state = {name: variables.get(name, LOST) for name in names}
         self._ends: list[dict[str, Any]] = []
@@ -42,12 +42,12 @@ class Branches:
         self.graph.setInsertPoint(self._blocks[0])
 
     def other(self, variables: Mapping[str, Any]) -> None:
-        """The first body has been traced, and has left the names as `variables`."""
+        """End the first body, which has left `variables`, and begin the second one."""
         self._leave(variables)
         self.graph.setInsertPoint(self._blocks[1])
 
     def end(self, variables: Mapping[str, Any]) -> None:
-        """The second body has been traced, and has left the names as `variables`."""
+        """End the second body, which has left `variables`, and set `state` to the values after the branch."""
         import torch
         from torch.utils import _pytree as tree
 
@@ -119,7 +119,7 @@ class Branches:
     def _output(self, pair: Any) -> Any:
         if isinstance(pair, tuple):
             return pair[0]
-        value = pair[self._taken]
+        value = pair[self._branch_index]
         output = self.node.addOutput()
         output.inferTypeFrom(value)
         return traced_as(value, output)

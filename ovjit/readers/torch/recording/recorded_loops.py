@@ -2,7 +2,7 @@
 
 A trace has the iterations of its example: `for t in range(x.shape[1])` gives wrong numbers at another length.
 Recurrent layers are written so. `found_loops` notes the functions in which such a loop runs, over a range or
-over the parts of a tensor, and warns of what else is the example's. `recorded` lets them run with a body
+over the parts of a tensor, and warns of what else is the example's. `record_loops` lets them run with a body
 that is traced once, as a `prim::Loop`: names that the body assigns, and tensors of which it writes parts, are
 carried from one iteration to the next. A list that the body appends to is a stack of what it gets. Whether
 that is right is found by running what was recorded.
@@ -17,7 +17,7 @@ from typing import Any
 
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.recording.found_loops import Found
-from ovjit.readers.torch.recording.loop_code import Loops, changed
+from ovjit.readers.torch.recording.loop_code import Loops, apply_changes
 from ovjit.readers.torch.recording.loop_items import (
     Enumerated,
     Items,
@@ -32,8 +32,8 @@ from ovjit.readers.torch.recording.loop_items import (
     smallest,
     total,
 )
-from ovjit.readers.torch.recording.loop_lists import Added, Stack, joined
-from ovjit.readers.torch.recording.patches import patched, untraced
+from ovjit.readers.torch.recording.loop_lists import Added, Stack, concat_lists
+from ovjit.readers.torch.recording.patches import patch, suspend_tracing
 from ovjit.readers.torch.recording.size_values import is_of_sizes
 from ovjit.readers.torch.recording.traced_nodes import is_open, kind_of, lift, made_node, traced_as
 
@@ -42,7 +42,7 @@ LOST = object()
 
 
 @contextlib.contextmanager
-def recorded(loops: Found) -> Iterator[int]:
+def record_loops(loops: Found) -> Iterator[int]:
     """Functions run with their loops over open dimensions recorded as loops. Gives the number of loops."""
     import torch
 
@@ -50,13 +50,13 @@ def recorded(loops: Found) -> Iterator[int]:
     used = (Recorded, Range, Items, Unbound, Reversed, Zipped, Enumerated, length, total, product,
             largest, smallest, listed, is_open)  # fmt: skip
     names = types.SimpleNamespace(LOST=LOST, **{each.__name__: each for each in used})
-    lists = (torch, "stack", _stacking(stack, stack)), (torch, "cat", _stacking(cat, _joined))
-    with changed(loops.lines, Loops, names) as count, patched(*lists):
+    lists = (torch, "stack", _stacking(stack, stack)), (torch, "cat", _stacking(cat, _concat_rows))
+    with apply_changes(loops.lines, Loops, names) as count, patch(*lists):
         yield count
 
 
 def _stacking(plain: Any, of_stack: Any) -> Any:
-    def called(tensors: Any, dim: int = 0, **more: Any) -> Any:
+    def call(tensors: Any, dim: int = 0, **more: Any) -> Any:
         if not isinstance(tensors, Stack):
             return plain(tensors, dim, **more)
         rows = tensors.whole
@@ -64,10 +64,10 @@ def _stacking(plain: Any, of_stack: Any) -> Any:
             return rows.movedim(0, dim).contiguous()
         return of_stack(rows, dim)
 
-    return called
+    return call
 
 
-def _joined(rows: Any, dim: int) -> Any:
+def _concat_rows(rows: Any, dim: int) -> Any:
     axis = dim % (rows.dim() - 1)
     return rows.movedim(0, axis).flatten(axis, axis + 1)
 
@@ -86,10 +86,10 @@ class Recorded:
         self.is_trial = bool(self._numbers)
         if self.is_trial:
             self.item = walk.item(0)
-            self.state: dict[str, Any] = {k: _own(v) for k, v in self.given.items()}
+            self.state: dict[str, Any] = {k: _trial_copy(v) for k, v in self.given.items()}
 
     def tried(self, variables: Mapping[str, Any]) -> None:
-        """The body has been tried, and has left the names as `variables`."""
+        """Turn the numbers that a trial of the body has changed into tensors of the types they get."""
         import torch
 
         self.is_trial = False
@@ -110,7 +110,7 @@ class Recorded:
         self.graph = torch._C._get_tracing_state().graph()
         # lists of a loop around this one have their items added there
         self.lists = {k: v for k, v in self.given.items() if isinstance(v, list) and not isinstance(v, Added)}
-        with untraced():
+        with suspend_tracing():
             self._trips = trips.item()
         self.before = {k: v for k, v in self.given.items() if isinstance(v, torch.Tensor)}
         integer, truth, tensors = torch._C.IntType.get(), torch._C.BoolType.get(), torch._C.TensorType.get()
@@ -135,13 +135,13 @@ class Recorded:
             inner = self.block.addInputToBlock()
             inner.inferTypeFrom(value)
             self.state[key] = traced_as(value, inner)
-        with untraced():
+        with suspend_tracing():
             zero = torch.zeros((), dtype=torch.int64)
         self.item = walk.item(traced_as(zero, made_node("prim::NumToTensor", [at], tensors)))
 
     def end(self, variables: Mapping[str, Any], exit_flag: Any = None) -> None:
-        """The body has been traced, and has left the names as `variables`: `state` is that after the loop. `exit_flag`
-        is a truth that ends the loop after an iteration."""
+        """End the body, which has left `variables`, and set `state` to the values after the loop. `exit_flag`: a
+        bool that ends the loop after an iteration, or None."""
         import torch
 
         tensors = torch._C.TensorType.get()
@@ -177,7 +177,7 @@ class Recorded:
             if variables[key].in_front:
                 more.reverse()
             both = (more, self.lists[key]) if variables[key].in_front else (self.lists[key], more)
-            self.state[key] = self.lists[key] = Stack(joined(*both))
+            self.state[key] = self.lists[key] = Stack(concat_lists(*both))
 
     def _is_going(self, exit_flag: Any) -> Any:
         """Whether another iteration follows."""
@@ -191,7 +191,7 @@ class Recorded:
         return made_node("aten::Bool", [torch._C._get_value_trace(~exit_flag)], truth)
 
 
-def _own(value: Any) -> Any:
+def _trial_copy(value: Any) -> Any:
     """Return a copy of a tensor or a list, which the trial of a loop body may modify."""
     import torch
 

@@ -106,7 +106,7 @@ _redirected: dict[Any, Redirected] = {}
 
 
 @contextlib.contextmanager
-def redirected(functions: Iterable[Any]) -> Iterator[list[Redirected]]:
+def redirect(functions: Iterable[Any]) -> Iterator[list[Redirected]]:
     """Let functions call others while the context lasts; those that cannot are left out."""
     with alone(), contextlib.ExitStack() as undo:
         result = []
@@ -143,7 +143,7 @@ def others_in(modules: Iterable[tuple[Any, Mapping[str, Any]]], *roots: Any) -> 
             below = next((each.others for each in tables if each.plain is table), {})
             names = _Globals(table, {**below, **others})
             stack.callback(names.write_through)
-            for each in stack.enter_context(redirected(_functions_of(table, *roots))):
+            for each in stack.enter_context(redirect(_functions_of(table, *roots))):
                 stack.enter_context(each.sees(names))
         yield
 
@@ -171,7 +171,7 @@ def _functions_of(table: dict[str, Any], *roots: Any) -> list[Any]:
             queue += vars(value).values() if is_own else ()
         elif not isinstance(value, types.ModuleType) and not (type(value) is dict and "__spec__" in value):
             queue += gc.get_referents(value)
-    result = _made()
+    result = _redirect_targets()
     return list({f: None for f in functions if f.__globals__ is table and id(f) not in result})
 
 
@@ -180,14 +180,14 @@ def functions_with(code: Any) -> list[Any]:
     return [f for f, each in _redirected.items() if each.ours.__code__ is code or each.code is code]
 
 
-def _made() -> set[int]:
+def _redirect_targets() -> set[int]:
     """The functions that redirected ones call."""
     return {id(f) for each in _redirected.values() for f in (each.ours, each.theirs)}
 
 
 def functions_that_run(code: Any) -> list[Any]:
     """The functions that run this code in the recording thread, by the collector."""
-    result = _made()
+    result = _redirect_targets()
     functions = [f for f in gc.get_referrers(code) if type(f) is types.FunctionType and id(f) not in result]
     return [f for f in functions if f.__code__ is code]
 
@@ -235,8 +235,8 @@ def _calling(each: Redirected) -> Any:
 
 @functools.lru_cache(1024)
 def _template(
-    names: tuple[str, ...], only: int, count: int, keywords: int, has_args: bool, has_kwargs: bool, generates: bool,
-    free: tuple[str, ...],
+    names: tuple[str, ...], only: int, count: int, keywords: int, has_args: bool, has_kwargs: bool,
+    generates: bool, free: tuple[str, ...],
 ) -> Any:  # fmt: skip
     positional, by_name = list(names[:count]), names[count : count + keywords]
     others = names[count + keywords :]

@@ -24,10 +24,10 @@ from ovjit.readers.torch.recording.asked_numbers import warn_of_number
 from ovjit.readers.torch.recording.assertions import Claims, is_claim
 from ovjit.readers.torch.recording.conditionals import Choices, EveryChoice
 from ovjit.readers.torch.recording.found_loops import Conditions, Found
-from ovjit.readers.torch.recording.loop_code import changed
-from ovjit.readers.torch.recording.patches import caller, outside, patched, untraced
+from ovjit.readers.torch.recording.loop_code import apply_changes
+from ovjit.readers.torch.recording.patches import caller, outside, patch, suspend_tracing
 from ovjit.readers.torch.recording.python_functions import (
-    shadowed,
+    shadow_functions,
     tensor_makers,
     tensor_of,
 )
@@ -39,7 +39,7 @@ from ovjit.readers.torch.recording.size_values import (
     sources_of,
     torch_value,
 )
-from ovjit.readers.torch.recording.state import unchanged
+from ovjit.readers.torch.recording.state import restore_module
 from ovjit.readers.torch.recording.trace import attempt, quietly
 
 #: How two sizes compare that are different, and one that is larger with 0 and 1.
@@ -127,7 +127,7 @@ class Followed:
         scripts = {}
         for key, module in self.ordering.items():
             if key not in self._scripted and not list(module.parameters()):
-                with attempt("scripting a module that orders sizes"), quietly(), unchanged(module):
+                with attempt("scripting a module that orders sizes"), quietly(), restore_module(module):
                     scripts[key] = module, torch.jit.script(module)
         self._scripted |= scripts
         return bool(scripts)
@@ -141,10 +141,10 @@ class Followed:
         with contextlib.ExitStack() as stack:
             if self._scripted:
                 stack.enter_context(_as_scripts(root, self._scripted))
-            stack.enter_context(shadowed(self.files, root))
+            stack.enter_context(shadow_functions(self.files, root))
             kind = Choices if self.conditions is None else EveryChoice
             names = conditionals.names(is_of_sizes, kind.every)
-            stack.enter_context(changed(self._chosen, kind, names))
+            stack.enter_context(apply_changes(self._chosen, kind, names))
             stack.enter_context(_mode(self)())
             try:
                 yield
@@ -164,7 +164,7 @@ class Followed:
         node = torch_value(value).node()
         frame = _asking()
         if is_fixed(torch_value(value)):
-            with untraced():
+            with suspend_tracing():
                 return bool(value)
         if self.conditions is not None:
             if frame in self._claims:
@@ -180,7 +180,7 @@ class Followed:
         if is_same(node.inputsAt(0), node.inputsAt(1)):
             return node.kind() in ("aten::eq", "aten::ge", "aten::le")
         if frame in self._claims:
-            with untraced():
+            with suspend_tracing():
                 return bool(value)
         self._note(frame)
         location = frame.f_code, frame.f_lasti
@@ -221,7 +221,7 @@ class Followed:
         kinds = {each.node().kind() for each in sources_of(torch_value(value))}
         if "aten::remainder" not in kinds and node.inputsAt(1).toIValue() in (None, 0, 1):
             return False
-        with untraced():
+        with suspend_tracing():
             return bool(value.item()) == answer
 
     def counted(self, end: Any, size: Callable[[], Any]) -> Any:
@@ -241,7 +241,7 @@ def _as_scripts(root: Any, scripted: Mapping[int, tuple[Any, Any]]) -> Iterator[
     kinds = {type(module) for module, _ in scripted.values()}
     root._modules.update(names)
     try:
-        with patched(*((kind, "forward", _forward(kind.forward, scripted)) for kind in kinds)):
+        with patch(*((kind, "forward", _forward(kind.forward, scripted)) for kind in kinds)):
             yield
     finally:
         for name in names:
@@ -265,21 +265,21 @@ def ordering(conditions: Conditions | None) -> Iterator[None]:
     tensors' functions does not see what they ask."""
     import torch
 
-    def hashed(self: Any) -> int:
+    def hash_size(self: Any) -> int:
         if self.dim() or not is_of_sizes(self):
             return identity(self)
         frame = caller()
         warn_of_number("hash")
         if conditions is not None:
             conditions.look_up(frame)
-        with untraced():
+        with suspend_tracing():
             return hash(self.item())
 
     def truth(self: Any) -> bool:
         is_size, frame = is_of_sizes(self), caller()
         claims = is_size and (is_claim(frame) if conditions is None else frame in conditions.claims)
         if claims and not is_of_iterations(torch_value(self)):
-            with untraced():
+            with suspend_tracing():
                 return bool(self)
         if is_size and conditions is not None:
             node = torch_value(self).node()
@@ -290,8 +290,8 @@ def ordering(conditions: Conditions | None) -> Iterator[None]:
         return bool(torch._C.TensorBase.__bool__(self))
 
     identity = torch.Tensor.__hash__
-    rows = [(torch.Tensor, "__bool__", truth), (torch.Tensor, "__hash__", hashed)]
-    with patched(*(rows if conditions is not None else rows[:1])):
+    rows = [(torch.Tensor, "__bool__", truth), (torch.Tensor, "__hash__", hash_size)]
+    with patch(*(rows if conditions is not None else rows[:1])):
         yield
 
 
@@ -342,15 +342,15 @@ def _mode(followed: Followed) -> type:
             if (maker := getattr(function, "__wrapped__", function)) in makers:
                 return tensor_of(maker, args, kwargs)
             if function is tensor.__getitem__ and followed.positive:
-                args = args[0], _counted(followed, *args)
+                args = args[0], _count_from_front(followed, *args)
             if function in in_double and not kwargs and any(isinstance(a, (float, tensor)) for a in args):
-                args = _as_pythons(_doubled(args, function in divides))
+                args = _as_pythons(_to_double(args, function in divides))
             return function(*args, **kwargs)
 
     return Mode
 
 
-def _counted(followed: Followed, x: Any, index: Any) -> Any:
+def _count_from_front(followed: Followed, x: Any, index: Any) -> Any:
     """An index with the ends of its slices as they are counted from the front."""
     parts = list(index) if isinstance(index, tuple) else [index]
     for i, part in enumerate(parts):
@@ -362,7 +362,7 @@ def _counted(followed: Followed, x: Any, index: Any) -> Any:
     return tuple(parts) if isinstance(index, tuple) else parts[0]
 
 
-def _doubled(args: Sequence[Any], divides: bool) -> Sequence[Any]:
+def _to_double(args: Sequence[Any], divides: bool) -> Sequence[Any]:
     """Python computes with 64 bits: so do sizes where they become reals."""
     if not (divides or any(isinstance(a, float) for a in args)):
         return args

@@ -19,10 +19,10 @@ from ovjit.readers.torch.recording.effects import Effects
 from ovjit.readers.torch.recording.found_loops import exporting
 from ovjit.readers.torch.recording.mask_selection import agrees, for_any_mask
 from ovjit.readers.torch.recording.other_sizes import OtherSizes
-from ovjit.readers.torch.recording.patches import patched
-from ovjit.readers.torch.recording.python_functions import shadowed
+from ovjit.readers.torch.recording.patches import patch
+from ovjit.readers.torch.recording.python_functions import shadow_functions
 from ovjit.readers.torch.recording.recorder import keep, tell
-from ovjit.readers.torch.recording.state import called
+from ovjit.readers.torch.recording.state import call_unchanged
 from ovjit.readers.torch.recording.trace import Prepared, attempt, quietly
 
 #: What a module asks of open sizes is asserted when the program runs, and not taken for granted. PyTorch has
@@ -32,9 +32,9 @@ _DEFERRED = frozenset(("prefer_deferred_runtime_asserts_over_guards",))
 _LEAST, _MOST = 2, 1 << 31
 
 
-def exported(ready: Prepared) -> Any:
+def export(ready: Prepared) -> Any:
     """The program of a module with all dimensions open, for any number of samples where there is one."""
-    program = _exported(ready.module, ready.leaves)
+    program = _export(ready.module, ready.leaves)
     if not any(leaf.dim() and leaf.shape[0] == 1 for leaf in ready.leaves) or not _is_for_one(program):
         return program
     import torch
@@ -44,14 +44,14 @@ def exported(ready: Prepared) -> Any:
     ]
     names = list(ready.module.names)
     with attempt("an export for two samples"):
-        other = _exported(ready.module, doubled)
+        other = _export(ready.module, doubled)
         if not _is_for_one(other) and _agrees(other, ready.module, ready.leaves):
             return other
     ready.module.names[:] = names
     return program
 
 
-def _exported(module: Any, leaves: Sequence[Any]) -> Any:
+def _export(module: Any, leaves: Sequence[Any]) -> Any:
     try:
         return _of_any_size(module, leaves)
     except Exception:  # such as a loop over the places of a mask
@@ -86,7 +86,7 @@ def _of_dimensions(module: Any, leaves: Sequence[Any], files: set[str]) -> tuple
     dims = tuple(dict.fromkeys(range(leaf.dim()), Dim.AUTO) for leaf in leaves)
     parameters = inspect.signature(torch.export.export).parameters.keys()
     records: list[Any] = []
-    with quietly(records), patched(*_of_exports()), shadowed(files, module), exporting() as asking:
+    with quietly(records), patch(*_of_exports()), shadow_functions(files, module), exporting() as asking:
         with _config.patch(backed_size_oblivious=True):
             program = torch.export.export(
                 module, tuple(leaves), dynamic_shapes=(dims,), strict=False,
@@ -152,7 +152,9 @@ def _is_for_one(program: Any) -> bool:
 
 def _agrees(program: Any, module: Any, leaves: Sequence[Any]) -> bool:
     """Whether a program gives what the module gives of the example; what it asserts is left out."""
-    return agrees(called(module, module, leaves), called(_without_claims(program), module, leaves))
+    return agrees(
+        call_unchanged(module, module, leaves), call_unchanged(_without_claims(program), module, leaves)
+    )
 
 
 def _without_claims(program: Any) -> Any:

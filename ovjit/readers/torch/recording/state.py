@@ -22,28 +22,28 @@ from typing import Any
 import numpy as np
 
 from ovjit.readers.torch.recording.convolutions import sizes_in_convolutions
-from ovjit.readers.torch.recording.patches import named_variables, patched, sizes_in_lists, traced_data
+from ovjit.readers.torch.recording.patches import named_variables, patch, sizes_in_lists, traced_data
 
 #: Bytes of a buffer of integers beyond which it is taken for packed weights: no copy of it is made.
 MOST_INTEGERS = 1 << 20
 
 
-def called(function: Callable[..., Any], module: Any, leaves: Sequence[Any]) -> Any:
+def call_unchanged(function: Callable[..., Any], module: Any, leaves: Sequence[Any]) -> Any:
     """Call `function` with copies of tensors, and undo its changes to the module."""
-    with unchanged(module):
+    with restore_module(module):
         return function(*(leaf.detach().clone() for leaf in leaves))
 
 
-def traced(module: Any, leaves: Sequence[Any], names: Sequence[str] = ()) -> Any:
+def trace_module(module: Any, leaves: Sequence[Any], names: Sequence[str] = ()) -> Any:
     """The script that torch.jit.trace makes of a module and an example. `names` are those of the inputs."""
     import torch
 
-    trace = partial(torch.jit.trace, module, strict=False, check_trace=False)
+    trace_module = partial(torch.jit.trace, module, strict=False, check_trace=False)
     with (
         _named_inputs(module, names), named_variables(), sizes_in_lists(), sizes_in_convolutions(),
         traced_data(),
     ):  # fmt: skip
-        return called(lambda *copies: trace(copies), module, leaves)
+        return call_unchanged(lambda *copies: trace_module(copies), module, leaves)
 
 
 @contextlib.contextmanager
@@ -55,15 +55,17 @@ def _named_inputs(module: Any, names: Sequence[str]) -> Iterator[None]:
         names = ()
     rows = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ("self", *names)]
     signed = [(type(module).forward, "__signature__", Signature(rows))] if names else []
-    with patched(*signed):
+    with patch(*signed):
         yield
 
 
 @contextlib.contextmanager
-def unchanged(module: Any) -> Iterator[None]:
+def restore_module(module: Any) -> Iterator[None]:
     """Context manager that restores a module's buffers and other attributes, with their values and items."""
     restoring = [
-        each for part in (module.modules() if hasattr(module, "modules") else ()) for each in _kept(part)
+        each
+        for part in (module.modules() if hasattr(module, "modules") else ())
+        for each in _saved_states(part)
     ]
     with _generators_unchanged():
         try:
@@ -109,7 +111,7 @@ def _time_of_others() -> dict[int, int] | None:
         return None if others else {}
 
 
-def _kept(part: Any) -> Iterator[Callable[[], None]]:
+def _saved_states(part: Any) -> Iterator[Callable[[], None]]:
     """Yield functions that restore the state of one module."""
     import torch
 

@@ -19,7 +19,7 @@ from ovjit import logs
 from ovjit.errors import OvjitError
 from ovjit.readers.torch.naming import TRACED, WRAPPED
 from ovjit.readers.torch.recording.effects import Effect
-from ovjit.readers.torch.recording.patches import patched
+from ovjit.readers.torch.recording.patches import patch
 from ovjit.readers.torch.recording.recorder import heard_category, listening
 from ovjit.readers.torch.values import torch_types
 from ovjit.records import NamedTuple
@@ -53,7 +53,7 @@ class Prepared(NamedTuple):
         return zip(self.names, self.leaves, kinds, strict=True)
 
 
-def prepared(source: Any, example: Any, described: Sequence[tuple[Any, Any, Any]]) -> Prepared | None:
+def prepare(source: Any, example: Any, described: Sequence[tuple[Any, Any, Any]]) -> Prepared | None:
     """A module or script with its example; without one, it is made of `described` or of a script's types.
 
     `described` is (name, shape, element type) of each input. None where nothing tells of the inputs.
@@ -74,7 +74,7 @@ def prepared(source: Any, example: Any, described: Sequence[tuple[Any, Any, Any]
         example = example_of(source, described)
         if example is None:
             return None
-    ready = Prepared(source, *flattened(source, example, keywords))
+    ready = Prepared(source, *flatten_example(source, example, keywords))
     rows = _rows(ready, described)
     shapes = [shape or () for shape, _ in rows]
     return ready._replace(
@@ -112,7 +112,7 @@ def quietly(records: list[Any] | None = None, fused: bool = False) -> Iterator[N
         (torch.backends.mha, "get_fastpath_enabled", lambda: fused),
         (torch.jit, "TracerWarning", heard_category()),
     ]
-    with listening(records), patched(*rows):
+    with listening(records), patch(*rows):
         yield
 
 
@@ -234,7 +234,7 @@ def as_tensors(example: Any) -> Any:
     return torch.from_numpy(data.copy()) if isinstance(data, np.ndarray) else example
 
 
-def flattened(
+def flatten_example(
     source: Any, example: Any, keywords: Mapping[str, Any]
 ) -> tuple[list[str], list[Any], Any, Mapping[str, Any]]:
     """Names and tensors of all inputs in the order of the signature, the module that takes them so, and what
@@ -242,10 +242,10 @@ def flattened(
     import torch
     from torch.utils import _pytree as tree
 
-    example = as_tensors(_checked(example))
+    example = as_tensors(_check_example(example))
     arguments: tuple[Any, ...] = ()
     if isinstance(example, dict) and not keywords:
-        keywords = _accepted(source, example)
+        keywords = _drop_unknown(source, example)
     else:
         arguments = tuple(example) if isinstance(example, (list, tuple)) else (example,)
         keywords = as_tensors(keywords)
@@ -311,7 +311,7 @@ def _is_wrapped(source: Any, example: Any) -> bool:
     return set(first) != example.keys()
 
 
-def _checked(example: Any) -> Any:
+def _check_example(example: Any) -> Any:
     """The example. OvjitError for a text, which is no tensor."""
     if isinstance(example, (str, bytes)):
         raise OvjitError(
@@ -321,7 +321,7 @@ def _checked(example: Any) -> Any:
     return example
 
 
-def _accepted(source: Any, keywords: Mapping[str, Any]) -> Mapping[str, Any]:
+def _drop_unknown(source: Any, keywords: Mapping[str, Any]) -> Mapping[str, Any]:
     """The arguments that the call has, as in OpenVINO, where others are left out."""
     signature = signature_of(source)
     if signature is None or any(row.kind is row.VAR_KEYWORD for row in signature.parameters.values()):

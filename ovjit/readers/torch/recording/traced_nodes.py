@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.readers.torch.recording.patches import untraced
+from ovjit.readers.torch.recording.patches import suspend_tracing
 from ovjit.readers.torch.scripts.shared_memory import nodes_of
 
 
@@ -72,7 +72,7 @@ def lift(owner: Any, block: Any) -> None:
 
 
 def kind_of(tensor: Any) -> tuple[Any, ...]:
-    with untraced():
+    with suspend_tracing():
         return tensor.dtype, tuple(tensor.shape)
 
 
@@ -80,7 +80,7 @@ def traced_as(tensor: Any, value: Any, rows: int | None = None) -> Any:
     """A tensor of the same numbers, or of so many rows of them, that stands for a value of the graph."""
     import torch
 
-    with untraced():
+    with suspend_tracing():
         copy = tensor.detach().clone()
         copy = copy if rows is None else copy.expand(rows, *copy.shape).clone()
     torch._C._set_value_trace(copy, value)

@@ -19,7 +19,7 @@ from ovjit.readers.torch.programs.decompose import UNFAITHFUL, more_decompositio
 from ovjit.readers.torch.programs.fx import FxReader
 from ovjit.readers.torch.programs.reader import MOST_REFUSED
 from ovjit.readers.torch.programs.undecomposed import written_beside
-from ovjit.readers.torch.recording.patches import patched
+from ovjit.readers.torch.recording.patches import patch
 from ovjit.readers.torch.values import Complex, Number, complex_type, torch_types
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _of_any_length(
     try:
         for length in _LENGTHS:
             stands = _Stands(call, length)
-            with patched(*_silence_log()):
+            with patch(*_silence_log()):
                 result.append((stands.trace(target, arguments, refused), stands.given))
     except Exception:  # whatever PyTorch raises of tensors without data
         return None

@@ -10,9 +10,9 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ConverterError, ModelError, UnsupportedError
 from ovjit.readers.torch.branches import raises, read_if
 from ovjit.readers.torch.call import Call, Wanted
-from ovjit.readers.torch.containers import change, copied, is_changed, item_of, restore
+from ovjit.readers.torch.containers import change, copy_containers, is_changed, item_of, restore
 from ovjit.readers.torch.graph import Refused, bound, parsed_schema
-from ovjit.readers.torch.loops import read_loop, unrolled
+from ovjit.readers.torch.loops import read_loop, unroll
 from ovjit.readers.torch.naming import UNPACK, label, naming, where
 from ovjit.readers.torch.operators.lists import as_list, broadcast_shapes, extreme_list
 from ovjit.readers.torch.recording.strides import BY_STRIDES
@@ -236,16 +236,16 @@ class ScriptReader(AttributesReader):
     def _constant(self, node: Any) -> None:
         import torch
 
-        def made(tensor: Any) -> Any:
+        def to_value(tensor: Any) -> Any:
             constant = self.constant(tensor, None)
             self.note_constant(constant, tensor)
             return constant
 
         value = node.output().toIValue()
         if isinstance(value, torch.Tensor):
-            value = made(value)
+            value = to_value(value)
         elif isinstance(value, (list, tuple)) and any(isinstance(v, torch.Tensor) for v in value):
-            value = [made(v) if isinstance(v, torch.Tensor) else v for v in value]
+            value = [to_value(v) if isinstance(v, torch.Tensor) else v for v in value]
         self._set(node, value)
 
     def _object(self, node: Any) -> None:
@@ -307,9 +307,11 @@ class ScriptReader(AttributesReader):
 
     def _loop(self, node: Any) -> None:
         before = dict(self.env)
-        contents = [(value, copied(value)) for value in before.values() if isinstance(value, (list, dict))]
+        contents = [
+            (value, copy_containers(value)) for value in before.values() if isinstance(value, (list, dict))
+        ]
         pieces, attributes = self.memory.saved(), dict(self._attributes)
-        carried = unrolled(self, node)
+        carried = unroll(self, node)
         if carried is None:
             self.env, self._attributes = before, attributes
             restore(contents)
