@@ -136,7 +136,7 @@ def map_tensors(value: Any, function: Callable[[Output], Any]) -> Any:
     if isinstance(value, Complex):
         return Complex(function(value.pair))
     if isinstance(value, Stacked):
-        return Stacked(function(value.whole), value.numbers)
+        return Stacked(function(value.rows), value.numbers)
     if isinstance(value, (list, tuple)):
         return [map_tensors(v, function) for v in value]
     return value
@@ -272,7 +272,7 @@ def blank(call: Call, like: Any) -> Any:
     if isinstance(like, Complex):
         return Complex(blank(call, like.pair))
     if isinstance(like, Stacked):
-        return Stacked(blank(call, like.whole), like.numbers)
+        return Stacked(blank(call, like.rows), like.numbers)
     if isinstance(like, dict):
         return {key: blank(call, part) for key, part in like.items()}
     if isinstance(like, (list, tuple)):
@@ -296,7 +296,7 @@ def read_body(
     reader.env, around, holders = {**env, **outer_values}, reader.around, reader.holders
     reader.around, reader.holders = env, [*holders, outer_values, before, inside.objects]
     try:
-        with reader.entered(inside):
+        with reader.enter(inside):
             reader._block(block)
             outputs = [v.debugName() for i, v in enumerate(block.outputs()) if i not in left_out]
             values = [reader.env.get(name) for name in outputs]
@@ -438,8 +438,8 @@ def form_of(call: Call, value: Any, leaves: list[Output]) -> Any:
     if isinstance(value, dict):
         return {"keys": list(value), "values": [form_of(call, v, leaves) for v in value.values()]}
     if isinstance(value, Stacked):
-        leaves.append(value.whole)
-        return "Numbers" if value.numbers else "Stacked", call.dtype(value.whole)
+        leaves.append(value.rows)
+        return "Numbers" if value.numbers else "Stacked", call.dtype(value.rows)
     kind = "number" if isinstance(value, (Number, bool, int, float)) else type(value).__name__
     leaf = value.pair if isinstance(value, Complex) else call.tensor(value)
     leaves.append(leaf)

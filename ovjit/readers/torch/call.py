@@ -31,7 +31,7 @@ MOST_OF_F8 = 448.0
 DEFAULT_REAL = "f32"
 
 
-class Wanted(NamedTuple):
+class OutputUses(NamedTuple):
     """Uses of an operator's outputs in its graph. A field is None if it is unknown."""
 
     #: How many outputs of a list the graph takes.
@@ -56,20 +56,20 @@ class Wanted(NamedTuple):
         return self.listed
 
 
-NOTHING_TOLD = Wanted()
+UNKNOWN_USES = OutputUses()
 
 
 class Call(Dimensions):
     """An operator that is being read. Calling it makes a node of the Model."""
 
     def __init__(
-        self, reader: TorchDraft, name: str, base: str, overload: str = "", wanted: Wanted = NOTHING_TOLD
+        self, reader: TorchDraft, name: str, base: str, overload: str = "", uses: OutputUses = UNKNOWN_USES
     ):
         self.reader = reader
         self.op = name
         self.base = base
         self.overload = overload
-        self.wanted = wanted
+        self.uses = uses
 
     def named(self, name: str, op: str, *inputs: Any, opset: int | None = None, **attrs: Any) -> list[Output]:
         if any(isinstance(value, Complex) for value in inputs):  # NumPy would make an object of it
@@ -102,7 +102,7 @@ class Call(Dimensions):
 
     def is_used(self, index: int) -> bool:
         """Whether an output of several is read."""
-        return self.wanted.used is None or index in self.wanted.used
+        return self.uses.used is None or index in self.uses.used
 
     # -- types -----------------------------------------------------------------------------------------------
 
@@ -205,7 +205,7 @@ class Call(Dimensions):
         last = self.rank(real)
         return Complex(self("Concat", *(self.unsqueeze(v, [last]) for v in (real, imaginary)), axis=last))
 
-    def held(self, value: Any) -> tuple[Output, int, Callable[[Output], Any]]:
+    def unwrap(self, value: Any) -> tuple[Output, int, Callable[[Output], Any]]:
         """The tensor that holds a value, the rank of PyTorch's tensor, and what makes a value of its kind
         of such a tensor. Complex numbers have a last dimension more, for their two parts."""
         if isinstance(value, Complex):
@@ -290,7 +290,7 @@ class Call(Dimensions):
         target = dims if isinstance(dims, Output) else self.ints(list(dims))
         return self("Broadcast", value, target, mode="bidirectional")
 
-    def filled(self, number: Any, dims: Sequence[Any], kind: str) -> Output:
+    def fill(self, number: Any, dims: Sequence[Any], kind: str) -> Output:
         """A tensor of a shape that holds one number everywhere."""
         return self("Broadcast", self.tensor(number, kind), self.target_shape(dims), mode="numpy")
 

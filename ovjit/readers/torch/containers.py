@@ -111,7 +111,7 @@ def restore(contents: Sequence[tuple[Any, Any]]) -> None:
 def stack_items(call: Call, values: list[Any], like: Any) -> Stacked:
     """A list of a known length as one tensor, by the kind of an item or of another list if it is empty."""
     if isinstance(like, Stacked):
-        numbers, kind = like.numbers, call.type(like.whole)
+        numbers, kind = like.numbers, call.type(like.rows)
         shape = None if kind.shape is None else kind.shape[1:]
     else:
         numbers = not isinstance(like, Output)
@@ -120,7 +120,7 @@ def stack_items(call: Call, values: list[Any], like: Any) -> Stacked:
     if values:
         rows = call.same_kind([_item(call, v) for v in values])
         return Stacked(call.concat([call.unsqueeze(row, [0]) for row in rows], 0), numbers)
-    return Stacked(call.filled(0, [0, *_dims(call, TensorType(kind.dtype, shape))], kind.dtype), numbers)
+    return Stacked(call.fill(0, [0, *_dims(call, TensorType(kind.dtype, shape))], kind.dtype), numbers)
 
 
 def _dims(call: Call, kind: TensorType) -> list[Any]:
@@ -148,12 +148,12 @@ def _item(call: Call, value: Any) -> Output:
 
 def item_of(call: Call, values: Stacked, index: Any) -> Any:
     """One item of a list."""
-    result = call("Gather", values.whole, call.scalar(call.tensor(index)), 0)
+    result = call("Gather", values.rows, call.scalar(call.tensor(index)), 0)
     return Number(result) if values.numbers else result
 
 
 def _row(call: Call, values: Stacked, item: Any) -> Output:
-    return call.unsqueeze(call.to_type(_item(call, item), call.dtype(values.whole)), [0])
+    return call.unsqueeze(call.to_type(_item(call, item), call.dtype(values.rows)), [0])
 
 
 def _join(call: Call, values: Stacked, *parts: Output) -> Stacked:
@@ -163,12 +163,12 @@ def _join(call: Call, values: Stacked, *parts: Output) -> Stacked:
 def _rows_of(call: Call, values: Stacked, other: Any) -> list[Output]:
     """A list as tensors to join with others."""
     if isinstance(other, Stacked):
-        return [other.whole]
+        return [other.rows]
     return [_row(call, values, item) for item in other]
 
 
 def _stack_insert(call: Call, values: Stacked, index: Any, item: Any) -> tuple[Stacked, None]:
-    row, rows = _row(call, values, item), values.whole
+    row, rows = _row(call, values, item), values.rows
     if call.known_number(index) == 0:
         return _join(call, values, row, rows), None
     before, after = call.cut(rows, 0, 0, index), call.cut(rows, 0, index, LAST)
@@ -176,7 +176,7 @@ def _stack_insert(call: Call, values: Stacked, index: Any, item: Any) -> tuple[S
 
 
 def _stack_pop(call: Call, values: Stacked, index: Any = -1) -> tuple[Stacked, Any]:
-    at, rows = call.known_int(index, "the index of a list"), values.whole
+    at, rows = call.known_int(index, "the index of a list"), values.rows
     parts = [call.cut(rows, 0, 0, at)] if at else []
     parts += [call.cut(rows, 0, at + 1, LAST)] if at != -1 else []
     return _join(call, values, *parts), item_of(call, values, at)
@@ -184,22 +184,22 @@ def _stack_pop(call: Call, values: Stacked, index: Any = -1) -> tuple[Stacked, A
 
 def _stack_set(call: Call, values: Stacked, index: Any, item: Any) -> tuple[Stacked, None]:
     indices = call.reshape(call.tensor(index), [1])
-    result = call("ScatterUpdate", values.whole, indices, _row(call, values, item), 0)
+    result = call("ScatterUpdate", values.rows, indices, _row(call, values, item), 0)
     return Stacked(result, values.numbers), None
 
 
 def _sorted(n: Call, values: Stacked, reverse: Any) -> Stacked:
-    return Stacked(n.also("sort", values.whole, descending=bool(reverse))[0], values.numbers)
+    return Stacked(n.also("sort", values.rows, descending=bool(reverse))[0], values.numbers)
 
 
 _STACKS: dict[str, Callable[..., tuple[Any, Any]]] = {
-    "aten::append": lambda n, x, item: (_join(n, x, x.whole, _row(n, x, item)), None),
-    "aten::extend": lambda n, x, other: (_join(n, x, x.whole, *_rows_of(n, x, other)), None),
-    "aten::add_": lambda n, x, other: (_join(n, x, x.whole, *_rows_of(n, x, other)), None),
+    "aten::append": lambda n, x, item: (_join(n, x, x.rows, _row(n, x, item)), None),
+    "aten::extend": lambda n, x, other: (_join(n, x, x.rows, *_rows_of(n, x, other)), None),
+    "aten::add_": lambda n, x, other: (_join(n, x, x.rows, *_rows_of(n, x, other)), None),
     "aten::insert": _stack_insert,
     "aten::pop": _stack_pop,
     "aten::Delete": lambda n, x, index: (_stack_pop(n, x, index)[0], None),
-    "aten::reverse": lambda n, x: (Stacked(n.also("flip", x.whole, [0]), x.numbers), None),
+    "aten::reverse": lambda n, x: (Stacked(n.also("flip", x.rows, [0]), x.numbers), None),
     "aten::clear": lambda n, x: ([], None),
     "aten::_set_item": _stack_set,
     "aten::sort": lambda n, x, reverse=False: (_sorted(n, x, reverse), None),

@@ -83,7 +83,7 @@ def _convert(
         module = with_described(source.pt_module, source.described)
         if is_graph(module):
             with quietly():
-                return read_graph_module(module, converters, source.told, source.dynamic_shapes)
+                return read_graph_module(module, converters, source.argument_names, source.dynamic_shapes)
         source = source.pt_module
     if isinstance(source, torch.export.ExportedProgram):
         return _program(source, example, read_onnx, converters)
@@ -163,8 +163,8 @@ def _convert_trace(ready: Prepared, records: list[Any], converters: Mapping[str,
     """Convert the graph of torch.jit.trace, or of a script."""
     import torch
 
-    if is_script(ready.given):
-        return _read(ready, ready.given, converters)
+    if is_script(ready.source):
+        return _read(ready, ready.source, converters)
     if any(isinstance(part, torch.nn.MultiheadAttention) for part in ready.module.modules()):
         try:
             return _by_trace(ready._replace(fused=True), records, converters)
@@ -193,17 +193,17 @@ def _by_trace(ready: Prepared, records: list[Any], converters: Mapping[str, Any]
 def _read(ready: Prepared, script: Any, converters: Mapping[str, Any] | None) -> Model:
     import torch
 
-    is_script = script is ready.given
+    is_original = script is ready.source
     graph = inline_calls(script)
-    if not is_script and writes_to_constants(graph):
+    if not is_original and writes_to_constants(graph):
         raise UnsupportedError("the module writes to tensors that the trace holds as constants")
     is_function = isinstance(script, torch.jit.ScriptFunction)
-    own_names = is_script or ready.module.is_wrapped
+    own_names = is_original or ready.module.is_wrapped
     reader = ScriptReader(None if is_function else script, converters, "self." if own_names else "")
-    reader.is_assumed = ready.assumed is not None and not is_script
+    reader.is_assumed = ready.assumed is not None and not is_original
     # a script's inputs are called as in its graph, as by OpenVINO
-    inputs = [value.debugName() for value in graph.inputs()][0 if is_function else 1 :] if is_script else []
-    if is_script and len(inputs) == len(schema := arguments_of(ready.given)):
+    inputs = [value.debugName() for value in graph.inputs()][0 if is_function else 1 :] if is_original else []
+    if is_original and len(inputs) == len(schema := arguments_of(ready.source)):
         values = inputs_of(reader, ready, inputs, schema)
     else:
         names = inputs if len(inputs) == len(ready.names) else ready.names
@@ -213,7 +213,7 @@ def _read(ready: Prepared, script: Any, converters: Mapping[str, Any] | None) ->
         pairs = zip(reader.parameters, ready.leaves, strict=True)
         reader.parts = {parameter for parameter, leaf in pairs if id(leaf) not in alone}
     result = one_or_all(reader.run(graph, values))
-    return reader.finish(result, None if is_script else _output_names(ready, graph))
+    return reader.finish(result, None if is_original else _output_names(ready, graph))
 
 
 def _output_names(ready: Prepared, graph: Any) -> list[str | None]:
@@ -263,7 +263,7 @@ def _convert_script(ready: Prepared, records: list[Any], converters: Mapping[str
     import torch
 
     with quietly(records):
-        script = torch.jit.script(ready.given)
+        script = torch.jit.script(ready.source)
     schema = arguments_of(script)
     reader = ScriptReader(script, converters)
     values = inputs_of(reader, ready, [argument.name for argument in schema], schema)
@@ -328,7 +328,7 @@ def _convert_onnx_export(ready: Prepared | None, read_onnx: ReadOnnx, first: Exc
         ) from error
     if isinstance(first, Refused) and "::" in first.operator and not exporter.takes(first.operator):
         raise first
-    graph = inline_calls(ready.given if is_script(ready.given) else record(ready, []))
+    graph = inline_calls(ready.source if is_script(ready.source) else record(ready, []))
     if loses_writes(graph) or finds_by_strides(graph):
         raise first
     try:

@@ -40,7 +40,7 @@ class TorchScriptPythonDecoder:
     ):
         if graph_element is not None and type(graph_element).__module__.split(".")[0] != "torch":
             raise UnsupportedError("a PyTorch module is expected, not a TorchScript graph")
-        self._given = pt_module
+        self._module = pt_module
         self._element = graph_element
         self._script: Any = None
         self._frozen = not skip_freeze
@@ -53,17 +53,17 @@ class TorchScriptPythonDecoder:
         """The object to convert. Raises UnsupportedError for a node of a TorchScript graph."""
         if self._element is not None and not hasattr(self._element, "nodes"):
             raise UnsupportedError("a PyTorch module is expected, not a node of a TorchScript graph")
-        return self._given
+        return self._module
 
     @property
     def pt_module(self) -> Any:
         """The script. RuntimeError where the module cannot be traced, or scripted without an example."""
-        if self._element is not None or not is_plain_module(self._given):
-            return self._given
+        if self._element is not None or not is_plain_module(self._module):
+            return self._module
         if self._script is None:
             way = "scripting" if self.example_input is None else "tracing"
             try:
-                self._script = self._make_script(self._given.eval())
+                self._script = self._make_script(self._module.eval())
             except Exception as error:
                 raise OvjitError(f"Couldn't get TorchScript module by {way}.\nException:\n{error}") from error
         return self._script
@@ -98,16 +98,16 @@ class TorchFXPythonDecoder:
         self.described = list(zip(input_shapes or (), input_types or (), strict=False))
         self.dynamic_shapes = dynamic_shapes
         #: Names of the inputs that exporters set.
-        self.told: list[str] = []
+        self.argument_names: list[str] = []
 
     @property
     def _input_signature(self) -> list[str]:
         """Names of the inputs: those that exporters set, else those of the module's arguments."""
-        return self.told or names_of_arguments(self.pt_module)
+        return self.argument_names or names_of_arguments(self.pt_module)
 
     @_input_signature.setter
     def _input_signature(self, names: list[str]) -> None:
-        self.told = names
+        self.argument_names = names
 
     @classmethod
     def from_exported_program(

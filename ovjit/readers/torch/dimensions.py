@@ -36,7 +36,7 @@ class Shared:
 
     def __init__(self) -> None:
         #: A tensor and its axis by the name of a dimension.
-        self.places: dict[tuple | None, tuple[Output, int]] = {}
+        self.sources: dict[tuple | None, tuple[Output, int]] = {}
         #: Tensors of dimensions and numbers, by their names and values.
         self.lists: dict[tuple, Output] = {}
         #: Dimensions of a tensor by its node, its index there and the axes.
@@ -91,7 +91,7 @@ class TorchDraft(Draft):
 
     def place_of(self, number: Number) -> tuple[Output, int] | None:
         """The tensor and axis whose dimension a number is."""
-        return None if number.key is None else self.shared.places.get(number.key)
+        return None if number.key is None else self.shared.sources.get(number.key)
 
     def number_of(self, call: Dimensions, dim: Interval) -> Number | None:
         """The number that an open dimension is, None where no tensor with it is known."""
@@ -225,7 +225,7 @@ class Dimensions(Builder):
             return shape[axis]
         dim = None if shape is None else shape[axis]
         result = Number(lambda: self._dimension(*(self.reader.place_of(result) or (value, axis))), dim)
-        self.reader.shared.places.setdefault(result.key, (value, axis))
+        self.reader.shared.sources.setdefault(result.key, (value, axis))
         return result
 
     def _dimension(self, value: Output, axis: int) -> Output:

@@ -122,7 +122,7 @@ def gives(model: Any, ready: Prepared, expected: Sequence[Any]) -> bool:
     exporter takes lists of a script for those of other lengths."""
     import torch
 
-    sizes = sum(t.numel() * t.element_size() for t in (*weights_of(ready.given), *ready.leaves))
+    sizes = sum(t.numel() * t.element_size() for t in (*weights_of(ready.source), *ready.leaves))
     if sizes > MOST_CHECKED:
         return True
     with quietly(), torch.no_grad():

@@ -19,7 +19,7 @@ from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim, is_static
 from ovjit.graph.symbolic import named, without_symbols
 from ovjit.readers.quantized_weights import compress_quantized
-from ovjit.readers.torch.call import NOTHING_TOLD, Call, Wanted
+from ovjit.readers.torch.call import UNKNOWN_USES, Call, OutputUses
 from ovjit.readers.torch.dimensions import Shared, TorchDraft
 from ovjit.readers.torch.fusions.activations import ACTIVATIONS
 from ovjit.readers.torch.fusions.attention import ATTENTION
@@ -55,7 +55,7 @@ class TorchReader(TorchDraft):
         self.converters = dict(converters or {})
         self.parameters: list[Any] = []
         self.parts: Collection[Any] = ()  # inputs that are parts of tuples, lists and dicts
-        self.known: Sequence[TensorType] = ()  # types of inputs that are read without an example
+        self.input_types: Sequence[TensorType] = ()  # types of inputs that are read without an example
         self._variables: dict[str, Any] = {}  # tensors by the names of a script's values
         self._tensors: list[Any] = []  # what the constants' memory belongs to
 
@@ -96,13 +96,13 @@ class TorchReader(TorchDraft):
 
     def call(
         self, name: str, overload: str, arguments: Mapping[str, Any], base: str,
-        where: Callable[[], str] = str, wanted: Wanted = NOTHING_TOLD,
+        where: Callable[[], str] = str, uses: OutputUses = UNKNOWN_USES,
     ) -> Any:  # fmt: skip
         """Return the results of an operator for arguments by name. Raises Refused if it cannot be converted.
 
         `where` returns the location of the call in the module. It is called for errors only.
         """
-        result = Call(self, name, base, overload, wanted)
+        result = Call(self, name, base, overload, uses)
         converter = self.converter(name, overload)
         row = find_rule(name, overload) if converter is None else None
         if converter is None and row is None:
@@ -167,8 +167,8 @@ class TorchReader(TorchDraft):
 
     def unknown_parameter(self, name: str, kind: str = "dynamic", rank: int | None = None) -> Output:
         """An input of which at most the rank is known of the shape."""
-        if len(self.parameters) < len(self.known):
-            known_type = self.known[len(self.parameters)]
+        if len(self.parameters) < len(self.input_types):
+            known_type = self.input_types[len(self.parameters)]
             kind = kind if known_type.dtype == "dynamic" else known_type.dtype
             rank = rank if known_type.shape is None else len(known_type.shape)
         shape = None if rank is None else named([ANY] * rank, "input", len(self.parameters))

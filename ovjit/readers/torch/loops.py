@@ -128,7 +128,7 @@ def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
         if not isinstance(value, (Output, Complex)):
             reader.note_outputs([value], [[value_after]])
     for (name, of_numbers), value in zip(grown, result[count + len(written) :], strict=True):
-        _append_rows(reader, call, name, Stacked(value.whole, of_numbers))
+        _append_rows(reader, call, name, Stacked(value.rows, of_numbers))
         reader.note_outputs([reader.env[name]], [[inside.added[name]]])
     result = result[:count]
     for i in extended:
@@ -157,7 +157,7 @@ def _append_rows(reader: ScriptReader, call: Call, name: str, more: Stacked) -> 
     old = reader.env[name]
     if old:
         first = stack_items(call, old, more) if isinstance(old, list) else old
-        more = Stacked(call.concat(call.same_kind([first.whole, more.whole]), 0), more.numbers)
+        more = Stacked(call.concat(call.same_kind([first.rows, more.rows]), 0), more.numbers)
     replace(reader, old, more)
 
 
@@ -201,7 +201,7 @@ def read_scan(
     length = call.size(rows[0].pair if isinstance(rows[0], Complex) else rows[0], 0)
     result = build_loop(reader, call, call.index(length), True, carried, iterate)
     results = zip(row_results, result[count:], strict=True)
-    return [*result[:count], *(Complex(v.whole) if isinstance(k, Complex) else v.whole for k, v in results)]
+    return [*result[:count], *(Complex(v.rows) if isinstance(k, Complex) else v.rows for k, v in results)]
 
 
 #: The values of one iteration, its number first -> whether there is another one, and what it gives.

@@ -95,16 +95,16 @@ def _operator() -> Any:
     """The operator, registered with PyTorch once for a process."""
     import torch
 
-    def places(x: torch.Tensor, outputs: int) -> tuple[int, ...]:
+    def result_shape(x: torch.Tensor, outputs: int) -> tuple[int, ...]:
         return (*(x.shape[:-1] if x.is_floating_point() else x.shape), outputs)
 
     def empty(x: torch.Tensor, number: int, outputs: int, dtype: torch.dtype) -> torch.Tensor:
-        return x.new_zeros(places(x, outputs), dtype=dtype)
+        return x.new_zeros(result_shape(x, outputs), dtype=dtype)
 
     kinds = {"x": torch.Tensor, "number": int, "outputs": int, "dtype": torch.dtype, "return": torch.Tensor}
     empty.__annotations__ = kinds
     result = torch.library.custom_op(OPERATOR, empty, mutates_args=())
-    result.register_fake(lambda x, number, outputs, dtype: x.new_empty(places(x, outputs), dtype=dtype))
+    result.register_fake(lambda x, number, outputs, dtype: x.new_empty(result_shape(x, outputs), dtype=dtype))
     return result
 
 

@@ -39,13 +39,13 @@ class Uninitialized:
 
 
 class Stacked:
-    """A list whose length depends on data: `whole` has its items along its first dimension. They are tensors
+    """A list whose length depends on data: `rows` has its items along its first dimension. They are tensors
     of one shape, or `numbers`."""
 
-    __slots__ = ("numbers", "whole")
+    __slots__ = ("numbers", "rows")
 
     def __init__(self, rows: Output, numbers: bool = False):
-        self.whole = rows
+        self.rows = rows
         self.numbers = numbers
 
 
@@ -63,25 +63,25 @@ class Chunks(list):
 
 
 class Part(Output):
-    """A part of `whole` along the dynamic dimension `axis`. `parts`: all parts of the example's tensor."""
+    """A part of `source` along the dynamic dimension `axis`. `parts`: all parts of the example's tensor."""
 
-    __slots__ = ("axis", "parts", "whole")
-    whole: Output
+    __slots__ = ("axis", "parts", "source")
+    source: Output
     axis: int
     parts: list[Part]
 
 
 class Nested(Output):
-    """Samples of different lengths, padded to [batch, length, size]. `own` tells which elements of
-    [batch, length] belong to them. An operator that does not expect this class gives plain tensors."""
+    """Samples of different lengths, padded to [batch, length, size]. `mask` [batch, length] is true for the
+    elements that belong to them. An operator that does not expect this class gives plain tensors."""
 
-    __slots__ = ("own",)
-    own: Output
+    __slots__ = ("mask",)
+    mask: Output
 
 
-def nested_tensor(padded: Output, lengths: Output) -> Nested:
+def nested_tensor(padded: Output, mask: Output) -> Nested:
     result: Nested = Nested._of(padded._node, padded._index)
-    result.own = lengths
+    result.mask = mask
     return result
 
 
@@ -89,7 +89,7 @@ def parts_of(source: Output, axis: int, parts: Sequence[Output]) -> list[Part]:
     """The parts of a tensor along a dynamic dimension, as values that refer to the whole tensor."""
     result: list[Part] = [Part._of(part._node, part._index) for part in parts]
     for part in result:
-        part.whole, part.axis, part.parts = source, axis, result
+        part.source, part.axis, part.parts = source, axis, result
     return result
 
 
@@ -114,17 +114,17 @@ class Number:
     `dim` is the open dimension that it is, where it is one. Its nodes are made when `value` is first read.
     """
 
-    __slots__ = ("_made", "dim")
+    __slots__ = ("_value", "dim")
 
     def __init__(self, value: Output | Callable[[], Output], dim: Dim | None = None):
-        self._made = value
+        self._value = value
         self.dim = dimension_of(value) if dim is None and isinstance(value, Output) else dim
 
     @property
     def value(self) -> Output:
-        if not isinstance(self._made, Output):
-            self._made = self._made()
-        return self._made
+        if not isinstance(self._value, Output):
+            self._value = self._value()
+        return self._value
 
     @property
     def key(self) -> tuple | None:

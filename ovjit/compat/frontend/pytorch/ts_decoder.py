@@ -66,8 +66,8 @@ class TorchScriptPythonDecoder(decoders.TorchScriptPythonDecoder, _IDecoder):
 
     def get_input_signature_name(self, index: int) -> str:
         """The name that an input of a traced module has in its `forward`, else that in the graph."""
-        if is_plain_module(self._given):
-            names = ["self", *decoders.names_of_arguments(self._given)]
+        if is_plain_module(self._module):
+            names = ["self", *decoders.names_of_arguments(self._module)]
             if index < len(names):
                 return names[index]
         return self.get_input_debug_name(index)

@@ -32,10 +32,10 @@ class Claims:
     """Tests of which one answer ends in an exception: as the code shows, or as it was seen when it ran."""
 
     def __init__(self) -> None:
-        self._seen: set[tuple[str, int]] = set()
+        self._lines: set[tuple[str, int]] = set()
 
     def __contains__(self, frame: Any) -> bool:
-        return (frame.f_code.co_filename, frame.f_lineno) in self._seen or is_claim(frame)
+        return (frame.f_code.co_filename, frame.f_lineno) in self._lines or is_claim(frame)
 
     def learn(self, code: CodeType, line: int, error: BaseException) -> bool:
         """Whether a test at a line is a claim, as the function that made it has raised an error itself."""
@@ -46,7 +46,7 @@ class Claims:
         row = row_by_offset.get(at.tb_lasti)
         if at.tb_frame.f_code is not code or row is None or rows[row].opname != "RAISE_VARARGS":
             return False
-        self._seen.add((code.co_filename, line))
+        self._lines.add((code.co_filename, line))
         return True
 
 

@@ -261,7 +261,7 @@ def _condition(test: ast.expr) -> ast.expr:
         name = "both" if isinstance(test.op, ast.And) else "one"
         parts = [_condition(value) for value in test.values]
     elif isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-        return _call("negated", [_condition(test.operand)], test)
+        return _call("negate", [_condition(test.operand)], test)
     elif isinstance(test, ast.Compare) and len(test.ops) > 1:
         values = [test.left, *test.comparators]
         if any(isinstance(v, ast.Call) for value in values[1:-1] for v in ast.walk(value)):
@@ -274,7 +274,7 @@ def _condition(test: ast.expr) -> ast.expr:
     elif isinstance(test, ast.Compare) and isinstance(test.ops[0], tuple(_BY_FUNCTIONS)):
         result = _call(_BY_FUNCTIONS[type(test.ops[0])], [test.left, *test.comparators], test)
         is_negated = isinstance(test.ops[0], (ast.NotIn, ast.NotEq))
-        return _call("negated", [result], test) if is_negated else result
+        return _call("negate", [result], test) if is_negated else result
     else:
         return test
     lambdas = []
@@ -373,7 +373,7 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
     tensors is recorded with both branches.
     """
 
-    def recorded(truth: Any, one: Callable[[], Any], other: Callable[[], Any]) -> Any:
+    def record_both(truth: Any, one: Callable[[], Any], other: Callable[[], Any]) -> Any:
         branch = Branches(truth, ("value",), {**_read_by(one), **_read_by(other)})
         branch.other({"value": one()})
         branch.end({"value": other()})
@@ -387,7 +387,7 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
         values = [one(), other()]
         numbers = [v for v in values if type(v) in (int, float) or is_of_sizes(v)]
         if len(numbers) < 2:
-            return recorded(truth, one, other) if every else values[0 if truth else 1]
+            return record_both(truth, one, other) if every else values[0 if truth else 1]
         if not any(isinstance(v, torch.Tensor) for v in values) and values[0] == values[1]:
             return values[0]
         kinds = {int: torch.int64, float: torch.float64}
@@ -398,7 +398,7 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
     def as_truth(value: Any) -> Any:
         return value if value.dtype is sys.modules["torch"].bool else value != 0
 
-    def combined(is_end: Callable[[Any], bool], name: str) -> Callable[..., Any]:
+    def combine(is_end: Callable[[Any], bool], name: str) -> Callable[..., Any]:
         def function(*parts: Callable[[], Any]) -> Any:
             open_ones, value = [], None
             for part in parts:
@@ -413,13 +413,13 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
 
         return function
 
-    def negated(value: Any) -> Any:
+    def negate(value: Any) -> Any:
         return ~as_truth(value) if is_of_sizes(value) else not value
 
     def are_added(*lists: Any) -> bool:
         return all(isinstance(each, Added) for each in lists)
 
-    one = combined(bool, "logical_or")
+    one = combine(bool, "logical_or")
 
     def within(value: Any, items: Any) -> Any:
         if not isinstance(items, (list, tuple, dict, set, frozenset)):
@@ -428,7 +428,7 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
             return value in items
         return one(*(functools.partial(same, value, item) for item in items)) if items else False
 
-    every_one = combined(operator.not_, "logical_and")
+    every_one = combine(operator.not_, "logical_and")
 
     def same(a: Any, b: Any) -> Any:
         lists = isinstance(a, tuple) and isinstance(b, tuple) or isinstance(a, list) and isinstance(b, list)
@@ -439,5 +439,5 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
     item, got = _look_ups(is_of_sizes, either, same)
     return types.SimpleNamespace(
         is_open=is_of_sizes, either=either, Branches=Branches, both=every_one, same=same,
-        one=one, negated=negated, within=within, are_added=are_added, item=item, got=got,
+        one=one, negated=negate, within=within, are_added=are_added, item=item, got=got,
     )  # fmt: skip

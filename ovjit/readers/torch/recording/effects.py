@@ -46,7 +46,7 @@ class Effects:
         self._lines: set[tuple[str, int]] = set()
 
     @contextlib.contextmanager
-    def noted(self) -> Iterator[None]:
+    def note_lines(self) -> Iterator[None]:
         """Note the lines that have effects while the context lasts."""
 
         def note(frame: FrameType, event: str, argument: Any) -> None:

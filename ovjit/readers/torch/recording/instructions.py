@@ -15,7 +15,7 @@ class Listing(NamedTuple):
     """The instructions of some code, and the place of each among them by its offset."""
 
     rows: list[dis.Instruction]
-    places: dict[int, int]
+    row_by_offset: dict[int, int]
 
 
 @lru_cache(64)

@@ -84,8 +84,8 @@ class Change(ast.NodeTransformer):
     """Changes what is on some lines of a function, to code that uses `names` as the variable `module`."""
 
     module = ""
-    #: Where it is among the changes of a function: branches first, whose bodies may have loops.
-    place = 0
+    #: Changes of a function are applied by ascending order: branches first, whose bodies may have loops.
+    order = 0
 
     def __init__(self, lines: set[int]):
         self.lines = lines
@@ -109,7 +109,7 @@ def apply_changes(lines_by_function: Mapping[Any, set[int]], kind: type[Change],
                 if code is not None:
                     count += 1
                     cells = {**(each.rewritten[-1][1] if each.rewritten else {}), kind.module: names}
-                    stack.enter_context(each.changed((kind, lines), code, cells))
+                    stack.enter_context(each.apply_change((kind, lines), code, cells))
         yield count
 
 
@@ -126,7 +126,7 @@ def _rewrite(function: Any, changes: Sequence[tuple[type[Change], set[int]]]) ->
         return None
     remove_exits(definition, {line for kind, lines in changes if kind is Loops for line in lines})
     result = [kind(lines) for kind, lines in changes]
-    for change in sorted(result, key=lambda change: change.place):
+    for change in sorted(result, key=lambda change: change.order):
         change.generic_visit(definition)
     if not result[-1].any:
         return None
@@ -157,7 +157,7 @@ class Loops(Change):
     """Replaces loops that begin on `lines`, and lists that are made by one."""
 
     module = MODULE
-    place = 1
+    order = 1
 
     def __init__(self, lines: set[int]):
         super().__init__(lines)
@@ -261,7 +261,7 @@ class Loops(Change):
         assert isinstance(item, ast.Assign)
         item.targets = [copy.deepcopy(node.target)]
         once = [item, *parse_at(put, node), *body]
-        trial.body = copy.deepcopy([*once, *parse_at(f"{loop}.tried(locals())", node)])
+        trial.body = copy.deepcopy([*once, *parse_at(f"{loop}.end_trial(locals())", node)])
         choice.body += copy.deepcopy(once)
         forget = "\n".join(f"{name} = {lost}" for name in sorted(local_names))
         choice.body += parse_at(f"{loop}.end(locals(), {exit_flag})\n{put}\n{forget}", node)

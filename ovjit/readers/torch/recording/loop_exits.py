@@ -46,7 +46,7 @@ class _Filters(ast.NodeTransformer):
 
     def __init__(self, lines: set[int]):
         self._lines = lines
-        self._made: list[ast.stmt] | None = None  # what makes the lists of the statement, in one alone
+        self._prologue: list[ast.stmt] | None = None  # what makes the lists of the statement, in one alone
 
     def visit_FunctionDef(self, node: Any) -> Any:
         return node  # a function of its own
@@ -54,9 +54,9 @@ class _Filters(ast.NodeTransformer):
     visit_AsyncFunctionDef = visit_Lambda = visit_ClassDef = visit_FunctionDef
 
     def visit_Assign(self, node: Any) -> Any:
-        self._made, outer = [], self._made
+        self._prologue, outer = [], self._prologue
         node = self.generic_visit(node)
-        before, self._made = self._made or [], outer
+        before, self._prologue = self._prologue or [], outer
         return [*before, node]
 
     visit_Return = visit_Expr = visit_AugAssign = visit_Assign
@@ -72,7 +72,7 @@ class _Filters(ast.NodeTransformer):
     def visit_ListComp(self, node: ast.ListComp) -> ast.AST:
         part = node.generators[0]
         is_one = len(node.generators) == 1 and bool(part.ifs) and part.iter.lineno in self._lines
-        if not is_one or self._made is None:
+        if not is_one or self._prologue is None:
             return node
         name = f"{LIST}{node.lineno}_{node.col_offset}"
         names = {v.id: f"{name}_{v.id}" for v in ast.walk(part.target) if isinstance(v, ast.Name)}
@@ -86,7 +86,7 @@ class _Filters(ast.NodeTransformer):
         assert isinstance(append, ast.Expr) and isinstance(append.value, ast.Call)
         loop.target, loop.iter, loop.body[0].test = target, part.iter, ast.copy_location(test, tests[0])
         append.value.args = [element]
-        self._made += [start, loop]
+        self._prologue += [start, loop]
         return ast.copy_location(ast.Name(name, ast.Load()), node)
 
 

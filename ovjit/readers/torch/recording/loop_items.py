@@ -46,13 +46,13 @@ class Items:
     def __init__(self, source: Any):
         import torch
 
-        self.given = source
-        self.rows = source.whole if isinstance(source, Stack) else source
+        self.source = source
+        self.rows = source.tensor if isinstance(source, Stack) else source
         is_rows = isinstance(self.rows, torch.Tensor) and self.rows.dim() > 0
         self.is_open = is_rows and is_open(self.rows.shape[0])
 
     def plain(self) -> Any:
-        return self.given
+        return self.source
 
     def count(self) -> Any:
         return self.rows.shape[0]
@@ -88,7 +88,7 @@ def length(items: Any) -> Any:
     """`len(given)`, of a tensor or a list that a loop fills as it may be for others."""
     if isinstance(items, Items):
         return items.count() if items.is_open else len(items.plain())
-    items = items.whole if isinstance(items, Stack) else items
+    items = items.tensor if isinstance(items, Stack) else items
     return items.shape[0] if isinstance(items, sys.modules["torch"].Tensor) and items.dim() else len(items)
 
 
@@ -96,7 +96,7 @@ def total(items: Any, *start: Any) -> Any:
     """`sum(given)`, of a list that a loop fills as it may be for others."""
     if isinstance(items, Items):
         return sum(start, items.rows.sum(0)) if items.is_open else sum(items.plain(), *start)
-    return sum(start, items.whole.sum(0)) if isinstance(items, Stack) else sum(items, *start)
+    return sum(start, items.tensor.sum(0)) if isinstance(items, Stack) else sum(items, *start)
 
 
 def largest(items: Any, *more: Any, **named: Any) -> Any:
@@ -110,8 +110,8 @@ def smallest(items: Any, *more: Any, **named: Any) -> Any:
 
 
 def _extreme(function: Any, items: Any, more: Sequence[Any], named: Mapping[str, Any]) -> Any:
-    if isinstance(items, Stack) and items.whole.dim() == 1 and not more and not named:
-        return getattr(items.whole, f"a{function.__name__}")(0)
+    if isinstance(items, Stack) and items.tensor.dim() == 1 and not more and not named:
+        return getattr(items.tensor, f"a{function.__name__}")(0)
     return function(items, *more, **named)
 
 

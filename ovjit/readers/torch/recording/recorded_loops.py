@@ -59,7 +59,7 @@ def _stacking(plain: Any, of_stack: Any) -> Any:
     def call(tensors: Any, dim: int = 0, **more: Any) -> Any:
         if not isinstance(tensors, Stack):
             return plain(tensors, dim, **more)
-        rows = tensors.whole
+        rows = tensors.tensor
         if of_stack is plain:
             return rows.movedim(0, dim).contiguous()
         return of_stack(rows, dim)
@@ -81,25 +81,25 @@ class Recorded:
 
     def __init__(self, walk: Any, names: Sequence[str], variables: Mapping[str, Any]):
         self._walk = walk
-        self.given = {k: variables[k] for k in names if k in variables}
-        self._numbers = [k for k, v in self.given.items() if type(v) in (int, float)]
+        self.variables = {k: variables[k] for k in names if k in variables}
+        self._numbers = [k for k, v in self.variables.items() if type(v) in (int, float)]
         self.is_trial = bool(self._numbers)
         if self.is_trial:
             self.item = walk.item(0)
-            self.state: dict[str, Any] = {k: _trial_copy(v) for k, v in self.given.items()}
+            self.state: dict[str, Any] = {k: _trial_copy(v) for k, v in self.variables.items()}
 
-    def tried(self, variables: Mapping[str, Any]) -> None:
+    def end_trial(self, variables: Mapping[str, Any]) -> None:
         """Turn the numbers that a trial of the body has changed into tensors of the types they get."""
         import torch
 
         self.is_trial = False
         for key in self._numbers:
-            number, result = self.given[key], variables[key]
+            number, result = self.variables[key], variables[key]
             if isinstance(result, torch.Tensor):
-                self.given[key] = torch.full_like(result, number)
+                self.variables[key] = torch.full_like(result, number)
             elif type(result) in (int, float):
                 kind = torch.float64 if float in (type(result), type(number)) else torch.int64
-                self.given[key] = torch.full((), number, dtype=kind)
+                self.variables[key] = torch.full((), number, dtype=kind)
 
     def begin(self) -> None:
         """The body is recorded from here on."""
@@ -109,10 +109,12 @@ class Recorded:
         trips = walk.count()
         self.graph = torch._C._get_tracing_state().graph()
         # lists of a loop around this one have their items added there
-        self.lists = {k: v for k, v in self.given.items() if isinstance(v, list) and not isinstance(v, Added)}
+        self.lists = {
+            k: v for k, v in self.variables.items() if isinstance(v, list) and not isinstance(v, Added)
+        }
         with suspend_tracing():
             self._trips = trips.item()
-        self.before = {k: v for k, v in self.given.items() if isinstance(v, torch.Tensor)}
+        self.before = {k: v for k, v in self.variables.items() if isinstance(v, torch.Tensor)}
         integer, truth, tensors = torch._C.IntType.get(), torch._C.BoolType.get(), torch._C.TensorType.get()
         # modules are not recorded as such in a loop: their calls are part of the body
         self._modules, torch.jit._trace._trace_module_map = torch.jit._trace._trace_module_map, None
@@ -129,7 +131,7 @@ class Recorded:
         at = self.block.addInputToBlock()
         at.setType(integer)
         self._going = going
-        self.state = dict(self.given)
+        self.state = dict(self.variables)
         self.state |= {k: Added(self._grown[k], self.block) for k in self.lists}
         for key, value in self.before.items():
             inner = self.block.addInputToBlock()
@@ -140,13 +142,13 @@ class Recorded:
         self.item = walk.item(traced_as(zero, made_node("prim::NumToTensor", [at], tensors)))
 
     def end(self, variables: Mapping[str, Any], exit_flag: Any = None) -> None:
-        """End the body, which has left `variables`, and set `state` to the values after the loop. `exit_flag`: a
+        """End the body, which has left `variables`; set `state` to the values after the loop. `exit_flag`: a
         bool that ends the loop after an iteration, or None."""
         import torch
 
         tensors = torch._C.TensorType.get()
-        unchanged = self.given.keys() - self.lists.keys() - self.before.keys()
-        if any(variables[key] is not self.given[key] for key in unchanged):
+        unchanged = self.variables.keys() - self.lists.keys() - self.before.keys()
+        if any(variables[key] is not self.variables[key] for key in unchanged):
             raise UnsupportedError("the loop changes a value that is not a tensor")
         after = {}
         for key, old in self.before.items():
@@ -200,5 +202,5 @@ def _trial_copy(value: Any) -> Any:
     if isinstance(value, Added):
         return []
     if isinstance(value, Stack):
-        return Stack(value.whole)
+        return Stack(value.tensor)
     return list(value) if isinstance(value, list) else value

@@ -59,7 +59,7 @@ _FILTER: Any = ("ignore", _heard, Warning, None, 0)
 #: Lists that get what is heard, the innermost last.
 _listeners: list[list[Any]] = []
 #: The text of a warning of PyTorch's that has been heard when it was made.
-_made: list[str] = []
+_last_text: list[str] = []
 
 
 @contextlib.contextmanager
@@ -84,7 +84,7 @@ def listening(records: list[Any] | None = None) -> Iterator[None]:
 
 
 def _hear(text: str) -> bool:
-    if _made and _made.pop() == text:
+    if _last_text and _last_text.pop() == text:
         return True
     keep(text, UserWarning)
     return True
@@ -137,7 +137,7 @@ def heard_category() -> Any:
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
             if is_recording() and _listeners and args:
-                _made[:] = [str(args[0])]
+                _last_text[:] = [str(args[0])]
                 keep(str(args[0]), plain)
 
     TracerWarning.__module__, TracerWarning.__qualname__ = plain.__module__, plain.__qualname__

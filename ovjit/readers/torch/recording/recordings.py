@@ -132,7 +132,7 @@ class _Traces:
         warned: list[Any] = []
         begin = time.perf_counter()
         self._effects = Effects()
-        with self._effects.noted():
+        with self._effects.note_lines():
             script = record(ready, warned, self._loops, self.conditions, self._listed)
         self.plain = Recorded(script, warned)
         seconds = max(LEAST_SECONDS, (time.perf_counter() - begin) / 2)

@@ -62,7 +62,7 @@ class Redirected:
     def __init__(self, function: Any):
         self.function = function
         self.code = function.__code__
-        self.theirs = _with(function, self.code, function.__globals__, {})
+        self.original = _with(function, self.code, function.__globals__, {})
         self.changes: list[Any] = []
         self.rewritten: list[tuple[Any, Mapping[str, Any]]] = []
         self.names: list[_Globals] = []
@@ -74,10 +74,10 @@ class Redirected:
         self.ours = _with(self.function, code, table, cells)
 
     def call(self, *args: Any, **named: Any) -> Any:
-        return (self.ours if is_recording() else self.theirs)(*args, **named)
+        return (self.ours if is_recording() else self.original)(*args, **named)
 
     @contextlib.contextmanager
-    def changed(self, change: Any, code: Any, cells: Mapping[str, Any]) -> Iterator[None]:
+    def apply_change(self, change: Any, code: Any, cells: Mapping[str, Any]) -> Iterator[None]:
         """Run code that a change has made, with values of its free variables."""
         self.changes.append(change)
         self.rewritten.append((code, cells))
@@ -182,7 +182,7 @@ def functions_with(code: Any) -> list[Any]:
 
 def _redirect_targets() -> set[int]:
     """The functions that redirected ones call."""
-    return {id(f) for each in _redirected.values() for f in (each.ours, each.theirs)}
+    return {id(f) for each in _redirected.values() for f in (each.ours, each.original)}
 
 
 def functions_that_run(code: Any) -> list[Any]:

@@ -62,7 +62,7 @@ class Followed:
         #: Functions whose conditions on sizes are recorded with both bodies of their branches, if any are.
         self.conditions = conditions
         #: Files whose code asked for a number in the last trace.
-        self.seen: set[str] = set()
+        self.asking_files: set[str] = set()
         self.as_run: set[tuple[Any, int]] = set()
         #: Where the last two sizes were compared that were taken for different ones.
         self.last: tuple[Any, int] | None = None
@@ -91,13 +91,13 @@ class Followed:
     def more_conditions(self) -> bool:
         """Whether the last trace has asked conditions that were not known. They are recorded in the next."""
         assert self.conditions is not None
-        before, self.files = (self._chosen, self.files), self.files | self.seen
+        before, self.files = (self._chosen, self.files), self.files | self.asking_files
         self._chosen = {function: set(lines) for function, lines in self.conditions.lines.items()}
         return before != (self._chosen, self.files)
 
     def again(self, failed: bool) -> bool:
         """Whether another trace may do better than the last one, which may have failed."""
-        new = self.seen - self.files
+        new = self.asking_files - self.files
         self.files |= new
         if failed and self._has_learned:
             return True
@@ -135,7 +135,7 @@ class Followed:
     @contextlib.contextmanager
     def sizes(self, root: Any) -> Iterator[None]:
         """Record what runs of the module `root` here for any sizes."""
-        self.last, self.seen, self.ordering, self.positive = None, set(), {}, set()
+        self.last, self.asking_files, self.ordering, self.positive = None, set(), {}, set()
         self._answers, self.is_unsure = {}, False
         self._last_line, self._has_learned = None, False
         with contextlib.ExitStack() as stack:
@@ -224,7 +224,7 @@ class Followed:
         with suspend_tracing():
             return bool(value.item()) == answer
 
-    def counted(self, end: Any, size: Callable[[], Any]) -> Any:
+    def count_end(self, end: Any, size: Callable[[], Any]) -> Any:
         """The end of a slice. Behind `if n > 0`, -n is the length less n, which holds for 0, too: then the
         slice is whole, as what it is made of is without the branch."""
         if is_of_sizes(end):
@@ -338,7 +338,7 @@ def _mode(followed: Followed) -> type:
             if function is tensor.__bool__ and (answer := followed.answer(args[0])) is not None:
                 return answer
             if function in asking:
-                followed.seen.add(_asking().f_code.co_filename)
+                followed.asking_files.add(_asking().f_code.co_filename)
             if (maker := getattr(function, "__wrapped__", function)) in makers:
                 return tensor_of(maker, args, kwargs)
             if function is tensor.__getitem__ and followed.positive:
@@ -357,7 +357,7 @@ def _count_from_front(followed: Followed, x: Any, index: Any) -> Any:
         if part is Ellipsis or part is None or hasattr(part, "dtype") and part.dim():
             break  # what follows is about other dimensions
         if isinstance(part, slice):
-            end = followed.counted(part.stop, functools.partial(x.size, i))
+            end = followed.count_end(part.stop, functools.partial(x.size, i))
             parts[i] = slice(part.start, end, part.step)
     return tuple(parts) if isinstance(index, tuple) else parts[0]
 

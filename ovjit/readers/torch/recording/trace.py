@@ -38,7 +38,7 @@ class Prepared(NamedTuple):
     pairs of the index of the tensor and the axis.
     """
 
-    given: Any
+    source: Any
     names: list[str]
     leaves: list[Any]
     module: Any

@@ -9,7 +9,7 @@ from typing import Any
 from ovjit.api.model.node import Output
 from ovjit.errors import ConverterError, ModelError, UnsupportedError
 from ovjit.readers.torch.branches import raises, read_if
-from ovjit.readers.torch.call import Call, Wanted
+from ovjit.readers.torch.call import Call, OutputUses
 from ovjit.readers.torch.containers import change, copy_containers, is_changed, item_of, restore
 from ovjit.readers.torch.graph import Refused, bound, parsed_schema
 from ovjit.readers.torch.loops import read_loop, unroll
@@ -110,7 +110,9 @@ class ScriptReader(AttributesReader):
             self.check_read(kind, inputs)
         base = label(node.scopeName(), naming(kind, [use.user for v in outputs for use in v.uses()]))
         try:
-            result = self.call(name, overload, arguments, base, partial(where, node), self._wanted(outputs))
+            result = self.call(
+                name, overload, arguments, base, partial(where, node), self._output_uses(outputs)
+            )
             _check_outputs(node, name, result)
         except Refused as error:
             result = compose(self, error, name, overload, arguments)
@@ -150,17 +152,17 @@ class ScriptReader(AttributesReader):
             for other in tensors if isinstance(value, Stacked) else ():
                 self.memory.join(value, other)
 
-    def _wanted(self, outputs: Sequence[Any]) -> Wanted:
+    def _output_uses(self, outputs: Sequence[Any]) -> OutputUses:
         if len(outputs) != 1:
-            return Wanted(len(outputs), frozenset(i for i, v in enumerate(outputs) if v.uses()))
+            return OutputUses(len(outputs), frozenset(i for i, v in enumerate(outputs) if v.uses()))
         users = [use.user for use in outputs[0].uses()]
         if len(users) == 1 and users[0].kind() == UNPACK:
-            return Wanted(users[0].outputsSize(), is_examples=True, is_assumed=self.is_assumed)
+            return OutputUses(users[0].outputsSize(), is_examples=True, is_assumed=self.is_assumed)
         result = outputs[0].type()
         if result.kind() == "ListType":
             lengths = [user for user in users if user.kind() == "aten::len"]
-            return Wanted(items=_items_read(users), is_counted=bool(lengths))
-        return Wanted(rank=result.dim() if result.kind() == "TensorType" else None)
+            return OutputUses(items=_items_read(users), is_counted=bool(lengths))
+        return OutputUses(rank=result.dim() if result.kind() == "TensorType" else None)
 
     def _python(self, node: Any, inputs: list[Any]) -> None:
         """An operator of Python's: one that an extension stands for, or one that has a row."""
@@ -310,7 +312,7 @@ class ScriptReader(AttributesReader):
         contents = [
             (value, copy_containers(value)) for value in before.values() if isinstance(value, (list, dict))
         ]
-        pieces, attributes = self.memory.saved(), dict(self._attributes)
+        pieces, attributes = self.memory.save(), dict(self._attributes)
         carried = unroll(self, node)
         if carried is None:
             self.env, self._attributes = before, attributes
@@ -417,7 +419,7 @@ def _extreme(reader: ScriptReader, node: Any) -> None:
         values = values[0]
     if isinstance(values, Stacked):
         op = "ReduceMax" if node.kind() == "prim::max" else "ReduceMin"
-        reader._set(node, Number(call(op, values.whole, [0], keep_dims=False)))
+        reader._set(node, Number(call(op, values.rows, [0], keep_dims=False)))
         return
     if len(values) == 2 and all(isinstance(v, list) for v in values):
         first, second = values
@@ -433,7 +435,7 @@ def _extreme(reader: ScriptReader, node: Any) -> None:
 _SPECIAL = {
     "prim::Constant": ScriptReader._constant,
     "prim::GetAttr": ScriptReader._attribute,
-    "prim::SetAttr": ScriptReader._assigned,
+    "prim::SetAttr": ScriptReader._set_attribute,
     "prim::CreateObject": ScriptReader._object,
     "prim::isinstance": ScriptReader._isinstance,
     "prim::EnumValue": ScriptReader._enum,

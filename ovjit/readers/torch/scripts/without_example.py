@@ -78,7 +78,7 @@ def _declare_inputs(
     graph = inline_calls(script)
     is_function = isinstance(script, torch.jit.ScriptFunction)
     reader = ScriptReader(None if is_function else script, converters)
-    reader.known = types
+    reader.input_types = types
     inputs = list(graph.inputs())[0 if is_function else 1 :]
     schema = arguments_of(script)
     schema = schema if len(schema) == len(inputs) else [None] * len(inputs)
