@@ -100,9 +100,7 @@ class FrontEnd:
         if self._name == "onnx" and (is_proto or isinstance(source, (str, os.PathLike, bytes, bytearray))):
             return self._load_onnx(source, bool(enable_mmap))
         if self._name == "tflite":
-            return InputModel(
-                read, lambda: self._count, lambda: self._read_for_edits(files[0], bool(enable_mmap))
-            )
+            return InputModel(read, lambda: self._count, lambda: self._read_all(files[0], bool(enable_mmap)))
         model = TensorFlowInputModel if self._name == "tf" else InputModel
         return model(read, lambda: self._count)
 
@@ -120,7 +118,7 @@ class FrontEnd:
 
         return OnnxInputModel(opened_model.proto, read, lambda: self._count)
 
-    def _read_for_edits(self, path: Any, use_mmap: bool) -> Model:
+    def _read_all(self, path: Any, use_mmap: bool) -> Model:
         """A file of TensorFlow Lite with all tensors as the file has them, for edits."""
         from ovjit.readers.tflite.reader import read_tflite
 

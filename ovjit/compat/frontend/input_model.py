@@ -115,9 +115,8 @@ class Place:
         self, output_name: str | None = None, output_port_index: int | None = None
     ) -> Place | None:
         """The tensor that an operation or its output port makes."""
-        tensors = (
-            self._tensors_at(output_name, output_port_index) if self._kind in ("operation", "output") else []
-        )
+        has_outputs = self._kind in ("operation", "output")
+        tensors = self._tensors_at(output_name, output_port_index) if has_outputs else []
         return self._tensor_of(tensors[0]) if len(tensors) == 1 else None
 
     def get_source_tensor(
@@ -473,9 +472,8 @@ class InputModel:
             self._read_extensions = self._extensions()
             self._original = self._read()
         if self._current_model is not None:
-            for edited, original in zip(
-                self._current_model.get_parameters(), self._original.get_parameters(), strict=True
-            ):
+            models = self._current_model, self._original
+            for edited, original in zip(*(m.get_parameters() for m in models), strict=True):
                 original.set_partial_shape(edited.get_partial_shape())
                 original.set_element_type(edited.get_element_type())
             self._unfit = True

@@ -150,21 +150,18 @@ class Graph:
     def drop_unused(self) -> None:
         """Leave out operations and inputs that no output needs."""
         needed, waiting = set[Operation](), list(self.outputs)
-        needed_tensors = set(waiting)
+        read = set(waiting)
         while waiting:
             producer = self.producer(waiting.pop())
             if producer is None or producer[0] in needed:
                 continue
-            needed.add(producer[0])
-            more = [
-                t
-                for t in (*producer[0].inputs, *producer[0].captured)
-                if t is not None and t not in needed_tensors
-            ]
-            needed_tensors.update(more)
+            maker = producer[0]
+            needed.add(maker)
+            more = [t for t in (*maker.inputs, *maker.captured) if t is not None and t not in read]
+            read.update(more)
             waiting += more
         self.operations = [operation for operation in self.operations if operation in needed]
-        self.inputs = [tensor for tensor in self.inputs if tensor in needed_tensors]
+        self.inputs = [tensor for tensor in self.inputs if tensor in read]
 
     def to_proto(self) -> Any:
         result = type(self._proto)()

@@ -100,9 +100,8 @@ class OnnxInputModel(InputModel):
         return None if tensor is None else self._of_tensor(tensor)
 
     def get_place_by_operation_name(self, operation_name: str) -> Place | None:
-        operation = next(
-            (o for o in self._graph.operations if operation_name and o.name == operation_name), None
-        )
+        named = (o for o in self._graph.operations if operation_name and o.name == operation_name)
+        operation = next(named, None)
         return None if operation is None else OnnxPlace(self._graph, "operation", operation)
 
     # -- types and shapes ------------------------------------------------------------------------------------

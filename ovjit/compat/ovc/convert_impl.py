@@ -205,12 +205,9 @@ def _failure(error: OvjitError, source: Any) -> OvjitError:
     path = source[0] if isinstance(source, (list, tuple)) and source else source
     if not isinstance(path, (str, os.PathLike)):
         return Unreadable(str(error))
-    is_recognized = os.path.isdir(path) or FrontEndManager().load_by_model(path) is not None
-    return (
-        Unreadable(str(error))
-        if is_recognized
-        else Unrecognized("Cannot recognize input model. {}", str(error))
-    )
+    if os.path.isdir(path) or FrontEndManager().load_by_model(path) is not None:
+        return Unreadable(str(error))
+    return Unrecognized("Cannot recognize input model. {}", str(error))
 
 
 def _read_given(core: Core, source: Any) -> Model:
@@ -296,10 +293,8 @@ def _set_outputs(model: Model, outputs: Sequence[Any]) -> None:
     once, as in OpenVINO."""
     ports = [port if isinstance(port, Output) else _named(model, port) for port in outputs]
     have = model.get_results()
-    ends_of_results = [(result.input_value(0), result.output(0)) for result in have]
-    result_indices = [
-        next((i for i, ends in enumerate(ends_of_results) if port in ends), None) for port in ports
-    ]
+    result_ports = [(result.input_value(0), result.output(0)) for result in have]
+    result_indices = [next((i for i, p in enumerate(result_ports) if port in p), None) for port in ports]
     if len(result_indices) == len(have) and set(result_indices) == set(range(len(have))):
         return
     for result in have:

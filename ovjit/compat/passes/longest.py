@@ -40,9 +40,8 @@ def choices(model: Model, lengths: Iterable[Output], computed: Container[Output]
     comparisons = [pair for pair in find_comparisons(model, lengths) if pair[0].output(0) in computed]
     shared = dict.fromkeys([*lengths, *(length for _, length in comparisons)], True)
     for node, _ in comparisons:
-        readers = [
-            r for r in _find_dependents(node.output(0), shared)[1] if any(x in computed for x in r.outputs())
-        ]
+        _, readers = _find_dependents(node.output(0), shared)
+        readers = [r for r in readers if any(x in computed for x in r.outputs())]
         ends = [x for reader in readers for x in reader.outputs()]
         if not is_static(node._tensors[0]._type.shape) or not all(_is_by_sequence(x, probe) for x in ends):
             raise UnsupportedError(

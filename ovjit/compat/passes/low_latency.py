@@ -109,15 +109,13 @@ def _takes_whole_inputs(loop: _Repeated) -> bool:
     """Whether in the only iteration each sliced input is the whole input, and each concatenated output the
     result."""
 
-    def is_whole(value: Output, port: Port) -> bool:
+    def spans(value: Output, port: Port) -> bool:
         shape = value._tensor._type.shape
         return shape is not None and shape[port.axis] == abs(port.part_size)
 
     return all(
-        is_whole(loop.input_value(port.outer), port) for port in loop._input_ports[0] if port.kind == SLICED
-    ) and all(
-        is_whole(loop.output(port.outer), port) for port in loop._output_ports[0] if port.kind == CONCAT
-    )
+        spans(loop.input_value(port.outer), port) for port in loop._input_ports[0] if port.kind == SLICED
+    ) and all(spans(loop.output(port.outer), port) for port in loop._output_ports[0] if port.kind == CONCAT)
 
 
 def _put_body_in_place(loop: _Repeated) -> None:

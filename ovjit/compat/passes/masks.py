@@ -105,9 +105,7 @@ class _MaskRows:
             low, high = (middle, high) if self.first_visible(middle) == start else (low, middle)
         chunk = high - start
         samples = (0, chunk // 2, chunk - 1, chunk, 2 * chunk - 1, 3 * chunk)
-        if start % chunk or any(
-            self.first_visible(position) != position // chunk * chunk for position in samples
-        ):
+        if start % chunk or any(self.first_visible(p) != p // chunk * chunk for p in samples):
             raise _other(self.source, _Uneven)
         return 0, chunk
 

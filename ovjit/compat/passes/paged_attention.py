@@ -314,10 +314,8 @@ class _Rewriting(Inputs):
         node, opts = layer.node, self.options
         names = f"key_cache.{owner}", f"value_cache.{owner}"
         caches = [self.input(name, "dynamic", (ANY,) * 4) for name in names]
-        has_own_blocks = opts.use_block_indices_inputs
-        blocks = (
-            each("block_indices", "i32") if has_own_blocks else self.input("block_indices", "i32", (ANY,))
-        )
+        separate = opts.use_block_indices_inputs
+        blocks = each("block_indices", "i32") if separate else self.input("block_indices", "i32", (ANY,))
         shared = [self.input(name, "i32", (ANY,)) for name in ("past_lens", "subsequence_begins")]
         ends = self.input("block_indices_begins", "i32", (ANY,))
         slopes = empty(np.float32) if mask.slopes is None else constant_node(mask.slopes).output(0)

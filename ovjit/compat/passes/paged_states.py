@@ -133,16 +133,10 @@ class _Finder:
         return [end for end, y in pairs if _near(np.moveaxis(y, axis, 1), expected[0])]
 
     def _layer(
-        self,
-        operation: str,
-        inputs: Sequence[Any],
-        table: int,
-        outputs: list[Output],
-        axis: int,
-        **attrs: Any,
+        self, operation: str, inputs: Sequence[Any], table: int, ends: list[Output], axis: int, **attrs: Any
     ) -> Layer:
         name = str(self.read._attrs["variable_id"])
-        return Layer(operation, self.node, name, self.state, list(inputs), table, attrs, outputs, axis)
+        return Layer(operation, self.node, name, self.state, list(inputs), table, attrs, ends, axis)
 
     # -- convolutions --------------------------------------------------------------------------------------
 
@@ -202,17 +196,13 @@ class _Finder:
     def _deltas(self, rows: Sequence[Output], axis: int) -> Iterator[Layer]:
         heads, size, value_size = self.state
         q, k, v, gate, beta = rows
-        other_inputs = [
-            Input(v, axis, (heads, value_size)),
-            Input(gate, axis, (heads,)),
-            Input(beta, axis, (heads,)),
-        ]
+        gates = [Input(x, axis, (heads,)) for x in (gate, beta)]
         state = self.rng.standard_normal((1, *self.state)).astype(np.float32)
         queries, keys = (_find_vectors(x, axis, heads, size) for x in (q, k))
         pairs = itertools.product(queries, keys, (True, False))
         for (query, query_eps), (key, key_eps), unit in pairs:
             attrs = {"fuse_qk_l2norm": unit, "q_l2_norm_eps": query_eps, "k_l2_norm_eps": key_eps}
-            inputs = [query, key, *other_inputs]
+            inputs = [query, key, Input(v, axis, (heads, value_size)), *gates]
             arrays = [x.random(self.rng) for x in inputs]
             arrays[0] *= np.float32(2e-3 if unit else 1)  # so that what is added to squares counts
             arrays[1] *= np.float32(2e-3 if unit else 1 / math.sqrt(size))

@@ -79,11 +79,9 @@ def one(nodes: list[Output], message: str) -> Output:
     return nodes[0]
 
 
-def _single_tensor_step(
-    label: str, why: str, convert: Callable[[Output, Context], Output], **more: Any
-) -> Step:
+def _step_of_one(label: str, why: str, apply: Callable[[Output, Context], Output], **more: Any) -> Step:
     """A step from one tensor to another one. RuntimeError that says `why` for an image of several."""
-    return Step(label, lambda nodes, context: [convert(one(nodes, why), context)], **more)
+    return Step(label, lambda nodes, context: [apply(one(nodes, why), context)], **more)
 
 
 def known_dims(node: Output) -> tuple[Dim, ...]:
@@ -137,7 +135,7 @@ def arithmetic(name: str, values: Sequence[float]) -> Step:
         return mark(make("Subtract" if name == "mean" else "Divide", node, constant(array, dtype)))
 
     why = f"Can't apply {name} preprocessing for multi-plane input. {_TO_RGB} 'convert_color'"
-    return _single_tensor_step(f"{name} ({_numbers(values)})" if len(values) else f"{name} ", why, apply)
+    return _step_of_one(f"{name} ({_numbers(values)})" if len(values) else f"{name} ", why, apply)
 
 
 def _real_type(node: Output, what: str, doing: str) -> str:
@@ -190,7 +188,7 @@ def resize(algorithm: ResizeAlgorithm, size: tuple[int, int] | None) -> Step:
 
     label = "resize to model width/height" if size is None else f"resize to ({size[0]}, {size[1]})"
     why = f"Can't resize multi-plane input. {_TO_RGB} 'PreProcessSteps::convert_color'"
-    return _single_tensor_step(label, why, apply)
+    return _step_of_one(label, why, apply)
 
 
 def _model_size(context: Context, axis: str, what: str) -> int:
@@ -213,7 +211,7 @@ def crop(begin: Sequence[int], end: Sequence[int]) -> Step:
 
     shown = (f"[ {', '.join(map(str, numbers))} ]" for numbers in (begin, end))
     why = f"Can't crop multi-plane input. {_TO_RGB} 'PreProcessSteps::convert_color'"
-    return _single_tensor_step(f"Crop ({','.join(shown)})", why, apply)
+    return _step_of_one(f"Crop ({','.join(shown)})", why, apply)
 
 
 def pad(begin: Sequence[int], end: Sequence[int], values: Sequence[float], mode: PaddingMode) -> Step:
@@ -236,7 +234,7 @@ def pad(begin: Sequence[int], end: Sequence[int], values: Sequence[float], mode:
 
     how = _PADS.get(mode, f"with ({_numbers(values)})")
     why = f"Can't pad multi-plane input. {_TO_RGB} 'PreProcessSteps::convert_color'"
-    return _single_tensor_step(f"pad(begin ({_numbers(begin)}), end ({_numbers(end)}), {how})", why, apply)
+    return _step_of_one(f"pad(begin ({_numbers(begin)}), end ({_numbers(end)}), {how})", why, apply)
 
 
 # -- layouts and channels -----------------------------------------------------------------------------------
@@ -259,7 +257,7 @@ def convert_layout(target: Layout) -> Step:
             node = make("Unsqueeze", node, constant(list(range(change.added))))
         return make("Transpose", node, constant(change.order))
 
-    return _single_tensor_step(f"convert layout {target.to_string()}", _ONE_LAYOUT, apply, layout=target)
+    return _step_of_one(f"convert layout {target.to_string()}", _ONE_LAYOUT, apply, layout=target)
 
 
 def permute(order: Sequence[int]) -> Step:
@@ -272,7 +270,7 @@ def permute(order: Sequence[int]) -> Step:
         return moved
 
     label = f"convert layout ({','.join(map(str, order))})"
-    return _single_tensor_step(label, _ONE_LAYOUT, apply, order=tuple(order))
+    return _step_of_one(label, _ONE_LAYOUT, apply, order=tuple(order))
 
 
 def reverse_channels() -> Step:
@@ -282,7 +280,7 @@ def reverse_channels() -> Step:
         return mark(_reverse_axis(node, axis_of(context.layout, "C", "channels", node)))
 
     why = "Internal error: can't reverse channels for multi-plane inputs"
-    return _single_tensor_step("reverse channels", why, apply)
+    return _step_of_one("reverse channels", why, apply)
 
 
 def _reverse_axis(node: Output, axis: int) -> Output:
@@ -396,7 +394,7 @@ def custom(function: Callable[[Output], Output]) -> Step:
         return result
 
     why = f"Can't apply custom preprocessing step for multi-plane input. {_TO_RGB} 'convert_color'"
-    return _single_tensor_step("custom", why, apply)
+    return _step_of_one("custom", why, apply)
 
 
 def show(nodes: list[Output], context: Context) -> str:

@@ -78,8 +78,7 @@ class MultiMethod:
     def check_invoked_types_in_overloaded_funcs(self, tuple_to_check: tuple, key_structure: tuple) -> bool:
         """Whether the types of the arguments fit the annotations, as far as there are both."""
         return all(
-            _fits(annotation, actual)
-            for actual, annotation in zip(tuple_to_check, key_structure, strict=False)
+            _fits(expected, actual) for actual, expected in zip(tuple_to_check, key_structure, strict=False)
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

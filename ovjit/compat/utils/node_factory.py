@@ -78,11 +78,7 @@ class NodeFactory:
     @staticmethod
     def _arguments_as_outputs(arguments: Sequence[Node | Output]) -> list[Output]:
         """The outputs that `create` connects: a Node stands for all of its own."""
-        return [
-            out
-            for argument in arguments
-            for out in ([argument] if isinstance(argument, Output) else argument.outputs())
-        ]
+        return [out for node in arguments for out in ([node] if isinstance(node, Output) else node.outputs())]
 
     def _record(self, name: str) -> Op:
         try:

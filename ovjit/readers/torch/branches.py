@@ -250,10 +250,7 @@ def _forget_differing(output: Output, results: Sequence[Output]) -> None:
     if kind.shape is None or None in shapes or len({len(shape or ()) for shape in shapes}) > 1:
         return
     dims_by_branch = zip(kind.shape, *(shape or () for shape in shapes), strict=True)
-    dims = tuple(
-        d if statically_known_equal(*candidates) else with_symbol(d, None)
-        for d, *candidates in dims_by_branch
-    )
+    dims = tuple(d if statically_known_equal(*e) else with_symbol(d, None) for d, *e in dims_by_branch)
     output._tensor._type = TensorType(kind.dtype, dims, kind.value, kind.partial)
 
 
@@ -327,17 +324,13 @@ def _outer_values(
 
 
 def _note_changes(
-    inside: Inside,
-    block: Any,
-    outer_values: Mapping[str, Any],
-    before: Mapping[str, Any],
-    after: Mapping[str, Any],
+    inside: Inside, block: Any, outer: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> None:
     """Record the outer values that a body reassigns, and the lists that it only appends to.
 
     `before` are the values before the body.
     """
-    for name, value in outer_values.items():
+    for name, value in outer.items():
         first = {**before[name], **value.read} if isinstance(value, _Inner) else before[name]
         if after[name] is value and is_same(value, first):
             continue
@@ -391,12 +384,10 @@ def is_extended(block: Any, index: int) -> bool:
     return _is_only_appended_to(block, value.debugName())
 
 
-def read_graph(
-    reader: FxReader, call: Call, graph: Any, arguments: Sequence[Any]
-) -> tuple[Inside, list[Any]]:
+def read_graph(reader: FxReader, call: Call, graph: Any, inputs: Sequence[Any]) -> tuple[Inside, list[Any]]:
     """Read a graph module as a body for values of the outer graph; return the body's inputs and outputs."""
     inside = Inside(call)
-    values = [inside.value(v) for v in arguments]
+    values = [inside.value(v) for v in inputs]
     return inside, inner_graph(reader, graph, values)
 
 

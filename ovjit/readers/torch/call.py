@@ -253,22 +253,15 @@ class Call(Dimensions):
 
     def _pattern(self, value: Output, dims: list[Any]) -> list[int] | None:
         """Dimensions as a pattern in which 0 copies one, None where it has to be computed."""
-        lengths = [v if isinstance(v, Number) and v.key is not None else self.known_number(v) for v in dims]
+        sizes = [v if isinstance(v, Number) and v.key is not None else self.known_number(v) for v in dims]
         shape = self.shape(value)
-        if (
-            shape is None
-            or None in lengths
-            or not any(isinstance(v, Number) for v in lengths)
-            or 0 in lengths
-        ):
+        if shape is None or None in sizes or not any(isinstance(v, Number) for v in sizes) or 0 in sizes:
             return None
         copied = [
-            i for i, v in enumerate(lengths)
+            i for i, v in enumerate(sizes)
             if isinstance(v, Number) and i < len(shape) and getattr(shape[i], "key", None) == v.key
         ]  # fmt: skip
-        pattern = [
-            0 if i in copied else -1 if isinstance(v, Number) else int(v) for i, v in enumerate(lengths)
-        ]
+        pattern = [0 if i in copied else -1 if isinstance(v, Number) else int(v) for i, v in enumerate(sizes)]
         if pattern.count(-1) > 1:
             return None
         other_dims = [d for i, d in enumerate(shape) if i not in copied]

@@ -96,14 +96,9 @@ def _convert(
         all_converters = {**more, **(converters or {})}
         if dynamo and not extended and is_plain_module(source):
             return _by_export(ready, described, all_converters)
-        ways: tuple[Way, ...] = (
-            (_convert_trace,) if extended or is_script(source) else (_convert_trace, _functional)
-        )
+        ways: tuple[Way, ...] = (_by_trace,) if extended or is_script(source) else (_by_trace, _by_program)
         if example is None and len(ways) > 1:
-            ways = (
-                _convert_script,
-                *ways,
-            )  # zeros of the described shapes do not tell which branches are taken
+            ways = _by_script, *ways  # zeros of the described shapes do not tell which branches are taken
         return _by_any_way(ready, read_onnx, all_converters, extended, ways)
 
 
@@ -123,7 +118,7 @@ def _program(program: Any, example: Any, read_onnx: ReadOnnx, converters: Mappin
     except ConverterError:
         raise
     except (Refused, ModelError, UnsupportedError) as error:
-        return _convert_onnx_export(prepare(program, example, ()), read_onnx, error)
+        return _by_onnx(prepare(program, example, ()), read_onnx, error)
     warn_again(records)
     return model
 
@@ -156,10 +151,10 @@ def _by_any_way(
     assert first is not None
     if extended or ready.assumed is not None:
         raise first if isinstance(first, OvjitError) else OvjitError(f"{NOT_TRACED}{first}") from first
-    return _convert_onnx_export(ready, read_onnx, first)
+    return _by_onnx(ready, read_onnx, first)
 
 
-def _convert_trace(ready: Prepared, records: list[Any], converters: Mapping[str, Any] | None) -> Model:
+def _by_trace(ready: Prepared, records: list[Any], converters: Mapping[str, Any] | None) -> Model:
     """Convert the graph of torch.jit.trace, or of a script."""
     import torch
 
@@ -167,15 +162,15 @@ def _convert_trace(ready: Prepared, records: list[Any], converters: Mapping[str,
         return _read(ready, ready.source, converters)
     if any(isinstance(part, torch.nn.MultiheadAttention) for part in ready.module.modules()):
         try:
-            return _by_trace(ready._replace(fused=True), records, converters)
+            return _by_recordings(ready._replace(fused=True), records, converters)
         except Exception as error:  # padding may make nested tensors, which no rule reads
             logs.info(
                 "attention layers are read as they are written, without PyTorch's fused attention: %s", error
             )
-    return _by_trace(ready, records, converters)
+    return _by_recordings(ready, records, converters)
 
 
-def _by_trace(ready: Prepared, records: list[Any], converters: Mapping[str, Any] | None) -> Model:
+def _by_recordings(ready: Prepared, records: list[Any], converters: Mapping[str, Any] | None) -> Model:
     refused: Exception | None = None
     with contextlib.closing(recordings(ready)) as result:
         for each in result:
@@ -239,7 +234,7 @@ def _origin(value: Any) -> Any:
     return value
 
 
-def _functional(ready: Prepared, records: list[Any], converters: Mapping[str, Any] | None) -> Model:
+def _by_program(ready: Prepared, records: list[Any], converters: Mapping[str, Any] | None) -> Model:
     """Convert by torch.export. Operators without a rule are decomposed."""
     import torch
 
@@ -258,7 +253,7 @@ def _functional(ready: Prepared, records: list[Any], converters: Mapping[str, An
     return model
 
 
-def _convert_script(ready: Prepared, records: list[Any], converters: Mapping[str, Any] | None) -> Model:
+def _by_script(ready: Prepared, records: list[Any], converters: Mapping[str, Any] | None) -> Model:
     """Convert by torch.jit.script, as OpenVINO does without an example. Inputs are named by the signature."""
     import torch
 
@@ -306,13 +301,13 @@ def _open_dims(leaf: Any, shape: Any) -> dict[int, Any]:
 
 
 _WAYS: dict[Way, str] = {
-    _convert_script: "torch.jit.script",
-    _convert_trace: "torch.jit.trace",
-    _functional: "torch.export",
+    _by_script: "torch.jit.script",
+    _by_trace: "torch.jit.trace",
+    _by_program: "torch.export",
 }
 
 
-def _convert_onnx_export(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> Model:
+def _by_onnx(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> Model:
     """Convert by PyTorch's ONNX exporter. `first` is the error of the other ways."""
     import torch
 

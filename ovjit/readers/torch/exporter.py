@@ -107,11 +107,7 @@ def export(ready: Prepared, folder: str, records: list[Any]) -> Exported:
                 continue
             records += warned
             file = target.getvalue() if isinstance(target, io.BytesIO) else target
-            weights = (
-                {}
-                if not is_script(original)
-                else {name: f"{TRACED}.{name}" for name in weight_names(original)}
-            )
+            weights = {n: f"{TRACED}.{n}" for n in (weight_names(original) if is_script(original) else ())}
             return Exported(file, names, list(outputs), frozenset(labels), made_by, weights)
     says = "PyTorch does not export the module to ONNX, by which ovjit converts it"
     raise UnsupportedError(f"{says}: {first}") from first

@@ -50,9 +50,8 @@ def unroll(reader: ScriptReader, node: Any) -> list[Any] | None:
     most, going = call.known_number(most), call.known_number(going)
     body, i = next(node.blocks()), 0
     # attributes are kept: what is written to them is read again
-    iteration_names = [
-        v.debugName() for n in nodes_of(body) if n.kind() != "prim::GetAttr" for v in n.outputs()
-    ]
+    nodes = (node for node in nodes_of(body) if node.kind() != "prim::GetAttr")
+    iteration_names = [value.debugName() for node in nodes for value in node.outputs()]
     while most is not None and going and i < most:
         if i >= MOST_ITERATIONS:
             return None
@@ -77,11 +76,7 @@ def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
     for i in extended[::-1]:  # what is only added to them is an output of the loop
         reader.env[names.pop(1 + i)] = carried.pop(i)
     trip_count = call.known_number(most)
-    trips = (
-        call.const(-1, "i64")
-        if trip_count is not None and trip_count >= ENDLESS
-        else _limit(call, node, most)
-    )
+    trips = call.const(-1, "i64") if (trip_count or 0) >= ENDLESS else _limit(call, node, most)
     written: list[str] = []  # from around the loop
     grown: list[tuple[str, bool]] = []
     last: list[Any] = []  # of the last reading of the body: its inputs, and what it gives

@@ -130,19 +130,17 @@ def _matrix(n: Call, layer: Packed) -> Output:
     shape = (outs, groups, depth // groups) if groups > 1 else (outs, depth)
     each = (outs, groups, 1) if groups > 1 else (outs, 1)
     kind = "f16" if layer.scales.dtype == np.float16 else "f32"
-    real = n.convert(_packed_constant(layer.codes.reshape(shape), layer.kind), kind)
+    real = n.convert(_code_constant(layer.codes.reshape(shape), layer.kind), kind)
     if layer.zeros is not None:
         zeros = layer.zeros.reshape(each)
         fits = zeros.min() >= 0 and zeros.max() <= 15 and layer.kind == "u4"
-        zero_codes = (
-            _packed_constant(zeros.astype(np.uint8), "u4") if fits else n.const(zeros.astype(np.int16))
-        )
-        real = n("Subtract", real, n.convert(zero_codes, kind))
+        codes = _code_constant(zeros.astype(np.uint8), "u4") if fits else n.const(zeros.astype(np.int16))
+        real = n("Subtract", real, n.convert(codes, kind))
     real = n("Multiply", real, n.const(layer.scales.reshape(each)))
     return n.convert(n.reshape(real, [outs, depth]) if groups > 1 else real, "f32")
 
 
-def _packed_constant(values: np.ndarray, kind: str) -> Output:
+def _code_constant(values: np.ndarray, kind: str) -> Output:
     """A constant of 4 or 8 bits."""
     stored: np.ndarray | Unmade = values
     if kind in ("u4", "i4"):
@@ -162,9 +160,7 @@ def _layer_of(module: Any) -> Packed | None:
             candidates = read(module)
         except (AttributeError, TypeError, ValueError, IndexError, RuntimeError):
             continue  # attributes of another meaning
-        ordered = sorted(
-            candidates, key=lambda candidate: _distance(module, candidate)
-        )  # of equal ones the first
+        ordered = sorted(candidates, key=lambda layer: _distance(module, layer))  # of equal ones the first
         if ordered and _distance(module, ordered[0]) <= _AGREES:
             return ordered[0]
     return None
@@ -183,9 +179,8 @@ def _distance(module: Any, layer: Packed) -> float:
     else:
         x = torch.randn(3, depth, generator=torch.Generator().manual_seed(0))
         inputs = [x.to(kind) for kind in (torch.float32, torch.float16, torch.bfloat16)]
-        expected = x.numpy() @ layer.weights().T + (
-            0 if layer.bias is None else layer.bias.astype(np.float32)
-        )
+        bias = 0 if layer.bias is None else layer.bias.astype(np.float32)
+        expected = x.numpy() @ layer.weights().T + bias
     for values in inputs:
         try:
             with torch.no_grad():
@@ -294,11 +289,8 @@ def _compressed_tensors(module: Any) -> list[Packed]:
     arguments, is_table = scheme.weights, isinstance(module, torch.nn.Embedding)
     bits = int(arguments.num_bits)
     is_integer = str(getattr(arguments.type, "value", arguments.type)) == "int"
-    if (
-        not isinstance(module, (torch.nn.Linear, torch.nn.Embedding))
-        or not is_integer
-        or bits not in (2, 4, 8)
-    ):
+    is_layer = isinstance(module, (torch.nn.Linear, torch.nn.Embedding))
+    if not is_layer or not is_integer or bits not in (2, 4, 8):
         return []
     if getattr(scheme, "input_activations", None) is not None:
         return []

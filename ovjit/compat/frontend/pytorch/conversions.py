@@ -37,9 +37,7 @@ def is_of_torch(item: Any) -> bool:
 def for_torch(extensions: Sequence[Any]) -> tuple[dict[str, Callable[..., Any]], dict[Any, ModuleExtension]]:
     """Converters by the names of operators, and extensions by modules, classes or names of modules."""
     modules = {item.module: item for item in extensions if isinstance(item, ModuleExtension)}
-    converters = {
-        item.op_type: _converter(item) for item in extensions if not isinstance(item, ModuleExtension)
-    }
+    converters = {i.op_type: _converter(i) for i in extensions if not isinstance(i, ModuleExtension)}
     return converters, modules
 
 

@@ -80,9 +80,8 @@ def type_of(n: Call, x: Any) -> int:
 def join_lists(n: Call, x: Any, b: Any) -> Any:
     if not isinstance(x, Stacked) and not isinstance(b, Stacked):
         return x + b if isinstance(x, str) else [*x, *b]
-    lists = [
-        v if isinstance(v, Stacked) else stack_items(n, v, x if v is b else b) for v in (x, b) if v != []
-    ]
+    pairs = [(v, other) for v, other in ((x, b), (b, x)) if v != []]
+    lists = [v if isinstance(v, Stacked) else stack_items(n, v, other) for v, other in pairs]
     return Stacked(n.concat([v.rows for v in lists], 0), lists[0].numbers)
 
 

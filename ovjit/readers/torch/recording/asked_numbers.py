@@ -106,13 +106,8 @@ def rounding() -> Iterator[None]:
         *((owner, "split", split_with_count(owner.split, _splits)) for owner in (torch, tensor)),
         *((owner, "tensor_split", _cut_apart(owner.tensor_split)) for owner in (torch, tensor)),
     ]
-    others = (
-        ("__round__", round_number),
-        ("__trunc__", truncate),
-        ("is_integer", _is_whole),
-        ("bit_length", _bits),
-    )
-    for name, function in others:
+    others = {"__round__": round_number, "__trunc__": truncate, "is_integer": _is_whole, "bit_length": _bits}
+    for name, function in others.items():
         if not hasattr(tensor, name):
             rows.append((tensor, name, function))
     for maker in tensor_makers():

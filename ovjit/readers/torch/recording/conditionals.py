@@ -348,15 +348,11 @@ def _look_ups(is_of_sizes: Callable[[Any], bool], either: Any, same: Any) -> Any
         position = at % len(items)  # from the end, too
         return choose([(position == i, value) for i, value in enumerate(items)], items[-1])
 
-    def got(items: Any, *arguments: Any) -> Any:
-        if (
-            not isinstance(items, dict)
-            or len(items) > _MOST_ITEMS
-            or not _has_sizes(arguments[0], is_of_sizes)
-        ):
-            return items.get(*arguments)
-        rows = [(same(arguments[0], key), value) for key, value in items.items()]
-        return choose(rows, arguments[1] if len(arguments) > 1 else None)
+    def got(items: Any, *args: Any) -> Any:
+        if not isinstance(items, dict) or len(items) > _MOST_ITEMS or not _has_sizes(args[0], is_of_sizes):
+            return items.get(*args)
+        rows = [(same(args[0], key), value) for key, value in items.items()]
+        return choose(rows, args[1] if len(args) > 1 else None)
 
     return item, got
 

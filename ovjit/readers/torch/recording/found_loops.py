@@ -84,7 +84,7 @@ def exporting() -> Iterator[set[str]]:
 
     torch_folder, asking = os.path.dirname(torch.__file__) + os.sep, set[str]()
 
-    def noting_number(original: Any) -> Any:
+    def noting(original: Any) -> Any:
         def number(self: Any) -> Any:
             frame = caller()
             file = frame.f_code.co_filename
@@ -100,9 +100,7 @@ def exporting() -> Iterator[set[str]]:
 
     rows = ((torch.SymInt, "__index__"), (torch.SymInt, "__int__"), (torch.SymFloat, "__int__"),
             (torch.SymFloat, "__float__"), (torch.SymBool, "__bool__"))  # fmt: skip
-    with patch(
-        *((kind, name, noting_number(getattr(kind, name))) for kind, name in rows if name in vars(kind))
-    ):
+    with patch(*((kind, name, noting(getattr(kind, name))) for kind, name in rows if name in vars(kind))):
         yield asking
 
 

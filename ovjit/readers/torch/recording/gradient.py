@@ -47,13 +47,11 @@ def _along(x: Any, axis: int, spacing: Any, edge_order: int) -> Any:
     return torch.cat([before, middle, after], axis)
 
 
-def _of_three(before: Any, at: Any, after: Any, before_step: Any, after_step: Any) -> Any:
-    """The slope at the middle one of three elements, by the distances to the others."""
-    both = before_step + after_step
+def _of_three(before: Any, at: Any, after: Any, back: Any, ahead: Any) -> Any:
+    """The slope at the middle one of three elements, by the distances `back` and `ahead` to the others."""
+    both = back + ahead
     return (
-        -after_step / (before_step * both) * before
-        + (after_step - before_step) / (before_step * after_step) * at
-        + before_step / (after_step * both) * after
+        -ahead / (back * both) * before + (ahead - back) / (back * ahead) * at + back / (ahead * both) * after
     )
 
 

@@ -125,17 +125,14 @@ def _merge_following(body: Sequence[ast.stmt], name: str) -> list[ast.stmt]:
             return [*body[:i], *_exit(node, name)]
         if isinstance(node, ast.If) and any(_exits([node])):
             following = body[i + 1 :]
-            bodies = (
-                _append_following(node.body, following),
-                _append_following(node.orelse, copy.deepcopy(following)),
-            )
+            bodies = _extend(node.body, following), _extend(node.orelse, copy.deepcopy(following))
             sides = [_merge_following(side, name) for side in bodies]
             result = ast.copy_location(ast.If(node.test, sides[0] or [_nothing(node)], sides[1]), node)
             return [*body[:i], result]
     return list(body)
 
 
-def _append_following(side: Sequence[ast.stmt], following: Sequence[ast.stmt]) -> list[ast.stmt]:
+def _extend(side: Sequence[ast.stmt], following: Sequence[ast.stmt]) -> list[ast.stmt]:
     """A side of a branch and what follows the branch, unless the side ends by an exit."""
     return [*side, *([] if side and isinstance(side[-1], _EXITS) else following)]
 

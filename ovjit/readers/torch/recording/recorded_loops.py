@@ -109,9 +109,8 @@ class Recorded:
         trips = walk.count()
         self.graph = torch._C._get_tracing_state().graph()
         # lists of a loop around this one have their items added there
-        self.lists = {
-            k: v for k, v in self.variables.items() if isinstance(v, list) and not isinstance(v, Added)
-        }
+        lists = ((k, v) for k, v in self.variables.items() if isinstance(v, list))
+        self.lists = {k: v for k, v in lists if not isinstance(v, Added)}
         with suspend_tracing():
             self._trips = trips.item()
         self.before = {k: v for k, v in self.variables.items() if isinstance(v, torch.Tensor)}

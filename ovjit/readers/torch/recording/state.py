@@ -63,9 +63,7 @@ def _named_inputs(module: Any, names: Sequence[str]) -> Iterator[None]:
 def restore_module(module: Any) -> Iterator[None]:
     """Context manager that restores a module's buffers and other attributes, with their values and items."""
     restoring = [
-        each
-        for part in (module.modules() if hasattr(module, "modules") else ())
-        for each in _saved_states(part)
+        each for part in (module.modules() if hasattr(module, "modules") else ()) for each in _save(part)
     ]
     with _generators_unchanged():
         try:
@@ -111,7 +109,7 @@ def _time_of_others() -> dict[int, int] | None:
         return None if others else {}
 
 
-def _saved_states(part: Any) -> Iterator[Callable[[], None]]:
+def _save(part: Any) -> Iterator[Callable[[], None]]:
     """Yield functions that restore the state of one module."""
     import torch
 

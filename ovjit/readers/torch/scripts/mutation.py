@@ -151,13 +151,9 @@ class WritingReader(TorchReader):
         call = self._copying(node)
         new: dict[int, Any] = {id(piece): value}
         self._write_above(call, piece, value, new)
-        lost = {
-            id(other): other for other in piece.family if self._update_alias(call, piece, other, new) is None
-        }
+        lost = {id(p): p for p in piece.family if self._update_alias(call, piece, p, new) is None}
         changes = [(other, other.value, new[id(other)]) for other in piece.family if id(other) not in lost]
-        self._replace_tensors(
-            {id(before): (before, after) for _, before, after in changes if before is not after}
-        )
+        self._replace_tensors({id(old): (old, after) for _, old, after in changes if old is not after})
         for other, before, after in changes:
             other.is_written = True
             if before is not after:

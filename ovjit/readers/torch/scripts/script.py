@@ -110,9 +110,8 @@ class ScriptReader(AttributesReader):
             self.check_read(kind, inputs)
         base = label(node.scopeName(), naming(kind, [use.user for v in outputs for use in v.uses()]))
         try:
-            result = self.call(
-                name, overload, arguments, base, partial(where, node), self._output_uses(outputs)
-            )
+            uses = self._output_uses(outputs)
+            result = self.call(name, overload, arguments, base, partial(where, node), uses)
             _check_outputs(node, name, result)
         except Refused as error:
             result = compose(self, error, name, overload, arguments)
@@ -309,9 +308,8 @@ class ScriptReader(AttributesReader):
 
     def _loop(self, node: Any) -> None:
         before = dict(self.env)
-        contents = [
-            (value, copy_containers(value)) for value in before.values() if isinstance(value, (list, dict))
-        ]
+        containers = (value for value in before.values() if isinstance(value, (list, dict)))
+        contents = [(value, copy_containers(value)) for value in containers]
         pieces, attributes = self.memory.save(), dict(self._attributes)
         carried = unroll(self, node)
         if carried is None:

@@ -57,9 +57,8 @@ def openvino_execute(
     model_hash = (executor_parameters or {}).get("model_hash_str")
 
     def made() -> Callable[..., Any]:
-        request = openvino_compile(
-            gm, *args, model_hash_str=model_hash, options=options
-        ).create_infer_request()
+        compiled = openvino_compile(gm, *args, model_hash_str=model_hash, options=options)
+        request = compiled.create_infer_request()
 
         def run(tensors: list[Any]) -> list[Any]:
             outputs = request.infer([x.detach().cpu().numpy() if _is_tensor(x) else x for x in tensors])

@@ -35,9 +35,8 @@ def compiled_parts(module: Any, options: Options, constants: Mapping[int, Any]) 
         return lambda arguments: module(*arguments)
     refused: dict[str, str] = {}
     for _ in range(MOST_TRIALS):
-        excluded = {
-            node.name: why for node in _computing(module) if (why := why_unsupported(node, options, refused))
-        }
+        reasons = ((node.name, why_unsupported(node, options, refused)) for node in _computing(module))
+        excluded = {name: why for name, why in reasons if why}
         try:
             if not excluded:
                 return Runner(module, constants, options)

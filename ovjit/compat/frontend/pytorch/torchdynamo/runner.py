@@ -88,9 +88,7 @@ class Runner:
         for i in self._open:
             result[i] = self._restore_layout(i, _tensor(job.take(i), self._types[i]))
         self._jobs.append(job)
-        return (
-            result if self._is_plain else [_select_output(kind, where, result) for kind, where in self.gives]
-        )
+        return result if self._is_plain else [_select(kind, where, result) for kind, where in self.gives]
 
     def _by_request(self, values: list[Any]) -> list[Any]:
         try:
@@ -107,7 +105,7 @@ class Runner:
             for i, (array, dtype) in enumerate(zip(arrays, self._types, strict=True))
         ]
         self._requests.append(request)
-        return [_select_output(kind, where, result) for kind, where in self.gives]
+        return [_select(kind, where, result) for kind, where in self.gives]
 
     def _form(self, i: int, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
         """Size, strides and type of an output of known shape, as the caller gets it."""
@@ -145,7 +143,7 @@ def _new_tensor() -> Callable[[Any, Any, Any], Any]:
     return getattr(torch._C._dynamo.guards, "_empty_strided_cpu", allocate)
 
 
-def _select_output(kind: str, where: Any, tensors: list[Any]) -> Any:
+def _select(kind: str, where: Any, tensors: list[Any]) -> Any:
     if kind == "value":
         return where
     return tensors[where].item() if kind == "number" else tensors[where]
