@@ -167,7 +167,7 @@ class _Pool:
         if request._error is None and callback is not None:
             self.calling.setdefault(me, []).append(i)
             request._calling = me
-            began = _clock()
+            start = _clock()
             try:
                 callback(request, self.userdata[i])
             except BaseException as raised:
@@ -175,7 +175,7 @@ class _Pool:
                     raise
                 if self.error is None:
                     self.error = raised
-            self.quick = self.quick + 1 if _clock() - began < _QUICK_NS else 0
+            self.quick = self.quick + 1 if _clock() - start < _QUICK_NS else 0
             request._calling = 0
             self.calling[me].pop()
             if not self.calling[me]:
