@@ -618,7 +618,7 @@ def _of_environment() -> Type:
 
 
 def _cache_type(config: Mapping[str, Any], name: str, variables: Iterable[Any] = ()) -> Type:
-    """The element type of a cache property: the requested one, or the type that a model stores its `variables`
+    """The element type of a cache property: the requested one, or the one that a model stores `variables`
     in."""
     kinds = dict(zip("kv", (cache.kind for cache in caches_of(config)), strict=True))
     roles = {CACHES[1]: "k", CACHES[2]: "v"}.get(name, "kv")

@@ -435,5 +435,5 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
     item, got = _look_ups(is_of_sizes, either, same)
     return types.SimpleNamespace(
         is_open=is_of_sizes, either=either, Branches=Branches, both=every_one, same=same,
-        one=one, negated=negate, within=within, are_added=are_added, item=item, got=got,
+        one=one, negate=negate, within=within, are_added=are_added, item=item, got=got,
     )  # fmt: skip

@@ -412,7 +412,7 @@ def _maker(name: str) -> Any:
              "HalfTensor": torch.float16, "LongTensor": torch.int64, "IntTensor": torch.int32}  # fmt: skip
     if name not in kinds:
         return None
-    return _MakerType(name, (), {"theirs": getattr(torch, name), "kind": kinds[name]})
+    return _MakerType(name, (), {"constructor": getattr(torch, name), "kind": kinds[name]})
 
 
 #: Where code gives a type of Python's as that of elements, or makes a tensor by its type.

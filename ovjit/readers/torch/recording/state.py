@@ -38,12 +38,12 @@ def trace_module(module: Any, leaves: Sequence[Any], names: Sequence[str] = ()) 
     """The script that torch.jit.trace makes of a module and an example. `names` are those of the inputs."""
     import torch
 
-    trace_module = partial(torch.jit.trace, module, strict=False, check_trace=False)
+    trace = partial(torch.jit.trace, module, strict=False, check_trace=False)
     with (
         _named_inputs(module, names), named_variables(), sizes_in_lists(), sizes_in_convolutions(),
         traced_data(),
     ):  # fmt: skip
-        return call_unchanged(lambda *copies: trace_module(copies), module, leaves)
+        return call_unchanged(lambda *copies: trace(copies), module, leaves)
 
 
 @contextlib.contextmanager
