@@ -40,11 +40,11 @@ class Alias:
     ) -> ModuleSpec | None:
         """The spec under which the module is imported, None for what this alias is not about."""
         real = self.real(fullname)
-        found = _spec(real) if real else None
-        if found is None:
+        spec = _spec(real) if real else None
+        if spec is None:
             return None
         loader: Any = self
-        return ModuleSpec(fullname, loader, is_package=found.submodule_search_locations is not None)
+        return ModuleSpec(fullname, loader, is_package=spec.submodule_search_locations is not None)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """The module itself, imported under its own name."""

@@ -15,13 +15,13 @@ ROOT = "/"
 def folders(controller: str, root: str) -> list[str]:
     """The folders of the groups that bound this process, the outermost first, of both versions of groups."""
     base = os.path.join(root, "sys/fs/cgroup")
-    found = [base, f"{base}/{controller}"]
+    result = [base, f"{base}/{controller}"]
     if controller == "cpu":
-        found.append(f"{base}/cpu,cpuacct")
+        result.append(f"{base}/cpu,cpuacct")
     try:
         lines = read_text(os.path.join(root, "proc/self/cgroup")).splitlines()
     except OSError:
-        return found
+        return result
     for line in lines:
         parts = line.split(":", 2)
         if len(parts) != 3:
@@ -36,16 +36,16 @@ def folders(controller: str, root: str) -> list[str]:
             if piece in ("", "."):
                 continue
             here = f"{here}/{piece}"
-            found.append(here)
-    return found
+            result.append(here)
+    return result
 
 
 def memory_left(root: str | None = None) -> int | None:
     """Bytes that this process may still take before a group's limit is reached; None without a limit. What
     the system would let go first counts as free: cached files, and what can be swapped out."""
     root = ROOT if root is None else root
-    found = [left for folder in folders("memory", root) if (left := _left_in(folder, root)) is not None]
-    return max(0, min(found)) if found else None
+    limits = [free for folder in folders("memory", root) if (free := _left_in(folder, root)) is not None]
+    return max(0, min(limits)) if limits else None
 
 
 def _left_in(folder: str, root: str) -> int | None:

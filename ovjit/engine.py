@@ -55,14 +55,14 @@ def compile_graph(graph: Graph, config: Mapping[str, Any], memory: Memory | None
 
 def build(graph: Graph, config: Mapping[str, Any], memory: Memory | None = None) -> Executable:
     """An executable of `graph`, without traces or prepared plans."""
-    began = time.perf_counter()
+    start = time.perf_counter()
     watch = config.get("watch")
     if watch is None and debug.is_on("OVJIT_COMPARE"):
         from ovjit.execution.watch import stop_at_difference
 
         watch = stop_at_difference
     program = make_program(graph, config, watch is not None, memory)
-    return _executable(program, config, graph, watch, began)
+    return _executable(program, config, graph, watch, start)
 
 
 def executable_of(program: Any, config: Mapping[str, Any]) -> Executable:
@@ -71,7 +71,7 @@ def executable_of(program: Any, config: Mapping[str, Any]) -> Executable:
 
 
 def _executable(
-    program: Any, config: Mapping[str, Any], graph: Graph | None, watch: Any, began: float
+    program: Any, config: Mapping[str, Any], graph: Graph | None, watch: Any, start: float
 ) -> Executable:
     job: type[Job] = Job
     if watch is not None:
@@ -92,7 +92,7 @@ def _executable(
     result = Executable(program, config, graph, watch=watch, job=job, segments=_segments, bodies=bodies)
     if debug.level() >= debug.MODELS:
         new = {key: count - before[key] for key, count in counts.items()}
-        result.show(time.perf_counter() - began, new)
+        result.show(time.perf_counter() - start, new)
     return result
 
 
@@ -133,8 +133,8 @@ def lifted_for(graph: Graph, context: Context) -> Lifted:
     from ovjit.codegen.cpu.formats import float_types
     from ovjit.rewrite.model_variables import keep_low, lift
 
-    kept = context.options.kept or caches_of({})
-    return keep_low(lift(graph), kept, context.options.precision, float_types(context.target))
+    caches = context.options.kept or caches_of({})
+    return keep_low(lift(graph), caches, context.options.precision, float_types(context.target))
 
 
 def _bodies(config: Mapping[str, Any]) -> Any:

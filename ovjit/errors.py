@@ -86,23 +86,23 @@ def _arguments_error(why: str, kind: str) -> TypeError:
     code, values = outer.f_code, outer.f_locals
     count = code.co_argcount + code.co_kwonlyargcount
     names = list(code.co_varnames[:count])
-    many = names and names[0] in ("self", "cls")
-    given = [values[name] for name in names[bool(many) :] if name in values]
+    is_method = names and names[0] in ("self", "cls")
+    arguments = [values[name] for name in names[bool(is_method) :] if name in values]
     named: dict[str, Any] = {}
     if code.co_flags & _MANY:
         names.append(f"*{code.co_varnames[count]}")
-        given += values.get(code.co_varnames[count], ())
+        arguments += values.get(code.co_varnames[count], ())
     if code.co_flags & _NAMED:
         name = code.co_varnames[count + bool(code.co_flags & _MANY)]
         names.append(f"**{name}")
         named = values.get(name, {})
     result = code.co_name in ("__init__", "__new__", "_missing_")
-    if many and not result:
-        given.insert(0, values.get(names[0]))
+    if is_method and not result:
+        arguments.insert(0, values.get(names[0]))
     name = "__init__" if result else "" if code.co_name.startswith("<") else code.co_name
-    if many:
+    if is_method:
         kind = "constructor" if result else "function"
-    return arguments_error(name, kind, names, given, named, why)
+    return arguments_error(name, kind, names, arguments, named, why)
 
 
 def arguments_error(
@@ -146,15 +146,15 @@ def _shown(value: Any) -> str:
 
 
 def checked_index(
-    value: Any, count: int, what: str, beyond: Callable[[int], Exception], taken: str = "an int"
+    value: Any, count: int, what: str, beyond: Callable[[int], Exception], accepted: str = "an int"
 ) -> int:
     """The index `value` of one of `count` items. Raises TypeError unless it is a non-negative int. `beyond`
-    makes the error for an index that is too large. `taken`: all types that the caller accepts, for the
+    makes the error for an index that is too large. `accepted`: all types that the caller accepts, for the
     message."""
     try:
         index = operator.index(value)
     except TypeError:
-        raise no_such_form(f"the {what} is selected by {taken}, not {type(value).__name__}") from None
+        raise no_such_form(f"the {what} is selected by {accepted}, not {type(value).__name__}") from None
     if index < 0:
         raise no_such_form(f"{what} indices start at 0; {index} is given")
     if index >= count:

@@ -73,10 +73,10 @@ class made_once:
         return instance.__dict__.setdefault(self._name, self._make(instance))
 
 
-def members(found: Any) -> list[Any]:
+def members(weak_set: Any) -> list[Any]:
     """The members of a WeakSet. Other threads may add to it at the same time, which would break an iteration
     over it."""
-    return [member for reference in found.data.copy() if (member := reference()) is not None]
+    return [member for reference in weak_set.data.copy() if (member := reference()) is not None]
 
 
 #: "locks": a WeakSet of all locks, once the first exists.
@@ -108,18 +108,18 @@ def _before_fork() -> None:
     import _thread
 
     mine = _mine()
-    told = {name for name in _HOLDING if name not in _EARLIER and _is_taken(name)}
+    notified = {name for name in _HOLDING if name not in _EARLIER and _is_taken(name)}
     logging: Any = None
     if not {"logging"} & (_EARLIER | mine):
         # imported now, it cannot come while we wait and let go of what it was not asked to take; the thread
         # that imports it needs the lock, which its handler may have taken for this fork already
-        held = _lend(getattr(sys.modules.get("logging"), "_lock", None))
+        depth = _lend(getattr(sys.modules.get("logging"), "_lock", None))
         _wait_for(["logging"])
         logging = getattr(sys.modules.get("logging"), "_lock", None)
-        for _ in range(max(held, 1) if logging is not None else 0):
+        for _ in range(max(depth, 1) if logging is not None else 0):
             logging.acquire()
-        told.add("logging")
-    taken = _taken[_thread.get_ident()] = []
+        notified.add("logging")
+    locks = _taken[_thread.get_ident()] = []
     lent = 0
     try:
         lent = _lend(logging)
@@ -127,16 +127,16 @@ def _before_fork() -> None:
             if going_on := _going_on(mine):
                 _wait_for(going_on)
                 continue
-            _take(taken)
+            _take(locks)
             if not _going_on(mine):
                 break
-            _let_go(taken)
+            _let_go(locks)
         else:
-            _take(taken)
+            _take(locks)
     finally:
         for _ in range(lent):
             logging.acquire()
-    for name in _HOLDING.keys() - told - _EARLIER:
+    for name in _HOLDING.keys() - notified - _EARLIER:
         module = sys.modules.get(name)
         if module is not None and not _is_coming(module):  # it came while we waited, and will let go of it
             getattr(module, _HOLDING[name]).acquire(blocking=False)
@@ -151,28 +151,28 @@ def _lend(lock: Any) -> int:
     return count
 
 
-def _take(taken: list[Any]) -> None:
+def _take(locks: list[Any]) -> None:
     """Take all locks that are held during a fork, except those that this thread holds already."""
     # a module that this thread is importing itself has made no locks yet
     in_order = getattr(sys.modules.get("ovjit.locks"), "in_order", tuple)
     for lock in [*in_order(), *filter(None, map(_found, _FOREIGN))]:
         if not lock._is_owned():
-            taken.append(lock)
+            locks.append(lock)
             lock.acquire()
 
 
-def _let_go(taken: list[Any]) -> None:
-    while taken:
-        lock = taken.pop()
+def _let_go(locks: list[Any]) -> None:
+    while locks:
+        lock = locks.pop()
         if lock._is_owned():
             lock.release()
 
 
-def _found(place: tuple[str, str]) -> Any:
-    found: Any = sys.modules.get(place[0])
-    for name in place[1].split("."):
-        found = getattr(found, name, None)
-    return found if hasattr(found, "_is_owned") else None
+def _found(path: tuple[str, str]) -> Any:
+    value: Any = sys.modules.get(path[0])
+    for name in path[1].split("."):
+        value = getattr(value, name, None)
+    return value if hasattr(value, "_is_owned") else None
 
 
 def _after_fork() -> None:
@@ -194,8 +194,8 @@ def _is_taken(name: str) -> bool:
     lock = getattr(sys.modules.get(name), _HOLDING[name], None)
     if lock is None:
         return False
-    taken: bool = lock._is_owned() if hasattr(lock, "_is_owned") else lock.locked()
-    return taken
+    is_owned: bool = lock._is_owned() if hasattr(lock, "_is_owned") else lock.locked()
+    return is_owned
 
 
 def _going_on(mine: set[str]) -> list[str]:

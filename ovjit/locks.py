@@ -118,9 +118,9 @@ class Checked:
         self.place = _PLACES[rank.name]
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        held = _held()
-        if blocking and all(other is not self for other in held):
-            for other in held:
+        locks = _held()
+        if blocking and all(other is not self for other in locks):
+            for other in locks:
                 if other.place > self.place or (other.place == self.place and not self.rank.nests):
                     raise LockOrder(
                         f"the lock {self.rank.name!r} ({self.rank.guards}) is taken under "
@@ -129,15 +129,15 @@ class Checked:
                     )
         got: bool = self._plain.acquire(blocking, timeout)
         if got:
-            held.append(self)
+            locks.append(self)
         return got
 
     def release(self) -> None:
         self._plain.release()
-        held = _held()
-        for i in reversed(range(len(held))):
-            if held[i] is self:
-                del held[i]
+        locks = _held()
+        for i in reversed(range(len(locks))):
+            if locks[i] is self:
+                del locks[i]
                 break
 
     def __enter__(self) -> bool:
@@ -161,10 +161,10 @@ _kept: dict[str, Any] = {}
 def _held() -> list[Checked]:
     """The checked locks that this thread holds, in the order in which it took them."""
     local = _kept["local"]
-    held: list[Checked] | None = getattr(local, "held", None)
-    if held is None:
-        held = local.held = []
-    return held
+    locks: list[Checked] | None = getattr(local, "held", None)
+    if locks is None:
+        locks = local.held = []
+    return locks
 
 
 def _watch_imports() -> None:

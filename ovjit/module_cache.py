@@ -60,15 +60,15 @@ class CachedLoader(SourceFileLoader):
 class _Finder:
     """Finds the modules that `content` has at `places`. `is_damaged`: some of them have been forgotten."""
 
-    def __init__(self, content: memoryview, places: Places):
-        self.content, self.places = content, places
+    def __init__(self, content: memoryview, entries: Places):
+        self.content, self.places = content, entries
         self.is_damaged = False
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        place = self.places.get(name)
-        if place is None:
+        entry = self.places.get(name)
+        if entry is None:
             return None
-        file, is_package, begin, end = place
+        file, is_package, begin, end = entry
         loader = CachedLoader(name, file, self.content[begin:end], self)
         folder, _, base = file.rpartition(os.sep)
         folders = [folder] if is_package else None
@@ -79,10 +79,10 @@ class _Finder:
 
     def is_whole(self, name: str) -> bool:
         """Whether the code of a module is as it was written."""
-        place = self.places.get(name)
-        if place is None:
+        entry = self.places.get(name)
+        if entry is None:
             return False
-        _, _, begin, end = place
+        _, _, begin, end = entry
         return crc32(self.content[begin:end]) == int.from_bytes(self.content[end : end + SUM], "little")
 
     def forget(self, name: str) -> None:
@@ -100,14 +100,14 @@ def install() -> None:
     if _is_installed:
         return
     _is_installed = True
-    place = source_files.place_beside("ovjit", NAME)
-    if place is None:
+    path = source_files.place_beside("ovjit", NAME)
+    if path is None:
         return
-    finder = _read(place)
+    finder = _read(path)
     if finder is not None:
         sys.meta_path.insert(0, finder)
-    if not sys.dont_write_bytecode and os.access(os.path.dirname(place), os.W_OK):
-        atexit.register(_write_if_many, place, finder)
+    if not sys.dont_write_bytecode and os.access(os.path.dirname(path), os.W_OK):
+        atexit.register(_write_if_many, path, finder)
 
 
 def _made_of() -> list[Any] | None:
@@ -120,26 +120,26 @@ def _made_of() -> list[Any] | None:
     return None if folders is None else [state, *folders, MAGIC_NUMBER, sys.version]
 
 
-def _read(place: str) -> _Finder | None:
+def _read(path: str) -> _Finder | None:
     try:
-        with source_files.open_trusted(place) as file:
+        with source_files.open_trusted(path) as file:
             content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         begin = 8 + int.from_bytes(content[:8], "little")
-        made_of, places, end = marshal.loads(source_files.check_sum(content[8:begin]))
-        whole = len(content) == begin + end and made_of == _made_of()
-        return _Finder(content[begin:], places) if whole else None
+        made_of, entries, end = marshal.loads(source_files.check_sum(content[8:begin]))
+        is_complete = len(content) == begin + end and made_of == _made_of()
+        return _Finder(content[begin:], entries) if is_complete else None
     except (OSError, ValueError, EOFError, TypeError):
         return None  # not there, damaged, of another user, or of other files
 
 
-def _write_if_many(place: str, finder: _Finder | None) -> None:
+def _write_if_many(path: str, finder: _Finder | None) -> None:
     """Write the file if many modules that this process has imported were not in it, and have bytecode, or if
     some of it was damaged."""
-    known = {} if finder is None else {n: at for n, at in finder.places.items() if finder.is_whole(n)}
+    cached = {} if finder is None else {n: at for n, at in finder.places.items() if finder.is_whole(n)}
     is_damaged = finder is not None and finder.is_damaged
     parts: dict[tuple[str, str, bool], bytes | memoryview] = {}
     for name, module in list(sys.modules.items()):
-        spec = module.__spec__ if name.partition(".")[0] in PACKAGES and name not in known else None
+        spec = module.__spec__ if name.partition(".")[0] in PACKAGES and name not in cached else None
         if spec is None or spec.name != name:  # an alias' second name: as a module of its own it would be two
             continue
         if type(spec.loader) in (SourceFileLoader, CachedLoader) and spec.origin is not None:
@@ -150,19 +150,19 @@ def _write_if_many(place: str, finder: _Finder | None) -> None:
     if made_of is None:
         return
     if finder is not None:
-        parts |= {(name, *at[:2]): finder.content[at[2] : at[3]] for name, at in known.items()}
-    source_files.write(place, _packed(made_of, parts))
+        parts |= {(name, *at[:2]): finder.content[at[2] : at[3]] for name, at in cached.items()}
+    source_files.write(path, _packed(made_of, parts))
 
 
 def _packed(made_of: list[Any], parts: Mapping[tuple[str, str, bool], bytes | memoryview]) -> bytes:
-    places: Places = {}
+    entries: Places = {}
     content: list[bytes | memoryview] = []
     end = 0
     for (name, path, is_package), code in parts.items():
-        places[name] = (path, is_package, end, end + len(code))
+        entries[name] = (path, is_package, end, end + len(code))
         end += len(code) + SUM
         content += code, crc32(code).to_bytes(SUM, "little")
-    index = source_files.with_sum(marshal.dumps([made_of, places, end]))
+    index = source_files.with_sum(marshal.dumps([made_of, entries, end]))
     return b"".join([len(index).to_bytes(8, "little"), index, *content])
 
 
@@ -172,9 +172,9 @@ def _bytecode(path: str, cached: str | None) -> bytes | None:
         status = os.stat(path)
         with open(cached or "", "rb") as file:
             content = file.read()
-        found = (content[:4], *(int.from_bytes(content[at : at + 4], "little") for at in (4, 8, 12)))
-        wanted = (MAGIC_NUMBER, 0, int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF)
+        header = (content[:4], *(int.from_bytes(content[at : at + 4], "little") for at in (4, 8, 12)))
+        expected = (MAGIC_NUMBER, 0, int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF)
         code = content[_HEADER:]
-        return code if found == wanted and marshal.loads(code).co_filename == path else None
+        return code if header == expected and marshal.loads(code).co_filename == path else None
     except (OSError, ValueError, EOFError, TypeError):
         return None

@@ -56,8 +56,8 @@ def install() -> None:
     """From now on imports of native modules tell when it is OpenVINO's library that they lack."""
     if _Finder in sys.meta_path:
         return
-    known = [i for i, finder in enumerate(sys.meta_path) if finder is PathFinder]
-    sys.meta_path.insert(known[0] if known else len(sys.meta_path), _Finder)
+    indices = [i for i, finder in enumerate(sys.meta_path) if finder is PathFinder]
+    sys.meta_path.insert(indices[0] if indices else len(sys.meta_path), _Finder)
 
 
 def is_linked(path: str) -> bool:
@@ -79,20 +79,20 @@ def is_tokenizers(path: Any) -> bool:
 def refused(path: Any) -> UnsupportedError:
     """The error of an extension that is a native library. Packages catch it and go on without their
     operations, so it is said in the log, too, once for each library."""
-    place = os.fspath(path)
-    refusals[place] = None
+    library = os.fspath(path)
+    refusals[library] = None
     message = (
-        f"Cannot add extension {place!r}: ovjit loads no native libraries; write the operation as a Python "
+        f"Cannot add extension {library!r}: ovjit loads no native libraries; write the operation as a Python "
         "class derived from Op, or register it (docs/adding_an_op.md)"
     )
-    if is_linked(place):
-        package = os.path.basename(os.path.dirname(place).removesuffix(f"{os.sep}lib"))
+    if is_linked(library):
+        package = os.path.basename(os.path.dirname(library).removesuffix(f"{os.sep}lib"))
         text = (
-            f"{place} is linked to OpenVINO's native library, which ovjit does not have: the operations "
+            f"{library} is linked to OpenVINO's native library, which ovjit does not have: the operations "
             f"of {package} are not available, and reinstalling it does not help. They need the real "
             "openvino, in a separate environment"
         )
-        warn_once(f"native {place}", text)
+        warn_once(f"native {library}", text)
     return UnsupportedError(message)
 
 

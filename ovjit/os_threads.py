@@ -76,13 +76,13 @@ class _Beside:
 def _original(name: str) -> Any:
     """The function of `_thread` as it was. RuntimeError where who has replaced it does not tell."""
     gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
-    found: Any = getattr(_thread, name)
+    function: Any = getattr(_thread, name)
     if gevent is not None:
-        found = gevent.get_original("_thread", name)
+        function = gevent.get_original("_thread", name)
     elif eventlet is not None:
-        found = getattr(eventlet.original("_thread"), name)
-    if isinstance(found, (BuiltinFunctionType, type)):
-        return found
+        function = getattr(eventlet.original("_thread"), name)
+    if isinstance(function, (BuiltinFunctionType, type)):
+        return function
     raise RuntimeError(
         "threads of the operating system have been replaced by green threads (gevent, eventlet)"
     )

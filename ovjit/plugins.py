@@ -13,19 +13,19 @@ import sys
 from collections.abc import Sequence
 
 
-def import_others(group: str, own: str) -> None:
-    """Import every package that an installed distribution registers for `group`, except the package `own`."""
-    if not announced(group, own):
+def import_others(group: str, package: str) -> None:
+    """Import every package that an installed distribution registers for `group`, except `package`."""
+    if not announced(group, package):
         return
     from importlib.metadata import entry_points
 
     for entry in entry_points(group=group):
-        if entry.value.partition(":")[0] != own:
+        if entry.value.partition(":")[0] != package:
             entry.load()
 
 
-def announced(group: str, own: str) -> bool:
-    """Whether the metadata of a distribution registers another package than `own` for `group`. True if the
+def announced(group: str, package: str) -> bool:
+    """True if the metadata of a distribution registers another package than `package` for `group`, or if the
     path has entries other than folders. It takes a tenth of the time of importlib.metadata."""
     folders: list[tuple[str, int]] = []
     for folder in sys.path:
@@ -36,14 +36,14 @@ def announced(group: str, own: str) -> bool:
         if not stat.S_ISDIR(status.st_mode):
             return True
         folders.append((os.path.abspath(folder), status.st_mtime_ns))
-    return any(_announces(text, group, own) for text in _about_ovjit(tuple(folders)))
+    return any(_announces(text, group, package) for text in _about_ovjit(tuple(folders)))
 
 
 @functools.lru_cache(1)
 def _about_ovjit(folders: Sequence[tuple[str, int]]) -> list[str]:
     """The texts of all `entry_points.txt` in these folders that name groups of ovjit, cached by the folders'
     modification times. An ONNX file needs two groups."""
-    found = []
+    texts = []
     for folder, _ in folders:
         try:
             names = os.listdir(folder)
@@ -56,17 +56,17 @@ def _about_ovjit(folders: Sequence[tuple[str, int]]) -> list[str]:
                     with contextlib.suppress(OSError, ValueError), open(path, "rb", buffering=0) as file:
                         content = file.readall()
                         if b"ovjit." in content:
-                            found.append(content.decode())
-    return found
+                            texts.append(content.decode())
+    return texts
 
 
-def _announces(text: str, group: str, own: str) -> bool:
-    """Whether an `entry_points.txt` registers another package than `own` for `group`."""
+def _announces(text: str, group: str, package: str) -> bool:
+    """Whether an `entry_points.txt` registers another package than `package` for `group`."""
     section = ""
     for line in map(str.strip, text.splitlines()):
         if line.startswith("["):
             section = line.strip("[] ")
         elif section == group and "=" in line:
-            if line.partition("=")[2].partition(":")[0].strip() != own:
+            if line.partition("=")[2].partition(":")[0].strip() != package:
                 return True
     return False

@@ -32,13 +32,13 @@ def source_files(package: str) -> State | None:
     spec = find_spec(package)
     if spec is None or not spec.origin:
         return None
-    whole = _whole(spec)
-    if whole:
+    archive = _whole(spec)
+    if archive:
         try:
-            status = os.stat(whole)
+            status = os.stat(archive)
         except OSError:
             return None
-        return [(whole, status.st_size, status.st_mtime_ns)]
+        return [(archive, status.st_size, status.st_mtime_ns)]
     return _in_folder(os.path.dirname(spec.origin)) if os.path.isfile(spec.origin) else None
 
 
@@ -66,11 +66,11 @@ _whole_packages: dict[str, State] = {}
 
 
 def _in_folder(top: str) -> State:
-    for whole, state in _whole_packages.items():
-        if top == whole:
+    for archive, state in _whole_packages.items():
+        if top == archive:
             return state
-        if top.startswith(whole + os.sep):
-            inner = top[len(whole) :] + os.sep
+        if top.startswith(archive + os.sep):
+            inner = top[len(archive) :] + os.sep
             cut = len(inner) - 1
             return [(path[cut:], size, time) for path, size, time in state if path.startswith(inner)]
     out = []
@@ -111,10 +111,10 @@ def package_state(*packages: str) -> str | None:
 
 def read_kept(package: str, name: str) -> Any:
     """Returns the value kept under this name for the package's current files; None if there is none."""
-    place = place_beside(package, name)
-    if place is not None:
+    path = place_beside(package, name)
+    if path is not None:
         try:
-            with open_trusted(place) as file:
+            with open_trusted(path) as file:
                 content = check_sum(file.read())
             state, value = marshal.loads(content)
             if state == _state(package):
@@ -127,9 +127,9 @@ def read_kept(package: str, name: str) -> Any:
 
 def keep(package: str, name: str, value: Any) -> None:
     """Keep what was made of the package's files, of Python's own plain types."""
-    place = None if sys.dont_write_bytecode else place_beside(package, name)
+    path = None if sys.dont_write_bytecode else place_beside(package, name)
     content = marshal.dumps([_state(package), value])
-    if place is None or not write(place, with_sum(content)):
+    if path is None or not write(path, with_sum(content)):
         _cache().put(_address(package, name), content, {"name": f"{name} of {package}"})
 
 
@@ -149,21 +149,21 @@ def check_sum(content: bytes | memoryview) -> bytes | memoryview:
     return content[SUM:]
 
 
-def open_trusted(place: str) -> Any:
+def open_trusted(path: str) -> Any:
     """A file beside Python's bytecode, opened for reading. Raises PermissionError where its writer could not
     have written the sources, as Python executes it like them: it has to belong to this user, to root or to
     the owner of the sources, and other users may write to it only if they may write to the sources, too."""
-    descriptor = os.open(place, _READ)
+    descriptor = os.open(path, _READ)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise PermissionError(f"{place} is not a regular file")
+            raise PermissionError(f"{path} is not a regular file")
         if hasattr(os, "geteuid"):  # Windows has no such modes
             source, folder = os.stat(__file__), os.stat(os.path.dirname(__file__))
             if status.st_uid not in (0, os.geteuid(), source.st_uid, folder.st_uid):
-                raise PermissionError(f"{place} belongs to user {status.st_uid}")
+                raise PermissionError(f"{path} belongs to user {status.st_uid}")
             if status.st_mode & 0o022 & ~(source.st_mode | folder.st_mode):
-                raise PermissionError(f"{place} may be written by others")
+                raise PermissionError(f"{path} may be written by others")
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -175,17 +175,17 @@ for _flag in ("O_CLOEXEC", "O_NONBLOCK", "O_BINARY"):
     _READ |= getattr(os, _flag, 0)
 
 
-def write(place: str, content: bytes) -> bool:
+def write(path: str, content: bytes) -> bool:
     """Write a file at once or not at all, with the permissions of the sources, as Python writes bytecode.
     False for a read-only folder."""
-    draft = f"{place}.{os.urandom(8).hex()}"
+    draft = f"{path}.{os.urandom(8).hex()}"
     try:
         mode = os.stat(os.path.dirname(__file__)).st_mode & 0o777 | 0o700
-        os.makedirs(os.path.dirname(place), mode, exist_ok=True)
+        os.makedirs(os.path.dirname(path), mode, exist_ok=True)
         descriptor = os.open(draft, _WRITE, os.stat(__file__).st_mode & 0o666 | 0o200)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-        os.replace(draft, place)
+        os.replace(draft, path)
     except OSError:
         with contextlib.suppress(OSError):  # a full disk leaves a part
             os.unlink(draft)

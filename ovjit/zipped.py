@@ -38,10 +38,10 @@ class KeptImporter(zipimport.zipimporter):
         return code
 
     def _module(self, fullname: str) -> tuple[str, CodeType]:
-        found = self._found.get(fullname)
-        if found is None:
-            found = self._found[fullname] = self._kept(fullname)
-        return found
+        code = self._found.get(fullname)
+        if code is None:
+            code = self._found[fullname] = self._kept(fullname)
+        return code
 
     def _kept(self, fullname: str) -> tuple[str, CodeType]:
         from ovjit.disk.kernel_cache import default_cache

@@ -24,10 +24,10 @@ def evaluate_both_bounds(output: Output) -> tuple[Tensor, Tensor]:
 
     RuntimeError where nothing is known of it.
     """
-    found = value_bounds(_output(output))
-    if found is None:
+    bounds = value_bounds(_output(output))
+    if bounds is None:
         raise ModelError(f"Tensor was not initialized: the value bounds of {output!r} are unknown")
-    lower, upper = found
+    lower, upper = bounds
     return Tensor(np.ascontiguousarray(lower)), Tensor(np.ascontiguousarray(upper))
 
 
@@ -35,12 +35,12 @@ def evaluate_as_partial_shape(output: Output, partial_shape: PartialShape) -> bo
     """Read the values of an integer vector as a shape, into `partial_shape`. False where nothing is known."""
     if not isinstance(partial_shape, PartialShape):
         raise TypeError(f"a PartialShape is expected, not {type(partial_shape).__name__}")
-    found = value_bounds(_output(output))
-    if found is None or found[0].ndim > 1:
+    bounds = value_bounds(_output(output))
+    if bounds is None or bounds[0].ndim > 1:
         return False
     dims = [
         int(low) if low == high else Interval(max(int(low), 0), None if high >= _OPEN else int(high))
-        for low, high in zip(np.atleast_1d(found[0]), np.atleast_1d(found[1]), strict=True)
+        for low, high in zip(np.atleast_1d(bounds[0]), np.atleast_1d(bounds[1]), strict=True)
     ]
     partial_shape._items = partial_shape_of(dims)._items
     return True

@@ -11,8 +11,8 @@ from ovjit.api.tensors.layout import Layout
 from ovjit.errors import ModelError
 
 
-def _layout(given: Layout) -> Layout:
-    return expect(given, Layout, "a Layout is expected")
+def _layout(layout: Layout) -> Layout:
+    return expect(layout, Layout, "a Layout is expected")
 
 
 def _has(axis: str, what: str) -> Callable[[Layout], bool]:

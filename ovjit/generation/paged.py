@@ -20,7 +20,7 @@ from ovjit.api.tensors.tensor import Tensor
 from ovjit.api.tensors.vectors import Shape
 from ovjit.compat import opset13
 from ovjit.compat._offline_transformations import paged_attention_transformation
-from ovjit.compat.passes.longest import compared
+from ovjit.compat.passes.longest import find_comparisons
 from ovjit.compat.passes.probe import Probe
 from ovjit.compat.passes.weight_compression import compress_weights
 from ovjit.errors import ModelError, UnsupportedError
@@ -96,7 +96,7 @@ def settle(model: Model, longest: int) -> None:
     different lengths, in arbitrary chunks, so one table must be used for all, as in vLLM's own model.
     """
     probe = Probe(longest - 1)
-    for node, _ in compared(model):
+    for node, _ in find_comparisons(model):
         node.output(0).replace(opset13.constant(probe.value(node.output(0))).output(0))
 
 

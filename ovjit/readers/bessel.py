@@ -55,17 +55,17 @@ def _near(n: Builder, x: Output, order: int, coefficients: Sequence[float]) -> O
 
 def _waves(n: Builder, x: Output, order: int, second: bool) -> Output:
     """sqrt(2 / (pi x)) (p cos t - q sin t), or (p sin t + q cos t), of t = x - (order / 2 + 1 / 4) pi"""
-    terms, turned = _expansion(order), n("Divide", n.like(x, 1), x)
-    square = n("Multiply", turned, turned)
+    terms, inverse = _expansion(order), n("Divide", n.like(x, 1), x)
+    square = n("Multiply", inverse, inverse)
     even, odd = ([(-1) ** i * c for i, c in enumerate(terms[k::2])] for k in (0, 1))
-    p, q = polynomial(n, square, even), n("Multiply", polynomial(n, square, odd), turned)
+    p, q = polynomial(n, square, even), n("Multiply", polynomial(n, square, odd), inverse)
     angle = n("Subtract", x, n.like(x, (order / 2 + 0.25) * math.pi))
     c, s = n("Cos", angle), n("Sin", angle)
     if second:
         result = n("Add", n("Multiply", p, s), n("Multiply", q, c))
     else:
         result = n("Subtract", n("Multiply", p, c), n("Multiply", q, s))
-    return n("Multiply", result, n("Sqrt", n("Multiply", turned, n.like(x, 2 / math.pi))))
+    return n("Multiply", result, n("Sqrt", n("Multiply", inverse, n.like(x, 2 / math.pi))))
 
 
 def first_kind(n: Builder, x: Output, order: int) -> Output:
@@ -104,11 +104,11 @@ def modified_second_kind(n: Builder, x: Output, order: int, scaled: bool) -> Out
     near = n("Multiply", near, n.like(x, 0.5 if order else -0.5))
     if order:
         near = n("Add", near, n("Divide", n.like(x, 1), inner))
-    turned = n("Divide", n.like(x, 1), outer)
+    inverse = n("Divide", n.like(x, 1), outer)
     beyond = n(
         "Multiply",
-        polynomial(n, turned, _expansion(order)),
-        n("Sqrt", n("Multiply", turned, n.like(x, math.pi / 2))),
+        polynomial(n, inverse, _expansion(order)),
+        n("Sqrt", n("Multiply", inverse, n.like(x, math.pi / 2))),
     )
     if scaled:
         near = n("Multiply", near, n("Exp", inner))

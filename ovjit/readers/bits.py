@@ -80,12 +80,12 @@ def real_of(n: Builder, bits: Output, kind: str) -> Output:
     negative = n("NotEqual", n("BitwiseAnd", bits, _sign(width)), 0)
     bits = n("BitwiseAnd", bits, (1 << (width - 1)) - 1)
     field = n("Divide", bits, 1 << form.fraction)
-    rest = n("BitwiseAnd", bits, (1 << form.fraction) - 1)
-    part = n("Multiply", n.convert(rest, "f64"), _f64(n, 2.0**-form.fraction))
-    whole = n("Select", n("Greater", field, 0), _f64(n, 1.0), _f64(n, 0.0))
+    fraction = n("BitwiseAnd", bits, (1 << form.fraction) - 1)
+    part = n("Multiply", n.convert(fraction, "f64"), _f64(n, 2.0**-form.fraction))
+    leading = n("Select", n("Greater", field, 0), _f64(n, 1.0), _f64(n, 0.0))
     power = form.power(n, n("Maximum", n("Minimum", field, form.highest - 1), 1))
-    value = n("Multiply", n("Add", whole, part), power)
-    beyond = n("Select", n("Equal", rest, 0), _f64(n, np.inf), _f64(n, np.nan))
+    value = n("Multiply", n("Add", leading, part), power)
+    beyond = n("Select", n("Equal", fraction, 0), _f64(n, np.inf), _f64(n, np.nan))
     value = n("Select", n("Equal", field, form.highest), beyond, value)
     return n.convert(n("Select", negative, n("Negative", value), value), kind)
 
@@ -101,8 +101,8 @@ def next_after(n: Builder, x: Output, y: Output) -> Output:
     from_zero = n("Select", up, least, n("Negative", least))
     result = n("Select", n("Equal", x, zero), from_zero, size)
     result = n("Select", n("Equal", x, y), y, result)
-    known = n("LogicalAnd", n("Equal", x, x), n("Equal", y, y))
-    return n("Select", known, result, n("Add", x, y))
+    valid = n("LogicalAnd", n("Equal", x, x), n("Equal", y, y))
+    return n("Select", valid, result, n("Add", x, y))
 
 
 def recast(n: Builder, x: Output, kind: str) -> Output:
@@ -114,8 +114,8 @@ def recast(n: Builder, x: Output, kind: str) -> Output:
         return n.const(np.ascontiguousarray(value).view(numpy_dtype(kind)).reshape(value.shape), kind)
     if old.kind == "b" and new.bits == 8 and not new.is_real:
         return n.convert(x, kind)
-    known = all(row.name in FORMATS if row.is_real else row.kind in "iu" for row in (old, new))
-    if not known or old.bits != new.bits or new.bits < 8:
+    supported = all(row.name in FORMATS if row.is_real else row.kind in "iu" for row in (old, new))
+    if not supported or old.bits != new.bits or new.bits < 8:
         raise UnsupportedError(
             f"the bits of non-constant {old.name} as {kind}: no operation of OpenVINO expresses this"
         )

@@ -34,8 +34,8 @@ def kinds_of(values: Iterable[Output], axis: int | None = None) -> list[TensorTy
 
 def body_of(n: Builder, values: Sequence[Output], inputs: Sequence[Parameter], name: str = "") -> Model:
     """The Model of a body. A result that is a parameter gets a node of its own."""
-    own = [n.same(v) if isinstance(v._node, Parameter) else v for v in values]
-    return Model._from_parts([Result._of(v) for v in own], inputs, (), name)
+    results = [n.same(v) if isinstance(v._node, Parameter) else v for v in values]
+    return Model._from_parts([Result._of(v) for v in results], inputs, (), name)
 
 
 def slices(axis: int = 0, backwards: bool = False) -> dict[str, int]:
@@ -69,19 +69,19 @@ def iterator_of(
     pieces: Sequence[Output],
     fixed: Sequence[Output],
     name: str,
-    taken: Sequence[Mapping[str, int]],
+    piece_slices: Sequence[Mapping[str, int]],
     joined: Sequence[Mapping[str, int]],
 ) -> list[Output]:
     """The TensorIterator of a body with the parameters (state, pieces, fixed) and the results (state, rows).
 
-    `taken` and `joined` are the `slices` of pieces and rows. Returns the last state and the joined rows."""
+    `piece_slices` and `joined` are the `slices` of pieces and rows. Returns the last state and the rows."""
     from ovjit.api.model.subgraphs import tensor_iterator
 
     count = len(state)
-    behind = range(count + len(pieces), count + len(pieces) + len(fixed))
+    fixed_indices = range(count + len(pieces), count + len(pieces) + len(fixed))
     inputs = [Port(MERGED, i, i, i) for i in range(count)]
-    inputs += [Port(SLICED, i, i, **how) for i, how in enumerate(taken, count)]
-    inputs += [Port(INVARIANT, i, i) for i in behind]
+    inputs += [Port(SLICED, i, i, **how) for i, how in enumerate(piece_slices, count)]
+    inputs += [Port(INVARIANT, i, i) for i in fixed_indices]
     outputs = [Port(LAST, i, i) for i in range(count)]
     outputs += [Port(CONCAT, i, i, **how) for i, how in enumerate(joined, count)]
     sources = [*state, *pieces, *fixed]
@@ -105,13 +105,13 @@ def over_slices(
     and outputs lack that axis. Returns the last state and the concatenated outputs.
     """
     nodes, values = parameters([*kinds_of(state), *kinds_of(pieces, axis), *kinds_of(fixed)])
-    count, behind = len(state), len(state) + len(pieces)
-    given = [n.squeeze(value, [axis]) for value in values[count:behind]]
-    result = once(values[:count], given, values[behind:])
+    count, end = len(state), len(state) + len(pieces)
+    parts = [n.squeeze(value, [axis]) for value in values[count:end]]
+    result = once(values[:count], parts, values[end:])
     results = [*result[:count], *(n.unsqueeze(value, [axis]) for value in result[count:])]
     order = [slices(axis, backwards)]
-    taken, joined = order * len(pieces), order * (len(result) - count)
-    return iterator_of(body_of(n, results, nodes, n.base), state, pieces, fixed, name, taken, joined)
+    piece_slices, joined = order * len(pieces), order * (len(result) - count)
+    return iterator_of(body_of(n, results, nodes, n.base), state, pieces, fixed, name, piece_slices, joined)
 
 
 def loop_of(
@@ -121,35 +121,35 @@ def loop_of(
     state: Sequence[Output],
     fixed: Sequence[Output],
     name: str,
-    own: int = 1,
+    leading: int = 1,
 ) -> list[Output]:
     """The Loop of a body with the results (state, whether to go on, rows).
 
-    The body's parameters are (state, fixed) behind `own` others: the iteration's number, and the condition.
+    The body's parameters are (state, fixed) behind `leading` others: the iteration and the condition.
     `times` is -1 without a limit. Returns the last state and the joined rows."""
     from ovjit.api.model.subgraphs import loop
 
     count = len(state)
-    inputs = [Port(MERGED, 1, 1, count)] if own == 2 else []
-    inputs += [Port(MERGED, 2 + i, own + i, i) for i in range(count)]
-    inputs += [Port(INVARIANT, 2 + i, own + i) for i in range(count, count + len(fixed))]
+    inputs = [Port(MERGED, 1, 1, count)] if leading == 2 else []
+    inputs += [Port(MERGED, 2 + i, leading + i, i) for i in range(count)]
+    inputs += [Port(INVARIANT, 2 + i, leading + i) for i in range(count, count + len(fixed))]
     outputs = [Port(LAST, i, i) for i in range(count)]
     outputs += [Port(CONCAT, i - 1, i) for i in range(count + 1, len(body._results))]
-    special = (0 if own else -1, count)
+    special = (0 if leading else -1, count)
     sources = [times, go_on, *state, *fixed]
     return loop._of_parts(find_op("Loop"), sources, [body], [inputs], [outputs], name, special).outputs()
 
 
 def if_of(
-    condition: Output, given: Sequence[Sequence[Output]], branches: Sequence[Model], name: str
+    condition: Output, arguments: Sequence[Sequence[Output]], branches: Sequence[Model], name: str
 ) -> list[Output]:
-    """The If of two branches. `given`: the values of each one's parameters; equal ones are one input."""
+    """The If of two branches. `arguments`: the values of each one's parameters; equal ones are one input."""
     from ovjit.api.model.subgraphs import if_op
 
-    sources = {(v._node, v._index): v for values in given for v in values}
-    places = {key: 1 + i for i, key in enumerate(sources)}
+    sources = {(v._node, v._index): v for values in arguments for v in values}
+    ports = {key: 1 + i for i, key in enumerate(sources)}
     inputs = [
-        [Port(INVARIANT, places[v._node, v._index], i) for i, v in enumerate(values)] for values in given
+        [Port(INVARIANT, ports[v._node, v._index], i) for i, v in enumerate(values)] for values in arguments
     ]
     outputs = [[Port(LAST, i, i) for i in range(len(branch._results))] for branch in branches]
     every = [condition, *sources.values()]

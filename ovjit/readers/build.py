@@ -58,14 +58,14 @@ class Draft:
     def _fold(self, node: Node) -> None:
         if node in self._open or (node, 0) in self._values:
             return
-        given = []
+        values = []
         for source in node._inputs:
             value = source._tensor._type.value
-            given.append(self._values.get((source._node, source._index)) if value is None else value)
-        if not node._op.may_fold or not node._inputs or any(v is None for v in given) or not _small(node):
+            values.append(self._values.get((source._node, source._index)) if value is None else value)
+        if not node._op.may_fold or not node._inputs or any(v is None for v in values) or not _small(node):
             self._open.add(node)
             return
-        results = node._op.evaluate(given, node._attrs)  # type: ignore[arg-type]
+        results = node._op.evaluate(values, node._attrs)  # type: ignore[arg-type]
         for i, result in enumerate(results):
             self._values[node, i] = result
 
@@ -174,19 +174,19 @@ class Builder:
                 array = array.astype(np.float32)
             dtype = from_numpy(array.dtype)
         elif array.dtype != numpy_dtype(dtype):
-            wanted = numpy_dtype(dtype)
-            if wanted.kind == "V" and array.dtype.kind not in "fV":
+            target = numpy_dtype(dtype)
+            if target.kind == "V" and array.dtype.kind not in "fV":
                 array = array.astype(np.float32 if ELEMENT_TYPES[dtype].is_real else np.int32)
             with np.errstate(all="ignore"):
-                array = array.astype(wanted)
+                array = array.astype(target)
         if not array.flags.c_contiguous:
             array = np.ascontiguousarray(array).reshape(array.shape)
         return Output._of(Constant._of(array, dtype, shape, self.reader.name(self.base, "Constant")), 0)
 
     def folded(self, value: Output) -> Output:
         """A constant in place of the nodes that compute one."""
-        known = self.value(value)
-        return value if known is None else self.const(known, self.dtype(value))
+        constant = self.value(value)
+        return value if constant is None else self.const(constant, self.dtype(value))
 
     def wide(self, value: Output) -> Output:
         """f16 and bf16 as f32, in which frameworks compute them."""
@@ -310,13 +310,13 @@ class Builder:
 
     def grouped(self, filters: Output, groups: Any) -> Output:
         """Filters [groups * first, ...] as [groups, first, ...]."""
-        first, *rest = self.shape(filters) or ()
+        first, *tail = self.shape(filters) or ()
         if groups < 1 or (isinstance(first, int) and first % groups):
             raise ModelError(f"{first} filters are not divisible by {groups} groups")
-        if is_static((first, *rest)):
-            return self.reshape(filters, [groups, first // groups, *rest])
+        if is_static((first, *tail)):
+            return self.reshape(filters, [groups, first // groups, *tail])
         each = self("Divide", self.dim_of(filters, 0), groups)
-        others = [self.dim_of(filters, 1 + i) for i in range(len(rest))]
+        others = [self.dim_of(filters, 1 + i) for i in range(len(tail))]
         return self.reshape(filters, self("Concat", [groups], each, *others, axis=0))
 
     def broadcast(self, value: Any, shape: Any) -> Output:
@@ -349,11 +349,11 @@ def _small(node: Node) -> bool:
     """Whether a node's results are small enough to be folded while reading."""
     total = 0
     for tensor in node._tensors:
-        known: TensorType = tensor._type
-        if known.shape is None or ELEMENT_TYPES[known.dtype].numpy is None:
+        kind: TensorType = tensor._type
+        if kind.shape is None or ELEMENT_TYPES[kind.dtype].numpy is None:
             return False
-        size = max(ELEMENT_TYPES[known.dtype].bits, 8) // 8
-        for d in known.shape:
+        size = max(ELEMENT_TYPES[kind.dtype].bits, 8) // 8
+        for d in kind.shape:
             high = bounds(d)[1]
             if high is None:
                 return False

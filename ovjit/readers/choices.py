@@ -15,9 +15,9 @@ from ovjit.records import NamedTuple
 
 def unknown_choice(attribute: str, value: Any, words: Iterable[Any]) -> ModelError:
     """The error for an attribute that is none of its choices."""
-    given = repr(value[:40] if isinstance(value, str) else value)[:80]
-    known = ", ".join(str(word) or "''" for word in words)
-    return ModelError(f"the attribute {attribute!r} is {given}, which is none of its choices: {known}")
+    text = repr(value[:40] if isinstance(value, str) else value)[:80]
+    allowed = ", ".join(str(word) or "''" for word in words)
+    return ModelError(f"the attribute {attribute!r} is {text}, which is none of its choices: {allowed}")
 
 
 class Choice(NamedTuple):
@@ -28,8 +28,8 @@ class Choice(NamedTuple):
 
     def fits(self, value: Any) -> bool:
         """True if the value is one of the words."""
-        given = value.lower() if self.any_case and isinstance(value, str) else value
-        return any(type(word) is type(given) and word == given for word in self.words)
+        candidate = value.lower() if self.any_case and isinstance(value, str) else value
+        return any(type(word) is type(candidate) and word == candidate for word in self.words)
 
     def check(self, attribute: str, value: Any) -> None:
         """Raise ModelError, with the choices, if the value is none of them."""

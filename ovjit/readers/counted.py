@@ -31,8 +31,8 @@ def counted(
         for k in range(number):
             result = step(n.const(k), result, list(others))
         return result
-    given = [*state, *others]
-    inner, values = parameters([TensorType("i64", ()), *map(n.type, given)])
+    sources = [*state, *others]
+    inner, values = parameters([TensorType("i64", ()), *map(n.type, sources)])
     count = len(state)
     result = step(values[0], values[1 : count + 1], values[count + 1 :])
     results = result if ends else [*result, n.const(True, "boolean")]

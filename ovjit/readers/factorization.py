@@ -23,15 +23,15 @@ def stacked(n: Builder, x: Output) -> Output:
     return n.reshape(x, n("Concat", count, n.slice(shape, 0, -2), axis=0))
 
 
-def unstacked(n: Builder, value: Output, like: Output, own: int) -> Output:
-    """A result for each matrix, its last `own` dimensions those of one, with the dimensions that stand before
-    the matrices in `like`."""
+def unstacked(n: Builder, value: Output, like: Output, dims: int) -> Output:
+    """A result for each matrix, its last `dims` dimensions those of one, with the dimensions before the
+    matrices in `like`."""
     if len(n.shape(like) or ()) == 3:
         return value
     head = n.slice(n.shape_of(like), 0, 0, -2)
-    if not own:
+    if not dims:
         return n.reshape(value, head)
-    return n.reshape(value, n("Concat", head, n.slice(n.shape_of(value), 0, -own), axis=0))
+    return n.reshape(value, n("Concat", head, n.slice(n.shape_of(value), 0, -dims), axis=0))
 
 
 def steps_of(n: Builder, x: Output) -> int | Output:
@@ -87,9 +87,9 @@ def _eliminate(n: Builder) -> Step:
         best = n("ReduceMin", n("Select", top, rows, n.const(NO_ROW)), [1], keep_dims=True)
         best = n("Select", n("Equal", best, n.const(NO_ROW)), k, best)  # where all is NaN
         at_step = n("Equal", rows, k)
-        turned = exchanged(n, rows, k, best)
-        x = n("Gather", x, turned, 1, batch_dims=1)
-        order = n("Gather", order, turned, 1, batch_dims=1)
+        permutation = exchanged(n, rows, k, best)
+        x = n("Gather", x, permutation, 1, batch_dims=1)
+        order = n("Gather", order, permutation, 1, batch_dims=1)
         swaps = n("Select", at_step, best, swaps)
         column, row = n("Gather", x, k, 2), n("Gather", x, n.unsqueeze(k, [0]), 1)
         pivot = n("Gather", column, n.unsqueeze(k, [0]), 1)
@@ -98,8 +98,8 @@ def _eliminate(n: Builder) -> Step:
         factors = n.unsqueeze(n("Select", below, factors, zero), [2])
         right = n("Select", n("Greater", columns, k), row, zero)
         x = n("Subtract", x, n("Multiply", factors, right))
-        own = n("LogicalAnd", n.unsqueeze(below, [1]), n("Equal", columns, k))
-        x = n("Select", own, factors, x)
+        in_column = n("LogicalAnd", n.unsqueeze(below, [1]), n("Equal", columns, k))
+        x = n("Select", in_column, factors, x)
         first = n("LogicalAnd", n.squeeze(empty, [1]), n("Equal", failed, n.const(0)))
         failed = n("Select", first, n("Add", k, n.const(1)), failed)
         return [x, order, swaps, failed]
@@ -114,12 +114,12 @@ def exchanged(n: Builder, rows: Output, k: Output, best: Output) -> Output:
 
 def determinant(n: Builder, x: Output) -> Output:
     """The product of the pivots, its sign turned by each exchange of rows."""
-    found = eliminated(n, stacked(n, x))
-    rows, columns = (places(n, found.packed, axis) for axis in (1, 2))
-    diagonal = n("Select", n("Equal", n.unsqueeze(rows, [1]), columns), found.packed, n.like(x, 0))
+    factors = eliminated(n, stacked(n, x))
+    rows, columns = (places(n, factors.packed, axis) for axis in (1, 2))
+    diagonal = n("Select", n("Equal", n.unsqueeze(rows, [1]), columns), factors.packed, n.like(x, 0))
     product = n("ReduceProd", n("ReduceSum", diagonal, [2], keep_dims=False), [1], keep_dims=False)
-    turned = n.convert(n("NotEqual", found.swaps, rows), "i64")
-    odd = n("FloorMod", n("ReduceSum", turned, [1], keep_dims=False), n.const(2))
+    is_swapped = n.convert(n("NotEqual", factors.swaps, rows), "i64")
+    odd = n("FloorMod", n("ReduceSum", is_swapped, [1], keep_dims=False), n.const(2))
     sign = n("Subtract", n.const(1), n("Multiply", odd, n.const(2)))
     return unstacked(n, n("Multiply", product, n.convert(sign, n.dtype(x))), x, 0)
 
@@ -143,21 +143,21 @@ def _reflect(n: Builder) -> Step:
         below, at_step = n("Greater", rows, k), n("Equal", rows, k)
         column = n("Gather", x, k, 2)
         first = n("Gather", column, n.unsqueeze(k, [0]), 1)
-        rest = n("ReduceL2", n("Select", below, column, zero), [1], keep_dims=True)
-        none = n("Equal", rest, zero)
-        size = n("Sqrt", n("Add", n("Multiply", first, first), n("Multiply", rest, rest)))
+        norm = n("ReduceL2", n("Select", below, column, zero), [1], keep_dims=True)
+        none = n("Equal", norm, zero)
+        size = n("Sqrt", n("Add", n("Multiply", first, first), n("Multiply", norm, norm)))
         end = n("Select", n("Less", first, zero), size, n("Negative", size))
         end = n("Select", none, first, end)
         factor = n("Divide", n("Subtract", end, first), n("Select", none, one, end))
         part = n("Divide", column, n("Select", none, one, n("Subtract", first, end)))
         vector = n("Select", below, part, n("Select", at_step, one, zero))
-        wide = n.unsqueeze(vector, [2])
-        products = n("MatMul", wide, x, transpose_a=True, transpose_b=False)
+        matrix = n.unsqueeze(vector, [2])
+        products = n("MatMul", matrix, x, transpose_a=True, transpose_b=False)
         right = n("Select", n("Greater", columns, k), products, zero)
         scale = n.unsqueeze(factor, [2])
-        x = n("Subtract", x, n("Multiply", n("Multiply", scale, wide), right))
-        kept = n.unsqueeze(n("Select", below, vector, n("Select", at_step, end, column)), [2])
-        x = n("Select", n("Equal", columns, k), kept, x)
+        x = n("Subtract", x, n("Multiply", n("Multiply", scale, matrix), right))
+        new_column = n.unsqueeze(n("Select", below, vector, n("Select", at_step, end, column)), [2])
+        x = n("Select", n("Equal", columns, k), new_column, x)
         return [x, n("Select", at_step, factor, factors)]
 
     return step
@@ -194,10 +194,10 @@ def cholesky(n: Builder, x: Output) -> tuple[Output, Output]:
         square = n("Gather", column, n.unsqueeze(k, [0]), 1)
         root = n("Sqrt", square)
         below = n("Select", n("Greater", rows, k), n("Divide", column, root), zero)
-        wide = n.unsqueeze(below, [2])
-        x = n("Subtract", x, n("Multiply", wide, n.unsqueeze(below, [1])))
-        own = n.unsqueeze(n("Select", n("Equal", rows, k), root, below), [2])
-        x = n("Select", n("Equal", columns, k), own, x)
+        matrix = n.unsqueeze(below, [2])
+        x = n("Subtract", x, n("Multiply", matrix, n.unsqueeze(below, [1])))
+        new_column = n.unsqueeze(n("Select", n("Equal", rows, k), root, below), [2])
+        x = n("Select", n("Equal", columns, k), new_column, x)
         bad = n("LogicalNot", n("Greater", n.squeeze(square, [1]), zero))
         first = n("LogicalAnd", bad, n("Equal", failed, n.const(0)))
         return [x, n("Select", first, n("Add", k, n.const(1)), failed)]
@@ -205,5 +205,5 @@ def cholesky(n: Builder, x: Output) -> tuple[Output, Output]:
     failed = n("Broadcast", n.const(0), n.slice(n.shape_of(x), 0, 0, 1))
     result = counted(n, steps_of(n, x), [x, failed], step)
     rows, columns = places(n, x, 1), places(n, x, 2)
-    kept = n("GreaterEqual", n.unsqueeze(rows, [1]), columns)
-    return n("Select", kept, result[0], n.like(x, 0)), result[1]
+    is_lower = n("GreaterEqual", n.unsqueeze(rows, [1]), columns)
+    return n("Select", is_lower, result[0], n.like(x, 0)), result[1]

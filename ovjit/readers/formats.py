@@ -34,8 +34,8 @@ def format_of(path: str | os.PathLike[str]) -> str | None:
         kind = format_of_bytes(file.read(8))
         if kind == "ir":
             file.seek(0)
-            found = _NET.search(file.read(_HEAD))
-            return kind if found and int(found[1]) >= _OLDEST_IR else None
+            match = _NET.search(file.read(_HEAD))
+            return kind if match and int(match[1]) >= _OLDEST_IR else None
         return kind if kind != "onnx" or _is_message(file, _MODEL, _GRAPH) else None
 
 

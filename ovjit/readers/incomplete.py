@@ -25,20 +25,20 @@ MOST, NEAR, TINY = 5000, 1e-15, 1e-300
 def zeta(n: Builder, s: Output, q: Output) -> Output:
     """The sum of (q + k)^-s over all k from 0 on, by the formula of Euler and Maclaurin, where s > 1. It is
     infinite at s = 1 and where q is a whole number that is not positive."""
-    power, given = n("Negative", s), q
+    power, offset = n("Negative", s), q
     out, q = _lifted(n, power, q)
     for k in range(SUMMED):
         out = n("Add", out, n("Power", n("Add", q, n.like(q, k)), power))
     w, one = n("Add", q, n.like(q, SUMMED)), n.like(q, 1)
     last = n("Power", w, power)
-    rest = n("Divide", w, n("Subtract", s, one))
-    out = n("Add", out, n("Multiply", last, n("Add", rest, n.like(q, 0.5))))
+    quotient = n("Divide", w, n("Subtract", s, one))
+    out = n("Add", out, n("Multiply", last, n("Add", quotient, n.like(q, 0.5))))
     term = n("Multiply", n("Divide", s, w), last)
     for j, number in enumerate(BERNOULLI, 1):
         out = n("Add", out, n("Multiply", term, n.like(q, number / math.factorial(2 * j))))
         for more in (2 * j - 1, 2 * j):
             term = n("Multiply", term, n("Divide", n("Add", s, n.like(s, more)), w))
-    pole = n("LogicalAnd", n("LessEqual", given, n.like(q, 0)), n("Equal", given, n("Floor", given)))
+    pole = n("LogicalAnd", n("LessEqual", offset, n.like(q, 0)), n("Equal", offset, n("Floor", offset)))
     outside = n("LogicalOr", n("Less", q, n.like(q, LEAST)), n("Less", s, one))
     out = n("Select", outside, n.like(q, math.nan), out)
     return n("Select", n("LogicalOr", pole, n("Equal", s, one)), n.like(q, math.inf), out)
@@ -68,8 +68,8 @@ def polygamma(n: Builder, order: Output, x: Output) -> Output:
     size = n("Multiply", n("Exp", log_gamma(n, next_one)), zeta(n, next_one, x))
     none = n("Equal", order, n.like(order, 0))
     result = n("Select", none, digamma(n, x), n("Multiply", sign, size))
-    whole = n("LogicalAnd", n("Equal", n("Floor", order), order), n("GreaterEqual", order, n.like(order, 0)))
-    return n("Select", whole, result, n.like(result, float("nan")))
+    valid = n("LogicalAnd", n("Equal", n("Floor", order), order), n("GreaterEqual", order, n.like(order, 0)))
+    return n("Select", valid, result, n.like(result, float("nan")))
 
 
 def gamma_parts(n: Builder, a: Output, x: Output) -> tuple[Output, Output]:
@@ -104,8 +104,8 @@ def _series(n: Builder, a: Output, x: Output) -> Output:
 
     def step(k: Output, state: list[Output], others: list[Output]) -> list[Output]:
         (total, term), (a, x) = state, others
-        place = n("Add", a, n("Add", n.convert(k, "f64"), n.like(a, 1)))
-        term = n("Divide", n("Multiply", term, x), place)
+        divisor = n("Add", a, n("Add", n.convert(k, "f64"), n.like(a, 1)))
+        term = n("Divide", n("Multiply", term, x), divisor)
         total = n("Add", total, term)
         return [total, term, n.any_of(n("Greater", term, n("Multiply", total, n.like(total, NEAR))))]
 
@@ -157,19 +157,19 @@ def beta_part(n: Builder, a: Output, b: Output, x: Output) -> Output:
     total = n("Add", a, b)
     mean = n("Divide", n("Add", a, one), n("Add", total, n.like(x, 2)))
     right = n("Greater", x, mean)  # as 1 - I(b, a, 1 - x), whose fraction ends sooner
-    rest = n("Subtract", one, x)
+    complement = n("Subtract", one, x)
     first, second = n("Select", right, b, a), n("Select", right, a, b)
-    place, other = n("Select", right, rest, x), n("Select", right, x, rest)
-    size = n("Add", n("Multiply", first, n("Log", place)), n("Multiply", second, n("Log", other)))
+    argument, other = n("Select", right, complement, x), n("Select", right, x, complement)
+    size = n("Add", n("Multiply", first, n("Log", argument)), n("Multiply", second, n("Log", other)))
     size = n("Add", size, log_gamma(n, total))
     size = n("Exp", n("Subtract", n("Subtract", size, log_gamma(n, a)), log_gamma(n, b)))
-    inside = n("LogicalAnd", n("Greater", place, zero), n("Less", place, one))
+    inside = n("LogicalAnd", n("Greater", argument, zero), n("Less", argument, one))
     valid = n("LogicalAnd", n("Greater", a, zero), n("Greater", b, zero))
-    taken = n("LogicalAnd", valid, inside)
-    first, second = (n("Select", taken, v, one) for v in (first, second))
-    result = _fraction_of_beta(n, first, second, n("Select", taken, place, zero))
+    usable = n("LogicalAnd", valid, inside)
+    first, second = (n("Select", usable, v, one) for v in (first, second))
+    result = _fraction_of_beta(n, first, second, n("Select", usable, argument, zero))
     result = n("Divide", n("Multiply", size, result), first)
-    result = n("Select", n("Equal", place, zero), zero, result)
+    result = n("Select", n("Equal", argument, zero), zero, result)
     result = n("Select", right, n("Subtract", one, result), result)
     outside = n("LogicalOr", n("Less", x, zero), n("Greater", x, one))
     for at_end, number, still in ((a, one, b), (b, zero, a)):  # at 0, all of it is at one end
@@ -186,11 +186,11 @@ def _fraction_of_beta(n: Builder, a: Output, b: Output, x: Output) -> Output:
         a, b, x = others
         one, i = n.like(a, 1), n("Add", n.convert(k, "f64"), n.like(a, 1))
         twice = n("Multiply", i, n.like(a, 2))
-        before, place, behind = (n("Add", n("Add", a, twice), n.like(a, more)) for more in (-1, 0, 1))
+        before, middle, after = (n("Add", n("Add", a, twice), n.like(a, more)) for more in (-1, 0, 1))
         even = n("Multiply", n("Multiply", i, n("Subtract", b, i)), x)
-        even = n("Divide", even, n("Multiply", before, place))
+        even = n("Divide", even, n("Multiply", before, middle))
         odd = n("Multiply", n("Add", a, i), n("Add", n("Add", a, b), i))
-        odd = n("Multiply", n("Divide", odd, n("Multiply", place, behind)), n("Negative", x))
+        odd = n("Multiply", n("Divide", odd, n("Multiply", middle, after)), n("Negative", x))
         result, _ = _fraction_step(n, state, even, one)
         result, change = _fraction_step(n, result, odd, one)
         return [*result, _changes(n, change)]

@@ -20,8 +20,8 @@ def inverse_of_triangle(
 ) -> Output:
     """The inverse of the lower or the upper triangle of matrices; `unit`: with ones on the diagonal."""
     size = n.last_dim(x)
-    kept = np.tri(size, k=-1 if unit else 0, dtype=bool)
-    part = n("Select", n.const(kept if lower else kept.T), x, n.like(x, 0))
+    mask = np.tri(size, k=-1 if unit else 0, dtype=bool)
+    part = n("Select", n.const(mask if lower else mask.T), x, n.like(x, 0))
     return inverse(n, n("Add", part, n.like(x, np.eye(size))) if unit else part, transposed)
 
 
@@ -36,5 +36,5 @@ def cross(n: Builder, a: Output, b: Output, axis: int) -> Output:
     def product(first: list[int], second: list[int]) -> Output:
         return n("Multiply", n("Gather", a, first, axis), n("Gather", b, second, axis))
 
-    after, behind = [1, 2, 0], [2, 0, 1]
-    return n("Subtract", product(after, behind), product(behind, after))
+    after, before = [1, 2, 0], [2, 0, 1]
+    return n("Subtract", product(after, before), product(before, after))

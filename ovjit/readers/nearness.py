@@ -19,12 +19,12 @@ def nearness(n: Builder, gap: Output, a: float | None) -> Output:
     return n("Select", n("LessEqual", gap, n.like(gap, 1)), near, outer)
 
 
-def elements_around(n: Builder, places: Output, reach: Output) -> Output:
+def elements_around(n: Builder, positions: Output, reach: Output) -> Output:
     """The numbers of the 2 * `reach` elements around each place, [places, elements], real and not bounded."""
-    zero, one = n.like(places, 0), n.like(places, 1)
+    zero, one = n.like(positions, 0), n.like(positions, 1)
     count = n("Multiply", reach, n.like(reach, 2))
-    offsets = n("Range", zero, n.scalar(count), one, output_type=n.dtype(places), opset=4)
-    first = n("Subtract", n("Floor", places), n("Subtract", reach, one))
+    offsets = n("Range", zero, n.scalar(count), one, output_type=n.dtype(positions), opset=4)
+    first = n("Subtract", n("Floor", positions), n("Subtract", reach, one))
     return n("Add", n.unsqueeze(first, [1]), n.unsqueeze(offsets, [0]))
 
 
@@ -42,15 +42,15 @@ def weighted_sums(n: Builder, x: Output, axis: int, index: Output, weights: Outp
     in. A product with a matrix would spread them over all outputs, as 0 times NaN is NaN.
     """
     rank = n.rank(x)
-    places, known = n.value(index), n.value(weights)
-    if places is not None and known is not None:
-        places, known = _without_zeros(places, known)
-        index, weights = n.const(places), n.const(known)
+    indices, factors = n.value(index), n.value(weights)
+    if indices is not None and factors is not None:
+        indices, factors = _without_zeros(indices, factors)
+        index, weights = n.const(indices), n.const(factors)
     weights = n.convert(weights, n.dtype(x))
     if axis < rank - 1:
         weights = n.unsqueeze(weights, list(range(2, rank - axis + 1)))
     elements = n("Gather", x, index, axis, opset=8)
-    if known is None or not known.all():
+    if factors is None or not factors.all():
         zero = n.folded(n("Equal", weights, n.like(weights, 0)))
         elements = n("Select", zero, n.like(x, 0), elements)
     products = n("Multiply", elements, n.folded(weights))

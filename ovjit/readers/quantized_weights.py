@@ -23,8 +23,8 @@ def compress_quantized(model: Model) -> None:
     Up to 16 levels make 4 bits, up to 256 make 8; unsigned where no value is below 0. The zero point is left
     out where it is 0, or where the integers can be moved by it within their type.
     """
-    for node, found in applied([small_quantized, small_converted], model):
-        _put_small(node, *found)
+    for node, parts in applied([small_quantized, small_converted], model):
+        _put_small(node, *parts)
 
 
 def _weight(node: Node) -> np.ndarray | None:

@@ -90,13 +90,13 @@ def _ring(n: Builder, even: Size, half: Size) -> Output:
     if isinstance(even, int) and isinstance(half, int):
         first, second = range(1, half - 1), range(half + 1, even)
         return n.const([0, half, *first, *second, half - 1][:even])
-    place = _steps(n, even)
+    index = _steps(n, even)
     half, last = (v if isinstance(v, Output) else n.const(v) for v in (half, _of(n, "Subtract", even, 1)))
     one = n.const(1)
-    on = n("Select", n("Less", place, half), n("Subtract", place, one), n("Add", place, one))
-    on = n("Select", n("Equal", place, last), n("Subtract", half, one), on)
-    on = n("Select", n("Equal", place, one), half, on)
-    return n("Select", n("Equal", place, n.const(0)), n.const(0), on)
+    on = n("Select", n("Less", index, half), n("Subtract", index, one), n("Add", index, one))
+    on = n("Select", n("Equal", index, last), n("Subtract", half, one), on)
+    on = n("Select", n("Equal", index, one), half, on)
+    return n("Select", n("Equal", index, n.const(0)), n.const(0), on)
 
 
 def turned_columns(n: Builder, x: Output, size: Size) -> tuple[Output, Output]:
@@ -112,8 +112,8 @@ def turned_columns(n: Builder, x: Output, size: Size) -> tuple[Output, Output]:
 
     def step(k: Output, state: list[Output], others: list[Output]) -> list[Output]:
         both, worst = state
-        order, ends, *given = others
-        sizes = iter(given)
+        order, ends, *extra = others
+        sizes = iter(extra)
         rows_, half_ = (v if isinstance(v, int) else next(sizes) for v in (rows, half))
         x = _cut(n, both, 1, 0, rows_)
         cosine, sine, near = _angles(n, x, half_)
@@ -132,8 +132,8 @@ def turned_columns(n: Builder, x: Output, size: Size) -> tuple[Output, Output]:
     others = [_ring(n, even, half), sweep if isinstance(sweep, Output) else n.const(sweep)]
     others += [v for v in (rows, half) if isinstance(v, Output)]
     both = counted(n, _of(n, "Multiply", sweep, SWEEPS), state, step, others, ends=True)[0]
-    kept = _cut(n, both, 2, 0, size)
-    return _cut(n, kept, 1, 0, rows), _cut(n, kept, 1, rows, _of(n, "Add", rows, size))
+    result = _cut(n, both, 2, 0, size)
+    return _cut(n, result, 1, 0, rows), _cut(n, result, 1, rows, _of(n, "Add", rows, size))
 
 
 def _halves(n: Builder, x: Output, half: Size) -> list[Output]:
@@ -155,8 +155,8 @@ def _angles(n: Builder, x: Output, half: Size) -> tuple[Output, Output, Output]:
     tangent = n("Select", none, zero, tangent)
     cosine = n("Divide", one, n("Sqrt", n("Add", n("Multiply", tangent, tangent), one)))
     size = n("Sqrt", n("Multiply", a, b))
-    whole = n("ReduceSum", n("Add", a, b), [2], keep_dims=True)
-    size = n("Maximum", size, n("Multiply", whole, n.like(whole, NOTHING)))
+    total = n("ReduceSum", n("Add", a, b), [2], keep_dims=True)
+    size = n("Maximum", size, n("Multiply", total, n.like(total, NOTHING)))
     near = n("Divide", n("Abs", c), n("Select", n("Equal", size, zero), one, size))
     near = n("ReduceMax", n.reshape(near, [-1]), [0], keep_dims=False)
     return cosine, n("Multiply", cosine, tangent), near
@@ -186,16 +186,16 @@ def _of_open_sizes(
 ) -> tuple[Output, Output, Output]:
     """Those of A, or of its transpose where the model finds more columns than rows."""
     most, least = (_of(n, op, rows, columns) for op in ("Maximum", "Minimum"))
-    wide = n("Less", *(v if isinstance(v, Output) else n.const(v) for v in (rows, columns)))
+    is_wide = n("Less", *(v if isinstance(v, Output) else n.const(v) for v in (rows, columns)))
     down, right = n.unsqueeze(_steps(n, most), [1]), _steps(n, least)
     across = columns if isinstance(columns, Output) else n.const(columns)
-    own = n("Add", n("Multiply", down, across), right)
-    turned = n("Add", n("Multiply", right, across), down)
+    straight = n("Add", n("Multiply", down, across), right)
+    swapped = n("Add", n("Multiply", right, across), down)
     flat = n("Reshape", x, [0, -1], special_zero=True)
-    tall = n("Gather", flat, n("Select", wide, turned, own), 1)
+    tall = n("Gather", flat, n("Select", is_wide, swapped, straight), 1)
     u, s, v = _of_tall(n, tall, most, least, full)
     v = _padded(n, v, _of(n, "Subtract", most, least), _of(n, "Subtract", most, least) if full else 0)
-    first, second = n("Select", wide, v, u), n("Select", wide, u, v)
+    first, second = n("Select", is_wide, v, u), n("Select", is_wide, u, v)
     first, second = _cut(n, first, 1, 0, rows), _cut(n, second, 1, 0, columns)
     if full:
         first, second = _cut(n, first, 2, 0, rows), _cut(n, second, 2, 0, columns)
@@ -204,20 +204,20 @@ def _of_open_sizes(
 
 def _of_tall(n: Builder, x: Output, rows: Size, columns: Size, full: bool) -> tuple[Output, Output, Output]:
     """Those of matrices that have no fewer rows than columns."""
-    turned, v = turned_columns(n, x, columns)
-    size = n("ReduceL2", turned, [1], keep_dims=False)
-    _, turned, v = _ordered(n, size, [turned, v], columns, largest=True)
-    packed, factors = reflected(n, turned)
-    kept = rows if full else columns
+    rotated, v = turned_columns(n, x, columns)
+    size = n("ReduceL2", rotated, [1], keep_dims=False)
+    _, rotated, v = _ordered(n, size, [rotated, v], columns, largest=True)
+    packed, factors = reflected(n, rotated)
+    size_u = rows if full else columns
     head = n.slice(n.shape_of(x), 0, 0, 1)
-    start = n("Broadcast", _eye(n, rows, kept), _shape(n, head, rows, kept))
+    start = n("Broadcast", _eye(n, rows, size_u), _shape(n, head, rows, size_u))
     count = columns if isinstance(columns, Output) else n.const(columns)
     u = multiplied(n, packed, factors, start, count, False)
     diagonal = n("Multiply", _cut(n, packed, 1, 0, columns), _eye(n, columns, columns))
     ends = n("ReduceSum", diagonal, [1], keep_dims=False)
     sign = n("Select", n("Less", ends, n.like(ends, 0)), n.like(ends, -1), n.like(ends, 1))
-    wide = _padded(n, n.unsqueeze(sign, [1]), 0, _of(n, "Subtract", kept, columns), 1)
-    return n("Multiply", u, wide), n("Abs", ends), v
+    signs = _padded(n, n.unsqueeze(sign, [1]), 0, _of(n, "Subtract", size_u, columns), 1)
+    return n("Multiply", u, signs), n("Abs", ends), v
 
 
 def symmetric(n: Builder, x: Output) -> tuple[Output, Output]:
@@ -229,8 +229,8 @@ def symmetric(n: Builder, x: Output) -> tuple[Output, Output]:
     size = size_of(n, x, 2)
     c = n("ReduceL2", x, [1, 2], keep_dims=True)
     moved = n("Add", x, n("Multiply", _eye(n, size, size), c))
-    turned, v = turned_columns(n, moved, size)
-    values = n("ReduceSum", n("Multiply", turned, v), [1], keep_dims=False)
+    rotated, v = turned_columns(n, moved, size)
+    values = n("ReduceSum", n("Multiply", rotated, v), [1], keep_dims=False)
     values = n("Subtract", values, n.squeeze(c, [2]))
-    found = _ordered(n, values, [v], size, largest=False)
-    return found[0], found[1]
+    ordered = _ordered(n, values, [v], size, largest=False)
+    return ordered[0], ordered[1]

@@ -63,16 +63,16 @@ def _of_open_length(n: Builder, x: Output, axis: int, join: Join, backwards: boo
     length = n.dim_of(x, axis)
 
     def step(k: Output, state: list[Output], others: list[Output]) -> list[Output]:
-        total, (places, last) = state[0], others
+        total, (positions, last) = state[0], others
         far = n("Power", n.const(2), k)
-        other = n("Add" if backwards else "Subtract", places, far)
+        other = n("Add" if backwards else "Subtract", positions, far)
         within = n("Minimum", n("Maximum", other, n.const(0)), last)
         joined = join(total, n("Gather", total, within, axis, opset=8))
         return [n("Select", n.along(n("Equal", within, other), axis, n.rank(x)), joined, total)]
 
     size = n.convert(n.scalar(n("Maximum", length, n.const(1))), "f64")
     steps = n("Floor", n("Divide", n("Log", size), n.const(math.log(2), "f64")))
-    places = n.upto(length)
+    positions = n.upto(length)
     times = n("Add", n.convert(steps, "i64"), n.const(1))
     last = n("Subtract", length, n.const(1))
-    return counted(n, times, [x], step, [places, last])[0]
+    return counted(n, times, [x], step, [positions, last])[0]

@@ -64,18 +64,18 @@ def polynomial(n: Builder, x: Output, coefficients: Sequence[float]) -> Output:
     return out
 
 
-def _reflected(n: Builder, wide: Output) -> tuple[Output, Output]:
+def _reflected(n: Builder, x: Output) -> tuple[Output, Output]:
     """(mask of x < 1/2, argument: 1 - x where the mask is true, else x)."""
-    left = n("Less", wide, n.like(wide, 0.5))
-    return left, n("Select", left, n("Subtract", n.like(wide, 1), wide), wide)
+    mask = n("Less", x, n.like(x, 0.5))
+    return mask, n("Select", mask, n("Subtract", n.like(x, 1), x), x)
 
 
-def log_gamma(n: Builder, wide: Output) -> Output:
+def log_gamma(n: Builder, x: Output) -> Output:
     """log|gamma(x)| = Stirling(x + 8) - log(x (x + 1) ... (x + 7)), where x >= 1/2
 
     log(pi / |sin(pi x)|) - log|gamma(1 - x)| elsewhere
     """
-    left, z = _reflected(n, wide)
+    mask, z = _reflected(n, x)
     product = z
     for k in range(1, SHIFT):
         product = n("Multiply", product, n("Add", z, n.like(z, k)))
@@ -85,41 +85,41 @@ def log_gamma(n: Builder, wide: Output) -> Output:
     right = n("Add", n("Add", main, n.like(w, math.log(2 * math.pi) / 2)), series)
     right = n("Subtract", right, n("Log", product))
     # exactly 0 at the poles, and as near to them as the argument is
-    part = n("Abs", n("Subtract", wide, n("Round", wide)))
+    part = n("Abs", n("Subtract", x, n("Round", x)))
     sine = n("Sin", n("Multiply", part, n.like(part, math.pi)))
     mirrored = n("Subtract", n("Log", n("Divide", n.like(sine, math.pi), sine)), right)
-    out = n("Select", left, mirrored, right)
-    endless = n("Equal", n("Abs", wide), n.like(wide, math.inf))
-    return n("Select", endless, n.like(wide, math.inf), out)
+    out = n("Select", mask, mirrored, right)
+    endless = n("Equal", n("Abs", x), n.like(x, math.inf))
+    return n("Select", endless, n.like(x, math.inf), out)
 
 
-def digamma(n: Builder, wide: Output) -> Output:
+def digamma(n: Builder, x: Output) -> Output:
     """lgamma's derivative: log(w) - 1 / (2 w) + series - sum(1 / (x + k)), w = x + 8"""
-    left, z = _reflected(n, wide)
+    mask, z = _reflected(n, x)
     w = n("Add", z, n.like(z, SHIFT))
     square = n("Divide", n.like(w, 1), n("Multiply", w, w))
     out = n("Subtract", n("Log", w), n("Divide", n.like(w, 0.5), w))
     out = n("Add", out, n("Multiply", square, polynomial(n, square, DERIVED)))
     for k in range(SHIFT):
         out = n("Subtract", out, n("Divide", n.like(z, 1), n("Add", z, n.like(z, k))))
-    part = n("Subtract", wide, n("Round", wide))
+    part = n("Subtract", x, n("Round", x))
     pole = n("Equal", part, n.like(part, 0))
-    turned = n("Divide", n.like(part, math.pi), n("Tan", n("Multiply", part, n.like(part, math.pi))))
-    result = n("Select", left, n("Subtract", out, turned), out)
-    result = n("Select", n("LogicalAnd", pole, left), n.like(result, math.nan), result)
-    zero = n("Equal", wide, n.like(wide, 0))  # -1 / x tells its sign
-    return n("Select", zero, n("Divide", n.like(wide, -1), wide), result)
+    reflection = n("Divide", n.like(part, math.pi), n("Tan", n("Multiply", part, n.like(part, math.pi))))
+    result = n("Select", mask, n("Subtract", out, reflection), out)
+    result = n("Select", n("LogicalAnd", pole, mask), n.like(result, math.nan), result)
+    zero = n("Equal", x, n.like(x, 0))  # -1 / x tells its sign
+    return n("Select", zero, n("Divide", n.like(x, -1), x), result)
 
 
-def erf_inverse(n: Builder, wide: Output) -> Output:
+def erf_inverse(n: Builder, x: Output) -> Output:
     """The number whose erf is the argument."""
-    one = n.like(wide, 1)
-    w = n("Negative", n("Log", n("Multiply", n("Subtract", one, wide), n("Add", one, wide))))
+    one = n.like(x, 1)
+    w = n("Negative", n("Log", n("Multiply", n("Subtract", one, x), n("Add", one, x))))
     central = polynomial(n, n("Subtract", w, n.like(w, 2.5)), CENTRAL)
     tail = polynomial(n, n("Subtract", n("Sqrt", n("Maximum", w, n.like(w, 0))), n.like(w, 3)), TAIL)
-    out = n("Multiply", wide, n("Select", n("Less", w, n.like(w, 5)), central, tail))
-    end = n("Equal", n("Abs", wide), one)
-    return n("Select", end, n("Multiply", wide, n.like(wide, math.inf)), out)
+    out = n("Multiply", x, n("Select", n("Less", w, n.like(w, 5)), central, tail))
+    end = n("Equal", n("Abs", x), one)
+    return n("Select", end, n("Multiply", x, n.like(x, math.inf)), out)
 
 
 def erfc(n: Builder, x: Output) -> Output:
@@ -143,9 +143,9 @@ def _scaled_tail(n: Builder, far: Output) -> Output:
     return n("Multiply", t, polynomial(n, t, SCALED_ERFC[n.dtype(far)]))
 
 
-def bessel_i(n: Builder, wide: Output, order: int, scaled: bool) -> Output:
+def bessel_i(n: Builder, x: Output, order: int, scaled: bool) -> Output:
     """The modified Bessel function of order 0 or 1; scaled ones are times exp(-|x|)."""
-    size = n("Abs", wide)
+    size = n("Abs", x)
     small = n("Minimum", n("Divide", size, n.like(size, 3.75)), n.like(size, 1))
     below = polynomial(n, n("Multiply", small, small), BELOW[order])
     large = n("Maximum", size, n.like(size, 3.75))
@@ -157,8 +157,8 @@ def bessel_i(n: Builder, wide: Output, order: int, scaled: bool) -> Output:
         above = n("Multiply", above, n("Exp", large))
     inner = n("Less", size, n.like(size, 3.75))
     if order:  # an odd function
-        below = n("Multiply", below, wide)
-        above = n("Multiply", above, n("Sign", wide))
+        below = n("Multiply", below, x)
+        above = n("Multiply", above, n("Sign", x))
     return n("Select", inner, below, above)
 
 
@@ -169,11 +169,11 @@ def atan2(n: Builder, y: Output, x: Output) -> Output:
     both_infinite = n("LogicalAnd", n("IsInf", y), n("IsInf", x))
     ratio = n("Select", both_infinite, n("Divide", n("Sign", y), n("Sign", x)), n("Divide", y, x))
     base = n("Atan", ratio)
-    left = n("LogicalOr", n("Less", x, zero), is_minus_zero(n, x))
-    turned = n("Add", base, n("Select", minus, n("Negative", pi), pi))
-    out = n("Select", left, turned, base)
+    is_left = n("LogicalOr", n("Less", x, zero), is_minus_zero(n, x))
+    rotated = n("Add", base, n("Select", minus, n("Negative", pi), pi))
+    out = n("Select", is_left, rotated, base)
     origin = n("LogicalAnd", n("Equal", x, zero), n("Equal", y, zero))
-    half = n("Select", left, pi, zero)
+    half = n("Select", is_left, pi, zero)
     out = n("Select", origin, n("Select", minus, n("Negative", half), half), out)
     return out
 
@@ -194,9 +194,9 @@ def log1p(n: Builder, x: Output) -> Output:
     """log(1 + x) that keeps small numbers: log(1 + x) x / ((1 + x) - 1)."""
     one, zero = n.like(x, 1), n.like(x, 0)
     total = n("Add", x, one)
-    gone = n("Subtract", total, one)
-    lost = n("Equal", gone, zero)
-    ratio = n("Divide", x, n("Select", lost, one, gone))
+    difference = n("Subtract", total, one)
+    lost = n("Equal", difference, zero)
+    ratio = n("Divide", x, n("Select", lost, one, difference))
     near = n("Select", lost, x, n("Multiply", n("Log", total), ratio))
     return n("Select", n("Less", n("Abs", x), one), near, n("Log", total))
 

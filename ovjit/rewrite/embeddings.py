@@ -43,9 +43,9 @@ def gather_compressed(w: Writer, node: Node, table: Value, indices: Value, axis:
         return None
     if normalize_axis(int(axis_value.reshape(-1)[0]), len(shape)):
         return None
-    halves = _STORED.first(table)
-    if halves is not None:
-        rows = w(node.op, halves["stored"], *node.inputs[1:], **node.attrs)
+    stored = _STORED.first(table)
+    if stored is not None:
+        rows = w(node.op, stored["stored"], *node.inputs[1:], **node.attrs)
         return w("Convert", rows, destination_type="f32")
     return _numbers(w, node, shape)
 

@@ -77,12 +77,12 @@ def widen_halves(graph: Graph) -> Graph:
             widened[result] = x
             computed.add(result)
             return [result]
-        halves = [v for v in inputs if v.dtype == "f16"]
-        if not halves or _needs_halves(node):
+        half_inputs = [v for v in inputs if v.dtype == "f16"]
+        if not half_inputs or _needs_halves(node):
             return None
         if _SAME.fits(node.op):
             return list(inputs)  # with the bits of its NaN
-        if part_of(node) == "carry" and not all(v in computed or v in fixed for v in halves):
+        if part_of(node) == "carry" and not all(v in computed or v in fixed for v in half_inputs):
             if not MOVES.fits(node.op):
                 return None
             (half,) = b.instead(node, inputs)

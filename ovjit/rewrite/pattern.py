@@ -336,9 +336,9 @@ class Derived(Pattern):
     def __init__(self, function: Callable[[Any, Any], Any], key: str):
         self.function, self.key = function, key
 
-    def match(self, value: Any, found: Found, readers: Readers | None) -> Iterator[Found]:
+    def match(self, value: Any, bindings: Found, readers: Readers | None) -> Iterator[Found]:
         result = self.function(value, readers)
-        bound = None if result is None else _bind(found, self.key, result)
+        bound = None if result is None else _bind(bindings, self.key, result)
         if bound is not None:
             yield bound
 

@@ -326,7 +326,9 @@ def _load(
         if "file" in tables:
             file = _weights_file(tables["file"], bool(config.get("ENABLE_MMAP", True)))
         memory = _memory(container, tables)
-    given, result = ([TensorType(info.dtype, info.shape) for info in infos] for infos in (inputs, outputs))
+    input_types, result = (
+        [TensorType(info.dtype, info.shape) for info in infos] for infos in (inputs, outputs)
+    )
     if file is not None:
         memory_by_section["file"] = file
 
@@ -334,7 +336,7 @@ def _load(
         for kind in kinds:
             container.verify(kind)
 
-    return stored_executable(tables, sections, memory, given, result, config, memory_by_section, check)
+    return stored_executable(tables, sections, memory, input_types, result, config, memory_by_section, check)
 
 
 def _fill_memory(
@@ -362,18 +364,18 @@ def _weights_file(row: Sequence[Any], mapped: bool) -> np.ndarray:
     path, *state = row
     if not isinstance(path, str) or not all(type(n) is int for n in state):
         raise BlobError("the blob is not valid: the path of its weights file is missing")
-    found = bytes_of(Origin(path, tuple(state)), mapped)
-    if found is None:
+    content = bytes_of(Origin(path, tuple(state)), mapped)
+    if content is None:
         raise Moved(f"{path} has changed since the model was compiled")
-    return found
+    return content
 
 
 def _memory(container: Container, tables: Mapping[str, Any]) -> np.ndarray:
     """The packed constants. Tables that kernels use unchecked are protected from later changes of the
     file."""
     try:
-        places = [(int(offset), int(size)) for offset, size in tables["steering"]]
-        return container.memory("packed", places)
+        spans = [(int(offset), int(size)) for offset, size in tables["steering"]]
+        return container.memory("packed", spans)
     except (LookupError, TypeError, ValueError) as error:
         raise BlobError(f"the blob's program is not valid: {type(error).__name__}: {error}") from error
 
@@ -386,12 +388,12 @@ def _compile(
 ) -> Any:
     """Compile the graph of a blob, which is checked as an untrusted model."""
     sections = {}
-    for place in ("weights", "packed"):
-        section = container.sections[place]
-        container.sections[place] = sections[place] = (
+    for kind in ("weights", "packed"):
+        section = container.sections[kind]
+        container.sections[kind] = sections[kind] = (
             section if section.readonly else memoryview(bytes(section))
         )
-        container.verify(place)
+        container.verify(kind)
     graph = Reader(sections).graph(parse(container.sections["graph"], "graph"))
     for what, infos, values in (
         ("input", inputs, graph.inputs),

@@ -51,10 +51,10 @@ def _names() -> dict[Callable[..., None], str]:
     return {function: name for name, function in _functions().items()}
 
 
-def sections(executable: Any, origin: Origin | None, whole: bool = False) -> dict[str, Any]:
+def sections(executable: Any, origin: Origin | None, complete: bool = False) -> dict[str, Any]:
     """The sections of a blob, except its header, with code that this process has loaded. Bytes of the file
-    `origin` are left out: the graph's, and, unless `whole`, packed ones with a recipe. Raises TypeError for
-    content that cannot be stored."""
+    `origin` are left out: the graph's, and, unless `complete`, packed ones with a recipe. Raises TypeError
+    for content that cannot be stored."""
     state = getattr(executable.program, "variables", None)
     inner = executable.main
     memory = inner.program.memory
@@ -66,7 +66,7 @@ def sections(executable: Any, origin: Origin | None, whole: bool = False) -> dic
     weights = Arrays("weights", in_file)
     graph = dump(encode_graph(executable.graph, weights))
     starts = None if state is None else encode_starts(executable.program, lambda x: sections(x, None, True))
-    packed, table = (Pieces((memory.data,)), None) if whole else _table_of(inner.program, origin)
+    packed, table = (Pieces((memory.data,)), None) if complete else _table_of(inner.program, origin)
     hashed = tags.needs_kernel(max(weights.size, len(packed)))
     program = encode_program(inner, state, True, table, starts, hashed)
     return {"graph": graph, "weights": weights.content(), "packed": packed.join(), **program}

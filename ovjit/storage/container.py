@@ -93,13 +93,13 @@ class Checksum:
 
     def add(self, piece: np.ndarray) -> None:
         rows = piece.size // (8 * _ROW)
-        whole = rows * 8 * _ROW
-        words = piece[:whole].view(_WORD).reshape(rows, _ROW)
+        aligned = rows * 8 * _ROW
+        words = piece[:aligned].view(_WORD).reshape(rows, _ROW)
         for first in range(0, rows, _CACHED_ROWS):
             some = words[first : first + _CACHED_ROWS]
             self._digest.update(np.add.reduce(some, axis=1).astype(_WORD, copy=False).data)
             self._columns += np.add.reduce(some, axis=0)
-        self._rest = piece[whole:].tobytes() if whole < piece.size else b""
+        self._rest = piece[aligned:].tobytes() if aligned < piece.size else b""
 
     def code(self) -> bytes:
         self._digest.update(self._columns.astype("<u8", copy=False).data)
@@ -109,9 +109,9 @@ class Checksum:
 
 def checksum(content: Any) -> bytes:
     """The `Checksum` of these bytes."""
-    whole = np.frombuffer(content, np.uint8)
-    result = Checksum(whole.size)
-    result.add(whole)
+    data = np.frombuffer(content, np.uint8)
+    result = Checksum(data.size)
+    result.add(data)
     return result.code()
 
 
@@ -234,11 +234,11 @@ def _decompress(kind: str, packed: bytes, length: int) -> bytes:
 def _codes(key: bytes, kind: str, content: Any, read: Read | None) -> tuple[bytes, bytes]:
     """The checksum and the tag of a section, in one pass over its pieces. `AUTHENTICATED` sections have no
     tag."""
-    whole = np.frombuffer(content, np.uint8)
-    summed = Checksum(whole.size)
-    tagged = None if kind in AUTHENTICATED else Tag(key, kind, whole.size)
-    for first in range(0, whole.size, _PIECE):
-        piece = whole[first : first + _PIECE]
+    data = np.frombuffer(content, np.uint8)
+    summed = Checksum(data.size)
+    tagged = None if kind in AUTHENTICATED else Tag(key, kind, data.size)
+    for first in range(0, data.size, _PIECE):
+        piece = data[first : first + _PIECE]
         if read is not None:
             piece = read(first, piece.size)
         summed.add(piece)
@@ -327,14 +327,14 @@ class Container:
         return beginning[: _HEAD.size], beginning[_TABLE : body - _CHECKSUM]
 
     def _read_sections(self, data: memoryview, end: int, rows: Sequence[Any]) -> None:
-        places = []
+        spans = []
         for kind, (name, offset, size, code, *tags) in zip(SECTIONS, rows, strict=True):
             if name.rstrip(b"\0") != kind.encode():
                 raise BlobError(f"the blob is not valid: the section {name!r} is in the place of {kind!r}")
-            places.append((offset, size, kind))
+            spans.append((offset, size, kind))
             self._sums[kind] = code
             self._tags[kind] = tags[0] if tags else b""
-        for offset, size, kind in sorted(places):
+        for offset, size, kind in sorted(spans):
             if offset != end + -end % ALIGNMENT or size > len(data) - min(offset, len(data)):
                 raise BlobError(
                     f"the blob is not valid: its section {kind!r} has offset {offset} and size {size}"
@@ -356,12 +356,12 @@ class Container:
         elif checksum(content) != self._sums[kind]:
             raise BlobError(f"the blob is damaged: the checksum of its section {kind!r} is wrong")
 
-    def memory(self, kind: str, places: Iterable[tuple[int, int]]) -> np.ndarray:
+    def memory(self, kind: str, spans: Iterable[tuple[int, int]]) -> np.ndarray:
         """The verified content of a section as memory for kernels. Later changes of a mapped file do not
-        affect the bytes at `places` (offset, size)."""
-        found = pin(aligned(self.sections[kind]), places)
-        self.verify(kind, found.data)
-        return found
+        affect the bytes at `spans` (offset, size)."""
+        memory = pin(aligned(self.sections[kind]), spans)
+        self.verify(kind, memory.data)
+        return memory
 
     def copy(self, kind: str, runs: Iterable[tuple[np.ndarray, int]]) -> None:
         """Copy the parts of a section to `runs`, in order: the target and the offset in the section of each.

@@ -60,10 +60,10 @@ class Arrays:
     """Collects arrays for a section: each object once, at multiples of 64."""
 
     def __init__(
-        self, place: str = "weights", elsewhere: Callable[[np.ndarray], Sequence[Any] | None] | None = None
+        self, section: str = "weights", elsewhere: Callable[[np.ndarray], Sequence[Any] | None] | None = None
     ):
         """`elsewhere(array)` returns the existing place of its bytes, (place, offset[, panels]), or None."""
-        self.place = place
+        self.place = section
         self.parts: list[np.ndarray] = []
         self.size = 0
         self._elsewhere = elsewhere
@@ -72,12 +72,12 @@ class Arrays:
 
     def add(self, array: np.ndarray) -> list[Any]:
         """Add `array`, and return the place of its bytes: [place, offset], or the result of `elsewhere`."""
-        known = self._known.get(id(array))
-        if known is None:
-            found = self._elsewhere(array) if self._elsewhere is not None and array.nbytes else None
-            known = self._known[id(array)] = self.store(array) if found is None else list(found)
+        location = self._known.get(id(array))
+        if location is None:
+            existing = self._elsewhere(array) if self._elsewhere is not None and array.nbytes else None
+            location = self._known[id(array)] = self.store(array) if existing is None else list(existing)
             self._alive.append(array)
-        return known
+        return location
 
     def store(self, array: np.ndarray) -> list[Any]:
         """Add `array` to the section itself, and return the place of its bytes."""
@@ -188,8 +188,8 @@ def _text(item: Any) -> str:
 class Reader:
     """Reads values and graphs from tables. `places`: name of a section -> its bytes."""
 
-    def __init__(self, places: Mapping[str, Any]):
-        self.places = {name: np.frombuffer(content, np.uint8) for name, content in places.items()}
+    def __init__(self, sections: Mapping[str, Any]):
+        self.places = {name: np.frombuffer(content, np.uint8) for name, content in sections.items()}
 
     def graph(self, tables: Any) -> Graph:
         """The graph, with all types inferred again. Raises BlobError or ModelError; both are
@@ -259,19 +259,17 @@ class Reader:
             return self._graph(content, depth + 1)
         raise BlobError(f"the blob has a value of the unknown kind {kind!r}")
 
-    def _array(
-        self, element_type: Any, shape: Any, place: Any, offset: Any, panels: Any = None
-    ) -> np.ndarray:
+    def _array(self, element_type: Any, shape: Any, name: Any, offset: Any, panels: Any = None) -> np.ndarray:
         if not isinstance(element_type, str) or element_type not in dtypes.ELEMENT_TYPES:
             raise BlobError(f"the blob has an array of the unknown type {element_type!r}")
         dtype = dtypes.numpy_dtype(element_type)
-        if dtype.hasobject or not isinstance(place, str) or place not in self.places:
-            raise BlobError(f"the blob has an array of {element_type} in {place!r}, where it is not allowed")
+        if dtype.hasobject or not isinstance(name, str) or name not in self.places:
+            raise BlobError(f"the blob has an array of {element_type} in {name!r}, where it is not allowed")
         dims = [index(d, LARGEST_DIM, "dimension") for d in shape]
         count = math.prod(dims)
         size = count * dtype.itemsize if panels is None else panel_bytes(panels, dtype.itemsize, count)
-        section = self.places[place]
-        odd = offset % ALIGNMENT and place != "file"  # a model's file, which others have written
+        section = self.places[name]
+        odd = offset % ALIGNMENT and name != "file"  # a model's file, which others have written
         if odd or index(offset, section.size + 1, "offset") + size > section.size:
             raise BlobError(
                 f"the blob has an array of {size} bytes at {offset} of a section of {section.size}"
@@ -284,13 +282,13 @@ class Reader:
         array.flags.writeable = False
         return array
 
-    def _packed(self, element_type: Any, shape: Any, place: Any, offset: Any, panels: Any = None) -> Unpacked:
+    def _packed(self, element_type: Any, shape: Any, name: Any, offset: Any, panels: Any = None) -> Unpacked:
         row = dtypes.ELEMENT_TYPES.get(element_type) if isinstance(element_type, str) else None
         if row is None or not row.is_packed or row.numpy is None:
             raise BlobError(f"the blob has packed numbers of the unknown type {element_type!r}")
         dims = [index(d, LARGEST_DIM, "dimension") for d in shape]
         size = -(-math.prod(dims) * row.bits // 8)
-        return Unpacked(self._array("u8", [size], place, offset, panels), dims, element_type)
+        return Unpacked(self._array("u8", [size], name, offset, panels), dims, element_type)
 
 
 def index(value: Any, limit: int, what: str) -> int:
@@ -345,7 +343,7 @@ def _string(item: Any) -> str:
     return item
 
 
-def _output(made: list[Any], pair: Any) -> Value:
+def _output(nodes: list[Any], pair: Any) -> Value:
     node, output = pair
-    outputs = made[index(node, len(made), "node")].outputs
+    outputs = nodes[index(node, len(nodes), "node")].outputs
     return outputs[index(output, len(outputs), "output")]

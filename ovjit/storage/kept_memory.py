@@ -75,13 +75,13 @@ class KeptMemory:
         file into this process, since few rows of a table may ever be used. Raises OSError."""
         if self._buffer.size < size:
             self._buffer = np.empty(size, np.uint8)
-        found = self._buffer[:size]
-        if os.preadv(self._descriptor, [found.data], FIRST + offset) != size:
+        buffer = self._buffer[:size]
+        if os.preadv(self._descriptor, [buffer.data], FIRST + offset) != size:
             raise OSError("the file has been truncated")
-        return found
+        return buffer
 
-    def keep(self, path: str, before: Sequence[Any], behind: Sequence[Any]) -> None:
-        """Write the parts `before` the memory and those `behind` it, and give the file its name. The memory
+    def keep(self, path: str, before: Sequence[Any], after: Sequence[Any]) -> None:
+        """Write the parts `before` the memory and those `after` it, and give the file its name. The memory
         is read-only afterwards. Raises OSError."""
         memory, draft = self.memory, self._draft
         assert memory is not None and draft is not None
@@ -90,7 +90,7 @@ class KeptMemory:
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         write_parts(self._descriptor, *before)
         os.lseek(self._descriptor, FIRST + memory.nbytes, os.SEEK_SET)
-        write_parts(self._descriptor, *behind)
+        write_parts(self._descriptor, *after)
         protect(memory.ctypes.data - FIRST, FIRST + memory.nbytes, mmap.PROT_READ)
         os.replace(draft, path)
         self._draft = None

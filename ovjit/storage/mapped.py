@@ -62,8 +62,8 @@ def own_copy(section: memoryview) -> np.ndarray:
     return copy
 
 
-def pin(memory: np.ndarray, places: Iterable[tuple[int, int]]) -> np.ndarray:
-    """`memory`, protected from later changes of its file at `places` (offset, size): these pages of a mapped
+def pin(memory: np.ndarray, spans: Iterable[tuple[int, int]]) -> np.ndarray:
+    """`memory`, protected from later changes of its file at `spans` (offset, size): these pages of a mapped
     file become private. If the system does not allow that, all of the memory is copied."""
     from ovjit.planning.constants import mapping_of
 
@@ -76,36 +76,36 @@ def pin(memory: np.ndarray, places: Iterable[tuple[int, int]]) -> np.ndarray:
 
     begin, end = memory.ctypes.data, memory.ctypes.data + memory.nbytes
     try:
-        for first, behind in _pages(begin, end, places):
+        for first, last in _pages(begin, end, spans):
             home.pinned = True
-            protect(first, behind - first, mmap.PROT_READ | mmap.PROT_WRITE)
+            protect(first, last - first, mmap.PROT_READ | mmap.PROT_WRITE)
             try:
                 # from the page's address: the array is read-only, whatever the page allows
-                there: Any = (ctypes.c_uint8 * (behind - first)).from_address(first)
+                there: Any = (ctypes.c_uint8 * (last - first)).from_address(first)
                 pages = np.frombuffer(there, np.uint8)
                 pages[:: mmap.PAGESIZE] = pages[:: mmap.PAGESIZE].copy()  # a write makes a page private
             finally:
-                protect(first, behind - first, mmap.PROT_READ)
+                protect(first, last - first, mmap.PROT_READ)
     except OSError:
         return own_copy(memory.data)
     return memory
 
 
-def _pages(begin: int, end: int, places: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield (first address, end address) of the pages of `places` in the memory from `begin` to `end`.
+def _pages(begin: int, end: int, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield (first address, end address) of the pages of `spans` in the memory from `begin` to `end`.
     Adjacent pages are joined. Raises ValueError for a place outside of the memory."""
-    first = behind = 0
-    for offset, size in sorted(places):
+    first = last = 0
+    for offset, size in sorted(spans):
         if not 0 <= offset <= offset + size <= end - begin:
             raise ValueError(f"{size} bytes at {offset} are outside of {end - begin} bytes")
         if not size:
             continue
         low = (begin + offset) // mmap.PAGESIZE * mmap.PAGESIZE
         high = -(-(begin + offset + size) // mmap.PAGESIZE) * mmap.PAGESIZE
-        if low > behind:
-            if behind > first:
-                yield first, behind
+        if low > last:
+            if last > first:
+                yield first, last
             first = low
-        behind = max(behind, high)
-    if behind > first:
-        yield first, behind
+        last = max(last, high)
+    if last > first:
+        yield first, last

@@ -46,13 +46,13 @@ def cached_model(
     settings: dict[str, Any],
     merge: Merge,
     make: Callable[[Memory | None], Any],
-    noted: Callable[[str], None] | None = None,
+    on_stored: Callable[[str], None] | None = None,
 ) -> Imported:
     """The model in `folder` for this graph and all properties in `settings`, else the result of `make`, which
     is then stored.
 
     Packed weights are written to the file directly: the argument of `make` allocates their memory. `merge`:
-    as for `load_blob`. `noted` is called with the name of the blob, if one is stored."""
+    as for `load_blob`. `on_stored` is called with the name of the blob, if one is stored."""
     key = find_key(settings.get("OVJIT_KEY") or None)
     ends = tuple(inputs), tuple(outputs)
     try:
@@ -67,20 +67,20 @@ def cached_model(
     name = name_of(header + MARK if settings.get(PROPERTY) else header)
     path = store.path_of(folder, store.BLOBS, name)
     mapped = bool(settings["ENABLE_MMAP"])
-    found = load_checked(path, lambda there: there == header, key.value, merge, mapped, settings)
-    if found is None:
+    imported = load_checked(path, lambda there: there == header, key.value, merge, mapped, settings)
+    if imported is None:
         room = KeptMemory(folder, lambda size: _has_room(folder, size))
         plain = key.lasting and not settings.get(PROPERTY) and settings.get("card") is None
         try:
-            found = Imported(make(room.give if plain else None), *ends, settings, False)
-            kept = key.lasting and _keep(path, found, source, key.value, room)
+            imported = Imported(make(room.give if plain else None), *ends, settings, False)
+            is_stored = key.lasting and _keep(path, imported, source, key.value, room)
         finally:
             room.drop()
     else:
-        kept = True
-    if kept and noted is not None:
-        noted(name)
-    return found
+        is_stored = True
+    if is_stored and on_stored is not None:
+        on_stored(name)
+    return imported
 
 
 def name_of(header: bytes) -> str:
@@ -116,15 +116,15 @@ def load_checked(
         reason = container.why_foreign(key)
         if reason:
             raise BlobError(reason)
-        found = load_container(container, merge, file)
-        main = found.executable.main
-        of_cpu = found.config.get("card") is None
-        if found.used and of_cpu and not main.static and not (settings or {}).get(PROPERTY):
+        imported = load_container(container, merge, file)
+        main = imported.executable.main
+        of_cpu = imported.config.get("card") is None
+        if imported.used and of_cpu and not main.static and not (settings or {}).get(PROPERTY):
             from ovjit.storage import plans
 
-            plans.find(path, container.code, key, found.executable)
+            plans.find(path, container.code, key, imported.executable)
         store.touch(path, status, store.BLOBS)
-        return found
+        return imported
     except (FileNotFoundError, Moved):
         return None
     except (OSError, BlobError, MemoryError) as error:
@@ -132,16 +132,16 @@ def load_checked(
         return None
 
 
-def _keep(path: str, made: Imported, source: str, key: bytes, room: KeptMemory) -> bool:
+def _keep(path: str, imported: Imported, source: str, key: bytes, room: KeptMemory) -> bool:
     """Write the compiled model to `path`. Returns whether that was possible. `source`: the digest of its
     graph. `room`: may have the memory of its packed weights."""
     folder = os.path.dirname(path)
     try:
-        if made.config.get(PROPERTY):
-            blob = save_blob(made.executable, made.inputs, made.outputs, made.config, source)
-            write_whole(path, encrypted(blob, made.config))
+        if imported.config.get(PROPERTY):
+            blob = save_blob(imported.executable, imported.inputs, imported.outputs, imported.config, source)
+            write_whole(path, encrypted(blob, imported.config))
         else:
-            write_plain(path, made, source, key, room)
+            write_plain(path, imported, source, key, room)
         prune(folder, MAX_BYTES)
         return True
     except (OSError, BlobError, MemoryError) as error:
@@ -149,23 +149,23 @@ def _keep(path: str, made: Imported, source: str, key: bytes, room: KeptMemory) 
         return False
 
 
-def write_plain(path: str, made: Imported, source: str, key: bytes, room: KeptMemory) -> None:
+def write_plain(path: str, imported: Imported, source: str, key: bytes, room: KeptMemory) -> None:
     """Write the blob in parts, without a copy. The graph's weights in a mapped file stay there."""
-    mapped = Elsewhere() if made.config["ENABLE_MMAP"] else None
-    sections = sections_of(made.executable, mapped)
-    sections["header"] = header_for(source, made.inputs, made.outputs, made.config)
-    main = made.executable.main
+    mapped = Elsewhere() if imported.config["ENABLE_MMAP"] else None
+    sections = sections_of(imported.executable, mapped)
+    sections["header"] = header_for(source, imported.inputs, imported.outputs, imported.config)
+    main = imported.executable.main
     placed = room.is_memory(main.program.memory)
     parts = container_parts(sections, key, *(("packed", room.read) if placed else ()))
     if placed:
-        head, summed, gap, _, *behind = parts
-        room.keep(path, (head, summed, gap), behind)
+        head, summed, gap, _, *tail = parts
+        room.keep(path, (head, summed, gap), tail)
     else:
         write_whole(path, *parts, lasting=False)  # a file that a power cut damaged is not authentic
-    if not main.static and made.config.get("card") is None:
+    if not main.static and imported.config.get("card") is None:
         from ovjit.storage import plans
 
-        plans.keep_traced(path, code_in(parts[0]), key, made.executable)
+        plans.keep_traced(path, code_in(parts[0]), key, imported.executable)
 
 
 def _has_room(folder: str, size: int) -> bool:

@@ -81,12 +81,12 @@ def _file_system(device: int) -> str:
     """The type of the file system with this device number; "" if it is unknown."""
     if not hasattr(os, "major"):  # Windows
         return ""
-    wanted = f"{os.major(device)}:{os.minor(device)}"
+    number = f"{os.major(device)}:{os.minor(device)}"
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 fields = line.split()
-                if fields[2] == wanted:
+                if fields[2] == number:
                     return fields[fields.index("-") + 1]
     except (OSError, LookupError, ValueError):
         pass
@@ -117,18 +117,18 @@ def remember_origin(array: np.ndarray, path: Any, status: os.stat_result) -> Non
 def origin_of(array: np.ndarray) -> tuple[Origin, int] | None:
     """The file that has the array's bytes, and their offset; None for other memory."""
     base = array.base
-    known = _origins.get(id(base))
-    if known is None or known[0]() is not base or not array.flags.c_contiguous:
+    record = _origins.get(id(base))
+    if record is None or record[0]() is not base or not array.flags.c_contiguous:
         return None
     assert isinstance(base, np.ndarray)
-    return known[1], array.ctypes.data - base.ctypes.data
+    return record[1], array.ctypes.data - base.ctypes.data
 
 
 def place_in(array: np.ndarray, origin: Origin) -> int | None:
     """The offset in the file `origin` of the first element of an array, a view of the file in any order. None
     for other memory."""
-    known = _origins.get(id(array.base))
-    if known is None or known[0]() is not array.base or known[1] != origin:
+    record = _origins.get(id(array.base))
+    if record is None or record[0]() is not array.base or record[1] != origin:
         return None
     assert isinstance(array.base, np.ndarray)
     return array.ctypes.data - array.base.ctypes.data
@@ -147,14 +147,14 @@ class Elsewhere:
         self._looked = False
 
     def __call__(self, array: np.ndarray) -> tuple[str, int] | None:
-        found = origin_of(array) if array.nbytes >= SMALLEST else None
-        if found is None:
+        location = origin_of(array) if array.nbytes >= SMALLEST else None
+        if location is None:
             return None
         if not self._looked:
             self._looked = True
-            if found[0].is_settled() and found[0].is_unchanged():
-                self.origin = found[0]
-        return ("file", found[1]) if found[0] == self.origin else None
+            if location[0].is_settled() and location[0].is_unchanged():
+                self.origin = location[0]
+        return ("file", location[1]) if location[0] == self.origin else None
 
 
 def bytes_of(origin: Origin, mapped: bool = True) -> np.ndarray | None:
@@ -185,17 +185,19 @@ def known_digest(graph: Graph, folder: str, key: bytes, lasting: bool) -> str:
     """
     arrays = Arrays()
     tables = dump(encode_graph(graph, arrays))
-    found = [origin_of(array) for array in arrays.parts]
-    files = {place[0] for place in found if place is not None}
-    spared = sum(a.nbytes for a, place in zip(arrays.parts, found, strict=True) if place is not None)
+    locations = [origin_of(array) for array in arrays.parts]
+    files = {location[0] for location in locations if location is not None}
+    spared = sum(
+        a.nbytes for a, location in zip(arrays.parts, locations, strict=True) if location is not None
+    )
     if spared < WORTH_BYTES or not all(file.is_unchanged() for file in files):
         return digest_of(tables, arrays)
     name = sha256_for(sum(array.nbytes for array in arrays.parts) - spared)(tables)
-    for array, place in zip(arrays.parts, found, strict=True):
-        if place is None:
+    for array, location in zip(arrays.parts, locations, strict=True):
+        if location is None:
             name.update(raw_bytes(array).data)
         else:
-            name.update(dump([*place[0].state, place[1], array.nbytes]))
+            name.update(dump([*location[0].state, location[1], array.nbytes]))
     label = name.hexdigest()[:40]
     recorded = read_record(folder, store.SOURCES, label, key)
     if recorded is not None:

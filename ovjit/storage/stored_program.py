@@ -78,10 +78,10 @@ class Symbols(dict[Any, str]):
     def __missing__(self, kernel: Any) -> str:
         if isinstance(kernel, StoredKernel):
             return kernel.symbol
-        found = self._found.get(kernel)  # cached: `symbol` reads the environment, and each step asks
-        if found is None:
-            found = self._found[kernel] = kernel.symbol(self.target)
-        return found
+        symbol = self._found.get(kernel)  # cached: `symbol` reads the environment, and each step asks
+        if symbol is None:
+            symbol = self._found[kernel] = kernel.symbol(self.target)
+        return symbol
 
     def is_loaded(self, kernel: Any) -> bool:
         return objects.address_of(self[kernel]) is not None
@@ -203,15 +203,15 @@ class _Code:
         self.rows: list[list[Any]] = []
         self.parts: list[bytes] = []
         self._numbers: dict[tuple[str, str], int] = {}
-        places: dict[str, tuple[int, int]] = {}
+        spans: dict[str, tuple[int, int]] = {}
         end = 0
         for symbol, name, form in sorted({(symbols[k], k.name, k.form) for k in used}):
-            if symbol not in places:
+            if symbol not in spans:
                 self.parts.append(loading.object_code[symbol])
-                places[symbol] = end, len(self.parts[-1])
+                spans[symbol] = end, len(self.parts[-1])
                 end += len(self.parts[-1])
             self._numbers[symbol, name] = len(self.rows)
-            self.rows.append([symbol, name, form, *places[symbol]])
+            self.rows.append([symbol, name, form, *spans[symbol]])
 
     def number(self, kernel: Any) -> int:
         return self._numbers[self.symbols[kernel], kernel.name]
@@ -248,8 +248,8 @@ class _Plans:
     def _control(self, call: ControlCall) -> dict[str, Any]:
         bodies = []
         for body in call.bodies:
-            places = {"data_at": self.data.add(body.data)[1], "memory_at": self.data.add(body.memory)[1]}
-            bodies.append({**self.encoded(body), **places, "memory": body.memory.size})
+            offsets = {"data_at": self.data.add(body.data)[1], "memory_at": self.data.add(body.memory)[1]}
+            bodies.append({**self.encoded(body), **offsets, "memory": body.memory.size})
         facts = {"function": call.function, "room": int(call.room), "endless": bool(call.endless)}
         return {**facts, "bodies": bodies}
 
@@ -320,8 +320,8 @@ def _encode_host(step: Step, data: Arrays) -> Any:
 
 
 def _encode_view(value: Any, view: View) -> list[Any]:
-    base, place = int(view.buffer.base), int(view.buffer.offset + view.offset)
-    return [value.dtype, base, place, view.itemsize, list(view.shape), list(map(int, view.strides))]
+    base, offset = int(view.buffer.base), int(view.buffer.offset + view.offset)
+    return [value.dtype, base, offset, view.itemsize, list(view.shape), list(map(int, view.strides))]
 
 
 # --- from tables
@@ -447,15 +447,15 @@ class StoredProgram:
     def kernels_named(self, names: Sequence[tuple[str, str]]) -> list[StoredKernel]:
         """The kernels with these symbols and names. A blob has one of several kernels with the same code;
         plans that were stored later may use another name of it. Raises KeyError for an unknown symbol."""
-        known = {(kernel.symbol, kernel.name): kernel for kernel in self.kernels}
-        places = {kernel.symbol: i for i, kernel in enumerate(self.kernels)}
+        by_name = {(kernel.symbol, kernel.name): kernel for kernel in self.kernels}
+        indices = {kernel.symbol: i for i, kernel in enumerate(self.kernels)}
         for symbol, name in names:
-            if (symbol, name) not in known:
-                there = places[symbol]
-                known[symbol, name] = self.kernels[there]._replace(name=name)
-                self.kernels.append(known[symbol, name])
+            if (symbol, name) not in by_name:
+                there = indices[symbol]
+                by_name[symbol, name] = self.kernels[there]._replace(name=name)
+                self.kernels.append(by_name[symbol, name])
                 self._places.append(self._places[there])
-        return [known[name] for name in names]
+        return [by_name[name] for name in names]
 
     def offer(self, traces: Sequence[Parametric], evaluating: StoredKernel) -> None:
         """Use these traces for dynamic shapes, before any others. They must be authenticated as the program
@@ -498,8 +498,8 @@ class StoredProgram:
         ones."""
         if self._plan is not None:
             return ()
-        known = next((trace.places for trace in self.traces if trace.places is not None), None)
-        return self.compiled().growing(pairs) if known is None else known
+        traced = next((trace.places for trace in self.traces if trace.places is not None), None)
+        return self.compiled().growing(pairs) if traced is None else traced
 
     def plan(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan:
         """The stored plan if it is for these input shapes, else one from the compiler."""
@@ -572,17 +572,17 @@ def stored_with_variables(stored: Stored) -> Any:
         hidden = [(v, v.kept) for v in variables]
     except (LookupError, TypeError, ValueError) as error:
         raise BlobError(f"the blob's variables are not valid: {type(error).__name__}: {error}") from error
-    given = functools.cache(stored.read_graph)
+    read_graph = functools.cache(stored.read_graph)
     inner = inner_config(stored.config)
     inside = stored._replace(
         inputs=[*stored.inputs, *(t for _, t in hidden)],
         outputs=[*stored.outputs, *(t for v, t in hidden if v.assigned)],
-        read_graph=lambda: lifted_for(given(), context_of(inner)).main,
+        read_graph=lambda: lifted_for(read_graph(), context_of(inner)).main,
         config=inner,
     )
     main = executable_of(StoredProgram(inside), inner)
     starts = functools.partial(_read_starts, stored.tables, stored.sections, main, len(variables), inner)
-    program: Any = StatefulProgram(main, variables, given, starts)
+    program: Any = StatefulProgram(main, variables, read_graph, starts)
     program.sections = stored.sections
     return program
 
@@ -597,22 +597,22 @@ def _read_starts(
     table = Reader({"data": sections["data"]}).value(tables.get("starts"))
     try:
         programs = [_read_start(row, config) for row in table["programs"]]
-        found: list[Any] = []
+        starts: list[Any] = []
         for value in table["values"]:
             if isinstance(value, list):
                 number, inputs, output = value
-                made = programs[number]
-                if len(inputs) != len(made.inputs) or not all(0 <= i < len(main.inputs) for i in inputs):
-                    raise ValueError(f"a start of {len(made.inputs)} inputs is given {inputs}")
-                value = Init(made, tuple(inputs), range(len(made.outputs))[output])
-            found.append(value)
-        if len(found) != count:
-            raise ValueError(f"{len(found)} entries are stored for {count} variables")
+                program = programs[number]
+                if len(inputs) != len(program.inputs) or not all(0 <= i < len(main.inputs) for i in inputs):
+                    raise ValueError(f"a start of {len(program.inputs)} inputs is given {inputs}")
+                value = Init(program, tuple(inputs), range(len(program.outputs))[output])
+            starts.append(value)
+        if len(starts) != count:
+            raise ValueError(f"{len(starts)} entries are stored for {count} variables")
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise BlobError(
             f"the initial values of the blob's variables are not valid: {type(error).__name__}: {error}"
         ) from error
-    return found
+    return starts
 
 
 def _read_start(row: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
@@ -626,17 +626,17 @@ def _read_start(row: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
 def stored_executable(
     tables: Mapping[str, Any], sections: dict[str, Any], memory: np.ndarray | None,
     inputs: Sequence[TensorType], outputs: Sequence[TensorType], config: Mapping[str, Any],
-    places: Mapping[str, Any] | None = None, check: Callable[[], object] = bool,
+    more_sections: Mapping[str, Any] | None = None, check: Callable[[], object] = bool,
 ) -> Any:  # fmt: skip
-    """The executable of a stored program, with variables if it has some. `places`: further places of the
-    graph's arrays, besides the sections. `check` is called before they are read."""
-    found = {"weights": sections["weights"], **(places or {})}
-    if "packed" not in found and memory is not None:
-        sections["packed"] = found["packed"] = memory.data.toreadonly()
+    """The executable of a stored program, with variables if it has some. `more_sections`: further places of
+    the graph's arrays, besides the sections. `check` is called before they are read."""
+    contents = {"weights": sections["weights"], **(more_sections or {})}
+    if "packed" not in contents and memory is not None:
+        sections["packed"] = contents["packed"] = memory.data.toreadonly()
 
     def read_graph() -> Graph:
         check()
-        return Reader(found).graph(parse(sections["graph"], "graph"))
+        return Reader(contents).graph(parse(sections["graph"], "graph"))
 
     stored = Stored(tables, sections, memory, inputs, outputs, read_graph, config)
     is_stateful = tables.get("variables") is not None

@@ -54,20 +54,24 @@ class Tag:
 
     def code(self) -> bytes:
         self._sums[self._filled :] = self._begun
-        left, level = self._sums, 1
-        while left.size >= BLOCK_BYTES:
-            sums = np.empty(left.size // BLOCK_BYTES * SUM_BYTES + left.size % BLOCK_BYTES, np.uint8)
-            _hash(left, _keys(self._key, level), sums)
-            left, level = sums, level + 1
+        remaining, level = self._sums, 1
+        while remaining.size >= BLOCK_BYTES:
+            sums = np.empty(
+                remaining.size // BLOCK_BYTES * SUM_BYTES + remaining.size % BLOCK_BYTES, np.uint8
+            )
+            _hash(remaining, _keys(self._key, level), sums)
+            remaining, level = sums, level + 1
         length = self._size.to_bytes(8, "little")
-        return authentication_code(self._key, _PURPOSE, self._kind.encode(), length, left.data)[:TAG_BYTES]
+        return authentication_code(self._key, _PURPOSE, self._kind.encode(), length, remaining.data)[
+            :TAG_BYTES
+        ]
 
 
 def tag(key: bytes, kind: str, content: Any) -> bytes:
     """The code of a section with this content under the user's `key`."""
-    whole = np.frombuffer(content, np.uint8)
-    result = Tag(key, kind, whole.size)
-    result.add(whole)
+    data = np.frombuffer(content, np.uint8)
+    result = Tag(key, kind, data.size)
+    result.add(data)
     return result.code()
 
 
@@ -81,9 +85,9 @@ def _hash(content: np.ndarray, keys: np.ndarray, sums: np.ndarray) -> int:
     blocks = content.size // BLOCK_BYTES
     if blocks:
         function()(content.ctypes.data, blocks, keys.ctypes.data, sums.ctypes.data)
-    rest = content[blocks * BLOCK_BYTES :]
-    end = blocks * SUM_BYTES + rest.size
-    sums[blocks * SUM_BYTES : end] = rest
+    tail = content[blocks * BLOCK_BYTES :]
+    end = blocks * SUM_BYTES + tail.size
+    sums[blocks * SUM_BYTES : end] = tail
     return end
 
 

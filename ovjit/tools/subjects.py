@@ -274,14 +274,14 @@ def _input(file: Path, like: np.ndarray) -> np.ndarray:
 
 def _pace(rate: float) -> Callable[[float, int], None]:
     """A function that waits until the start of an inference: number `number` of `rate` per second, counted
-    from `began`. For a rate of 0 it does not wait."""
+    from `start`. For a rate of 0 it does not wait."""
 
     def wait(start: float, number: int) -> None:
         remaining = start + number / rate - time.perf_counter()
         if remaining > 0:
             time.sleep(remaining)
 
-    return wait if rate > 0 else lambda began, number: None
+    return wait if rate > 0 else lambda start, number: None
 
 
 def _sync(request: Any, inputs: Iterator[Any], pace: Callable[[float, int], None]) -> Run:

@@ -11,7 +11,7 @@ import pytest
 
 import ovjit as ov
 from ovjit.readers.torch.recording.callees import calls_operator
-from ovjit.readers.torch.recording.other_sizes import _resized
+from ovjit.readers.torch.recording.other_sizes import _resize
 
 torch = pytest.importorskip("torch")
 from tests.support.torch_modules import Of  # noqa: E402 - it needs PyTorch
@@ -88,7 +88,7 @@ def test_what_is_wrong_at_other_sizes_is_warned_of(function) -> None:
 
 def test_other_sizes_are_tried_once_and_for_one_axis() -> None:
     leaves = [torch.rand(1, 3, 8, 8), torch.rand(1, 8)]
-    shapes = [tuple(tuple(leaf.shape) for leaf in made) for made in itertools.islice(_resized(leaves), 30)]
+    shapes = [tuple(tuple(leaf.shape) for leaf in made) for made in itertools.islice(_resize(leaves), 30)]
     assert len(shapes) == len(set(shapes))
     assert ((1, 3, 8, 8), (1, 8)) not in shapes
     assert ((1, 3, 8, 9), (1, 8)) in shapes  # an image that is no square

@@ -373,7 +373,7 @@ class ConversionExtensionBase(Extension):
         default one."""
         return f"{self.domain}.{self.op_type}" if self.domain else self.op_type
 
-    def converted(self, node: Any) -> list[Output]:
+    def convert(self, node: Any) -> list[Output]:
         """The outputs for a node that is being read (see `ovjit.readers.onnx.node.OnnxNode`)."""
         raise ModelError(f"{self!r} converts no operation")
 

@@ -133,9 +133,9 @@ class ResultTensor(DescriptorTensor):
 
     __slots__ = ("_own", "_source")
 
-    def __init__(self, source: DescriptorTensor, own: Iterable[str] = ()):
+    def __init__(self, source: DescriptorTensor, own_names: Iterable[str] = ()):
         self._source = source
-        self._own = set(own)
+        self._own = set(own_names)
 
     @property
     def _names(self) -> set[str]:

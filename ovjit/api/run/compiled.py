@@ -139,7 +139,7 @@ class CompiledModel:
 
     @_infer_request.setter
     def _infer_request(self, request: InferRequest | None) -> None:
-        self._free = [kept for kept in self._free if kept is not self._first]
+        self._free = [free for free in self._free if free is not self._first]
         self._first = request
         if request is not None:
             self._free.append(request)
@@ -203,9 +203,9 @@ class CompiledModel:
     def set_property(self, *args: Any, **named: Any) -> None:
         """Always a RuntimeError: properties are fixed by compiling, as in OpenVINO's CPU device."""
         args = (*args, *(named[key] for key in ("properties", "property") if key in named))
-        given: Any = args[0] if len(args) == 1 else None
-        pair = isinstance(given, tuple) and len(given) == 2
-        names = given[:1] if pair else given if isinstance(given, dict) else [None]
+        value: Any = args[0] if len(args) == 1 else None
+        pair = isinstance(value, tuple) and len(value) == 2
+        names = value[:1] if pair else value if isinstance(value, dict) else [None]
         if not all(isinstance(name, str) for name in names):
             raise no_such_form("set_property takes a dict of properties, or a pair of name and value")
         raise InferenceError(
@@ -282,9 +282,9 @@ def _port(ports: tuple[ConstOutput, ...], key: tuple[Any, ...], what: str) -> Co
         for port in ports:
             if name in port.get_names():
                 return port
-        known = ", ".join(repr(n) for port in ports for n in sorted(port.get_names()))
+        names = ", ".join(repr(n) for port in ports for n in sorted(port.get_names()))
         raise InferenceError(
-            f"{what.capitalize()} for tensor name {name!r} is not found. Available names: {known or 'none'}"
+            f"{what.capitalize()} for tensor name {name!r} is not found. Available names: {names or 'none'}"
         )
     if not isinstance(name, (int, np.integer)):
         raise no_such_form(f"an {what} is selected by index or name, not by {type(name).__name__}")

@@ -97,21 +97,23 @@ def parse_device(name: Any, config: Any = None) -> Device:
     TypeError unless it is a str; DeviceError, a RuntimeError that names the devices there are, for others.
     """
     expect(name, str, "the name of a device is a str")
-    head, colon, rest = name.partition(":")
+    head, colon, devices = name.partition(":")
     if not colon and gpu_device.index_of(name) is not None:
         return Device("GPU", name)
     if head not in DEVICES:
         _refuse(name, head)
     if colon and head == "CPU":
         _refuse(name, name)
-    given = config.get("MULTI_DEVICE_PRIORITIES") if isinstance(config, Mapping) and head != "CPU" else None
-    given = getattr(given, "value", given)
-    if isinstance(given, str) and rest not in ("", given):
+    priorities = (
+        config.get("MULTI_DEVICE_PRIORITIES") if isinstance(config, Mapping) and head != "CPU" else None
+    )
+    priorities = getattr(priorities, "value", priorities)
+    if isinstance(priorities, str) and devices not in ("", priorities):
         raise DeviceError(
-            f"Device priority / ID mismatch: MULTI_DEVICE_PRIORITIES is {given!r}, but the device name is "
-            f"{name!r}"
+            f"Device priority / ID mismatch: MULTI_DEVICE_PRIORITIES is {priorities!r}, but the device name "
+            f"is {name!r}"
         )
-    listed = (given if isinstance(given, str) and not rest else rest).split(",")
+    listed = (priorities if isinstance(priorities, str) and not devices else devices).split(",")
     chosen = [part.partition("(")[0] for part in listed if part]
     if head in ("MULTI", "HETERO", "BATCH") and not chosen:
         raise DeviceError(
@@ -134,13 +136,13 @@ def _choose_available(name: str, head: str, parts: list[str]) -> list[str]:
     and refuses a list that has no other."""
     excluded = {part[1:] for part in parts if part.startswith("-")}
     listed = [part for part in parts if not part.startswith("-")]
-    known = [part for part in listed if part.partition(".")[0] in (*AVAILABLE, *ABSENT)]
-    if listed and not known:
+    recognized = [part for part in listed if part.partition(".")[0] in (*AVAILABLE, *ABSENT)]
+    if listed and not recognized:
         raise DeviceError(
             f"No available device to filter {head} plugin in {name!r}: "
             f"available devices are {', '.join(AVAILABLE)}"
         )
-    over = known or [device for device in AVAILABLE if device not in excluded]
+    over = recognized or [device for device in AVAILABLE if device not in excluded]
     for part in over:
         if part.partition(".")[0] not in ABSENT and not is_available(part):
             _refuse(name, part)
@@ -213,20 +215,20 @@ class Core:
         """The versions of a device and of those that it stands over, in the order of their names; a name that
         is none has no version. RuntimeError for one that is not there."""
         expect(device_name, str, "the name of a device is a str")
-        head, _, rest = device_name.partition(":")
-        names = {re.split(r"[.(]", part.lstrip("-"))[0] for part in (head, *rest.split(","))}
+        head, _, devices = device_name.partition(":")
+        names = {re.split(r"[.(]", part.lstrip("-"))[0] for part in (head, *devices.split(","))}
         for device in names & set(self._plugins):
             raise self._plugin_error(device)
         for device in names & set(ABSENT):
             if not is_available(device):
                 _refuse(device_name, device)
-        known = sorted(names & {*DEVICES, "GPU"})
-        self._used.update(known)
+        present = sorted(names & {*DEVICES, "GPU"})
+        self._used.update(present)
         version = get_version()  # OpenVINO's, for a program that knows the package under that name
         major, minor, patch = (int(part) for part in version.partition("-")[0].split(".")[:3])
         return {
             device: Version(major, minor, patch, version, DEVICES.get(device, "ovjit_gpu"))
-            for device in known
+            for device in present
         }
 
     # -- models --------------------------------------------------------------------------------------------
@@ -240,10 +242,10 @@ class Core:
         of object.
         """
         expect(config, (Mapping, type(None)), "config is a dict")
-        known = {name: value for name, value in (config or {}).items() if name in table.ROWS}
-        settings = {**self._settings[""], **table.read_config(known, "")}
+        properties = {name: value for name, value in (config or {}).items() if name in table.ROWS}
+        settings = {**self._settings[""], **table.read_config(properties, "")}
         use_mmap = settings.get("ENABLE_MMAP", True)
-        if known.get("CACHE_DIR"):
+        if properties.get("CACHE_DIR"):
             os.makedirs(settings["CACHE_DIR"], exist_ok=True)
         with collector.seldom():
             return _read(model, weights, use_mmap, self._extensions, self._converters)
@@ -366,10 +368,10 @@ class Core:
         RuntimeError at once for an unknown name or value, which OpenVINO may find later.
         """
         names = ("device_name", "properties") if len(args) > 1 else ("properties",)
-        given = dict(zip(names, args, strict=False)) | named
-        properties = given.pop("properties", given.pop("property", None))
-        device = given.pop("device_name", "")
-        if given or len(args) > 2 or properties is None:
+        arguments = dict(zip(names, args, strict=False)) | named
+        properties = arguments.pop("properties", arguments.pop("property", None))
+        device = arguments.pop("device_name", "")
+        if arguments or len(args) > 2 or properties is None:
             raise no_such_form("set_property takes a dict of properties, or a device's name and a dict")
         expect(device, str, "the name of a device is a str")
         if isinstance(properties, tuple) and len(properties) == 2:
@@ -394,11 +396,11 @@ class Core:
         """`get_property([device_name,] name[, arguments])`: the value that is set, or the default.
         COMPATIBILITY_CHECK takes arguments. RuntimeError for an unknown name or device."""
         names = ("device_name", "property", "arguments") if len(args) > 1 else ("property",)
-        given = dict(zip(names, args, strict=False)) | named
-        name = given.pop("property", given.pop("name", None))
-        device = given.pop("device_name", "")
-        arguments = given.pop("arguments", None)
-        if given or len(args) > 3:
+        values = dict(zip(names, args, strict=False)) | named
+        name = values.pop("property", values.pop("name", None))
+        device = values.pop("device_name", "")
+        arguments = values.pop("arguments", None)
+        if values or len(args) > 3:
             raise no_such_form("get_property takes the name of a property, or a device's name and that")
         expect(arguments, (Mapping, type(None)), "arguments of a property are a dict")
         expect(device, str, "the name of a device is a str")
@@ -439,9 +441,9 @@ class Core:
             if isinstance(extension, OpExtension):
                 self._extensions.update(extension_records(extension))
             elif isinstance(extension, ConversionExtensionBase) and extension.framework is None:
-                self._converters[extension.key] = extension.converted
+                self._converters[extension.key] = extension.convert
             elif isinstance(extension, ConversionExtensionBase) and extension.framework == "TensorFlow":
-                self._converters[f"tensorflow.{extension.op_type}"] = extension.converted
+                self._converters[f"tensorflow.{extension.op_type}"] = extension.convert
 
     def create_context(self, device_name: str, properties: Mapping[str, Any]) -> RemoteContext:
         """A RemoteContext of a card. `properties`: {}, or {"CONTEXT_TYPE": "CUDA"}. RuntimeError for the CPU,
@@ -466,8 +468,10 @@ class Core:
         if device_name in DEVICES or device_name in self._plugins:
             raise UnsupportedError(f"Device with {device_name!r} name is registered already")
         name = os.fspath(plugin)
-        whole = name if os.path.dirname(name) or name.endswith((".so", ".dll", ".dylib")) else f"lib{name}.so"
-        self._plugins[device_name] = whole
+        library = (
+            name if os.path.dirname(name) or name.endswith((".so", ".dll", ".dylib")) else f"lib{name}.so"
+        )
+        self._plugins[device_name] = library
 
     def register_plugins(self, xml_config_file: Any) -> None:
         """As `register_plugin`, for all devices of a plugins file. RuntimeError if it cannot be read."""
@@ -646,10 +650,10 @@ def _compile(
     model: Model,
     device: str,
     settings: dict[str, Any],
-    noted: Callable[[str], None] | None = None,
+    on_stored: Callable[[str], None] | None = None,
     keep: Callable[[Any], None] | None = None,
 ) -> CompiledModel:
-    """`noted`: as for `cached_model`. `keep` is given the Imported of what was compiled with no CACHE_DIR."""
+    """`on_stored`: as for `cached_model`. `keep` takes the Imported of a model compiled with no CACHE_DIR."""
     with GRAPH_LOCK:  # graph and ports of one moment, whatever other threads do to the model
         graph = model._graph()
         inputs = port_infos(model.inputs, graph.inputs)
@@ -683,8 +687,8 @@ def _compile(
     from ovjit.storage.model_cache import cached_model
 
     merge = _merge(settings, device)
-    found = cached_model(settings["CACHE_DIR"], graph, inputs, outputs, settings, merge, make, noted)
-    return _imported(found, name if not found.used else found.config["name"] or "Model0", device)
+    imported = cached_model(settings["CACHE_DIR"], graph, inputs, outputs, settings, merge, make, on_stored)
+    return _imported(imported, name if not imported.used else imported.config["name"] or "Model0", device)
 
 
 def _compile_file(path: str, device: str, settings: dict[str, Any]) -> CompiledModel:
@@ -694,36 +698,36 @@ def _compile_file(path: str, device: str, settings: dict[str, Any]) -> CompiledM
 
     if settings.get("card") is not None:
         return _compile(_read(path, None, settings["ENABLE_MMAP"]), device, settings)
-    given = dict(settings)
-    in_folder = bool(given["CACHE_DIR"])
-    source = file_models.source_of(path, given) if in_folder or kept_models.folder() else None
+    properties = dict(settings)
+    in_folder = bool(properties["CACHE_DIR"])
+    source = file_models.source_of(path, properties) if in_folder or kept_models.folder() else None
     if source is not None:
         merge = partial(table.over_stored, settings=settings, device=device)
-        found = (file_models if in_folder else kept_models).find(source, given, merge)
-        if found is not None:
+        imported = (file_models if in_folder else kept_models).find(source, properties, merge)
+        if imported is not None:
             # LOADED_FROM_CACHE is about the folder that the user has named
-            name = found.config["name"] or "Model0"
-            return _imported(found._replace(used=found.used and in_folder), name, device)
+            name = imported.config["name"] or "Model0"
+            return _imported(imported._replace(used=imported.used and in_folder), name, device)
 
-    def noted(blob: str) -> None:
+    def on_stored(blob: str) -> None:
         if source is not None:
-            file_models.note(source, path, given, blob)
+            file_models.note(source, path, properties, blob)
 
-    keeps = not in_folder and kept_models.may_keep(source, given)
+    keeps = not in_folder and kept_models.may_keep(source, properties)
     read = _read(path, None, settings["ENABLE_MMAP"])
     if not read._of_one_file:
         return _compile(read, device, settings)
 
     def keep(compiled: Any) -> None:
         if source is not None and keeps:
-            kept_models.keep_later(source, lambda: file_models.source_of(path, given), compiled)
+            kept_models.keep_later(source, lambda: file_models.source_of(path, properties), compiled)
 
-    return _compile(read, device, settings, noted, keep)
+    return _compile(read, device, settings, on_stored, keep)
 
 
-def _imported(found: Any, name: str, device: str) -> CompiledModel:
+def _imported(imported: Any, name: str, device: str) -> CompiledModel:
     """The compiled model of an `ovjit.storage.blob.Imported`."""
-    executable, inputs, outputs, config, used = found
+    executable, inputs, outputs, config, used = imported
     return CompiledModel._make(
         executable, inputs, outputs, name=name, device=device, config=config, loaded_from_cache=used
     )

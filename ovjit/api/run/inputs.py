@@ -215,8 +215,8 @@ def _scalar(slot: InputSlot, array: Array, plain: bool) -> Array:
         if all(d == 1 for d in expected):
             return array.reshape(expected)
         if not plain and 0 not in expected:
-            wanted = ",".join(map(str, expected))
-            raise ValueError(f"cannot reshape array of size 1 into shape ({wanted}) of {slot.describe()}")
+            lengths = ",".join(map(str, expected))
+            raise ValueError(f"cannot reshape array of size 1 into shape ({lengths}) of {slot.describe()}")
     elif len(expected) == 1:
         return array.reshape(1)
     return array

@@ -322,9 +322,9 @@ def find_row(name: Any, letter: str, device: str, reading: bool = False) -> Row:
     expect(name, str, "the name of a property is a str")
     row = ROWS.get(name)
     if row is None or letter not in row.devices:
-        known = [r.name for r in ROWS.values() if letter in r.devices or letter == "G" and r.devices]
-        known = [other for other in known if other != name]
-        raise PropertyError(f"{_unsupported(name, device, reading)}{_nearest(name, known)}")
+        names = [r.name for r in ROWS.values() if letter in r.devices or letter == "G" and r.devices]
+        names = [other for other in names if other != name]
+        raise PropertyError(f"{_unsupported(name, device, reading)}{_nearest(name, names)}")
     return row
 
 
@@ -338,10 +338,10 @@ def _unsupported(name: str, device: str, reading: bool = False) -> str:
     return f"Exception is thrown while trying to call get_property with unsupported property: '{name}'"
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def _nearest(name: str, names: list[str]) -> str:
     from difflib import get_close_matches
 
-    near = get_close_matches(name.upper(), known, 1, 0.5)
+    near = get_close_matches(name.upper(), names, 1, 0.5)
     return f" Or did you mean {near[0]!r}?" if near else ""
 
 
@@ -361,8 +361,8 @@ def checked_value(row: Row, value: Any) -> Any:
     try:
         return row.read(value)
     except ValueError as error:
-        said = f"Supported values: {error}" if isinstance(error, _NoneOf) else f"Expected only {error}"
-        raise PropertyError(f"Wrong value {value} for property key {row.name}. {said}") from None
+        expectation = f"Supported values: {error}" if isinstance(error, _NoneOf) else f"Expected only {error}"
+        raise PropertyError(f"Wrong value {value} for property key {row.name}. {expectation}") from None
 
 
 def read_config(config: Any, device: str, compiling: bool = True) -> dict[str, Any]:
@@ -432,10 +432,10 @@ def default_of(row: Row, device: str, config: Mapping[str, Any]) -> Any:
         letter = _LETTERS[device]
         return {r.name: r.mutability for r in _in_order(letter)}
     if row.name == "OPTIMIZATION_CAPABILITIES":
-        found = _capabilities(row.default)
+        capabilities = _capabilities(row.default)
         if device == "HETERO":
             return ["EXPORT_IMPORT"]
-        return sorted(set(found) - {"EXPORT_IMPORT"}) if device in ("AUTO", "MULTI") else found
+        return sorted(set(capabilities) - {"EXPORT_IMPORT"}) if device in ("AUTO", "MULTI") else capabilities
     if row.name == "OPTIMAL_NUMBER_OF_INFER_REQUESTS":
         return max(1, config.get("NUM_STREAMS", 1))
     if row.name == "RANGE_FOR_STREAMS":
@@ -472,8 +472,8 @@ def cpu_name() -> str:
     board = (_text_of(path).rstrip("\0\n") for path in _BOARD)
     named = (facts.get(name) for name in ("model name", "Hardware", "Processor", "Model"))
     maker, part = (facts.get(f"CPU {what}", "") for what in ("implementer", "part"))
-    known = _MAKERS.get(maker.lower(), "")
-    result = f"{known} ({part})" if known and part else known
+    maker_name = _MAKERS.get(maker.lower(), "")
+    result = f"{maker_name} ({part})" if maker_name and part else maker_name
     return next((text for text in (*board, *named, result) if text), "ARM CPU")
 
 
@@ -538,14 +538,14 @@ def resolve(config: Mapping[str, Any], device: str) -> dict[str, Any]:
 
     For the engine, in lower case: `streams`, and `threads` of each of them, at least 1.
     """
-    given, config = dict(config), hinted(config)
+    explicit, config = dict(config), hinted(config)
     out = {row.name: default_of(row, "CPU", config) for row in ROWS.values() if row.read is not None}
     out.update(config)
     if device == "MULTI" and "PERFORMANCE_HINT" not in config:
         out["PERFORMANCE_HINT"] = values.PerformanceMode.THROUGHPUT
     cores, reason = usable_cores()
-    asked = out["INFERENCE_NUM_THREADS"]
-    threads = min(asked, cores) if asked else cores
+    requested = out["INFERENCE_NUM_THREADS"]
+    threads = min(requested, cores) if requested else cores
     streams = config.get("NUM_STREAMS")
     if streams is None:
         throughput = out["PERFORMANCE_HINT"] is not values.PerformanceMode.LATENCY
@@ -555,14 +555,14 @@ def resolve(config: Mapping[str, Any], device: str) -> dict[str, Any]:
     out["NUM_STREAMS"] = streams
     out["INFERENCE_NUM_THREADS"] = threads
     out["INFERENCE_NUM_THREADS_REASON"] = (
-        f"INFERENCE_NUM_THREADS of {asked}" if asked and asked <= cores else reason
+        f"INFERENCE_NUM_THREADS of {requested}" if requested and requested <= cores else reason
     )
     out["streams"], out["threads"] = (
         max(1, streams),
         max(1, threads // max(1, streams)),
     )  # threads of each stream
-    out["given"] = given
-    out["caches"] = ", ".join(cache.text for cache in caches_of(given))
+    out["given"] = explicit
+    out["caches"] = ", ".join(cache.text for cache in caches_of(explicit))
     out["INFERENCE_PRECISION_HINT"] = _precision(config)
     out["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = _dynamic_group(config)
     return out
@@ -583,18 +583,18 @@ def _precision(config: Mapping[str, Any]) -> Type:
     back to the other one, then to f32. On AArch64 and CPUs with AVX512-FP16, f16 does not fall back to bf16,
     which is coarser: OpenVINO computes in f16 there.
     """
-    asked = config.get("INFERENCE_PRECISION_HINT")
-    if asked is None:
+    requested = config.get("INFERENCE_PRECISION_HINT")
+    if requested is None:
         if config.get("EXECUTION_MODE_HINT") is values.ExecutionMode.ACCURACY:
             return Type.dynamic
-        asked = _of_environment()
-    elif asked == Type.bf16 and emulates_bf16(host_target()):
+        requested = _of_environment()
+    elif requested == Type.bf16 and emulates_bf16(host_target()):
         return Type.bf16
-    if asked not in (Type.f16, Type.bf16):
-        return asked
+    if requested not in (Type.f16, Type.bf16):
+        return requested
     floats = float_types(host_target())
-    alone = asked == Type.f16 and (machine.is_arm() or has_f16())
-    ways = [asked] if alone else [asked, Type.bf16, Type.f16]
+    alone = requested == Type.f16 and (machine.is_arm() or has_f16())
+    ways = [requested] if alone else [requested, Type.bf16, Type.f16]
     return next((way for way in ways if way.get_type_name() in floats), Type.f32)
 
 
@@ -617,15 +617,15 @@ def _of_environment() -> Type:
         raise PropertyError(f"Wrong value {word} of OVJIT_PRECISION. Supported values: {error}") from None
 
 
-def _cache_type(config: Mapping[str, Any], name: str, kept: Iterable[Any] = ()) -> Type:
-    """The element type that a property of `CACHES` tells: what is asked for, or what the variables `kept` of
-    a model are stored in."""
+def _cache_type(config: Mapping[str, Any], name: str, variables: Iterable[Any] = ()) -> Type:
+    """The element type of a cache property: the requested one, or the one that a model stores `variables`
+    in."""
     kinds = dict(zip("kv", (cache.kind for cache in caches_of(config)), strict=True))
     roles = {CACHES[1]: "k", CACHES[2]: "v"}.get(name, "kv")
-    stored = {v.stored.partition(":")[0] for v in kept if v.role and v.role in roles}
+    stored = {v.stored.partition(":")[0] for v in variables if v.role and v.role in roles}
     types = stored or {kinds[role] for role in roles}
-    asked = getattr(config.get("given", config).get(name), "_name", "")
-    return TYPES[asked if asked in types else max(types)]
+    requested = getattr(config.get("given", config).get(name), "_name", "")
+    return TYPES[requested if requested in types else max(types)]
 
 
 def compiled_property(compiled: CompiledModel, name: Any) -> Any:
@@ -633,8 +633,8 @@ def compiled_property(compiled: CompiledModel, name: Any) -> Any:
     expect(name, str, "the name of a property is a str")
     row = ROWS.get(name)
     if row is None or not (row.compiled or name in UNLISTED and compiled._device == "CPU"):
-        known = [r.name for r in ROWS.values() if r.compiled]
-        raise PropertyError(f"Unsupported property: {name}.{_nearest(name, known)}")
+        names = [r.name for r in ROWS.values() if r.compiled]
+        raise PropertyError(f"Unsupported property: {name}.{_nearest(name, names)}")
     return _value_of(compiled, name, _LETTERS[compiled._device])
 
 

@@ -177,7 +177,7 @@ class _Pool:
                 mine = self.calling[me] = []
             mine.append(i)
             request._calling = me
-            began = _clock()
+            start = _clock()
             try:
                 callback(request, self.userdata[i])
             except BaseException as raised:
@@ -185,7 +185,7 @@ class _Pool:
                     raise
                 if self.error is None:
                     self.error = raised
-            self.quick = self.quick + 1 if _clock() - began < _QUICK_NS else 0
+            self.quick = self.quick + 1 if _clock() - start < _QUICK_NS else 0
             request._calling = 0
             mine.pop()
             if request._again:

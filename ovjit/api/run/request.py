@@ -141,8 +141,8 @@ class InferRequest(RequestTensors):
                         slot.target = slot.own_shape = slot.current = None
                         if value.base is not None:
                             self._job.leave_results(value.base)
-                        slot.place = place = place_of(value)
-                        slot.address = place.value
+                        slot.place = holder = place_of(value)
+                        slot.address = holder.value
                         self._set_input(slot.index, value, slot.address)
                         slot.current = value
                     if slot is not None:

@@ -80,9 +80,9 @@ class RequestTensors(RequestGuard):
         if isinstance(tensors, (list, tuple)) and len(tensors) == 1:
             self._bind_input(slot, tensors[0])
             return
-        whole = _joined(tensors)
-        slot.check_tensor(whole)
-        slot.bind_batch(self._job, whole, list(tensors))
+        batch = _joined(tensors)
+        slot.check_tensor(batch)
+        slot.bind_batch(self._job, batch, list(tensors))
         self._note_slots()
 
     def _bind_output(self, slot: OutputSlot, tensor: Tensor) -> None:
@@ -235,9 +235,9 @@ def _tensor(tensor: Any) -> Any:
     return tensor
 
 
-def _either(function: str, given: Any, named: dict[str, Any]) -> Any:
+def _either(function: str, key: Any, named: dict[str, Any]) -> Any:
     """Returns the key of a tensor, given by position or as `name=` or `port=`; an error otherwise."""
-    values = [given] if given is not None else []
+    values = [key] if key is not None else []
     values += [named[key] for key in ("name", "port") if key in named]
     if len(values) != 1 or set(named) - {"name", "port"}:
         raise no_such_form(f"{function} takes the name or the port of a tensor")
@@ -310,7 +310,7 @@ def _at_or_only(slots: Any, index: Any, what: str, verb: str) -> Any:
 
 def _index_and_tensor(function: str, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[int, Any]:
     names = ("tensor",) if len(args) == 1 and "tensor" not in named else ("index", "tensor")
-    given = dict(zip(names, args, strict=False)) | named
-    if len(args) > 2 or set(given) not in ({"tensor"}, {"index", "tensor"}):
+    values = dict(zip(names, args, strict=False)) | named
+    if len(args) > 2 or set(values) not in ({"tensor"}, {"index", "tensor"}):
         raise no_such_form(f"{function} takes a Tensor, or an index and a Tensor")
-    return given.get("index", ONLY), given["tensor"]
+    return values.get("index", ONLY), values["tensor"]

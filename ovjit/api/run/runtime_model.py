@@ -50,14 +50,14 @@ def runtime_model(compiled: CompiledModel) -> Model:
     program = compiled._executable.program
     program = getattr(program, "main", compiled._executable).program  # of a model with states what runs
     graph, layouts = program.graph, program.layouts
-    own, count = graph.inputs[: len(compiled.inputs)], len(compiled.outputs)  # behind them are variables
+    inputs, count = graph.inputs[: len(compiled.inputs)], len(compiled.outputs)  # behind them are variables
     steps = {name: row for row in compiled._kept_request()._job.profile() for name in row.names}
     out: dict[Value, Output] = {}
     parameters: dict[Value, Parameter] = {}
     for order, node in enumerate(graph.nodes):
         kind = node.op.name
         if kind == "Parameter":
-            kind = "Input" if node.output in own else "MemoryInput"
+            kind = "Input" if node.output in inputs else "MemoryInput"
         if kind == "Input":
             new: Any = Parameter._of(node.output.dtype, node.output.shape, node.name)
             parameters[node.output] = new
@@ -70,9 +70,9 @@ def runtime_model(compiled: CompiledModel) -> Model:
         orders = ",".join(_letters(layouts.get(value), value.type) for value in node.outputs)
         origins = node.origins or (node.name,)
         _note(new, order, "Const" if kind == "Constant" else kind, origins, orders, row)
-        taken = node.inputs[0].dtype if node.op.multiplied else ""
-        if taken in MULTIPLIED:
-            new.set_rt_info(taken, "runtimePrecision")
+        dtype = node.inputs[0].dtype if node.op.multiplied else ""
+        if dtype in MULTIPLIED:
+            new.set_rt_info(dtype, "runtimePrecision")
         out.update(zip(node.outputs, new.outputs(), strict=True))
     results = []
     for i, value in enumerate(graph.outputs[:count]):
@@ -84,7 +84,7 @@ def runtime_model(compiled: CompiledModel) -> Model:
         sink = ExecutionNode._new(ExecutionNode._RECORD, [out[value]], {}, f"{value.node.name}/next", [])
         _note(sink, len(graph.nodes) + i, "MemoryOutput", (value.node.name,), "undef", None)
         sinks.append(sink)
-    return Model._from_parts(results, [parameters[v] for v in own], sinks, compiled._name)
+    return Model._from_parts(results, [parameters[v] for v in inputs], sinks, compiled._name)
 
 
 def _letters(layout: Any, type: TensorType) -> str:

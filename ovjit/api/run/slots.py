@@ -62,19 +62,19 @@ def lowest_shape(shape: tuple[shapes.Dim, ...]) -> tuple[int, ...]:
     return tuple(d if isinstance(d, int) else 0 for d in shape)
 
 
-def shape_hint(given: tuple[int, ...], expected: tuple[shapes.Dim, ...]) -> str:
+def shape_hint(actual: tuple[int, ...], expected: tuple[shapes.Dim, ...]) -> str:
     """Suggests a fix for a wrong shape, as the end of an error message; empty without a suggestion."""
-    if len(given) == 4 and len(expected) == 4:
+    if len(actual) == 4 and len(expected) == 4:
         for order, name in (((0, 3, 1, 2), "NHWC"), ((0, 2, 3, 1), "NCHW")):
-            if shapes.fits(tuple(given[i] for i in order), expected):
+            if shapes.fits(tuple(actual[i] for i in order), expected):
                 return f"; the array looks like {name}: pass x.transpose{order}"
-    if shapes.fits((1, *given), expected):
+    if shapes.fits((1, *actual), expected):
         return "; add the batch axis: pass x[None]"
-    if given and given[0] == 1 and shapes.fits(given[1:], expected):
+    if actual and actual[0] == 1 and shapes.fits(actual[1:], expected):
         return "; drop the first axis: pass x[0]"
-    if shapes.is_static(expected) and math.prod(given) == math.prod(expected):
+    if shapes.is_static(expected) and math.prod(actual) == math.prod(expected):
         return f"; the number of elements matches: pass x.reshape({list(expected)})"
-    if len(given) == len(expected):
+    if len(actual) == len(expected):
         return "; for other sizes call model.reshape(...) before compiling"
     return ""
 
@@ -215,9 +215,9 @@ class InputSlot:
         self.place = NOWHERE
         self.current = job.inputs[self.index]
 
-    def bind_batch(self, job: Any, whole: Tensor, parts: list[Tensor]) -> None:
-        """Let the job read `whole`, which takes the elements of the user's `parts` before every run."""
-        self.bind(job, whole)
+    def bind_batch(self, job: Any, batch: Tensor, parts: list[Tensor]) -> None:
+        """Let the job read `batch`, which takes the elements of the user's `parts` before every run."""
+        self.bind(job, batch)
         self.batch = parts
 
     def refresh(self, job: Any) -> None:
@@ -259,14 +259,14 @@ class InputSlot:
         *lead, last = tensor._shape
         return tensor._array.view(np.uint8).reshape(*lead, last * TYPES[self.info.dtype].bitwidth // 8)
 
-    def _gather(self, whole: Array) -> None:
-        size = whole.size // len(self.batch)
+    def _gather(self, batch: Array) -> None:
+        size = batch.size // len(self.batch)
         for i, part in enumerate(self.batch):
             if part._array.size != size:
                 raise InferenceError(
                     f"{self.describe()}: the shape of a tensor in its batch has changed since it was set"
                 )
-            whole[i * size : (i + 1) * size] = part._array.reshape(-1)
+            batch[i * size : (i + 1) * size] = part._array.reshape(-1)
 
     def copy(self, job: Any, value: Array) -> None:
         """Copy a fitting array, of whatever dtype, to the tensor that is set; make one when there is none."""

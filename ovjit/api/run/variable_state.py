@@ -51,15 +51,15 @@ class VariableState:
             raise no_such_form(f"a state is set from a Tensor, not from {type(tensor).__name__}")
         self._request._check_idle()
         variable = self._states.variables[self._index]
-        value, wanted = native_of(tensor), dtypes.numpy_dtype(variable.dtype)
-        if value.dtype != wanted:
+        value, expected = native_of(tensor), dtypes.numpy_dtype(variable.dtype)
+        if value.dtype != expected:
             if tensor.element_type._name in ("f64", "string") or variable.dtype == "string":
                 raise InferenceError(
                     f"the variable {variable.name!r} has the element type {variable.dtype}, the given "
                     f"tensor has {tensor.element_type._name}"
                 )
             with np.errstate(all="ignore"):
-                value = value.astype(wanted)
+                value = value.astype(expected)
         self._states.set(self._index, value)
 
     def reset(self) -> None:

@@ -26,17 +26,17 @@ class ConversionExtension(ConversionExtensionBase):
     `ConversionExtension(op_type, [domain,] converter)`.
     """
 
-    def __init__(self, op_type: str, *rest: Any):
-        *domain, converter = rest or (None,)
+    def __init__(self, op_type: str, *arguments: Any):
+        *domain, converter = arguments or (None,)
         if len(domain) > 1 or not callable(converter) or not all(isinstance(v, str) for v in domain):
             why = "ConversionExtension takes an operator's type, its domain and a function"
             raise no_such_constructor(why)
         super().__init__(op_type, *domain)
         self.converter: Callable[[NodeContext], Any] = converter
 
-    def converted(self, node: Any) -> list[Output]:
+    def convert(self, node: Any) -> list[Output]:
         try:
-            found = self.converter(
+            result = self.converter(
                 NodeContext(node.op_type, node.inputs, node.attributes, getattr(node, "texts", None))
             )
         except Exception as error:
@@ -44,11 +44,11 @@ class ConversionExtension(ConversionExtensionBase):
                 f"Model wasn't fully converted. Conversion is failed for: {self.op_type}: its converter "
                 f"raised {type(error).__name__}: {error}"
             ) from error
-        outputs = [o for port in found.values() for o in port] if isinstance(found, Mapping) else found
+        outputs = [o for port in result.values() for o in port] if isinstance(result, Mapping) else result
         if not isinstance(outputs, (list, tuple)) or not all(isinstance(o, Output) for o in outputs):
             raise ConverterError(
                 f"the converter of {self.op_type} must return a list of Outputs, such as "
-                f"node.outputs(); it returned {found!r}"
+                f"node.outputs(); it returned {result!r}"
             )
         return list(outputs)
 
@@ -71,25 +71,25 @@ class OpExtension(ConversionExtensionBase):
         if len(texts) + len(lists) + len(maps) != len(args) or not 0 <= len(texts) <= 3 or len(maps) > 2:
             raise no_such_constructor("OpExtension takes type names, names of inputs and outputs, and maps")
         domain = texts.pop() if len(texts) == 3 else ""
-        known = {"ov_type_name", "fw_type_name", "in_names_vec", "out_names_vec"}
-        known |= {"attr_names_map", "attr_values_map"}
-        if set(named) - known:
-            raise no_such_constructor(f"OpExtension has no argument {min(set(named) - known)!r}")
+        keywords = {"ov_type_name", "fw_type_name", "in_names_vec", "out_names_vec"}
+        keywords |= {"attr_names_map", "attr_values_map"}
+        if set(named) - keywords:
+            raise no_such_constructor(f"OpExtension has no argument {min(set(named) - keywords)!r}")
         framework: Any = named.get("fw_type_name", texts[-1] if texts else None)
         super().__init__(framework, domain)
         self.ov_type: str = named.get("ov_type_name", texts[0] if texts else framework)
         self.names: Mapping[str, str] = named.get("attr_names_map", maps[0] if maps else {})
         self.values: Mapping[str, Any] = named.get("attr_values_map", maps[1] if len(maps) > 1 else {})
 
-    def converted(self, node: Any) -> list[Output]:
+    def convert(self, node: Any) -> list[Output]:
         try:
-            return self._made(node)
+            return self._make_outputs(node)
         except OvjitError as error:
             raise ConverterError(
                 f"Model wasn't fully converted. Conversion is failed for: {self.op_type}: {error}"
             ) from error
 
-    def _made(self, node: Any) -> list[Output]:
+    def _make_outputs(self, node: Any) -> list[Output]:
         named = re.fullmatch(r"(?:opset(\d+)(?:\.|::))?(\w+)", self.ov_type)
         if named is None:
             raise ModelError(
@@ -99,9 +99,9 @@ class OpExtension(ConversionExtensionBase):
         record = find_op(kind, int(named[1]) if named[1] else None)
         attrs = {name: value for name, value in self.values.items() if name in record.attributes}
         for name in record.attributes:
-            theirs = self.names.get(name, name)
-            if name not in attrs and theirs in node.attributes:
-                attrs[name] = node.attributes[theirs]
+            framework_name = self.names.get(name, name)
+            if name not in attrs and framework_name in node.attributes:
+                attrs[name] = node.attributes[framework_name]
         return make_node(kind, [v for v in node.inputs if v is not None], attrs, opset=record.opset).outputs()
 
 
@@ -144,11 +144,11 @@ class NodeContext:
 
     def get_attribute(self, name: str, default_value: Any = None, dtype: Any = None) -> Any:
         """An attribute, or the default. GeneralFailure if there is neither, or if it has an unknown type."""
-        found = self._attributes.get(name)
-        if name in self._attributes and found is not UNREADABLE:
-            return _cast(found, dtype)
-        if default_value is None or found is UNREADABLE:
-            why = "has an unknown type" if found is UNREADABLE else "does not exist"
+        value = self._attributes.get(name)
+        if name in self._attributes and value is not UNREADABLE:
+            return _cast(value, dtype)
+        if default_value is None or value is UNREADABLE:
+            why = "has an unknown type" if value is UNREADABLE else "does not exist"
             raise GeneralFailure(
                 f"Attribute {name} can't be converted to defined types: that of {self._type} {why}"
             )
@@ -157,10 +157,10 @@ class NodeContext:
     def get_values_from_const_input(self, idx: int, default_value: Any = None, dtype: Any = None) -> Any:
         """The value of a constant input as a number, a list or a text, of type `dtype`, or the default."""
         node: Any = self._inputs[idx].get_node() if idx < len(self._inputs) else None
-        told = self._texts.get(idx)
-        if told is None and not hasattr(node, "get_data"):
+        text = self._texts.get(idx)
+        if text is None and not hasattr(node, "get_data"):
             return default_value
-        return _cast(node.get_data().tolist() if told is None else told, dtype)
+        return _cast(node.get_data().tolist() if text is None else text, dtype)
 
 
 def _cast(value: Any, kind: Any) -> Any:
@@ -179,7 +179,7 @@ def _cast(value: Any, kind: Any) -> Any:
 class WatchingExtension(Extension):
     """Base class of extensions that observe a conversion or change its result."""
 
-    def _converted(self, framework: str, model: Model) -> None:
+    def _after_conversion(self, framework: str, model: Model) -> None:
         """A model of `framework` has been converted."""
 
 
@@ -189,7 +189,7 @@ class DecoderTransformationExtension(WatchingExtension):
     def __init__(self, transformation: Any = None):
         self._transformation = transformation
 
-    def _converted(self, framework: str, model: Model) -> None:
+    def _after_conversion(self, framework: str, model: Model) -> None:
         if callable(self._transformation):
             self._transformation(model)
         elif self._transformation is not None:
@@ -212,7 +212,7 @@ class ProgressReporterExtension(WatchingExtension):
         if self._callback is not None:
             self._callback(progress, total_steps, completed_steps)
 
-    def _converted(self, framework: str, model: Model) -> None:
+    def _after_conversion(self, framework: str, model: Model) -> None:
         steps = len(model.get_ops())
         self.report_progress(1.0, steps, steps)
 
@@ -240,7 +240,7 @@ class TelemetryExtension(WatchingExtension):
         """Pass a stack trace to `send_stack_trace`."""
         self._functions[2](self._category, error_message)
 
-    def _converted(self, framework: str, model: Model) -> None:
+    def _after_conversion(self, framework: str, model: Model) -> None:
         counts = Counter(node.get_type_name() for node in model.get_ops())
         for kind in sorted(counts.keys() - {"Parameter", "Result"}):
             self.send_event("op_count", f"{framework}_{kind}", counts[kind])

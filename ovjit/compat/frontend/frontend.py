@@ -95,30 +95,30 @@ class FrontEnd:
         def read() -> Model:
             return _as_failures(lambda: self._read(files, {"ENABLE_MMAP": bool(enable_mmap)}))
 
-        given = files[0].getvalue() if isinstance(files[0], io.BytesIO) else files[0]
-        is_proto = hasattr(given, "SerializeToString")
-        if self._name == "onnx" and (is_proto or isinstance(given, (str, os.PathLike, bytes, bytearray))):
-            return self._load_onnx(given, bool(enable_mmap))
+        source = files[0].getvalue() if isinstance(files[0], io.BytesIO) else files[0]
+        is_proto = hasattr(source, "SerializeToString")
+        if self._name == "onnx" and (is_proto or isinstance(source, (str, os.PathLike, bytes, bytearray))):
+            return self._load_onnx(source, bool(enable_mmap))
         if self._name == "tflite":
-            return InputModel(read, lambda: self._count, lambda: self._plain(files[0], bool(enable_mmap)))
+            return InputModel(read, lambda: self._count, lambda: self._read_all(files[0], bool(enable_mmap)))
         model = TensorFlowInputModel if self._name == "tf" else InputModel
         return model(read, lambda: self._count)
 
     def _load_onnx(self, path: Any, use_mmap: bool) -> InputModel:
         from ovjit.readers.onnx.reader import opened, read_opened
 
-        def parsed() -> Any:
+        def open_model() -> Any:
             return opened(path, None, use_mmap)
 
-        given = _as_failures(parsed)
+        opened_model = _as_failures(open_model)
 
         def read(proto: Any) -> Model:
-            one = given if proto is None else given._replace(proto=proto)
+            one = opened_model if proto is None else opened_model._replace(proto=proto)
             return _as_failures(lambda: read_opened(one, self._core._converters))
 
-        return OnnxInputModel(given.proto, read, lambda: self._count)
+        return OnnxInputModel(opened_model.proto, read, lambda: self._count)
 
-    def _plain(self, path: Any, use_mmap: bool) -> Model:
+    def _read_all(self, path: Any, use_mmap: bool) -> Model:
         """A file of TensorFlow Lite with all tensors as the file has them, for edits."""
         from ovjit.readers.tflite.reader import read_tflite
 
@@ -137,9 +137,9 @@ class FrontEnd:
         """The Model. One that is converted already stays as it is."""
         if not isinstance(model, InputModel):
             return check_model(model)
-        converted = model._checked()
+        converted = model._check()
         for extension in self._watching:
-            extension._converted(self._name, converted)
+            extension._after_conversion(self._name, converted)
         return converted
 
     def convert_partially(self, model: InputModel) -> Model:
@@ -202,10 +202,10 @@ class FrontEndManager:
             framework = framework_of_object(model)
             return None if framework is None else FrontEnd(framework)
         path = _existing(model, "ir")
-        found = next((FrontEnd(name) for name in FORMATS if _fits(path, name)), None)
-        if found is None and path.is_dir():
+        front_end = next((FrontEnd(name) for name in FORMATS if _fits(path, name)), None)
+        if front_end is None and path.is_dir():
             raise GeneralFailure(f'Could not open the file: "{path / "saved_model.pb"}"')
-        return found
+        return front_end
 
     def register_front_end(self, name: str, library_path: Any) -> None:
         """GeneralFailure: a front end in a native library is not loaded."""

@@ -16,15 +16,15 @@ from ovjit.readers.torch.decoders import is_torch
 FRAMEWORKS = ("pytorch", "jax")
 
 
-def framework_of_object(given: Any) -> str | None:
+def framework_of_object(model: Any) -> str | None:
     """The name of the front end for an object, None where no front end takes it."""
-    if is_torch(given):
+    if is_torch(model):
         return "pytorch"
-    return "jax" if isinstance(given, JaxprPythonDecoder) or is_jaxpr(given) else None
+    return "jax" if isinstance(model, JaxprPythonDecoder) or is_jaxpr(model) else None
 
 
 def read_object(
-    core: Core, given: Any, example: Any = None, inputs: Sequence[Any] = (), extensions: Sequence[Any] = (),
+    core: Core, source: Any, example: Any = None, inputs: Sequence[Any] = (), extensions: Sequence[Any] = (),
     dynamo: bool = False,
 ) -> Model:  # fmt: skip
     """The Model of an object that a front end takes.
@@ -33,14 +33,14 @@ def read_object(
     concern PyTorch. With `dynamo`, modules are read by torch.export alone. RuntimeError for what cannot be
     converted.
     """
-    if is_torch(given):
+    if is_torch(source):
         from ovjit.readers.torch.convert import convert
 
-        return convert(given, example, list(inputs), core.read_model, *for_torch(extensions), dynamo)
+        return convert(source, example, list(inputs), core.read_model, *for_torch(extensions), dynamo)
     from ovjit.readers.jax.reader import read_jaxpr
 
-    if not isinstance(given, JaxprPythonDecoder):
-        return read_jaxpr(given, core._converters)
-    model = read_jaxpr(given.jaxpr, core._converters)
-    model.set_friendly_name(given.name)
+    if not isinstance(source, JaxprPythonDecoder):
+        return read_jaxpr(source, core._converters)
+    model = read_jaxpr(source.jaxpr, core._converters)
+    model.set_friendly_name(source.name)
     return model

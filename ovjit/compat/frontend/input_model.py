@@ -43,7 +43,7 @@ class Place:
 
     # -- what a model tells: other graphs have places that answer these otherwise ----------------------------
 
-    def _place(self, kind: str, of: Any, index: int = 0) -> Place:
+    def _place_of(self, kind: str, of: Any, index: int = 0) -> Place:
         return Place(kind, of, index, self._model)
 
     def _tensor_of(self, data: Any) -> Place:
@@ -100,7 +100,7 @@ class Place:
         """The operation that a tensor or port comes from, or an input of an operation."""
         source = self._source(input_name, input_port_index)
         result = None if source is None else self._maker(source)
-        return None if result is None else self._place("operation", result[0])
+        return None if result is None else self._place_of("operation", result[0])
 
     def get_consuming_operations(
         self, output_name: str | None = None, output_port_index: int | None = None
@@ -108,15 +108,16 @@ class Place:
         """The operations that take a tensor, or outputs of an operation, once for each port by which they do;
         that of an input port is its own."""
         if self._kind == "input":
-            return [self._place("operation", self._of)]
-        return [self._place("operation", of) for of, _ in self._targets(output_name, output_port_index)]
+            return [self._place_of("operation", self._of)]
+        return [self._place_of("operation", of) for of, _ in self._targets(output_name, output_port_index)]
 
     def get_target_tensor(
         self, output_name: str | None = None, output_port_index: int | None = None
     ) -> Place | None:
         """The tensor that an operation or its output port makes."""
-        found = self._made(output_name, output_port_index) if self._kind in ("operation", "output") else []
-        return self._tensor_of(found[0]) if len(found) == 1 else None
+        has_outputs = self._kind in ("operation", "output")
+        tensors = self._tensors_at(output_name, output_port_index) if has_outputs else []
+        return self._tensor_of(tensors[0]) if len(tensors) == 1 else None
 
     def get_source_tensor(
         self, input_name: str | None = None, input_port_index: int | None = None
@@ -131,24 +132,24 @@ class Place:
     ) -> Place | None:
         """An operation's input, by the name of its tensor or by index; the only one, if neither is given."""
         index = self._input_index(input_name, input_port_index) if self._kind == "operation" else None
-        return None if index is None else self._place("input", self._of, index)
+        return None if index is None else self._place_of("input", self._of, index)
 
     def get_output_port(
         self, output_name: str | None = None, output_port_index: int | None = None
     ) -> Place | None:
         """An operation's output, by the name of its tensor or by index; the only one, if neither is given."""
-        found = self._output_indices(output_name, output_port_index) if self._kind == "operation" else []
-        return self._place("output", self._of, found[0]) if len(found) == 1 else None
+        indices = self._output_indices(output_name, output_port_index) if self._kind == "operation" else []
+        return self._place_of("output", self._of, indices[0]) if len(indices) == 1 else None
 
     def get_producing_port(self) -> Place | None:
         """The output port that a tensor or an input port comes from."""
         port = self._maker(self._data()) if self._kind in ("tensor", "input") else None
-        return None if port is None else self._place("output", *port)
+        return None if port is None else self._place_of("output", *port)
 
     def get_consuming_ports(self) -> list[Place]:
         """The input ports that take a tensor or outputs."""
         ports = [] if self._kind == "input" else self._targets(None, None)
-        return [self._place("input", *port) for port in ports]
+        return [self._place_of("input", *port) for port in ports]
 
     def is_equal(self, other: Place) -> bool:
         """Whether two places are the same."""
@@ -162,7 +163,7 @@ class Place:
             return False
         return bool(self._data() == other._data())
 
-    def _made(self, name: str | None, index: int | None) -> list[Any]:
+    def _tensors_at(self, name: str | None, index: int | None) -> list[Any]:
         if self._kind != "operation":
             return [self._data()]
         return [self._outputs()[i] for i in self._output_indices(name, index)]
@@ -174,7 +175,7 @@ class Place:
         return [i for i in ports if index is None or i == index]
 
     def _targets(self, name: str | None, index: int | None) -> list[tuple[Any, int]]:
-        return [port for data in self._made(name, index) for port in self._takers(data)]
+        return [port for data in self._tensors_at(name, index) for port in self._takers(data)]
 
     def _input_index(self, name: str | None, index: int | None) -> int | None:
         ports = {i: data for i, data in enumerate(self._inputs()) if data is not None}
@@ -187,8 +188,8 @@ class Place:
     def _source(self, name: str | None, index: int | None) -> Any:
         if self._kind != "operation":
             return self._data()
-        found = self._input_index(name, index)
-        return None if found is None else self._inputs()[found]
+        input_index = self._input_index(name, index)
+        return None if input_index is None else self._inputs()[input_index]
 
 
 def of_several(name: str) -> GeneralFailure:
@@ -214,28 +215,28 @@ class InputModel:
         self,
         read: Callable[[], Model],
         extensions: Callable[[], int] = int,
-        places: Callable[[], Model] | None = None,
+        read_editable: Callable[[], Model] | None = None,
     ):
         self._read = read
-        self._places = places or read  # reads the form of the model that is edited
-        self._whole: Model | None = None  # the model as it was read, where another form is edited
+        self._read_editable = read_editable or read  # reads the form of the model that is edited
+        self._original: Model | None = None  # the model as it was read, where another form is edited
         self._extensions = extensions  # how many have been added that reading depends on
-        self._known = extensions()
-        self._made: Model | None = None
+        self._read_extensions = extensions()
+        self._current_model: Model | None = None
         self._unfit = False  # edits have left shapes or types that do not fit, so far
         self._edited = False
         with contextlib.suppress(OpConversionFailure):
-            if places is None:
-                self._made = read()
+            if read_editable is None:
+                self._current_model = read()
             else:
-                self._whole = read()
+                self._original = read()
 
     @property
     def _model(self) -> Model:
-        if self._made is None:  # what can convert the rest may have been added meanwhile
-            self._known = self._extensions()
-            self._made = self._places()
-        return self._made
+        if self._current_model is None:  # what can convert the rest may have been added meanwhile
+            self._read_extensions = self._extensions()
+            self._current_model = self._read_editable()
+        return self._current_model
 
     def _tensors(self) -> list[Output]:
         return [
@@ -303,7 +304,7 @@ class InputModel:
         data = data_of(place)
         if isinstance(data._node, Parameter):
             return data._node.get_element_type()
-        stated = self._places is not self._read or Place._tensor(data).is_output()
+        stated = self._read_editable is not self._read or Place._tensor(data).is_output()
         return data.get_element_type() if stated else Type.dynamic
 
     def set_tensor_value(self, place: Place, value: np.ndarray) -> None:
@@ -315,8 +316,8 @@ class InputModel:
         """Make a tensor an input, and remove its producers that nothing else needs."""
         old = data_of(place)
         type_ = old._tensor._type
-        known = Place._tensor(old).get_names()[0]
-        parameter = Parameter._of(type_.dtype, type_.shape, new_name or known)
+        old_name = Place._tensor(old).get_names()[0]
+        parameter = Parameter._of(type_.dtype, type_.shape, new_name or old_name)
         names = {new_name} if new_name else set(old._tensor._names)
         if place._kind == "input":  # this edge alone
             place._of.input(place._index).replace_source_output(parameter.output(0))
@@ -342,28 +343,28 @@ class InputModel:
     def remove_output(self, place: Place) -> None:
         """Remove a tensor from the outputs."""
         self._edited = True
-        wanted = data_of(place)
+        output = data_of(place)
         for result in self._model.get_results():
-            if result.input_value(0) == wanted:
+            if result.input_value(0) == output:
                 self._model.remove_result(result)
 
     def override_all_outputs(self, outputs: Sequence[Place]) -> None:
         """Let these tensors be the outputs, in this order. The inputs stay, also those that none needs."""
-        wanted = [data_of(place) for place in outputs]
+        tensors = [data_of(place) for place in outputs]
         have: dict[Output, list[Result]] = {}
         for result in self._model.get_results():
             have.setdefault(result.input_value(0), []).append(result)
             self._model.remove_result(result)
-        kept = [have[output].pop(0) if have.get(output) else Result._of(output) for output in wanted]
-        self._model.add_results(kept)
+        results = [have[output].pop(0) if have.get(output) else Result._of(output) for output in tensors]
+        self._model.add_results(results)
         self._follow()
 
     def override_all_inputs(self, inputs: Sequence[Place]) -> None:
         """Let these tensors be the inputs, in this order. If the model needs others too, they follow in a
         model of TensorFlow's; in others it is a GeneralFailure."""
-        given = [port for place in inputs for port in _cuts(place)]
+        cut_places = [port for place in inputs for port in _cuts(place)]
         chosen = []
-        for place in given:
+        for place in cut_places:
             parameter = data_of(place)._node
             if isinstance(parameter, Parameter) and place._kind != "input":
                 chosen.append(parameter)
@@ -375,7 +376,7 @@ class InputModel:
         if {*needed} - {*chosen} and not self._adds_inputs:
             raise GeneralFailure(
                 f"Unexpected number of inputs after override_all_inputs: the model needs {len(needed)}, "
-                f"{len(given)} are given"
+                f"{len(cut_places)} are given"
             )
         self._model._parameters[:] = dict.fromkeys([*chosen, *needed])
 
@@ -429,7 +430,7 @@ class InputModel:
             self._follow()
         else:  # it is read again when all that is set is known
             self._unfit = self._edited = True
-        if self._places is not self._read:  # the inputs of what was read are given the same
+        if self._read_editable is not self._read:  # the inputs of what was read are given the same
             self._edited = edited
 
     def _parameter(self, place: Place) -> Parameter:
@@ -444,15 +445,15 @@ class InputModel:
             self._model.remove_parameter(old._node)
 
     def _follow(self) -> None:
-        """Shapes and types after an edit, which may fit after further edits only: `_checked` says if not."""
+        """Shapes and types after an edit, which may fit after further edits only: `_check` says if not."""
         self._unfit = self._edited = True
         with contextlib.suppress(OvjitError):
             self._model.validate_nodes_and_infer_types()
             self._unfit = False
 
-    def _checked(self) -> Model:
+    def _check(self) -> Model:
         """The edited model. OpConversionFailure where its shapes or types do not fit."""
-        model = self._model if self._edited else self._unedited()
+        model = self._model if self._edited else self._reread()
         if self._unfit:
             try:
                 model.validate_nodes_and_infer_types()
@@ -460,22 +461,23 @@ class InputModel:
                 raise OpConversionFailure(str(error)) from error
         return model
 
-    def _unedited(self) -> Model:
+    def _reread(self) -> Model:
         """The model as it was read, with the shapes and types that its inputs were given. It is read again
         where extensions were added meanwhile."""
-        newer = self._known != self._extensions()
-        if self._places is self._read:
-            self._made = None if newer else self._made
+        newer = self._read_extensions != self._extensions()
+        if self._read_editable is self._read:
+            self._current_model = None if newer else self._current_model
             return self._model
-        if self._whole is None or newer:
-            self._known = self._extensions()
-            self._whole = self._read()
-        if self._made is not None:
-            for given, own in zip(self._made.get_parameters(), self._whole.get_parameters(), strict=True):
-                own.set_partial_shape(given.get_partial_shape())
-                own.set_element_type(given.get_element_type())
+        if self._original is None or newer:
+            self._read_extensions = self._extensions()
+            self._original = self._read()
+        if self._current_model is not None:
+            models = self._current_model, self._original
+            for edited, original in zip(*(m.get_parameters() for m in models), strict=True):
+                original.set_partial_shape(edited.get_partial_shape())
+                original.set_element_type(edited.get_element_type())
             self._unfit = True
-        return self._whole
+        return self._original
 
     def _drop_unused(self) -> None:
         ends = [*self._model._results, *self._model._sinks]
@@ -491,12 +493,12 @@ class TensorFlowInputModel(InputModel):
 
     def get_place_by_tensor_name(self, tensor_name: str) -> Place | None:
         """The tensor of a name, or the first output of the operation of that name, or None."""
-        found = super().get_place_by_tensor_name(tensor_name)
-        return super().get_place_by_tensor_name(f"{tensor_name}:0") if found is None else found
+        place = super().get_place_by_tensor_name(tensor_name)
+        return super().get_place_by_tensor_name(f"{tensor_name}:0") if place is None else place
 
 
 def _cuts(place: Place) -> list[Place]:
     """The places to cut to make `place` an input: all inputs of an operation, else `place` itself."""
     if place is None or place._kind != "operation":
         return [place]
-    return [place._place("input", place._of, i) for i in range(len(place._of._inputs))]
+    return [place._place_of("input", place._of, i) for i in range(len(place._of._inputs))]

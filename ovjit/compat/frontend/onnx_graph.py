@@ -68,10 +68,10 @@ class Operation:
         self.name: str = proto.name
         self.inputs: list[Tensor | None] = [tensor(name) if name else None for name in proto.input]
         self.outputs: list[Tensor | None] = [tensor(name) if name else None for name in proto.output]
-        own = {name for name in proto.input if name}
+        input_names = {name for name in proto.input if name}
         #: What bodies take from the graph around them.
         self.captured: list[Tensor] = [
-            tensor(name) for name in dict.fromkeys(reads(proto)) if name not in own
+            tensor(name) for name in dict.fromkeys(reads(proto)) if name not in input_names
         ]
 
     def to_proto(self, target: Any) -> None:
@@ -110,8 +110,8 @@ class Graph:
             self._tensor(value.name).value = value
         self.operations = [Operation(node, self._tensor) for node in graph.node]
         sparse = {value.values.name for value in graph.sparse_initializer}
-        known = [self._tensor(info.name) for info in graph.input if info.name not in sparse]
-        self.inputs = [tensor for tensor in known if tensor.value is None]
+        listed = [self._tensor(info.name) for info in graph.input if info.name not in sparse]
+        self.inputs = [tensor for tensor in listed if tensor.value is None]
         self.outputs = [self._tensor(info.name) for info in graph.output]
 
     def _tensor(self, name: str) -> Tensor:
@@ -119,21 +119,21 @@ class Graph:
 
     def state(self) -> tuple[Any, ...]:
         """A snapshot of operations, inputs and outputs for `restore`."""
-        taken = [(operation, list(operation.inputs)) for operation in self.operations]
-        return taken, list(self.inputs), list(self.outputs)
+        operations = [(operation, list(operation.inputs)) for operation in self.operations]
+        return operations, list(self.inputs), list(self.outputs)
 
     def restore(self, state: tuple[Any, ...]) -> None:
-        taken, self.inputs, self.outputs = state
-        self.operations = [operation for operation, _ in taken]
-        for operation, inputs in taken:
+        operations, self.inputs, self.outputs = state
+        self.operations = [operation for operation, _ in operations]
+        for operation, inputs in operations:
             operation.inputs = inputs
 
     def tensors(self) -> list[Tensor]:
         """The tensors of the current graph."""
-        found = [*self.inputs, *self.outputs]
+        tensors = [*self.inputs, *self.outputs]
         for operation in self.operations:
-            found += [t for t in (*operation.inputs, *operation.outputs, *operation.captured) if t]
-        return list(dict.fromkeys(found))
+            tensors += [t for t in (*operation.inputs, *operation.outputs, *operation.captured) if t]
+        return list(dict.fromkeys(tensors))
 
     def named(self, name: str) -> Tensor | None:
         return next((t for t in self.tensors() if name == t.name or name in t.more), None)
@@ -145,22 +145,23 @@ class Graph:
         return None
 
     def consumers(self, tensor: Tensor) -> list[tuple[Operation, int]]:
-        return [(o, i) for o in self.operations for i, taken in enumerate(o.inputs) if taken is tensor]
+        return [(o, i) for o in self.operations for i, source in enumerate(o.inputs) if source is tensor]
 
     def drop_unused(self) -> None:
         """Leave out operations and inputs that no output needs."""
         needed, waiting = set[Operation](), list(self.outputs)
-        seen = set(waiting)
+        read = set(waiting)
         while waiting:
-            found = self.producer(waiting.pop())
-            if found is None or found[0] in needed:
+            producer = self.producer(waiting.pop())
+            if producer is None or producer[0] in needed:
                 continue
-            needed.add(found[0])
-            more = [t for t in (*found[0].inputs, *found[0].captured) if t is not None and t not in seen]
-            seen.update(more)
+            maker = producer[0]
+            needed.add(maker)
+            more = [t for t in (*maker.inputs, *maker.captured) if t is not None and t not in read]
+            read.update(more)
             waiting += more
         self.operations = [operation for operation in self.operations if operation in needed]
-        self.inputs = [tensor for tensor in self.inputs if tensor in seen]
+        self.inputs = [tensor for tensor in self.inputs if tensor in read]
 
     def to_proto(self) -> Any:
         result = type(self._proto)()

@@ -30,11 +30,11 @@ class OnnxPlace(Place):
         super().__init__(kind, of, index)
         self._graph = graph
 
-    def _place(self, kind: str, of: Any, index: int = 0) -> Place:
+    def _place_of(self, kind: str, of: Any, index: int = 0) -> Place:
         return OnnxPlace(self._graph, kind, of, index)
 
     def _tensor_of(self, data: Tensor) -> Place:
-        return self._place("tensor", data)
+        return self._place_of("tensor", data)
 
     def _inputs(self) -> Sequence[Tensor | None]:
         return self._of.inputs
@@ -96,20 +96,21 @@ class OnnxInputModel(InputModel):
         return [self._of_tensor(tensor) for tensor in self._graph.outputs]
 
     def get_place_by_tensor_name(self, tensor_name: str) -> Place | None:
-        found = self._graph.named(tensor_name)
-        return None if found is None else self._of_tensor(found)
+        tensor = self._graph.named(tensor_name)
+        return None if tensor is None else self._of_tensor(tensor)
 
     def get_place_by_operation_name(self, operation_name: str) -> Place | None:
-        found = next((o for o in self._graph.operations if operation_name and o.name == operation_name), None)
-        return None if found is None else OnnxPlace(self._graph, "operation", found)
+        named = (o for o in self._graph.operations if operation_name and o.name == operation_name)
+        operation = next(named, None)
+        return None if operation is None else OnnxPlace(self._graph, "operation", operation)
 
     # -- types and shapes ------------------------------------------------------------------------------------
 
     def _descriptor(self, tensor: Tensor) -> Any:
         """The output of the graph as it is now that is a tensor, None where it cannot be read."""
-        if not self._edited and self._made is not None:
+        if not self._edited and self._current_model is not None:
             if not self._ports:
-                ports = (port for node in self._made._walk() for port in node.outputs())
+                ports = (port for node in self._current_model._walk() for port in node.outputs())
                 self._ports = {name: port for port in ports for name in port._tensor._names}
             return self._ports.get(tensor.name)
         state = self._graph.state()
@@ -127,8 +128,8 @@ class OnnxInputModel(InputModel):
         declared = tensor.declared_shape()
         if declared is not None:
             return declared
-        found = self._descriptor(tensor)
-        return PartialShape.dynamic() if found is None else found.get_partial_shape()
+        descriptor = self._descriptor(tensor)
+        return PartialShape.dynamic() if descriptor is None else descriptor.get_partial_shape()
 
     def get_element_type(self, place: Place) -> Type:
         tensor = _tensor_of(place)
@@ -142,7 +143,7 @@ class OnnxInputModel(InputModel):
             tensor.type = type.get_type_name()
         if shape is not None:
             tensor.shape = PartialShape(shape)
-        self._changed()
+        self._forget_model()
 
     def _input(self, place: Place) -> Tensor:
         tensor = _tensor_of(place)
@@ -162,13 +163,13 @@ class OnnxInputModel(InputModel):
             self._graph.inputs.remove(old)
             new = old
         else:
-            new = self._replaced(old, old.name)
+            new = self._replace_reads(old, old.name)
             self._graph.outputs = [new if tensor is old else tensor for tensor in self._graph.outputs]
             self._graph.drop_unused()
         new.value, new.shape = result, None
-        self._changed()
+        self._forget_model()
 
-    def _replaced(self, old: Tensor, name: str) -> Tensor:
+    def _replace_reads(self, old: Tensor, name: str) -> Tensor:
         """A tensor that operations take instead of another, whose name it may have."""
         new = self._like(old, name)
         if name == old.name:
@@ -181,18 +182,18 @@ class OnnxInputModel(InputModel):
 
     def _like(self, old: Tensor, name: str) -> Tensor:
         """A new tensor of the type and shape that another has, as far as they are known."""
-        new, found = Tensor(name), self._descriptor(old)
+        new, descriptor = Tensor(name), self._descriptor(old)
         new.shape, new.type = old.declared_shape(), old.declared_type()
-        if found is not None:
-            new.shape = found.get_partial_shape() if new.shape is None else new.shape
-            new.type = found.get_element_type().get_type_name() if new.type is None else new.type
+        if descriptor is not None:
+            new.shape = descriptor.get_partial_shape() if new.shape is None else new.shape
+            new.type = descriptor.get_element_type().get_type_name() if new.type is None else new.type
         return new
 
     def cut_and_add_new_input(self, place: Place, new_name: str = "") -> None:
         for one in self._cuts(place):
             self._cut(one, new_name)
         self._graph.drop_unused()
-        self._changed()
+        self._forget_model()
 
     def _cuts(self, place: Place) -> list[OnnxPlace]:
         """The places to cut to make `place` an input: all inputs of an operation, else `place` itself."""
@@ -208,7 +209,7 @@ class OnnxInputModel(InputModel):
             if old in self._graph.inputs or not self._graph.consumers(old):
                 return old
             free = old.name if old not in self._graph.outputs else f"{old.name}/placeholder"
-            new = self._replaced(old, name or free)
+            new = self._replace_reads(old, name or free)
         else:
             first = next(tensor.name for tensor in place._of.outputs if tensor is not None)
             new = self._like(old, name or f"{first}/placeholder_port_{place._index}")
@@ -223,7 +224,7 @@ class OnnxInputModel(InputModel):
             return None
         if tensor not in self._graph.outputs:
             self._graph.outputs.append(tensor)
-            self._changed()
+            self._forget_model()
         return self._of_tensor(tensor)
 
     def remove_output(self, place: Place) -> None:
@@ -231,15 +232,15 @@ class OnnxInputModel(InputModel):
         if tensor in self._graph.outputs:
             self._graph.outputs = [other for other in self._graph.outputs if other is not tensor]
             self._graph.drop_unused()
-            self._changed()
+            self._forget_model()
 
     def override_all_outputs(self, outputs: Sequence[Place]) -> None:
-        wanted = [_tensor_of(place) for place in outputs]
-        if not wanted:
+        tensors = [_tensor_of(place) for place in outputs]
+        if not tensors:
             return
-        self._graph.outputs = wanted
+        self._graph.outputs = tensors
         self._graph.drop_unused()
-        self._changed()
+        self._forget_model()
 
     def override_all_inputs(self, inputs: Sequence[Place]) -> None:
         """Let these tensors be inputs, behind those that are needed beside them, as in OpenVINO."""
@@ -249,7 +250,7 @@ class OnnxInputModel(InputModel):
             for one in self._cuts(place):
                 self._cut(one)
         self._graph.drop_unused()
-        self._changed()
+        self._forget_model()
 
     def cut_and_add_new_output(self, place: Place, new_name: str = "") -> None:
         self.override_all_outputs([place])
@@ -267,35 +268,35 @@ class OnnxInputModel(InputModel):
         if other is not None and other is not of:
             raise ModelError(f"The name {new_name!r} is already used by another tensor")
         of.name = new_name
-        self._changed()
+        self._forget_model()
 
     def add_name_for_tensor(self, tensor: Place, new_name: str) -> None:
         _tensor_of(tensor).more.add(new_name)
-        self._changed()
+        self._forget_model()
 
     def free_name_for_tensor(self, name: str) -> None:
         """Take a name away that was added. NotImplementedFailure for a tensor's own name."""
-        found = self._graph.named(name)
-        if found is not None and found.name == name:
+        tensor = self._graph.named(name)
+        if tensor is not None and tensor.name == name:
             raise NotImplementedFailure(
                 "free_name_for_tensor is not applicable for ONNX model: a tensor's name is its identifier"
             )
-        if found is not None:
-            found.more.discard(name)
-            self._changed()
+        if tensor is not None:
+            tensor.more.discard(name)
+            self._forget_model()
 
     def set_name_for_operation(self, operation: Place, new_name: str) -> None:
         if operation._kind != "operation":
             raise GeneralFailure(f"{operation.get_names()} is not an operation")
         assert isinstance(operation, OnnxPlace)
         operation._of.name = new_name
-        self._changed()
+        self._forget_model()
 
     def free_name_for_operation(self, name: str) -> None:
         for operation in self._graph.operations:
             if operation.name == name:
                 operation.name = ""
-        self._changed()
+        self._forget_model()
 
     def set_name_for_dimension(self, place: Place, dim_index: int, dim_name: str) -> None:
         """Let a dimension of a tensor that the file describes be open: ONNX has names for such."""
@@ -311,22 +312,22 @@ class OnnxInputModel(InputModel):
         dims += [-1] * (dim_index + 1 - len(dims))
         dims[dim_index] = -1
         tensor.shape = PartialShape(dims)
-        self._changed()
+        self._forget_model()
 
     # -- reading ---------------------------------------------------------------------------------------------
 
-    def _changed(self) -> None:
-        self._edited, self._made = True, None
+    def _forget_model(self) -> None:
+        self._edited, self._current_model = True, None
 
     def _read_now(self) -> Model:
         """The model of the graph as it is now."""
         if not self._edited:
             return self._model
-        if self._made is None or self._known != self._extensions():
-            self._known = self._extensions()
-            self._made = self._proto_read(self._graph.to_proto())
-            self._finish(self._made)
-        return self._made
+        if self._current_model is None or self._read_extensions != self._extensions():
+            self._read_extensions = self._extensions()
+            self._current_model = self._proto_read(self._graph.to_proto())
+            self._finish(self._current_model)
+        return self._current_model
 
     def _finish(self, model: Model) -> None:
         """Names and shapes that ONNX's files cannot hold."""
@@ -344,9 +345,9 @@ class OnnxInputModel(InputModel):
         if shaped:
             model.validate_nodes_and_infer_types()
 
-    def _checked(self) -> Model:
+    def _check(self) -> Model:
         if not self._edited:
-            return super()._checked()
+            return super()._check()
         try:
             return self._read_now()
         except OvjitError as error:
@@ -354,5 +355,5 @@ class OnnxInputModel(InputModel):
 
 
 def _tensor_of(place: Place) -> Tensor:
-    found: Tensor = data_of(place)
-    return found
+    tensor: Tensor = data_of(place)
+    return tensor

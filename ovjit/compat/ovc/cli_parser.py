@@ -50,7 +50,7 @@ def _kind_of(item: Any) -> str | None:
 def single_input_to_input_cut_info(input: Any) -> _InputCutInfo:
     """The description of one input. Error for what describes none."""
     if isinstance(input, (tuple, list)) and not is_shape_type(input):
-        found: dict[str, Any] = {}
+        items: dict[str, Any] = {}
         for item in input:
             if item is None:  # a shape of which nothing is said
                 continue
@@ -59,10 +59,10 @@ def single_input_to_input_cut_info(input: Any) -> _InputCutInfo:
                     "Incorrect input parameters provided. Expected tuple with input name, input type or "
                     f"input shape. Got unknown object: {item}"
                 )
-            if kind in found:
+            if kind in items:
                 raise Error(f"More than one input {kind} provided: {input}")
-            found[kind] = item
-        return _cut_info(found)
+            items[kind] = item
+        return _cut_info(items)
     kind = _kind_of(input)
     if kind is None:
         raise Error(
@@ -72,9 +72,9 @@ def single_input_to_input_cut_info(input: Any) -> _InputCutInfo:
     return _cut_info({kind: input})
 
 
-def _cut_info(found: dict[str, Any]) -> _InputCutInfo:
-    shape = to_partial_shape(found["shape"]) if "shape" in found else None
-    return _InputCutInfo(found.get("name"), shape, to_ov_type(found["type"]) if "type" in found else None)
+def _cut_info(items: dict[str, Any]) -> _InputCutInfo:
+    shape = to_partial_shape(items["shape"]) if "shape" in items else None
+    return _InputCutInfo(items.get("name"), shape, to_ov_type(items["type"]) if "type" in items else None)
 
 
 def input_to_input_cut_info(input: Any) -> list[_InputCutInfo]:
@@ -115,12 +115,12 @@ def split_inputs(input_str: str) -> list[str]:
 
 def get_shape_from_input_value(input_value: str) -> PartialShape | None:
     """The shape of `name[1,?,3..5]`, or None. Numbers are separated by commas or by spaces."""
-    found = re.findall(r"\[([^\[\]]*)\]", input_value)
-    if len(found) > 1:
+    shapes = re.findall(r"\[([^\[\]]*)\]", input_value)
+    if len(shapes) > 1:
         raise Error('Wrong syntax to specify shape. Use "input" "node_name[shape]"')
-    if not found:
+    if not shapes:
         return None
-    dims = re.split(r"\s*,\s*|\s+", found[0].strip())
+    dims = re.split(r"\s*,\s*|\s+", shapes[0].strip())
     try:
         return PartialShape(f"[{','.join(dims)}]")
     except RuntimeError as error:
@@ -215,12 +215,12 @@ def get_model_name_from_args(argv: argparse.Namespace) -> str:
     a file with the name of the model."""
     source = argv.input_model[0] if isinstance(argv.input_model, (list, tuple)) else argv.input_model
     name = get_model_name(source) + ".xml"
-    given = argv.output_model
-    if not given:
+    path = argv.output_model
+    if not path:
         return os.path.join(os.getcwd(), name)
-    if os.path.isdir(given) or given.endswith(os.sep):
-        return os.path.join(given, name)
-    return given if given.endswith(".xml") else given + ".xml"
+    if os.path.isdir(path) or path.endswith(os.sep):
+        return os.path.join(path, name)
+    return path if path.endswith(".xml") else path + ".xml"
 
 
 # -- options -----------------------------------------------------------------------------------------------
@@ -296,9 +296,9 @@ def pack_params_to_args_namespace(
     """The arguments of a call as those of the command. Error for an unknown one, or a missing file."""
     if not python_api_used:
         return cli_parser.parse_args()
-    known: Sequence[str] = [name for params in PARAMETERS.values() for name in params]
+    parameters: Sequence[str] = [name for params in PARAMETERS.values() for name in params]
     for name, value in args.items():
-        if name not in known:
+        if name not in parameters:
             raise Error(f"Unrecognized argument: {name}")
         path = value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
         if name == "input_model" and isinstance(path, (str, Path)) and path and not os.path.exists(path):

@@ -57,8 +57,8 @@ def is_verbose(argv: argparse.Namespace | None, args: dict[str, Any] | None = No
 
 def input_model_is_object(input_model: Any) -> bool:
     """Whether a model is given as an object, not as a file."""
-    given = input_model[0] if isinstance(input_model, (list, tuple)) and input_model else input_model
-    return not isinstance(given, (str, os.PathLike))
+    source = input_model[0] if isinstance(input_model, (list, tuple)) and input_model else input_model
+    return not isinstance(source, (str, os.PathLike))
 
 
 def _convert(
@@ -116,8 +116,8 @@ def _driver(
     argv: argparse.Namespace, described: list[_InputCutInfo], outputs: list[Any] | None, extensions: Any
 ) -> Model:
     core = Core()
-    given = _from_torch_file(argv.input_model)
-    framework = framework_of_object(given)
+    source = _from_torch_file(argv.input_model)
+    framework = framework_of_object(source)
     listed = list(extensions) if isinstance(extensions, (list, tuple)) else [extensions]
     mine = [item for item in listed if framework == "pytorch" and is_of_torch(item)]
     for item in listed:
@@ -129,16 +129,16 @@ def _driver(
     if framework is not None:
         if framework == "pytorch" and outputs:
             raise AssertionError("`output` argument is not supported for PyTorch")
-        model = _read_object(core, given, argv, described, mine)
-    elif is_paddle(given):
-        model, framework = _read_paddle(given, argv.example_input, described, outputs), "paddle"
+        model = _read_object(core, source, argv, described, mine)
+    elif is_paddle(source):
+        model, framework = _read_paddle(source, argv.example_input, described, outputs), "paddle"
         outputs = _listed_outputs(outputs) if _are_names(outputs) else None
-    elif is_tensorflow(given):
-        model = _read_tensorflow(core, given, argv.example_input, described)
+    elif is_tensorflow(source):
+        model = _read_tensorflow(core, source, argv.example_input, described)
         framework = "tf"
     else:
-        model = _of_cuts(core, given, _read(core, given), outputs or [])
-        framework = _framework_of_file(given)
+        model = _of_cuts(core, source, _read(core, source), outputs or [])
+        framework = _framework_of_file(source)
     if outputs is not None:
         _set_outputs(model, outputs)
     if described:
@@ -153,76 +153,77 @@ def _driver(
     return model
 
 
-def _from_torch_file(given: Any) -> Any:
+def _from_torch_file(source: Any) -> Any:
     """The script or exported program of a file of PyTorch's; anything else as it is, an object also where it
     is the only one of a list."""
-    path = given[0] if isinstance(given, (list, tuple)) and len(given) == 1 else given
+    path = source[0] if isinstance(source, (list, tuple)) and len(source) == 1 else source
     if not isinstance(path, (str, os.PathLike)):
-        return path if input_model_is_object(path) else given
+        return path if input_model_is_object(path) else source
     from ovjit.readers.torch.files import load
 
     try:
         loaded = load(os.fspath(path))
     except ModelError as error:
         raise Error("Cannot recognize input model. {}", error) from error
-    return given if loaded is None else loaded
+    return source if loaded is None else loaded
 
 
-def _read(core: Core, given: Any) -> Model:
+def _read(core: Core, source: Any) -> Model:
     try:
-        return _read_given(core, given)
+        return _read_given(core, source)
     except OvjitError as error:
-        raise _failure(error, given) from error
+        raise _failure(error, source) from error
 
 
-def _framework_of_file(given: Any) -> str | None:
-    path = given[0] if isinstance(given, (list, tuple)) else given
+def _framework_of_file(source: Any) -> str | None:
+    path = source[0] if isinstance(source, (list, tuple)) else source
     return framework_of(os.fspath(path)) if isinstance(path, (str, os.PathLike)) else None
 
 
-def _is_lite(given: Any) -> bool:
-    return isinstance(given, (str, os.PathLike)) and os.path.isfile(given) and format_of(given) == "tflite"
+def _is_lite(source: Any) -> bool:
+    return isinstance(source, (str, os.PathLike)) and os.path.isfile(source) and format_of(source) == "tflite"
 
 
-def _of_cuts(core: Core, given: Any, model: Model, outputs: Sequence[Any]) -> Model:
+def _of_cuts(core: Core, source: Any, model: Model, outputs: Sequence[Any]) -> Model:
     """The model; that of a TensorFlow Lite file is read so that it can be cut inside if the outputs ask for
     that."""
     ends = {name for result in model.outputs for name in result.names}
-    if not _is_lite(given) or all(not isinstance(name, str) or name in ends for name in outputs):
+    if not _is_lite(source) or all(not isinstance(name, str) or name in ends for name in outputs):
         return model
     from ovjit.readers.tflite.reader import read_tflite
 
-    return read_tflite(given, converters=core._converters, plain=True)
+    return read_tflite(source, converters=core._converters, plain=True)
 
 
-def _failure(error: OvjitError, given: Any) -> OvjitError:
+def _failure(error: OvjitError, source: Any) -> OvjitError:
     """OpenVINO's error for a model that cannot be read: of an operation, a file of a known format, or an
     unknown one."""
     if is_of_operation(error):
         return Unconverted(str(error))
     if isinstance(error, Error):
         return error
-    path = given[0] if isinstance(given, (list, tuple)) and given else given
+    path = source[0] if isinstance(source, (list, tuple)) and source else source
     if not isinstance(path, (str, os.PathLike)):
         return Unreadable(str(error))
-    known = os.path.isdir(path) or FrontEndManager().load_by_model(path) is not None
-    return Unreadable(str(error)) if known else Unrecognized("Cannot recognize input model. {}", str(error))
+    if os.path.isdir(path) or FrontEndManager().load_by_model(path) is not None:
+        return Unreadable(str(error))
+    return Unrecognized("Cannot recognize input model. {}", str(error))
 
 
-def _read_given(core: Core, given: Any) -> Model:
-    if isinstance(given, Model):
-        return given
-    if isinstance(given, (list, tuple)) and 1 <= len(given) <= 2 and not input_model_is_object(given):
-        paths = [path for path in given if isinstance(path, (str, os.PathLike))]
+def _read_given(core: Core, source: Any) -> Model:
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, (list, tuple)) and 1 <= len(source) <= 2 and not input_model_is_object(source):
+        paths = [path for path in source if isinstance(path, (str, os.PathLike))]
         canonicalize_and_check_paths(paths, "input_model")
-        return core.read_model(*given)
-    if isinstance(given, str) and not given:
+        return core.read_model(*source)
+    if isinstance(source, str) and not source:
         raise Error("No input model is provided")
-    if isinstance(given, (str, os.PathLike, io.BytesIO, bytes)):
-        return core.read_model(given)
-    if hasattr(given, "SerializeToString") and hasattr(given, "graph"):
-        return core.read_model(given.SerializeToString())
-    kind = type(given)
+    if isinstance(source, (str, os.PathLike, io.BytesIO, bytes)):
+        return core.read_model(source)
+    if hasattr(source, "SerializeToString") and hasattr(source, "graph"):
+        return core.read_model(source.SerializeToString())
+    kind = type(source)
     of_jax = kind.__module__.partition(".")[0] in ("jax", "jaxlib")
     way = "give jax.make_jaxpr(function)(*examples)" if of_jax else "export the model to ONNX first"
     raise Error(
@@ -232,24 +233,24 @@ def _read_given(core: Core, given: Any) -> Model:
 
 
 def _read_object(
-    core: Core, given: Any, argv: argparse.Namespace, described: list[_InputCutInfo], extensions: list[Any]
+    core: Core, source: Any, argv: argparse.Namespace, described: list[_InputCutInfo], extensions: list[Any]
 ) -> Model:
     example, dynamo = argv.example_input, getattr(argv, "dynamo", False)
-    if dynamo and example is None and is_plain_module(given):
+    if dynamo and example is None and is_plain_module(source):
         raise Error("example_input is required when dynamo=True")
     inputs = []
     for one in described:
         kind = None if one.type is None else one.type.get_type_name()
         inputs.append((one.name, None if one.shape is None else list(one.shape), kind))
     try:
-        return read_object(core, given, example, inputs, extensions, dynamo)
+        return read_object(core, source, example, inputs, extensions, dynamo)
     except OvjitError as error:
         if is_of_operation(error) or isinstance(error, ConverterError):
             raise Unconverted(str(error)) from error
         raise
 
 
-def _read_tensorflow(core: Core, given: Any, example: Any, described: list[_InputCutInfo]) -> Model:
+def _read_tensorflow(core: Core, source: Any, example: Any, described: list[_InputCutInfo]) -> Model:
     """Of a Keras model or a function of TensorFlow's."""
     from ovjit.readers.frameworks.files import missing_packages, of_onnx, rules_of
     from ovjit.readers.frameworks.tensorflow import object_to_onnx
@@ -264,8 +265,8 @@ def _read_tensorflow(core: Core, given: Any, example: Any, described: list[_Inpu
         for one in described
         if one.name is None
     ]
-    own = rules_of(core._converters)
-    return of_onnx("the given model", "tf", lambda: object_to_onnx(given, example, inputs, own), own)
+    rules = rules_of(core._converters)
+    return of_onnx("the given model", "tf", lambda: object_to_onnx(source, example, inputs, rules), rules)
 
 
 def _are_names(outputs: Any) -> bool:
@@ -273,7 +274,7 @@ def _are_names(outputs: Any) -> bool:
     return all(isinstance(item, (str, Output)) for item in listed)
 
 
-def _read_paddle(given: Any, example: Any, described: list[_InputCutInfo], outputs: Any) -> Model:
+def _read_paddle(source: Any, example: Any, described: list[_InputCutInfo], outputs: Any) -> Model:
     """Of an object of Paddle's. `outputs` may be names or its tensors."""
     from ovjit.readers.frameworks.files import missing_packages, of_onnx
     from ovjit.readers.frameworks.paddle import object_to_onnx
@@ -284,28 +285,28 @@ def _read_paddle(given: Any, example: Any, described: list[_InputCutInfo], outpu
         (one.name, one.shape, None if one.type is None else one.type.to_dtype().name) for one in described
     ]
     tensors = None if _are_names(outputs) else outputs if isinstance(outputs, (list, tuple)) else [outputs]
-    return of_onnx("the given model", "paddle", lambda: object_to_onnx(given, example, rows, tensors))
+    return of_onnx("the given model", "paddle", lambda: object_to_onnx(source, example, rows, tensors))
 
 
-def _set_outputs(model: Model, wanted: Sequence[Any]) -> None:
+def _set_outputs(model: Model, outputs: Sequence[Any]) -> None:
     """Let these be the outputs, in this order. Those of the model stay in its order if each of them is named
     once, as in OpenVINO."""
-    ports = [port if isinstance(port, Output) else _named(model, port) for port in wanted]
+    ports = [port if isinstance(port, Output) else _named(model, port) for port in outputs]
     have = model.get_results()
-    known = [(result.input_value(0), result.output(0)) for result in have]
-    places = [next((i for i, ends in enumerate(known) if port in ends), None) for port in ports]
-    if len(places) == len(have) and set(places) == set(range(len(have))):
+    result_ports = [(result.input_value(0), result.output(0)) for result in have]
+    result_indices = [next((i for i, p in enumerate(result_ports) if port in p), None) for port in ports]
+    if len(result_indices) == len(have) and set(result_indices) == set(range(len(have))):
         return
     for result in have:
         model.remove_result(result)
-    kept: list[Result] = []
-    for port, place in zip(ports, places, strict=True):
-        if place is None:
-            kept.append(Result._of(port))
+    results: list[Result] = []
+    for port, result_index in zip(ports, result_indices, strict=True):
+        if result_index is None:
+            results.append(Result._of(port))
         else:
-            result = have[place]
-            kept.append(Result._of(result.input_value(0)) if result in kept else result)
-    model.add_results(kept)
+            result = have[result_index]
+            results.append(Result._of(result.input_value(0)) if result in results else result)
+    model.add_results(results)
 
 
 def _named(model: Model, name: str) -> Output:
@@ -313,10 +314,10 @@ def _named(model: Model, name: str) -> Output:
         for port in node.outputs():
             if name in port.names and not isinstance(node, Result):
                 return port
-    raise _unknown(model, name, "outputs")
+    raise _unknown_name(model, name, "outputs")
 
 
-def _unknown(model: Model, name: str, ends: str) -> Error:
+def _unknown_name(model: Model, name: str, ends: str) -> Error:
     """The error for a name that no tensor has; its text depends on whether an operation has the name."""
     named = (node.get_friendly_name().partition(":")[0] for node in model.get_ops())
     if name in named:
@@ -339,14 +340,14 @@ def _set_inputs(model: Model, described: list[_InputCutInfo], framework: str | N
                 raise Error("Could not set shape, as model does not have enough inputs.")
             port = model.input(index)
         else:
-            found = next((p for p in model.inputs if one.name in p.names), None)
-            if found is None:
+            named_input = next((p for p in model.inputs if one.name in p.names), None)
+            if named_input is None:
                 if framework == "pytorch":
                     raise Error("Input for tensor name '{}' is not found.", one.name)
                 if any(one.name in port.names for node in model.get_ops() for port in node.outputs()):
                     raise Error("Name {} is not found among model inputs.", one.name)
-                raise _unknown(model, one.name, "inputs")
-            port = found
+                raise _unknown_name(model, one.name, "inputs")
+            port = named_input
         ports.append(port)
         if one.type is not None:
             port.get_node().set_element_type(one.type)  # type: ignore[attr-defined]
@@ -361,15 +362,15 @@ def _set_inputs(model: Model, described: list[_InputCutInfo], framework: str | N
     return ports
 
 
-def _set_order(model: Model, wanted: Sequence[Any], framework: str) -> None:
+def _set_order(model: Model, described: Sequence[Any], framework: str) -> None:
     """Put the inputs in the order in which they were described, as OpenVINO does: PyTorch's if all of them
     were, TensorFlow's if some were not, which follow."""
     have = model.get_parameters()
-    order = list(dict.fromkeys(wanted))
-    rest = [one for one in have if one not in order]
-    if framework == "tf" and rest:
-        order += rest
-    elif framework == "tf" or len(wanted) != len(have) or rest:
+    order = list(dict.fromkeys(described))
+    undescribed = [one for one in have if one not in order]
+    if framework == "tf" and undescribed:
+        order += undescribed
+    elif framework == "tf" or len(described) != len(have) or undescribed:
         return
     for parameter in have:
         model.remove_parameter(parameter)
@@ -380,11 +381,11 @@ def _note(model: Model, argv: argparse.Namespace) -> None:
     """Record the version, parameters and framework of a conversion in the model's runtime information."""
     if not model.has_rt_info("Runtime_version"):
         model.set_rt_info(ovjit.get_version(), "Runtime_version")
-    given, described = vars(argv), {name for params in PARAMETERS.values() for name in params}
+    arguments, described = vars(argv), {name for params in PARAMETERS.values() for name in params}
     if hasattr(argv, "output_model"):  # the command's, which tells no model as OpenVINO's does not
         described = described - {"input_model"} | {"output_model", "compress_to_fp16"}
-    for name in sorted(described & given.keys()):
-        value = given[name]
+    for name in sorted(described & arguments.keys()):
+        value = arguments[name]
         if name == "input_model" and isinstance(value, (list, tuple)) and len(value) == 1:
             value = value[0]
         if isinstance(value, str):

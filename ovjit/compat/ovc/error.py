@@ -33,5 +33,5 @@ class InternalError(BasicError):
 
 def classify_error_type(e: Any) -> str:
     """The part of an ImportError's text with the missing module or name; "undefined" for other errors."""
-    found = re.search(r"No module named '(\w|\.)+'|cannot import name '\w+'", str(e))
-    return found[0] if found else "undefined"
+    match = re.search(r"No module named '(\w|\.)+'|cannot import name '\w+'", str(e))
+    return match[0] if match else "undefined"

@@ -46,8 +46,8 @@ def arg_to_str(arg: Any) -> str:
     """A number, text, shape, type or layout as text; of another object its class."""
     from ovjit import Layout, PartialShape, Shape, Type
 
-    known = (PartialShape, Shape, Type, Layout, str, numbers.Number)
-    return str(arg if isinstance(arg, known) else type(arg))
+    printable = (PartialShape, Shape, Type, Layout, str, numbers.Number)
+    return str(arg if isinstance(arg, printable) else type(arg))
 
 
 def is_optimum() -> bool:
@@ -65,8 +65,8 @@ def is_keras3() -> bool:
     return _called_from(("keras", "src", "backend", "openvino"))
 
 
-def _called_from(*places: tuple[str, ...]) -> bool:
-    paths = [os.path.join(*place) for place in places]
+def _called_from(*suffixes: tuple[str, ...]) -> bool:
+    paths = [os.path.join(*suffix) for suffix in suffixes]
     frame = sys._getframe(1) if hasattr(sys, "_getframe") else None
     while frame is not None:
         if any(path in frame.f_code.co_filename for path in paths):

@@ -7,8 +7,8 @@ import re
 
 def extract_release_version(version: str) -> tuple[str | None, str | None]:
     """The first two numbers of a release, each None for another build."""
-    found = re.match(r"(\d+)\.(\d+)", version)
-    return (found[1], found[2]) if found else (None, None)
+    match = re.match(r"(\d+)\.(\d+)", version)
+    return (match[1], match[2]) if match else (None, None)
 
 
 def simplify_version(version: str) -> str:
@@ -19,5 +19,5 @@ def simplify_version(version: str) -> str:
 
 def extract_hash_from_version(full_version: str) -> str | None:
     """The hash of the commit that a version names, or None."""
-    found = re.search(r"[-_]([a-f0-9]{7,40})(?![a-zA-Z0-9])", full_version)
-    return found[1] if found else None
+    match = re.search(r"[-_]([a-f0-9]{7,40})(?![a-zA-Z0-9])", full_version)
+    return match[1] if match else None

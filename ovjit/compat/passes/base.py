@@ -16,8 +16,8 @@ class PassBase:
     def get_name(self) -> str:
         """The name: one that was set, for passes of ovjit's own as OpenVINO calls them, else the class's."""
         kind = type(self)
-        own = kind.__module__.startswith(__package__ or "ovjit.passes")
-        return self._name or (f"ov::pass::{kind.__name__}" if own else self._usual_name())
+        is_own = kind.__module__.startswith(__package__ or "ovjit.passes")
+        return self._name or (f"ov::pass::{kind.__name__}" if is_own else self._usual_name())
 
     def _usual_name(self) -> str:
         return type(self).__name__

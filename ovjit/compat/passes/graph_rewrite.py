@@ -26,7 +26,7 @@ class Matcher:
             raise no_such_constructor("Matcher takes a Node or an Output, and a name")
         self._pattern = pattern if isinstance(pattern, Output) else pattern.output(0)
         self._name = name
-        self._found: dict[Node, Output] = {}
+        self._matched_outputs: dict[Node, Output] = {}
         self._symbols: Symbols = {}
         self._root: Output | None = None
 
@@ -38,11 +38,11 @@ class Matcher:
         """Whether a node or output matches the pattern; what was found is kept."""
         expect(value, (Node, Output), "a Node or an Output is matched")
         outputs = [value] if isinstance(value, Output) else value.outputs()
-        self._found, self._symbols, self._root = {}, {}, None
+        self._matched_outputs, self._symbols, self._root = {}, {}, None
         for output in outputs:
-            for found in match_output(self._pattern, output, {}):
-                self._symbols, self._root = symbols_of(found), output
-                self._found = {key: each for key, each in found.items() if key not in self._symbols}
+            for match in match_output(self._pattern, output, {}):
+                self._symbols, self._root = symbols_of(match), output
+                self._matched_outputs = {key: each for key, each in match.items() if key not in self._symbols}
                 return True
         return False
 
@@ -58,19 +58,19 @@ class Matcher:
 
     def get_match_values(self) -> list[Output]:
         """All outputs that were matched."""
-        return list(dict.fromkeys(self._found.values()))
+        return list(dict.fromkeys(self._matched_outputs.values()))
 
     def get_match_nodes(self) -> list[Node]:
         """All nodes that were matched."""
-        return list(dict.fromkeys(output._node for output in self._found.values()))
+        return list(dict.fromkeys(output._node for output in self._matched_outputs.values()))
 
     def get_pattern_value_map(self) -> dict[Node, Output]:
         """Pattern node -> the output that it stands for."""
-        return dict(self._found)
+        return dict(self._matched_outputs)
 
     def get_symbols(self) -> dict[str, Any]:
         """The values of the names in the pattern's shapes: a number, a Symbol, or a list of these."""
-        return {name: value._plain() for name, value in self._symbols.items()}
+        return {name: value._to_python() for name, value in self._symbols.items()}
 
 
 @explain_calls
@@ -119,14 +119,14 @@ class GraphRewrite(ModelPass):
 
     def __init__(self, pass_: MatcherPass | None = None, **named: Any) -> None:
         self.passes_list: list[MatcherPass] = []
-        given = named.get("pass", pass_)
-        if given is not None:
-            self.add_matcher(given)
+        matcher = named.get("pass", pass_)
+        if matcher is not None:
+            self.add_matcher(matcher)
 
     def add_matcher(self, transformation: MatcherPass | None = None, **named: Any) -> MatcherPass:
         """Add a pattern, and return it."""
-        given = named.get("pass", transformation)
-        added: MatcherPass = expect(given, MatcherPass, "add_matcher takes a MatcherPass")
+        matcher = named.get("pass", transformation)
+        added: MatcherPass = expect(matcher, MatcherPass, "add_matcher takes a MatcherPass")
         self.passes_list.append(added)
         return added
 

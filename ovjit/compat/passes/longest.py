@@ -37,20 +37,21 @@ def choices(model: Model, lengths: Iterable[Output], computed: Container[Output]
     """The comparisons of a call's length with constants, of what results need. UnsupportedError where what is
     chosen meets tokens, but no dimension of the batch."""
     lengths, probe = frozenset(lengths), Probe(7, 3)
-    found = [pair for pair in compared(model, lengths) if pair[0].output(0) in computed]
-    shared = dict.fromkeys([*lengths, *(length for _, length in found)], True)
-    for node, _ in found:
-        readers = [r for r in _reached(node.output(0), shared)[1] if any(x in computed for x in r.outputs())]
+    comparisons = [pair for pair in find_comparisons(model, lengths) if pair[0].output(0) in computed]
+    shared = dict.fromkeys([*lengths, *(length for _, length in comparisons)], True)
+    for node, _ in comparisons:
+        _, readers = _find_dependents(node.output(0), shared)
+        readers = [r for r in readers if any(x in computed for x in r.outputs())]
         ends = [x for reader in readers for x in reader.outputs()]
         if not is_static(node._tensors[0]._type.shape) or not all(_is_by_sequence(x, probe) for x in ends):
             raise UnsupportedError(
                 f"{node.get_friendly_name()!r} depends on the length of the longest sequence in the "
                 "batch: paged attention cannot evaluate that per sequence"
             )
-    return [Choice(node, length, shared) for node, length in found]
+    return [Choice(node, length, shared) for node, length in comparisons]
 
 
-def compared(model: Model, lengths: Container[Output] = ()) -> list[tuple[Node, Output]]:
+def find_comparisons(model: Model, lengths: Container[Output] = ()) -> list[tuple[Node, Output]]:
     """The comparisons of constants with a call's greatest place or one of the lengths, and with which."""
     nodes = [node for node in model.get_ordered_ops() if is_a(node, *_COMPARE)]
     pairs = [(node, _longest(node, lengths)) for node in nodes]
@@ -58,18 +59,18 @@ def compared(model: Model, lengths: Container[Output] = ()) -> list[tuple[Node, 
 
 
 def _longest(node: Node, lengths: Container[Output]) -> Output | None:
-    found: set[Output] = set()
+    sources: set[Output] = set()
     pending = node.input_values()
     while pending:
         source = pending.pop()
         maker = source._node
         if source in lengths or is_a(maker, "ReduceMax") and _is_places(maker.input_value(0)):
-            found.add(source)
+            sources.add(source)
         elif is_a(maker, *_EACH, *_SHAPES):
             pending += maker._inputs
         elif maker._op.role != "constant":
             return None
-    return found.pop() if len(found) == 1 else None
+    return sources.pop() if len(sources) == 1 else None
 
 
 def _is_places(source: Output) -> bool:
@@ -83,47 +84,47 @@ def choose_by_token(model: Model, choice: Choice, length: Output) -> None:
     chosen = choice.node.output(0)
     condition = _each(chosen, {choice.length: length})
     shape = chosen._tensor._type.shape or ()
-    inside, readers = _reached(chosen, choice.shared)
-    both = [{chosen: constant_node(np.full(shape, said)).output(0)} for said in (True, False)]
+    inside, readers = _find_dependents(chosen, choice.shared)
+    both = [{chosen: constant_node(np.full(shape, answer)).output(0)} for answer in (True, False)]
     for reader in (r for r in readers if id(r) in live):
-        one, other = (_again(reader, inside, known) for known in both)
+        one, other = (_again(reader, inside, replacements) for replacements in both)
         for old, true, false in zip(reader.outputs(), one.outputs(), other.outputs(), strict=True):
             rank = len(old._tensor._type.shape or ())
             column = _op("Unsqueeze", condition, np.arange(1, rank)) if rank > 1 else condition
             old.replace(_op("Select", column, true, false))
 
 
-def copied(output: Output, inside: set[Output], known: dict[Output, Output]) -> Output:
-    """Copy an output and the outputs of `inside` that it depends on, with others replaced as in `known`."""
-    node = _again(output._node, inside, known)
+def copy_subgraph(output: Output, inside: set[Output], replacements: dict[Output, Output]) -> Output:
+    """Copy an output and the outputs of `inside` that it depends on; `replacements` stand for others."""
+    node = _again(output._node, inside, replacements)
     return node.output(output._index)
 
 
-def _again(node: Node, inside: set[Output], known: dict[Output, Output]) -> Node:
-    """Copy a node and the outputs of `inside` that it depends on, with others replaced as in `known`."""
+def _again(node: Node, inside: set[Output], replacements: dict[Output, Output]) -> Node:
+    """Copy a node and the outputs of `inside` that it depends on; `replacements` stand for others."""
 
-    def made(source: Output) -> Output:
-        if source in inside and source not in known:
-            copy = _again(source._node, inside, known)
-            known.update(zip(source._node.outputs(), copy.outputs(), strict=True))
-        return known.get(source, source)
+    def replacement_of(source: Output) -> Output:
+        if source in inside and source not in replacements:
+            copy = _again(source._node, inside, replacements)
+            replacements.update(zip(source._node.outputs(), copy.outputs(), strict=True))
+        return replacements.get(source, source)
 
-    return Node._new(node._op, [made(x) for x in node._inputs], node._attrs)
+    return Node._new(node._op, [replacement_of(x) for x in node._inputs], node._attrs)
 
 
-def _each(source: Output, known: Mapping[Output, Output]) -> Output:
-    """Rebuild an output from `known` vectors [n], elementwise: shape changes before it are left out."""
+def _each(source: Output, vectors: Mapping[Output, Output]) -> Output:
+    """Rebuild an output from `vectors` vectors [n], elementwise: shape changes before it are left out."""
     node = source._node
-    if source in known:
-        return known[source]
+    if source in vectors:
+        return vectors[source]
     if node._op.role == "constant":
         return _op("Reshape", source, np.zeros(0, np.int64), special_zero=False)
     if is_a(node, *_SHAPES):
-        return _each(node.input_value(0), known)
-    return Node._new(node._op, [_each(x, known) for x in node._inputs], node._attrs).output(0)
+        return _each(node.input_value(0), vectors)
+    return Node._new(node._op, [_each(x, vectors) for x in node._inputs], node._attrs).output(0)
 
 
-def _reached(condition: Output, shared: dict[Output, bool]) -> tuple[set[Output], list[Node]]:
+def _find_dependents(condition: Output, shared: dict[Output, bool]) -> tuple[set[Output], list[Node]]:
     """The outputs that depend on the condition and that all tokens share; the nodes that compute rows of
     sequences from these."""
     pending, inside, readers = [condition], {condition}, dict[int, Node]()
@@ -139,15 +140,15 @@ def _reached(condition: Output, shared: dict[Output, bool]) -> tuple[set[Output]
     return inside, list(readers.values())
 
 
-def _is_shared(source: Output, known: dict[Output, bool]) -> bool:
+def _is_shared(source: Output, shared: dict[Output, bool]) -> bool:
     """Whether an output is the same for all tokens of a call."""
-    if source not in known:
+    if source not in shared:
         node = source._node
         computed = not node._op.role and bool(node._inputs)
-        known[source] = node._op.role == "constant" or (
-            computed and all(_is_shared(x, known) for x in node._inputs)
+        shared[source] = node._op.role == "constant" or (
+            computed and all(_is_shared(x, shared) for x in node._inputs)
         )
-    return known[source]
+    return shared[source]
 
 
 def _is_by_sequence(output: Output, probe: Probe) -> bool:

@@ -63,10 +63,10 @@ def _remember(model: Model, node: Node, at: int, name: str, zeros: bool, last: O
 
 def _carry_states(model: Model, layer: Node, use_const_initializer: bool) -> bool:
     """False for a layer whose states are variables already."""
-    places = range(1, 1 + CELLS[layer._op.name][1])
-    if any(layer.input_value(at)._node._op.role == "read" for at in places):
+    state_ports = range(1, 1 + CELLS[layer._op.name][1])
+    if any(layer.input_value(at)._node._op.role == "read" for at in state_ports):
         return False
-    for at in places:
+    for at in state_ports:
         name = f"{layer.get_friendly_name()}/variable_{at - 1}"
         _remember(model, layer, at, name, use_const_initializer, layer.output(at))
     return True
@@ -109,13 +109,13 @@ def _takes_whole_inputs(loop: _Repeated) -> bool:
     """Whether in the only iteration each sliced input is the whole input, and each concatenated output the
     result."""
 
-    def whole(value: Output, port: Port) -> bool:
+    def spans(value: Output, port: Port) -> bool:
         shape = value._tensor._type.shape
         return shape is not None and shape[port.axis] == abs(port.part_size)
 
     return all(
-        whole(loop.input_value(port.outer), port) for port in loop._input_ports[0] if port.kind == SLICED
-    ) and all(whole(loop.output(port.outer), port) for port in loop._output_ports[0] if port.kind == CONCAT)
+        spans(loop.input_value(port.outer), port) for port in loop._input_ports[0] if port.kind == SLICED
+    ) and all(spans(loop.output(port.outer), port) for port in loop._output_ports[0] if port.kind == CONCAT)
 
 
 def _put_body_in_place(loop: _Repeated) -> None:

@@ -21,11 +21,11 @@ class Manager:
 
     def register_pass(self, *args: Any, **kwargs: Any) -> PassBase:
         """Add a pass, and return it. TypeError for other objects."""
-        given = [*args, *kwargs.values()]
-        if len(given) != 1 or not isinstance(given[0], PassBase):
+        passes = [*args, *kwargs.values()]
+        if len(passes) != 1 or not isinstance(passes[0], PassBase):
             raise no_such_form("register_pass takes one pass: a ModelPass, a MatcherPass or another PassBase")
-        self.passes_list.append(given[0])
-        return given[0]
+        self.passes_list.append(passes[0])
+        return passes[0]
 
     def set_per_pass_validation(self, new_state: bool) -> None:
         """Whether types are inferred anew after each pass that has changed something."""

@@ -80,32 +80,32 @@ class _MaskRows:
         """The values added to scores of a query after `past` tokens: [heads, keys], -inf for hidden keys."""
         return _row(probe or Probe(past), self.source, self.bias)
 
-    def first_seen(self, place: int) -> int:
+    def first_visible(self, position: int) -> int:
         """The index of the first key that the query at this position sees."""
-        found = _seen(self.of(place), self.source)
-        return place + 1 - found if found else 0
+        visible = _count_visible(self.of(position), self.source)
+        return position + 1 - visible if visible else 0
 
     def window(self, row: np.ndarray, past: int) -> tuple[int, int]:
         """(window, 0), or (0, chunk size) where the next query sees another number of keys, or (0, 0) if the
         query of this row sees all keys. UnsupportedError for other masks."""
-        seen = _seen(row, self.source)
-        if not seen:
+        visible = _count_visible(row, self.source)
+        if not visible:
             return 0, 0
-        start = past + 1 - seen
-        if self.first_seen(past + 1) == start + 1:
-            return seen, 0
+        start = past + 1 - visible
+        if self.first_visible(past + 1) == start + 1:
+            return visible, 0
         low, step = past, 1  # of this chunk, and then of the next one
-        while self.first_seen(low + step) == start:
+        while self.first_visible(low + step) == start:
             low, step = low + step, step * 2
             if low > FARTHEST:
                 raise _other(self.source, _Uneven)
         high = low + step
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if self.first_seen(middle) == start else (low, middle)
+            low, high = (middle, high) if self.first_visible(middle) == start else (low, middle)
         chunk = high - start
-        tried = (0, chunk // 2, chunk - 1, chunk, 2 * chunk - 1, 3 * chunk)
-        if start % chunk or any(self.first_seen(place) != place // chunk * chunk for place in tried):
+        samples = (0, chunk // 2, chunk - 1, chunk, 2 * chunk - 1, 3 * chunk)
+        if start % chunk or any(self.first_visible(p) != p // chunk * chunk for p in samples):
             raise _other(self.source, _Uneven)
         return 0, chunk
 
@@ -130,8 +130,8 @@ def _other(source: Output, kind: type[UnsupportedError] = UnsupportedError) -> U
 def _row(probe: Probe, source: Output, bias: Output | None = None) -> np.ndarray:
     """The values added to the last query's scores, with `bias` as 0: [heads, keys], -inf for hidden keys."""
     try:
-        known = {} if bias is None else {bias: np.zeros_like(probe.value(bias))}
-        mask = probe.values([source], known)[0]
+        values = {} if bias is None else {bias: np.zeros_like(probe.value(bias))}
+        mask = probe.values([source], values)[0]
     except FAILURES as error:
         raise UnsupportedError(
             f"the mask of attention {source.get_node().get_friendly_name()!r} depends on the model's "
@@ -145,7 +145,7 @@ def _row(probe: Probe, source: Output, bias: Output | None = None) -> np.ndarray
     return np.where(mask[0, :, -1] < HIDDEN, -np.inf, mask[0, :, -1])
 
 
-def _seen(row: np.ndarray, source: Output) -> int:
+def _count_visible(row: np.ndarray, source: Output) -> int:
     """The number of visible keys, 0 if all are. UnsupportedError unless they are the last of each head."""
     visible = np.isfinite(row)
     count = int(visible[0].sum())
@@ -160,14 +160,14 @@ def _slopes(rows: _MaskRows, row: np.ndarray) -> tuple[np.ndarray | None, Output
     if not steps.size or not steps.any():
         return None, None
     slopes = steps.mean(1, dtype=np.float64).astype(np.float32)
-    whole, known = bool(np.isfinite(row).all()), {PAST: row}
-    if whole:
+    sees_all, row_by_past = bool(np.isfinite(row).all()), {PAST: row}
+    if sees_all:
         try:
-            known[FAR] = rows.of(FAR)
+            row_by_past[FAR] = rows.of(FAR)
         except (MemoryError, UnsupportedError):
             pass  # a table that is not as long
-    if whole and not all(_is_linear(found, slopes) for found in known.values()):
-        placed = place_bias(rows.source, known)
+    if sees_all and not all(_is_linear(bias, slopes) for bias in row_by_past.values()):
+        placed = place_bias(rows.source, row_by_past)
         if placed is not None:
             return slopes, placed
     if not _is_linear(row, slopes):

@@ -23,29 +23,29 @@ def padding_products(model: Model) -> list[tuple[Node, int]]:
     """The products of anything and of ones, where no token is padding: each Multiply, and which input the
     other factor is."""
     pending = [p.output(0) for p in inputs_named(model, "attention_mask")]
-    found: dict[int, tuple[Node, int]] = {}
-    seen, probes = set(pending), [Probe(*tried) for tried in _TRIED]
+    products: dict[int, tuple[Node, int]] = {}
+    factors, probes = set(pending), [Probe(*lengths) for lengths in _TRIED]
     for factor in pending:
         for node, index in users_of(factor):
             other = node.input_value(1 - index) if is_a(node, "Multiply") else None
             if other is not None and _spreads(factor, other) and all(_is_one(p, factor) for p in probes):
-                found[id(node)] = node, 1 - index
+                products[id(node)] = node, 1 - index
             elif (index == 0 and is_a(node, *_SHAPES)) or is_a(node, *_EACH):
-                pending += {node.output(0)} - seen
-                seen.add(node.output(0))
-    return list(found.values())
+                pending += {node.output(0)} - factors
+                factors.add(node.output(0))
+    return list(products.values())
 
 
 def _is_one(probe: Probe, factor: Output) -> bool:
     """Whether all elements are."""
-    value = probe.tried([factor])
+    value = probe.try_values([factor])
     return value is not None and bool((value[0] == 1).all())
 
 
 def _spreads(ones: Output, other: Output) -> bool:
     """Whether the product has the shape of the other factor."""
-    small, wide = ones._tensor._type.shape, other._tensor._type.shape
-    if small is None or wide is None or len(small) > len(wide):
+    small, large = ones._tensor._type.shape, other._tensor._type.shape
+    if small is None or large is None or len(small) > len(large):
         return False
-    pairs = zip(small, wide[len(wide) - len(small) :], strict=True)
+    pairs = zip(small, large[len(large) - len(small) :], strict=True)
     return all(a == 1 or (b != 1 and (a == b or not isinstance(a, int))) for a, b in pairs)

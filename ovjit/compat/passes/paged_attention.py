@@ -65,27 +65,27 @@ def make_paged(model: Model, options: Options) -> None:
         )
     other = _variables(model) - {name for layer in layers for name in layer.variables()}
     states = recurrent_layers(model, other) if other else []
-    left = sorted(other - {layer.variable for layer in states})
-    if left:
+    unsupported = sorted(other - {layer.variable for layer in states})
+    if unsupported:
         raise UnsupportedError(
-            f"the variables {', '.join(map(repr, left[:4]))} are not caches of attention, and their "
+            f"the variables {', '.join(map(repr, unsupported[:4]))} are not caches of attention, and their "
             "layers are not of a kind with paged states: PagedCausalConv1D, PagedGatedDeltaNet, "
             "PagedSelectiveSSM"
         )
-    places, lengths = counted_positions(model)
-    replaced: dict[Output, list[Output]] = {x: [] for x in (*places, *lengths)}
+    positions, lengths = counted_positions(model)
+    replaced: dict[Output, list[Output]] = {x: [] for x in (*positions, *lengths)}
     for layer in layers:
         node = layer.node
         replaced[node.output(0)] = [node.input_value(0), layer.key, layer.value, *node.input_values()[4:]]
     for state in states:
         inputs = [x.source if isinstance(x, Input) else x for x in state.inputs]
-        replaced |= dict.fromkeys(state.made, inputs)
+        replaced |= dict.fromkeys(state.outputs, inputs)
     computed = check_stateless(model, replaced)
-    places, lengths = ([x for x in found if x in computed] for found in (places, lengths))
+    positions, lengths = ([x for x in outputs if x in computed] for outputs in (positions, lengths))
     masks, chosen = _masks(layers), choices(model, lengths, computed)
     _check_chunks(masks, options)
     products = padding_products(model)
-    _Rewriting(model, options).run(layers, masks, states, places, lengths, chosen, products)
+    _Rewriting(model, options).run(layers, masks, states, positions, lengths, chosen, products)
 
 
 def _variables(model: Model) -> set[str]:
@@ -99,31 +99,31 @@ def _check_chunks(masks: Iterable[Mask], options: Options) -> None:
         "use_score_outputs", "allow_score_aggregation", "allow_xattention", "allow_adaptive_rkv",
         "allow_qq_bias",
     )  # fmt: skip
-    asked = [name for name in names if getattr(options, name)]
+    enabled = [name for name in names if getattr(options, name)]
     for mask in masks:
         if mask.chunk and mask.chunk % BLOCK:
             raise UnsupportedError(
                 f"chunked attention of {mask.chunk} tokens is not supported: chunks must begin at "
                 f"blocks of {BLOCK} tokens"
             )
-        if mask.chunk and asked:
-            raise UnsupportedError(f"chunked attention cannot be combined with {' and '.join(asked)}")
+        if mask.chunk and enabled:
+            raise UnsupportedError(f"chunked attention cannot be combined with {' and '.join(enabled)}")
 
 
 def _masks(layers: Iterable[CachedLayer]) -> list[Mask]:
     """Read each layer's mask; a mask that layers share is read once."""
-    known: dict[tuple[int, int], Mask] = {}
-    found = []
+    mask_by_output: dict[tuple[int, int], Mask] = {}
+    masks = []
     for layer in layers:
         mask = layer.mask
         if mask is None:
-            found.append(Mask())
+            masks.append(Mask())
             continue
         key = id(mask._node), mask._index
-        if key not in known:
-            known[key] = read_mask(mask, score_bias(mask, layer.joined(2)))
-        found.append(known[key])
-    return found
+        if key not in mask_by_output:
+            mask_by_output[key] = read_mask(mask, score_bias(mask, layer.concat_of(2)))
+        masks.append(mask_by_output[key])
+    return masks
 
 
 class _Rewriting(Inputs):
@@ -137,19 +137,19 @@ class _Rewriting(Inputs):
         self.columns: dict[Output, Output] = {}
 
     def run(
-        self, layers: list[CachedLayer], masks: list[Mask], states: list[Layer], places: list[Output],
+        self, layers: list[CachedLayer], masks: list[Mask], states: list[Layer], positions: list[Output],
         lengths: list[Output], chosen: list[Choice], products: list[tuple[Node, int]],
     ) -> None:  # fmt: skip
         model = self.model
         self._flatten(("input_ids", "inputs_embeds"), 1)
-        has_places = bool(inputs_named(model, "position_ids"))
-        if has_places:
+        has_positions = bool(inputs_named(model, "position_ids"))
+        if has_positions:
             self._flatten(("position_ids",), -1)
         for name in ("max_context_len", "past_lens", "subsequence_begins", "block_indices_begins"):
             self.input(name, "i32", () if name == "max_context_len" else (ANY,))
         if not self.options.use_block_indices_inputs:
             self.input("block_indices", "i32", (ANY,))
-        self._count_outside(places, has_places)
+        self._count_outside(positions, has_positions)
         owners: dict[tuple[int, ...], int] = {}
         for number, (layer, mask) in enumerate(zip(layers, masks, strict=True)):
             self._replace(number, owners.setdefault(layer.caches(), number), layer, mask)
@@ -160,17 +160,17 @@ class _Rewriting(Inputs):
                 model.remove_sink(assign)
                 assign.input_value(0)._node._forget_user(assign)
         if chosen:
-            own = self.own_lengths()
+            own_lengths = self.own_lengths()
         for choice in chosen:
-            last = _op("Subtract", own, _i64(1))
-            choose_by_token(model, choice, own if choice.length in lengths else last)
+            last = _op("Subtract", own_lengths, _i64(1))
+            choose_by_token(model, choice, own_lengths if choice.length in lengths else last)
         for length in lengths:
             length.replace(self.longest(length))
         model.add_results(self.results)
         for product, index in products:
             product.output(0).replace(product.input_value(index))
         self._drop_old_inputs()
-        model.add_parameters(self.made)
+        model.add_parameters(self.new_parameters)
         model.validate_nodes_and_infer_types()
 
     def _flatten(self, names: tuple[str, ...], axis: int) -> None:
@@ -188,43 +188,43 @@ class _Rewriting(Inputs):
             old.output(0).replace(spread)
             index = model.get_parameters().index(old)
             model.remove_parameter(old)
-            self._place(new, index)
+            self._insert_parameter(new, index)
 
-    def _count_outside(self, places: list[Output], has_places: bool) -> None:
+    def _count_outside(self, positions: list[Output], has_positions: bool) -> None:
         """The places of new tokens that the model counted, as an input. If the model has none yet, it gets
         the names of those places."""
-        if has_places:
-            given = inputs_named(self.model, "position_ids")[0].output(0)
-            if len(given._tensor._type.shape or ()) != 1 and places:
+        if has_positions:
+            row_input = inputs_named(self.model, "position_ids")[0].output(0)
+            if len(row_input._tensor._type.shape or ()) != 1 and positions:
                 raise UnsupportedError(
                     "several kinds of positions are used, some of which are counted from variables"
                 )
         else:
-            given = self.input("position_ids", "i64", (ANY,))
-            given._tensor._names = given._tensor._names | names_of(places)
-        for place in places:
-            kind = place._tensor._type
-            row = given if kind.dtype == given._tensor._type.dtype else None
-            row = row or _op("Convert", given, destination_type=kind.dtype)
-            for names in (place, place._node.input_value(0)):
-                names._tensor._names = names._tensor._names - given._tensor._names
+            row_input = self.input("position_ids", "i64", (ANY,))
+            row_input._tensor._names = row_input._tensor._names | names_of(positions)
+        for position in positions:
+            kind = position._tensor._type
+            row = row_input if kind.dtype == row_input._tensor._type.dtype else None
+            row = row or _op("Convert", row_input, destination_type=kind.dtype)
+            for names in (position, position._node.input_value(0)):
+                names._tensor._names = names._tensor._names - row_input._tensor._names
             if len(kind.shape or ()) == 1:
-                place._tensor._names = set()
-                for end in row_ends(place):
+                position._tensor._names = set()
+                for end in row_ends(position):
                     _stand_up(end)
             else:
                 row = _op("Unsqueeze", row, _i64(1))
                 if len(kind.shape or ()) > 2:
                     shape = np.array([*kind.shape[:-2], 1, 1])
                     row = _op("Broadcast", row, shape, mode="bidirectional")
-            place.replace(row)
+            position.replace(row)
 
-    def _place(self, parameter: Parameter, index: int) -> None:
+    def _insert_parameter(self, parameter: Parameter, index: int) -> None:
         """Put an input where another one was."""
-        behind = self.model.get_parameters()[index:]
-        for old in behind:
+        following = self.model.get_parameters()[index:]
+        for old in following:
             self.model.remove_parameter(old)
-        self.model.add_parameters([parameter, *behind])
+        self.model.add_parameters([parameter, *following])
 
     def _replace(self, number: int, owner: int, layer: CachedLayer, mask: Mask) -> None:
         """One layer's attention, over the caches of the layer `owner`, which writes them."""
@@ -234,7 +234,7 @@ class _Rewriting(Inputs):
         if mask.bias is not None:
             query = with_factor(query, scale_of(layer))
             key = with_bias(
-                key, _op("Transpose", bias_of(mask.bias, layer.joined(2), layer.value), _i64(0, 2, 1, 3))
+                key, _op("Transpose", bias_of(mask.bias, layer.concat_of(2), layer.value), _i64(0, 2, 1, 3))
             )
         if mask.placed is not None:
             query, key = self._with_places(layer, mask, query, key)
@@ -286,7 +286,7 @@ class _Rewriting(Inputs):
         name = layer.node.get_friendly_name()
         paged.set_friendly_name(f"{name}/{layer.operation}")
         out = _op("Unsqueeze", paged, _i64(layer.axis), name=name)
-        for result in layer.made:
+        for result in layer.outputs:
             result.replace(out)
 
     def _new(self, layer: CachedLayer, index: int) -> Output:
@@ -314,8 +314,8 @@ class _Rewriting(Inputs):
         node, opts = layer.node, self.options
         names = f"key_cache.{owner}", f"value_cache.{owner}"
         caches = [self.input(name, "dynamic", (ANY,) * 4) for name in names]
-        own = opts.use_block_indices_inputs
-        blocks = each("block_indices", "i32") if own else self.input("block_indices", "i32", (ANY,))
+        separate = opts.use_block_indices_inputs
+        blocks = each("block_indices", "i32") if separate else self.input("block_indices", "i32", (ANY,))
         shared = [self.input(name, "i32", (ANY,)) for name in ("past_lens", "subsequence_begins")]
         ends = self.input("block_indices_begins", "i32", (ANY,))
         slopes = empty(np.float32) if mask.slopes is None else constant_node(mask.slopes).output(0)
@@ -344,10 +344,10 @@ class _Rewriting(Inputs):
             sets = "adaptive_rkv_diversity_block_set_indices"
             diversity = [*both, each(sets, "i32"), each(f"{sets}_begins", "i32")]
         kinds = empty(np.int32)
-        given = inputs_named(self.model, "token_type_ids")
-        if given and given[0]._attrs["element_type"] in ("i32", "i64"):
-            kinds = given[0].output(0)
-            if given[0]._attrs["element_type"] != "i32":
+        type_inputs = inputs_named(self.model, "token_type_ids")
+        if type_inputs and type_inputs[0]._attrs["element_type"] in ("i32", "i64"):
+            kinds = type_inputs[0].output(0)
+            if type_inputs[0]._attrs["element_type"] != "i32":
                 kinds = _op("Convert", kinds, destination_type="i32")
         bias = [empty(np.uint8), empty(np.int32)]
         if opts.allow_qq_bias:
@@ -360,10 +360,10 @@ class _Rewriting(Inputs):
 
     def _outputs(self, number: int, paged: Node) -> None:
         """The results that the options ask for."""
-        wanted = [("scores", 1, self.options.use_score_outputs)]
-        wanted.append(("adaptive_rkv_diversity", 2, self.options.allow_adaptive_rkv))
-        for what, index, asked in wanted:
-            if asked:
+        outputs = [("scores", 1, self.options.use_score_outputs)]
+        outputs.append(("adaptive_rkv_diversity", 2, self.options.allow_adaptive_rkv))
+        for what, index, enabled in outputs:
+            if enabled:
                 name = f"{what}.{number}"
                 result = Result._of(paged.output(index), name)
                 result._tensors[0]._names = result._tensors[0]._names | {name}
@@ -404,9 +404,9 @@ def _stand_up(end: Output) -> None:
         end.replace(_op("Reshape", node.input_value(0), target, special_zero=False))
 
 
-def _by_token(given: Input) -> Output:
+def _by_token(data: Input) -> Output:
     """A row for each token. Sequences have one, so that its dimension can be left out."""
-    return _op("Reshape", given.source, _i64(-1, *given.shape), special_zero=False)
+    return _op("Reshape", data.source, _i64(-1, *data.shape), special_zero=False)
 
 
 def _rows(source: Output) -> Output:

@@ -19,17 +19,17 @@ class Inputs:
 
     def __init__(self, model: Model):
         self.model = model
-        self.made: list[Parameter] = []
+        self.new_parameters: list[Parameter] = []
         self.shared: dict[str, Parameter] = {}
 
     def input(self, name: str, dtype: str, shape: tuple[Any, ...]) -> Output:
         """An input of the model, made when it is first asked for."""
-        known = self.shared.get(name)
-        if known is None:
-            known = self.shared[name] = Parameter._of(dtype, shape, name)
-            known._tensors[0]._names = {name}
-            self.made.append(known)
-        return known.output(0)
+        parameter = self.shared.get(name)
+        if parameter is None:
+            parameter = self.shared[name] = Parameter._of(dtype, shape, name)
+            parameter._tensors[0]._names = {name}
+            self.new_parameters.append(parameter)
+        return parameter.output(0)
 
     def longest(self, length: Output) -> Output:
         """The length of the longest sequence, in place of one that is counted."""

@@ -61,27 +61,27 @@ class CachedLayer(NamedTuple):
 
     def variables(self) -> set[str]:
         """The variables of keys and values."""
-        found = set()
+        names = set()
         for index in (1, 2):
-            node = self.joined(index).input_value(0)._node
+            node = self.concat_of(index).input_value(0)._node
             while node._op.role != "read":
                 node = node.input_value(0)._node
-            found.add(str(node._attrs["variable_id"]))
-        return found
+            names.add(str(node._attrs["variable_id"]))
+        return names
 
-    def joined(self, index: int) -> Node:
+    def concat_of(self, index: int) -> Node:
         """The Concat of all keys (1) or values (2)."""
-        found = _cache_of(self.node.input_value(index))
-        assert found is not None
-        return found
+        concat = _cache_of(self.node.input_value(index))
+        assert concat is not None
+        return concat
 
     def caches(self) -> tuple[int, ...]:
         """The identities of the caches of keys and values. Layers that share caches have equal ones."""
-        return tuple(id(self.joined(index)) for index in (1, 2))
+        return tuple(id(self.concat_of(index)) for index in (1, 2))
 
     def axis(self, index: int) -> int:
         """The axis along which the cache of keys (1) or values (2) grows."""
-        joined = self.joined(index)
+        joined = self.concat_of(index)
         rank = len(joined._tensors[0]._type.shape)
         return int(joined._attrs["axis"]) % rank
 

@@ -42,7 +42,7 @@ class Layer(NamedTuple):
     inputs: list[Input | Output]
     table: int
     attrs: dict[str, Any]
-    made: list[Output]
+    outputs: list[Output]
     axis: int
 
 
@@ -67,15 +67,15 @@ class Input(NamedTuple):
 def recurrent_layers(model: Model, variables: set[str]) -> list[Layer]:
     """The layers whose states are among these variables: state spaces, convolutions, then delta rules."""
     sinks = {str(n._attrs["variable_id"]): n.input_value(0) for n in model.get_sinks()}
-    found: list[Layer] = []
+    layers: list[Layer] = []
     probe = Probe(0, TOKENS)
     for node in model.get_ordered_ops():
         for read in {_read(x) for x in _states_of(node)} - {None}:
             name = str(read._attrs["variable_id"])  # type: ignore[union-attr]
             if name in variables and name in sinks:
-                found += _Finder(probe, node, read, sinks[name]).layers()  # type: ignore[arg-type]
+                layers += _Finder(probe, node, read, sinks[name]).layers()  # type: ignore[arg-type]
     order = ["PagedSelectiveSSM", "PagedCausalConv1D", "PagedGatedDeltaNet"]
-    return sorted(found, key=lambda layer: order.index(layer.operation))
+    return sorted(layers, key=lambda layer: order.index(layer.operation))
 
 
 def _states_of(node: Node) -> list[Output]:
@@ -98,8 +98,8 @@ def _read(source: Output) -> Node | None:
 class _Finder:
     """One node that reads a state."""
 
-    def __init__(self, probe: Probe, node: Node, read: Node, kept: Output):
-        self.probe, self.node, self.read, self.kept = probe, node, read, kept
+    def __init__(self, probe: Probe, node: Node, read: Node, next_state: Output):
+        self.probe, self.node, self.read, self.next_state = probe, node, read, next_state
         self.rng = np.random.default_rng(0)
         shape = read._tensors[0]._type.shape or ()
         self.state = tuple(d for d in shape[1:] if isinstance(d, int))
@@ -112,31 +112,31 @@ class _Finder:
         if not self.settled:
             return []
         if is_a(self.node, "GroupConvolution"):
-            found = self._windows() if len(self.state) == 2 else iter(())
+            layers = self._windows() if len(self.state) == 2 else iter(())
         else:
-            found = self._loops() if len(self.state) == 3 else iter(())
-        return list(itertools.islice(found, 1))
+            layers = self._loops() if len(self.state) == 3 else iter(())
+        return list(itertools.islice(layers, 1))
 
-    def _made(
+    def _find_outputs(
         self,
         ends: Sequence[Output],
-        given: Mapping[Output, np.ndarray],
+        values: Mapping[Output, np.ndarray],
         axis: int,
-        wanted: Sequence[np.ndarray],
+        expected: Sequence[np.ndarray],
     ) -> list[Output]:
         """Those of the outputs that are this result, [1, tokens, ...], for these inputs; none where the state
         is not this one."""
-        made = self.probe.tried([self.kept, *ends], given)
-        if made is None or not _near(made[0], wanted[1]):
+        computed = self.probe.try_values([self.next_state, *ends], values)
+        if computed is None or not _near(computed[0], expected[1]):
             return []
-        found = zip(ends, made[1:], strict=True)
-        return [end for end, y in found if _near(np.moveaxis(y, axis, 1), wanted[0])]
+        pairs = zip(ends, computed[1:], strict=True)
+        return [end for end, y in pairs if _near(np.moveaxis(y, axis, 1), expected[0])]
 
     def _layer(
-        self, operation: str, inputs: Sequence[Any], table: int, made: list[Output], axis: int, **attrs: Any
+        self, operation: str, inputs: Sequence[Any], table: int, ends: list[Output], axis: int, **attrs: Any
     ) -> Layer:
         name = str(self.read._attrs["variable_id"])
-        return Layer(operation, self.node, name, self.state, list(inputs), table, attrs, made, axis)
+        return Layer(operation, self.node, name, self.state, list(inputs), table, attrs, ends, axis)
 
     # -- convolutions --------------------------------------------------------------------------------------
 
@@ -148,15 +148,15 @@ class _Finder:
             return
         x = Input(joined.input_value(1), 2, (channels,))
         tokens, state = x.random(self.rng), self.rng.standard_normal((1, *self.state)).astype(np.float32)
-        whole = np.concatenate([state, tokens], 2)
-        seen = np.lib.stride_tricks.sliding_window_view(whole[:, :, 1:], taps, 2)
-        given = {x.source: tokens, self.source: state}
+        history = np.concatenate([state, tokens], 2)
+        windows = np.lib.stride_tricks.sliding_window_view(history[:, :, 1:], taps, 2)
+        values = {x.source: tokens, self.source: state}
         for end, bias in self._slices(channels):
-            known = [self.probe.value(v) for v in (weights, *bias)]
-            y = (seen * known[0][:, 0]).sum(-1) + (known[1].reshape(-1, 1) if bias else 0)
-            made = self._made([end], given, 2, [np.moveaxis(y, 2, 1), whole[:, :, -taps:]])
-            if made:
-                yield self._layer("PagedCausalConv1D", [x, weights, *bias], 1, made, 2)
+            parameters = [self.probe.value(v) for v in (weights, *bias)]
+            y = (windows * parameters[0][:, 0]).sum(-1) + (parameters[1].reshape(-1, 1) if bias else 0)
+            outputs = self._find_outputs([end], values, 2, [np.moveaxis(y, 2, 1), history[:, :, -taps:]])
+            if outputs:
+                yield self._layer("PagedCausalConv1D", [x, weights, *bias], 1, outputs, 2)
 
     def _slices(self, channels: int) -> Iterator[tuple[Output, list[Output]]]:
         """Yield (output, biases): a Slice of the new tokens' results, and biases of channels added before."""
@@ -191,37 +191,37 @@ class _Finder:
         for output in pending:
             users = [u for u, _ in users_of(output) if is_a(u, "Reshape", "Concat", "Slice")]
             pending += [u.output(0) for u in users if u.output(0) not in pending]
-        return [x for x in pending if len(x._tensor._type.shape or ()) == 4 and x != self.kept]
+        return [x for x in pending if len(x._tensor._type.shape or ()) == 4 and x != self.next_state]
 
     def _deltas(self, rows: Sequence[Output], axis: int) -> Iterator[Layer]:
-        heads, size, wide = self.state
+        heads, size, value_size = self.state
         q, k, v, gate, beta = rows
-        rest = [Input(v, axis, (heads, wide)), Input(gate, axis, (heads,)), Input(beta, axis, (heads,))]
+        gates = [Input(x, axis, (heads,)) for x in (gate, beta)]
         state = self.rng.standard_normal((1, *self.state)).astype(np.float32)
-        behind_q, behind_k = (_behind(x, axis, heads, size) for x in (q, k))
-        pairs = itertools.product(behind_q, behind_k, (True, False))
-        for (own, eps), (other, other_eps), unit in pairs:
-            attrs = {"fuse_qk_l2norm": unit, "q_l2_norm_eps": eps, "k_l2_norm_eps": other_eps}
-            inputs = [own, other, *rest]
+        queries, keys = (_find_vectors(x, axis, heads, size) for x in (q, k))
+        pairs = itertools.product(queries, keys, (True, False))
+        for (query, query_eps), (key, key_eps), unit in pairs:
+            attrs = {"fuse_qk_l2norm": unit, "q_l2_norm_eps": query_eps, "k_l2_norm_eps": key_eps}
+            inputs = [query, key, Input(v, axis, (heads, value_size)), *gates]
             arrays = [x.random(self.rng) for x in inputs]
             arrays[0] *= np.float32(2e-3 if unit else 1)  # so that what is added to squares counts
             arrays[1] *= np.float32(2e-3 if unit else 1 / math.sqrt(size))
             arrays[3], arrays[4] = -np.abs(arrays[3]), np.abs(np.tanh(arrays[4]))
             by_token = [x.by_token(a) for x, a in zip(inputs, arrays, strict=True)]
-            wanted = find_op("GatedDeltaNet", 1).evaluate([*by_token[:3], state, *by_token[3:]], attrs)
-            given = {x.source: a for x, a in zip(inputs, arrays, strict=True)} | {self.source: state}
-            made = self._made(self._ends(), given, axis, wanted) if len(given) == 6 else []
-            if made:
+            expected = find_op("GatedDeltaNet", 1).evaluate([*by_token[:3], state, *by_token[3:]], attrs)
+            values = {x.source: a for x, a in zip(inputs, arrays, strict=True)} | {self.source: state}
+            outputs = self._find_outputs(self._ends(), values, axis, expected) if len(values) == 6 else []
+            if outputs:
                 attrs["use_qk_l2norm"] = attrs.pop("fuse_qk_l2norm")
-                yield self._layer("PagedGatedDeltaNet", inputs, 3, made, axis, **attrs)
+                yield self._layer("PagedGatedDeltaNet", inputs, 3, outputs, axis, **attrs)
 
     def _spaces(self, rows: Sequence[Output]) -> Iterator[Layer]:
         """exp(dt A), dt B x and C go into the loop."""
         heads, size, states = self.state
-        kept = _through(rows[0], ("Reshape", "Unsqueeze", "Convert"))
-        if not is_a(kept._node, "Exp"):
+        decay = _through(rows[0], ("Reshape", "Unsqueeze", "Convert"))
+        if not is_a(decay._node, "Exp"):
             return
-        product = kept._node.input_value(0)._node
+        product = decay._node.input_value(0)._node
         if not is_a(product, "Multiply"):
             return
         rate, dt = sorted(product._inputs, key=lambda x: len(x._tensor._type.shape or ()))
@@ -230,19 +230,19 @@ class _Finder:
             return
         state = self.rng.standard_normal((1, *self.state)).astype(np.float32)
         factors = [x for x in _factors(rows[1]) if x != dt]
-        tried = itertools.product(
+        candidates = itertools.product(
             *(itertools.chain(*(_shared(x, states) for x in ends)) for ends in (factors, [rows[2]])),
             [Input(x, 1, (heads, size)) for x in factors if _tail(x) == (heads, size)],
         )
-        for b, c, x in tried:
+        for b, c, x in candidates:
             inputs = [Input(dt, 1, (heads,)), b, x, c]
             arrays = [v.random(self.rng) for v in inputs]
             arrays[0] = np.abs(arrays[0])
-            given = {v.source: a for v, a in zip(inputs, arrays, strict=True)} | {self.source: state}
-            wanted = find_op("SelectiveSSM", 1).evaluate([self.probe.value(rate), *arrays, state], {})
-            made = self._made(self._ends(), given, 1, wanted) if len(given) == 5 else []
-            if made:
-                yield self._layer("PagedSelectiveSSM", [rate, *inputs], 5, made, 1)
+            values = {v.source: a for v, a in zip(inputs, arrays, strict=True)} | {self.source: state}
+            expected = find_op("SelectiveSSM", 1).evaluate([self.probe.value(rate), *arrays, state], {})
+            outputs = self._find_outputs(self._ends(), values, 1, expected) if len(values) == 5 else []
+            if outputs:
+                yield self._layer("PagedSelectiveSSM", [rate, *inputs], 5, outputs, 1)
 
 
 def _near(one: np.ndarray, other: np.ndarray) -> bool:
@@ -271,27 +271,27 @@ def _factors(source: Output) -> list[Output]:
 
 def _shared(source: Output, size: int) -> list[Input]:
     """[batch, tokens, heads, size], and before it what several heads share."""
-    found: list[Input] = []
+    inputs: list[Input] = []
     source = _through(source, ("Unsqueeze",))
     for _ in range(2):
         tail = _tail(source)
         if len(tail) == 2 and tail[1] == size and isinstance(tail[0], int):
-            found.insert(0, Input(source, 1, tail))
+            inputs.insert(0, Input(source, 1, tail))
         source = _through(source, REPEATS)
         source = _through(source, ("Unsqueeze",))
-    return found
+    return inputs
 
 
-def _behind(source: Output, axis: int, groups: int, size: int) -> list[tuple[Input, float]]:
+def _find_vectors(source: Output, axis: int, groups: int, size: int) -> list[tuple[Input, float]]:
     """Queries or keys, and before them those that are not scaled, nor of length 1, nor repeated: the first
     ones first. With each comes what is added to sums of squares on the way."""
-    found: list[tuple[Input, float]] = []
+    candidates: list[tuple[Input, float]] = []
     eps = 1e-6
     while True:
         shape = source._tensor._type.shape or ()
         heads = shape[3 - axis] if len(shape) == 4 and _tail(source)[1] == size else None
         if isinstance(heads, int) and groups % heads == 0:
-            found.insert(0, (Input(source, axis, (heads, size)), eps))
+            candidates.insert(0, (Input(source, axis, (heads, size)), eps))
         node = source._node
         if is_a(node, "Convert"):
             source = node.input_value(0)
@@ -300,13 +300,13 @@ def _behind(source: Output, axis: int, groups: int, size: int) -> list[tuple[Inp
         elif is_a(node, "Gather", "Unsqueeze", *REPEATS):
             source = node.input_value(0)
         elif is_a(node, "Multiply", "Divide"):
-            whole = [x for x in node._inputs if len(tail := _tail(x)) == 2 and tail[1] == size]
-            if len(whole) != 1:
-                return found
-            source = whole[0]
-            eps = _added(next(x for x in node._inputs if x != source), eps)
+            vectors = [x for x in node._inputs if len(tail := _tail(x)) == 2 and tail[1] == size]
+            if len(vectors) != 1:
+                return candidates
+            source = vectors[0]
+            eps = _find_epsilon(next(x for x in node._inputs if x != source), eps)
         else:
-            return found
+            return candidates
 
 
 def _order(node: Node) -> list[int]:
@@ -314,7 +314,7 @@ def _order(node: Node) -> list[int]:
     return order.get_data().tolist() if order._op.role == "constant" else []  # type: ignore[attr-defined]
 
 
-def _added(source: Output, eps: float) -> float:
+def _find_epsilon(source: Output, eps: float) -> float:
     """The number that is added on the way to a factor."""
     pending = [source]
     for output in pending:

@@ -79,9 +79,9 @@ class PatternSymbolValue:
         """The values. RuntimeError if it is one."""
         return self._as(list)
 
-    def _plain(self) -> Any:
+    def _to_python(self) -> Any:
         """A number, a Symbol, or a list of these."""
-        return [v._plain() for v in self._value] if self.is_group() else self._value
+        return [v._to_python() for v in self._value] if self.is_group() else self._value
 
     def _as(self, kind: Any) -> Any:
         if not isinstance(self._value, kind):
@@ -110,14 +110,14 @@ class Predicate:
         self._function = predicate
         self._symbols = predicate is not None and _takes_two(predicate)
 
-    def _holds(self, found: Found, output: Output) -> Found | None:
-        """`found`, and the symbols that the function adds; None if it does not hold."""
+    def _holds(self, match: Found, output: Output) -> Found | None:
+        """`match`, and the symbols that the function adds; None if it does not hold."""
         if self._function is None:
-            return found
+            return match
         if not self._symbols:
-            return found if self._function(output) else None
-        symbols = symbols_of(found)
-        return {**found, **symbols} if self._function(symbols, output) else None
+            return match if self._function(output) else None
+        symbols = symbols_of(match)
+        return {**match, **symbols} if self._function(symbols, output) else None
 
 
 def _takes_two(function: Callable[..., Any]) -> bool:
@@ -135,8 +135,8 @@ def _takes_two(function: Callable[..., Any]) -> bool:
     return len(required) == 2
 
 
-def _predicate(given: Any) -> Predicate:
-    return given if isinstance(given, Predicate) else Predicate(given)
+def _predicate(condition: Any) -> Predicate:
+    return condition if isinstance(condition, Predicate) else Predicate(condition)
 
 
 class Pattern(Node):
@@ -150,7 +150,7 @@ class Pattern(Node):
         self._set_types([TensorType("dynamic", None)])
         self._predicate = _predicate(predicate)
 
-    def _alternatives(self, output: Output, found: Found) -> Iterator[Found]:
+    def _alternatives(self, output: Output, match: Found) -> Iterator[Found]:
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -169,10 +169,10 @@ class AnyInput(Pattern):
     def __init__(self, predicate: Any = None):
         self._prepare((), predicate)
 
-    def _alternatives(self, output: Output, found: Found) -> Iterator[Found]:
-        known = self._predicate._holds(found, output)
-        if known is not None:
-            yield {**known, self: output}
+    def _alternatives(self, output: Output, match: Found) -> Iterator[Found]:
+        extended = self._predicate._holds(match, output)
+        if extended is not None:
+            yield {**extended, self: output}
 
 
 def _sources(args: tuple[Any, ...], named: dict[str, Any], what: str) -> tuple[list[Output] | None, Any]:
@@ -204,8 +204,8 @@ def _records(names: Any, what: str) -> list[Op]:
     for name in listed:
         opset, dot, kind = name.replace("::", ".").rpartition(".")
         number = opset.removeprefix("opset")
-        known = opset.startswith("opset") and number.isdecimal() and 1 <= int(number) <= 17
-        if not dot or not known:
+        is_opset = opset.startswith("opset") and number.isdecimal() and 1 <= int(number) <= 17
+        if not dot or not is_opset:
             raise ModelError(
                 f"Unsupported opset type: {opset or kind}; a type name is like opset13.Relu, with "
                 "opset1 to opset17"
@@ -227,17 +227,17 @@ class WrapType(Pattern):
         self._prepare(inputs or (), predicate)
         self._has_inputs = inputs is not None
 
-    def _alternatives(self, output: Output, found: Found) -> Iterator[Found]:
+    def _alternatives(self, output: Output, match: Found) -> Iterator[Found]:
         if not any(_same_type(output._node, record) for record in self._types):
             return
-        known = self._predicate._holds(found, output)
-        if known is None:
+        extended = self._predicate._holds(match, output)
+        if extended is None:
             return
-        known = {**known, self: output}
+        extended = {**extended, self: output}
         if not self._has_inputs:
-            yield known
+            yield extended
             return
-        yield from match_inputs(self._inputs, output._node, known)
+        yield from match_inputs(self._inputs, output._node, extended)
 
 
 class Or(Pattern):
@@ -252,10 +252,10 @@ class Or(Pattern):
             raise no_such_constructor("Or takes a list of Nodes or Outputs")
         self._prepare([item if isinstance(item, Output) else item.output(0) for item in inputs], None)
 
-    def _alternatives(self, output: Output, found: Found) -> Iterator[Found]:
+    def _alternatives(self, output: Output, match: Found) -> Iterator[Found]:
         for source in self._inputs:
-            for known in match_output(source, output, found):
-                yield {**known, self: output}
+            for extended in match_output(source, output, match):
+                yield {**extended, self: output}
 
 
 class Optional(Pattern):
@@ -268,43 +268,43 @@ class Optional(Pattern):
             raise no_such_constructor("Optional takes a list of types' names, not one name")
         inputs, predicate = _sources(args, named, "Optional")
         _records(type_names, "Optional")
-        given = [inputs] if inputs else []
-        self._wrapped = WrapType(type_names, *given, predicate=predicate)
+        arguments = [inputs] if inputs else []
+        self._wrapped = WrapType(type_names, *arguments, predicate=predicate)
         self._prepare(inputs or (), None)
 
-    def _alternatives(self, output: Output, found: Found) -> Iterator[Found]:
-        for known in self._wrapped._alternatives(output, found):
-            yield {**{k: v for k, v in known.items() if k is not self._wrapped}, self: output}
+    def _alternatives(self, output: Output, match: Found) -> Iterator[Found]:
+        for extended in self._wrapped._alternatives(output, match):
+            yield {**{k: v for k, v in extended.items() if k is not self._wrapped}, self: output}
         if self._inputs:
-            yield from match_output(self._inputs[0], output, found)
+            yield from match_output(self._inputs[0], output, match)
 
 
 # -- matching ----------------------------------------------------------------------------------------------
 
 
-def symbols_of(found: Found) -> Symbols:
+def symbols_of(match: Found) -> Symbols:
     """The symbols of a match, with their values."""
-    return {key: value for key, value in found.items() if isinstance(key, str)}
+    return {key: value for key, value in match.items() if isinstance(key, str)}
 
 
-def match_output(pattern: Output, output: Output, found: Found) -> Iterator[Found]:
-    """Yield every match of an output and a pattern that extends `found`."""
+def match_output(pattern: Output, output: Output, match: Found) -> Iterator[Found]:
+    """Yield every match of an output and a pattern that extends `match`."""
     node = pattern._node
     if isinstance(node, Pattern):
-        if node not in found:
-            yield from node._alternatives(output, found)
-        elif found[node] == output:
-            yield found
+        if node not in match:
+            yield from node._alternatives(output, match)
+        elif match[node] == output:
+            yield match
     elif (
         _same_type(output._node, node._op) and pattern._index == output._index and _type_fits(pattern, output)
     ):
-        yield from match_inputs(node._inputs, output._node, {**found, node: output})
+        yield from match_inputs(node._inputs, output._node, {**match, node: output})
 
 
-def match_inputs(patterns: Sequence[Output], node: Node, found: Found) -> Iterator[Found]:
+def match_inputs(patterns: Sequence[Output], node: Node, match: Found) -> Iterator[Found]:
     """Yield every match of a node's inputs and patterns, in either order for commutative operations."""
     matchers = [partial(match_output, pattern) for pattern in patterns]
-    return match_operands(matchers, node._inputs, found, node._op.commutative)
+    return match_operands(matchers, node._inputs, match, node._op.commutative)
 
 
 def _same_type(node: Node, record: Op) -> bool:
@@ -313,8 +313,8 @@ def _same_type(node: Node, record: Op) -> bool:
 
 def _type_fits(pattern: Output, output: Output) -> bool:
     """Whether an output is of a builder's node's type and shape, as far as those are known."""
-    wanted, given = pattern._tensor._type, output._tensor._type
-    if "dynamic" not in (wanted.dtype, given.dtype) and wanted.dtype != given.dtype:
+    expected, actual = pattern._tensor._type, output._tensor._type
+    if "dynamic" not in (expected.dtype, actual.dtype) and expected.dtype != actual.dtype:
         return False
     return pattern.get_partial_shape().compatible(output.get_partial_shape())
 
@@ -361,14 +361,14 @@ def has_static_dims(dims: Sequence[int]) -> Predicate:
 
 def rank_equals(expected_rank: int | Dimension) -> Predicate:
     """A predicate for outputs whose rank is, or may be, the expected one."""
-    wanted = expected_rank if isinstance(expected_rank, Dimension) else Dimension(expected_rank)
-    return Predicate(lambda output: output.get_partial_shape().rank == wanted)
+    rank = expected_rank if isinstance(expected_rank, Dimension) else Dimension(expected_rank)
+    return Predicate(lambda output: output.get_partial_shape().rank == rank)
 
 
 def rank_more_than(expected_rank: int | Dimension) -> Predicate:
     """A predicate for outputs whose rank is static and greater."""
-    wanted = expected_rank if isinstance(expected_rank, Dimension) else Dimension(expected_rank)
-    low = wanted.get_length() if wanted.is_static else wanted.get_max_length()
+    rank = expected_rank if isinstance(expected_rank, Dimension) else Dimension(expected_rank)
+    low = rank.get_length() if rank.is_static else rank.get_max_length()
     return Predicate(lambda output: _shape(output) is not None and len(_shape(output)) > low)
 
 
@@ -391,8 +391,8 @@ def attrs_match(attributes: Mapping[str, Any]) -> Predicate:
         unknown = set(attributes) - set(node._op.attributes)
         if unknown:
             return False
-        given = {**node._graph_attrs(), **attributes}
-        return node._op.check_attributes(given) == node._graph_attrs()
+        expected = {**node._graph_attrs(), **attributes}
+        return node._op.check_attributes(expected) == node._graph_attrs()
 
     return Predicate(holds)
 
@@ -410,11 +410,11 @@ def shape_matches(shape_notation: str) -> Predicate:
         shape = _shape(output)
         if shape is None:
             return False
-        wanted = _spread(parts, len(shape))
+        slices = _spread(parts, len(shape))
         dims = output.get_partial_shape()
-        return wanted is not None and all(
-            _dimension_fits(part, shape[slice(*place)], [dims[i] for i in range(*place)], symbols)
-            for part, place in wanted
+        return slices is not None and all(
+            _dimension_fits(part, shape[slice(*axes)], [dims[i] for i in range(*axes)], symbols)
+            for part, axes in slices
         )
 
     return Predicate(holds)

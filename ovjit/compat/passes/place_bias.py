@@ -13,7 +13,7 @@ import numpy as np
 from ovjit.api.model.boundary import constant_node
 from ovjit.api.model.boundary import new_output as _op
 from ovjit.api.model.node import Output
-from ovjit.compat.passes.longest import copied
+from ovjit.compat.passes.longest import copy_subgraph
 from ovjit.compat.passes.probe import Probe, before, is_a
 
 
@@ -27,16 +27,16 @@ def place_bias(mask: Output, rows: dict[int, np.ndarray]) -> Output | None:
     return None
 
 
-def columns(bias: Output, ones: Output, places: Output, slopes: np.ndarray) -> Output:
+def columns(bias: Output, ones: Output, positions: Output, slopes: np.ndarray) -> Output:
     """[tokens, heads]: the bias of keys at these places [tokens], less that of slopes [heads]. `ones`: a mask
     [1, keys] of the longest sequence."""
     sources = before(bias)
-    given = next(x for x in sources if is_a(x._node, "Parameter"))
-    row = copied(bias, set(sources), {given: ones})
+    parameter = next(x for x in sources if is_a(x._node, "Parameter"))
+    row = copy_subgraph(bias, set(sources), {parameter: ones})
     table = _op("Reshape", row, np.array([len(slopes), -1]), special_zero=False)
-    found = _op("Transpose", _op("Gather", table, places, np.array(1)), np.array([1, 0]))
-    distance = _op("Convert", _op("Unsqueeze", places, np.array([1])), destination_type="f32")
-    return _op("Subtract", found, _op("Multiply", distance, constant_node(slopes[None]).output(0)))
+    biases = _op("Transpose", _op("Gather", table, positions, np.array(1)), np.array([1, 0]))
+    distance = _op("Convert", _op("Unsqueeze", positions, np.array([1])), destination_type="f32")
+    return _op("Subtract", biases, _op("Multiply", distance, constant_node(slopes[None]).output(0)))
 
 
 def with_columns(key: Output, column: Output, heads: int, shared: int) -> Output:
@@ -65,20 +65,20 @@ def _first(x: Output) -> Output:
 def _by_mask_alone(mask: Output) -> list[Output]:
     """The outputs before the mask that depend on `attention_mask` alone, largest subgraph first."""
     order = sorted(before(mask), key=lambda x: len(before(x)), reverse=True)
-    found = []
+    outputs = []
     for output in order:
         ends = [x._node for x in before(output) if not x._node._inputs]
         inputs = [node for node in ends if not is_a(node, "Constant")]
         if inputs and all("attention_mask" in node._tensors[0]._names for node in inputs):
-            found.append(output)
-    return found
+            outputs.append(output)
+    return outputs
 
 
 def _adds(output: Output, rows: dict[int, np.ndarray]) -> bool:
     """Whether this is each of these rows, whose beginnings are alike: a key's place decides."""
     longest = rows[max(rows)]
     for past, row in rows.items():
-        value = Probe(past).tried([output])
+        value = Probe(past).try_values([output])
         if value is None or not np.array_equal(value[0], row[None, :, None]):
             return False
         if not np.array_equal(row, longest[:, : past + 1]):

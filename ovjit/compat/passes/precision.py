@@ -66,6 +66,6 @@ def compress_to_f16(model: Model) -> None:
         name = node.get_friendly_name()
         half = Constant._of(as_f16(node.value), "f16", None, f"{name}_compressed")
         attrs = {"destination_type": node._attrs["element_type"]}
-        wide = make_node("Convert", [half.output(0)], attrs, name, opset=1)
-        wide._rt_info = RTMap({f"{DECOMPRESSION}_0": {}})
-        node.output(0).replace(wide.output(0))
+        convert = make_node("Convert", [half.output(0)], attrs, name, opset=1)
+        convert._rt_info = RTMap({f"{DECOMPRESSION}_0": {}})
+        node.output(0).replace(convert.output(0))

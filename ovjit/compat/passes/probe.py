@@ -39,22 +39,22 @@ class Probe:
         """Compute an output."""
         return self.values([source], {})[0]
 
-    def values(self, sources: Iterable[Output], known: Mapping[Output, np.ndarray]) -> list[np.ndarray]:
-        """Compute outputs, with the values of others `known`. Values are cached if none are known."""
+    def values(self, sources: Iterable[Output], fixed: Mapping[Output, np.ndarray]) -> list[np.ndarray]:
+        """Compute outputs, with the values of others `fixed`. Values are cached if none are known."""
         sources = list(sources)
-        values = self._values if not known else {}
-        values |= {_key(output): array for output, array in known.items()}
+        values = self._values if not fixed else {}
+        values |= {_key(output): array for output, array in fixed.items()}
         for source in sources:
             for node in _in_order(source, values, lambda n: n._op.role == "shape"):
                 self._compute(node, values)
         return [values[_key(source)] for source in sources]
 
-    def tried(
-        self, sources: Iterable[Output], known: Mapping[Output, np.ndarray] = NOTHING_KNOWN
+    def try_values(
+        self, sources: Iterable[Output], fixed: Mapping[Output, np.ndarray] = NOTHING_KNOWN
     ) -> list[np.ndarray] | None:
         """As `values`; None where an operation refuses its inputs."""
         try:
-            return self.values(sources, known)
+            return self.values(sources, fixed)
         except FAILURES:
             return None
 
@@ -69,7 +69,7 @@ class Probe:
     def _kinds(self, node: Node) -> Iterable[TensorType]:
         kind = node._tensors[0]._type
         if is_a(node, "Parameter"):
-            return [TensorType(kind.dtype, self._given(node, kind).shape)]
+            return [TensorType(kind.dtype, self._input_value(node, kind).shape)]
         if node._op.role == "read":
             return [TensorType(kind.dtype, self._variable_shape(kind))]
         return node._infer([self._types[_key(x)] for x in node._inputs])
@@ -81,41 +81,41 @@ class Probe:
     def _compute(self, node: Node, values: dict[Key, np.ndarray]) -> None:
         kind, name = node._tensors[0]._type, node._op.name
         if name == "Parameter":
-            found = [self._given(node, kind)]
+            outputs = [self._input_value(node, kind)]
         elif node._op.role == "read":
-            found = [np.broadcast_to(np.zeros((), numpy_dtype(kind.dtype)), self._variable_shape(kind))]
+            outputs = [np.broadcast_to(np.zeros((), numpy_dtype(kind.dtype)), self._variable_shape(kind))]
         elif node._op.role == "shape":
-            found = [self._shape_of(node, values)]
+            outputs = [self._shape_of(node, values)]
         else:
             inputs = [values[_key(x)] for x in node._inputs]
-            found = list(node._op.evaluate(inputs, node._graph_attrs()))
-            if name == "Constant" and kind.dtype in ("i32", "i64", "f32") and found[0].size == 1:
-                number = float(found[0].reshape(-1)[0])
+            outputs = list(node._op.evaluate(inputs, node._graph_attrs()))
+            if name == "Constant" and kind.dtype in ("i32", "i64", "f32") and outputs[0].size == 1:
+                number = float(outputs[0].reshape(-1)[0])
                 if number == int(number if np.isfinite(number) else 0.5):
                     self.numbers.add(int(number))
-        for i, array in enumerate(found):
+        for i, array in enumerate(outputs):
             values.setdefault((node, i), array)
 
     def _shape_of(self, node: Node, values: dict[Key, np.ndarray]) -> np.ndarray:
         source = node._inputs[0]
-        known = values.get(_key(source))
-        shape = self.shape(source) if known is None else known.shape
+        value = values.get(_key(source))
+        shape = self.shape(source) if value is None else value.shape
         if shape is None:
             for other in _in_order(source, values, lambda n: n._op.role == "shape"):
                 self._compute(other, values)
             shape = values[_key(source)].shape
         return np.array(shape, numpy_dtype(node._tensors[0]._type.dtype))
 
-    def _given(self, node: Node, kind: TensorType) -> np.ndarray:
+    def _input_value(self, node: Node, kind: TensorType) -> np.ndarray:
         """The value of an input: positions of the new tokens, an attention mask of ones, else zeros."""
         names, dtype = node._tensors[0]._names, numpy_dtype(kind.dtype)
         dims = kind.shape or ()
         if "attention_mask" in names:
             return np.ones((1, self.past + self.new), dtype)
         if "position_ids" in names:
-            places = np.arange(self.past, self.past + self.new).astype(dtype)
+            positions = np.arange(self.past, self.past + self.new).astype(dtype)
             lead = [d if isinstance(d, int) else 1 for d in dims[:-1]]
-            return np.broadcast_to(places, (*lead, self.new))
+            return np.broadcast_to(positions, (*lead, self.new))
         shape = [d if isinstance(d, int) else 1 for d in dims]
         if len(shape) > 1 and names & {"input_ids", "inputs_embeds"}:
             shape[1] = self.new
@@ -131,17 +131,17 @@ def _key(output: Output) -> Key:
     return output._node, output._index
 
 
-def _in_order(source: Output, known: Mapping[Key, Any], ends: Callable[[Node], bool]) -> list[Node]:
-    """The nodes that compute an output, sources first; without those before states, before `known`
+def _in_order(source: Output, values: Mapping[Key, Any], ends: Callable[[Node], bool]) -> list[Node]:
+    """The nodes that compute an output, sources first; without those before states, before `values`
     outputs, and before nodes for which `ends` is true."""
     order: list[Node] = []
     stack, done = [(source, False)], set[Node]()
     while stack:
-        output, left = stack.pop()
+        output, is_finished = stack.pop()
         node = output._node
-        if left:
+        if is_finished:
             order.append(node)
-        elif node not in done and _key(output) not in known:
+        elif node not in done and _key(output) not in values:
             done.add(node)
             stack.append((output, True))
             if node._op.role != "read" and not ends(node):
@@ -156,12 +156,12 @@ def users_of(output: Output) -> list[tuple[Node, int]]:
 
 def before(output: Output) -> list[Output]:
     """An output and the outputs that it is computed from, the nearest first."""
-    found, seen = [output], {output}
-    for source in found:
-        fresh = [x for x in source._node._inputs if x not in seen]
-        seen.update(fresh)
-        found += fresh
-    return found
+    outputs, visited = [output], {output}
+    for source in outputs:
+        fresh = [x for x in source._node._inputs if x not in visited]
+        visited.update(fresh)
+        outputs += fresh
+    return outputs
 
 
 def is_single(source: Output) -> bool:

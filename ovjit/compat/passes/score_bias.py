@@ -13,7 +13,7 @@ import numpy as np
 from ovjit.api.model.boundary import constant_node
 from ovjit.api.model.boundary import new_output as _op
 from ovjit.api.model.node import Node, Output
-from ovjit.compat.passes.longest import copied
+from ovjit.compat.passes.longest import copy_subgraph
 from ovjit.compat.passes.probe import Probe, before
 
 #: Keys for which a bias is computed, and elements that a head gets more: an even number, for 4 bits.
@@ -23,8 +23,8 @@ KEYS, MORE = 6, 2
 def score_bias(mask: Output, cache: Node) -> Output | None:
     """The output before the mask with a bias for each row of `cache`, a Concat [batch, heads, tokens, size].
     Its shape is [batch, heads, tokens] or [batch, heads, 1, tokens]. None if there is none."""
-    behind = _behind(cache.output(0), elements=True)
-    if mask not in behind:
+    dependents = _dependents(cache.output(0), elements=True)
+    if mask not in dependents:
         return None
     shape = cache._tensors[0]._type.shape
     if shape is None or [isinstance(d, int) for d in shape] != [False, True, False, True]:
@@ -32,7 +32,7 @@ def score_bias(mask: Output, cache: Node) -> Output | None:
     probe = Probe(KEYS - 1)
     values = np.random.default_rng(0).standard_normal((1, shape[1], KEYS, shape[3])).astype(np.float32)
     sources = set(before(mask))
-    for output in reversed(behind):
+    for output in reversed(dependents):
         if output in sources and _is_row(output, shape[1]) and _is_by_key(probe, output, cache, values):
             return output
     return None
@@ -40,8 +40,8 @@ def score_bias(mask: Output, cache: Node) -> Output | None:
 
 def bias_of(bias: Output, cache: Node, value: Output) -> Output:
     """The bias of new keys, [batch, heads, tokens, 1], by their values [batch, heads, tokens, size]."""
-    inside = set(_behind(cache.output(0), elements=False)) & set(before(bias))
-    result = copied(bias, inside, {cache.output(0): value})
+    inside = set(_dependents(cache.output(0), elements=False)) & set(before(bias))
+    result = copy_subgraph(bias, inside, {cache.output(0): value})
     heads = cache._tensors[0]._type.shape[1]
     of = result._tensor._type.shape
     column = _op("Reshape", result, np.array([0, of[1], -1, 1], np.int64), special_zero=True)
@@ -66,19 +66,19 @@ def with_factor(query: Output, scale: Output) -> Output:
     return _op("Concat", query, more, axis=3)
 
 
-def _behind(output: Output, elements: bool) -> list[Output]:
+def _dependents(output: Output, elements: bool) -> list[Output]:
     """The outputs computed from an output, nearest first; `elements`: without those of its shape alone."""
-    found = [output]
-    seen = {output}
-    for source in found:
+    outputs = [output]
+    visited = {output}
+    for source in outputs:
         for target in source.get_target_inputs():
             user = target.get_node()
             if user._op.role in (("shape", "assign") if elements else ("assign",)):
                 continue
-            fresh = [x for x in user.outputs() if x not in seen]
-            seen.update(fresh)
-            found += fresh
-    return found
+            fresh = [x for x in user.outputs() if x not in visited]
+            visited.update(fresh)
+            outputs += fresh
+    return outputs
 
 
 def _is_row(output: Output, heads: int) -> bool:
@@ -91,15 +91,15 @@ def _is_row(output: Output, heads: int) -> bool:
 
 def _is_by_key(probe: Probe, output: Output, cache: Node, values: np.ndarray) -> bool:
     """Whether the numbers of a key depend on its own value alone."""
-    kept = [0, 3, 4]
-    result = [probe.tried([output], {cache.output(0): v}) for v in (values, values[:, :, kept])]
+    keys = [0, 3, 4]
+    result = [probe.try_values([output], {cache.output(0): v}) for v in (values, values[:, :, keys])]
     if result[0] is None or result[1] is None:
         return False
-    whole, some = result[0][0], result[1][0]
+    full, selected = result[0][0], result[1][0]
     return (
-        whole.shape[-1] == KEYS
-        and np.array_equal(whole[..., kept].shape, some.shape)
-        and bool(np.allclose(whole[..., kept], some, rtol=1e-5, atol=1e-6))
+        full.shape[-1] == KEYS
+        and np.array_equal(full[..., keys].shape, selected.shape)
+        and bool(np.allclose(full[..., keys], selected, rtol=1e-5, atol=1e-6))
     )
 
 
@@ -114,5 +114,5 @@ def adds_bias(probe: Probe, mask: Output, bias: Output, hidden: float) -> bool:
     if none.shape[0] % len(rows):
         return False
     added = np.where(none < hidden, 0, some - none)
-    wanted = np.where(none < hidden, 0, np.repeat(rows, none.shape[0] // len(rows), 0))
-    return bool(np.allclose(added, wanted, atol=1e-5)) and bool((some[none < hidden] < hidden).all())
+    expected = np.where(none < hidden, 0, np.repeat(rows, none.shape[0] // len(rows), 0))
+    return bool(np.allclose(added, expected, atol=1e-5)) and bool((some[none < hidden] < hidden).all())

@@ -44,7 +44,7 @@ def _replace(node: Node) -> None:
     full = _are_full(lengths, data)
     turn = reverse and not full  # each sequence is turned round as far as it goes
     if turn:
-        data = _reversed(data, lengths)
+        data = _reverse(data, lengths)
     body = _Body(node, cell, states, None if full else lengths)
     loop = tensor_iterator()
     loop.set_friendly_name(node.get_friendly_name())
@@ -61,7 +61,7 @@ def _replace(node: Node) -> None:
         start = constant_node(np.zeros(1), lengths._tensor._type.dtype).output(0)
         loop.set_merged_input(body.count, start, body.results[-1].output(0))
     steps = loop.get_concatenated_slices(body.steps.output(0), *slices)
-    outputs = [_reversed(steps, lengths) if turn else steps]
+    outputs = [_reverse(steps, lengths) if turn else steps]
     outputs += [loop.get_iter_value(body.results[i].output(0), -1) for i in range(states)]
     for i, (old, new) in enumerate(zip(node.outputs(), outputs, strict=True)):
         old.replace(_op("Unsqueeze", new, directions, name=f"{node.get_friendly_name()}.{i}"))
@@ -73,7 +73,7 @@ def _are_full(lengths: Output, data: Output) -> bool:
     return isinstance(source, Constant) and shape is not None and bool(np.all(source.value == shape[1]))
 
 
-def _reversed(data: Output, lengths: Output) -> Output:
+def _reverse(data: Output, lengths: Output) -> Output:
     return _op("ReverseSequence", data, lengths, batch_axis=0, seq_axis=1)
 
 
@@ -92,10 +92,10 @@ class _Body:
         self.states = [self._state(node.input_value(1 + i)) for i in range(states)]
         weights = [self._weight(node.input_value(2 + states + i)) for i in range(3)]
         step = _op("Squeeze", self.data.output(0), [1])
-        given = [step, *(state.output(0) for state in self.states), *weights]
+        arguments = [step, *(state.output(0) for state in self.states), *weights]
         record = find_op(cell)
         attrs = {key: value for key, value in node._attrs.items() if key in record.attributes}
-        news = make_node(cell, given, attrs).outputs()
+        news = make_node(cell, arguments, attrs).outputs()
         shown, self.count = news[0], None
         carried = list(news)
         if lengths is not None:
@@ -116,15 +116,15 @@ class _Body:
             parameters.append(self.count)
         self.model = Model([self.steps, *self.results], parameters, f"{node.get_friendly_name()}/body")
 
-    def _state(self, given: Output) -> Parameter:
-        kind = given._tensor._type
+    def _state(self, source: Output) -> Parameter:
+        kind = source._tensor._type
         return Parameter._of(kind.dtype, None if kind.shape is None else (kind.shape[0], kind.shape[2]))
 
-    def _weight(self, given: Output) -> Output:
+    def _weight(self, source: Output) -> Output:
         """The weights of the one direction: in the body if they are constant."""
-        if isinstance(given._node, Constant):
-            return Constant._of(given._node.value[0], given._tensor._type.dtype).output(0)
-        value = _op("Squeeze", given, [0])
+        if isinstance(source._node, Constant):
+            return Constant._of(source._node.value[0], source._tensor._type.dtype).output(0)
+        value = _op("Squeeze", source, [0])
         kind = value._tensor._type
         parameter = Parameter._of(kind.dtype, kind.shape)
         self.outside.append((parameter, value))

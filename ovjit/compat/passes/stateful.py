@@ -32,7 +32,7 @@ def make_stateful(model: Model, pairs: Pairs) -> None:
 
     RuntimeError for tensor names that the model does not have.
     """
-    for parameter, result in _found(model, pairs):
+    for parameter, result in _find_pairs(model, pairs):
         name = parameter.get_friendly_name() + result.get_friendly_name()
         if isinstance(pairs, Mapping):
             name = next(f"{p}{r}" for p, r in pairs.items() if p in parameter._tensors[0]._names)
@@ -58,10 +58,10 @@ def keep(model: Model, read: Node, value: Output) -> None:
     model.add_variables([variable_of(read)])
 
 
-def _found(model: Model, pairs: Pairs) -> list[tuple[Parameter, Result]]:
+def _find_pairs(model: Model, pairs: Pairs) -> list[tuple[Parameter, Result]]:
     if not isinstance(pairs, Mapping):
         return list(pairs)
-    found = []
+    named = []
     for first, second in sorted(pairs.items()):
         parameter = next((p for p in model.get_parameters() if first in p._tensors[0]._names), None)
         result = next((r for r in model.get_results() if second in r._tensors[0]._names), None)
@@ -70,5 +70,5 @@ def _found(model: Model, pairs: Pairs) -> list[tuple[Parameter, Result]]:
                 raise ModelError(
                     f"The tensor name {name} is not associated with any of {what} in the network."
                 )
-        found.append((parameter, result))
-    return found  # type: ignore[return-value]
+        named.append((parameter, result))
+    return named  # type: ignore[return-value]

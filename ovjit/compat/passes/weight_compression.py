@@ -46,7 +46,7 @@ def compress_weights(model: Model, bits: int, group: int = GROUP) -> int:
         small = bits == 4 and index == 1 and id(weight) not in last and node._attrs["transpose_b"]
         if id(weight) not in done:
             by_row = index == 0 or node._attrs["transpose_b"]
-            done[id(weight)] = _compressed(weight, 4 if small else 8, group, bool(by_row))
+            done[id(weight)] = _compress(weight, 4 if small else 8, group, bool(by_row))
         result = done[id(weight)]
         if result is not None:
             node.input(index).replace_source_output(result)
@@ -71,35 +71,35 @@ _FIRST = constant("axis").where(lambda axis: int(axis.constant.reshape(-1)[0]) =
 _TABLE = op.Gather(_WEIGHT, anything, _FIRST)
 
 
-def _compressed(weight: Constant, bits: int, group: int, by_row: bool) -> Output | None:
+def _compress(weight: Constant, bits: int, group: int, by_row: bool) -> Output | None:
     """The nodes that give the weights in f32; None for weights that no scale can hold."""
     real = weight.value.astype(np.float32)
     if not np.isfinite(real).all():
         return None
     name = weight.get_friendly_name()
     if bits == 4 and real.shape[-1] % group == 0:
-        return _signed(real.reshape(*real.shape[:-1], -1, group), name)
-    return _unsigned(real, -1 if by_row else -2, name)
+        return _quantize_signed(real.reshape(*real.shape[:-1], -1, group), name)
+    return _quantize_unsigned(real, -1 if by_row else -2, name)
 
 
-def _unsigned(real: np.ndarray, axis: int, name: str) -> Output:
+def _quantize_unsigned(real: np.ndarray, axis: int, name: str) -> Output:
     low, high = real.min(axis, keepdims=True).clip(max=0), real.max(axis, keepdims=True).clip(min=0)
     scale = (high - low) / 255
     scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale).astype(np.float32)
     zero = np.rint(-low / scale).clip(0, 255)
-    whole = (np.rint(real / scale) + zero).clip(0, 255).astype(np.uint8)
-    result = _op("Subtract", _in_f32(whole, "u8"), _in_f32(zero.astype(np.uint8), "u8"))
+    quantized = (np.rint(real / scale) + zero).clip(0, 255).astype(np.uint8)
+    result = _op("Subtract", _in_f32(quantized, "u8"), _in_f32(zero.astype(np.uint8), "u8"))
     return _op("Multiply", result, scale, name=name)
 
 
-def _signed(blocks: np.ndarray, name: str) -> Output:
+def _quantize_signed(blocks: np.ndarray, name: str) -> Output:
     """Of the number with the largest magnitude the sign counts: it becomes -8."""
     at = abs(blocks).argmax(-1, keepdims=True)
     scale = np.take_along_axis(blocks, at, -1) / -8
     scale = np.where(abs(scale) < np.finfo(np.float16).tiny, np.float32(2.0**-14), scale)
     scale = scale.astype(np.float16).astype(np.float32)
-    whole = np.rint(blocks / scale).clip(-8, 7).astype(np.int8)
-    result = _op("Multiply", _in_f32(whole, "i4"), _in_f32(scale.astype(np.float16), "f16"))
+    quantized = np.rint(blocks / scale).clip(-8, 7).astype(np.int8)
+    result = _op("Multiply", _in_f32(quantized, "i4"), _in_f32(scale.astype(np.float16), "f16"))
     return _op("Reshape", result, np.array([*blocks.shape[:-2], -1]), special_zero=False, name=name)
 
 

@@ -130,8 +130,8 @@ class InputTensorInfo(_Typed):
         self._one_kind_of_shape(self._spatial is None)
         if isinstance(shape, str):
             raise no_such_form("a shape is a PartialShape or a sequence of lengths, not a text")
-        given = _ints(shape, "shape", _LONG) if isinstance(shape, np.ndarray) else shape
-        self._shape, self._shape_set = dims_of(given), True
+        lengths = _ints(shape, "shape", _LONG) if isinstance(shape, np.ndarray) else shape
+        self._shape, self._shape_set = dims_of(lengths), True
         return self
 
     def set_spatial_static_shape(self, height: int, width: int) -> InputTensorInfo:
@@ -197,10 +197,10 @@ class _Steps(_Info):
         self, dst_layout: Layout | str | Sequence[int] | None = None, dims: Any = None
     ) -> Self:
         """Transpose to a Layout, or by a permutation of the axes."""
-        given = _as_layout(_either(dst_layout, dims))
-        if isinstance(given, Layout):
-            return self._add(steps.convert_layout(given))
-        return self._add(steps.permute(_ints(given, "dims", _SIZE)))
+        target = _as_layout(_either(dst_layout, dims))
+        if isinstance(target, Layout):
+            return self._add(steps.convert_layout(target))
+        return self._add(steps.permute(_ints(target, "dims", _SIZE)))
 
     def custom(self, operation: Callable[..., Any]) -> Self:
         """Apply a function that takes the current Output and returns another one."""

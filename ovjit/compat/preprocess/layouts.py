@@ -84,7 +84,7 @@ def find_change(source: Layout, target: Layout, rank: int | None) -> Change | No
     return None if order == tuple(range(len(order))) else Change(added, order)
 
 
-def permuted(items: Sequence[T], order: Sequence[int]) -> list[T]:
+def permute_items(items: Sequence[T], order: Sequence[int]) -> list[T]:
     """`items[order[i]]` at every i."""
     return [items[i] for i in order]
 
@@ -93,25 +93,25 @@ def permuted_layout(layout: Layout, order: Sequence[int]) -> Layout:
     """The layout of a transposed tensor. RuntimeError if `order` is no permutation of its axes."""
     if layout.empty:
         return layout
-    return Layout("[" + ",".join(permuted(axes_of(layout, len(order)), order)) + "]")
+    return Layout("[" + ",".join(permute_items(axes_of(layout, len(order)), order)) + "]")
 
 
 def check_order(order: Sequence[int]) -> None:
     """RuntimeError unless the numbers 0, 1, ... each occur once."""
-    seen: set[int] = set()
+    used: set[int] = set()
     for number in order:
         if not 0 <= number < len(order):
             raise ModelError(
                 f"Convert layout: dimension {number} is out of range for {len(order)} dimensions"
             )
-        if number in seen:
+        if number in used:
             raise ModelError(
                 f"Convert layout: dimension {number} is used more than once in convert arguments"
             )
-        seen.add(number)
+        used.add(number)
 
 
-def unpermuted(shape: Sequence[Dim], order: Sequence[int], unknown: Dim) -> tuple[Dim, ...]:
+def invert_permutation(shape: Sequence[Dim], order: Sequence[int], unknown: Dim) -> tuple[Dim, ...]:
     """The shape that `order` permutes to `shape`; dimensions that it does not speak of are `unknown`."""
     before = [unknown] * len(shape)
     for i, source in enumerate(order):

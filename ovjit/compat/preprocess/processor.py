@@ -17,10 +17,10 @@ from ovjit.compat.preprocess.layouts import (
     axes_of,
     check_order,
     find_change,
+    invert_permutation,
     of_other_sizes,
-    permuted,
+    permute_items,
     permuted_layout,
-    unpermuted,
 )
 from ovjit.compat.preprocess.tidy import tidy
 from ovjit.errors import ModelError, OvjitError, checked_index
@@ -171,8 +171,8 @@ def _find(infos: list[Any], ports: list[Output], what: str, key: Any, named: dic
         for info, port in zip(infos, ports, strict=True):
             if key in port._tensor._names:
                 return info
-        known = ", ".join(sorted(name for port in ports for name in port._tensor._names))
-        raise ModelError(f"Model doesn't have {what} with name {key}; available names: {known or 'none'}")
+        names = ", ".join(sorted(name for port in ports for name in port._tensor._names))
+        raise ModelError(f"Model doesn't have {what} with name {key}; available names: {names or 'none'}")
 
     def beyond(index: int) -> Exception:
         return ModelError(
@@ -261,26 +261,26 @@ def _tensor_shape(
 ) -> tuple[tuple[Dim, ...] | None, Layout]:
     """Shape and layout of the user's tensor, for a model's input of this shape and layout."""
     tensor = info._tensor
-    given = None if tensor._layout is None or tensor._layout.empty else tensor._layout
-    if given is None and FORMATS[tensor._color].layout:
-        given = Layout(FORMATS[tensor._color].layout)
-    if tensor._shape_set and (given is not None or tensor._shape is None):
-        return tensor._shape, model_layout if given is None else given
-    if given is not None and not model_layout.empty and model_layout != given:
-        return _shape_in(given, model_layout, shape), given
+    user_layout = None if tensor._layout is None or tensor._layout.empty else tensor._layout
+    if user_layout is None and FORMATS[tensor._color].layout:
+        user_layout = Layout(FORMATS[tensor._color].layout)
+    if tensor._shape_set and (user_layout is not None or tensor._shape is None):
+        return tensor._shape, model_layout if user_layout is None else user_layout
+    if user_layout is not None and not model_layout.empty and model_layout != user_layout:
+        return _shape_in(user_layout, model_layout, shape), user_layout
     if tensor._shape_set:
         shape = tensor._shape
     if shape is None:
-        return None, Layout() if given is None else given
+        return None, Layout() if user_layout is None else user_layout
     before = model_layout
     for step in reversed(info._steps._steps):
         if step.order is not None:
             check_order(step.order)
             if not tensor._shape_set:
-                shape = unpermuted(shape, step.order, ANY)
+                shape = invert_permutation(shape, step.order, ANY)
             back = [step.order.index(i) for i in range(len(step.order))]
             before = permuted_layout(before, back) if len(back) == len(shape) else before
-    return shape, before if given is None else given
+    return shape, before if user_layout is None else user_layout
 
 
 def _passed_on(info: InputInfo, layout: Layout) -> Layout:
@@ -298,17 +298,17 @@ def _shape_in(layout: Layout, model_layout: Layout, shape: tuple[Dim, ...] | Non
     """The model's shape in the user's layout, which may have fewer axes in front."""
     if shape is None:
         return None
-    own = layout._left if not layout._open else None
-    if own is not None and len(own) < len(shape):
-        change = find_change(layout, model_layout, len(own))
+    user_axes = layout._left if not layout._open else None
+    if user_axes is not None and len(user_axes) < len(shape):
+        change = find_change(layout, model_layout, len(user_axes))
         if change is None:
-            return shape[len(shape) - len(own) :]
-        before = unpermuted(shape, change.order, ANY)
+            return shape[len(shape) - len(user_axes) :]
+        before = invert_permutation(shape, change.order, ANY)
         return before[change.added :]
     change = find_change(model_layout, layout, len(shape))
     if change is not None and change.added:
         raise of_other_sizes(layout, model_layout)
-    return shape if change is None else tuple(permuted(shape, change.order))
+    return shape if change is None else tuple(permute_items(shape, change.order))
 
 
 def _with_spatial(shape: tuple[Dim, ...] | None, layout: Layout, spatial: tuple[int, int]) -> Any:
@@ -423,9 +423,9 @@ def _show_steps(
 
 def _output_context(info: OutputInfo, result: Result) -> steps.Context:
     layout = result.get_layout() if info._model._layout is None else info._model._layout
-    wanted_type = info._tensor._type or ""
-    wanted = Layout() if info._tensor._layout is None else info._tensor._layout
-    return steps.Context(layout, ColorFormat.UNDEFINED, wanted_type, wanted, None)
+    target_type = info._tensor._type or ""
+    target_layout = Layout() if info._tensor._layout is None else info._tensor._layout
+    return steps.Context(layout, ColorFormat.UNDEFINED, target_type, target_layout, None)
 
 
 def _show_output(info: OutputInfo, result: Result, lines: list[str]) -> None:

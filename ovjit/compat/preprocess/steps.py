@@ -79,9 +79,9 @@ def one(nodes: list[Output], message: str) -> Output:
     return nodes[0]
 
 
-def _of_one(label: str, why: str, made: Callable[[Output, Context], Output], **more: Any) -> Step:
+def _step_of_one(label: str, why: str, apply: Callable[[Output, Context], Output], **more: Any) -> Step:
     """A step from one tensor to another one. RuntimeError that says `why` for an image of several."""
-    return Step(label, lambda nodes, context: [made(one(nodes, why), context)], **more)
+    return Step(label, lambda nodes, context: [apply(one(nodes, why), context)], **more)
 
 
 def known_dims(node: Output) -> tuple[Dim, ...]:
@@ -129,13 +129,13 @@ def convert_type(dtype: str) -> Step:
 def arithmetic(name: str, values: Sequence[float]) -> Step:
     """Subtract the values for `mean`, divide by them for `scale`; one for all or one for each channel."""
 
-    def made(node: Output, context: Context) -> Output:
+    def apply(node: Output, context: Context) -> Output:
         dtype = _real_type(node, name.capitalize(), "scaling")
         array = _channelwise(values, node, context.layout)
         return mark(make("Subtract" if name == "mean" else "Divide", node, constant(array, dtype)))
 
     why = f"Can't apply {name} preprocessing for multi-plane input. {_TO_RGB} 'convert_color'"
-    return _of_one(f"{name} ({_numbers(values)})" if len(values) else f"{name} ", why, made)
+    return _step_of_one(f"{name} ({_numbers(values)})" if len(values) else f"{name} ", why, apply)
 
 
 def _real_type(node: Output, what: str, doing: str) -> str:
@@ -171,24 +171,24 @@ def _channelwise(values: Sequence[float], node: Output, layout: Layout) -> np.nd
 def resize(algorithm: ResizeAlgorithm, size: tuple[int, int] | None) -> Step:
     """Resize to `size` (height, width), or to the model's."""
 
-    def made(node: Output, context: Context) -> Output:
+    def apply(node: Output, context: Context) -> Output:
         layout = context.layout
         if not (layout.has_name("H") and layout.has_name("W")):
             raise ModelError(
                 "Can't add resize for layout without W/H specified. Use 'set_layout' API to define layout "
                 "of image data, like `NCHW`"
             )
-        wanted = size or (_model_size(context, "H", "height"), _model_size(context, "W", "width"))
+        target = size or (_model_size(context, "H", "height"), _model_size(context, "W", "width"))
         axes = [axis_of(layout, "H", "height", node), axis_of(layout, "W", "width", node)]
         return make(
-            "Interpolate", node, constant(wanted), constant(axes), opset=11, mode=_MODES[algorithm],
+            "Interpolate", node, constant(target), constant(axes), opset=11, mode=_MODES[algorithm],
             shape_calculation_mode="sizes", coordinate_transformation_mode="half_pixel",
             nearest_mode="round_prefer_floor",
         )  # fmt: skip
 
     label = "resize to model width/height" if size is None else f"resize to ({size[0]}, {size[1]})"
     why = f"Can't resize multi-plane input. {_TO_RGB} 'PreProcessSteps::convert_color'"
-    return _of_one(label, why, made)
+    return _step_of_one(label, why, apply)
 
 
 def _model_size(context: Context, axis: str, what: str) -> int:
@@ -204,20 +204,20 @@ def _model_size(context: Context, axis: str, what: str) -> int:
 def crop(begin: Sequence[int], end: Sequence[int]) -> Step:
     """Crop every axis to `begin` up to, but not including, `end`; negative numbers count from the end."""
 
-    def made(node: Output, context: Context) -> Output:
+    def apply(node: Output, context: Context) -> Output:
         step = constant([1] * len(begin), "i32")
         axes = constant(list(range(len(begin))))
         return make("Slice", node, constant(begin, "i32"), constant(end, "i32"), step, axes)
 
     shown = (f"[ {', '.join(map(str, numbers))} ]" for numbers in (begin, end))
     why = f"Can't crop multi-plane input. {_TO_RGB} 'PreProcessSteps::convert_color'"
-    return _of_one(f"Crop ({','.join(shown)})", why, made)
+    return _step_of_one(f"Crop ({','.join(shown)})", why, apply)
 
 
 def pad(begin: Sequence[int], end: Sequence[int], values: Sequence[float], mode: PaddingMode) -> Step:
     """Add the given numbers of elements before and after every axis; for floating-point elements."""
 
-    def made(node: Output, context: Context) -> Output:
+    def apply(node: Output, context: Context) -> Output:
         dtype = _real_type(node, "Pad", "padding")
         if len(values) != 1:
             raise ModelError(f"the pad value is one number; {len(values)} values are given")
@@ -234,7 +234,7 @@ def pad(begin: Sequence[int], end: Sequence[int], values: Sequence[float], mode:
 
     how = _PADS.get(mode, f"with ({_numbers(values)})")
     why = f"Can't pad multi-plane input. {_TO_RGB} 'PreProcessSteps::convert_color'"
-    return _of_one(f"pad(begin ({_numbers(begin)}), end ({_numbers(end)}), {how})", why, made)
+    return _step_of_one(f"pad(begin ({_numbers(begin)}), end ({_numbers(end)}), {how})", why, apply)
 
 
 # -- layouts and channels -----------------------------------------------------------------------------------
@@ -246,44 +246,44 @@ _ONE_LAYOUT = f"Can't convert layout for multi-plane input. {_TO_RGB} 'convert_c
 def convert_layout(target: Layout) -> Step:
     """Transpose by the names of the axes; to the model's own layout if `target` is empty."""
 
-    def made(node: Output, context: Context) -> Output:
-        wanted = context.wanted_layout if target.empty else target
+    def apply(node: Output, context: Context) -> Output:
+        new_layout = context.wanted_layout if target.empty else target
         shape = node._tensor._type.shape
-        change = find_change(context.layout, wanted, None if shape is None else len(shape))
-        context.layout = wanted
+        change = find_change(context.layout, new_layout, None if shape is None else len(shape))
+        context.layout = new_layout
         if change is None:
             return node
         if change.added:
             node = make("Unsqueeze", node, constant(list(range(change.added))))
         return make("Transpose", node, constant(change.order))
 
-    return _of_one(f"convert layout {target.to_string()}", _ONE_LAYOUT, made, layout=target)
+    return _step_of_one(f"convert layout {target.to_string()}", _ONE_LAYOUT, apply, layout=target)
 
 
 def permute(order: Sequence[int]) -> Step:
     """Transpose by a permutation of the axes."""
 
-    def made(node: Output, context: Context) -> Output:
+    def apply(node: Output, context: Context) -> Output:
         check_order(order)
         moved = make("Transpose", node, constant(order, "u64"))
         context.layout = permuted_layout(context.layout, order)
         return moved
 
     label = f"convert layout ({','.join(map(str, order))})"
-    return _of_one(label, _ONE_LAYOUT, made, order=tuple(order))
+    return _step_of_one(label, _ONE_LAYOUT, apply, order=tuple(order))
 
 
 def reverse_channels() -> Step:
     """Reverse the order of the channels (RGB to BGR)."""
 
-    def made(node: Output, context: Context) -> Output:
-        return mark(_reversed(node, axis_of(context.layout, "C", "channels", node)))
+    def apply(node: Output, context: Context) -> Output:
+        return mark(_reverse_axis(node, axis_of(context.layout, "C", "channels", node)))
 
     why = "Internal error: can't reverse channels for multi-plane inputs"
-    return _of_one("reverse channels", why, made)
+    return _step_of_one("reverse channels", why, apply)
 
 
-def _reversed(node: Output, axis: int) -> Output:
+def _reverse_axis(node: Output, axis: int) -> Output:
     length = known_dims(node)[axis]
     if isinstance(length, int):
         last = constant(length - 1)
@@ -304,7 +304,7 @@ def convert_color(target: ColorFormat) -> Step:
         source = context.color
         if source == target:
             return nodes
-        out = _converted(nodes, source, target, context.layout)
+        out = _convert_color(nodes, source, target, context.layout)
         if out is None:
             raise ModelError(
                 f"Source color format '{FORMATS[source].label}' is not convertible to "
@@ -316,7 +316,7 @@ def convert_color(target: ColorFormat) -> Step:
     return Step(f"convert color ({FORMATS[target].label})", apply)
 
 
-def _converted(
+def _convert_color(
     nodes: list[Output], source: ColorFormat, target: ColorFormat, layout: Layout
 ) -> Output | None:
     if source in YUV and target in _RGB:
@@ -324,14 +324,14 @@ def _converted(
     if source in YUV and target == ColorFormat.GRAY:
         return _luma_rows(nodes[0]) if len(nodes) == 1 else nodes[0]
     if source in _RGB and target in _RGB:
-        return _reversed(nodes[0], axis_of(layout, "C", "channels", nodes[0]))
+        return _reverse_axis(nodes[0], axis_of(layout, "C", "channels", nodes[0]))
     if source in _RGB and target == ColorFormat.GRAY:
         return _gray(nodes[0], _LUMA if source == ColorFormat.RGB else _LUMA[::-1], layout)
     if source in _X and target in _RGB:
         axis = axis_of(layout, "C", "channels", nodes[0])
         begin, end, step = (constant([number], "i32") for number in (0, -1, 1))
         plain = make("Slice", nodes[0], begin, end, step, constant([axis], "i32"))
-        return plain if _X[source] == target else _reversed(plain, axis)
+        return plain if _X[source] == target else _reverse_axis(plain, axis)
     return None
 
 
@@ -382,19 +382,19 @@ def _gray(node: Output, weights: Sequence[float], layout: Layout) -> Output:
 def custom(function: Callable[[Output], Output]) -> Step:
     """Apply the user's function to the tensor."""
 
-    def made(node: Output, context: Context) -> Output:
-        found = function(node)
-        if found is None:
+    def apply(node: Output, context: Context) -> Output:
+        result = function(node)
+        if result is None:
             raise no_such_form("a custom step returns an Output, not None")
-        if not isinstance(found, Output):
+        if not isinstance(result, Output):
             raise ModelError(
-                f"Unable to cast Python instance of type {type(found)}: a custom step returns an Output, as "
+                f"Unable to cast Python instance of type {type(result)}: a custom step returns an Output, as "
                 "node.output(0)"
             )
-        return found
+        return result
 
     why = f"Can't apply custom preprocessing step for multi-plane input. {_TO_RGB} 'convert_color'"
-    return _of_one("custom", why, made)
+    return _step_of_one("custom", why, apply)
 
 
 def show(nodes: list[Output], context: Context) -> str:

@@ -34,12 +34,12 @@ def tidy(model: Model) -> None:
     _merge_equal(model)
     for rules in ([multiply_for_divide], [scale_weights], [convert_before_transposing]):
         apply_rules(rules, model)
-    fold(model, keep=_kept)
+    fold(model, keep=_is_unfolded)
     apply_rules([reorder_weights], model)
-    fold(model, keep=_kept)
+    fold(model, keep=_is_unfolded)
 
 
-def _kept(node: Node) -> bool:
+def _is_unfolded(node: Node) -> bool:
     """True for nodes that are not folded: ShapeOf, FakeQuantize, conversions of half or quantized weights."""
     if _KEPT.fits(node._op):
         return True
@@ -66,11 +66,11 @@ def mark(output: Output) -> Output:
     return output
 
 
-def _take_notes(noted: Any, *others: Any) -> None:
+def _take_notes(target: Any, *others: Any) -> None:
     """Copy the runtime information of other nodes or tensors, without overwriting."""
     for other in others:
         for key, note in (other._rt_info._items if other._rt_info is not None else {}).items():
-            noted.get_rt_info()._items.setdefault(key, note)
+            target.get_rt_info()._items.setdefault(key, note)
 
 
 def _stand_in(new: Node, old: Node) -> None:
@@ -91,13 +91,13 @@ def _number(port: Output) -> np.ndarray | None:
 
 def _merge_equal(model: Model) -> None:
     users = Users(model)
-    seen: dict[Any, list[Node]] = {}
+    nodes_by_key: dict[Any, list[Node]] = {}
     for node in users.nodes:
         if isinstance(node, (Constant, Parameter, Result, Op, SubGraphNode)) or not node._inputs:
             continue
         if node._op.stateful:
             continue
-        alike = seen.setdefault(
+        alike = nodes_by_key.setdefault(
             (node._op.name, node._op.opset, repr(node._attrs), *map(_source, node._inputs)), []
         )
         for i, other in enumerate(alike):
@@ -106,10 +106,10 @@ def _merge_equal(model: Model) -> None:
             ends = [any(isinstance(t._node, Result) for t in users.all_of(n)) for n in (node, other)]
             if all(ends):
                 continue  # both names are the user's
-            kept, gone = (node, other) if ends[0] else (other, node)
-            for index in range(len(kept._tensors)):
-                Output._of(gone, index).replace(kept.output(index))
-            alike[i] = kept
+            remaining, duplicate = (node, other) if ends[0] else (other, node)
+            for index in range(len(remaining._tensors)):
+                Output._of(duplicate, index).replace(remaining.output(index))
+            alike[i] = remaining
             break
         else:
             alike.append(node)
@@ -162,7 +162,7 @@ def scale_weights(node: SeenNode, x: Seen, factor: Seen, scaled: Seen, weights: 
     if placed is None:
         return None
     product = make_node("Multiply", [weights.port, placed.output(0)], {})
-    folded = _computed(product)
+    folded = _evaluate(product)
     if folded is not None:
         product = constant_node(folded, weights.dtype)
     for result in (placed, product, node.of):
@@ -189,7 +189,7 @@ def _among_weights(factor: Output, data: Output, weights: Output, axes: tuple[in
     return constant_node(value.reshape(channels), dtype)
 
 
-def _computed(node: Node) -> np.ndarray | None:
+def _evaluate(node: Node) -> np.ndarray | None:
     """The value of a node that only constants go into, None where one of them is stored as a half."""
     values: dict[Node, list[np.ndarray]] = {}
     for inner in Model._walk_from([node]):
@@ -233,19 +233,19 @@ class _Reorder(NamedTuple):
 @rule(op.Gather(value("x"), constant("order"), constant("axis"), batch_dims=lambda n: not n))
 def reorder_weights(node: SeenNode, x: Seen, order: Seen, axis: Seen, readers: Users) -> bool | None:
     """Convolution(f(Gather(x, another order of channels)), w) -> Convolution(f'(x), w in that order)"""
-    numbers, place, shape = order.constant, axis.constant, x.shape
-    if node.of not in readers.live or numbers is None or place is None:
+    numbers, axis_value, shape = order.constant, axis.constant, x.shape
+    if node.of not in readers.live or numbers is None or axis_value is None:
         return None
-    if shape is None or numbers.ndim != 1 or place.size != 1:
+    if shape is None or numbers.ndim != 1 or axis_value.size != 1:
         return None
-    at = int(place.reshape(-1)[0]) % max(len(shape), 1)
+    at = int(axis_value.reshape(-1)[0]) % max(len(shape), 1)
     if shape[at] != numbers.size or sorted(numbers.tolist()) != [*range(numbers.size)]:
         return None
-    places = _behind(readers, node.of, at, numbers.size)
-    if places is None:
+    reorders = _find_reorders(readers, node.of, at, numbers.size)
+    if reorders is None:
         return None
     back = constant_node(np.argsort(numbers), "i64").output(0)
-    for target, along in dict.fromkeys(places):
+    for target, along in dict.fromkeys(reorders):
         source = target.get_source_output()
         result = make_node("Gather", [source, back, constant_node([along]).output(0)], {}, opset=8)
         _take_notes(result, node.of, source._node)
@@ -257,10 +257,10 @@ def reorder_weights(node: SeenNode, x: Seen, order: Seen, axis: Seen, readers: U
 _ARITHMETIC = {"Add", "Subtract", "Multiply", "Divide", "Power", "Maximum", "Minimum"}
 
 
-def _behind(users: Users, node: Node, axis: int, length: int) -> list[_Reorder] | None:
+def _find_reorders(users: Users, node: Node, axis: int, length: int) -> list[_Reorder] | None:
     """The nodes that can absorb a channel order of a node's output; None unless all its consumers are
     convolutions."""
-    places: list[_Reorder] = []
+    reorders: list[_Reorder] = []
     pending = [(node, axis)]
     convolutions = 0
     while pending:
@@ -271,22 +271,22 @@ def _behind(users: Users, node: Node, axis: int, length: int) -> list[_Reorder] 
         for target in targets:
             user, name, index = target._node, target._node._op.name, target._index
             if name == "Convolution" and index == 0 and axis == 1:
-                found = _in_weights(user, 1, 1, length)
+                absorbers = _in_weights(user, 1, 1, length)
                 convolutions += 1
             else:
-                passed, found = _passed(user, name, index, axis), []
-                if passed is None:
+                output_axis, absorbers = _find_output_axis(user, name, index, axis), []
+                if output_axis is None:
                     return None
-                pending.append((user, passed))
+                pending.append((user, output_axis))
                 if name in _ARITHMETIC or name == "FakeQuantize":
-                    found = _in_operands(user, index, axis, length)
-            if found is None:
+                    absorbers = _in_operands(user, index, axis, length)
+            if absorbers is None:
                 return None
-            places += found
-    return places if convolutions else None
+            reorders += absorbers
+    return reorders if convolutions else None
 
 
-def _passed(user: Node, name: str, index: int, axis: int) -> int | None:
+def _find_output_axis(user: Node, name: str, index: int, axis: int) -> int | None:
     """The output axis with the order of `axis` of input `index`; None if the node does not keep the order."""
     others = list(user._inputs)
     del others[index]
@@ -304,13 +304,13 @@ def _passed(user: Node, name: str, index: int, axis: int) -> int | None:
 def _in_operands(user: Node, index: int, axis: int, length: int) -> list[_Reorder] | None:
     """The constants that an elementwise operation combines with its input `index`, as in `_in_weights`."""
     rank = len(user._tensors[0]._type.shape or ())
-    places: list[_Reorder] = []
+    reorders: list[_Reorder] = []
     for i in range(len(user._inputs)):
-        found = [] if i == index else _in_weights(user, i, axis - rank, length)
-        if found is None:
+        absorbers = [] if i == index else _in_weights(user, i, axis - rank, length)
+        if absorbers is None:
             return None
-        places += found
-    return places
+        reorders += absorbers
+    return reorders
 
 
 def _in_weights(node: Node, index: int, axis: int, length: int) -> list[_Reorder] | None:
@@ -326,13 +326,13 @@ def _in_weights(node: Node, index: int, axis: int, length: int) -> list[_Reorder
         return None
     if isinstance(source._node, Constant):
         return [_Reorder(Input._of(node, index), axis % len(shape))]
-    name, behind = source._node._op.name, source._node
+    name, producer = source._node._op.name, source._node
     if name not in ("Convert", "FakeQuantize", "Add", "Subtract", "Multiply", "Divide"):
         return None
-    found: list[_Reorder] = []
-    for i in range(len(behind._inputs)):
-        more = _in_weights(behind, i, axis if axis < 0 else axis - len(shape), length)
+    reorders: list[_Reorder] = []
+    for i in range(len(producer._inputs)):
+        more = _in_weights(producer, i, axis if axis < 0 else axis - len(shape), length)
         if more is None:
             return None
-        found += more
-    return found
+        reorders += more
+    return reorders

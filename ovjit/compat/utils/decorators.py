@@ -78,18 +78,18 @@ class MultiMethod:
     def check_invoked_types_in_overloaded_funcs(self, tuple_to_check: tuple, key_structure: tuple) -> bool:
         """Whether the types of the arguments fit the annotations, as far as there are both."""
         return all(
-            _fits(wanted, actual) for actual, wanted in zip(tuple_to_check, key_structure, strict=False)
+            _fits(expected, actual) for actual, expected in zip(tuple_to_check, key_structure, strict=False)
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        given = tuple(type(arg) for arg in args)
+        argument_types = tuple(type(arg) for arg in args)
         for types_, function in self.typemap.items():
             parameters = inspect.signature(function).parameters
-            if len(given) > len(parameters) or not set(kwargs) <= set(parameters):
+            if len(argument_types) > len(parameters) or not set(kwargs) <= set(parameters):
                 continue
-            if not kwargs and len(given) < sum(p.default is p.empty for p in parameters.values()):
+            if not kwargs and len(argument_types) < sum(p.default is p.empty for p in parameters.values()):
                 continue
-            if self.check_invoked_types_in_overloaded_funcs(given, types_):
+            if self.check_invoked_types_in_overloaded_funcs(argument_types, types_):
                 return function(*args, **kwargs)
         raise TypeError(f"The necessary overload for {self.name} was not found")
 
@@ -100,13 +100,13 @@ class MultiMethod:
         self.typemap[types] = function
 
 
-def _fits(wanted: Any, actual: type) -> bool:
-    origin = get_origin(wanted)
+def _fits(annotation: Any, actual: type) -> bool:
+    origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
-        return any(_fits(member, actual) for member in get_args(wanted))
-    if wanted is Any:
+        return any(_fits(member, actual) for member in get_args(annotation))
+    if annotation is Any:
         return True
-    kind = origin or wanted
+    kind = origin or annotation
     return isinstance(kind, type) and issubclass(actual, kind)
 
 

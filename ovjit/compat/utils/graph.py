@@ -61,9 +61,9 @@ def replace_output_update_name(output: Output, target_output: Output) -> bool:
         expect(port, Output, "an Output is expected")
     with GRAPH_LOCK:
         takers = target_inputs(output._node, output._index)
-        seen = any(isinstance(taker._node, Result) for taker in takers)
+        is_result = any(isinstance(taker._node, Result) for taker in takers)
         before = target_output._node
-        if seen:
+        if is_result:
             others = target_inputs(before, target_output._index)
             if isinstance(before, Parameter) or any(isinstance(taker._node, Result) for taker in others):
                 return False

@@ -68,9 +68,9 @@ class NodeFactory:
         if record.name == "Constant":
             raise ModelError("Currently NodeFactory doesn't support Constant node: use an opset's constant()")
         if arguments is None and record.name != "Parameter":
-            return _unconnected(record)
-        known = {key: value for key, value in (attributes or {}).items() if key in record.attributes}
-        attrs = record.check_attributes({**_unset(record), **known})
+            return _create_unconnected(record)
+        supported = {key: value for key, value in (attributes or {}).items() if key in record.attributes}
+        attrs = record.check_attributes({**_unset(record), **supported})
         if record.name == "Parameter":
             return Parameter._of(attrs["element_type"], attrs["shape"])
         return Node._new(record, sources, attrs)
@@ -78,9 +78,7 @@ class NodeFactory:
     @staticmethod
     def _arguments_as_outputs(arguments: Sequence[Node | Output]) -> list[Output]:
         """The outputs that `create` connects: a Node stands for all of its own."""
-        return [
-            out for given in arguments for out in ([given] if isinstance(given, Output) else given.outputs())
-        ]
+        return [out for node in arguments for out in ([node] if isinstance(node, Output) else node.outputs())]
 
     def _record(self, name: str) -> Op:
         try:
@@ -123,7 +121,7 @@ _ZEROS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _unconnected(record: Op) -> Node:
+def _create_unconnected(record: Op) -> Node:
     """A node without inputs and outputs, which it gets when it has its arguments and is validated. Attributes
     without a default are zero, empty, or the first of their choices, whatever limits they have."""
     kind = CLASSES.get(record.name)

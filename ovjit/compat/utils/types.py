@@ -53,8 +53,8 @@ def get_element_type_str(data_type: NumericType) -> str:
 
 def get_numpy_ctype(openvino_type: Type) -> type:
     """The NumPy or Python type of an element type. OVTypeError if NumPy has none."""
-    for known, kind in openvino_to_numpy_types_map:
-        if known == openvino_type:
+    for element_type, kind in openvino_to_numpy_types_map:
+        if element_type == openvino_type:
             return kind
     raise OVTypeError("Unidentified data type %s", openvino_type)
 

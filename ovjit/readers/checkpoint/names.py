@@ -39,12 +39,12 @@ _GEMMA = {
 _EXPERTS = {"w1": "gate", "w3": "up", "w2": "down", "gate_proj": "gate", "up_proj": "up", "down_proj": "down"}
 
 
-def renamed(given: Mapping[str, Stored], arch: str, tied: bool) -> dict[str, Stored]:
+def renamed(tensors: Mapping[str, Stored], arch: str, tied: bool) -> dict[str, Stored]:
     """The tensors by GGUF's names. UnsupportedError with the names of those that have no place."""
-    found: dict[str, Stored] = {}
+    result: dict[str, Stored] = {}
     experts: dict[str, dict[int, Stored]] = {}
-    left = []
-    for name, tensor in given.items():
+    unknown = []
+    for name, tensor in tensors.items():
         if _SPARE.fullmatch(name) or (tied and name == "lm_head.weight"):
             continue
         match = _LAYER.fullmatch(name)
@@ -58,18 +58,18 @@ def renamed(given: Mapping[str, Stored], arch: str, tied: bool) -> dict[str, Sto
                 table = f"blk.{layer}.ffn_{_EXPERTS[expert[2]]}_exps.weight"
                 experts.setdefault(table, {})[int(expert[1])] = tensor
                 continue
-            known = _GEMMA.get(part) if arch.startswith("gemma") else None
-            known = known or _PARTS.get(part)
-            target = f"blk.{layer}.{known}.{what}" if known else ""
-        if not target or target in found:
-            left.append(name)
+            part_name = _GEMMA.get(part) if arch.startswith("gemma") else None
+            part_name = part_name or _PARTS.get(part)
+            target = f"blk.{layer}.{part_name}.{what}" if part_name else ""
+        if not target or target in result:
+            unknown.append(name)
         else:
-            found[target] = _as_gguf(target, tensor, arch)
-    if left:
+            result[target] = _as_gguf(target, tensor, arch)
+    if unknown:
         raise UnsupportedError(
-            f"the architecture {arch!r} does not use these tensors: {', '.join(map(repr, left[:10]))}"
+            f"the architecture {arch!r} does not use these tensors: {', '.join(map(repr, unknown[:10]))}"
         )
-    return found | {name: _table(name, parts) for name, parts in experts.items()}
+    return result | {name: _table(name, parts) for name, parts in experts.items()}
 
 
 def real(tensor: Stored) -> np.ndarray:

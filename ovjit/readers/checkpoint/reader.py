@@ -38,16 +38,16 @@ def read_checkpoint(path: str | os.PathLike[str], overrides: Mapping[str, Any] |
     folder = Path(path)
     try:
         config = overridden(read_json(folder / "config.json"), overrides or {})
-        found = metadata_of(config)
-        settings = Settings(found.metadata)
+        metadata = metadata_of(config)
+        settings = Settings(metadata.metadata)
         kind = settings.kind
-        if found.act != kind.act:
+        if metadata.act != kind.act:
             raise UnsupportedError(f"the activation of {config['model_type']} should be {kind.act}")
         settings.kind = kind._replace(paired=False)
         tied = bool(config.get("tie_word_embeddings", settings.arch in ("gpt2", "gemma2", "gemma3")))
         tensors = renamed(read_tensors(folder), settings.arch, tied)
-        extra = {name: Stored("F32", table.shape, table) for name, table in found.tensors.items()}
-        return decoder(_Weights(GgufFile(found.metadata, tensors | extra), settings))
+        extra = {name: Stored("F32", table.shape, table) for name, table in metadata.tensors.items()}
+        return decoder(_Weights(GgufFile(metadata.metadata, tensors | extra), settings))
     except UnsupportedError as error:
         raise UnsupportedError(_placed(folder, error)) from error
     except OvjitError as error:

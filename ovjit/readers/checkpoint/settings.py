@@ -72,8 +72,8 @@ class Config:
         return self._magnitude(names[0], self.any_of(*names, default=default))
 
     def _magnitude(self, name: str, value: Any) -> float:
-        known = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not known or not -LARGEST < value < LARGEST:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not -LARGEST < value < LARGEST:
             raise ModelError(f"config.json: {name!r} is {value!r:.80}, which is not a number")
         return float(value) if isinstance(value, float) else int(value)
 
@@ -95,10 +95,10 @@ class Config:
 
     def part(self, name: str) -> dict[str, Any]:
         """The entries of an object in this one, none where it is missing."""
-        found = self.entries.get(name) or {}
-        if not isinstance(found, dict):
-            raise ModelError(f"config.json: {name!r} is {found!r:.80}, which is not valid")
-        return found
+        section = self.entries.get(name) or {}
+        if not isinstance(section, dict):
+            raise ModelError(f"config.json: {name!r} is {section!r:.80}, which is not valid")
+        return section
 
     def flag(self, name: str) -> bool:
         return bool(self.entries.get(name))
@@ -128,16 +128,16 @@ def metadata_of(entries: dict[str, Any]) -> Metadata:
     arch, c = FAMILIES[kind], Config(entries)
     rope: dict[str, Any] = {}
     tensors: dict[str, np.ndarray] = {}
-    wide = c.positive("hidden_size", "n_embd", most=WIDEST)
+    width = c.positive("hidden_size", "n_embd", most=WIDEST)
     heads = c.positive("num_attention_heads", "n_head", most=MOST_HEADS)
     result = {
         "block_count": c.positive("num_hidden_layers", "n_layer", most=MOST_LAYERS),
-        "embedding_length": wide,
+        "embedding_length": width,
         "attention.head_count": heads,
         "attention.head_count_kv": c.positive("num_key_value_heads", most=MOST_HEADS, default=heads),
         "context_length": c.real("max_position_embeddings", "n_positions", default=2048),
     }
-    size = c.positive("head_dim", most=MOST_HEADS, default=wide // heads)
+    size = c.positive("head_dim", most=MOST_HEADS, default=width // heads)
     result["attention.key_length"] = result["attention.value_length"] = size
     if arch == "gpt2":
         result["attention.layer_norm_epsilon"] = c.real("layer_norm_epsilon", default=1e-5)
@@ -189,26 +189,26 @@ def _windows(c: Config, kind: str, layers: int) -> dict[str, Any]:
     if kinds is None and has_switch:
         first = c.real("max_window_layers", default=layers)
         kinds = ["sliding_attention" if i >= first else "full_attention" for i in range(layers)]
-    found: dict[str, Any] = {"attention.sliding_window": c.real("sliding_window")}
+    result: dict[str, Any] = {"attention.sliding_window": c.real("sliding_window")}
     if kinds is not None:
-        known = {"sliding_attention", "full_attention"}
-        if not isinstance(kinds, list) or not known.issuperset(map(str, kinds)):
+        supported = {"sliding_attention", "full_attention"}
+        if not isinstance(kinds, list) or not supported.issuperset(map(str, kinds)):
             raise UnsupportedError(
-                f"config.json: layer_types {kinds!r:.200} is not supported; supported: {sorted(known)}"
+                f"config.json: layer_types {kinds!r:.200} is not supported; supported: {sorted(supported)}"
             )
-        found["attention.sliding_window_pattern"] = [x == "sliding_attention" for x in kinds]
+        result["attention.sliding_window_pattern"] = [x == "sliding_attention" for x in kinds]
     elif kind == "gemma3_text":
-        found["attention.sliding_window_pattern"] = int(c.real("sliding_window_pattern", default=6))
-    return found
+        result["attention.sliding_window_pattern"] = int(c.real("sliding_window_pattern", default=6))
+    return result
 
 
 def _rotary(c: Config, size: float, arch: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Metadata of rotary positions, and tables of factors."""
     scaling = c.part("rope_parameters") or c.part("rope_scaling")
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     if "full_attention" in scaling:  # one for each kind of layer
         near, scaling = (Config(scaling).part(f"{layers}_attention") for layers in ("sliding", "full"))
-        found["rope.freq_base_swa"] = Config(near).positive("rope_theta", default=10000.0)
+        result["rope.freq_base_swa"] = Config(near).positive("rope_theta", default=10000.0)
         if near.get("rope_type", "default") != "default" or (
             arch != "gemma3" and near.get("rope_theta") != scaling.get("rope_theta")
         ):
@@ -216,13 +216,13 @@ def _rotary(c: Config, size: float, arch: str) -> tuple[dict[str, Any], dict[str
                 "config.json: scaled rotary positions of sliding-window layers are not supported"
             )
     elif arch == "gemma3":
-        found["rope.freq_base_swa"] = c.real("rope_local_base_freq", default=10000.0)
+        result["rope.freq_base_swa"] = c.real("rope_local_base_freq", default=10000.0)
     r = Config(scaling)
-    found["rope.freq_base"] = base = r.positive("rope_theta", default=c.real("rope_theta", default=10000.0))
+    result["rope.freq_base"] = base = r.positive("rope_theta", default=c.real("rope_theta", default=10000.0))
     part = r.real("partial_rotary_factor", default=c.real("partial_rotary_factor", default=1.0))
     if not 0 < part <= 1:
         raise ModelError(f"config.json: 'partial_rotary_factor' is {part!r}, which is not valid")
-    found["rope.dimension_count"] = rotated = int(size * part)
+    result["rope.dimension_count"] = rotated = int(size * part)
     kind = r.any_of("rope_type", "type", default="default")
     unread = sorted(set(scaling) - _ROPE)
     if unread:
@@ -230,27 +230,29 @@ def _rotary(c: Config, size: float, arch: str) -> tuple[dict[str, Any], dict[str
             f"config.json: these keys of rope_scaling are not supported: {', '.join(unread)}"
         )
     if kind == "default":
-        return found, {}
+        return result, {}
     if kind == "linear":
-        return found | {"rope.scaling.type": "linear", "rope.scaling.factor": r.real("factor")}, {}
+        return result | {"rope.scaling.type": "linear", "rope.scaling.factor": r.real("factor")}, {}
     if kind == "llama3":
-        return found, {"rope_freqs.weight": _llama3(r, base, rotated)}
+        return result, {"rope_freqs.weight": _llama3(r, base, rotated)}
     original = r.positive(
         "original_max_position_embeddings",
         default=c.real("original_max_position_embeddings", "max_position_embeddings"),
     )
-    found["rope.scaling.original_context_length"] = original
+    result["rope.scaling.original_context_length"] = original
     if kind == "yarn":
-        return found | _yarn(r), {}
+        return result | _yarn(r), {}
     if kind != "longrope" or arch != "phi3":
-        known = "linear, llama3, yarn and, of phi3, longrope"
-        raise UnsupportedError(f"rotary positions scaled by {kind!r} are not supported; supported: {known}")
+        supported = "linear, llama3, yarn and, of phi3, longrope"
+        raise UnsupportedError(
+            f"rotary positions scaled by {kind!r} are not supported; supported: {supported}"
+        )
     factor = c.real("max_position_embeddings") / original
     longer = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 and original > 1 else 1.0
-    found |= {"rope.scaling.type": "longrope", "rope.scaling.factor": factor}
-    found["rope.scaling.attn_factor"] = r.real("attention_factor", default=longer)
+    result |= {"rope.scaling.type": "longrope", "rope.scaling.factor": factor}
+    result["rope.scaling.attn_factor"] = r.real("attention_factor", default=longer)
     tables = {name: r.reals(f"{name}_factor") for name in ("long", "short")}
-    return found, {f"rope_factors_{name}.weight": table for name, table in tables.items()}
+    return result, {f"rope_factors_{name}.weight": table for name, table in tables.items()}
 
 
 def _yarn(r: Config) -> dict[str, Any]:

@@ -115,15 +115,15 @@ class Attention:
         if window in self._masks:
             return self._masks[window]
         w, one = self.w, self.w.const(1)
-        new, whole = (w.scalar(w.dim_of(v, 1)) for v in (self.inputs.ids, self.inputs.given))
-        columns = w.unsqueeze(w("Range", 0, whole, one, output_type="i64"), [0])
-        rows = w("Range", w("Subtract", whole, new), whole, one, output_type="i64")
+        new, total = (w.scalar(w.dim_of(v, 1)) for v in (self.inputs.ids, self.inputs.given))
+        columns = w.unsqueeze(w("Range", 0, total, one, output_type="i64"), [0])
+        rows = w("Range", w("Subtract", total, new), total, one, output_type="i64")
         rows = w.unsqueeze(rows, [1])
-        seen = w("LessEqual", columns, rows)
+        visible = w("LessEqual", columns, rows)
         if window:
-            seen = w("LogicalAnd", seen, w("Greater", columns, w("Subtract", rows, window)))
+            visible = w("LogicalAnd", visible, w("Greater", columns, w("Subtract", rows, window)))
         shown = w.unsqueeze(w.convert(self.inputs.given, "boolean"), [1, 2])
-        both = w("LogicalAnd", w.unsqueeze(seen, [0, 1]), shown)
+        both = w("LogicalAnd", w.unsqueeze(visible, [0, 1]), shown)
         self._masks[window] = w("Select", both, 0.0, HIDDEN)
         return self._masks[window]
 

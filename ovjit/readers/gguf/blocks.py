@@ -86,20 +86,20 @@ def _q3_k(blocks: np.ndarray) -> np.ndarray:
 
 def _q3_k_scale(blocks: np.ndarray) -> Factors:
     factors = blocks[:, 96:108]
-    whole = _nibbles(factors[:, :8], 8) | _bits(factors[:, 8:], 2, 4) << 4
-    return Factors(_half(blocks, 108), whole.astype(np.int8) - np.int8(32))
+    codes = _nibbles(factors[:, :8], 8) | _bits(factors[:, 8:], 2, 4) << 4
+    return Factors(_half(blocks, 108), codes.astype(np.int8) - np.int8(32))
 
 
 def _six_bits(blocks: np.ndarray) -> np.ndarray:
     """The eight scales of 6 bits of Q4_K and Q5_K."""
-    first, rest = blocks[:, 4:8], blocks[:, 12:16]
-    return np.concatenate([first & 63, rest & 15 | first >> 2 & 48], 1)
+    first, high = blocks[:, 4:8], blocks[:, 12:16]
+    return np.concatenate([first & 63, high & 15 | first >> 2 & 48], 1)
 
 
 def _six_bits_low(blocks: np.ndarray) -> Factors:
     """Their eight minima, which are subtracted."""
-    second, rest = blocks[:, 8:12], blocks[:, 12:16]
-    return Factors(-_half(blocks, 2), np.concatenate([second & 63, rest >> 4 | second >> 2 & 48], 1))
+    second, high = blocks[:, 8:12], blocks[:, 12:16]
+    return Factors(-_half(blocks, 2), np.concatenate([second & 63, high >> 4 | second >> 2 & 48], 1))
 
 
 def _six_bits_scale(blocks: np.ndarray) -> Factors:
@@ -215,8 +215,8 @@ class _BlockReader:
         self.form = form
 
     def _of_blocks(self, rows: np.ndarray, read: Callable[[np.ndarray], Factors]) -> Factors:
-        found = read(np.ascontiguousarray(rows).reshape(-1, self.form.size))
-        return Factors(*(None if v is None else v.reshape(len(rows), -1) for v in found))  # type: ignore[arg-type]
+        factors = read(np.ascontiguousarray(rows).reshape(-1, self.form.size))
+        return Factors(*(None if v is None else v.reshape(len(rows), -1) for v in factors))  # type: ignore[arg-type]
 
     def scale_factors(self, rows: np.ndarray) -> Factors:
         return self._of_blocks(rows, self.form.scale)

@@ -142,11 +142,11 @@ def check_header(data: np.ndarray) -> None:
             raise ModelError(f"the header states {count} {what}; the maximum is {MOST}")
     for _ in range(entries):
         walk.entry()
-    found = [walk.tensor(sizes) for _ in range(tensors)]
+    spans = [walk.tensor(sizes) for _ in range(tensors)]
     if walk.alignment < 1 or walk.alignment & (walk.alignment - 1):
         raise ModelError(f"general.alignment is {walk.alignment}; it should be a power of two")
     start = -(-walk.at // walk.alignment) * walk.alignment
-    for name, offset, size in found:
+    for name, offset, size in spans:
         if start + offset + size > data.size:
             raise ModelError(
                 f"the file is truncated or damaged: the tensor {name} needs {size} bytes at offset "
@@ -169,22 +169,27 @@ def _plain(field: Any) -> Any:
 
 def is_later_part(path: str | os.PathLike[str]) -> bool:
     """Whether this is the name of a part of a model, but for the first."""
-    found = _PART.search(os.fspath(path))
-    return found is not None and int(found[1]) > 1
+    match = _PART.search(os.fspath(path))
+    return match is not None and int(match[1]) > 1
 
 
 def open_gguf(path: str) -> GgufFile:
     """The contents of a file, and of the other parts if it is the first of several; tensors stay mapped.
     ModelError for what is damaged, and for parts that are not there or of another model."""
-    whole = _open(path)
-    count = _count(whole, "split.count", path)
+    first_file = _open(path)
+    count = _count(first_file, "split.count", path)
     if count < 2:
-        return whole
+        return first_file
     name = _PART.search(path)
-    if name is None or int(name[2]) != count or _count(whole, "split.no", path) != 0 or int(name[1]) != 1:
+    if (
+        name is None
+        or int(name[2]) != count
+        or _count(first_file, "split.no", path) != 0
+        or int(name[1]) != 1
+    ):
         first = f"-00001-of-{count:05}.gguf"
         raise ModelError(f"the file is one of {count} parts of a model: give the first part, named *{first}")
-    tensors = dict(whole.tensors)
+    tensors = dict(first_file.tensors)
     for number in range(1, count):
         where = f"{path[: name.start()]}-{number + 1:05}-of-{count:05}.gguf"
         if not os.path.isfile(where):
@@ -197,17 +202,17 @@ def open_gguf(path: str) -> GgufFile:
         if twice:
             raise ModelError(f"the tensor {min(twice)!r} is in {where!r} and in an earlier part")
         tensors |= part.tensors
-    said = whole.metadata.get("split.tensors.count", len(tensors))
-    if said != len(tensors):
-        raise ModelError(f"the parts have {len(tensors)} tensors, but the first part states {said!r:.80}")
-    return GgufFile(whole.metadata, tensors)
+    stated = first_file.metadata.get("split.tensors.count", len(tensors))
+    if stated != len(tensors):
+        raise ModelError(f"the parts have {len(tensors)} tensors, but the first part states {stated!r:.80}")
+    return GgufFile(first_file.metadata, tensors)
 
 
 def _count(file: GgufFile, name: str, path: str) -> int:
-    found = file.metadata.get(name, 0)
-    if not isinstance(found, int):
-        raise ModelError(f"the metadata {name!r} of {path!r} is {found!r:.80}, which is not a number")
-    return found
+    count = file.metadata.get(name, 0)
+    if not isinstance(count, int):
+        raise ModelError(f"the metadata {name!r} of {path!r} is {count!r:.80}, which is not a number")
+    return count
 
 
 def _open(path: str) -> GgufFile:

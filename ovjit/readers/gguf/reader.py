@@ -48,8 +48,8 @@ def decoder(w: Weights, flat: bool = False) -> Model:
     if s.kind.root:
         x = w("Multiply", x, math.sqrt(s.wide))
     if s.arch == "gpt2":
-        places = w.matrix("position_embd.weight", -1, s.wide)
-        x = w("Add", x, w("Gather", places, inputs.places, 0))
+        positions = w.matrix("position_embd.weight", -1, s.wide)
+        x = w("Add", x, w("Gather", positions, inputs.places, 0))
     attention = FlatAttention(w, inputs) if isinstance(inputs, FlatInputs) else Attention(w, inputs)
     for layer in range(s.layers):
         w.base = f"blk.{layer}"

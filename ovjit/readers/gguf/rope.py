@@ -21,8 +21,8 @@ SCALINGS = ("none", "linear", "yarn", "longrope")
 class Turns:
     """Cosines and sines [B, 1, L, rotated], which layers of one base share."""
 
-    def __init__(self, w: Weights, places: Output):
-        self.w, self.places = w, places
+    def __init__(self, w: Weights, positions: Output):
+        self.w, self.places = w, positions
         self._made: dict[tuple[float, bool], tuple[Output, Output]] = {}
 
     def rotated(self, x: Output, windowed: bool) -> Output:
@@ -51,8 +51,8 @@ class Turns:
         if scaled:
             speeds, longer = self._stretched(speeds, base)
         turns = self._factored(speeds)
-        places = w.unsqueeze(w.convert(self.places, "f32"), [1])
-        angles = w.transpose(w("MatMul", turns, places, transpose_a=False, transpose_b=False), [0, 2, 1])
+        positions = w.unsqueeze(w.convert(self.places, "f32"), [1])
+        angles = w.transpose(w("MatMul", turns, positions, transpose_a=False, transpose_b=False), [0, 2, 1])
         angles = w.unsqueeze(w.concat([angles, angles], -1), [1])
         both = [w("Cos", angles), w("Sin", angles)]
         if longer != 1:
@@ -104,5 +104,5 @@ class Turns:
         if settings.kind.whole_pairs:
             low, high = math.floor(low), math.ceil(high)
         low, high = max(0, low), min(size - 1, high)
-        kept = 1 - np.clip((np.arange(size // 2) - low) / max(0.001, high - low), 0, 1)
-        return speeds / factor * (1 - kept) + speeds * kept, more * (1 + 0.1 * math.log(factor))
+        share = 1 - np.clip((np.arange(size // 2) - low) / max(0.001, high - low), 0, 1)
+        return speeds / factor * (1 - share) + speeds * share, more * (1 + 0.1 * math.log(factor))

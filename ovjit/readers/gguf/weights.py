@@ -55,34 +55,34 @@ class Weights(Builder):
 
     def tensor(self, name: str) -> Stored:
         """The tensor. ModelError if it is missing."""
-        found = self.file.tensors.get(name)
-        if found is None:
+        stored = self.file.tensors.get(name)
+        if stored is None:
             raise ModelError(f"the tensor {name!r} of the architecture {self.settings.arch!r} is missing")
         self._used.add(name)
-        return found
+        return stored
 
     def check_used(self) -> None:
         """UnsupportedError with the names of tensors that nothing has read: the model means more than what
         has been made of it."""
-        left = [n for n in self.file.tensors if n not in self._used and not n.endswith(_SPARE)]
-        if left:
+        unused = [n for n in self.file.tensors if n not in self._used and not n.endswith(_SPARE)]
+        if unused:
             raise UnsupportedError(
                 f"tensors that are not read for the architecture {self.settings.arch!r}: "
-                + ", ".join(f"{name!r:.{SHOWN}}" for name in left[:10])
-                + (f" and {len(left) - 10} more" if len(left) > 10 else "")
+                + ", ".join(f"{name!r:.{SHOWN}}" for name in unused[:10])
+                + (f" and {len(unused) - 10} more" if len(unused) > 10 else "")
             )
 
     def array(self, name: str, *shape: int) -> np.ndarray:
         """A small tensor in f32, of this shape. ModelError for another one."""
-        found = self._checked(name, shape)
-        return values_of(found.kind, found.data, found.shape).reshape(shape)
+        stored = self._checked(name, shape)
+        return values_of(stored.kind, stored.data, stored.shape).reshape(shape)
 
     def matrix(self, name: str, *shape: int, order: np.ndarray | None = None) -> Output:
         """A matrix [outputs, inputs], or a table of such, in f32; -1 is any size, `order` that of rows."""
-        found = self._checked(name, shape)
-        if found.kind in REALS:
-            return self._reals(found, name, order)
-        codes, dtype, scale, zero, levels = groups_of(found.kind, found.data, found.shape, order)
+        tensor = self._checked(name, shape)
+        if tensor.kind in REALS:
+            return self._reals(tensor, name, order)
+        codes, dtype, scale, zero, levels = groups_of(tensor.kind, tensor.data, tensor.shape, order)
         stored = self._stored(codes, dtype, name)
         if levels is not None:
             real = self("Gather", self.const(levels), self.convert(stored, "i32"), 0)
@@ -91,7 +91,7 @@ class Weights(Builder):
         if zero is not None:
             real = self("Subtract", real, self._factor(zero, name))
         real = self("Multiply", real, self._factor(scale, name))
-        return self.reshape(real, list(found.shape))
+        return self.reshape(real, list(tensor.shape))
 
     def linear(self, x: Output, name: str, outs: int, order: np.ndarray | None = None) -> Output:
         """x [..., K] times `name`.weight [outs, K] and `name`.scale, which files of NVFP4 have, plus
@@ -108,36 +108,36 @@ class Weights(Builder):
 
     def _is_biased(self, name: str) -> bool:
         """Whether a layer's product has a bias, as far as its architecture and other layers say."""
-        part, *rest = name.split(".", 2)
-        return part == "blk" and (self.settings.kind.biased or f"{rest[-1]}.bias" in self._biases)
+        part, *tail = name.split(".", 2)
+        return part == "blk" and (self.settings.kind.biased or f"{tail[-1]}.bias" in self._biases)
 
     def chosen(self, name: str) -> bool:
         """Whether a table of matrices is multiplied with rows that each choose one, as it is stored."""
-        found = self.tensor(name)
-        shape = shape_of_rank(found.shape, 3)
-        return found.kind not in REALS and len(shape) == 3 and not shape[1] % _PANEL
+        stored = self.tensor(name)
+        shape = shape_of_rank(stored.shape, 3)
+        return stored.kind not in REALS and len(shape) == 3 and not shape[1] % _PANEL
 
     def _checked(self, name: str, shape: tuple[int, ...]) -> Stored:
         """The tensor with the dimensions that are expected, -1 for any. ModelError for another shape,
         UnsupportedError for a type that is not read."""
-        found = self.tensor(name)
+        stored = self.tensor(name)
         try:
-            check_kind(found.kind)
+            check_kind(stored.kind)
         except UnsupportedError as error:
             raise UnsupportedError(f"the tensor {name!r}: {error}") from None
-        expected = shape_of_rank(found.shape, len(shape))
+        expected = shape_of_rank(stored.shape, len(shape))
         if len(shape) != len(expected) or any(
             n not in (-1, has) for n, has in zip(shape, expected, strict=True)
         ):
             raise ModelError(
-                f"the tensor {name!r} has the shape {list(found.shape)}; the metadata require "
+                f"the tensor {name!r} has the shape {list(stored.shape)}; the metadata require "
                 f"{['any' if n < 0 else n for n in shape]}"
             )
-        return found._replace(shape=expected)
+        return stored._replace(shape=expected)
 
-    def _reals(self, found: Stored, name: str, order: np.ndarray | None) -> Output:
-        dtype = REALS[found.kind]
-        array = found.data.view(numpy_dtype(dtype)).reshape(found.shape)
+    def _reals(self, stored: Stored, name: str, order: np.ndarray | None) -> Output:
+        dtype = REALS[stored.kind]
+        array = stored.data.view(numpy_dtype(dtype)).reshape(stored.shape)
         if order is not None:
             array = array[order]
         if not array.flags.aligned:

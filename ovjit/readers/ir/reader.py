@@ -253,20 +253,20 @@ WITHOUT_EFFECT: dict[str, frozenset[str]] = {
 }
 
 
-def _known_attributes(layer: Layer, name: str, known: Collection[str], prefix: str = "") -> dict[str, str]:
+def _known_attributes(layer: Layer, name: str, allowed: Collection[str], prefix: str = "") -> dict[str, str]:
     """The layer's attributes. Raises ModelError for one that the operation does not have.
 
     What it asks for would not be done: wrong numbers without a word. (OpenVINO reads on.)
     """
     empty = WITHOUT_EFFECT.get(name, frozenset())
-    given = {key.removeprefix(prefix): value for key, value in layer.attrs.items()}
-    for key in given:
-        if key not in known and key not in empty:
+    attributes = {key.removeprefix(prefix): value for key, value in layer.attrs.items()}
+    for key in attributes:
+        if key not in allowed and key not in empty:
             raise ModelError(
                 f"the attribute {key[:60]!r} is unknown for {name} of {layer.version}; remove it from "
                 "the file if it has no effect"
             )
-    return {key: value for key, value in given.items() if key in known}
+    return {key: value for key, value in attributes.items() if key in allowed}
 
 
 def _constant(layer: Layer, weights: np.ndarray, name: str | None) -> Constant:

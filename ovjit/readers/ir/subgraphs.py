@@ -111,13 +111,13 @@ class _Ends:
             raise ModelError(f"<{self.tag}> refers to the {kind} port {number}, which does not exist")
         return self.outer[kind][number]
 
-    def _inner(self, row: Mapping[str, str], key: str, places: Mapping[int, int], kind: str) -> int:
+    def _inner(self, row: Mapping[str, str], key: str, indices: Mapping[int, int], kind: str) -> int:
         number = read_signed(row, key, -1)
-        if number not in places:
+        if number not in indices:
             raise ModelError(
                 f"the port map or the back edges refer to layer {number} of the body, which is not a {kind}"
             )
-        return places[number]
+        return indices[number]
 
 
 def _places(items: Sequence[Layer | XmlPort]) -> dict[int, int]:

@@ -101,9 +101,9 @@ def _write(
     model: Model, xml_path: Any, bin_path: Any, compress: bool, version: int = 11, made_by: dict | None = None
 ) -> None:
     check_model(model)
-    for given in (xml_path, bin_path):
-        if not isinstance(given, (str, bytes, os.PathLike)):
-            raise no_path(given)
+    for path in (xml_path, bin_path):
+        if not isinstance(path, (str, bytes, os.PathLike)):
+            raise no_path(path)
     xml = Path(os.fsdecode(xml_path))
     if xml.suffix != ".xml":
         raise ModelError(f"Path for xml file doesn't contains file name with 'xml' extension: \"{xml}\"")
@@ -218,9 +218,9 @@ class _Writer:
         kind = node.get_type_info()
         op, version = kind.name, kind.version_id
         if self.executed:
-            said = {key: str(note.value) for key, note in node.get_rt_info().items()}
-            op, version, more = said.pop("layerType"), "", ""
-            attrs = {**attrs, **dict(sorted(said.items()))}
+            fields = {key: str(note.value) for key, note in node.get_rt_info().items()}
+            op, version, more = fields.pop("layerType"), "", ""
+            attrs = {**attrs, **dict(sorted(fields.items()))}
         layer, first = self.layer(op, version, name, attrs, inputs, outputs, more, maps + info, inside)
         self.numbers[node] = layer
         for i in range(len(outputs)):
@@ -395,9 +395,9 @@ def _notes(notes: dict[str, Any], depth: int) -> str:
         if match is None or not isinstance(value, dict):
             continue
         if all(isinstance(v, str) and k.isidentifier() for k, v in value.items()):
-            rest = "".join(f" {k}={_quoted(v)}" for k, v in value.items())
+            attributes = "".join(f" {k}={_quoted(v)}" for k, v in value.items())
             name, version = _quoted(match[1]), _quoted(match[2])
-            lines.append(f"<attribute name={name} version={version}{rest} />")
+            lines.append(f"<attribute name={name} version={version}{attributes} />")
     if not lines:
         return ""
     tabs = "\t" * depth

@@ -97,8 +97,8 @@ def read_int(text: str | None, what: str) -> int:
 def _number(text: str | None, what: str, of: object) -> int:
     """As `read_int`. `what.format(of)` names the number: texts of objects take longer than numbers."""
     if text is None or not _INT.fullmatch(text):
-        found = "is missing" if text is None else f"is {text[:40]!r}"
-        raise ModelError(f"{what.format(of)} should be a non-negative number; it {found}")
+        problem = "is missing" if text is None else f"is {text[:40]!r}"
+        raise ModelError(f"{what.format(of)} should be a non-negative number; it {problem}")
     return int(text)
 
 
@@ -296,12 +296,12 @@ class _Target:
 
     def _info(self, tag: str, attrib: dict[str, str]) -> None:
         key = attrib.get("name", tag)
-        rest = {name: value for name, value in attrib.items() if name != "name"}
+        values = {name: value for name, value in attrib.items() if name != "name"}
         inner: dict[str, Any] = {}
-        if set(rest) == {"value"}:
-            self.info[-1][key] = rest["value"]
+        if set(values) == {"value"}:
+            self.info[-1][key] = values["value"]
         else:
-            inner.update(rest)
+            inner.update(values)
             self.info[-1][key] = inner
         self.info.append(inner)
 

@@ -47,7 +47,7 @@ def while_(n: JaxNode) -> Any:
         result = [_kept(n, on, new, old) for new, old in zip(result, values, strict=True)]
     more = n.any_of(n.run(cond, [*fixed[:cond_consts], *result])[0])
     model = body_of(n, [*result, more], [*turning, *nodes], n.base)
-    return loop_of(model, n.const(-1, "i32"), first, carried, [*for_cond, *for_body], n.base, own=0)
+    return loop_of(model, n.const(-1, "i32"), first, carried, [*for_cond, *for_body], n.base, leading=0)
 
 
 def _no_rows(n: JaxNode) -> list[Output]:

@@ -257,7 +257,7 @@ def _loop(
     model = _body(results, inner, name, parameters)
     captured = [source for _, source in inner.captured]
     trips, go_on, *state = sources
-    return loop_of(model, trips, go_on, state, captured, n.reader.name(n.base, "Loop"), own=2)
+    return loop_of(model, trips, go_on, state, captured, n.reader.name(n.base, "Loop"), leading=2)
 
 
 def stepped(

@@ -459,11 +459,11 @@ def _determinize(steps: _Steps, start: int, end: int, anywhere: bool) -> Table:
     kind = np.searchsorted(firsts, np.arange(256), side="right") - 1
     sides = [_kind_of(byte) for byte in firsts]
 
-    def reached(steps_of_state: Iterable[int], before: int, behind: int) -> set[int]:
+    def reached(steps_of_state: Iterable[int], before: int, after: int) -> set[int]:
         reachable_steps, pending = set(steps_of_state), list(steps_of_state)
         while pending:
             for condition, to in steps.free[pending.pop()]:
-                if to not in reachable_steps and _holds(condition, before, behind):
+                if to not in reachable_steps and _holds(condition, before, after):
                     reachable_steps.add(to)
                     pending.append(to)
         return reachable_steps

@@ -154,8 +154,8 @@ def _filled_up(
 ) -> Output:
     """The parts of each text in a row, with `fill` behind them; rows of none where no text has one."""
     how: dict[str, Any] = {"output_type": "i64", "opset": 15}
-    first, behind = (n("SearchSorted", parts.text, texts, right_mode=side, **how) for side in (False, True))
-    counts = n.unsqueeze(n("Subtract", behind, first), [1])
+    first, last = (n("SearchSorted", parts.text, texts, right_mode=side, **how) for side in (False, True))
+    counts = n.unsqueeze(n("Subtract", last, first), [1])
     first = n.unsqueeze(first, [1])
     most = n("ReduceMax", n("Concat", counts, np.zeros((1, 1), np.int64), axis=0), [0, 1], keep_dims=False)
     if has_marks:

@@ -280,9 +280,9 @@ class _LeafWeights:
         met = np.unique(
             self.tree[pairs // self.targets] * self.targets + pairs % self.targets, return_counts=True
         )
-        many = np.bincount(self.tree[leaves], minlength=self.count)
+        leaf_counts = np.bincount(self.tree[leaves], minlength=self.count)
         self.certain = np.zeros(self.targets, bool)
-        self.certain[(met[0] % self.targets)[met[1] == many[met[0] // self.targets]]] = True
+        self.certain[(met[0] % self.targets)[met[1] == leaf_counts[met[0] // self.targets]]] = True
         return starts
 
 

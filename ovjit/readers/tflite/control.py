@@ -39,7 +39,7 @@ def while_(n: LiteNode) -> Any:
 
     nodes, outputs, more = settled(kinds_of(inputs), read)
     model = Model._from_parts([Result._of(value) for value in (*outputs, more)], nodes, (), n.base)
-    return loop_of(model, n.const(-1, "i32"), go_on, inputs, (), n.base, own=0)
+    return loop_of(model, n.const(-1, "i32"), go_on, inputs, (), n.base, leading=0)
 
 
 def _one(values: Sequence[Output]) -> Output:

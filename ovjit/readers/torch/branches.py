@@ -17,7 +17,7 @@ from ovjit.graph.op import TensorType
 from ovjit.graph.symbolic import statically_known_equal, with_symbol
 from ovjit.readers.bodies import body_of, if_of
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.containers import assign, copied, is_same, replace, stacked
+from ovjit.readers.torch.containers import assign, copy_containers, is_same, replace, stack_items
 from ovjit.readers.torch.dimensions import Shared
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 
@@ -40,7 +40,7 @@ class Inside:
         self.added: dict[str, list[Any]] = {}  # the items
         self.numbers: set[str] = set()  # those of these lists that hold numbers
         self._containers: dict[int, tuple[Any, Any]] = {}  # lists and dicts, and what stands for them
-        self._made: dict[tuple[Any, int], Output] = {}
+        self._constants: dict[tuple[Any, int], Output] = {}
         self.objects: dict[int, Any] = {}  # what stands for tensors around the body, by their objects
         self._outer: list[Any] = []  # these tensors
         self.pieces: list[Any] = []  # of what stands for them
@@ -58,11 +58,11 @@ class Inside:
         if isinstance(value, Output):
             result = self._parameter(value)
             return Output._of(result._node, result._index)
-        return mapped(value, self._parameter)
+        return map_tensors(value, self._parameter)
 
-    def represent(self, value: Any, made: Any) -> None:
-        """Register `made` as the body's value for an outer tensor or list."""
-        self.objects[id(value)] = made
+    def represent(self, value: Any, inner: Any) -> None:
+        """Register `inner` as the body's value for an outer tensor or list."""
+        self.objects[id(value)] = inner
         self._outer.append(value)
 
     def tensor(self, value: Output) -> Output:
@@ -72,16 +72,16 @@ class Inside:
     def _parameter(self, value: Output) -> Output:
         """Return the parameter for a tensor, or a constant if its value is known and small."""
         key = value._node, value._index
-        if key not in self._made:
-            known, own = self.call.value(value), value._tensor._type
-            if known is not None:
-                self._made[key] = Output._of(Constant._of(known, own.dtype, None, None), 0)
+        if key not in self._constants:
+            constant, kind = self.call.value(value), value._tensor._type
+            if constant is not None:
+                self._constants[key] = Output._of(Constant._of(constant, kind.dtype, None, None), 0)
             else:
-                node = Parameter._of(own.dtype, own.shape, None)
+                node = Parameter._of(kind.dtype, kind.shape, None)
                 self.sources.append(value)
                 self.parameters.append(node)
-                self._made[key] = Output._of(node, 0)
-        return self._made[key]
+                self._constants[key] = Output._of(node, 0)
+        return self._constants[key]
 
     def value(self, value: Any) -> Any:
         """Return the body's value for any outer value. Computed numbers become inputs as well."""
@@ -129,16 +129,16 @@ class _Inner(dict):
         return result
 
 
-def mapped(value: Any, function: Callable[[Output], Any]) -> Any:
+def map_tensors(value: Any, function: Callable[[Output], Any]) -> Any:
     """A value with `function` of its tensors."""
     if isinstance(value, Output):
         return function(value)
     if isinstance(value, Complex):
         return Complex(function(value.pair))
     if isinstance(value, Stacked):
-        return Stacked(function(value.whole), value.numbers)
+        return Stacked(function(value.rows), value.numbers)
     if isinstance(value, (list, tuple)):
-        return [mapped(v, function) for v in value]
+        return [map_tensors(v, function) for v in value]
     return value
 
 
@@ -168,12 +168,12 @@ def read_if(reader: ScriptReader, node: Any, condition: Any) -> list[Any]:
         results.clear()
 
         try:
-            rest = written, ends, read, results
-            bodies = [partial(_branch, reader, call, block, *rest) for block in node.blocks()]
-            result = chosen(reader, call, condition, bodies)
+            logs = written, ends, read, results
+            bodies = [partial(_branch, reader, call, block, *logs) for block in node.blocks()]
+            result = build_if(reader, call, condition, bodies)
             break
-        except Writes as found:
-            written += [name for name in found.names if name not in written]
+        except Writes as writes:
+            written += [name for name in writes.names if name not in written]
         except UnsupportedError:
             if not _of_other_lengths(reader, call, written, ends):
                 raise
@@ -201,7 +201,7 @@ def _branch(
 
 def _of_other_lengths(reader: ScriptReader, call: Call, names: Sequence[str], ends: list[list[Any]]) -> bool:
     """Make lists `Stacked` that two branches leave with different lengths. False if there are none."""
-    found = False
+    has_stacked = False
     if len(ends) != 2:
         return False
     for name, first, second in zip(names, *ends, strict=True):
@@ -211,12 +211,12 @@ def _of_other_lengths(reader: ScriptReader, call: Call, names: Sequence[str], en
         if len(pair) == 2 and isinstance(old, list) and (lengths[0] != lengths[1] or lengths == [None, None]):
             longer = max(pair, key=lambda v: math.inf if isinstance(v, Stacked) else len(v))
             like = longer if isinstance(longer, Stacked) else longer[-1]
-            replace(reader, old, stacked(call, old, like))
-            found = True
-    return found
+            replace(reader, old, stack_items(call, old, like))
+            has_stacked = True
+    return has_stacked
 
 
-def chosen(
+def build_if(
     reader: TorchReader, call: Call, condition: Any, bodies: Sequence[Callable[[], tuple[Inside, list[Any]]]]
 ) -> list[Any]:
     """Convert a branch to an If and return its outputs. `bodies` read the branches for true and for false."""
@@ -225,10 +225,10 @@ def chosen(
     read = [body() for body in bodies]
     if written := [name for inside, _ in read for name in (*inside.written, *inside.grown)]:
         raise Writes(list(dict.fromkeys(written)))
-    given = [
-        _initialized(call, values, other) for (_, values), (_, other) in zip(read, read[::-1], strict=True)
+    values_by_branch = [
+        _fill_unset(call, values, other) for (_, values), (_, other) in zip(read, read[::-1], strict=True)
     ]
-    for (inside, _), values in zip(read, given, strict=True):
+    for (inside, _), values in zip(read, values_by_branch, strict=True):
         leaves: list[Output] = []
         forms.append([form_of(call, v, leaves) for v in values])
         models.append(body_of(call, leaves, inside.parameters))
@@ -239,25 +239,25 @@ def chosen(
     for i, output in enumerate(outputs):
         _forget_differing(output, [model._results[i]._inputs[0] for model in models])
     reader.name_dimensions(outputs)
-    rest = iter(outputs)
-    return [built(form, rest) for form in forms[0]]
+    remaining = iter(outputs)
+    return [built(form, remaining) for form in forms[0]]
 
 
-def _forget_differing(output: Output, made: Sequence[Output]) -> None:
+def _forget_differing(output: Output, results: Sequence[Output]) -> None:
     """An output of an If has no dimensions of one branch alone: bounds may be equal where names differ."""
     kind = output._tensor._type
-    shapes = [value._tensor._type.shape for value in made]
+    shapes = [value._tensor._type.shape for value in results]
     if kind.shape is None or None in shapes or len({len(shape or ()) for shape in shapes}) > 1:
         return
-    each = zip(kind.shape, *(shape or () for shape in shapes), strict=True)
-    dims = tuple(d if statically_known_equal(*own) else with_symbol(d, None) for d, *own in each)
+    dims_by_branch = zip(kind.shape, *(shape or () for shape in shapes), strict=True)
+    dims = tuple(d if statically_known_equal(*e) else with_symbol(d, None) for d, *e in dims_by_branch)
     output._tensor._type = TensorType(kind.dtype, dims, kind.value, kind.partial)
 
 
-def _initialized(call: Call, values: Sequence[Any], other: Sequence[Any]) -> list[Any]:
+def _fill_unset(call: Call, values: Sequence[Any], other: Sequence[Any]) -> list[Any]:
     """The values of one branch; those that it leaves without one are of the other branch's kinds."""
     pairs = zip(values, other, strict=True)
-    return [blank(call, theirs) if isinstance(own, Uninitialized) else own for own, theirs in pairs]
+    return [blank(call, sample) if isinstance(value, Uninitialized) else value for value, sample in pairs]
 
 
 def blank(call: Call, like: Any) -> Any:
@@ -269,7 +269,7 @@ def blank(call: Call, like: Any) -> Any:
     if isinstance(like, Complex):
         return Complex(blank(call, like.pair))
     if isinstance(like, Stacked):
-        return Stacked(blank(call, like.whole), like.numbers)
+        return Stacked(blank(call, like.rows), like.numbers)
     if isinstance(like, dict):
         return {key: blank(call, part) for key, part in like.items()}
     if isinstance(like, (list, tuple)):
@@ -287,27 +287,27 @@ def read_body(
     are returned as well. The outputs with indices in `left_out` are not returned.
     """
     inside, env = Inside(call), reader.env
-    own = [v.debugName() for i, v in enumerate(block.inputs()) if i in left_out]
-    given = _given(reader, inside, inputs or {}, [*_names(block), *carried, *own], carried)
-    before = {name: copied(value) for name, value in given.items()}
-    reader.env, around, holders = {**env, **given}, reader.around, reader.holders
-    reader.around, reader.holders = env, [*holders, given, before, inside.objects]
+    unused = [v.debugName() for i, v in enumerate(block.inputs()) if i in left_out]
+    outer_values = _outer_values(reader, inside, inputs or {}, [*_names(block), *carried, *unused], carried)
+    before = {name: copy_containers(value) for name, value in outer_values.items()}
+    reader.env, around, holders = {**env, **outer_values}, reader.around, reader.holders
+    reader.around, reader.holders = env, [*holders, outer_values, before, inside.objects]
     try:
-        with reader.entered(inside):
+        with reader.enter(inside):
             reader._block(block)
             outputs = [v.debugName() for i, v in enumerate(block.outputs()) if i not in left_out]
             values = [reader.env.get(name) for name in outputs]
             values += [reader.env[name] for name in carried]
             _compute(values)
-            known = {*(inputs or ()), *carried}
-            added = {k: v for k, v in given.items() if k not in known}
+            listed = {*(inputs or ()), *carried}
+            added = {k: v for k, v in outer_values.items() if k not in listed}
             _note_changes(inside, block, added, before, reader.env)
     finally:
         reader.env, reader.around, reader.holders = env, around, holders
     return inside, values
 
 
-def _given(
+def _outer_values(
     reader: ScriptReader, inside: Inside, inputs: Mapping[str, Any], names: Sequence[str],
     carried: Sequence[str],
 ) -> dict[str, Any]:  # fmt: skip
@@ -324,13 +324,13 @@ def _given(
 
 
 def _note_changes(
-    inside: Inside, block: Any, given: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]
+    inside: Inside, block: Any, outer: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> None:
     """Record the outer values that a body reassigns, and the lists that it only appends to.
 
     `before` are the values before the body.
     """
-    for name, value in given.items():
+    for name, value in outer.items():
         first = {**before[name], **value.read} if isinstance(value, _Inner) else before[name]
         if after[name] is value and is_same(value, first):
             continue
@@ -359,8 +359,8 @@ def _row(call: Call, item: Any) -> Output | None:
 def _is_only_appended_to(block: Any, name: str) -> bool:
     """Whether the nodes of a block, not those of inner blocks, add to a list and do not read it."""
     for node in block.nodes():
-        places = [i for i, v in enumerate(node.inputs()) if v.debugName() == name]
-        if places and (places != [0] or not _adds_alone(block, node)):
+        positions = [i for i, v in enumerate(node.inputs()) if v.debugName() == name]
+        if positions and (positions != [0] or not _adds_alone(block, node)):
             return False
         if any(name in _names(inner) for inner in node.blocks()):
             return False
@@ -384,10 +384,10 @@ def is_extended(block: Any, index: int) -> bool:
     return _is_only_appended_to(block, value.debugName())
 
 
-def read_graph(reader: FxReader, call: Call, graph: Any, given: Sequence[Any]) -> tuple[Inside, list[Any]]:
+def read_graph(reader: FxReader, call: Call, graph: Any, inputs: Sequence[Any]) -> tuple[Inside, list[Any]]:
     """Read a graph module as a body for values of the outer graph; return the body's inputs and outputs."""
     inside = Inside(call)
-    values = [inside.value(v) for v in given]
+    values = [inside.value(v) for v in inputs]
     return inside, inner_graph(reader, graph, values)
 
 
@@ -429,8 +429,8 @@ def form_of(call: Call, value: Any, leaves: list[Output]) -> Any:
     if isinstance(value, dict):
         return {"keys": list(value), "values": [form_of(call, v, leaves) for v in value.values()]}
     if isinstance(value, Stacked):
-        leaves.append(value.whole)
-        return "Numbers" if value.numbers else "Stacked", call.dtype(value.whole)
+        leaves.append(value.rows)
+        return "Numbers" if value.numbers else "Stacked", call.dtype(value.rows)
     kind = "number" if isinstance(value, (Number, bool, int, float)) else type(value).__name__
     leaf = value.pair if isinstance(value, Complex) else call.tensor(value)
     leaves.append(leaf)

@@ -31,7 +31,7 @@ MOST_OF_F8 = 448.0
 DEFAULT_REAL = "f32"
 
 
-class Wanted(NamedTuple):
+class OutputUses(NamedTuple):
     """Uses of an operator's outputs in its graph. A field is None if it is unknown."""
 
     #: How many outputs of a list the graph takes.
@@ -56,20 +56,20 @@ class Wanted(NamedTuple):
         return self.listed
 
 
-NOTHING_TOLD = Wanted()
+UNKNOWN_USES = OutputUses()
 
 
 class Call(Dimensions):
     """An operator that is being read. Calling it makes a node of the Model."""
 
     def __init__(
-        self, reader: TorchDraft, name: str, base: str, overload: str = "", wanted: Wanted = NOTHING_TOLD
+        self, reader: TorchDraft, name: str, base: str, overload: str = "", uses: OutputUses = UNKNOWN_USES
     ):
         self.reader = reader
         self.op = name
         self.base = base
         self.overload = overload
-        self.wanted = wanted
+        self.uses = uses
 
     def named(self, name: str, op: str, *inputs: Any, opset: int | None = None, **attrs: Any) -> list[Output]:
         if any(isinstance(value, Complex) for value in inputs):  # NumPy would make an object of it
@@ -82,10 +82,10 @@ class Call(Dimensions):
         """Count a node that OpenVINO makes and folds, so that later ones have the same names as there."""
         self.reader.name(self.base, op)
 
-    def rename(self, made: Output, op: str) -> Output:
+    def rename(self, output: Output, op: str) -> Output:
         """Call a node as OpenVINO does where another operation of that name becomes it."""
-        made.get_node().set_friendly_name(self.reader.name(self.base, op))
-        return made
+        output.get_node().set_friendly_name(self.reader.name(self.base, op))
+        return output
 
     def shape_of(self, value: Output) -> Output:
         shape = self.shape(value)
@@ -102,7 +102,7 @@ class Call(Dimensions):
 
     def is_used(self, index: int) -> bool:
         """Whether an output of several is read."""
-        return self.wanted.used is None or index in self.wanted.used
+        return self.uses.used is None or index in self.uses.used
 
     # -- types -----------------------------------------------------------------------------------------------
 
@@ -171,17 +171,17 @@ class Call(Dimensions):
         import torch
 
         types = torch_types()
-        names = {theirs: ours for ours, theirs in types.items()}
+        names = {torch_type: name for name, torch_type in types.items()}
         levels: list[Any] = [None, None, None]
         for value in values:
-            level, own = self._weight(value, types)
-            found = levels[level]
-            levels[level] = own if found is None else torch.promote_types(found, own)
-        kept = levels[0]
+            level, kind = self._weight(value, types)
+            current = levels[level]
+            levels[level] = kind if current is None else torch.promote_types(current, kind)
+        result = levels[0]
         for other in levels[1:]:
-            if other is not None and (kept is None or _category(other) > _category(kept)):
-                kept = other if kept is None else torch.promote_types(kept, other)
-        return names[kept]
+            if other is not None and (result is None or _category(other) > _category(result)):
+                result = other if result is None else torch.promote_types(result, other)
+        return names[result]
 
     def _weight(self, value: Any, types: dict[str, Any]) -> tuple[int, Any]:
         import torch
@@ -205,7 +205,7 @@ class Call(Dimensions):
         last = self.rank(real)
         return Complex(self("Concat", *(self.unsqueeze(v, [last]) for v in (real, imaginary)), axis=last))
 
-    def held(self, value: Any) -> tuple[Output, int, Callable[[Output], Any]]:
+    def unwrap(self, value: Any) -> tuple[Output, int, Callable[[Output], Any]]:
         """The tensor that holds a value, the rank of PyTorch's tensor, and what makes a value of its kind
         of such a tensor. Complex numbers have a last dimension more, for their two parts."""
         if isinstance(value, Complex):
@@ -253,22 +253,22 @@ class Call(Dimensions):
 
     def _pattern(self, value: Output, dims: list[Any]) -> list[int] | None:
         """Dimensions as a pattern in which 0 copies one, None where it has to be computed."""
-        given = [v if isinstance(v, Number) and v.key is not None else self.known_number(v) for v in dims]
+        sizes = [v if isinstance(v, Number) and v.key is not None else self.known_number(v) for v in dims]
         shape = self.shape(value)
-        if shape is None or None in given or not any(isinstance(v, Number) for v in given) or 0 in given:
+        if shape is None or None in sizes or not any(isinstance(v, Number) for v in sizes) or 0 in sizes:
             return None
         copied = [
-            i for i, v in enumerate(given)
+            i for i, v in enumerate(sizes)
             if isinstance(v, Number) and i < len(shape) and getattr(shape[i], "key", None) == v.key
         ]  # fmt: skip
-        pattern = [0 if i in copied else -1 if isinstance(v, Number) else int(v) for i, v in enumerate(given)]
+        pattern = [0 if i in copied else -1 if isinstance(v, Number) else int(v) for i, v in enumerate(sizes)]
         if pattern.count(-1) > 1:
             return None
-        rest = [d for i, d in enumerate(shape) if i not in copied]
-        known = math.prod(v for v in pattern if v > 0)
-        if -1 in pattern and is_static(rest) and known and math.prod(rest) % known == 0:
-            pattern[pattern.index(-1)] = math.prod(rest) // known
-            if math.prod(rest) == 0:
+        other_dims = [d for i, d in enumerate(shape) if i not in copied]
+        product = math.prod(v for v in pattern if v > 0)
+        if -1 in pattern and is_static(other_dims) and product and math.prod(other_dims) % product == 0:
+            pattern[pattern.index(-1)] = math.prod(other_dims) // product
+            if math.prod(other_dims) == 0:
                 return None
         return pattern
 
@@ -283,7 +283,7 @@ class Call(Dimensions):
         target = dims if isinstance(dims, Output) else self.ints(list(dims))
         return self("Broadcast", value, target, mode="bidirectional")
 
-    def filled(self, number: Any, dims: Sequence[Any], kind: str) -> Output:
+    def fill(self, number: Any, dims: Sequence[Any], kind: str) -> Output:
         """A tensor of a shape that holds one number everywhere."""
         return self("Broadcast", self.tensor(number, kind), self.target_shape(dims), mode="numpy")
 

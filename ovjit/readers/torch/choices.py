@@ -61,8 +61,8 @@ CHOICES: dict[str, dict[str, Choice]] = {
 
 def find_choice(operator: str, argument: str) -> Choice | None:
     """Return the allowed values of an operator's argument ("aten::gelu"), or None if none are declared."""
-    own = CHOICES.get(operator.removeprefix("aten::").removesuffix("_"), {})
-    return own.get(argument) or CHOICES[ANY].get(argument)
+    choices = CHOICES.get(operator.removeprefix("aten::").removesuffix("_"), {})
+    return choices.get(argument) or CHOICES[ANY].get(argument)
 
 
 def check_choices(operator: str, arguments: Mapping[str, Any]) -> None:

@@ -31,9 +31,9 @@ def change(reader: ScriptReader, node: Any) -> None:
     kind = node.kind()
     values, *arguments = (reader._value(v) for v in node.inputs())
     call = Call(reader, kind, node.scopeName())
-    own = arguments[0] if kind in _OF_LISTS and arguments else None
-    if isinstance(own, Stacked) and isinstance(values, list):  # what is added has another length
-        replace(reader, values, values := stacked(call, values, own))
+    argument = arguments[0] if kind in _OF_LISTS and arguments else None
+    if isinstance(argument, Stacked) and isinstance(values, list):  # what is added has another length
+        replace(reader, values, values := stack_items(call, values, argument))
     if isinstance(values, Stacked):
         rule = _STACKS.get(kind)
         if rule is None:
@@ -52,16 +52,16 @@ def replace(reader: ScriptReader, old: Any, new: Any) -> None:
     """Replace a list by another value under all its names and in all lists that contain it."""
     reader.join_stacked([new], list(tensors_of(old)))
     for name, value in reader.env.items():
-        reader.env[name] = _replaced(value, old, new)
+        reader.env[name] = _replace_item(value, old, new)
 
 
-def _replaced(value: Any, old: Any, new: Any) -> Any:
+def _replace_item(value: Any, old: Any, new: Any) -> Any:
     if value is old:
         return new
     if isinstance(value, list):
-        value[:] = [_replaced(v, old, new) for v in value]
+        value[:] = [_replace_item(v, old, new) for v in value]
     elif isinstance(value, dict):
-        value.update({k: _replaced(v, old, new) for k, v in value.items()})
+        value.update({k: _replace_item(v, old, new) for k, v in value.items()})
     return value
 
 
@@ -79,11 +79,11 @@ def assign(reader: ScriptReader, node: Any, name: str, value: Any) -> None:
         reader.replace(node, old, value)
 
 
-def copied(value: Any) -> Any:
+def copy_containers(value: Any) -> Any:
     """The lists and dicts of a value, with the same tensors in them."""
     if isinstance(value, list):
-        return [copied(v) for v in value]
-    return {k: copied(v) for k, v in value.items()} if isinstance(value, dict) else value
+        return [copy_containers(v) for v in value]
+    return {k: copy_containers(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def is_same(a: Any, b: Any) -> bool:
@@ -96,7 +96,7 @@ def is_same(a: Any, b: Any) -> bool:
 
 
 def restore(contents: Sequence[tuple[Any, Any]]) -> None:
-    """Undo what was done to lists and dicts, given with what they held (`copied`)."""
+    """Undo what was done to lists and dicts, given with what they held (`copy_containers`)."""
     for value, before in contents:
         if isinstance(value, list):
             value[:] = before
@@ -108,10 +108,10 @@ def restore(contents: Sequence[tuple[Any, Any]]) -> None:
 # -- lists of a length that depends on data ------------------------------------------------------------------
 
 
-def stacked(call: Call, values: list[Any], like: Any) -> Stacked:
+def stack_items(call: Call, values: list[Any], like: Any) -> Stacked:
     """A list of a known length as one tensor, by the kind of an item or of another list if it is empty."""
     if isinstance(like, Stacked):
-        numbers, kind = like.numbers, call.type(like.whole)
+        numbers, kind = like.numbers, call.type(like.rows)
         shape = None if kind.shape is None else kind.shape[1:]
     else:
         numbers = not isinstance(like, Output)
@@ -120,7 +120,7 @@ def stacked(call: Call, values: list[Any], like: Any) -> Stacked:
     if values:
         rows = call.same_kind([_item(call, v) for v in values])
         return Stacked(call.concat([call.unsqueeze(row, [0]) for row in rows], 0), numbers)
-    return Stacked(call.filled(0, [0, *_dims(call, TensorType(kind.dtype, shape))], kind.dtype), numbers)
+    return Stacked(call.fill(0, [0, *_dims(call, TensorType(kind.dtype, shape))], kind.dtype), numbers)
 
 
 def _dims(call: Call, kind: TensorType) -> list[Any]:
@@ -148,58 +148,58 @@ def _item(call: Call, value: Any) -> Output:
 
 def item_of(call: Call, values: Stacked, index: Any) -> Any:
     """One item of a list."""
-    result = call("Gather", values.whole, call.scalar(call.tensor(index)), 0)
+    result = call("Gather", values.rows, call.scalar(call.tensor(index)), 0)
     return Number(result) if values.numbers else result
 
 
 def _row(call: Call, values: Stacked, item: Any) -> Output:
-    return call.unsqueeze(call.to_type(_item(call, item), call.dtype(values.whole)), [0])
+    return call.unsqueeze(call.to_type(_item(call, item), call.dtype(values.rows)), [0])
 
 
-def _joined(call: Call, values: Stacked, *parts: Output) -> Stacked:
+def _join(call: Call, values: Stacked, *parts: Output) -> Stacked:
     return Stacked(call.concat(list(parts), 0), values.numbers)
 
 
-def _whole(call: Call, values: Stacked, other: Any) -> list[Output]:
+def _rows_of(call: Call, values: Stacked, other: Any) -> list[Output]:
     """A list as tensors to join with others."""
     if isinstance(other, Stacked):
-        return [other.whole]
+        return [other.rows]
     return [_row(call, values, item) for item in other]
 
 
 def _stack_insert(call: Call, values: Stacked, index: Any, item: Any) -> tuple[Stacked, None]:
-    row, whole = _row(call, values, item), values.whole
+    row, rows = _row(call, values, item), values.rows
     if call.known_number(index) == 0:
-        return _joined(call, values, row, whole), None
-    before, after = call.cut(whole, 0, 0, index), call.cut(whole, 0, index, LAST)
-    return _joined(call, values, before, row, after), None
+        return _join(call, values, row, rows), None
+    before, after = call.cut(rows, 0, 0, index), call.cut(rows, 0, index, LAST)
+    return _join(call, values, before, row, after), None
 
 
 def _stack_pop(call: Call, values: Stacked, index: Any = -1) -> tuple[Stacked, Any]:
-    at, whole = call.known_int(index, "the index of a list"), values.whole
-    rest = [call.cut(whole, 0, 0, at)] if at else []
-    rest += [call.cut(whole, 0, at + 1, LAST)] if at != -1 else []
-    return _joined(call, values, *rest), item_of(call, values, at)
+    at, rows = call.known_int(index, "the index of a list"), values.rows
+    parts = [call.cut(rows, 0, 0, at)] if at else []
+    parts += [call.cut(rows, 0, at + 1, LAST)] if at != -1 else []
+    return _join(call, values, *parts), item_of(call, values, at)
 
 
 def _stack_set(call: Call, values: Stacked, index: Any, item: Any) -> tuple[Stacked, None]:
-    place = call.reshape(call.tensor(index), [1])
-    result = call("ScatterUpdate", values.whole, place, _row(call, values, item), 0)
+    indices = call.reshape(call.tensor(index), [1])
+    result = call("ScatterUpdate", values.rows, indices, _row(call, values, item), 0)
     return Stacked(result, values.numbers), None
 
 
 def _sorted(n: Call, values: Stacked, reverse: Any) -> Stacked:
-    return Stacked(n.also("sort", values.whole, descending=bool(reverse))[0], values.numbers)
+    return Stacked(n.also("sort", values.rows, descending=bool(reverse))[0], values.numbers)
 
 
 _STACKS: dict[str, Callable[..., tuple[Any, Any]]] = {
-    "aten::append": lambda n, x, item: (_joined(n, x, x.whole, _row(n, x, item)), None),
-    "aten::extend": lambda n, x, other: (_joined(n, x, x.whole, *_whole(n, x, other)), None),
-    "aten::add_": lambda n, x, other: (_joined(n, x, x.whole, *_whole(n, x, other)), None),
+    "aten::append": lambda n, x, item: (_join(n, x, x.rows, _row(n, x, item)), None),
+    "aten::extend": lambda n, x, other: (_join(n, x, x.rows, *_rows_of(n, x, other)), None),
+    "aten::add_": lambda n, x, other: (_join(n, x, x.rows, *_rows_of(n, x, other)), None),
     "aten::insert": _stack_insert,
     "aten::pop": _stack_pop,
     "aten::Delete": lambda n, x, index: (_stack_pop(n, x, index)[0], None),
-    "aten::reverse": lambda n, x: (Stacked(n.also("flip", x.whole, [0]), x.numbers), None),
+    "aten::reverse": lambda n, x: (Stacked(n.also("flip", x.rows, [0]), x.numbers), None),
     "aten::clear": lambda n, x: ([], None),
     "aten::_set_item": _stack_set,
     "aten::sort": lambda n, x, reverse=False: (_sorted(n, x, reverse), None),
@@ -227,10 +227,10 @@ def _sort(n: Call, x: list[Any], reverse: Any = False) -> None:
 
 
 def _remove(n: Call, x: list[Any], item: Any) -> None:
-    known = [n.known_number(v) if isinstance(v, (Output, Number)) else v for v in (*x, item)]
-    if None in known:
+    numbers = [n.known_number(v) if isinstance(v, (Output, Number)) else v for v in (*x, item)]
+    if None in numbers:
         raise UnsupportedError("removing an item that depends on data from a list is not supported")
-    del x[known.index(known[-1])]
+    del x[numbers.index(numbers[-1])]
 
 
 _LISTS: dict[str, Callable[..., Any]] = {

@@ -24,10 +24,10 @@ from ovjit.readers.torch.programs.graph_modules import is_graph, read_graph_modu
 from ovjit.readers.torch.programs.guards import warn_of_guards
 from ovjit.readers.torch.programs.reader import read_program
 from ovjit.readers.torch.recording import specialized
-from ovjit.readers.torch.recording.modules import replaced
+from ovjit.readers.torch.recording.modules import replace_modules
 from ovjit.readers.torch.recording.recorder import alone
-from ovjit.readers.torch.recording.recordings import BY_VMAP, recorded, recordings
-from ovjit.readers.torch.recording.state import called
+from ovjit.readers.torch.recording.recordings import BY_VMAP, record, recordings
+from ovjit.readers.torch.recording.state import call_unchanged
 from ovjit.readers.torch.recording.trace import (
     NOT_TRACED,
     Prepared,
@@ -35,7 +35,7 @@ from ovjit.readers.torch.recording.trace import (
     is_open,
     is_plain_module,
     is_script,
-    prepared,
+    prepare,
     quietly,
     warn_again,
 )
@@ -44,7 +44,7 @@ from ovjit.readers.torch.scripts.script import ScriptReader, one_or_all
 from ovjit.readers.torch.scripts.script_inputs import check_lists, input_of, inputs_of
 from ovjit.readers.torch.scripts.shared_memory import loses_writes, writes_to_constants
 from ovjit.readers.torch.scripts.without_example import without_example
-from ovjit.readers.torch.values import inlined
+from ovjit.readers.torch.values import inline_calls
 
 #: Turns the bytes or the path of an ONNX file into a Model.
 ReadOnnx = Callable[[Any], Model]
@@ -53,7 +53,7 @@ Way = Callable[[Prepared, list[Any], Mapping[str, Any] | None], Model]
 
 
 def convert(
-    given: Any, example: Any, described: Sequence[tuple[Any, Any, Any]], read_onnx: ReadOnnx,
+    source: Any, example: Any, described: Sequence[tuple[Any, Any, Any]], read_onnx: ReadOnnx,
     converters: Mapping[str, Any] | None = None, modules: Mapping[Any, Any] | None = None,
     dynamo: bool = False,
 ) -> Model:  # fmt: skip
@@ -66,40 +66,40 @@ def convert(
     wait, and see nothing of it.
     """
     with alone():
-        return _convert(given, example, described, read_onnx, converters, modules, dynamo)
+        return _convert(source, example, described, read_onnx, converters, modules, dynamo)
 
 
 def _convert(
-    given: Any, example: Any, described: Sequence[tuple[Any, Any, Any]], read_onnx: ReadOnnx,
+    source: Any, example: Any, described: Sequence[tuple[Any, Any, Any]], read_onnx: ReadOnnx,
     converters: Mapping[str, Any] | None, modules: Mapping[Any, Any] | None, dynamo: bool,
 ) -> Model:  # fmt: skip
     import torch
 
-    if isinstance(given, TorchScriptPythonDecoder):
-        example = given.example_input if example is None else example
-        modules = modules or _by_module(given.module_extensions)
-        given = given.module
-    if isinstance(given, TorchFXPythonDecoder):
-        module = with_described(given.pt_module, given.described)
+    if isinstance(source, TorchScriptPythonDecoder):
+        example = source.example_input if example is None else example
+        modules = modules or _by_module(source.module_extensions)
+        source = source.module
+    if isinstance(source, TorchFXPythonDecoder):
+        module = with_described(source.pt_module, source.described)
         if is_graph(module):
             with quietly():
-                return read_graph_module(module, converters, given.told, given.dynamic_shapes)
-        given = given.pt_module
-    if isinstance(given, torch.export.ExportedProgram):
-        return _program(given, example, read_onnx, converters)
-    if example is None and is_script(given):
-        check_lists(given, described)
-    ready = prepared(given, example, described)
+                return read_graph_module(module, converters, source.argument_names, source.dynamic_shapes)
+        source = source.pt_module
+    if isinstance(source, torch.export.ExportedProgram):
+        return _program(source, example, read_onnx, converters)
+    if example is None and is_script(source):
+        check_lists(source, described)
+    ready = prepare(source, example, described)
     if ready is None:
-        return without_example(given, converters, described)
-    with replaced(given, modules or {}) as extended, packed_layers(given) as more:
-        known = {**more, **(converters or {})}
-        if dynamo and not extended and is_plain_module(given):
-            return _by_export(ready, described, known)
-        ways: tuple[Way, ...] = (_traced,) if extended or is_script(given) else (_traced, _functional)
+        return without_example(source, converters, described)
+    with replace_modules(source, modules or {}) as extended, packed_layers(source) as more:
+        all_converters = {**more, **(converters or {})}
+        if dynamo and not extended and is_plain_module(source):
+            return _by_export(ready, described, all_converters)
+        ways: tuple[Way, ...] = (_by_trace,) if extended or is_script(source) else (_by_trace, _by_program)
         if example is None and len(ways) > 1:
-            ways = _scripted, *ways  # zeros of the described shapes do not tell which branches are taken
-        return _by_any_way(ready, read_onnx, known, extended, ways)
+            ways = _by_script, *ways  # zeros of the described shapes do not tell which branches are taken
+        return _by_any_way(ready, read_onnx, all_converters, extended, ways)
 
 
 def _by_module(extensions: Any) -> Mapping[Any, Any]:
@@ -110,16 +110,16 @@ def _by_module(extensions: Any) -> Mapping[Any, Any]:
 
 
 def _program(program: Any, example: Any, read_onnx: ReadOnnx, converters: Mapping[str, Any] | None) -> Model:
-    kept: list[Any] = []
+    records: list[Any] = []
     try:
-        with quietly(kept):
+        with quietly(records):
             model = read_program(program, converters)
             warn_of_guards(program)
     except ConverterError:
         raise
     except (Refused, ModelError, UnsupportedError) as error:
-        return _exported(prepared(program, example, ()), read_onnx, error)
-    warn_again(kept)
+        return _by_onnx(prepare(program, example, ()), read_onnx, error)
+    warn_again(records)
     return model
 
 
@@ -131,9 +131,9 @@ def _by_any_way(
     for constants."""
     first: Exception | None = None
     for way in ways:
-        kept: list[Any] = []
+        records: list[Any] = []
         try:
-            model = way(ready, kept, converters)
+            model = way(ready, records, converters)
         except ConverterError:
             raise
         except Exception as error:  # whatever the module, tracing or exporting raises
@@ -142,35 +142,35 @@ def _by_any_way(
             if first is None or first is BY_VMAP or tells:
                 first = error
             continue
-        if kept and ready.assumed is not None:
-            logs.info("a module is not read by %s: %s", _WAYS[way], kept[0].message)
-            first = first or UnsupportedError(f"{NOT_TRACED}{kept[0].message}")
+        if records and ready.assumed is not None:
+            logs.info("a module is not read by %s: %s", _WAYS[way], records[0].message)
+            first = first or UnsupportedError(f"{NOT_TRACED}{records[0].message}")
             continue
-        warn_again(kept)
+        warn_again(records)
         return model
     assert first is not None
     if extended or ready.assumed is not None:
         raise first if isinstance(first, OvjitError) else OvjitError(f"{NOT_TRACED}{first}") from first
-    return _exported(ready, read_onnx, first)
+    return _by_onnx(ready, read_onnx, first)
 
 
-def _traced(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | None) -> Model:
+def _by_trace(ready: Prepared, records: list[Any], converters: Mapping[str, Any] | None) -> Model:
     """Convert the graph of torch.jit.trace, or of a script."""
     import torch
 
-    if is_script(ready.given):
-        return _read(ready, ready.given, converters)
+    if is_script(ready.source):
+        return _read(ready, ready.source, converters)
     if any(isinstance(part, torch.nn.MultiheadAttention) for part in ready.module.modules()):
         try:
-            return _by_trace(ready._replace(fused=True), kept, converters)
+            return _by_recordings(ready._replace(fused=True), records, converters)
         except Exception as error:  # padding may make nested tensors, which no rule reads
             logs.info(
                 "attention layers are read as they are written, without PyTorch's fused attention: %s", error
             )
-    return _by_trace(ready, kept, converters)
+    return _by_recordings(ready, records, converters)
 
 
-def _by_trace(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | None) -> Model:
+def _by_recordings(ready: Prepared, records: list[Any], converters: Mapping[str, Any] | None) -> Model:
     refused: Exception | None = None
     with contextlib.closing(recordings(ready)) as result:
         for each in result:
@@ -179,7 +179,7 @@ def _by_trace(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | 
             except (UnsupportedError, ModelError) as error:
                 refused = error
                 continue
-            kept += each.warned
+            records += each.warned
             return model
     assert refused is not None
     raise refused
@@ -188,27 +188,27 @@ def _by_trace(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | 
 def _read(ready: Prepared, script: Any, converters: Mapping[str, Any] | None) -> Model:
     import torch
 
-    given = script is ready.given
-    graph = inlined(script)
-    if not given and writes_to_constants(graph):
+    is_original = script is ready.source
+    graph = inline_calls(script)
+    if not is_original and writes_to_constants(graph):
         raise UnsupportedError("the module writes to tensors that the trace holds as constants")
     is_function = isinstance(script, torch.jit.ScriptFunction)
-    own_names = given or ready.module.is_wrapped
+    own_names = is_original or ready.module.is_wrapped
     reader = ScriptReader(None if is_function else script, converters, "self." if own_names else "")
-    reader.is_assumed = ready.assumed is not None and not given
+    reader.is_assumed = ready.assumed is not None and not is_original
     # a script's inputs are called as in its graph, as by OpenVINO
-    own = [value.debugName() for value in graph.inputs()][0 if is_function else 1 :] if given else []
-    if given and len(own) == len(schema := arguments_of(ready.given)):
-        values = inputs_of(reader, ready, own, schema)
+    inputs = [value.debugName() for value in graph.inputs()][0 if is_function else 1 :] if is_original else []
+    if is_original and len(inputs) == len(schema := arguments_of(ready.source)):
+        values = inputs_of(reader, ready, inputs, schema)
     else:
-        names = own if len(own) == len(ready.names) else ready.names
-        given_ones = zip(names, ready.inputs(), strict=True)
-        values = [input_of(reader, name, leaf, kind) for name, (_, leaf, kind) in given_ones]
+        names = inputs if len(inputs) == len(ready.names) else ready.names
+        rows = zip(names, ready.inputs(), strict=True)
+        values = [input_of(reader, name, leaf, kind) for name, (_, leaf, kind) in rows]
         alone = {id(value) for value in ready.arguments.values()}
         pairs = zip(reader.parameters, ready.leaves, strict=True)
         reader.parts = {parameter for parameter, leaf in pairs if id(leaf) not in alone}
     result = one_or_all(reader.run(graph, values))
-    return reader.finish(result, None if given else _output_names(ready, graph))
+    return reader.finish(result, None if is_original else _output_names(ready, graph))
 
 
 def _output_names(ready: Prepared, graph: Any) -> list[str | None]:
@@ -218,9 +218,9 @@ def _output_names(ready: Prepared, graph: Any) -> list[str | None]:
         values = list(values[0].node().inputs())
     if len(values) != len(ready.module.names):
         return list(ready.module.names)
-    found = [_origin(value) for value in values]
-    is_named = (v.node().kind() != "prim::Param" and not v.debugName().isdigit() for v in found)
-    variables = [v.debugName() if named else None for v, named in zip(found, is_named, strict=True)]
+    origins = [_origin(value) for value in values]
+    is_named = (v.node().kind() != "prim::Param" and not v.debugName().isdigit() for v in origins)
+    variables = [v.debugName() if named else None for v, named in zip(origins, is_named, strict=True)]
     return [key or variable for key, variable in zip(ready.module.names, variables, strict=True)]
 
 
@@ -234,35 +234,35 @@ def _origin(value: Any) -> Any:
     return value
 
 
-def _functional(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | None) -> Model:
+def _by_program(ready: Prepared, records: list[Any], converters: Mapping[str, Any] | None) -> Model:
     """Convert by torch.export. Operators without a rule are decomposed."""
     import torch
 
-    with quietly(kept), torch.no_grad():
+    with quietly(records), torch.no_grad():
         begin = time.perf_counter()
-        program = specialized.exported(ready)
+        program = specialized.export(ready)
         seconds = time.perf_counter() - begin
         if ready.assumed:
             specialized.check_open(program, ready.assumed)
         model = read_program(program, converters, ready.names, scopes=True)
         warn_of_guards(program)
-        if not kept:
+        if not records:
             specialized.warn_of_other_sizes(program, ready, seconds / 2)
     for port, name in zip(model.outputs, ready.module.names, strict=True):
         port.get_tensor().set_names(set() if name is None else {name})
     return model
 
 
-def _scripted(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | None) -> Model:
+def _by_script(ready: Prepared, records: list[Any], converters: Mapping[str, Any] | None) -> Model:
     """Convert by torch.jit.script, as OpenVINO does without an example. Inputs are named by the signature."""
     import torch
 
-    with quietly(kept):
-        script = torch.jit.script(ready.given)
+    with quietly(records):
+        script = torch.jit.script(ready.source)
     schema = arguments_of(script)
     reader = ScriptReader(script, converters)
     values = inputs_of(reader, ready, [argument.name for argument in schema], schema)
-    return reader.finish(one_or_all(reader.run(inlined(script), values)), None)
+    return reader.finish(one_or_all(reader.run(inline_calls(script), values)), None)
 
 
 def _by_export(
@@ -272,23 +272,23 @@ def _by_export(
     import torch
 
     shapes = dict(zip(ready.names, [None] * len(ready.names), strict=True))
-    for name, (told, shape, _) in zip(ready.names, described, strict=False):
-        shapes[told if told in shapes else name] = shape
+    for name, (described_name, shape, _) in zip(ready.names, described, strict=False):
+        shapes[described_name if described_name in shapes else name] = shape
     dims = tuple(_open_dims(leaf, shapes[name]) for name, leaf in zip(ready.names, ready.leaves, strict=True))
-    kept: list[Any] = []
+    records: list[Any] = []
     try:
-        with quietly(kept), torch.no_grad():
+        with quietly(records), torch.no_grad():
             program = torch.export.export(ready.module, tuple(ready.leaves), dynamic_shapes=(dims,))
     except Exception as error:
         raise OvjitError(f"torch.export does not take the module: {error}") from error
-    with quietly(kept), torch.no_grad():
+    with quietly(records), torch.no_grad():
         model = read_program(program, converters, ready.names)
     for port, key in zip(model.outputs, ready.module.names, strict=True):
         if key is not None:
             port.get_tensor().set_names({key})
     if not described:
         model.reshape({i: list(leaf.shape) for i, leaf in enumerate(ready.leaves)})
-    warn_again(kept)
+    warn_again(records)
     return model
 
 
@@ -296,50 +296,50 @@ def _open_dims(leaf: Any, shape: Any) -> dict[int, Any]:
     """torch.export's description of a tensor whose shape may have open dimensions."""
     from torch.export import Dim
 
-    told = () if shape is None else shape[: leaf.dim()]
-    return {i: Dim.AUTO for i, d in enumerate(told) if is_open(d)}
+    lengths = () if shape is None else shape[: leaf.dim()]
+    return {i: Dim.AUTO for i, d in enumerate(lengths) if is_open(d)}
 
 
 _WAYS: dict[Way, str] = {
-    _scripted: "torch.jit.script",
-    _traced: "torch.jit.trace",
-    _functional: "torch.export",
+    _by_script: "torch.jit.script",
+    _by_trace: "torch.jit.trace",
+    _by_program: "torch.export",
 }
 
 
-def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> Model:
+def _by_onnx(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> Model:
     """Convert by PyTorch's ONNX exporter. `first` is the error of the other ways."""
     import torch
 
     if ready is None:
         raise first
-    kept: list[Any] = []
+    records: list[Any] = []
     try:
         with quietly(), torch.no_grad():
-            wanted = called(ready.module, ready.module, ready.leaves)
+            expected = call_unchanged(ready.module, ready.module, ready.leaves)
     except Exception as error:
         raise OvjitError(
             f"{NOT_TRACED}{error}\nPlease check correctness of provided 'example_input'."
         ) from error
     if isinstance(first, Refused) and "::" in first.operator and not exporter.takes(first.operator):
         raise first
-    graph = inlined(ready.given if is_script(ready.given) else recorded(ready, []))
+    graph = inline_calls(ready.source if is_script(ready.source) else record(ready, []))
     if loses_writes(graph) or finds_by_strides(graph):
         raise first
     try:
         with tempfile.TemporaryDirectory() as folder:
-            result = exporter.export(ready, folder, kept)
+            result = exporter.export(ready, folder, records)
             model = exporter.with_all_inputs(read_onnx(result.file), ready)
     except Exception as error:
         raise UnsupportedError(
             f"{first}" if isinstance(first, OvjitError) else f"{NOT_TRACED}{first}"
         ) from error
-    if not exporter.gives(model, ready, wanted):
+    if not exporter.gives(model, ready, expected):
         raise first
     logs.warning("a module is read through PyTorch's ONNX exporter, because the other ways failed: %s", first)
     exporter.name_nodes(model, result)
     exporter.promote_integers(model)
     for port, name in zip(model.outputs, result.outputs, strict=True):
         port.get_tensor().set_names(set() if name is None else {name})
-    warn_again(kept)
+    warn_again(records)
     return model

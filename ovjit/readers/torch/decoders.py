@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ovjit.errors import OvjitError, UnsupportedError
-from ovjit.readers.torch.recording.patches import divided
+from ovjit.readers.torch.recording.patches import allow_divmod
 from ovjit.readers.torch.recording.trace import as_tensors, is_plain_module, quietly
 
 #: Operators of packed weights and of memory, which are not what they were in a frozen script.
@@ -40,7 +40,7 @@ class TorchScriptPythonDecoder:
     ):
         if graph_element is not None and type(graph_element).__module__.split(".")[0] != "torch":
             raise UnsupportedError("a PyTorch module is expected, not a TorchScript graph")
-        self._given = pt_module
+        self._module = pt_module
         self._element = graph_element
         self._script: Any = None
         self._frozen = not skip_freeze
@@ -53,30 +53,30 @@ class TorchScriptPythonDecoder:
         """The object to convert. Raises UnsupportedError for a node of a TorchScript graph."""
         if self._element is not None and not hasattr(self._element, "nodes"):
             raise UnsupportedError("a PyTorch module is expected, not a node of a TorchScript graph")
-        return self._given
+        return self._module
 
     @property
     def pt_module(self) -> Any:
         """The script. RuntimeError where the module cannot be traced, or scripted without an example."""
-        if self._element is not None or not is_plain_module(self._given):
-            return self._given
+        if self._element is not None or not is_plain_module(self._module):
+            return self._module
         if self._script is None:
             way = "scripting" if self.example_input is None else "tracing"
             try:
-                self._script = self._scripted(self._given.eval())
+                self._script = self._make_script(self._module.eval())
             except Exception as error:
                 raise OvjitError(f"Couldn't get TorchScript module by {way}.\nException:\n{error}") from error
         return self._script
 
-    def _scripted(self, given: Any) -> Any:
+    def _make_script(self, module: Any) -> Any:
         import torch
 
-        with quietly(), torch.no_grad(), divided():
+        with quietly(), torch.no_grad(), allow_divmod():
             if self.example_input is None:
-                script = torch.jit.script(given)
+                script = torch.jit.script(module)
             else:
                 example = as_tensors(self.example_input)
-                script = torch.jit.trace(given, **_tracing(given, example), strict=False, **self._tracing)
+                script = torch.jit.trace(module, **_tracing(module, example), strict=False, **self._tracing)
             needed = self.example_input is None or _has_operators(script.inlined_graph, _FROZEN)
             if self._frozen and needed and not _has_operators(script.inlined_graph, _NOT_FROZEN):
                 return torch.jit.freeze(script)
@@ -98,16 +98,16 @@ class TorchFXPythonDecoder:
         self.described = list(zip(input_shapes or (), input_types or (), strict=False))
         self.dynamic_shapes = dynamic_shapes
         #: Names of the inputs that exporters set.
-        self.told: list[str] = []
+        self.argument_names: list[str] = []
 
     @property
     def _input_signature(self) -> list[str]:
         """Names of the inputs: those that exporters set, else those of the module's arguments."""
-        return self.told or names_of_arguments(self.pt_module)
+        return self.argument_names or names_of_arguments(self.pt_module)
 
     @_input_signature.setter
     def _input_signature(self, names: list[str]) -> None:
-        self.told = names
+        self.argument_names = names
 
     @classmethod
     def from_exported_program(
@@ -117,32 +117,32 @@ class TorchFXPythonDecoder:
         return cls(exported_program, dynamic_shapes=dynamic_shapes)
 
 
-def is_torch(given: Any) -> bool:
+def is_torch(source: Any) -> bool:
     """True for a module, a program that torch.export made, a script, or a decoder of one."""
     torch = sys.modules.get("torch")
-    if isinstance(given, (TorchScriptPythonDecoder, TorchFXPythonDecoder)):
+    if isinstance(source, (TorchScriptPythonDecoder, TorchFXPythonDecoder)):
         return True
     if torch is None:
         return False
     kinds = (torch.nn.Module, torch.jit.ScriptFunction, torch.export.ExportedProgram)
-    return isinstance(given, kinds)
+    return isinstance(source, kinds)
 
 
 def names_of_arguments(module: Any) -> list[str]:
     """The arguments of a module's `forward` or of a graph; none where Python does not know them."""
     codegen = getattr(getattr(module, "graph", None), "_codegen", None)
-    told = getattr(getattr(codegen, "pytree_info", None), "orig_args", None)
-    if told is not None:  # a graph of torch.export, which was called with trees of tensors
-        return [name for name in told if name != "self"]
+    names = getattr(getattr(codegen, "pytree_info", None), "orig_args", None)
+    if names is not None:  # a graph of torch.export, which was called with trees of tensors
+        return [name for name in names if name != "self"]
     try:
         return list(inspect.signature(getattr(module, "forward", module)).parameters)
     except (TypeError, ValueError):
         return []
 
 
-def _tracing(given: Any, example: Any) -> dict[str, Any]:
+def _tracing(module: Any, example: Any) -> dict[str, Any]:
     """The example as torch.jit.trace takes it: by names, if it is a dict of the arguments."""
-    names = inspect.signature(given.forward).parameters
+    names = inspect.signature(module.forward).parameters
     if isinstance(example, Mapping) and set(example) <= set(names):
         return {"example_kwarg_inputs": dict(example)}
     return {"example_inputs": tuple(example) if isinstance(example, (list, tuple)) else (example,)}

@@ -36,7 +36,7 @@ class Shared:
 
     def __init__(self) -> None:
         #: A tensor and its axis by the name of a dimension.
-        self.places: dict[tuple | None, tuple[Output, int]] = {}
+        self.sources: dict[tuple | None, tuple[Output, int]] = {}
         #: Tensors of dimensions and numbers, by their names and values.
         self.lists: dict[tuple, Output] = {}
         #: Dimensions of a tensor by its node, its index there and the axes.
@@ -69,35 +69,35 @@ class TorchDraft(Draft):
         name = key[0] if key else None
         return isinstance(name, tuple) and (name in self.often_none or name[:2] in self.often_none)
 
-    def name_dimensions(self, made: Sequence[Output]) -> None:
+    def name_dimensions(self, outputs: Sequence[Output]) -> None:
         """Give each open dimension that has no name a new one."""
-        for value in made:
-            known = value._tensor._type
-            if known.shape is None or all(not isinstance(d, Interval) or d.key for d in known.shape):
+        for value in outputs:
+            kind = value._tensor._type
+            if kind.shape is None or all(not isinstance(d, Interval) or d.key for d in kind.shape):
                 continue
             self._count += 1
             if self._may_be_none(value):
                 self.often_none.add(("made", self._count))
-            dims = named(known.shape, "made", self._count)
-            value._tensor._type = TensorType(known.dtype, dims, known.value, known.partial)
+            dims = named(kind.shape, "made", self._count)
+            value._tensor._type = TensorType(kind.dtype, dims, kind.value, kind.partial)
 
     def _may_be_none(self, value: Output) -> bool:
         """Whether new dimensions of a tensor are often 0, or come from such."""
         node = value._node
         if node.get_type_name() in COUNTING:
             return True
-        given = (source._tensor._type.shape or () for source in node._inputs)
-        return any(self.is_often_none(d) for shape in given for d in shape)
+        shapes = (source._tensor._type.shape or () for source in node._inputs)
+        return any(self.is_often_none(d) for shape in shapes for d in shape)
 
     def place_of(self, number: Number) -> tuple[Output, int] | None:
         """The tensor and axis whose dimension a number is."""
-        return None if number.key is None else self.shared.places.get(number.key)
+        return None if number.key is None else self.shared.sources.get(number.key)
 
     def number_of(self, call: Dimensions, dim: Interval) -> Number | None:
         """The number that an open dimension is, None where no tensor with it is known."""
         number = Number(lambda: call.const(0, "i64"), dim)
-        place = self.place_of(number)
-        return None if place is None else call.size(*place)
+        source = self.place_of(number)
+        return None if source is None else call.size(*source)
 
     def shape_of(self, call: Builder, value: Output) -> Output:
         """The ShapeOf of a tensor, one for all its uses."""
@@ -123,27 +123,27 @@ class Dimensions(Builder):
         """Dimensions and the like: Python's where all are known, else a tensor of them."""
         if isinstance(values, (int, Number, Output)):
             values = [values]
-        known = [self.known_number(value) for value in values]
-        if all(value is not None for value in known):
-            return [int(value) for value in known if value is not None]
-        named = zip(values, known, strict=True)
+        numbers = [self.known_number(value) for value in values]
+        if all(value is not None for value in numbers):
+            return [int(value) for value in numbers if value is not None]
+        named = zip(values, numbers, strict=True)
         keys = tuple(v.key if k is None and isinstance(v, Number) else k for v, k in named)
         if None in keys:
-            return self._joined(values)
+            return self._join(values)
         result = self.reader.shared.lists.get(keys)
         if result is None:
-            result = self.reader.shared.lists[keys] = self._joined(values)
+            result = self.reader.shared.lists[keys] = self._join(values)
         return result
 
-    def _joined(self, values: Sequence[Any]) -> Output:
+    def _join(self, values: Sequence[Any]) -> Output:
         """Numbers as one tensor. Neighbours that are dimensions of one tensor are one Gather of its shape."""
         parts: list[Any] = []
         for value in values:
-            place = self.reader.place_of(value) if isinstance(value, Number) else None
-            if place is not None and parts and isinstance(parts[-1], tuple) and parts[-1][0] is place[0]:
-                parts[-1] = (place[0], *parts[-1][1:], place[1])
+            source = self.reader.place_of(value) if isinstance(value, Number) else None
+            if source is not None and parts and isinstance(parts[-1], tuple) and parts[-1][0] is source[0]:
+                parts[-1] = (source[0], *parts[-1][1:], source[1])
             else:
-                parts.append(self.one(value) if place is None else place)
+                parts.append(self.one(value) if source is None else source)
         return self.concat([self._dims_at(*p) if isinstance(p, tuple) else p for p in parts], 0)
 
     def target_shape(self, dims: Sequence[Any]) -> list[int] | Output:
@@ -151,10 +151,10 @@ class Dimensions(Builder):
         nothing, such as a rounded quotient."""
         result = self.ints(list(dims))
         if isinstance(result, Output) and result._tensor._type.partial is None:
-            known = result._tensor._type
+            kind = result._tensor._type
             partial = np.empty(len(dims), object)
             partial[:] = [_ANY if n is None else int(n) for n in map(self.known_number, dims)]
-            result._tensor._type = TensorType(known.dtype, known.shape, known.value, partial)
+            result._tensor._type = TensorType(kind.dtype, kind.shape, kind.value, partial)
         return result
 
     def _dims_at(self, value: Output, *axes: int) -> Output:
@@ -170,10 +170,10 @@ class Dimensions(Builder):
 
     def known_ints(self, values: Any, what: str) -> list[int]:
         """Numbers that must be known. Raises UnsupportedError otherwise."""
-        found = self.ints(values)
-        if isinstance(found, Output):
+        dims = self.ints(values)
+        if isinstance(dims, Output):
             raise UnsupportedError(f"{what} should be known when the model is read")
-        return found
+        return dims
 
     def known_int(self, value: Any, what: str) -> int:
         return self.known_ints([value], what)[0]
@@ -185,16 +185,16 @@ class Dimensions(Builder):
                 return None
             value = value.value
         if isinstance(value, Output):
-            found = self.value(value)
-            if found is None or found.size != 1:
+            array = self.value(value)
+            if array is None or array.size != 1:
                 return None
-            return found.reshape(()).item()
+            return array.reshape(()).item()
         return value
 
     def one(self, value: Any) -> Output:
         """A number as an i64 tensor of one element."""
-        if isinstance(value, Number) and (place := self.reader.place_of(value)) is not None:
-            return self._dims_at(*place)
+        if isinstance(value, Number) and (source := self.reader.place_of(value)) is not None:
+            return self._dims_at(*source)
         if not isinstance(value, (Number, Output)):
             return self.const([int(value)], "i64")
         value = self.convert(value.value if isinstance(value, Number) else value, "i64")
@@ -209,9 +209,9 @@ class Dimensions(Builder):
 
     def index(self, value: Any) -> Output:
         """A number as an i64 tensor without dimensions."""
-        known = self.known_number(value)
-        if known is not None:
-            return self.const(int(known), "i64")
+        number = self.known_number(value)
+        if number is not None:
+            return self.const(int(number), "i64")
         if isinstance(value, Number) and self.reader.place_of(value) is None:
             value = value.value
         if isinstance(value, Output) and self.shape(value) == ():
@@ -225,7 +225,7 @@ class Dimensions(Builder):
             return shape[axis]
         dim = None if shape is None else shape[axis]
         result = Number(lambda: self._dimension(*(self.reader.place_of(result) or (value, axis))), dim)
-        self.reader.shared.places.setdefault(result.key, (value, axis))
+        self.reader.shared.sources.setdefault(result.key, (value, axis))
         return result
 
     def _dimension(self, value: Output, axis: int) -> Output:
@@ -244,16 +244,16 @@ class Dimensions(Builder):
     def count(self, value: Output, axes: Sequence[int] | None = None) -> int | Number:
         """The number of elements, or of those along some axes."""
         axes = range(self.rank(value)) if axes is None else axes
-        whole = self.product([self.size(value, axis) for axis in axes])
-        if not isinstance(whole, Number) or len(axes) == 1:
-            return whole
+        total = self.product([self.size(value, axis) for axis in axes])
+        if not isinstance(total, Number) or len(axes) == 1:
+            return total
         return Number(
-            lambda: self("ReduceProd", self._dims_at(value, *axes), [0], keep_dims=False), whole.dim
+            lambda: self("ReduceProd", self._dims_at(value, *axes), [0], keep_dims=False), total.dim
         )
 
     def product(self, values: Sequence[int | Number]) -> int | Number:
-        known = math.prod(v for v in values if not isinstance(v, Number))
-        out: int | Number = known
+        constant = math.prod(v for v in values if not isinstance(v, Number))
+        out: int | Number = constant
         for value in values:
             if isinstance(value, Number):
                 out = (
@@ -265,9 +265,9 @@ class Dimensions(Builder):
 
     def compute(self, op: str, a: Any, b: Any) -> int | Number:
         """Arithmetic of integers such as dimensions: Add, Subtract, Multiply, FloorMod, Maximum, Minimum."""
-        known = [self.known_number(v) for v in (a, b)]
-        if None not in known:
-            return int(_ARITHMETIC[op](*known))
+        numbers = [self.known_number(v) for v in (a, b)]
+        if None not in numbers:
+            return int(_ARITHMETIC[op](*numbers))
         return Number(lambda: self(op, *(self.index(v) for v in (a, b))), _dim_of(op, a, b))
 
 

@@ -19,8 +19,8 @@ from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
 from ovjit.readers.torch.naming import TRACED, known_label, label
 from ovjit.readers.torch.recording.mask_selection import agrees
-from ovjit.readers.torch.recording.patches import patched
-from ovjit.readers.torch.recording.state import called, traced
+from ovjit.readers.torch.recording.patches import patch
+from ovjit.readers.torch.recording.state import call_unchanged, trace_module
 from ovjit.readers.torch.recording.trace import (
     Prepared,
     attempt,
@@ -73,31 +73,31 @@ def _no_dumps() -> contextlib.AbstractContextManager[None]:
     """Suppress the graphs that the exporter prints from C++ when it fails."""
     import torch
 
-    return patched((torch._C, "_jit_onnx_log", lambda *_: None))
+    return patch((torch._C, "_jit_onnx_log", lambda *_: None))
 
 
-def export(ready: Prepared, folder: str, kept: list[Any]) -> Exported:
+def export(ready: Prepared, folder: str, records: list[Any]) -> Exported:
     """A module traced with its example and written as ONNX, into `folder` if it is large.
 
     All dimensions are open, as OpenVINO has them; where the exporter needs one to be known, all are those of
-    the example. What PyTorch warns may be incorrect is added to `kept`.
+    the example. What PyTorch warns may be incorrect is added to `records`.
     """
     import torch
 
-    given, names, leaves, module, *_ = ready
+    original, names, leaves, module, *_ = ready
     outputs = module.names
     open_axes = {
         name: {axis: f"{name}.{axis}" for axis in range(leaf.dim())}
         for name, leaf in zip(names, leaves, strict=True)
     }
-    bytes_of = sum(t.numel() * t.element_size() for t in weights_of(given))
+    bytes_of = sum(t.numel() * t.element_size() for t in weights_of(original))
     first: Exception | None = None
     for axes_given in (open_axes, None):
-        for source, kinds in _sources(given, module, leaves):
+        for source, kinds in _sources(original, module, leaves):
             target: Any = io.BytesIO() if bytes_of < MOST_IN_MEMORY else os.path.join(folder, "model.onnx")
             warned: list[Any] = []
             try:
-                with _no_dumps(), quietly(warned), torch.no_grad(), _labelled(kinds) as (labels, made_by):
+                with _no_dumps(), quietly(warned), torch.no_grad(), _label_nodes(kinds) as (labels, made_by):
                     torch.onnx.export(
                         source, tuple(leaves), target, dynamo=False, opset_version=OPSET, input_names=names,
                         dynamic_axes=axes_given,
@@ -105,33 +105,33 @@ def export(ready: Prepared, folder: str, kept: list[Any]) -> Exported:
             except Exception as error:
                 first = first or error
                 continue
-            kept += warned
+            records += warned
             file = target.getvalue() if isinstance(target, io.BytesIO) else target
-            own = {} if not is_script(given) else {name: f"{TRACED}.{name}" for name in weight_names(given)}
-            return Exported(file, names, list(outputs), frozenset(labels), made_by, own)
+            weights = {n: f"{TRACED}.{n}" for n in (weight_names(original) if is_script(original) else ())}
+            return Exported(file, names, list(outputs), frozenset(labels), made_by, weights)
     says = "PyTorch does not export the module to ONNX, by which ovjit converts it"
     raise UnsupportedError(f"{says}: {first}") from first
 
 
-def gives(model: Any, ready: Prepared, wanted: Sequence[Any]) -> bool:
+def gives(model: Any, ready: Prepared, expected: Sequence[Any]) -> bool:
     """Whether a model gives what the module gives of its example, as far as that is found quickly. PyTorch's
     exporter takes lists of a script for those of other lengths."""
     import torch
 
-    sizes = sum(t.numel() * t.element_size() for t in (*weights_of(ready.given), *ready.leaves))
+    sizes = sum(t.numel() * t.element_size() for t in (*weights_of(ready.source), *ready.leaves))
     if sizes > MOST_CHECKED:
         return True
     with quietly(), torch.no_grad():
-        if not agrees(wanted, called(ready.module, ready.module, ready.leaves)):
+        if not agrees(expected, call_unchanged(ready.module, ready.module, ready.leaves)):
             return True  # random numbers
     result: list[Any] = []
     with attempt("evaluating what the ONNX exporter gives"):
         graph = model._graph()
         inputs = [leaf.detach().numpy() for leaf in ready.leaves]
         result = evaluate(Graph(graph.inputs, graph.nodes, graph.public_outputs), inputs)
-    if len(result) != len(wanted):
+    if len(result) != len(expected):
         return True
-    return all(_is_close(want, got) for want, got in zip(wanted, result, strict=True))
+    return all(_is_close(want, got) for want, got in zip(expected, result, strict=True))
 
 
 def _is_close(want: Any, got: Any) -> bool:
@@ -144,27 +144,27 @@ def _is_close(want: Any, got: Any) -> bool:
     return want.shape == other.shape and agrees([want.detach().double()], [other.double()])
 
 
-def _sources(given: Any, module: Any, leaves: Sequence[Any]) -> Iterator[tuple[Any, dict[str, str]]]:
+def _sources(original: Any, module: Any, leaves: Sequence[Any]) -> Iterator[tuple[Any, dict[str, str]]]:
     """Yield sources for the exporter, the preferred one first, each with the labels of its values by name.
 
     The first one is a script, whose labels are known: the exporter keeps the names of the values that it
     translates, whereas it forgets scopes. The second one is the module itself, without labels.
     """
     with attempt("making a script for the exporter"):
-        script = _script(given, module, leaves)
+        script = _script(original, module, leaves)
         yield script, _label_values(script)
-    yield given if is_script(given) else module, {}
+    yield original if is_script(original) else module, {}
 
 
-def _script(given: Any, module: Any, leaves: Sequence[Any]) -> Any:
+def _script(source: Any, module: Any, leaves: Sequence[Any]) -> Any:
     """A script of the module whose graph may be changed."""
     import torch
 
-    if not is_script(given):
+    if not is_script(source):
         with quietly(), torch.no_grad():
-            return traced(module, leaves)
+            return trace_module(module, leaves)
     # types are copied too, so that the graph of the script that was given stays as it is
-    clone = torch._C._hack_do_not_use_clone_module_with_class(given._c, [], [])
+    clone = torch._C._hack_do_not_use_clone_module_with_class(source._c, [], [])
     return torch.jit._recursive.wrap_cpp_module(clone)
 
 
@@ -193,7 +193,7 @@ def _nodes(graph: Any) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _labelled(kinds: Mapping[str, str]) -> Iterator[tuple[set[str], dict[str, str]]]:
+def _label_nodes(kinds: Mapping[str, str]) -> Iterator[tuple[set[str], dict[str, str]]]:
     """Labels that nodes of the exported model get as names, and those of its outputs, by their names.
 
     The exporter names nodes in a pass of its own, with the graph as it will be written. A label is that of
@@ -209,36 +209,36 @@ def _labelled(kinds: Mapping[str, str]) -> Iterator[tuple[set[str], dict[str, st
         return
 
     def name_all(graph: Any) -> None:
-        found: list[tuple[Any, str]] = []
+        named_nodes: list[tuple[Any, str]] = []
         waiting: list[Any] = []
         for node in _nodes(graph):
             if node.kind() not in ("onnx::Constant", "onnx::Identity"):  # Identity: of weights that are equal
                 waiting.append(node)
-            own = next((kinds[n] for v in node.outputs() if (n := v.debugName()) in kinds), None)
-            if own is not None:
-                found += [(each, own) for each in waiting]
+            label = next((kinds[n] for v in node.outputs() if (n := v.debugName()) in kinds), None)
+            if label is not None:
+                named_nodes += [(each, label) for each in waiting]
                 waiting = []
-                made_by.update((v.debugName(), own) for v in node.outputs())
+                made_by.update((v.debugName(), label) for v in node.outputs())
         naming(graph)
-        for node, own in found:
+        for node, label in named_nodes:
             if node.kind().startswith("onnx::"):
-                node.s_("onnx_name", own)
-                labels.add(own)
+                node.s_("onnx_name", label)
+                labels.add(label)
 
-    with patched((torch._C, _NAMING, name_all)):
+    with patch((torch._C, _NAMING, name_all)):
         yield labels, made_by
 
 
 def with_all_inputs(model: Model, ready: Prepared) -> Model:
     """The model with one input for each of the module's, in their order: the exporter drops unused ones."""
-    found = {parameter.get_friendly_name(): parameter for parameter in model.get_parameters()}
-    if list(found) == ready.names:
+    parameters = {parameter.get_friendly_name(): parameter for parameter in model.get_parameters()}
+    if list(parameters) == ready.names:
         return model
     for name, leaf in zip(ready.names, ready.leaves, strict=True):
-        if name not in found:
-            found[name] = Parameter._of(element_type(leaf.dtype), (ANY,) * leaf.dim(), name)
-            found[name].output(0).get_tensor().set_names({name})
-    return Model(model.get_results(), [found[name] for name in ready.names], model.get_friendly_name())
+        if name not in parameters:
+            parameters[name] = Parameter._of(element_type(leaf.dtype), (ANY,) * leaf.dim(), name)
+            parameters[name].output(0).get_tensor().set_names({name})
+    return Model(model.get_results(), [parameters[name] for name in ready.names], model.get_friendly_name())
 
 
 def name_nodes(model: Any, exported: Exported) -> None:
@@ -256,16 +256,16 @@ def name_nodes(model: Any, exported: Exported) -> None:
             node.output(0).get_tensor().set_names({exported.weights[name]})
         elif node.get_type_name() != "Parameter":
             labels[node] = exported.made_by.get(name) or known_label(name, exported.labels)
-    for node, own in list(labels.items()):
-        if own is not None and own.rsplit("/", 1)[-1] in ("aten::silu", "aten::silu_"):
+    for node, node_label in list(labels.items()):
+        if node_label is not None and node_label.rsplit("/", 1)[-1] in ("aten::silu", "aten::silu_"):
             _make_swish(node, labels)
-    taken: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for node in model.get_ordered_ops():
-        own = labels.get(node)
-        if own is not None:
-            name = f"{own}/{node.get_type_name()}"
-            count = taken.get(name, 0)
-            taken[name] = count + 1
+        node_label = labels.get(node)
+        if node_label is not None:
+            name = f"{node_label}/{node.get_type_name()}"
+            count = counts.get(name, 0)
+            counts[name] = count + 1
             node.set_friendly_name(f"{name}_{count}" if count else name)
 
 
@@ -277,11 +277,11 @@ def _make_swish(node: Any, labels: dict[Any, str | None]) -> None:
     for x, gate in (sources, sources[::-1]):
         sigmoid = gate.get_node()
         if sigmoid.get_type_name() == "Sigmoid" and sigmoid.input_value(0) == x:
-            whole = make_node("Swish", [x], {})
-            whole.output(0).get_tensor().set_names(node.output(0).get_names())
+            swish = make_node("Swish", [x], {})
+            swish.output(0).get_tensor().set_names(node.output(0).get_names())
             for reader in list(node.output(0).get_target_inputs()):
-                reader.replace_source_output(whole.output(0))
-            labels[whole] = labels[node]
+                reader.replace_source_output(swish.output(0))
+            labels[swish] = labels[node]
             return
 
 

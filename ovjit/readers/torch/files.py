@@ -66,7 +66,7 @@ def load(path: str) -> Any:
         with quietly(), _logged_errors(reasons):
             if kind == "program":
                 check_program(path)
-                return _checked(torch.export.load(path))
+                return _without_guards(torch.export.load(path))
             check_script(path)
             return torch.jit.load(path, map_location="cpu").eval()
     except ModelError:
@@ -76,7 +76,7 @@ def load(path: str) -> Any:
         raise ModelError(f"PyTorch cannot load {path}: {reason[:1000]}") from error
 
 
-def _checked(program: Any) -> Any:
+def _without_guards(program: Any) -> Any:
     """The program without its guards, which are code that asks what inputs it was made for. ModelError if its
     weights are no tensors."""
     import torch
@@ -90,14 +90,14 @@ def _checked(program: Any) -> Any:
 
 
 @contextmanager
-def _logged_errors(found: list[BaseException]) -> Iterator[None]:
+def _logged_errors(errors: list[BaseException]) -> Iterator[None]:
     """Keep what PyTorch writes into its log, with tracebacks of a hundred lines, before it raises an error
     that refers to it."""
 
     def keep(record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info and is_recording() else None
         if error is not None:
-            found.append(error)
+            errors.append(error)
         return error is None
 
     logger = logging.getLogger("torch.export")

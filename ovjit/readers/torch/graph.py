@@ -19,7 +19,7 @@ from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim, is_static
 from ovjit.graph.symbolic import named, without_symbols
 from ovjit.readers.quantized_weights import compress_quantized
-from ovjit.readers.torch.call import NOTHING_TOLD, Call, Wanted
+from ovjit.readers.torch.call import UNKNOWN_USES, Call, OutputUses
 from ovjit.readers.torch.dimensions import Shared, TorchDraft
 from ovjit.readers.torch.fusions.activations import ACTIVATIONS
 from ovjit.readers.torch.fusions.attention import ATTENTION
@@ -55,9 +55,9 @@ class TorchReader(TorchDraft):
         self.converters = dict(converters or {})
         self.parameters: list[Any] = []
         self.parts: Collection[Any] = ()  # inputs that are parts of tuples, lists and dicts
-        self.known: Sequence[TensorType] = ()  # types of inputs that are read without an example
+        self.input_types: Sequence[TensorType] = ()  # types of inputs that are read without an example
         self._variables: dict[str, Any] = {}  # tensors by the names of a script's values
-        self._kept: list[Any] = []  # what the constants' memory belongs to
+        self._tensors: list[Any] = []  # what the constants' memory belongs to
 
     def parameter(self, name: str, dtype: Any, shape: Sequence[int | None]) -> Any:
         """An input of the model, open where a dimension is None; complex ones are pairs."""
@@ -72,14 +72,14 @@ class TorchReader(TorchDraft):
 
     def constant(self, tensor: Any, name: str | None) -> Any:
         """A tensor's constant, shared by all uses of the tensor."""
-        found = self.shared.constants.get(id(tensor))
-        if found is None:
-            found = self.shared.constants[id(tensor)] = constant_of(tensor, name)
-            self._kept.append(tensor)
+        constant = self.shared.constants.get(id(tensor))
+        if constant is None:
+            constant = self.shared.constants[id(tensor)] = constant_of(tensor, name)
+            self._tensors.append(tensor)
             if name:
-                value = found.pair if isinstance(found, Complex) else found
+                value = constant.pair if isinstance(constant, Complex) else constant
                 value._tensor._names = {name}
-        return found
+        return constant
 
     @contextlib.contextmanager
     def in_body(self, shared: Shared) -> Iterator[None]:
@@ -96,13 +96,13 @@ class TorchReader(TorchDraft):
 
     def call(
         self, name: str, overload: str, arguments: Mapping[str, Any], base: str,
-        where: Callable[[], str] = str, wanted: Wanted = NOTHING_TOLD,
+        where: Callable[[], str] = str, uses: OutputUses = UNKNOWN_USES,
     ) -> Any:  # fmt: skip
         """Return the results of an operator for arguments by name. Raises Refused if it cannot be converted.
 
         `where` returns the location of the call in the module. It is called for errors only.
         """
-        result = Call(self, name, base, overload, wanted)
+        result = Call(self, name, base, overload, uses)
         converter = self.converter(name, overload)
         row = find_rule(name, overload) if converter is None else None
         if converter is None and row is None:
@@ -115,8 +115,8 @@ class TorchReader(TorchDraft):
         except (Refused, ConverterError):
             raise
         except Exception as error:
-            said = f"No conversion rule found for operations: {name}{where()}{_why(error, arguments)}"
-            raise Refused(name, said) from error
+            message = f"No conversion rule found for operations: {name}{where()}{_why(error, arguments)}"
+            raise Refused(name, message) from error
 
     def converter(self, name: str, overload: str) -> Callable[..., Any] | None:
         """Return the user's converter for an operator, or None if the table's rule applies."""
@@ -159,18 +159,18 @@ class TorchReader(TorchDraft):
                 value._tensor._names = {name}
                 self._variables[name] = value._tensor
 
-    def _name(self, tensor: Any, taken: str) -> None:
+    def _name(self, tensor: Any, shared_name: str) -> None:
         """Call a tensor like a name that another has, with a number."""
-        name = f"{taken}/{len(self._variables)}"
+        name = f"{shared_name}/{len(self._variables)}"
         tensor._names = tensor._names | {name}
         self._variables[name] = tensor
 
     def unknown_parameter(self, name: str, kind: str = "dynamic", rank: int | None = None) -> Output:
         """An input of which at most the rank is known of the shape."""
-        if len(self.parameters) < len(self.known):
-            told = self.known[len(self.parameters)]
-            kind = kind if told.dtype == "dynamic" else told.dtype
-            rank = rank if told.shape is None else len(told.shape)
+        if len(self.parameters) < len(self.input_types):
+            known_type = self.input_types[len(self.parameters)]
+            kind = kind if known_type.dtype == "dynamic" else known_type.dtype
+            rank = rank if known_type.shape is None else len(known_type.shape)
         shape = None if rank is None else named([ANY] * rank, "input", len(self.parameters))
         node = Parameter._of(kind, shape, name)
         node._tensors[0]._names = {name}
@@ -179,10 +179,10 @@ class TorchReader(TorchDraft):
 
     def finish(self, values: Any, names: Sequence[str | None] | None) -> Model:
         """The model of what the module gives: tensors in lists, or by name in a dict; None is left out."""
-        found = [(key, leaf) for key, leaf in leaves_of(values) if leaf is not None]
+        leaves = [(key, leaf) for key, leaf in leaves_of(values) if leaf is not None]
         if names is not None:
-            found = [(self._own_name(key, leaf), leaf) for key, (_, leaf) in zip(names, found, strict=True)]
-        results = [self.result(value, [] if name is None else [name]) for name, value in found]
+            leaves = [(self._own_name(key, leaf), leaf) for key, (_, leaf) in zip(names, leaves, strict=True)]
+        results = [self.result(value, [] if name is None else [name]) for name, value in leaves]
         return self.model(results, "Model0")
 
     def _own_name(self, name: str | None, value: Any) -> str | None:
@@ -194,7 +194,7 @@ class TorchReader(TorchDraft):
             return name
         return next(other for i in count(1) if (other := f"{name}_{i}") not in inputs)
 
-    def unfolded(self, node: Any) -> bool:
+    def is_unfolded(self, node: Any) -> bool:
         """Whether a node stays that could be folded: weights that are rounded become integers."""
         return _FAKE.fits(node._op)
 
@@ -203,7 +203,7 @@ class TorchReader(TorchDraft):
             raise OvjitError("the module returns no tensors")
         result = Model._from_parts(list(results), list(self.parameters), (), name)
         result._rt = {}
-        fold(result, keep_compressed=True, keep=self.unfolded)
+        fold(result, keep_compressed=True, keep=self.is_unfolded)
         compress_quantized(result)
         keep_packed(result)
         merge_equal(result)
@@ -237,8 +237,8 @@ def _shapes_of_inputs(model: Model, parts: Collection[Any]) -> None:
             continue
         dims = list(without_symbols(shape) or ())
         for target in parameter.output(0).get_target_inputs():
-            if (found := _convolved(target)) is not None and not isinstance(dims[1], int):
-                dims[1] = found[1][1]
+            if (convolved := _image_type(target)) is not None and not isinstance(dims[1], int):
+                dims[1] = convolved[1][1]
         if parameter in parts:
             _as_joined(parameter, dims)
         parameter._attrs = {**parameter._attrs, "shape": tuple(dims)}
@@ -270,12 +270,12 @@ def _as_joined(parameter: Parameter, dims: list[Any]) -> None:
 
 def _as_convolved(parameter: Parameter) -> None:
     """Give an unknown input the type, rank and channels that a convolution reads, as OpenVINO does."""
-    found = next(filter(None, map(_convolved, _targets(parameter))), None)
-    if found is not None:
-        parameter._attrs = {**parameter._attrs, "element_type": found[0], "shape": found[1]}
+    convolved = next(filter(None, map(_image_type, _targets(parameter))), None)
+    if convolved is not None:
+        parameter._attrs = {**parameter._attrs, "element_type": convolved[0], "shape": convolved[1]}
 
 
-def _convolved(target: Any) -> tuple[str, tuple[Dim, ...]] | None:
+def _image_type(target: Any) -> tuple[str, tuple[Dim, ...]] | None:
     """The element type and shape, of known channels, that a convolution of known weights wants of its images.
     None for other targets."""
     node, kind = target.get_node(), target.get_node().get_type_name()

@@ -18,11 +18,11 @@ from ovjit.readers.torch.branches import (
     form_of,
     inner_graph,
     is_extended,
-    mapped,
+    map_tensors,
     read_body,
 )
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.containers import assign, copied, replace, stacked
+from ovjit.readers.torch.containers import assign, copy_containers, replace, stack_items
 from ovjit.readers.torch.operators.numbers import compute
 from ovjit.readers.torch.scripts.shared_memory import nodes_of
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
@@ -43,20 +43,21 @@ _OF_COUNTS = frozenset(("aten::Int", "aten::IntImplicit", "aten::ScalarImplicit"
                         "aten::floordiv", "aten::floor_divide", "aten::mul", "aten::add"))  # fmt: skip
 
 
-def unrolled(reader: ScriptReader, node: Any) -> list[Any] | None:
+def unroll(reader: ScriptReader, node: Any) -> list[Any] | None:
     """Unroll a loop and return its final carried values; None if the trip count is unknown or too large."""
     call = Call(reader, "prim::Loop", "")
     most, going, *carried = (reader.env[v.debugName()] for v in node.inputs())
     most, going = call.known_number(most), call.known_number(going)
     body, i = next(node.blocks()), 0
     # attributes are kept: what is written to them is read again
-    own = [v.debugName() for n in nodes_of(body) if n.kind() != "prim::GetAttr" for v in n.outputs()]
+    nodes = (node for node in nodes_of(body) if node.kind() != "prim::GetAttr")
+    iteration_names = [value.debugName() for node in nodes for value in node.outputs()]
     while most is not None and going and i < most:
         if i >= MOST_ITERATIONS:
             return None
         for value, now in zip(body.inputs(), [i, *carried], strict=True):
             reader.env[value.debugName()] = now
-        for name in own:  # values of the iteration before are read no more
+        for name in iteration_names:  # values of the iteration before are read no more
             reader.env.pop(name, None)
         reader._block(body)
         more, *carried = (reader.env[v.debugName()] for v in body.outputs())
@@ -74,23 +75,23 @@ def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
     extended = [i for i, value in enumerate(carried) if isinstance(value, list) and is_extended(block, 1 + i)]
     for i in extended[::-1]:  # what is only added to them is an output of the loop
         reader.env[names.pop(1 + i)] = carried.pop(i)
-    known = call.known_number(most)
-    trips = call.const(-1, "i64") if known is not None and known >= ENDLESS else _limit(call, node, most)
+    trip_count = call.known_number(most)
+    trips = call.const(-1, "i64") if (trip_count or 0) >= ENDLESS else _limit(call, node, most)
     written: list[str] = []  # from around the loop
     grown: list[tuple[str, bool]] = []
     last: list[Any] = []  # of the last reading of the body: its inputs, and what it gives
 
     def iterate(values: list[Any]) -> tuple[Inside, list[Any]]:
-        starts = copied(values[1:])
+        starts = copy_containers(values[1:])
         inputs = dict(zip([*names, *written], values, strict=True))
         state = [*carried, *(reader.env[name] for name in written)]
-        taken = [
+        marks = [
             (outer, reader.begin_iteration(outer, value))
             for i, (outer, value) in enumerate(zip(state, values[1:], strict=True))
             if i < len(carried) or not isinstance(outer, (Output, Complex))
         ]
         inside, result = read_body(reader, call, block, inputs, written, {1 + i for i in extended})
-        last[:] = inside, taken, result[1:]
+        last[:] = inside, marks, result[1:]
         if inside.written:
             raise Writes(inside.written)
         grown[:] = [(name, name in inside.numbers) for name in inside.grown]
@@ -102,27 +103,27 @@ def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
     while True:
         try:
             state = [*carried, *(reader.env[name] for name in written)]
-            result = looped(reader, call, trips, going, state, iterate)
+            result = build_loop(reader, call, trips, going, state, iterate)
             break
-        except Writes as found:
-            written += found.names
+        except Writes as writes:
+            written += writes.names
     count = len(carried)
-    inside, taken, after = last
+    inside, marks, after = last
     used = [bool(value.uses()) for i, value in enumerate(block.inputs()) if i and i - 1 not in extended]
     ends = [v for i, v in enumerate(after) if i < count or not isinstance(v, (Output, Complex))]
-    places = reader.end_iterations(node, inside, taken, ends, [*used, *([True] * (len(ends) - count))])
-    for i in places:
-        reader.replace(node, taken[i][0], result[i])
+    ended = reader.end_iterations(node, inside, marks, ends, [*used, *([True] * (len(ends) - count))])
+    for i in ended:
+        reader.replace(node, marks[i][0], result[i])
     for name, value in zip(written, result[count:], strict=False):
         assign(reader, node, name, value)
-    moved = [i for i in range(count) if i not in places]
-    starts = [taken[i][0] for i in moved]
+    moved = [i for i in range(count) if i not in ended]
+    starts = [marks[i][0] for i in moved]
     reader.note_outputs([result[i] for i in moved], [[after[i] for i in moved], starts])
-    for value, own in zip(result[count:], after[count:], strict=False):
+    for value, value_after in zip(result[count:], after[count:], strict=False):
         if not isinstance(value, (Output, Complex)):
-            reader.note_outputs([value], [[own]])
+            reader.note_outputs([value], [[value_after]])
     for (name, of_numbers), value in zip(grown, result[count + len(written) :], strict=True):
-        _lengthen(reader, call, name, Stacked(value.whole, of_numbers))
+        _append_rows(reader, call, name, Stacked(value.rows, of_numbers))
         reader.note_outputs([reader.env[name]], [[inside.added[name]]])
     result = result[:count]
     for i in extended:
@@ -136,9 +137,9 @@ def _fit(reader: ScriptReader, call: Call, carried: list[Any], outer: Any, start
     if isinstance(outer, Uninitialized) and not isinstance(after, Uninitialized):
         new: Any = blank(call, after)
     elif isinstance(outer, list) and isinstance(after, Stacked):
-        new = stacked(call, outer, after)
+        new = stack_items(call, outer, after)
     elif isinstance(outer, list) and isinstance(after, list) and len(after) != len(start):
-        new = stacked(call, outer, (after or start)[-1])
+        new = stack_items(call, outer, (after or start)[-1])
     else:
         return False
     carried[:] = [new if value is outer else value for value in carried]
@@ -146,12 +147,12 @@ def _fit(reader: ScriptReader, call: Call, carried: list[Any], outer: Any, start
     return True
 
 
-def _lengthen(reader: ScriptReader, call: Call, name: str, more: Stacked) -> None:
+def _append_rows(reader: ScriptReader, call: Call, name: str, more: Stacked) -> None:
     """Put behind the items of a list what a loop has appended to it."""
     old = reader.env[name]
     if old:
-        first = stacked(call, old, more) if isinstance(old, list) else old
-        more = Stacked(call.concat(call.same_kind([first.whole, more.whole]), 0), more.numbers)
+        first = stack_items(call, old, more) if isinstance(old, list) else old
+        more = Stacked(call.concat(call.same_kind([first.rows, more.rows]), 0), more.numbers)
     replace(reader, old, more)
 
 
@@ -168,7 +169,7 @@ def read_while(
 
     going = reader.run(condition, [*carried, *others])
     going = going[0] if isinstance(going, list) else going
-    return looped(reader, call, call.const(-1, "i64"), going, carried, iterate)
+    return build_loop(reader, call, call.const(-1, "i64"), going, carried, iterate)
 
 
 def read_scan(
@@ -180,22 +181,22 @@ def read_scan(
     The graph module `body` takes the state, one row of each of `rows`, and `others`. A map has no state.
     """
     count = len(carried)
-    kept: list[Any] = []
+    row_results: list[Any] = []
 
     def iterate(values: list[Any]) -> tuple[Inside, list[Any]]:
         inside = Inside(call)
         at = call.tensor(values[0])
-        parts = [mapped(inside.value(v), lambda t: call("Gather", t, at, 0)) for v in rows]
+        parts = [map_tensors(inside.value(v), lambda t: call("Gather", t, at, 0)) for v in rows]
         result = inner_graph(reader, body, [*values[1:], *parts, *(inside.value(v) for v in others)])
-        kept[:] = result[count:]
-        leaves = [v.pair if isinstance(v, Complex) else call.tensor(v) for v in kept]
+        row_results[:] = result[count:]
+        leaves = [v.pair if isinstance(v, Complex) else call.tensor(v) for v in row_results]
         inside.grown = {str(i): call.unsqueeze(leaf, [0]) for i, leaf in enumerate(leaves)}
         return inside, [True, *result[:count]]
 
     length = call.size(rows[0].pair if isinstance(rows[0], Complex) else rows[0], 0)
-    result = looped(reader, call, call.index(length), True, carried, iterate)
-    results = zip(kept, result[count:], strict=True)
-    return [*result[:count], *(Complex(v.whole) if isinstance(k, Complex) else v.whole for k, v in results)]
+    result = build_loop(reader, call, call.index(length), True, carried, iterate)
+    results = zip(row_results, result[count:], strict=True)
+    return [*result[:count], *(Complex(v.rows) if isinstance(k, Complex) else v.rows for k, v in results)]
 
 
 #: The values of one iteration, its number first -> whether there is another one, and what it gives.
@@ -223,7 +224,7 @@ def _is_count(value: Any) -> bool:
     return node.kind() in _OF_COUNTS and all(map(_is_count, node.inputs()))
 
 
-def looped(
+def build_loop(
     reader: TorchReader, call: Call, trips: Output, going: Any, carried: Sequence[Any], iterate: Iterate
 ) -> list[Any]:
     """A Loop: what it carries after its last iteration, and what it has appended to each list.
@@ -240,7 +241,7 @@ def looped(
             starts = [call.to_type(v, call.dtype(m)) for v, m in zip(starts, result[:-1], strict=True)]
             kinds = kinds_of(starts)
             continue
-        joined = [_joined(kind, call.type(v)) for kind, v in zip(kinds, result[:-1], strict=True)]
+        joined = [_join_types(kind, call.type(v)) for kind, v in zip(kinds, result[:-1], strict=True)]
         if list(map(_named, joined)) == list(map(_named, kinds)):
             break
         kinds = joined
@@ -248,8 +249,8 @@ def looped(
     truth = call.scalar(call.tensor(going, "boolean"))
     outputs = loop_of(model, trips, truth, starts, inside.sources, reader.name(call.base, "Loop"))
     reader.name_dimensions(outputs)
-    rest = iter(outputs)
-    return [*(built(part, rest) for part in form), *map(Stacked, rest)]
+    remaining = iter(outputs)
+    return [*(built(part, remaining) for part in form), *map(Stacked, remaining)]
 
 
 def _iteration(
@@ -258,10 +259,10 @@ def _iteration(
     """One iteration: parameters for its number and the state, what else it reads, what it gives: the next
     state, and whether to go on; and the form of that state."""
     nodes, (first, *state) = parameters([TensorType("i64", ()), *kinds])
-    rest = iter(state)
-    inside, (more, *given) = iterate([Number(first), *(built(part, rest) for part in form)])
+    remaining = iter(state)
+    inside, (more, *values) = iterate([Number(first), *(built(part, remaining) for part in form)])
     result: list[Output] = []
-    after = [form_of(call, value, result) for value in given]
+    after = [form_of(call, value, result) for value in values]
     if not _continues(form, after):
         raise UnsupportedError(
             f"a loop-carried value changes its kind: initially {form}, after an iteration {after}"
@@ -281,7 +282,7 @@ def _continues(form: Any, after: Any) -> bool:
     return form == after
 
 
-def _joined(a: TensorType, b: TensorType) -> TensorType:
+def _join_types(a: TensorType, b: TensorType) -> TensorType:
     """A type of both; dimensions that are not surely equal are open."""
     if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
         return TensorType(a.dtype, None)

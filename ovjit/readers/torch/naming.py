@@ -46,7 +46,7 @@ def where(node: Any) -> str:
         source = node.sourceRange().strip().splitlines()
     except UnicodeDecodeError:  # what a damaged file has of the source
         source = []
-    place = next((line.strip() for line in source if ".py" in line or "File" in line), "")
+    source_line = next((line.strip() for line in source if ".py" in line or "File" in line), "")
     scope = node.scopeName().rsplit("/", 1)[-1]
-    said = [text for text in (f"module {scope}" if scope else "", place.strip("# ")) if text]
-    return f" ({', '.join(said)})" if said else ""
+    parts = [text for text in (f"module {scope}" if scope else "", source_line.strip("# ")) if text]
+    return f" ({', '.join(parts)})" if parts else ""

@@ -22,7 +22,7 @@ from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
 from ovjit.graph.converted import Unmade, Unpacked
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.recording.patches import patched
+from ovjit.readers.torch.recording.patches import patch
 from ovjit.readers.torch.recording.trace import is_script
 from ovjit.readers.torch.values import element_type
 from ovjit.records import NamedTuple
@@ -68,10 +68,10 @@ def packed_layers(root: Any) -> Iterator[Mapping[str, Callable[..., Any]]]:
     layers: list[Packed] = []
     rows = []
     for module in root.modules() if hasattr(root, "modules") and not is_script(root) else ():
-        found = _layer_of(module)
-        if found is not None:
-            rows.append((module, "forward", _forward(len(layers), found)))
-            layers.append(found)
+        packed = _layer_of(module)
+        if packed is not None:
+            rows.append((module, "forward", _forward(len(layers), packed)))
+            layers.append(packed)
 
     def convert(call: Call, arguments: Mapping[str, Any]) -> Any:
         x, number, _, dtype = arguments.values()
@@ -79,7 +79,7 @@ def packed_layers(root: Any) -> Iterator[Mapping[str, Callable[..., Any]]]:
         result = linear(call, x, layer) if layer.rows is None else table(call, x, layer)
         return call.convert(result, element_type(dtype))
 
-    with patched(*rows):
+    with patch(*rows):
         yield {OPERATOR: convert} if layers else {}
 
 
@@ -95,16 +95,16 @@ def _operator() -> Any:
     """The operator, registered with PyTorch once for a process."""
     import torch
 
-    def places(x: torch.Tensor, outputs: int) -> tuple[int, ...]:
+    def result_shape(x: torch.Tensor, outputs: int) -> tuple[int, ...]:
         return (*(x.shape[:-1] if x.is_floating_point() else x.shape), outputs)
 
     def empty(x: torch.Tensor, number: int, outputs: int, dtype: torch.dtype) -> torch.Tensor:
-        return x.new_zeros(places(x, outputs), dtype=dtype)
+        return x.new_zeros(result_shape(x, outputs), dtype=dtype)
 
     kinds = {"x": torch.Tensor, "number": int, "outputs": int, "dtype": torch.dtype, "return": torch.Tensor}
     empty.__annotations__ = kinds
     result = torch.library.custom_op(OPERATOR, empty, mutates_args=())
-    result.register_fake(lambda x, number, outputs, dtype: x.new_empty(places(x, outputs), dtype=dtype))
+    result.register_fake(lambda x, number, outputs, dtype: x.new_empty(result_shape(x, outputs), dtype=dtype))
     return result
 
 
@@ -130,17 +130,17 @@ def _matrix(n: Call, layer: Packed) -> Output:
     shape = (outs, groups, depth // groups) if groups > 1 else (outs, depth)
     each = (outs, groups, 1) if groups > 1 else (outs, 1)
     kind = "f16" if layer.scales.dtype == np.float16 else "f32"
-    real = n.convert(_stored(layer.codes.reshape(shape), layer.kind), kind)
+    real = n.convert(_code_constant(layer.codes.reshape(shape), layer.kind), kind)
     if layer.zeros is not None:
         zeros = layer.zeros.reshape(each)
         fits = zeros.min() >= 0 and zeros.max() <= 15 and layer.kind == "u4"
-        whole = _stored(zeros.astype(np.uint8), "u4") if fits else n.const(zeros.astype(np.int16))
-        real = n("Subtract", real, n.convert(whole, kind))
+        codes = _code_constant(zeros.astype(np.uint8), "u4") if fits else n.const(zeros.astype(np.int16))
+        real = n("Subtract", real, n.convert(codes, kind))
     real = n("Multiply", real, n.const(layer.scales.reshape(each)))
     return n.convert(n.reshape(real, [outs, depth]) if groups > 1 else real, "f32")
 
 
-def _stored(values: np.ndarray, kind: str) -> Output:
+def _code_constant(values: np.ndarray, kind: str) -> Output:
     """A constant of 4 or 8 bits."""
     stored: np.ndarray | Unmade = values
     if kind in ("u4", "i4"):
@@ -160,34 +160,35 @@ def _layer_of(module: Any) -> Packed | None:
             candidates = read(module)
         except (AttributeError, TypeError, ValueError, IndexError, RuntimeError):
             continue  # attributes of another meaning
-        known = sorted(candidates, key=lambda found: _distance(module, found))  # of equal ones the first
-        if known and _distance(module, known[0]) <= _AGREES:
-            return known[0]
+        ordered = sorted(candidates, key=lambda layer: _distance(module, layer))  # of equal ones the first
+        if ordered and _distance(module, ordered[0]) <= _AGREES:
+            return ordered[0]
     return None
 
 
-def _distance(module: Any, found: Packed) -> float:
+def _distance(module: Any, layer: Packed) -> float:
     """Return the maximum error of a layer's result with these weights, relative to the largest value.
 
     It is 0 for a layer that cannot run here, and infinite for a result of another shape.
     """
     import torch
 
-    outs, depth = found.codes.shape
-    if found.rows is not None:
-        given, wanted = [torch.arange(outs)], found.weights()
+    outs, depth = layer.codes.shape
+    if layer.rows is not None:
+        inputs, expected = [torch.arange(outs)], layer.weights()
     else:
         x = torch.randn(3, depth, generator=torch.Generator().manual_seed(0))
-        given = [x.to(kind) for kind in (torch.float32, torch.float16, torch.bfloat16)]
-        wanted = x.numpy() @ found.weights().T + (0 if found.bias is None else found.bias.astype(np.float32))
-    for values in given:
+        inputs = [x.to(kind) for kind in (torch.float32, torch.float16, torch.bfloat16)]
+        bias = 0 if layer.bias is None else layer.bias.astype(np.float32)
+        expected = x.numpy() @ layer.weights().T + bias
+    for values in inputs:
         try:
             with torch.no_grad():
                 result = module(values).float().numpy()
         except Exception:  # whatever its kernels raise
             continue
-        most = float(np.abs(wanted).max()) or 1.0
-        return float(np.abs(result - wanted).max()) / most if result.shape == wanted.shape else np.inf
+        most = float(np.abs(expected).max()) or 1.0
+        return float(np.abs(result - expected).max()) / most if result.shape == expected.shape else np.inf
     return 0.0
 
 
@@ -196,8 +197,8 @@ def _words(tensor: Any, bits: int, axis: int) -> np.ndarray:
     words = tensor.detach().cpu().numpy().view(np.uint32)
     shifts = np.arange(0, 32, bits, dtype=np.uint32)
     words = np.moveaxis(words, axis, -1)
-    apart = (words[..., None] >> shifts & np.uint32((1 << bits) - 1)).astype(np.uint8)
-    return np.moveaxis(apart.reshape(*words.shape[:-1], -1), -1, axis)
+    codes = (words[..., None] >> shifts & np.uint32((1 << bits) - 1)).astype(np.uint8)
+    return np.moveaxis(codes.reshape(*words.shape[:-1], -1), -1, axis)
 
 
 def _array(tensor: Any) -> np.ndarray:
@@ -233,10 +234,10 @@ def _gptq(module: Any) -> list[Packed]:
 
 def _groups(module: Any, inputs: int, count: int) -> np.ndarray:
     """The group of each input. Kernels that take groups in order drop `g_idx`."""
-    given = getattr(module, "g_idx", None)
-    if given is None or given.numel() == 0:
+    index = getattr(module, "g_idx", None)
+    if index is None or index.numel() == 0:
         return np.arange(inputs) // (inputs // count)
-    return _array(given).astype(np.int64)
+    return _array(index).astype(np.int64)
 
 
 def _awq(module: Any) -> list[Packed]:
@@ -246,10 +247,10 @@ def _awq(module: Any) -> list[Packed]:
     bits = int(getattr(module, "w_bit", getattr(module, "bits", 0)))
     if bits != 4:
         return []
-    place = np.argsort(_AWQ_ORDER)
+    positions = np.argsort(_AWQ_ORDER)
     scales = _array(module.scales).T
     codes, zeros = (
-        _words(words, bits, 1).reshape(words.shape[0], -1, 8)[..., place].reshape(words.shape[0], -1)
+        _words(words, bits, 1).reshape(words.shape[0], -1, 8)[..., positions].reshape(words.shape[0], -1)
         for words in (module.qweight, module.qzeros)
     )
     if codes.shape[1] != scales.shape[0]:
@@ -287,8 +288,9 @@ def _compressed_tensors(module: Any) -> list[Packed]:
     scheme = module.quantization_scheme
     arguments, is_table = scheme.weights, isinstance(module, torch.nn.Embedding)
     bits = int(arguments.num_bits)
-    whole = str(getattr(arguments.type, "value", arguments.type)) == "int"
-    if not isinstance(module, (torch.nn.Linear, torch.nn.Embedding)) or not whole or bits not in (2, 4, 8):
+    is_integer = str(getattr(arguments.type, "value", arguments.type)) == "int"
+    is_layer = isinstance(module, (torch.nn.Linear, torch.nn.Embedding))
+    if not is_layer or not is_integer or bits not in (2, 4, 8):
         return []
     if getattr(scheme, "input_activations", None) is not None:
         return []

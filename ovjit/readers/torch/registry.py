@@ -38,8 +38,8 @@ class Row:
         first = next(iter(arguments.values()), None)
         if self.all:
             return self.rule(call, first, **dict(list(arguments.items())[1:]))
-        taken = {name: arguments[name] for name in self.names if name in arguments}
-        return self.rule(call, first, **taken)
+        options = {name: arguments[name] for name in self.names if name in arguments}
+        return self.rule(call, first, **options)
 
 
 _ROWS: dict[str, Row] = {}

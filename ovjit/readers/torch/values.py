@@ -39,13 +39,13 @@ class Uninitialized:
 
 
 class Stacked:
-    """A list whose length depends on data: `whole` has its items along its first dimension. They are tensors
+    """A list whose length depends on data: `rows` has its items along its first dimension. They are tensors
     of one shape, or `numbers`."""
 
-    __slots__ = ("numbers", "whole")
+    __slots__ = ("numbers", "rows")
 
-    def __init__(self, whole: Output, numbers: bool = False):
-        self.whole = whole
+    def __init__(self, rows: Output, numbers: bool = False):
+        self.rows = rows
         self.numbers = numbers
 
 
@@ -63,33 +63,33 @@ class Chunks(list):
 
 
 class Part(Output):
-    """A part of `whole` along the dynamic dimension `axis`. `parts`: all parts of the example's tensor."""
+    """A part of `source` along the dynamic dimension `axis`. `parts`: all parts of the example's tensor."""
 
-    __slots__ = ("axis", "parts", "whole")
-    whole: Output
+    __slots__ = ("axis", "parts", "source")
+    source: Output
     axis: int
     parts: list[Part]
 
 
 class Nested(Output):
-    """Samples of different lengths, padded to [batch, length, size]. `own` tells which elements of
-    [batch, length] belong to them. An operator that does not expect this class gives plain tensors."""
+    """Samples of different lengths, padded to [batch, length, size]. `mask` [batch, length] is true for the
+    elements that belong to them. An operator that does not expect this class gives plain tensors."""
 
-    __slots__ = ("own",)
-    own: Output
+    __slots__ = ("mask",)
+    mask: Output
 
 
-def nested(padded: Output, own: Output) -> Nested:
+def nested_tensor(padded: Output, mask: Output) -> Nested:
     result: Nested = Nested._of(padded._node, padded._index)
-    result.own = own
+    result.mask = mask
     return result
 
 
-def parts_of(whole: Output, axis: int, parts: Sequence[Output]) -> list[Part]:
+def parts_of(source: Output, axis: int, parts: Sequence[Output]) -> list[Part]:
     """The parts of a tensor along a dynamic dimension, as values that refer to the whole tensor."""
     result: list[Part] = [Part._of(part._node, part._index) for part in parts]
     for part in result:
-        part.whole, part.axis, part.parts = whole, axis, result
+        part.source, part.axis, part.parts = source, axis, result
     return result
 
 
@@ -104,8 +104,8 @@ def are_all_parts(values: Any) -> bool:
 def dimension_of(value: Output) -> Dim | None:
     """The open dimension that a tensor of one element holds, None where it holds another number."""
     partial = value._tensor._type.partial
-    found = partial.reshape(-1)[0] if partial is not None and partial.size == 1 else None
-    return found if isinstance(found, Interval) else None
+    bound = partial.reshape(-1)[0] if partial is not None and partial.size == 1 else None
+    return bound if isinstance(bound, Interval) else None
 
 
 class Number:
@@ -114,17 +114,17 @@ class Number:
     `dim` is the open dimension that it is, where it is one. Its nodes are made when `value` is first read.
     """
 
-    __slots__ = ("_made", "dim")
+    __slots__ = ("_value", "dim")
 
     def __init__(self, value: Output | Callable[[], Output], dim: Dim | None = None):
-        self._made = value
+        self._value = value
         self.dim = dimension_of(value) if dim is None and isinstance(value, Output) else dim
 
     @property
     def value(self) -> Output:
-        if not isinstance(self._made, Output):
-            self._made = self._made()
-        return self._made
+        if not isinstance(self._value, Output):
+            self._value = self._value()
+        return self._value
 
     @property
     def key(self) -> tuple | None:
@@ -137,8 +137,8 @@ def torch_types() -> dict[str, Any]:
     """PyTorch's types by OpenVINO's names of element types."""
     import torch
 
-    plain = [theirs for theirs in ELEMENT_NAMES if hasattr(torch, theirs) and not theirs.startswith("q")]
-    return {ELEMENT_NAMES[theirs]: getattr(torch, theirs) for theirs in plain}
+    plain = [name for name in ELEMENT_NAMES if hasattr(torch, name) and not name.startswith("q")]
+    return {ELEMENT_NAMES[name]: getattr(torch, name) for name in plain}
 
 
 @cache
@@ -153,27 +153,27 @@ def _by_number() -> dict[int, Any]:
     return {i: getattr(torch, name) for i, name in enumerate(order)}
 
 
-def torch_type(given: Any) -> Any:
+def torch_type(dtype: Any) -> Any:
     """A torch.dtype, given as such or by its number."""
-    return _by_number()[given] if isinstance(given, int) else given
+    return _by_number()[dtype] if isinstance(dtype, int) else dtype
 
 
-def name_of(given: Any) -> str:
+def name_of(dtype: Any) -> str:
     """PyTorch's name of a type: "float32"."""
-    return str(torch_type(given)).removeprefix("torch.")
+    return str(torch_type(dtype)).removeprefix("torch.")
 
 
-def is_complex(given: Any) -> bool:
-    return name_of(given) in PARTS
+def is_complex(dtype: Any) -> bool:
+    return name_of(dtype) in PARTS
 
 
-def element_type(given: Any) -> str:
+def element_type(dtype: Any) -> str:
     """OpenVINO's name of a torch.dtype, or of its number in scripts; for complex ones that of their parts."""
-    name = name_of(given)
-    found = ELEMENT_NAMES.get(name) or PARTS.get(name)
-    if found is None:
+    name = name_of(dtype)
+    element_name = ELEMENT_NAMES.get(name) or PARTS.get(name)
+    if element_name is None:
         raise UnsupportedError(f"tensors of the type {name} are not supported")
-    return found
+    return element_name
 
 
 def array_of(tensor: Any) -> tuple[np.ndarray, str]:
@@ -223,16 +223,16 @@ def as_f32(stored: Output) -> Output:
 
 def number_of(kind: str, of_complex: bool = False) -> int:
     """The number that scripts have for an element type, or for complex numbers with parts of this type."""
-    wanted = complex_type(kind) if of_complex else torch_types()[kind]
-    return next(number for number, theirs in _by_number().items() if theirs is wanted)
+    dtype = complex_type(kind) if of_complex else torch_types()[kind]
+    return next(number for number, candidate in _by_number().items() if candidate is dtype)
 
 
 def complex_type(kind: str) -> Any:
     """PyTorch's type of complex numbers with parts of an element type."""
-    return next(theirs for theirs in _by_number().values() if PARTS.get(name_of(theirs)) == kind)
+    return next(candidate for candidate in _by_number().values() if PARTS.get(name_of(candidate)) == kind)
 
 
-def inlined(script: Any) -> Any:
+def inline_calls(script: Any) -> Any:
     """A copy of the script's graph, calls of other scripts in their places."""
     import torch
 
@@ -245,14 +245,14 @@ def inlined(script: Any) -> Any:
 
 def _typed_as_are(graph: Any, script: Any) -> bool:
     """Give modules that are called by an interface their own types. False where there are none."""
-    found = False
+    has_interfaces = False
     for node in graph.findAllNodes("prim::CallMethod"):
         value = node.inputsAt(0)
         module = _module_at(value, script)
         if value.type().kind() == "InterfaceType" and module is not None:
             value.setType(module._c._type())
-            found = True
-    return found
+            has_interfaces = True
+    return has_interfaces
 
 
 def _module_at(value: Any, script: Any) -> Any:

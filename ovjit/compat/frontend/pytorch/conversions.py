@@ -34,10 +34,10 @@ def is_of_torch(item: Any) -> bool:
     return isinstance(item, ConversionExtension) or getattr(item, "framework", None) == "PyTorch"
 
 
-def for_torch(given: Sequence[Any]) -> tuple[dict[str, Callable[..., Any]], dict[Any, ModuleExtension]]:
+def for_torch(extensions: Sequence[Any]) -> tuple[dict[str, Callable[..., Any]], dict[Any, ModuleExtension]]:
     """Converters by the names of operators, and extensions by modules, classes or names of modules."""
-    modules = {item.module: item for item in given if isinstance(item, ModuleExtension)}
-    converters = {item.op_type: _converter(item) for item in given if not isinstance(item, ModuleExtension)}
+    modules = {item.module: item for item in extensions if isinstance(item, ModuleExtension)}
+    converters = {i.op_type: _converter(i) for i in extensions if not isinstance(i, ModuleExtension)}
     return converters, modules
 
 
@@ -48,7 +48,7 @@ def _converter(item: Any) -> Callable[..., Any]:
             inputs = [PtFrameworkNode().output(0) if value is None else value for value in inputs]
         attributes = {name: _attribute(v) for name, v in arguments.items() if v is not None}
         texts = {i: value for i, value in enumerate(arguments.values()) if isinstance(value, str)}
-        result = item.converted(_Operator(call.op, inputs, attributes, texts))
+        result = item.convert(_Operator(call.op, inputs, attributes, texts))
         return result[0] if len(result) == 1 else result
 
     return convert
@@ -69,8 +69,8 @@ def _attribute(value: Any) -> Any:
     kind = type(value)
     if kind.__name__ != "dtype" or kind.__module__ != "torch":
         return value
-    found = ELEMENT_NAMES.get(name_of(value))
-    return UNREADABLE if found is None else TYPES[found]
+    element_name = ELEMENT_NAMES.get(name_of(value))
+    return UNREADABLE if element_name is None else TYPES[element_name]
 
 
 def _as_input(call: Any, value: Any) -> Any:

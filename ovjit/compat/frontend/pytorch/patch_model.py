@@ -61,7 +61,7 @@ def __make_16bit_traceable(
     buffers become f32. Code that reads the dtype of such a layer's weight gets f32: a stand-in of zeros
     without memory replaces the weight. Where the code reads it elsewhere, the model has the weight.
     """
-    kept = []
+    originals = []
     forwards = _forwards()
     for name, module in model.named_modules():
         if has_been_patched(module, name, orig_forward_name):
@@ -73,17 +73,17 @@ def __make_16bit_traceable(
                 _set_aside(module)
                 _replace(module, orig_forward_name, result(module))
                 continue
-        own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
-        kept += [(x, x.data) for x in own if _is_half(x)]
-    for tensor, halves in kept:
+        tensors = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+        originals += [(x, x.data) for x in tensors if _is_half(x)]
+    for tensor, halves in originals:
         tensor.data = halves.float()
-    model.__dict__.setdefault(_KEPT, []).extend(kept)
+    model.__dict__.setdefault(_KEPT, []).extend(originals)
 
 
 def _replace(module: Any, name: str, forward: Any) -> None:
-    own = module.forward
-    setattr(module, name, own)
-    module.forward = wraps(own)(forward)
+    original = module.forward
+    setattr(module, name, original)
+    module.forward = wraps(original)(forward)
 
 
 def _is_half(tensor: Any) -> bool:
@@ -104,16 +104,16 @@ def _set_aside(module: Any) -> None:
 
 
 @cache
-def _stored() -> Any:
+def _weight_converter() -> Any:
     """The operator that converts a weight to f32. The reader of graphs keeps this conversion; others of
     constants are computed."""
     import torch
 
-    def stored(x: Any) -> Any:
+    def convert_weight(x: Any) -> Any:
         return x.float()
 
-    stored.__annotations__ = {"x": torch.Tensor, "return": torch.Tensor}
-    result = torch.library.custom_op("ovjit::stored", stored, mutates_args=())
+    convert_weight.__annotations__ = {"x": torch.Tensor, "return": torch.Tensor}
+    result = torch.library.custom_op("ovjit::stored", convert_weight, mutates_args=())
     result.register_fake(lambda x: x.new_empty(x.shape, dtype=torch.float32))
     return result
 
@@ -122,7 +122,7 @@ def _forwards() -> dict[type, Callable[[Any], Callable[..., Any]]]:
     """Classes of layers -> forwards that convert the weights to f32."""
     import torch
 
-    convert = _stored()
+    convert = _weight_converter()
 
     def real(module: Any, name: str) -> Any:
         tensor = getattr(module, _HALVES + name, getattr(module, name))
@@ -141,9 +141,9 @@ def _forwards() -> dict[type, Callable[[Any], Callable[..., Any]]]:
     def conv1d(module: Any) -> Callable[..., Any]:
         return lambda x: torch.matmul(x.float(), real(module, "weight")) + real(module, "bias")
 
-    found: dict[type, Any] = {torch.nn.Linear: linear, torch.nn.Embedding: embedding}
+    forwards: dict[type, Any] = {torch.nn.Linear: linear, torch.nn.Embedding: embedding}
     package = sys.modules.get("transformers.pytorch_utils")  # it is there if a module is of its classes
-    return found if package is None else {**found, package.Conv1D: conv1d}
+    return forwards if package is None else {**forwards, package.Conv1D: conv1d}
 
 
 __all__ = ["has_been_patched", "module_patcher", "patch_model", "unpatch_model"]

@@ -17,9 +17,9 @@ _METHODS = ("gptq", "awq", "bitnet", "compressed-tensors")
 def detect_quantized_model(model: Any) -> str | None:
     """The quantization method by the configuration of the module, or of one that it wraps; or None."""
     while model is not None:
-        found = getattr(getattr(model, "config", None), "quantization_config", None)
-        if found:
-            return found.quant_method
+        config = getattr(getattr(model, "config", None), "quantization_config", None)
+        if config:
+            return config.quant_method
         model = getattr(model, "model", None)
     return None
 

@@ -66,8 +66,8 @@ class TorchScriptPythonDecoder(decoders.TorchScriptPythonDecoder, _IDecoder):
 
     def get_input_signature_name(self, index: int) -> str:
         """The name that an input of a traced module has in its `forward`, else that in the graph."""
-        if is_plain_module(self._given):
-            names = ["self", *decoders.names_of_arguments(self._given)]
+        if is_plain_module(self._module):
+            names = ["self", *decoders.names_of_arguments(self._module)]
             if index < len(names):
                 return names[index]
         return self.get_input_debug_name(index)
@@ -101,7 +101,7 @@ class TorchScriptPythonDecoder(decoders.TorchScriptPythonDecoder, _IDecoder):
 
     def get_type_for_value(self, value: Any) -> Any:
         """The type of a value, as an OVAny."""
-        return _described(value.type())
+        return _describe_type(value.type())
 
     def get_subgraphs(self) -> list[Any]:
         """The graphs inside of a node."""
@@ -190,28 +190,28 @@ class TorchScriptPythonDecoder(decoders.TorchScriptPythonDecoder, _IDecoder):
         return {}
 
 
-def _described(kind: Any) -> Any:
+def _describe_type(kind: Any) -> Any:
     """A type of PyTorch's as an OVAny of an element type or of a `_Type`."""
     import torch
 
     name = str(kind)
     if kind is None:
-        found: Any = Type.dynamic
+        described: Any = Type.dynamic
     elif name in ("int", "float", "bool"):
-        found = _Type.PyScalar(ovjit.OVAny(pt_to_ov_type_map[name]))
+        described = _Type.PyScalar(ovjit.OVAny(pt_to_ov_type_map[name]))
     elif name in pt_to_ov_type_map:
-        found = pt_to_ov_type_map[name]
+        described = pt_to_ov_type_map[name]
     elif isinstance(kind, torch.ComplexType):
-        found = _Type.Tensor(ovjit.OVAny(_Type.Complex(ovjit.OVAny(Type.dynamic))))
+        described = _Type.Tensor(ovjit.OVAny(_Type.Complex(ovjit.OVAny(Type.dynamic))))
     elif isinstance(kind, torch.TensorType):
-        found = _Type.Tensor(_described(kind.dtype()))
+        described = _Type.Tensor(_describe_type(kind.dtype()))
     elif isinstance(kind, torch.ListType):
-        found = _Type.List(_described(kind.getElementType()))
+        described = _Type.List(_describe_type(kind.getElementType()))
     elif isinstance(kind, (torch.StringType, torch.DeviceObjType)):
-        found = _Type.Str()
+        described = _Type.Str()
     else:
-        found = _Type.PyNone() if isinstance(kind, torch.NoneType) else Type.dynamic
-    return ovjit.OVAny(found)
+        described = _Type.PyNone() if isinstance(kind, torch.NoneType) else Type.dynamic
+    return ovjit.OVAny(described)
 
 
 def _explicit(graph: Any) -> Any:

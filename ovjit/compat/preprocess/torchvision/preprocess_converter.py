@@ -51,17 +51,17 @@ class PreprocessConverter:
         option that has no conversion, and for a name that the model does not have.
         """
         try:
-            return _converted(model, transform, input_example, input_name)
+            return _build_model(model, transform, input_example, input_name)
         except Exception as error:
             _LOG.error("the torchvision pipeline is not converted: %s", error)
             raise
 
 
-def _converted(model: Model, transform: Any, example: Any, name: str | None) -> Model:
+def _build_model(model: Model, transform: Any, example: Any, name: str | None) -> Model:
     index = _input_index(model, name)
     processor = PrePostProcessor(model)
     image = _Image.of_example(example, processor.input(index))
-    for one in _listed(transform):
+    for one in _list_transforms(transform):
         kind = type(one).__name__
         if kind not in _CONVERSIONS:
             raise ValueError(
@@ -86,11 +86,11 @@ def _input_index(model: Model, name: str | None) -> int:
     for i, parameter in enumerate(parameters):
         if name == parameter.get_friendly_name() or name in parameter.output(0).get_names():
             return i
-    known = ", ".join(p.get_friendly_name() for p in parameters)
-    raise ValueError(f"Input with name {name} is not found; available inputs: {known}")
+    names = ", ".join(p.get_friendly_name() for p in parameters)
+    raise ValueError(f"Input with name {name} is not found; available inputs: {names}")
 
 
-def _listed(transform: Any) -> list[Any]:
+def _list_transforms(transform: Any) -> list[Any]:
     bases = {base.__name__ for base in type(transform).__mro__}
     if "Compose" in bases:
         return list(transform.transforms)
@@ -134,10 +134,10 @@ class _Image:
 
     def sides(self, left: int, top: int, right: int, bottom: int) -> tuple[list[int], list[int]]:
         """Numbers for the sides of the image as numbers before and behind every axis."""
-        before, behind = [0] * 4, [0] * 4
-        before[self.axis("H")], behind[self.axis("H")] = top, bottom
-        before[self.axis("W")], behind[self.axis("W")] = left, right
-        return before, behind
+        begin, end = [0] * 4, [0] * 4
+        begin[self.axis("H")], end[self.axis("H")] = top, bottom
+        begin[self.axis("W")], end[self.axis("W")] = left, right
+        return begin, end
 
     def step(self, function: Callable[[Output], Output]) -> None:
         """Add a step of its own."""
@@ -151,11 +151,11 @@ class _Image:
 
     def pad(self, left: int, top: int, right: int, bottom: int, mode: str, fill: float) -> None:
         """Add borders; negative ones crop."""
-        before, behind = self.sides(left, top, right, bottom)
+        begin, end = self.sides(left, top, right, bottom)
         value = constant(fill, self.dtype)
         self.step(
             lambda x: make(
-                "Pad", x, constant(before), constant(behind), value, opset=12, pad_mode=mode
+                "Pad", x, constant(begin), constant(end), value, opset=12, pad_mode=mode
             )
         )  # fmt: skip
         self.is_sized = True
@@ -224,14 +224,14 @@ def _convert_image_dtype(transform: Any, image: _Image) -> None:
         image.step(lambda x: make("Multiply", x, factor))
         image.cast(target)
     else:
-        have, wanted = (int(np.iinfo(_numpy(d)).max) for d in (source, target))
-        if have > wanted:
-            down = constant((have + 1) // (wanted + 1), source)
+        source_max, target_max = (int(np.iinfo(_numpy(d)).max) for d in (source, target))
+        if source_max > target_max:
+            down = constant((source_max + 1) // (target_max + 1), source)
             image.step(lambda x: make("Divide", x, down))
             image.cast(target)
         else:
             image.cast(target)
-            up = constant((wanted + 1) // (have + 1), target)
+            up = constant((target_max + 1) // (source_max + 1), target)
             image.step(lambda x: make("Multiply", x, up))
 
 
@@ -252,8 +252,8 @@ def _grayscale(transform: Any, image: _Image) -> None:
             total = make("ReduceSum", make("Multiply", real, weights), axis, keep_dims=True)
         else:
             weights = constant(np.reshape(_PILLOW_LUMA, shape), "i32")
-            wide = make("Multiply", make("Convert", x, destination_type="i32"), weights)
-            half = make("Add", make("ReduceSum", wide, axis, keep_dims=True), constant(1 << 15, "i32"))
+            weighted = make("Multiply", make("Convert", x, destination_type="i32"), weights)
+            half = make("Add", make("ReduceSum", weighted, axis, keep_dims=True), constant(1 << 15, "i32"))
             total = make("Divide", half, constant(1 << 16, "i32"))
         return make("Convert", total, destination_type=dtype)
 
@@ -287,15 +287,15 @@ def _pad(transform: Any, image: _Image) -> None:
 
 def _center_crop(transform: Any, image: _Image) -> None:
     """Crop around the center; an image that is too small gets borders of zeros first."""
-    wanted = dict(zip("HW", _pair(transform.size, "CenterCrop"), strict=True))
-    missing = {name: max(length - image.size[name], 0) for name, length in wanted.items()}
+    target_size = dict(zip("HW", _pair(transform.size, "CenterCrop"), strict=True))
+    missing = {name: max(length - image.size[name], 0) for name, length in target_size.items()}
     if any(missing.values()):
         image.pad(
             missing["W"] // 2, missing["H"] // 2, (missing["W"] + 1) // 2, (missing["H"] + 1) // 2,
             "constant", 0,
         )  # fmt: skip
     begin, end = [0] * 4, [np.iinfo(np.int32).max] * 4
-    for name, length in wanted.items():
+    for name, length in target_size.items():
         begin[image.axis(name)] = first = round((image.size[name] - length) / 2.0)
         end[image.axis(name)] = first + length
         image.size[name] = length

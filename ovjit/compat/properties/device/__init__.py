@@ -25,7 +25,7 @@ class Priorities:
     """The kind of the property `priorities`: names of devices, the first of which is preferred."""
 
 
-def _joined(names: Any) -> str:
+def _join(names: Any) -> str:
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"Incorrect passed value: {name} , expected string values.")
@@ -48,7 +48,7 @@ gops = Property("DEVICE_GOPS")
 id = Property("DEVICE_ID", instance_of(str))
 luid = Property("DEVICE_LUID")
 pci_info = Property("DEVICE_PCI_INFO")
-priorities = ListProperty("MULTI_DEVICE_PRIORITIES", _joined)
+priorities = ListProperty("MULTI_DEVICE_PRIORITIES", _join)
 properties = ListProperty("DEVICE_PROPERTIES", _per_device)
 thermal = Property("DEVICE_THERMAL")
 type = Property("DEVICE_TYPE")

@@ -143,7 +143,7 @@ def update_tensor(inputs: Any, request: Any, key: ValidKeys | None = None) -> No
 
 def update_inputs(inputs: dict[Any, Any], request: Any) -> dict[Any, Any]:
     """Write the arrays and scalars of a dict into the tensors of a request; the rest as Tensors."""
-    left = {}
+    tensors = {}
     for key, value in inputs.items():
         if not isinstance(key, (int, str, ConstOutput)):
             raise TypeError(f"Incompatible key type for input: {key}")
@@ -152,10 +152,10 @@ def update_inputs(inputs: dict[Any, Any], request: Any) -> dict[Any, Any]:
         elif isinstance(value, (np.number, np.bool_, int, float)):
             update_tensor(np.array(value), request, key)
         elif isinstance(value, (Tensor, list, str, bytes)):
-            left[key] = value_to_tensor(value, request=request, is_shared=False, key=key)
+            tensors[key] = value_to_tensor(value, request=request, is_shared=False, key=key)
         else:
             raise _wrong_value(value, key)
-    return left
+    return tensors
 
 
 def normalize_arrays(inputs: Any, is_shared: bool = False) -> Any:

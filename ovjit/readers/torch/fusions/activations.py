@@ -110,10 +110,10 @@ _RULES = [
 _SIGNED = ("f32", "f64", "f16", "bf16", "i32", "i64")
 
 
-@rule(op.Subtract(X, constant("taken")))
-def _add_negated(node: SeenNode, x: Seen, taken: Seen) -> bool | None:
+@rule(op.Subtract(X, constant("subtracted")))
+def _add_negated(node: SeenNode, x: Seen, subtracted: Seen) -> bool | None:
     """x - constant -> x + -constant. Differences of constants are zero points of packed weights."""
-    numbers = taken.constant
+    numbers = subtracted.constant
     if numbers is None or x.dtype not in _SIGNED or _is_stored(x.port.get_node()):
         return None
     name = node.of.get_friendly_name()

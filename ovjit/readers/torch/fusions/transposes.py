@@ -105,13 +105,13 @@ def _left_out(node: SeenNode, x: Seen) -> bool | None:
 
 
 _ELEMENTWISE = op["Add Subtract Multiply Divide"]
-_AS_OTHER = op.Broadcast(value("y"), op.ShapeOf(value("x"))).named("wide")
+_AS_OTHER = op.Broadcast(value("y"), op.ShapeOf(value("x"))).named("broadcast")
 
 
 @rule(_ELEMENTWISE(value("x"), _AS_OTHER) | _ELEMENTWISE(_AS_OTHER, value("x")))
-def absorb_broadcast(node: SeenNode, x: Seen, y: Seen, wide: Seen) -> bool | None:
+def absorb_broadcast(node: SeenNode, x: Seen, y: Seen, broadcast: Seen) -> bool | None:
     """Add(x, Broadcast(y, shape of x)) -> Add(x, y)"""
-    inputs = [y.port if port == wide.port else port for port in node.of._inputs]
+    inputs = [y.port if port == broadcast.port else port for port in node.of._inputs]
     if x.shape is None or y.shape is None or x.port == y.port:
         return None
     node.output.port.replace(made_node(node.op.name, inputs, node.of.get_friendly_name()))

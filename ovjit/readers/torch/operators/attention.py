@@ -10,7 +10,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.registry import aten
-from ovjit.readers.torch.values import Nested, nested
+from ovjit.readers.torch.values import Nested, nested_tensor
 
 
 @aten("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu",
@@ -97,7 +97,7 @@ def native_attention(
     )
     weights = None
     if isinstance(x, Nested):
-        mask, mask_type = n("LogicalNot", x.own), 1
+        mask, mask_type = n("LogicalNot", x.mask), 1
     if need_weights:
         scores = n("MatMul", n("Multiply", q, n.like(q, (size // num_head) ** -0.5)), k,
                    transpose_a=False, transpose_b=True)  # fmt: skip
@@ -108,7 +108,7 @@ def native_attention(
         result = n("ScaledDotProductAttention", q, k, v, *masks, causal=False)
     result = n.transpose(result, [0, 2, 1, 3])
     out = n.also("linear", n.to_shape(result, [batch, length, size]), proj_weight, proj_bias)
-    out = nested(out, x.own) if isinstance(x, Nested) else out
+    out = nested_tensor(out, x.mask) if isinstance(x, Nested) else out
     if weights is None:
         return [out, None]
     return [out, n("ReduceMean", weights, [1], keep_dims=False) if average_attn_weights else weights]
@@ -149,8 +149,8 @@ def encoder_layer(
 ) -> Output:  # fmt: skip
     """nn.TransformerEncoderLayer as PyTorch fuses it."""
     if isinstance(x, Nested):
-        mask, mask_type = n("LogicalNot", x.own), 1
-    nesting_mask = x.own if isinstance(x, Nested) else None
+        mask, mask_type = n("LogicalNot", x.mask), 1
+    nesting_mask = x.mask if isinstance(x, Nested) else None
 
     def norm(value: Output, weight: Output, bias: Output) -> Output:
         return n.also("layer_norm", value, [embed_dim], weight, bias, eps)
@@ -165,7 +165,7 @@ def encoder_layer(
     feed_forward = n.also("gelu" if use_gelu else "relu", feed_forward)
     x = n("Add", n.also("linear", feed_forward, ffn_weight_2, ffn_bias_2), x)
     x = x if norm_first else norm(x, *second)
-    return x if nesting_mask is None else nested(x, nesting_mask)
+    return x if nesting_mask is None else nested_tensor(x, nesting_mask)
 
 
 @aten("_nested_tensor_from_mask_left_aligned")
@@ -176,7 +176,7 @@ def left_aligned(n: Call, x: Output, mask: Output) -> bool:
 
 @aten("_nested_tensor_from_mask")
 def samples(n: Call, x: Output, mask: Output) -> Output:
-    return nested(x, n.to_type(mask, "boolean"))
+    return nested_tensor(x, n.to_type(mask, "boolean"))
 
 
 @aten("to_padded_tensor", "nested_to_padded_tensor")
@@ -185,9 +185,9 @@ def pad_nested(n: Call, x: Output, padding: float, output_size: Any = None) -> O
     and computes with the elements of padding."""
     if not isinstance(x, Nested):
         raise UnsupportedError("the operator is supported only behind layers of nn.TransformerEncoder")
-    to_last, from_second = n.cut(x.own, 1, 0, -1), n.cut(x.own, 1, 1, LAST)
+    to_last, from_second = n.cut(x.mask, 1, 0, -1), n.cut(x.mask, 1, 1, LAST)
     gaps = n(
         "ReduceLogicalOr", n("LogicalAnd", from_second, n("LogicalNot", to_last)), [0, 1], keep_dims=True
     )
-    is_written = n.unsqueeze(n("LogicalOr", x.own, gaps), [2])
+    is_written = n.unsqueeze(n("LogicalOr", x.mask, gaps), [2])
     return n("Select", is_written, x, n.like(x, padding))

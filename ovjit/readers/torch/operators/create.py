@@ -30,8 +30,8 @@ def _fill(n: Call, x: Any, size: Any, dtype: Any, number: Any) -> Any:
     if size is None:
         size, x = x, None
     if isinstance(x, (Output, Complex)) and dtype is None:
-        return _like(n, x, n.filled(number, size, n.dtype(x.pair if isinstance(x, Complex) else x)))
-    return _typed(n, n.filled(number, size, _kind(n, dtype, number)), dtype)
+        return _like(n, x, n.fill(number, size, n.dtype(x.pair if isinstance(x, Complex) else x)))
+    return _typed(n, n.fill(number, size, _kind(n, dtype, number)), dtype)
 
 
 def _typed(n: Call, values: Output, dtype: Any) -> Any:

@@ -153,7 +153,7 @@ def _normalize(n: Call, value: Output, sizes: list[Any], normalization: int, inv
 
 @aten("fft_fftshift", "fft_ifftshift")
 def fftshift(n: Call, x: Any, dim: Any = None) -> Any:
-    value, rank, typed = n.held(x)
+    value, rank, typed = n.unwrap(x)
     axes = list(range(rank)) if dim is None else n.axes([dim] if isinstance(dim, int) else dim, rank)
     shifts = []
     for axis in axes:
@@ -180,7 +180,7 @@ def stft(
         kind = {"reflect": "reflect", "constant": "constant", "replicate": "edge"}[pad_mode]
         filling = [n.like(x, 0)] if kind == "constant" else []
         value = n("Pad", value, [0, half], [0, half], *filling, pad_mode=kind)
-    shape = n.filled(1, [width], n.dtype(x)) if window is None else window
+    shape = n.fill(1, [width], n.dtype(x)) if window is None else window
     if width < n_fft:
         pad_left = (n_fft - width) // 2
         shape = n("Pad", shape, [pad_left], [n_fft - width - pad_left], n.like(x, 0), pad_mode="constant")
@@ -211,7 +211,7 @@ def istft(
         pair = n.cut(pair, n.rank(pair) - 3, 0, n_fft // 2 + 1)
     hop = n_fft // 4 if hop_length is None else hop_length
     width = n_fft if win_length is None else win_length
-    shape = n.filled(1, [width], n.dtype(pair)) if window is None else window
+    shape = n.fill(1, [width], n.dtype(pair)) if window is None else window
     extra = [] if length is None else [n.index(length)]
     return n("ISTFT", pair, shape, n.const(n_fft), n.const(hop), *extra, center=bool(center),
              normalized=bool(normalized))  # fmt: skip

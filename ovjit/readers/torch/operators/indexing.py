@@ -138,7 +138,7 @@ def _deciding(n: Call, node: Node) -> list[Output] | None:
 
 @aten("index_select", "_index_select")
 def index_select(n: Call, x: Any, dim: int, index: Output) -> Any:
-    value, rank, typed = n.held(x)
+    value, rank, typed = n.unwrap(x)
     if rank == 0:
         return x
     flat = n.flat(index) if n.rank(index) else n.unsqueeze(index, [0])
@@ -212,7 +212,7 @@ def nonzero(n: Call, x: Output) -> Output:
 def nonzero_static(n: Call, x: Output, size: Any, fill_value: int = -1) -> Output:
     """The first `size` rows, and rows of one number behind them."""
     coordinates = nonzero(n, x)
-    fill_rows = n.filled(fill_value, [size, n.rank(x)], "i64")
+    fill_rows = n.fill(fill_value, [size, n.rank(x)], "i64")
     return n.cut(n("Concat", coordinates, fill_rows, axis=0), 0, 0, size)
 
 

@@ -102,7 +102,7 @@ def tensordot(n: Call, x: Any, other: Any, dims_self: Any, dims_other: Any) -> A
     """The sum of products over pairs of axes: a matrix product of what is laid together."""
     parts = []
     for value, dims, contracted_first in ((x, dims_self, False), (other, dims_other, True)):
-        elements, rank, wrap = n.held(value)
+        elements, rank, wrap = n.unwrap(value)
         axes = n.axes(list(dims), rank)
         free_axes = [a for a in range(rank) if a not in axes]
         sizes = [[n.size(elements, a) for a in part] for part in (free_axes, axes)]
@@ -114,7 +114,7 @@ def tensordot(n: Call, x: Any, other: Any, dims_self: Any, dims_other: Any) -> A
         )
         parts.append((wrap(matrix_value), sizes[0]))
     (left_matrix, rows), (right_matrix, columns) = parts
-    elements, rank, wrap = n.held(n.also("matmul", left_matrix, right_matrix))
+    elements, rank, wrap = n.unwrap(n.also("matmul", left_matrix, right_matrix))
     part_axes = range(rank, n.rank(elements))
     return wrap(n.to_shape(elements, [*rows, *columns, *(n.size(elements, a) for a in part_axes)]))
 
@@ -149,7 +149,7 @@ def cov(n: Call, x: Output, correction: int = 1, fweights: Any = None, aweights:
         result = n("Minimum", n("Maximum", result, n.like(result, -1)), n.like(result, 1))
     else:
         result = n("Divide", result, n("Maximum", divisor, n.like(divisor, 0)))
-    return n.scalar(result) if alone or n.wanted.rank == 0 else result
+    return n.scalar(result) if alone or n.uses.rank == 0 else result
 
 
 @aten("logdet", "linalg_slogdet", "slogdet", "_linalg_slogdet")

@@ -10,7 +10,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.build import Unknown
 from ovjit.readers.torch.call import LAST, Call
-from ovjit.readers.torch.containers import item_of, stacked
+from ovjit.readers.torch.containers import item_of, stack_items
 from ovjit.readers.torch.operators.numbers import compute, sorted_items
 from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Nested, Number, Stacked, number_of
@@ -47,7 +47,7 @@ def contains(n: Call, x: Any, item: Any = None, key: Any = None) -> Any:
     if isinstance(x, dict) or isinstance(target, str):
         return target in x
     result: Any = False
-    for each in n.sizes(x.whole) if isinstance(x, Stacked) else x:
+    for each in n.sizes(x.rows) if isinstance(x, Stacked) else x:
         result = compute(n, "or_", result, compute(n, "eq", target, each))
     return result
 
@@ -63,7 +63,7 @@ def part(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1) -> 
         by = n.known_int(step, "the step")
         first, last = (0, LAST) if by > 0 else (LAST, -LAST)
         start, end = first if start is None else start, last if end is None else end
-        return Stacked(n.cut(x.whole, 0, start, end, by), x.numbers)
+        return Stacked(n.cut(x.rows, 0, start, end, by), x.numbers)
     return list(x)[slice(n.known_number(start), n.known_number(end), n.known_number(step))]
 
 
@@ -80,15 +80,16 @@ def type_of(n: Call, x: Any) -> int:
 def join_lists(n: Call, x: Any, b: Any) -> Any:
     if not isinstance(x, Stacked) and not isinstance(b, Stacked):
         return x + b if isinstance(x, str) else [*x, *b]
-    lists = [v if isinstance(v, Stacked) else stacked(n, v, x if v is b else b) for v in (x, b) if v != []]
-    return Stacked(n.concat([v.whole for v in lists], 0), lists[0].numbers)
+    pairs = [(v, other) for v, other in ((x, b), (b, x)) if v != []]
+    lists = [v if isinstance(v, Stacked) else stack_items(n, v, other) for v, other in pairs]
+    return Stacked(n.concat([v.rows for v in lists], 0), lists[0].numbers)
 
 
 @aten("list", "copy.t", "copy.Dict_str", "list.t")
 def another(n: Call, x: Any) -> Any:
     """A list of its own with the same items, or a text's letters."""
     return (
-        Stacked(x.whole, x.numbers) if isinstance(x, Stacked) else dict(x) if isinstance(x, dict) else list(x)
+        Stacked(x.rows, x.numbers) if isinstance(x, Stacked) else dict(x) if isinstance(x, dict) else list(x)
     )
 
 
@@ -115,7 +116,7 @@ def of_items(n: Call, x: Any, el: Any = None, substr: Any = None, **_: Any) -> A
 
 def _of_open_items(n: Call, name: str, x: Any, el: Any) -> Any:
     """Compute `name` for values that are not constant, or for a list of data-dependent length."""
-    items = x.whole if isinstance(x, Stacked) else n.concat([n.unsqueeze(v, [0]) for v in n.same_kind(x)], 0)
+    items = x.rows if isinstance(x, Stacked) else n.concat([n.unsqueeze(v, [0]) for v in n.same_kind(x)], 0)
     if name in ("any", "all"):
         op = "ReduceLogicalOr" if name == "any" else "ReduceLogicalAnd"
         return Number(n(op, n.to_type(items, "boolean"), [0], keep_dims=False))

@@ -199,7 +199,7 @@ def _bags(
         rows = n("Multiply", rows, n.unsqueeze(weights, [1]))
     more = n.compute("Add", count, 1)
     bag_index = n.expand(n.unsqueeze(bags, [1]), n.shape_of(rows))
-    zeros = n.filled(0, [more, n.size(x, 1)], kind)
+    zeros = n.fill(0, [more, n.size(x, 1)], kind)
     reduction = ("sum", "mean", "max")[mode]
     result = n(
         "ScatterElementsUpdate", zeros, bag_index, rows, n.const(0), reduction=reduction, use_init_val=False

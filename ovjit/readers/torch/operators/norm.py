@@ -134,7 +134,7 @@ def group_norm(
 ) -> Any:  # fmt: skip
     count = num_groups if group is None else group
     channels = n.size(x, 1)
-    ones = [n.filled(1 if i == 0 else 0, [channels], n.dtype(x)) for i in range(2)]
+    ones = [n.fill(1 if i == 0 else 0, [channels], n.dtype(x)) for i in range(2)]
     scale, shift = (n.to_type(v, n.dtype(x)) if v is not None else default
                     for v, default in zip((weight, bias), ones, strict=True))  # fmt: skip
     rows = n.to_shape(x, [n.size(x, 0), count, -1])

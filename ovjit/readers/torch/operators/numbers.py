@@ -141,13 +141,13 @@ def to_whole(n: Call, a: Any) -> Any:
 
 @aten("size.int", "sym_size.int")
 def size(n: Call, x: Any, dim: Any) -> Any:
-    value, rank, _ = n.held(x)
+    value, rank, _ = n.unwrap(x)
     return n.size(value, n.axis(n.known_int(dim, "the dimension"), rank))
 
 
 @aten("size", "sym_size")
 def sizes(n: Call, x: Any) -> Any:
-    value, rank, _ = n.held(x)
+    value, rank, _ = n.unwrap(x)
     return n.sizes(value)[:rank]
 
 
@@ -178,7 +178,7 @@ def to_tensor(n: Call, x: Any, dtype: Any = None) -> Any:
     elif isinstance(x, complex):
         return n.cast(Complex(n.const([x.real, x.imag], "f32")), dtype)
     elif isinstance(x, Stacked):
-        x = n.to_type(x.whole, "f32") if n.dtype(x.whole) == "f64" else x.whole
+        x = n.to_type(x.rows, "f32") if n.dtype(x.rows) == "f64" else x.rows
     elif isinstance(x, (int, float)) and not isinstance(x, bool):
         x = n.const(x, None if isinstance(x, int) else "f32" if dtype is None else "f64")
     else:
@@ -227,7 +227,7 @@ def nothing(n: Call, x: Any) -> None:
 
 def _items(x: Any) -> Any:
     """Return the tensor of a `Stacked` list, whose first axis is the items. Other values are unchanged."""
-    return x.whole if isinstance(x, Stacked) else x
+    return x.rows if isinstance(x, Stacked) else x
 
 
 #: Operators that are one expression.
@@ -243,5 +243,5 @@ aten_rows({
     "is_complex": lambda n, x: isinstance(x, Complex),
     # a weight of 16 or 8 bits in f32
     "ovjit::stored": lambda n, x: as_f32(n.tensor(x)),
-    "dim ndimension": lambda n, x: n.held(x)[1],
+    "dim ndimension": lambda n, x: n.unwrap(x)[1],
 })  # fmt: skip

@@ -199,7 +199,7 @@ def max_unpool(n: Call, x: Output, indices: Output, output_size: Any) -> Output:
     """Each value to the place in its image from where it was taken."""
     dims = 2 if n.op.endswith("2d") else 3
     head = n.sizes(x)[:-dims]
-    zeros = n.filled(0, [*head, n.product(list(output_size)[-dims:])], n.dtype(x))
+    zeros = n.fill(0, [*head, n.product(list(output_size)[-dims:])], n.dtype(x))
     flat = [n.to_shape(v, [*head, -1]) for v in (x, indices)]
     result = n("ScatterElementsUpdate", zeros, flat[1], flat[0], n.const(-1))
     return n.to_shape(result, [*head, *list(output_size)[-dims:]])

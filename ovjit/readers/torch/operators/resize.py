@@ -220,7 +220,7 @@ def affine_grid(n: Call, x: Output, size: Any, align_corners: bool = False) -> O
         axes.append(n.reshape(result, [1] * i + [-1] + [1] * (dims - 1 - i)))
     spatial = list(size[2:])
     parts = [n.unsqueeze(n.expand(v, spatial), [dims]) for v in axes[::-1]]
-    ones = n.filled(1, [*spatial, 1], n.dtype(x))
+    ones = n.fill(1, [*spatial, 1], n.dtype(x))
     base = n.to_shape(n("Concat", *parts, ones, axis=dims), [-1, dims + 1])
     out = n("MatMul", base, x, transpose_a=False, transpose_b=True)
     return n.to_shape(out, [size[0], *spatial, dims])

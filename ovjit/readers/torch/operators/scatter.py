@@ -255,9 +255,7 @@ def segment_reduce(n: Call, x: Output, reduce: str, lengths: Any = None, offsets
     trailing_sizes = n.sizes(x)[axis + 1 :]
     dims = [*n.sizes(lengths), *trailing_sizes]
     x, lengths = n.to_shape(x, [n.product(n.sizes(x)[: axis + 1]), *trailing_sizes]), n.flat(lengths)
-    start = n.filled(
-        neutral if initial is None else initial, [n.size(lengths, 0), *trailing_sizes], n.dtype(x)
-    )
+    start = n.fill(neutral if initial is None else initial, [n.size(lengths, 0), *trailing_sizes], n.dtype(x))
     column = n.unsqueeze(n.also("repeat_interleave", lengths), list(range(1, n.rank(x))))
     sums = n("ScatterElementsUpdate", start, n.expand(column, n.shape_of(x)), x, n.const(0), reduction=how)
     return n.to_shape(_average(n, sums, lengths, initial is not None) if reduce == "mean" else sums, dims)
@@ -282,7 +280,7 @@ def histogram(n: Call, x: Output, bins: Any = 100, range: Any = None, weight: An
     last = n("Maximum", n("Minimum", bin_index, n.index(n.compute("Subtract", count, 1))), n.const(0))
     ones = n.alike(flat, 1) if weight is None else n.flat(weight)
     ones = n("Select", inside, ones, n.like(x, 0))
-    zeros = n.filled(0, [count], n.dtype(x))
+    zeros = n.fill(0, [count], n.dtype(x))
     counts = n("ScatterElementsUpdate", zeros, last, ones, n.const(0), reduction="sum")
     if density:
         widths = n("Subtract", n.cut(edges, 0, 1, LAST), n.cut(edges, 0, 0, -1))
@@ -315,7 +313,7 @@ def histc(n: Call, x: Output, bins: int = 100, min: Any = 0, max: Any = 0) -> Ou
     inside = n("LogicalAnd", n("GreaterEqual", n.flat(x), low), n("LessEqual", n.flat(x), high))
     bin_index = n("Select", inside, bin_index, n.like(x, 0))  # NaN has no place
     index = n.convert(n("Maximum", n("Minimum", bin_index, n.like(x, bins - 1)), n.like(x, 0)), "i64")
-    zeros = n.filled(0, [bins], n.dtype(x))
+    zeros = n.fill(0, [bins], n.dtype(x))
     return n(
         "ScatterElementsUpdate", zeros, index, n.convert(inside, n.dtype(x)), n.const(0), reduction="sum"
     )

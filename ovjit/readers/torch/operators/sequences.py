@@ -22,7 +22,7 @@ def pad_sequence(
 ) -> Output:
     """Sequences of some lengths as one tensor, padded to the longest of them."""
     if isinstance(x, Stacked):  # whose items have one shape
-        return x.whole if batch_first else n.also("transpose", x.whole, 0, 1)
+        return x.rows if batch_first else n.also("transpose", x.rows, 0, 1)
     lengths = [n.size(v, 0) for v in x]
     longest = reduce(lambda a, b: n.compute("Maximum", a, b), lengths)
     rows = []
@@ -60,7 +60,7 @@ def pad_packed_sequence(
     if not is_longest and (constant is None or constant > 0):
         sizes = list(n.sizes(rows))
         sizes[1] = n.compute("Subtract", total_length, sizes[1])
-        rows = n("Concat", rows, n.filled(padding_value, sizes, n.dtype(rows)), axis=1)
+        rows = n("Concat", rows, n.fill(padding_value, sizes, n.dtype(rows)), axis=1)
     return [rows if batch_first else _swap_batch_and_time(n, rows), lengths]
 
 
@@ -95,7 +95,7 @@ def _pad_rows(n: Call, data: Output, batch_sizes: Output) -> Padded:
     lengths = n("ReduceSum", n.convert(is_longer, "i64"), [1], keep_dims=False)
     is_step = _is_step(n, lengths)
     coordinates = n.transpose(n("NonZero", is_step, output_type="i64"), [1, 0])
-    zeros = n.filled(0, [*n.sizes(is_step), *n.sizes(data)[1:]], n.dtype(data))
+    zeros = n.fill(0, [*n.sizes(is_step), *n.sizes(data)[1:]], n.dtype(data))
     return Padded(_swap_batch_and_time(n, n("ScatterNDUpdate", zeros, coordinates, data)), lengths)
 
 

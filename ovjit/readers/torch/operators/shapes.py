@@ -49,7 +49,7 @@ def unflatten(n: Call, x: Output, dim: int, sizes: Any) -> Output:
 
 @aten("unsqueeze", "unsqueeze_copy")
 def unsqueeze(n: Call, x: Any, dim: int) -> Any:
-    value, rank, typed = n.held(x)
+    value, rank, typed = n.unwrap(x)
     return typed(n.unsqueeze(value, [n.axis(dim, rank + 1)]))
 
 
@@ -59,7 +59,7 @@ def squeeze(n: Call, x: Any, dim: Any = None) -> Any:
     value = x.pair if isinstance(x, Complex) else x
     if n.shape(value) is None:
         raise UnsupportedError("the input's rank is dynamic")
-    value, rank, typed = n.held(x)
+    value, rank, typed = n.unwrap(x)
     shape = n.shape(value)[:rank]  # type: ignore[index]
     if not shape:
         return x
@@ -67,11 +67,11 @@ def squeeze(n: Call, x: Any, dim: Any = None) -> Any:
         return typed(n("Squeeze", value, opset=1))
     dims_to_squeeze: Any = range(rank) if dim is None else [dim] if isinstance(dim, int) else dim
     axes = [n.axis(d, rank) for d in dims_to_squeeze]
-    if dim is not None and n.wanted.rank == rank:
+    if dim is not None and n.uses.rank == rank:
         return x
     squeezed_axes = [a for a in axes if shape[a] == 1 or (dim is not None and n.may_be_one(shape[a]))]
-    if dim is not None and n.wanted.rank is not None and rank - len(squeezed_axes) < n.wanted.rank:
-        return typed(_squeezed_to(n, value, squeezed_axes, n.rank(value) - rank + n.wanted.rank))
+    if dim is not None and n.uses.rank is not None and rank - len(squeezed_axes) < n.uses.rank:
+        return typed(_squeezed_to(n, value, squeezed_axes, n.rank(value) - rank + n.uses.rank))
     return typed(n.squeeze(value, squeezed_axes))
 
 
@@ -85,14 +85,14 @@ def _squeezed_to(n: Call, x: Output, axes: list[int], rank: int) -> Output:
 
 @aten("permute", "permute_copy")
 def permute(n: Call, x: Any, dims: Sequence[int]) -> Any:
-    value, rank, typed = n.held(x)
+    value, rank, typed = n.unwrap(x)
     return typed(n.transpose(value, [*n.axes(dims, rank), *range(rank, n.rank(value))]))
 
 
 @aten("transpose", "swapaxes", "swapdims", "transpose_copy")
 def transpose(n: Call, x: Any, dim0: int = 0, dim1: int = 1, axis0: Any = None, axis1: Any = None) -> Any:
     first, second = (dim0, dim1) if axis0 is None else (axis0, axis1)
-    rank = n.held(x)[1]
+    rank = n.unwrap(x)[1]
     if rank == 0:
         return x
     order = list(range(rank))
@@ -135,15 +135,15 @@ def repeat(n: Call, x: Any, repeats: Any = None, dims: Any = None) -> Any:
 
 def _as_whole(n: Call, x: Any) -> Any:
     """The whole tensor if `x` lists all of its parts, which may be any number; else `x`."""
-    return Stacked(n.also("movedim", x[0].whole, [x[0].axis], [0])) if are_all_parts(x) else x
+    return Stacked(n.also("movedim", x[0].source, [x[0].axis], [0])) if are_all_parts(x) else x
 
 
 @aten("cat", "concat", "concatenate")
 def cat(n: Call, x: Any, dim: int = 0) -> Any:
     x = _as_whole(n, x)
     if isinstance(x, Stacked):
-        axis = n.axis(dim, n.rank(x.whole) - 1)
-        return n.also("flatten", n.also("movedim", x.whole, [0], [axis]), axis, axis + 1)
+        axis = n.axis(dim, n.rank(x.rows) - 1)
+        return n.also("flatten", n.also("movedim", x.rows, [0], [axis]), axis, axis + 1)
     ranks = [0 if isinstance(v, Complex) else n.rank(v) for v in x]
     x = [v for v, rank in zip(x, ranks, strict=True) if rank != 1 or max(ranks) < 2]  # others are empty
     values = [v for v in x if isinstance(v, Complex) or n.shape(v) != (0,)] or list(x[:1])
@@ -159,7 +159,7 @@ def cat(n: Call, x: Any, dim: int = 0) -> Any:
 def stack(n: Call, x: Any, dim: int = 0) -> Any:
     x = _as_whole(n, x)
     if isinstance(x, Stacked):
-        return n.also("movedim", x.whole, [0], [dim])
+        return n.also("movedim", x.rows, [0], [dim])
     if any(isinstance(v, Complex) for v in x):
         pairs = [(v if isinstance(v, Complex) else n.complex_of(v)).pair for v in x]
         axis = n.axis(dim, n.rank(pairs[0]))
@@ -190,7 +190,7 @@ def stack_tensors(n: Call, x: Any) -> Output:
 def at_least(n: Call, x: Any) -> Any:
     if isinstance(x, (list, tuple)) and not isinstance(x, Complex):
         return [at_least(n, v) for v in x]
-    value, rank, typed = n.held(x)
+    value, rank, typed = n.unwrap(x)
     least_rank = int(n.op[-2])
     if rank >= least_rank:
         return x
@@ -203,7 +203,7 @@ def at_least(n: Call, x: Any) -> Any:
 def slice_(n: Call, x: Any, dim: int = 0, start: Any = None, end: Any = None, step: Any = 1) -> Any:
     first, last = 0 if start is None else start, LAST if end is None else end
     step = n.known_number(step) or step
-    value, rank, typed = n.held(x)
+    value, rank, typed = n.unwrap(x)
     result = n.cut(value, n.axis(dim, rank), first, last, step)
     if result is value:
         n.skip_name("Slice")  # OpenVINO makes one and leaves it out
@@ -212,7 +212,7 @@ def slice_(n: Call, x: Any, dim: int = 0, start: Any = None, end: Any = None, st
 
 @aten("select", "select_copy")
 def select(n: Call, x: Any, dim: int, index: Any) -> Any:
-    value, rank, typed = n.held(x)
+    value, rank, typed = n.unwrap(x)
     return typed(n("Gather", value, n.index(index), n.axis(dim, rank)))
 
 
@@ -247,22 +247,22 @@ def parts_of_open(n: Call, x: Output, axis: int, length: Any) -> Any:
 
     Returns the number of parts that the graph takes, or only the parts that it reads, by their indices.
     """
-    count = n.wanted.number()
-    items = n.wanted.items
+    count = n.uses.number()
+    items = n.uses.items
     if count is None and items is not None:
-        is_list = items and min(items) >= 0 and not n.wanted.is_counted
+        is_list = items and min(items) >= 0 and not n.uses.is_counted
         read = range(max(items) + 1) if is_list else items
         result = Picked({i: _part_of_open(n, x, axis, length, i) for i in read})
         if is_list:
             return list(result.values())
-        if n.wanted.is_counted:
+        if n.uses.is_counted:
             result.number = _number_of_parts(n, n.size(x, axis), length)
         return result
     if count is None:
         raise UnsupportedError(
             "the number of parts of a dynamic dimension is not known when the model is read"
         )
-    if n.wanted.is_examples:
+    if n.uses.is_examples:
         label = n.base.replace(UNPACK, n.op)
         message = f"{label} splits a dynamic dimension into {count} parts"
         message += ", which might be incorrect for other lengths"
@@ -296,7 +296,7 @@ def chunk(n: Call, x: Any, chunks: int, dim: int = 0) -> Any:
     else:
         bounds: list[Any] = [n.compute("Multiply", length, i) for i in range(chunks + 1)]
         result = Chunks(n.cut(x, axis, a, b) for a, b in zip(bounds, [*bounds[1:-1], LAST], strict=False))
-    if n.wanted.is_counted:
+    if n.uses.is_counted:
         result.number = _number_of_parts(n, total, length)
     return result
 
@@ -329,11 +329,11 @@ def tensor_split(
 
 def _listed_places(n: Call, positions: Output) -> list[Any] | int:
     """Places of cuts that are computed, or how many parts there are: as many as the graph takes."""
-    if n.shape(positions) is None or n.rank(positions) > 1 or n.wanted.listed is None:
+    if n.shape(positions) is None or n.rank(positions) > 1 or n.uses.listed is None:
         raise UnsupportedError("the split positions are not known when the model is read")
     if n.rank(positions) == 0:
-        return n.wanted.listed
-    return [Number(n("Gather", positions, i, 0)) for i in range(n.wanted.listed - 1)]
+        return n.uses.listed
+    return [Number(n("Gather", positions, i, 0)) for i in range(n.uses.listed - 1)]
 
 
 @aten("hsplit", "vsplit", "dsplit")
@@ -353,18 +353,18 @@ def squeezed_parts(n: Call, parts: Sequence[Output], axis: int) -> list[Output]:
 
 @aten("unbind", "unbind_copy")
 def unbind(n: Call, x: Any, dim: int = 0) -> Any:
-    value, rank, typed = n.held(x)
+    value, rank, typed = n.unwrap(x)
     axis = n.axis(dim, rank)
     count = n.size(value, axis)
     is_open = isinstance(count, Number)
     if isinstance(count, Number):
-        if n.wanted.items is not None and not n.wanted.is_counted and not isinstance(x, Complex):
-            return Picked({i: n("Gather", value, i, axis) for i in n.wanted.items})
-        if n.wanted.listed is None and not isinstance(x, Complex):
+        if n.uses.items is not None and not n.uses.is_counted and not isinstance(x, Complex):
+            return Picked({i: n("Gather", value, i, axis) for i in n.uses.items})
+        if n.uses.listed is None and not isinstance(x, Complex):
             return Stacked(n.also("movedim", value, [axis], [0]))
-        if n.wanted.listed is None:
+        if n.uses.listed is None:
             raise UnsupportedError("splitting a complex tensor along a dynamic dimension is not supported")
-        count = n.wanted.number()
+        count = n.uses.number()
     parts = n.all("Split", value, axis, num_splits=count) if count > 1 else [value]
     parts = [typed(squeezed) for squeezed in squeezed_parts(n, parts[:count], axis)]
     return parts_of(value, axis, parts) if is_open and not isinstance(x, Complex) else parts
@@ -372,7 +372,7 @@ def unbind(n: Call, x: Any, dim: int = 0) -> Any:
 
 @aten("flip")
 def flip(n: Call, x: Any, dims: Sequence[int]) -> Any:
-    value, rank, typed = n.held(x)
+    value, rank, typed = n.unwrap(x)
     if not rank or not dims:
         return x
     axes, count = n.axes(dims, rank), len(dims)
@@ -382,7 +382,7 @@ def flip(n: Call, x: Any, dims: Sequence[int]) -> Any:
 @aten("roll")
 def roll(n: Call, x: Any, shifts: Any, dims: Any = ()) -> Any:
     """Shifts along one axis add up; without axes the tensor is one row."""
-    elements, rank, typed = n.held(x)
+    elements, rank, typed = n.unwrap(x)
     shifts = list(shifts) if isinstance(shifts, (list, tuple)) else [shifts]
     dims = [dims] if isinstance(dims, int) else list(dims or ())
     if not dims:
@@ -652,7 +652,7 @@ def block_diag(n: Call, x: Any) -> Output:
 #: Operators that are one expression.
 aten_rows({
     "view_as reshape_as": lambda n, x, other: n.reshape(x, n.shape_of(other)),
-    "t numpy_T t_copy": lambda n, x: permute(n, x, list(range(n.held(x)[1]))[::-1]),
+    "t numpy_T t_copy": lambda n, x: permute(n, x, list(range(n.unwrap(x)[1]))[::-1]),
     "mT": lambda n, x: transpose(n, x, -2, -1),
     "adjoint mH matrix_H": lambda n, x: n.also("conj", transpose(n, x, -2, -1)),
     "expand_as": lambda n, x, other: n.expand(x, n.shape_of(other)),

@@ -9,8 +9,8 @@ from typing import Any
 
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
-from ovjit.readers.torch.branches import chosen, read_graph
-from ovjit.readers.torch.call import Call, Wanted
+from ovjit.readers.torch.branches import build_if, read_graph
+from ovjit.readers.torch.call import Call, OutputUses
 from ovjit.readers.torch.graph import Refused, TorchReader, bound
 from ovjit.readers.torch.loops import read_scan, read_while
 from ovjit.readers.torch.operators.numbers import compute, python_number
@@ -67,7 +67,7 @@ class FxReader(TorchReader):
                 return self._arguments(node.args[0], env)
             elif node.op == "call_function":
                 try:
-                    env[node] = self._checked(node, self._function(node, env))
+                    env[node] = self._check_value(node, self._function(node, env))
                 except Refused as error:
                     error.node = error.node or node.name
                     raise
@@ -75,7 +75,7 @@ class FxReader(TorchReader):
                 raise Refused(str(node.target), f"No conversion rule found for operations: {node.target}")
         return None
 
-    def _checked(self, node: Any, value: Any) -> Any:
+    def _check_value(self, node: Any, value: Any) -> Any:
         """Return a node's value. Raises Refused if it is real but complex in PyTorch."""
         import torch
 
@@ -125,7 +125,7 @@ class FxReader(TorchReader):
                 bound_arguments,
                 self._base(node, target),
                 partial(_where, node),
-                _wanted_results(node),
+                _output_uses(node),
             )
             return (
                 result
@@ -165,9 +165,7 @@ class FxReader(TorchReader):
         if is_turned:
             bound_arguments["self"] = permute.transpose(bound_arguments["self"], order)
         overload = node.target._schema.overload_name
-        result = self.call(
-            name, overload, bound_arguments, base, partial(_where, node), _wanted_results(node)
-        )
+        result = self.call(name, overload, bound_arguments, base, partial(_where, node), _output_uses(node))
         if is_turned and name == "aten::as_strided_scatter":
             result = permute.transpose(result, [order.index(i) for i in range(len(order))])
         return result
@@ -223,7 +221,7 @@ class FxReader(TorchReader):
         if constant is not None:
             return self.run(true if constant else false, operands)
         bodies = [partial(read_graph, self, call, graph, operands) for graph in (true, false)]
-        return chosen(self, call, condition, bodies)
+        return build_if(self, call, condition, bodies)
 
     def _base(self, node: Any, target: Any) -> str:
         if not self.scopes:
@@ -240,17 +238,17 @@ def _base_name(node: Any) -> str:
     return schema.name if schema is not None else str(node.target)
 
 
-def _wanted_results(node: Any) -> Wanted:
+def _output_uses(node: Any) -> OutputUses:
     import torch
 
     value = node.meta.get("val")
     if isinstance(value, torch.Tensor):
-        return Wanted(rank=value.dim())
+        return OutputUses(rank=value.dim())
     if any(user.target is not operator.getitem for user in node.users):
-        return Wanted()
+        return OutputUses()
     indices = frozenset(user.args[1] for user in node.users if isinstance(user.args[1], int))
     count = len(value) if isinstance(value, (list, tuple)) else max(indices, default=-1) + 1
-    return Wanted(count, indices)
+    return OutputUses(count, indices)
 
 
 def _where(node: Any) -> str:

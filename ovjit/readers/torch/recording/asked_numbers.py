@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ovjit.readers.torch.recording.loop_lists import tensor_of_list
-from ovjit.readers.torch.recording.patches import patched, untraced
+from ovjit.readers.torch.recording.patches import patch, suspend_tracing
 from ovjit.readers.torch.recording.python_functions import (
     data_of,
     numbers_in,
@@ -47,8 +47,8 @@ def warn_of_number(called: str) -> None:
     frame: Any = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_BETWEEN):
         frame = frame.f_back
-    said = f"Converting a tensor to a Python number by {called}() might cause the trace to be incorrect."
-    tell(said, torch.jit.TracerWarning, frame.f_code.co_filename, frame.f_lineno)
+    message = f"Converting a tensor to a Python number by {called}() might cause the trace to be incorrect."
+    tell(message, torch.jit.TracerWarning, frame.f_code.co_filename, frame.f_lineno)
 
 
 @contextlib.contextmanager
@@ -60,37 +60,37 @@ def rounding() -> Iterator[None]:
     """
     import torch
 
-    def rounded(self: Any, digits: int | None = None) -> Any:
+    def round_number(self: Any, digits: int | None = None) -> Any:
         warn_of_number("round")
         return round(self.item(), digits)
 
-    def array(self: Any, *given: Any, **named: Any) -> Any:
+    def as_numpy(self: Any, *args: Any, **named: Any) -> Any:
         if is_of_sizes(self):
             warn_of_number("numpy")
-        return as_array(self, *given, **named)
+        return as_array(self, *args, **named)
 
-    def cut(self: Any) -> Any:
+    def truncate(self: Any) -> Any:
         warn_of_number("trunc")
         return math.trunc(self.item())
 
-    def parted(theirs: Callable[..., Any], number: Callable[..., Any]) -> Callable[..., Any]:
-        def called(*given: Any, **named: Any) -> Any:
-            result = theirs(*given, **named)
+    def split_with_count(original: Callable[..., Any], number: Callable[..., Any]) -> Callable[..., Any]:
+        def call_recorded(*args: Any, **named: Any) -> Any:
+            result = original(*args, **named)
             if isinstance(result, Parts):
                 return result
-            count = number(*given, **named) if torch._C._get_tracing_state() is not None else None
+            count = number(*args, **named) if torch._C._get_tracing_state() is not None else None
             return result if count is None else Parts(result, count, functools.partial(warn_of_number, "len"))
 
-        return called
+        return call_recorded
 
     def text(self: Any, **named: Any) -> str:
         if not is_of_sizes(self):
             return str(as_text(self, **named))
         warn_of_number("str")
-        with untraced():
+        with suspend_tracing():
             return str(self.item())
 
-    def counted(self: Any) -> int:
+    def count_rows(self: Any) -> int:
         if torch._C._get_tracing_state() is not None and self.dim():
             warn_of_number("len")
         return length(self)
@@ -99,55 +99,55 @@ def rounding() -> Iterator[None]:
     as_array, length, as_text = tensor.__array__, tensor.__len__, tensor.__repr__
     rows: list[tuple[Any, str, Any]] = [
         (torch, "numel", tensor.numel),
-        (tensor, "__array__", array),
-        (tensor, "__len__", counted),
+        (tensor, "__array__", as_numpy),
+        (tensor, "__len__", count_rows),
         (tensor, "__repr__", text),
-        *((owner, "chunk", parted(owner.chunk, _chunks)) for owner in (torch, tensor)),
-        *((owner, "split", parted(owner.split, _splits)) for owner in (torch, tensor)),
+        *((owner, "chunk", split_with_count(owner.chunk, _chunks)) for owner in (torch, tensor)),
+        *((owner, "split", split_with_count(owner.split, _splits)) for owner in (torch, tensor)),
         *((owner, "tensor_split", _cut_apart(owner.tensor_split)) for owner in (torch, tensor)),
     ]
-    others = ("__round__", rounded), ("__trunc__", cut), ("is_integer", _is_whole), ("bit_length", _bits)
-    for name, function in others:
+    others = {"__round__": round_number, "__trunc__": truncate, "is_integer": _is_whole, "bit_length": _bits}
+    for name, function in others.items():
         if not hasattr(tensor, name):
             rows.append((tensor, name, function))
     for maker in tensor_makers():
         owner = torch.Tensor if hasattr(torch.Tensor, maker.__name__) else torch
         rows.append((owner, maker.__name__, _warning(maker.__name__, maker)))
     register_parts()
-    with patched(*rows):
+    with patch(*rows):
         yield
 
 
-def _cut_apart(theirs: Callable[..., Any]) -> Callable[..., Any]:
+def _cut_apart(original: Callable[..., Any]) -> Callable[..., Any]:
     """`tensor_split`, which warns of a number of parts that is a size."""
 
-    def called(input: Any, given: Any = None, *more: Any, **named: Any) -> Any:
-        if is_of_sizes(named.get("sections", given)):
+    def call_recorded(input: Any, sections: Any = None, *more: Any, **named: Any) -> Any:
+        if is_of_sizes(named.get("sections", sections)):
             warn_of_number("tensor_split")
-        return theirs(input, *(() if given is None else (given,)), *more, **named)
+        return original(input, *(() if sections is None else (sections,)), *more, **named)
 
-    return called
+    return call_recorded
 
 
-def _warning(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
+def _warning(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     """A function that makes a tensor of numbers: sizes among them are warned of if they are the example's."""
     import torch
 
-    @functools.wraps(theirs)
-    def called(*args: Any, **kwargs: Any) -> Any:
-        data = data_of(theirs, args, kwargs)
+    @functools.wraps(original)
+    def call_recorded(*args: Any, **kwargs: Any) -> Any:
+        data = data_of(original, args, kwargs)
         if (result := tensor_of_list(data, kwargs.get("dtype"))) is not None:
             return result
         numbers = list(numbers_in(data))
         if not any(isinstance(number, torch.Tensor) for number in numbers):
             with listening():
-                return theirs(*args, **kwargs)
-        result = theirs(*args, **kwargs)
+                return original(*args, **kwargs)
+        result = original(*args, **kwargs)
         if data is not numbers[0] and any(map(is_of_sizes, numbers)) and not reads_sizes(result):
             warn_of_number(name)
         return result
 
-    return called
+    return call_recorded
 
 
 def _is_whole(self: Any) -> Any:

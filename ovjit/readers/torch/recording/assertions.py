@@ -32,33 +32,33 @@ class Claims:
     """Tests of which one answer ends in an exception: as the code shows, or as it was seen when it ran."""
 
     def __init__(self) -> None:
-        self._seen: set[tuple[str, int]] = set()
+        self._lines: set[tuple[str, int]] = set()
 
     def __contains__(self, frame: Any) -> bool:
-        return (frame.f_code.co_filename, frame.f_lineno) in self._seen or is_claim(frame)
+        return (frame.f_code.co_filename, frame.f_lineno) in self._lines or is_claim(frame)
 
     def learn(self, code: CodeType, line: int, error: BaseException) -> bool:
         """Whether a test at a line is a claim, as the function that made it has raised an error itself."""
         at: Any = error.__traceback__
         while at.tb_next is not None:
             at = at.tb_next
-        rows, places = listing(code)
-        place = places.get(at.tb_lasti)
-        if at.tb_frame.f_code is not code or place is None or rows[place].opname != "RAISE_VARARGS":
+        rows, row_by_offset = listing(code)
+        row = row_by_offset.get(at.tb_lasti)
+        if at.tb_frame.f_code is not code or row is None or rows[row].opname != "RAISE_VARARGS":
             return False
-        self._seen.add((code.co_filename, line))
+        self._lines.add((code.co_filename, line))
         return True
 
 
 @lru_cache(4096)
 def _is_claim(code: CodeType, at: int) -> bool:
-    rows, places = listing(code)
-    i = places.get(at, len(rows))
+    rows, row_by_offset = listing(code)
+    i = row_by_offset.get(at, len(rows))
     while i < len(rows) and (rows[i].opname in _BETWEEN or rows[i].opname in _OF_ELEMENTS):
         i += 1
     if i >= len(rows) or not _is_branch(rows[i]):
         return False
-    return any(_raises(code, way) for way in (i + 1, places.get(rows[i].argval, len(rows))))
+    return any(_raises(code, way) for way in (i + 1, row_by_offset.get(rows[i].argval, len(rows))))
 
 
 def _is_branch(row: dis.Instruction) -> bool:
@@ -68,7 +68,7 @@ def _is_branch(row: dis.Instruction) -> bool:
 def _raises(code: CodeType, at: int) -> bool:
     """Whether the instructions from `at` on reach a raise without a store, and without a jump but those on a
     constant: Python 3.14 makes a loop of `any(...)`, which ends with True or False."""
-    rows, places = listing(code)
+    rows, row_by_offset = listing(code)
     constant: bool | None = None
     for _ in range(_MOST):
         if at >= len(rows):
@@ -79,9 +79,9 @@ def _raises(code: CodeType, at: int) -> bool:
         if row.opname == "LOAD_CONST" and isinstance(row.argval, bool):
             constant = row.argval
         elif constant is not None and row.opname == "JUMP_FORWARD":
-            at = places[row.argval]
+            at = row_by_offset[row.argval]
         elif constant is not None and _is_branch(row):
-            at = places[row.argval] if constant == ("TRUE" in row.opname) else at
+            at = row_by_offset[row.argval] if constant == ("TRUE" in row.opname) else at
             constant = None
         elif "JUMP" in row.opname or row.opname.startswith(_ENDS):
             return False

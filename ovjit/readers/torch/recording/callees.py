@@ -12,7 +12,7 @@ from typing import Any
 
 def calls_operator(frame: Any) -> bool:
     """Whether a frame's current instruction calls an operator of PyTorch's. False where that is not known."""
-    called = _called(frame.f_code, frame.f_lasti)
+    called = _callee_expression(frame.f_code, frame.f_lasti)
     return called is not None and _is_operator(_value(called, frame))
 
 
@@ -24,8 +24,8 @@ def _value(node: ast.expr, frame: Any) -> Any:
     import torch
 
     if isinstance(node, ast.Name):
-        known: Any = (frame.f_locals, frame.f_globals, vars(builtins))
-        return next((table[node.id] for table in known if node.id in table), None)
+        tables: Any = (frame.f_locals, frame.f_globals, vars(builtins))
+        return next((table[node.id] for table in tables if node.id in table), None)
     if isinstance(node, ast.Attribute):
         value = _value(node.value, frame)
         is_known = isinstance(value, (ModuleType, torch.Tensor)) or value is torch.Tensor
@@ -49,7 +49,7 @@ def _is_operator(value: Any) -> bool:
 
 
 @lru_cache(4096)
-def _called(code: CodeType, at: int) -> ast.expr | None:
+def _callee_expression(code: CodeType, at: int) -> ast.expr | None:
     """The expression that is called at a place of the code: `torch.eye`. None where nothing is called, and
     before Python 3.11, which does not tell the place in the source."""
     if not hasattr(code, "co_positions"):

@@ -17,7 +17,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ovjit.readers.torch.recording.loop_code import Change, lengthened, parsed
+from ovjit.readers.torch.recording.loop_code import Change, extended_lists, parse_at
 from ovjit.readers.torch.recording.loop_lists import Added
 from ovjit.readers.torch.recording.recorded_branches import Branches
 
@@ -73,15 +73,15 @@ class Choices(Change):
         for i, node in enumerate(body):
             if not isinstance(node, ast.If) or not self._is_order(node.test) or not _returns(node.body):
                 continue
-            rest = [*node.orelse, *body[i + 1 :]]
-            if not _returns(rest) or self._returns >= _MOST_RETURNS:
+            remaining = [*node.orelse, *body[i + 1 :]]
+            if not _returns(remaining) or self._returns >= _MOST_RETURNS:
                 break
             self._returns += 1
-            bodies = [_as_assignment(part) for part in (node.body, self._returning(rest))]
+            bodies = [_as_assignment(part) for part in (node.body, self._returning(remaining))]
             if not all(map(_is_recordable, bodies)):
                 break
             result = ast.copy_location(ast.If(node.test, *bodies), node)
-            return [*body[:i], result, *parsed(f"return {_RESULT}", body[-1])]
+            return [*body[:i], result, *parse_at(f"return {_RESULT}", body[-1])]
         return body
 
     def visit_If(self, node: ast.If) -> Any:
@@ -92,12 +92,12 @@ class Choices(Change):
         truth = f"{_TRUTH}{node.lineno}_{node.col_offset}"
         if not node.orelse and all(map(_assigns, node.body)):
             self.any = True
-            start, choice = parsed(
+            start, choice = parse_at(
                 f"{truth} = 0\nif {_MODULE}.is_open({truth}): pass\nelif {truth}: pass", node
             )
             assert isinstance(start, ast.Assign) and isinstance(choice, ast.If)
             start.value = _condition(node.test)
-            choice.body = [_chosen(part, truth) for part in copy.deepcopy(node.body)]
+            choice.body = [_as_either(part, truth) for part in copy.deepcopy(node.body)]
             plain = choice.orelse[0]
             assert isinstance(plain, ast.If)
             plain.body = node.body
@@ -112,11 +112,11 @@ class Choices(Change):
         if not self._is_order(node.test) or any(isinstance(v, _SPECIAL) for v in ast.walk(node)):
             return node
         self.any = True
-        (result,) = parsed(f"{_MODULE}.either(0, lambda: 0, lambda: 0)", node)
+        (result,) = parse_at(f"{_MODULE}.either(0, lambda: 0, lambda: 0)", node)
         assert isinstance(result, ast.Expr) and isinstance(result.value, ast.Call)
-        first, *rest = result.value.args
+        first, *bodies = result.value.args
         result.value.args[0] = _condition(node.test)
-        for part, value in zip(rest, (node.body, node.orelse), strict=True):
+        for part, value in zip(bodies, (node.body, node.orelse), strict=True):
             assert isinstance(part, ast.Lambda)
             part.body = value
         return result.value
@@ -171,21 +171,21 @@ class EveryChoice(Choices):
 
 def _branch(node: ast.If, truth: str) -> list[ast.stmt]:
     """A branch whose bodies are both recorded where what it asks is computed from sizes."""
-    names = sorted({name for part in (*node.body, *node.orelse) for name in _stored(part)})
+    names = sorted({name for part in (*node.body, *node.orelse) for name in _stored_names(part)})
     branch = truth.replace(_TRUTH, _NAMED)
-    lists = sorted(set().union(*map(_lengthened, (node.body, node.orelse))))
+    lists = sorted(set().union(*map(_extended_lists, (node.body, node.orelse))))
     put = "\n    ".join([f"{name} = {branch}.state[{name!r}]" for name in names] or ["pass"])
     text = _BRANCH.format(
         truth=truth, module=_MODULE, branch=branch, names=tuple(names), start=put, put=put,
         lists=", ".join(lists),
     )  # fmt: skip
-    start, choice = parsed(text, node)
+    start, choice = parse_at(text, node)
     assert isinstance(start, ast.Assign) and isinstance(choice, ast.If)
     start.value = _condition(node.test)
-    begin, other, *rest = choice.body
+    begin, other, *remaining = choice.body
     one, two = ([_without_effect(part) for part in copy.deepcopy(body)] for body in (node.body, node.orelse))
     count = max(1, len(names))
-    choice.body = [begin, *one, other, *rest[:count], *two, *rest[count:]]
+    choice.body = [begin, *one, other, *remaining[:count], *two, *remaining[count:]]
     plain = choice.orelse[0]
     assert isinstance(plain, ast.If)
     plain.body, plain.orelse = node.body, node.orelse or plain.orelse
@@ -200,7 +200,7 @@ def _as_assignment(body: Sequence[ast.stmt]) -> list[ast.stmt]:
     """A body that assigns what it returned."""
     last = body[-1]
     assert isinstance(last, ast.Return)
-    (result,) = parsed(f"{_RESULT} = None", last)
+    (result,) = parse_at(f"{_RESULT} = None", last)
     assert isinstance(result, ast.Assign)
     result.value = last.value or result.value
     return [*body[:-1], result]
@@ -227,13 +227,13 @@ def _adds(value: ast.expr) -> bool:
     return value.func.attr == "append" and isinstance(value.func.value, ast.Name)
 
 
-def _lengthened(body: Sequence[ast.stmt]) -> set[str]:
+def _extended_lists(body: Sequence[ast.stmt]) -> set[str]:
     """Names of lists, none of its own, to which a body adds items."""
-    own = {name for part in body for name in _stored(part)}
-    return {name for part in body for name in lengthened(part)} - own
+    local_names = {name for part in body for name in _stored_names(part)}
+    return {name for part in body for name in extended_lists(part)} - local_names
 
 
-def _stored(part: ast.stmt) -> Iterator[str]:
+def _stored_names(part: ast.stmt) -> Iterator[str]:
     for node in ast.walk(part):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
@@ -261,7 +261,7 @@ def _condition(test: ast.expr) -> ast.expr:
         name = "both" if isinstance(test.op, ast.And) else "one"
         parts = [_condition(value) for value in test.values]
     elif isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-        return _call("negated", [_condition(test.operand)], test)
+        return _call("negate", [_condition(test.operand)], test)
     elif isinstance(test, ast.Compare) and len(test.ops) > 1:
         values = [test.left, *test.comparators]
         if any(isinstance(v, ast.Call) for value in values[1:-1] for v in ast.walk(value)):
@@ -274,20 +274,20 @@ def _condition(test: ast.expr) -> ast.expr:
     elif isinstance(test, ast.Compare) and isinstance(test.ops[0], tuple(_BY_FUNCTIONS)):
         result = _call(_BY_FUNCTIONS[type(test.ops[0])], [test.left, *test.comparators], test)
         is_negated = isinstance(test.ops[0], (ast.NotIn, ast.NotEq))
-        return _call("negated", [result], test) if is_negated else result
+        return _call("negate", [result], test) if is_negated else result
     else:
         return test
     lambdas = []
     for part in parts:
-        (late,) = parsed("lambda: 0", test)
+        (late,) = parse_at("lambda: 0", test)
         assert isinstance(late, ast.Expr) and isinstance(late.value, ast.Lambda)
         late.value.body = part
         lambdas.append(late.value)
     return _call(name, lambdas, test)
 
 
-def _call(name: str, arguments: Sequence[ast.expr], place: ast.expr) -> ast.expr:
-    (result,) = parsed(f"{_MODULE}.{name}()", place)
+def _call(name: str, arguments: Sequence[ast.expr], location: ast.expr) -> ast.expr:
+    (result,) = parse_at(f"{_MODULE}.{name}()", location)
     assert isinstance(result, ast.Expr) and isinstance(result.value, ast.Call)
     result.value.args = list(arguments)
     return result.value
@@ -306,13 +306,13 @@ def _assigns(part: ast.stmt) -> bool:
     )
 
 
-def _chosen(part: Any, truth: str) -> ast.stmt:
+def _as_either(part: Any, truth: str) -> ast.stmt:
     """`a = b` as `a = either(truth, b, a)`."""
     target: Any = part.targets[0] if isinstance(part, ast.Assign) else part.target
     old = copy.deepcopy(target)
     old.ctx = ast.Load()
     new = part.value if isinstance(part, ast.Assign) else ast.BinOp(copy.deepcopy(old), part.op, part.value)
-    (result,) = parsed(f"_ = {_MODULE}.either({truth}, lambda: 0, lambda: 0)", part)
+    (result,) = parse_at(f"_ = {_MODULE}.either({truth}, lambda: 0, lambda: 0)", part)
     assert isinstance(result, ast.Assign) and isinstance(result.value, ast.Call)
     for function, value in zip(result.value.args[1:], (new, old), strict=True):
         assert isinstance(function, ast.Lambda)
@@ -333,7 +333,7 @@ def _giving(value: Any) -> Callable[[], Any]:
 def _look_ups(is_of_sizes: Callable[[Any], bool], either: Any, same: Any) -> Any:
     """`items[at]` and `items.get(at)` by sizes: what each item is chosen by is a condition."""
 
-    def chosen(rows: Sequence[tuple[Any, Any]], last: Any) -> Any:
+    def choose(rows: Sequence[tuple[Any, Any]], last: Any) -> Any:
         """The value of the first condition that holds, else the last one."""
         for truth, value in reversed(rows):
             last = either(truth, _giving(value), _giving(last))
@@ -342,17 +342,17 @@ def _look_ups(is_of_sizes: Callable[[Any], bool], either: Any, same: Any) -> Any
     def item(items: Any, at: Any) -> Any:
         if isinstance(items, dict) and items and len(items) <= _MOST_ITEMS and _has_sizes(at, is_of_sizes):
             rows = [(same(at, key), value) for key, value in items.items()]
-            return chosen(rows, rows[-1][1])
+            return choose(rows, rows[-1][1])
         if type(items) not in (list, tuple) or not 0 < len(items) <= _MOST_ITEMS or not is_of_sizes(at):
             return items[at]
-        place = at % len(items)  # from the end, too
-        return chosen([(place == i, value) for i, value in enumerate(items)], items[-1])
+        position = at % len(items)  # from the end, too
+        return choose([(position == i, value) for i, value in enumerate(items)], items[-1])
 
-    def got(items: Any, *given: Any) -> Any:
-        if not isinstance(items, dict) or len(items) > _MOST_ITEMS or not _has_sizes(given[0], is_of_sizes):
-            return items.get(*given)
-        rows = [(same(given[0], key), value) for key, value in items.items()]
-        return chosen(rows, given[1] if len(given) > 1 else None)
+    def got(items: Any, *args: Any) -> Any:
+        if not isinstance(items, dict) or len(items) > _MOST_ITEMS or not _has_sizes(args[0], is_of_sizes):
+            return items.get(*args)
+        rows = [(same(args[0], key), value) for key, value in items.items()]
+        return choose(rows, args[1] if len(args) > 1 else None)
 
     return item, got
 
@@ -369,7 +369,7 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
     tensors is recorded with both branches.
     """
 
-    def recorded(truth: Any, one: Callable[[], Any], other: Callable[[], Any]) -> Any:
+    def record_both(truth: Any, one: Callable[[], Any], other: Callable[[], Any]) -> Any:
         branch = Branches(truth, ("value",), {**_read_by(one), **_read_by(other)})
         branch.other({"value": one()})
         branch.end({"value": other()})
@@ -383,7 +383,7 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
         values = [one(), other()]
         numbers = [v for v in values if type(v) in (int, float) or is_of_sizes(v)]
         if len(numbers) < 2:
-            return recorded(truth, one, other) if every else values[0 if truth else 1]
+            return record_both(truth, one, other) if every else values[0 if truth else 1]
         if not any(isinstance(v, torch.Tensor) for v in values) and values[0] == values[1]:
             return values[0]
         kinds = {int: torch.int64, float: torch.float64}
@@ -394,7 +394,7 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
     def as_truth(value: Any) -> Any:
         return value if value.dtype is sys.modules["torch"].bool else value != 0
 
-    def combined(is_end: Callable[[Any], bool], name: str) -> Callable[..., Any]:
+    def combine(is_end: Callable[[Any], bool], name: str) -> Callable[..., Any]:
         def function(*parts: Callable[[], Any]) -> Any:
             open_ones, value = [], None
             for part in parts:
@@ -409,13 +409,13 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
 
         return function
 
-    def negated(value: Any) -> Any:
+    def negate(value: Any) -> Any:
         return ~as_truth(value) if is_of_sizes(value) else not value
 
     def are_added(*lists: Any) -> bool:
         return all(isinstance(each, Added) for each in lists)
 
-    one = combined(bool, "logical_or")
+    one = combine(bool, "logical_or")
 
     def within(value: Any, items: Any) -> Any:
         if not isinstance(items, (list, tuple, dict, set, frozenset)):
@@ -424,7 +424,7 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
             return value in items
         return one(*(functools.partial(same, value, item) for item in items)) if items else False
 
-    every_one = combined(operator.not_, "logical_and")
+    every_one = combine(operator.not_, "logical_and")
 
     def same(a: Any, b: Any) -> Any:
         lists = isinstance(a, tuple) and isinstance(b, tuple) or isinstance(a, list) and isinstance(b, list)
@@ -435,5 +435,5 @@ def names(is_of_sizes: Callable[[Any], bool], every: bool = False) -> Any:
     item, got = _look_ups(is_of_sizes, either, same)
     return types.SimpleNamespace(
         is_open=is_of_sizes, either=either, Branches=Branches, both=every_one, same=same,
-        one=one, negated=negated, within=within, are_added=are_added, item=item, got=got,
+        one=one, negate=negate, within=within, are_added=are_added, item=item, got=got,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ovjit.readers.torch.recording.asked_numbers import warn_of_number
-from ovjit.readers.torch.recording.patches import patched, untraced
+from ovjit.readers.torch.recording.patches import patch, suspend_tracing
 from ovjit.readers.torch.recording.size_values import torch_value
 from ovjit.readers.torch.recording.traced_nodes import made_node
 
@@ -33,17 +33,17 @@ def sizes_in_convolutions() -> contextlib.AbstractContextManager[None]:
             return [number(v) for v in value]
         return int(value) if isinstance(value, torch.Tensor) else value
 
-    def wrapped(theirs: Any, names: tuple[str, ...]) -> Any:
+    def wrap(original: Any, names: tuple[str, ...]) -> Any:
         traced = ("groups",) if "output_padding" in names else ("groups", "padding")
 
-        def function(*given: Any, **named: Any) -> Any:
-            named |= dict(zip(names, given[3:], strict=False))
+        def function(*args: Any, **named: Any) -> Any:
+            named |= dict(zip(names, args[3:], strict=False))
             sizes = {name: named[name] for name in names if is_size(named.get(name))}
             if torch._C._get_tracing_state() is None or not sizes:
-                return theirs(*given[:3], **named)
-            with untraced():
+                return original(*args[:3], **named)
+            with suspend_tracing():
                 named |= {name: number(value) for name, value in sizes.items()}
-            out = theirs(*given[:3], **named)
+            out = original(*args[:3], **named)
             if sizes.keys() - set(traced):
                 warn_of_number("convolution")
             sizes = {name: value for name, value in sizes.items() if name in traced}
@@ -53,8 +53,8 @@ def sizes_in_convolutions() -> contextlib.AbstractContextManager[None]:
 
         return function
 
-    return patched(*(
-        (owner, f"conv{kind}{n}d", wrapped(getattr(owner, f"conv{kind}{n}d"), names))
+    return patch(*(
+        (owner, f"conv{kind}{n}d", wrap(getattr(owner, f"conv{kind}{n}d"), names))
         for owner in (torch, torch.nn.functional) for kind, names in _OF_CONVOLUTIONS.items()
         for n in (1, 2, 3)
     ))  # fmt: skip

@@ -46,32 +46,32 @@ class Effects:
         self._lines: set[tuple[str, int]] = set()
 
     @contextlib.contextmanager
-    def noted(self) -> Iterator[None]:
+    def note_lines(self) -> Iterator[None]:
         """Note the lines that have effects while the context lasts."""
 
-        def note(frame: FrameType, event: str, given: Any) -> None:
-            line = _line_of_effect(frame, event, given)
+        def note(frame: FrameType, event: str, argument: Any) -> None:
+            line = _line_of_effect(frame, event, argument)
             if line is not None:
                 self._lines.add(line)
 
-        with _profiled(note):
+        with _profile(note):
             yield
 
     @contextlib.contextmanager
     def no_others(self) -> Iterator[None]:
         """End what runs in this context before another line has an effect. Raises Effect."""
 
-        def check(frame: FrameType, event: str, given: Any) -> None:
-            line = _line_of_effect(frame, event, given)
+        def check(frame: FrameType, event: str, argument: Any) -> None:
+            line = _line_of_effect(frame, event, argument)
             if line is not None and line not in self._lines:
                 raise Effect(f"{line[0]}:{line[1]} does more than to compute")
 
-        with _profiled(check):
+        with _profile(check):
             yield
 
 
 @contextlib.contextmanager
-def _profiled(function: Any) -> Iterator[None]:
+def _profile(function: Any) -> Iterator[None]:
     """Context manager that profiles this thread by `function`. An existing profiler is kept instead."""
     if sys.getprofile() is not None:
         yield
@@ -83,10 +83,10 @@ def _profiled(function: Any) -> Iterator[None]:
         sys.setprofile(None)
 
 
-def _line_of_effect(frame: FrameType, event: str, given: Any) -> tuple[str, int] | None:
+def _line_of_effect(frame: FrameType, event: str, function: Any) -> tuple[str, int] | None:
     """The line that makes a call with an effect, None for other calls."""
     if event == "c_call":
-        if given.__name__ not in _SUSPECT or not _has_effect(frame, given):
+        if function.__name__ not in _SUSPECT or not _has_effect(frame, function):
             return None
     elif event != "call" or frame.f_code is not _LOGGED:
         return None
@@ -101,12 +101,12 @@ def _line_of_effect(frame: FrameType, event: str, given: Any) -> tuple[str, int]
 _BETWEEN = "logging", "warnings", "_py_warnings", "ovjit.", "threading", "subprocess"
 
 
-def _has_effect(frame: FrameType, given: Any) -> bool:
-    name, owner = given.__name__, given.__self__
+def _has_effect(frame: FrameType, function: Any) -> bool:
+    name, owner = function.__name__, function.__self__
     if isinstance(owner, ModuleType) or owner is None:
         if name == "open" and _reads_sources(frame):
             return False
-        return (given.__module__ or "") in _FUNCTIONS.get(name, "").split()
+        return (function.__module__ or "") in _FUNCTIONS.get(name, "").split()
     if name in _METHODS and type(owner).__mro__[-2].__module__ in ("_io", "_socket"):
         return not isinstance(owner, _IN_MEMORY)
     if name in _MUTATING and type(owner) in (list, dict, set):

@@ -16,7 +16,7 @@ from ovjit.readers.torch.recording.assertions import Claims
 from ovjit.readers.torch.recording.callees import calls_operator
 from ovjit.readers.torch.recording.instructions import calls, takes_item, takes_part
 from ovjit.readers.torch.recording.loop_code import functions_of
-from ovjit.readers.torch.recording.patches import caller, outside, patched, untraced
+from ovjit.readers.torch.recording.patches import caller, outside, patch, suspend_tracing
 from ovjit.readers.torch.recording.recorder import tell
 from ovjit.readers.torch.recording.size_values import is_of_sizes
 from ovjit.readers.torch.recording.traced_nodes import is_open, is_traced
@@ -43,9 +43,9 @@ class Found:
         """Leave out what stands before the line of a frame, as it gives items of unequal shapes."""
         last = self._unequal[frame.f_code] = max(frame.f_lineno, self._unequal.get(frame.f_code, 0))
         for function in self._functions.get(frame.f_code, ()):
-            kept = {line for line in self.lines.pop(function, ()) if line >= last}
-            if kept:
-                self.lines[function] = kept
+            remaining = {line for line in self.lines.pop(function, ()) if line >= last}
+            if remaining:
+                self.lines[function] = remaining
 
 
 class Conditions(Found):
@@ -71,9 +71,9 @@ def warn_of_index(frame: Any) -> None:
 
     frame = outside(frame)
     file, line = frame.f_code.co_filename, frame.f_lineno
-    said = "A dynamic dimension used as a Python number might make the trace incorrect for other lengths"
+    message = "A dynamic dimension used as a Python number might make the trace incorrect for other lengths"
     text = linecache.getline(file, line).strip()
-    tell(f"{said}: {text} ({file}:{line})", torch.jit.TracerWarning, file, line)
+    tell(f"{message}: {text} ({file}:{line})", torch.jit.TracerWarning, file, line)
 
 
 @contextlib.contextmanager
@@ -82,31 +82,31 @@ def exporting() -> Iterator[set[str]]:
     files that ask for numbers, or compare them in Python's functions."""
     import torch
 
-    own, asking = os.path.dirname(torch.__file__) + os.sep, set[str]()
+    torch_folder, asking = os.path.dirname(torch.__file__) + os.sep, set[str]()
 
-    def asked(theirs: Any) -> Any:
+    def noting(original: Any) -> Any:
         def number(self: Any) -> Any:
             frame = caller()
             file = frame.f_code.co_filename
-            if self.node.maybe_as_int() is None and not file.startswith(own):
+            if self.node.maybe_as_int() is None and not file.startswith(torch_folder):
                 compares = isinstance(self, torch.SymBool)
                 if not compares and not takes_part(outside(frame)):
                     warn_of_index(frame)
                 if not compares or calls(frame):
                     asking.add(file)
-            return theirs(self)
+            return original(self)
 
         return number
 
     rows = ((torch.SymInt, "__index__"), (torch.SymInt, "__int__"), (torch.SymFloat, "__int__"),
             (torch.SymFloat, "__float__"), (torch.SymBool, "__bool__"))  # fmt: skip
-    with patched(*((kind, name, asked(getattr(kind, name))) for kind, name in rows if name in vars(kind))):
+    with patch(*((kind, name, noting(getattr(kind, name))) for kind, name in rows if name in vars(kind))):
         yield asking
 
 
 @contextlib.contextmanager
-def found(
-    noted: Found | None, listed: Found | None = None, conditions: Conditions | None = None
+def note_loops(
+    loops: Found | None, listed: Found | None = None, conditions: Conditions | None = None
 ) -> Iterator[None]:
     """Note which lines make an open dimension a number of Python's, or iterate over one, and warn of these:
     a trace has as many iterations as the example. `listed` are the lines that make a list of a tensor.
@@ -122,37 +122,37 @@ def found(
             pass
         elif not takes_part(outside(frame)) and is_open(self):
             warn_of_index(frame)
-            if noted is not None:
-                noted.add(frame)
+            if loops is not None:
+                loops.add(frame)
         elif takes_item(outside(frame)) and is_of_sizes(self):
             warn_of_index(frame)
             if conditions is not None:
                 conditions.look_up(frame)
         return int(torch._C.TensorBase.__index__(self))
 
-    def noting(theirs: Any, noted: Found | None) -> Any:
-        def called(*given: Any, **named: Any) -> Any:
-            if noted is not None and is_traced(given[0] if given else named.get("input")):
-                noted.add(caller())
-            return theirs(*given, **named)
+    def noting(original: Any, loops: Found | None) -> Any:
+        def call_noted(*args: Any, **named: Any) -> Any:
+            if loops is not None and is_traced(args[0] if args else named.get("input")):
+                loops.add(caller())
+            return original(*args, **named)
 
-        return called
+        return call_noted
 
-    def joined(tensors: Any, *rest: Any, **named: Any) -> Any:
+    def concatenate(tensors: Any, *more: Any, **named: Any) -> Any:
         frame = caller()
-        if noted is not None and isinstance(tensors, list) and _is_unequal(tensors):
+        if loops is not None and isinstance(tensors, list) and _is_unequal(tensors):
             if any(value is tensors for value in frame.f_locals.values()):  # no display such as [a, b]
-                noted.leave(frame)
-        return cat(tensors, *rest, **named)
+                loops.leave(frame)
+        return cat(tensors, *more, **named)
 
     tensor, cat = torch.Tensor, torch.cat
     rows = [(tensor, "__iter__"), (tensor, "__len__"), (tensor, "unbind"), (torch, "unbind")]
-    noted_rows = [(owner, name, noting(getattr(owner, name), noted)) for owner, name in rows]
+    noted_rows = [(owner, name, noting(getattr(owner, name), loops)) for owner, name in rows]
     noted_rows += [] if listed is None else [(tensor, "tolist", noting(tensor.tolist, listed))]
-    with patched((tensor, "__index__", index), (torch, "cat", joined), *noted_rows):
+    with patch((tensor, "__index__", index), (torch, "cat", concatenate), *noted_rows):
         yield
 
 
 def _is_unequal(tensors: Sequence[Any]) -> bool:
-    with untraced():
+    with suspend_tracing():
         return len({tuple(t.shape) for t in tensors if hasattr(t, "shape")}) > 1

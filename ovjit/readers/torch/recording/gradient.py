@@ -14,8 +14,8 @@ def gradient(x: Any, *, spacing: Any = 1, dim: Any = None, edge_order: int = 1) 
     dims = [dim] if isinstance(dim, int) else list(range(x.dim())) if dim is None else list(dim)
     each = list(spacing) if isinstance(spacing, (list, tuple)) else [spacing] * len(dims)
     if edge_order not in (1, 2) or len(each) != len(dims) or not x.dim():
-        theirs = torch._C._VariableFunctions.gradient  # it says what is wrong
-        return tuple(theirs(x, spacing=spacing, dim=dim, edge_order=edge_order))
+        original = torch._C._VariableFunctions.gradient  # it says what is wrong
+        return tuple(original(x, spacing=spacing, dim=dim, edge_order=edge_order))
     return tuple(_along(x, axis % x.dim(), step, edge_order) for axis, step in zip(dims, each, strict=True))
 
 
@@ -47,16 +47,16 @@ def _along(x: Any, axis: int, spacing: Any, edge_order: int) -> Any:
     return torch.cat([before, middle, after], axis)
 
 
-def _of_three(before: Any, at: Any, after: Any, left: Any, right: Any) -> Any:
-    """The slope at the middle one of three elements, by the distances to the others."""
-    both = left + right
+def _of_three(before: Any, at: Any, after: Any, back: Any, ahead: Any) -> Any:
+    """The slope at the middle one of three elements, by the distances `back` and `ahead` to the others."""
+    both = back + ahead
     return (
-        -right / (left * both) * before + (right - left) / (left * right) * at + left / (right * both) * after
+        -ahead / (back * both) * before + (ahead - back) / (back * ahead) * at + back / (ahead * both) * after
     )
 
 
-def _of_end(part: Callable[[int | None, int | None], Any], places: Sequence[int], near: Any, far: Any) -> Any:
+def _of_end(part: Callable[[int | None, int | None], Any], starts: Sequence[int], near: Any, far: Any) -> Any:
     """The slope at the first of three elements in a row."""
-    a, b, c = (part(i, i + 1 or None) for i in places)
+    a, b, c = (part(i, i + 1 or None) for i in starts)
     both = near + far
     return -(near + both) / (near * both) * a + both / (near * far) * b - near / (far * both) * c

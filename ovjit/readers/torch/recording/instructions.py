@@ -15,7 +15,7 @@ class Listing(NamedTuple):
     """The instructions of some code, and the place of each among them by its offset."""
 
     rows: list[dis.Instruction]
-    places: dict[int, int]
+    row_by_offset: dict[int, int]
 
 
 @lru_cache(64)
@@ -59,9 +59,9 @@ def _current(frame: Any) -> _Current:
 @lru_cache(4096)
 def _at(code: CodeType, offset: int) -> _Current:
     """A frame that calls a function of Python's may be at a cache behind its instruction."""
-    rows, places = listing(code)
-    while offset not in places:
+    rows, row_by_offset = listing(code)
+    while offset not in row_by_offset:
         offset -= 2
-    at = places[offset]
+    at = row_by_offset[offset]
     row, before = rows[at], rows[at - 1].opname if at else ""
     return _Current(row.opname, before, row.opname == "BINARY_OP" and row.argrepr == "[]")

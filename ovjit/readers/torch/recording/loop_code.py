@@ -12,13 +12,13 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ovjit.readers.torch.recording.loop_exits import LIST, Renamed, left_by, straightened
+from ovjit.readers.torch.recording.loop_exits import LIST, Renamed, left_by, remove_exits
 from ovjit.readers.torch.recording.redirected import (
     before_call,
     code_of,
     functions_that_run,
     functions_with,
-    redirected,
+    redirect,
 )
 
 #: What rewritten functions call the names of `rolled` that they use, their loop and what it is over.
@@ -84,8 +84,8 @@ class Change(ast.NodeTransformer):
     """Changes what is on some lines of a function, to code that uses `names` as the variable `module`."""
 
     module = ""
-    #: Where it is among the changes of a function: branches first, whose bodies may have loops.
-    place = 0
+    #: Changes of a function are applied by ascending order: branches first, whose bodies may have loops.
+    order = 0
 
     def __init__(self, lines: set[int]):
         self.lines = lines
@@ -98,22 +98,22 @@ class Change(ast.NodeTransformer):
 
 
 @contextlib.contextmanager
-def changed(found: Mapping[Any, set[int]], kind: type[Change], names: Any) -> Iterator[int]:
+def apply_changes(lines_by_function: Mapping[Any, set[int]], kind: type[Change], names: Any) -> Iterator[int]:
     """Functions run with what is on their lines changed, also those that run changed by others already. Gives
     the number of those that have changed."""
     with contextlib.ExitStack() as stack:
         count = 0
-        for function, lines in found.items():
-            for each in stack.enter_context(redirected([function])):
-                code = _rewritten(function, [*each.changes, (kind, lines)])
+        for function, lines in lines_by_function.items():
+            for each in stack.enter_context(redirect([function])):
+                code = _rewrite(function, [*each.changes, (kind, lines)])
                 if code is not None:
                     count += 1
                     cells = {**(each.rewritten[-1][1] if each.rewritten else {}), kind.module: names}
-                    stack.enter_context(each.changed((kind, lines), code, cells))
+                    stack.enter_context(each.apply_change((kind, lines), code, cells))
         yield count
 
 
-def _rewritten(function: Any, changes: Sequence[tuple[type[Change], set[int]]]) -> Any:
+def _rewrite(function: Any, changes: Sequence[tuple[type[Change], set[int]]]) -> Any:
     """The code of a function after changes; None where the last one changes nothing in it."""
     try:
         text, first = inspect.getsourcelines(function)
@@ -124,16 +124,16 @@ def _rewritten(function: Any, changes: Sequence[tuple[type[Change], set[int]]]) 
     definition = tree.body[0]
     if not isinstance(definition, ast.FunctionDef):
         return None
-    straightened(definition, {line for kind, lines in changes if kind is Loops for line in lines})
+    remove_exits(definition, {line for kind, lines in changes if kind is Loops for line in lines})
     result = [kind(lines) for kind, lines in changes]
-    for change in sorted(result, key=lambda change: change.place):
+    for change in sorted(result, key=lambda change: change.order):
         change.generic_visit(definition)
     if not result[-1].any:
         return None
     definition.decorator_list = []
-    own = code_of(function)
-    free = (*own.co_freevars, *dict.fromkeys(kind.module for kind, _ in changes))
-    code = compile(_within(definition, free), own.co_filename, "exec", dont_inherit=True)
+    old_code = code_of(function)
+    free = (*old_code.co_freevars, *dict.fromkeys(kind.module for kind, _ in changes))
+    code = compile(_within(definition, free), old_code.co_filename, "exec", dont_inherit=True)
     return _code_of(code, definition.name, free)
 
 
@@ -157,7 +157,7 @@ class Loops(Change):
     """Replaces loops that begin on `lines`, and lists that are made by one."""
 
     module = MODULE
-    place = 1
+    order = 1
 
     def __init__(self, lines: set[int]):
         super().__init__(lines)
@@ -170,7 +170,7 @@ class Loops(Change):
         self._lists, outer = [], self._lists
         node = self.generic_visit(node)
         before, self._lists = self._lists, outer
-        for target, value in _assigned(node) if isinstance(node, ast.Assign) else ():
+        for target, value in _target_pairs(node) if isinstance(node, ast.Assign) else ():
             if isinstance(target, ast.Name) and self._is_over(value):
                 self._grown.add(target.id)
         return [*before, node]
@@ -185,7 +185,7 @@ class Loops(Change):
         name = f"{LIST}{node.lineno}_{node.col_offset}"
         names = {v.id: f"{name}_{v.id}" for v in ast.walk(part.target) if isinstance(v, ast.Name)}
         target, element = (Renamed(names).visit(v) for v in (part.target, node.elt))
-        start, append = parsed(f"{name} = []\n{name}.append(0)", node)
+        start, append = parse_at(f"{name} = []\n{name}.append(0)", node)
         assert isinstance(append, ast.Expr) and isinstance(append.value, ast.Call)
         append.value.args = [element]
         loop = ast.copy_location(ast.For(target, part.iter, [append], []), part.iter)
@@ -216,18 +216,18 @@ class Loops(Change):
             node.func, node.args = ast.copy_location(_own_name("listed"), function), [function.value]
         return node
 
-    def _is_grown(self, given: ast.expr) -> bool:
-        if isinstance(given, ast.Call):
-            return isinstance(given.func, ast.Attribute) and given.func.attr == "listed"
-        return isinstance(given, ast.Name) and given.id in self._grown
+    def _is_grown(self, node: ast.expr) -> bool:
+        if isinstance(node, ast.Call):
+            return isinstance(node.func, ast.Attribute) and node.func.attr == "listed"
+        return isinstance(node, ast.Name) and node.id in self._grown
 
-    def _is_unbound(self, given: ast.expr) -> bool:
-        return _is_method(given) and given.lineno in self.lines
+    def _is_unbound(self, node: ast.expr) -> bool:
+        return _is_method(node) and node.lineno in self.lines
 
-    def _is_over(self, given: ast.expr) -> bool:
+    def _is_over(self, node: ast.expr) -> bool:
         """Whether a loop over this changes: it is on the lines, or over what such a loop has made."""
-        names = (node.id for node in ast.walk(given) if isinstance(node, ast.Name))
-        return given.lineno in self.lines or not self._grown.isdisjoint(names)
+        names = (node.id for node in ast.walk(node) if isinstance(node, ast.Name))
+        return node.lineno in self.lines or not self._grown.isdisjoint(names)
 
     def visit_For(self, node: ast.For) -> Any:
         is_over = self._depth > 0 or node.lineno in self.lines or self._is_over(node.iter)
@@ -235,18 +235,18 @@ class Loops(Change):
         self.generic_visit(node)
         self._depth -= is_over
         is_over = is_over or self._is_over(node.iter)
-        body, left = left_by(node.body)
+        body, exit_flag = left_by(node.body)
         if not is_over or node.orelse or not all(map(_stays, body)):
             return node
         self.any = True
-        self._grown |= {name for part in body for name in lengthened(part)}
+        self._grown |= {name for part in body for name in extended_lists(part)}
         targets = {v.id for v in ast.walk(node.target) if isinstance(v, ast.Name)}
-        changed = {name for part in body for name in _changed(part)}
-        own = _own(body) | targets
-        names = sorted(changed - own)
+        apply_changes = {name for part in body for name in _changed_names(part)}
+        local_names = _assigned_first(body) | targets
+        names = sorted(apply_changes - local_names)
         at = f"{node.lineno}_{node.col_offset}"  # loops may be in loops
         loop, lost = f"{_LOOP}{at}", f"{MODULE}.LOST"
-        walk, choice = parsed(_TEMPLATE.format(module=MODULE, loop=loop, walk=f"{_WALK}{at}"), node)
+        walk, choice = parse_at(_TEMPLATE.format(module=MODULE, loop=loop, walk=f"{_WALK}{at}"), node)
         assert isinstance(walk, ast.Assign) and isinstance(choice, ast.If)
         walk.value = _walk(node.iter)
         begin, trial = choice.body[:2]
@@ -257,21 +257,21 @@ class Loops(Change):
         )
         begin.value.args[1] = ast.Tuple([ast.Constant(name) for name in names], ast.Load())
         put = "\n".join(f"if {name!r} in {loop}.state: {name} = {loop}.state[{name!r}]" for name in names)
-        item = parsed(f"_ = {loop}.item", node)[0]
+        item = parse_at(f"_ = {loop}.item", node)[0]
         assert isinstance(item, ast.Assign)
         item.targets = [copy.deepcopy(node.target)]
-        once = [item, *parsed(put, node), *body]
-        trial.body = copy.deepcopy([*once, *parsed(f"{loop}.tried(locals())", node)])
+        once = [item, *parse_at(put, node), *body]
+        trial.body = copy.deepcopy([*once, *parse_at(f"{loop}.end_trial(locals())", node)])
         choice.body += copy.deepcopy(once)
-        forget = "\n".join(f"{name} = {lost}" for name in sorted(own))
-        choice.body += parsed(f"{loop}.end(locals(), {left})\n{put}\n{forget}", node)
+        forget = "\n".join(f"{name} = {lost}" for name in sorted(local_names))
+        choice.body += parse_at(f"{loop}.end(locals(), {exit_flag})\n{put}\n{forget}", node)
         plain = choice.orelse[0]
         assert isinstance(plain, ast.For)
         plain.target, plain.body = node.target, node.body
         return [walk, choice]
 
 
-def _assigned(node: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
+def _target_pairs(node: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
     """Yield the targets of an assignment with their values: `a, b = c, d` has two."""
     for target in node.targets:
         value = node.value
@@ -285,28 +285,28 @@ def _assigned(node: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
             yield target, value
 
 
-def _walk(given: ast.expr) -> ast.expr:
+def _walk(iterable: ast.expr) -> ast.expr:
     """Wrap the iterable of a loop in the classes of `rolled`: `enumerate(x)` is Enumerated(Items(x))."""
-    name, arguments, named = "Items", [given], []
-    if isinstance(given, ast.Call) and isinstance(given.func, ast.Name):
-        name = _WALKS.get(given.func.id, name)
-        named = given.keywords if name != "Items" else []
+    name, arguments, named = "Items", [iterable], []
+    if isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Name):
+        name = _WALKS.get(iterable.func.id, name)
+        named = iterable.keywords if name != "Items" else []
         if name == "Range":
-            arguments = [_Lengths().visit(copy.deepcopy(each)) for each in given.args]
+            arguments = [_Lengths().visit(copy.deepcopy(each)) for each in iterable.args]
         elif name != "Items":
-            arguments = list(map(_walk, given.args))
-    elif _is_method(given):
-        assert isinstance(given, ast.Call) and isinstance(given.func, ast.Attribute)
-        name = _METHODS[given.func.attr]
-        arguments, named = [given.func.value, *given.args], given.keywords
-    return ast.copy_location(ast.Call(_own_name(name), arguments, named), given)
+            arguments = list(map(_walk, iterable.args))
+    elif _is_method(iterable):
+        assert isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Attribute)
+        name = _METHODS[iterable.func.attr]
+        arguments, named = [iterable.func.value, *iterable.args], iterable.keywords
+    return ast.copy_location(ast.Call(_own_name(name), arguments, named), iterable)
 
 
-def _is_method(given: ast.expr, *names: str) -> bool:
+def _is_method(node: ast.expr, *names: str) -> bool:
     """Whether this calls a method of one of these names, or of `_METHODS`."""
-    if not isinstance(given, ast.Call) or not isinstance(given.func, ast.Attribute):
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
         return False
-    return given.func.attr in (names or _METHODS)
+    return node.func.attr in (names or _METHODS)
 
 
 class _Lengths(ast.NodeTransformer):
@@ -323,29 +323,29 @@ def _own_name(name: str) -> ast.expr:
     return ast.Attribute(ast.Name(MODULE, ast.Load()), name, ast.Load())
 
 
-def parsed(text: str, place: ast.stmt | ast.expr) -> list[ast.stmt]:
+def parse_at(text: str, location: ast.stmt | ast.expr) -> list[ast.stmt]:
     """Statements on the line of another one, or of an expression."""
     result = ast.parse(text)
     for node in ast.walk(result):
-        ast.copy_location(node, place)
+        ast.copy_location(node, location)
     return result.body
 
 
-def _own(body: Sequence[ast.stmt]) -> set[str]:
+def _assigned_first(body: Sequence[ast.stmt]) -> set[str]:
     """Names that each iteration assigns before it reads them."""
-    found: set[str] = set()
+    assigned: set[str] = set()
     read: set[str] = set()
     for part in body:
         names = [node for node in ast.walk(part) if isinstance(node, ast.Name)]
         read |= {name.id for name in names if isinstance(name.ctx, ast.Load)}
         if isinstance(part, ast.Assign):
             stored = {name.id for name in names if isinstance(name.ctx, ast.Store)}
-            found |= stored - read
+            assigned |= stored - read
         elif isinstance(part, ast.AugAssign) and isinstance(part.target, ast.Name):
             read.add(part.target.id)
         else:
             read |= {name.id for name in names}
-    return found
+    return assigned
 
 
 def _stays(part: ast.AST) -> bool:
@@ -354,7 +354,7 @@ def _stays(part: ast.AST) -> bool:
     return not any(isinstance(inner, leaving) for inner in ast.walk(part))
 
 
-def _changed(part: ast.AST) -> Iterator[str]:
+def _changed_names(part: ast.AST) -> Iterator[str]:
     """Names that a statement assigns, or whose tensors or lists it changes."""
     for node in ast.walk(part):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -370,10 +370,10 @@ def _changed(part: ast.AST) -> Iterator[str]:
             in_place = method.endswith("_") and not method.startswith("_")
             if isinstance(base, ast.Name) and in_place:
                 yield base.id
-    yield from lengthened(part)
+    yield from extended_lists(part)
 
 
-def lengthened(part: ast.AST) -> Iterator[str]:
+def extended_lists(part: ast.AST) -> Iterator[str]:
     """Names of lists to which a statement adds an item."""
     for node in ast.walk(part):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):

@@ -20,7 +20,7 @@ _EXITS = (ast.Break, ast.Continue)
 _LOOPS = (ast.For, ast.While, ast.AsyncFor)
 
 
-def straightened(definition: ast.FunctionDef, lines: set[int]) -> None:
+def remove_exits(definition: ast.FunctionDef, lines: set[int]) -> None:
     """Change the loops of a function that begin on these lines, and those within them."""
     _Filters(lines).generic_visit(definition)
     for node in ast.walk(definition):
@@ -46,7 +46,7 @@ class _Filters(ast.NodeTransformer):
 
     def __init__(self, lines: set[int]):
         self._lines = lines
-        self._made: list[ast.stmt] | None = None  # what makes the lists of the statement, in one alone
+        self._prologue: list[ast.stmt] | None = None  # what makes the lists of the statement, in one alone
 
     def visit_FunctionDef(self, node: Any) -> Any:
         return node  # a function of its own
@@ -54,9 +54,9 @@ class _Filters(ast.NodeTransformer):
     visit_AsyncFunctionDef = visit_Lambda = visit_ClassDef = visit_FunctionDef
 
     def visit_Assign(self, node: Any) -> Any:
-        self._made, outer = [], self._made
+        self._prologue, outer = [], self._prologue
         node = self.generic_visit(node)
-        before, self._made = self._made or [], outer
+        before, self._prologue = self._prologue or [], outer
         return [*before, node]
 
     visit_Return = visit_Expr = visit_AugAssign = visit_Assign
@@ -72,7 +72,7 @@ class _Filters(ast.NodeTransformer):
     def visit_ListComp(self, node: ast.ListComp) -> ast.AST:
         part = node.generators[0]
         is_one = len(node.generators) == 1 and bool(part.ifs) and part.iter.lineno in self._lines
-        if not is_one or self._made is None:
+        if not is_one or self._prologue is None:
             return node
         name = f"{LIST}{node.lineno}_{node.col_offset}"
         names = {v.id: f"{name}_{v.id}" for v in ast.walk(part.target) if isinstance(v, ast.Name)}
@@ -86,7 +86,7 @@ class _Filters(ast.NodeTransformer):
         assert isinstance(append, ast.Expr) and isinstance(append.value, ast.Call)
         loop.target, loop.iter, loop.body[0].test = target, part.iter, ast.copy_location(test, tests[0])
         append.value.args = [element]
-        self._made += [start, loop]
+        self._prologue += [start, loop]
         return ast.copy_location(ast.Name(name, ast.Load()), node)
 
 
@@ -106,35 +106,35 @@ def _straight(loop: ast.For) -> list[ast.stmt]:
     if not exits:
         return loop.body
     name = f"{_LEFT}{loop.lineno}_{loop.col_offset}"
-    body = _joined(loop.body, name)
+    body = _merge_following(loop.body, name)
     if any(_exits(body)):
         return loop.body
     if any(isinstance(each, ast.Break) for each in exits):
         (start,), (end,) = (ast.parse(text).body for text in (f"{name} = False", f"if {name}: break"))
-        for part, place in ((start, loop.body[0]), (end, loop.body[-1])):
+        for part, location in ((start, loop.body[0]), (end, loop.body[-1])):
             for node in ast.walk(part):
-                ast.copy_location(node, place)
+                ast.copy_location(node, location)
         body = [start, *body, end]
     return body
 
 
-def _joined(body: Sequence[ast.stmt], name: str) -> list[ast.stmt]:
+def _merge_following(body: Sequence[ast.stmt], name: str) -> list[ast.stmt]:
     """Statements in which what follows a branch with an exit is part of its sides that have none."""
     for i, node in enumerate(body):
         if isinstance(node, _EXITS):
             return [*body[:i], *_exit(node, name)]
         if isinstance(node, ast.If) and any(_exits([node])):
-            rest = body[i + 1 :]
-            bodies = _with(node.body, rest), _with(node.orelse, copy.deepcopy(rest))
-            sides = [_joined(side, name) for side in bodies]
+            following = body[i + 1 :]
+            bodies = _extend(node.body, following), _extend(node.orelse, copy.deepcopy(following))
+            sides = [_merge_following(side, name) for side in bodies]
             result = ast.copy_location(ast.If(node.test, sides[0] or [_nothing(node)], sides[1]), node)
             return [*body[:i], result]
     return list(body)
 
 
-def _with(side: Sequence[ast.stmt], rest: Sequence[ast.stmt]) -> list[ast.stmt]:
+def _extend(side: Sequence[ast.stmt], following: Sequence[ast.stmt]) -> list[ast.stmt]:
     """A side of a branch and what follows the branch, unless the side ends by an exit."""
-    return [*side, *([] if side and isinstance(side[-1], _EXITS) else rest)]
+    return [*side, *([] if side and isinstance(side[-1], _EXITS) else following)]
 
 
 def _exit(node: ast.stmt, name: str) -> list[ast.stmt]:
@@ -147,18 +147,18 @@ def _exit(node: ast.stmt, name: str) -> list[ast.stmt]:
     return [result]
 
 
-def _nothing(place: ast.stmt) -> ast.stmt:
-    return ast.copy_location(ast.Pass(), place)
+def _nothing(location: ast.stmt) -> ast.stmt:
+    return ast.copy_location(ast.Pass(), location)
 
 
 def _exits(body: Sequence[ast.stmt]) -> list[ast.stmt]:
     """The exits of the loop of which these are statements: not those of loops within."""
-    found: list[ast.stmt] = []
+    exits: list[ast.stmt] = []
     queue: list[ast.AST] = list(body)
     while queue:
         node = queue.pop()
         if isinstance(node, _EXITS):
-            found.append(node)
+            exits.append(node)
         elif not isinstance(node, (*_LOOPS, ast.FunctionDef, ast.Lambda)):
             queue += ast.iter_child_nodes(node)
-    return found
+    return exits

@@ -43,16 +43,16 @@ class Range:
 class Items:
     """The parts of a tensor along its first dimension, or any other Python iterable."""
 
-    def __init__(self, given: Any):
+    def __init__(self, source: Any):
         import torch
 
-        self.given = given
-        self.rows = given.whole if isinstance(given, Stack) else given
+        self.source = source
+        self.rows = source.tensor if isinstance(source, Stack) else source
         is_rows = isinstance(self.rows, torch.Tensor) and self.rows.dim() > 0
         self.is_open = is_rows and is_open(self.rows.shape[0])
 
     def plain(self) -> Any:
-        return self.given
+        return self.source
 
     def count(self) -> Any:
         return self.rows.shape[0]
@@ -64,62 +64,62 @@ class Items:
 class Unbound(Items):
     """`tensor.unbind(dim)`, or `torch.unbind(tensor, dim)`."""
 
-    def __init__(self, owner: Any, *given: Any, **named: Any):
+    def __init__(self, owner: Any, *arguments: Any, **named: Any):
         import torch
 
-        values = list(given) if owner is torch else [owner, *given]
+        values = list(arguments) if owner is torch else [owner, *arguments]
         tensor = named["input"] if "input" in named else values.pop(0)
         dim = named.get("dim", values[0] if values else 0)
         if isinstance(tensor, torch.Tensor) and tensor.dim():
             super().__init__(tensor.movedim(dim, 0) if dim else tensor)
         else:  # something of the same name
-            super().__init__(owner.unbind(*given, **named))
+            super().__init__(owner.unbind(*arguments, **named))
 
 
-def listed(given: Any) -> Any:
+def listed(tensor: Any) -> Any:
     """`given.tolist()`, of a tensor whose length may be another one for others, with tensors as items."""
     import torch
 
-    is_row = isinstance(given, torch.Tensor) and given.dim() == 1 and is_open(given.shape[0])
-    return Stack(given) if is_row else given.tolist()
+    is_row = isinstance(tensor, torch.Tensor) and tensor.dim() == 1 and is_open(tensor.shape[0])
+    return Stack(tensor) if is_row else tensor.tolist()
 
 
-def length(given: Any) -> Any:
+def length(items: Any) -> Any:
     """`len(given)`, of a tensor or a list that a loop fills as it may be for others."""
-    if isinstance(given, Items):
-        return given.count() if given.is_open else len(given.plain())
-    given = given.whole if isinstance(given, Stack) else given
-    return given.shape[0] if isinstance(given, sys.modules["torch"].Tensor) and given.dim() else len(given)
+    if isinstance(items, Items):
+        return items.count() if items.is_open else len(items.plain())
+    items = items.tensor if isinstance(items, Stack) else items
+    return items.shape[0] if isinstance(items, sys.modules["torch"].Tensor) and items.dim() else len(items)
 
 
-def total(given: Any, *start: Any) -> Any:
+def total(items: Any, *start: Any) -> Any:
     """`sum(given)`, of a list that a loop fills as it may be for others."""
-    if isinstance(given, Items):
-        return sum(start, given.rows.sum(0)) if given.is_open else sum(given.plain(), *start)
-    return sum(start, given.whole.sum(0)) if isinstance(given, Stack) else sum(given, *start)
+    if isinstance(items, Items):
+        return sum(start, items.rows.sum(0)) if items.is_open else sum(items.plain(), *start)
+    return sum(start, items.tensor.sum(0)) if isinstance(items, Stack) else sum(items, *start)
 
 
-def largest(given: Any, *more: Any, **named: Any) -> Any:
+def largest(items: Any, *more: Any, **named: Any) -> Any:
     """`max(given)`, of a list of numbers that a loop fills as it may be for others."""
-    return _extreme(max, given, more, named)
+    return _extreme(max, items, more, named)
 
 
-def smallest(given: Any, *more: Any, **named: Any) -> Any:
+def smallest(items: Any, *more: Any, **named: Any) -> Any:
     """`min(given)`, of a list of numbers that a loop fills as it may be for others."""
-    return _extreme(min, given, more, named)
+    return _extreme(min, items, more, named)
 
 
-def _extreme(theirs: Any, given: Any, more: Sequence[Any], named: Mapping[str, Any]) -> Any:
-    if isinstance(given, Stack) and given.whole.dim() == 1 and not more and not named:
-        return getattr(given.whole, f"a{theirs.__name__}")(0)
-    return theirs(given, *more, **named)
+def _extreme(function: Any, items: Any, more: Sequence[Any], named: Mapping[str, Any]) -> Any:
+    if isinstance(items, Stack) and items.tensor.dim() == 1 and not more and not named:
+        return getattr(items.tensor, f"a{function.__name__}")(0)
+    return function(items, *more, **named)
 
 
-def product(given: Any) -> Any:
+def product(shape: Any) -> Any:
     """`given.numel()`, of a shape as it may be for others."""
-    if not isinstance(given, sys.modules["torch"].Size):
-        return given.numel()
-    return functools.reduce(operator.mul, given, 1)
+    if not isinstance(shape, sys.modules["torch"].Size):
+        return shape.numel()
+    return functools.reduce(operator.mul, shape, 1)
 
 
 class Reversed:

@@ -8,88 +8,88 @@ from typing import Any
 
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.recording.found_loops import warn_of_index
-from ovjit.readers.torch.recording.patches import untraced
+from ovjit.readers.torch.recording.patches import suspend_tracing
 from ovjit.readers.torch.recording.traced_nodes import kind_of, made_node
 
 
 class Stack(list):
-    """A list that a loop has lengthened: `whole` has its items along a first dimension.
+    """A list that a loop has lengthened: `tensor` has its items along a first dimension.
 
     What asks for their number otherwise than by `length`, or goes through them in a function that did not
     change, gets as many as the example has.
     """
 
-    def __init__(self, whole: Any):
+    def __init__(self, tensor: Any):
         super().__init__()
-        self.whole = whole
+        self.tensor = tensor
 
     def __len__(self) -> int:
         warn_of_index(sys._getframe(1))
-        with untraced():
-            return self.whole.shape[0]
+        with suspend_tracing():
+            return self.tensor.shape[0]
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.whole.unbind())
+        return iter(self.tensor.unbind())
 
     def __reversed__(self) -> Iterator[Any]:
-        return iter(self.whole.unbind()[::-1])
+        return iter(self.tensor.unbind()[::-1])
 
     def __getitem__(self, at: Any) -> Any:
         if not isinstance(at, slice):
-            return self.whole[at]
+            return self.tensor[at]
         if at.step is None or at.step > 0:
-            return Stack(self.whole[at])
+            return Stack(self.tensor[at])
         if (at.start, at.stop) != (None, None):
             raise UnsupportedError("a slice backwards of a list that a recorded loop fills needs all items")
-        return Stack(self.whole.flip(0)[:: -at.step])
+        return Stack(self.tensor.flip(0)[:: -at.step])
 
     def __add__(self, more: Any) -> Any:
-        return Stack(joined(self, more))
+        return Stack(concat_lists(self, more))
 
     def __radd__(self, first: Any) -> Any:
-        return Stack(joined(first, self))
+        return Stack(concat_lists(first, self))
 
     def append(self, item: Any) -> None:
-        self.whole = joined(self, [item])
+        self.tensor = concat_lists(self, [item])
 
     def insert(self, at: Any, item: Any) -> None:
         if at != 0:
             raise UnsupportedError("a list that a recorded loop fills gets items at its ends alone")
-        self.whole = joined([item], self)
+        self.tensor = concat_lists([item], self)
 
     def extend(self, more: Any) -> None:
-        self.whole = joined(self, more)
+        self.tensor = concat_lists(self, more)
 
     def __iadd__(self, more: Any) -> Any:
         self.extend(more)
         return self
 
     def reverse(self) -> None:
-        self.whole = self.whole.flip(0)
+        self.tensor = self.tensor.flip(0)
 
 
-def tensor_of_list(given: Any, dtype: Any = None) -> Any:
+def tensor_of_list(data: Any, dtype: Any = None) -> Any:
     """`torch.tensor(given)`, of a list that a loop has lengthened; None of anything else."""
     import torch
 
-    if not isinstance(given, Stack):
+    if not isinstance(data, Stack):
         return None
-    kind = given.whole.dtype
+    kind = data.tensor.dtype
     if kind != torch.bool:
         kind = torch.get_default_dtype() if kind.is_floating_point else torch.int64
-    return given.whole.to(dtype or kind, copy=True)
+    return data.tensor.to(dtype or kind, copy=True)
 
 
-def joined(*lists: Any) -> Any:
+def concat_lists(*lists: Any) -> Any:
     """The items of lists, one list after the other, along a first dimension."""
     import torch
 
-    wholes = [v.whole if isinstance(v, Stack) else torch.stack(list(v)) for v in lists if _has_items(v)]
-    return wholes[0] if len(wholes) == 1 else torch.cat(wholes)
+    tensors = [v.tensor if isinstance(v, Stack) else torch.stack(list(v)) for v in lists if _has_items(v)]
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
 
-def _has_items(given: Any) -> bool:
-    return isinstance(given, Stack) or bool(given)
+def _has_items(items: Any) -> bool:
+    return isinstance(items, Stack) or bool(items)
 
 
 class Added(list):

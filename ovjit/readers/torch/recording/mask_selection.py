@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ovjit.readers.torch.recording.patches import patched, untraced
+from ovjit.readers.torch.recording.patches import patch, suspend_tracing
 
 #: A loop over a mask of more places than these is recorded as it runs.
 MOST_PLACES = 512
@@ -48,7 +48,7 @@ def for_any_mask(*, export: bool = False, changes: bool = True) -> Iterator[Assu
     import torch
     from torch.overrides import TorchFunctionMode
 
-    noted = Assumed(changes)
+    assumed = Assumed(changes)
     rows = {**_rows(), **({} if export else _traced_rows())}
 
     class Mode(TorchFunctionMode):
@@ -56,30 +56,30 @@ def for_any_mask(*, export: bool = False, changes: bool = True) -> Iterator[Assu
             row = rows.get(function)
             if row is None:
                 return function(*args, **(kwargs or {}))
-            return row(noted, function, args, kwargs or {})
+            return row(assumed, function, args, kwargs or {})
 
     iterate = torch.Tensor.__iter__
 
     def each_place(self: Any) -> Any:
         line = getattr(self, _LINE, None)
-        places = _places(getattr(self, _MASK, line))
-        if places is None:
+        positions = _positions(getattr(self, _MASK, line))
+        if positions is None:
             return iterate(self)
-        noted.any = True
-        if not noted.changes:
+        assumed.any = True
+        if not assumed.changes:
             return iterate(self)
-        return iter([place[0] for place in places] if line is not None else places)
+        return iter([position[0] for position in positions] if line is not None else positions)
 
-    with patched((torch.Tensor, "__iter__", each_place)), Mode():
-        yield noted
+    with patch((torch.Tensor, "__iter__", each_place)), Mode():
+        yield assumed
 
 
 def depends_on_mask(graph: Any, warned: Sequence[Any]) -> bool:
     """Whether a trace selects or lists places, and has iterations or branches of its example."""
-    told = " ".join(str(w.message) for w in warned)
-    if "to a Python list" in told:
+    messages = " ".join(str(w.message) for w in warned)
+    if "to a Python list" in messages:
         return True
-    if "Iterating over a tensor" not in told and "to a Python boolean" not in told:
+    if "Iterating over a tensor" not in messages and "to a Python boolean" not in messages:
         return False
     if any(node.inputsSize() == 1 for node in graph.findAllNodes("aten::where")):
         return True
@@ -87,17 +87,17 @@ def depends_on_mask(graph: Any, warned: Sequence[Any]) -> bool:
     return any(graph.findNode(kind) is not None for kind in kinds)
 
 
-def _places(mask: Any) -> list[Any] | None:
+def _positions(mask: Any) -> list[Any] | None:
     """All places of a mask as tensors, None if there are too many or its shape is not known."""
     import torch
 
     if mask is None:
         return None
-    with untraced():
+    with suspend_tracing():
         shape = tuple(mask.shape)
         if not shape or not all(isinstance(d, int) for d in shape) or math.prod(shape) > MOST_PLACES:
             return None
-        return [torch.tensor(place) for place in itertools.product(*map(range, shape))]
+        return [torch.tensor(position) for position in itertools.product(*map(range, shape))]
 
 
 _Row = Callable[[Assumed, Any, Sequence[Any], Mapping[str, Any]], Any]
@@ -110,7 +110,7 @@ def _rows() -> dict[Any, _Row]:
     return {
         torch.nonzero: _nonzero, torch.Tensor.nonzero: _nonzero, torch.where: _where,
         torch.Tensor.__getitem__: _part, torch.argwhere: _nonzero, torch.Tensor.argwhere: _nonzero,
-        torch.Tensor.tolist: _listed,
+        torch.Tensor.tolist: _to_list,
     }  # fmt: skip
 
 
@@ -126,38 +126,38 @@ def _traced_rows() -> dict[Any, _Row]:
     }  # fmt: skip
 
 
-def _nonzero(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def _nonzero(assumed: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     result = function(*args, **kwargs)
     mask = args[0] if args else kwargs.get("input")
     if isinstance(result, tuple):
-        return _selected(result, mask)
+        return _mark_selected(result, mask)
     setattr(result, _MASK, mask)
-    return _selected((result,))[0]
+    return _mark_selected((result,))[0]
 
 
-def _where(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def _where(assumed: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     result = function(*args, **kwargs)
     mask = args[0] if args else kwargs.get("condition")
-    return _selected(result, mask) if isinstance(result, tuple) else result
+    return _mark_selected(result, mask) if isinstance(result, tuple) else result
 
 
-def _selected(made: tuple[Any, ...], mask: Any = None) -> tuple[Any, ...]:
+def _mark_selected(indices: tuple[Any, ...], mask: Any = None) -> tuple[Any, ...]:
     """Mark index tensors of selected elements; torch.export assumes that they have at least one element.
 
     The only index tensor of a one-dimensional `mask` refers to the mask.
     """
     import torch
 
-    if mask is not None and len(made) == 1:
-        setattr(made[0], _LINE, mask)
-    for value in made:
+    if mask is not None and len(indices) == 1:
+        setattr(indices[0], _LINE, mask)
+    for value in indices:
         setattr(value, _SELECTED, True)
         if isinstance(value.shape[0], torch.SymInt):
             torch._check(value.shape[0] >= 1)
-    return made
+    return indices
 
 
-def _part(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def _part(assumed: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """`places[:]` are the same places."""
     result = function(*args, **kwargs)
     if isinstance(args[1], slice) and args[1] == slice(None):
@@ -167,59 +167,59 @@ def _part(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[st
     return result
 
 
-def _numel(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def _numel(assumed: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     import torch
 
     result = function(*args, **kwargs)
     if hasattr(args[0], _SELECTED):
         if isinstance(result, torch.Tensor):
             setattr(result, _COUNT, True)
-        elif not noted.changes:  # a number of Python's has no marks
-            noted.any = True
+        elif not assumed.changes:  # a number of Python's has no marks
+            assumed.any = True
     return result
 
 
 def _answer(truth: bool) -> _Row:
     """`count > 0`, `count != 0` and `count`, or `count == 0`: there is some."""
 
-    def row(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def row(assumed: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         against_zero = len(args) == 1 or (isinstance(args[1], int) and args[1] == 0)
         if not against_zero or not hasattr(args[0], _COUNT):
             return function(*args, **kwargs)
-        noted.any = True
+        assumed.any = True
         return truth
 
     return row
 
 
-def _listed(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def _to_list(assumed: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """All places of a mask; other numbers each as a tensor, by which it is traced where it came from."""
     import torch
 
     tensor = args[0]
-    places = _places(getattr(tensor, _LINE, None))
+    positions = _positions(getattr(tensor, _LINE, None))
     is_list = tensor.dim() == 1 and tensor.dtype in (torch.int64, torch.int32)
-    if not noted.changes:
-        noted.any = noted.any or places is not None or is_list
+    if not assumed.changes:
+        assumed.any = assumed.any or positions is not None or is_list
         return function(*args, **kwargs)
-    if places is not None:
-        noted.any = True
-        return list(range(len(places)))
+    if positions is not None:
+        assumed.any = True
+        return list(range(len(positions)))
     if not is_list or torch._C._get_tracing_state() is None:
         return function(*args, **kwargs)
     if torch._C._get_value_trace(tensor).node().kind() == "prim::Constant":
         return function(*args, **kwargs)
-    noted.any = True
+    assumed.any = True
     return list(tensor.unbind())
 
 
-def agrees(wanted: Sequence[Any], got: Sequence[Any]) -> bool:
+def agrees(expected: Sequence[Any], actual: Sequence[Any]) -> bool:
     """Whether two lists of tensors are close."""
     import torch
 
-    if len(wanted) != len(got):
+    if len(expected) != len(actual):
         return False
-    for a, b in zip(wanted, got, strict=True):
+    for a, b in zip(expected, actual, strict=True):
         if a.shape != b.shape or a.dtype != b.dtype:
             return False
         limit = 0.0

@@ -6,26 +6,26 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ovjit.readers.torch.recording.patches import patched, untraced
+from ovjit.readers.torch.recording.patches import patch, suspend_tracing
 
 
 @contextlib.contextmanager
-def replaced(root: Any, extensions: Mapping[Any, Any]) -> Iterator[bool]:
+def replace_modules(root: Any, extensions: Mapping[Any, Any]) -> Iterator[bool]:
     """Modules that an extension is for call its operator: an instance, a class, or a name below `root`. Gives
     whether there are any."""
     modules = root.named_modules() if extensions and hasattr(root, "named_modules") else ()
-    found = [(module, extension_of(name, module, extensions)) for name, module in modules]
-    rows = [(module, "forward", forward_of(module, each)) for module, each in found if each is not None]
-    with patched(*rows):
+    pairs = [(module, extension_of(name, module, extensions)) for name, module in modules]
+    rows = [(module, "forward", forward_of(module, each)) for module, each in pairs if each is not None]
+    with patch(*rows):
         yield bool(rows)
 
 
 def extension_of(name: str, module: Any, extensions: Mapping[Any, Any]) -> Any:
     """The extension for a module, None if there is none."""
     for key in (module, module.__class__, name):
-        found = extensions.get(key)
-        if found is not None and found.condition(module):
-            return found
+        extension = extensions.get(key)
+        if extension is not None and extension.condition(module):
+            return extension
     return None
 
 
@@ -33,10 +33,10 @@ def forward_of(module: Any, extension: Any) -> Any:
     """A forward that gives `convert` a function which stands for the operator in the traced graph."""
     import torch
 
-    own = type(module).forward
+    original = type(module).forward
     is_evaluated = []  # not empty while the module computes what its operator gives
 
-    def evaluated(*args: Any, **kwargs: Any) -> Any:
+    def evaluate(*args: Any, **kwargs: Any) -> Any:
         is_evaluated.append(True)
         try:
             return extension.evaluate(module, *args, **kwargs)
@@ -45,18 +45,18 @@ def forward_of(module: Any, extension: Any) -> Any:
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         if is_evaluated:
-            return own(module, *args, **kwargs)
+            return original(module, *args, **kwargs)
 
-        def target(*given: Any) -> Any:
+        def target(*inputs: Any) -> Any:
             def run(context: Any, *inner: Any) -> Any:
-                with untraced():
-                    return evaluated(*args, **kwargs)
+                with suspend_tracing():
+                    return evaluate(*args, **kwargs)
 
             kind = {"forward": staticmethod(run)}
             function: Any = type(extension.target_op, (torch.autograd.Function,), kind)
-            return function.apply(*given)
+            return function.apply(*inputs)
 
         return extension.convert(module, target, *args, **kwargs)
 
-    forward.__wrapped__ = own  # type: ignore[attr-defined]
+    forward.__wrapped__ = original  # type: ignore[attr-defined]
     return forward

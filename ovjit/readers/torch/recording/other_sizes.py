@@ -17,7 +17,7 @@ from typing import Any
 
 from ovjit.readers.torch.recording.effects import Effect, Effects
 from ovjit.readers.torch.recording.mask_selection import agrees
-from ovjit.readers.torch.recording.state import called
+from ovjit.readers.torch.recording.state import call_unchanged
 from ovjit.readers.torch.recording.trace import Prepared, quietly
 
 #: For how many other sizes a module is run, and how many are tried.
@@ -35,38 +35,38 @@ class OtherSizes:
         self._ready = ready
         self._effects = effects
         self._seconds = seconds
-        self._known: list[tuple[list[Any], Any]] | None = None
+        self._examples: list[tuple[list[Any], Any]] | None = None
 
     def wrong(self, script: Any) -> int:
         """Count the examples for which a trace raises an error or differs from the module."""
-        return sum(right is not True for right in self._compared(script))
+        return sum(right is not True for right in self._compare(script))
 
     def differs(self, program: Any) -> bool:
         """True if a program differs from the module for an example. Errors of the program do not count."""
-        return any(right is False for right in self._compared(program))
+        return any(right is False for right in self._compare(program))
 
-    def _compared(self, recorded: Any) -> Iterator[bool | None]:
+    def _compare(self, recorded: Any) -> Iterator[bool | None]:
         """Yield for each example whether the recording's results agree with the module's; None for errors."""
         import torch
 
-        for leaves, wanted in self._first() if self._known is None else self._known:
+        for leaves, expected in self._first() if self._examples is None else self._examples:
             try:
                 with quietly(), torch.no_grad(), torch.jit.optimized_execution(False):
-                    yield agrees(wanted, called(recorded, self._ready.module, leaves))
+                    yield agrees(expected, call_unchanged(recorded, self._ready.module, leaves))
             except Exception:  # which the model would raise, too
                 yield None
 
     def _first(self) -> Iterator[tuple[list[Any], Any]]:
         """Yield examples and the module's outputs. Each one is compared before the next one is searched."""
-        self._known = []
+        self._examples = []
         names = list(self._ready.module.names)
         begin = time.perf_counter()
-        for leaves in islice(_resized(self._ready.leaves), MOST_TRIES):
+        for leaves in islice(_resize(self._ready.leaves), MOST_TRIES):
             result = self._outputs(leaves)
             if result is not None:
-                self._known.append((leaves, result))
+                self._examples.append((leaves, result))
                 yield leaves, result
-            if len(self._known) == MOST_SIZES or time.perf_counter() - begin > self._seconds:
+            if len(self._examples) == MOST_SIZES or time.perf_counter() - begin > self._seconds:
                 break
         self._ready.module.names[:] = names
 
@@ -77,7 +77,7 @@ class OtherSizes:
         limit = max(LEAST_LIMIT, LONGER * self._seconds)
         try:
             with quietly(), torch.no_grad():
-                return called(partial(within, limit, self._run), self._ready.module, leaves)
+                return call_unchanged(partial(within, limit, self._run), self._ready.module, leaves)
         except (Exception, SystemExit, Effect):
             return None
 
@@ -94,7 +94,7 @@ class _Late(BaseException):
 _UNTIL_RAISED = 100
 
 
-def within(seconds: float, function: Callable[..., Any], *given: Any) -> Any:
+def within(seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call `function` with a time limit. Raises TimeoutError if its Python code runs for longer.
 
     An asynchronous exception is requested only when the time has run out. A withdrawn request leaves a flag
@@ -113,7 +113,7 @@ def within(seconds: float, function: Callable[..., Any], *given: Any) -> Any:
     timer.start()
     try:
         try:
-            return function(*given)
+            return function(*arguments)
         finally:
             timer.cancel()
             is_late = False
@@ -128,14 +128,14 @@ def within(seconds: float, function: Callable[..., Any], *given: Any) -> Any:
         raise TimeoutError(f"it takes more than {seconds} seconds") from None
 
 
-def _resized(leaves: Sequence[Any]) -> Iterator[list[Any]]:
+def _resize(leaves: Sequence[Any]) -> Iterator[list[Any]]:
     """Tensors of other shapes, each shape once."""
-    seen = {tuple(leaf.shape for leaf in leaves)}
+    tried_shapes = {tuple(leaf.shape for leaf in leaves)}
     for change, axis in _changes([tuple(leaf.shape) for leaf in leaves]):
         result = [_with_lengths(leaf, change, axis) for leaf in leaves]
         shapes = tuple(leaf.shape for leaf in result)
-        if shapes not in seen:
-            seen.add(shapes)
+        if shapes not in tried_shapes:
+            tried_shapes.add(shapes)
             yield result
 
 
@@ -162,7 +162,7 @@ def _with_lengths(leaf: Any, change: Mapping[int, int], axis: int | None) -> Any
     """A tensor with other lengths of all its axes, or of one; its items are repeated."""
     import torch
 
-    for place, length in enumerate(leaf.shape):
-        if length in change and axis in (None, place):
-            leaf = leaf.index_select(place, torch.arange(change[length]) % length)
+    for dim, length in enumerate(leaf.shape):
+        if length in change and axis in (None, dim):
+            leaf = leaf.index_select(dim, torch.arange(change[length]) % length)
     return leaf

@@ -20,7 +20,7 @@ _patches: list[tuple[Any, str, Any, Any]] = []
 
 
 @contextlib.contextmanager
-def patched(*rows: tuple[Any, str, Any]) -> Iterator[None]:
+def patch(*rows: tuple[Any, str, Any]) -> Iterator[None]:
     """Context manager that sets attributes of classes and modules, given as rows of (owner, name, value).
 
     At exit it restores the previous attributes and removes those that the owner did not have itself. One
@@ -45,44 +45,44 @@ def _here(owner: Any, name: str, before: Any, value: Any) -> Any:
     """Return an attribute that is `value` in the recording thread and the owner's previous one in others."""
     if isinstance(value, property):
         assert isinstance(before, property) or before is _ABSENT
-        theirs = property(*(_elsewhere(owner, name, before, at) for at in range(2)))
-        pairs = zip((value.fget, value.fset), (theirs.fget, theirs.fset), strict=True)
+        unpatched = property(*(_elsewhere(owner, name, before, at) for at in range(2)))
+        pairs = zip((value.fget, value.fset), (unpatched.fget, unpatched.fset), strict=True)
         return property(*(_either(one, other) for one, other in pairs))
     if isinstance(value, type) or not callable(value):
         return value
-    found = before if before is not _ABSENT else _inherited(owner, name)
-    return _either(value, found if found is not _ABSENT else _missing(owner, name))
+    original = before if before is not _ABSENT else _find_inherited(owner, name)
+    return _either(value, original if original is not _ABSENT else _missing(owner, name))
 
 
-def _either(ours: Any, theirs: Any) -> Any:
-    if isinstance(theirs, (staticmethod, classmethod)):
-        theirs = theirs.__func__
+def _either(replacement: Any, original: Any) -> Any:
+    if isinstance(original, (staticmethod, classmethod)):
+        original = original.__func__
 
-    def function(*given: Any, **named: Any) -> Any:
-        return (ours if is_recording() else theirs)(*given, **named)
+    def function(*args: Any, **named: Any) -> Any:
+        return (replacement if is_recording() else original)(*args, **named)
 
     with contextlib.suppress(AttributeError):
-        functools.update_wrapper(function, ours)
-        if not hasattr(ours, "__wrapped__"):
+        functools.update_wrapper(function, replacement)
+        if not hasattr(replacement, "__wrapped__"):
             del function.__wrapped__  # type: ignore[attr-defined]
         else:
-            function.__wrapped__ = ours.__wrapped__  # type: ignore[attr-defined]
+            function.__wrapped__ = replacement.__wrapped__  # type: ignore[attr-defined]
     return function
 
 
-def _elsewhere(owner: Any, name: str, before: Any, place: int) -> Any:
+def _elsewhere(owner: Any, name: str, before: Any, index: int) -> Any:
     """Return a function that gets (0) or sets (1) the attribute of a class without the patch."""
-    found = before if before is not _ABSENT else _inherited(owner, name)
-    if place == 0:
-        return lambda self: found.__get__(self, type(self))
-    return lambda self, value: found.__set__(self, value)
+    original = before if before is not _ABSENT else _find_inherited(owner, name)
+    if index == 0:
+        return lambda self: original.__get__(self, type(self))
+    return lambda self, value: original.__set__(self, value)
 
 
-def _inherited(owner: Any, name: str) -> Any:
+def _find_inherited(owner: Any, name: str) -> Any:
     """Return the attribute that an object or a class inherits, as a function of the object, or `_ABSENT`."""
     if isinstance(owner, type):
-        found = (vars(kind)[name] for kind in owner.__mro__[1:] if name in vars(kind))
-        return next(found, _ABSENT)
+        inherited = (vars(kind)[name] for kind in owner.__mro__[1:] if name in vars(kind))
+        return next(inherited, _ABSENT)
     if isinstance(owner, ModuleType):
         return vars(builtins).get(name, _ABSENT)
     return getattr(owner, name, _ABSENT)
@@ -99,21 +99,21 @@ def _missing(owner: Any, name: str) -> Callable[..., Any]:
     return function
 
 
-def divided() -> contextlib.AbstractContextManager[None]:
+def allow_divmod() -> contextlib.AbstractContextManager[None]:
     """Let Python's divmod, and pow with a modulus, take tensors, such as sizes while a module is traced. They
     do elsewhere for their numbers."""
     import torch
 
     power: Any = torch.Tensor.__pow__
 
-    def raised(base: Any, exponent: Any, modulus: Any = None) -> Any:
+    def modular_power(base: Any, exponent: Any, modulus: Any = None) -> Any:
         result = power(base, exponent)
         return result if modulus is None else result % modulus
 
-    return patched(
+    return patch(
         (torch.Tensor, "__divmod__", lambda a, b: (a // b, a % b)),
         (torch.Tensor, "__rdivmod__", lambda a, b: (b // a, b % a)),
-        (torch.Tensor, "__pow__", raised),
+        (torch.Tensor, "__pow__", modular_power),
     )
 
 
@@ -145,7 +145,7 @@ def named_variables() -> Iterator[None]:
 
         return name_of
 
-    with patched(*([(tracer, maker, lookup)] if hasattr(tracer, maker) else [])):
+    with patch(*([(tracer, maker, lookup)] if hasattr(tracer, maker) else [])):
         yield
 
 
@@ -164,18 +164,18 @@ def sizes_in_lists() -> contextlib.AbstractContextManager[None]:
 
     owners = {"torch": torch, "torch.nn.functional": torch.nn.functional, "torch.Tensor": torch.Tensor}
 
-    def listed(value: Any) -> Any:
+    def as_list(value: Any) -> Any:
         return [value] if isinstance(value, torch.Tensor) and not value.dim() else value
 
-    def wrapped(theirs: Any) -> Any:
-        def function(*given: Any, **named: Any) -> Any:
-            others = {k: v if k == "input" else listed(v) for k, v in named.items()}
-            return theirs(*given[:1], *map(listed, given[1:]), **others)
+    def wrap(original: Any) -> Any:
+        def function(*args: Any, **named: Any) -> Any:
+            others = {k: v if k == "input" else as_list(v) for k, v in named.items()}
+            return original(*args[:1], *map(as_list, args[1:]), **others)
 
         return function
 
-    return patched(*(
-        (owners[owner], name, wrapped(getattr(owners[owner], name)))
+    return patch(*(
+        (owners[owner], name, wrap(getattr(owners[owner], name)))
         for owner, names in _LISTING.items() for name in names
     ))  # fmt: skip
 
@@ -185,20 +185,20 @@ def traced_data() -> contextlib.AbstractContextManager[None]:
     `x.data = y` writes the numbers of y."""
     import torch
 
-    theirs: Any = torch._C.TensorBase.data
+    descriptor: Any = torch._C.TensorBase.data
 
     def data(self: Any) -> Any:
-        return theirs.__get__(self) if torch._C._get_tracing_state() is None else self.detach()
+        return descriptor.__get__(self) if torch._C._get_tracing_state() is None else self.detach()
 
     def assign(self: Any, value: Any) -> None:
         is_alike = self.shape == value.shape and self.dtype == value.dtype
         if torch._C._get_tracing_state() is None or not is_alike:
-            theirs.__set__(self, value)
+            descriptor.__set__(self, value)
             return
         with torch.no_grad():
             self.detach().copy_(value)
 
-    return patched((torch.Tensor, "data", property(data, assign)))
+    return patch((torch.Tensor, "data", property(data, assign)))
 
 
 def _put_back(owner: Any, name: str, value: Any) -> None:
@@ -209,7 +209,7 @@ def _put_back(owner: Any, name: str, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def _unpatched() -> Iterator[None]:
+def _suspend_patches() -> Iterator[None]:
     """A context without the patches."""
     rows = list(_patches)
     for owner, name, value, _ in reversed(rows):
@@ -228,14 +228,14 @@ def plain_scripts() -> Iterator[None]:
     import torch
 
     compiler, name = torch.jit._script, "_script_impl"
-    theirs: Any = getattr(compiler, name, None)
+    original: Any = getattr(compiler, name, None)
 
-    def compiled(*given: Any, **named: Any) -> Any:
+    def compile_plain(*args: Any, **named: Any) -> Any:
         named["_frames_up"] = named.get("_frames_up", 0) + 1  # this function's
-        with _unpatched():
-            return theirs(*given, **named)
+        with _suspend_patches():
+            return original(*args, **named)
 
-    with patched(*([] if theirs is None else [(compiler, name, compiled)])):
+    with patch(*([] if original is None else [(compiler, name, compile_plain)])):
         yield
 
 
@@ -249,21 +249,21 @@ def plain_modules() -> Iterator[None]:
 
     recursive, internal = torch.jit._recursive, torch._jit_internal
 
-    def unless_traced(theirs: Any, nothing: type) -> Any:
+    def unless_traced(original: Any, nothing: type) -> Any:
         def function(module: Any, *more: Any) -> Any:
-            return nothing() if type(module).__module__ == "torch.jit._trace" else theirs(module, *more)
+            return nothing() if type(module).__module__ == "torch.jit._trace" else original(module, *more)
 
         return function
 
     rows = [(internal, "module_has_exports", lambda module: False)]
     for name, nothing in (("get_overload_annotations", dict), ("get_property_stubs", list)):
         rows.append((recursive, name, unless_traced(getattr(recursive, name, None), nothing)))
-    with patched(*(row for row in rows if hasattr(row[0], row[1]))):
+    with patch(*(row for row in rows if hasattr(row[0], row[1]))):
         yield
 
 
 @contextlib.contextmanager
-def untraced() -> Iterator[None]:
+def suspend_tracing() -> Iterator[None]:
     """Context manager that suspends tracing: operations are not recorded, and numbers are Python's."""
     import torch
 

@@ -1,6 +1,6 @@
 """Replacements for functions of Python, `math`, NumPy and PyTorch that keep sizes as tensors of the trace.
 
-`shadowed` puts them into the user's modules instead of the functions that return Python numbers.
+`shadow_functions` puts them into the user's modules instead of the functions that return Python numbers.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def tensor_makers() -> frozenset[Callable[..., Any]]:
 
 def data_of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Return the data argument of a call of one of `tensor_makers`."""
-    place = 1 if function.__name__ == "new_tensor" else 0
-    return args[place] if len(args) > place else kwargs.get("data", kwargs.get("obj"))
+    index = 1 if function.__name__ == "new_tensor" else 0
+    return args[index] if len(args) > index else kwargs.get("data", kwargs.get("obj"))
 
 
 def tensor_of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -60,7 +60,7 @@ def tensor_of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping
             v.is_floating_point() if hasattr(v, "dim") else isinstance(v, float) for v in numbers_in(data)
         )
         kind = torch.get_default_dtype() if reals else torch.int64
-    return _stacked(data, kind)
+    return _stack_numbers(data, kind)
 
 
 def numbers_in(data: Any) -> Iterator[Any]:
@@ -71,21 +71,21 @@ def numbers_in(data: Any) -> Iterator[Any]:
         yield data
 
 
-def _stacked(data: Any, kind: Any) -> Any:
+def _stack_numbers(data: Any, kind: Any) -> Any:
     import torch
 
     if isinstance(data, (list, tuple)):
-        return torch.stack([_stacked(part, kind) for part in data])
+        return torch.stack([_stack_numbers(part, kind) for part in data])
     return data.to(kind) if isinstance(data, torch.Tensor) else torch.scalar_tensor(data, dtype=kind)
 
 
 class _IntType(type):
-    def __call__(cls, *given: Any, **named: Any) -> Any:
-        if len(given) == 1 and is_of_sizes(given[0]):
-            return _whole(given[0], "trunc")
-        if given and _is_symbol(given[0]):
-            return sys.modules["torch"].sym_int(given[0])
-        return builtins.int(*given, **named)
+    def __call__(cls, *args: Any, **named: Any) -> Any:
+        if len(args) == 1 and is_of_sizes(args[0]):
+            return _round_by(args[0], "trunc")
+        if args and _is_symbol(args[0]):
+            return sys.modules["torch"].sym_int(args[0])
+        return builtins.int(*args, **named)
 
     def __instancecheck__(cls, value: Any) -> bool:
         return isinstance(value, builtins.int) or (is_of_sizes(value) and not value.is_floating_point())
@@ -96,10 +96,10 @@ class _Int(int, metaclass=_IntType):
 
 
 class _FloatType(type):
-    def __call__(cls, *given: Any) -> Any:
-        if given and _is_symbol(given[0]):
-            return sys.modules["torch"].sym_float(given[0])
-        return given[0].double() if given and is_of_sizes(given[0]) else builtins.float(*given)
+    def __call__(cls, *args: Any) -> Any:
+        if args and _is_symbol(args[0]):
+            return sys.modules["torch"].sym_float(args[0])
+        return args[0].double() if args and is_of_sizes(args[0]) else builtins.float(*args)
 
     def __instancecheck__(cls, value: Any) -> bool:
         return isinstance(value, builtins.float) or (is_of_sizes(value) and value.is_floating_point())
@@ -116,7 +116,7 @@ def _is_symbol(value: Any) -> bool:
     return isinstance(value, (torch.SymInt, torch.SymFloat))
 
 
-def _whole(value: Any, how: str) -> Any:
+def _round_by(value: Any, how: str) -> Any:
     """A size's integer: it stays one, or a real one is rounded."""
     import torch
 
@@ -127,7 +127,7 @@ def _round(value: Any, digits: int | None = None) -> Any:
     if not is_of_sizes(value):
         return builtins.round(value) if digits is None else builtins.round(value, digits)
     if digits is None or not value.is_floating_point():
-        return _whole(value, "round")
+        return _round_by(value, "round")
     return (value.double() * 10.0**digits).round() / 10.0**digits
 
 
@@ -151,7 +151,7 @@ def _sorted(items: Any, **named: Any) -> Any:
     return values[::-1] if named.get("reverse") else values
 
 
-def _truths(theirs: Callable[..., Any], combined: str) -> Callable[..., Any]:
+def _truths(original: Callable[..., Any], combined: str) -> Callable[..., Any]:
     """`any` or `all` for code that is recorded."""
 
     def function(items: Any) -> Any:
@@ -161,9 +161,9 @@ def _truths(theirs: Callable[..., Any], combined: str) -> Callable[..., Any]:
         for item in items:
             if is_of_sizes(item):
                 open_ones.append(item != 0)
-            elif theirs((item,)) is (theirs is any):
-                return theirs is any
-        return functools.reduce(getattr(torch, combined), open_ones) if open_ones else theirs(())
+            elif original((item,)) is (original is any):
+                return original is any
+        return functools.reduce(getattr(torch, combined), open_ones) if open_ones else original(())
 
     return function
 
@@ -182,27 +182,27 @@ def _length(value: Any) -> Any:
     return value.size(0) if is_traced and value.dim() else len(value)
 
 
-def _extreme(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
+def _extreme(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     """`max` or `min` for code that is recorded."""
 
-    def function(*given: Any, **named: Any) -> Any:
+    def function(*args: Any, **named: Any) -> Any:
         import torch
 
-        if len(given) == 1 and not isinstance(given[0], torch.Tensor):
-            items = list(given[0])
+        if len(args) == 1 and not isinstance(args[0], torch.Tensor):
+            items = list(args[0])
             if not items or not all(_is_number(v) or _is_symbol(v) for v in items):
-                return theirs(items, **named)
-            given = tuple(items)
+                return original(items, **named)
+            args = tuple(items)
         key = named.pop("key", None) or _itself
-        keys = list(map(key, given))
+        keys = list(map(key, args))
         if any(map(_is_symbol, keys)) and key is _itself:
-            return functools.reduce(getattr(torch, f"sym_{name[:3]}"), given)
-        if not any(map(is_of_sizes, keys)) or not all(map(_is_number, given)):
-            return theirs(given if len(given) > 1 else [*given], key=key, **named)
+            return functools.reduce(getattr(torch, f"sym_{name[:3]}"), args)
+        if not any(map(is_of_sizes, keys)) or not all(map(_is_number, args)):
+            return original(args if len(args) > 1 else [*args], key=key, **named)
         if key is _itself:
-            return functools.reduce(getattr(torch, name), map(_as_size, given))
-        best, value = keys[0], _as_size(given[0])
-        for other, item in zip(keys[1:], given[1:], strict=True):
+            return functools.reduce(getattr(torch, name), map(_as_size, args))
+        best, value = keys[0], _as_size(args[0])
+        for other, item in zip(keys[1:], args[1:], strict=True):
             better = other > best if name == "maximum" else other < best
             best, value = torch.where(better, other, best), torch.where(better, item, value)
         return value
@@ -241,7 +241,7 @@ def _in_double(name: str) -> Callable[..., Any]:
     return lambda *values: function(*(_as_size(v).double() for v in values))
 
 
-def _folded(combined: Callable[..., Any]) -> Callable[..., Any]:
+def _fold(combined: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *values: functools.reduce(combined, values)
 
 
@@ -249,17 +249,17 @@ def _math() -> Any:
     """The module `math` for code that is recorded."""
     import torch
 
-    def wrapped(name: str) -> Callable[..., Any]:
-        theirs, ours = getattr(math, name), _math_functions()[name]
+    def wrap(name: str) -> Callable[..., Any]:
+        original, recorded = getattr(math, name), _math_functions()[name]
 
-        def function(*given: Any, **named: Any) -> Any:
-            if len(given) == 1 and _is_symbol(given[0]) and hasattr(torch, f"_sym_{name}"):
-                return getattr(torch, f"_sym_{name}")(*given)
-            return ours(*given, **named) if any(map(is_of_sizes, given)) else theirs(*given, **named)
+        def function(*args: Any, **named: Any) -> Any:
+            if len(args) == 1 and _is_symbol(args[0]) and hasattr(torch, f"_sym_{name}"):
+                return getattr(torch, f"_sym_{name}")(*args)
+            return recorded(*args, **named) if any(map(is_of_sizes, args)) else original(*args, **named)
 
         return function
 
-    return SimpleNamespace(**{**vars(math), **{name: wrapped(name) for name in _math_functions()}})
+    return SimpleNamespace(**{**vars(math), **{name: wrap(name) for name in _math_functions()}})
 
 
 @functools.cache
@@ -280,7 +280,7 @@ def _math_functions() -> dict[str, Callable[..., Any]]:
         return (one - other).abs() <= torch.maximum(limit, _as_size(float(abs_tol)))
 
     rows = {name: _in_double(name) for name in _REAL if hasattr(math, name)}
-    rows |= {name: functools.partial(_whole, how=name) for name in ("floor", "ceil", "trunc")}
+    rows |= {name: functools.partial(_round_by, how=name) for name in ("floor", "ceil", "trunc")}
     rows |= {"isqrt": lambda value: _as_size(value).double().sqrt().floor().to(torch.int64)}
     return rows | {
         "log": log, "isclose": is_close, "gcd": of_integers("gcd"), "lcm": of_integers("lcm"),
@@ -291,22 +291,22 @@ class _NumPy:
     """`numpy` for code that is recorded."""
 
     def __getattr__(self, name: str) -> Any:
-        theirs = getattr(np, name)
-        ours = _numpy_functions().get(name)
-        if ours is None:
-            return theirs
+        original = getattr(np, name)
+        recorded = _numpy_functions().get(name)
+        if recorded is None:
+            return original
 
-        def function(*given: Any, **named: Any) -> Any:
-            numbers = list(numbers_in(given))
+        def function(*args: Any, **named: Any) -> Any:
+            numbers = list(numbers_in(args))
             if not any(map(is_of_sizes, numbers)):
-                return theirs(*given, **named)
+                return original(*args, **named)
             if name in ("array", "asarray"):
-                return ours(*given, **named)
+                return recorded(*args, **named)
             if named:
-                return theirs(*given, **named)
-            if isinstance(theirs, np.ufunc) and any(isinstance(v, (list, tuple)) for v in given):
-                return theirs(*map(_sizes_in_array, given))
-            return ours(*numbers)
+                return original(*args, **named)
+            if isinstance(original, np.ufunc) and any(isinstance(v, (list, tuple)) for v in args):
+                return original(*map(_sizes_in_array, args))
+            return recorded(*numbers)
 
         return function
 
@@ -335,8 +335,8 @@ class _Sizes(np.ndarray):
             return super().astype(dtype)
         return _sizes_in_array(self.tolist(), kind)
 
-    def mean(self, *given: Any, **named: Any) -> Any:
-        return super().mean(*given, **named) if given or named else self.sum() / self.size
+    def mean(self, *args: Any, **named: Any) -> Any:
+        return super().mean(*args, **named) if args or named else self.sum() / self.size
 
 
 def _sizes_in_array(data: Any, kind: str = "") -> Any:
@@ -370,7 +370,7 @@ def _numpy_functions() -> dict[str, Callable[..., Any]]:
     import torch
 
     rows = {name: _in_double(name) for name in (*_REAL, "floor", "ceil", "trunc") if hasattr(np, name)}
-    largest, smallest = _folded(_extreme("maximum", max)), _folded(_extreme("minimum", min))
+    largest, smallest = _fold(_extreme("maximum", max)), _fold(_extreme("minimum", min))
     rows |= {"max": largest, "maximum": largest, "min": smallest, "minimum": smallest}
     rows |= {"amax": largest, "amin": smallest, "abs": operator.abs, "absolute": operator.abs}
     rows |= {"floor_divide": operator.floordiv, "mod": operator.mod, "remainder": operator.mod,
@@ -382,29 +382,25 @@ def _numpy_functions() -> dict[str, Callable[..., Any]]:
     rows |= {"mean": lambda *values: functools.reduce(operator.add, values) / len(values)}
     rows |= {"cumsum": lambda *values: _sizes_in_array(list(itertools.accumulate(values)))}
     rows |= {"round": _in_double("rint"), "sign": torch.sign}
-    return rows | {"prod": _folded(operator.mul), "sum": _folded(operator.add)}
+    return rows | {"prod": _fold(operator.mul), "sum": _fold(operator.add)}
 
 
 class _MakerType(type):
     """Metaclass of the replacements for `torch.Tensor` and its like in recorded code."""
 
-    theirs: Any
+    constructor: Any
     kind: Any
 
-    def __call__(cls, *given: Any, **named: Any) -> Any:
-        if (
-            len(given) == 1
-            and type(given[0]) in (list, tuple)
-            and any(map(is_of_sizes, numbers_in(given[0])))
-        ):
-            return _stacked(given[0], cls.kind)
-        return cls.theirs(*given, **named)
+    def __call__(cls, *args: Any, **named: Any) -> Any:
+        if len(args) == 1 and type(args[0]) in (list, tuple) and any(map(is_of_sizes, numbers_in(args[0]))):
+            return _stack_numbers(args[0], cls.kind)
+        return cls.constructor(*args, **named)
 
     def __instancecheck__(cls, value: Any) -> bool:
-        return isinstance(value, cls.theirs)
+        return isinstance(value, cls.constructor)
 
     def __getattr__(cls, name: str) -> Any:
-        return getattr(cls.theirs, name)
+        return getattr(cls.constructor, name)
 
 
 @functools.cache
@@ -416,7 +412,7 @@ def _maker(name: str) -> Any:
              "HalfTensor": torch.float16, "LongTensor": torch.int64, "IntTensor": torch.int32}  # fmt: skip
     if name not in kinds:
         return None
-    return _MakerType(name, (), {"theirs": getattr(torch, name), "kind": kinds[name]})
+    return _MakerType(name, (), {"constructor": getattr(torch, name), "kind": kinds[name]})
 
 
 #: Where code gives a type of Python's as that of elements, or makes a tensor by its type.
@@ -430,17 +426,17 @@ class _Torch:
     def __getattr__(self, name: str) -> Any:
         import torch
 
-        found = getattr(torch, name)
+        attribute = getattr(torch, name)
         if (maker := _maker(name)) is not None:
             return maker
-        if isinstance(found, type) or not callable(found):
-            return found
+        if isinstance(attribute, type) or not callable(attribute):
+            return attribute
         types = {_Int: torch.int64, _Float: torch.float64}
 
-        def function(*given: Any, **named: Any) -> Any:
+        def function(*args: Any, **named: Any) -> Any:
             if named.get("dtype") in types:
                 named["dtype"] = types[named["dtype"]]
-            return found(*given, **named)
+            return attribute(*args, **named)
 
         return function
 
@@ -454,7 +450,7 @@ def _names_types(module: Any) -> bool:
 
 
 @contextlib.contextmanager
-def shadowed(files: set[str], *roots: Any) -> Iterator[None]:
+def shadow_functions(files: set[str], *roots: Any) -> Iterator[None]:
     """Functions of these files, also those that `roots` alone have, see the functions of this module in the
     place of Python's and NumPy's."""
     numpy = _NumPy()
@@ -469,13 +465,13 @@ def shadowed(files: set[str], *roots: Any) -> Iterator[None]:
     modules = [m for m in every if vars(m).get("__file__") in files]
     if len({m.__file__ for m in modules}) < len(files):  # code that is typed has no file
         modules.append(sys.modules["__main__"])
-    found = [
+    replacements = [
         (module, {
-            name: ours for name, (theirs, ours) in rows.items()
-            if vars(module).get(name, getattr(builtins, name, None)) is theirs
+            name: replacement for name, (original, replacement) in rows.items()
+            if vars(module).get(name, getattr(builtins, name, None)) is original
             and (name != "torch" or _names_types(module))
         })
         for module in {id(vars(m)): m for m in modules}.values()
     ]  # fmt: skip
-    with others_in(found, *roots):
+    with others_in(replacements, *roots):
         yield

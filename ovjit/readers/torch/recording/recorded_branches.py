@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ovjit.errors import UnsupportedError
-from ovjit.readers.torch.recording.patches import untraced
+from ovjit.readers.torch.recording.patches import suspend_tracing
 from ovjit.readers.torch.recording.recorded_loops import LOST
 from ovjit.readers.torch.recording.size_values import torch_value
 from ovjit.readers.torch.recording.traced_nodes import lift, made_node, traced_as
@@ -21,17 +21,17 @@ class Branches:
     """One branch while its two bodies are traced: `state` has the values of `names` that each body begins
     with, and after `end` those behind the branch."""
 
-    def __init__(self, truth: Any, names: Sequence[str], given: Mapping[str, Any]):
+    def __init__(self, truth: Any, names: Sequence[str], variables: Mapping[str, Any]):
         import torch
 
         truth = truth if truth.dtype == torch.bool else truth != 0
-        with untraced():
-            self._taken = 0 if truth.item() else 1
+        with suspend_tracing():
+            self._branch_index = 0 if truth.item() else 1
         self._names = names
-        self.state = {name: given.get(name, LOST) for name in names}
+        self.state = {name: variables.get(name, LOST) for name in names}
         self._ends: list[dict[str, Any]] = []
         self._values: list[dict[int, Any]] = []
-        self._outer = [(tensor, torch_value(tensor)) for tensor in _tensors(given)]
+        self._outer = [(tensor, torch_value(tensor)) for tensor in _tensors(variables)]
         self.graph = torch._C._get_tracing_state().graph()
         condition = made_node("aten::Bool", [torch_value(truth)], torch._C.BoolType.get())
         self.node = self.graph.insertNode(self.graph.create("prim::If", [condition], 0))
@@ -41,17 +41,17 @@ class Branches:
         self._modules, torch.jit._trace._trace_module_map = torch.jit._trace._trace_module_map, None
         self.graph.setInsertPoint(self._blocks[0])
 
-    def other(self, given: Mapping[str, Any]) -> None:
-        """The first body has been traced, and has left the names as `given`."""
-        self._leave(given)
+    def other(self, variables: Mapping[str, Any]) -> None:
+        """End the first body, which has left `variables`, and begin the second one."""
+        self._leave(variables)
         self.graph.setInsertPoint(self._blocks[1])
 
-    def end(self, given: Mapping[str, Any]) -> None:
-        """The second body has been traced, and has left the names as `given`."""
+    def end(self, variables: Mapping[str, Any]) -> None:
+        """End the second body, which has left `variables`, and set `state` to the values after the branch."""
         import torch
         from torch.utils import _pytree as tree
 
-        self._leave(given)
+        self._leave(variables)
         self.state, joined = {}, []
         for name in self._names:
             values = [end[name] for end in self._ends]
@@ -69,12 +69,12 @@ class Branches:
         for name, result, shape in joined:
             self.state[name] = tree.tree_unflatten([self._output(pair) for pair in result], shape)
 
-    def _leave(self, given: Mapping[str, Any]) -> None:
+    def _leave(self, variables: Mapping[str, Any]) -> None:
         """Note what a body has left. The tensors from before it stand for the same values as there: operators
         such as `contiguous` may give the tensor itself, which then stands for their output in the body."""
         import torch
 
-        end = {name: given.get(name, LOST) for name in self._names}
+        end = {name: variables.get(name, LOST) for name in self._names}
         self._ends.append(end)
         self._values.append({id(tensor): torch_value(tensor) for tensor in _tensors(end)})
         for tensor, value in self._outer:
@@ -101,8 +101,8 @@ class Branches:
             raise UnsupportedError(
                 "two bodies of a branch give tensors of other types or numbers of dimensions"
             )
-        for block, value, known in zip(self._blocks, pair, self._values, strict=True):
-            result = known[id(value)] if id(value) in known else torch_value(value)
+        for block, value, values in zip(self._blocks, pair, self._values, strict=True):
+            result = values[id(value)] if id(value) in values else torch_value(value)
             block.registerOutput(self._beside(result))
         return pair
 
@@ -119,15 +119,15 @@ class Branches:
     def _output(self, pair: Any) -> Any:
         if isinstance(pair, tuple):
             return pair[0]
-        value = pair[self._taken]
+        value = pair[self._branch_index]
         output = self.node.addOutput()
         output.inferTypeFrom(value)
         return traced_as(value, output)
 
 
-def _tensors(given: Mapping[str, Any]) -> list[Any]:
+def _tensors(variables: Mapping[str, Any]) -> list[Any]:
     """Tensors among values, and in their lists and dicts."""
     import torch
     from torch.utils import _pytree as tree
 
-    return [leaf for leaf in tree.tree_leaves(list(given.values())) if isinstance(leaf, torch.Tensor)]
+    return [leaf for leaf in tree.tree_leaves(list(variables.values())) if isinstance(leaf, torch.Tensor)]

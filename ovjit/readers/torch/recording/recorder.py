@@ -59,15 +59,15 @@ _FILTER: Any = ("ignore", _heard, Warning, None, 0)
 #: Lists that get what is heard, the innermost last.
 _listeners: list[list[Any]] = []
 #: The text of a warning of PyTorch's that has been heard when it was made.
-_made: list[str] = []
+_last_text: list[str] = []
 
 
 @contextlib.contextmanager
-def listening(kept: list[Any] | None = None) -> Iterator[None]:
+def listening(records: list[Any] | None = None) -> Iterator[None]:
     """Warnings of this thread are not shown while the context lasts. Those that something may be incorrect
-    are added to `kept`."""
+    are added to `records`."""
     with alone():
-        _listeners.append([] if kept is None else kept)
+        _listeners.append([] if records is None else records)
         is_first = len(_listeners) == 1
         if is_first:
             _heard.match = _hear
@@ -84,7 +84,7 @@ def listening(kept: list[Any] | None = None) -> Iterator[None]:
 
 
 def _hear(text: str) -> bool:
-    if _made and _made.pop() == text:
+    if _last_text and _last_text.pop() == text:
         return True
     keep(text, UserWarning)
     return True
@@ -111,8 +111,8 @@ def _stands_between(file: str) -> bool:
 
 def _tensor_file() -> str | None:
     """The file of PyTorch's methods of tensors, which warn of the lines that call them."""
-    found = sys.modules.get("torch._tensor")
-    return None if found is None else found.__file__
+    module = sys.modules.get("torch._tensor")
+    return None if module is None else module.__file__
 
 
 def tell(text: str, category: type[Warning], file: str, line: int) -> None:
@@ -134,11 +134,11 @@ def heard_category() -> Any:
     class TracerWarning(plain):  # type: ignore[valid-type,misc]
         stands_for = plain
 
-        def __init__(self, *given: Any) -> None:
-            super().__init__(*given)
-            if is_recording() and _listeners and given:
-                _made[:] = [str(given[0])]
-                keep(str(given[0]), plain)
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            if is_recording() and _listeners and args:
+                _last_text[:] = [str(args[0])]
+                keep(str(args[0]), plain)
 
     TracerWarning.__module__, TracerWarning.__qualname__ = plain.__module__, plain.__qualname__
     return TracerWarning

@@ -11,16 +11,16 @@ from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.recording import recorded_loops, strides
 from ovjit.readers.torch.recording.asked_numbers import files_asking, rounding
 from ovjit.readers.torch.recording.effects import Effects
-from ovjit.readers.torch.recording.found_loops import Conditions, Found, found
+from ovjit.readers.torch.recording.found_loops import Conditions, Found, note_loops
 from ovjit.readers.torch.recording.gradient import gradient
 from ovjit.readers.torch.recording.mask_selection import agrees, depends_on_mask, for_any_mask
 from ovjit.readers.torch.recording.other_sizes import OtherSizes
-from ovjit.readers.torch.recording.patches import divided, patched, plain_modules, plain_scripts
+from ovjit.readers.torch.recording.patches import allow_divmod, patch, plain_modules, plain_scripts
 from ovjit.readers.torch.recording.sizes import MOST_ROUNDS, Followed, ordering
-from ovjit.readers.torch.recording.state import called, traced
+from ovjit.readers.torch.recording.state import call_unchanged, trace_module
 from ovjit.readers.torch.recording.trace import Prepared, attempt, quietly
 from ovjit.readers.torch.scripts.shared_memory import writes_to_constants
-from ovjit.readers.torch.values import inlined
+from ovjit.readers.torch.values import inline_calls
 from ovjit.records import NamedTuple
 
 #: How often a module is recorded with both bodies of branches: bodies may have branches of their own.
@@ -47,20 +47,20 @@ class _Example:
     def __init__(self, ready: Prepared, plain: Any):
         self._ready = ready
         self._plain = plain
-        self._made: Any = None
+        self._results: Any = None
         self._traced: Any = None
         self._assumes = False
 
-    def _called(self, function: Any) -> Any:
-        return called(function, self._ready.module, self._ready.leaves)
+    def _call(self, function: Any) -> Any:
+        return call_unchanged(function, self._ready.module, self._ready.leaves)
 
     def _run(self) -> None:
         import torch
 
-        if self._made is None:
-            with quietly(), torch.no_grad(), for_any_mask(changes=False) as noted:
-                self._made = self._called(self._ready.module)
-            self._assumes = noted.any
+        if self._results is None:
+            with quietly(), torch.no_grad(), for_any_mask(changes=False) as assumed:
+                self._results = self._call(self._ready.module)
+            self._assumes = assumed.any
 
     def assumes(self) -> bool:
         """Whether a trace for any mask may differ from the trace of the example."""
@@ -73,11 +73,11 @@ class _Example:
 
         self._run()
         with quietly(), torch.no_grad():
-            result = self._called(script)
-            if agrees(self._made, result):
+            result = self._call(script)
+            if agrees(self._results, result):
                 return True
             if self._traced is None:
-                self._traced = self._called(self._plain)
+                self._traced = self._call(self._plain)
             return agrees(self._traced, result)
 
 
@@ -90,7 +90,7 @@ def recordings(ready: Prepared) -> Generator[Recorded, None, None]:
     """
     traces = _Traces(ready)
     result, example = traces.plain, traces.example
-    masked = depends_on_mask(inlined(result.script), result.warned) and example.assumes()
+    masked = depends_on_mask(inline_calls(result.script), result.warned) and example.assumes()
     asking = files_asking(result.warned)
     followed = Followed(asking, traces.conditions)
     first = chosen = best = None
@@ -101,9 +101,9 @@ def recordings(ready: Prepared) -> Generator[Recorded, None, None]:
         if has_loops and first is None:
             result = traces.with_loops(loops)
             asking = files_asking(result.warned)
-        if masked and depends_on_mask(inlined(result.script), result.warned):
+        if masked and depends_on_mask(inline_calls(result.script), result.warned):
             chosen = traces.for_any_mask(followed if asking else None)
-        if chosen is None and (asking or writes_to_constants(inlined(result.script))):
+        if chosen is None and (asking or writes_to_constants(inline_calls(result.script))):
             best = traces.for_any_sizes(followed, first)
     if chosen is not None:
         yield traces.for_any_length(chosen)
@@ -132,23 +132,23 @@ class _Traces:
         warned: list[Any] = []
         begin = time.perf_counter()
         self._effects = Effects()
-        with self._effects.noted():
-            script = recorded(ready, warned, self._loops, self.conditions, self._listed)
+        with self._effects.note_lines():
+            script = record(ready, warned, self._loops, self.conditions, self._listed)
         self.plain = Recorded(script, warned)
         seconds = max(LEAST_SECONDS, (time.perf_counter() - begin) / 2)
         self.example = _Example(ready, self.plain.script)
         self._others = OtherSizes(ready, seconds, self._effects)
 
-    def _tried(self, warned: list[Any]) -> Any:
+    def _trace_without_effects(self, warned: list[Any]) -> Any:
         """A trace in which code has no other effects than for the example."""
         with self._effects.no_others():
-            return recorded(self._ready, warned)
+            return record(self._ready, warned)
 
     def enter_loops(self, loops: contextlib.ExitStack) -> bool:
         """Record loops over open dimensions as such while `loops` is open. False where there are none."""
         if self._loops.lines:
             with attempt("rewriting loops"):
-                if loops.enter_context(recorded_loops.recorded(self._loops)):
+                if loops.enter_context(recorded_loops.record_loops(self._loops)):
                     return True
         loops.close()
         return False
@@ -165,7 +165,7 @@ class _Traces:
                     assumed = recording.enter_context(for_any_mask())
                     if sizes and followed is not None:
                         recording.enter_context(followed.sizes(self._ready.module))
-                    script = self._tried(warned)
+                    script = self._trace_without_effects(warned)
                 if assumed.any and self.example.is_of(script):
                     return Recorded(script, warned)
         return None
@@ -192,7 +192,7 @@ class _Traces:
         """
         warned: list[Any] = []
         with attempt("a trace with loops"):
-            script = self._tried(warned)
+            script = self._trace_without_effects(warned)
             if self.example.is_of(script):
                 return Recorded(script, warned)
         asking = files_asking(warned)
@@ -207,7 +207,7 @@ class _Traces:
         warned: list[Any] = []
         with attempt("a trace for any sizes"):
             with followed.sizes(self._ready.module):
-                script = self._tried(warned)
+                script = self._trace_without_effects(warned)
             if self.example.is_of(script):
                 return Recorded(script, warned)
         return None
@@ -217,23 +217,23 @@ class _Traces:
         the first one if it has been made; None where all give something else than the module for the
         example."""
         best = first
-        found = first if first is not None else self.for_sizes(followed)
+        recording = first if first is not None else self.for_sizes(followed)
         for _ in range(MOST_ROUNDS - 1):
-            best = found or best
-            if not followed.again(failed=found is None):
+            best = recording or best
+            if not followed.again(failed=recording is None):
                 break
-            found = self.for_sizes(followed)
-        return found or best
+            recording = self.for_sizes(followed)
+        return recording or best
 
     def right_elsewhere(
-        self, best: Recorded | None, made: Recorded, asking: set[str], is_unsure: bool
+        self, best: Recorded | None, default: Recorded, asking: set[str], is_unsure: bool
     ) -> Recorded | None:
         """`best`, or a trace that has both bodies of branches by sizes, if that is right for more sizes.
-        `made` is what is taken where both are None.
+        `default` is what is taken where both are None.
 
         Where the one that is taken is not right for other sizes, that is warned of.
         """
-        now = best or made
+        now = best or default
         wrong = self._others.wrong(now.script)
         is_asked = any("to a Python boolean" in str(w.message) for w in now.warned)
         is_asked = is_asked or self.conditions.are_looked_up
@@ -244,7 +244,7 @@ class _Traces:
                 is_better = missed < wrong or len(both.warned) < len(now.warned)
                 if missed <= wrong and (is_better or (is_unsure and len(both.warned) == len(now.warned))):
                     best, wrong = both, missed
-        now = best or made
+        now = best or default
         return Recorded(now.script, self.plain.warned) if wrong and not now.warned else best
 
     def _with_branches(self, asking: set[str]) -> Recorded | None:
@@ -259,27 +259,27 @@ class _Traces:
         return result
 
 
-def recorded(
+def record(
     ready: Prepared,
-    kept: list[Any],
-    noted: Found | None = None,
+    records: list[Any],
+    loops: Found | None = None,
     ordered: Conditions | None = None,
     listed: Found | None = None,
 ) -> Any:
     import torch
     from torch._functorch import vmap
 
-    others = patched(
+    others = patch(
         (vmap, "_vmap_increment_nesting", _not_traced),
         (vmap, "_vmap_decrement_nesting", lambda: None),
         # attention is not fused where tensors have functions of their own: a mode that follows is none
         (torch.overrides, "has_torch_function", _of_other_classes),
         (torch, "gradient", gradient),
     )
-    with plain_scripts(), quietly(kept, ready.fused), torch.no_grad(), others, divided():
-        loops = found(noted, listed, ordered)
-        with rounding(), ordering(ordered), strides.followed(), loops, plain_modules():
-            return traced(ready.module, ready.leaves, ready.names)
+    with plain_scripts(), quietly(records, ready.fused), torch.no_grad(), others, allow_divmod():
+        noting = note_loops(loops, listed, ordered)
+        with rounding(), ordering(ordered), strides.trace_strides(), noting, plain_modules():
+            return trace_module(ready.module, ready.leaves, ready.names)
 
 
 BY_VMAP = UnsupportedError("torch.vmap is not supported by tracing")

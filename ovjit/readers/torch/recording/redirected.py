@@ -33,8 +33,8 @@ class _Globals(dict[str, Any]):
     """A module's globals, some of them replaced. Writes stay here until `write_through`."""
 
     def __init__(self, plain: dict[str, Any], others: Mapping[str, Any]):
-        own = {name: plain[name] for name in _OF_MODULES if name in plain}
-        self.plain, self.others = plain, {**own, **others}
+        module_names = {name: plain[name] for name in _OF_MODULES if name in plain}
+        self.plain, self.others = plain, {**module_names, **others}
         super().__init__(self.others)
 
     def __missing__(self, name: str) -> Any:
@@ -62,7 +62,7 @@ class Redirected:
     def __init__(self, function: Any):
         self.function = function
         self.code = function.__code__
-        self.theirs = _with(function, self.code, function.__globals__, {})
+        self.original = _with(function, self.code, function.__globals__, {})
         self.changes: list[Any] = []
         self.rewritten: list[tuple[Any, Mapping[str, Any]]] = []
         self.names: list[_Globals] = []
@@ -73,11 +73,11 @@ class Redirected:
         table = self.names[-1] if self.names else self.function.__globals__
         self.ours = _with(self.function, code, table, cells)
 
-    def call(self, *given: Any, **named: Any) -> Any:
-        return (self.ours if is_recording() else self.theirs)(*given, **named)
+    def call(self, *args: Any, **named: Any) -> Any:
+        return (self.ours if is_recording() else self.original)(*args, **named)
 
     @contextlib.contextmanager
-    def changed(self, change: Any, code: Any, cells: Mapping[str, Any]) -> Iterator[None]:
+    def apply_change(self, change: Any, code: Any, cells: Mapping[str, Any]) -> Iterator[None]:
         """Run code that a change has made, with values of its free variables."""
         self.changes.append(change)
         self.rewritten.append((code, cells))
@@ -106,7 +106,7 @@ _redirected: dict[Any, Redirected] = {}
 
 
 @contextlib.contextmanager
-def redirected(functions: Iterable[Any]) -> Iterator[list[Redirected]]:
+def redirect(functions: Iterable[Any]) -> Iterator[list[Redirected]]:
     """Let functions call others while the context lasts; those that cannot are left out."""
     with alone(), contextlib.ExitStack() as undo:
         result = []
@@ -143,7 +143,7 @@ def others_in(modules: Iterable[tuple[Any, Mapping[str, Any]]], *roots: Any) -> 
             below = next((each.others for each in tables if each.plain is table), {})
             names = _Globals(table, {**below, **others})
             stack.callback(names.write_through)
-            for each in stack.enter_context(redirected(_functions_of(table, *roots))):
+            for each in stack.enter_context(redirect(_functions_of(table, *roots))):
                 stack.enter_context(each.sees(names))
         yield
 
@@ -155,24 +155,24 @@ _MOST_OBJECTS = 200_000
 def _functions_of(table: dict[str, Any], *roots: Any) -> list[Any]:
     """The functions whose variables are those of a module: what the collector knows, and what can be reached
     from these variables and from `roots`. The collector does not know what the program has frozen."""
-    found = [f for f in gc.get_referrers(table) if type(f) is types.FunctionType]
-    seen = {id(table)}
+    functions = [f for f in gc.get_referrers(table) if type(f) is types.FunctionType]
+    visited = {id(table)}
     queue = [*table.values(), *roots]
-    while queue and len(seen) < _MOST_OBJECTS:
+    while queue and len(visited) < _MOST_OBJECTS:
         value = queue.pop()
-        if id(value) in seen or not gc.is_tracked(value):
+        if id(value) in visited or not gc.is_tracked(value):
             continue
-        seen.add(id(value))
+        visited.add(id(value))
         if type(value) is types.FunctionType:
-            found.append(value)
+            functions.append(value)
             queue += (value.__closure__, value.__defaults__, vars(value))
         elif isinstance(value, type):
             is_own = value.__module__ == table.get("__name__") or value in map(type, roots)
             queue += vars(value).values() if is_own else ()
         elif not isinstance(value, types.ModuleType) and not (type(value) is dict and "__spec__" in value):
             queue += gc.get_referents(value)
-    result = _made()
-    return list({f: None for f in found if f.__globals__ is table and id(f) not in result})
+    result = _redirect_targets()
+    return list({f: None for f in functions if f.__globals__ is table and id(f) not in result})
 
 
 def functions_with(code: Any) -> list[Any]:
@@ -180,16 +180,16 @@ def functions_with(code: Any) -> list[Any]:
     return [f for f, each in _redirected.items() if each.ours.__code__ is code or each.code is code]
 
 
-def _made() -> set[int]:
+def _redirect_targets() -> set[int]:
     """The functions that redirected ones call."""
-    return {id(f) for each in _redirected.values() for f in (each.ours, each.theirs)}
+    return {id(f) for each in _redirected.values() for f in (each.ours, each.original)}
 
 
 def functions_that_run(code: Any) -> list[Any]:
     """The functions that run this code in the recording thread, by the collector."""
-    result = _made()
-    found = [f for f in gc.get_referrers(code) if type(f) is types.FunctionType and id(f) not in result]
-    return [f for f in found if f.__code__ is code]
+    result = _redirect_targets()
+    functions = [f for f in gc.get_referrers(code) if type(f) is types.FunctionType and id(f) not in result]
+    return [f for f in functions if f.__code__ is code]
 
 
 def before_call(frame: Any) -> Any:
@@ -208,8 +208,8 @@ def code_of(function: Any) -> Any:
 def _with(function: Any, code: Any, table: dict[str, Any], cells: Mapping[str, Any]) -> Any:
     """A function with other code and variables. `cells` are values of free variables that it has beside its
     own."""
-    own = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-    closure = tuple(own[n] if n in own else types.CellType(cells[n]) for n in code.co_freevars)
+    old_cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    closure = tuple(old_cells[n] if n in old_cells else types.CellType(cells[n]) for n in code.co_freevars)
     result = types.FunctionType(code, table, function.__name__, function.__defaults__, closure)
     result.__kwdefaults__ = function.__kwdefaults__
     result.__qualname__, result.__module__ = function.__qualname__, function.__module__
@@ -221,10 +221,10 @@ def _calling(each: Redirected) -> Any:
     """Code with the signature and free variables of a function, which calls what stands for it."""
     code = each.code
     flags = inspect.CO_VARARGS, inspect.CO_VARKEYWORDS, inspect.CO_GENERATOR
-    rest, more, generates = (bool(code.co_flags & flag) for flag in flags)
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + rest + more]
+    has_args, has_kwargs, generates = (bool(code.co_flags & flag) for flag in flags)
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + has_args + has_kwargs]
     counts = code.co_posonlyargcount, code.co_argcount, code.co_kwonlyargcount
-    plain = _template(names, *counts, rest, more, generates, code.co_freevars)
+    plain = _template(names, *counts, has_args, has_kwargs, generates, code.co_freevars)
     constants = tuple(each if value == _CALLED else value for value in plain.co_consts)
     named = {"co_qualname": code.co_qualname} if sys.version_info >= (3, 11) else {}
     return plain.replace(
@@ -235,24 +235,24 @@ def _calling(each: Redirected) -> Any:
 
 @functools.lru_cache(1024)
 def _template(
-    names: tuple[str, ...], only: int, count: int, keywords: int, rest: bool, more: bool, generates: bool,
-    free: tuple[str, ...],
+    names: tuple[str, ...], only: int, count: int, keywords: int, has_args: bool, has_kwargs: bool,
+    generates: bool, free: tuple[str, ...],
 ) -> Any:  # fmt: skip
     positional, by_name = list(names[:count]), names[count : count + keywords]
     others = names[count + keywords :]
     signature = positional[:only] + (["/"] if only else []) + positional[only:]
-    given = list(positional)
-    if rest:
+    arguments = list(positional)
+    if has_args:
         signature.append(f"*{others[0]}")
-        given.append(f"*{others[0]}")
+        arguments.append(f"*{others[0]}")
     elif by_name:
         signature.append("*")
     signature += by_name
-    given += [f"{name}={name}" for name in by_name]
-    if more:
+    arguments += [f"{name}={name}" for name in by_name]
+    if has_kwargs:
         signature.append(f"**{others[-1]}")
-        given.append(f"**{others[-1]}")
-    call = f"{_CALLED!r}.call({', '.join(given)})"
+        arguments.append(f"**{others[-1]}")
+    call = f"{_CALLED!r}.call({', '.join(arguments)})"
     call = f"(yield from {call})" if generates else call
     reads = f"        if 0: {', '.join(free)}\n" if free else ""
     outer = ", ".join(free)

@@ -60,16 +60,16 @@ def is_of_sizes(tensor: Any) -> bool:
 
     if not isinstance(tensor, torch.Tensor) or torch._C._get_tracing_state() is None or tensor.dim():
         return False
-    found = False
+    has_sizes = False
     for value in sources_of(torch_value(tensor)):
         node = value.node()
         if node.kind() in _LEAVES:
-            found = found or node.inputsAt(0).node().kind() not in _STATIC
+            has_sizes = has_sizes or node.inputsAt(0).node().kind() not in _STATIC
         elif node.kind() == "prim::Param":
             if not _counts_iterations(value):
                 return False
-            found = True
-    return found
+            has_sizes = True
+    return has_sizes
 
 
 def reads_sizes(tensor: Any) -> bool:
@@ -79,11 +79,11 @@ def reads_sizes(tensor: Any) -> bool:
 
 def sources_of(value: Any) -> Iterator[Any]:
     """A number of a trace and all that it is computed from, each once, back to sizes of tensors."""
-    seen, queue = set(), [value]
+    visited, queue = set(), [value]
     while queue:
         value = queue.pop()
-        if value.debugName() not in seen:
-            seen.add(value.debugName())
+        if value.debugName() not in visited:
+            visited.add(value.debugName())
             yield value
             node = value.node()
             if node.kind() not in ("prim::Param", "prim::Constant", *_LEAVES):
@@ -123,13 +123,13 @@ def _is_above_zero(value: Any) -> bool:
 
 def is_same(a: Any, b: Any) -> bool:
     """Whether two numbers of a trace are computed alike from the same sizes."""
-    pairs, seen = [(a, b)], set()
+    pairs, visited = [(a, b)], set()
     while pairs:
         a, b = pairs.pop()
         key = a.debugName(), b.debugName()
-        if key[0] == key[1] or key in seen:
+        if key[0] == key[1] or key in visited:
             continue
-        seen.add(key)
+        visited.add(key)
         one, other = a.node(), b.node()
         if one.kind() != other.kind() or a.offset() != b.offset() or one.kind() == "prim::Param":
             return False

@@ -24,10 +24,10 @@ from ovjit.readers.torch.recording.asked_numbers import warn_of_number
 from ovjit.readers.torch.recording.assertions import Claims, is_claim
 from ovjit.readers.torch.recording.conditionals import Choices, EveryChoice
 from ovjit.readers.torch.recording.found_loops import Conditions, Found
-from ovjit.readers.torch.recording.loop_code import changed
-from ovjit.readers.torch.recording.patches import caller, outside, patched, untraced
+from ovjit.readers.torch.recording.loop_code import apply_changes
+from ovjit.readers.torch.recording.patches import caller, outside, patch, suspend_tracing
 from ovjit.readers.torch.recording.python_functions import (
-    shadowed,
+    shadow_functions,
     tensor_makers,
     tensor_of,
 )
@@ -39,7 +39,7 @@ from ovjit.readers.torch.recording.size_values import (
     sources_of,
     torch_value,
 )
-from ovjit.readers.torch.recording.state import unchanged
+from ovjit.readers.torch.recording.state import restore_module
 from ovjit.readers.torch.recording.trace import attempt, quietly
 
 #: How two sizes compare that are different, and one that is larger with 0 and 1.
@@ -62,7 +62,7 @@ class Followed:
         #: Functions whose conditions on sizes are recorded with both bodies of their branches, if any are.
         self.conditions = conditions
         #: Files whose code asked for a number in the last trace.
-        self.seen: set[str] = set()
+        self.asking_files: set[str] = set()
         self.as_run: set[tuple[Any, int]] = set()
         #: Where the last two sizes were compared that were taken for different ones.
         self.last: tuple[Any, int] | None = None
@@ -91,13 +91,13 @@ class Followed:
     def more_conditions(self) -> bool:
         """Whether the last trace has asked conditions that were not known. They are recorded in the next."""
         assert self.conditions is not None
-        before, self.files = (self._chosen, self.files), self.files | self.seen
+        before, self.files = (self._chosen, self.files), self.files | self.asking_files
         self._chosen = {function: set(lines) for function, lines in self.conditions.lines.items()}
         return before != (self._chosen, self.files)
 
     def again(self, failed: bool) -> bool:
         """Whether another trace may do better than the last one, which may have failed."""
-        new = self.seen - self.files
+        new = self.asking_files - self.files
         self.files |= new
         if failed and self._has_learned:
             return True
@@ -124,27 +124,27 @@ class Followed:
         ones. Layers with weights stay as they run: their branches are for sizes smaller than a window."""
         import torch
 
-        found = {}
+        scripts = {}
         for key, module in self.ordering.items():
             if key not in self._scripted and not list(module.parameters()):
-                with attempt("scripting a module that orders sizes"), quietly(), unchanged(module):
-                    found[key] = module, torch.jit.script(module)
-        self._scripted |= found
-        return bool(found)
+                with attempt("scripting a module that orders sizes"), quietly(), restore_module(module):
+                    scripts[key] = module, torch.jit.script(module)
+        self._scripted |= scripts
+        return bool(scripts)
 
     @contextlib.contextmanager
-    def sizes(self, whole: Any) -> Iterator[None]:
-        """Record what runs of the module `whole` here for any sizes."""
-        self.last, self.seen, self.ordering, self.positive = None, set(), {}, set()
+    def sizes(self, root: Any) -> Iterator[None]:
+        """Record what runs of the module `root` here for any sizes."""
+        self.last, self.asking_files, self.ordering, self.positive = None, set(), {}, set()
         self._answers, self.is_unsure = {}, False
         self._last_line, self._has_learned = None, False
         with contextlib.ExitStack() as stack:
             if self._scripted:
-                stack.enter_context(_as_scripts(whole, self._scripted))
-            stack.enter_context(shadowed(self.files, whole))
+                stack.enter_context(_as_scripts(root, self._scripted))
+            stack.enter_context(shadow_functions(self.files, root))
             kind = Choices if self.conditions is None else EveryChoice
             names = conditionals.names(is_of_sizes, kind.every)
-            stack.enter_context(changed(self._chosen, kind, names))
+            stack.enter_context(apply_changes(self._chosen, kind, names))
             stack.enter_context(_mode(self)())
             try:
                 yield
@@ -164,7 +164,7 @@ class Followed:
         node = torch_value(value).node()
         frame = _asking()
         if is_fixed(torch_value(value)):
-            with untraced():
+            with suspend_tracing():
                 return bool(value)
         if self.conditions is not None:
             if frame in self._claims:
@@ -180,18 +180,18 @@ class Followed:
         if is_same(node.inputsAt(0), node.inputsAt(1)):
             return node.kind() in ("aten::eq", "aten::ge", "aten::le")
         if frame in self._claims:
-            with untraced():
+            with suspend_tracing():
                 return bool(value)
         self._note(frame)
-        place = frame.f_code, frame.f_lasti
+        location = frame.f_code, frame.f_lasti
         ordered = _is_order(node)
-        if ordered or place in self.as_run:
+        if ordered or location in self.as_run:
             if (module := _module_of(frame)) is not None:
                 self.ordering[id(module)] = module
             if ordered:
                 self.branching.add(frame)
             return None
-        self.last, self._last_line = place, (frame.f_code, frame.f_lineno)
+        self.last, self._last_line = location, (frame.f_code, frame.f_lineno)
         if self._is_endless(frame):
             return None
         self.is_unsure = self.is_unsure or self._is_unsure(value, _GENERAL[node.kind()])
@@ -207,12 +207,12 @@ class Followed:
     def _is_endless(self, frame: Any) -> bool:
         """Whether one call has compared sizes at the same place very often. UnsupportedError if it does not
         end."""
-        place = frame.f_code, frame.f_lasti
-        caller, count = self._answers.get(place, (None, 0))
-        self._answers[place] = frame, count + 1 if caller is frame else 1
+        location = frame.f_code, frame.f_lasti
+        caller, count = self._answers.get(location, (None, 0))
+        self._answers[location] = frame, count + 1 if caller is frame else 1
         if count >= MOST_LOOPS:
             raise UnsupportedError("a loop by sizes does not end")
-        return self._answers[place][1] > MOST_ANSWERS
+        return self._answers[location][1] > MOST_ANSWERS
 
     def _is_unsure(self, value: Any, answer: bool) -> bool:
         """Whether a comparison of a remainder, or with a constant, is answered as for the example, which so
@@ -221,10 +221,10 @@ class Followed:
         kinds = {each.node().kind() for each in sources_of(torch_value(value))}
         if "aten::remainder" not in kinds and node.inputsAt(1).toIValue() in (None, 0, 1):
             return False
-        with untraced():
+        with suspend_tracing():
             return bool(value.item()) == answer
 
-    def counted(self, end: Any, size: Callable[[], Any]) -> Any:
+    def count_end(self, end: Any, size: Callable[[], Any]) -> Any:
         """The end of a slice. Behind `if n > 0`, -n is the length less n, which holds for 0, too: then the
         slice is whole, as what it is made of is without the branch."""
         if is_of_sizes(end):
@@ -235,63 +235,63 @@ class Followed:
 
 
 @contextlib.contextmanager
-def _as_scripts(whole: Any, scripted: Mapping[int, tuple[Any, Any]]) -> Iterator[None]:
-    """Modules run as their scripts, which become parts of the module `whole`, as tracing asks for."""
+def _as_scripts(root: Any, scripted: Mapping[int, tuple[Any, Any]]) -> Iterator[None]:
+    """Modules run as their scripts, which become parts of the module `root`, as tracing asks for."""
     names = {f"script{i}": script for i, (_, script) in enumerate(scripted.values())}
     kinds = {type(module) for module, _ in scripted.values()}
-    whole._modules.update(names)
+    root._modules.update(names)
     try:
-        with patched(*((kind, "forward", _forward(kind.forward, scripted)) for kind in kinds)):
+        with patch(*((kind, "forward", _forward(kind.forward, scripted)) for kind in kinds)):
             yield
     finally:
         for name in names:
-            del whole._modules[name]
+            del root._modules[name]
 
 
-def _forward(own: Callable[..., Any], scripted: Mapping[int, tuple[Any, Any]]) -> Callable[..., Any]:
-    def forward(self: Any, *given: Any, **named: Any) -> Any:
+def _forward(original: Callable[..., Any], scripted: Mapping[int, tuple[Any, Any]]) -> Callable[..., Any]:
+    def forward(self: Any, *args: Any, **named: Any) -> Any:
         if id(self) in scripted:
-            return scripted[id(self)][1](*given, **named)
-        return own(self, *given, **named)
+            return scripted[id(self)][1](*args, **named)
+        return original(self, *args, **named)
 
     return forward
 
 
 @contextlib.contextmanager
-def ordering(found: Conditions | None) -> Iterator[None]:
+def ordering(conditions: Conditions | None) -> Iterator[None]:
     """Note where layers with weights order two sizes: their numbers are chosen when the model runs. Other
     conditions on sizes are noted, too. Sizes are found in dicts and sets as Python's numbers are. What code
     claims of sizes is true, and no warning is due: PyTorch's functions claim such things, and a mode of
     tensors' functions does not see what they ask."""
     import torch
 
-    def hashed(self: Any) -> int:
+    def hash_size(self: Any) -> int:
         if self.dim() or not is_of_sizes(self):
             return identity(self)
         frame = caller()
         warn_of_number("hash")
-        if found is not None:
-            found.look_up(frame)
-        with untraced():
+        if conditions is not None:
+            conditions.look_up(frame)
+        with suspend_tracing():
             return hash(self.item())
 
     def truth(self: Any) -> bool:
         is_size, frame = is_of_sizes(self), caller()
-        claims = is_size and (is_claim(frame) if found is None else frame in found.claims)
+        claims = is_size and (is_claim(frame) if conditions is None else frame in conditions.claims)
         if claims and not is_of_iterations(torch_value(self)):
-            with untraced():
+            with suspend_tracing():
                 return bool(self)
-        if is_size and found is not None:
+        if is_size and conditions is not None:
             node = torch_value(self).node()
             if not claims:
-                found.every.add(frame)
+                conditions.every.add(frame)
             if _is_order(node) and (module := _module_of(frame)) is not None and list(module.parameters()):
-                found.add(frame)
+                conditions.add(frame)
         return bool(torch._C.TensorBase.__bool__(self))
 
     identity = torch.Tensor.__hash__
-    rows = [(torch.Tensor, "__bool__", truth), (torch.Tensor, "__hash__", hashed)]
-    with patched(*(rows if found is not None else rows[:1])):
+    rows = [(torch.Tensor, "__bool__", truth), (torch.Tensor, "__hash__", hash_size)]
+    with patch(*(rows if conditions is not None else rows[:1])):
         yield
 
 
@@ -335,34 +335,34 @@ def _mode(followed: Followed) -> type:
     class Mode(TorchFunctionMode):
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
-            if function is tensor.__bool__ and (told := followed.answer(args[0])) is not None:
-                return told
+            if function is tensor.__bool__ and (answer := followed.answer(args[0])) is not None:
+                return answer
             if function in asking:
-                followed.seen.add(_asking().f_code.co_filename)
+                followed.asking_files.add(_asking().f_code.co_filename)
             if (maker := getattr(function, "__wrapped__", function)) in makers:
                 return tensor_of(maker, args, kwargs)
             if function is tensor.__getitem__ and followed.positive:
-                args = args[0], _counted(followed, *args)
+                args = args[0], _count_from_front(followed, *args)
             if function in in_double and not kwargs and any(isinstance(a, (float, tensor)) for a in args):
-                args = _as_pythons(_doubled(args, function in divides))
+                args = _as_pythons(_to_double(args, function in divides))
             return function(*args, **kwargs)
 
     return Mode
 
 
-def _counted(followed: Followed, x: Any, index: Any) -> Any:
+def _count_from_front(followed: Followed, x: Any, index: Any) -> Any:
     """An index with the ends of its slices as they are counted from the front."""
     parts = list(index) if isinstance(index, tuple) else [index]
     for i, part in enumerate(parts):
         if part is Ellipsis or part is None or hasattr(part, "dtype") and part.dim():
             break  # what follows is about other dimensions
         if isinstance(part, slice):
-            end = followed.counted(part.stop, functools.partial(x.size, i))
+            end = followed.count_end(part.stop, functools.partial(x.size, i))
             parts[i] = slice(part.start, end, part.step)
     return tuple(parts) if isinstance(index, tuple) else parts[0]
 
 
-def _doubled(args: Sequence[Any], divides: bool) -> Sequence[Any]:
+def _to_double(args: Sequence[Any], divides: bool) -> Sequence[Any]:
     """Python computes with 64 bits: so do sizes where they become reals."""
     if not (divides or any(isinstance(a, float) for a in args)):
         return args

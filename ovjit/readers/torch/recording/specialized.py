@@ -19,10 +19,10 @@ from ovjit.readers.torch.recording.effects import Effects
 from ovjit.readers.torch.recording.found_loops import exporting
 from ovjit.readers.torch.recording.mask_selection import agrees, for_any_mask
 from ovjit.readers.torch.recording.other_sizes import OtherSizes
-from ovjit.readers.torch.recording.patches import patched
-from ovjit.readers.torch.recording.python_functions import shadowed
+from ovjit.readers.torch.recording.patches import patch
+from ovjit.readers.torch.recording.python_functions import shadow_functions
 from ovjit.readers.torch.recording.recorder import keep, tell
-from ovjit.readers.torch.recording.state import called
+from ovjit.readers.torch.recording.state import call_unchanged
 from ovjit.readers.torch.recording.trace import Prepared, attempt, quietly
 
 #: What a module asks of open sizes is asserted when the program runs, and not taken for granted. PyTorch has
@@ -32,9 +32,9 @@ _DEFERRED = frozenset(("prefer_deferred_runtime_asserts_over_guards",))
 _LEAST, _MOST = 2, 1 << 31
 
 
-def exported(ready: Prepared) -> Any:
+def export(ready: Prepared) -> Any:
     """The program of a module with all dimensions open, for any number of samples where there is one."""
-    program = _exported(ready.module, ready.leaves)
+    program = _export(ready.module, ready.leaves)
     if not any(leaf.dim() and leaf.shape[0] == 1 for leaf in ready.leaves) or not _is_for_one(program):
         return program
     import torch
@@ -44,14 +44,14 @@ def exported(ready: Prepared) -> Any:
     ]
     names = list(ready.module.names)
     with attempt("an export for two samples"):
-        other = _exported(ready.module, doubled)
+        other = _export(ready.module, doubled)
         if not _is_for_one(other) and _agrees(other, ready.module, ready.leaves):
             return other
     ready.module.names[:] = names
     return program
 
 
-def _exported(module: Any, leaves: Sequence[Any]) -> Any:
+def _export(module: Any, leaves: Sequence[Any]) -> Any:
     try:
         return _of_any_size(module, leaves)
     except Exception:  # such as a loop over the places of a mask
@@ -65,13 +65,13 @@ def _exported(module: Any, leaves: Sequence[Any]) -> Any:
 def _of_any_size(module: Any, leaves: Sequence[Any]) -> Any:
     """The program; where Python asks for open numbers, the one with Python's functions recorded if that gives
     the same of the example. What is warned of is that of the program alone."""
-    program, told, asking = _of_dimensions(module, leaves, set())
+    program, records, asking = _of_dimensions(module, leaves, set())
     if asking:
         with attempt("an export with numbers of open sizes"):
             other, others, _ = _of_dimensions(module, leaves, asking)
             if _agrees(other, module, leaves):
-                program, told = other, others
-    for each in told:
+                program, records = other, others
+    for each in records:
         tell(str(each.message), each.category, each.filename, each.lineno)
     return program
 
@@ -84,15 +84,15 @@ def _of_dimensions(module: Any, leaves: Sequence[Any], files: set[str]) -> tuple
     from torch.fx.experimental import _config
 
     dims = tuple(dict.fromkeys(range(leaf.dim()), Dim.AUTO) for leaf in leaves)
-    known = inspect.signature(torch.export.export).parameters.keys()
-    told: list[Any] = []
-    with quietly(told), patched(*_of_exports()), shadowed(files, module), exporting() as asking:
+    parameters = inspect.signature(torch.export.export).parameters.keys()
+    records: list[Any] = []
+    with quietly(records), patch(*_of_exports()), shadow_functions(files, module), exporting() as asking:
         with _config.patch(backed_size_oblivious=True):
             program = torch.export.export(
                 module, tuple(leaves), dynamic_shapes=(dims,), strict=False,
-                **dict.fromkeys(_DEFERRED & known, True),
+                **dict.fromkeys(_DEFERRED & parameters, True),
             )  # fmt: skip
-    return program, told, asking
+    return program, records, asking
 
 
 def _of_exports() -> list[tuple[Any, str, Any]]:
@@ -113,32 +113,32 @@ def check_open(program: Any, dims: Sequence[tuple[int, int]]) -> None:
     each given by the place of the input and the axis."""
     inputs = [n.meta["val"] for n in program.graph.find_nodes(op="placeholder")]
     inputs = inputs[len(inputs) - len(program.graph_signature.user_inputs) :]
-    for place, axis in dims:
-        length = inputs[place].shape[axis]
+    for index, axis in dims:
+        length = inputs[index].shape[axis]
         symbol = getattr(getattr(length, "node", None), "expr", None)
         span = program.range_constraints.get(symbol)
         if isinstance(length, int) or (
             span is not None and not (span.lower <= _LEAST and span.upper >= _MOST)
         ):
-            raise UnsupportedError(f"what the module does depends on the dimension {axis} of input {place}")
+            raise UnsupportedError(f"what the module does depends on the dimension {axis} of input {index}")
 
 
 def warn_of_other_sizes(program: Any, ready: Prepared, seconds: float) -> None:
     """Warn of a program that gives something else than the module for other sizes. They are compared for so
     many seconds."""
     if OtherSizes(ready, seconds, Effects()).differs(_without_claims(program)):
-        said = "The program might be incorrect for other sizes: it differs from the module for some"
-        keep(said, UserWarning)
+        message = "The program might be incorrect for other sizes: it differs from the module for some"
+        keep(message, UserWarning)
 
 
 def _is_for_one(program: Any) -> bool:
     """Whether a program asserts that the first dimension of an input is 1."""
     import torch
 
-    def is_samples(given: Any) -> bool:
-        if not isinstance(given, torch.fx.Node) or given.target is not torch.ops.aten.sym_size.int:
+    def is_samples(node: Any) -> bool:
+        if not isinstance(node, torch.fx.Node) or node.target is not torch.ops.aten.sym_size.int:
             return False
-        return given.args[0].op == "placeholder" and given.args[1] == 0
+        return node.args[0].op == "placeholder" and node.args[1] == 0
 
     for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten._assert_scalar.default):
         claim = node.args[0]
@@ -152,7 +152,8 @@ def _is_for_one(program: Any) -> bool:
 
 def _agrees(program: Any, module: Any, leaves: Sequence[Any]) -> bool:
     """Whether a program gives what the module gives of the example; what it asserts is left out."""
-    return agrees(called(module, module, leaves), called(_without_claims(program), module, leaves))
+    results = (call_unchanged(f, module, leaves) for f in (module, _without_claims(program)))
+    return agrees(*results)
 
 
 def _without_claims(program: Any) -> Any:

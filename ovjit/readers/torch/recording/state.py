@@ -22,19 +22,19 @@ from typing import Any
 import numpy as np
 
 from ovjit.readers.torch.recording.convolutions import sizes_in_convolutions
-from ovjit.readers.torch.recording.patches import named_variables, patched, sizes_in_lists, traced_data
+from ovjit.readers.torch.recording.patches import named_variables, patch, sizes_in_lists, traced_data
 
 #: Bytes of a buffer of integers beyond which it is taken for packed weights: no copy of it is made.
 MOST_INTEGERS = 1 << 20
 
 
-def called(function: Callable[..., Any], module: Any, leaves: Sequence[Any]) -> Any:
+def call_unchanged(function: Callable[..., Any], module: Any, leaves: Sequence[Any]) -> Any:
     """Call `function` with copies of tensors, and undo its changes to the module."""
-    with unchanged(module):
+    with restore_module(module):
         return function(*(leaf.detach().clone() for leaf in leaves))
 
 
-def traced(module: Any, leaves: Sequence[Any], names: Sequence[str] = ()) -> Any:
+def trace_module(module: Any, leaves: Sequence[Any], names: Sequence[str] = ()) -> Any:
     """The script that torch.jit.trace makes of a module and an example. `names` are those of the inputs."""
     import torch
 
@@ -43,7 +43,7 @@ def traced(module: Any, leaves: Sequence[Any], names: Sequence[str] = ()) -> Any
         _named_inputs(module, names), named_variables(), sizes_in_lists(), sizes_in_convolutions(),
         traced_data(),
     ):  # fmt: skip
-        return called(lambda *copies: trace(copies), module, leaves)
+        return call_unchanged(lambda *copies: trace(copies), module, leaves)
 
 
 @contextlib.contextmanager
@@ -55,15 +55,15 @@ def _named_inputs(module: Any, names: Sequence[str]) -> Iterator[None]:
         names = ()
     rows = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ("self", *names)]
     signed = [(type(module).forward, "__signature__", Signature(rows))] if names else []
-    with patched(*signed):
+    with patch(*signed):
         yield
 
 
 @contextlib.contextmanager
-def unchanged(module: Any) -> Iterator[None]:
+def restore_module(module: Any) -> Iterator[None]:
     """Context manager that restores a module's buffers and other attributes, with their values and items."""
     restoring = [
-        each for part in (module.modules() if hasattr(module, "modules") else ()) for each in _kept(part)
+        each for part in (module.modules() if hasattr(module, "modules") else ()) for each in _save(part)
     ]
     with _generators_unchanged():
         try:
@@ -87,9 +87,9 @@ def _generators_unchanged() -> Iterator[None]:
     try:
         yield
     finally:
-        for get, put, before in zip(getting, setting, states, strict=True):
+        for get, restore, before in zip(getting, setting, states, strict=True):
             if not _is_equal(get(), before) and others is not None and _time_of_others() == others:
-                put(before)
+                restore(before)
 
 
 def _is_equal(one: Any, other: Any) -> bool:
@@ -101,15 +101,15 @@ def _is_equal(one: Any, other: Any) -> bool:
 
 def _time_of_others() -> dict[int, int] | None:
     """The CPU time that each other thread has run, in nanoseconds; None where the system does not tell."""
-    own = threading.get_ident()
-    others = [thread for thread in sys._current_frames() if thread != own]
+    this_thread = threading.get_ident()
+    others = [thread for thread in sys._current_frames() if thread != this_thread]
     try:
         return {each: time.clock_gettime_ns(time.pthread_getcpuclockid(each)) for each in others}
     except (AttributeError, OSError):
         return None if others else {}
 
 
-def _kept(part: Any) -> Iterator[Callable[[], None]]:
+def _save(part: Any) -> Iterator[Callable[[], None]]:
     """Yield functions that restore the state of one module."""
     import torch
 
@@ -145,14 +145,14 @@ def _put_back(part: Any, kind: type, table: dict[str, Any], before: Mapping[str,
 
 def _lists(value: Any) -> Iterator[Callable[[], None]]:
     """Yield functions that restore the items of a list or dict, and those of nested lists and dicts."""
-    found = {id(value): value}
+    containers = {id(value): value}
     queue = [value]
     while queue:
         each = queue.pop()
         yield partial(_refill, each, each.copy())
-        inner = {id(v): v for v in _items(each) if type(v) in (dict, list) and id(v) not in found}
+        inner = {id(v): v for v in _items(each) if type(v) in (dict, list) and id(v) not in containers}
         queue += inner.values()
-        found |= inner
+        containers |= inner
 
 
 def _refill(value: Any, before: Any) -> None:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ovjit.readers.torch.recording.patches import patched, untraced
+from ovjit.readers.torch.recording.patches import patch, suspend_tracing
 
 #: Operators that find elements by strides.
 BY_STRIDES = frozenset(f"aten::{name}" for name in ("as_strided", "as_strided_copy", "as_strided_scatter"))
@@ -37,11 +37,11 @@ def in_storage(node: Any) -> tuple[list[int] | None, int]:
 
     value = node.args[0].meta.get("val") if isinstance(node.args[0], torch.fx.Node) else node.args[0]
     schema = [argument.name for argument in node.target._schema.arguments]
-    given = {**dict(zip(schema, node.args, strict=False)), **node.kwargs}
-    told = value.shape, value.stride(), given["size"], given["stride"]
-    shape, steps, size, stride = ([hint(n) for n in numbers] for numbers in told)
+    arguments = {**dict(zip(schema, node.args, strict=False)), **node.kwargs}
+    symbolic = value.shape, value.stride(), arguments["size"], arguments["stride"]
+    shape, steps, size, stride = ([hint(n) for n in numbers] for numbers in symbolic)
     begin = hint(value.storage_offset())
-    start = begin if given.get("storage_offset") is None else hint(given["storage_offset"])
+    start = begin if arguments.get("storage_offset") is None else hint(arguments["storage_offset"])
     if not all(isinstance(n, int) for n in (*shape, *steps, *size, *stride, begin, start)):
         return None, 0
     first = start - begin
@@ -57,14 +57,14 @@ def hint(number: Any) -> Any:
 
 
 @contextlib.contextmanager
-def followed() -> Iterator[None]:
+def trace_strides() -> Iterator[None]:
     """`stride()` of a tensor without gaps gives traced numbers."""
     import torch
 
     def stride(self: Any, dim: int | None = None) -> Any:
         plain, order = torch._C.TensorBase.stride, None
         if torch._C._get_tracing_state() is not None:
-            with untraced():
+            with suspend_tracing():
                 order = in_memory(self.shape, plain(self))
         if order is None:
             return plain(self) if dim is None else plain(self, dim)
@@ -75,5 +75,5 @@ def followed() -> Iterator[None]:
         strides = tuple(result[i] for i in range(len(result)))
         return strides if dim is None else strides[dim]
 
-    with patched((torch.Tensor, "stride", stride)):
+    with patch((torch.Tensor, "stride", stride)):
         yield

@@ -19,7 +19,7 @@ from ovjit import logs
 from ovjit.errors import OvjitError
 from ovjit.readers.torch.naming import TRACED, WRAPPED
 from ovjit.readers.torch.recording.effects import Effect
-from ovjit.readers.torch.recording.patches import patched
+from ovjit.readers.torch.recording.patches import patch
 from ovjit.readers.torch.recording.recorder import heard_category, listening
 from ovjit.readers.torch.values import torch_types
 from ovjit.records import NamedTuple
@@ -38,7 +38,7 @@ class Prepared(NamedTuple):
     pairs of the index of the tensor and the axis.
     """
 
-    given: Any
+    source: Any
     names: list[str]
     leaves: list[Any]
     module: Any
@@ -53,7 +53,7 @@ class Prepared(NamedTuple):
         return zip(self.names, self.leaves, kinds, strict=True)
 
 
-def prepared(given: Any, example: Any, described: Sequence[tuple[Any, Any, Any]]) -> Prepared | None:
+def prepare(source: Any, example: Any, described: Sequence[tuple[Any, Any, Any]]) -> Prepared | None:
     """A module or script with its example; without one, it is made of `described` or of a script's types.
 
     `described` is (name, shape, element type) of each input. None where nothing tells of the inputs.
@@ -61,34 +61,34 @@ def prepared(given: Any, example: Any, described: Sequence[tuple[Any, Any, Any]]
     import torch
 
     keywords: Mapping[str, Any] = {}
-    if isinstance(given, torch.export.ExportedProgram):
+    if isinstance(source, torch.export.ExportedProgram):
         if example is None:
-            arguments, keywords = given.example_inputs or ((), {})
+            arguments, keywords = source.example_inputs or ((), {})
             example = tuple(arguments)
-        given = given.module()
-    elif isinstance(given, torch.nn.Module):
+        source = source.module()
+    elif isinstance(source, torch.nn.Module):
         with contextlib.suppress(NotImplementedError):  # graphs of torch.export have no modes
-            given.eval()
-    is_told = example is not None or bool(keywords)
-    if not is_told:
-        example = example_of(given, described)
+            source.eval()
+    has_example = example is not None or bool(keywords)
+    if not has_example:
+        example = example_of(source, described)
         if example is None:
             return None
-    ready = Prepared(given, *flattened(given, example, keywords))
+    ready = Prepared(source, *flatten_example(source, example, keywords))
     rows = _rows(ready, described)
     shapes = [shape or () for shape, _ in rows]
     return ready._replace(
         kinds=_kinds(ready, [kind for _, kind in rows]),
         assumed=None
-        if is_told
+        if has_example
         else [(i, a) for i, shape in enumerate(shapes) for a, d in enumerate(shape) if is_open(d)],
     )
 
 
 def _rows(ready: Prepared, described: Sequence[tuple[Any, Any, Any]]) -> list[tuple[Any, Any]]:
     """The shape and element type that each input is described with, None where it is not."""
-    told = {name or place: (shape, kind) for place, (name, shape, kind) in enumerate(described)}
-    return [told.get(name) or told.get(i) or (None, None) for i, name in enumerate(ready.names)]
+    rows = {name or index: (shape, kind) for index, (name, shape, kind) in enumerate(described)}
+    return [rows.get(name) or rows.get(i) or (None, None) for i, name in enumerate(ready.names)]
 
 
 def _kinds(ready: Prepared, described: Sequence[Any]) -> list[Any]:
@@ -101,7 +101,7 @@ def _kinds(ready: Prepared, described: Sequence[Any]) -> list[Any]:
 
 
 @contextlib.contextmanager
-def quietly(kept: list[Any] | None = None, fused: bool = False) -> Iterator[None]:
+def quietly(records: list[Any] | None = None, fused: bool = False) -> Iterator[None]:
     """Context manager that hides warnings of this thread, and uses PyTorch's fused attention only if `fused`.
 
     Warnings that something may be incorrect are kept: `warn_again` shows them.
@@ -112,7 +112,7 @@ def quietly(kept: list[Any] | None = None, fused: bool = False) -> Iterator[None
         (torch.backends.mha, "get_fastpath_enabled", lambda: fused),
         (torch.jit, "TracerWarning", heard_category()),
     ]
-    with listening(kept), patched(*rows):
+    with listening(records), patch(*rows):
         yield
 
 
@@ -128,29 +128,29 @@ def attempt(what: str) -> Iterator[None]:
         logs.debug("%s failed: %s: %s", what, type(error).__name__, error)
 
 
-def warn_again(kept: list[Any]) -> None:
+def warn_again(records: list[Any]) -> None:
     """Show warnings that were kept, each once for the line that it is about."""
-    places = {(str(w.message), w.filename, w.lineno): w.category for w in kept}
-    for (text, file, line), category in places.items():
+    category_by_line = {(str(w.message), w.filename, w.lineno): w.category for w in records}
+    for (text, file, line), category in category_by_line.items():
         warnings.warn_explicit(text, category, file, line)
 
 
-def is_script(given: Any) -> bool:
+def is_script(source: Any) -> bool:
     import torch
 
-    return isinstance(given, (torch.jit.ScriptModule, torch.jit.ScriptFunction))
+    return isinstance(source, (torch.jit.ScriptModule, torch.jit.ScriptFunction))
 
 
-def is_plain_module(given: Any) -> bool:
+def is_plain_module(source: Any) -> bool:
     """Whether it is a module that torch.export takes: no script, and no graph of torch.export's."""
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(given, torch.nn.Module) and not is_script(given)
+    return torch is not None and isinstance(source, torch.nn.Module) and not is_script(source)
 
 
-def signature_of(given: Any) -> inspect.Signature | None:
+def signature_of(source: Any) -> inspect.Signature | None:
     """Return the signature of a module, script or function, or None if Python has none, as for traces."""
     try:
-        return inspect.signature(getattr(given, "forward", given))
+        return inspect.signature(getattr(source, "forward", source))
     except ValueError:
         return None
 
@@ -158,24 +158,24 @@ def signature_of(given: Any) -> inspect.Signature | None:
 def arguments_of(script: Any) -> list[Any]:
     """The arguments of a script by their names and defaults; none where it does not tell."""
     schema = getattr(getattr(script, "forward", script), "schema", None)
-    own = 1 if hasattr(script, "forward") else 0  # the module
-    return [] if schema is None else list(schema.arguments)[own:]
+    skipped = 1 if hasattr(script, "forward") else 0  # the module
+    return [] if schema is None else list(schema.arguments)[skipped:]
 
 
-def weights_of(given: Any) -> list[Any]:
-    return [*given.parameters(), *given.buffers()] if hasattr(given, "parameters") else []
+def weights_of(source: Any) -> list[Any]:
+    return [*source.parameters(), *source.buffers()] if hasattr(source, "parameters") else []
 
 
-def weight_names(given: Any) -> list[str]:
-    named = [*given.named_parameters(), *given.named_buffers()] if hasattr(given, "named_buffers") else []
+def weight_names(source: Any) -> list[str]:
+    named = [*source.named_parameters(), *source.named_buffers()] if hasattr(source, "named_buffers") else []
     return [name for name, _ in named]
 
 
-def example_of(given: Any, described: Sequence[tuple[Any, Any, Any]]) -> Any:
+def example_of(source: Any, described: Sequence[tuple[Any, Any, Any]]) -> Any:
     """An example of zeros, by what is said of the inputs; keywords where they are named."""
     import torch
 
-    needed = [a for a in arguments_of(given) if not a.has_default_value()] if is_script(given) else []
+    needed = [a for a in arguments_of(source) if not a.has_default_value()] if is_script(source) else []
     if any(a.type.kind() in (*_NUMBERS, "TupleType", "DictType") for a in needed):
         return None  # zeros would be tensors, which have other rules for types of results
     if described and all(shape is not None for _, shape, _ in described):
@@ -185,18 +185,18 @@ def example_of(given: Any, described: Sequence[tuple[Any, Any, Any]]) -> Any:
             for _, shape, kind in described
         ]
         named = [name for name, *_ in described]
-        if _tells_of_all(given, len(result), named):
+        if _tells_of_all(source, len(result), named):
             return dict(zip(named, result, strict=True)) if all(named) else tuple(result)
-    if is_script(given):
-        kinds = [v.type() for v in given.graph.inputs() if isinstance(v.type(), torch.TensorType)]
+    if is_script(source):
+        kinds = [v.type() for v in source.graph.inputs() if isinstance(v.type(), torch.TensorType)]
         if kinds and all(k.sizes() is not None and k.dtype() is not None for k in kinds):
             return tuple(torch.zeros(k.sizes(), dtype=k.dtype()) for k in kinds)
     return None
 
 
-def _tells_of_all(given: Any, count: int, names: Sequence[str | None]) -> bool:
+def _tells_of_all(source: Any, count: int, names: Sequence[str | None]) -> bool:
     """Whether the call needs no inputs but `count` of them, or those of these names."""
-    signature = signature_of(given)
+    signature = signature_of(source)
     if signature is None:
         return True
     rows = signature.parameters.values()
@@ -220,63 +220,63 @@ def _extent(d: Any) -> int:
     return int(d.get_length()) if hasattr(d, "get_length") else int(d)
 
 
-def as_tensors(given: Any) -> Any:
+def as_tensors(example: Any) -> Any:
     """The example with arrays, and what holds one as `data`, as PyTorch's tensors."""
     import torch
 
-    if isinstance(given, torch.Tensor):
-        return given
-    if isinstance(given, Mapping):
-        return {k: as_tensors(v) for k, v in given.items()}
-    if isinstance(given, (list, tuple)) and not hasattr(given, "_fields"):
-        return type(given)(map(as_tensors, given))
-    data = given if isinstance(given, np.ndarray) else getattr(given, "data", None)
-    return torch.from_numpy(data.copy()) if isinstance(data, np.ndarray) else given
+    if isinstance(example, torch.Tensor):
+        return example
+    if isinstance(example, Mapping):
+        return {k: as_tensors(v) for k, v in example.items()}
+    if isinstance(example, (list, tuple)) and not hasattr(example, "_fields"):
+        return type(example)(map(as_tensors, example))
+    data = example if isinstance(example, np.ndarray) else getattr(example, "data", None)
+    return torch.from_numpy(data.copy()) if isinstance(data, np.ndarray) else example
 
 
-def flattened(
-    given: Any, example: Any, keywords: Mapping[str, Any]
+def flatten_example(
+    source: Any, example: Any, keywords: Mapping[str, Any]
 ) -> tuple[list[str], list[Any], Any, Mapping[str, Any]]:
     """Names and tensors of all inputs in the order of the signature, the module that takes them so, and what
     they are in."""
     import torch
     from torch.utils import _pytree as tree
 
-    example = as_tensors(_checked(example))
+    example = as_tensors(_check_example(example))
     arguments: tuple[Any, ...] = ()
     if isinstance(example, dict) and not keywords:
-        keywords = _accepted(given, example)
+        keywords = _drop_unknown(source, example)
     else:
         arguments = tuple(example) if isinstance(example, (list, tuple)) else (example,)
         keywords = as_tensors(keywords)
-    signature = signature_of(given)
+    signature = signature_of(source)
     try:
         if signature is not None:
             bound = signature.bind(*arguments, **keywords).arguments
         else:
-            names = [argument.name for argument in arguments_of(given)]
+            names = [argument.name for argument in arguments_of(source)]
             bound = {**dict(zip(names, arguments, strict=False)), **keywords}
     except TypeError as error:
         raise OvjitError(f"{NOT_TRACED}{error}") from error
     ordered = _in_order(bound, keywords)
     leaves, shape = tree.tree_flatten((arguments, ordered))
-    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+    tensor_indices = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
 
-    told: list[str | None] = []  # names of outputs; torch.export puts attributes back as they were
-    child = WRAPPED if _is_wrapped(given, example) else TRACED
+    output_names: list[str | None] = []  # names of outputs; torch.export puts attributes back as they were
+    child = WRAPPED if _is_wrapped(source, example) else TRACED
 
     class Flat(torch.nn.Module):
         """The module as a function of tensors alone, to tensors alone."""
 
-        names = told
+        names = output_names
         is_wrapped = child == WRAPPED
 
         def __init__(self) -> None:
             super().__init__()
-            self.called = given
-            if isinstance(given, torch.nn.Module):
+            self.called = source
+            if isinstance(source, torch.nn.Module):
                 del self._modules["called"]
-                self._modules[child] = given
+                self._modules[child] = source
 
         def train(self, mode: bool = True) -> Any:
             self.training = mode  # the module itself stays as it was made
@@ -284,18 +284,18 @@ def flattened(
 
         def forward(self, *tensors: Any) -> Any:
             now = list(leaves)
-            for place, tensor in zip(places, tensors, strict=True):
-                now[place] = tensor
+            for index, tensor in zip(tensor_indices, tensors, strict=True):
+                now[index] = tensor
             positional, named = tree.tree_unflatten(now, shape)
             called = self._modules.get(child) or self.called
             result = called(*positional, **named)
-            told[:], values = named_outputs(result)
+            output_names[:], values = named_outputs(result)
             return values
 
-    return _input_names(bound), [leaves[i] for i in places], Flat(), bound
+    return _input_names(bound), [leaves[i] for i in tensor_indices], Flat(), bound
 
 
-def _is_wrapped(given: Any, example: Any) -> bool:
+def _is_wrapped(source: Any, example: Any) -> bool:
     """Whether OpenVINO calls a module by keywords, from a module of its own: of arguments by names that are
     not the first ones, and of None among the arguments."""
     import torch
@@ -305,13 +305,13 @@ def _is_wrapped(given: Any, example: Any) -> bool:
         nested = [part for v in values if isinstance(v, tuple) for part in v]
         if any(v is None for v in [*values, *nested]) and not isinstance(example, list):
             return True
-    if not isinstance(example, dict) or not isinstance(given, torch.nn.Module) or is_script(given):
+    if not isinstance(example, dict) or not isinstance(source, torch.nn.Module) or is_script(source):
         return False
-    first = list(inspect.signature(getattr(given, "forward", given)).parameters)[: len(example)]
+    first = list(inspect.signature(getattr(source, "forward", source)).parameters)[: len(example)]
     return set(first) != example.keys()
 
 
-def _checked(example: Any) -> Any:
+def _check_example(example: Any) -> Any:
     """The example. OvjitError for a text, which is no tensor."""
     if isinstance(example, (str, bytes)):
         raise OvjitError(
@@ -321,9 +321,9 @@ def _checked(example: Any) -> Any:
     return example
 
 
-def _accepted(given: Any, keywords: Mapping[str, Any]) -> Mapping[str, Any]:
+def _drop_unknown(source: Any, keywords: Mapping[str, Any]) -> Mapping[str, Any]:
     """The arguments that the call has, as in OpenVINO, where others are left out."""
-    signature = signature_of(given)
+    signature = signature_of(source)
     if signature is None or any(row.kind is row.VAR_KEYWORD for row in signature.parameters.values()):
         return keywords
     return {name: value for name, value in keywords.items() if name in signature.parameters}
@@ -352,16 +352,16 @@ def _in_order(bound: Mapping[str, Any], keywords: Mapping[str, Any]) -> dict[str
     return {**first, **{k: v for k, v in keywords.items() if k not in first}}
 
 
-def named_outputs(made: Any) -> tuple[list[str | None], tuple[Any, ...]]:
+def named_outputs(outputs: Any) -> tuple[list[str | None], tuple[Any, ...]]:
     """Names and tensors of what a module gives: keys of a dict are names, None is left out."""
     import torch
     from torch.utils import _pytree as tree
 
     names: list[str | None] = []
     values: list[Any] = []
-    if dataclasses.is_dataclass(made) and not isinstance(made, Mapping):
-        made = {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
-    items = made.items() if isinstance(made, Mapping) else [(None, made)]
+    if dataclasses.is_dataclass(outputs) and not isinstance(outputs, Mapping):
+        outputs = {field.name: getattr(outputs, field.name) for field in dataclasses.fields(outputs)}
+    items = outputs.items() if isinstance(outputs, Mapping) else [(None, outputs)]
     numbers = {bool: torch.bool, torch.SymBool: torch.bool, int: torch.int64, torch.SymInt: torch.int64,
                float: torch.float32, torch.SymFloat: torch.float32}  # fmt: skip
     for key, value in items:

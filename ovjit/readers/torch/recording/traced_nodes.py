@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.readers.torch.recording.patches import untraced
+from ovjit.readers.torch.recording.patches import suspend_tracing
 from ovjit.readers.torch.scripts.shared_memory import nodes_of
 
 
-def is_traced(given: Any) -> bool:
+def is_traced(value: Any) -> bool:
     import torch
 
-    return isinstance(given, torch.Tensor) and torch._C._get_tracing_state() is not None
+    return isinstance(value, torch.Tensor) and torch._C._get_tracing_state() is not None
 
 
 def is_open(number: Any) -> bool:
@@ -20,13 +20,13 @@ def is_open(number: Any) -> bool:
 
     if not is_traced(number):
         return False
-    seen, queue = set(), [torch._C._get_value_trace(number)]
+    visited, queue = set(), [torch._C._get_value_trace(number)]
     while queue:
         value = queue.pop()
         if value.node().kind() == "prim::Param":
             return True
-        if value.unique() not in seen:
-            seen.add(value.unique())
+        if value.unique() not in visited:
+            visited.add(value.unique())
             queue += value.node().inputs()
             for use in value.uses() if value.node().kind() == "prim::ListConstruct" else ():
                 if use.user.kind() == "aten::append":  # a list is as long as loops make it
@@ -72,7 +72,7 @@ def lift(owner: Any, block: Any) -> None:
 
 
 def kind_of(tensor: Any) -> tuple[Any, ...]:
-    with untraced():
+    with suspend_tracing():
         return tensor.dtype, tuple(tensor.shape)
 
 
@@ -80,8 +80,8 @@ def traced_as(tensor: Any, value: Any, rows: int | None = None) -> Any:
     """A tensor of the same numbers, or of so many rows of them, that stands for a value of the graph."""
     import torch
 
-    with untraced():
-        own = tensor.detach().clone()
-        own = own if rows is None else own.expand(rows, *own.shape).clone()
-    torch._C._set_value_trace(own, value)
-    return own
+    with suspend_tracing():
+        copy = tensor.detach().clone()
+        copy = copy if rows is None else copy.expand(rows, *copy.shape).clone()
+    torch._C._set_value_trace(copy, value)
+    return copy

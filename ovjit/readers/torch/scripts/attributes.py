@@ -25,7 +25,7 @@ class AttributesReader(WritingReader):
         self._paths: dict[str, str] = {}  # of modules and attributes, by the names of values
 
     @contextlib.contextmanager
-    def entered(self, inside: Inside) -> Iterator[None]:
+    def enter(self, inside: Inside) -> Iterator[None]:
         """Context manager in which attributes are read inside of a body."""
         outer, self._attributes = self._attributes, {}
         self.bodies.append((inside, outer))
@@ -99,7 +99,7 @@ class AttributesReader(WritingReader):
             raise Refused(node.kind(), f"reading an attribute of an object is not supported{where(node)}")
         self.env[node.output().debugName()] = values[key]
 
-    def _assigned(self, node: Any) -> None:
+    def _set_attribute(self, node: Any) -> None:
         """Assignment to an attribute of an object, or of a module, where it lasts until the run is over."""
         target, value = node.inputs()
         owner, key = self._paths.get(target.debugName()), node.s("name")

@@ -19,7 +19,7 @@ from ovjit.readers.torch.programs.decompose import UNFAITHFUL, more_decompositio
 from ovjit.readers.torch.programs.fx import FxReader
 from ovjit.readers.torch.programs.reader import MOST_REFUSED
 from ovjit.readers.torch.programs.undecomposed import written_beside
-from ovjit.readers.torch.recording.patches import patched
+from ovjit.readers.torch.recording.patches import patch
 from ovjit.readers.torch.values import Complex, Number, complex_type, torch_types
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def _of_any_length(
     try:
         for length in _LENGTHS:
             stands = _Stands(call, length)
-            with patched(*_silence_log()):
-                result.append((stands.trace(target, arguments, refused), stands.given))
+            with patch(*_silence_log()):
+                result.append((stands.trace(target, arguments, refused), stands.values))
     except Exception:  # whatever PyTorch raises of tensors without data
         return None
     (graph, values), (other, _) = result
@@ -104,7 +104,7 @@ def _silence_log() -> list[tuple[Any, str, Any]]:
 class _Stands:
     """Symbolic inputs for tracing an operator: fake tensors, and symbols for dynamic dimensions and numbers.
 
-    Equal dimensions have one symbol. `given` are the values that the inputs represent.
+    Equal dimensions have one symbol. `values` are the values that the inputs represent.
     """
 
     def __init__(self, call: Call, length: int):
@@ -116,7 +116,7 @@ class _Stands:
         self.shapes = ShapeEnv()
         self.mode = FakeTensorMode(shape_env=self.shapes, static_shapes=False)
         self.symbols: dict[Any, Any] = {}
-        self.given: list[Any] = []
+        self.values: list[Any] = []
         self.stands: list[Any] = []
 
     def trace(self, target: Any, arguments: Mapping[str, Any], refused: frozenset[str]) -> Any:
@@ -146,7 +146,7 @@ class _Stands:
                 raise UnsupportedError("a number that is no integer")
             return self._take(value, self._symbol(value.key))
         if isinstance(value, (Output, Complex)):
-            tensor, rank, _ = call.held(value)
+            tensor, rank, _ = call.unwrap(value)
             shape = call.shape(tensor)
             if shape is None:
                 raise UnsupportedError("a tensor of unknown rank")
@@ -163,9 +163,9 @@ class _Stands:
         raise UnsupportedError("a value that is no tensor")
 
     def _take(self, value: Any, stand: Any) -> _Place:
-        self.given.append(value)
+        self.values.append(value)
         self.stands.append(stand)
-        return _Place(len(self.given) - 1)
+        return _Place(len(self.values) - 1)
 
     def _dimension(self, dim: Any) -> Any:
         return self._symbol(dim.key) if isinstance(dim, Interval) else int(dim)

@@ -52,14 +52,14 @@ class Merging(NamedTuple):
     strides: Sequence[Sequence[Any]]
     last: int | None = None
 
-    def known(self, call: Call) -> bool | None:
+    def decide_statically(self, call: Call) -> bool | None:
         """Whether it is so, None where that depends on open dimensions."""
         if self._is_plain(call):
             return True
         numbers = [*self.sizes, *(f for s in self.strides for f in s)]
-        return None if None in map(call.known_number, numbers) else bool(self.decided(call))
+        return None if None in map(call.known_number, numbers) else bool(self.decide(call))
 
-    def decided(self, call: Call) -> Any:
+    def decide(self, call: Call) -> Any:
         """Whether it is so: Python's, or a number that the model computes."""
         strides = [reduce(lambda a, b: compute(call, "mul", a, b), s, 1) for s in self.strides]
         truth: Any = True
@@ -124,9 +124,9 @@ def is_view(call: Call, name: str, base: Output, layout: Layout | None, result: 
         if len(inner) < 2:
             return True
         condition = Merging(inner, strides[first : len(sizes) - last])
-        if len(shape) > 1 and condition.known(call) is not True:
+        if len(shape) > 1 and condition.decide_statically(call) is not True:
             return _by_torch(call, inner, condition.strides, shape)
-    decision = condition.known(call)
+    decision = condition.decide_statically(call)
     return condition if decision is None else decision
 
 
@@ -216,5 +216,5 @@ def _swap_strides(call: Call, strides: list[Any], axes: Sequence[int]) -> list[A
 
 def _layout_of(call: Call, value: Output, strides: list[Any]) -> Layout:
     """The layout of these strides, which may be those of elements in order."""
-    is_plain = Merging(call.sizes(value), strides, 1).known(call) is True
+    is_plain = Merging(call.sizes(value), strides, 1).decide_statically(call) is True
     return IN_ORDER if is_plain else Layout(tuple(map(tuple, strides)))

@@ -115,7 +115,7 @@ class Memory:
                 del self._pieces[id(piece.value)]
         family[:] = [piece for piece in family if id(piece) in kept_ids]
 
-    def saved(self) -> list[Any]:
+    def save(self) -> list[Any]:
         """Return the current state. `restore` takes it to undo later writes."""
         families = {id(p.family): (p.family, list(p.family)) for p in self._pieces.values()}
         return [(key, p, *families[id(p.family)], p.value, p.base, p.view, p.outer, p.layout, p.stale,

@@ -151,9 +151,9 @@ class WritingReader(TorchReader):
         call = self._copying(node)
         new: dict[int, Any] = {id(piece): value}
         self._write_above(call, piece, value, new)
-        lost = {id(other): other for other in piece.family if self._renewed(call, piece, other, new) is None}
+        lost = {id(p): p for p in piece.family if self._update_alias(call, piece, p, new) is None}
         changes = [(other, other.value, new[id(other)]) for other in piece.family if id(other) not in lost]
-        self._put({id(before): (before, after) for _, before, after in changes if before is not after})
+        self._replace_tensors({id(old): (old, after) for _, old, after in changes if old is not after})
         for other, before, after in changes:
             other.is_written = True
             if before is not after:
@@ -172,7 +172,7 @@ class WritingReader(TorchReader):
             piece = piece.base
             new[id(piece)] = value
 
-    def _renewed(self, call: Call, written: Piece, other: Piece, new: dict[int, Any]) -> Any:
+    def _update_alias(self, call: Call, written: Piece, other: Piece, new: dict[int, Any]) -> Any:
         """The value of a tensor after a write to another one in its memory, None where it is not known."""
         if id(other) in new:
             return new[id(other)]
@@ -180,14 +180,14 @@ class WritingReader(TorchReader):
         if other.base is not None and other.view is not None:
             if any(p.base is other.base and _are_apart(p.view, other.view) for p in written.above()):
                 result = other.value
-            elif (base := self._renewed(call, written, other.base, new)) is not None:
+            elif (base := self._update_alias(call, written, other.base, new)) is not None:
                 is_same = base is other.base.value
                 result = other.value if is_same else other.view.again(self, call, base, other.value)
         if result is not None:
             new[id(other)] = result
         return result
 
-    def _put(self, replacements: Mapping[int, tuple[Any, Any]]) -> None:
+    def _replace_tensors(self, replacements: Mapping[int, tuple[Any, Any]]) -> None:
         """Replace tensors by others in all containers of values. Keys are the ids of the old tensors."""
         for holder in self._all_holders():
             _put_in(holder, replacements)
@@ -227,7 +227,7 @@ class WritingReader(TorchReader):
         if isinstance(old, Output):
             name = operator.removeprefix("aten::")
             piece.layout = layout_of_view(self._copying(node), name, old, under.layout, arguments, result)
-        self._put({id(old): (old, result)})
+        self._replace_tensors({id(old): (old, result)})
 
     # -- bodies ----------------------------------------------------------------------------------------------
 
@@ -258,7 +258,7 @@ class WritingReader(TorchReader):
     def stand_in(self, inside: Inside, value: Any) -> Any:
         """Return the body's value for an outer tensor: a view of what the body carries, or an input."""
         outer = self.memory.piece(value)
-        result = self._derived(inside, outer)
+        result = self._derive_view(inside, outer)
         if result is None:
             result = inside.copy(value)
             piece = self.memory.piece(result)
@@ -270,7 +270,7 @@ class WritingReader(TorchReader):
                 piece.stale = "a body writes to what may be a view of a tensor that it reads"
         return result
 
-    def _derived(self, inside: Inside, outer: Piece) -> Any:
+    def _derive_view(self, inside: Inside, outer: Piece) -> Any:
         if outer.base is None or outer.view is None or id(outer.top.value) not in inside.carried:
             return None
         base = inside.standing(outer.base.value)

@@ -9,10 +9,10 @@ from typing import Any
 from ovjit.api.model.node import Output
 from ovjit.errors import ConverterError, ModelError, UnsupportedError
 from ovjit.readers.torch.branches import raises, read_if
-from ovjit.readers.torch.call import Call, Wanted
-from ovjit.readers.torch.containers import change, copied, is_changed, item_of, restore
+from ovjit.readers.torch.call import Call, OutputUses
+from ovjit.readers.torch.containers import change, copy_containers, is_changed, item_of, restore
 from ovjit.readers.torch.graph import Refused, bound, parsed_schema
-from ovjit.readers.torch.loops import read_loop, unrolled
+from ovjit.readers.torch.loops import read_loop, unroll
 from ovjit.readers.torch.naming import UNPACK, label, naming, where
 from ovjit.readers.torch.operators.lists import as_list, broadcast_shapes, extreme_list
 from ovjit.readers.torch.recording.strides import BY_STRIDES
@@ -110,7 +110,8 @@ class ScriptReader(AttributesReader):
             self.check_read(kind, inputs)
         base = label(node.scopeName(), naming(kind, [use.user for v in outputs for use in v.uses()]))
         try:
-            result = self.call(name, overload, arguments, base, partial(where, node), self._wanted(outputs))
+            uses = self._output_uses(outputs)
+            result = self.call(name, overload, arguments, base, partial(where, node), uses)
             _check_outputs(node, name, result)
         except Refused as error:
             result = compose(self, error, name, overload, arguments)
@@ -150,17 +151,17 @@ class ScriptReader(AttributesReader):
             for other in tensors if isinstance(value, Stacked) else ():
                 self.memory.join(value, other)
 
-    def _wanted(self, outputs: Sequence[Any]) -> Wanted:
+    def _output_uses(self, outputs: Sequence[Any]) -> OutputUses:
         if len(outputs) != 1:
-            return Wanted(len(outputs), frozenset(i for i, v in enumerate(outputs) if v.uses()))
+            return OutputUses(len(outputs), frozenset(i for i, v in enumerate(outputs) if v.uses()))
         users = [use.user for use in outputs[0].uses()]
         if len(users) == 1 and users[0].kind() == UNPACK:
-            return Wanted(users[0].outputsSize(), is_examples=True, is_assumed=self.is_assumed)
+            return OutputUses(users[0].outputsSize(), is_examples=True, is_assumed=self.is_assumed)
         result = outputs[0].type()
         if result.kind() == "ListType":
             lengths = [user for user in users if user.kind() == "aten::len"]
-            return Wanted(items=_items_read(users), is_counted=bool(lengths))
-        return Wanted(rank=result.dim() if result.kind() == "TensorType" else None)
+            return OutputUses(items=_items_read(users), is_counted=bool(lengths))
+        return OutputUses(rank=result.dim() if result.kind() == "TensorType" else None)
 
     def _python(self, node: Any, inputs: list[Any]) -> None:
         """An operator of Python's: one that an extension stands for, or one that has a row."""
@@ -236,16 +237,16 @@ class ScriptReader(AttributesReader):
     def _constant(self, node: Any) -> None:
         import torch
 
-        def made(tensor: Any) -> Any:
+        def to_value(tensor: Any) -> Any:
             constant = self.constant(tensor, None)
             self.note_constant(constant, tensor)
             return constant
 
         value = node.output().toIValue()
         if isinstance(value, torch.Tensor):
-            value = made(value)
+            value = to_value(value)
         elif isinstance(value, (list, tuple)) and any(isinstance(v, torch.Tensor) for v in value):
-            value = [made(v) if isinstance(v, torch.Tensor) else v for v in value]
+            value = [to_value(v) if isinstance(v, torch.Tensor) else v for v in value]
         self._set(node, value)
 
     def _object(self, node: Any) -> None:
@@ -307,9 +308,10 @@ class ScriptReader(AttributesReader):
 
     def _loop(self, node: Any) -> None:
         before = dict(self.env)
-        contents = [(value, copied(value)) for value in before.values() if isinstance(value, (list, dict))]
-        pieces, attributes = self.memory.saved(), dict(self._attributes)
-        carried = unrolled(self, node)
+        containers = (value for value in before.values() if isinstance(value, (list, dict)))
+        contents = [(value, copy_containers(value)) for value in containers]
+        pieces, attributes = self.memory.save(), dict(self._attributes)
+        carried = unroll(self, node)
         if carried is None:
             self.env, self._attributes = before, attributes
             restore(contents)
@@ -415,7 +417,7 @@ def _extreme(reader: ScriptReader, node: Any) -> None:
         values = values[0]
     if isinstance(values, Stacked):
         op = "ReduceMax" if node.kind() == "prim::max" else "ReduceMin"
-        reader._set(node, Number(call(op, values.whole, [0], keep_dims=False)))
+        reader._set(node, Number(call(op, values.rows, [0], keep_dims=False)))
         return
     if len(values) == 2 and all(isinstance(v, list) for v in values):
         first, second = values
@@ -431,7 +433,7 @@ def _extreme(reader: ScriptReader, node: Any) -> None:
 _SPECIAL = {
     "prim::Constant": ScriptReader._constant,
     "prim::GetAttr": ScriptReader._attribute,
-    "prim::SetAttr": ScriptReader._assigned,
+    "prim::SetAttr": ScriptReader._set_attribute,
     "prim::CreateObject": ScriptReader._object,
     "prim::isinstance": ScriptReader._isinstance,
     "prim::EnumValue": ScriptReader._enum,

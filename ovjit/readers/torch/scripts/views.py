@@ -72,8 +72,8 @@ _BACK: dict[str, Put] = {
     "expand": _reshape_back, "expand_as": _reshape_back,  # writes to what is repeated are errors
     "as_strided": _scatter_back("as_strided_scatter", "size", "stride", "storage_offset"),
     "real": _real_back, "imag": _imag_back,
-    "view_as_real": lambda call, base, made, how: Complex(made),
-    "view_as_complex": lambda call, base, made, how: made.pair,
+    "view_as_real": lambda call, base, part, how: Complex(part),
+    "view_as_complex": lambda call, base, part, how: part.pair,
 }  # fmt: skip
 #: Operators that give views whose elements are found in the tensor by numbering these.
 _NUMBERED = ("diagonal", "unfold", "movedim.int", "movedim.intlist")
@@ -82,7 +82,7 @@ _NUMBERED = ("diagonal", "unfold", "movedim.int", "movedim.intlist")
 def _by_numbers(reader: WritingReader, call: Call, base: Output, part: Output, view: View) -> Output:
     """Write a part back by scattering: the view of the indices of all elements gives its positions."""
     numbers = call.reshape(call.arange(call.index(call.count(base))), call.shape_of(base))
-    positions = view.plain(reader, call, numbers)
+    positions = view.apply(reader, call, numbers)
     flat = call("ScatterUpdate", call.flat(base), call.flat(positions), call.flat(part), 0)
     return call.reshape(flat, call.shape_of(base))
 
@@ -109,7 +109,7 @@ class View(NamedTuple):
         """The value of the whole tensor with a new part, None where it cannot be computed."""
         parts = self.arguments.get("parts")
         if parts is not None:
-            return parts.put(call, base, part, self.arguments)
+            return parts.replace_part(call, base, part, self.arguments)
         if isinstance(base, Complex) and isinstance(part, Complex) and "condition" not in self.arguments:
             components = [self.back(reader, call, call.part(base, i), call.part(part, i)) for i in (0, 1)]
             return None if None in components else call.complex_of(*components)
@@ -130,9 +130,9 @@ class View(NamedTuple):
         parts = self.arguments.get("parts")
         if parts is not None:
             return _part(call, base, parts, self.arguments["index"])
-        return self._either(call, self.plain(reader, call, base), old)
+        return self._either(call, self.apply(reader, call, base), old)
 
-    def plain(self, reader: WritingReader, call: Call, base: Any) -> Any:
+    def apply(self, reader: WritingReader, call: Call, base: Any) -> Any:
         """Return the operator's result for a tensor."""
         arguments = {k: v for k, v in self.arguments.items() if k != "condition"}
         arguments[next(iter(arguments))] = base
@@ -144,7 +144,7 @@ class View(NamedTuple):
         condition = self.arguments.get("condition")
         if condition is None:
             return new
-        truth = call.tensor(condition.decided(call), "boolean")
+        truth = call.tensor(condition.decide(call), "boolean")
         return call("Select", truth, new, old)
 
 
@@ -168,9 +168,9 @@ def as_own_tensor(value: Any) -> Any:
 
 
 class Parts(NamedTuple):
-    """A list of parts of a tensor, one after another along an axis; `put` puts one back."""
+    """A list of parts of a tensor, one after another along an axis; `replace_part` puts one back."""
 
-    put: Put
+    replace_part: Put
     axis: int
     lengths: list[Any]
 
@@ -196,7 +196,7 @@ def _ends(call: Call, parts: Parts, index: int) -> tuple[Any, Any]:
 
 
 def _part(call: Call, base: Output, parts: Parts, index: int) -> Output:
-    if parts.put is _row_back:
+    if parts.replace_part is _row_back:
         result = call.also("select.int", base, parts.axis, index)
     else:
         result = call.also("slice.Tensor", base, parts.axis, *_ends(call, parts, index))

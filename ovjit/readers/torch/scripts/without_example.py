@@ -14,7 +14,7 @@ from ovjit.readers.torch.recording.trace import arguments_of, is_script, quietly
 from ovjit.readers.torch.scripts import deferred
 from ovjit.readers.torch.scripts.script import ScriptReader, one_or_all
 from ovjit.readers.torch.scripts.script_inputs import ANYHOW, EXAMPLE, Read, read_as, unknown_input
-from ovjit.readers.torch.values import inlined
+from ovjit.readers.torch.values import inline_calls
 from ovjit.records import NamedTuple
 
 
@@ -46,7 +46,7 @@ def without_example(
     try:
         return deferred.reread_on_new_types(read(), read)
     except Exception as error:
-        count = deferred.number_of_tensors(list(inlined(script).outputs()))
+        count = deferred.number_of_tensors(list(inline_calls(script).outputs()))
         if not deferred.is_unknown(error) or not count:
             raise
         inputs = _declare_inputs(script, script is module, converters, descriptions)
@@ -75,10 +75,10 @@ def _declare_inputs(
     """
     import torch
 
-    graph = inlined(script)
+    graph = inline_calls(script)
     is_function = isinstance(script, torch.jit.ScriptFunction)
     reader = ScriptReader(None if is_function else script, converters)
-    reader.known = types
+    reader.input_types = types
     inputs = list(graph.inputs())[0 if is_function else 1 :]
     schema = arguments_of(script)
     schema = schema if len(schema) == len(inputs) else [None] * len(inputs)

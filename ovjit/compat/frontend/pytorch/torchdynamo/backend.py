@@ -38,14 +38,14 @@ def openvino(
     table = _decompositions(chosen)
     if chosen.aot_autograd:
         exact = chosen._replace(config={"INFERENCE_PRECISION_HINT": "f32", **chosen.config})
-        compilers = {"fw_compiler": _plain(exact), "bw_compiler": _plain(exact)}
+        compilers = {"fw_compiler": _training(exact), "bw_compiler": _training(exact)}
         return aot_autograd(**compilers, inference_compiler=_inference(chosen), decompositions=table)(
             subgraph, example_inputs
         )
     _keep_gradients_within(subgraph)
     with torch.no_grad():
         inner = aot_autograd(
-            fw_compiler=_plain(chosen), inference_compiler=_inference(chosen), decompositions=table
+            fw_compiler=_training(chosen), inference_compiler=_inference(chosen), decompositions=table
         )(subgraph, example_inputs)
 
     return _without_gradients(inner)
@@ -121,16 +121,16 @@ def _keep_gradients_within(module: Any) -> None:
         part.recompile()
 
 
-def _boxed(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _as_boxed(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
     call._boxed_call = True  # type: ignore[attr-defined]
     return call
 
 
-def _plain(chosen: Options) -> Callable[..., Any]:
+def _training(chosen: Options) -> Callable[..., Any]:
     """Compiles graphs whose weights are arguments: those of training."""
 
     def compile_graph(module: Any, example_inputs: Any) -> Callable[[Any], Any]:
-        return _boxed(_compiled(module, chosen, {}))
+        return _as_boxed(_compile_graph(module, chosen, {}))
 
     return compile_graph
 
@@ -140,10 +140,10 @@ def _inference(chosen: Options) -> Callable[..., Any]:
     chosen = chosen._replace(aot_autograd=False)  # no graph of gradients follows
 
     def compile_graph(module: Any, example_inputs: Any) -> Callable[[Any], Any]:
-        places = _weights(module)
-        if not places:
-            return _boxed(_compiled(module, chosen, {}))
-        return Frozen(places, lambda tensors: _compiled(module, chosen, tensors))
+        weight_indices = _weights(module)
+        if not weight_indices:
+            return _as_boxed(_compile_graph(module, chosen, {}))
+        return Frozen(weight_indices, lambda tensors: _compile_graph(module, chosen, tensors))
 
     return compile_graph
 
@@ -169,7 +169,7 @@ def _by_parts(module: Any, chosen: Options, constants: Mapping[int, Any]) -> Cal
     return beside_views(module, lambda inner: compiled_parts(inner, chosen, constants))
 
 
-def _compiled(module: Any, chosen: Options, constants: Mapping[int, Any]) -> Callable[[Any], Any]:
+def _compile_graph(module: Any, chosen: Options, constants: Mapping[int, Any]) -> Callable[[Any], Any]:
     """The graph compiled; eager mode, with a warning, where nothing of it can be.
 
     Raises PropertyError for a wrong `config`.

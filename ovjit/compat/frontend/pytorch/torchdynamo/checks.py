@@ -98,20 +98,20 @@ def _with_flags(module: Any) -> tuple[Any, list[str]]:
     import torch
 
     graph = copy.deepcopy(module.graph)
-    found: dict[str, list[Any]] = {}
+    flags_by_kind: dict[str, list[Any]] = {}
     for node in list(graph.nodes):
         if not isinstance(node.target, torch._ops.OpOverload):
             continue
         with graph.inserting_before(node):
             for kind, flag in _flags(_Builder(graph), node):
-                found.setdefault(kind, []).append(flag)
-    if not found:
+                flags_by_kind.setdefault(kind, []).append(flag)
+    if not flags_by_kind:
         return module, []
     output = graph.output_node()
     with graph.inserting_before(output):
-        flags = [_Builder(graph).joined(each) for each in found.values()]
+        flags = [_Builder(graph).any_of(each) for each in flags_by_kind.values()]
     output.args = ((*output.args[0], *flags),)
-    return torch.fx.GraphModule(module, graph), list(found)
+    return torch.fx.GraphModule(module, graph), list(flags_by_kind)
 
 
 class _Builder:
@@ -129,7 +129,7 @@ class _Builder:
         node.meta["val"] = target(*torch.fx.map_arg(arguments, lambda n: n.meta["val"]))
         return node
 
-    def joined(self, flags: list[Any]) -> Any:
+    def any_of(self, flags: list[Any]) -> Any:
         first, *others = flags
         for flag in others:
             first = self(self.aten.logical_or.default, first, flag)
@@ -142,15 +142,15 @@ class _Builder:
         self, index: Any, size: Any, low: str | int | None = "-size", high: str | None = "size"
     ) -> Any:
         """The indices that are less than `low`, or `high` and more."""
-        found = []
+        flags = []
         if low is not None:
             least = low
             if low == "-size":
                 least = -size if isinstance(size, int) else self(operator.mul, size, -1)
-            found.append(self(self.aten.lt.Scalar, index, least))
+            flags.append(self(self.aten.lt.Scalar, index, least))
         if high is not None:
-            found.append(self(self.aten.ge.Scalar, index, size))
-        return self.joined(found)
+            flags.append(self(self.aten.ge.Scalar, index, size))
+        return self.any_of(flags)
 
     def size(self, tensor: Any, axis: int | None) -> Any:
         """The length of an axis, or the number of elements: a number or a node."""

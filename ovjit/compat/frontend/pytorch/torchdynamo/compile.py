@@ -40,11 +40,11 @@ def openvino_compile_cached_model(
     cached_model_path: str, options: Mapping[str, Any] | None, *example_inputs: Any
 ) -> Any:
     """The model of a file, compiled with the types and shapes of the example."""
-    core, chosen = Core(), _chosen(options, True)
+    core, chosen = Core(), _read_options(options, True)
     model = core.read_model(cached_model_path + ".xml")
-    for node, given in zip(model.get_parameters(), example_inputs, strict=True):
-        node.set_element_type(getattr(Type, element_type(given.dtype)))
-        node.set_partial_shape(PartialShape(list(given.shape)))
+    for node, example in zip(model.get_parameters(), example_inputs, strict=True):
+        node.set_element_type(getattr(Type, element_type(example.dtype)))
+        node.set_partial_shape(PartialShape(list(example.shape)))
     model.validate_nodes_and_infer_types()
     return core.compile_model(model, chosen.device, chosen.config)
 
@@ -56,15 +56,15 @@ def openvino_compile(
     model is kept in the folder of the options."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    chosen = _chosen(options, model_hash_str is not None)
+    chosen = _read_options(options, model_hash_str is not None)
     part = part_of(make_fx(gm)(*args), {})
     return Core().compile_model(part.model, chosen.device, chosen.config)
 
 
-def _chosen(options: Mapping[str, Any] | None, is_kept: bool) -> Options:
+def _read_options(options: Mapping[str, Any] | None, is_kept: bool) -> Options:
     """Options as they were given; with a folder for compiled models if those are kept."""
-    given = {**(options or {}), **({"model_caching": True} if is_kept else {})}
-    return compile_options.read(given, Core().available_devices)
+    all_options = {**(options or {}), **({"model_caching": True} if is_kept else {})}
+    return compile_options.read(all_options, Core().available_devices)
 
 
 __all__ = ["cached_model_name", "openvino_compile", "openvino_compile_cached_model"]

@@ -37,8 +37,8 @@ def execute_cached(compiled_model: Any, *args: Any) -> list[Any]:
     """Run a compiled model, whose inputs are given in reverse order."""
     import torch
 
-    found = compiled_model([x.detach().cpu().numpy() for x in reversed(args)])
-    return [torch.from_numpy(found[port]) for port in compiled_model.outputs]
+    results = compiled_model([x.detach().cpu().numpy() for x in reversed(args)])
+    return [torch.from_numpy(results[port]) for port in compiled_model.outputs]
 
 
 def openvino_execute(
@@ -52,20 +52,21 @@ def openvino_execute(
     import torch
     from torch.utils._pytree import tree_flatten
 
-    given, _ = tree_flatten(args)
-    key = ("whole", partition_id, *_key(gm, given, options))
-    kept = (executor_parameters or {}).get("model_hash_str")
+    leaves, _ = tree_flatten(args)
+    key = ("whole", partition_id, *_key(gm, leaves, options))
+    model_hash = (executor_parameters or {}).get("model_hash_str")
 
     def made() -> Callable[..., Any]:
-        request = openvino_compile(gm, *args, model_hash_str=kept, options=options).create_infer_request()
+        compiled = openvino_compile(gm, *args, model_hash_str=model_hash, options=options)
+        request = compiled.create_infer_request()
 
         def run(tensors: list[Any]) -> list[Any]:
-            found = request.infer([x.detach().cpu().numpy() if _is_tensor(x) else x for x in tensors])
-            return [torch.from_numpy(found[port].copy()) for port in request.model_outputs]
+            outputs = request.infer([x.detach().cpu().numpy() if _is_tensor(x) else x for x in tensors])
+            return [torch.from_numpy(outputs[port].copy()) for port in request.model_outputs]
 
         return run
 
-    results = _once(key, gm, made)(given)
+    results = _once(key, gm, made)(leaves)
     return results[0] if len(results) == 1 else results
 
 
@@ -85,11 +86,11 @@ def openvino_execute_partitioned(
         call = compiled_parts(module, chosen, {})
         is_one = not isinstance(module.graph.output_node().args[0], (list, tuple))
 
-        def run(given: list[Any]) -> Any:
-            found = call(given)
+        def run(arguments: list[Any]) -> Any:
+            outputs = call(arguments)
             if is_one:
-                return found[0] if isinstance(found, list) else found
-            return tuple(found)
+                return outputs[0] if isinstance(outputs, list) else outputs
+            return tuple(outputs)
 
         return run
 
@@ -107,14 +108,14 @@ def _is_tensor(value: Any) -> bool:
     return isinstance(value, torch.Tensor)
 
 
-def _key(gm: Any, given: Any, options: Mapping[str, Any] | None) -> tuple[Any, ...]:
-    kinds = ((x.dtype, tuple(x.shape)) if _is_tensor(x) else (type(x), x) for x in given)
+def _key(gm: Any, arguments: Any, options: Mapping[str, Any] | None) -> tuple[Any, ...]:
+    kinds = ((x.dtype, tuple(x.shape)) if _is_tensor(x) else (type(x), x) for x in arguments)
     return id(gm), repr(options), *kinds
 
 
-def _once(key: Any, gm: Any, made: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+def _once(key: Any, gm: Any, build: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
     if key not in compiled_cache:
-        compiled_cache[key] = (gm, made())
+        compiled_cache[key] = (gm, build())
     return compiled_cache[key][1]
 
 

@@ -25,22 +25,22 @@ _pointer, _version = methodcaller("data_ptr"), attrgetter("_version")
 class _State(NamedTuple):
     """A compiled graph and the weights that it was compiled with: their indices among the arguments, their
     addresses, PyTorch's counts of writes to them, views of a few of their bytes, and the contents of these.
-    `picked` selects them from the arguments, `kept` keeps them alive."""
+    `pick` selects them from the arguments, `weights` keeps them alive."""
 
-    places: list[int]
-    picked: Callable[[Any], Sequence[Any]]
+    indices: list[int]
+    pick: Callable[[Any], Sequence[Any]]
     pointers: list[int]
     versions: list[int]
     spots: list[Any]
     contents: bytes
     call: Callable[[Any], list[Any]]
-    kept: Sequence[Any]
+    weights: Sequence[Any]
 
 
 class Frozen:
     """A graph with weights among its arguments: constants, as long as they do not change.
 
-    `places` are the indices of the weights. Each call checks them: if one is another tensor or has been
+    `indices` are the indices of the weights. Each call checks them: if one is another tensor or has been
     written to, `make` compiles the graph again. PyTorch does not count writes to `tensor.data`: they are
     detected by a few of the bytes. It counts no writes to tensors of inference mode: these stay inputs.
     Buffers and attributes that the module replaces, such as a cache that grows, are inputs from the first
@@ -50,46 +50,46 @@ class Frozen:
 
     _boxed_call = True  # for aot_autograd: all arguments come in one list
 
-    def __init__(self, places: list[int], make: Callable[[Mapping[int, Any]], Callable[[Any], list[Any]]]):
+    def __init__(self, indices: list[int], make: Callable[[Mapping[int, Any]], Callable[[Any], list[Any]]]):
         self.make = make
-        self._state = _State(places, _picked(places), [], [], [], b"", _never, ())
+        self._state = _State(indices, _getter(indices), [], [], [], b"", _never, ())
         self._changes = 0
         self._calm = 0
         self._open: Callable[[Any], list[Any]] | None = None
 
     def __call__(self, arguments: Any) -> list[Any]:
         state = self._state
-        weights = state.picked(arguments)
+        weights = state.pick(arguments)
         pointers = list(map(_pointer, weights))
         try:
             versions = list(map(_version, weights))
         except RuntimeError:
-            versions = _counted(weights)
+            versions = _count_writes(weights)
         if (
             pointers != state.pointers
             or versions != state.versions
             or b"".join(state.spots) != state.contents
         ):
-            state = self._made(state, arguments)
+            state = self._recompile(state, arguments)
         return state.call(arguments)
 
-    def _made(self, old: _State, arguments: Any) -> _State:
+    def _recompile(self, old: _State, arguments: Any) -> _State:
         """The graph compiled with these weights. Two threads may compile it at once: each calls its own."""
-        moved = _replaced(old, arguments)
-        places = [place for place in old.places if place not in moved]
-        picked = _picked(places) if moved else old.picked
+        moved = _find_replaced(old, arguments)
+        indices = [place for place in old.indices if place not in moved]
+        picked = _getter(indices) if moved else old.pick
         weights = picked(arguments)
-        pointers, versions = list(map(_pointer, weights)), _counted(weights)
+        pointers, versions = list(map(_pointer, weights)), _count_writes(weights)
         spots = _spots(weights)
         contents = b"".join(spots)
         self._changes += 1
         if self._changes <= FEW_CHANGES:
-            pairs = zip(places, weights, strict=True)
+            pairs = zip(indices, weights, strict=True)
             call = self.make({place: weight for place, weight in pairs if not weight.is_inference()})
         else:
             self._open = self._open or self.make({})
             self._calm, call = CALM, self._patient
-        self._state = state = _State(places, picked, pointers, versions, spots, contents, call, weights)
+        self._state = state = _State(indices, picked, pointers, versions, spots, contents, call, weights)
         return state
 
     def _patient(self, arguments: Any) -> list[Any]:
@@ -105,41 +105,41 @@ def _never(arguments: Any) -> list[Any]:
     raise AssertionError("the graph is not compiled yet")
 
 
-def _picked(places: list[int]) -> Callable[[Any], Sequence[Any]]:
-    if len(places) > 1:
-        return itemgetter(*places)
-    if not places:
+def _getter(indices: list[int]) -> Callable[[Any], Sequence[Any]]:
+    if len(indices) > 1:
+        return itemgetter(*indices)
+    if not indices:
         return lambda arguments: ()
-    place = places[0]
-    return lambda arguments: (arguments[place],)
+    index = indices[0]
+    return lambda arguments: (arguments[index],)
 
 
-def _replaced(old: _State, arguments: Any) -> set[int]:
+def _find_replaced(old: _State, arguments: Any) -> set[int]:
     """The indices of weights that are other tensors now, except parameters: the graph seldom sets those."""
     import torch
 
     if not old.pointers:
         return set()
-    given = zip(old.places, old.picked(arguments), old.pointers, strict=True)
+    states = zip(old.indices, old.pick(arguments), old.pointers, strict=True)
     return {
-        place
-        for place, tensor, pointer in given
+        index
+        for index, tensor, pointer in states
         if tensor.data_ptr() != pointer and not isinstance(tensor, torch.nn.Parameter)
     }
 
 
-def _counted(tensors: Sequence[Any]) -> list[int]:
+def _count_writes(tensors: Sequence[Any]) -> list[int]:
     """The number of writes to each tensor; 0 for tensors of inference mode, for which PyTorch counts none."""
     return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
 
 
 def _spots(tensors: Sequence[Any]) -> list[Any]:
     """Views of a few bytes at the beginning, the middle and the end of each tensor that lies in order."""
-    found = []
+    spots = []
     for tensor in tensors:
-        place, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
-        if not place or not size or tensor.device.type != "cpu" or not tensor.is_contiguous():
+        address, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
+        if not address or not size or tensor.device.type != "cpu" or not tensor.is_contiguous():
             continue
         starts = {0, size // 2, max(0, size - SPOT)}
-        found += [(ctypes.c_char * min(SPOT, size - at)).from_address(place + at) for at in sorted(starts)]
-    return found
+        spots += [(ctypes.c_char * min(SPOT, size - at)).from_address(address + at) for at in sorted(starts)]
+    return spots

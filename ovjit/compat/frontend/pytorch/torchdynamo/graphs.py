@@ -38,8 +38,8 @@ class Part(NamedTuple):
 class _Reader(FxReader):
     """Weights that products read turned stay in the memory of PyTorch: no second copy is made of them."""
 
-    def unfolded(self, node: Any) -> bool:
-        return is_for_products(node) or super().unfolded(node)
+    def is_unfolded(self, node: Any) -> bool:
+        return is_for_products(node) or super().is_unfolded(node)
 
 
 def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
@@ -54,7 +54,7 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
     values: list[Any] = [None] * len(placeholders)
     takes: list[int] = []
     numbers: list[int] = []
-    known: dict[Any, tuple[Any, int]] = {}
+    dim_sources: dict[Any, tuple[Any, int]] = {}
     for i, node in enumerate(placeholders):
         meta = node.meta.get("val")
         if i in constants:
@@ -65,10 +65,10 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
             takes.append(i)
             for axis, dim in enumerate(meta.shape):
                 if isinstance(dim, torch.SymInt):
-                    known.setdefault(dim.node.expr, (values[i], axis))
+                    dim_sources.setdefault(dim.node.expr, (values[i], axis))
     for i, node in enumerate(placeholders):
         if values[i] is None and node.users:  # a number that nobody reads may be a length of nested tensors
-            values[i] = _number(reader, node, node.meta.get("val"), known, numbers, i)
+            values[i] = _number(reader, node, node.meta.get("val"), dim_sources, numbers, i)
     result = reader.run(module, values)
     results: list[Any] = []
     gives: list[tuple[str, Any]] = []
@@ -106,8 +106,8 @@ def _layout(node: Any) -> tuple[list[int], list[int]] | None:
     if not all(isinstance(n, int) for part in hints for n in part) or 0 in hints[0]:
         return None
     sizes, strides = hints
-    lengths = [n if s == 0 and n > 1 and isinstance(given, int) else -1
-               for n, s, given in zip(sizes, strides, value.shape, strict=True)]  # fmt: skip
+    lengths = [n if s == 0 and n > 1 and isinstance(length, int) else -1
+               for n, s, length in zip(sizes, strides, value.shape, strict=True)]  # fmt: skip
     moving = iter(sorted((i for i, n in enumerate(sizes) if n > 1), key=lambda i: -strides[i]))
     order = [next(moving) if n > 1 else i for i, n in enumerate(sizes)]
     return None if order == list(range(len(order))) and max(lengths, default=-1) < 0 else (order, lengths)
@@ -138,14 +138,14 @@ def _in_order(
 
 
 def _number(
-    reader: FxReader, node: Any, meta: Any, known: Mapping[Any, Any], numbers: list[int], i: int
+    reader: FxReader, node: Any, meta: Any, dim_sources: Mapping[Any, Any], numbers: list[int], i: int
 ) -> Any:
     import torch
 
     if isinstance(meta, torch.SymInt):
-        found = known.get(meta.node.expr)
-        if found is not None:
-            value, axis = found
+        dim_source = dim_sources.get(meta.node.expr)
+        if dim_source is not None:
+            value, axis = dim_source
             value = value.pair if isinstance(value, Complex) else value
             return Call(reader, "size", f"{node.name}/size").size(value, axis)
         if meta.node.expr.is_number:

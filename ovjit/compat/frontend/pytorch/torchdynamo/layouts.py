@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from ovjit.compat.frontend.pytorch.torchdynamo.views import is_view, viewed
+from ovjit.compat.frontend.pytorch.torchdynamo.views import base_of_view, is_view
 from ovjit.readers.torch.recording.strides import BY_STRIDES, hint
 from ovjit.records import NamedTuple
 
@@ -50,63 +50,63 @@ def note_strides(module: Any) -> None:
 
     nodes = [node for node in module.graph.nodes if node.op == "call_function"]
     with unset_fake_temporarily(), torch.no_grad(), torch._C._DisableAutocast():
-        found = _Layouts(FakeTensorMode())
+        layouts = _Layouts(FakeTensorMode())
         for node in nodes:
-            found.visit(node)
+            layouts.visit(node)
     by_strides = (n for n in nodes if getattr(getattr(n.target, "_schema", None), "name", "") in BY_STRIDES)
-    if any(not found.changed.keys().isdisjoint(n.all_input_nodes) for n in by_strides):
+    if any(not layouts.changed.keys().isdisjoint(n.all_input_nodes) for n in by_strides):
         return
-    for node, kind in found.changed.items():
-        if isinstance(kind, _Kind) and node not in found.kept:
+    for node, kind in layouts.changed.items():
+        if isinstance(kind, _Kind) and node not in layouts.graph_strided:
             node.meta[STRIDES] = kind.strides
 
 
 class _Layouts:
     """Types, sizes and strides of a graph's tensors in eager mode, found node by node.
 
-    `changed` has the nodes that differ from the graph. `kept` are those whose views need the graph's strides.
-    A `view` that the strides of eager mode refuse was a `reshape`, and becomes one again.
+    `changed` has the nodes that differ from the graph. `graph_strided` are those whose views need the
+    graph's strides. A `view` that the strides of eager mode refuse was a `reshape`, and becomes one again.
     """
 
     def __init__(self, fake: Any):
         self.fake = fake
         self.changed: dict[Any, Any] = {}
-        self.kept: set[Any] = set()
+        self.graph_strided: set[Any] = set()
         self._probed: dict[str, Any] = {}
 
     def visit(self, node: Any) -> None:
         """Follow one operator, whose inputs are known."""
         import torch
 
-        told = _kinds(node.meta.get("val"))
-        if told is None or not (isinstance(node.target, torch._ops.OpOverload) or _is_item(node)):
+        traced = _kinds(node.meta.get("val"))
+        if traced is None or not (isinstance(node.target, torch._ops.OpOverload) or _is_item(node)):
             return
-        arguments = torch.fx.map_arg((node.args, node.kwargs), self._given)
-        kind = told
+        arguments = torch.fx.map_arg((node.args, node.kwargs), self._value_of)
+        kind = traced
         if not self.changed.keys().isdisjoint(node.all_input_nodes):
-            kind = self._followed(node, arguments) or told
+            kind = self._propagate(node, arguments) or traced
         if _has_own_strides(node, arguments):
             kind = self._run(node, arguments) or kind
-        if kind != told and _sizes(kind) == _sizes(told):
+        if kind != traced and _sizes(kind) == _sizes(traced):
             self.changed[node] = kind
 
-    def _given(self, node: Any) -> Any:
+    def _value_of(self, node: Any) -> Any:
         """The value of a node: a `_Kind`, several of them, or a number."""
         value = self.changed.get(node)
         if value is None:
             value = _kinds(node.meta.get("val"))
         return hint(node) if value is None else value
 
-    def _followed(self, node: Any, arguments: Any) -> Any:
+    def _propagate(self, node: Any, arguments: Any) -> Any:
         """Infer the result by PyTorch's rules from eager mode's strides; None where a view refuses these."""
         import torch
 
         try:
             with self.fake:
-                return _called(node.target, arguments, _Kind.empty)
+                return _infer(node.target, arguments, _Kind.empty)
         except Exception:  # PyTorch's rules raise errors of any kind
             if is_view(node):
-                self.kept.add(viewed(node))
+                self.graph_strided.add(base_of_view(node))
             if node.target is torch.ops.aten.view.default:  # PyTorch may run it
                 node.target = torch.ops.aten.reshape.default
             return None
@@ -116,21 +116,21 @@ class _Layouts:
         key = f"{node.target}{arguments}"
         if key not in self._probed:
             try:
-                self._probed[key] = _called(node.target, arguments, _Kind.zeros)
+                self._probed[key] = _infer(node.target, arguments, _Kind.zeros)
             except Exception:  # operators raise errors of any kind
                 self._probed[key] = None
         return self._probed[key]
 
 
-def _called(target: Any, arguments: Any, made: Any) -> Any:
+def _infer(target: Any, arguments: Any, evaluate: Any) -> Any:
     if target is operator.getitem:
         return target(*arguments[0])
     from torch.utils import _pytree as tree
 
-    def given(value: Any) -> Any:
-        return made(value) if _is_kind(value) else hint(value)
+    def argument_of(value: Any) -> Any:
+        return evaluate(value) if _is_kind(value) else hint(value)
 
-    args, kwargs = tree.tree_map(given, arguments, is_leaf=_is_kind)
+    args, kwargs = tree.tree_map(argument_of, arguments, is_leaf=_is_kind)
     return _kinds(target(*args, **kwargs))
 
 
@@ -166,8 +166,8 @@ def _has_own_strides(node: Any, arguments: Any) -> bool:
     import torch
     from torch.utils import _pytree as tree
 
-    known = {torch.Tag.pointwise, torch.Tag.nondeterministic_seeded, torch.Tag.inplace_view}
-    if _is_item(node) or is_view(node) or not known.isdisjoint(node.target.tags):
+    excluded_tags = {torch.Tag.pointwise, torch.Tag.nondeterministic_seeded, torch.Tag.inplace_view}
+    if _is_item(node) or is_view(node) or not excluded_tags.isdisjoint(node.target.tags):
         return False
     leaves = tree.tree_leaves(arguments, is_leaf=_is_kind)
     return not node.target._schema.is_mutable and any(map(_is_out_of_order, leaves))

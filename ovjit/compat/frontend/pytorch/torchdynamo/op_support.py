@@ -9,15 +9,15 @@ from torch.fx.passes.operator_support import OperatorSupportBase
 
 from ovjit.api.run.core import Core
 from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
-from ovjit.compat.frontend.pytorch.torchdynamo.support import supported
+from ovjit.compat.frontend.pytorch.torchdynamo.support import why_unsupported
 
 
 class OperatorSupport(OperatorSupportBase):
     """`options` are those of torch.compile: nodes of `disabled_ops` are not taken."""
 
     def __init__(self, options: Mapping[str, Any] | None):
-        given = {"disabled_ops": (options or {}).get("disabled_ops")}
-        self._options = compile_options.read(given, Core().available_devices)
+        disabled = {"disabled_ops": (options or {}).get("disabled_ops")}
+        self._options = compile_options.read(disabled, Core().available_devices)
         self.enabled_op_names: list[str] = []
 
     def enable_by_name(self, node: Any) -> None:
@@ -28,7 +28,7 @@ class OperatorSupport(OperatorSupportBase):
         """Whether the node is taken."""
         if node.op != "call_function":
             return False
-        return node.name in self.enabled_op_names or supported(node, self._options, {}) is None
+        return node.name in self.enabled_op_names or why_unsupported(node, self._options, {}) is None
 
 
 __all__ = ["OperatorSupport"]

@@ -29,53 +29,53 @@ class Options(NamedTuple):
 SWITCHES = {"true": True, "1": True, "false": False, "0": False, "none": False, "": False}
 
 
-def read(given: Mapping[str, Any] | None, devices: list[str]) -> Options:
+def read(options: Mapping[str, Any] | None, devices: list[str]) -> Options:
     """Options as they were given. Raises OvjitError for one that is not known, for a value of another kind
     than the option takes, and for a missing device."""
-    given = dict(given or {})
-    unknown = sorted(given.keys() - KNOWN)
+    options = dict(options or {})
+    unknown = sorted(options.keys() - KNOWN)
     if unknown:
         raise OvjitError(
             f"the backend 'openvino' has no option {unknown[0]!r}; supported options are {sorted(KNOWN)}"
         )
-    device = str(given.get("device") or "CPU")
+    device = str(options.get("device") or "CPU")
     if device.split(":")[0] not in {*devices, "AUTO", "HETERO", "MULTI", "BATCH"}:
         raise OvjitError(
             f"Specified device {device} is not in the list of OpenVINO Available Devices: {devices}"
         )
-    config = dict(_of_kind(given, "config", Mapping, "a dict of properties") or {})
-    folder = given.get("cache_dir") or "./cache"
-    if is_on(given, "model_caching") and "CACHE_DIR" not in config:
+    config = dict(_of_kind(options, "config", Mapping, "a dict of properties") or {})
+    folder = options.get("cache_dir") or "./cache"
+    if is_on(options, "model_caching") and "CACHE_DIR" not in config:
         config["CACHE_DIR"] = folder
     return Options(
-        device, config, is_on(given, "aot_autograd"),
-        frozenset(map(_disabled, _listed(given, "disabled_ops"))),
-        tuple(map(_decomposed, _listed(given, "decompositions"))),
+        device, config, is_on(options, "aot_autograd"),
+        frozenset(map(_normalize_disabled, _read_operators(options, "disabled_ops"))),
+        tuple(map(_find_decomposable, _read_operators(options, "decompositions"))),
     )  # fmt: skip
 
 
-def is_on(given: Mapping[str, Any], name: str) -> bool:
+def is_on(options: Mapping[str, Any], name: str) -> bool:
     """Whether a switch is on. Raises OvjitError for a value that is neither on nor off."""
-    value = SWITCHES.get(str(given.get(name)).lower())
+    value = SWITCHES.get(str(options.get(name)).lower())
     if value is None:
-        raise OvjitError(f"the option {name} is True or False, not {given[name]!r}")
+        raise OvjitError(f"the option {name} is True or False, not {options[name]!r}")
     return value
 
 
-def _of_kind(given: Mapping[str, Any], name: str, kind: Any, says: str) -> Any:
-    value = given.get(name)
+def _of_kind(options: Mapping[str, Any], name: str, kind: Any, says: str) -> Any:
+    value = options.get(name)
     if value is not None and not isinstance(value, kind):
         raise OvjitError(f"the option {name} is {says}, not {value!r}")
     return value
 
 
-def _listed(given: Mapping[str, Any], name: str) -> list[Any]:
+def _read_operators(options: Mapping[str, Any], name: str) -> list[Any]:
     """Operators of a list, or of a text such as "[aten::sin, aten::cos]"."""
-    found = _of_kind(given, name, (str, Collection), "a list of operators") or ()
-    return re.findall(r"[^\s,;'\"()\[\]{}]+", found) if isinstance(found, str) else list(found)
+    value = _of_kind(options, name, (str, Collection), "a list of operators") or ()
+    return re.findall(r"[^\s,;'\"()\[\]{}]+", value) if isinstance(value, str) else list(value)
 
 
-def _disabled(name: Any) -> str:
+def _normalize_disabled(name: Any) -> str:
     """ "aten::add" for "aten.add" and "add", "aten::add.Tensor" for "torch.ops.aten.add.Tensor". Raises
     OvjitError for a name that PyTorch does not have."""
     space, _, function = str(name).rpartition(".")
@@ -88,21 +88,21 @@ def _names(option: str, name: Any) -> list[str]:
 
     parts = str(name).removeprefix("torch.ops.").replace("::", ".").split(".")
     space, operator, *overload = parts if len(parts) > 1 else ["aten", *parts]
-    found = getattr(getattr(torch.ops, space), operator, None)
-    if found is None or overload and overload[0] not in found.overloads():
+    packet = getattr(getattr(torch.ops, space), operator, None)
+    if packet is None or overload and overload[0] not in packet.overloads():
         raise OvjitError(f"the option {option} contains {str(name)!r}, which is not a PyTorch operator")
     return [f"{space}::{operator}", *overload]
 
 
-def _decomposed(name: Any) -> Any:
+def _find_decomposable(name: Any) -> Any:
     """An operator that PyTorch can decompose. Raises OvjitError for another one."""
     import torch
     from torch._decomp import get_decompositions
 
     full, *overload = _names("decompositions", name)
     space, operator = full.split("::")
-    found = getattr(getattr(torch.ops, space), operator)
-    found = getattr(found, overload[0]) if overload else found
-    if not get_decompositions([found]):
+    op = getattr(getattr(torch.ops, space), operator)
+    op = getattr(op, overload[0]) if overload else op
+    if not get_decompositions([op]):
         raise OvjitError(f"the option decompositions contains {str(name)!r}, which PyTorch cannot decompose")
-    return found
+    return op

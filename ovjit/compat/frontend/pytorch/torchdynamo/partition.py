@@ -10,7 +10,7 @@ from typing import Any
 
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options, is_on
 from ovjit.compat.frontend.pytorch.torchdynamo.runner import Runner
-from ovjit.compat.frontend.pytorch.torchdynamo.support import is_random, name_of_target, supported
+from ovjit.compat.frontend.pytorch.torchdynamo.support import is_random, name_of_target, why_unsupported
 from ovjit.errors import OvjitError
 from ovjit.readers.torch.graph import Refused
 
@@ -35,12 +35,13 @@ def compiled_parts(module: Any, options: Options, constants: Mapping[int, Any]) 
         return lambda arguments: module(*arguments)
     refused: dict[str, str] = {}
     for _ in range(MOST_TRIALS):
-        found = {node.name: why for node in _computing(module) if (why := supported(node, options, refused))}
+        reasons = ((node.name, why_unsupported(node, options, refused)) for node in _computing(module))
+        excluded = {name: why for name, why in reasons if why}
         try:
-            if not found:
+            if not excluded:
                 return Runner(module, constants, options)
-            found |= {n.name: _AROUND for n in _computing(module) if _is_of_graphs(n)} | found
-            return _divided(module, options, found, constants)
+            excluded |= {n.name: _AROUND for n in _computing(module) if _is_of_graphs(n)} | excluded
+            return _compile_partitions(module, options, excluded, constants)
         except Refused as error:
             node = getattr(error, "node", None)
             if node is None or node in refused:
@@ -63,8 +64,8 @@ def _computing(module: Any) -> list[Any]:
     return [n for n in module.graph.nodes if n.op not in ("placeholder", "output", "get_attr")]
 
 
-def _divided(
-    module: Any, options: Options, left: Mapping[str, str], constants: Mapping[int, Any]
+def _compile_partitions(
+    module: Any, options: Options, excluded: Mapping[str, str], constants: Mapping[int, Any]
 ) -> Callable[[Any], Any]:
     """Compile the parts of the graph that can be compiled; PyTorch runs the rest."""
     import torch
@@ -73,7 +74,7 @@ def _divided(
 
     class Support(OperatorSupportBase):
         def is_node_supported(self, submodules: Any, node: Any) -> bool:
-            return node.op == "call_function" and node.name not in left
+            return node.op == "call_function" and node.name not in excluded
 
     copied = torch.fx.GraphModule(module, copy.deepcopy(module.graph))
     partitioner = CapabilityBasedPartitioner(copied, Support(), allows_single_node_partition=True)
@@ -81,16 +82,16 @@ def _divided(
     parts = [part for part in parts if _is_worth(part)]
     fused = partitioner.fuse_partitions(parts)
     placeholders = fused.graph.find_nodes(op="placeholder")
-    known = {placeholders[i]: tensor for i, tensor in constants.items()}
+    tensors = {placeholders[i]: tensor for i, tensor in constants.items()}
     runners = {}
     for node in fused.graph.nodes:
         if node.op == "call_module" and str(node.target).startswith("fused_"):
-            inner = {i: known[given] for i, given in enumerate(node.args) if given in known}
+            inner = {i: tensors[argument] for i, argument in enumerate(node.args) if argument in tensors}
             runners[node.target] = Runner(getattr(fused, node.target), inner, options)
     for target, runner in runners.items():
-        setattr(fused, target, _called(runner))
+        setattr(fused, target, _as_module(runner))
     fused.recompile()
-    for name, why in left.items():
+    for name, why in excluded.items():
         node = next(n for n in module.graph.nodes if n.name == name)
         tell(f"{name_of_target(node.target)} is not compiled: {why}")
 
@@ -134,7 +135,7 @@ def _gives_tensors(node: Any) -> bool:
     return computes and isinstance(node.meta.get("val"), (torch.Tensor, list, tuple))
 
 
-def _called(runner: Runner) -> Any:
+def _as_module(runner: Runner) -> Any:
     """Wrap a compiled part as a module that can replace a submodule."""
     import torch
 
@@ -166,7 +167,7 @@ class Partitioner:
     def add_get_attr_inputs(self, partitions: list[Any]) -> None:
         """Put constants into the parts that alone read them."""
         owners = {node: part for part in partitions for node in part.nodes}
-        read = {given for node in owners for given in node.all_input_nodes if given.op == "get_attr"}
+        read = {source for node in owners for source in node.all_input_nodes if source.op == "get_attr"}
         for node in read:
             parts = {id(owners.get(user)): owners.get(user) for user in node.users}
             part = next(iter(parts.values()))

@@ -37,11 +37,11 @@ class Runner:
         self._new = _new_tensor()
         self._kinds = {where: kind for kind, where in self.gives if kind != "value"}
         #: Of each output that a call allocates: the place of its address, its size, strides and type.
-        self._made: list[tuple[int, Any, Any, Any] | None] = [
+        self._allocations: list[tuple[int, Any, Any, Any] | None] = [
             None if shape is None else (len(types) + i, *self._form(i, shape))
             for i, shape in enumerate(static_outputs(part.model))
         ]
-        self._open = [i for i, result in enumerate(self._made) if result is None]
+        self._open = [i for i, result in enumerate(self._allocations) if result is None]
         #: Whether the outputs are those of the model.
         self._is_plain = all(
             kind in ("tensor", "complex") and where == i for i, (kind, where) in enumerate(self.gives)
@@ -55,14 +55,14 @@ class Runner:
         except IndexError:
             job = AddressedJob(self.compiled)
         values, shapes = [], []
-        for place, kind in self._tensors:
-            value = arguments[place]
+        for index, kind in self._tensors:
+            value = arguments[index]
             if value.dtype is not kind or not value.is_contiguous() or value.is_neg():
                 value = _in_order(value, kind)
             values.append(value)
             shapes.append(value.shape)
-        for place, kind in self._numbers:
-            values.append(_number(arguments[place], kind))
+        for index, kind in self._numbers:
+            values.append(_number(arguments[index], kind))
             shapes.append(())
         if shapes != job.shapes:
             job.prepare(shapes)
@@ -73,7 +73,7 @@ class Runner:
         bases[: len(values)] = list(map(_pointer, values))
         result: list[Any] = []
         new = self._new
-        for how in self._made:
+        for how in self._allocations:
             if how is None:
                 result.append(None)
                 continue
@@ -86,9 +86,9 @@ class Runner:
         except InferenceError as error:
             raise as_in_eager_mode(error) from None
         for i in self._open:
-            result[i] = self._finished(i, _tensor(job.take(i), self._types[i]))
+            result[i] = self._restore_layout(i, _tensor(job.take(i), self._types[i]))
         self._jobs.append(job)
-        return result if self._is_plain else [_given(kind, where, result) for kind, where in self.gives]
+        return result if self._is_plain else [_select(kind, where, result) for kind, where in self.gives]
 
     def _by_request(self, values: list[Any]) -> list[Any]:
         try:
@@ -96,36 +96,36 @@ class Runner:
         except IndexError:
             request = self.compiled.create_infer_request()
         try:
-            found = request.infer([array_of(value)[0] for value in values], True, True)
+            outputs = request.infer([array_of(value)[0] for value in values], True, True)
         except InferenceError as error:
             raise as_in_eager_mode(error) from None
-        arrays = [np.array(found[i]) for i in range(len(self._types))]
+        arrays = [np.array(outputs[i]) for i in range(len(self._types))]
         result = [
-            self._finished(i, _tensor(array, dtype))
+            self._restore_layout(i, _tensor(array, dtype))
             for i, (array, dtype) in enumerate(zip(arrays, self._types, strict=True))
         ]
         self._requests.append(request)
-        return [_given(kind, where, result) for kind, where in self.gives]
+        return [_select(kind, where, result) for kind, where in self.gives]
 
     def _form(self, i: int, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
         """Size, strides and type of an output of known shape, as the caller gets it."""
         import torch
 
-        like = self._finished(i, torch.empty(shape, dtype=self._types[i], device="meta"))
+        like = self._restore_layout(i, torch.empty(shape, dtype=self._types[i], device="meta"))
         return tuple(like.shape), like.stride(), like.dtype
 
-    def _finished(self, i: int, made: Any) -> Any:
+    def _restore_layout(self, i: int, tensor: Any) -> Any:
         """The tensor in the memory of the model's output i that the caller gets."""
         import torch
 
         if i in self.laid:
             axes, lengths = self.laid[i]
-            made = made.permute(axes).expand(lengths)
+            tensor = tensor.permute(axes).expand(lengths)
         if self._kinds[i] != "complex":
-            return made
-        if not made.numel():  # its strides are not those of pairs
-            return made.new_empty(made.shape[:-1], dtype=made.dtype.to_complex())
-        return torch.view_as_complex(made)
+            return tensor
+        if not tensor.numel():  # its strides are not those of pairs
+            return tensor.new_empty(tensor.shape[:-1], dtype=tensor.dtype.to_complex())
+        return torch.view_as_complex(tensor)
 
 
 def _types(ports: list[Any]) -> list[Any]:
@@ -137,16 +137,16 @@ def _new_tensor() -> Callable[[Any, Any, Any], Any]:
     """Makes a tensor on the CPU of a size, strides and type, as Inductor does."""
     import torch
 
-    def made(size: Any, strides: Any, dtype: Any) -> Any:
+    def allocate(size: Any, strides: Any, dtype: Any) -> Any:
         return torch.empty_strided(size, strides, dtype=dtype, device="cpu")
 
-    return getattr(torch._C._dynamo.guards, "_empty_strided_cpu", made)
+    return getattr(torch._C._dynamo.guards, "_empty_strided_cpu", allocate)
 
 
-def _given(kind: str, where: Any, made: list[Any]) -> Any:
+def _select(kind: str, where: Any, tensors: list[Any]) -> Any:
     if kind == "value":
         return where
-    return made[where].item() if kind == "number" else made[where]
+    return tensors[where].item() if kind == "number" else tensors[where]
 
 
 def _in_order(value: Any, kind: Any) -> Any:

@@ -18,7 +18,7 @@ OF_SOMETHING = frozenset(
 ANTIALIASED = frozenset(("aten::_upsample_bilinear2d_aa", "aten::_upsample_bicubic2d_aa"))
 
 
-def supported(node: Any, options: Options, refused: Mapping[str, str]) -> str | None:
+def why_unsupported(node: Any, options: Options, refused: Mapping[str, str]) -> str | None:
     """The reason why a node is not compiled; None if it is."""
     if node.op == "get_attr":
         return None

@@ -24,30 +24,30 @@ _UNTOLD_VIEWS = frozenset(("aten::unsafe_split", "aten::unsafe_split_with_sizes"
 def beside_views(module: Any, compiled: Callable[[Any], Compiled]) -> Compiled:
     """Compile the graph without its outputs that are views; PyTorch makes the views."""
     outputs = list(module.graph.output_node().args[0])
-    counts = collections.Counter(viewed(node) for node in dict.fromkeys(outputs))
+    counts = collections.Counter(base_of_view(node) for node in dict.fromkeys(outputs))
     beside = {*outputs, *(node for node, count in counts.items() if count > 1)}
     again = {
         i: first for i, node in enumerate(outputs) if _is_node(node) and (first := outputs.index(node)) < i
     }
     roots = ((i, _root(node, beside)) for i, node in enumerate(outputs) if i not in again)
-    places = {i: root for i, root in roots if root is not None}
-    if not places and not again:
+    view_roots = {i: root for i, root in roots if root is not None}
+    if not view_roots and not again:
         return compiled(module)
-    rest = [i for i in range(len(outputs)) if i not in places and i not in again]
-    bases = list(dict.fromkeys(root for root in places.values() if root.op != "placeholder"))
-    computed = [outputs[i] for i in rest]
+    remaining = [i for i in range(len(outputs)) if i not in view_roots and i not in again]
+    bases = list(dict.fromkeys(root for root in view_roots.values() if root.op != "placeholder"))
+    computed = [outputs[i] for i in remaining]
     computed += [root for root in bases if root not in computed]
-    taken = [computed.index(root) for root in bases]
+    base_indices = [computed.index(root) for root in bases]
     inner = compiled(_with_outputs(module, computed)) if computed else None
-    views = _views(module, bases, [outputs[i] for i in places])
+    views = _views(module, bases, [outputs[i] for i in view_roots])
 
     def run(arguments: Any) -> list[Any]:
-        given = list(arguments)  # a compiled part may empty its list
+        inputs = list(arguments)  # a compiled part may empty its list
         result = list(inner(arguments)) if inner is not None else []
         out: list[Any] = [None] * len(outputs)
-        for i, value in zip(rest, result, strict=False):
+        for i, value in zip(remaining, result, strict=False):
             out[i] = value
-        for i, value in zip(places, views(*given, *(result[k] for k in taken)), strict=True):
+        for i, value in zip(view_roots, views(*inputs, *(result[k] for k in base_indices)), strict=True):
             out[i] = value
         for i, first in again.items():
             out[i] = out[first]
@@ -69,13 +69,13 @@ def _root(node: Any, beside: set[Any]) -> Any:
     """
     if _is_node(node) and node.op == "placeholder":
         return node
-    root = viewed(node)
+    root = base_of_view(node)
     if root is None or root.op == "placeholder" or root in beside:
         return root
     return root if root.op == "call_function" and _has_gaps(node) else None
 
 
-def viewed(node: Any) -> Any:
+def base_of_view(node: Any) -> Any:
     """The node whose memory a view shares, through all views between; None if the node is no view."""
     if not is_view(node):
         return None
@@ -127,7 +127,7 @@ def _with_outputs(module: Any, nodes: list[Any]) -> Any:
     return torch.fx.GraphModule(module, graph)
 
 
-def _views(module: Any, bases: list[Any], wanted: list[Any]) -> Any:
+def _views(module: Any, bases: list[Any], outputs: list[Any]) -> Any:
     """A function of all inputs and of `bases` that makes views."""
     import torch
 
@@ -138,6 +138,6 @@ def _views(module: Any, bases: list[Any], wanted: list[Any]) -> Any:
     for node in module.graph.nodes:
         if node not in result and node.op != "output":
             result[node] = graph.node_copy(node, result.__getitem__)
-    graph.output(tuple(result[node] for node in wanted))
+    graph.output(tuple(result[node] for node in outputs))
     graph.eliminate_dead_code()
     return torch.fx.GraphModule(module, graph)
