@@ -225,6 +225,10 @@ class AdapterController:
         for weights in replacements:
             self._unused -= layers.replace_weights(model, weights, self._prefix)
 
+    def has_inputs(self) -> bool:
+        """True if the matrices are inputs of the models, so that calls can change them."""
+        return bool(self._inputs)
+
     def is_current(self, config: AdapterConfig | None) -> bool:
         """True if a call with this configuration changes no adapter."""
         return config is None or _is_same_pairs(config._pairs, self._current)
