@@ -74,6 +74,9 @@ from ovjit.genai.scheduler import (
     SparseAttentionConfig,
 )
 from ovjit.genai.speculation import SDPerfMetrics, SDPerModelsPerfMetrics, draft_model
+from ovjit.genai.speech.config import SpeechGenerationConfig
+from ovjit.genai.speech.pipeline import Text2SpeechPipeline
+from ovjit.genai.speech.results import SpeechGenerationPerfMetrics, Text2SpeechDecodedResults
 from ovjit.genai.streamers import StreamerBase, TextStreamer
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
 from ovjit.genai.vision.pipeline import VLMPipeline
@@ -106,14 +109,15 @@ __all__ = [
     "Parser", "PerfMetrics", "Phi4ReasoningIncrementalParser", "Phi4ReasoningParser", "PipelineMetrics",
     "RawImageGenerationPerfMetrics", "RawPerfMetrics", "ReasoningIncrementalParser", "ReasoningParser",
     "SD3Transformer2DModel", "SDPerModelsPerfMetrics", "SDPerfMetrics", "Scheduler", "SchedulerConfig",
-    "SparseAttentionConfig", "SparseAttentionMode", "StopCriteria", "StreamerBase", "StreamingStatus",
-    "StructuralTagItem", "StructuralTagsConfig", "StructuredOutputConfig", "SummaryStats", "T5EncoderModel",
-    "TaylorSeerCacheConfig", "Text2ImagePipeline", "TextEmbeddingPipeline", "TextParserStreamer",
-    "TextRerankPipeline", "TextStreamer", "TokenizedInputs", "Tokenizer", "TorchGenerator",
-    "UNet2DConditionModel", "VLLMParserWrapper", "VLMDecodedResults", "VLMPerfMetrics", "VLMPipeline",
-    "VLMRawPerfMetrics", "WhisperDecodedResultChunk", "WhisperDecodedResults", "WhisperGenerationConfig",
-    "WhisperPerfMetrics", "WhisperPipeline", "WhisperRawPerfMetrics", "WhisperWordTiming", "draft_model",
-    "get_version",
+    "SparseAttentionConfig", "SparseAttentionMode", "SpeechGenerationConfig", "SpeechGenerationPerfMetrics",
+    "StopCriteria", "StreamerBase", "StreamingStatus", "StructuralTagItem", "StructuralTagsConfig",
+    "StructuredOutputConfig", "SummaryStats", "T5EncoderModel", "TaylorSeerCacheConfig",
+    "Text2ImagePipeline", "Text2SpeechDecodedResults", "Text2SpeechPipeline", "TextEmbeddingPipeline",
+    "TextParserStreamer", "TextRerankPipeline", "TextStreamer", "TokenizedInputs", "Tokenizer",
+    "TorchGenerator", "UNet2DConditionModel", "VLLMParserWrapper", "VLMDecodedResults", "VLMPerfMetrics",
+    "VLMPipeline", "VLMRawPerfMetrics", "WhisperDecodedResultChunk", "WhisperDecodedResults",
+    "WhisperGenerationConfig", "WhisperPerfMetrics", "WhisperPipeline", "WhisperRawPerfMetrics",
+    "WhisperWordTiming", "draft_model", "get_version",
 ]  # fmt: skip
 
 #: The release of openvino_genai whose names and behaviour these are.

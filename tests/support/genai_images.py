@@ -89,7 +89,9 @@ def write_encoder(package: Any, folder: Path, seed: int, projection: bool = Fals
     ops, ids = net.ops, net.parameter("input_ids", [-1, -1], np.int64)
     words = ops.gather(net.weights(300, WIDTH), ids, ops.constant(0))
     first = ops.tanh(ops.add(words, net.weights(1, LENGTH, WIDTH)))
-    second = ops.tanh(ops.matmul(first, net.weights(WIDTH, WIDTH), False, False))
+    layer = ops.matmul(first, net.weights(WIDTH, WIDTH), False, False)
+    layer.set_friendly_name("__module.text_model.encoder.layers.0.mlp.fc1/aten::linear/MatMul")
+    second = ops.tanh(layer)
     last = ops.multiply(second, ops.constant(np.float32(0.5)))
     pooled = ops.reduce_mean(second, ops.constant(1))
     hidden = {"hidden_states.0": words, "hidden_states.1": first, "hidden_states.2": second}
@@ -117,10 +119,11 @@ def write_unet(
     steps = ops.multiply(
         ops.unsqueeze(ops.convert(time, np.float32), ops.constant(1)), net.weights(1, WIDTH, scale=0.01)
     )
-    moved = ops.add(
-        ops.sin(steps),
-        ops.matmul(ops.reduce_mean(text, ops.constant(1)), net.weights(width, WIDTH), False, False),
+    layer = ops.matmul(ops.reduce_mean(text, ops.constant(1)), net.weights(width, WIDTH), False, False)
+    layer.set_friendly_name(
+        "__module.mid_block.attentions.0.transformer_blocks.0.attn2.to_k/aten::linear/MatMul"
     )
+    moved = ops.add(ops.sin(steps), layer)
     conditions = (
         {"timestep_cond": condition} if condition else {"text_embeds": WIDTH, "time_ids": 6} if xl else {}
     )

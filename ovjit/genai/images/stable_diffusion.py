@@ -34,9 +34,7 @@ class StableDiffusion(Diffusion):
         return "Latent Consistency Model" if self._is_lcm() else "Stable Diffusion"
 
     def _takes_mask(self) -> bool:
-        return bool(
-            self.denoiser.get_config().in_channels == 2 * self.vae.get_config().latent_channels + 1
-        )
+        return bool(self.denoiser.get_config().in_channels == 2 * self.vae.get_config().latent_channels + 1)
 
     def _is_lcm(self) -> bool:
         return bool(self.denoiser.get_config().time_cond_proj_dim >= 0)
@@ -113,7 +111,9 @@ class StableDiffusionXL(StableDiffusion):
         rows = self._count_rows(config.guidance_scale)
         is_zero = rows > 1 and config.negative_prompt is None and self.force_zeros
         # the first encoder reads the second prompt
-        texts = dict(zip(("text_encoder_2", "text_encoder"), self._list_prompts(prompt, config, 2), strict=True))
+        texts = dict(
+            zip(("text_encoder_2", "text_encoder"), self._list_prompts(prompt, config, 2), strict=True)
+        )
         states, outputs = {}, {}
         for name, pair in texts.items():
             with measure_part(self.metrics._encoders, name):

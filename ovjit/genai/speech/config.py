@@ -45,7 +45,5 @@ class SpeechGenerationConfig(GenerationConfig):
             self.maxlenratio > self.minlenratio,
             f"maxlenratio ({self.maxlenratio:g}) must be greater than minlenratio ({self.minlenratio:g})",
         )
-        demand(
-            0 <= self.threshold <= 1, f"threshold must be in the range [0; 1], and is {self.threshold:g}"
-        )
+        demand(0 <= self.threshold <= 1, f"threshold must be in the range [0; 1], and is {self.threshold:g}")
         demand(self.max_phoneme_length > 0, "max_phoneme_length must be positive")

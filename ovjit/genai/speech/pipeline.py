@@ -81,9 +81,7 @@ class Text2SpeechPipeline:
         if not isinstance(prompts, (list, tuple)) or not all(isinstance(each, str) for each in prompts):
             raise TypeError("generate(): incompatible function arguments: a str or a list of str is needed")
         if speaker_embedding is not None and not isinstance(speaker_embedding, Tensor):
-            raise TypeError(
-                f"speaker_embedding should be a Tensor, not {type(speaker_embedding).__name__}"
-            )
+            raise TypeError(f"speaker_embedding should be a Tensor, not {type(speaker_embedding).__name__}")
         config = copy.copy(self._config)
         config.update_generation_config(**kwargs)
         config.validate()
