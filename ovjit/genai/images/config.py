@@ -17,7 +17,8 @@ class ImageGenerationConfig(Settings):
     """Settings of a picture's generation. Negative sizes are those of the model or of the first picture."""
 
     _fields = {
-        "adapters": (None, Optional(Copied(AdapterConfig))), "generator": (None, Optional(Instance(Generator))),
+        "adapters": (None, Optional(Copied(AdapterConfig))),
+        "generator": (None, Optional(Instance(Generator))),
         "guidance_scale": (7.5, REAL), "height": (-1, _SIGNED), "max_sequence_length": (-1, _SIGNED),
         "negative_prompt": (None, _TEXT), "negative_prompt_2": (None, _TEXT),
         "negative_prompt_3": (None, _TEXT), "num_images_per_prompt": (1, SIZE),

@@ -14,8 +14,8 @@ _LEAST_STEPS = 2
 
 
 class TaylorSeerCacheConfig(Settings):
-    """The steps whose outputs are predicted: all but each `cache_interval`-th, from `disable_cache_before_step`
-    on, up to `disable_cache_after_step`, which counts from the end if it is negative."""
+    """The steps whose outputs are predicted: all but each `cache_interval`-th, from
+    `disable_cache_before_step` up to `disable_cache_after_step`, which counts from the end if negative."""
 
     _fields = {
         "cache_interval": (3, SIZE), "disable_cache_before_step": (6, SIZE),

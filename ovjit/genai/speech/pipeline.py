@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.tensors.vectors import Shape
 from ovjit.api.tensors.tensor import Tensor
+from ovjit.api.tensors.vectors import Shape
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.config import read_config
 from ovjit.genai.figures import measure, now_us
@@ -109,8 +109,10 @@ class Text2SpeechPipeline:
         least, most = (
             int(length * np.float32(ratio) / factor) for ratio in (config.minlenratio, config.maxlenratio)
         )
-        feeds = {"speaker_embeddings": speaker, "encoder_hidden_states": states, "beam_idx": np.zeros(1, np.int32),
-                 "encoder_attention_mask": mask, "inputs_embeds": np.zeros((1, 1, self._bins), np.float32)}  # fmt: skip
+        feeds = {
+            "speaker_embeddings": speaker, "encoder_hidden_states": states, "encoder_attention_mask": mask,
+            "inputs_embeds": np.zeros((1, 1, self._bins), np.float32), "beam_idx": np.zeros(1, np.int32),
+        }  # fmt: skip
         spectra: list[np.ndarray] = []
         self._decoder.reset_state()
         while True:
