@@ -63,5 +63,8 @@ def test_errors_of_users(speech: Path, tmp_path: Path) -> None:
         pipe.set_generation_config(genai.GenerationConfig())
     with pytest.raises(OvjitError, match=r"maxlenratio \(1\) must be greater than minlenratio \(2\)"):
         pipe.generate("hello", minlenratio=2.0, maxlenratio=1.0)
+    # the real package ends the process
+    with pytest.raises(TypeError, match="speaker_embedding should be a Tensor, not int"):
+        pipe.generate("hello", 3)
     with pytest.raises(TypeError, match="expected a path"):
         pipe.get_generation_config().phonemize_fallback_model_dir = 3

@@ -189,7 +189,7 @@ def flows(genai: Any, folder: Path) -> Iterator[Program]:
                 if kind == "schnell" and case or kind == "fill" and "strength" in case:
                     continue
                 # in the real package a T5 encoder takes one shape only
-                fresh = pipe if kind == "sd3 small" else None
+                fresh = pipe if kind == "sd3 small" or ov.__name__ == "ovjit" else None
                 extra = {"text": [()], "image": [(image,)], "inpainting": [(image, mask) for mask in masks]}[
                     task
                 ]
