@@ -105,8 +105,8 @@ def _convert_unet(layers: Mapping[str, LowRank]) -> Layers:
 
 def _convert_transformer(layers: Mapping[str, LowRank]) -> Layers:
     for name, matrices in layers.items():
-        found = ((pattern.fullmatch(name), prefix, parts) for pattern, prefix, parts in _FLUX)
-        match, prefix, parts = next((each for each in found if each[0]), (None, "", {}))
+        matches = ((pattern.fullmatch(name), prefix, parts) for pattern, prefix, parts in _FLUX)
+        match, prefix, parts = next((each for each in matches if each[0]), (None, "", {}))
         if match is None:
             yield name, matrices
             continue

@@ -105,3 +105,20 @@ def test_errors_of_users(folders: Path) -> None:
     with pytest.warns(RuntimeWarning, match="loaded without adapters"):
         adapter = genai.Adapter(cases.write_adapter(folders / "late.safetensors", "flux"))
         pipe.generate("a", **cases.SHORT, adapters=genai.AdapterConfig(adapter))
+
+
+def test_parts_and_other_tasks(folders: Path) -> None:
+    """The real package has errors here, or ends the process."""
+    image, mask = picture(ov, 16, 16), picture(ov, 16, 16, 3, 5)
+    direct = genai.InpaintingPipeline(folders / "fill", "CPU", **cases.EXACT)
+    parts = {**direct._impl.networks, "vae": direct._impl.vae}
+    pipe = genai.InpaintingPipeline.flux_fill(direct._impl.scheduler, *parts.values())
+    results = [each.generate("a", image, mask, **cases.SHORT).data for each in (direct, pipe)]
+    assert (results[0] == results[1]).all()
+    for kind in ("sd3", "flux"):
+        text = genai.Text2ImagePipeline(folders / kind, "CPU", **cases.EXACT)
+        other = genai.Text2ImagePipeline(genai.InpaintingPipeline(folders / kind, "CPU", **cases.EXACT))
+        results = [each.generate("a", **cases.SHORT).data for each in (text, other)]
+        assert (results[0] == results[1]).all()
+    with pytest.raises(OvjitError, match="from a pipeline with an inpainting model"):
+        genai.Image2ImagePipeline(direct)

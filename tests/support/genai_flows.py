@@ -186,7 +186,7 @@ def flows(genai: Any, folder: Path) -> Iterator[Program]:
             pipe = tasks[task](folder / kind, "CPU", **EXACT)
             yield f"{kind} {task} config", lambda p=pipe: describe(p.get_generation_config())
             for case in cases[task]:
-                if kind == "schnell" and case or kind == "fill" and "strength" in case:
+                if kind == "schnell" and case:
                     continue
                 # in the real package a T5 encoder takes one shape only
                 fresh = pipe if kind == "sd3 small" or ov.__name__ == "ovjit" else None
@@ -208,18 +208,18 @@ def describe(config: Any) -> list[float]:
 
 
 def parts(genai: Any, folder: Path) -> Iterator[Program]:
-    def build(kind: str, paint: bool = False) -> list[Any]:
+    def build(kind: str) -> list[Any]:
         at = folder / kind
         encoders = ([genai.CLIPTextModel, genai.T5EncoderModel] if not kind.startswith("sd3") else
                     [genai.CLIPTextModelWithProjection] * 2 + [genai.T5EncoderModel] * (kind == "sd3"))  # fmt: skip
-        made = [
+        loaded = [
             each(at / ("text_encoder" + (f"_{i + 1}" if i else "")), "CPU", **EXACT)
             for i, each in enumerate(encoders)
         ]
         transformer = genai.SD3Transformer2DModel if kind.startswith("sd3") else genai.FluxTransformer2DModel
-        vae = genai.AutoencoderKL(*[at / "vae_encoder"] * paint, at / "vae_decoder", device="CPU", **EXACT)
+        vae = genai.AutoencoderKL(at / "vae_decoder", "CPU", **EXACT)
         scheduler = genai.Scheduler.from_config(at / "scheduler" / "scheduler_config.json")
-        return [scheduler, *made, transformer(at / "transformer", "CPU", **EXACT), vae]
+        return [scheduler, *loaded, transformer(at / "transformer", "CPU", **EXACT), vae]
 
     text = genai.Text2ImagePipeline
     for kind in ("sd3", "sd3 small"):
@@ -230,13 +230,6 @@ def parts(genai: Any, folder: Path) -> Iterator[Program]:
     yield "parts of flux", lambda: array_of(text.flux(*build("flux")).generate(PROMPT, **SHORT))
     yield "wrong parts", lambda: text.flux(*build("sd3")[:5])
     ov = image_package(genai)
-    first, mask = picture(ov, 16, 16), picture(ov, 16, 16, 3, 5)
-    yield (
-        "parts of fill",
-        lambda: array_of(
-            genai.InpaintingPipeline.flux_fill(*build("fill", True)).generate(PROMPT, first, mask, **SHORT)
-        ),
-    )
     for name in SCHEDULERS:
         for kind in ("sd3", "flux"):
 
@@ -282,12 +275,6 @@ def parts(genai: Any, folder: Path) -> Iterator[Program]:
     for kind in ("sd3", "flux"):
         yield f"reshape {kind}", lambda k=kind: reshape(k, 3.0)
         yield f"callback {kind}", lambda k=kind: run_callback(k)
-        yield (
-            f"text of inpainting {kind}",
-            lambda k=kind: array_of(
-                text(genai.InpaintingPipeline(folder / k, "CPU", **EXACT)).generate(PROMPT, **SHORT)
-            ),
-        )
     for fields in ({"cache_interval": 2, "disable_cache_before_step": 0}, {"cache_interval": 4, "disable_cache_before_step": 3, "disable_cache_after_step": 9},
                    {"cache_interval": 1}, {"disable_cache_before_step": 20}, {"disable_cache_after_step": -30}):  # fmt: skip
         yield f"predict {fields}", lambda f=fields: predict(**f)
@@ -347,7 +334,6 @@ def adapters(genai: Any, folder: Path) -> Iterator[Program]:
     for mode in (modes.MODE_DYNAMIC, modes.MODE_STATIC_RANK, modes.MODE_STATIC, modes.MODE_FUSE):
         for kind in ("sd", "flux"):
             yield f"mode {mode.name} {kind}", lambda m=mode, k=kind: run(k, config(load(k), 0.7, m))
-    yield "mode fixed", lambda: run("sd", config(load("sd"), modes.MODE_STATIC), config())
 
     def compile_with() -> Any:
         pipe = genai.Text2ImagePipeline(folder / "sd")

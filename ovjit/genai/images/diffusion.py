@@ -122,7 +122,7 @@ class Diffusion:
         return int(self.denoiser.get_config().sample_size * self.vae.get_vae_scale_factor())
 
     def _size_factor(self) -> int:
-        """What the sizes of pictures have to be multiples of."""
+        """The number that the sizes of pictures are multiples of."""
         return self.vae.get_vae_scale_factor()
 
     def _default_config(self) -> ImageGenerationConfig:
@@ -157,6 +157,10 @@ class Diffusion:
     def _time_of(self, index: int) -> np.ndarray:
         """The time [1] of a step, as the denoiser takes it."""
         return self.scheduler.times[index : index + 1]
+
+    def _begins_with_noise(self, config: ImageGenerationConfig) -> bool:
+        """True if nothing of the first picture is in the first latents."""
+        return self.task is Task.TEXT or (self.task is Task.INPAINTING and config.strength == 1)
 
     def _build_condition(self, mask: np.ndarray, masked_image: np.ndarray) -> np.ndarray:
         """The channels of an inpainting model, from a mask [1, 1, height, width] of pixels and latents."""
@@ -265,7 +269,7 @@ class Diffusion:
         factor, count = self.vae.get_vae_scale_factor(), config.num_images_per_prompt
         sizes = (config.height // factor, config.width // factor)
         shape = (count, self.vae.get_config().latent_channels, *sizes)
-        is_noise = self.task is Task.TEXT or (self.task is Task.INPAINTING and config.strength == 1)
+        is_noise = self._begins_with_noise(config)
         pixels = None if image is None else normalize(resize(image, config.height, config.width))
         encoded = None
         if pixels is not None and not (is_noise and self._takes_mask()):

@@ -21,7 +21,7 @@ _MOST_TOKENS = 512
 
 
 class FlowDiffusion(Diffusion):
-    """What both families share: times in f32, a T5 encoder, and outputs that are predicted."""
+    """The base of both families: times in f32, a T5 encoder, and outputs that are predicted."""
 
     _durations = "transformer_inference_durations"
 
@@ -185,8 +185,8 @@ class Flux(FlowDiffusion):
         if self.denoiser.get_config().guidance_embeds:
             self._set_states(config, guidance=np.array([config.guidance_scale], np.float32))
         rows, columns = np.indices([size // 2 for size in self._sizes], np.float32)
-        places = np.stack((np.zeros_like(rows), rows, columns), -1).reshape(-1, 3)
-        self.denoiser.set_hidden_states("img_ids", Tensor(places))
+        positions = np.stack((np.zeros_like(rows), rows, columns), -1).reshape(-1, 3)
+        self.denoiser.set_hidden_states("img_ids", Tensor(positions))
         self.denoiser.set_hidden_states("txt_ids", Tensor(np.zeros((states.shape[1], 3), np.float32)))
 
     def _prepare(
@@ -214,6 +214,9 @@ class FluxFill(Flux):
         return config
 
     def _takes_mask(self) -> bool:
+        return True
+
+    def _begins_with_noise(self, config: ImageGenerationConfig) -> bool:
         return True
 
     def _build_condition(self, mask: np.ndarray, masked_image: np.ndarray) -> np.ndarray:

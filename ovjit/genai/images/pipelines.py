@@ -111,8 +111,8 @@ class _ImagePipeline:
         """stable_diffusion_3(scheduler, clip_text_model_1, clip_text_model_2, t5_encoder_model, transformer,
         vae), or without t5_encoder_model."""
         clips = {f"clip_text_model_{i}": CLIPTextModelWithProjection for i in (1, 2)}
-        rest = {"transformer": SD3Transformer2DModel, "vae": AutoencoderKL}
-        overloads = [{**clips, "t5_encoder_model": T5EncoderModel, **rest}, {**clips, **rest}]
+        others = {"transformer": SD3Transformer2DModel, "vae": AutoencoderKL}
+        overloads = [{**clips, "t5_encoder_model": T5EncoderModel, **others}, {**clips, **others}]
         values, _ = choose_overload("stable_diffusion_3", overloads, parts, named)
         names = {"clip_text_model_1": "text_encoder", "clip_text_model_2": "text_encoder_2",
                  "t5_encoder_model": "text_encoder_3"}  # fmt: skip

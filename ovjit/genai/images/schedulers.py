@@ -354,7 +354,7 @@ class FlowMatchEuler(Scheduler):
         else:
             shares = self._choose_shares(np.linspace(1, 1 / steps, steps).astype(_F32), tokens)
         length = _F32(steps)
-        skipped = int(max(length - min(length * _F32(strength), length), 0))
+        skipped = int(length - min(length * _F32(strength), length))
         self.times = (shares * _F32(limit))[skipped:]
         self._sigmas = np.append(shares, _F32(0))[skipped:]
         check_times(self.times, strength)
@@ -387,8 +387,8 @@ class FlowMatchEuler(Scheduler):
             slope = (config["max_shift"] - config["base_shift"]) / (most - least)
             return float(config["base_shift"] + slope * (tokens - least))
         # fitted for 200 and for 10 steps, as in the pipelines of Flux 2
-        many, few = 0.00016927 * tokens + 0.45666666, 8.73809524e-05 * tokens + 1.89833333
-        return many if tokens > 4300 else many + (many - few) / 190 * (self._steps - 200)
+        at_200, at_10 = 0.00016927 * tokens + 0.45666666, 8.73809524e-05 * tokens + 1.89833333
+        return at_200 if tokens > 4300 else at_200 + (at_200 - at_10) / 190 * (self._steps - 200)
 
     def step(self, noise: np.ndarray, latent: np.ndarray, index: int, generator: Any) -> Step:
         return latent + (self._sigmas[index + 1] - self._sigmas[index]) * noise, None

@@ -39,7 +39,8 @@ class TextEncoder(SingleNetwork):
         values, properties = self._choose_overload(
             {**tools, self._tokenizer_name: Tokenizer}, arguments, kwargs
         )
-        model, folder = values.get("model"), values.get("root_dir")
+        model: Any = values.get("model")
+        folder: Any = values.get("root_dir")
         if isinstance(model, TextEncoder):
             self._copy_from(model)
             return
