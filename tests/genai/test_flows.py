@@ -122,3 +122,10 @@ def test_parts_and_other_tasks(folders: Path) -> None:
         assert (results[0] == results[1]).all()
     with pytest.raises(OvjitError, match="from a pipeline with an inpainting model"):
         genai.Image2ImagePipeline(direct)
+
+
+@pytest.mark.parametrize("kind", ["sd3", "flux"])
+def test_the_last_latent_is_the_picture(kind: str, folders: Path) -> None:
+    pipe, latents = genai.Text2ImagePipeline(folders / kind, "CPU", **cases.EXACT), []
+    picture = pipe.generate("a", **cases.SHORT, callback=lambda *step: latents.append(step[2]))
+    assert (pipe.decode(latents[-1]).data == picture.data).all()
