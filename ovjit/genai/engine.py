@@ -109,13 +109,18 @@ class Engine(StepRunner):
                 "the model has no input beam_idx, so it generates one sequence at a time: export it with "
                 "optimum-cli for several sequences or beams"
             )
+        feeds = self._feed(values, parents)
+        logits = self._request.infer({name: feeds[name] for name in self._names})["logits"]
+        self._length += count
+        return np.asarray(logits[:, -1], np.float32)
+
+    def _feed(self, values: np.ndarray, parents: np.ndarray) -> dict[str, np.ndarray]:
+        """The model's inputs by name, for `values` [rows, tokens, ...] behind the state's tokens."""
+        rows, count = values.shape[:2]
         end = self._length + count
-        feeds = {
+        return {
             self._input_name: values,
             "attention_mask": np.ones((rows, end), np.int64),
             "position_ids": np.broadcast_to(np.arange(self._length, end), (rows, count)).copy(),
             "beam_idx": parents,
         }
-        logits = self._request.infer({name: feeds[name] for name in self._names})["logits"]
-        self._length = end
-        return np.asarray(logits[:, -1], np.float32)
