@@ -6,6 +6,7 @@ import json
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import ovjit as ov
@@ -16,6 +17,7 @@ pytest.importorskip("jinja2")
 pytest.importorskip("regex")
 
 from ovjit import genai
+from ovjit.genai.vision.phi import join_crops
 
 EXPECTED = json.loads((Path(__file__).parent / "families.json").read_text(encoding="utf-8"))
 
@@ -29,3 +31,15 @@ def test_results_are_those_of_the_real_package(kind: str, tmp_path: Path) -> Non
     assert list(results) == list(EXPECTED[kind])
     pairs = {name: (value, EXPECTED[kind][name]) for name, value in results.items()}
     assert not {name: pair for name, pair in pairs.items() if not is_same(*pair, 1e-3)}
+
+
+def test_crops_of_phi_are_joined_in_rows() -> None:
+    rows, columns, side = 1, 3, 4
+    places = np.indices((rows * side, columns * side)).transpose(1, 2, 0).astype(np.float32)
+    crops = [places[:, i * side : (i + 1) * side].reshape(side * side, 2) for i in range(columns)]
+    joined = join_crops(np.stack(crops), rows, columns, np.full(8, -1, np.float32))
+    lines = joined.reshape(rows * side // 2, columns * side // 2 + 1, 4, 2)
+    for row, column in np.ndindex(2, 6):
+        square = [[2 * row + i, 2 * column + j] for i in range(2) for j in range(2)]
+        assert lines[row, column].tolist() == square
+    assert (lines[:, -1] == -1).all()

@@ -224,8 +224,84 @@ def write_qwen(package: Any, folder: Path, kind: str) -> None:
     _save(net, folder, "vision_embeddings_merger", outputs, inputs)
 
 
+def write_gemma(package: Any, folder: Path, kind: str) -> None:
+    side, patch = 28, 14
+    write_common(
+        package,
+        folder,
+        {"model_type": kind},
+        {"size": {"height": side, "width": side}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3},
+    )
+    write_language_model(package, folder, types=True)
+    net = Ops(package, 43)
+    ops, pixels = net.ops, net.parameter("pixel_values", [-1, 3, -1, -1])
+    patches = ops.convolution(
+        pixels, net.weights(WIDTH, 3, patch, patch, scale=0.05), [patch] * 2, [0, 0], [0, 0], [1, 1]
+    )
+    rows = ops.reshape(ops.tanh(patches), ops.constant(np.array([0, WIDTH, -1])), True)
+    _save(
+        net,
+        folder,
+        "vision_embeddings",
+        {"last_hidden_state": ops.transpose(rows, ops.constant(np.array([0, 2, 1])))},
+        [pixels],
+    )
+
+
+def write_phi(package: Any, folder: Path, kind: str) -> None:
+    """The real package takes encoders of 576 tokens x 1024 only."""
+    side, tokens, size, few = 14, 576, 1024, 8
+    rng = np.random.default_rng(47)
+    ends = {
+        name: (rng.standard_normal(4 * size) * 0.1).astype(np.float32).tolist() for name in ("sub", "glb")
+    }
+    config = {
+        "model_type": kind,
+        "hidden_size": WIDTH,
+        "sub_GN": [[[ends["sub"]]]],
+        "glb_GN": [[ends["glb"]]],
+    }
+    write_common(
+        package,
+        folder,
+        config,
+        {"num_crops": 4, "image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28]},
+    )
+    write_language_model(package, folder)
+    net = Ops(package, 53)
+    ops, pixels = net.ops, net.parameter("pixel_values", [-1, 3, -1, -1])
+    patches = ops.convolution(
+        pixels, net.weights(few, 3, side, side, scale=0.05), [side] * 2, [0, 0], [0, 0], [1, 1]
+    )
+    rows = ops.transpose(
+        ops.reshape(ops.tanh(patches), ops.constant(np.array([0, few, tokens])), True),
+        ops.constant(np.array([0, 2, 1])),
+    )
+    _save(
+        net,
+        folder,
+        "vision_embeddings",
+        {"last_hidden_state": ops.matmul(rows, net.weights(few, size, scale=0.3), False, False)},
+        [pixels],
+    )
+    joined = net.parameter("input", [-1, -1, 4 * size])
+    _save(
+        net,
+        folder,
+        "vision_projection",
+        {"last_hidden_state": ops.matmul(joined, net.weights(4 * size, WIDTH, scale=0.03), False, False)},
+        [joined],
+    )
+
+
 #: The family -> what writes its folder, and its own tag of a picture.
-FAMILIES: dict[str, tuple[Callable[[Any, Path, str], None], str]] = dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl"), (write_qwen, "<|vision_start|><|image_pad|><|vision_end|>"))
+FAMILIES: dict[str, tuple[Callable[[Any, Path, str], None], str]] = {
+    **dict.fromkeys(
+        ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"), (write_qwen, "<|vision_start|><|image_pad|><|vision_end|>")
+    ),
+    "gemma3": (write_gemma, "<start_of_image>"),
+    "phi3_v": (write_phi, "<|image_1|>"),
+}
 
 
 def write_folder(package: Any, folder: Path, kind: str) -> Path:
@@ -246,6 +322,8 @@ def programs(genai: Any, folder: Path, kind: str) -> Iterator[Program]:
     backend = {"ATTENTION_BACKEND": "SDPA"} if kind == "qwen3_vl" else {}
     pipe, others = (genai.VLMPipeline(folder, "CPU", **EXACT, **backend) for _ in range(2))
     one, two, wide = picture(ov, 40, 33, seed=3), picture(ov, 20, 64, seed=4), picture(ov, 9, 90, seed=6)
+    if kind == "phi3_v":  # the real package exchanges rows and columns of crops: here they are as many
+        two, wide = picture(ov, 30, 28, seed=4), picture(ov, 50, 50, seed=6)
     short = {"max_new_tokens": 8, "ignore_eos": True, "logprobs": 1}
 
     def run(prompt: Any, pipeline: Any = pipe, **options: Any) -> Any:
@@ -265,7 +343,8 @@ def programs(genai: Any, folder: Path, kind: str) -> Iterator[Program]:
                    "a <ov_genai_image_2>"):  # fmt: skip
         yield f"tags {prompt!r}", lambda p=prompt: run(p, images=[one, two])
     for options in ({"apply_chat_template": False}, {"repetition_penalty": 1.4}, {"do_sample": True, "rng_seed": 5, "temperature": 1.5}, {"num_beams": 3, "num_return_sequences": 2}):  # fmt: skip
-        yield f"options {options}", lambda o=options: run("hello", images=[one], **o)
+        if kind != "phi3_v" or "repetition_penalty" not in options:  # an error there
+            yield f"options {options}", lambda o=options: run("hello", images=[one], **o)
     for channels in (1, 4):
         pixels = np.random.default_rng(channels).integers(0, 256, (1, 30, 20, channels)).astype(np.uint8)
         if kind.startswith("qwen"):

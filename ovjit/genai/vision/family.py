@@ -96,17 +96,15 @@ class Family:
         return ids[0] == self.token(self.native)
 
     def merge(self, ids: np.ndarray, embeds: np.ndarray, visuals: Sequence[Any]) -> Prompt:
-        """The prompt of tokens and their embeddings f32 [1, tokens, size]: features take their places."""
-        places = np.flatnonzero(self.find_places(ids)) if visuals else np.zeros(0, np.int64)
+        """The prompt of tokens and their embeddings f32 [1, tokens, size]: features take their places. The
+        last features have the last places: a tokenizer may have cut the first tokens."""
+        places = np.zeros(0, np.int64)
         if visuals:
+            places = np.flatnonzero(self.find_places(ids))
             features = np.concatenate([visual.features for visual in visuals])
-            if len(features) != len(places):
-                raise OvjitError(
-                    f"the prompt has {len(places)} tokens for {len(features)} features of pictures: a tag of "
-                    "the model is in the text, or the tokenizer cuts it"
-                )
-            embeds = embeds.copy()
-            embeds[0, places] = features
+            count = min(len(places), len(features))
+            embeds, places = embeds.copy(), places[len(places) - count :]
+            embeds[0, places] = features[len(features) - count :]
         return Prompt(ids, embeds, self.positions(ids, visuals), self.inputs(ids, places, visuals))
 
     def positions(self, ids: np.ndarray, visuals: Sequence[Any]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
-from ovjit.genai.vision.family import Family, Prompt, Visual
+from ovjit.genai.vision.family import Family, Visual
 from ovjit.genai.vision.pixels import normalize, read_mean
 from ovjit.genai.vision.resizing import resize_bicubic
 
@@ -49,14 +49,3 @@ class Llava(Family):
 
     def write(self, visual: Visual) -> str:
         return f"{self.native * len(visual.features)}\n"
-
-    def merge(self, ids: np.ndarray, embeds: np.ndarray, visuals: Sequence[Visual]) -> Prompt:
-        """The last picture has the last run of tokens: a tokenizer may have cut the first ones."""
-        is_picture = np.concatenate(([False], self.find_places(ids), [False]))
-        begins = np.flatnonzero(~is_picture[:-1] & is_picture[1:])
-        ends = np.flatnonzero(is_picture[:-1] & ~is_picture[1:])
-        merged = embeds.copy()
-        for begin, end, visual in zip(begins[::-1], ends[::-1], visuals[::-1], strict=False):
-            count = min(len(visual.features), end - begin)
-            merged[0, begin : begin + count] = visual.features[len(visual.features) - count :]
-        return Prompt(ids, merged, self.positions(ids, visuals), {})

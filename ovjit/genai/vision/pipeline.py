@@ -30,7 +30,9 @@ from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.turns import Turn
 from ovjit.genai.vision.engine import EmbeddingEngine
 from ovjit.genai.vision.family import Family, Media, Prompt
+from ovjit.genai.vision.gemma import Gemma3
 from ovjit.genai.vision.llava import Llava
+from ovjit.genai.vision.phi import Phi3Vision
 from ovjit.genai.vision.qwen import Qwen2VL, Qwen3VL, Qwen25VL
 from ovjit.genai.vision.results import VLMDecodedResults, VLMPerfMetrics
 from ovjit.genai.vision.tags import PictureChat
@@ -39,7 +41,8 @@ from ovjit.generation.head import keep_last
 
 #: The model_type of config.json -> the family.
 _FAMILIES: dict[str, type[Family]] = {
-    "llava": Llava, "qwen2_5_vl": Qwen25VL, "qwen2_vl": Qwen2VL, "qwen3_vl": Qwen3VL,
+    "gemma3": Gemma3, "llava": Llava, "phi3_v": Phi3Vision, "qwen2_5_vl": Qwen25VL,
+    "qwen2_vl": Qwen2VL, "qwen3_vl": Qwen3VL,
 }  # fmt: skip
 #: The networks that all families have, by their names in a dict of models.
 _NETWORKS = ("language", "text_embeddings", "vision_embeddings")
@@ -165,9 +168,11 @@ class VLMPipeline:
     ) -> VLMDecodedResults:
         start_us, metrics = now_us(), VLMPerfMetrics()
         metrics._load_time = self._load_time
-        pictures, videos = _split_pictures(options, self._family.channels), _read_videos(options)
+        pictures, videos = _split_pictures(options, self._family.channels), _split_videos(options)
         config = merge(options.get("generation_config"), self._config, keywords)
         apply_adapters(None, [], config.adapters)
+        if config.pruning_ratio:
+            raise UnsupportedError("ovjit does not support pruning_ratio yet: leave the field as it is")
         stream = streamer_of(options.get("streamer"), self._tokenizer)
         check_single(stream, config, 1)
         check_drafts(config, has_draft=False, has_lookup=False)
@@ -189,7 +194,7 @@ class VLMPipeline:
         try:
             read = self._embed(*self._read_prompt(prompt, history, chat, config, media, metrics), metrics)
             # as in openvino_genai, penalties do not count the tokens of a ChatHistory
-            ids = [] if history is prompt else read.ids[0].tolist()
+            ids = [] if history is prompt else read.ids[read.ids >= 0].tolist()
             raw.prepare_embeddings_durations.append(now_us() - start_us)
             stops = Stops(config, self._tokenizer, read.ids.size)
             metrics._input_tokens += read.ids.size
@@ -231,7 +236,7 @@ class VLMPipeline:
         with measure(metrics.raw_metrics.tokenization_durations):
             ids = self._family.tokenize(text, special, visuals)
         with measure(metrics.vlm_raw_metrics.text_embedding_durations):
-            embeds = self._engine.embed(ids)
+            embeds = self._engine.embed(np.maximum(ids, 0))
         return self._family.merge(ids, embeds, visuals)
 
     def _decode(self, answers: list[Answer], metrics: VLMPerfMetrics, start_us: float) -> VLMDecodedResults:
@@ -287,7 +292,7 @@ def _split_pictures(options: Mapping[str, Any], channels: tuple[int, ...]) -> li
     return pictures
 
 
-def _read_videos(options: Mapping[str, Any]) -> list[tuple[np.ndarray, VideoMetadata]]:
+def _split_videos(options: Mapping[str, Any]) -> list[tuple[np.ndarray, VideoMetadata]]:
     """The videos u8 [frames, height, width, 3] of the argument videos, with what is known about them."""
     videos = [check_video(video) for video in options.get("videos", [])]
     metadata = list(options.get("videos_metadata") or [VideoMetadata()] * len(videos))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Family, Visual
 from ovjit.genai.vision.pixels import read_mean
+from ovjit.genai.vision.resizing import resize_cubic
 from ovjit.genai.vision.videos import VideoMetadata, pick_frames
 
 _F32 = np.float32
@@ -69,26 +69,6 @@ class Limits:
         return sizes[0], sizes[1]
 
 
-@functools.cache
-def _resizer() -> Any:
-    """The compiled model that resizes frames u8 [frames, height, width, 3] to sizes [2] by Keys' cubic, and
-    subtracts means and multiplies by scales f32 [1, 3, 1, 1]: f32 [frames, 3, height, width]."""
-    from ovjit.api.model.model import Model
-    from ovjit.api.run.core import Core
-    from ovjit.compat import opset13 as ops
-
-    frames, sizes = ops.parameter([-1] * 4, np.uint8), ops.parameter([2], np.int64)
-    means, scales = (ops.parameter([1, 3, 1, 1], _F32) for _ in range(2))
-    planes = ops.transpose(ops.convert(frames, _F32), ops.constant(np.array([0, 3, 1, 2])))
-    resized = ops.interpolate(
-        planes, sizes, mode="cubic", shape_calculation_mode="sizes", pads_begin=[0, 0], pads_end=[0, 0],
-        axes=ops.constant(np.array([2, 3])), coordinate_transformation_mode="pytorch_half_pixel",
-        nearest_mode="round_prefer_floor", cube_coeff=-0.75,
-    )  # fmt: skip
-    values = ops.multiply(ops.subtract(ops.clamp(resized, 0, 255), means), scales)
-    return Core().compile_model(Model([ops.result(values)], [frames, sizes, means, scales]), "CPU")
-
-
 def order_patches(rows: int, columns: int, merge: int) -> tuple[np.ndarray, np.ndarray]:
     """The rows and columns of patches in the order of the encoder: those of a merged patch are neighbours."""
     places = np.indices((rows, columns)).reshape(2, rows // merge, merge, columns // merge, merge)
@@ -122,8 +102,10 @@ class Qwen2VL(Family):
         """(the patches f32 [rows * columns, values] of one or two frames u8 [frames, height, width, 3], their
         rows, their columns)."""
         height, width = limits.choose_size(*frames.shape[1:3])
-        size = np.array([height, width])
-        planes = np.asarray(_resizer()([frames, size, self._means, self._scales])[0])
+        planes = resize_cubic(frames, height, width, "pytorch_half_pixel", -0.75)
+        np.clip(planes, 0, 255, out=planes)
+        planes -= self._means
+        planes *= self._scales
         patch, merge = limits.patch, limits.merge
         rows, columns = height // patch, width // patch
         planes = np.broadcast_to(planes, (_FRAMES, *planes.shape[1:]))
@@ -169,6 +151,17 @@ class Qwen2VL(Family):
 
     def write(self, visual: Patches) -> str:
         return _START + visual.pad * len(visual.features) + _END
+
+    def tokenize(self, text: str, special: bool, visuals: Sequence[Patches]) -> np.ndarray:
+        """RuntimeError if the tokens of pictures are not as many as their features."""
+        ids = super().tokenize(text, special, visuals)
+        places, count = int(self.find_places(ids).sum()), sum(len(visual.features) for visual in visuals)
+        if visuals and places != count:
+            raise OvjitError(
+                f"the prompt has {places} tokens for {count} features of pictures: a tag of the model is in "
+                "the text, or the tokenizer cuts it"
+            )
+        return ids
 
     def find_places(self, ids: np.ndarray) -> np.ndarray:
         return np.isin(ids[0], self._pads)
