@@ -233,6 +233,11 @@ def write_gemma(package: Any, folder: Path, kind: str) -> None:
         {"size": {"height": side, "width": side}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3},
     )
     write_language_model(package, folder, types=True)
+    write_patches(package, folder, patch)
+
+
+def write_patches(package: Any, folder: Path, patch: int) -> None:
+    """A vision encoder with a token for each patch."""
     net = Ops(package, 43)
     ops, pixels = net.ops, net.parameter("pixel_values", [-1, 3, -1, -1])
     patches = ops.convolution(
@@ -246,6 +251,23 @@ def write_gemma(package: Any, folder: Path, kind: str) -> None:
         {"last_hidden_state": ops.transpose(rows, ops.constant(np.array([0, 2, 1])))},
         [pixels],
     )
+
+
+def write_llava_next(package: Any, folder: Path, kind: str) -> None:
+    side, patch = 28, 7
+    rng = np.random.default_rng(59)
+    config = {
+        "model_type": kind,
+        "vision_config": {"patch_size": patch},
+        "image_newline": rng.standard_normal(WIDTH).astype(np.float32).tolist(),
+    }
+    sizes = [[side * x, side * y] for x, y in ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))]
+    write_common(package, folder, config, {
+        "crop_size": {"height": side, "width": side}, "size": {"shortest_edge": side}, "image_grid_pinpoints": sizes,
+        "image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28],
+    })  # fmt: skip
+    write_language_model(package, folder)
+    write_patches(package, folder, patch)
 
 
 def write_phi(package: Any, folder: Path, kind: str) -> None:
@@ -300,6 +322,7 @@ FAMILIES: dict[str, tuple[Callable[[Any, Path, str], None], str]] = {
         ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"), (write_qwen, "<|vision_start|><|image_pad|><|vision_end|>")
     ),
     "gemma3": (write_gemma, "<start_of_image>"),
+    "llava_next": (write_llava_next, "<image>"),
     "phi3_v": (write_phi, "<|image_1|>"),
 }
 

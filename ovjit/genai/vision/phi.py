@@ -87,7 +87,8 @@ class Phi3Vision(Family):
     def preprocess(self, image: np.ndarray) -> tuple[np.ndarray, int, int]:
         """(crops f32 [1 + rows * columns, 3, 336, 336] of a picture u8 [1, height, width, 3], the first of
         the whole, their rows, their columns)."""
-        large = pad_crops(resize_bilinear(image[0], *choose_scale(*image.shape[1:3], self._crops)))
+        height, width = choose_scale(image.shape[1], image.shape[2], self._crops)
+        large = pad_crops(resize_bilinear(image[0], height, width))
         whole = resize_cubic(large[None], _SIDE, _SIDE, "asymmetric", -0.5) / _F32(255)
         whole = (whole - self._mean.reshape(3, 1, 1)) / self._deviation.reshape(3, 1, 1)
         rows, columns = (side // _SIDE for side in large.shape[:2])
