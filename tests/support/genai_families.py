@@ -270,6 +270,18 @@ def write_llava_next(package: Any, folder: Path, kind: str) -> None:
     write_patches(package, folder, patch)
 
 
+def write_internvl(package: Any, folder: Path, kind: str) -> None:
+    side = 28
+    write_common(
+        package,
+        folder,
+        {"model_type": kind},
+        {"size": {"shortest_edge": side}, "image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28]},
+    )
+    write_language_model(package, folder)
+    write_patches(package, folder, side // 2)
+
+
 def write_phi(package: Any, folder: Path, kind: str) -> None:
     """The real package takes encoders of 576 tokens x 1024 only."""
     side, tokens, size, few = 14, 576, 1024, 8
@@ -322,6 +334,7 @@ FAMILIES: dict[str, tuple[Callable[[Any, Path, str], None], str]] = {
         ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"), (write_qwen, "<|vision_start|><|image_pad|><|vision_end|>")
     ),
     "gemma3": (write_gemma, "<start_of_image>"),
+    "internvl_chat": (write_internvl, "<image>"),
     "llava_next": (write_llava_next, "<image>"),
     "phi3_v": (write_phi, "<|image_1|>"),
 }

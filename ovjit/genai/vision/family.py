@@ -42,6 +42,8 @@ class Family:
 
     #: The text of a picture in prompts, and that of a video ("" if the family has none).
     native, native_video = "", ""
+    #: The text that replaces a tag with a number, and that comes first without tags; "": the native tag.
+    automatic = ""
     #: Names of networks, besides those that all families have.
     networks: ClassVar[tuple[str, ...]] = ()
     #: The numbers of channels that pictures may have.
@@ -74,7 +76,9 @@ class Family:
     def insert_tags(self, prompt: str, bases: tuple[int, int], media: Media) -> tuple[str, list[Any]]:
         """The prompt with the tokens of its pictures and videos, and these in their order. `bases`: the
         numbers of the first picture and of the first video."""
-        prompt, numbers = insert_tags(prompt, self.native, bases[0], len(media.images))
+        prompt, numbers = insert_tags(
+            prompt, self.native, bases[0], len(media.images), automatic=self.automatic
+        )
         queues = {self.native: [media.images[number - bases[0]] for number in numbers]}
         if self.native_video:
             prompt, numbers = insert_tags(prompt, self.native_video, bases[1], len(media.videos), "video")

@@ -14,6 +14,7 @@ from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Visual
 from ovjit.genai.vision.llava import Llava
+from ovjit.genai.vision.pixels import split_crops
 from ovjit.genai.vision.resizing import resize_bicubic
 
 _F32 = np.float32
@@ -75,9 +76,8 @@ class LlavaNext(Llava):
         large, side = fit_view(image[0], *view), self._crop[0]
         rows, columns = view[1] // side, view[0] // side
         small = resize_bicubic(image[0], self._shortest, self._shortest)
-        tiles = large[: rows * side, : columns * side].reshape(rows, side, columns, side, 3)
-        crops = tiles.transpose(0, 2, 1, 3, 4).reshape(-1, side, side, 3)
-        pixels = np.concatenate([self.preprocess(crop[None]) for crop in (small, *crops)])
+        crops = [small, *split_crops(large, side)]
+        pixels = np.concatenate([self.preprocess(crop[None]) for crop in crops])
         features = np.array(self._requests["vision_embeddings"].infer({"pixel_values": pixels})[0], _F32)
         size = features.shape[2]
         joined = features[1:].reshape(rows, columns, *self._grid, size).transpose(0, 2, 1, 3, 4)

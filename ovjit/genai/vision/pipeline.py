@@ -31,6 +31,7 @@ from ovjit.genai.turns import Turn
 from ovjit.genai.vision.engine import EmbeddingEngine
 from ovjit.genai.vision.family import Family, Media, Prompt
 from ovjit.genai.vision.gemma import Gemma3
+from ovjit.genai.vision.internvl import InternVL
 from ovjit.genai.vision.llava import Llava
 from ovjit.genai.vision.llava_next import LlavaNext
 from ovjit.genai.vision.phi import Phi3Vision
@@ -42,8 +43,8 @@ from ovjit.generation.head import keep_last
 
 #: The model_type of config.json -> the family.
 _FAMILIES: dict[str, type[Family]] = {
-    "gemma3": Gemma3, "llava": Llava, "llava_next": LlavaNext, "phi3_v": Phi3Vision, "qwen2_5_vl": Qwen25VL,
-    "qwen2_vl": Qwen2VL, "qwen3_vl": Qwen3VL,
+    "gemma3": Gemma3, "internvl_chat": InternVL, "llava": Llava, "llava_next": LlavaNext,
+    "phi3_v": Phi3Vision, "qwen2_5_vl": Qwen25VL, "qwen2_vl": Qwen2VL, "qwen3_vl": Qwen3VL,
 }  # fmt: skip
 #: The networks that all families have, by their names in a dict of models.
 _NETWORKS = ("language", "text_embeddings", "vision_embeddings")

@@ -26,12 +26,13 @@ def check_numbers(numbers: Sequence[int], base: int, count: int, kind: str = "im
 
 
 def insert_tags(
-    prompt: str, native: str, base: int, count: int, kind: str = "image"
+    prompt: str, native: str, base: int, count: int, kind: str = "image", automatic: str = ""
 ) -> tuple[str, list[int]]:
     """(the prompt with a native tag for each picture, the pictures' numbers). `<ov_genai_image_i>` is
     replaced; without tags, all `count` new pictures from number `base` on come first. RuntimeError for other
-    numbers, and if both kinds of tags are mixed. `kind`: image or video."""
-    tag = UNIVERSAL[kind]
+    numbers, and if both kinds of tags are mixed. `kind`: image or video. `automatic`: a native tag with what
+    follows it, where the text had none."""
+    tag, automatic = UNIVERSAL[kind], automatic or native
     numbers = [int(number) for number in tag.findall(prompt)]
     natives = prompt.count(native)
     if numbers:
@@ -40,7 +41,7 @@ def insert_tags(
                 f"Prompt cannot mix universal tags (<ov_genai_{kind}_i>) with native tags ({native})"
             )
         check_numbers(numbers, base, count, kind)
-        return tag.sub(lambda match: native, prompt), numbers
+        return tag.sub(lambda match: automatic, prompt), numbers
     if natives:
         if natives != count:
             raise OvjitError(
@@ -48,7 +49,7 @@ def insert_tags(
                 f"({count})"
             )
         return prompt, list(range(base, base + count))
-    return native * count + prompt, list(range(base, base + count))
+    return automatic * count + prompt, list(range(base, base + count))
 
 
 def find_tags(prompt: str, tags: Sequence[str]) -> tuple[list[str], list[str]]:
