@@ -1,4 +1,4 @@
-"""What families of models have in common: pictures to features, tags to tokens, positions."""
+"""The common steps of families of models: pictures to features, tags to tokens, positions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.tokenizer import Tokenizer
-from ovjit.genai.vision.tags import find_tags, insert_tags
+from ovjit.genai.vision.tags import Media, find_tags, insert_tags
 from ovjit.genai.vision.videos import VideoMetadata
 
 
@@ -21,15 +21,8 @@ class Visual:
         self.features, self.slices = features, slices
 
 
-class Media:
-    """The pictures and videos of a message."""
-
-    def __init__(self, images: Sequence[Any] = (), videos: Sequence[Any] = ()):
-        self.images, self.videos = list(images), list(videos)
-
-
 class Prompt:
-    """What a language model reads: tokens `ids` [1, tokens], embeddings f32 [1, tokens, size], positions i64
+    """Inputs of a language model: tokens `ids` [1, tokens], embeddings f32 [1, tokens, size], positions i64
     [..., 1, tokens], and its further inputs by name. `shift`: the next position less the number of tokens."""
 
     def __init__(self, ids: np.ndarray, embeds: np.ndarray, positions: np.ndarray, inputs: Mapping[str, Any]):
@@ -70,7 +63,7 @@ class Family:
         )
 
     def write(self, visual: Any) -> str:
-        """The text of a picture or video, in the place of its tag."""
+        """The text that replaces the tag of a picture or video."""
         raise NotImplementedError
 
     def insert_tags(self, prompt: str, bases: tuple[int, int], media: Media) -> tuple[str, list[Any]]:
@@ -95,26 +88,26 @@ class Family:
             raise OvjitError("a prompt cannot have the length 0")
         return ids
 
-    def find_places(self, ids: np.ndarray) -> np.ndarray:
+    def find_slots(self, ids: np.ndarray) -> np.ndarray:
         """bool [tokens]: where pictures and videos are."""
         return ids[0] == self.token(self.native)
 
     def merge(self, ids: np.ndarray, embeds: np.ndarray, visuals: Sequence[Any]) -> Prompt:
-        """The prompt of tokens and their embeddings f32 [1, tokens, size]: features take their places. The
-        last features have the last places: a tokenizer may have cut the first tokens."""
-        places = np.zeros(0, np.int64)
+        """The prompt of tokens and their embeddings f32 [1, tokens, size], which features replace. The last
+        features have the last tokens: a tokenizer may have cut the first ones."""
+        slots = np.zeros(0, np.int64)
         if visuals:
-            places = np.flatnonzero(self.find_places(ids))
+            slots = np.flatnonzero(self.find_slots(ids))
             features = np.concatenate([visual.features for visual in visuals])
-            count = min(len(places), len(features))
-            embeds, places = embeds.copy(), places[len(places) - count :]
-            embeds[0, places] = features[len(features) - count :]
-        return Prompt(ids, embeds, self.positions(ids, visuals), self.inputs(ids, places, visuals))
+            count = min(len(slots), len(features))
+            embeds, slots = embeds.copy(), slots[len(slots) - count :]
+            embeds[0, slots] = features[len(features) - count :]
+        return Prompt(ids, embeds, self.positions(ids, visuals), self.inputs(ids, slots, visuals))
 
     def positions(self, ids: np.ndarray, visuals: Sequence[Any]) -> np.ndarray:
         """The positions i64 [..., 1, tokens] of a prompt."""
         return np.arange(self._first, self._first + ids.shape[1])[None]
 
-    def inputs(self, ids: np.ndarray, places: np.ndarray, visuals: Sequence[Any]) -> dict[str, np.ndarray]:
-        """Further inputs of the language model, for tokens [rows, tokens] with features at `places`."""
+    def inputs(self, ids: np.ndarray, slots: np.ndarray, visuals: Sequence[Any]) -> dict[str, np.ndarray]:
+        """Further inputs of the language model, for tokens [rows, tokens] with features at `slots`."""
         return {}

@@ -41,10 +41,10 @@ class Gemma3(Family):
     def write(self, visual: Visual) -> str:
         return f"\n\n{_START}{_TOKEN * len(visual.features)}{_END}\n\n"
 
-    def find_places(self, ids: np.ndarray) -> np.ndarray:
+    def find_slots(self, ids: np.ndarray) -> np.ndarray:
         return ids[0] == self._token
 
-    def inputs(self, ids: np.ndarray, places: np.ndarray, visuals: Sequence[Any]) -> dict[str, np.ndarray]:
+    def inputs(self, ids: np.ndarray, slots: np.ndarray, visuals: Sequence[Any]) -> dict[str, np.ndarray]:
         types = np.zeros(ids.shape, np.int64)
-        types[:, places] = 1
+        types[:, slots] = 1
         return {"token_type_ids": types}

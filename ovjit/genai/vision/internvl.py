@@ -60,5 +60,5 @@ class InternVL(Family):
     def write(self, visual: Visual) -> str:
         return f"{_START}{_TOKEN * len(visual.features)}{_END}"
 
-    def find_places(self, ids: np.ndarray) -> np.ndarray:
+    def find_slots(self, ids: np.ndarray) -> np.ndarray:
         return ids[0] == self._token

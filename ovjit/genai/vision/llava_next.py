@@ -27,8 +27,8 @@ def choose_view(height: int, width: int, sizes: list[tuple[int, int]]) -> tuple[
 
     def rank(size: tuple[int, int]) -> tuple[int, int]:
         scale = min(_F32(size[0]) / _F32(width), _F32(size[1]) / _F32(height))
-        kept = min(int(_F32(width) * scale) * int(_F32(height) * scale), width * height)
-        return kept, kept - size[0] * size[1]
+        count = min(int(_F32(width) * scale) * int(_F32(height) * scale), width * height)
+        return count, count - size[0] * size[1]
 
     return max(sizes, key=rank)
 
@@ -40,9 +40,9 @@ def fit_view(image: np.ndarray, width: int, height: int) -> np.ndarray:
         columns, rows = width, min(math.ceil(_F32(image.shape[0]) * scales[0]), height)
     else:
         columns, rows = min(math.ceil(_F32(image.shape[1]) * scales[1]), width), height
-    top, left = (height - rows) // 2, (width - columns) // 2
+    top, margin = (height - rows) // 2, (width - columns) // 2
     view = np.zeros((height, width, 3), np.uint8)
-    view[top : top + rows, left : left + columns] = resize_bicubic(image, rows, columns)
+    view[top : top + rows, margin : margin + columns] = resize_bicubic(image, rows, columns)
     return view
 
 

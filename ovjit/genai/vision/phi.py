@@ -13,10 +13,10 @@ import numpy as np
 from ovjit.errors import OvjitError
 from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
-from ovjit.genai.vision.family import Family, Media, Prompt, Visual
+from ovjit.genai.vision.family import Family, Prompt, Visual
 from ovjit.genai.vision.pixels import normalize, read_mean
 from ovjit.genai.vision.resizing import resize_bilinear, resize_cubic
-from ovjit.genai.vision.tags import UNIVERSAL, check_numbers
+from ovjit.genai.vision.tags import UNIVERSAL, Media, check_numbers
 
 _F32 = np.float32
 #: Pixels of a crop's side, and the values of a line's end.
@@ -86,22 +86,22 @@ class Phi3Vision(Family):
 
     def preprocess(self, image: np.ndarray) -> tuple[np.ndarray, int, int]:
         """(crops f32 [1 + rows * columns, 3, 336, 336] of a picture u8 [1, height, width, 3], the first of
-        the whole, their rows, their columns)."""
+        all of it, their rows, their columns)."""
         height, width = choose_scale(image.shape[1], image.shape[2], self._crops)
         large = pad_crops(resize_bilinear(image[0], height, width))
-        whole = resize_cubic(large[None], _SIDE, _SIDE, "asymmetric", -0.5) / _F32(255)
-        whole = (whole - self._mean.reshape(3, 1, 1)) / self._deviation.reshape(3, 1, 1)
+        small = resize_cubic(large[None], _SIDE, _SIDE, "asymmetric", -0.5) / _F32(255)
+        small = (small - self._mean.reshape(3, 1, 1)) / self._deviation.reshape(3, 1, 1)
         rows, columns = (side // _SIDE for side in large.shape[:2])
         planes = normalize(large, self._mean, self._deviation).reshape(3, rows, _SIDE, columns, _SIDE)
         crops = planes.transpose(1, 3, 0, 2, 4).reshape(rows * columns, 3, _SIDE, _SIDE)
-        return np.concatenate([whole, crops]), rows, columns
+        return np.concatenate([small, crops]), rows, columns
 
     def encode(self, image: np.ndarray) -> Visual:
         pixels, rows, columns = self.preprocess(image)
         features = np.asarray(self._requests["vision_embeddings"].infer([pixels])[0], _F32)
         crops = join_crops(features[1:], rows, columns, self._line_end)
-        whole = join_crops(features[:1], 1, 1, self._line_end)
-        joined = np.concatenate([crops, self._view_end[None], whole])[None]
+        small = join_crops(features[:1], 1, 1, self._line_end)
+        joined = np.concatenate([crops, self._view_end[None], small])[None]
         return Visual(np.array(self._requests["vision_projection"].infer([joined])[0], _F32)[0])
 
     def insert_tags(self, prompt: str, bases: tuple[int, int], media: Media) -> tuple[str, list[Any]]:
@@ -132,11 +132,11 @@ class Phi3Vision(Family):
             raise OvjitError("a prompt cannot have the length 0")
         return np.concatenate(chunks, 1)
 
-    def find_places(self, ids: np.ndarray) -> np.ndarray:
+    def find_slots(self, ids: np.ndarray) -> np.ndarray:
         return ids[0] < 0
 
     def merge(self, ids: np.ndarray, embeds: np.ndarray, visuals: Sequence[Visual]) -> Prompt:
-        numbers, order = -1 - ids[0, self.find_places(ids)], []
+        numbers, order = -1 - ids[0, self.find_slots(ids)], []
         begin = 0
         while begin < len(numbers):
             order.append(visuals[numbers[begin]])

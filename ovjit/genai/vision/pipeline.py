@@ -29,7 +29,7 @@ from ovjit.genai.streamers import streamer_of
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.turns import Turn
 from ovjit.genai.vision.engine import EmbeddingEngine
-from ovjit.genai.vision.family import Family, Media, Prompt
+from ovjit.genai.vision.family import Family, Prompt
 from ovjit.genai.vision.gemma import Gemma3
 from ovjit.genai.vision.internvl import InternVL
 from ovjit.genai.vision.llava import Llava
@@ -37,7 +37,7 @@ from ovjit.genai.vision.llava_next import LlavaNext
 from ovjit.genai.vision.phi import Phi3Vision
 from ovjit.genai.vision.qwen import Qwen2VL, Qwen3VL, Qwen25VL
 from ovjit.genai.vision.results import VLMDecodedResults, VLMPerfMetrics
-from ovjit.genai.vision.tags import PictureChat
+from ovjit.genai.vision.tags import Media, PictureChat
 from ovjit.genai.vision.videos import VideoMetadata, check_video
 from ovjit.generation.head import keep_last
 

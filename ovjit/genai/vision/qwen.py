@@ -71,8 +71,8 @@ class Limits:
 
 def order_patches(rows: int, columns: int, merge: int) -> tuple[np.ndarray, np.ndarray]:
     """The rows and columns of patches in the order of the encoder: those of a merged patch are neighbours."""
-    places = np.indices((rows, columns)).reshape(2, rows // merge, merge, columns // merge, merge)
-    return tuple(places.transpose(0, 1, 3, 2, 4).reshape(2, -1))  # type: ignore[return-value]
+    indices = np.indices((rows, columns)).reshape(2, rows // merge, merge, columns // merge, merge)
+    return tuple(indices.transpose(0, 1, 3, 2, 4).reshape(2, -1))  # type: ignore[return-value]
 
 
 class Qwen2VL(Family):
@@ -136,10 +136,10 @@ class Qwen2VL(Family):
 
     def _feed(self, hidden: np.ndarray, rows: int, columns: int) -> dict[str, np.ndarray]:
         """The inputs of the merger, for patches f32 [rows * columns, size]."""
-        places = order_patches(rows, columns, self._limits.merge)
+        axes = order_patches(rows, columns, self._limits.merge)
         steps = np.arange(self._half, dtype=_F32) / _F32(self._half)
         frequencies = _F32(1) / _F32(10000) ** steps
-        angles = [place.astype(_F32)[:, None] * frequencies for place in places]
+        angles = [numbers.astype(_F32)[:, None] * frequencies for numbers in axes]
         return {
             "hidden_states": hidden,
             # each patch sees all others
@@ -155,15 +155,15 @@ class Qwen2VL(Family):
     def tokenize(self, text: str, special: bool, visuals: Sequence[Patches]) -> np.ndarray:
         """RuntimeError if the tokens of pictures are not as many as their features."""
         ids = super().tokenize(text, special, visuals)
-        places, count = int(self.find_places(ids).sum()), sum(len(visual.features) for visual in visuals)
-        if visuals and places != count:
+        pads, count = int(self.find_slots(ids).sum()), sum(len(visual.features) for visual in visuals)
+        if visuals and pads != count:
             raise OvjitError(
-                f"the prompt has {places} tokens for {count} features of pictures: a tag of the model is in "
+                f"the prompt has {pads} tokens for {count} features of pictures: a tag of the model is in "
                 "the text, or the tokenizer cuts it"
             )
         return ids
 
-    def find_places(self, ids: np.ndarray) -> np.ndarray:
+    def find_slots(self, ids: np.ndarray) -> np.ndarray:
         return np.isin(ids[0], self._pads)
 
     def _find_grids(self, visual: Patches) -> list[tuple[int, int, int]]:
@@ -181,9 +181,9 @@ class Qwen2VL(Family):
         for begin, grid in zip(begins, grids, strict=False):
             positions[:, end:begin] = np.arange(position, position + begin - end)
             position += int(begin) - end
-            places = np.indices(grid).reshape(3, -1) * np.array([[pace], [1], [1]]) + position
-            end = min(int(begin) + places.shape[1], count)
-            positions[:, begin:end] = places[:, : end - begin]
+            axes = np.indices(grid).reshape(3, -1) * np.array([[pace], [1], [1]]) + position
+            end = min(int(begin) + axes.shape[1], count)
+            positions[:, begin:end] = axes[:, : end - begin]
             position += max((grid[0] - 1) * pace + 1, *grid[1:])
         positions[:, end:] = np.arange(position, position + count - end)
         return positions[:, None]
@@ -224,11 +224,11 @@ class Qwen3VL(Qwen2VL):
     def _feed(self, hidden: np.ndarray, rows: int, columns: int) -> dict[str, np.ndarray]:
         feeds = super()._feed(hidden, rows, columns)
         last, indices, weights = self._side - 1, [], []
-        for places, count in zip(
+        for numbers, count in zip(
             order_patches(rows, columns, self._limits.merge), (rows, columns), strict=True
         ):
             scale = _F32(last) / _F32(count - 1) if count > 1 else _F32(0)
-            exact = places.astype(_F32) * scale
+            exact = numbers.astype(_F32) * scale
             low = exact.astype(np.int64)
             share = exact - low.astype(_F32)
             indices.append((low, np.minimum(low + 1, last)))
@@ -288,14 +288,12 @@ class Qwen3VL(Qwen2VL):
     def _find_grids(self, visual: Patches) -> list[tuple[int, int, int]]:
         return [(1, *visual.grid[1:])] * visual.grid[0]
 
-    def inputs(
-        self, ids: np.ndarray, places: np.ndarray, visuals: Sequence[Patches]
-    ) -> dict[str, np.ndarray]:
-        is_place = np.zeros(ids.shape, bool)
+    def inputs(self, ids: np.ndarray, slots: np.ndarray, visuals: Sequence[Patches]) -> dict[str, np.ndarray]:
+        is_visual = np.zeros(ids.shape, bool)
         if not visuals:
             size = self._requests["vision_embeddings_merger"].get_compiled_model().output("last_hidden_state")
             layers = np.zeros((self._layers, ids.size, size.partial_shape[1].get_length()), _F32)
         else:
-            is_place[0, places] = True
+            is_visual[0, slots] = True
             layers = np.concatenate([visual.layers for visual in visuals], 1)
-        return {"visual_pos_masks": is_place, "deepstack_visual_embeds": layers}
+        return {"visual_pos_masks": is_visual, "deepstack_visual_embeds": layers}

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ovjit.errors import OvjitError
 
-if TYPE_CHECKING:
-    from ovjit.genai.vision.family import Media
-
 #: The kind of what is shown -> its tag with a number.
 UNIVERSAL = {kind: re.compile(rf"<ov_genai_{kind}_(\d+)>") for kind in ("image", "video")}
+
+
+class Media:
+    """The pictures and videos of a message."""
+
+    def __init__(self, images: Sequence[Any] = (), videos: Sequence[Any] = ()):
+        self.images, self.videos = list(images), list(videos)
 
 
 def check_numbers(numbers: Sequence[int], base: int, count: int, kind: str = "image") -> None:
@@ -89,7 +93,7 @@ class PictureChat:
             bases, content = self._counts, message.get("content", "")
             shown: list[Any] = []
             if message.get("role") == "user":
-                new = media if i == users[-1] else type(media)()
+                new = media if i == users[-1] else Media()
                 content, shown = insert(_join_parts(content, bases), bases, new)
                 self._counts = (bases[0] + len(new.images), bases[1] + len(new.videos))
             self._messages.append((message, content, shown, bases))
