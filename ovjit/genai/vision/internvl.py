@@ -26,7 +26,7 @@ def choose_grid(height: int, width: int, side: int) -> tuple[int, int]:
     ratio, best, least = _F32(width) / _F32(height), (1, 1), np.inf
     grids = [(x, y) for x in range(1, _CROPS + 1) for y in range(1, _CROPS + 1) if x * y <= _CROPS]
     for columns, rows in sorted(grids, key=lambda grid: grid[0] * grid[1]):
-        distance = abs(ratio - _F32(columns) / _F32(rows))
+        distance = float(abs(ratio - _F32(columns) / _F32(rows)))
         is_large = 2 * height * width > side * side * columns * rows
         if distance < least or (distance == least and is_large):
             least, best = distance, (rows, columns)
