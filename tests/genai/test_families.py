@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
+from ovjit.errors import OvjitError, UnsupportedError
 from tests.support import genai_families as cases
 from tests.support.genai_cases import is_same, value_of
 
@@ -43,3 +44,22 @@ def test_crops_of_phi_are_joined_in_rows() -> None:
         square = [[2 * row + i, 2 * column + j] for i in range(2) for j in range(2)]
         assert lines[row, column].tolist() == square
     assert (lines[:, -1] == -1).all()
+
+
+def test_bad_videos_and_missing_networks_are_errors(tmp_path: Path) -> None:
+    folder = cases.write_folder(ov, tmp_path / "qwen", "qwen2_vl")
+    pipe = genai.VLMPipeline(folder, "CPU")
+    video, metadata = cases.clip(ov, 4, 20, 20), genai.VideoMetadata()
+    with pytest.raises(OvjitError, match=r"u8 \[frames, height, width, 3\]"):
+        pipe.generate("a", videos=[ov.Tensor(np.zeros((4, 20, 20), np.uint8))])
+    with pytest.raises(TypeError, match="a video should be a Tensor"):
+        pipe.generate("a", videos=[np.zeros((4, 20, 20, 3), np.uint8)])
+    with pytest.raises(OvjitError, match="Number of videos and videos metadata must match"):
+        pipe.generate("a", videos=[video], videos_metadata=[metadata, metadata])
+    with pytest.raises(UnsupportedError, match="pruning_ratio"):
+        pipe.generate("a", pruning_ratio=20)
+    with pytest.raises(TypeError):
+        metadata.fps = "24"
+    (folder / "openvino_vision_embeddings_merger_model.xml").unlink()
+    with pytest.raises(OvjitError, match="has no openvino_vision_embeddings_merger_model.xml"):
+        genai.VLMPipeline(folder, "CPU")
