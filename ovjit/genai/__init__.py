@@ -73,6 +73,7 @@ from ovjit.genai.streamers import StreamerBase, TextStreamer
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
 from ovjit.genai.vision.pipeline import VLMPipeline
 from ovjit.genai.vision.results import VLMDecodedResults, VLMPerfMetrics, VLMRawPerfMetrics
+from ovjit.genai.vision.videos import VideoMetadata
 from ovjit.genai.whisper.config import ASRGenerationConfig, WhisperGenerationConfig
 from ovjit.genai.whisper.pipeline import ASRPipeline, WhisperPipeline
 from ovjit.genai.whisper.results import (
@@ -105,9 +106,9 @@ __all__ = [
     "SummaryStats", "Text2ImagePipeline", "TextEmbeddingPipeline", "TextParserStreamer",
     "TextRerankPipeline", "TextStreamer", "TokenizedInputs", "Tokenizer", "TorchGenerator",
     "UNet2DConditionModel", "VLLMParserWrapper", "VLMDecodedResults", "VLMPerfMetrics", "VLMPipeline",
-    "VLMRawPerfMetrics", "WhisperDecodedResultChunk", "WhisperDecodedResults", "WhisperGenerationConfig",
-    "WhisperPerfMetrics", "WhisperPipeline", "WhisperRawPerfMetrics", "WhisperWordTiming", "draft_model",
-    "get_version",
+    "VLMRawPerfMetrics", "VideoMetadata", "WhisperDecodedResultChunk", "WhisperDecodedResults",
+    "WhisperGenerationConfig", "WhisperPerfMetrics", "WhisperPipeline", "WhisperRawPerfMetrics",
+    "WhisperWordTiming", "draft_model", "get_version",
 ]  # fmt: skip
 
 #: The release of openvino_genai whose names and behaviour these are.

@@ -217,14 +217,18 @@ class Engine(StepRunner):
                 "the model has no input beam_idx, so it generates one sequence at a time: export it with "
                 "optimum-cli for several sequences or beams"
             )
-        end, pads = self._length + count, self._pads[parents]
+        feeds = self._feed(values, parents)
+        logits = self._request.infer({name: feeds[name] for name in self._names})["logits"]
+        self._length, self._pads = self._length + count, self._pads[parents]
+        return np.asarray(logits[:, -1], np.float32)
+
+    def _feed(self, values: np.ndarray, parents: np.ndarray) -> dict[str, np.ndarray]:
+        """The model's inputs by name, for `values` [rows, tokens, ...] behind the state's tokens."""
+        end, pads = self._length + values.shape[1], self._pads[parents]
         places = np.arange(end)
-        feeds = {
+        return {
             self._input_name: values,
             "attention_mask": (places >= pads[:, None]).astype(np.int64),
             "position_ids": np.maximum(places[self._length :] - pads[:, None], 0),
             "beam_idx": parents,
         }
-        logits = self._request.infer({name: feeds[name] for name in self._names})["logits"]
-        self._length, self._pads = end, pads
-        return np.asarray(logits[:, -1], np.float32)

@@ -104,7 +104,7 @@ def write_folder(package: Any, folder: Path) -> Path:
     ids = net.parameter("input", [-1, -1], np.int64)
     saved = folder / "saved"
     net.save({"inputs_embeds": ops.gather(net.weights(WORDS, WIDTH), ids, ops.constant(0))}, [ids], saved)
-    _move(saved, folder, "openvino_text_embeddings_model")
+    move(saved, folder, "openvino_text_embeddings_model")
     pixels = net.parameter("pixel_values", [-1, 3, -1, -1])
     patches = ops.convolution(
         pixels, net.weights(WIDTH, 3, PATCH, PATCH, scale=0.05), [PATCH, PATCH], [0, 0], [0, 0], [1, 1]
@@ -114,12 +114,12 @@ def write_folder(package: Any, folder: Path) -> Path:
         ops.constant(np.array([0, 2, 1])),
     )
     net.save({"last_hidden_state": features}, [pixels], saved)
-    _move(saved, folder, "openvino_vision_embeddings_model")
+    move(saved, folder, "openvino_vision_embeddings_model")
     saved.rmdir()
     return folder
 
 
-def _move(source: Path, folder: Path, name: str) -> None:
+def move(source: Path, folder: Path, name: str) -> None:
     for kind in ("xml", "bin"):
         (source / f"openvino_model.{kind}").rename(folder / f"{name}.{kind}")
 

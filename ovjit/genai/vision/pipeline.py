@@ -17,7 +17,6 @@ from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import apply_adapters
 from ovjit.genai.answers import Answer, Writer, answer_prompt
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
-from ovjit.genai.engine import Engine
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, measure, now_us
 from ovjit.genai.history import ChatHistory
@@ -29,47 +28,34 @@ from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import streamer_of
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.turns import Turn
+from ovjit.genai.vision.engine import EmbeddingEngine
+from ovjit.genai.vision.family import Family, Prompt
+from ovjit.genai.vision.gemma import Gemma3
+from ovjit.genai.vision.internvl import InternVL
 from ovjit.genai.vision.llava import Llava
+from ovjit.genai.vision.llava_next import LlavaNext
+from ovjit.genai.vision.phi import Phi3Vision
+from ovjit.genai.vision.qwen import Qwen2VL, Qwen3VL, Qwen25VL
 from ovjit.genai.vision.results import VLMDecodedResults, VLMPerfMetrics
-from ovjit.genai.vision.tags import PictureChat
+from ovjit.genai.vision.tags import Media, PictureChat
+from ovjit.genai.vision.videos import VideoMetadata, check_video
 from ovjit.generation.head import keep_last
 
 #: The model_type of config.json -> the family.
-_FAMILIES = {"llava": Llava}
-#: The networks of a pipeline, by their names in a dict of models, and their files.
-_FILES = {
-    "language": "openvino_language_model.xml",
-    "text_embeddings": "openvino_text_embeddings_model.xml",
-    "vision_embeddings": "openvino_vision_embeddings_model.xml",
-}
+_FAMILIES: dict[str, type[Family]] = {
+    "gemma3": Gemma3, "internvl_chat": InternVL, "llava": Llava, "llava_next": LlavaNext,
+    "phi3_v": Phi3Vision, "qwen2_5_vl": Qwen25VL, "qwen2_vl": Qwen2VL, "qwen3_vl": Qwen3VL,
+}  # fmt: skip
+#: The networks that all families have, by their names in a dict of models.
+_NETWORKS = ("language", "text_embeddings", "vision_embeddings")
 
 
-#: The inputs of a language model that are fed.
-_INPUTS = frozenset(("inputs_embeds", "attention_mask", "position_ids", "beam_idx"))
-
-
-class _EmbeddingEngine(Engine):
-    """A decoder that takes embeddings [rows, tokens, size] of tokens and pictures."""
-
-    _input_name = "inputs_embeds"
-
-    def __init__(self, compiled: Any, embedder: Any):
-        names = [port.get_names() for port in compiled.inputs]
-        self._names = [name for port_names in names for name in _INPUTS & port_names]
-        if len(self._names) != len(names):
-            raise UnsupportedError(f"a language model with the inputs {names} is not supported")
-        self._request, self._embedder = compiled.create_infer_request(), embedder
-        self._length, self._can_extend = 0, False
-        self._tokens = []
-
-    def embed(self, ids: np.ndarray) -> np.ndarray:
-        return np.array(self._embedder.infer([ids])[0], np.float32)
-
-    def start(self, prompt: Any) -> np.ndarray:
-        """Read embeddings [1, tokens, size]. Returns the logits [1, words] of the next token."""
-        self._request.reset_state()
-        self._length = 0
-        return self._infer(prompt, np.zeros(1, np.int32))
+def _choose_family(folder: Path) -> type[Family]:
+    """The family of a folder with a config.json. UnsupportedError for others."""
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind not in _FAMILIES:
+        raise UnsupportedError(f"Unsupported {kind!r} VLM model type: ovjit runs {sorted(_FAMILIES)}")
+    return _FAMILIES[kind]
 
 
 class VLMPipeline:
@@ -96,13 +82,15 @@ class VLMPipeline:
         if not isinstance(models_path, (str, bytes, os.PathLike)) or not isinstance(device, str):
             raise TypeError("VLMPipeline takes the path of a folder and a device")
         folder = Path(os.fsdecode(models_path))
-        missing = [file for file in ("config.json", *_FILES.values()) if not (folder / file).is_file()]
+        family = _choose_family(folder)
+        files = {name: folder / f"openvino_{name}_model.xml" for name in (*_NETWORKS, *family.networks)}
+        missing = [file.name for file in files.values() if not file.is_file()]
         if missing:
             raise OvjitError(f"{str(folder)!r} has no {', '.join(missing)}: export it with optimum-cli")
-        models = {name: Core().read_model(str(folder / file)) for name, file in _FILES.items()}
+        models = {name: Core().read_model(str(file)) for name, file in files.items()}
         self._config = read_config(GenerationConfig, folder)
         self._tokenizer = Tokenizer(folder)
-        self._compile(models, folder, device, properties)
+        self._compile(family, models, folder, device, properties)
 
     def _load_models(
         self, models: Mapping[str, Any], tokenizer: Tokenizer, config_dir_path: Any, device: str,
@@ -110,30 +98,32 @@ class VLMPipeline:
     ) -> None:  # fmt: skip
         from ovjit.api.run.core import Core
 
-        missing = [name for name in _FILES if name not in models]
+        folder = Path(os.fsdecode(config_dir_path))
+        family = _choose_family(folder)
+        names = (*_NETWORKS, *family.networks)
+        missing = [name for name in names if name not in models]
         if missing:
-            raise OvjitError(f"the models {missing} are missing: {list(_FILES)} are needed")
+            raise OvjitError(f"the models {missing} are missing: {list(names)} are needed")
         self._config, self._tokenizer = copy.copy(generation_config or GenerationConfig()), tokenizer
-        read = {name: Core().read_model(*models[name]) for name in _FILES}
-        self._compile(read, Path(os.fsdecode(config_dir_path)), device, properties)
+        read = {name: Core().read_model(*models[name]) for name in names}
+        self._compile(family, read, folder, device, properties)
 
     def _compile(
-        self, models: Mapping[str, Any], folder: Path, device: str, properties: dict[str, Any]
-    ) -> None:
+        self, family: type[Family], models: Mapping[str, Any], folder: Path, device: str,
+        properties: dict[str, Any],
+    ) -> None:  # fmt: skip
         from ovjit.api.run.core import Core
 
-        kind = read_json(folder / "config.json").get("model_type")
-        if kind not in _FAMILIES:
-            raise UnsupportedError(f"Unsupported {kind!r} VLM model type: ovjit runs {sorted(_FAMILIES)}")
         for name in ("prompt_lookup", "draft_model", "adapters"):
             if properties.get(name):
                 raise UnsupportedError(f"ovjit does not support {name} of VLMPipeline yet: leave it out")
         settings = engine_properties(properties)
         keep_last(models["language"], 1)
         compiled = {name: Core().compile_model(model, device, settings) for name, model in models.items()}
-        self._family = _FAMILIES[kind](folder, compiled["vision_embeddings"].create_infer_request())
-        embedder = compiled["text_embeddings"].create_infer_request()
-        self._engine = _EmbeddingEngine(compiled["language"], embedder)
+        language = compiled.pop("language")
+        requests = {name: network.create_infer_request() for name, network in compiled.items()}
+        self._family = family(folder, requests, self._tokenizer)
+        self._engine = EmbeddingEngine(language, requests["text_embeddings"], self._family)
 
     # -- settings
 
@@ -167,7 +157,8 @@ class VLMPipeline:
     def generate(self, prompt: str | ChatHistory, *arguments: Any, **kwargs: Any) -> VLMDecodedResults:
         """generate(prompt, images=[...], videos=[], generation_config=None, streamer=None, **kwargs), where a
         Tensor may stand for images, or be the keyword image. A picture is a Tensor u8 [height, width, 3], or
-        [n, height, width, 3] for several. Keywords are fields of GenerationConfig."""
+        [n, height, width, 3] for several; a video one [frames, height, width, 3], with `videos_metadata`.
+        Further keywords are fields of GenerationConfig."""
         if not isinstance(prompt, (str, ChatHistory)):
             raise TypeError(f"prompt should be a str or a ChatHistory, not {type(prompt).__name__}")
         options = _bind(arguments, kwargs)
@@ -179,16 +170,21 @@ class VLMPipeline:
     ) -> VLMDecodedResults:
         start_us, metrics = now_us(), VLMPerfMetrics()
         metrics._load_time = self._load_time
-        pictures = _split_pictures(options)
+        pictures, videos = _split_pictures(options, self._family.channels), _split_videos(options)
         config = merge(options.get("generation_config"), self._config, keywords)
         apply_adapters(None, [], config.adapters)
+        if config.pruning_ratio:
+            raise UnsupportedError("ovjit does not support pruning_ratio yet: leave the field as it is")
         stream = streamer_of(options.get("streamer"), self._tokenizer)
         check_single(stream, config, 1)
         check_drafts(config, has_draft=False, has_lookup=False)
         raw = metrics.vlm_raw_metrics
         with measure(raw.vision_encoding_durations):
-            features = [self._family.encode(picture) for picture in pictures]
-        raw.per_image_slice_counts += [1] * len(features)
+            media = Media(
+                [self._family.encode(picture) for picture in pictures],
+                [self._family.encode_video(*video) for video in videos],
+            )
+        raw.per_image_slice_counts += [visual.slices for visual in media.images]
         chat_history = self._history if isinstance(prompt, str) else None
         history = prompt if isinstance(prompt, ChatHistory) else chat_history
         if history is prompt and not (history and config.apply_chat_template):
@@ -198,13 +194,14 @@ class VLMPipeline:
             chat_history.append({"role": "user", "content": prompt})
         is_done = False
         try:
-            text, features, special = self._read_prompt(prompt, history, chat, config, features, metrics)
-            embeds, ids = self._embed(text, features, special, metrics)
+            read = self._embed(*self._read_prompt(prompt, history, chat, config, media, metrics), metrics)
+            # as in openvino_genai, penalties do not count the tokens of a ChatHistory
+            ids = [] if history is prompt else read.ids[read.ids >= 0].tolist()
             raw.prepare_embeddings_durations.append(now_us() - start_us)
-            stops = Stops(config, self._tokenizer, len(ids))
-            metrics._input_tokens += len(ids)
+            stops = Stops(config, self._tokenizer, read.ids.size)
+            metrics._input_tokens += read.ids.size
             steps = answer_prompt(ids, stops, Writer(stream, stops, []), Figures(metrics, start_us))
-            answers = self._engine.run(embeds, steps)[: config.num_return_sequences]
+            answers = self._engine.run(read, steps)[: config.num_return_sequences]
             is_done = answers[0].finish is not GenerationFinishReason.NONE
         finally:
             # the question of an answer that failed or was cancelled is no part of the chat
@@ -219,37 +216,30 @@ class VLMPipeline:
 
     def _read_prompt(
         self, prompt: str | ChatHistory, history: ChatHistory | None, chat: PictureChat,
-        config: GenerationConfig, features: list[np.ndarray], metrics: VLMPerfMetrics,
-    ) -> tuple[str, list[np.ndarray], bool]:  # fmt: skip
-        """(the text with pictures' tokens, the pictures' features in their order, with special tokens)."""
+        config: GenerationConfig, media: Media, metrics: VLMPerfMetrics,
+    ) -> tuple[str, bool, list[Any]]:  # fmt: skip
+        """(the text with the tokens of pictures, with special tokens, pictures and videos in order)."""
         is_chat = history is not None
         if history is None:
-            text, order = self._family.insert_tags(str(prompt), 0, features)
-            messages, features = [{"role": "user", "content": text}], [features[number] for number in order]
+            text, visuals = self._family.insert_tags(str(prompt), (0, 0), media)
+            messages = [{"role": "user", "content": text}]
             if not config.apply_chat_template:
-                return text, features, True
+                return text, True, visuals
             history = ChatHistory()
         else:
-            messages, features = chat.read(history.get_messages(), features, self._family.insert_tags)
+            messages, visuals = chat.read(history.get_messages(), media, self._family.insert_tags)
         with measure(metrics.raw_metrics.chat_template_durations):
             tools, extra = history.get_tools(), history.get_extra_context()
             text = self._tokenizer.apply_chat_template(messages, True, tools=tools, extra_context=extra)
-        return text, features, is_chat
+        return text, is_chat, visuals
 
-    def _embed(
-        self, text: str, features: Sequence[np.ndarray], special: bool, metrics: VLMPerfMetrics
-    ) -> tuple[np.ndarray, list[int]]:
-        """(embeddings [1, tokens, size], tokens) of a text. RuntimeError for an empty one."""
+    def _embed(self, text: str, special: bool, visuals: list[Any], metrics: VLMPerfMetrics) -> Prompt:
+        """The prompt of a text. RuntimeError for an empty one."""
         with measure(metrics.raw_metrics.tokenization_durations):
-            ids = np.array(self._tokenizer.encode(text, add_special_tokens=special).input_ids.data)
-            native = self._tokenizer.encode(self._family.native, add_special_tokens=False).input_ids.data
-        if not ids.size:
-            raise OvjitError("a prompt cannot have the length 0")
+            ids = self._family.tokenize(text, special, visuals)
         with measure(metrics.vlm_raw_metrics.text_embedding_durations):
-            embeds = self._engine.embed(ids)
-        if features:
-            embeds = self._family.merge(ids, embeds, features, int(native.reshape(-1)[-1]))
-        return embeds, ids[0].tolist()
+            embeds = self._engine.embed(np.maximum(ids, 0))
+        return self._family.merge(ids, embeds, visuals)
 
     def _decode(self, answers: list[Answer], metrics: VLMPerfMetrics, start_us: float) -> VLMDecodedResults:
         results = VLMDecodedResults()
@@ -281,18 +271,16 @@ def _bind(arguments: Sequence[Any], keywords: dict[str, Any]) -> dict[str, Any]:
                 f"generate(): incompatible function arguments: {type(value).__name__} is not expected"
             )
         options[order.pop(0)] = value
-    for name in ("image", *names):
+    for name in ("image", *names, "videos_metadata"):
         if name in keywords:
             options[name] = keywords.pop(name)
-    if options.get("videos") or keywords.get("audios"):
-        raise UnsupportedError(
-            "ovjit does not support videos and audio in prompts yet: give frames as images"
-        )
+    if keywords.get("audios"):
+        raise UnsupportedError("ovjit does not support audio in prompts yet: leave it out")
     return options
 
 
-def _split_pictures(options: Mapping[str, Any]) -> list[np.ndarray]:
-    """The pictures u8 [1, height, width, 3] of the arguments image and images."""
+def _split_pictures(options: Mapping[str, Any], channels: tuple[int, ...]) -> list[np.ndarray]:
+    """The pictures u8 [1, height, width, channels] of the arguments image and images."""
     images = options.get("images", [])
     images = [images] if isinstance(images, Tensor) else list(images)
     if "image" in options:
@@ -302,5 +290,14 @@ def _split_pictures(options: Mapping[str, Any]) -> list[np.ndarray]:
         if not isinstance(image, Tensor) or len(image.shape) not in (3, 4):
             raise OvjitError("an image should be a Tensor of u8 [height, width, 3] or [n, height, width, 3]")
         batch = image.data if len(image.shape) == 4 else image.data[None]
-        pictures += [check_picture(Tensor(batch[i : i + 1]), "an image", (3,)) for i in range(len(batch))]
+        pictures += [check_picture(Tensor(batch[i : i + 1]), "an image", channels) for i in range(len(batch))]
     return pictures
+
+
+def _split_videos(options: Mapping[str, Any]) -> list[tuple[np.ndarray, VideoMetadata]]:
+    """The videos u8 [frames, height, width, 3] of the argument videos, with what is known about them."""
+    videos = [check_video(video) for video in options.get("videos", [])]
+    metadata = list(options.get("videos_metadata") or [VideoMetadata()] * len(videos))
+    if len(videos) != len(metadata):
+        raise OvjitError("Number of videos and videos metadata must match if metadata provided.")
+    return list(zip(videos, metadata, strict=True))

@@ -1,45 +1,56 @@
-"""Pillow's bicubic filter, in its fixed-point numbers of 22 bits after the point.
+"""Pillow's bicubic and bilinear filters, in its fixed-point numbers of 22 bits after the point; and cubics.
 
 `genai.images.pixels.resize` rounds floats as the operation Interpolate does, so its pixels differ by up to 1.
-Pipelines of openvino_genai have both: this filter for LLaVA, the operation for pictures that are generated.
+Pipelines of openvino_genai have both: these filters for pictures in prompts, the operation for pictures that
+are generated.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 _BITS = 22
-#: The reach of the filter in pixels of the smaller picture.
-_REACH = 2.0
+#: Weights of absolute distances in pixels of the smaller picture.
+_Filter = Callable[[np.ndarray], np.ndarray]
 
 
-def _filter(distances: np.ndarray) -> np.ndarray:
+def _weigh_cubic(x: np.ndarray) -> np.ndarray:
     """Keys' cubic with a = -0.5."""
-    x, a = np.abs(distances), -0.5
+    a = -0.5
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = (((x - 5) * x + 8) * x - 4) * a
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
-def _choose_weights(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
-    """(the first pixel of each output, its weights i32 [new, taps])."""
+def _weigh_linear(x: np.ndarray) -> np.ndarray:
+    return np.where(x < 1, 1 - x, 0.0)
+
+
+def _choose_weights(old: int, new: int, weigh: _Filter, reach: float) -> tuple[np.ndarray, np.ndarray]:
+    """(the first pixel of each output, its weights i32 [new, taps]). `reach` of the filter is its largest
+    distance."""
     scale = old / new
-    reach = _REACH * max(scale, 1.0)
+    reach *= max(scale, 1.0)
     centers = (np.arange(new) + 0.5) * scale
     begins = np.maximum((centers - reach + 0.5).astype(np.int64), 0)
     ends = np.minimum((centers + reach + 0.5).astype(np.int64), old)
     taps = begins[:, None] + np.arange(int((ends - begins).max()))
-    weights = _filter((taps - centers[:, None] + 0.5) * (1.0 / max(scale, 1.0))) * (taps < ends[:, None])
+    distances = np.abs((taps - centers[:, None] + 0.5) * (1.0 / max(scale, 1.0)))
+    weights = weigh(distances) * (taps < ends[:, None])
     weights /= weights.cumsum(1)[:, -1:]  # one after another, as Pillow sums
     fixed = weights * (1 << _BITS)
     return begins, np.trunc(fixed + np.where(fixed < 0, -0.5, 0.5)).astype(np.int32)
 
 
-def _resize_rows(image: np.ndarray, new: int) -> np.ndarray:
+def _resize_rows(image: np.ndarray, new: int, weigh: _Filter, reach: float) -> np.ndarray:
     """A picture u8 [height, width, 3] with `new` rows."""
     if image.shape[0] == new:
         return image
-    begins, weights = _choose_weights(image.shape[0], new)
+    begins, weights = _choose_weights(image.shape[0], new, weigh, reach)
     sums = np.full((new, *image.shape[1:]), 1 << (_BITS - 1), np.int32)
     for tap in range(weights.shape[1]):
         rows = np.minimum(begins + tap, image.shape[0] - 1)  # beyond the last row weights are 0
@@ -47,7 +58,42 @@ def _resize_rows(image: np.ndarray, new: int) -> np.ndarray:
     return np.clip(sums >> _BITS, 0, 255).astype(np.uint8)
 
 
+def _resize(image: np.ndarray, height: int, width: int, weigh: _Filter, reach: float) -> np.ndarray:
+    """Columns first, then rows, as in openvino_genai."""
+    columns = _resize_rows(np.ascontiguousarray(image.transpose(1, 0, 2)), width, weigh, reach)
+    return _resize_rows(np.ascontiguousarray(columns.transpose(1, 0, 2)), height, weigh, reach)
+
+
 def resize_bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A picture u8 [height, width, 3] in another size: columns first, then rows, as in openvino_genai."""
-    columns = _resize_rows(np.ascontiguousarray(image.transpose(1, 0, 2)), width)
-    return _resize_rows(np.ascontiguousarray(columns.transpose(1, 0, 2)), height)
+    """A picture u8 [height, width, 3] in another size."""
+    return _resize(image, height, width, _weigh_cubic, 2.0)
+
+
+def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A picture u8 [height, width, 3] in another size."""
+    return _resize(image, height, width, _weigh_linear, 1.0)
+
+
+@functools.cache
+def _cubic(transformation: str, coefficient: float) -> Any:
+    """The compiled model that resizes frames u8 [frames, height, width, 3] to sizes [2]."""
+    from ovjit.api.model.model import Model
+    from ovjit.api.run.core import Core
+    from ovjit.compat import opset13 as ops
+
+    frames, sizes = ops.parameter([-1] * 4, np.uint8), ops.parameter([2], np.int64)
+    planes = ops.transpose(ops.convert(frames, np.float32), ops.constant(np.array([0, 3, 1, 2])))
+    resized = ops.interpolate(
+        planes, sizes, mode="cubic", shape_calculation_mode="sizes", pads_begin=[0, 0], pads_end=[0, 0],
+        axes=ops.constant(np.array([2, 3])), coordinate_transformation_mode=transformation,
+        nearest_mode="floor", cube_coeff=coefficient,
+    )  # fmt: skip
+    return Core().compile_model(Model([ops.result(resized)], [frames, sizes]), "CPU")
+
+
+def resize_cubic(
+    frames: np.ndarray, height: int, width: int, transformation: str, coefficient: float
+) -> np.ndarray:
+    """Frames u8 [frames, height, width, 3] in another size, as f32 [frames, 3, height, width]: the operation
+    Interpolate's cubic of four pixels, whatever the scale."""
+    return np.array(_cubic(transformation, coefficient)([frames, np.array([height, width])])[0])

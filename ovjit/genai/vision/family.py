@@ -1,0 +1,113 @@
+"""The common steps of families of models: pictures to features, tags to tokens, positions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.tokenizer import Tokenizer
+from ovjit.genai.vision.tags import Media, find_tags, insert_tags
+from ovjit.genai.vision.videos import VideoMetadata
+
+
+class Visual:
+    """An encoded picture or video: `features` f32 [tokens, size]. `slices`: the parts of a picture."""
+
+    def __init__(self, features: np.ndarray, slices: int = 1):
+        self.features, self.slices = features, slices
+
+
+class Prompt:
+    """Inputs of a language model: tokens `ids` [1, tokens], embeddings f32 [1, tokens, size], positions i64
+    [..., 1, tokens], and its further inputs by name. `shift`: the next position less the number of tokens."""
+
+    def __init__(self, ids: np.ndarray, embeds: np.ndarray, positions: np.ndarray, inputs: Mapping[str, Any]):
+        self.ids, self.embeds, self.positions, self.inputs = ids, embeds, positions, inputs
+        self.shift = int(positions.max(initial=-1)) + 1 - ids.shape[1]
+
+
+class Family:
+    """A family of models. `requests` are those of its networks, by their names."""
+
+    #: The text of a picture in prompts, and that of a video ("" if the family has none).
+    native, native_video = "", ""
+    #: The text that replaces a tag with a number, and that comes first without tags; "": the native tag.
+    automatic = ""
+    #: Names of networks, besides those that all families have.
+    networks: ClassVar[tuple[str, ...]] = ()
+    #: The numbers of channels that pictures may have.
+    channels: ClassVar[tuple[int, ...]] = (3,)
+    #: The first position.
+    _first = 0
+
+    def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
+        self._requests, self._tokenizer = requests, tokenizer
+
+    def token(self, text: str) -> int:
+        """The last token of a text."""
+        ids = self._tokenizer.encode(text, add_special_tokens=False).input_ids.data
+        return int(np.reshape(ids, -1)[-1])
+
+    def encode(self, image: np.ndarray) -> Visual:
+        """A picture u8 [1, height, width, channels]."""
+        raise NotImplementedError
+
+    def encode_video(self, frames: np.ndarray, metadata: VideoMetadata) -> Visual:
+        """A video u8 [frames, height, width, 3]."""
+        raise UnsupportedError(
+            "Video preprocessing isn't implemented for this model. Pass frames as independent images."
+        )
+
+    def write(self, visual: Any) -> str:
+        """The text that replaces the tag of a picture or video."""
+        raise NotImplementedError
+
+    def insert_tags(self, prompt: str, bases: tuple[int, int], media: Media) -> tuple[str, list[Any]]:
+        """The prompt with the tokens of its pictures and videos, and these in their order. `bases`: the
+        numbers of the first picture and of the first video."""
+        prompt, numbers = insert_tags(
+            prompt, self.native, bases[0], len(media.images), automatic=self.automatic
+        )
+        queues = {self.native: [media.images[number - bases[0]] for number in numbers]}
+        if self.native_video:
+            prompt, numbers = insert_tags(prompt, self.native_video, bases[1], len(media.videos), "video")
+            queues[self.native_video] = [media.videos[number - bases[1]] for number in numbers]
+        pieces, tags = find_tags(prompt, list(queues))
+        visuals = [queues[tag].pop(0) for tag in tags]
+        texts = [*map(self.write, visuals), ""]
+        return "".join(part for pair in zip(pieces, texts, strict=True) for part in pair), visuals
+
+    def tokenize(self, text: str, special: bool, visuals: Sequence[Any]) -> np.ndarray:
+        """The tokens i64 [1, tokens] of a text. RuntimeError for an empty one."""
+        ids = np.array(self._tokenizer.encode(text, add_special_tokens=special).input_ids.data)
+        if not ids.size:
+            raise OvjitError("a prompt cannot have the length 0")
+        return ids
+
+    def find_slots(self, ids: np.ndarray) -> np.ndarray:
+        """bool [tokens]: where pictures and videos are."""
+        return ids[0] == self.token(self.native)
+
+    def merge(self, ids: np.ndarray, embeds: np.ndarray, visuals: Sequence[Any]) -> Prompt:
+        """The prompt of tokens and their embeddings f32 [1, tokens, size], which features replace. The last
+        features have the last tokens: a tokenizer may have cut the first ones."""
+        slots = np.zeros(0, np.int64)
+        if visuals:
+            slots = np.flatnonzero(self.find_slots(ids))
+            features = np.concatenate([visual.features for visual in visuals])
+            count = min(len(slots), len(features))
+            embeds, slots = embeds.copy(), slots[len(slots) - count :]
+            embeds[0, slots] = features[len(features) - count :]
+        return Prompt(ids, embeds, self.positions(ids, visuals), self.inputs(ids, slots, visuals))
+
+    def positions(self, ids: np.ndarray, visuals: Sequence[Any]) -> np.ndarray:
+        """The positions i64 [..., 1, tokens] of a prompt."""
+        return np.arange(self._first, self._first + ids.shape[1])[None]
+
+    def inputs(self, ids: np.ndarray, slots: np.ndarray, visuals: Sequence[Any]) -> dict[str, np.ndarray]:
+        """Further inputs of the language model, for tokens [rows, tokens] with features at `slots`."""
+        return {}

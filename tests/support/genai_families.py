@@ -1,0 +1,467 @@
+"""Small random folders of the families of VLMPipeline, and the programs whose results are compared.
+
+    python -m tests.support.genai_families tests/genai/families.json
+
+runs them on the real packages. `tests/genai/families` has the tokenizer of `tests.support.genai_folder` with the tokens of the families.
+"""
+
+# the cases are a table
+# ruff: noqa: E501
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.support import ROOT
+from tests.support.genai_images import Ops, Program, image_package, picture
+from tests.support.genai_vision import DATA, EXACT, WIDTH, move
+
+WORDS = 320
+PATCH, MERGE, SIDE = 4, 2, 5
+_QWEN = {"patch_size": PATCH, "merge_size": MERGE, "temporal_patch_size": 2, "image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28]}  # fmt: skip
+
+
+def write_language_model(
+    package: Any, folder: Path, axes: int = 1, layers: int = 0, types: bool = False
+) -> None:
+    """Attention with a cache, from embeddings to logits. `axes` of positions; `layers` of features that are added to those of pictures; `types` of
+    tokens, of which pictures see each other."""
+    net = Ops(package, 23)
+    ops = net.ops
+    one, first, last = (ops.constant(np.array([n])) for n in (1, 0, -1))
+    embeds, mask = (
+        net.parameter("inputs_embeds", [-1, -1, WIDTH]),
+        net.parameter("attention_mask", [-1, -1], np.int64),
+    )
+    places = net.parameter("position_ids", [axes, -1, -1] if axes > 1 else [-1, -1], np.int64)
+    beams = net.parameter("beam_idx", [-1], np.int32)
+    inputs = [embeds, mask, places, beams]
+    rows = (
+        ops.convert(places, np.float32) if axes > 1 else ops.unsqueeze(ops.convert(places, np.float32), first)
+    )
+    angles = ops.multiply(ops.unsqueeze(rows, ops.constant(np.array([3]))), net.weights(axes, 1, 1, WIDTH))
+    hidden = ops.add(embeds, ops.reduce_sum(ops.sin(angles), ops.constant(0)))
+    if layers:
+        visible, added = (
+            net.parameter("visual_pos_masks", [-1, -1], np.bool_),
+            net.parameter("deepstack_visual_embeds", [-1, -1, WIDTH]),
+        )
+        inputs += [visible, added]
+        numbers = ops.convert(visible, np.int64)
+        order = ops.maximum(ops.subtract(ops.cum_sum(numbers, ops.constant(1)), one), first)
+        total = ops.multiply(ops.reduce_sum(added, ops.constant(0)), ops.constant(np.float32(0.3)))
+        hidden = ops.add(
+            hidden,
+            ops.multiply(
+                ops.gather(total, order, ops.constant(0)),
+                ops.unsqueeze(ops.convert(visible, np.float32), ops.constant(2)),
+            ),
+        )
+    heads, assigns = [], []
+    shape = ops.constant(np.array([0, 0, 2, WIDTH // 2]))
+    for name in ("query", "key", "value"):
+        head = ops.transpose(
+            ops.reshape(ops.matmul(hidden, net.weights(WIDTH, WIDTH, scale=0.4), False, False), shape, True),
+            ops.constant(np.array([0, 2, 1, 3])),
+        )
+        if name != "query":
+            count = ops.gather(ops.shape_of(embeds), first, ops.constant(0))
+            empty = ops.broadcast(
+                ops.constant(np.float32(0)),
+                ops.concat([count, ops.constant(np.array([2, 0, WIDTH // 2]))], 0),
+            )
+            info = package.op.util.VariableInfo()
+            info.data_shape, info.data_type = package.PartialShape([-1, 2, -1, WIDTH // 2]), package.Type.f32
+            info.variable_id = f"past.{name}present.{name}"
+            variable = package.op.util.Variable(info)
+            head = ops.concat([ops.gather(ops.read_value(empty, variable), beams, ops.constant(0)), head], 2)
+            assigns.append(ops.assign(head, variable))
+        heads.append(head)
+    # a causal mask: the key's number is not above the query's
+    keys = ops.cum_sum(mask, ops.constant(1))
+    new = ops.gather(ops.shape_of(embeds), one, ops.constant(0))
+    queries = ops.slice(keys, ops.negative(new), ops.constant(np.array([2**31 - 1])), one, one)
+    seen = ops.less_equal(
+        ops.unsqueeze(keys, ops.constant(np.array([1, 2]))),
+        ops.unsqueeze(queries, ops.constant(np.array([1, 3]))),
+    )
+    if types:
+        kinds = net.parameter("token_type_ids", [-1, -1], np.int64)
+        inputs.append(kinds)
+        moved = ops.multiply(ops.convert(kinds, np.float32), ops.constant(np.float32(0.5)))
+        heads[0] = ops.add(heads[0], ops.unsqueeze(moved, ops.constant(np.array([1, 3]))))
+    bias = ops.select(seen, ops.constant(np.float32(0)), ops.constant(np.float32(-60000)))
+    context = ops.transpose(
+        ops.scaled_dot_product_attention(*heads, bias), ops.constant(np.array([0, 2, 1, 3]))
+    )
+    joined = ops.reshape(context, ops.constant(np.array([0, 0, WIDTH])), True)
+    hidden = ops.tanh(ops.add(hidden, ops.matmul(joined, net.weights(WIDTH, WIDTH, scale=0.4), False, False)))
+    logits = ops.matmul(hidden, net.weights(WIDTH, WORDS, scale=2.0), False, False)
+    logits.output(0).set_names({"logits"})
+    model = package.Model([ops.result(logits)], assigns, inputs)
+    package.save_model(model, folder / "openvino_language_model.xml", compress_to_fp16=False)
+
+
+def _save(net: Ops, folder: Path, name: str, outputs: dict[str, Any], inputs: list[Any]) -> None:
+    net.save(outputs, inputs, folder / "saved")
+    move(folder / "saved", folder, f"openvino_{name}_model")
+    (folder / "saved").rmdir()
+
+
+def write_common(package: Any, folder: Path, config: dict[str, Any], processor: dict[str, Any]) -> None:
+    """The tokenizer, the embeddings of its tokens, and settings."""
+    shutil.copytree(ROOT / "tests" / "genai" / "families", folder)
+    shutil.copy(DATA / "generation_config.json", folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    net = Ops(package, 31)
+    ids = net.parameter("input", [-1, -1], np.int64)
+    _save(
+        net,
+        folder,
+        "text_embeddings",
+        {"inputs_embeds": net.ops.gather(net.weights(WORDS, WIDTH), ids, net.ops.constant(0))},
+        [ids],
+    )
+
+
+def write_qwen(package: Any, folder: Path, kind: str) -> None:
+    pixels = (
+        {"size": {"shortest_edge": 256, "longest_edge": 2304}}
+        if kind == "qwen3_vl"
+        else {"min_pixels": 256, "max_pixels": 2304}
+    )
+    vision = {
+        "patch_size": PATCH,
+        "window_size": 16,
+        "num_position_embeddings": SIDE * SIDE,
+        "deepstack_visual_indexes": [0, 1],
+    }
+    write_common(package, folder, {"model_type": kind, "vision_config": vision}, {**_QWEN, **pixels})
+    (folder / "video_preprocessor_config.json").write_text(json.dumps(
+        {**_QWEN, "size": {"shortest_edge": 256, "longest_edge": 1024}, "do_sample_frames": True, "fps": 8, "min_frames": 4, "max_frames": 6}
+    ))  # fmt: skip
+    deep = kind == "qwen3_vl"
+    write_language_model(package, folder, 3, 2 if deep else 0)
+    net = Ops(package, 37)
+    ops = net.ops
+    patches = net.parameter("hidden_states", [-1, -1])
+    count = 3 * 2 * PATCH * PATCH
+    _save(
+        net,
+        folder,
+        "vision_embeddings",
+        {
+            "last_hidden_state": ops.tanh(
+                ops.matmul(patches, net.weights(count, WIDTH, scale=0.1), False, False)
+            )
+        },
+        [patches],
+    )
+    hidden, rotary = net.parameter("hidden_states", [-1, WIDTH]), net.parameter("rotary_pos_emb", [-1, 4])
+    masks = [net.parameter("attention_mask", [1, -1, -1])]
+    inputs = [hidden, *masks, rotary]
+    placed = ops.add(hidden, ops.sin(ops.matmul(rotary, net.weights(4, WIDTH), False, False)))
+    merged = ops.constant(np.array([-1, MERGE * MERGE * WIDTH]))
+    if kind == "qwen2_5_vl":
+        order = net.parameter("window_index", [-1], np.int64)
+        masks.append(net.parameter("window_attention_mask", [1, -1, -1]))
+        inputs += [masks[-1], order]
+        placed = ops.reshape(
+            ops.gather(ops.reshape(placed, merged, False), order, ops.constant(0)),
+            ops.constant(np.array([-1, WIDTH])),
+            False,
+        )
+    for mask in masks:
+        weights = ops.softmax(
+            ops.add(ops.unsqueeze(ops.matmul(placed, placed, False, True), ops.constant(0)), mask), 2
+        )
+        placed = ops.add(
+            placed,
+            ops.squeeze(ops.matmul(weights, ops.tanh(placed), False, False), ops.constant(np.array([0]))),
+        )
+    result = ops.tanh(
+        ops.matmul(
+            ops.reshape(placed, merged, False),
+            net.weights(MERGE * MERGE * WIDTH, WIDTH, scale=0.2),
+            False,
+            False,
+        )
+    )
+    if kind == "qwen2_5_vl":  # the order before
+        steps = ops.unsqueeze(order, ops.constant(1))
+        result = ops.scatter_nd_update(result, steps, result)
+    outputs = {"last_hidden_state": result}
+    if deep:
+        outputs["deepstack_feature_lists"] = ops.concat(
+            [
+                ops.unsqueeze(ops.multiply(result, ops.constant(np.float32(s))), ops.constant(0))
+                for s in (0.7, -1.3)
+            ],
+            0,
+        )
+        ids = Ops(package, 41)
+        numbers = ids.parameter("input", [4, -1], np.int64)
+        _save(
+            ids,
+            folder,
+            "vision_embeddings_pos",
+            {
+                "last_hidden_state": ids.ops.gather(
+                    ids.weights(SIDE * SIDE, WIDTH), numbers, ids.ops.constant(0)
+                )
+            },
+            [numbers],
+        )
+    _save(net, folder, "vision_embeddings_merger", outputs, inputs)
+
+
+def write_gemma(package: Any, folder: Path, kind: str) -> None:
+    side, patch = 28, 14
+    write_common(
+        package,
+        folder,
+        {"model_type": kind},
+        {"size": {"height": side, "width": side}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3},
+    )
+    write_language_model(package, folder, types=True)
+    write_patches(package, folder, patch)
+
+
+def write_patches(package: Any, folder: Path, patch: int) -> None:
+    """A vision encoder with a token for each patch."""
+    net = Ops(package, 43)
+    ops, pixels = net.ops, net.parameter("pixel_values", [-1, 3, -1, -1])
+    patches = ops.convolution(
+        pixels, net.weights(WIDTH, 3, patch, patch, scale=0.05), [patch] * 2, [0, 0], [0, 0], [1, 1]
+    )
+    rows = ops.reshape(ops.tanh(patches), ops.constant(np.array([0, WIDTH, -1])), True)
+    _save(
+        net,
+        folder,
+        "vision_embeddings",
+        {"last_hidden_state": ops.transpose(rows, ops.constant(np.array([0, 2, 1])))},
+        [pixels],
+    )
+
+
+def write_llava_next(package: Any, folder: Path, kind: str) -> None:
+    side, patch = 28, 7
+    rng = np.random.default_rng(59)
+    config = {
+        "model_type": kind,
+        "vision_config": {"patch_size": patch},
+        "image_newline": rng.standard_normal(WIDTH).astype(np.float32).tolist(),
+    }
+    sizes = [[side * x, side * y] for x, y in ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))]
+    write_common(package, folder, config, {
+        "crop_size": {"height": side, "width": side}, "size": {"shortest_edge": side}, "image_grid_pinpoints": sizes,
+        "image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28],
+    })  # fmt: skip
+    write_language_model(package, folder)
+    write_patches(package, folder, patch)
+
+
+def write_internvl(package: Any, folder: Path, kind: str) -> None:
+    side = 28
+    write_common(
+        package,
+        folder,
+        {"model_type": kind},
+        {"size": {"shortest_edge": side}, "image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28]},
+    )
+    write_language_model(package, folder)
+    write_patches(package, folder, side // 2)
+
+
+def write_phi(package: Any, folder: Path, kind: str) -> None:
+    """The real package takes encoders of 576 tokens x 1024 only."""
+    side, tokens, size, few = 14, 576, 1024, 8
+    rng = np.random.default_rng(47)
+    ends = {
+        name: (rng.standard_normal(4 * size) * 0.1).astype(np.float32).tolist() for name in ("sub", "glb")
+    }
+    config = {
+        "model_type": kind,
+        "hidden_size": WIDTH,
+        "sub_GN": [[[ends["sub"]]]],
+        "glb_GN": [[ends["glb"]]],
+    }
+    write_common(
+        package,
+        folder,
+        config,
+        {"num_crops": 4, "image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28]},
+    )
+    write_language_model(package, folder)
+    net = Ops(package, 53)
+    ops, pixels = net.ops, net.parameter("pixel_values", [-1, 3, -1, -1])
+    patches = ops.convolution(
+        pixels, net.weights(few, 3, side, side, scale=0.05), [side] * 2, [0, 0], [0, 0], [1, 1]
+    )
+    rows = ops.transpose(
+        ops.reshape(ops.tanh(patches), ops.constant(np.array([0, few, tokens])), True),
+        ops.constant(np.array([0, 2, 1])),
+    )
+    _save(
+        net,
+        folder,
+        "vision_embeddings",
+        {"last_hidden_state": ops.matmul(rows, net.weights(few, size, scale=0.3), False, False)},
+        [pixels],
+    )
+    joined = net.parameter("input", [-1, -1, 4 * size])
+    _save(
+        net,
+        folder,
+        "vision_projection",
+        {"last_hidden_state": ops.matmul(joined, net.weights(4 * size, WIDTH, scale=0.03), False, False)},
+        [joined],
+    )
+
+
+#: The family -> what writes its folder, and its own tag of a picture.
+FAMILIES: dict[str, tuple[Callable[[Any, Path, str], None], str]] = {
+    **dict.fromkeys(
+        ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"), (write_qwen, "<|vision_start|><|image_pad|><|vision_end|>")
+    ),
+    "gemma3": (write_gemma, "<start_of_image>"),
+    "internvl_chat": (write_internvl, "<image>"),
+    "llava_next": (write_llava_next, "<image>"),
+    "phi3_v": (write_phi, "<|image_1|>"),
+}
+
+
+def write_folder(package: Any, folder: Path, kind: str) -> Path:
+    FAMILIES[kind][0](package, folder, kind)
+    return folder
+
+
+def clip(package: Any, frames: int, height: int, width: int, seed: int = 5) -> Any:
+    """A random video."""
+    return package.Tensor(
+        np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3)).astype(np.uint8)
+    )
+
+
+def programs(genai: Any, folder: Path, kind: str) -> Iterator[Program]:
+    ov, native = image_package(genai), FAMILIES[kind][1]
+    # the real package's paged attention does not run this small net with features for layers; its other engine adds other special tokens in chats
+    backend = {"ATTENTION_BACKEND": "SDPA"} if kind == "qwen3_vl" else {}
+    pipe, others = (genai.VLMPipeline(folder, "CPU", **EXACT, **backend) for _ in range(2))
+    one, two, wide = picture(ov, 40, 33, seed=3), picture(ov, 20, 64, seed=4), picture(ov, 9, 90, seed=6)
+    if kind == "phi3_v":  # the real package exchanges rows and columns of crops: here they are as many
+        two, wide = picture(ov, 30, 28, seed=4), picture(ov, 50, 50, seed=6)
+    short = {"max_new_tokens": 8, "ignore_eos": True, "logprobs": 1}
+
+    def run(prompt: Any, pipeline: Any = pipe, **options: Any) -> Any:
+        results = pipeline.generate(prompt, **{**short, **options})
+        return [results.texts, results.scores, results.perf_metrics.get_num_input_tokens()]
+
+    yield "text", lambda: run("is it so?")
+    for name, images in (
+        ("image", [one]),
+        ("images", [one, two]),
+        ("wide", [wide]),
+        ("small", [picture(ov, 3, 5)]),
+        ("three", [two, wide, one]),
+    ):
+        yield name, lambda images=images: run("is it so?", images=images)
+    for prompt in ("a <ov_genai_image_1> b <ov_genai_image_0>", "<ov_genai_image_0><ov_genai_image_0> a", f"a {native} b {native} c", f"a {native}", f"{native} <ov_genai_image_0>",
+                   "a <ov_genai_image_2>"):  # fmt: skip
+        yield f"tags {prompt!r}", lambda p=prompt: run(p, images=[one, two])
+    for options in ({"apply_chat_template": False}, {"repetition_penalty": 1.4}, {"do_sample": True, "rng_seed": 5, "temperature": 1.5}, {"num_beams": 3, "num_return_sequences": 2}):  # fmt: skip
+        if kind != "phi3_v" or "repetition_penalty" not in options:  # an error there
+            yield f"options {options}", lambda o=options: run("hello", images=[one], **o)
+    for channels in (1, 4):
+        pixels = np.random.default_rng(channels).integers(0, 256, (1, 30, 20, channels)).astype(np.uint8)
+        if kind.startswith("qwen"):
+            yield f"{channels} channels", lambda p=pixels: run("hello", images=[ov.Tensor(p)])
+
+    def stream() -> Any:
+        pieces: list[str] = []
+        pipe.generate("hello world", images=[one], streamer=lambda piece: pieces.append(piece), **short)
+        return pieces
+
+    yield "stream", stream
+
+    turns: list[tuple[str, dict[str, Any]]] = [
+        ("is it so?", {"images": [one, two]}),
+        ("other words", {}),
+        ("look <ov_genai_image_2> here", {"images": [two]}),
+    ]
+
+    def chat() -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pipe.start_chat("numbers")
+            results = [run(prompt, **options) for prompt, options in turns]
+            pipe.finish_chat()
+        return results
+
+    if not backend:
+        yield "chat", chat
+
+    def history() -> Any:
+        messages, results = genai.ChatHistory(), []
+        for prompt, options in turns:
+            messages.append({"role": "user", "content": prompt})
+            results.append(run(messages, others, repetition_penalty=1.3, **options))
+            messages.append({"role": "assistant", "content": results[-1][0][0]})
+        return results
+
+    if not backend:
+        yield "history", history
+    if kind.startswith("qwen"):
+        yield from video_programs(genai, ov, run, one)
+        parts = [{"type": "text", "text": "look"}, {"type": "video"}, {"type": "text", "text": "so"}]
+        if not backend:
+            yield (
+                "video part",
+                lambda: run(
+                    genai.ChatHistory([{"role": "user", "content": parts}]),
+                    others,
+                    videos=[clip(ov, 6, 30, 21)],
+                ),
+            )
+
+
+def video_programs(genai: Any, ov: Any, run: Callable[..., Any], one: Any) -> Iterator[Program]:
+    even, odd = clip(ov, 6, 30, 21), clip(ov, 5, 17, 40)
+
+    def about(fps: float, *indices: int) -> Any:
+        metadata = genai.VideoMetadata()
+        metadata.fps, metadata.frames_indices = fps, list(indices)
+        return metadata
+
+    yield "video", lambda: run("is it so?", videos=[even])
+    yield "videos", lambda: run("is it so?", videos=[even, odd])
+    yield "video tags", lambda: run("a <ov_genai_video_1> b <ov_genai_video_0>", videos=[even, odd])
+    yield "video and image", lambda: run("a <ov_genai_image_0>", videos=[odd], images=[one])
+    yield "frames", lambda: run("a", videos=[odd], videos_metadata=[about(10.0, 0, 2, 3)])
+    yield "rate", lambda: run("a", videos=[clip(ov, 12, 20, 20)], videos_metadata=[about(16.0)])
+    yield "metadata", lambda: run("a", videos=[odd, even], videos_metadata=[about(1.0)])
+    yield "frame beyond", lambda: run("a", videos=[odd], videos_metadata=[about(1.0, 7)])
+    yield "no such video", lambda: run("a <ov_genai_video_1>", videos=[odd])
+
+
+if __name__ == "__main__":
+    import openvino
+    import openvino_genai
+
+    from tests.support.genai_cases import value_of
+
+    expected: dict[str, Any] = {}
+    for kind in FAMILIES:
+        with tempfile.TemporaryDirectory() as name:
+            folder = write_folder(openvino, Path(name) / kind, kind)
+            expected[kind] = {title: value_of(run) for title, run in programs(openvino_genai, folder, kind)}
+    Path(sys.argv[1]).write_text(json.dumps(expected, indent=0))
