@@ -14,6 +14,7 @@ from typing import Any
 from ovjit.genai.adapters import Adapter, AdapterConfig
 from ovjit.genai.batching import ContinuousBatchingPipeline
 from ovjit.genai.config import GenerationConfig
+from ovjit.genai.embedding import EmbeddingPipeline, EmbedResult
 from ovjit.genai.enums import (
     AggregationMode,
     GenerationFinishReason,
@@ -92,7 +93,7 @@ __all__ = [
     "ASRRawPerfMetrics", "Adapter", "AdapterConfig", "AdaptiveRKVConfig", "AggregationMode",
     "AutoencoderKL", "CLIPTextModel", "CLIPTextModelWithProjection", "CacheEvictionConfig", "ChatHistory",
     "ContinuousBatchingPipeline", "CppStdGenerator", "DecodedResults",
-    "DeepSeekR1ReasoningIncrementalParser", "DeepSeekR1ReasoningParser", "EncodedGenerationResult",
+    "DeepSeekR1ReasoningIncrementalParser", "DeepSeekR1ReasoningParser", "EmbedResult", "EmbeddingPipeline", "EncodedGenerationResult",
     "EncodedResults", "ExtendedPerfMetrics", "GenerationConfig", "GenerationFinishReason",
     "GenerationHandle", "GenerationOutput", "GenerationResult", "GenerationStatus", "Generator",
     "Image2ImagePipeline", "ImageGenerationConfig", "ImageGenerationPerfMetrics", "IncrementalParser",
