@@ -275,9 +275,9 @@ class AdapterController:
                     f"configured for {rank}: use MODE_DYNAMIC"
                 )
             values.update(zip(names, map(Tensor, matrices), strict=True))
-        for names, (name, own) in self._weights.items():
+        for names, (name, original) in self._weights.items():
             values[names] = Tensor(
-                next((each.weights[name] for each, _ in blend if name in each.weights), own)
+                next((each.weights[name] for each, _ in blend if name in each.weights), original)
             )
         return values
 

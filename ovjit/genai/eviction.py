@@ -97,12 +97,14 @@ class Importance:
     def forget(self, dropped: Sequence[np.ndarray]) -> None:
         """Forget the scores of dropped blocks."""
         assert self._sums is not None
-        kept = np.ones(self._sums.shape, bool)
-        for row, blocks in zip(kept, dropped, strict=True):
+        retained = np.ones(self._sums.shape, bool)
+        for row, blocks in zip(retained, dropped, strict=True):
             for block in blocks:
                 begin = block * self._block - self._start
                 row[begin : begin + self._block] = False
-        self._sums, self._counts = (a[kept].reshape(len(kept), -1) for a in (self._sums, self._counts))
+        self._sums, self._counts = (
+            a[retained].reshape(len(retained), -1) for a in (self._sums, self._counts)
+        )
 
 
 def _pool_following(values: np.ndarray, width: int) -> np.ndarray:
@@ -164,8 +166,8 @@ class Eviction:
         dropped = row.importance.choose() if row.importance is not None else []
         if not len(dropped):
             return
-        kept = [np.delete(np.arange(len(row.blocks)), blocks) for blocks in dropped]
-        if self._pool.keep(row, kept):
+        retained = [np.delete(np.arange(len(row.blocks)), blocks) for blocks in dropped]
+        if self._pool.keep(row, retained):
             row.importance.forget(dropped)
             if self._config.apply_rotation:
-                row.shifts = np.stack(kept) - np.arange(len(kept[0]))
+                row.shifts = np.stack(retained) - np.arange(len(retained[0]))
