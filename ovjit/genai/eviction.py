@@ -133,9 +133,9 @@ class Eviction:
         inputs = {"score_aggregation_window": np.array(queries, np.int32)}
         if not self._config.apply_rotation:
             return inputs
-        moved = [row for row in rows if row.shifts is not None]
-        shifts = np.concatenate([row.shifts for row in moved], 1) if moved else np.zeros((self._layers, 0))
-        blocks = np.array([block for row in moved for block in row.blocks[: row.shifts.shape[1]]], np.int32)
+        moved = [(row, row.shifts) for row in rows if row.shifts is not None]
+        shifts = np.concatenate([np.zeros((self._layers, 0), np.int64), *(each for _, each in moved)], 1)
+        blocks = np.array([block for row, each in moved for block in row.blocks[: each.shape[1]]], np.int32)
         for layer, deltas in enumerate(shifts.astype(np.int32)):
             inputs[f"rotated_block_indices.{layer}"] = blocks[deltas > 0]
             inputs[f"rotation_deltas.{layer}"] = deltas[deltas > 0][:, None]
