@@ -14,6 +14,7 @@ from typing import Any
 from ovjit.genai.adapters import Adapter, AdapterConfig
 from ovjit.genai.batching import ContinuousBatchingPipeline
 from ovjit.genai.config import GenerationConfig
+from ovjit.genai.embedding import EmbeddingPipeline, EmbedResult
 from ovjit.genai.enums import (
     AggregationMode,
     GenerationFinishReason,
@@ -93,22 +94,22 @@ __all__ = [
     "ASRRawPerfMetrics", "Adapter", "AdapterConfig", "AdaptiveRKVConfig", "AggregationMode",
     "AutoencoderKL", "CLIPTextModel", "CLIPTextModelWithProjection", "CacheEvictionConfig", "ChatHistory",
     "ContinuousBatchingPipeline", "CppStdGenerator", "DecodedResults",
-    "DeepSeekR1ReasoningIncrementalParser", "DeepSeekR1ReasoningParser", "EncodedGenerationResult",
-    "EncodedResults", "ExtendedPerfMetrics", "GenerationConfig", "GenerationFinishReason",
-    "GenerationHandle", "GenerationOutput", "GenerationResult", "GenerationStatus", "Generator",
-    "Image2ImagePipeline", "ImageGenerationConfig", "ImageGenerationPerfMetrics", "IncrementalParser",
-    "InpaintingPipeline", "KVCrushAnchorPointMode", "KVCrushConfig", "LLMPipeline", "Llama3JsonToolParser",
-    "Llama3PythonicToolParser", "MeanStdPair", "Parser", "PerfMetrics", "Phi4ReasoningIncrementalParser",
-    "Phi4ReasoningParser", "PipelineMetrics", "RawImageGenerationPerfMetrics", "RawPerfMetrics",
-    "ReasoningIncrementalParser", "ReasoningParser", "SDPerModelsPerfMetrics", "SDPerfMetrics", "Scheduler",
-    "SchedulerConfig", "SparseAttentionConfig", "SparseAttentionMode", "StopCriteria", "StreamerBase",
-    "StreamingStatus", "StructuralTagItem", "StructuralTagsConfig", "StructuredOutputConfig",
-    "SummaryStats", "Text2ImagePipeline", "TextEmbeddingPipeline", "TextParserStreamer",
-    "TextRerankPipeline", "TextStreamer", "TokenizedInputs", "Tokenizer", "TorchGenerator",
-    "UNet2DConditionModel", "VLLMParserWrapper", "VLMDecodedResults", "VLMPerfMetrics", "VLMPipeline",
-    "VLMRawPerfMetrics", "VideoMetadata", "WhisperDecodedResultChunk", "WhisperDecodedResults",
-    "WhisperGenerationConfig", "WhisperPerfMetrics", "WhisperPipeline", "WhisperRawPerfMetrics",
-    "WhisperWordTiming", "draft_model", "get_version",
+    "DeepSeekR1ReasoningIncrementalParser", "DeepSeekR1ReasoningParser", "EmbedResult",
+    "EmbeddingPipeline", "EncodedGenerationResult", "EncodedResults", "ExtendedPerfMetrics",
+    "GenerationConfig", "GenerationFinishReason", "GenerationHandle", "GenerationOutput",
+    "GenerationResult", "GenerationStatus", "Generator", "Image2ImagePipeline", "ImageGenerationConfig",
+    "ImageGenerationPerfMetrics", "IncrementalParser", "InpaintingPipeline", "KVCrushAnchorPointMode",
+    "KVCrushConfig", "LLMPipeline", "Llama3JsonToolParser", "Llama3PythonicToolParser", "MeanStdPair",
+    "Parser", "PerfMetrics", "Phi4ReasoningIncrementalParser", "Phi4ReasoningParser", "PipelineMetrics",
+    "RawImageGenerationPerfMetrics", "RawPerfMetrics", "ReasoningIncrementalParser", "ReasoningParser",
+    "SDPerModelsPerfMetrics", "SDPerfMetrics", "Scheduler", "SchedulerConfig", "SparseAttentionConfig",
+    "SparseAttentionMode", "StopCriteria", "StreamerBase", "StreamingStatus", "StructuralTagItem",
+    "StructuralTagsConfig", "StructuredOutputConfig", "SummaryStats", "Text2ImagePipeline",
+    "TextEmbeddingPipeline", "TextParserStreamer", "TextRerankPipeline", "TextStreamer",
+    "TokenizedInputs", "Tokenizer", "TorchGenerator", "UNet2DConditionModel", "VLLMParserWrapper",
+    "VLMDecodedResults", "VLMPerfMetrics", "VLMPipeline", "VLMRawPerfMetrics", "VideoMetadata",
+    "WhisperDecodedResultChunk", "WhisperDecodedResults", "WhisperGenerationConfig", "WhisperPerfMetrics",
+    "WhisperPipeline", "WhisperRawPerfMetrics", "WhisperWordTiming", "draft_model", "get_version",
 ]  # fmt: skip
 
 #: The release of openvino_genai whose names and behaviour these are.

@@ -229,10 +229,10 @@ class AdapterController:
                 if self._mode not in _CHANGEABLE:
                     node.output(0).replace(opset13.constant(weights[name], kind).output(0))
                     continue
-                names = f"lora_weights.{node.get_friendly_name()}"
-                source = opset13.parameter(list(node.output(0).get_shape()), np.float32, name=names)
-                source.output(0).set_names({names})
-                self._weights[names] = name, node.get_data(dtype=np.float32)
+                input_name = f"lora_weights.{node.get_friendly_name()}"
+                source = opset13.parameter(list(node.output(0).get_shape()), np.float32, name=input_name)
+                source.output(0).set_names({input_name})
+                self._weights[input_name] = name, node.get_data(dtype=np.float32)
                 node.output(0).replace(opset13.convert(source, kind).output(0))
                 model.add_parameters([source])
 
@@ -275,9 +275,9 @@ class AdapterController:
                     f"configured for {rank}: use MODE_DYNAMIC"
                 )
             values.update(zip(names, map(Tensor, matrices), strict=True))
-        for names, (name, own) in self._weights.items():
-            values[names] = Tensor(
-                next((each.weights[name] for each, _ in blend if name in each.weights), own)
+        for input_name, (name, original) in self._weights.items():
+            values[input_name] = Tensor(
+                next((each.weights[name] for each, _ in blend if name in each.weights), original)
             )
         return values
 

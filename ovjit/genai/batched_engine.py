@@ -3,7 +3,7 @@ eviction are those of ContinuousBatchingPipeline."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from ovjit.api.run.core import Core
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.answers import Answer, Steps
 from ovjit.genai.batches import Batches, Request, paged_options
-from ovjit.genai.engine import Change
 from ovjit.genai.handles import GenerationHandle
 from ovjit.genai.results import PerfMetrics
 from ovjit.genai.scheduler import SchedulerConfig
@@ -31,7 +30,7 @@ class BatchedEngine:
     """Runs requests one after another, each in the steps of `Batches`."""
 
     def __init__(self, model: Model, device: str, scheduler: SchedulerConfig, properties: dict[str, Any],
-                 change: Change):  # fmt: skip
+                 change: Callable[..., Collection[str]] | None):  # fmt: skip
         if device not in ("CPU", "AUTO"):
             raise UnsupportedError(
                 f"sparse attention and cache eviction run on the device CPU, not on {device!r}"

@@ -277,8 +277,8 @@ class Batches:
         """The hidden states of a batch. Scores of rows that have skipped blocks are not taken."""
         steps = [(row, count, len(request.prompt)) for request, row, count in batch]
         rows, counts = [row for row, _, _ in steps], [count for _, count, _ in steps]
-        found = {i: self._sparse.find_skipped(*step) for i, step in enumerate(steps)}
-        skipped = {i: blocks for i, blocks in found.items() if blocks}
+        ranges = {i: self._sparse.find_skipped(*step) for i, step in enumerate(steps)}
+        skipped = {i: blocks for i, blocks in ranges.items() if blocks}
         more, eviction = self._sparse.inputs(steps), self._eviction
         if eviction is None:
             return self._pool.compute(rows, counts, skipped, more)

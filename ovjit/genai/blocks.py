@@ -40,7 +40,7 @@ class Row:
         self.shifts: np.ndarray | None = None
 
     @property
-    def cached(self) -> int:
+    def cache_length(self) -> int:
         """Tokens in the cache."""
         return self.length - self.evicted
 
@@ -101,16 +101,16 @@ class BlockPool:
 
     def reserve(self, row: Row, count: int) -> bool:
         """Blocks for `count` further tokens of a row. False if there are too few; those that it got stay."""
-        if row.cached % self.size and row.blocks:
+        if row.cache_length % self.size and row.blocks:
             last = row.blocks[-1]
-            if len(row.blocks) * self.size > row.cached and self._owners[last] > 1:
+            if len(row.blocks) * self.size > row.cache_length and self._owners[last] > 1:
                 block = self._take()
                 if block is None:
                     return False
                 self.decoder.copy_block(last, block)
                 self._owners[last] -= 1
                 row.blocks[-1] = block
-        while len(row.blocks) * self.size < row.cached + count:
+        while len(row.blocks) * self.size < row.cache_length + count:
             block = self._take()
             if block is None:
                 return False
@@ -129,7 +129,7 @@ class BlockPool:
         these tokens do not attend to. `more`: further inputs of the decoder."""
         pairs = list(zip(rows, counts, strict=True))
         blocks = np.zeros((len(rows), max(len(row.blocks) for row in rows)), np.int32)
-        lengths = np.array([row.cached + count for row, count in pairs])
+        lengths = np.array([row.cache_length + count for row, count in pairs])
         for i, row in enumerate(rows):
             hidden_blocks = skipped.get(i, range(0))
             visible = [*row.blocks[: hidden_blocks.start], *row.blocks[hidden_blocks.stop :]]
@@ -189,21 +189,21 @@ class BlockPool:
         self._owners.update(child.blocks)
         return child
 
-    def keep(self, row: Row, kept: Sequence[np.ndarray]) -> bool:
-        """Drop the blocks of a row but for those with the indices `kept` [layers][count]. False if there are
-        no blocks for copies of those that it shares: it has all of its blocks then."""
-        count = len(kept[0])
-        first = int(min(np.append(np.flatnonzero(each != np.arange(count)), count)[0] for each in kept))
-        targets, taken = row.blocks[:count], list[int]()
+    def keep(self, row: Row, retained: Sequence[np.ndarray]) -> bool:
+        """Drop the blocks of a row but for those with the indices `retained` [layers][count]. False if there
+        are no blocks for copies of those that it shares: it has all of its blocks then."""
+        count = len(retained[0])
+        first = int(min(np.append(np.flatnonzero(each != np.arange(count)), count)[0] for each in retained))
+        targets, copies = row.blocks[:count], list[int]()
         for i in range(first, count):
             if self._owners[targets[i]] > 1 or targets[i] in self._keys:
                 block = self._take()
                 if block is None:
-                    self._give_back(taken)
+                    self._give_back(copies)
                     return False
-                taken.append(block)
+                copies.append(block)
                 targets[i] = block
-        for layer, indices in enumerate(kept):
+        for layer, indices in enumerate(retained):
             sources = [row.blocks[i] for i in indices[first:]]
             self.decoder.move_blocks(layer, sources, targets[first:])
         self._give_back(block for block in row.blocks if block not in targets)

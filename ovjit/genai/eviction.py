@@ -97,12 +97,14 @@ class Importance:
     def forget(self, dropped: Sequence[np.ndarray]) -> None:
         """Forget the scores of dropped blocks."""
         assert self._sums is not None
-        kept = np.ones(self._sums.shape, bool)
-        for row, blocks in zip(kept, dropped, strict=True):
+        retained = np.ones(self._sums.shape, bool)
+        for row, blocks in zip(retained, dropped, strict=True):
             for block in blocks:
                 begin = block * self._block - self._start
                 row[begin : begin + self._block] = False
-        self._sums, self._counts = (a[kept].reshape(len(kept), -1) for a in (self._sums, self._counts))
+        self._sums, self._counts = (
+            a[retained].reshape(len(retained), -1) for a in (self._sums, self._counts)
+        )
 
 
 def _pool_following(values: np.ndarray, width: int) -> np.ndarray:
@@ -131,9 +133,9 @@ class Eviction:
         inputs = {"score_aggregation_window": np.array(queries, np.int32)}
         if not self._config.apply_rotation:
             return inputs
-        moved = [row for row in rows if row.shifts is not None]
-        shifts = np.concatenate([row.shifts for row in moved], 1) if moved else np.zeros((self._layers, 0))
-        blocks = np.array([block for row in moved for block in row.blocks[: row.shifts.shape[1]]], np.int32)
+        moved = [(row, row.shifts) for row in rows if row.shifts is not None]
+        shifts = np.concatenate([np.zeros((self._layers, 0), np.int64), *(each for _, each in moved)], 1)
+        blocks = np.array([block for row, each in moved for block in row.blocks[: each.shape[1]]], np.int32)
         for layer, deltas in enumerate(shifts.astype(np.int32)):
             inputs[f"rotated_block_indices.{layer}"] = blocks[deltas > 0]
             inputs[f"rotation_deltas.{layer}"] = deltas[deltas > 0][:, None]
@@ -164,8 +166,8 @@ class Eviction:
         dropped = row.importance.choose() if row.importance is not None else []
         if not len(dropped):
             return
-        kept = [np.delete(np.arange(len(row.blocks)), blocks) for blocks in dropped]
-        if self._pool.keep(row, kept):
+        retained = [np.delete(np.arange(len(row.blocks)), blocks) for blocks in dropped]
+        if self._pool.keep(row, retained):
             row.importance.forget(dropped)
             if self._config.apply_rotation:
-                row.shifts = np.stack(kept) - np.arange(len(kept[0]))
+                row.shifts = np.stack(retained) - np.arange(len(retained[0]))

@@ -59,10 +59,10 @@ def _partition(items: list[Any], first: int, last: int, before: Before) -> int:
     """Partition a range by the median of three of its elements. Returns the begin of the second part."""
     a, b, c = (items[i] for i in (first + 1, (first + last) // 2, last - 1))
     if before(a, b):
-        place = (first + last) // 2 if before(b, c) else last - 1 if before(a, c) else first + 1
+        index = (first + last) // 2 if before(b, c) else last - 1 if before(a, c) else first + 1
     else:
-        place = first + 1 if before(a, c) else last - 1 if before(b, c) else (first + last) // 2
-    items[first], items[place] = items[place], items[first]
+        index = first + 1 if before(a, c) else last - 1 if before(b, c) else (first + last) // 2
+    items[first], items[index] = items[index], items[first]
     pivot, low, high = items[first], first + 1, last
     while True:
         while before(items[low], pivot):

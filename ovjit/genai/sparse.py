@@ -14,9 +14,9 @@ _ALL = 2.0
 
 
 class SparseAttention:
-    """What the tokens of a step attend to. TRISHAPE: all but the last chunks of a prompt skip the blocks
-    between the first and the most recent ones. XATTENTION: the decoder estimates which blocks of a whole
-    prompt matter. RuntimeError for sizes that are not multiples of a block's tokens."""
+    """Chooses the blocks that the tokens of a step attend to. TRISHAPE: all but the last chunks of a prompt
+    skip the blocks between the first and the most recent ones. XATTENTION: the decoder estimates which blocks
+    of a whole prompt matter. RuntimeError for sizes that are not multiples of a block's tokens."""
 
     def __init__(self, config: SchedulerConfig, block: int, layers: int):
         self._config, self._block, self._layers = config.sparse_attention_config, block, layers
@@ -45,7 +45,7 @@ class SparseAttention:
             return range(0)
         sparse, size = self._config, self._block
         first = sparse.num_retained_start_tokens_in_cache // size
-        stop = row.cached // size - sparse.num_retained_recent_tokens_in_cache // size
+        stop = row.cache_length // size - sparse.num_retained_recent_tokens_in_cache // size
         is_dense = prompt - row.length - count < sparse.num_last_dense_tokens_in_prefill
         return range(0) if is_dense or stop <= first else range(first, stop)
 

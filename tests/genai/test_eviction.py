@@ -116,6 +116,19 @@ def test_what_is_not_supported(folder: Path) -> None:
         genai.LLMPipeline(folder, "CPU", scheduler_config=few).generate("a" * 300, max_new_tokens=5)
 
 
+def test_models_in_memory_evict_too(folder: Path) -> None:
+    text = (folder / "openvino_model.xml").read_text(encoding="utf-8")
+    weights = ov.Tensor(np.fromfile(folder / "openvino_model.bin", np.uint8))
+    tokenizer, scheduler = genai.Tokenizer(folder), scheduler_of()
+    pipelines = (
+        genai.LLMPipeline(folder, "CPU", scheduler_config=scheduler),
+        genai.LLMPipeline(text, weights, tokenizer, "CPU", scheduler_config=scheduler),
+    )
+    prompt, options = cases.prompt_of(ov, cases.SEED, 150), {"max_new_tokens": 20, "ignore_eos": True}
+    first, second = (pipeline.generate(prompt, **options).tokens for pipeline in pipelines)
+    assert first == second
+
+
 def test_a_failing_streamer_leaves_a_batched_engine_usable(folder: Path) -> None:
     class Failing(genai.StreamerBase):
         def write(self, token: Any) -> Any:

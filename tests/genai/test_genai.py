@@ -19,6 +19,7 @@ import ovjit as ov
 from ovjit.errors import OvjitError, UnsupportedError
 from tests.support import genai_cases as cases
 from tests.support.genai_cases import is_same
+from tests.support.genai_folder import write_encoder
 
 pytest.importorskip("jinja2")
 pytest.importorskip("regex")
@@ -444,3 +445,24 @@ def test_figures_of_drafts(folder: Path) -> None:
     np.testing.assert_allclose(sampled.scores, expected.scores, rtol=1e-5)
     assert sampled.extended_perf_metrics.get_num_rejected_tokens() > 0
     assert expected.extended_perf_metrics is None
+
+
+def test_embeddings_as_a_tensor(folder: Path, tmp_path: Path) -> None:
+    """Numbers are those of the real package."""
+    encoder = write_encoder(ov, tmp_path / "encoder", folder)
+    config = genai.TextEmbeddingPipeline.Config(query_instruction="is ", embed_instruction="so ")
+    config.pooling_type = genai.TextEmbeddingPipeline.PoolingType.LAST_TOKEN
+    pipeline = genai.EmbeddingPipeline(encoder, "CPU", **cases.EXACT)
+    instructed = genai.EmbeddingPipeline(encoder, "CPU", text_embedding_config=config, **cases.EXACT)
+    for result, expected in (
+        (pipeline.embed("hello world"), [0.2898, 0.3934, 0.22, -0.4078]),
+        (pipeline.embed(text=["hello"]), [0.3268, 0.4033, 0.2983, -0.3939]),
+        (pipeline.embed("hello", embedding_prompt="is it"), [0.2928, 0.4251, 0.0662, -0.443]),
+        (pipeline.embed(), [0.3688, 0.3994, 0.2276, -0.3933]),
+        (instructed.embed("hello world"), [-0.2339, -0.296, 0.4279, -0.3082]),
+        (instructed.embed("hello world", embedding_prompt="x "), [-0.1562, -0.2724, 0.4556, -0.235]),
+    ):
+        assert result.embeddings.data.shape == (1, 8) and result.embeddings.data.dtype == np.float32
+        np.testing.assert_allclose(result.embeddings.data[0, :4], expected, atol=1e-4)
+    with pytest.raises(OvjitError, match="takes no images"):
+        pipeline.embed("hello", images=[ov.Tensor(np.zeros((1, 4, 4, 3), np.uint8))])

@@ -37,8 +37,8 @@ class EmbeddingEngine(Engine):
 
     def start(self, prompt: Any) -> np.ndarray:
         """Read a Prompt. Returns the logits [1, words] of the next token."""
-        self._request.reset_state()
-        self._length, self._prompt = 0, prompt
+        self._reset([0])
+        self._prompt = prompt
         return self._infer(prompt.embeds, np.zeros(1, np.int32))
 
     def _feed(self, values: np.ndarray, parents: np.ndarray) -> dict[str, np.ndarray]:
