@@ -326,9 +326,7 @@ def _load(
         if "file" in tables:
             file = _weights_file(tables["file"], bool(config.get("ENABLE_MMAP", True)))
         memory = _memory(container, tables)
-    input_types, result = (
-        [TensorType(info.dtype, info.shape) for info in infos] for infos in (inputs, outputs)
-    )
+    types, result = ([TensorType(info.dtype, info.shape) for info in infos] for infos in (inputs, outputs))
     if file is not None:
         memory_by_section["file"] = file
 
@@ -336,7 +334,7 @@ def _load(
         for kind in kinds:
             container.verify(kind)
 
-    return stored_executable(tables, sections, memory, input_types, result, config, memory_by_section, check)
+    return stored_executable(tables, sections, memory, types, result, config, memory_by_section, check)
 
 
 def _fill_memory(

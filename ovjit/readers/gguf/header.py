@@ -176,20 +176,17 @@ def is_later_part(path: str | os.PathLike[str]) -> bool:
 def open_gguf(path: str) -> GgufFile:
     """The contents of a file, and of the other parts if it is the first of several; tensors stay mapped.
     ModelError for what is damaged, and for parts that are not there or of another model."""
-    first_file = _open(path)
-    count = _count(first_file, "split.count", path)
+    first = _open(path)
+    count = _count(first, "split.count", path)
     if count < 2:
-        return first_file
+        return first
     name = _PART.search(path)
-    if (
-        name is None
-        or int(name[2]) != count
-        or _count(first_file, "split.no", path) != 0
-        or int(name[1]) != 1
-    ):
-        first = f"-00001-of-{count:05}.gguf"
-        raise ModelError(f"the file is one of {count} parts of a model: give the first part, named *{first}")
-    tensors = dict(first_file.tensors)
+    if name is None or int(name[2]) != count or _count(first, "split.no", path) != 0 or int(name[1]) != 1:
+        pattern = f"-00001-of-{count:05}.gguf"
+        raise ModelError(
+            f"the file is one of {count} parts of a model: give the first part, named *{pattern}"
+        )
+    tensors = dict(first.tensors)
     for number in range(1, count):
         where = f"{path[: name.start()]}-{number + 1:05}-of-{count:05}.gguf"
         if not os.path.isfile(where):
@@ -202,10 +199,10 @@ def open_gguf(path: str) -> GgufFile:
         if twice:
             raise ModelError(f"the tensor {min(twice)!r} is in {where!r} and in an earlier part")
         tensors |= part.tensors
-    stated = first_file.metadata.get("split.tensors.count", len(tensors))
+    stated = first.metadata.get("split.tensors.count", len(tensors))
     if stated != len(tensors):
         raise ModelError(f"the parts have {len(tensors)} tensors, but the first part states {stated!r:.80}")
-    return GgufFile(first_file.metadata, tensors)
+    return GgufFile(first.metadata, tensors)
 
 
 def _count(file: GgufFile, name: str, path: str) -> int:
