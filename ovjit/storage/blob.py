@@ -205,19 +205,19 @@ def _facts_of_ptx() -> dict[str, str]:
 
 
 def compiling(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _plain(config.get(name)) for name in COMPILING}
+    return {name: _to_json(config.get(name)) for name in COMPILING}
 
 
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:
     """The properties that the user has set, as JSON values, without those of the process."""
     return {
-        name: _plain(value)
+        name: _to_json(value)
         for name, value in config.get("given", {}).items()
-        if name not in LOCAL and isinstance(_plain(value), (bool, int, float, str))
+        if name not in LOCAL and isinstance(_to_json(value), (bool, int, float, str))
     }
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """A property's value for JSON: enumerators and element types become their names."""
     if isinstance(value, enum.Enum):
         return value.name

@@ -334,9 +334,9 @@ class Core:
         settings = self._config_for(device, config)
         data = _blob_bytes(model_stream, settings["ENABLE_MMAP"])
         from ovjit.storage.blob import load_blob
-        from ovjit.storage.encryption import decrypted
+        from ovjit.storage.encryption import decrypt
 
-        data = decrypted(data, settings)
+        data = decrypt(data, settings)
         stored = load_blob(data, _merge(settings, device))
         return _imported(stored, stored.config["name"] or "Model0", device)
 

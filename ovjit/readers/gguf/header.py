@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import ModelError, UnsupportedError, unreadable
-from ovjit.readers.failures import located
+from ovjit.readers.failures import name_errors
 from ovjit.readers.ir.weights import open_regular
 from ovjit.records import NamedTuple
 
@@ -182,16 +182,14 @@ def open_gguf(path: str) -> GgufFile:
         return first
     name = _PART.search(path)
     if name is None or int(name[2]) != count or _count(first, "split.no", path) != 0 or int(name[1]) != 1:
-        pattern = f"-00001-of-{count:05}.gguf"
-        raise ModelError(
-            f"the file is one of {count} parts of a model: give the first part, named *{pattern}"
-        )
+        end = f"-00001-of-{count:05}.gguf"
+        raise ModelError(f"the file is one of {count} parts of a model: give the first part, named *{end}")
     tensors = dict(first.tensors)
     for number in range(1, count):
         where = f"{path[: name.start()]}-{number + 1:05}-of-{count:05}.gguf"
         if not os.path.isfile(where):
             raise ModelError(f"the part {where!r} of the model is missing")
-        with located(where):
+        with name_errors(where):
             part = _open(where)
         if (_count(part, "split.no", where), _count(part, "split.count", where)) != (number, count):
             raise ModelError(f"{where!r} is not part {number + 1} of {count}, contrary to its name")
