@@ -23,7 +23,7 @@ def stack_matrices(n: Builder, x: Output) -> Output:
     return n.reshape(x, n("Concat", count, n.slice(shape, 0, -2), axis=0))
 
 
-def unstack_matrices(n: Builder, value: Output, like: Output, dims: int) -> Output:
+def unstack(n: Builder, value: Output, like: Output, dims: int) -> Output:
     """A result for each matrix, its last `dims` dimensions those of one, with the dimensions before the
     matrices in `like`."""
     if len(n.shape(like) or ()) == 3:
@@ -121,7 +121,7 @@ def determinant(n: Builder, x: Output) -> Output:
     is_swapped = n.convert(n("NotEqual", factors.swaps, rows), "i64")
     odd = n("FloorMod", n("ReduceSum", is_swapped, [1], keep_dims=False), n.const(2))
     sign = n("Subtract", n.const(1), n("Multiply", odd, n.const(2)))
-    return unstack_matrices(n, n("Multiply", product, n.convert(sign, n.dtype(x))), x, 0)
+    return unstack(n, n("Multiply", product, n.convert(sign, n.dtype(x))), x, 0)
 
 
 def reflect(n: Builder, x: Output) -> tuple[Output, Output]:

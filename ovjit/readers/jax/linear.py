@@ -129,7 +129,7 @@ def lu(n: JaxNode) -> Any:
     elimination = factorization.eliminate(n, factorization.stack_matrices(n, n[0]))
     steps = n.slice(elimination.swaps, 1, 0, min(n.dims(n[0])[-2:]))
     result = [(elimination.packed, 2), (n.convert(steps, "i32"), 1), (n.convert(elimination.order, "i32"), 1)]
-    return [factorization.unstack_matrices(n, value, n[0], core_rank) for value, core_rank in result]
+    return [factorization.unstack(n, value, n[0], core_rank) for value, core_rank in result]
 
 
 @primitive("qr")
@@ -144,7 +144,7 @@ def qr(n: JaxNode) -> Any:
     upper = n.slice(n("Select", above, packed, n.like(packed, 0)), 1, 0, row_count)
     one = n.spread(n.like(packed, np.eye(rows, row_count)), [n.dims(packed)[0], rows, row_count])
     q = factorization.apply_reflections(n, packed, factors, one, n.const(least), False)
-    return [factorization.unstack_matrices(n, value, n[0], 2) for value in (q, upper)]
+    return [factorization.unstack(n, value, n[0], 2) for value in (q, upper)]
 
 
 def _whole(n: JaxNode) -> Output:
@@ -159,10 +159,7 @@ def svd(n: JaxNode) -> Any:
     u, s, v = rotations.singular(n, _whole(n), bool(n.params["full_matrices"]))
     result = [(s, 1), (u, 2), (n.transpose(v, [0, 2, 1]), 2)]
     result = result if n.params["compute_uv"] else result[:1]
-    return [
-        n.convert(factorization.unstack_matrices(n, x, n[0], core_rank), n.dtype(n[0]))
-        for x, core_rank in result
-    ]
+    return [n.convert(factorization.unstack(n, x, n[0], core_rank), n.dtype(n[0])) for x, core_rank in result]
 
 
 @primitive("eigh")
@@ -174,7 +171,4 @@ def eigh(n: JaxNode) -> Any:
     x = n("Select", n.const(lower if n.params["lower"] else lower.T), x, transposed)
     values, vectors = rotations.symmetric(n, x)
     result = [(vectors, 2), (values, 1)]
-    return [
-        n.convert(factorization.unstack_matrices(n, x, n[0], core_rank), n.dtype(n[0]))
-        for x, core_rank in result
-    ]
+    return [n.convert(factorization.unstack(n, x, n[0], core_rank), n.dtype(n[0])) for x, core_rank in result]

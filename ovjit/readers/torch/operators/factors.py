@@ -17,7 +17,7 @@ from ovjit.readers.factorization import (
     indices,
     reflect,
     stack_matrices,
-    unstack_matrices,
+    unstack,
 )
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
@@ -41,11 +41,8 @@ def lu(n: Call, x: Output, pivot: bool = True) -> list[Output]:
     if n.op == "aten::linalg_lu":
         return _unpack(n, x, elimination)
     rows = _first(n, n("Add", elimination.swaps, n.const(1)), 1, _least(n, x))
-    result = [
-        unstack_matrices(n, elimination.packed, x, 2),
-        unstack_matrices(n, n.convert(rows, "i32"), x, 1),
-    ]
-    return [*result, unstack_matrices(n, n.convert(elimination.failed, "i32"), x, 0)]
+    result = [unstack(n, elimination.packed, x, 2), unstack(n, n.convert(rows, "i32"), x, 1)]
+    return [*result, unstack(n, n.convert(elimination.failed, "i32"), x, 0)]
 
 
 def _unpack(n: Call, x: Output, elimination: Eliminated) -> list[Output]:
@@ -59,7 +56,7 @@ def _unpack(n: Call, x: Output, elimination: Eliminated) -> list[Output]:
 def _permutation(n: Call, like: Output, order: Output, rows: Output) -> Output:
     """P, by the row at each place and the places of rows."""
     moved = n("Equal", n.unsqueeze(rows, [1]), n.unsqueeze(order, [1]))
-    return unstack_matrices(n, n.convert(moved, n.dtype(like)), like, 2)
+    return unstack(n, n.convert(moved, n.dtype(like)), like, 2)
 
 
 def _triangles(n: Call, like: Output, packed: Output) -> list[Output]:
@@ -68,7 +65,7 @@ def _triangles(n: Call, like: Output, packed: Output) -> list[Output]:
     lower = n.also("tril", _first(n, packed, 2, least), -1)
     unit = identity(n, indices(n, lower, 1), indices(n, lower, 2), n.dtype(like))
     upper = n.also("triu", _first(n, packed, 1, least))
-    return [unstack_matrices(n, v, like, 2) for v in (n("Add", lower, unit), upper)]
+    return [unstack(n, v, like, 2) for v in (n("Add", lower, unit), upper)]
 
 
 def _order(n: Call, pivots: Output, rows: Output) -> Output:
@@ -120,7 +117,7 @@ def lu_solve(
 @aten("geqrf")
 def geqrf(n: Call, x: Output) -> list[Output]:
     packed, factors = reflect(n, stack_matrices(n, x))
-    return [unstack_matrices(n, packed, x, 2), unstack_matrices(n, _first(n, factors, 1, _least(n, x)), x, 1)]
+    return [unstack(n, packed, x, 2), unstack(n, _first(n, factors, 1, _least(n, x)), x, 1)]
 
 
 @aten("linalg_qr", "qr")
@@ -129,11 +126,11 @@ def qr(n: Call, x: Output, mode: str = "reduced", some: bool = True) -> list[Out
     a = stack_matrices(n, x)
     packed, factors = reflect(n, a)
     count = n.size(a, 1) if mode == "complete" else _least(n, a)
-    upper = unstack_matrices(n, n.also("triu", _first(n, packed, 1, count)), x, 2)
+    upper = unstack(n, n.also("triu", _first(n, packed, 1, count)), x, 2)
     if mode == "r":
         return [n.const([], n.dtype(x)), upper]
     steps = n.index(_least(n, a))
-    return [unstack_matrices(n, _product(n, packed, factors, count, steps), x, 2), upper]
+    return [unstack(n, _product(n, packed, factors, count, steps), x, 2), upper]
 
 
 def _product(n: Call, packed: Output, factors: Output, columns: Any, steps: Output) -> Output:
@@ -148,7 +145,7 @@ def _product(n: Call, packed: Output, factors: Output, columns: Any, steps: Outp
 def householder_product(n: Call, x: Output, tau: Any = None, input2: Any = None) -> Output:
     factors = _pivots(n, input2 if tau is None else tau)
     steps = n.index(n.size(factors, 1))
-    return unstack_matrices(n, _product(n, stack_matrices(n, x), factors, n.size(x, -1), steps), x, 2)
+    return unstack(n, _product(n, stack_matrices(n, x), factors, n.size(x, -1), steps), x, 2)
 
 
 @aten("ormqr")
@@ -161,7 +158,7 @@ def ormqr(
     other = other if left else n.transpose(other, [0, 2, 1])
     steps = n.index(n.size(factors, 1))
     result = apply_reflections(n, packed, factors, other, steps, bool(transpose) == bool(left))
-    return unstack_matrices(n, result if left else n.transpose(result, [0, 2, 1]), input3, 2)
+    return unstack(n, result if left else n.transpose(result, [0, 2, 1]), input3, 2)
 
 
 @aten("cholesky", "linalg_cholesky", "linalg_cholesky_ex")
@@ -169,8 +166,8 @@ def by_cholesky(n: Call, x: Output, upper: bool = False) -> Any:
     """L of A = L L^T, or its transpose, which is computed of the upper triangle."""
     a = stack_matrices(n, x)
     lower, failed = cholesky(n, n.transpose(a, [0, 2, 1]) if upper else a)
-    result = unstack_matrices(n, n.transpose(lower, [0, 2, 1]) if upper else lower, x, 2)
-    return [result, unstack_matrices(n, n.convert(failed, "i32"), x, 0)] if n.op.endswith("_ex") else result
+    result = unstack(n, n.transpose(lower, [0, 2, 1]) if upper else lower, x, 2)
+    return [result, unstack(n, n.convert(failed, "i32"), x, 0)] if n.op.endswith("_ex") else result
 
 
 @aten("linalg_lstsq")
