@@ -66,14 +66,14 @@ def is_on(name: str) -> bool:
     return flag(name) == "1"
 
 
-def skipped() -> list[str]:
+def skipped_passes() -> list[str]:
     """The passes that OVJIT_SKIP names."""
     return flag("OVJIT_SKIP").split(",")
 
 
 def skips(name: str) -> bool:
     """True when OVJIT_SKIP names this pass."""
-    return name in skipped()
+    return name in skipped_passes()
 
 
 def level() -> int:

@@ -112,9 +112,9 @@ def arguments_error(
     which programs look for: the call, its parameters, and what was passed; `why_of` tells what does not fit.
 
     `kind`: function or constructor."""
-    shown = [*map(_shown, args)]
+    shown = [*map(_show, args)]
     if named:
-        shown.append("kwargs: " + ", ".join(f"{key}={_shown(value)}" for key, value in named.items()))
+        shown.append("kwargs: " + ", ".join(f"{key}={_show(value)}" for key, value in named.items()))
     if any("OVJIT_KEY" in text for text in shown):  # what is passed beside it may be the key
         shown = [f"<{type(value).__name__}>" for value in (*args, *named.values())]
     error = TypeError(
@@ -130,7 +130,7 @@ def why_of(error: TypeError) -> str | None:
     return getattr(error, "why", None)
 
 
-def _shown(value: Any) -> str:
+def _show(value: Any) -> str:
     """An argument as its repr, cut where it is long; of an object that is not complete its type."""
     import reprlib
 

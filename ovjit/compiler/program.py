@@ -130,7 +130,7 @@ def run_passes(graph: Graph, context: Context) -> Graph:
     showing, checking = debug.level() >= debug.GRAPHS, debug.is_on("OVJIT_CHECK")
     if showing:
         debug.show_pass("the graph as it is given", graph, None, 0)
-    skipped = debug.skipped()
+    skipped = debug.skipped_passes()
     for name, run in PIPELINE.items():
         if name in skipped:
             continue

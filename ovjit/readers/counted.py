@@ -17,7 +17,7 @@ MOST_WRITTEN_OUT = 4
 Step = Callable[[Output, list[Output], list[Output]], list[Output]]
 
 
-def counted(
+def repeat_steps(
     n: Builder, number: int | Output, state: Sequence[Output], step: Step, others: Sequence[Output] = (),
     ends: bool = False,
 ) -> list[Output]:  # fmt: skip

@@ -1,20 +1,20 @@
 """Factors of matrices, for which OpenVINO has no operations: by steps over columns, of all matrices at once.
 
-The functions take matrices [count, rows, columns], as `stacked` makes them, of any sizes.
+The functions take matrices [count, rows, columns], as `stack_matrices` makes them, of any sizes.
 """
 
 from __future__ import annotations
 
 from ovjit.api.model.node import Output
 from ovjit.readers.build import Builder
-from ovjit.readers.counted import Step, counted
+from ovjit.readers.counted import Step, repeat_steps
 from ovjit.records import NamedTuple
 
 #: Stands behind all rows.
 NO_ROW = (1 << 63) - 1
 
 
-def stacked(n: Builder, x: Output) -> Output:
+def stack_matrices(n: Builder, x: Output) -> Output:
     """Matrices with any dimensions before their own as [count, rows, columns]."""
     if len(n.shape(x) or ()) == 3:
         return x
@@ -23,7 +23,7 @@ def stacked(n: Builder, x: Output) -> Output:
     return n.reshape(x, n("Concat", count, n.slice(shape, 0, -2), axis=0))
 
 
-def unstacked(n: Builder, value: Output, like: Output, dims: int) -> Output:
+def unstack(n: Builder, value: Output, like: Output, dims: int) -> Output:
     """A result for each matrix, its last `dims` dimensions those of one, with the dimensions before the
     matrices in `like`."""
     if len(n.shape(like) or ()) == 3:
@@ -42,7 +42,7 @@ def steps_of(n: Builder, x: Output) -> int | Output:
     return n("ReduceMin", n.slice(n("ShapeOf", x, output_type="i64"), 0, 1), [0], keep_dims=False)
 
 
-def places(n: Builder, x: Output, axis: int) -> Output:
+def indices(n: Builder, x: Output, axis: int) -> Output:
     """0, 1, 2, ... along an axis of a tensor, i64 [length]."""
     return n.upto(n.dim_of(x, axis))
 
@@ -70,24 +70,24 @@ class Eliminated(NamedTuple):
     failed: Output
 
 
-def eliminated(n: Builder, x: Output) -> Eliminated:
+def eliminate(n: Builder, x: Output) -> Eliminated:
     """By elimination: the element of a column that is largest goes to the diagonal."""
-    rows = n("Add", _zeros(n, x, "i64"), places(n, x, 1))
+    rows = n("Add", _zeros(n, x, "i64"), indices(n, x, 1))
     failed = n("Broadcast", n.const(0), n.slice(n.shape_of(x), 0, 0, 1))
-    return Eliminated(*counted(n, steps_of(n, x), [x, rows, rows, failed], _eliminate(n)))
+    return Eliminated(*repeat_steps(n, steps_of(n, x), [x, rows, rows, failed], _eliminate(n)))
 
 
 def _eliminate(n: Builder) -> Step:
     def step(k: Output, state: list[Output], _: list[Output]) -> list[Output]:
         x, order, swaps, failed = state
-        rows, columns = places(n, x, 1), places(n, x, 2)
+        rows, columns = indices(n, x, 1), indices(n, x, 2)
         zero, below = n.like(x, 0), n("Greater", rows, k)
         size = n("Select", n("Less", rows, k), n.like(x, -1), n("Abs", n("Gather", x, k, 2)))
         top = n("Equal", size, n("ReduceMax", size, [1], keep_dims=True))
         best = n("ReduceMin", n("Select", top, rows, n.const(NO_ROW)), [1], keep_dims=True)
         best = n("Select", n("Equal", best, n.const(NO_ROW)), k, best)  # where all is NaN
         at_step = n("Equal", rows, k)
-        permutation = exchanged(n, rows, k, best)
+        permutation = exchange_rows(n, rows, k, best)
         x = n("Gather", x, permutation, 1, batch_dims=1)
         order = n("Gather", order, permutation, 1, batch_dims=1)
         swaps = n("Select", at_step, best, swaps)
@@ -107,38 +107,38 @@ def _eliminate(n: Builder) -> Step:
     return step
 
 
-def exchanged(n: Builder, rows: Output, k: Output, best: Output) -> Output:
+def exchange_rows(n: Builder, rows: Output, k: Output, best: Output) -> Output:
     """The places of rows when row `k` and row `best` of each matrix have changed places."""
     return n("Select", n("Equal", rows, k), best, n("Select", n("Equal", rows, best), k, rows))
 
 
 def determinant(n: Builder, x: Output) -> Output:
     """The product of the pivots, its sign turned by each exchange of rows."""
-    factors = eliminated(n, stacked(n, x))
-    rows, columns = (places(n, factors.packed, axis) for axis in (1, 2))
+    factors = eliminate(n, stack_matrices(n, x))
+    rows, columns = (indices(n, factors.packed, axis) for axis in (1, 2))
     diagonal = n("Select", n("Equal", n.unsqueeze(rows, [1]), columns), factors.packed, n.like(x, 0))
     product = n("ReduceProd", n("ReduceSum", diagonal, [2], keep_dims=False), [1], keep_dims=False)
     is_swapped = n.convert(n("NotEqual", factors.swaps, rows), "i64")
     odd = n("FloorMod", n("ReduceSum", is_swapped, [1], keep_dims=False), n.const(2))
     sign = n("Subtract", n.const(1), n("Multiply", odd, n.const(2)))
-    return unstacked(n, n("Multiply", product, n.convert(sign, n.dtype(x))), x, 0)
+    return unstack(n, n("Multiply", product, n.convert(sign, n.dtype(x))), x, 0)
 
 
-def reflected(n: Builder, x: Output) -> tuple[Output, Output]:
+def reflect(n: Builder, x: Output) -> tuple[Output, Output]:
     """A = Q R by Householder's reflections 1 - f v v^T, as LAPACK has them.
 
     R from the diagonal on, and below it the vectors, whose elements on the diagonal are 1; the factors f,
     [count, rows], of which the first min(rows, columns) count.
     """
     factors = _zeros(n, x, n.dtype(x))
-    result = counted(n, steps_of(n, x), [x, factors], _reflect(n))
+    result = repeat_steps(n, steps_of(n, x), [x, factors], _reflect(n))
     return result[0], result[1]
 
 
 def _reflect(n: Builder) -> Step:
     def step(k: Output, state: list[Output], _: list[Output]) -> list[Output]:
         x, factors = state
-        rows, columns = places(n, x, 1), places(n, x, 2)
+        rows, columns = indices(n, x, 1), indices(n, x, 2)
         zero, one = n.like(x, 0), n.like(x, 1)
         below, at_step = n("Greater", rows, k), n("Equal", rows, k)
         column = n("Gather", x, k, 2)
@@ -163,7 +163,7 @@ def _reflect(n: Builder) -> Step:
     return step
 
 
-def multiplied(
+def apply_reflections(
     n: Builder, packed: Output, factors: Output, other: Output, count: Output, forward: bool
 ) -> Output:
     """The reflections of `packed` one after another on the rows of other matrices: Q^T other forward, Q other
@@ -172,7 +172,7 @@ def multiplied(
     def step(k: Output, state: list[Output], others: list[Output]) -> list[Output]:
         value, (vectors, scales, steps) = state[0], others
         k = k if forward else n("Subtract", n("Subtract", steps, n.const(1)), k)
-        rows = places(n, vectors, 1)
+        rows = indices(n, vectors, 1)
         column = n("Gather", vectors, k, 2)
         head = n("Select", n("Equal", rows, k), n.like(value, 1), n.like(value, 0))
         vector = n.unsqueeze(n("Select", n("Greater", rows, k), column, head), [2])
@@ -180,7 +180,7 @@ def multiplied(
         scale = n.unsqueeze(n("Gather", scales, n.unsqueeze(k, [0]), 1), [2])
         return [n("Subtract", value, n("Multiply", n("Multiply", scale, vector), products))]
 
-    return counted(n, count, [other], step, [packed, factors, count])[0]
+    return repeat_steps(n, count, [other], step, [packed, factors, count])[0]
 
 
 def cholesky(n: Builder, x: Output) -> tuple[Output, Output]:
@@ -189,7 +189,7 @@ def cholesky(n: Builder, x: Output) -> tuple[Output, Output]:
 
     def step(k: Output, state: list[Output], _: list[Output]) -> list[Output]:
         x, failed = state
-        rows, columns = places(n, x, 1), places(n, x, 2)
+        rows, columns = indices(n, x, 1), indices(n, x, 2)
         column, zero = n("Gather", x, k, 2), n.like(x, 0)
         square = n("Gather", column, n.unsqueeze(k, [0]), 1)
         root = n("Sqrt", square)
@@ -203,7 +203,7 @@ def cholesky(n: Builder, x: Output) -> tuple[Output, Output]:
         return [x, n("Select", first, n("Add", k, n.const(1)), failed)]
 
     failed = n("Broadcast", n.const(0), n.slice(n.shape_of(x), 0, 0, 1))
-    result = counted(n, steps_of(n, x), [x, failed], step)
-    rows, columns = places(n, x, 1), places(n, x, 2)
+    result = repeat_steps(n, steps_of(n, x), [x, failed], step)
+    rows, columns = indices(n, x, 1), indices(n, x, 2)
     is_lower = n("GreaterEqual", n.unsqueeze(rows, [1]), columns)
     return n("Select", is_lower, result[0], n.like(x, 0)), result[1]

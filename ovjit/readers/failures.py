@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
 
 
-def listed(missing: Mapping[str, Sequence[str]]) -> str:
+def list_missing(missing: Mapping[str, Sequence[str]]) -> str:
     """Formats unsupported operations, each with the number of its nodes and the first names."""
     return "; ".join(
         f"{what}, {len(nodes)} times ({_some(nodes)})" for what, nodes in sorted(missing.items())
@@ -20,7 +20,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def located(where: str, *damage: type[Exception]) -> Iterator[None]:
+def name_errors(where: str, *damage: type[Exception]) -> Iterator[None]:
     """Errors of reading `where` become UnsupportedError and ModelError that begin with its name. `damage`:
     what an invalid model leads to beside ArithmeticError and LookupError."""
     invalid: tuple[type[Exception], ...] = (ArithmeticError, LookupError, *damage)

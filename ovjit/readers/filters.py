@@ -8,7 +8,7 @@ from ovjit.api.model.node import Output
 from ovjit.readers.build import Builder
 
 
-def convolved(
+def apply_filters(
     n: Builder, x: Output, filters: Output, groups: Any = 1, transposed: bool = False, **how: Any
 ) -> Output:  # fmt: skip
     """The convolution of x, or the `transposed` one, by filters whose first dimension has all groups."""

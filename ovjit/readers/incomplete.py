@@ -9,7 +9,7 @@ import math
 
 from ovjit.api.model.node import Output
 from ovjit.readers.build import Builder
-from ovjit.readers.counted import counted
+from ovjit.readers.counted import repeat_steps
 from ovjit.readers.special import digamma, log_gamma
 
 #: Terms of zeta that are added up before its expansion, and the expansion's numbers of Bernoulli from B2 on.
@@ -26,7 +26,7 @@ def zeta(n: Builder, s: Output, q: Output) -> Output:
     """The sum of (q + k)^-s over all k from 0 on, by the formula of Euler and Maclaurin, where s > 1. It is
     infinite at s = 1 and where q is a whole number that is not positive."""
     power, offset = n("Negative", s), q
-    out, q = _lifted(n, power, q)
+    out, q = _lift(n, power, q)
     for k in range(SUMMED):
         out = n("Add", out, n("Power", n("Add", q, n.like(q, k)), power))
     w, one = n("Add", q, n.like(q, SUMMED)), n.like(q, 1)
@@ -44,7 +44,7 @@ def zeta(n: Builder, s: Output, q: Output) -> Output:
     return n("Select", n("LogicalOr", pole, n("Equal", s, one)), n.like(q, math.inf), out)
 
 
-def _lifted(n: Builder, power: Output, q: Output) -> list[Output]:
+def _lift(n: Builder, power: Output, q: Output) -> list[Output]:
     """The sum of the first terms (q + k)^power, and the q + k behind them, which is at least LEAST."""
 
     def step(_: Output, state: list[Output], others: list[Output]) -> list[Output]:
@@ -55,7 +55,7 @@ def _lifted(n: Builder, power: Output, q: Output) -> list[Output]:
     every = n.concat([n.reshape(q, [-1]), n.like(q, [LEAST])], 0)  # of no elements, the lowest is LEAST
     low = n("ReduceMin", n("Select", n("Less", every, least), every, least), [0], keep_dims=False)
     missing = n("Minimum", n("Subtract", least, n("Floor", low)), n.like(q, MOST_LIFTED))
-    return counted(n, n.convert(missing, "i64"), [n("Subtract", q, q), q], step, [power])
+    return repeat_steps(n, n.convert(missing, "i64"), [n("Subtract", q, q), q], step, [power])
 
 
 def polygamma(n: Builder, order: Output, x: Output) -> Output:
@@ -110,7 +110,7 @@ def _series(n: Builder, a: Output, x: Output) -> Output:
         return [total, term, n.any_of(n("Greater", term, n("Multiply", total, n.like(total, NEAR))))]
 
     one = n("Add", n("Multiply", a, n.like(a, 0)), n.like(a, 1))
-    return counted(n, MOST, [one, one], step, [a, x], ends=True)[0]
+    return repeat_steps(n, MOST, [one, one], step, [a, x], ends=True)[0]
 
 
 def _not_zero(n: Builder, x: Output) -> Output:
@@ -148,7 +148,7 @@ def _fraction_of_gamma(n: Builder, a: Output, x: Output) -> Output:
     bottom = n("Add", n("Subtract", x, a), n.like(x, 1))
     first = n("Divide", n.like(x, 1), _not_zero(n, bottom))
     large = n("Add", n("Multiply", first, n.like(first, 0)), n.like(first, 1 / TINY))
-    return counted(n, MOST, [first, large, first], step, [a, bottom], ends=True)[0]
+    return repeat_steps(n, MOST, [first, large, first], step, [a, bottom], ends=True)[0]
 
 
 def beta_part(n: Builder, a: Output, b: Output, x: Output) -> Output:
@@ -198,4 +198,4 @@ def _fraction_of_beta(n: Builder, a: Output, b: Output, x: Output) -> Output:
     one = n("Add", n("Multiply", x, n.like(x, 0)), n.like(x, 1))
     share = n("Divide", n("Multiply", n("Add", a, b), x), n("Add", a, one))
     first = n("Divide", one, _not_zero(n, n("Subtract", one, share)))
-    return counted(n, MOST, [first, one, first], step, [a, b, x], ends=True)[0]
+    return repeat_steps(n, MOST, [first, one, first], step, [a, b, x], ends=True)[0]

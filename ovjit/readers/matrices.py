@@ -6,7 +6,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.readers.build import Builder
-from ovjit.readers.factorization import cholesky, stacked, unstacked
+from ovjit.readers.factorization import cholesky, stack_matrices, unstack
 
 
 def inverse(n: Builder, x: Output, transposed: bool = False) -> Output:
@@ -27,7 +27,7 @@ def inverse_of_triangle(
 
 def lower_factor(n: Builder, x: Output) -> Output:
     """L of A = L L^T, by the lower triangle of A."""
-    return unstacked(n, cholesky(n, stacked(n, x))[0], x, 2)
+    return unstack(n, cholesky(n, stack_matrices(n, x))[0], x, 2)
 
 
 def cross(n: Builder, a: Output, b: Output, axis: int) -> Output:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 from ovjit.api.model.node import Output
 from ovjit.readers.build import Builder
-from ovjit.readers.counted import counted
-from ovjit.readers.factorization import multiplied, reflected
+from ovjit.readers.counted import repeat_steps
+from ovjit.readers.factorization import apply_reflections, reflect
 
 #: A number of rows or columns.
 Size = int | Output
@@ -59,7 +59,7 @@ def _cut(n: Builder, x: Output, axis: int, start: Size, stop: Size) -> Output:
     return n("Slice", x, _list(n, start), _list(n, stop), [1], [axis])
 
 
-def _padded(n: Builder, x: Output, rows: Size, columns: Size, value: float = 0) -> Output:
+def _pad(n: Builder, x: Output, rows: Size, columns: Size, value: float = 0) -> Output:
     """Matrices with as many rows and columns more."""
     if rows == 0 and columns == 0:
         return x
@@ -105,7 +105,7 @@ def turned_columns(n: Builder, x: Output, size: Size) -> tuple[Output, Output]:
     x is f64 [count, rows, size]. A step turns as many pairs as half of the columns.
     """
     even = _of(n, "Maximum", _of(n, "Add", size, _of(n, "FloorMod", size, 2)), 2)
-    x = _padded(n, x, 0, _of(n, "Subtract", even, size))
+    x = _pad(n, x, 0, _of(n, "Subtract", even, size))
     rows, half = size_of(n, x, 1), _of(n, "Divide", even, 2)
     head = n.slice(n.shape_of(x), 0, 0, 1)
     one = n("Broadcast", _eye(n, even, even), _shape(n, head, even, even))
@@ -117,7 +117,7 @@ def turned_columns(n: Builder, x: Output, size: Size) -> tuple[Output, Output]:
         rows_, half_ = (v if isinstance(v, int) else next(sizes) for v in (rows, half))
         x = _cut(n, both, 1, 0, rows_)
         cosine, sine, near = _angles(n, x, half_)
-        p, q = _halves(n, both, half_)
+        p, q = _split(n, both, half_)
         first = n("Subtract", n("Multiply", cosine, p), n("Multiply", sine, q))
         second = n("Add", n("Multiply", sine, p), n("Multiply", cosine, q))
         both = n("Gather", n.concat([first, second], 2), order, 2)
@@ -131,12 +131,12 @@ def turned_columns(n: Builder, x: Output, size: Size) -> tuple[Output, Output]:
     state = [n.concat([x, one], 1), n.const(0.0, "f64")]
     others = [_ring(n, even, half), sweep if isinstance(sweep, Output) else n.const(sweep)]
     others += [v for v in (rows, half) if isinstance(v, Output)]
-    both = counted(n, _of(n, "Multiply", sweep, SWEEPS), state, step, others, ends=True)[0]
+    both = repeat_steps(n, _of(n, "Multiply", sweep, SWEEPS), state, step, others, ends=True)[0]
     result = _cut(n, both, 2, 0, size)
     return _cut(n, result, 1, 0, rows), _cut(n, result, 1, rows, _of(n, "Add", rows, size))
 
 
-def _halves(n: Builder, x: Output, half: Size) -> list[Output]:
+def _split(n: Builder, x: Output, half: Size) -> list[Output]:
     """The first and the second half of the columns."""
     return [_cut(n, x, 2, a, b) for a, b in ((0, half), (half, _of(n, "Add", half, half)))]
 
@@ -144,7 +144,7 @@ def _halves(n: Builder, x: Output, half: Size) -> list[Output]:
 def _angles(n: Builder, x: Output, half: Size) -> tuple[Output, Output, Output]:
     """The cosines and sines [count, 1, half] that bring each column of the first half and its partner in the
     second to right angles, and the largest cosine between two of them."""
-    p, q = _halves(n, x, half)
+    p, q = _split(n, x, half)
     a, b, c = (n("ReduceSum", n("Multiply", *pair), [1], keep_dims=True) for pair in ((p, p), (q, q), (p, q)))
     zero, one = n.like(a, 0), n.like(a, 1)
     none = n("Equal", c, zero)
@@ -162,7 +162,7 @@ def _angles(n: Builder, x: Output, half: Size) -> tuple[Output, Output, Output]:
     return cosine, n("Multiply", cosine, tangent), near
 
 
-def _ordered(n: Builder, keys: Output, columns: Sequence[Output], size: Size, largest: bool) -> list[Output]:
+def _sort(n: Builder, keys: Output, columns: Sequence[Output], size: Size, largest: bool) -> list[Output]:
     """Keys [count, size] in order, and the columns of matrices in the same one."""
     mode = "max" if largest else "min"
     values, order = n.all("TopK", keys, size, axis=1, mode=mode, sort="value", index_element_type="i64")
@@ -194,7 +194,7 @@ def _of_open_sizes(
     flat = n("Reshape", x, [0, -1], special_zero=True)
     tall = n("Gather", flat, n("Select", is_wide, swapped, straight), 1)
     u, s, v = _of_tall(n, tall, most, least, full)
-    v = _padded(n, v, _of(n, "Subtract", most, least), _of(n, "Subtract", most, least) if full else 0)
+    v = _pad(n, v, _of(n, "Subtract", most, least), _of(n, "Subtract", most, least) if full else 0)
     first, second = n("Select", is_wide, v, u), n("Select", is_wide, u, v)
     first, second = _cut(n, first, 1, 0, rows), _cut(n, second, 1, 0, columns)
     if full:
@@ -206,17 +206,17 @@ def _of_tall(n: Builder, x: Output, rows: Size, columns: Size, full: bool) -> tu
     """Those of matrices that have no fewer rows than columns."""
     rotated, v = turned_columns(n, x, columns)
     size = n("ReduceL2", rotated, [1], keep_dims=False)
-    _, rotated, v = _ordered(n, size, [rotated, v], columns, largest=True)
-    packed, factors = reflected(n, rotated)
+    _, rotated, v = _sort(n, size, [rotated, v], columns, largest=True)
+    packed, factors = reflect(n, rotated)
     size_u = rows if full else columns
     head = n.slice(n.shape_of(x), 0, 0, 1)
     start = n("Broadcast", _eye(n, rows, size_u), _shape(n, head, rows, size_u))
     count = columns if isinstance(columns, Output) else n.const(columns)
-    u = multiplied(n, packed, factors, start, count, False)
+    u = apply_reflections(n, packed, factors, start, count, False)
     diagonal = n("Multiply", _cut(n, packed, 1, 0, columns), _eye(n, columns, columns))
     ends = n("ReduceSum", diagonal, [1], keep_dims=False)
     sign = n("Select", n("Less", ends, n.like(ends, 0)), n.like(ends, -1), n.like(ends, 1))
-    signs = _padded(n, n.unsqueeze(sign, [1]), 0, _of(n, "Subtract", size_u, columns), 1)
+    signs = _pad(n, n.unsqueeze(sign, [1]), 0, _of(n, "Subtract", size_u, columns), 1)
     return n("Multiply", u, signs), n("Abs", ends), v
 
 
@@ -232,5 +232,5 @@ def symmetric(n: Builder, x: Output) -> tuple[Output, Output]:
     rotated, v = turned_columns(n, moved, size)
     values = n("ReduceSum", n("Multiply", rotated, v), [1], keep_dims=False)
     values = n("Subtract", values, n.squeeze(c, [2]))
-    ordered = _ordered(n, values, [v], size, largest=False)
+    ordered = _sort(n, values, [v], size, largest=False)
     return ordered[0], ordered[1]

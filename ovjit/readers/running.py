@@ -13,7 +13,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.readers.bodies import over_slices
 from ovjit.readers.build import Builder
-from ovjit.readers.counted import counted
+from ovjit.readers.counted import repeat_steps
 
 #: Joins two tensors element by element. It is associative, and makes its nodes from these two alone.
 Join = Callable[[Output, Output], Output]
@@ -75,4 +75,4 @@ def _of_open_length(n: Builder, x: Output, axis: int, join: Join, backwards: boo
     positions = n.upto(length)
     times = n("Add", n.convert(steps, "i64"), n.const(1))
     last = n("Subtract", length, n.const(1))
-    return counted(n, times, [x], step, [positions, last])[0]
+    return repeat_steps(n, times, [x], step, [positions, last])[0]

@@ -64,7 +64,7 @@ def polynomial(n: Builder, x: Output, coefficients: Sequence[float]) -> Output:
     return out
 
 
-def _reflected(n: Builder, x: Output) -> tuple[Output, Output]:
+def _reflect(n: Builder, x: Output) -> tuple[Output, Output]:
     """(mask of x < 1/2, argument: 1 - x where the mask is true, else x)."""
     mask = n("Less", x, n.like(x, 0.5))
     return mask, n("Select", mask, n("Subtract", n.like(x, 1), x), x)
@@ -75,7 +75,7 @@ def log_gamma(n: Builder, x: Output) -> Output:
 
     log(pi / |sin(pi x)|) - log|gamma(1 - x)| elsewhere
     """
-    mask, z = _reflected(n, x)
+    mask, z = _reflect(n, x)
     product = z
     for k in range(1, SHIFT):
         product = n("Multiply", product, n("Add", z, n.like(z, k)))
@@ -95,7 +95,7 @@ def log_gamma(n: Builder, x: Output) -> Output:
 
 def digamma(n: Builder, x: Output) -> Output:
     """lgamma's derivative: log(w) - 1 / (2 w) + series - sum(1 / (x + k)), w = x + 8"""
-    mask, z = _reflected(n, x)
+    mask, z = _reflect(n, x)
     w = n("Add", z, n.like(z, SHIFT))
     square = n("Divide", n.like(w, 1), n("Multiply", w, w))
     out = n("Subtract", n("Log", w), n("Divide", n.like(w, 0.5), w))

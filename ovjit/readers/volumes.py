@@ -9,7 +9,7 @@ from ovjit.api.model.node import Output
 from ovjit.readers.build import Builder
 
 
-def sampled(n: Builder, x: Output, grid: Output, nearest: bool, padding: str, align_corners: bool) -> Output:
+def sample(n: Builder, x: Output, grid: Output, nearest: bool, padding: str, align_corners: bool) -> Output:
     """Elements of x [batch, channels, *sizes] at places [batch, *, dims] from -1 to 1: [batch, channels, *].
 
     It is the nearest one, or the mean of 2^dims corners by their distances. `padding`: "zeros", "border" or
@@ -18,7 +18,7 @@ def sampled(n: Builder, x: Output, grid: Output, nearest: bool, padding: str, al
     kind, dims = n.dtype(x), n.rank(x) - 2
     sizes = [n.convert(n.dim_of(x, 2 + i), n.dtype(grid)) for i in range(dims)]
     positions = [  # the grid's last coordinate is of the first dimension
-        _place(n, n("Gather", grid, dims - 1 - i, dims + 1, opset=8), size, padding, align_corners)
+        _position(n, n("Gather", grid, dims - 1 - i, dims + 1, opset=8), size, padding, align_corners)
         for i, size in enumerate(sizes)
     ]
     pixels = n.channels_last(x)
@@ -29,16 +29,16 @@ def sampled(n: Builder, x: Output, grid: Output, nearest: bool, padding: str, al
     upper_shares = [n("Subtract", position, low) for position, low in zip(positions, lower, strict=True)]
     lower_shares = [n("Subtract", n.like(share, 1), share) for share in upper_shares]
 
-    def weighted(corner: Sequence[int]) -> Output:
+    def weigh(corner: Sequence[int]) -> Output:
         at = [n("Add", low, n.like(low, step)) for low, step in zip(lower, corner, strict=True)]
         share = n.chain("Multiply", [(lower_shares, upper_shares)[s][i] for i, s in enumerate(corner)])
         weight = n.unsqueeze(n.convert(share, kind), [dims + 1])
         return n("Multiply", _elements(n, pixels, at, sizes, padding), weight)
 
-    return n.channels_first(n.chain("Add", map(weighted, itertools.product((0, 1), repeat=dims))))
+    return n.channels_first(n.chain("Add", map(weigh, itertools.product((0, 1), repeat=dims))))
 
 
-def _place(n: Builder, at: Output, size: Output, padding: str, align_corners: bool) -> Output:
+def _position(n: Builder, at: Output, size: Output, padding: str, align_corners: bool) -> Output:
     """A place from -1 to 1 as one among `size` elements, inside for the paddings border and reflection."""
     one, two, half = (n.like(at, v) for v in (1, 2, 0.5))
     moved, last = n("Add", at, one), n("Subtract", size, one)

@@ -205,19 +205,19 @@ def _facts_of_ptx() -> dict[str, str]:
 
 
 def compiling(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _plain(config.get(name)) for name in COMPILING}
+    return {name: _to_json(config.get(name)) for name in COMPILING}
 
 
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:
     """The properties that the user has set, as JSON values, without those of the process."""
     return {
-        name: _plain(value)
+        name: _to_json(value)
         for name, value in config.get("given", {}).items()
-        if name not in LOCAL and isinstance(_plain(value), (bool, int, float, str))
+        if name not in LOCAL and isinstance(_to_json(value), (bool, int, float, str))
     }
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """A property's value for JSON: enumerators and element types become their names."""
     if isinstance(value, enum.Enum):
         return value.name
@@ -326,9 +326,7 @@ def _load(
         if "file" in tables:
             file = _weights_file(tables["file"], bool(config.get("ENABLE_MMAP", True)))
         memory = _memory(container, tables)
-    input_types, result = (
-        [TensorType(info.dtype, info.shape) for info in infos] for infos in (inputs, outputs)
-    )
+    types, result = ([TensorType(info.dtype, info.shape) for info in infos] for infos in (inputs, outputs))
     if file is not None:
         memory_by_section["file"] = file
 
@@ -336,7 +334,7 @@ def _load(
         for kind in kinds:
             container.verify(kind)
 
-    return stored_executable(tables, sections, memory, input_types, result, config, memory_by_section, check)
+    return stored_executable(tables, sections, memory, types, result, config, memory_by_section, check)
 
 
 def _fill_memory(

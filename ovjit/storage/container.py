@@ -32,7 +32,7 @@ from ovjit.disk.sealed import authentication_code, name_of_key
 from ovjit.disk.store import BLOBS
 from ovjit.errors import OvjitError
 from ovjit.hashes import same_bytes, sha256_for
-from ovjit.storage.mapped import ALIGNMENT, aligned, pin
+from ovjit.storage.mapped import ALIGNMENT, align, pin
 from ovjit.storage.tags import TAG_BYTES, Tag, tag
 
 MAGIC = BLOBS.kind
@@ -93,13 +93,13 @@ class Checksum:
 
     def add(self, piece: np.ndarray) -> None:
         rows = piece.size // (8 * _ROW)
-        aligned = rows * 8 * _ROW
-        words = piece[:aligned].view(_WORD).reshape(rows, _ROW)
+        end = rows * 8 * _ROW
+        words = piece[:end].view(_WORD).reshape(rows, _ROW)
         for first in range(0, rows, _CACHED_ROWS):
             some = words[first : first + _CACHED_ROWS]
             self._digest.update(np.add.reduce(some, axis=1).astype(_WORD, copy=False).data)
             self._columns += np.add.reduce(some, axis=0)
-        self._rest = piece[aligned:].tobytes() if aligned < piece.size else b""
+        self._rest = piece[end:].tobytes() if end < piece.size else b""
 
     def code(self) -> bytes:
         self._digest.update(self._columns.astype("<u8", copy=False).data)
@@ -359,7 +359,7 @@ class Container:
     def memory(self, kind: str, spans: Iterable[tuple[int, int]]) -> np.ndarray:
         """The verified content of a section as memory for kernels. Later changes of a mapped file do not
         affect the bytes at `spans` (offset, size)."""
-        memory = pin(aligned(self.sections[kind]), spans)
+        memory = pin(align(self.sections[kind]), spans)
         self.verify(kind, memory.data)
         return memory
 

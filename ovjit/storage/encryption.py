@@ -15,13 +15,13 @@ MARK = b"OVJITENC"
 PROPERTY = "CACHE_ENCRYPTION_CALLBACKS"
 
 
-def encrypted(blob: bytes, settings: Mapping[str, Any]) -> bytes:
+def encrypt(blob: bytes, settings: Mapping[str, Any]) -> bytes:
     """The blob as it leaves the process: as it is without the property."""
     callbacks = settings.get(PROPERTY)
-    return MARK + _called(callbacks[0], blob) if callbacks else blob
+    return MARK + _apply(callbacks[0], blob) if callbacks else blob
 
 
-def decrypted(data: memoryview, settings: Mapping[str, Any]) -> memoryview:
+def decrypt(data: memoryview, settings: Mapping[str, Any]) -> memoryview:
     """The blob in `data`. BlobError if it is encrypted and the property is not given."""
     if bytes(data[: len(MARK)]) != MARK:
         return data
@@ -30,10 +30,10 @@ def decrypted(data: memoryview, settings: Mapping[str, Any]) -> memoryview:
         raise BlobError(
             f"the blob is encrypted: pass {PROPERTY} with the functions that it was exported with"
         )
-    return memoryview(_called(callbacks[1], bytes(data[len(MARK) :])))
+    return memoryview(_apply(callbacks[1], bytes(data[len(MARK) :])))
 
 
-def _called(function: Callable[[bytes], Any], content: bytes) -> bytes:
+def _apply(function: Callable[[bytes], Any], content: bytes) -> bytes:
     result = function(content)
     if isinstance(result, str):
         return result.encode()

@@ -47,7 +47,7 @@ def read_file(path: str, use_mmap: bool) -> memoryview:
         return memoryview(MappedFile(descriptor, 0, access=mmap.ACCESS_READ))
 
 
-def aligned(section: memoryview) -> np.ndarray:
+def align(section: memoryview) -> np.ndarray:
     """The section's bytes at a multiple of 64: in place if that is one and the memory is read-only."""
     array = np.frombuffer(section, np.uint8)
     return array if section.readonly and array.ctypes.data % ALIGNMENT == 0 else own_copy(section)

@@ -24,7 +24,7 @@ from ovjit.graph.ports import PortInfo
 from ovjit.hashes import sha256
 from ovjit.storage.blob import Imported, Merge, Moved, header_for, load_container, save_blob, sections_of
 from ovjit.storage.container import BlobError, Container, code_in, container_parts
-from ovjit.storage.encryption import MARK, PROPERTY, decrypted, encrypted
+from ovjit.storage.encryption import MARK, PROPERTY, decrypt, encrypt
 from ovjit.storage.graph_format import parse
 from ovjit.storage.kept_memory import KeptMemory
 from ovjit.storage.mapped import read_file
@@ -110,7 +110,7 @@ def load_checked(
         if not stat.S_ISREG(status.st_mode):
             raise Untrusted("it is not a regular file")
         check_owner(path, status)  # other writers could truncate it while it is mapped
-        container = Container(decrypted(read_file(path, use_mmap), settings or {}))
+        container = Container(decrypt(read_file(path, use_mmap), settings or {}))
         if not is_its(container.sections["header"]):
             raise BlobError("the file is the cached blob of another model")
         reason = container.why_foreign(key)
@@ -139,7 +139,7 @@ def _keep(path: str, imported: Imported, source: str, key: bytes, room: KeptMemo
     try:
         if imported.config.get(PROPERTY):
             blob = save_blob(imported.executable, imported.inputs, imported.outputs, imported.config, source)
-            write_whole(path, encrypted(blob, imported.config))
+            write_whole(path, encrypt(blob, imported.config))
         else:
             write_plain(path, imported, source, key, room)
         prune(folder, MAX_BYTES)

@@ -185,19 +185,17 @@ def known_digest(graph: Graph, folder: str, key: bytes, lasting: bool) -> str:
     """
     arrays = Arrays()
     tables = dump(encode_graph(graph, arrays))
-    locations = [origin_of(array) for array in arrays.parts]
-    files = {location[0] for location in locations if location is not None}
-    spared = sum(
-        a.nbytes for a, location in zip(arrays.parts, locations, strict=True) if location is not None
-    )
+    spans = [origin_of(array) for array in arrays.parts]
+    files = {span[0] for span in spans if span is not None}
+    spared = sum(a.nbytes for a, span in zip(arrays.parts, spans, strict=True) if span is not None)
     if spared < WORTH_BYTES or not all(file.is_unchanged() for file in files):
         return digest_of(tables, arrays)
     name = sha256_for(sum(array.nbytes for array in arrays.parts) - spared)(tables)
-    for array, location in zip(arrays.parts, locations, strict=True):
-        if location is None:
+    for array, span in zip(arrays.parts, spans, strict=True):
+        if span is None:
             name.update(raw_bytes(array).data)
         else:
-            name.update(dump([*location[0].state, location[1], array.nbytes]))
+            name.update(dump([*span[0].state, span[1], array.nbytes]))
     label = name.hexdigest()[:40]
     recorded = read_record(folder, store.SOURCES, label, key)
     if recorded is not None:

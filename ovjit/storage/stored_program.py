@@ -46,7 +46,7 @@ from ovjit.records import NamedTuple
 from ovjit.storage import tags
 from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, Reader, dump, encode, encode_dims, parse, read_dims
-from ovjit.storage.mapped import aligned
+from ovjit.storage.mapped import align
 
 if TYPE_CHECKING:
     from ovjit.compiler.options import Context
@@ -618,7 +618,7 @@ def _read_starts(
 def _read_start(row: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
     """The executable of a program that is stored inside of another one."""
     sections = {kind: array.data.toreadonly() for kind, array in row["sections"].items()}
-    memory = aligned(sections["packed"])
+    memory = align(sections["packed"])
     inputs, outputs = ([TensorType(dtype, dims) for dtype, dims in row[end]] for end in ("inputs", "outputs"))
     return stored_executable(parse(sections["program"], "program"), sections, memory, inputs, outputs, config)
 

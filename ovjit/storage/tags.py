@@ -54,17 +54,13 @@ class Tag:
 
     def code(self) -> bytes:
         self._sums[self._filled :] = self._begun
-        remaining, level = self._sums, 1
-        while remaining.size >= BLOCK_BYTES:
-            sums = np.empty(
-                remaining.size // BLOCK_BYTES * SUM_BYTES + remaining.size % BLOCK_BYTES, np.uint8
-            )
-            _hash(remaining, _keys(self._key, level), sums)
-            remaining, level = sums, level + 1
+        data, level = self._sums, 1
+        while data.size >= BLOCK_BYTES:
+            sums = np.empty(data.size // BLOCK_BYTES * SUM_BYTES + data.size % BLOCK_BYTES, np.uint8)
+            _hash(data, _keys(self._key, level), sums)
+            data, level = sums, level + 1
         length = self._size.to_bytes(8, "little")
-        return authentication_code(self._key, _PURPOSE, self._kind.encode(), length, remaining.data)[
-            :TAG_BYTES
-        ]
+        return authentication_code(self._key, _PURPOSE, self._kind.encode(), length, data.data)[:TAG_BYTES]
 
 
 def tag(key: bytes, kind: str, content: Any) -> bytes:

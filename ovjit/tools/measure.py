@@ -190,10 +190,8 @@ def _write(options: argparse.Namespace, results: Sequence[Result], rows: Sequenc
             "PERFORMANCE_HINT NUM_STREAMS INFERENCE_NUM_THREADS INFERENCE_PRECISION_HINT EXECUTION_MODE_HINT"
         )
         first = results[0].subject.compiled
-        supported = first.get_property("SUPPORTED_PROPERTIES")
-        properties = {
-            name: _json_value(first.get_property(name)) for name in names.split() if name in supported
-        }
+        keys = first.get_property("SUPPORTED_PROPERTIES")
+        properties = {name: _json_value(first.get_property(name)) for name in names.split() if name in keys}
         options.dump_config.write_text(json.dumps({options.target_device: properties}, indent=1))
     if options.exec_graph_path:
         import ovjit as ov

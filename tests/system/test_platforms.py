@@ -117,7 +117,7 @@ words = request._job.words
 assert began <= words[runner.STARTED] <= words[runner.ENDED] <= runner.clock()
 from ovjit.storage import mapped, origins
 pathlib.Path("large").write_bytes(bytes(range(256)) * (mapped.SMALLEST_MAPPED // 256))
-memory = mapped.aligned(mapped.read_file("large", True))
+memory = mapped.align(mapped.read_file("large", True))
 own = mapped.pin(memory, [(0, 64)])
 assert isinstance(own.base, numpy.ndarray) and own.ctypes.data != memory.ctypes.data and own[255] == 255
 assert not origins.Origin("large", origins.file_state(os.stat("large"))).is_settled()

@@ -233,10 +233,10 @@ class CompiledModel:
             )
         from ovjit.storage.blob import save_blob
         from ovjit.storage.container import write_in_pieces
-        from ovjit.storage.encryption import encrypted
+        from ovjit.storage.encryption import encrypt
 
         blob = save_blob(self._executable, self._input_infos, self._output_infos, self._config)
-        blob = encrypted(blob, self._config)
+        blob = encrypt(blob, self._config)
         if model_stream is ONLY:
             return io.BytesIO(blob)
         write_in_pieces(model_stream, blob)

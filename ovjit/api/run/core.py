@@ -104,16 +104,14 @@ def parse_device(name: Any, config: Any = None) -> Device:
         _refuse(name, head)
     if colon and head == "CPU":
         _refuse(name, name)
-    priorities = (
-        config.get("MULTI_DEVICE_PRIORITIES") if isinstance(config, Mapping) and head != "CPU" else None
-    )
-    priorities = getattr(priorities, "value", priorities)
-    if isinstance(priorities, str) and devices not in ("", priorities):
+    names = config.get("MULTI_DEVICE_PRIORITIES") if isinstance(config, Mapping) and head != "CPU" else None
+    names = getattr(names, "value", names)
+    if isinstance(names, str) and devices not in ("", names):
         raise DeviceError(
-            f"Device priority / ID mismatch: MULTI_DEVICE_PRIORITIES is {priorities!r}, but the device name "
+            f"Device priority / ID mismatch: MULTI_DEVICE_PRIORITIES is {names!r}, but the device name "
             f"is {name!r}"
         )
-    listed = (priorities if isinstance(priorities, str) and not devices else devices).split(",")
+    listed = (names if isinstance(names, str) and not devices else devices).split(",")
     chosen = [part.partition("(")[0] for part in listed if part]
     if head in ("MULTI", "HETERO", "BATCH") and not chosen:
         raise DeviceError(
@@ -336,9 +334,9 @@ class Core:
         settings = self._config_for(device, config)
         data = _blob_bytes(model_stream, settings["ENABLE_MMAP"])
         from ovjit.storage.blob import load_blob
-        from ovjit.storage.encryption import decrypted
+        from ovjit.storage.encryption import decrypt
 
-        data = decrypted(data, settings)
+        data = decrypt(data, settings)
         stored = load_blob(data, _merge(settings, device))
         return _imported(stored, stored.config["name"] or "Model0", device)
 
@@ -468,10 +466,8 @@ class Core:
         if device_name in DEVICES or device_name in self._plugins:
             raise UnsupportedError(f"Device with {device_name!r} name is registered already")
         name = os.fspath(plugin)
-        library = (
-            name if os.path.dirname(name) or name.endswith((".so", ".dll", ".dylib")) else f"lib{name}.so"
-        )
-        self._plugins[device_name] = library
+        path = name if os.path.dirname(name) or name.endswith((".so", ".dll", ".dylib")) else f"lib{name}.so"
+        self._plugins[device_name] = path
 
     def register_plugins(self, xml_config_file: Any) -> None:
         """As `register_plugin`, for all devices of a plugins file. RuntimeError if it cannot be read."""

@@ -115,9 +115,8 @@ class Place:
         self, output_name: str | None = None, output_port_index: int | None = None
     ) -> Place | None:
         """The tensor that an operation or its output port makes."""
-        has_outputs = self._kind in ("operation", "output")
-        tensors = self._tensors_at(output_name, output_port_index) if has_outputs else []
-        return self._tensor_of(tensors[0]) if len(tensors) == 1 else None
+        data = self._data_at(output_name, output_port_index) if self._kind in ("operation", "output") else []
+        return self._tensor_of(data[0]) if len(data) == 1 else None
 
     def get_source_tensor(
         self, input_name: str | None = None, input_port_index: int | None = None
@@ -163,7 +162,7 @@ class Place:
             return False
         return bool(self._data() == other._data())
 
-    def _tensors_at(self, name: str | None, index: int | None) -> list[Any]:
+    def _data_at(self, name: str | None, index: int | None) -> list[Any]:
         if self._kind != "operation":
             return [self._data()]
         return [self._outputs()[i] for i in self._output_indices(name, index)]
@@ -175,7 +174,7 @@ class Place:
         return [i for i in ports if index is None or i == index]
 
     def _targets(self, name: str | None, index: int | None) -> list[tuple[Any, int]]:
-        return [port for data in self._tensors_at(name, index) for port in self._takers(data)]
+        return [port for data in self._data_at(name, index) for port in self._takers(data)]
 
     def _input_index(self, name: str | None, index: int | None) -> int | None:
         ports = {i: data for i, data in enumerate(self._inputs()) if data is not None}
@@ -222,21 +221,21 @@ class InputModel:
         self._original: Model | None = None  # the model as it was read, where another form is edited
         self._extensions = extensions  # how many have been added that reading depends on
         self._read_extensions = extensions()
-        self._current_model: Model | None = None
+        self._current: Model | None = None
         self._unfit = False  # edits have left shapes or types that do not fit, so far
         self._edited = False
         with contextlib.suppress(OpConversionFailure):
             if read_editable is None:
-                self._current_model = read()
+                self._current = read()
             else:
                 self._original = read()
 
     @property
     def _model(self) -> Model:
-        if self._current_model is None:  # what can convert the rest may have been added meanwhile
+        if self._current is None:  # what can convert the rest may have been added meanwhile
             self._read_extensions = self._extensions()
-            self._current_model = self._read_editable()
-        return self._current_model
+            self._current = self._read_editable()
+        return self._current
 
     def _tensors(self) -> list[Output]:
         return [
@@ -466,16 +465,15 @@ class InputModel:
         where extensions were added meanwhile."""
         newer = self._read_extensions != self._extensions()
         if self._read_editable is self._read:
-            self._current_model = None if newer else self._current_model
+            self._current = None if newer else self._current
             return self._model
         if self._original is None or newer:
             self._read_extensions = self._extensions()
             self._original = self._read()
-        if self._current_model is not None:
-            models = self._current_model, self._original
-            for edited, original in zip(*(m.get_parameters() for m in models), strict=True):
-                original.set_partial_shape(edited.get_partial_shape())
-                original.set_element_type(edited.get_element_type())
+        if self._current is not None:
+            for new, old in zip(self._current.get_parameters(), self._original.get_parameters(), strict=True):
+                old.set_partial_shape(new.get_partial_shape())
+                old.set_element_type(new.get_element_type())
             self._unfit = True
         return self._original
 

@@ -152,10 +152,9 @@ class Graph:
         needed, waiting = set[Operation](), list(self.outputs)
         read = set(waiting)
         while waiting:
-            producer = self.producer(waiting.pop())
-            if producer is None or producer[0] in needed:
+            maker, _ = self.producer(waiting.pop()) or (None, 0)
+            if maker is None or maker in needed:
                 continue
-            maker = producer[0]
             needed.add(maker)
             more = [t for t in (*maker.inputs, *maker.captured) if t is not None and t not in read]
             read.update(more)

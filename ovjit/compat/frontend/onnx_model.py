@@ -100,17 +100,16 @@ class OnnxInputModel(InputModel):
         return None if tensor is None else self._of_tensor(tensor)
 
     def get_place_by_operation_name(self, operation_name: str) -> Place | None:
-        named = (o for o in self._graph.operations if operation_name and o.name == operation_name)
-        operation = next(named, None)
-        return None if operation is None else OnnxPlace(self._graph, "operation", operation)
+        node = next((o for o in self._graph.operations if operation_name and o.name == operation_name), None)
+        return None if node is None else OnnxPlace(self._graph, "operation", node)
 
     # -- types and shapes ------------------------------------------------------------------------------------
 
     def _descriptor(self, tensor: Tensor) -> Any:
         """The output of the graph as it is now that is a tensor, None where it cannot be read."""
-        if not self._edited and self._current_model is not None:
+        if not self._edited and self._current is not None:
             if not self._ports:
-                ports = (port for node in self._current_model._walk() for port in node.outputs())
+                ports = (port for node in self._current._walk() for port in node.outputs())
                 self._ports = {name: port for port in ports for name in port._tensor._names}
             return self._ports.get(tensor.name)
         state = self._graph.state()
@@ -317,17 +316,17 @@ class OnnxInputModel(InputModel):
     # -- reading ---------------------------------------------------------------------------------------------
 
     def _forget_model(self) -> None:
-        self._edited, self._current_model = True, None
+        self._edited, self._current = True, None
 
     def _read_now(self) -> Model:
         """The model of the graph as it is now."""
         if not self._edited:
             return self._model
-        if self._current_model is None or self._read_extensions != self._extensions():
+        if self._current is None or self._read_extensions != self._extensions():
             self._read_extensions = self._extensions()
-            self._current_model = self._proto_read(self._graph.to_proto())
-            self._finish(self._current_model)
-        return self._current_model
+            self._current = self._proto_read(self._graph.to_proto())
+            self._finish(self._current)
+        return self._current
 
     def _finish(self, model: Model) -> None:
         """Names and shapes that ONNX's files cannot hold."""

@@ -243,10 +243,8 @@ def _rotary(c: Config, size: float, arch: str) -> tuple[dict[str, Any], dict[str
     if kind == "yarn":
         return result | _yarn(r), {}
     if kind != "longrope" or arch != "phi3":
-        supported = "linear, llama3, yarn and, of phi3, longrope"
-        raise UnsupportedError(
-            f"rotary positions scaled by {kind!r} are not supported; supported: {supported}"
-        )
+        kinds = "linear, llama3, yarn and, of phi3, longrope"
+        raise UnsupportedError(f"rotary positions scaled by {kind!r} are not supported; supported: {kinds}")
     factor = c.real("max_position_embeddings") / original
     longer = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 and original > 1 else 1.0
     result |= {"rope.scaling.type": "longrope", "rope.scaling.factor": factor}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import ModelError, UnsupportedError, unreadable
-from ovjit.readers.failures import located
+from ovjit.readers.failures import name_errors
 from ovjit.readers.ir.weights import open_regular
 from ovjit.records import NamedTuple
 
@@ -176,25 +176,20 @@ def is_later_part(path: str | os.PathLike[str]) -> bool:
 def open_gguf(path: str) -> GgufFile:
     """The contents of a file, and of the other parts if it is the first of several; tensors stay mapped.
     ModelError for what is damaged, and for parts that are not there or of another model."""
-    first_file = _open(path)
-    count = _count(first_file, "split.count", path)
+    first = _open(path)
+    count = _count(first, "split.count", path)
     if count < 2:
-        return first_file
+        return first
     name = _PART.search(path)
-    if (
-        name is None
-        or int(name[2]) != count
-        or _count(first_file, "split.no", path) != 0
-        or int(name[1]) != 1
-    ):
-        first = f"-00001-of-{count:05}.gguf"
-        raise ModelError(f"the file is one of {count} parts of a model: give the first part, named *{first}")
-    tensors = dict(first_file.tensors)
+    if name is None or int(name[2]) != count or _count(first, "split.no", path) != 0 or int(name[1]) != 1:
+        end = f"-00001-of-{count:05}.gguf"
+        raise ModelError(f"the file is one of {count} parts of a model: give the first part, named *{end}")
+    tensors = dict(first.tensors)
     for number in range(1, count):
         where = f"{path[: name.start()]}-{number + 1:05}-of-{count:05}.gguf"
         if not os.path.isfile(where):
             raise ModelError(f"the part {where!r} of the model is missing")
-        with located(where):
+        with name_errors(where):
             part = _open(where)
         if (_count(part, "split.no", where), _count(part, "split.count", where)) != (number, count):
             raise ModelError(f"{where!r} is not part {number + 1} of {count}, contrary to its name")
@@ -202,10 +197,10 @@ def open_gguf(path: str) -> GgufFile:
         if twice:
             raise ModelError(f"the tensor {min(twice)!r} is in {where!r} and in an earlier part")
         tensors |= part.tensors
-    stated = first_file.metadata.get("split.tensors.count", len(tensors))
+    stated = first.metadata.get("split.tensors.count", len(tensors))
     if stated != len(tensors):
         raise ModelError(f"the parts have {len(tensors)} tensors, but the first part states {stated!r:.80}")
-    return GgufFile(first_file.metadata, tensors)
+    return GgufFile(first.metadata, tensors)
 
 
 def _count(file: GgufFile, name: str, path: str) -> int:

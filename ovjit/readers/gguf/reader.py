@@ -11,7 +11,7 @@ from typing import Any
 
 from ovjit.api.model.boundary import Result
 from ovjit.api.model.model import Model
-from ovjit.readers.failures import located
+from ovjit.readers.failures import name_errors
 from ovjit.readers.gguf.attention import Attention, Inputs, capped
 from ovjit.readers.gguf.flat import FlatAttention, FlatInputs
 from ovjit.readers.gguf.header import open_gguf
@@ -31,7 +31,7 @@ def read_gguf(path: str | os.PathLike[str], flat: bool = False) -> Model:
     the tensors that are not read.
     """
     where = os.fsdecode(path)
-    with located(where, TypeError, ValueError, AttributeError):
+    with name_errors(where, TypeError, ValueError, AttributeError):
         file = open_gguf(where)
         settings = Settings(file.metadata)
         model = decoder(Weights(file, settings), flat)
@@ -85,7 +85,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """A file's metadata as they are in `rt_info["gguf"]`, without its tensors. RuntimeError that names the
     file and what is wrong."""
     where = os.fsdecode(path)
-    with located(where, TypeError, ValueError, AttributeError):
+    with name_errors(where, TypeError, ValueError, AttributeError):
         return _as_info(open_gguf(where).metadata)
 
 

@@ -22,7 +22,7 @@ from ovjit.errors import ModelError, UnsupportedError, no_front_end, unreadable
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import PLUGIN_OPSET, Op, find_op
 from ovjit.graph.shapes import Dim
-from ovjit.readers.failures import listed
+from ovjit.readers.failures import list_missing
 from ovjit.readers.formats import looks_like_xml
 from ovjit.readers.ir.weights import constant_values, load_weights, open_regular
 from ovjit.readers.ir.xml import Layer, Net, nested_nets, ordered_layers, parse_net, read_int
@@ -186,7 +186,7 @@ def _find_ops(net: Net, extensions: Mapping[tuple[str, str], type]) -> dict[tupl
         kind, version = next((x.type, x.version) for x in layers if (x.type, x.version) not in records)
         raise UnsupportedError(
             f"Opset {version or '(none)'} doesn't contain the operation with type: {kind[:80]}. "
-            f"The operations of the model that ovjit does not implement are: {listed(missing)}"
+            f"The operations of the model that ovjit does not implement are: {list_missing(missing)}"
         )
     return records
 

@@ -10,7 +10,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers import factorization, rotations
-from ovjit.readers.filters import convolved
+from ovjit.readers.filters import apply_filters
 from ovjit.readers.jax.reader import JaxNode, element_type
 from ovjit.readers.jax.registry import primitive
 from ovjit.readers.jax.shapes import dilated
@@ -101,7 +101,7 @@ def conv_general_dilated(n: JaxNode) -> Any:
         "dilations": [int(d) for d in n.params["rhs_dilation"]] or [1], "pads_begin": [a for a, _ in pads],
         "pads_end": [b for _, b in pads], "auto_pad": "explicit",
     }  # fmt: skip
-    result = convolved(n, x, w, groups, **options)
+    result = apply_filters(n, x, w, groups, **options)
     result = n.squeeze(result, [2]) if flat else result
     back = list(numbers.out_spec)
     result = n.transpose(result, [back.index(i) for i in range(len(back))])
@@ -126,10 +126,10 @@ def cholesky(n: JaxNode) -> Any:
 @primitive("lu")
 def lu(n: JaxNode) -> Any:
     """Both factors in one matrix, the row with which each one was exchanged, and the order of all rows."""
-    elimination = factorization.eliminated(n, factorization.stacked(n, n[0]))
+    elimination = factorization.eliminate(n, factorization.stack_matrices(n, n[0]))
     steps = n.slice(elimination.swaps, 1, 0, min(n.dims(n[0])[-2:]))
     result = [(elimination.packed, 2), (n.convert(steps, "i32"), 1), (n.convert(elimination.order, "i32"), 1)]
-    return [factorization.unstacked(n, value, n[0], core_rank) for value, core_rank in result]
+    return [factorization.unstack(n, value, n[0], core_rank) for value, core_rank in result]
 
 
 @primitive("qr")
@@ -139,19 +139,19 @@ def qr(n: JaxNode) -> Any:
     rows, columns = n.dims(n[0])[-2:]
     least = min(rows, columns)
     row_count = rows if n.params["full_matrices"] else least
-    packed, factors = factorization.reflected(n, factorization.stacked(n, n[0]))
+    packed, factors = factorization.reflect(n, factorization.stack_matrices(n, n[0]))
     above = n.const(np.arange(rows)[:, None] <= np.arange(columns))
     upper = n.slice(n("Select", above, packed, n.like(packed, 0)), 1, 0, row_count)
     one = n.spread(n.like(packed, np.eye(rows, row_count)), [n.dims(packed)[0], rows, row_count])
-    q = factorization.multiplied(n, packed, factors, one, n.const(least), False)
-    return [factorization.unstacked(n, value, n[0], 2) for value in (q, upper)]
+    q = factorization.apply_reflections(n, packed, factors, one, n.const(least), False)
+    return [factorization.unstack(n, value, n[0], 2) for value in (q, upper)]
 
 
 def _whole(n: JaxNode) -> Output:
     """The matrices in f64, stacked. UnsupportedError where only some of their values are asked for."""
     if n.params.get("subset_by_index") is not None:
         raise UnsupportedError("a part of the values is not supported")
-    return n.convert(factorization.stacked(n, n[0]), "f64")
+    return n.convert(factorization.stack_matrices(n, n[0]), "f64")
 
 
 @primitive("svd")
@@ -159,9 +159,7 @@ def svd(n: JaxNode) -> Any:
     u, s, v = rotations.singular(n, _whole(n), bool(n.params["full_matrices"]))
     result = [(s, 1), (u, 2), (n.transpose(v, [0, 2, 1]), 2)]
     result = result if n.params["compute_uv"] else result[:1]
-    return [
-        n.convert(factorization.unstacked(n, x, n[0], core_rank), n.dtype(n[0])) for x, core_rank in result
-    ]
+    return [n.convert(factorization.unstack(n, x, n[0], core_rank), n.dtype(n[0])) for x, core_rank in result]
 
 
 @primitive("eigh")
@@ -173,6 +171,4 @@ def eigh(n: JaxNode) -> Any:
     x = n("Select", n.const(lower if n.params["lower"] else lower.T), x, transposed)
     values, vectors = rotations.symmetric(n, x)
     result = [(vectors, 2), (values, 1)]
-    return [
-        n.convert(factorization.unstacked(n, x, n[0], core_rank), n.dtype(n[0])) for x, core_rank in result
-    ]
+    return [n.convert(factorization.unstack(n, x, n[0], core_rank), n.dtype(n[0])) for x, core_rank in result]

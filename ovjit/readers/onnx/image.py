@@ -11,7 +11,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
-from ovjit.readers.volumes import sampled
+from ovjit.readers.volumes import sample
 from ovjit.records import NamedTuple
 
 _END = (1 << 63) - 1
@@ -46,7 +46,7 @@ def grid_sample(n: OnnxNode) -> Any:
         if modes[mode] == "bicubic":
             raise UnsupportedError("cubic sampling of volumes is not supported")
         n.limited(1 << rank - 2, "samples of volumes", MOST_NODES)
-        return sampled(n, n[0], n[1], mode == "nearest", padding, aligned)
+        return sample(n, n[0], n[1], mode == "nearest", padding, aligned)
     return n("GridSample", n[0], n[1], align_corners=aligned, mode=modes[mode], padding_mode=padding)
 
 

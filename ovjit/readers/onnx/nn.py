@@ -12,7 +12,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import ANY, Interval, compatible_shapes, is_static, text
-from ovjit.readers.filters import convolved
+from ovjit.readers.filters import apply_filters
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op, onnx_ops
 
@@ -85,7 +85,7 @@ def convolve(n: OnnxNode, x: Output, w: Output, bias: Output | None) -> Output:
     group = n.attr("group", 1)
     if group < 1:
         raise ModelError(f"group should be positive, not {group}")
-    out = convolved(n, x, w, group, **window.attributes("dilations"))
+    out = apply_filters(n, x, w, group, **window.attributes("dilations"))
     return out if bias is None else n("Add", n.without_biases(out), n.per_channel(bias, rank))
 
 
@@ -120,7 +120,7 @@ def conv_transpose(n: OnnxNode) -> Any:
             window.begin[i], window.end[i] = (less, more) if upper else (more, less)
         window.auto_pad = "explicit"
     how = window.attributes("dilations")
-    out = convolved(n, x, w, n.attr("group", 1), transposed=True, **how, output_padding=extra)
+    out = apply_filters(n, x, w, n.attr("group", 1), transposed=True, **how, output_padding=extra)
     if cut:
         out = _middle(n, out, list(output_shape)[-dims:], upper)
     return out if bias is None else n("Add", out, n.per_channel(bias, dims + 2))

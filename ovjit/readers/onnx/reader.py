@@ -18,7 +18,7 @@ from ovjit.api.model.node import Output
 from ovjit.api.tensors.memory import encode_strings
 from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.readers.build import Builder, Draft
-from ovjit.readers.failures import located
+from ovjit.readers.failures import name_errors
 from ovjit.readers.ir.weights import mapped_or_read, open_regular
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.checks import (
@@ -128,7 +128,7 @@ def read_opened(
     parsed_file: Opened, converters: Mapping[str, Rule] | None = None, all_inputs: bool = False
 ) -> Model:
     """The Model of what was parsed, by `read_onnx`'s options."""
-    with located(parsed_file.where, TypeError, ValueError, AttributeError):
+    with name_errors(parsed_file.where, TypeError, ValueError, AttributeError):
         model = Reader(parsed_file.proto, parsed_file.external, converters).read(all_inputs)
         model._of_one_file = not parsed_file.external.used
         return model

@@ -18,7 +18,7 @@ from ovjit.api.model.node import Node, Output
 from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.build import Builder, Draft
-from ovjit.readers.failures import located
+from ovjit.readers.failures import name_errors
 from ovjit.readers.ir.weights import mapped_or_read, open_regular
 from ovjit.readers.rows import Rule
 from ovjit.readers.tflite.choices import check_options
@@ -71,7 +71,7 @@ def read_tflite(
     if not has_magic(content):
         why = "The file is not a TensorFlow Lite file: the identifier TFL3 is missing."
         raise ModelError(unreadable(path, why))
-    with located(where), damaged():
+    with name_errors(where), damaged():
         return Reader(open_file(content), converters, plain).read()
 
 

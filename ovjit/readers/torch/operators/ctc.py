@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ovjit.api.model.node import Output
-from ovjit.readers.counted import counted
+from ovjit.readers.counted import repeat_steps
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.losses import MEAN, NONE, reduced_loss
 from ovjit.readers.torch.registry import aten
@@ -97,7 +97,7 @@ def _log_likelihood(n: Call, x: Output, labels: Output, steps: Output, lengths: 
         result = n("Add", n("Add", total, most), emission)
         return [n("Select", n("Less", t, n.unsqueeze(steps, [1])), result, alpha)]
 
-    alpha = counted(n, n.index(n.size(x, 0)), [start], step, [x, labels, skips, steps])[0]
+    alpha = repeat_steps(n, n.index(n.size(x, 0)), [start], step, [x, labels, skips, steps])[0]
     last = n("Multiply", n.unsqueeze(lengths, [1]), n.const(2))
     has_labels = n("Greater", last, n.const(0))
     before = n("GatherElements", alpha, n("Maximum", n("Subtract", last, n.const(1)), n.const(0)), axis=1)

@@ -6,18 +6,18 @@ from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers.counted import counted
+from ovjit.readers.counted import repeat_steps
 from ovjit.readers.factorization import (
     Eliminated,
+    apply_reflections,
     cholesky,
-    eliminated,
-    exchanged,
+    eliminate,
+    exchange_rows,
     identity,
-    multiplied,
-    places,
-    reflected,
-    stacked,
-    unstacked,
+    indices,
+    reflect,
+    stack_matrices,
+    unstack,
 )
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
@@ -37,18 +37,18 @@ def _first(n: Call, value: Output, axis: int, count: Any) -> Output:
 def lu(n: Call, x: Output, pivot: bool = True) -> list[Output]:
     if not pivot:
         raise UnsupportedError("LU without pivoting is not supported")
-    elimination = eliminated(n, stacked(n, x))
+    elimination = eliminate(n, stack_matrices(n, x))
     if n.op == "aten::linalg_lu":
         return _unpack(n, x, elimination)
     rows = _first(n, n("Add", elimination.swaps, n.const(1)), 1, _least(n, x))
-    result = [unstacked(n, elimination.packed, x, 2), unstacked(n, n.convert(rows, "i32"), x, 1)]
-    return [*result, unstacked(n, n.convert(elimination.failed, "i32"), x, 0)]
+    result = [unstack(n, elimination.packed, x, 2), unstack(n, n.convert(rows, "i32"), x, 1)]
+    return [*result, unstack(n, n.convert(elimination.failed, "i32"), x, 0)]
 
 
 def _unpack(n: Call, x: Output, elimination: Eliminated) -> list[Output]:
     """P, L and U"""
     return [
-        _permutation(n, x, elimination.order, places(n, elimination.packed, 1)),
+        _permutation(n, x, elimination.order, indices(n, elimination.packed, 1)),
         *_triangles(n, x, elimination.packed),
     ]
 
@@ -56,16 +56,16 @@ def _unpack(n: Call, x: Output, elimination: Eliminated) -> list[Output]:
 def _permutation(n: Call, like: Output, order: Output, rows: Output) -> Output:
     """P, by the row at each place and the places of rows."""
     moved = n("Equal", n.unsqueeze(rows, [1]), n.unsqueeze(order, [1]))
-    return unstacked(n, n.convert(moved, n.dtype(like)), like, 2)
+    return unstack(n, n.convert(moved, n.dtype(like)), like, 2)
 
 
 def _triangles(n: Call, like: Output, packed: Output) -> list[Output]:
     """L and U of both in one matrix."""
     least = _least(n, like)
     lower = n.also("tril", _first(n, packed, 2, least), -1)
-    unit = identity(n, places(n, lower, 1), places(n, lower, 2), n.dtype(like))
+    unit = identity(n, indices(n, lower, 1), indices(n, lower, 2), n.dtype(like))
     upper = n.also("triu", _first(n, packed, 1, least))
-    return [unstacked(n, v, like, 2) for v in (n("Add", lower, unit), upper)]
+    return [unstack(n, v, like, 2) for v in (n("Add", lower, unit), upper)]
 
 
 def _order(n: Call, pivots: Output, rows: Output) -> Output:
@@ -74,11 +74,11 @@ def _order(n: Call, pivots: Output, rows: Output) -> Output:
     def step(k: Output, state: list[Output], others: list[Output]) -> list[Output]:
         order, (swaps, rows) = state[0], others
         best = n("Gather", swaps, n.unsqueeze(k, [0]), 1)
-        return [n("Gather", order, exchanged(n, rows, k, best), 1, batch_dims=1)]
+        return [n("Gather", order, exchange_rows(n, rows, k, best), 1, batch_dims=1)]
 
     swaps = n("Subtract", n.convert(pivots, "i64"), n.const(1))
     start = n("Broadcast", n.unsqueeze(rows, [0]), n("Concat", n.dim_of(swaps, 0), n.dim_of(rows, 0), axis=0))
-    return counted(n, n.index(n.size(swaps, 1)), [start], step, [swaps, start])[0]
+    return repeat_steps(n, n.index(n.size(swaps, 1)), [start], step, [swaps, start])[0]
 
 
 def _pivots(n: Call, pivots: Output) -> Output:
@@ -90,12 +90,12 @@ def _pivots(n: Call, pivots: Output) -> Output:
 def lu_unpack(
     n: Call, x: Output, LU_pivots: Any, unpack_data: bool = True, unpack_pivots: bool = True
 ) -> Any:
-    packed = stacked(n, x)
+    packed = stack_matrices(n, x)
     nothing = n.const([], n.dtype(x))
     parts = _triangles(n, x, packed) if unpack_data else [nothing, nothing]
     if not unpack_pivots:
         return [nothing, *parts]
-    rows = places(n, packed, 1)
+    rows = indices(n, packed, 1)
     order = _order(n, _pivots(n, LU_pivots), rows)
     return [_permutation(n, x, order, rows), *parts]
 
@@ -116,36 +116,36 @@ def lu_solve(
 
 @aten("geqrf")
 def geqrf(n: Call, x: Output) -> list[Output]:
-    packed, factors = reflected(n, stacked(n, x))
-    return [unstacked(n, packed, x, 2), unstacked(n, _first(n, factors, 1, _least(n, x)), x, 1)]
+    packed, factors = reflect(n, stack_matrices(n, x))
+    return [unstack(n, packed, x, 2), unstack(n, _first(n, factors, 1, _least(n, x)), x, 1)]
 
 
 @aten("linalg_qr", "qr")
 def qr(n: Call, x: Output, mode: str = "reduced", some: bool = True) -> list[Output]:
     mode = "complete" if not some else mode
-    a = stacked(n, x)
-    packed, factors = reflected(n, a)
+    a = stack_matrices(n, x)
+    packed, factors = reflect(n, a)
     count = n.size(a, 1) if mode == "complete" else _least(n, a)
-    upper = unstacked(n, n.also("triu", _first(n, packed, 1, count)), x, 2)
+    upper = unstack(n, n.also("triu", _first(n, packed, 1, count)), x, 2)
     if mode == "r":
         return [n.const([], n.dtype(x)), upper]
     steps = n.index(_least(n, a))
-    return [unstacked(n, _product(n, packed, factors, count, steps), x, 2), upper]
+    return [unstack(n, _product(n, packed, factors, count, steps), x, 2), upper]
 
 
 def _product(n: Call, packed: Output, factors: Output, columns: Any, steps: Output) -> Output:
     """The first columns of Q."""
-    rows = places(n, packed, 1)
+    rows = indices(n, packed, 1)
     one = identity(n, rows, n.arange(columns), n.dtype(packed))
     target_shape = n("Concat", n.dim_of(packed, 0), n("ShapeOf", one, output_type="i64"), axis=0)
-    return multiplied(n, packed, factors, n("Broadcast", one, target_shape), steps, False)
+    return apply_reflections(n, packed, factors, n("Broadcast", one, target_shape), steps, False)
 
 
 @aten("linalg_householder_product", "orgqr")
 def householder_product(n: Call, x: Output, tau: Any = None, input2: Any = None) -> Output:
     factors = _pivots(n, input2 if tau is None else tau)
     steps = n.index(n.size(factors, 1))
-    return unstacked(n, _product(n, stacked(n, x), factors, n.size(x, -1), steps), x, 2)
+    return unstack(n, _product(n, stack_matrices(n, x), factors, n.size(x, -1), steps), x, 2)
 
 
 @aten("ormqr")
@@ -153,21 +153,21 @@ def ormqr(
     n: Call, x: Output, input2: Output, input3: Output, left: bool = True, transpose: bool = False
 ) -> Any:
     """Q B, Q^T B, B Q or B Q^T; the last two by the transposes."""
-    packed, factors = stacked(n, x), _pivots(n, input2)
-    other = stacked(n, input3)
+    packed, factors = stack_matrices(n, x), _pivots(n, input2)
+    other = stack_matrices(n, input3)
     other = other if left else n.transpose(other, [0, 2, 1])
     steps = n.index(n.size(factors, 1))
-    result = multiplied(n, packed, factors, other, steps, bool(transpose) == bool(left))
-    return unstacked(n, result if left else n.transpose(result, [0, 2, 1]), input3, 2)
+    result = apply_reflections(n, packed, factors, other, steps, bool(transpose) == bool(left))
+    return unstack(n, result if left else n.transpose(result, [0, 2, 1]), input3, 2)
 
 
 @aten("cholesky", "linalg_cholesky", "linalg_cholesky_ex")
 def by_cholesky(n: Call, x: Output, upper: bool = False) -> Any:
     """L of A = L L^T, or its transpose, which is computed of the upper triangle."""
-    a = stacked(n, x)
+    a = stack_matrices(n, x)
     lower, failed = cholesky(n, n.transpose(a, [0, 2, 1]) if upper else a)
-    result = unstacked(n, n.transpose(lower, [0, 2, 1]) if upper else lower, x, 2)
-    return [result, unstacked(n, n.convert(failed, "i32"), x, 0)] if n.op.endswith("_ex") else result
+    result = unstack(n, n.transpose(lower, [0, 2, 1]) if upper else lower, x, 2)
+    return [result, unstack(n, n.convert(failed, "i32"), x, 0)] if n.op.endswith("_ex") else result
 
 
 @aten("linalg_lstsq")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ovjit.api.model.node import Output
-from ovjit.readers.filters import convolved
+from ovjit.readers.filters import apply_filters
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.nn import spread
 from ovjit.readers.torch.registry import aten
@@ -31,7 +31,7 @@ def convolution_backward(
     result: list[Any] = [None, None, None]
     if output_mask[0]:  # of a transposed one, what a stride left unread is behind the end
         more = {} if transposed else {"output_padding": [step - 1 for step in strides]}
-        back = convolved(n, out, weight, groups, not transposed, **attributes, **more)
+        back = apply_filters(n, out, weight, groups, not transposed, **attributes, **more)
         result[0] = _cut(n, back, n.sizes(input)[2:])
     if output_mask[1]:
         input_like, filter_like = (out, input) if transposed else (input, out)

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ovjit.api.model.node import Output
-from ovjit.readers.counted import counted
+from ovjit.readers.counted import repeat_steps
 from ovjit.readers.incomplete import gamma_parts, zeta
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
@@ -34,7 +34,7 @@ def gcd(n: Call, x: Any, other: Any) -> Output:
         b = n("Select", done, b, remainder)
         return [n("Select", done, a, state[1]), b, n.any_of(n("NotEqual", b, n.const(0)))]
 
-    result = counted(n, EUCLID, [n("Abs", a), n("Abs", b)], step, ends=True)[0]
+    result = repeat_steps(n, EUCLID, [n("Abs", a), n("Abs", b)], step, ends=True)[0]
     if n.op == "aten::lcm":
         some = n("Maximum", result, n.const(1))
         result = n("Abs", n("Multiply", n("Divide", a, some), b))

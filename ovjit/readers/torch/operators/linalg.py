@@ -9,7 +9,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers import matrices
-from ovjit.readers.factorization import determinant, eliminated, stacked, unstacked
+from ovjit.readers.factorization import determinant, eliminate, stack_matrices, unstack
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.elementwise import by_squaring
 from ovjit.readers.torch.operators.spectra import by_singular_values
@@ -20,7 +20,7 @@ def _info(n: Call, x: Output, index: int) -> Output | None:
     """The output `index`: the first step of the elimination without a pivot, counted from 1, 0 for none."""
     if not n.is_used(index):
         return None
-    return unstacked(n, n.convert(eliminated(n, stacked(n, x)).failed, "i32"), x, 0)
+    return unstack(n, n.convert(eliminate(n, stack_matrices(n, x)).failed, "i32"), x, 0)
 
 
 @aten("det", "linalg_det", "_linalg_det")

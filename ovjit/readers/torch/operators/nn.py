@@ -7,7 +7,7 @@ from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers.filters import convolved
+from ovjit.readers.filters import apply_filters
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.elementwise import scale
 from ovjit.readers.torch.registry import aten, aten_rows
@@ -43,7 +43,7 @@ def convolution(
                                   "pads_end": pads, "auto_pad": auto}  # fmt: skip
     if transposed:
         attributes["output_padding"] = spread(output_padding, dims)
-    out = n.bias(convolved(n, x, weight, groups, transposed, **attributes), bias, rank)
+    out = n.bias(apply_filters(n, x, weight, groups, transposed, **attributes), bias, rank)
     return n.squeeze(out, [0]) if single else out
 
 

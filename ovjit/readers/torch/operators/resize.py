@@ -12,7 +12,7 @@ from ovjit.readers.nearness import elements_around, inside, nearness, weighted_s
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import Number
-from ovjit.readers.volumes import sampled
+from ovjit.readers.volumes import sample
 
 _MODES = {"nearest": "nearest", "linear": "linear_onnx", "bilinear": "linear_onnx",
           "trilinear": "linear_onnx", "bicubic": "cubic"}  # fmt: skip
@@ -193,7 +193,7 @@ def grid_sampler(
     mode = ("bilinear", "nearest", "bicubic")[interpolation_mode]
     padding = ("zeros", "border", "reflection")[padding_mode]
     if n.rank(x) == 5:
-        return sampled(n, x, grid, mode == "nearest", padding, bool(align_corners))
+        return sample(n, x, grid, mode == "nearest", padding, bool(align_corners))
     return n("GridSample", x, grid, mode=mode, padding_mode=padding, align_corners=bool(align_corners))
 
 

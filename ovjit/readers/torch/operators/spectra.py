@@ -8,7 +8,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.readers.factorization import stacked, unstacked
+from ovjit.readers.factorization import stack_matrices, unstack
 from ovjit.readers.rotations import singular, symmetric
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten, aten_rows
@@ -16,12 +16,12 @@ from ovjit.readers.torch.registry import aten, aten_rows
 
 def _stack_f64(n: Call, x: Output) -> Output:
     """Matrices as f64 [count, rows, columns]."""
-    return n.convert(stacked(n, x), "f64")
+    return n.convert(stack_matrices(n, x), "f64")
 
 
 def _given_back(n: Call, like: Output, *parts: tuple[Output, int]) -> list[Output]:
     """Results in the type of the matrices, and how many dimensions of each are those of one matrix."""
-    return [n.convert(unstacked(n, value, like, core_rank), n.dtype(like)) for value, core_rank in parts]
+    return [n.convert(unstack(n, value, like, core_rank), n.dtype(like)) for value, core_rank in parts]
 
 
 def _transpose(n: Call, x: Output) -> Output:
@@ -132,7 +132,7 @@ def matrix_rank(n: Call, x: Output, tol: Any = None, hermitian: bool = False, at
     size = n("Abs", _sizes(n, x, bool(hermitian))[2])
     limits = _limits(n, x, size, tol, 0.0) if tol is not None else _limits(n, x, size, atol, rtol)
     counts = n.convert(n("Greater", size, limits), "i64")
-    return unstacked(n, n("ReduceSum", counts, [1], keep_dims=False), x, 0)
+    return unstack(n, n("ReduceSum", counts, [1], keep_dims=False), x, 0)
 
 
 def by_singular_values(n: Call, x: Output, ord: Any) -> Output:

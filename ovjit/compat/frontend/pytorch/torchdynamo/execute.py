@@ -54,11 +54,10 @@ def openvino_execute(
 
     leaves, _ = tree_flatten(args)
     key = ("whole", partition_id, *_key(gm, leaves, options))
-    model_hash = (executor_parameters or {}).get("model_hash_str")
+    name = (executor_parameters or {}).get("model_hash_str")
 
     def made() -> Callable[..., Any]:
-        compiled = openvino_compile(gm, *args, model_hash_str=model_hash, options=options)
-        request = compiled.create_infer_request()
+        request = openvino_compile(gm, *args, model_hash_str=name, options=options).create_infer_request()
 
         def run(tensors: list[Any]) -> list[Any]:
             outputs = request.infer([x.detach().cpu().numpy() if _is_tensor(x) else x for x in tensors])

@@ -35,8 +35,7 @@ def compiled_parts(module: Any, options: Options, constants: Mapping[int, Any]) 
         return lambda arguments: module(*arguments)
     refused: dict[str, str] = {}
     for _ in range(MOST_TRIALS):
-        reasons = ((node.name, why_unsupported(node, options, refused)) for node in _computing(module))
-        excluded = {name: why for name, why in reasons if why}
+        excluded = {n.name: why for n in _computing(module) if (why := why_unsupported(n, options, refused))}
         try:
             if not excluded:
                 return Runner(module, constants, options)
