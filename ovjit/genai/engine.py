@@ -105,8 +105,10 @@ class Engine(StepRunner):
         self._request = decoder._request
         self._can_extend = not decoder.turn
         #: Whether prompts of different lengths can be rows of one state, with padding before them.
-        self.can_join = not decoder.turn and INPUTS <= {*self._names} and all(
-            state._open == [0, 2] for state in self._request.query_state()
+        self.can_join = (
+            not decoder.turn
+            and INPUTS <= {*self._names}
+            and all(state._open == [0, 2] for state in self._request.query_state())
         )
         self._length = 0
         #: The tokens in the state, [] if it has several rows.

@@ -144,8 +144,10 @@ def test_models_as_they_are_written(kind, zero, groups, turned, wide):
         request = compiled.create_infer_request()
         got = request.infer([data])[0]
         kernels = [row.exec_type for row in request.get_profiling_info()]
-        by_digits = rows == 1 and kind[1] != "8" and host_target().name == "avx2"
-        name = f"{'row' if by_digits else 'rows' if rows <= few_rows(host_target()) else 'matmul'}_{STORED[kind]}_"
+        target = host_target()
+        by_digits = rows == 1 and kind[1] != "8" and target.name == "avx2"
+        way = "row" if by_digits else "rows" if rows <= few_rows(target) else "matmul"
+        name = f"{way}_{STORED[kind]}_"
         assert [k for k in kernels if k.startswith(name)], kernels
         want = data.astype(np.float64) @ value
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-6 * np.abs(want).max())
