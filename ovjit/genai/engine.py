@@ -213,11 +213,11 @@ class Engine(StepRunner):
                 "optimum-cli for several sequences or beams"
             )
         end, pads = self._length + count, self._pads[parents]
-        places = np.arange(end)
+        columns = np.arange(end)
         feeds = {
             self._input_name: values,
-            "attention_mask": (places >= pads[:, None]).astype(np.int64),
-            "position_ids": np.maximum(places[self._length :] - pads[:, None], 0),
+            "attention_mask": (columns >= pads[:, None]).astype(np.int64),
+            "position_ids": np.maximum(columns[self._length :] - pads[:, None], 0),
             "beam_idx": parents,
         }
         logits = self._request.infer({name: feeds[name] for name in self._names})["logits"]

@@ -107,10 +107,10 @@ class CompressedProduct(StoredWeights):
 
     def plan(self, planner: Planner) -> None:
         shape = planner.shape(self.data)
-        few = few_rows(self.target)
-        rows = product(shape[:-1]) if not self.transposed else few + 1
+        limit = few_rows(self.target)
+        rows = product(shape[:-1]) if not self.transposed else limit + 1
         lead = [d for d in shape[:-1] if d != 1]
-        if rows > few or len(lead) > 1 or not rows:
+        if rows > limit or len(lead) > 1 or not rows:
             super().plan(planner)
             return
         kernel, inputs = self.by_rows, []
