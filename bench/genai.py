@@ -15,6 +15,7 @@ to the first token, in wall time. Other figures are CPU times in milliseconds; r
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import shutil
 import statistics
@@ -22,8 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,16 +103,13 @@ def write_encoder(folder: Path, labels: int) -> Path:
         x = transformers.encoder_block(net, x, wide, 12, mask)
     name = "last_hidden_state"
     if labels:
-        x, name = (
-            net.linear(ops.gather(x, net.const(0, np.int64), net.const(1, np.int64)), wide, labels),
-            "logits",
-        )
+        first = ops.gather(x, net.const(0, np.int64), net.const(1, np.int64))
+        x, name = net.linear(first, wide, labels), "logits"
     for node, port in ((ids, "input_ids"), (seen, "attention_mask"), (x, name)):
         node.output(0).tensor.set_names({port})
     shutil.copytree(TEXTS, folder)
-    openvino.save_model(
-        net.model([x], [ids, seen], "encoder"), folder / "openvino_model.xml", compress_to_fp16=False
-    )
+    model = net.model([x], [ids, seen], "encoder")
+    openvino.save_model(model, folder / "openvino_model.xml", compress_to_fp16=False)
     return folder
 
 
@@ -141,26 +138,30 @@ def _serve(pipe: Any, what: str, name: str, folder: Path, threads: int) -> None:
     )
     pipe.send(None)
     while (case := pipe.recv()) is not None:
-        rng = np.random.default_rng([SEED, case.seed])
         if what in ("embed", "rerank"):
-            words = np.array("the weather is not there hello world other words and".split())
-            texts = [" ".join(rng.choice(words, case.prompt // 2)) for _ in range(case.sequences)]
-            embed, rerank = (
-                partial(pipeline.embed_documents, texts),
-                partial(pipeline.rerank, texts[0], texts),
-            )
-            call = embed if what == "embed" else rerank
+            call = _retrieval(pipeline, case, what)
         else:
-            ids = rng.integers(3, WORDS, (case.sequences, case.prompt))
-            config = openvino_genai.GenerationConfig(max_new_tokens=case.tokens, ignore_eos=True)
-            call = _generation(openvino, openvino_genai, pipeline, ids, config, what == "batch")
+            call = _generation(openvino, openvino_genai, pipeline, case, what == "batch")
         began, used = time.perf_counter(), time.process_time()
         result = call()
         pipe.send((time.process_time() - used, time.perf_counter() - began, result))
 
 
-def _generation(package: Any, genai: Any, pipeline: Any, ids: np.ndarray, config: Any, batch: bool) -> Any:
+def _retrieval(pipeline: Any, case: Case, what: str) -> Callable[[], Any]:
+    """A call of `embed_documents` or `rerank` with texts of about so many tokens."""
+    rng = np.random.default_rng([SEED, case.seed])
+    words = np.array("the weather is not there hello world other words and".split())
+    texts = [" ".join(rng.choice(words, case.prompt // 2)) for _ in range(case.sequences)]
+    if what == "embed":
+        return functools.partial(pipeline.embed_documents, texts)
+    return functools.partial(pipeline.rerank, texts[0], texts)
+
+
+def _generation(package: Any, genai: Any, pipeline: Any, case: Case, batch: bool) -> Callable[[], Any]:
     """A function that generates, and returns tokens."""
+    rng = np.random.default_rng([SEED, case.seed])
+    ids = rng.integers(3, WORDS, (case.sequences, case.prompt))
+    config = genai.GenerationConfig(max_new_tokens=case.tokens, ignore_eos=True)
     if batch:
         rows = [package.Tensor(row[None]) for row in ids]
         return lambda: [r.m_generation_ids[0] for r in pipeline.generate(rows, [config] * len(rows))]

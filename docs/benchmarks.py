@@ -61,6 +61,7 @@ python -m bench.run --models resnet50 squeezenet --threads 1 --rounds 5 --starts
 | `python -m bench.tiles --format bf16 u8i8` | the micro-kernel alone, on the convolutions of a network |
 | `python -m bench.gemv --kinds i8 u4z --groups 32 128` | products of one row with compressed weights |
 | `python -m bench.generate --precision f32 u8 --prompt 64 --tokens 24` | a decoder: first and further tokens |
+| `python -m bench.genai --what llm batch --weights i4 --cases 1x16 8x16` | LLMPipeline and others beside openvino_genai's: first and further tokens |
 | `python -m bench.whisper --tokens 60` | WhisperPipeline beside openvino_genai's: CPU time of a call |
 | `python -m bench.paged --sizes small --steps 6` | decoders over paged caches |
 | `python -m bench.first --rounds 3` | CPU time of first compilations, 76 models; `--missing` lists kernels that are not shipped |

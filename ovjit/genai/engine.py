@@ -225,10 +225,10 @@ class Engine(StepRunner):
     def _feed(self, values: np.ndarray, parents: np.ndarray) -> dict[str, np.ndarray]:
         """The model's inputs by name, for `values` [rows, tokens, ...] behind the state's tokens."""
         end, pads = self._length + values.shape[1], self._pads[parents]
-        places = np.arange(end)
+        columns = np.arange(end)
         return {
             self._input_name: values,
-            "attention_mask": (places >= pads[:, None]).astype(np.int64),
-            "position_ids": np.maximum(places[self._length :] - pads[:, None], 0),
+            "attention_mask": (columns >= pads[:, None]).astype(np.int64),
+            "position_ids": np.maximum(columns[self._length :] - pads[:, None], 0),
             "beam_idx": parents,
         }

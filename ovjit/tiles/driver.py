@@ -322,7 +322,7 @@ def tiles(
             )
     begin_row(at, first, rows)
     tall = heights[0]
-    halves = lanes == 8 and not gathered and not paired
+    splits = lanes == 8 and not gathered and not paired
     if lanes == 16 and not gathered:
         pitch = grid.x_w
         if grid.ow == 1:
@@ -332,11 +332,11 @@ def tiles(
             # f32 take 0.76 of the time in tiles of fewer rows.
             tall = heights[1]
     while p < stop:
-        left = stop - p
-        if halves and left > heights[0] and left <= 2 * heights[1]:
+        remaining = stop - p
+        if splits and remaining > heights[0] and remaining <= 2 * heights[1]:
             # two equal tiles for the last rows: 8 rows of weights in 4 bits take 0.93 of the time on AVX2
             tall = heights[1]
-        count = min(tall, left)
+        count = min(tall, remaining)
         # Addresses are stored one by one. After vector stores, the tile's loads wait for them: 16 channels in
         # f32 take 1.19 of the time, bytes of depth 64 take 0.98. An incomplete tile repeats the last pixel.
         m = 0

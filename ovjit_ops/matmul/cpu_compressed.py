@@ -7,7 +7,6 @@ from __future__ import annotations
 from typing import Any
 
 from ovjit.codegen.cpu.formats import Format, find_format, matrix_format
-from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel
 from ovjit.graph.stored_floats import levels_of
 from ovjit.planning.fuse import Group
@@ -107,10 +106,12 @@ class CompressedProduct(StoredWeights):
 
     def plan(self, planner: Planner) -> None:
         shape = planner.shape(self.data)
-        few = few_rows(self.target)
-        rows = product(shape[:-1]) if not self.transposed else few + 1
+        limit = FEW_ROWS
+        if len(shape) > 2 and shape[-2] == 1:
+            limit = FEW_SEQUENCES.get(self.target.name, FEW_ROWS)
+        rows = product(shape[:-1]) if not self.transposed else limit + 1
         lead = [d for d in shape[:-1] if d != 1]
-        if rows > few or len(lead) > 1 or not rows:
+        if rows > limit or len(lead) > 1 or not rows:
             super().plan(planner)
             return
         kernel, inputs = self.by_rows, []
@@ -218,10 +219,12 @@ class ChosenProduct(CompressedProduct):
         planner.steps[-1].bytes += self.stored // self.kinds * rows
 
 
-def few_rows(isa: Target) -> int:
-    """The maximum number of rows for which weights are unpacked to registers. With 16 registers they are
-    unpacked for each 3 rows, so tiles of 6 rows are faster, by 10 % for 6 rows and by 20 to 27 % for 8."""
-    return 5 if isa.name == "avx2" else 8
+#: Maximum rows for which weights are unpacked to registers. A token then has the same bits whether it is
+#: computed alone or in a draft.
+FEW_ROWS = 8
+#: The same limit for tokens of as many sequences. With 16 registers weights are unpacked for each 3 rows, so
+#: tiles of 6 rows are faster, by 10 % for 6 rows and by 20 to 27 % for 8.
+FEW_SEQUENCES = {"avx2": 5}
 
 
 #: Bytes of weights that a chunk of few rows reads: about 10 us of memory bandwidth.

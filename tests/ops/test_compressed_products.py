@@ -18,7 +18,7 @@ from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
 from ovjit.rewrite.compression import stored_weights
 from ovjit.tiles import pack
-from ovjit_ops.matmul.cpu_compressed import few_rows
+from ovjit_ops.matmul.cpu_compressed import FEW_ROWS
 from tests.support.compiled import float_types
 from tests.support.run import run
 
@@ -139,14 +139,16 @@ def test_models_as_they_are_written(kind, zero, groups, turned, wide):
     w = ops.transpose(w, np.array([1, 0])) if transposed else w
     model = ov.Model([ops.matmul(x, w, False, turned != transposed)], [x], "m")
     compiled = ov.Core().compile_model(model, "CPU", {**F32, "PERF_COUNT": True})
-    for rows in (1, 3, 8, 40):
+    for rows in (1, 3, 8, 44):
         data = rng.standard_normal((rows, depth)).astype(np.float32)
         request = compiled.create_infer_request()
         got = request.infer([data])[0]
         kernels = [row.exec_type for row in request.get_profiling_info()]
-        by_digits = rows == 1 and kind[1] != "8" and host_target().name == "avx2"
-        driver = "row" if by_digits else "rows" if rows <= few_rows(host_target()) else "matmul"
-        assert [k for k in kernels if k.startswith(f"{driver}_{STORED[kind]}_")], kernels
+        target = host_target()
+        by_digits = rows == 1 and kind[1] != "8" and target.name == "avx2"
+        way = "row" if by_digits else "rows" if rows <= FEW_ROWS else "matmul"
+        name = f"{way}_{STORED[kind]}_"
+        assert [k for k in kernels if k.startswith(name)], kernels
         want = data.astype(np.float64) @ value
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-6 * np.abs(want).max())
 
