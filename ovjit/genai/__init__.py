@@ -29,12 +29,17 @@ from ovjit.genai.handles import GenerationHandle, GenerationOutput, PipelineMetr
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.images.autoencoder import AutoencoderKL
 from ovjit.genai.images.config import ImageGenerationConfig
+from ovjit.genai.images.denoisers import (
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
 from ovjit.genai.images.generators import CppStdGenerator, Generator, TorchGenerator
 from ovjit.genai.images.metrics import ImageGenerationPerfMetrics, RawImageGenerationPerfMetrics
 from ovjit.genai.images.pipelines import Image2ImagePipeline, InpaintingPipeline, Text2ImagePipeline
 from ovjit.genai.images.schedulers import Scheduler
-from ovjit.genai.images.text_encoders import CLIPTextModel, CLIPTextModelWithProjection
-from ovjit.genai.images.unet import UNet2DConditionModel
+from ovjit.genai.images.taylor import TaylorSeerCacheConfig
+from ovjit.genai.images.text_encoders import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
 from ovjit.genai.llm import LLMPipeline
 from ovjit.genai.parsers import (
     DeepSeekR1ReasoningIncrementalParser,
@@ -70,6 +75,9 @@ from ovjit.genai.scheduler import (
     SparseAttentionConfig,
 )
 from ovjit.genai.speculation import SDPerfMetrics, SDPerModelsPerfMetrics, draft_model
+from ovjit.genai.speech.config import SpeechGenerationConfig
+from ovjit.genai.speech.pipeline import Text2SpeechPipeline
+from ovjit.genai.speech.results import SpeechGenerationPerfMetrics, Text2SpeechDecodedResults
 from ovjit.genai.streamers import StreamerBase, TextStreamer
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
 from ovjit.genai.vision.pipeline import VLMPipeline
@@ -96,15 +104,18 @@ __all__ = [
     "ContinuousBatchingPipeline", "CppStdGenerator", "DecodedResults",
     "DeepSeekR1ReasoningIncrementalParser", "DeepSeekR1ReasoningParser", "EmbedResult",
     "EmbeddingPipeline", "EncodedGenerationResult", "EncodedResults", "ExtendedPerfMetrics",
-    "GenerationConfig", "GenerationFinishReason", "GenerationHandle", "GenerationOutput",
-    "GenerationResult", "GenerationStatus", "Generator", "Image2ImagePipeline", "ImageGenerationConfig",
+    "FluxTransformer2DModel", "GenerationConfig", "GenerationFinishReason", "GenerationHandle",
+    "GenerationOutput", "GenerationResult", "GenerationStatus", "Generator", "Image2ImagePipeline",
+    "ImageGenerationConfig",
     "ImageGenerationPerfMetrics", "IncrementalParser", "InpaintingPipeline", "KVCrushAnchorPointMode",
     "KVCrushConfig", "LLMPipeline", "Llama3JsonToolParser", "Llama3PythonicToolParser", "MeanStdPair",
     "Parser", "PerfMetrics", "Phi4ReasoningIncrementalParser", "Phi4ReasoningParser", "PipelineMetrics",
     "RawImageGenerationPerfMetrics", "RawPerfMetrics", "ReasoningIncrementalParser", "ReasoningParser",
-    "SDPerModelsPerfMetrics", "SDPerfMetrics", "Scheduler", "SchedulerConfig", "SparseAttentionConfig",
-    "SparseAttentionMode", "StopCriteria", "StreamerBase", "StreamingStatus", "StructuralTagItem",
-    "StructuralTagsConfig", "StructuredOutputConfig", "SummaryStats", "Text2ImagePipeline",
+    "SD3Transformer2DModel", "SDPerModelsPerfMetrics", "SDPerfMetrics", "Scheduler", "SchedulerConfig",
+    "SparseAttentionConfig", "SparseAttentionMode", "SpeechGenerationConfig",
+    "SpeechGenerationPerfMetrics", "StopCriteria", "StreamerBase", "StreamingStatus", "StructuralTagItem",
+    "StructuralTagsConfig", "StructuredOutputConfig", "SummaryStats", "T5EncoderModel",
+    "TaylorSeerCacheConfig", "Text2ImagePipeline", "Text2SpeechDecodedResults", "Text2SpeechPipeline",
     "TextEmbeddingPipeline", "TextParserStreamer", "TextRerankPipeline", "TextStreamer",
     "TokenizedInputs", "Tokenizer", "TorchGenerator", "UNet2DConditionModel", "VLLMParserWrapper",
     "VLMDecodedResults", "VLMPerfMetrics", "VLMPipeline", "VLMRawPerfMetrics", "VideoMetadata",

@@ -17,6 +17,7 @@ from ovjit.compat import opset13
 from ovjit.errors import OvjitError
 from ovjit.genai.enums import _Enum
 from ovjit.lora import layers
+from ovjit.lora.names import convert_names
 from ovjit.lora.tensors import AdapterTensors, parse_adapter, read_adapter
 
 _CONSTRUCTORS = (
@@ -50,6 +51,8 @@ class Adapter:
     def __init__(self, path: Any = None, *, safetensor: Any = None):
         source = path if safetensor is None else safetensor
         self._tensors: AdapterTensors | None = None
+        #: The tensors by the prefix of a network, with the names that its model has.
+        self._converted: dict[str, AdapterTensors] = {}
         if isinstance(source, Tensor):
             self._tensors = parse_adapter(np.array(source.data).reshape(-1).view(np.uint8))
         elif isinstance(source, (str, bytes, os.PathLike)) and safetensor is None:
@@ -62,6 +65,14 @@ class Adapter:
 
     def __bool__(self) -> bool:
         return self._tensors is not None
+
+    def convert(self, prefix: str) -> AdapterTensors:
+        """The tensors for a network, see `convert_names`. RuntimeError without a file."""
+        if self._tensors is None:
+            raise OvjitError("an Adapter without a file has no matrices: give it a path")
+        if prefix not in self._converted:
+            self._converted[prefix] = convert_names(self._tensors, prefix)
+        return self._converted[prefix]
 
 
 class AdapterConfig:
@@ -166,7 +177,7 @@ class AdapterController:
         if self._mode is _Mode.MODE_AUTO:
             self._mode = _Mode.MODE_DYNAMIC
         self._current, self._is_set = list(config._pairs), False
-        names = (name for each, _ in _blend(self._current) for name in (*each.layers, *each.weights))
+        names = (name for each, _ in self._blend(self._current) for name in (*each.layers, *each.weights))
         self._unused = {name for name in names if name.startswith(prefix)}
         #: Inputs of A and of B -> (the layer's name, its inputs and outputs, its rank or -1).
         self._inputs: dict[tuple[str, str], tuple[str, tuple[int, int], int]] = {}
@@ -191,7 +202,7 @@ class AdapterController:
         return {name for pair in self._inputs for name in pair} | self._weights.keys()
 
     def _prepare(self, model: Model) -> None:
-        blend = _blend(self._current)
+        blend = self._blend(self._current)
         for node in layers.find_layers(model, blend, self._prefix):
             name, sizes = node.get_friendly_name(), layers.layer_sizes(node)
             self._unused -= {layers.find_name(each.layers, name, self._prefix) for each, _ in blend}
@@ -236,6 +247,14 @@ class AdapterController:
                 node.output(0).replace(opset13.convert(source, kind).output(0))
                 model.add_parameters([source])
 
+    def has_inputs(self) -> bool:
+        """True if the matrices are inputs of the models, so that calls can change them."""
+        return bool(self._inputs)
+
+    def _blend(self, pairs: Sequence[tuple[Adapter, float]]) -> layers.Blend:
+        """The tensors of adapters, and their scales."""
+        return [(adapter.convert(self._prefix), alpha) for adapter, alpha in pairs]
+
     def is_current(self, config: AdapterConfig | None) -> bool:
         """True if a call with this configuration changes no adapter."""
         return config is None or _is_same_pairs(config._pairs, self._current)
@@ -266,7 +285,7 @@ class AdapterController:
 
     def _compute(self, pairs: Sequence[tuple[Adapter, float]]) -> dict[str, Tensor]:
         """The values of all inputs."""
-        blend, values = _blend(pairs), dict[str, Tensor]()
+        blend, values = self._blend(pairs), dict[str, Tensor]()
         for names, (layer, sizes, rank) in self._inputs.items():
             matrices = layers.blend_layer(blend, layer, self._prefix, sizes, self._head_size)
             if rank not in (-1, len(matrices.a)):
@@ -280,14 +299,6 @@ class AdapterController:
                 next((each.weights[name] for each, _ in blend if name in each.weights), original)
             )
         return values
-
-
-def _blend(pairs: Sequence[tuple[Adapter, float]]) -> layers.Blend:
-    """The tensors of adapters, and their scales. RuntimeError for an adapter without tensors."""
-    blend = [(adapter._tensors, alpha) for adapter, alpha in pairs]
-    if any(tensors is None for tensors, _ in blend):
-        raise OvjitError("an Adapter without a file has no matrices: give it a path")
-    return blend  # type: ignore[return-value]
 
 
 def is_same(config: AdapterConfig | None, other: AdapterConfig | None) -> bool:

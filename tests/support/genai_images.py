@@ -69,6 +69,13 @@ class Ops:
         filters = self.weights(outputs, inputs, 3, 3, scale=(9 * inputs) ** -0.5)
         return self.ops.convolution(node, filters, [stride, stride], [1, 1], [1, 1], [1, 1])
 
+    def multiply(self, node: Any, inputs: int, outputs: int, name: str) -> Any:
+        """A linear layer with the name that exporters give it."""
+        weights = np.ascontiguousarray(np.array(self.weights(inputs, outputs).data).T)
+        layer = self.ops.matmul(node, self.ops.constant(weights), False, True)
+        layer.set_friendly_name(f"__module.{name}/aten::linear/MatMul")
+        return layer
+
     def spread(self, vectors: Any) -> Any:
         """Vectors [n, channels] as [n, channels, 1, 1]."""
         return self.ops.unsqueeze(vectors, self.ops.constant(np.array([2, 3])))
@@ -89,7 +96,8 @@ def write_encoder(package: Any, folder: Path, seed: int, projection: bool = Fals
     ops, ids = net.ops, net.parameter("input_ids", [-1, -1], np.int64)
     words = ops.gather(net.weights(300, WIDTH), ids, ops.constant(0))
     first = ops.tanh(ops.add(words, net.weights(1, LENGTH, WIDTH)))
-    second = ops.tanh(ops.matmul(first, net.weights(WIDTH, WIDTH), False, False))
+    layer = net.multiply(first, WIDTH, WIDTH, "text_model.encoder.layers.0.mlp.fc1")
+    second = ops.tanh(layer)
     last = ops.multiply(second, ops.constant(np.float32(0.5)))
     pooled = ops.reduce_mean(second, ops.constant(1))
     hidden = {"hidden_states.0": words, "hidden_states.1": first, "hidden_states.2": second}
@@ -117,10 +125,9 @@ def write_unet(
     steps = ops.multiply(
         ops.unsqueeze(ops.convert(time, np.float32), ops.constant(1)), net.weights(1, WIDTH, scale=0.01)
     )
-    moved = ops.add(
-        ops.sin(steps),
-        ops.matmul(ops.reduce_mean(text, ops.constant(1)), net.weights(width, WIDTH), False, False),
-    )
+    name = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
+    layer = net.multiply(ops.reduce_mean(text, ops.constant(1)), width, WIDTH, name)
+    moved = ops.add(ops.sin(steps), layer)
     conditions = (
         {"timestep_cond": condition} if condition else {"text_embeds": WIDTH, "time_ids": 6} if xl else {}
     )

@@ -6,12 +6,13 @@ import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.adapters import AdapterConfig, AdapterController, apply_adapters, controller_of
 from ovjit.genai.images.noise_levels import read_fields
 
 #: The type of the paths of folders.
@@ -45,18 +46,6 @@ def add_devices(*overloads: Overload) -> list[Overload]:
     return [form for overload in overloads for form in ({**overload, "device": str}, overload)]
 
 
-def refuse_adapters(adapters: Any) -> None:
-    """UnsupportedError for adapters of any kind; None and empty ones pass."""
-    if adapters:
-        raise UnsupportedError("ovjit does not support adapters of pictures yet: leave them out")
-
-
-def check_properties(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Properties of the device. UnsupportedError for adapters."""
-    refuse_adapters(properties.get("adapters"))
-    return {name: value for name, value in properties.items() if name != "adapters"}
-
-
 class NetworkConfig:
     """The fields of a network's config.json: Config(path). Attributes are those of `_defaults`."""
 
@@ -80,6 +69,7 @@ class Network:
     def __init__(self, title: str, model: Any):
         self.title, self.model = title, model
         self.request: Any = None
+        self.adapters: AdapterController | None = None
 
     @classmethod
     def load(
@@ -88,10 +78,11 @@ class Network:
         values: Mapping[str, Any],
         properties: Mapping[str, Any],
         change: Change | None = None,
+        prefix: str = "",
     ) -> Network:
         """The network of a constructor's `root_dir`, `model` and `weights`, or `blob_tensor`. With a `device`
         it is compiled. The property `blob_path` is the path of a folder where `export` wrote. `change` gets
-        the model before."""
+        the model before. `prefix`: see `compile`."""
         from ovjit.api.run.core import Core
 
         device, folder = values.get("device"), values.get("root_dir")
@@ -100,8 +91,13 @@ class Network:
         if properties.get("blob_path") is not None:
             blob = Path(os.fsdecode(properties["blob_path"])) / _BLOB
         if blob is not None:
+            if prefix and options.pop("adapters", None):
+                raise UnsupportedError(
+                    f"{title} of a blob takes no adapters: load its folder, or export it with "
+                    "AdapterConfig.Mode.MODE_FUSE"
+                )
             network = cls(title, None)
-            compiled = Core().import_model(blob, device or "CPU", check_properties(options))
+            compiled = Core().import_model(blob, device or "CPU", options)
             network.request = compiled.create_infer_request()
             return network
         if folder is None:
@@ -113,7 +109,7 @@ class Network:
             model = Core().read_model(str(file))
         network = cls(title, model if change is None else change(model))
         if device is not None:
-            network.compile(device, options)
+            network.compile(device, options, prefix)
         return network
 
     def check_model(self) -> Any:
@@ -124,11 +120,26 @@ class Network:
             )
         return self.model
 
-    def compile(self, device: str, properties: Mapping[str, Any]) -> None:
+    def compile(self, device: str, properties: Mapping[str, Any], prefix: str = "") -> None:
+        """Compile the model. The property `adapters` changes layers that the adapters name with this prefix;
+        it is ignored if there is none."""
         from ovjit.api.run.core import Core
 
-        compiled = Core().compile_model(self.check_model(), device, check_properties(properties))
-        self.model, self.request = None, compiled.create_infer_request()
+        model = self.check_model()
+        if prefix:
+            self.adapters = controller_of(properties, prefix)
+        if self.adapters is not None:
+            self.adapters.insert(model)
+        options = {name: value for name, value in properties.items() if name != "adapters"}
+        self.request = Core().compile_model(model, device, options).create_infer_request()
+        self.model = None
+        if self.adapters is not None:
+            self.adapters.apply([self.request], None)
+
+    def set_adapters(self, config: AdapterConfig | None) -> None:
+        """Use these adapters from now on; None for no change."""
+        if config is not None:
+            apply_adapters(self.adapters, [self.check_request()], config)
 
     def check_request(self) -> Any:
         """The request. RuntimeError if the network has not been compiled."""
@@ -142,7 +153,13 @@ class Network:
         return [np.array(results[i]) for i in range(len(results))]
 
     def export(self, folder: Any) -> None:
-        """Write the compiled model to a folder, for the property `blob_path`."""
+        """Write the compiled model to a folder, for the property `blob_path`. UnsupportedError with adapters
+        that can be changed."""
+        if self.adapters is not None and self.adapters.has_inputs():
+            raise UnsupportedError(
+                f"{self.title} has adapters that can be changed, and cannot be exported: use "
+                "AdapterConfig.Mode.MODE_FUSE"
+            )
         path = Path(os.fsdecode(folder))
         blob = self.check_request().get_compiled_model().export_model().getvalue()
         path.mkdir(parents=True, exist_ok=True)
@@ -153,6 +170,9 @@ class SingleNetwork:
     """The methods that text encoders and denoisers share: an object with one network and its config."""
 
     Config = NetworkConfig
+    #: Prefix of the names of an adapter's tensors that belong to the network; "" if it takes none.
+    adapter_prefix = ""
+    _title: ClassVar[str]
     _network: Network
     _config: NetworkConfig
 
@@ -167,6 +187,9 @@ class SingleNetwork:
         ]
         return choose_overload(type(self).__name__, overloads, arguments, keywords)
 
+    def _load(self, values: Mapping[str, Any], properties: Mapping[str, Any]) -> None:
+        self._network = Network.load(self._title, values, properties, prefix=self.adapter_prefix)
+
     def _copy_from(self, other: SingleNetwork) -> None:
         """Take the attributes of another; a network that is not compiled yet can be reshaped apart."""
         vars(self).update(vars(other))
@@ -176,10 +199,11 @@ class SingleNetwork:
         return self._config
 
     def compile(self, device: str, **kwargs: Any) -> None:
-        self._network.compile(device, kwargs)
+        self._network.compile(device, kwargs, self.adapter_prefix)
 
-    def set_adapters(self, adapters: Any) -> None:
-        refuse_adapters(adapters)
+    def set_adapters(self, adapters: AdapterConfig | None) -> None:
+        """Use these adapters from now on; None for no change."""
+        self._network.set_adapters(adapters)
 
     def export_model(self, export_path: Any) -> None:
         """Write the compiled model for `blob_path` of the constructor."""

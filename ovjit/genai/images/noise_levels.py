@@ -20,6 +20,7 @@ _CHOICES = {
     "interpolation_type": ("linear", "log_linear"),
     "final_sigmas_type": ("zero", "sigma_min"),
     "timestep_type": ("discrete", "continuous"),
+    "time_shift_type": ("linear", "exponential"),
 }
 
 

@@ -12,21 +12,27 @@ from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import UnsupportedError
 from ovjit.genai.images.autoencoder import AutoencoderKL
 from ovjit.genai.images.config import ImageGenerationConfig
-from ovjit.genai.images.diffusion import StableDiffusion, Task
-from ovjit.genai.images.diffusion_xl import StableDiffusionXL
+from ovjit.genai.images.denoisers import (
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
+from ovjit.genai.images.diffusion import Diffusion, Task
+from ovjit.genai.images.flow import Flux, FluxFill, StableDiffusion3
 from ovjit.genai.images.metrics import ImageGenerationPerfMetrics
 from ovjit.genai.images.networks import PATH, add_devices, choose_overload
 from ovjit.genai.images.pixels import check_picture
 from ovjit.genai.images.schedulers import Scheduler
-from ovjit.genai.images.text_encoders import CLIPTextModel, CLIPTextModelWithProjection
-from ovjit.genai.images.unet import UNet2DConditionModel
+from ovjit.genai.images.stable_diffusion import StableDiffusion, StableDiffusionXL
+from ovjit.genai.images.text_encoders import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
 from ovjit.genai.json_files import read_json
 from ovjit.genai.turns import Turn
 
 #: The class in model_index.json -> the pipeline's kind.
 _KINDS = {
     "StableDiffusionPipeline": StableDiffusion, "LatentConsistencyModelPipeline": StableDiffusion,
-    "StableDiffusionXLPipeline": StableDiffusionXL,
+    "StableDiffusionXLPipeline": StableDiffusionXL, "StableDiffusion3Pipeline": StableDiffusion3,
+    "FluxPipeline": Flux,
 }  # fmt: skip
 
 
@@ -34,7 +40,7 @@ class _ImagePipeline:
     """The methods that all pipelines of pictures have."""
 
     _task: ClassVar[Task]
-    _kinds: ClassVar[dict[str, type[StableDiffusion]]] = _KINDS
+    _kinds: ClassVar[dict[str, type[Diffusion]]] = _KINDS
     #: The classes of pipelines that it can be made of.
     _sources: ClassVar[tuple[str, ...]] = ()
 
@@ -62,9 +68,15 @@ class _ImagePipeline:
         self._add_load_time(start)
 
     @classmethod
-    def _make(cls, impl: StableDiffusion) -> Any:
+    def _make(cls, kind: type[Diffusion], scheduler: Scheduler, parts: dict[str, Any]) -> Any:
+        """The pipeline of copies of these parts. TypeError for one of another class."""
+        kinds = {**kind._networks, "vae": AutoencoderKL}
+        for name, part in parts.items():
+            if not isinstance(part, kinds[name]):
+                raise TypeError(f"{name} should be a {kinds[name].__name__}, not {type(part).__name__}")
         pipeline = cls.__new__(cls)
-        pipeline._impl, pipeline._turn = impl, Turn()
+        copies = {name: kinds[name](part) for name, part in parts.items()}
+        pipeline._impl, pipeline._turn = kind(cls._task, scheduler, **copies), Turn()
         return pipeline
 
     @classmethod
@@ -76,8 +88,8 @@ class _ImagePipeline:
         vae: AutoencoderKL,
     ) -> Any:
         """The pipeline of these parts."""
-        networks = {"text_encoder": CLIPTextModel(clip_text_model), "unet": UNet2DConditionModel(unet)}
-        return cls._make(StableDiffusion(cls._task, scheduler, AutoencoderKL(vae), **networks))
+        parts = {"text_encoder": clip_text_model, "unet": unet, "vae": vae}
+        return cls._make(StableDiffusion, scheduler, parts)
 
     latent_consistency_model = stable_diffusion
 
@@ -91,12 +103,34 @@ class _ImagePipeline:
         vae: AutoencoderKL,
     ) -> Any:
         """The pipeline of these parts."""
-        networks = {
-            "text_encoder": CLIPTextModel(clip_text_model),
-            "text_encoder_2": CLIPTextModelWithProjection(clip_text_model_with_projection),
-            "unet": UNet2DConditionModel(unet),
-        }
-        return cls._make(StableDiffusionXL(cls._task, scheduler, AutoencoderKL(vae), **networks))
+        encoders = {"text_encoder": clip_text_model, "text_encoder_2": clip_text_model_with_projection}
+        return cls._make(StableDiffusionXL, scheduler, {**encoders, "unet": unet, "vae": vae})
+
+    @classmethod
+    def stable_diffusion_3(cls, scheduler: Scheduler, *parts: Any, **named: Any) -> Any:
+        """stable_diffusion_3(scheduler, clip_text_model_1, clip_text_model_2, t5_encoder_model, transformer,
+        vae), or without t5_encoder_model."""
+        clips = {f"clip_text_model_{i}": CLIPTextModelWithProjection for i in (1, 2)}
+        others = {"transformer": SD3Transformer2DModel, "vae": AutoencoderKL}
+        overloads = [{**clips, "t5_encoder_model": T5EncoderModel, **others}, {**clips, **others}]
+        values, _ = choose_overload("stable_diffusion_3", overloads, parts, named)
+        names = {"clip_text_model_1": "text_encoder", "clip_text_model_2": "text_encoder_2",
+                 "t5_encoder_model": "text_encoder_3"}  # fmt: skip
+        return cls._make(StableDiffusion3, scheduler, {names.get(n, n): part for n, part in values.items()})
+
+    @classmethod
+    def flux(
+        cls,
+        scheduler: Scheduler,
+        clip_text_model: CLIPTextModel,
+        t5_encoder_model: T5EncoderModel,
+        transformer: FluxTransformer2DModel,
+        vae: AutoencoderKL,
+    ) -> Any:
+        """The pipeline of these parts."""
+        parts = {"text_encoder": clip_text_model, "text_encoder_2": t5_encoder_model,
+                 "transformer": transformer, "vae": vae}  # fmt: skip
+        return cls._make(Flux, scheduler, parts)
 
     def _add_load_time(self, start: float) -> None:
         self._impl.load_time += (time.perf_counter() - start) * 1000
@@ -140,7 +174,7 @@ class _ImagePipeline:
 
     def decode(self, latent: Tensor) -> Tensor:
         """Latents to pictures."""
-        return self._impl.vae.decode(latent)
+        return self._impl.decode(latent)
 
     def export_model(self, export_path: Any) -> None:
         """Write the compiled networks for the constructor's property `blob_path`."""
@@ -192,8 +226,23 @@ class InpaintingPipeline(_ImagePipeline):
     _sources = ("Image2ImagePipeline",)
     _kinds = {
         **_KINDS, "StableDiffusionInpaintPipeline": StableDiffusion,
-        "StableDiffusionXLInpaintPipeline": StableDiffusionXL,
+        "StableDiffusionXLInpaintPipeline": StableDiffusionXL, "FluxFillPipeline": FluxFill,
+        "StableDiffusion3InpaintPipeline": StableDiffusion3, "FluxInpaintPipeline": Flux,
     }  # fmt: skip
+
+    @classmethod
+    def flux_fill(
+        cls,
+        scheduler: Scheduler,
+        clip_text_model: CLIPTextModel,
+        t5_encoder_model: T5EncoderModel,
+        transformer: FluxTransformer2DModel,
+        vae: AutoencoderKL,
+    ) -> Any:
+        """The pipeline of these parts, whose transformer takes the masked picture."""
+        parts = {"text_encoder": clip_text_model, "text_encoder_2": t5_encoder_model,
+                 "transformer": transformer, "vae": vae}  # fmt: skip
+        return cls._make(FluxFill, scheduler, parts)
 
     def generate(self, prompt: str, image: Tensor, mask_image: Tensor, **kwargs: Any) -> Tensor:
         """Pictures u8 [n, height, width, 3] from one u8 [1, height, width, 3], new where the mask [1, height,

@@ -89,8 +89,8 @@ class Scheduler:
         """The latent as the network takes it."""
         return latent
 
-    def add_noise(self, latent: np.ndarray, noise: np.ndarray, time: int) -> np.ndarray:
-        """A latent without noise as noisy as those of a time."""
+    def add_noise(self, latent: np.ndarray, noise: np.ndarray, index: int) -> np.ndarray:
+        """A latent without noise as noisy as those of a step."""
         raise NotImplementedError
 
 
@@ -123,8 +123,8 @@ class _AlphaScheduler(Scheduler):
         value: np.float32 = self.alphas[time]
         return value
 
-    def add_noise(self, latent: np.ndarray, noise: np.ndarray, time: int) -> np.ndarray:
-        alpha = self._alpha(time)
+    def add_noise(self, latent: np.ndarray, noise: np.ndarray, index: int) -> np.ndarray:
+        alpha = self._alpha(int(self.times[index]))
         return np.sqrt(alpha) * latent + np.sqrt(1 - alpha) * noise
 
 
@@ -248,15 +248,14 @@ class _SigmaScheduler(Scheduler):
         if config["rescale_betas_zero_snr"]:
             alphas[-1] = 2.0**-24
         self._trained = np.sqrt((1 - alphas) / alphas)
-        self._schedule = self.times
         self._sigmas = np.append(self._trained[::-1], _F32(0))
 
     def set_timesteps(self, steps: int, strength: float) -> None:
         self._steps = steps
-        self._schedule = choose_times(self.config, steps)
-        self._sigmas = self._choose_sigmas(self._schedule)
+        schedule = choose_times(self.config, steps)
+        self._sigmas = self._choose_sigmas(schedule)
         self._skipped = count_skipped(steps, strength)
-        self.times = self._schedule[self._skipped :]
+        self.times = schedule[self._skipped :]
         check_times(self.times, strength)
 
     def _choose_sigmas(self, times: np.ndarray) -> np.ndarray:
@@ -274,9 +273,8 @@ class _SigmaScheduler(Scheduler):
     def scale_model_input(self, latent: np.ndarray, index: int) -> np.ndarray:
         return latent / np.sqrt(self._sigma(index) ** 2 + 1)
 
-    def add_noise(self, latent: np.ndarray, noise: np.ndarray, time: int) -> np.ndarray:
-        sigma: np.float32 = self._sigmas[int(np.argmax(self._schedule == time))]
-        return latent + sigma * noise
+    def add_noise(self, latent: np.ndarray, noise: np.ndarray, index: int) -> np.ndarray:
+        return latent + self._sigma(index) * noise
 
     def _predict(self, noise: np.ndarray, latent: np.ndarray, sigma: np.float32) -> np.ndarray:
         """The picture without noise."""
@@ -336,11 +334,76 @@ class _EulerAncestral(_SigmaScheduler):
         return latent + (latent - picture) / sigma * (down - sigma) + fresh * up, picture
 
 
+class FlowMatchEuler(Scheduler):
+    """Euler's method along straight paths from noise to pictures (arXiv 2403.03206)."""
+
+    _defaults = {"num_train_timesteps": 1000, "shift": 1.0, "use_dynamic_shifting": False, "base_shift": 0.5,
+                 "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096,
+                 "shift_terminal": None, "time_shift_type": "linear"}  # fmt: skip
+
+    def set_timesteps(self, steps: int, strength: float, tokens: int | None = None) -> None:
+        """Choose `times` f32 of the steps. `tokens`: those of a picture, for schedules that depend on it."""
+        if steps < 1:
+            raise OvjitError("`num_inference_steps` must be greater than 0")
+        self._steps, limit = steps, self.config["num_train_timesteps"]
+        if tokens is None:
+            refuse_flags(self.config, "use_dynamic_shifting")
+            # the least of the shifted levels is shifted again, as in diffusers
+            least = float(_F32(self._shift(1 / limit)))
+            shares = self._shift(np.linspace(1, least, steps)).astype(_F32)
+        else:
+            shares = self._choose_shares(np.linspace(1, 1 / steps, steps).astype(_F32), tokens)
+        length = _F32(steps)
+        skipped = int(length - min(length * _F32(strength), length))
+        self.times = (shares * _F32(limit))[skipped:]
+        self._sigmas = np.append(shares, _F32(0))[skipped:]
+        check_times(self.times, strength)
+
+    def _shift(self, shares: Any) -> Any:
+        """Shares of noise, moved towards more of it."""
+        shift = self.config["shift"]
+        return shift * shares / (1 + (shift - 1) * shares)
+
+    def _choose_shares(self, shares: np.ndarray, tokens: int) -> np.ndarray:
+        """The share of noise of each step in f32, for a picture of so many tokens."""
+        if self.config["use_dynamic_shifting"]:
+            factor = _F32(np.exp(self._count_shift(tokens)))
+            shares = factor / (factor + (1 / shares - 1))
+        else:
+            shares = self._shift(shares)
+        end = self.config["shift_terminal"]
+        if end is None:
+            return shares
+        if abs(1 - end) <= 1e-6:
+            raise OvjitError("shift_terminal must not be 1.0 to avoid division by zero")
+        remainders: np.ndarray = 1 - shares
+        return 1 - remainders / (remainders[-1] / _F32(1 - end))
+
+    def _count_shift(self, tokens: int) -> float:
+        """The logarithm of the shift for a picture of so many tokens."""
+        config = self.config
+        if config["time_shift_type"] == "linear":
+            least, most = config["base_image_seq_len"], config["max_image_seq_len"]
+            slope = (config["max_shift"] - config["base_shift"]) / (most - least)
+            return float(config["base_shift"] + slope * (tokens - least))
+        # fitted for 200 and for 10 steps, as in the pipelines of Flux 2
+        at_200, at_10 = 0.00016927 * tokens + 0.45666666, 8.73809524e-05 * tokens + 1.89833333
+        return at_200 if tokens > 4300 else at_200 + (at_200 - at_10) / 190 * (self._steps - 200)
+
+    def step(self, noise: np.ndarray, latent: np.ndarray, index: int, generator: Any) -> Step:
+        return latent + (self._sigmas[index + 1] - self._sigmas[index]) * noise, None
+
+    def add_noise(self, latent: np.ndarray, noise: np.ndarray, index: int) -> np.ndarray:
+        sigma = self._sigmas[index]
+        return sigma * noise + (1 - sigma) * latent
+
+
 _SCHEDULERS: dict[_Type, type[Scheduler]] = {
     _Type.LCM: _LCM, _Type.DDIM: _DDIM, _Type.EULER_DISCRETE: _Euler, _Type.PNDM: _PNDM,
-    _Type.EULER_ANCESTRAL_DISCRETE: _EulerAncestral,
+    _Type.EULER_ANCESTRAL_DISCRETE: _EulerAncestral, _Type.FLOW_MATCH_EULER_DISCRETE: FlowMatchEuler,
 }  # fmt: skip
 _NAMES: dict[str, type[Scheduler]] = {
     "LCMScheduler": _LCM, "DDIMScheduler": _DDIM, "LMSDiscreteScheduler": _DDIM, "PNDMScheduler": _PNDM,
     "EulerDiscreteScheduler": _Euler, "EulerAncestralDiscreteScheduler": _EulerAncestral,
+    "FlowMatchEulerDiscreteScheduler": FlowMatchEuler,
 }  # fmt: skip

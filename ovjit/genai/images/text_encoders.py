@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError
-from ovjit.genai.images.networks import Network, NetworkConfig, SingleNetwork
+from ovjit.genai.images.networks import NetworkConfig, SingleNetwork
 from ovjit.genai.tokenizer import Tokenizer
 
 
@@ -24,48 +24,51 @@ def _find_tokenizer(folder: str) -> str:
     return f"{before}tokenizer{after}"
 
 
-class CLIPTextModel(SingleNetwork):
-    """A text encoder: CLIPTextModel(folder), CLIPTextModel(model, weights, config, clip_tokenizer), both with
-    a device and its properties, CLIPTextModel(blob_tensor, config, clip_tokenizer, device, **properties), or
-    CLIPTextModel(another)."""
+class TextEncoder(SingleNetwork):
+    """A tokenizer and a network: TextEncoder(folder), TextEncoder(model, weights, *tools), both with a device
+    and its properties, TextEncoder(blob_tensor, *tools, device, **properties), or TextEncoder(another). The
+    tools are a config, if the class has one, and the tokenizer."""
 
-    class Config(NetworkConfig):
-        """config.json of a text encoder."""
-
-        _defaults = {"max_position_embeddings": 77, "num_hidden_layers": 12}
+    _title = "the text encoder"
+    #: The name of the constructor's argument.
+    _tokenizer_name: ClassVar[str]
 
     def __init__(self, *arguments: Any, **kwargs: Any):
-        tools = {"config": self.Config, "clip_tokenizer": Tokenizer}
-        values, properties = self._choose_overload(tools, arguments, kwargs)
-        model, folder = values.get("model"), values.get("root_dir")
-        if isinstance(model, CLIPTextModel):
+        has_config = self.Config is not NetworkConfig
+        tools: dict[str, Any] = {"config": self.Config} if has_config else {}
+        values, properties = self._choose_overload(
+            {**tools, self._tokenizer_name: Tokenizer}, arguments, kwargs
+        )
+        model: Any = values.get("model")
+        folder: Any = values.get("root_dir")
+        if isinstance(model, TextEncoder):
             self._copy_from(model)
             return
         #: True if the first row of the outputs is that of a prompt that was not asked for.
         self._is_second_row = False
         if folder is None:
-            self._config, self._tokenizer = values["config"], values["clip_tokenizer"]
+            self._tokenizer = values[self._tokenizer_name]
         else:
-            self._config = self.Config(Path(os.fsdecode(folder)) / "config.json")
             self._tokenizer = Tokenizer(_find_tokenizer(os.fsdecode(folder)))
-        self._network = Network.load("the text encoder", values, properties)
+        if has_config:
+            self._config = values.get("config") or self.Config(Path(os.fsdecode(folder)) / "config.json")
+        self._load(values, properties)
 
-    def reshape(self, batch_size: int) -> CLIPTextModel:
-        """Fix the number of prompts: 2 with guidance."""
+    def _reshape(self, count: int, length: int) -> None:
+        """Fix the number of prompts, 2 with guidance, and of tokens."""
         model = self._network.check_model()
-        model.reshape({model.input(0): [batch_size, self._config.max_position_embeddings]})
-        return self
+        model.reshape({model.input(0): [count, length]})
 
-    def _encode(self, prompt: str, row: np.ndarray) -> None:
+    def _encode(self, prompt: str, row: np.ndarray, options: dict[str, Any]) -> None:
         """Write the tokens of a prompt to a row; too many are cut."""
-        ids = np.array(self._tokenizer.encode(prompt).input_ids.data)[0, : len(row)]
+        ids = np.array(self._tokenizer.encode(prompt, **options).input_ids.data)[0, : len(row)]
         row[:] = self._tokenizer.get_pad_token_id()
         row[: len(ids)] = ids
 
-    def infer(self, pos_prompt: str, neg_prompt: str, do_classifier_free_guidance: bool) -> Tensor:
+    def _infer(self, prompts: tuple[str, str], is_guided: bool, length: int, **options: Any) -> Tensor:
         """The first output for the negative prompt and the prompt; without guidance for the prompt alone."""
         port = self._network.check_request().get_compiled_model().input(0)
-        rows, length = 1 + bool(do_classifier_free_guidance), self._config.max_position_embeddings
+        rows = 1 + bool(is_guided)
         shape = [rows, length]
         if not port.get_partial_shape().is_dynamic:
             shape = list(port.get_shape())
@@ -75,9 +78,10 @@ class CLIPTextModel(SingleNetwork):
                     f"{length}: reshape it for them"
                 )
         ids = np.empty(shape, port.get_element_type().to_dtype())
+        prompt, negative = prompts
         if len(ids) == 2:
-            self._encode(neg_prompt, ids[0])
-        self._encode(pos_prompt, ids[-1])
+            self._encode(negative, ids[0], options)
+        self._encode(prompt, ids[-1], options)
         self._outputs = self._network.run([ids])
         self._is_second_row = len(ids) != rows
         return self.get_output_tensor(0)
@@ -87,5 +91,54 @@ class CLIPTextModel(SingleNetwork):
         return Tensor(self._outputs[idx][1:] if self._is_second_row else self._outputs[idx])
 
 
+class CLIPTextModel(TextEncoder):
+    """A text encoder with a fixed number of tokens."""
+
+    class Config(NetworkConfig):
+        """config.json of a text encoder."""
+
+        _defaults = {"max_position_embeddings": 77, "num_hidden_layers": 12}
+
+    adapter_prefix = "lora_te"
+    _tokenizer_name = "clip_tokenizer"
+
+    def reshape(self, batch_size: int) -> CLIPTextModel:
+        """Fix the number of prompts: 2 with guidance."""
+        self._reshape(batch_size, self._config.max_position_embeddings)
+        return self
+
+    def infer(self, pos_prompt: str, neg_prompt: str, do_classifier_free_guidance: bool) -> Tensor:
+        """The first output for the negative prompt and the prompt; without guidance for the prompt alone."""
+        length = self._config.max_position_embeddings
+        return self._infer((pos_prompt, neg_prompt), do_classifier_free_guidance, length)
+
+    def infer_states(self, prompts: tuple[str, str], is_guided: bool) -> tuple[np.ndarray, np.ndarray]:
+        """(the first output, the last hidden states but one) for a prompt and its negative prompt."""
+        output = self.infer(*prompts, is_guided).data
+        return output, self.get_output_tensor(self._config.num_hidden_layers + 1).data
+
+
 class CLIPTextModelWithProjection(CLIPTextModel):
     """A text encoder whose first output is the projected vector of a prompt."""
+
+    adapter_prefix = "lora_te2"
+
+
+class T5EncoderModel(TextEncoder):
+    """A text encoder for up to `max_sequence_length` tokens."""
+
+    _tokenizer_name = "tokenizer"
+
+    def reshape(self, batch_size: int, max_sequence_length: int) -> T5EncoderModel:
+        """Fix the number of prompts, 2 with guidance, and of tokens."""
+        self._reshape(batch_size, max_sequence_length)
+        return self
+
+    def infer(
+        self, pos_prompt: str, neg_prompt: str, do_classifier_free_guidance: bool, max_sequence_length: int,
+        **kwargs: Any,
+    ) -> Tensor:  # fmt: skip
+        """The states of the negative prompt and the prompt; without guidance of the prompt alone. Keywords
+        are those of `Tokenizer.encode`."""
+        prompts = pos_prompt, neg_prompt
+        return self._infer(prompts, do_classifier_free_guidance, max_sequence_length, **kwargs)
