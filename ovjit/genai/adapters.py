@@ -188,7 +188,7 @@ class AdapterController:
     def insert(self, *models: Model) -> set[str]:
         """Prepare the layers that the adapters have matrices for. Returns the names of new inputs. Warns of
         tensors that no layer takes."""
-        if any(each.paired for each, _ in _blend(self._current)):
+        if any(each.paired for each, _ in self._blend(self._current)):
             self._head_size = layers.find_head_size(models[0])
         for model in models:
             self._prepare(model)
