@@ -404,3 +404,37 @@ def test_ctrl_c_interrupts_waits():
     """)
     run = python("-c", program, seconds=300)
     assert run.stdout.split("\n") == ["interrupted True"] * 3 + ["works", ""], run.stderr
+
+
+def _finish_silently(queue):
+    """Wait until all inferences have ended, without a call of the queue."""
+    until = time.monotonic() + 60
+    while any(request._job.busy for request in queue):
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+def test_output_tensors_of_jobs_that_are_not_used_again():
+    queue = ovjit.AsyncInferQueue(cases.adder(ovjit), 2)
+    outputs = []
+    for request in queue:
+        unaligned = np.zeros(4 * len(X) + 1, np.uint8)[1:].view(np.float32)  # jobs do not write into it
+        outputs.append(ovjit.Tensor(unaligned, shared_memory=True))
+        request.set_output_tensor(outputs[-1])
+    queue.start_async([X, X])
+    queue.start_async([X, X + 7])
+    _finish_silently(queue)
+    queue.start_async([X, X + 9])
+    queue.wait_all()
+    for output, x in zip(outputs, (X + 9, X + 7), strict=True):
+        np.testing.assert_array_equal(output.data, X + x)
+
+
+def test_refused_inputs_leave_nothing_in_the_pool():
+    queue = ovjit.AsyncInferQueue(cases.adder(ovjit), 1)
+    queue.start_async([X, X])
+    _finish_silently(queue)
+    with pytest.raises(RuntimeError):
+        queue.start_async([X, X[:3]])
+    queue.wait_all()
+    assert not any(job is queue[0]._job for job in queue._pool.workers.running.values())

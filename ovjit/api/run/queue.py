@@ -120,6 +120,8 @@ class _Pool:
                     raise
                 starting = False
                 self.running.pop(i, None)
+                if not request._job.started:  # `_take_over` leaves it among the pool's jobs
+                    self.workers.running.pop(request._job.address, None)
                 request._pending = NOTHING
                 request._release()
                 raise
@@ -231,15 +233,16 @@ class _Pool:
 
     def free_finished(self) -> None:
         """Free silent jobs that are over, as far as they stand at the front. Failed ones are collected: their
-        error is raised next."""
+        error is raised next. So are those whose output tensors the user has: collecting fills these."""
         silent = self.silent
         while silent:
             try:
                 i = silent[0]
             except IndexError:
                 return
-            job = self.requests[i]._job
-            if job.words[STATE] == DONE and job.error is None:
+            request = self.requests[i]
+            job = request._job
+            if job.words[STATE] == DONE and job.error is None and not request._shown:
                 try:
                     silent.remove(i)
                 except ValueError:
