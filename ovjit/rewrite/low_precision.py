@@ -33,7 +33,7 @@ from ovjit.codegen.cpu.formats import float_types
 from ovjit.errors import OvjitError
 from ovjit.graph.byte_rows import ByteRows
 from ovjit.graph.converted import Converted, is_worth
-from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.dtypes import cast, numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_node, rebuild
 from ovjit.graph.op import TensorType
 from ovjit.rewrite.conversions import converts
@@ -157,7 +157,7 @@ def _cast_constant(array: np.ndarray | Converted, dtype: str) -> np.ndarray | Co
     if is_worth(array):
         return Converted(array, [numpy_dtype(dtype)])
     assert isinstance(array, np.ndarray)
-    return array.astype(numpy_dtype(dtype))
+    return cast(array, numpy_dtype(dtype))
 
 
 def _computes(node: Node) -> bool:
@@ -205,6 +205,8 @@ def _choose(graph: Graph, computed: set[Node], inputs: set[Value], low: str) -> 
         elif part_of(node) in ("fuse", "carry") and any(v in candidates for v in node.inputs):
             if part_of(node) == "carry" and any(v in inputs for v in node.inputs):
                 continue
+            if _exceeds_range(node, low):
+                continue
             candidates.update(v for v in node.outputs if v.dtype == "f32" and v.shape is not None)
     uses = graph.uses()
     lowered: set[Value] = set()
@@ -215,6 +217,18 @@ def _choose(graph: Graph, computed: set[Node], inputs: set[Value], low: str) -> 
         if part_of(node) == "carry" and not all(v in lowered for v in node.outputs if v.dtype == "f32"):
             lowered.difference_update(node.outputs)  # they are stored as one
     return lowered
+
+
+def _exceeds_range(node: Node, low: str) -> bool:
+    """True if a constant of one element is infinite or zero in the type `low` only: x / (y + 1e-15) would be
+    0 / 0 in f16."""
+    constants = (v.stored for v in node.inputs if v.dtype == "f32")
+    numbers = [c.reshape(-1) for c in constants if isinstance(c, np.ndarray) and c.size == 1]
+    rounded = [cast(number, numpy_dtype(low)).astype(np.float32) for number in numbers]
+    return any(
+        np.isfinite(number) != np.isfinite(half) or (number == 0) != (half == 0)
+        for number, half in zip(numbers, rounded, strict=True)
+    )
 
 
 def _in_epilogues(graph: Graph) -> set[Value]:
