@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 #: Operations on angles. Angles stay f32: a large one, such as a position, would have a large absolute error.
 PERIODIC = op["Sin Cos Tan"](...)
+_SCALES = op.Multiply(...)
 #: Operations that move elements of a single tensor.
 MOVES = op["Broadcast Reshape Squeeze Transpose Unsqueeze"](...)
 
@@ -174,13 +175,13 @@ def _computes(node: Node) -> bool:
 
 
 def _angles(graph: Graph) -> set[Node]:
-    """Products whose results are only used as angles, possibly after data movement."""
+    """Products whose results are only used as angles, possibly after data movement and scaling."""
     uses = graph.uses()
     angles: set[Node] = set()
     for node in reversed(graph.nodes):
         readers = [user for value in node.outputs for user, _ in uses[value]]
         if readers and all(u is not None and (PERIODIC.fits(u.op) or u in angles) for u in readers):
-            if part_of(node) in ("compute", "carry"):
+            if part_of(node) in ("compute", "carry") or _SCALES.fits(node.op):
                 angles.add(node)
     return {node for node in angles if part_of(node) == "compute"}
 

@@ -144,6 +144,9 @@ def test_accuracy_is_f32(cuda: FakeCuda) -> None:
     for mode, kind in (("ACCURACY", ov.Type.f32), ("PERFORMANCE", ov.Type.f16)):
         compiled = ov.Core().compile_model(model, "GPU", {"EXECUTION_MODE_HINT": mode})
         assert compiled.get_property("INFERENCE_PRECISION_HINT") == kind
+        rows = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
+        shown = [row["runtimePrecision"] for row in rows if row["layerType"] == "Convolution"]
+        assert set(shown) == {kind.get_type_name()}
 
 
 def element_types(graph: Graph) -> list[tuple[str, str]]:
@@ -197,6 +200,17 @@ def test_a_quotient_of_zeros_and_an_epsilon(cuda: FakeCuda) -> None:
     product = x.astype(np.float64) @ np.abs(w)
     want = product[:, :16] / (product[:, 16:] + 1e-15)
     np.testing.assert_allclose(result, want, rtol=0, atol=2e-3 * want.max(), err_msg=f"seed {SEED}")
+
+
+def test_products_that_are_scaled_to_angles_are_f32() -> None:
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": (4, 16), "element_type": "f32"}).output
+    w = b.constant(np.random.default_rng(SEED).standard_normal((16, 8)).astype(np.float32))
+    scale = b.add("Parameter", (), {"shape": (1,), "element_type": "f32"}).output
+    angles = b.add("Multiply", [b.add("MatMul", [x, w]).output, scale]).output
+    graph = b.finish([b.add("Sin", [angles]).output])
+    lowered = run_passes(graph, Context(TARGETS["cuda"], Options(precision="f16")))
+    assert {kind for _, kind in element_types(lowered)} == {"f32"}
 
 
 def test_tf32_is_asked_for_by_two_hints() -> None:
