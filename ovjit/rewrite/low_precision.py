@@ -33,7 +33,7 @@ from ovjit.codegen.cpu.formats import float_types
 from ovjit.errors import OvjitError
 from ovjit.graph.byte_rows import ByteRows
 from ovjit.graph.converted import Converted, is_worth
-from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.dtypes import cast, numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_node, rebuild
 from ovjit.graph.op import TensorType
 from ovjit.rewrite.conversions import converts
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 #: Operations on angles. Angles stay f32: a large one, such as a position, would have a large absolute error.
 PERIODIC = op["Sin Cos Tan"](...)
+_SCALES = op.Multiply(...)
 #: Operations that move elements of a single tensor.
 MOVES = op["Broadcast Reshape Squeeze Transpose Unsqueeze"](...)
 
@@ -157,7 +158,7 @@ def _cast_constant(array: np.ndarray | Converted, dtype: str) -> np.ndarray | Co
     if is_worth(array):
         return Converted(array, [numpy_dtype(dtype)])
     assert isinstance(array, np.ndarray)
-    return array.astype(numpy_dtype(dtype))
+    return cast(array, numpy_dtype(dtype))
 
 
 def _computes(node: Node) -> bool:
@@ -174,13 +175,13 @@ def _computes(node: Node) -> bool:
 
 
 def _angles(graph: Graph) -> set[Node]:
-    """Products whose results are only used as angles, possibly after data movement."""
+    """Products whose results are only used as angles, possibly after data movement and scaling."""
     uses = graph.uses()
     angles: set[Node] = set()
     for node in reversed(graph.nodes):
         readers = [user for value in node.outputs for user, _ in uses[value]]
         if readers and all(u is not None and (PERIODIC.fits(u.op) or u in angles) for u in readers):
-            if part_of(node) in ("compute", "carry"):
+            if part_of(node) in ("compute", "carry") or _SCALES.fits(node.op):
                 angles.add(node)
     return {node for node in angles if part_of(node) == "compute"}
 
@@ -205,6 +206,8 @@ def _choose(graph: Graph, computed: set[Node], inputs: set[Value], low: str) -> 
         elif part_of(node) in ("fuse", "carry") and any(v in candidates for v in node.inputs):
             if part_of(node) == "carry" and any(v in inputs for v in node.inputs):
                 continue
+            if _exceeds_range(node, low):
+                continue
             candidates.update(v for v in node.outputs if v.dtype == "f32" and v.shape is not None)
     uses = graph.uses()
     lowered: set[Value] = set()
@@ -215,6 +218,18 @@ def _choose(graph: Graph, computed: set[Node], inputs: set[Value], low: str) -> 
         if part_of(node) == "carry" and not all(v in lowered for v in node.outputs if v.dtype == "f32"):
             lowered.difference_update(node.outputs)  # they are stored as one
     return lowered
+
+
+def _exceeds_range(node: Node, low: str) -> bool:
+    """True if a constant of one element is infinite or zero in the type `low` only: x / (y + 1e-15) would be
+    0 / 0 in f16."""
+    constants = (v.stored for v in node.inputs if v.dtype == "f32")
+    numbers = [c.reshape(-1) for c in constants if isinstance(c, np.ndarray) and c.size == 1]
+    rounded = [cast(number, numpy_dtype(low)).astype(np.float32) for number in numbers]
+    return any(
+        np.isfinite(number) != np.isfinite(half) or (number == 0) != (half == 0)
+        for number, half in zip(numbers, rounded, strict=True)
+    )
 
 
 def _in_epilogues(graph: Graph) -> set[Value]:

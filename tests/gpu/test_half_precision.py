@@ -144,6 +144,9 @@ def test_accuracy_is_f32(cuda: FakeCuda) -> None:
     for mode, kind in (("ACCURACY", ov.Type.f32), ("PERFORMANCE", ov.Type.f16)):
         compiled = ov.Core().compile_model(model, "GPU", {"EXECUTION_MODE_HINT": mode})
         assert compiled.get_property("INFERENCE_PRECISION_HINT") == kind
+        rows = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
+        shown = [row["runtimePrecision"] for row in rows if row["layerType"] == "Convolution"]
+        assert set(shown) == {kind.get_type_name()}
 
 
 def element_types(graph: Graph) -> list[tuple[str, str]]:
@@ -164,6 +167,50 @@ def test_products_are_stored_in_16_bits_and_softmax_and_norms_in_32(kind: str) -
         ("Convert", kind), ("MatMul", kind), ("Relu", kind), ("MatMul", "f32"), ("Softmax", "f32"),
         ("Convert", kind), ("MatMul", "f32"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "number, kinds", [(1e-15, "f32"), (1e6, "f32"), (0, "f16"), (-np.inf, "f16"), (1, "f16")]
+)
+def test_sums_with_what_f16_does_not_have_are_f32(number: float, kinds: str) -> None:
+    b, rng = Builder(), np.random.default_rng(SEED)
+    x = b.add("Parameter", (), {"shape": (4, 16), "element_type": "f32"}).output
+    w, one = (b.constant(rng.standard_normal((16, n)).astype(np.float32)) for n in (16, 1))
+    offset = b.constant(np.float32(number))
+    total = b.add("Maximum", [b.add("MatMul", [x, one]).output, offset]).output
+    y = b.add("Divide", [b.add("MatMul", [x, w]).output, total]).output
+    lowered = run_passes(
+        b.finish([b.add("MatMul", [y, w]).output]), Context(TARGETS["cuda"], Options(precision="f16"))
+    )
+    assert dict(element_types(lowered))["Maximum"] == kinds
+
+
+def test_a_quotient_of_zeros_and_an_epsilon(cuda: FakeCuda) -> None:
+    """ReLU linear attention divides by the last column plus 1e-15; all keys of a query may be zero."""
+    op, rng = ov.opset13, np.random.default_rng(SEED)
+    w, x = rng.standard_normal((16, 17)).astype(np.float32), rng.random((8, 16), np.float32)
+    x[2] = 0
+    parameter = op.parameter([8, 16], ov.Type.f32)
+    y, total = op.variadic_split(
+        op.matmul(parameter, op.abs(op.constant(w)), False, False), 1, [16, 1]
+    ).outputs()
+    quotient = op.divide(y, op.add(total, np.float32(1e-15)))
+    model = ov.Model([op.matmul(quotient, np.eye(16, dtype=np.float32), False, False)], [parameter])
+    result = ov.Core().compile_model(model, "GPU")(x)[0]
+    product = x.astype(np.float64) @ np.abs(w)
+    want = product[:, :16] / (product[:, 16:] + 1e-15)
+    np.testing.assert_allclose(result, want, rtol=0, atol=2e-3 * want.max(), err_msg=f"seed {SEED}")
+
+
+def test_products_that_are_scaled_to_angles_are_f32() -> None:
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": (4, 16), "element_type": "f32"}).output
+    w = b.constant(np.random.default_rng(SEED).standard_normal((16, 8)).astype(np.float32))
+    scale = b.add("Parameter", (), {"shape": (1,), "element_type": "f32"}).output
+    angles = b.add("Multiply", [b.add("MatMul", [x, w]).output, scale]).output
+    graph = b.finish([b.add("Sin", [angles]).output])
+    lowered = run_passes(graph, Context(TARGETS["cuda"], Options(precision="f16")))
+    assert {kind for _, kind in element_types(lowered)} == {"f32"}
 
 
 def test_tf32_is_asked_for_by_two_hints() -> None:

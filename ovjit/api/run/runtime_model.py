@@ -21,7 +21,7 @@ from ovjit.graph.graph import Value
 from ovjit.graph.op import Op, TensorType
 
 #: What a product of them is said to be computed in, whatever its sums are.
-MULTIPLIED = frozenset(("u8", "i8", "bf16"))
+MULTIPLIED = frozenset(("u8", "i8", "bf16", "f16"))
 
 if TYPE_CHECKING:
     from ovjit.api.run.compiled import CompiledModel
