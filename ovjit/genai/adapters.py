@@ -188,8 +188,7 @@ class AdapterController:
     def insert(self, *models: Model) -> set[str]:
         """Prepare the layers that the adapters have matrices for. Returns the names of new inputs. Warns of
         tensors that no layer takes."""
-        if any(each.paired for each, _ in self._blend(self._current)):
-            self._head_size = layers.find_head_size(models[0])
+        self._head_size = layers.find_head_size(models[0])  # later calls may bring the first GGUF file
         for model in models:
             self._prepare(model)
         if self._unused:

@@ -167,7 +167,8 @@ class Batches:
         if self._eviction is not None:
             for request in self.running:
                 for row in request.rows:
-                    if row.length > len(request.prompt):
+                    # a row that waits for others of its request may be forked before its next step
+                    if row.length > len(request.prompt) and row.remaining:
                         self._eviction.evict(row)
         requests, batch = len(self.running), self._schedule()
         if batch:

@@ -50,7 +50,7 @@ def blend_layer(
 ) -> LowRank:
     """The matrices of a layer: of all adapters, A with their scales. Rank 0 if no adapter has some. `sizes`:
     the layer's inputs and outputs; RuntimeError if those of an adapter differ. `head_size`: for layers of
-    adapters that are `paired`."""
+    adapters that are `paired`; UnsupportedError for these if it is 0."""
     pairs = []
     for tensors, scale in blend:
         name = find_name(tensors.layers, node_name, prefix)
@@ -63,6 +63,10 @@ def blend_layer(
                 f"{node_name} has {sizes[0]} inputs and {sizes[1]} outputs"
             )
         if name in tensors.paired:
+            if not head_size:
+                raise UnsupportedError(
+                    "an adapter of a GGUF file needs a model whose attention has heads of one size"
+                )
             b = b[unpermuted(len(b) // head_size, head_size, head_size)]
         pairs.append(LowRank(a * np.float32(scale), b))
     if not pairs:
@@ -71,18 +75,16 @@ def blend_layer(
 
 
 def find_head_size(model: Model) -> int:
-    """The size of a head of the model's attention. UnsupportedError if there is none, or several."""
+    """The size of a head of the model's attention, 0 if it is not one for all layers."""
     sizes = set()
     for node in model.get_ordered_ops():
         if node.get_type_name() == "ScaledDotProductAttention":
-            sizes.add(node.input_value(0).get_partial_shape()[-1].get_length())
+            shape = node.input_value(0).get_partial_shape()
+            is_fixed = shape.rank.is_static and shape[-1].is_static
+            sizes.add(shape[-1].get_length() if is_fixed else 0)
         elif node.get_type_name() == "PagedAttentionExtension":
             sizes.add(int(node.get_rt_info()["k_head_size"].value))
-    if len(sizes) != 1:
-        raise UnsupportedError(
-            f"an adapter of a GGUF file needs one size of heads; the model's attention has {sorted(sizes)}"
-        )
-    return sizes.pop()
+    return sizes.pop() if len(sizes) == 1 else 0
 
 
 def layer_sizes(node: Any) -> tuple[int, int]:

@@ -77,7 +77,7 @@ def convert_names(tensors: AdapterTensors, prefix: str) -> AdapterTensors:
     convert = _CONVERSIONS.get(prefix)
     if convert is None:
         return tensors
-    return AdapterTensors(dict(sorted(convert(tensors.layers))), tensors.weights)
+    return AdapterTensors(dict(sorted(convert(tensors.layers), key=lambda pair: pair[0])), tensors.weights)
 
 
 def _rename_block(match: re.Match[str]) -> str:

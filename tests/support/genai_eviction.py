@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -165,11 +165,12 @@ def echoes(genai: Any, ov: Any, folder: Path) -> Iterator[tuple[str, Callable[[]
             yield f"echo {chunk} {options}", lambda chunk=chunk, options=options: run(chunk, **options)
 
 
-def collect(genai: Any, ov: Any, folder: Path) -> dict[str, Any]:
+def collect(genai: Any, ov: Any, folder: Path, names: Collection[str] | None = None) -> dict[str, Any]:
+    """The values of the programs with these names, or of all."""
     programs = (*evicting(genai, ov, folder), *sparse(genai, ov, folder), *echoes(genai, ov, folder))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return {name: value_of(run) for name, run in programs}
+        return {name: value_of(run) for name, run in programs if names is None or name in names}
 
 
 if __name__ == "__main__":

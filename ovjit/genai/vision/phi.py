@@ -76,13 +76,7 @@ class Phi3Vision(Family):
         config, settings = read_json(folder / "preprocessor_config.json"), read_json(folder / "config.json")
         self._crops = int(config.get("num_crops", 4))
         self._mean, self._deviation = read_mean(config)
-        self._line_end, self._view_end = (
-            np.reshape(np.array(settings.get(name, np.zeros(_VALUES)), _F32), -1)
-            for name in ("sub_GN", "glb_GN")
-        )
-        for name, values in (("sub_GN", self._line_end), ("glb_GN", self._view_end)):
-            if len(values) != _VALUES:
-                raise OvjitError(f"{name} of config.json should have {_VALUES} numbers, not {len(values)}")
+        self._line_end, self._view_end = (_read_end(settings, name) for name in ("sub_GN", "glb_GN"))
 
     def preprocess(self, image: np.ndarray) -> tuple[np.ndarray, int, int]:
         """(crops f32 [1 + rows * columns, 3, 336, 336] of a picture u8 [1, height, width, 3], the first of
