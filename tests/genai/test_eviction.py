@@ -101,8 +101,6 @@ def test_sequences_that_share_blocks_evict_their_own(
     assert [each.m_generation_ids for each in again] == results
     scheduler.enable_prefix_caching, scheduler.num_kv_blocks = False, 20
     assert generate(folder, scheduler, 200, **options)[1] == results
-    scheduler.max_num_batched_tokens = 2  # a step computes some of the three sequences
-    assert generate(folder, scheduler, 200, **options)[1] == results
 
 
 def test_requests_that_wait_for_blocks_end(folder: Path) -> None:
