@@ -162,7 +162,7 @@ class Enumerated(Zipped):
     """`enumerate(...)`"""
 
     def __init__(self, inner: Any, start: Any = None):
-        self.first = getattr(start, "given", start) or 0
+        self.first = getattr(start, "source", start) or 0
         super().__init__(inner)
 
     def plain(self) -> Any:
