@@ -1,5 +1,7 @@
 """Lists that a recorded loop fills: what is made of them holds for other lengths than the example's."""
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -183,3 +185,10 @@ def test_items_of_tensors_as_pythons_numbers(function):
         wanted = wanted if isinstance(wanted, tuple) else (wanted,)
         for want, got in zip(wanted, compiled([x, lengths]).values(), strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_an_enumeration_that_begins_at_a_traced_number() -> None:
+    """The number is taken out of the object that the recorded loop has in its place."""
+    loop_items = importlib.import_module("ovjit.readers.torch.recording.loop_items")
+    numbers = loop_items.Enumerated(loop_items.Items([5, 6]), loop_items.Items(3))
+    assert list(numbers.plain()) == [(3, 5), (4, 6)]

@@ -29,7 +29,7 @@ _ARCHITECTURE = "SpeechT5ForTextToSpeech"
 
 def _read_default_speaker() -> np.ndarray:
     """The speaker of a call without one [1, 512]: vector 7306 of the validation set of the data set
-    Matthijs/cmu-arctic-xvectors (MIT), as in openvino_genai."""
+    Matthijs/cmu-arctic-xvectors, as in openvino_genai."""
     data = (files("ovjit.data") / "speaker.bin").read_bytes()
     return np.frombuffer(data, "<f4").reshape(1, _SPEAKER_SIZE)
 
