@@ -19,6 +19,7 @@ DATA = {
     "digits": "the embedded model or its images: written by bench/train_digits.py",
     "kernels": "object code of kernels: written by python -m ovjit.tools.ship",
     "printed": "texts that kernels are printed as: written by python -m ovjit.tools.ship",
+    "speaker": "the default speaker of Text2SpeechPipeline: docs/genai.md, data of others",
     "syntax": "digests of the sources: written by python -m ovjit.tools.ship --texts",
     "texts": "sources of kernels: written when a wheel is built",
     "operations": "the operations' names, and the modules that have them",

@@ -3,13 +3,13 @@ temperature, min_p, top_p, and one draw of a Mersenne twister. Sums are in f32, 
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from ovjit.errors import OvjitError
+from ovjit.forks import made_once
 from ovjit.genai.config import GenerationConfig
 from ovjit.genai.fields import UNLIMITED
 from ovjit.genai.grammar_masks import Matcher
@@ -52,7 +52,7 @@ class Sampler:
         self._prompt = np.unique(np.asarray(prompt, np.int64))
         self._generated: Counter[int] = Counter()
 
-    @functools.cached_property
+    @made_once
     def random(self) -> RandomNumbers:
         """The random numbers. NumPy's generators are not imported for greedy choices."""
         return RandomNumbers(self.config.rng_seed)

@@ -333,8 +333,8 @@ def test_features_that_are_missing_are_errors(pipeline: Any) -> None:
         pipeline.generate("hello", max_new_tokens=4, assistant_confidence_threshold=0.4)
     with pytest.raises(UnsupportedError, match="tree_depth"):
         pipeline.generate("hello", max_new_tokens=4, tree_depth=2, num_assistant_tokens=3)
-    with pytest.raises(AttributeError, match=r"has no Text2SpeechPipeline: .*docs/genai.md"):
-        _ = genai.Text2SpeechPipeline
+    with pytest.raises(AttributeError, match=r"has no Text2VideoPipeline: .*docs/genai.md"):
+        _ = genai.Text2VideoPipeline
 
 
 def test_a_tokenizer_alone(folder: Path, tmp_path: Path) -> None:
@@ -413,7 +413,7 @@ def test_the_name_of_the_real_package(folder: Path) -> None:
         "assert genai.__name__ == 'ovjit.genai', genai\n"
         "assert 'openvino_genai.py_openvino_genai' not in sys.modules\n"
         "print(genai.Tokenizer(sys.argv[1]).encode('hello').input_ids.data.tolist())\n"
-        "try:\n    from openvino_genai import Text2SpeechPipeline\n"
+        "try:\n    from openvino_genai import Text2VideoPipeline\n"
         "except ImportError:\n    print('ImportError')\n"
     )
     command = [sys.executable, "-c", program, str(folder)]
