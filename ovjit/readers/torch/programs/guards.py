@@ -104,6 +104,7 @@ def _value(node: ast.AST, sizes: Mapping[str, int]) -> Any:
         return _OPERATORS[type(node.op)](_value(node.operand, sizes))
     if isinstance(node, ast.Compare) and len(node.ops) == 1:
         return _OPERATORS[type(node.ops[0])](_value(node.left, sizes), _value(node.comparators[0], sizes))
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not node.keywords:
-        return _FUNCTIONS[node.func.attr](*(_value(each, sizes) for each in node.args))
+    if isinstance(node, ast.Call) and not node.keywords:  # torch.sym_max(...); max(...) since PyTorch 2.13
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        return _FUNCTIONS[name](*(_value(each, sizes) for each in node.args))
     raise KeyError(type(node).__name__)
