@@ -1045,3 +1045,25 @@ def with_traceback(kind, args, traceback, cause) -> BaseException:
     error = kind(*args).with_traceback(traceback)
     error.__cause__ = cause
     return error
+
+
+def test_a_result_that_does_not_fit_a_given_tensor_leaves_the_request_usable() -> None:
+    """Shared memory cannot grow: that is the inference's error, for `wait` or for the next call that collects."""
+    ops = ovjit.opset13
+    x = ops.parameter([-1, 4], np.float32)
+    compiled = ovjit.compile_model(ovjit.Model([ops.relu(x)], [x]), "CPU")
+    request = compiled.create_infer_request()
+    small, large = (ovjit.Tensor(np.zeros((n, 4), np.float32), shared_memory=True) for n in (3, 5))
+    data = np.ones((5, 4), np.float32)
+    for waits in (True, False):
+        request.set_output_tensor(0, small)
+        request.start_async([data])
+        if waits:
+            with pytest.raises(RuntimeError, match="shared memory cannot grow"):
+                request.wait()
+        else:
+            while request._job.busy:
+                time.sleep(0.001)
+        request.set_output_tensor(0, large)
+        request.infer([data])
+        np.testing.assert_array_equal(large.data, data)

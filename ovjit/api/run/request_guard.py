@@ -25,7 +25,7 @@ from typing import Any
 from ovjit import locks
 from ovjit.api.arguments import takes
 from ovjit.api.run.slots import OutputSlot
-from ovjit.errors import Busy, Cancelled, InferenceError, OvjitError, no_such_form
+from ovjit.errors import Busy, Cancelled, InferenceError, no_such_form
 from ovjit.execution.layout import DONE, IDLE, STATE
 from ovjit.execution.streams import is_interrupt
 
@@ -118,7 +118,7 @@ class RequestGuard:
             try:
                 for slot in self._shown:
                     slot.finish(self._job)
-            except (OvjitError, MemoryError, ValueError) as raised:  # no others: those of a signal's handler
+            except (RuntimeError, MemoryError, TypeError, ValueError) as raised:  # what tensors raise
                 self._error = raised
         self._pending = NOTHING  # one stroke with what follows
         self._release()
