@@ -93,22 +93,22 @@ def write_encoder(folder: Path, labels: int) -> Path:
     """The folder of an encoder of 6 layers x 384, or of a classifier of pairs."""
     import openvino
 
-    net, wide = transformers.Net(openvino, "genai-encoder"), 384
+    net, width = transformers.Net(openvino, "genai-encoder"), 384
     ops, shape = net.ops, openvino.PartialShape([-1, -1])
-    ids, seen = (ops.parameter(shape, np.int64, name=name) for name in ("input_ids", "attention_mask"))
-    x = net.layer_norm(ops.gather(net.weights(WORDS, wide, fan=1), ids, net.const(0, np.int64)), wide)
-    shown = ops.unsqueeze(ops.convert(seen, "f32"), net.ints(1, 2))
+    ids, attended = (ops.parameter(shape, np.int64, name=name) for name in ("input_ids", "attention_mask"))
+    x = net.layer_norm(ops.gather(net.weights(WORDS, width, fan=1), ids, net.const(0, np.int64)), width)
+    shown = ops.unsqueeze(ops.convert(attended, "f32"), net.ints(1, 2))
     mask = ops.multiply(ops.subtract(net.const(1.0), shown), net.const(-10000.0))
     for _ in range(6):
-        x = transformers.encoder_block(net, x, wide, 12, mask)
+        x = transformers.encoder_block(net, x, width, 12, mask)
     name = "last_hidden_state"
     if labels:
         first = ops.gather(x, net.const(0, np.int64), net.const(1, np.int64))
-        x, name = net.linear(first, wide, labels), "logits"
-    for node, port in ((ids, "input_ids"), (seen, "attention_mask"), (x, name)):
+        x, name = net.linear(first, width, labels), "logits"
+    for node, port in ((ids, "input_ids"), (attended, "attention_mask"), (x, name)):
         node.output(0).tensor.set_names({port})
     shutil.copytree(TEXTS, folder)
-    model = net.model([x], [ids, seen], "encoder")
+    model = net.model([x], [ids, attended], "encoder")
     openvino.save_model(model, folder / "openvino_model.xml", compress_to_fp16=False)
     return folder
 
@@ -142,9 +142,9 @@ def _serve(pipe: Any, what: str, name: str, folder: Path, threads: int) -> None:
             call = _retrieval(pipeline, case, what)
         else:
             call = _generation(openvino, openvino_genai, pipeline, case, what == "batch")
-        began, used = time.perf_counter(), time.process_time()
+        start_s, used = time.perf_counter(), time.process_time()
         result = call()
-        pipe.send((time.process_time() - used, time.perf_counter() - began, result))
+        pipe.send((time.process_time() - used, time.perf_counter() - start_s, result))
 
 
 def _retrieval(pipeline: Any, case: Case, what: str) -> Callable[[], Any]:
@@ -202,14 +202,14 @@ def measure(
         for turn in range(rounds + 1):
             seed = 1000 * number + 2 * turn
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                first, _, results[name] = ready[name].run(case._replace(tokens=1, seed=seed))
+                first_s, _, results[name] = ready[name].run(case._replace(tokens=1, seed=seed))
                 if case.tokens > 1:
-                    whole, _, results[name] = ready[name].run(case._replace(seed=seed + 1))
-                    further = (whole - first) / (case.tokens - 1)
+                    total_s, _, results[name] = ready[name].run(case._replace(seed=seed + 1))
+                    further = (total_s - first_s) / (case.tokens - 1)
                 else:
                     further = 0.0
                 if turn:  # the first round compiles
-                    times[name].append((first, further))
+                    times[name].append((first_s, further))
         row = {"sequences": case.sequences, "prompt": case.prompt, "threads": threads,
                **_compare(times, case.tokens > 1)}  # fmt: skip
         if what not in ("embed", "rerank"):
@@ -245,12 +245,12 @@ def start(folder: Path, threads: int, rounds: int) -> dict[str, Any]:
     times: dict[str, list[float]] = {"ovjit": [], "openvino": []}
     for turn in range(rounds + 1):
         for name in ("ovjit", "openvino")[:: 1 if turn % 2 else -1]:
-            began = time.perf_counter()
+            start_s = time.perf_counter()
             subprocess.run(
                 [sys.executable, "-c", START, name, str(folder), str(threads)], check=True, env=environment()
             )
             if turn:  # the first round compiles
-                times[name].append(time.perf_counter() - began)
+                times[name].append(time.perf_counter() - start_s)
     pairs = zip(times["ovjit"], times["openvino"], strict=True)
     return {
         "what": "start", "threads": threads, "first_ms": statistics.median(times["ovjit"]) * 1e3,

@@ -102,10 +102,10 @@ def show_model(
     """One line for a compiled model. `steps` is None where they depend on input shapes to come."""
     reused = max(kernels - sum(loaded.values()), 0)  # others may be loaded for a plan
     new = f"{loaded['compiled']} compiled, {loaded['cached']} from the cache, {loaded['shipped']} shipped"
-    counted = f"{new}, {reused} known"
-    planned = f"{steps} steps" if steps is not None else "steps depend on shapes"
-    named = f"{len(host)} by NumPy: {', '.join(host)}" if host else "all native"
-    tell(f"ovjit: compiled in {1e3 * seconds:.1f} ms; {kernels} kernels ({counted}); {planned}, {named}")
+    origins = f"{new}, {reused} known"
+    plan = f"{steps} steps" if steps is not None else "steps depend on shapes"
+    references = f"{len(host)} by NumPy: {', '.join(host)}" if host else "all native"
+    tell(f"ovjit: compiled in {1e3 * seconds:.1f} ms; {kernels} kernels ({origins}); {plan}, {references}")
 
 
 # --- level 3

@@ -155,7 +155,7 @@ def _take(locks: list[Any]) -> None:
     """Take all locks that are held during a fork, except those that this thread holds already."""
     # a module that this thread is importing itself has made no locks yet
     in_order = getattr(sys.modules.get("ovjit.locks"), "in_order", tuple)
-    for lock in [*in_order(), *filter(None, map(_found, _FOREIGN))]:
+    for lock in [*in_order(), *filter(None, map(_find_lock, _FOREIGN))]:
         if not lock._is_owned():
             locks.append(lock)
             lock.acquire()
@@ -168,7 +168,7 @@ def _let_go(locks: list[Any]) -> None:
             lock.release()
 
 
-def _found(path: tuple[str, str]) -> Any:
+def _find_lock(path: tuple[str, str]) -> Any:
     value: Any = sys.modules.get(path[0])
     for name in path[1].split("."):
         value = getattr(value, name, None)

@@ -58,14 +58,14 @@ class CachedLoader(SourceFileLoader):
 
 
 class _Finder:
-    """Finds the modules that `content` has at `places`. `is_damaged`: some of them have been forgotten."""
+    """Finds the modules that `content` has at `entries`. `is_damaged`: some of them have been forgotten."""
 
     def __init__(self, content: memoryview, entries: Places):
-        self.content, self.places = content, entries
+        self.content, self.entries = content, entries
         self.is_damaged = False
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        entry = self.places.get(name)
+        entry = self.entries.get(name)
         if entry is None:
             return None
         file, is_package, begin, end = entry
@@ -79,7 +79,7 @@ class _Finder:
 
     def is_whole(self, name: str) -> bool:
         """Whether the code of a module is as it was written."""
-        entry = self.places.get(name)
+        entry = self.entries.get(name)
         if entry is None:
             return False
         _, _, begin, end = entry
@@ -87,7 +87,7 @@ class _Finder:
 
     def forget(self, name: str) -> None:
         """Leave out a module, whose code is damaged."""
-        self.places.pop(name, None)
+        self.entries.pop(name, None)
         self.is_damaged = True
 
 
@@ -135,7 +135,7 @@ def _read(path: str) -> _Finder | None:
 def _write_if_many(path: str, finder: _Finder | None) -> None:
     """Write the file if many modules that this process has imported were not in it, and have bytecode, or if
     some of it was damaged."""
-    cached = {} if finder is None else {n: at for n, at in finder.places.items() if finder.is_whole(n)}
+    cached = {} if finder is None else {n: at for n, at in finder.entries.items() if finder.is_whole(n)}
     is_damaged = finder is not None and finder.is_damaged
     parts: dict[tuple[str, str, bool], bytes | memoryview] = {}
     for name, module in list(sys.modules.items()):

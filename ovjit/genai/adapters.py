@@ -247,8 +247,8 @@ class AdapterController:
                 model.add_parameters([source])
 
     def has_inputs(self) -> bool:
-        """True if the matrices are inputs of the models, so that calls can change them."""
-        return bool(self._inputs)
+        """True if matrices or whole weights are inputs of the models, so that calls can change them."""
+        return bool(self._inputs or self._weights)
 
     def _blend(self, pairs: Sequence[tuple[Adapter, float]]) -> layers.Blend:
         """The tensors of adapters, and their scales."""

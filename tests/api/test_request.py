@@ -1048,7 +1048,7 @@ def with_traceback(kind, args, traceback, cause) -> BaseException:
 
 
 def test_a_result_that_does_not_fit_a_given_tensor_leaves_the_request_usable() -> None:
-    """Shared memory cannot grow: that is the inference's error, for `wait` or for the next call that collects."""
+    """Shared memory cannot grow: `wait` raises it, or the next call that collects notes it."""
     ops = ovjit.opset13
     x = ops.parameter([-1, 4], np.float32)
     compiled = ovjit.compile_model(ovjit.Model([ops.relu(x)], [x]), "CPU")

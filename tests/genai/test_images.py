@@ -27,23 +27,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cases.write_folders(ov, tmp_path_factory.mktemp("images"))
 
 
-def is_same(value: np.ndarray, expected: Any) -> bool:
-    """Pixels may differ by one level, where a fraction is near a half."""
-    if value.dtype.kind == "U" or isinstance(expected, str):
-        return str(value) == expected
-    if value.shape != expected.shape:
-        return False
-    if value.dtype == np.uint8:
-        return bool((np.abs(value.astype(int) - expected.astype(int)) <= 1).all())
-    return bool(np.allclose(value, expected, rtol=1e-5, atol=1e-5))
-
-
 @pytest.mark.parametrize("group", cases.GROUPS)
 def test_results_are_those_of_the_real_package(group: str, folders: Path) -> None:
     programs = list(cases.GROUPS[group](genai, folders))
     if not HAS_TORCH:
         programs = [program for program in programs if "torch" not in program[0]]
-    wrong = [name for name, run in programs if not is_same(cases.value_of(run), EXPECTED[name])]
+    wrong = [name for name, run in programs if not cases.is_same(cases.value_of(run), EXPECTED[name], 1e-5)]
     assert not wrong
 
 

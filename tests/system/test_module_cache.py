@@ -74,7 +74,7 @@ def test_a_file_of_other_sources_or_a_damaged_one_is_not_read(
     content = module_cache._packed(made_of, dict([part]))
     place.write_bytes(content)
     finder = module_cache._read(str(place))
-    assert finder is not None and list(finder.places) == ["ovjit.one"]
+    assert finder is not None and list(finder.entries) == ["ovjit.one"]
     assert finder.find_spec("ovjit.two") is None
     spec = finder.find_spec("ovjit.one")
     assert spec is not None and spec.loader.code == b"code" and spec.loader.path == spec.origin == part[0][1]

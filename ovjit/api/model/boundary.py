@@ -144,7 +144,7 @@ class Result(Node):
     @property
     def _own_names(self) -> set[str]:
         """The names of this Result alone; none where it shows those of the value that it takes."""
-        return self._tensors[0]._own
+        return self._tensors[0]._own_names
 
     def get_layout(self) -> Layout:
         return _layout(self)

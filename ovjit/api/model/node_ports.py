@@ -131,15 +131,15 @@ class ResultTensor(DescriptorTensor):
     """The tensor of a Result: that of the value which it takes, but for names. A Result that is given names
     has these alone, and the value has them besides its own; one without shows the value's."""
 
-    __slots__ = ("_own", "_source")
+    __slots__ = ("_own_names", "_source")
 
     def __init__(self, source: DescriptorTensor, own_names: Iterable[str] = ()):
         self._source = source
-        self._own = set(own_names)
+        self._own_names = set(own_names)
 
     @property
     def _names(self) -> set[str]:
-        return self._own or self._source._names
+        return self._own_names or self._source._names
 
     @_names.setter
     def _names(self, names: set[str]) -> None:
@@ -153,22 +153,22 @@ class ResultTensor(DescriptorTensor):
     def add_names(self, names: Set[str]) -> None:
         checked = _checked_names(names)
         with GRAPH_LOCK:
-            self.name(self._own | checked)
+            self.name(self._own_names | checked)
 
     def of(self, source: DescriptorTensor) -> ResultTensor:
         """That of a Result of the same names which takes `source`."""
-        return ResultTensor(source, self._own)
+        return ResultTensor(source, self._own_names)
 
     def keep(self) -> None:
         """Have the value's names as its own, whatever names the value gets."""
-        self._own = set(self._source._names)
+        self._own_names = set(self._source._names)
 
     def name(self, names: set[str]) -> None:
         """Let these be the names of the Result, which the value has as well."""
-        source, old = self._source, self._own
+        source, old = self._source, self._own_names
         source._of_results = (source._of_results - old) | names
         source._names = (source._names - old) | names
-        self._own = names
+        self._own_names = names
 
 
 def _of_source(slot: str) -> Any:

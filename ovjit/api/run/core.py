@@ -338,7 +338,7 @@ class Core:
 
         data = decrypt(data, settings)
         stored = load_blob(data, _merge(settings, device))
-        return _imported(stored, stored.config["name"] or "Model0", device)
+        return _make_compiled(stored, stored.config["name"] or "Model0", device)
 
     def query_model(
         self, model: Model, device_name: str, config: Mapping[str, Any] | None = None
@@ -684,7 +684,9 @@ def _compile(
 
     merge = _merge(settings, device)
     imported = cached_model(settings["CACHE_DIR"], graph, inputs, outputs, settings, merge, make, on_stored)
-    return _imported(imported, name if not imported.used else imported.config["name"] or "Model0", device)
+    return _make_compiled(
+        imported, name if not imported.used else imported.config["name"] or "Model0", device
+    )
 
 
 def _compile_file(path: str, device: str, settings: dict[str, Any]) -> CompiledModel:
@@ -703,7 +705,7 @@ def _compile_file(path: str, device: str, settings: dict[str, Any]) -> CompiledM
         if imported is not None:
             # LOADED_FROM_CACHE is about the folder that the user has named
             name = imported.config["name"] or "Model0"
-            return _imported(imported._replace(used=imported.used and in_folder), name, device)
+            return _make_compiled(imported._replace(used=imported.used and in_folder), name, device)
 
     def on_stored(blob: str) -> None:
         if source is not None:
@@ -721,7 +723,7 @@ def _compile_file(path: str, device: str, settings: dict[str, Any]) -> CompiledM
     return _compile(read, device, settings, on_stored, keep)
 
 
-def _imported(imported: Any, name: str, device: str) -> CompiledModel:
+def _make_compiled(imported: Any, name: str, device: str) -> CompiledModel:
     """The compiled model of an `ovjit.storage.blob.Imported`."""
     executable, inputs, outputs, config, used = imported
     return CompiledModel._make(

@@ -128,9 +128,12 @@ class _ImagePipeline:
         vae: AutoencoderKL,
     ) -> Any:
         """The pipeline of these parts."""
-        parts = {"text_encoder": clip_text_model, "text_encoder_2": t5_encoder_model,
-                 "transformer": transformer, "vae": vae}  # fmt: skip
-        return cls._make(Flux, scheduler, parts)
+        return cls._make_flux(Flux, scheduler, clip_text_model, t5_encoder_model, transformer, vae)
+
+    @classmethod
+    def _make_flux(cls, kind: type[Flux], scheduler: Scheduler, *parts: Any) -> Any:
+        names = ("text_encoder", "text_encoder_2", "transformer", "vae")
+        return cls._make(kind, scheduler, dict(zip(names, parts, strict=True)))
 
     def _add_load_time(self, start: float) -> None:
         self._impl.load_time += (time.perf_counter() - start) * 1000
@@ -240,9 +243,7 @@ class InpaintingPipeline(_ImagePipeline):
         vae: AutoencoderKL,
     ) -> Any:
         """The pipeline of these parts, whose transformer takes the masked picture."""
-        parts = {"text_encoder": clip_text_model, "text_encoder_2": t5_encoder_model,
-                 "transformer": transformer, "vae": vae}  # fmt: skip
-        return cls._make(FluxFill, scheduler, parts)
+        return cls._make_flux(FluxFill, scheduler, clip_text_model, t5_encoder_model, transformer, vae)
 
     def generate(self, prompt: str, image: Tensor, mask_image: Tensor, **kwargs: Any) -> Tensor:
         """Pictures u8 [n, height, width, 3] from one u8 [1, height, width, 3], new where the mask [1, height,

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.forks import made_once
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.tags import Media, find_tags, insert_tags
 from ovjit.genai.vision.videos import VideoMetadata
@@ -37,6 +38,8 @@ class Family:
     native, native_video = "", ""
     #: The text that replaces a tag with a number, and that comes first without tags; "": the native tag.
     automatic = ""
+    #: The text whose token each feature of a picture replaces; "": the native tag.
+    picture_token = ""
     #: Names of networks, besides those that all families have.
     networks: ClassVar[tuple[str, ...]] = ()
     #: The numbers of channels that pictures may have.
@@ -51,6 +54,10 @@ class Family:
         """The last token of a text."""
         ids = self._tokenizer.encode(text, add_special_tokens=False).input_ids.data
         return int(np.reshape(ids, -1)[-1])
+
+    @made_once
+    def _slot_token(self) -> int:
+        return self.token(self.picture_token or self.native)
 
     def encode(self, image: np.ndarray) -> Visual:
         """A picture u8 [1, height, width, channels]."""
@@ -90,7 +97,7 @@ class Family:
 
     def find_slots(self, ids: np.ndarray) -> np.ndarray:
         """bool [tokens]: where pictures and videos are."""
-        return ids[0] == self.token(self.native)
+        return ids[0] == self._slot_token
 
     def merge(self, ids: np.ndarray, embeds: np.ndarray, visuals: Sequence[Any]) -> Prompt:
         """The prompt of tokens and their embeddings f32 [1, tokens, size], which features replace. The last

@@ -21,6 +21,7 @@ class Gemma3(Family):
     """Gemma 3. The vision encoder takes `pixel_values` f32 [1, 3, height, width]."""
 
     native = _START
+    picture_token = _TOKEN
     _first = 1
 
     def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
@@ -29,7 +30,6 @@ class Gemma3(Family):
         size = config.get("size") or {}
         self._size = (int(size.get("height", 896)), int(size.get("width", 896)))
         self._mean, self._deviation = read_mean(config)
-        self._token = self.token(_TOKEN)
         # the lines around pictures stay
         tokenizer.chat_template = tokenizer.chat_template.replace("| trim", "")
 
@@ -40,9 +40,6 @@ class Gemma3(Family):
 
     def write(self, visual: Visual) -> str:
         return f"\n\n{_START}{_TOKEN * len(visual.features)}{_END}\n\n"
-
-    def find_slots(self, ids: np.ndarray) -> np.ndarray:
-        return ids[0] == self._token
 
     def inputs(self, ids: np.ndarray, slots: np.ndarray, visuals: Sequence[Any]) -> dict[str, np.ndarray]:
         types = np.zeros(ids.shape, np.int64)

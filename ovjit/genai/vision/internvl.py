@@ -38,6 +38,7 @@ class InternVL(Family):
 
     native = "<image>"
     automatic = "<image>\n"
+    picture_token = _TOKEN
 
     def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
         super().__init__(folder, requests, tokenizer)
@@ -45,7 +46,6 @@ class InternVL(Family):
         size = config.get("size") or {}
         self._side = int(size.get("shortest_edge", 336) if isinstance(size, Mapping) else size)
         self._mean, self._deviation = read_mean(config)
-        self._token = self.token(_TOKEN)
 
     def encode(self, image: np.ndarray) -> Visual:
         side = self._side
@@ -59,6 +59,3 @@ class InternVL(Family):
 
     def write(self, visual: Visual) -> str:
         return f"{_START}{_TOKEN * len(visual.features)}{_END}"
-
-    def find_slots(self, ids: np.ndarray) -> np.ndarray:
-        return ids[0] == self._token

@@ -48,8 +48,8 @@ def unpatch_model(model: Any, orig_forward_name: str = _FORWARD) -> None:
         if hasattr(module, orig_forward_name):
             module.forward = getattr(module, orig_forward_name)
             delattr(module, orig_forward_name)
-    for tensor, halves in model.__dict__.pop(_KEPT, ()):
-        tensor.data = halves
+    for tensor, half_data in model.__dict__.pop(_KEPT, ()):
+        tensor.data = half_data
 
 
 def __make_16bit_traceable(
@@ -75,8 +75,8 @@ def __make_16bit_traceable(
                 continue
         tensors = (*module.parameters(recurse=False), *module.buffers(recurse=False))
         originals += [(x, x.data) for x in tensors if _is_half(x)]
-    for tensor, halves in originals:
-        tensor.data = halves.float()
+    for tensor, half_data in originals:
+        tensor.data = half_data.float()
     model.__dict__.setdefault(_KEPT, []).extend(originals)
 
 

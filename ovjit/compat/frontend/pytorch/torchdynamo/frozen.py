@@ -76,7 +76,7 @@ class Frozen:
     def _recompile(self, old: _State, arguments: Any) -> _State:
         """The graph compiled with these weights. Two threads may compile it at once: each calls its own."""
         moved = _find_replaced(old, arguments)
-        indices = [place for place in old.indices if place not in moved]
+        indices = [index for index in old.indices if index not in moved]
         picked = _getter(indices) if moved else old.pick
         weights = picked(arguments)
         pointers, versions = list(map(_pointer, weights)), _count_writes(weights)
@@ -85,7 +85,7 @@ class Frozen:
         self._changes += 1
         if self._changes <= FEW_CHANGES:
             pairs = zip(indices, weights, strict=True)
-            call = self.make({place: weight for place, weight in pairs if not weight.is_inference()})
+            call = self.make({index: weight for index, weight in pairs if not weight.is_inference()})
         else:
             self._open = self._open or self.make({})
             self._calm, call = CALM, self._patient
