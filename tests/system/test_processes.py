@@ -77,8 +77,8 @@ def interrupted(wait, after=0.3):
     "Seconds until `wait` ends by the KeyboardInterrupt that comes `after` that many seconds."
     timer = threading.Timer(after, os.kill, (os.getpid(), signal.SIGINT))
     began = time.time()
-    timer.start()
     try:
+        timer.start()  # under load, it fires before this returns
         wait()
         return "not interrupted"
     except KeyboardInterrupt:

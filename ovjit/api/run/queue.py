@@ -323,6 +323,8 @@ class _Pool:
         for i, request in enumerate(self.requests):
             if i not in mine:
                 wait_quietly(request._job)  # a worker may be about to return from its callback
+        if self.suspect:  # now that nothing runs: no later wait need come that would look for them
+            _find_lost(self)
 
     def lose_running(self) -> None:
         """In a forked child: jobs that have no thread here are free; `silent` ones tell of it when reaped."""
@@ -331,8 +333,7 @@ class _Pool:
         self.blocked.clear()
         self.lock = locks.rlock("queue")
         self.sleeping = 0
-        silent = set(self.silent)
-        self.idle = deque(i for i in range(len(self.requests)) if i not in silent)
+        self.idle = deque(i for i in range(len(self.requests)) if i not in self.silent)
         for i in self.idle:
             request = self.requests[i]
             request._calling, request._again, request._pending = 0, False, NOTHING
@@ -453,8 +454,8 @@ class AsyncInferQueue:
         if jobs < 0:
             raise no_such_constructor(f"jobs should not be negative, but is {jobs}")
         self._model = model
-        count = jobs or model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        self._pool = _Pool([model.create_infer_request() for _ in range(count)])
+        jobs = jobs or model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._pool = _Pool([model.create_infer_request() for _ in range(jobs)])
         _watch(self._pool)
 
     def start_async(self, inputs: Any = None, userdata: Any = None, share_inputs: bool = False) -> None:
