@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ovjit import debug
+from ovjit import debug, locks
 from ovjit.execution import blocks, runner, streams
 from ovjit.execution.runner import ENDED, QUEUED, RUNNING, STATE
 from ovjit.execution.table import Table
@@ -215,6 +215,7 @@ class Executable:
     def _after_fork(self) -> None:
         for job in members(self._jobs):
             job._bound = False  # the next run starts new workers
+            job.lock = locks.rlock("results")  # a thread of the parent may hold it
             if job.words[STATE] in (QUEUED, RUNNING):
                 job.lose()  # forked while the job was being started or finished
 

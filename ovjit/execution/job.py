@@ -177,12 +177,14 @@ class Job(HostSteps):
         if state == QUEUED or state == RUNNING or not LOADS_IN_ORDER:
             if not self._wait(timeout_ms):
                 return False
-            state = words[runner.STATE]
-        if state != IDLE:
-            self._pool.running.pop(self.address, None)
-            if state == FAILED:
-                self._note_failure()
-            words[runner.STATE] = IDLE  # last: after an interrupt above, the next call repeats this
+        if words[runner.STATE] != IDLE:
+            with self.lock:
+                state = words[runner.STATE]
+                if state >= DONE:  # else another thread came first, and may have started the next run
+                    self._pool.running.pop(self.address, None)
+                    if state == FAILED:
+                        self._note_failure()
+                    words[runner.STATE] = IDLE  # last: after an interrupt, the next call repeats this
         return True
 
     def _wait(self, timeout_ms: int | None) -> bool:
@@ -309,9 +311,9 @@ class Job(HostSteps):
         words = self.words
         if words[ERROR] or words[ABORT]:
             self._note_failure()
-        self._callback_running = True
         client = self.client
         if client is not None and words[runner.NOTIFY]:
+            self._callback_running = True  # a job without a client is busy until its end is published
             self._called = client  # for `cut_short`
             self.client = None  # it is not called again; and this breaks the reference cycle
             client._done(self)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ovjit import locks
 from ovjit.errors import InferenceError
 from ovjit.execution import blocks, runner, streams
 from ovjit.execution.addresses import address_of
@@ -37,12 +38,14 @@ class JobMemory:
     __slots__ = (
         "__weakref__", "_bases", "_bodies", "_bound", "_busy", "_called", "_callback_running",
         "_counters", "_input_shapes", "_keep", "_native", "_perf", "_pool", "_table", "_targets",
-        "_written_for", "address", "client", "error", "executable", "inputs", "notes", "outputs", "parts",
-        "room", "words",
+        "_written_for", "address", "client", "error", "executable", "inputs", "lock", "notes", "outputs",
+        "parts", "room", "words",
     )  # fmt: skip
 
     def __init__(self, executable: Executable):
         self.executable = executable
+        #: Held while a thread sees the end of a run. Reentrant: a signal's handler may come while it is held.
+        self.lock = locks.rlock("results")
         inputs, outputs = len(executable.inputs), len(executable.outputs)
         self.inputs: list[np.ndarray | None] = [None] * inputs
         self._input_shapes: list[tuple[int, ...] | None] = [None] * inputs

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import sys
 import textwrap
 import threading
 import time
@@ -438,3 +440,60 @@ def test_refused_inputs_leave_nothing_in_the_pool():
         queue.start_async([X, X[:3]])
     queue.wait_all()
     assert not any(job is queue[0]._job for job in queue._pool.workers.running.values())
+
+
+@pytest.mark.parametrize("callback", [False, True])
+def test_one_queue_filled_and_waited_for_by_many_threads(callback):
+    """Beside threads that ask for idle jobs and wait for single ones, each job runs once at a time."""
+    model = cases.unary(ovjit, (4, 64), NUM_STREAMS=2)
+    inputs = [np.full((4, 64), k, np.float32) for k in range(3)]
+    want = [model([x])[0].copy() for x in inputs]
+    queue = ovjit.AsyncInferQueue(model, 3)
+    wrong, count = [], [0] * 3
+    calls: list[int] = []
+
+    def check(request, k):
+        calls.append(k)
+        if not np.array_equal(request.get_output_tensor().data, want[k]):
+            wrong.append(k)
+
+    if callback:
+        queue.set_callback(check)
+    end = time.monotonic() + 1.5
+
+    def repeat(action):
+        def loop():
+            try:
+                while time.monotonic() < end:
+                    action()
+            except Exception as error:
+                wrong.append(error)
+
+        return threading.Thread(target=loop, daemon=True)
+
+    def fill(k):
+        queue.start_async([inputs[k]], k)
+        count[k] += 1
+
+    def look():
+        queue.is_ready()
+        queue.get_idle_request_id()
+        for request in queue:
+            request.wait_for(0)
+
+    threads = [repeat(functools.partial(fill, k)) for k in range(3)]
+    threads += [repeat(queue.wait_all), repeat(queue.wait_all), repeat(look)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, end + 20 - time.monotonic()))
+    finally:
+        sys.setswitchinterval(interval)
+    assert not any(thread.is_alive() for thread in threads), "a wait does not end"
+    queue.wait_all()
+    assert not wrong
+    assert not callback or len(calls) == sum(count)
+    assert sorted(queue._pool.idle) == [0, 1, 2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copyreg
 import gc
+import sys
 import threading
 import time
 import traceback
@@ -782,6 +783,52 @@ def test_one_compiled_model_called_by_many_threads():
     assert not wrong
     assert len(compiled._free) <= 16
     assert compiled._free[-1] is compiled._first
+
+
+@pytest.mark.parametrize("callback", [False, True])
+def test_one_request_started_and_waited_for_by_many_threads(callback):
+    """It is busy for all but one, and answers. A thread that waits may see the end of a run when another has
+    already begun the next."""
+    x = ovjit.opset8.parameter([4, 64], np.float32)
+    y = x
+    for _ in range(6):
+        y = ovjit.opset8.tanh(ovjit.opset8.add(y, np.float32(1)))
+    compiled = ovjit.compile_model(ovjit.Model([y], [x]), "CPU")
+    want = {k: compiled([np.full((4, 64), k, np.float32)])[0].copy() for k in range(1, 4)}
+    request = compiled.create_infer_request()
+    if callback:
+        request.set_callback(lambda userdata: None, None)
+    end = time.monotonic() + 1.5
+    failed = []
+
+    def start(k):
+        while time.monotonic() < end:
+            with contextlib.suppress(errors.Busy):
+                request.start_async([np.full((4, 64), k, np.float32)])
+            request.wait()
+
+    def infer(k):
+        while time.monotonic() < end:
+            with contextlib.suppress(errors.Busy):
+                if not np.array_equal(request.infer([np.full((4, 64), k, np.float32)])[0], want[k]):
+                    failed.append(k)
+
+    threads = [threading.Thread(target=start, args=(1,), daemon=True) for _ in range(4)]
+    threads += [threading.Thread(target=infer, args=(k,), daemon=True) for k in (2, 3)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, end + 20 - time.monotonic()))
+    finally:
+        sys.setswitchinterval(interval)
+    assert not any(thread.is_alive() for thread in threads), "a wait does not end"
+    assert not failed
+    request.start_async([np.full((4, 64), 1, np.float32)])
+    request.wait()
+    np.testing.assert_array_equal(request.results[0], want[1])
 
 
 def test_calls_keep_inputs_and_new_requests_do_not():

@@ -94,9 +94,10 @@ class _Pool:
                 self.userdata[i] = userdata
                 job = request._job
                 if self.callback is None:
+                    request._starting = starting = True
                     request._pending = SILENT
-                    starting = True
                     job.start(False)
+                    request._starting = False
                     self.silent.append(i)
                     if self.sleeping:
                         self.completions.wake()
@@ -106,7 +107,8 @@ class _Pool:
                     if words[STATE] != IDLE:
                         if words[STATE] < DONE:
                             wait_quietly(job)
-                        words[STATE] = IDLE
+                        with job.lock:  # another thread may see the end of the same run
+                            words[STATE] = IDLE
                     request._pending = NOTIFIED
                     job.client = self
                     self.running[i] = None
@@ -114,6 +116,7 @@ class _Pool:
                     # a callback that may block belongs on a worker, where it blocks no other job
                     job.start(True, self.completions.address if self.quick >= _QUICK_CALLS else 0)
             except BaseException:
+                request._starting = False
                 if starting and request._job.started:  # interrupted too late: it runs
                     if request._pending == SILENT and i not in self.silent:
                         self.silent.append(i)
@@ -247,7 +250,10 @@ class _Pool:
                     silent.remove(i)
                 except ValueError:
                     continue  # another thread has freed it
-                self.put_back(i)
+                if job.words[STATE] != DONE and job.busy:
+                    silent.append(i)  # and even started it again
+                else:
+                    self.put_back(i)
             elif job.busy:
                 return
             else:
@@ -325,6 +331,10 @@ class _Pool:
                 wait_quietly(request._job)  # a worker may be about to return from its callback
         if self.suspect:  # now that nothing runs: no later wait need come that would look for them
             _find_lost(self)
+
+    def lost_jobs(self) -> set[int]:
+        """The jobs that are in no place."""
+        return {*range(len(self.requests))} - {*self.idle, *self.silent, *self.running}
 
     def lose_running(self) -> None:
         """In a forked child: jobs that have no thread here are free; `silent` ones tell of it when reaped."""
@@ -557,6 +567,7 @@ _ON_THE_WAY.add(AsyncInferQueue.start_async.__code__)
 def _find_lost(pool: _Pool) -> None:
     """Put jobs back that an interrupt has left nowhere; not while another thread may have one in its
     hands, for it is called again."""
+    lost = pool.lost_jobs()
     me = _get_ident()
     for thread, frame in list(sys._current_frames().items()):
         step: Any = frame
@@ -567,7 +578,7 @@ def _find_lost(pool: _Pool) -> None:
                 return
             step = step.f_back
     pool.suspect = False
-    for i in {*range(len(pool.requests))} - {*pool.idle, *pool.silent, *pool.running}:
+    for i in lost & pool.lost_jobs():  # others may have been taken meanwhile
         if pool.requests[i]._pending == SILENT:
             pool.silent.append(i)
         else:

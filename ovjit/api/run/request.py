@@ -241,10 +241,12 @@ class InferRequest(RequestTensors):
             notify = self._callback is not None
             if notify:
                 job.client = self
+            self._starting = self._started = starting = True
             self._pending = NOTIFIED if notify else SILENT
-            self._started = starting = True
             job.start(notify)
+            self._starting = False
         except BaseException:
+            self._starting = False
             if starting and self._job.started:
                 raise  # interrupted too late: it runs
             self._pending = NOTHING

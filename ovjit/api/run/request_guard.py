@@ -42,8 +42,8 @@ class RequestGuard:
     """The guard of a request, its current work, and the end of that."""
 
     __slots__ = (
-        "_acquire", "_again", "_calling", "_callback", "_error", "_guard", "_job", "_mutex", "_pending",
-        "_release", "_run", "_shown", "_started", "_userdata",
+        "_acquire", "_again", "_calling", "_callback", "_error", "_guard", "_job", "_pending", "_release",
+        "_run", "_shown", "_started", "_starting", "_userdata",
     )  # fmt: skip
     _job: Any
     _run: Callable[[], None]
@@ -51,9 +51,9 @@ class RequestGuard:
     _guard: threading.Lock
     _acquire: Callable[[bool], bool]
     _release: Callable[[], None]
-    _mutex: Any
     _pending: int
     _started: bool
+    _starting: bool  # the inference that `_pending` tells of is not yet queued
     _calling: int  # the thread that runs the callback
     _again: bool  # the callback has started the next inference
     _error: BaseException | None
@@ -65,9 +65,8 @@ class RequestGuard:
         self._guard = locks.lock("request")
         self._acquire = self._guard.acquire
         self._release = self._guard.release
-        self._mutex = locks.rlock("results")  # reentrant: a signal's handler may come while it is held
         self._pending = NOTHING
-        self._started = False
+        self._started = self._starting = False
         self._calling = 0
         self._again = False
         self._error = None
@@ -125,12 +124,10 @@ class RequestGuard:
 
     def _collect(self) -> bool:
         """Settle an inference that has ended without a callback; False if another thread did."""
-        with self._mutex:
-            if self._pending != SILENT:
-                return False
-            job = self._job
-            if job.words[STATE] != IDLE:
-                job.settle(0)
+        job = self._job
+        with job.lock:
+            if self._pending != SILENT or self._starting or not job.settle(0):
+                return False  # another thread collected it, and may have started the next
             error, job.error = job.error, None
             self._settle(error)
             return True
@@ -138,9 +135,9 @@ class RequestGuard:
     def _take_over(self) -> bool:
         """Keep the guard of an inference that has ended well and was not waited for, for the next one. False
         if there is none, or if it must be collected."""
-        with self._mutex:
-            job = self._job
-            words = job.words
+        job = self._job
+        words = job.words
+        with job.lock:
             if self._pending != SILENT or words[STATE] not in (IDLE, DONE):
                 return False
             if job.error is not None or self._shown:
@@ -176,7 +173,7 @@ class RequestGuard:
 
     def _is_abandoned(self, asker: FrameType) -> bool:
         """Let go of the guard if no thread has it: Ctrl-C came just after it was taken. False if one has."""
-        with self._mutex:
+        with self._job.lock:
             me = _get_ident()
             for thread, top in sys._current_frames().items():
                 frame = asker.f_back if thread == me else top
