@@ -6,7 +6,8 @@
 The inner sums are exact integers, by `vpdpbusd`: four bytes of depth per instruction, unsigned weights times
 signed activations. NEON's `sdot` multiplies signed bytes, so there weights of 8 bits are signed. A weight
 group G has one or more groups g, so a zero's correction is added once per group. Without such instructions,
-`vpmaddubsw` adds products of bytes with at most 6 bits in pairs in 16 bits.
+`vpmaddubsw` adds products of bytes in pairs in 16 bits. Of bytes with few bits, several words are summed so,
+before the sums are widened.
 
     integers [panel][k / 4][width][4] of 8 bits, or [panel][k / 8][width][4] of two times 4: k in the low
              half, k + 4 in the high one
@@ -28,7 +29,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import PAIR_BITS, WORD, Stored, quantizes_rows
+from ovjit.codegen.cpu.formats import WORD, Stored, quantizes_rows, words_in_pairs
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
@@ -48,6 +49,7 @@ from ovjit.tiles.compressed import (
     next_group,
 )
 from ovjit.tiles.dynamic_parts import (
+    add_in_pairs,
     begin_tile,
     fetch_factors,
     load_four,
@@ -155,35 +157,26 @@ def load_factors(at, scale, zero, outer, e, panels, *, vectors, lanes, stored, b
 
 
 @inline
-def multiply_words(total, w, at, word, *, height, panels, vectors, stored):
-    """Add the products of `stored.at_once` words, from word `word` of a step on."""
-    if stored.pairs and stored.seven_bits:
-        for i, r in np.ndindex(stored.at_once, height):
-            data = splat[i32](at["x", r] + (word + i) * 4)
-            for n, v in np.ndindex(panels, vectors):
-                total[r, n, v] = sum_pairs(total[r, n, v], dot_pairs(w[i, n, v], data))
-    elif stored.pairs and not stored.signed:
-        for i, r in np.ndindex(stored.at_once // 2, height):
-            one = splat[i32](at["x", r] + (word + 2 * i) * 4)
-            other = splat[i32](at["x", r] + (word + 2 * i + 1) * 4)
-            for n, v in np.ndindex(panels, vectors):
-                two = add_pairs(dot_pairs(w[2 * i, n, v], one), dot_pairs(w[2 * i + 1, n, v], other))
-                total[r, n, v] = sum_pairs(total[r, n, v], two)
-    else:
-        for i, r in np.ndindex(stored.at_once, height):
-            data = splat[i32](at["x", r] + (word + i) * 4)
-            for n, v in np.ndindex(panels, vectors):
-                if stored.signed:
-                    total[r, n, v] = dot_signed(total[r, n, v], w[i, n, v], data)
-                else:
-                    total[r, n, v] = dot_bytes(total[r, n, v], w[i, n, v], data)
+def multiply_words(total, short, w, at, word, *, height, panels, vectors, stored):
+    """Add the products of `stored.together` words, from word `word` of a step on."""
+    for i, r in np.ndindex(stored.together, height):
+        data = splat[i32](at["x", r] + (word + i) % 4 * 4)
+        for n, v in np.ndindex(panels, vectors):
+            if stored.signed:
+                total[r, n, v] = dot_signed(total[r, n, v], w[i, n, v], data)
+            elif stored.sums:
+                add_in_pairs(short, w, data, i, word + i, r, n, v)
+                if (word + i + 1) % stored.sums == 0:
+                    total[r, n, v] = sum_pairs(total[r, n, v], short[r, n, v])
+            else:
+                total[r, n, v] = dot_bytes(total[r, n, v], w[i, n, v], data)
 
 
 @inline
 def multiply_tile(row, last, x, p, *, panel, apart, sizes, height, panels, vectors, lanes, stored, blocks):
     """Multiply rows `row` to row + height - 1 (at most `last`) by `panels` panels from `panel` on. The sums
     are written to scratch."""
-    at, made, scale, zero, outer, total, w = registers()
+    at, made, scale, zero, outer, total, short, w = registers()
     begin_tile(at, row, last, x, p)
     for r, n, v in np.ndindex(height, panels, vectors):
         made[r, n, v] = load[f32](panel["b"] + n * apart.b_step + v * lanes * 4)
@@ -196,20 +189,20 @@ def multiply_tile(row, last, x, p, *, panel, apart, sizes, height, panels, vecto
         while g < stop:
             for r, n, v in np.ndindex(height, panels, vectors):
                 total[r, n, v] = const[i32](0)
-            for _ in range(0, sizes.words, 4):
+            for _ in range(0, sizes.words, max(4, stored.sums)):
                 # 16 elements of depth: four words, of which 4 bits have two in each vector
-                if height == 1:
-                    for n in static_range(panels):
-                        fetch(at["q", n], stored.bits * 2 * vectors * lanes, panels)
-                for word in static_range(0, 4, stored.at_once):
-                    for i in static_range(0, stored.at_once, stored.together):
+                for four in static_range(0, max(4, stored.sums), 4):
+                    if height == 1:
                         for n in static_range(panels):
-                            load_four(w, i, at, n, word + i)
-                    multiply_words(total, w, at, word)
-                for n in static_range(panels):
-                    at["q", n] += stored.bits * 2 * vectors * lanes
-                for r in static_range(height):
-                    at["x", r] += 16
+                            fetch(at["q", n], stored.bits * 2 * vectors * lanes, panels)
+                    for word in static_range(0, 4, stored.together):
+                        for n in static_range(panels):
+                            load_four(w, 0, at, n, word)
+                        multiply_words(total, short, w, at, four + word)
+                    for n in static_range(panels):
+                        at["q", n] += stored.bits * 2 * vectors * lanes
+                    for r in static_range(height):
+                        at["x", r] += 16
             for r in static_range(height):
                 by = splat[f32](at["p", r])
                 if stored.low or stored.zero != stored.less:
@@ -361,12 +354,12 @@ def dynamic_product(
                 multiply_any(row, row, x, p, panel, 1, ABREAST)
             elif mixed and sizes.rows > FEW_ROWS:
                 done = multiply_rows(
-                    row, stop_row, x, p, panel, IN_REGISTERS if stored.pairs else HEIGHTS, stored.unpacked,
+                    row, stop_row, x, p, panel, IN_REGISTERS if stored.sums else HEIGHTS, stored.unpacked,
                     None,
                 )  # fmt: skip
             else:
                 done = multiply_rows(
-                    row, stop_row, x, p, panel, IN_REGISTERS if mixed or stored.pairs else HEIGHTS, stored,
+                    row, stop_row, x, p, panel, IN_REGISTERS if mixed or stored.sums else HEIGHTS, stored,
                     blocks,
                 )  # fmt: skip
             finish_tile(row, done, c, wide, e, y, apart.y_w, sizes.outs)
@@ -398,25 +391,28 @@ def product_kernel(
 def unpacks(stored: Stored, blocks: Unpack | None) -> bool:
     """Whether panels are unpacked to bytes for more than FEW_ROWS rows. With 4 bits that is faster where
     products are summed in 16 bits, as tiles have fewer rows. Zeros of groups are not unpacked."""
-    sums_in_pairs = stored.pairs and stored.bits == 4 and stored.zero is not None
+    sums_in_pairs = stored.sums > 0 and stored.bits == 4 and stored.zero is not None
     return sums_in_pairs or stored.levels > 0 or (blocks is not None and blocks.mixed)
 
 
-def stored_in_blocks(unpack: Unpack, zero: Factor | None, isa: Target, inner: int = 0) -> Stored:
-    """The storage of panels from a file's blocks. `inner`: elements of a weight group in a row's group."""
+def stored_in_blocks(unpack: Unpack, zero: Factor | None, isa: Target, size: int, inner: int = 0) -> Stored:
+    """The storage of panels from a file's blocks. `size`: elements of a row's group; `inner`: of a weight group
+    in it."""
     one = int(np.asarray(zero).flat[0]) if unpack.zero == "one" else 0
     low = "f32" if unpack.has_low else ""
-    pairs = not quantizes_rows(isa)
-    return Stored(unpack.bits, one, unpack.scale, isa.is_arm, low, pairs=pairs, inner=inner)
+    sums = 0 if quantizes_rows(isa) else words_in_pairs((1 << unpack.bits) - 1, inner or size)
+    return Stored(unpack.bits, one, unpack.scale, isa.is_arm, low, sums=sums, inner=inner)
 
 
-def stored_with_levels(unpack: Unpack, levels: np.ndarray, factor: float, isa: Target) -> Stored:
+def stored_with_levels(
+    unpack: Unpack, levels: np.ndarray, factor: float, isa: Target, size: int
+) -> Stored:
     """The storage of panels of codes whose levels are signed bytes times `factor`. Instructions that take
     bytes without a sign get the levels with a zero point, if their sums fit."""
     span, pairs = int(levels.max()) - int(levels.min()), not quantizes_rows(isa)
     zero = 128 if isa.name == "avx512" else -int(levels.min()) if pairs and span < 128 else 0
-    stored = Stored(unpack.bits, zero, unpack.scale, signed=not zero, pairs=pairs, levels=factor)
-    return stored._replace(seven_bits=bool(pairs and zero and span >= 1 << PAIR_BITS))
+    sums = words_in_pairs(span, size) if pairs else 0
+    return Stored(unpack.bits, zero, unpack.scale, signed=not zero, sums=sums, levels=factor)
 
 
 def table_of_levels(levels: np.ndarray, stored: Stored, isa: Target) -> np.ndarray:

@@ -25,6 +25,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
 from ovjit.tiles.compressed import fetch
 from ovjit.tiles.dynamic_parts import (
+    add_in_pairs,
     begin_tile,
     fetch_factors,
     load_four,
@@ -120,20 +121,20 @@ def add_minima(total, low, h, at, pair, *, height, panels, vectors):
 
 
 @inline
-def multiply_four(total, w, scale, at, *, height, panels, vectors):
-    """Add the products of four words, times the inner scales."""
-    for i, r in np.ndindex(2, height):
-        one = splat[i32](at["x", r] + 8 * i)
-        other = splat[i32](at["x", r] + 8 * i + 4)
+def multiply_scaled(total, short, w, scale, at, word, *, height, panels, vectors, stored):
+    """Add the products of `stored.together` words, from word `word` of a group on, times the inner scales."""
+    for i, r in np.ndindex(stored.together, height):
+        data = splat[i32](at["x", r] + (word + i) % 4 * 4)
         for n, v in np.ndindex(panels, vectors):
-            two = add_pairs(dot_pairs(w[2 * i, n, v], one), dot_pairs(w[2 * i + 1, n, v], other))
-            total[r, n, v] = dot_halves(total[r, n, v], two, scale[n, v])
+            add_in_pairs(short, w, data, i, word + i, r, n, v)
+            if (word + i + 1) % stored.sums == 0:
+                total[r, n, v] = dot_halves(total[r, n, v], short[r, n, v], scale[n, v])
 
 
 @inline
 def sum_super(at, total, lows, *, height, panels, vectors, lanes, stored, blocks):
     """The integer sums of a super-block, and those of its minima."""
-    scale, low, w = registers()
+    scale, low, short, w = registers()
     for r, n, v in np.ndindex(height, panels, vectors):
         total[r, n, v] = const[i32](0)
         lows[r, n, v] = const[i32](0)
@@ -142,14 +143,14 @@ def sum_super(at, total, lows, *, height, panels, vectors, lanes, stored, blocks
             fetch_factors(at, vectors * lanes)
         for h in static_range(2):
             load_inner(at, scale, low, h, panels)
-            for _ in static_range(0, stored.inner, 16):
+            for first in static_range(0, stored.inner, 16):
                 if height == 1:
                     for n in static_range(panels):
                         fetch(at["q", n], stored.bits * 2 * vectors * lanes, panels)
                 for word in static_range(0, 4, stored.together):
                     for n in static_range(panels):
-                        load_four(w, word, at, n, word)
-                multiply_four(total, w, scale, at)
+                        load_four(w, 0, at, n, word)
+                    multiply_scaled(total, short, w, scale, at, first // 4 + word)
                 for n in static_range(panels):
                     at["q", n] += stored.bits * 2 * vectors * lanes
                 for r in static_range(height):

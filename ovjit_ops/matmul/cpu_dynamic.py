@@ -63,13 +63,13 @@ class DynamicProduct(StoredWeights):
             levels = integer_levels(attrs["kind"])
             assert levels is not None
             self.blocks = how_unpacked(*stored, bits, "")
-            self.how = stored_with_levels(self.blocks, *levels, self.target)
+            self.how = stored_with_levels(self.blocks, *levels, self.target, self.size)
             self.levels = table_of_levels(levels[0], self.how, self.target)
         elif isinstance(self.scale, Factored) or isinstance(self.zero, Factored) or bits not in (4, 8):
             self.blocks = how_unpacked(*stored, bits, "")
-            self.how = stored_in_blocks(self.blocks, self.zero, self.target, self.inner)
+            self.how = stored_in_blocks(self.blocks, self.zero, self.target, self.size, self.inner)
         else:
-            self.how = how_stored(*stored, bits, self.target)
+            self.how = how_stored(*stored, bits, self.target, self.size)
 
     def __init__(self, group: Group):
         super().__init__(group)
