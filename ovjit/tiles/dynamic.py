@@ -70,8 +70,9 @@ from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 #: repeated.
 HEIGHTS = (6, 4, 1)
 #: The same if words are assembled from several parts in registers, or products are summed in 16 bits first;
-#: and the maximum number of rows for which words are assembled in registers.
-IN_REGISTERS, FEW_ROWS = (4, 1), 8
+#: of unpacked bytes, where a higher tile's sums do not fit registers; and the maximum number of rows for
+#: which words are assembled in registers.
+IN_REGISTERS, OF_BYTES, FEW_ROWS = (4, 1), (2, 1), 8
 #: Numbers of remaining rows for which two tiles of 4 are faster than 6 and the remainder.
 TWICE = (7, 8)
 #: Maximum number of vectors of a group for which the code that quantizes one is repeated.
@@ -240,7 +241,7 @@ def multiply_rows(row, stop, x, p, panel, heights, stored, blocks, *, apart, siz
     for height in heights:
         if (
             height == 1
-            or (height == 4 and left > 1)
+            or (height in (2, 4) and left > 1)
             or (height == 6 and left > 4 and left != TWICE[0] and left != TWICE[1])
         ):
             multiply_any(row, stop - 1, x, p, panel, height, 1)
@@ -354,7 +355,7 @@ def dynamic_product(
                 multiply_any(row, row, x, p, panel, 1, ABREAST)
             elif mixed and sizes.rows > FEW_ROWS:
                 done = multiply_rows(
-                    row, stop_row, x, p, panel, IN_REGISTERS if stored.sums else HEIGHTS, stored.unpacked,
+                    row, stop_row, x, p, panel, OF_BYTES if stored.sums else HEIGHTS, stored.unpacked,
                     None,
                 )  # fmt: skip
             else:
@@ -400,7 +401,9 @@ def stored_in_blocks(unpack: Unpack, zero: Factor | None, isa: Target, size: int
     in it."""
     one = int(np.asarray(zero).flat[0]) if unpack.zero == "one" else 0
     low = "f32" if unpack.has_low else ""
-    sums = 0 if quantizes_rows(isa) else words_in_pairs((1 << unpack.bits) - 1, inner or size)
+    peak = (1 << unpack.bits) - 1
+    peak = max(one, peak - one) if inner else peak
+    sums = 0 if quantizes_rows(isa) else words_in_pairs(peak, inner or size)
     return Stored(unpack.bits, one, unpack.scale, isa.is_arm, low, sums=sums, inner=inner)
 
 

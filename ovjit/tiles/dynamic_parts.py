@@ -85,9 +85,9 @@ def load_four(w, first, at, n, word, *, vectors, lanes, stored, blocks):
 @inline
 def add_in_pairs(short, w, data, i, word, r, n, v, *, stored):
     """Add the products of word `word` of a group, w[i], in 16 bits. Begins a new sum every `stored.sums`
-    words."""
+    words, which for centred bytes is in `short` already."""
     two = dot_pairs(w[i, n, v], data)
-    if word % stored.sums == 0:
+    if word % stored.sums == 0 and not stored.centred:
         short[r, n, v] = two
     else:
         short[r, n, v] = add_pairs(short[r, n, v], two)

@@ -269,6 +269,11 @@ class Stored(NamedTuple):
         return 128 if self.signed and self.bits == 8 and not self.small else 0
 
     @property
+    def centred(self) -> bool:
+        """Whether sums in 16 bits begin with minus the zero point times the sums of rows' bytes."""
+        return bool(self.inner and self.zero)
+
+    @property
     def together(self) -> int:
         """Words of four integers that are stored together: 1 for 8 bits, 2 for 4 bits, else 4."""
         return {8: 1, 4: 2}.get(self.bits, 4)
