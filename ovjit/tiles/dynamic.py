@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import WORD, Stored, quantizes_rows, words_in_pairs
+from ovjit.codegen.cpu.formats import WORD, Stored, quantizes_rows, summed_words
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
@@ -70,9 +70,10 @@ from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 #: repeated.
 HEIGHTS = (6, 4, 1)
 #: The same if words are assembled from several parts in registers, or products are summed in 16 bits first;
-#: of unpacked bytes, where a higher tile's sums do not fit registers; and the maximum number of rows for
-#: which words are assembled in registers.
-IN_REGISTERS, OF_BYTES, FEW_ROWS = (4, 1), (2, 1), 8
+#: and the maximum number of rows for which words are assembled in registers.
+IN_REGISTERS, FEW_ROWS = (4, 1), 8
+#: The same for unpacked bytes and sums in 16 bits with 16 registers, which those of a higher tile exceed.
+OF_BYTES = (2, 1)
 #: Numbers of remaining rows for which two tiles of 4 are faster than 6 and the remainder.
 TWICE = (7, 8)
 #: Maximum number of vectors of a group for which the code that quantizes one is repeated.
@@ -328,7 +329,7 @@ class Sizes(NamedTuple):
 @kernel(apart=Raw(Apart), sizes=Raw(Sizes))
 def dynamic_product(
     x: Ptr, p: Ptr, w: Ptr, s: Ptr, z: Ptr, b: Ptr, y: Ptr, apart, sizes, e=ROW_OPERANDS, *, operands,
-    body, out, vectors, lanes, stored, blocks, mixed,
+    body, out, vectors, lanes, stored, blocks, mixed, heights, unpacked_heights,
 ):  # fmt: skip
     """The product of quantized rows. A chunk is a range of rows times a range of weight panels."""
     panel = registers()
@@ -354,15 +355,9 @@ def dynamic_product(
             if wide == ABREAST:
                 multiply_any(row, row, x, p, panel, 1, ABREAST)
             elif mixed and sizes.rows > FEW_ROWS:
-                done = multiply_rows(
-                    row, stop_row, x, p, panel, OF_BYTES if stored.sums else HEIGHTS, stored.unpacked,
-                    None,
-                )  # fmt: skip
+                done = multiply_rows(row, stop_row, x, p, panel, unpacked_heights, stored.unpacked, None)
             else:
-                done = multiply_rows(
-                    row, stop_row, x, p, panel, IN_REGISTERS if mixed or stored.sums else HEIGHTS, stored,
-                    blocks,
-                )  # fmt: skip
+                done = multiply_rows(row, stop_row, x, p, panel, heights, stored, blocks)
             finish_tile(row, done, c, wide, e, y, apart.y_w, sizes.outs)
             row = done
         c += wide
@@ -383,9 +378,13 @@ def product_kernel(
     name: str, epilogue: Epilogue, isa: Target, stored: Stored, blocks: Unpack | None
 ) -> Kernel:
     """The product of quantized rows."""
+    mixed = unpacks(stored, blocks)
+    few_registers = isa.name == "avx2"
     return dynamic_product.kernel(
-        name, vectors=isa.tile_vectors, lanes=isa.lanes, stored=stored, blocks=blocks,
-        mixed=unpacks(stored, blocks), **epilogue.constants("f32"),
+        name, vectors=isa.tile_vectors, lanes=isa.lanes, stored=stored, blocks=blocks, mixed=mixed,
+        heights=IN_REGISTERS if mixed or stored.sums else HEIGHTS,
+        unpacked_heights=HEIGHTS if not stored.sums else OF_BYTES if few_registers else IN_REGISTERS,
+        **epilogue.constants("f32"),
     )  # fmt: skip
 
 
@@ -397,24 +396,22 @@ def unpacks(stored: Stored, blocks: Unpack | None) -> bool:
 
 
 def stored_in_blocks(unpack: Unpack, zero: Factor | None, isa: Target, size: int, inner: int = 0) -> Stored:
-    """The storage of panels from a file's blocks. `size`: elements of a row's group; `inner`: of a weight group
-    in it."""
+    """The storage of panels from a file's blocks. `size`: elements of a row's group; `inner`: of a group of
+    weights in it."""
     one = int(np.asarray(zero).flat[0]) if unpack.zero == "one" else 0
     low = "f32" if unpack.has_low else ""
     peak = (1 << unpack.bits) - 1
     peak = max(one, peak - one) if inner else peak
-    sums = 0 if quantizes_rows(isa) else words_in_pairs(peak, inner or size)
+    sums = 0 if quantizes_rows(isa) else summed_words(peak, inner or size)
     return Stored(unpack.bits, one, unpack.scale, isa.is_arm, low, sums=sums, inner=inner)
 
 
-def stored_with_levels(
-    unpack: Unpack, levels: np.ndarray, factor: float, isa: Target, size: int
-) -> Stored:
+def stored_with_levels(unpack: Unpack, levels: np.ndarray, factor: float, isa: Target, size: int) -> Stored:
     """The storage of panels of codes whose levels are signed bytes times `factor`. Instructions that take
     bytes without a sign get the levels with a zero point, if their sums fit."""
     span, pairs = int(levels.max()) - int(levels.min()), not quantizes_rows(isa)
     zero = 128 if isa.name == "avx512" else -int(levels.min()) if pairs and span < 128 else 0
-    sums = words_in_pairs(span, size) if pairs else 0
+    sums = summed_words(span, size) if pairs else 0
     return Stored(unpack.bits, zero, unpack.scale, signed=not zero, sums=sums, levels=factor)
 
 

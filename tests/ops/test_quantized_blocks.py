@@ -147,13 +147,13 @@ FULL = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", FULL)
+@pytest.mark.parametrize("kind, codes", [*((kind, 0xFF) for kind in FULL), ("Q3_K", 0), ("Q6_K", 0)])
 @pytest.mark.parametrize("rows", [3, 20])
-def test_the_greatest_sums_fit(kind: str, rows: int) -> None:
-    """Codes, inner scales and rows that are all as large as they can be."""
+def test_the_greatest_sums_fit(kind: str, codes: int, rows: int) -> None:
+    """Codes, inner scales and rows as large as they can be, and codes furthest below a zero point."""
     outs, depth = 72, 1024
     size, factors, scales = FULL[kind]
-    blocks = np.full((outs, depth // 256, size), 0xFF, np.uint8)
+    blocks = np.full((outs, depth // 256, size), codes, np.uint8)
     for at in factors:
         blocks[..., at : at + 2] = np.array([2.0**-10], np.float16).view(np.uint8)
     if scales is not None:

@@ -208,7 +208,7 @@ SUPER = 256
 
 #: Maximum bits of integers for which the sum of four products with bytes fits 16 bits: 2 * 2 * 63 * 127.
 PAIR_BITS = 6
-#: Words of bytes whose products are summed in 16 bits at most.
+#: Maximum number of words of bytes whose products are summed in 16 bits.
 MOST_SUMS = 8
 
 
@@ -224,9 +224,9 @@ def quantizes_blocks(isa: Target, bits: int) -> bool:
     return quantizes_rows(isa) or by_pairs or (bits == 8 and isa.name == "avx2")
 
 
-def words_in_pairs(peak: int, size: int) -> int:
-    """Words of bytes of at most `peak` whose products with rows fit 16 bits. Groups of `size` elements have a
-    multiple of them."""
+def summed_words(peak: int, size: int) -> int:
+    """Words of bytes of at most `peak` whose products with rows are summed in 16 bits: a part of a group of
+    `size` elements."""
     words = 1
     while words < MOST_SUMS and 2 * words * 2 * peak * 127 < 1 << 15 and not size % (2 * words * WORD):
         words *= 2
@@ -288,8 +288,8 @@ def how_stored(
     integers: np.ndarray | Unmade, scale: np.ndarray | Unmade, zero: np.ndarray | None, bits: int,
     isa: Target, size: int = GROUP_STEP,
 ) -> Stored:  # fmt: skip
-    """The storage of packed weights for a target, for rows in groups of `size` elements. Raises ValueError for
-    zeros that are not bytes."""
+    """The storage of packed weights for a target, and for rows in groups of `size` elements. Raises
+    ValueError for zeros that are not bytes."""
     signed = integers.dtype.kind == "i"
     one: int | None = 128 if signed else 0
     if zero is not None:
@@ -301,7 +301,7 @@ def how_stored(
     by_signs = signed and bits == 8 and isa.name == "avx2"
     in_pairs = quantizes_blocks(isa, bits) and not quantizes_rows(isa)
     pairs = in_pairs and (by_signs or bits <= PAIR_BITS)  # sums of unsigned bytes do not fit 16 bits
-    sums = words_in_pairs((1 << bits) - 1, size) if pairs else 0
+    sums = summed_words((1 << bits) - 1, size) if pairs else 0
     return Stored(bits, one, "f16" if fit_f16(scale) else "f32", isa.is_arm or by_signs, sums=sums)
 
 
