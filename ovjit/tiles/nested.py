@@ -72,14 +72,14 @@ def sum_start(at, *, zero, sums):
 
 def quantize_nested(dtype: str, stored: Stored) -> Kernel:
     """The kernel that quantizes rows of `dtype` in super-blocks."""
-    zero, sums = (stored.zero, stored.sums) if stored.centred else (0, 0)
+    zero, sums = (stored.zero, stored.sums) if stored.is_centred else (0, 0)
     name = f"quantize_nested_{dtype}" + (f"_less_{zero}_of_{sums}" if zero else "")
     return _quantize.kernel(name, zero=zero, sums=sums, T=dtype)
 
 
 def sum_words(stored: Stored) -> int:
     """Words of 32 bits for the sums of a row's super-block."""
-    return SUPER // (4 * stored.sums if stored.centred else 2 * stored.inner)
+    return SUPER // (4 * stored.sums if stored.is_centred else 2 * stored.inner)
 
 
 def factor_words(stored: Stored) -> int:
@@ -141,7 +141,7 @@ def multiply_scaled(total, short, w, scale, at, word, starts, *, height, panels,
     `starts`: offset of the group's first sum behind p."""
     for i, r in np.ndindex(stored.together, height):
         data = splat[i32](at["x", r] + (word + i) % 4 * 4)
-        if stored.centred and (word + i) % stored.sums == 0:
+        if stored.is_centred and (word + i) % stored.sums == 0:
             start = splat[i32](at["p", r] + starts + (word + i) // stored.sums * 4)
             for n, v in np.ndindex(panels, vectors):
                 short[r, n, v] = start

@@ -269,7 +269,7 @@ class Stored(NamedTuple):
         return 128 if self.signed and self.bits == 8 and not self.small else 0
 
     @property
-    def centred(self) -> bool:
+    def is_centred(self) -> bool:
         """Whether sums in 16 bits begin with minus the zero point times the sums of rows' bytes."""
         return bool(self.inner and self.zero)
 
