@@ -6,7 +6,8 @@
 The inner sums are exact integers, by `vpdpbusd`: four bytes of depth per instruction, unsigned weights times
 signed activations. NEON's `sdot` multiplies signed bytes, so there weights of 8 bits are signed. A weight
 group G has one or more groups g, so a zero's correction is added once per group. Without such instructions,
-`vpmaddubsw` adds products of bytes with at most 6 bits in pairs in 16 bits.
+`vpmaddubsw` adds products of bytes in pairs in 16 bits. Of bytes with few bits, several words are summed so,
+before the sums are widened.
 
     integers [panel][k / 4][width][4] of 8 bits, or [panel][k / 8][width][4] of two times 4: k in the low
              half, k + 4 in the high one
@@ -28,7 +29,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import PAIR_BITS, WORD, Stored, quantizes_rows
+from ovjit.codegen.cpu.formats import WORD, Stored, quantizes_rows, summed_words
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
@@ -48,6 +49,7 @@ from ovjit.tiles.compressed import (
     next_group,
 )
 from ovjit.tiles.dynamic_parts import (
+    add_in_pairs,
     begin_tile,
     fetch_factors,
     load_four,
@@ -70,6 +72,8 @@ HEIGHTS = (6, 4, 1)
 #: The same if words are assembled from several parts in registers, or products are summed in 16 bits first;
 #: and the maximum number of rows for which words are assembled in registers.
 IN_REGISTERS, FEW_ROWS = (4, 1), 8
+#: The same for unpacked bytes and sums in 16 bits with 16 registers, which those of a higher tile exceed.
+OF_BYTES = (2, 1)
 #: Numbers of remaining rows for which two tiles of 4 are faster than 6 and the remainder.
 TWICE = (7, 8)
 #: Maximum number of vectors of a group for which the code that quantizes one is repeated.
@@ -155,35 +159,26 @@ def load_factors(at, scale, zero, outer, e, panels, *, vectors, lanes, stored, b
 
 
 @inline
-def multiply_words(total, w, at, word, *, height, panels, vectors, stored):
-    """Add the products of `stored.at_once` words, from word `word` of a step on."""
-    if stored.pairs and stored.seven_bits:
-        for i, r in np.ndindex(stored.at_once, height):
-            data = splat[i32](at["x", r] + (word + i) * 4)
-            for n, v in np.ndindex(panels, vectors):
-                total[r, n, v] = sum_pairs(total[r, n, v], dot_pairs(w[i, n, v], data))
-    elif stored.pairs and not stored.signed:
-        for i, r in np.ndindex(stored.at_once // 2, height):
-            one = splat[i32](at["x", r] + (word + 2 * i) * 4)
-            other = splat[i32](at["x", r] + (word + 2 * i + 1) * 4)
-            for n, v in np.ndindex(panels, vectors):
-                two = add_pairs(dot_pairs(w[2 * i, n, v], one), dot_pairs(w[2 * i + 1, n, v], other))
-                total[r, n, v] = sum_pairs(total[r, n, v], two)
-    else:
-        for i, r in np.ndindex(stored.at_once, height):
-            data = splat[i32](at["x", r] + (word + i) * 4)
-            for n, v in np.ndindex(panels, vectors):
-                if stored.signed:
-                    total[r, n, v] = dot_signed(total[r, n, v], w[i, n, v], data)
-                else:
-                    total[r, n, v] = dot_bytes(total[r, n, v], w[i, n, v], data)
+def multiply_words(total, short, w, at, word, *, height, panels, vectors, stored):
+    """Add the products of `stored.together` words, from word `word` of a step on."""
+    for i, r in np.ndindex(stored.together, height):
+        data = splat[i32](at["x", r] + (word + i) % 4 * 4)
+        for n, v in np.ndindex(panels, vectors):
+            if stored.signed:
+                total[r, n, v] = dot_signed(total[r, n, v], w[i, n, v], data)
+            elif stored.sums:
+                add_in_pairs(short, w, data, i, word + i, r, n, v)
+                if (word + i + 1) % stored.sums == 0:
+                    total[r, n, v] = sum_pairs(total[r, n, v], short[r, n, v])
+            else:
+                total[r, n, v] = dot_bytes(total[r, n, v], w[i, n, v], data)
 
 
 @inline
 def multiply_tile(row, last, x, p, *, panel, apart, sizes, height, panels, vectors, lanes, stored, blocks):
     """Multiply rows `row` to row + height - 1 (at most `last`) by `panels` panels from `panel` on. The sums
     are written to scratch."""
-    at, made, scale, zero, outer, total, w = registers()
+    at, made, scale, zero, outer, total, short, w = registers()
     begin_tile(at, row, last, x, p)
     for r, n, v in np.ndindex(height, panels, vectors):
         made[r, n, v] = load[f32](panel["b"] + n * apart.b_step + v * lanes * 4)
@@ -196,20 +191,20 @@ def multiply_tile(row, last, x, p, *, panel, apart, sizes, height, panels, vecto
         while g < stop:
             for r, n, v in np.ndindex(height, panels, vectors):
                 total[r, n, v] = const[i32](0)
-            for _ in range(0, sizes.words, 4):
+            for _ in range(0, sizes.words, max(4, stored.sums)):
                 # 16 elements of depth: four words, of which 4 bits have two in each vector
-                if height == 1:
-                    for n in static_range(panels):
-                        fetch(at["q", n], stored.bits * 2 * vectors * lanes, panels)
-                for word in static_range(0, 4, stored.at_once):
-                    for i in static_range(0, stored.at_once, stored.together):
+                for four in static_range(0, max(4, stored.sums), 4):
+                    if height == 1:
                         for n in static_range(panels):
-                            load_four(w, i, at, n, word + i)
-                    multiply_words(total, w, at, word)
-                for n in static_range(panels):
-                    at["q", n] += stored.bits * 2 * vectors * lanes
-                for r in static_range(height):
-                    at["x", r] += 16
+                            fetch(at["q", n], stored.bits * 2 * vectors * lanes, panels)
+                    for word in static_range(0, 4, stored.together):
+                        for n in static_range(panels):
+                            load_four(w, 0, at, n, word)
+                        multiply_words(total, short, w, at, four + word)
+                    for n in static_range(panels):
+                        at["q", n] += stored.bits * 2 * vectors * lanes
+                    for r in static_range(height):
+                        at["x", r] += 16
             for r in static_range(height):
                 by = splat[f32](at["p", r])
                 if stored.low or stored.zero != stored.less:
@@ -247,7 +242,7 @@ def multiply_rows(row, stop, x, p, panel, heights, stored, blocks, *, apart, siz
     for height in heights:
         if (
             height == 1
-            or (height == 4 and left > 1)
+            or (height in (2, 4) and left > 1)
             or (height == 6 and left > 4 and left != TWICE[0] and left != TWICE[1])
         ):
             multiply_any(row, stop - 1, x, p, panel, height, 1)
@@ -334,7 +329,7 @@ class Sizes(NamedTuple):
 @kernel(apart=Raw(Apart), sizes=Raw(Sizes))
 def dynamic_product(
     x: Ptr, p: Ptr, w: Ptr, s: Ptr, z: Ptr, b: Ptr, y: Ptr, apart, sizes, e=ROW_OPERANDS, *, operands,
-    body, out, vectors, lanes, stored, blocks, mixed,
+    body, out, vectors, lanes, stored, blocks, mixed, heights, unpacked_heights,
 ):  # fmt: skip
     """The product of quantized rows. A chunk is a range of rows times a range of weight panels."""
     panel = registers()
@@ -360,15 +355,9 @@ def dynamic_product(
             if wide == ABREAST:
                 multiply_any(row, row, x, p, panel, 1, ABREAST)
             elif mixed and sizes.rows > FEW_ROWS:
-                done = multiply_rows(
-                    row, stop_row, x, p, panel, IN_REGISTERS if stored.pairs else HEIGHTS, stored.unpacked,
-                    None,
-                )  # fmt: skip
+                done = multiply_rows(row, stop_row, x, p, panel, unpacked_heights, stored.unpacked, None)
             else:
-                done = multiply_rows(
-                    row, stop_row, x, p, panel, IN_REGISTERS if mixed or stored.pairs else HEIGHTS, stored,
-                    blocks,
-                )  # fmt: skip
+                done = multiply_rows(row, stop_row, x, p, panel, heights, stored, blocks)
             finish_tile(row, done, c, wide, e, y, apart.y_w, sizes.outs)
             row = done
         c += wide
@@ -389,34 +378,41 @@ def product_kernel(
     name: str, epilogue: Epilogue, isa: Target, stored: Stored, blocks: Unpack | None
 ) -> Kernel:
     """The product of quantized rows."""
+    mixed = unpacks(stored, blocks)
+    few_registers = isa.name == "avx2"
     return dynamic_product.kernel(
-        name, vectors=isa.tile_vectors, lanes=isa.lanes, stored=stored, blocks=blocks,
-        mixed=unpacks(stored, blocks), **epilogue.constants("f32"),
+        name, vectors=isa.tile_vectors, lanes=isa.lanes, stored=stored, blocks=blocks, mixed=mixed,
+        heights=IN_REGISTERS if mixed or stored.sums else HEIGHTS,
+        unpacked_heights=HEIGHTS if not stored.sums else OF_BYTES if few_registers else IN_REGISTERS,
+        **epilogue.constants("f32"),
     )  # fmt: skip
 
 
 def unpacks(stored: Stored, blocks: Unpack | None) -> bool:
     """Whether panels are unpacked to bytes for more than FEW_ROWS rows. With 4 bits that is faster where
     products are summed in 16 bits, as tiles have fewer rows. Zeros of groups are not unpacked."""
-    sums_in_pairs = stored.pairs and stored.bits == 4 and stored.zero is not None
+    sums_in_pairs = stored.sums > 0 and stored.bits == 4 and stored.zero is not None
     return sums_in_pairs or stored.levels > 0 or (blocks is not None and blocks.mixed)
 
 
-def stored_in_blocks(unpack: Unpack, zero: Factor | None, isa: Target, inner: int = 0) -> Stored:
-    """The storage of panels from a file's blocks. `inner`: elements of a weight group in a row's group."""
+def stored_in_blocks(unpack: Unpack, zero: Factor | None, isa: Target, size: int, inner: int = 0) -> Stored:
+    """The storage of panels from a file's blocks. `size`: elements of a row's group; `inner`: of a group of
+    weights in it."""
     one = int(np.asarray(zero).flat[0]) if unpack.zero == "one" else 0
     low = "f32" if unpack.has_low else ""
-    pairs = not quantizes_rows(isa)
-    return Stored(unpack.bits, one, unpack.scale, isa.is_arm, low, pairs=pairs, inner=inner)
+    peak = (1 << unpack.bits) - 1
+    peak = max(one, peak - one) if inner else peak
+    sums = 0 if quantizes_rows(isa) else summed_words(peak, inner or size)
+    return Stored(unpack.bits, one, unpack.scale, isa.is_arm, low, sums=sums, inner=inner)
 
 
-def stored_with_levels(unpack: Unpack, levels: np.ndarray, factor: float, isa: Target) -> Stored:
+def stored_with_levels(unpack: Unpack, levels: np.ndarray, factor: float, isa: Target, size: int) -> Stored:
     """The storage of panels of codes whose levels are signed bytes times `factor`. Instructions that take
     bytes without a sign get the levels with a zero point, if their sums fit."""
     span, pairs = int(levels.max()) - int(levels.min()), not quantizes_rows(isa)
     zero = 128 if isa.name == "avx512" else -int(levels.min()) if pairs and span < 128 else 0
-    stored = Stored(unpack.bits, zero, unpack.scale, signed=not zero, pairs=pairs, levels=factor)
-    return stored._replace(seven_bits=bool(pairs and zero and span >= 1 << PAIR_BITS))
+    sums = summed_words(span, size) if pairs else 0
+    return Stored(unpack.bits, zero, unpack.scale, signed=not zero, sums=sums, levels=factor)
 
 
 def table_of_levels(levels: np.ndarray, stored: Stored, isa: Target) -> np.ndarray:

@@ -83,6 +83,17 @@ def load_four(w, first, at, n, word, *, vectors, lanes, stored, blocks):
 
 
 @inline
+def add_in_pairs(short, w, data, i, word, r, n, v, *, stored):
+    """Add the products of word `word` of a group, w[i], in 16 bits. Begins a new sum every `stored.sums`
+    words, which for centred bytes is in `short` already."""
+    two = dot_pairs(w[i, n, v], data)
+    if word % stored.sums == 0 and not stored.is_centred:
+        short[r, n, v] = two
+    else:
+        short[r, n, v] = add_pairs(short[r, n, v], two)
+
+
+@inline
 def begin_tile(at, row, last, x, p, *, panel, apart, height, panels, stored, blocks):
     """Set the addresses of each panel's weights, scales and zeros, and of each row's data and factors."""
     if stored.levels:

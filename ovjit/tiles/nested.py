@@ -6,10 +6,11 @@
     dot[m, g, n] = sum of k in g of q[m, k] * integers[k, n],   total[m, g] = sum of k in g of q[m, k]
 
 All but the factors of a super-block is integer arithmetic. `vpmaddubsw` sums pairs of products in 16 bits,
-and `vpmaddwd` multiplies these sums by the inner scale. A common zero point is a minimum of -zero * inner,
-with the same factor.
+and `vpmaddwd` multiplies these sums by the inner scale. A common zero point is subtracted in 16 bits: a sum
+begins with -zero times those of q. So it never exceeds that of centred integers, and more words fit 16 bits.
 
-Sums of q are pairs of i16 behind p, for two groups each. Panels unpacked for several rows have, for each
+Behind p are pairs of i16: for minima the sums of q of two groups; for a zero point -zero times the sums of
+even and odd pairs of bytes, for each sum in 16 bits. Panels unpacked for several rows have, for each
 super-block, factors and inner numbers as lanes of 32 bits:
 
     scale, low of f32; then for two groups: inner of both groups, twice in a lane; minima of both in a lane
@@ -25,6 +26,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
 from ovjit.tiles.compressed import fetch
 from ovjit.tiles.dynamic_parts import (
+    add_in_pairs,
     begin_tile,
     fetch_factors,
     load_four,
@@ -37,7 +39,7 @@ _HALF, _BYTE = "f16", "i8"
 
 
 @kernel(over="m", x="m k:1", q="m i:1", p="m g w:1")
-def _quantize(x: Tensor, q: Tensor, p: Tensor, inner, *, T):
+def _quantize(x: Tensor, q: Tensor, p: Tensor, inner, *, zero, sums, T):
     """Quantize each row in super-blocks. Store each one's scale, and the sums of groups of `inner`
     elements."""
     for _, source, target, words in items(x, q, p):
@@ -48,25 +50,42 @@ def _quantize(x: Tensor, q: Tensor, p: Tensor, inner, *, T):
             for i in range(0, SUPER, 2 * inner):
                 even = quantized(source, target, first + i, inner, x.size.k, scale, T)
                 odd = quantized(source, target, first + i + inner, inner, x.size.k, scale, T)
-                low = cast[i32](spread[f32](hadd[f32](even))) & const[i32](65535)
-                both = low | (cast[i32](spread[f32](hadd[f32](odd))) << const[i32](16))
-                storem[i32](p.at(words + 4 + udiv(i, inner) * 2, g=g), both, 1)
+                if not zero:
+                    low = cast[i32](spread[f32](hadd[f32](even))) & const[i32](65535)
+                    both = low | (cast[i32](spread[f32](hadd[f32](odd))) << const[i32](16))
+                    storem[i32](p.at(words + 4 + udiv(i, inner) * 2, g=g), both, 1)
+            if zero:
+                for i in range(0, SUPER, 4 * sums):
+                    start = sum_start(target + first + i)
+                    storem[i32](p.at(words + 4 + udiv(i, sums), g=g), start, 1)
 
 
-def quantize_nested(dtype: str) -> Kernel:
+@inline
+def sum_start(at, *, zero, sums):
+    """-zero times the sums of even and of odd pairs of the bytes of `sums` words at `at`, as two i16."""
+    zeros = const[i32](zero * 0x01010101)
+    total = dot_pairs(zeros, splat[i32](at))
+    for i in static_range(1, sums):
+        total = add_pairs(total, dot_pairs(zeros, splat[i32](at + 4 * i)))
+    return add_pairs(total ^ const[i32](-1), const[i32](0x00010001))
+
+
+def quantize_nested(dtype: str, stored: Stored) -> Kernel:
     """The kernel that quantizes rows of `dtype` in super-blocks."""
-    return _quantize.kernel(f"quantize_nested_{dtype}", T=dtype)
+    zero, sums = (stored.zero, stored.sums) if stored.is_centred else (0, 0)
+    name = f"quantize_nested_{dtype}" + (f"_less_{zero}_of_{sums}" if zero else "")
+    return _quantize.kernel(name, zero=zero, sums=sums, T=dtype)
 
 
-def sums_of(inner: int) -> int:
+def sum_words(stored: Stored) -> int:
     """Words of 32 bits for the sums of a row's super-block."""
-    return SUPER // (2 * inner)
+    return SUPER // (4 * stored.sums if stored.is_centred else 2 * stored.inner)
 
 
 def factor_words(stored: Stored) -> int:
     """Words of a lane for the factors and inner numbers of a super-block."""
-    less = bool(stored.low or stored.zero)
-    return 1 + bool(stored.low) + sums_of(stored.inner) * (2 + less)
+    low = bool(stored.low)
+    return 1 + low + SUPER // (2 * stored.inner) * (2 + low)
 
 
 @inline
@@ -95,45 +114,47 @@ def load_inner(at, scale, low, h, panels, *, vectors, lanes, stored, blocks):
                 scale[n, v] = scale[n, v] | (inner & const[i32](65535))
             if stored.low:
                 least = cast[i32](load[u8](at["s", n] + (vectors + v) * lanes))
-            elif stored.zero:
-                least = inner * const[i32](-stored.zero)
-            if stored.low or stored.zero:
                 low[h, n, v] = least << const[i32](16) if h else least & const[i32](65535)
         else:
             scale[n, v] = load[i32](at["s", n] + v * lanes * 4)
-            if h and (stored.low or stored.zero):
+            if h and stored.low:
                 low[h, n, v] = load[i32](at["s", n] + (vectors + v) * lanes * 4)
     for n in static_range(panels):
         if blocks:
             at["s", n] += vectors * lanes * blocks.scale_bytes
         else:
-            at["s", n] += vectors * lanes * (8 if h and (stored.low or stored.zero) else 4)
+            at["s", n] += vectors * lanes * (8 if h and stored.low else 4)
 
 
 @inline
-def add_minima(total, low, h, at, pair, *, height, panels, vectors):
+def add_minima(lows, low, h, at, pair, *, height, panels, vectors):
     """Add the minima of group `h` of two, times the sums of q."""
     for r in static_range(height):
         both = splat[i32](at["p", r] + 4 + pair * 4)
         for n, v in np.ndindex(panels, vectors):
-            total[r, n, v] = dot_halves(total[r, n, v], low[h, n, v], both)
+            lows[r, n, v] = dot_halves(lows[r, n, v], low[h, n, v], both)
 
 
 @inline
-def multiply_four(total, w, scale, at, *, height, panels, vectors):
-    """Add the products of four words, times the inner scales."""
-    for i, r in np.ndindex(2, height):
-        one = splat[i32](at["x", r] + 8 * i)
-        other = splat[i32](at["x", r] + 8 * i + 4)
+def multiply_scaled(total, short, w, scale, at, word, starts, *, height, panels, vectors, stored):
+    """Add the products of `stored.together` words, from word `word` of a group on, times the inner scales.
+    `starts`: offset of the group's first sum behind p."""
+    for i, r in np.ndindex(stored.together, height):
+        data = splat[i32](at["x", r] + (word + i) % 4 * 4)
+        if stored.is_centred and (word + i) % stored.sums == 0:
+            start = splat[i32](at["p", r] + starts + (word + i) // stored.sums * 4)
+            for n, v in np.ndindex(panels, vectors):
+                short[r, n, v] = start
         for n, v in np.ndindex(panels, vectors):
-            two = add_pairs(dot_pairs(w[2 * i, n, v], one), dot_pairs(w[2 * i + 1, n, v], other))
-            total[r, n, v] = dot_halves(total[r, n, v], two, scale[n, v])
+            add_in_pairs(short, w, data, i, word + i, r, n, v)
+            if (word + i + 1) % stored.sums == 0:
+                total[r, n, v] = dot_halves(total[r, n, v], short[r, n, v], scale[n, v])
 
 
 @inline
 def sum_super(at, total, lows, *, height, panels, vectors, lanes, stored, blocks):
     """The integer sums of a super-block, and those of its minima."""
-    scale, low, w = registers()
+    scale, low, short, w = registers()
     for r, n, v in np.ndindex(height, panels, vectors):
         total[r, n, v] = const[i32](0)
         lows[r, n, v] = const[i32](0)
@@ -142,22 +163,21 @@ def sum_super(at, total, lows, *, height, panels, vectors, lanes, stored, blocks
             fetch_factors(at, vectors * lanes)
         for h in static_range(2):
             load_inner(at, scale, low, h, panels)
-            for _ in static_range(0, stored.inner, 16):
+            starts = 4 + (2 * pair + h) * (stored.inner // stored.sums)
+            for first in static_range(0, stored.inner, 16):
                 if height == 1:
                     for n in static_range(panels):
                         fetch(at["q", n], stored.bits * 2 * vectors * lanes, panels)
                 for word in static_range(0, 4, stored.together):
                     for n in static_range(panels):
-                        load_four(w, word, at, n, word)
-                multiply_four(total, w, scale, at)
+                        load_four(w, 0, at, n, word)
+                    multiply_scaled(total, short, w, scale, at, first // 4 + word, starts)
                 for n in static_range(panels):
                     at["q", n] += stored.bits * 2 * vectors * lanes
                 for r in static_range(height):
                     at["x", r] += 16
             if stored.low and (blocks or h):
                 add_minima(lows, low, h, at, pair)
-            elif stored.zero and (blocks or h):
-                add_minima(total, low, h, at, pair)
 
 
 @inline
@@ -177,7 +197,7 @@ def multiply_nested(row, last, x, p, *, panel, apart, sizes, height, panels, vec
                 made[r, n, v] = fma(cast[f32](total[r, n, v]), by * outer[n, v], made[r, n, v])
                 if stored.low:
                     made[r, n, v] = fma(cast[f32](lows[r, n, v]), by * outer[n, v, "low"], made[r, n, v])
-            at["p", r] += 4 + SUPER // stored.inner * 2
+            at["p", r] += 4 + sum_words(stored) * 4
     place = scratch
     for r, n, v in np.ndindex(height, panels, vectors):
         store[f32](place + ((r * panels + n) * vectors + v) * lanes * 4, made[r, n, v])
@@ -200,7 +220,7 @@ def unpack_nested(at, *, sizes, vectors, lanes, stored, blocks):
                 for v in static_range(vectors):
                     store[i32](at["factors"] + v * lanes * 4, scale[0, v])
                 at["factors"] += vectors * lanes * 4
-            if stored.low or stored.zero:
+            if stored.low:
                 for v in static_range(vectors):
                     store[i32](at["factors"] + v * lanes * 4, low[0, 0, v] | low[1, 0, v])
                 at["factors"] += vectors * lanes * 4

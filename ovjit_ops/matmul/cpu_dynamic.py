@@ -28,7 +28,7 @@ from ovjit.tiles.dynamic import (
     unpacks,
     vectors_of_group,
 )
-from ovjit.tiles.nested import quantize_nested, sums_of
+from ovjit.tiles.nested import quantize_nested, sum_words
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.matmul.cpu_stored import StoredWeights
 
@@ -63,18 +63,18 @@ class DynamicProduct(StoredWeights):
             levels = integer_levels(attrs["kind"])
             assert levels is not None
             self.blocks = how_unpacked(*stored, bits, "")
-            self.how = stored_with_levels(self.blocks, *levels, self.target)
+            self.how = stored_with_levels(self.blocks, *levels, self.target, self.size)
             self.levels = table_of_levels(levels[0], self.how, self.target)
         elif isinstance(self.scale, Factored) or isinstance(self.zero, Factored) or bits not in (4, 8):
             self.blocks = how_unpacked(*stored, bits, "")
-            self.how = stored_in_blocks(self.blocks, self.zero, self.target, self.inner)
+            self.how = stored_in_blocks(self.blocks, self.zero, self.target, self.size, self.inner)
         else:
-            self.how = how_stored(*stored, bits, self.target)
+            self.how = how_stored(*stored, bits, self.target, self.size)
 
     def __init__(self, group: Group):
         super().__init__(group)
         if self.inner:
-            self.quantize = quantize_nested(self.data.dtype)
+            self.quantize = quantize_nested(self.data.dtype, self.how)
         else:
             vectors = vectors_of_group(self.depth, self.size, self.target)
             self.quantize = quantize_kernel(self.data.dtype, vectors)
@@ -106,7 +106,7 @@ class DynamicProduct(StoredWeights):
             x = planner.contiguous(self.data)
             rows = product(x.shape[:-1])
             q = planner.allocate((rows, self.groups_of_rows * self.size), 1)
-            words = 1 + sums_of(self.inner) if self.inner else 2
+            words = 1 + sum_words(self.how) if self.inner else 2
             p = planner.allocate((rows, self.groups_of_rows * words), 4)
             pairs = p.as_shape((rows, self.groups_of_rows, words))
             tensors = {"x": x.as_shape((rows, self.depth)), "q": q, "p": pairs}
@@ -116,7 +116,7 @@ class DynamicProduct(StoredWeights):
             )
             return q, p
 
-        return planner.shared(("quantized", self.data, self.size, self.inner), make)
+        return planner.shared(("quantized", self.data, self.size, self.inner, self.quantize.name), make)
 
     def plan(self, planner: Planner) -> None:
         rows = product(planner.shape(self.data)[:-1])

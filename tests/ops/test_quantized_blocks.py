@@ -147,13 +147,13 @@ FULL = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", FULL)
+@pytest.mark.parametrize("kind, codes", [*((kind, 0xFF) for kind in FULL), ("Q3_K", 0), ("Q6_K", 0)])
 @pytest.mark.parametrize("rows", [3, 20])
-def test_the_greatest_sums_fit(kind: str, rows: int) -> None:
-    """Codes, inner scales and rows that are all as large as they can be."""
+def test_the_greatest_sums_fit(kind: str, codes: int, rows: int) -> None:
+    """Codes, inner scales and rows as large as they can be, and codes furthest below a zero point."""
     outs, depth = 72, 1024
     size, factors, scales = FULL[kind]
-    blocks = np.full((outs, depth // 256, size), 0xFF, np.uint8)
+    blocks = np.full((outs, depth // 256, size), codes, np.uint8)
     for at in factors:
         blocks[..., at : at + 2] = np.array([2.0**-10], np.float16).view(np.uint8)
     if scales is not None:
@@ -191,15 +191,14 @@ def test_bytes_of_levels(isa: str) -> None:
     """Types whose levels span 6 bits, 7 and 8: the zero point, and how sums are formed."""
     target = target_of(isa, ("avx512vnni",) if isa == "avx512" else ())
     forms = {
-        "MXFP4": (12, False, False), "IQ3_S": (15, False, False), "IQ2_S": (43, True, False),
-        "IQ4_NL": (0, False, True),
+        "MXFP4": (12, 4, False), "IQ3_S": (15, 4, False), "IQ2_S": (43, 1, False), "IQ4_NL": (0, 1, True),
     }  # fmt: skip
-    for kind, (zero, wide, signed) in forms.items():
+    for kind, (zero, sums, signed) in forms.items():
         levels = integer_levels(codebook(levels_of_type(kind), 4))
         assert levels is not None
-        stored = stored_with_levels(Unpack(4, False, "", "f16"), *levels, target)
-        expected = (zero, wide, signed) if isa == "avx2" else (128, False, False)
-        assert (stored.zero, stored.seven_bits, stored.signed) == expected, kind
+        stored = stored_with_levels(Unpack(4, False, "", "f16"), *levels, target, 32)
+        expected = (zero, sums, signed) if isa == "avx2" else (128, 0, False)
+        assert (stored.zero, stored.sums, stored.signed) == expected, kind
         table = table_of_levels(levels[0], stored, target).astype(np.uint8)
         assert table.size == 4 * target.lanes
         real = table[:16].astype(np.int16) - zero if not signed else table[:16].view(np.int8)

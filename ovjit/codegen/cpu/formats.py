@@ -208,6 +208,8 @@ SUPER = 256
 
 #: Maximum bits of integers for which the sum of four products with bytes fits 16 bits: 2 * 2 * 63 * 127.
 PAIR_BITS = 6
+#: Maximum number of words of bytes whose products are summed in 16 bits.
+MOST_SUMS = 8
 
 
 def quantizes_rows(isa: Target) -> bool:
@@ -222,6 +224,15 @@ def quantizes_blocks(isa: Target, bits: int) -> bool:
     return quantizes_rows(isa) or by_pairs or (bits == 8 and isa.name == "avx2")
 
 
+def summed_words(peak: int, size: int) -> int:
+    """Words of bytes of at most `peak` whose products with rows are summed in 16 bits: a part of a group of
+    `size` elements."""
+    words = 1
+    while words < MOST_SUMS and 2 * words * 2 * peak * 127 < 1 << 15 and not size % (2 * words * WORD):
+        words *= 2
+    return words
+
+
 def quantizes_levels(isa: Target) -> bool:
     """The same for codes of a file's blocks whose levels are bytes with a sign."""
     return quantizes_rows(isa) or isa.name == "avx2"
@@ -231,10 +242,9 @@ class Stored(NamedTuple):
     """The storage of weights. `bits` of an integer. `zero`: the common zero point, None if groups have their
     own. `scale`: the type of scales. `signed`: bytes are stored as signed, 128 less, and multiplied as such
     (NEON's sdot, AVX2's vpsignb). `low`: the type of minima, which are added; "" without. `small`: bytes
-    are below 128. `pairs`: pairs of products are summed in 16 bits first, if no instruction sums four.
+    are below 128. `sums`: words whose products are summed in 16 bits first, if no instruction sums four.
     `inner`: elements of a group whose scale and minimum are multiplied as integers; 0 without. `levels`: the
-    factor of the bytes that codes are looked up for; 0: codes are the integers themselves. `seven_bits`:
-    bytes have 7 bits, so that sums of two products fit 16 bits, and sums of four do not."""
+    factor of the bytes that codes are looked up for; 0: codes are the integers themselves."""
 
     bits: int
     zero: int | None
@@ -242,15 +252,14 @@ class Stored(NamedTuple):
     signed: bool = False
     low: str = ""
     small: bool = False
-    pairs: bool = False
+    sums: int = 0
     inner: int = 0
     levels: float = 0.0
-    seven_bits: bool = False
 
     @property
     def name(self) -> str:
         zero = "z" if self.zero is None else str(self.zero) if self.zero else "m" if self.low else ""
-        pairs = f"_p{self.inner or ''}{'w' * self.seven_bits}" if self.pairs else ""
+        pairs = f"_p{self.sums}{f'_{self.inner}' if self.inner else ''}" if self.sums else ""
         kind = "l" if self.levels else "i" if self.less else "u"
         return f"{kind}{self.bits}{zero}_{self.scale}{pairs}"
 
@@ -260,14 +269,14 @@ class Stored(NamedTuple):
         return 128 if self.signed and self.bits == 8 and not self.small else 0
 
     @property
+    def is_centred(self) -> bool:
+        """Whether sums in 16 bits begin with minus the zero point times the sums of rows' bytes."""
+        return bool(self.inner and self.zero)
+
+    @property
     def together(self) -> int:
         """Words of four integers that are stored together: 1 for 8 bits, 2 for 4 bits, else 4."""
         return {8: 1, 4: 2}.get(self.bits, 4)
-
-    @property
-    def at_once(self) -> int:
-        """Words of four integers that are multiplied at a time."""
-        return max(self.together, 2 if self.pairs else 1)
 
     @property
     def unpacked(self) -> Stored:
@@ -276,9 +285,11 @@ class Stored(NamedTuple):
 
 
 def how_stored(
-    integers: np.ndarray | Unmade, scale: np.ndarray | Unmade, zero: np.ndarray | None, bits: int, isa: Target
-) -> Stored:
-    """The storage of packed weights for a target. Raises ValueError for zeros that are not bytes."""
+    integers: np.ndarray | Unmade, scale: np.ndarray | Unmade, zero: np.ndarray | None, bits: int,
+    isa: Target, size: int = GROUP_STEP,
+) -> Stored:  # fmt: skip
+    """The storage of packed weights for a target, and for rows in groups of `size` elements. Raises
+    ValueError for zeros that are not bytes."""
     signed = integers.dtype.kind == "i"
     one: int | None = 128 if signed else 0
     if zero is not None:
@@ -290,7 +301,8 @@ def how_stored(
     by_signs = signed and bits == 8 and isa.name == "avx2"
     in_pairs = quantizes_blocks(isa, bits) and not quantizes_rows(isa)
     pairs = in_pairs and (by_signs or bits <= PAIR_BITS)  # sums of unsigned bytes do not fit 16 bits
-    return Stored(bits, one, "f16" if fit_f16(scale) else "f32", isa.is_arm or by_signs, pairs=pairs)
+    sums = summed_words((1 << bits) - 1, size) if pairs else 0
+    return Stored(bits, one, "f16" if fit_f16(scale) else "f32", isa.is_arm or by_signs, sums=sums)
 
 
 def distinct(values: np.ndarray) -> np.ndarray:
