@@ -134,7 +134,7 @@ def _walks(
     out = views[read]
     if out.count == 0:
         return []
-    wide = modes.replace("n", "") + "v" * (len(views) - read)
+    view_modes = modes.replace("n", "") + "v" * (len(views) - read)
     order = walking_order(out)
     shape, along = [out.shape[a] for a in order], [[v.strides[a] for a in order] for v in views]
     extents, strides = merge_dims(shape, along, outer + 1)
@@ -144,7 +144,7 @@ def _walks(
     sizes = [v.itemsize for v in views]
     if not extents:
         extents, strides = [1], [[size] for size in sizes]
-    at = _innermost(extents, strides, sizes, wide)
+    at = _innermost(extents, strides, sizes, view_modes)
     inner = extents.pop(at)
     steps = [s.pop(at) for s in strides]
     work = 1 + operations
@@ -159,15 +159,15 @@ def _walks(
             parts, piece, leaves = _cut_open(planner, out, order, inner, most, bool(extents))
     if len(extents) > outer:
         return order[0]
-    wanted = [{"v": size, "s": 0}[m] for m, size in zip(wide, sizes, strict=True)]
-    rows = _RowsOf(names, steps, wanted, outer, operations, planner.target)
+    fast_strides = [{"v": size, "s": 0}[m] for m, size in zip(view_modes, sizes, strict=True)]
+    rows = _RowsOf(names, steps, fast_strides, outer, operations, planner.target)
     if not parts:
         return [rows.walk(extents, strides, 0, inner)]
     cut = [[*s, step * piece] for s, step in zip(strides, steps, strict=True)]
-    found = [rows.walk([*extents, parts], cut, 0, piece)]
+    walks = [rows.walk([*extents, parts], cut, 0, piece)]
     if leaves:
-        found.append(rows.walk(extents, strides, parts * piece, inner - parts * piece))
-    return found
+        walks.append(rows.walk(extents, strides, parts * piece, inner - parts * piece))
+    return walks
 
 
 def _cut(row: int, most: int, several: bool) -> tuple[int, int, bool]:
@@ -221,13 +221,13 @@ SHORTEST_ROW = 4
 
 
 def _innermost(
-    extents: Sequence[int], strides: Sequence[Sequence[int]], sizes: Sequence[int], wide: str
+    extents: Sequence[int], strides: Sequence[Sequence[int]], sizes: Sequence[int], modes: str
 ) -> int:
     """The dimension that is vectorised: the last one, unless it is too short. The limit is SHORTEST_ROW if
     all tensors are contiguous along it, else 16 elements. Then it is the longest dimension."""
     last = len(extents) - 1
-    wanted = [{"v": size, "s": 0}[m] for m, size in zip(wide, sizes, strict=True)]
-    adjacent = all(s[last] == w for s, w in zip(strides, wanted, strict=True))
+    fast_strides = [{"v": size, "s": 0}[m] for m, size in zip(modes, sizes, strict=True)]
+    adjacent = all(s[last] == w for s, w in zip(strides, fast_strides, strict=True))
     if extents[last] > SHORTEST_ROW if adjacent else extents[last] >= 16:
         return last
     best = 0
@@ -338,7 +338,7 @@ def plan_halo(planner: StepList, view: View, layout: Layout) -> None:
             plan_fill(planner, slab)
     if not around:
         return
-    slabs = [slab for _, found in around for slab in found]
+    slabs = [slab for _, axis_slabs in around for slab in axis_slabs]
     axis = around[0][0]  # from this axis inwards, a row is contiguous
     at = layout.order.index(axis)
     slower = layout.order[:at]

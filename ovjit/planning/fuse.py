@@ -125,12 +125,12 @@ class Group:
 
     def _read(self, nodes: Sequence[Node]) -> list[Value]:
         read: list[Value] = []
-        known: set[Value] = set()
+        listed: set[Value] = set()
         for node, i, value in self._uses(nodes):
-            if not is_literal(node, i) and value not in known:
+            if not is_literal(node, i) and value not in listed:
                 read.append(value)
                 if not is_number(value):
-                    known.add(value)
+                    listed.add(value)
         return read
 
     def _uses(self, nodes: Sequence[Node]) -> Iterator[tuple[Node, int, Value]]:
@@ -238,8 +238,8 @@ def quotient(x: Any, y: Any, **attrs: Any) -> Any:
     is the product. If x is below 2**-100, the last bit may be off."""
     reciprocal = 1 / y
     product = x * reciprocal
-    left = fma(-y, product, x)
-    return where((left < 0) | (left > 0), fma(left, reciprocal, product), product)
+    remainder = fma(-y, product, x)
+    return where((remainder < 0) | (remainder > 0), fma(remainder, reciprocal, product), product)
 
 
 def is_number(value: Value) -> bool:
@@ -321,10 +321,10 @@ class _Fusion:
     def wanted(self, groups: Sequence[Group]) -> list[Group]:
         """Drop groups whose elements no kernel reads: their readers need only the shapes."""
         out: list[Group] = []
-        kept: set[Node | None] = {None}
+        needed: set[Node | None] = {None}
         for group in reversed(groups):
-            if any(not kept.isdisjoint(self.readers(v)) for v in group.outputs):
-                kept.update(group.nodes)
+            if any(not needed.isdisjoint(self.readers(v)) for v in group.outputs):
+                needed.update(group.nodes)
                 out.append(group)
         return out[::-1]
 
@@ -341,32 +341,32 @@ class _Fusion:
         if len(group.outputs) != 1 or _ends(group.last) or is_undecided(group.last):
             return
         readers = self.readers(group.last.output)
-        taken: list[Node] = []
+        pending: list[Node] = []
         while readers and None not in readers:
             node = min((n for n in readers if n is not None), key=self.order.__getitem__)
-            joined = len(readers) == 1
-            if not self.fits(group, taken, node) or (_ends(node) and not joined):
+            converges = len(readers) == 1
+            if not self.fits(group, pending, node) or (_ends(node) and not converges):
                 return
             readers.remove(node)
             readers |= self.readers(node.output)
-            taken.append(node)
-            if joined:
-                for member in taken:
+            pending.append(node)
+            if converges:
+                for member in pending:
                     group.sure = group.sure and self.symbols.same(group.last.output, member.output)
                     self.group_of[member] = group
-                group.extend(taken)
-                taken = []
+                group.extend(pending)
+                pending = []
                 if _ends(node):
                     return
 
-    def fits(self, group: Group, taken: Sequence[Node], node: Node) -> bool:
-        """True if `node` may be computed in the loop of `group`, to which `taken` are about to be added."""
+    def fits(self, group: Group, pending: Sequence[Node], node: Node) -> bool:
+        """True if `node` may be computed in the loop of `group`, to which `pending` are about to be added."""
         if node in self.group_of or not is_elementwise(node) or is_undecided(node):
             return False
         same = same_shape if group.anchor is not None else may_be_same_shape
         if not same(group.last.output, node.output):
             return False
-        return self.small(group, [*taken, node])
+        return self.small(group, [*pending, node])
 
     def small(self, group: Group, more: Sequence[Node]) -> bool:
         """True if `group` stays below the limits of nodes, instructions and operands with `more` nodes."""
@@ -478,8 +478,8 @@ class _Fusion:
         merged = sorted([*one.body, *other.body], key=self.order.__getitem__)
         both = Group(self.context, None, merged)
         inside = set(both.body)
-        given = {v for v in (*one.outputs, *other.outputs) if not self.readers(v) <= inside}
-        both.more = tuple(n.output for n in both.body[:-1] if n.output in given)
+        live_outs = {v for v in (*one.outputs, *other.outputs) if not self.readers(v) <= inside}
+        both.more = tuple(n.output for n in both.body[:-1] if n.output in live_outs)
         both.sure = one.sure and other.sure
         if len(both.body) > LONGEST_BODY or both.instructions > MOST_INSTRUCTIONS:
             return None
@@ -498,12 +498,12 @@ class _Fusion:
         AVX2 up to 1.1.
         """
         if group not in self.walked:
-            out, found = group.last.output, None
+            out, tensors = group.last.output, None
             joins = group.anchor is None and not any(map(is_undecided, group.body))
             if joins and prod(d if isinstance(d, int) else LONG_GUESS for d in out.shape) >= FEWEST:
                 same = (v for v in group.tensors if same_shape(v, out) and self.symbols.same(v, out))
-                found = frozenset(same)
-            self.walked[group] = found
+                tensors = frozenset(same)
+            self.walked[group] = tensors
         return self.walked[group]
 
 
@@ -555,15 +555,15 @@ def _measures(node: Node, target: Target) -> tuple[int, int]:
     """(traced instructions of an elementwise node, instructions on its longest dependency chain)."""
     types = tuple(v.dtype for v in node.inputs)
     key = (target.name, node.op.name, node.op.opset, types, repr(node.attrs))
-    known = _instructions.get(key)
-    if known is None:
+    measures = _instructions.get(key)
+    if measures is None:
         read = [v for i, v in enumerate(node.inputs) if not is_literal(node, i)]
         body = trace_nodes(target, [node], list(dict.fromkeys(read)))
         depth: dict[str, int] = {}
         for result, _, args, _ in body.lines:
             depth[result] = 1 + max((depth.get(a, 0) for a in args if isinstance(a, str)), default=0)
-        known = _instructions[key] = len(body.lines), max(depth.values(), default=0)
-    return known
+        measures = _instructions[key] = len(body.lines), max(depth.values(), default=0)
+    return measures
 
 
 def _cost(group: Group) -> float:

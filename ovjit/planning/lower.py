@@ -199,10 +199,10 @@ class MultiVersioned(Versions):
     A plan uses `fused` if the anchor's output and the group's output have equal shapes, and the kernel
     supports the strides of the prologue's inputs. Otherwise it uses `apart`: separate steps."""
 
-    def __init__(self, fused: Lowering, apart: Sequence[Lowering]):
-        super().__init__(fused.group, (fused, *apart))
+    def __init__(self, fused: Lowering, separate: Sequence[Lowering]):
+        super().__init__(fused.group, (fused, *separate))
         self.fused = fused
-        self.apart = tuple(apart)
+        self.apart = tuple(separate)
         self.flexible = fused.flexible
 
     def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:
@@ -272,8 +272,8 @@ class Elementwise(Lowering):
         """The views of the outputs. Each may overwrite a view of `over`, and no two the same buffer."""
         outs: list[View] = []
         for value in self.group.outputs:
-            taken = {out.buffer for out in outs}
-            outs.append(planner.output(value, over=[v for v in over if v.buffer not in taken]))
+            buffers = {out.buffer for out in outs}
+            outs.append(planner.output(value, over=[v for v in over if v.buffer not in buffers]))
         return outs
 
     def _copies_pay(self, planner: Planner, out: View) -> bool:
@@ -290,30 +290,30 @@ class Elementwise(Lowering):
         torn = [any(out.strides[a] != out.itemsize and out.shape[a] != 1 for a in inner) for out in outs]
         if all(torn):
             return list(read), list(outs)
-        whole = [m == "v" and len(v.shape) == self.rank for v, m in zip(self.inputs, self.modes, strict=True)]
+        full = [m == "v" and len(v.shape) == self.rank for v, m in zip(self.inputs, self.modes, strict=True)]
         read = [
             planner.with_layout(value, layout) if w else view
-            for value, view, w in zip(self.inputs, read, whole, strict=True)
+            for value, view, w in zip(self.inputs, read, full, strict=True)
         ]
         return read, [planner.instead(o, layout) if t else o for o, t in zip(outs, torn, strict=True)]
 
     def _plan_repeated(self, planner: Planner, shape: Sequence[int]) -> bool:
         """Add a step that reads inputs before their elements are repeated. False if there is no such input.
         Inputs with other repetitions than the first are expanded in memory."""
-        found: dict[Value, View] = {}
+        sources: dict[Value, View] = {}
         times: Mapping[int, int] = {}
         for value in self.repeated:
             before = planner.before_repeats(value)
             if before is None or len(before[1]) > MOST_REPEATED or planner.shape(value) != shape:
                 continue
-            if not found or before[1] == times:
-                found[value], times = before
-        if not found:
+            if not sources or before[1] == times:
+                sources[value], times = before
+        if not sources:
             return False
-        others = [planner.view(v) for v in self.inputs if v not in found]
-        outs = self._outputs(planner, in_place_candidates(others, list(found.values())))
+        others = [planner.view(v) for v in self.inputs if v not in sources]
+        outs = self._outputs(planner, in_place_candidates(others, list(sources.values())))
         views = [
-            found[v].repeated(times) if v in found else planner.view(v).expand(shape).parted(times)
+            sources[v].repeated(times) if v in sources else planner.view(v).expand(shape).parted(times)
             for v in self.inputs
         ]
         self._add_step(planner, views, [out.parted(times) for out in outs])
@@ -334,37 +334,44 @@ class Elementwise(Lowering):
         if len(axes) < 2:
             return views, outs
         short, long = axes[:2]
-        few, many = outs[0].shape[short], outs[0].shape[long]
-        if few >= FEW_CHANNELS or outs[0].strides[long] != few * outs[0].strides[short]:
+        short_extent, long_extent = outs[0].shape[short], outs[0].shape[long]
+        if short_extent >= FEW_CHANNELS or outs[0].strides[long] != short_extent * outs[0].strides[short]:
             return views, outs
         each = zip(self.inputs, views, strict=True)
-        if all(view.strides[long] == few * view.strides[short] or is_number(value) for value, view in each):
+        if all(
+            view.strides[long] == short_extent * view.strides[short] or is_number(value)
+            for value, view in each
+        ):
             return views, outs
-        if outs[0].count >= OFTEN * few * many:
-            found = self._expanded(planner, views, outs[0])
-            if found is not None:
-                return found, outs
-        most = min(SHORT_PART // few, many // OFTEN)
-        part = next((n for n in range(most, 0, -1) if many % n == 0), 1)
-        if few * part < SHORTEST_PART:
+        if outs[0].count >= OFTEN * short_extent * long_extent:
+            expanded = self._expanded(planner, views, outs[0])
+            if expanded is not None:
+                return expanded, outs
+        most = min(SHORT_PART // short_extent, long_extent // OFTEN)
+        part = next((n for n in range(most, 0, -1) if long_extent % n == 0), 1)
+        if short_extent * part < SHORTEST_PART:
             return views, outs
         split = [_cut(view, long, part) for view in (*views, *outs)]
-        found = self._expanded(planner, split[: len(views)], split[len(views)])
-        return (found, split[len(views) :]) if found is not None else (views, outs)
+        expanded = self._expanded(planner, split[: len(views)], split[len(views)])
+        return (expanded, split[len(views) :]) if expanded is not None else (views, outs)
 
     def _expanded(self, planner: Planner, views: list[View], out: View) -> list[View] | None:
         """The views, expanded where the two fastest dimensions of `out` are not one in them. None if one
         cannot be expanded."""
         axes = _fastest_first(out)
         short, long = axes[:2]
-        few, many = out.shape[short], out.shape[long]
+        short_extent, long_extent = out.shape[short], out.shape[long]
         ways: list[Callable[[], View] | None] = []
         for value, view in zip(self.inputs, views, strict=True):
             ways.append(None)
-            if view.strides[long] != few * view.strides[short] and not is_number(value):
-                known = planner.types[value].value if len(out.shape) == self.rank else None
-                if not view.strides[long] and known is not None and known.size * many <= LONGEST_CONSTANT:
-                    ways[-1] = partial(_written_out, planner, known, value.dtype, out.shape, long, short)
+            if view.strides[long] != short_extent * view.strides[short] and not is_number(value):
+                array = planner.types[value].value if len(out.shape) == self.rank else None
+                if (
+                    not view.strides[long]
+                    and array is not None
+                    and array.size * long_extent <= LONGEST_CONSTANT
+                ):
+                    ways[-1] = partial(_written_out, planner, array, value.dtype, out.shape, long, short)
                 elif inner := _read_again(view, out, axes):
                     ways[-1] = partial(_copied_out, planner, view, out, inner)
                 else:
@@ -456,15 +463,15 @@ def operand_mode(value: Value, shape: Sequence[Any], order: Sequence[int]) -> st
 
 
 def _written_out(
-    planner: Planner, known: np.ndarray, dtype: str, shape: Sequence[int], long: int, short: int
+    planner: Planner, array: np.ndarray, dtype: str, shape: Sequence[int], long: int, short: int
 ) -> View:
     """A constant as a view of `shape`, materialised along `long` and `short`; `short` is innermost in
     memory."""
     rank = len(shape)
-    known = known.reshape((1,) * (rank - known.ndim) + known.shape)
-    full = [shape[a] if a in (long, short) else known.shape[a] for a in range(rank)]
+    array = array.reshape((1,) * (rank - array.ndim) + array.shape)
+    full = [shape[a] if a in (long, short) else array.shape[a] for a in range(rank)]
     order = [a for a in range(rank) if a not in (long, short)] + [long, short]
-    lying = np.ascontiguousarray(np.broadcast_to(known, full).transpose(order))
+    lying = np.ascontiguousarray(np.broadcast_to(array, full).transpose(order))
     return planner.data.view(lying, dtype).permute([order.index(a) for a in range(rank)]).expand(shape)
 
 
@@ -531,8 +538,8 @@ def _lowered(group: Group) -> list[Lowering]:
         return [result]
     if not group.body and not group.front:
         return [ReferenceStep(group)]
-    apart = [lowering for part in group.parts() for lowering in _lowered(part)]
-    return apart if result is None else [MultiVersioned(result, apart)]
+    separate = [lowering for part in group.parts() for lowering in _lowered(part)]
+    return separate if result is None else [MultiVersioned(result, separate)]
 
 
 def _lower_anchor(group: Group) -> Lowering | None:

@@ -94,11 +94,11 @@ class Planner(ValueViews):
         self.output_buffers = [Buffer(size, base) for base, size in enumerate(sizes, FIRST_IO + len(inputs))]
         self._output_of = {v: i for i, v in reversed(list(enumerate(outputs)))}
         self._output_strides = strides.outputs
-        for i, given in strides.outputs.items():
+        for i, steps in strides.outputs.items():
             value = outputs[i]
-            self.output_buffers[i].size = _span(types[value].shape, given, element_size(value.dtype))
+            self.output_buffers[i].size = _span(types[value].shape, steps, element_size(value.dtype))
             if self._output_of[value] == i and value not in self.views and types[value].value is None:
-                self.placed[value] = self._end(value, self.output_buffers[i], given)
+                self.placed[value] = self._end(value, self.output_buffers[i], steps)
         for output, i in strides.over.items():
             view = self._end(inputs[i], self.output_buffers[output], strides.inputs[i])
             self.views[inputs[i]] = view
@@ -122,13 +122,15 @@ class Planner(ValueViews):
             self.clear_halo(placed.buffer)
             self.views[value] = placed
             return placed
-        wanted = layout or self.layouts.get(value) or plain(len(shape))
+        target_layout = layout or self.layouts.get(value) or plain(len(shape))
         there = self._output_view(value) if value in self._output_of else self.offered.get(value)
-        if there is not None and (self.is_read_later(there.buffer, value) or not _is_plain(wanted, shape)):
+        if there is not None and (
+            self.is_read_later(there.buffer, value) or not _is_plain(target_layout, shape)
+        ):
             there = None
         if there is None:
-            there = next((v for v in over if self._may_overwrite(v, shape, itemsize, wanted)), None)
-        view = self.allocate(shape, itemsize, wanted) if there is None else there
+            there = next((v for v in over if self._may_overwrite(v, shape, itemsize, target_layout)), None)
+        view = self.allocate(shape, itemsize, target_layout) if there is None else there
         self.views[value] = view
         return view
 
@@ -172,8 +174,8 @@ class Planner(ValueViews):
             if overwritten:
                 self.overwritten.add(source)
 
-    def _may_overwrite(self, view: View, shape: Sequence[int], itemsize: int, wanted: Layout) -> bool:
-        size, strides, offset = wanted.allocate(shape, itemsize)
+    def _may_overwrite(self, view: View, shape: Sequence[int], itemsize: int, layout: Layout) -> bool:
+        size, strides, offset = layout.allocate(shape, itemsize)
         buffer = view.buffer
         return (
             bool(self.last_use)
@@ -182,7 +184,7 @@ class Planner(ValueViews):
             and all(map(alike, view.shape, shape))
             and buffer.size == size
             and _same_strides(shape, view.strides, strides)
-            and view.halo == wanted.halo
+            and view.halo == layout.halo
             and buffer in self.views.in_buffer
             and not self.is_read_later(buffer)
         )
@@ -239,23 +241,23 @@ class Planner(ValueViews):
 
         Repeated calls for a value return the same view.
         """
-        known = self._reserved.get(value)
-        if known is None:
-            known = self._reserved[value] = self._reserve(value)
-        return known
+        view = self._reserved.get(value)
+        if view is None:
+            view = self._reserved[value] = self._reserve(value)
+        return view
 
     def _reserve(self, value: Value) -> View:
         shape, itemsize = self.shape(value), element_size(value.dtype)
         placed = self.placed.get(value)
         if placed is not None:
             return placed
-        wanted = self.layouts.get(value) or plain(len(shape))
-        if value in self._output_of and _is_plain(wanted, shape):
+        layout = self.layouts.get(value) or plain(len(shape))
+        if value in self._output_of and _is_plain(layout, shape):
             return self._output_view(value)
-        view = self._new_tensor(shape, itemsize, wanted)
+        view = self._new_tensor(shape, itemsize, layout)
         self.pinned.add(view.buffer)
         if has_halo(view):
-            self._unclear[view.buffer] = (view, wanted)
+            self._unclear[view.buffer] = (view, layout)
         return view
 
     def clear_halo(self, buffer: Buffer) -> None:
@@ -342,9 +344,9 @@ class Planner(ValueViews):
         for k, (value, view, target) in enumerate(copies):
             if view.buffer in written:  # it is read before the other outputs are written
                 self.begin(_OutputGroup(value))
-                apart = self.allocate(view.shape, view.itemsize)
-                self.copy_step(view, apart, "read before another output is written")
-                copies[k] = value, apart, target
+                temporary = self.allocate(view.shape, view.itemsize)
+                self.copy_step(view, temporary, "read before another output is written")
+                copies[k] = value, temporary, target
         for value, view, target in copies:
             self.begin(_OutputGroup(value))
             self.copy_step(view, target, "an output that no step could write in place")

@@ -65,12 +65,12 @@ def find_layers(program: Lowered) -> Layers | None:
         differ = np.flatnonzero(marks[period:] != marks[:-period])
         bounds = np.concatenate(([-1], differ, [len(marks) - period]))
         longest = int(np.diff(bounds).argmax())
-        first, behind = int(bounds[longest]) + 1, int(bounds[longest + 1])
-        saved = ((behind - first) // period + 1 - PLANNED) * period
+        first, end = int(bounds[longest]) + 1, int(bounds[longest + 1])
+        saved = ((end - first) // period + 1 - PLANNED) * period
         if saved > best[0]:
-            best = saved, period, first, behind
-    _, period, first, behind = best
-    return _compared(program, period, first, behind) if period else None
+            best = saved, period, first, end
+    _, period, first, end = best
+    return _compared(program, period, first, end) if period else None
 
 
 def _mark(lowering: Lowering) -> tuple:
@@ -79,17 +79,17 @@ def _mark(lowering: Lowering) -> tuple:
     return type(lowering), tuple([n.op.name for n in lowering.group.nodes]), out.dtype, len(out.shape or ())
 
 
-def _compared(program: Lowered, period: int, first: int, behind: int) -> Layers | None:
-    """The longest run of equal layers, where lowerings `first` to `behind` - 1 are each compared with the
+def _compared(program: Lowered, period: int, first: int, end: int) -> Layers | None:
+    """The longest run of equal layers, where lowerings `first` to `end` - 1 are each compared with the
     lowering `period` later."""
     lowerings = program.lowerings
     made_by = {v: i for i, low in enumerate(lowerings) for n in low.group.nodes for v in n.outputs}
     best, pairs = None, Layers(program, made_by, first, period)
-    for i in range(first, behind):
-        if pairs.add(i) and i + 1 < behind:
+    for i in range(first, end):
+        if pairs.add(i) and i + 1 < end:
             continue
-        whole = i + 1 == behind and pairs.good
-        pairs.many = (i + whole - pairs.first) // period + 1
+        complete = i + 1 == end and pairs.good
+        pairs.many = (i + complete - pairs.first) // period + 1
         if pairs.many > max(PLANNED, best.many if best else 0) and pairs.common.isdisjoint(pairs.follows):
             best = pairs
         pairs = Layers(program, made_by, i + 1, period)
@@ -166,12 +166,12 @@ class Layers:
     def _alike(self, one: Value, other: Value) -> bool:
         """Whether two values have the same type, layout and number of readers, and both or none are
         outputs."""
-        given = self._program
+        program = self._program
         return (
             _same_types(one, other)
-            and (one in given.outputs) == (other in given.outputs)
-            and given.layouts.get(one) == given.layouts.get(other)
-            and given.readers.get(one) == given.readers.get(other)
+            and (one in program.outputs) == (other in program.outputs)
+            and program.layouts.get(one) == program.layouts.get(other)
+            and program.readers.get(one) == program.readers.get(other)
         )
 
     def _read(self, one: Value, other: Value) -> bool:
@@ -376,49 +376,49 @@ class Repeats:
 
     def read(self, layer: int) -> list[Value]:
         """The values that a layer reads from outside, without constants."""
-        made = set(self.made(layer))
+        results = set(self.made(layer))
         read = dict.fromkeys(v for node in self._nodes(layer) for v in node.inputs)
-        return [v for v in read if v not in made and v.node.op.role != "constant"]
+        return [v for v in read if v not in results and v.node.op.role != "constant"]
 
     def _look(self, layer: int) -> _Before | None:
         planner = self.planner
         try:
-            found = self.found(layer, self.read(layer))
+            facts = self.found(layer, self.read(layer))
         except _Cannot:
             return None
         return _Before(
-            found, len(planner.steps), len(planner.buffers), len(planner._copies), len(planner._shared),
+            facts, len(planner.steps), len(planner.buffers), len(planner._copies), len(planner._shared),
             planner.data.size,
         )  # fmt: skip
 
     def found(self, layer: int, values: Iterable[Value]) -> list[Any]:
         """Facts about the values that a layer reads, on which its planning may depend."""
         planner = self.planner
-        found: list[Any] = []
+        facts: list[Any] = []
         if planner.deferred or planner._unclear:
             raise _Cannot
         copied = {key[0] for key in planner._copies}
         for value in values:
             if planner.types[value].value is not None:
-                found.append(id(planner.types[value]))
+                facts.append(id(planner.types[value]))
                 continue
             view = planner.views.get(value)
             if view is None or (value in copied and value in self.layers.follows):
                 raise _Cannot
             buffer = view.buffer
             late = {self.late(layer, v) for v in planner.views.in_buffer[buffer]}
-            found.append((
+            facts.append((
                 view.identity, identity((view.offset, buffer.size)), self._kind(buffer),
                 buffer in planner.pinned, sorted(late - {-1}), value in planner.placed,
                 value in planner.offered,
             ))  # fmt: skip
-        return found
+        return facts
 
     def late(self, layer: int, value: Value) -> int:
         """The last reader of a value as a group index relative to the layer's first group; -1 without one."""
         last = self.planner.last_use.get(value, -1)
-        behind = self._behind if value in self.layers.follows else self.starts[-1]
-        return self._behind if last >= behind else max(last - self.starts[layer], -1)
+        end = self._behind if value in self.layers.follows else self.starts[-1]
+        return self._behind if last >= end else max(last - self.starts[layer], -1)
 
     def _kind(self, buffer: Buffer) -> int:
         """The base of a buffer, with one number for all inputs and one for all outputs."""
@@ -435,17 +435,17 @@ class _Template:
         planner, layers = self.planner, repeats.layers
         self.values = repeats.made(layer)
         self.read = repeats.read(layer)
-        own = [v for v in self.read if v in layers.follows]
+        carried = [v for v in self.read if v in layers.follows]
         now = repeats.found(layer + 1, [layers.follows.get(v, v) for v in self.read])
         if now != before.found or planner.data.size != before.data:
             raise _Cannot
-        made = set(self.values)
+        results = set(self.values)
         new = list(planner._copies)[before.copies :]
-        if any(key[0] not in made and key[0] not in layers.follows for key in new):
+        if any(key[0] not in results and key[0] not in layers.follows for key in new):
             raise _Cannot
         if any(map(_has_value, list(planner._shared)[before.shared :])):
             raise _Cannot
-        self.own = [v for v in own if planner.types[v].value is None]
+        self.own = [v for v in carried if planner.types[v].value is None]
         self.steps = planner.steps[before.steps :]
         if any(step.host is not None or step.control is not None for step in self.steps):
             raise _Cannot
@@ -555,20 +555,20 @@ class _Template:
     def _reserved(self, old: Value, new: Value) -> list[tuple[Buffer, Buffer]]:
         """Pairs of buffers in which value `old` of the template, and `new` of a layer, are placed already."""
         planner = self.planner
-        found = []
-        for given in (planner.placed, planner.offered, planner._reserved):
-            one, other = given.get(old), given.get(new)
+        pairs = []
+        for assignments in (planner.placed, planner.offered, planner._reserved):
+            one, other = assignments.get(old), assignments.get(new)
             if one is None and other is None:
                 continue
             if one is None or other is None or _lie(one) != _lie(other):
                 raise _Cannot
-            found.append((one.buffer, other.buffer))
+            pairs.append((one.buffer, other.buffer))
         i, k = planner._output_of.get(old), planner._output_of.get(new)
         if (i is None) != (k is None):
             raise _Cannot
         if i is not None and k is not None:
-            found.append((planner.output_buffers[i], planner.output_buffers[k]))
-        return found
+            pairs.append((planner.output_buffers[i], planner.output_buffers[k]))
+        return pairs
 
 
 def _lie(view: View) -> tuple:

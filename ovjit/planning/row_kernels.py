@@ -38,7 +38,9 @@ class RowLowering(Lowering):
 
     work = 8.0
 
-    def __init__(self, group: Group, template: Template, axes: Sequence[int], groups: int = 0, **given: Any):
+    def __init__(
+        self, group: Group, template: Template, axes: Sequence[int], groups: int = 0, **parameters: Any
+    ):
         super().__init__(group)
         anchor = group.node
         self.data: Value = anchor.inputs[0]
@@ -67,11 +69,11 @@ class RowLowering(Lowering):
         kind = WIDENED.get(dtype, dtype)
         #: name -> (the number as an array, its key in constant memory)
         self.numbers = {
-            name: (np.array([given[name]], numpy_dtype(kind)), ("number", kind, float(given[name])))
+            name: (np.array([parameters[name]], numpy_dtype(kind)), ("number", kind, float(parameters[name])))
             for name in template.numbers
         }
         finish = Finish(body, self.modes)
-        self.kernel = template.kernel((dtype, out), finish, names, start, before, **given)
+        self.kernel = template.kernel((dtype, out), finish, names, start, before, **parameters)
         self.names = template.names(finish, start)
 
     def _mode(self, value: Value) -> str:
@@ -149,8 +151,8 @@ class RowLowering(Lowering):
         there and the outer dimensions need not be merged."""
         rank = len(order)
         last = set(self.axes) == set(range(rank - len(self.axes), rank))
-        asked = last and rank - len(self.axes) <= DIMS and planner.goes_out(self.out)
-        return Layout(range(rank) if asked else order)
+        row_major = last and rank - len(self.axes) <= DIMS and planner.goes_out(self.out)
+        return Layout(range(rank) if row_major else order)
 
     def _order(self, x: View) -> tuple[int, ...]:
         """The memory order of x's dimensions, with the dimensions of a row last."""
@@ -182,32 +184,32 @@ class RowLowering(Lowering):
             return None
         extents, strides = merge_axes(outer, views, DIMS)
         part = product([views[0].shape[a] for a in row[1:]])
-        found = product(inner), part, extents, strides, [v.strides[first] for v in views]
-        return None if len(extents) > DIMS else found
+        result = product(inner), part, extents, strides, [v.strides[first] for v in views]
+        return None if len(extents) > DIMS else result
 
     def _plan(
         self, planner: Planner, order: Sequence[int], read: Sequence[View], y: View, operands: Sequence[View]
     ) -> bool:
         """Add the step. False if the kernel does not support the views' strides."""
         views, modes = (*read, y, *operands), self.read + "v" + self.modes
-        found = self._rows(order, views, modes)
-        if found is None:
+        walk = self._rows(order, views, modes)
+        if walk is None:
             return False
-        n, part, extents, strides, apart = found
+        n, part, extents, strides, first_strides = walk
         rows = product(extents)
         values: dict[str, Any] = {"rows": rows, **self.integers(n)}
         values |= {name: planner.constants.place(*number) for name, number in self.numbers.items()}
         values |= {name: view.ptr for name, view in zip(self.names, views, strict=True)}
         values |= placed_values(extents, **dict(zip(self.names, strides, strict=True)))
         if "c" in modes:
-            pairs = zip(self.names, modes, apart, strict=True)
+            pairs = zip(self.names, modes, first_strides, strict=True)
             values |= {"part": part, **{f"{name}_part": s for name, mode, s in pairs if mode == "c"}}
 
         def touches(each: int) -> Rows:
             count = {"v": n, "s": 1, "c": n // part if part else 0}
             pieces = [
                 Piece(v.ptr, outer, (count[mode],), (v.itemsize if mode == "v" else step,), v.itemsize)
-                for v, outer, mode, step in zip(views, strides, modes, apart, strict=True)
+                for v, outer, mode, step in zip(views, strides, modes, first_strides, strict=True)
             ]
             written = pieces.pop(len(read))
             return Rows(extents, each, pieces, [written])

@@ -73,9 +73,9 @@ class Rows:
     def __call__(self, chunk: int) -> tuple[Places, Places]:
         counts = [-(-n // size) if size else 0 for n, size in zip(self.extents, self.sizes, strict=True)]
         first, end = (min((chunk + i) * self.per_chunk, int(np.prod(counts))) for i in (0, 1))
-        found = np.unravel_index(np.arange(first, end), counts)
+        positions = np.unravel_index(np.arange(first, end), counts)
         inside = np.indices(self.sizes).reshape(len(counts), 1, -1)
-        rows = np.multiply(found, np.array(self.sizes)[:, None])[:, :, None] + inside
+        rows = np.multiply(positions, np.array(self.sizes)[:, None])[:, :, None] + inside
         indices = tuple(rows[:, (rows < np.array(self.extents)[:, None, None]).all(0)])
         read, written = (
             [(o.ptr.buffer, o.places(indices if o.along else ())) for o in operands]

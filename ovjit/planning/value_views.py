@@ -91,14 +91,14 @@ class ValueViews(StepList):
         if view is None and value in self.deferred:
             view = self._made_now(value)
         if view is None:
-            known = self.types[value].value
-            if known is None:
-                known = value.constant
-            if known is None:
+            array = self.types[value].value
+            if array is None:
+                array = value.constant
+            if array is None:
                 raise OvjitError(f"internal error: {value!r} is used before it is planned")
-            home = self.constants if self.constants.holds(known) else self.data
+            home = self.constants if self.constants.holds(array) else self.data
             view = self.views[value] = (
-                home.traced_view(known, value.dtype) if is_traced(known) else home.view(known, value.dtype)
+                home.traced_view(array, value.dtype) if is_traced(array) else home.view(array, value.dtype)
             )
         return view
 
@@ -129,8 +129,8 @@ class ValueViews(StepList):
         )
         if fits:
             return view
-        wanted = self.layouts.get(value)
-        return self.copy(value, layout.joined(wanted) if wanted else layout)
+        preferred = self.layouts.get(value)
+        return self.copy(value, layout.joined(preferred) if preferred else layout)
 
     def contiguous(self, value: Value) -> View:
         """A row-major view without gaps."""
@@ -141,14 +141,14 @@ class ValueViews(StepList):
         """A copy of `value` in `layout`, made once and shared. If `axis` is given, its single element is
         repeated `extent` times."""
         key = (value, layout, axis, extent)
-        known = self._copies.get(key)
-        if known is None:
+        target = self._copies.get(key)
+        if target is None:
             source = self.view(value)
             if axis >= 0:
                 source = source.expand((*source.shape[:axis], extent, *source.shape[axis + 1 :]))
-            known = self._copies[key] = self.allocate(source.shape, source.itemsize, layout)
-            self.copy_step(source, known, f"read in {layout.describe()}")
-        return known
+            target = self._copies[key] = self.allocate(source.shape, source.itemsize, layout)
+            self.copy_step(source, target, f"read in {layout.describe()}")
+        return target
 
     def allocate(self, shape: Sequence[int], itemsize: int, layout: Layout | None = None) -> View:
         """A new tensor in the arena. A separate step clears its halo."""

@@ -174,9 +174,9 @@ class View:
 
     def as_shape(self, shape: Sequence[int]) -> View:
         """`reshape` for shapes that strides always express: dimensions are split, or have no gaps."""
-        seen = self.reshape(shape)
-        assert seen is not None
-        return seen
+        view = self.reshape(shape)
+        assert view is not None
+        return view
 
 
 #: Rows at a multiple of this distance, in bytes, map to only two sets of the first-level cache. With such
@@ -262,18 +262,18 @@ def reshape_strides(
     first = next((i for i, d in enumerate(shape) if is_traced_number(d) or d != 1), len(shape))
     lead = new[0] if first < len(shape) and new else None
     if is_traced_number(lead) and statically_known_equal(shape[first], lead):
-        rest = reshape_strides(shape[first + 1 :], strides[first + 1 :], new[1:], itemsize)
-        return None if rest is None else [strides[first], *rest]  # right for any extent, 1 included
+        inner = reshape_strides(shape[first + 1 :], strides[first + 1 :], new[1:], itemsize)
+        return None if inner is None else [strides[first], *inner]  # right for any extent, 1 included
     extents, (steps,) = merge_dims(shape, [strides])
     out: list[int] = [itemsize] * len(new)
     i = len(new) - 1
-    for left, step in zip(reversed(extents), reversed(steps), strict=True):
-        while left > 1:
-            if i < 0 or left % new[i]:
+    for extent, step in zip(reversed(extents), reversed(steps), strict=True):
+        while extent > 1:
+            if i < 0 or extent % new[i]:
                 return None
             out[i] = step
             step *= new[i]
-            left //= new[i]
+            extent //= new[i]
             i -= 1
     if any(d != 1 for d in new[: i + 1]):
         return None
@@ -290,11 +290,11 @@ def merge_dims(
     """
     extents: list[int] = []
     steps: list[list[int]] = [[] for _ in strides]
-    kept = False
+    keeps_first = False
     for i, extent in enumerate(shape):
         lazy = most > 0 and is_traced_number(extent)
         if lazy and not extents:
-            kept = True
+            keeps_first = True
         elif not (lazy and _follows(steps, strides, i, extent)) and extent == 1:
             continue
         if extents and all(s[-1] == extent * st[i] for s, st in zip(steps, strides, strict=True)):
@@ -305,7 +305,7 @@ def merge_dims(
             extents.append(extent)
             for s, st in zip(steps, strides, strict=True):
                 s.append(st[i])
-    return merge_dims(shape, strides) if kept and len(extents) > most else (extents, steps)
+    return merge_dims(shape, strides) if keeps_first and len(extents) > most else (extents, steps)
 
 
 def merge_axes(
