@@ -168,7 +168,7 @@ class JobMemory:
         if words[runner.THREADS] > 1 or (table.bodies and self._bodies.parallel):  # type: ignore[union-attr]
             self._pool.ensure_workers(helpers_only=True)
         bases, first = self._bases, FIRST_IO + len(self.inputs)
-        grown = {} if self.room is None else {output: given for output, given, _ in self.room.places}
+        grown = {} if self.room is None else {output: given for output, given, _ in self.room.growing_axes}
         for i, shape in enumerate(plan.output_shapes):
             if i in grown:
                 bases[first + i] = bases[FIRST_IO + grown[i]]

@@ -102,7 +102,7 @@ class LoopArguments(LoopParts):
             found.append(table)
         for trace in list(getattr(part.executable.program, "traces", None) or ())[:_MOST_TRACES]:
             sizes = {size for _, size, _ in trace.data_patches}
-            if trace.table is None or not sizes <= {4, 8} or trace.places is not None:
+            if trace.table is None or not sizes <= {4, 8} or trace.growing_axes is not None:
                 continue
             if trace.ranks == tuple(slot.rank for slot in part.inputs) and not trace.table[1]:
                 found += [(trace, memory) for memory in trace._memories[:_MOST_MEMORIES]]

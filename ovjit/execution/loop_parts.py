@@ -135,7 +135,7 @@ class LoopParts:
             have = dict(zip(cut.graph.inputs, ins, strict=True))
             if part is not None:
                 before = [have[v] for v in cut.before.inputs]
-                have.update(zip(cut.kept, self._find_parts(part, job.parts[part], before), strict=True))
+                have.update(zip(cut.early, self._find_parts(part, job.parts[part], before), strict=True))
             for value in (*cut.graph.outputs, *cut.extents, *cut.passed):
                 if value not in have and value.constant is not None:
                     have[value] = self._constant(value.constant)
@@ -143,7 +143,7 @@ class LoopParts:
                 whole, number = (have[v] for v in node.inputs)
                 have[node.output] = slot = self._slot(whole.rank, whole.dtype)
                 self._extents.append(Extent(number, 0, slot, whole, node.attrs["axis"]))
-            here, places = cut.places(places)
+            here, places = cut.distribute(places)
             for value, i in here:
                 results[i] = have[value]
             if not places:

@@ -42,7 +42,7 @@ class _Places:
     """The indices of a cut's values in the list of arrays of one run: inputs first, then constants."""
 
     def __init__(self, cut: Cut):
-        values = [*cut.graph.inputs, *cut.constants, *cut.kept, *(v for n in cut.hosts for v in n.outputs)]
+        values = [*cut.graph.inputs, *cut.constants, *cut.early, *(v for n in cut.hosts for v in n.outputs)]
         at = {value: i for i, value in enumerate(dict.fromkeys(values))}
         self._empty: list[Any] = [None] * len(at)
         for value, array in cut.constants.items():
@@ -50,7 +50,7 @@ class _Places:
         self._inputs = [at[value] for value in cut.graph.inputs]
         self._at = at
         self.before = [] if cut.before is None else self.of(cut.before.inputs)
-        self.kept = self.of(cut.kept)
+        self.kept = self.of(cut.early)
         self.passed = self.of(cut.passed)
         self.hosts = [
             (n, self.of(n.inputs), self.of(n.outputs), n in cut.between, n.op.views and n.op.ref is not None)
@@ -119,10 +119,10 @@ class Remainder:
             self.settle([array.shape for array in arrays])
 
     def placed(self, cut: Cut, places: Sequence[Sequence[int]]) -> Any:
-        """`cut.places(places)`, cached."""
+        """`cut.distribute(places)`, cached."""
         known = self._placed
         if known[0] is not cut or known[1] is not places:
-            known = self._placed = cut, places, cut.places(places)
+            known = self._placed = cut, places, cut.distribute(places)
         return known[2]
 
     def following(self, ranks: Sequence[int]) -> Remainder:

@@ -11,7 +11,7 @@ import numpy as np
 from ovjit.errors import OvjitError
 from ovjit.execution.states import lowest, spacious
 from ovjit.graph.shapes import GUESS, LONG_GUESS, guessed_input
-from ovjit.planning.growing import CapacityExceeded, Place, Room
+from ovjit.planning.growing import CapacityExceeded, GrowingAxis, Room
 from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class StatesAhead:
     inputs: Sequence[Any]
     public_inputs: int
     public_outputs: int
-    places: tuple[Place, ...]
+    growing_axes: tuple[GrowingAxis, ...]
     inits: Callable[[], list[np.ndarray | Init | None]]
 
     def trace_ahead(self) -> None:
@@ -58,9 +58,9 @@ class StatesAhead:
         if states is None:
             return
         result = self._traced_for([*given, *states], batch == more == 1)
-        if result is None or not self.places:
+        if result is None or not self.growing_axes:
             return
-        place = self.places[0]
+        place = self.growing_axes[0]
         length = result[place.output][place.axis]
         new = length - states[place.input - self.public_inputs][place.axis]
         outputs = iter(range(self.public_outputs, len(result)))
@@ -108,11 +108,11 @@ class StatesAhead:
     ) -> Sequence[tuple[int, ...]] | None:
         """Trace a plan of the main program for these shapes. Returns the outputs' shapes. `prepares`: also
         allocate its memory."""
-        program, room = self.main.program, Room(spacious(0), self.places) if self.places else None
+        program, room = self.main.program, Room(spacious(0), self.growing_axes) if self.growing_axes else None
         try:
             trace = program.trace_ahead(shapes, room)
         except CapacityExceeded as need:
-            room = Room(spacious(need.length), self.places)
+            room = Room(spacious(need.length), self.growing_axes)
             trace = program.trace_ahead(shapes, room)
         plan = None if trace is None else trace.at(shapes, room)
         if plan is None:
@@ -120,7 +120,7 @@ class StatesAhead:
         if prepares:
             rooms: dict[int, list[int]] = {}
             if room is not None:
-                for output, _, axis in room.places:
+                for output, _, axis in room.growing_axes:
                     rooms[output] = [*plan.output_shapes[output]]
                     rooms[output][axis] = room.capacity
             self.main.prepare(plan, rooms, self.public_outputs)

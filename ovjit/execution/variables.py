@@ -31,7 +31,7 @@ from ovjit.forks import ForkLock, made_once
 from ovjit.graph import dtypes, shapes
 from ovjit.graph.graph import Graph
 from ovjit.graph.shapes import check_shapes, fits
-from ovjit.planning.growing import CapacityExceeded, Place, Room
+from ovjit.planning.growing import CapacityExceeded, GrowingAxis, Room
 from ovjit.planning.plan_steps import Plan
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class StatefulProgram(StatesAhead):
             if order is None or order.tolist() != list(range(rows)):
                 return False
         try:
-            shapes = inner.bind_with(Room(states.room, self.places), self.public_inputs, states.steady)
+            shapes = inner.bind_with(Room(states.room, self.growing_axes), self.public_inputs, states.steady)
         except CapacityExceeded:
             return False
         if inner.in_python:
@@ -226,8 +226,8 @@ class StatefulProgram(StatesAhead):
         return part
 
     @made_once
-    def growing(self) -> dict[int, Place]:
-        """Variable -> its `Place`, for variables that grow in place."""
+    def growing(self) -> dict[int, GrowingAxis]:
+        """Variable -> its `GrowingAxis`, for variables that grow in place."""
         assigned = [k for k, v in enumerate(self.variables) if v.assigned]
         pairs = [(self.public_outputs + i, self.public_inputs + k) for i, k in enumerate(assigned)]
         return {place.input - self.public_inputs: place for place in self.main.program.growing(pairs)}
@@ -238,7 +238,7 @@ class StatefulProgram(StatesAhead):
         return [self.growing[k].output for k in range(len(self.variables))]
 
     @made_once
-    def places(self) -> tuple[Place, ...]:
+    def growing_axes(self) -> tuple[GrowingAxis, ...]:
         return tuple(self.growing.values())
 
     def _make_room(
@@ -267,7 +267,7 @@ class StatefulProgram(StatesAhead):
             if any(memory[k].shape[place.axis] != room for k, place in growing.items()):
                 continue  # a later variable has raised the common capacity
             try:
-                shapes = inner.bind_with(Room(room, self.places))
+                shapes = inner.bind_with(Room(room, self.growing_axes))
             except CapacityExceeded as need:
                 room = spacious(need.length)
                 continue

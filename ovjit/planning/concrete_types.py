@@ -38,9 +38,9 @@ def concrete_types(
     try:
         _infer_nodes(graph, types, twins, alike)
     except ModelError:
-        _ask_replaced(graph, types, alike)  # prefer the error of the model's own node, before rewrites
+        _check_replaced(graph, types, alike)  # prefer the error of the model's own node, before rewrites
         raise
-    _ask_replaced(graph, types, alike)
+    _check_replaced(graph, types, alike)
     return types
 
 
@@ -65,7 +65,7 @@ def _infer_nodes(
         types.update(zip(node.outputs, alike.infer(node, [types[v] for v in node.inputs]), strict=True))
 
 
-def _ask_replaced(graph: Graph, types: Mapping[Value, TensorType], alike: _Alike) -> None:
+def _check_replaced(graph: Graph, types: Mapping[Value, TensorType], alike: _Alike) -> None:
     """Raise ModelError if a replaced node does not accept its inputs. Nodes with unknown inputs are
     skipped."""
     result: dict[Value, TensorType] = {}
@@ -107,7 +107,7 @@ class _Alike:
     contain ids, so the types and nodes must outlive it."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple, Sequence[TensorType]] = {}
+        self._inferred: dict[tuple, Sequence[TensorType]] = {}
         self._keys: dict[int, tuple | None] = {}  # of types, by id
         self._unread: dict[int, TensorType] = {}  # types without their values, by id
 
@@ -121,9 +121,9 @@ class _Alike:
         if attrs is None:
             return self._infer(node, inputs)
         key = (node.op, attrs, *keys)
-        result = self._made.get(key)
+        result = self._inferred.get(key)
         if result is None:
-            result = self._made[key] = self._infer(node, inputs)
+            result = self._inferred[key] = self._infer(node, inputs)
         else:
             _check_ranks(node, result)
         return result

@@ -122,9 +122,9 @@ class Constants:
         self.size = 0
         self.arrays: list[tuple[int, np.ndarray | Filling]] = []
         self.sizes: dict[int, int] = {}  # offset -> bytes
-        self.asked: list[int] = []  # offsets that `place` has returned, in order
+        self.placed_offsets: list[int] = []  # offsets that `place` has returned, in order
         self.steering: list[tuple[int, int]] = []  # (offset, bytes) of arrays that kernels use unchecked
-        self._known: dict[Any, int] = {}
+        self._offset_by_key: dict[Any, int] = {}
         self._panels: dict[int, Panels] = {}
         self._rows: dict[int, PackedRows] = {}
         self._alive: list[Any] = []
@@ -139,17 +139,17 @@ class Constants:
         object's identity."""
         named = key is not None
         key = key if named else id(array)
-        offset = self._known.get(key)
+        offset = self._offset_by_key.get(key)
         if offset is None:
             if not named:
                 self._alive.append(array)  # an id is only good while its object lives
-            offset = self._known[key] = self.size
+            offset = self._offset_by_key[key] = self.size
             self.arrays.append((offset, array))
             self.sizes[offset] = array.nbytes
             if steers(array):
                 self.steering.append((offset, array.nbytes))
             self.size = aligned(self.size + array.nbytes)
-        self.asked.append(offset)
+        self.placed_offsets.append(offset)
         return self.at(offset)
 
     def at(self, offset: int) -> Ptr:
@@ -161,11 +161,11 @@ class Constants:
         return start, self.sizes.get(start, 0)
 
     def holds(self, array: np.ndarray) -> bool:
-        return id(array) in self._known
+        return id(array) in self._offset_by_key
 
     def offset_of(self, array: np.ndarray) -> int | None:
         """The offset of an unpacked copy of `array`, None if there is none."""
-        return self._known.get(id(array))
+        return self._offset_by_key.get(id(array))
 
     def note_panels(self, array: np.ndarray, panels: Panels) -> None:
         """Record that `array` is stored as `panels`, so that a blob need not store it again."""

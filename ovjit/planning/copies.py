@@ -94,13 +94,13 @@ def _rows(walk: _Walk, views: Sequence[View], starts: Sequence[Any], outs: int) 
 
 
 class _RowsOf(NamedTuple):
-    """The common parameters of a walk's rows. `names`, `steps`, `wanted`: each tensor's name, its byte stride
-    between elements, and the stride that the kernel's fast path expects. `outer`: dimensions that the kernel
-    counts rows along. `operations`: instructions per element. `target`: for the size of a chunk."""
+    """The common parameters of a walk's rows. `names`, `steps`, `fast_strides`: each tensor's name, its byte
+    stride between elements, and the stride that the kernel's fast path expects. `outer`: dimensions that the
+    kernel counts rows along. `operations`: instructions per element. `target`: for the size of a chunk."""
 
     names: Sequence[str]
     steps: Sequence[int]
-    wanted: Sequence[int]
+    fast_strides: Sequence[int]
     outer: int
     operations: int
     target: Target
@@ -112,7 +112,7 @@ class _RowsOf(NamedTuple):
         extents = [1] * (outer - len(extents)) + list(extents)
         strides = [[*[0] * (outer - len(s)), *s, step] for s, step in zip(strides, steps, strict=True)]
         # for rows of one element, both "v" and "s" read the right element with any stride
-        general = any(step != want for step, want in zip(steps, self.wanted, strict=True)) and inner > 1
+        general = any(step != want for step, want in zip(steps, self.fast_strides, strict=True)) and inner > 1
         values: dict[str, Any] = {"general": general, "n": inner, "rows": rows}
         for name, along in zip(self.names, strides, strict=True):
             values |= {f"{name}_{d}": s for d, s in enumerate(along)}

@@ -46,7 +46,7 @@ class _Items(NamedTuple):
     """The merged dimensions of `...`: extents, and byte strides of each tensor. `lanes`: extent and strides
     of the axis of lanes, which is the fastest of them."""
 
-    rest: Sequence[int]
+    extents: Sequence[int]
     strides: Mapping[str, Sequence[int]]
     lanes: int
     lane_strides: Mapping[str, int]
@@ -114,15 +114,15 @@ def try_launch(
     assert signature is not None
     operands = {name: _operand(signature, name, view, axes or {}) for name, view in tensors.items()}
     extents = _extents(operands)
-    merged = _items(signature, operands, writes, single, bool(ordered))
-    if merged is None or not all(map(_is_adjacent, repeat(signature), operands, operands.values())):
+    dims = _items(signature, operands, writes, single, bool(ordered))
+    if dims is None or not all(map(_is_adjacent, repeat(signature), operands, operands.values())):
         return False
-    extents |= {LANES: merged.lanes} | {name: scalars[name] for name in signature.counted}
-    count = _count(signature, extents, merged.rest, planner.target.lanes, scalars)
+    extents |= {LANES: dims.lanes} | {name: scalars[name] for name in signature.counted}
+    count = _count(signature, extents, dims.extents, planner.target.lanes, scalars)
     along = count.items
     items = product(along)
-    values = _values(signature, operands, extents, merged) | {ITEMS: items}
-    values |= zip(map(signature.bound_of, signature.named), along[len(merged.rest) :], strict=True)
+    values = _values(signature, operands, extents, dims) | {ITEMS: items}
+    values |= zip(map(signature.bound_of, signature.named), along[len(dims.extents) :], strict=True)
     values |= {name: getattr(v, "ptr", v) for name, v in given_fields(signature, scalars).items()}
     views = [o.view for name, o in operands.items() if name not in writes]
     views += [*reads, *(v for v in scalars.values() if isinstance(v, View))]
@@ -131,20 +131,20 @@ def try_launch(
         planner.step(kernel, values, 1, views, written, flops)
         return True
     if callable(work):
-        work = work(sym_min(merged.lanes, *count.sizes[-1:]), merged.lane_strides)
+        work = work(sym_min(dims.lanes, *count.sizes[-1:]), dims.lane_strides)
     proof = None
     if apart and not ordered:
-        proof = partial(_touched, signature, operands, writes, extents, merged, count)
-    unit = _in_order(merged, ordered, writes[-1], items) if ordered else items if whole else None
+        proof = partial(_rows_of_chunks, signature, operands, writes, extents, dims, count)
+    unit = _in_order(dims, ordered, writes[-1], items) if ordered else items if whole else None
     planner.share_step(kernel, values, items, work, views, written, flops, proof, type, some, unit)
     return True
 
 
-def _in_order(merged: _Items, indices: str, target: str, items: Any) -> Any:
+def _in_order(dims: _Items, indices: str, target: str, items: Any) -> Any:
     """The number of items that must stay in one chunk. Indices of the slowest dimension may be in separate
     chunks if the tensor of indices does not depend on it."""
-    free = merged.rest and merged.strides[indices][0] == 0 and merged.strides[target][0] != 0
-    return items // merged.rest[0] if free else items
+    free = dims.extents and dims.strides[indices][0] == 0 and dims.strides[target][0] != 0
+    return items // dims.extents[0] if free else items
 
 
 class _Count(NamedTuple):
@@ -170,32 +170,32 @@ def _count(
     return _Count([*outer, *(extents[axis] for axis in signature.named)], [*[1] * len(outer), *sizes])
 
 
-def _touched(
+def _rows_of_chunks(
     signature: Signature,
     operands: Mapping[str, _Operand],
     writes: Sequence[str],
     extents: Mapping[str, int],
-    merged: _Items,
+    dims: _Items,
     count: _Count,
     per_chunk: int,
 ) -> Rows:
     """The bytes that each chunk of `per_chunk` items reads and writes."""
-    pieces = {name: _piece(signature, name, o, extents, merged) for name, o in operands.items()}
+    pieces = {name: _piece(signature, name, o, extents, dims) for name, o in operands.items()}
     read = [p for name, p in pieces.items() if name not in writes and _is_walked(signature, name)]
     write = [pieces[name] for name in writes]
     return Rows(count.rows, per_chunk, read, write, count.sizes)
 
 
 def _values(
-    signature: Signature, operands: Mapping[str, _Operand], extents: Mapping[str, int], merged: _Items
+    signature: Signature, operands: Mapping[str, _Operand], extents: Mapping[str, int], dims: _Items
 ) -> dict[str, Any]:
     """The arguments that derive from the views: addresses, extents, strides."""
     values: dict[str, Any] = {extent_of(axis): extent for axis, extent in extents.items()}
     for name, operand in operands.items():
         values[name] = operand.view.ptr
         values |= {f"{name}_{axis}": operand.stride(axis) for axis in operand.named}
-    values |= {f"{name}_{LANES}": stride for name, stride in merged.lane_strides.items()}
-    return values | placed_values(merged.rest, WALKED, **merged.strides) if REST in signature.over else values
+    values |= {f"{name}_{LANES}": stride for name, stride in dims.lane_strides.items()}
+    return values | placed_values(dims.extents, WALKED, **dims.strides) if REST in signature.over else values
 
 
 def _operand(signature: Signature, name: str, view: View, axes: Mapping[str, int]) -> _Operand:
@@ -297,13 +297,13 @@ def _is_walked(signature: Signature, name: str) -> bool:
 
 
 def _piece(
-    signature: Signature, name: str, operand: _Operand, extents: Mapping[str, int], merged: _Items
+    signature: Signature, name: str, operand: _Operand, extents: Mapping[str, int], dims: _Items
 ) -> Piece:
     """The part of a tensor that an item touches: the full extent of all axes that are not in `over`."""
     view, axes = operand.view, signature.axes[name]
-    along = [*merged.strides[name]] if REST in axes else [0] * len(merged.rest)
+    along = [*dims.strides[name]] if REST in axes else [0] * len(dims.extents)
     for axis in signature.named:
-        stride = merged.lane_strides.get(name, 0) if axis == LANES else 0
+        stride = dims.lane_strides.get(name, 0) if axis == LANES else 0
         along.append(operand.stride(axis) if axis in operand.named else stride)
     inside = [axis for axis in operand.named if axis not in signature.named]
     strides = [operand.stride(axis) for axis in inside]

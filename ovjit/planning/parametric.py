@@ -88,9 +88,9 @@ class Recipe:
 class Memory:
     """A memory plan: buffer offsets, the capacity of each buffer, and the arguments with these offsets.
     `use`: its numbers in the form that `evaluate` reads, at `address`. `recipes`: updates for sets of leaves
-    that have changed twice in a row. `wanted`: the last set of changed leaves without a recipe."""
+    that have changed twice in a row. `last_free`: the last set of changed leaves without a recipe."""
 
-    __slots__ = ("address", "arena_size", "offsets", "recipes", "room", "use", "wanted", "words")
+    __slots__ = ("address", "arena_size", "offsets", "recipes", "room", "use", "last_free", "words")
 
     def __init__(
         self, room: np.ndarray, offsets: Sequence[int], arena_size: int, words: np.ndarray, use: np.ndarray
@@ -102,7 +102,7 @@ class Memory:
         self.use = use
         self.address = use.ctypes.data
         self.recipes: tuple[Recipe, ...] = ()
-        self.wanted = b""
+        self.last_free = b""
 
     def lay_out(self, buffers: Sequence[Buffer]) -> int:
         """Assign this plan's offsets to the buffers of another planning. Raises OvjitError unless they
@@ -131,7 +131,8 @@ class Parametric(TraceFacts):
 
         Raises CapacityExceeded if a growing axis does not fit `room`.
         """
-        if tuple(map(len, shapes)) != self.ranks or self.places != (None if room is None else room.places):
+        axes = None if room is None else room.growing_axes
+        if tuple(map(len, shapes)) != self.ranks or self.growing_axes != axes:
             return None
         evaluate, (rows, count, size) = evaluation(), self._sizes
         numbers = np.empty(size, np.int64)
@@ -169,12 +170,12 @@ class Parametric(TraceFacts):
     def move(self, plan: Plan, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> bool:
         """Update `plan` in place for other shapes of the same ranks, such as those of the next token. This
         trace must have made `plan`, and nothing else may use it. False: `plan` must be dropped."""
-        axes = None if room is None else room.places
-        if axes is not self.places:
-            if axes != self.places:
+        axes = None if room is None else room.growing_axes
+        if axes is not self.growing_axes:
+            if axes != self.growing_axes:
                 return False
-            self.places = axes
-        numbers, memory, leaf_start = plan.whole, plan.arena, self._parts[-1]
+            self.growing_axes = axes
+        numbers, memory, leaf_start = plan.numbers, plan.arena, self._parts[-1]
         try:
             self._write_leaves(numbers, leaf_start, shapes, room)
         except struct.error:
@@ -188,8 +189,8 @@ class Parametric(TraceFacts):
                 break
         else:
             free = (numbers[leaf_start:] != numbers[: self.leaves]).astype(np.int64)
-            previous, memory.wanted = memory.wanted, free.tobytes()
-            if previous != memory.wanted:
+            previous, memory.last_free = memory.last_free, free.tobytes()
+            if previous != memory.last_free:
                 return False
             recipe = self._recipe(free, memory)
             memory.recipes = (recipe, *memory.recipes[: MOST_RECIPES - 1])
@@ -207,7 +208,7 @@ class Parametric(TraceFacts):
         rows, count, _ = self._sizes
         failed = evaluation()(rows, count, numbers.ctypes.data, plan.arena.address)
         end, chunks = self._parts[3], plan.rows[: len(plan.steps), STEP_CHUNKS]
-        if failed or plan.whole[:end].tobytes() != numbers[:end].tobytes() or (chunks != plan.chunks).any():
+        if failed or plan.numbers[:end].tobytes() != numbers[:end].tobytes() or (chunks != plan.chunks).any():
             raise OvjitError("internal error: a plan that was replayed for other shapes does not match them")
 
     def _recipe(self, free: np.ndarray, memory: Memory) -> Recipe:
@@ -226,9 +227,7 @@ class Parametric(TraceFacts):
         patches = [(results + i, 0, node) for i, node in enumerate(self._results[1].tolist())]
         for index, node in self.chunk_patches.T.tolist():
             patches += [(chunks + index, 0, node), (table + index * STEP_WORDS + STEP_CHUNKS, 0, node)]
-        patches += [
-            (words + index, int(memory.words[index]), node) for index, node in self.patches.T.tolist()
-        ]
+        patches += [(words + i, int(memory.words[i]), node) for i, node in self.patches.T.tolist()]
         return Recipe(free, rows, sizes, [patch for patch in patches if changed[patch[2]]])
 
     def _roomy(self, sizes: np.ndarray) -> np.ndarray:
@@ -257,12 +256,10 @@ class Parametric(TraceFacts):
     def _shapes(self) -> tuple[list[tuple[int, ...]], list[int]]:
         """(the distinct output shapes as lists of values, index of each output's shape). The states of a
         decoder share one shape."""
-        index_of: dict[tuple[int, ...], int] = {}
+        index: dict[tuple[int, ...], int] = {}
         nodes = iter(self.outputs.tolist())
-        shape_indices = [
-            index_of.setdefault(tuple(islice(nodes, rank)), len(index_of)) for rank in self.output_ranks
-        ]
-        return list(index_of), shape_indices
+        which = [index.setdefault(tuple(islice(nodes, rank)), len(index)) for rank in self.output_ranks]
+        return list(index), which
 
     @made_once
     def _none(self) -> np.ndarray:
@@ -311,7 +308,7 @@ class Parametric(TraceFacts):
         _, chunks, words, rows, end = self._parts
         plan = Plan()
         plan.steps = self.steps
-        plan.whole = numbers
+        plan.numbers = numbers
         plan.block = numbers[words:rows]
         plan.rows = numbers[rows:end].reshape(-1, STEP_WORDS)
         plan.trace = self
@@ -331,8 +328,8 @@ class Parametric(TraceFacts):
         """Copy evaluated numbers to the plan: output shapes, scratch size, work, and traced constants."""
         results, chunks, *_ = self._parts
         for at, itemsize, node in self.data_patches:
-            plan.data[at : at + itemsize].view(f"i{itemsize}")[0] = plan.whole[node]
-        *dims, plan.scratch_size, work = plan.whole[results:chunks].tolist()
+            plan.data[at : at + itemsize].view(f"i{itemsize}")[0] = plan.numbers[node]
+        *dims, plan.scratch_size, work = plan.numbers[results:chunks].tolist()
         plan.parallel = work > PARALLEL_WORK
         plan.input_shapes = tuple(shapes)
         each, which = self._shapes
@@ -365,7 +362,7 @@ class Traces:
     def __init__(self) -> None:
         self._lock = ForkLock("model")
         self._traces: tuple[Parametric, ...] = ()
-        self.made = 0
+        self.total = 0
         self.hits = 0
         #: Why planning could not be traced.
         self.refused = ""
@@ -393,9 +390,9 @@ class Traces:
     @property
     def useful(self) -> bool:
         """Whether another trace should be made: see USELESS_TRACES."""
-        return not self.refused and (self.made < USELESS_TRACES or self.hits >= self.made)
+        return not self.refused and (self.total < USELESS_TRACES or self.hits >= self.total)
 
     def add(self, trace: Parametric) -> None:
         with self._lock.lock:
-            self.made += 1
+            self.total += 1
             self._traces = (trace, *self._traces[: MOST_TRACES - 1])

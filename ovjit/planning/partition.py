@@ -62,7 +62,7 @@ def _of_open_rank(nodes: Iterable[Node]) -> set[Node]:
 class Cut:
     """A graph in three parts: the graph `before`, the nodes `hosts`, and the graph `after`.
 
-    `before` is None if nothing has to run before the hosts. `kept`: values that `before` returns. `passed`:
+    `before` is None if nothing has to run before the hosts. `early`: values that `before` returns. `passed`:
     values that `after` takes as inputs. `results`: values that `after` returns. `extents`: values that
     `after` takes as run-time extents, in the dimensions of further inputs (`extent_shapes`). All are values
     of the original graph. `with_extents` False: no run-time extents.
@@ -70,7 +70,7 @@ class Cut:
 
     def __init__(self, graph: Graph, types: Mapping[Value, Any], with_extents: bool = True):
         self.graph = graph
-        hosted = _hosted(graph)
+        hosted = _find_hosts(graph)
         #: Nodes of integers between operations with `host`.
         self.between = {node for node in hosted if node.op.host is None}
         fate = _fates(graph, types, with_extents, hosted, _of_open_rank(graph.nodes))
@@ -91,20 +91,19 @@ class Cut:
         self.results = [v for v in dict.fromkeys(graph.outputs) if fate[v.node] == LATER]
         read = [*(v for n in self.hosts for v in n.inputs), *self.extents, *self.passed, *graph.outputs]
         result = (v for v in dict.fromkeys(read) if v.node.op.role != "parameter")
-        self.kept = [v for v in result if fate[v.node] in (BEFORE, KNOWN) and v.constant is None]
+        self.early = [v for v in result if fate[v.node] in (BEFORE, KNOWN) and v.constant is None]
         checked = [n for n in graph.replaced if n not in late]
-        self.before = _part(graph, self.kept, checked) if self.kept or checked else None
+        self.before = _part(graph, self.early, checked) if self.early or checked else None
         #: The constants that the hosts read.
         self.constants = {v: v.constant for n in self.hosts for v in n.inputs if v.constant is not None}
 
-    def places(
-        self, destinations: Sequence[Sequence[int]]
-    ) -> tuple[list[tuple[Value, int]], list[list[int]]]:
-        """Distribute the destinations of each output of the graph. Returns (value, destination) pairs for
-        values that are computed before the later nodes, and the destinations of each of `results`."""
+    def distribute(self, targets: Sequence[Sequence[int]]) -> tuple[list[tuple[Value, int]], list[list[int]]]:
+        """Distribute `targets`, the destinations of each output of the graph. Returns (value, destination)
+        pairs for values that are computed before the later nodes, and the destinations of each of
+        `results`."""
         later: dict[Value, list[int]] = {v: [] for v in self.results}
         here = []
-        for value, indices in zip(self.graph.outputs, destinations, strict=True):
+        for value, indices in zip(self.graph.outputs, targets, strict=True):
             if value in later:
                 later[value] += indices
             else:
@@ -217,7 +216,7 @@ def _fates(
     return fate
 
 
-def _hosted(graph: Graph) -> set[Node]:
+def _find_hosts(graph: Graph) -> set[Node]:
     """The nodes of operations with `host`, and those between them that compute integers."""
     hosts = {node for node in graph.nodes if node.op.host is not None}
     if not hosts:

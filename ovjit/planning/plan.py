@@ -122,15 +122,13 @@ class Planner(ValueViews):
             self.clear_halo(placed.buffer)
             self.views[value] = placed
             return placed
-        target_layout = layout or self.layouts.get(value) or plain(len(shape))
+        layout = layout or self.layouts.get(value) or plain(len(shape))
         there = self._output_view(value) if value in self._output_of else self.offered.get(value)
-        if there is not None and (
-            self.is_read_later(there.buffer, value) or not _is_plain(target_layout, shape)
-        ):
+        if there is not None and (self.is_read_later(there.buffer, value) or not _is_plain(layout, shape)):
             there = None
         if there is None:
-            there = next((v for v in over if self._may_overwrite(v, shape, itemsize, target_layout)), None)
-        view = self.allocate(shape, itemsize, target_layout) if there is None else there
+            there = next((v for v in over if self._may_overwrite(v, shape, itemsize, layout)), None)
+        view = self.allocate(shape, itemsize, layout) if there is None else there
         self.views[value] = view
         return view
 
@@ -197,8 +195,8 @@ class Planner(ValueViews):
         if placed is not None and placed.shape[axis] > 1 and placed.strides[axis] != placed.itemsize:
             del self.placed[value]  # the concatenation will copy it
         layout = self.layouts.get(value)
-        halo, apart = (layout.halo, layout.apart) if layout else (None, False)
-        return self.output(value, Layout((*(a for a in range(rank) if a != axis), axis), halo, apart), over)
+        halo, gap = (layout.halo, layout.gap) if layout else (None, False)
+        return self.output(value, Layout((*(a for a in range(rank) if a != axis), axis), halo, gap), over)
 
     def defer(self, value: Value, make: Callable[[], View], source: Value) -> None:
         """Register `make` as the lazy producer of `value`. It runs at the first `view(value)`. A consumer
@@ -223,7 +221,7 @@ class Planner(ValueViews):
         source, times = self.repeats[value]
         return self.view(source), times
 
-    def place(self, value: Value, view: View) -> None:
+    def place_output(self, value: Value, view: View) -> None:
         """Make the producer of `value` write to `view`, a part of a buffer of `reserve`."""
         self.placed[value] = view
 
@@ -377,13 +375,15 @@ class _OutputGroup:
 def in_place_candidates(views: Sequence[View], others: Sequence[View] = ()) -> list[View]:
     """The `views` that a step may overwrite: no other operand reads their memory at other places."""
 
-    def apart(view: View, other: View) -> bool:
+    def is_safe(view: View, other: View) -> bool:
         if other.buffer is not view.buffer:
             return True  # without a guard on the equality of strides
         return (view.offset, view.strides, view.shape) == (other.offset, other.strides, other.shape)
 
     return [
-        v for v in views if all(apart(v, o) for o in views) and all(o.buffer is not v.buffer for o in others)
+        v
+        for v in views
+        if all(is_safe(v, o) for o in views) and all(o.buffer is not v.buffer for o in others)
     ]
 
 

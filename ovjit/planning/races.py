@@ -55,7 +55,7 @@ def _view_without_traces(view: View) -> View:
     return View(view.buffer, shape, strides, view.itemsize, as_found_number(view.offset), halo)
 
 
-def _strided(array: np.ndarray, view: View, shape: Sequence[int]) -> np.ndarray:
+def _entries_of(array: np.ndarray, view: View, shape: Sequence[int]) -> np.ndarray:
     """`array` has one entry per byte, from the first byte of `view` on: the entries of the view's bytes, as
     an array of `shape` and itemsize."""
     strides = [s * array.itemsize for s in (*view.strides, 1)]
@@ -86,7 +86,7 @@ class _Memory:
                 shape[axis] += before + after
         if not all(shape):
             return array[:0]
-        return _strided(array[offset:], view, shape)
+        return _entries_of(array[offset:], view, shape)
 
 
 def check_races(planner: Planning, arena: int) -> None:
@@ -221,7 +221,7 @@ def _check_chunks(
         declared = np.zeros(max(size[id(view.buffer)], *(one.reach[1] for one in all_there)), bool)
         for one in all_there:
             if one.count:
-                _strided(declared[one.offset :], one, one.shape)[...] = True
+                _entries_of(declared[one.offset :], one, one.shape)[...] = True
         beside = (writer[id(view.buffer)] >= 0) & ~declared[: size[id(view.buffer)]]
         if beside.any():
             at = int(beside.argmax())

@@ -89,9 +89,9 @@ class StepList:
             return
         moved = self._uses(reads, writes, touches)
         args = kernel.frame.pack(given_fields(kernel.signature, values))
-        self.steps.append(Step(kernel, args, chunks, *self._told(type), flops, moved, why=self._why))
+        self.steps.append(Step(kernel, args, chunks, *self._step_label(type), flops, moved, why=self._why))
 
-    def _told(self, type: str | None = None) -> tuple[str, str, tuple[str, ...]]:
+    def _step_label(self, type: str | None = None) -> tuple[str, str, tuple[str, ...]]:
         """(name, type, friendly names of the model's nodes) for a step of the current group."""
         group = self._group
         return group.name, type or (group.node.op.name if group.nodes else "Reorder"), group.origins
@@ -143,7 +143,7 @@ class StepList:
         self._uses(reads, writes)
         number = sum(step.control is not None for step in self.steps)
         call = ControlCall(function, bodies, room, endless)
-        self.steps.append(Step(None, [number, *args], 1, *self._told(), flops, control=call))
+        self.steps.append(Step(None, [number, *args], 1, *self._step_label(), flops, control=call))
 
     def need_scratch(self, size: int) -> None:
         self.scratch = sym_max(self.scratch, size)

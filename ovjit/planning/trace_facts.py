@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.graph.traced import GUARDS, LESS, Tape, Traced, as_found_number, is_traced_number
 from ovjit.planning.constants import ALIGNMENT, aligned_bytes
-from ovjit.planning.growing import Place, Room
+from ovjit.planning.growing import GrowingAxis, Room
 from ovjit.planning.plan_steps import Step
 from ovjit.planning.views import ARENA, Buffer, Ptr
 
@@ -40,14 +40,14 @@ class TraceFacts:
     ):
         self.made_for = tuple(map(tuple, shapes))
         self.ranks = tuple(map(len, shapes))
-        self.places = None if room is None else room.places
+        self.growing_axes = None if room is None else room.growing_axes
         self.steps = planner.steps
         self._collect(planner, tape)
         #: Guards that a growing axis fits its capacity: (index of the row, the value that is the length).
         self.fits: list[tuple[int, int]] = []
         if room is not None:
             new, capacity = self._new, tape.leaves - 1
-            lengths: list[Any] = [planner.shape(planner.outputs[p.output])[p.axis] for p in room.places]
+            lengths: list[Any] = [planner.shape(planner.outputs[p.output])[p.axis] for p in room.growing_axes]
             nodes = {new.get(n.node) for n in lengths if is_traced_number(n)}
             for i, (what, _, left, right) in enumerate(self.rows.tolist()):
                 if what == LESS and left in nodes and right == capacity:
@@ -61,7 +61,7 @@ class TraceFacts:
         facts: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
         facts |= {name: np.array(getattr(self, name), np.int64) for name in _LISTS}
         facts |= {name: int(getattr(self, name)) for name in _NUMBERS}
-        facts["places"] = None if self.places is None else np.array(self.places, np.int64)
+        facts["places"] = None if self.growing_axes is None else np.array(self.growing_axes, np.int64)
         facts["figures"] = np.array([(*key, node) for key, node in self.figures.items()], np.int64)
         facts["data"] = self.data
         return facts
@@ -72,7 +72,7 @@ class TraceFacts:
         unchecked."""
         self = cls.__new__(cls)
         axes = facts["places"]
-        self.places = None if axes is None else tuple(Place(*place) for place in axes.tolist())
+        self.growing_axes = None if axes is None else tuple(GrowingAxis(*place) for place in axes.tolist())
         self.steps = steps
         self.data = aligned_bytes(facts["data"].size)
         self.data[:] = facts["data"]

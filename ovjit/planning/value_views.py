@@ -80,7 +80,7 @@ class ValueViews(StepList):
         if self.trace is not None:
             self.trace.begin(group, self.views)
 
-    def made(self, group: Any) -> list[tuple[Value, View]]:
+    def views_of(self, group: Any) -> list[tuple[Value, View]]:
         """(value, view) for the outputs of a planned group that have readers."""
         outputs = ((v, self.views.get(v)) for v in group.outputs if v.index in group.used)
         return [(v, view) for v, view in outputs if view is not None]
@@ -89,7 +89,7 @@ class ValueViews(StepList):
         """The view of `value`. A constant is placed row-major at its first use."""
         view = self.views.get(value)
         if view is None and value in self.deferred:
-            view = self._made_now(value)
+            view = self._materialize(value)
         if view is None:
             array = self.types[value].value
             if array is None:
@@ -102,7 +102,7 @@ class ValueViews(StepList):
             )
         return view
 
-    def _made_now(self, value: Value) -> View:
+    def _materialize(self, value: Value) -> View:
         """Make a deferred value: add its steps under its own group's name."""
         asking = self._group
         self._group, make = self.deferred.pop(value)
@@ -113,10 +113,10 @@ class ValueViews(StepList):
         self._group = asking
         return view
 
-    def with_halo(self, value: Value, halo: Sequence[tuple[int, int]], apart: bool = False) -> View:
-        """A channels-last view of `value` with at least this zero halo, copied if needed. `apart`: see
+    def with_halo(self, value: Value, halo: Sequence[tuple[int, int]], gap: bool = False) -> View:
+        """A channels-last view of `value` with at least this zero halo, copied if needed. `gap`: see
         `Layout`; it applies to the copy only."""
-        return self.with_layout(value, channels_last(len(halo), halo, apart))
+        return self.with_layout(value, channels_last(len(halo), halo, gap))
 
     def with_layout(self, value: Value, layout: Layout) -> View:
         """A view of `value` that is contiguous along the layout's fastest dimension and has at least the
@@ -130,7 +130,7 @@ class ValueViews(StepList):
         if fits:
             return view
         preferred = self.layouts.get(value)
-        return self.copy(value, layout.joined(preferred) if preferred else layout)
+        return self.copy(value, layout.combine(preferred) if preferred else layout)
 
     def contiguous(self, value: Value) -> View:
         """A row-major view without gaps."""

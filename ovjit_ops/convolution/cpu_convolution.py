@@ -46,7 +46,7 @@ class TiledConvolution(Tiled):
     channel_axis = 1
     #: Whether windows are read line by line, so that rows of pixels should not share cache sets: see
     #: `Layout`.
-    apart = False
+    gap = False
 
     def __init__(self, group: Group):
         self.group, anchor = group, group.node
@@ -230,7 +230,7 @@ class TiledConvolution(Tiled):
         halo = self.halo(extents, outs)
         if self.planar:
             return [(self.data, Layout(range(4), halo))]
-        return [(self.data, channels_last(len(data), halo, self.apart))]
+        return [(self.data, channels_last(len(data), halo, self.gap))]
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         return channels_last(len(self.out.shape))

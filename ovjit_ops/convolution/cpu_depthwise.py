@@ -337,7 +337,7 @@ class ByChannels(Tiled):
     channel_axis = 1
     joins = False
     leaves_out = False
-    apart = True
+    gap = True
 
     def takes_lists(self) -> bool:
         return False
@@ -448,7 +448,7 @@ class Depthwise(ByChannels, TiledConvolution):
     def plan(self, planner: Planner) -> None:
         shape, out = planner.shape(self.data), planner.shape(self.out)
         strides, dilations, begin, _ = self.window(shape[2:])
-        x = planner.with_halo(self.data, self.halo(shape[2:], out[2:]), self.apart)
+        x = planner.with_halo(self.data, self.halo(shape[2:], out[2:]), self.gap)
         y = planner.channels_last_output(self.out, over=self.over(planner, x))
         origin = sum(-pad * stride for pad, stride in zip(begin, x.strides[2:], strict=True))
         across = x.shape[-1] + 2 * begin[-1]

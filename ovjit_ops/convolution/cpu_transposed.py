@@ -266,7 +266,7 @@ class DepthwiseTransposed(ByChannels, TransposedConvolution):
     def plan(self, planner: Planner) -> None:
         shape, out = planner.shape(self.data), planner.shape(self.out)
         grid = self.grid(out, self._cut(shape, out))
-        x = planner.with_halo(self.data, self.halo(shape, grid), self.apart)
+        x = planner.with_halo(self.data, self.halo(shape, grid), self.gap)
         y = planner.channels_last_output(self.out)
         for row in itertools.product(*grid):
             chosen = tuple(phase.taps for phase in row)

@@ -60,7 +60,7 @@ class Padded(AsInput):
         inside = planner.reserve(self.node.output)
         for axis, size in enumerate(planner.shape(self.data)):
             inside = inside.slice(axis, begin[axis], size)
-        planner.place(self.data, inside)
+        planner.place_output(self.data, inside)
 
     def plan(self, planner: Planner) -> None:
         node = self.node

@@ -106,13 +106,13 @@ class Concatenated(Lowering):
         for value in self.node.inputs:
             part = layouts.get(value)
             if part is not None and part.order == mine.order:
-                mine = mine.joined(part)
+                mine = mine.combine(part)
         halo = list(mine.halo)
         halo[self.axis] = (0, 0)
-        layouts[self.node.output] = Layout(mine.order, halo, mine.apart)
+        layouts[self.node.output] = Layout(mine.order, halo, mine.gap)
         for value in self.node.inputs:
             if value in layouts:
-                layouts[value] = Layout(mine.order, halo, mine.apart)
+                layouts[value] = Layout(mine.order, halo, mine.gap)
 
     def place_outputs(self, planner: Planner) -> None:
         whole = planner.reserve(self.node.output)
@@ -120,7 +120,7 @@ class Concatenated(Lowering):
         for value in self.node.inputs:
             size = planner.shape(value)[self.axis]
             if self.node.inputs.count(value) == 1 and not planner.is_fixed(value):
-                planner.place(value, whole.slice(self.axis, start, size))
+                planner.place_output(value, whole.slice(self.axis, start, size))
             start += size
 
     def plan(self, planner: Planner) -> None:
