@@ -117,9 +117,9 @@ class Arena:
         for page in range(first, self.size - HUGE_PAGE + 1, HUGE_PAGE):
             if Arena.large_are_dear:
                 break
-            began = time.thread_time_ns()
+            start = time.thread_time_ns()
             memory[page] = 0
-            if time.thread_time_ns() - began > DEAR_PAGE:
+            if time.thread_time_ns() - start > DEAR_PAGE:
                 Arena.large_are_dear = True
                 _advise(memory, mmap.MADV_NOHUGEPAGE)  # existing large pages stay
 
@@ -128,14 +128,14 @@ def _check_limit(size: int, more: int) -> None:
     """Raise MemoryError if `more` bytes exceed the control group's limit: the system would kill the
     process."""
     for last in (False, True):
-        left = memory_left()
-        if left is None or more <= left - _SPARE:
+        available = memory_left()
+        if available is None or more <= available - _SPARE:
             return
         if not last:
             release_arenas()
     raise MemoryError(
         f"cannot allocate an arena of {size} bytes: the memory limit of this process's "
-        f"control group leaves {left} bytes"
+        f"control group leaves {available} bytes"
     )
 
 

@@ -55,12 +55,12 @@ class Bodies:
 
     def executable(self, body: Graph, arrays: Sequence[np.ndarray]) -> Executable:
         """The executable of a body for these inputs. Declared shapes that do not fit become dynamic."""
-        seen = body, tuple([a.shape for a in arrays])
-        result = self._seen.get(seen)
+        key = body, tuple([a.shape for a in arrays])
+        result = self._seen.get(key)
         if result is None:
             types = _types(body.inputs, arrays)
             result = self._find((body, tuple(t.shape for t in types)), lambda: retyped(body, types))
-            self._note(seen, result)
+            self._note(key, result)
         return result
 
     def _find(self, key: Any, graph: Callable[[], Graph]) -> Executable:
@@ -70,11 +70,11 @@ class Bodies:
                 result = self._made[key] = self._build(graph(), self._config)
             return result
 
-    def _note(self, key: Any, made: Executable | None) -> None:
+    def _note(self, key: Any, executable: Executable | None) -> None:
         """Cache the executable for these exact shapes. The cache is emptied at MOST_SEEN entries."""
         if len(self._seen) >= MOST_SEEN:
             self._seen = {}
-        self._seen[key] = made
+        self._seen[key] = executable
 
     def ends_of(self, node: Any) -> Any:
         """The ports of a Loop or TensorIterator."""
@@ -223,10 +223,10 @@ class LoopProgress:
         #: Memory of carried values that the next iteration may overwrite, by the body's result.
         self.spares: dict[int, np.ndarray] = {}
         self.counter = self._counter()
-        taken = {port.back for port in self.carried}
+        backs = {port.back for port in self.carried}
         copied = {port.inner for port in ends.of(CONCAT)}
-        self.taken = taken
-        self.reusable = taken - copied if len(taken) == len(self.carried) else set()
+        self.taken = backs
+        self.reusable = backs - copied if len(backs) == len(self.carried) else set()
 
     def _counter(self) -> np.ndarray | None:
         at = self.ends.iteration
@@ -331,18 +331,18 @@ class _Loop(_Control):
         go_on = bool(one_element(arrays[1], "the condition"))
         iterations = None if count < 0 else count
         if go_on and iterations != 0:
-            whole = self.bodies.bounded(self.node, arrays)
-            result = None if whole is None else self._in_one_run(whole, arrays, iterations)
+            native = self.bodies.bounded(self.node, arrays)
+            result = None if native is None else self._in_one_run(native, arrays, iterations)
             if result is not None:
                 return result
         return self._step_by_step(arrays, iterations, go_on)
 
     def _in_one_run(
-        self, whole: Executable, arrays: Sequence[np.ndarray], iterations: int | None
+        self, native: Executable, arrays: Sequence[np.ndarray], iterations: int | None
     ) -> list[np.ndarray] | None:
         """The outputs, by one native run. None if concatenated outputs would exceed MOST_ROOM."""
         job = self.job
-        inner = job.part_job(whole)
+        inner = job.part_job(native)
         for i, array in enumerate(arrays):
             inner.set_input(i, contiguous(array))
         parts = [port for port in self.ends.outputs if port.kind == CONCAT]
@@ -355,8 +355,8 @@ class _Loop(_Control):
                 inner.run()
             except OvjitError as error:
                 job.stop_if_cancelled()
-                own = f"node {whole.graph.nodes[-1].name!r} (BoundedLoop): "
-                raise type(error)(str(error).removeprefix(own)) from error
+                prefix = f"node {native.graph.nodes[-1].name!r} (BoundedLoop): "
+                raise type(error)(str(error).removeprefix(prefix)) from error
             done = int(inner.outputs[-1].reshape(()))
             if not parts or done < room or done == iterations:
                 break
@@ -388,14 +388,14 @@ class _Loop(_Control):
     def _in_native_iterations(self, arrays: Sequence[np.ndarray], loop: LoopProgress) -> None:
         """Run native iterations, if a previous iteration in Python has determined the shapes."""
         key, last = ("iterations", id(self.node)), self.last
-        executable, native, left = self.job.notes.get(key, (None, None, MOST_LESSONS))
-        if left and last is not None and (native is None or last[0] is not executable):
+        executable, native, lessons = self.job.notes.get(key, (None, None, MOST_LESSONS))
+        if lessons and last is not None and (native is None or last[0] is not executable):
             from ovjit.execution.iterations import iterations_of
 
-            executable, native, left = last[0], iterations_of(self.ends, *last), left - 1
-            self.job.notes[key] = executable, native, left
+            executable, native, lessons = last[0], iterations_of(self.ends, *last), lessons - 1
+            self.job.notes[key] = executable, native, lessons
         if native is not None and not native.run(self.job, arrays, loop):
-            self.job.notes[key] = None, None, left
+            self.job.notes[key] = None, None, lessons
 
 
 def contiguous(array: np.ndarray) -> np.ndarray:

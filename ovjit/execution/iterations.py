@@ -165,10 +165,10 @@ class Iterations(LoopArguments):
         """Write the buffers of concatenated outputs to the arguments."""
         state, rows = self._state, self._kept_rows
         for row, (port, slot) in zip(rows, self._concatenated(), strict=True):
-            place = self._kept.get(port.outer)
-            if place is None:
-                place = self._kept[port.outer] = aligned_bytes(_FIRST_KEPT)
-            row[:6] = slot.number, place.ctypes.data, place.nbytes, 0, -1, slot.dtype.itemsize
+            buffer = self._kept.get(port.outer)
+            if buffer is None:
+                buffer = self._kept[port.outer] = aligned_bytes(_FIRST_KEPT)
+            row[:6] = slot.number, buffer.ctypes.data, buffer.nbytes, 0, -1, slot.dtype.itemsize
         state[ts.T_KEPT], state[ts.T_KEPT_AT] = len(rows), rows.ctypes.data
 
     def _collect(self, loop: LoopProgress) -> None:
@@ -176,8 +176,8 @@ class Iterations(LoopArguments):
         for row, (port, slot) in zip(self._kept_rows.tolist(), self._concatenated(), strict=True):
             if row[4] >= 0:
                 shape = row[4], *row[ts.K_DIMS + 1 : ts.K_DIMS + slot.rank]
-                whole = self._kept[port.outer][: row[3]].view(slot.dtype).reshape(shape)
-                loop.kept[port.outer].append(whole.copy())
+                result = self._kept[port.outer][: row[3]].view(slot.dtype).reshape(shape)
+                loop.kept[port.outer].append(result.copy())
 
     def _more_room(self) -> bool:
         """Enlarge buffers of concatenated outputs. Returns whether an iteration that did not fit may fit

@@ -117,9 +117,9 @@ class JobMemory:
         """Write output i to `array` (C-contiguous) from now on. None: to the job's own memory."""
         self._bound = False
         if array is None:
-            own = np.empty_like(self.outputs[i])
-            own[...] = self.outputs[i]
-            self.outputs[i] = own
+            memory = np.empty_like(self.outputs[i])
+            memory[...] = self.outputs[i]
+            self.outputs[i] = memory
             self._targets[i] = None
         else:
             self._targets[i] = array
@@ -143,21 +143,21 @@ class JobMemory:
         """Give outputs that would overwrite `array` new memory: `array` is a view of the job's own output."""
         begin = array.ctypes.data
         end = begin + array.nbytes
-        for i, own in self._owned():
-            if own.ctypes.data < end and begin < own.ctypes.data + own.nbytes:
+        for i, output in self._owned():
+            if output.ctypes.data < end and begin < output.ctypes.data + output.nbytes:
                 self.set_output(i, None)
 
     def leave_results(self, base: Any) -> None:
         """`leave` for all views of `base`, which is the memory of a shared result."""
-        for i, own in self._owned():
-            if own is base or own.base is base:
+        for i, output in self._owned():
+            if output is base or output.base is base:
                 self.set_output(i, None)
 
     def _bind(self) -> None:
         """Find the table for the current shapes, allocate outputs, and write all addresses."""
         self._bound = False
-        for i, given in enumerate(self.inputs):
-            if given is None:
+        for i, source in enumerate(self.inputs):
+            if source is None:
                 raise InferenceError(f"input {i} has no data yet")
         shapes: tuple[tuple[int, ...], ...] = tuple(self._input_shapes)  # type: ignore[arg-type]
         table = self._moved(shapes) or self._new_table(shapes)
@@ -168,7 +168,7 @@ class JobMemory:
         if words[runner.THREADS] > 1 or (table.bodies and self._bodies.parallel):  # type: ignore[union-attr]
             self._pool.ensure_workers(helpers_only=True)
         bases, first = self._bases, FIRST_IO + len(self.inputs)
-        grown = {} if self.room is None else {output: given for output, given, _ in self.room.growing_axes}
+        grown = {} if self.room is None else {output: source for output, source, _ in self.room.growing_axes}
         for i, shape in enumerate(plan.output_shapes):
             if i in grown:
                 bases[first + i] = bases[FIRST_IO + grown[i]]
@@ -334,11 +334,11 @@ class JobMemory:
         output to the array of an input, which has no other use, and the output's shape and type. None: to
         new memory. `bound`: whether the job was bound before."""
         bases, first = self._bases, FIRST_IO + len(self.inputs)
-        for output, given in pairs:
-            if given is None:
+        for output, source in pairs:
+            if source is None:
                 return  # the next run allocates it
-            self.outputs[output] = self.inputs[given]  # type: ignore[assignment]
-            bases[first + output] = bases[FIRST_IO + given]
+            self.outputs[output] = self.inputs[source]  # type: ignore[assignment]
+            bases[first + output] = bases[FIRST_IO + source]
         self._bound = bound
 
     def states(self) -> Any:

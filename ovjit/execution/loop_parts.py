@@ -118,16 +118,16 @@ class LoopParts:
         if chain is None:
             return self._add(executable, job, ins)
         results = ins[:1] * len(executable.outputs)
-        places = [[i] for i in range(len(results))]
-        rest = chain.first
+        targets = [[i] for i in range(len(results))]
+        remainder = chain.first
         while True:
-            rest = rest.in_use()
-            cut, part = rest.cut, rest.part
+            remainder = remainder.in_use()
+            cut, part = remainder.cut, remainder.part
             if (part is None and cut is None) or (part is not None and part not in job.parts):
                 raise Unfit
             if cut is None:
-                for slot, where in zip(self._find_parts(part, job.parts[part], ins), places, strict=True):
-                    for i in where:
+                for slot, indices in zip(self._find_parts(part, job.parts[part], ins), targets, strict=True):
+                    for i in indices:
                         results[i] = slot
                 return results
             if not all(node.op.views for node in cut.hosts):
@@ -140,16 +140,16 @@ class LoopParts:
                 if value not in have and value.constant is not None:
                     have[value] = self._constant(value.constant)
             for node in cut.hosts:
-                whole, number = (have[v] for v in node.inputs)
-                have[node.output] = slot = self._slot(whole.rank, whole.dtype)
-                self._extents.append(Extent(number, 0, slot, whole, node.attrs["axis"]))
-            here, places = cut.distribute(places)
+                sliced, number = (have[v] for v in node.inputs)
+                have[node.output] = slot = self._slot(sliced.rank, sliced.dtype)
+                self._extents.append(Extent(number, 0, slot, sliced, node.attrs["axis"]))
+            here, targets = cut.distribute(targets)
             for value, i in here:
                 results[i] = have[value]
-            if not places:
+            if not targets:
                 return results
             ins = [have[v] for v in cut.passed]
-            rest = rest.following([slot.rank for slot in ins])
+            remainder = remainder.following([slot.rank for slot in ins])
             for value in cut.extents:
                 for element in range(math.prod(cut.extents_of[value])):
                     self._extents.append(Extent(have[value], element, self._slot(3, np.uint8)))

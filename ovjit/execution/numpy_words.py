@@ -73,9 +73,9 @@ class Words(dict):
             return functools.partial(meanings.libm, operation[5:])
         if operation.startswith("seldom_"):
             return functools.partial(meanings.seldom, operation[7:])
-        found, elem = words.find(name)
-        given = [self] if found.on_machine else []
-        return functools.partial(found.meaning, *given, *([elem] if elem else []))
+        word, elem = words.find(name)
+        arguments = [self] if word.on_machine else []
+        return functools.partial(word.meaning, *arguments, *([elem] if elem else []))
 
     def body(self, body: Body, inputs: Sequence[np.ndarray]) -> np.ndarray:
         """Apply an elementwise body to vectors."""

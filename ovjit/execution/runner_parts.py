@@ -9,9 +9,9 @@ from ovjit.execution.runner_words import *
 
 
 @inline
-def lock(place):
-    """Acquire the spin lock at `place`. Storing 0 releases it."""
-    while cas(place, 0, 1) == 0:
+def lock(word):
+    """Acquire the spin lock at `word`. Storing 0 releases it."""
+    while cas(word, 0, 1) == 0:
         pause()
 
 

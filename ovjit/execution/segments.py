@@ -118,31 +118,33 @@ class Remainder:
         if not self._settled:
             self.settle([array.shape for array in arrays])
 
-    def placed(self, cut: Cut, places: Sequence[Sequence[int]]) -> Any:
+    def placed(self, cut: Cut, targets: Sequence[Sequence[int]]) -> Any:
         """`cut.distribute(places)`, cached."""
-        known = self._placed
-        if known[0] is not cut or known[1] is not places:
-            known = self._placed = cut, places, cut.distribute(places)
-        return known[2]
+        entry = self._placed
+        if entry[0] is not cut or entry[1] is not targets:
+            entry = self._placed = cut, targets, cut.distribute(targets)
+        return entry[2]
 
     def following(self, ranks: Sequence[int]) -> Remainder:
         """The remainder after the host nodes, for values of these ranks."""
         key = tuple(ranks)
-        rest = self._following.get(key)
-        if rest is None:
+        remainder = self._following.get(key)
+        if remainder is None:
             assert self.cut is not None
             with self._lock.lock:
-                rest = self._following.get(key)
-                if rest is None:
-                    rest = self._following[key] = Remainder(self.cut.after(ranks), self._config, self._build)
-        return rest
+                remainder = self._following.get(key)
+                if remainder is None:
+                    remainder = self._following[key] = Remainder(
+                        self.cut.after(ranks), self._config, self._build
+                    )
+        return remainder
 
     def in_use(self) -> Remainder:
         """This remainder, or a variant without run-time extents if traces do not serve the following parts:
         then each value of an extent would need a plan of its own."""
         if self.cut is None or not self.cut.extents:
             return self
-        parts = [rest.part for rest in tuple(self._following.values())]
+        parts = [remainder.part for remainder in tuple(self._following.values())]
         traces = [getattr(part.program, "traces", None) for part in parts if part is not None]
         if all(t is None or t.useful for t in traces):
             return self
@@ -165,13 +167,13 @@ class Chain:
 
     def _settle_ahead(self) -> None:
         """Compile the parts before the first run, with guesses for dynamic dimensions."""
-        rest = self.first
-        while rest.cut is not None and rest.cut.results:
-            if any(v.shape is None for v in rest.cut.passed):
+        remainder = self.first
+        while remainder.cut is not None and remainder.cut.results:
+            if any(v.shape is None for v in remainder.cut.passed):
                 return
-            rest = rest.following([len(v.shape) for v in rest.cut.passed])
+            remainder = remainder.following([len(v.shape) for v in remainder.cut.passed])
             try:
-                rest.settle([tuple(map(guessed, v.shape)) for v in rest.graph.inputs])
+                remainder.settle([tuple(map(guessed, v.shape)) for v in remainder.graph.inputs])
             except OvjitError:
                 return  # the guessed dimensions contradict each other: wait for real shapes
 
@@ -185,43 +187,43 @@ class Chain:
 
     def run(self, job: Job) -> None:
         """Run on this thread, with the results in `job.outputs`. Raises the inference's error."""
-        rest = self.first
+        remainder = self.first
         arrays: Sequence[np.ndarray] = job.inputs  # type: ignore[assignment]
-        places: Sequence[Sequence[int]] = self._all_places
+        targets: Sequence[Sequence[int]] = self._all_places
         ran: list[HostTime | Node | Executable] = []
         job.notes["ran"] = self, ran  # of the last run alone
         while True:
             if job.words[runner.ABORT]:
                 return
-            rest.settle_for(arrays)
-            used = rest.in_use()
-            if used is not rest:
-                rest = used
-                rest.settle_for(arrays)
-            cut, at = rest.cut, rest.places
+            remainder.settle_for(arrays)
+            current = remainder.in_use()
+            if current is not remainder:
+                remainder = current
+                remainder.settle_for(arrays)
+            cut, at = remainder.cut, remainder.places
             if cut is None or at is None:
-                assert rest.part is not None
-                result = _run_part(job, rest.part, arrays)
-                ran.append(rest.part)
-                for array, where in zip(result, places, strict=True):
-                    for i in where:
+                assert remainder.part is not None
+                result = _run_part(job, remainder.part, arrays)
+                ran.append(remainder.part)
+                for array, indices in zip(result, targets, strict=True):
+                    for i in indices:
                         job.give_output(i, array)
                 return
             have = at.arrays(arrays)
-            if rest.part is not None:
-                result = _run_part(job, rest.part, [have[i] for i in at.before])
+            if remainder.part is not None:
+                result = _run_part(job, remainder.part, [have[i] for i in at.before])
                 for i, array in zip(at.kept, result, strict=True):
                     have[i] = array
-                ran.append(rest.part)
+                ran.append(remainder.part)
             with np.errstate(all="ignore") if at.warns else contextlib.nullcontext():
                 _run_hosts(job, at, have, ran)
-            here, places = rest.placed(cut, places)
+            here, targets = remainder.placed(cut, targets)
             for value, i in here:
                 job.give_output(i, at.value(value, have))
-            if not places:
+            if not targets:
                 return
             arrays = [contiguous(have[i]) for i in at.passed]
-            rest = rest.following([a.ndim for a in arrays])
+            remainder = remainder.following([a.ndim for a in arrays])
             if cut.extents:
                 shapes = (shape for v in cut.extents for shape in extent_shapes(at.value(v, have)))
                 arrays += [np.empty(shape, np.uint8) for shape in shapes]

@@ -42,15 +42,15 @@ class StatefulProgram(StatesAhead):
     """The program of a graph with ReadValue and Assign. It runs `main`, an executable whose last inputs and
     outputs are the variables. Thread-safe."""
 
-    def __init__(self, main: Executable, variables: Sequence[Variable], given: Callable[[], Graph],
+    def __init__(self, main: Executable, variables: Sequence[Variable], graph_of: Callable[[], Graph],
                  starts: Callable[[], list[np.ndarray | Init | None]]):  # fmt: skip
-        """`given` returns the graph with its state operations. `starts` returns the initial value of each
+        """`graph_of` returns the graph with its state operations. `starts` returns the initial value of each
         variable: an array, an `Init` that computes it, or None for zeros."""
         self.main = main
         self.variables = tuple(variables)
         #: The dtype and the shape in which each variable is stored.
         self._kept = [(dtypes.numpy_dtype(v.kept.dtype), v.kept.shape) for v in self.variables]
-        self.given = given
+        self.given = graph_of
         self.public_inputs = len(main.inputs) - len(self.variables)
         self.public_outputs = len(main.outputs) - sum(v.assigned for v in self.variables)
         self.inputs: Sequence[Any] = main.inputs[: self.public_inputs]
@@ -230,7 +230,10 @@ class StatefulProgram(StatesAhead):
         """Variable -> its `GrowingAxis`, for variables that grow in place."""
         assigned = [k for k, v in enumerate(self.variables) if v.assigned]
         pairs = [(self.public_outputs + i, self.public_inputs + k) for i, k in enumerate(assigned)]
-        return {place.input - self.public_inputs: place for place in self.main.program.growing(pairs)}
+        return {
+            growing_axis.input - self.public_inputs: growing_axis
+            for growing_axis in self.main.program.growing(pairs)
+        }
 
     @made_once
     def _grown_outputs(self) -> list[int]:
@@ -254,17 +257,17 @@ class StatefulProgram(StatesAhead):
         memory: dict[int, np.ndarray] = {}
         room = states.room
         while True:
-            for k, place in growing.items():
-                value, whole = current[k], memory.get(k)
-                if whole is None and value is states.cells[k][0] and not states.shown[k]:
-                    whole = states.cells[k][1]
-                if whole is None or whole.shape[place.axis] != room:
-                    room = max(room, spacious(value.shape[place.axis]))
-                    whole = with_room(value, place.axis, room)
-                    current[k] = beginning(whole, value.shape)
-                    inner.set_input(place.input, current[k])
-                memory[k] = whole
-            if any(memory[k].shape[place.axis] != room for k, place in growing.items()):
+            for k, growing_axis in growing.items():
+                value, buffer = current[k], memory.get(k)
+                if buffer is None and value is states.cells[k][0] and not states.shown[k]:
+                    buffer = states.cells[k][1]
+                if buffer is None or buffer.shape[growing_axis.axis] != room:
+                    room = max(room, spacious(value.shape[growing_axis.axis]))
+                    buffer = with_room(value, growing_axis.axis, room)
+                    current[k] = beginning(buffer, value.shape)
+                    inner.set_input(growing_axis.input, current[k])
+                memory[k] = buffer
+            if any(memory[k].shape[growing_axis.axis] != room for k, growing_axis in growing.items()):
                 continue  # a later variable has raised the common capacity
             try:
                 shapes = inner.bind_with(Room(room, self.growing_axes))
@@ -274,7 +277,7 @@ class StatefulProgram(StatesAhead):
             if self.main.is_cut:  # a graph break was found for these shapes
                 return self._make_no_room(inner, current)
             states.room = room
-            return {k: (memory[k], tuple(shapes[place.output])) for k, place in growing.items()}
+            return {k: (memory[k], tuple(shapes[growing_axis.output])) for k, growing_axis in growing.items()}
 
     def _make_no_room(
         self, inner: Job, current: list[np.ndarray]
@@ -283,10 +286,10 @@ class StatefulProgram(StatesAhead):
         if inner.room is not None:
             inner.unbind()
             inner.room = None
-        for k, place in self.growing.items():
+        for k, growing_axis in self.growing.items():
             if not current[k].flags.c_contiguous:
                 current[k] = owned(current[k])
-                inner.set_input(place.input, current[k])
+                inner.set_input(growing_axis.input, current[k])
         return {}
 
     def _take(
@@ -297,40 +300,40 @@ class StatefulProgram(StatesAhead):
         `current`: the values of before, which variables without Assign keep."""
         old, shown = states.cells, states.shown
         cells = list(old)
-        taken: list[tuple[int, int]] = []  # (k, output of `inner`)
+        updates: list[tuple[int, int]] = []  # (k, output of `inner`)
         i = self.public_outputs
         for k, variable in enumerate(self.variables):
             if k in grown:
-                whole, shape = grown[k]
-                cells[k] = beginning(whole, shape), whole
+                buffer, shape = grown[k]
+                cells[k] = beginning(buffer, shape), buffer
             elif not variable.assigned:
                 if current[k] is not old[k][0]:
                     cells[k] = current[k], None
                 continue
             else:
-                kept, new = self._kept[k][1], inner.outputs[i]
-                if not fits(new.shape, kept):
+                stored_shape, new = self._kept[k][1], inner.outputs[i]
+                if not fits(new.shape, stored_shape):
                     raise InferenceError(
-                        f"the variable {variable.name!r} has the shape {shapes.text(kept)}, but the "
+                        f"the variable {variable.name!r} has the shape {shapes.text(stored_shape)}, but the "
                         f"assigned tensor has {list(new.shape)}"
                     )
-                taken.append((k, i))
+                updates.append((k, i))
             i += 1
-        if not taken:
+        if not updates:
             states.store(cells)
             return
         bound = inner.is_bound
         pairs: list[tuple[int, int | None]] = []
-        for k, i in taken:  # released before they are stored: from then on no run may write to them
-            array, (spare, memory), given = inner.release_output(i), old[k], self.public_inputs + k
+        for k, i in updates:  # released before they are stored: from then on no run may write to them
+            array, (spare, memory), input_index = inner.release_output(i), old[k], self.public_inputs + k
             cells[k] = array, None
             # a value that the caller sees, or that has gaps, is not written to
-            if spare is None or shown[k] or memory is not None or spare is not inner.inputs[given]:
+            if spare is None or shown[k] or memory is not None or spare is not inner.inputs[input_index]:
                 pairs.append((i, None))
             elif spare.shape != array.shape or spare.dtype != array.dtype:
                 pairs.append((i, None))
             else:
-                pairs.append((i, given))
+                pairs.append((i, input_index))
         states.store(cells)
         inner.exchange_outputs(pairs, bound)
 
