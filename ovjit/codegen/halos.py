@@ -12,14 +12,14 @@ from ovjit.codegen.words import VL, Ptr, const, i32, placed, share, store, store
 
 
 @kernel(of=SHARE)
-def clear_gaps(whole: Ptr, y: Ptr, size, run, of):
+def clear_gaps(buffer: Ptr, y: Ptr, size, run, of):
     """Zero the gap before each row of `run` bytes, and the gap after the last one; `size` bytes in total."""
     for item in share(of.items, of.per_chunk):
-        first = whole
+        first = buffer
         if item > 0:
             first = placed(item - 1, y)
             first += run
-        stop = whole + size
+        stop = buffer + size
         if item < of.items - 1:
             stop = placed(item, y)
         left = stop - first

@@ -134,7 +134,7 @@ class JobMemory:
                 return True
         return False
 
-    def _owned(self) -> list[tuple[int, np.ndarray]]:
+    def _own_outputs(self) -> list[tuple[int, np.ndarray]]:
         """(i, output i) of the outputs that are not the caller's."""
         pairs = zip(self.outputs, self._targets, strict=True)
         return [(i, array) for i, (array, target) in enumerate(pairs) if array is not target]
@@ -143,13 +143,13 @@ class JobMemory:
         """Give outputs that would overwrite `array` new memory: `array` is a view of the job's own output."""
         begin = array.ctypes.data
         end = begin + array.nbytes
-        for i, output in self._owned():
+        for i, output in self._own_outputs():
             if output.ctypes.data < end and begin < output.ctypes.data + output.nbytes:
                 self.set_output(i, None)
 
     def leave_results(self, base: Any) -> None:
         """`leave` for all views of `base`, which is the memory of a shared result."""
-        for i, output in self._owned():
+        for i, output in self._own_outputs():
             if output is base or output.base is base:
                 self.set_output(i, None)
 
@@ -160,7 +160,7 @@ class JobMemory:
             if source is None:
                 raise InferenceError(f"input {i} has no data yet")
         shapes: tuple[tuple[int, ...], ...] = tuple(self._input_shapes)  # type: ignore[arg-type]
-        table = self._moved(shapes) or self._new_table(shapes)
+        table = self._move_table(shapes) or self._new_table(shapes)
         plan = table.plan
         words = self.words
         if table is not self._table:
@@ -219,7 +219,7 @@ class JobMemory:
             at = self.address + runner.COUNTERS * 8
             self._native.publish(at, self.words[runner.COUNTERS])
 
-    def _moved(self, shapes: tuple[tuple[int, ...], ...]) -> Table | None:
+    def _move_table(self, shapes: tuple[tuple[int, ...], ...]) -> Table | None:
         """Update the current table in place to other shapes, such as those of a decoder's next token. None if
         that is not possible."""
         table, room = self._table, self.room
@@ -326,7 +326,7 @@ class JobMemory:
         """Like `take_output`, but the next run's memory is allocated when its shapes are known."""
         array = self.outputs[i]
         self._bound = False
-        self.outputs[i] = _released(array.ndim, array.dtype)
+        self.outputs[i] = _empty_of_rank(array.ndim, array.dtype)
         return array
 
     def exchange_outputs(self, pairs: Sequence[tuple[int, int | None]], bound: bool) -> None:
@@ -348,7 +348,7 @@ class JobMemory:
 
 
 @functools.cache
-def _released(rank: int, dtype: np.dtype) -> np.ndarray:
+def _empty_of_rank(rank: int, dtype: np.dtype) -> np.ndarray:
     """An array without memory, of a rank that no output of this rank has."""
     return np.empty((0,) * (rank + 1), dtype)
 

@@ -87,10 +87,10 @@ class LoopArguments(LoopParts):
             size = math.prod(shape) * slot.dtype.itemsize if is_static(shape) else 0
             if size > _MOST_ROOM:
                 raise Unfit
-            if slot.number not in self._places or self._places[slot.number][0].nbytes < size:
+            if slot.number not in self._buffers or self._buffers[slot.number][0].nbytes < size:
                 size = max(_LEAST_ROOM, _ROOM * size)
                 self._traces = None  # the rows have the address of the previous buffers
-                self._places[slot.number] = aligned_bytes(size), aligned_bytes(size)
+                self._buffers[slot.number] = aligned_bytes(size), aligned_bytes(size)
 
     def _traces_of(self, part: Part) -> list[Any]:
         """(trace, memory plan) pairs of a part, and its last table if that is of a plan without a trace."""
@@ -127,7 +127,7 @@ class LoopArguments(LoopParts):
                 high.append(_FAR if most is None else most)
         self._find_room(part)
         for i, slot in enumerate(outputs):
-            first, second = self._places[slot.number]
+            first, second = self._buffers[slot.number]
             out_rows.append((slot.number, FIRST_IO + len(inputs) + i, first.ctypes.data, second.ctypes.data,
                              first.nbytes, slot.dtype.itemsize))  # fmt: skip
         extents = [(slot.number, element * slot.dtype.itemsize, slot.dtype.itemsize, to.number,

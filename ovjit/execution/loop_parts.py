@@ -60,8 +60,8 @@ class LoopParts:
         self._parts: list[Part] = []
         self._blocks: list[tuple[int, Any]] = []
         self._keep: list[Any] = []
-        self._places: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._kept: dict[int, np.ndarray] = {}
+        self._buffers: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._concatenations: dict[int, np.ndarray] = {}
         #: Consecutive native runs with too few iterations.
         self.poor = 0
         self._check_ends()
@@ -97,7 +97,7 @@ class LoopParts:
                 raise Unfit
             if (slot.rank, slot.dtype) != (feed.rank, feed.dtype):
                 raise Unfit
-        if any(not slot.rank for _, slot in self._concatenated()):
+        if any(not slot.rank for _, slot in self._concatenated_ports()):
             raise Unfit
         again = {port.back for port in self.ends.of(MERGED)}
         for port in self.ends.outputs:
@@ -173,5 +173,5 @@ class LoopParts:
         self._blocks.append(streams.take_block())
         return outputs
 
-    def _concatenated(self) -> list[tuple[Any, Slot]]:
+    def _concatenated_ports(self) -> list[tuple[Any, Slot]]:
         return [(port, self.results[port.inner]) for port in self.ends.of(CONCAT)]

@@ -59,15 +59,15 @@ class Words(dict):
 
     def __init__(self, lanes: int, memory: Memory):
         super().__init__(VL=lanes, float_nan=math.nan, float_inf=math.inf, njit=lambda **_: lambda f: f)
-        self |= {"__divided__": _divided, "__floored__": _floored, "__rest__": _rest}
+        self |= {"__divided__": _divide, "__floored__": _floor_divide, "__rest__": _remainder}
         self.lanes = lanes
         self.memory = memory
 
     def __missing__(self, name: str) -> Any:
-        result = self[name] = self._made(name)
+        result = self[name] = self._make_word(name)
         return result
 
-    def _made(self, name: str) -> Any:
+    def _make_word(self, name: str) -> Any:
         operation, _, dtype = name.rpartition("_")
         if operation.startswith("libm_"):
             return functools.partial(meanings.libm, operation[5:])
@@ -91,7 +91,7 @@ class Words(dict):
 # --- operators with other semantics than Python's
 
 
-def _divided(x: Any, y: Any) -> Any:
+def _divide(x: Any, y: Any) -> Any:
     if isinstance(x, np.ndarray):
         return meanings.divide(x, y)
     with np.errstate(all="ignore"):
@@ -99,7 +99,7 @@ def _divided(x: Any, y: Any) -> Any:
     return F32(result) if isinstance(x, F32) and isinstance(y, F32) else result
 
 
-def _floored(x: Any, y: Any) -> Any:
+def _floor_divide(x: Any, y: Any) -> Any:
     """x // y. A division by 0 gives 0 for integers, and the IEEE 754 result for reals."""
     if isinstance(x, int) and isinstance(y, int):
         return x // y if y else 0
@@ -108,7 +108,7 @@ def _floored(x: Any, y: Any) -> Any:
     return F32(result) if isinstance(x, F32) and isinstance(y, F32) else result
 
 
-def _rest(x: Any, y: Any) -> Any:
+def _remainder(x: Any, y: Any) -> Any:
     if isinstance(x, int) and isinstance(y, int):
         return x % y if y else 0
     with np.errstate(all="ignore"):

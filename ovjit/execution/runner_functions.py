@@ -20,7 +20,7 @@ from ovjit.execution.runner_parts import (
     is_over,
     lock,
     notice_gap,
-    popped,
+    take_finished,
     tell_over,
 )  # fmt: skip
 from ovjit.execution.runner_words import *
@@ -217,7 +217,7 @@ def lead(job, pool, arena, unused):
 
 
 @inline
-def taken(pool):
+def take_queued(pool):
     """Take the first job of the queue, and leadership. 0 if the queue is empty or all streams are in use."""
     job = 0
     if aload(pool + HEAD * 8) != 0 and aload(pool + LEADERS * 8) < ld(pool, STREAMS):
@@ -240,7 +240,7 @@ def taken(pool):
 
 
 @inline
-def posted(job, queue, pool):
+def post(job, queue, pool):
     """Push a finished job to its completion queue and spin briefly. Returns a job that this worker must
     finish itself if no waiter claimed it, else 0."""
     unclaimed = 0
@@ -267,7 +267,7 @@ def posted(job, queue, pool):
         pause()
         spins += 1
     if aload(queue + DONE_WAITERS * 8) == 0:
-        unclaimed = popped(queue)
+        unclaimed = take_finished(queue)
     return unclaimed
 
 
@@ -282,7 +282,7 @@ def work(pool, arena, arena_size, resume):
             wakes = aload(pool + WAKE * 8)
             if aload(pool + STOP * 8) != 0:
                 return STOPPED
-            job = taken(pool)
+            job = take_queued(pool)
         if job != 0:
             if ld(job, ARENA_SIZE) > arena_size or ld(job, NOTIFY) == IN_PYTHON:
                 return job
@@ -293,7 +293,7 @@ def work(pool, arena, arena_size, resume):
             if ld(job, NOTIFY) != 0:
                 if ld(job, NOTIFY) == POST:
                     queue = ld(job, COMPLETIONS)
-                    job = posted(job, queue, pool)
+                    job = post(job, queue, pool)
                     if job == 0:
                         continue
                 if aload(pool + HEAD * 8) != 0:
@@ -462,7 +462,7 @@ def pop(queue, ns, who, pool):
     job = 0
     while True:
         if aload(queue + DONE_HEAD * 8) != 0:
-            job = popped(queue)
+            job = take_finished(queue)
             if job != 0:
                 st[i64](job + OWNER * 8, who)
                 break

@@ -34,11 +34,11 @@ class HostTime(NamedTuple):
     """Begin and end of a node's run on the host, by the runner's clock (ns)."""
 
     node: Node
-    began: int
-    ended: int
+    begin: int
+    end: int
 
 
-class _Places:
+class _ValueSlots:
     """The indices of a cut's values in the list of arrays of one run: inputs first, then constants."""
 
     def __init__(self, cut: Cut):
@@ -50,7 +50,7 @@ class _Places:
         self._inputs = [at[value] for value in cut.graph.inputs]
         self._at = at
         self.before = [] if cut.before is None else self.of(cut.before.inputs)
-        self.kept = self.of(cut.early)
+        self.early = self.of(cut.early)
         self.passed = self.of(cut.passed)
         self.hosts = [
             (n, self.of(n.inputs), self.of(n.outputs), n in cut.between, n.op.views and n.op.ref is not None)
@@ -94,9 +94,9 @@ class Remainder:
         self._lock = ForkLock("model")
         self._following: dict[tuple[int, ...], Remainder] = {}
         self._settled = False
-        self._placed: tuple[Any, ...] = (None, None, None)
+        self._distributed: tuple[Any, ...] = (None, None, None)
         self.cut: Cut | None = None
-        self.places: _Places | None = None  # of the values of `cut`
+        self.slots: _ValueSlots | None = None  # of the values of `cut`
         self.part: Executable | None = None  # the remaining graph, or the part before the host nodes
 
     def settle(self, shapes: Sequence[tuple[int, ...]], cut: Cut | None = None) -> None:
@@ -110,7 +110,7 @@ class Remainder:
             graph = self.graph if cut is None else cut.before
             self.part = None if graph is None else self._build(graph, self._config)
             self.cut = cut
-            self.places = None if cut is None else _Places(cut)
+            self.slots = None if cut is None else _ValueSlots(cut)
             self._settled = True
 
     def settle_for(self, arrays: Sequence[np.ndarray]) -> None:
@@ -118,11 +118,11 @@ class Remainder:
         if not self._settled:
             self.settle([array.shape for array in arrays])
 
-    def placed(self, cut: Cut, targets: Sequence[Sequence[int]]) -> Any:
-        """`cut.distribute(places)`, cached."""
-        entry = self._placed
+    def distribute(self, cut: Cut, targets: Sequence[Sequence[int]]) -> Any:
+        """`cut.distribute(targets)`, cached."""
+        entry = self._distributed
         if entry[0] is not cut or entry[1] is not targets:
-            entry = self._placed = cut, targets, cut.distribute(targets)
+            entry = self._distributed = cut, targets, cut.distribute(targets)
         return entry[2]
 
     def following(self, ranks: Sequence[int]) -> Remainder:
@@ -162,7 +162,7 @@ class Chain:
         inner = {k: v for k, v in config.items() if k != "watch"}
         self.first = Remainder(cut.graph, inner, build)
         self.first.settle((), cut)
-        self._all_places = [[i] for i in range(len(cut.graph.outputs))]
+        self._all_targets = [[i] for i in range(len(cut.graph.outputs))]
         self._settle_ahead()
 
     def _settle_ahead(self) -> None:
@@ -189,7 +189,7 @@ class Chain:
         """Run on this thread, with the results in `job.outputs`. Raises the inference's error."""
         remainder = self.first
         arrays: Sequence[np.ndarray] = job.inputs  # type: ignore[assignment]
-        targets: Sequence[Sequence[int]] = self._all_places
+        targets: Sequence[Sequence[int]] = self._all_targets
         ran: list[HostTime | Node | Executable] = []
         job.notes["ran"] = self, ran  # of the last run alone
         while True:
@@ -200,7 +200,7 @@ class Chain:
             if current is not remainder:
                 remainder = current
                 remainder.settle_for(arrays)
-            cut, at = remainder.cut, remainder.places
+            cut, at = remainder.cut, remainder.slots
             if cut is None or at is None:
                 assert remainder.part is not None
                 result = _run_part(job, remainder.part, arrays)
@@ -212,12 +212,12 @@ class Chain:
             have = at.arrays(arrays)
             if remainder.part is not None:
                 result = _run_part(job, remainder.part, [have[i] for i in at.before])
-                for i, array in zip(at.kept, result, strict=True):
+                for i, array in zip(at.early, result, strict=True):
                     have[i] = array
                 ran.append(remainder.part)
             with np.errstate(all="ignore") if at.warns else contextlib.nullcontext():
                 _run_hosts(job, at, have, ran)
-            here, targets = remainder.placed(cut, targets)
+            here, targets = remainder.distribute(cut, targets)
             for value, i in here:
                 job.give_output(i, at.value(value, have))
             if not targets:
@@ -235,7 +235,7 @@ class Chain:
         rows: list[Row] = []
         for item in ran if owner is self else ():
             if isinstance(item, (HostTime, Node)):
-                node, spent = (item, 0) if isinstance(item, Node) else (item.node, item.ended - item.began)
+                node, spent = (item, 0) if isinstance(item, Node) else (item.node, item.end - item.begin)
                 status = "EXECUTED" if timed else "NOT_RUN"
                 kind = "bodies" if node.op.runs_body else "ref_numpy"
                 rows.append(Row(node.name, node.op.name, kind, status, spent, spent, node.origins))
@@ -244,7 +244,7 @@ class Chain:
         return rows
 
 
-def _run_hosts(job: Job, at: _Places, have: list[Any], ran: list[Any]) -> None:
+def _run_hosts(job: Job, at: _ValueSlots, have: list[Any], ran: list[Any]) -> None:
     """Run the nodes on the host, which read and write `have`."""
     executable, words = job.executable, job.words
     timed, evaluate = executable.profiling, executable.bodies.evaluate

@@ -77,12 +77,12 @@ class States:
 
     def reset(self, k: int) -> None:
         self.settle()
-        self._put(k, self._reset(k))
+        self._set_cell(k, self._reset(k))
 
     def _reset(self, k: int) -> Cell:
         return None if self._computed[k] else lowest(self.variables[k]), None
 
-    def _put(self, k: int, cell: Cell) -> None:
+    def _set_cell(self, k: int, cell: Cell) -> None:
         self.cells[k] = cell
         self.shown[k] = False
 
@@ -109,7 +109,7 @@ class States:
                 f"{shapes.text(variable.shape)}, the given tensor has {shapes.text(value.shape)}"
             )
         self.settle()
-        self._put(k, (owned(as_stored(value, variable)), None))
+        self._set_cell(k, (copy_row_major(as_stored(value, variable)), None))
 
     def shape(self, k: int) -> tuple[int, ...]:
         """The shape of the stored value; () after a reset."""
@@ -124,7 +124,7 @@ class States:
         assert value is not None
         part = beginning(value, [length if a == axis else d for a, d in enumerate(value.shape)])
         if memory is None or self.shown[k]:
-            self._put(k, (owned(part), None))
+            self._set_cell(k, (copy_row_major(part), None))
         else:
             self.cells[k] = part, memory
 
@@ -221,5 +221,5 @@ def beginning(memory: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return memory[tuple(slice(0, n) for n in shape)]
 
 
-def owned(array: np.ndarray) -> np.ndarray:
+def copy_row_major(array: np.ndarray) -> np.ndarray:
     return np.array(array, order="C")

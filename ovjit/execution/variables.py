@@ -17,11 +17,11 @@ from ovjit.execution.states import (
     as_stored,
     as_words,
     beginning,
+    copy_row_major,
     in_order,
     lowest,
     move_rows,
     moves_of,
-    owned,
     spacious,
     with_room,
 )
@@ -49,8 +49,8 @@ class StatefulProgram(StatesAhead):
         self.main = main
         self.variables = tuple(variables)
         #: The dtype and the shape in which each variable is stored.
-        self._kept = [(dtypes.numpy_dtype(v.kept.dtype), v.kept.shape) for v in self.variables]
-        self.given = graph_of
+        self._stored = [(dtypes.numpy_dtype(v.kept.dtype), v.kept.shape) for v in self.variables]
+        self.graph_of = graph_of
         self.public_inputs = len(main.inputs) - len(self.variables)
         self.public_outputs = len(main.outputs) - sum(v.assigned for v in self.variables)
         self.inputs: Sequence[Any] = main.inputs[: self.public_inputs]
@@ -75,7 +75,7 @@ class StatefulProgram(StatesAhead):
 
     @property
     def graph(self) -> Graph:
-        graph = self.given()
+        graph = self.graph_of()
         return Graph(graph.inputs, graph.nodes, graph.public_outputs)
 
     @property
@@ -139,7 +139,7 @@ class StatefulProgram(StatesAhead):
             value = stored
             if value is None:
                 value = self._initial(job, inner, k, begun)
-            if value.dtype != self._kept[k][0]:
+            if value.dtype != self._stored[k][0]:
                 value = as_stored(value, variable)
             if variable.order >= 0:
                 order = inner.inputs[variable.order]
@@ -195,7 +195,7 @@ class StatefulProgram(StatesAhead):
         if init is None:
             return lowest(self.variables[k])
         if isinstance(init, np.ndarray):
-            return owned(init)
+            return copy_row_major(init)
         part = begun.get(init.executable)
         if part is None:
             part = begun[init.executable] = self._begin(job, inner, init)
@@ -206,7 +206,7 @@ class StatefulProgram(StatesAhead):
                 f"{shapes.text(variable.shape)}, but its initial value is "
                 f"{value.dtype}{list(value.shape)}"
             )
-        return owned(value)
+        return copy_row_major(value)
 
     def _begin(self, job: Job, inner: Job, init: Init) -> Job:
         """Run the executable that computes initial values. Returns its job."""
@@ -288,7 +288,7 @@ class StatefulProgram(StatesAhead):
             inner.room = None
         for k, growing_axis in self.growing.items():
             if not current[k].flags.c_contiguous:
-                current[k] = owned(current[k])
+                current[k] = copy_row_major(current[k])
                 inner.set_input(growing_axis.input, current[k])
         return {}
 
@@ -311,7 +311,7 @@ class StatefulProgram(StatesAhead):
                     cells[k] = current[k], None
                 continue
             else:
-                stored_shape, new = self._kept[k][1], inner.outputs[i]
+                stored_shape, new = self._stored[k][1], inner.outputs[i]
                 if not fits(new.shape, stored_shape):
                     raise InferenceError(
                         f"the variable {variable.name!r} has the shape {shapes.text(stored_shape)}, but the "

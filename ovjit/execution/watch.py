@@ -68,7 +68,7 @@ class WatchedJob(Job):
             self.values[value] = array
         super()._run_segments(arena)
 
-    def _reached(self, done: int) -> None:
+    def _observe(self, done: int) -> None:
         assert self._table is not None
         plan = self._table.plan
         probes = plan.probes or []
@@ -96,7 +96,7 @@ class WatchedJob(Job):
         """The results of the nodes' references on the actual inputs. None for nodes with state."""
         result: dict[Value, np.ndarray] = {}
 
-        def known(value: Value) -> np.ndarray:
+        def find_value(value: Value) -> np.ndarray:
             for values in (result, self.values):
                 if value in values:
                     return values[value]
@@ -107,7 +107,7 @@ class WatchedJob(Job):
             return result[value]
 
         def run(node: Node) -> None:
-            outputs = evaluate_node(node, [known(v) for v in node.inputs])
+            outputs = evaluate_node(node, [find_value(v) for v in node.inputs])
             result.update(zip(node.outputs, outputs, strict=True))
 
         for node in nodes:

@@ -353,7 +353,13 @@ def plan_halo(planner: StepList, view: View, layout: Layout) -> None:
     size, step = view.buffer.size, view.strides[axis]
     first = view.ptr + -layout.halo[layout.order[-1]][0] * view.itemsize
     run, items = view.shape[axis] * step, product(extents) + 1
-    values: dict[str, Any] = {"whole": Ptr(view.buffer), "y": first, "size": size, "run": run, "items": items}
+    values: dict[str, Any] = {
+        "buffer": Ptr(view.buffer),
+        "y": first,
+        "size": size,
+        "run": run,
+        "items": items,
+    }
     values |= placed_values(extents, y=strides)
 
     def touches(each: int) -> Touches:
