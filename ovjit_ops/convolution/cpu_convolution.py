@@ -94,9 +94,9 @@ class TiledConvolution(Tiled):
         line = taps * self.channels
         lanes = self.target.lanes
         saved = lines * taps * form.words(self.channels) - form.words(lines * line)
-        few = saved * ceil_div(self.outs, lanes) > LINE_WORDS * lines
+        pays = saved * ceil_div(self.outs, lanes) > LINE_WORDS * lines
         narrow = line <= 2 * lanes and (self.attrs["dilations"] or (1, 1))[-1] == 1
-        return line if few and narrow else 0
+        return line if pays and narrow else 0
 
     @property
     def _format(self) -> Format | None:

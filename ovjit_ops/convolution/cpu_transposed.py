@@ -64,8 +64,8 @@ def tap_sets(kernel: int, stride: int, dilation: int) -> list[tuple[int, ...]]:
     by_phase: dict[int, list[int]] = {}
     for k in range(kernel):
         by_phase.setdefault(k * dilation % stride, []).append(k)
-    found = sorted(map(tuple, by_phase.values()))
-    return [(), *found] if len(found) < stride else found
+    tap_lists = sorted(map(tuple, by_phase.values()))
+    return [(), *tap_lists] if len(tap_lists) < stride else tap_lists
 
 
 def has_tiles(node: Node, target: Target) -> bool:
@@ -117,8 +117,8 @@ class TransposedConvolution(Tiled):
 
     def _cut(self, shape: Sequence[int], out: Sequence[int]) -> tuple[int, ...]:
         """The padding at the beginning of each dimension, for inputs of `shape` and outputs of `out`."""
-        wanted = list(out[2:]) if len(self.node.inputs) > 2 else None
-        return tuple(transposed_pads(shape[2:], self.kernel_size, wanted, self.attrs)[0])
+        requested = list(out[2:]) if len(self.node.inputs) > 2 else None
+        return tuple(transposed_pads(shape[2:], self.kernel_size, requested, self.attrs)[0])
 
     def window(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         ones = (1,) * len(self.kernel_size)
@@ -154,8 +154,8 @@ class TransposedConvolution(Tiled):
         for axis, taps in enumerate(chosen, 3):
             picked = picked.take(list(taps), axis)
         order = (0, *range(3, picked.ndim), 1, 2)
-        turned = picked.transpose(order)
-        return turned.reshape(self.groups, math.prod(turned.shape[1:-2]), self.channels, self.outs)
+        ordered = picked.transpose(order)
+        return ordered.reshape(self.groups, math.prod(ordered.shape[1:-2]), self.channels, self.outs)
 
     def _tap_sets(self) -> list[list[tuple[int, ...]]]:
         """The distinct sets of taps per dimension. They do not depend on padding and extents."""
@@ -203,9 +203,9 @@ class TransposedConvolution(Tiled):
             loops = [(len(p.taps), -p.back * m) for p, m in zip(row, moves, strict=True)]
             words = self.form.words(self.channels)
             if self._joined(chosen):
-                many, back = loops.pop()
-                origin += (many - 1) * back
-                words = self.form.words(many * (self.channels + halo[1][1]))
+                count, back = loops.pop()
+                origin += (count - 1) * back
+                words = self.form.words(count * (self.channels + halo[1][1]))
             if not all(chosen):
                 loops = [(0, 0)]
             loops = [loop for loop in loops if loop[0] != 1]

@@ -64,20 +64,20 @@ def find_taps(index, inside, spot, last, a, *, side, align, padding):
 
 
 @inline
-def find_place(spot, f, last, g, a, left, *, grid, side, align):
+def find_place(spot, f, last, g, a, valid, *, grid, side, align):
     """Along axis a, for a vector of points at g: the positions of taps, integers in f32, and their
     weights."""
     one = const[f32](1.0)
-    place = gather[f32](grid.at(g, k=a), grid.stride.ow, left)
+    position = gather[f32](grid.at(g, k=a), grid.stride.ow, valid)
     if align:
-        place = (place + one) * (last[a] * const[f32](0.5))
+        position = (position + one) * (last[a] * const[f32](0.5))
     else:
-        place = fma(place + one, last[a] + one, -one) * const[f32](0.5)
+        position = fma(position + one, last[a] + one, -one) * const[f32](0.5)
     if side == 1:
-        spot[a, 0] = rint(place)
+        spot[a, 0] = rint(position)
     else:
-        low = floor(place)
-        t = place - low
+        low = floor(position)
+        t = position - low
         for i in static_range(side):
             spot[a, i] = low + const[f32](i - side / 2 + 1)
     if side == 2:
@@ -98,14 +98,14 @@ def grid_sample(x: Tensor, grid: Tensor, y: Tensor, *, side, padding, align, adj
     row_step = cast[i32](spread[i64](x.stride.h // 4))
     column_step = cast[i32](spread[i64](x.stride.w // 4))
     c = x.size.c
-    for img, _, places, targets in items(grid, y):
+    for img, _, points, targets in items(grid, y):
         source = x.at(n=img)
         for j in range(0, y.size.ow, VL):
-            left = y.size.ow - j
-            g = grid.at(places, ow=j)
+            valid = y.size.ow - j
+            g = grid.at(points, ow=j)
             target = y.at(targets, ow=j)
             for a in static_range(2):
-                find_place(spot, f, last, g, a, left)
+                find_place(spot, f, last, g, a, valid)
                 find_taps(index, inside, spot, last, a)
             for n in static_range(side**2):
                 at = index[1, n // side] * row_step + index[0, n % side] * column_step
@@ -123,8 +123,8 @@ def grid_sample(x: Tensor, grid: Tensor, y: Tensor, *, side, padding, align, adj
                     else:
                         v = take[f32](x.at(source, c=k), at)
                     acc[0] = added(v, load[f32](scratch + (side**2 + n) * VL * 4), acc[0], n, side)
-                spaced(y.at(target, c=k), y.stride.ow, acc[0], left, f32)
-            for e in range(min(VL, left)) if adjacent else ():
+                spaced(y.at(target, c=k), y.stride.ow, acc[0], valid, f32)
+            for e in range(min(VL, valid)) if adjacent else ():
                 for n in static_range(side**2):
                     offset = ld[i32](scratch + (n * VL + e) * 4) + 0
                     count[n] = c

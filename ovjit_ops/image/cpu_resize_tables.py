@@ -298,11 +298,11 @@ class Tables:
     def _constant_table(
         self, start: np.ndarray, weight: np.ndarray, taps: int, fits_vector: bool
     ) -> AxisTable:
-        whole = np.zeros(HEAD + start.size, np.int32)
-        whole[:2] = 0 if self.nearest else taps, fits_vector
-        whole[HEAD:] = start.reshape(-1)
+        table = np.zeros(HEAD + start.size, np.int32)
+        table[:2] = 0 if self.nearest else taps, fits_vector
+        table[HEAD:] = start.reshape(-1)
         data = self.planner.data
-        return AxisTable(data.view(whole, "i32"), data.view(weight.astype(np.float32), "f32"), taps)
+        return AxisTable(data.view(table, "i32"), data.view(weight.astype(np.float32), "f32"), taps)
 
     def _table_step(self, one: Resized) -> AxisTable:
         planner, attrs, outputs, extent = self.planner, self.attrs, one.outputs, one.extent
