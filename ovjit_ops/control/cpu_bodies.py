@@ -35,10 +35,10 @@ class LoweredControl(Lowering):
     def pack(self, constants: Any) -> None:
         """Places nothing: the bodies' programs have their own constants."""
 
-    def given(self, planner: Planner) -> list[TensorType]:
+    def input_types(self, planner: Planner) -> list[TensorType]:
         """The types of the inputs for this plan."""
-        known = ((v.dtype, planner.types[v]) for v in self.node.inputs)
-        return [TensorType(dtype, type.shape, type.value) for dtype, type in known]
+        pairs = ((v.dtype, planner.types[v]) for v in self.node.inputs)
+        return [TensorType(dtype, type.shape, type.value) for dtype, type in pairs]
 
 
 def plan_body(program: Any, shapes: Sequence[Any], strides: Strides = NO_STRIDES) -> Plan:
@@ -51,7 +51,7 @@ def plan_body(program: Any, shapes: Sequence[Any], strides: Strides = NO_STRIDES
 
 
 def _numbers(strides: Mapping[int, Sequence[int]]) -> dict[int, tuple[int, ...]]:
-    return {i: tuple(map(int, given)) for i, given in strides.items()}
+    return {i: tuple(map(int, steps)) for i, steps in strides.items()}
 
 
 def strides_of(view: View) -> list[int] | None:

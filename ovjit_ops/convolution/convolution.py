@@ -157,7 +157,7 @@ _WINDOWS = operation("Convolution GroupConvolution")(...)
 
 
 @rule(_WINDOWS)
-def _undilated(b: Builder, node: Node) -> Sequence[Value] | None:
+def _remove_dilation(b: Builder, node: Node) -> Sequence[Value] | None:
     """Convolution -> the same with dilation 1 along axes with one tap. An unused dilation may exceed 64
     bits."""
     dilations, filters = node.attrs["dilations"], node.inputs[1].shape
@@ -260,7 +260,7 @@ _TRANSPOSED_CASES = [
 
 @op(
     "Convolution", opset=1, types=NUMBERS, epilogue=True, native=float_types, multiplied=2,
-    rules=[_undilated, of_taps_that_meet_data], rules_for=["Convolution", "GroupConvolution"],
+    rules=[_remove_dilation, of_taps_that_meet_data], rules_for=["Convolution", "GroupConvolution"],
     images=images_of(0), words={"auto_pad": windows.AUTO_PADS},
 )  # fmt: skip
 class Convolution:
@@ -615,14 +615,14 @@ def _as_columns(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Va
         full.append(size)
         before.append(0 - begin)
     taps, positions, total_outs = math.prod(kernel), math.prod(extents), group * outs
-    weights = w("Transpose", _shaped(w, filters, group, channels, outs * taps), (0, 2, 1))
-    right = _shaped(w, x, count, group, channels, positions)
+    weights = w("Transpose", _reshape(w, filters, group, channels, outs * taps), (0, 2, 1))
+    right = _reshape(w, x, count, group, channels, positions)
     columns = w("MatMul", weights, right, transpose_a=False, transpose_b=False)
     out = _summed_columns(w, columns, count, total_outs, extents, full, kernel, window)
-    return [w("Pad", _shaped(w, out, count, total_outs, *full), before, after, zero, pad_mode="constant")]
+    return [w("Pad", _reshape(w, out, count, total_outs, *full), before, after, zero, pad_mode="constant")]
 
 
-def _shaped(w: Writer, value: Value, *dims: Any) -> Value:
+def _reshape(w: Writer, value: Value, *dims: Any) -> Value:
     return w("Reshape", value, dims, special_zero=False)
 
 
@@ -645,14 +645,14 @@ def _summed_columns(
         )  # fmt: skip
 
     if rank < 3:
-        return add_windows(_shaped(w, columns, count, outs * taps, math.prod(extents)), 0, rank)
+        return add_windows(_reshape(w, columns, count, outs * taps, math.prod(extents)), 0, rank)
     depth, plane = extents[0], full[1] * full[2]
-    parts = _shaped(w, columns, count, outs * taps, depth, extents[1] * extents[2])
+    parts = _reshape(w, columns, count, outs * taps, depth, extents[1] * extents[2])
     parts = w("Transpose", parts, (0, 2, 1, 3))
-    parts = add_windows(_shaped(w, parts, count * depth, outs * taps, extents[1] * extents[2]), 1, 3)
-    parts = w("Transpose", _shaped(w, parts, count, depth, outs, kernel[0], plane), (0, 2, 4, 3, 1))
-    parts = add_windows(_shaped(w, parts, count, outs * plane * kernel[0], depth), 0, 1)
-    return w("Transpose", _shaped(w, parts, count, outs, plane, full[0]), (0, 1, 3, 2))
+    parts = add_windows(_reshape(w, parts, count * depth, outs * taps, extents[1] * extents[2]), 1, 3)
+    parts = w("Transpose", _reshape(w, parts, count, depth, outs, kernel[0], plane), (0, 2, 4, 3, 1))
+    parts = add_windows(_reshape(w, parts, count, outs * plane * kernel[0], depth), 0, 1)
+    return w("Transpose", _reshape(w, parts, count, outs, plane, full[0]), (0, 1, 3, 2))
 
 
 @op(

@@ -80,7 +80,7 @@ def lanes_at(address, valid, masked, T):
 
 
 @inline
-def added(v, weight, total, acc):
+def add_product(v, weight, total, acc):
     return fma(v, weight, total) if acc == "f32" else dot_bytes(total, v, weight)
 
 
@@ -146,7 +146,7 @@ def add_columns(
                     for m, t in readers:
                         if part and m == 0:
                             tap[a, t, i] = load[acc](row + t * (VL * 4))
-                        total[m] = added(u, tap[a, t, i], total[m], acc)
+                        total[m] = add_product(u, tap[a, t, i], total[m], acc)
 
 
 @inline

@@ -94,7 +94,7 @@ class TransposedConvolution(Tiled):
         self.attrs = anchor.attrs
         if math.prod(self.window()[0]) > MOST_PHASES:
             raise NotNative
-        if any(map(self._joined, itertools.product(*self._tap_sets()))):
+        if any(map(self._has_joined_taps, itertools.product(*self._tap_sets()))):
             stride, dilation = (row[-1] for row in self.window())
             if self.groups > 1 or dilation // math.gcd(stride, dilation) > 1:
                 raise NotNative
@@ -141,7 +141,7 @@ class TransposedConvolution(Tiled):
         return halo
 
     @staticmethod
-    def _joined(chosen: Sequence[tuple[int, ...]]) -> bool:
+    def _has_joined_taps(chosen: Sequence[tuple[int, ...]]) -> bool:
         """Whether a phase has several taps in each of three dimensions. The tile loops over two of them. The
         taps of the last one are read as one run of adjacent elements, in memory order."""
         return len(chosen) == 3 and all(len(taps) > 1 for taps in chosen)
@@ -149,7 +149,7 @@ class TransposedConvolution(Tiled):
     def _taps(self, chosen: Sequence[tuple[int, ...]]) -> np.ndarray:
         """The filters of a phase as [G, taps, C, O]."""
         picked = self.filters
-        if self._joined(chosen):
+        if self._has_joined_taps(chosen):
             chosen = (*chosen[:2], chosen[2][::-1])
         for axis, taps in enumerate(chosen, 3):
             picked = picked.take(list(taps), axis)
@@ -202,7 +202,7 @@ class TransposedConvolution(Tiled):
             sizes = tuple(phase.size for phase in row)
             loops = [(len(p.taps), -p.back * m) for p, m in zip(row, moves, strict=True)]
             words = self.form.words(self.channels)
-            if self._joined(chosen):
+            if self._has_joined_taps(chosen):
                 count, back = loops.pop()
                 origin += (count - 1) * back
                 words = self.form.words(count * (self.channels + halo[1][1]))
@@ -249,7 +249,7 @@ class DepthwiseTransposed(ByChannels, TransposedConvolution):
         return self.kernels[0]
 
     @staticmethod
-    def _joined(chosen: Sequence[tuple[int, ...]]) -> bool:
+    def _has_joined_taps(chosen: Sequence[tuple[int, ...]]) -> bool:
         return False
 
     def pack(self, constants: Constants) -> None:

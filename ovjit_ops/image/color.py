@@ -90,7 +90,7 @@ def _convert(planes: Sequence[np.ndarray], interleaved: bool, blue_first: bool) 
     return narrowed(np.clip(out, 0, 255), dtype)
 
 
-def _held(w: Writer, colour: Value, dtype: str) -> Value:
+def _clamp(w: Writer, colour: Value, dtype: str) -> Value:
     """A colour, clamped to 0 ... 255, as `dtype`."""
     colour = w("Clamp", colour, min=0.0, max=255.0)
     if dtype == "u8":
@@ -137,7 +137,7 @@ def _expand(interleaved: bool, blue_first: bool):
             for plane, factor in ((u, bu), (v, cv)):
                 if factor:
                     colour = w("Add", colour, w("Multiply", plane, factor))
-            colours.append(_held(w, colour, first.dtype))
+            colours.append(_clamp(w, colour, first.dtype))
         return [w("Concat", *colours, axis=3)]
 
     return expand
@@ -183,7 +183,7 @@ def _forward(blue_first: bool) -> np.ndarray:
     return np.ascontiguousarray(weights[::-1]) if blue_first else weights
 
 
-def _averaged(w: Writer, picture: Value, extents: Sequence[Any]) -> Value:
+def _average(w: Writer, picture: Value, extents: Sequence[Any]) -> Value:
     """[N, H, W, C] -> [N, H/2, W/2, C]: means of 2 x 2 pixels. Sums of slices take half the time of
     AvgPool."""
     four = [w("Slice", picture, at, extents, (2, 2), (1, 2)) for at in np.ndindex(2, 2)]
@@ -226,8 +226,8 @@ def _to_nv12(name: str, blue_first: bool) -> None:
             yuv = w("MatMul", floats, _forward(blue_first).astype(kind))
             yuv = w("Add", yuv, np.array(OFFSETS, kind))
             first = w.part(yuv, 0, 1, 3)
-            small = _averaged(w, w.part(yuv, 1, 3, 3), (height, width))
-            planes = [_held(w, plane, picture.dtype) for plane in (first, small)]
+            small = _average(w, w.part(yuv, 1, 3, 3), (height, width))
+            planes = [_clamp(w, plane, picture.dtype) for plane in (first, small)]
             if not node.attrs["single_plane"]:
                 return planes
             lines = w("Reshape", planes[1], (n, height // 2, width, 1), special_zero=False)

@@ -49,7 +49,7 @@ def keys(s, outer):
 
 
 @inline
-def added(v, weight, acc, n, side):
+def add_tap(v, weight, acc, n, side):
     """acc + v * weight; without acc for the first tap, and without a weight for a single tap."""
     return v if side == 1 else v * weight if n == 0 else fma(v, weight, acc)
 
@@ -122,7 +122,7 @@ def grid_sample(x: Tensor, grid: Tensor, y: Tensor, *, side, padding, align, adj
                         v = select(at < const[i32](0), const[f32](0.0), v)
                     else:
                         v = take[f32](x.at(source, c=k), at)
-                    acc[0] = added(v, load[f32](scratch + (side**2 + n) * VL * 4), acc[0], n, side)
+                    acc[0] = add_tap(v, load[f32](scratch + (side**2 + n) * VL * 4), acc[0], n, side)
                 spaced(y.at(target, c=k), y.stride.ow, acc[0], valid, f32)
             for e in range(min(VL, valid)) if adjacent else ():
                 for n in static_range(side**2):
@@ -137,7 +137,7 @@ def grid_sample(x: Tensor, grid: Tensor, y: Tensor, *, side, padding, align, adj
                 for k in range(0, c, VL):
                     for n in static_range(side**2):
                         v = loadm[f32](p[n] + k * 4, max(count[n] - k, 0) if padding == "zeros" else c - k)
-                        acc[0] = added(v, f[n], acc[0], n, side)
+                        acc[0] = add_tap(v, f[n], acc[0], n, side)
                     storem[f32](y.at(target, ow=e) + k * 4, acc[0], c - k)
 
 
@@ -154,7 +154,7 @@ class GridSample(Lowering):
         self.kernels = tuple(grid_sample(**ways, adjacent=last) for last in (False, True))
 
     @property
-    def turned(self) -> bool:
+    def by_channels(self) -> bool:
         """Whether there are provably enough channels for vectors along them."""
         channels = self.data.shape[1]
         return isinstance(channels, int) and self.adjacent(channels)
@@ -165,12 +165,12 @@ class GridSample(Lowering):
         return channels >= self.target.lanes // 2
 
     def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:
-        return [(self.data, channels_last(4))] if self.turned else []
+        return [(self.data, channels_last(4))] if self.by_channels else []
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         """The layout of the data."""
         layout = layouts.get(self.data)
-        return channels_last(4) if self.turned else None if layout is None else Layout(layout.order)
+        return channels_last(4) if self.by_channels else None if layout is None else Layout(layout.order)
 
     def plan(self, planner: Planner) -> None:
         x, grid = planner.view(self.data), planner.view(self.grid)

@@ -29,7 +29,7 @@ from ovjit.planning.plan import NotNative, Planner
 from ovjit.planning.views import Layout, View, product
 from ovjit.records import NamedTuple
 from ovjit_ops.image.cpu_resize_tables import HEAD, Tables, filter_table, nearest_table, spread_table
-from ovjit_ops.image.resampling import Resized, given, repeats, resized
+from ovjit_ops.image.resampling import Resized, find_resizes, repeats, sizes_or_scales
 
 #: Horizontal passes: none; lanes are outputs; lanes are channels of an output.
 VERTICAL, LANES, CHANNELS = range(3)
@@ -39,13 +39,13 @@ FLOATS = ("f32", "f16", "bf16")
 
 
 @inline
-def taken(p, T, valid):
+def load_f32(p, T, valid):
     """Load elements as f32."""
     return loadm[T](p, valid) if T in FLOATS else cast[f32](loadm[T](p, valid))
 
 
 @inline
-def put(q, v, valid, T):
+def store_rounded(q, v, valid, T):
     if T in FLOATS:
         storem[T](q, v, valid)
     else:
@@ -53,12 +53,12 @@ def put(q, v, valid, T):
 
 
 @inline
-def picked(p, indices, way):
+def pick_lanes(p, indices, way):
     return permute[f32](load[f32](p), indices) if way == PERMUTED else take[f32](p, indices)
 
 
 @inline
-def counted(v, w):
+def drop_unweighted(v, w):
     """Elements that have a weight, and 0 for those of weight 0, whose NaN or infinity does not count."""
     return select(w == const[f32](0.0), const[f32](0.0), v)
 
@@ -74,14 +74,14 @@ def weigh_pixels(q, p, w, taps, c, T):
     second = p + c * 4
     remaining = c
     while remaining > 0:
-        v = counted(load[f32](first), w0) * w0
+        v = drop_unweighted(load[f32](first), w0) * w0
         if taps == 2:
-            v = fma(counted(load[f32](second), w1), w1, v)
+            v = fma(drop_unweighted(load[f32](second), w1), w1, v)
         else:
             for t in range(1, taps):
                 wt = splat[f32](w + t * 4)
-                v = fma(counted(load[f32](first + t * c * 4), wt), wt, v)
-        put(to, v, remaining, T)
+                v = fma(drop_unweighted(load[f32](first + t * c * 4), wt), wt, v)
+        store_rounded(to, v, remaining, T)
         first += VL * 4
         second += VL * 4
         to += VL * SIZE[T]
@@ -153,17 +153,17 @@ def resize(x: Tensor, y: Tensor, vs: Tensor, vw: Tensor, hs: Tensor, hw: Tensor,
             for i in range(0, x.size.i, VL):
                 valid = x.size.i - i
                 a = x.at(p, in_run=r) + i * SIZE[T]
-                v = taken(a, T, valid)
+                v = load_f32(a, T, valid)
                 if both:
-                    v = fma(taken(a + x.stride.in_row, T, valid), w1, v * w0)
+                    v = fma(load_f32(a + x.stride.in_row, T, valid), w1, v * w0)
                 else:  # of one tap, too: a row that nothing counts for is 0
-                    v = counted(v, w0) * w0
+                    v = drop_unweighted(v, w0) * w0
                     for t in range(1, tv):
                         a += x.stride.in_row
                         wt = splat[f32](weights + t * 4)
-                        v = fma(counted(taken(a, T, valid), wt), wt, v)
+                        v = fma(drop_unweighted(load_f32(a, T, valid), wt), wt, v)
                 if across.way == VERTICAL:
-                    put(y.at(q, run=r) + i * SIZE[T], v, valid, T)
+                    store_rounded(y.at(q, run=r) + i * SIZE[T], v, valid, T)
                 else:
                     store[f32](scratch + (r * x.size.i + i) * 4, v)
         for along in (PERMUTED, GATHERED):
@@ -175,13 +175,13 @@ def resize(x: Tensor, y: Tensor, vs: Tensor, vw: Tensor, hs: Tensor, hw: Tensor,
                     indices = load[i32]((rel if along == PERMUTED else hs + HEAD * 4) + k * 4)
                     w = hw + k * 4
                     wt = load[f32](w)
-                    v = counted(picked(s, indices, along), wt) * wt
+                    v = drop_unweighted(pick_lanes(s, indices, along), wt) * wt
                     for _t in range(1, th):
                         s += across.step * 4
                         w += across.columns * 4
                         wt = load[f32](w)
-                        v = fma(counted(picked(s, indices, along), wt), wt, v)
-                    put(q + k * SIZE[T], v, n - k, T)
+                        v = fma(drop_unweighted(pick_lanes(s, indices, along), wt), wt, v)
+                    store_rounded(q + k * SIZE[T], v, n - k, T)
         if across.way == CHANNELS:
             for o in range(y.size.run):
                 s = scratch + (ld[i32](hs + (HEAD + o) * 4) + 0) * across.c * 4
@@ -217,7 +217,7 @@ def _joins(lines: View) -> bool:
     return lines.strides[-2] == n * lines.itemsize or runs == 1
 
 
-def _joined(lines: View) -> View:
+def _merge_runs(lines: View) -> View:
     """The view with all runs merged into one; requires `_joins`."""
     *shape, runs, n = lines.shape
     steps = (*lines.strides[:-2], 0, lines.itemsize)
@@ -255,17 +255,17 @@ def plan_resize(
     contiguous = _joins(source)
     if horizontal is None:
         if contiguous and _joins(target):
-            source, target = _joined(source), _joined(target)
+            source, target = _merge_runs(source), _merge_runs(target)
     else:
         axis, one = horizontal
         c = 1 if run is None else x.shape[inner]
         if c < lanes and contiguous and _joins(target):
-            source, target = _joined(source), _joined(target)
+            source, target = _merge_runs(source), _merge_runs(target)
             along, within, n = tables.across(axis, one, c, x.itemsize)
             across = Across(LANES, c, n, 0)
         else:
             if contiguous and not tables.nearest:
-                source = _joined(source)
+                source = _merge_runs(source)
             along = tables.of(axis, one)
             within, across = along.starts, Across(CHANNELS, 1, 0, c)
     elements = source.shape[-2] * source.shape[-1]
@@ -285,13 +285,13 @@ def plan_resample(
     x: View,
     y: View,
     inner: int,
-    resized: Mapping[int, Resized],
+    resizes: Mapping[int, Resized],
     tables: Tables,
     one_by_one: bool = False,
 ) -> None:
     """Add the steps that resample any axes of `x` into `y`, two at a time; or the last axis first, each
     rounded to elements of the type (`one_by_one`)."""
-    pending = [Axis(a, one) for a, one in resized.items()]
+    pending = [Axis(a, one) for a, one in resizes.items()]
     if one_by_one:
         pending.sort(key=lambda a: -a.axis)
     elif len(pending) > 2:  # the axis that shrinks most comes first
@@ -356,11 +356,11 @@ class Resize(AsInput):
         dimensions = None if axes is None else planner.types[axes].value
         if values is None or (axes is not None and dimensions is None):
             return None
-        return (*given(attrs, values, values), dimensions, attrs)
+        return (*sizes_or_scales(attrs, values, values), dimensions, attrs)
 
-    def _resized(self, x: View, goal: tuple[Any, Any, Any, dict[str, Any]]) -> Mapping[int, Resized]:
+    def _find_resizes(self, x: View, goal: tuple[Any, Any, Any, dict[str, Any]]) -> Mapping[int, Resized]:
         try:
-            return resized(x.shape, *goal)
+            return find_resizes(x.shape, *goal)
         except InferenceError as error:
             raise ModelError(str(error)) from error
 
@@ -369,9 +369,9 @@ class Resize(AsInput):
         goal = self._goal(planner)
         times = repeats(x.shape, *goal) if goal is not None and planner.open else None
         if times and adjacent_axis(x) not in times:
-            planner.repeat(self.out, self.data, times, lambda: self._repeated(planner, times))
+            planner.repeat(self.out, self.data, times, lambda: self._repeat(planner, times))
             return
-        resizes = None if goal is None else self._resized(x, goal)
+        resizes = None if goal is None else self._find_resizes(x, goal)
         mode = self.node.attrs["mode"]
         one_by_one = mode.endswith("pillow") and self.data.dtype != "f32"
         if resizes is None or (len(resizes) > 2 and not (self.nearest or one_by_one) and x.itemsize != 4):
@@ -387,7 +387,7 @@ class Resize(AsInput):
         tables = Tables(planner, self.node.attrs, self.open_axes)
         plan_resample(planner, self.kernel, x, y, inner, resizes, tables, one_by_one)
 
-    def _repeated(self, planner: Planner, times: Mapping[int, int]) -> View:
+    def _repeat(self, planner: Planner, times: Mapping[int, int]) -> View:
         """Repeat each element `times[axis]` times: a copy of a view with strides of 0. The result is larger
         than the input, so it is made as late as possible."""
         x = planner.view(self.data)

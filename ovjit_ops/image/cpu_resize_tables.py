@@ -312,9 +312,9 @@ class Tables:
         if pillow:
             taps = taps * sym_max(extent, outputs) // outputs + 2
         elif attrs["mode"] == "linear" and one.antialias:
-            taps = 2 * extent // outputs + 3 if one.given is None else math.ceil(2 / one.given) + 2
+            taps = 2 * extent // outputs + 3 if one.requested is None else math.ceil(2 / one.requested) + 2
         numbers = np.zeros(16 + self.lanes, np.float32)
-        numbers[0] = one.given or 0
+        numbers[0] = one.requested or 0
         numbers[2:4] = np.array([-0.5 if pillow else attrs["cube_coeff"]]).view(np.float32)
         numbers[16:] = np.arange(self.lanes)
         tensors = {"starts": planner.allocate((HEAD + outputs,), 4)}

@@ -26,7 +26,7 @@ PADDINGS = ("zeros", "border", "reflection")
 _A = -0.75
 
 
-def place(v: np.ndarray, extent: int, align: bool) -> np.ndarray:
+def unnormalize(v: np.ndarray, extent: int, align: bool) -> np.ndarray:
     """The index of coordinates -1 ... 1 in `extent` elements, as a float."""
     if align:
         return (v + 1) * v.dtype.type((extent - 1) / 2)
@@ -59,7 +59,7 @@ def _grid_sample(data: np.ndarray, grid: np.ndarray, **attrs: Any) -> np.ndarray
         return np.zeros(out_shape, data.dtype)
     floats = data if mode == "nearest" else real(data)
     grid = grid.astype(np.float64) if data.dtype == np.float64 else widened(grid)
-    x, y = place(grid[..., 0], width, align), place(grid[..., 1], height, align)
+    x, y = unnormalize(grid[..., 0], width, align), unnormalize(grid[..., 1], height, align)
     if mode == "nearest":
         rows: list[tuple[np.ndarray, Any]] = [(np.rint(y), None)]
         columns: list[tuple[np.ndarray, Any]] = [(np.rint(x), None)]

@@ -26,7 +26,7 @@ from ovjit_ops.common.images import resized_images
 from ovjit_ops.common.values import length, narrowed, partial_sizes, real, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.image import resampling
-from ovjit_ops.image.resampling import axis_table, given, resized, scaled
+from ovjit_ops.image.resampling import axis_table, find_resizes, scale_extent, sizes_or_scales
 
 
 def padding(pads: Sequence[int], rank: int, name: str) -> tuple[int, ...]:
@@ -82,7 +82,7 @@ def _infer(
             check(target_sizes[i] >= 0, f"sizes {target_sizes.tolist()} should not be negative")
             shape[axis] = sym_int(target_sizes[i])
         elif factors is not None:
-            shape[axis] = scaled(shape[axis], factors[i])
+            shape[axis] = scale_extent(shape[axis], factors[i])
         else:
             shape[axis] = ANY if open_sizes is None else open_sizes[i]
     return TensorType(data.dtype, shape)
@@ -99,7 +99,7 @@ def interpolate(
     begin, end = (padding(attrs[n], data.ndim, n) for n in ("pads_begin", "pads_end"))
     if any(begin) or any(end):
         data = np.pad(data, list(zip(begin, end, strict=True)))
-    changed = resized(data.shape, sizes, scales, axes, attrs)
+    changed = find_resizes(data.shape, sizes, scales, axes, attrs)
     tables = {axis: axis_table(one, attrs) for axis, one in changed.items()}
     if attrs["mode"] == "nearest" or not tables:
         for axis, table in tables.items():
@@ -292,7 +292,7 @@ class Interpolate4:
         antialias: Bool = False,
         cube_coeff: Float = -0.75,
     ):
-        by_sizes, by_scales = given(locals(), sizes, scales)
+        by_sizes, by_scales = sizes_or_scales(locals(), sizes, scales)
         return _infer(data, by_sizes, by_scales, axes, (pads_begin, pads_end))
 
     def shown(attrs, inputs):
@@ -300,7 +300,7 @@ class Interpolate4:
         return {} if rank is None else {n: padding(attrs[n], rank, n) for n in ("pads_begin", "pads_end")}
 
     def ref(data, sizes, scales, axes=None, **attrs):
-        by_sizes, by_scales = given(attrs, sizes, scales)
+        by_sizes, by_scales = sizes_or_scales(attrs, sizes, scales)
         return interpolate(data, by_sizes, by_scales, axes, attrs)
 
     def expand(w, node, inputs):
@@ -325,9 +325,9 @@ class Interpolate11:
     words = {**Interpolate4.words, "mode": resampling.MODES}
 
     def infer(data, scales_or_sizes, axes=None, **attrs):
-        by_sizes, by_scales = given(attrs, scales_or_sizes, scales_or_sizes)
+        by_sizes, by_scales = sizes_or_scales(attrs, scales_or_sizes, scales_or_sizes)
         return _infer(data, by_sizes, by_scales, axes, (attrs["pads_begin"], attrs["pads_end"]))
 
     def ref(data, scales_or_sizes, axes=None, **attrs):
-        by_sizes, by_scales = given(attrs, scales_or_sizes, scales_or_sizes)
+        by_sizes, by_scales = sizes_or_scales(attrs, scales_or_sizes, scales_or_sizes)
         return interpolate(data, by_sizes, by_scales, axes, attrs)

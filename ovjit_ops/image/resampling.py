@@ -33,17 +33,17 @@ class Resized(NamedTuple):
 
     outputs: int
     extent: int
-    given: float | None  # the requested scale; None: resized to a size
+    requested: float | None  # the requested scale; None: resized to a size
     antialias: bool
 
     @property
     def scale(self) -> np.float32:
         """outputs / extent, or the requested scale, in f32."""
-        return _F32(self.outputs) / _F32(self.extent) if self.given is None else _F32(self.given)
+        return _F32(self.outputs) / _F32(self.extent) if self.requested is None else _F32(self.requested)
 
     @property
     def downscales(self) -> bool:
-        return self.outputs < self.extent if self.given is None else self.given < 1
+        return self.outputs < self.extent if self.requested is None else self.requested < 1
 
 
 class Table(NamedTuple):
@@ -196,7 +196,7 @@ def resample(x: np.ndarray, axis: int, table: Table) -> np.ndarray:
 _EPSILON = np.float32(1e-6)
 
 
-def given(attrs: dict[str, Any], sizes: Any, scales: Any) -> tuple[Any, Any]:
+def sizes_or_scales(attrs: dict[str, Any], sizes: Any, scales: Any) -> tuple[Any, Any]:
     """(sizes, None) or (None, scales), as `shape_calculation_mode` selects."""
     return (sizes, None) if attrs["shape_calculation_mode"] == "sizes" else (None, scales)
 
@@ -245,7 +245,7 @@ def repeats(
     return result
 
 
-def scaled(extent: Dim, scale: float) -> Dim:
+def scale_extent(extent: Dim, scale: float) -> Dim:
     """The size of a dimension times `scale`, rounded down."""
     if is_traced_number(extent) and 0 < extent < EXACT:  # type: ignore[operator]
         if float(scale).is_integer():
@@ -263,8 +263,8 @@ def scaled(extent: Dim, scale: float) -> Dim:
 
 @functools.lru_cache(64)
 def _as_fraction(scale: float) -> tuple[int, int] | None:
-    """(factor, divisor) of the integer formula for `scaled` of dimensions below EXACT. None if it does not
-    equal the f32 result for all of them."""
+    """(factor, divisor) of the integer formula for `scale_extent` of dimensions below EXACT. None if it does
+    not equal the f32 result for all of them."""
     factor = np.float32(scale) + _EPSILON
     over, under = float(factor).as_integer_ratio()
     if max(over * EXACT, under) >= LARGEST:
@@ -278,7 +278,7 @@ def _as_fraction(scale: float) -> tuple[int, int] | None:
 LARGE = 2**30
 
 
-def resized(
+def find_resizes(
     extents: Sequence[int],
     sizes: np.ndarray | None,
     scales: np.ndarray | None,
@@ -300,7 +300,7 @@ def resized(
         if scales is not None:
             if not 0 < value < np.inf:
                 raise InferenceError(f"scales {values.tolist()} should be positive")
-            resizes[axis] = Resized(sym_int(scaled(extent, float(value))), extent, float(value), False)
+            resizes[axis] = Resized(sym_int(scale_extent(extent, float(value))), extent, float(value), False)
         else:
             if value < 0:
                 raise InferenceError(f"sizes {values.tolist()} should not be negative")

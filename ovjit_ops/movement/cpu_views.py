@@ -46,8 +46,8 @@ class Transposed(Lowering):
     def plan(self, planner: Planner) -> None:
         node = self.group.last
         view = planner.view(node.inputs[0])
-        known = planner.types[node.inputs[1]].value if len(node.inputs) > 1 and view.shape else None
-        order = [] if known is None else known.reshape(-1).tolist()
+        permutation = planner.types[node.inputs[1]].value if len(node.inputs) > 1 and view.shape else None
+        order = [] if permutation is None else permutation.reshape(-1).tolist()
         planner.alias_or_copy(node.output, view.permute(order or range(len(view.shape))[::-1]))
 
 
@@ -115,24 +115,24 @@ class Concatenated(Lowering):
                 layouts[value] = Layout(mine.order, halo, mine.gap)
 
     def place_outputs(self, planner: Planner) -> None:
-        whole = planner.reserve(self.node.output)
+        result = planner.reserve(self.node.output)
         start = 0
         for value in self.node.inputs:
             size = planner.shape(value)[self.axis]
             if self.node.inputs.count(value) == 1 and not planner.is_fixed(value):
-                planner.place_output(value, whole.slice(self.axis, start, size))
+                planner.place_output(value, result.slice(self.axis, start, size))
             start += size
 
     def plan(self, planner: Planner) -> None:
-        start, whole = 0, planner.reserve(self.node.output)
-        planner.clear_halo(whole.buffer)
+        start, result = 0, planner.reserve(self.node.output)
+        planner.clear_halo(result.buffer)
         for value in self.node.inputs:
             view = planner.view(value)
-            part = whole.slice(self.axis, start, view.shape[self.axis])
+            part = result.slice(self.axis, start, view.shape[self.axis])
             if view.buffer is not part.buffer or (view.offset, view.strides) != (part.offset, part.strides):
                 planner.copy_step(view, part)
             start += view.shape[self.axis]
-        planner.views[self.node.output] = whole
+        planner.views[self.node.output] = result
 
 
 lower_split = partial(Sliced, parts=split_parts)
