@@ -22,8 +22,8 @@ def clear_gaps(buffer: Ptr, y: Ptr, size, run, of):
         stop = buffer + size
         if item < of.items - 1:
             stop = placed(item, y)
-        left = stop - first
-        for i in range(0, left // (4 * VL) * (4 * VL), 4 * VL):
+        length = stop - first
+        for i in range(0, length // (4 * VL) * (4 * VL), 4 * VL):
             store[i32](first + i, const[i32](0))
-        for i in range(left // (4 * VL) * (4 * VL), left, VL):
-            storem[u8](first + i, const[u8](0), left - i)
+        for i in range(length // (4 * VL) * (4 * VL), length, VL):
+            storem[u8](first + i, const[u8](0), length - i)

@@ -16,7 +16,7 @@ from ovjit import debug
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.forks import ForkLock
 from ovjit.graph import dtypes
-from ovjit.graph.bodies import CONCAT, LAST, MERGED, SLICED, axis_of, retyped, stopping
+from ovjit.graph.bodies import CONCAT, LAST, MERGED, SLICED, axis_of, retype, stopping
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.interp import evaluate_node
 from ovjit.graph.op import REFUSED, TensorType
@@ -59,7 +59,7 @@ class Bodies:
         result = self._by_shapes.get(key)
         if result is None:
             types = _types(body.inputs, arrays)
-            result = self._find((body, tuple(t.shape for t in types)), lambda: retyped(body, types))
+            result = self._find((body, tuple(t.shape for t in types)), lambda: retype(body, types))
             self._note(key, result)
         return result
 

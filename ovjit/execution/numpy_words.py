@@ -20,7 +20,7 @@ import numpy as np
 from ovjit.codegen import meanings, words
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.meanings import F32, OutOfBounds
-from ovjit.codegen.source import parsed
+from ovjit.codegen.source import parse_source
 
 
 class Memory:
@@ -138,7 +138,7 @@ class _Operators(ast.NodeTransformer):
 
 @functools.lru_cache(256)
 def _code(source: str) -> Any:
-    tree = ast.fix_missing_locations(_Operators().visit(parsed(source)))
+    tree = ast.fix_missing_locations(_Operators().visit(parse_source(source)))
     return compile(tree, "<kernel>", "exec")
 
 

@@ -62,7 +62,7 @@ class RowLowering(Lowering):
         else:
             start = Start(prologue, self.read, out == dtype)
             self.work += len(prologue.lines)
-            if self.main is None or (not start.kept and len(prologue.lines) > CHEAP):
+            if self.main is None or (not start.is_stored and len(prologue.lines) > CHEAP):
                 raise NotNative
         if body is None and out != dtype:
             body = Body([dtype], [out], [], ["x0"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ovjit.graph.bodies import retyped
+from ovjit.graph.bodies import retype
 from ovjit.graph.graph import Graph, Value
 from ovjit.graph.op import TensorType
 from ovjit.planning.lower import Lowering
@@ -25,7 +25,7 @@ class LoweredControl(Lowering):
         """Compile a body for parameters of these types. Raises NotNative if it has state."""
         from ovjit.compiler.program import Program
 
-        graph = retyped(body, types, outputs)
+        graph = retype(body, types, outputs)
         if graph.has_state:
             raise NotNative
         self.programs.append(Program(graph, self.group.context))

@@ -266,7 +266,7 @@ class Moves(NamedTuple):
     row: int
 
 
-@kernel(over="n h/rows c/wide", x="id c:1 ih iw", y="n c:1 h w", moves=Moves)
+@kernel(over="n h/rows c/channels", x="id c:1 ih iw", y="n c:1 h w", moves=Moves)
 def depthwise(
     x: Tensor, w: Ptr, b: Ptr, swaps: Ptr, y: Tensor, moves, rows, channels, e=OPERANDS, *, T, acc, out,
     operands, body, kd, kh, kw, sw, dw, passes, free, part, each,
