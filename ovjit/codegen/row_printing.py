@@ -31,7 +31,7 @@ _STATEMENTS = (ast.Assign, ast.Expr, ast.For, ast.If)
 
 
 @functools.cache
-def _trace_function(name: str, dtype: str, count: int = 1, added: bool = False) -> Body:
+def _trace(name: str, dtype: str, count: int = 1, added: bool = False) -> Body:
     """The body of f(x0, ...) with `count` arguments; `added`: plus a further input."""
     recorder = Recorder()
     inputs = [recorder.input(f"x{k}", dtype) for k in range(count + added)]
@@ -64,7 +64,7 @@ class RowPrinter(Printer):
         self.first_loop = 0  # the first loop that reads the first tensor
         self.dtype = WIDENED.get(types[0], types[0])  # of vectors in registers
         self.vectors = set(row.numbers)
-        self.remaining = ""  # number of active lanes, in a masked iteration
+        self.tail = ""  # number of active lanes, in a masked iteration
         self.of_parts: dict[str, str] = {}  # operand with one element per part in this loop -> its type
         self.older: set[str] = set()  # variables whose inactive lanes the masked iteration keeps
         self.count = 0
@@ -120,8 +120,8 @@ class RowPrinter(Printer):
         name, value = target.id, self.text(s.value)
         if self.is_vector(s.value):
             self.vectors.add(name)
-            if self.remaining and name in self.older:
-                value = f"blend_{self.dtype}({self.remaining}, {value}, {name})"
+            if self.tail and name in self.older:
+                value = f"blend_{self.dtype}({self.tail}, {value}, {name})"
         self.say(f"{name} = {value}")
 
     def say_Expr(self, s: ast.Expr) -> None:
@@ -132,7 +132,7 @@ class RowPrinter(Printer):
         text = self.text(value)
         if callee is words.finish and self.finish.body is not None:
             operands = self.read("e", self.finish.modes, self.finish.types, self.bound(index, ATOM))
-            text = self.inline_body(self.finish.body, [text, *operands])
+            text = self.inline(self.finish.body, [text, *operands])
         self.say(self.print_access("store", self.types[tensor.id], self.address_of(tensor.id, index), text))
 
     def say_For(self, s: ast.For) -> None:
@@ -147,7 +147,7 @@ class RowPrinter(Printer):
         end = f"{i}_end" if self.of_parts else n
         inner = [f"while {i} + VL <= {end}:", *("    " + line for line in self.lines), f"    {i} += VL"]
         count = f"imin({n} - {i}, VL)" if self.of_parts else f"{n} - {i}"
-        self.lines, self.remaining, self.older = [], count, before
+        self.lines, self.tail, self.older = [], count, before
         self.block(s.body)
         last = ["    " + line for line in self.lines]
         if self.of_parts:
@@ -170,7 +170,7 @@ class RowPrinter(Printer):
         inner += [f"if {i} < {n}:", *last]
         if self.of_parts:
             inner = [f"while {i} < {n}:", *("    " + line for line in inner)]
-        self.lines, self.remaining, self.older = [*outer, f"{i} = 0", *inner], "", set()
+        self.lines, self.tail, self.older = [*outer, f"{i} = 0", *inner], "", set()
 
     def read(self, name: str, modes: str, types: Sequence[str], index: str) -> list[str]:
         """The sources of these operands' elements."""
@@ -189,7 +189,7 @@ class RowPrinter(Printer):
         if self.start.is_stored and self.loops > self.first_loop:
             return self.print_access("load", self.types[stored], self.address_of(stored, index))
         operands = self.read("f", self.start.modes, body.inputs, self.bound(index, ATOM))
-        value = self.inline_body(body, operands)
+        value = self.inline(body, operands)
         if self.start.is_stored:
             self.say(self.print_access("store", self.types[stored], self.address_of(stored, index), value))
         return value
@@ -220,7 +220,7 @@ class RowPrinter(Printer):
         if adds and isinstance(f, ast.Call) and isinstance(f.func, ast.Name) and f.func.id in _TRACED:
             # a single body, so that its last product is fused with the sum
             inputs = [self.vector(x) for x in (*f.args, e.left)]
-            return self.inline_body(_trace_function(f.func.id, self.dtype, len(f.args), True), inputs), ATOM
+            return self.inline(_trace(f.func.id, self.dtype, len(f.args), True), inputs), ATOM
         if self.is_vector(e) and type(e.op) in _OPERATORS:
             return f"{_OPERATORS[type(e.op)]}({self.vector(e.left)}, {self.vector(e.right)})", ATOM
         if adds and isinstance(f, ast.Name) and f.id in self.row.integers:
@@ -244,9 +244,7 @@ class RowPrinter(Printer):
         if name in _LANE_BY_LANE:
             return f"{_LANE_BY_LANE[name].printed}({', '.join(map(self.vector, args))})"
         if name in _TRACED:
-            return self.inline_body(
-                _trace_function(name, self.dtype, len(args)), list(map(self.vector, args))
-            )
+            return self.inline(_trace(name, self.dtype, len(args)), list(map(self.vector, args)))
         raise TypeError(f"{self.name}: {name!r} is not an intrinsic of kernels")
 
     def vector(self, e: ast.expr) -> str:
@@ -262,12 +260,10 @@ class RowPrinter(Printer):
         return f"{tensor}_row + {self.bound(index, ATOM)} * {SIZE[self.types[tensor]]}"
 
     def print_access(self, what: str, dtype: str, address: str, value: str = "") -> str:
-        count = f", {self.remaining}" if self.remaining else ""
-        return (
-            f"{what}{'m' if self.remaining else ''}_{dtype}({address}{', ' + value if value else ''}{count})"
-        )
+        count = f", {self.tail}" if self.tail else ""
+        return f"{what}{'m' if self.tail else ''}_{dtype}({address}{', ' + value if value else ''}{count})"
 
-    def inline_body(self, body: Body, inputs: Sequence[str]) -> str:
+    def inline(self, body: Body, inputs: Sequence[str]) -> str:
         """Print a traced body's lines with new names. Returns the source of its result."""
         self.count += 1
         names = {}

@@ -128,16 +128,14 @@ class Remainder:
     def following(self, ranks: Sequence[int]) -> Remainder:
         """The remainder after the host nodes, for values of these ranks."""
         key = tuple(ranks)
-        remainder = self._following.get(key)
-        if remainder is None:
+        tail = self._following.get(key)
+        if tail is None:
             assert self.cut is not None
             with self._lock.lock:
-                remainder = self._following.get(key)
-                if remainder is None:
-                    remainder = self._following[key] = Remainder(
-                        self.cut.after(ranks), self._config, self._build
-                    )
-        return remainder
+                tail = self._following.get(key)
+                if tail is None:
+                    tail = self._following[key] = Remainder(self.cut.after(ranks), self._config, self._build)
+        return tail
 
     def in_use(self) -> Remainder:
         """This remainder, or a variant without run-time extents if traces do not serve the following parts:

@@ -230,10 +230,7 @@ class StatefulProgram(StatesAhead):
         """Variable -> its `GrowingAxis`, for variables that grow in place."""
         assigned = [k for k, v in enumerate(self.variables) if v.assigned]
         pairs = [(self.public_outputs + i, self.public_inputs + k) for i, k in enumerate(assigned)]
-        return {
-            growing_axis.input - self.public_inputs: growing_axis
-            for growing_axis in self.main.program.growing(pairs)
-        }
+        return {axis.input - self.public_inputs: axis for axis in self.main.program.growing(pairs)}
 
     @made_once
     def _grown_outputs(self) -> list[int]:

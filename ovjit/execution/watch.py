@@ -87,10 +87,8 @@ class WatchedJob(Job):
                     numbers = (got[at], expected[value][at]) if here else (None, None)
                     kernel = kernels[-1] if kernels else "a view"
                     kind = group.node.op.name
-                    difference = Difference(
-                        group.name, kind, kernel, value.dtype, got.shape, error, at, *numbers
-                    )
-                    self.executable.watch(value, difference)
+                    worst = Difference(group.name, kind, kernel, value.dtype, got.shape, error, at, *numbers)
+                    self.executable.watch(value, worst)
 
     def _reference(self, nodes: Sequence[Node], types: Mapping[Value, Any]) -> dict[Value, np.ndarray] | None:
         """The results of the nodes' references on the actual inputs. None for nodes with state."""

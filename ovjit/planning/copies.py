@@ -353,14 +353,8 @@ def plan_halo(planner: StepList, view: View, layout: Layout) -> None:
     size, step = view.buffer.size, view.strides[axis]
     first = view.ptr + -layout.halo[layout.order[-1]][0] * view.itemsize
     run, items = view.shape[axis] * step, product(extents) + 1
-    values: dict[str, Any] = {
-        "buffer": Ptr(view.buffer),
-        "y": first,
-        "size": size,
-        "run": run,
-        "items": items,
-    }
-    values |= placed_values(extents, y=strides)
+    values: dict[str, Any] = {"buffer": Ptr(view.buffer), "y": first, "size": size, "run": run}
+    values |= {"items": items, **placed_values(extents, y=strides)}
 
     def touches(each: int) -> Touches:
         return gaps(first, extents, strides, run, each)

@@ -375,15 +375,13 @@ class _OutputGroup:
 def in_place_candidates(views: Sequence[View], others: Sequence[View] = ()) -> list[View]:
     """The `views` that a step may overwrite: no other operand reads their memory at other places."""
 
-    def is_safe(view: View, other: View) -> bool:
+    def fits(view: View, other: View) -> bool:
         if other.buffer is not view.buffer:
             return True  # without a guard on the equality of strides
         return (view.offset, view.strides, view.shape) == (other.offset, other.strides, other.shape)
 
     return [
-        v
-        for v in views
-        if all(is_safe(v, o) for o in views) and all(o.buffer is not v.buffer for o in others)
+        v for v in views if all(fits(v, o) for o in views) and all(o.buffer is not v.buffer for o in others)
     ]
 
 

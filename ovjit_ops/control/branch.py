@@ -50,7 +50,7 @@ class If:
         check_one(condition, "the condition")
         # A branch may reject the shapes of this call, for example if the branches are networks for different
         # input sizes. This is an error only if that branch runs.
-        branch_types = {}
+        sides = {}
         truth = conditions.known_condition(condition)
         refused: ModelError | None = None
         for branch in (True, False):
@@ -61,16 +61,13 @@ class If:
                 except ModelError as error:
                     refused = error
                     continue
-                branch_types[branch] = [types[i] for i in results]
-        if not branch_types:
+                sides[branch] = [types[i] for i in results]
+        if not sides:
             assert refused is not None
             raise refused
-        if len(branch_types) == 1:
-            return tuple(next(iter(branch_types.values())))
-        return tuple(
-            conditions.join_branches(a, b)
-            for a, b in zip(branch_types[True], branch_types[False], strict=True)
-        )
+        if len(sides) == 1:
+            return tuple(next(iter(sides.values())))
+        return tuple(conditions.join_branches(a, b) for a, b in zip(sides[True], sides[False], strict=True))
 
     def ref(condition, *inputs, **attrs):
         check(

@@ -24,15 +24,13 @@ class Ports:
     iterations. `condition`: the index of the result that is the condition. -1: none. `given`: the number of
     the node's inputs."""
 
-    def __init__(
-        self, body: Any, inputs: Any, outputs: Any, input_count: int, iteration: int, condition: int
-    ):
+    def __init__(self, body: Any, inputs: Any, outputs: Any, count: int, iteration: int, condition: int):
         bodies.check_body(body, "the body")
         self.body = body
         self.inputs = bodies.ports(inputs)
         self.outputs = tuple(sorted(bodies.ports(outputs), key=lambda port: port.outer))
         self.iteration, self.condition = iteration, condition
-        bodies.check_inputs(body, self.inputs, input_count, [iteration] if iteration != -1 else [])
+        bodies.check_inputs(body, self.inputs, count, [iteration] if iteration != -1 else [])
         bodies.check_outputs(self.outputs)
         if iteration != -1:
             check_one(body.inputs[iteration].type, "the parameter of the iteration number")
@@ -135,15 +133,13 @@ class Ports:
         check(len(counts) <= 1, f"the sliced inputs have different numbers of parts: {sorted(counts)}")
         return counts.pop() if counts else None
 
-    def run(
-        self, arrays: Sequence[np.ndarray], iterations: int | None, go_on: bool
-    ) -> tuple[np.ndarray, ...]:
+    def run(self, data: Sequence[np.ndarray], iterations: int | None, go_on: bool) -> tuple[np.ndarray, ...]:
         """The reference. `iterations`: their number; None: until the condition is false."""
         body = self.body
         feeds: list[Any] = [None] * len(body.inputs)
         for port in self.inputs:
             if port.kind != bodies.SLICED:
-                feeds[port.inner] = arrays[port.outer]
+                feeds[port.inner] = data[port.outer]
         parts: dict[int, list[np.ndarray]] = {port.outer: [] for port in self.of(bodies.CONCAT)}
         picked: dict[int, np.ndarray] = {}
         results: list[np.ndarray] | None = None
@@ -151,7 +147,7 @@ class Ports:
         while go_on and (iterations is None or done < iterations):
             bodies.checkpoint()
             for port in self.of(bodies.SLICED):
-                feeds[port.inner] = part(port, arrays[port.outer], done)
+                feeds[port.inner] = part(port, data[port.outer], done)
             if self.iteration != -1:
                 counter = body.inputs[self.iteration].type
                 shape = counter.shape if is_static(counter.shape) else ()
@@ -168,8 +164,8 @@ class Ports:
                 go_on = bool(one_element(results[self.condition], "the condition of a loop's body"))
             done += 1
         if results is None:  # the body's type errors are raised even if it has not run
-            self._feeds_of(arrays)
-        return tuple(self.results(arrays, results, parts, picked, done))
+            self._feeds_of(data)
+        return tuple(self.results(data, results, parts, picked, done))
 
     def _feeds_of(self, arrays: Sequence[np.ndarray]) -> tuple[list[TensorType], list[TensorType]]:
         return self.feeds([TensorType(from_numpy(x.dtype), x.shape) for x in arrays])
@@ -218,13 +214,11 @@ class Ports:
         return np.zeros(shape, numpy_dtype(type.dtype))
 
 
-def ports_of(attrs: Mapping[str, Any], input_count: int) -> Ports:
+def ports_of(attrs: Mapping[str, Any], count: int) -> Ports:
     """The ports of a node with these attributes and as many inputs. A TensorIterator counts no iterations
     and has no condition."""
     special = (attrs.get(name, -1) for name in ("iteration_parameter", "condition_result"))
-    return Ports(
-        attrs["body"], attrs.get("input_ports", ()), attrs.get("output_ports", ()), input_count, *special
-    )
+    return Ports(attrs["body"], attrs.get("input_ports", ()), attrs.get("output_ports", ()), count, *special)
 
 
 def slice_shape(port: bodies.Port, shape: Any) -> Any:

@@ -374,11 +374,9 @@ class Fourier(Lowering):
         comps, parts = ((), 1) if loading == REAL else ((len(view.shape) - 1,), 2)
         if lanes >= self.target.lanes // 2 or not (split_length(n) and n >= SPLIT_FROM):
             # the other dimensions are made contiguous, so that lanes are loaded as a vector
-            first = self._make_contiguous(planner, view, (axis, *comps, *others)).as_shape(
-                (1, n_in, parts, lanes)
-            )
+            first = self._arrange(planner, view, (axis, *comps, *others)).as_shape((1, n_in, parts, lanes))
         else:
-            source = self._make_contiguous(planner, view, (*others, axis, *comps))
+            source = self._arrange(planner, view, (*others, axis, *comps))
             first = source.as_shape((1, lanes, n_in, parts)).permute((0, 2, 3, 1))
         result, target = self._result(planner, view, (), axis, others, n_out, real_out)
         pair = split_length(n)
@@ -413,7 +411,7 @@ class Fourier(Lowering):
         shape = (outer, view.shape[axis], per // size, lanes)
         return View(view.buffer, shape, strides, size, view.offset), target, result
 
-    def _make_contiguous(self, planner: Planner, view: View, order: Sequence[int]) -> View:
+    def _arrange(self, planner: Planner, view: View, order: Sequence[int]) -> View:
         """The view with its dimensions in this order, row-major. It is copied if it is not contiguous so."""
         shape = [view.shape[a] for a in order]
         permuted = view.permute(order)

@@ -69,12 +69,8 @@ def _ref(kind: str):
 
     def ref(data: np.ndarray, axes: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray:
         # f32 is transformed in f32, as in NumPy and ONNX: sums that cancel leave the same rounding errors
-        floats = data if data.dtype == np.float32 else data.astype(np.float64)
-        z = (
-            floats
-            if kind == "RDFT"
-            else np.ascontiguousarray(floats).view(np.result_type(floats, 1j))[..., 0]
-        )
+        x = data if data.dtype == np.float32 else data.astype(np.float64)
+        z = x if kind == "RDFT" else np.ascontiguousarray(x).view(np.result_type(x, 1j))[..., 0]
         lengths = None if sizes is None else sizes.reshape(-1).tolist()
         dimensions, signal, _ = transform_axes(kind, z.shape, axes.reshape(-1).tolist(), lengths)
         if not dimensions:
@@ -221,14 +217,10 @@ class ISTFT:
         None if the sizes are not known.
         """
         data, window, *numbers = inputs
-        constants = [shape_scalar(v.type, "a number") for v in numbers]
-        if data.shape is None or window.shape is None or any(n is None for n in constants):
+        fixed = [shape_scalar(v.type, "a number") for v in numbers]
+        if data.shape is None or window.shape is None or any(n is None for n in fixed):
             return None
-        (size, step, *requested), rank, window_length = (
-            [int(n or 0) for n in constants],
-            len(data.shape),
-            w.shape(window)[0],
-        )
+        (size, step, *target), rank, span = [int(n or 0) for n in fixed], len(data.shape), w.shape(window)[0]
         frames, first = w.shape(data)[-2], size // 2 if node.attrs["center"] else 0
         total = (frames - 1) * step + size
         lead = tuple(range(rank - 3))
@@ -239,8 +231,8 @@ class ISTFT:
             frames = frames + missing
         spectra = w("Transpose", data, (*lead, rank - 2, rank - 3, rank - 1))
         signals = w("IRDFT", spectra, (rank - 2,), (size,))
-        before = (size - window_length) // 2
-        wave = w("Pad", window, (before,), (size - window_length - before,), zero, pad_mode="constant")
+        before = (size - span) // 2
+        wave = w("Pad", window, (before,), (size - span - before,), zero, pad_mode="constant")
         scaled = w("Multiply", wave, float(np.sqrt(size))) if node.attrs["normalized"] else wave
         transposed = w("Transpose", w("Multiply", signals, scaled), (*lead, rank - 2, rank - 3))
         squares = w("Reshape", w("Multiply", wave, wave), (size, 1), special_zero=False)
@@ -259,11 +251,11 @@ class ISTFT:
         one = np.ones((), zero.dtype)
         out = w("Select", positive, w("Divide", sums, w("Select", positive, weight, one)), zero)
         out = w("Squeeze", out, (rank - 3, rank - 2))
-        if requested:
-            there = not_negative(requested[0] - not_negative(requested[0] + first - total))
+        if target:
+            there = not_negative(target[0] - not_negative(target[0] + first - total))
             zeros = (0,) * len(lead)
             out = w.part(out, first, first + there, -1)
-            return [w("Pad", out, (*zeros, 0), (*zeros, requested[0] - there), zero, pad_mode="constant")]
+            return [w("Pad", out, (*zeros, 0), (*zeros, target[0] - there), zero, pad_mode="constant")]
         return [w.part(out, first, total - first, -1)]
 
     def samples(rng, dtype="f32"):

@@ -67,17 +67,17 @@ def _infer(
         axis_list = range(rank)
     if axis_list is None:
         return TensorType(data.dtype, (ANY,) * rank)
-    dimensions = [normalize_axis(int(a), rank, "axes") for a in axis_list]
-    check(len(set(dimensions)) == len(dimensions), f"axes {list(axis_list)} contain a dimension twice")
+    dims = [normalize_axis(int(a), rank, "axes") for a in axis_list]
+    check(len(set(dims)) == len(dims), f"axes {list(axis_list)} contain a dimension twice")
     which = sizes if scales is None else scales
     assert which is not None
     count = length(which)
     what = "sizes" if scales is None else "scales"
     check(
-        count in (None, len(dimensions)),
-        f"{what} should have {len(dimensions)} entries, one per axis, not {count}",
+        count in (None, len(dims)),
+        f"{what} should have {len(dims)} entries, one per axis, not {count}",
     )
-    for i, axis in enumerate(dimensions):
+    for i, axis in enumerate(dims):
         if target_sizes is not None:
             check(target_sizes[i] >= 0, f"sizes {target_sizes.tolist()} should not be negative")
             shape[axis] = sym_int(target_sizes[i])

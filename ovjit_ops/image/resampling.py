@@ -215,13 +215,11 @@ def repeats(
     """axis -> repetitions of each element, for a nearest resize by powers of two, whose quotients are exact
     in f32. Axes without repetition are omitted. None for any other resize."""
     rank = len(shape)
-    dimensions = (
-        range(rank) if axes is None else [normalize_axis(int(a), rank, "axes") for a in np.ravel(axes)]
-    )
+    dims = range(rank) if axes is None else [normalize_axis(int(a), rank, "axes") for a in np.ravel(axes)]
     values = np.ravel(sizes if scales is None else scales).tolist()
-    if attrs["mode"] != "nearest" or len(values) != len(dimensions):
+    if attrs["mode"] != "nearest" or len(values) != len(dims):
         return None
-    extents = [shape[axis] for axis in dimensions]
+    extents = [shape[axis] for axis in dims]
     if not all(0 < extent < EXACT for extent in extents):
         return None
     if scales is None:
@@ -233,7 +231,7 @@ def repeats(
         if any(sym_int(v) != e * t for v, e, t in triples):
             return None
     result = {}
-    for axis, value in zip(dimensions, values, strict=True):
+    for axis, value in zip(dims, values, strict=True):
         times = int(value) if 1 <= value <= 64 else 0
         if value != times or times not in (1, 2, 4, 8, 16, 32, 64):
             return None
@@ -288,34 +286,30 @@ def find_resizes(
     """axis -> resize of each axis that changes. `extents` are those of the padded data. Raises InferenceError
     for invalid sizes and scales."""
     rank = len(extents)
-    dimensions = (
-        range(rank) if axes is None else [normalize_axis(int(a), rank, "axes") for a in np.ravel(axes)]
-    )
+    dims = range(rank) if axes is None else [normalize_axis(int(a), rank, "axes") for a in np.ravel(axes)]
     values = np.ravel(sizes if scales is None else scales)  # type: ignore[arg-type]
-    if len(values) != len(dimensions):
-        raise InferenceError(f"{len(dimensions)} axes need as many sizes or scales, not {len(values)}")
-    resizes: dict[int, Resized] = {}
-    for axis, value in zip(dimensions, values, strict=True):
+    if len(values) != len(dims):
+        raise InferenceError(f"{len(dims)} axes need as many sizes or scales, not {len(values)}")
+    plans: dict[int, Resized] = {}
+    for axis, value in zip(dims, values, strict=True):
         extent = extents[axis]
         if scales is not None:
             if not 0 < value < np.inf:
                 raise InferenceError(f"scales {values.tolist()} should be positive")
-            resizes[axis] = Resized(sym_int(scale_extent(extent, float(value))), extent, float(value), False)
+            plans[axis] = Resized(sym_int(scale_extent(extent, float(value))), extent, float(value), False)
         else:
             if value < 0:
                 raise InferenceError(f"sizes {values.tolist()} should not be negative")
-            resizes[axis] = Resized(sym_int(value), extent, None, False)
-    count = math.prod(as_found_number(resizes[i].outputs if i in resizes else extent)
+            plans[axis] = Resized(sym_int(value), extent, None, False)
+    count = math.prod(as_found_number(plans[i].outputs if i in plans else extent)
                      for i, extent in enumerate(extents))  # fmt: skip
     if count > LARGE:
         try:  # before the tables fill the memory
             np.empty(count, np.uint8)
         except (MemoryError, ValueError) as error:
             raise InferenceError(f"Interpolate produces {count} elements, which exceeds memory") from error
-    antialias = bool(attrs["antialias"]) and any(one.downscales for one in resizes.values())
-    changed = {
-        a: one._replace(antialias=antialias) for a, one in resizes.items() if one.outputs != one.extent
-    }
+    antialias = bool(attrs["antialias"]) and any(one.downscales for one in plans.values())
+    changed = {a: one._replace(antialias=antialias) for a, one in plans.items() if one.outputs != one.extent}
     there = all(one.extent > 0 for one in changed.values())
     check(there, "an input with a dimension of 0 cannot be interpolated")
     return changed

@@ -50,20 +50,16 @@ class Rearranged(AsInput):
         parts, order = self.how(node.attrs, source.shape)
         if not target.count:
             return
-        blocked = source.as_shape(parts)
-        permuted = blocked.permute(order)
-        target_view = target.as_shape(permuted.shape)
+        split = source.as_shape(parts)
+        permuted = split.permute(order)
+        out = target.as_shape(permuted.shape)
         if self.weaves:
             # `woven`: the interleaved side, whose last two dimensions are a row's blocks and their columns
-            woven, separate = (
-                (blocked, target_view.permute(np.argsort(order).tolist()))
-                if self.back
-                else (target_view, permuted)
-            )
+            woven, plain = (split, out.permute(np.argsort(order).tolist())) if self.back else (out, permuted)
             across = (*range(len(parts) - 2), len(parts) - 1, len(parts) - 2)
-            if plan_interleave(planner, separate.permute(across), woven, self.back):
+            if plan_interleave(planner, plain.permute(across), woven, self.back):
                 return
-        plan_copy(planner, permuted, target_view)
+        plan_copy(planner, permuted, out)
 
 
 def depth_to_space(attrs: Mapping[str, Any], shape: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:

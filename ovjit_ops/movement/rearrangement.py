@@ -299,10 +299,8 @@ class ReverseSequence:
         batch, seq = (normalize_axis(node.attrs[f"{k}_axis"], rank) for k in ("batch", "seq"))
         long = w("Convert", lengths, destination_type="i64")
         lead = rank if rank > MOST_PLACES or max(batch, seq) == rank - 1 else max(batch, seq) + 1
-        batch_shape = [
-            extents[a] if a == batch else 1 for a in range(lead)
-        ]  # Reshape fails for other lengths
-        per_sample = w("Reshape", long, batch_shape, special_zero=False)
+        dims = [extents[a] if a == batch else 1 for a in range(lead)]  # Reshape fails for other lengths
+        per_sample = w("Reshape", long, dims, special_zero=False)
         along = [[-1 if i == a else 1 for i in range(lead)] for a in range(lead)]
         grid = [w("Reshape", w.numbers(extents[a]), along[a], special_zero=False) for a in range(lead)]
         time = grid[seq]

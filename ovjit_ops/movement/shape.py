@@ -239,25 +239,23 @@ class Concat:
             return TensorType(dtype, None)
         rank = ranks.pop()
         check(rank, "Accessing out-of-range dimension: scalars cannot be concatenated")
-        dimension = normalize_axis(axis, rank)
+        along = normalize_axis(axis, rank)
         out: list[Dim] = [ANY] * rank
         total: Dim = 0
         for x in args:
-            total = total + (ANY if x.shape is None else x.shape[dimension])
+            total = total + (ANY if x.shape is None else x.shape[along])
             for i, d in enumerate(x.shape or ()):
-                both = d if i == dimension else merge(out[i], d)
+                both = d if i == along else merge(out[i], d)
                 if both is None:  # formatting the message takes as long as all of inference
                     check(
                         False,
                         "Argument shapes are inconsistent; they must have the same rank, and must have equal "
-                        f"dimension everywhere except on the concatenation axis (axis {dimension}). "
+                        f"dimension everywhere except on the concatenation axis (axis {along}). "
                         f"{', '.join(map(repr, args))}",
                     )
                 out[i] = both  # type: ignore[assignment]
-        out[dimension] = total
-        return with_value(
-            TensorType(dtype, out), lambda *x: np.concatenate(x, dimension), *args, partially=True
-        )
+        out[along] = total
+        return with_value(TensorType(dtype, out), lambda *x: np.concatenate(x, along), *args, partially=True)
 
     def ref(*args, axis):
         return np.concatenate(args, axis)

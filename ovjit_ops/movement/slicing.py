@@ -49,32 +49,30 @@ class Split:
             f"Attribute 'num_splits' must be greater than zero. Got: {num_splits}",
         )
         says = "'axis' input must be a scalar. Got: {shape}"
-        dimension = _split_axis(data, axis, says)
+        along = _split_axis(data, axis, says)
         check_scalar(axis, says)
-        if dimension is None:
+        if along is None:
             shape = None if data.rank is None else (shapes.ANY,) * data.rank
             return (TensorType(data.dtype, shape),) * num_splits
-        extent = data.shape[dimension]
+        extent = data.shape[along]
         check(
             isinstance(extent, shapes.Interval) or extent % num_splits == 0,
             f"Dimension of data input shape along 'axis': {extent} must be evenly divisible by 'num_splits' "
             f"attribute value: {num_splits}",
         )
-        out = TensorType(
-            data.dtype, (*data.shape[:dimension], extent // num_splits, *data.shape[dimension + 1 :])
-        )
+        out = TensorType(data.dtype, (*data.shape[:along], extent // num_splits, *data.shape[along + 1 :]))
         return tuple(
-            with_value(out, lambda x, i=i: np.split(x, num_splits, dimension)[i], data, partially=True)
+            with_value(out, lambda x, i=i: np.split(x, num_splits, along)[i], data, partially=True)
             for i in range(num_splits)
         )
 
     def ref(data, axis, *, num_splits):
-        dimension = shapes.normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
+        along = shapes.normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
         check(
-            data.shape[dimension] % num_splits == 0,
-            f"{data.shape[dimension]} elements are not divisible into {num_splits} parts",
+            data.shape[along] % num_splits == 0,
+            f"{data.shape[along]} elements are not divisible into {num_splits} parts",
         )
-        return tuple(np.ascontiguousarray(part) for part in np.split(data, num_splits, dimension))
+        return tuple(np.ascontiguousarray(part) for part in np.split(data, num_splits, along))
 
     samples = cases(
         ((8,), 0, {"num_splits": 2}),
@@ -109,7 +107,7 @@ class VariadicSplit:
     """Splits the data along `axis` into parts of the given lengths. One may be -1, the remaining length."""
 
     def infer(data, axis, split_lengths):
-        dimension = _split_axis(data, axis, "Axis should be a scalar or of shape [1]. Got {shape} instead.")
+        along = _split_axis(data, axis, "Axis should be a scalar or of shape [1]. Got {shape} instead.")
         flat = "Split lengths should be a 1-D tensor. Got {rank} instead."
         lengths = shape_value(split_lengths, "split_lengths", flat=flat)
         check(split_lengths.rank != 0, "Split lengths should be a 1-D tensor. Got 0 instead.")
@@ -117,33 +115,30 @@ class VariadicSplit:
         if parts is None:
             return ()  # as in OpenVINO, the node has no outputs until their number is known
         check(parts <= MOST_PARTS, f"A split has at most {MOST_PARTS} parts, not {parts}")
-        if dimension is None or lengths is None:
+        if along is None or lengths is None:
             shape = None if data.rank is None else (shapes.ANY,) * data.rank
-            if dimension is not None:
-                shape = (*data.shape[:dimension], shapes.ANY, *data.shape[dimension + 1 :])
+            if along is not None:
+                shape = (*data.shape[:along], shapes.ANY, *data.shape[along + 1 :])
             return (TensorType(data.dtype, shape),) * parts
-        extent = data.shape[dimension]
+        extent = data.shape[along]
         sizes: list[shapes.Dim]
         if isinstance(extent, shapes.Interval):
             sizes = [shapes.ANY if v == -1 else int(v) for v in lengths]
         else:
             sizes = list(split_lengths_of(extent, lengths.tolist()))
-        types = [
-            TensorType(data.dtype, (*data.shape[:dimension], s, *data.shape[dimension + 1 :])) for s in sizes
-        ]
+        types = [TensorType(data.dtype, (*data.shape[:along], s, *data.shape[along + 1 :])) for s in sizes]
         if data.partial is None or not shapes.is_static(sizes):
             return tuple(types)
         cuts = np.cumsum(sizes)[:-1]
         return tuple(
-            with_partial(out, lambda x, i=i: np.split(x, cuts, dimension)[i], data)
-            for i, out in enumerate(types)
+            with_partial(out, lambda x, i=i: np.split(x, cuts, along)[i], data) for i, out in enumerate(types)
         )
 
     def ref(data, axis, split_lengths):
-        dimension = shapes.normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
-        sizes = split_lengths_of(data.shape[dimension], split_lengths.reshape(-1))
+        along = shapes.normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
+        sizes = split_lengths_of(data.shape[along], split_lengths.reshape(-1))
         cuts = np.cumsum(sizes)[:-1]
-        return tuple(np.ascontiguousarray(part) for part in np.split(data, cuts, dimension))
+        return tuple(np.ascontiguousarray(part) for part in np.split(data, cuts, along))
 
     samples = cases(
         ((8,), 0, [3, 5]),

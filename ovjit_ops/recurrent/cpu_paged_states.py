@@ -217,34 +217,29 @@ def paged_windows(tensors, lists, shape, *, T):
     source = ld[i32](lists.entries + (ld[i32](lists.ends + s * 4) + 0) * 4) + 0
     row = shape.lanes * 4
     for c in range(start, min(start + shape.each, shape.channels), VL):
-        valid = min(start + shape.each, shape.channels) - c
+        part = min(start + shape.each, shape.channels) - c
         for i in range(shape.taps):
             at = (source * shape.channels + c) * shape.taps + i
-            store[f32](
-                scratch + i * row, gather[T](tensors.table + at * SIZE[T], shape.taps * SIZE[T], valid)
-            )
-            number = gather[f32](tensors.weights + (c * shape.taps + i) * 4, shape.taps * 4, valid)
+            store[f32](scratch + i * row, gather[T](tensors.table + at * SIZE[T], shape.taps * SIZE[T], part))
+            number = gather[f32](tensors.weights + (c * shape.taps + i) * 4, shape.taps * 4, part)
             store[f32](scratch + (shape.taps + i) * row, number)
         for t in range(first, end):
             acc = const[f32](0.0)
             if shape.added > 0:
-                acc = loadm[f32](tensors.bias + c * 4, valid)
+                acc = loadm[f32](tensors.bias + c * 4, part)
             for i in range(shape.taps):
-                number = loadm[f32](tensors.x + (t * shape.channels + c) * 4, valid)
+                number = loadm[f32](tensors.x + (t * shape.channels + c) * 4, part)
                 if i < shape.taps - 1:
                     number = load[f32](scratch + (i + 1) * row)
                 store[f32](scratch + i * row, number)
                 acc = fma(number, load[f32](scratch + (shape.taps + i) * row), acc)
-            storem[f32](tensors.y + (t * shape.channels + c) * 4, acc, valid)
+            storem[f32](tensors.y + (t * shape.channels + c) * 4, acc, part)
             to = block_of_state(lists, s, t, 1)
             if to >= 0:
                 for i in range(shape.taps):
                     at = (to * shape.channels + c) * shape.taps + i
                     scatter[T](
-                        tensors.table + at * SIZE[T],
-                        shape.taps * SIZE[T],
-                        load[f32](scratch + i * row),
-                        valid,
+                        tensors.table + at * SIZE[T], shape.taps * SIZE[T], load[f32](scratch + i * row), part
                     )
 
 

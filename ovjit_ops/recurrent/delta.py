@@ -110,9 +110,7 @@ class GatedDeltaNet:
             (2, 5, 2, 2, 16, 8, True), (1, 3, 2, 4, 16, 24, False), (1, 1, 1, 3, 7, 5, True),
         ):  # fmt: skip
             extents = {"B": batch, "T": tokens, "H": heads, "G": groups, "K": size, "V": value_size}
-            arrays = [
-                rng.standard_normal([extents[c] for c in s]).astype(np.float32) for s in SHAPES.values()
-            ]
-            arrays[1] /= np.linalg.norm(arrays[1], axis=-1, keepdims=True)
-            arrays[4], arrays[5] = -np.abs(arrays[4]), 1 / (1 + np.exp(arrays[5]))
-            yield arrays, {"fuse_qk_l2norm": True, "q_l2_norm_eps": 0.01} if unit else {}
+            data = [rng.standard_normal([extents[c] for c in s]).astype(np.float32) for s in SHAPES.values()]
+            data[1] /= np.linalg.norm(data[1], axis=-1, keepdims=True)
+            data[4], data[5] = -np.abs(data[4]), 1 / (1 + np.exp(data[5]))
+            yield data, {"fuse_qk_l2norm": True, "q_l2_norm_eps": 0.01} if unit else {}

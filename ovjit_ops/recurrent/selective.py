@@ -71,8 +71,6 @@ class SelectiveSSM:
     def samples(rng, dtype="f32") -> Iterator[Any]:
         for batch, tokens, heads, groups, size, states in ((2, 5, 4, 2, 8, 16), (1, 1, 3, 1, 5, 7)):
             extents = {"B": batch, "T": tokens, "H": heads, "G": groups, "P": size, "N": states}
-            arrays = [
-                rng.standard_normal([extents[c] for c in s]).astype(np.float32) for s in SHAPES.values()
-            ]
-            arrays[0], arrays[1] = -np.abs(arrays[0]), np.abs(arrays[1])
-            yield arrays, {}
+            data = [rng.standard_normal([extents[c] for c in s]).astype(np.float32) for s in SHAPES.values()]
+            data[0], data[1] = -np.abs(data[0]), np.abs(data[1])
+            yield data, {}

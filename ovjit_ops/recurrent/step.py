@@ -100,17 +100,17 @@ class Step(NamedTuple):
         beta = self.beta[index] if index < len(self.beta) else beta
         return function(x, alpha, beta)
 
-    def clip_sum(self, x: Any) -> Any:
+    def bound(self, x: Any) -> Any:
         return t.minimum(t.maximum(x, -self.clip), self.clip) if self.clip > 0 else x
 
     def gate(self, index: int, x: Any) -> Any:
         """Activation `index` of the clipped sum x."""
-        return self.act(index, self.clip_sum(x))
+        return self.act(index, self.bound(x))
 
-    def gate_product(self, sums: Any, index: int, x: Any) -> Any:
+    def gate_by(self, sums: Any, index: int, x: Any) -> Any:
         """The product of the first gate's activation and activation `index` of x."""
         if self.activations[0] == "sigmoid" and self.activations[index] == "tanh":
-            return t.logistic_by_tanh(self.clip_sum(sums), x)
+            return t.logistic_by_tanh(self.bound(sums), x)
         return self.gate(0, sums) * self.act(index, x)
 
     def lstm(self, f: Any, i: Any, c: Any, o: Any, old: Any, peep: Sequence[Any] = ()) -> tuple[Any, Any]:
@@ -119,13 +119,11 @@ class Step(NamedTuple):
         if peep:
             f, i = f + peep[0] * old, i + peep[1] * old
         forget = self.gate(0, f)
-        update = (
-            (1 - forget) * self.gate(1, c) if self.input_forget else self.gate_product(i, 1, self.clip_sum(c))
-        )
+        update = (1 - forget) * self.gate(1, c) if self.input_forget else self.gate_by(i, 1, self.bound(c))
         new = forget * old + update
         if peep:
             o = o + peep[2] * new
-        return self.gate_product(o, 2, new), new
+        return self.gate_by(o, 2, new), new
 
     def mix(self, z: Any, n: Any, h: Any, a: Any = None) -> Any:
         """The new state of a GRU from its activated gates z and n, its old state h, and the attention a of
@@ -153,12 +151,10 @@ def checked_lengths(lengths: np.ndarray, steps: int, directions: Iterable[bool])
 
     Raises InferenceError for reverse layers with lengths outside 0 ... `steps`, as in OpenVINO.
     """
-    numbers = np.asarray(lengths).reshape(-1).astype(np.int64)
-    if any(directions) and numbers.size and (numbers.min() < 0 or numbers.max() > steps):
-        raise InferenceError(
-            f"sequence lengths should be in [0, {steps}], not {numbers.min()} .. {numbers.max()}"
-        )
-    return np.maximum(numbers, 0)
+    ints = np.asarray(lengths).reshape(-1).astype(np.int64)
+    if any(directions) and ints.size and (ints.min() < 0 or ints.max() > steps):
+        raise InferenceError(f"sequence lengths should be in [0, {steps}], not {ints.min()} .. {ints.max()}")
+    return np.maximum(ints, 0)
 
 
 def _product(h: np.ndarray, r: np.ndarray) -> np.ndarray:

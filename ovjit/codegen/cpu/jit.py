@@ -98,7 +98,7 @@ def _compile(
     try:
         if debug.flag("OVJIT_JIT") != "numba":
             with compiling.lock:
-                return emit(*_optimise_module(_print_module, source, symbol, isa, extra, shown))
+                return emit(*_optimise_module(_print, source, symbol, isa, extra, shown))
     except Outside as error:
         fallbacks.append((symbol, str(error)))
         logs.debug("%s is compiled by Numba's standard pipeline: %s", symbol, error)
@@ -139,9 +139,7 @@ def _kind(text: str) -> Kind:
     return Kind.VECTORS if _VECTOR.search(text) else Kind.SCALARS
 
 
-def _print_module(
-    source: str, symbol: str, isa: Target, extra: Mapping[str, Any]
-) -> tuple[str, dict[str, Any]]:
+def _print(source: str, symbol: str, isa: Target, extra: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """(LLVM text of the module of the functions in `source`, functions by symbol), by ovjit's pipeline."""
     functions = _define(source, symbol, isa, extra)
     return str(lower_kernel(functions, _ARITY, isa)), functions
