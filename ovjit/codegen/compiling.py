@@ -87,26 +87,26 @@ class _Teller:
 
     def __init__(self, total: int):
         self.total = total
-        self.began = self.logged = time.perf_counter()
-        self.compiled = self.kept = 0
+        self.start = self.logged = time.perf_counter()
+        self.compiled = self.stored = 0
 
     def step(self, done: int, kernel: str) -> None:
         now = time.perf_counter()
         if kernel and now - self.logged > _LONG:
             self.logged = now
-            logs.info("compiling: %d of %d kernels in %.1f s", done, self.total, now - self.began)
+            logs.info("compiling: %d of %d kernels in %.1f s", done, self.total, now - self.start)
         if _callback is not None:
-            _callback(Progress(done, self.total, kernel, now - self.began))
+            _callback(Progress(done, self.total, kernel, now - self.start))
 
     def end(self) -> None:
         self.step(self.total, "")
-        seconds = time.perf_counter() - self.began
+        seconds = time.perf_counter() - self.start
         if seconds > _LONG:
-            kept = "not kept on disk"
-            if self.kept or not self.compiled:
-                some = f"{self.kept} of them " if self.kept < self.compiled else ""
-                kept = f"{some}kept for later in {default_cache().folder}"
-            logs.info("compiled %d kernels in %.1f s, %s", self.compiled, seconds, kept)
+            where = "not kept on disk"
+            if self.stored or not self.compiled:
+                some = f"{self.stored} of them " if self.stored < self.compiled else ""
+                where = f"{some}kept for later in {default_cache().folder}"
+            logs.info("compiled %d kernels in %.1f s, %s", self.compiled, seconds, where)
 
 
 def compile_all(missing: Mapping[str, Compilable], isa: Target) -> Iterator[tuple[str, bytes]]:
@@ -130,7 +130,7 @@ def compile_all(missing: Mapping[str, Compilable], isa: Target) -> Iterator[tupl
                     teller.step(done, missing[symbol].name)
                     code = _compile(missing[symbol], isa)
                     teller.compiled += 1
-                    teller.kept += cache.put(symbol, code)
+                    teller.stored += cache.put(symbol, code)
                 else:
                     count("cached")
             done += 1

@@ -71,7 +71,7 @@ _EXTENTS: Any = Each("outer", pointers=False)
 def apply_body(v, p, q, x, y, i, n, way, *, inputs, outputs, inner, body):
     """Compute a vector of each output from element i of the rows on. v already has the inputs of mode "s",
     unless `way` is "strided"."""
-    made = registers()
+    results = registers()
     for k, operand in enumerate(inputs):
         if way == "strided" and not operand.one:
             v[k] = strided[operand.dtype](p[k] + i * x[k, inner], x[k, inner], n - i)
@@ -79,28 +79,28 @@ def apply_body(v, p, q, x, y, i, n, way, *, inputs, outputs, inner, body):
             v[k] = loadm[operand.dtype](p[k] + i * SIZE[operand.dtype], n - i)
         elif way == "whole" and operand.mode == "v":
             v[k] = load[operand.dtype](p[k] + i * SIZE[operand.dtype])
-    made = applied(body, *v)
+    results = applied(body, *v)
     for k, dtype in enumerate(outputs):
         if way == "strided":
-            strided_store[dtype](q[k] + i * y[k, inner], y[k, inner], made[k], n - i)
+            strided_store[dtype](q[k] + i * y[k, inner], y[k, inner], results[k], n - i)
         elif way == "part":
-            storem[dtype](q[k] + i * SIZE[dtype], made[k], n - i)
+            storem[dtype](q[k] + i * SIZE[dtype], results[k], n - i)
         else:
-            store[dtype](q[k] + i * SIZE[dtype], made[k])
+            store[dtype](q[k] + i * SIZE[dtype], results[k])
 
 
 @inline
 def apply_twice(v, p, q, i, *, inputs, outputs, body):
     """Compute two vectors of each output, and store those of an output together: alternating between the
     cache lines of several outputs takes up to 50 % longer."""
-    made, w = registers()
+    results, w = registers()
     for j in (0, 1):
         for k, operand in enumerate(inputs):
             if operand.mode == "v":
                 v[k] = load[operand.dtype](p[k] + (i + j * VL) * SIZE[operand.dtype])
-        made = applied(body, *v)
+        results = applied(body, *v)
         for k, _ in enumerate(outputs):
-            w[k, j] = made[k]
+            w[k, j] = results[k]
     for k, dtype in enumerate(outputs):
         for j in (0, 1):
             store[dtype](q[k] + (i + j * VL) * SIZE[dtype], w[k, j])
@@ -212,16 +212,16 @@ def elementwise(
 
 
 @functools.lru_cache(2048)
-def _made(body: Body, modes: str, outer: int) -> Kernel:
+def _make_kernel(body: Body, modes: str, outer: int) -> Kernel:
     inputs = tuple(map(Operand, body.inputs, modes))
     dims = tuple(range(outer + 1))
     return elementwise.kernel(
         "", inputs=inputs, outputs=tuple(body.outputs), outer=dims[:-1], dims=dims, inner=outer, body=body,
-        twice=len(body.outputs) > 1, moved=_moved(body, modes),
+        twice=len(body.outputs) > 1, moved=_is_copy(body, modes),
     )  # fmt: skip
 
 
-def _moved(body: Body, modes: str) -> bool:
+def _is_copy(body: Body, modes: str) -> bool:
     """Whether the body copies bytes or 16-bit words, of which a vector has only as many as of 32 bits."""
     return modes == "v" and not body.lines and body.inputs == body.outputs and body.outputs[0] in SHORT
 
@@ -229,5 +229,5 @@ def _moved(body: Body, modes: str) -> bool:
 def elementwise_kernel(name: str, body: Body, modes: str, outer: int) -> Kernel:
     """The kernel of `body`. `modes`: one letter per input. `outer`: the number of dimensions outside the
     innermost."""
-    text = _made(body, modes, outer)
+    text = _make_kernel(body, modes, outer)
     return Kernel(name, text.source, text.frame)

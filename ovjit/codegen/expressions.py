@@ -86,12 +86,12 @@ class Expressions:
         """The value of a constant number, else RUN_TIME. Raises TypeError for other constants."""
         value = self.constant(e)
         if value is not RUN_TIME and type(value) not in NUMBERS:
-            raise self.unknown(e)
+            raise self.make_error(e)
         return value
 
     # --- parts
 
-    def called(self, e: ast.expr) -> Any:
+    def callee(self, e: ast.expr) -> Any:
         """The constant, global or builtin that an expression calls; None for others."""
         if not isinstance(e, ast.Call) or not isinstance(e.func, ast.Name):
             return None
@@ -101,10 +101,10 @@ class Expressions:
         return self.names.get(name, getattr(builtins, name, None))
 
     def part(self, e: ast.expr) -> Inline | None:
-        function = self.called(e)
+        function = self.callee(e)
         return function if isinstance(function, Inline) else None
 
-    def put(self, part: Inline, call: ast.Call) -> tuple[str, int]:
+    def print_inline(self, part: Inline, call: ast.Call) -> tuple[str, int]:
         """Print the statements of an inline function. Returns the source of its result, and its
         precedence."""
         raise NotImplementedError
@@ -145,7 +145,7 @@ class Expressions:
             return literal(value)
         method = getattr(self, f"as_{type(e).__name__}", None)
         if method is None:
-            raise self.unknown(e)
+            raise self.make_error(e)
         printed: tuple[str, int] = method(e)
         return printed
 
@@ -173,12 +173,12 @@ class Expressions:
         test = self.test(e.test)
         if not isinstance(test, bool):
             why = "its condition is known only at run time: write an `if` statement, or `select` for vectors"
-            raise self.unknown(e, why)
+            raise self.make_error(e, why)
         return self.expression(e.body if test else e.orelse)
 
     def as_Subscript(self, e: ast.Subscript) -> tuple[str, int]:
         if not isinstance(e.value, ast.Name):
-            raise self.unknown(e)
+            raise self.make_error(e)
         return self.subscript(e, e.value.id), ATOM
 
     def as_Attribute(self, e: ast.Attribute) -> tuple[str, int]:
@@ -196,9 +196,9 @@ class Expressions:
             field = signature.structures.get(structure, {}).get(e.attr)
             if field is not None:
                 return field[0]
-            raise self.unknown(e, f"{structure!r} is not declared to have a field {e.attr!r}")
+            raise self.make_error(e, f"{structure!r} is not declared to have a field {e.attr!r}")
         if not isinstance(inner, ast.Attribute) or inner.attr not in ("stride", "size"):
-            raise self.unknown(e)
+            raise self.make_error(e)
         tensor = self.text(inner.value)
         self._check_axis(tensor, e.attr, e)
         return extent_of(e.attr) if inner.attr == "size" else f"{tensor}_{e.attr}"
@@ -219,40 +219,40 @@ class Expressions:
     def _check_axis(self, tensor: str, axis: str, where: ast.AST) -> None:
         signature = self.signature
         if signature is None or axis not in signature.axes.get(tensor, ()):
-            raise self.unknown(where, f"{tensor!r} is not declared to have an axis {axis!r}")
+            raise self.make_error(where, f"{tensor!r} is not declared to have an axis {axis!r}")
 
     def subscript(self, e: ast.Subscript, name: str) -> str:
         index = self.constant(e.slice)
         if index is RUN_TIME:
-            raise self.unknown(e)
+            raise self.make_error(e)
         word = self.names.get(name)
         parts = "_".join(map(str, index if isinstance(index, tuple) else (index,)))
         if isinstance(word, Word) and name not in self.variables:
             return f"{word.printed}_{parts}"
         if name not in self.variables:
-            raise self.unknown(e)
+            raise self.make_error(e)
         return self.renamed.get(name, (name, ATOM))[0] + parts
 
     def call(self, e: ast.Call) -> str:
         part = self.part(e)
         if part is not None:
             if len(part.source.body) > 1:
-                raise self.unknown(e)  # only an assignment may call functions with statements
-            text, strength = self.put(part, e)
+                raise self.make_error(e)  # only an assignment may call functions with statements
+            text, strength = self.print_inline(part, e)
             return text if strength == ATOM else f"({text})"
         arguments = ", ".join(text for a in e.args for text in self.argument(a))
         if isinstance(e.func, ast.Subscript):
             return f"{self.text(e.func)}({arguments})"
         if not isinstance(e.func, ast.Name) or e.keywords:
-            raise self.unknown(e)
-        name, word = e.func.id, self.called(e)
+            raise self.make_error(e)
+        name, word = e.func.id, self.callee(e)
         if isinstance(word, Word):
             return f"{word.printed}({arguments})"
         if name in _PRINTED:
             return f"{_PRINTED[name]}({arguments})"
         if name in _CASTS or word is None:
             return f"{name}({arguments})"  # one of the kernel's intrinsics
-        raise self.unknown(e)
+        raise self.make_error(e)
 
     def argument(self, e: ast.expr) -> Iterator[str]:
         """The source of an argument; several for `*(f(i) for i in constant)`."""
@@ -261,18 +261,18 @@ class Expressions:
             return
         each = e.value
         if not isinstance(each, ast.GeneratorExp) or len(each.generators) != 1 or each.generators[0].ifs:
-            raise self.unknown(e)
+            raise self.make_error(e)
         target, over = each.generators[0].target, each.generators[0].iter
         values = self.constant(over)
         if values is RUN_TIME:
-            raise self.unknown(over)
+            raise self.make_error(over)
         outer = self.known
         for value in values:
             self.known = {**outer, **dict(bound_names(target, value))}
             yield self.text(each.elt)
         self.known = outer
 
-    def unknown(self, node: ast.AST, why: str = "") -> TypeError:
+    def make_error(self, node: ast.AST, why: str = "") -> TypeError:
         return TypeError(
             f"{self.name}: {ast.unparse(node)!r} is not part of the kernel language{why and ': ' + why}"
         )

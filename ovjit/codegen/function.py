@@ -138,9 +138,9 @@ class FunctionKernel:
         Raises TypeError for missing or unknown constants."""
         if set(constants) != set(self.constants):
             raise TypeError(f"{self.function.__name__} has the constants {', '.join(self.constants)}")
-        entry = printed.place(self.function, constants)
+        entry = printed.find_entry(self.function, constants)
         title = self.function.__qualname__
-        text, fields, tables = texts.kept(entry, title, lambda: self._print(constants))
+        text, fields, tables = texts.find_or_print(entry, title, lambda: self._print(constants))
         return Kernel(name, text, KernelArgs(fields, tables), intrinsics, key, form, self.signature)
 
     def _print(self, constants: Mapping[str, Any]) -> texts.Printed:

@@ -12,18 +12,18 @@ from ovjit.codegen.words import VL, Ptr, const, i32, placed, share, store, store
 
 
 @kernel(of=SHARE)
-def clear_gaps(whole: Ptr, y: Ptr, size, run, of):
+def clear_gaps(buffer: Ptr, y: Ptr, size, run, of):
     """Zero the gap before each row of `run` bytes, and the gap after the last one; `size` bytes in total."""
     for item in share(of.items, of.per_chunk):
-        first = whole
+        first = buffer
         if item > 0:
             first = placed(item - 1, y)
             first += run
-        stop = whole + size
+        stop = buffer + size
         if item < of.items - 1:
             stop = placed(item, y)
-        left = stop - first
-        for i in range(0, left // (4 * VL) * (4 * VL), 4 * VL):
+        length = stop - first
+        for i in range(0, length // (4 * VL) * (4 * VL), 4 * VL):
             store[i32](first + i, const[i32](0))
-        for i in range(left // (4 * VL) * (4 * VL), left, VL):
-            storem[u8](first + i, const[u8](0), left - i)
+        for i in range(length // (4 * VL) * (4 * VL), length, VL):
+            storem[u8](first + i, const[u8](0), length - i)

@@ -43,13 +43,13 @@ class ItemLoops(Expressions):
         """Print `for ... in items(...)`: the loop, and the assignments of its targets in each iteration."""
         signature = self.signature
         if signature is None or not signature.over:
-            raise self.unknown(loop.iter, "the kernel is not declared to be over any axes")
+            raise self.make_error(loop.iter, "the kernel is not declared to be over any axes")
         targets = loop.target.elts if isinstance(loop.target, ast.Tuple) else [loop.target]
         names = [self.text(t) for t in targets]
         sources = [self.text(t) for t in tensors]
         count = len(signature.named)
         if len(names) != count + len(sources):
-            raise self.unknown(loop.target, f"an item has {count} indices and {len(sources)} addresses")
+            raise self.make_error(loop.target, f"an item has {count} indices and {len(sources)} addresses")
         where = dict(zip(signature.named, names, strict=False))
         stop = self.say_share("item", ITEMS, PER_CHUNK)
         if REST in signature.over:

@@ -127,9 +127,9 @@ class Kernel:
 
     def compile(self, isa: Target) -> bytes:
         """The object code: shipped, or compiled now."""
-        return self.shipped(isa) or self._named(self.content(isa), isa)
+        return self.find_shipped(isa) or self._named(self.content(isa), isa)
 
-    def shipped(self, isa: Target) -> bytes | None:
+    def find_shipped(self, isa: Target) -> bytes | None:
         """The object code if it is shipped, else None."""
         code = shipped.find(self.content_key(isa), isa)
         return None if code is None else self._named(code, isa)

@@ -74,7 +74,7 @@ class Printer(ItemLoops):
         for s in statements:
             method = getattr(self, f"say_{type(s).__name__}", None)
             if method is None:
-                raise self.unknown(s)
+                raise self.make_error(s)
             method(s)
 
     def inner(self, statements: Sequence[ast.stmt]) -> None:
@@ -101,22 +101,22 @@ class Printer(ItemLoops):
     def say_Expr(self, s: ast.Expr) -> None:
         part = self.part(s.value)
         if part is not None:
-            self.put(part, s.value)  # type: ignore[arg-type]
+            self.print_inline(part, s.value)  # type: ignore[arg-type]
         elif not is_text(s):
             self.say(self.text(s.value))
 
     def say_Assign(self, s: ast.Assign) -> None:
         (target,) = s.targets
-        if self.called(s.value) is registers:
+        if self.callee(s.value) is registers:
             self.several.update(t.id for t in getattr(target, "elts", [target]))
             return
-        if self.called(s.value) is placed:
+        if self.callee(s.value) is placed:
             self.say_placed(target, s.value)  # type: ignore[arg-type]
             return
         part = self.part(s.value)
         if part is not None:
-            value = self.put(part, s.value)[0]  # type: ignore[arg-type]
-        elif self.called(s.value) is applied:
+            value = self.print_inline(part, s.value)[0]  # type: ignore[arg-type]
+        elif self.callee(s.value) is applied:
             several = isinstance(target, ast.Name) and target.id in self.several
             pairs = self.say_body(s.value, self.text(target), several)  # type: ignore[arg-type]
             for name, value in pairs:
@@ -126,7 +126,7 @@ class Printer(ItemLoops):
             constant = self.constant(s.value)
             if constant is not RUN_TIME and type(constant) not in NUMBERS:
                 if not isinstance(target, ast.Name):
-                    raise self.unknown(s)
+                    raise self.make_error(s)
                 self.known[target.id] = constant
                 return
             value = self.text(s.value)
@@ -165,15 +165,15 @@ class Printer(ItemLoops):
 
     def say_For(self, s: ast.For) -> None:
         if any(map(_continues, s.body)):  # the increment is at the end of the printed loop
-            raise self.unknown(
+            raise self.make_error(
                 s, "a `continue` would skip the loop's step: put the statements after it under an `if`"
             )
         while isinstance(s.iter, ast.IfExp):
             test = self.test(s.iter.test)
             if not isinstance(test, bool):
-                raise self.unknown(s.iter)
+                raise self.make_error(s.iter)
             s = ast.For(s.target, s.iter.body if test else s.iter.orelse, s.body, [])
-        over, arguments = self.called(s.iter), getattr(s.iter, "args", [])
+        over, arguments = self.callee(s.iter), getattr(s.iter, "args", [])
         if over is items:
             self.say_items(s, arguments)
             return
@@ -198,10 +198,10 @@ class Printer(ItemLoops):
         else:
             values = self.constant(s.iter)
         if values is RUN_TIME:
-            raise self.unknown(s.iter)
-        self.repeated(s, values)
+            raise self.make_error(s.iter)
+        self.unroll(s, values)
 
-    def repeated(self, s: ast.For, values: Iterable[Any]) -> None:
+    def unroll(self, s: ast.For, values: Iterable[Any]) -> None:
         """Print an unrolled `for` over constants. If the body ends with an `if` that breaks, the following
         iterations are printed into its `else`."""
         body, last, outer = s.body, s.body[-1], self.indent
@@ -261,30 +261,30 @@ class Printer(ItemLoops):
                 names[f"x{i}"] = f"x{i}{suffix}"
                 self.say(f"x{i}{suffix} = {text}")
         targets = [f"{target}{i}" if several else target for i in range(len(body.results))]
-        lines, results = body.inlined(names, self.numbers, "number", suffix, targets)
+        lines, results = body.inline(names, self.numbers, "number", suffix, targets)
         for line in lines:
             self.say(line)
         return [pair for pair in zip(targets, results, strict=True) if pair[0] != pair[1]]
 
     # --- parts
 
-    def given(self, part: Inline, call: ast.Call) -> dict[str, ast.expr]:
+    def bind_arguments(self, part: Inline, call: ast.Call) -> dict[str, ast.expr]:
         """Parameter of an inline function -> its argument. Inherited ones that the call leaves out are the
         names of this function."""
         arguments = dict(zip(part.parameters, call.args, strict=True))
         named = {k.arg: k.value for k in call.keywords}
         for name in part.inherited:
             if name not in named and name not in self.known and name not in self.variables:
-                raise self.unknown(call, f"it needs {name!r}, which {self.name} does not have")
+                raise self.make_error(call, f"it needs {name!r}, which {self.name} does not have")
             arguments[name] = named.pop(name) if name in named else self.source.name(name)
         if named:
-            raise self.unknown(call, f"{', '.join(map(str, named))} is not a parameter")
+            raise self.make_error(call, f"{', '.join(map(str, named))} is not a parameter")
         return arguments
 
-    def put(self, part: Inline, call: ast.Call) -> tuple[str, int]:
+    def print_inline(self, part: Inline, call: ast.Call) -> tuple[str, int]:
         """Print the statements of an inline function. Returns its result's source and precedence."""
         source = part.source
-        arguments = self.given(part, call)
+        arguments = self.bind_arguments(part, call)
         inner = Printer(part.function, source, {}, arguments, self.signature)
         for name, argument in arguments.items():
             value = self.constant(argument)

@@ -63,7 +63,7 @@ def addresses(
         del missing[symbols.pop(kernel)]
     for symbol, code in compiling.compile_all(missing, isa) if missing else ():
         load(missing[symbol], symbol, code)
-    return {kernel: objects.loaded(symbol) for kernel, symbol in symbols.items()}
+    return {kernel: objects.loaded_address(symbol) for kernel, symbol in symbols.items()}
 
 
 class Loaded(dict[Any, int]):
@@ -88,7 +88,7 @@ class Loaded(dict[Any, int]):
 
 def _ready(kernel: Kernel, symbol: str, isa: Target) -> bytes | None:
     """The shipped or cached code of a kernel; None if it has to be compiled."""
-    code, where = kernel.shipped(isa), "shipped"
+    code, where = kernel.find_shipped(isa), "shipped"
     if code is None:
         code, where = default_cache().get(symbol), "cached"
     if code is not None:

@@ -326,12 +326,12 @@ def blend(m: Machine, dtype: str, n: int, x: np.ndarray, y: np.ndarray) -> np.nd
 def across(combine: Callable[..., np.ndarray]) -> Callable[..., Any]:
     """Combine the lanes pairwise, beginning with the half vectors, as the LLVM code does."""
 
-    def combined(m: Machine, dtype: str, v: np.ndarray) -> Any:
+    def reduce_lanes(m: Machine, dtype: str, v: np.ndarray) -> Any:
         while len(v) > 1:
             v = combine(v[: len(v) // 2], v[len(v) // 2 :])
         return _scalar(v[0], dtype)
 
-    return combined
+    return reduce_lanes
 
 
 # --- conversions

@@ -58,14 +58,14 @@ def module_text(name: str) -> str | None:
     spec = find_spec(name)
     if spec is None or spec.loader is None:
         return None
-    text = _loaded(spec.loader, name)
+    text = _load_source(spec.loader, name)
     if text is not None:
         return text
     text = shipped_texts().get(name)
     code = module_code(name)
     if text is None or code is None:
         return text
-    return text if any(_compiled(text, level) == code for level in _LEVELS) else None
+    return text if any(_compile(text, level) == code for level in _LEVELS) else None
 
 
 def module_code(name: str) -> CodeType | None:
@@ -102,7 +102,7 @@ def pack(texts: dict[str, str]) -> bytes:
 def _candidates(names: dict[str, Any], path: str) -> Iterator[str]:
     """Yield possible sources of a module. `names`: its globals. `path`: its file, according to Python."""
     module, loader, file = names.get("__name__", ""), names.get("__loader__"), names.get("__file__")
-    text = _loaded(loader, module)
+    text = _load_source(loader, module)
     if text is not None:
         yield text
     if module in shipped_texts():
@@ -119,7 +119,7 @@ def _candidates(names: dict[str, Any], path: str) -> Iterator[str]:
                 continue
 
 
-def _loaded(loader: Any, module: str) -> str | None:
+def _load_source(loader: Any, module: str) -> str | None:
     if not hasattr(loader, "get_source"):
         return None
     try:
@@ -145,7 +145,7 @@ def _is_of(text: str, function: Callable[..., Any]) -> bool:
 @functools.lru_cache(maxsize=64)
 def _functions(text: str, level: int) -> Collection[CodeType]:
     """The bytecode of all functions in a module's source. It does not depend on the file's path."""
-    code = _compiled(text, level)
+    code = _compile(text, level)
     functions: set[CodeType] = set()
     waiting = [code] if code is not None else []
     while waiting:
@@ -155,7 +155,7 @@ def _functions(text: str, level: int) -> Collection[CodeType]:
     return functions
 
 
-def _compiled(text: str, level: int) -> CodeType | None:
+def _compile(text: str, level: int) -> CodeType | None:
     try:
         return compile(text, "<text>", "exec", dont_inherit=True, optimize=level)
     except (SyntaxError, ValueError):

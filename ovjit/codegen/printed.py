@@ -19,7 +19,7 @@ _PLAIN = frozenset((bool, int, float, str, type(None), Body))
 _names: dict[Callable[..., Any], tuple[str, ...]] = {}
 
 
-def place(function: Callable[..., Any], constants: Mapping[str, Any], *others: Any) -> Place | None:
+def find_entry(function: Callable[..., Any], constants: Mapping[str, Any], *others: Any) -> Place | None:
     """The place of a function's printed source in the cache; None if it is not cached. `others`: further
     values that determine the source."""
     if function.__module__.partition(".")[0] not in PACKAGES or function.__closure__:

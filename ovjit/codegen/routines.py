@@ -37,7 +37,7 @@ def routines(
         named = zip(functions, ("kernel", *functions[1:]), strict=True)
         return ("\n".join(printed_routine(getattr(module(), one).function, to) for one, to in named), [], {})
 
-    text, *_ = texts.kept(texts.place_of(name, functions), name, make)
+    text, *_ = texts.find_or_print(texts.place_of(name, functions), name, make)
     return Kernel(name, text, KernelArgs(), intrinsics, key)
 
 

@@ -25,18 +25,18 @@ class Finish(NamedTuple):
 
 class Start(NamedTuple):
     """The prologue that computes the first tensor, or None, and "v", "s" or "c" for each of its operands.
-    `kept`: the first loop stores the elements to the second tensor, where later loops read them. Otherwise
-    each loop computes them again."""
+    `is_stored`: the first loop stores the elements to the second tensor, where later loops read them.
+    Otherwise each loop computes them again."""
 
     body: Body | None = None
     modes: str = ""
-    kept: bool = False
+    is_stored: bool = False
 
 
 NOTHING = Start()
 
 
-def parted(finish: Finish, start: Start) -> list[str]:
+def part_operands(finish: Finish, start: Start) -> list[str]:
     """The names of the operands with mode "c"."""
     read = ("f", start.modes), ("e", finish.modes)
     return [f"{name}{k}" for name, modes in read for k, mode in enumerate(modes) if mode == "c"]

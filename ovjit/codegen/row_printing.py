@@ -31,7 +31,7 @@ _STATEMENTS = (ast.Assign, ast.Expr, ast.For, ast.If)
 
 
 @functools.cache
-def _traced(name: str, dtype: str, count: int = 1, added: bool = False) -> Body:
+def _trace(name: str, dtype: str, count: int = 1, added: bool = False) -> Body:
     """The body of f(x0, ...) with `count` arguments; `added`: plus a further input."""
     recorder = Recorder()
     inputs = [recorder.input(f"x{k}", dtype) for k in range(count + added)]
@@ -64,7 +64,7 @@ class RowPrinter(Printer):
         self.first_loop = 0  # the first loop that reads the first tensor
         self.dtype = WIDENED.get(types[0], types[0])  # of vectors in registers
         self.vectors = set(row.numbers)
-        self.rest = ""  # number of active lanes, in a masked iteration
+        self.tail = ""  # number of active lanes, in a masked iteration
         self.of_parts: dict[str, str] = {}  # operand with one element per part in this loop -> its type
         self.older: set[str] = set()  # variables whose inactive lanes the masked iteration keeps
         self.count = 0
@@ -104,40 +104,40 @@ class RowPrinter(Printer):
     def block(self, statements: Sequence[ast.stmt]) -> None:
         for s in statements:
             if not isinstance(s, _STATEMENTS):
-                raise self.unknown(s)
+                raise self.make_error(s)
         super().block(statements)
 
     def test(self, e: ast.expr) -> bool:
         condition = super().test(e)
         if not isinstance(condition, bool):
-            raise self.unknown(e)
+            raise self.make_error(e)
         return condition
 
     def say_Assign(self, s: ast.Assign) -> None:
         (target,) = s.targets
         if not isinstance(target, ast.Name):
-            raise self.unknown(s)
+            raise self.make_error(s)
         name, value = target.id, self.text(s.value)
         if self.is_vector(s.value):
             self.vectors.add(name)
-            if self.rest and name in self.older:
-                value = f"blend_{self.dtype}({self.rest}, {value}, {name})"
+            if self.tail and name in self.older:
+                value = f"blend_{self.dtype}({self.tail}, {value}, {name})"
         self.say(f"{name} = {value}")
 
     def say_Expr(self, s: ast.Expr) -> None:
-        called = self.called(s.value)
-        if called not in (words.store, words.finish):
-            raise self.unknown(s)
+        callee = self.callee(s.value)
+        if callee not in (words.store, words.finish):
+            raise self.make_error(s)
         tensor, index, value = s.value.args  # type: ignore[attr-defined]
         text = self.text(value)
-        if called is words.finish and self.finish.body is not None:
+        if callee is words.finish and self.finish.body is not None:
             operands = self.read("e", self.finish.modes, self.finish.types, self.bound(index, ATOM))
-            text = self.inlined(self.finish.body, [text, *operands])
-        self.say(self.moved("store", self.types[tensor.id], self.place(tensor.id, index), text))
+            text = self.inline(self.finish.body, [text, *operands])
+        self.say(self.print_access("store", self.types[tensor.id], self.address_of(tensor.id, index), text))
 
     def say_For(self, s: ast.For) -> None:
-        if self.called(s.iter) is not words.vectors or not isinstance(s.target, ast.Name):
-            raise self.unknown(s)
+        if self.callee(s.iter) is not words.vectors or not isinstance(s.target, ast.Name):
+            raise self.make_error(s)
         i, n = s.target.id, self.text(s.iter.args[0])  # type: ignore[attr-defined]
         before, outer = set(self.vectors), self.lines
         self.lines = []
@@ -147,7 +147,7 @@ class RowPrinter(Printer):
         end = f"{i}_end" if self.of_parts else n
         inner = [f"while {i} + VL <= {end}:", *("    " + line for line in self.lines), f"    {i} += VL"]
         count = f"imin({n} - {i}, VL)" if self.of_parts else f"{n} - {i}"
-        self.lines, self.rest, self.older = [], count, before
+        self.lines, self.tail, self.older = [], count, before
         self.block(s.body)
         last = ["    " + line for line in self.lines]
         if self.of_parts:
@@ -170,28 +170,28 @@ class RowPrinter(Printer):
         inner += [f"if {i} < {n}:", *last]
         if self.of_parts:
             inner = [f"while {i} < {n}:", *("    " + line for line in inner)]
-        self.lines, self.rest, self.older = [*outer, f"{i} = 0", *inner], "", set()
+        self.lines, self.tail, self.older = [*outer, f"{i} = 0", *inner], "", set()
 
     def read(self, name: str, modes: str, types: Sequence[str], index: str) -> list[str]:
         """The sources of these operands' elements."""
         self.of_parts |= {f"{name}{k}": types[k] for k, mode in enumerate(modes) if mode == "c"}
         return [
             f"{name}{k}_one" if mode != "v"
-            else self.moved("load", dtype, f"{name}{k}_row + {index} * {SIZE[dtype]}")
+            else self.print_access("load", dtype, f"{name}{k}_row + {index} * {SIZE[dtype]}")
             for k, (mode, dtype) in enumerate(zip(modes, types, strict=True))
         ]  # fmt: skip
 
-    def started(self, index: ast.expr) -> str:
+    def print_element(self, index: ast.expr) -> str:
         """The source of an element of the first tensor, which the prologue's body computes."""
         body, stored = self.start.body, self.row.tensors[1]
         assert body is not None
         self.first_loop = self.first_loop or self.loops
-        if self.start.kept and self.loops > self.first_loop:
-            return self.moved("load", self.types[stored], self.place(stored, index))
+        if self.start.is_stored and self.loops > self.first_loop:
+            return self.print_access("load", self.types[stored], self.address_of(stored, index))
         operands = self.read("f", self.start.modes, body.inputs, self.bound(index, ATOM))
-        value = self.inlined(body, operands)
-        if self.start.kept:
-            self.say(self.moved("store", self.types[stored], self.place(stored, index), value))
+        value = self.inline(body, operands)
+        if self.start.is_stored:
+            self.say(self.print_access("store", self.types[stored], self.address_of(stored, index), value))
         return value
 
     # --- expressions
@@ -220,20 +220,20 @@ class RowPrinter(Printer):
         if adds and isinstance(f, ast.Call) and isinstance(f.func, ast.Name) and f.func.id in _TRACED:
             # a single body, so that its last product is fused with the sum
             inputs = [self.vector(x) for x in (*f.args, e.left)]
-            return self.inlined(_traced(f.func.id, self.dtype, len(f.args), True), inputs), ATOM
+            return self.inline(_trace(f.func.id, self.dtype, len(f.args), True), inputs), ATOM
         if self.is_vector(e) and type(e.op) in _OPERATORS:
             return f"{_OPERATORS[type(e.op)]}({self.vector(e.left)}, {self.vector(e.right)})", ATOM
         if adds and isinstance(f, ast.Name) and f.id in self.row.integers:
             return super().as_BinOp(e)
-        raise self.unknown(e)
+        raise self.make_error(e)
 
     def call(self, e: ast.Call) -> str:
         name, args = getattr(e.func, "id", ""), e.args
         if name == "load" and isinstance(args[0], ast.Name):
             tensor = args[0].id
             if self.start.body is not None and tensor == self.row.tensors[0]:
-                return self.started(args[1])
-            return self.moved("load", self.types[tensor], self.place(tensor, args[1]))
+                return self.print_element(args[1])
+            return self.print_access("load", self.types[tensor], self.address_of(tensor, args[1]))
         if name == "splat":
             is_constant = self.known_number(args[0]) is not RUN_TIME
             return self.vector(args[0]) if is_constant else f"spread_{self.dtype}({self.text(args[0])})"
@@ -244,7 +244,7 @@ class RowPrinter(Printer):
         if name in _LANE_BY_LANE:
             return f"{_LANE_BY_LANE[name].printed}({', '.join(map(self.vector, args))})"
         if name in _TRACED:
-            return self.inlined(_traced(name, self.dtype, len(args)), list(map(self.vector, args)))
+            return self.inline(_trace(name, self.dtype, len(args)), list(map(self.vector, args)))
         raise TypeError(f"{self.name}: {name!r} is not an intrinsic of kernels")
 
     def vector(self, e: ast.expr) -> str:
@@ -256,14 +256,14 @@ class RowPrinter(Printer):
             text = literal(float(text).hex(), self.dtype)
         return self.numbers.setdefault(f"const_{self.dtype}({text})", f"c{len(self.numbers)}")
 
-    def place(self, tensor: str, index: ast.expr) -> str:
+    def address_of(self, tensor: str, index: ast.expr) -> str:
         return f"{tensor}_row + {self.bound(index, ATOM)} * {SIZE[self.types[tensor]]}"
 
-    def moved(self, what: str, dtype: str, address: str, value: str = "") -> str:
-        count = f", {self.rest}" if self.rest else ""
-        return f"{what}{'m' if self.rest else ''}_{dtype}({address}{', ' + value if value else ''}{count})"
+    def print_access(self, what: str, dtype: str, address: str, value: str = "") -> str:
+        count = f", {self.tail}" if self.tail else ""
+        return f"{what}{'m' if self.tail else ''}_{dtype}({address}{', ' + value if value else ''}{count})"
 
-    def inlined(self, body: Body, inputs: Sequence[str]) -> str:
+    def inline(self, body: Body, inputs: Sequence[str]) -> str:
         """Print a traced body's lines with new names. Returns the source of its result."""
         self.count += 1
         names = {}
@@ -272,6 +272,6 @@ class RowPrinter(Printer):
                 self.say(f"v{self.count}_{k} = {text}")
                 text = f"v{self.count}_{k}"
             names[f"x{k}"] = text
-        lines, results = body.inlined(names, self.numbers, "c", f"_{self.count}")
+        lines, results = body.inline(names, self.numbers, "c", f"_{self.count}")
         self.lines += lines
         return results[0]

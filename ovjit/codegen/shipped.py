@@ -41,7 +41,7 @@ from ovjit.codegen import compiling
 from ovjit.codegen.cpu import machine
 from ovjit.codegen.cpu.formats import features_of
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.versions import code_digest, installed, printing_digests
+from ovjit.codegen.versions import code_digest, installed_version, printing_digests
 from ovjit.hashes import sha256
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def generators(architecture: str = "") -> bytes:
     and the machine architecture (default: this machine's)."""
     parts = (
         code_digest(),
-        installed("llvmlite"),
+        installed_version("llvmlite"),
         sys.platform,
         architecture or machine.name(),
     )
@@ -213,7 +213,7 @@ def _import_readers() -> None:
         import zlib  # noqa: F401
 
 
-def _packaged(name: str) -> Any:
+def _open_data(name: str) -> Any:
     """The bytes of a file of `ovjit.data`, mapped if it is a separate file, since a start reads a small part
     of it. The package is not imported, which would take longer than the read. Raises OSError."""
     path = os.path.join(os.path.dirname(os.path.dirname(__file__)), "data", name)
@@ -230,7 +230,7 @@ def _packaged(name: str) -> Any:
 def _archive(isa: Target, kind: str = "kernels") -> Archive | None:
     try:
         stamp = generators(isa.machine) if kind == "kernels" else printers()
-        return Archive(_packaged(file_name(isa, kind)), stamp) if stamp else None
+        return Archive(_open_data(file_name(isa, kind)), stamp) if stamp else None
     except (OSError, ImportError, ValueError, EOFError):  # no file, or no lzma or zlib
         return None
 

@@ -47,7 +47,7 @@ def parameters(function: Callable[..., Any]) -> list[Parameter]:
     ]
 
 
-def parsed(text: str) -> ast.Module:
+def parse_source(text: str) -> ast.Module:
     """The syntax tree of a text, by one thread at a time.
 
     Python 3.11 has a global recursion counter for trees under construction, and raises SystemError if two
@@ -71,10 +71,10 @@ def definition(function: Callable[..., Any]) -> ast.FunctionDef:
         raise NoSource(advice(function))
     try:
         text = "".join(_block(lines, code.co_firstlineno - 1))
-        function_definition = parsed(textwrap.dedent(text) if text[:1].isspace() else text).body[0]
+        function_definition = parse_source(textwrap.dedent(text) if text[:1].isspace() else text).body[0]
     except (SyntaxError, LookupError):  # a string or bracket continues at a smaller indentation
         block = inspect.getblock(lines[code.co_firstlineno - 1 :])
-        function_definition = parsed(textwrap.dedent("".join(block))).body[0]
+        function_definition = parse_source(textwrap.dedent("".join(block))).body[0]
     assert isinstance(function_definition, ast.FunctionDef)
     return function_definition
 

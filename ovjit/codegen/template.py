@@ -36,18 +36,18 @@ from typing import Any
 from ovjit.codegen import printed, texts
 from ovjit.codegen.kernel import Kernel, KernelArgs
 from ovjit.codegen.memory import DIMS
-from ovjit.codegen.row_function import NOTHING, Finish, RowFunction, Start, parted
+from ovjit.codegen.row_function import NOTHING, Finish, RowFunction, Start, part_operands
 
 
 class Template(RowFunction):
     """A function decorated with `@rows`."""
 
-    def frame(self, names: Sequence[str], parted: Sequence[str]) -> KernelArgs:
+    def frame(self, names: Sequence[str], part_operands: Sequence[str]) -> KernelArgs:
         frame = KernelArgs().pointers(*names, *self.numbers).integers(*self.integers, "rows", "per_chunk")
         frame = frame.integers(
             *(f"d{d}" for d in range(DIMS)), *(f"{t}_{d}" for t in names for d in range(DIMS))
         )
-        return frame.integers("part", *(f"{t}_part" for t in parted)) if parted else frame
+        return frame.integers("part", *(f"{t}_part" for t in part_operands)) if part_operands else frame
 
     def kernel(
         self,
@@ -61,15 +61,15 @@ class Template(RowFunction):
         """The kernel for these element types of the tensors. `before` and `names`: parts of the kernel's name
         for prologue and epilogue. Raises KeyError for a missing constant."""
         values = {name: constants[name] for name in self.constants}
-        frame = self.frame(self.names(finish, start), parted(finish, start))
-        entry = printed.place(self.function, values, tuple(types), *finish, *start)
+        frame = self.frame(self.names(finish, start), part_operands(finish, start))
+        entry = printed.find_entry(self.function, values, tuple(types), *finish, *start)
 
         def make() -> texts.Printed:
             from ovjit.codegen.row_printing import RowPrinter  # where the text is not kept
 
             return RowPrinter(self, types, finish, start, values).kernel(frame), frame.fields, frame.tables
 
-        text, *_ = texts.kept(entry, self.name, make)
+        text, *_ = texts.find_or_print(entry, self.name, make)
         label = "_".join(filter(None, (before, self.name, types[0], names)))
         return Kernel(label, text, frame)
 

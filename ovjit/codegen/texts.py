@@ -48,7 +48,7 @@ def place_of(*parts: Any) -> Place | None:
     return Place("printed_" + sha256(f"{state} {key}".encode()).hexdigest()[:40], key)
 
 
-def kept(entry: Place | None, title: str, make: Callable[[], Printed]) -> Printed:
+def find_or_print(entry: Place | None, title: str, make: Callable[[], Printed]) -> Printed:
     """The shipped source, else the cached one, else the source that `make` prints, which is then cached if it
     has a place. `title`: its name in the cache."""
     if entry is None:
@@ -56,14 +56,14 @@ def kept(entry: Place | None, title: str, make: Callable[[], Printed]) -> Printe
     address = default_cache().path, entry.name
     printed = _read.get(address) if recorded is None else None
     if printed is None:
-        printed = _found(entry, title, make)
+        printed = _look_up(entry, title, make)
         if len(_read) >= _MOST_READ:
             _read.clear()
         _read[address] = printed
     return printed
 
 
-def _found(entry: Place, title: str, make: Callable[[], Printed]) -> Printed:
+def _look_up(entry: Place, title: str, make: Callable[[], Printed]) -> Printed:
     content = shipped.find(entry.key, host_target(), "printed") if recorded is None else None
     if content is None:
         content = default_cache().get(entry.name)

@@ -54,7 +54,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, tuple, str]] = []
-        self._known: dict[tuple, Tracer] = {}
+        self._tracers: dict[tuple, Tracer] = {}
         #: result of `round_int` -> its argument
         self.rounded: dict[str, Tracer] = {}
 
@@ -65,11 +65,11 @@ class Recorder:
         if operation in _COMMUTATIVE:  # a + b and b + a give the same kernel
             args = tuple(sorted(args, key=lambda a: (isinstance(a, tuple), str(a))))
         key = (operation, args, dtype)
-        traced = self._known.get(key)
+        traced = self._tracers.get(key)
         if traced is None:
             name = f"t{len(self.lines)}"
             self.lines.append((name, operation, args, dtype))
-            traced = self._known[key] = Tracer(self, name, dtype)
+            traced = self._tracers[key] = Tracer(self, name, dtype)
         return traced
 
 
@@ -190,7 +190,7 @@ def _compare(operation: str, x: Any, y: Any) -> Tracer:
     return x.recorder.emit(operation, (x.name, y.name), "boolean")
 
 
-def _traced(*xs: Any) -> bool:
+def _is_traced(*xs: Any) -> bool:
     return any(isinstance(x, Tracer) for x in xs)
 
 
@@ -211,12 +211,12 @@ def is_float(x: Any) -> bool:
 
 def maximum(x: Any, y: Any) -> Any:
     """The larger one; NaN if one is NaN."""
-    return _binary("max", x, y) if _traced(x, y) else np.maximum(x, y)
+    return _binary("max", x, y) if _is_traced(x, y) else np.maximum(x, y)
 
 
 def minimum(x: Any, y: Any) -> Any:
     """The smaller one; NaN if one is NaN."""
-    return _binary("min", x, y) if _traced(x, y) else np.minimum(x, y)
+    return _binary("min", x, y) if _is_traced(x, y) else np.minimum(x, y)
 
 
 def _unary(
@@ -254,7 +254,7 @@ def round_away(x: Any) -> Any:
 
 def fma(x: Any, y: Any, z: Any) -> Any:
     """x * y + z, rounded once if the target has the instruction."""
-    if not _traced(x, y, z):
+    if not _is_traced(x, y, z):
         return x * y + z
     like = next(v for v in (x, y, z) if isinstance(v, Tracer))
     x, y, z = (v if isinstance(v, Tracer) else constant(like, v) for v in (x, y, z))
@@ -265,11 +265,11 @@ def fma(x: Any, y: Any, z: Any) -> Any:
 
 def where(condition: Any, x: Any, y: Any) -> Any:
     """Select x if the condition is true, else y. Both are computed."""
-    if not _traced(condition, x, y):
+    if not _is_traced(condition, x, y):
         return np.where(condition, x, y)
     if not isinstance(condition, Tracer):
         return x if condition else y
-    if not _traced(x, y):
+    if not _is_traced(x, y):
         raise ModelError("where needs a traced branch; use cast(value, dtype) for one of them")
     x, y = _pair(x, y)
     return condition.recorder.emit("select", (condition.name, x.name, y.name), x.dtype)
@@ -352,7 +352,7 @@ def isinf(x: Any) -> Any:
 
 def floor_divide(x: Any, y: Any) -> Any:
     """Division rounded towards minus infinity; an integer divided by 0 is 0."""
-    if not _traced(x, y):
+    if not _is_traced(x, y):
         return np.floor_divide(x, y)
     x, y = _pair(x, y)
     if is_float(x):
@@ -366,7 +366,7 @@ def floor_divide(x: Any, y: Any) -> Any:
 
 def power(x: Any, y: Any) -> Any:
     """x ** y. Integers wrap; with a negative exponent the result is the real power, truncated."""
-    if not _traced(x, y):
+    if not _is_traced(x, y):
         return np.power(x, y)
     x, y = _pair(x, y)
     if not is_float(x):

@@ -36,7 +36,7 @@ def interleave_sizes(isa: Target) -> tuple[int, ...]:
 PARTS = {"i64": 2, "i32": 1, "i16": 1, "u8": 1}
 
 
-def transposed(b: Any, rows: list[Any]) -> list[Any]:
+def transpose_rows(b: Any, rows: list[Any]) -> list[Any]:
     """The transpose of a square block: lane j of row i becomes lane i of row j.
 
     x86 has these shuffles since SSE, LLVM recognises them, and CPUs execute each in a cycle. Elements are
@@ -52,7 +52,7 @@ def transposed(b: Any, rows: list[Any]) -> list[Any]:
     pieces = [range(first, first + size) for first in range(0, n, size)]
     both = [*pieces, *(range(n + piece.start, n + piece.stop) for piece in pieces)]
 
-    def shuffled(x: Any, y: Any, lanes: list[int]) -> Any:
+    def shuffle(x: Any, y: Any, lanes: list[int]) -> Any:
         return b.shuffle_vector(x, y, places(*lanes))
 
     half = size // 2
@@ -66,14 +66,14 @@ def transposed(b: Any, rows: list[Any]) -> list[Any]:
         square = [rows[i] for i in piece]
         for _ in range(size.bit_length() - 1):
             both_halves = zip(square[:half], square[half:], strict=True)
-            square = [shuffled(x, y, lanes) for x, y in both_halves for lanes in interleaved]
+            square = [shuffle(x, y, lanes) for x, y in both_halves for lanes in interleaved]
         columns.append(square)
     out = []
     for pieces_of_row in zip(*columns, strict=True):  # each has pieces of every `size`th column
         vectors = list(pieces_of_row)
         for _ in range(len(pieces).bit_length() - 1):
             pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
-            vectors = [shuffled(x, y, lanes) for lanes in chosen for x, y in pairs]
+            vectors = [shuffle(x, y, lanes) for lanes in chosen for x, y in pairs]
         out.append(vectors)
     return [out[j % size][j // size] for j in range(n)]
 
@@ -117,10 +117,10 @@ def make_transpose(isa: Target, elem: str) -> Any:
             by_rows(b, x, x_b, nb, y, y_a, na)
             return
         is_part = b.or_(*(b.icmp_signed("<", n, i64(lanes)) for n in (na, nb)))
-        with b.if_else(is_part) as (part, whole):
+        with b.if_else(is_part) as (part, full):
             with part:
                 by_rows(b, x, x_b, nb, y, y_a, na)
-            with whole:
+            with full:
                 transpose_bytes(b, x, x_b, y, y_a)
 
     def by_rows(b: Any, x: Any, x_b: Any, nb: Any, y: Any, y_a: Any, na: Any) -> None:
@@ -128,8 +128,8 @@ def make_transpose(isa: Target, elem: str) -> Any:
         fewer = b.select(b.icmp_signed("<", na, nb), na, nb)
         is_whole = b.icmp_signed(">=", fewer, i64(lanes))
         ways = []
-        with b.if_else(is_whole) as (whole, part):
-            with whole:
+        with b.if_else(is_whole) as (full, part):
+            with full:
                 rows = [simd.load_vector(b, b.add(x, b.mul(i64(i), x_b)), elem, lanes) for i in range(lanes)]
                 ways.append((b.block, rows))
             with part:
@@ -145,9 +145,9 @@ def make_transpose(isa: Target, elem: str) -> Any:
             for block, values in ways:
                 phi.add_incoming(values[each], block)
             loaded.append(phi)
-        columns = transposed(b, loaded)
-        with b.if_else(is_whole) as (whole, part):
-            with whole:
+        columns = transpose_rows(b, loaded)
+        with b.if_else(is_whole) as (full, part):
+            with full:
                 for j, row in enumerate(columns):
                     simd.store_vector(b, b.add(y, b.mul(y_a, i64(j))), row, elem)
             with part:
@@ -183,13 +183,13 @@ def transpose_blocks(x: Tensor, y: Tensor, side, *, elem):
     line is read, and written, at once. Outer axes are named: with `...`, LLVM keeps an incremented address
     for each row of a square, which is slower."""
     for _, _, _, first, p, q in items(x, y):
-        left = y.size.a - first
+        rows = y.size.a - first
         for k0 in range(0, y.size.b, side):
-            for a in range(0, min(side, left), VL // PARTS[elem]):
+            for a in range(0, min(side, rows), VL // PARTS[elem]):
                 for k in range(k0, min(k0 + side, y.size.b), VL // PARTS[elem]):
                     transpose(
                         x.at(p + a * SIZE[elem], b=k), x.stride.b, y.size.b - k,
-                        y.at(q + k * SIZE[elem], a=a), y.stride.a, left - a,
+                        y.at(q + k * SIZE[elem], a=a), y.stride.a, rows - a,
                     )  # fmt: skip
 
 
@@ -218,32 +218,32 @@ def make_interleave(isa: Target, elem: str, rows: int, back: bool) -> Any:
     lanes = isa.lanes
     i64 = ir.IntType(64)
 
-    def shuffled(b: Any, one: Any, other: Any, lanes: list[int]) -> Any:
+    def shuffle(b: Any, one: Any, other: Any, lanes: list[int]) -> Any:
         return b.shuffle_vector(one, other, places(*lanes))
 
-    def joined(b: Any, vectors: list[Any]) -> Any:
+    def concatenate(b: Any, vectors: list[Any]) -> Any:
         """Concatenate vectors."""
         together = vectors[0]
         for i, vector in enumerate(vectors[1:], 1):
-            widened = shuffled(b, vector, vector, [j % lanes for j in range(i * lanes)])
-            together = shuffled(b, together, widened, list(range((i + 1) * lanes)))
+            widened = shuffle(b, vector, vector, [j % lanes for j in range(i * lanes)])
+            together = shuffle(b, together, widened, list(range((i + 1) * lanes)))
         return together
 
     def weave(b: Any, x: Any, stride: Any, y: Any, count: Any) -> None:
-        together = joined(b, [
+        together = concatenate(b, [
             simd.load_vector(b, b.add(x, b.mul(stride, i64(i))), elem, lanes, count) for i in range(rows)
         ])  # fmt: skip
         order = [j % rows * lanes + j // rows for j in range(rows * lanes)]
-        simd.store_vector(b, y, shuffled(b, together, together, order), elem, b.mul(count, i64(rows)))
+        simd.store_vector(b, y, shuffle(b, together, together, order), elem, b.mul(count, i64(rows)))
 
     def unweave(b: Any, x: Any, stride: Any, y: Any, count: Any) -> None:
         several, size = b.mul(count, i64(rows)), simd.SIZE[elem]
-        together = joined(b, [
+        together = concatenate(b, [
             simd.load_vector(b, b.add(y, i64(first * size)), elem, lanes, b.sub(several, i64(first)))
             for first in range(0, rows * lanes, lanes)
         ])  # fmt: skip
         for i in range(rows):
-            row = shuffled(b, together, together, [j * rows + i for j in range(lanes)])
+            row = shuffle(b, together, together, [j * rows + i for j in range(lanes)])
             simd.store_vector(b, b.add(x, b.mul(stride, i64(i))), row, elem, count)
 
     how = unweave if back else weave

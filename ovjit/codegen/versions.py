@@ -20,11 +20,11 @@ from ovjit.source_files import keep, read_kept
 @functools.cache
 def versions() -> tuple[str, str]:
     """The versions of Numba and llvmlite, without importing Numba."""
-    return installed("numba"), installed("llvmlite")
+    return installed_version("numba"), installed_version("llvmlite")
 
 
 @functools.cache
-def installed(package: str) -> str:
+def installed_version(package: str) -> str:
     """A package's version, from the name of its metadata folder: importing importlib.metadata takes 15 ms."""
     spec = find_spec(package)
     if spec is not None and spec.origin is not None:

@@ -12,7 +12,7 @@ from ovjit.compiler.options import Context, Memory
 from ovjit.graph.graph import Graph, Value
 from ovjit.planning.copies import copy_kernel, halo_kernels
 from ovjit.planning.fuse import fuse
-from ovjit.planning.growing import Place, growing
+from ovjit.planning.growing import GrowingAxis, find_growing_axes
 from ovjit.planning.lower import Lowering, ReferenceStep, Shapes, lower_groups
 from ovjit.planning.plan import Constants, element_size
 from ovjit.planning.views import Layout
@@ -53,9 +53,9 @@ class LoweredGraph:
         """Place the constants of all lowerings. Returns the offsets of each lowering's."""
         packed: list[Sequence[int]] = [()] * len(self.lowerings)
         for index, lowering in sorted(enumerate(self.lowerings), key=lambda each: each[1].packs_late):
-            before = len(self.constants.asked)
+            before = len(self.constants.placed_offsets)
             lowering.pack(self.constants)
-            packed[index] = self.constants.asked[before:]
+            packed[index] = self.constants.placed_offsets[before:]
         return packed
 
     def _needed(self) -> list[Kernel]:
@@ -89,9 +89,9 @@ class LoweredGraph:
         nodes = (low.group.last for low in self.lowerings if isinstance(low, ReferenceStep))
         return [f"{n.name} ({n.op.name})" for n in nodes if any(v.type.value is None for v in n.outputs)]
 
-    def growing(self, pairs: Sequence[tuple[int, int]]) -> tuple[Place, ...]:
+    def growing(self, pairs: Sequence[tuple[int, int]]) -> tuple[GrowingAxis, ...]:
         """The (output, input) `pairs` that can share memory with room to grow."""
-        return () if self.context.target.is_gpu else growing(self.graph, pairs)
+        return () if self.context.target.is_gpu else find_growing_axes(self.graph, pairs)
 
 
 def _used(graph: Graph) -> list[Value]:
@@ -110,7 +110,7 @@ def choose_layouts(lowerings: Sequence[Lowering], shape: Shapes) -> dict[Value, 
     for lowering in lowerings:
         preferred = lowering.output_layout(layouts)
         if preferred is not None:
-            layouts.update(dict.fromkeys((lowering.group.last.output, *lowering.group.more), preferred))
+            layouts.update(dict.fromkeys((lowering.group.last.output, *lowering.group.extras), preferred))
     result = {v for lowering in lowerings for v in lowering.group.outputs}
     flexible = {v: low.group for low in lowerings if low.flexible for v in low.group.outputs}
     for lowering in lowerings:
@@ -121,10 +121,10 @@ def choose_layouts(lowerings: Sequence[Lowering], shape: Shapes) -> dict[Value, 
             if have is None:
                 group = flexible.get(value)
                 if group is not None:  # the outputs of one loop have the same order
-                    layouts.update(dict.fromkeys(group.outputs if group.more else (), Layout(want.order)))
+                    layouts.update(dict.fromkeys(group.outputs if group.extras else (), Layout(want.order)))
                     layouts[value] = want
             elif have.order == want.order:
-                layouts[value] = have.joined(want)
+                layouts[value] = have.combine(want)
     for lowering in reversed(lowerings):
         lowering.propagate_layouts(layouts)
     return layouts

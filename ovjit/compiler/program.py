@@ -383,7 +383,7 @@ class Program(LoweredGraph):
                         ReferenceStep(way.group).plan(planner)
                     planner.end()
             if self.watched:
-                planner.probes.append((len(planner.steps), lowering.group, planner.made(lowering.group)))
+                planner.probes.append((len(planner.steps), lowering.group, planner.views_of(lowering.group)))
 
     def _trace(self, shapes: Sequence[tuple[int, ...]], room: Room | None) -> Plan | None:
         """Plan with traced numbers, and keep the trace for other shapes. None if it cannot be traced."""

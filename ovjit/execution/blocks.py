@@ -117,9 +117,9 @@ class Arena:
         for page in range(first, self.size - HUGE_PAGE + 1, HUGE_PAGE):
             if Arena.large_are_dear:
                 break
-            began = time.thread_time_ns()
+            start = time.thread_time_ns()
             memory[page] = 0
-            if time.thread_time_ns() - began > DEAR_PAGE:
+            if time.thread_time_ns() - start > DEAR_PAGE:
                 Arena.large_are_dear = True
                 _advise(memory, mmap.MADV_NOHUGEPAGE)  # existing large pages stay
 
@@ -128,14 +128,14 @@ def _check_limit(size: int, more: int) -> None:
     """Raise MemoryError if `more` bytes exceed the control group's limit: the system would kill the
     process."""
     for last in (False, True):
-        left = memory_left()
-        if left is None or more <= left - _SPARE:
+        available = memory_left()
+        if available is None or more <= available - _SPARE:
             return
         if not last:
             release_arenas()
     raise MemoryError(
         f"cannot allocate an arena of {size} bytes: the memory limit of this process's "
-        f"control group leaves {left} bytes"
+        f"control group leaves {available} bytes"
     )
 
 
@@ -178,7 +178,7 @@ def give(arena: Arena) -> None:
             free_blocks.remove(next(block for block in free_blocks if block is not largest))
 
 
-def _taken(size: int) -> Arena:
+def _take_block(size: int) -> Arena:
     """A block of at least `size` bytes: the smallest free one that fits, else the largest free one, grown.
 
     The most recently freed block is tried first, and usually fits. After a copy of results, the caches hold
@@ -208,7 +208,7 @@ def _taken(size: int) -> Arena:
 def lent(size: int, shape: Sequence[int] = (), dtype: Any = np.uint8) -> np.ndarray:
     """An array in a recycled block of `size` bytes, at a multiple of 64: of `shape` if given, else of bytes.
     The block is freed with the last reference."""
-    arena = _taken(size)
+    arena = _take_block(size)
     lease = _lease(arena.size).from_address(arena.address)
     lease.arena = arena
     return np.ndarray(shape or (size,), dtype, lease)
@@ -222,7 +222,7 @@ def new_array(shape: Sequence[int], dtype: np.dtype, large: int = LARGE) -> np.n
     return lent(size, shape, dtype) if size >= large else aligned_bytes(size).view(dtype).reshape(shape)
 
 
-def copied(array: np.ndarray) -> np.ndarray:
+def copy_results(array: np.ndarray) -> np.ndarray:
     """A row-major copy of results for the caller."""
     if array.nbytes < LARGE or array.dtype.hasobject:
         return array.copy()

@@ -55,13 +55,13 @@ class PythonJob(Job):
         """Run all chunks of one step. Returns the error in the runner's form, 0 for none."""
         table = self._table
         assert table is not None and table.plan.pieces is not None and step.kernel is not None
-        plan, bases, given = table.plan, self._bases, table.plan.pieces[i]
+        plan, bases, spans = table.plan, self._bases, table.plan.pieces[i]
         args = int(table.rows[i, 1])
         scratch = arena.address + plan.scratch_offset
         count = sum(1 + is_pointer for _, is_pointer in step.kernel.frame.fields)
         pieces = [(bases.ctypes.data, bases.nbytes, "the bases"), (args, 8 * count, "the arguments")]
         pieces += [(scratch, plan.scratch_size, "scratch")]
-        for base, offset, size in given:
+        for base, offset, size in spans:
             pieces.append((int(bases[base]) + offset, size, _BASES.get(base, "an input or output")))
         isa = self.executable.program.context.target
         names = Words(isa.lanes, Memory(pieces))
@@ -72,9 +72,9 @@ class PythonJob(Job):
             for chunk in range(step.chunks):
                 try:
                     error = kernel(bases.ctypes.data, args, chunk, scratch)
-                except OutOfBounds as found:
+                except OutOfBounds as fault:
                     where = f"chunk {chunk} of {step.kernel.name}"
-                    raise InferenceError(f"node {step.name!r} ({step.type}), {where}: {found}") from found
+                    raise InferenceError(f"node {step.name!r} ({step.type}), {where}: {fault}") from fault
                 if error:
                     return i << 32 | error
         return 0

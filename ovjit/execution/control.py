@@ -16,7 +16,7 @@ from ovjit import debug
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.forks import ForkLock
 from ovjit.graph import dtypes
-from ovjit.graph.bodies import CONCAT, LAST, MERGED, SLICED, axis_of, retyped, stopping
+from ovjit.graph.bodies import CONCAT, LAST, MERGED, SLICED, axis_of, retype, stopping
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.interp import evaluate_node
 from ovjit.graph.op import REFUSED, TensorType
@@ -45,8 +45,8 @@ class Bodies:
         self._build = build
         self._config = {k: v for k, v in config.items() if k != "watch"}
         self._lock = ForkLock("model")
-        self._made: dict[Any, Any] = {}
-        self._seen: dict[Any, Any] = {}  # exact shapes -> executable
+        self._executables: dict[Any, Any] = {}
+        self._by_shapes: dict[Any, Any] = {}  # exact shapes -> executable
         self._ends: dict[int, tuple[Any, Any]] = {}
         self._hosted: dict[Any, Any] = {}  # node -> its native evaluation, None without one
         self._checked: dict[Any, _CheckedTypes] = {}
@@ -55,26 +55,26 @@ class Bodies:
 
     def executable(self, body: Graph, arrays: Sequence[np.ndarray]) -> Executable:
         """The executable of a body for these inputs. Declared shapes that do not fit become dynamic."""
-        seen = body, tuple([a.shape for a in arrays])
-        result = self._seen.get(seen)
+        key = body, tuple([a.shape for a in arrays])
+        result = self._by_shapes.get(key)
         if result is None:
             types = _types(body.inputs, arrays)
-            result = self._find((body, tuple(t.shape for t in types)), lambda: retyped(body, types))
-            self._note(seen, result)
+            result = self._find((body, tuple(t.shape for t in types)), lambda: retype(body, types))
+            self._note(key, result)
         return result
 
     def _find(self, key: Any, graph: Callable[[], Graph]) -> Executable:
         with self._lock.lock:
-            result = self._made.get(key)
+            result = self._executables.get(key)
             if result is None:
-                result = self._made[key] = self._build(graph(), self._config)
+                result = self._executables[key] = self._build(graph(), self._config)
             return result
 
-    def _note(self, key: Any, made: Executable | None) -> None:
+    def _note(self, key: Any, executable: Executable | None) -> None:
         """Cache the executable for these exact shapes. The cache is emptied at MOST_SEEN entries."""
-        if len(self._seen) >= MOST_SEEN:
-            self._seen = {}
-        self._seen[key] = made
+        if len(self._by_shapes) >= MOST_SEEN:
+            self._by_shapes = {}
+        self._by_shapes[key] = executable
 
     def ends_of(self, node: Any) -> Any:
         """The ports of a Loop or TensorIterator."""
@@ -97,13 +97,13 @@ class Bodies:
             entry = self._branches[node, condition] = body, sources, results
         return entry
 
-    def bounded(self, node: Any, arrays: Sequence[np.ndarray]) -> Executable | None:
+    def make_bounded(self, node: Any, arrays: Sequence[np.ndarray]) -> Executable | None:
         """A Loop as an executable of its own, whose last input has the capacity as its length. None if it
         cannot run natively."""
         shapes = tuple([a.shape for a in arrays])
         key = id(node), shapes  # `ends_of` keeps the node
-        if key in self._seen:
-            return self._seen[key]
+        if key in self._by_shapes:
+            return self._by_shapes[key]
         result = None
         if _is_uniform(self.ends_of(node), node, arrays):
             types = _types(node.inputs, arrays)
@@ -184,7 +184,7 @@ class _CheckedTypes:
         """`serves` False: no types are noted."""
         self._node = node
         self._constant = [value.constant is not None for value in node.inputs]
-        self._known: dict[Any, Any] = {}
+        self._types: dict[Any, Any] = {}
         # such a node may compute in another type, see `evaluate_node`
         converts = node.lowered or any(value.dtype == "bf16" for value in (*node.inputs, *node.outputs))
         self._serves = serves and not converts
@@ -194,11 +194,11 @@ class _CheckedTypes:
         if not self._serves:
             return None
         key = tuple([(array.shape, array.dtype) for array in arrays])
-        if key not in self._known:
-            if len(self._known) >= MOST_SEEN:
-                self._known = {}
-            self._known[key] = self._node.op.types_without_values(arrays, self._node.attrs, self._constant)
-        return self._known.get(key)
+        if key not in self._types:
+            if len(self._types) >= MOST_SEEN:
+                self._types = {}
+            self._types[key] = self._node.op.types_without_values(arrays, self._node.attrs, self._constant)
+        return self._types.get(key)
 
 
 class LoopProgress:
@@ -211,22 +211,22 @@ class LoopProgress:
         self.iterations = iterations  # None: no end
         self.go_on = go_on
         self.done = 0
-        self.made: list[Any] | None = None
+        self.last_results: list[Any] | None = None
         self.carried, self.sliced = ends.of(MERGED), ends.of(SLICED)
         self.feeds: list[Any] = [None] * len(ends.body.inputs)
         for port in ends.inputs:
             if port.kind != SLICED:
                 self.feeds[port.inner] = arrays[port.outer]
         #: Concatenated outputs, as a list of parts per output; outputs of a single iteration.
-        self.kept: dict[int, list[np.ndarray]] = {port.outer: [] for port in ends.of(CONCAT)}
+        self.parts: dict[int, list[np.ndarray]] = {port.outer: [] for port in ends.of(CONCAT)}
         self.picked: dict[int, np.ndarray] = {}
         #: Memory of carried values that the next iteration may overwrite, by the body's result.
         self.spares: dict[int, np.ndarray] = {}
         self.counter = self._counter()
-        taken = {port.back for port in self.carried}
+        backs = {port.back for port in self.carried}
         copied = {port.inner for port in ends.of(CONCAT)}
-        self.taken = taken
-        self.reusable = taken - copied if len(taken) == len(self.carried) else set()
+        self.backs = backs
+        self.reusable = backs - copied if len(backs) == len(self.carried) else set()
 
     def _counter(self) -> np.ndarray | None:
         at = self.ends.iteration
@@ -254,15 +254,15 @@ class LoopProgress:
         """Store the results of an iteration, which the job `inner` has run."""
         from ovjit_ops.control.ends import one_element
 
-        result = self.made = list(inner.outputs)
-        for r in self.taken:
+        result = self.last_results = list(inner.outputs)
+        for r in self.backs:
             spare = self.spares.pop(r, None)
             fits = spare is not None and spare.shape == inner.outputs[r].shape
             result[r] = inner.take_output(r, spare) if fits else inner.release_output(r)
         for port in self.ends.outputs:
             if port.kind == CONCAT:
                 array = result[port.inner]
-                self.kept[port.outer].append(array if port.inner in self.taken else array.copy())
+                self.parts[port.outer].append(array if port.inner in self.backs else array.copy())
             elif port.iteration == self.done:
                 self.picked[port.outer] = result[port.inner].copy()
         for port in self.carried:
@@ -275,7 +275,7 @@ class LoopProgress:
 
     def results(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The outputs of the loop."""
-        return list(self.ends.results(arrays, self.made, self.kept, self.picked, self.done))
+        return list(self.ends.results(arrays, self.last_results, self.parts, self.picked, self.done))
 
 
 class _Control:
@@ -331,18 +331,18 @@ class _Loop(_Control):
         go_on = bool(one_element(arrays[1], "the condition"))
         iterations = None if count < 0 else count
         if go_on and iterations != 0:
-            whole = self.bodies.bounded(self.node, arrays)
-            result = None if whole is None else self._in_one_run(whole, arrays, iterations)
+            native = self.bodies.make_bounded(self.node, arrays)
+            result = None if native is None else self._in_one_run(native, arrays, iterations)
             if result is not None:
                 return result
         return self._step_by_step(arrays, iterations, go_on)
 
     def _in_one_run(
-        self, whole: Executable, arrays: Sequence[np.ndarray], iterations: int | None
+        self, native: Executable, arrays: Sequence[np.ndarray], iterations: int | None
     ) -> list[np.ndarray] | None:
         """The outputs, by one native run. None if concatenated outputs would exceed MOST_ROOM."""
         job = self.job
-        inner = job.part_job(whole)
+        inner = job.part_job(native)
         for i, array in enumerate(arrays):
             inner.set_input(i, contiguous(array))
         parts = [port for port in self.ends.outputs if port.kind == CONCAT]
@@ -355,8 +355,8 @@ class _Loop(_Control):
                 inner.run()
             except OvjitError as error:
                 job.stop_if_cancelled()
-                own = f"node {whole.graph.nodes[-1].name!r} (BoundedLoop): "
-                raise type(error)(str(error).removeprefix(own)) from error
+                prefix = f"node {native.graph.nodes[-1].name!r} (BoundedLoop): "
+                raise type(error)(str(error).removeprefix(prefix)) from error
             done = int(inner.outputs[-1].reshape(()))
             if not parts or done < room or done == iterations:
                 break
@@ -388,14 +388,14 @@ class _Loop(_Control):
     def _in_native_iterations(self, arrays: Sequence[np.ndarray], loop: LoopProgress) -> None:
         """Run native iterations, if a previous iteration in Python has determined the shapes."""
         key, last = ("iterations", id(self.node)), self.last
-        executable, native, left = self.job.notes.get(key, (None, None, MOST_LESSONS))
-        if left and last is not None and (native is None or last[0] is not executable):
+        executable, native, lessons = self.job.notes.get(key, (None, None, MOST_LESSONS))
+        if lessons and last is not None and (native is None or last[0] is not executable):
             from ovjit.execution.iterations import iterations_of
 
-            executable, native, left = last[0], iterations_of(self.ends, *last), left - 1
-            self.job.notes[key] = executable, native, left
+            executable, native, lessons = last[0], iterations_of(self.ends, *last), lessons - 1
+            self.job.notes[key] = executable, native, lessons
         if native is not None and not native.run(self.job, arrays, loop):
-            self.job.notes[key] = None, None, left
+            self.job.notes[key] = None, None, lessons
 
 
 def contiguous(array: np.ndarray) -> np.ndarray:

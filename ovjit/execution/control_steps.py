@@ -19,7 +19,7 @@ from __future__ import annotations
 from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i32, i64, ld, st, u8
 from ovjit.execution.layout import *
-from ovjit.execution.runner_parts import copy_bytes, led, put_places
+from ovjit.execution.runner_parts import copy_bytes, lead_body, put_addresses
 from ovjit.execution.runner_words import *
 
 #: Arguments of `repeat`. COUNT: base, offset and size of the number of iterations (size 0: the offset is the
@@ -120,9 +120,9 @@ def repeat(job, args, pool, step):
     lasts = outputs + n_outputs * OUTPUT_WORDS * 8
     n_lasts = ld(args, R_LASTS)
     again = ld(args, R_AGAIN)
-    put_places(inputs, n_inputs, INPUT_WORDS, bases, outer)
-    put_places(carried, n_carried, CARRIED_WORDS, bases, outer)
-    put_places(outputs, n_outputs, OUTPUT_WORDS, bases, outer)
+    put_addresses(inputs, n_inputs, INPUT_WORDS, bases, outer)
+    put_addresses(carried, n_carried, CARRIED_WORDS, bases, outer)
+    put_addresses(outputs, n_outputs, OUTPUT_WORDS, bases, outer)
     astore(body + ERROR * 8, 0)
     astore(body + ABORT * 8, 0)
     done = 0
@@ -140,7 +140,7 @@ def repeat(job, args, pool, step):
                 st[i32](counter, done)
             else:
                 st[i64](counter, done)
-        good = led(job, body, pool, arena, step)
+        good = lead_body(job, body, pool, arena, step)
         if good == 0:
             break
         done += 1
@@ -172,11 +172,11 @@ def branch(job, args, pool, step):
         rows += n * BRANCH_WORDS * 8
         n = ld(args, B_ELSE)
     bases = ld(body, BASES)
-    put_places(rows, n, BRANCH_WORDS, bases, outer)
+    put_addresses(rows, n, BRANCH_WORDS, bases, outer)
     astore(body + ERROR * 8, 0)
     astore(body + ABORT * 8, 0)
     if aload(ld(job, ROOT) + ABORT * 8) != 0:
         astore(job + ABORT * 8, 1)
         return 0
-    led(job, body, pool, arena, step)
+    lead_body(job, body, pool, arena, step)
     return 0

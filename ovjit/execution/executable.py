@@ -107,7 +107,7 @@ class Executable:
     @property
     def graph(self) -> Graph:
         """The compiler's input graph. For an imported model it is read from the blob."""
-        return self.program.given() if self._graph is None else self._graph
+        return self.program.graph_of() if self._graph is None else self._graph
 
     def table(
         self, shapes: tuple[tuple[int, ...], ...], room: Room | None = None, before: Any = None

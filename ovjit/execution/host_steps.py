@@ -43,7 +43,7 @@ class HostSteps(JobMemory):
                     start = start or words[runner.STARTED]
                     if words[ABORT]:
                         return
-                self._reached(stop)
+                self._observe(stop)
                 first = stop
                 if stop < steps and table.plan.steps[stop].host is not None:
                     start = start or runner.clock()
@@ -65,7 +65,7 @@ class HostSteps(JobMemory):
         """The steps before which native code returns to Python, in order, and the number of steps."""
         return (*table.host, len(table.plan.steps))
 
-    def _reached(self, done: int) -> None:
+    def _observe(self, done: int) -> None:
         """Called when the first `done` steps have run."""
 
     def _run_host(self, index: int) -> None:

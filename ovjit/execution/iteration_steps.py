@@ -118,16 +118,16 @@ def traced_plan(part, leaves, n, evaluate):
     row = ld(part, P_TRACES_AT)
     end = row + ld(part, P_TRACES) * TRACE_WORDS * 8
     while row < end and trace == 0:
-        whole = ld(row, C_WHOLE)
+        numbers = ld(row, C_WHOLE)
         if ld(row, C_ROWS) == 0:
             trace = row
             for i in range(n):
-                if ld(leaves, i) != ld(whole, i):
+                if ld(leaves, i) != ld(numbers, i):
                     trace = 0
         else:
             for i in range(n):
-                st[i64](whole + i * 8, ld(leaves, i))
-            bad = call4(evaluate, ld(row, C_ROWS), ld(row, C_COUNT), whole, ld(row, C_MEMORY))
+                st[i64](numbers + i * 8, ld(leaves, i))
+            bad = call4(evaluate, ld(row, C_ROWS), ld(row, C_COUNT), numbers, ld(row, C_MEMORY))
             if bad == 0:
                 trace = row
                 for i in range(ld(row, C_STEPS)):
@@ -136,9 +136,9 @@ def traced_plan(part, leaves, n, evaluate):
                 for i in range(ld(row, C_PATCHES)):
                     patch = ld(row, C_PATCHES_AT) + i * PATCH_ROW * 8
                     if ld(patch, 1) == 4:
-                        st[i32](ld(patch, 0), ld(whole, ld(patch, 2)))
+                        st[i32](ld(patch, 0), ld(numbers, ld(patch, 2)))
                     else:
-                        st[i64](ld(patch, 0), ld(whole, ld(patch, 2)))
+                        st[i64](ld(patch, 0), ld(numbers, ld(patch, 2)))
         row += TRACE_WORDS * 8
     return trace
 
@@ -198,21 +198,21 @@ def place_outputs(part, slots, bases, turn):
 @inline
 def may_keep(first, end, slots):
     """OVER if this iteration's parts fit the concatenations, the rows up to `end`; else FULL or UNEVEN."""
-    found = OVER
+    status = OVER
     row = first
-    while row < end and found == OVER:
+    while row < end and status == OVER:
         slot = slots + ld(row, 0) * SLOT_WORDS * 8
         size = ld(row, 5)
         for i in range(ld(slot, 1)):
             number = ld(slot, 2 + i)
             if i > 0 and ld(row, 4) >= 0 and number != ld(row, K_DIMS + i):
-                found = UNEVEN
+                status = UNEVEN
                 break
             size = size * number
-        if found == OVER and ld(row, 3) + size > ld(row, 2):
-            found = FULL
+        if status == OVER and ld(row, 3) + size > ld(row, 2):
+            status = FULL
         row += KEPT_ROW * 8
-    return found
+    return status
 
 
 @inline
@@ -259,8 +259,8 @@ def iterate(state, pool, arena, deadline):
     done = ld(state, T_DONE)
     turn = ld(state, T_TURN)
     counter = ld(state, T_COUNTER)
-    kept = ld(state, T_KEPT_AT)
-    end_kept = kept + ld(state, T_KEPT) * KEPT_ROW * 8
+    rows = ld(state, T_KEPT_AT)
+    end_rows = rows + ld(state, T_KEPT) * KEPT_ROW * 8
     go_slot = slots + ld(state, T_GO) * SLOT_WORDS * 8
     go = ld(state, T_GOES_ON)
     while go != 0 and (count < 0 or done < count):
@@ -305,10 +305,10 @@ def iterate(state, pool, arena, deadline):
             for i in range(ld(go_slot, 1)):
                 if ld(go_slot, 2 + i) != 1:
                     return PYTHON_NEXT
-        found = may_keep(kept, end_kept, slots)
-        if found != OVER:
-            return found
-        keep(kept, end_kept, slots)
+        status = may_keep(rows, end_rows, slots)
+        if status != OVER:
+            return status
+        keep(rows, end_rows, slots)
         if ld(state, T_GO) >= 0:
             go = int(ld[u8](ld(go_slot, 0)))
         carry(state, slots)

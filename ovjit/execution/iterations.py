@@ -70,8 +70,7 @@ class Iterations(LoopArguments):
         )
         self._forget_plans()
         native = runner.native("runner", "runner_iterate")
-        arena = blocks.take_arena()
-        arena.reserve(max(part.job.words[runner.ARENA_SIZE] for part in self._parts))
+        arena = blocks.take_arena(max(part.job.words[runner.ARENA_SIZE] for part in self._parts))
         state[ts.T_ARENA] = arena.size
         pool = self.executable.pool.address
         while True:
@@ -118,13 +117,13 @@ class Iterations(LoopArguments):
         """Copy the carried values to `loop`, and its results if the loop is `over`."""
         carried = {port.back: self.feeds[port.inner] for port in self.ends.of(MERGED)}
         for port in self.ends.of(MERGED):
-            loop.feeds[port.inner] = self._taken(self.feeds[port.inner])
+            loop.feeds[port.inner] = self._copy_slot(self.feeds[port.inner])
         if over:  # otherwise more iterations follow, or results of a begun one
-            loop.made = [None] * len(self.results)
+            loop.last_results = [None] * len(self.results)
             for port in self.ends.outputs:
                 if port.kind == LAST:
                     slot = carried.get(port.inner) or self.results[port.inner]
-                    loop.made[port.inner] = self._taken(slot)
+                    loop.last_results[port.inner] = self._copy_slot(slot)
 
     def _fits(self, arrays: Sequence[np.ndarray], loop: LoopProgress) -> bool:
         """Whether the current inputs have the ranks and types that this object was made for."""
@@ -144,7 +143,7 @@ class Iterations(LoopArguments):
         row[0] = array.ctypes.data
         row[2 : 2 + array.ndim] = array.shape
 
-    def _taken(self, slot: Slot) -> np.ndarray:
+    def _copy_slot(self, slot: Slot) -> np.ndarray:
         """A copy of the array in a slot."""
         import ctypes
 
@@ -164,29 +163,29 @@ class Iterations(LoopArguments):
     def _make_room(self) -> None:
         """Write the buffers of concatenated outputs to the arguments."""
         state, rows = self._state, self._kept_rows
-        for row, (port, slot) in zip(rows, self._concatenated(), strict=True):
-            place = self._kept.get(port.outer)
-            if place is None:
-                place = self._kept[port.outer] = aligned_bytes(_FIRST_KEPT)
-            row[:6] = slot.number, place.ctypes.data, place.nbytes, 0, -1, slot.dtype.itemsize
+        for row, (port, slot) in zip(rows, self._concatenated_ports(), strict=True):
+            buffer = self._concatenations.get(port.outer)
+            if buffer is None:
+                buffer = self._concatenations[port.outer] = aligned_bytes(_FIRST_KEPT)
+            row[:6] = slot.number, buffer.ctypes.data, buffer.nbytes, 0, -1, slot.dtype.itemsize
         state[ts.T_KEPT], state[ts.T_KEPT_AT] = len(rows), rows.ctypes.data
 
     def _collect(self, loop: LoopProgress) -> None:
         """Append copies of the concatenated outputs to `loop`."""
-        for row, (port, slot) in zip(self._kept_rows.tolist(), self._concatenated(), strict=True):
+        for row, (port, slot) in zip(self._kept_rows.tolist(), self._concatenated_ports(), strict=True):
             if row[4] >= 0:
                 shape = row[4], *row[ts.K_DIMS + 1 : ts.K_DIMS + slot.rank]
-                whole = self._kept[port.outer][: row[3]].view(slot.dtype).reshape(shape)
-                loop.kept[port.outer].append(whole.copy())
+                result = self._concatenations[port.outer][: row[3]].view(slot.dtype).reshape(shape)
+                loop.parts[port.outer].append(result.copy())
 
     def _more_room(self) -> bool:
         """Enlarge buffers of concatenated outputs. Returns whether an iteration that did not fit may fit
         now."""
         more = False
-        for port, _ in self._concatenated():
-            size = 4 * self._kept[port.outer].nbytes
+        for port, _ in self._concatenated_ports():
+            size = 4 * self._concatenations[port.outer].nbytes
             if size <= _MOST_KEPT:
-                self._kept[port.outer], more = aligned_bytes(size), True
+                self._concatenations[port.outer], more = aligned_bytes(size), True
         return more or any(row[3] for row in self._kept_rows.tolist())
 
 

@@ -366,14 +366,14 @@ class Job(HostSteps):
         table = self._table
         if table is None or self._perf is None or table.composite is not None or table.bodies:
             return None
-        began = int(self.words[runner.STARTED])
+        start = int(self.words[runner.STARTED])
         if self._busy is not None:
-            found = self._busy.copy()
+            busy = self._busy.copy()
         else:
-            found = np.zeros((len(table.plan.steps), 1, runner.BUSY_WORDS), np.int64)
-            found[:, 0, :2] = self._perf[: 2 * len(found)].reshape(-1, 2)
-            found[:, 0, runner.BUSY_CHUNKS] = [step.chunks for step in table.plan.steps]
+            busy = np.zeros((len(table.plan.steps), 1, runner.BUSY_WORDS), np.int64)
+            busy[:, 0, :2] = self._perf[: 2 * len(busy)].reshape(-1, 2)
+            busy[:, 0, runner.BUSY_CHUNKS] = [step.chunks for step in table.plan.steps]
         for i in table.host:  # by Python, on the thread that leads
-            found[i, 0] = self._perf[2 * i], self._perf[2 * i + 1], 1
-        found[..., :2] -= np.where(found[..., 2:] > 0, began, 0)
-        return found
+            busy[i, 0] = self._perf[2 * i], self._perf[2 * i + 1], 1
+        busy[..., :2] -= np.where(busy[..., 2:] > 0, start, 0)
+        return busy

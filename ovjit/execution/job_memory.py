@@ -120,9 +120,9 @@ class JobMemory:
         """Write output i to `array` (C-contiguous) from now on. None: to the job's own memory."""
         self._bound = False
         if array is None:
-            own = np.empty_like(self.outputs[i])
-            own[...] = self.outputs[i]
-            self.outputs[i] = own
+            memory = np.empty_like(self.outputs[i])
+            memory[...] = self.outputs[i]
+            self.outputs[i] = memory
             self._targets[i] = None
         else:
             self._targets[i] = array
@@ -137,7 +137,7 @@ class JobMemory:
                 return True
         return False
 
-    def _owned(self) -> list[tuple[int, np.ndarray]]:
+    def _own_outputs(self) -> list[tuple[int, np.ndarray]]:
         """(i, output i) of the outputs that are not the caller's."""
         pairs = zip(self.outputs, self._targets, strict=True)
         return [(i, array) for i, (array, target) in enumerate(pairs) if array is not target]
@@ -146,24 +146,24 @@ class JobMemory:
         """Give outputs that would overwrite `array` new memory: `array` is a view of the job's own output."""
         begin = array.ctypes.data
         end = begin + array.nbytes
-        for i, own in self._owned():
-            if own.ctypes.data < end and begin < own.ctypes.data + own.nbytes:
+        for i, output in self._own_outputs():
+            if output.ctypes.data < end and begin < output.ctypes.data + output.nbytes:
                 self.set_output(i, None)
 
     def leave_results(self, base: Any) -> None:
         """`leave` for all views of `base`, which is the memory of a shared result."""
-        for i, own in self._owned():
-            if own is base or own.base is base:
+        for i, output in self._own_outputs():
+            if output is base or output.base is base:
                 self.set_output(i, None)
 
     def _bind(self) -> None:
         """Find the table for the current shapes, allocate outputs, and write all addresses."""
         self._bound = False
-        for i, given in enumerate(self.inputs):
-            if given is None:
+        for i, source in enumerate(self.inputs):
+            if source is None:
                 raise InferenceError(f"input {i} has no data yet")
         shapes: tuple[tuple[int, ...], ...] = tuple(self._input_shapes)  # type: ignore[arg-type]
-        table = self._moved(shapes) or self._new_table(shapes)
+        table = self._move_table(shapes) or self._new_table(shapes)
         plan = table.plan
         words = self.words
         if table is not self._table:
@@ -171,7 +171,7 @@ class JobMemory:
         if words[runner.THREADS] > 1 or (table.bodies and self._bodies.parallel):  # type: ignore[union-attr]
             self._pool.ensure_workers(helpers_only=True)
         bases, first = self._bases, FIRST_IO + len(self.inputs)
-        grown = {} if self.room is None else {output: given for output, given, _ in self.room.places}
+        grown = {} if self.room is None else {output: source for output, source, _ in self.room.growing_axes}
         for i, shape in enumerate(plan.output_shapes):
             if i in grown:
                 bases[first + i] = bases[FIRST_IO + grown[i]]
@@ -222,7 +222,7 @@ class JobMemory:
             at = self.address + runner.COUNTERS * 8
             self._native.publish(at, self.words[runner.COUNTERS])
 
-    def _moved(self, shapes: tuple[tuple[int, ...], ...]) -> Table | None:
+    def _move_table(self, shapes: tuple[tuple[int, ...], ...]) -> Table | None:
         """Update the current table in place to other shapes, such as those of a decoder's next token. None if
         that is not possible."""
         table, room = self._table, self.room
@@ -329,7 +329,7 @@ class JobMemory:
         """Like `take_output`, but the next run's memory is allocated when its shapes are known."""
         array = self.outputs[i]
         self._bound = False
-        self.outputs[i] = _released(array.ndim, array.dtype)
+        self.outputs[i] = _empty_of_rank(array.ndim, array.dtype)
         return array
 
     def exchange_outputs(self, pairs: Sequence[tuple[int, int | None]], bound: bool) -> None:
@@ -337,11 +337,11 @@ class JobMemory:
         output to the array of an input, which has no other use, and the output's shape and type. None: to
         new memory. `bound`: whether the job was bound before."""
         bases, first = self._bases, FIRST_IO + len(self.inputs)
-        for output, given in pairs:
-            if given is None:
+        for output, source in pairs:
+            if source is None:
                 return  # the next run allocates it
-            self.outputs[output] = self.inputs[given]  # type: ignore[assignment]
-            bases[first + output] = bases[FIRST_IO + given]
+            self.outputs[output] = self.inputs[source]  # type: ignore[assignment]
+            bases[first + output] = bases[FIRST_IO + source]
         self._bound = bound
 
     def states(self) -> Any:
@@ -351,7 +351,7 @@ class JobMemory:
 
 
 @functools.cache
-def _released(rank: int, dtype: np.dtype) -> np.ndarray:
+def _empty_of_rank(rank: int, dtype: np.dtype) -> np.ndarray:
     """An array without memory, of a rank that no output of this rank has."""
     return np.empty((0,) * (rank + 1), dtype)
 

@@ -49,8 +49,8 @@ class LoopArguments(LoopParts):
         self._traces = None  # after an exception below, the next call repeats all of this
         self._keep = []
         rows = []
-        for part, found, (address, words) in zip(self._parts, traces, self._blocks, strict=True):
-            rows.append(self._part_words(part, found, address, words))
+        for part, entries, (address, words) in zip(self._parts, traces, self._blocks, strict=True):
+            rows.append(self._part_words(part, entries, address, words))
         slots = np.zeros((len(self._slots), ts.SLOT_WORDS), np.int64)
         for slot in self._slots:
             slots[slot.number, 1] = slot.rank
@@ -87,28 +87,28 @@ class LoopArguments(LoopParts):
             size = math.prod(shape) * slot.dtype.itemsize if is_static(shape) else 0
             if size > _MOST_ROOM:
                 raise Unfit
-            if slot.number not in self._places or self._places[slot.number][0].nbytes < size:
+            if slot.number not in self._buffers or self._buffers[slot.number][0].nbytes < size:
                 size = max(_LEAST_ROOM, _ROOM * size)
                 self._traces = None  # the rows have the address of the previous buffers
-                self._places[slot.number] = aligned_bytes(size), aligned_bytes(size)
+                self._buffers[slot.number] = aligned_bytes(size), aligned_bytes(size)
 
     def _traces_of(self, part: Part) -> list[Any]:
         """(trace, memory plan) pairs of a part, and its last table if that is of a plan without a trace."""
         table = part.job._table
         if part.executable.is_cut:
             raise Unfit  # a graph break was found since this object was made
-        found: list[Any] = []
+        entries: list[Any] = []
         if table is not None and table.plan.block is None and not table.in_python and not table.bodies:
-            found.append(table)
+            entries.append(table)
         for trace in list(getattr(part.executable.program, "traces", None) or ())[:_MOST_TRACES]:
             sizes = {size for _, size, _ in trace.data_patches}
-            if trace.table is None or not sizes <= {4, 8} or trace.places is not None:
+            if trace.table is None or not sizes <= {4, 8} or trace.growing_axes is not None:
                 continue
             if trace.ranks == tuple(slot.rank for slot in part.inputs) and not trace.table[1]:
-                found += [(trace, memory) for memory in trace._memories[:_MOST_MEMORIES]]
-        return found
+                entries += [(trace, memory) for memory in trace._memories[:_MOST_MEMORIES]]
+        return entries
 
-    def _part_words(self, part: Part, found: list[Any], address: int, words: Any) -> list[int]:
+    def _part_words(self, part: Part, entries: list[Any], address: int, words: Any) -> list[int]:
         inputs, outputs = part.inputs, part.outputs
         leaves = sum(slot.rank for slot in inputs)
         bases = self._array([0] * (FIRST_IO + len(inputs) + len(outputs)))
@@ -127,49 +127,49 @@ class LoopArguments(LoopParts):
                 high.append(_FAR if most is None else most)
         self._find_room(part)
         for i, slot in enumerate(outputs):
-            first, second = self._places[slot.number]
+            first, second = self._buffers[slot.number]
             out_rows.append((slot.number, FIRST_IO + len(inputs) + i, first.ctypes.data, second.ctypes.data,
                              first.nbytes, slot.dtype.itemsize))  # fmt: skip
         extents = [(slot.number, element * slot.dtype.itemsize, slot.dtype.itemsize, to.number,
-                 -1 if whole is None else whole.number, (2 + axis) * 8)
-                for slot, element, to, whole, axis in part.extents]  # fmt: skip
+                 -1 if sliced is None else sliced.number, (2 + axis) * 8)
+                for slot, element, to, sliced, axis in part.extents]  # fmt: skip
         none = [-1] * leaves
-        rows = [self._trace_words(part, one) for one in found]
+        rows = [self._trace_words(part, one) for one in entries]
         return [
             address, bases.ctypes.data, len(extents), self._at(extents), len(in_rows), self._at(in_rows),
             leaves, self._at(none), self._at(none), self._at(low), self._at(high), len(rows), self._at(rows),
             0, len(out_rows), self._at(out_rows),
         ]  # fmt: skip
 
-    def _trace_words(self, part: Part, found: Any) -> list[int]:
+    def _trace_words(self, part: Part, entry: Any) -> list[int]:
         memory = part.executable.program.memory.ctypes.data
-        if not isinstance(found, tuple):
-            plan = found.plan
+        if not isinstance(entry, tuple):
+            plan = entry.plan
             leaves = self._at([d for shape in plan.input_shapes for d in shape])
             result = [d for shape in plan.output_shapes for d in shape]
             begins = [0, *accumulate(map(len, plan.output_shapes))]
             result += [plan.scratch_size, _FAR if plan.parallel and part.executable.threads > 1 else 0]
-            self._keep.append(found)
+            self._keep.append(entry)
             return [
-                0, 0, leaves, 0, found.address, len(plan.steps), 0, self._at(result), begins[-1],
-                plan.scratch_offset, memory, found.data.ctypes.data, 0, 0, self._at(begins),
+                0, 0, leaves, 0, entry.address, len(plan.steps), 0, self._at(result), begins[-1],
+                plan.scratch_offset, memory, entry.data.ctypes.data, 0, 0, self._at(begins),
             ]  # fmt: skip
-        trace, place = found
+        trace, memory_plan = entry
         rows, count, size = trace._sizes
-        whole = self._array([0] * size)
+        numbers = self._array([0] * size)
         results, chunks, words, *_ = trace._parts
         shapes, which = trace._shapes
         begins = [0, *accumulate(map(len, shapes))]
         first = trace.table[0].copy()
         steps = len(trace.steps)
-        at = whole.ctypes.data
+        at = numbers.ctypes.data
         first[:steps, runner.STEP_ARGS] += at + 8 * words
         data = aligned_bytes(trace.data.size)
         data[:] = trace.data
         patches = [(data.ctypes.data + to, size, node) for to, size, node in trace.data_patches]
-        self._keep.append((first, trace, place, data))
+        self._keep.append((first, trace, memory_plan, data))
         return [
-            rows, count, at, place.address, first.ctypes.data, steps, at + 8 * chunks, at + 8 * results,
-            begins[-1], place.arena_size, memory, data.ctypes.data, len(patches), self._at(patches),
+            rows, count, at, memory_plan.address, first.ctypes.data, steps, at + 8 * chunks, at + 8 * results,
+            begins[-1], memory_plan.arena_size, memory, data.ctypes.data, len(patches), self._at(patches),
             self._at([begins[i] for i in which]),
         ]  # fmt: skip

@@ -60,8 +60,8 @@ class LoopParts:
         self._parts: list[Part] = []
         self._blocks: list[tuple[int, Any]] = []
         self._keep: list[Any] = []
-        self._places: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._kept: dict[int, np.ndarray] = {}
+        self._buffers: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._concatenations: dict[int, np.ndarray] = {}
         #: Consecutive native runs with too few iterations.
         self.poor = 0
         self._check_ends()
@@ -97,7 +97,7 @@ class LoopParts:
                 raise Unfit
             if (slot.rank, slot.dtype) != (feed.rank, feed.dtype):
                 raise Unfit
-        if any(not slot.rank for _, slot in self._concatenated()):
+        if any(not slot.rank for _, slot in self._concatenated_ports()):
             raise Unfit
         again = {port.back for port in self.ends.of(MERGED)}
         for port in self.ends.outputs:
@@ -118,16 +118,16 @@ class LoopParts:
         if chain is None:
             return self._add(executable, job, ins)
         results = ins[:1] * len(executable.outputs)
-        places = [[i] for i in range(len(results))]
-        rest = chain.first
+        targets = [[i] for i in range(len(results))]
+        remainder = chain.first
         while True:
-            rest = rest.in_use()
-            cut, part = rest.cut, rest.part
+            remainder = remainder.in_use()
+            cut, part = remainder.cut, remainder.part
             if (part is None and cut is None) or (part is not None and part not in job.parts):
                 raise Unfit
             if cut is None:
-                for slot, where in zip(self._find_parts(part, job.parts[part], ins), places, strict=True):
-                    for i in where:
+                for slot, indices in zip(self._find_parts(part, job.parts[part], ins), targets, strict=True):
+                    for i in indices:
                         results[i] = slot
                 return results
             if not all(node.op.views for node in cut.hosts):
@@ -135,21 +135,21 @@ class LoopParts:
             have = dict(zip(cut.graph.inputs, ins, strict=True))
             if part is not None:
                 before = [have[v] for v in cut.before.inputs]
-                have.update(zip(cut.kept, self._find_parts(part, job.parts[part], before), strict=True))
+                have.update(zip(cut.early, self._find_parts(part, job.parts[part], before), strict=True))
             for value in (*cut.graph.outputs, *cut.extents, *cut.passed):
                 if value not in have and value.constant is not None:
                     have[value] = self._constant(value.constant)
             for node in cut.hosts:
-                whole, number = (have[v] for v in node.inputs)
-                have[node.output] = slot = self._slot(whole.rank, whole.dtype)
-                self._extents.append(Extent(number, 0, slot, whole, node.attrs["axis"]))
-            here, places = cut.places(places)
+                sliced, number = (have[v] for v in node.inputs)
+                have[node.output] = slot = self._slot(sliced.rank, sliced.dtype)
+                self._extents.append(Extent(number, 0, slot, sliced, node.attrs["axis"]))
+            here, targets = cut.distribute(targets)
             for value, i in here:
                 results[i] = have[value]
-            if not places:
+            if not targets:
                 return results
             ins = [have[v] for v in cut.passed]
-            rest = rest.following([slot.rank for slot in ins])
+            remainder = remainder.following([slot.rank for slot in ins])
             for value in cut.extents:
                 for element in range(math.prod(cut.extents_of[value])):
                     self._extents.append(Extent(have[value], element, self._slot(3, np.uint8)))
@@ -173,5 +173,5 @@ class LoopParts:
         self._blocks.append(streams.take_block())
         return outputs
 
-    def _concatenated(self) -> list[tuple[Any, Slot]]:
+    def _concatenated_ports(self) -> list[tuple[Any, Slot]]:
         return [(port, self.results[port.inner]) for port in self.ends.of(CONCAT)]

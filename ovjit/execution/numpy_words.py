@@ -20,7 +20,7 @@ import numpy as np
 from ovjit.codegen import meanings, words
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.meanings import F32, OutOfBounds
-from ovjit.codegen.source import parsed
+from ovjit.codegen.source import parse_source
 
 
 class Memory:
@@ -59,23 +59,23 @@ class Words(dict):
 
     def __init__(self, lanes: int, memory: Memory):
         super().__init__(VL=lanes, float_nan=math.nan, float_inf=math.inf, njit=lambda **_: lambda f: f)
-        self |= {"__divided__": _divided, "__floored__": _floored, "__rest__": _rest}
+        self |= {"__divided__": _divide, "__floored__": _floor_divide, "__rest__": _remainder}
         self.lanes = lanes
         self.memory = memory
 
     def __missing__(self, name: str) -> Any:
-        result = self[name] = self._made(name)
+        result = self[name] = self._make_word(name)
         return result
 
-    def _made(self, name: str) -> Any:
+    def _make_word(self, name: str) -> Any:
         operation, _, dtype = name.rpartition("_")
         if operation.startswith("libm_"):
             return functools.partial(meanings.libm, operation[5:])
         if operation.startswith("seldom_"):
             return functools.partial(meanings.seldom, operation[7:])
-        found, elem = words.find(name)
-        given = [self] if found.on_machine else []
-        return functools.partial(found.meaning, *given, *([elem] if elem else []))
+        word, elem = words.find(name)
+        arguments = [self] if word.on_machine else []
+        return functools.partial(word.meaning, *arguments, *([elem] if elem else []))
 
     def body(self, body: Body, inputs: Sequence[np.ndarray]) -> np.ndarray:
         """Apply an elementwise body to vectors."""
@@ -91,7 +91,7 @@ class Words(dict):
 # --- operators with other semantics than Python's
 
 
-def _divided(x: Any, y: Any) -> Any:
+def _divide(x: Any, y: Any) -> Any:
     if isinstance(x, np.ndarray):
         return meanings.divide(x, y)
     with np.errstate(all="ignore"):
@@ -99,7 +99,7 @@ def _divided(x: Any, y: Any) -> Any:
     return F32(result) if isinstance(x, F32) and isinstance(y, F32) else result
 
 
-def _floored(x: Any, y: Any) -> Any:
+def _floor_divide(x: Any, y: Any) -> Any:
     """x // y. A division by 0 gives 0 for integers, and the IEEE 754 result for reals."""
     if isinstance(x, int) and isinstance(y, int):
         return x // y if y else 0
@@ -108,7 +108,7 @@ def _floored(x: Any, y: Any) -> Any:
     return F32(result) if isinstance(x, F32) and isinstance(y, F32) else result
 
 
-def _rest(x: Any, y: Any) -> Any:
+def _remainder(x: Any, y: Any) -> Any:
     if isinstance(x, int) and isinstance(y, int):
         return x % y if y else 0
     with np.errstate(all="ignore"):
@@ -138,7 +138,7 @@ class _Operators(ast.NodeTransformer):
 
 @functools.lru_cache(256)
 def _code(source: str) -> Any:
-    tree = ast.fix_missing_locations(_Operators().visit(parsed(source)))
+    tree = ast.fix_missing_locations(_Operators().visit(parse_source(source)))
     return compile(tree, "<kernel>", "exec")
 
 

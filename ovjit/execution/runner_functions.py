@@ -20,7 +20,7 @@ from ovjit.execution.runner_parts import (
     is_over,
     lock,
     notice_gap,
-    popped,
+    take_finished,
     tell_over,
 )  # fmt: skip
 from ovjit.execution.runner_words import *
@@ -91,14 +91,14 @@ def walk(job, generation, scratch, slot):
                     break
                 if cas(claim, word, claimed) == 1:
                     if aload(job + ABORT * 8) == 0:
-                        began = 0
+                        start = 0
                         if busy != 0:
-                            began = now()
+                            start = now()
                         code = call4(ld(row, STEP_KERNEL), bases, ld(row, STEP_ARGS), begin + chunk, scratch)
                         if busy != 0:  # before the chunk counts as done: afterwards the job may be over
                             mine = busy + (s * threads + slot) * BUSY_WORDS * 8
                             if ld(mine, BUSY_FROM) == 0:
-                                st[i64](mine + BUSY_FROM * 8, began)
+                                st[i64](mine + BUSY_FROM * 8, start)
                             st[i64](mine + BUSY_TO * 8, now())
                             st[i64](mine + BUSY_CHUNKS * 8, ld(mine, BUSY_CHUNKS) + 1)
                         if code != 0:
@@ -217,18 +217,18 @@ def lead(job, pool, arena, unused):
 
 
 @inline
-def taken(pool):
+def take_queued(pool):
     """Take the first job of the queue, and leadership. 0 if the queue is empty or all streams are in use."""
-    found = 0
+    job = 0
     if aload(pool + HEAD * 8) != 0 and aload(pool + LEADERS * 8) < ld(pool, STREAMS):
         lock(pool + LOCK * 8)
         head = ld(pool, HEAD)
         if head != 0 and ld(pool, LEADERS) < ld(pool, STREAMS):
-            found = head
+            job = head
             st[i64](pool + HEAD * 8, ld(head, NEXT))
             if ld(head, NEXT) == 0:
                 st[i64](pool + TAIL * 8, 0)
-            st[i64](found + LEADS * 8, 1)
+            st[i64](job + LEADS * 8, 1)
             aadd(pool + LEADERS * 8, 1)
         astore(pool + LOCK * 8, 0)
         if aload(pool + HEAD * 8) != 0 and aload(pool + SPINNERS * 8) == 0:
@@ -236,14 +236,14 @@ def taken(pool):
                 aadd(pool + WAKE * 8, 1)
                 astore(pool + WOKEN_AT * 8, now())
                 wake_at(pool + WAKE * 8, 1)
-    return found
+    return job
 
 
 @inline
-def posted(job, queue, pool):
+def post(job, queue, pool):
     """Push a finished job to its completion queue and spin briefly. Returns a job that this worker must
     finish itself if no waiter claimed it, else 0."""
-    left = 0
+    unclaimed = 0
     st[i64](job + NEXT * 8, 0)
     lock(queue + DONE_LOCK * 8)
     tail = ld(queue, DONE_TAIL)
@@ -267,8 +267,8 @@ def posted(job, queue, pool):
         pause()
         spins += 1
     if aload(queue + DONE_WAITERS * 8) == 0:
-        left = popped(queue)
-    return left
+        unclaimed = take_finished(queue)
+    return unclaimed
 
 
 @routine
@@ -279,10 +279,10 @@ def work(pool, arena, arena_size, resume):
     job = resume
     while True:
         if job == 0:
-            seen = aload(pool + WAKE * 8)
+            wakes = aload(pool + WAKE * 8)
             if aload(pool + STOP * 8) != 0:
                 return STOPPED
-            job = taken(pool)
+            job = take_queued(pool)
         if job != 0:
             if ld(job, ARENA_SIZE) > arena_size or ld(job, NOTIFY) == IN_PYTHON:
                 return job
@@ -293,7 +293,7 @@ def work(pool, arena, arena_size, resume):
             if ld(job, NOTIFY) != 0:
                 if ld(job, NOTIFY) == POST:
                     queue = ld(job, COMPLETIONS)
-                    job = posted(job, queue, pool)
+                    job = post(job, queue, pool)
                     if job == 0:
                         continue
                 if aload(pool + HEAD * 8) != 0:
@@ -331,7 +331,7 @@ def work(pool, arena, arena_size, resume):
         if crowded == 0 and calm == 1:
             aadd(pool + SPINNERS * 8, 1)
             spins = 0
-            while spins < SPIN_BEFORE_SLEEP and aload(pool + WAKE * 8) == seen:
+            while spins < SPIN_BEFORE_SLEEP and aload(pool + WAKE * 8) == wakes:
                 pause()
                 spins += 1
                 if spins & (LOOK - 1) == 0:
@@ -341,10 +341,10 @@ def work(pool, arena, arena_size, resume):
                     if gap == 1:
                         spins = SPIN_BEFORE_SLEEP
             aadd(pool + SPINNERS * 8, -1)
-        if aload(pool + WAKE * 8) == seen:
+        if aload(pool + WAKE * 8) == wakes:
             aadd(pool + SLEEPERS * 8, 1)
             at = now()
-            sleep_on(pool + WAKE * 8, seen, 3600000000000)
+            sleep_on(pool + WAKE * 8, wakes, 3600000000000)
             aadd(pool + SLEEPERS * 8, -1)
             since = aload(pool + WOKEN_AT * 8)
             if since >= at:  # else it was not put to sleep, or was not woken by this
@@ -456,17 +456,17 @@ def pop(queue, ns, who, pool):
     """Take a job out of a completion queue and make `who` its OWNER. Waits up to `ns`. Returns 0 after that,
     or after `wake_all`."""
     aadd(queue + DONE_WAITERS * 8, 1)
-    seen = aload(queue + COUNT * 8)
+    count = aload(queue + COUNT * 8)
     spins = 0
     limit = 0
     job = 0
     while True:
         if aload(queue + DONE_HEAD * 8) != 0:
-            job = popped(queue)
+            job = take_finished(queue)
             if job != 0:
                 st[i64](job + OWNER * 8, who)
                 break
-        if ns == 0 or (spins > 0 and aload(queue + COUNT * 8) != seen):
+        if ns == 0 or (spins > 0 and aload(queue + COUNT * 8) != count):
             break
         spins += 1
         if spins == 1:
@@ -479,12 +479,12 @@ def pop(queue, ns, who, pool):
             continue
         if limit == 0:
             limit = now() + ns
-        left = limit - now()
-        if left <= 0:
+        remaining = limit - now()
+        if remaining <= 0:
             break
         aadd(queue + DONE_SLEEPERS * 8, 1)
         if aload(queue + DONE_HEAD * 8) == 0:
-            sleep_on(queue + COUNT * 8, seen, left)
+            sleep_on(queue + COUNT * 8, count, remaining)
         aadd(queue + DONE_SLEEPERS * 8, -1)
     aadd(queue + DONE_WAITERS * 8, -1)
     return job

@@ -9,9 +9,9 @@ from ovjit.execution.runner_words import *
 
 
 @inline
-def lock(place):
-    """Acquire the spin lock at `place`. Storing 0 releases it."""
-    while cas(place, 0, 1) == 0:
+def lock(word):
+    """Acquire the spin lock at `word`. Storing 0 releases it."""
+    while cas(word, 0, 1) == 0:
         pause()
 
 
@@ -111,7 +111,7 @@ def give_up_lead(pool, job):
 
 
 @inline
-def popped(queue):
+def take_finished(queue):
     """Take the oldest job out of a completion queue; 0 if it is empty."""
     lock(queue + DONE_LOCK * 8)
     first = ld(queue, DONE_HEAD)
@@ -131,7 +131,7 @@ def add_time(perf, s, end):
 
 
 @inline
-def put_places(rows, n, words, bases, outer):
+def put_addresses(rows, n, words, bases, outer):
     """Set n bases of a body. A row of `words` int64s has: base of the body, base and offset in the outer
     job."""
     for k in range(n):
@@ -140,7 +140,7 @@ def put_places(rows, n, words, bases, outer):
 
 
 @inline
-def led(job, body, pool, arena, step):
+def lead_body(job, body, pool, arena, step):
     """Lead a body's job. Returns 1 if it succeeds. An error in the body becomes an error of this job."""
     good = 1
     call4(ld(pool, LEAD_AT), body, pool, arena, 0)

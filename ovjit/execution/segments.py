@@ -34,15 +34,15 @@ class HostTime(NamedTuple):
     """Begin and end of a node's run on the host, by the runner's clock (ns)."""
 
     node: Node
-    began: int
-    ended: int
+    begin: int
+    end: int
 
 
-class _Places:
+class _ValueSlots:
     """The indices of a cut's values in the list of arrays of one run: inputs first, then constants."""
 
     def __init__(self, cut: Cut):
-        values = [*cut.graph.inputs, *cut.constants, *cut.kept, *(v for n in cut.hosts for v in n.outputs)]
+        values = [*cut.graph.inputs, *cut.constants, *cut.early, *(v for n in cut.hosts for v in n.outputs)]
         at = {value: i for i, value in enumerate(dict.fromkeys(values))}
         self._empty: list[Any] = [None] * len(at)
         for value, array in cut.constants.items():
@@ -50,7 +50,7 @@ class _Places:
         self._inputs = [at[value] for value in cut.graph.inputs]
         self._at = at
         self.before = [] if cut.before is None else self.of(cut.before.inputs)
-        self.kept = self.of(cut.kept)
+        self.early = self.of(cut.early)
         self.passed = self.of(cut.passed)
         self.hosts = [
             (n, self.of(n.inputs), self.of(n.outputs), n in cut.between, n.op.views and n.op.ref is not None)
@@ -94,9 +94,9 @@ class Remainder:
         self._lock = ForkLock("model")
         self._following: dict[tuple[int, ...], Remainder] = {}
         self._settled = False
-        self._placed: tuple[Any, ...] = (None, None, None)
+        self._distributed: tuple[Any, ...] = (None, None, None)
         self.cut: Cut | None = None
-        self.places: _Places | None = None  # of the values of `cut`
+        self.slots: _ValueSlots | None = None  # of the values of `cut`
         self.part: Executable | None = None  # the remaining graph, or the part before the host nodes
 
     def settle(self, shapes: Sequence[tuple[int, ...]], cut: Cut | None = None) -> None:
@@ -110,7 +110,7 @@ class Remainder:
             graph = self.graph if cut is None else cut.before
             self.part = None if graph is None else self._build(graph, self._config)
             self.cut = cut
-            self.places = None if cut is None else _Places(cut)
+            self.slots = None if cut is None else _ValueSlots(cut)
             self._settled = True
 
     def settle_for(self, arrays: Sequence[np.ndarray]) -> None:
@@ -118,31 +118,31 @@ class Remainder:
         if not self._settled:
             self.settle([array.shape for array in arrays])
 
-    def placed(self, cut: Cut, places: Sequence[Sequence[int]]) -> Any:
-        """`cut.places(places)`, cached."""
-        known = self._placed
-        if known[0] is not cut or known[1] is not places:
-            known = self._placed = cut, places, cut.places(places)
-        return known[2]
+    def distribute(self, cut: Cut, targets: Sequence[Sequence[int]]) -> Any:
+        """`cut.distribute(targets)`, cached."""
+        entry = self._distributed
+        if entry[0] is not cut or entry[1] is not targets:
+            entry = self._distributed = cut, targets, cut.distribute(targets)
+        return entry[2]
 
     def following(self, ranks: Sequence[int]) -> Remainder:
         """The remainder after the host nodes, for values of these ranks."""
         key = tuple(ranks)
-        rest = self._following.get(key)
-        if rest is None:
+        tail = self._following.get(key)
+        if tail is None:
             assert self.cut is not None
             with self._lock.lock:
-                rest = self._following.get(key)
-                if rest is None:
-                    rest = self._following[key] = Remainder(self.cut.after(ranks), self._config, self._build)
-        return rest
+                tail = self._following.get(key)
+                if tail is None:
+                    tail = self._following[key] = Remainder(self.cut.after(ranks), self._config, self._build)
+        return tail
 
     def in_use(self) -> Remainder:
         """This remainder, or a variant without run-time extents if traces do not serve the following parts:
         then each value of an extent would need a plan of its own."""
         if self.cut is None or not self.cut.extents:
             return self
-        parts = [rest.part for rest in tuple(self._following.values())]
+        parts = [remainder.part for remainder in tuple(self._following.values())]
         traces = [getattr(part.program, "traces", None) for part in parts if part is not None]
         if all(t is None or t.useful for t in traces):
             return self
@@ -160,18 +160,18 @@ class Chain:
         inner = {k: v for k, v in config.items() if k != "watch"}
         self.first = Remainder(cut.graph, inner, build)
         self.first.settle((), cut)
-        self._all_places = [[i] for i in range(len(cut.graph.outputs))]
+        self._all_targets = [[i] for i in range(len(cut.graph.outputs))]
         self._settle_ahead()
 
     def _settle_ahead(self) -> None:
         """Compile the parts before the first run, with guesses for dynamic dimensions."""
-        rest = self.first
-        while rest.cut is not None and rest.cut.results:
-            if any(v.shape is None for v in rest.cut.passed):
+        remainder = self.first
+        while remainder.cut is not None and remainder.cut.results:
+            if any(v.shape is None for v in remainder.cut.passed):
                 return
-            rest = rest.following([len(v.shape) for v in rest.cut.passed])
+            remainder = remainder.following([len(v.shape) for v in remainder.cut.passed])
             try:
-                rest.settle([tuple(map(guessed, v.shape)) for v in rest.graph.inputs])
+                remainder.settle([tuple(map(guessed, v.shape)) for v in remainder.graph.inputs])
             except OvjitError:
                 return  # the guessed dimensions contradict each other: wait for real shapes
 
@@ -185,43 +185,43 @@ class Chain:
 
     def run(self, job: Job) -> None:
         """Run on this thread, with the results in `job.outputs`. Raises the inference's error."""
-        rest = self.first
+        remainder = self.first
         arrays: Sequence[np.ndarray] = job.inputs  # type: ignore[assignment]
-        places: Sequence[Sequence[int]] = self._all_places
+        targets: Sequence[Sequence[int]] = self._all_targets
         ran: list[HostTime | Node | Executable] = []
         job.notes["ran"] = self, ran  # of the last run alone
         while True:
             if job.words[runner.ABORT]:
                 return
-            rest.settle_for(arrays)
-            used = rest.in_use()
-            if used is not rest:
-                rest = used
-                rest.settle_for(arrays)
-            cut, at = rest.cut, rest.places
+            remainder.settle_for(arrays)
+            current = remainder.in_use()
+            if current is not remainder:
+                remainder = current
+                remainder.settle_for(arrays)
+            cut, at = remainder.cut, remainder.slots
             if cut is None or at is None:
-                assert rest.part is not None
-                result = _run_part(job, rest.part, arrays)
-                ran.append(rest.part)
-                for array, where in zip(result, places, strict=True):
-                    for i in where:
+                assert remainder.part is not None
+                result = _run_part(job, remainder.part, arrays)
+                ran.append(remainder.part)
+                for array, indices in zip(result, targets, strict=True):
+                    for i in indices:
                         job.give_output(i, array)
                 return
             have = at.arrays(arrays)
-            if rest.part is not None:
-                result = _run_part(job, rest.part, [have[i] for i in at.before])
-                for i, array in zip(at.kept, result, strict=True):
+            if remainder.part is not None:
+                result = _run_part(job, remainder.part, [have[i] for i in at.before])
+                for i, array in zip(at.early, result, strict=True):
                     have[i] = array
-                ran.append(rest.part)
+                ran.append(remainder.part)
             with np.errstate(all="ignore") if at.warns else contextlib.nullcontext():
                 _run_hosts(job, at, have, ran)
-            here, places = rest.placed(cut, places)
+            here, targets = remainder.distribute(cut, targets)
             for value, i in here:
                 job.give_output(i, at.value(value, have))
-            if not places:
+            if not targets:
                 return
             arrays = [contiguous(have[i]) for i in at.passed]
-            rest = rest.following([a.ndim for a in arrays])
+            remainder = remainder.following([a.ndim for a in arrays])
             if cut.extents:
                 shapes = (shape for v in cut.extents for shape in extent_shapes(at.value(v, have)))
                 arrays += [np.empty(shape, np.uint8) for shape in shapes]
@@ -233,7 +233,7 @@ class Chain:
         rows: list[Row] = []
         for item in ran if owner is self else ():
             if isinstance(item, (HostTime, Node)):
-                node, spent = (item, 0) if isinstance(item, Node) else (item.node, item.ended - item.began)
+                node, spent = (item, 0) if isinstance(item, Node) else (item.node, item.end - item.begin)
                 status = "EXECUTED" if timed else "NOT_RUN"
                 kind = "bodies" if node.op.runs_body else "ref_numpy"
                 rows.append(Row(node.name, node.op.name, kind, status, spent, spent, node.origins))
@@ -242,7 +242,7 @@ class Chain:
         return rows
 
 
-def _run_hosts(job: Job, at: _Places, have: list[Any], ran: list[Any]) -> None:
+def _run_hosts(job: Job, at: _ValueSlots, have: list[Any], ran: list[Any]) -> None:
     """Run the nodes on the host, which read and write `have`."""
     executable, words = job.executable, job.words
     timed, evaluate = executable.profiling, executable.bodies.evaluate

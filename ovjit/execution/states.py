@@ -77,12 +77,12 @@ class States:
 
     def reset(self, k: int) -> None:
         self.settle()
-        self._put(k, self._reset(k))
+        self._set_cell(k, self._reset(k))
 
     def _reset(self, k: int) -> Cell:
         return None if self._computed[k] else lowest(self.variables[k]), None
 
-    def _put(self, k: int, cell: Cell) -> None:
+    def _set_cell(self, k: int, cell: Cell) -> None:
         self.cells[k] = cell
         self.shown[k] = False
 
@@ -109,7 +109,7 @@ class States:
                 f"{shapes.text(variable.shape)}, the given tensor has {shapes.text(value.shape)}"
             )
         self.settle()
-        self._put(k, (owned(as_stored(value, variable)), None))
+        self._set_cell(k, (copy_row_major(as_stored(value, variable)), None))
 
     def shape(self, k: int) -> tuple[int, ...]:
         """The shape of the stored value; () after a reset."""
@@ -124,7 +124,7 @@ class States:
         assert value is not None
         part = beginning(value, [length if a == axis else d for a, d in enumerate(value.shape)])
         if memory is None or self.shown[k]:
-            self._put(k, (owned(part), None))
+            self._set_cell(k, (copy_row_major(part), None))
         else:
             self.cells[k] = part, memory
 
@@ -141,11 +141,11 @@ def as_stored(value: np.ndarray, variable: Variable) -> np.ndarray:
 
 def as_given(value: np.ndarray, variable: Variable) -> np.ndarray:
     """A stored `value` in the variable's own element type."""
-    wanted = dtypes.numpy_dtype(variable.dtype)
+    dtype = dtypes.numpy_dtype(variable.dtype)
     rows = variable.rows
-    if value.dtype != wanted and rows is not None:
+    if value.dtype != dtype and rows is not None:
         return rows.to_floats(value)
-    return value.astype(wanted, copy=False)
+    return value.astype(dtype, copy=False)
 
 
 def lowest(variable: Variable) -> np.ndarray:
@@ -167,11 +167,11 @@ def moves_of(order: np.ndarray, rows: int) -> Moves | None:
     """The moves that bring `rows` rows into `order`. None unless `order` has as many valid row indices."""
     if len(order) != rows or ((order < -rows) | (order >= rows)).any():
         return None
-    places = np.where(order < 0, order + rows, order).astype(np.int64)
-    to = np.flatnonzero(places != np.arange(rows))
+    sources = np.where(order < 0, order + rows, order).astype(np.int64)
+    to = np.flatnonzero(sources != np.arange(rows))
     at = np.full(rows, -1, np.int64)
     at[to] = np.arange(to.size)
-    return Moves(to, places[to], at[places[to]])
+    return Moves(to, sources[to], at[sources[to]])
 
 
 def move_rows(rows: np.ndarray, moves: Moves, before: np.ndarray) -> None:
@@ -183,13 +183,13 @@ def move_rows(rows: np.ndarray, moves: Moves, before: np.ndarray) -> None:
 def in_order(value: np.ndarray, order: np.ndarray) -> np.ndarray:
     """The rows of `value` in `order`, as Gather returns them: zeros for indices that are out of range."""
     rows = len(value)
-    places = order.astype(np.int64)
-    there = (places >= -rows) & (places < rows)
+    indices = order.astype(np.int64)
+    valid = (indices >= -rows) & (indices < rows)
     words = as_words(value)
-    if there.all():
-        return words[places].view(value.dtype)
+    if valid.all():
+        return words[indices].view(value.dtype)
     out = np.zeros((len(order), *value.shape[1:]), words.dtype)
-    out[there] = words[places[there]]
+    out[valid] = words[indices[valid]]
     return out.view(value.dtype)
 
 
@@ -211,15 +211,15 @@ def with_room(value: np.ndarray, axis: int, room: int) -> np.ndarray:
     """New memory with `room` elements along `axis`, of which `value` is the prefix."""
     shape = [*value.shape]
     shape[axis] = room
-    whole = new_array(shape, value.dtype, LARGE_STATE)
-    as_words(beginning(whole, value.shape))[...] = as_words(value)
-    return whole
+    memory = new_array(shape, value.dtype, LARGE_STATE)
+    as_words(beginning(memory, value.shape))[...] = as_words(value)
+    return memory
 
 
-def beginning(whole: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """The prefix of `whole` with this shape."""
-    return whole[tuple(slice(0, n) for n in shape)]
+def beginning(memory: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The prefix of `memory` with this shape."""
+    return memory[tuple(slice(0, n) for n in shape)]
 
 
-def owned(array: np.ndarray) -> np.ndarray:
+def copy_row_major(array: np.ndarray) -> np.ndarray:
     return np.array(array, order="C")

@@ -11,7 +11,7 @@ import numpy as np
 from ovjit.errors import OvjitError
 from ovjit.execution.states import lowest, spacious
 from ovjit.graph.shapes import GUESS, LONG_GUESS, guessed_input
-from ovjit.planning.growing import CapacityExceeded, Place, Room
+from ovjit.planning.growing import CapacityExceeded, GrowingAxis, Room
 from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class StatesAhead:
     inputs: Sequence[Any]
     public_inputs: int
     public_outputs: int
-    places: tuple[Place, ...]
+    growing_axes: tuple[GrowingAxis, ...]
     inits: Callable[[], list[np.ndarray | Init | None]]
 
     def trace_ahead(self) -> None:
@@ -53,45 +53,45 @@ class StatesAhead:
         """Trace plans of a first run of size `batch`, and of a next run that appends `more` elements."""
         from ovjit.planning.concrete_types import concrete_types  # imported models do not need it
 
-        given = [guessed_input(v.shape, batch) for v in self.inputs]
-        states = self._guessed_beginning(given)
+        input_shapes = [guessed_input(v.shape, batch) for v in self.inputs]
+        states = self._guessed_beginning(input_shapes)
         if states is None:
             return
-        result = self._traced_for([*given, *states], batch == more == 1)
-        if result is None or not self.places:
+        result = self._traced_for([*input_shapes, *states], batch == more == 1)
+        if result is None or not self.growing_axes:
             return
-        place = self.places[0]
-        length = result[place.output][place.axis]
-        new = length - states[place.input - self.public_inputs][place.axis]
+        growing_axis = self.growing_axes[0]
+        length = result[growing_axis.output][growing_axis.axis]
+        new = length - states[growing_axis.input - self.public_inputs][growing_axis.axis]
         outputs = iter(range(self.public_outputs, len(result)))
         now = [result[next(outputs)] if v.assigned else s
                for v, s in zip(self.variables, states, strict=True)]  # fmt: skip
-        dims = [(i, axis) for i, shape in enumerate(given) for axis, d in enumerate(shape)
+        dims = [(i, axis) for i, shape in enumerate(input_shapes) for axis, d in enumerate(shape)
                 if d == new and self.inputs[i].shape[axis] != d]  # fmt: skip
 
-        def after(count: int, whole: tuple[int, int] | None) -> list[tuple[int, ...]]:
-            """The inputs' shapes after `count` more elements. `whole`: the (input, axis) that has the
+        def after(count: int, total: tuple[int, int] | None) -> list[tuple[int, ...]]:
+            """The inputs' shapes after `count` more elements. `total`: the (input, axis) that has the
             total."""
-            shapes = [list(shape) for shape in given]
+            shapes = [list(shape) for shape in input_shapes]
             for i, axis in dims:
-                shapes[i][axis] = count + (length if (i, axis) == whole else 0)
+                shapes[i][axis] = count + (length if (i, axis) == total else 0)
             return [*map(tuple, shapes), *now]
 
-        for whole in (None, *dims):
+        for total in (None, *dims):
             with contextlib.suppress(OvjitError):  # GUESS + 2: a length of 1 would broadcast
-                concrete_types(self.main.program.graph, after(GUESS + 2, whole))
-                self._traced_for(after(more, whole))
+                concrete_types(self.main.program.graph, after(GUESS + 2, total))
+                self._traced_for(after(more, total))
                 return
 
-    def _guessed_beginning(self, given: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]] | None:
+    def _guessed_beginning(self, input_shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]] | None:
         """The variables' initial shapes for inputs of these shapes. None if they are unknown."""
         result: dict[Executable, Sequence[tuple[int, ...]]] = {}
         for init in self.inits():
             if not isinstance(init, Init) or init.executable in result:
                 continue
-            if max(init.inputs, default=-1) >= len(given):
+            if max(init.inputs, default=-1) >= len(input_shapes):
                 return None  # an initial value depends on another variable
-            shapes, begun = [given[i] for i in init.inputs], init.executable
+            shapes, begun = [input_shapes[i] for i in init.inputs], init.executable
             trace = begun.program.trace_ahead(shapes)
             plan = None if trace is None else trace.at(shapes)
             if plan is None and not begun.static:
@@ -108,11 +108,11 @@ class StatesAhead:
     ) -> Sequence[tuple[int, ...]] | None:
         """Trace a plan of the main program for these shapes. Returns the outputs' shapes. `prepares`: also
         allocate its memory."""
-        program, room = self.main.program, Room(spacious(0), self.places) if self.places else None
+        program, room = self.main.program, Room(spacious(0), self.growing_axes) if self.growing_axes else None
         try:
             trace = program.trace_ahead(shapes, room)
         except CapacityExceeded as need:
-            room = Room(spacious(need.length), self.places)
+            room = Room(spacious(need.length), self.growing_axes)
             trace = program.trace_ahead(shapes, room)
         plan = None if trace is None else trace.at(shapes, room)
         if plan is None:
@@ -120,7 +120,7 @@ class StatesAhead:
         if prepares:
             rooms: dict[int, list[int]] = {}
             if room is not None:
-                for output, _, axis in room.places:
+                for output, _, axis in room.growing_axes:
                     rooms[output] = [*plan.output_shapes[output]]
                     rooms[output][axis] = room.capacity
             self.main.prepare(plan, rooms, self.public_outputs)

@@ -119,7 +119,7 @@ class Table:
         self.host = []
         self.composite = None
         self.data = plan.data
-        self.bytes = plan.whole.nbytes + self.data.nbytes + STEP_BYTES
+        self.bytes = plan.numbers.nbytes + self.data.nbytes + STEP_BYTES
 
     def move(self, shapes: Sequence[tuple[int, ...]], room: Room) -> bool:
         """Update the table in place to these shapes. False: the table must be dropped."""

@@ -17,11 +17,11 @@ from ovjit.execution.states import (
     as_stored,
     as_words,
     beginning,
+    copy_row_major,
     in_order,
     lowest,
     move_rows,
     moves_of,
-    owned,
     spacious,
     with_room,
 )
@@ -31,7 +31,7 @@ from ovjit.forks import ForkLock, made_once
 from ovjit.graph import dtypes, shapes
 from ovjit.graph.graph import Graph
 from ovjit.graph.shapes import check_shapes, fits
-from ovjit.planning.growing import CapacityExceeded, Place, Room
+from ovjit.planning.growing import CapacityExceeded, GrowingAxis, Room
 from ovjit.planning.plan_steps import Plan
 
 if TYPE_CHECKING:
@@ -42,15 +42,15 @@ class StatefulProgram(StatesAhead):
     """The program of a graph with ReadValue and Assign. It runs `main`, an executable whose last inputs and
     outputs are the variables. Thread-safe."""
 
-    def __init__(self, main: Executable, variables: Sequence[Variable], given: Callable[[], Graph],
+    def __init__(self, main: Executable, variables: Sequence[Variable], graph_of: Callable[[], Graph],
                  starts: Callable[[], list[np.ndarray | Init | None]]):  # fmt: skip
-        """`given` returns the graph with its state operations. `starts` returns the initial value of each
+        """`graph_of` returns the graph with its state operations. `starts` returns the initial value of each
         variable: an array, an `Init` that computes it, or None for zeros."""
         self.main = main
         self.variables = tuple(variables)
         #: The dtype and the shape in which each variable is stored.
-        self._kept = [(dtypes.numpy_dtype(v.kept.dtype), v.kept.shape) for v in self.variables]
-        self.given = given
+        self._stored = [(dtypes.numpy_dtype(v.kept.dtype), v.kept.shape) for v in self.variables]
+        self.graph_of = graph_of
         self.public_inputs = len(main.inputs) - len(self.variables)
         self.public_outputs = len(main.outputs) - sum(v.assigned for v in self.variables)
         self.inputs: Sequence[Any] = main.inputs[: self.public_inputs]
@@ -75,7 +75,7 @@ class StatefulProgram(StatesAhead):
 
     @property
     def graph(self) -> Graph:
-        graph = self.given()
+        graph = self.graph_of()
         return Graph(graph.inputs, graph.nodes, graph.public_outputs)
 
     @property
@@ -139,7 +139,7 @@ class StatefulProgram(StatesAhead):
             value = stored
             if value is None:
                 value = self._initial(job, inner, k, begun)
-            if value.dtype != self._kept[k][0]:
+            if value.dtype != self._stored[k][0]:
                 value = as_stored(value, variable)
             if variable.order >= 0:
                 order = inner.inputs[variable.order]
@@ -180,7 +180,7 @@ class StatefulProgram(StatesAhead):
             if order is None or order.tolist() != list(range(rows)):
                 return False
         try:
-            shapes = inner.bind_with(Room(states.room, self.places), self.public_inputs, states.steady)
+            shapes = inner.bind_with(Room(states.room, self.growing_axes), self.public_inputs, states.steady)
         except CapacityExceeded:
             return False
         if inner.in_python:
@@ -195,7 +195,7 @@ class StatefulProgram(StatesAhead):
         if init is None:
             return lowest(self.variables[k])
         if isinstance(init, np.ndarray):
-            return owned(init)
+            return copy_row_major(init)
         part = begun.get(init.executable)
         if part is None:
             part = begun[init.executable] = self._begin(job, inner, init)
@@ -206,7 +206,7 @@ class StatefulProgram(StatesAhead):
                 f"{shapes.text(variable.shape)}, but its initial value is "
                 f"{value.dtype}{list(value.shape)}"
             )
-        return owned(value)
+        return copy_row_major(value)
 
     def _begin(self, job: Job, inner: Job, init: Init) -> Job:
         """Run the executable that computes initial values. Returns its job."""
@@ -226,11 +226,11 @@ class StatefulProgram(StatesAhead):
         return part
 
     @made_once
-    def growing(self) -> dict[int, Place]:
-        """Variable -> its `Place`, for variables that grow in place."""
+    def growing(self) -> dict[int, GrowingAxis]:
+        """Variable -> its `GrowingAxis`, for variables that grow in place."""
         assigned = [k for k, v in enumerate(self.variables) if v.assigned]
         pairs = [(self.public_outputs + i, self.public_inputs + k) for i, k in enumerate(assigned)]
-        return {place.input - self.public_inputs: place for place in self.main.program.growing(pairs)}
+        return {axis.input - self.public_inputs: axis for axis in self.main.program.growing(pairs)}
 
     @made_once
     def _grown_outputs(self) -> list[int]:
@@ -238,7 +238,7 @@ class StatefulProgram(StatesAhead):
         return [self.growing[k].output for k in range(len(self.variables))]
 
     @made_once
-    def places(self) -> tuple[Place, ...]:
+    def growing_axes(self) -> tuple[GrowingAxis, ...]:
         return tuple(self.growing.values())
 
     def _make_room(
@@ -254,27 +254,27 @@ class StatefulProgram(StatesAhead):
         memory: dict[int, np.ndarray] = {}
         room = states.room
         while True:
-            for k, place in growing.items():
-                value, whole = current[k], memory.get(k)
-                if whole is None and value is states.cells[k][0] and not states.shown[k]:
-                    whole = states.cells[k][1]
-                if whole is None or whole.shape[place.axis] != room:
-                    room = max(room, spacious(value.shape[place.axis]))
-                    whole = with_room(value, place.axis, room)
-                    current[k] = beginning(whole, value.shape)
-                    inner.set_input(place.input, current[k])
-                memory[k] = whole
-            if any(memory[k].shape[place.axis] != room for k, place in growing.items()):
+            for k, growing_axis in growing.items():
+                value, buffer = current[k], memory.get(k)
+                if buffer is None and value is states.cells[k][0] and not states.shown[k]:
+                    buffer = states.cells[k][1]
+                if buffer is None or buffer.shape[growing_axis.axis] != room:
+                    room = max(room, spacious(value.shape[growing_axis.axis]))
+                    buffer = with_room(value, growing_axis.axis, room)
+                    current[k] = beginning(buffer, value.shape)
+                    inner.set_input(growing_axis.input, current[k])
+                memory[k] = buffer
+            if any(memory[k].shape[growing_axis.axis] != room for k, growing_axis in growing.items()):
                 continue  # a later variable has raised the common capacity
             try:
-                shapes = inner.bind_with(Room(room, self.places))
+                shapes = inner.bind_with(Room(room, self.growing_axes))
             except CapacityExceeded as need:
                 room = spacious(need.length)
                 continue
             if self.main.is_cut:  # a graph break was found for these shapes
                 return self._make_no_room(inner, current)
             states.room = room
-            return {k: (memory[k], tuple(shapes[place.output])) for k, place in growing.items()}
+            return {k: (memory[k], tuple(shapes[growing_axis.output])) for k, growing_axis in growing.items()}
 
     def _make_no_room(
         self, inner: Job, current: list[np.ndarray]
@@ -283,10 +283,10 @@ class StatefulProgram(StatesAhead):
         if inner.room is not None:
             inner.unbind()
             inner.room = None
-        for k, place in self.growing.items():
+        for k, growing_axis in self.growing.items():
             if not current[k].flags.c_contiguous:
-                current[k] = owned(current[k])
-                inner.set_input(place.input, current[k])
+                current[k] = copy_row_major(current[k])
+                inner.set_input(growing_axis.input, current[k])
         return {}
 
     def _take(
@@ -297,40 +297,40 @@ class StatefulProgram(StatesAhead):
         `current`: the values of before, which variables without Assign keep."""
         old, shown = states.cells, states.shown
         cells = list(old)
-        taken: list[tuple[int, int]] = []  # (k, output of `inner`)
+        updates: list[tuple[int, int]] = []  # (k, output of `inner`)
         i = self.public_outputs
         for k, variable in enumerate(self.variables):
             if k in grown:
-                whole, shape = grown[k]
-                cells[k] = beginning(whole, shape), whole
+                buffer, shape = grown[k]
+                cells[k] = beginning(buffer, shape), buffer
             elif not variable.assigned:
                 if current[k] is not old[k][0]:
                     cells[k] = current[k], None
                 continue
             else:
-                kept, new = self._kept[k][1], inner.outputs[i]
-                if not fits(new.shape, kept):
+                stored_shape, new = self._stored[k][1], inner.outputs[i]
+                if not fits(new.shape, stored_shape):
                     raise InferenceError(
-                        f"the variable {variable.name!r} has the shape {shapes.text(kept)}, but the "
+                        f"the variable {variable.name!r} has the shape {shapes.text(stored_shape)}, but the "
                         f"assigned tensor has {list(new.shape)}"
                     )
-                taken.append((k, i))
+                updates.append((k, i))
             i += 1
-        if not taken:
+        if not updates:
             states.store(cells)
             return
         bound = inner.is_bound
         pairs: list[tuple[int, int | None]] = []
-        for k, i in taken:  # released before they are stored: from then on no run may write to them
-            array, (spare, memory), given = inner.release_output(i), old[k], self.public_inputs + k
+        for k, i in updates:  # released before they are stored: from then on no run may write to them
+            array, (spare, memory), input_index = inner.release_output(i), old[k], self.public_inputs + k
             cells[k] = array, None
             # a value that the caller sees, or that has gaps, is not written to
-            if spare is None or shown[k] or memory is not None or spare is not inner.inputs[given]:
+            if spare is None or shown[k] or memory is not None or spare is not inner.inputs[input_index]:
                 pairs.append((i, None))
             elif spare.shape != array.shape or spare.dtype != array.dtype:
                 pairs.append((i, None))
             else:
-                pairs.append((i, given))
+                pairs.append((i, input_index))
         states.store(cells)
         inner.exchange_outputs(pairs, bound)
 

@@ -68,33 +68,33 @@ class WatchedJob(Job):
             self.values[value] = array
         super()._run_segments(arena)
 
-    def _reached(self, done: int) -> None:
+    def _observe(self, done: int) -> None:
         assert self._table is not None
         plan = self._table.plan
         probes = plan.probes or []
         while self._next < len(probes) and probes[self._next][0] <= done:
-            end, group, places = probes[self._next]
+            end, group, views = probes[self._next]
             first = probes[self._next - 1][0] if self._next else 0
             steps = plan.steps[first:end]
             self._next += 1
             kernels = [s.kernel.name if s.kernel is not None else "ref_numpy" for s in steps]
-            wanted = self._reference(group.nodes, plan.types)
-            for value, view in places:
+            expected = self._reference(group.nodes, plan.types)
+            for value, view in views:
                 self.values[value] = got = np.array(self._array(value, view))
-                if wanted is not None and self.executable.watch is not None:
-                    error, at = largest_error(got, wanted[value])
-                    here = got.size and got.shape == wanted[value].shape
-                    numbers = (got[at], wanted[value][at]) if here else (None, None)
+                if expected is not None and self.executable.watch is not None:
+                    error, at = largest_error(got, expected[value])
+                    here = got.size and got.shape == expected[value].shape
+                    numbers = (got[at], expected[value][at]) if here else (None, None)
                     kernel = kernels[-1] if kernels else "a view"
                     kind = group.node.op.name
-                    found = Difference(group.name, kind, kernel, value.dtype, got.shape, error, at, *numbers)
-                    self.executable.watch(value, found)
+                    worst = Difference(group.name, kind, kernel, value.dtype, got.shape, error, at, *numbers)
+                    self.executable.watch(value, worst)
 
     def _reference(self, nodes: Sequence[Node], types: Mapping[Value, Any]) -> dict[Value, np.ndarray] | None:
         """The results of the nodes' references on the actual inputs. None for nodes with state."""
         result: dict[Value, np.ndarray] = {}
 
-        def known(value: Value) -> np.ndarray:
+        def find_value(value: Value) -> np.ndarray:
             for values in (result, self.values):
                 if value in values:
                     return values[value]
@@ -105,7 +105,7 @@ class WatchedJob(Job):
             return result[value]
 
         def run(node: Node) -> None:
-            outputs = evaluate_node(node, [known(v) for v in node.inputs])
+            outputs = evaluate_node(node, [find_value(v) for v in node.inputs])
             result.update(zip(node.outputs, outputs, strict=True))
 
         for node in nodes:
@@ -136,11 +136,11 @@ def largest_error(got: np.ndarray, want: np.ndarray) -> tuple[float, tuple[int, 
     return float(off[at]) / scale, at
 
 
-def stop_at_difference(value: Value, found: Difference) -> None:
+def stop_at_difference(value: Value, worst: Difference) -> None:
     """The watch of OVJIT_COMPARE=1. Raises InferenceError at the first step that is off beyond its limit."""
-    if found.error > found.limit:
+    if worst.error > worst.limit:
         raise InferenceError(
-            f"step {found.name!r} ({found.type}, {found.kernel}) differs from its reference by "
-            f"{found.error:.3g} of the largest value (limit {found.limit:g}): at {list(found.at)} it is "
-            f"{found.got}, the reference is {found.want}"
+            f"step {worst.name!r} ({worst.type}, {worst.kernel}) differs from its reference by "
+            f"{worst.error:.3g} of the largest value (limit {worst.limit:g}): at {list(worst.at)} it is "
+            f"{worst.got}, the reference is {worst.want}"
         )

@@ -134,7 +134,7 @@ class Signature(NamedTuple):
 def signature(infer: Callable) -> Signature:
     """The signature of a plain function from its code object: ten times as fast as `inspect.signature`."""
     if type(infer) is not FunctionType or infer.__dict__:
-        return inspected(infer)
+        return inspect_infer(infer)
     code, notes, defaults = infer.__code__, infer.__annotations__, infer.__kwdefaults__ or {}
     first, last = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
     names = code.co_varnames
@@ -147,7 +147,7 @@ def signature(infer: Callable) -> Signature:
     )
 
 
-def inspected(infer: Callable) -> Signature:
+def inspect_infer(infer: Callable) -> Signature:
     parameters = inspect.signature(infer).parameters.values()
     inputs = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return Signature(

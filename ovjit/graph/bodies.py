@@ -21,7 +21,7 @@ from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, infer_outp
 from ovjit.graph.interp import evaluate_node
 from ovjit.graph.op import REFUSED, TensorType
 from ovjit.graph.shapes import ANY, Dim, Shape, is_static, text
-from ovjit.graph.traced import as_found, is_traced, is_traced_number, may_leave_reals, pinned
+from ovjit.graph.traced import as_found, is_traced, is_traced_number, may_leave_reals, pin_array
 from ovjit.records import NamedTuple
 
 #: Maximum nesting depth of bodies.
@@ -183,7 +183,7 @@ def _key(type: TensorType) -> Any:
     return type.dtype, type.shape, value, partial
 
 
-def retyped(body: Graph, types: Sequence[TensorType], outputs: Sequence[Value] | None = None) -> Graph:
+def retype(body: Graph, types: Sequence[TensorType], outputs: Sequence[Value] | None = None) -> Graph:
     """The body with parameters of these types, and with other `outputs` of its values."""
     builder = Builder()
     new: dict[Value, Value] = {}
@@ -277,7 +277,7 @@ def traced_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
 
 
 def _pin_values(t: TensorType) -> TensorType:
-    return TensorType(t.dtype, t.shape, pinned(t.value, numpy_dtype(t.dtype))) if is_traced(t.value) else t
+    return TensorType(t.dtype, t.shape, pin_array(t.value, numpy_dtype(t.dtype))) if is_traced(t.value) else t
 
 
 def _evaluate_traced(node: Node, inputs: Sequence[TensorType]) -> list[np.ndarray] | None:

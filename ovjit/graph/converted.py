@@ -121,7 +121,7 @@ class Unpacked(Unmade):
         self._made = None
 
     def make(self) -> np.ndarray:
-        return self._unpacked(self.source, self.shape)
+        return self._unpack(self.source, self.shape)
 
     def reshape(self, shape: Sequence[int]) -> Unpacked:
         """The same elements in another shape."""
@@ -134,10 +134,10 @@ class Unpacked(Unmade):
         start = first * each * bits // 8  # a row may begin within a byte
         part = self.source.reshape(-1)[start : -(-end * each * bits // 8)]
         skip = first * each - start * 8 // bits
-        flat = self._unpacked(part, (skip + (end - first) * each,))[skip:]
+        flat = self._unpack(part, (skip + (end - first) * each,))[skip:]
         return flat.reshape(end - first, *self.shape[1:])
 
-    def _unpacked(self, source: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    def _unpack(self, source: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         return unpack_low_first(source, ELEMENT_TYPES[self.element_type].bits, shape, self.dtype)
 
 
@@ -147,9 +147,9 @@ class Codes(Unpacked):
 
     __slots__ = ()
 
-    def _unpacked(self, source: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    def _unpack(self, source: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         if ELEMENT_TYPES[self.element_type].is_packed:
-            return super()._unpacked(source, shape)
+            return super()._unpack(source, shape)
         return source.view(self.dtype)[: math.prod(shape)].reshape(shape)
 
 
@@ -275,10 +275,10 @@ def conversion_of(array: np.ndarray) -> tuple[np.ndarray, int] | None:
     """The source of the converted array that `array` is a view of, and the view's offset in bytes. None for
     other arrays."""
     owner = _owner(array)
-    known = _conversions.get(id(owner))
-    if known is None or known[0]() is not owner:
+    entry = _conversions.get(id(owner))
+    if entry is None or entry[0]() is not owner:
         return None
-    return known[1], array.ctypes.data - owner.ctypes.data
+    return entry[1], array.ctypes.data - owner.ctypes.data
 
 
 def _owner(array: np.ndarray) -> np.ndarray:

@@ -195,14 +195,14 @@ def _division(what: int) -> tuple[Callable[[Traced, Any], Any], Callable[[Traced
 def _ordering(what: int, compare: Callable[[Any, Any], bool]) -> Callable[[Traced, Any], bool]:
     """The operator LESS or _MORE of a traced number."""
 
-    def ordered(self: Traced, other: Any) -> bool:
+    def compare_traced(self: Traced, other: Any) -> bool:
         if type(other) is int:
             outcome = self.tape._asked.get((what, self.node, other))
             return self._ask(what, other) if outcome is None else outcome
-        index = self._place(other)
+        index = self._index_of(other)
         return self._beyond(compare, other) if index is None else self._decide(what, index)
 
-    return ordered
+    return compare_traced
 
 
 class Traced:
@@ -296,7 +296,7 @@ class Traced:
         if type(other) is int:
             outcome = self.tape._asked.get((EQUAL, self.node, other))
             return self._ask(EQUAL, other) if outcome is None else outcome
-        index = self._place(other)
+        index = self._index_of(other)
         return index is not None and self._decide(EQUAL, index)
 
     def __ne__(self, other: object) -> bool:
@@ -305,10 +305,10 @@ class Traced:
     __lt__, __gt__ = _ordering(LESS, operator.lt), _ordering(_MORE, operator.gt)
 
     def __le__(self, other: Any) -> bool:
-        return self._beyond(operator.le, other) if self._place(other) is None else not self > other
+        return self._beyond(operator.le, other) if self._index_of(other) is None else not self > other
 
     def __ge__(self, other: Any) -> bool:
-        return self._beyond(operator.ge, other) if self._place(other) is None else not self < other
+        return self._beyond(operator.ge, other) if self._index_of(other) is None else not self < other
 
     def _ask(self, what: int, number: int) -> bool:
         """Compare with an int, and add the guard."""
@@ -332,7 +332,7 @@ class Traced:
             return NotImplemented
         return compare(self.value if math.isinf(other) else self.pin(), other)
 
-    def _place(self, other: Any) -> int | None:
+    def _index_of(self, other: Any) -> int | None:
         """The index of `other` among the values; None if it is not an integer."""
         if type(other) is Traced:
             return other.node
@@ -385,7 +385,7 @@ def extreme(what: int, a: Any, b: Any) -> Any:
 def _found_extreme(what: int, a: Any, b: Any, traced: Traced) -> Any:
     pair = []
     for x in (a, b):
-        index = traced._place(x)
+        index = traced._index_of(x)
         if index is None:
             return _COMPUTE[what](a, b)
         pair.append(index)
@@ -431,7 +431,7 @@ def may_leave_reals(array: Any) -> bool:
     return bool(tape.leaves_reals)
 
 
-def pinned(array: Any, dtype: Any) -> Any:
+def pin_array(array: Any, dtype: Any) -> Any:
     """An array with traced numbers as an array of plain numbers, specialised to them."""
     return array.astype(dtype)
 

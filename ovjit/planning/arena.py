@@ -18,8 +18,8 @@ def assign_offsets(buffers: list[Buffer], alignment: int) -> int:
     total = 0
     for buffer in sorted(buffers, key=lambda b: (-b.size, b.first)):
         size = aligned(max(buffer.size, 1), alignment)
-        own = range(buffer.first // SPAN, buffer.last // SPAN + 1)
-        near = {id(other): other for span in own for other in spans.get(span, ())}.values()
+        span_range = range(buffer.first // SPAN, buffer.last // SPAN + 1)
+        near = {id(other): other for span in span_range for other in spans.get(span, ())}.values()
         beside = [b for b in near if b.first <= buffer.last and buffer.first <= b.last]
         offset = 0
         for other in sorted(beside, key=lambda b: b.offset):
@@ -27,7 +27,7 @@ def assign_offsets(buffers: list[Buffer], alignment: int) -> int:
                 break
             offset = max(offset, aligned(other.offset + max(other.size, 1), alignment))
         buffer.offset = offset
-        for span in own:
+        for span in span_range:
             spans.setdefault(span, []).append(buffer)
         total = max(total, offset + size)
     return total

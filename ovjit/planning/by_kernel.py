@@ -102,8 +102,8 @@ class ByKernel(Lowering):
             declared = [a for a in self.signature.axes[name] if a != LANES]
             shape, extents = planner.shape(value), []
             for axis in self._named(name):
-                place = declared.index(axis)
-                place -= len(declared) if REST in declared[:place] else 0
-                extents.append(shape[axes.get(axis, place)])
+                dimension = declared.index(axis)
+                dimension -= len(declared) if REST in declared[:dimension] else 0
+                extents.append(shape[axes.get(axis, dimension)])
             total += product(extents) * SIZE[value.dtype]
         return total

@@ -38,9 +38,9 @@ def concrete_types(
     try:
         _infer_nodes(graph, types, twins, alike)
     except ModelError:
-        _ask_replaced(graph, types, alike)  # prefer the error of the model's own node, before rewrites
+        _check_replaced(graph, types, alike)  # prefer the error of the model's own node, before rewrites
         raise
-    _ask_replaced(graph, types, alike)
+    _check_replaced(graph, types, alike)
     return types
 
 
@@ -65,16 +65,16 @@ def _infer_nodes(
         types.update(zip(node.outputs, alike.infer(node, [types[v] for v in node.inputs]), strict=True))
 
 
-def _ask_replaced(graph: Graph, types: Mapping[Value, TensorType], alike: _Alike) -> None:
+def _check_replaced(graph: Graph, types: Mapping[Value, TensorType], alike: _Alike) -> None:
     """Raise ModelError if a replaced node does not accept its inputs. Nodes with unknown inputs are
     skipped."""
     result: dict[Value, TensorType] = {}
     for node in graph.replaced:
-        found = [
+        types_or_none = [
             v.type if v.node.op.role == "constant" else types.get(v) or result.get(v) for v in node.inputs
         ]
-        inputs = [t for t in found if t is not None]
-        if len(inputs) < len(found):
+        inputs = [t for t in types_or_none if t is not None]
+        if len(inputs) < len(types_or_none):
             continue  # behind a node whose types could not be inferred
         if isinstance(node, Replaced):
             pairs = zip(inputs, node.kinds, strict=True)
@@ -86,8 +86,8 @@ def _read_alike(value: Value, other: Value, types: Mapping[Value, TensorType]) -
     """Whether an input `value` of a node and input `other` of its twin lead to equal output types."""
     if value is other or value.node.op.role == "constant":
         return True
-    known = types.get(other)  # None if the twin comes later in the order
-    return known is not None and surely_same_types(types[value], known)
+    other_type = types.get(other)  # None if the twin comes later in the order
+    return other_type is not None and surely_same_types(types[value], other_type)
 
 
 def surely_same_types(one: TensorType, other: TensorType) -> bool:
@@ -107,7 +107,7 @@ class _Alike:
     contain ids, so the types and nodes must outlive it."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple, Sequence[TensorType]] = {}
+        self._inferred: dict[tuple, Sequence[TensorType]] = {}
         self._keys: dict[int, tuple | None] = {}  # of types, by id
         self._unread: dict[int, TensorType] = {}  # types without their values, by id
 
@@ -121,9 +121,9 @@ class _Alike:
         if attrs is None:
             return self._infer(node, inputs)
         key = (node.op, attrs, *keys)
-        result = self._made.get(key)
+        result = self._inferred.get(key)
         if result is None:
-            result = self._made[key] = self._infer(node, inputs)
+            result = self._inferred[key] = self._infer(node, inputs)
         else:
             _check_ranks(node, result)
         return result
@@ -139,17 +139,17 @@ class _Alike:
         value = type.value
         if value is None or value.dtype.kind != "f" or value.size <= MOST_COMPARED:
             return type
-        found = self._unread.get(id(type))
-        if found is None:
-            found = self._unread[id(type)] = TensorType(type.dtype, type.shape)
-        return found
+        stripped = self._unread.get(id(type))
+        if stripped is None:
+            stripped = self._unread[id(type)] = TensorType(type.dtype, type.shape)
+        return stripped
 
     def _type(self, type: TensorType) -> tuple | None:
         """A key that only equal types share. None if there is no such key."""
-        found = self._keys.get(id(type), ())
-        if found == ():
-            found = self._keys[id(type)] = _key_of(type)
-        return found
+        key = self._keys.get(id(type), ())
+        if key == ():
+            key = self._keys[id(type)] = _key_of(type)
+        return key
 
 
 def _key_of(type: TensorType) -> tuple | None:
@@ -169,19 +169,19 @@ def _key_of(type: TensorType) -> tuple | None:
 
 def _attributes(node: Node) -> tuple | None:
     """The attributes as a key. None if an attribute has a type that is not compared."""
-    found: list[Any] = []
+    entries: list[Any] = []
     for name, value in node.attrs.items():
         parts = value if isinstance(value, (list, tuple)) else (value,)
         if not all(part is None or type(part) in (int, float, bool, str) for part in parts):
             return None
-        found.append((name, type(value), *map(repr, parts)))
-    return tuple(found)
+        entries.append((name, type(value), *map(repr, parts)))
+    return tuple(entries)
 
 
-def _check_ranks(node: Node, found: Sequence[TensorType]) -> None:
+def _check_ranks(node: Node, types: Sequence[TensorType]) -> None:
     """Raise ModelError if an output's rank differs from the rank in the graph, on which lowerings depend. An
     example is a Squeeze of a dynamic dimension that is not 1."""
-    for value, type in zip(node.outputs, found, strict=True):
+    for value, type in zip(node.outputs, types, strict=True):
         if type.rank != value.type.rank and None not in (type.rank, value.type.rank):
             raise ModelError(
                 f"node {node.name!r} ({node.op.name}): its output type is {type}, expected {value.type}"

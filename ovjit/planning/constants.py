@@ -106,12 +106,12 @@ def fill_copy(memory: np.ndarray, source: np.ndarray, shared: bool = False) -> N
     if source.nbytes <= _LOOKED_AT or not source.ndim:
         np.copyto(target, source)
         return
-    few = max(1, _LOOKED_AT // max(1, source[:1].nbytes))
-    for n in range(0, len(source), few):
-        np.copyto(target[n : n + few], source[n : n + few])
-        release_pages(source[n : n + few])
+    rows = max(1, _LOOKED_AT // max(1, source[:1].nbytes))
+    for n in range(0, len(source), rows):
+        np.copyto(target[n : n + rows], source[n : n + rows])
+        release_pages(source[n : n + rows])
         if shared:
-            release_pages(target[n : n + few], shared)
+            release_pages(target[n : n + rows], shared)
 
 
 class Constants:
@@ -122,9 +122,9 @@ class Constants:
         self.size = 0
         self.arrays: list[tuple[int, np.ndarray | Filling]] = []
         self.sizes: dict[int, int] = {}  # offset -> bytes
-        self.asked: list[int] = []  # offsets that `place` has returned, in order
+        self.placed_offsets: list[int] = []  # offsets that `place` has returned, in order
         self.steering: list[tuple[int, int]] = []  # (offset, bytes) of arrays that kernels use unchecked
-        self._known: dict[Any, int] = {}
+        self._offset_by_key: dict[Any, int] = {}
         self._panels: dict[int, Panels] = {}
         self._rows: dict[int, PackedRows] = {}
         self._alive: list[Any] = []
@@ -139,17 +139,17 @@ class Constants:
         object's identity."""
         named = key is not None
         key = key if named else id(array)
-        offset = self._known.get(key)
+        offset = self._offset_by_key.get(key)
         if offset is None:
             if not named:
                 self._alive.append(array)  # an id is only good while its object lives
-            offset = self._known[key] = self.size
+            offset = self._offset_by_key[key] = self.size
             self.arrays.append((offset, array))
             self.sizes[offset] = array.nbytes
             if steers(array):
                 self.steering.append((offset, array.nbytes))
             self.size = aligned(self.size + array.nbytes)
-        self.asked.append(offset)
+        self.placed_offsets.append(offset)
         return self.at(offset)
 
     def at(self, offset: int) -> Ptr:
@@ -161,11 +161,11 @@ class Constants:
         return start, self.sizes.get(start, 0)
 
     def holds(self, array: np.ndarray) -> bool:
-        return id(array) in self._known
+        return id(array) in self._offset_by_key
 
     def offset_of(self, array: np.ndarray) -> int | None:
         """The offset of an unpacked copy of `array`, None if there is none."""
-        return self._known.get(id(array))
+        return self._offset_by_key.get(id(array))
 
     def note_panels(self, array: np.ndarray, panels: Panels) -> None:
         """Record that `array` is stored as `panels`, so that a blob need not store it again."""
@@ -215,11 +215,11 @@ class Constants:
         memory = aligned_bytes(self.size) if memory is None else memory
         tasks = []
         for offset, array in self.arrays:
-            place = memory[offset : offset + array.nbytes]
+            target = memory[offset : offset + array.nbytes]
             if isinstance(array, Filling):
-                tasks.append((array.nbytes, functools.partial(array.fill, place)))
+                tasks.append((array.nbytes, functools.partial(array.fill, target)))
             elif array.size:
-                tasks.append((array.nbytes, functools.partial(fill_copy, place, array, shared)))
+                tasks.append((array.nbytes, functools.partial(fill_copy, target, array, shared)))
         in_threads(tasks)
         for offset, array in self.arrays:
             # padding is deterministic; written last, when threads have touched the pages
@@ -265,26 +265,26 @@ def in_threads(tasks: Sequence[tuple[int, Callable[[], None]]]) -> None:
     """Run all tasks (bytes that are written, function). Large tasks run on as many threads as there are
     cores. The first exception is raised when no task is running any more."""
     large = sorted((task for task in tasks if task[0] >= _PIECE), key=lambda task: -task[0])
-    left, errors = collections.deque(large), list[BaseException]()
-    whole, done = sum(size for size, _ in large), list[int]()
+    queue, errors = collections.deque(large), list[BaseException]()
+    total, done = sum(size for size, _ in large), list[int]()
 
     def work() -> None:
         while not errors:
             try:
-                size, run = left.popleft()
+                size, run = queue.popleft()
             except IndexError:
                 return
             try:
                 run()
                 done.append(size)
                 if _written is not None:
-                    _written(sum(done), whole)
+                    _written(sum(done), total)
             except BaseException as error:
                 errors.append(error)
 
     helpers: list[Any] = []
     try:
-        if whole >= _MANY:
+        if total >= _MANY:
             with contextlib.suppress(RuntimeError):  # a thread cannot be started: fewer threads do the work
                 for _ in range(min(cores.usable_cores()[0], len(large)) - 1):
                     os_threads.start(work, (), "ovjit-packing", helpers.append)
@@ -338,18 +338,18 @@ def release_pages(array: np.ndarray, shared: bool = False) -> None:
     low, high = np.lib.array_utils.byte_bounds(array)
     begin = np.frombuffer(home, np.uint8, 1).ctypes.data
     first = -(-(low - begin) // mmap.PAGESIZE) * mmap.PAGESIZE
-    behind = (high - begin) // mmap.PAGESIZE * mmap.PAGESIZE
-    if first < behind:
-        home.madvise(mmap.MADV_DONTNEED, first, behind - first)
+    end = (high - begin) // mmap.PAGESIZE * mmap.PAGESIZE
+    if first < end:
+        home.madvise(mmap.MADV_DONTNEED, first, end - first)
 
 
 def has_subnormals(table: np.ndarray) -> bool:
     """Whether an array has numbers that packing replaces by zeros. Mapped parts are released."""
-    few = max(1, _LOOKED_AT // max(1, table[:1].nbytes))
-    for n in range(0, len(table), few):
-        if flush_subnormals(table[n : n + few].copy()):
+    rows = max(1, _LOOKED_AT // max(1, table[:1].nbytes))
+    for n in range(0, len(table), rows):
+        if flush_subnormals(table[n : n + rows].copy()):
             return True
-        release_pages(table[n : n + few])
+        release_pages(table[n : n + rows])
     return False
 
 

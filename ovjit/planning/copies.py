@@ -94,13 +94,13 @@ def _rows(walk: _Walk, views: Sequence[View], starts: Sequence[Any], outs: int) 
 
 
 class _RowsOf(NamedTuple):
-    """The common parameters of a walk's rows. `names`, `steps`, `wanted`: each tensor's name, its byte stride
-    between elements, and the stride that the kernel's fast path expects. `outer`: dimensions that the kernel
-    counts rows along. `operations`: instructions per element. `target`: for the size of a chunk."""
+    """The common parameters of a walk's rows. `names`, `steps`, `fast_strides`: each tensor's name, its byte
+    stride between elements, and the stride that the kernel's fast path expects. `outer`: dimensions that the
+    kernel counts rows along. `operations`: instructions per element. `target`: for the size of a chunk."""
 
     names: Sequence[str]
     steps: Sequence[int]
-    wanted: Sequence[int]
+    fast_strides: Sequence[int]
     outer: int
     operations: int
     target: Target
@@ -112,7 +112,7 @@ class _RowsOf(NamedTuple):
         extents = [1] * (outer - len(extents)) + list(extents)
         strides = [[*[0] * (outer - len(s)), *s, step] for s, step in zip(strides, steps, strict=True)]
         # for rows of one element, both "v" and "s" read the right element with any stride
-        general = any(step != want for step, want in zip(steps, self.wanted, strict=True)) and inner > 1
+        general = any(step != want for step, want in zip(steps, self.fast_strides, strict=True)) and inner > 1
         values: dict[str, Any] = {"general": general, "n": inner, "rows": rows}
         for name, along in zip(self.names, strides, strict=True):
             values |= {f"{name}_{d}": s for d, s in enumerate(along)}
@@ -134,7 +134,7 @@ def _walks(
     out = views[read]
     if out.count == 0:
         return []
-    wide = modes.replace("n", "") + "v" * (len(views) - read)
+    view_modes = modes.replace("n", "") + "v" * (len(views) - read)
     order = walking_order(out)
     shape, along = [out.shape[a] for a in order], [[v.strides[a] for a in order] for v in views]
     extents, strides = merge_dims(shape, along, outer + 1)
@@ -144,7 +144,7 @@ def _walks(
     sizes = [v.itemsize for v in views]
     if not extents:
         extents, strides = [1], [[size] for size in sizes]
-    at = _innermost(extents, strides, sizes, wide)
+    at = _innermost(extents, strides, sizes, view_modes)
     inner = extents.pop(at)
     steps = [s.pop(at) for s in strides]
     work = 1 + operations
@@ -159,15 +159,15 @@ def _walks(
             parts, piece, leaves = _cut_open(planner, out, order, inner, most, bool(extents))
     if len(extents) > outer:
         return order[0]
-    wanted = [{"v": size, "s": 0}[m] for m, size in zip(wide, sizes, strict=True)]
-    rows = _RowsOf(names, steps, wanted, outer, operations, planner.target)
+    fast_strides = [{"v": size, "s": 0}[m] for m, size in zip(view_modes, sizes, strict=True)]
+    rows = _RowsOf(names, steps, fast_strides, outer, operations, planner.target)
     if not parts:
         return [rows.walk(extents, strides, 0, inner)]
     cut = [[*s, step * piece] for s, step in zip(strides, steps, strict=True)]
-    found = [rows.walk([*extents, parts], cut, 0, piece)]
+    walks = [rows.walk([*extents, parts], cut, 0, piece)]
     if leaves:
-        found.append(rows.walk(extents, strides, parts * piece, inner - parts * piece))
-    return found
+        walks.append(rows.walk(extents, strides, parts * piece, inner - parts * piece))
+    return walks
 
 
 def _cut(row: int, most: int, several: bool) -> tuple[int, int, bool]:
@@ -221,13 +221,13 @@ SHORTEST_ROW = 4
 
 
 def _innermost(
-    extents: Sequence[int], strides: Sequence[Sequence[int]], sizes: Sequence[int], wide: str
+    extents: Sequence[int], strides: Sequence[Sequence[int]], sizes: Sequence[int], modes: str
 ) -> int:
     """The dimension that is vectorised: the last one, unless it is too short. The limit is SHORTEST_ROW if
     all tensors are contiguous along it, else 16 elements. Then it is the longest dimension."""
     last = len(extents) - 1
-    wanted = [{"v": size, "s": 0}[m] for m, size in zip(wide, sizes, strict=True)]
-    adjacent = all(s[last] == w for s, w in zip(strides, wanted, strict=True))
+    fast_strides = [{"v": size, "s": 0}[m] for m, size in zip(modes, sizes, strict=True)]
+    adjacent = all(s[last] == w for s, w in zip(strides, fast_strides, strict=True))
     if extents[last] > SHORTEST_ROW if adjacent else extents[last] >= 16:
         return last
     best = 0
@@ -338,7 +338,7 @@ def plan_halo(planner: StepList, view: View, layout: Layout) -> None:
             plan_fill(planner, slab)
     if not around:
         return
-    slabs = [slab for _, found in around for slab in found]
+    slabs = [slab for _, axis_slabs in around for slab in axis_slabs]
     axis = around[0][0]  # from this axis inwards, a row is contiguous
     at = layout.order.index(axis)
     slower = layout.order[:at]
@@ -353,8 +353,8 @@ def plan_halo(planner: StepList, view: View, layout: Layout) -> None:
     size, step = view.buffer.size, view.strides[axis]
     first = view.ptr + -layout.halo[layout.order[-1]][0] * view.itemsize
     run, items = view.shape[axis] * step, product(extents) + 1
-    values: dict[str, Any] = {"whole": Ptr(view.buffer), "y": first, "size": size, "run": run, "items": items}
-    values |= placed_values(extents, y=strides)
+    values: dict[str, Any] = {"buffer": Ptr(view.buffer), "y": first, "size": size, "run": run}
+    values |= {"items": items, **placed_values(extents, y=strides)}
 
     def touches(each: int) -> Touches:
         return gaps(first, extents, strides, run, each)

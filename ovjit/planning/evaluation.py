@@ -85,13 +85,13 @@ def write_plan(use, values):
     part = use + 80
     end = part + 120
     while part < end:
-        given = ld(part, 1)
+        starts = ld(part, 1)
         for i in range(ld(part, 0)):
-            st[i64](to + i * 8, ld(given, i))
-        places = ld(part, 3)
+            st[i64](to + i * 8, ld(starts, i))
+        indices = ld(part, 3)
         nodes = ld(part, 4)
         for i in range(ld(part, 2)):
-            at = to + ld(places, i) * 8
+            at = to + ld(indices, i) * 8
             st[i64](at, ld(at, 0) + ld(values, ld(nodes, i)))
         to += ld(part, 0) * 8
         part += 40
@@ -123,9 +123,9 @@ def evaluate(rows, count, values, use):
         for i in range(ld(use, 0)):
             if ld(values, i) >= LARGEST:
                 return count + 1
-        given = ld(use, 2)
+        constants = ld(use, 2)
         while i < ld(use, 1):
-            st[i64](values + i * 8, ld(given, i))
+            st[i64](values + i * 8, ld(constants, i))
             i += 1
     for i in range(count):
         row = rows + i * 32

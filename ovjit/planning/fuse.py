@@ -49,26 +49,26 @@ SHORTEST_ROW, LINE = 48, 16
 
 
 class Group:
-    """Nodes that one kernel computes: the prologue `front`, the `anchor` (or None) and the epilogue `body`.
+    """Nodes that one kernel computes: the `prologue`, the `anchor` (or None) and the epilogue `body`.
 
-    `front` has the elementwise producers of the anchor's first input, in order. `body` has the elementwise
+    `prologue` has the elementwise producers of the anchor's first input, in order. `body` has the elementwise
     nodes behind the anchor. Outputs are those of the last node. A group without an anchor also outputs
-    `more`: values of the body that nodes outside of the group read. `context` has the target and the
+    `extras`: values of the body that nodes outside of the group read. `context` has the target and the
     options."""
 
-    __slots__ = ("anchor", "body", "context", "front", "instructions", "more", "sure", "used")
+    __slots__ = ("anchor", "body", "context", "extras", "instructions", "prologue", "uniform", "used")
 
     def __init__(
-        self, context: Context, anchor: Node | None, body: Sequence[Node] = (), front: Sequence[Node] = ()
+        self, context: Context, anchor: Node | None, body: Sequence[Node] = (), prologue: Sequence[Node] = ()
     ):
         self.context = context
         self.anchor = anchor
         self.body = list(body)
-        self.front = tuple(front)
+        self.prologue = tuple(prologue)
         self.instructions = self.count(self.body)
-        self.more: tuple[Value, ...] = ()
+        self.extras: tuple[Value, ...] = ()
         #: Whether all values are known to have the same shape. An anchor's kernel iterates over one shape.
-        self.sure = True
+        self.uniform = True
         self.used: frozenset[int] = frozenset()  # indices of the last node's outputs that have readers
 
     def extend(self, nodes: Sequence[Node]) -> None:
@@ -88,7 +88,7 @@ class Group:
 
     @property
     def nodes(self) -> list[Node]:
-        return [*self.front, *([self.anchor] if self.anchor is not None else []), *self.body]
+        return [*self.prologue, *([self.anchor] if self.anchor is not None else []), *self.body]
 
     @property
     def node(self) -> Node:
@@ -101,7 +101,7 @@ class Group:
 
     @property
     def outputs(self) -> tuple[Value, ...]:
-        return (*self.last.outputs, *self.more)
+        return (*self.last.outputs, *self.extras)
 
     @property
     def operands(self) -> list[Value]:
@@ -116,7 +116,7 @@ class Group:
     @property
     def sources(self) -> list[Value]:
         """The inputs of the prologue; without a prologue, the anchor's first input."""
-        return self._read(self.front) if self.front else list(self.node.inputs[:1])
+        return self._read(self.prologue) if self.prologue else list(self.node.inputs[:1])
 
     @property
     def inputs(self) -> set[Value]:
@@ -125,12 +125,12 @@ class Group:
 
     def _read(self, nodes: Sequence[Node]) -> list[Value]:
         read: list[Value] = []
-        known: set[Value] = set()
+        listed: set[Value] = set()
         for node, i, value in self._uses(nodes):
-            if not is_literal(node, i) and value not in known:
+            if not is_literal(node, i) and value not in listed:
                 read.append(value)
                 if not is_number(value):
-                    known.add(value)
+                    listed.add(value)
         return read
 
     def _uses(self, nodes: Sequence[Node]) -> Iterator[tuple[Node, int, Value]]:
@@ -156,11 +156,11 @@ class Group:
 
     def parts(self) -> tuple[Group, Group]:
         """Two groups that compute the same values. The epilogue is split off. The prologue is split off
-        instead if there is no epilogue, or if there is a prologue and `sure` holds."""
-        if self.body and not (self.front and self.sure):
-            parts: Any = (self.anchor, (), self.front), (None, self.body)
+        instead if there is no epilogue, or if there is a prologue and `uniform` holds."""
+        if self.body and not (self.prologue and self.uniform):
+            parts: Any = (self.anchor, (), self.prologue), (None, self.body)
         else:
-            parts = (None, self.front), (self.anchor, self.body)
+            parts = (None, self.prologue), (self.anchor, self.body)
         first, last = (Group(self.context, *part) for part in parts)
         first.used, last.used = frozenset((0,)), self.used
         return first, last
@@ -173,13 +173,13 @@ class Group:
         nodes = self.body[skip:]
         if not nodes:
             return None
-        first = [self.nodes[len(self.front) + skip].outputs[0]] if self.anchor is not None else []
+        first = [self.nodes[len(self.prologue) + skip].outputs[0]] if self.anchor is not None else []
         inputs = first + self.operands_after(skip)
-        return trace_nodes(self.context.target, nodes, inputs, near, self.more)
+        return trace_nodes(self.context.target, nodes, inputs, near, self.extras)
 
-    def make_front(self) -> Body | None:
+    def make_prologue(self) -> Body | None:
         """The traced prologue, whose inputs are `sources`. None without a prologue."""
-        return trace_nodes(self.context.target, self.front, self.sources) if self.front else None
+        return trace_nodes(self.context.target, self.prologue, self.sources) if self.prologue else None
 
     def operands_after(self, skip: int) -> list[Value]:
         """The operands of the body without its first `skip` nodes."""
@@ -206,7 +206,7 @@ def trace_nodes(
 
     def read(node: Node, i: int, v: Value) -> Tracer:
         if is_literal(node, i):
-            return number(recorder, one_number(v), v.dtype)
+            return number(recorder, element_of(v), v.dtype)
         return numbers[v].pop(0) if len(numbers.get(v, ())) > 1 else values[v]
 
     for node in nodes:
@@ -214,7 +214,7 @@ def trace_nodes(
         attrs = {k: v for k, v in node.attrs.items() if k != "auto_broadcast"}
         arguments = [read(node, i, v) for i, v in enumerate(node.inputs)]
         recorder.approximate = node.output.dtype == "bf16"
-        scalar = quotient if by_multiplying(node, target) else node.op.scalar
+        scalar = quotient if is_fast_quotient(node, target) else node.op.scalar
         values[node.output] = trace(scalar, arguments, attrs)
     result = (nodes[-1].output, *more)
     return Body(
@@ -222,12 +222,12 @@ def trace_nodes(
     )
 
 
-def by_multiplying(node: Node, target: Target) -> bool:
+def is_fast_quotient(node: Node, target: Target) -> bool:
     """True for an f32 division by a constant of one element that `quotient` computes faster. On AVX-512 a
     division takes 16 times as long as a multiplication, on narrower vectors only a few times as long."""
     if node.op.name != "Divide" or node.output.dtype != "f32" or not is_number(node.inputs[1]):
         return False
-    return target.name == "avx512" and 1 <= abs(one_number(node.inputs[1])) <= 2.0**64
+    return target.name == "avx512" and 1 <= abs(element_of(node.inputs[1])) <= 2.0**64
 
 
 def quotient(x: Any, y: Any, **attrs: Any) -> Any:
@@ -238,8 +238,8 @@ def quotient(x: Any, y: Any, **attrs: Any) -> Any:
     is the product. If x is below 2**-100, the last bit may be off."""
     reciprocal = 1 / y
     product = x * reciprocal
-    left = fma(-y, product, x)
-    return where((left < 0) | (left > 0), fma(left, reciprocal, product), product)
+    remainder = fma(-y, product, x)
+    return where((remainder < 0) | (remainder > 0), fma(remainder, reciprocal, product), product)
 
 
 def is_number(value: Value) -> bool:
@@ -248,7 +248,7 @@ def is_number(value: Value) -> bool:
     return array is not None and array.size == 1 and value.dtype != "string"
 
 
-def one_number(value: Value) -> Any:
+def element_of(value: Value) -> Any:
     """The element of a constant that `is_number`."""
     assert value.constant is not None
     return value.constant.reshape(()).item()
@@ -267,8 +267,8 @@ def is_literal(node: Node, i: int) -> bool:
     if node.op.any_number:
         return False
     if ELEMENT_TYPES[value.dtype].kind != "f":
-        return (node.op.divides and i == 1) or is_common(float(one_number(value)))
-    return is_common(float(one_number(value)))
+        return (node.op.divides and i == 1) or is_common(float(element_of(value)))
+    return is_common(float(element_of(value)))
 
 
 def fuse(graph: Graph, context: Context, alone: bool = False) -> list[Group]:
@@ -294,37 +294,37 @@ class _Fusion:
         self.uses = graph.uses_of_elements()
         self.symbols = Symbols(graph)
         self.group_of: dict[Node, Group] = {}
-        self.walked: dict[Group, frozenset[Value] | None] = {}
+        self.joinable: dict[Group, frozenset[Value] | None] = {}
 
     def run(self, alone: bool) -> list[Group]:
         anchors = [n for n in self.nodes if not is_elementwise(n)]
         for node in reversed(anchors):  # a sum of two anchors joins the later: the other operand precedes it
             group = self.group_of[node] = Group(self.context, node)
             if not alone and takes_epilogue(node):
-                self.grow(group)
+                self.extend_epilogue(group)
         for node in self.nodes:
             if node not in self.group_of:
                 group = self.group_of[node] = Group(self.context, None, [node])
                 if not alone:
-                    self.grow(group)
+                    self.extend_epilogue(group)
         groups = sorted(set(self.group_of.values()), key=lambda g: self.order[g.last])
         if not alone:
             for group in groups:
-                self.absorb(group)
+                self.inline_operands(group)
             for group in groups:
-                self.lead(group)
-            groups = self.joined([g for g in groups if self.group_of[g.last] is g])
+                self.take_prologue(group)
+            groups = self.merge_siblings([g for g in groups if self.group_of[g.last] is g])
         for group in groups:
             group.used = frozenset(v.index for v in group.outputs if self.uses[v])
-        return groups if alone else self.wanted(groups)
+        return groups if alone else self.drop_unread(groups)
 
-    def wanted(self, groups: Sequence[Group]) -> list[Group]:
+    def drop_unread(self, groups: Sequence[Group]) -> list[Group]:
         """Drop groups whose elements no kernel reads: their readers need only the shapes."""
         out: list[Group] = []
-        kept: set[Node | None] = {None}
+        needed: set[Node | None] = {None}
         for group in reversed(groups):
-            if any(not kept.isdisjoint(self.readers(v)) for v in group.outputs):
-                kept.update(group.nodes)
+            if any(not needed.isdisjoint(self.readers(v)) for v in group.outputs):
+                needed.update(group.nodes)
                 out.append(group)
         return out[::-1]
 
@@ -332,7 +332,7 @@ class _Fusion:
         """The nodes that read `value`, and None if `value` is an output of the model."""
         return {node for node, _ in self.uses[value]}
 
-    def grow(self, group: Group) -> None:
+    def extend_epilogue(self, group: Group) -> None:
         """Append the elementwise nodes behind `group`, up to their last common post-dominator.
 
         Nodes are taken in order. When the taken nodes have a single remaining reader, no value between the
@@ -341,34 +341,34 @@ class _Fusion:
         if len(group.outputs) != 1 or _ends(group.last) or is_undecided(group.last):
             return
         readers = self.readers(group.last.output)
-        taken: list[Node] = []
+        pending: list[Node] = []
         while readers and None not in readers:
             node = min((n for n in readers if n is not None), key=self.order.__getitem__)
-            joined = len(readers) == 1
-            if not self.fits(group, taken, node) or (_ends(node) and not joined):
+            converges = len(readers) == 1
+            if not self.can_append(group, pending, node) or (_ends(node) and not converges):
                 return
             readers.remove(node)
             readers |= self.readers(node.output)
-            taken.append(node)
-            if joined:
-                for member in taken:
-                    group.sure = group.sure and self.symbols.same(group.last.output, member.output)
+            pending.append(node)
+            if converges:
+                for member in pending:
+                    group.uniform = group.uniform and self.symbols.same(group.last.output, member.output)
                     self.group_of[member] = group
-                group.extend(taken)
-                taken = []
+                group.extend(pending)
+                pending = []
                 if _ends(node):
                     return
 
-    def fits(self, group: Group, taken: Sequence[Node], node: Node) -> bool:
-        """True if `node` may be computed in the loop of `group`, to which `taken` are about to be added."""
+    def can_append(self, group: Group, pending: Sequence[Node], node: Node) -> bool:
+        """True if `node` may be computed in the loop of `group`, to which `pending` are about to be added."""
         if node in self.group_of or not is_elementwise(node) or is_undecided(node):
             return False
         same = same_shape if group.anchor is not None else may_be_same_shape
         if not same(group.last.output, node.output):
             return False
-        return self.small(group, [*taken, node])
+        return self.is_within_limits(group, [*pending, node])
 
-    def small(self, group: Group, more: Sequence[Node]) -> bool:
+    def is_within_limits(self, group: Group, more: Sequence[Node]) -> bool:
         """True if `group` stays below the limits of nodes, instructions and operands with `more` nodes."""
         if len(group.body) + len(more) > LONGEST_BODY:
             return False
@@ -379,7 +379,7 @@ class _Fusion:
             or len(group.tensors) + sum(len(n.inputs) for n in more) <= MOST_OPERANDS + 1
         )
 
-    def absorb(self, group: Group) -> None:
+    def inline_operands(self, group: Group) -> None:
         """Absorb elementwise producers of the body's operands, if only the body reads them."""
         if not group.body or (group.anchor is not None and not takes_epilogue(group.anchor)):
             return
@@ -394,7 +394,7 @@ class _Fusion:
                 continue
             if not same_shape(value, group.last.output) or any(map(is_undecided, maker.body)):
                 continue
-            if not self.small(group, maker.body):
+            if not self.is_within_limits(group, maker.body):
                 continue
             if group.anchor is not None:
                 rows = group.anchor.op.prologue  # a row kernel's epilogue reads the anchor's inputs again
@@ -402,12 +402,12 @@ class _Fusion:
                 same = self.symbols.same(value, group.last.output)
                 if len(more) > 1 or not (same or rows):
                     continue
-                group.sure = group.sure and same
+                group.uniform = group.uniform and same
             group.insert(maker.body, value)
             for member in maker.body:
                 self.group_of[member] = group
 
-    def lead(self, group: Group) -> None:
+    def take_prologue(self, group: Group) -> None:
         """Absorb the elementwise group that computes the anchor's first input, if it has no other reader."""
         anchor = group.anchor
         if anchor is None or not anchor.op.prologue:
@@ -418,10 +418,10 @@ class _Fusion:
             return
         if self.readers(value) == {anchor} and value not in anchor.inputs[1:]:
             if len(maker.outputs) == 1 and not any(map(is_undecided, maker.body)):
-                group.front = tuple(maker.body)
+                group.prologue = tuple(maker.body)
                 self.group_of.update(dict.fromkeys(maker.body, group))
 
-    def joined(self, groups: Sequence[Group]) -> list[Group]:
+    def merge_siblings(self, groups: Sequence[Group]) -> list[Group]:
         """Join groups that read the same tensors. Returns all groups in a valid order.
 
         t = a + b; y = relu(t); z = conv(t)             -> add, relu: y and t
@@ -430,31 +430,31 @@ class _Fusion:
         out: list[Group] = []
         for group in groups:
             out.append(group)
-            while self._join_last(out):
+            while self._merge_last(out):
                 pass
         return out
 
-    def _join_last(self, groups: list[Group]) -> bool:
+    def _merge_last(self, groups: list[Group]) -> bool:
         """Join the last group with the preceding group that shares most tensors with it; ties go to the
         nearest. Groups that depend on the earlier one are moved behind the joined group. True if the joined
         group is the last one in `groups`."""
         last = groups[-1]
-        read = self._walked(last) or frozenset()
+        read = self._joinable_tensors(last) or frozenset()
         first = max(len(groups) - 1 - FARTHEST, 0)
         shares = []
         for at, group in enumerate(groups[first:-1] if read else (), first):
-            walked = self._walked(group)
-            if walked is not None and (shared := read.intersection(walked.union(group.outputs))):
+            tensors = self._joinable_tensors(group)
+            if tensors is not None and (shared := read.intersection(tensors.union(group.outputs))):
                 shares.append((len(shared), at))
         for _, at in sorted(shares, reverse=True):
-            both = self._both(groups[at], last)
+            both = self._merge_pair(groups[at], last)
             if both is None:
                 continue
             between, waiting = groups[at + 1 : -1], {groups[at]}
             for group in between:
-                if self._makers(group) & waiting:
+                if self._producers(group) & waiting:
                     waiting.add(group)
-            if self._makers(last) & (waiting - {groups[at]}):
+            if self._producers(last) & (waiting - {groups[at]}):
                 continue
             groups[at:] = [g for g in between if g not in waiting]
             groups += [both, *(g for g in between if g in waiting)]
@@ -463,11 +463,11 @@ class _Fusion:
             return groups[-1] is both
         return False
 
-    def _makers(self, group: Group) -> set[Group | None]:
+    def _producers(self, group: Group) -> set[Group | None]:
         """The groups that produce the inputs of `group`."""
         return {self.group_of.get(value.node) for value in group.inputs}
 
-    def _both(self, one: Group, other: Group) -> Group | None:
+    def _merge_pair(self, one: Group, other: Group) -> Group | None:
         """One group that computes both. None if their shapes may differ, a limit is exceeded, or one loop may
         take longer than two: its rows are not whole cache lines, or its dependency chain is too long."""
         if not self.symbols.same(one.last.output, other.last.output):
@@ -478,16 +478,16 @@ class _Fusion:
         merged = sorted([*one.body, *other.body], key=self.order.__getitem__)
         both = Group(self.context, None, merged)
         inside = set(both.body)
-        given = {v for v in (*one.outputs, *other.outputs) if not self.readers(v) <= inside}
-        both.more = tuple(n.output for n in both.body[:-1] if n.output in given)
-        both.sure = one.sure and other.sure
+        live_outs = {v for v in (*one.outputs, *other.outputs) if not self.readers(v) <= inside}
+        both.extras = tuple(n.output for n in both.body[:-1] if n.output in live_outs)
+        both.uniform = one.uniform and other.uniform
         if len(both.body) > LONGEST_BODY or both.instructions > MOST_INSTRUCTIONS:
             return None
         if len(both.outputs) > MOST_OUTPUTS or len(both.tensors) + len(both.outputs) > MOST_STREAMS:
             return None
-        return both if _cost(both) <= _cost(one) + _cost(other) and _in_lines(both) else None
+        return both if _cost(both) <= _cost(one) + _cost(other) and _has_whole_lines(both) else None
 
-    def _walked(self, group: Group) -> frozenset[Value] | None:
+    def _joinable_tensors(self, group: Group) -> frozenset[Value] | None:
         """The tensors that an elementwise group reads at the index that it writes. None for a group that is
         not joined: it has an anchor, operands of undecided shape, or fewer than FEWEST elements.
 
@@ -497,17 +497,17 @@ class _Fusion:
         images fit, if sums are short, or with GELU. With bytes as one output they took 0.94 to 1.03, and on
         AVX2 up to 1.1.
         """
-        if group not in self.walked:
-            out, found = group.last.output, None
+        if group not in self.joinable:
+            out, tensors = group.last.output, None
             joins = group.anchor is None and not any(map(is_undecided, group.body))
             if joins and prod(d if isinstance(d, int) else LONG_GUESS for d in out.shape) >= FEWEST:
                 same = (v for v in group.tensors if same_shape(v, out) and self.symbols.same(v, out))
-                found = frozenset(same)
-            self.walked[group] = found
-        return self.walked[group]
+                tensors = frozenset(same)
+            self.joinable[group] = tensors
+        return self.joinable[group]
 
 
-def _in_lines(group: Group) -> bool:
+def _has_whole_lines(group: Group) -> bool:
     """True if the loop over the group's tensors is one row, or has rows of whole cache lines. For images both
     channels-first and channels-last orders must satisfy it. A row spans the innermost dimensions in which
     the same tensors are broadcast."""
@@ -555,15 +555,15 @@ def _measures(node: Node, target: Target) -> tuple[int, int]:
     """(traced instructions of an elementwise node, instructions on its longest dependency chain)."""
     types = tuple(v.dtype for v in node.inputs)
     key = (target.name, node.op.name, node.op.opset, types, repr(node.attrs))
-    known = _instructions.get(key)
-    if known is None:
+    measures = _instructions.get(key)
+    if measures is None:
         read = [v for i, v in enumerate(node.inputs) if not is_literal(node, i)]
         body = trace_nodes(target, [node], list(dict.fromkeys(read)))
         depth: dict[str, int] = {}
         for result, _, args, _ in body.lines:
             depth[result] = 1 + max((depth.get(a, 0) for a in args if isinstance(a, str)), default=0)
-        known = _instructions[key] = len(body.lines), max(depth.values(), default=0)
-    return known
+        measures = _instructions[key] = len(body.lines), max(depth.values(), default=0)
+    return measures
 
 
 def _cost(group: Group) -> float:
@@ -587,7 +587,7 @@ def takes_epilogue(node: Node) -> bool:
 
 
 def same_shape(a: Value, b: Value) -> bool:
-    """True if the symbolic shapes are equal. The concrete shapes may still differ, see `Group.sure`."""
+    """True if the symbolic shapes are equal. Concrete shapes may still differ, see `Group.uniform`."""
     return a.shape is not None and a.shape == b.shape
 
 

@@ -20,7 +20,7 @@ from ovjit.planning.views import row_major
 from ovjit.records import NamedTuple
 
 
-class Place(NamedTuple):
+class GrowingAxis(NamedTuple):
     """Output `output` of a program is input `input` with elements appended along `axis`."""
 
     output: int
@@ -33,7 +33,7 @@ class Room(NamedTuple):
     tensor would have no gaps, and would need a plan of its own."""
 
     capacity: int
-    places: tuple[Place, ...]
+    growing_axes: tuple[GrowingAxis, ...]
 
 
 class CapacityExceeded(OvjitError):
@@ -44,11 +44,11 @@ class CapacityExceeded(OvjitError):
         self.length = length
 
 
-def growing(graph: Graph, pairs: Sequence[tuple[int, int]]) -> tuple[Place, ...]:
-    """The (output, input) pairs of a lowered graph that can grow in place, as `Place`s."""
-    places = []
-    for output, given in pairs:
-        value, source = graph.outputs[output], graph.inputs[given]
+def find_growing_axes(graph: Graph, pairs: Sequence[tuple[int, int]]) -> tuple[GrowingAxis, ...]:
+    """The (output, input) pairs of a lowered graph that can grow in place, as `GrowingAxis`s."""
+    axes = []
+    for output, input_index in pairs:
+        value, source = graph.outputs[output], graph.inputs[input_index]
         node = value.node
         fits = (
             node.op.name == "Concat"
@@ -62,13 +62,13 @@ def growing(graph: Graph, pairs: Sequence[tuple[int, int]]) -> tuple[Place, ...]
         if fits:
             axis = int(node.attrs["axis"]) % len(value.shape)
             if not isinstance(value.shape[axis], int):
-                places.append(Place(output, given, axis))
-    return tuple(places)
+                axes.append(GrowingAxis(output, input_index, axis))
+    return tuple(axes)
 
 
 def check_room(room: Room, graph: Graph, types: Mapping[Value, Any]) -> None:
     """Raise CapacityExceeded if these types need a larger capacity. Adds no guard on traced numbers."""
-    for output, _, axis in room.places:
+    for output, _, axis in room.growing_axes:
         length = as_found_number(types[graph.outputs[output]].shape[axis])
         if length >= room.capacity:
             raise CapacityExceeded(length)
@@ -79,14 +79,14 @@ def strides_of(room: Room, graph: Graph, types: Mapping[Value, Any], capacity: A
     inputs: dict[int, Any] = {}
     outputs: dict[int, Any] = {}
     over: dict[int, int] = {}
-    for output, given, axis in room.places:
-        source, value = graph.inputs[given], graph.outputs[output]
+    for output, input_index, axis in room.growing_axes:
+        source, value = graph.inputs[input_index], graph.outputs[output]
         length = types[value].shape[axis]
         if length >= capacity:
             raise CapacityExceeded(int(length))
-        whole = list(types[source].shape)
-        whole[axis] = capacity
-        steps = row_major(whole, element_size(source.dtype))
-        inputs[given] = outputs[output] = steps
-        over[output] = given
+        full_shape = list(types[source].shape)
+        full_shape[axis] = capacity
+        steps = row_major(full_shape, element_size(source.dtype))
+        inputs[input_index] = outputs[output] = steps
+        over[output] = input_index
     return Strides(inputs, outputs, over)

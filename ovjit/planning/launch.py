@@ -46,7 +46,7 @@ class _Items(NamedTuple):
     """The merged dimensions of `...`: extents, and byte strides of each tensor. `lanes`: extent and strides
     of the axis of lanes, which is the fastest of them."""
 
-    rest: Sequence[int]
+    extents: Sequence[int]
     strides: Mapping[str, Sequence[int]]
     lanes: int
     lane_strides: Mapping[str, int]
@@ -65,12 +65,12 @@ def launch(
     assert signature is not None
     operands = {n: _operand(signature, n, v, axes) for n, v in tensors.items() if REST in signature.axes[n]}
     last = _last(operands, writes)
-    many = [] if last is None else [i for i, d in enumerate(last.others) if last.view.shape[d] != 1]
-    if last is None or len(many) <= WALKED:
+    candidates = [] if last is None else [i for i, d in enumerate(last.others) if last.view.shape[d] != 1]
+    if last is None or len(candidates) <= WALKED:
         shapes = ", ".join(f"{name} {list(view.shape)}" for name, view in tensors.items())
         raise OvjitError(f"internal error: {kernel.name} cannot iterate over {shapes} in place")
     steps = [abs(last.view.strides[d]) for d in last.others]
-    slowest = many[0] if options.get("ordered") else max(many, key=steps.__getitem__)
+    slowest = candidates[0] if options.get("ordered") else max(candidates, key=steps.__getitem__)
     extent = last.view.shape[last.others[slowest]]
     options["flops"] = options.get("flops", 0) / extent
     for index in range(extent):
@@ -114,15 +114,15 @@ def try_launch(
     assert signature is not None
     operands = {name: _operand(signature, name, view, axes or {}) for name, view in tensors.items()}
     extents = _extents(operands)
-    found = _items(signature, operands, writes, single, bool(ordered))
-    if found is None or not all(map(_is_adjacent, repeat(signature), operands, operands.values())):
+    dims = _items(signature, operands, writes, single, bool(ordered))
+    if dims is None or not all(map(_is_adjacent, repeat(signature), operands, operands.values())):
         return False
-    extents |= {LANES: found.lanes} | {name: scalars[name] for name in signature.counted}
-    count = _count(signature, extents, found.rest, planner.target.lanes, scalars)
+    extents |= {LANES: dims.lanes} | {name: scalars[name] for name in signature.counted}
+    count = _count(signature, extents, dims.extents, planner.target.lanes, scalars)
     along = count.items
     items = product(along)
-    values = _values(signature, operands, extents, found) | {ITEMS: items}
-    values |= zip(map(signature.bound_of, signature.named), along[len(found.rest) :], strict=True)
+    values = _values(signature, operands, extents, dims) | {ITEMS: items}
+    values |= zip(map(signature.bound_of, signature.named), along[len(dims.extents) :], strict=True)
     values |= {name: getattr(v, "ptr", v) for name, v in given_fields(signature, scalars).items()}
     views = [o.view for name, o in operands.items() if name not in writes]
     views += [*reads, *(v for v in scalars.values() if isinstance(v, View))]
@@ -131,20 +131,20 @@ def try_launch(
         planner.step(kernel, values, 1, views, written, flops)
         return True
     if callable(work):
-        work = work(sym_min(found.lanes, *count.sizes[-1:]), found.lane_strides)
+        work = work(sym_min(dims.lanes, *count.sizes[-1:]), dims.lane_strides)
     proof = None
     if apart and not ordered:
-        proof = partial(_touched, signature, operands, writes, extents, found, count)
-    unit = _in_order(found, ordered, writes[-1], items) if ordered else items if whole else None
+        proof = partial(_rows_of_chunks, signature, operands, writes, extents, dims, count)
+    unit = _in_order(dims, ordered, writes[-1], items) if ordered else items if whole else None
     planner.share_step(kernel, values, items, work, views, written, flops, proof, type, some, unit)
     return True
 
 
-def _in_order(found: _Items, indices: str, target: str, items: Any) -> Any:
+def _in_order(dims: _Items, indices: str, target: str, items: Any) -> Any:
     """The number of items that must stay in one chunk. Indices of the slowest dimension may be in separate
     chunks if the tensor of indices does not depend on it."""
-    free = found.rest and found.strides[indices][0] == 0 and found.strides[target][0] != 0
-    return items // found.rest[0] if free else items
+    free = dims.extents and dims.strides[indices][0] == 0 and dims.strides[target][0] != 0
+    return items // dims.extents[0] if free else items
 
 
 class _Count(NamedTuple):
@@ -161,62 +161,62 @@ class _Count(NamedTuple):
 def _count(
     signature: Signature,
     extents: Mapping[str, int],
-    rest: Sequence[int],
+    outer: Sequence[int],
     vector: int,
     scalars: Mapping[str, Any],
 ) -> _Count:
     splits = [signature.splits.get(axis) for axis in signature.named]
     sizes = [1 if split is None else split.elements(vector, scalars) for split in splits]
-    return _Count([*rest, *(extents[axis] for axis in signature.named)], [*[1] * len(rest), *sizes])
+    return _Count([*outer, *(extents[axis] for axis in signature.named)], [*[1] * len(outer), *sizes])
 
 
-def _touched(
+def _rows_of_chunks(
     signature: Signature,
     operands: Mapping[str, _Operand],
     writes: Sequence[str],
     extents: Mapping[str, int],
-    found: _Items,
+    dims: _Items,
     count: _Count,
     per_chunk: int,
 ) -> Rows:
     """The bytes that each chunk of `per_chunk` items reads and writes."""
-    pieces = {name: _piece(signature, name, o, extents, found) for name, o in operands.items()}
+    pieces = {name: _piece(signature, name, o, extents, dims) for name, o in operands.items()}
     read = [p for name, p in pieces.items() if name not in writes and _is_walked(signature, name)]
     write = [pieces[name] for name in writes]
     return Rows(count.rows, per_chunk, read, write, count.sizes)
 
 
 def _values(
-    signature: Signature, operands: Mapping[str, _Operand], extents: Mapping[str, int], found: _Items
+    signature: Signature, operands: Mapping[str, _Operand], extents: Mapping[str, int], dims: _Items
 ) -> dict[str, Any]:
     """The arguments that derive from the views: addresses, extents, strides."""
     values: dict[str, Any] = {extent_of(axis): extent for axis, extent in extents.items()}
     for name, operand in operands.items():
         values[name] = operand.view.ptr
         values |= {f"{name}_{axis}": operand.stride(axis) for axis in operand.named}
-    values |= {f"{name}_{LANES}": stride for name, stride in found.lane_strides.items()}
-    return values | placed_values(found.rest, WALKED, **found.strides) if REST in signature.over else values
+    values |= {f"{name}_{LANES}": stride for name, stride in dims.lane_strides.items()}
+    return values | placed_values(dims.extents, WALKED, **dims.strides) if REST in signature.over else values
 
 
-def _operand(signature: Signature, name: str, view: View, given: Mapping[str, int]) -> _Operand:
+def _operand(signature: Signature, name: str, view: View, axes: Mapping[str, int]) -> _Operand:
     """Map the declared axes of a tensor to dimensions of its view."""
     declared = [axis for axis in signature.axes[name] if axis != LANES]
     if not declared:
         return _Operand(view, {}, ())
     rank = len(view.shape)
-    named = {axis: dimension for axis, dimension in given.items() if axis in declared}
-    left = [d for d in range(rank) if d not in named.values()]
+    named = {axis: dimension for axis, dimension in axes.items() if axis in declared}
+    unnamed = [d for d in range(rank) if d not in named.values()]
     waiting = [axis for axis in declared if axis not in named]
     if REST in waiting:
         before = waiting.index(REST)
         after = len(waiting) - before - 1
-        others = left[before : len(left) - after]
-        pairs = [*zip(waiting[:before], left, strict=False)]
-        pairs += zip(waiting[before + 1 :], left[len(left) - after :], strict=False)
-        fits = len(left) >= before + after
+        others = unnamed[before : len(unnamed) - after]
+        pairs = [*zip(waiting[:before], unnamed, strict=False)]
+        pairs += zip(waiting[before + 1 :], unnamed[len(unnamed) - after :], strict=False)
+        fits = len(unnamed) >= before + after
     else:
-        others, pairs = [], list(zip(waiting, left, strict=False))
-        fits = len(left) == len(waiting)
+        others, pairs = [], list(zip(waiting, unnamed, strict=False))
+        fits = len(unnamed) == len(waiting)
     if not fits:
         raise _misfit(name, view, f"has the axes {' '.join(declared)}")
     named.update(pairs)
@@ -275,10 +275,10 @@ def _items(
     adjacent = LANES in signature.splits and signature.splits[LANES].adjacent
     if LANES in signature.over and extents and not (adjacent and single):
         lanes = extents.pop()
-        apart = {name: steps.pop() for name, steps in strides_of.items()}
-        if adjacent and any(apart[name] != size for name, size in lane_strides.items()):
+        last_strides = {name: steps.pop() for name, steps in strides_of.items()}
+        if adjacent and any(last_strides[name] != size for name, size in lane_strides.items()):
             return None
-        lane_strides = apart
+        lane_strides = last_strides
     if len(extents) > WALKED:
         return None
     return _Items(extents, strides_of, lanes, lane_strides)
@@ -297,13 +297,13 @@ def _is_walked(signature: Signature, name: str) -> bool:
 
 
 def _piece(
-    signature: Signature, name: str, operand: _Operand, extents: Mapping[str, int], found: _Items
+    signature: Signature, name: str, operand: _Operand, extents: Mapping[str, int], dims: _Items
 ) -> Piece:
     """The part of a tensor that an item touches: the full extent of all axes that are not in `over`."""
     view, axes = operand.view, signature.axes[name]
-    along = [*found.strides[name]] if REST in axes else [0] * len(found.rest)
+    along = [*dims.strides[name]] if REST in axes else [0] * len(dims.extents)
     for axis in signature.named:
-        stride = found.lane_strides.get(name, 0) if axis == LANES else 0
+        stride = dims.lane_strides.get(name, 0) if axis == LANES else 0
         along.append(operand.stride(axis) if axis in operand.named else stride)
     inside = [axis for axis in operand.named if axis not in signature.named]
     strides = [operand.stride(axis) for axis in inside]

@@ -97,7 +97,7 @@ class Lowering:
     def pack(self, constants: Constants) -> None:
         """Place all constants that plans use: by default those among the operands of prologue and epilogue,
         and among the first `constant_inputs` inputs."""
-        sources = self.group.sources if self.group.front else ()
+        sources = self.group.sources if self.group.prologue else ()
         inputs = self.node.inputs[: self.constant_inputs]
         place_constants(constants, (*sources, *self.group.operands, *inputs))
 
@@ -197,12 +197,12 @@ class MultiVersioned(Versions):
     """A fused lowering, and the lowerings of its group's parts as the fallback.
 
     A plan uses `fused` if the anchor's output and the group's output have equal shapes, and the kernel
-    supports the strides of the prologue's inputs. Otherwise it uses `apart`: separate steps."""
+    supports the strides of the prologue's inputs. Otherwise it uses `separate`: separate steps."""
 
-    def __init__(self, fused: Lowering, apart: Sequence[Lowering]):
-        super().__init__(fused.group, (fused, *apart))
+    def __init__(self, fused: Lowering, separate: Sequence[Lowering]):
+        super().__init__(fused.group, (fused, *separate))
         self.fused = fused
-        self.apart = tuple(apart)
+        self.separate = tuple(separate)
         self.flexible = fused.flexible
 
     def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:
@@ -218,7 +218,7 @@ class MultiVersioned(Versions):
         same = planner.shape(self.node.output) == planner.shape(self.group.last.output)
         if same and self.fused.fits(planner):
             return self.fused.ways(planner)
-        return [way for part in self.apart for way in part.ways(planner)]
+        return [way for part in self.separate for way in part.ways(planner)]
 
 
 class Elementwise(Lowering):
@@ -236,7 +236,7 @@ class Elementwise(Lowering):
         self.name = "_".join(names[:4]) + (f"_{len(names)}" if len(names) > 4 else "") + f"_{self.out.dtype}"
         self.order: tuple[int, ...] = tuple(range(self.rank))
         #: Inputs that may be read before their elements are repeated.
-        self.repeated: tuple[Value, ...] = ()
+        self.repeat: tuple[Value, ...] = ()
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         """The layout of the largest operand."""
@@ -247,7 +247,7 @@ class Elementwise(Lowering):
         layout = layouts.get(self.out)
         self.order = layout.order if layout else tuple(range(self.rank))
         self.modes = "".join(self._mode(v) for v in self.inputs)
-        outer = dimensions_of_rows(self.rank + (MOST_REPEATED if self.repeated else 0))
+        outer = dimensions_of_rows(self.rank + (MOST_REPEATED if self.repeat else 0))
         self.kernel = elementwise_kernel(self.name, self.body, self.modes, outer)
 
     def _mode(self, value: Value) -> str:
@@ -255,7 +255,7 @@ class Elementwise(Lowering):
 
     def plan(self, planner: Planner) -> None:
         shape = planner.shape(self.out)
-        if self.repeated and self._plan_repeated(planner, shape):
+        if self.repeat and self._plan_repeated(planner, shape):
             return
         read = self.operands(planner)
         outs = self._outputs(planner, in_place_candidates(read))
@@ -272,8 +272,8 @@ class Elementwise(Lowering):
         """The views of the outputs. Each may overwrite a view of `over`, and no two the same buffer."""
         outs: list[View] = []
         for value in self.group.outputs:
-            taken = {out.buffer for out in outs}
-            outs.append(planner.output(value, over=[v for v in over if v.buffer not in taken]))
+            buffers = {out.buffer for out in outs}
+            outs.append(planner.output(value, over=[v for v in over if v.buffer not in buffers]))
         return outs
 
     def _copies_pay(self, planner: Planner, out: View) -> bool:
@@ -290,33 +290,33 @@ class Elementwise(Lowering):
         torn = [any(out.strides[a] != out.itemsize and out.shape[a] != 1 for a in inner) for out in outs]
         if all(torn):
             return list(read), list(outs)
-        whole = [m == "v" and len(v.shape) == self.rank for v, m in zip(self.inputs, self.modes, strict=True)]
+        full = [m == "v" and len(v.shape) == self.rank for v, m in zip(self.inputs, self.modes, strict=True)]
         read = [
             planner.with_layout(value, layout) if w else view
-            for value, view, w in zip(self.inputs, read, whole, strict=True)
+            for value, view, w in zip(self.inputs, read, full, strict=True)
         ]
         return read, [planner.instead(o, layout) if t else o for o, t in zip(outs, torn, strict=True)]
 
     def _plan_repeated(self, planner: Planner, shape: Sequence[int]) -> bool:
         """Add a step that reads inputs before their elements are repeated. False if there is no such input.
         Inputs with other repetitions than the first are expanded in memory."""
-        found: dict[Value, View] = {}
+        sources: dict[Value, View] = {}
         times: Mapping[int, int] = {}
-        for value in self.repeated:
+        for value in self.repeat:
             before = planner.before_repeats(value)
             if before is None or len(before[1]) > MOST_REPEATED or planner.shape(value) != shape:
                 continue
-            if not found or before[1] == times:
-                found[value], times = before
-        if not found:
+            if not sources or before[1] == times:
+                sources[value], times = before
+        if not sources:
             return False
-        others = [planner.view(v) for v in self.inputs if v not in found]
-        outs = self._outputs(planner, in_place_candidates(others, list(found.values())))
+        others = [planner.view(v) for v in self.inputs if v not in sources]
+        outs = self._outputs(planner, in_place_candidates(others, list(sources.values())))
         views = [
-            found[v].repeated(times) if v in found else planner.view(v).expand(shape).parted(times)
+            sources[v].repeat(times) if v in sources else planner.view(v).expand(shape).split_axes(times)
             for v in self.inputs
         ]
-        self._add_step(planner, views, [out.parted(times) for out in outs])
+        self._add_step(planner, views, [out.split_axes(times) for out in outs])
         return True
 
     def _long_rows(
@@ -334,39 +334,39 @@ class Elementwise(Lowering):
         if len(axes) < 2:
             return views, outs
         short, long = axes[:2]
-        few, many = outs[0].shape[short], outs[0].shape[long]
-        if few >= FEW_CHANNELS or outs[0].strides[long] != few * outs[0].strides[short]:
+        width, length = outs[0].shape[short], outs[0].shape[long]
+        if width >= FEW_CHANNELS or outs[0].strides[long] != width * outs[0].strides[short]:
             return views, outs
         each = zip(self.inputs, views, strict=True)
-        if all(view.strides[long] == few * view.strides[short] or is_number(value) for value, view in each):
+        if all(view.strides[long] == width * view.strides[short] or is_number(value) for value, view in each):
             return views, outs
-        if outs[0].count >= OFTEN * few * many:
-            found = self._expanded(planner, views, outs[0])
-            if found is not None:
-                return found, outs
-        most = min(SHORT_PART // few, many // OFTEN)
-        part = next((n for n in range(most, 0, -1) if many % n == 0), 1)
-        if few * part < SHORTEST_PART:
+        if outs[0].count >= OFTEN * width * length:
+            expanded = self._expand_views(planner, views, outs[0])
+            if expanded is not None:
+                return expanded, outs
+        most = min(SHORT_PART // width, length // OFTEN)
+        part = next((n for n in range(most, 0, -1) if length % n == 0), 1)
+        if width * part < SHORTEST_PART:
             return views, outs
         split = [_cut(view, long, part) for view in (*views, *outs)]
-        found = self._expanded(planner, split[: len(views)], split[len(views)])
-        return (found, split[len(views) :]) if found is not None else (views, outs)
+        expanded = self._expand_views(planner, split[: len(views)], split[len(views)])
+        return (expanded, split[len(views) :]) if expanded is not None else (views, outs)
 
-    def _expanded(self, planner: Planner, views: list[View], out: View) -> list[View] | None:
+    def _expand_views(self, planner: Planner, views: list[View], out: View) -> list[View] | None:
         """The views, expanded where the two fastest dimensions of `out` are not one in them. None if one
         cannot be expanded."""
         axes = _fastest_first(out)
         short, long = axes[:2]
-        few, many = out.shape[short], out.shape[long]
+        width, length = out.shape[short], out.shape[long]
         ways: list[Callable[[], View] | None] = []
         for value, view in zip(self.inputs, views, strict=True):
             ways.append(None)
-            if view.strides[long] != few * view.strides[short] and not is_number(value):
-                known = planner.types[value].value if len(out.shape) == self.rank else None
-                if not view.strides[long] and known is not None and known.size * many <= LONGEST_CONSTANT:
-                    ways[-1] = partial(_written_out, planner, known, value.dtype, out.shape, long, short)
+            if view.strides[long] != width * view.strides[short] and not is_number(value):
+                array = planner.types[value].value if len(out.shape) == self.rank else None
+                if not view.strides[long] and array is not None and array.size * length <= LONGEST_CONSTANT:
+                    ways[-1] = partial(_materialize, planner, array, value.dtype, out.shape, long, short)
                 elif inner := _read_again(view, out, axes):
-                    ways[-1] = partial(_copied_out, planner, view, out, inner)
+                    ways[-1] = partial(_copy_expanded, planner, view, out, inner)
                 else:
                     return None
         return [view if way is None else way() for view, way in zip(views, ways, strict=True)]
@@ -412,7 +412,7 @@ def _read_again(view: View, out: View, axes: Sequence[int]) -> Sequence[int]:
     return inner if product([out.shape[a] for a in inner]) * OFTEN <= out.count else ()
 
 
-def _copied_out(planner: Planner, view: View, out: View, inner: Sequence[int]) -> View:
+def _copy_expanded(planner: Planner, view: View, out: View, inner: Sequence[int]) -> View:
     """A view of a copy of `view`, expanded along the axes `inner` (the fastest first), in their order."""
     slow = list(reversed(inner))
     result = planner.allocate([out.shape[a] for a in slow], view.itemsize)
@@ -455,16 +455,16 @@ def operand_mode(value: Value, shape: Sequence[Any], order: Sequence[int]) -> st
     return "v" if axis is None or (axis >= lead and value.shape[axis - lead] != 1) else "s"
 
 
-def _written_out(
-    planner: Planner, known: np.ndarray, dtype: str, shape: Sequence[int], long: int, short: int
+def _materialize(
+    planner: Planner, array: np.ndarray, dtype: str, shape: Sequence[int], long: int, short: int
 ) -> View:
     """A constant as a view of `shape`, materialised along `long` and `short`; `short` is innermost in
     memory."""
     rank = len(shape)
-    known = known.reshape((1,) * (rank - known.ndim) + known.shape)
-    full = [shape[a] if a in (long, short) else known.shape[a] for a in range(rank)]
+    array = array.reshape((1,) * (rank - array.ndim) + array.shape)
+    full = [shape[a] if a in (long, short) else array.shape[a] for a in range(rank)]
     order = [a for a in range(rank) if a not in (long, short)] + [long, short]
-    lying = np.ascontiguousarray(np.broadcast_to(known, full).transpose(order))
+    lying = np.ascontiguousarray(np.broadcast_to(array, full).transpose(order))
     return planner.data.view(lying, dtype).permute([order.index(a) for a in range(rank)]).expand(shape)
 
 
@@ -487,13 +487,13 @@ class Aligned(Elementwise):
 def lower_groups(groups: Sequence[Group]) -> list[Lowering]:
     """The lowerings of all groups. An anchor without a native lowering is a host step, and its prologue and
     epilogue are lowered as groups of their own."""
-    out = [lowering for group in groups for lowering in _lowered(group)]
+    out = [lowering for group in groups for lowering in lower_group(group)]
     if groups and groups[0].context.target.is_gpu:
         out = _for_gpu(out)
     repeats = {value for lowering in out for value in lowering.repeats}
     for lowering in out if repeats else ():
         if type(lowering) is Elementwise and not is_static(lowering.out.shape):
-            lowering.repeated = tuple(v for v in lowering.inputs if v in repeats)
+            lowering.repeat = tuple(v for v in lowering.inputs if v in repeats)
     return out
 
 
@@ -522,17 +522,17 @@ def _for_gpu(lowerings: Sequence[Lowering]) -> list[Lowering]:
     return out
 
 
-def _lowered(group: Group) -> list[Lowering]:
+def lower_group(group: Group) -> list[Lowering]:
     """The lowering of a group, or the lowerings of its parts if the anchor has none for the whole group."""
     if group.anchor is None:
         return [Aligned(group) if is_undecided(group.last) else Elementwise(group)]
     result = _lower_anchor(group)
-    if result is not None and group.sure and not group.front:
+    if result is not None and group.uniform and not group.prologue:
         return [result]
-    if not group.body and not group.front:
+    if not group.body and not group.prologue:
         return [ReferenceStep(group)]
-    apart = [lowering for part in group.parts() for lowering in _lowered(part)]
-    return apart if result is None else [MultiVersioned(result, apart)]
+    separate = [lowering for part in group.parts() for lowering in lower_group(part)]
+    return separate if result is None else [MultiVersioned(result, separate)]
 
 
 def _lower_anchor(group: Group) -> Lowering | None:

@@ -88,9 +88,9 @@ class Recipe:
 class Memory:
     """A memory plan: buffer offsets, the capacity of each buffer, and the arguments with these offsets.
     `use`: its numbers in the form that `evaluate` reads, at `address`. `recipes`: updates for sets of leaves
-    that have changed twice in a row. `wanted`: the last set of changed leaves without a recipe."""
+    that have changed twice in a row. `last_free`: the last set of changed leaves without a recipe."""
 
-    __slots__ = ("address", "arena_size", "offsets", "recipes", "room", "use", "wanted", "words")
+    __slots__ = ("address", "arena_size", "offsets", "recipes", "room", "use", "last_free", "words")
 
     def __init__(
         self, room: np.ndarray, offsets: Sequence[int], arena_size: int, words: np.ndarray, use: np.ndarray
@@ -102,7 +102,7 @@ class Memory:
         self.use = use
         self.address = use.ctypes.data
         self.recipes: tuple[Recipe, ...] = ()
-        self.wanted = b""
+        self.last_free = b""
 
     def lay_out(self, buffers: Sequence[Buffer]) -> int:
         """Assign this plan's offsets to the buffers of another planning. Raises OvjitError unless they
@@ -131,36 +131,37 @@ class Parametric(TraceFacts):
 
         Raises CapacityExceeded if a growing axis does not fit `room`.
         """
-        if tuple(map(len, shapes)) != self.ranks or self.places != (None if room is None else room.places):
+        axes = None if room is None else room.growing_axes
+        if tuple(map(len, shapes)) != self.ranks or self.growing_axes != axes:
             return None
         evaluate, (rows, count, size) = evaluation(), self._sizes
-        whole = np.empty(size, np.int64)
+        numbers = np.empty(size, np.int64)
         try:
-            self._write_leaves(whole, 0, shapes, room)
+            self._write_leaves(numbers, 0, shapes, room)
         except struct.error:  # more than 64 bits
             return None
-        address = whole.ctypes.data
+        address = numbers.ctypes.data
         for memory in (*self._memories, self._nowhere):
             failed = evaluate(rows, count, address, memory.address)
             if failed >= 0:
                 break
         else:
-            memory = self._lay_out(whole[self.sizes])
+            memory = self._lay_out(numbers[self.sizes])
             failed = evaluate(rows, count, address, memory.address)
         if failed:
             for row, length in self.fits:
                 if row == failed - 1:
-                    raise CapacityExceeded(int(whole[length]))
+                    raise CapacityExceeded(int(numbers[length]))
             return None
-        plan = self._plan(shapes, whole, memory)
+        plan = self._plan(shapes, numbers, memory)
         plan.address = address
         return plan
 
     def _write_leaves(
-        self, whole: np.ndarray, at: int, shapes: Sequence[tuple[int, ...]], room: Room | None
+        self, numbers: np.ndarray, at: int, shapes: Sequence[tuple[int, ...]], room: Room | None
     ) -> None:
         last = () if room is None else (room.capacity,)
-        self._packing.pack_into(whole.data, 8 * at, *chain.from_iterable(shapes), *last)
+        self._packing.pack_into(numbers.data, 8 * at, *chain.from_iterable(shapes), *last)
 
     @made_once
     def _packing(self) -> struct.Struct:
@@ -169,27 +170,27 @@ class Parametric(TraceFacts):
     def move(self, plan: Plan, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> bool:
         """Update `plan` in place for other shapes of the same ranks, such as those of the next token. This
         trace must have made `plan`, and nothing else may use it. False: `plan` must be dropped."""
-        places = None if room is None else room.places
-        if places is not self.places:
-            if places != self.places:
+        axes = None if room is None else room.growing_axes
+        if axes is not self.growing_axes:
+            if axes != self.growing_axes:
                 return False
-            self.places = places
-        whole, memory, given = plan.whole, plan.arena, self._parts[-1]
+            self.growing_axes = axes
+        numbers, memory, leaf_start = plan.numbers, plan.arena, self._parts[-1]
         try:
-            self._write_leaves(whole, given, shapes, room)
+            self._write_leaves(numbers, leaf_start, shapes, room)
         except struct.error:
             return False
         evaluate, address = evaluation(), plan.address
-        leaves = address + 8 * given
+        leaves = address + 8 * leaf_start
         failed = MISFIT
         for recipe in memory.recipes:
             failed = evaluate(recipe.address, -1, address, leaves)
             if failed != MISFIT:
                 break
         else:
-            free = (whole[given:] != whole[: self.leaves]).astype(np.int64)
-            wanted, memory.wanted = memory.wanted, free.tobytes()
-            if wanted != memory.wanted:
+            free = (numbers[leaf_start:] != numbers[: self.leaves]).astype(np.int64)
+            previous, memory.last_free = memory.last_free, free.tobytes()
+            if previous != memory.last_free:
                 return False
             recipe = self._recipe(free, memory)
             memory.recipes = (recipe, *memory.recipes[: MOST_RECIPES - 1])
@@ -202,12 +203,12 @@ class Parametric(TraceFacts):
 
     def check_moved(self, plan: Plan, room: Room | None) -> None:
         """Raise OvjitError unless an updated plan equals the one that `at` computes for its shapes."""
-        whole = np.empty(self._sizes[2], np.int64)
-        self._write_leaves(whole, 0, plan.input_shapes, room)
+        numbers = np.empty(self._sizes[2], np.int64)
+        self._write_leaves(numbers, 0, plan.input_shapes, room)
         rows, count, _ = self._sizes
-        failed = evaluation()(rows, count, whole.ctypes.data, plan.arena.address)
+        failed = evaluation()(rows, count, numbers.ctypes.data, plan.arena.address)
         end, chunks = self._parts[3], plan.rows[: len(plan.steps), STEP_CHUNKS]
-        if failed or plan.whole[:end].tobytes() != whole[:end].tobytes() or (chunks != plan.chunks).any():
+        if failed or plan.numbers[:end].tobytes() != numbers[:end].tobytes() or (chunks != plan.chunks).any():
             raise OvjitError("internal error: a plan that was replayed for other shapes does not match them")
 
     def _recipe(self, free: np.ndarray, memory: Memory) -> Recipe:
@@ -223,11 +224,11 @@ class Parametric(TraceFacts):
         room = memory.room.tolist()
         sizes = [(node, room[i]) for i, node in enumerate(self.sizes.tolist()) if changed[node]]
         results, chunks, words, table, _ = self._parts
-        found = [(results + i, 0, node) for i, node in enumerate(self._results[1].tolist())]
-        for place, node in self.chunk_patches.T.tolist():
-            found += [(chunks + place, 0, node), (table + place * STEP_WORDS + STEP_CHUNKS, 0, node)]
-        found += [(words + place, int(memory.words[place]), node) for place, node in self.patches.T.tolist()]
-        return Recipe(free, rows, sizes, [patch for patch in found if changed[patch[2]]])
+        patches = [(results + i, 0, node) for i, node in enumerate(self._results[1].tolist())]
+        for index, node in self.chunk_patches.T.tolist():
+            patches += [(chunks + index, 0, node), (table + index * STEP_WORDS + STEP_CHUNKS, 0, node)]
+        patches += [(words + i, int(memory.words[i]), node) for i, node in self.patches.T.tolist()]
+        return Recipe(free, rows, sizes, [patch for patch in patches if changed[patch[2]]])
 
     def _roomy(self, sizes: np.ndarray) -> np.ndarray:
         return np.where(self.grows, sizes + np.maximum(sizes * SPARE // 8, LEAST_SPARE), sizes)
@@ -255,10 +256,10 @@ class Parametric(TraceFacts):
     def _shapes(self) -> tuple[list[tuple[int, ...]], list[int]]:
         """(the distinct output shapes as lists of values, index of each output's shape). The states of a
         decoder share one shape."""
-        known: dict[tuple[int, ...], int] = {}
+        index: dict[tuple[int, ...], int] = {}
         nodes = iter(self.outputs.tolist())
-        which = [known.setdefault(tuple(islice(nodes, rank)), len(known)) for rank in self.output_ranks]
-        return list(known), which
+        which = [index.setdefault(tuple(islice(nodes, rank)), len(index)) for rank in self.output_ranks]
+        return list(index), which
 
     @made_once
     def _none(self) -> np.ndarray:
@@ -302,24 +303,24 @@ class Parametric(TraceFacts):
         self._memories = (memory, *self._memories[:3])
         return memory
 
-    def _plan(self, shapes: Sequence[tuple[int, ...]], whole: np.ndarray, memory: Memory) -> Plan:
-        """The plan whose numbers `evaluate` has written to `whole`: values, results, chunks, arguments."""
+    def _plan(self, shapes: Sequence[tuple[int, ...]], numbers: np.ndarray, memory: Memory) -> Plan:
+        """The plan whose numbers `evaluate` has written to `numbers`: values, results, chunks, arguments."""
         _, chunks, words, rows, end = self._parts
         plan = Plan()
         plan.steps = self.steps
-        plan.whole = whole
-        plan.block = whole[words:rows]
-        plan.rows = whole[rows:end].reshape(-1, STEP_WORDS)
+        plan.numbers = numbers
+        plan.block = numbers[words:rows]
+        plan.rows = numbers[rows:end].reshape(-1, STEP_WORDS)
         plan.trace = self
         plan.arena = memory
-        plan.chunks = whole[chunks:words]
+        plan.chunks = numbers[chunks:words]
         plan.data = self.data
         if self.data_patches:
             plan.data = aligned_bytes(self.data.size)
             plan.data[:] = self.data
         plan.arena_size = plan.scratch_offset = memory.arena_size
         if self.figures:
-            plan.figures = lambda i, k: int(whole[self.figures[i, k]]) if (i, k) in self.figures else None
+            plan.figures = lambda i, k: int(numbers[self.figures[i, k]]) if (i, k) in self.figures else None
         self._tell(plan, shapes)
         return plan
 
@@ -327,8 +328,8 @@ class Parametric(TraceFacts):
         """Copy evaluated numbers to the plan: output shapes, scratch size, work, and traced constants."""
         results, chunks, *_ = self._parts
         for at, itemsize, node in self.data_patches:
-            plan.data[at : at + itemsize].view(f"i{itemsize}")[0] = plan.whole[node]
-        *dims, plan.scratch_size, work = plan.whole[results:chunks].tolist()
+            plan.data[at : at + itemsize].view(f"i{itemsize}")[0] = plan.numbers[node]
+        *dims, plan.scratch_size, work = plan.numbers[results:chunks].tolist()
         plan.parallel = work > PARALLEL_WORK
         plan.input_shapes = tuple(shapes)
         each, which = self._shapes
@@ -361,7 +362,7 @@ class Traces:
     def __init__(self) -> None:
         self._lock = ForkLock("model")
         self._traces: tuple[Parametric, ...] = ()
-        self.made = 0
+        self.total = 0
         self.hits = 0
         #: Why planning could not be traced.
         self.refused = ""
@@ -381,17 +382,17 @@ class Traces:
                 self.hits += 1
                 if self._traces[0] is not trace:
                     with self._lock.lock:
-                        rest = tuple(t for t in self._traces if t is not trace)
-                        self._traces = (trace, *rest)
+                        others = tuple(t for t in self._traces if t is not trace)
+                        self._traces = (trace, *others)
                 return plan
         return None
 
     @property
     def useful(self) -> bool:
         """Whether another trace should be made: see USELESS_TRACES."""
-        return not self.refused and (self.made < USELESS_TRACES or self.hits >= self.made)
+        return not self.refused and (self.total < USELESS_TRACES or self.hits >= self.total)
 
     def add(self, trace: Parametric) -> None:
         with self._lock.lock:
-            self.made += 1
+            self.total += 1
             self._traces = (trace, *self._traces[: MOST_TRACES - 1])

@@ -62,7 +62,7 @@ def _of_open_rank(nodes: Iterable[Node]) -> set[Node]:
 class Cut:
     """A graph in three parts: the graph `before`, the nodes `hosts`, and the graph `after`.
 
-    `before` is None if nothing has to run before the hosts. `kept`: values that `before` returns. `passed`:
+    `before` is None if nothing has to run before the hosts. `early`: values that `before` returns. `passed`:
     values that `after` takes as inputs. `results`: values that `after` returns. `extents`: values that
     `after` takes as run-time extents, in the dimensions of further inputs (`extent_shapes`). All are values
     of the original graph. `with_extents` False: no run-time extents.
@@ -70,7 +70,7 @@ class Cut:
 
     def __init__(self, graph: Graph, types: Mapping[Value, Any], with_extents: bool = True):
         self.graph = graph
-        hosted = _hosted(graph)
+        hosted = _find_hosts(graph)
         #: Nodes of integers between operations with `host`.
         self.between = {node for node in hosted if node.op.host is None}
         fate = _fates(graph, types, with_extents, hosted, _of_open_rank(graph.nodes))
@@ -91,40 +91,40 @@ class Cut:
         self.results = [v for v in dict.fromkeys(graph.outputs) if fate[v.node] == LATER]
         read = [*(v for n in self.hosts for v in n.inputs), *self.extents, *self.passed, *graph.outputs]
         result = (v for v in dict.fromkeys(read) if v.node.op.role != "parameter")
-        self.kept = [v for v in result if fate[v.node] in (BEFORE, KNOWN) and v.constant is None]
-        asked = [n for n in graph.replaced if n not in late]
-        self.before = _part(graph, self.kept, asked) if self.kept or asked else None
+        self.early = [v for v in result if fate[v.node] in (BEFORE, KNOWN) and v.constant is None]
+        checked = [n for n in graph.replaced if n not in late]
+        self.before = _part(graph, self.early, checked) if self.early or checked else None
         #: The constants that the hosts read.
         self.constants = {v: v.constant for n in self.hosts for v in n.inputs if v.constant is not None}
 
-    def places(self, wanted: Sequence[Sequence[int]]) -> tuple[list[tuple[Value, int]], list[list[int]]]:
-        """Distribute `wanted`, the destinations of each output of the graph. Returns (value, destination)
+    def distribute(self, targets: Sequence[Sequence[int]]) -> tuple[list[tuple[Value, int]], list[list[int]]]:
+        """Distribute `targets`, the destinations of each output of the graph. Returns (value, destination)
         pairs for values that are computed before the later nodes, and the destinations of each of
         `results`."""
         later: dict[Value, list[int]] = {v: [] for v in self.results}
         here = []
-        for value, places in zip(self.graph.outputs, wanted, strict=True):
+        for value, indices in zip(self.graph.outputs, targets, strict=True):
             if value in later:
-                later[value] += places
+                later[value] += indices
             else:
-                here += [(value, i) for i in places]
+                here += [(value, i) for i in indices]
         return here, list(later.values())
 
     def _needs(self, fate: Mapping[Node, int]) -> tuple[list[Node], list[Value]]:
         """(KNOWN nodes that the later nodes depend on, which `after` has again; values that `after`
         takes)."""
-        wanted = {v for n in self._later for i, v in enumerate(n.inputs) if (n, i) not in self._bounds}
-        wanted.update(v for n in self._replaced for v in n.inputs if v not in self.extents_of)
+        needed = {v for n in self._later for i, v in enumerate(n.inputs) if (n, i) not in self._bounds}
+        needed.update(v for n in self._replaced for v in n.inputs if v not in self.extents_of)
         repeated: list[Node] = []
         for node in reversed(self.graph.nodes):
-            if fate[node] == KNOWN and any(v in wanted for v in node.outputs):
+            if fate[node] == KNOWN and any(v in needed for v in node.outputs):
                 repeated.append(node)
-                wanted.update(node.inputs)
+                needed.update(node.inputs)
         passed = [
             v
             for node in self.graph.nodes
             for v in node.outputs
-            if v in wanted and fate[node] in (BEFORE, HOST)
+            if v in needed and fate[node] in (BEFORE, HOST)
         ]
         return repeated[::-1], passed
 
@@ -138,8 +138,8 @@ class Cut:
             attrs = {"shape": shape, "element_type": value.dtype}
             new[value] = builder.add("Parameter", (), attrs, name=value.node.name).output
         extents = {value: _from_extents(builder, value, shape) for value, shape in self.extents_of.items()}
-        place = {n: i for i, n in enumerate(self.graph.nodes)}
-        for node in sorted((*self._repeated, *self._later), key=place.__getitem__):
+        position = {n: i for i, n in enumerate(self.graph.nodes)}
+        for node in sorted((*self._repeated, *self._later), key=position.__getitem__):
             inputs = [
                 extents[self._bounds[node, i]] if (node, i) in self._bounds else new[v]
                 for i, v in enumerate(node.inputs)
@@ -166,10 +166,10 @@ def _from_extents(builder: Builder, value: Value, shape: Sequence[int]) -> Value
         empty = builder.add("Parameter", (), attrs, name=f"{value.node.name}/extent").output
         _, above, below = w.shape(empty)
         parts.append(w("Subtract", above.value, below.value))
-    whole = parts[0] if len(parts) == 1 else w("Concat", *parts, axis=0)
+    elements = parts[0] if len(parts) == 1 else w("Concat", *parts, axis=0)
     if len(shape) != 1:
-        whole = w("Reshape", whole, shape, special_zero=False)
-    return whole if value.dtype == "i64" else w("Convert", whole, destination_type=value.dtype)
+        elements = w("Reshape", elements, shape, special_zero=False)
+    return elements if value.dtype == "i64" else w("Convert", elements, destination_type=value.dtype)
 
 
 def _bounds(node: Node) -> list[tuple[int, Value]]:
@@ -216,18 +216,18 @@ def _fates(
     return fate
 
 
-def _hosted(graph: Graph) -> set[Node]:
+def _find_hosts(graph: Graph) -> set[Node]:
     """The nodes of operations with `host`, and those between them that compute integers."""
     hosts = {node for node in graph.nodes if node.op.host is not None}
     if not hosts:
         return hosts
-    behind: set[Node] = set()  # what depends on one of them, or on strings
+    dependents: set[Node] = set()  # what depends on one of them, or on strings
     for node in graph.nodes:
-        if any(v.node in hosts or v.node in behind or v.dtype == "string" for v in node.inputs):
-            behind.add(node)
+        if any(v.node in hosts or v.node in dependents or v.dtype == "string" for v in node.inputs):
+            dependents.add(node)
     needed = {v.node for node in hosts for v in node.inputs}
     for node in reversed(graph.nodes):
-        if node in needed and node in behind and node not in hosts and _is_of_integers(node):
+        if node in needed and node in dependents and node not in hosts and _is_of_integers(node):
             hosts.add(node)
             needed.update(v.node for v in node.inputs)
     return hosts

@@ -94,11 +94,11 @@ class Planner(ValueViews):
         self.output_buffers = [Buffer(size, base) for base, size in enumerate(sizes, FIRST_IO + len(inputs))]
         self._output_of = {v: i for i, v in reversed(list(enumerate(outputs)))}
         self._output_strides = strides.outputs
-        for i, given in strides.outputs.items():
+        for i, steps in strides.outputs.items():
             value = outputs[i]
-            self.output_buffers[i].size = _span(types[value].shape, given, element_size(value.dtype))
+            self.output_buffers[i].size = _span(types[value].shape, steps, element_size(value.dtype))
             if self._output_of[value] == i and value not in self.views and types[value].value is None:
-                self.placed[value] = self._end(value, self.output_buffers[i], given)
+                self.placed[value] = self._end(value, self.output_buffers[i], steps)
         for output, i in strides.over.items():
             view = self._end(inputs[i], self.output_buffers[output], strides.inputs[i])
             self.views[inputs[i]] = view
@@ -122,13 +122,13 @@ class Planner(ValueViews):
             self.clear_halo(placed.buffer)
             self.views[value] = placed
             return placed
-        wanted = layout or self.layouts.get(value) or plain(len(shape))
+        layout = layout or self.layouts.get(value) or plain(len(shape))
         there = self._output_view(value) if value in self._output_of else self.offered.get(value)
-        if there is not None and (self.is_read_later(there.buffer, value) or not _is_plain(wanted, shape)):
+        if there is not None and (self.is_read_later(there.buffer, value) or not _is_plain(layout, shape)):
             there = None
         if there is None:
-            there = next((v for v in over if self._may_overwrite(v, shape, itemsize, wanted)), None)
-        view = self.allocate(shape, itemsize, wanted) if there is None else there
+            there = next((v for v in over if self._may_overwrite(v, shape, itemsize, layout)), None)
+        view = self.allocate(shape, itemsize, layout) if there is None else there
         self.views[value] = view
         return view
 
@@ -172,8 +172,8 @@ class Planner(ValueViews):
             if overwritten:
                 self.overwritten.add(source)
 
-    def _may_overwrite(self, view: View, shape: Sequence[int], itemsize: int, wanted: Layout) -> bool:
-        size, strides, offset = wanted.allocate(shape, itemsize)
+    def _may_overwrite(self, view: View, shape: Sequence[int], itemsize: int, layout: Layout) -> bool:
+        size, strides, offset = layout.allocate(shape, itemsize)
         buffer = view.buffer
         return (
             bool(self.last_use)
@@ -182,7 +182,7 @@ class Planner(ValueViews):
             and all(map(alike, view.shape, shape))
             and buffer.size == size
             and _same_strides(shape, view.strides, strides)
-            and view.halo == wanted.halo
+            and view.halo == layout.halo
             and buffer in self.views.in_buffer
             and not self.is_read_later(buffer)
         )
@@ -195,8 +195,8 @@ class Planner(ValueViews):
         if placed is not None and placed.shape[axis] > 1 and placed.strides[axis] != placed.itemsize:
             del self.placed[value]  # the concatenation will copy it
         layout = self.layouts.get(value)
-        halo, apart = (layout.halo, layout.apart) if layout else (None, False)
-        return self.output(value, Layout((*(a for a in range(rank) if a != axis), axis), halo, apart), over)
+        halo, gap = (layout.halo, layout.gap) if layout else (None, False)
+        return self.output(value, Layout((*(a for a in range(rank) if a != axis), axis), halo, gap), over)
 
     def defer(self, value: Value, make: Callable[[], View], source: Value) -> None:
         """Register `make` as the lazy producer of `value`. It runs at the first `view(value)`. A consumer
@@ -221,7 +221,7 @@ class Planner(ValueViews):
         source, times = self.repeats[value]
         return self.view(source), times
 
-    def place(self, value: Value, view: View) -> None:
+    def place_output(self, value: Value, view: View) -> None:
         """Make the producer of `value` write to `view`, a part of a buffer of `reserve`."""
         self.placed[value] = view
 
@@ -239,23 +239,23 @@ class Planner(ValueViews):
 
         Repeated calls for a value return the same view.
         """
-        known = self._reserved.get(value)
-        if known is None:
-            known = self._reserved[value] = self._reserve(value)
-        return known
+        view = self._reserved.get(value)
+        if view is None:
+            view = self._reserved[value] = self._reserve(value)
+        return view
 
     def _reserve(self, value: Value) -> View:
         shape, itemsize = self.shape(value), element_size(value.dtype)
         placed = self.placed.get(value)
         if placed is not None:
             return placed
-        wanted = self.layouts.get(value) or plain(len(shape))
-        if value in self._output_of and _is_plain(wanted, shape):
+        layout = self.layouts.get(value) or plain(len(shape))
+        if value in self._output_of and _is_plain(layout, shape):
             return self._output_view(value)
-        view = self._new_tensor(shape, itemsize, wanted)
+        view = self._new_tensor(shape, itemsize, layout)
         self.pinned.add(view.buffer)
         if has_halo(view):
-            self._unclear[view.buffer] = (view, wanted)
+            self._unclear[view.buffer] = (view, layout)
         return view
 
     def clear_halo(self, buffer: Buffer) -> None:
@@ -342,9 +342,9 @@ class Planner(ValueViews):
         for k, (value, view, target) in enumerate(copies):
             if view.buffer in written:  # it is read before the other outputs are written
                 self.begin(_OutputGroup(value))
-                apart = self.allocate(view.shape, view.itemsize)
-                self.copy_step(view, apart, "read before another output is written")
-                copies[k] = value, apart, target
+                temporary = self.allocate(view.shape, view.itemsize)
+                self.copy_step(view, temporary, "read before another output is written")
+                copies[k] = value, temporary, target
         for value, view, target in copies:
             self.begin(_OutputGroup(value))
             self.copy_step(view, target, "an output that no step could write in place")
@@ -375,13 +375,13 @@ class _OutputGroup:
 def in_place_candidates(views: Sequence[View], others: Sequence[View] = ()) -> list[View]:
     """The `views` that a step may overwrite: no other operand reads their memory at other places."""
 
-    def apart(view: View, other: View) -> bool:
+    def fits(view: View, other: View) -> bool:
         if other.buffer is not view.buffer:
             return True  # without a guard on the equality of strides
         return (view.offset, view.strides, view.shape) == (other.offset, other.strides, other.shape)
 
     return [
-        v for v in views if all(apart(v, o) for o in views) and all(o.buffer is not v.buffer for o in others)
+        v for v in views if all(fits(v, o) for o in views) and all(o.buffer is not v.buffer for o in others)
     ]
 
 

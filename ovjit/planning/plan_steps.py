@@ -91,7 +91,7 @@ class Plan:
     __slots__ = (
         "address", "addresses", "arena", "arena_size", "block", "chunks", "composite", "cut", "data",
         "figures", "input_shapes", "memory", "output_shapes", "parallel", "pieces", "rows", "scratch_offset",
-        "scratch_size", "steps", "probes", "trace", "types", "whole", "words",
+        "scratch_size", "steps", "probes", "trace", "types", "numbers", "words",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -122,7 +122,7 @@ class Plan:
         self.chunks: np.ndarray | None = None
         self.figures: Callable[[int, int], int | None] | None = None
         self.rows: np.ndarray = self.data
-        self.whole: np.ndarray = self.data
+        self.numbers: np.ndarray = self.data
         self.address = 0
 
     def describe(self) -> str:

@@ -55,7 +55,7 @@ def _view_without_traces(view: View) -> View:
     return View(view.buffer, shape, strides, view.itemsize, as_found_number(view.offset), halo)
 
 
-def _strided(array: np.ndarray, view: View, shape: Sequence[int]) -> np.ndarray:
+def _entries_of(array: np.ndarray, view: View, shape: Sequence[int]) -> np.ndarray:
     """`array` has one entry per byte, from the first byte of `view` on: the entries of the view's bytes, as
     an array of `shape` and itemsize."""
     strides = [s * array.itemsize for s in (*view.strides, 1)]
@@ -86,7 +86,7 @@ class _Memory:
                 shape[axis] += before + after
         if not all(shape):
             return array[:0]
-        return _strided(array[offset:], view, shape)
+        return _entries_of(array[offset:], view, shape)
 
 
 def check_races(planner: Planning, arena: int) -> None:
@@ -196,33 +196,33 @@ def _check_chunks(
     size = dict.fromkeys(spans, 0)
     parts = [touches(chunk) for chunk in range(chunks)]
     for read, written in parts:
-        for buffer, places in (*read, *written):
+        for buffer, offsets in (*read, *written):
             if id(buffer) not in spans:
                 raise OvjitError(
                     f"internal error: a chunk of {name} accesses a tensor that it does not declare"
                 )
-            if places.size:
-                if places.min() < 0:
+            if offsets.size:
+                if offsets.min() < 0:
                     raise OvjitError(f"internal error: {name} accesses bytes before its tensor")
-                size[id(buffer)] = max(size[id(buffer)], int(places.max()) + 1)
+                size[id(buffer)] = max(size[id(buffer)], int(offsets.max()) + 1)
     writer = {key: np.full(n, -1, np.int32) for key, n in size.items()}
     for part, does in ((1, "writes"), (0, "reads")):
         for chunk, touched in enumerate(parts):
-            for buffer, places in touched[part]:
-                entry = writer[id(buffer)][places]
+            for buffer, offsets in touched[part]:
+                entry = writer[id(buffer)][offsets]
                 other = entry[(entry >= 0) & (entry != chunk)]
                 if other.size:
                     both = f"chunk {chunk} of {name} {does} what its chunk {int(other[0])} writes"
                     raise OvjitError(f"internal error: {both}")
                 if part == 1:
-                    writer[id(buffer)][places] = chunk
+                    writer[id(buffer)][offsets] = chunk
     for view in writes:
         all_there = [one for one in writes if one.buffer is view.buffer]
-        meant = np.zeros(max(size[id(view.buffer)], *(one.reach[1] for one in all_there)), bool)
+        declared = np.zeros(max(size[id(view.buffer)], *(one.reach[1] for one in all_there)), bool)
         for one in all_there:
             if one.count:
-                _strided(meant[one.offset :], one, one.shape)[...] = True
-        beside = (writer[id(view.buffer)] >= 0) & ~meant[: size[id(view.buffer)]]
+                _entries_of(declared[one.offset :], one, one.shape)[...] = True
+        beside = (writer[id(view.buffer)] >= 0) & ~declared[: size[id(view.buffer)]]
         if beside.any():
             at = int(beside.argmax())
             raise OvjitError(f"internal error: {name} writes byte {at}, outside of its output")

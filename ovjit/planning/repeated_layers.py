@@ -65,12 +65,12 @@ def find_layers(program: Lowered) -> Layers | None:
         differ = np.flatnonzero(marks[period:] != marks[:-period])
         bounds = np.concatenate(([-1], differ, [len(marks) - period]))
         longest = int(np.diff(bounds).argmax())
-        first, behind = int(bounds[longest]) + 1, int(bounds[longest + 1])
-        saved = ((behind - first) // period + 1 - PLANNED) * period
+        first, end = int(bounds[longest]) + 1, int(bounds[longest + 1])
+        saved = ((end - first) // period + 1 - PLANNED) * period
         if saved > best[0]:
-            best = saved, period, first, behind
-    _, period, first, behind = best
-    return _compared(program, period, first, behind) if period else None
+            best = saved, period, first, end
+    _, period, first, end = best
+    return _find_longest_run(program, period, first, end) if period else None
 
 
 def _mark(lowering: Lowering) -> tuple:
@@ -79,37 +79,37 @@ def _mark(lowering: Lowering) -> tuple:
     return type(lowering), tuple([n.op.name for n in lowering.group.nodes]), out.dtype, len(out.shape or ())
 
 
-def _compared(program: Lowered, period: int, first: int, behind: int) -> Layers | None:
-    """The longest run of equal layers, where lowerings `first` to `behind` - 1 are each compared with the
+def _find_longest_run(program: Lowered, period: int, first: int, end: int) -> Layers | None:
+    """The longest run of equal layers, where lowerings `first` to `end` - 1 are each compared with the
     lowering `period` later."""
     lowerings = program.lowerings
     made_by = {v: i for i, low in enumerate(lowerings) for n in low.group.nodes for v in n.outputs}
     best, pairs = None, Layers(program, made_by, first, period)
-    for i in range(first, behind):
-        if pairs.add(i) and i + 1 < behind:
+    for i in range(first, end):
+        if pairs.add(i) and i + 1 < end:
             continue
-        whole = i + 1 == behind and pairs.good
-        pairs.many = (i + whole - pairs.first) // period + 1
-        if pairs.many > max(PLANNED, best.many if best else 0) and pairs.common.isdisjoint(pairs.follows):
+        complete = i + 1 == end and pairs.good
+        pairs.count = (i + complete - pairs.first) // period + 1
+        if pairs.count > max(PLANNED, best.count if best else 0) and pairs.common.isdisjoint(pairs.follows):
             best = pairs
         pairs = Layers(program, made_by, i + 1, period)
     return best
 
 
 class Layers:
-    """A run of `many` equal layers. Layer k has the `period` lowerings from index `first + k * period` on.
+    """A run of `count` equal layers. Layer k has the `period` lowerings from index `first + k * period` on.
     `add` extends the run by comparing a lowering with the one a period later."""
 
     def __init__(self, program: Lowered, made_by: Mapping[Value, int], first: int, period: int):
         self.first = first
         self.period = period
-        self.many = 0
+        self.count = 0
         self.good = True
         #: Value of a layer -> the corresponding value of the next layer: outputs of nodes, results of the
         #: previous layer, the layer's own inputs and weights.
         self.follows: dict[Value, Value] = {}
         #: Offset of a layer's constant -> offset of the corresponding constant of the next layer.
-        self.places: dict[int, int] = {}
+        self.constant_offsets: dict[int, int] = {}
         #: Node of a layer -> the corresponding node of the previous layer.
         self.twins: dict[Node, Node] = {}
         #: Name and origins of a layer's group -> those of the next layer's group.
@@ -128,7 +128,7 @@ class Layers:
         self._moved = set(zip(placed, others, strict=False))
         self.good = (
             len(placed) == len(others)
-            and all(self.places.setdefault(a, b) == b for a, b in self._moved)
+            and all(self.constant_offsets.setdefault(a, b) == b for a, b in self._moved)
             and self._groups(one.group, other.group)
             and self._same(one, other)
         )
@@ -140,8 +140,8 @@ class Layers:
         nodes, others = one.nodes, other.nodes
         self.names[one.name, one.origins] = other.name, other.origins
         good = (
-            (one.sure, one.used, len(nodes), one.anchor is None)
-            == (other.sure, other.used, len(others), other.anchor is None)
+            (one.uniform, one.used, len(nodes), one.anchor is None)
+            == (other.uniform, other.used, len(others), other.anchor is None)
             and all(map(self._nodes, nodes, others))
         )  # fmt: skip
         if good:
@@ -158,20 +158,20 @@ class Layers:
         if not all(map(self._read, one.inputs, other.inputs)):
             return False
         self.twins[other] = one
-        return len(one.outputs) == len(other.outputs) and all(map(self._made, one.outputs, other.outputs))
+        return len(one.outputs) == len(other.outputs) and all(map(self._pair, one.outputs, other.outputs))
 
-    def _made(self, one: Value, other: Value) -> bool:
+    def _pair(self, one: Value, other: Value) -> bool:
         return self._alike(one, other) and self.follows.setdefault(one, other) is other
 
     def _alike(self, one: Value, other: Value) -> bool:
         """Whether two values have the same type, layout and number of readers, and both or none are
         outputs."""
-        given = self._program
+        program = self._program
         return (
             _same_types(one, other)
-            and (one in given.outputs) == (other in given.outputs)
-            and given.layouts.get(one) == given.layouts.get(other)
-            and given.readers.get(one) == given.readers.get(other)
+            and (one in program.outputs) == (other in program.outputs)
+            and program.layouts.get(one) == program.layouts.get(other)
+            and program.readers.get(one) == program.readers.get(other)
         )
 
     def _read(self, one: Value, other: Value) -> bool:
@@ -187,7 +187,7 @@ class Layers:
         if follows is not None or "Constant" in kinds:
             return follows is other
         if kinds == ("Parameter", "Parameter"):
-            return self._made(one, other)
+            return self._pair(one, other)
         # the first layer reads a value from before all layers, the second one a result of the first
         first = self._made_by.get(one, -1) < self.first <= self._made_by.get(other, -1)
         return first and self._made_by[other] < self.first + self.period and self._crossing(one, other)
@@ -313,7 +313,7 @@ def _is_weights(array: np.ndarray | Unmade) -> bool:
 class _Before(NamedTuple):
     """The state before a layer is planned: facts about the values that it reads, and the planner's counts."""
 
-    found: list[Any]
+    facts: list[Any]
     steps: int
     buffers: int
     copies: int
@@ -321,7 +321,7 @@ class _Before(NamedTuple):
     data: int
 
 
-class _Cannot(Exception):
+class _NotCopyable(Exception):
     """The layer must be planned."""
 
 
@@ -335,7 +335,7 @@ class Repeats:
         self.planner = planner
         self.layers = layers
         self.lowerings = lowerings
-        first, period, count = layers.first, layers.period, layers.many
+        first, period, count = layers.first, layers.period, layers.count
         pattern = flags[first : first + period]
         lows = range(first, first + count * period, period)
         alike = all(flags[low : low + period] == pattern for low in lows)
@@ -344,7 +344,7 @@ class Repeats:
         begin = sum(flags[:first])
         self.starts = [begin + k * self.size for k in range(count)] if alike and self.size else []
         self._layer_at = {start: k for k, start in enumerate(self.starts)}
-        self._behind = begin + count * self.size
+        self._end = begin + count * self.size
         self._before: _Before | None = None
 
     def enter(self, index: int) -> int:
@@ -360,65 +360,65 @@ class Repeats:
                 while layer < len(self.starts) - 1:
                     template.repeat(layer)
                     layer += 1
-        except _Cannot:
+        except _NotCopyable:
             pass
         if self.starts[layer] == index:
-            self._before = self._look(layer)
+            self._before = self._take_snapshot(layer)
         return self.starts[layer]
 
     def _nodes(self, layer: int) -> list[Node]:
         low = self.layers.first + layer * self.layers.period
         return [n for one in self.lowerings[low : low + self.layers.period] for n in one.group.nodes]
 
-    def made(self, layer: int) -> list[Value]:
+    def outputs_of(self, layer: int) -> list[Value]:
         """The outputs of all nodes of a layer."""
         return [v for node in self._nodes(layer) for v in node.outputs]
 
     def read(self, layer: int) -> list[Value]:
         """The values that a layer reads from outside, without constants."""
-        made = set(self.made(layer))
+        results = set(self.outputs_of(layer))
         read = dict.fromkeys(v for node in self._nodes(layer) for v in node.inputs)
-        return [v for v in read if v not in made and v.node.op.role != "constant"]
+        return [v for v in read if v not in results and v.node.op.role != "constant"]
 
-    def _look(self, layer: int) -> _Before | None:
+    def _take_snapshot(self, layer: int) -> _Before | None:
         planner = self.planner
         try:
-            found = self.found(layer, self.read(layer))
-        except _Cannot:
+            facts = self.facts_of(layer, self.read(layer))
+        except _NotCopyable:
             return None
         return _Before(
-            found, len(planner.steps), len(planner.buffers), len(planner._copies), len(planner._shared),
+            facts, len(planner.steps), len(planner.buffers), len(planner._copies), len(planner._shared),
             planner.data.size,
         )  # fmt: skip
 
-    def found(self, layer: int, values: Iterable[Value]) -> list[Any]:
+    def facts_of(self, layer: int, values: Iterable[Value]) -> list[Any]:
         """Facts about the values that a layer reads, on which its planning may depend."""
         planner = self.planner
-        found: list[Any] = []
+        facts: list[Any] = []
         if planner.deferred or planner._unclear:
-            raise _Cannot
+            raise _NotCopyable
         copied = {key[0] for key in planner._copies}
         for value in values:
             if planner.types[value].value is not None:
-                found.append(id(planner.types[value]))
+                facts.append(id(planner.types[value]))
                 continue
             view = planner.views.get(value)
             if view is None or (value in copied and value in self.layers.follows):
-                raise _Cannot
+                raise _NotCopyable
             buffer = view.buffer
-            late = {self.late(layer, v) for v in planner.views.in_buffer[buffer]}
-            found.append((
+            late = {self.last_reader(layer, v) for v in planner.views.in_buffer[buffer]}
+            facts.append((
                 view.identity, identity((view.offset, buffer.size)), self._kind(buffer),
                 buffer in planner.pinned, sorted(late - {-1}), value in planner.placed,
                 value in planner.offered,
             ))  # fmt: skip
-        return found
+        return facts
 
-    def late(self, layer: int, value: Value) -> int:
+    def last_reader(self, layer: int, value: Value) -> int:
         """The last reader of a value as a group index relative to the layer's first group; -1 without one."""
         last = self.planner.last_use.get(value, -1)
-        behind = self._behind if value in self.layers.follows else self.starts[-1]
-        return self._behind if last >= behind else max(last - self.starts[layer], -1)
+        end = self._end if value in self.layers.follows else self.starts[-1]
+        return self._end if last >= end else max(last - self.starts[layer], -1)
 
     def _kind(self, buffer: Buffer) -> int:
         """The base of a buffer, with one number for all inputs and one for all outputs."""
@@ -433,22 +433,22 @@ class _Template:
     def __init__(self, repeats: Repeats, layer: int, before: _Before):
         self.repeats, self.planner, self.layer = repeats, repeats.planner, layer
         planner, layers = self.planner, repeats.layers
-        self.values = repeats.made(layer)
+        self.values = repeats.outputs_of(layer)
         self.read = repeats.read(layer)
-        own = [v for v in self.read if v in layers.follows]
-        now = repeats.found(layer + 1, [layers.follows.get(v, v) for v in self.read])
-        if now != before.found or planner.data.size != before.data:
-            raise _Cannot
-        made = set(self.values)
+        carried = [v for v in self.read if v in layers.follows]
+        now = repeats.facts_of(layer + 1, [layers.follows.get(v, v) for v in self.read])
+        if now != before.facts or planner.data.size != before.data:
+            raise _NotCopyable
+        results = set(self.values)
         new = list(planner._copies)[before.copies :]
-        if any(key[0] not in made and key[0] not in layers.follows for key in new):
-            raise _Cannot
+        if any(key[0] not in results and key[0] not in layers.follows for key in new):
+            raise _NotCopyable
         if any(map(_has_value, list(planner._shared)[before.shared :])):
-            raise _Cannot
-        self.own = [v for v in own if planner.types[v].value is None]
+            raise _NotCopyable
+        self.carried = [v for v in carried if planner.types[v].value is None]
         self.steps = planner.steps[before.steps :]
         if any(step.host is not None or step.control is not None for step in self.steps):
-            raise _Cannot
+            raise _NotCopyable
         self.first_step = before.steps
         self.buffers = planner.buffers[before.buffers :]
         #: Buffers that all layers share.
@@ -459,7 +459,7 @@ class _Template:
         self.pointers = [self._pointers(step.args) for step in self.steps]
         self.constants = {start: start for pairs in self.pointers for _, start, _ in pairs[1]}
         self.names = {(step.name, step.origins): (step.name, step.origins) for step in self.steps}
-        self.now = [*self.values, *self.own]
+        self.now = [*self.values, *self.carried]
         views = planner.views
         self.views = [(i, views[v]) for i, v in enumerate(self.values) if v in views]
 
@@ -475,7 +475,7 @@ class _Template:
                 at = arg.buffer.offset + arg.offset
                 start = starts[bisect_right(starts, at) - 1] if starts else -1
                 if not 0 <= at - start < max(self.planner.constants.sizes.get(start, 0), 1):
-                    raise _Cannot
+                    raise _NotCopyable
                 constants.append((i, start, at - start))
             elif arg.buffer not in self.common:
                 buffers.append((i, arg))
@@ -483,7 +483,7 @@ class _Template:
 
     @made_once
     def _starts(self) -> list[int]:
-        return sorted(self.repeats.layers.places)
+        return sorted(self.repeats.layers.constant_offsets)
 
     def repeat(self, layer: int) -> None:
         """Add the template's steps, buffers and views for `layer`, the next one that is not planned. If it
@@ -491,11 +491,11 @@ class _Template:
         planner, layers, follows = self.planner, self.repeats.layers, self.repeats.layers.follows
         try:
             now = [follows[v] for v in self.now]
-            constants = {start: layers.places[at] for start, at in self.constants.items()}
+            constants = {start: layers.constant_offsets[at] for start, at in self.constants.items()}
             names = {name: layers.names[at] for name, at in self.names.items()}
         except KeyError:
-            raise _Cannot from None
-        moved = self._moved(layer, now)
+            raise _NotCopyable from None
+        moved = self._map_buffers(layer, now)
         shift = len(planner.steps) - self.first_step
         steps = []
         for step, (pointers, weights) in zip(self.steps, self.pointers, strict=True):
@@ -522,56 +522,56 @@ class _Template:
                 new.first = first + shift
             new.last = last + shift
 
-    def _moved(self, layer: int, now: Sequence[Value]) -> dict[Buffer, Buffer]:
+    def _map_buffers(self, layer: int, now: Sequence[Value]) -> dict[Buffer, Buffer]:
         """The template's buffers -> the buffers of `layer`. `now`: the layer's values."""
         planner, repeats = self.planner, self.repeats
         pairs: list[tuple[Buffer, Buffer]] = []
-        template = [*self.values, *self.own]
+        template = [*self.values, *self.carried]
         for old, new in zip(template, now, strict=True):
             if not surely_same_types(planner.types[old], planner.types[new]):
-                raise _Cannot
-            if repeats.late(self.layer, old) != repeats.late(layer, new):
-                raise _Cannot
-        for old, new in zip(self.own, now[len(self.values) :], strict=True):
+                raise _NotCopyable
+            if repeats.last_reader(self.layer, old) != repeats.last_reader(layer, new):
+                raise _NotCopyable
+        for old, new in zip(self.carried, now[len(self.values) :], strict=True):
             if new not in planner.views:
-                raise _Cannot
+                raise _NotCopyable
             pairs.append((planner.views[old].buffer, planner.views[new].buffer))
         for old, new in zip(self.values, now, strict=False):
-            pairs += self._reserved(old, new)
+            pairs += self._pair_assigned(old, new)
         pairs += [(buffer, Buffer(buffer.size)) for buffer in self.buffers]
         moved: dict[Buffer, Buffer] = {}
         for one, other in pairs:
             if identity((one.size,)) != identity((other.size,)) or moved.setdefault(one, other) is not other:
-                raise _Cannot
+                raise _NotCopyable
             if other in planner.pinned and one not in planner.pinned:
-                raise _Cannot
+                raise _NotCopyable
         if not moved.keys() >= {p.buffer for pointers, _ in self.pointers for _, p in pointers}:
-            raise _Cannot
+            raise _NotCopyable
         used = {b for b, _, _ in self.touched} | {view.buffer for _, view in self.views}
         if not used <= moved.keys() | self.common:
-            raise _Cannot
+            raise _NotCopyable
         return moved
 
-    def _reserved(self, old: Value, new: Value) -> list[tuple[Buffer, Buffer]]:
+    def _pair_assigned(self, old: Value, new: Value) -> list[tuple[Buffer, Buffer]]:
         """Pairs of buffers in which value `old` of the template, and `new` of a layer, are placed already."""
         planner = self.planner
-        found = []
-        for given in (planner.placed, planner.offered, planner._reserved):
-            one, other = given.get(old), given.get(new)
+        pairs = []
+        for assignments in (planner.placed, planner.offered, planner._reserved):
+            one, other = assignments.get(old), assignments.get(new)
             if one is None and other is None:
                 continue
-            if one is None or other is None or _lie(one) != _lie(other):
-                raise _Cannot
-            found.append((one.buffer, other.buffer))
+            if one is None or other is None or _memory_facts(one) != _memory_facts(other):
+                raise _NotCopyable
+            pairs.append((one.buffer, other.buffer))
         i, k = planner._output_of.get(old), planner._output_of.get(new)
         if (i is None) != (k is None):
-            raise _Cannot
+            raise _NotCopyable
         if i is not None and k is not None:
-            found.append((planner.output_buffers[i], planner.output_buffers[k]))
-        return found
+            pairs.append((planner.output_buffers[i], planner.output_buffers[k]))
+        return pairs
 
 
-def _lie(view: View) -> tuple:
+def _memory_facts(view: View) -> tuple:
     return view.identity, identity((view.offset,))
 
 

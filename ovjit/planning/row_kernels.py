@@ -38,40 +38,42 @@ class RowLowering(Lowering):
 
     work = 8.0
 
-    def __init__(self, group: Group, template: Template, axes: Sequence[int], groups: int = 0, **given: Any):
+    def __init__(
+        self, group: Group, template: Template, axes: Sequence[int], groups: int = 0, **numbers: Any
+    ):
         super().__init__(group)
         anchor = group.node
         self.data: Value = anchor.inputs[0]
         self.axes = tuple(axes)
         self.groups = groups
-        body, front = group.make_body(), group.make_front()
+        body, prologue = group.make_body(), group.make_prologue()
         self.sources = group.sources
         self.operands = group.operands if body is not None else []
         before, names = (
-            "_".join(n.op.name.lower() for n in nodes[:4]) for nodes in (group.front, group.body)
+            "_".join(n.op.name.lower() for n in nodes[:4]) for nodes in (group.prologue, group.body)
         )
         dtype, out = self.data.dtype, self.out.dtype
         #: Index of the first source that has the shape of `data`.
         self.main = next((k for k, v in enumerate(self.sources) if v.shape == self.data.shape), None)
         self.read, self.modes = ("".join(map(self._mode, values)) for values in (self.sources, self.operands))
         start = NOTHING
-        if front is None:
+        if prologue is None:
             self.read = "v"
         else:
-            start = Start(front, self.read, out == dtype)
-            self.work += len(front.lines)
-            if self.main is None or (not start.kept and len(front.lines) > CHEAP):
+            start = Start(prologue, self.read, out == dtype)
+            self.work += len(prologue.lines)
+            if self.main is None or (not start.is_stored and len(prologue.lines) > CHEAP):
                 raise NotNative
         if body is None and out != dtype:
             body = Body([dtype], [out], [], ["x0"])
         kind = WIDENED.get(dtype, dtype)
         #: name -> (the number as an array, its key in constant memory)
         self.numbers = {
-            name: (np.array([given[name]], numpy_dtype(kind)), ("number", kind, float(given[name])))
+            name: (np.array([numbers[name]], numpy_dtype(kind)), ("number", kind, float(numbers[name])))
             for name in template.numbers
         }
         finish = Finish(body, self.modes)
-        self.kernel = template.kernel((dtype, out), finish, names, start, before, **given)
+        self.kernel = template.kernel((dtype, out), finish, names, start, before, **numbers)
         self.names = template.names(finish, start)
 
     def _mode(self, value: Value) -> str:
@@ -122,7 +124,7 @@ class RowLowering(Lowering):
         views, order = self._views(planner)
         # in place: a kernel reads an element for the last time when it writes the same index
         operands = [planner.view(v) for v in self.operands]
-        y = planner.output(self.out, self._lies(planner, order), in_place_candidates(views, operands))
+        y = planner.output(self.out, self._layout(planner, order), in_place_candidates(views, operands))
         operands = [view.expand(y.shape) for view in operands]
         if not y.count or self._plan(planner, order, views, y, operands):
             return
@@ -130,27 +132,27 @@ class RowLowering(Lowering):
         order = (*(a for a in range(len(y.shape)) if a not in self.axes), *sorted(self.axes))
         layout = Layout(order)
 
-        def whole(view: View) -> View:
+        def copy(view: View) -> View:
             result = planner.allocate(view.shape, view.itemsize, layout)
             planner.copy_step(view, result)
             return result
 
-        views = [planner.copy(self.data, layout)] if not self.group.front else list(map(whole, views))
+        views = [planner.copy(self.data, layout)] if not self.group.prologue else list(map(copy, views))
         pairs = zip(operands, self.modes, strict=True)
-        operands = [whole(view) if mode == "v" else view for view, mode in pairs]
+        operands = [copy(view) if mode == "v" else view for view, mode in pairs]
         if self._plan(planner, order, views, y, operands):
             return
         y = planner.instead(y, layout)
-        done = self._plan(planner, order, views, y, list(map(whole, operands)))
+        done = self._plan(planner, order, views, y, list(map(copy, operands)))
         assert done
 
-    def _lies(self, planner: Planner, order: Sequence[int]) -> Layout:
+    def _layout(self, planner: Planner, order: Sequence[int]) -> Layout:
         """The layout of the result: that of its source. Row-major for a model output, if rows are contiguous
         there and the outer dimensions need not be merged."""
         rank = len(order)
         last = set(self.axes) == set(range(rank - len(self.axes), rank))
-        asked = last and rank - len(self.axes) <= DIMS and planner.goes_out(self.out)
-        return Layout(range(rank) if asked else order)
+        row_major = last and rank - len(self.axes) <= DIMS and planner.goes_out(self.out)
+        return Layout(range(rank) if row_major else order)
 
     def _order(self, x: View) -> tuple[int, ...]:
         """The memory order of x's dimensions, with the dimensions of a row last."""
@@ -173,7 +175,7 @@ class RowLowering(Lowering):
             return None
         if self.groups:  # dimension a becomes 2a and 2a + 1
             times = {first: views[0].shape[first] // self.groups}
-            views = [view.parted(times) for view in views]
+            views = [view.split_axes(times) for view in views]
             outer, row = [2 * a for a in (*outer, first)], [2 * a + (a == first) for a in row]
             first = 2 * first + 1
         along = [v for v, mode in zip(views, modes, strict=True) if mode == "v"]
@@ -182,32 +184,32 @@ class RowLowering(Lowering):
             return None
         extents, strides = merge_axes(outer, views, DIMS)
         part = product([views[0].shape[a] for a in row[1:]])
-        found = product(inner), part, extents, strides, [v.strides[first] for v in views]
-        return None if len(extents) > DIMS else found
+        result = product(inner), part, extents, strides, [v.strides[first] for v in views]
+        return None if len(extents) > DIMS else result
 
     def _plan(
         self, planner: Planner, order: Sequence[int], read: Sequence[View], y: View, operands: Sequence[View]
     ) -> bool:
         """Add the step. False if the kernel does not support the views' strides."""
         views, modes = (*read, y, *operands), self.read + "v" + self.modes
-        found = self._rows(order, views, modes)
-        if found is None:
+        walk = self._rows(order, views, modes)
+        if walk is None:
             return False
-        n, part, extents, strides, apart = found
+        n, part, extents, strides, first_strides = walk
         rows = product(extents)
         values: dict[str, Any] = {"rows": rows, **self.integers(n)}
         values |= {name: planner.constants.place(*number) for name, number in self.numbers.items()}
         values |= {name: view.ptr for name, view in zip(self.names, views, strict=True)}
         values |= placed_values(extents, **dict(zip(self.names, strides, strict=True)))
         if "c" in modes:
-            pairs = zip(self.names, modes, apart, strict=True)
+            pairs = zip(self.names, modes, first_strides, strict=True)
             values |= {"part": part, **{f"{name}_part": s for name, mode, s in pairs if mode == "c"}}
 
         def touches(each: int) -> Rows:
             count = {"v": n, "s": 1, "c": n // part if part else 0}
             pieces = [
                 Piece(v.ptr, outer, (count[mode],), (v.itemsize if mode == "v" else step,), v.itemsize)
-                for v, outer, mode, step in zip(views, strides, modes, apart, strict=True)
+                for v, outer, mode, step in zip(views, strides, modes, first_strides, strict=True)
             ]
             written = pieces.pop(len(read))
             return Rows(extents, each, pieces, [written])

@@ -57,10 +57,10 @@ class StepList:
 
     def shape_value(self, value: Value) -> np.ndarray:
         """The elements of a value that follows from shapes. Raises NotNative if they depend on data."""
-        known = self.types[value].value
-        if known is None:
+        array = self.types[value].value
+        if array is None:
             raise NotNative
-        return known
+        return array
 
     def shared(self, key: tuple, make: Callable[[], Result]) -> Result:
         """The result of `make`, which is called once per key and plan."""
@@ -89,9 +89,9 @@ class StepList:
             return
         moved = self._uses(reads, writes, touches)
         args = kernel.frame.pack(given_fields(kernel.signature, values))
-        self.steps.append(Step(kernel, args, chunks, *self._told(type), flops, moved, why=self._why))
+        self.steps.append(Step(kernel, args, chunks, *self._step_label(type), flops, moved, why=self._why))
 
-    def _told(self, type: str | None = None) -> tuple[str, str, tuple[str, ...]]:
+    def _step_label(self, type: str | None = None) -> tuple[str, str, tuple[str, ...]]:
         """(name, type, friendly names of the model's nodes) for a step of the current group."""
         group = self._group
         return group.name, type or (group.node.op.name if group.nodes else "Reorder"), group.origins
@@ -117,10 +117,10 @@ class StepList:
             per_chunk = split_for(self.target, items, work)
         else:
             per_chunk = unit * split_for(self.target, items // unit, work * unit)
-        places = touches(per_chunk) if touches and self.trace else None
+        touched = touches(per_chunk) if touches and self.trace else None
         values = {**values, "per_chunk": per_chunk}
         chunks = ceil_div(items, per_chunk)
-        self.step(kernel, values, sym_max(chunks, 1) if some else chunks, reads, writes, flops, type, places)
+        self.step(kernel, values, sym_max(chunks, 1) if some else chunks, reads, writes, flops, type, touched)
 
     def host_step(self, node: Node, inputs: list[View], outputs: list[View]) -> None:
         self._uses(inputs, outputs)
@@ -143,7 +143,7 @@ class StepList:
         self._uses(reads, writes)
         number = sum(step.control is not None for step in self.steps)
         call = ControlCall(function, bodies, room, endless)
-        self.steps.append(Step(None, [number, *args], 1, *self._told(), flops, control=call))
+        self.steps.append(Step(None, [number, *args], 1, *self._step_label(), flops, control=call))
 
     def need_scratch(self, size: int) -> None:
         self.scratch = sym_max(self.scratch, size)
@@ -161,22 +161,22 @@ class StepList:
     def _within(self, view: View) -> int:
         """The bytes of the view. Raises OvjitError unless the view, with its halo, is inside of its
         buffer."""
-        known = (identity((view.buffer.size, view.offset)), view.identity)
-        moved = self._fitting.get(known)
+        key = (identity((view.buffer.size, view.offset)), view.identity)
+        moved = self._fitting.get(key)
         if moved is not None:  # an equal view of another layer
             return moved
-        first, behind = view.reach
+        first, end = view.reach
         # an empty view touches nothing; a traced one also fits when empty, so emptiness needs no guard
-        traced = is_traced_number(first) or is_traced_number(behind)
-        if (traced or first != behind) and (first < 0 or behind > view.buffer.size):
+        traced = is_traced_number(first) or is_traced_number(end)
+        if (traced or first != end) and (first < 0 or end > view.buffer.size):
             raise OvjitError(
                 f"internal error: a step of {self._group.name!r} would access the bytes {first} to "
-                f"{behind} of a buffer of {view.buffer.size}"
+                f"{end} of a buffer of {view.buffer.size}"
             )
         # a dimension with stride 0 repeats the same bytes
         along = zip(view.shape, view.strides, strict=True)
         count = product([n for n, stride in along if type(stride) is not int or stride])
-        moved = self._fitting[known] = count * view.itemsize
+        moved = self._fitting[key] = count * view.itemsize
         return moved
 
     def _touch(self, buffer: Buffer, step: int) -> None:

@@ -22,8 +22,8 @@ class Symbols:
             if all(is_static(v.shape) for v in node.outputs):
                 continue  # the declared types
             for value, shape in zip(node.outputs, self._infer(node), strict=True):
-                found = None if shape is None else named(shape, number, value.index)
-                self._types[value] = TensorType(value.dtype, found, value.type.value)
+                symbolic = None if shape is None else named(shape, number, value.index)
+                self._types[value] = TensorType(value.dtype, symbolic, value.type.value)
 
     def type(self, value: Value) -> TensorType:
         return self._types.get(value, value.type)
@@ -43,10 +43,10 @@ class Symbols:
         if not node.inputs:
             return declared
         try:
-            found = infer_outputs(node, [self.type(v) for v in node.inputs])
+            types = infer_outputs(node, [self.type(v) for v in node.inputs])
         except OvjitError:
             return declared
-        shapes = [t.shape for t in found]
+        shapes = [t.shape for t in types]
         # a declared dimension may be static where the inferred one is not
         pairs = zip(shapes, declared, strict=True)
         if any(a is None or b is None or len(a) != len(b) for a, b in pairs):

@@ -26,12 +26,12 @@ class Piece(NamedTuple):
     strides: Sequence[int]
     itemsize: int
 
-    def places(self, indices: Sequence[np.ndarray]) -> np.ndarray:
+    def offsets(self, indices: Sequence[np.ndarray]) -> np.ndarray:
         """Byte offsets in the buffer that the rows with these indices touch."""
         out = np.full(1, as_found_number(self.ptr.offset), np.int64)
         for index, stride in zip(indices, self.along, strict=True):
             out = out + index * as_found_number(stride)
-        return _boxed(out, (*self.shape, self.itemsize), (*self.strides, 1))
+        return _expand_boxes(out, (*self.shape, self.itemsize), (*self.strides, 1))
 
 
 def without_traces(numbers: Sequence[int]) -> tuple[int, ...]:
@@ -39,7 +39,7 @@ def without_traces(numbers: Sequence[int]) -> tuple[int, ...]:
     return tuple(map(as_found_number, numbers))
 
 
-def _boxed(starts: np.ndarray, shape: Sequence[int], strides: Sequence[int]) -> np.ndarray:
+def _expand_boxes(starts: np.ndarray, shape: Sequence[int], strides: Sequence[int]) -> np.ndarray:
     """Offsets of the elements of a box of this shape and strides, for a box at each of `starts`."""
     for extent, stride in zip(without_traces(shape), without_traces(strides), strict=True):
         starts = (starts[:, None] + np.arange(extent) * stride).reshape(-1)
@@ -47,9 +47,9 @@ def _boxed(starts: np.ndarray, shape: Sequence[int], strides: Sequence[int]) -> 
 
 
 #: (buffer, byte offsets in it)
-Places = list[tuple[Buffer, np.ndarray]]
+Accesses = list[tuple[Buffer, np.ndarray]]
 #: chunk -> (bytes that it reads, bytes that it writes)
-Touches = Callable[[int], tuple[Places, Places]]
+Touches = Callable[[int], tuple[Accesses, Accesses]]
 
 
 class Rows:
@@ -70,15 +70,15 @@ class Rows:
         self.writes = writes
         self.sizes = tuple(map(min, without_traces(sizes) or repeat(1), self.extents))
 
-    def __call__(self, chunk: int) -> tuple[Places, Places]:
+    def __call__(self, chunk: int) -> tuple[Accesses, Accesses]:
         counts = [-(-n // size) if size else 0 for n, size in zip(self.extents, self.sizes, strict=True)]
         first, end = (min((chunk + i) * self.per_chunk, int(np.prod(counts))) for i in (0, 1))
-        found = np.unravel_index(np.arange(first, end), counts)
+        positions = np.unravel_index(np.arange(first, end), counts)
         inside = np.indices(self.sizes).reshape(len(counts), 1, -1)
-        rows = np.multiply(found, np.array(self.sizes)[:, None])[:, :, None] + inside
+        rows = np.multiply(positions, np.array(self.sizes)[:, None])[:, :, None] + inside
         indices = tuple(rows[:, (rows < np.array(self.extents)[:, None, None]).all(0)])
         read, written = (
-            [(o.ptr.buffer, o.places(indices if o.along else ())) for o in operands]
+            [(o.ptr.buffer, o.offsets(indices if o.along else ())) for o in operands]
             for operands in (self.reads, self.writes)
         )
         return read, written
@@ -88,9 +88,9 @@ def gaps(ptr: Ptr, extents: Sequence[int], strides: Sequence[int], run: int, per
     """The bytes of chunks of `per_chunk` gaps between rows of `run` bytes. Gaps include the one before the
     first row and the one behind the last, up to the buffer's ends. `ptr`: the first row."""
 
-    def touches(chunk: int) -> tuple[Places, Places]:
+    def touches(chunk: int) -> tuple[Accesses, Accesses]:
         offset, size, length, each = without_traces((ptr.offset, ptr.buffer.size, run, per_chunk))
-        starts = _boxed(np.full(1, offset, np.int64), extents, strides)
+        starts = _expand_boxes(np.full(1, offset, np.int64), extents, strides)
         edges = np.stack([np.append(0, starts + length), np.append(starts, size)], axis=1)
         some = edges[chunk * each : (chunk + 1) * each]
         return [], [(ptr.buffer, np.concatenate([np.arange(*gap) for gap in some]))]

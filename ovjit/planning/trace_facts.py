@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.graph.traced import GUARDS, LESS, Tape, Traced, as_found_number, is_traced_number
 from ovjit.planning.constants import ALIGNMENT, aligned_bytes
-from ovjit.planning.growing import Place, Room
+from ovjit.planning.growing import GrowingAxis, Room
 from ovjit.planning.plan_steps import Step
 from ovjit.planning.views import ARENA, Buffer, Ptr
 
@@ -40,14 +40,14 @@ class TraceFacts:
     ):
         self.made_for = tuple(map(tuple, shapes))
         self.ranks = tuple(map(len, shapes))
-        self.places = None if room is None else room.places
+        self.growing_axes = None if room is None else room.growing_axes
         self.steps = planner.steps
         self._collect(planner, tape)
         #: Guards that a growing axis fits its capacity: (index of the row, the value that is the length).
         self.fits: list[tuple[int, int]] = []
         if room is not None:
             new, capacity = self._new, tape.leaves - 1
-            lengths: list[Any] = [planner.shape(planner.outputs[p.output])[p.axis] for p in room.places]
+            lengths: list[Any] = [planner.shape(planner.outputs[p.output])[p.axis] for p in room.growing_axes]
             nodes = {new.get(n.node) for n in lengths if is_traced_number(n)}
             for i, (what, _, left, right) in enumerate(self.rows.tolist()):
                 if what == LESS and left in nodes and right == capacity:
@@ -61,8 +61,8 @@ class TraceFacts:
         facts: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
         facts |= {name: np.array(getattr(self, name), np.int64) for name in _LISTS}
         facts |= {name: int(getattr(self, name)) for name in _NUMBERS}
-        facts["places"] = None if self.places is None else np.array(self.places, np.int64)
-        facts["figures"] = np.array([(*place, node) for place, node in self.figures.items()], np.int64)
+        facts["places"] = None if self.growing_axes is None else np.array(self.growing_axes, np.int64)
+        facts["figures"] = np.array([(*key, node) for key, node in self.figures.items()], np.int64)
         facts["data"] = self.data
         return facts
 
@@ -71,8 +71,8 @@ class TraceFacts:
         """The trace with this content, which must be authenticated: native code uses its addresses
         unchecked."""
         self = cls.__new__(cls)
-        places = facts["places"]
-        self.places = None if places is None else tuple(Place(*place) for place in places.tolist())
+        axes = facts["places"]
+        self.growing_axes = None if axes is None else tuple(GrowingAxis(*place) for place in axes.tolist())
         self.steps = steps
         self.data = aligned_bytes(facts["data"].size)
         self.data[:] = facts["data"]
@@ -88,35 +88,35 @@ class TraceFacts:
 
     def _collect(self, planner: Planner, tape: Tape) -> None:
         """Convert the planner's steps, buffers and traced numbers to arrays."""
-        wanted: list[int] = []  # tape values that the plan contains
+        nodes: list[int] = []  # tape values that the plan contains
 
-        def place(number: Any) -> int:
+        def require(number: Any) -> int:
             node = number.node if type(number) is Traced else tape.constant(int(number))
-            wanted.append(node)
+            nodes.append(node)
             return node
 
         used = planner.used_buffers()
-        words, patches, starts = self._collect_words(planner, used, place)
+        words, patches, starts = self._collect_words(planner, used, require)
         self._words = np.array(words or [0], np.int64)
         #: Byte offset of each step's arguments.
         self.starts = np.array(starts, np.int64)
-        chunks = [(i, place(s.chunks)) for i, s in enumerate(planner.steps) if is_traced_number(s.chunks)]
+        chunks = [(i, require(s.chunks)) for i, s in enumerate(planner.steps) if is_traced_number(s.chunks)]
         self.chunks = np.array(
             [0 if is_traced_number(s.chunks) else s.chunks for s in planner.steps], np.int64
         )
         self.buffers = [(b.first, b.last) for b in used]
-        sizes = [place(b.size) for b in used]
+        sizes = [require(b.size) for b in used]
         self.grows = np.array([is_traced_number(b.size) for b in used], np.int64)
-        scratch = place(-(-(planner.scratch + 4096) // ALIGNMENT) * ALIGNMENT)
-        own = [s for s in planner.steps if s.control is None]  # bodies have their own plans
-        work = place(_total(number for step in own for number in (step.flops, step.bytes)))
+        scratch = require(-(-(planner.scratch + 4096) // ALIGNMENT) * ALIGNMENT)
+        plain_steps = [s for s in planner.steps if s.control is None]  # bodies have their own plans
+        work = require(_total(number for step in plain_steps for number in (step.flops, step.bytes)))
         self.data = planner.data.materialize()
-        data = [(at, itemsize, place(number)) for at, itemsize, number in planner.data.traced]
-        outputs = [place(d) for v in planner.outputs for d in planner.shape(v)]
+        data = [(at, itemsize, require(number)) for at, itemsize, number in planner.data.traced]
+        outputs = [require(d) for v in planner.outputs for d in planner.shape(v)]
         self.output_ranks = [len(planner.shape(v)) for v in planner.outputs]
-        figures = [(i, k, place(n)) for i, s in enumerate(planner.steps)
+        figures = [(i, k, require(n)) for i, s in enumerate(planner.steps)
                    for k, n in enumerate((s.flops, s.bytes)) if is_traced_number(n)]  # fmt: skip
-        self._renumber(tape, wanted)
+        self._renumber(tape, nodes)
         new = self._new
         self.patches = patches_of((at, new[node]) for at, node in patches)
         self.chunk_patches = patches_of((at, new[node]) for at, node in chunks)
@@ -130,10 +130,10 @@ class TraceFacts:
             step.chunks, step.flops, step.bytes = map(as_found_number, (step.chunks, step.flops, step.bytes))
 
     def _collect_words(
-        self, planner: Planner, used: Sequence[Buffer], place: Callable[[Any], int]
+        self, planner: Planner, used: Sequence[Buffer], require: Callable[[Any], int]
     ) -> tuple[list[int], list[tuple[int, int]], list[int]]:
         """(arguments of all steps, patches as (index, tape value to add), byte offset of each step's
-        arguments). `place` marks a number as needed and returns its tape value."""
+        arguments). `require` marks a number as needed and returns its tape value."""
         words: list[int] = []
         patches: list[tuple[int, int]] = []
         self.pointers: list[tuple[int, int]] = []  # (word, buffer of the arena)
@@ -153,32 +153,32 @@ class TraceFacts:
                         self.pointers.append((len(words), number_of[arg.buffer]))
                     arg = arg.offset + (0 if arg.buffer.base == ARENA else arg.buffer.offset)
                 if type(arg) is Traced:
-                    patches.append((len(words), place(arg)))
+                    patches.append((len(words), require(arg)))
                     words.append(0)
                 else:
                     words.append(int(arg))
         return words, patches, starts
 
-    def _renumber(self, tape: Tape, wanted: Sequence[int]) -> None:
+    def _renumber(self, tape: Tape, nodes: Sequence[int]) -> None:
         """Keep the rows that guards and wanted values need. Renumber values: leaves, constants, row
         results."""
-        needed = set(wanted)
-        kept = []
+        needed = set(nodes)
+        live_rows = []
         for row in reversed(tape.rows):
             if row[0] in GUARDS or row[1] in needed:
-                kept.append(row)
+                live_rows.append(row)
                 needed.update(row[2:])
-        kept.reverse()
+        live_rows.reverse()
         order = list(range(tape.leaves))
-        order += [place for place in tape.constants.values() if place in needed]
-        order += [row[1] for row in kept if row[0] not in GUARDS]
+        order += [constant for constant in tape.constants.values() if constant in needed]
+        order += [row[1] for row in live_rows if row[0] not in GUARDS]
         self._new = new = {node: i for i, node in enumerate(order)}
         self.values = np.zeros(len(order), np.int64)
-        for number, place in tape.constants.items():
-            if place in needed:
-                self.values[new[place]] = number
+        for number, constant in tape.constants.items():
+            if constant in needed:
+                self.values[new[constant]] = number
         self.leaves = tape.leaves
-        rows = [(what, 0 if what in GUARDS else new[to], new[a], new[b]) for what, to, a, b in kept]
+        rows = [(what, 0 if what in GUARDS else new[to], new[a], new[b]) for what, to, a, b in live_rows]
         self.rows = np.array(rows, np.int64).reshape(len(rows), 4)
 
 

@@ -80,7 +80,7 @@ class ValueViews(StepList):
         if self.trace is not None:
             self.trace.begin(group, self.views)
 
-    def made(self, group: Any) -> list[tuple[Value, View]]:
+    def views_of(self, group: Any) -> list[tuple[Value, View]]:
         """(value, view) for the outputs of a planned group that have readers."""
         outputs = ((v, self.views.get(v)) for v in group.outputs if v.index in group.used)
         return [(v, view) for v, view in outputs if view is not None]
@@ -89,20 +89,20 @@ class ValueViews(StepList):
         """The view of `value`. A constant is placed row-major at its first use."""
         view = self.views.get(value)
         if view is None and value in self.deferred:
-            view = self._made_now(value)
+            view = self._materialize(value)
         if view is None:
-            known = self.types[value].value
-            if known is None:
-                known = value.constant
-            if known is None:
+            array = self.types[value].value
+            if array is None:
+                array = value.constant
+            if array is None:
                 raise OvjitError(f"internal error: {value!r} is used before it is planned")
-            home = self.constants if self.constants.holds(known) else self.data
+            home = self.constants if self.constants.holds(array) else self.data
             view = self.views[value] = (
-                home.traced_view(known, value.dtype) if is_traced(known) else home.view(known, value.dtype)
+                home.traced_view(array, value.dtype) if is_traced(array) else home.view(array, value.dtype)
             )
         return view
 
-    def _made_now(self, value: Value) -> View:
+    def _materialize(self, value: Value) -> View:
         """Make a deferred value: add its steps under its own group's name."""
         asking = self._group
         self._group, make = self.deferred.pop(value)
@@ -113,10 +113,10 @@ class ValueViews(StepList):
         self._group = asking
         return view
 
-    def with_halo(self, value: Value, halo: Sequence[tuple[int, int]], apart: bool = False) -> View:
-        """A channels-last view of `value` with at least this zero halo, copied if needed. `apart`: see
+    def with_halo(self, value: Value, halo: Sequence[tuple[int, int]], gap: bool = False) -> View:
+        """A channels-last view of `value` with at least this zero halo, copied if needed. `gap`: see
         `Layout`; it applies to the copy only."""
-        return self.with_layout(value, channels_last(len(halo), halo, apart))
+        return self.with_layout(value, channels_last(len(halo), halo, gap))
 
     def with_layout(self, value: Value, layout: Layout) -> View:
         """A view of `value` that is contiguous along the layout's fastest dimension and has at least the
@@ -129,8 +129,8 @@ class ValueViews(StepList):
         )
         if fits:
             return view
-        wanted = self.layouts.get(value)
-        return self.copy(value, layout.joined(wanted) if wanted else layout)
+        preferred = self.layouts.get(value)
+        return self.copy(value, layout.combine(preferred) if preferred else layout)
 
     def contiguous(self, value: Value) -> View:
         """A row-major view without gaps."""
@@ -141,14 +141,14 @@ class ValueViews(StepList):
         """A copy of `value` in `layout`, made once and shared. If `axis` is given, its single element is
         repeated `extent` times."""
         key = (value, layout, axis, extent)
-        known = self._copies.get(key)
-        if known is None:
+        target = self._copies.get(key)
+        if target is None:
             source = self.view(value)
             if axis >= 0:
                 source = source.expand((*source.shape[:axis], extent, *source.shape[axis + 1 :]))
-            known = self._copies[key] = self.allocate(source.shape, source.itemsize, layout)
-            self.copy_step(source, known, f"read in {layout.describe()}")
-        return known
+            target = self._copies[key] = self.allocate(source.shape, source.itemsize, layout)
+            self.copy_step(source, target, f"read in {layout.describe()}")
+        return target
 
     def allocate(self, shape: Sequence[int], itemsize: int, layout: Layout | None = None) -> View:
         """A new tensor in the arena. A separate step clears its halo."""

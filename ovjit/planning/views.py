@@ -126,14 +126,14 @@ class View:
         ]
         return View(self.buffer, shape, strides, self.itemsize, self.offset)
 
-    def repeated(self, times: Mapping[int, int]) -> View:
+    def repeat(self, times: Mapping[int, int]) -> View:
         """Repeat each element `times[axis]` times: each axis becomes two, the second with a stride of 0."""
         pairs = [(d, times.get(a, 1)) for a, d in enumerate(self.shape)]
         strides = [s for stride in self.strides for s in (stride, 0)]
         shape = [d for pair in pairs for d in pair]
         return View(self.buffer, shape, strides, self.itemsize, self.offset)
 
-    def parted(self, times: Mapping[int, int]) -> View:
+    def split_axes(self, times: Mapping[int, int]) -> View:
         """Split each axis in two: groups of `times[axis]` elements (default 1), and the index in a group."""
         counts = [times.get(a, 1) for a in range(len(self.shape))]
         shape = [d for extent, n in zip(self.shape, counts, strict=True) for d in (extent // n, n)]
@@ -174,9 +174,9 @@ class View:
 
     def as_shape(self, shape: Sequence[int]) -> View:
         """`reshape` for shapes that strides always express: dimensions are split, or have no gaps."""
-        seen = self.reshape(shape)
-        assert seen is not None
-        return seen
+        view = self.reshape(shape)
+        assert view is not None
+        return view
 
 
 #: Rows at a multiple of this distance, in bytes, map to only two sets of the first-level cache. With such
@@ -185,28 +185,28 @@ SHARED_SETS = SET_BYTES // 2
 
 
 class Layout:
-    """A memory layout: dimensions from slowest to fastest, and the halo. `apart`: the second fastest
+    """A memory layout: dimensions from slowest to fastest, and the halo. `gap`: the second fastest
     dimension gets a gap of a cache line if its stride would be a multiple of SHARED_SETS."""
 
-    __slots__ = ("apart", "halo", "order")
+    __slots__ = ("gap", "halo", "order")
 
     def __init__(
-        self, order: Sequence[int], halo: Sequence[tuple[int, int]] | None = None, apart: bool = False
+        self, order: Sequence[int], halo: Sequence[tuple[int, int]] | None = None, gap: bool = False
     ):
         self.order = tuple(order)
         self.halo = tuple(halo) if halo else _no_halo(len(self.order))
-        self.apart = apart
+        self.gap = gap
 
     def __eq__(self, other: object) -> bool:
-        mine = self.order, self.halo, self.apart
-        return isinstance(other, Layout) and mine == (other.order, other.halo, other.apart)
+        mine = self.order, self.halo, self.gap
+        return isinstance(other, Layout) and mine == (other.order, other.halo, other.gap)
 
     def __hash__(self) -> int:
         return hash(self.order)  # halos rarely differ, and hashing a traced number would specialise the plan
 
     def __repr__(self) -> str:
         halo = "" if not any(map(any, self.halo)) else f" halo {self.halo}"
-        return f"{self.order}{halo}{' apart' * self.apart}"
+        return f"{self.order}{halo}{' gap' * self.gap}"
 
     def describe(self) -> str:
         """In words, for `Step.why`."""
@@ -215,11 +215,11 @@ class Layout:
             order = f"the memory order {', '.join(map(str, self.order))}"
         return order + (", with zeros around" if any(map(any, self.halo)) else "")
 
-    def joined(self, other: Layout) -> Layout:
+    def combine(self, other: Layout) -> Layout:
         """This order, with the larger halo of both layouts and the gaps of either."""
         both = zip(self.halo, other.halo, strict=True)
         halo = [(sym_max(a[0], b[0]), sym_max(a[1], b[1])) for a, b in both]
-        return Layout(self.order, halo, self.apart or other.apart)
+        return Layout(self.order, halo, self.gap or other.gap)
 
     def allocate(self, shape: Sequence[int], itemsize: int) -> tuple[int, list[int], int]:
         """(bytes, strides, offset of element 0) of a tensor of `shape`."""
@@ -230,7 +230,7 @@ class Layout:
             strides[axis] = step
             offset += self.halo[axis][0] * step
             step *= shape[axis] + sum(self.halo[axis])
-            if self.apart and axis == self.order[-1] and isinstance(step, int) and step % SHARED_SETS == 0:
+            if self.gap and axis == self.order[-1] and isinstance(step, int) and step % SHARED_SETS == 0:
                 step += CACHE_LINE
         return step, strides, offset
 
@@ -240,9 +240,9 @@ def plain(rank: int) -> Layout:
     return Layout(range(rank))
 
 
-def channels_last(rank: int, halo: Sequence[tuple[int, int]] | None = None, apart: bool = False) -> Layout:
+def channels_last(rank: int, halo: Sequence[tuple[int, int]] | None = None, gap: bool = False) -> Layout:
     """NHWC for a logical shape N, C, H, W (any number of spatial dimensions)."""
-    return Layout((0, *range(2, rank), 1) if rank > 2 else range(rank), halo, apart)
+    return Layout((0, *range(2, rank), 1) if rank > 2 else range(rank), halo, gap)
 
 
 def row_major(shape: Sequence[int], itemsize: int) -> list[int]:
@@ -262,18 +262,18 @@ def reshape_strides(
     first = next((i for i, d in enumerate(shape) if is_traced_number(d) or d != 1), len(shape))
     lead = new[0] if first < len(shape) and new else None
     if is_traced_number(lead) and statically_known_equal(shape[first], lead):
-        rest = reshape_strides(shape[first + 1 :], strides[first + 1 :], new[1:], itemsize)
-        return None if rest is None else [strides[first], *rest]  # right for any extent, 1 included
+        inner = reshape_strides(shape[first + 1 :], strides[first + 1 :], new[1:], itemsize)
+        return None if inner is None else [strides[first], *inner]  # right for any extent, 1 included
     extents, (steps,) = merge_dims(shape, [strides])
     out: list[int] = [itemsize] * len(new)
     i = len(new) - 1
-    for left, step in zip(reversed(extents), reversed(steps), strict=True):
-        while left > 1:
-            if i < 0 or left % new[i]:
+    for extent, step in zip(reversed(extents), reversed(steps), strict=True):
+        while extent > 1:
+            if i < 0 or extent % new[i]:
                 return None
             out[i] = step
             step *= new[i]
-            left //= new[i]
+            extent //= new[i]
             i -= 1
     if any(d != 1 for d in new[: i + 1]):
         return None
@@ -290,11 +290,11 @@ def merge_dims(
     """
     extents: list[int] = []
     steps: list[list[int]] = [[] for _ in strides]
-    kept = False
+    keeps_first = False
     for i, extent in enumerate(shape):
         lazy = most > 0 and is_traced_number(extent)
         if lazy and not extents:
-            kept = True
+            keeps_first = True
         elif not (lazy and _follows(steps, strides, i, extent)) and extent == 1:
             continue
         if extents and all(s[-1] == extent * st[i] for s, st in zip(steps, strides, strict=True)):
@@ -305,7 +305,7 @@ def merge_dims(
             extents.append(extent)
             for s, st in zip(steps, strides, strict=True):
                 s.append(st[i])
-    return merge_dims(shape, strides) if kept and len(extents) > most else (extents, steps)
+    return merge_dims(shape, strides) if keeps_first and len(extents) > most else (extents, steps)
 
 
 def merge_axes(

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.versions import installed
+from ovjit.codegen.versions import installed_version
 from ovjit.disk import store
 from ovjit.disk.folders import READ, private_folder
 from ovjit.disk.keys import find_key
@@ -51,7 +51,7 @@ def source_of(path: str, settings: Mapping[str, Any]) -> Source | None:
     weights = None
     size = 0
     try:
-        reader = installed("onnx") if ending == ".onnx" else ""  # it has the bodies of functions
+        reader = installed_version("onnx") if ending == ".onnx" else ""  # it has the bodies of functions
         versions = [ours, reader, np.__version__]
         name = sha256(dump([*versions, machine(), portable(settings), compiling(settings)]))
         for file in (path, path[:-4] + ".bin"):

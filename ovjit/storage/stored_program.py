@@ -50,7 +50,7 @@ from ovjit.storage.mapped import align
 
 if TYPE_CHECKING:
     from ovjit.compiler.options import Context
-    from ovjit.planning.growing import Place, Room
+    from ovjit.planning.growing import GrowingAxis, Room
     from ovjit.planning.parametric import Parametric, Traces
     from ovjit.rewrite.model_variables import Variable
     from ovjit.storage.origins import Origin
@@ -493,12 +493,12 @@ class StoredProgram:
         offset, size = self._places[i]
         return self.sections["code"][offset : offset + size]
 
-    def growing(self, pairs: Sequence[tuple[int, int]]) -> tuple[Place, ...]:
+    def growing(self, pairs: Sequence[tuple[int, int]]) -> tuple[GrowingAxis, ...]:
         """See `Program.growing`. No variable grows with a stored plan. Offered traces list the growing
         ones."""
         if self._plan is not None:
             return ()
-        traced = next((trace.places for trace in self.traces if trace.places is not None), None)
+        traced = next((trace.growing_axes for trace in self.traces if trace.growing_axes is not None), None)
         return self.compiled().growing(pairs) if traced is None else traced
 
     def plan(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan:

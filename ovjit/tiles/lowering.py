@@ -27,7 +27,7 @@ from ovjit.graph.traced import as_found_number, identity, is_traced_number
 from ovjit.planning.constants import PackedRows
 from ovjit.planning.fuse import Group
 from ovjit.planning.plan import Constants, Panels, Planner, ceil_div
-from ovjit.planning.touches import Piece, Places
+from ovjit.planning.touches import Accesses, Piece
 from ovjit.planning.views import Ptr, View
 from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.driver_choice import driver_kernel
@@ -342,12 +342,12 @@ def _named(names: str, values: Sequence[Any]) -> dict[str, Any]:
 
 def _written(
     y: View, values: dict[str, Any], images: Sequence[int], width: int
-) -> Callable[[int], tuple[Places, Places]]:
+) -> Callable[[int], tuple[Accesses, Accesses]]:
     """The bytes of y that each chunk of a step with these arguments writes, for the proof that chunks do not
     overlap."""
     size = y.itemsize
 
-    def touches(chunk: int) -> tuple[Places, Places]:
+    def touches(chunk: int) -> tuple[Accesses, Accesses]:
         numbers = {name: as_found_number(number) for name, number in values.items()}
         block, chunk_of_others = divmod(chunk, numbers["run"])[:: 1 if numbers["by_pixels"] else -1]
         panel, group = chunk_of_others % numbers["panel_chunks"], chunk_of_others // numbers["panel_chunks"]
@@ -357,7 +357,7 @@ def _written(
         along_y = (*(numbers[f"y_{letter}"] for letter in "nhw"),)
         at = y.ptr + group * (numbers["y_g"] + numbers["outs_g"] * size) + first * size
         piece = Piece(at, along_y, (last - first,), (size,), size)
-        return [], [(y.buffer, piece.places(np.unravel_index(pixel, tuple(map(as_found_number, images)))))]
+        return [], [(y.buffer, piece.offsets(np.unravel_index(pixel, tuple(map(as_found_number, images)))))]
 
     return touches
 

@@ -249,7 +249,7 @@ def cut_out(groups: Sequence[Group], precision: str, uses: Uses) -> Cut:
 
 
 def _nodes(group: Group) -> list[Node]:
-    return [node for node in (*group.front, group.anchor, *group.body) if node is not None]
+    return [node for node in (*group.prologue, group.anchor, *group.body) if node is not None]
 
 
 def _source(builder: Builder, value: Value) -> Value:

@@ -126,8 +126,8 @@ def _always(target: Target) -> Iterator[Kernel]:
     yield from map(narrow.kernel, narrow.FUNCTIONS)
     yield rounding.kernel()
     for feature in sorted(MATRIX.intersection(target.extras)):
-        key, form = amx_test.tested(feature)
-        yield Kernel(key, amx_test.SOURCE, KernelArgs(), amx_test.tested(feature).words, key, form)
+        key, form = amx_test.test_of(feature)
+        yield Kernel(key, amx_test.SOURCE, KernelArgs(), amx_test.test_of(feature).words, key, form)
 
 
 def kernels_of(model: Any, target: Target) -> dict[str, list[Kernel]]:

@@ -18,15 +18,15 @@ from ovjit_ops.control import conditions
 @rule(operation("If")(constant("chosen"), ...))
 def inline_branch(b: Builder, node: Node, chosen: Value) -> Sequence[Value]:
     """If(constant, x; then, else) -> the nodes of the selected branch, applied to x"""
-    known = chosen.constant.reshape(-1)[0]  # type: ignore[union-attr]
-    body, rows, results = conditions.branch_of(node.attrs, known)
+    truth = chosen.constant.reshape(-1)[0]  # type: ignore[union-attr]
+    body, rows, results = conditions.branch_of(node.attrs, truth)
     new = dict(zip(body.inputs, conditions.branch_inputs(body, rows, node.inputs[1:]), strict=True))
     for inner in body.nodes:
         if inner.op.role != "parameter":
-            made = b.add(
+            copied = b.add(
                 inner.op, [new[v] for v in inner.inputs], inner.attrs, name=f"{node.name}/{inner.name}"
             )
-            new.update(zip(inner.outputs, made.outputs, strict=True))
+            new.update(zip(inner.outputs, copied.outputs, strict=True))
     return [new[body.outputs[i]] for i in results]
 
 
@@ -50,24 +50,24 @@ class If:
         check_one(condition, "the condition")
         # A branch may reject the shapes of this call, for example if the branches are networks for different
         # input sizes. This is an error only if that branch runs.
-        made = {}
-        known = conditions.known_condition(condition)
+        sides = {}
+        truth = conditions.known_condition(condition)
         refused: ModelError | None = None
         for branch in (True, False):
-            if known in (None, branch):
+            if truth in (None, branch):
                 body, rows, results = conditions.branch_of(attrs, branch)
                 try:
                     types = body_types(body, conditions.branch_inputs(body, rows, inputs))
                 except ModelError as error:
                     refused = error
                     continue
-                made[branch] = [types[i] for i in results]
-        if not made:
+                sides[branch] = [types[i] for i in results]
+        if not sides:
             assert refused is not None
             raise refused
-        if len(made) == 1:
-            return tuple(next(iter(made.values())))
-        return tuple(conditions.join_branches(a, b) for a, b in zip(made[True], made[False], strict=True))
+        if len(sides) == 1:
+            return tuple(next(iter(sides.values())))
+        return tuple(conditions.join_branches(a, b) for a, b in zip(sides[True], sides[False], strict=True))
 
     def ref(condition, *inputs, **attrs):
         check(
@@ -75,5 +75,5 @@ class If:
             f"the condition of an If should have one element; its shape is {list(condition.shape)}",
         )
         body, rows, results = conditions.branch_of(attrs, condition.reshape(()))
-        made = interp.evaluate(body, conditions.branch_inputs(body, rows, inputs))
-        return tuple(made[i] for i in results)
+        outputs = interp.evaluate(body, conditions.branch_inputs(body, rows, inputs))
+        return tuple(outputs[i] for i in results)

@@ -64,10 +64,13 @@ def check_if(count: int, attrs: Mapping[str, Any]) -> None:
         check_body(body, what)
         check_inputs(body, ports(inputs), count, (), what)
         check(all(port.outer > 0 for port in ports(inputs)), f"{what} takes the condition as an input")
-        made = ports(outputs)
-        check_outputs(made)
-        check(all(port.kind == LAST for port in made), f"{what} has an output that is not a plain result")
-        for port in made:
+        outs = ports(outputs)
+        check_outputs(outs)
+        check(
+            all(port.kind == LAST for port in outs),
+            f"{what} has an output that is not a plain result",
+        )
+        for port in outs:
             check_result(body, port.inner, what)
     one, other = (len(attrs[f"{branch}_outputs"]) for branch in BRANCHES)
     check(one == other, f"the branches have {one} and {other} outputs; expected equal numbers")

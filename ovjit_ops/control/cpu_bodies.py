@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ovjit.graph.bodies import retyped
+from ovjit.graph.bodies import retype
 from ovjit.graph.graph import Graph, Value
 from ovjit.graph.op import TensorType
 from ovjit.planning.lower import Lowering
@@ -25,7 +25,7 @@ class LoweredControl(Lowering):
         """Compile a body for parameters of these types. Raises NotNative if it has state."""
         from ovjit.compiler.program import Program
 
-        graph = retyped(body, types, outputs)
+        graph = retype(body, types, outputs)
         if graph.has_state:
             raise NotNative
         self.programs.append(Program(graph, self.group.context))
@@ -35,10 +35,10 @@ class LoweredControl(Lowering):
     def pack(self, constants: Any) -> None:
         """Places nothing: the bodies' programs have their own constants."""
 
-    def given(self, planner: Planner) -> list[TensorType]:
+    def input_types(self, planner: Planner) -> list[TensorType]:
         """The types of the inputs for this plan."""
-        known = ((v.dtype, planner.types[v]) for v in self.node.inputs)
-        return [TensorType(dtype, type.shape, type.value) for dtype, type in known]
+        pairs = ((v.dtype, planner.types[v]) for v in self.node.inputs)
+        return [TensorType(dtype, type.shape, type.value) for dtype, type in pairs]
 
 
 def plan_body(program: Any, shapes: Sequence[Any], strides: Strides = NO_STRIDES) -> Plan:
@@ -51,7 +51,7 @@ def plan_body(program: Any, shapes: Sequence[Any], strides: Strides = NO_STRIDES
 
 
 def _numbers(strides: Mapping[int, Sequence[int]]) -> dict[int, tuple[int, ...]]:
-    return {i: tuple(map(int, given)) for i, given in strides.items()}
+    return {i: tuple(map(int, steps)) for i, steps in strides.items()}
 
 
 def strides_of(view: View) -> list[int] | None:

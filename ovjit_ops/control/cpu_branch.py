@@ -22,15 +22,15 @@ class LoweredIf(LoweredControl):
             self.add_body(body, branch_inputs(body, rows, types), [body.outputs[i] for i in results])
 
     def plan(self, planner: Planner) -> None:
-        given = self.given(planner)
-        known = known_condition(given[0])
-        taken = (True, False) if known is None else (known, known)
-        sides = [(self.sides[0 if side else 1], self.programs[0 if side else 1]) for side in taken]
-        wanted = [planner.shape(v) for v in self.node.outputs]
+        types = self.input_types(planner)
+        truth = known_condition(types[0])
+        choices = (True, False) if truth is None else (truth, truth)
+        sides = [(self.sides[0 if side else 1], self.programs[0 if side else 1]) for side in choices]
+        out_shapes = [planner.shape(v) for v in self.node.outputs]
         for (body, rows, results), _ in sides:
-            made = body_types(body, branch_inputs(body, rows, given[1:]))
-            shapes = [made[i].shape for i in results]
-            if not all(map(is_static, shapes)) or shapes != wanted:
+            result_types = body_types(body, branch_inputs(body, rows, types[1:]))
+            shapes = [result_types[i].shape for i in results]
+            if not all(map(is_static, shapes)) or shapes != out_shapes:
                 raise NotNative
         condition = planner.view(self.node.inputs[0])
         views = [given_view(planner, v) for v in self.node.inputs[1:]]
@@ -53,6 +53,6 @@ class LoweredIf(LoweredControl):
         planner.control_step("branch", args, plans, [condition, *views], outs, flops=flops)
 
     def _plan(self, side: Any, program: Any, views: list[View], outputs: dict[int, Any]) -> Any:
-        taken = branch_inputs(side[0], side[1], views)
-        inputs = {i: s for i, view in enumerate(taken) if (s := strides_of(view)) is not None}
-        return plan_body(program, [view.shape for view in taken], Strides(inputs, outputs))
+        arguments = branch_inputs(side[0], side[1], views)
+        inputs = {i: s for i, view in enumerate(arguments) if (s := strides_of(view)) is not None}
+        return plan_body(program, [view.shape for view in arguments], Strides(inputs, outputs))

@@ -24,13 +24,13 @@ class Ports:
     iterations. `condition`: the index of the result that is the condition. -1: none. `given`: the number of
     the node's inputs."""
 
-    def __init__(self, body: Any, inputs: Any, outputs: Any, given: int, iteration: int, condition: int):
+    def __init__(self, body: Any, inputs: Any, outputs: Any, count: int, iteration: int, condition: int):
         bodies.check_body(body, "the body")
         self.body = body
         self.inputs = bodies.ports(inputs)
         self.outputs = tuple(sorted(bodies.ports(outputs), key=lambda port: port.outer))
         self.iteration, self.condition = iteration, condition
-        bodies.check_inputs(body, self.inputs, given, [iteration] if iteration != -1 else [])
+        bodies.check_inputs(body, self.inputs, count, [iteration] if iteration != -1 else [])
         bodies.check_outputs(self.outputs)
         if iteration != -1:
             check_one(body.inputs[iteration].type, "the parameter of the iteration number")
@@ -38,8 +38,8 @@ class Ports:
             if port.kind == bodies.MERGED:
                 bodies.check_result(body, port.back)
         for port in self.outputs:
-            known = port.kind in (bodies.LAST, bodies.CONCAT)
-            check(known, f"an output has the kind {port.kind!r}; expected last or concat")
+            fits = port.kind in (bodies.LAST, bodies.CONCAT)
+            check(fits, f"an output has the kind {port.kind!r}; expected last or concat")
             bodies.check_result(body, port.inner)
         for port in self.inputs:
             check(
@@ -52,14 +52,14 @@ class Ports:
     def of(self, kind: str) -> list[bodies.Port]:
         return [port for port in (*self.inputs, *self.outputs) if port.kind == kind]
 
-    def feeds(self, given: Sequence[TensorType]) -> tuple[list[TensorType], list[TensorType]]:
-        """The types of the body's parameters and of its results. `given`: the types of all inputs.
+    def feeds(self, types: Sequence[TensorType]) -> tuple[list[TensorType], list[TensorType]]:
+        """The types of the body's parameters and of its results. `types`: the types of all inputs.
 
         Values that are fed back may change their shape. Dimensions that change are dynamic.
         """
         feeds: list[TensorType] = [TensorType("dynamic", None)] * len(self.body.inputs)
         for port in self.inputs:
-            source = given[port.outer]
+            source = types[port.outer]
             if port.kind == bodies.SLICED:
                 feeds[port.inner] = TensorType(source.dtype, slice_shape(port, source.shape))
             else:
@@ -70,10 +70,10 @@ class Ports:
             counter = self.body.inputs[self.iteration].type
             feeds[self.iteration] = TensorType(counter.dtype, counter.shape)
         while True:
-            made = bodies.body_types(self.body, feeds)
+            results = bodies.body_types(self.body, feeds)
             changed = False
             for port in self.of(bodies.MERGED):
-                joined = bodies.join(feeds[port.inner], made[port.back])
+                joined = bodies.join(feeds[port.inner], results[port.back])
                 if joined != feeds[port.inner]:
                     if bodies.over_budget():
                         joined = TensorType(joined.dtype, None)
@@ -81,18 +81,18 @@ class Ports:
             if not changed:
                 break
         if self.condition != -1:
-            check_type(made[self.condition], ("boolean",), "the condition of a loop's body")
-            check_one(made[self.condition], "the condition of a loop's body")
-        return feeds, made
+            check_type(results[self.condition], ("boolean",), "the condition of a loop's body")
+            check_one(results[self.condition], "the condition of a loop's body")
+        return feeds, results
 
-    def types(self, given: Sequence[TensorType], iterations: int | None) -> list[TensorType]:
-        """The types of the outputs. `given`: the types of all inputs. `iterations`: their number, or None if
+    def types(self, types: Sequence[TensorType], iterations: int | None) -> list[TensorType]:
+        """The types of the outputs. `types`: the types of all inputs. `iterations`: their number, or None if
         it is unknown."""
-        feeds, made = self.feeds(given)
+        feeds, results = self.feeds(types)
         out = []
         carried = {port.back: feeds[port.inner] for port in self.of(bodies.MERGED)}
         for port in self.outputs:
-            result = made[port.inner]
+            result = results[port.inner]
             shape = result.shape
             if port.kind == bodies.CONCAT:
                 shape = concat_shape(port, shape, iterations)
@@ -101,7 +101,7 @@ class Ports:
             out.append(TensorType(result.dtype, shape))
         return out
 
-    def always_again(self, *given: TensorType) -> bool:
+    def always_again(self, *types: TensorType) -> bool:
         """Whether the body's condition is statically true: a constant, perhaps converted, or an input with a
         known value that is invariant or fed back."""
         again = self.body.outputs[self.condition]
@@ -109,9 +109,9 @@ class Ports:
             index = self.body.inputs.index(again)
             for port in self.inputs:
                 round_again = port.kind == bodies.MERGED and port.back == self.condition
-                kept = round_again or port.kind == bodies.INVARIANT
-                if port.inner == index and kept and port.outer < len(given):
-                    value = given[port.outer].value
+                unchanged = round_again or port.kind == bodies.INVARIANT
+                if port.inner == index and unchanged and port.outer < len(types):
+                    value = types[port.outer].value
                     return value is not None and bool(value.all())
         while again.node.op.name == "Convert" and again.node.inputs[0].dtype == "boolean":
             again = again.node.inputs[0]
@@ -133,62 +133,62 @@ class Ports:
         check(len(counts) <= 1, f"the sliced inputs have different numbers of parts: {sorted(counts)}")
         return counts.pop() if counts else None
 
-    def run(self, given: Sequence[np.ndarray], iterations: int | None, go_on: bool) -> tuple[np.ndarray, ...]:
+    def run(self, data: Sequence[np.ndarray], iterations: int | None, go_on: bool) -> tuple[np.ndarray, ...]:
         """The reference. `iterations`: their number; None: until the condition is false."""
         body = self.body
         feeds: list[Any] = [None] * len(body.inputs)
         for port in self.inputs:
             if port.kind != bodies.SLICED:
-                feeds[port.inner] = given[port.outer]
-        kept: dict[int, list[np.ndarray]] = {port.outer: [] for port in self.of(bodies.CONCAT)}
+                feeds[port.inner] = data[port.outer]
+        parts: dict[int, list[np.ndarray]] = {port.outer: [] for port in self.of(bodies.CONCAT)}
         picked: dict[int, np.ndarray] = {}
-        made: list[np.ndarray] | None = None
+        results: list[np.ndarray] | None = None
         done = 0
         while go_on and (iterations is None or done < iterations):
             bodies.checkpoint()
             for port in self.of(bodies.SLICED):
-                feeds[port.inner] = part(port, given[port.outer], done)
+                feeds[port.inner] = part(port, data[port.outer], done)
             if self.iteration != -1:
                 counter = body.inputs[self.iteration].type
                 shape = counter.shape if is_static(counter.shape) else ()
                 feeds[self.iteration] = np.full(shape, done, numpy_dtype(counter.dtype))
-            made = interp.evaluate(body, feeds)
+            results = interp.evaluate(body, feeds)
             for port in self.of(bodies.MERGED):
-                feeds[port.inner] = made[port.back]
+                feeds[port.inner] = results[port.back]
             for port in self.outputs:
                 if port.kind == bodies.CONCAT:
-                    kept[port.outer].append(made[port.inner])
+                    parts[port.outer].append(results[port.inner])
                 elif port.iteration == done:
-                    picked[port.outer] = made[port.inner]
+                    picked[port.outer] = results[port.inner]
             if self.condition != -1:
-                go_on = bool(one_element(made[self.condition], "the condition of a loop's body"))
+                go_on = bool(one_element(results[self.condition], "the condition of a loop's body"))
             done += 1
-        if made is None:  # the body's type errors are raised even if it has not run
-            self._feeds_of(given)
-        return tuple(self.results(given, made, kept, picked, done))
+        if results is None:  # the body's type errors are raised even if it has not run
+            self._feeds_of(data)
+        return tuple(self.results(data, results, parts, picked, done))
 
-    def _feeds_of(self, given: Sequence[np.ndarray]) -> tuple[list[TensorType], list[TensorType]]:
-        return self.feeds([TensorType(from_numpy(x.dtype), x.shape) for x in given])
+    def _feeds_of(self, arrays: Sequence[np.ndarray]) -> tuple[list[TensorType], list[TensorType]]:
+        return self.feeds([TensorType(from_numpy(x.dtype), x.shape) for x in arrays])
 
     def results(
         self,
-        given: Sequence[np.ndarray],
-        made: Sequence[np.ndarray] | None,
-        kept: Mapping[int, Sequence[np.ndarray]],
+        arrays: Sequence[np.ndarray],
+        last_results: Sequence[np.ndarray] | None,
+        parts: Mapping[int, Sequence[np.ndarray]],
         picked: Mapping[int, np.ndarray],
         done: int,
     ) -> Iterator[np.ndarray]:
-        """Yield the outputs after `done` iterations. `made`: the results of the last one. `kept`: the results
-        of all iterations, for concatenated outputs. `picked`: the results of the iterations that outputs
+        """Yield the outputs after `done` iterations. `last_results`: of the last one. `parts`: the results of
+        all iterations, for concatenated outputs. `picked`: the results of the iterations that outputs
         select."""
-        initial = {port.back: given[port.outer] for port in self.of(bodies.MERGED)}
+        initial = {port.back: arrays[port.outer] for port in self.of(bodies.MERGED)}
         for port in self.outputs:
-            if port.kind == bodies.CONCAT and kept[port.outer]:
-                rows = kept[port.outer]
+            if port.kind == bodies.CONCAT and parts[port.outer]:
+                rows = parts[port.outer]
                 axis = bodies.axis_of(port, rows[0].shape)
                 yield join_parts(rows[::-1] if port.stride < 0 else rows, axis)
             elif port.kind == bodies.CONCAT:
-                yield self.nothing(port, given)
+                yield self.nothing(port, arrays)
             elif port.iteration != -1:
                 if port.outer not in picked:
                     raise InferenceError(
@@ -196,17 +196,17 @@ class Ports:
                         f"{done} iterations were run"
                     )
                 yield picked[port.outer]
-            elif made is not None:
-                yield made[port.inner]
+            elif last_results is not None:
+                yield last_results[port.inner]
             elif port.inner in initial:
                 yield initial[port.inner]
             else:
-                yield self.nothing(port, given)
+                yield self.nothing(port, arrays)
 
-    def nothing(self, port: bodies.Port, given: Sequence[np.ndarray]) -> np.ndarray:
+    def nothing(self, port: bodies.Port, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """An output's value after no iteration: an empty concatenation, or zeros of the result's shape for a
         value that is not fed back."""
-        _, results = self._feeds_of(given)
+        _, results = self._feeds_of(arrays)
         type = results[port.inner]
         shape = [0 if isinstance(d, Interval) else d for d in type.shape or ()]
         if port.kind == bodies.CONCAT and shape:
@@ -214,11 +214,11 @@ class Ports:
         return np.zeros(shape, numpy_dtype(type.dtype))
 
 
-def ports_of(attrs: Mapping[str, Any], given: int) -> Ports:
+def ports_of(attrs: Mapping[str, Any], count: int) -> Ports:
     """The ports of a node with these attributes and as many inputs. A TensorIterator counts no iterations
     and has no condition."""
     special = (attrs.get(name, -1) for name in ("iteration_parameter", "condition_result"))
-    return Ports(attrs["body"], attrs.get("input_ports", ()), attrs.get("output_ports", ()), given, *special)
+    return Ports(attrs["body"], attrs.get("input_ports", ()), attrs.get("output_ports", ()), count, *special)
 
 
 def slice_shape(port: bodies.Port, shape: Any) -> Any:
@@ -241,17 +241,17 @@ def concat_shape(port: bodies.Port, shape: Any, iterations: int | None) -> Any:
     return (*shape[:axis], length, *shape[axis + 1 :])
 
 
-def part(port: bodies.Port, whole: np.ndarray, iteration: int) -> np.ndarray:
+def part(port: bodies.Port, array: np.ndarray, iteration: int) -> np.ndarray:
     """The part of a sliced input for an iteration. Raises InferenceError after the last part."""
-    axis = bodies.axis_of(port, whole.shape)
-    first, step, count = bodies.slice_bounds(port, whole.shape[axis])
+    axis = bodies.axis_of(port, array.shape)
+    first, step, count = bodies.slice_bounds(port, array.shape[axis])
     if iteration >= count:
         raise InferenceError(
             f"iteration {iteration} of a loop needs part {iteration} of an input that has {count} parts "
             f"along axis {axis}"
         )
     begin = first + iteration * step
-    return whole[(slice(None),) * axis + (slice(begin, begin + port.part_size),)]
+    return array[(slice(None),) * axis + (slice(begin, begin + port.part_size),)]
 
 
 def join_parts(rows: Sequence[np.ndarray], axis: int) -> np.ndarray:
@@ -267,19 +267,19 @@ def one_element(array: np.ndarray, what: str) -> Any:
     return array.reshape(()).item()
 
 
-def known(type: TensorType, what: str) -> Any:
+def element_of(type: TensorType, what: str) -> Any:
     """The single element of an input if its value is known, else None."""
     check_one(type, what)
     return None if type.value is None else type.value.reshape(()).item()
 
 
-def check_end(given: Sequence[TensorType], ends: Ports, where: str = "") -> None:
+def check_end(types: Sequence[TensorType], ends: Ports, where: str = "") -> None:
     """Raise UnsupportedError for a Loop that does not end in a lifetime: its condition is always true, and it
     has no number of iterations, or one that is out of reach."""
-    count, go_on = known(given[0], "the trip count"), known(given[1], "the condition")
+    count, go_on = element_of(types[0], "the trip count"), element_of(types[1], "the condition")
     if count is None or 0 <= count <= MOST_ITERATIONS or not go_on:
         return
-    if ends.condition == -1 or ends.always_again(*given):
+    if ends.condition == -1 or ends.always_again(*types):
         often = "without limit" if count < 0 else f"{int(count)} times"
         raise UnsupportedError(
             f"{where}the loop runs {often}, as its condition is always true: give it a trip count of at most "
@@ -287,12 +287,12 @@ def check_end(given: Sequence[TensorType], ends: Ports, where: str = "") -> None
         )
 
 
-def loop_iterations(given: Sequence[TensorType], ends: Ports) -> int | None:
+def loop_iterations(types: Sequence[TensorType], ends: Ports) -> int | None:
     """The number of iterations of a Loop; None if it is unknown or a condition may end the loop early."""
-    trip_count, condition = given[:2]
-    count, go_on = known(trip_count, "the trip count"), known(condition, "the condition")
+    trip_count, condition = types[:2]
+    count, go_on = element_of(trip_count, "the trip count"), element_of(condition, "the condition")
     if go_on is not None and not go_on:
         return 0
     if count is None or not 0 <= count <= MOST_ITERATIONS or go_on is None:
         return 0 if count == 0 else None
-    return int(count) if ends.condition == -1 or ends.always_again(*given) else None
+    return int(count) if ends.condition == -1 or ends.always_again(*types) else None

@@ -41,21 +41,21 @@ class Loop:
         iteration_parameter: Int = -1,
         condition_result: Int = -1,
     ):
-        given = (trip_count, condition, *inputs)
-        ends = ports_of(locals(), len(given))
+        all_inputs = (trip_count, condition, *inputs)
+        ends = ports_of(locals(), len(all_inputs))
         check(
             trip_count.dtype in ("i32", "i64"), f"the trip count should be i32 or i64, not {trip_count.dtype}"
         )
         check(condition.dtype == "boolean", f"the condition should be boolean, not {condition.dtype}")
-        return tuple(ends.types(given, loop_iterations(given, ends)))
+        return tuple(ends.types(all_inputs, loop_iterations(all_inputs, ends)))
 
-    def ref(*given, **attrs):
-        count = int(one_element(given[0], "the trip count"))
-        go_on = bool(one_element(given[1], "the condition"))
-        ends = ports_of(attrs, len(given))
+    def ref(*arrays, **attrs):
+        count = int(one_element(arrays[0], "the trip count"))
+        go_on = bool(one_element(arrays[1], "the condition"))
+        ends = ports_of(attrs, len(arrays))
         if not 0 <= count <= MOST_ITERATIONS:
-            check_end([TensorType(from_numpy(a.dtype), a.shape, a) for a in given], ends)
-        return ends.run(given, None if count < 0 else count, go_on)
+            check_end([TensorType(from_numpy(a.dtype), a.shape, a) for a in arrays], ends)
+        return ends.run(arrays, None if count < 0 else count, go_on)
 
 
 @op("TensorIterator", opset=1, runs_body=True, lower=lower_repeated)
@@ -76,10 +76,10 @@ class TensorIterator:
 def _bounded_types(*inputs: Any, body: Any_, input_ports: Any_, output_ports: Any_, iteration_parameter: Int,
                    condition_result: Int):  # fmt: skip
     ends = ports_of(locals(), len(inputs) - 1)
-    *given, room = inputs
+    *types, room = inputs
     extent = room.shape[0]
-    made = ends.types(given, extent if isinstance(extent, int) else None)
-    return (*made, TensorType("i64", ()))
+    outputs = ends.types(types, extent if isinstance(extent, int) else None)
+    return (*outputs, TensorType("i64", ()))
 
 
 #: A Loop whose concatenated outputs have capacity for as many iterations as its last input has elements,

@@ -26,9 +26,9 @@ REDUCTIONS = {"ReduceSum": "sum", "ReduceMean": "mean", "ReduceMax": "max"}
 
 
 class _Part(NamedTuple):
-    """Slice(whole, starts[i], ends[i]) of a 1-D value. Values are the body's."""
+    """Slice(source, starts[i], ends[i]) of a 1-D value. Values are the body's."""
 
-    whole: Value
+    source: Value
     starts: Value
     ends: Value
 
@@ -39,17 +39,17 @@ def sum_ranges(w: Writer, b: Builder, node: Node) -> Value | None:
     if len(node.outputs) != 1:
         return None
     loop = _Loop(node, node.inputs)
-    found = loop.found() if loop.is_plain() else None
-    if found is None:
+    match = loop.match() if loop.is_plain() else None
+    if match is None:
         return None
-    reduction, table, part, weights = found
+    reduction, table, part, weights = match
     count = node.inputs[0]
     if count.dtype != "i64" or count.shape not in ((), (1,)):
         return None
-    wanted = [table, part.whole, part.starts, part.ends, *weights]
-    if not all(map(loop.is_shared, wanted)):
+    operands = [table, part.source, part.starts, part.ends, *weights]
+    if not all(map(loop.is_shared, operands)):
         return None
-    values = [loop.outside(b, v) for v in wanted]
+    values = [loop.outside(b, v) for v in operands]
     one = w("Reshape", count, [], special_zero=False) if count.shape else count
     iterations = w("Range", 0, one, 1, output_type="i64")
     for i in (2, 3):  # as in the iterations: indices beyond the end give 0
@@ -61,7 +61,7 @@ class _Loop:
     """The parts of a Loop that the rule matches. Values are the body's."""
 
     def __init__(self, node: Node, inputs: Sequence[Value]):
-        self.given = inputs
+        self.inputs = inputs
         self.ends = ports_of(node.attrs, len(node.inputs))
         parameters = self.ends.body.inputs
         self.counter = None if self.ends.iteration == -1 else parameters[self.ends.iteration]
@@ -71,14 +71,14 @@ class _Loop:
     def is_plain(self) -> bool:
         """Whether all iterations run, and the output is the concatenation of their results."""
         port = self.ends.outputs[0]
-        go_on = self.given[1].constant
+        go_on = self.inputs[1].constant
         if port.kind != CONCAT or port.stride != 1 or port.axis != 0 or self.counter is None:
             return False
         if go_on is None or not go_on.all():
             return False
-        return self.ends.condition == -1 or self.ends.always_again(*(v.type for v in self.given))
+        return self.ends.condition == -1 or self.ends.always_again(*(v.type for v in self.inputs))
 
-    def found(self) -> tuple[str, Value, _Part, list[Value]] | None:
+    def match(self) -> tuple[str, Value, _Part, list[Value]] | None:
         """(reduction, table, slice of the indices, [slice of the weights] or []); None if the body is
         different."""
         node = self.ends.body.outputs[self.ends.outputs[0].inner].node
@@ -100,7 +100,7 @@ class _Loop:
             return None
         table = node.inputs[0]
         part = self._part(node.inputs[1])
-        if part is None or part.whole.dtype != "i64":
+        if part is None or part.source.dtype != "i64":
             return None
         if factor is None:
             return reduction, table, part, []
@@ -109,7 +109,7 @@ class _Loop:
         weights = self._part(factor.node.inputs[0])
         if weights is None or weights[1:] != part[1:] or not _is(factor.node.inputs[1], 1, -1):
             return None
-        return reduction, table, part, [weights.whole]
+        return reduction, table, part, [weights.source]
 
     def _part(self, value: Value) -> _Part | None:
         node = value.node
@@ -125,10 +125,10 @@ class _Loop:
         node = value.node
         if not _takes_rows(node):
             return None
-        numbers, place = node.inputs[:2]
-        while place is not self.counter and place.node.op.name in ("Unsqueeze", "Reshape", "Squeeze"):
-            place = place.node.inputs[0]
-        good = place is self.counter and numbers.dtype == "i64" and len(numbers.shape or ()) == 1
+        numbers, index = node.inputs[:2]
+        while index is not self.counter and index.node.op.name in ("Unsqueeze", "Reshape", "Squeeze"):
+            index = index.node.inputs[0]
+        good = index is self.counter and numbers.dtype == "i64" and len(numbers.shape or ()) == 1
         return numbers if good else None
 
     def is_shared(self, value: Value) -> bool:
@@ -140,7 +140,7 @@ class _Loop:
     def outside(self, b: Builder, value: Value) -> Value:
         """A loop-invariant value in the outer graph."""
         if value in self.shared:
-            return self.given[self.shared[value]]
+            return self.inputs[self.shared[value]]
         return copy_node(b, value.node, [self.outside(b, v) for v in value.node.inputs]).output
 
 

@@ -77,9 +77,9 @@ class BinaryConvolution:
         if data.shape is None or filters.constant is None or (same and not is_static(data.shape[2:])):
             return None
         begin, end = _padding(data.shape, filters.shape[2:], node.attrs)
-        wide = data if data.dtype == "f32" else w("Convert", data, destination_type="f32")
+        floats = data if data.dtype == "f32" else w("Convert", data, destination_type="f32")
         one, minus = (w.b.constant(np.array(v, np.float32)) for v in (1, -1))
-        x = w("Select", w("Greater", wide, 0.0), one, minus)
+        x = w("Select", w("Greater", floats, 0.0), one, minus)
         if any(begin) or any(end):
             outside = w.b.constant(np.array(1 if node.attrs["pad_value"] > 0 else -1, np.float32))
             x = w("Pad", x, (0, 0, *begin), (0, 0, *end), outside, pad_mode="constant")

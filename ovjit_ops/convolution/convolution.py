@@ -60,17 +60,17 @@ def spatial_rank(data: TensorType, filters: TensorType, extra: int) -> int | Non
     return rank
 
 
-def _channels_agree(channels: Dim, wanted: Dim, groups: Dim = 1) -> None:
-    if isinstance(wanted, Interval) or isinstance(groups, Interval):
+def _channels_agree(channels: Dim, expected: Dim, groups: Dim = 1) -> None:
+    if isinstance(expected, Interval) or isinstance(groups, Interval):
         return
     check(groups > 0, "the number of groups should be positive")
-    fits = compatible(channels, wanted * groups)
+    fits = compatible(channels, expected * groups)
     says = "Input channels dimension of data batch is incompatible with filter groups or input channels."
-    says = f"{says} {groups} groups of {wanted}: " if groups != 1 else ""
+    says = f"{says} {groups} groups of {expected}: " if groups != 1 else ""
     check(
         fits,
         f"{says}Data batch channel count ({channels}) does not match filter input channel count "
-        f"({wanted * groups}).",
+        f"({expected * groups}).",
     )
 
 
@@ -103,10 +103,10 @@ def shown_window(attrs: dict[str, Any], inputs: Sequence[TensorType]) -> dict[st
     if data.shape is None or filters.shape is None:
         return filled
     extents = data.shape[2:]
-    whole, kernel = {**attrs, **filled}, filters.shape[len(filters.shape) - len(extents) :]
+    complete, kernel = {**attrs, **filled}, filters.shape[len(filters.shape) - len(extents) :]
     if "output_padding" in attrs:
-        return filled | _shown_cut(whole, extents, kernel, inputs)
-    return filled | windows.shown_pads(whole, extents, kernel)
+        return filled | _shown_cut(complete, extents, kernel, inputs)
+    return filled | windows.shown_pads(complete, extents, kernel)
 
 
 def _shown_cut(
@@ -121,8 +121,8 @@ def _shown_cut(
     for i, (extent, size) in enumerate(zip(extents, kernel, strict=True)):
         cut = 0
         if sizes is not None and isinstance(extent, int) and isinstance(size, int):
-            whole = (extent - 1) * attrs["strides"][i] + (size - 1) * attrs["dilations"][i] + 1
-            cut = max(0, whole - int(sizes.reshape(-1)[i]) + attrs["output_padding"][i])
+            full = (extent - 1) * attrs["strides"][i] + (size - 1) * attrs["dilations"][i] + 1
+            cut = max(0, full - int(sizes.reshape(-1)[i]) + attrs["output_padding"][i])
         begin.append(cut - cut // 2 if kind == "same_upper" else cut // 2)
         end.append(cut - begin[-1])
     return {"pads_begin": tuple(begin), "pads_end": tuple(end)}
@@ -157,7 +157,7 @@ _WINDOWS = operation("Convolution GroupConvolution")(...)
 
 
 @rule(_WINDOWS)
-def _undilated(b: Builder, node: Node) -> Sequence[Value] | None:
+def _remove_dilation(b: Builder, node: Node) -> Sequence[Value] | None:
     """Convolution -> the same with dilation 1 along axes with one tap. An unused dilation may exceed 64
     bits."""
     dilations, filters = node.attrs["dilations"], node.inputs[1].shape
@@ -179,34 +179,34 @@ def of_taps_that_meet_data(b: Builder, node: Node) -> Sequence[Value] | None:
     inputs = node.inputs
     if node.lowered or inputs[1].stored is None:
         return None
-    data, whole = inputs[0].shape, inputs[1].shape
-    if not is_static(whole) or data is None or not is_static(data[2:]):
+    data, shape = inputs[0].shape, inputs[1].shape
+    if not is_static(shape) or data is None or not is_static(data[2:]):
         return None
     extra = 3 if node.op.name == "GroupConvolution" else 2
     extents, outs = data[2:], node.output.shape[2:]
-    if not is_static(outs) or 0 in (*extents, *outs, *whole):
+    if not is_static(outs) or 0 in (*extents, *outs, *shape):
         return None
     window = windows.window_attributes(len(extents), node.attrs)
-    begins, _ = windows.resolve_pads(extents=extents, kernel=whole[extra:], **window)
-    kept, begin, end = [], [], []
-    sizes = (extents, outs, whole[extra:], window["strides"], window["dilations"], begins)
+    begins, _ = windows.resolve_pads(extents=extents, kernel=shape[extra:], **window)
+    slices, begin, end = [], [], []
+    sizes = (extents, outs, shape[extra:], window["strides"], window["dilations"], begins)
     for extent, out, kernel, stride, dilation, pad in zip(*sizes, strict=True):
         before, last = windows.taps_that_meet(extent, out, kernel, stride, dilation, pad)
         reach = (out - 1) * stride
         # The window must not become so short that a further output would fit.
         last = min(kernel - 1, max(last, -(-(extent + pad - reach - stride) // dilation)))
-        kept.append(slice(before, last + 1))
+        slices.append(slice(before, last + 1))
         begin.append(pad - before * dilation)
         end.append(max(0, reach + last * dilation + 1 - extent - pad))
-    if all(s == slice(0, k) for s, k in zip(kept, whole[extra:], strict=True)):
+    if all(s == slice(0, k) for s, k in zip(slices, shape[extra:], strict=True)):
         return None
     filters = inputs[1].constant
     if filters is None or not all_finite(filters):  # infinity times padding is NaN
         return None
-    fewer = filters[(slice(None),) * extra + tuple(kept)]
+    fewer = filters[(slice(None),) * extra + tuple(slices)]
     window |= {"pads_begin": tuple(begin), "pads_end": tuple(end), "auto_pad": "explicit"}
-    given = [inputs[0], b.constant(np.ascontiguousarray(fewer))]
-    return b.instead(node, given, {**node.attrs, **window})
+    arguments = [inputs[0], b.constant(np.ascontiguousarray(fewer))]
+    return b.instead(node, arguments, {**node.attrs, **window})
 
 
 def _attributes(
@@ -260,7 +260,7 @@ _TRANSPOSED_CASES = [
 
 @op(
     "Convolution", opset=1, types=NUMBERS, epilogue=True, native=float_types, multiplied=2,
-    rules=[_undilated, of_taps_that_meet_data], rules_for=["Convolution", "GroupConvolution"],
+    rules=[_remove_dilation, of_taps_that_meet_data], rules_for=["Convolution", "GroupConvolution"],
     images=images_of(0), words={"auto_pad": windows.AUTO_PADS},
 )  # fmt: skip
 class Convolution:
@@ -320,8 +320,8 @@ class Convolution:
             types = [TensorType("i32", (data.shape[0] * shape[2], shape[1], *shape[3:]))]
         elif data.dtype not in ("f32", "f16", "bf16"):
             return None  # other types are computed directly, in any rank
-        whole = is_depthwise(node, context.target) if grouped else window["dilations"][2] == 1
-        if whole or 0 in (*data.shape, *shape, *filters.shape):
+        direct = is_depthwise(node, context.target) if grouped else window["dilations"][2] == 1
+        if direct or 0 in (*data.shape, *shape, *filters.shape):
             return None
         begin, _ = windows.resolve_pads(extents=data.shape[2:], kernel=kernel, **window)
         n, c, depth, height, width = data.shape
@@ -339,9 +339,9 @@ class Convolution:
             part = w("Reshape", part, (n * shape[2], c, height, width), special_zero=False)
             plane = w("Squeeze", w.part(filters, k, k + 1, extra), (extra,))
             attrs = {"auto_pad": window["auto_pad"], **flat}
-            given = {"name": f"{node.name}/{k}", "types": types, "lowered": types is not None}
-            made = w.b.add(node.op, [part, plane], attrs, origins=node.origins, **given).output
-            total = made if total is None else w("Add", made, total)
+            options = {"name": f"{node.name}/{k}", "types": types, "lowered": types is not None}
+            term = w.b.add(node.op, [part, plane], attrs, origins=node.origins, **options).output
+            total = term if total is None else w("Add", term, total)
         assert total is not None
         split = w("Reshape", total, (n, shape[2], shape[1], *shape[3:]), special_zero=False)
         return [w("Transpose", split, (0, 2, 1, 3, 4))]
@@ -387,27 +387,27 @@ def _repeats_channels(node: Node, target: Target) -> bool:
         return False
     (groups, outs, channels), lanes = filters.shape[:3], target.lanes
     # with a stride, the copy of repeated channels for lanes / 4 outputs takes longer than the empty lanes
-    few = 1 < outs < lanes // 4 + (set(node.attrs["strides"]) <= {1})
-    return channels == 1 and few and 2 * -(-groups * outs // lanes) <= groups
+    narrow = 1 < outs < lanes // 4 + (set(node.attrs["strides"]) <= {1})
+    return channels == 1 and narrow and 2 * -(-groups * outs // lanes) <= groups
 
 
 def _sum_of_columns(w: Any, node: Node, data: Value, filters: Value) -> Value:
-    """out[n, o, p, x] = sum over j of made[n, j * outs + o, p, x + j * dilation]"""
+    """out[n, o, p, x] = sum over j of sums[n, j * outs + o, p, x + j * dilation]"""
     outs, channels, *kernel = filters.shape
     rank, last = len(kernel), len(kernel) + 1
     window = windows.window_attributes(rank, node.attrs)
     if window["auto_pad"].startswith("same"):
         begin, end = windows.resolve_pads(extents=data.shape[2:], kernel=kernel, **window)
         window |= {"pads_begin": begin, "pads_end": end, "auto_pad": "explicit"}
-    turned = w("Transpose", filters, (last, *range(last)))
+    stacked = w("Transpose", filters, (last, *range(last)))
     shape = (kernel[-1] * outs, channels, *kernel[:-1], 1)
-    turned = w("Reshape", turned, shape, special_zero=False)
-    made = w("Convolution", data, turned, **window)
+    stacked = w("Reshape", stacked, shape, special_zero=False)
+    sums = w("Convolution", data, stacked, **window)
     reach, total = (kernel[-1] - 1) * window["dilations"][-1], None
     for j in range(kernel[-1]):
         first = j * window["dilations"][-1]
-        behind = first - reach or np.iinfo(np.int64).max
-        part = w("Slice", made, (j * outs, first), ((j + 1) * outs, behind), (1, 1), (1, last))
+        stop = first - reach or np.iinfo(np.int64).max
+        part = w("Slice", sums, (j * outs, first), ((j + 1) * outs, stop), (1, 1), (1, last))
         total = part if total is None else w("Add", total, part)
     assert total is not None
     return total
@@ -489,8 +489,8 @@ def convolve_transposed(
     extents = x.shape[2:]
     window = windows.window_attributes(len(kernel), attrs)
     strides, dilations = window["strides"], window["dilations"]
-    wanted = None if output_shape is None else [int(v) for v in output_shape.reshape(-1)]
-    begin, sizes = windows.transposed_pads(extents, kernel, wanted, attrs)
+    requested = None if output_shape is None else [int(v) for v in output_shape.reshape(-1)]
+    begin, sizes = windows.transposed_pads(extents, kernel, requested, attrs)
     full = [
         max((e - 1) * s + (k - 1) * d + 1, b + o)
         for e, k, s, d, b, o in zip(extents, kernel, strides, dilations, begin, sizes, strict=True)
@@ -526,8 +526,8 @@ def _transposed_by_ones(b: Builder, node: Node) -> Sequence[Value] | None:
     if 0 in outs:
         return None  # a convolution has at least one window
     if is_static((*extents, *outs)):
-        wanted = outs if len(inputs) > 2 else None
-        cut, _ = windows.transposed_pads(extents, kernel, wanted, node.attrs)
+        requested = outs if len(inputs) > 2 else None
+        cut, _ = windows.transposed_pads(extents, kernel, requested, node.attrs)
         more = [o - x for o, x in zip(outs, extents, strict=True)]
     elif len(inputs) == 2 and window["auto_pad"] == "explicit":
         cut, output_padding = window["pads_begin"], node.attrs["output_padding"] or (0,) * len(kernel)
@@ -541,10 +541,10 @@ def _transposed_by_ones(b: Builder, node: Node) -> Sequence[Value] | None:
     end = [m + r - x for m, r, x in zip(more, reach, begin, strict=True)]
     if min(*begin, *end) < 0:
         return None
-    turned = np.flip(filters.swapaxes(extra - 2, extra - 1), tuple(range(extra, filters.ndim)))
+    flipped = np.flip(filters.swapaxes(extra - 2, extra - 1), tuple(range(extra, filters.ndim)))
     attrs = {**window, "pads_begin": tuple(begin), "pads_end": tuple(end), "auto_pad": "explicit"}
-    given = [inputs[0], b.constant(np.ascontiguousarray(turned), inputs[1].dtype)]
-    return b.instead(node, given, attrs, op="GroupConvolution" if extra == 3 else "Convolution")
+    arguments = [inputs[0], b.constant(np.ascontiguousarray(flipped), inputs[1].dtype)]
+    return b.instead(node, arguments, attrs, op="GroupConvolution" if extra == 3 else "Convolution")
 
 
 @rule(operation("ConvolutionBackpropData")(value("x"), constant("filters"), ...))
@@ -561,14 +561,14 @@ def _transposed_of_points(w: Writer, node: Node, x: Value, filters: Value) -> Va
     window = windows.window_attributes(len(kernel), node.attrs)
     if set(extents) != {1} or not is_static(outs) or set(window["dilations"]) != {1} or not array.size:
         return None
-    wanted = outs if len(node.inputs) > 2 else None
-    cut, sizes = windows.transposed_pads(extents, kernel, wanted, node.attrs)
+    requested = outs if len(node.inputs) > 2 else None
+    cut, sizes = windows.transposed_pads(extents, kernel, requested, node.attrs)
     if any(first + size > k for first, size, k in zip(cut, sizes, kernel, strict=True)) or 0 in sizes:
         return None
-    kept = array[(slice(None),) * 2 + tuple(slice(c, c + o) for c, o in zip(cut, sizes, strict=True))]
-    matrix = w.b.constant(np.ascontiguousarray(kept.reshape(channels, -1)), filters.dtype)
-    made = w("MatMul", w("Reshape", x, (0, channels), special_zero=True), matrix)
-    return w("Reshape", made, (0, *kept.shape[1:]), special_zero=True)
+    cropped = array[(slice(None),) * 2 + tuple(slice(c, c + o) for c, o in zip(cut, sizes, strict=True))]
+    matrix = w.b.constant(np.ascontiguousarray(cropped.reshape(channels, -1)), filters.dtype)
+    product = w("MatMul", w("Reshape", x, (0, channels), special_zero=True), matrix)
+    return w("Reshape", product, (0, *cropped.shape[1:]), special_zero=True)
 
 
 def _as_columns(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
@@ -581,12 +581,12 @@ def _as_columns(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Va
 
     x, filters = inputs[:2]
     lead = 3 if node.op.name.startswith("Group") else 2
-    wanted = inputs[2].type.value if len(inputs) > 2 else None
+    requested = inputs[2].type.value if len(inputs) > 2 else None
     if x.shape is None or not is_static(filters.shape) or 0 in filters.shape:
         return None
     if has_tiles(node, w.b.context.target):
         return None
-    if (len(inputs) > 2 and wanted is None) or 0 in x.shape or 0 in node.output.shape:
+    if (len(inputs) > 2 and requested is None) or 0 in x.shape or 0 in node.output.shape:
         return None
     *groups, channels, outs = filters.shape[:lead]
     kernel, rank, group = filters.shape[lead:], len(filters.shape) - lead, math.prod(groups)
@@ -599,42 +599,42 @@ def _as_columns(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Va
         missing = [not_negative(1 - e) for e in extents]
         x = w("Pad", x, [0] * (rank + 2), [0, 0, *missing], zero, pad_mode="constant")
         extents = [e + m for e, m in zip(extents, missing, strict=True)]
-    full, before, behind = [], [0, 0], [0, 0]
+    full, before, after = [], [0, 0], [0, 0]
     for i in range(rank):
         size = (extents[i] - 1) * window["strides"][i] + (kernel[i] - 1) * window["dilations"][i] + 1
         explicit = window["auto_pad"] == "explicit"
         begin, end = (window["pads_begin"][i], window["pads_end"][i]) if explicit else (0, 0)
         more = missing[i] * window["strides"][i]
-        behind.append(extra[i] - end - more)
-        if wanted is not None:
-            goal = int(wanted.reshape(-1)[i])
+        after.append(extra[i] - end - more)
+        if requested is not None:
+            goal = int(requested.reshape(-1)[i])
             if window["auto_pad"].startswith("same"):
                 total = not_negative(size - more - goal + extra[i])
                 begin = total - total // 2 if window["auto_pad"] == "same_upper" else total // 2
-            behind[-1] = begin + goal - size
+            after[-1] = begin + goal - size
         full.append(size)
         before.append(0 - begin)
-    taps, places, made = math.prod(kernel), math.prod(extents), group * outs
-    left = w("Transpose", _shaped(w, filters, group, channels, outs * taps), (0, 2, 1))
-    right = _shaped(w, x, count, group, channels, places)
-    columns = w("MatMul", left, right, transpose_a=False, transpose_b=False)
-    out = _summed_columns(w, columns, count, made, extents, full, kernel, window)
-    return [w("Pad", _shaped(w, out, count, made, *full), before, behind, zero, pad_mode="constant")]
+    taps, positions, total_outs = math.prod(kernel), math.prod(extents), group * outs
+    weights = w("Transpose", _reshape(w, filters, group, channels, outs * taps), (0, 2, 1))
+    right = _reshape(w, x, count, group, channels, positions)
+    columns = w("MatMul", weights, right, transpose_a=False, transpose_b=False)
+    out = _summed_columns(w, columns, count, total_outs, extents, full, kernel, window)
+    return [w("Pad", _reshape(w, out, count, total_outs, *full), before, after, zero, pad_mode="constant")]
 
 
-def _shaped(w: Writer, value: Value, *dims: Any) -> Value:
+def _reshape(w: Writer, value: Value, *dims: Any) -> Value:
     return w("Reshape", value, dims, special_zero=False)
 
 
 def _summed_columns(
-    w: Writer, columns: Value, count: Any, made: int, extents: Sequence[Any], full: Sequence[Any],
+    w: Writer, columns: Value, count: Any, outs: int, extents: Sequence[Any], full: Sequence[Any],
     kernel: Sequence[int], window: dict[str, Any],
 ) -> Value:  # fmt: skip
-    """Sum columns [batch, made * taps, places] where windows overlap. `made`: the output channels of all
+    """Sum columns [batch, made * taps, places] where windows overlap. `outs`: the output channels of all
     groups. `full`: the extents of the sums."""
     taps, rank = math.prod(kernel), len(kernel)
 
-    def added(value: Value, first: int, last: int) -> Value:
+    def add_windows(value: Value, first: int, last: int) -> Value:
         """[batch, channels x taps, places] -> [batch, channels, *the dimensions from `first` to `last`]"""
         along = slice(first, last)
         ones = (1,) * (2 - (last - first))
@@ -645,14 +645,14 @@ def _summed_columns(
         )  # fmt: skip
 
     if rank < 3:
-        return added(_shaped(w, columns, count, made * taps, math.prod(extents)), 0, rank)
+        return add_windows(_reshape(w, columns, count, outs * taps, math.prod(extents)), 0, rank)
     depth, plane = extents[0], full[1] * full[2]
-    parts = _shaped(w, columns, count, made * taps, depth, extents[1] * extents[2])
+    parts = _reshape(w, columns, count, outs * taps, depth, extents[1] * extents[2])
     parts = w("Transpose", parts, (0, 2, 1, 3))
-    parts = added(_shaped(w, parts, count * depth, made * taps, extents[1] * extents[2]), 1, 3)
-    parts = w("Transpose", _shaped(w, parts, count, depth, made, kernel[0], plane), (0, 2, 4, 3, 1))
-    parts = added(_shaped(w, parts, count, made * plane * kernel[0], depth), 0, 1)
-    return w("Transpose", _shaped(w, parts, count, made, plane, full[0]), (0, 1, 3, 2))
+    parts = add_windows(_reshape(w, parts, count * depth, outs * taps, extents[1] * extents[2]), 1, 3)
+    parts = w("Transpose", _reshape(w, parts, count, depth, outs, kernel[0], plane), (0, 2, 4, 3, 1))
+    parts = add_windows(_reshape(w, parts, count, outs * plane * kernel[0], depth), 0, 1)
+    return w("Transpose", _reshape(w, parts, count, outs, plane, full[0]), (0, 1, 3, 2))
 
 
 @op(
@@ -710,8 +710,8 @@ class GroupConvolutionBackpropData:
         for g in range(groups):
             part = w.part(inputs[0], g * channels, (g + 1) * channels, 1)
             mine = w("Squeeze", w.part(inputs[1], g, g + 1, 0), (0,))
-            given = {"name": f"{node.name}/{g}", "origins": node.origins}
-            parts.append(w.b.add(record, [part, mine, *inputs[2:]], node.attrs, **given).output)
+            options = {"name": f"{node.name}/{g}", "origins": node.origins}
+            parts.append(w.b.add(record, [part, mine, *inputs[2:]], node.attrs, **options).output)
         return [w("Concat", *parts, axis=1)]
 
     def infer(data, filters, output_shape=None, **attrs):

@@ -12,7 +12,7 @@ from ovjit_ops.convolution.cpu_direct import Direct
 from ovjit_ops.convolution.cpu_winograd import Winograd, WinogradIfLarge, winograd_way
 
 
-def computed(group: Group) -> Lowering | None:
+def lower_computed(group: Group) -> Lowering | None:
     """The lowering for computed filters: tiled if their shape is static, else direct."""
     try:
         return ComputedConvolution(group)
@@ -34,7 +34,7 @@ def lower_convolution(group: Group) -> Lowering | None:
         if not adjacent and not is_depthwise(anchor, target):
             return Direct.of(group)
     if constant is None:
-        return computed(group)
+        return lower_computed(group)
     if is_depthwise(anchor, target):
         return Depthwise(group)
     m, least = winograd_way(group)

@@ -46,7 +46,7 @@ class TiledConvolution(Tiled):
     channel_axis = 1
     #: Whether windows are read line by line, so that rows of pixels should not share cache sets: see
     #: `Layout`.
-    apart = False
+    gap = False
 
     def __init__(self, group: Group):
         self.group, anchor = group, group.node
@@ -94,9 +94,9 @@ class TiledConvolution(Tiled):
         line = taps * self.channels
         lanes = self.target.lanes
         saved = lines * taps * form.words(self.channels) - form.words(lines * line)
-        few = saved * ceil_div(self.outs, lanes) > LINE_WORDS * lines
+        pays = saved * ceil_div(self.outs, lanes) > LINE_WORDS * lines
         narrow = line <= 2 * lanes and (self.attrs["dilations"] or (1, 1))[-1] == 1
-        return line if few and narrow else 0
+        return line if pays and narrow else 0
 
     @property
     def _format(self) -> Format | None:
@@ -230,7 +230,7 @@ class TiledConvolution(Tiled):
         halo = self.halo(extents, outs)
         if self.planar:
             return [(self.data, Layout(range(4), halo))]
-        return [(self.data, channels_last(len(data), halo, self.apart))]
+        return [(self.data, channels_last(len(data), halo, self.gap))]
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         return channels_last(len(self.out.shape))

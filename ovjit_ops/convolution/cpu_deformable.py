@@ -74,12 +74,12 @@ def move_run(q, x, p, py, px, weight, run, pad):
     right = min(j0 + 1, w - 1) * x.stride.w
     n = 0
     while n < run:
-        rest = run - n
-        v = loadm[f32](top + left + n * 4, rest) * w00
-        v = fma(loadm[f32](top + right + n * 4, rest), w01, v)
-        v = fma(loadm[f32](bottom + left + n * 4, rest), w10, v)
-        v = fma(loadm[f32](bottom + right + n * 4, rest), w11, v)
-        storem[f32](q + n * 4, v, rest)
+        valid = run - n
+        v = loadm[f32](top + left + n * 4, valid) * w00
+        v = fma(loadm[f32](top + right + n * 4, valid), w01, v)
+        v = fma(loadm[f32](bottom + left + n * 4, valid), w10, v)
+        v = fma(loadm[f32](bottom + right + n * 4, valid), w11, v)
+        storem[f32](q + n * 4, v, valid)
         n += VL
 
 

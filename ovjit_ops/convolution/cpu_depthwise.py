@@ -69,18 +69,18 @@ def passes(isa: Target, channels: int, part: int, *types: str) -> tuple[tuple[bo
     if isa.name == "avx512":
         return ((True, counts),)
     if all(SIZE[one] >= 4 for one in types):
-        whole = counts if part else isa.shapes.whole_pixels
-        return ((True, counts),) if channels % isa.lanes else ((False, whole),)
+        full_counts = counts if part else isa.shapes.whole_pixels
+        return ((True, counts),) if channels % isa.lanes else ((False, full_counts),)
     return ((False, counts), (True, (1,)))
 
 
 @inline
-def lanes_at(place, left, masked, T):
-    return loadm[T](place, left) if masked else load[T](place)
+def lanes_at(address, valid, masked, T):
+    return loadm[T](address, valid) if masked else load[T](address)
 
 
 @inline
-def added(v, weight, total, acc):
+def add_product(v, weight, total, acc):
     return fma(v, weight, total) if acc == "f32" else dot_bytes(total, v, weight)
 
 
@@ -97,8 +97,8 @@ class Taps(NamedTuple):
     def columns(self, pixels: int) -> list[tuple[int, list[tuple[int, int]]]]:
         """The input columns that adjacent pixels read, each with its (pixel, tap) pairs."""
         reads = [(m * self.sw + t * self.dw, (m, t)) for m in range(pixels) for t in range(self.kw)]
-        found = sorted({at for at, _ in reads})
-        return [(column, [by for at, by in reads if at == column]) for column in found]
+        distinct = sorted({at for at, _ in reads})
+        return [(column, [by for at, by in reads if at == column]) for column in distinct]
 
     def new_columns(self, pixels: int) -> list[int]:
         """The columns that these pixels read and that no earlier window has read."""
@@ -118,7 +118,7 @@ class Taps(NamedTuple):
 
 @inline
 def add_columns(
-    total, tap, p, row, count, left, x_z, x_a, x_w, acc, taps, part, swap, *, masked, T, free, each
+    total, tap, p, row, count, valid, x_z, x_a, x_w, acc, taps, part, swap, *, masked, T, free, each
 ):
     """Add the products of taps and input columns to the totals of `count` pixels, whose windows begin at p.
     `part`: taps are loaded from `row` when the first pixel needs them. `swap`: lane permutations for each of
@@ -132,8 +132,8 @@ def add_columns(
                         p + line * x_a if line < taps.kh
                         else p + line // taps.kh * x_z + line % taps.kh * x_a
                     )  # fmt: skip
-                    place = begin + column * x_w
-                    u = lanes_at(place, left, masked, T)
+                    address = begin + column * x_w
+                    u = lanes_at(address, valid, masked, T)
                     if acc == "f32":
                         v[column] = u
                     elif byte == 0:
@@ -146,7 +146,7 @@ def add_columns(
                     for m, t in readers:
                         if part and m == 0:
                             tap[a, t, i] = load[acc](row + t * (VL * 4))
-                        total[m] = added(u, tap[a, t, i], total[m], acc)
+                        total[m] = add_product(u, tap[a, t, i], total[m], acc)
 
 
 @inline
@@ -160,25 +160,25 @@ def prefetch_next(p, count, x_a, x_w, taps):
 
 
 @inline
-def load_operands(o, at, e, m, left, *, masked, operands):
+def load_operands(o, at, e, m, valid, *, masked, operands):
     """Load the epilogue's operands of pixel m from the addresses `at`."""
     for n, operand in enumerate(operands, 1):
         if operand.kind == "pixel":
-            place = at[n - 1, "j"] + m * e[n - 1, "w"]
-            o[n] = lanes_at(place, left, masked, operand.dtype)
+            address = at[n - 1, "j"] + m * e[n - 1, "w"]
+            o[n] = lanes_at(address, valid, masked, operand.dtype)
         elif operand.kind == "scalar":
             o[n] = splat[operand.dtype](at[n - 1, "j"] + m * e[n - 1, "w"])
 
 
 @inline
-def store_pixels(q, result, count, y_w, left, *, masked, out):
-    """Store `count` pixels: full vectors without a mask, else the first `left` lanes."""
-    if not masked or left >= VL:
+def store_pixels(q, result, count, y_w, valid, *, masked, out):
+    """Store `count` pixels: full vectors without a mask, else the first `valid` lanes."""
+    if not masked or valid >= VL:
         for m in static_range(count):
             store[out](q + m * y_w, result[m])
     else:
         for m in static_range(count):
-            storem[out](q + m * y_w, result[m], left)
+            storem[out](q + m * y_w, result[m], valid)
 
 
 @inline
@@ -206,15 +206,15 @@ def load_taps(tap, filters, lines, kw, each, acc):
 
 
 @inline
-def finish_pixels(q, total, result, o, at, e, count, y_w, left, masked, *, free, operands, body, out):
+def finish_pixels(q, total, result, o, at, e, count, y_w, valid, masked, *, free, operands, body, out):
     """Apply the epilogue to the totals of `count` pixels, and store them."""
     for m in static_range(count):
-        load_operands(o, at, e, m, left)
+        load_operands(o, at, e, m, valid)
         result[m] = applied(body, total[m], *o)
         if free:
-            storem[out](q + m * y_w, result[m], left)
+            storem[out](q + m * y_w, result[m], valid)
     if not free:  # once all are there
-        store_pixels(q, result, count, y_w, left)
+        store_pixels(q, result, count, y_w, valid)
 
 
 class Slices(NamedTuple):
@@ -235,25 +235,25 @@ class Slices(NamedTuple):
 
 
 @inline
-def add_window(total, tap, p, filters, count, left, masked, x, x_z, x_a, acc, of, swap, *, T, free, each):
+def add_window(total, tap, p, filters, count, valid, masked, x, x_z, x_a, acc, of, swap, *, T, free, each):
     """Add the products of all taps `of` a filter to the totals of `count` pixels."""
     for z in range(of.kd) if of.part and of.kd > 1 else static_range(1):
         for a in range(of.kh) if of.part else static_range(1):
             for t in range(0, of.kw, of.part) if of.part < of.kw and of.part else static_range(1):
                 add_columns(
                     total, tap, p + z * x_z + a * x_a + t * (of.dw * x.stride.iw),
-                    filters + ((z * of.kh + a) * of.kw + t) * (VL * 4), count, left, x_z, x_a, x.stride.iw,
+                    filters + ((z * of.kh + a) * of.kw + t) * (VL * 4), count, valid, x_z, x_a, x.stride.iw,
                     acc, of.taps(), of.part, swap,
                 )  # fmt: skip
 
 
 @inline
-def load_channels(o, e, k, left, masked, operands):
+def load_channels(o, e, k, valid, masked, operands):
     """Load the epilogue's operands of channel k."""
     for n, operand in enumerate(operands, 1):
         if operand.kind == "channel":
-            place = e[n - 1] + k * SIZE[operand.dtype]
-            o[n] = lanes_at(place, left, masked, operand.dtype)
+            address = e[n - 1] + k * SIZE[operand.dtype]
+            o[n] = lanes_at(address, valid, masked, operand.dtype)
 
 
 class Moves(NamedTuple):
@@ -266,12 +266,12 @@ class Moves(NamedTuple):
     row: int
 
 
-@kernel(over="n h/rows c/wide", x="id c:1 ih iw", y="n c:1 h w", moves=Moves)
+@kernel(over="n h/rows c/channels", x="id c:1 ih iw", y="n c:1 h w", moves=Moves)
 def depthwise(
-    x: Tensor, w: Ptr, b: Ptr, swaps: Ptr, y: Tensor, moves, rows, wide, e=OPERANDS, *, T, acc, out,
+    x: Tensor, w: Ptr, b: Ptr, swaps: Ptr, y: Tensor, moves, rows, channels, e=OPERANDS, *, T, acc, out,
     operands, body, kd, kh, kw, sw, dw, passes, free, part, each,
 ):  # fmt: skip
-    """T, acc, out: element types of x, of sums and of y. An item has `wide` channels of `rows` rows.
+    """T, acc, out: element types of x, of sums and of y. An item has `channels` channels of `rows` rows.
     `passes`: see `passes`. `free`: masks are free, as on AVX-512; a masked store of AVX2 takes a dozen
     cycles. `part`: the number of unrolled taps of a row, a divisor of the row; 0: all taps of all rows."""
     o, at, tap, total, result, swap = registers()
@@ -283,7 +283,7 @@ def depthwise(
     x_z = moves.deep * x.stride.id
     x_a = moves.high * x.stride.ih
     for img, top, first in items():
-        stop = min(first + wide, y.size.c)
+        stop = min(first + channels, y.size.c)
         for i in range(top, min(top + rows, y.size.h)):
             source = x.at(x + moves.origin, id=img * moves.slice, ih=i * moves.row)
             target = y.at(n=img, h=i)
@@ -292,12 +292,12 @@ def depthwise(
             for masked, counts in passes:
                 end = stop if masked else min(stop, y.size.c // VL * VL)
                 for k in range(begin, end, VL):
-                    left = y.size.c - k
+                    valid = y.size.c - k
                     filters = w + k * (len(word_rows(kd * kh, acc)) * kw * each * 4)
                     if not part:
                         load_taps(tap, filters, len(word_rows(kd * kh, acc)), kw, each, acc)
                     bias = load[acc](b + k * 4)
-                    load_channels(o, e, k, left, masked, operands)
+                    load_channels(o, e, k, valid, masked, operands)
                     j = 0
                     for count in counts:
                         while j + count <= y.size.w:
@@ -311,10 +311,10 @@ def depthwise(
                             for m in static_range(count):
                                 total[m] = bias
                             add_window(
-                                total, tap, p, filters, count, left, masked, x, x_z, x_a, acc,
+                                total, tap, p, filters, count, valid, masked, x, x_z, x_a, acc,
                                 Slices(kd, kh, kw, sw, dw, part), swap,
                             )  # fmt: skip
-                            finish_pixels(q, total, result, o, at, e, count, y.stride.w, left, masked)
+                            finish_pixels(q, total, result, o, at, e, count, y.stride.w, valid, masked)
                             j += count
                 begin = end
 
@@ -337,15 +337,15 @@ class ByChannels(Tiled):
     channel_axis = 1
     joins = False
     leaves_out = False
-    apart = True
+    gap = True
 
     def takes_lists(self) -> bool:
         return False
 
     def window_kernel(self, names: str, kernel_size: Sequence[int], sw: int, dw: int) -> Kernel:
         kd, kh, kw = ([1, 1, *kernel_size])[-3:]
-        many = kd * kh * kw > MOST_TAPS and self.outs == 1
-        part = next(n for n in range(min(kw, MOST_TAPS), 0, -1) if kw % n == 0) if many else 0
+        by_parts = kd * kh * kw > MOST_TAPS and self.outs == 1
+        part = next(n for n in range(min(kw, MOST_TAPS), 0, -1) if kw % n == 0) if by_parts else 0
         types = [v.dtype for v in (self.data, self.out, *self.operands)]
         window = "x".join(map(str, ([1, *kernel_size])[-max(2, len(kernel_size)) :]))
         kind = "grouped" if self.outs > 1 else "depthwise"
@@ -357,18 +357,18 @@ class ByChannels(Tiled):
             **self.epilogue.constants(self.form.acc),
         )  # fmt: skip
 
-    def place_filters(self, constants: Constants, given: np.ndarray, key: object) -> int:
+    def place_filters(self, constants: Constants, array: np.ndarray, key: object) -> int:
         """Pack the filters [G, O, C, taps] as vectors of channels. Returns their offset."""
         lanes, ins, channels = self.target.lanes, self.outs, self.groups * self.outs
-        kw = given.shape[-1]
-        rows = math.prod(given.shape[3:-1])
+        kw = array.shape[-1]
+        rows = math.prod(array.shape[3:-1])
         blocks, words = ceil_div(channels, lanes), len(word_rows(rows, self.form.acc))
         each, dtype = (4, np.int8) if self.form.acc == "i32" else (1, np.float32)
         memory = aligned_bytes(blocks * words * kw * ins * lanes * 4).view(dtype)
         packed = memory.reshape(blocks, words, kw, ins, lanes, each)
         by_channel = np.zeros((blocks * lanes, ins, words * each, kw), dtype)
         channel, mine = np.arange(channels)[:, None], np.arange(ins)
-        filters = given.reshape(channels, ins, rows, kw)
+        filters = array.reshape(channels, ins, rows, kw)
         by_channel[:channels, :, :rows] = filters[channel, (channel % ins) ^ mine]
         split_up = by_channel.reshape(blocks, lanes, ins, words, each, kw)
         # block, row of words, column, input, channel, tap in a word
@@ -400,11 +400,11 @@ class ByChannels(Tiled):
         read = kd * kh * window.across * CACHE_LINE
         # 1 if most input rows are read again while they are still in the cache, else 0
         by_lines = sym_min(1, KEPT_BYTES // sym_max(1, read)) if kh > 2 * sh else 0
-        wide = channels - by_lines * (channels - line)
-        rows = sym_min(split(oh, ow * wide * taps), sym_max(2, ceil_div(oh, 4)))
+        item_channels = channels - by_lines * (channels - line)
+        rows = sym_min(split(oh, ow * item_channels * taps), sym_max(2, ceil_div(oh, 4)))
         rows = ceil_div(oh, ceil_div(oh, rows))  # blocks of nearly equal height
         at = planner.constants.at
-        places = {"w": at(weights_at), "b": at(self.bias_at), "swaps": at(self.swaps_at)}
+        addresses = {"w": at(weights_at), "b": at(self.bias_at), "swaps": at(self.swaps_at)}
         moves = Moves(window.origin, dd, dh, sd, sh)
         # one step per volume, whose slices are images
         volumes: Sequence[int | None] = (None,) if missing else range(y.shape[0])
@@ -416,9 +416,9 @@ class ByChannels(Tiled):
             operands, more = self.operand_values(planner, (0, 2, 3), lambda v: images(part(v)))
             target = images(y)
             launch(
-                planner, kernel, {"x": images(x), "y": target}, ("y",), work=rows * ow * wide * taps,
-                flops=2.0 * target.count * taps, reads=more, moves=moves, rows=rows, wide=wide,
-                **places, **operands,
+                planner, kernel, {"x": images(x), "y": target}, ("y",), work=rows * ow * item_channels * taps,
+                flops=2.0 * target.count * taps, reads=more, moves=moves, rows=rows, channels=item_channels,
+                **addresses, **operands,
             )  # fmt: skip
 
 
@@ -448,7 +448,7 @@ class Depthwise(ByChannels, TiledConvolution):
     def plan(self, planner: Planner) -> None:
         shape, out = planner.shape(self.data), planner.shape(self.out)
         strides, dilations, begin, _ = self.window(shape[2:])
-        x = planner.with_halo(self.data, self.halo(shape[2:], out[2:]), self.apart)
+        x = planner.with_halo(self.data, self.halo(shape[2:], out[2:]), self.gap)
         y = planner.channels_last_output(self.out, over=self.over(planner, x))
         origin = sum(-pad * stride for pad, stride in zip(begin, x.strides[2:], strict=True))
         across = x.shape[-1] + 2 * begin[-1]

@@ -75,13 +75,13 @@ def filter_matrix(planner: Planner, filters: Value, grouped: bool, dense: bool =
     rank = len(filters.shape)
     order = (*([0] if grouped else []), *range(2 + grouped, rank), 1 + grouped, int(grouped))
 
-    def turned(view: View) -> View | None:
+    def permute(view: View) -> View | None:
         outs = view.shape[int(grouped)]
         groups = view.shape[0] if grouped else 1
         matrix = view.permute(order).reshape((groups, product(view.shape) // sym_max(1, groups * outs), outs))
         return None if matrix is None or (dense and not matrix.is_contiguous) else matrix
 
-    matrix = turned(planner.view(filters)) or turned(planner.copy(filters, Layout(order)))
+    matrix = permute(planner.view(filters)) or permute(planner.copy(filters, Layout(order)))
     assert matrix is not None
     return matrix
 

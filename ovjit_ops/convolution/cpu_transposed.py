@@ -64,8 +64,8 @@ def tap_sets(kernel: int, stride: int, dilation: int) -> list[tuple[int, ...]]:
     by_phase: dict[int, list[int]] = {}
     for k in range(kernel):
         by_phase.setdefault(k * dilation % stride, []).append(k)
-    found = sorted(map(tuple, by_phase.values()))
-    return [(), *found] if len(found) < stride else found
+    tap_lists = sorted(map(tuple, by_phase.values()))
+    return [(), *tap_lists] if len(tap_lists) < stride else tap_lists
 
 
 def has_tiles(node: Node, target: Target) -> bool:
@@ -94,7 +94,7 @@ class TransposedConvolution(Tiled):
         self.attrs = anchor.attrs
         if math.prod(self.window()[0]) > MOST_PHASES:
             raise NotNative
-        if any(map(self._joined, itertools.product(*self._tap_sets()))):
+        if any(map(self._has_joined_taps, itertools.product(*self._tap_sets()))):
             stride, dilation = (row[-1] for row in self.window())
             if self.groups > 1 or dilation // math.gcd(stride, dilation) > 1:
                 raise NotNative
@@ -117,8 +117,8 @@ class TransposedConvolution(Tiled):
 
     def _cut(self, shape: Sequence[int], out: Sequence[int]) -> tuple[int, ...]:
         """The padding at the beginning of each dimension, for inputs of `shape` and outputs of `out`."""
-        wanted = list(out[2:]) if len(self.node.inputs) > 2 else None
-        return tuple(transposed_pads(shape[2:], self.kernel_size, wanted, self.attrs)[0])
+        requested = list(out[2:]) if len(self.node.inputs) > 2 else None
+        return tuple(transposed_pads(shape[2:], self.kernel_size, requested, self.attrs)[0])
 
     def window(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         ones = (1,) * len(self.kernel_size)
@@ -141,7 +141,7 @@ class TransposedConvolution(Tiled):
         return halo
 
     @staticmethod
-    def _joined(chosen: Sequence[tuple[int, ...]]) -> bool:
+    def _has_joined_taps(chosen: Sequence[tuple[int, ...]]) -> bool:
         """Whether a phase has several taps in each of three dimensions. The tile loops over two of them. The
         taps of the last one are read as one run of adjacent elements, in memory order."""
         return len(chosen) == 3 and all(len(taps) > 1 for taps in chosen)
@@ -149,13 +149,13 @@ class TransposedConvolution(Tiled):
     def _taps(self, chosen: Sequence[tuple[int, ...]]) -> np.ndarray:
         """The filters of a phase as [G, taps, C, O]."""
         picked = self.filters
-        if self._joined(chosen):
+        if self._has_joined_taps(chosen):
             chosen = (*chosen[:2], chosen[2][::-1])
         for axis, taps in enumerate(chosen, 3):
             picked = picked.take(list(taps), axis)
         order = (0, *range(3, picked.ndim), 1, 2)
-        turned = picked.transpose(order)
-        return turned.reshape(self.groups, math.prod(turned.shape[1:-2]), self.channels, self.outs)
+        ordered = picked.transpose(order)
+        return ordered.reshape(self.groups, math.prod(ordered.shape[1:-2]), self.channels, self.outs)
 
     def _tap_sets(self) -> list[list[tuple[int, ...]]]:
         """The distinct sets of taps per dimension. They do not depend on padding and extents."""
@@ -202,10 +202,10 @@ class TransposedConvolution(Tiled):
             sizes = tuple(phase.size for phase in row)
             loops = [(len(p.taps), -p.back * m) for p, m in zip(row, moves, strict=True)]
             words = self.form.words(self.channels)
-            if self._joined(chosen):
-                many, back = loops.pop()
-                origin += (many - 1) * back
-                words = self.form.words(many * (self.channels + halo[1][1]))
+            if self._has_joined_taps(chosen):
+                count, back = loops.pop()
+                origin += (count - 1) * back
+                words = self.form.words(count * (self.channels + halo[1][1]))
             if not all(chosen):
                 loops = [(0, 0)]
             loops = [loop for loop in loops if loop[0] != 1]
@@ -249,7 +249,7 @@ class DepthwiseTransposed(ByChannels, TransposedConvolution):
         return self.kernels[0]
 
     @staticmethod
-    def _joined(chosen: Sequence[tuple[int, ...]]) -> bool:
+    def _has_joined_taps(chosen: Sequence[tuple[int, ...]]) -> bool:
         return False
 
     def pack(self, constants: Constants) -> None:
@@ -266,7 +266,7 @@ class DepthwiseTransposed(ByChannels, TransposedConvolution):
     def plan(self, planner: Planner) -> None:
         shape, out = planner.shape(self.data), planner.shape(self.out)
         grid = self.grid(out, self._cut(shape, out))
-        x = planner.with_halo(self.data, self.halo(shape, grid), self.apart)
+        x = planner.with_halo(self.data, self.halo(shape, grid), self.gap)
         y = planner.channels_last_output(self.out)
         for row in itertools.product(*grid):
             chosen = tuple(phase.taps for phase in row)

@@ -69,7 +69,7 @@ BAND = 4_000_000
 #: at 600 x 800, one thread of a Zen 3.
 OPEN_BANDS = 8
 #: m -> the largest |sum of products| for which F(m x m) of integers is exact.
-MOST_SUMS = {m: (2**31 - 1) // (whole.divisor & -whole.divisor) for m, whole in WHOLE.items()}
+MOST_SUMS = {m: (2**31 - 1) // (form.divisor & -form.divisor) for m, form in WHOLE.items()}
 #: For images of open size: maximum bytes of the planes of weights by m, and the pixels of a side that is
 #: large in any case. Planes are in memory beside the weights of the direct algorithm. They have 1.8 (m = 2)
 #: or 4 times as many bytes.
@@ -83,8 +83,8 @@ TABLE_BYTES = 2048
 def transform(rows: Sequence[Sequence[float]], values: Sequence[Tracer]) -> list[Tracer]:
     """rows @ values, in traced arithmetic. What several rows need is computed once."""
     matrix, values = _with_sums(rows, values)
-    made = _pairs_of_rows(matrix, values)
-    return [made[i] if i in made else combination(row, values) for i, row in enumerate(matrix)]
+    products = _pairs_of_rows(matrix, values)
+    return [products[i] if i in products else combination(row, values) for i, row in enumerate(matrix)]
 
 
 def _with_sums(
@@ -105,7 +105,7 @@ def _with_sums(
 def _pairs_of_rows(matrix: Sequence[Sequence[float]], values: Sequence[Tracer]) -> dict[int, Tracer]:
     """The products of pairs of rows whose factors differ only in signs. With p for the terms of equal sign
     and q for those of opposite sign, the two products are p + q and p - q."""
-    made = dict[int, Tracer]()
+    products = dict[int, Tracer]()
     for i, j in itertools.combinations(range(len(matrix)), 2):
         pairs = list(zip(matrix[i], matrix[j], strict=True))
         equal = [x if x == y else 0 for x, y in pairs]
@@ -119,8 +119,8 @@ def _pairs_of_rows(matrix: Sequence[Sequence[float]], values: Sequence[Tracer]) 
         else:
             scale = 1
         same, other = combination(equal, values), combination(opposite, values)
-        made[i], made[j] = (combination([1, factor], [same, other]) for factor in (scale, -scale))
-    return made
+        products[i], products[j] = (combination([1, factor], [same, other]) for factor in (scale, -scale))
+    return products
 
 
 def combination(factors: Sequence[float], values: Sequence[Tracer]) -> Tracer:
@@ -139,17 +139,17 @@ def combination(factors: Sequence[float], values: Sequence[Tracer]) -> Tracer:
 
 
 @functools.cache
-def square_transform(m: int, name: str, given: str = "f32", to: str = "f32") -> Body:
+def square_transform(m: int, name: str, source: str = "f32", to: str = "f32") -> Body:
     """matrix @ grid @ matrix.T of a grid of (m + 2) x (m + 2) numbers: floats in f32, integers in i32 modulo
     2**32. Results of the matrix A of integers are divided by their divisor."""
     n, kind = m + 2, "f32" if to == "f32" else "i32"
     recorder, divided = Recorder(), kind == "i32" and name == "A"
     matrix = WHOLE[m].A if divided else MATRICES[m][name]
-    grid = [[t.cast(recorder.input(f"x{i * n + j}", given), kind) for j in range(n)] for i in range(n)]
+    grid = [[t.cast(recorder.input(f"x{i * n + j}", source), kind) for j in range(n)] for i in range(n)]
     columns = [transform(matrix, [row[j] for row in grid]) for j in range(n)]
-    made = [v for i in range(len(matrix)) for v in transform(matrix, [column[i] for column in columns])]
-    made = [t.cast(divide_exactly(v, WHOLE[m].divisor) if divided else v, to) for v in made]
-    return Body([given] * n * n, [to] * len(made), recorder.lines, [v.name for v in made])
+    results = [v for i in range(len(matrix)) for v in transform(matrix, [column[i] for column in columns])]
+    results = [t.cast(divide_exactly(v, WHOLE[m].divisor) if divided else v, to) for v in results]
+    return Body([source] * n * n, [to] * len(results), recorder.lines, [v.name for v in results])
 
 
 def divide_exactly(value: Any, divisor: int) -> Any:
@@ -166,7 +166,7 @@ def divide_exactly(value: Any, divisor: int) -> Any:
 def into_planes(x: Tensor, v: Tensor, ph, pw, *, T, to, m, n, transform):
     """Transform the tiles of x to n * n planes. The first tile begins `ph` rows and `pw` columns before x.
     Pixels outside of the image are read from a line of zeros. T, to: the types of pixels and planes."""
-    pixel, made = registers()
+    pixel, results = registers()
     zeros = scratch + TABLE_BYTES
     for k in range(0, x.size.c, VL):
         store[f32](zeros + k * 4, const[f32](0.0))
@@ -183,13 +183,13 @@ def into_planes(x: Tensor, v: Tensor, ph, pw, *, T, to, m, n, transform):
                 st[i64](scratch + (i * n + j) * 8, address)
         for k in range(0, x.size.c, VL):
             valid = x.size.c - k
-            behind = k * SIZE[T]
+            offset = k * SIZE[T]
             for at in static_range(n * n):
-                pixel[at] = loadm[T](ld(scratch, at) + behind, valid)
-            made = applied(transform, *pixel)
+                pixel[at] = loadm[T](ld(scratch, at) + offset, valid)
+            results = applied(transform, *pixel)
             target = planes + k * SIZE[to]
             for at in static_range(n * n):
-                storem[to](target, made[at], valid)
+                storem[to](target, results[at], valid)
                 target += v.stride.p
 
 
@@ -199,7 +199,7 @@ def into_pixels(
 ):  # fmt: skip
     """Transform planes to m * m pixels of y for each tile. Pixels outside of the image are written to a dump.
     Row 1 of the table has the addresses of pixels, the following rows those of operands."""
-    total, made, o = registers()
+    total, results, o = registers()
     dump = scratch + TABLE_BYTES
     for img, row, column, planes in items(v):
         top = row * m
@@ -225,7 +225,7 @@ def into_pixels(
             for at in static_range(n * n):
                 total[at] = loadm[acc](source, valid)
                 source += v.stride.p
-            made = applied(transform, *total)
+            results = applied(transform, *total)
             offset = load[acc](b + k * 4)
             for number, operand in enumerate(operands, 1):
                 if operand.kind == "number":
@@ -239,15 +239,15 @@ def into_pixels(
                     elif operand.kind == "pixel":
                         base = ld(scratch, operand.where * TABLE + pixel) + k * SIZE[operand.dtype]
                         o[number] = loadm[operand.dtype](base, valid)
-                result = applied(body, made[pixel] + offset, *o)
+                result = applied(body, results[pixel] + offset, *o)
                 storem[out](ld(scratch, TABLE + pixel) + k * SIZE[out], result, valid)
 
 
 @functools.cache
 def input_kernel(m: int, elem: str, to: str) -> Kernel:
     name = f"winograd_input_{elem}_{to}_{m}x{m}"
-    whole = (elem, to) if to == I16.a else ()
-    return into_planes.kernel(name, T=elem, to=to, m=m, n=m + 2, transform=square_transform(m, "B", *whole))
+    types = (elem, to) if to == I16.a else ()
+    return into_planes.kernel(name, T=elem, to=to, m=m, n=m + 2, transform=square_transform(m, "B", *types))
 
 
 def output_kernel(m: int, epilogue: Epilogue, names: str, acc: str) -> Kernel:
@@ -311,12 +311,12 @@ def best_way(
     """
     height = 14
 
-    full, rest = divmod(outs, 2 * lanes)
-    panels = full + (_NARROW if 0 < rest <= lanes else 1 if rest else 0)
+    full, remainder = divmod(outs, 2 * lanes)
+    panels = full + (_NARROW if 0 < remainder <= lanes else 1 if remainder else 0)
 
     def products(rows: int, depth: int, matrices: int, form: Format = F32, word: float = 1.0) -> float:
-        rest = rows % height
-        steps = rows - rest + (max(rest, 4) if rest else 0)
+        remainder = rows % height
+        steps = rows - remainder + (max(remainder, 4) if remainder else 0)
         compute = matrices * steps * depth * panels * _CYCLES[form.name] * word
         weights = matrices * depth * outs * WORD / rate
         return max(compute, weights) + 0.3 * min(compute, weights)
@@ -455,7 +455,7 @@ class Winograd(TiledConvolution):
         # a step per volume: the stride between slices may differ from that between volumes
         volumes = range(shape[0]) if len(shape) == 5 else (None,)
         c, (spread_h, spread_w) = shape[1], self.window(shape[2:])[1][-2:]
-        before, n, made = self._slices(halo, shape, out)
+        before, n, out_slices = self._slices(halo, shape, out)
         th, tw = (tiles_along(size, m, d) for size, d in zip(out[-2:], (spread_h, spread_w), strict=True))
         least = ceil_div(out[-2] // spread_h, m)  # tiles of a column of interleaved pixels
         size = element_size(self.form.a)
@@ -466,9 +466,9 @@ class Winograd(TiledConvolution):
             return
         # where planes are an odd number of lines apart, a tile's elements do not share a set of the cache
         most = spread_h * ceil_div(th, bands) * spread_w * tw
-        apart = CACHE_LINE * (2 * ceil_div(n * most * c * size, 2 * CACHE_LINE) + 1)
-        space = planner.allocate((planes, apart), 1)
-        room = planner.allocate((made, most, planes, self.outs), 4)
+        plane_bytes = CACHE_LINE * (2 * ceil_div(n * most * c * size, 2 * CACHE_LINE) + 1)
+        space = planner.allocate((planes, plane_bytes), 1)
+        room = planner.allocate((out_slices, most, planes, self.outs), 4)
         lanes = self.target.lanes
         planner.need_scratch(TABLE_BYTES + ceil_div(max(c, self.outs), lanes) * lanes * 4)
         planner.need_scratch(self.epilogue.table_rows * TABLE * 8)
@@ -476,8 +476,8 @@ class Winograd(TiledConvolution):
         for volume, parts in itertools.product(volumes, divided):
             tiles = sum(part.rows * part.columns for part in parts)
             dims = (planes, n, tiles, c)
-            v = View(space.buffer, dims, (apart, *row_major(dims, size)[1:]), size)
-            dims = (made, tiles, planes, self.outs)
+            v = View(space.buffer, dims, (plane_bytes, *row_major(dims, size)[1:]), size)
+            dims = (out_slices, tiles, planes, self.outs)
             products = View(room.buffer, dims, row_major(dims, 4), 4)
             images = as_images(x, volume).slice(0, -before, n)
             for part in parts:
@@ -557,13 +557,13 @@ class Winograd(TiledConvolution):
         """Add the steps of one matrix product per plane: planes are the groups of the tile driver. Slices of
         a volume that read data with the same slices of the filters share a step. `before`: the zero slices
         before a volume's own."""
-        made, tiles, planes, outs = products.shape
-        y = products.as_shape((made * tiles, planes * outs))
+        out_slices, tiles, planes, outs = products.shape
+        y = products.as_shape((out_slices * tiles, planes * outs))
         words, tile = self.form.words(self.channels), v.strides[2]
         if len(extents) == 2:
             taps = (1, 0, 1, 0, words)
             self.emit(
-                planner, v, y, (1, 1, made * tiles), (0, 0, tile), (None, None, 0), taps, v.strides[0],
+                planner, v, y, (1, 1, out_slices * tiles), (0, 0, tile), (None, None, 0), taps, v.strides[0],
                 self.weights, plain=True,
             )  # fmt: skip
             return

@@ -45,8 +45,8 @@ def check_inputs(data, offsets, mask, kernel: Sequence[Dim], attrs: dict[str, An
     out = output_extents(extents=extents, kernel=kernel, **window)
     for x, each in ((offsets, 2 * groups), (mask, groups)):
         if x is not None and x.shape is not None:
-            wanted: tuple[Dim, ...] = (n, kernel[0] * kernel[1] * each, *out)
-            check(compatible_shapes(x.shape, wanted), f"{x} should have the shape {list(map(str, wanted))}")
+            shape: tuple[Dim, ...] = (n, kernel[0] * kernel[1] * each, *out)
+            check(compatible_shapes(x.shape, shape), f"{x} should have the shape {list(map(str, shape))}")
     return out
 
 
@@ -54,7 +54,7 @@ def _columns(
     data: np.ndarray, offsets: np.ndarray, mask: np.ndarray | None = None, **attrs: Any
 ) -> np.ndarray:
     """The data at the moved taps, times the mask: [N, G * kh * kw * C / G, OH, OW]."""
-    wide = widened(data)
+    real = widened(data)
     kernel = attrs["kernel"]
     window = window_attributes(2, attrs)
     n, c, height, width = data.shape
@@ -62,18 +62,18 @@ def _columns(
     out = output_extents(extents=(height, width), kernel=kernel, **window)
     assert is_static(out)
     groups, taps = attrs["deformable_group"], math.prod(kernel)
-    moved = offsets.astype(wide.dtype).reshape(n, groups, taps, 2, *out)
-    weight = None if mask is None else mask.astype(wide.dtype).reshape(n, groups, taps, *out)
-    result = np.zeros((n, taps, c, *out), wide.dtype)
+    moved = offsets.astype(real.dtype).reshape(n, groups, taps, 2, *out)
+    weight = None if mask is None else mask.astype(real.dtype).reshape(n, groups, taps, *out)
+    result = np.zeros((n, taps, c, *out), real.dtype)
     each = c // groups
     image = np.arange(n)[:, None, None]
     for k, (i, j) in enumerate(np.ndindex(*kernel)):
         y0 = np.arange(out[0]) * window["strides"][0] - begin[0] + i * window["dilations"][0]
         x0 = np.arange(out[1]) * window["strides"][1] - begin[1] + j * window["dilations"][1]
         for g in range(groups):
-            y = y0[:, None].astype(wide.dtype) + moved[:, g, k, 0]
-            x = x0.astype(wide.dtype) + moved[:, g, k, 1]
-            part = _read(wide[:, g * each : (g + 1) * each], image, y, x, attrs["bilinear_interpolation_pad"])
+            y = y0[:, None].astype(real.dtype) + moved[:, g, k, 0]
+            x = x0.astype(real.dtype) + moved[:, g, k, 1]
+            part = _read(real[:, g * each : (g + 1) * each], image, y, x, attrs["bilinear_interpolation_pad"])
             if weight is not None:
                 part = part * weight[:, g, k][..., None]
             result[:, k, g * each : (g + 1) * each] = np.moveaxis(part, 3, 1)
@@ -125,8 +125,8 @@ def _infer(data, offsets, filters, mask, attrs: dict[str, Any]) -> TensorType:
     fits = compatible(c, weights[1] * attrs["group"])
     check(fits, f"Data batch channel count ({c}) does not match filter input channel count ({weights[1]})")
     outs = weights[0]
-    whole = isinstance(outs, Interval) or outs % attrs["group"] == 0
-    check(whole, f"{outs} output channels are not divisible by {attrs['group']} groups")
+    divisible = isinstance(outs, Interval) or outs % attrs["group"] == 0
+    check(divisible, f"{outs} output channels are not divisible by {attrs['group']} groups")
     return TensorType(data.dtype, (n, outs, *out))
 
 

@@ -34,18 +34,18 @@ def transform_axes(
     `shape` and the result exclude the dimension of complex numbers. All users of this function share its
     checks. Raises ModelError.
     """
-    places = checked_axes(axes, len(shape))
-    signal = checked_sizes(sizes, places, shape)
+    dimensions = checked_axes(axes, len(shape))
+    signal = checked_sizes(sizes, dimensions, shape)
     out = list(shape)
-    for axis, n in zip(places, signal, strict=True):
+    for axis, n in zip(dimensions, signal, strict=True):
         out[axis] = n
     if kind in ("RDFT", "IRDFT"):
-        check(places, "at least one axis is needed")
+        check(dimensions, "at least one axis is needed")
     if kind == "RDFT":
-        out[places[-1]] = signal[-1] // 2 + 1
+        out[dimensions[-1]] = signal[-1] // 2 + 1
     if kind == "IRDFT" and (sizes is None or sizes[-1] == -1):
-        signal[-1] = out[places[-1]] = (shape[places[-1]] - 1) * 2
-    return places, signal, out
+        signal[-1] = out[dimensions[-1]] = (shape[dimensions[-1]] - 1) * 2
+    return dimensions, signal, out
 
 
 def checked_frames(size: int | None, step: int | None, window: Dim | None, signal: Dim | None) -> None:

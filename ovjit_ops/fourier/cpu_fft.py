@@ -74,17 +74,17 @@ def stage_tables(n: int, dtype: str) -> tuple[np.ndarray, tuple[int, ...]]:
 
     A stage has w_n^(p k) for every p and k = 1 .. r - 1. For a radix above 5, the roots w_r^j precede them.
     """
-    parts, starts, at, left = [], [], 0, n
+    parts, starts, at, remaining = [], [], 0, n
     for r in factors(n):
         starts.append(at)
-        angles = np.outer(np.arange(left // r), np.arange(1, r)).reshape(-1) / left
+        angles = np.outer(np.arange(remaining // r), np.arange(1, r)).reshape(-1) / remaining
         if r > 5:
             angles = np.concatenate([np.arange(r) / r, angles])
         turns = -2j * np.pi * angles
         pairs = np.exp(turns)
         parts.append(np.stack([pairs.real, pairs.imag], 1))
         at += len(pairs)
-        left //= r
+        remaining //= r
     table = np.concatenate(parts) if parts else np.zeros((1, 2))
     return np.ascontiguousarray(table, numpy_dtype(dtype)), tuple(starts)
 
@@ -232,13 +232,13 @@ def long_sums(a, b, tw, each, parts, hop, out, width, r, T):
 
 @inline
 def store_signal(
-    a, q, n_out, y_n, y_l, y_im, turns, scale, lanes, j, width, m, T, real_out, turned
+    a, q, n_out, y_n, y_l, y_im, turns, scale, lanes, j, width, m, T, real_out, twiddled
 ):  # fmt: skip
     factor = splat[T](scale)
     for k in range(n_out):
         re = load[T](a + k * width) * factor
         im = load[T](a + k * width + width // 2) * factor
-        if turned:
+        if twiddled:
             w = turns + (k * 2 * lanes + j) * SIZE[T]
             cos = loadm[T](w, m)
             sin = loadm[T](w + lanes * SIZE[T], m)
@@ -263,10 +263,10 @@ class FftTables(NamedTuple):
 
 @kernel(over="o lane/VL", x="o n part lane", y="o bin side lane", tables=FftTables)
 def fft(
-    x: Tensor, y: Tensor, tables, n, stages, steps=_STEPS, *, T, loading, real_out, windowed, turned,
+    x: Tensor, y: Tensor, tables, n, stages, steps=_STEPS, *, T, loading, real_out, windowed, twiddled,
 ):  # fmt: skip
     """Transforms of n elements, of which x has the first ones, zero-padded. x and y have real and imaginary
-    parts, or real parts only. `turned`: results are multiplied by the table [n, 2, lanes] at `turns`."""
+    parts, or real parts only. `twiddled`: results are multiplied by the table [n, 2, lanes] at `turns`."""
     width = 2 * VL * SIZE[T]
     for _, j, p, q in items(x, y):
         m = x.size.lane - j
@@ -276,12 +276,12 @@ def fft(
             p, a, n, x.size.n, x.stride.n, x.stride.lane, x.stride.part, tables.window, width, m, T, loading,
             windowed,
         )  # fmt: skip
-        left = n
+        remaining = n
         parts = 1
         for i in range(stages):
             r = ld(steps, 2 * i)
             tw = tables.table + ld(steps, 2 * i + 1) * (2 * SIZE[T])
-            each = left // r
+            each = remaining // r
             hop = each * parts * width
             out = parts * width
             for radix in (4, 2, 3, 5):
@@ -292,11 +292,11 @@ def fft(
             t = a
             a = b
             b = t
-            left = each
+            remaining = each
             parts = parts * r
         store_signal(
             a, q, y.size.bin, y.stride.bin, y.stride.lane, y.stride.side, tables.turns, tables.scale,
-            x.size.lane, j, width, m, T, real_out, turned,
+            x.size.lane, j, width, m, T, real_out, twiddled,
         )  # fmt: skip
 
 
@@ -324,20 +324,20 @@ class Fourier(Lowering):
             "STFT": [(REAL, False, True)],
         }  # fmt: skip
         self.kernels = tuple(
-            fft(T=self.dtype, loading=loading, real_out=real, windowed=windowed, turned=turned)
+            fft(T=self.dtype, loading=loading, real_out=real, windowed=windowed, twiddled=twiddled)
             for loading, real, windowed in kinds[self.kind]
-            for turned in (False, True)
-            if not turned or not windowed
+            for twiddled in (False, True)
+            if not twiddled or not windowed
         )
         last = {"loading": COMPLEX, "real_out": self.kind == "IRDFT"}
-        self.kernels += (fft(T=self.dtype, **last, windowed=False, turned=False),)
+        self.kernels += (fft(T=self.dtype, **last, windowed=False, twiddled=False),)
 
     def plan(self, planner: Planner) -> None:
-        known = [planner.shape_value(v) for v in self.node.inputs[1:]]
+        numbers = [planner.shape_value(v) for v in self.node.inputs[1:]]
         shape = planner.shape(self.node.inputs[0])
         lead = shape if self.kind == "RDFT" else shape[:-1]
-        sizes = known[1].reshape(-1).tolist() if len(known) > 1 else None
-        axes, signal, _ = transform_axes(self.kind, lead, known[0].reshape(-1).tolist(), sizes)
+        sizes = numbers[1].reshape(-1).tolist() if len(numbers) > 1 else None
+        axes, signal, _ = transform_axes(self.kind, lead, numbers[0].reshape(-1).tolist(), sizes)
         lengths = [int(n) for n in signal if isinstance(n, int)]  # specialized: the radices depend on them
         if not product(planner.shape(self.out)) or not axes or not all(fits(n) for n in lengths):
             raise NotNative
@@ -368,24 +368,24 @@ class Fourier(Lowering):
         scale = 1 / n if inverse else 1.0
         direct = self._in_place(planner, view, axis, others, n_out, loading, real_out)
         if direct is not None:
-            first, target, made = direct
+            first, target, result = direct
             self._pass(planner, first, target, n, scale, inverse, loading, real_out)
-            return made
+            return result
         comps, parts = ((), 1) if loading == REAL else ((len(view.shape) - 1,), 2)
         if lanes >= self.target.lanes // 2 or not (split_length(n) and n >= SPLIT_FROM):
             # the other dimensions are made contiguous, so that lanes are loaded as a vector
-            first = self._arranged(planner, view, (axis, *comps, *others)).as_shape((1, n_in, parts, lanes))
+            first = self._arrange(planner, view, (axis, *comps, *others)).as_shape((1, n_in, parts, lanes))
         else:
-            source = self._arranged(planner, view, (*others, axis, *comps))
+            source = self._arrange(planner, view, (*others, axis, *comps))
             first = source.as_shape((1, lanes, n_in, parts)).permute((0, 2, 3, 1))
-        made, target = self._result(planner, view, (), axis, others, n_out, real_out)
+        result, target = self._result(planner, view, (), axis, others, n_out, real_out)
         pair = split_length(n)
         long = n > SPLIT_ALWAYS or lanes < self.target.lanes // 2
         if pair and n >= SPLIT_FROM and long and loading == COMPLEX and n_in >= n:
             self._split(planner, first, target, pair, scale, inverse)
         else:
             self._pass(planner, first, target, n, scale, inverse, loading, real_out)
-        return made
+        return result
 
     def _in_place(
         self, planner: Planner, view: View, axis: int, others: Sequence[int], n_out: int, loading: str,
@@ -396,43 +396,43 @@ class Fourier(Lowering):
 
         Returns (source, target, target in the order of dimensions); None if strides do not allow it.
         """
-        behind = [a for a in others if a > axis]
+        inner = [a for a in others if a > axis]
         before = [a for a in others if a < axis]
         size = self.size
         per = size if loading == REAL else 2 * size
-        lanes, outer = (product([view.shape[a] for a in part]) for part in (behind, before))
-        if lanes < self.target.lanes or not _one_run(view, behind) or not _one_run(view, before):
+        lanes, outer = (product([view.shape[a] for a in part]) for part in (inner, before))
+        if lanes < self.target.lanes or not _one_run(view, inner) or not _one_run(view, before):
             return None
-        if view.strides[behind[-1]] != per or (loading != REAL and view.strides[-1] != size):
+        if view.strides[inner[-1]] != per or (loading != REAL and view.strides[-1] != size):
             return None
-        made, target = self._result(planner, view, before, axis, behind, n_out, real_out)
+        result, target = self._result(planner, view, before, axis, inner, n_out, real_out)
         step = view.strides[before[-1]] if before else 0
         strides = (step, view.strides[axis], size, per)
         shape = (outer, view.shape[axis], per // size, lanes)
-        return View(view.buffer, shape, strides, size, view.offset), target, made
+        return View(view.buffer, shape, strides, size, view.offset), target, result
 
-    def _arranged(self, planner: Planner, view: View, order: Sequence[int]) -> View:
+    def _arrange(self, planner: Planner, view: View, order: Sequence[int]) -> View:
         """The view with its dimensions in this order, row-major. It is copied if it is not contiguous so."""
         shape = [view.shape[a] for a in order]
         permuted = view.permute(order)
         if permuted.is_contiguous:
             return permuted
-        made = planner.allocate(shape, self.size)
-        planner.copy_step(permuted, made)
-        return made
+        copy = planner.allocate(shape, self.size)
+        planner.copy_step(permuted, copy)
+        return copy
 
     def _result(
-        self, planner: Planner, view: View, before: Sequence[int], axis: int, behind: Sequence[int],
+        self, planner: Planner, view: View, before: Sequence[int], axis: int, inner: Sequence[int],
         n_out: int, real: bool,
     ) -> tuple[View, View]:  # fmt: skip
         """New memory [before, n_out, 2, behind], without the 2 if `real`. Returns it as a view in the order
         of dimensions, and as [outer, n_out, 1 or 2, lanes]."""
-        lying = [*before, axis, *([] if real else [len(view.shape)]), *behind]
-        extents = {a: view.shape[a] for a in (*before, *behind)} | {axis: n_out, len(view.shape): 2}
+        lying = [*before, axis, *([] if real else [len(view.shape)]), *inner]
+        extents = {a: view.shape[a] for a in (*before, *inner)} | {axis: n_out, len(view.shape): 2}
         memory = planner.allocate([extents[a] for a in lying], self.size)
-        made = memory.permute([lying.index(a) for a in sorted(lying)])
-        outer, lanes = (product([extents[a] for a in part]) for part in (before, behind))
-        return made, memory.as_shape((outer, n_out, 1 if real else 2, lanes))
+        result = memory.permute([lying.index(a) for a in sorted(lying)])
+        outer, lanes = (product([extents[a] for a in part]) for part in (before, inner))
+        return result, memory.as_shape((outer, n_out, 1 if real else 2, lanes))
 
     def _split(
         self, planner: Planner, x: View, y: View, pair: tuple[int, int], scale: float, inverse: bool
@@ -454,7 +454,7 @@ class Fourier(Lowering):
         """Add the step that transforms x [outer, elements, real and imaginary part, lanes] into y."""
         kernel = fft(
             T=self.dtype, loading=loading, real_out=real_out, windowed=window is not None,
-            turned=turns is not None,
+            twiddled=turns is not None,
         )  # fmt: skip
         table, starts = stage_tables(n, self.dtype)
         data, radices = planner.data, factors(n)
@@ -493,10 +493,10 @@ class Frames(Fourier):
             raise NotNative
         if window.shape[0] < n:
             padded = planner.data.view(np.zeros(n, numpy_dtype(self.dtype)), self.dtype)
-            whole = planner.allocate((n,), self.size)
-            planner.copy_step(padded, whole)
-            planner.copy_step(window, whole.slice(0, (n - window.shape[0]) // 2, window.shape[0]))
-            window = whole
+            full_window = planner.allocate((n,), self.size)
+            planner.copy_step(padded, full_window)
+            planner.copy_step(window, full_window.slice(0, (n - window.shape[0]) // 2, window.shape[0]))
+            window = full_window
         batch = product(signal.shape[:-1])
         frames, bins = 1 + (length - n) // step, n // 2 + 1
         size = self.size
@@ -504,11 +504,11 @@ class Frames(Fourier):
         source = View(signal.buffer, (batch, n, 1, frames), strides, size, signal.offset)
         memory = planner.allocate((batch, bins, 2, frames), size)
         self._pass(planner, source, memory, n, 1.0, False, REAL, False, None, window)
-        turned = self.node.attrs["transpose_frames"]
-        made = memory.permute((0, 1, 3, 2) if turned else (0, 3, 1, 2))
+        transposed = self.node.attrs["transpose_frames"]
+        result = memory.permute((0, 1, 3, 2) if transposed else (0, 3, 1, 2))
         if len(signal.shape) == 1:
-            made = View(made.buffer, made.shape[1:], made.strides[1:], size, made.offset)
-        self._deliver(planner, made)
+            result = View(result.buffer, result.shape[1:], result.strides[1:], size, result.offset)
+        self._deliver(planner, result)
 
 
 def _columns(signals: View, n1: int, n2: int) -> View:

@@ -28,8 +28,8 @@ _LOWER = ".cpu_fft:lower_fourier"
 
 def to_complex(x: np.ndarray) -> np.ndarray:
     """[..., 2] -> complex numbers in double precision."""
-    wide = x.astype(np.float64)
-    return wide[..., 0] + 1j * wide[..., 1]
+    doubles = x.astype(np.float64)
+    return doubles[..., 0] + 1j * doubles[..., 1]
 
 
 def from_complex(z: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -38,7 +38,7 @@ def from_complex(z: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def _infer(kind: str, data: TensorType, axes: TensorType, sizes: TensorType | None) -> TensorType:
     check_type(data, REALS)
-    named, wanted = shape_value(axes, "axes"), None if sizes is None else shape_value(sizes, "signal_size")
+    named, lengths = shape_value(axes, "axes"), None if sizes is None else shape_value(sizes, "signal_size")
     if data.shape is None:
         return TensorType(data.dtype, None)
     shape = list(data.shape)
@@ -49,13 +49,13 @@ def _infer(kind: str, data: TensorType, axes: TensorType, sizes: TensorType | No
     count = length(axes)
     check(count is None or count <= len(shape), f"{count} axes exceed the rank of {data}")
     tail: list[Dim] = [] if kind == "IRDFT" else [2]
-    if named is None or (sizes is not None and wanted is None):
+    if named is None or (sizes is not None and lengths is None):
         free: list[Dim] = [ANY] * len(shape)
         if named is not None and kind in ("DFT", "IDFT"):
-            places = checked_axes(named.tolist(), len(shape))
-            free = [ANY if a in places else d for a, d in enumerate(shape)]
+            dimensions = checked_axes(named.tolist(), len(shape))
+            free = [ANY if a in dimensions else d for a, d in enumerate(shape)]
         return TensorType(data.dtype, (*free, *tail))
-    out = transform_axes(kind, shape, named.tolist(), None if wanted is None else wanted.tolist())[2]
+    out = transform_axes(kind, shape, named.tolist(), None if lengths is None else lengths.tolist())[2]
     return TensorType(data.dtype, (*out, *tail))
 
 
@@ -69,17 +69,17 @@ def _ref(kind: str):
 
     def ref(data: np.ndarray, axes: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray:
         # f32 is transformed in f32, as in NumPy and ONNX: sums that cancel leave the same rounding errors
-        wide = data if data.dtype == np.float32 else data.astype(np.float64)
-        z = wide if kind == "RDFT" else np.ascontiguousarray(wide).view(np.result_type(wide, 1j))[..., 0]
-        wanted = None if sizes is None else sizes.reshape(-1).tolist()
-        places, signal, _ = transform_axes(kind, z.shape, axes.reshape(-1).tolist(), wanted)
-        if not places:
+        x = data if data.dtype == np.float32 else data.astype(np.float64)
+        z = x if kind == "RDFT" else np.ascontiguousarray(x).view(np.result_type(x, 1j))[..., 0]
+        lengths = None if sizes is None else sizes.reshape(-1).tolist()
+        dimensions, signal, _ = transform_axes(kind, z.shape, axes.reshape(-1).tolist(), lengths)
+        if not dimensions:
             return data.copy()
         for n in signal:
             check(isinstance(n, int) and n > 0, f"a signal of {n} elements cannot be transformed")
         if kind != "RDFT" and not z.size:
             z = np.zeros(z.shape, z.dtype)
-        out = functions[kind](z, signal, places)
+        out = functions[kind](z, signal, dimensions)
         return out.astype(data.dtype) if kind == "IRDFT" else from_complex(out, data.dtype)
 
     return ref
@@ -159,12 +159,12 @@ class STFT:
         return from_complex(out.swapaxes(-1, -2) if transpose_frames else out, data.dtype)
 
     def samples(rng, dtype="f32"):
-        for shape, window, size, step, turned in (
+        for shape, window, size, step, transposed in (
             ((48,), 11, 11, 3, False), ((2, 48), 16, 16, 16, True), ((3, 33), 7, 12, 5, False),
             ((1, 400), 400, 400, 160, True), ((2, 64), 8, 8, 1, False),
         ):  # fmt: skip
             data, wave = random_array(rng, shape, dtype, (-1, 1)), random_array(rng, (window,), dtype, (0, 1))
-            yield [data, wave, np.array(size), np.array(step)], {"transpose_frames": turned}
+            yield [data, wave, np.array(size), np.array(step)], {"transpose_frames": transposed}
 
 
 @op("ISTFT", opset=16, types=REALS, native=FULL, ulp=64, builder={"": "istft"})
@@ -174,7 +174,7 @@ class ISTFT:
 
     def infer(data, window, frame_size, frame_step, signal_length=None, *, center: Bool, normalized: Bool):
         size, step = _frame_inputs(data, window, frame_size, frame_step)
-        wanted = None if signal_length is None else shape_scalar(signal_length, "signal_length")
+        requested = None if signal_length is None else shape_scalar(signal_length, "signal_length")
         if data.shape is None:
             return TensorType(data.dtype, None)
         check(len(data.shape) in (3, 4), f"the data should be [batch, bins, frames, 2], not {data}")
@@ -186,9 +186,9 @@ class ISTFT:
                 f"{data} does not have the {size // 2 + 1} bins of frames of {size}",
             )
         n: Dim = ANY
-        if wanted is not None:
-            check(wanted >= 0, f"signal_length {wanted} should not be negative")
-            n = wanted
+        if requested is not None:
+            check(requested >= 0, f"signal_length {requested} should not be negative")
+            n = requested
         elif signal_length is None and size is not None and step is not None:
             n = (data.shape[-2] - 1) * step + (size % 2 if center else size)
         return TensorType(data.dtype, (*data.shape[:-3], n))
@@ -206,9 +206,9 @@ class ISTFT:
             weight[i * step : i * step + size] += wave * wave
         out = np.where(weight > 0, out / np.where(weight > 0, weight, 1), 0)
         first = size // 2 if center else 0
-        wanted = total - 2 * first if signal_length is None else int(signal_length.item())
-        out = out[..., first : first + wanted]
-        out = np.pad(out, [(0, 0)] * (out.ndim - 1) + [(0, wanted - out.shape[-1])])
+        requested = total - 2 * first if signal_length is None else int(signal_length.item())
+        out = out[..., first : first + requested]
+        out = np.pad(out, [(0, 0)] * (out.ndim - 1) + [(0, requested - out.shape[-1])])
         return out.astype(data.dtype)
 
     def expand(w, node, inputs):
@@ -217,10 +217,10 @@ class ISTFT:
         None if the sizes are not known.
         """
         data, window, *numbers = inputs
-        known = [shape_scalar(v.type, "a number") for v in numbers]
-        if data.shape is None or window.shape is None or any(n is None for n in known):
+        fixed = [shape_scalar(v.type, "a number") for v in numbers]
+        if data.shape is None or window.shape is None or any(n is None for n in fixed):
             return None
-        (size, step, *wanted), rank, many = [int(n or 0) for n in known], len(data.shape), w.shape(window)[0]
+        (size, step, *target), rank, span = [int(n or 0) for n in fixed], len(data.shape), w.shape(window)[0]
         frames, first = w.shape(data)[-2], size // 2 if node.attrs["center"] else 0
         total = (frames - 1) * step + size
         lead = tuple(range(rank - 3))
@@ -231,31 +231,31 @@ class ISTFT:
             frames = frames + missing
         spectra = w("Transpose", data, (*lead, rank - 2, rank - 3, rank - 1))
         signals = w("IRDFT", spectra, (rank - 2,), (size,))
-        before = (size - many) // 2
-        wave = w("Pad", window, (before,), (size - many - before,), zero, pad_mode="constant")
+        before = (size - span) // 2
+        wave = w("Pad", window, (before,), (size - span - before,), zero, pad_mode="constant")
         scaled = w("Multiply", wave, float(np.sqrt(size))) if node.attrs["normalized"] else wave
-        turned = w("Transpose", w("Multiply", signals, scaled), (*lead, rank - 2, rank - 3))
+        transposed = w("Transpose", w("Multiply", signals, scaled), (*lead, rank - 2, rank - 3))
         squares = w("Reshape", w("Multiply", wave, wave), (size, 1), special_zero=False)
         weights = w("Broadcast", squares, (size, frames), mode="numpy")
         covered = (frames - 1) * step + size
 
-        def added(columns: Value) -> Value:
+        def overlap_add(columns: Value) -> Value:
             """[..., size, frames] -> [..., 1, 1, length]"""
             return w(
                 "Col2Im", columns, (1, covered), (1, size), strides=(1, step), dilations=(1, 1),
                 pads_begin=(0, 0), pads_end=(0, 0),
             )  # fmt: skip
 
-        sums, weight = added(turned), added(weights)
+        sums, weight = overlap_add(transposed), overlap_add(weights)
         positive = w("Greater", weight, 0.0)
         one = np.ones((), zero.dtype)
         out = w("Select", positive, w("Divide", sums, w("Select", positive, weight, one)), zero)
         out = w("Squeeze", out, (rank - 3, rank - 2))
-        if wanted:
-            there = not_negative(wanted[0] - not_negative(wanted[0] + first - total))
+        if target:
+            there = not_negative(target[0] - not_negative(target[0] + first - total))
             zeros = (0,) * len(lead)
             out = w.part(out, first, first + there, -1)
-            return [w("Pad", out, (*zeros, 0), (*zeros, wanted[0] - there), zero, pad_mode="constant")]
+            return [w("Pad", out, (*zeros, 0), (*zeros, target[0] - there), zero, pad_mode="constant")]
         return [w.part(out, first, total - first, -1)]
 
     def samples(rng, dtype="f32"):

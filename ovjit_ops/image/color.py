@@ -37,9 +37,9 @@ FORWARD = ((0.257, 0.504, 0.098), (-0.148, -0.291, 0.439), (0.439, -0.368, -0.07
 OFFSETS = (16.0, 128.0, 128.0)
 
 
-def _channels(x: TensorType, wanted: int, what: str) -> tuple[Dim, ...]:
+def _channels(x: TensorType, channels: int, what: str) -> tuple[Dim, ...]:
     check_type(x, TYPES)
-    return fitted(**{what: (x, f"NHW{wanted}")}).shape("NHW")
+    return fitted(**{what: (x, f"NHW{channels}")}).shape("NHW")
 
 
 def _even(d: Dim, what: str) -> None:
@@ -60,8 +60,8 @@ def _infer(planes: Sequence[TensorType], interleaved: bool) -> TensorType:
     for plane in planes[1:]:
         check(plane.dtype == first.dtype, f"the planes {first} and {plane} should have the same type")
         m, h, w = _channels(plane, 2 if interleaved else 1, "a plane of colours")
-        for mine, theirs, factor in ((n, m, 1), (height, h, 2), (width, w, 2)):
-            check(compatible(mine, theirs * factor), f"the planes {first} and {plane} do not match in size")
+        for mine, halved, factor in ((n, m, 1), (height, h, 2), (width, w, 2)):
+            check(compatible(mine, halved * factor), f"the planes {first} and {plane} do not match in size")
     return TensorType(first.dtype, (n, height, width, 3))
 
 
@@ -74,10 +74,10 @@ def _split(planes: Sequence[np.ndarray], interleaved: bool) -> tuple[np.ndarray,
         )
     n, rows, width, _ = planes[0].shape
     height = rows * 2 // 3
-    y, rest = planes[0][:, :height, :, 0], planes[0][:, height:, :, 0]
+    y, chroma = planes[0][:, :height, :, 0], planes[0][:, height:, :, 0]
     if interleaved:
-        return (y, *np.moveaxis(rest.reshape(n, height // 2, width // 2, 2), 3, 0))
-    return (y, *np.moveaxis(rest.reshape(n, 2, height // 2, width // 2), 1, 0))
+        return (y, *np.moveaxis(chroma.reshape(n, height // 2, width // 2, 2), 3, 0))
+    return (y, *np.moveaxis(chroma.reshape(n, 2, height // 2, width // 2), 1, 0))
 
 
 def _convert(planes: Sequence[np.ndarray], interleaved: bool, blue_first: bool) -> np.ndarray:
@@ -90,7 +90,7 @@ def _convert(planes: Sequence[np.ndarray], interleaved: bool, blue_first: bool) 
     return narrowed(np.clip(out, 0, 255), dtype)
 
 
-def _held(w: Writer, colour: Value, dtype: str) -> Value:
+def _clamp(w: Writer, colour: Value, dtype: str) -> Value:
     """A colour, clamped to 0 ... 255, as `dtype`."""
     colour = w("Clamp", colour, min=0.0, max=255.0)
     if dtype == "u8":
@@ -108,36 +108,36 @@ def _expand(interleaved: bool, blue_first: bool):
         height = rows if len(inputs) > 1 else rows * 2 // 3
         small = (n, height // 2, width // 2)
         if len(inputs) > 1:
-            y, rest = first, list(inputs[1:])
+            y, chroma = first, list(inputs[1:])
         else:
             y = w.part(first, 0, height, 1)
             flat = w.part(first, height, rows, 1)
             if interleaved:
-                rest = [w("Reshape", flat, (*small, 2), special_zero=False)]
+                chroma = [w("Reshape", flat, (*small, 2), special_zero=False)]
             else:
                 both = w("Reshape", flat, (n, 2, *small[1:], 1), special_zero=False)
                 parts = [w.part(both, i, i + 1, 1) for i in (0, 1)]
-                rest = [w("Reshape", p, (*small, 1), special_zero=False) for p in parts]
+                chroma = [w("Reshape", p, (*small, 1), special_zero=False) for p in parts]
         if interleaved:
-            rest = [w("Slice", rest[0], (i,), (i + 1,), (1,), (3,)) for i in (0, 1)]
-        wide = [
+            chroma = [w("Slice", chroma[0], (i,), (i + 1,), (1,), (3,)) for i in (0, 1)]
+        upsampled = [
             w(
                 "Interpolate", c, (height, width), (1, 2), mode="nearest", shape_calculation_mode="sizes",
                 coordinate_transformation_mode="asymmetric", nearest_mode="floor",
             )
-            for c in rest
+            for c in chroma
         ]  # fmt: skip
         if first.dtype not in FULL:
-            y, *wide = (w("Convert", c, destination_type="f32") for c in (y, *wide))
+            y, *upsampled = (w("Convert", c, destination_type="f32") for c in (y, *upsampled))
         y = w("Subtract", y, 16.0)
-        u, v = (w("Subtract", c, 128.0) for c in wide)
+        u, v = (w("Subtract", c, 128.0) for c in upsampled)
         colours = []
         for a, bu, cv in WEIGHTS[::-1] if blue_first else WEIGHTS:
             colour = w("Multiply", y, a)
             for plane, factor in ((u, bu), (v, cv)):
                 if factor:
                     colour = w("Add", colour, w("Multiply", plane, factor))
-            colours.append(_held(w, colour, first.dtype))
+            colours.append(_clamp(w, colour, first.dtype))
         return [w("Concat", *colours, axis=3)]
 
     return expand
@@ -183,7 +183,7 @@ def _forward(blue_first: bool) -> np.ndarray:
     return np.ascontiguousarray(weights[::-1]) if blue_first else weights
 
 
-def _averaged(w: Writer, picture: Value, extents: Sequence[Any]) -> Value:
+def _average(w: Writer, picture: Value, extents: Sequence[Any]) -> Value:
     """[N, H, W, C] -> [N, H/2, W/2, C]: means of 2 x 2 pixels. Sums of slices take half the time of
     AvgPool."""
     four = [w("Slice", picture, at, extents, (2, 2), (1, 2)) for at in np.ndindex(2, 2)]
@@ -207,9 +207,9 @@ def _to_nv12(name: str, blue_first: bool) -> None:
 
         def ref(arg, *, single_plane=True):
             n, height, width, _ = arg.shape
-            wide = real(arg)
-            yuv = wide @ _forward(blue_first).astype(wide.dtype) + np.array(OFFSETS, wide.dtype)
-            small = yuv[..., 1:].reshape(n, height // 2, 2, width // 2, 2, 2).mean((2, 4), dtype=wide.dtype)
+            floats = real(arg)
+            yuv = floats @ _forward(blue_first).astype(floats.dtype) + np.array(OFFSETS, floats.dtype)
+            small = yuv[..., 1:].reshape(n, height // 2, 2, width // 2, 2, 2).mean((2, 4), dtype=floats.dtype)
             planes = [narrowed(np.clip(plane, 0, 255), arg.dtype) for plane in (yuv[..., :1], small)]
             if not single_plane:
                 return tuple(planes)
@@ -221,13 +221,13 @@ def _to_nv12(name: str, blue_first: bool) -> None:
             if picture.shape is None or 0 in picture.shape:
                 return None
             n, height, width, _ = w.shape(picture)
-            wide = picture if picture.dtype in FULL else w("Convert", picture, destination_type="f32")
-            kind = numpy_dtype(wide.dtype)
-            yuv = w("MatMul", wide, _forward(blue_first).astype(kind))
+            floats = picture if picture.dtype in FULL else w("Convert", picture, destination_type="f32")
+            kind = numpy_dtype(floats.dtype)
+            yuv = w("MatMul", floats, _forward(blue_first).astype(kind))
             yuv = w("Add", yuv, np.array(OFFSETS, kind))
             first = w.part(yuv, 0, 1, 3)
-            small = _averaged(w, w.part(yuv, 1, 3, 3), (height, width))
-            planes = [_held(w, plane, picture.dtype) for plane in (first, small)]
+            small = _average(w, w.part(yuv, 1, 3, 3), (height, width))
+            planes = [_clamp(w, plane, picture.dtype) for plane in (first, small)]
             if not node.attrs["single_plane"]:
                 return planes
             lines = w("Reshape", planes[1], (n, height // 2, width, 1), special_zero=False)

@@ -24,9 +24,9 @@ def window_counts(size: Sequence[Any], kernel: Sequence[Any], attrs: dict[str, A
     out = []
     for i in range(2):
         window = (kernel[i] - 1) * attrs["dilations"][i] + 1
-        rest = size[i] + attrs["pads_begin"][i] + attrs["pads_end"][i] - window
-        check(rest >= 0, f"the window of {window} is larger than the padded size {size[i]}")
-        out.append(rest // attrs["strides"][i] + 1)
+        room = size[i] + attrs["pads_begin"][i] + attrs["pads_end"][i] - window
+        check(room >= 0, f"the window of {window} is larger than the padded size {size[i]}")
+        out.append(room // attrs["strides"][i] + 1)
     return out
 
 
@@ -120,9 +120,9 @@ class Columns(Lowering):
         inner, outer = (taps, windows) if taps_inside else (windows, taps)
         shape = (*y.shape[:-2], kh, rows, outer[0], inner[0])
         steps = (*x.strides[:-2], s_r * (kh * kw), s_r * kw, s_c * columns, outer[1], inner[1])
-        seen = View(x.buffer, shape, steps, x.itemsize, x.offset)
+        source = View(x.buffer, shape, steps, x.itemsize, x.offset)
         along = (sw, dw) if taps_inside else (dw, sw)
         launch(
-            planner, self.kernel, {"x": seen, "y": y}, ("y",), steps=Steps(sh, dh, top, *along, left),
+            planner, self.kernel, {"x": source, "y": y}, ("y",), steps=Steps(sh, dh, top, *along, left),
             work=kh * kw * rows * columns * x.itemsize + h * w, flops=product(x.shape),
         )  # fmt: skip

@@ -49,7 +49,7 @@ def keys(s, outer):
 
 
 @inline
-def added(v, weight, acc, n, side):
+def add_tap(v, weight, acc, n, side):
     """acc + v * weight; without acc for the first tap, and without a weight for a single tap."""
     return v if side == 1 else v * weight if n == 0 else fma(v, weight, acc)
 
@@ -64,20 +64,20 @@ def find_taps(index, inside, spot, last, a, *, side, align, padding):
 
 
 @inline
-def find_place(spot, f, last, g, a, left, *, grid, side, align):
+def find_place(spot, f, last, g, a, valid, *, grid, side, align):
     """Along axis a, for a vector of points at g: the positions of taps, integers in f32, and their
     weights."""
     one = const[f32](1.0)
-    place = gather[f32](grid.at(g, k=a), grid.stride.ow, left)
+    position = gather[f32](grid.at(g, k=a), grid.stride.ow, valid)
     if align:
-        place = (place + one) * (last[a] * const[f32](0.5))
+        position = (position + one) * (last[a] * const[f32](0.5))
     else:
-        place = fma(place + one, last[a] + one, -one) * const[f32](0.5)
+        position = fma(position + one, last[a] + one, -one) * const[f32](0.5)
     if side == 1:
-        spot[a, 0] = rint(place)
+        spot[a, 0] = rint(position)
     else:
-        low = floor(place)
-        t = place - low
+        low = floor(position)
+        t = position - low
         for i in static_range(side):
             spot[a, i] = low + const[f32](i - side / 2 + 1)
     if side == 2:
@@ -98,14 +98,14 @@ def grid_sample(x: Tensor, grid: Tensor, y: Tensor, *, side, padding, align, adj
     row_step = cast[i32](spread[i64](x.stride.h // 4))
     column_step = cast[i32](spread[i64](x.stride.w // 4))
     c = x.size.c
-    for img, _, places, targets in items(grid, y):
+    for img, _, points, targets in items(grid, y):
         source = x.at(n=img)
         for j in range(0, y.size.ow, VL):
-            left = y.size.ow - j
-            g = grid.at(places, ow=j)
+            valid = y.size.ow - j
+            g = grid.at(points, ow=j)
             target = y.at(targets, ow=j)
             for a in static_range(2):
-                find_place(spot, f, last, g, a, left)
+                find_place(spot, f, last, g, a, valid)
                 find_taps(index, inside, spot, last, a)
             for n in static_range(side**2):
                 at = index[1, n // side] * row_step + index[0, n % side] * column_step
@@ -122,9 +122,9 @@ def grid_sample(x: Tensor, grid: Tensor, y: Tensor, *, side, padding, align, adj
                         v = select(at < const[i32](0), const[f32](0.0), v)
                     else:
                         v = take[f32](x.at(source, c=k), at)
-                    acc[0] = added(v, load[f32](scratch + (side**2 + n) * VL * 4), acc[0], n, side)
-                spaced(y.at(target, c=k), y.stride.ow, acc[0], left, f32)
-            for e in range(min(VL, left)) if adjacent else ():
+                    acc[0] = add_tap(v, load[f32](scratch + (side**2 + n) * VL * 4), acc[0], n, side)
+                spaced(y.at(target, c=k), y.stride.ow, acc[0], valid, f32)
+            for e in range(min(VL, valid)) if adjacent else ():
                 for n in static_range(side**2):
                     offset = ld[i32](scratch + (n * VL + e) * 4) + 0
                     count[n] = c
@@ -137,7 +137,7 @@ def grid_sample(x: Tensor, grid: Tensor, y: Tensor, *, side, padding, align, adj
                 for k in range(0, c, VL):
                     for n in static_range(side**2):
                         v = loadm[f32](p[n] + k * 4, max(count[n] - k, 0) if padding == "zeros" else c - k)
-                        acc[0] = added(v, f[n], acc[0], n, side)
+                        acc[0] = add_tap(v, f[n], acc[0], n, side)
                     storem[f32](y.at(target, ow=e) + k * 4, acc[0], c - k)
 
 
@@ -154,7 +154,7 @@ class GridSample(Lowering):
         self.kernels = tuple(grid_sample(**ways, adjacent=last) for last in (False, True))
 
     @property
-    def turned(self) -> bool:
+    def by_channels(self) -> bool:
         """Whether there are provably enough channels for vectors along them."""
         channels = self.data.shape[1]
         return isinstance(channels, int) and self.adjacent(channels)
@@ -165,12 +165,12 @@ class GridSample(Lowering):
         return channels >= self.target.lanes // 2
 
     def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:
-        return [(self.data, channels_last(4))] if self.turned else []
+        return [(self.data, channels_last(4))] if self.by_channels else []
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         """The layout of the data."""
         layout = layouts.get(self.data)
-        return channels_last(4) if self.turned else None if layout is None else Layout(layout.order)
+        return channels_last(4) if self.by_channels else None if layout is None else Layout(layout.order)
 
     def plan(self, planner: Planner) -> None:
         x, grid = planner.view(self.data), planner.view(self.grid)

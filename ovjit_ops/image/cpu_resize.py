@@ -29,7 +29,7 @@ from ovjit.planning.plan import NotNative, Planner
 from ovjit.planning.views import Layout, View, product
 from ovjit.records import NamedTuple
 from ovjit_ops.image.cpu_resize_tables import HEAD, Tables, filter_table, nearest_table, spread_table
-from ovjit_ops.image.resampling import Resized, given, repeats, resized
+from ovjit_ops.image.resampling import Resized, find_resizes, repeats, sizes_or_scales
 
 #: Horizontal passes: none; lanes are outputs; lanes are channels of an output.
 VERTICAL, LANES, CHANNELS = range(3)
@@ -39,26 +39,26 @@ FLOATS = ("f32", "f16", "bf16")
 
 
 @inline
-def taken(p, T, left):
+def load_f32(p, T, valid):
     """Load elements as f32."""
-    return loadm[T](p, left) if T in FLOATS else cast[f32](loadm[T](p, left))
+    return loadm[T](p, valid) if T in FLOATS else cast[f32](loadm[T](p, valid))
 
 
 @inline
-def put(q, v, left, T):
+def store_rounded(q, v, valid, T):
     if T in FLOATS:
-        storem[T](q, v, left)
+        storem[T](q, v, valid)
     else:
-        storem[T](q, cast[T](rint(v)), left)
+        storem[T](q, cast[T](rint(v)), valid)
 
 
 @inline
-def picked(p, places, way):
-    return permute[f32](load[f32](p), places) if way == PERMUTED else take[f32](p, places)
+def pick_lanes(p, indices, way):
+    return permute[f32](load[f32](p), indices) if way == PERMUTED else take[f32](p, indices)
 
 
 @inline
-def counted(v, w):
+def drop_unweighted(v, w):
     """Elements that have a weight, and 0 for those of weight 0, whose NaN or infinity does not count."""
     return select(w == const[f32](0.0), const[f32](0.0), v)
 
@@ -72,20 +72,20 @@ def weigh_pixels(q, p, w, taps, c, T):
     to = q
     first = p
     second = p + c * 4
-    left = c
-    while left > 0:
-        v = counted(load[f32](first), w0) * w0
+    remaining = c
+    while remaining > 0:
+        v = drop_unweighted(load[f32](first), w0) * w0
         if taps == 2:
-            v = fma(counted(load[f32](second), w1), w1, v)
+            v = fma(drop_unweighted(load[f32](second), w1), w1, v)
         else:
             for t in range(1, taps):
                 wt = splat[f32](w + t * 4)
-                v = fma(counted(load[f32](first + t * c * 4), wt), wt, v)
-        put(to, v, left, T)
+                v = fma(drop_unweighted(load[f32](first + t * c * 4), wt), wt, v)
+        store_rounded(to, v, remaining, T)
         first += VL * 4
         second += VL * 4
         to += VL * SIZE[T]
-        left -= VL
+        remaining -= VL
 
 
 #: Axes of x and y. `i` and `k` are runs of adjacent elements: a full row, or a pixel's channels.
@@ -151,19 +151,19 @@ def resize(x: Tensor, y: Tensor, vs: Tensor, vw: Tensor, hs: Tensor, hw: Tensor,
         both = tv == 2 and lane[f32](w0, 0) != 0.0 and lane[f32](w1, 0) != 0.0
         for r in range(x.size.in_run):
             for i in range(0, x.size.i, VL):
-                left = x.size.i - i
+                valid = x.size.i - i
                 a = x.at(p, in_run=r) + i * SIZE[T]
-                v = taken(a, T, left)
+                v = load_f32(a, T, valid)
                 if both:
-                    v = fma(taken(a + x.stride.in_row, T, left), w1, v * w0)
+                    v = fma(load_f32(a + x.stride.in_row, T, valid), w1, v * w0)
                 else:  # of one tap, too: a row that nothing counts for is 0
-                    v = counted(v, w0) * w0
+                    v = drop_unweighted(v, w0) * w0
                     for t in range(1, tv):
                         a += x.stride.in_row
                         wt = splat[f32](weights + t * 4)
-                        v = fma(counted(taken(a, T, left), wt), wt, v)
+                        v = fma(drop_unweighted(load_f32(a, T, valid), wt), wt, v)
                 if across.way == VERTICAL:
-                    put(y.at(q, run=r) + i * SIZE[T], v, left, T)
+                    store_rounded(y.at(q, run=r) + i * SIZE[T], v, valid, T)
                 else:
                     store[f32](scratch + (r * x.size.i + i) * 4, v)
         for along in (PERMUTED, GATHERED):
@@ -172,16 +172,16 @@ def resize(x: Tensor, y: Tensor, vs: Tensor, vw: Tensor, hs: Tensor, hw: Tensor,
                     s = scratch
                     if along == PERMUTED:
                         s += (ld[i32](hs + (HEAD + k) * 4) + 0) * 4
-                    places = load[i32]((rel if along == PERMUTED else hs + HEAD * 4) + k * 4)
+                    indices = load[i32]((rel if along == PERMUTED else hs + HEAD * 4) + k * 4)
                     w = hw + k * 4
                     wt = load[f32](w)
-                    v = counted(picked(s, places, along), wt) * wt
+                    v = drop_unweighted(pick_lanes(s, indices, along), wt) * wt
                     for _t in range(1, th):
                         s += across.step * 4
                         w += across.columns * 4
                         wt = load[f32](w)
-                        v = fma(counted(picked(s, places, along), wt), wt, v)
-                    put(q + k * SIZE[T], v, n - k, T)
+                        v = fma(drop_unweighted(pick_lanes(s, indices, along), wt), wt, v)
+                    store_rounded(q + k * SIZE[T], v, n - k, T)
         if across.way == CHANNELS:
             for o in range(y.size.run):
                 s = scratch + (ld[i32](hs + (HEAD + o) * 4) + 0) * across.c * 4
@@ -199,13 +199,13 @@ class Axis(NamedTuple):
 
 def adjacent_axis(view: View) -> int:
     """The contiguous dimension; the last one if there is none."""
-    found = [a for a, d in enumerate(view.shape) if view.strides[a] == view.itemsize and d > 1]
-    return found[0] if found else len(view.shape) - 1
+    adjacent = [a for a, d in enumerate(view.shape) if view.strides[a] == view.itemsize and d > 1]
+    return adjacent[0] if adjacent else len(view.shape) - 1
 
 
-def _lines(view: View, rest: Sequence[int], row: int | None, run: int | None, inner: int) -> View:
-    """The view with the dimensions `rest`, `row`, `run` and `inner`. None: a dimension of 1."""
-    axes = [*rest, row, run, inner]
+def _lines(view: View, others: Sequence[int], row: int | None, run: int | None, inner: int) -> View:
+    """The view with the dimensions `others`, `row`, `run` and `inner`. None: a dimension of 1."""
+    axes = [*others, row, run, inner]
     shape = [1 if a is None else view.shape[a] for a in axes]
     strides = [0 if a is None else view.strides[a] for a in axes]
     return View(view.buffer, shape, strides, view.itemsize, view.offset)
@@ -217,7 +217,7 @@ def _joins(lines: View) -> bool:
     return lines.strides[-2] == n * lines.itemsize or runs == 1
 
 
-def _joined(lines: View) -> View:
+def _merge_runs(lines: View) -> View:
     """The view with all runs merged into one; requires `_joins`."""
     *shape, runs, n = lines.shape
     steps = (*lines.strides[:-2], 0, lines.itemsize)
@@ -243,29 +243,29 @@ def plan_resize(
     lanes = planner.target.lanes
     row = None if vertical is None else vertical.axis
     run = None if horizontal is None or horizontal.axis == inner else horizontal.axis
-    rest = [a for a in range(len(x.shape)) if a not in (row, run, inner)]
+    others = [a for a in range(len(x.shape)) if a not in (row, run, inner)]
     if horizontal is None:
-        beside = [a for a in rest if x.shape[a] > 1]
+        beside = [a for a in others if x.shape[a] > 1]
         if beside:
             run = min(beside, key=lambda a: abs(x.strides[a]))
-            rest.remove(run)
-    source, target = (_lines(view, rest, row, run, inner) for view in (x, y))
+            others.remove(run)
+    source, target = (_lines(view, others, row, run, inner) for view in (x, y))
     down = tables.none() if vertical is None else tables.of(*vertical)
     along, within, across = down, down.starts, Across(VERTICAL, 1, 0, 0)
-    whole = _joins(source)
+    contiguous = _joins(source)
     if horizontal is None:
-        if whole and _joins(target):
-            source, target = _joined(source), _joined(target)
+        if contiguous and _joins(target):
+            source, target = _merge_runs(source), _merge_runs(target)
     else:
         axis, one = horizontal
         c = 1 if run is None else x.shape[inner]
-        if c < lanes and whole and _joins(target):
-            source, target = _joined(source), _joined(target)
+        if c < lanes and contiguous and _joins(target):
+            source, target = _merge_runs(source), _merge_runs(target)
             along, within, n = tables.across(axis, one, c, x.itemsize)
             across = Across(LANES, c, n, 0)
         else:
-            if whole and not tables.nearest:
-                source = _joined(source)
+            if contiguous and not tables.nearest:
+                source = _merge_runs(source)
             along = tables.of(axis, one)
             within, across = along.starts, Across(CHANNELS, 1, 0, c)
     elements = source.shape[-2] * source.shape[-1]
@@ -285,31 +285,31 @@ def plan_resample(
     x: View,
     y: View,
     inner: int,
-    resized: Mapping[int, Resized],
+    resizes: Mapping[int, Resized],
     tables: Tables,
     one_by_one: bool = False,
 ) -> None:
     """Add the steps that resample any axes of `x` into `y`, two at a time; or the last axis first, each
     rounded to elements of the type (`one_by_one`)."""
-    left = [Axis(a, one) for a, one in resized.items()]
+    pending = [Axis(a, one) for a, one in resizes.items()]
     if one_by_one:
-        left.sort(key=lambda a: -a.axis)
-    elif len(left) > 2:  # the axis that shrinks most comes first
-        left.sort(key=functools.cmp_to_key(functools.partial(_goes_behind, x)))
-    while len(left) > (1 if one_by_one else 2):
-        one = left[0] if one_by_one else next(a for a in left if a.axis != inner)
-        left.remove(one)
+        pending.sort(key=lambda a: -a.axis)
+    elif len(pending) > 2:  # the axis that shrinks most comes first
+        pending.sort(key=functools.cmp_to_key(functools.partial(_goes_behind, x)))
+    while len(pending) > (1 if one_by_one else 2):
+        one = pending[0] if one_by_one else next(a for a in pending if a.axis != inner)
+        pending.remove(one)
         shape = list(x.shape)
         shape[one.axis] = one.resized.outputs
         order = sorted(range(len(shape)), key=lambda a: (a == inner, -abs(x.strides[a]), a))
         between = planner.allocate(shape, x.itemsize, Layout(order))
         _plan_axis(planner, kernel, x, between, inner, one, tables)
         x = between
-    left.sort(key=lambda a: (a.axis != inner, abs(x.strides[a.axis])))
-    if len(left) == 1:
-        _plan_axis(planner, kernel, x, y, inner, left[0], tables)
+    pending.sort(key=lambda a: (a.axis != inner, abs(x.strides[a.axis])))
+    if len(pending) == 1:
+        _plan_axis(planner, kernel, x, y, inner, pending[0], tables)
     else:
-        plan_resize(planner, kernel, x, y, inner, left[1], left[0], tables)
+        plan_resize(planner, kernel, x, y, inner, pending[1], pending[0], tables)
 
 
 def _goes_behind(x: View, a: Axis, b: Axis) -> int:
@@ -352,15 +352,15 @@ class Resize(AsInput):
         four = self.node.op.opset == 4
         which = inputs[(1 if by_size else 2) if four else 1]
         axes = inputs[3 if four else 2] if len(inputs) > (3 if four else 2) else None
-        known = planner.types[which].value
-        places = None if axes is None else planner.types[axes].value
-        if known is None or (axes is not None and places is None):
+        values = planner.types[which].value
+        dimensions = None if axes is None else planner.types[axes].value
+        if values is None or (axes is not None and dimensions is None):
             return None
-        return (*given(attrs, known, known), places, attrs)
+        return (*sizes_or_scales(attrs, values, values), dimensions, attrs)
 
-    def _resized(self, x: View, goal: tuple[Any, Any, Any, dict[str, Any]]) -> Mapping[int, Resized]:
+    def _find_resizes(self, x: View, goal: tuple[Any, Any, Any, dict[str, Any]]) -> Mapping[int, Resized]:
         try:
-            return resized(x.shape, *goal)
+            return find_resizes(x.shape, *goal)
         except InferenceError as error:
             raise ModelError(str(error)) from error
 
@@ -369,14 +369,14 @@ class Resize(AsInput):
         goal = self._goal(planner)
         times = repeats(x.shape, *goal) if goal is not None and planner.open else None
         if times and adjacent_axis(x) not in times:
-            planner.repeat(self.out, self.data, times, lambda: self._repeated(planner, times))
+            planner.repeat(self.out, self.data, times, lambda: self._repeat(planner, times))
             return
-        found = None if goal is None else self._resized(x, goal)
+        resizes = None if goal is None else self._find_resizes(x, goal)
         mode = self.node.attrs["mode"]
         one_by_one = mode.endswith("pillow") and self.data.dtype != "f32"
-        if found is None or (len(found) > 2 and not (self.nearest or one_by_one) and x.itemsize != 4):
+        if resizes is None or (len(resizes) > 2 and not (self.nearest or one_by_one) and x.itemsize != 4):
             raise NotNative
-        if not found:
+        if not resizes:
             planner.alias_or_copy(self.out, x)
             return
         inner = adjacent_axis(x)
@@ -385,14 +385,14 @@ class Resize(AsInput):
             inner = adjacent_axis(x)
         y = planner.channels_last_output(self.out, inner)
         tables = Tables(planner, self.node.attrs, self.open_axes)
-        plan_resample(planner, self.kernel, x, y, inner, found, tables, one_by_one)
+        plan_resample(planner, self.kernel, x, y, inner, resizes, tables, one_by_one)
 
-    def _repeated(self, planner: Planner, times: Mapping[int, int]) -> View:
+    def _repeat(self, planner: Planner, times: Mapping[int, int]) -> View:
         """Repeat each element `times[axis]` times: a copy of a view with strides of 0. The result is larger
         than the input, so it is made as late as possible."""
         x = planner.view(self.data)
         y = planner.channels_last_output(self.out, adjacent_axis(x))
-        planner.copy_step(x.repeated(times), y.parted(times))
+        planner.copy_step(x.repeat(times), y.split_axes(times))
         return y
 
 

@@ -298,11 +298,11 @@ class Tables:
     def _constant_table(
         self, start: np.ndarray, weight: np.ndarray, taps: int, fits_vector: bool
     ) -> AxisTable:
-        whole = np.zeros(HEAD + start.size, np.int32)
-        whole[:2] = 0 if self.nearest else taps, fits_vector
-        whole[HEAD:] = start.reshape(-1)
+        table = np.zeros(HEAD + start.size, np.int32)
+        table[:2] = 0 if self.nearest else taps, fits_vector
+        table[HEAD:] = start.reshape(-1)
         data = self.planner.data
-        return AxisTable(data.view(whole, "i32"), data.view(weight.astype(np.float32), "f32"), taps)
+        return AxisTable(data.view(table, "i32"), data.view(weight.astype(np.float32), "f32"), taps)
 
     def _table_step(self, one: Resized) -> AxisTable:
         planner, attrs, outputs, extent = self.planner, self.attrs, one.outputs, one.extent
@@ -312,9 +312,9 @@ class Tables:
         if pillow:
             taps = taps * sym_max(extent, outputs) // outputs + 2
         elif attrs["mode"] == "linear" and one.antialias:
-            taps = 2 * extent // outputs + 3 if one.given is None else math.ceil(2 / one.given) + 2
+            taps = 2 * extent // outputs + 3 if one.requested is None else math.ceil(2 / one.requested) + 2
         numbers = np.zeros(16 + self.lanes, np.float32)
-        numbers[0] = one.given or 0
+        numbers[0] = one.requested or 0
         numbers[2:4] = np.array([-0.5 if pillow else attrs["cube_coeff"]]).view(np.float32)
         numbers[16:] = np.arange(self.lanes)
         tensors = {"starts": planner.allocate((HEAD + outputs,), 4)}

@@ -26,7 +26,7 @@ PADDINGS = ("zeros", "border", "reflection")
 _A = -0.75
 
 
-def place(v: np.ndarray, extent: int, align: bool) -> np.ndarray:
+def unnormalize(v: np.ndarray, extent: int, align: bool) -> np.ndarray:
     """The index of coordinates -1 ... 1 in `extent` elements, as a float."""
     if align:
         return (v + 1) * v.dtype.type((extent - 1) / 2)
@@ -57,9 +57,9 @@ def _grid_sample(data: np.ndarray, grid: np.ndarray, **attrs: Any) -> np.ndarray
     out_shape = (n, channels, *grid.shape[1:3])
     if not data.size:
         return np.zeros(out_shape, data.dtype)
-    wide = data if mode == "nearest" else real(data)
+    floats = data if mode == "nearest" else real(data)
     grid = grid.astype(np.float64) if data.dtype == np.float64 else widened(grid)
-    x, y = place(grid[..., 0], width, align), place(grid[..., 1], height, align)
+    x, y = unnormalize(grid[..., 0], width, align), unnormalize(grid[..., 1], height, align)
     if mode == "nearest":
         rows: list[tuple[np.ndarray, Any]] = [(np.rint(y), None)]
         columns: list[tuple[np.ndarray, Any]] = [(np.rint(x), None)]
@@ -71,18 +71,18 @@ def _grid_sample(data: np.ndarray, grid: np.ndarray, **attrs: Any) -> np.ndarray
         else:
             rows = [(fy + k - 1, w) for k, w in enumerate(cubic_weights(y - fy, _A))]
             columns = [(fx + k - 1, w) for k, w in enumerate(cubic_weights(x - fx, _A))]
-    out = np.zeros(out_shape, wide.dtype)
+    out = np.zeros(out_shape, floats.dtype)
     image = np.arange(n)[:, None, None]
     for row, row_weight in rows:
         i, above = inside(row, height, align, padding)
         for column, column_weight in columns:
             j, beside = inside(column, width, align, padding)
-            part = wide[image, :, i, j]  # [n, oh, ow, c]
-            part = np.moveaxis(np.where((above & beside)[..., None], part, wide.dtype.type(0)), 3, 1)
+            part = floats[image, :, i, j]  # [n, oh, ow, c]
+            part = np.moveaxis(np.where((above & beside)[..., None], part, floats.dtype.type(0)), 3, 1)
             if row_weight is None:
                 out = out + part
             else:
-                out += part * (row_weight * column_weight).astype(wide.dtype)[:, None]
+                out += part * (row_weight * column_weight).astype(floats.dtype)[:, None]
     return out if mode == "nearest" else narrowed(out, data.dtype)
 
 
@@ -128,15 +128,15 @@ class GridSample:
         for x, what in ((data, "data"), (grid, "grid")):
             says = f"The supported shape of the {'input data' if what == 'data' else what} tensor is 4D."
             check(x.rank in (None, 4), f"{says} The shape is {x}")
-        many, channels = data.shape[:2] if data.shape is not None else (ANY, ANY)
+        batch, channels = data.shape[:2] if data.shape is not None else (ANY, ANY)
         size = grid.shape[1:3] if grid.shape is not None else (ANY, ANY)
         if grid.shape is not None:
             says = "The last dimension of grid tensor's shape has to be equal to 2."
             check(compatible(grid.shape[3], 2), f"{says} The shape is {grid}")
-            both = merge(many, grid.shape[0])
+            both = merge(batch, grid.shape[0])
             says = "The batch dimension in the input data tensor's shape doesn't match the batch dimension "
             check(both is not None, f"{says}in the grid tensor's shape. The shapes are {data} and {grid}")
-            many = both
-        return TensorType(data.dtype, (many, channels, *size))
+            batch = both
+        return TensorType(data.dtype, (batch, channels, *size))
 
     ref = _grid_sample

@@ -26,7 +26,7 @@ from ovjit_ops.common.images import resized_images
 from ovjit_ops.common.values import length, narrowed, partial_sizes, real, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.image import resampling
-from ovjit_ops.image.resampling import axis_table, given, resized, scaled
+from ovjit_ops.image.resampling import axis_table, find_resizes, scale_extent, sizes_or_scales
 
 
 def padding(pads: Sequence[int], rank: int, name: str) -> tuple[int, ...]:
@@ -54,32 +54,35 @@ def _infer(
     pads: tuple[Sequence[int], Sequence[int]],
 ) -> TensorType:
     check_type(data, NUMBERS)
-    wanted = None if sizes is None else shape_value(sizes, "sizes")
+    target_sizes = None if sizes is None else shape_value(sizes, "sizes")
     open_sizes = None if sizes is None else partial_sizes(sizes)
     factors = None if scales is None else _scales(scales)
-    given = shape_value(axes, "axes") if isinstance(axes, TensorType) else axes
+    axis_list = shape_value(axes, "axes") if isinstance(axes, TensorType) else axes
     if data.shape is None:
         return TensorType(data.dtype, None)
     rank = len(data.shape)
     begin, end = (padding(p, rank, n) for p, n in zip(pads, ("pads_begin", "pads_end"), strict=True))
     shape: list[Dim] = [d + (b + e) for d, b, e in zip(data.shape, begin, end, strict=True)]
     if axes is None:
-        given = range(rank)
-    if given is None:
+        axis_list = range(rank)
+    if axis_list is None:
         return TensorType(data.dtype, (ANY,) * rank)
-    places = [normalize_axis(int(a), rank, "axes") for a in given]
-    check(len(set(places)) == len(places), f"axes {list(given)} contain a dimension twice")
+    dims = [normalize_axis(int(a), rank, "axes") for a in axis_list]
+    check(len(set(dims)) == len(dims), f"axes {list(axis_list)} contain a dimension twice")
     which = sizes if scales is None else scales
     assert which is not None
-    many = length(which)
+    count = length(which)
     what = "sizes" if scales is None else "scales"
-    check(many in (None, len(places)), f"{what} should have {len(places)} entries, one per axis, not {many}")
-    for i, axis in enumerate(places):
-        if wanted is not None:
-            check(wanted[i] >= 0, f"sizes {wanted.tolist()} should not be negative")
-            shape[axis] = sym_int(wanted[i])
+    check(
+        count in (None, len(dims)),
+        f"{what} should have {len(dims)} entries, one per axis, not {count}",
+    )
+    for i, axis in enumerate(dims):
+        if target_sizes is not None:
+            check(target_sizes[i] >= 0, f"sizes {target_sizes.tolist()} should not be negative")
+            shape[axis] = sym_int(target_sizes[i])
         elif factors is not None:
-            shape[axis] = scaled(shape[axis], factors[i])
+            shape[axis] = scale_extent(shape[axis], factors[i])
         else:
             shape[axis] = ANY if open_sizes is None else open_sizes[i]
     return TensorType(data.dtype, shape)
@@ -96,14 +99,14 @@ def interpolate(
     begin, end = (padding(attrs[n], data.ndim, n) for n in ("pads_begin", "pads_end"))
     if any(begin) or any(end):
         data = np.pad(data, list(zip(begin, end, strict=True)))
-    changed = resized(data.shape, sizes, scales, axes, attrs)
-    found = {axis: axis_table(one, attrs) for axis, one in changed.items()}
-    if attrs["mode"] == "nearest" or not found:
-        for axis, table in found.items():
+    changed = find_resizes(data.shape, sizes, scales, axes, attrs)
+    tables = {axis: axis_table(one, attrs) for axis, one in changed.items()}
+    if attrs["mode"] == "nearest" or not tables:
+        for axis, table in tables.items():
             data = np.take(data, table.start, axis)
         return data
     x = real(data)
-    for axis, table in sorted(found.items(), reverse=True):
+    for axis, table in sorted(tables.items(), reverse=True):
         x = resampling.resample(x, axis, table)
         if attrs["mode"].endswith("pillow"):
             x = real(narrowed(x, data.dtype))
@@ -235,8 +238,8 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
             shape = (1, *shape[1:])
         by = "sizes" if (i + version) % 2 else "scales"
         data = random_array(rng, shape, dtype)
-        wanted, factors = np.array(sizes, np.int64), np.array(scales, np.float32)
-        both = [wanted, factors] if version == 4 else [wanted if by == "sizes" else factors]
+        target_sizes, factors = np.array(sizes, np.int64), np.array(scales, np.float32)
+        both = [target_sizes, factors] if version == 4 else [target_sizes if by == "sizes" else factors]
         attrs = {"shape_calculation_mode": by, **variant}
         if i % 9 == 4:
             attrs |= {
@@ -289,7 +292,7 @@ class Interpolate4:
         antialias: Bool = False,
         cube_coeff: Float = -0.75,
     ):
-        by_sizes, by_scales = given(locals(), sizes, scales)
+        by_sizes, by_scales = sizes_or_scales(locals(), sizes, scales)
         return _infer(data, by_sizes, by_scales, axes, (pads_begin, pads_end))
 
     def shown(attrs, inputs):
@@ -297,7 +300,7 @@ class Interpolate4:
         return {} if rank is None else {n: padding(attrs[n], rank, n) for n in ("pads_begin", "pads_end")}
 
     def ref(data, sizes, scales, axes=None, **attrs):
-        by_sizes, by_scales = given(attrs, sizes, scales)
+        by_sizes, by_scales = sizes_or_scales(attrs, sizes, scales)
         return interpolate(data, by_sizes, by_scales, axes, attrs)
 
     def expand(w, node, inputs):
@@ -322,9 +325,9 @@ class Interpolate11:
     words = {**Interpolate4.words, "mode": resampling.MODES}
 
     def infer(data, scales_or_sizes, axes=None, **attrs):
-        by_sizes, by_scales = given(attrs, scales_or_sizes, scales_or_sizes)
+        by_sizes, by_scales = sizes_or_scales(attrs, scales_or_sizes, scales_or_sizes)
         return _infer(data, by_sizes, by_scales, axes, (attrs["pads_begin"], attrs["pads_end"]))
 
     def ref(data, scales_or_sizes, axes=None, **attrs):
-        by_sizes, by_scales = given(attrs, scales_or_sizes, scales_or_sizes)
+        by_sizes, by_scales = sizes_or_scales(attrs, scales_or_sizes, scales_or_sizes)
         return interpolate(data, by_sizes, by_scales, axes, attrs)

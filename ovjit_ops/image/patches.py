@@ -182,8 +182,8 @@ class ReorgYolo:
         n, c, h, w = write.shape(x)
         s = node.attrs["stride"][0]
         split = write("Reshape", x, (n, c // (s * s), h, s, w, s), special_zero=False)
-        turned = write("Transpose", split, (0, 3, 5, 1, 2, 4))
-        return [write("Reshape", turned, (n, c * s * s, h // s, w // s), special_zero=False)]
+        transposed = write("Transpose", split, (0, 3, 5, 1, 2, 4))
+        return [write("Reshape", transposed, (n, c * s * s, h // s, w // s), special_zero=False)]
 
     samples = cases(
         ((1, 4, 4, 6), {"stride": (2,)}),

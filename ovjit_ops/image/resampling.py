@@ -33,17 +33,17 @@ class Resized(NamedTuple):
 
     outputs: int
     extent: int
-    given: float | None  # the requested scale; None: resized to a size
+    requested: float | None  # the requested scale; None: resized to a size
     antialias: bool
 
     @property
     def scale(self) -> np.float32:
         """outputs / extent, or the requested scale, in f32."""
-        return _F32(self.outputs) / _F32(self.extent) if self.given is None else _F32(self.given)
+        return _F32(self.outputs) / _F32(self.extent) if self.requested is None else _F32(self.requested)
 
     @property
     def downscales(self) -> bool:
-        return self.outputs < self.extent if self.given is None else self.given < 1
+        return self.outputs < self.extent if self.requested is None else self.requested < 1
 
 
 class Table(NamedTuple):
@@ -76,8 +76,8 @@ def coordinates(mode: str, outputs: int, extent: int, scale: np.float32) -> np.n
 
 def _nearest(at: np.ndarray, mode: str, scale: np.float32) -> np.ndarray:
     if mode == "round_prefer_floor":
-        whole = np.trunc(at)
-        return np.where(at == whole + _F32(0.5), np.floor(at), _round(at))
+        truncated = np.trunc(at)
+        return np.where(at == truncated + _F32(0.5), np.floor(at), _round(at))
     if mode == "round_prefer_ceil":
         return _round(at)
     if mode == "simple":
@@ -105,14 +105,14 @@ def _pillow(outputs: int, extent: int, cubic: bool) -> Table:
     """Pillow's filters, as wide as an output element when downscaling. Bicubic has a = -0.5. A requested
     scale determines only the output size."""
     step = extent / max(outputs, 1)
-    wide = max(step, 1.0)
-    support = (2.0 if cubic else 1.0) * wide
+    width = max(step, 1.0)
+    support = (2.0 if cubic else 1.0) * width
     centre = (np.arange(outputs) + 0.5) * step
     low = np.maximum((centre - support + 0.5).astype(np.int64), 0)
     high = np.minimum((centre + support + 0.5).astype(np.int64), extent)
     taps = int(max(1, (high - low).max(initial=1)))
-    place = low[:, None] + np.arange(taps)
-    d = np.abs((place - centre[:, None] + 0.5) / wide)
+    index = low[:, None] + np.arange(taps)
+    d = np.abs((index - centre[:, None] + 0.5) / width)
     if cubic:
         a = -0.5
         weight = np.where(
@@ -120,9 +120,9 @@ def _pillow(outputs: int, extent: int, cubic: bool) -> Table:
         )
     else:
         weight = np.maximum(1 - d, 0)
-    weight = np.where(place < high[:, None], weight, 0)
+    weight = np.where(index < high[:, None], weight, 0)
     total = weight.sum(1, keepdims=True)
-    return adjacent(place, np.divide(weight, total, out=np.zeros_like(weight), where=total != 0), extent)
+    return adjacent(index, np.divide(weight, total, out=np.zeros_like(weight), where=total != 0), extent)
 
 
 def _linear(at: np.ndarray, scale: np.float32, extent: int, antialias: bool) -> Table:
@@ -130,11 +130,11 @@ def _linear(at: np.ndarray, scale: np.float32, extent: int, antialias: bool) -> 
     up to 1."""
     inverse_width = float(scale) if antialias else 1.0
     support = 2 if scale > 1 else int(np.ceil(_F32(2) / _F32(inverse_width)))
-    place = _round(at).astype(np.int64)[:, None] + np.arange(-support, support + 1)
-    distance = np.abs(inverse_width * (at[:, None].astype(np.float64) - place))
-    weight = np.where((place >= 0) & (place < extent), np.maximum(1 - distance, 0), 0)
+    index = _round(at).astype(np.int64)[:, None] + np.arange(-support, support + 1)
+    distance = np.abs(inverse_width * (at[:, None].astype(np.float64) - index))
+    weight = np.where((index >= 0) & (index < extent), np.maximum(1 - distance, 0), 0)
     total = weight.sum(1, keepdims=True)
-    return adjacent(place, np.divide(weight, total, out=np.zeros_like(weight), where=total != 0), extent)
+    return adjacent(index, np.divide(weight, total, out=np.zeros_like(weight), where=total != 0), extent)
 
 
 def adjacent(index: np.ndarray, weight: np.ndarray, extent: int) -> Table:
@@ -162,22 +162,22 @@ def axis_table(axis: Resized, attrs: dict[str, Any]) -> Table:
         return _pillow(outputs, extent, mode == "bicubic_pillow")
     at = coordinates(attrs["coordinate_transformation_mode"], outputs, extent, scale)
     if mode == "nearest":
-        place = np.clip(_nearest(at, attrs["nearest_mode"], scale), 0, extent - 1).astype(np.int64)
-        return Table(place, np.ones((outputs, 1)))
+        index = np.clip(_nearest(at, attrs["nearest_mode"], scale), 0, extent - 1).astype(np.int64)
+        return Table(index, np.ones((outputs, 1)))
     if mode == "linear":
         return _linear(at, scale, extent, axis.antialias)
     if mode == "linear_onnx":
         at = np.clip(at, 0, extent - 1)
         low = np.minimum(at.astype(np.int64), extent - 1)
         high = np.minimum(low + 1, extent - 1)
-        rest = (at - low).astype(np.float64)
+        fraction = (at - low).astype(np.float64)
         same = low == high
-        weight = np.stack([np.where(same, 0.5, 1 - rest), np.where(same, 0.5, rest)], 1)
+        weight = np.stack([np.where(same, 0.5, 1 - fraction), np.where(same, 0.5, fraction)], 1)
         return adjacent(np.stack([low, high], 1), weight, extent)
     floor = np.floor(at)
-    place = floor.astype(np.int64)[:, None] + np.arange(-1, 3)
+    index = floor.astype(np.int64)[:, None] + np.arange(-1, 3)
     weights = cubic_weights((at - floor).astype(np.float64), attrs["cube_coeff"])
-    return adjacent(place, np.stack(weights, 1), extent)
+    return adjacent(index, np.stack(weights, 1), extent)
 
 
 def resample(x: np.ndarray, axis: int, table: Table) -> np.ndarray:
@@ -196,7 +196,7 @@ def resample(x: np.ndarray, axis: int, table: Table) -> np.ndarray:
 _EPSILON = np.float32(1e-6)
 
 
-def given(attrs: dict[str, Any], sizes: Any, scales: Any) -> tuple[Any, Any]:
+def sizes_or_scales(attrs: dict[str, Any], sizes: Any, scales: Any) -> tuple[Any, Any]:
     """(sizes, None) or (None, scales), as `shape_calculation_mode` selects."""
     return (sizes, None) if attrs["shape_calculation_mode"] == "sizes" else (None, scales)
 
@@ -215,11 +215,11 @@ def repeats(
     """axis -> repetitions of each element, for a nearest resize by powers of two, whose quotients are exact
     in f32. Axes without repetition are omitted. None for any other resize."""
     rank = len(shape)
-    places = range(rank) if axes is None else [normalize_axis(int(a), rank, "axes") for a in np.ravel(axes)]
+    dims = range(rank) if axes is None else [normalize_axis(int(a), rank, "axes") for a in np.ravel(axes)]
     values = np.ravel(sizes if scales is None else scales).tolist()
-    if attrs["mode"] != "nearest" or len(values) != len(places):
+    if attrs["mode"] != "nearest" or len(values) != len(dims):
         return None
-    extents = [shape[axis] for axis in places]
+    extents = [shape[axis] for axis in dims]
     if not all(0 < extent < EXACT for extent in extents):
         return None
     if scales is None:
@@ -230,8 +230,8 @@ def repeats(
         triples = zip(np.ravel(sizes).tolist(), extents, values, strict=True)
         if any(sym_int(v) != e * t for v, e, t in triples):
             return None
-    found = {}
-    for axis, value in zip(places, values, strict=True):
+    result = {}
+    for axis, value in zip(dims, values, strict=True):
         times = int(value) if 1 <= value <= 64 else 0
         if value != times or times not in (1, 2, 4, 8, 16, 32, 64):
             return None
@@ -239,11 +239,11 @@ def repeats(
             start = axis_table(Resized(8 * times, 8, times, False), attrs).start
             if start.tolist() != [i // times for i in range(8 * times)]:
                 return None
-            found[axis] = times
-    return found
+            result[axis] = times
+    return result
 
 
-def scaled(extent: Dim, scale: float) -> Dim:
+def scale_extent(extent: Dim, scale: float) -> Dim:
     """The size of a dimension times `scale`, rounded down."""
     if is_traced_number(extent) and 0 < extent < EXACT:  # type: ignore[operator]
         if float(scale).is_integer():
@@ -261,8 +261,8 @@ def scaled(extent: Dim, scale: float) -> Dim:
 
 @functools.lru_cache(64)
 def _as_fraction(scale: float) -> tuple[int, int] | None:
-    """(factor, divisor) of the integer formula for `scaled` of dimensions below EXACT. None if it does not
-    equal the f32 result for all of them."""
+    """(factor, divisor) of the integer formula for `scale_extent` of dimensions below EXACT. None if it does
+    not equal the f32 result for all of them."""
     factor = np.float32(scale) + _EPSILON
     over, under = float(factor).as_integer_ratio()
     if max(over * EXACT, under) >= LARGEST:
@@ -276,7 +276,7 @@ def _as_fraction(scale: float) -> tuple[int, int] | None:
 LARGE = 2**30
 
 
-def resized(
+def find_resizes(
     extents: Sequence[int],
     sizes: np.ndarray | None,
     scales: np.ndarray | None,
@@ -286,30 +286,30 @@ def resized(
     """axis -> resize of each axis that changes. `extents` are those of the padded data. Raises InferenceError
     for invalid sizes and scales."""
     rank = len(extents)
-    places = range(rank) if axes is None else [normalize_axis(int(a), rank, "axes") for a in np.ravel(axes)]
+    dims = range(rank) if axes is None else [normalize_axis(int(a), rank, "axes") for a in np.ravel(axes)]
     values = np.ravel(sizes if scales is None else scales)  # type: ignore[arg-type]
-    if len(values) != len(places):
-        raise InferenceError(f"{len(places)} axes need as many sizes or scales, not {len(values)}")
-    wanted: dict[int, Resized] = {}
-    for axis, value in zip(places, values, strict=True):
+    if len(values) != len(dims):
+        raise InferenceError(f"{len(dims)} axes need as many sizes or scales, not {len(values)}")
+    plans: dict[int, Resized] = {}
+    for axis, value in zip(dims, values, strict=True):
         extent = extents[axis]
         if scales is not None:
             if not 0 < value < np.inf:
                 raise InferenceError(f"scales {values.tolist()} should be positive")
-            wanted[axis] = Resized(sym_int(scaled(extent, float(value))), extent, float(value), False)
+            plans[axis] = Resized(sym_int(scale_extent(extent, float(value))), extent, float(value), False)
         else:
             if value < 0:
                 raise InferenceError(f"sizes {values.tolist()} should not be negative")
-            wanted[axis] = Resized(sym_int(value), extent, None, False)
-    made = math.prod(as_found_number(wanted[i].outputs if i in wanted else extent)
+            plans[axis] = Resized(sym_int(value), extent, None, False)
+    count = math.prod(as_found_number(plans[i].outputs if i in plans else extent)
                      for i, extent in enumerate(extents))  # fmt: skip
-    if made > LARGE:
+    if count > LARGE:
         try:  # before the tables fill the memory
-            np.empty(made, np.uint8)
+            np.empty(count, np.uint8)
         except (MemoryError, ValueError) as error:
-            raise InferenceError(f"Interpolate produces {made} elements, which exceeds memory") from error
-    antialias = bool(attrs["antialias"]) and any(one.downscales for one in wanted.values())
-    changed = {a: one._replace(antialias=antialias) for a, one in wanted.items() if one.outputs != one.extent}
+            raise InferenceError(f"Interpolate produces {count} elements, which exceeds memory") from error
+    antialias = bool(attrs["antialias"]) and any(one.downscales for one in plans.values())
+    changed = {a: one._replace(antialias=antialias) for a, one in plans.items() if one.outputs != one.extent}
     there = all(one.extent > 0 for one in changed.values())
     check(there, "an input with a dimension of 0 cannot be interpolated")
     return changed

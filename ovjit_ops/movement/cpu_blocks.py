@@ -50,16 +50,16 @@ class Rearranged(AsInput):
         parts, order = self.how(node.attrs, source.shape)
         if not target.count:
             return
-        whole = source.as_shape(parts)
-        turned = whole.permute(order)
-        seen = target.as_shape(turned.shape)
+        split = source.as_shape(parts)
+        permuted = split.permute(order)
+        out = target.as_shape(permuted.shape)
         if self.weaves:
             # `woven`: the interleaved side, whose last two dimensions are a row's blocks and their columns
-            woven, apart = (whole, seen.permute(np.argsort(order).tolist())) if self.back else (seen, turned)
+            woven, plain = (split, out.permute(np.argsort(order).tolist())) if self.back else (out, permuted)
             across = (*range(len(parts) - 2), len(parts) - 1, len(parts) - 2)
-            if plan_interleave(planner, apart.permute(across), woven, self.back):
+            if plan_interleave(planner, plain.permute(across), woven, self.back):
                 return
-        plan_copy(planner, turned, seen)
+        plan_copy(planner, permuted, out)
 
 
 def depth_to_space(attrs: Mapping[str, Any], shape: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
@@ -114,17 +114,17 @@ class Tiled(Copies):
             return
         rank = len(target.shape)
         shape = (1,) * (rank - len(source.shape)) + source.shape
-        apart = [v for d, whole in zip(shape, target.shape, strict=True) for v in (whole // d, d)]
-        seen = source.as_shape([v for d in shape for v in (1, d)])
-        target = target.as_shape(apart)
-        stepwise = is_static(node.output.shape) and steps_of(apart, target.itemsize)
+        parts = [v for d, extent in zip(shape, target.shape, strict=True) for v in (extent // d, d)]
+        source_view = source.as_shape([v for d in shape for v in (1, d)])
+        target = target.as_shape(parts)
+        stepwise = is_static(node.output.shape) and steps_of(parts, target.itemsize)
         inner, *outer = stepwise or [0]
         first = block_of(target, inner)
-        plan_copy(planner, seen.expand(first.shape), first)
+        plan_copy(planner, source_view.expand(first.shape), first)
         for axis in outer:
             block = block_of(target, axis)
-            rest = block.slice(axis, 1, apart[axis] - 1)
-            plan_copy(planner, block.slice(axis, 0, 1).expand(rest.shape), rest)
+            copies = block.slice(axis, 1, parts[axis] - 1)
+            plan_copy(planner, block.slice(axis, 0, 1).expand(copies.shape), copies)
 
 
 def block_of(target: View, axis: int) -> View:
@@ -134,13 +134,13 @@ def block_of(target: View, axis: int) -> View:
     return target
 
 
-def steps_of(apart: Sequence[int], itemsize: int) -> list[int]:
+def steps_of(parts: Sequence[int], itemsize: int) -> list[int]:
     """The repeated dimensions of a Tile to [repeats, extent, ...] that is planned in steps, innermost first.
     None are if the target is small, or rows long."""
-    if math.prod(apart) * itemsize < WORTH_STEPS:
+    if math.prod(parts) * itemsize < WORTH_STEPS:
         return []
-    repeated = [axis for axis in range(len(apart) - 2, -1, -2) if apart[axis] > 1]
-    short = len(repeated) > 1 and math.prod(apart[repeated[0] + 1 :]) * itemsize <= SHORT_ROW
+    repeated = [axis for axis in range(len(parts) - 2, -1, -2) if parts[axis] > 1]
+    short = len(repeated) > 1 and math.prod(parts[repeated[0] + 1 :]) * itemsize <= SHORT_ROW
     return repeated if short else []
 
 
@@ -150,8 +150,8 @@ class Rolled(Copies):
     def copy(self, planner: Planner, node: Node, source: View, values: list[list[int]]) -> None:
         shifts, axes = values
         moves: dict[int, int] = {}
-        many = max(len(shifts), len(axes)) if shifts and axes and source.shape else 0
-        for i in range(many):
+        count = max(len(shifts), len(axes)) if shifts and axes and source.shape else 0
+        for i in range(count):
             axis = normalize_axis(axes[i % len(axes)], len(source.shape))
             moves[axis] = moves.get(axis, 0) + shifts[i % len(shifts)]
         target = planner.output(node.output)
@@ -164,10 +164,10 @@ class Rolled(Copies):
             # (axis, source index, target index, count)
             choices.append([p for p in ((axis, 0, by, n - by), (axis, n - by, 0, by)) if p[3]])
         for pieces in itertools.product(*choices):
-            part, place = source, target
+            part, destination = source, target
             for axis, first, to, size in pieces:
-                part, place = part.slice(axis, first, size), place.slice(axis, to, size)
-            plan_copy(planner, part, place)
+                part, destination = part.slice(axis, first, size), destination.slice(axis, to, size)
+            plan_copy(planner, part, destination)
 
 
 def space_to_batch(shape: Sequence[int], blocks: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -184,8 +184,8 @@ class SpaceToBatch(Copies):
         target = planner.output(node.output)
         if target.count:
             parts, order = space_to_batch(source.shape, values[0][1:])
-            turned = source.as_shape(parts).permute(order)
-            plan_copy(planner, turned, target.as_shape(turned.shape))
+            permuted = source.as_shape(parts).permute(order)
+            plan_copy(planner, permuted, target.as_shape(permuted.shape))
 
 
 class FromBatch(Copies):
@@ -194,13 +194,13 @@ class FromBatch(Copies):
     def copy(self, planner: Planner, node: Node, source: View, values: list[list[int]]) -> None:
         blocks, begin, end = values
         n = source.shape[0] // math.prod(blocks)
-        whole = (n, *(d * b for d, b in zip(source.shape[1:], blocks[1:], strict=True)))
+        full = (n, *(d * b for d, b in zip(source.shape[1:], blocks[1:], strict=True)))
         cropped = any(begin) or any(end)
-        target = planner.allocate(whole, source.itemsize) if cropped else planner.output(node.output)
-        parts, order = space_to_batch(whole, blocks[1:])
+        target = planner.allocate(full, source.itemsize) if cropped else planner.output(node.output)
+        parts, order = space_to_batch(full, blocks[1:])
         if target.count:
-            apart = target.as_shape(parts).permute(order)
-            plan_copy(planner, source.as_shape(apart.shape), apart)
+            permuted = target.as_shape(parts).permute(order)
+            plan_copy(planner, source.as_shape(permuted.shape), permuted)
         if cropped:
             for axis, size in enumerate(planner.shape(node.output)):
                 target = target.slice(axis, begin[axis], size)

@@ -51,8 +51,8 @@ class Padded(AsInput):
         halo of zeros stay separate."""
         pads = [planner.types[v].value for v in self.node.inputs[1:3]]
         layout = planner.layouts.get(self.data)
-        apart = layout is not None and any(map(any, layout.halo))
-        if apart or any(p is None for p in pads) or planner.is_fixed(self.data):
+        separate = layout is not None and any(map(any, layout.halo))
+        if separate or any(p is None for p in pads) or planner.is_fixed(self.data):
             return
         begin, end = (p.reshape(-1).tolist() for p in pads)
         if min((*begin, *end), default=0) < 0 or not any((*begin, *end)):
@@ -60,25 +60,25 @@ class Padded(AsInput):
         inside = planner.reserve(self.node.output)
         for axis, size in enumerate(planner.shape(self.data)):
             inside = inside.slice(axis, begin[axis], size)
-        planner.place(self.data, inside)
+        planner.place_output(self.data, inside)
 
     def plan(self, planner: Planner) -> None:
         node = self.node
         begin, end = (planner.shape_value(v).reshape(-1).tolist() for v in node.inputs[1:3])
         source, out = planner.view(node.inputs[0]), node.output
         if min((*begin, *end), default=0) >= 0:
-            whole = planner.reserve(out)
-            planner.clear_halo(whole.buffer)
-            self._pad(planner, source, whole, begin)
-            planner.views[out] = whole
+            result = planner.reserve(out)
+            planner.clear_halo(result.buffer)
+            self._pad(planner, source, result, begin)
+            planner.views[out] = result
             return
         # a border may mirror elements that a negative pad then removes
         grown = [d + max(b, 0) + max(e, 0) for d, b, e in zip(source.shape, begin, end, strict=True)]
-        whole = planner.allocate(grown, source.itemsize)
-        self._pad(planner, source, whole, [max(b, 0) for b in begin])
+        result = planner.allocate(grown, source.itemsize)
+        self._pad(planner, source, result, [max(b, 0) for b in begin])
         for axis, size in enumerate(planner.shape(out)):
-            whole = whole.slice(axis, max(0, -begin[axis]), size)
-        planner.alias_or_copy(out, whole)
+            result = result.slice(axis, max(0, -begin[axis]), size)
+        planner.alias_or_copy(out, result)
 
     def _pad(self, planner: Planner, source: View, target: View, begin: Sequence[int]) -> None:
         if not target.count:
@@ -98,18 +98,18 @@ class Padded(AsInput):
                 view = view.slice(other, begin[other], source.shape[other])
             b = begin[axis]
             e = target.shape[axis] - n - b
-            for place, what in (
-                (view.slice(axis, 0, b), constant or self._mirrored(view, axis, b, b, 0)),
-                (view.slice(axis, b + n, e), constant or self._mirrored(view, axis, b + n - 1, e, 1)),
+            for border, what in (
+                (view.slice(axis, 0, b), constant or self._mirror(view, axis, b, b, 0)),
+                (view.slice(axis, b + n, e), constant or self._mirror(view, axis, b + n - 1, e, 1)),
             ):
-                if not place.count:
+                if not border.count:
                     continue
                 if constant is not None:
-                    plan_elementwise(planner, self.kernel, "s", [what.expand(place.shape)], [place], 1)
+                    plan_elementwise(planner, self.kernel, "s", [what.expand(border.shape)], [border], 1)
                 else:
-                    plan_copy(planner, what, place)
+                    plan_copy(planner, what, border)
 
-    def _mirrored(self, view: View, axis: int, edge: int, size: int, after: int) -> View:
+    def _mirror(self, view: View, axis: int, edge: int, size: int, after: int) -> View:
         """The view of elements for a border of `size` elements along `axis`, next to the element `edge`.
         `after`: the border follows the data."""
         if self.mode == "edge":

@@ -34,10 +34,10 @@ class Viewed(AsInput):
     def plan(self, planner: Planner) -> None:
         node = self.group.last
 
-        def known(i: int) -> np.ndarray | None:
+        def value_of(i: int) -> np.ndarray | None:
             return planner.shape_value(node.inputs[i]) if i < len(node.inputs) else None
 
-        planner.alias_or_copy(node.output, self.make(node, planner.view(node.inputs[0]), known))
+        planner.alias_or_copy(node.output, self.make(node, planner.view(node.inputs[0]), value_of))
 
 
 def cut(view: View, axis: int, named: range | slices.TracedRange) -> View:
@@ -50,9 +50,9 @@ def cut(view: View, axis: int, named: range | slices.TracedRange) -> View:
     return view.slice(axis, named[0], count, named.step)
 
 
-def slice_view(node: Node, source: View, known: Known) -> View:
+def slice_view(node: Node, source: View, value_of: Known) -> View:
     """The view of Slice."""
-    cuts = slices.axis_slices(len(source.shape), known(1), known(2), known(3), known(4))
+    cuts = slices.axis_slices(len(source.shape), value_of(1), value_of(2), value_of(3), value_of(4))
     for axis, limits in cuts.items():
         source = cut(source, axis, slices.places(source.shape[axis], *limits))
     return source
@@ -73,9 +73,9 @@ class ScatteredSlice(Lowering):
         planner.copy_step(updates, part)
 
 
-def reverse_view(node: Node, source: View, known: Known) -> View:
+def reverse_view(node: Node, source: View, value_of: Known) -> View:
     """The view of Reverse: negative strides along the reversed axes."""
-    axes = known(1)
+    axes = value_of(1)
     assert axes is not None
     for axis in slices.axes_to_reverse(axes, len(source.shape), node.attrs["mode"]):
         extent = source.shape[axis]
@@ -83,14 +83,14 @@ def reverse_view(node: Node, source: View, known: Known) -> View:
     return source
 
 
-def strided_slice_view(node: Node, source: View, known: Known) -> View:
+def strided_slice_view(node: Node, source: View, value_of: Known) -> View:
     """The view of StridedSlice, with all masks."""
     names = ("begin_mask", "end_mask", "new_axis_mask", "shrink_axis_mask", "ellipsis_mask")
     masks = {k: node.attrs[k] for k in names}
     shape: list[int] = []
     strides: list[int] = []
     offset = source.offset
-    for step in slices.strided_plan(source.shape, known(1), known(2), known(3), masks):
+    for step in slices.strided_plan(source.shape, value_of(1), value_of(2), value_of(3), masks):
         if step[0] == "new":
             shape.append(1)
             strides.append(source.itemsize)
@@ -111,12 +111,12 @@ def strided_slice_view(node: Node, source: View, known: Known) -> View:
     return View(source.buffer, shape, strides, source.itemsize, offset)
 
 
-def broadcast_view(node: Node, source: View, known: Known) -> View:
+def broadcast_view(node: Node, source: View, value_of: Known) -> View:
     """The view of Broadcast: strides of 0."""
-    target = known(1)
+    target = value_of(1)
     assert target is not None
     mode = slices.broadcast_mode(node.attrs["mode"])
-    axes = known(2) if mode == "explicit" else None
+    axes = value_of(2) if mode == "explicit" else None
     shape, out = slices.broadcast_plan(source.shape, target.reshape(-1).tolist(), axes, mode)
     return source.as_shape(shape).expand(out)
 
@@ -128,10 +128,10 @@ def even_step(indices: np.ndarray) -> int | None:
     return None if len(steps) > 1 else steps.pop() if steps else 1
 
 
-def gather_view(node: Node, source: View, known: Known) -> View:
+def gather_view(node: Node, source: View, value_of: Known) -> View:
     """The view of Gather with evenly spaced indices in range: a slice, with the shape of the indices at
     `axis`. Raises NotNative for other indices."""
-    indices, axes = known(1), known(2)
+    indices, axes = value_of(1), value_of(2)
     assert indices is not None and axes is not None
     axis = normalize_axis(int(axes.reshape(-1)[0]), len(source.shape))
     extent = source.shape[axis]
@@ -140,17 +140,17 @@ def gather_view(node: Node, source: View, known: Known) -> View:
         at = at + extent if at < 0 else at
         if not 0 <= at < extent:
             raise NotNative
-        return _gathered(source, axis, at, 1, 1, indices.shape)
-    wide = indices.astype(np.int64)
-    wide = np.where(wide < 0, wide + extent, wide)
-    step = even_step(wide)
-    if step is None or (wide.size and not 0 <= wide.min() <= wide.max() < extent):
+        return _slice_rows(source, axis, at, 1, 1, indices.shape)
+    positions = indices.astype(np.int64)
+    positions = np.where(positions < 0, positions + extent, positions)
+    step = even_step(positions)
+    if step is None or (positions.size and not 0 <= positions.min() <= positions.max() < extent):
         raise NotNative
-    first = int(wide.reshape(-1)[0]) if wide.size else 0
-    return _gathered(source, axis, first, wide.size, step, indices.shape)
+    first = int(positions.reshape(-1)[0]) if positions.size else 0
+    return _slice_rows(source, axis, first, positions.size, step, indices.shape)
 
 
-def _gathered(source: View, axis: int, first: int, count: int, step: int, shape: tuple[int, ...]) -> View:
+def _slice_rows(source: View, axis: int, first: int, count: int, step: int, shape: tuple[int, ...]) -> View:
     part = source.slice(axis, first, count, step)
     return part.as_shape((*part.shape[:axis], *shape, *part.shape[axis + 1 :]))
 

@@ -46,8 +46,8 @@ class Transposed(Lowering):
     def plan(self, planner: Planner) -> None:
         node = self.group.last
         view = planner.view(node.inputs[0])
-        known = planner.types[node.inputs[1]].value if len(node.inputs) > 1 and view.shape else None
-        order = [] if known is None else known.reshape(-1).tolist()
+        permutation = planner.types[node.inputs[1]].value if len(node.inputs) > 1 and view.shape else None
+        order = [] if permutation is None else permutation.reshape(-1).tolist()
         planner.alias_or_copy(node.output, view.permute(order or range(len(view.shape))[::-1]))
 
 
@@ -106,33 +106,33 @@ class Concatenated(Lowering):
         for value in self.node.inputs:
             part = layouts.get(value)
             if part is not None and part.order == mine.order:
-                mine = mine.joined(part)
+                mine = mine.combine(part)
         halo = list(mine.halo)
         halo[self.axis] = (0, 0)
-        layouts[self.node.output] = Layout(mine.order, halo, mine.apart)
+        layouts[self.node.output] = Layout(mine.order, halo, mine.gap)
         for value in self.node.inputs:
             if value in layouts:
-                layouts[value] = Layout(mine.order, halo, mine.apart)
+                layouts[value] = Layout(mine.order, halo, mine.gap)
 
     def place_outputs(self, planner: Planner) -> None:
-        whole = planner.reserve(self.node.output)
+        result = planner.reserve(self.node.output)
         start = 0
         for value in self.node.inputs:
             size = planner.shape(value)[self.axis]
             if self.node.inputs.count(value) == 1 and not planner.is_fixed(value):
-                planner.place(value, whole.slice(self.axis, start, size))
+                planner.place_output(value, result.slice(self.axis, start, size))
             start += size
 
     def plan(self, planner: Planner) -> None:
-        start, whole = 0, planner.reserve(self.node.output)
-        planner.clear_halo(whole.buffer)
+        start, result = 0, planner.reserve(self.node.output)
+        planner.clear_halo(result.buffer)
         for value in self.node.inputs:
             view = planner.view(value)
-            part = whole.slice(self.axis, start, view.shape[self.axis])
+            part = result.slice(self.axis, start, view.shape[self.axis])
             if view.buffer is not part.buffer or (view.offset, view.strides) != (part.offset, part.strides):
                 planner.copy_step(view, part)
             start += view.shape[self.axis]
-        planner.views[self.node.output] = whole
+        planner.views[self.node.output] = result
 
 
 lower_split = partial(Sliced, parts=split_parts)

@@ -96,8 +96,8 @@ class SpaceToDepth:
         if data.shape is None:
             return TensorType(data.dtype, None)
         n, c, *spatial = data.shape
-        rest = [divided(d, block_size, "the extent") for d in spatial]
-        return TensorType(data.dtype, (n, c * block_size ** len(spatial), *rest))
+        extents = [divided(d, block_size, "the extent") for d in spatial]
+        return TensorType(data.dtype, (n, c * block_size ** len(spatial), *extents))
 
     def ref(data, **attrs):
         n, c, *spatial = data.shape
@@ -192,9 +192,9 @@ class Roll:
 
     def infer(data, shift, axes):
         shape_value(shift, "shift")
-        places = shape_value(axes, "axes")
-        if places is not None and data.rank is not None:
-            for a in places:
+        axis_list = shape_value(axes, "axes")
+        if axis_list is not None and data.rank is not None:
+            for a in axis_list:
                 normalize_axis(int(a), data.rank)
         fits = shift.rank in (None, 0) or None in (length(shift), length(axes))
         check(
@@ -204,9 +204,9 @@ class Roll:
         return TensorType(data.dtype, data.shape)
 
     def ref(data, shift, axes):
-        shifts, places = (np.asarray(v).reshape(-1) for v in (shift, axes))
-        shifts, places = np.broadcast_arrays(shifts, places)
-        for s, a in zip(shifts.tolist(), places.tolist(), strict=True):
+        shifts, axis_list = (np.asarray(v).reshape(-1) for v in (shift, axes))
+        shifts, axis_list = np.broadcast_arrays(shifts, axis_list)
+        for s, a in zip(shifts.tolist(), axis_list.tolist(), strict=True):
             axis = normalize_axis(a, data.ndim)
             data = np.roll(data, s % max(1, data.shape[axis]), axis) if data.ndim else data
         return data
@@ -278,9 +278,9 @@ class ReverseSequence:
     def ref(data, seq_lengths, *, batch_axis=0, seq_axis=1):
         batch, seq = normalize_axis(batch_axis, data.ndim), normalize_axis(seq_axis, data.ndim)
         _check_lengths(seq_lengths, data.shape, seq)
-        place = np.arange(data.shape[seq])
+        index = np.arange(data.shape[seq])
         lengths = seq_lengths.reshape(-1).astype(np.int64)[:, None]
-        source = np.where(place < lengths, lengths - 1 - place, place)
+        source = np.where(index < lengths, lengths - 1 - index, index)
         shape = [1] * data.ndim
         shape[batch], shape[seq] = data.shape[batch], data.shape[seq]
         source = source if batch < seq else source.T
@@ -299,8 +299,8 @@ class ReverseSequence:
         batch, seq = (normalize_axis(node.attrs[f"{k}_axis"], rank) for k in ("batch", "seq"))
         long = w("Convert", lengths, destination_type="i64")
         lead = rank if rank > MOST_PLACES or max(batch, seq) == rank - 1 else max(batch, seq) + 1
-        own = [extents[a] if a == batch else 1 for a in range(lead)]  # Reshape fails for other lengths
-        per_sample = w("Reshape", long, own, special_zero=False)
+        dims = [extents[a] if a == batch else 1 for a in range(lead)]  # Reshape fails for other lengths
+        per_sample = w("Reshape", long, dims, special_zero=False)
         along = [[-1 if i == a else 1 for i in range(lead)] for a in range(lead)]
         grid = [w("Reshape", w.numbers(extents[a]), along[a], special_zero=False) for a in range(lead)]
         time = grid[seq]
@@ -311,8 +311,8 @@ class ReverseSequence:
             indices = w("Broadcast", checked, extents, mode="numpy")
             return [w("GatherElements", data, indices, axis=seq)]
         grid[seq], shape = checked, (*extents[:lead], 1)
-        places = [w("Broadcast", w("Unsqueeze", x, [lead]), shape, mode="numpy") for x in grid]
-        return [w("GatherND", data, w("Concat", *places, axis=lead), batch_dims=0)]
+        coordinates = [w("Broadcast", w("Unsqueeze", x, [lead]), shape, mode="numpy") for x in grid]
+        return [w("GatherND", data, w("Concat", *coordinates, axis=lead), batch_dims=0)]
 
     samples = cases(
         ((3, 7), [1, 7, 4], {"batch_axis": 0, "seq_axis": 1}),

@@ -36,9 +36,9 @@ def ints(*values: int) -> np.ndarray:
     return np.array(values, dtype=np.int64)
 
 
-def _at_least(whole: Dim, per: int) -> Dim:
+def _at_least(total: Dim, per: int) -> Dim:
     """The bounds of the integer quotient whole / per."""
-    lo, hi = bounds(whole)
+    lo, hi = bounds(total)
     lo = -(-lo // per)
     return dim(lo, None if hi is None else max(lo, hi // per))
 
@@ -91,11 +91,11 @@ def reshape_dims(
     if -1 in pattern:
         out[list(pattern).index(-1)] = _what_is_left(before, product_after, shape, pattern)
     elif is_static(shape) and is_static(out):
-        total, wanted = math.prod(shape), math.prod(out)
+        total, requested = math.prod(shape), math.prod(out)
         check(
-            total == wanted,
+            total == requested,
             f"Requested output shape [{','.join(map(str, pattern))}] is incompatible with input shape "
-            f"{text(shape)}: it has {total} elements, the pattern {wanted}",
+            f"{text(shape)}: it has {total} elements, the pattern {requested}",
         )
     elif is_static(before):
         check(
@@ -119,14 +119,14 @@ class Reshape:
 
     def infer(data, pattern, *, special_zero: Bool = False):
         integral = "PartialShape pattern must be an integral number."
-        wanted = shape_value(pattern, "the pattern", integral, "Pattern shape must have rank 1")
-        if wanted is None:
+        values = shape_value(pattern, "the pattern", integral, "Pattern shape must have rank 1")
+        if values is None:
             rank = given_rank(pattern)
             dims = partial_dims(pattern)
             if dims is not None:
                 return TensorType(data.dtype, _reshaped_to(data.shape, dims, special_zero))
             return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
-        shape = reshape_dims(data.shape, whole_numbers(wanted), special_zero)
+        shape = reshape_dims(data.shape, whole_numbers(values), special_zero)
         out = TensorType(data.dtype, shape)
         return with_value(out, lambda x: x.reshape(shape), data, partially=True) if is_static(shape) else out
 
@@ -157,13 +157,13 @@ def _reshaped_to(shape: Shape | None, dims: Sequence[Dim], special_zero: bool) -
             out.append(before if d == 0 and special_zero else d)
         else:
             out.append(ANY)
-    left = [i for i, d in enumerate(dims) if bounds(d)[0] < 0]
-    if shape is not None and len(left) == 1 and dims[left[0]] == -1:
-        rest = out[: left[0]] + out[left[0] + 1 :]
-        (low, high), (least, most) = bounds(math.prod(shape)), bounds(math.prod(rest))
+    open_axes = [i for i, d in enumerate(dims) if bounds(d)[0] < 0]
+    if shape is not None and len(open_axes) == 1 and dims[open_axes[0]] == -1:
+        fixed = out[: open_axes[0]] + out[open_axes[0] + 1 :]
+        (low, high), (least, most) = bounds(math.prod(shape)), bounds(math.prod(fixed))
         # copied dimensions may be 0 on both sides
         low = 0 if most is None else -(-low // most) if most else 0
-        out[left[0]] = dim(low, None if high is None or not least else max(low, high // least))
+        out[open_axes[0]] = dim(low, None if high is None or not least else max(low, high // least))
     return tuple(out)
 
 
@@ -239,23 +239,23 @@ class Concat:
             return TensorType(dtype, None)
         rank = ranks.pop()
         check(rank, "Accessing out-of-range dimension: scalars cannot be concatenated")
-        place = normalize_axis(axis, rank)
+        along = normalize_axis(axis, rank)
         out: list[Dim] = [ANY] * rank
         total: Dim = 0
         for x in args:
-            total = total + (ANY if x.shape is None else x.shape[place])
+            total = total + (ANY if x.shape is None else x.shape[along])
             for i, d in enumerate(x.shape or ()):
-                both = d if i == place else merge(out[i], d)
+                both = d if i == along else merge(out[i], d)
                 if both is None:  # formatting the message takes as long as all of inference
                     check(
                         False,
                         "Argument shapes are inconsistent; they must have the same rank, and must have equal "
-                        f"dimension everywhere except on the concatenation axis (axis {place}). "
+                        f"dimension everywhere except on the concatenation axis (axis {along}). "
                         f"{', '.join(map(repr, args))}",
                     )
                 out[i] = both  # type: ignore[assignment]
-        out[place] = total
-        return with_value(TensorType(dtype, out), lambda *x: np.concatenate(x, place), *args, partially=True)
+        out[along] = total
+        return with_value(TensorType(dtype, out), lambda *x: np.concatenate(x, along), *args, partially=True)
 
     def ref(*args, axis):
         return np.concatenate(args, axis)
@@ -270,7 +270,7 @@ class Concat:
     )
 
 
-def _squeezed(shape: tuple[Dim, ...], axes: Sequence[int] | None, skip: bool) -> tuple[Dim, ...] | None:
+def _squeeze_shape(shape: tuple[Dim, ...], axes: Sequence[int] | None, skip: bool) -> tuple[Dim, ...] | None:
     """The shape without `axes` (None: without all dimensions of 1). None if that depends on dynamic
     dimensions."""
     if not axes:  # an empty list means the same as None
@@ -297,7 +297,7 @@ def _infer_squeeze(data: TensorType, axes: TensorType | None, skip: bool) -> Ten
     values = None if axes is None else shape_value(axes, "axes", flat=_NOT_HIGHER)
     if data.shape is None or (axes is not None and values is None):
         return TensorType(data.dtype, None)
-    shape = _squeezed(data.shape, None if values is None else [int(v) for v in values], skip)
+    shape = _squeeze_shape(data.shape, None if values is None else [int(v) for v in values], skip)
     out = TensorType(data.dtype, shape)
     return with_value(out, lambda x: x.reshape(out.shape), data, partially=True)
 
@@ -306,7 +306,7 @@ def _squeeze(
     data: np.ndarray, axes: np.ndarray | None = None, *, allow_axis_skip: bool = False
 ) -> np.ndarray:
     named = None if axes is None else axes.reshape(-1).astype(np.int64).tolist()
-    shape = _squeezed(data.shape, named, allow_axis_skip)
+    shape = _squeeze_shape(data.shape, named, allow_axis_skip)
     assert is_static(shape)
     return data.reshape(shape)
 
@@ -340,13 +340,13 @@ class Squeeze15:
         return _infer_squeeze(data, axes, allow_axis_skip)
 
 
-def _unsqueezed(shape: tuple[Dim, ...], axes: Sequence[int]) -> tuple[Dim, ...]:
+def _unsqueeze_shape(shape: tuple[Dim, ...], axes: Sequence[int]) -> tuple[Dim, ...]:
     named = set(axes)  # duplicates, also as -1 and rank - 1, are one new dimension
     normal = {normalize_axis(a, len(shape) + len(named)) for a in named}
     rank = len(shape) + len(normal)
     check(max(normal) < rank, f"axes {sorted(named)} are out of range for a result of rank {rank}")
-    rest = iter(shape)
-    return tuple(1 if i in normal else next(rest) for i in range(rank))
+    extents = iter(shape)
+    return tuple(1 if i in normal else next(extents) for i in range(rank))
 
 
 @op("Unsqueeze", opset=1, types=MOVABLE, lower=".cpu_views:Reshaped", images=images_of(0))
@@ -360,11 +360,11 @@ class Unsqueeze:
             more = given_rank(axes)
             unknown = data.rank is None or more is None
             return TensorType(data.dtype, None if unknown else (ANY,) * (data.rank + more))
-        shape = _unsqueezed(data.shape, [int(v) for v in values])
+        shape = _unsqueeze_shape(data.shape, [int(v) for v in values])
         return with_value(TensorType(data.dtype, shape), lambda x: x.reshape(shape), data, partially=True)
 
     def ref(data, axes):
-        return data.reshape(_unsqueezed(data.shape, axes.reshape(-1).tolist()))
+        return data.reshape(_unsqueeze_shape(data.shape, axes.reshape(-1).tolist()))
 
     samples = cases(((5,), [0]), ((5, 7), [1, -1]), ((2, 3), [0, 3]), ((0, 3), [1]), ((5,), [-1]))
 

@@ -42,28 +42,28 @@ class Shuffled(Lowering):
             groups = node.attrs["group"]
             target = planner.output(out)
             parts = (*source.shape[:axis], groups, source.shape[axis] // groups, *source.shape[axis + 1 :])
-            apart = source.reshape(parts) or planner.contiguous(node.inputs[0]).as_shape(parts)
-            if self.weaves and self._woven(planner, apart, target, axis):
+            blocks = source.reshape(parts) or planner.contiguous(node.inputs[0]).as_shape(parts)
+            if self.weaves and self._interleave(planner, blocks, target, axis):
                 return target
             order = list(range(len(parts)))
             order[axis : axis + 2] = axis + 1, axis
-            turned = apart.permute(order)
-            planner.copy_step(turned, target.as_shape(turned.shape))
+            swapped = blocks.permute(order)
+            planner.copy_step(swapped, target.as_shape(swapped.shape))
             return target
 
         planner.defer(out, copy, node.inputs[0])
 
-    def _woven(self, planner: Planner, apart: View, target: View, axis: int) -> bool:
-        """Interleave groups of adjacent channels from `apart` to `target`. Returns False if their strides are
-        not supported."""
-        parts = apart.shape
+    def _interleave(self, planner: Planner, blocks: View, target: View, axis: int) -> bool:
+        """Interleave groups of adjacent channels from `blocks` to `target`. Returns False if their strides
+        are not supported."""
+        parts = blocks.shape
         shape = (*parts[:axis], parts[axis + 1], parts[axis], *parts[axis + 2 :])
-        seen = target.reshape(shape)
+        target_view = target.reshape(shape)
         others = [a for a in range(len(parts)) if a not in (axis, axis + 1)]
-        if seen is None:
+        if target_view is None:
             return False
-        source = apart.permute((*others, axis, axis + 1))
-        return plan_interleave(planner, source, seen.permute((*others, axis, axis + 1)))
+        source = blocks.permute((*others, axis, axis + 1))
+        return plan_interleave(planner, source, target_view.permute((*others, axis, axis + 1)))
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         return layouts.get(self.group.last.inputs[0])
@@ -79,11 +79,11 @@ def channel_shuffle(value: Value) -> int | None:
     return node.attrs["group"] if normalize_axis(node.attrs["axis"], len(value.shape)) == 1 else None
 
 
-_APART = op.Reshape(value("x"), ...).named("apart")
+_BLOCKS = op.Reshape(value("x"), ...).named("blocks")
 
 
-@rule(op.Reshape(op.Transpose(_APART, constant("order")), ...))
-def recognize_shuffle(w: Writer, node: Node, x: Value, apart: Value, order: Value) -> Value | None:
+@rule(op.Reshape(op.Transpose(_BLOCKS, constant("order")), ...))
+def recognize_shuffle(w: Writer, node: Node, x: Value, blocks: Value, order: Value) -> Value | None:
     """Reshape(Transpose(Reshape(x, [N, groups, C / groups, ...]), [0, 2, 1, ...]), [N, C, ...]) ->
     ShuffleChannels(x)
 
@@ -91,18 +91,18 @@ def recognize_shuffle(w: Writer, node: Node, x: Value, apart: Value, order: Valu
     """
     if w.b.context.options.precision == "f32":
         return None
-    shapes = [v.shape for v in (x, apart, node.output)]
+    shapes = [v.shape for v in (x, blocks, node.output)]
     if not all(shape is not None and is_static(shape) for shape in shapes) or len(shapes[1]) < 4:
         return None
-    (batch, channels, *rest), (n, groups, each, *others), out = shapes
-    whole = out == x.shape and (n, groups * each, others) == (batch, channels, rest)
-    turned = order.constant.tolist() == [0, 2, 1, *range(3, len(shapes[1]))]  # type: ignore[union-attr]
-    if not (whole and turned) or groups in (1, channels):
+    (batch, channels, *spatial), (n, groups, each, *others), out = shapes
+    same_shape = out == x.shape and (n, groups * each, others) == (batch, channels, spatial)
+    swaps = order.constant.tolist() == [0, 2, 1, *range(3, len(shapes[1]))]  # type: ignore[union-attr]
+    if not (same_shape and swaps) or groups in (1, channels):
         return None
     return w("ShuffleChannels", x, axis=1, group=groups)
 
 
-def unshuffled(array: np.ndarray, axis: int, groups: int) -> np.ndarray:
+def unshuffle(array: np.ndarray, axis: int, groups: int) -> np.ndarray:
     """Reorder constants of the shuffled channels along `axis` to the order of the channels before the
     shuffle."""
     shape = array.shape
@@ -128,7 +128,7 @@ def sink_shuffle(b: Builder, node: Node, readers: Uses) -> Sequence[Value] | Non
         weights = inputs[1].constant
         if at != 0 or weights is None or weights.shape[:3] != (channels, 1, 1):
             return None
-        new[1] = b.constant(unshuffled(weights, 0, groups))
+        new[1] = b.constant(unshuffle(weights, 0, groups))
     else:
         for i, other in enumerate(inputs):
             if i == at:
@@ -138,5 +138,5 @@ def sink_shuffle(b: Builder, node: Node, readers: Uses) -> Sequence[Value] | Non
                 return None
             lead = rank - array.ndim
             if lead <= 1 and array.shape[1 - lead] != 1:
-                new[i] = b.constant(unshuffled(array, 1 - lead, groups), other.dtype)
+                new[i] = b.constant(unshuffle(array, 1 - lead, groups), other.dtype)
     return b.instead(shuffled.node, b.instead(node, new))

@@ -49,30 +49,30 @@ class Split:
             f"Attribute 'num_splits' must be greater than zero. Got: {num_splits}",
         )
         says = "'axis' input must be a scalar. Got: {shape}"
-        place = _split_axis(data, axis, says)
+        along = _split_axis(data, axis, says)
         check_scalar(axis, says)
-        if place is None:
+        if along is None:
             shape = None if data.rank is None else (shapes.ANY,) * data.rank
             return (TensorType(data.dtype, shape),) * num_splits
-        extent = data.shape[place]
+        extent = data.shape[along]
         check(
             isinstance(extent, shapes.Interval) or extent % num_splits == 0,
             f"Dimension of data input shape along 'axis': {extent} must be evenly divisible by 'num_splits' "
             f"attribute value: {num_splits}",
         )
-        out = TensorType(data.dtype, (*data.shape[:place], extent // num_splits, *data.shape[place + 1 :]))
+        out = TensorType(data.dtype, (*data.shape[:along], extent // num_splits, *data.shape[along + 1 :]))
         return tuple(
-            with_value(out, lambda x, i=i: np.split(x, num_splits, place)[i], data, partially=True)
+            with_value(out, lambda x, i=i: np.split(x, num_splits, along)[i], data, partially=True)
             for i in range(num_splits)
         )
 
     def ref(data, axis, *, num_splits):
-        place = shapes.normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
+        along = shapes.normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
         check(
-            data.shape[place] % num_splits == 0,
-            f"{data.shape[place]} elements are not divisible into {num_splits} parts",
+            data.shape[along] % num_splits == 0,
+            f"{data.shape[along]} elements are not divisible into {num_splits} parts",
         )
-        return tuple(np.ascontiguousarray(part) for part in np.split(data, num_splits, place))
+        return tuple(np.ascontiguousarray(part) for part in np.split(data, num_splits, along))
 
     samples = cases(
         ((8,), 0, {"num_splits": 2}),
@@ -94,12 +94,12 @@ def split_lengths_of(extent: int, lengths: Sequence[int]) -> list[int]:
         len(rest_of) <= 1,
         f"Cannot infer split with multiple -1 values at {' and '.join(map(str, rest_of[:2]))}",
     )
-    rest = extent - sum(v for v in lengths if v >= 0)
+    remaining = extent - sum(v for v in lengths if v >= 0)
     check(
-        rest >= 0 if -1 in lengths else rest == 0,
-        f"Total length of splits: {extent - rest} must match the length of the chosen axis: {extent}",
+        remaining >= 0 if -1 in lengths else remaining == 0,
+        f"Total length of splits: {extent - remaining} must match the length of the chosen axis: {extent}",
     )
-    return [rest if v == -1 else v for v in lengths]
+    return [remaining if v == -1 else v for v in lengths]
 
 
 @op("VariadicSplit", opset=1, types=MOVABLE, lower=".cpu_views:lower_split", images=images_of(0, along=1))
@@ -107,7 +107,7 @@ class VariadicSplit:
     """Splits the data along `axis` into parts of the given lengths. One may be -1, the remaining length."""
 
     def infer(data, axis, split_lengths):
-        place = _split_axis(data, axis, "Axis should be a scalar or of shape [1]. Got {shape} instead.")
+        along = _split_axis(data, axis, "Axis should be a scalar or of shape [1]. Got {shape} instead.")
         flat = "Split lengths should be a 1-D tensor. Got {rank} instead."
         lengths = shape_value(split_lengths, "split_lengths", flat=flat)
         check(split_lengths.rank != 0, "Split lengths should be a 1-D tensor. Got 0 instead.")
@@ -115,30 +115,30 @@ class VariadicSplit:
         if parts is None:
             return ()  # as in OpenVINO, the node has no outputs until their number is known
         check(parts <= MOST_PARTS, f"A split has at most {MOST_PARTS} parts, not {parts}")
-        if place is None or lengths is None:
+        if along is None or lengths is None:
             shape = None if data.rank is None else (shapes.ANY,) * data.rank
-            if place is not None:
-                shape = (*data.shape[:place], shapes.ANY, *data.shape[place + 1 :])
+            if along is not None:
+                shape = (*data.shape[:along], shapes.ANY, *data.shape[along + 1 :])
             return (TensorType(data.dtype, shape),) * parts
-        extent = data.shape[place]
+        extent = data.shape[along]
         sizes: list[shapes.Dim]
         if isinstance(extent, shapes.Interval):
             sizes = [shapes.ANY if v == -1 else int(v) for v in lengths]
         else:
             sizes = list(split_lengths_of(extent, lengths.tolist()))
-        made = [TensorType(data.dtype, (*data.shape[:place], s, *data.shape[place + 1 :])) for s in sizes]
+        types = [TensorType(data.dtype, (*data.shape[:along], s, *data.shape[along + 1 :])) for s in sizes]
         if data.partial is None or not shapes.is_static(sizes):
-            return tuple(made)
+            return tuple(types)
         cuts = np.cumsum(sizes)[:-1]
         return tuple(
-            with_partial(out, lambda x, i=i: np.split(x, cuts, place)[i], data) for i, out in enumerate(made)
+            with_partial(out, lambda x, i=i: np.split(x, cuts, along)[i], data) for i, out in enumerate(types)
         )
 
     def ref(data, axis, split_lengths):
-        place = shapes.normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
-        sizes = split_lengths_of(data.shape[place], split_lengths.reshape(-1))
+        along = shapes.normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
+        sizes = split_lengths_of(data.shape[along], split_lengths.reshape(-1))
         cuts = np.cumsum(sizes)[:-1]
-        return tuple(np.ascontiguousarray(part) for part in np.split(data, cuts, place))
+        return tuple(np.ascontiguousarray(part) for part in np.split(data, cuts, along))
 
     samples = cases(
         ((8,), 0, [3, 5]),
@@ -173,23 +173,23 @@ def _without_ends(limit: TensorType, value: np.ndarray | None) -> np.ndarray | N
     if limit.dtype != "i32" or value is None or value.dtype.kind != "i":
         return value
     small, large = np.iinfo(np.int32), np.iinfo(np.int64)
-    wide = np.where(value == small.max, large.max, value.astype(np.int64))
-    return np.where(value == small.min, large.min, wide)
+    longs = np.where(value == small.max, large.max, value.astype(np.int64))
+    return np.where(value == small.min, large.min, longs)
 
 
 def _with_open(limits: Sequence[TensorType | None]) -> list[np.ndarray] | None:
     """Checked limits of a slice, with UNKNOWN for unknown numbers. None if their count or a step is unknown,
     or if they are traced."""
-    made = []
+    result = []
     for i, x in enumerate(limits):
         if x is None:
             continue
-        found, count = x.value if x.partial is None or i == 2 else x.partial, length(x)
-        if count is None or (found is None and i == 2) or is_traced(found):
+        values, count = x.value if x.partial is None or i == 2 else x.partial, length(x)
+        if count is None or (values is None and i == 2) or is_traced(values):
             return None
-        found = _without_ends(x, found) if i < 2 else found
-        made.append(np.full(count, UNKNOWN, object) if found is None else found.reshape(-1))
-    return made
+        values = _without_ends(x, values) if i < 2 else values
+        result.append(np.full(count, UNKNOWN, object) if values is None else values.reshape(-1))
+    return result
 
 
 #: Samples: (shape of the data, start, stop, step, axes).
@@ -229,7 +229,7 @@ class Slice:
     def infer(data, start, stop, step, axes=None):
         limits = _slice_inputs(start, stop, step)
         says = "Slice `axes` input type must be integer.", "Slice `axes` input must be a 1D tensor."
-        places = None if axes is None else shape_value(axes, "axes", *says)
+        axis_list = None if axes is None else shape_value(axes, "axes", *says)
         check(data.rank != 0, "Slice `data` input can't be a scalar.")
         count = length(start)
         check(
@@ -241,16 +241,16 @@ class Slice:
             return TensorType(data.dtype, None)
         counts = {length(x) for x in (start, stop, step)} - {None}
         check(len(counts) <= 1, "Slice `start`, `stop`, `step` inputs must have compatible shapes.")
-        if limits is None and (axes is None or places is not None):
+        if limits is None and (axes is None or axis_list is not None):
             limits = _with_open((start, stop, step))
-        if limits is None or (axes is not None and places is None):
+        if limits is None or (axes is not None and axis_list is None):
             touched = None
-            if places is not None:
-                touched = {shapes.normalize_axis(int(a), data.rank) for a in places}
+            if axis_list is not None:
+                touched = {shapes.normalize_axis(int(a), data.rank) for a in axis_list}
             if axes is None and count is not None:
                 touched = set(range(count))
             return TensorType(data.dtype, _cut_somehow(data.shape, touched))
-        cuts = axis_slices(data.rank, limits[0], limits[1], limits[2], places)
+        cuts = axis_slices(data.rank, limits[0], limits[1], limits[2], axis_list)
         shape = tuple(slice_extent(d, *cuts[i]) if i in cuts else d for i, d in enumerate(data.shape))
         inputs = [x for x in (data, start, stop, step, axes) if x is not None]
         return with_value(TensorType(data.dtype, shape), _slice, *inputs, partially=True)
@@ -271,9 +271,9 @@ class SliceScatter:
     def infer(data, updates, start, stop, step, axes=None):
         check_same_type(updates, data, "updates")
         limits = _slice_inputs(start, stop, step)
-        places = None if axes is None else shape_value(axes, "axes")
-        if data.shape is not None and limits is not None and (axes is None or places is not None):
-            cuts = axis_slices(data.rank, limits[0], limits[1], limits[2], places)
+        axis_list = None if axes is None else shape_value(axes, "axes")
+        if data.shape is not None and limits is not None and (axes is None or axis_list is not None):
+            cuts = axis_slices(data.rank, limits[0], limits[1], limits[2], axis_list)
             shape = [slice_extent(d, *cuts[i]) if i in cuts else d for i, d in enumerate(data.shape)]
             fits = shapes.compatible_shapes(updates.shape, shape)
             check(fits, f"the updates {updates} should have the shape of the slice")
@@ -303,8 +303,8 @@ class ValidPrefix:
     def infer(data, count, *, axis: Int):
         if data.shape is None:
             return TensorType(data.dtype, None)
-        found = shape_scalar(count, "count")
-        part = shapes.dim(0, shapes.bounds(data.shape[axis])[1]) if found is None else found
+        size = shape_scalar(count, "count")
+        part = shapes.dim(0, shapes.bounds(data.shape[axis])[1]) if size is None else size
         return TensorType(data.dtype, (*data.shape[:axis], part, *data.shape[axis + 1 :]))
 
     def ref(data, count, *, axis):
@@ -368,16 +368,16 @@ class StridedSlice:
             check(all(v in (0, 1) for v in mask), f"{says} {name} {list(mask)}")
         sizes = {len(mask) for name, mask in masks.items() if mask or name in ("begin_mask", "end_mask")}
         check(len(sizes) == 1, "All masks of StridedSlice must have the same size")
-        given = (begin, end) if strides is None else (begin, end, strides)
-        limits = _slice_inputs(*given, strided=True)
+        limit_types = (begin, end) if strides is None else (begin, end, strides)
+        limits = _slice_inputs(*limit_types, strided=True)
         counts = {length(x) for x in (begin, end)} - {None}
         check(len(counts) <= 1, "Begin and end need to have same number of values.")
         if data.shape is None:
             return TensorType(data.dtype, None)
-        count = next((n for x in given if (n := length(x)) is not None), None)
+        count = next((n for x in limit_types if (n := length(x)) is not None), None)
         check((count or 0) <= MOST_SLICES, f"At most {MOST_SLICES} slices are possible, not {count}")
         if limits is None:
-            limits = _with_open(given)
+            limits = _with_open(limit_types)
         if limits is None and count is None:
             masked = any(map(any, (new_axis_mask, shrink_axis_mask, ellipsis_mask)))
             return TensorType(data.dtype, None if masked else _cut_somehow(data.shape, None))

@@ -175,7 +175,7 @@ class Softmax(RowLowering):
         super().__init__(group, template, (axis,), **constants)
         data = group.node.inputs[0]
         self.beside: list[Kernel] = []
-        plainly = data.dtype == self.out.dtype == "f32" and not (group.body or group.front)
+        plainly = data.dtype == self.out.dtype == "f32" and not (group.body or group.prologue)
         # a dynamic number of rows does not decide: it must be the same in traces
         others = [extent for a, extent in enumerate(data.shape) if a != axis]
         too_few = is_static(others) and product(others) < self.target.lanes

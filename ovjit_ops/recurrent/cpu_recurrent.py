@@ -78,9 +78,9 @@ def make_phase(
     """A phase. `inputs`, `outputs`: space-separated names such as s2."""
     read, written = (tuple((n[0], int(n[1:] or 0)) for n in names.split()) for names in (inputs, outputs))
     recorder = Recorder()
-    made = function(*(recorder.input(f"x{i}", "f32") for i in range(len(read))))
-    types = ["f32"] * len(read), ["f32"] * len(made)
-    return Phase(first, stop, read, written, Body(*types, recorder.lines, [value.name for value in made]))
+    results = function(*(recorder.input(f"x{i}", "f32") for i in range(len(read))))
+    types = ["f32"] * len(read), ["f32"] * len(results)
+    return Phase(first, stop, read, written, Body(*types, recorder.lines, [value.name for value in results]))
 
 
 def phases_of(step: Step) -> tuple[Phase, ...]:
@@ -105,12 +105,12 @@ def phases_of(step: Step) -> tuple[Phase, ...]:
     def reset_before(z: Any, xz: Any, r: Any, xr: Any, h: Any) -> tuple:
         return step.gate(0, z + xz), step.gate(0, r + xr) * h
 
-    def mixed(n: Any, xn: Any, z: Any, h: Any, *a: Any) -> tuple:
+    def mix(n: Any, xn: Any, z: Any, h: Any, *a: Any) -> tuple:
         return (step.mix(z, step.gate(1, n + xn), h, *a),)
 
     return (
         make_phase(0, 2, "s0 x0 s1 x1 h", "s0 m", reset_before),
-        make_phase(2, 3, f"s2 x2 s0 h{more}", "h", mixed),
+        make_phase(2, 3, f"s2 x2 s0 h{more}", "h", mix),
     )
 
 
@@ -191,10 +191,10 @@ def multiply(weights, bias, words, channel, outs, first, stop, heights):
     """Multiply the tiles of the block's sequences by one panel of so many words of depth."""
     table = scratch
     for row in range(first, stop, heights[0]):
-        left = min(heights[0], stop - row)
+        remaining = min(heights[0], stop - row)
         valid = outs - channel
         for k, height in enumerate(heights):
-            if height == heights[-1] or left > heights[k + 1]:
+            if height == heights[-1] or remaining > heights[k + 1]:
                 tile[height](table, weights, bias, 1, 0, 1, 0, words, channel, valid, weights, 0)
                 break
         table += 2 * TABLE * 8
@@ -215,22 +215,22 @@ def begin_state(first, last, rounded, count, hidden, A):
 def apply_gates(phase, p, py, attention, hidden, A):
     """Apply a phase's gates to a sequence. `p`: addresses of its numbers. A new state is also stored to
     py, and to p["m"] as what is multiplied, if that has another type than f32."""
-    x, made = registers()
-    for k, given in enumerate(phase.inputs):
-        if given[0] == "a":
+    x, results = registers()
+    for k, operand in enumerate(phase.inputs):
+        if operand[0] == "a":
             x[k] = splat[f32](attention)
     for j in range(0, hidden, VL):
         for k, (name, at) in enumerate(phase.inputs):
             if name != "a":
                 x[k] = loadm[f32](p[name] + hidden * (4 * at) + j * 4, hidden - j)
-        made = applied(phase.body, *x)
+        results = applied(phase.body, *x)
         for k, (name, at) in enumerate(phase.outputs):
             if name == "m" or (name == "h" and A != "f32"):
-                storem[A](p["m"] + j * SIZE[A], made[k], hidden - j)
+                storem[A](p["m"] + j * SIZE[A], results[k], hidden - j)
             if name != "m":
-                storem[f32](p[name] + hidden * (4 * at) + j * 4, made[k], hidden - j)
+                storem[f32](p[name] + hidden * (4 * at) + j * 4, results[k], hidden - j)
             if name == "h":
-                storem[f32](py + j * 4, made[k], hidden - j)
+                storem[f32](py + j * 4, results[k], hidden - j)
 
 
 class Memory(NamedTuple):
@@ -244,9 +244,9 @@ class Memory(NamedTuple):
 
 
 @inline
-def find_row(p, x, ho, co, memory, given, state, cell, row, t, first, hidden, has_c):
+def find_row(p, x, ho, co, memory, source, state, cell, row, t, first, hidden, has_c):
     """Set p to a sequence's addresses: input products of step t, sums, intermediate row, states."""
-    p["x"] = x.at(given, b=row, t=t)
+    p["x"] = x.at(source, b=row, t=t)
     p["s"] = scratch + memory.sums + (row - first) * memory.row
     p["m"] = scratch + memory.middle + (row - first) * memory.factors
     p["h"] = ho.at(state, b=row)
@@ -270,10 +270,10 @@ def refuse_long(lengths, steps, ho, co, state, cell, first, stop, hidden, has_c)
 )  # fmt: skip
 def all_steps(
     x: Tensor, h0: Tensor, y: Tensor, ho: Tensor, c0: Tensor, co: Tensor, att: Tensor, lengths: Tensor, block,
-    turned, memory, w=PANELS, b=PANELS, panels=EACH, outs=EACH, first_sum=EACH, *, phases, has_c, ragged,
+    reverse, memory, w=PANELS, b=PANELS, panels=EACH, outs=EACH, first_sum=EACH, *, phases, has_c, ragged,
     heights, width, A,
 ):  # fmt: skip
-    """All steps of a block of sequences in one direction. `turned`: a bit per direction, 1 for reverse. For
+    """All steps of a block of sequences in one direction. `reverse`: a bit per direction, 1 for reverse. For
     each phase: weights, bias, the numbers of panels and of sums, and the offset of its sums. `A`: the type in
     which states are multiplied."""
     p, weights_at, bias_at = registers()
@@ -281,9 +281,9 @@ def all_steps(
     hidden = h0.size.k
     for d, first in items():
         stop = min(first + block, x.size.b)
-        back = (turned >> d) & 1
-        given = x.at(d=d)
-        made = y.at(d=d)
+        back = (reverse >> d) & 1
+        source = x.at(d=d)
+        target = y.at(d=d)
         state = ho.at(d=d)
         if has_c:
             cell = co.at(d=d)
@@ -299,7 +299,7 @@ def all_steps(
                     return 1
                 count = max(count, 0)
             longest = max(longest, min(count, steps))
-            clear(y.at(made, b=row), y.stride.t, count, steps, hidden)
+            clear(y.at(target, b=row), y.stride.t, count, steps, hidden)
             if has_c:
                 keep(c0.at(b=row, d=d), co.at(cell, b=row), count, hidden)
             rounded = scratch + memory.middle + (row - first) * memory.factors
@@ -328,8 +328,8 @@ def all_steps(
                         t = n
                         if back == 1:
                             t = count - 1 - n
-                        find_row(p, x, ho, co, memory, given, state, cell, row, t, first, hidden, has_c)
-                        py = y.at(made, b=row, t=t)
+                        find_row(p, x, ho, co, memory, source, state, cell, row, t, first, hidden, has_c)
+                        py = y.at(target, b=row, t=t)
                         apply_gates(phase, p, py, att.at(b=row, t=t), hidden, A)
         if ragged:
             refuse_long(lengths, steps, ho, co, state, cell, first, stop, hidden, has_c)
@@ -385,36 +385,36 @@ class RecurrentSteps(Lowering):
         for role, value in self.named.items():
             if value.constant is not None and role not in "rb":
                 constants.view(value.constant, value.dtype)
-        recurrent, behind = (self.named[n].constant if n in self.named else None for n in "rb")
+        recurrent, hidden_bias = (self.named[n].constant if n in self.named else None for n in "rb")
         width, turns = self.width, len(self.turns)
         #: Of each phase: offsets of weights and bias among the constants; None if they are computed at run
         #: time.
-        self.places: list[tuple[int | None, int | None]] = []
+        self.offsets: list[tuple[int | None, int | None]] = []
         for i, phase in enumerate(self.phases):
             outs, weights, sums = (phase.stop - phase.first) * self.hidden, None, None
             if recurrent is not None:
                 part = recurrent[:, phase.first * self.hidden : phase.stop * self.hidden]
                 weights = constants.place(pack_recurrent(part, width, self.form), (self, "weights", i)).offset
-            if "b" not in self.named or behind is not None:
+            if "b" not in self.named or hidden_bias is not None:
                 bias = np.zeros((turns, ceil_div(outs, width) * width), np.float32)
-                if behind is not None:
-                    bias[:, outs - self.hidden : outs] = behind
+                if hidden_bias is not None:
+                    bias[:, outs - self.hidden : outs] = hidden_bias
                 sums = constants.place(bias, (self, "bias", i)).offset
-            self.places.append((weights, sums))
+            self.offsets.append((weights, sums))
 
     def _pack_weights(self, planner: Planner, phase: Phase) -> View:
         """Add steps that pack a phase's weights at run time, as `pack_recurrent` packs constants."""
         rows, width, turns = planner.view(self.named["r"]), self.width, len(self.turns)
         first, outs = phase.first * self.hidden, (phase.stop - phase.first) * self.hidden
-        whole, last = outs // width, outs % width
+        full, last = outs // width, outs % width
         packed = planner.allocate((turns, ceil_div(outs, width), self.hidden, width), 4)
-        if whole:
-            panels = rows.slice(1, first, whole * width).as_shape((turns, whole, width, self.hidden))
-            planner.copy_step(panels.permute((0, 1, 3, 2)), packed.slice(1, 0, whole))
+        if full:
+            panels = rows.slice(1, first, full * width).as_shape((turns, full, width, self.hidden))
+            planner.copy_step(panels.permute((0, 1, 3, 2)), packed.slice(1, 0, full))
         if last:
-            panel = packed.slice(1, whole, 1)
-            rest = rows.slice(1, first + whole * width, last).as_shape((turns, 1, last, self.hidden))
-            planner.copy_step(rest.permute((0, 1, 3, 2)), panel.slice(3, 0, last))
+            panel = packed.slice(1, full, 1)
+            tail = rows.slice(1, first + full * width, last).as_shape((turns, 1, last, self.hidden))
+            planner.copy_step(tail.permute((0, 1, 3, 2)), panel.slice(3, 0, last))
             self._clear(planner, panel.slice(3, last, width - last))
         return packed
 
@@ -435,9 +435,9 @@ class RecurrentSteps(Lowering):
         outs = [self._output(planner, i) for i in range(len(self.node.outputs))]
         if x.shape[0]:
             self._plan_steps(planner, view, outs)
-        for value, made in zip(self.node.outputs, outs, strict=True):
+        for value, out in zip(self.node.outputs, outs, strict=True):
             if value.index in self.group.used:
-                planner.alias_or_copy(value, made)
+                planner.alias_or_copy(value, out)
 
     def _plan_steps(self, planner: Planner, view: dict[str, View], outs: list[View]) -> None:
         """Add the step of a batch that is not empty."""
@@ -449,19 +449,19 @@ class RecurrentSteps(Lowering):
         words = self.form.words(hidden)
         memory = Memory(_TABLES, sums, _TABLES + block * sums, words * WORD)
         planner.need_scratch(memory.middle + block * memory.factors)
-        apart = (*x.strides[:2], gates * hidden * 4, 4)
-        x = View(x.buffer, (batch, steps, turns, gates * hidden), apart, 4, x.offset)
+        strides = (*x.strides[:2], gates * hidden * 4, 4)
+        x = View(x.buffer, (batch, steps, turns, gates * hidden), strides, 4, x.offset)
         named = {"h": "h0", "c": "c0", "a": "att", "l": "lengths"}
         tensors = {"x": x} | {named[role]: v for role, v in view.items() if role != "x"}
         tensors |= zip(("y", "ho", "co"), outs, strict=False)
         values: dict[str, Any] = {"block": block, "memory": memory}
-        values["turned"] = sum(back << d for d, back in enumerate(self.turns))
+        values["reverse"] = sum(back << d for d, back in enumerate(self.turns))
         for i, phase in enumerate(self.phases):
             count = (phase.stop - phase.first) * hidden
             panels = ceil_div(count, width)
             at = [
-                make(planner, phase) if place is None else planner.constants.at(place)
-                for place, make in zip(self.places[i], (self._pack_weights, self._place_bias), strict=True)
+                make(planner, phase) if offset is None else planner.constants.at(offset)
+                for offset, make in zip(self.offsets[i], (self._pack_weights, self._place_bias), strict=True)
             ]
             values |= {
                 f"w{i}": at[0], f"b{i}": at[1],

@@ -25,7 +25,7 @@ from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import in_f32
 from ovjit_ops.elementwise.arithmetic import REALS
-from ovjit_ops.recurrent.tokens import over_tokens, repeated
+from ovjit_ops.recurrent.tokens import over_tokens, repeat_heads
 
 #: Dimensions of the inputs: B batch, T tokens, H key heads, K size of a key, G value heads, V size of a
 #: value.
@@ -38,14 +38,14 @@ def _expand(w: Writer, node: Node, inputs: Sequence[Value]) -> Sequence[Value] |
     q, k, v, state, gate, beta = inputs
     if any(x.shape is None for x in inputs):
         return None
-    known = (q.shape[2], q.shape[3], v.shape[2])
-    if not is_static(known):
+    sizes = (q.shape[2], q.shape[3], v.shape[2])
+    if not is_static(sizes):
         return None
-    heads, size, groups = known
+    heads, size, groups = sizes
     attrs = node.attrs
     if attrs["fuse_qk_l2norm"]:
         q, k = (_unit(w, x, attrs[f"{n}_l2_norm_eps"]) for n, x in (("q", q), ("k", k)))
-    q, k = (repeated(w, x, heads, groups) for x in (q, k))
+    q, k = (repeat_heads(w, x, heads, groups) for x in (q, k))
     q = w("Multiply", q, 1 / math.sqrt(size))
     return over_tokens(w, node, [q, k, v, w("Exp", gate), beta], state, _token)
 
@@ -57,9 +57,9 @@ def _unit(w: Writer, x: Value, eps: float) -> Value:
 
 
 def _token(w: Writer, rows: Sequence[Value], state: Value) -> tuple[Value, Value]:
-    q, k, v, kept, beta = rows
+    q, k, v, decay, beta = rows
     column_q, column_k = (w("Unsqueeze", x, [-1]) for x in (q, k))
-    before = w("Multiply", state, w("Unsqueeze", kept, [-1, -2]))
+    before = w("Multiply", state, w("Unsqueeze", decay, [-1, -2]))
     recalled = w("ReduceSum", w("Multiply", before, column_k), [-2], keep_dims=False)
     change = w("Multiply", w("Subtract", v, recalled), w("Unsqueeze", beta, [-1]))
     after = w("Add", before, w("Multiply", column_k, w("Unsqueeze", change, [-2])))
@@ -75,8 +75,8 @@ class GatedDeltaNet:
         query, key, value, recurrent_state, gate, beta, *, fuse_qk_l2norm: Bool = False,
         q_l2_norm_eps: Float = 1e-6, k_l2_norm_eps: Float = 1e-6,
     ):  # fmt: skip
-        given = (query, key, value, recurrent_state, gate, beta)
-        dims = fitted(**{n: (x, letters) for (n, letters), x in zip(SHAPES.items(), given, strict=True)})
+        inputs = (query, key, value, recurrent_state, gate, beta)
+        dims = fitted(**{n: (x, letters) for (n, letters), x in zip(SHAPES.items(), inputs, strict=True)})
         heads, groups = (dims.shape(letter)[0] for letter in "HG")
         if isinstance(heads, int) and isinstance(groups, int):
             check(heads and groups % heads == 0, f"{groups} heads of values are not a multiple of {heads}")
@@ -84,7 +84,7 @@ class GatedDeltaNet:
             q_l2_norm_eps > 0 and k_l2_norm_eps > 0,
             "the attributes q_l2_norm_eps and k_l2_norm_eps should be positive",
         )
-        dtype = next((x.dtype for x in given if x.dtype != "dynamic"), "dynamic")
+        dtype = next((x.dtype for x in inputs if x.dtype != "dynamic"), "dynamic")
         return TensorType(dtype, dims.shape("BTGV")), TensorType(dtype, dims.shape("BGKV"))
 
     @in_f32
@@ -99,18 +99,18 @@ class GatedDeltaNet:
         rows = rows * np.asarray(1 / math.sqrt(rows.shape[-2]), rows.dtype)
         out, current = np.zeros_like(v), np.array(state)
         for t in range(v.shape[1]):
-            kept = current * np.exp(gate[:, t])[..., None, None]
-            change = (v[:, t] - (kept * columns[:, t]).sum(-2)) * beta[:, t, :, None]
-            current = kept + columns[:, t] * change[:, :, None]
+            decayed = current * np.exp(gate[:, t])[..., None, None]
+            change = (v[:, t] - (decayed * columns[:, t]).sum(-2)) * beta[:, t, :, None]
+            current = decayed + columns[:, t] * change[:, :, None]
             out[:, t] = (current * rows[:, t]).sum(-2)
         return out, current
 
     def samples(rng, dtype="f32") -> Iterator[Any]:
-        for batch, tokens, heads, groups, size, wide, unit in (
+        for batch, tokens, heads, groups, size, value_size, unit in (
             (2, 5, 2, 2, 16, 8, True), (1, 3, 2, 4, 16, 24, False), (1, 1, 1, 3, 7, 5, True),
         ):  # fmt: skip
-            extents = {"B": batch, "T": tokens, "H": heads, "G": groups, "K": size, "V": wide}
-            made = [rng.standard_normal([extents[c] for c in s]).astype(np.float32) for s in SHAPES.values()]
-            made[1] /= np.linalg.norm(made[1], axis=-1, keepdims=True)
-            made[4], made[5] = -np.abs(made[4]), 1 / (1 + np.exp(made[5]))
-            yield made, {"fuse_qk_l2norm": True, "q_l2_norm_eps": 0.01} if unit else {}
+            extents = {"B": batch, "T": tokens, "H": heads, "G": groups, "K": size, "V": value_size}
+            data = [rng.standard_normal([extents[c] for c in s]).astype(np.float32) for s in SHAPES.values()]
+            data[1] /= np.linalg.norm(data[1], axis=-1, keepdims=True)
+            data[4], data[5] = -np.abs(data[4]), 1 / (1 + np.exp(data[5]))
+            yield data, {"fuse_qk_l2norm": True, "q_l2_norm_eps": 0.01} if unit else {}

@@ -71,8 +71,8 @@ def layer(
         named = dict(zip(shapes, xs, strict=False))
         dims = infer_dims(kind, named, shapes, attrs)
         dtype = next((x.dtype for n, x in named.items() if x and n != "sequence_lengths"), "dynamic")
-        made = (["BDTH"] if sequence else []) + [f"B{d}H"] * KINDS[kind].states
-        return tuple(TensorType(dtype, dims.shape(letters)) for letters in made)
+        outputs = (["BDTH"] if sequence else []) + [f"B{d}H"] * KINDS[kind].states
+        return tuple(TensorType(dtype, dims.shape(letters)) for letters in outputs)
 
     positional = [
         inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None if n == "P" else REQUIRED)
@@ -113,15 +113,15 @@ def infer_dims(
     if "direction" in attrs:
         dims.known["D"] = len(directions(attrs["direction"]))
     x = named["X"]
-    for name, given in named.items():
-        if given is None or x is None:
+    for name, type in named.items():
+        if type is None or x is None:
             continue
         if name == "sequence_lengths":
-            check_type(given, INTEGERS, name)
+            check_type(type, INTEGERS, name)
         else:
-            check_type(given, REALS, name)
-            check_same_type(given, x, name)
-        dims.fit(name, given, shapes[name])
+            check_type(type, REALS, name)
+            check_same_type(type, x, name)
+        dims.fit(name, type, shapes[name])
     peep = named.get("P")
     if peep is not None and peep.shape is not None:
         Dims(P=3 * size).fit("P", peep, "P")

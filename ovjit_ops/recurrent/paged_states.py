@@ -61,17 +61,17 @@ def _sequences(
     """Yield for each sequence with new tokens: the block of its first state, its first token, and token ->
     block that keeps the state after it, or -1. `last`: without an interval, the last state is kept."""
     for s in range(len(past)):
-        first, behind, at = int(begins[s]), int(begins[s + 1]), int(ends[s])
-        every, span, new = int(interval[s]), int(ends[s + 1]) - at, behind - first
-        kept = dict.fromkeys(range(first, behind), -1)
-        for t in range(first, behind):
+        first, end, at = int(begins[s]), int(begins[s + 1]), int(ends[s])
+        every, span, new = int(interval[s]), int(ends[s + 1]) - at, end - first
+        blocks = dict.fromkeys(range(first, end), -1)
+        for t in range(first, end):
             done = t - first + 1 + (int(past[s]) % every if every > 0 else 0)
             number = -(-done // every) if every > 0 else int(last)
-            whole = every > 0 and done % every == 0
-            if 0 < number < span and (whole or t == behind - 1):
-                kept[t] = int(entries[at + number])
+            boundary = every > 0 and done % every == 0
+            if 0 < number < span and (boundary or t == end - 1):
+                blocks[t] = int(entries[at + number])
         if new:
-            yield int(entries[at]), first, kept
+            yield int(entries[at]), first, blocks
 
 
 def delta_states(
@@ -85,9 +85,9 @@ def delta_states(
         q, k = (x / np.sqrt(n + np.float32(e)) for x, n, e in zip((q, k), squares, eps, strict=True))
     q, k = (np.repeat(x, v.shape[1] // x.shape[1], 1)[:, :, None] for x in (q, k))
     out = np.zeros_like(v)
-    for block, _, kept in _sequences(True, *tables):
+    for block, _, blocks in _sequences(True, *tables):
         state = table[block].astype(np.float32)
-        for t, to in kept.items():
+        for t, to in blocks.items():
             state = state * np.exp(gate[t])[:, None, None]
             change = (v[t] - (state * k[t]).sum(-1)) * beta[t][:, None]
             state = state + change[:, :, None] * k[t]
@@ -104,9 +104,9 @@ def space_states(
     a, dt, b, x, c = (n.astype(np.float32) for n in (a, dt, b, x, c))
     b, c = (np.repeat(n, x.shape[1] // n.shape[1], 1)[:, :, None] for n in (b, c))
     out = np.zeros_like(x)
-    for block, _, kept in _sequences(False, *tables):
+    for block, _, blocks in _sequences(False, *tables):
         state = table[block].astype(np.float32)
-        for t, to in kept.items():
+        for t, to in blocks.items():
             state = state * np.exp(a * dt[t])[:, None, None] + (x[t] * dt[t][:, None])[:, :, None] * b[t]
             out[t] = (state * c[t]).sum(-1)
             if to >= 0:
@@ -118,9 +118,9 @@ def window_states(x: Any, table: Any, weights: Any, bias: Any, *tables: Any) -> 
     """PagedCausalConv1D in f32. Updates `table` in place."""
     x, weights = x.astype(np.float32), weights.astype(np.float32)[:, 0]
     out = np.zeros_like(x)
-    for block, _, kept in _sequences(True, *tables):
+    for block, _, blocks in _sequences(True, *tables):
         window = table[block].astype(np.float32)
-        for t, to in kept.items():
+        for t, to in blocks.items():
             window = np.concatenate([window[:, 1:], x[t][:, None]], 1)
             out[t] = (window * weights).sum(-1) + (bias.astype(np.float32) if bias.size else 0)
             if to >= 0:
@@ -128,46 +128,46 @@ def window_states(x: Any, table: Any, weights: Any, bias: Any, *tables: Any) -> 
     return out
 
 
-def _fit(given: dict[str, Any], **dimensions: str) -> Dims:
+def _fit(inputs: dict[str, Any], **dimensions: str) -> Dims:
     """The dimensions of an operation's inputs, given by name. Raises ModelError if they do not fit."""
-    dims = fitted(REALS, **{name: (given[name], letters) for name, letters in dimensions.items()})
+    dims = fitted(REALS, **{name: (inputs[name], letters) for name, letters in dimensions.items()})
     for name, letters in TABLES.items():
-        check(given[name].dtype in ("i32", "dynamic"), f"{name} should be i32, not {given[name]}")
-        dims.fit(name, given[name], letters)
+        check(inputs[name].dtype in ("i32", "dynamic"), f"{name} should be i32, not {inputs[name]}")
+        dims.fit(name, inputs[name], letters)
     (low, high), (least, most) = bounds(dims["S"]), bounds(dims["X"])
     fits = (most is None or low < most) and (high is None or least <= high + 1)
     check(fits, f"begins should have one element more than there are sequences ({dims['S']})")
     return dims
 
 
-def _check_groups(many: Any, few: Any) -> None:
-    if isinstance(many, int) and isinstance(few, int):
-        check(few and many % few == 0, f"{many} heads are not a multiple of {few}")
+def _check_groups(heads: Any, groups: Any) -> None:
+    if isinstance(heads, int) and isinstance(groups, int):
+        check(groups and heads % groups == 0, f"{heads} heads are not a multiple of {groups}")
 
 
 def _sample_tables() -> list[np.ndarray]:
     """Two sequences: three tokens after one past token, and two tokens."""
-    given = [0, 3, 5], [0, 1, 3, 2, 4], [0, 3, 5], [1, 0], [2, 0]
-    return [np.array(x, np.int32) for x in given]
+    tables = [0, 3, 5], [0, 1, 3, 2, 4], [0, 3, 5], [1, 0], [2, 0]
+    return [np.array(x, np.int32) for x in tables]
 
 
 def _sample(rng: np.random.Generator, shapes: str) -> list[np.ndarray]:
     extents = {"T": 5, "B": 6, "H": 2, "G": 4, "K": 16, "V": 5, "1": 1}
-    made = [rng.standard_normal([extents[c] for c in s]).astype(np.float32) for s in shapes.split()]
-    return made
+    arrays = [rng.standard_normal([extents[c] for c in s]).astype(np.float32) for s in shapes.split()]
+    return arrays
 
 
 def _delta_sample(rng: np.random.Generator) -> list[np.ndarray]:
-    made = _sample(rng, "THK THK TGV BGVK TG TG")
-    made[1] /= np.linalg.norm(made[1], axis=-1, keepdims=True)
-    made[4], made[5] = -np.abs(made[4]), 1 / (1 + np.exp(made[5]))
-    return [*made, *_sample_tables()]
+    arrays = _sample(rng, "THK THK TGV BGVK TG TG")
+    arrays[1] /= np.linalg.norm(arrays[1], axis=-1, keepdims=True)
+    arrays[4], arrays[5] = -np.abs(arrays[4]), 1 / (1 + np.exp(arrays[5]))
+    return [*arrays, *_sample_tables()]
 
 
 def _space_sample(rng: np.random.Generator) -> list[np.ndarray]:
-    made = _sample(rng, "G TG THK TGV THK BGVK")
-    made[0], made[1] = -np.abs(made[0]), np.abs(made[1])
-    return [*made, *_sample_tables()]
+    arrays = _sample(rng, "G TG THK TGV THK BGVK")
+    arrays[0], arrays[1] = -np.abs(arrays[0]), np.abs(arrays[1])
+    return [*arrays, *_sample_tables()]
 
 
 @op("PagedGatedDeltaNet", opset=1, plugin="extension", stateful=True, types=REALS, role="states")
@@ -259,9 +259,9 @@ class PagedStatesGuard:
 
 
 def _lower(group):
-    from ovjit_ops.recurrent.cpu_paged_states import lowered
+    from ovjit_ops.recurrent.cpu_paged_states import lower_paged_states
 
-    return lowered(group)
+    return lower_paged_states(group)
 
 
 @op("PagedStates", internal=True, lower=_lower, stateful=True, ulp=64)

@@ -23,7 +23,7 @@ from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import in_f32
 from ovjit_ops.elementwise.arithmetic import REALS
-from ovjit_ops.recurrent.tokens import over_tokens, repeated
+from ovjit_ops.recurrent.tokens import over_tokens, repeat_heads
 
 #: Dimensions of the inputs: B batch, T tokens, H heads, P size of a head, G groups of heads, N states.
 SHAPES = {"A": "H", "dt": "BTH", "B": "BTGN", "x": "BTHP", "C": "BTGN", "recurrent_state": "BHPN"}
@@ -33,15 +33,15 @@ def _expand(w: Writer, node: Node, inputs: Sequence[Value]) -> Sequence[Value] |
     a, dt, b, x, c, state = inputs
     if any(v.shape is None for v in inputs) or not is_static((b.shape[2], x.shape[2])):
         return None
-    b, c = (repeated(w, v, b.shape[2], x.shape[2]) for v in (b, c))
-    kept = w("Exp", w("Multiply", dt, a))
-    return over_tokens(w, node, [kept, b, w("Multiply", x, w("Unsqueeze", dt, [-1])), c], state, _token)
+    b, c = (repeat_heads(w, v, b.shape[2], x.shape[2]) for v in (b, c))
+    decay = w("Exp", w("Multiply", dt, a))
+    return over_tokens(w, node, [decay, b, w("Multiply", x, w("Unsqueeze", dt, [-1])), c], state, _token)
 
 
 def _token(w: Writer, rows: Sequence[Value], state: Value) -> tuple[Value, Value]:
-    kept, b, x, c = rows
+    decay, b, x, c = rows
     added = w("Multiply", w("Unsqueeze", x, [-1]), w("Unsqueeze", b, [-2]))
-    after = w("Add", w("Multiply", state, w("Unsqueeze", kept, [-1, -2])), added)
+    after = w("Add", w("Multiply", state, w("Unsqueeze", decay, [-1, -2])), added)
     return w("ReduceSum", w("Multiply", after, w("Unsqueeze", c, [-2])), [-1], keep_dims=False), after
 
 
@@ -50,12 +50,12 @@ class SelectiveSSM:
     """The output of each token, and the state after the last one."""
 
     def infer(A, dt, B, x, C, recurrent_state):
-        given = (A, dt, B, x, C, recurrent_state)
-        dims = fitted(**{n: (v, letters) for (n, letters), v in zip(SHAPES.items(), given, strict=True)})
+        inputs = (A, dt, B, x, C, recurrent_state)
+        dims = fitted(**{n: (v, letters) for (n, letters), v in zip(SHAPES.items(), inputs, strict=True)})
         heads, groups = dims["H"], dims["G"]
         if isinstance(heads, int) and isinstance(groups, int):
             check(groups and heads % groups == 0, f"{heads} heads are not a multiple of {groups} groups")
-        dtype = next((v.dtype for v in given if v.dtype != "dynamic"), "dynamic")
+        dtype = next((v.dtype for v in inputs if v.dtype != "dynamic"), "dynamic")
         return TensorType(dtype, dims.shape("BTHP")), TensorType(dtype, dims.shape("BHPN"))
 
     @in_f32
@@ -71,6 +71,6 @@ class SelectiveSSM:
     def samples(rng, dtype="f32") -> Iterator[Any]:
         for batch, tokens, heads, groups, size, states in ((2, 5, 4, 2, 8, 16), (1, 1, 3, 1, 5, 7)):
             extents = {"B": batch, "T": tokens, "H": heads, "G": groups, "P": size, "N": states}
-            made = [rng.standard_normal([extents[c] for c in s]).astype(np.float32) for s in SHAPES.values()]
-            made[0], made[1] = -np.abs(made[0]), np.abs(made[1])
-            yield made, {}
+            data = [rng.standard_normal([extents[c] for c in s]).astype(np.float32) for s in SHAPES.values()]
+            data[0], data[1] = -np.abs(data[0]), np.abs(data[1])
+            yield data, {}

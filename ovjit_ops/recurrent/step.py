@@ -100,17 +100,17 @@ class Step(NamedTuple):
         beta = self.beta[index] if index < len(self.beta) else beta
         return function(x, alpha, beta)
 
-    def clipped(self, x: Any) -> Any:
+    def bound(self, x: Any) -> Any:
         return t.minimum(t.maximum(x, -self.clip), self.clip) if self.clip > 0 else x
 
     def gate(self, index: int, x: Any) -> Any:
         """Activation `index` of the clipped sum x."""
-        return self.act(index, self.clipped(x))
+        return self.act(index, self.bound(x))
 
-    def gated(self, sums: Any, index: int, x: Any) -> Any:
+    def gate_by(self, sums: Any, index: int, x: Any) -> Any:
         """The product of the first gate's activation and activation `index` of x."""
         if self.activations[0] == "sigmoid" and self.activations[index] == "tanh":
-            return t.logistic_by_tanh(self.clipped(sums), x)
+            return t.logistic_by_tanh(self.bound(sums), x)
         return self.gate(0, sums) * self.act(index, x)
 
     def lstm(self, f: Any, i: Any, c: Any, o: Any, old: Any, peep: Sequence[Any] = ()) -> tuple[Any, Any]:
@@ -119,11 +119,11 @@ class Step(NamedTuple):
         if peep:
             f, i = f + peep[0] * old, i + peep[1] * old
         forget = self.gate(0, f)
-        taken = (1 - forget) * self.gate(1, c) if self.input_forget else self.gated(i, 1, self.clipped(c))
-        new = forget * old + taken
+        update = (1 - forget) * self.gate(1, c) if self.input_forget else self.gate_by(i, 1, self.bound(c))
+        new = forget * old + update
         if peep:
             o = o + peep[2] * new
-        return self.gated(o, 2, new), new
+        return self.gate_by(o, 2, new), new
 
     def mix(self, z: Any, n: Any, h: Any, a: Any = None) -> Any:
         """The new state of a GRU from its activated gates z and n, its old state h, and the attention a of
@@ -151,10 +151,10 @@ def checked_lengths(lengths: np.ndarray, steps: int, directions: Iterable[bool])
 
     Raises InferenceError for reverse layers with lengths outside 0 ... `steps`, as in OpenVINO.
     """
-    wide = np.asarray(lengths).reshape(-1).astype(np.int64)
-    if any(directions) and wide.size and (wide.min() < 0 or wide.max() > steps):
-        raise InferenceError(f"sequence lengths should be in [0, {steps}], not {wide.min()} .. {wide.max()}")
-    return np.maximum(wide, 0)
+    ints = np.asarray(lengths).reshape(-1).astype(np.int64)
+    if any(directions) and ints.size and (ints.min() < 0 or ints.max() > steps):
+        raise InferenceError(f"sequence lengths should be in [0, {steps}], not {ints.min()} .. {ints.max()}")
+    return np.maximum(ints, 0)
 
 
 def _product(h: np.ndarray, r: np.ndarray) -> np.ndarray:
@@ -218,8 +218,8 @@ def run_directions(
     backwards: Sequence[bool], r: np.ndarray, rbs: Sequence[np.ndarray | None], a: np.ndarray | None = None,
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
     """`run_steps` of each direction: all h [B, D, T, H], last h and last C [B, D, H], if there are any."""
-    made = [
+    results = [
         run_steps(step, xps[d], h[:, d], None if c is None else c[:, d], lengths, reverse, r[d], rbs[d], a)
         for d, reverse in enumerate(backwards)
     ]
-    return tuple(np.stack(parts, 1) for parts in zip(*made, strict=True) if parts[0] is not None)
+    return tuple(np.stack(parts, 1) for parts in zip(*results, strict=True) if parts[0] is not None)

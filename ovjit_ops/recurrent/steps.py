@@ -66,8 +66,8 @@ class RecurrentSteps:
         dims = Dims(D=turns, H=hidden_size, G=gates * hidden_size, Q=turns * gates * hidden_size)
         for role, x in zip(roles, xs, strict=True):
             dims.fit(role, x, SHAPES[role])
-        made = ["BDTH", *["BDH"] * KINDS[kind].states]
-        return tuple(TensorType(xs[0].dtype, dims.shape(letters)) for letters in made)
+        outputs = ["BDTH", *["BDH"] * KINDS[kind].states]
+        return tuple(TensorType(xs[0].dtype, dims.shape(letters)) for letters in outputs)
 
     def ref(*xs, kind, roles, direction, hidden_size, **attrs):
         named = dict(zip(roles, xs, strict=True))
@@ -144,15 +144,15 @@ def expand_layer(kind: str, names: Sequence[str], sequence: bool) -> Any:
             """The input of a cell as input of a sequence with one step (or one direction)."""
             return x if sequence or x is None else w("Unsqueeze", x, (1,))
 
-        given = {"x": steps_of(products), "h": steps_of(named["initial_hidden_state"])}
-        given["c"] = steps_of(named.get("initial_cell_state"))
+        by_role = {"x": steps_of(products), "h": steps_of(named["initial_hidden_state"])}
+        by_role["c"] = steps_of(named.get("initial_cell_state"))
         lengths = named.get("sequence_lengths")
-        given["l"] = None if lengths is None else w("Convert", lengths, destination_type="i64")
-        given["r"], given["b"] = recurrent, rb
-        given["a"] = steps_of(named.get("A"))
-        used = {role: x for role, x in given.items() if x is not None}
+        by_role["l"] = None if lengths is None else w("Convert", lengths, destination_type="i64")
+        by_role["r"], by_role["b"] = recurrent, rb
+        by_role["a"] = steps_of(named.get("A"))
+        used = {role: x for role, x in by_role.items() if x is not None}
         attrs |= {"kind": kind, "roles": "".join(used), "direction": attrs.get("direction", "forward")}
-        made = w.outputs("RecurrentSteps", *used.values(), **attrs)
-        return made if sequence else [w("Squeeze", x, (1,)) for x in made[1:]]
+        outputs = w.outputs("RecurrentSteps", *used.values(), **attrs)
+        return outputs if sequence else [w("Squeeze", x, (1,)) for x in outputs[1:]]
 
     return expand

@@ -19,8 +19,8 @@ def over_tokens(
     w: Writer, node: Node, rows: Sequence[Value], state: Value, token: Token
 ) -> tuple[Value, ...]:
     """A TensorIterator over tokens: (outputs of all tokens, last state). `rows` are [batch, tokens, ...]."""
-    places = range(len(rows))
-    into = [*(Port(SLICED, i, i, axis=1) for i in places), Port(MERGED, len(rows), len(rows), 1)]
+    indices = range(len(rows))
+    into = [*(Port(SLICED, i, i, axis=1) for i in indices), Port(MERGED, len(rows), len(rows), 1)]
     out = [Port(CONCAT, 0, 0, axis=1), Port(LAST, 1, 1)]
     ports = {"input_ports": tuple(into), "output_ports": tuple(out)}
     body = _body(w.b.context, node, rows, state, token)
@@ -29,17 +29,17 @@ def over_tokens(
 
 def _body(context: Any, node: Node, rows: Sequence[Value], state: Value, token: Token) -> Any:
     inner = Builder(context)
-    given = [(x, (x.shape[0], 1, *x.shape[2:])) for x in rows] + [(state, state.shape)]
+    shaped = [(x, (x.shape[0], 1, *x.shape[2:])) for x in rows] + [(state, state.shape)]
     parameters = [
         inner.add("Parameter", (), {"shape": shape, "element_type": x.dtype}, name=f"{node.name}/{i}").output
-        for i, (x, shape) in enumerate(given)
+        for i, (x, shape) in enumerate(shaped)
     ]
     w = Writer(inner, node)
     y, after = token(w, [w("Squeeze", x, [1]) for x in parameters[:-1]], parameters[-1])
     return inner.finish([w("Unsqueeze", y, [1]), after])
 
 
-def repeated(w: Writer, x: Value, heads: int, groups: int) -> Value:
+def repeat_heads(w: Writer, x: Value, heads: int, groups: int) -> Value:
     """Repeat the heads of [batch, tokens, heads, ...] so that there are `groups` of them."""
     if heads == groups:
         return x

@@ -535,13 +535,13 @@ class Reduce(Lowering):
         self.sums = sum_type(node.op.name, dtype, out)
         how = reductions(node.op.name, self.sums)
         rank = len(self.data.shape)
-        fused = bool(group.front or group.body)
+        fused = bool(group.prologue or group.body)
         if axes.type.value is None or how is None or (fused and rank > MOST_FUSED):
             raise NotNative
         self.how = how
         self.axes = sorted({int(a) % rank for a in axes.type.value.reshape(-1)}) if rank else []
         self.sources, self.operands = group.sources, group.operands
-        self.front = group.make_front() or as_it_is(dtype, dtype)
+        self.front = group.make_prologue() or as_it_is(dtype, dtype)
         self.body = group.make_body() or as_it_is(out, out)
         if self._lanes_lost() * len(self.front.lines) > MOST_LOST:
             raise NotNative
@@ -569,7 +569,7 @@ class Reduce(Lowering):
         self.modes = {"keep": "v", "reduce": "v"}
         if self.static and product([shape[a] for a in self.axes]) < self.target.lanes <= self._out_count():
             self.modes["short"] = "w"
-        if self.group.front:
+        if self.group.prologue:
             layout = layout_of_largest(self.sources, len(shape), layouts)
             self.order = layout.order if layout else range(len(shape))
             axis = innermost_axis(shape, self.order)
@@ -601,7 +601,7 @@ class Reduce(Lowering):
         short = count is not None and count <= BLOCK
         operand_kinds = "".join("n" if is_number(v) else "s" for v in self.operands)
         before, after = (
-            "_".join(n.op.name.lower() for n in nodes[:4]) for nodes in (self.group.front, self.group.body)
+            "_".join(n.op.name.lower() for n in nodes[:4]) for nodes in (self.group.prologue, self.group.body)
         )
         self.between = between = WIDENED.get(sums, sums)
         plainly = not before and not after and {dtype, sums, result} == {between}
@@ -655,7 +655,7 @@ class Reduce(Lowering):
             return
         views, more = self._views(planner), [planner.view(v).expand(shape) for v in self.operands]
         walk = self._walk(views, [v.strides for v in (y, *more)])
-        if walk is None and not self.group.front:
+        if walk is None and not self.group.prologue:
             # no dimension is contiguous, or there are too many: a copy may fit. Also for data that is
             # contiguous only because a dynamic dimension is 1: merging does not use that
             steps = row_major(views[0].shape, views[0].itemsize)
@@ -669,7 +669,7 @@ class Reduce(Lowering):
                 planner.copy_step(view, more[k])
             walk = self._walk(views, [v.strides for v in (y, *more)])
         if walk is None:
-            assert not self.group.front and not self.group.body
+            assert not self.group.prologue and not self.group.body
             planner.host_step(self.node, [planner.contiguous(v) for v in self.node.inputs], [y])
             return
         total = product([views[0].shape[a] for a in self.axes])

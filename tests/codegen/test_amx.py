@@ -26,7 +26,7 @@ needs_unit = pytest.mark.skipif(len(HERE) < len(MATRIX), reason="this machine ha
 
 @pytest.mark.parametrize("feature", amx_test.FORMATS)
 def test_words_are_instructions(feature: str) -> None:
-    words = amx_test.tested(feature).words(TARGET)
+    words = amx_test.test_of(feature).words(TARGET)
     text = jit.assembly(amx_test.SOURCE, "ovjit_test_amx", TARGET, words)
     product = {"amx-bf16": "tdpbf16ps", "amx-int8": "tdpbusd"}[feature]
     assert re.search(rf"\t{product}\t%tmm6, %tmm4, %tmm0", text), text
@@ -139,7 +139,7 @@ def test_linux_is_asked_for_the_registers(allowed: bool, monkeypatch: pytest.Mon
         "avx2 fma bmi1 bmi2 f16c abm movbe avx512f avx512dq avx512bw avx512cd avx512vl avx512_vnni "
         "amx_tile amx_int8"
     )
-    monkeypatch.setattr(host, "_said", lambda: ("GenuineIntel", flags))
+    monkeypatch.setattr(host, "_cpu_fields", lambda: ("GenuineIntel", flags))
     monkeypatch.setattr(machine, "may_use_tiles", lambda: allowed)
     monkeypatch.setattr(amx_test, "failing", lambda *_: frozenset())
     monkeypatch.delenv("OVJIT_HIDE", raising=False)

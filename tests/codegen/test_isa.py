@@ -46,8 +46,8 @@ def test_linux_and_llvm_say_the_same_of_this_cpu(monkeypatch: pytest.MonkeyPatch
     host = llvmlite.binding.get_host_cpu_features()
     named = {*EXTRA, *(f for isa in TARGETS.values() for f in isa.features)}
     wanted = {f for f in named if host.get(f)}
-    assert cpu._said() is None or cpu._features() == wanted
-    monkeypatch.setattr(cpu, "_said", lambda: None)
+    assert cpu._cpu_fields() is None or cpu._features() == wanted
+    monkeypatch.setattr(cpu, "_cpu_fields", lambda: None)
     cpu._features.cache_clear()
     try:
         assert cpu._features() == wanted
@@ -60,14 +60,14 @@ def test_names_of_features_are_those_of_linux(monkeypatch: pytest.MonkeyPatch) -
         "sse2 avx avx2 fma avx512f avx512dq avx512bw avx512cd avx512vl avx512_vnni avx512_bf16 avx_vnni "
         "bmi1 bmi2 f16c abm movbe amx_tile amx_bf16 amx_int8"
     )
-    monkeypatch.setattr(cpu, "_said", lambda: ("GenuineIntel", flags))
+    monkeypatch.setattr(cpu, "_cpu_fields", lambda: ("GenuineIntel", flags))
     monkeypatch.setattr(cpu.machine, "may_use_tiles", lambda: True)
     cpu._features.cache_clear()
     try:
         extra = {feature for feature, isa in EXTRA.items() if isa != "neon"}
         assert cpu._features() == {*TARGETS["avx512"].features, "avx2", *extra}
         flags = flags.replace("avx512", "no").replace("amx", "no")
-        monkeypatch.setattr(cpu, "_said", lambda: ("GenuineIntel", flags))
+        monkeypatch.setattr(cpu, "_cpu_fields", lambda: ("GenuineIntel", flags))
         cpu._features.cache_clear()
         assert cpu._features() == {"avx2", "fma", "avxvnni", "bmi", "bmi2", "f16c", "lzcnt", "movbe"}
     finally:
@@ -83,7 +83,7 @@ def test_tiles_want_permission_wherever_their_features_are_read(
     tiles = {"amx-bf16", "amx-int8"}
     features = dict.fromkeys((*TARGETS["avx512"].features, "avx512vnni", *tiles), True)
     linux = " ".join(cpu._LINUX.get(name, name) for name in features)
-    monkeypatch.setattr(cpu, "_said", lambda: ("GenuineIntel", linux) if listed else None)
+    monkeypatch.setattr(cpu, "_cpu_fields", lambda: ("GenuineIntel", linux) if listed else None)
     monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", lambda: features)
     monkeypatch.setattr(cpu.machine, "sys", types.SimpleNamespace(platform=system, maxsize=sys.maxsize))
     monkeypatch.setattr(ctypes, "CDLL", lambda name: types.SimpleNamespace(syscall=lambda *given: refused))
@@ -102,7 +102,7 @@ def test_tiles_want_permission_wherever_their_features_are_read(
 @pytest.mark.parametrize("hidden", ["fma", "bmi1", "bmi2", "f16c", "abm", "movbe"])
 def test_code_uses_nothing_that_a_machine_hides(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
     flags = [f for f in ("sse2", "avx", "avx2", "fma", "bmi1", "bmi2", "f16c", "abm", "movbe") if f != hidden]
-    monkeypatch.setattr(cpu, "_said", lambda: ("GenuineIntel", " ".join(flags)))
+    monkeypatch.setattr(cpu, "_cpu_fields", lambda: ("GenuineIntel", " ".join(flags)))
     for function in (cpu._features, cpu.best_target):
         function.cache_clear()
     try:
@@ -117,7 +117,7 @@ def test_features_can_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
         "avx2 fma bmi1 bmi2 f16c abm movbe "
         "avx512f avx512dq avx512bw avx512cd avx512vl avx512_vnni avx512_bf16"
     )
-    monkeypatch.setattr(cpu, "_said", lambda: ("GenuineIntel", flags))
+    monkeypatch.setattr(cpu, "_cpu_fields", lambda: ("GenuineIntel", flags))
     monkeypatch.delenv("OVJIT_HIDE", raising=False)
     monkeypatch.delenv("OVJIT_ISA", raising=False)
     cached = cpu._features, cpu.best_target, cpu._host

@@ -22,7 +22,7 @@ from ovjit.errors import OvjitError, UnsupportedError
 from tests.support.run import printed, python
 
 CACHED = (
-    machine.name, machine.check, machine.arm_features, host._said, host._features, host.best_target,
+    machine.name, machine.check, machine.arm_features, host._cpu_fields, host._features, host.best_target,
     host._host, emit.initialize,
 )  # fmt: skip
 
@@ -231,10 +231,10 @@ def test_a_list_of_flags_that_is_not_whole_is_not_believed(what: str, another) -
 
     another.setattr(builtins, "open", opened)
     listed = LISTED * 2
-    assert host._said() == ("GenuineIntel", "6", "143", "A name", "8", "fpu avx2 fma")
-    host._said.cache_clear()
+    assert host._cpu_fields() == ("GenuineIntel", "6", "143", "A name", "8", "fpu avx2 fma")
+    host._cpu_fields.cache_clear()
     listed = ODD[what]
-    assert host._said() is None
+    assert host._cpu_fields() is None
 
 
 @pytest.mark.parametrize("words", [(1 << 64) - 1, 1 << 1, 1 << 1 | 1 << 63])

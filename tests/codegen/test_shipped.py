@@ -333,10 +333,10 @@ def test_texts_that_came_with_ovjit_are_not_printed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(shipped, "_archive", lambda isa, kind: shipped.Archive(packed, shipped.printers()))
     cache = KernelCache(tmp_path)
     monkeypatch.setattr(texts, "default_cache", lambda: cache)
-    assert texts.kept(place, "f", lambda: pytest.fail("printed")) == made
+    assert texts.find_or_print(place, "f", lambda: pytest.fail("printed")) == made
     assert not cache.entries()  # what came with ovjit is on the disk already
     other = texts.place_of("a function", 2)
-    assert other.key != place.key and texts.kept(other, "f", lambda: made) == made
+    assert other.key != place.key and texts.find_or_print(other, "f", lambda: made) == made
 
 
 def test_no_file_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

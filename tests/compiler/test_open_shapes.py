@@ -119,7 +119,7 @@ def test_residual_networks_of_open_batch_and_size_stay_fused() -> None:
     ).output  # fmt: skip
     graph = b.finish([b.add("Relu", [b.add("Add", [main, short]).output]).output])
     groups = fuse(run_passes(graph))
-    assert [g.sure for g in groups] == [True] * 3
+    assert [g.uniform for g in groups] == [True] * 3
     assert [len(g.body) for g in groups if g.anchor] == [1, 0, 2]
     assert not any(isinstance(low, MultiVersioned) for low in program_of(graph).lowerings)
 

@@ -375,7 +375,7 @@ def test_an_if_whether_a_dimension_differs_from_itself_is_its_branch(monkeypatch
         np.testing.assert_allclose(got, want, rtol=1e-6, err_msg=f"seed {seed}")
     kinds = {row.exec_type for row in request.get_profiling_info()}
     assert not kinds & {"ref_numpy", "bodies"}, kinds
-    assert made._executable.program.traces.made == 1
+    assert made._executable.program.traces.total == 1
 
 
 @pytest.mark.parametrize("kind", ["loop", "if"])
@@ -426,7 +426,7 @@ def test_a_trace_serves_what_is_around_bodies(kind, monkeypatch):
             for i, want in enumerate(real(arrays).to_tuple()):
                 about = f"seed {seed}, {n} rows"
                 np.testing.assert_allclose(request.results[i], want, rtol=1e-5, atol=1e-6, err_msg=about)
-    assert compiled._executable.program.traces.made == 1
+    assert compiled._executable.program.traces.total == 1
     kinds = [row.exec_type for row in requests[0].get_profiling_info()]
     assert {"loop": "repeat", "if": "branch"}[kind] in kinds
     assert len(kinds) > 4, kinds

@@ -98,12 +98,12 @@ def test_a_kernel_that_is_found_is_the_one_that_was_printed(kept: KernelCache) -
 
 def test_values_of_the_module_are_part_of_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
     function, constants = cpu_reduce.reduce_rows.function, {"T": "f32"}
-    before = printed.place(function, constants)
-    assert before is not None and before == printed.place(function, constants)
-    assert before != printed.place(function, {"T": "i32"})
-    assert before != printed.place(function, constants, ())
+    before = printed.find_entry(function, constants)
+    assert before is not None and before == printed.find_entry(function, constants)
+    assert before != printed.find_entry(function, {"T": "i32"})
+    assert before != printed.find_entry(function, constants, ())
     monkeypatch.setattr(cpu_reduce, "BLOCK", cpu_reduce.BLOCK + 1)
-    assert before != printed.place(function, constants)
+    assert before != printed.find_entry(function, constants)
 
 
 def test_other_functions_and_constants_are_printed_each_time(kept: KernelCache) -> None:
@@ -112,17 +112,17 @@ def test_other_functions_and_constants_are_printed_each_time(kept: KernelCache) 
         pass
 
     assert nothing.kernel("nothing", T="f32") == nothing.kernel("nothing", T="f32")
-    assert printed.place(cpu_pooling.pool.function, {"T": object()}) is None
-    assert printed.place(cpu_pooling.pool.function, {"T": ("f32", [1])}) is None
+    assert printed.find_entry(cpu_pooling.pool.function, {"T": object()}) is None
+    assert printed.find_entry(cpu_pooling.pool.function, {"T": ("f32", [1])}) is None
     assert names(kept) == []
 
 
 def test_flags_of_programs_are_not_in_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
     function, constants = cpu_reduce.reduce_rows.function, {"T": "f32"}
-    before = printed.place(function, constants)
+    before = printed.find_entry(function, constants)
     for name, value in (("OVJIT_PRECISION", "bf16"), ("OVJIT_SKIP", "weights"), ("OVJIT_WINOGRAD", "0")):
         monkeypatch.setenv(name, value)
-        assert printed.place(function, constants) == before
+        assert printed.find_entry(function, constants) == before
 
 
 def test_equal_layers_read_a_text_once(kept: KernelCache, monkeypatch: pytest.MonkeyPatch) -> None:

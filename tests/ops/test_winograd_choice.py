@@ -201,7 +201,7 @@ def test_few_traces_serve_images_of_any_size() -> None:
     for height, width in rng.integers(40, 200, (24, 2)):
         executable.table(((1, 16, int(height), int(width)),))
     traces = executable.program.traces
-    assert traces.made <= 8 and traces.hits >= 16, (traces.made, traces.hits, SEED)
+    assert traces.total <= 8 and traces.hits >= 16, (traces.total, traces.hits, SEED)
 
 
 @pytest.mark.parametrize(("channels", "m"), [(256, 4), (512, 2), (1536, 0)])

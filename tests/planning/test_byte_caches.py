@@ -120,7 +120,7 @@ def test_a_prompt_is_read_before_it_is_rounded(model: Any, monkeypatch: pytest.M
         before = requests[0].query_state()[0]._states.values[0].shape[2] - new
         assert (np.abs(got - want).max() < 1e-6) == (before == 0), f"{before} before, seed {SEED}"
         np.testing.assert_allclose(got, want, atol=0.05, err_msg=f"{before} before, seed {SEED}")
-    assert models[0]._executable.program.main.program.traces.made <= 3
+    assert models[0]._executable.program.main.program.traces.total <= 3
 
 
 def test_what_a_row_takes():

@@ -138,4 +138,4 @@ def test_what_is_outgrown_is_not_traced_anew():
     for _ in range(200):
         step(request, rng.standard_normal((1, HEADS, 1, SIZE)).astype(np.float32))
     traces = model._executable.program.main.program.traces
-    assert traces.made <= 2 and traces.hits >= 1 and request._job.states().room > 220
+    assert traces.total <= 2 and traces.hits >= 1 and request._job.states().room > 220

@@ -102,7 +102,7 @@ def test_sums_read_what_is_repeated_where_it_is() -> None:
     steps = program.plan(((1, 4, 32, 32),)).steps
     assert not any(up.node.name in step.name for step in steps)
     again = program.plan(((2, 4, 64, 48),))
-    assert program.traces.made == 1 and again.output_shapes == [(2, 8, 64, 48)]
+    assert program.traces.total == 1 and again.output_shapes == [(2, 8, 64, 48)]
 
 
 def test_parts_of_concatenations_that_are_repeated_are_made_when_the_whole_is() -> None:

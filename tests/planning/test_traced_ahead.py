@@ -117,19 +117,19 @@ def programs(compiled: ov.CompiledModel) -> list[Any]:
 def test_what_is_traced_ahead_gives_the_bits_of_plans_made_anew(name: str, monkeypatch) -> None:
     build, feeds_of = MODELS[name]
     ahead, anew = ov.Core().compile_model(build(), "CPU", EXACT), plain(build(), monkeypatch)
-    made = [program.traces.made for program in programs(ahead)]
+    made = [program.traces.total for program in programs(ahead)]
     assert all(made), made
     for seed in range(SEED, SEED + 4):
         feeds = feeds_of(np.random.default_rng(seed), 12)
         got, want = answers(ahead, feeds), answers(anew, feeds)
         for feed, one, other in zip(feeds, got, want, strict=True):
             assert one == other, f"seed {seed}, shapes {[x.shape for x in feed]}"
-    assert [program.traces.made for program in programs(ahead)] == made, "a trace was made for a shape"
+    assert [program.traces.total for program in programs(ahead)] == made, "a trace was made for a shape"
     others = ((3, 3, 8, 50), (1, 3, 8, 5), (2, 3, 8, 9))  # which it does not serve
     for shape in others if name == "lines" else ():
         feed = [np.random.default_rng(SEED).standard_normal(shape).astype(np.float32)]
         assert answers(ahead, [feed]) == answers(anew, [feed]), f"seed {SEED}, shape {shape}"
-    assert not any(program.traces.made for program in programs(anew))
+    assert not any(program.traces.total for program in programs(anew))
 
 
 def test_a_batch_of_several_is_planned_as_a_batch_of_one_was(monkeypatch) -> None:
@@ -137,11 +137,11 @@ def test_a_batch_of_several_is_planned_as_a_batch_of_one_was(monkeypatch) -> Non
     and no trace is made for another one."""
     ahead = ov.Core().compile_model(decoder(told=False), "CPU", EXACT)
     anew = plain(decoder(told=False), monkeypatch)
-    made = [program.traces.made for program in programs(ahead)]
+    made = [program.traces.total for program in programs(ahead)]
     for seed in range(SEED, SEED + 3):
         feeds = several(np.random.default_rng(seed), 6)
         assert answers(ahead, feeds) == answers(anew, feeds), f"seed {seed}"
-    assert all(made) and [program.traces.made for program in programs(ahead)] == made
+    assert all(made) and [program.traces.total for program in programs(ahead)] == made
 
 
 CHILD = """
@@ -240,14 +240,14 @@ def test_dimensions_that_have_to_fit_together_are_traced_when_they_come() -> Non
     y = ops.relu(ops.reshape(x, sizes, False))
     compiled = ov.Core().compile_model(ov.Model([y], [x], "sevens"), "CPU", EXACT)
     traces: Traces = compiled._executable.program.traces
-    assert not traces.made and not traces.refused
+    assert not traces.total and not traces.refused
     rng = np.random.default_rng(SEED)
     for count in (3, 1, 12):
         data = rng.standard_normal((1, 7 * count)).astype(np.float32)
         assert np.array_equal(compiled(data)[0], np.maximum(data, 0).reshape(count, 7))
     with pytest.raises(OvjitError):
         compiled(np.zeros((1, 9), np.float32))
-    assert traces.made
+    assert traces.total
     blob = compiled.export_model().getvalue()
     assert "traces" not in parse(sections_of(blob)["program"], "program")
     assert np.array_equal(ov.Core().import_model(blob, "CPU")(data)[0], compiled(data)[0])

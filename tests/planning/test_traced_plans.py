@@ -277,7 +277,7 @@ def test_one_trace_serves_all_widths(monkeypatch: pytest.MonkeyPatch) -> None:
     widths = [320, 96, 97, 98, 99, 100, 131, 160, 333, 640, 1000, 322, 48]
     sets = [[rng.standard_normal((1, 3, 32, w)).astype(np.float32)] for w in widths]
     executable = check(_recogniser(rng), sets, "recogniser")
-    assert executable.program.traces.made == 1
+    assert executable.program.traces.total == 1
     kernels = [s.kernel.name for s in executable.program.plan(((1, 3, 32, 320),)).steps]
     assert any("attention" in name for name in kernels)
 
@@ -288,7 +288,7 @@ def test_one_trace_serves_all_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = [(1, 320), (2, 320), (4, 320), (3, 340), (5, 400), (2, 350), (1, 330)]
     sets = [[rng.standard_normal((n, 3, 32, w)).astype(np.float32)] for n, w in shapes]
     executable = check(_recogniser(rng, ANY), sets, "recogniser")
-    assert executable.program.traces.made == 1
+    assert executable.program.traces.total == 1
 
 
 def test_one_trace_turns_what_is_shorter_and_what_is_longer_than_the_other_dimension(
@@ -301,10 +301,10 @@ def test_one_trace_turns_what_is_shorter_and_what_is_longer_than_the_other_dimen
     y = b.add("Transpose", [x, b.constant(np.array([0, 2, 1]))])
     sets = [[rng.standard_normal((2, n, 32)).astype(np.float32)] for n in (16, 33, 32, 31, 200, 3)]
     executable = check(b.finish([y.output]), sets, "transposed")
-    assert executable.program.traces.made == 1
+    assert executable.program.traces.total == 1
     assert "transpose" in executable.program.plan(((2, 16, 32),)).steps[0].kernel.name
     few = [[rng.standard_normal((2, n, 32)).astype(np.float32)] for n in (16, 2, 33)]
-    assert check(b.finish([y.output]), few, "transposed").program.traces.made == 2
+    assert check(b.finish([y.output]), few, "transposed").program.traces.total == 2
 
 
 def test_one_trace_serves_halos_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,7 +322,7 @@ def test_one_trace_serves_halos_of_any_size(monkeypatch: pytest.MonkeyPatch) -> 
     shapes = [(1, 100), (1, 600), (2, 100), (1, 1100), (2, 600)]  # two rows, 64 channels: 65536 at 508
     sets = [[rng.standard_normal((n, 3, 4, w)).astype(np.float32)] for n, w in shapes]
     executable = check(b.finish([z.output]), sets, "halos")
-    assert executable.program.traces.made == 1
+    assert executable.program.traces.total == 1
     assert any(s.kernel.name.startswith("clear") for s in executable.program.plan(((1, 3, 4, 100),)).steps)
 
 
@@ -361,7 +361,7 @@ def test_one_trace_serves_resizes_to_any_size(mode: str, monkeypatch: pytest.Mon
             off = 0 if mode == "nearest" else 2e-6
             np.testing.assert_allclose(got, want, rtol=0, atol=off, err_msg=where)
         # large outputs are divided otherwise; whether anything shrinks decides what is filtered
-        assert tracing.program.traces.made <= 2 + attrs["antialias"], case
+        assert tracing.program.traces.total <= 2 + attrs["antialias"], case
 
 
 @pytest.mark.parametrize("sizes", [(7, 7), (6, 5), (3,), (2, 3, 2)])
@@ -377,7 +377,7 @@ def test_one_trace_serves_parts_of_any_image(sizes: Sequence[int], monkeypatch: 
         (got,) = run(executable, [given])
         want = pool.ref(given.astype(np.float64), np.array(sizes))
         np.testing.assert_allclose(got, want, rtol=0, atol=2e-6, err_msg=f"{extents}")
-    assert executable.program.traces.made <= 2, "parts are of one element, or of more"
+    assert executable.program.traces.total <= 2, "parts are of one element, or of more"
 
 
 def test_one_trace_serves_one_long_row_and_several(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,7 +395,7 @@ def test_one_trace_serves_one_long_row_and_several(monkeypatch: pytest.MonkeyPat
             dims = [d if d is not ANY else length for d in rest]
             sets.append([rng.standard_normal((first, *dims), np.float32) for first in (n, 1)])
         executable = check(b.finish([y]), sets, f"{rest}")
-        assert executable.program.traces.made == 1, rest
+        assert executable.program.traces.total == 1, rest
         plan = executable.program.plan(tuple(a.shape for a in sets[0]))
         assert plan.chunks.sum() > 1, rest
 
@@ -415,7 +415,7 @@ def test_one_trace_serves_cells_of_any_image(softmax: bool, monkeypatch: pytest.
         want = yolo.ref(given.astype(np.float64), **attrs)
         assert got.shape == want.shape, given.shape
         np.testing.assert_allclose(got, want, rtol=2e-6, atol=2e-6, err_msg=f"{given.shape}")
-    assert executable.program.traces.made == 1
+    assert executable.program.traces.total == 1
 
 
 @pytest.mark.parametrize("odd", [0.0, np.inf])
@@ -449,7 +449,7 @@ def test_taps_that_meet_no_data_are_not_multiplied(
         products = [i for i, step in enumerate(plan.steps) if step.kernel.name.startswith("conv")]
         work[first] = sum(plan.figures(i, 0) or plan.steps[i].flops for i in products)
     traces = "one of three taps has data; two have in the middle or one; extent 1; all taps"
-    assert executable.program.traces.made <= 5, traces
+    assert executable.program.traces.total <= 5, traces
     if odd == 0:  # (taps of the slices of an output)
         taps = {3: 3, 5: 2 + 3 * 1 + 2, 9: 4 * 2 + 1 * 3 + 4 * 2}
     else:
@@ -516,7 +516,7 @@ def test_open_batches_go_by_winograd(volumes: bool, monkeypatch: pytest.MonkeyPa
     few, many = (len(executable.program.plan(((n, 32, *depth, 26, 27),)).steps) for n in (1, 8))
     assert many > few
     if not volumes:  # each of which has steps of its own
-        assert executable.program.traces.made <= 4
+        assert executable.program.traces.total <= 4
 
 
 def _decoder(caches: int = 2) -> Graph:
@@ -564,7 +564,7 @@ def test_one_trace_serves_growing_lengths(monkeypatch: pytest.MonkeyPatch) -> No
 
     steps = [arrays(1, 1, past) for past in (*range(30, 50), 100, 257, 600)]
     executable = check(_decoder(), steps, "decoder")
-    assert executable.program.traces.made == 1
+    assert executable.program.traces.total == 1
     others = [arrays(1, 7, 0), arrays(1, 9, 0), arrays(3, 1, 12), arrays(3, 1, 13), arrays(2, 5, 40)]
     check(_decoder(), others, "decoder")
 
@@ -596,7 +596,7 @@ def test_one_trace_serves_parts_that_are_empty(monkeypatch: pytest.MonkeyPatch) 
         cut = np.split(rows.astype(np.float64), np.cumsum(sizes)[:-1])
         wanted.append(np.maximum(np.concatenate([r @ w for r, w in zip(cut, weights, strict=True)]), 0))
     executable = check(graph, steps, "parts")
-    assert executable.program.traces.made == 1
+    assert executable.program.traces.total == 1
     for given, want in zip(steps, wanted, strict=True):
         np.testing.assert_allclose(run(executable, given)[0], want, atol=1e-5, err_msg=f"seed {SEED}")
 
@@ -629,7 +629,7 @@ def test_one_trace_serves_what_is_scattered_into_shapes(name: str, monkeypatch: 
     rng = np.random.default_rng(SEED)
     steps = [[rng.standard_normal((n, 4)).astype(np.float32)] for n in (20, 21, 35, 40, 77)]
     executable = check(b.finish(out.outputs), steps, name)
-    assert executable.program.traces.made == 1
+    assert executable.program.traces.total == 1
 
 
 def test_one_trace_serves_products_that_are_walked_in_two_orders(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -647,7 +647,7 @@ def test_one_trace_serves_products_that_are_walked_in_two_orders(monkeypatch: py
         shapes = (n, 3, 17, 4), (3, n, 4, 6)
         steps.append([rng.standard_normal(s).astype(np.float32) for s in shapes])
     executable = check(graph, steps, "products")
-    assert executable.program.traces.made == 1
+    assert executable.program.traces.total == 1
     for one, other in steps:
         want = np.maximum(one.astype(np.float64) @ other.transpose(1, 0, 2, 3), 0)
         np.testing.assert_allclose(run(executable, [one, other])[0], want, atol=1e-5, err_msg=f"seed {SEED}")
@@ -752,10 +752,10 @@ def test_inputs_that_were_alike_may_differ() -> None:
     executable = check(graph, sets, f"seed {SEED}")
     traces = executable.program.traces
     assert traces is not None
-    made = traces.made
+    made = traces.total
     for lengths in ((10, 10), (11, 4)):
         run(executable, [rng.normal(size=(n, 32)).astype(np.float32) for n in lengths])
-    assert traces.made == made
+    assert traces.total == made
 
 
 def test_memory_serves_what_fits_and_fills_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -828,7 +828,7 @@ def test_reals_made_of_lengths(kind: str, monkeypatch: pytest.MonkeyPatch) -> No
             assert a.shape == b.shape, (kind, count)
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=f"{SEED}: {kind}, {count}")
     traces = compiled._executable.program.traces
-    assert (traces.made == 1) == (kind == "data") and not traces.refused
+    assert (traces.total == 1) == (kind == "data") and not traces.refused
 
 
 @pytest.mark.parametrize("seed", (0, 7))
@@ -851,7 +851,7 @@ def test_one_trace_serves_random_numbers_of_any_shape(seed: int, monkeypatch: py
     assert abs(longest.mean() - 0.5) < 0.1 and abs(longest.std() - 5 / 12**0.5) < 0.1
     rows = request.get_profiling_info()
     assert {row.exec_type for row in rows} <= {"uniform_f32", "seeds_of_now"}, rows
-    assert request._job.executable.program.traces.made <= 2
+    assert request._job.executable.program.traces.total <= 2
 
 
 #: Operation, attributes, inputs as functions of a batch, rows and columns.
@@ -901,7 +901,7 @@ def test_few_traces_serve_what_is_expanded_for_open_shapes(
         (got,), (want,) = run(executable, given), record.evaluate([*given, *fixed], attrs)
         assert got.shape == want.shape, f"{name} of {n}, {h}, {w}"
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-4, err_msg=f"{name} of {n}, {h}, {w}")
-    assert executable.program.traces.made <= 2 + 2, "no images and one are planned otherwise than several"
+    assert executable.program.traces.total <= 2 + 2, "no images and one are planned otherwise than several"
     assert not executable.program.traces.refused
 
 
@@ -924,4 +924,4 @@ def test_few_traces_serve_any_number_of_frames(
         ((got,), (want,)) = run(executable, [data]), record.evaluate([data, window, *numbers], attrs)
         assert got.shape == want.shape, frames
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-5, err_msg=f"{frames} frames")
-    assert executable.program.traces.made <= 4 and not executable.program.traces.refused
+    assert executable.program.traces.total <= 4 and not executable.program.traces.refused

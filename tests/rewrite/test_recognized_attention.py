@@ -130,7 +130,7 @@ def test_open_lengths_and_grouped_heads(turned: bool, monkeypatch: pytest.Monkey
         want = attention(arrays[0], *each, arrays[3], 0.25)
         message = f"{length} tokens, seed {SEED}"
         np.testing.assert_allclose(compiled(arrays)[0], want, atol=2e-5, err_msg=message)
-    assert compiled._executable.program.traces.made <= 4
+    assert compiled._executable.program.traces.total <= 4
 
 
 @pytest.mark.parametrize("rows", [L, 4])

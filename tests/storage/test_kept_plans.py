@@ -87,7 +87,7 @@ def test_a_known_shape_is_not_planned_again(named: bool, kept, tmp_path) -> None
         x = rows(count)
         assert again(x)[0].tobytes() == first(x)[0].tobytes(), count
         assert right(again(x)[0], x, w), count
-    assert not planned(again) and first._executable.program.traces.made == 1
+    assert not planned(again) and first._executable.program.traces.total == 1
 
 
 def test_kernels_with_the_same_code_go_by_several_names(kept, tmp_path) -> None:

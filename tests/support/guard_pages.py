@@ -108,14 +108,14 @@ def install(side: str) -> None:
         if key is None:
             key = id(array)
             self._alive.append(array)
-        offset = self._known.get(key)
+        offset = self._offset_by_key.get(key)
         if offset is None:
-            offset = self._known[key] = layout.place(array.nbytes)
+            offset = self._offset_by_key[key] = layout.place(array.nbytes)
             CONSTANTS.append((offset, array.nbytes))
             self.arrays.append((offset, array))
             self.sizes[offset] = array.nbytes
             self.size = layout.size
-        self.asked.append(offset)
+        self.placed_offsets.append(offset)
         return self.at(offset)
 
     def placed(self: Any, _memory: np.ndarray | None = None) -> np.ndarray:

@@ -25,7 +25,7 @@ from ovjit.api.run.results import OVDict
 from ovjit.api.run.slots import PACKED, SAME, STRING, InputSlot, OutputSlot
 from ovjit.api.tensors.memory import decode_array, place_of
 from ovjit.errors import no_such_constructor, no_such_form
-from ovjit.execution.blocks import copied
+from ovjit.execution.blocks import copy_results
 from ovjit.execution.layout import IDLE, STATE
 
 if TYPE_CHECKING:
@@ -193,8 +193,8 @@ class InferRequest(RequestTensors):
         if share_outputs:
             return OVDict(self._ports, [a.view() for a in arrays])
         if len(arrays) == 1:
-            return OVDict(self._ports, [copied(arrays[0])])
-        return OVDict(self._ports, [copied(a) for a in arrays])
+            return OVDict(self._ports, [copy_results(arrays[0])])
+        return OVDict(self._ports, [copy_results(a) for a in arrays])
 
     def _converted(self, share: bool, decode_strings: bool) -> list[NDArray[Any]]:
         """The outputs as results show them, where that is not the job's own form."""
@@ -207,7 +207,7 @@ class InferRequest(RequestTensors):
                 arrays.append(decode_array(array) if decode_strings else array.astype("S"))
             else:
                 shown = slot.shown(array)
-                arrays.append(shown.view() if share or slot.way == PACKED else copied(shown))
+                arrays.append(shown.view() if share or slot.way == PACKED else copy_results(shown))
         return arrays
 
     def start_async(self, inputs: Any = None, userdata: Any = None, share_inputs: bool = False) -> None:
@@ -271,7 +271,7 @@ class InferRequest(RequestTensors):
         """Copies of all outputs; strings as str."""
         self._check_idle()
         if self._same:
-            return OVDict(self._ports, [copied(a) for a in self._job.outputs])
+            return OVDict(self._ports, [copy_results(a) for a in self._job.outputs])
         return OVDict(self._ports, self._converted(False, True))
 
     @property

@@ -70,10 +70,10 @@ class Tested(NamedTuple):
                 least = shipped.needed_by(SOURCE, self.key, self.form, target)
                 code = jit.object_code(SOURCE, symbol, least, self.words(least), shipped.SYMBOL)
             objects.load(symbol, code.replace(shipped.SYMBOL.encode(), symbol.encode()))
-        return objects.loaded(symbol)
+        return objects.loaded_address(symbol)
 
 
-def tested(feature: str) -> Tested:
+def test_of(feature: str) -> Tested:
     return Tested(f"test {feature}", f"amx_{FORMATS[feature]}")
 
 
@@ -83,7 +83,7 @@ def failing(features: Collection[str], target: Target, cpu: Any) -> frozenset[st
 
 
 def _agrees(feature: str, target: Target, cpu: Any) -> bool:
-    parts = (tested(feature).name(target), cpu, *versions(), code_digest())
+    parts = (test_of(feature).name(target), cpu, *versions(), code_digest())
     key = f"tested_{sha256(repr(parts).encode()).hexdigest()[:40]}"
     verdict = default_cache().get(key)
     if verdict not in (_AGREES, _DIFFERS):
@@ -108,7 +108,7 @@ def differences(feature: str, target: Target) -> int:
     base = -memory.ctypes.data % 64
     memory[base:][: inputs.nbytes] = inputs.reshape(-1)
     c = memory.ctypes.data + base
-    run = objects.function(tested(feature).address(target), 4)
+    run = objects.function(test_of(feature).address(target), 4)
     run(c + PRODUCTS * _TILE, c + 2 * PRODUCTS * _TILE, c, PRODUCTS)
     got = memory[base:][: PRODUCTS * _TILE].view(np.int32).reshape(-1, amx.ROWS, amx.ROWS)
     multiply = functools.partial(amx.multiply_tiles, FORMATS[feature])

@@ -54,7 +54,7 @@ class _Model(models.PrimitiveModel):
 
 
 @functools.cache
-def _theirs(kind: Type) -> Any:
+def _numba_type(kind: Type) -> Any:
     """Numba's type for one of ovjit's."""
     return NumbaVec(kind) if isinstance(kind, Vec) else getattr(numba_types, kind.name)
 
@@ -89,7 +89,7 @@ def word(one: Intrinsic) -> Any:
             out = emit(builder, *values)
             return context.get_dummy_value() if sig.return_type is types.void else out
 
-        return numba_signature(_theirs(sig.return_type), *map(_theirs, sig.args)), codegen
+        return numba_signature(_numba_type(sig.return_type), *map(_numba_type, sig.args)), codegen
 
     names = ", ".join(f"a{i}" for i in range(one.arity))
     scope: dict[str, Any] = {"define": define}
@@ -127,7 +127,7 @@ registry.cpu_target.typing_context.refresh()
 registry.cpu_target.target_context.refresh()
 
 
-def _defined(module: llvm.ModuleRef) -> set[str]:
+def _definitions(module: llvm.ModuleRef) -> set[str]:
     """The functions that a module defines."""
     return {function.name for function in module.functions if not function.is_declaration}
 
@@ -154,7 +154,7 @@ def module_of(functions: Mapping[str, Any], isa: Target, arity: int) -> llvm.Mod
         library = result.library
         module.link_in(library._final_module)
         for linked in library._linking_libraries:
-            if linked.name != "nrt" and not _defined(linked._final_module) & _defined(module):
+            if linked.name != "nrt" and not _definitions(linked._final_module) & _definitions(module):
                 module.link_in(linked._final_module, preserve=True)
         module.link_in(
             llvm.parse_assembly(

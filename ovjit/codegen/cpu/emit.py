@@ -84,7 +84,7 @@ def parse(text: str, isa: Target) -> llvm.ModuleRef:
     return llvm.parse_assembly(text)
 
 
-def own(module: llvm.ModuleRef, symbol: str, functions: Container[str], shown: str) -> None:
+def set_exports(module: llvm.ModuleRef, symbol: str, functions: Container[str], shown: str) -> None:
     """Make `functions` the only exported names of a module, with `shown` instead of the symbol in their
     names. All other names become independent of the process.
 

@@ -35,7 +35,7 @@ def assume(name: str, extra: Collection[str]) -> None:
 
 
 @functools.cache
-def _said() -> tuple[str, ...] | None:
+def _cpu_fields() -> tuple[str, ...] | None:
     """Fields of this CPU in Linux's /proc/cpuinfo, flags last; None if a field is missing."""
     fields = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")
     try:
@@ -66,7 +66,7 @@ def _features() -> frozenset[str]:
 
 def _listed_features(named: Collection[str]) -> frozenset[str]:
     """The features of `named` that an x86-64 CPU has, including those that need permission."""
-    fields = _said()
+    fields = _cpu_fields()
     if fields is None:
         with machine.needing("llvmlite"):
             import llvmlite.binding as llvm
@@ -124,7 +124,7 @@ def _failing(name: str, features: frozenset[str]) -> frozenset[str]:
         return frozenset()
     from ovjit.codegen.cpu import amx_test
 
-    return amx_test.failing(units, target_of(name, features), _said())
+    return amx_test.failing(units, target_of(name, features), _cpu_fields())
 
 
 def check_runs(target: Target) -> None:

@@ -70,7 +70,7 @@ class Body:
     def result_names(self, constants: dict) -> list[str]:
         return [self._argument(r, constants) for r in self.results]
 
-    def inlined(
+    def inline(
         self, names: dict[str, str], numbers: dict[str, str], prefix: str, suffix: str,
         targets: Sequence[str] = (),
     ) -> tuple[list[str], list[str]]:  # fmt: skip
@@ -87,10 +87,10 @@ class Body:
             if result not in names and target not in argument_names:
                 names[result] = target
 
-        def renamed(text: str) -> str:
+        def rename(text: str) -> str:
             return _LOCAL.sub(lambda m: names.get(m.group()) or m.group() + suffix, text)
 
-        return [renamed(line) for line in lines], [renamed(result) for result in results]
+        return [rename(line) for line in lines], [rename(result) for result in results]
 
     def _argument(self, argument: Any, constants: dict) -> str:
         if isinstance(argument, str):

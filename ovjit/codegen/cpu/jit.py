@@ -24,7 +24,7 @@ import numba
 from ovjit import debug, logs
 from ovjit.codegen import compiling
 from ovjit.codegen.cpu import vector as simd
-from ovjit.codegen.cpu.emit import Kind, optimise, own, parse, target_machine
+from ovjit.codegen.cpu.emit import Kind, optimise, parse, set_exports, target_machine
 from ovjit.codegen.cpu.llvm_parts import parts_of
 from ovjit.codegen.cpu.objects import entry
 from ovjit.codegen.cpu.pipeline import lower_kernel
@@ -48,7 +48,7 @@ def assembly(source: str, symbol: str, isa: Target, extra: Mapping[str, Any] | N
         text: str = target_machine(isa, kind).emit_assembly(module)
         return text
 
-    return _compiled(emit, source, symbol, isa, extra or {})
+    return _compile(emit, source, symbol, isa, extra or {})
 
 
 def optimised_text(source: str, symbol: str, isa: Target, extra: Mapping[str, Any] | None = None) -> str:
@@ -59,7 +59,7 @@ def optimised_text(source: str, symbol: str, isa: Target, extra: Mapping[str, An
     `ovjit.codegen.cpu.vector`. Raises numba.core.errors.NumbaError, with the line, for source that Numba
     cannot type either.
     """
-    return _compiled(lambda module, _: str(module), source, symbol, isa, extra or {})
+    return _compile(lambda module, _: str(module), source, symbol, isa, extra or {})
 
 
 def object_code(
@@ -79,13 +79,13 @@ def object_code(
         code: bytes = target_machine(isa, kind).emit_object(module)
         return code
 
-    return _compiled(emit, source, symbol, isa, extra or {}, shown)
+    return _compile(emit, source, symbol, isa, extra or {}, shown)
 
 
 _T = TypeVar("_T")
 
 
-def _compiled(
+def _compile(
     emit: Callable[[llvm.ModuleRef, Kind], _T],
     source: str,
     symbol: str,
@@ -98,7 +98,7 @@ def _compiled(
     try:
         if debug.flag("OVJIT_JIT") != "numba":
             with compiling.lock:
-                return emit(*_optimise_module(_printed, source, symbol, isa, extra, shown))
+                return emit(*_optimise_module(_print, source, symbol, isa, extra, shown))
     except Outside as error:
         fallbacks.append((symbol, str(error)))
         logs.debug("%s is compiled by Numba's standard pipeline: %s", symbol, error)
@@ -127,7 +127,7 @@ def _optimise_module(
     parts = parts_of(extra.values())
     if parts:
         module.link_in(parse(parts, isa))
-    own(module, symbol, functions, shown or symbol)
+    set_exports(module, symbol, functions, shown or symbol)
     optimise(module, isa, bool(parts), kind, from_numba=not printed)
     return module, kind
 
@@ -139,7 +139,7 @@ def _kind(text: str) -> Kind:
     return Kind.VECTORS if _VECTOR.search(text) else Kind.SCALARS
 
 
-def _printed(source: str, symbol: str, isa: Target, extra: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _print(source: str, symbol: str, isa: Target, extra: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """(LLVM text of the module of the functions in `source`, functions by symbol), by ovjit's pipeline."""
     functions = _define(source, symbol, isa, extra)
     return str(lower_kernel(functions, _ARITY, isa)), functions

@@ -88,14 +88,14 @@ class _Walk:
         self.widened, self.varying = widened, varying
         self.order = _order(self.blocks)
         shared = _shared(self.blocks, self.order)
-        self.settled = _settled(self.blocks, self.order, shared) - varying
+        self.settled = _find_settled(self.blocks, self.order, shared) - varying
         self.shared = shared - self.settled
         self.function = function
         self.entry = self.function.append_basic_block("entry")
         self.places = {at: self.function.append_basic_block(f"B{at}") for at in sorted(self.order)}
         self.b = Builder(self.entry)
         self.b.before = self.places
-        self.changed = _changed(source, self.order)
+        self.changed = _find_changes(source, self.order)
         self.unchanged: dict[tuple[str, Any, int], ir.Value] = {}  # loads hoisted out of a loop
         self.types: dict[str, Any] = {}
         self.slots: dict[tuple[str, Any], ir.Value] = {}
@@ -205,10 +205,10 @@ class _Walk:
             slot = self.slots.get((name, kind))
             if slot is None:
                 raise Outside(f"{name} has no value")
-            value = self.values[name] = self.loaded(name, kind, slot)
+            value = self.values[name] = self.load_slot(name, kind, slot)
         return kind, value
 
-    def loaded(self, name: str, kind: Any, slot: ir.Value) -> ir.Value:
+    def load_slot(self, name: str, kind: Any, slot: ir.Value) -> ir.Value:
         """The value of a variable's slot, loaded before the loops that do not assign it."""
         nest = self.b.nest
         inner = sum(name in self.changed[loop] for loop in nest)
@@ -434,7 +434,7 @@ def _shared(blocks: Mapping[int, Block], order: Sequence[int]) -> set[str]:
     return shared
 
 
-def _settled(blocks: Mapping[int, Block], order: Sequence[int], shared: set[str]) -> set[str]:
+def _find_settled(blocks: Mapping[int, Block], order: Sequence[int], shared: set[str]) -> set[str]:
     """The variables of `shared` with a single definition that dominates all uses."""
     home: dict[str, int] = {}
     out = set(shared)
@@ -473,7 +473,7 @@ def _dominators(blocks: Mapping[int, Block], order: Sequence[int]) -> dict[int, 
     return dominators
 
 
-def _changed(source: Function, order: Sequence[int]) -> dict[int, set[str | None]]:
+def _find_changes(source: Function, order: Sequence[int]) -> dict[int, set[str | None]]:
     """loop -> the variables that are assigned in it."""
     out: dict[int, set[str | None]] = {loop: set() for at in order for loop in source.nests[at]}
     for at in order:

@@ -28,7 +28,7 @@ def address_of(symbol: str) -> int | None:
     return _addresses.get(symbol)
 
 
-def loaded(symbol: str) -> int:
+def loaded_address(symbol: str) -> int:
     """The address of a loaded kernel. Raises KeyError for others."""
     return _addresses[symbol]
 

@@ -70,11 +70,11 @@ def _or_neon(word: Callable[..., Any]) -> Callable[..., Any]:
     neon_word = neon.WORDS[word.__name__]
 
     @functools.wraps(word)
-    def printed(b: ir.IRBuilder, *operands: Any) -> Any:
+    def emit_word(b: ir.IRBuilder, *operands: Any) -> Any:
         result = neon_word(b, *operands) if isa_of(b).name == "neon" else None
         return word(b, *operands) if result is None else result
 
-    return printed
+    return emit_word
 
 
 def _splat_constant(kind: Vec, value: Any) -> ir.Constant:
@@ -550,7 +550,7 @@ def _permute(lanes: int) -> Any:
 
     def body(b: ir.IRBuilder, v: ir.Value, index: ir.Value) -> ir.Value:
         if isa_of(b).name == "neon":
-            return neon.permuted(b, v, index)
+            return neon.permute_lanes(b, v, index)
         if lanes in _PERMUTE:
             moved = call_intrinsic(b, _PERMUTE[lanes], floats, [b.bitcast(v, floats), index])
             return b.bitcast(moved, v.type)
@@ -568,7 +568,7 @@ def _prefetch(b: ir.IRBuilder, p: ir.Value, locality: int) -> ir.Value:
     return call_intrinsic(b, "llvm.prefetch.p0", ir.VoidType(), arguments)
 
 
-def _whole(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+def _truncate_to_int(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     return call_intrinsic(b, "llvm.fptosi.sat.i64.f64", _I64, [x])
 
 
@@ -607,7 +607,7 @@ BODIES: dict[str, Any] = {
     "halves_high_T": lambda b, source, x, to: _half_of_halves(b, x, 1),
     # numbers
     "ld": lambda b, p, i: b.load(b.gep(pointer(b, p, _I64), [i]), align=8),
-    "whole": _whole,
+    "whole": _truncate_to_int,
     "prefetch": lambda b, p: _prefetch(b, p, 3),
     "prefetch_l2": lambda b, p: _prefetch(b, p, 2),
     "imin": lambda b, x, y: b.select(b.icmp_signed("<", x, y), x, y),

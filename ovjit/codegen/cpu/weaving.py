@@ -293,7 +293,7 @@ def intrinsics(isa: Target) -> dict[str, Any]:
         _walk(b, lanes, start, size, lambda word: b.xor(word, masks))
 
     def changing(change: Callable[[ir.IRBuilder, Any], Any]) -> Callable[..., None]:
-        return lambda b, place, size: _walk(b, lanes, place, size, lambda word: change(b, word))
+        return lambda b, address, size: _walk(b, lanes, address, size, lambda word: change(b, word))
 
     def spread(b: ir.IRBuilder, word: Any) -> Any:
         return _swap_bits(b, _swap_bits(b, word, lanes, 0x0000FF00, 8), lanes, 0x00F000F0, 4)

@@ -61,7 +61,7 @@ def dot_bytes(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Valu
         for data in (x, _same(_BYTES, 64), _same(_BYTES, 64)):
             acc = product(b, "sdot", acc, data, w)
         return acc
-    return widened(b, acc, x, w)
+    return dot_by_pairs(b, acc, x, w)
 
 
 def dot_signed(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value | None:
@@ -69,7 +69,7 @@ def dot_signed(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Val
     return product(b, "sdot", acc, w, x) if _has(b, "dotprod") else None
 
 
-def widened(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
+def dot_by_pairs(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
     """`dot_bytes` without an instruction that multiplies and adds bytes: 16-bit products, added in pairs."""
     x, w = b.bitcast(x, _BYTES), b.bitcast(w, _BYTES)
     halves = []
@@ -112,7 +112,7 @@ def look_up(b: ir.IRBuilder, kind: Vec, table: ir.Value, codes: ir.Value) -> ir.
     return b.bitcast(call_intrinsic(b, "llvm.aarch64.neon.tbl1.v16i8", _BYTES, operands), codes.type)
 
 
-def permuted(b: ir.IRBuilder, v: ir.Value, index: ir.Value) -> ir.Value:
+def permute_lanes(b: ir.IRBuilder, v: ir.Value, index: ir.Value) -> ir.Value:
     """The lanes index % 4 of a vector of 4-byte lanes, by a table look-up of their bytes."""
     lanes = b.and_(index, _same(_WORDS, 3))
     codes = b.add(b.mul(lanes, _same(_WORDS, 0x04040404)), _same(_WORDS, 0x03020100))

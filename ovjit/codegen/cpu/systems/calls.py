@@ -32,7 +32,7 @@ def word(b: ir.IRBuilder, address: Any, i: int = 0) -> Any:
     return pointer(b, b.add(address, I64(8 * i)), I64)
 
 
-def clipped(b: ir.IRBuilder, x: Any, least: int, most: int) -> Any:
+def clamp(b: ir.IRBuilder, x: Any, least: int, most: int) -> Any:
     for sign, end in (("<", least), (">", most)):
         x = b.select(b.icmp_signed(sign, x, I64(end)), I64(end), x)
     return x

@@ -7,7 +7,7 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from ovjit.codegen.cpu.systems.calls import I32, I64, call, clipped
+from ovjit.codegen.cpu.systems.calls import I32, I64, call, clamp
 from ovjit.codegen.cpu.systems.posix import SYMBOLS as SYMBOLS
 from ovjit.codegen.cpu.systems.posix import give_way as give_way
 from ovjit.codegen.cpu.systems.posix import now as now
@@ -17,7 +17,7 @@ _COMPARE_AND_WAIT, _NO_ERRNO, _WAKE_ALL = 1, 0x01000000, 0x100
 
 def sleep_on(b: ir.IRBuilder, p: Any, value: Any, ns: Any) -> None:
     # in microseconds; 0 would wait forever
-    timeout = b.trunc(clipped(b, b.sdiv(ns, I64(1000)), 1, (1 << 32) - 1), I32)
+    timeout = b.trunc(clamp(b, b.sdiv(ns, I64(1000)), 1, (1 << 32) - 1), I32)
     low = b.and_(value, I64((1 << 32) - 1))
     call(b, "__ulock_wait", I32, I32(_COMPARE_AND_WAIT | _NO_ERRNO), p, low, timeout)
 

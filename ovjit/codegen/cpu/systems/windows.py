@@ -6,7 +6,7 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from ovjit.codegen.cpu.systems.calls import BILLION, I32, I64, call, clipped, memory, word
+from ovjit.codegen.cpu.systems.calls import BILLION, I32, I64, call, clamp, memory, word
 
 #: Function -> library. Python's process has loaded them, but LLVM's loader does not search them.
 SYMBOLS = {
@@ -34,7 +34,7 @@ def give_way(b: ir.IRBuilder) -> None:
 def sleep_on(b: ir.IRBuilder, p: Any, value: Any, ns: Any) -> None:
     expected = memory(b, 1)
     b.store(value, word(b, expected))
-    milliseconds = b.trunc(clipped(b, b.sdiv(ns, I64(1_000_000)), 1, _LONGEST), I32)
+    milliseconds = b.trunc(clamp(b, b.sdiv(ns, I64(1_000_000)), 1, _LONGEST), I32)
     call(b, "WaitOnAddress", I32, p, expected, I64(4), milliseconds)
 
 

@@ -15,18 +15,18 @@ SEED = 20261125
 
 def test_runs_have_a_gap_where_they_would_share_sets() -> None:
     channels = SHARED_SETS // 4
-    size, strides, offset = channels_last(4, None, apart=True).allocate((1, channels, 3, 5), 4)
+    size, strides, offset = channels_last(4, None, gap=True).allocate((1, channels, 3, 5), 4)
     pixel = SHARED_SETS + CACHE_LINE
     assert (size, strides, offset) == (15 * pixel, [15 * pixel, 4, 5 * pixel, pixel], 0)
-    size, strides, _ = channels_last(4, None, apart=True).allocate((1, channels + 1, 3, 5), 4)
+    size, strides, _ = channels_last(4, None, gap=True).allocate((1, channels + 1, 3, 5), 4)
     assert strides[3] == SHARED_SETS + 4, "these do not share sets"
     assert channels_last(4).allocate((1, channels, 3, 5), 4)[1][3] == SHARED_SETS, "nobody asked"
 
 
 def test_what_is_joined_has_what_both_have() -> None:
     halo = [(0, 0), (0, 0), (1, 0), (0, 2)]
-    joined = Layout((0, 2, 3, 1), halo).joined(channels_last(4, None, apart=True))
-    assert joined == Layout((0, 2, 3, 1), halo, apart=True) != Layout((0, 2, 3, 1), halo)
+    joined = Layout((0, 2, 3, 1), halo).combine(channels_last(4, None, gap=True))
+    assert joined == Layout((0, 2, 3, 1), halo, gap=True) != Layout((0, 2, 3, 1), halo)
 
 
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
