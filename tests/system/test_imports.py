@@ -251,6 +251,7 @@ NO_REACH = {
     ("ovjit.alias", "import_module"): "aliases of OpenVINO's names",
     ("ovjit_ops.everything", "import_module"): "its own package's modules",
     ("ovjit.readers.onnx.registry", "import_module"): "the plug-in hook of ONNX's domains",
+    ("ovjit.readers.registry", "import_module"): "the plug-in hook of readers",
     ("ovjit.forks", "import_module"): "what another thread is importing while a process forks",
     ("ovjit.source_files", "sys.modules"): "whether a package is a compiled program",
 }

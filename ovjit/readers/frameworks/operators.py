@@ -18,10 +18,10 @@ from ovjit.readers.bits import recast
 from ovjit.readers.choices import one_of
 from ovjit.readers.frameworks.diagonals import DIAGONALS
 from ovjit.readers.frameworks.layers import LAYERS
+from ovjit.readers.frameworks.names import MARKED
 from ovjit.readers.frameworks.paddle_nodes import CELLS, DOMAIN, LEFT
 from ovjit.readers.frameworks.resizing import KERNELS, RESIZING
 from ovjit.readers.frameworks.segments import SEGMENTS
-from ovjit.readers.frameworks.unconverted import MARKED
 from ovjit.readers.onnx.choices import ANY, check_choices, declare_choices
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.rows import Rule
