@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from ovjit.errors import ModelError, OvjitError, UnsupportedError, no_path
+from ovjit.errors import ModelError, OvjitError, UnsupportedError, no_path, unreadable
 from ovjit.out_of_memory import as_memory_errors
 from ovjit.plugins import load_others
 from ovjit.records import NamedTuple
@@ -258,7 +258,10 @@ def find_reader(source: Source) -> Reader:
         if reader := next(by_ending, None) or recognize(source):
             return reader
         name = DEFAULT_OF_CONTENTS if source.path is None else DEFAULT_OF_FILES
-    return load_built_in(name)
+    try:
+        return load_built_in(name)
+    except UnsupportedError as error:
+        raise UnsupportedError(unreadable(source.path, str(error))) from error
 
 
 def find_converter(model: Any) -> Reader | None:
