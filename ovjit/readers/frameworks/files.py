@@ -10,8 +10,8 @@ from typing import Any
 from ovjit.api.model.model import Model
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
+from ovjit.readers.files.protobuf import BYTES, NUMBER, is_message
 from ovjit.readers.frameworks.names import MARKED
-from ovjit.readers.protobuf import BYTES, NUMBER, is_message
 from ovjit.readers.registry import HEAD, needed
 from ovjit.records import NamedTuple
 

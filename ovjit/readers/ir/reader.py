@@ -22,8 +22,8 @@ from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import PLUGIN_OPSET, Op, find_op
 from ovjit.graph.shapes import Dim
-from ovjit.readers.failures import list_missing
-from ovjit.readers.ir.weights import constant_values, load_weights, open_regular
+from ovjit.readers.files import list_missing
+from ovjit.readers.files.weights import constant_values, load_weights, open_regular
 from ovjit.readers.ir.xml import Layer, Net, looks_like_xml, nested_nets, ordered_layers, parse_net, read_int
 from ovjit.readers.registry import conversion_note, formats_note
 

@@ -25,7 +25,7 @@ class OnnxReader(Reader):
     def sniff(self, source: Source) -> bool:
         if not source.is_file:
             return False
-        from ovjit.readers.protobuf import BYTES, NUMBER, is_message
+        from ovjit.readers.files.protobuf import BYTES, NUMBER, is_message
 
         fields = {1: NUMBER, 5: NUMBER, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25, 26), BYTES)}
         with open(source.model, "rb") as file:

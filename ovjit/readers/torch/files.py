@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ovjit.errors import ModelError
-from ovjit.readers.archives import check_archive, members_of
+from ovjit.readers.files.archives import check_archive, members_of
 from ovjit.readers.registry import Source, recognize
 from ovjit.readers.torch.recording.recorder import is_recording
 from ovjit.readers.torch.recording.trace import quietly
