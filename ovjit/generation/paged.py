@@ -28,7 +28,7 @@ from ovjit.generation.decoder import FILES
 from ovjit.generation.head import last_product, logits_of
 from ovjit.generation.paged_tables import Tables, check_tables, tables_of
 from ovjit.generation.tokenizer import find_gguf
-from ovjit.readers.registry import needed
+from ovjit.readers.registry import name_missing_room
 from ovjit.records import NamedTuple
 
 
@@ -77,7 +77,7 @@ def read_folder(folder: Path, overrides: Mapping[str, Any] = NONE) -> Model:
     if len(files) > 1:
         raise ModelError(f"{folder} has several GGUF files: {', '.join(f.name for f in files)}; keep one")
     if not files:
-        with needed("Folders of config.json and safetensors"):
+        with name_missing_room("Folders of config.json and safetensors"):
             from ovjit.readers.checkpoint.reader import read_checkpoint
         return read_checkpoint(folder, overrides)
     changing = sorted(set(overrides) - _BESIDE)

@@ -14,7 +14,7 @@ from ovjit.forks import made_once
 from ovjit.generation.charsmap import Charsmap
 from ovjit.generation.cuts import CUTS
 from ovjit.generation.tables import Tables
-from ovjit.readers.registry import needed
+from ovjit.readers.registry import name_missing_room
 
 #: `tokenizer.ggml.token_type`: of special tokens, which are matched literally; and of single bytes.
 _UNKNOWN, _CONTROL, _OWN, _BYTE = 2, 3, 4, 6
@@ -198,14 +198,14 @@ def find_gguf(folder: Path) -> list[Path]:
     files = sorted(folder.glob("*.gguf"))
     if not files:
         return []
-    with needed("GGUF files"):
+    with name_missing_room("GGUF files"):
         from ovjit.readers.gguf.header import is_later_part
     return [file for file in files if not is_later_part(file)]
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """The metadata of a GGUF file, see `ovjit.readers.gguf.reader.read_metadata`."""
-    with needed("GGUF files"):
+    with name_missing_room("GGUF files"):
         from ovjit.readers.gguf import reader
     return reader.read_metadata(path)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
-from ovjit.readers.registry import needed
+from ovjit.readers.registry import name_missing_room
 from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def read_adapter(path: Path) -> AdapterTensors:
         return _read_gguf(path)
     if path.suffix != ".safetensors":
         raise OvjitError(f"Expected .safetensors file, got: {path}")
-    with needed("Adapters of safetensors"):
+    with name_missing_room("Adapters of safetensors"):
         from ovjit.readers.checkpoint.files import read_tensor_file
     return _group(_read(lambda: read_tensor_file(path)))
 
@@ -71,7 +71,7 @@ def read_adapter(path: Path) -> AdapterTensors:
 def _read_gguf(path: Path) -> AdapterTensors:
     """The tensors of a GGUF file: layers get the names that PEFT writes. RuntimeError for a file that is no
     adapter, and for layers without a name there, such as those of experts."""
-    with needed("Adapters of GGUF files"):
+    with name_missing_room("Adapters of GGUF files"):
         from ovjit.readers.gguf.blocks import values_of
         from ovjit.readers.gguf.header import open_gguf
         from ovjit.readers.gguf.settings import KINDS
@@ -97,7 +97,7 @@ def _read_gguf(path: Path) -> AdapterTensors:
 
 def parse_adapter(data: np.ndarray) -> AdapterTensors:
     """The tensors of the bytes of a file."""
-    with needed("Adapters of safetensors"):
+    with name_missing_room("Adapters of safetensors"):
         from ovjit.readers.checkpoint.files import parse_tensors
     tensors = _group(_read(lambda: parse_tensors(data, "the safetensors in memory")))
     return AdapterTensors(tensors.layers, {})

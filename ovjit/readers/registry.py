@@ -168,7 +168,7 @@ class Reader:
 
 
 @contextlib.contextmanager
-def needed(what: str) -> Iterator[None]:
+def name_missing_room(what: str) -> Iterator[None]:
     """Around imports from the room of a reader: UnsupportedError if the room is not installed. `what`: the
     files or objects that are read with it."""
     try:
@@ -213,7 +213,7 @@ def load_built_in(name: str) -> Reader:
     """The built-in reader of a name. UnsupportedError if its room is not installed."""
     module, _, attribute = BUILT_IN[name].partition(":")
     endings = ", ".join(ending for ending, reader in SUFFIXES.items() if reader == name)
-    with needed(f"Models of the format {name}{f' ({endings})' if endings else ''}"):
+    with name_missing_room(f"Models of the format {name}{f' ({endings})' if endings else ''}"):
         reader: Reader | None = getattr(importlib.import_module(module), attribute, None)
         if reader is None:  # a folder without its files
             raise ModuleNotFoundError(f"no reader in {module}", name=module)
@@ -230,11 +230,20 @@ def _built_in() -> dict[str, Reader]:
     return readers
 
 
+#: Readers that `add_reader` has added.
+_ADDED: list[Reader] = []
+
+
+def add_reader(reader: Reader) -> None:
+    """Add a reader in this process alone, as in a notebook. A package has an entry point instead."""
+    _ADDED.append(reader)
+
+
 def find_readers() -> list[Reader]:
     """All readers, the built-in ones first. ModelError if a package adds an object that is no Reader, or a
     second reader of one name."""
     readers = dict(_built_in())
-    for reader in load_others(GROUP, ROOMS):
+    for reader in (*load_others(GROUP, ROOMS), *_ADDED):
         if not isinstance(reader, Reader) or not reader.name:
             raise ModelError(f"an entry point of {GROUP} gives {reader!r}, which is no Reader with a name")
         if readers.setdefault(reader.name, reader) is not reader:

@@ -51,7 +51,7 @@ class FrontEnd:
         self._reader: Reader = _find_front_end(fe) if isinstance(fe, str) else fe._reader
         self._core: Core = Core() if isinstance(fe, str) else fe._core
         self._watching: list[WatchingExtension] = [] if isinstance(fe, str) else fe._watching
-        self._own: list[Any] = [] if isinstance(fe, str) else fe._own  # extensions of the reader's own
+        self._extensions: list[Any] = [] if isinstance(fe, str) else fe._extensions  # the reader's own
         self._count = 0  # of extensions that models are read with
 
     @property
@@ -100,7 +100,7 @@ class FrontEnd:
 
     def _convert(self, model: Any) -> Model:
         converters = self._core._converters
-        return self._reader.convert(model, Conversion(extensions=self._own, converters=converters))
+        return self._reader.convert(model, Conversion(extensions=self._extensions, converters=converters))
 
     def convert(self, model: InputModel | Model) -> Model:
         """The Model. One that is converted already stays as it is."""
@@ -134,7 +134,7 @@ class FrontEnd:
             if isinstance(item, WatchingExtension):
                 self._watching.append(item)
             elif self._reader.extensions([item]):
-                self._own.append(item)
+                self._extensions.append(item)
             elif isinstance(item, (Extension, type)):
                 self._core.add_extension(item)
             else:

@@ -122,9 +122,9 @@ def _driver(
     source = _load_object(argv.input_model)
     reader = find_converter(source)
     listed = _as_list(extensions)
-    own = [] if reader is None else reader.extensions(listed)
+    reader_extensions = [] if reader is None else reader.extensions(listed)
     for item in listed:
-        if item is None or item in own or isinstance(item, ReaderExtension):
+        if item is None or item in reader_extensions or isinstance(item, ReaderExtension):
             continue
         if not isinstance(item, (str, os.PathLike, type, Extension)):
             raise no_path(item)
@@ -137,7 +137,9 @@ def _driver(
             None if _are_names(outputs) else outputs if isinstance(outputs, (list, tuple)) else [outputs]
         )
         dynamo = getattr(argv, "dynamo", False)
-        conversion = Conversion(argv.example_input, described, tensors, own, dynamo, core._converters)
+        conversion = Conversion(
+            argv.example_input, described, tensors, reader_extensions, dynamo, core._converters
+        )
         model = _convert_object(reader, source, conversion)
         outputs = _listed_outputs(outputs) if _are_names(outputs) else None
     else:
@@ -163,7 +165,7 @@ def _first(source: Any) -> Any:
 
 
 def _framework_of(source: Any) -> str | None:
-    """The name of the reader of a file or an object; None for a Model and for what nobody reads."""
+    """The name of the reader of a file or an object; None for a Model and for objects of no reader."""
     source = _first(source)
     if isinstance(source, (str, os.PathLike)):
         return find_reader(Source(source)).name

@@ -12,7 +12,7 @@ from ovjit.api.tensors.shapes import PartialShape
 from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
 from ovjit.readers.files.protobuf import BYTES, NUMBER, is_message
 from ovjit.readers.frameworks.names import MARKED
-from ovjit.readers.registry import HEAD, needed
+from ovjit.readers.registry import HEAD, name_missing_room
 from ovjit.records import NamedTuple
 
 
@@ -113,7 +113,7 @@ def of_onnx(
     """The Model of what an exporter makes, whose errors become RuntimeErrors that name it. `converters` are
     the caller's rules for operators that the exporter leaves as they are."""
     row = FRAMEWORKS[framework]
-    with needed(f"Models of {row.title}"):
+    with name_missing_room(f"Models of {row.title}"):
         from ovjit.readers.frameworks.operators import check_pairs, known_operators
         from ovjit.readers.onnx.reader import opened, read_opened
     try:

@@ -20,7 +20,7 @@ class TorchReader(Reader):
 
     def sniff(self, source: Source) -> bool:
         if "torch" not in sys.modules and f"{__name__}.decoders" not in sys.modules:
-            return False  # nobody can have a module or a decoder
+            return False  # no module or decoder can be there
         from ovjit.readers.torch.decoders import is_torch
 
         return is_torch(source.model)
