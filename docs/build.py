@@ -30,7 +30,7 @@ ORDER = {
         "docs/async.md", "docs/dynamic_shapes.md", "docs/precision.md", "docs/model_files.md", "docs/onnx.md",
         "docs/pytorch.md", "docs/tensorflow_lite.md", "docs/gguf.md", "docs/language_models.md",
         "docs/genai.md", "docs/custom_operations.md", "docs/adding_an_op.md", "docs/fusion.md",
-        "docs/aten_rules.md",
+        "docs/aten_rules.md", "docs/adding_a_reader.md",
         "docs/openvino_programs.md",
         "docs/onnxruntime_programs.md",
         "docs/deployment.md", "docs/containers.md", "docs/serving.md",

@@ -170,17 +170,6 @@ def no_path(value: object) -> OvjitError:
     )
 
 
-#: What is said of endings of files that `read_model` does not take.
-_ELSEWHERE = {
-    **dict.fromkeys((".pt", ".pt2", ".pth"), "Use convert_model to read files of PyTorch."),
-}
-
-
-def no_front_end(path: str) -> str:
-    """A message about a file of a framework that ovjit does not read; "" for other files."""
-    return _ELSEWHERE.get(os.path.splitext(path)[1].lower(), "")
-
-
 def unreadable(path: str | None, why: str) -> str:
     """A message that says why a file, or contents without a file (None), are not a readable model."""
     if path is None:

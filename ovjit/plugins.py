@@ -1,4 +1,5 @@
-"""Packages that add to ovjit, by entry points: operations (group `ovjit.ops`), ONNX operators (`ovjit.onnx`).
+"""Packages that add to ovjit, by entry points: operations (group `ovjit.ops`), ONNX operators (`ovjit.onnx`),
+readers of model formats (`ovjit.readers`).
 
 The built-in packages are not looked up, since ovjit may lie on the path without metadata.
 """
@@ -11,17 +12,24 @@ import os
 import stat
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 
-def import_others(group: str, package: str) -> None:
-    """Import every package that an installed distribution registers for `group`, except `package`."""
+def load_others(group: str, package: str) -> list[Any]:
+    """Import what installed distributions register for `group`, except `package` and modules in it.
+    Returns the modules or objects that the entry points name."""
     if not announced(group, package):
-        return
+        return []
     from importlib.metadata import entry_points
 
-    for entry in entry_points(group=group):
-        if entry.value.partition(":")[0] != package:
-            entry.load()
+    entries = entry_points(group=group)
+    return [entry.load() for entry in entries if not _is_within(entry.value, package)]
+
+
+def _is_within(value: str, package: str) -> bool:
+    """True if an entry point's value, "module" or "module:object", is about `package` or a module in it."""
+    module = value.partition(":")[0].strip()
+    return module == package or module.startswith(package + ".")
 
 
 def announced(group: str, package: str) -> bool:
@@ -66,7 +74,6 @@ def _announces(text: str, group: str, package: str) -> bool:
     for line in map(str.strip, text.splitlines()):
         if line.startswith("["):
             section = line.strip("[] ")
-        elif section == group and "=" in line:
-            if line.partition("=")[2].partition(":")[0].strip() != package:
-                return True
+        elif section == group and "=" in line and not _is_within(line.partition("=")[2], package):
+            return True
     return False

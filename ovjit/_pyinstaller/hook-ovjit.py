@@ -34,7 +34,8 @@ for _distribution in ("ovjit", "numba", "llvmlite", "onnx"):
         datas += copy_metadata(_distribution)
     except importlib.metadata.PackageNotFoundError:
         pass  # it only lies on the path
-for _entry in (e for g in ("ovjit.ops", "ovjit.onnx") for e in importlib.metadata.entry_points(group=g)):
+_GROUPS = ("ovjit.ops", "ovjit.onnx", "ovjit.readers")
+for _entry in (e for group in _GROUPS for e in importlib.metadata.entry_points(group=group)):
     _package = _entry.module.partition(".")[0]
     if _package not in _PACKAGES:
         hiddenimports += [_entry.module, *collect_submodules(_package)]

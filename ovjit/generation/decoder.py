@@ -10,8 +10,7 @@ import numpy as np
 
 from ovjit.errors import OvjitError
 from ovjit.generation.head import keep_last
-from ovjit.generation.tokenizer import read_settings
-from ovjit.readers.gguf.header import is_later_part
+from ovjit.generation.tokenizer import find_gguf, read_settings
 from ovjit.records import NamedTuple
 
 #: The inputs of decoders as optimum-intel exports them. Only the first is required.
@@ -197,8 +196,8 @@ def model_file(path: str | Path) -> Path:
     for name in FILES:
         if (path / name).is_file():
             return path / name
-    files = [*sorted(path.glob("*.gguf")), *sorted(path.glob("*.xml"))]
-    files = [file for file in files if "tokenizer" not in file.name and not is_later_part(file)]
+    files = [*find_gguf(path), *sorted(path.glob("*.xml"))]
+    files = [file for file in files if "tokenizer" not in file.name]
     if len(files) != 1:
         names = ", ".join(file.name for file in files) or "none"
         expected = f"{' or '.join(FILES)}, an .xml or a .gguf"

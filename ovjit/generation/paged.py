@@ -27,7 +27,8 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.generation.decoder import FILES
 from ovjit.generation.head import last_product, logits_of
 from ovjit.generation.paged_tables import Tables, check_tables, tables_of
-from ovjit.readers.gguf.header import is_later_part
+from ovjit.generation.tokenizer import find_gguf
+from ovjit.readers.registry import name_missing_room
 from ovjit.records import NamedTuple
 
 
@@ -72,12 +73,12 @@ def read_folder(folder: Path, overrides: Mapping[str, Any] = NONE) -> Model:
     arithmetic of an IR or a GGUF file.
     """
     files = [folder / name for name in FILES if (folder / name).is_file()][:1]
-    files = files or sorted(file for file in folder.glob("*.gguf") if not is_later_part(file))
+    files = files or find_gguf(folder)
     if len(files) > 1:
         raise ModelError(f"{folder} has several GGUF files: {', '.join(f.name for f in files)}; keep one")
     if not files:
-        from ovjit.readers.checkpoint.reader import read_checkpoint
-
+        with name_missing_room("Folders of config.json and safetensors"):
+            from ovjit.readers.checkpoint.reader import read_checkpoint
         return read_checkpoint(folder, overrides)
     changing = sorted(set(overrides) - _BESIDE)
     if changing:

@@ -14,7 +14,7 @@ from ovjit.forks import made_once
 from ovjit.generation.charsmap import Charsmap
 from ovjit.generation.cuts import CUTS
 from ovjit.generation.tables import Tables
-from ovjit.readers.gguf.reader import read_metadata as read_metadata
+from ovjit.readers.registry import name_missing_room
 
 #: `tokenizer.ggml.token_type`: of special tokens, which are matched literally; and of single bytes.
 _UNKNOWN, _CONTROL, _OWN, _BYTE = 2, 3, 4, 6
@@ -191,6 +191,23 @@ def is_gguf(path: Path) -> bool:
         return path.suffix == ".gguf"
     with path.open("rb") as file:
         return file.read(4) == b"GGUF"
+
+
+def find_gguf(folder: Path) -> list[Path]:
+    """The GGUF files of a folder, in the order of their names; of a model in several parts the first one."""
+    files = sorted(folder.glob("*.gguf"))
+    if not files:
+        return []
+    with name_missing_room("GGUF files"):
+        from ovjit.readers.gguf.header import is_later_part
+    return [file for file in files if not is_later_part(file)]
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a GGUF file, see `ovjit.readers.gguf.reader.read_metadata`."""
+    with name_missing_room("GGUF files"):
+        from ovjit.readers.gguf import reader
+    return reader.read_metadata(path)
 
 
 def _package() -> Any:

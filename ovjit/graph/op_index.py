@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ovjit.plugins import import_others
+from ovjit.plugins import load_others
 from ovjit.records import NamedTuple
 from ovjit.source_digests import package_digest
 from ovjit.source_files import keep, package_data, read_kept
@@ -83,4 +83,4 @@ def make_index(records: Iterable[Any]) -> Index:
 
 def import_other_packages() -> None:
     """Import all packages with the entry point `ovjit.ops`."""
-    import_others("ovjit.ops", PACKAGE)
+    load_others("ovjit.ops", PACKAGE)

@@ -15,7 +15,6 @@ from ovjit.api.model.model import Model
 from ovjit.compat import opset13
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.lora.tensors import AdapterTensors, LowRank
-from ovjit.readers.gguf.weights import unpermuted
 
 #: Adapters and their scales.
 Blend = Sequence[tuple[AdapterTensors, float]]
@@ -67,6 +66,8 @@ def blend_layer(
                 raise UnsupportedError(
                     "an adapter of a GGUF file needs a model whose attention has heads of one size"
                 )
+            from ovjit.readers.gguf.weights import unpermuted
+
             b = b[unpermuted(len(b) // head_size, head_size, head_size)]
         pairs.append(LowRank(a * np.float32(scale), b))
     if not pairs:

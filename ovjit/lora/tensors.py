@@ -10,15 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
-from ovjit.readers.checkpoint.files import parse_tensors, read_tensor_file
-from ovjit.readers.gguf.blocks import values_of
-from ovjit.readers.gguf.header import Stored, open_gguf
-from ovjit.readers.gguf.settings import KINDS
+from ovjit.readers.registry import name_missing_room
 from ovjit.records import NamedTuple
+
+if TYPE_CHECKING:
+    from ovjit.readers.gguf.header import Stored
 
 #: Names of matrices, which follow the name of their layer: PEFT's, kohya's, diffusers', and those of Flux.
 _NAMES = {
@@ -62,12 +63,18 @@ def read_adapter(path: Path) -> AdapterTensors:
         return _read_gguf(path)
     if path.suffix != ".safetensors":
         raise OvjitError(f"Expected .safetensors file, got: {path}")
+    with name_missing_room("Adapters of safetensors"):
+        from ovjit.readers.checkpoint.files import read_tensor_file
     return _group(_read(lambda: read_tensor_file(path)))
 
 
 def _read_gguf(path: Path) -> AdapterTensors:
     """The tensors of a GGUF file: layers get the names that PEFT writes. RuntimeError for a file that is no
     adapter, and for layers without a name there, such as those of experts."""
+    with name_missing_room("Adapters of GGUF files"):
+        from ovjit.readers.gguf.blocks import values_of
+        from ovjit.readers.gguf.header import open_gguf
+        from ovjit.readers.gguf.settings import KINDS
     file = open_gguf(str(path))
     kind = file.metadata.get("adapter.type")
     if kind != "lora":
@@ -90,6 +97,8 @@ def _read_gguf(path: Path) -> AdapterTensors:
 
 def parse_adapter(data: np.ndarray) -> AdapterTensors:
     """The tensors of the bytes of a file."""
+    with name_missing_room("Adapters of safetensors"):
+        from ovjit.readers.checkpoint.files import parse_tensors
     tensors = _group(_read(lambda: parse_tensors(data, "the safetensors in memory")))
     return AdapterTensors(tensors.layers, {})
 

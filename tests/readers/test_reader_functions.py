@@ -14,8 +14,8 @@ import ovjit as ov
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
-from ovjit.readers import incomplete, rotations
 from ovjit.readers.build import Builder, Draft
+from ovjit.readers.numerics import gamma_beta, jacobi
 
 SEED = 20261126
 RNG = np.random.default_rng(SEED)
@@ -36,7 +36,7 @@ def computed(write: Callable[..., Sequence[Output]], *arrays: Any) -> list[np.nd
 def test_incomplete_gamma_functions_of_whole_numbers_are_poisson_sums() -> None:
     a = np.arange(1, 41).repeat(6)
     x = a * np.tile([0.01, 0.4, 0.98, 1.03, 1.7, 6], 40)
-    lower, upper = computed(incomplete.gamma_parts, a, x)
+    lower, upper = computed(gamma_beta.gamma_parts, a, x)
     want = [math.fsum(math.exp(k * math.log(v) - v - math.lgamma(k + 1)) for k in range(n))
             for n, v in zip(a.tolist(), x.tolist(), strict=True)]  # fmt: skip
     np.testing.assert_allclose(upper, want, rtol=1e-9)
@@ -45,7 +45,7 @@ def test_incomplete_gamma_functions_of_whole_numbers_are_poisson_sums() -> None:
 
 def test_incomplete_gamma_functions_of_a_half_are_those_of_errors() -> None:
     x = np.geomspace(1e-8, 600, 60)
-    lower, upper = computed(incomplete.gamma_parts, np.full(60, 0.5), x)
+    lower, upper = computed(gamma_beta.gamma_parts, np.full(60, 0.5), x)
     np.testing.assert_allclose(lower, [math.erf(math.sqrt(v)) for v in x], rtol=1e-9)
     np.testing.assert_allclose(upper, [math.erfc(math.sqrt(v)) for v in x], rtol=1e-9)
 
@@ -54,7 +54,7 @@ def test_ends_of_incomplete_gamma_functions() -> None:
     nan, inf = math.nan, math.inf
     a = [0, 1, 0, 2, -1, nan, inf, 3, inf]
     x = [2, 0, 0, inf, 1, 1, 2, -1, inf]
-    lower, upper = computed(incomplete.gamma_parts, a, x)
+    lower, upper = computed(gamma_beta.gamma_parts, a, x)
     np.testing.assert_array_equal(lower, [1, 0, nan, 1, nan, nan, 0, nan, 1])
     np.testing.assert_array_equal(upper, [0, 1, nan, 0, nan, nan, 1, nan, 0])
 
@@ -64,7 +64,7 @@ def test_zeta_and_polygamma() -> None:
         np.array([2, 2, 4, 2, 1.5, 3, 20, 1, 0.5, 2, 3, 2, 2.5, math.nan, 2]),
         np.array([1, 2, 1, 0.5, 0.25, 7, 3, 1, 1, 0, -1.5, -9.5, -9.5, 1, math.nan]),
     )
-    (found,) = computed(lambda n, *given: [incomplete.zeta(n, *given)], s, q)
+    (found,) = computed(lambda n, *given: [gamma_beta.zeta(n, *given)], s, q)
     pi = math.pi
     np.testing.assert_allclose(found[:4], [pi**2 / 6, pi**2 / 6 - 1, pi**4 / 90, pi**2 / 2], rtol=1e-13)
     k = np.arange(2_000_000.0)
@@ -77,19 +77,19 @@ def test_zeta_and_polygamma() -> None:
     np.testing.assert_allclose(found[11], want, rtol=1e-12)
     np.testing.assert_array_equal(found[12:], math.nan)  # roots of numbers below 0
     orders, x = np.array([0, 1, 2, 3]), np.array([1.0, 1.0, 1.0, 0.5])
-    (found,) = computed(lambda n, *given: [incomplete.polygamma(n, *given)], orders, x)
+    (found,) = computed(lambda n, *given: [gamma_beta.polygamma(n, *given)], orders, x)
     np.testing.assert_allclose(found, [-0.5772156649015329, pi**2 / 6, -2.4041138063191885, pi**4], rtol=1e-9)
 
 
 def test_incomplete_beta_functions_of_whole_numbers_are_binomial_sums() -> None:
     a, b = RNG.integers(1, 30, 60), RNG.integers(1, 30, 60)
     x = RNG.random(60)
-    (found,) = computed(lambda n, *given: [incomplete.beta_part(n, *given)], a, b, x)
+    (found,) = computed(lambda n, *given: [gamma_beta.beta_part(n, *given)], a, b, x)
     want = [math.fsum(math.comb(p + q - 1, j) * v**j * (1 - v) ** (p + q - 1 - j) for j in range(p, p + q))
             for p, q, v in zip(a.tolist(), b.tolist(), x.tolist(), strict=True)]  # fmt: skip
     np.testing.assert_allclose(found, want, rtol=1e-8, err_msg=f"seed {SEED}")
     a, b, x = [1, 1, 1, 0, 2, -1, 1, 0], [1, 1, 1, 2, 0, 1, 1, 0], [0, 1, 1.5, 0.5, 0.5, 0.5, math.nan, 0.5]
-    (found,) = computed(lambda n, *given: [incomplete.beta_part(n, *given)], a, b, x)
+    (found,) = computed(lambda n, *given: [gamma_beta.beta_part(n, *given)], a, b, x)
     np.testing.assert_array_equal(found, [0, 1, math.nan, 1, 0, math.nan, math.nan, math.nan])
 
 
@@ -114,7 +114,7 @@ def matrices() -> dict[str, np.ndarray]:
 def test_singular_values(name: str, full: bool) -> None:
     x = matrices()[name]
     rows, columns = x.shape[1:]
-    u, s, v = computed(lambda n, value: rotations.singular(n, value, full), x)
+    u, s, v = computed(lambda n, value: jacobi.singular(n, value, full), x)
     want = np.linalg.svd(x, full_matrices=full)
     assert u.shape == want[0].shape and v.transpose(0, 2, 1).shape == want[2].shape
     near = {"rtol": 0, "atol": 1e-10 * max(1, np.abs(x).max())}
@@ -131,7 +131,7 @@ def test_eigenvalues(size: int) -> None:
     x = RNG.normal(size=(3, size, size))
     x = x + x.transpose(0, 2, 1)
     x[1] = np.ones((size, size))  # equal values
-    values, vectors = computed(lambda n, value: rotations.symmetric(n, value), x)
+    values, vectors = computed(lambda n, value: jacobi.symmetric(n, value), x)
     np.testing.assert_allclose(values, np.linalg.eigvalsh(x), rtol=0, atol=1e-10, err_msg=f"seed {SEED}")
     np.testing.assert_allclose(x @ vectors, vectors * values[:, None], rtol=0, atol=1e-10)
     eye = np.broadcast_to(np.eye(size), x.shape)
@@ -140,5 +140,5 @@ def test_eigenvalues(size: int) -> None:
 
 def test_singular_values_of_nan_are_nan() -> None:
     x = np.full((1, 3, 3), np.nan)
-    _, s, _ = computed(lambda n, value: rotations.singular(n, value, False), x)
+    _, s, _ = computed(lambda n, value: jacobi.singular(n, value, False), x)
     assert np.isnan(s).all()

@@ -20,7 +20,7 @@ import ovjit.cache
 from ovjit import opset8
 from ovjit.data import digits
 from ovjit.disk import notice, sealed
-from ovjit.readers.ir.weights import MAP_FROM
+from ovjit.readers.files.weights import MAP_FROM
 from ovjit.readers.ir.writer import to_bytes
 from ovjit.storage import graph_format, origins
 from ovjit.storage.container import Container

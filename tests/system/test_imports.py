@@ -143,6 +143,25 @@ def test_no_module_waits_for_the_package_that_it_is_in() -> None:
 
 #: Modules that compile kernels, or have those compiled that are nowhere.
 COMPILES = ("ovjit.codegen.compiling", "ovjit.codegen.cpu.jit", "ovjit.codegen.loading")
+#: Rooms of the readers of formats. Others ask `ovjit.readers.registry`.
+FORMATS = tuple(
+    f"ovjit.readers.{room}"
+    for room in "checkpoint frameworks gguf ir jax onnx onnx_contrib tflite torch".split()
+)
+#: room of a reader -> rooms that stand on it: they import it, and are of no use without it.
+STANDS_ON = {
+    "ovjit.readers.checkpoint": (),
+    "ovjit.readers.frameworks": (),
+    "ovjit.readers.gguf": ("ovjit.readers.checkpoint",),
+    "ovjit.readers.jax": ("ovjit.compat.frontend.jax",),
+    "ovjit.readers.onnx": (
+        "ovjit.as_onnxruntime", "ovjit.compat.frontend.onnx_graph", "ovjit.compat.frontend.onnx_model",
+        "ovjit.onnxruntime", "ovjit.readers.frameworks", "ovjit.readers.onnx_contrib",
+    ),
+    "ovjit.readers.onnx_contrib": (),
+    "ovjit.readers.tflite": (),
+    "ovjit.readers.torch": ("ovjit.compat.frontend.pytorch", "ovjit.compat.torch"),
+}  # fmt: skip
 #: folder -> folders of which it knows nothing.
 STRANGERS = {
     "ovjit.disk": (
@@ -187,13 +206,23 @@ STRANGERS = {
         "ovjit.rewrite", "ovjit.storage", "ovjit_ops",
     ),
     "ovjit.api": (
-        "ovjit.compat", "ovjit.integrations", "ovjit.tools",
+        *FORMATS, "ovjit.compat", "ovjit.integrations", "ovjit.tools",
     ),
     "ovjit.api.tensors": ("ovjit.api.model", "ovjit.api.run"),
     "ovjit.api.model": ("ovjit.api.run",),
+    "ovjit.compat.frontend.frontend": FORMATS,
+    "ovjit.compat.frontend.input_model": FORMATS,
+    "ovjit.compat.ovc.convert_impl": FORMATS,
     "ovjit.readers": (
         "ovjit.integrations", "ovjit.tools",
     ),
+    "ovjit.readers.registry": FORMATS,
+    **{
+        room: tuple(
+            other for other in FORMATS if other != room and room not in STANDS_ON.get(other, ())
+        )
+        for room in FORMATS
+    },
     "ovjit.codegen": (
         "ovjit.api", "ovjit.compat", "ovjit.compiler", "ovjit.engine", "ovjit.execution", "ovjit.planning",
         "ovjit.rewrite",
@@ -232,6 +261,55 @@ def test_plug_ins_are_imported_by_nobody(graph, folder) -> None:
     assert not wrong, "\n" + "\n".join(wrong)
 
 
+def is_within(name: str, *rooms: str) -> bool:
+    return any(name == room or name.startswith(room + ".") for room in rooms)
+
+
+@functools.cache
+def first_imports(tree: ast.AST) -> list[ast.AST]:
+    """The nodes that run when a module is imported: not the bodies of functions."""
+    left, found = [tree], []
+    while left:
+        children = [
+            node
+            for node in ast.iter_child_nodes(left.pop())
+            if not is_for_types(node) and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
+        found += children
+        left += children
+    return found
+
+
+@pytest.fixture(scope="module")
+def importers() -> dict[str, set[str]]:
+    """module -> modules that import it when they are imported; a module imports the packages it is in."""
+    known = modules()
+    found: dict[str, set[str]] = {name: set() for name in known}
+    for name, path in known.items():
+        targets = {name.rpartition(".")[0]}
+        for node in first_imports(parsed(path)):
+            if isinstance(node, ast.Import):
+                targets |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                targets |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+        for target in targets & known.keys():
+            found[target].add(name)
+    return found
+
+
+@pytest.mark.parametrize("room", STANDS_ON)
+def test_only_rooms_that_stand_on_a_reader_need_it(importers, room) -> None:
+    """The rest is imported without the reader's folder: `test_walls.py` tries it."""
+    reached = {name for name in importers if is_within(name, room)}
+    front = list(reached)
+    while front:
+        new = importers[front.pop()] - reached
+        reached |= new
+        front += new
+    wrong = [name for name in reached if not is_within(name, room, *STANDS_ON[room])]
+    assert not wrong, sorted(wrong)
+
+
 #: Folders above all others: the users' entry points, and OpenVINO's modules, which have everything that
 #: `ovjit` has.
 ABOVE = (
@@ -251,6 +329,8 @@ NO_REACH = {
     ("ovjit.alias", "import_module"): "aliases of OpenVINO's names",
     ("ovjit_ops.everything", "import_module"): "its own package's modules",
     ("ovjit.readers.onnx.registry", "import_module"): "the plug-in hook of ONNX's domains",
+    ("ovjit.readers.onnx.registry", "ovjit.readers.onnx_contrib"): "the plug-in hook of ONNX's domains",
+    ("ovjit.readers.registry", "import_module"): "the plug-in hook of readers",
     ("ovjit.forks", "import_module"): "what another thread is importing while a process forks",
     ("ovjit.source_files", "sys.modules"): "whether a package is a compiled program",
 }

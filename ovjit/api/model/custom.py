@@ -357,20 +357,30 @@ class Extension:
         return f"<{type(self).__name__}>"
 
 
+class ReaderExtension:
+    """Base class of extensions of modules, which one reader alone takes, and no Core."""
+
+    module: Any
+
+
+#: An attribute of a node whose value has no type here: it is there, but cannot be read.
+UNREADABLE = object()
+
+
 class ConversionExtensionBase(Extension):
     """A conversion of an operator of another framework."""
 
-    #: The framework whose front end alone asks for it; None: the reader of ONNX files does.
-    framework: ClassVar[str | None] = None
+    #: True if an input that is left out arrives as a node of no value, not as None.
+    passes_none: ClassVar[bool] = False
 
     def __init__(self, op_type: str, domain: str = ""):
         expect(op_type, str, "the type of an operation is a str")
         self.op_type, self.domain = op_type, domain
 
     @property
-    def key(self) -> str:
+    def key(self) -> str | None:
         """The name by which readers find it: with the domain where the operator is of another than the
-        default one."""
+        default one. None: no reader asks a Core for it."""
         return f"{self.domain}.{self.op_type}" if self.domain else self.op_type
 
     def convert(self, node: Any) -> list[Output]:

@@ -198,7 +198,7 @@ class Core:
         if os.fspath(xml_config_file):
             self.register_plugins(xml_config_file)
         self._extensions: dict[tuple[str, str], type] = {}  # operations in Python, by name and version
-        self._converters: dict[str, Any] = {}  # rules for operators of ONNX, by their types
+        self._converters: dict[str, Any] = {}  # rules for operators, by `ConversionExtension.key`
         self._settings: dict[str, dict[str, Any]] = {device: {} for device in ("", *DEVICES, "GPU")}
 
     # -- devices -------------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ class Core:
     # -- models --------------------------------------------------------------------------------------------
 
     def read_model(self, model: Any, weights: Any = None, config: Mapping[str, Any] | None = None) -> Model:
-        """A Model from a file (.xml with .bin beside it, .onnx, .tflite, .gguf) or, but for .gguf, contents.
+        """A Model from a file of a format that there is a reader for (docs/model_files.md), or from contents.
 
         `model`: a path, bytes-like, BytesIO or an onnx.ModelProto; `weights`: a path, bytes-like, BytesIO or
         a Tensor, for ONNX a dict with the contents of files of external data, {location: bytes}; others
@@ -246,7 +246,14 @@ class Core:
         if properties.get("CACHE_DIR"):
             os.makedirs(settings["CACHE_DIR"], exist_ok=True)
         with collector.seldom():
-            return _read(model, weights, use_mmap, self._extensions, self._converters)
+            return self._read(model, weights, use_mmap)
+
+    def _read(self, model: Any, weights: Any, use_mmap: bool) -> Model:
+        from ovjit.readers.registry import Request, read_model
+
+        if _is_text(model):
+            model = model.encode()
+        return read_model(model, Request(weights, use_mmap, self._extensions, self._converters))
 
     def compile_model(
         self,
@@ -267,14 +274,16 @@ class Core:
                 raise no_path(None)
             return _compile(model, device, settings)
         by_file = isinstance(model, (str, os.PathLike)) and weights is None and not _is_text(model)
-        if not by_file and not _is_readable(model):
-            raise no_path(model)
+        if not by_file:
+            from ovjit.readers.registry import is_readable
+
+            if not is_readable(model):
+                raise no_path(model)
         plain = not (self._extensions or self._converters or settings["CACHE_ENCRYPTION_CALLBACKS"])
         with collector.seldom():
             if by_file and plain:
-                return _compile_file(os.fsdecode(model), device, settings)
-            read = _read(model, weights, settings["ENABLE_MMAP"], self._extensions, self._converters)
-            return _compile(read, device, settings)
+                return _compile_file(os.fsdecode(model), device, settings, self._read)
+            return _compile(self._read(model, weights, settings["ENABLE_MMAP"]), device, settings)
 
     def _device(self, name: Any, config: Any = None) -> Device:
         """`parse_device` of a device that is asked something: of its name, or of its RemoteContext."""
@@ -438,10 +447,8 @@ class Core:
         for extension in read_extensions((*args, *named.values())):
             if isinstance(extension, OpExtension):
                 self._extensions.update(extension_records(extension))
-            elif isinstance(extension, ConversionExtensionBase) and extension.framework is None:
+            elif isinstance(extension, ConversionExtensionBase) and extension.key is not None:
                 self._converters[extension.key] = extension.convert
-            elif isinstance(extension, ConversionExtensionBase) and extension.framework == "TensorFlow":
-                self._converters[f"tensorflow.{extension.op_type}"] = extension.convert
 
     def create_context(self, device_name: str, properties: Mapping[str, Any]) -> RemoteContext:
         """A RemoteContext of a card. `properties`: {}, or {"CONTEXT_TYPE": "CUDA"}. RuntimeError for the CPU,
@@ -534,103 +541,9 @@ def _head(device: Any) -> str:
     )
 
 
-def _is_readable(model: Any) -> bool:
-    """Whether `model` is of a kind that a model can be read from."""
-    return isinstance(model, (str, os.PathLike, io.BytesIO, *_BYTES)) or _is_model_proto(model)
-
-
 def _is_text(model: Any) -> bool:
-    """Whether a str is not a path but the contents of an IR."""
+    """Whether a str is not a path but the contents of a model."""
     return isinstance(model, str) and model.lstrip("\ufeff \t\r\n").startswith("<")
-
-
-@as_memory_errors("read the model")
-def _read(
-    model: Any,
-    weights: Any,
-    use_mmap: bool,
-    extensions: Mapping[tuple[str, str], type] | None = None,
-    converters: Mapping[str, Any] | None = None,
-) -> Model:
-    if _is_text(model):
-        model = model.encode()
-    if isinstance(model, (str, os.PathLike)):
-        path = os.fsdecode(model)
-        if weights == "":
-            weights = None  # the file beside the model
-        if not path or not os.path.exists(path):
-            raise OvjitError(f'Could not open the file: "{path}": the file does not exist')
-        read = _read_by_ending(path, weights, use_mmap, converters)
-        if read is not None:
-            return read
-    elif isinstance(model, io.BytesIO):
-        model = model.getvalue()
-    elif _is_model_proto(model):
-        return _read_as("onnx", model, weights, use_mmap, converters)
-    elif not _is_readable(model):
-        raise TypeError(f"Provided python object type {type(model)} isn't supported as 'model' argument.")
-    if isinstance(weights, io.BytesIO):
-        weights = weights.getvalue()
-    elif isinstance(weights, (int, float)):  # what is no path and no bytes is read as a path, and not there
-        raise no_path(weights)
-    if not isinstance(model, (str, os.PathLike)):
-        from ovjit.readers.formats import format_of_bytes
-
-        kind = format_of_bytes(bytes(memoryview(model)[:64]))
-        if kind == "gguf":
-            raise UnsupportedError(
-                "a GGUF file is read from its path; its contents as bytes are not supported"
-            )
-        if kind != "ir":
-            return _read_as(kind, model, weights, use_mmap, converters)
-    from ovjit.readers.ir.reader import read_ir
-
-    return read_ir(model, weights, use_mmap, extensions or {})
-
-
-#: Endings that tell the format.
-_KINDS = {".xml": "ir", ".onnx": "onnx", ".tflite": "tflite", ".gguf": "gguf"}
-
-
-def _read_by_ending(
-    path: str, weights: Any, use_mmap: bool, converters: Mapping[str, Any] | None
-) -> Model | None:
-    """The model in a file that is no IR, by the file's ending, else by its contents; None for an IR, and for
-    what is of no known format."""
-    kind = _KINDS.get(os.path.splitext(path)[1].lower())
-    if kind is None:
-        from ovjit.readers.formats import format_of
-
-        kind = format_of(path)
-    if kind is not None:
-        return None if kind == "ir" else _read_as(kind, path, weights, use_mmap, converters)
-    from ovjit.readers.frameworks.files import framework_of, read_framework
-
-    framework = framework_of(path)
-    return read_framework(path, framework, weights, converters) if framework else None
-
-
-def _read_as(
-    kind: str, model: Any, weights: Any, use_mmap: bool, converters: Mapping[str, Any] | None
-) -> Model:
-    """The model in a file, or in contents, of this format."""
-    if kind == "gguf":
-        from ovjit.readers.gguf.reader import read_gguf
-
-        return read_gguf(model)
-    if kind == "tflite":
-        from ovjit.readers.tflite.reader import read_tflite
-
-        return read_tflite(model, use_mmap, converters)
-    from ovjit.readers.onnx.reader import read_onnx
-
-    return read_onnx(model, weights, use_mmap, converters=converters)
-
-
-def _is_model_proto(model: Any) -> bool:
-    """Whether it is an onnx.ModelProto, which is looked for without importing onnx."""
-    kind = getattr(model, "DESCRIPTOR", None)
-    return getattr(kind, "full_name", "") == "onnx.ModelProto"
 
 
 def _merge(settings: dict[str, Any], device: str) -> Merge:
@@ -689,13 +602,15 @@ def _compile(
     )
 
 
-def _compile_file(path: str, device: str, settings: dict[str, Any]) -> CompiledModel:
+def _compile_file(
+    path: str, device: str, settings: dict[str, Any], read_model: Callable[[Any, Any, bool], Model]
+) -> CompiledModel:
     """As `_compile`, with a cached model that is known to be this file's found without reading it: in
-    CACHE_DIR, or among those that are kept unasked."""
+    CACHE_DIR, or among those that are kept unasked. `read_model`: `Core._read`."""
     from ovjit.storage import file_models, kept_models
 
     if settings.get("card") is not None:
-        return _compile(_read(path, None, settings["ENABLE_MMAP"]), device, settings)
+        return _compile(read_model(path, None, settings["ENABLE_MMAP"]), device, settings)
     properties = dict(settings)
     in_folder = bool(properties["CACHE_DIR"])
     source = file_models.source_of(path, properties) if in_folder or kept_models.folder() else None
@@ -712,15 +627,15 @@ def _compile_file(path: str, device: str, settings: dict[str, Any]) -> CompiledM
             file_models.note(source, path, properties, blob)
 
     keeps = not in_folder and kept_models.may_keep(source, properties)
-    read = _read(path, None, settings["ENABLE_MMAP"])
-    if not read._of_one_file:
-        return _compile(read, device, settings)
+    model = read_model(path, None, settings["ENABLE_MMAP"])
+    if not model._of_one_file:
+        return _compile(model, device, settings)
 
     def keep(compiled: Any) -> None:
         if source is not None and keeps:
             kept_models.keep_later(source, lambda: file_models.source_of(path, properties), compiled)
 
-    return _compile(read, device, settings, on_stored, keep)
+    return _compile(model, device, settings, on_stored, keep)
 
 
 def _make_compiled(imported: Any, name: str, device: str) -> CompiledModel:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ovjit.api.arguments import explain_calls
-from ovjit.api.model.custom import ConversionExtensionBase, Extension
+from ovjit.api.model.custom import UNREADABLE, ConversionExtensionBase, Extension
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output, make_node
 from ovjit.api.tensors.types import TYPES, Type
@@ -25,6 +25,8 @@ class ConversionExtension(ConversionExtensionBase):
 
     `ConversionExtension(op_type, [domain,] converter)`.
     """
+
+    passes_none = True
 
     def __init__(self, op_type: str, *arguments: Any):
         *domain, converter = arguments or (None,)
@@ -103,10 +105,6 @@ class OpExtension(ConversionExtensionBase):
             if name not in attrs and framework_name in node.attributes:
                 attrs[name] = node.attributes[framework_name]
         return make_node(kind, [v for v in node.inputs if v is not None], attrs, opset=record.opset).outputs()
-
-
-#: An attribute whose value has no type here: it is there, but cannot be read.
-UNREADABLE = object()
 
 
 class NodeContext:

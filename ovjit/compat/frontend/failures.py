@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
 
 #: What errors of a file say that are about its operations.
@@ -35,6 +38,15 @@ class Unconverted(OpConversionFailure, UnsupportedError):
 def is_of_operation(error: OvjitError) -> bool:
     """Whether reading a file failed at one of its operations."""
     return any(words in str(error) for words in _OF_OPERATIONS)
+
+
+def as_failures(read: Callable[[], Any]) -> Any:
+    """Return the result of `read`; its errors are raised again as OpenVINO's classes."""
+    try:
+        return read()
+    except OvjitError as error:
+        kind = OpConversionFailure if is_of_operation(error) else Unreadable
+        raise kind(str(error)) from error
 
 
 class OpValidationFailure(Exception):

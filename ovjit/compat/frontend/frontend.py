@@ -4,9 +4,8 @@
 
 from __future__ import annotations
 
-import io
+import importlib
 import os
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,38 +14,29 @@ from ovjit.api.model.custom import Extension
 from ovjit.api.model.model import Model, check_model
 from ovjit.api.run.core import Core
 from ovjit.compat.frontend.extensions import WatchingExtension
-from ovjit.compat.frontend.failures import (
-    GeneralFailure,
-    InitializationFailure,
-    OpConversionFailure,
-    Unreadable,
-    is_of_operation,
-)
-from ovjit.compat.frontend.in_memory import FRAMEWORKS as OBJECTS
-from ovjit.compat.frontend.in_memory import framework_of_object, read_object
-from ovjit.compat.frontend.input_model import InputModel, Place, TensorFlowInputModel
-from ovjit.compat.frontend.onnx_model import OnnxInputModel
-from ovjit.compat.frontend.pytorch.conversions import is_of_torch
-from ovjit.errors import ModelError, OvjitError, no_such_constructor, no_such_form
+from ovjit.compat.frontend.failures import GeneralFailure, InitializationFailure, Unreadable, as_failures
+from ovjit.compat.frontend.input_model import InputModel, Place
+from ovjit.errors import ModelError, no_such_constructor, no_such_form
 from ovjit.native_packages import is_tokenizers
-from ovjit.readers.formats import format_of, is_graph_def, is_meta_graph
-from ovjit.readers.frameworks.files import FRAMEWORKS, framework_of
+from ovjit.readers.registry import (
+    Conversion,
+    Reader,
+    Request,
+    Source,
+    find_converter,
+    find_readers,
+    recognize,
+)
 
-#: Those that the contents of a file tell.
-_BY_CONTENTS = ("ir", "onnx", "gguf", "tflite")
-#: What there are front ends for. What PyTorch and JAX give are objects.
-FORMATS = (*_BY_CONTENTS, *FRAMEWORKS, *OBJECTS)
-#: Read when it is asked for by its name, and not listed, as in OpenVINO.
-_UNLISTED = ("gguf",)
 
-
-def _as_failures(read: Callable[[], Any]) -> Any:
-    """Return the result of `read`; its errors are raised again as OpenVINO's classes."""
-    try:
-        return read()
-    except OvjitError as error:
-        kind = OpConversionFailure if is_of_operation(error) else Unreadable
-        raise kind(str(error)) from error
+def _find_front_end(name: str) -> Reader:
+    """The reader of a format. InitializationFailure if there is none."""
+    readers = {reader.name: reader for reader in find_readers()}
+    if name not in readers:
+        raise InitializationFailure(
+            f"FrontEnd for Framework {name} is not found; available frameworks: {', '.join(readers)}"
+        )
+    return readers[name]
 
 
 @explain_calls
@@ -58,11 +48,15 @@ class FrontEnd:
             raise no_such_constructor(
                 f"FrontEnd is constructed from another FrontEnd, not from {type(fe).__name__}"
             )
-        self._name: str = fe if isinstance(fe, str) else fe._name
+        self._reader: Reader = _find_front_end(fe) if isinstance(fe, str) else fe._reader
         self._core: Core = Core() if isinstance(fe, str) else fe._core
         self._watching: list[WatchingExtension] = [] if isinstance(fe, str) else fe._watching
-        self._of_torch: list[Any] = [] if isinstance(fe, str) else fe._of_torch
+        self._extensions: list[Any] = [] if isinstance(fe, str) else fe._extensions  # the reader's own
         self._count = 0  # of extensions that models are read with
+
+    @property
+    def _name(self) -> str:
+        return self._reader.name
 
     def get_name(self) -> str:
         """The format."""
@@ -71,11 +65,11 @@ class FrontEnd:
     def supported(self, model: Any) -> bool:
         """Whether a file is of this format, by its ending and its first byte, or an object of this framework.
         GeneralFailure if there is no such file; GGUF's front end says no, as OpenVINO's."""
-        if self._name in OBJECTS or not isinstance(model, (str, os.PathLike)):
-            return self._name in OBJECTS and framework_of_object(model) == self._name
-        if self._name == "gguf" and not os.path.exists(model):
+        if not self._reader.title or not isinstance(model, (str, os.PathLike)):
+            return not self._reader.title and find_converter(model) is self._reader
+        if not self._reader.listed and not os.path.exists(model):
             return False
-        return _fits(_existing(model, self._name), self._name)
+        return self._reader.sniff(Source(_existing(model, self._name)))
 
     def load(self, path: Any, enable_mmap: bool = True) -> InputModel:
         """Read a file, or an object of the framework. GeneralFailure for one that is not there or not
@@ -84,54 +78,29 @@ class FrontEnd:
         if not files:
             raise GeneralFailure(f"{self._name}: no model is given")
         if isinstance(files[0], (str, os.PathLike)):
-            kind = format_of(file := _existing(files[0], self._name)) or framework_of(os.fspath(file))
-            if self._name in _BY_CONTENTS and kind not in (None, self._name):
-                raise Unreadable(f"{self._name}: {files[0]!r} is a model of another format, {kind}")
-            if self._name in FRAMEWORKS and not _fits(file, self._name):
-                raise Unreadable(f"{self._name}: {files[0]!r} is not a model of this framework")
-        if self._name in OBJECTS and not self.supported(files[0]):
-            raise GeneralFailure(f"{self._name}: {type(files[0]).__name__} is not a model of this framework")
+            self._check_file(_existing(files[0], self._name), files[0])
+        if not self._reader.title:
+            if not self.supported(files[0]):
+                kind = type(files[0]).__name__
+                raise GeneralFailure(f"{self._name}: {kind} is not a model of this framework")
+            return InputModel(lambda: as_failures(lambda: self._convert(files[0])), lambda: self._count)
+        core, weights = self._core, files[1] if len(files) > 1 else None
+        request = Request(weights, bool(enable_mmap), core._extensions, core._converters)
+        input_model = _resolve(self._reader.input_model) or InputModel
+        return input_model._load(self._reader, files[0], request, lambda: self._count)
 
-        def read() -> Model:
-            return _as_failures(lambda: self._read(files, {"ENABLE_MMAP": bool(enable_mmap)}))
+    def _check_file(self, path: Path, shown: Any) -> None:
+        """Unreadable for a file of another format."""
+        source = Source(path)
+        if self._reader.certain:
+            if not self._reader.sniff(source):
+                raise Unreadable(f"{self._name}: {shown!r} is not a model of this framework")
+        elif self._reader.title and (other := recognize(source)) not in (None, self._reader):
+            raise Unreadable(f"{self._name}: {shown!r} is a model of another format, {other.name}")
 
-        source = files[0].getvalue() if isinstance(files[0], io.BytesIO) else files[0]
-        is_proto = hasattr(source, "SerializeToString")
-        if self._name == "onnx" and (is_proto or isinstance(source, (str, os.PathLike, bytes, bytearray))):
-            return self._load_onnx(source, bool(enable_mmap))
-        if self._name == "tflite":
-            return InputModel(read, lambda: self._count, lambda: self._read_all(files[0], bool(enable_mmap)))
-        model = TensorFlowInputModel if self._name == "tf" else InputModel
-        return model(read, lambda: self._count)
-
-    def _load_onnx(self, path: Any, use_mmap: bool) -> InputModel:
-        from ovjit.readers.onnx.reader import opened, read_opened
-
-        def open_model() -> Any:
-            return opened(path, None, use_mmap)
-
-        opened_model = _as_failures(open_model)
-
-        def read(proto: Any) -> Model:
-            one = opened_model if proto is None else opened_model._replace(proto=proto)
-            return _as_failures(lambda: read_opened(one, self._core._converters))
-
-        return OnnxInputModel(opened_model.proto, read, lambda: self._count)
-
-    def _read_all(self, path: Any, use_mmap: bool) -> Model:
-        """A file of TensorFlow Lite with all tensors as the file has them, for edits."""
-        from ovjit.readers.tflite.reader import read_tflite
-
-        return _as_failures(lambda: read_tflite(path, use_mmap, self._core._converters, plain=True))
-
-    def _read(self, files: Sequence[Any], config: dict[str, Any]) -> Model:
-        if self._name in OBJECTS:
-            return read_object(self._core, files[0], extensions=self._of_torch)
-        if self._name == "gguf":
-            from ovjit.readers.gguf.reader import read_gguf
-
-            return read_gguf(files[0], flat=True)
-        return self._core.read_model(files[0], files[1] if len(files) > 1 else None, config)
+    def _convert(self, model: Any) -> Model:
+        converters = self._core._converters
+        return self._reader.convert(model, Conversion(extensions=self._extensions, converters=converters))
 
     def convert(self, model: InputModel | Model) -> Model:
         """The Model. One that is converted already stays as it is."""
@@ -164,8 +133,8 @@ class FrontEnd:
             self._count += not isinstance(item, WatchingExtension)
             if isinstance(item, WatchingExtension):
                 self._watching.append(item)
-            elif self._name == "pytorch" and is_of_torch(item):
-                self._of_torch.append(item)
+            elif self._reader.extensions([item]):
+                self._extensions.append(item)
             elif isinstance(item, (Extension, type)):
                 self._core.add_extension(item)
             else:
@@ -184,28 +153,25 @@ class FrontEndManager:
 
     def get_available_front_ends(self) -> list[str]:
         """The formats that can be read."""
-        return [name for name in FORMATS if name not in _UNLISTED]
+        return [reader.name for reader in find_readers() if reader.listed]
 
     def load_by_framework(self, framework: str) -> FrontEnd:
         """The front end of a format. InitializationFailure if there is none."""
         if not isinstance(framework, str):
             raise no_such_form(f"a framework's name is a str, not {framework!r}")
-        if framework not in FORMATS:
-            raise InitializationFailure(
-                f"FrontEnd for Framework {framework} is not found; available frameworks: {', '.join(FORMATS)}"
-            )
         return FrontEnd(framework)
 
     def load_by_model(self, model: Any) -> FrontEnd | None:
         """The front end of a file or an object, or None. GeneralFailure if there is no such file."""
         if not isinstance(model, (str, os.PathLike)):
-            framework = framework_of_object(model)
-            return None if framework is None else FrontEnd(framework)
+            reader = find_converter(model)
+            return None if reader is None or reader.title else FrontEnd(reader.name)
         path = _existing(model, "ir")
-        front_end = next((FrontEnd(name) for name in FORMATS if _fits(path, name)), None)
-        if front_end is None and path.is_dir():
+        source = Source(path)
+        reader = next((one for one in find_readers() if one.title and one.sniff(source)), None)
+        if reader is None and path.is_dir():
             raise GeneralFailure(f'Could not open the file: "{path / "saved_model.pb"}"')
-        return front_end
+        return None if reader is None else FrontEnd(reader.name)
 
     def register_front_end(self, name: str, library_path: Any) -> None:
         """GeneralFailure: a front end in a native library is not loaded."""
@@ -226,18 +192,10 @@ def _existing(model: Any, name: str) -> Path:
     return path
 
 
-def _fits(path: Path, name: str) -> bool:
-    """Whether a file may be of a format: by its contents where they tell it, else by its ending."""
-    kind = format_of(path)
-    if kind is not None or name in _BY_CONTENTS:
-        return kind == name
-    if path.is_file() and not path.stat().st_size:
-        return False
-    if path.is_file() and path.suffix.lower() in (".pb", ".pbtxt") and not is_graph_def(path):
-        return False
-    if path.is_file() and path.suffix.lower() == ".meta" and not is_meta_graph(path):
-        return False
-    return name in FRAMEWORKS and framework_of(os.fspath(path)) == name
+def _resolve(name: str) -> Any:
+    """The class of "module:class"; None for ""."""
+    module, _, kind = name.partition(":")
+    return getattr(importlib.import_module(module), kind) if module else None
 
 
 #: The classes below in OpenVINO's native part; here they are one.

@@ -19,8 +19,14 @@ from ovjit.api.model.node import Output
 from ovjit.api.model.node_ports import target_inputs
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import Type
-from ovjit.compat.frontend.failures import GeneralFailure, NotImplementedFailure, OpConversionFailure
+from ovjit.compat.frontend.failures import (
+    GeneralFailure,
+    NotImplementedFailure,
+    OpConversionFailure,
+    as_failures,
+)
 from ovjit.errors import OvjitError
+from ovjit.readers.registry import Reader, Request, Source, read_model
 
 
 class Place:
@@ -229,6 +235,16 @@ class InputModel:
                 self._current = read()
             else:
                 self._original = read()
+
+    @classmethod
+    def _load(cls, reader: Reader, model: Any, request: Request, extensions: Callable[[], int]) -> InputModel:
+        """The InputModel of a file or of contents."""
+
+        def read(by: Callable[[Source, Request], Model]) -> Callable[[], Model]:
+            return lambda: as_failures(lambda: read_model(model, request, by))
+
+        read_editable = read(reader.read_editable) if reader.edits_apart else None
+        return cls(read(reader.read_for_front_end), extensions, read_editable)
 
     @property
     def _model(self) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,12 +11,19 @@ import numpy as np
 from ovjit.api.model.model import Model
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import TYPES, Type
-from ovjit.compat.frontend.failures import GeneralFailure, NotImplementedFailure, OpConversionFailure
+from ovjit.compat.frontend.failures import (
+    GeneralFailure,
+    NotImplementedFailure,
+    OpConversionFailure,
+    as_failures,
+)
 from ovjit.compat.frontend.input_model import InputModel, Place, data_of, of_several
 from ovjit.compat.frontend.onnx_graph import Graph, Operation, Tensor
 from ovjit.errors import ModelError, OvjitError
+from ovjit.readers.onnx.reader import opened, read_opened
 from ovjit.readers.onnx.standard import messages
 from ovjit.readers.onnx.tensors import element_code
+from ovjit.readers.registry import Reader, Request, Source
 
 #: Reads the graph's ModelProto, None for the file as it is.
 ReadProto = Callable[[Any], Model]
@@ -83,6 +91,20 @@ class OnnxInputModel(InputModel):
         self._proto_read = read
         super().__init__(lambda: read(None), extensions)
         self._ports: dict[str, Any] = {}  # of the file as it is, by names of tensors
+
+    @classmethod
+    def _load(cls, reader: Reader, model: Any, request: Request, extensions: Callable[[], int]) -> InputModel:
+        model = Source(model).model
+        is_proto = hasattr(model, "SerializeToString")
+        if not is_proto and not isinstance(model, (str, os.PathLike, bytes, bytearray)):
+            return InputModel._load(reader, model, request, extensions)
+        parsed_file = as_failures(lambda: opened(model, None, request.use_mmap))
+
+        def read(proto: Any) -> Model:
+            one = parsed_file if proto is None else parsed_file._replace(proto=proto)
+            return as_failures(lambda: read_opened(one, request.converters))
+
+        return cls(parsed_file.proto, read, extensions)
 
     # -- places ----------------------------------------------------------------------------------------------
 

@@ -12,13 +12,17 @@ import ovjit.compat.frontend.extensions as extensions
 class ConversionExtension(extensions.ConversionExtension):
     """A converter of an operator of Paddle."""
 
-    framework = "Paddle"
+    @property
+    def key(self) -> None:
+        return None
 
 
 class OpExtension(extensions.OpExtension):
     """An operator of Paddle that maps to an OpenVINO operation."""
 
-    framework = "Paddle"
+    @property
+    def key(self) -> None:
+        return None
 
 
 __all__ = ["ConversionExtension", "OpExtension"]

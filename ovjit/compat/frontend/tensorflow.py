@@ -11,13 +11,17 @@ import ovjit.compat.frontend.extensions as extensions
 class ConversionExtension(extensions.ConversionExtension):
     """A converter of an operator of TensorFlow."""
 
-    framework = "TensorFlow"
+    @property
+    def key(self) -> str:
+        return f"tensorflow.{self.op_type}"
 
 
 class OpExtension(extensions.OpExtension):
     """An operator of TensorFlow that maps to an OpenVINO operation."""
 
-    framework = "TensorFlow"
+    @property
+    def key(self) -> str:
+        return f"tensorflow.{self.op_type}"
 
 
 __all__ = ["ConversionExtension", "OpExtension"]

@@ -11,16 +11,13 @@ from typing import Any
 
 import ovjit
 from ovjit.api.model.boundary import Result
-from ovjit.api.model.custom import Extension
+from ovjit.api.model.custom import Extension, ReaderExtension
 from ovjit.api.model.folding import fold
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.api.run.core import Core
 from ovjit.compat.frontend.failures import Unconverted, Unreadable, is_of_operation
 from ovjit.compat.frontend.frontend import FrontEndManager
-from ovjit.compat.frontend.in_memory import framework_of_object, read_object
-from ovjit.compat.frontend.pytorch.conversions import is_of_torch
-from ovjit.compat.frontend.pytorch.module_extension import ModuleExtension
 from ovjit.compat.ovc.cli_parser import (
     _InputCutInfo,
     canonicalize_and_check_paths,
@@ -36,10 +33,16 @@ from ovjit.compat.ovc.get_ov_update_message import get_compression_message
 from ovjit.compat.ovc.help import PARAMETERS
 from ovjit.compat.ovc.utils import check_values_equal as check_values_equal
 from ovjit.errors import ConverterError, ModelError, OvjitError, no_path
-from ovjit.readers.formats import format_of
-from ovjit.readers.frameworks.files import framework_of
-from ovjit.readers.frameworks.objects import is_paddle, is_tensorflow
-from ovjit.readers.torch.recording.trace import is_plain_module
+from ovjit.readers.registry import (
+    Conversion,
+    Reader,
+    Request,
+    Source,
+    absence_note,
+    find_converter,
+    find_reader,
+    find_readers,
+)
 
 #: What need not be said of a conversion.
 _DEFAULTS = {"share_weights": True, "verbose": False, "dynamo": False, "compress_to_fp16": True}
@@ -69,7 +72,7 @@ def _convert(
     if python_api_used:
         argv = pack_params_to_args_namespace(args, cli_parser, True)
         described, extensions = input_to_input_cut_info(argv.input), argv.extension
-        of_paddle = is_paddle(argv.input_model)  # whose outputs may be its own tensors
+        of_paddle = _framework_of(argv.input_model) == "paddle"  # whose outputs may be its own tensors
         outputs = argv.output if of_paddle else _listed_outputs(argv.output)
     else:
         argv = argparse.Namespace(**args)
@@ -116,29 +119,32 @@ def _driver(
     argv: argparse.Namespace, described: list[_InputCutInfo], outputs: list[Any] | None, extensions: Any
 ) -> Model:
     core = Core()
-    source = _from_torch_file(argv.input_model)
-    framework = framework_of_object(source)
-    listed = list(extensions) if isinstance(extensions, (list, tuple)) else [extensions]
-    mine = [item for item in listed if framework == "pytorch" and is_of_torch(item)]
+    source = _load_object(argv.input_model)
+    reader = find_converter(source)
+    listed = _as_list(extensions)
+    reader_extensions = [] if reader is None else reader.extensions(listed)
     for item in listed:
-        if item is None or item in mine or isinstance(item, ModuleExtension):
+        if item is None or item in reader_extensions or isinstance(item, ReaderExtension):
             continue
         if not isinstance(item, (str, os.PathLike, type, Extension)):
             raise no_path(item)
         core.add_extension(item)
-    if framework is not None:
-        if framework == "pytorch" and outputs:
+    if reader is not None:
+        if reader.name == "pytorch" and outputs:
             raise AssertionError("`output` argument is not supported for PyTorch")
-        model = _read_object(core, source, argv, described, mine)
-    elif is_paddle(source):
-        model, framework = _read_paddle(source, argv.example_input, described, outputs), "paddle"
+        framework: str | None = reader.name
+        tensors = (
+            None if _are_names(outputs) else outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        )
+        dynamo = getattr(argv, "dynamo", False)
+        conversion = Conversion(
+            argv.example_input, described, tensors, reader_extensions, dynamo, core._converters
+        )
+        model = _convert_object(reader, source, conversion)
         outputs = _listed_outputs(outputs) if _are_names(outputs) else None
-    elif is_tensorflow(source):
-        model = _read_tensorflow(core, source, argv.example_input, described)
-        framework = "tf"
     else:
         model = _of_cuts(core, source, _read(core, source), outputs or [])
-        framework = _framework_of_file(source)
+        framework = _framework_of(source)
     if outputs is not None:
         _set_outputs(model, outputs)
     if described:
@@ -153,19 +159,33 @@ def _driver(
     return model
 
 
-def _from_torch_file(source: Any) -> Any:
-    """The script or exported program of a file of PyTorch's; anything else as it is, an object also where it
-    is the only one of a list."""
+def _first(source: Any) -> Any:
+    """The model of a list of a model and its weights; anything else as it is."""
+    return source[0] if isinstance(source, (list, tuple)) and source else source
+
+
+def _framework_of(source: Any) -> str | None:
+    """The name of the reader of a file or an object; None for a Model and for objects of no reader."""
+    source = _first(source)
+    if isinstance(source, (str, os.PathLike)):
+        return find_reader(Source(source)).name
+    reader = find_converter(source)
+    return None if reader is None else reader.name
+
+
+def _load_object(source: Any) -> Any:
+    """The object in a framework's file; anything else as it is, an object also where it is the only one of a
+    list."""
     path = source[0] if isinstance(source, (list, tuple)) and len(source) == 1 else source
     if not isinstance(path, (str, os.PathLike)):
         return path if input_model_is_object(path) else source
-    from ovjit.readers.torch.files import load
-
     try:
-        loaded = load(os.fspath(path))
+        for reader in find_readers():
+            if (loaded := reader.load(os.fspath(path))) is not None:
+                return loaded
     except ModelError as error:
         raise Error("Cannot recognize input model. {}", error) from error
-    return source if loaded is None else loaded
+    return source
 
 
 def _read(core: Core, source: Any) -> Model:
@@ -175,24 +195,15 @@ def _read(core: Core, source: Any) -> Model:
         raise _failure(error, source) from error
 
 
-def _framework_of_file(source: Any) -> str | None:
-    path = source[0] if isinstance(source, (list, tuple)) else source
-    return framework_of(os.fspath(path)) if isinstance(path, (str, os.PathLike)) else None
-
-
-def _is_lite(source: Any) -> bool:
-    return isinstance(source, (str, os.PathLike)) and os.path.isfile(source) and format_of(source) == "tflite"
-
-
 def _of_cuts(core: Core, source: Any, model: Model, outputs: Sequence[Any]) -> Model:
-    """The model; that of a TensorFlow Lite file is read so that it can be cut inside if the outputs ask for
-    that."""
+    """The model; it is read again in a form that can be cut inside if the outputs ask for that."""
     ends = {name for result in model.outputs for name in result.names}
-    if not _is_lite(source) or all(not isinstance(name, str) or name in ends for name in outputs):
+    is_file = isinstance(source, (str, os.PathLike)) and os.path.isfile(source)
+    if not is_file or all(not isinstance(name, str) or name in ends for name in outputs):
         return model
-    from ovjit.readers.tflite.reader import read_tflite
-
-    return read_tflite(source, converters=core._converters, plain=True)
+    reader = find_reader(Source(source))
+    request = Request(operations=core._extensions, converters=core._converters)
+    return reader.read_editable(Source(source), request) if reader.edits_apart else model
 
 
 def _failure(error: OvjitError, source: Any) -> OvjitError:
@@ -202,7 +213,7 @@ def _failure(error: OvjitError, source: Any) -> OvjitError:
         return Unconverted(str(error))
     if isinstance(error, Error):
         return error
-    path = source[0] if isinstance(source, (list, tuple)) and source else source
+    path = _first(source)
     if not isinstance(path, (str, os.PathLike)):
         return Unreadable(str(error))
     if os.path.isdir(path) or FrontEndManager().load_by_model(path) is not None:
@@ -228,64 +239,29 @@ def _read_given(core: Core, source: Any) -> Model:
     way = "give jax.make_jaxpr(function)(*examples)" if of_jax else "export the model to ONNX first"
     raise Error(
         f"Unknown model type: {kind}. convert_model reads files, PyTorch modules, Keras models and jaxprs, "
-        f"not {kind.__module__}.{kind.__qualname__}: {way}"
+        f"not {kind.__module__}.{kind.__qualname__}: {way}{absence_note()}"
     )
 
 
-def _read_object(
-    core: Core, source: Any, argv: argparse.Namespace, described: list[_InputCutInfo], extensions: list[Any]
-) -> Model:
-    example, dynamo = argv.example_input, getattr(argv, "dynamo", False)
-    if dynamo and example is None and is_plain_module(source):
+def _convert_object(reader: Reader, source: Any, conversion: Conversion) -> Model:
+    if why := reader.missing_packages():
+        raise Error(why)
+    if conversion.dynamo and conversion.example is None and reader.needs_example(source):
         raise Error("example_input is required when dynamo=True")
-    inputs = []
-    for one in described:
-        kind = None if one.type is None else one.type.get_type_name()
-        inputs.append((one.name, None if one.shape is None else list(one.shape), kind))
     try:
-        return read_object(core, source, example, inputs, extensions, dynamo)
+        return reader.convert(source, conversion)
     except OvjitError as error:
         if is_of_operation(error) or isinstance(error, ConverterError):
             raise Unconverted(str(error)) from error
         raise
 
 
-def _read_tensorflow(core: Core, source: Any, example: Any, described: list[_InputCutInfo]) -> Model:
-    """Of a Keras model or a function of TensorFlow's."""
-    from ovjit.readers.frameworks.files import missing_packages, of_onnx, rules_of
-    from ovjit.readers.frameworks.tensorflow import object_to_onnx
-
-    if why := missing_packages("tf"):
-        raise Error(why)
-    inputs = [
-        (
-            None if one.shape is None else [d.get_length() if d.is_static else None for d in one.shape],
-            None if one.type is None else one.type.to_dtype(),
-        )
-        for one in described
-        if one.name is None
-    ]
-    rules = rules_of(core._converters)
-    return of_onnx("the given model", "tf", lambda: object_to_onnx(source, example, inputs, rules), rules)
-
-
 def _are_names(outputs: Any) -> bool:
-    listed = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-    return all(isinstance(item, (str, Output)) for item in listed)
+    return all(isinstance(item, (str, Output)) for item in _as_list(outputs))
 
 
-def _read_paddle(source: Any, example: Any, described: list[_InputCutInfo], outputs: Any) -> Model:
-    """Of an object of Paddle's. `outputs` may be names or its tensors."""
-    from ovjit.readers.frameworks.files import missing_packages, of_onnx
-    from ovjit.readers.frameworks.paddle import object_to_onnx
-
-    if why := missing_packages("paddle"):
-        raise Error(why)
-    rows = [
-        (one.name, one.shape, None if one.type is None else one.type.to_dtype().name) for one in described
-    ]
-    tensors = None if _are_names(outputs) else outputs if isinstance(outputs, (list, tuple)) else [outputs]
-    return of_onnx("the given model", "paddle", lambda: object_to_onnx(source, example, rows, tensors))
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _set_outputs(model: Model, outputs: Sequence[Any]) -> None:
@@ -394,6 +370,6 @@ def _note(model: Model, argv: argparse.Namespace) -> None:
             model.set_rt_info(str(value), ["conversion_parameters", name])
     objects = input_model_is_object(argv.input_model)
     if objects and not isinstance(argv.input_model, Model):
-        framework = "tf" if is_tensorflow(argv.input_model) else framework_of_object(argv.input_model)
-        model.set_rt_info(framework or "onnx", ["conversion_parameters", "framework"])
+        framework = _framework_of(argv.input_model) or "onnx"
+        model.set_rt_info(framework, ["conversion_parameters", "framework"])
     model.set_rt_info(str(objects), ["conversion_parameters", "is_python_object"])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ovjit.api.model.model import Model
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
-from ovjit.readers.formats import is_graph_def
-from ovjit.readers.frameworks.unconverted import MARKED
+from ovjit.readers.files.protobuf import BYTES, NUMBER, is_message
+from ovjit.readers.frameworks.names import MARKED
+from ovjit.readers.registry import HEAD, name_missing_room
 from ovjit.records import NamedTuple
 
 
@@ -35,6 +37,13 @@ FRAMEWORKS = {
 }  # fmt: skip
 
 
+#: Fields of TensorFlow's GraphDef, of which 1 is its nodes, and of its MetaGraphDef, of which 2 is its graph.
+_GRAPH_DEF, _NODE = {3: NUMBER, **dict.fromkeys((1, 2, 4, 5), BYTES)}, 1
+_META_GRAPH, _META_GRAPH_DEF = dict.fromkeys(range(1, 8), BYTES), 2
+#: How a GraphDef as text begins, behind remarks.
+_GRAPH_TEXT = re.compile(rb"(\s|#[^\n]*\n)*(node|versions|version|library|debug_info)\s*[:{<]")
+
+
 def framework_of(path: str) -> str | None:
     """The framework of a file, or of a folder with a SavedModel, by its name; None for others.
 
@@ -47,6 +56,25 @@ def framework_of(path: str) -> str | None:
     if ending == ".json":
         return "paddle" if os.path.isfile(stem + ".pdiparams") else None
     return next((name for name, row in FRAMEWORKS.items() if ending in row.endings), None)
+
+
+def is_graph_def(path: str) -> bool:
+    """True if a file may be a GraphDef of TensorFlow, by its outermost fields, as text by the first."""
+    with open(path, "rb") as file:
+        return _GRAPH_TEXT.match(file.read(HEAD)) is not None or is_message(file, _GRAPH_DEF, _NODE)
+
+
+def is_damaged(path: str) -> bool:
+    """True for a file that is empty, or no GraphDef or MetaGraphDef although its ending says so."""
+    if not os.path.isfile(path):
+        return False
+    ending = os.path.splitext(path)[1].lower()
+    if ending in (".pb", ".pbtxt") and not is_graph_def(path):
+        return True
+    if ending == ".meta":
+        with open(path, "rb") as file:
+            return not is_message(file, _META_GRAPH, _META_GRAPH_DEF)
+    return not os.path.getsize(path)
 
 
 def _saved_model(folder: str) -> bool:
@@ -84,10 +112,10 @@ def of_onnx(
 ) -> Model:
     """The Model of what an exporter makes, whose errors become RuntimeErrors that name it. `converters` are
     the caller's rules for operators that the exporter leaves as they are."""
-    from ovjit.readers.frameworks.operators import check_pairs, known_operators
-    from ovjit.readers.onnx.reader import opened, read_opened
-
     row = FRAMEWORKS[framework]
+    with name_missing_room(f"Models of {row.title}"):
+        from ovjit.readers.frameworks.operators import check_pairs, known_operators
+        from ovjit.readers.onnx.reader import opened, read_opened
     try:
         proto = exported()
     except OvjitError:

@@ -14,6 +14,8 @@ from typing import Any
 
 from ovjit.errors import UnsupportedError
 
+#: The domain of TensorFlow's operators that the exporter leaves as they are.
+MARKED = "tensorflow"
 #: The functions of a graph have at most this many nodes, counted once for each use.
 MOST_NODES = 1 << 20
 

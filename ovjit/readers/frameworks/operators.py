@@ -13,19 +13,19 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers import incomplete, matrices, special
-from ovjit.readers.bits import recast
 from ovjit.readers.choices import one_of
 from ovjit.readers.frameworks.diagonals import DIAGONALS
 from ovjit.readers.frameworks.layers import LAYERS
+from ovjit.readers.frameworks.names import MARKED
 from ovjit.readers.frameworks.paddle_nodes import CELLS, DOMAIN, LEFT
 from ovjit.readers.frameworks.resizing import KERNELS, RESIZING
 from ovjit.readers.frameworks.segments import SEGMENTS
-from ovjit.readers.frameworks.unconverted import MARKED
+from ovjit.readers.numerics import gamma_beta, matrices, special
+from ovjit.readers.numerics.bits import recast
+from ovjit.readers.numerics.cumulative import running
 from ovjit.readers.onnx.choices import ANY, check_choices, declare_choices
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.rows import Rule
-from ovjit.readers.running import running
 
 #: The number of i32 in attributes, which the exporter writes as ONNX's.
 _INT32 = 6
@@ -363,11 +363,11 @@ TENSORFLOW: dict[str, Rule] = {
     "FakeQuantWithMinMaxArgs": _fake_quantized,
     "FakeQuantWithMinMaxVars": _fake_quantized,
     "FakeQuantWithMinMaxVarsPerChannel": _fake_quantized,
-    "Igamma": special.in_f64(lambda n, a, x: incomplete.gamma_parts(n, a, x)[0]),
-    "Igammac": special.in_f64(lambda n, a, x: incomplete.gamma_parts(n, a, x)[1]),
-    "Betainc": special.in_f64(incomplete.beta_part),
-    "Zeta": special.in_f64(incomplete.zeta),
-    "Polygamma": special.in_f64(incomplete.polygamma),
+    "Igamma": special.in_f64(lambda n, a, x: gamma_beta.gamma_parts(n, a, x)[0]),
+    "Igammac": special.in_f64(lambda n, a, x: gamma_beta.gamma_parts(n, a, x)[1]),
+    "Betainc": special.in_f64(gamma_beta.beta_part),
+    "Zeta": special.in_f64(gamma_beta.zeta),
+    "Polygamma": special.in_f64(gamma_beta.polygamma),
     "Erfc": special.in_f64(special.erfc),
     "Lgamma": special.in_f64(special.log_gamma),
     "Digamma": special.in_f64(special.digamma),

@@ -44,7 +44,7 @@ def file_to_onnx(path: str, weights: Any = None) -> bytes:
 
 def _copy_program(folder: str) -> None:
     """Copies run, also of archives: in their own folder is a paddle.py, which would be imported."""
-    package = files("ovjit.readers.frameworks")
+    package = files(__package__)
     rules = [part for part in package.joinpath("paddle_operators").iterdir() if part.name.endswith(".py")]
     os.mkdir(os.path.join(folder, "paddle_operators"))
     for into, parts in ("", [package.joinpath("paddle_program.py")]), ("paddle_operators", rules):

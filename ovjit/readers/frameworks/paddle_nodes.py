@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.readers import matrices, special
-from ovjit.readers.factorization import determinant
+from ovjit.readers.numerics import matrices, special
+from ovjit.readers.numerics.factorization import determinant
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.rows import Rule
 

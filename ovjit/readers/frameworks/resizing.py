@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.readers.nearness import elements_around, weighted_sums
-from ovjit.readers.nearness import inside as within
+from ovjit.readers.numerics.interpolation import elements_around, weighted_sums
+from ovjit.readers.numerics.interpolation import inside as within
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.rows import Rule
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.archives import check_archive
+from ovjit.readers.files.archives import check_archive
 from ovjit.readers.frameworks.assignments import without_assignments
 from ovjit.readers.frameworks.exported import add_unread, converted, quiet
 from ovjit.readers.frameworks.meta_graphs import VARIABLES, Frozen, ends_of, read_meta_graph

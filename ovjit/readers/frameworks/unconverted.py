@@ -10,10 +10,8 @@ from collections.abc import Callable, Collection, Mapping
 from math import frexp
 from typing import Any
 
+from ovjit.readers.frameworks.names import MARKED
 from ovjit.readers.onnx.node import reads
-
-#: The domain of the operators that are left.
-MARKED = "tensorflow"
 
 #: A test of a graph and its node.
 Where = Callable[[Any, Any], bool]

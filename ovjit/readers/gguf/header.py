@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import ModelError, UnsupportedError, unreadable
-from ovjit.readers.failures import name_errors
-from ovjit.readers.ir.weights import open_regular
+from ovjit.readers.files import name_errors
+from ovjit.readers.files.weights import open_regular
 from ovjit.records import NamedTuple
 
 MAGIC = b"GGUF"

@@ -11,7 +11,7 @@ from typing import Any
 
 from ovjit.api.model.boundary import Result
 from ovjit.api.model.model import Model
-from ovjit.readers.failures import name_errors
+from ovjit.readers.files import name_errors
 from ovjit.readers.gguf.attention import Attention, Inputs, capped
 from ovjit.readers.gguf.flat import FlatAttention, FlatInputs
 from ovjit.readers.gguf.header import open_gguf

@@ -18,14 +18,14 @@ from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import dims_of
 from ovjit.api.tensors.layout import Layout
 from ovjit.api.tensors.types import TYPES
-from ovjit.errors import ModelError, UnsupportedError, no_front_end, unreadable
+from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import PLUGIN_OPSET, Op, find_op
 from ovjit.graph.shapes import Dim
-from ovjit.readers.failures import list_missing
-from ovjit.readers.formats import looks_like_xml
-from ovjit.readers.ir.weights import constant_values, load_weights, open_regular
-from ovjit.readers.ir.xml import Layer, Net, nested_nets, ordered_layers, parse_net, read_int
+from ovjit.readers.files import list_missing
+from ovjit.readers.files.weights import constant_values, load_weights, open_regular
+from ovjit.readers.ir.xml import Layer, Net, looks_like_xml, nested_nets, ordered_layers, parse_net, read_int
+from ovjit.readers.registry import conversion_note, formats_note
 
 #: The newest opset there is.
 NEWEST_OPSET = 17
@@ -58,7 +58,7 @@ def read_ir(
     where = "the given xml"
     if isinstance(xml, (str, os.PathLike)):
         where = os.fsdecode(xml)
-        if os.path.isdir(where) and (why := no_front_end(where)):
+        if os.path.isdir(where) and (why := conversion_note(where)):
             raise ModelError(unreadable(where, why))
         if os.path.isdir(where):
             raise ModelError(f'Could not open the file: "{where}": it is a folder without a saved_model.pb')
@@ -78,8 +78,7 @@ def read_ir(
         net = parse_net(content)
     except ModelError as error:
         path = where if isinstance(xml, (str, os.PathLike)) else None
-        why = no_front_end(path or "") or _unknown_format(path, content) or f"{where}: {error}"
-
+        why = _unknown_format(path, content) or f"{where}: {error}"
         raise type(error)(unreadable(path, why)) from error
     try:
         model = _build(net, load_weights(weights, use_mmap), _find_ops(net, extensions))
@@ -92,12 +91,11 @@ def read_ir(
 
 def _unknown_format(path: str | None, content: bytes) -> str:
     """The advice for a file whose ending and contents name no format that is read, else ""."""
+    if path is not None and (why := conversion_note(path)):
+        return why
     if path is None or path.lower().endswith(".xml") or looks_like_xml(content[:64]):
         return ""
-    return (
-        "The format is unknown; supported formats are OpenVINO IR (.xml), ONNX (.onnx), TensorFlow Lite "
-        "(.tflite), GGUF (.gguf), TensorFlow (SavedModel, .pb) and Paddle (.pdmodel, .json)."
-    )
+    return formats_note()
 
 
 def _with_ports_of_version_10(model: Model) -> Model:

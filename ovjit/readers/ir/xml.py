@@ -27,6 +27,11 @@ _CONSTANTS = frozenset(("Const", "Constant"))
 _INT = re.compile(r"[0-9]{1,19}")
 
 
+def looks_like_xml(head: bytes) -> bool:
+    """True if contents begin as XML does."""
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
+
+
 class Port(NamedTuple):
     """A port of a layer. `names`, `precision` and `dims` are as written; None where not. `rt_info` are
     notes."""

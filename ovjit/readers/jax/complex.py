@@ -7,11 +7,11 @@ from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers import special
 from ovjit.readers.jax.multi_tensor import Parts, joined, part_type, taken_apart
 from ovjit.readers.jax.reader import JaxNode
 from ovjit.readers.jax.registry import find_rule, of_parts, primitive, primitives
 from ovjit.readers.jax.shapes import folded
+from ovjit.readers.numerics import special
 
 
 def _pair(n: JaxNode, index: int) -> tuple[Output, Output]:

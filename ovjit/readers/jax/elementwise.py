@@ -12,10 +12,10 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.readers import incomplete, special
-from ovjit.readers.bits import FORMATS, bits_of, next_after, real_of, recast
 from ovjit.readers.jax.reader import JaxNode, element_type
 from ovjit.readers.jax.registry import primitive, primitives
+from ovjit.readers.numerics import gamma_beta, special
+from ovjit.readers.numerics.bits import FORMATS, bits_of, next_after, real_of, recast
 from ovjit.readers.rows import Rule
 
 #: Primitive -> operation of one operand with the same meaning.
@@ -214,11 +214,11 @@ _special("digamma", special.digamma)
 _special("erf_inv", special.erf_inverse)
 _special("bessel_i0e", lambda n, x: special.bessel_i(n, x, 0, True))
 _special("bessel_i1e", lambda n, x: special.bessel_i(n, x, 1, True))
-_special("zeta", incomplete.zeta)
-_special("polygamma", incomplete.polygamma)
-_special("igamma", lambda n, a, x: incomplete.gamma_parts(n, a, x)[0])
-_special("igammac", lambda n, a, x: incomplete.gamma_parts(n, a, x)[1])
-_special("regularized_incomplete_beta", incomplete.beta_part)
+_special("zeta", gamma_beta.zeta)
+_special("polygamma", gamma_beta.polygamma)
+_special("igamma", lambda n, a, x: gamma_beta.gamma_parts(n, a, x)[0])
+_special("igammac", lambda n, a, x: gamma_beta.gamma_parts(n, a, x)[1])
+_special("regularized_incomplete_beta", gamma_beta.beta_part)
 
 
 @primitive("lt_to", "le_to")

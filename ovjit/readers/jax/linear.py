@@ -9,12 +9,12 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers import factorization, rotations
-from ovjit.readers.filters import apply_filters
 from ovjit.readers.jax.reader import JaxNode, element_type
 from ovjit.readers.jax.registry import primitive
 from ovjit.readers.jax.shapes import dilated
-from ovjit.readers.matrices import inverse_of_triangle, lower_factor
+from ovjit.readers.numerics import factorization, jacobi
+from ovjit.readers.numerics.convolutions import apply_filters
+from ovjit.readers.numerics.matrices import inverse_of_triangle, lower_factor
 
 
 @primitive("dot_general")
@@ -156,7 +156,7 @@ def _whole(n: JaxNode) -> Output:
 
 @primitive("svd")
 def svd(n: JaxNode) -> Any:
-    u, s, v = rotations.singular(n, _whole(n), bool(n.params["full_matrices"]))
+    u, s, v = jacobi.singular(n, _whole(n), bool(n.params["full_matrices"]))
     result = [(s, 1), (u, 2), (n.transpose(v, [0, 2, 1]), 2)]
     result = result if n.params["compute_uv"] else result[:1]
     return [n.convert(factorization.unstack(n, x, n[0], core_rank), n.dtype(n[0])) for x, core_rank in result]
@@ -169,6 +169,6 @@ def eigh(n: JaxNode) -> Any:
     lower = np.tril(np.ones((size, size), bool))
     transposed = n.transpose(x, [0, 2, 1])
     x = n("Select", n.const(lower if n.params["lower"] else lower.T), x, transposed)
-    values, vectors = rotations.symmetric(n, x)
+    values, vectors = jacobi.symmetric(n, x)
     result = [(vectors, 2), (values, 1)]
     return [n.convert(factorization.unstack(n, x, n[0], core_rank), n.dtype(n[0])) for x, core_rank in result]

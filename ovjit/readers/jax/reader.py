@@ -16,6 +16,7 @@ from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim
 from ovjit.readers.build import Builder, Draft
 from ovjit.readers.jax.choices import check_params
+from ovjit.readers.jax.decoder import is_jaxpr
 from ovjit.readers.jax.multi_tensor import (
     BY_OPERAND,
     BY_PART,
@@ -46,12 +47,6 @@ class Closed(NamedTuple):
 
     jaxpr: Any
     consts: Sequence[Any]
-
-
-def is_jaxpr(value: Any) -> bool:
-    """Whether an object is a ClosedJaxpr, found without importing JAX."""
-    kind = type(value)
-    return kind.__name__ == "ClosedJaxpr" and kind.__module__.partition(".")[0] == "jax"
 
 
 def closed_of(value: Any) -> Any:

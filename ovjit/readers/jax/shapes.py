@@ -14,8 +14,8 @@ from ovjit.readers.jax.elementwise import BINARY, LOGICAL, SAME, UNARY
 from ovjit.readers.jax.reader import JaxNode, element_type, equations
 from ovjit.readers.jax.registry import primitive, primitives
 from ovjit.readers.jax.symbolic import is_number, plain_dims
-from ovjit.readers.running import running
-from ovjit.readers.special import log_add
+from ovjit.readers.numerics.cumulative import running
+from ovjit.readers.numerics.special import log_add
 
 REDUCTIONS = {
     "reduce_sum": "ReduceSum", "reduce_max": "ReduceMax", "reduce_min": "ReduceMin",

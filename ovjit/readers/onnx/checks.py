@@ -9,7 +9,7 @@ from typing import Any
 from ovjit.disk.notice import warn_once
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.graph import walk
-from ovjit.readers.failures import list_missing
+from ovjit.readers.files import list_missing
 from ovjit.readers.onnx.labels import first, label, operator_name
 from ovjit.readers.onnx.node import kind_name, reads
 from ovjit.readers.onnx.registry import DEFAULT_DOMAINS, Schema, converter_key, find_rule, find_schema

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import ModelError
-from ovjit.readers.ir.weights import load_weights, mapped_or_read
+from ovjit.readers.files.weights import load_weights, mapped_or_read
 
 _KEYS = frozenset(("location", "offset", "length", "checksum"))
 _NUMBER = re.compile(r"[0-9]{1,19}")

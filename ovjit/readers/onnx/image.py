@@ -9,9 +9,9 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.readers.numerics.grid_sampling import sample
 from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
-from ovjit.readers.volumes import sample
 from ovjit.records import NamedTuple
 
 _END = (1 << 63) - 1

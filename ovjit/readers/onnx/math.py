@@ -168,7 +168,7 @@ def bit_shift(n: OnnxNode) -> Any:
 
 @onnx_op("BitCast")
 def bit_cast(n: OnnxNode) -> Any:
-    from ovjit.readers.bits import recast
+    from ovjit.readers.numerics.bits import recast
 
     return recast(n, n[0], n.data_type("to"))
 
@@ -198,7 +198,7 @@ def _gemm(n: OnnxNode, a: Output, b: Output, c: Output | None) -> Output:
 
 @onnx_op("Det")
 def det(n: OnnxNode) -> Any:
-    from ovjit.readers.factorization import determinant
+    from ovjit.readers.numerics.factorization import determinant
 
     return determinant(n, n[0])
 

@@ -12,7 +12,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import ANY, Interval, compatible_shapes, is_static, text
-from ovjit.readers.filters import apply_filters
+from ovjit.readers.numerics.convolutions import apply_filters
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op, onnx_ops
 

@@ -18,8 +18,8 @@ from ovjit.api.model.node import Output
 from ovjit.api.tensors.memory import encode_strings
 from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.readers.build import Builder, Draft
-from ovjit.readers.failures import name_errors
-from ovjit.readers.ir.weights import mapped_or_read, open_regular
+from ovjit.readers.files import name_errors
+from ovjit.readers.files.weights import mapped_or_read, open_regular
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.checks import (
     check_operators,

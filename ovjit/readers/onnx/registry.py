@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from ovjit.plugins import import_others
+from ovjit.plugins import load_others
 from ovjit.readers.onnx import standard
 from ovjit.readers.onnx.standard import Schema as Schema
 
@@ -132,7 +132,7 @@ def prepared(nodes: Sequence[Any]) -> Sequence[Any]:
 def _load_contributed() -> None:
     """Import what reads operators of other domains."""
     importlib.import_module(CONTRIBUTED)
-    import_others(GROUP, CONTRIBUTED)
+    load_others(GROUP, CONTRIBUTED)
 
 
 def find_schema(domain: str, name: str, version: int) -> Schema | None:

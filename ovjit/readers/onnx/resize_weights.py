@@ -14,7 +14,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
 from ovjit.readers.build import value_range
-from ovjit.readers.nearness import elements_around, inside, nearness, weighted_sums
+from ovjit.readers.numerics.interpolation import elements_around, inside, nearness, weighted_sums
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.records import NamedTuple
 

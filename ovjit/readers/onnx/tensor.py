@@ -13,9 +13,9 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import ANY, is_static
 from ovjit.readers.build import MOST_ELEMENTS
+from ovjit.readers.numerics.cumulative import running_in_order
 from ovjit.readers.onnx.node import EMPTY, LoopSequence, OnnxNode, OpenOptional, TensorList
 from ovjit.readers.onnx.registry import onnx_op, onnx_ops
-from ovjit.readers.running import running_in_order
 
 # -- constants -----------------------------------------------------------------------------------------------
 

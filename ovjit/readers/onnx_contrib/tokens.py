@@ -9,7 +9,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.readers.bits import bits_of
+from ovjit.readers.numerics.bits import bits_of
 from ovjit.readers.onnx.control import stepped
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.text import TextRows

@@ -15,7 +15,7 @@ from ovjit.graph.converted import Unmade
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
 from ovjit.readers.build import Builder
-from ovjit.readers.ir.weights import constant_values, packed_strings
+from ovjit.readers.files.weights import constant_values, packed_strings
 from ovjit.readers.tflite.file import Quant, TensorRow
 from ovjit.readers.tflite.sparse import dense
 

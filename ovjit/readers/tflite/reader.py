@@ -18,8 +18,8 @@ from ovjit.api.model.node import Node, Output
 from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.build import Builder, Draft
-from ovjit.readers.failures import name_errors
-from ovjit.readers.ir.weights import mapped_or_read, open_regular
+from ovjit.readers.files import name_errors
+from ovjit.readers.files.weights import mapped_or_read, open_regular
 from ovjit.readers.rows import Rule
 from ovjit.readers.tflite.choices import check_options
 from ovjit.readers.tflite.constants import Stored, is_quantized, output_of, stored

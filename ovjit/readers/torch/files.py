@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from ovjit.errors import ModelError
-from ovjit.readers.archives import check_archive, members_of
-from ovjit.readers.formats import format_of
+from ovjit.readers.files.archives import check_archive, members_of
+from ovjit.readers.registry import Source, recognize
 from ovjit.readers.torch.recording.recorder import is_recording
 from ovjit.readers.torch.recording.trace import quietly
 from ovjit.readers.torch.untrusted import check_program, check_script
@@ -43,7 +43,7 @@ def load(path: str) -> Any:
     """
     kind = kind_of(path)
     if kind is None:
-        if os.path.isfile(path) and path.lower().endswith(_ENDINGS) and format_of(path) is None:
+        if os.path.isfile(path) and path.lower().endswith(_ENDINGS) and recognize(Source(path)) is None:
             raise ModelError(
                 f"{path} is no archive of torch.jit.save or torch.export.save, or it is damaged. Load what "
                 "torch.save wrote in Python, and pass the module to convert_model"

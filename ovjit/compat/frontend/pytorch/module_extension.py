@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ovjit.api.model.custom import ReaderExtension
 
-class ModuleExtension:
+
+class ModuleExtension(ReaderExtension):
     """Replaces `module`, an instance, a class or a name, by the operation `target_op`.
 
     While the model is traced, `evaluate(module, *args, **kwargs)` computes the module's values;

@@ -8,10 +8,14 @@ import ovjit.compat.frontend.extensions as extensions
 class ConversionExtension(extensions.ConversionExtension):
     """A converter of an operator of PyTorch."""
 
-    framework = "PyTorch"
+    @property
+    def key(self) -> None:
+        return None
 
 
 class OpExtension(extensions.OpExtension):
     """An operator of PyTorch that maps to an OpenVINO operation."""
 
-    framework = "PyTorch"
+    @property
+    def key(self) -> None:
+        return None

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ovjit.api.model.node import Output
-from ovjit.readers.counted import repeat_steps
+from ovjit.readers.numerics.counted_loops import repeat_steps
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.losses import MEAN, NONE, reduced_loss
 from ovjit.readers.torch.registry import aten

@@ -12,8 +12,8 @@ from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.symbolic import statically_known_equal
-from ovjit.readers import special
-from ovjit.readers.bits import next_after
+from ovjit.readers.numerics import special
+from ovjit.readers.numerics.bits import next_after
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Number, dimension_of

@@ -6,8 +6,8 @@ from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers.counted import repeat_steps
-from ovjit.readers.factorization import (
+from ovjit.readers.numerics.counted_loops import repeat_steps
+from ovjit.readers.numerics.factorization import (
     Eliminated,
     apply_reflections,
     cholesky,

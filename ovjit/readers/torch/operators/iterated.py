@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from ovjit.api.model.node import Output
-from ovjit.readers.counted import repeat_steps
-from ovjit.readers.incomplete import gamma_parts, zeta
+from ovjit.readers.numerics.counted_loops import repeat_steps
+from ovjit.readers.numerics.gamma_beta import gamma_parts, zeta
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers import matrices
-from ovjit.readers.factorization import determinant, eliminate, stack_matrices, unstack
+from ovjit.readers.numerics import matrices
+from ovjit.readers.numerics.factorization import determinant, eliminate, stack_matrices, unstack
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.elementwise import by_squaring
 from ovjit.readers.torch.operators.spectra import by_singular_values

@@ -7,7 +7,7 @@ from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers.filters import apply_filters
+from ovjit.readers.numerics.convolutions import apply_filters
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.elementwise import scale
 from ovjit.readers.torch.registry import aten, aten_rows

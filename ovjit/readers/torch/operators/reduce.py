@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.readers.running import running
-from ovjit.readers.special import log_add
+from ovjit.readers.numerics.cumulative import running
+from ovjit.readers.numerics.special import log_add
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.operators.sorting import sort_elements
 from ovjit.readers.torch.registry import aten, aten_rows

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.readers.nearness import elements_around, inside, nearness, weighted_sums
+from ovjit.readers.numerics.grid_sampling import sample
+from ovjit.readers.numerics.interpolation import elements_around, inside, nearness, weighted_sums
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import Number
-from ovjit.readers.volumes import sample
 
 _MODES = {"nearest": "nearest", "linear": "linear_onnx", "bilinear": "linear_onnx",
           "trilinear": "linear_onnx", "bicubic": "cubic"}  # fmt: skip

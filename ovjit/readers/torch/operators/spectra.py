@@ -8,8 +8,8 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.readers.factorization import stack_matrices, unstack
-from ovjit.readers.rotations import singular, symmetric
+from ovjit.readers.numerics.factorization import stack_matrices, unstack
+from ovjit.readers.numerics.jacobi import singular, symmetric
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten, aten_rows
 

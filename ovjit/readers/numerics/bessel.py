@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from ovjit.api.model.node import Output
 from ovjit.readers.build import Builder
-from ovjit.readers.special import polynomial
+from ovjit.readers.numerics.special import polynomial
 
 #: Where expansions begin, of J and Y, and of K: its series lose exp(2 x) of their digits.
 FAR, FAR_MODIFIED = 12.0, 9.0

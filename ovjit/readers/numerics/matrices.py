@@ -6,7 +6,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.readers.build import Builder
-from ovjit.readers.factorization import cholesky, stack_matrices, unstack
+from ovjit.readers.numerics.factorization import cholesky, stack_matrices, unstack
 
 
 def inverse(n: Builder, x: Output, transposed: bool = False) -> Output:

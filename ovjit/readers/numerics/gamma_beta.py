@@ -9,8 +9,8 @@ import math
 
 from ovjit.api.model.node import Output
 from ovjit.readers.build import Builder
-from ovjit.readers.counted import repeat_steps
-from ovjit.readers.special import digamma, log_gamma
+from ovjit.readers.numerics.counted_loops import repeat_steps
+from ovjit.readers.numerics.special import digamma, log_gamma
 
 #: Terms of zeta that are added up before its expansion, and the expansion's numbers of Bernoulli from B2 on.
 SUMMED = 12

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ovjit.api.model.node import Output
 from ovjit.readers.build import Builder
-from ovjit.readers.counted import Step, repeat_steps
+from ovjit.readers.numerics.counted_loops import Step, repeat_steps
 from ovjit.records import NamedTuple
 
 #: Stands behind all rows.

@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 
-import ovjit.compat.frontend.extensions as extensions
-from ovjit.api.model.custom import Op
+from ovjit.api.model.custom import UNREADABLE, ConversionExtensionBase, Op, ReaderExtension
 from ovjit.api.model.node import Output
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import TYPES, Type
-from ovjit.compat.frontend.extensions import UNREADABLE, ConversionExtension, OpExtension
-from ovjit.compat.frontend.pytorch.module_extension import ModuleExtension
 from ovjit.readers.torch.values import ELEMENT_NAMES, name_of
 from ovjit.records import NamedTuple
 
@@ -27,24 +24,25 @@ class _Operator(NamedTuple):
     texts: dict[int, str]
 
 
-def is_of_torch(item: Any) -> bool:
-    """Whether an extension is one for PyTorch's operators or modules; those without a framework are, too."""
-    if isinstance(item, (ModuleExtension, OpExtension)):
-        return True
-    return isinstance(item, ConversionExtension) or getattr(item, "framework", None) == "PyTorch"
+def choose_extensions(items: Sequence[Any]) -> list[Any]:
+    """The extensions of PyTorch's operators or modules; those of operators of any framework are, too."""
+    return [item for item in items if isinstance(item, (ReaderExtension, ConversionExtensionBase))]
 
 
-def for_torch(extensions: Sequence[Any]) -> tuple[dict[str, Callable[..., Any]], dict[Any, ModuleExtension]]:
-    """Converters by the names of operators, and extensions by modules, classes or names of modules."""
-    modules = {item.module: item for item in extensions if isinstance(item, ModuleExtension)}
-    converters = {i.op_type: _converter(i) for i in extensions if not isinstance(i, ModuleExtension)}
-    return converters, modules
+def modules_of(extensions: Sequence[Any]) -> dict[Any, Any]:
+    """Extensions of modules, by modules, classes or names of modules."""
+    return {item.module: item for item in extensions if isinstance(item, ReaderExtension)}
+
+
+def converters_of(extensions: Sequence[Any]) -> dict[str, Callable[..., Any]]:
+    """Converters of operators, by the operators' names."""
+    return {i.op_type: _converter(i) for i in extensions if isinstance(i, ConversionExtensionBase)}
 
 
 def _converter(item: Any) -> Callable[..., Any]:
     def convert(call: Any, arguments: Mapping[str, Any]) -> Any:
         inputs = [_as_input(call, value) for value in arguments.values()]
-        if not isinstance(item, OpExtension):
+        if item.passes_none:
             inputs = [PtFrameworkNode().output(0) if value is None else value for value in inputs]
         attributes = {name: _attribute(v) for name, v in arguments.items() if v is not None}
         texts = {i: value for i, value in enumerate(arguments.values()) if isinstance(value, str)}
@@ -85,7 +83,3 @@ def _as_input(call: Any, value: Any) -> Any:
         result = call.ints(list(value)) if all(not isinstance(v, float) for v in value) else list(value)
         return result if isinstance(result, Output) else call.const(np.asarray(result))
     return call.tensor(value)
-
-
-#: The context that converters are given.
-NodeContext = extensions.NodeContext

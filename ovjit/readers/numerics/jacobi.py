@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 from ovjit.api.model.node import Output
 from ovjit.readers.build import Builder
-from ovjit.readers.counted import repeat_steps
-from ovjit.readers.factorization import apply_reflections, reflect
+from ovjit.readers.numerics.counted_loops import repeat_steps
+from ovjit.readers.numerics.factorization import apply_reflections, reflect
 
 #: A number of rows or columns.
 Size = int | Output

@@ -6,7 +6,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.readers.build import Builder
-from ovjit.readers.special import polynomial
+from ovjit.readers.numerics.special import polynomial
 
 
 def nearness(n: Builder, gap: Output, a: float | None) -> Output:

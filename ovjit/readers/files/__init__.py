@@ -1,4 +1,4 @@
-"""Errors while a file is read, with the file's name in the message."""
+"""Files of models: errors that name the file. Archives, messages of protobuf and weights are in modules."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Functions that several readers need and OpenVINO has no operations for, as graphs of its operations."""

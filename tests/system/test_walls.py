@@ -1,0 +1,161 @@
+"""Readers are closed rooms: without the folder of any of them the rest works, and says what is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tomllib
+
+from ovjit.readers import registry
+from tests.support import ROOT
+from tests.support.run import printed
+
+#: Imports of all that users reach, an IR, a model by builders, and then a model of the missing format.
+PROGRAM = """
+import sys
+from importlib import import_module
+from pathlib import Path
+import numpy as np
+import ovjit as ov
+from ovjit.compat import opset13 as ops
+from ovjit.data import DIGITS_XML
+
+for name in {modules!r}:
+    import_module(name)
+core = ov.Core()
+pixels = np.zeros((1, 1, 8, 8), np.float32)
+assert core.compile_model(DIGITS_XML, "CPU")(pixels)[0].shape[-1] == 10
+x = ops.parameter([3], np.float32)
+model = ov.Model([ops.relu(x)], [x])
+assert core.compile_model(model, "CPU")(np.float32([-1, 0, 2]))[0].tolist() == [0, 0, 2]
+path = Path(sys.argv[1])
+try:
+    {read}
+except Exception as error:
+    print(isinstance(error, RuntimeError), error)
+"""
+MODULES = (
+    "ovjit.__main__", "ovjit.compat.frontend", "ovjit.compat.ovc.convert_impl",
+    "ovjit.generation.paged", "ovjit.lora.tensors", "ovjit.tools.generate",
+)  # fmt: skip
+READ = "core.read_model(path)"
+CONVERT = "ov.convert_model(path)"
+JAXPR = "ov.convert_model(type('ClosedJaxpr', (), {'__module__': 'jax'})())"
+FOLDER = "import_module('ovjit.generation.paged').read_folder(path.parent)"
+ADAPTER = "import_module('ovjit.lora.tensors').read_adapter(path)"
+#: folders that are missing, a file of the format, how it is read
+MISSING = (
+    ("torch", "model.pt2", CONVERT),
+    ("onnx onnx_contrib", "model.onnx", READ),
+    ("tflite", "model.tflite", READ),
+    ("jax", "none", JAXPR),
+    ("frameworks", "model.pb", READ),
+    ("gguf", "model.gguf", READ),
+    ("checkpoint", "config.json", FOLDER),
+    ("checkpoint", "adapter.safetensors", ADAPTER),
+)
+
+
+def link_without(folder: Path, rooms: list[str]) -> None:
+    """The packages in another folder, by links, without these rooms of readers."""
+    (folder / "ovjit_ops").symlink_to(ROOT / "ovjit_ops")
+    for place, left_out in (("ovjit", ["readers"]), ("ovjit/readers", rooms)):
+        (folder / place).mkdir()
+        for path in (ROOT / place).iterdir():
+            if path.name not in (*left_out, "__pycache__"):
+                (folder / place / path.name).symlink_to(path)
+
+
+@pytest.mark.parametrize(("rooms", "name", "read"), MISSING, ids=lambda value: value)
+def test_the_rest_works_without_a_reader(rooms: str, name: str, read: str, tmp_path: Path) -> None:
+    link_without(tmp_path, rooms.split())
+    file = tmp_path / name
+    file.write_bytes(b"no model")
+    program = PROGRAM.format(modules=MODULES, read=read)
+    said = printed("-c", program, file, folder=tmp_path, PYTHONPATH=str(tmp_path))
+    room = f"ovjit.readers.{rooms.split()[0]}"
+    assert f"this installation of ovjit is without {room}. Install ovjit again: pip install" in said
+    assert said.startswith("True")
+
+
+def test_built_in_readers_are_those_of_the_entry_points() -> None:
+    entries = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    assert entries[registry.GROUP] == registry.BUILT_IN
+    for name in registry.BUILT_IN:
+        reader = registry.load_built_in(name)
+        assert reader.name == name
+        endings = {ending for ending, owner in registry.SUFFIXES.items() if owner == name}
+        assert endings == set(reader.suffixes)
+
+
+READER = """
+from ovjit.compat import opset13 as ops
+from ovjit.errors import ModelError
+from ovjit.readers.registry import Reader
+import numpy as np
+import ovjit as ov
+
+class Doubling(Reader):
+    name, title, suffixes = "doubling", "Doubling (.twice)", (".twice",)
+
+    def sniff(self, source):
+        return source.head.startswith(b"twice ")
+
+    def read(self, source, request):
+        if not source.head.startswith(b"twice "):
+            raise ModelError(f"{source.path} does not begin with 'twice '")
+        x = ops.parameter([int(source.head[6:])], np.float32)
+        return ov.Model([ops.add(x, x)], [x])
+
+READER = Doubling()
+"""
+USE = """
+import sys
+import numpy as np
+import ovjit as ov
+from pathlib import Path
+from ovjit.compat.frontend import FrontEndManager
+
+core, folder = ov.Core(), Path(sys.argv[1])
+core.read_model(folder / "model.xml")
+print("its_reader" in sys.modules)
+for model in (folder / "m.twice", folder / "m.other", b"twice 2"):
+    print(core.compile_model(model, "CPU")(np.float32([1, 3]))[0].tolist())
+print(ov.convert_model(folder / "m.twice").output(0).shape)
+manager = FrontEndManager()
+front_end = manager.load_by_model(str(folder / "m.other"))
+print(front_end.get_name(), "doubling" in manager.get_available_front_ends())
+print(front_end.convert(front_end.load(folder / "m.twice")).output(0).shape)
+for path in (folder / "bad.twice", folder / "unknown.bin"):
+    try:
+        core.read_model(path)
+    except RuntimeError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("entry", ["its_reader:READER", "its_reader"])
+def test_a_package_adds_a_reader(entry: str, tmp_path: Path) -> None:
+    info = tmp_path / "its-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: its\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[ovjit.readers]\nits = {entry}\n")
+    (tmp_path / "its_reader.py").write_text(READER)
+    for name in ("m.twice", "m.other"):
+        (tmp_path / name).write_text("twice 2")
+    (tmp_path / "bad.twice").write_text("once 2")
+    (tmp_path / "unknown.bin").write_text("nothing")
+    for suffix in (".xml", ".bin"):
+        (tmp_path / f"model{suffix}").symlink_to(ROOT / "ovjit" / "data" / f"digits{suffix}")
+    places = f"{tmp_path}:{ROOT}"
+    if entry == "its_reader":
+        with pytest.raises(AssertionError, match="gives <module 'its_reader'.* which is no Reader"):
+            printed("-c", USE, tmp_path, PYTHONPATH=places)
+        return
+    said = printed("-c", USE, tmp_path, PYTHONPATH=places).splitlines()
+    assert said[:4] == ["False", "[2.0, 6.0]", "[2.0, 6.0]", "[2.0, 6.0]"]
+    assert said[4:7] == ["[2]", "doubling True", "[2]"]
+    assert said[7].endswith("bad.twice does not begin with 'twice '")
+    assert "The format is unknown; supported formats are OpenVINO IR (.xml)" in said[8]
+    assert "Paddle (.pdmodel, .json) and Doubling (.twice)" in said[8]
