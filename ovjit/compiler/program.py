@@ -34,7 +34,7 @@ from ovjit.planning.lower import Lowering, ReferenceStep
 from ovjit.planning.partition import Cut, needs_cut
 from ovjit.planning.plan import NO_STRIDES, NotNative, Plan, Planner, Strides
 from ovjit.planning.touches import Trace
-from ovjit.rewrite import canonical, simplify
+from ovjit.rewrite import canonical, simplify, weight_scales
 from ovjit.rewrite.batches import in_parts
 from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.expand import expand_graph, upcast_graph
@@ -97,14 +97,9 @@ PIPELINE: dict[str, Pass] = {
     "fold": _rules(*DROPPING, fold_constants),
     "align": _rules(simplify.align_operands, simplify.widen_near_limits),
     "transposes": _rules(simplify.transpose_the_narrow),
-    "batch_norm": _rules(simplify.expand_batch_norm),
+    "batch_norm": _rules(weight_scales.expand_batch_norm),
     "ops": lambda graph, context: run_rules(graph, op_rules(graph), context),
-    "weights": _rules(
-        simplify.scale_into_weights,
-        simplify.scale_into_weights_and_offset,
-        simplify.join_offsets,
-        simplify.join_scales,
-    ),
+    "weights": _rules(weight_scales.scale_outputs, weight_scales.join_offsets, weight_scales.join_scales),
     "expand": expand_graph,
     "clean": _rules(*DROPPING, fold_constants, simplify.flush_factors),
     "requantize": _with("", "requantization", "requantize_graph", of=("i32",)),
