@@ -12,7 +12,7 @@ from ovjit import compiler
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import target_of
 from ovjit.compiler.options import Context, Options
-from ovjit.compiler.pipeline import PIPELINE, run_passes
+from ovjit.compiler.pass_pipeline import PIPELINE, run_passes
 from ovjit.graph import interp
 from ovjit.planning.fuse import fuse
 

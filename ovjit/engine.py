@@ -17,7 +17,7 @@ from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import TARGETS, without_matrix_unit
 from ovjit.compiler import compile as compile_program
 from ovjit.compiler.options import Context, Memory, Options
-from ovjit.compiler.pipeline import run_stage
+from ovjit.compiler.pass_pipeline import run_stage
 from ovjit.execution.executable import Executable
 from ovjit.execution.job import Job
 from ovjit.graph.graph import Graph

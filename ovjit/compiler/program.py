@@ -1,4 +1,4 @@
-"""A compiled graph: the passes of `ovjit.compiler.pipeline`, then fusion, layouts, lowering; and plans for
+"""A compiled graph: the passes of `ovjit.compiler.pass_pipeline`, then fusion, layouts, lowering; and plans for
 given shapes.
 
 `OVJIT_SKIP=fuse` leaves out fusion. `OVJIT_CHECK=1` verifies plans (`planning/races.py`).
@@ -18,7 +18,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.loading import Loaded
 from ovjit.compiler.lowered import LoweredGraph, choose_layouts
 from ovjit.compiler.options import Context, Memory
-from ovjit.compiler.pipeline import run_passes
+from ovjit.compiler.pass_pipeline import run_passes
 from ovjit.errors import OvjitError, sizes_of_64_bits
 from ovjit.forks import ForkLock, made_once
 from ovjit.graph.dtypes import numpy_dtype

@@ -6,13 +6,12 @@ import numpy as np
 
 from ovjit.api.model.boundary import Constant, constant_node
 from ovjit.api.model.model import Model
-from ovjit.api.model.model_rules import ModelNode, ModelValue, apply_rules
+from ovjit.api.model.model_rules import ModelNode, ModelValue, ModelWriter, apply_rules
 from ovjit.api.model.node import Node
 from ovjit.graph import dtypes
 from ovjit.graph.op import find_op
 from ovjit.rewrite.pattern import op
 from ovjit.rewrite.rules import rule
-from ovjit.rewrite.writer import Writer
 
 _NEAR = 1e-4
 
@@ -37,7 +36,7 @@ def _weight(node: Node) -> np.ndarray | None:
 
 
 @rule(op.FakeQuantize(...))
-def small_quantized(w: Writer, node: ModelNode) -> ModelValue | None:
+def small_quantized(w: ModelWriter, node: ModelNode) -> ModelValue | None:
     """FakeQuantize(weights) -> (Convert(integers) - zero point) * scale"""
     levels = int(node.attrs["levels"])
     values = [_weight(source._node) for source in node.of._inputs]
@@ -62,11 +61,11 @@ def small_quantized(w: Writer, node: ModelNode) -> ModelValue | None:
         if moved.min(initial=0) >= bottom and moved.max(initial=0) < bottom + (1 << bits):
             integers, zero = moved, np.zeros_like(zero)
     assert high - low < 1 << bits
-    return _scaled(w, node, integers, f"{'i' if signed else 'u'}{bits}", zero, scale)
+    return _write_scaled(w, node, integers, f"{'i' if signed else 'u'}{bits}", zero, scale)
 
 
 @rule(op.FakeConvert(...))
-def small_converted(w: Writer, node: ModelNode) -> ModelValue | None:
+def small_converted(w: ModelWriter, node: ModelNode) -> ModelValue | None:
     """FakeConvert(weights) -> (Convert(values of 8 bits) - zero point) * scale"""
     values = [_weight(source._node) for source in node.of._inputs]
     if any(value is None for value in values):
@@ -76,11 +75,11 @@ def small_converted(w: Writer, node: ModelNode) -> ModelValue | None:
     dtype = node.attrs["destination_type"]
     with np.errstate(all="ignore"):
         small = find_op("Convert").evaluate([weight * scale - shift], {"destination_type": dtype})[0]
-        return _scaled(w, node, small, dtype, -shift, np.float32(1) / scale)
+        return _write_scaled(w, node, small, dtype, -shift, np.float32(1) / scale)
 
 
-def _scaled(
-    w: Writer, node: ModelNode, values: np.ndarray, dtype: str, zero: np.ndarray, scale: np.ndarray
+def _write_scaled(
+    w: ModelWriter, node: ModelNode, values: np.ndarray, dtype: str, zero: np.ndarray, scale: np.ndarray
 ) -> ModelValue:
     """(Convert(values) - zero point) * scale, in the type of `node`."""
     real = node.output.dtype

@@ -17,7 +17,7 @@ import numpy as np
 
 import ovjit as ov
 import ovjit.rewrite
-from ovjit.compiler.pipeline import op_rules
+from ovjit.compiler.pass_pipeline import op_rules
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph, Value
 from ovjit.rewrite.rules import Rule, applied

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ovjit.compiler.pipeline import PIPELINE, op_rules
+from ovjit.compiler.pass_pipeline import PIPELINE, op_rules
 from ovjit.errors import ModelError
 from ovjit.graph.graph import Graph, Value, verify
 from ovjit.rewrite.pattern import anything, constant, number, op, operation, value, values

@@ -97,7 +97,7 @@ def test_level_2_has_the_plan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 def test_level_3_has_the_graph_after_every_pass(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ovjit.compiler.pipeline import PIPELINE
+    from ovjit.compiler.pass_pipeline import PIPELINE
 
     monkeypatch.setenv("OVJIT_DEBUG", "3")
     monkeypatch.setenv("OVJIT_SKIP", "weights")
@@ -127,17 +127,19 @@ def counting_model() -> ov.Model:
 def test_passes_before_the_compiler_are_shown_checked_and_skipped(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ovjit.compiler import pipeline
+    from ovjit.compiler import pass_pipeline
 
     checked: list[Any] = []
-    verify = pipeline.verify
-    monkeypatch.setattr(pipeline, "verify", lambda graph: (checked.append(graph), verify(graph)))
+    verify = pass_pipeline.verify
+    monkeypatch.setattr(pass_pipeline, "verify", lambda graph: (checked.append(graph), verify(graph)))
     monkeypatch.setenv("OVJIT_DEBUG", "3")
     monkeypatch.setenv("OVJIT_CHECK", "1")
     ov.compile_model(counting_model())
     said = capsys.readouterr().err
     stages = ("capture", "state", "graph")
-    places = [said.index(f"ovjit: pass {name}:") for stage in stages for name in pipeline.PIPELINE[stage]]
+    places = [
+        said.index(f"ovjit: pass {name}:") for stage in stages for name in pass_pipeline.PIPELINE[stage]
+    ]
     assert places == sorted(places)
     before, _, after = said.partition("ovjit: pass lift:")
     assert "Assign" not in after.partition("ovjit: pass")[0] and "pass lift" not in before

@@ -14,7 +14,7 @@ its `Writer`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -195,10 +195,23 @@ class ModelBuilder:
     def replace(self, node: ModelNode, inputs: Sequence[ModelValue]) -> None:
         """Does nothing: a replaced node of a Model does not check shapes."""
 
+    def discard(self) -> None:
+        """Forget the new nodes, which no rule has returned."""
+        self.uses.live.difference_update(self.new)
+        self.new.clear()
+
     def _remember(self, node: Node) -> ModelNode:
         self.new.append(node)
         self.uses.live.add(node)
         return ModelNode(node)
+
+
+class ModelWriter(Protocol):
+    """The `Writer` of rules for Models alone (`ovjit.rewrite.writer`)."""
+
+    b: ModelBuilder
+
+    def __call__(self, op: str | Op, *inputs: Any, **attrs: Any) -> ModelValue: ...
 
 
 def apply_rules(rules: Iterable[Any], model: Model, names_all: bool = True) -> bool:
@@ -218,12 +231,14 @@ def apply_rules(rules: Iterable[Any], model: Model, names_all: bool = True) -> b
         builder.base, builder.new = node.get_friendly_name(), []
         for rule in fitting[record]:
             outputs = rule.apply(builder, ModelNode(node), uses)
-            if outputs is not None:
-                check_types(rule, ModelNode(node), outputs)
-                if _replace(node, outputs, builder):
-                    applied[rule.rule] += 1
-                    changed = True
-                break
+            if outputs is None:
+                builder.discard()
+                continue
+            check_types(rule, ModelNode(node), outputs)
+            if _replace(node, outputs, builder):
+                applied[rule.rule] += 1
+                changed = True
+            break
     return changed
 
 

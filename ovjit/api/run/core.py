@@ -658,7 +658,7 @@ def _compile(
         name = model.get_friendly_name()
         if any(node.op.role in ("pages", "states") for node in graph.nodes):
             from ovjit.api.model.paged import recorded_heads
-            from ovjit.compiler.pipeline import run_stage
+            from ovjit.compiler.pass_pipeline import run_stage
 
             graph, ports = run_stage("pages", graph, settings, recorded_heads(model))
             inputs = tuple(

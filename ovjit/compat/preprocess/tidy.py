@@ -16,14 +16,20 @@ from ovjit.api.model.custom import Op
 from ovjit.api.model.folding import COMPRESSED, fold, values_of
 from ovjit.api.model.merge_equal_nodes import merge_equal_nodes
 from ovjit.api.model.model import Model
-from ovjit.api.model.model_rules import ModelNode, ModelUses, ModelValue, apply_rules, copy_rt_info
+from ovjit.api.model.model_rules import (
+    ModelNode,
+    ModelUses,
+    ModelValue,
+    ModelWriter,
+    apply_rules,
+    copy_rt_info,
+)
 from ovjit.api.model.node import Input, Node, Output, make_node
 from ovjit.records import NamedTuple
 from ovjit.rewrite.canonical import multiply_by_reciprocal
 from ovjit.rewrite.pattern import constant, op, value
 from ovjit.rewrite.rules import rule
 from ovjit.rewrite.weight_scales import scale_inputs
-from ovjit.rewrite.writer import Writer
 
 #: Marks what scales and subtracts before a model, and what that has become part of.
 NOTE = "preprocessing_0"
@@ -75,7 +81,9 @@ def _number(port: Output) -> np.ndarray | None:
 
 
 @rule(scale_inputs.before)
-def scale_weights(w: Writer, node: ModelNode, x: ModelValue, factor: ModelValue, weights: ModelValue) -> Any:
+def scale_weights(
+    w: ModelWriter, node: ModelNode, x: ModelValue, factor: ModelValue, weights: ModelValue
+) -> Any:
     """`scale_inputs`, also of weights that nodes compute -> a convolution of constant weights"""
     computed = _evaluate(weights.port._node)
     if computed is not None:
@@ -106,7 +114,7 @@ def _evaluate(node: Node) -> np.ndarray | None:
 
 @rule(op.Convert(op.Transpose(value("x"), constant("order")).named("transposed").once))
 def convert_before_transposing(
-    w: Writer, node: ModelNode, x: ModelValue, order: ModelValue, transposed: ModelValue
+    w: ModelWriter, node: ModelNode, x: ModelValue, order: ModelValue, transposed: ModelValue
 ) -> Any:
     """Convert(Transpose(x)) -> Transpose(Convert(x))"""
     converted = w.b.add(node.op, [x], node.attrs).output

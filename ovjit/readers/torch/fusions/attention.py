@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.api.model.model_rules import ModelNode, ModelValue
+from ovjit.api.model.model_rules import ModelNode, ModelValue, ModelWriter
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.shapes import Interval
 from ovjit.graph.symbolic import statically_known_equal
@@ -12,7 +12,6 @@ from ovjit.readers.torch.fusions.transposes import input_of_transpose
 from ovjit.records import NamedTuple
 from ovjit.rewrite.pattern import op, value
 from ovjit.rewrite.rules import rule
-from ovjit.rewrite.writer import Writer
 
 #: The least rank of q, k and v, and the largest that is taken with a mask.
 _LEAST, _MASKED = 3, 4
@@ -35,7 +34,7 @@ _SCALED = op.Multiply(value("k"), value("scale").where(_is_single))
 
 @rule(op.MatMul(_WEIGHTS.once, value("v"), transpose_a=False, transpose_b=False))
 def write_attention(
-    w: Writer, node: ModelNode, weights: ModelValue, product: ModelValue, q: ModelValue, v: ModelValue,
+    w: ModelWriter, node: ModelNode, weights: ModelValue, product: ModelValue, q: ModelValue, v: ModelValue,
     scale: ModelValue | None = None, mask: ModelValue | None = None, sum: ModelValue | None = None,
 ) -> ModelValue | None:  # fmt: skip
     """MatMul(Softmax(MatMul(q, k^T) * scale + mask), v) -> ScaledDotProductAttention(q, k, v, mask, scale)
@@ -49,7 +48,7 @@ def write_attention(
 
 @rule(op.MatMul(_PART.once, value("v"), transpose_a=False, transpose_b=False))
 def write_attention_with_sinks(
-    w: Writer, node: ModelNode, weights: ModelValue, part: ModelValue, joined: ModelValue,
+    w: ModelWriter, node: ModelNode, weights: ModelValue, part: ModelValue, joined: ModelValue,
     greatest: ModelValue, sinks: ModelValue, product: ModelValue, q: ModelValue, v: ModelValue,
     scale: ModelValue | None = None, mask: ModelValue | None = None, sum: ModelValue | None = None,
 ) -> ModelValue | None:  # fmt: skip
@@ -98,7 +97,7 @@ def _leaves_last_out(cut: ModelValue, axis: int) -> bool:
 
 
 def _write(
-    w: Writer, node: ModelNode, weights: ModelValue, product: ModelValue, q: ModelValue, v: ModelValue,
+    w: ModelWriter, node: ModelNode, weights: ModelValue, product: ModelValue, q: ModelValue, v: ModelValue,
     scale: ModelValue | None, mask: ModelValue | None, sum: ModelValue | None,
     sinks: ModelValue | None = None, axis: int | None = None,
 ) -> ModelValue | None:  # fmt: skip
@@ -157,7 +156,7 @@ def _keeps_lengths(total: ModelValue, product: ModelValue) -> bool:
     return all(statically_known_equal(a, b) for a, b in zip(result[-2:], product.shape[-2:], strict=True))
 
 
-def _turned_back(w: Writer, key: _Key) -> ModelValue:
+def _turned_back(w: ModelWriter, key: _Key) -> ModelValue:
     """The key with a row for each position."""
     if not key.is_turned:
         return key.k
@@ -167,7 +166,7 @@ def _turned_back(w: Writer, key: _Key) -> ModelValue:
     return w("Transpose", key.k, [*range(rank - 2), rank - 1, rank - 2])
 
 
-def _fit_mask(w: Writer, mask: ModelValue) -> ModelValue:
+def _fit_mask(w: ModelWriter, mask: ModelValue) -> ModelValue:
     """The mask with two dimensions or more, none of which is a leading 1 before those."""
     shape = mask.shape or ()
     lengths = [*shape[:-2], None]
@@ -180,14 +179,14 @@ def _fit_mask(w: Writer, mask: ModelValue) -> ModelValue:
     return w("Squeeze" if ones else "Unsqueeze", mask, [*range(max(ones, missing))])
 
 
-def _scalar(w: Writer, factor: ModelValue) -> ModelValue:
+def _scalar(w: ModelWriter, factor: ModelValue) -> ModelValue:
     """A factor of one element with one dimension or none."""
     if factor.constant is not None:
         return w.b.constant(factor.constant.reshape(()), factor.dtype)
     return factor if len(factor.shape or ()) < 2 else w("Reshape", factor, [1], special_zero=False)
 
 
-def _number(w: Writer, number: float, kind: str) -> ModelValue:
+def _number(w: ModelWriter, number: float, kind: str) -> ModelValue:
     return w.b.constant(np.array(number, numpy_dtype(kind)), kind)
 
 

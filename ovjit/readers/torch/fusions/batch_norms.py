@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ovjit.api.model.model_rules import ModelNode, ModelValue
+from ovjit.api.model.model_rules import ModelNode, ModelValue, ModelWriter
 from ovjit.rewrite.pattern import anything, constant, op
 from ovjit.rewrite.rules import rule
 from ovjit.rewrite.weight_scales import (
@@ -17,14 +17,13 @@ from ovjit.rewrite.weight_scales import (
     f32_constant,
     scale_outputs,
 )
-from ovjit.rewrite.writer import Writer
 
 _BIASED = op.Add(CONVOLUTION | op.MatMul(...).named("product"), f32_constant("bias")).once
 
 
 @rule(op.BatchNormInference(_BIASED, anything, anything, constant("mean"), anything))
 def subtract_bias_from_mean(
-    w: Writer, node: ModelNode, bias: ModelValue, mean: ModelValue, conv: ModelValue | None = None,
+    w: ModelWriter, node: ModelNode, bias: ModelValue, mean: ModelValue, conv: ModelValue | None = None,
     product: ModelValue | None = None,
 ) -> Sequence[ModelValue] | None:  # fmt: skip
     """BatchNormInference(x + bias; mean) -> BatchNormInference(x; mean - bias), where x is a product"""

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from ovjit.api.model.model import Model
-from ovjit.api.model.model_rules import ModelNode, ModelValue, apply_rules
+from ovjit.api.model.model_rules import ModelNode, ModelValue, ModelWriter, apply_rules
 from ovjit.rewrite.pattern import constant, op, value
 from ovjit.rewrite.rules import Rule, rule
 from ovjit.rewrite.weight_scales import f32_constant, join_factors, join_sums, scale_inputs, scale_outputs
-from ovjit.rewrite.writer import Writer
 
 _X = value("x")
 _CONVOLUTION = op["Convolution GroupConvolution"]
@@ -44,7 +43,7 @@ _SLICED = op.Slice(_X, *_BOUNDS).once.named("first")
 
 
 @rule(op.Slice(_SLICED, *_BOUNDS))
-def join_slices(w: Writer, node: ModelNode, x: ModelValue, first: ModelValue) -> ModelValue | None:
+def join_slices(w: ModelWriter, node: ModelNode, x: ModelValue, first: ModelValue) -> ModelValue | None:
     """x[1:][:, 2:] -> x[1:, 2:]: slices of different axes"""
     joined = [
         np.concatenate([np.asarray(value.constant, np.int64).reshape(-1) for value in bounds])
@@ -60,7 +59,7 @@ _PADDED = op.Pad(_X, constant("before"), constant("after"), constant("fill"), pa
 
 @rule(_CONVOLUTION(_PADDED, _WEIGHTS, auto_pad="explicit"))
 def pad_convolution(
-    w: Writer, node: ModelNode, x: ModelValue, before: ModelValue, after: ModelValue, fill: ModelValue
+    w: ModelWriter, node: ModelNode, x: ModelValue, before: ModelValue, after: ModelValue, fill: ModelValue
 ) -> Sequence[ModelValue] | None:
     """conv(pad(x)) -> conv(x) with more padding, where zeros are put around the picture"""
     low, high = (np.asarray(value.constant).reshape(-1).tolist() for value in (before, after))

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ovjit.api.model.boundary import Constant
-from ovjit.api.model.model_rules import ModelNode, ModelUses, ModelValue
+from ovjit.api.model.model_rules import ModelNode, ModelUses, ModelValue, ModelWriter
 from ovjit.api.model.node import Node
 from ovjit.graph.shapes import Dim
 from ovjit.graph.symbolic import statically_known_equal
 from ovjit.rewrite.pattern import constant, op, value
 from ovjit.rewrite.rules import rewrite, rule
-from ovjit.rewrite.writer import Writer
 
 _TURNED = op.Transpose(value("x"), constant("order"))
 _RESHAPED = op.Reshape(value("x"), ...).once
@@ -42,7 +41,7 @@ def is_for_products(node: Node) -> bool:
 
 @rule(op.Transpose(_TURNED, constant("second")))
 def merge_transposes(
-    w: Writer, node: ModelNode, readers: ModelUses, x: ModelValue, order: ModelValue, second: ModelValue
+    w: ModelWriter, node: ModelNode, readers: ModelUses, x: ModelValue, order: ModelValue, second: ModelValue
 ) -> ModelValue | None:
     """Transpose(Transpose(x, order), second) -> Transpose(x, order[second]), or x if that is its own order"""
     first, then = order.constant, second.constant
@@ -55,7 +54,7 @@ def merge_transposes(
 
 
 @rule(op.Reshape(_RESHAPED, constant("pattern")))
-def merge_reshapes(w: Writer, node: ModelNode, x: ModelValue, pattern: ModelValue) -> ModelValue | None:
+def merge_reshapes(w: ModelWriter, node: ModelNode, x: ModelValue, pattern: ModelValue) -> ModelValue | None:
     """Reshape(Reshape(x), pattern) -> Reshape(x, pattern). A pattern that copies dimensions becomes the
     shape, of which at most one dimension is dynamic."""
     sizes, copies = pattern.constant, node.attrs["special_zero"]
@@ -94,7 +93,7 @@ _AS_OTHER = op.Broadcast(value("y"), op.ShapeOf(value("x"))).named("broadcast")
 
 @rule(_ELEMENTWISE(value("x"), _AS_OTHER) | _ELEMENTWISE(_AS_OTHER, value("x")))
 def absorb_broadcast(
-    w: Writer, node: ModelNode, x: ModelValue, y: ModelValue, broadcast: ModelValue
+    w: ModelWriter, node: ModelNode, x: ModelValue, y: ModelValue, broadcast: ModelValue
 ) -> ModelValue | None:
     """Add(x, Broadcast(y, shape of x)) -> Add(x, y)"""
     inputs = [y if value == broadcast else value for value in node.inputs]
@@ -104,7 +103,7 @@ def absorb_broadcast(
 
 
 @rule(op.MatMul(_TURNED, ...) | op.MatMul(value("a"), _TURNED))
-def absorb_transpose(w: Writer, node: ModelNode) -> Sequence[ModelValue] | None:
+def absorb_transpose(w: ModelWriter, node: ModelNode) -> Sequence[ModelValue] | None:
     """MatMul(a, Transpose(b)) -> MatMul(a, b), `transpose_b` the other way; so for a"""
     inputs, attributes = list(node.inputs), dict(node.attrs)
     for i, flag in enumerate(("transpose_a", "transpose_b")):
@@ -114,7 +113,7 @@ def absorb_transpose(w: Writer, node: ModelNode) -> Sequence[ModelValue] | None:
 
 
 @rule(op.Transpose(value("x"), constant("order")))
-def reshape_ones(w: Writer, x: ModelValue, order: ModelValue) -> ModelValue | None:
+def reshape_ones(w: ModelWriter, x: ModelValue, order: ModelValue) -> ModelValue | None:
     """Transpose(x, order) -> Reshape(x), where it moves dimensions of 1 alone, and at most one is dynamic"""
     axes, shape = order.constant, x.shape
     if axes is None or not axes.size or shape is None:

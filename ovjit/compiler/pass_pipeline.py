@@ -189,9 +189,9 @@ def _applied_rules() -> Counter[Any]:
 def _skipped_passes() -> Collection[str]:
     skipped = [name for name in debug.skipped_passes() if name]
     if skipped:
-        known = {name for passes in PIPELINE.values() for name in passes}.union(STEPS)
-        wrong = [name for name in skipped if name not in known or name in REQUIRED]
+        valid = {name for passes in PIPELINE.values() for name in passes}.union(STEPS)
+        wrong = [name for name in skipped if name not in valid or name in REQUIRED]
         if wrong:
-            names = ", ".join(sorted(known.difference(REQUIRED)))
+            names = ", ".join(sorted(valid.difference(REQUIRED)))
             raise ValueError(f"OVJIT_SKIP={wrong[0]} is not valid: give passes that can be left out: {names}")
     return skipped
