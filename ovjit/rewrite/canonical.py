@@ -3,6 +3,8 @@ their bits."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ovjit.graph.graph import Builder, Node, Replacement, Value
@@ -51,8 +53,8 @@ def add_negative(b: Builder, node: Node, x: Value, c: Value) -> Replacement:
 SIGNED = ("f32", "f64", "f16", "bf16", "i32", "i64")
 
 
-def is_weight(value: Value) -> bool:
-    """Whether a value is a constant, perhaps converted or without its zero point."""
+def is_weight(value: Any) -> bool:
+    """Whether a value, of a Graph or a Model, is a constant, perhaps converted or without its zero point."""
     while value.node.op.name in ("Convert", "Subtract"):
         value = value.node.inputs[0]
     return value.node.op.role == "constant"
